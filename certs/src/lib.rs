@@ -1,0 +1,1 @@
+//! Who a certificate stands for.

@@ -1,0 +1,99 @@
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What an operator does to a service or reads from it; the words that policy rules and records use.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Open a session, and what a session does about itself: ping, cancel, checkpoints, back to `observe`.
+    Attach,
+    /// See the value at a state path.
+    Read,
+    /// See the names of states and points, leases, sessions and what the agent is.
+    List,
+    /// See a secret in the clear.
+    Reveal,
+    /// Change the value at a state path.
+    Write,
+    /// Override a point.
+    Patch,
+    /// End a lease of another operator (one's own always may be ended).
+    Revert,
+    /// Keep a change past its first deadline.
+    Confirm,
+    /// Set another deadline.
+    Extend,
+    /// Enter the mode `change`.
+    Change,
+    /// Write a line into the service's log.
+    Log,
+}
+
+impl Action {
+    /// Every action, in the order of the documentation.
+    pub const ALL: &'static [Self] = &[
+        Self::Attach,
+        Self::Read,
+        Self::List,
+        Self::Reveal,
+        Self::Write,
+        Self::Patch,
+        Self::Revert,
+        Self::Confirm,
+        Self::Extend,
+        Self::Change,
+        Self::Log,
+    ];
+
+    /// The word for it in policies and records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Attach => "attach",
+            Self::Read => "read",
+            Self::List => "list",
+            Self::Reveal => "reveal",
+            Self::Write => "write",
+            Self::Patch => "patch",
+            Self::Revert => "revert",
+            Self::Confirm => "confirm",
+            Self::Extend => "extend",
+            Self::Change => "change",
+            Self::Log => "log",
+        }
+    }
+
+    /// Whether it is possible only in the mode `change` (invariant 10). Reverting is possible in every mode.
+    pub const fn needs_change(self) -> bool {
+        match self {
+            Self::Write | Self::Patch | Self::Confirm | Self::Extend => true,
+            Self::Attach
+            | Self::Read
+            | Self::List
+            | Self::Reveal
+            | Self::Revert
+            | Self::Change
+            | Self::Log => false,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Action {
+    type Err = UnknownAction;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.iter().copied().find(|a| a.name() == text).ok_or_else(|| UnknownAction(text.to_owned()))
+    }
+}
+
+/// A word that names no action of this version.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("unknown action `{0}`")]
+pub struct UnknownAction(pub String);
