@@ -1,1 +1,7 @@
 //! The agent.
+
+mod clock;
+mod config;
+mod net;
+mod points;
+mod state;

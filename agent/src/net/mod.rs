@@ -1,0 +1,1 @@
+//! The socket: mutual TLS on loopback, framing, sessions and their bounds.

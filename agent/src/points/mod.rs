@@ -1,0 +1,1 @@
+//! Points: places of the service whose behaviour can be overridden.
