@@ -1,0 +1,180 @@
+//! What all threads of the agent share.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use debug_audit::{Entry, Log, Until};
+use debug_policy::{Action, Policy, Request, Resource};
+use serde_json::{Value, json};
+
+use crate::clock::BootTime;
+use crate::emit::Emitter;
+use crate::lease::{Cause, EndError, Leases};
+use crate::points::Registry;
+use crate::records;
+use crate::session::Session;
+use crate::state::{Keyed, Redactor, Scrubber, States, Tree, Wait};
+
+/// Everything of one running agent.
+pub(crate) struct Core {
+    /// The service's name.
+    pub(crate) service: String,
+    /// Which instance of it.
+    pub(crate) instance: String,
+    /// Such as `production`.
+    pub(crate) environment: String,
+    /// The origin of the log.
+    pub(crate) origin: String,
+    /// What decides.
+    pub(crate) policy: Policy,
+    /// SHA-256 of the policy's text, hex.
+    pub(crate) policy_digest: String,
+    /// The audit log.
+    pub(crate) log: Log,
+    /// The changes in force.
+    pub(crate) leases: Arc<Leases>,
+    /// What the service registered.
+    pub(crate) states: States,
+    /// The points.
+    pub(crate) points: Arc<Registry>,
+    /// What is secret.
+    pub(crate) redactor: Redactor,
+    /// What must not leave, searched for in everything that does.
+    pub(crate) scrubber: RwLock<Scrubber>,
+    /// Keyed digests.
+    pub(crate) keyed: Keyed,
+    /// Where events for the service's log wait.
+    pub(crate) emitter: Emitter,
+    /// Since when.
+    pub(crate) started: BootTime,
+    /// Sentences about what is wrong or limited, for `info()`.
+    pub(crate) notes: Mutex<Vec<String>>,
+    /// How many refused handshakes are still recorded.
+    pub(crate) refusals: RateLimit,
+    /// Verifies operators' signatures.
+    pub(crate) algorithms: &'static [&'static dyn pki_types::SignatureVerificationAlgorithm],
+    pub(crate) sessions: Mutex<BTreeMap<u64, Arc<Session>>>,
+    pub(crate) next_session: AtomicU64,
+}
+
+impl Core {
+    /// A request of a session's operator at this moment.
+    pub(crate) fn request(&self, session: &Session, action: Action, resource: Resource) -> Request {
+        let (mode, reason) = session.mode();
+        Request {
+            action,
+            resource,
+            operator: session.operator.name.clone(),
+            roles: session.operator.roles.clone(),
+            environment: self.environment.clone(),
+            mode,
+            ttl: None,
+            life: None,
+            reason,
+        }
+    }
+
+    /// Appends records that nobody waits for.
+    pub(crate) fn append(&self, entries: Vec<Entry>) {
+        drop(self.log.append(entries, Until::Written));
+    }
+
+    /// Keyed digest and length of a value, for records.
+    pub(crate) fn digest(&self, value: &Tree) -> Value {
+        let (digest, bytes) = self.keyed.digest(value);
+        json!({ "hmac": digest, "bytes": bytes })
+    }
+
+    /// A text without the secrets that are known now.
+    pub(crate) fn scrub(&self, text: &str) -> String {
+        self.scrubber.read().unwrap_or_else(PoisonError::into_inner).scrub(text).into_owned()
+    }
+
+    /// Whether a text holds a secret that is known now.
+    pub(crate) fn holds_secret(&self, text: &str) -> bool {
+        self.scrubber.read().unwrap_or_else(PoisonError::into_inner).find(text)
+    }
+
+    /// Reads a state whole, marks its secrets and remembers them for the scrubber.
+    pub(crate) fn learn(&self, name: &str, tree: &Tree) {
+        self.scrubber.write().unwrap_or_else(PoisonError::into_inner).learn(name, tree);
+    }
+
+    /// Ends a lease, whoever asks, and writes its one terminal record.
+    ///
+    /// # Errors
+    /// What became of it, or why it could not be undone; then an alarm is recorded and it is tried again.
+    pub(crate) fn end_lease(&self, id: u64, cause: &Cause, by: &str, wait: Wait) -> Result<String, EndError> {
+        let failed_before = self.leases.find(id).is_ok_and(|lease| lease.failing.is_some());
+        match self.leases.end(id, wait) {
+            Ok(ended) => {
+                let detail = match cause {
+                    Cause::Breaker(why) => Value::from(why.as_str()),
+                    _ => Value::Null,
+                };
+                let target = ended.lease.target().to_string();
+                self.leases.ended(id, cause.word());
+                self.append(vec![records::lease_ended(cause.kind(), &ended.lease, by, &ended.undone, detail)]);
+                self.emitter.lease_ended(id, &target, cause.word());
+                Ok(match ended.undone {
+                    crate::lease::Undone::Restored => format!("lease {id}: {target} is as it was before"),
+                    crate::lease::Undone::Conflict(why) => format!("lease {id}: {target} was left as it is: {why}"),
+                })
+            }
+            Err(EndError::Failing { id, why }) => {
+                if !failed_before {
+                    self.append(vec![records::kept("alarm", json!({ "lease": id, "revert_failed": why }))]);
+                    self.emitter.alarm(&format!("lease {id} could not be undone: {why}"));
+                }
+                Err(EndError::Failing { id, why })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Does what the revert thread should have done, should it be dead or late.
+    pub(crate) fn sweep(&self) {
+        for (id, cause) in self.leases.overdue(BootTime::now()) {
+            // Losing the race against the revert thread is the normal case.
+            drop(self.end_lease(id, &cause, "agent", Wait::BOUNDED));
+        }
+    }
+
+    /// The sessions that are attached.
+    pub(crate) fn sessions(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Session>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the next session.
+    pub(crate) fn next_session(&self) -> u64 {
+        self.next_session.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Adds a sentence to what `info()` says.
+    pub(crate) fn note(&self, sentence: String) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(sentence);
+    }
+}
+
+/// At most so many records of refused handshakes per minute: an intruder must not fill the disk with them.
+const REFUSALS_PER_MINUTE: u32 = 60;
+
+/// A budget that is filled up again each minute.
+#[derive(Default)]
+pub(crate) struct RateLimit {
+    inner: Mutex<(u64, u32)>,
+}
+
+impl RateLimit {
+    /// Takes one from the budget of this minute; false if it is used up.
+    pub(crate) fn allow(&self) -> bool {
+        let minute = BootTime::now().0 / 60_000_000_000;
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.0 != minute {
+            *inner = (minute, 0);
+        }
+        inner.1 += 1;
+        inner.1 <= REFUSALS_PER_MINUTE
+    }
+}

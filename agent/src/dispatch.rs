@@ -1,0 +1,262 @@
+//! Calls from the wire: each method of the one table, behind the gate. Nothing here waits; this is the net thread.
+
+use std::sync::Arc;
+
+use debug_audit::Until;
+use debug_wire::messages::{
+    Call, CancelParams, CheckpointResult, Code, EvalParams, Failure, FromAgent, HelloParams, HelloResult, ProofParams,
+    ProofResult, Ready,
+};
+use debug_wire::table::{self, Method};
+use serde_json::{Value, json};
+
+use crate::clock::BootTime;
+use crate::core::Core;
+use crate::eval::{self, Submission};
+use crate::gate::{self, Refusal};
+use crate::net::{Client, Closed, Dispatch, Flow, Outbox, Refused};
+use crate::queue::Queue;
+use crate::records;
+use crate::session::{Session, Who};
+
+/// What the net thread hands calls to.
+pub(crate) struct Desk {
+    core: Arc<Core>,
+    queue: Arc<Queue>,
+}
+
+/// The most evals of one session that may wait or run.
+const MAX_PENDING: usize = 16;
+
+impl Desk {
+    /// A desk for a core, whose evals go into `queue`.
+    pub(crate) fn new(core: Arc<Core>, queue: Arc<Queue>) -> Self {
+        Self { core, queue }
+    }
+
+    fn method(&self, session: &Arc<Session>, method: &'static Method, call: Call) -> Result<Flow, Failure> {
+        if method.name == "hello" {
+            return self.hello(session, method, call);
+        }
+        if !session.greeted() {
+            return Err(Failure::new(Code::Order, "nothing is answered before `hello`", "call `hello` first"));
+        }
+        gate::pass_method(&self.core, session, method).map(drop).map_err(denied)?;
+        match method.name {
+            "ping" => reply(session, FromAgent::success(call.id, &json!({}))),
+            "cancel" => {
+                let CancelParams { id } = call.params()?;
+                let found = session.cancel(id);
+                reply(session, FromAgent::success(call.id, &json!({ "cancelled": found })));
+            }
+            "audit.checkpoint" => {
+                let checkpoint = self.core.log.checkpoint().to_string();
+                reply(session, FromAgent::success(call.id, &CheckpointResult { checkpoint }));
+            }
+            "audit.proof" => {
+                let proof = self.proof(session, call.params()?)?;
+                reply(session, FromAgent::success(call.id, &proof));
+            }
+            "eval" => return self.eval(session, call),
+            other => {
+                let message = format!("`{other}` is in the table, but nothing answers it");
+                return Err(Failure::new(Code::Internal, message, "this is a fault of the agent"));
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// Opens the session, on an eval thread: its record must be on disk before the answer.
+    fn hello(&self, session: &Arc<Session>, method: &'static Method, call: Call) -> Result<Flow, Failure> {
+        let HelloParams { version, checkpoint } = call.params()?;
+        if !session.greet() {
+            return Err(Failure::new(Code::Order, "`hello` was answered before", "attach again for a new session"));
+        }
+        let (core, session, id) = (self.core.clone(), session.clone(), call.id);
+        let operator = session.operator.name.clone();
+        let queued = self.queue.push(&operator, Box::new(move || {
+            let answer = greet(&core, &session, method, &version, checkpoint, id);
+            let refused = answer.is_failure();
+            drop(session.outbox.send(answer));
+            if refused {
+                session.outbox.close();
+            }
+        }));
+        if queued { Ok(Flow::Continue) } else { Err(too_many()) }
+    }
+
+    fn eval(&self, session: &Arc<Session>, call: Call) -> Result<Flow, Failure> {
+        let id = call.id;
+        let params: EvalParams = call.params()?;
+        let counter = session.next_counter();
+        let message =
+            debug_wire::signature::eval_message(&self.core.origin, &session.exporter, counter, params.payload.as_bytes());
+        if let Err(error) = debug_wire::signature::verify_base64(&session.certificate, self.core.algorithms, &message, &params.sig) {
+            return Err(self.bad_signature(session, counter, &error.to_string()));
+        }
+        session.count();
+        if session.pending() >= MAX_PENDING {
+            return Err(too_many());
+        }
+        let reserved = eval::may_be_reserved(&params.payload);
+        let cancelled = session.begin(id);
+        let submission = Submission { session: session.clone(), call: id, params, counter, cancelled };
+        let core = self.core.clone();
+        let job: crate::queue::Job = Box::new(move || eval::evaluate(&core, submission));
+        let queued =
+            if reserved { self.queue.push_reserved(job) } else { self.queue.push(&session.operator.name, job) };
+        if queued {
+            return Ok(Flow::Continue);
+        }
+        session.finish(id);
+        Err(too_many())
+    }
+
+    /// A wrong, missing, replayed or skipped signature ends the session: its counter can no longer be trusted.
+    fn bad_signature(&self, session: &Session, counter: u64, why: &str) -> Failure {
+        let body = json!({ "session": session.id, "operator": session.operator.spiffe, "counter": counter, "bad_signature": why });
+        self.core.append(vec![records::record("alarm", body)]);
+        self.core.emitter.alarm(&format!("an eval of {} was not signed by its certificate", session.operator.name));
+        let help = "attach again; every eval is signed for this connection, with a counter that rises by one";
+        Failure::new(Code::Signature, format!("the signature of eval {counter} does not verify: {why}"), help)
+    }
+
+    fn proof(&self, session: &Session, params: ProofParams) -> Result<ProofResult, Failure> {
+        let missing = || Failure::new(Code::Params, "there is no such proof", "give `index` or `from` below `size`, and a `size` of a checkpoint");
+        let (hashes, index) = match (params.index, params.from) {
+            (Some(index), None) => (self.core.log.inclusion(index, params.size).ok_or_else(missing)?, Some(index)),
+            (None, Some(from)) => (self.core.log.consistency(from, params.size).ok_or_else(missing)?, None),
+            _ => return Err(missing()),
+        };
+        // A record itself is shown to the operator whose it is, and to nobody else.
+        let record = index
+            .and_then(|index| self.core.log.record(index).ok().flatten())
+            .and_then(|line| String::from_utf8(line).ok())
+            .filter(|line| own_record(line, &session.operator.spiffe));
+        Ok(ProofResult { hashes: hashes.iter().map(base64).collect(), record })
+    }
+}
+
+fn own_record(line: &str, operator: &str) -> bool {
+    serde_json::from_str::<Value>(line).is_ok_and(|record| record["operator"] == operator)
+}
+
+pub(crate) fn base64(bytes: &[u8; 32]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+fn too_many() -> Failure {
+    Failure::new(Code::Limit, format!("more than {MAX_PENDING} evals of this session wait"), "wait for a reply")
+}
+
+fn reply(session: &Session, message: FromAgent) {
+    // A client that no longer reads is closed by the connection itself.
+    drop(session.outbox.send(message));
+}
+
+fn denied(refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::Denied(denial) => {
+            Failure::new(Code::Denied, format!("denied: {} {}", denial.action, denial.resource), denial.help)
+        }
+        Refusal::Log(error) => Failure::new(Code::Audit, error.to_string(), ""),
+        Refusal::State { message, help } => Failure::new(Code::State, message, help),
+    }
+}
+
+/// Answers `hello`, once its record is on disk.
+fn greet(core: &Core, session: &Session, method: &'static Method, version: &str, known: u64, call: u64) -> FromAgent {
+    if let Err(refusal) = gate::pass_method(core, session, method) {
+        return FromAgent::failure(Some(call), denied(refusal));
+    }
+    let resumed = core.leases.take_over(&session.operator.name, session.id);
+    let body = json!({
+        "session": session.id, "operator": session.operator.spiffe, "roles": session.operator.roles,
+        "certificate": encode(&session.certificate), "exporter": hex(&session.exporter), "peer": session.peer.to_string(),
+        "client": version.chars().take(64).collect::<String>(), "policy": core.policy_digest,
+        "resumed": resumed.iter().map(|lease| lease.id).collect::<Vec<_>>(),
+    });
+    // Attaching must be possible while the disk is full: it is how changes are reverted by hand.
+    let receipt = core.log.append(vec![records::kept("session.open", body)], Until::Durable).durable();
+    let checkpoint = receipt.map_or_else(|_| core.log.checkpoint(), |r| r.checkpoint);
+    let size = checkpoint.lines().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+    let consistency = if known == 0 || known == size { Some(Vec::new()) } else { core.log.consistency(known, size) };
+    let result = HelloResult {
+        checkpoint: checkpoint.to_string(),
+        // A client that knows more than there is gets no proof, and sees that by itself.
+        consistency: consistency.unwrap_or_default().iter().map(base64).collect(),
+        operator: session.operator.spiffe.clone(),
+        roles: session.operator.roles.clone(),
+        session: session.id,
+        resumed: resumed.iter().map(|lease| eval::summary(core, lease.id)).collect(),
+    };
+    FromAgent::success(call, &result)
+}
+
+fn encode(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl Dispatch for Desk {
+    type Session = Session;
+
+    fn open(&self, client: Client, outbox: Outbox) -> (Arc<Session>, Ready) {
+        let who = Who { spiffe: client.spiffe, name: client.name, roles: client.roles };
+        let id = self.core.next_session();
+        let session =
+            Arc::new(Session::new(id, who, client.peer, client.certificate, client.exporter, outbox));
+        self.core.sessions().insert(id, session.clone());
+        let ready = Ready {
+            protocol: debug_wire::PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            service: self.core.service.clone(),
+            instance: self.core.instance.clone(),
+            environment: self.core.environment.clone(),
+            origin: self.core.origin.clone(),
+        };
+        (session, ready)
+    }
+
+    fn call(&self, session: &Arc<Session>, call: Call) -> Flow {
+        let id = call.id;
+        let answer = match table::method(&call.method) {
+            Some(method) => self.method(session, method, call),
+            None => Err(Failure::new(Code::Method, format!("unknown method `{}`", call.method), "see `debug_wire::table`")),
+        };
+        match answer {
+            Ok(flow) => flow,
+            Err(failure) => {
+                let close = failure.data.code == Code::Signature;
+                reply(session, FromAgent::failure(Some(id), failure));
+                if close { Flow::Close } else { Flow::Continue }
+            }
+        }
+    }
+
+    fn closed(&self, session: &Arc<Session>, why: Closed) {
+        session.leave();
+        self.core.sessions().remove(&session.id);
+        self.core.leases.session_lost(session.id, BootTime::now());
+        if session.greeted() {
+            let body = json!({ "session": session.id, "operator": session.operator.spiffe, "why": why.to_string() });
+            self.core.append(vec![records::kept("session.close", body)]);
+        }
+    }
+
+    fn refused(&self, peer: std::net::SocketAddr, why: Refused) {
+        if self.core.refusals.allow() {
+            let body = json!({ "peer": peer.to_string(), "why": why.to_string() });
+            self.core.append(vec![records::record("session.refused", body)]);
+        }
+    }
+
+    fn displaceable(&self, session: &Session) -> bool {
+        self.core.leases.held_by(session.id).is_empty() && session.pending() == 0
+    }
+}

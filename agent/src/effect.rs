@@ -1,0 +1,128 @@
+//! What an eval does to the service or reads from it. An effect is only a wish until the gate has passed it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use debug_policy::{Action, Resource};
+use debug_wire::table::{self, Function};
+
+use crate::lease::Change;
+use crate::state::{Path, Tree};
+
+/// Something asked for through a host function.
+pub(crate) enum Effect {
+    /// A function that lists or explains, and what about.
+    See(&'static Function, Option<String>),
+    /// The value at a path, with the paths of its leaves (itself, for a leaf or a path that does not exist).
+    Read {
+        /// As asked for.
+        path: Path,
+        /// What policy is asked about.
+        leaves: Vec<Path>,
+        /// What stands there; nothing if the path does not exist.
+        value: Option<Tree>,
+    },
+    /// A secret in the clear.
+    Reveal {
+        /// As asked for.
+        path: Path,
+        /// What stands there.
+        value: Tree,
+    },
+    /// A change under a lease.
+    Change(Box<Proposal>),
+    /// The end of a lease.
+    Revert {
+        /// The lease.
+        id: u64,
+    },
+    /// Another deadline.
+    Renew {
+        /// Whether it is a confirmation.
+        confirm: bool,
+        /// The lease.
+        id: u64,
+        /// From now.
+        ttl: Duration,
+    },
+    /// Entering the mode `change`.
+    EnterChange {
+        /// Why.
+        reason: String,
+    },
+    /// Leaving it.
+    Observe,
+    /// A line in the service's log.
+    Log {
+        /// At WARN instead of INFO.
+        warn: bool,
+        /// The text, unescaped.
+        text: String,
+    },
+}
+
+/// A change as it was asked for.
+pub(crate) struct Proposal {
+    /// `set` or `patch`.
+    pub(crate) function: &'static Function,
+    /// How it is made and undone.
+    pub(crate) change: Arc<dyn Change>,
+    /// What policy is asked about: the point, or each leaf that changes.
+    pub(crate) targets: Vec<Resource>,
+    /// Literal state paths that the patch will read; each must be readable to its author.
+    pub(crate) reads: Vec<Path>,
+    /// The options given.
+    pub(crate) options: Options,
+    /// For the record: what is put in force, never a secret.
+    pub(crate) after: serde_json::Value,
+    /// For the record: keyed digest and length of what stood there.
+    pub(crate) before: serde_json::Value,
+}
+
+/// The options of a change: `#{ ttl: "5m", reason: "INC-42", over: 3, unseen: true }`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Options {
+    /// From now until it reverts.
+    pub(crate) ttl: Option<Duration>,
+    /// Why; otherwise the reason with which the mode was entered.
+    pub(crate) reason: Option<String>,
+    /// The lease that may stand below.
+    pub(crate) over: Option<u64>,
+    /// Whether a route that was never called may be patched.
+    pub(crate) unseen: bool,
+}
+
+impl Effect {
+    /// The host function it came through.
+    pub(crate) fn function(&self) -> &'static str {
+        match self {
+            Self::See(function, _) => function.name,
+            Self::Read { .. } => "get",
+            Self::Reveal { .. } => "reveal",
+            Self::Change(proposal) => proposal.function.name,
+            Self::Revert { .. } => "revert",
+            Self::Renew { confirm: true, .. } => "confirm",
+            Self::Renew { confirm: false, .. } => "extend",
+            Self::EnterChange { .. } => "change",
+            Self::Observe => "observe",
+            Self::Log { warn: true, .. } => "log_warn",
+            Self::Log { warn: false, .. } => "log_info",
+        }
+    }
+
+    /// What policy decides about, from the one table.
+    pub(crate) fn action(&self) -> Action {
+        // A function that is not in the table could not have been registered; `attach` is the least of all actions,
+        // and a test compares every effect with the table.
+        table::function(self.function()).map_or(Action::Attach, |f| f.action)
+    }
+
+    /// Whether its record must be on disk before it happens: it changes or reveals something.
+    pub(crate) fn waits_for_disk(&self) -> bool {
+        match self {
+            Self::Reveal { .. } | Self::Change(_) | Self::Renew { .. } | Self::EnterChange { .. } => true,
+            // Reverting must not wait for a disk that may be full; its outcome is on disk before the reply.
+            Self::Revert { .. } | Self::See(..) | Self::Read { .. } | Self::Observe | Self::Log { .. } => false,
+        }
+    }
+}

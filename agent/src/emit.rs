@@ -1,0 +1,110 @@
+//! The agent's own events in the service's log: they leave through a bounded queue on a thread of their own, and wait
+//! there until the service has installed its subscriber.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+/// Events that may wait; more are counted and dropped.
+const WAITING: usize = 1_024;
+/// How often is looked whether a subscriber is there, while there is none.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// One event, without code and without values.
+enum Event {
+    Lease { id: u64, target: String, how: &'static str },
+    Record { operator: String, action: &'static str, outcome: &'static str, seq: u64 },
+    Info(String),
+    Alarm(String),
+}
+
+/// Where events go in.
+#[derive(Clone)]
+pub(crate) struct Emitter {
+    queue: SyncSender<Event>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// Whether the service's subscriber has taken in the agent's layer.
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// The agent's layer is part of a subscriber now.
+#[cfg(feature = "tracing")]
+pub(crate) fn installed() {
+    INSTALLED.store(true, Ordering::Release);
+}
+
+fn subscriber_is_there() -> bool {
+    INSTALLED.load(Ordering::Acquire) || tracing::dispatcher::has_been_set()
+}
+
+impl Emitter {
+    /// An emitter and the work of its thread.
+    pub(crate) fn new() -> (Self, impl FnOnce() + Send + 'static) {
+        let (queue, events) = sync_channel(WAITING);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let emitter = Self { queue, dropped: dropped.clone() };
+        (emitter, move || emit(&events, &dropped))
+    }
+
+    fn send(&self, event: Event) {
+        match self.queue.try_send(event) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A lease ended.
+    pub(crate) fn lease_ended(&self, id: u64, target: &str, how: &'static str) {
+        self.send(Event::Lease { id, target: target.to_owned(), how });
+    }
+
+    /// A record was written.
+    pub(crate) fn recorded(&self, operator: &str, action: &'static str, outcome: &'static str, seq: u64) {
+        self.send(Event::Record { operator: operator.to_owned(), action, outcome, seq });
+    }
+
+    /// Something worth knowing.
+    pub(crate) fn info(&self, text: &str) {
+        self.send(Event::Info(text.to_owned()));
+    }
+
+    /// Something somebody must look at.
+    pub(crate) fn alarm(&self, text: &str) {
+        self.send(Event::Alarm(text.to_owned()));
+    }
+}
+
+fn emit(events: &Receiver<Event>, dropped: &Arc<AtomicU64>) {
+    // Nothing is taken out of the queue before there is somebody to tell.
+    while !subscriber_is_there() {
+        let abandoned = Arc::strong_count(dropped) == 1;
+        if abandoned {
+            return;
+        }
+        std::thread::park_timeout(LOOK);
+    }
+    for event in events {
+        let lost = dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            tracing::warn!(target: "debug_agent", lost, "events of the agent were dropped: their queue was full");
+        }
+        write(event);
+    }
+}
+
+fn write(event: Event) {
+    match event {
+        Event::Lease { id, target, how } => {
+            tracing::info!(target: "debug_agent", lease = id, %target, how, "a lease ended");
+        }
+        Event::Record { operator, action, outcome, seq } => {
+            tracing::info!(target: "debug_agent", %operator, action, outcome, seq, "an operator's eval ended");
+        }
+        Event::Info(text) => tracing::info!(target: "debug_agent", "{text}"),
+        Event::Alarm(text) => tracing::error!(target: "debug_agent", alarm = true, "{text}"),
+    }
+}

@@ -1,0 +1,529 @@
+//! One eval from its signed payload to its reply: recorded, run, undone if it fails, recorded again, answered.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use debug_audit::{AppendError, Until};
+use debug_wire::messages::{AuditRange, Code, EvalParams, EvalPayload, EvalResult, Failure, FromAgent, LeaseSummary, Output};
+use debug_wire::{MAX_CODE, table};
+use rhai::{AST, Dynamic, Engine, EvalAltResult, Scope};
+use serde_json::{Map, Value, json};
+
+use crate::clock::BootTime;
+use crate::convert;
+use crate::core::Core;
+use crate::execute;
+use crate::gate::Refusal;
+use crate::handle::{self, Handle};
+use crate::host::{self, EvalTag, MODULE};
+use crate::records;
+use crate::run::Run;
+use crate::script::engine::{self, EVAL};
+use crate::script::frozen::explain;
+use crate::script::meter::{self, End};
+use crate::script::walk;
+use crate::session::{Session, Workspace};
+use crate::state::{Path, Tree};
+
+/// The most output of one eval, in bytes.
+const MAX_OUTPUT: usize = 1 << 20;
+/// The most bytes of one `output` message.
+const OUTPUT_CHUNK: usize = 64 << 10;
+/// The longest displayed result, in bytes.
+const MAX_RESULT: usize = 256 << 10;
+
+/// An eval whose signature was verified, as it waits for its turn.
+pub(crate) struct Submission {
+    /// Whose.
+    pub(crate) session: Arc<Session>,
+    /// The id of the call.
+    pub(crate) call: u64,
+    /// As received.
+    pub(crate) params: EvalParams,
+    /// What it was signed with.
+    pub(crate) counter: u64,
+    /// Set when it is cancelled.
+    pub(crate) cancelled: Arc<AtomicBool>,
+}
+
+/// Why an eval failed, for its reply and its record.
+struct Failed {
+    code: Code,
+    message: String,
+    help: String,
+}
+
+impl Failed {
+    fn new(code: Code, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { code, message: message.into(), help: help.into() }
+    }
+}
+
+/// Whether code looks like a call that has a thread of its own; the eval itself checks it properly.
+pub(crate) fn may_be_reserved(payload: &str) -> bool {
+    let code = serde_json::from_str::<Value>(payload).ok().and_then(|p| p["code"].as_str().map(str::to_owned));
+    let reserved = ["revert(", "revert_all(", "leases(", "confirm(", "extend("];
+    code.is_some_and(|code| code.len() < 200 && reserved.iter().any(|name| code.trim_start().starts_with(name)))
+}
+
+/// Evaluates a submission and answers it.
+pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
+    core.sweep();
+    let session = submission.session.clone();
+    let call = submission.call;
+    let reply = match accept(core, submission) {
+        Ok(accepted) => answer(core, accepted),
+        Err(failed) => failure(core, call, failed, None),
+    };
+    session.finish(call);
+    // A client that is gone does not read its reply; the log has the outcome.
+    drop(session.outbox.send(reply));
+}
+
+/// An eval that was recorded and may run.
+struct Accepted {
+    run: Arc<Run>,
+    engine: Engine,
+    ast: AST,
+    scope: Scope<'static>,
+    reserved: bool,
+}
+
+/// Everything before the first operation: bounds, secrets, the record, syntax.
+fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepted, Failed> {
+    let Submission { session, call, params, counter, cancelled } = submission;
+    let payload = debug_wire::json::from_str::<EvalPayload>(&params.payload)
+        .map_err(|e| Failed::new(Code::Params, format!("the payload of the eval: {e}"), "use a `debugctl` of this agent's version"))?;
+    if params.payload.len() > MAX_CODE {
+        let message = format!("code and arguments have {} bytes, the limit is {MAX_CODE}", params.payload.len());
+        return Err(Failed::new(Code::Limit, message, "split it into several evals"));
+    }
+    if core.holds_secret(&params.payload) || core.redactor.looks_secret(&payload.code) {
+        let digest = core.digest(&Tree::Str(params.payload.clone()));
+        let body = json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe, "refused": "holds a secret", "payload": digest });
+        durable(core, vec![records::record("eval", body)])?;
+        return Err(Failed::new(
+            Code::Denied,
+            "the code or its arguments hold what is or looks like a secret; it was neither run nor recorded",
+            "bind the secret: `debugctl eval … --arg-secret name=@FILE`, and use `name` in the code",
+        ));
+    }
+    let mut engine = engine::for_eval();
+    let compiled = engine.compile(&payload.code);
+    let single = compiled.as_ref().ok().and_then(walk::single_call);
+    let emergency = single.as_deref().and_then(table::function).is_some_and(|f| f.emergency);
+    let record = record_eval(core, &session, &params, counter, emergency)?;
+    let run = Arc::new(Run::new(session.clone(), call, cancelled, record, payload.after, emergency));
+    let ast = match compiled.map_err(|e| syntax(&e.to_string())).and_then(|ast| check_names(ast)) {
+        Ok(ast) => ast,
+        Err(failed) => return Err(finish_failed(core, &run, failed, Instant::now()).0),
+    };
+    let scope = bind(core, &payload, &params).map_err(|failed| finish_failed(core, &run, failed, Instant::now()).0)?;
+    prepare(&mut engine, core, &run);
+    Ok(Accepted { run, engine, ast, scope, reserved: single.is_some() && is_reserved(single.as_deref()) })
+}
+
+fn is_reserved(name: Option<&str>) -> bool {
+    matches!(name, Some("revert" | "revert_all" | "leases" | "confirm" | "extend"))
+}
+
+fn syntax(message: &str) -> Failed {
+    Failed::new(Code::Eval, message, "nothing ran")
+}
+
+fn check_names(ast: AST) -> Result<AST, Failed> {
+    match walk::defined(&ast).into_iter().find(|(name, _)| host::is_host_function(name)) {
+        None => Ok(ast),
+        Some((name, _)) => Err(Failed::new(
+            Code::Eval,
+            format!("`{name}` is a host function; a script may not define another"),
+            "give your function another name",
+        )),
+    }
+}
+
+/// Writes the eval's record before anything runs, so that it survives the death of the process.
+fn record_eval(core: &Core, session: &Session, params: &EvalParams, counter: u64, emergency: bool) -> Result<u64, Failed> {
+    let (mut entries, members) = records::parted("eval.part", "payload", &params.payload);
+    let mut body = json!({
+        "session": session.id, "operator": session.operator.spiffe, "counter": counter, "sig": params.sig,
+    });
+    if let Value::Object(body) = &mut body {
+        body.extend(members);
+    }
+    let mut entry = records::record("eval", body);
+    entry.keep = emergency;
+    entries.push(entry);
+    for part in &mut entries {
+        part.keep = emergency;
+    }
+    match core.log.append(entries, Until::Written).written() {
+        Ok(range) => Ok(range.end.saturating_sub(1)),
+        Err(AppendError::Held) => Ok(HELD),
+        Err(error) => Err(unwritable(&error)),
+    }
+}
+
+/// The number of a record that has none yet, because it waits in memory for the disk.
+pub(crate) const HELD: u64 = u64::MAX;
+
+fn unwritable(error: &AppendError) -> Failed {
+    Failed::new(
+        Code::Audit,
+        format!("the audit log cannot be written: {error}"),
+        "nothing runs without its record; `revert(id)`, `revert_all()`, `leases()`, `info()`, `sessions()` and `help()` still work, each as a call of its own",
+    )
+}
+
+fn durable(core: &Core, entries: Vec<debug_audit::Entry>) -> Result<(), Failed> {
+    core.log.append(entries, Until::Durable).durable().map(drop).map_err(|e| unwritable(&e))
+}
+
+/// Binds arguments by name. A secret one is opaque, and its commitment was signed.
+fn bind(core: &Core, payload: &EvalPayload, params: &EvalParams) -> Result<Scope<'static>, Failed> {
+    let mut scope = Scope::new();
+    for (name, value) in &payload.args {
+        check_argument(name)?;
+        let tree = Tree::from_json(value).map_err(|e| Failed::new(Code::Params, format!("the argument `{name}`: {e}"), ""))?;
+        scope.push_dynamic(name.clone(), convert::argument(&tree));
+    }
+    if payload.secret_args.len() != params.secrets.len() {
+        return Err(Failed::new(Code::Params, "secret arguments and their commitments differ in number", "use `--arg-secret`"));
+    }
+    for (name, argument) in &params.secrets {
+        check_argument(name)?;
+        let salt = decode_salt(&argument.salt);
+        let commitment = salt.map(|salt| debug_wire::signature::secret_commitment(&salt, argument.value.as_bytes()));
+        let matches = commitment.is_some_and(|c| payload.secret_args.get(name).is_some_and(|signed| *signed == hex(&c)));
+        if !matches {
+            return Err(Failed::new(Code::Params, format!("the secret argument `{name}` is not the one that was signed"), "use `--arg-secret`"));
+        }
+        core.learn(&format!("argument {name}"), &Tree::Secret(Box::new(Tree::Str(argument.value.clone()))));
+        scope.push_dynamic(name.clone(), convert::bound_secret(name, &argument.value, &core.keyed));
+    }
+    Ok(scope)
+}
+
+fn check_argument(name: &str) -> Result<(), Failed> {
+    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.len() <= 64
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if plain && !host::is_host_function(name) {
+        return Ok(());
+    }
+    Err(Failed::new(Code::Params, format!("`{name}` is no name for an argument"), "use letters, digits and `_`"))
+}
+
+fn decode_salt(text: &str) -> Option<[u8; 32]> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Gives an eval's engine its host functions, its state names and its output.
+fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
+    engine.register_global_module(MODULE.clone());
+    let tag = EvalTag { core: core.clone(), run: run.clone() };
+    engine.set_default_tag(Dynamic::from(tag.clone()));
+    #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
+    engine.on_var(move |name, _, context| {
+        // Locals and parameters come first: `let config = 5` must mean 5.
+        if context.scope().contains(name) || !tag.core.states.has(name) {
+            return Ok(None);
+        }
+        handle::resolve(&tag, Path::root(name)).map(Some)
+    });
+    let (printer, outbox, scrub) = (run.clone(), run.session.outbox.clone(), core.clone());
+    engine.on_print(move |text| print(&printer, &outbox, &scrub, text));
+}
+
+/// Streams what a script prints, in chunks, without the secrets that are known.
+fn print(run: &Run, outbox: &crate::net::Outbox, core: &Core, text: &str) {
+    let line = format!("{}\n", core.scrub(text));
+    if !run.may_send(line.len(), MAX_OUTPUT) {
+        meter::end(End::Size);
+        return;
+    }
+    // What is printed may be the last anyone sees of the process; its record must be on disk before that.
+    if core.log.append(Vec::new(), Until::Durable).durable().is_err() {
+        meter::end(End::Refused);
+        return;
+    }
+    let mut rest = line.as_str();
+    while !rest.is_empty() {
+        let mut at = rest.len().min(OUTPUT_CHUNK);
+        while !rest.is_char_boundary(at) {
+            at -= 1;
+        }
+        let (chunk, tail) = rest.split_at(at);
+        rest = tail;
+        let output = Output { id: run.call, text: chunk.to_owned() };
+        if outbox.send(FromAgent::notification("output", &output)).is_err() {
+            meter::end(End::Cancelled);
+            return;
+        }
+    }
+}
+
+/// Runs what was accepted, and answers.
+fn answer(core: &Arc<Core>, accepted: Accepted) -> FromAgent {
+    let started = Instant::now();
+    let run = accepted.run.clone();
+    match execute_code(core, accepted) {
+        Ok((display, value)) => succeed(core, &run, display, value, started),
+        Err(failed) => {
+            let (failed, audit) = finish_failed(core, &run, failed, started);
+            failure(core, run.call, failed, audit)
+        }
+    }
+}
+
+/// Runs the code in the operator's workspace, which is put back if it fails.
+fn execute_code(core: &Arc<Core>, accepted: Accepted) -> Result<(String, Value), Failed> {
+    let Accepted { run, engine, ast, scope: arguments, reserved } = accepted;
+    if run.is_cancelled() {
+        return Err(cancelled());
+    }
+    if reserved {
+        // It must not wait for the workspace, which a running eval of the same session holds.
+        let mut scope = arguments;
+        return run_code(core, &run, &engine, &ast, &mut scope);
+    }
+    let mut workspace = run.session.workspace();
+    // Of two functions with one name and arity, the newer one counts.
+    let ast = workspace.functions.merge(&ast);
+    let functions = ast.clone_functions_only();
+    let mut scope = workspace.scope.clone();
+    let before = scope.len();
+    for (name, _, value) in arguments.iter() {
+        scope.push_dynamic(name.to_owned(), value);
+    }
+    let result = run_code(core, &run, &engine, &ast, &mut scope)?;
+    drop_arguments(&mut scope, before, arguments.len());
+    let kept = Workspace { scope, functions };
+    check_workspace(&kept)?;
+    *workspace = kept;
+    Ok(result)
+}
+
+/// The most functions, closures included, that a session keeps: every closure ever typed is one.
+const MAX_SESSION_FUNCTIONS: usize = 2_000;
+/// The most that a session keeps between evals, as displayed: 16 MiB.
+const MAX_WORKSPACE: usize = 16 << 20;
+
+fn check_workspace(workspace: &Workspace) -> Result<(), Failed> {
+    let functions = workspace.functions.iter_functions().count();
+    if functions > MAX_SESSION_FUNCTIONS {
+        let message = format!("the session has {functions} functions, the limit is {MAX_SESSION_FUNCTIONS}");
+        return Err(Failed::new(Code::Limit, message, "attach again: a new session starts empty"));
+    }
+    let size: usize = workspace.scope.iter().map(|(_, _, value)| convert::size(&value)).sum();
+    if size <= MAX_WORKSPACE {
+        return Ok(());
+    }
+    Err(Failed::new(Code::Limit, format!("the session's variables hold {size} bytes, the limit is {MAX_WORKSPACE}"), "let go of some: `big = ()`"))
+}
+
+/// Takes an eval's arguments out of the scope again; what it declared itself stays.
+fn drop_arguments(scope: &mut Scope<'static>, before: usize, arguments: usize) {
+    let kept: Vec<(String, bool, Dynamic)> = scope
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at < before || *at >= before + arguments)
+        .map(|(_, (name, constant, value))| (name.to_owned(), constant, value))
+        .collect();
+    *scope = Scope::new();
+    for (name, constant, value) in kept {
+        if constant {
+            scope.push_constant_dynamic(name, value);
+        } else {
+            scope.push_dynamic(name, value);
+        }
+    }
+}
+
+fn run_code(core: &Arc<Core>, run: &Arc<Run>, engine: &Engine, ast: &AST, scope: &mut Scope<'static>) -> Result<(String, Value), Failed> {
+    run.set_functions(ast.clone_functions_only());
+    let ((result, shown), end, _) = meter::metered(EVAL, Some(run.cancelled.clone()), || {
+        let result = engine.eval_ast_with_scope::<Dynamic>(scope, ast);
+        let shown = result.as_ref().ok().map(|value| show(core, run, value));
+        (result, shown)
+    });
+    if let Some(refusal) = run.refusal() {
+        return Err(refused(refusal));
+    }
+    if let Some(end) = end {
+        return Err(ended(end));
+    }
+    if let Err(error) = result {
+        return Err(script_error(core, &error));
+    }
+    let (display, value) = shown.unwrap_or_default();
+    if display.len() > MAX_RESULT {
+        let message = format!("the result has {} bytes, the limit is {MAX_RESULT}", display.len());
+        return Err(Failed::new(Code::Limit, message, "ask for a part of it"));
+    }
+    Ok((display, value))
+}
+
+/// A handle as the result is read whole, through the gate like any read.
+fn show(core: &Arc<Core>, run: &Arc<Run>, value: &Dynamic) -> (String, Value) {
+    let handle = value.read_lock::<Handle>().map(|h| h.clone());
+    let whole = handle.and_then(|handle| {
+        let tag = EvalTag { core: core.clone(), run: run.clone() };
+        handle::contents(&tag, &handle).ok()
+    });
+    let value = whole.as_ref().unwrap_or(value);
+    let display = if value.is_unit() { String::new() } else { convert::display(value) };
+    (display, convert::to_json(value))
+}
+
+fn cancelled() -> Failed {
+    Failed::new(Code::Cancelled, "the eval was cancelled", "what it had changed was undone")
+}
+
+fn ended(end: End) -> Failed {
+    let limit = |what: String| Failed::new(Code::Limit, what, "what it had changed was undone; ask for less at a time");
+    match end {
+        End::Operations => limit(format!("the eval used more than {} operations", EVAL.operations)),
+        End::Time => limit(format!("the eval took longer than {} s", EVAL.time.as_secs())),
+        End::Size => limit("the eval made something larger than allowed".to_owned()),
+        End::Cancelled => cancelled(),
+        End::Refused => Failed::new(Code::Audit, "the audit log cannot be written", "what it had changed was undone"),
+    }
+}
+
+fn refused(refusal: Refusal) -> Failed {
+    match refusal {
+        Refusal::Denied(denial) => {
+            let rules: Vec<String> = denial.rules.iter().map(|rule| format!("`{}` ({})", rule.id, rule.why)).collect();
+            let by = if rules.is_empty() { String::new() } else { format!(" by rule {}", rules.join(", ")) };
+            Failed::new(Code::Denied, format!("denied: {} {}{by}", denial.action, denial.resource), denial.help)
+        }
+        Refusal::Log(error) => unwritable(&error),
+        Refusal::State { message, help } => Failed::new(Code::State, message, help),
+    }
+}
+
+fn script_error(core: &Core, error: &EvalAltResult) -> Failed {
+    let limit = matches!(
+        error,
+        EvalAltResult::ErrorTooManyOperations(_)
+            | EvalAltResult::ErrorStackOverflow(_)
+            | EvalAltResult::ErrorDataTooLarge(..)
+            | EvalAltResult::ErrorTooManyVariables(_)
+    );
+    let code = if limit { Code::Limit } else { Code::Eval };
+    Failed::new(code, core.scrub(&explain(error)), "what it had changed was undone")
+}
+
+/// The outcome of a failed eval: undo, record, and only then the reply.
+fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Instant) -> (Failed, Option<AuditRange>) {
+    let undone = execute::undo(core, run);
+    let mut body = outcome_body(run, started);
+    body.insert("error".to_owned(), json!({ "code": failed.code, "message": core.scrub(&failed.message) }));
+    body.insert("undone".to_owned(), undone.into());
+    match record_outcome(core, run, body) {
+        Ok(audit) => (failed, audit),
+        Err(error) => {
+            let lost = unwritable(&error);
+            let message = format!("{}; and {}", failed.message, lost.message);
+            (Failed { code: Code::Audit, message, help: lost.help }, None)
+        }
+    }
+}
+
+fn outcome_body(run: &Run, started: Instant) -> Map<String, Value> {
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    Map::from_iter([
+        ("eval".to_owned(), run.record_number().into()),
+        ("session".to_owned(), run.session.id.into()),
+        ("operator".to_owned(), run.session.operator.spiffe.as_str().into()),
+        ("micros".to_owned(), micros.into()),
+    ])
+}
+
+/// Appends the outcome and waits until it is on disk; no reply leaves before.
+fn record_outcome(core: &Core, run: &Run, body: Map<String, Value>) -> Result<Option<AuditRange>, AppendError> {
+    let outcome = if body.contains_key("error") { "error" } else { "ok" };
+    let mut entry = records::record("outcome", Value::Object(body));
+    entry.keep = run.emergency();
+    match core.log.append(vec![entry], Until::Durable).durable() {
+        Ok(receipt) => {
+            core.emitter.recorded(&run.session.operator.name, "eval", outcome, receipt.last);
+            let first = run.record_number().min(receipt.last);
+            Ok(Some(AuditRange { eval: first, first, last: receipt.last, checkpoint: receipt.checkpoint.to_string() }))
+        }
+        Err(AppendError::Held) => {
+            run.hold();
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn succeed(core: &Core, run: &Run, display: String, value: Value, started: Instant) -> FromAgent {
+    let display = core.scrub(&display);
+    let mut body = outcome_body(run, started);
+    body.insert("result".to_owned(), core.digest(&Tree::Str(display.clone())));
+    let audit = match record_outcome(core, run, body) {
+        Ok(audit) => audit,
+        Err(error) => {
+            // What it did stands in no outcome; it must not stand at all.
+            execute::undo(core, run);
+            return failure(core, run.call, unwritable(&error), None);
+        }
+    };
+    let mut warnings = Vec::new();
+    if run.held() || audit.is_none() {
+        warnings.push("not yet on disk: the audit log cannot be written; the records wait in memory".to_owned());
+    }
+    let result = EvalResult {
+        value: scrub_value(core, value),
+        display,
+        leases: run.touched().into_iter().map(|id| summary(core, id)).collect(),
+        mode: run.session.mode().0,
+        audit,
+        warnings,
+    };
+    FromAgent::success(run.call, &result)
+}
+
+/// Scrubs every text of a JSON value.
+fn scrub_value(core: &Core, value: Value) -> Value {
+    match value {
+        Value::String(text) => core.scrub(&text).into(),
+        Value::Array(items) => items.into_iter().map(|item| scrub_value(core, item)).collect(),
+        Value::Object(entries) => entries.into_iter().map(|(k, v)| (core.scrub(&k), scrub_value(core, v))).collect(),
+        other => other,
+    }
+}
+
+/// A lease as replies show it, ended ones too.
+pub(crate) fn summary(core: &Core, id: u64) -> LeaseSummary {
+    match core.leases.find(id) {
+        Ok(lease) => LeaseSummary {
+            id,
+            target: lease.target().to_string(),
+            state: lease.phase.name().to_owned(),
+            remaining_ms: u64::try_from(lease.deadline.remaining(BootTime::now()).as_millis()).unwrap_or(u64::MAX),
+        },
+        Err(error) => {
+            let state = match error {
+                crate::lease::EndError::Ended { how, .. } => how,
+                _ => "ended",
+            };
+            LeaseSummary { id, target: String::new(), state: state.to_owned(), remaining_ms: 0 }
+        }
+    }
+}
+
+fn failure(core: &Core, call: u64, failed: Failed, audit: Option<AuditRange>) -> FromAgent {
+    let mut failure = Failure::new(failed.code, core.scrub(&failed.message), failed.help);
+    failure.data.audit = audit;
+    FromAgent::failure(Some(call), failure)
+}

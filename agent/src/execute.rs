@@ -1,0 +1,199 @@
+//! Effects happen here and nowhere else, each against its permit.
+
+use std::sync::Arc;
+
+use debug_policy::{Mode, format_duration};
+use rhai::{Array, Dynamic, INT, Map};
+
+use crate::clock::BootTime;
+use crate::core::Core;
+use crate::convert;
+use crate::effect::{Effect, Proposal};
+use crate::gate::{Permit, Refusal};
+use crate::lease::{Cause, EndError, Lease};
+use crate::listing;
+use crate::run::{Run, Step};
+use crate::state::Wait;
+
+/// Executes the effect that `permit` is for, and uses the permit up.
+///
+/// # Errors
+/// What stood in the way; the effect has not happened then.
+pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic, Refusal> {
+    let (effect, lease) = permit.spend();
+    match effect {
+        Effect::See(function, about) => listing::list(core, run, function.name, about.as_deref()),
+        Effect::Read { path, value: Some(tree), .. } => {
+            let marked = core.redactor.mark(&path, tree);
+            Ok(convert::to_dynamic(&marked, &path, &core.keyed))
+        }
+        Effect::Read { path, value: None, .. } => Err(missing(core, &path)),
+        Effect::Reveal { path, value } => Ok(convert::revealed(&value, &path)),
+        Effect::Change(proposal) => make(core, run, &proposal, lease),
+        Effect::Revert { id } => revert(core, run, id),
+        Effect::Renew { confirm, id, ttl } => {
+            let now = BootTime::now();
+            let before = core.leases.find(id).map_err(|e| ended(&e))?;
+            let lease = core.leases.renew(id, now.after(ttl), confirm, now).map_err(|e| ended(&e))?;
+            run.step(Step::Renewed(Box::new(before)));
+            record_renewal(core, run, &lease, confirm);
+            let word = if confirm { "confirmed" } else { "extended" };
+            Ok(format!("lease {id} {word}: {} reverts in {}", lease.target(), format_duration(ttl)).into())
+        }
+        Effect::EnterChange { reason } => {
+            let (mode, before) = run.session.mode();
+            run.step(Step::Mode(mode, before));
+            run.session.set_mode(Mode::Change, Some(reason));
+            Ok("mode change: changes are possible, each with a deadline; `observe()` leaves it".into())
+        }
+        Effect::Observe => {
+            let (mode, before) = run.session.mode();
+            run.step(Step::Mode(mode, before));
+            run.session.set_mode(Mode::Observe, None);
+            Ok("mode observe".into())
+        }
+        Effect::Log { warn, text } => {
+            let line = core.scrub(&text);
+            script_log(&run.session.operator.name, None, Some(run.record_number()), warn, &line);
+            Ok(Dynamic::UNIT)
+        }
+    }
+}
+
+fn missing(core: &Core, path: &crate::state::Path) -> Refusal {
+    match core.states.read(path, Wait::BOUNDED) {
+        Err(error) => Refusal::state(error.to_string(), error.help()),
+        Ok(_) => Refusal::state(format!("`{path}` appeared while it was being looked for"), "ask again"),
+    }
+}
+
+fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Result<Dynamic, Refusal> {
+    // INVARIANT: the gate opened a lease for every change; without one there is nothing to make it under.
+    let Some(id) = lease else { return Err(Refusal::state("the change has no lease", "this is a fault of the agent")) };
+    let lease = core.leases.find(id).map_err(|e| ended(&e))?;
+    if let Err(error) = proposal.change.make(id, lease.deadline) {
+        core.leases.withdraw(id);
+        let cause = Cause::Undone;
+        let undone = crate::lease::Undone::Restored;
+        let detail = serde_json::json!({ "never_made": error.to_string() });
+        core.append(vec![crate::records::lease_ended(cause.kind(), &lease, "agent", &undone, detail)]);
+        return Err(Refusal::state(error.to_string(), "nothing was changed"));
+    }
+    run.step(Step::Made(id));
+    // The deadline may have passed between opening and making; then nobody else will undo it.
+    if core.leases.find(id).is_err() {
+        drop(proposal.change.undo(id, Wait::BOUNDED));
+        return Err(Refusal::state(format!("lease {id} ended before its change was made"), "ask for a longer ttl"));
+    }
+    let verb = if proposal.function.name == "patch" { "patched" } else { "set" };
+    let left = format_duration(lease.deadline.remaining(lease.made));
+    Ok(format!("lease {id}: {} {verb}, reverts in {left} unless confirmed", plain(&lease)).into())
+}
+
+/// The target as people write it: without its kind.
+fn plain(lease: &Lease) -> String {
+    let text = lease.target().to_string();
+    text.split_once(':').map_or(text.clone(), |(_, rest)| rest.to_owned())
+}
+
+fn revert(core: &Core, run: &Run, id: u64) -> Result<Dynamic, Refusal> {
+    let done = core.end_lease(id, &Cause::Reverted, &run.session.operator.name, Wait::BOUNDED).map_err(|e| ended(&e))?;
+    run.step(Step::Reverted(id));
+    Ok(done.into())
+}
+
+fn ended(error: &EndError) -> Refusal {
+    let help = match error {
+        EndError::Unknown(_) => "`leases()` lists those in force",
+        EndError::Ended { .. } => "nothing is left to do; what it changed is as it was before",
+        EndError::Ending(_) => "look at `leases()` again",
+        EndError::Failing { .. } => "`leases()` shows it until it succeeds",
+    };
+    Refusal::state(error.to_string(), help)
+}
+
+fn record_renewal(core: &Core, run: &Run, lease: &Lease, confirm: bool) {
+    let kind = if confirm { "lease.confirmed" } else { "lease.extended" };
+    let body = serde_json::json!({
+        "lease": lease.id, "target": lease.target(), "owner": lease.owner, "by": run.session.operator.name,
+        "eval": run.record_number(), "deadline_boot_ns": lease.deadline.0,
+    });
+    core.append(vec![crate::records::record(kind, body)]);
+}
+
+/// One line in the service's log that cannot pose as the service: its own target, escaped, with who wrote it.
+pub(crate) fn script_log(operator: &str, lease: Option<u64>, eval: Option<u64>, warn: bool, text: &str) {
+    let line = escape(text);
+    if warn {
+        tracing::warn!(target: "debug_agent::script", operator, lease, eval, "{line}");
+    } else {
+        tracing::info!(target: "debug_agent::script", operator, lease, eval, "{line}");
+    }
+}
+
+/// Control, bidirectional and zero-width characters made visible, so that one text is one line.
+fn escape(text: &str) -> String {
+    let hidden = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if hidden(c) {
+            line.extend(c.escape_unicode());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// Undoes what a failed eval did, the newest first.
+pub(crate) fn undo(core: &Core, run: &Run) -> Vec<u64> {
+    let mut undone = Vec::new();
+    for step in run.take_steps() {
+        match step {
+            Step::Made(id) => {
+                // A failure is recorded as an alarm and tried again by the revert thread.
+                drop(core.end_lease(id, &Cause::Undone, "agent", Wait::BOUNDED));
+                undone.push(id);
+            }
+            Step::Renewed(before) => {
+                core.leases.restore(&before);
+                undone.push(before.id);
+            }
+            Step::Mode(mode, reason) => run.session.set_mode(mode, reason),
+            Step::Reverted(_) => {}
+        }
+    }
+    undone
+}
+
+/// A list of maps as Rhai has it.
+pub(crate) fn rows(rows: impl IntoIterator<Item = Vec<(&'static str, Dynamic)>>) -> Dynamic {
+    let map = |row: Vec<(&'static str, Dynamic)>| {
+        Dynamic::from(row.into_iter().map(|(k, v)| (k.into(), v)).collect::<Map>())
+    };
+    rows.into_iter().map(map).collect::<Array>().into()
+}
+
+/// A count as Rhai has it.
+pub(crate) fn count(number: u64) -> Dynamic {
+    INT::try_from(number).unwrap_or(INT::MAX).into()
+}
+
+/// Shares a core between a patch and the agent.
+impl crate::script::frozen::PatchHost for Core {
+    fn read(&self, path: &str) -> Result<Dynamic, String> {
+        let path = path.parse::<crate::state::Path>().map_err(|e| e.to_string())?;
+        let tree = self.states.read(&path, Wait::Try).map_err(|e| e.to_string())?;
+        Ok(convert::to_dynamic(&self.redactor.mark(&path, tree), &path, &self.keyed))
+    }
+
+    fn log(&self, lease: u64, warn: bool, text: &str) {
+        let owner = self.leases.find(lease).map(|l| l.owner).unwrap_or_default();
+        script_log(&owner, Some(lease), None, warn, &self.scrub(text));
+    }
+}
+
+/// A core as the host of patches.
+pub(crate) fn patch_host(core: &Arc<Core>) -> Arc<dyn crate::script::frozen::PatchHost> {
+    core.clone()
+}

@@ -1,0 +1,327 @@
+//! The one door that every effect passes: policy decides, the log keeps it, the undo is set down. Only then is there
+//! a permit, and executing an effect consumes it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use debug_audit::{AppendError, Until};
+use debug_policy::{Action, Decision, Denial, Policy, Request, Resource, format_duration};
+use debug_wire::table::Method;
+use serde_json::{Value, json};
+
+use crate::clock::BootTime;
+use crate::core::Core;
+use crate::effect::{Effect, Proposal};
+use crate::lease::{DEFAULT_TTL, Lease, Phase};
+use crate::records;
+use crate::run::Run;
+use crate::session::Session;
+use crate::state::Path;
+
+/// Leave to execute one effect once. Neither `Clone` nor `Default`; only [`pass`] makes one.
+pub(crate) struct Permit {
+    effect: Effect,
+    lease: Option<u64>,
+}
+
+impl Permit {
+    /// The effect, with the lease that was opened for it. Consumes the permit.
+    pub(crate) fn spend(self) -> (Effect, Option<u64>) {
+        (self.effect, self.lease)
+    }
+}
+
+/// Leave to answer one call of a method that is no eval.
+pub(crate) struct MethodPermit(());
+
+/// Why the gate let nothing through.
+#[derive(Clone, Debug)]
+pub(crate) enum Refusal {
+    /// Policy says no.
+    Denied(Box<Denial>),
+    /// The log cannot be written.
+    Log(AppendError),
+    /// What is asked for is not there or is in another state.
+    State {
+        /// What was seen.
+        message: String,
+        /// What to do.
+        help: String,
+    },
+}
+
+impl Refusal {
+    /// About the state of things.
+    pub(crate) fn state(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::State { message: message.into(), help: help.into() }
+    }
+}
+
+/// Decides, records the intent, opens the lease; only then hands out the permit.
+///
+/// # Errors
+/// The first that holds, in this order: policy denies, the target is in another state, the log cannot be written.
+pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Refusal> {
+    let now = BootTime::now();
+    let asked = decide(core, run, &effect, now);
+    if let Some(denial) = denial(&asked) {
+        run.record(core, intent(core, run, &effect, &asked, None), Until::Written);
+        return Err(Refusal::Denied(Box::new(denial)));
+    }
+    let lease = match &effect {
+        Effect::Change(proposal) => Some(open_lease(core, run, proposal, &asked, now)?),
+        _ => None,
+    };
+    let entries = intent(core, run, &effect, &asked, lease.as_ref());
+    let until = if effect.waits_for_disk() { Until::Durable } else { Until::Written };
+    if let Err(error) = run.record(core, entries, until) {
+        if !run.emergency() {
+            return Err(Refusal::Log(error));
+        }
+    }
+    let id = lease.as_ref().map(|lease| lease.id);
+    if let Some(lease) = lease {
+        core.leases.open(lease);
+    }
+    Ok(Permit { effect, lease: id })
+}
+
+/// Decides about a method that is no eval. A denial is recorded; that a client is alive is not.
+///
+/// # Errors
+/// The denial.
+pub(crate) fn pass_method(core: &Core, session: &Session, method: &Method) -> Result<MethodPermit, Refusal> {
+    let request = core.request(session, method.action, Resource::Agent);
+    match core.policy.decide(&request) {
+        Decision::Allow(_) => Ok(MethodPermit(())),
+        Decision::Deny(denial) => {
+            let asked = [(request, Decision::Deny(denial.clone()))];
+            let body = json!({ "session": session.id, "method": method.name, "gate": records::decisions(&asked, &core.policy_digest) });
+            core.append(vec![records::record("effect", body)]);
+            Err(Refusal::Denied(Box::new(denial)))
+        }
+    }
+}
+
+/// Every request that an effect comes down to, each with its answer.
+fn decide(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Vec<(Request, Decision)> {
+    requests(core, run, effect, now)
+        .into_iter()
+        .map(|request| {
+            let decision = core.policy.decide(&request);
+            (request, decision)
+        })
+        .collect()
+}
+
+fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Vec<Request> {
+    let action = effect.action();
+    let ask = |resource: Resource| run.request(core, action, resource);
+    match effect {
+        Effect::See(..) | Effect::EnterChange { .. } | Effect::Observe | Effect::Log { .. } => {
+            let reason = match effect {
+                Effect::EnterChange { reason } => Some(reason.clone()),
+                _ => None,
+            };
+            vec![Request { reason: reason.or_else(|| run.reason()), ..ask(Resource::Agent) }]
+        }
+        Effect::Read { leaves, .. } => leaves.iter().map(|leaf| ask(resource(leaf))).collect(),
+        Effect::Reveal { path, .. } => vec![ask(resource(path))],
+        Effect::Change(proposal) => change_requests(core, run, proposal, action),
+        Effect::Revert { id } => match core.leases.find(*id) {
+            // One's own change may always be ended; nobody needs leave to make the service what it was.
+            Ok(lease) if lease.owner == run.session.operator.name => Vec::new(),
+            Ok(lease) => vec![ask(lease.target().clone()), ask(Resource::Lease(lease.owner))],
+            Err(_) => Vec::new(),
+        },
+        Effect::Renew { id, ttl, .. } => match core.leases.find(*id) {
+            Ok(lease) => renew_requests(&lease, *ttl, now, &run.session.operator.name, ask),
+            Err(_) => Vec::new(),
+        },
+    }
+}
+
+fn resource(path: &Path) -> Resource {
+    Resource::State(path.segments().to_vec())
+}
+
+fn change_requests(core: &Core, run: &Run, proposal: &Proposal, action: Action) -> Vec<Request> {
+    let ttl = Some(proposal.options.ttl.unwrap_or(DEFAULT_TTL));
+    let reason = proposal.options.reason.clone().or_else(|| run.reason());
+    let changes = proposal.targets.iter().map(|target| Request {
+        ttl,
+        life: ttl,
+        reason: reason.clone(),
+        ..run.request(core, action, target.clone())
+    });
+    let reads = proposal.reads.iter().map(|path| run.request(core, Action::Read, resource(path)));
+    changes.chain(reads).collect()
+}
+
+fn renew_requests(
+    lease: &Lease,
+    ttl: Duration,
+    now: BootTime,
+    operator: &str,
+    ask: impl Fn(Resource) -> Request,
+) -> Vec<Request> {
+    let lived = now.remaining(lease.made); // `now` is later, so this is how long it has lived.
+    let with_times = |request: Request| Request {
+        ttl: Some(ttl),
+        life: Some(lived.saturating_add(ttl)),
+        reason: request.reason.clone().or_else(|| Some(lease.reason.clone())),
+        ..request
+    };
+    let mut requests = vec![with_times(ask(lease.target().clone()))];
+    if lease.owner != operator {
+        requests.push(with_times(ask(Resource::Lease(lease.owner.clone()))));
+    }
+    requests
+}
+
+/// The first denial. For one leaf of several, it names no leaf: which there are may be what cannot be seen.
+fn denial(asked: &[(Request, Decision)]) -> Option<Denial> {
+    let denied = asked.iter().find_map(|(_, decision)| match decision {
+        Decision::Deny(denial) => Some(denial.clone()),
+        Decision::Allow(_) => None,
+    })?;
+    let leaves = asked.len() > 1 && matches!(denied.resource, Resource::State(_));
+    match (leaves, asked.first().map(|(request, _)| &request.resource)) {
+        (true, Some(Resource::State(segments))) => {
+            let shared = segments.iter().take(1).cloned().collect();
+            Some(Denial { resource: Resource::State(shared), help: format!("parts of it: {}", denied.help), ..denied })
+        }
+        _ => Some(denied),
+    }
+}
+
+/// Checks the stack and sets down everything a lease needs, without making the change.
+fn open_lease(
+    core: &Core,
+    run: &Run,
+    proposal: &Proposal,
+    asked: &[(Request, Decision)],
+    now: BootTime,
+) -> Result<Lease, Refusal> {
+    let Some(after) = run.after() else {
+        return Err(Refusal::state(
+            "this eval does not say what becomes of its changes when the session ends",
+            "use `debugctl attach`, or `debugctl eval --change` with `--persist` or `--hold`",
+        ));
+    };
+    let target = proposal.change.target();
+    check_stack(core, proposal, target, now)?;
+    let ttl = proposal.options.ttl.unwrap_or(DEFAULT_TTL);
+    debug_assert!(!asked.is_empty(), "a change without a decision");
+    Ok(Lease {
+        id: core.leases.reserve(),
+        change: Arc::clone(&proposal.change),
+        owner: run.session.operator.name.clone(),
+        session: run.session.id,
+        eval: run.record_number(),
+        reason: proposal.options.reason.clone().or_else(|| run.reason()).unwrap_or_default(),
+        made: now,
+        deadline: now.after(ttl),
+        phase: Phase::Provisional,
+        after,
+        grace: None,
+        failing: None,
+    })
+}
+
+fn check_stack(core: &Core, proposal: &Proposal, target: &Resource, now: BootTime) -> Result<(), Refusal> {
+    let standing = core.leases.standing(target);
+    match (standing, proposal.options.over) {
+        (None, None) => Ok(()),
+        (None, Some(over)) => Err(Refusal::state(
+            format!("`over: {over}` names no change in force at `{target}`"),
+            "leave `over` out: nothing stands there",
+        )),
+        (Some(lease), _) if lease.failing.is_some() => Err(Refusal::state(
+            format!("lease {} at `{target}` could not be undone yet; nothing may be changed there until it is", lease.id),
+            "see `leases()`; the agent keeps trying",
+        )),
+        (Some(lease), over) if over == Some(lease.id) && lease.target() == target => Ok(()),
+        (Some(lease), over) if over == Some(lease.id) => Err(Refusal::state(
+            format!("lease {} changes `{}`; this version stacks changes only on the very same path", lease.id, lease.target()),
+            format!("change `{}` itself, or `revert({})` first", lease.target(), lease.id),
+        )),
+        (Some(lease), _) => Err(Refusal::state(
+            format!(
+                "`{target}` is already changed by lease {} of {}, {} left",
+                lease.id,
+                lease.owner,
+                format_duration(lease.deadline.remaining(now))
+            ),
+            format!("add `over: {}` to put yours on top, or end it with `revert({})`", lease.id, lease.id),
+        )),
+    }
+}
+
+/// The records of an effect: the code it keeps in parts, the effect, and the lease with its undo.
+fn intent(
+    core: &Core,
+    run: &Run,
+    effect: &Effect,
+    asked: &[(Request, Decision)],
+    lease: Option<&Lease>,
+) -> Vec<debug_audit::Entry> {
+    let mut entries = Vec::new();
+    let mut body = json!({
+        "eval": run.record_number(), "session": run.session.id, "operator": run.session.operator.spiffe,
+        "function": effect.function(), "gate": records::decisions(asked, &core.policy_digest),
+    });
+    for (name, value) in detail(core, effect) {
+        let text = value.to_string();
+        if text.len() > MAX_INLINE {
+            let (parts, members) = records::parted("effect.part", name, &text);
+            entries.extend(parts);
+            body[name] = Value::Object(members);
+        } else {
+            body[name] = value;
+        }
+    }
+    if let Some(lease) = lease {
+        body["lease"] = json!({
+            "id": lease.id, "target": lease.target(), "reason": lease.reason, "after": lease.after,
+            "ttl_ms": millis(lease.deadline.remaining(lease.made)), "deadline_boot_ns": lease.deadline.0,
+        });
+    }
+    let kind = if lease.is_some() { "lease.made" } else { "effect" };
+    entries.push(records::record(kind, body));
+    if run.emergency() || matches!(effect, Effect::Revert { .. }) {
+        for entry in &mut entries {
+            entry.keep = true;
+        }
+    }
+    entries
+}
+
+/// What is recorded of an effect in place; longer goes into parts.
+const MAX_INLINE: usize = 8_000;
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What an effect is, for its record: never a secret in the clear.
+fn detail(core: &Core, effect: &Effect) -> Vec<(&'static str, Value)> {
+    match effect {
+        Effect::Observe => Vec::new(),
+        Effect::See(_, about) => about.iter().map(|a| ("about", core.scrub(a).into())).collect(),
+        Effect::Read { path, value, .. } => {
+            vec![("path", path.to_string().into()), ("value", value.as_ref().map_or(Value::Null, |v| core.digest(v)))]
+        }
+        Effect::Reveal { path, value } => vec![("path", path.to_string().into()), ("value", core.digest(value))],
+        Effect::Change(proposal) => vec![("before", proposal.before.clone()), ("value", proposal.after.clone())],
+        Effect::Revert { id } => vec![("revert", (*id).into())],
+        Effect::Renew { id, ttl, .. } => vec![("renew", (*id).into()), ("ttl_ms", millis(*ttl).into())],
+        Effect::EnterChange { reason } => vec![("reason", reason.as_str().into())],
+        Effect::Log { text, .. } => vec![("text", core.scrub(text).into())],
+    }
+}
+
+/// The policy that decides, with what the log says of it.
+pub(crate) fn digest_of(policy: &Policy) -> String {
+    policy.digest().iter().map(|byte| format!("{byte:02x}")).collect()
+}

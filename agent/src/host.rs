@@ -1,0 +1,337 @@
+//! The host functions: registered from the one table, each a wish that goes through the gate.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use debug_policy::parse_duration;
+use debug_wire::table::{self, FUNCTIONS, Function};
+use rhai::{Dynamic, EvalAltResult, FnPtr, FuncRegistration, Map, Module, NativeCallContext};
+
+use crate::convert;
+use crate::core::Core;
+use crate::effect::{Effect, Options, Proposal};
+use crate::execute;
+use crate::gate::{self, Refusal};
+use crate::handle;
+use crate::lease::{PatchChange, WriteChange};
+use crate::points::Point;
+use crate::run::Run;
+use crate::script::frozen::Frozen;
+use crate::script::library::terminated;
+use crate::script::meter::{self, End};
+use crate::state::{Path, Tree, Wait};
+
+/// What a host function finds in the engine it is called from.
+#[derive(Clone)]
+pub(crate) struct EvalTag {
+    pub(crate) core: Arc<Core>,
+    pub(crate) run: Arc<Run>,
+}
+
+type Fallible<T> = Result<T, Box<EvalAltResult>>;
+
+/// The module of host functions and state handles, built once.
+pub(crate) static MODULE: LazyLock<Arc<Module>> = LazyLock::new(|| {
+    let mut module = Module::new();
+    for function in FUNCTIONS {
+        register(&mut module, function);
+    }
+    handle::register(&mut module);
+    convert::register_types(&mut module);
+    module.build_index();
+    Arc::new(module)
+});
+
+/// Registers one function for each number of arguments that the table gives it.
+fn register(module: &mut Module, function: &'static Function) {
+    for arity in function.arities() {
+        let registration = FuncRegistration::new(function.name);
+        match arity {
+            0 => registration
+                .set_into_module(module, move |ctx: NativeCallContext<'_>| call(function, &ctx, Vec::new())),
+            1 => registration
+                .set_into_module(module, move |ctx: NativeCallContext<'_>, a: Dynamic| call(function, &ctx, vec![a])),
+            2 => registration.set_into_module(module, move |ctx: NativeCallContext<'_>, a: Dynamic, b: Dynamic| {
+                call(function, &ctx, vec![a, b])
+            }),
+            _ => registration.set_into_module(
+                module,
+                move |ctx: NativeCallContext<'_>, a: Dynamic, b: Dynamic, c: Dynamic| call(function, &ctx, vec![a, b, c]),
+            ),
+        };
+    }
+}
+
+/// The eval that a native function was called from.
+pub(crate) fn tag(ctx: &NativeCallContext<'_>) -> Fallible<EvalTag> {
+    ctx.tag().and_then(|t| t.clone().try_cast::<EvalTag>()).ok_or_else(|| Box::from("only an eval may do this"))
+}
+
+fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dynamic>) -> Fallible<Dynamic> {
+    let tag = tag(ctx)?;
+    let mut args = args.into_iter();
+    let (a, b, c) = (args.next(), args.next(), args.next());
+    perform(&tag, || wish(function, &tag, a.clone(), b.clone(), c.clone()))
+}
+
+/// Forms the effect, passes it through the gate, executes it. A refusal ends the eval, wherever it is.
+pub(crate) fn perform(tag: &EvalTag, wish: impl FnOnce() -> Result<Vec<Effect>, Refusal>) -> Fallible<Dynamic> {
+    // A run that has ended gets nothing more, not even in what the unwinding of a closure calls.
+    if meter::ended().is_some() || tag.run.is_cancelled() {
+        meter::end(End::Cancelled);
+        return Err(terminated());
+    }
+    if tag.run.exhausted() {
+        meter::end(End::Operations);
+        return Err(terminated());
+    }
+    let mut results = Vec::new();
+    let passed = wish().and_then(|effects| {
+        for effect in effects {
+            let permit = gate::pass(&tag.core, &tag.run, effect)?;
+            results.push(execute::execute(&tag.core, &tag.run, permit)?);
+        }
+        Ok(())
+    });
+    match passed {
+        Ok(()) if results.len() == 1 => Ok(results.pop().unwrap_or(Dynamic::UNIT)),
+        Ok(()) => Ok(results.into()),
+        Err(refusal) => {
+            tag.run.refuse(refusal);
+            meter::end(End::Refused);
+            Err(terminated())
+        }
+    }
+}
+
+/// What a call comes down to; more than one effect only for `revert_all`.
+fn wish(
+    function: &'static Function,
+    tag: &EvalTag,
+    a: Option<Dynamic>,
+    b: Option<Dynamic>,
+    c: Option<Dynamic>,
+) -> Result<Vec<Effect>, Refusal> {
+    let (core, run) = (&tag.core, &tag.run);
+    let effect = match function.name {
+        "help" | "info" | "ls" | "points" | "leases" | "sessions" | "describe" => {
+            Effect::See(function, crate::listing::subject(a.as_ref()))
+        }
+        "get" => read(core, &path(function, a)?)?,
+        "reveal" => reveal(core, path(function, a)?)?,
+        "set" => {
+            let path = path(function, a)?;
+            let options = options(function, c)?;
+            set(core, function, path, b.unwrap_or(Dynamic::UNIT), options)?
+        }
+        "patch" => patch(core, run, function, &text(function, "the point", a)?, b, options(function, c)?)?,
+        "revert" => Effect::Revert { id: id(function, a)? },
+        "revert_all" => return Ok(revertible(core, run)),
+        "confirm" | "extend" => {
+            Effect::Renew { confirm: function.name == "confirm", id: id(function, a)?, ttl: ttl(function, b)? }
+        }
+        "change" => Effect::EnterChange { reason: reason(function, a)? },
+        "observe" => Effect::Observe,
+        "log_info" | "log_warn" => {
+            Effect::Log { warn: function.name == "log_warn", text: text(function, "the text", a)? }
+        }
+        other => return Err(Refusal::state(format!("`{other}` is in the table, but nothing does it"), "this is a fault of the agent")),
+    };
+    Ok(vec![effect])
+}
+
+fn usage(function: &Function, what: &str) -> Refusal {
+    Refusal::state(format!("`{}`: {what}", function.name), format!("as in `{}`; see `help(\"{}\")`", function.example, function.name))
+}
+
+fn text(function: &Function, what: &str, value: Option<Dynamic>) -> Result<String, Refusal> {
+    let value = value.unwrap_or(Dynamic::UNIT);
+    let kind = value.type_name();
+    value.into_string().map_err(|_| usage(function, &format!("{what} must be a string, not {kind}")))
+}
+
+fn reason(function: &Function, value: Option<Dynamic>) -> Result<String, Refusal> {
+    let reason = text(function, "the reason", value)?.trim().to_owned();
+    if reason.is_empty() || reason.len() > MAX_REASON {
+        return Err(usage(function, "the reason must have 1 to 500 bytes"));
+    }
+    Ok(reason)
+}
+
+/// The longest reason, in bytes.
+const MAX_REASON: usize = 500;
+
+fn path(function: &Function, value: Option<Dynamic>) -> Result<Path, Refusal> {
+    if let Some(path) = value.as_ref().and_then(handle::path_of) {
+        return Ok(path);
+    }
+    let spelled = text(function, "the path", value)?;
+    spelled.parse::<Path>().map_err(|e| usage(function, &e.to_string()))
+}
+
+fn id(function: &Function, value: Option<Dynamic>) -> Result<u64, Refusal> {
+    let number = value.as_ref().and_then(|v| v.as_int().ok()).and_then(|n| u64::try_from(n).ok());
+    number.ok_or_else(|| usage(function, "the lease's id must be a whole number"))
+}
+
+fn ttl(function: &Function, value: Option<Dynamic>) -> Result<Duration, Refusal> {
+    let spelled = text(function, "the ttl", value)?;
+    parse_duration(&spelled).map_err(|e| usage(function, &e.to_string()))
+}
+
+fn options(function: &Function, value: Option<Dynamic>) -> Result<Options, Refusal> {
+    let mut options = Options::default();
+    let Some(value) = value else { return Ok(options) };
+    let kind = value.type_name();
+    let Some(map) = value.try_cast::<Map>() else {
+        return Err(usage(function, &format!("the options must be a map `#{{ ttl: \"5m\" }}`, not {kind}")));
+    };
+    for (key, value) in map {
+        match key.as_str() {
+            "ttl" => options.ttl = Some(ttl(function, Some(value))?),
+            "reason" => options.reason = Some(reason(function, Some(value))?),
+            "over" => options.over = Some(id(function, Some(value))?),
+            "unseen" if function.name == "patch" => {
+                options.unseen = value.as_bool().map_err(|_| usage(function, "`unseen` must be true or false"))?;
+            }
+            "persist" | "hold" => {
+                return Err(usage(function, &format!("the option `{key}` is not part of this version; it is said for a whole eval")));
+            }
+            other => {
+                let known = if function.name == "patch" { "ttl, reason, over, unseen" } else { "ttl, reason, over" };
+                return Err(usage(function, &format!("unknown option `{other}`; known are {known}")));
+            }
+        }
+    }
+    Ok(options)
+}
+
+/// A read of a path: what stands there, and which leaves policy is asked about.
+pub(crate) fn read(core: &Core, path: &Path) -> Result<Effect, Refusal> {
+    let value = match core.states.read(path, Wait::BOUNDED) {
+        Ok(tree) => Some(tree),
+        Err(error) if error.is_missing() => None,
+        Err(error) => return Err(Refusal::state(error.to_string(), error.help())),
+    };
+    let leaves = value.as_ref().map_or_else(|| vec![path.clone()], |tree| leaves(path, tree));
+    Ok(Effect::Read { path: path.clone(), leaves, value })
+}
+
+fn leaves(path: &Path, tree: &Tree) -> Vec<Path> {
+    let mut leaves: Vec<Path> = tree.leaves().map(|(below, _)| path.join(&below)).collect();
+    if leaves.is_empty() {
+        leaves.push(path.clone());
+    }
+    leaves
+}
+
+fn reveal(core: &Core, path: Path) -> Result<Effect, Refusal> {
+    let value = core.states.read(&path, Wait::BOUNDED).map_err(|e| Refusal::state(e.to_string(), e.help()))?;
+    if !value.is_leaf() {
+        return Err(Refusal::state(
+            format!("`{path}` is no single value; a secret is revealed by its own path"),
+            format!("`ls(\"{path}\")` lists what is below it"),
+        ));
+    }
+    Ok(Effect::Reveal { path, value })
+}
+
+/// A write: checked against the live state in full before policy is asked, so that what is refused later is never made.
+pub(crate) fn set(
+    core: &Core,
+    function: &'static Function,
+    path: Path,
+    value: Dynamic,
+    options: Options,
+) -> Result<Effect, Refusal> {
+    let after = convert::from_dynamic(&value, Some(&path))
+        .map_err(|e| Refusal::state(format!("`{path}` was not changed: {e}"), "give a value that JSON could hold"))?;
+    let state = core.states.writable(&path).map_err(|e| Refusal::state(e.to_string(), e.help()))?;
+    let inner = path.segments().get(1..).unwrap_or_default();
+    let before = state
+        .check_write(inner, &after, Wait::BOUNDED)
+        .map_err(|e| Refusal::state(e.to_string(), e.help()))?;
+    let marked = core.redactor.mark(&path, after.clone());
+    let mut targets = leaves(&path, &before);
+    targets.extend(leaves(&path, &after));
+    targets.sort();
+    targets.dedup();
+    let after_record = if marked.has_secret() { core.digest(&after) } else { convert::to_json_tree(&marked) };
+    let proposal = Proposal {
+        function,
+        targets: targets.iter().map(|p| debug_policy::Resource::State(p.segments().to_vec())).collect(),
+        reads: Vec::new(),
+        before: core.digest(&before),
+        after: after_record,
+        change: Arc::new(WriteChange::new(state, path, before, after)),
+        options,
+    };
+    Ok(Effect::Change(Box::new(proposal)))
+}
+
+fn patch(
+    core: &Arc<Core>,
+    run: &Run,
+    function: &'static Function,
+    name: &str,
+    code: Option<Dynamic>,
+    options: Options,
+) -> Result<Effect, Refusal> {
+    let code = code.unwrap_or(Dynamic::UNIT);
+    let kind = code.type_name();
+    let Some(pointer) = code.try_cast::<FnPtr>() else {
+        return Err(usage(function, &format!("the patch must be a function such as `|req| …`, not {kind}")));
+    };
+    let point: Point = core
+        .points
+        .find(name, options.unseen)
+        .map_err(|e| Refusal::state(e.to_string(), e.help()))?;
+    point.patchable().map_err(|why| Refusal::state(format!("`{name}` cannot be patched: {why}"), "`points()` says which can"))?;
+    let frozen = Frozen::new(&run.functions(), &pointer, point.arguments(), execute::patch_host(core))
+        .map_err(|e| Refusal::state(e.to_string(), "a patch may compute, `log_info`, `log_warn`, and `get` literal paths"))?;
+    let reads = frozen
+        .reads()
+        .map(|p| p.parse::<Path>().map_err(|e| usage(function, &e.to_string())))
+        .collect::<Result<Vec<_>, _>>()?;
+    let reads = reads.iter().flat_map(|p| readable(core, p)).collect();
+    let record = serde_json::json!({
+        "code": "as in the eval", "functions": frozen.reached, "captures": frozen.captures.iter().map(convert::to_json_tree).collect::<Vec<_>>(),
+    });
+    let proposal = Proposal {
+        function,
+        targets: vec![debug_policy::Resource::Point(point.name().to_owned())],
+        reads,
+        before: serde_json::json!({ "layers": point.layers().len() }),
+        after: record,
+        change: Arc::new(PatchChange::new(point, Arc::new(frozen))),
+        options,
+    };
+    Ok(Effect::Change(Box::new(proposal)))
+}
+
+/// The leaves that a patch reads by a literal path; the path itself while nothing is there.
+fn readable(core: &Core, path: &Path) -> Vec<Path> {
+    core.states.read(path, Wait::BOUNDED).map_or_else(|_| vec![path.clone()], |tree| leaves(path, &tree))
+}
+
+/// The leases that this operator may end: one's own, and those of others that policy allows.
+fn revertible(core: &Core, run: &Run) -> Vec<Effect> {
+    let mine = &run.session.operator.name;
+    let may = |lease: &crate::lease::Lease| {
+        let asks = [lease.target().clone(), debug_policy::Resource::Lease(lease.owner.clone())];
+        lease.owner == *mine
+            || asks.into_iter().all(|resource| {
+                let request = run.request(core, debug_policy::Action::Revert, resource);
+                matches!(core.policy.decide(&request), debug_policy::Decision::Allow(_))
+            })
+    };
+    // The newest first, so that nothing has to be rebased.
+    let mut leases = core.leases.list();
+    leases.reverse();
+    leases.iter().filter(|lease| may(lease)).map(|lease| Effect::Revert { id: lease.id }).collect()
+}
+
+/// The names that a script may not define functions with.
+pub(crate) fn is_host_function(name: &str) -> bool {
+    table::function(name).is_some()
+}

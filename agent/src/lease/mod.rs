@@ -1,0 +1,123 @@
+//! Leases: every change has an owner, a reason, undo data and a deadline, and ends exactly once.
+
+mod change;
+mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use debug_policy::Resource;
+use debug_wire::messages::After;
+
+use crate::clock::BootTime;
+
+pub(crate) use change::{Change, ChangeError, PatchChange, Undone, WriteChange};
+pub(crate) use table::{EndError, Leases};
+
+/// How long a change lives when its author names no time: 10 minutes, long enough to watch a graph settle, short
+/// enough that a forgotten patch is gone before the next deploy.
+pub(crate) const DEFAULT_TTL: Duration = Duration::from_secs(10 * 60);
+/// How long leases outlive a lost session, so that its operator can attach again and take them over.
+pub(crate) const GRACE: Duration = Duration::from_secs(60);
+
+/// Whether a lease has been confirmed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Phase {
+    /// Reverts at its first deadline.
+    Provisional,
+    /// Was kept past it, until a later one.
+    Confirmed,
+}
+
+impl Phase {
+    /// The word for it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Provisional => "provisional",
+            Self::Confirmed => "confirmed",
+        }
+    }
+}
+
+/// Why a lease ended; the kind of its terminal record is `lease.` and the word.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Cause {
+    /// By `revert`.
+    Reverted,
+    /// At its deadline.
+    Expired,
+    /// Its eval failed.
+    Undone,
+    /// Its session was lost and nobody took it over.
+    SessionLost,
+    /// The patch failed or cost too much.
+    Breaker(String),
+    /// The agent stopped.
+    Shutdown,
+}
+
+impl Cause {
+    /// The kind of the terminal record.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Reverted => "lease.reverted",
+            Self::Expired => "lease.expired",
+            Self::Undone => "lease.undone",
+            Self::SessionLost => "lease.session-lost",
+            Self::Breaker(_) => "lease.breaker",
+            Self::Shutdown => "lease.shutdown",
+        }
+    }
+
+    /// The word for it.
+    pub(crate) fn word(&self) -> &'static str {
+        self.kind().trim_start_matches("lease.")
+    }
+}
+
+/// A change in force.
+#[derive(Clone)]
+pub(crate) struct Lease {
+    /// Rises over the life of the log.
+    pub(crate) id: u64,
+    /// How it is made and undone.
+    pub(crate) change: Arc<dyn Change>,
+    /// The operator's name.
+    pub(crate) owner: String,
+    /// The session that holds it now.
+    pub(crate) session: u64,
+    /// The number of the eval's record.
+    pub(crate) eval: u64,
+    /// Why.
+    pub(crate) reason: String,
+    /// When it was made.
+    pub(crate) made: BootTime,
+    /// When it reverts.
+    pub(crate) deadline: BootTime,
+    /// Whether it was confirmed.
+    pub(crate) phase: Phase,
+    /// What becomes of it when the session ends.
+    pub(crate) after: After,
+    /// Until when its operator may come back, once the session is lost.
+    pub(crate) grace: Option<BootTime>,
+    /// The last failed attempt to undo it, and when to try again.
+    pub(crate) failing: Option<(String, BootTime)>,
+}
+
+impl Lease {
+    /// What it changed.
+    pub(crate) fn target(&self) -> &Resource {
+        self.change.target()
+    }
+
+    /// When somebody must do something about it, and why.
+    pub(crate) fn due(&self) -> (BootTime, Cause) {
+        if let Some((_, again)) = &self.failing {
+            return (*again, Cause::Expired);
+        }
+        match self.grace {
+            Some(grace) if grace < self.deadline => (grace, Cause::SessionLost),
+            _ => (self.deadline, Cause::Expired),
+        }
+    }
+}

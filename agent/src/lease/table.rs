@@ -1,0 +1,309 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use debug_policy::Resource;
+use debug_wire::messages::After;
+
+use super::{Cause, GRACE, Lease, Phase, Undone};
+use crate::clock::BootTime;
+use crate::state::Wait;
+
+/// How long after a failed undo it is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// All leases of the process.
+pub(crate) struct Leases {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+struct Inner {
+    next: u64,
+    /// In force, by id; also those whose undo failed.
+    open: BTreeMap<u64, Lease>,
+    /// Being ended right now, so that nobody ends them twice.
+    ending: BTreeMap<u64, Lease>,
+    /// The causes of the last ended leases, for errors that tell the real state.
+    ended: BTreeMap<u64, &'static str>,
+    stopped: bool,
+}
+
+/// How many ended leases are remembered by id.
+const REMEMBERED: usize = 1_000;
+
+/// Why a lease could not be ended or renewed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum EndError {
+    /// No such id.
+    #[error("there is no lease {0}")]
+    Unknown(u64),
+    /// Ended before.
+    #[error("lease {id} has already ended: {how}")]
+    Ended {
+        /// The lease.
+        id: u64,
+        /// The word of its terminal record.
+        how: &'static str,
+    },
+    /// Being ended by somebody else at this moment.
+    #[error("lease {0} is being ended right now")]
+    Ending(u64),
+    /// Undoing failed; it is tried again.
+    #[error("lease {id} could not be undone: {why}; it is tried again until it succeeds")]
+    Failing {
+        /// The lease.
+        id: u64,
+        /// In words.
+        why: String,
+    },
+}
+
+/// A lease that has ended.
+pub(crate) struct Ended {
+    /// As it was.
+    pub(crate) lease: Lease,
+    /// How undoing went.
+    pub(crate) undone: Undone,
+}
+
+impl Leases {
+    /// None yet; the first id is one above `highest`.
+    pub(crate) fn after(highest: u64) -> Self {
+        let inner = Inner {
+            next: highest + 1,
+            open: BTreeMap::new(),
+            ending: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            stopped: false,
+        };
+        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // INVARIANT: no code of the service runs under this lock, so it is never poisoned half-way through a change.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The id of the next lease.
+    pub(crate) fn reserve(&self) -> u64 {
+        let mut inner = self.lock();
+        let id = inner.next;
+        inner.next += 1;
+        id
+    }
+
+    /// Takes a lease in, before its change is made.
+    pub(crate) fn open(&self, lease: Lease) {
+        self.lock().open.insert(lease.id, lease);
+        self.changed.notify_all();
+    }
+
+    /// Takes one out again whose change could not be made.
+    pub(crate) fn withdraw(&self, id: u64) {
+        let mut inner = self.lock();
+        inner.open.remove(&id);
+        inner.remember(id, "never made");
+    }
+
+    /// The leases in force, oldest first.
+    pub(crate) fn list(&self) -> Vec<Lease> {
+        let inner = self.lock();
+        inner.open.values().chain(inner.ending.values()).cloned().collect()
+    }
+
+    /// One lease in force.
+    ///
+    /// # Errors
+    /// What became of it.
+    pub(crate) fn find(&self, id: u64) -> Result<Lease, EndError> {
+        self.lock().find(id).cloned()
+    }
+
+    /// The newest lease in force whose target is `target`, lies inside it or contains it.
+    pub(crate) fn standing(&self, target: &Resource) -> Option<Lease> {
+        let inner = self.lock();
+        inner.open.values().chain(inner.ending.values()).filter(|l| overlaps(l.target(), target)).max_by_key(|l| l.id).cloned()
+    }
+
+    /// Sets the deadline `ttl` from `now`, and confirms if asked to.
+    ///
+    /// # Errors
+    /// What became of it; also when it is past its deadline and only not undone yet.
+    pub(crate) fn renew(&self, id: u64, deadline: BootTime, confirm: bool, now: BootTime) -> Result<Lease, EndError> {
+        let mut inner = self.lock();
+        inner.find(id)?;
+        let Some(lease) = inner.open.get_mut(&id) else { return Err(EndError::Unknown(id)) };
+        if lease.deadline <= now {
+            return Err(EndError::Ended { id, how: "expired" });
+        }
+        lease.deadline = deadline;
+        if confirm {
+            lease.phase = Phase::Confirmed;
+        }
+        lease.change.set_deadline(id, deadline);
+        let renewed = lease.clone();
+        drop(inner);
+        self.changed.notify_all();
+        Ok(renewed)
+    }
+
+    /// Puts a lease back to what it was before a renewal, when the eval that renewed it failed.
+    pub(crate) fn restore(&self, before: &Lease) {
+        let mut inner = self.lock();
+        if let Some(lease) = inner.open.get_mut(&before.id) {
+            lease.deadline = before.deadline;
+            lease.phase = before.phase;
+            lease.change.set_deadline(before.id, before.deadline);
+        }
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Ends a lease and undoes its change. Whoever gets the answer writes its one terminal record.
+    ///
+    /// # Errors
+    /// What became of it, or why undoing failed; then it stays and is tried again.
+    pub(crate) fn end(&self, id: u64, wait: Wait) -> Result<Ended, EndError> {
+        let (lease, above) = {
+            let mut inner = self.lock();
+            inner.find(id)?;
+            let Some(lease) = inner.open.remove(&id) else { return Err(EndError::Ending(id)) };
+            inner.ending.insert(id, lease.clone());
+            let above = inner.open.values().find(|l| l.id > id && l.target() == lease.target()).cloned();
+            (lease, above)
+        };
+        if let Some(above) = above {
+            above.change.rebase(&*lease.change);
+        }
+        // The service's own code runs in here (serialization, comparison, drop): no lock of ours is held.
+        let undone = lease.change.undo(id, wait);
+        let mut inner = self.lock();
+        inner.ending.remove(&id);
+        match undone {
+            Ok(undone) => {
+                inner.remember(id, "ended");
+                Ok(Ended { lease, undone })
+            }
+            Err(error) => {
+                let why = error.to_string();
+                let again = BootTime::now().after(RETRY);
+                inner.open.insert(id, Lease { failing: Some((why.clone(), again)), ..lease });
+                drop(inner);
+                self.changed.notify_all();
+                Err(EndError::Failing { id, why })
+            }
+        }
+    }
+
+    /// Remembers how a lease ended, for later errors.
+    pub(crate) fn ended(&self, id: u64, how: &'static str) {
+        self.lock().remember(id, how);
+    }
+
+    /// Gives the leases of a lost session their grace. Those that keep their deadline, or were confirmed, stay.
+    pub(crate) fn session_lost(&self, session: u64, now: BootTime) {
+        let mut inner = self.lock();
+        for lease in inner.open.values_mut().filter(|l| l.session == session) {
+            if lease.phase == Phase::Provisional && lease.after != After::Persist {
+                lease.grace = Some(now.after(GRACE));
+            }
+        }
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Hands the leases that an operator's lost sessions left to a new session; returns them.
+    pub(crate) fn take_over(&self, owner: &str, session: u64) -> Vec<Lease> {
+        let mut inner = self.lock();
+        let mut taken = Vec::new();
+        for lease in inner.open.values_mut().filter(|l| l.owner == owner && l.grace.is_some()) {
+            lease.grace = None;
+            lease.session = session;
+            taken.push(lease.clone());
+        }
+        taken
+    }
+
+    /// Whether a session holds leases.
+    pub(crate) fn held_by(&self, session: u64) -> Vec<Lease> {
+        self.lock().open.values().filter(|l| l.session == session).cloned().collect()
+    }
+
+    /// Waits until leases are due and returns them with the cause; nothing once stopped.
+    pub(crate) fn wait_due(&self) -> Option<Vec<(u64, Cause)>> {
+        let mut inner = self.lock();
+        loop {
+            if inner.stopped {
+                return None;
+            }
+            let now = BootTime::now();
+            let due = inner.due(now);
+            if !due.is_empty() {
+                return Some(due);
+            }
+            let next = inner.open.values().map(|l| l.due().0).min();
+            // A suspended host wakes this thread late; what it guards is checked where it is used as well.
+            let nap = next.map_or(Duration::from_secs(1), |next| next.remaining(now).min(Duration::from_secs(1)));
+            inner = self.changed.wait_timeout(inner, nap).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The leases that are due at `now`; what the revert thread missed, seen from another.
+    pub(crate) fn overdue(&self, now: BootTime) -> Vec<(u64, Cause)> {
+        self.lock().due(now)
+    }
+
+    /// Stops the waiting thread.
+    pub(crate) fn stop(&self) {
+        self.lock().stopped = true;
+        self.changed.notify_all();
+    }
+}
+
+impl Inner {
+    fn find(&self, id: u64) -> Result<&Lease, EndError> {
+        if let Some(lease) = self.open.get(&id) {
+            return Ok(lease);
+        }
+        if self.ending.contains_key(&id) {
+            return Err(EndError::Ending(id));
+        }
+        match self.ended.get(&id) {
+            Some(how) => Err(EndError::Ended { id, how }),
+            None => Err(EndError::Unknown(id)),
+        }
+    }
+
+    fn due(&self, now: BootTime) -> Vec<(u64, Cause)> {
+        let due = self.open.values().map(|l| (l.id, l.due())).filter(|(_, (at, _))| *at <= now);
+        due.map(|(id, (_, cause))| (id, cause)).collect()
+    }
+
+    fn remember(&mut self, id: u64, how: &'static str) {
+        self.ended.insert(id, how);
+        while self.ended.len() > REMEMBERED {
+            self.ended.pop_first();
+        }
+    }
+}
+
+/// Whether two targets share something: the same point, or paths of which one contains the other.
+fn overlaps(a: &Resource, b: &Resource) -> bool {
+    match (a, b) {
+        (Resource::State(a), Resource::State(b)) => a.iter().zip(b).all(|(x, y)| x == y),
+        _ => a == b,
+    }
+}
+
+/// So that an `Arc` of it can be waited on by the revert thread.
+impl Leases {
+    /// Runs `end_due` for whatever is due until stopped.
+    pub(crate) fn revert_loop(self: &Arc<Self>, mut end_due: impl FnMut(u64, Cause)) {
+        while let Some(due) = self.wait_due() {
+            for (id, cause) in due {
+                end_due(id, cause);
+            }
+        }
+    }
+}

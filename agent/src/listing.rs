@@ -1,0 +1,195 @@
+//! What `help`, `info`, `ls`, `points`, `describe`, `leases` and `sessions` show.
+
+use debug_policy::format_duration;
+use debug_wire::table::{self, FUNCTIONS, Function, Undo};
+use rhai::Dynamic;
+
+use crate::clock::BootTime;
+use crate::core::Core;
+use crate::execute::{count, rows};
+use crate::gate::Refusal;
+use crate::handle;
+use crate::lease::Lease;
+use crate::points::Point;
+use crate::run::Run;
+use crate::state::{Path, Wait};
+
+/// What a listing is about, from its first argument.
+pub(crate) fn subject(argument: Option<&Dynamic>) -> Option<String> {
+    let argument = argument?;
+    handle::path_of(argument).map(|path| path.to_string()).or_else(|| argument.clone().into_string().ok())
+}
+
+/// Lists, for a permit to see.
+pub(crate) fn list(core: &Core, run: &Run, function: &str, subject: Option<&str>) -> Result<Dynamic, Refusal> {
+    match function {
+        "help" => help(subject),
+        "info" => Ok(info(core)),
+        "ls" => ls(core, subject),
+        "points" => Ok(points(core)),
+        "describe" => describe(core, subject.unwrap_or_default()),
+        "leases" => Ok(leases(core)),
+        "sessions" => Ok(sessions(core, run)),
+        other => Err(Refusal::state(format!("`{other}` lists nothing"), "this is a fault of the agent")),
+    }
+}
+
+fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
+    let Some(name) = subject else {
+        let width = FUNCTIONS.iter().map(|f| f.usage.len()).max().unwrap_or(0);
+        let lines: Vec<String> = FUNCTIONS.iter().map(|f| format!("{:width$}  {}", f.usage, f.about)).collect();
+        return Ok(lines.join("\n").into());
+    };
+    let function = table::function(name)
+        .ok_or_else(|| Refusal::state(format!("there is no function `{name}`"), "`help()` lists all"))?;
+    Ok(explain(function).into())
+}
+
+fn explain(function: &Function) -> String {
+    let mode = if function.action.needs_change() { "change, entered with `change(reason)`" } else { "any" };
+    let undone = match function.undo {
+        Undo::Nothing => "changes nothing",
+        Undo::Lease => "a lease: undone at its deadline, by `revert(id)`, or when the session is lost",
+        Undo::Session => "the end of the session",
+        Undo::Cannot => "cannot be undone",
+    };
+    let inside = if function.in_patches { "\npatches   may call it" } else { "" };
+    format!(
+        "{}\n{}\naction    {}\nmode      {mode}\nundo      {undone}{inside}\nexample   {}",
+        function.usage, function.about, function.action, function.example
+    )
+}
+
+fn info(core: &Core) -> Dynamic {
+    let notes = core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let health = core.log.health();
+    let leases = core.leases.list();
+    let next = leases.iter().map(|l| l.deadline.remaining(BootTime::now())).min();
+    rows([vec![
+        ("service", core.service.clone().into()),
+        ("instance", core.instance.clone().into()),
+        ("environment", core.environment.clone().into()),
+        ("agent", env!("CARGO_PKG_VERSION").into()),
+        ("pid", count(std::process::id().into())),
+        ("up", format_duration(BootTime::now().remaining(core.started)).into()),
+        ("origin", core.origin.clone().into()),
+        ("records", count(core.log.size())),
+        ("log", health.to_string().into()),
+        ("policy", core.policy_digest.clone().into()),
+        ("leases", count(leases.len() as u64)),
+        ("next_revert", next.map_or(Dynamic::UNIT, |d| format_duration(d).into())),
+        ("panic", if crate::points::PANIC_ABORTS { "abort: functions cannot be patched" } else { "unwind" }.into()),
+        ("notes", notes.into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
+    ]])
+    .into_array()
+    .ok()
+    .and_then(|mut one| one.pop())
+    .unwrap_or(Dynamic::UNIT)
+}
+
+fn ls(core: &Core, subject: Option<&str>) -> Result<Dynamic, Refusal> {
+    let Some(subject) = subject else {
+        let states = core.states.list();
+        return Ok(rows(states.into_iter().map(|(name, writable)| {
+            vec![("name", name.into()), ("writable", writable.into())]
+        })));
+    };
+    let path: Path = subject.parse().map_err(|e: crate::state::PathError| Refusal::state(e.to_string(), e.help()))?;
+    let tree = core.states.read(&path, Wait::BOUNDED).map_err(|e| Refusal::state(e.to_string(), e.help()))?;
+    Ok(tree.names().into_iter().map(Dynamic::from).collect::<rhai::Array>().into())
+}
+
+fn points(core: &Core) -> Dynamic {
+    rows(core.points.list().iter().map(|point| point_row(core, point)))
+}
+
+fn point_row(core: &Core, point: &Point) -> Vec<(&'static str, Dynamic)> {
+    let layers: rhai::Array = point.layers().iter().map(|layer| count(layer.lease)).collect();
+    vec![
+        ("name", point.name().to_owned().into()),
+        ("kind", point.kind().into()),
+        ("where", point.place().into()),
+        ("arguments", point.argument_names().into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
+        ("patched", layers.into()),
+        ("note", point.patchable().err().or_else(|| point.note()).map_or(Dynamic::UNIT, Into::into)),
+        ("owner", top_owner(core, point).into()),
+    ]
+}
+
+fn top_owner(core: &Core, point: &Point) -> String {
+    let top = point.layers().last().map(|layer| layer.lease);
+    top.and_then(|id| core.leases.find(id).ok()).map(|lease| lease.owner).unwrap_or_default()
+}
+
+fn describe(core: &Core, subject: &str) -> Result<Dynamic, Refusal> {
+    if let Ok(point) = core.points.find(subject, false) {
+        let one = rows([point_row(core, &point)]).into_array().ok().and_then(|mut one| one.pop());
+        return Ok(one.unwrap_or(Dynamic::UNIT));
+    }
+    let root = subject.split(['.', '[']).next().unwrap_or_default();
+    if !core.states.has(root) {
+        let error = core.points.find(subject, false).err();
+        let (message, help) = error.map_or_else(Default::default, |e| (e.to_string(), e.help()));
+        return Err(Refusal::state(message, help));
+    }
+    let path: Path = subject.parse().map_err(|e: crate::state::PathError| Refusal::state(e.to_string(), e.help()))?;
+    let tree = core.states.read(&path, Wait::BOUNDED).map_err(|e| Refusal::state(e.to_string(), e.help()))?;
+    let writable = core.states.writable(&path).is_ok();
+    let one = rows([vec![
+        ("path", path.to_string().into()),
+        ("kind", tree.kind().into()),
+        ("writable", writable.into()),
+        ("names", tree.names().into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
+    ]]);
+    Ok(one.into_array().ok().and_then(|mut one| one.pop()).unwrap_or(Dynamic::UNIT))
+}
+
+fn leases(core: &Core) -> Dynamic {
+    let now = BootTime::now();
+    rows(core.leases.list().into_iter().map(|lease| lease_row(&lease, now)))
+}
+
+fn lease_row(lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
+    let left = lease.due().0.remaining(now);
+    let note = match (&lease.failing, lease.grace) {
+        (Some((why, _)), _) => format!("could not be undone yet: {why}"),
+        (None, Some(_)) => "its session is lost".to_owned(),
+        (None, None) => String::new(),
+    };
+    vec![
+        ("id", count(lease.id)),
+        ("target", lease.target().to_string().into()),
+        ("owner", lease.owner.clone().into()),
+        ("state", lease.phase.name().into()),
+        ("reverts_in", format_duration(left).into()),
+        ("reverts_in_ms", count(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))),
+        ("session", count(lease.session)),
+        ("eval", count(lease.eval)),
+        ("reason", lease.reason.clone().into()),
+        ("note", note.into()),
+    ]
+}
+
+fn sessions(core: &Core, run: &Run) -> Dynamic {
+    let now = BootTime::now();
+    let sessions: Vec<_> = core.sessions().values().cloned().collect();
+    rows(sessions.into_iter().map(|session| {
+        vec![
+            ("id", count(session.id)),
+            ("operator", session.operator.name.clone().into()),
+            ("roles", session.operator.roles.join(",").into()),
+            ("mode", mode_name(&session).into()),
+            ("since", format_duration(now.remaining(session.opened)).into()),
+            ("peer", session.peer.to_string().into()),
+            ("leases", count(core.leases.held_by(session.id).len() as u64)),
+            ("you", (session.id == run.session.id).into()),
+        ]
+    }))
+}
+
+fn mode_name(session: &crate::session::Session) -> &'static str {
+    match session.mode().0 {
+        debug_policy::Mode::Observe => "observe",
+        debug_policy::Mode::Change => "change",
+    }
+}

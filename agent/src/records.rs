@@ -1,0 +1,80 @@
+//! What the log says: one function per kind of record. Values go in as keyed digests unless they may be read.
+
+use debug_audit::Entry;
+use debug_policy::{Decision, Request};
+use serde_json::{Map, Value, json};
+
+use crate::clock::BootTime;
+use crate::lease::{Lease, Undone};
+
+/// The longest piece of text in one line: with every byte escaped as `\u0000` it still fits 65,535 bytes.
+const PART: usize = 9_000;
+
+/// A record with the times that every record has.
+pub(crate) fn record(kind: &'static str, body: Value) -> Entry {
+    let mut members = match body {
+        Value::Object(members) => members,
+        other => Map::from_iter([("body".to_owned(), other)]),
+    };
+    members.insert("time".to_owned(), wall_clock().into());
+    members.insert("boot_ns".to_owned(), BootTime::now().0.into());
+    Entry { kind, body: Value::Object(members).to_string(), keep: false, terminal: false }
+}
+
+/// A record that waits in memory while the disk is full or gone.
+pub(crate) fn kept(kind: &'static str, body: Value) -> Entry {
+    Entry { keep: true, ..record(kind, body) }
+}
+
+/// RFC 3339 in UTC, with microseconds.
+fn wall_clock() -> String {
+    format!("{:.6}", jiff::Timestamp::now())
+}
+
+/// A long text as records of its own before the one that it belongs to, or in place if it is short.
+///
+/// Returns the parts and the members for the record: `{name: text}` or `{"parts": n}`.
+pub(crate) fn parted(kind: &'static str, name: &str, text: &str) -> (Vec<Entry>, Map<String, Value>) {
+    if text.len() <= PART {
+        return (Vec::new(), Map::from_iter([(name.to_owned(), text.into())]));
+    }
+    let pieces = pieces(text);
+    let members = Map::from_iter([("parts".to_owned(), pieces.len().into())]);
+    let entry = |(part, text): (usize, &str)| record(kind, json!({ "part": part, "text": text, "member": name }));
+    (pieces.into_iter().enumerate().map(entry).collect(), members)
+}
+
+/// Cuts at character boundaries.
+fn pieces(text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let mut at = rest.len().min(PART);
+        while !rest.is_char_boundary(at) {
+            at -= 1;
+        }
+        let (piece, tail) = rest.split_at(at);
+        pieces.push(piece);
+        rest = tail;
+    }
+    pieces
+}
+
+/// What policy was asked and what it answered; the same for every record of an effect or method.
+pub(crate) fn decisions(asked: &[(Request, Decision)], policy: &str) -> Value {
+    // One request stands for many leaves when all were answered alike; each is recorded where they differ.
+    json!({ "policy": policy, "decisions": asked.iter().map(|(request, decision)| json!({ "request": request, "decision": decision })).collect::<Vec<_>>() })
+}
+
+/// The terminal record of a lease.
+pub(crate) fn lease_ended(kind: &'static str, lease: &Lease, by: &str, undone: &Undone, detail: Value) -> Entry {
+    let (kind, conflict) = match undone {
+        Undone::Restored => (kind, Value::Null),
+        Undone::Conflict(why) => ("lease.conflict", json!({ "why": why, "ended_as": kind })),
+    };
+    let body = json!({
+        "lease": lease.id, "target": lease.target(), "owner": lease.owner, "session": lease.session,
+        "by": by, "conflict": conflict, "detail": detail,
+    });
+    Entry { terminal: true, ..kept(kind, body) }
+}

@@ -1,0 +1,187 @@
+//! One eval on its way: whose it is, what it may do, what it has done so far.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use debug_audit::{AppendError, Entry, Until};
+use debug_policy::{Action, Mode, Request, Resource};
+use debug_wire::messages::After;
+use rhai::AST;
+
+use crate::core::Core;
+use crate::gate::Refusal;
+use crate::lease::Lease;
+use crate::session::Session;
+
+/// The most effects of one eval: as many as a read may have leaves.
+const MAX_EFFECTS: u64 = 10_000;
+
+/// One eval.
+pub(crate) struct Run {
+    /// Whose.
+    pub(crate) session: Arc<Session>,
+    /// The id of the call.
+    pub(crate) call: u64,
+    /// Set when the operator cancels or is gone.
+    pub(crate) cancelled: Arc<AtomicBool>,
+    record: u64,
+    after: Option<After>,
+    emergency: bool,
+    done: Mutex<Done>,
+}
+
+/// What an eval has done so far.
+#[derive(Default)]
+struct Done {
+    effects: u64,
+    steps: Vec<Step>,
+    functions: Option<AST>,
+    refusal: Option<Refusal>,
+    held: bool,
+    sent: usize,
+}
+
+/// Something to undo if the eval fails.
+pub(crate) enum Step {
+    /// A lease was made.
+    Made(u64),
+    /// A lease was renewed; this is how it was.
+    Renewed(Box<Lease>),
+    /// The mode was another.
+    Mode(Mode, Option<String>),
+    /// A lease was ended. That is not undone: it made the service what it was.
+    Reverted(u64),
+}
+
+impl Run {
+    /// An eval whose record has the number `record`.
+    pub(crate) fn new(
+        session: Arc<Session>,
+        call: u64,
+        cancelled: Arc<AtomicBool>,
+        record: u64,
+        after: Option<After>,
+        emergency: bool,
+    ) -> Self {
+        Self { session, call, cancelled, record, after, emergency, done: Mutex::new(Done::default()) }
+    }
+
+    fn done(&self) -> MutexGuard<'_, Done> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of its record.
+    pub(crate) fn record_number(&self) -> u64 {
+        self.record
+    }
+
+    /// What becomes of its leases when the session ends; none are made without it.
+    pub(crate) fn after(&self) -> Option<After> {
+        self.after
+    }
+
+    /// Whether it is a single call that works while the log cannot be written.
+    pub(crate) fn emergency(&self) -> bool {
+        self.emergency
+    }
+
+    /// The reason with which the mode `change` was entered.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.session.mode().1
+    }
+
+    /// A request of this operator at this moment.
+    pub(crate) fn request(&self, core: &Core, action: Action, resource: Resource) -> Request {
+        core.request(&self.session, action, resource)
+    }
+
+    /// Appends records of this eval; waits for the disk if `until` says so.
+    ///
+    /// # Errors
+    /// The log cannot be written. Records that may wait in memory are no error, but the reply will say so.
+    pub(crate) fn record(&self, core: &Core, entries: Vec<Entry>, until: Until) -> Result<(), AppendError> {
+        self.done().effects += 1;
+        let ticket = core.log.append(entries, until);
+        match until {
+            Until::Written => Ok(()),
+            Until::Durable => match ticket.durable() {
+                Ok(_) => Ok(()),
+                Err(AppendError::Held) => {
+                    self.done().held = true;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Whether something of it waits in memory for the disk.
+    pub(crate) fn held(&self) -> bool {
+        self.done().held
+    }
+
+    /// Notes that something of it waits in memory for the disk.
+    pub(crate) fn hold(&self) {
+        self.done().held = true;
+    }
+
+    /// Whether it has asked for too many effects.
+    pub(crate) fn exhausted(&self) -> bool {
+        self.done().effects >= MAX_EFFECTS
+    }
+
+    /// Notes what to undo if it fails.
+    pub(crate) fn step(&self, step: Step) {
+        self.done().steps.push(step);
+    }
+
+    /// Takes what is to undo, the newest first.
+    pub(crate) fn take_steps(&self) -> Vec<Step> {
+        let mut steps = std::mem::take(&mut self.done().steps);
+        steps.reverse();
+        steps
+    }
+
+    /// The leases it made, renewed or ended.
+    pub(crate) fn touched(&self) -> Vec<u64> {
+        let done = self.done();
+        let ids = done.steps.iter().filter_map(|step| match step {
+            Step::Made(id) | Step::Reverted(id) => Some(*id),
+            Step::Renewed(lease) => Some(lease.id),
+            Step::Mode(..) => None,
+        });
+        ids.collect()
+    }
+
+    /// The functions in reach of what is kept: those of the session and of this submission.
+    pub(crate) fn set_functions(&self, functions: AST) {
+        self.done().functions = Some(functions);
+    }
+
+    /// The functions in reach of what is kept.
+    pub(crate) fn functions(&self) -> AST {
+        self.done().functions.clone().unwrap_or_else(AST::empty)
+    }
+
+    /// Keeps the first refusal; it ends the eval, also inside `try`.
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        self.done().refusal.get_or_insert(refusal);
+    }
+
+    /// The refusal that ended it.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.done().refusal.clone()
+    }
+
+    /// Counts bytes of output; false once there are too many.
+    pub(crate) fn may_send(&self, bytes: usize, limit: usize) -> bool {
+        let mut done = self.done();
+        done.sent += bytes;
+        done.sent <= limit
+    }
+
+    /// Whether it should end.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}

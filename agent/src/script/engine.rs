@@ -1,0 +1,99 @@
+//! The two engines: one per eval, one for all patches. Both start from nothing but the library.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use rhai::{Dynamic, Engine, Module, OptimizationLevel};
+
+use super::library::{self, MAX_ITEMS, MAX_STRING};
+use super::meter::{self, Bounds};
+
+/// The bounds of an eval: a million operations, 5 s.
+pub(crate) const EVAL: Bounds = Bounds { operations: 1_000_000, time: Duration::from_secs(5) };
+/// The bounds of a patched call, which runs on a thread of the service: 100,000 operations, 10 ms.
+pub(crate) const PATCH: Bounds = Bounds { operations: 100_000, time: Duration::from_millis(10) };
+
+/// How deeply functions of an eval may call each other; eval threads have 16 MiB of stack.
+const EVAL_CALLS: usize = 32;
+/// How deeply expressions of an eval may nest.
+const EVAL_EXPRESSIONS: usize = 32;
+/// How deeply functions of a patch may call each other, on a stack of the service's.
+const PATCH_CALLS: usize = 8;
+/// How deeply expressions of a patch may nest.
+const PATCH_EXPRESSIONS: usize = 16;
+/// The most items in an array or map of a patch: nested one in the other they are that many frames to drop.
+const PATCH_ITEMS: usize = 1_000;
+/// Variables of a session; each holds at most one string bound and one item bound.
+const MAX_VARIABLES: usize = 128;
+/// Functions of one submission, closures included.
+const MAX_FUNCTIONS: usize = 128;
+
+/// The library, built once.
+static LIBRARY: LazyLock<Arc<Module>> = LazyLock::new(library::build);
+
+/// An engine for one eval, without host functions.
+pub(crate) fn for_eval() -> Engine {
+    let mut engine = bare();
+    engine.set_max_call_levels(EVAL_CALLS);
+    engine.set_max_expr_depths(EVAL_EXPRESSIONS, EVAL_EXPRESSIONS);
+    engine.set_max_array_size(MAX_ITEMS);
+    engine.set_max_map_size(MAX_ITEMS);
+    engine.set_max_operations(EVAL.operations * 2);
+    engine
+}
+
+/// An engine for patches, without host functions.
+pub(crate) fn for_patches() -> Engine {
+    let mut engine = bare();
+    engine.set_max_call_levels(PATCH_CALLS);
+    engine.set_max_expr_depths(PATCH_EXPRESSIONS, PATCH_EXPRESSIONS);
+    engine.set_max_array_size(PATCH_ITEMS);
+    engine.set_max_map_size(PATCH_ITEMS);
+    engine.set_max_operations(PATCH.operations * 2);
+    // There is no operator inside a patch, and nobody who would read what it prints.
+    engine.disable_symbol("print").disable_symbol("debug");
+    engine
+}
+
+/// Nothing but the language and the library, every limit set. What runs is what was submitted: no optimizer.
+fn bare() -> Engine {
+    let mut engine = Engine::new_raw();
+    engine.set_optimization_level(OptimizationLevel::None);
+    engine.disable_symbol("eval").disable_symbol("import").disable_symbol("export");
+    engine.set_max_string_size(MAX_STRING);
+    engine.set_max_variables(MAX_VARIABLES);
+    engine.set_max_functions(MAX_FUNCTIONS);
+    engine.set_max_modules(0);
+    engine.set_max_strings_interned(0);
+    engine.set_fail_on_invalid_map_property(false);
+    library::install(&mut engine, &LIBRARY);
+    engine.on_progress(|_| meter::charge(1).map(|_| Dynamic::UNIT));
+    engine
+}
+
+/// Tries that the limits hold in this build: features of Rhai that another crate of the service switched on
+/// (`unchecked`, for one) would change our engines.
+///
+/// # Errors
+/// The limit that does not hold.
+pub(crate) fn self_test() -> Result<(), &'static str> {
+    let bounds = Bounds { operations: 2_000, time: Duration::from_secs(5) };
+    let ends = |engine: &Engine, code: &str| {
+        let (result, _, _) = meter::metered(bounds, None, || engine.eval::<Dynamic>(code));
+        result.is_err()
+    };
+    for engine in [for_eval(), for_patches()] {
+        let checks: [(&str, &str); 6] = [
+            ("operations", "let i = 0; loop { i += 1; }"),
+            ("operations in closures", "loop { try { [1].map(|x| { loop {} }) } catch {} }"),
+            ("calls", "fn f(x) { f(x + 1) } f(0)"),
+            ("strings", r#"let s = "0123456789"; for i in 0..20 { s += s; } s"#),
+            ("arrays", "let a = [0]; for i in 0..20 { a += a; } a"),
+            ("eval", r#"eval("1")"#),
+        ];
+        if let Some((name, _)) = checks.iter().find(|(_, code)| !ends(&engine, code)) {
+            return Err(name);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! Frozen code: what the agent keeps of a script, out of reach of everything that happens later.
+//!
+//! Captured variables are shared cells in Rhai: without a deep copy, an assignment in the session would change the
+//! patch in force with no gate, lease or record. The functions it reaches are copied along.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+
+use rhai::{AST, CallFnOptions, Dynamic, Engine, FnPtr, FuncRegistration, ImmutableString, Module, NativeCallContext, Scope};
+
+use super::engine::{self, PATCH};
+use super::meter::{self, End};
+use super::walk::{self, Mentions};
+use crate::convert;
+use crate::points::{PatchCode, PatchFailure};
+use crate::state::Tree;
+
+/// How deeply captured values may nest.
+const CAPTURE_DEPTH: usize = 32;
+/// The longest source of frozen code with its captures, in bytes: 32 KiB, as an eval's.
+const MAX_CAPTURED: usize = 32 << 10;
+
+/// What frozen code may ask of the service while it runs; there is no operator in it.
+pub(crate) trait PatchHost: Send + Sync {
+    /// The value at a state path, opaque where it is secret, without waiting for a lock.
+    ///
+    /// # Errors
+    /// In words, also when the state is busy.
+    fn read(&self, path: &str) -> Result<Dynamic, String>;
+    /// Writes a line into the service's log, under the lease that the patch belongs to.
+    fn log(&self, lease: u64, warn: bool, text: &str);
+}
+
+/// A function of a script, with deep copies of all it captured and reached.
+pub(crate) struct Frozen {
+    functions: AST,
+    name: String,
+    captured: Vec<Dynamic>,
+    reads: BTreeSet<String>,
+    mentions_body: bool,
+    host: Arc<dyn PatchHost>,
+    /// The values captured, for the record: position in the parameter list and value.
+    pub(crate) captures: Vec<Tree>,
+    /// The functions reached, as `name/parameters`, for the record.
+    pub(crate) reached: Vec<String>,
+}
+
+/// Why code cannot be frozen.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum FreezeError {
+    /// Nothing by that name.
+    #[error("the patch calls `{name}`, which takes other arguments or does not exist in a patch{at}")]
+    UnknownFunction {
+        /// As written.
+        name: String,
+        /// ` (line 1, position 5)`.
+        at: String,
+    },
+    /// A variable that will not be there.
+    #[error("the patch uses `{name}`, which is neither a parameter, a local nor a captured variable{at}")]
+    UnknownVariable {
+        /// As written.
+        name: String,
+        /// ` (line 1, position 5)`.
+        at: String,
+    },
+    /// A name put together at run time.
+    #[error("the patch computes the name of what it calls or reads{at}; write the name down")]
+    Computed {
+        /// ` (line 1, position 5)`.
+        at: String,
+    },
+    /// A host function that has an effect.
+    #[error("the patch calls `{name}`, which has an effect; inside a patch there is no operator{at}")]
+    Effect {
+        /// As written.
+        name: String,
+        /// ` (line 1, position 5)`.
+        at: String,
+    },
+    /// A captured value that cannot be kept.
+    #[error("the patch captures a value that cannot be frozen: {0}")]
+    Capture(String),
+    /// Another number of parameters than the point has.
+    #[error("the patch takes {takes} arguments, the point gives {gives}")]
+    Arguments {
+        /// Of the function, captures aside.
+        takes: usize,
+        /// Of the point.
+        gives: usize,
+    },
+    /// The function is not part of the submission or session.
+    #[error("`{0}` is no function of this session")]
+    Missing(String),
+}
+
+fn at(position: rhai::Position) -> String {
+    match (position.line(), position.position()) {
+        (Some(line), Some(column)) => format!(" (line {line}, position {column})"),
+        _ => String::new(),
+    }
+}
+
+/// The engine of all patches: the library, `get` of literal paths, `log_info` and `log_warn`. Nothing else.
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+    let mut engine = engine::for_patches();
+    let mut module = Module::new();
+    FuncRegistration::new("get").set_into_module(&mut module, read);
+    FuncRegistration::new("log_info").set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| log(&ctx, false, text));
+    FuncRegistration::new("log_warn").set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| log(&ctx, true, text));
+    convert::register_types(&mut module);
+    module.build_index();
+    engine.register_global_module(Arc::new(module));
+    engine
+});
+
+/// What a patched call carries through the engine: whose it is and what it may read.
+#[derive(Clone)]
+struct CallTag {
+    lease: u64,
+    reads: Arc<BTreeSet<String>>,
+    host: Arc<dyn PatchHost>,
+}
+
+fn tag(ctx: &NativeCallContext<'_>) -> Result<CallTag, Box<rhai::EvalAltResult>> {
+    ctx.tag().and_then(|t| t.clone().try_cast::<CallTag>()).ok_or_else(|| Box::from("only a patched call may do this"))
+}
+
+fn read(ctx: NativeCallContext<'_>, path: ImmutableString) -> Result<Dynamic, Box<rhai::EvalAltResult>> {
+    let tag = tag(&ctx)?;
+    if !tag.reads.contains(path.as_str()) {
+        return Err("a patch reads only the literal paths that it was made with".into());
+    }
+    tag.host.read(&path).map_err(Box::from)
+}
+
+fn log(ctx: &NativeCallContext<'_>, warn: bool, text: &str) -> Result<(), Box<rhai::EvalAltResult>> {
+    let tag = tag(ctx)?;
+    // A line costs what it takes to write: a patch in a loop would otherwise flood the service's log.
+    if meter::charge(1_000 + text.len() as u64).is_some() {
+        return Err(super::library::terminated());
+    }
+    tag.host.log(tag.lease, warn, text);
+    Ok(())
+}
+
+impl Frozen {
+    /// Freezes `function`, found in `functions`, for a point that gives `gives` arguments (unknown: any number).
+    ///
+    /// # Errors
+    /// What in it cannot be kept or would not exist when it runs.
+    pub(crate) fn new(
+        functions: &AST,
+        function: &FnPtr,
+        gives: Option<usize>,
+        host: Arc<dyn PatchHost>,
+    ) -> Result<Self, FreezeError> {
+        let name = function.fn_name().to_owned();
+        let captured = function.curry().iter().map(deep_copy).collect::<Result<Vec<_>, _>>()?;
+        let captures = captured.iter().map(as_tree).collect::<Result<Vec<_>, _>>()?;
+        let size: usize = captured.iter().map(|c| convert::display(c).len()).sum();
+        if size > MAX_CAPTURED {
+            return Err(FreezeError::Capture(format!("{size} bytes are captured, the limit is {MAX_CAPTURED}")));
+        }
+        let mentions = walk::reachable(functions, &name);
+        check_calls(&mentions, functions)?;
+        check_arguments(functions, &name, captured.len(), gives)?;
+        let reached = mentions.reached.iter().map(|(name, params)| format!("{name}/{params}")).collect();
+        let keep = mentions.reached.clone();
+        Ok(Self {
+            functions: functions
+                .clone_functions_only_filtered(|_, _, _, n, p| keep.contains(&(n.to_owned(), p))),
+            name,
+            captured,
+            reads: mentions.paths.clone(),
+            mentions_body: mentions.properties.contains("body"),
+            host,
+            captures,
+            reached,
+        })
+    }
+
+    /// The literal state paths it reads: its author must be allowed to, when it is made.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &str> {
+        self.reads.iter().map(String::as_str)
+    }
+}
+
+/// A copy that shares nothing with the session. Handles, secrets and functions are refused by [`as_tree`].
+fn deep_copy(value: &Dynamic) -> Result<Dynamic, FreezeError> {
+    fn copy(value: &Dynamic, depth: usize) -> Result<Dynamic, FreezeError> {
+        if depth > CAPTURE_DEPTH {
+            return Err(FreezeError::Capture(format!("it nests deeper than {CAPTURE_DEPTH}")));
+        }
+        let flat = value.clone().flatten();
+        if let Some(items) = flat.read_lock::<rhai::Array>() {
+            return Ok(items.iter().map(|i| copy(i, depth + 1)).collect::<Result<rhai::Array, _>>()?.into());
+        }
+        if let Some(entries) = flat.read_lock::<rhai::Map>() {
+            let copied = entries.iter().map(|(k, v)| Ok((k.clone(), copy(v, depth + 1)?)));
+            return Ok(copied.collect::<Result<rhai::Map, FreezeError>>()?.into());
+        }
+        Ok(flat)
+    }
+    copy(value, 0)
+}
+
+fn as_tree(value: &Dynamic) -> Result<Tree, FreezeError> {
+    convert::from_dynamic(value, None).map_err(|e| FreezeError::Capture(e.to_string()))
+}
+
+fn check_calls(mentions: &Mentions, functions: &AST) -> Result<(), FreezeError> {
+    if let Some(position) = mentions.computed {
+        return Err(FreezeError::Computed { at: at(position) });
+    }
+    if let Some((name, position)) = mentions.free.first_key_value() {
+        return Err(FreezeError::UnknownVariable { name: name.clone(), at: at(*position) });
+    }
+    for ((name, args), position) in &mentions.calls {
+        let known = super::library::NAMES.contains(&name.as_str())
+            || is_operator(name)
+            || functions.iter_functions().any(|f| f.name == name && f.params.len() == *args)
+            || functions.iter_functions().any(|f| f.name == name && f.params.len() + 1 == *args);
+        match debug_wire::table::function(name) {
+            Some(host) if host.in_patches => {}
+            Some(_) => return Err(FreezeError::Effect { name: name.clone(), at: at(*position) }),
+            None if known => {}
+            None => return Err(FreezeError::UnknownFunction { name: name.clone(), at: at(*position) }),
+        }
+    }
+    Ok(())
+}
+
+fn is_operator(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_alphabetic() || c == '_')
+}
+
+fn check_arguments(functions: &AST, name: &str, captured: usize, gives: Option<usize>) -> Result<(), FreezeError> {
+    let takes: Vec<usize> = functions
+        .iter_functions()
+        .filter(|f| f.name == name)
+        .filter_map(|f| f.params.len().checked_sub(captured))
+        .collect();
+    let Some(first) = takes.first() else { return Err(FreezeError::Missing(name.to_owned())) };
+    match gives {
+        Some(gives) if !takes.contains(&gives) => Err(FreezeError::Arguments { takes: *first, gives }),
+        _ => Ok(()),
+    }
+}
+
+impl PatchCode for Frozen {
+    fn call(&self, lease: u64, args: Vec<Tree>) -> Result<Tree, PatchFailure> {
+        let mut values = self.captured.clone();
+        values.extend(args.iter().map(convert::argument));
+        let tag = CallTag { lease, reads: Arc::new(self.reads.clone()), host: self.host.clone() };
+        let options = CallFnOptions::new().eval_ast(false).with_tag(Dynamic::from(tag));
+        let (result, end, _) = meter::metered(PATCH, None, || {
+            ENGINE.call_fn_with_options::<Dynamic>(options, &mut Scope::new(), &self.functions, &self.name, values)
+        });
+        if let Some(end) = end {
+            return Err(PatchFailure::Limit(match end {
+                End::Operations => "100,000 operations",
+                End::Time => "10 ms",
+                End::Size => "size of a value",
+                End::Cancelled | End::Refused => "ended",
+            }));
+        }
+        let value = result.map_err(|e| PatchFailure::Threw(explain(&e)))?;
+        convert::from_dynamic(&value, None).map_err(|e| PatchFailure::Shape(e.to_string()))
+    }
+
+    fn mentions_body(&self) -> bool {
+        self.mentions_body
+    }
+}
+
+/// An error of Rhai without the names it makes up for closures.
+pub(crate) fn explain(error: &rhai::EvalAltResult) -> String {
+    let text = error.to_string();
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find("anon$") {
+        clean.push_str(&rest[..at]);
+        clean.push_str("the closure");
+        rest = rest[at + 5..].trim_start_matches(|c: char| c.is_ascii_hexdigit());
+    }
+    clean.push_str(rest);
+    clean
+}

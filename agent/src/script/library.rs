@@ -1,0 +1,413 @@
+//! The functions of Rhai's standard library that scripts have: each written here, with a cost bounded by its inputs
+//! and charged to the run.
+//!
+//! Rhai's own packages check sizes after the fact (`pad` and `replace` can ask for a terabyte in one line), sleep,
+//! and walk whole arrays in one operation. Arithmetic, comparison, ranges and number functions are Rhai's: constant time.
+
+use std::sync::Arc;
+
+use rhai::packages::{ArithmeticPackage, BasicIteratorPackage, BasicMathPackage, LogicPackage, Package};
+use rhai::{
+    Array, Dynamic, Engine, EvalAltResult, FnPtr, FuncRegistration, INT, ImmutableString, Map, Module, NativeCallContext,
+    Position,
+};
+
+use super::meter::{self, End};
+use crate::convert;
+
+/// Characters or bytes of a string that count as one operation.
+const BYTES_PER_OPERATION: usize = 64;
+/// The longest string a function of this library makes, in bytes.
+pub(crate) const MAX_STRING: usize = 64 << 10;
+/// The most items in an array or map.
+pub(crate) const MAX_ITEMS: usize = 10_000;
+
+/// The names a script may call besides host functions and its own; operators aside.
+pub(crate) const NAMES: &[&str] = &[
+    "Fn", "abs", "all", "atan", "bits", "call", "ceiling", "chars", "clear", "contains", "cos", "curry",
+    "ends_with", "exp", "extract", "filter", "find", "floor", "for_each", "fraction", "get", "hypot",
+    "index_of", "insert", "int", "is_def_fn", "is_def_var", "is_empty", "is_even", "is_finite",
+    "is_infinite", "is_nan", "is_odd", "is_shared", "is_zero", "join", "keys", "len", "ln", "log", "map",
+    "max", "min", "pad", "parse_float", "parse_int", "pop", "push", "range", "reduce", "remove", "replace",
+    "reverse", "round", "set", "sign", "sin", "some", "sort", "split", "sqrt", "starts_with", "step",
+    "sub_string", "tan", "throw", "to_debug", "to_degrees", "to_float", "to_int", "to_lower", "to_radians",
+    "to_string", "to_upper", "trim", "type_of", "values",
+];
+
+type Fallible<T> = Result<T, Box<EvalAltResult>>;
+
+/// Gives an engine the library.
+pub(crate) fn install(engine: &mut Engine, library: &Arc<Module>) {
+    engine.register_global_module(library.clone());
+}
+
+/// Builds the library; once per process, shared by every engine.
+pub(crate) fn build() -> Arc<Module> {
+    let mut module = Module::new();
+    ArithmeticPackage::init(&mut module);
+    LogicPackage::init(&mut module);
+    BasicMathPackage::init(&mut module);
+    BasicIteratorPackage::init(&mut module);
+    strings(&mut module);
+    arrays(&mut module);
+    maps(&mut module);
+    closures(&mut module);
+    any(&mut module);
+    module.set_iterable::<Array>();
+    module.build_index();
+    Arc::new(module)
+}
+
+/// Charges work that goes through `size` bytes or items.
+fn charge(size: usize) -> Fallible<()> {
+    charge_operations(1 + (size / BYTES_PER_OPERATION) as u64)
+}
+
+fn charge_operations(cost: u64) -> Fallible<()> {
+    match meter::charge(cost) {
+        None => Ok(()),
+        Some(_) => Err(terminated()),
+    }
+}
+
+/// What Rhai is told when the run has ended; the true reason is the meter's.
+pub(crate) fn terminated() -> Box<EvalAltResult> {
+    EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE).into()
+}
+
+/// Refuses before memory is asked for.
+fn fits(what: &str, size: usize, limit: usize) -> Fallible<()> {
+    if size <= limit {
+        return Ok(());
+    }
+    meter::end(End::Size);
+    Err(format!("{what} would be {size} long, the limit is {limit}").into())
+}
+
+fn index(position: INT, len: usize) -> usize {
+    let len_signed = INT::try_from(len).unwrap_or(INT::MAX);
+    let from_start = if position < 0 { len_signed.saturating_add(position) } else { position };
+    usize::try_from(from_start).unwrap_or(0).min(len)
+}
+
+fn int(size: usize) -> INT {
+    INT::try_from(size).unwrap_or(INT::MAX)
+}
+
+macro_rules! register {
+    ($module:expr, $($name:literal => $function:expr;)*) => {
+        $( FuncRegistration::new($name).in_global_namespace().set_into_module($module, $function); )*
+    };
+}
+
+fn strings(module: &mut Module) {
+    register! { module,
+        "len" => |s: ImmutableString| -> Fallible<INT> { charge(s.len())?; Ok(int(s.chars().count())) };
+        "is_empty" => |s: ImmutableString| s.is_empty();
+        "contains" => |s: ImmutableString, part: ImmutableString| -> Fallible<bool> {
+            charge(s.len())?; Ok(s.contains(part.as_str()))
+        };
+        "starts_with" => |s: ImmutableString, part: ImmutableString| s.starts_with(part.as_str());
+        "ends_with" => |s: ImmutableString, part: ImmutableString| s.ends_with(part.as_str());
+        "to_upper" => |s: ImmutableString| -> Fallible<String> { charge(s.len())?; Ok(s.to_uppercase()) };
+        "to_lower" => |s: ImmutableString| -> Fallible<String> { charge(s.len())?; Ok(s.to_lowercase()) };
+        "trim" => |s: &mut ImmutableString| -> Fallible<()> {
+            charge(s.len())?; *s = s.trim().into(); Ok(())
+        };
+        "index_of" => |s: ImmutableString, part: ImmutableString| -> Fallible<INT> {
+            charge(s.len())?;
+            Ok(s.find(part.as_str()).map_or(-1, |at| int(s[..at].chars().count())))
+        };
+        "sub_string" => |s: ImmutableString, start: INT| sub_string(&s, start, INT::MAX);
+        "sub_string" => |s: ImmutableString, start: INT, len: INT| sub_string(&s, start, len);
+        "split" => split;
+        "replace" => replace;
+        "pad" => pad;
+        "parse_int" => |s: ImmutableString| -> Fallible<INT> {
+            s.trim().parse().map_err(|_| Box::from(format!("`{}` is no integer", excerpt(&s))))
+        };
+        "parse_float" => |s: ImmutableString| -> Fallible<f64> {
+            s.trim().parse().map_err(|_| Box::from(format!("`{}` is no number", excerpt(&s))))
+        };
+    }
+    for_each_text_operator(module);
+}
+
+/// The beginning of a text, for an error.
+fn excerpt(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+/// `"a" + 1`, `1 + "a"` and `"a" += 1`: a text and something that can be shown.
+fn for_each_text_operator(module: &mut Module) {
+    register! { module,
+        "+" => |a: ImmutableString, b: Dynamic| -> Fallible<String> { join_texts(a.as_str(), &shown(&b)?) };
+        "+" => |a: Dynamic, b: ImmutableString| -> Fallible<String> { join_texts(&shown(&a)?, b.as_str()) };
+        "+" => |a: ImmutableString, b: ImmutableString| -> Fallible<String> { join_texts(a.as_str(), b.as_str()) };
+        "+=" => |a: &mut ImmutableString, b: Dynamic| -> Fallible<()> {
+            *a = join_texts(a.as_str(), &shown(&b)?)?.into();
+            Ok(())
+        };
+    }
+}
+
+fn join_texts(a: &str, b: &str) -> Fallible<String> {
+    fits("the string", a.len().saturating_add(b.len()), MAX_STRING)?;
+    charge(a.len() + b.len())?;
+    Ok(format!("{a}{b}"))
+}
+
+/// The text of a value that is put into a string; a secret is refused by name.
+fn shown(value: &Dynamic) -> Fallible<String> {
+    if value.is_string() {
+        return value.clone().into_string().map_err(|kind| Box::from(format!("a {kind} is no string")));
+    }
+    let text = convert::text(value).map_err(|e| Box::<EvalAltResult>::from(e.to_string()))?;
+    charge(text.len())?;
+    Ok(text)
+}
+
+fn sub_string(s: &ImmutableString, start: INT, len: INT) -> Fallible<String> {
+    charge(s.len())?;
+    let count = s.chars().count();
+    let len = usize::try_from(len).unwrap_or(0);
+    Ok(s.chars().skip(index(start, count)).take(len).collect())
+}
+
+fn split(s: ImmutableString, by: ImmutableString) -> Fallible<Array> {
+    charge(s.len())?;
+    if by.is_empty() {
+        return Err("cannot split at an empty string".into());
+    }
+    let parts = s.matches(by.as_str()).count() + 1;
+    fits("the array", parts, MAX_ITEMS)?;
+    charge_operations(parts as u64)?;
+    Ok(s.split(by.as_str()).map(Dynamic::from).collect())
+}
+
+/// Makes each `from` in `s` a `to`, as Rhai's own does; the length is known before anything is made.
+fn replace(s: &mut ImmutableString, from: ImmutableString, to: ImmutableString) -> Fallible<()> {
+    charge(s.len())?;
+    if from.is_empty() {
+        return Err("cannot replace an empty string".into());
+    }
+    let hits = s.matches(from.as_str()).count();
+    let size = (s.len() - hits * from.len()).saturating_add(hits.saturating_mul(to.len()));
+    fits("the string", size, MAX_STRING)?;
+    charge(size)?;
+    *s = s.replace(from.as_str(), &to).into();
+    Ok(())
+}
+
+/// Fills `s` up at its end to `len` characters, as Rhai's own does.
+fn pad(s: &mut ImmutableString, len: INT, with: char) -> Fallible<()> {
+    let len = usize::try_from(len).unwrap_or(0);
+    fits("the string", len.saturating_mul(with.len_utf8()), MAX_STRING)?;
+    charge(len)?;
+    let missing = len.saturating_sub(s.chars().count());
+    *s = s.chars().chain(std::iter::repeat_n(with, missing)).collect::<String>().into();
+    Ok(())
+}
+
+fn arrays(module: &mut Module) {
+    register! { module,
+        "len" => |a: &mut Array| int(a.len());
+        "is_empty" => |a: &mut Array| a.is_empty();
+        "push" => |a: &mut Array, item: Dynamic| -> Fallible<()> {
+            fits("the array", a.len() + 1, MAX_ITEMS)?; a.push(item); Ok(())
+        };
+        "pop" => |a: &mut Array| a.pop().unwrap_or(Dynamic::UNIT);
+        "insert" => |a: &mut Array, at: INT, item: Dynamic| -> Fallible<()> {
+            fits("the array", a.len() + 1, MAX_ITEMS)?; charge(a.len())?;
+            a.insert(index(at, a.len()), item); Ok(())
+        };
+        "remove" => |a: &mut Array, at: INT| -> Fallible<Dynamic> {
+            charge(a.len())?;
+            let at = index(at, a.len());
+            Ok(if at < a.len() { a.remove(at) } else { Dynamic::UNIT })
+        };
+        "clear" => |a: &mut Array| a.clear();
+        "reverse" => |a: &mut Array| -> Fallible<()> { charge(a.len())?; a.reverse(); Ok(()) };
+        "extract" => |a: &mut Array, start: INT, len: INT| -> Fallible<Array> {
+            charge_operations(a.len() as u64)?;
+            let start = index(start, a.len());
+            Ok(a.iter().skip(start).take(usize::try_from(len).unwrap_or(0)).cloned().collect())
+        };
+        "+" => |a: Array, b: Array| -> Fallible<Array> {
+            fits("the array", a.len() + b.len(), MAX_ITEMS)?; charge(a.len() + b.len())?;
+            Ok(a.into_iter().chain(b).collect())
+        };
+        "contains" => |a: &mut Array, item: Dynamic| -> Fallible<bool> { Ok(position(a, &item)?.is_some()) };
+        "index_of" => |a: &mut Array, item: Dynamic| -> Fallible<INT> { Ok(position(a, &item)?.map_or(-1, int)) };
+        "join" => join;
+        "sort" => sort;
+        "==" => |a: Array, b: Array| same_items(&a, &b, 0);
+        "!=" => |a: Array, b: Array| same_items(&a, &b, 0).map(|same| !same);
+    }
+}
+
+fn position(array: &Array, item: &Dynamic) -> Fallible<Option<usize>> {
+    for (at, candidate) in array.iter().enumerate() {
+        if same(candidate, item, 0)? {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
+}
+
+fn join(a: &mut Array, between: ImmutableString) -> Fallible<String> {
+    let mut text = String::new();
+    for (at, item) in a.iter().enumerate() {
+        let part = shown(item)?;
+        let gap = if at == 0 { 0 } else { between.len() };
+        fits("the string", text.len() + gap + part.len(), MAX_STRING)?;
+        if at > 0 {
+            text.push_str(&between);
+        }
+        text.push_str(&part);
+    }
+    Ok(text)
+}
+
+/// Sorts integers, numbers or strings; a mixture is refused.
+fn sort(a: &mut Array) -> Fallible<()> {
+    // A comparison sort makes about n log n comparisons, each charged like an operation.
+    let comparisons = a.len() * (usize::BITS - a.len().leading_zeros()) as usize;
+    charge_operations(comparisons as u64)?;
+    if a.iter().all(Dynamic::is_int) {
+        a.sort_by_key(|item| item.as_int().unwrap_or_default());
+    } else if a.iter().all(Dynamic::is_float) {
+        a.sort_by(|x, y| x.as_float().unwrap_or_default().total_cmp(&y.as_float().unwrap_or_default()));
+    } else if a.iter().all(Dynamic::is_string) {
+        a.sort_by_cached_key(|item| item.clone().into_string().unwrap_or_default());
+    } else {
+        return Err("only integers, numbers or strings can be sorted, not a mixture".into());
+    }
+    Ok(())
+}
+
+fn maps(module: &mut Module) {
+    register! { module,
+        "len" => |m: &mut Map| int(m.len());
+        "is_empty" => |m: &mut Map| m.is_empty();
+        "contains" => |m: &mut Map, key: ImmutableString| m.contains_key(key.as_str());
+        "get" => |m: &mut Map, key: ImmutableString| m.get(key.as_str()).cloned().unwrap_or(Dynamic::UNIT);
+        "set" => |m: &mut Map, key: ImmutableString, value: Dynamic| -> Fallible<()> {
+            fits("the map", m.len() + 1, MAX_ITEMS)?;
+            m.insert(key.as_str().into(), value); Ok(())
+        };
+        "remove" => |m: &mut Map, key: ImmutableString| m.remove(key.as_str()).unwrap_or(Dynamic::UNIT);
+        "keys" => |m: &mut Map| -> Fallible<Array> {
+            charge_operations(m.len() as u64)?; Ok(m.keys().map(|k| Dynamic::from(k.to_string())).collect())
+        };
+        "values" => |m: &mut Map| -> Fallible<Array> {
+            charge_operations(m.len() as u64)?; Ok(m.values().cloned().collect())
+        };
+        "==" => |a: Map, b: Map| same_entries(&a, &b, 0);
+        "!=" => |a: Map, b: Map| same_entries(&a, &b, 0).map(|same| !same);
+    }
+}
+
+/// How deep a comparison looks; deeper values are refused rather than compared in part.
+const COMPARE_DEPTH: usize = 32;
+
+fn same(a: &Dynamic, b: &Dynamic, depth: usize) -> Fallible<bool> {
+    charge_operations(1)?;
+    if depth > COMPARE_DEPTH {
+        return Err("values nested deeper than 32 cannot be compared".into());
+    }
+    if let (Some(a), Some(b)) = (a.read_lock::<Array>(), b.read_lock::<Array>()) {
+        return same_items(&a, &b, depth + 1);
+    }
+    if let (Some(a), Some(b)) = (a.read_lock::<Map>(), b.read_lock::<Map>()) {
+        return same_entries(&a, &b, depth + 1);
+    }
+    Ok(convert::same_scalar(a, b))
+}
+
+fn same_items(a: &Array, b: &Array, depth: usize) -> Fallible<bool> {
+    if a.len() != b.len() {
+        return Ok(false);
+    }
+    for (x, y) in a.iter().zip(b) {
+        if !same(x, y, depth)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn same_entries(a: &Map, b: &Map, depth: usize) -> Fallible<bool> {
+    if a.len() != b.len() {
+        return Ok(false);
+    }
+    for ((key, x), (other, y)) in a.iter().zip(b) {
+        if key != other || !same(x, y, depth)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Functions that call closures. Each call runs under the same meter, so nothing is gained by nesting.
+fn closures(module: &mut Module) {
+    register! { module,
+        "map" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<Array> {
+            a.into_iter().map(|item| call(&ctx, &f, item)).collect()
+        };
+        "filter" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<Array> {
+            let mut kept = Array::new();
+            for item in a {
+                if truth(call(&ctx, &f, item.clone())?)? { kept.push(item); }
+            }
+            Ok(kept)
+        };
+        "for_each" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<()> {
+            for item in a { call(&ctx, &f, item)?; }
+            Ok(())
+        };
+        "find" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<Dynamic> {
+            for item in a {
+                if truth(call(&ctx, &f, item.clone())?)? { return Ok(item); }
+            }
+            Ok(Dynamic::UNIT)
+        };
+        "some" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<bool> {
+            for item in a { if truth(call(&ctx, &f, item)?)? { return Ok(true); } }
+            Ok(false)
+        };
+        "all" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<bool> {
+            for item in a { if !truth(call(&ctx, &f, item)?)? { return Ok(false); } }
+            Ok(true)
+        };
+        "reduce" => |ctx: NativeCallContext, a: Array, f: FnPtr, initial: Dynamic| -> Fallible<Dynamic> {
+            let mut result = initial;
+            for item in a {
+                charge_operations(1)?;
+                result = f.call_within_context(&ctx, (result, item))?;
+            }
+            Ok(result)
+        };
+    }
+}
+
+fn call(ctx: &NativeCallContext<'_>, f: &FnPtr, item: Dynamic) -> Fallible<Dynamic> {
+    charge_operations(1)?;
+    f.call_within_context(ctx, (item,))
+}
+
+fn truth(value: Dynamic) -> Fallible<bool> {
+    value.as_bool().map_err(|kind| Box::from(format!("the function must return true or false, not a {kind}")))
+}
+
+/// Functions over any value.
+fn any(module: &mut Module) {
+    register! { module,
+        "to_string" => |value: &mut Dynamic| -> Fallible<String> { shown(value) };
+        "to_debug" => |value: &mut Dynamic| -> Fallible<String> {
+            let text = convert::display(value);
+            charge(text.len())?;
+            Ok(text)
+        };
+    }
+}

@@ -1,0 +1,166 @@
+//! Looks through the syntax tree of a script. A courtesy to its author and the way to find literal paths; what
+//! frozen code can do is bounded by the engine it runs on, in which nothing else exists.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rhai::{AST, ASTNode, Expr, FnCallExpr, FnPtr, Position, Stmt};
+
+/// What a function, and everything it calls, mentions.
+#[derive(Debug, Default)]
+pub(crate) struct Mentions {
+    /// Functions called, by name and number of arguments without a receiver, with the first place.
+    pub(crate) calls: BTreeMap<(String, usize), Position>,
+    /// Literal first arguments of `get`.
+    pub(crate) paths: BTreeSet<String>,
+    /// Properties and literal indices: `req.body`, `req["body"]`.
+    pub(crate) properties: BTreeSet<String>,
+    /// Variables that are neither parameters nor locals of the function they stand in.
+    pub(crate) free: BTreeMap<String, Position>,
+    /// The first name that is computed, so that nobody can say what is called or read.
+    pub(crate) computed: Option<Position>,
+    /// The script functions reached, by name and number of parameters.
+    pub(crate) reached: BTreeSet<(String, usize)>,
+}
+
+/// Everything that the function `name` of `functions` reaches.
+pub(crate) fn reachable(functions: &AST, name: &str) -> Mentions {
+    let mut mentions = Mentions::default();
+    let mut open: Vec<String> = vec![name.to_owned()];
+    let mut seen = BTreeSet::new();
+    while let Some(next) = open.pop() {
+        if !seen.insert(next.clone()) {
+            continue;
+        }
+        for (params, variables) in signatures(functions, &next) {
+            mentions.reached.insert((next.clone(), params));
+            let alone = functions.clone_functions_only_filtered(|_, _, _, n, p| n == next && p == params);
+            let mut visitor = Visitor { mentions: &mut mentions, locals: variables, variables: Vec::new(), names: Vec::new() };
+            alone.walk(&mut |nodes: &[ASTNode<'_>]| {
+                if let Some(node) = nodes.last() {
+                    visitor.node(node);
+                }
+                true
+            });
+            open.extend(visitor.finish());
+        }
+    }
+    mentions
+}
+
+/// The functions of that name: how many parameters each has, and their names.
+fn signatures(functions: &AST, name: &str) -> Vec<(usize, BTreeSet<String>)> {
+    functions
+        .iter_functions()
+        .filter(|f| f.name == name)
+        .map(|f| (f.params.len(), f.params.iter().map(|p| (*p).to_owned()).collect()))
+        .collect()
+}
+
+struct Visitor<'a> {
+    mentions: &'a mut Mentions,
+    locals: BTreeSet<String>,
+    variables: Vec<(String, Position)>,
+    names: Vec<String>,
+}
+
+impl Visitor<'_> {
+    fn node(&mut self, node: &ASTNode<'_>) {
+        match node {
+            ASTNode::Stmt(Stmt::Var(parts, _, _)) => {
+                self.locals.insert(parts.0.name.to_string());
+            }
+            ASTNode::Stmt(Stmt::For(parts, _)) => {
+                self.locals.insert(parts.0.name.to_string());
+                self.locals.extend(parts.1.as_ref().map(|counter| counter.name.to_string()));
+            }
+            ASTNode::Stmt(Stmt::TryCatch(flow, _)) => {
+                if let Expr::Variable(name, _, _) = &flow.expr {
+                    self.locals.insert(name.1.to_string());
+                }
+            }
+            ASTNode::Stmt(Stmt::FnCall(call, position)) | ASTNode::Expr(Expr::FnCall(call, position)) => {
+                self.call(call, *position);
+            }
+            ASTNode::Expr(Expr::MethodCall(call, position)) => {
+                // `f.call(x)` calls a value; which one is known only when it was written down as a closure here.
+                if call.name != "call" && call.name != "curry" {
+                    self.called(call.name.as_str(), call.args.len() + 1, *position);
+                    self.called(call.name.as_str(), call.args.len(), *position);
+                }
+            }
+            ASTNode::Expr(Expr::Variable(name, _, position)) => self.variables.push((name.1.to_string(), *position)),
+            ASTNode::Expr(Expr::Property(name, _)) => {
+                self.mentions.properties.insert(name.2.to_string());
+            }
+            ASTNode::Expr(Expr::StringConstant(text, _)) => {
+                self.mentions.properties.insert(text.to_string());
+            }
+            ASTNode::Expr(Expr::DynamicConstant(value, _)) => {
+                if let Some(function) = value.read_lock::<FnPtr>() {
+                    self.names.push(function.fn_name().to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn call(&mut self, call: &FnCallExpr, position: Position) {
+        match call.name.as_str() {
+            "Fn" => match call.args.first().and_then(|a| a.get_literal_value(None)).and_then(|v| v.into_string().ok()) {
+                Some(name) => self.names.push(name),
+                None => self.computed(position),
+            },
+            "get" => match call.args.first().and_then(|a| a.get_literal_value(None)).and_then(|v| v.into_string().ok()) {
+                Some(path) if call.args.len() == 1 => {
+                    self.mentions.paths.insert(path);
+                    self.called("get", 1, position);
+                }
+                _ if call.args.len() == 1 => self.computed(position),
+                _ => self.called("get", call.args.len(), position),
+            },
+            "curry" | "call" => {}
+            name => self.called(name, call.args.len(), position),
+        }
+    }
+
+    fn called(&mut self, name: &str, args: usize, position: Position) {
+        self.mentions.calls.entry((name.to_owned(), args)).or_insert(position);
+        self.names.push(name.to_owned());
+    }
+
+    fn computed(&mut self, position: Position) {
+        self.mentions.computed.get_or_insert(position);
+    }
+
+    /// Settles what was only a name until all locals were known; returns the names to look up next.
+    fn finish(self) -> Vec<String> {
+        for (name, position) in self.variables {
+            if !self.locals.contains(&name) && name != "this" {
+                self.mentions.free.entry(name).or_insert(position);
+            }
+        }
+        self.names
+    }
+}
+
+/// The names and numbers of parameters of the functions that a submission defines, closures aside.
+pub(crate) fn defined(ast: &AST) -> Vec<(String, usize)> {
+    ast.iter_functions()
+        .filter(|f| !f.name.starts_with("anon$"))
+        .map(|f| (f.name.to_owned(), f.params.len()))
+        .collect()
+}
+
+/// The name of the function that a submission calls, if that one call with constant or bound arguments is all it is.
+pub(crate) fn single_call(ast: &AST) -> Option<String> {
+    let call = match ast.statements() {
+        [Stmt::FnCall(call, _)] => call,
+        [Stmt::Expr(expression)] => match &**expression {
+            Expr::FnCall(call, _) => call,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let plain = |e: &Expr| matches!(e, Expr::Variable(..)) || e.is_constant();
+    (call.args.iter().all(plain) && !ast.has_functions()).then(|| call.name.to_string())
+}

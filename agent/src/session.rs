@@ -1,0 +1,163 @@
+//! One TLS connection of one operator, and what it keeps between evals.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use debug_policy::Mode;
+use rhai::{AST, Scope};
+
+use crate::clock::BootTime;
+use crate::net::Outbox;
+
+/// Who is attached, as the certificate says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Who {
+    /// The SPIFFE id.
+    pub(crate) spiffe: String,
+    /// The last segment of it: the operator's name.
+    pub(crate) name: String,
+    /// From the subject's `O`.
+    pub(crate) roles: Vec<String>,
+}
+
+/// One attached client.
+pub(crate) struct Session {
+    /// Counts up in one life of the process.
+    pub(crate) id: u64,
+    /// From the certificate.
+    pub(crate) operator: Who,
+    /// Where it comes from.
+    pub(crate) peer: SocketAddr,
+    /// The client's certificate, DER.
+    pub(crate) certificate: Vec<u8>,
+    /// The TLS exporter that evals are signed for.
+    pub(crate) exporter: [u8; 32],
+    /// Since when.
+    pub(crate) opened: BootTime,
+    /// Where replies go.
+    pub(crate) outbox: Outbox,
+    greeted: AtomicBool,
+    state: Mutex<State>,
+    workspace: Mutex<Workspace>,
+}
+
+#[derive(Default)]
+struct State {
+    mode: Mode,
+    reason: Option<String>,
+    counter: u64,
+    running: Vec<(u64, Arc<AtomicBool>)>,
+    gone: bool,
+}
+
+/// The variables and functions that an operator has made so far. Restored if an eval fails.
+#[derive(Clone)]
+pub(crate) struct Workspace {
+    /// Variables.
+    pub(crate) scope: Scope<'static>,
+    /// Functions, closures included: a variable may hold one.
+    pub(crate) functions: AST,
+}
+
+impl Session {
+    /// A session in the mode `observe`, from which no eval has come yet.
+    pub(crate) fn new(
+        id: u64,
+        operator: Who,
+        peer: SocketAddr,
+        certificate: Vec<u8>,
+        exporter: [u8; 32],
+        outbox: Outbox,
+    ) -> Self {
+        Self {
+            id,
+            operator,
+            peer,
+            certificate,
+            exporter,
+            opened: BootTime::now(),
+            outbox,
+            greeted: AtomicBool::new(false),
+            state: Mutex::new(State::default()),
+            workspace: Mutex::new(Workspace { scope: Scope::new(), functions: AST::empty() }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether `hello` has been answered; nothing else is before it.
+    pub(crate) fn greeted(&self) -> bool {
+        self.greeted.load(Ordering::Acquire)
+    }
+
+    /// Marks that `hello` came; false if it had before.
+    pub(crate) fn greet(&self) -> bool {
+        !self.greeted.swap(true, Ordering::AcqRel)
+    }
+
+    /// The mode, and the reason it was entered with.
+    pub(crate) fn mode(&self) -> (Mode, Option<String>) {
+        let state = self.state();
+        (state.mode, state.reason.clone())
+    }
+
+    /// Enters a mode.
+    pub(crate) fn set_mode(&self, mode: Mode, reason: Option<String>) {
+        let mut state = self.state();
+        state.mode = mode;
+        state.reason = reason;
+    }
+
+    /// The counter that the next eval must be signed with.
+    pub(crate) fn next_counter(&self) -> u64 {
+        self.state().counter + 1
+    }
+
+    /// Uses it up.
+    pub(crate) fn count(&self) {
+        self.state().counter += 1;
+    }
+
+    /// Takes note of a call that runs, so that it can be cancelled. Cancelled at once if the client is gone.
+    pub(crate) fn begin(&self, call: u64) -> Arc<AtomicBool> {
+        let mut state = self.state();
+        let cancelled = Arc::new(AtomicBool::new(state.gone));
+        state.running.push((call, cancelled.clone()));
+        cancelled
+    }
+
+    /// Calls that wait or run.
+    pub(crate) fn pending(&self) -> usize {
+        self.state().running.len()
+    }
+
+    /// Forgets a call that is done.
+    pub(crate) fn finish(&self, call: u64) {
+        self.state().running.retain(|(id, _)| *id != call);
+    }
+
+    /// Cancels a call; false if it neither waits nor runs.
+    pub(crate) fn cancel(&self, call: u64) -> bool {
+        let state = self.state();
+        let found = state.running.iter().find(|(id, _)| *id == call);
+        found.is_some_and(|(_, flag)| {
+            flag.store(true, Ordering::Relaxed);
+            true
+        })
+    }
+
+    /// The client is gone: whatever runs or waits is cancelled.
+    pub(crate) fn leave(&self) {
+        let mut state = self.state();
+        state.gone = true;
+        state.running.iter().for_each(|(_, flag)| flag.store(true, Ordering::Relaxed));
+    }
+
+    /// What the operator has made so far; held while an eval runs.
+    pub(crate) fn workspace(&self) -> MutexGuard<'_, Workspace> {
+        self.workspace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
