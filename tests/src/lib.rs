@@ -1,1 +1,24 @@
-//! The test kit.
+//! The test kit: real processes, real certificates, real sockets, and a client that can misbehave.
+//!
+//! Nothing here depends on the agent or on `debugctl` as libraries: they are met as programs.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a kit for tests: what fails here fails the test")]
+
+pub mod certificates;
+pub mod client;
+pub mod http;
+pub mod process;
+pub mod wait;
+
+pub use certificates::Certificates;
+pub use client::{Client, Reply};
+pub use process::{Ctl, Service};
+
+/// The signature that Slack would send: `v0=` and the HMAC-SHA256 of `v0:<timestamp>:<body>` in hex.
+pub fn slack_signature(secret: &str, timestamp: &str, body: &str) -> String {
+    use hmac::{KeyInit as _, Mac as _};
+    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(format!("v0:{timestamp}:{body}").as_bytes());
+    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("v0={hex}")
+}

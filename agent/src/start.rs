@@ -1,0 +1,403 @@
+//! From the configuration to a running agent, and back: everything checked first, then the log, then the socket.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use debug_audit::note::SigningKey;
+use debug_audit::{Log, OpenError, Opened, Until};
+use debug_policy::Policy;
+use pki_types::UnixTime;
+use serde_json::{Value, json};
+
+use crate::agent::{Builder, StartError};
+use crate::clock::BootTime;
+use crate::config::{self, Config};
+use crate::core::{Core, RateLimit};
+use crate::dispatch::Desk;
+use crate::emit::Emitter;
+use crate::gate;
+use crate::lease::{Cause, Leases};
+use crate::net::{self, Bounds, Identify, NetHandle, Tls};
+use crate::observe::Observing;
+use crate::points::Registry;
+use crate::queue::Queue;
+use crate::records::{self, record};
+use crate::script::engine;
+use crate::state::{Keyed, Redactor, Scrubber, State, States, Wait};
+use crate::status::{Shared, Status};
+
+/// How often a port or folder that another process holds is tried again: a rolling restart takes seconds.
+const RETRY: Duration = Duration::from_secs(1);
+/// The stack of eval threads; only touched pages cost.
+const EVAL_STACK: usize = 16 << 20;
+/// How long stopping may take in all.
+const STOP: Duration = Duration::from_millis(900);
+
+/// Says something once on stderr: before the service's subscriber is installed there is no better place.
+#[expect(clippy::print_stderr, reason = "the one line that a refused start is worth; the service goes on")]
+pub(crate) fn complain(why: &str) {
+    eprintln!("debug-agent: {why}");
+}
+
+/// Everything that could be checked without waiting for anybody.
+pub(crate) struct Prepared {
+    config: Config,
+    policy: Policy,
+    tls: Tls,
+    key: SigningKey,
+    pub(crate) registry: Arc<Registry>,
+    states: States,
+    redactor: Redactor,
+}
+
+/// Reads and checks the configuration and all that it names.
+///
+/// # Errors
+/// The first thing that is not as it must be, with what to do.
+pub(crate) fn prepare(builder: Builder) -> Result<Prepared, StartError> {
+    let refuse = |what: String, help: &str| StartError(if help.is_empty() { what } else { format!("{what}\nhelp: {help}") });
+    let file = std::env::var_os(config::FILE)
+        .ok_or_else(|| refuse(format!("`{}` is not set", config::FILE), "set it to the path of `agent.toml`; `debugctl certs init` writes one"))?;
+    let config = Config::load(file.as_ref(), std::env::vars_os()).map_err(|e| refuse(e.to_string(), ""))?;
+    if config.service != builder.service {
+        let what = format!("the configuration is for `{}`, the service calls itself `{}`", config.service, builder.service);
+        return Err(refuse(what, "use the configuration of this service"));
+    }
+    engine::self_test().map_err(|limit| {
+        refuse(format!("the limit on {limit} does not hold in this build"), "a feature of rhai such as `unchecked` is switched on by another crate; switch it off")
+    })?;
+    let text = config::trusted_file(&config.policy).map_err(|e| refuse(e.to_string(), &e.advice()))?;
+    let text = String::from_utf8(text).map_err(|_| refuse(format!("`{}` is not UTF-8", config.policy.display()), ""))?;
+    let policy = Policy::parse(&text).map_err(|e| refuse(format!("policy `{}`: {e}", config.policy.display()), ""))?;
+    let identify = identify(&config.trust.domain)?;
+    let tls = Tls::load(&config.trust, &config.service, &config.instance, identify, UnixTime::now())
+        .map_err(|e| refuse(e.to_string(), &e.advice()))?;
+    let key = log_key(&config)?;
+    let states = States::new(builder.states, &builder.never_write).map_err(|e| refuse(e.to_string(), ""))?;
+    let registry = Registry::new(builder.never_patch).map_err(|e| refuse(e.to_string(), e.advice()))?;
+    for route in &builder.routes {
+        let (method, template) = route.split_once(' ').unwrap_or((route.as_str(), ""));
+        registry.declare(method, template).map_err(|e| refuse(format!("route `{route}`: {e}"), "as in `GET /api/healthcheck`"))?;
+    }
+    let redactor = Redactor::new(&config.redact.names, config.redact.all, &config.redact.visible)
+        .map_err(|e| refuse(e.to_string(), ""))?;
+    Ok(Prepared { config, policy, tls, key, registry: Arc::new(registry), states, redactor })
+}
+
+/// The identity rules of a trust domain, for the socket.
+fn identify(domain: &str) -> Result<Identify, StartError> {
+    let domain: debug_certs::TrustDomain =
+        domain.parse().map_err(|e: debug_certs::IdentityError| StartError(format!("trust domain: {e}")))?;
+    let other = domain.clone();
+    Ok(Identify {
+        operator: Arc::new(move |certificate| {
+            let operator = debug_certs::operator(certificate, &domain).map_err(|e| e.to_string())?;
+            Ok(net::Operator { id: operator.to_string(), name: operator.name, roles: operator.roles })
+        }),
+        agent: Arc::new(move |certificate| {
+            let agent = debug_certs::agent(certificate, &other).map_err(|e| e.to_string())?;
+            Ok(net::AgentName { service: agent.service, instance: agent.instance })
+        }),
+    })
+}
+
+/// The key that signs checkpoints; its name says whose log it is.
+fn log_key(config: &Config) -> Result<SigningKey, StartError> {
+    let file = config.audit.key.display();
+    let bytes = config::private_file(&config.audit.key).map_err(|e| StartError(format!("{e}\nhelp: {}", e.advice())))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| StartError(format!("`{file}` is not UTF-8")))?;
+    let key = SigningKey::parse(text.trim()).map_err(|e| StartError(format!("`{file}`: {e}")))?;
+    let expected = format!("{}/{}/{}", config.trust.domain, config.service, config.instance);
+    if key.name() != expected {
+        return Err(StartError(format!("`{file}` is the key of `{}`, expected `{expected}`", key.name())));
+    }
+    Ok(key)
+}
+
+/// The threads of a running agent.
+pub(crate) struct Running {
+    shared: Arc<Machinery>,
+    boot: Option<JoinHandle<()>>,
+}
+
+/// What the threads share besides the core, which exists once the log is open.
+struct Machinery {
+    status: Shared,
+    stopping: AtomicBool,
+    up: Mutex<Option<Up>>,
+}
+
+/// What runs once the socket is open.
+struct Up {
+    core: Arc<Core>,
+    queue: Arc<Queue>,
+    net: NetHandle,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Starts the agent's first thread, which does the rest.
+///
+/// # Errors
+/// The system gives no thread.
+pub(crate) fn launch(prepared: Prepared, status: Shared) -> Result<Running, StartError> {
+    let shared = Arc::new(Machinery { status, stopping: AtomicBool::new(false), up: Mutex::new(None) });
+    let machinery = shared.clone();
+    let boot = std::thread::Builder::new()
+        .name("debug-revert".to_owned())
+        .spawn(move || boot(prepared, &machinery))
+        .map_err(|e| StartError(format!("no thread for the agent: {e}")))?;
+    Ok(Running { shared, boot: Some(boot) })
+}
+
+impl Machinery {
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Waits for what another process holds.
+    fn wait(&self, why: String) {
+        if self.status.set(Status::Waiting(why.clone())) {
+            complain(&format!("waiting: {why}"));
+        }
+        std::thread::park_timeout(RETRY);
+    }
+
+    fn refuse(&self, why: String) {
+        complain(&format!("the debug agent does not start: {why}"));
+        self.status.set(Status::Refused(why));
+    }
+}
+
+/// The first thread: opens the log, then the socket, then stays as the revert thread.
+fn boot(prepared: Prepared, machinery: &Arc<Machinery>) {
+    let Some((log, opened)) = open_log(&prepared, machinery) else { return };
+    let core = match build(prepared, log, &opened) {
+        Ok(core) => core,
+        Err(why) => return machinery.refuse(why),
+    };
+    let (core, tls, listen) = core;
+    let Some(()) = listen_and_serve(&core, tls, listen, machinery) else { return };
+    core.leases.clone().revert_loop(|id, cause| {
+        // An error is recorded as an alarm where it happens, and the lease comes up again.
+        drop(core.end_lease(id, &cause, "agent", Wait::BOUNDED));
+    });
+}
+
+fn open_log(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, Opened)> {
+    loop {
+        if machinery.stopping() {
+            return None;
+        }
+        let key = match SigningKey::parse(&prepared.key.to_text()) {
+            Ok(key) => key,
+            Err(error) => {
+                machinery.refuse(format!("the log's key: {error}"));
+                return None;
+            }
+        };
+        match Log::open(&prepared.config.audit.folder, key) {
+            Ok(opened) => return Some(opened),
+            Err(OpenError::Held { .. }) => {
+                machinery.wait(format!("another process holds the audit folder `{}`", prepared.config.audit.folder.display()));
+            }
+            Err(error) => {
+                machinery.refuse(format!("{error}\nhelp: {}", error.advice()));
+                return None;
+            }
+        }
+    }
+}
+
+/// Puts the core together and writes the records of the start.
+fn build(prepared: Prepared, log: Log, opened: &Opened) -> Result<(Arc<Core>, Tls, std::net::SocketAddr), String> {
+    let Prepared { config, policy, tls, registry, states, redactor, .. } = prepared;
+    let history = history(&config)?;
+    let keyed = Keyed::load_or_create(&config.audit.folder).map_err(|e| e.to_string())?;
+    let (emitter, emitting) = Emitter::new();
+    std::thread::Builder::new().name("debug-emit".to_owned()).spawn(emitting).map_err(|e| e.to_string())?;
+    let mut scrubber = Scrubber::default();
+    scrubber.protect_identifiers(states.identifiers().chain([config.service.clone(), opened.origin.clone()]));
+    let core = Arc::new(Core {
+        service: config.service.clone(),
+        instance: config.instance.clone(),
+        environment: config.environment.clone(),
+        origin: opened.origin.clone(),
+        policy_digest: gate::digest_of(&policy),
+        policy,
+        log,
+        leases: Arc::new(Leases::after(history.highest)),
+        states,
+        points: registry,
+        redactor,
+        scrubber: RwLock::new(scrubber),
+        keyed,
+        emitter,
+        started: BootTime::now(),
+        notes: Mutex::new(Vec::new()),
+        refusals: RateLimit::default(),
+        algorithms: net::provider().signature_verification_algorithms.all,
+        sessions: Mutex::new(BTreeMap::new()),
+        next_session: AtomicU64::new(history.sessions + 1),
+    });
+    core.learn_all();
+    boot_records(&core, &config, opened, &history, &tls)?;
+    core.points.observe(Arc::new(Observing::new(core.clone())));
+    Ok((core, tls, config.listen))
+}
+
+fn boot_records(core: &Core, config: &Config, opened: &Opened, history: &History, tls: &Tls) -> Result<(), String> {
+    let mut entries = vec![record("boot", json!({
+        "service": core.service, "instance": core.instance, "environment": core.environment,
+        "agent": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "from_environment": config.from_environment,
+    }))];
+    if let Some(recovered) = &opened.recovered {
+        entries.push(record("recovered", json!({ "what": recovered.to_string() })));
+    }
+    entries.push(record("config.loaded", json!({ "file": config.file.display().to_string(), "listen": config.listen.to_string() })));
+    entries.push(record("policy.loaded", json!({ "file": config.policy.display().to_string(), "sha256": core.policy_digest })));
+    let lists: Vec<Value> = tls.authorities.iter().map(|a| json!({ "number": a.crl_number, "next_update": a.next_update })).collect();
+    entries.push(record("crl.loaded", json!({ "file": config.trust.crl.display().to_string(), "lists": lists })));
+    for (lease, target) in &history.open {
+        entries.push(record("lease.restart", json!({ "lease": lease, "target": target, "by": "agent", "detail": "the process that held it ended" })));
+    }
+    core.log.append(entries, Until::Durable).durable().map(drop).map_err(|e| format!("the audit log cannot be written: {e}"))
+}
+
+/// What the log tells about the previous process.
+#[derive(Default)]
+struct History {
+    /// The highest lease id so far.
+    highest: u64,
+    /// The highest session so far.
+    sessions: u64,
+    /// Leases without a terminal record: id and target.
+    open: BTreeMap<u64, Value>,
+}
+
+/// Reads the log once, after it was verified, for leases that never ended.
+fn history(config: &Config) -> Result<History, String> {
+    let mut history = History::default();
+    let reader = debug_audit::Reader::open(&config.audit.folder).map_err(|e| e.to_string())?;
+    let terminal: BTreeSet<&str> = TERMINAL.iter().copied().collect();
+    for line in reader {
+        let line = line.map_err(|e| e.to_string())?;
+        let text = String::from_utf8_lossy(&line.bytes);
+        // Most records are none of these; parsing them all would make starting slow.
+        if !text.contains("\"kind\":\"lease.") && !text.contains("\"kind\":\"session.open\"") {
+            continue;
+        }
+        let record: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        match record["kind"].as_str() {
+            Some("session.open") => history.sessions = history.sessions.max(record["session"].as_u64().unwrap_or(0)),
+            Some("lease.made") => {
+                let id = record["lease"]["id"].as_u64().unwrap_or(0);
+                history.highest = history.highest.max(id);
+                history.open.insert(id, record["lease"]["target"].clone());
+            }
+            Some(kind) if terminal.contains(kind) => {
+                history.open.remove(&record["lease"].as_u64().unwrap_or(0));
+            }
+            _ => {}
+        }
+    }
+    Ok(history)
+}
+
+/// The kinds of record that end a lease.
+const TERMINAL: &[&str] = &[
+    "lease.reverted",
+    "lease.expired",
+    "lease.undone",
+    "lease.session-lost",
+    "lease.breaker",
+    "lease.shutdown",
+    "lease.restart",
+    "lease.conflict",
+];
+
+/// Opens the socket and starts the threads that answer it.
+fn listen_and_serve(core: &Arc<Core>, tls: Tls, listen: std::net::SocketAddr, machinery: &Arc<Machinery>) -> Option<()> {
+    let queue = Arc::new(Queue::default());
+    let desk = Arc::new(Desk::new(core.clone(), queue.clone()));
+    let net = loop {
+        if machinery.stopping() {
+            return None;
+        }
+        match net::start(listen, tls.clone(), desk.clone(), Bounds::default()) {
+            Ok(net) => break net,
+            Err(net::StartError::InUse(address)) => machinery.wait(format!("another process listens on `{address}`")),
+            Err(error) => {
+                machinery.refuse(error.to_string());
+                return None;
+            }
+        }
+    };
+    let threads = match eval_threads(&queue) {
+        Ok(threads) => threads,
+        Err(error) => {
+            machinery.refuse(format!("no threads for evals: {error}"));
+            return None;
+        }
+    };
+    core.append(vec![record("armed", json!({ "listen": net.address.to_string() }))]);
+    core.emitter.info(&format!("the debug agent listens on {}; log {}", net.address, core.origin));
+    *machinery.up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Up { core: core.clone(), queue, net, threads });
+    machinery.status.set(Status::Running);
+    Some(())
+}
+
+fn eval_threads(queue: &Arc<Queue>) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let spawn = |name: &str, work: fn(&Queue)| {
+        let queue = queue.clone();
+        std::thread::Builder::new().name(name.to_owned()).stack_size(EVAL_STACK).spawn(move || work(&queue))
+    };
+    Ok(vec![
+        spawn("debug-eval-1", Queue::work)?,
+        spawn("debug-eval-2", Queue::work)?,
+        spawn("debug-eval-r", Queue::work_reserved)?,
+    ])
+}
+
+impl Running {
+    /// Reverts everything, writes `shutdown`, ends the threads; within 1 s.
+    pub(crate) fn stop(mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        let up = self.shared.up.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(boot) = &self.boot {
+            boot.thread().unpark();
+        }
+        let Some(Up { core, queue, net, threads }) = up else {
+            // Not up yet: the thread sees that it should stop at its next look.
+            return;
+        };
+        net.shutdown();
+        queue.stop();
+        let mut leases = core.leases.list();
+        leases.reverse();
+        for lease in leases {
+            drop(core.end_lease(lease.id, &Cause::Shutdown, "agent", Wait::BOUNDED));
+        }
+        core.leases.stop();
+        core.append(vec![records::kept("shutdown", json!({}))]);
+        core.log.close(STOP);
+        core.points.forget_observer();
+        if let Some(boot) = self.boot.take() {
+            join(boot);
+        }
+        threads.into_iter().for_each(join);
+    }
+}
+
+/// Waits for a thread that was told to end; one that is stuck in the service's own code is left to itself.
+fn join(thread: JoinHandle<()>) {
+    let until = std::time::Instant::now() + STOP / 4;
+    while !thread.is_finished() && std::time::Instant::now() < until {
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    if thread.is_finished() {
+        drop(thread.join());
+    }
+}

@@ -1,0 +1,290 @@
+//! A client of the wire that does what it is told, also what no honest client does.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pki_types::pem::PemObject as _;
+use pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use serde_json::{Value, json};
+
+/// What the agent answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply(pub Value);
+
+impl Reply {
+    /// The result of a call that succeeded.
+    ///
+    /// # Panics
+    /// It failed.
+    #[track_caller]
+    pub fn ok(&self) -> &Value {
+        assert!(self.0.get("result").is_some(), "expected a result, got {}", self.0);
+        &self.0["result"]
+    }
+
+    /// The stable code and the message of a call that failed.
+    ///
+    /// # Panics
+    /// It succeeded.
+    #[track_caller]
+    pub fn failed(&self) -> (String, String) {
+        assert!(self.0.get("error").is_some(), "expected an error, got {}", self.0);
+        let error = &self.0["error"];
+        (error["data"]["code"].as_str().unwrap_or_default().to_owned(), error["message"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// What would help, for a call that failed.
+    pub fn help(&self) -> String {
+        self.0["error"]["data"]["help"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// What an eval displayed.
+    #[track_caller]
+    pub fn display(&self) -> &str {
+        self.ok()["display"].as_str().unwrap()
+    }
+}
+
+/// An identity to shake hands with.
+#[derive(Debug)]
+pub struct Identity {
+    /// The chain, the leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Reads `cert.pem` and `key.pem` of an operator's folder.
+    pub fn read(folder: &Path) -> Self {
+        Self::from_files(&folder.join("cert.pem"), &folder.join("key.pem"))
+    }
+
+    /// Reads a certificate and a key.
+    pub fn from_files(certificate: &Path, key: &Path) -> Self {
+        let chain = CertificateDer::pem_file_iter(certificate).unwrap().collect::<Result<_, _>>().unwrap();
+        Self { chain, key: PrivateKeyDer::from_pem_file(key).unwrap() }
+    }
+
+    /// Signs as an operator signs evals.
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let key = provider().key_provider.load_private_key(self.key.clone_key()).unwrap();
+        let schemes = [SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ECDSA_NISTP384_SHA384];
+        key.choose_scheme(&schemes).unwrap().sign(message).unwrap()
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// Believes any agent: this client tests the agent, not itself.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.2".to_owned()))
+    }
+
+    fn verify_tls13_signature(&self, message: &[u8], certificate: &CertificateDer<'_>, signature: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Client {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    identity: Option<Identity>,
+    buffer: Vec<u8>,
+    /// The origin that `ready` named.
+    pub origin: String,
+    /// The counter that the next eval is signed with.
+    pub counter: u64,
+    next: u64,
+    /// What came without being asked for.
+    pub notifications: Vec<Value>,
+}
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Client {
+    /// Shakes hands and reads the first bytes; nothing more.
+    ///
+    /// # Errors
+    /// The agent refuses, which a client learns from its first read.
+    pub fn connect(address: SocketAddr, identity: Option<Identity>) -> io::Result<Self> {
+        let provider = provider();
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anyone(provider)));
+        let mut config = match &identity {
+            Some(id) => builder.with_client_auth_cert(id.chain.clone(), id.key.clone_key()).map_err(io::Error::other)?,
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![debug_wire::ALPN.to_vec()];
+        Self::connect_with(address, identity, config)
+    }
+
+    /// As [`Client::connect`], with a TLS configuration of one's own.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn connect_with(address: SocketAddr, identity: Option<Identity>, config: ClientConfig) -> io::Result<Self> {
+        let connection = ClientConnection::new(Arc::new(config), ServerName::IpAddress(address.ip().into())).map_err(io::Error::other)?;
+        let socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let stream = StreamOwned::new(connection, socket);
+        let mut client =
+            Self { stream, identity, buffer: Vec::new(), origin: String::new(), counter: 0, next: 0, notifications: Vec::new() };
+        let ready = client.read()?;
+        client.origin = ready["params"]["origin"].as_str().unwrap_or_default().to_owned();
+        client.notifications.push(ready);
+        Ok(client)
+    }
+
+    /// Attaches as an honest client does.
+    #[track_caller]
+    pub fn attach(address: SocketAddr, operator: &Path) -> Self {
+        let mut client = Self::connect(address, Some(Identity::read(operator))).unwrap();
+        client.call("hello", json!({ "version": "test", "checkpoint": 0 })).ok();
+        client
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
+    }
+
+    /// Reads one message.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    pub fn read(&mut self) -> io::Result<Value> {
+        loop {
+            if let Some(at) = self.buffer.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=at).collect();
+                return serde_json::from_slice(&line).map_err(io::Error::other);
+            }
+            let mut chunk = [0; 16 << 10];
+            match self.stream.read(&mut chunk)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => self.buffer.extend_from_slice(&chunk[..n]),
+            }
+        }
+    }
+
+    /// Reads until the reply to a call, keeping notifications.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    pub fn reply(&mut self, id: u64) -> io::Result<Reply> {
+        loop {
+            let message = self.read()?;
+            if message["id"] == id {
+                return Ok(Reply(message));
+            }
+            self.notifications.push(message);
+        }
+    }
+
+    /// The id of the next call.
+    pub fn next_id(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Calls a method and waits for the reply.
+    #[track_caller]
+    pub fn call(&mut self, method: &str, params: Value) -> Reply {
+        let id = self.start(method, params);
+        self.reply(id).unwrap()
+    }
+
+    /// Calls a method without waiting.
+    #[track_caller]
+    pub fn start(&mut self, method: &str, params: Value) -> u64 {
+        let id = self.next_id();
+        let line = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        self.send_raw(format!("{line}\n").as_bytes()).unwrap();
+        id
+    }
+
+    /// Signs a payload with a counter.
+    pub fn sign(&self, counter: u64, payload: &str) -> String {
+        let mut exporter = [0; 32];
+        self.stream.conn.export_keying_material(&mut exporter, b"EXPORTER-Channel-Binding", Some(b"")).unwrap();
+        let message = debug_wire::signature::eval_message(&self.origin, &exporter, counter, payload.as_bytes());
+        STANDARD.encode(self.identity.as_ref().unwrap().sign(&message))
+    }
+
+    /// Starts an eval with the next counter, honestly signed.
+    #[track_caller]
+    pub fn start_payload(&mut self, payload: &Value) -> u64 {
+        self.counter += 1;
+        let payload = payload.to_string();
+        let sig = self.sign(self.counter, &payload);
+        self.start("eval", json!({ "payload": payload, "sig": sig }))
+    }
+
+    /// Evaluates code; changes revert when the session ends.
+    #[track_caller]
+    pub fn eval(&mut self, code: &str) -> Reply {
+        let id = self.start_payload(&json!({ "code": code, "after": "revert" }));
+        self.reply(id).unwrap()
+    }
+
+    /// Evaluates code with bound arguments.
+    #[track_caller]
+    pub fn eval_with(&mut self, code: &str, args: Value) -> Reply {
+        let id = self.start_payload(&json!({ "code": code, "args": args, "after": "revert" }));
+        self.reply(id).unwrap()
+    }
+
+    /// Closes without a word: as a crash, or a cable.
+    pub fn vanish(self) {
+        drop(self.stream.sock.shutdown(std::net::Shutdown::Both));
+    }
+
+    /// Whether the agent has closed the connection: the next read ends.
+    pub fn is_closed(&mut self) -> bool {
+        loop {
+            match self.read() {
+                Ok(message) => self.notifications.push(message),
+                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! `dienstplan` and `debugctl` as processes.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::certificates::Certificates;
+use crate::http;
+use crate::wait;
+
+/// The folder of the programs, built once per test process.
+pub fn programs() -> &'static Path {
+    static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAMS.get_or_init(|| {
+        let this = std::env::current_exe().unwrap();
+        let folder = this.ancestors().find(|a| a.file_name() == Some(OsStr::new("deps"))).unwrap().parent().unwrap();
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--locked", "-p", "dienstplan", "-p", "debugctl"]);
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        build.arg("--target-dir").arg(folder.parent().unwrap()).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        assert!(build.status().unwrap().success(), "dienstplan and debugctl do not build");
+        folder.to_owned()
+    })
+}
+
+/// A running `dienstplan`. Killed when dropped.
+#[derive(Debug)]
+pub struct Service {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    /// Where it serves HTTP.
+    pub http: SocketAddr,
+}
+
+impl Service {
+    /// Starts it with the agent on, and waits until both listen.
+    pub fn start(certificates: &Certificates) -> Self {
+        let service = Self::start_with(certificates, &[("DEBUG_AGENT", "1")]);
+        service.wait_for_log("the debug agent listens on");
+        service
+    }
+
+    /// Starts it with other variables, and waits until HTTP answers.
+    pub fn start_with(certificates: &Certificates, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(programs().join("dienstplan"));
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("DEBUG_AGENT_CONFIG", certificates.agent_config());
+        command.env("SERVER__PORT", "0").env("SERVER__LOGLEVEL", "info").env("NO_COLOR", "1");
+        command.env("DB__SERVER_NAME", "localhost").env("DB__PORT_NUMBER", "5432").env("DB__PASSWORD", "not-a-real-password");
+        command.env("SLACK__TOKEN", SLACK_TOKEN).env("SLACK__SIGN", SLACK_SIGN);
+        command.envs(variables.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// Starts a command that logs as `dienstplan` does.
+    pub fn spawn(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        collect(child.stdout.take().unwrap(), log.clone());
+        collect(child.stderr.take().unwrap(), log.clone());
+        let service = Self { child, log, http: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let http = wait::until("dienstplan listens", || {
+            let log = service.log();
+            let address = log.lines().find_map(|line| line.split_once("listening on ").map(|(_, rest)| rest.to_owned()));
+            address.and_then(|a| a.split_whitespace().next().and_then(|a| a.trim_end_matches(',').parse().ok()))
+        });
+        Self { http, ..service }
+    }
+
+    /// What it has printed so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until a text stands in its log, and returns the line.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str) -> String {
+        wait::until(&format!("`{text}` stands in the log of the service:\n{}", self.log()), || {
+            self.log().lines().find(|line| line.contains(text)).map(str::to_owned)
+        })
+    }
+
+    /// Where the agent listens.
+    pub fn agent(&self) -> SocketAddr {
+        let line = self.wait_for_log("the debug agent listens on");
+        let (_, rest) = line.split_once("listens on ").unwrap();
+        rest.split([';', ' ']).next().unwrap().parse().unwrap()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// `GET /api/healthcheck`.
+    pub fn health(&self) -> http::Answer {
+        http::get(self.http, "/api/healthcheck").unwrap()
+    }
+
+    /// Ends it as an operator would, and waits.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// The Slack token of the test service; nobody's.
+pub const SLACK_TOKEN: &str = "not-a-real-slack-token";
+/// The Slack signing secret of the test service; nobody's.
+pub const SLACK_SIGN: &str = "not-a-real-signing-secret";
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn collect(stream: impl Read + Send + 'static, log: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            let Ok(line) = line else { return };
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            writeln!(log, "{line}").unwrap();
+        }
+    });
+}
+
+/// What a `debugctl` said.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ctl {
+    /// Its exit code.
+    pub code: i32,
+    /// Results.
+    pub out: String,
+    /// Everything else.
+    pub err: String,
+}
+
+impl Ctl {
+    /// Runs `debugctl` with a home of its own inside the certificates' folder.
+    pub fn run(certificates: &Certificates, operator: &str, args: &[&str]) -> Self {
+        Self::run_with_input(certificates, operator, args, "")
+    }
+
+    /// As [`Ctl::run`], with something on its standard input.
+    pub fn run_with_input(certificates: &Certificates, operator: &str, args: &[&str], input: &str) -> Self {
+        let mut child = Self::command(certificates, operator)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that needs no input may be gone before it is written.
+        drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+        Self::from(child.wait_with_output().unwrap())
+    }
+
+    /// The command, to be given arguments.
+    pub fn command(certificates: &Certificates, operator: &str) -> Command {
+        let mut command = Command::new(programs().join("debugctl"));
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", certificates.folder()).env("XDG_STATE_HOME", certificates.folder().join("state"));
+        command.env("DEBUGCTL_IDENTITY", certificates.operator(operator)).env("NO_COLOR", "1");
+        command
+    }
+}
+
+impl From<Output> for Ctl {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}

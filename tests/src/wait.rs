@@ -1,0 +1,33 @@
+//! Waiting for the thing itself, bounded.
+
+use std::time::{Duration, Instant};
+
+/// The longest that anything is waited for: a loaded machine is slow, a broken promise is for ever.
+pub const LIMIT: Duration = Duration::from_secs(30);
+/// How often is looked.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Waits until `seen` gives something.
+///
+/// # Panics
+/// After [`LIMIT`], with what was waited for.
+#[track_caller]
+pub fn until<T>(what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = seen() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {LIMIT:?} in vain until {what}");
+        std::thread::park_timeout(LOOK);
+    }
+}
+
+/// Waits until `holds`.
+///
+/// # Panics
+/// After [`LIMIT`], with what was waited for.
+#[track_caller]
+pub fn until_true(what: &str, mut holds: impl FnMut() -> bool) {
+    until(what, || holds().then_some(()));
+}

@@ -1,0 +1,310 @@
+//! Evals are bounded, opaque about secrets, and undone as a whole when they fail.
+
+use debug_tests::{Certificates, Client, Service, wait};
+use serde_json::json;
+
+struct Set {
+    certificates: Certificates,
+    service: Service,
+}
+
+impl Set {
+    fn new() -> Self {
+        let certificates = Certificates::new();
+        let service = Service::start(&certificates);
+        Self { certificates, service }
+    }
+
+    fn attach(&self, operator: &str) -> Client {
+        Client::attach(self.service.agent(), &self.certificates.operator(operator))
+    }
+
+    fn changing(&self, operator: &str) -> Client {
+        let mut client = self.attach(operator);
+        client.eval(r#"change("a test")"#).ok();
+        client
+    }
+}
+
+#[test]
+fn a_leaf_is_read_by_its_path() {
+    let set = Set::new();
+    let mut client = set.attach("vera");
+    assert_eq!(client.eval("config.db.host").display(), "\"localhost\"");
+    assert_eq!(client.eval(r#"get("config.db.host")"#).display(), "\"localhost\"");
+    assert_eq!(client.eval("fn host() { config.db.host } host()").display(), "\"localhost\"");
+    assert_eq!(client.eval("let config = 5; config").display(), "5");
+}
+
+#[test]
+fn a_path_that_does_not_exist_is_named_with_what_is_there() {
+    let set = Set::new();
+    let (code, message) = set.attach("alice").eval("config.db.hots").failed();
+    assert_eq!(code, "state");
+    assert!(message.contains("config.db.hots") && message.contains("host"), "{message}");
+}
+
+/// T47.
+#[test]
+fn a_secret_is_opaque_however_it_is_asked_for() {
+    let set = Set::new();
+    let mut client = set.attach("alice");
+    let ways = [
+        "config.slack.token",
+        r#"get("config.slack.token")"#,
+        "config.slack",
+        "config",
+        "print(config.slack.token); 1",
+        "[config.slack.token]",
+        "#{ a: config.slack.token }",
+        "let t = config.slack.token; t",
+        "`${config.slack.token}`",
+        r#"config.slack.token + """#,
+        "config.slack.token.len()",
+        "config.slack.token.to_string()",
+        "config.slack.token[0]",
+        r#"throw config.slack.token"#,
+        "config.slack.token == \"not-a\"",
+        r#"parse_int(config.slack.token)"#,
+        r#"log_info(config.slack.token)"#,
+        r#"help(config.slack.token)"#,
+        r#"config.slack.token.split("-")"#,
+    ];
+    for way in ways {
+        let reply = client.eval(way);
+        let all = format!("{} {:?}", reply.0, client.notifications);
+        assert!(!all.contains("real-slack-token"), "{way}: {all}");
+    }
+    assert!(client.eval("config.slack.token").display().starts_with("‹secret "));
+    let log = set.service.log();
+    assert!(!log.contains("real-slack-token"), "{log}");
+    let audit = audit(&set.certificates);
+    assert!(!audit.contains("real-slack-token"), "the log holds the secret");
+}
+
+fn audit(certificates: &Certificates) -> String {
+    let mut all = String::new();
+    for entry in std::fs::read_dir(certificates.audit()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "jsonl") {
+            all += &std::fs::read_to_string(path).unwrap();
+        }
+    }
+    all
+}
+
+#[test]
+fn a_lead_reveals_and_it_is_recorded_before() {
+    let set = Set::new();
+    let mut client = set.attach("lea");
+    let reply = client.eval(r#"reveal("config.slack.token")"#);
+    assert_eq!(reply.ok()["value"], debug_tests::process::SLACK_TOKEN);
+    let audit = audit(&set.certificates);
+    assert!(audit.contains("\"function\":\"reveal\""));
+    assert!(!audit.contains("real-slack-token"), "the log holds the secret");
+}
+
+#[test]
+fn who_is_on_call_does_not_reveal() {
+    let set = Set::new();
+    let reply = set.attach("alice").eval(r#"reveal("config.slack.token")"#);
+    assert_eq!(reply.failed().0, "denied");
+    assert!(!reply.help().is_empty());
+}
+
+#[test]
+fn code_that_holds_a_secret_is_neither_run_nor_recorded() {
+    let set = Set::new();
+    let mut client = set.attach("lea");
+    client.eval("config.slack.token").ok();
+    let reply = client.eval(&format!("\"{}\"", debug_tests::process::SLACK_TOKEN));
+    assert_eq!(reply.failed().0, "denied");
+    assert!(reply.help().contains("--arg-secret"), "{}", reply.help());
+    assert!(!audit(&set.certificates).contains("real-slack-token"));
+}
+
+/// T33: loops, allocations, recursion and nesting without end, each also inside `try` and closures.
+#[test]
+fn hostile_code_ends_and_the_service_serves_on() {
+    let set = Set::new();
+    let mut client = set.attach("alice");
+    let nested = format!("{}1{}", "(".repeat(5_000), ")".repeat(5_000));
+    let hostile = [
+        "loop {}",
+        "loop { try { loop {} } catch {} }",
+        "loop { try { [1].map(|x| { loop {} }) } catch {} }",
+        "for i in 0..100000 { [1].map(|x| { let j = 0; while j < 1500 { j += 1; } }); }",
+        "fn f(x) { f(x + 1) } f(0)",
+        "fn f(x) { [x].map(|y| f(y)) } f(0)",
+        "let f = |g| g.call(g); f.call(f)",
+        r#"let s = "a"; loop { s += s; }"#,
+        r#"let s = "a"; s.pad(1000000, 'b'); s"#,
+        r#"let s = "a"; s.pad(60000, 'b'); s.replace("b", s); s"#,
+        r#"let s = "a"; s.pad(60000, 'b'); let a = s.split("b"); loop { a.sort(); }"#,
+        "let a = [0]; loop { a += a; }",
+        "let a = []; loop { a.push(a); }",
+        "let m = #{}; loop { m.a = m; }",
+        "let a = [1]; loop { a = [a, a]; }",
+        "let x = []; for i in 0..1000000 { x.push(`${i}${i}${i}`); }",
+        "loop { config.db.host }",
+        r#"loop { print("0123456789012345678901234567890123456789") }"#,
+        r#"eval("1")"#,
+        r#"import "x" as y;"#,
+        "sleep(100)",
+        nested.as_str(),
+    ];
+    for code in hostile {
+        let started = std::time::Instant::now();
+        let reply = client.eval(code);
+        let (kind, message) = reply.failed();
+        assert!(["limit", "eval", "state"].contains(&kind.as_str()), "{}: {kind}: {message}", &code[..code.len().min(60)]);
+        assert!(started.elapsed().as_secs() < 20, "{code} took {:?}", started.elapsed());
+        assert_eq!(set.service.health().status, 200);
+    }
+    assert_eq!(client.eval("1 + 1").display(), "2");
+}
+
+/// A refusal cannot be caught: nothing after it runs.
+#[test]
+fn a_refusal_ends_the_eval_also_inside_try() {
+    let set = Set::new();
+    let mut client = set.changing("alice");
+    let ways = [
+        r#"try { reveal("config.slack.token") } catch { } set("config.server.loglevel", "debug")"#,
+        r#"try { [1].map(|x| reveal("config.slack.token")) } catch { } set("config.server.loglevel", "debug")"#,
+        r#"let f = Fn("reveal"); try { f.call("config.slack.token") } catch { } set("config.server.loglevel", "debug")"#,
+    ];
+    for code in ways {
+        assert_eq!(client.eval(code).failed().0, "denied", "{code}");
+        assert_eq!(client.eval("config.server.loglevel").display(), "\"info\"");
+        assert_eq!(client.eval("leases().len()").display(), "0");
+    }
+}
+
+/// T30: the decision is made at the dispatch, whatever the spelling.
+#[test]
+fn every_spelling_of_a_call_meets_the_same_refusal() {
+    let set = Set::new();
+    let mut client = set.attach("vera");
+    let spellings = [
+        r#"change("x")"#,
+        r#"Fn("change").call("x")"#,
+        r#"Fn("cha" + "nge").call("x")"#,
+        r#"let f = Fn("change").curry("x"); f.call()"#,
+        r#"["x"].map(Fn("change"))"#,
+        r#""x".change()"#,
+        r#"fn go() { change("x") } go()"#,
+        r#"let g = || change("x"); g.call()"#,
+    ];
+    for code in spellings {
+        let (kind, message) = client.eval(code).failed();
+        assert_eq!(kind, "denied", "{code}: {message}");
+    }
+}
+
+#[test]
+fn a_script_may_not_define_a_host_function() {
+    let set = Set::new();
+    let (code, message) = set.attach("alice").eval("fn set(a, b) { 99 } set(1, 2)").failed();
+    assert_eq!(code, "eval");
+    assert!(message.contains("`set`"), "{message}");
+}
+
+/// Invariant 9.
+#[test]
+fn a_failed_eval_undoes_what_it_changed() {
+    let set = Set::new();
+    let mut client = set.changing("alice");
+    let code = r#"
+        let kept = 1;
+        set("config.server.loglevel", "debug");
+        patch("GET /api/healthcheck", |req| #{ status: 418 }, #{ unseen: true });
+        throw "stop";
+    "#;
+    assert_eq!(client.eval(code).failed().0, "eval");
+    assert_eq!(client.eval("config.server.loglevel").display(), "\"info\"");
+    assert_eq!(set.service.health().status, 200);
+    assert_eq!(client.eval("leases().len()").display(), "0");
+    assert_eq!(client.eval("kept").failed().0, "eval");
+}
+
+#[test]
+fn variables_and_functions_stay_in_the_session_and_in_no_other() {
+    let set = Set::new();
+    let mut alice = set.attach("alice");
+    alice.eval("let x = 41; fn next(n) { n + 1 }").ok();
+    assert_eq!(alice.eval("next(x)").display(), "42");
+    let mut bob = set.attach("bob");
+    assert_eq!(bob.eval("x").failed().0, "eval");
+    assert_eq!(bob.eval("next(1)").failed().0, "eval");
+}
+
+#[test]
+fn arguments_are_bound_and_gone_afterwards() {
+    let set = Set::new();
+    let mut client = set.attach("alice");
+    assert_eq!(client.eval_with("n + 1", json!({ "n": 41 })).display(), "42");
+    assert_eq!(client.eval("n").failed().0, "eval");
+}
+
+#[test]
+fn a_client_that_vanishes_cancels_its_eval_and_the_log_tells() {
+    let set = Set::new();
+    let mut client = set.attach("alice");
+    client.start_payload(&json!({ "code": "let i = 0; loop { i += 1; if i > 900000 { i = 0; } [1].map(|x| x); }" }));
+    client.vanish();
+    wait::until_true("the outcome of the eval is recorded", || {
+        let audit = audit(&set.certificates);
+        audit.lines().any(|line| line.contains("\"kind\":\"outcome\"") && line.contains("error"))
+    });
+    wait::until_true("the session is closed", || audit(&set.certificates).contains("session.close"));
+    assert_eq!(set.attach("alice").eval("1").display(), "1");
+}
+
+#[test]
+fn output_is_streamed() {
+    let set = Set::new();
+    let mut client = set.attach("alice");
+    assert_eq!(client.eval(r#"print("one"); print(2); 3"#).display(), "3");
+    let output: String = client
+        .notifications
+        .iter()
+        .filter(|n| n["method"] == "output")
+        .map(|n| n["params"]["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(output, "one\n2\n");
+}
+
+#[test]
+fn every_function_of_the_table_can_be_called() {
+    let set = Set::new();
+    let mut client = set.attach("lea");
+    client.eval(r#"change("try them all")"#).ok();
+    set.service.health();
+    let examples: Vec<&str> = debug_wire::table::FUNCTIONS.iter().map(|f| f.example).collect();
+    for example in examples {
+        let reply = client.eval(example);
+        if let Some(error) = reply.0.get("error") {
+            // Leases that do not exist at this moment are the only reason for an example to fail.
+            assert_eq!(error["data"]["code"], "state", "{example}: {error}");
+            assert!(error["message"].as_str().unwrap().contains("lease"), "{example}: {error}");
+        }
+        client.eval("revert_all()").ok();
+    }
+}
+
+/// A reply never leaves before its record is on disk: what a reply names is found in the log afterwards.
+#[test]
+fn the_records_that_a_reply_names_are_on_disk() {
+    let set = Set::new();
+    let mut client = set.attach("alice");
+    let reply = client.eval("config.db.host");
+    let range = &reply.ok()["audit"];
+    let audit = audit(&set.certificates);
+    let last = range["last"].as_u64().unwrap();
+    let line = audit.lines().find(|line| line.contains(&format!("\"seq\":{last},"))).unwrap();
+    assert!(line.contains("\"kind\":\"outcome\""), "{line}");
+    let eval = range["eval"].as_u64().unwrap();
+    let line = audit.lines().find(|line| line.contains(&format!("\"seq\":{eval},"))).unwrap();
+    assert!(line.contains("config.db.host"), "{line}");
+}

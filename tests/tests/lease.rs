@@ -1,0 +1,126 @@
+//! What was changed is undone by itself: at its deadline, when its session is lost, when the service stops.
+
+use debug_tests::{Certificates, Client, Ctl, Service, wait};
+
+fn teapot(client: &mut Client, options: &str) -> u64 {
+    client.eval(r#"change("a test")"#).ok();
+    let reply = client.eval(&format!("patch(\"GET /api/healthcheck\", |req| #{{ status: 418 }}, {options})"));
+    reply.ok()["leases"][0]["id"].as_u64().unwrap()
+}
+
+fn set() -> (Certificates, Service) {
+    let certificates = Certificates::new();
+    let service = Service::start(&certificates);
+    service.health();
+    (certificates, service)
+}
+
+#[test]
+fn confirm_keeps_a_change_past_its_first_deadline() {
+    let (certificates, service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    let id = teapot(&mut client, r#"#{ ttl: "2s" }"#);
+    client.eval(&format!("confirm({id}, \"20m\")")).ok();
+    let row = client.eval("leases()").ok()["value"][0].clone();
+    assert_eq!(row["state"], "confirmed");
+    assert!(row["reverts_in_ms"].as_u64().unwrap() > 1_000_000, "{row}");
+}
+
+#[test]
+fn wrong_ids_say_what_became_of_them() {
+    let (certificates, service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    let id = teapot(&mut client, r#"#{ ttl: "300ms" }"#);
+    wait::until_true("it expired", || service.health().status == 200);
+    wait::until_true("it is gone", || client.eval("leases().len()").display() == "0");
+    let (_, message) = client.eval(&format!("confirm({id}, \"5m\")")).failed();
+    assert!(message.contains("expired"), "{message}");
+    let (_, message) = client.eval("revert(999)").failed();
+    assert!(message.contains("no lease 999"), "{message}");
+    assert_eq!(client.eval("revert(-1)").failed().0, "state");
+}
+
+#[test]
+fn a_lead_ends_the_change_of_another_and_a_viewer_does_not() {
+    let (certificates, service) = set();
+    let mut alice = Client::attach(service.agent(), &certificates.operator("alice"));
+    let id = teapot(&mut alice, "#{}");
+    for other in ["vera", "bob"] {
+        let mut client = Client::attach(service.agent(), &certificates.operator(other));
+        assert_eq!(client.eval(&format!("revert({id})")).failed().0, "denied", "{other}");
+        assert_eq!(service.health().status, 418);
+    }
+    let mut lea = Client::attach(service.agent(), &certificates.operator("lea"));
+    lea.eval(&format!("revert({id})")).ok();
+    assert_eq!(service.health().status, 200);
+}
+
+/// A lost session has a grace, in which its operator takes the changes over by attaching again.
+#[test]
+fn a_new_session_of_the_same_operator_takes_over() {
+    let (certificates, service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    let id = teapot(&mut client, "#{}");
+    client.vanish();
+    let mut watcher = Client::attach(service.agent(), &certificates.operator("vera"));
+    wait::until_true("the loss was noticed", || watcher.eval("leases()").ok()["value"][0]["note"] == "its session is lost");
+    assert_eq!(service.health().status, 418);
+    let mut again = Client::attach(service.agent(), &certificates.operator("alice"));
+    let row = again.eval("leases()").ok()["value"][0].clone();
+    assert_eq!((row["id"].as_u64(), row["note"].as_str()), (Some(id), Some("")), "{row}");
+}
+
+#[test]
+fn revert_works_while_code_of_the_same_operator_runs() {
+    let (certificates, service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    let id = teapot(&mut client, "#{}");
+    let busy = client.start_payload(&serde_json::json!({ "code": "let i = 0; while true { for x in 0..100 { [x].map(|y| y); } }" }));
+    let target = service.agent().to_string();
+    let ctl = Ctl::run(&certificates, "alice", &["revert", &target, &id.to_string()]);
+    assert_eq!(ctl.code, 0, "{}", ctl.err);
+    assert_eq!(service.health().status, 200);
+    client.reply(busy).unwrap().failed();
+}
+
+#[test]
+fn an_eval_that_does_not_say_what_becomes_of_its_changes_makes_none() {
+    let (certificates, service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    client.eval(r#"change("a test")"#).ok();
+    let id = client.start_payload(&serde_json::json!({ "code": "config.db.port = 1" }));
+    let (code, message) = client.reply(id).unwrap().failed();
+    assert_eq!(code, "state");
+    assert!(message.contains("session ends"), "{message}");
+}
+
+/// T70, thin: the log tells at the next start what the killed process left.
+#[test]
+fn a_killed_process_leaves_leases_that_the_next_start_ends_in_the_log() {
+    let (certificates, mut service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    let id = teapot(&mut client, "#{}");
+    service.kill();
+    let service = Service::start(&certificates);
+    assert_eq!(service.health().status, 200);
+    let audit = certificates.audit();
+    let ctl = Ctl::run(&certificates, "alice", &["audit", "verify", audit.to_str().unwrap()]);
+    assert_eq!(ctl.code, 0, "{}{}", ctl.out, ctl.err);
+    let list = Ctl::run(&certificates, "alice", &["audit", "list", audit.to_str().unwrap()]);
+    assert!(list.out.lines().any(|line| line.contains("lease.restart")), "{}", list.out);
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    service.health();
+    assert!(teapot(&mut client, "#{}") > id, "ids rise over the life of the log");
+}
+
+#[test]
+fn stopping_the_service_writes_shutdown_after_the_last_revert() {
+    let (certificates, mut service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    teapot(&mut client, "#{}");
+    service.terminate();
+    let list = Ctl::run(&certificates, "alice", &["audit", "list", certificates.audit().to_str().unwrap()]);
+    let kinds: Vec<&str> = list.out.lines().collect();
+    let at = |kind: &str| kinds.iter().position(|line| line.contains(kind)).unwrap_or_else(|| panic!("no {kind} in {}", list.out));
+    assert!(at("lease.shutdown") < kinds.iter().rposition(|line| line.contains(" shutdown")).unwrap(), "{}", list.out);
+}

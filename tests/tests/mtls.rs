@@ -1,0 +1,242 @@
+//! Who is let in: nobody without a certificate of this CA, for this trust domain, that stands for one operator now.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use debug_tests::client::Identity;
+use debug_tests::{Certificates, Client, Service, wait};
+use pki_types::PrivateKeyDer;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+
+/// A certificate that our CA would never issue, issued by its key.
+fn forged(certificates: &Certificates, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    let folder = certificates.folder().join("ca");
+    let ca_key = KeyPair::from_pem(&std::fs::read_to_string(folder.join("ca.key")).unwrap()).unwrap();
+    let issuer = Issuer::from_ca_cert_pem(&std::fs::read_to_string(folder.join("ca.pem")).unwrap(), ca_key).unwrap();
+    let (params, key) = operator(change);
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    Identity { chain: vec![certificate.der().clone()], key: PrivateKeyDer::try_from(key.serialize_der()).unwrap() }
+}
+
+/// What `certs issue` writes for an operator, changed.
+fn operator(change: impl FnOnce(&mut CertificateParams)) -> (CertificateParams, KeyPair) {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "mallory");
+    params.distinguished_name.push(DnType::OrganizationName, "oncall");
+    params.subject_alt_names = vec![SanType::URI("spiffe://dienstplan.internal/operator/mallory".try_into().unwrap())];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.serial_number = Some(rcgen::SerialNumber::from(vec![0x12, 0x34, 0x56]));
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 1, 2);
+    let hour = |hours: i64| time_from_now(hours);
+    params.not_before = hour(-1);
+    params.not_after = hour(1);
+    change(&mut params);
+    (params, KeyPair::generate().unwrap())
+}
+
+/// A moment so many hours from now, in the type that rcgen takes.
+fn time_from_now(hours: i64) -> time::OffsetDateTime {
+    time::OffsetDateTime::now_utc() + time::Duration::hours(hours)
+}
+
+/// The agent refuses the handshake, says why in its log, and the service serves on.
+#[track_caller]
+fn refused(change: impl FnOnce(&mut CertificateParams), why: &str) {
+    let certificates = Certificates::new();
+    let service = Service::start(&certificates);
+    let identity = forged(&certificates, change);
+    check_refused(&certificates, &service, Some(identity), why);
+}
+
+#[track_caller]
+fn check_refused(certificates: &Certificates, service: &Service, identity: Option<Identity>, why: &str) {
+    let error = Client::connect(service.agent(), identity).expect_err("the agent let it in");
+    // Not one byte of ours before the certificate is verified.
+    assert_ne!(error.kind(), std::io::ErrorKind::InvalidData, "{error}");
+    let record = refusal(certificates, why);
+    assert!(record.contains("\"peer\":\"127.0.0.1:"), "{record}");
+    assert_eq!(service.health().status, 200);
+}
+
+/// Waits for a record of a refused handshake that gives a reason.
+#[track_caller]
+fn refusal(certificates: &Certificates, why: &str) -> String {
+    wait::until(&format!("a record says `{why}`:\n{}", records(certificates)), || {
+        let records = records(certificates);
+        records.lines().find(|line| line.contains("session.refused") && line.contains(why)).map(str::to_owned)
+    })
+}
+
+fn records(certificates: &Certificates) -> String {
+    let mut all = String::new();
+    for entry in std::fs::read_dir(certificates.audit()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "jsonl") {
+            all += &std::fs::read_to_string(path).unwrap();
+        }
+    }
+    all
+}
+
+#[test]
+fn a_certificate_that_certs_issue_wrote_is_let_in() {
+    let certificates = Certificates::new();
+    let service = Service::start(&certificates);
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    assert_eq!(client.eval("1 + 1").display(), "2");
+}
+
+/// The twin of the forgeries below: what makes them fail is the change, not the forging.
+#[test]
+fn a_forged_certificate_without_a_fault_is_let_in() {
+    let certificates = Certificates::new();
+    let service = Service::start(&certificates);
+    Client::connect(service.agent(), Some(forged(&certificates, |_| {}))).unwrap();
+}
+
+/// T01.
+#[test]
+fn no_certificate_is_refused() {
+    let certificates = Certificates::new();
+    let service = Service::start(&certificates);
+    check_refused(&certificates, &service, None, "no certificate");
+}
+
+#[test]
+fn a_certificate_of_another_ca_is_refused() {
+    let certificates = Certificates::new();
+    let service = Service::start(&certificates);
+    let other = Certificates::new();
+    let stranger = Identity::read(&other.operator("alice"));
+    check_refused(&certificates, &service, Some(stranger), "");
+}
+
+#[test]
+fn an_expired_certificate_is_refused() {
+    refused(|p| (p.not_before, p.not_after) = (time_from_now(-3), time_from_now(-1)), "expired");
+}
+
+#[test]
+fn a_certificate_that_lives_longer_than_a_day_is_refused() {
+    refused(|p| p.not_after = time_from_now(48), "24");
+}
+
+/// T14.
+#[test]
+fn a_certificate_without_extended_key_usage_is_refused() {
+    refused(|p| p.extended_key_usages.clear(), "");
+}
+
+/// T14.
+#[test]
+fn a_certificate_for_clients_only_is_refused() {
+    refused(|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth], "");
+}
+
+/// T13.
+#[test]
+fn two_uri_names_are_refused() {
+    let second = || SanType::URI("spiffe://dienstplan.internal/operator/root".try_into().unwrap());
+    refused(|p| p.subject_alt_names.push(second()), "");
+}
+
+/// T13.
+#[test]
+fn a_ca_certificate_is_refused() {
+    refused(|p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)), "");
+}
+
+#[test]
+fn another_trust_domain_is_refused() {
+    let other = || SanType::URI("spiffe://elsewhere.internal/operator/mallory".try_into().unwrap());
+    refused(|p| p.subject_alt_names = vec![other()], "trust domain");
+}
+
+#[test]
+fn no_role_is_refused() {
+    refused(|p| p.distinguished_name = rcgen::DistinguishedName::new(), "role");
+}
+
+/// T22, from the other side.
+#[test]
+fn an_agents_certificate_does_not_attach() {
+    let certificates = Certificates::new();
+    let service = Service::start(&certificates);
+    let folder = certificates.folder().join("agent");
+    let agent = Identity::from_files(&folder.join("agent.pem"), &folder.join("agent.key"));
+    check_refused(&certificates, &service, Some(agent), "agent");
+}
+
+/// What comes back when something else than TLS is sent: a TLS alert at most, nothing of ours.
+#[track_caller]
+fn speak(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // The agent may close while we still write.
+    drop(stream.write_all(bytes));
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer));
+    answer
+}
+
+/// T17, T28.
+#[test]
+fn plain_text_http_and_garbage_get_nothing() {
+    let certificates = Certificates::new();
+    let service = Service::start(&certificates);
+    let garbage: Vec<u8> = (0..4096_u32).map(|i| u8::try_from(i.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect();
+    for bytes in [&b"hello\n"[..], b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n", &garbage, b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\"}\n"] {
+        let answer = speak(service.agent(), bytes);
+        // RFC 8446, section 5.1: content type 21 is an alert, 7 bytes in all.
+        assert!(answer.is_empty() || (answer.len() == 7 && answer[0] == 21), "{answer:?}");
+    }
+    refusal(&certificates, "TLS");
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    assert_eq!(client.eval("40 + 2").display(), "42");
+    assert_eq!(service.health().status, 200);
+}
+
+/// T81.
+#[test]
+fn without_the_flag_nothing_listens() {
+    for flag in ["", "0", "off"] {
+        let certificates = Certificates::new();
+        let service = Service::start_with(&certificates, &[("DEBUG_AGENT", flag)]);
+        assert_eq!(service.health().status, 200);
+        assert!(!service.log().contains("listens on 127"), "{}", service.log());
+        let files: Vec<_> = std::fs::read_dir(certificates.audit()).unwrap().collect();
+        assert!(files.is_empty(), "{files:?}");
+    }
+}
+
+/// T81.
+#[test]
+fn a_flag_that_is_not_understood_is_refused_by_name_and_the_service_runs() {
+    let certificates = Certificates::new();
+    for (flag, names) in [("true", "true"), ("ON", "ON"), ("standby", "standby")] {
+        let service = Service::start_with(&certificates, &[("DEBUG_AGENT", flag)]);
+        let line = service.wait_for_log("debug-agent:");
+        assert!(line.contains(names), "{line}");
+        assert_eq!(service.health().status, 200);
+    }
+}
+
+/// T05, T15: what is missing at the start is a refusal to listen, not a laxer check.
+#[test]
+fn a_missing_revocation_list_or_ca_keeps_the_agent_closed_and_the_service_open() {
+    for file in ["crl.pem", "ca.pem", "policy.toml", "agent.key"] {
+        let certificates = Certificates::new();
+        std::fs::remove_file(certificates.folder().join("agent").join(file)).unwrap();
+        let service = Service::start_with(&certificates, &[("DEBUG_AGENT", "1")]);
+        let line = service.wait_for_log("debug-agent:");
+        assert!(line.contains(file), "{line}");
+        assert_eq!(service.health().status, 200);
+    }
+}

@@ -1,0 +1,233 @@
+//! Whatever bytes an authenticated client sends, the worst outcome is a clear error and a closed connection.
+
+use debug_tests::{Certificates, Client, Service};
+use serde_json::json;
+
+struct Set {
+    certificates: Certificates,
+    service: Service,
+}
+
+impl Set {
+    fn new() -> Self {
+        let certificates = Certificates::new();
+        let service = Service::start(&certificates);
+        Self { certificates, service }
+    }
+
+    fn attach(&self) -> Client {
+        Client::attach(self.service.agent(), &self.certificates.operator("alice"))
+    }
+
+    /// Nothing of it hurt: the service answers, and a new client too.
+    fn still_well(&self) {
+        assert_eq!(self.service.health().status, 200);
+        assert_eq!(self.attach().eval("6 * 7").display(), "42");
+    }
+}
+
+/// T23.
+#[test]
+fn a_message_over_1_mib_closes_the_connection() {
+    let set = Set::new();
+    let mut client = set.attach();
+    let long = vec![b'x'; (1 << 20) + 2];
+    // The agent closes before all of it is sent.
+    drop(client.send_raw(&long));
+    drop(client.send_raw(b"\n"));
+    assert!(client.is_closed());
+    set.still_well();
+}
+
+#[test]
+fn half_a_message_and_then_nothing_is_no_message() {
+    let set = Set::new();
+    let mut client = set.attach();
+    client.send_raw(br#"{"jsonrpc":"2.0","id":9,"method":"pi"#).unwrap();
+    client.vanish();
+    set.still_well();
+}
+
+#[test]
+fn bytes_that_are_no_json_rpc_get_one_error_and_a_closed_connection() {
+    let set = Set::new();
+    let lines: [&[u8]; 7] = [
+        b"hello\n",
+        b"\xff\xfe\n",
+        b"[]\n",
+        b"[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}]\n",
+        b"{\"jsonrpc\":\"1.0\",\"id\":1,\"method\":\"ping\"}\n",
+        b"{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":2,\"method\":\"ping\"}\n",
+        b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":{\"a\":\"\\ud800\"}}\n",
+    ];
+    for line in lines {
+        let mut client = set.attach();
+        client.send_raw(line).unwrap();
+        let error = client.read().unwrap();
+        let said = error["error"]["message"].as_str().unwrap_or_default();
+        assert!(!said.is_empty(), "{line:?}: {error}");
+        assert!(client.is_closed(), "{line:?}");
+    }
+    set.still_well();
+}
+
+#[test]
+fn an_unknown_method_is_named_and_the_known_ones_are_listed() {
+    let set = Set::new();
+    let mut client = set.attach();
+    let (code, message) = client.call("exec", json!({})).failed();
+    assert_eq!(code, "method");
+    assert!(message.contains("exec"), "{message}");
+    client.call("ping", json!({})).ok();
+}
+
+#[test]
+fn unknown_members_are_named() {
+    let set = Set::new();
+    let mut client = set.attach();
+    let (code, message) = client.call("cancel", json!({ "id": 1, "force": true })).failed();
+    assert_eq!(code, "params");
+    assert!(message.contains("force"), "{message}");
+    let id = client.start_payload(&json!({ "code": "1", "dry": true }));
+    let (code, message) = client.reply(id).unwrap().failed();
+    assert_eq!(code, "params");
+    assert!(message.contains("dry"), "{message}");
+}
+
+#[test]
+fn unknown_options_are_named_with_the_known_ones() {
+    let set = Set::new();
+    let mut client = set.attach();
+    client.eval(r#"change("test")"#).ok();
+    let reply = client.eval(r#"set("config.server.port", 1, #{ tttl: "5m" })"#);
+    let (_, message) = reply.failed();
+    assert!(message.contains("tttl") && message.contains("ttl, reason, over"), "{message}");
+}
+
+/// T02.
+#[test]
+fn nothing_is_answered_before_hello() {
+    let set = Set::new();
+    for method in ["eval", "cancel", "ping", "audit.checkpoint", "audit.proof"] {
+        let identity = debug_tests::client::Identity::read(&set.certificates.operator("alice"));
+        let mut client = Client::connect(set.service.agent(), Some(identity)).unwrap();
+        let (code, _) = client.call(method, json!({})).failed();
+        assert_eq!(code, "order", "{method}");
+    }
+}
+
+#[test]
+fn a_second_hello_is_out_of_order() {
+    let set = Set::new();
+    let (code, _) = set.attach().call("hello", json!({ "version": "test", "checkpoint": 0 })).failed();
+    assert_eq!(code, "order");
+}
+
+/// The first message that a client reads tells where it is, and nothing else comes before it.
+#[test]
+fn the_agent_speaks_first_and_says_where_the_client_is() {
+    let set = Set::new();
+    let client = set.attach();
+    let ready = &client.notifications[0];
+    assert_eq!(ready["method"], "ready");
+    assert_eq!(ready["params"]["service"], "dienstplan");
+    assert!(client.origin.starts_with("dienstplan.internal/dienstplan/1/"), "{}", client.origin);
+}
+
+/// A wrong signature ends the session: its counter can no longer be trusted.
+#[track_caller]
+fn bad_signature(sig: impl FnOnce(&mut Client, &str) -> String) {
+    let set = Set::new();
+    let mut client = set.attach();
+    client.eval("1").ok();
+    let payload = json!({ "code": "2", "after": "revert" }).to_string();
+    let sig = sig(&mut client, &payload);
+    let (code, message) = client.call("eval", json!({ "payload": payload, "sig": sig })).failed();
+    assert_eq!(code, "signature", "{message}");
+    assert!(client.is_closed());
+    set.still_well();
+}
+
+#[test]
+fn the_right_signature_is_accepted() {
+    let set = Set::new();
+    let mut client = set.attach();
+    let payload = json!({ "code": "2" }).to_string();
+    let sig = client.sign(1, &payload);
+    client.call("eval", json!({ "payload": payload, "sig": sig })).ok();
+}
+
+#[test]
+fn a_signature_over_another_payload_is_refused() {
+    bad_signature(|client, _| client.sign(2, r#"{"code":"3"}"#));
+}
+
+#[test]
+fn a_replayed_counter_is_refused() {
+    bad_signature(|client, payload| client.sign(1, payload));
+}
+
+#[test]
+fn a_skipped_counter_is_refused() {
+    bad_signature(|client, payload| client.sign(3, payload));
+}
+
+#[test]
+fn garbage_as_a_signature_is_refused() {
+    bad_signature(|_, _| "AAAA".to_owned());
+}
+
+#[test]
+fn no_signature_is_refused() {
+    let set = Set::new();
+    let mut client = set.attach();
+    let (code, message) = client.call("eval", json!({ "payload": "{\"code\":\"1\"}" })).failed();
+    assert_eq!(code, "params");
+    assert!(message.contains("sig"), "{message}");
+}
+
+/// A whole signed eval of one connection, sent again on another.
+#[test]
+fn an_eval_of_another_connection_is_refused() {
+    let set = Set::new();
+    let payload = json!({ "code": "2" }).to_string();
+    let first = set.attach();
+    let sig = first.sign(1, &payload);
+    let mut second = set.attach();
+    let (code, _) = second.call("eval", json!({ "payload": payload, "sig": sig })).failed();
+    assert_eq!(code, "signature");
+    assert!(second.is_closed());
+}
+
+/// An eval that another operator signed, sent by this one.
+#[test]
+fn an_eval_that_somebody_else_signed_is_refused() {
+    let set = Set::new();
+    let mut client = set.attach();
+    let bob = debug_tests::client::Identity::read(&set.certificates.operator("bob"));
+    let payload = json!({ "code": "2" }).to_string();
+    let honest = client.sign(1, &payload);
+    let message = debug_wire::signature::eval_message(&client.origin, &[7; 32], 1, payload.as_bytes());
+    let sig = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bob.sign(&message));
+    assert_ne!(sig, honest);
+    let (code, _) = client.call("eval", json!({ "payload": payload, "sig": sig })).failed();
+    assert_eq!(code, "signature");
+}
+
+#[test]
+fn cancelling_what_does_not_run_says_so() {
+    let set = Set::new();
+    let mut client = set.attach();
+    assert_eq!(client.call("cancel", json!({ "id": 77 })).ok()["cancelled"], false);
+}
+
+#[test]
+fn a_running_eval_is_cancelled() {
+    let set = Set::new();
+    let mut client = set.attach();
+    let id = client.start_payload(&json!({ "code": "let i = 0; while true { for x in 0..10 { i += 1; } }" }));
+    client.call("cancel", json!({ "id": id })).ok();
+    let (code, _) = client.reply(id).unwrap().failed();
+    assert!(code == "cancelled" || code == "limit", "{code}");
+    assert_eq!(client.eval("1").display(), "1");
+}
