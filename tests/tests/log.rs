@@ -1,0 +1,254 @@
+//! The audit log: what is acknowledged is on disk, what is altered is found, what cannot be written does not run.
+
+use std::path::Path;
+use std::process::Command;
+
+use debug_tests::{Certificates, Client, Ctl, Service, process, wait};
+
+fn set() -> (Certificates, Service) {
+    let certificates = Certificates::new();
+    let service = Service::start(&certificates);
+    (certificates, service)
+}
+
+fn verify(certificates: &Certificates, folder: &Path) -> Ctl {
+    let inventory = certificates.folder().join("inventory.json");
+    Ctl::run(certificates, "alice", &["audit", "verify", folder.to_str().unwrap(), "--inventory", inventory.to_str().unwrap()])
+}
+
+fn copy(certificates: &Certificates) -> std::path::PathBuf {
+    let to = certificates.scratch().join("copy");
+    std::fs::create_dir(&to).unwrap();
+    for entry in std::fs::read_dir(certificates.audit()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+    to
+}
+
+fn records(folder: &Path) -> std::path::PathBuf {
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "jsonl"));
+    files.sort();
+    files.remove(0)
+}
+
+#[test]
+fn a_log_verifies_while_it_grows_and_after_the_service_stopped() {
+    let (certificates, mut service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    client.eval("config.db.host").ok();
+    let ctl = verify(&certificates, &certificates.audit());
+    assert_eq!(ctl.code, 0, "{}{}", ctl.out, ctl.err);
+    assert!(ctl.out.contains("verified"), "{}", ctl.out);
+    service.terminate();
+    assert_eq!(verify(&certificates, &certificates.audit()).code, 0);
+}
+
+/// T54.
+#[test]
+fn without_an_anchor_nobody_vouches() {
+    let (certificates, service) = set();
+    Client::attach(service.agent(), &certificates.operator("alice")).eval("1").ok();
+    let copy = copy(&certificates);
+    let ctl = Ctl::run(&certificates, "alice", &["audit", "verify", copy.to_str().unwrap()]);
+    assert_eq!(ctl.code, 6, "{}{}", ctl.out, ctl.err);
+    assert!(format!("{}{}", ctl.out, ctl.err).contains("nobody vouches for it"), "{}{}", ctl.out, ctl.err);
+    let other = Certificates::new();
+    let ctl = verify(&other, &copy);
+    assert_eq!(ctl.code, 6, "{}{}", ctl.out, ctl.err);
+}
+
+/// One changed byte is found, and its record named.
+#[test]
+fn a_changed_byte_is_found_with_its_record() {
+    let (certificates, service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    let eval = client.eval("config.db.host").ok()["audit"]["eval"].as_u64().unwrap();
+    let copy = copy(&certificates);
+    let file = records(&copy);
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replacen("config.db.host", "config.db.hos_", 1)).unwrap();
+    let ctl = verify(&certificates, &copy);
+    assert_eq!(ctl.code, 6, "{}{}", ctl.out, ctl.err);
+    assert!(format!("{}{}", ctl.out, ctl.err).contains(&format!("record {eval}")), "{}{}", ctl.out, ctl.err);
+}
+
+/// T51.
+#[test]
+fn a_missing_last_record_is_found() {
+    let (certificates, service) = set();
+    Client::attach(service.agent(), &certificates.operator("alice")).eval("1").ok();
+    let copy = copy(&certificates);
+    let file = records(&copy);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let cut = text.trim_end().rfind('\n').unwrap() + 1;
+    let cut = text[..cut - 1].rfind("\"kind\":\"eval\"").map_or(cut, |at| text[..at].rfind('\n').unwrap() + 1);
+    std::fs::write(&file, &text[..cut]).unwrap();
+    assert_eq!(verify(&certificates, &copy).code, 6);
+}
+
+/// The agent does not go on with a log that was edited: it says where, and the service runs.
+#[test]
+fn an_edited_log_is_refused_at_the_start_with_the_place() {
+    let (certificates, mut service) = set();
+    Client::attach(service.agent(), &certificates.operator("alice")).eval("config.db.host").ok();
+    service.terminate();
+    let file = records(&certificates.audit());
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replacen("config.db.host", "config.db.hos_", 1)).unwrap();
+    let service = Service::start_with(&certificates, &[("DEBUG_AGENT", "1")]);
+    let line = service.wait_for_log("debug-agent:");
+    assert!(line.contains("records-"), "{line}");
+    assert_eq!(service.health().status, 200);
+    let after = std::fs::read_to_string(&file).unwrap();
+    assert!(after.contains("config.db.hos_"), "nothing was changed on disk");
+}
+
+/// T65: a line that was being written when the power went.
+#[test]
+fn a_torn_last_line_is_moved_aside_and_told() {
+    let (certificates, mut service) = set();
+    Client::attach(service.agent(), &certificates.operator("alice")).eval("1").ok();
+    service.kill();
+    let file = records(&certificates.audit());
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    text.push_str("{\"v\":1,\"seq\":99,\"kind\":\"ev");
+    std::fs::write(&file, text).unwrap();
+    let service = Service::start(&certificates);
+    Client::attach(service.agent(), &certificates.operator("alice")).eval("1").ok();
+    let list = Ctl::run(&certificates, "alice", &["audit", "list", certificates.audit().to_str().unwrap()]);
+    assert!(list.out.lines().any(|line| line.contains("recovered")), "{}", list.out);
+    assert_eq!(verify(&certificates, &certificates.audit()).code, 0);
+}
+
+/// T15: a log without its checkpoint could have been cut anywhere.
+#[test]
+fn a_log_without_its_checkpoint_is_refused() {
+    let (certificates, mut service) = set();
+    Client::attach(service.agent(), &certificates.operator("alice")).eval("1").ok();
+    service.terminate();
+    std::fs::remove_file(certificates.audit().join("checkpoint")).unwrap();
+    let service = Service::start_with(&certificates, &[("DEBUG_AGENT", "1")]);
+    let line = service.wait_for_log("debug-agent:");
+    assert!(line.contains("checkpoint"), "{line}");
+    assert_eq!(service.health().status, 200);
+}
+
+/// A rolling restart: the second process waits, serves, and takes over when the first is gone.
+#[test]
+fn a_second_process_waits_for_the_folder_and_takes_over() {
+    let (certificates, mut first) = set();
+    let second = Service::start_with(&certificates, &[("DEBUG_AGENT", "1")]);
+    second.wait_for_log("waiting: another process holds the audit folder");
+    assert_eq!(second.health().status, 200);
+    first.terminate();
+    second.wait_for_log("the debug agent listens on");
+    assert_eq!(Client::attach(second.agent(), &certificates.operator("alice")).eval("1").display(), "1");
+    assert_eq!(verify(&certificates, &certificates.audit()).code, 0);
+}
+
+/// The same port, another folder.
+#[test]
+fn a_second_process_waits_for_the_port() {
+    let (certificates, first) = set();
+    let other = Certificates::new();
+    let config = std::fs::read_to_string(other.agent_config()).unwrap();
+    std::fs::write(other.agent_config(), config.replace("127.0.0.1:0", &first.agent().to_string())).unwrap();
+    let second = Service::start_with(&other, &[("DEBUG_AGENT", "1")]);
+    second.wait_for_log("waiting: another process listens on");
+    drop(first);
+    second.wait_for_log("the debug agent listens on");
+    assert!(certificates.folder().exists());
+}
+
+/// `dienstplan` in a mount namespace of its own, with a small file system under its audit folder.
+fn on_a_small_disk(certificates: &Certificates) -> Service {
+    let script = "mount -t tmpfs -o size=3m,mode=0700 none \"$0\" && exec \"$1\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+    command.arg(certificates.audit()).arg(process::programs().join("dienstplan"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
+    command.env("SERVER__PORT", "0").env("SERVER__LOGLEVEL", "info").env("NO_COLOR", "1");
+    Service::spawn(command)
+}
+
+/// The audit folder as the service sees it.
+fn inside(service: &Service, certificates: &Certificates) -> std::path::PathBuf {
+    let audit = certificates.audit();
+    Path::new("/proc").join(service.pid().to_string()).join("root").join(audit.strip_prefix("/").unwrap())
+}
+
+/// Runs a command in the service's namespaces.
+fn enter(service: &Service, args: &[&str]) {
+    let pid = service.pid().to_string();
+    let status = Command::new("nsenter").args(["--target", &pid, "--user", "--mount", "--preserve-credentials"]).args(args).status().unwrap();
+    assert!(status.success(), "{args:?}");
+}
+
+/// T48: a full disk. Nothing runs without its record; a revert by hand works; when there is room again, all is well.
+#[test]
+fn on_a_full_disk_nothing_runs_but_a_revert_works() {
+    let certificates = Certificates::new();
+    let service = on_a_small_disk(&certificates);
+    service.health();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    client.eval(r#"change("a test")"#).ok();
+    let made = client.eval(r#"patch("GET /api/healthcheck", |req| #{ status: 418 }, #{ ttl: "30m" })"#);
+    let id = made.ok()["leases"][0]["id"].as_u64().unwrap();
+    assert_eq!(service.health().status, 418);
+
+    let filler = inside(&service, &certificates).join("filler");
+    fill(&filler);
+    wait::until_true("evals are refused", || {
+        let reply = client.eval("config.db.host");
+        reply.0.get("error").is_some_and(|error| error["data"]["code"] == "audit")
+    });
+    assert_eq!(client.eval("config.db.port = 1").failed().0, "audit");
+    let reply = client.eval(&format!("revert({id})"));
+    assert!(reply.ok()["warnings"].to_string().contains("not yet on disk") || reply.ok()["audit"].is_object(), "{}", reply.0);
+    assert_eq!(service.health().status, 200);
+    client.eval("leases()").ok();
+    client.eval("info()").ok();
+
+    std::fs::remove_file(&filler).unwrap();
+    wait::until_true("evals run again", || client.eval("config.db.host").0.get("result").is_some());
+    let folder = inside(&service, &certificates);
+    let ctl = verify(&certificates, &folder);
+    assert_eq!(ctl.code, 0, "{}{}", ctl.out, ctl.err);
+    let list = Ctl::run(&certificates, "alice", &["audit", "list", folder.to_str().unwrap()]);
+    assert_eq!(list.out.lines().filter(|line| line.contains("lease.reverted")).count(), 1, "{}", list.out);
+}
+
+fn fill(file: &Path) {
+    use std::io::Write as _;
+    let mut file = std::fs::File::create(file).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    while file.write_all(&[0]).is_ok() {}
+}
+
+/// T48: a disk that became read-only.
+#[test]
+fn on_a_read_only_disk_nothing_runs_but_a_revert_works() {
+    let certificates = Certificates::new();
+    let service = on_a_small_disk(&certificates);
+    service.health();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    client.eval(r#"change("a test")"#).ok();
+    let made = client.eval(r#"patch("GET /api/healthcheck", |req| #{ status: 418 }, #{ ttl: "30m" })"#);
+    let id = made.ok()["leases"][0]["id"].as_u64().unwrap();
+    let audit = certificates.audit();
+    // A file that is open for writing keeps a remount away; a forced one is what a failing disk does.
+    enter(&service, &["mount", "-t", "tmpfs", "-o", "ro", "none", audit.to_str().unwrap()]);
+    wait::until_true("evals are refused", || {
+        let reply = client.eval("config.db.host");
+        reply.0.get("error").is_some_and(|error| error["data"]["code"] == "audit")
+    });
+    let reply = client.eval(&format!("revert({id})"));
+    assert!(reply.ok()["warnings"].to_string().contains("not yet on disk"), "{}", reply.0);
+    assert_eq!(service.health().status, 200);
+    enter(&service, &["umount", audit.to_str().unwrap()]);
+    wait::until_true("evals run again", || client.eval("config.db.host").0.get("result").is_some());
+    assert_eq!(verify(&certificates, &inside(&service, &certificates)).code, 0);
+}
