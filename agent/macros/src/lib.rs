@@ -1,1 +1,47 @@
-//! Attributes.
+//! `#[patchable]`, the attribute that makes a function a point of the debug agent.
+//!
+//! Use it through the crate `debug-agent`, which holds what the generated code calls.
+
+use proc_macro::TokenStream;
+
+mod expand;
+mod options;
+mod signature;
+
+/// Makes a free function a point: a place whose behaviour an operator can override for a while.
+///
+/// ```ignore
+/// #[debug_agent::patchable]
+/// fn next_on_duty(rota: &Rota, now: Timestamp) -> Option<String> { .. }
+///
+/// #[debug_agent::patchable(name = "prices.quote", skip(pool))]
+/// async fn quote(pool: &Pool, article: u64) -> Result<f64, PriceError> { .. }
+/// ```
+///
+/// Unpatched, the function costs one relaxed load and a predicted branch before a tail call into its body.
+///
+/// - `name = "…"`: the name of the point, without spaces. Otherwise it is `module_path!()`, `::` and the function.
+/// - `skip(a, b)`: arguments that a patch does not get. It sees `()` in their place, as it does for an argument
+///   whose type lacks `Serialize`.
+/// - `watch_only`: nobody may patch this point.
+///
+/// A patch gets a copy of every argument, also of a `&mut` one: what it changes there is not written back. Its answer
+/// becomes the result through `Deserialize`; where the function returns `Result<T, E>` the patch answers a `T`, which
+/// becomes `Ok`. A function whose result lacks `Deserialize`, is borrowed or is hidden behind `impl` is a point that
+/// cannot be patched, and says so. A borrow that hides in a type's name (`-> View` for `View<'_>`) cannot be seen
+/// here: if the compiler then complains about `Deserialize`, add `watch_only`.
+///
+/// # Errors
+/// Methods, generic functions, `impl Trait` arguments, `const`, `unsafe` and `extern` functions are refused with the
+/// reason at compile time.
+#[proc_macro_attribute]
+pub fn patchable(options: TokenStream, item: TokenStream) -> TokenStream {
+    let item = proc_macro2::TokenStream::from(item);
+    let expanded = expand::expand(options.into(), item.clone()).unwrap_or_else(|error| {
+        // The function as it was, so that this is the only error.
+        let mut tokens = error.into_compile_error();
+        tokens.extend(item);
+        tokens
+    });
+    expanded.into()
+}

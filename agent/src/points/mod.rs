@@ -1,1 +1,23 @@
 //! Points: places of the service whose behaviour can be overridden.
+//!
+//! Invariant: whatever a patch does, its caller gets an answer: the patch's if it is one, otherwise the original's,
+//! run once with the caller's own arguments. An expired, ended or inherited (fork) layer never runs.
+
+mod breaker;
+mod call;
+mod layer;
+pub mod probe;
+mod registry;
+mod serde_stub;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+pub use call::{Answer, Argument, Arguments, call};
+pub(crate) use call::{PANIC_ABORTS, run};
+pub(crate) use layer::{Layer, Observer, PatchCode, PatchFailure};
+pub use probe::Probe;
+pub(crate) use registry::{DuplicatePoint, InvalidRoute, LayerInfo, Point, PointInfo, Registry, point_method};
+pub(crate) use serde_stub::encode;
+pub use slot::{Facts, POINTS, Slot};
+pub(crate) use slot::{Given, Kind, NotPatchable};

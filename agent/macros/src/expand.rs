@@ -1,0 +1,229 @@
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::ext::IdentExt;
+use syn::{AttrStyle, Attribute, Error, Ident, ItemFn, LitStr, Result, ReturnType};
+
+use crate::options::Options;
+use crate::signature::{self, Argument};
+
+/// The function as a point.
+///
+/// # Errors
+/// At the token that cannot be supported, with the reason.
+pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
+    let options: Options = syn::parse2(options)?;
+    let function: ItemFn = syn::parse2(item)
+        .map_err(|error| Error::new(error.span(), format!("only a function can be patchable: {error}")))?;
+    let arguments = signature::arguments(&function)?;
+    if let Some(unknown) = options.skip.iter().find(|skip| arguments.iter().all(|a| a.name != **skip)) {
+        return Err(Error::new(unknown.span(), format!("no argument is called `{unknown}`")));
+    }
+    let watch_only = match options.watch_only {
+        true => Some("its author marked it `watch_only`"),
+        false => signature::watch_only_result(&function.sig.output),
+    };
+    let point = Point { function, arguments, options, watch_only };
+    Ok(match (point.watch_only, point.function.sig.asyncness) {
+        (Some(_), _) => point.watch_only_function(),
+        (None, None) => point.function(),
+        (None, Some(_)) => point.async_function(),
+    })
+}
+
+struct Point {
+    function: ItemFn,
+    arguments: Vec<Argument>,
+    options: Options,
+    /// Why nobody can patch it.
+    watch_only: Option<&'static str>,
+}
+
+// Everything generated has mixed-site spans: with the caller's spans the registration would count as the service's
+// own code and fail where the service forbids `unsafe_code`. Items are not hygienic, hence their long names.
+impl Point {
+    /// Three siblings: the original, a cold twin that asks the patch, and the function itself, which only chooses.
+    /// Both calls are tail calls, so the choice needs no stack frame: load, test, jump.
+    fn function(&self) -> TokenStream {
+        let (outer, inner) = self.attributes();
+        let (vis, sig, block) = (&self.function.vis, &self.function.sig, &self.function.block);
+        let (generics, output, bounds) = (&sig.generics, &sig.output, &sig.generics.where_clause);
+        let following = outer.iter().filter(|attribute| signature::follows_the_body(attribute)).collect::<Vec<_>>();
+        let written = self.arguments.iter().map(|argument| &argument.written);
+        let names = self.names();
+        let types = self.arguments.iter().map(|argument| &argument.written.ty).collect::<Vec<_>>();
+        let name = &sig.ident;
+        let (registration, ask) = (self.registration(), self.ask());
+        quote_spanned! { Span::mixed_site() =>
+            #(#outer)*
+            #vis fn #name #generics (#(#names: #types),*) #output #bounds {
+                #registration
+                #(#following)*
+                #[inline(never)]
+                fn __debug_agent_original #generics (#(#written),*) #output #bounds {
+                    #(#inner)*
+                    #block
+                }
+                #(#following)*
+                #[cold]
+                #[inline(never)]
+                fn __debug_agent_patched #generics (#(#names: #types),*) #output #bounds {
+                    match #ask {
+                        ::core::option::Option::Some(answer) => answer,
+                        ::core::option::Option::None => __debug_agent_original(#(#names),*),
+                    }
+                }
+                if __DEBUG_AGENT_SLOT.is_patched() {
+                    return __debug_agent_patched(#(#names),*);
+                }
+                __debug_agent_original(#(#names),*)
+            }
+        }
+    }
+
+    /// The check stands before the body in the same future, so the arguments are not stored twice.
+    fn async_function(&self) -> TokenStream {
+        let (outer, inner) = self.attributes();
+        let (vis, sig, block) = (&self.function.vis, &self.function.sig, &self.function.block);
+        let (generics, output, bounds) = (&sig.generics, &sig.output, &sig.generics.where_clause);
+        let inputs = self.arguments.iter().map(|argument| match (argument.is_plain(), &argument.written) {
+            (true, written) => written.to_token_stream(),
+            (false, written) => {
+                let (name, ty) = (&argument.name, &written.ty);
+                quote!(#name: #ty)
+            }
+        });
+        let patterns = self.arguments.iter().filter(|argument| !argument.is_plain()).map(|argument| {
+            let (name, pattern) = (&argument.name, &argument.written.pat);
+            quote_spanned!(Span::mixed_site() => let #pattern = #name;)
+        });
+        let name = &sig.ident;
+        let (registration, ask) = (self.registration(), self.ask());
+        quote_spanned! { Span::mixed_site() =>
+            #(#outer)*
+            #vis async fn #name #generics (#(#inputs),*) #output #bounds {
+                #(#inner)*
+                {
+                    #registration
+                    if __DEBUG_AGENT_SLOT.is_patched() {
+                        if let ::core::option::Option::Some(answer) = #ask {
+                            return answer;
+                        }
+                    }
+                }
+                #(#patterns)*
+                #block
+            }
+        }
+    }
+
+    /// The function as it was, listed among the points.
+    fn watch_only_function(&self) -> TokenStream {
+        let (outer, inner) = self.attributes();
+        let (vis, sig, block) = (&self.function.vis, &self.function.sig, &self.function.block);
+        let registration = self.registration();
+        quote_spanned! { Span::mixed_site() =>
+            #(#outer)*
+            #vis #sig {
+                #(#inner)*
+                { #registration }
+                #block
+            }
+        }
+    }
+
+    fn registration(&self) -> TokenStream {
+        let (name, facts) = (self.name(), self.facts());
+        quote_spanned! { Span::mixed_site() =>
+            static __DEBUG_AGENT_SLOT: ::debug_agent::__private::Slot =
+                ::debug_agent::__private::Slot::new(#name, ::core::file!(), ::core::line!(), __debug_agent_facts);
+            #[::debug_agent::__private::linkme::distributed_slice(::debug_agent::__private::POINTS)]
+            #[linkme(crate = ::debug_agent::__private::linkme)]
+            static __DEBUG_AGENT_POINT: &::debug_agent::__private::Slot = &__DEBUG_AGENT_SLOT;
+            #facts
+        }
+    }
+
+    /// What the types tell: a function, because the choice between implementations cannot be made in a constant.
+    fn facts(&self) -> TokenStream {
+        let generics = &self.function.sig.generics;
+        let bounds = &generics.where_clause;
+        let arguments = self.arguments.iter().map(|argument| {
+            let (shown, ty) = (argument.name.unraw().to_string(), &argument.written.ty);
+            match self.options.skip.contains(&argument.name) {
+                true => quote!((#shown, false)),
+                false => quote_spanned! { Span::mixed_site() =>
+                    (#shown, (&::debug_agent::__private::Probe::<#ty>::NEW).is_given())
+                },
+            }
+        });
+        let result = match self.watch_only {
+            Some(why) => quote!(::core::option::Option::Some(#why)),
+            None => {
+                let decoder = self.decoder();
+                quote_spanned!(Span::mixed_site() => #decoder.why_not())
+            }
+        };
+        quote_spanned! { Span::mixed_site() =>
+            fn __debug_agent_facts #generics () -> ::debug_agent::__private::Facts #bounds {
+                #[allow(unused_imports, reason = "which trait is used depends on the types")]
+                use ::debug_agent::__private::probe::*;
+                ::debug_agent::__private::Facts::new(&[#(#arguments),*], #result)
+            }
+        }
+    }
+
+    /// The call path: `Some` with the patch's answer, or `None` when the original is to run.
+    fn ask(&self) -> TokenStream {
+        let arguments = self.arguments.iter().map(|argument| {
+            let name = &argument.name;
+            match self.options.skip.contains(name) {
+                true => quote_spanned!(Span::mixed_site() => arguments.skip();),
+                false => quote_spanned! { Span::mixed_site() =>
+                    arguments.push((&::debug_agent::__private::Argument(&#name)).encode());
+                },
+            }
+        });
+        let decoder = self.decoder();
+        quote_spanned! { Span::mixed_site() =>
+            {
+                #[allow(unused_imports, reason = "which trait is used depends on the types")]
+                use ::debug_agent::__private::probe::*;
+                ::debug_agent::__private::call(
+                    &__DEBUG_AGENT_SLOT,
+                    |arguments: &mut ::debug_agent::__private::Arguments| {
+                        let _ = &arguments;
+                        #(#arguments)*
+                    },
+                    #decoder,
+                )
+            }
+        }
+    }
+
+    fn decoder(&self) -> TokenStream {
+        let result = match &self.function.sig.output {
+            ReturnType::Default => quote!(()),
+            ReturnType::Type(_, result) => result.to_token_stream(),
+        };
+        quote_spanned!(Span::mixed_site() => (&&&::debug_agent::__private::Probe::<#result>::NEW).decoder())
+    }
+
+    fn name(&self) -> TokenStream {
+        let function = LitStr::new(&self.function.sig.ident.unraw().to_string(), Span::mixed_site());
+        match &self.options.name {
+            Some(name) => name.to_token_stream(),
+            None => quote_spanned! { Span::mixed_site() =>
+                ::core::concat!(::core::module_path!(), "::", #function)
+            },
+        }
+    }
+
+    fn names(&self) -> Vec<&Ident> {
+        self.arguments.iter().map(|argument| &argument.name).collect()
+    }
+
+    /// Those before the function and those at the top of its body.
+    fn attributes(&self) -> (Vec<&Attribute>, Vec<&Attribute>) {
+        self.function.attrs.iter().partition(|attribute| matches!(attribute.style, AttrStyle::Outer))
+    }
+}

@@ -1,0 +1,133 @@
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident};
+use syn::spanned::Spanned;
+use syn::{Attribute, Error, FnArg, GenericParam, Ident, ItemFn, Pat, PatType, Result, ReturnType, Signature};
+
+/// One argument of a function that may be a point.
+pub(crate) struct Argument {
+    /// What the generated code calls it: its own name or, for a pattern, `arg0`, `arg1` and so on.
+    pub(crate) name: Ident,
+    /// The argument as it was written.
+    pub(crate) written: PatType,
+}
+
+impl Argument {
+    /// Whether it was written as a plain name, perhaps with `mut`.
+    pub(crate) fn is_plain(&self) -> bool {
+        plain_name(&self.written.pat).is_some()
+    }
+}
+
+/// Checks that the function can be a point and takes its arguments apart.
+///
+/// # Errors
+/// At the token that cannot be supported, with the reason.
+pub(crate) fn arguments(function: &ItemFn) -> Result<Vec<Argument>> {
+    refuse_qualifiers(&function.sig)?;
+    refuse_generics(&function.sig)?;
+    function.sig.inputs.iter().enumerate().map(|(index, input)| argument(index, input)).collect()
+}
+
+/// Why the result cannot come from a patch, as far as its tokens tell.
+pub(crate) fn watch_only_result(output: &ReturnType) -> Option<&'static str> {
+    let ReturnType::Type(_, result) = output else {
+        return None;
+    };
+    let tokens = result.to_token_stream();
+    if matches!(**result, syn::Type::Never(_)) {
+        Some("it never returns")
+    } else if find(tokens.clone(), &is_impl).is_some() {
+        Some("its result is hidden behind `impl`, so nothing can be made into it")
+    } else if has_borrow(tokens) {
+        Some("its result is borrowed, and a patch has nothing that lives long enough to lend")
+    } else {
+        None
+    }
+}
+
+/// Attributes that change how a function's code behaves, which its body must have wherever it is moved.
+pub(crate) fn follows_the_body(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("track_caller") || attribute.path().is_ident("target_feature")
+}
+
+fn refuse_qualifiers(signature: &Signature) -> Result<()> {
+    let refused = |span: Span, why: &str| Err(Error::new(span, why));
+    if let Some(token) = &signature.constness {
+        return refused(token.span(), "a `const fn` cannot be patchable: it may run in the compiler");
+    }
+    if let Some(token) = &signature.unsafety {
+        return refused(token.span(), "an `unsafe fn` cannot be patchable: a patch cannot keep its promises");
+    }
+    if let Some(abi) = &signature.abi {
+        return refused(abi.extern_token.span(), "an `extern fn` cannot be patchable: its callers are not Rust");
+    }
+    Ok(())
+}
+
+fn refuse_generics(signature: &Signature) -> Result<()> {
+    for parameter in &signature.generics.params {
+        if !matches!(parameter, GenericParam::Lifetime(_)) {
+            return Err(Error::new(parameter.span(), GENERIC));
+        }
+    }
+    Ok(())
+}
+
+const GENERIC: &str = "generic functions are not supported yet: make a point of a function with types of its own";
+
+fn argument(index: usize, input: &FnArg) -> Result<Argument> {
+    let written = match input {
+        FnArg::Receiver(receiver) => {
+            let why = "methods need a later version: make a point of a free function that the method calls";
+            return Err(Error::new(receiver.self_token.span(), why));
+        }
+        FnArg::Typed(written) => written.clone(),
+    };
+    if let Some(span) = find(written.ty.to_token_stream(), &is_impl) {
+        return Err(Error::new(span, format!("an argument of type `impl …` is generic, and {GENERIC}")));
+    }
+    if let Some(attribute) = written.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
+        return Err(Error::new(attribute.span(), "an argument under `cfg` cannot be patchable: put `cfg` on the function"));
+    }
+    let name = plain_name(&written.pat).unwrap_or_else(|| format_ident!("arg{index}", span = Span::mixed_site()));
+    Ok(Argument { name, written })
+}
+
+fn plain_name(pattern: &Pat) -> Option<Ident> {
+    match pattern {
+        Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => Some(pattern.ident.clone()),
+        _ => None,
+    }
+}
+
+fn is_impl(token: &TokenTree) -> bool {
+    matches!(token, TokenTree::Ident(ident) if ident == "impl")
+}
+
+/// Whether a type, by its tokens, holds a reference or a lifetime other than `'static`.
+fn has_borrow(tokens: TokenStream) -> bool {
+    let is_reference = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == '&');
+    find(tokens.clone(), &is_reference).is_some() || has_lifetime(tokens)
+}
+
+fn has_lifetime(tokens: TokenStream) -> bool {
+    let mut after_quote = false;
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Group(group) => has_lifetime(group.stream()),
+        TokenTree::Punct(punct) => {
+            after_quote = punct.as_char() == '\'';
+            false
+        }
+        TokenTree::Ident(ident) => std::mem::take(&mut after_quote) && ident != "static",
+        TokenTree::Literal(_) => false,
+    })
+}
+
+/// Where the first token is that `wanted` wants, groups included.
+fn find(tokens: TokenStream, wanted: &dyn Fn(&TokenTree) -> bool) -> Option<Span> {
+    tokens.into_iter().find_map(|token| match &token {
+        _ if wanted(&token) => Some(token.span()),
+        TokenTree::Group(group) => find(group.stream(), wanted),
+        _ => None,
+    })
+}

@@ -1,0 +1,84 @@
+use std::sync::Arc;
+
+use ::http::{Request, StatusCode};
+use axum::body::Body;
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::response::{IntoResponse, Response};
+use tower_service::Service;
+
+use super::body::{Reading, TOO_LONG};
+use super::cell::{Cell, Route};
+use super::{request, response};
+use crate::clock::BootTime;
+use crate::points::{PatchFailure, Slot, run};
+
+/// Lets the request pass and makes its route a point, unless the router answered that it does not serve the method:
+/// otherwise every client could make points by trying methods.
+pub(super) async fn learning<S>(
+    route: Route,
+    cell: Option<Arc<Cell>>,
+    request: Request<Body>,
+    mut inner: S,
+) -> Result<Response, S::Error>
+where
+    S: Service<Request<Body>>,
+    S::Response: IntoResponse,
+{
+    let response = inner.call(request).await?.into_response();
+    if let Some(cell) = cell.filter(|_| response.status() != StatusCode::METHOD_NOT_ALLOWED) {
+        cell.learn(route);
+    }
+    Ok(response)
+}
+
+/// Answers by the newest layer in force, or by the original with the request as it came.
+pub(super) async fn patched<S>(
+    slot: Arc<Slot>,
+    cell: Option<Arc<Cell>>,
+    request: Request<Body>,
+    mut inner: S,
+) -> Result<Response, S::Error>
+where
+    S: Service<Request<Body>>,
+    S::Response: IntoResponse,
+{
+    let (mut parts, body) = request.into_parts();
+    let mut reading = Reading::new(body);
+    let answer = match cell {
+        Some(cell) => answer(&slot, &cell, &mut parts, &mut reading).await,
+        None => None,
+    };
+    match answer {
+        Some(response) => Ok(response),
+        None => Ok(inner.call(Request::from_parts(parts, reading.replay())).await?.into_response()),
+    }
+}
+
+async fn answer(
+    slot: &Slot,
+    cell: &Cell,
+    parts: &mut ::http::request::Parts,
+    reading: &mut Reading,
+) -> Option<Response> {
+    // Reading may take long: the layer is chosen again after it, so that one that expired meanwhile does not run.
+    let (layer, now) = loop {
+        let now = BootTime::now();
+        let layer = slot.in_force(now)?;
+        if reading.has_ended() || !layer.code().mentions_body() {
+            break (layer, now);
+        }
+        reading.read().await;
+    };
+    if reading.is_broken() {
+        return None; // The client's fault, not the patch's: the original sees the same error.
+    }
+    let params = RawPathParams::from_request_parts(parts, &()).await.ok();
+    run(&layer, now, || {
+        let body = match layer.code().mentions_body() {
+            true => Some(reading.whole().ok_or(PatchFailure::Limit(TOO_LONG))?),
+            false => None,
+        };
+        let request = request::tree(parts, params.as_ref(), body.as_deref(), |name| cell.routes().is_opaque(name));
+        response::from_tree(layer.code().call(layer.lease(), vec![request])?).map_err(PatchFailure::Shape)
+    })
+}

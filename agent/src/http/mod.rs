@@ -1,0 +1,132 @@
+//! The layer that makes routes points.
+//!
+//! Put it on the router with `Router::layer` or `Router::route_layer`, where it sees which template a request matched.
+//! Around the router it sees none, and then lets every request pass. A request that matched no route is no point.
+
+mod answer;
+mod body;
+mod cell;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use ::http::Request;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use self::cell::{Cell, Routes, Turn};
+use crate::points::Registry;
+
+/// Makes every route of a router a point once it was called.
+///
+/// A patch of a route gets the request as one map, `{method, path, params, query, headers, body}`, and answers a map
+/// `{status, headers, body}`. `GET` covers `HEAD`. While the agent is inert the layer is a branch.
+#[derive(Clone, Debug)]
+pub struct HttpLayer {
+    routes: Option<Arc<Routes>>,
+}
+
+impl HttpLayer {
+    /// A layer whose routes enter `active`; inert without one. Values of the headers named in `opaque_headers` (in any
+    /// case) are secret, besides those that always are.
+    pub(crate) fn new(active: Option<Arc<Registry>>, opaque_headers: &[String]) -> Self {
+        Self { routes: active.map(|registry| Arc::new(Routes::new(registry, opaque_headers))) }
+    }
+}
+
+impl<S> Layer<S> for HttpLayer {
+    type Service = HttpService<S>;
+
+    fn layer(&self, inner: S) -> HttpService<S> {
+        HttpService { inner, cell: self.routes.as_ref().map(|routes| Arc::new(Cell::new(routes.clone()))) }
+    }
+}
+
+/// A service whose routes are points. See [`HttpLayer`].
+#[derive(Clone, Debug)]
+pub struct HttpService<S> {
+    inner: S,
+    /// What its clones have learnt together.
+    cell: Option<Arc<Cell>>,
+}
+
+impl<S> Service<Request<Body>> for HttpService<S>
+where
+    S: Service<Request<Body>> + Clone + Send + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, S::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let turn = self.cell.as_ref().map_or(Turn::Pass, |cell| cell.turn(&request));
+        let step = match turn {
+            Turn::Pass => Step::Pass { future: self.inner.call(request) },
+            Turn::Patched(slot) => {
+                let (inner, cell) = self.take_ready();
+                Step::Boxed { future: Box::pin(answer::patched(slot, cell, request, inner)) }
+            }
+            Turn::Learn(route) => {
+                let (inner, cell) = self.take_ready();
+                Step::Boxed { future: Box::pin(answer::learning(route, cell, request, inner)) }
+            }
+        };
+        ResponseFuture { step }
+    }
+}
+
+impl<S: Clone> HttpService<S> {
+    /// The service that was polled ready, for a future that calls it later; a clone takes its place.
+    fn take_ready(&mut self) -> (S, Option<Arc<Cell>>) {
+        let clone = self.inner.clone();
+        (std::mem::replace(&mut self.inner, clone), self.cell.clone())
+    }
+}
+
+type Boxed<E> = Pin<Box<dyn Future<Output = Result<Response, E>> + Send>>;
+
+pin_project! {
+    /// The response of an [`HttpService`]. Only a patched route, or one that is called for the first time, allocates.
+    pub struct ResponseFuture<F, E> {
+        #[pin]
+        step: Step<F, E>,
+    }
+}
+
+pin_project! {
+    #[project = StepProjection]
+    enum Step<F, E> {
+        Pass { #[pin] future: F },
+        Boxed { future: Boxed<E> },
+    }
+}
+
+impl<F, E, R> Future for ResponseFuture<F, E>
+where
+    F: Future<Output = Result<R, E>>,
+    R: IntoResponse,
+{
+    type Output = Result<Response, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().step.project() {
+            StepProjection::Pass { future } => Poll::Ready(ready!(future.poll(context)).map(IntoResponse::into_response)),
+            StepProjection::Boxed { future } => future.as_mut().poll(context),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::body::Body;
+use axum::response::Response;
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+
+use crate::state::Tree;
+
+/// What stands for a secret wherever text leaves.
+const SECRET: &str = "‹secret›";
+
+const EXPECTED: &str = "a route's patch answers a map with `status`, `headers` and `body`";
+
+/// The response that a patch's answer describes.
+///
+/// `{status, headers, body}`, each may be missing. `status` is 200 to 599, by default 200. `headers` maps names to
+/// strings or lists of strings; the length and encoding of the message are not the patch's to say. A `body` that is a
+/// string is sent as `text/plain; charset=utf-8`, a map or list as `application/json`, unless `headers` has a
+/// `content-type`; `()` is empty. Secrets are written as `‹secret›`.
+///
+/// # Errors
+/// What was seen and what was expected.
+pub(super) fn from_tree(answer: Tree) -> Result<Response, String> {
+    let Tree::Map(entries) = answer else {
+        return Err(format!("{EXPECTED}, not {}", kind(&answer)));
+    };
+    let (mut status, mut headers, mut body) = (StatusCode::OK, HeaderMap::new(), (None, Body::empty()));
+    for (key, value) in entries {
+        match key.as_str() {
+            "status" => status = status_code(&value)?,
+            "headers" => headers = header_map(value)?,
+            "body" => body = typed_body(value)?,
+            other => return Err(format!("{EXPECTED}, and nothing else: it has `{other}`")),
+        }
+    }
+    let (content_type, body) = body;
+    if let Some(content_type) = content_type {
+        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(content_type));
+    }
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+fn status_code(value: &Tree) -> Result<StatusCode, String> {
+    let Tree::I64(number) = value else {
+        return Err(format!("`status` is a number from 200 to 599, not {}", kind(value)));
+    };
+    // 1xx announce another response, which nobody would send.
+    let code = u16::try_from(*number).ok().filter(|code| (200..=599).contains(code));
+    code.and_then(|code| StatusCode::from_u16(code).ok())
+        .ok_or_else(|| format!("`status` is a number from 200 to 599, not {number}"))
+}
+
+fn header_map(value: Tree) -> Result<HeaderMap, String> {
+    let Tree::Map(entries) = value else {
+        return Err(format!("`headers` is a map from names to strings, not {}", kind(&value)));
+    };
+    let mut headers = HeaderMap::new();
+    for (key, value) in entries {
+        let name = HeaderName::try_from(key.as_str()).map_err(|_| format!("`{key}` is not a header's name"))?;
+        if name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
+            return Err(format!("header `{name}` follows from the body and cannot be set"));
+        }
+        let values = if let Tree::Seq(values) = value { values } else { vec![value] };
+        for value in values {
+            let value = header_value(&name, &value)?;
+            headers.try_append(name.clone(), value).map_err(|_| "too many headers".to_owned())?;
+        }
+    }
+    Ok(headers)
+}
+
+fn header_value(name: &HeaderName, value: &Tree) -> Result<HeaderValue, String> {
+    let text = match value {
+        Tree::Str(text) => text,
+        Tree::Secret(_) => SECRET,
+        other => return Err(format!("header `{name}` is a string or a list of strings, not {}", kind(other))),
+    };
+    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| format!("header `{name}` holds a control character"))
+}
+
+/// The body and the content type that it has if nothing else is said.
+fn typed_body(value: Tree) -> Result<(Option<&'static str>, Body), String> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    Ok(match value {
+        Tree::Null => (None, Body::empty()),
+        Tree::Str(text) => (Some(TEXT), Body::from(text)),
+        Tree::Secret(_) => (Some(TEXT), Body::from(SECRET)),
+        Tree::Map(_) | Tree::Seq(_) => {
+            let json = serde_json::to_vec(&Shown(&value)).map_err(|error| format!("`body` is not JSON: {error}"))?;
+            (Some("application/json"), Body::from(json))
+        }
+        other => return Err(format!("`body` is a string, a map, a list or `()`, not {}", kind(&other))),
+    })
+}
+
+fn kind(tree: &Tree) -> &'static str {
+    match tree {
+        Tree::Null => "`()`",
+        Tree::Bool(_) => "a truth value",
+        Tree::I64(_) | Tree::U64(_) | Tree::F64(_) => "a number",
+        Tree::Str(_) => "a string",
+        Tree::Seq(_) => "a list",
+        Tree::Map(_) => "a map",
+        Tree::Secret(_) => "a secret",
+    }
+}
+
+/// A tree as anybody may see it.
+struct Shown<'a>(&'a Tree);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Tree::Null => serializer.serialize_unit(),
+            Tree::Bool(value) => serializer.serialize_bool(*value),
+            Tree::I64(value) => serializer.serialize_i64(*value),
+            Tree::U64(value) => serializer.serialize_u64(*value),
+            Tree::F64(value) => serializer.serialize_f64(*value),
+            Tree::Str(text) => serializer.serialize_str(text),
+            Tree::Secret(_) => serializer.serialize_str(SECRET),
+            Tree::Seq(items) => {
+                let mut list = serializer.serialize_seq(Some(items.len()))?;
+                items.iter().try_for_each(|item| list.serialize_element(&Shown(item)))?;
+                list.end()
+            }
+            Tree::Map(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                entries.iter().try_for_each(|(key, value)| map.serialize_entry(key, &Shown(value)))?;
+                map.end()
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::breaker::{Breaker, Tripped};
+use crate::clock::BootTime;
+use crate::state::Tree;
+
+/// Frozen code in force at a point.
+pub(crate) trait PatchCode: Send + Sync {
+    /// Runs it with the point's arguments, in order. At most 100,000 operations and 10 ms; never panics.
+    fn call(&self, lease: u64, arguments: Vec<Tree>) -> Result<Tree, PatchFailure>;
+
+    /// Whether the code mentions the request's body (routes).
+    fn mentions_body(&self) -> bool;
+}
+
+/// Why a patch gave no answer, so that the original ran.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum PatchFailure {
+    /// The code threw; the text is the script's.
+    #[error("the patch threw `{0}`")]
+    Threw(String),
+    /// A bound was met.
+    #[error("the patch met a limit: {0}")]
+    Limit(&'static str),
+    /// Too little of the thread's stack is left to run a script safely.
+    #[error("too little of the thread's stack is left to run the patch")]
+    Stack,
+    /// An argument or the answer does not have the form that the point needs.
+    #[error("{0}")]
+    Shape(String),
+    /// A state that the patch reads is locked.
+    #[error("{0}")]
+    Busy(String),
+    /// Something panicked, if only the service's own serde code.
+    #[error("a panic was caught around the patch")]
+    Panicked,
+}
+
+/// Hears what patches do, on the service's own threads: it must return at once and may not wait for anything.
+pub(crate) trait Observer: Send + Sync {
+    /// A call was answered by the patch.
+    fn ran(&self, lease: u64, took: Duration);
+    /// A call was answered by the original because the patch failed.
+    fn failed(&self, lease: u64, failure: &PatchFailure);
+    /// The layer has ended itself: its lease is to be closed. Told once for each layer.
+    fn tripped(&self, lease: u64, why: Tripped);
+}
+
+/// One patch in the stack of a point.
+pub(crate) struct Layer {
+    lease: u64,
+    /// Of the process that made it: after a fork the child has nobody who could end it.
+    process: u32,
+    /// Nanoseconds on the boot-time clock.
+    deadline: AtomicU64,
+    ended: AtomicBool,
+    code: Arc<dyn PatchCode>,
+    observer: Arc<dyn Observer>,
+    breaker: Breaker,
+    calls: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Layer {
+    /// A layer of this process, in force before `deadline` once pushed.
+    pub(crate) fn new(
+        lease: u64,
+        deadline: BootTime,
+        code: Arc<dyn PatchCode>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Self {
+            lease,
+            process: std::process::id(),
+            deadline: AtomicU64::new(deadline.0),
+            ended: AtomicBool::new(false),
+            code,
+            observer,
+            breaker: Breaker::default(),
+            calls: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    /// The same layer as another process would have made it.
+    #[cfg(test)]
+    pub(crate) fn in_process_for_test(self, process: u32) -> Self {
+        Self { process, ..self }
+    }
+
+    /// The lease that it belongs to.
+    pub(crate) fn lease(&self) -> u64 {
+        self.lease
+    }
+
+    /// The code in force.
+    pub(crate) fn code(&self) -> &dyn PatchCode {
+        &*self.code
+    }
+
+    /// The moment from which it is expired.
+    pub(crate) fn deadline(&self) -> BootTime {
+        BootTime(self.deadline.load(Ordering::Relaxed))
+    }
+
+    /// Sets the deadline; calls that begin later see it.
+    pub(crate) fn set_deadline(&self, deadline: BootTime) {
+        self.deadline.store(deadline.0, Ordering::Relaxed);
+    }
+
+    /// Calls that the patch was asked in, failures included.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Calls in which it failed.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was ended, by its owner or its breaker. It then never runs again.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether it may run now in this process.
+    pub(crate) fn is_in_force(&self, now: BootTime) -> bool {
+        !self.has_ended() && now < self.deadline() && self.process == std::process::id()
+    }
+
+    /// Ends it for good. Whether this call did.
+    pub(super) fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::Relaxed)
+    }
+
+    /// Counts one call, tells the observer, and ends the layer if the breaker says so.
+    pub(super) fn book(&self, now: BootTime, took: Duration, failure: Option<&PatchFailure>) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        if failure.is_some() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        let tripped = self.breaker.book(now.0 / 1_000_000_000, took, failure.is_some());
+        // Ended before anybody is told: a panicking observer cannot keep it alive.
+        let tripped = tripped.filter(|_| self.end());
+        match failure {
+            None => self.observer.ran(self.lease, took),
+            Some(failure) => self.observer.failed(self.lease, failure),
+        }
+        if let Some(why) = tripped {
+            self.observer.tripped(self.lease, why);
+        }
+    }
+}
+
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut layer = f.debug_struct("Layer");
+        layer.field("lease", &self.lease).field("deadline", &self.deadline()).field("ended", &self.has_ended());
+        layer.finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,257 @@
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Deref;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::layer::Layer;
+use super::slot::{Given, Kind, POINTS, Slot};
+use crate::clock::BootTime;
+
+/// More routes than any router has; a bound because learnt ones are kept for the life of the process.
+const MAX_ROUTES: usize = 10_000;
+
+/// The longest template, in bytes: it becomes a name in policies and the log.
+const MAX_TEMPLATE_LEN: usize = 512;
+
+/// Longer names are not compared with the known ones: the comparison costs the product of both lengths.
+const MAX_COMPARED_LEN: usize = 256;
+
+/// The methods that can be points. `HEAD` is the point of `GET`, as in the router; `CONNECT` has no template.
+const METHODS: [&str; 7] = ["DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
+
+/// A point that was looked up.
+#[derive(Clone, Debug)]
+pub(crate) enum Point {
+    /// Of a `#[patchable]` function.
+    Function(&'static Slot),
+    /// Of a route.
+    Route(Arc<Slot>),
+}
+
+impl Deref for Point {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        match self {
+            Self::Function(slot) => slot,
+            Self::Route(slot) => slot,
+        }
+    }
+}
+
+/// Two functions claim one name.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("two points are called `{name}`: at `{first}` and at `{second}`")]
+pub(crate) struct DuplicatePoint {
+    pub(crate) name: String,
+    /// File and line of the one the linker lists first.
+    pub(crate) first: String,
+    pub(crate) second: String,
+}
+
+impl DuplicatePoint {
+    /// What to do.
+    pub(crate) fn advice(&self) -> &'static str {
+        "give one of them a name of its own with `#[patchable(name = \"…\")]`"
+    }
+}
+
+/// Why something cannot be declared as a route.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum InvalidRoute {
+    /// Not in [`METHODS`].
+    #[error("method `{0}` cannot be a point: expected one of DELETE, GET (also for HEAD), OPTIONS, PATCH, POST, PUT, TRACE")]
+    Method(String),
+    /// Not something that the router would report.
+    #[error("`{0}` is not a route's template: expected `/` and at most {MAX_TEMPLATE_LEN} bytes without spaces")]
+    Template(String),
+    /// [`MAX_ROUTES`] is reached.
+    #[error("{MAX_ROUTES} routes are known already")]
+    TooMany,
+}
+
+/// One point as `points()` and `describe` tell it.
+#[derive(Clone, Debug)]
+pub(crate) struct PointInfo {
+    /// The point's name.
+    pub(crate) name: String,
+    /// Function or route.
+    pub(crate) kind: Kind,
+    /// File and line of a function.
+    pub(crate) place: Option<(&'static str, u32)>,
+    /// In order.
+    pub(crate) arguments: Vec<Given>,
+    /// Why it cannot be patched, if it cannot.
+    pub(crate) not_patchable: Option<&'static str>,
+    /// Whether a request has matched it since the start (routes; functions are not counted).
+    pub(crate) is_seen: Option<bool>,
+    /// Oldest first.
+    pub(crate) layers: Vec<LayerInfo>,
+}
+
+/// One layer of a point as it is listed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct LayerInfo {
+    /// The lease that it belongs to.
+    pub(crate) lease: u64,
+    /// The moment from which it is expired.
+    pub(crate) deadline: BootTime,
+    /// Whether it may still run.
+    pub(crate) is_in_force: bool,
+    /// Calls that it was asked in, failures included.
+    pub(crate) calls: u64,
+    /// Calls in which it failed.
+    pub(crate) failures: u64,
+}
+
+/// All points of the process by name.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    functions: BTreeMap<&'static str, &'static Slot>,
+    /// By `METHOD /template`. Only grows; services are asked under the lock once for each of their routes.
+    routes: RwLock<BTreeMap<String, Arc<Slot>>>,
+    never_patch: HashSet<String>,
+}
+
+impl Registry {
+    /// Collects the functions that registered themselves and closes those named in `never_patch` (exact names; routes
+    /// are closed when they become known).
+    ///
+    /// # Errors
+    /// The first name that two functions claim.
+    pub(crate) fn new(never_patch: impl IntoIterator<Item = String>) -> Result<Self, DuplicatePoint> {
+        Self::of(POINTS.iter().copied(), never_patch)
+    }
+
+    pub(super) fn of(
+        slots: impl IntoIterator<Item = &'static Slot>,
+        never_patch: impl IntoIterator<Item = String>,
+    ) -> Result<Self, DuplicatePoint> {
+        let never_patch = never_patch.into_iter().collect::<HashSet<_>>();
+        let mut functions = BTreeMap::new();
+        for slot in slots {
+            if let Some(first) = functions.insert(slot.name(), slot) {
+                return Err(DuplicatePoint {
+                    name: slot.name().to_owned(),
+                    first: place(first),
+                    second: place(slot),
+                });
+            }
+            if never_patch.contains(slot.name()) {
+                slot.close();
+            }
+        }
+        Ok(Self { functions, routes: RwLock::default(), never_patch })
+    }
+
+    /// The point with exactly this name.
+    pub(crate) fn find(&self, name: &str) -> Option<Point> {
+        let function = self.functions.get(name).map(|slot| Point::Function(slot));
+        function.or_else(|| self.known_route(name).map(Point::Route))
+    }
+
+    /// The known name that was probably meant: one that ends in `::name`, or one that few typing mistakes turn into it.
+    pub(crate) fn nearest(&self, name: &str) -> Option<String> {
+        if MAX_COMPARED_LEN < name.len() {
+            return None;
+        }
+        let names = self.names();
+        let tail = format!("::{name}");
+        if let Some(found) = names.iter().find(|known| known.ends_with(&tail)) {
+            return Some(found.clone());
+        }
+        let mistakes = |known: &String| distance(known, name);
+        let best = names.iter().filter(|known| known.len() <= MAX_COMPARED_LEN).min_by_key(|known| mistakes(known))?;
+        // A third of the name wrong is another name.
+        (mistakes(best) <= name.len().div_ceil(3)).then(|| best.clone())
+    }
+
+    /// Every point, functions first, each kind by name.
+    pub(crate) fn points(&self) -> Vec<PointInfo> {
+        let now = BootTime::now();
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>();
+        let functions = self.functions.values().map(|slot| info(slot, now));
+        functions.chain(routes.iter().map(|slot| info(slot, now))).collect()
+    }
+
+    /// The point of a method and a template; made if it is not known yet.
+    ///
+    /// # Errors
+    /// What is no method, no template, or one route too many.
+    pub(crate) fn declare(&self, method: &str, template: &str) -> Result<Arc<Slot>, InvalidRoute> {
+        let method = point_method(method).ok_or_else(|| InvalidRoute::Method(method.to_owned()))?;
+        let plain = template.chars().all(|c| !c.is_whitespace() && !c.is_control());
+        if !template.starts_with('/') || MAX_TEMPLATE_LEN < template.len() || !plain {
+            return Err(InvalidRoute::Template(template.to_owned()));
+        }
+        let name = format!("{method} {template}");
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = routes.get(&name) {
+            return Ok(known.clone());
+        }
+        if MAX_ROUTES <= routes.len() {
+            return Err(InvalidRoute::TooMany);
+        }
+        let slot = Arc::new(Slot::route(name.clone()));
+        if self.never_patch.contains(&name) {
+            slot.close();
+        }
+        routes.insert(name, slot.clone());
+        Ok(slot)
+    }
+
+    /// The route with this name, `METHOD /template`, if it is known.
+    pub(crate) fn known_route(&self, name: &str) -> Option<Arc<Slot>> {
+        self.routes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        self.functions.keys().map(|name| (*name).to_owned()).chain(routes.keys().cloned()).collect()
+    }
+}
+
+/// The name under which a method's points are kept; `None` for methods that cannot be points.
+pub(crate) fn point_method(method: &str) -> Option<&'static str> {
+    let method = if method == "HEAD" { "GET" } else { method };
+    METHODS.into_iter().find(|known| *known == method)
+}
+
+fn place(slot: &Slot) -> String {
+    slot.place().map(|(file, line)| format!("{file}:{line}")).unwrap_or_default()
+}
+
+fn info(slot: &Slot, now: BootTime) -> PointInfo {
+    PointInfo {
+        name: slot.name().to_owned(),
+        kind: slot.kind(),
+        place: slot.place(),
+        arguments: slot.arguments(),
+        not_patchable: slot.patchable().err().map(|refusal| refusal.why),
+        is_seen: (slot.kind() == Kind::Route).then(|| slot.is_seen()),
+        layers: slot.layers().iter().map(|layer| layer_info(layer, now)).collect(),
+    }
+}
+
+fn layer_info(layer: &Layer, now: BootTime) -> LayerInfo {
+    LayerInfo {
+        lease: layer.lease(),
+        deadline: layer.deadline(),
+        is_in_force: layer.is_in_force(now),
+        calls: layer.calls(),
+        failures: layer.failures(),
+    }
+}
+
+/// Insertions, deletions and replacements (of bytes) that turn one name into the other.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row = (0..=b.len()).collect::<Vec<_>>();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

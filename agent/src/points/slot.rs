@@ -1,0 +1,212 @@
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
+
+use super::layer::Layer;
+use crate::clock::BootTime;
+
+/// Every `#[patchable]` function that the linker kept.
+#[linkme::distributed_slice]
+pub static POINTS: [&'static Slot];
+
+/// What a point is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// A `#[patchable]` function.
+    Function,
+    /// One method and one template of a router.
+    Route,
+}
+
+/// An argument of a point.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Given {
+    /// As in the source; `arg0` and so on where the source has a pattern.
+    pub(crate) name: &'static str,
+    /// Whether a patch gets it; otherwise it gets `()`.
+    pub(crate) given: bool,
+}
+
+/// What the types of a point tell.
+#[derive(Debug)]
+pub struct Facts {
+    pub(crate) arguments: Vec<Given>,
+    pub(crate) not_patchable: Option<&'static str>,
+}
+
+impl Facts {
+    /// Each argument's name and whether a patch gets it, and why no patch is possible, if none is.
+    pub fn new(arguments: &[(&'static str, bool)], not_patchable: Option<&'static str>) -> Self {
+        let arguments = arguments.iter().map(|&(name, given)| Given { name, given }).collect();
+        Self { arguments, not_patchable }
+    }
+}
+
+/// Why a point cannot be patched.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{name}` cannot be patched: {why}")]
+pub(crate) struct NotPatchable {
+    /// The point.
+    pub(crate) name: String,
+    /// The reason.
+    pub(crate) why: &'static str,
+}
+
+/// A point.
+///
+/// INVARIANT: `patched` is set while `layers` holds something, except inside `push` and `end`.
+pub struct Slot {
+    patched: AtomicBool,
+    /// Callers are told to run the original as long as no newer layer says otherwise.
+    layers: ArcSwapOption<Vec<Arc<Layer>>>,
+    /// Taken by those who change `layers`, never by callers.
+    writers: Mutex<()>,
+    name: Cow<'static, str>,
+    /// File and line of a function.
+    place: Option<(&'static str, u32)>,
+    facts: fn() -> Facts,
+    /// Whether the service's author closed it.
+    closed: AtomicBool,
+    /// Whether a request has matched it (routes).
+    seen: AtomicBool,
+}
+
+impl Slot {
+    /// The point of a function.
+    pub const fn new(name: &'static str, file: &'static str, line: u32, facts: fn() -> Facts) -> Self {
+        Self::at(Cow::Borrowed(name), Some((file, line)), facts)
+    }
+
+    /// The point of a route; `name` is its method, a space and its template.
+    pub(crate) fn route(name: String) -> Self {
+        Self::at(Cow::Owned(name), None, || Facts::new(&[("request", true)], None))
+    }
+
+    const fn at(name: Cow<'static, str>, place: Option<(&'static str, u32)>, facts: fn() -> Facts) -> Self {
+        Self {
+            patched: AtomicBool::new(false),
+            layers: ArcSwapOption::const_empty(),
+            writers: Mutex::new(()),
+            name,
+            place,
+            facts,
+            closed: AtomicBool::new(false),
+            seen: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether anything may be in force here. One relaxed load.
+    #[inline(always)]
+    pub fn is_patched(&self) -> bool {
+        self.patched.load(Ordering::Relaxed)
+    }
+
+    /// Its name: unique in the process.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it is a function or a route.
+    pub(crate) fn kind(&self) -> Kind {
+        if self.place.is_some() { Kind::Function } else { Kind::Route }
+    }
+
+    /// File and line of a function.
+    pub(crate) fn place(&self) -> Option<(&'static str, u32)> {
+        self.place
+    }
+
+    /// Its arguments, in order.
+    pub(crate) fn arguments(&self) -> Vec<Given> {
+        (self.facts)().arguments
+    }
+
+    /// Whether it can be patched at all.
+    ///
+    /// # Errors
+    /// The reason: the author's wish first, then what the types forbid.
+    pub(crate) fn patchable(&self) -> Result<(), NotPatchable> {
+        let closed = self.closed.load(Ordering::Relaxed).then_some("the service's author closed it with `never_patch`");
+        match closed.or_else(|| (self.facts)().not_patchable) {
+            None => Ok(()),
+            Some(why) => Err(NotPatchable { name: self.name.to_string(), why }),
+        }
+    }
+
+    /// Closes it to every patch from now on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a request has matched it (routes).
+    pub(crate) fn is_seen(&self) -> bool {
+        self.seen.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a request has matched it.
+    pub(crate) fn mark_seen(&self) {
+        self.seen.store(true, Ordering::Relaxed);
+    }
+
+    /// The newest layer that may run.
+    pub(crate) fn in_force(&self, now: BootTime) -> Option<Arc<Layer>> {
+        let layers = self.layers.load();
+        layers.as_ref()?.iter().rev().find(|layer| layer.is_in_force(now)).cloned()
+    }
+
+    /// All layers, oldest first, ended ones that were not taken out yet included.
+    pub(crate) fn layers(&self) -> Vec<Arc<Layer>> {
+        self.layers.load().as_ref().map(|layers| layers.to_vec()).unwrap_or_default()
+    }
+
+    /// Puts a layer on top. Calls that begin later see it.
+    ///
+    /// # Errors
+    /// As [`Slot::patchable`].
+    pub(crate) fn push(&self, layer: Arc<Layer>) -> Result<(), NotPatchable> {
+        self.patchable()?;
+        self.change(|layers| layers.push(layer));
+        Ok(())
+    }
+
+    /// Ends the layer of a lease and takes it out. Whether there was one. Calls that begin later do not run it.
+    pub(crate) fn end(&self, lease: u64) -> bool {
+        let mut found = false;
+        self.change(|layers| {
+            layers.retain(|layer| {
+                let ends = layer.lease() == lease;
+                if ends {
+                    layer.end();
+                    found = true;
+                }
+                !ends
+            });
+        });
+        found
+    }
+
+    /// Sets the deadline of a lease's layer. Whether there was one.
+    pub(crate) fn set_deadline(&self, lease: u64, deadline: BootTime) -> bool {
+        let layers = self.layers();
+        let layer = layers.iter().find(|layer| layer.lease() == lease);
+        layer.inspect(|layer| layer.set_deadline(deadline)).is_some()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Layer>>)) {
+        // Without this an `end` that empties the stack could clear the flag of a `push` that came between.
+        let _writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut layers = self.layers();
+        change(&mut layers);
+        let any = !layers.is_empty();
+        self.layers.store(any.then(|| Arc::new(layers)));
+        self.patched.store(any, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slot").field("name", &self.name).field("layers", &self.layers()).finish_non_exhaustive()
+    }
+}
