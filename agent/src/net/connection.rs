@@ -1,0 +1,121 @@
+//! A connection, in the two states it can be in before it is a session.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use x509_parser::parse_x509_certificate;
+
+use super::identity::Operator;
+use super::refused::Refused;
+use super::tls::Tls;
+
+/// The exporter's label, RFC 9266; its context is empty.
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+
+/// A connection whose client has proved nothing yet.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+}
+
+/// A connection whose client holds the key of a certificate that our CA vouches for and that names an operator.
+#[derive(Debug)]
+pub(super) struct Authenticated {
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) client: Client,
+}
+
+/// Who is at the other end, as the handshake proved it.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    /// The operator.
+    pub(crate) operator: Operator,
+    /// Where they connect from.
+    pub(crate) peer: SocketAddr,
+    /// Their certificate, DER; its key signs evals.
+    pub(crate) certificate: CertificateDer<'static>,
+    /// SHA-256 of the certificate.
+    pub(crate) fingerprint: [u8; 32],
+    /// What ties signatures to this connection: `EXPORTER-Channel-Binding` of RFC 9266.
+    pub(crate) exporter: [u8; 32],
+    /// When the certificate expires, and the session with it, in seconds since 1970.
+    pub(crate) not_after: u64,
+}
+
+impl Accepted {
+    /// Takes a connection whose peer is on this host; others are dropped before a byte of theirs is read. (Packets
+    /// for loopback addresses from other hosts get this far where `route_localnet` is set.)
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr) -> Result<Self, Refused> {
+        if !is_local(peer) {
+            return Err(Refused::Peer);
+        }
+        // Nagle's algorithm and delayed acknowledgements together cost 40 ms a message.
+        stream.set_nodelay(true).map_err(|_| Refused::Vanished)?;
+        Ok(Self { stream, peer })
+    }
+
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Shakes hands, `within` that time; everything the client must prove is proved when this returns.
+    pub(super) async fn authenticate(self, tls: &Tls, within: Duration) -> Result<Authenticated, Refused> {
+        let handshake = TlsAcceptor::from(tls.config.clone()).accept(self.stream);
+        let stream = match tokio::time::timeout(within, handshake).await {
+            Err(_) => return Err(Refused::Timeout),
+            Ok(Err(e)) => return Err(Refused::from_handshake(&e)),
+            Ok(Ok(stream)) => stream,
+        };
+        let client = client(&stream, self.peer, tls)?;
+        Ok(Authenticated { stream, client })
+    }
+}
+
+/// Reads off a finished handshake who it was made with.
+fn client(stream: &TlsStream<TcpStream>, peer: SocketAddr, tls: &Tls) -> Result<Client, Refused> {
+    let (_, connection) = stream.get_ref();
+    // A client that names no protocol at all passes the handshake.
+    if connection.alpn_protocol() != Some(debug_wire::ALPN) {
+        return Err(Refused::Protocol);
+    }
+    let certificate = connection.peer_certificates().and_then(<[_]>::first).ok_or(Refused::NoCertificate)?;
+    let operator = (tls.identify.operator)(certificate).map_err(Refused::Identity)?;
+    let not_after = not_after(certificate)
+        .ok_or_else(|| Refused::Certificate("it does not say until when it is valid".to_owned()))?;
+    let exporter = connection
+        .export_keying_material([0; 32], EXPORTER_LABEL, Some(b""))
+        .map_err(|e| Refused::Incompatible(e.to_string()))?;
+    Ok(Client {
+        operator,
+        peer,
+        fingerprint: Sha256::digest(certificate).into(),
+        certificate: certificate.clone().into_owned(),
+        exporter,
+        not_after,
+    })
+}
+
+/// When a certificate expires, in seconds since 1970; `None` if it cannot be parsed.
+pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
+    let (_, parsed) = parse_x509_certificate(certificate).ok()?;
+    u64::try_from(parsed.validity().not_after.timestamp()).ok()
+}
+
+pub(super) fn is_local(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback()
+}
+
+/// What an error of a connection means for people: whether the other end closed, broke TLS or vanished.
+pub(super) fn lost(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the connection ended without saying so".to_owned(),
+        _ => format!("the connection broke: {error}"),
+    }
+}

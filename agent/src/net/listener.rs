@@ -1,0 +1,183 @@
+//! The listener and the thread on which everything here runs.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{sleep, timeout};
+
+use super::Dispatch;
+use super::bounds::Bounds;
+use super::connection::Accepted;
+use super::hub::{Hub, Turn};
+use super::refused::Refused;
+use super::session::serve;
+use super::tls::Tls;
+
+/// The name of the thread.
+const THREAD: &str = "debug-net";
+/// How long to wait after the system refused to accept: long enough not to spin while the service is out of file
+/// descriptors, short enough that nobody notices afterwards.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How long connections get to say goodbye when the agent stops; with joining the thread, under a second.
+const LAST_WORDS: Duration = Duration::from_millis(600);
+/// How long to wait for the thread to end before leaving it to itself: it cannot hold up the service's own end.
+const JOIN: Duration = Duration::from_millis(900);
+
+/// Why the agent does not listen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// Another process listens there, perhaps the previous one of this service; worth trying again.
+    #[error("another process listens on `{0}`")]
+    InUse(SocketAddr),
+    /// The system refuses the address.
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refuses a thread or what a runtime needs.
+    #[error("cannot start the thread `debug-net`")]
+    Thread(#[from] io::Error),
+}
+
+/// The running listener; dropping it stops it.
+#[derive(Debug)]
+pub(crate) struct NetHandle {
+    /// Where it listens; with the port that the system chose if the configuration said 0.
+    pub(crate) address: SocketAddr,
+    stop: watch::Sender<bool>,
+    ended: mpsc::Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl NetHandle {
+    /// Stops listening, ends every session with [`super::Closed::Shutdown`] and waits for the thread; under 1 s.
+    pub(crate) fn shutdown(self) {
+        drop(self);
+    }
+}
+
+impl Drop for NetHandle {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        let Some(thread) = self.thread.take() else { return };
+        // On the thread itself there is nothing to wait for but itself.
+        if thread.thread().id() == std::thread::current().id() {
+            return;
+        }
+        // Disconnected, not a message, is how the thread says that it is done.
+        if self.ended.recv_timeout(JOIN) == Err(mpsc::RecvTimeoutError::Disconnected) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Listens on `listen` and serves on a thread of its own until the handle is dropped.
+///
+/// # Errors
+/// The address is taken ([`StartError::InUse`], worth waiting for) or refused, or there is no thread to be had.
+pub(crate) fn start<D: Dispatch>(
+    listen: SocketAddr,
+    tls: Tls,
+    dispatch: Arc<D>,
+    bounds: Bounds,
+) -> Result<NetHandle, StartError> {
+    let refused = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::InUse(listen),
+        _ => StartError::Listen { address: listen, source },
+    };
+    let listener = TcpListener::bind(listen).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+
+    let (stop, stopping) = watch::channel(false);
+    let (alive, ended) = mpsc::channel();
+    let (started, start) = mpsc::channel();
+    let thread = std::thread::Builder::new().name(THREAD.to_owned()).spawn(move || {
+        let _alive: mpsc::Sender<()> = alive;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(e) => return drop(started.send(Err(e))),
+        };
+        let listener = {
+            let _entered = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)
+        };
+        match listener {
+            Ok(listener) => {
+                let _ = started.send(Ok(()));
+                let hub = Rc::new(Hub::new(dispatch, tls, bounds, stopping));
+                LocalSet::new().block_on(&runtime, listen_on(listener, hub));
+            }
+            Err(e) => drop(started.send(Err(e))),
+        }
+    })?;
+    match start.recv() {
+        Ok(Ok(())) => Ok(NetHandle { address, stop, ended, thread: Some(thread) }),
+        Ok(Err(e)) => Err(e.into()),
+        Err(_) => Err(io::Error::other("the thread ended at once").into()),
+    }
+}
+
+/// Accepts until told to stop, then lets the connections say goodbye.
+async fn listen_on<D: Dispatch>(listener: tokio::net::TcpListener, hub: Rc<Hub<D>>) {
+    let mut stopping = hub.stopping.clone();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => break,
+            // Reaped as they end; a panic in one has ended that one only.
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    if let Some((accepted, turn)) = admit(&hub, stream, peer) {
+                        connections.spawn_local(connect(Rc::clone(&hub), accepted, turn));
+                    }
+                }
+                Err(_) => sleep(ACCEPT_RETRY).await,
+            },
+        }
+    }
+    drop(listener);
+    let _ = timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+fn admit<D: Dispatch>(hub: &Rc<Hub<D>>, stream: TcpStream, peer: SocketAddr) -> Option<(Accepted, Turn<D>)> {
+    match Accepted::new(stream, peer) {
+        Ok(accepted) => Some((accepted, hub.begin_handshake())),
+        Err(why) => {
+            hub.dispatch.refused(peer, why);
+            None
+        }
+    }
+}
+
+/// One connection: proves who it is, then is served.
+async fn connect<D: Dispatch>(hub: Rc<Hub<D>>, accepted: Accepted, mut turn: Turn<D>) {
+    let peer = accepted.peer();
+    let mut stopping = hub.stopping.clone();
+    let authenticated = tokio::select! {
+        biased;
+        // Nobody to say goodbye to.
+        _ = stopping.wait_for(|stop| *stop) => return,
+        () = turn.displaced() => Err(Refused::Displaced),
+        authenticated = accepted.authenticate(&hub.tls, hub.bounds.handshake) => authenticated,
+    };
+    drop(turn);
+    match authenticated {
+        Ok(authenticated) => serve(hub, authenticated).await,
+        Err(why) => hub.dispatch.refused(peer, why),
+    }
+}

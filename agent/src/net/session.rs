@@ -1,0 +1,244 @@
+//! An open session: lines in, lines out, until one of the many ends.
+
+use std::fmt;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use debug_wire::messages::{Call, Code, FromAgent};
+use pki_types::UnixTime;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Dispatch;
+use super::bounds::{Bounds, LOOK};
+use super::codec::{self, Decoder};
+use super::connection::{Authenticated, lost};
+use super::hub::{Activity, Hub, Open};
+use super::outbox::Outbox;
+
+/// How much is read at once: what a TLS record holds.
+const CHUNK: usize = 16 << 10;
+/// How much of what a client still sends is read after its session has ended, so that closing does not destroy the
+/// message that says why: eight of the largest messages.
+const LINGER: usize = 8 << 20;
+
+/// Whether a session goes on after a call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Flow {
+    /// It does.
+    Continue,
+    /// It ends once what was sent has reached the client.
+    Close,
+}
+
+/// Why a session ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Closed {
+    /// The client said goodbye (TLS `close_notify`).
+    Clean,
+    /// The client vanished, or may not be here any more; the reason.
+    Lost(String),
+    /// No call but `ping` for too long.
+    Idle,
+    /// A newcomer took its place.
+    Displaced,
+    /// The client sent what is no call; the reason.
+    Protocol(String),
+    /// The client does not read what it is sent.
+    SlowReader,
+    /// The agent ended it, by [`Flow::Close`] or [`Outbox::close`].
+    Ended,
+    /// The agent stops.
+    Shutdown,
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clean => f.write_str("closed by the client"),
+            Self::Lost(reason) => write!(f, "lost: {reason}"),
+            Self::Idle => f.write_str("idle for too long"),
+            Self::Displaced => f.write_str("displaced by a newer session"),
+            Self::Protocol(reason) => write!(f, "protocol error: {reason}"),
+            Self::SlowReader => f.write_str("the client does not read"),
+            Self::Ended => f.write_str("ended by the agent"),
+            Self::Shutdown => f.write_str("the agent stops"),
+        }
+    }
+}
+
+impl Closed {
+    /// What the client is told, where it does not know by itself and can still hear it.
+    fn farewell(&self) -> Option<FromAgent> {
+        let (code, message, help) = match self {
+            Self::Idle => (Code::Limit, "the session was idle for too long", "attach again"),
+            Self::Displaced => (
+                Code::Limit,
+                "a newer session took the place of this one",
+                "attach again; close what is not needed",
+            ),
+            Self::Shutdown => (Code::State, "the agent stops", "attach again once the service is back"),
+            Self::Lost(reason) if reason == EXPIRED => {
+                (Code::Limit, "the certificate expired", "get a new certificate and attach again")
+            }
+            Self::Clean | Self::Lost(_) | Self::Protocol(_) | Self::SlowReader | Self::Ended => return None,
+        };
+        Some(codec::failed(None, codec::failure(code, message.to_owned(), help)))
+    }
+
+    /// Whether the client may still be reading.
+    fn reachable(&self) -> bool {
+        match self {
+            Self::Idle | Self::Displaced | Self::Protocol(_) | Self::Ended | Self::Shutdown | Self::Clean => {
+                true
+            }
+            Self::Lost(reason) => reason == EXPIRED,
+            Self::SlowReader => false,
+        }
+    }
+}
+
+const EXPIRED: &str = "the certificate expired";
+
+/// Serves a client that proved who it is, from its first message to its last.
+pub(super) async fn serve<D: Dispatch>(hub: Rc<Hub<D>>, authenticated: Authenticated) {
+    let Authenticated { stream, client } = authenticated;
+    let (peer, not_after) = (client.peer, client.not_after);
+    let (mut read, write) = tokio::io::split(stream);
+    let mut open = match hub.open(client) {
+        Ok(open) => open,
+        Err(why) => {
+            let help = "close a session that is not needed, or wait until one ends";
+            let message = codec::failed(None, codec::failure(Code::Limit, why.to_string(), help));
+            hub.dispatch.refused(peer, why);
+            let outbox = Outbox::new(hub.bounds.outgoing);
+            outbox.finish(Closed::Ended, Some(message));
+            let _ = timeout(hub.bounds.farewell, hang_up(transmit(write, &outbox), &mut read)).await;
+            return;
+        }
+    };
+
+    let outbox = open.outbox.clone();
+    let mut displaced = open.displacement();
+    let mut stopping = hub.stopping.clone();
+    let mut transmitting = pin!(transmit(write, &outbox));
+    let mut sent = None;
+    let why = tokio::select! {
+        biased;
+        _ = stopping.wait_for(|stop| *stop) => Closed::Shutdown,
+        () = Open::<D>::displaced(&mut displaced) => Closed::Displaced,
+        () = outbox.overrun() => Closed::SlowReader,
+        why = watch(&open.activity, &hub.bounds, not_after) => why,
+        why = &mut transmitting => sent.insert(why).clone(),
+        why = receive(&mut read, &hub, &open) => why,
+    };
+
+    outbox.finish(why.clone(), why.farewell());
+    open.end(why.clone());
+    if why.reachable() && sent.is_none() {
+        let _ = timeout(hub.bounds.farewell, hang_up(transmitting, &mut read)).await;
+    } else if why.reachable() {
+        let _ = timeout(hub.bounds.farewell, linger(&mut read)).await;
+    }
+    outbox.abandon(why);
+}
+
+/// Sends what is left, then reads on until the client has closed its side too.
+async fn hang_up(transmitting: impl Future<Output = Closed>, read: &mut (impl AsyncRead + Unpin)) {
+    tokio::join!(transmitting, linger(read));
+}
+
+/// Reads and forgets. Closing a socket with unread bytes in it resets the connection, and the reset can overtake the
+/// last message.
+async fn linger(read: &mut (impl AsyncRead + Unpin)) {
+    let mut buffer = vec![0; CHUNK];
+    let mut left = LINGER;
+    while let Ok(read @ 1..) = read.read(&mut buffer).await {
+        left = left.saturating_sub(read);
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+/// Reads calls and hands them on, until the client goes or says what is no call.
+async fn receive<D: Dispatch>(read: &mut (impl AsyncRead + Unpin), hub: &Hub<D>, open: &Open<D>) -> Closed {
+    let mut decoder = Decoder::default();
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let bytes = match read.read(&mut buffer).await {
+            Ok(0) if decoder.finish() => return Closed::Clean,
+            Ok(0) => return Closed::Protocol("the client closed inside a message".to_owned()),
+            Ok(read) => buffer.get(..read).unwrap_or_default(),
+            Err(e) => return Closed::Lost(lost(&e)),
+        };
+        open.activity.heard.set(Instant::now());
+        decoder.push(bytes);
+        loop {
+            let call = match decoder.next() {
+                Ok(None) => break,
+                Ok(Some(line)) => codec::parse(&line),
+                Err(failure) => Err(failure),
+            };
+            match call {
+                Ok(call) => match take(hub, open, call) {
+                    Flow::Continue => {}
+                    Flow::Close => return Closed::Ended,
+                },
+                Err(failure) => {
+                    let why = Closed::Protocol(failure.message.clone());
+                    open.outbox.finish(why.clone(), Some(codec::failed(None, failure)));
+                    return why;
+                }
+            }
+            // One client's thousand small calls must not keep the others waiting.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+}
+
+fn take<D: Dispatch>(hub: &Hub<D>, open: &Open<D>, call: Call) -> Flow {
+    // Pings tell that the client is there, not that somebody uses it.
+    if call.method != "ping" {
+        open.activity.called.set(Instant::now());
+    }
+    hub.dispatch.call(&open.session, call)
+}
+
+/// Sends lines until there will be none, then says goodbye.
+async fn transmit(mut write: impl AsyncWrite + Unpin, outbox: &Outbox) -> Closed {
+    while let Some(line) = outbox.next().await {
+        let sent = async {
+            write.write_all(&line).await?;
+            write.flush().await
+        };
+        if let Err(e) = sent.await {
+            return Closed::Lost(lost(&e));
+        }
+    }
+    let _ = write.shutdown().await;
+    outbox.closed().unwrap_or(Closed::Ended)
+}
+
+/// Waits until the client has been silent or idle for too long, or its certificate has expired.
+async fn watch(activity: &Activity, bounds: &Bounds, not_after: u64) -> Closed {
+    loop {
+        let now = Instant::now();
+        let (silent, idle) = (activity.heard.get() + bounds.silence, activity.called.get() + bounds.idle);
+        if silent <= now {
+            return Closed::Lost(format!("nothing came for {}", seconds(bounds.silence)));
+        }
+        if idle <= now {
+            return Closed::Idle;
+        }
+        if not_after < UnixTime::now().as_secs() {
+            return Closed::Lost(EXPIRED.to_owned());
+        }
+        sleep_until(silent.min(idle).min(now + LOOK)).await;
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs())
+}
