@@ -1,0 +1,147 @@
+//! The routes.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::config::{Config, expose};
+use crate::rota::{self, Rota};
+use crate::slack::{self, Command, Envelope, Event, Message, Unsigned};
+
+/// The longest body that is read, in bytes. Slack's events are a few KiB.
+pub const MAX_BODY: usize = 256 * 1024;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Service {
+    config: Arc<RwLock<Config>>,
+    rota: Arc<RwLock<Rota>>,
+}
+
+impl Service {
+    /// The configuration and the rota may be changed from outside while requests are served.
+    #[must_use]
+    pub fn new(config: Arc<RwLock<Config>>, rota: Arc<RwLock<Rota>>) -> Self {
+        Self { config, rota }
+    }
+
+    fn with_config<T>(&self, read: impl FnOnce(&Config) -> T) -> T {
+        read(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn check_signature(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Unsigned> {
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let (timestamp, signature) = (header(slack::TIMESTAMP_HEADER), header(slack::SIGNATURE_HEADER));
+        self.with_config(|config| {
+            slack::verify(expose(&config.slack.sign), timestamp, signature, body, Timestamp::now())
+        })
+    }
+
+    fn answer(&self, command: &Command) -> String {
+        let now = Timestamp::now();
+        // The choice of the next person runs on a copy: nothing but a plain swap ever happens under the lock.
+        let rota = self.rota.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match command {
+            Command::Who => rota::who(&rota, now),
+            Command::Rotate => {
+                let rotated = rota::rotated(&rota, now);
+                let answer = rota::who(&rotated, now);
+                *self.rota.write().unwrap_or_else(PoisonError::into_inner) = rotated;
+                answer
+            }
+            Command::Unknown => "I know `who` and `rotate`".into(),
+        }
+    }
+}
+
+/// The service's routes, without [`access_log`].
+pub fn routes(service: Service) -> Router {
+    Router::new()
+        .route("/api/healthcheck", get(healthcheck))
+        .route("/api/events", post(events))
+        .fallback(|| async { message(StatusCode::NOT_FOUND, "Page not found") })
+        .method_not_allowed_fallback(|| async {
+            message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(service)
+}
+
+/// `app` with a log line for each request, while `server.access_log` is on.
+pub fn access_log(app: Router, service: Service) -> Router {
+    app.layer(middleware::from_fn_with_state(service, log_request))
+}
+
+async fn log_request(State(service): State<Service>, request: Request, next: Next) -> Response {
+    if !service.with_config(|config| config.server.access_log) {
+        return next.run(request).await;
+    }
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let start = Instant::now();
+    let response = next.run(request).await;
+    // An axum path is a valid URI path, which holds no control characters.
+    tracing::info!("{method} {path} {} in {} µs", response.status().as_u16(), start.elapsed().as_micros());
+    response
+}
+
+async fn healthcheck() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+async fn events(
+    State(service): State<Service>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let body = body?;
+    service.check_signature(&headers, &body)?;
+    Ok(Json(match serde_json::from_slice(&body)? {
+        Envelope::UrlVerification { challenge } => json!({ "challenge": challenge }),
+        Envelope::EventCallback { event: Event::AppMention { text, channel } } => {
+            if service.with_config(|config| config.application.debug) {
+                tracing::info!(?channel, ?text, "mentioned");
+            }
+            let message = Message { channel, text: service.answer(&Command::parse(&text)) };
+            // Debug formatting, as Slack's users choose the one and operators may choose parts of the other.
+            tracing::info!(channel = ?message.channel, text = ?message.text, "would post to Slack");
+            json!({ "ok": true, "message": message })
+        }
+        Envelope::EventCallback { event: Event::Other } | Envelope::Other => json!({ "ok": true }),
+    }))
+}
+
+/// Why an event was not handled.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("the body cannot be read: {0}")]
+    Body(#[from] BytesRejection),
+    #[error("not signed by Slack: {0}")]
+    Unsigned(#[from] Unsigned),
+    #[error("not an event: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::Body(rejection) => rejection.status(),
+            Self::Unsigned(_) => StatusCode::UNAUTHORIZED,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+        };
+        message(status, &self.to_string())
+    }
+}
+
+fn message(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({ "message": text }))).into_response()
+}
