@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use debug_audit::{Entry, Log, Until};
 use debug_policy::{Action, Policy, Request, Resource};
@@ -14,7 +14,9 @@ use crate::lease::{Cause, EndError, Leases};
 use crate::points::Registry;
 use crate::records;
 use crate::session::Session;
-use crate::state::{Keyed, Redactor, Scrubber, States, Tree, Wait};
+use crate::observe::Observing;
+use crate::state::{Keyed, Path, Redactor, Scrubber, StateError, States, Tree, Wait};
+use crate::values;
 
 /// Everything of one running agent.
 pub(crate) struct Core {
@@ -35,13 +37,15 @@ pub(crate) struct Core {
     /// The changes in force.
     pub(crate) leases: Arc<Leases>,
     /// What the service registered.
-    pub(crate) states: States,
+    pub(crate) states: Arc<States>,
     /// The points.
     pub(crate) points: Arc<Registry>,
+    /// Who hears of failing patches; set once, right after the core is made.
+    pub(crate) observing: OnceLock<Arc<Observing>>,
     /// What is secret.
-    pub(crate) redactor: Redactor,
+    pub(crate) redactor: Arc<Redactor>,
     /// What must not leave, searched for in everything that does.
-    pub(crate) scrubber: RwLock<Scrubber>,
+    pub(crate) scrubber: Scrubber,
     /// Keyed digests.
     pub(crate) keyed: Keyed,
     /// Where events for the service's log wait.
@@ -82,23 +86,40 @@ impl Core {
 
     /// Keyed digest and length of a value, for records.
     pub(crate) fn digest(&self, value: &Tree) -> Value {
-        let (digest, bytes) = self.keyed.digest(value);
-        json!({ "hmac": digest, "bytes": bytes })
+        json!({ "hmac": self.keyed.digest(value), "bytes": values::size_of(value) })
     }
 
     /// A text without the secrets that are known now.
     pub(crate) fn scrub(&self, text: &str) -> String {
-        self.scrubber.read().unwrap_or_else(PoisonError::into_inner).scrub(text).into_owned()
+        self.scrubber.scrub(text).into_owned()
     }
 
     /// Whether a text holds a secret that is known now.
     pub(crate) fn holds_secret(&self, text: &str) -> bool {
-        self.scrubber.read().unwrap_or_else(PoisonError::into_inner).find(text)
+        self.scrubber.find(text)
     }
 
-    /// Reads a state whole, marks its secrets and remembers them for the scrubber.
-    pub(crate) fn learn(&self, name: &str, tree: &Tree) {
-        self.scrubber.write().unwrap_or_else(PoisonError::into_inner).learn(name, tree);
+    /// Reads a path with its secrets marked, and lets the scrubber know them before anybody sees anything of it.
+    ///
+    /// # Errors
+    /// Nothing stands there, or the service's lock is not free in time.
+    pub(crate) fn read(&self, path: &Path, wait: Wait) -> Result<Tree, StateError> {
+        let tree = self.states.read(path, wait)?;
+        self.scrubber.learn(path, &tree);
+        Ok(tree)
+    }
+
+    /// Lets the scrubber know the secrets of every state, so that none leaves that nobody has read yet.
+    pub(crate) fn learn_all(&self) {
+        for (name, _) in self.states.list() {
+            // A state that cannot be read now is learnt when it is read.
+            drop(self.read(&Path(vec![name.to_owned()]), Wait::AGENT));
+        }
+    }
+
+    /// Who hears of failing patches.
+    pub(crate) fn observer(&self) -> Option<Arc<Observing>> {
+        self.observing.get().cloned()
     }
 
     /// Ends a lease, whoever asks, and writes its one terminal record.
@@ -137,7 +158,7 @@ impl Core {
     pub(crate) fn sweep(&self) {
         for (id, cause) in self.leases.overdue(BootTime::now()) {
             // Losing the race against the revert thread is the normal case.
-            drop(self.end_lease(id, &cause, "agent", Wait::BOUNDED));
+            drop(self.end_lease(id, &cause, "agent", Wait::AGENT));
         }
     }
 

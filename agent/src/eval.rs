@@ -25,6 +25,7 @@ use crate::script::meter::{self, End};
 use crate::script::walk;
 use crate::session::{Session, Workspace};
 use crate::state::{Path, Tree};
+use crate::values;
 
 /// The most output of one eval, in bytes.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -99,7 +100,7 @@ fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepted, Failed> 
         let message = format!("code and arguments have {} bytes, the limit is {MAX_CODE}", params.payload.len());
         return Err(Failed::new(Code::Limit, message, "split it into several evals"));
     }
-    if core.holds_secret(&params.payload) || core.redactor.looks_secret(&payload.code) {
+    if core.holds_secret(&params.payload) || crate::state::has_secret_shape(&payload.code) {
         let digest = core.digest(&Tree::Str(params.payload.clone()));
         let body = json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe, "refused": "holds a secret", "payload": digest });
         durable(core, vec![records::record("eval", body)])?;
@@ -185,8 +186,7 @@ fn bind(core: &Core, payload: &EvalPayload, params: &EvalParams) -> Result<Scope
     let mut scope = Scope::new();
     for (name, value) in &payload.args {
         check_argument(name)?;
-        let tree = Tree::from_json(value).map_err(|e| Failed::new(Code::Params, format!("the argument `{name}`: {e}"), ""))?;
-        scope.push_dynamic(name.clone(), convert::argument(&tree));
+        scope.push_dynamic(name.clone(), values::argument(&values::from_json(value)));
     }
     if payload.secret_args.len() != params.secrets.len() {
         return Err(Failed::new(Code::Params, "secret arguments and their commitments differ in number", "use `--arg-secret`"));
@@ -199,8 +199,8 @@ fn bind(core: &Core, payload: &EvalPayload, params: &EvalParams) -> Result<Scope
         if !matches {
             return Err(Failed::new(Code::Params, format!("the secret argument `{name}` is not the one that was signed"), "use `--arg-secret`"));
         }
-        core.learn(&format!("argument {name}"), &Tree::Secret(Box::new(Tree::Str(argument.value.clone()))));
-        scope.push_dynamic(name.clone(), convert::bound_secret(name, &argument.value, &core.keyed));
+        core.scrubber.learn(&Path(vec![format!("argument {name}")]), &Tree::Secret(Box::new(Tree::Str(argument.value.clone()))));
+        scope.push_dynamic(name.clone(), values::bound_secret(name, &argument.value, &core.keyed));
     }
     Ok(scope)
 }
@@ -232,10 +232,10 @@ fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
     #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
     engine.on_var(move |name, _, context| {
         // Locals and parameters come first: `let config = 5` must mean 5.
-        if context.scope().contains(name) || !tag.core.states.has(name) {
+        if context.scope().contains(name) || tag.core.states.named(name).is_err() {
             return Ok(None);
         }
-        handle::resolve(&tag, Path::root(name)).map(Some)
+        handle::resolve(&tag, Path(vec![name.to_owned()])).map(Some)
     });
     let (printer, outbox, scrub) = (run.clone(), run.session.outbox.clone(), core.clone());
     engine.on_print(move |text| print(&printer, &outbox, &scrub, text));
@@ -321,7 +321,7 @@ fn check_workspace(workspace: &Workspace) -> Result<(), Failed> {
         let message = format!("the session has {functions} functions, the limit is {MAX_SESSION_FUNCTIONS}");
         return Err(Failed::new(Code::Limit, message, "attach again: a new session starts empty"));
     }
-    let size: usize = workspace.scope.iter().map(|(_, _, value)| convert::size(&value)).sum();
+    let size: usize = workspace.scope.iter().map(|(_, _, value)| values::size(&value)).sum();
     if size <= MAX_WORKSPACE {
         return Ok(());
     }
@@ -467,7 +467,9 @@ fn record_outcome(core: &Core, run: &Run, body: Map<String, Value>) -> Result<Op
 }
 
 fn succeed(core: &Core, run: &Run, display: String, value: Value, started: Instant) -> FromAgent {
-    let display = core.scrub(&display);
+    // What was revealed is what the reply is for; everything else leaves scrubbed.
+    let (display, value) =
+        if run.has_revealed() { (display, value) } else { (core.scrub(&display), scrub_value(core, value)) };
     let mut body = outcome_body(run, started);
     body.insert("result".to_owned(), core.digest(&Tree::Str(display.clone())));
     let audit = match record_outcome(core, run, body) {
@@ -483,7 +485,7 @@ fn succeed(core: &Core, run: &Run, display: String, value: Value, started: Insta
         warnings.push("not yet on disk: the audit log cannot be written; the records wait in memory".to_owned());
     }
     let result = EvalResult {
-        value: scrub_value(core, value),
+        value,
         display,
         leases: run.touched().into_iter().map(|id| summary(core, id)).collect(),
         mode: run.session.mode().0,

@@ -14,6 +14,7 @@ use crate::lease::{Cause, EndError, Lease};
 use crate::listing;
 use crate::run::{Run, Step};
 use crate::state::Wait;
+use crate::values;
 
 /// Executes the effect that `permit` is for, and uses the permit up.
 ///
@@ -23,12 +24,12 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
     let (effect, lease) = permit.spend();
     match effect {
         Effect::See(function, about) => listing::list(core, run, function.name, about.as_deref()),
-        Effect::Read { path, value: Some(tree), .. } => {
-            let marked = core.redactor.mark(&path, tree);
-            Ok(convert::to_dynamic(&marked, &path, &core.keyed))
-        }
+        Effect::Read { path, value: Some(tree), .. } => Ok(convert::to_dynamic(&tree, &path, &core.keyed)),
         Effect::Read { path, value: None, .. } => Err(missing(core, &path)),
-        Effect::Reveal { path, value } => Ok(convert::revealed(&value, &path)),
+        Effect::Reveal { value, .. } => {
+            run.reveal();
+            Ok(values::revealed(&value))
+        }
         Effect::Change(proposal) => make(core, run, &proposal, lease),
         Effect::Revert { id } => revert(core, run, id),
         Effect::Renew { confirm, id, ttl } => {
@@ -61,8 +62,8 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
 }
 
 fn missing(core: &Core, path: &crate::state::Path) -> Refusal {
-    match core.states.read(path, Wait::BOUNDED) {
-        Err(error) => Refusal::state(error.to_string(), error.help()),
+    match core.read(path, Wait::AGENT) {
+        Err(error) => crate::host::state_refusal(&error),
         Ok(_) => Refusal::state(format!("`{path}` appeared while it was being looked for"), "ask again"),
     }
 }
@@ -82,7 +83,7 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     run.step(Step::Made(id));
     // The deadline may have passed between opening and making; then nobody else will undo it.
     if core.leases.find(id).is_err() {
-        drop(proposal.change.undo(id, Wait::BOUNDED));
+        drop(proposal.change.undo(id, Wait::AGENT));
         return Err(Refusal::state(format!("lease {id} ended before its change was made"), "ask for a longer ttl"));
     }
     let verb = if proposal.function.name == "patch" { "patched" } else { "set" };
@@ -97,7 +98,7 @@ fn plain(lease: &Lease) -> String {
 }
 
 fn revert(core: &Core, run: &Run, id: u64) -> Result<Dynamic, Refusal> {
-    let done = core.end_lease(id, &Cause::Reverted, &run.session.operator.name, Wait::BOUNDED).map_err(|e| ended(&e))?;
+    let done = core.end_lease(id, &Cause::Reverted, &run.session.operator.name, Wait::AGENT).map_err(|e| ended(&e))?;
     run.step(Step::Reverted(id));
     Ok(done.into())
 }
@@ -152,7 +153,7 @@ pub(crate) fn undo(core: &Core, run: &Run) -> Vec<u64> {
         match step {
             Step::Made(id) => {
                 // A failure is recorded as an alarm and tried again by the revert thread.
-                drop(core.end_lease(id, &Cause::Undone, "agent", Wait::BOUNDED));
+                drop(core.end_lease(id, &Cause::Undone, "agent", Wait::AGENT));
                 undone.push(id);
             }
             Step::Renewed(before) => {
@@ -183,8 +184,8 @@ pub(crate) fn count(number: u64) -> Dynamic {
 impl crate::script::frozen::PatchHost for Core {
     fn read(&self, path: &str) -> Result<Dynamic, String> {
         let path = path.parse::<crate::state::Path>().map_err(|e| e.to_string())?;
-        let tree = self.states.read(&path, Wait::Try).map_err(|e| e.to_string())?;
-        Ok(convert::to_dynamic(&self.redactor.mark(&path, tree), &path, &self.keyed))
+        let tree = self.read(&path, Wait::Try).map_err(|e| e.to_string())?;
+        Ok(convert::to_dynamic(&tree, &path, &self.keyed))
     }
 
     fn log(&self, lease: u64, warn: bool, text: &str) {

@@ -142,7 +142,7 @@ fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Vec<Reque
 }
 
 fn resource(path: &Path) -> Resource {
-    Resource::State(path.segments().to_vec())
+    Resource::State(path.0.clone())
 }
 
 fn change_requests(core: &Core, run: &Run, proposal: &Proposal, action: Action) -> Vec<Request> {

@@ -51,8 +51,8 @@ pub(crate) fn register(module: &mut Module) {
 
 /// What a path is: a leaf is read, a container stays a handle.
 pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
-    match tag.core.states.read(&path, Wait::BOUNDED) {
-        Ok(tree) if !tree.is_leaf() => Ok(Dynamic::from(Handle { path })),
+    match tag.core.read(&path, Wait::AGENT) {
+        Ok(tree) if host::is_container(&tree) => Ok(Dynamic::from(Handle { path })),
         _ => host::perform(tag, || Ok(vec![host::read(&tag.core, &path)?])),
     }
 }

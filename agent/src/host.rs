@@ -14,12 +14,13 @@ use crate::execute;
 use crate::gate::{self, Refusal};
 use crate::handle;
 use crate::lease::{PatchChange, WriteChange};
-use crate::points::Point;
+use crate::points::{Kind, Point};
 use crate::run::Run;
 use crate::script::frozen::Frozen;
 use crate::script::library::terminated;
 use crate::script::meter::{self, End};
-use crate::state::{Path, Tree, Wait};
+use crate::state::{Path, StateError, Tree, Wait};
+use crate::values;
 
 /// What a host function finds in the engine it is called from.
 #[derive(Clone)]
@@ -208,17 +209,17 @@ fn options(function: &Function, value: Option<Dynamic>) -> Result<Options, Refus
 
 /// A read of a path: what stands there, and which leaves policy is asked about.
 pub(crate) fn read(core: &Core, path: &Path) -> Result<Effect, Refusal> {
-    let value = match core.states.read(path, Wait::BOUNDED) {
+    let value = match core.read(path, Wait::AGENT) {
         Ok(tree) => Some(tree),
-        Err(error) if error.is_missing() => None,
-        Err(error) => return Err(Refusal::state(error.to_string(), error.help())),
+        Err(StateError::NoSuchPath(_) | StateError::NoSuchState { .. }) => None,
+        Err(error) => return Err(state_refusal(&error)),
     };
     let leaves = value.as_ref().map_or_else(|| vec![path.clone()], |tree| leaves(path, tree));
     Ok(Effect::Read { path: path.clone(), leaves, value })
 }
 
 fn leaves(path: &Path, tree: &Tree) -> Vec<Path> {
-    let mut leaves: Vec<Path> = tree.leaves().map(|(below, _)| path.join(&below)).collect();
+    let mut leaves: Vec<Path> = tree.leaves().map(|(below, _)| path.join(&below.0)).collect();
     if leaves.is_empty() {
         leaves.push(path.clone());
     }
@@ -226,8 +227,8 @@ fn leaves(path: &Path, tree: &Tree) -> Vec<Path> {
 }
 
 fn reveal(core: &Core, path: Path) -> Result<Effect, Refusal> {
-    let value = core.states.read(&path, Wait::BOUNDED).map_err(|e| Refusal::state(e.to_string(), e.help()))?;
-    if !value.is_leaf() {
+    let value = core.read(&path, Wait::AGENT).map_err(|e| state_refusal(&e))?;
+    if is_container(&value) {
         return Err(Refusal::state(
             format!("`{path}` is no single value; a secret is revealed by its own path"),
             format!("`ls(\"{path}\")` lists what is below it"),
@@ -244,26 +245,26 @@ pub(crate) fn set(
     value: Dynamic,
     options: Options,
 ) -> Result<Effect, Refusal> {
-    let after = convert::from_dynamic(&value, Some(&path))
-        .map_err(|e| Refusal::state(format!("`{path}` was not changed: {e}"), "give a value that JSON could hold"))?;
-    let state = core.states.writable(&path).map_err(|e| Refusal::state(e.to_string(), e.help()))?;
-    let inner = path.segments().get(1..).unwrap_or_default();
-    let before = state
-        .check_write(inner, &after, Wait::BOUNDED)
-        .map_err(|e| Refusal::state(e.to_string(), e.help()))?;
+    let after = match values::bound(&value) {
+        Some(secret) => secret,
+        None => convert::from_dynamic(value, Some(&path)).map_err(|e| {
+            Refusal::state(format!("`{path}` was not changed: {e}"), "give a value that JSON could hold")
+        })?,
+    };
+    let before = core.states.check_write(&path, &after, Wait::AGENT).map_err(|e| state_refusal(&e))?;
     let marked = core.redactor.mark(&path, after.clone());
     let mut targets = leaves(&path, &before);
     targets.extend(leaves(&path, &after));
     targets.sort();
     targets.dedup();
-    let after_record = if marked.has_secret() { core.digest(&after) } else { convert::to_json_tree(&marked) };
+    let after_record = if marked.holds_secret() { core.digest(&after) } else { values::json(&marked) };
     let proposal = Proposal {
         function,
-        targets: targets.iter().map(|p| debug_policy::Resource::State(p.segments().to_vec())).collect(),
+        targets: targets.iter().map(|p| debug_policy::Resource::State(p.0.clone())).collect(),
         reads: Vec::new(),
         before: core.digest(&before),
         after: after_record,
-        change: Arc::new(WriteChange::new(state, path, before, after)),
+        change: Arc::new(WriteChange::new(core.states.clone(), path, before, after)),
         options,
     };
     Ok(Effect::Change(Box::new(proposal)))
@@ -282,12 +283,19 @@ fn patch(
     let Some(pointer) = code.try_cast::<FnPtr>() else {
         return Err(usage(function, &format!("the patch must be a function such as `|req| …`, not {kind}")));
     };
-    let point: Point = core
-        .points
-        .find(name, options.unseen)
-        .map_err(|e| Refusal::state(e.to_string(), e.help()))?;
-    point.patchable().map_err(|why| Refusal::state(format!("`{name}` cannot be patched: {why}"), "`points()` says which can"))?;
-    let frozen = Frozen::new(&run.functions(), &pointer, point.arguments(), execute::patch_host(core))
+    let point = find_point(core, name, options.unseen)?;
+    point.patchable().map_err(|e| Refusal::state(e.to_string(), "`points()` says which can be patched"))?;
+    if point.kind() == Kind::Function && crate::points::PANIC_ABORTS {
+        return Err(Refusal::state(
+            format!("`{name}` cannot be patched: this service is built with `panic = \"abort\"`, so a failing patch could not be caught"),
+            "patch a route, or build the service with `panic = \"unwind\"`",
+        ));
+    }
+    let Some(observer) = core.observer() else {
+        return Err(Refusal::state("the agent is stopping", "nothing can be changed any more"));
+    };
+    let gives = point.arguments().len();
+    let frozen = Frozen::new(&run.functions(), &pointer, Some(gives), execute::patch_host(core))
         .map_err(|e| Refusal::state(e.to_string(), "a patch may compute, `log_info`, `log_warn`, and `get` literal paths"))?;
     let reads = frozen
         .reads()
@@ -295,7 +303,8 @@ fn patch(
         .collect::<Result<Vec<_>, _>>()?;
     let reads = reads.iter().flat_map(|p| readable(core, p)).collect();
     let record = serde_json::json!({
-        "code": "as in the eval", "functions": frozen.reached, "captures": frozen.captures.iter().map(convert::to_json_tree).collect::<Vec<_>>(),
+        "code": "as in the eval", "functions": frozen.reached,
+        "captures": frozen.captures.iter().map(values::json).collect::<Vec<_>>(),
     });
     let proposal = Proposal {
         function,
@@ -303,7 +312,7 @@ fn patch(
         reads,
         before: serde_json::json!({ "layers": point.layers().len() }),
         after: record,
-        change: Arc::new(PatchChange::new(point, Arc::new(frozen))),
+        change: Arc::new(PatchChange::new(point, Arc::new(frozen), observer)),
         options,
     };
     Ok(Effect::Change(Box::new(proposal)))
@@ -311,7 +320,7 @@ fn patch(
 
 /// The leaves that a patch reads by a literal path; the path itself while nothing is there.
 fn readable(core: &Core, path: &Path) -> Vec<Path> {
-    core.states.read(path, Wait::BOUNDED).map_or_else(|_| vec![path.clone()], |tree| leaves(path, &tree))
+    core.read(path, Wait::AGENT).map_or_else(|_| vec![path.clone()], |tree| leaves(path, &tree))
 }
 
 /// The leases that this operator may end: one's own, and those of others that policy allows.
@@ -334,4 +343,42 @@ fn revertible(core: &Core, run: &Run) -> Vec<Effect> {
 /// The names that a script may not define functions with.
 pub(crate) fn is_host_function(name: &str) -> bool {
     table::function(name).is_some()
+}
+
+/// An error of a state, with what to do.
+pub(crate) fn state_refusal(error: &StateError) -> Refusal {
+    let help = match error {
+        StateError::NoSuchState { .. } | StateError::NoSuchPath(_) => "`ls()` lists the states, `ls(path)` what is below a path",
+        StateError::ReadOnly(_) => "the service shows it with `.state`; `.state_mut` makes it writable",
+        StateError::NeverWrite { .. } => "only the service's author can open it",
+        StateError::Busy(_) => "the service holds its lock; try again",
+        StateError::Refused(_) | StateError::NotStored(_) => "the value stays as it was; give one of the type that stands there",
+        StateError::Lossy { .. } => "the value stays as it was; its type loses something on the way through serde",
+        StateError::Conflict(_) => "read it again and decide anew",
+        StateError::Poisoned(_) | StateError::Panicked { .. } | StateError::Unreadable(_) | StateError::DuplicateName(_) => {
+            "tell the service's author"
+        }
+    };
+    Refusal::state(error.to_string(), help)
+}
+
+/// Whether a value has names or elements below it, so that a path to it stays a handle.
+pub(crate) fn is_container(tree: &Tree) -> bool {
+    matches!(tree, Tree::Map(_) | Tree::Seq(_))
+}
+
+/// A point by its name. A route that nobody has called is made one only if the operator says that it is unseen.
+fn find_point(core: &Core, name: &str, unseen: bool) -> Result<Point, Refusal> {
+    if let Some(point) = core.points.find(name) {
+        return Ok(point);
+    }
+    if let (true, Some((method, template))) = (unseen, name.split_once(' ')) {
+        let slot = core.points.declare(method, template).map_err(|e| Refusal::state(e.to_string(), "as in `GET /api/healthcheck`"))?;
+        return Ok(Point::Route(slot));
+    }
+    let nearest = core.points.nearest(name).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    Err(Refusal::state(
+        format!("there is no point `{name}`{nearest}"),
+        "`points()` lists them; a route is one once it was called, or with `#{ unseen: true }`",
+    ))
 }

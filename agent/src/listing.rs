@@ -10,9 +10,9 @@ use crate::execute::{count, rows};
 use crate::gate::Refusal;
 use crate::handle;
 use crate::lease::Lease;
-use crate::points::Point;
+use crate::points::{Kind, PointInfo};
 use crate::run::Run;
-use crate::state::{Path, Wait};
+use crate::state::{Path, Tree, Wait};
 
 /// What a listing is about, from its first argument.
 pub(crate) fn subject(argument: Option<&Dynamic>) -> Option<String> {
@@ -94,52 +94,83 @@ fn ls(core: &Core, subject: Option<&str>) -> Result<Dynamic, Refusal> {
             vec![("name", name.into()), ("writable", writable.into())]
         })));
     };
-    let path: Path = subject.parse().map_err(|e: crate::state::PathError| Refusal::state(e.to_string(), e.help()))?;
-    let tree = core.states.read(&path, Wait::BOUNDED).map_err(|e| Refusal::state(e.to_string(), e.help()))?;
-    Ok(tree.names().into_iter().map(Dynamic::from).collect::<rhai::Array>().into())
+    let (_, tree) = at(core, subject)?;
+    Ok(names(&tree).into_iter().map(Dynamic::from).collect::<rhai::Array>().into())
 }
 
 fn points(core: &Core) -> Dynamic {
-    rows(core.points.list().iter().map(|point| point_row(core, point)))
+    rows(core.points.points().iter().map(|point| point_row(core, point)))
 }
 
-fn point_row(core: &Core, point: &Point) -> Vec<(&'static str, Dynamic)> {
-    let layers: rhai::Array = point.layers().iter().map(|layer| count(layer.lease)).collect();
+fn point_row(core: &Core, point: &PointInfo) -> Vec<(&'static str, Dynamic)> {
+    let layers: rhai::Array = point.layers.iter().map(|layer| count(layer.lease)).collect();
+    let arguments: rhai::Array = point
+        .arguments
+        .iter()
+        .map(|a| if a.given { a.name.to_owned() } else { format!("{} (not given to patches)", a.name) }.into())
+        .collect();
+    let note = match (point.not_patchable, point.is_seen) {
+        (Some(why), _) => format!("cannot be patched: {why}"),
+        (None, Some(false)) => "has matched 0 requests".to_owned(),
+        (None, _) => String::new(),
+    };
+    let (calls, failures) = point.layers.last().map_or((Dynamic::UNIT, Dynamic::UNIT), |l| (count(l.calls), count(l.failures)));
     vec![
-        ("name", point.name().to_owned().into()),
-        ("kind", point.kind().into()),
-        ("where", point.place().into()),
-        ("arguments", point.argument_names().into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
+        ("name", point.name.clone().into()),
+        ("kind", match point.kind { Kind::Function => "function", Kind::Route => "route" }.into()),
+        ("where", point.place.map(|(file, line)| format!("{file}:{line}")).unwrap_or_default().into()),
+        ("arguments", arguments.into()),
         ("patched", layers.into()),
-        ("note", point.patchable().err().or_else(|| point.note()).map_or(Dynamic::UNIT, Into::into)),
         ("owner", top_owner(core, point).into()),
+        ("patched_calls", calls),
+        ("failures", failures),
+        ("note", note.into()),
     ]
 }
 
-fn top_owner(core: &Core, point: &Point) -> String {
-    let top = point.layers().last().map(|layer| layer.lease);
+fn top_owner(core: &Core, point: &PointInfo) -> String {
+    let top = point.layers.last().map(|layer| layer.lease);
     top.and_then(|id| core.leases.find(id).ok()).map(|lease| lease.owner).unwrap_or_default()
 }
 
+/// A path and what stands there.
+fn at(core: &Core, subject: &str) -> Result<(Path, Tree), Refusal> {
+    let path: Path = subject
+        .parse()
+        .map_err(|e: crate::state::InvalidPath| Refusal::state(e.to_string(), "as in `config.db.host`"))?;
+    let tree = core.read(&path, Wait::AGENT).map_err(|e| crate::host::state_refusal(&e))?;
+    Ok((path, tree))
+}
+
+/// The names below a value; nothing for a leaf.
+fn names(tree: &Tree) -> Vec<String> {
+    match tree {
+        Tree::Map(entries) => entries.iter().map(|(key, _)| key.clone()).collect(),
+        Tree::Seq(items) => (0..items.len()).map(|at| at.to_string()).collect(),
+        _ => Vec::new(),
+    }
+}
+
 fn describe(core: &Core, subject: &str) -> Result<Dynamic, Refusal> {
-    if let Ok(point) = core.points.find(subject, false) {
-        let one = rows([point_row(core, &point)]).into_array().ok().and_then(|mut one| one.pop());
+    if let Some(point) = core.points.points().iter().find(|point| point.name == subject) {
+        let one = rows([point_row(core, point)]).into_array().ok().and_then(|mut one| one.pop());
         return Ok(one.unwrap_or(Dynamic::UNIT));
     }
     let root = subject.split(['.', '[']).next().unwrap_or_default();
-    if !core.states.has(root) {
-        let error = core.points.find(subject, false).err();
-        let (message, help) = error.map_or_else(Default::default, |e| (e.to_string(), e.help()));
-        return Err(Refusal::state(message, help));
+    if core.states.named(root).is_err() {
+        let nearest = core.points.nearest(subject).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        return Err(Refusal::state(
+            format!("there is no point or state `{subject}`{nearest}"),
+            "`points()` lists the points, `ls()` the states",
+        ));
     }
-    let path: Path = subject.parse().map_err(|e: crate::state::PathError| Refusal::state(e.to_string(), e.help()))?;
-    let tree = core.states.read(&path, Wait::BOUNDED).map_err(|e| Refusal::state(e.to_string(), e.help()))?;
-    let writable = core.states.writable(&path).is_ok();
+    let (path, tree) = at(core, subject)?;
+    let writable = core.states.named(root).is_ok_and(|state| state.writable());
     let one = rows([vec![
         ("path", path.to_string().into()),
         ("kind", tree.kind().into()),
         ("writable", writable.into()),
-        ("names", tree.names().into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
+        ("names", names(&tree).into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
     ]]);
     Ok(one.into_array().ok().and_then(|mut one| one.pop()).unwrap_or(Dynamic::UNIT))
 }

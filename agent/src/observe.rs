@@ -27,11 +27,14 @@ pub(crate) struct Observing {
 
 impl Observing {
     /// Starts the thread that writes records for what patches do. It ends when this is dropped.
-    pub(crate) fn new(core: Arc<Core>) -> std::io::Result<Self> {
+    pub(crate) fn new(core: &Arc<Core>) -> std::io::Result<Self> {
         let (events, waiting) = sync_channel(WAITING);
+        // The core holds this; holding the core back would keep both for ever.
+        let core = Arc::downgrade(core);
         let work = move || {
             let failures = RateLimit::default();
             for event in waiting {
+                let Some(core) = core.upgrade() else { return };
                 take(&core, &failures, event);
             }
         };
@@ -50,7 +53,7 @@ fn take(core: &Core, failures: &RateLimit, event: Event) {
         }
         Event::Breaker { lease, why } => {
             // Whoever else ends it at this moment does the same.
-            drop(core.end_lease(lease, &Cause::Breaker(why), "agent", Wait::BOUNDED));
+            drop(core.end_lease(lease, &Cause::Breaker(why), "agent", Wait::AGENT));
         }
     }
 }
@@ -63,7 +66,7 @@ impl Observer for Observing {
         drop(self.events.try_send(Event::Failed { lease, why: failure.to_string() }));
     }
 
-    fn breaker(&self, lease: u64, why: Tripped) {
+    fn tripped(&self, lease: u64, why: Tripped) {
         drop(self.events.try_send(Event::Breaker { lease, why: why.to_string() }));
     }
 }

@@ -38,6 +38,7 @@ struct Done {
     functions: Option<AST>,
     refusal: Option<Refusal>,
     held: bool,
+    revealed: bool,
     sent: usize,
 }
 
@@ -123,6 +124,16 @@ impl Run {
     /// Notes that something of it waits in memory for the disk.
     pub(crate) fn hold(&self) {
         self.done().held = true;
+    }
+
+    /// Notes that it revealed a secret, which its reply then shows.
+    pub(crate) fn reveal(&self) {
+        self.done().revealed = true;
+    }
+
+    /// Whether it revealed a secret.
+    pub(crate) fn has_revealed(&self) -> bool {
+        self.done().revealed
     }
 
     /// Whether it has asked for too many effects.

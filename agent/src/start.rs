@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::points::Registry;
 use crate::queue::Queue;
 use crate::records::{self, record};
 use crate::script::engine;
-use crate::state::{Keyed, Redactor, Scrubber, State, States, Wait};
+use crate::state::{Keyed, Path, Redactor, Scrubber, States, Wait};
 use crate::status::{Shared, Status};
 
 /// How often a port or folder that another process holds is tried again: a rolling restart takes seconds.
@@ -49,8 +49,8 @@ pub(crate) struct Prepared {
     tls: Tls,
     key: SigningKey,
     pub(crate) registry: Arc<Registry>,
-    states: States,
-    redactor: Redactor,
+    states: Arc<States>,
+    redactor: Arc<Redactor>,
 }
 
 /// Reads and checks the configuration and all that it names.
@@ -76,15 +76,27 @@ pub(crate) fn prepare(builder: Builder) -> Result<Prepared, StartError> {
     let tls = Tls::load(&config.trust, &config.service, &config.instance, identify, UnixTime::now())
         .map_err(|e| refuse(e.to_string(), &e.advice()))?;
     let key = log_key(&config)?;
-    let states = States::new(builder.states, &builder.never_write).map_err(|e| refuse(e.to_string(), ""))?;
+    let redactor = Arc::new(redactor(&config)?);
+    let closed = paths(&builder.never_write, "never_write")?;
+    let states = States::new(builder.states, closed, redactor.clone()).map_err(|e| refuse(e.to_string(), ""))?;
     let registry = Registry::new(builder.never_patch).map_err(|e| refuse(e.to_string(), e.advice()))?;
     for route in &builder.routes {
         let (method, template) = route.split_once(' ').unwrap_or((route.as_str(), ""));
         registry.declare(method, template).map_err(|e| refuse(format!("route `{route}`: {e}"), "as in `GET /api/healthcheck`"))?;
     }
-    let redactor = Redactor::new(&config.redact.names, config.redact.all, &config.redact.visible)
-        .map_err(|e| refuse(e.to_string(), ""))?;
-    Ok(Prepared { config, policy, tls, key, registry: Arc::new(registry), states, redactor })
+    Ok(Prepared { config, policy, tls, key, registry: Arc::new(registry), states: Arc::new(states), redactor })
+}
+
+fn redactor(config: &Config) -> Result<Redactor, StartError> {
+    let redactor = Redactor::new(&config.redact.names);
+    if config.redact.all {
+        return Ok(redactor.redact_all(paths(&config.redact.visible, "visible")?));
+    }
+    Ok(redactor)
+}
+
+fn paths(texts: &[String], what: &str) -> Result<Vec<Path>, StartError> {
+    texts.iter().map(|text| text.parse().map_err(|e| StartError(format!("`{what}`: {e}")))).collect()
 }
 
 /// The identity rules of a trust domain, for the socket.
@@ -182,7 +194,7 @@ fn boot(prepared: Prepared, machinery: &Arc<Machinery>) {
     let Some(()) = listen_and_serve(&core, tls, listen, machinery) else { return };
     core.leases.clone().revert_loop(|id, cause| {
         // An error is recorded as an alarm where it happens, and the lease comes up again.
-        drop(core.end_lease(id, &cause, "agent", Wait::BOUNDED));
+        drop(core.end_lease(id, &cause, "agent", Wait::AGENT));
     });
 }
 
@@ -215,11 +227,12 @@ fn open_log(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, Opened)>
 fn build(prepared: Prepared, log: Log, opened: &Opened) -> Result<(Arc<Core>, Tls, std::net::SocketAddr), String> {
     let Prepared { config, policy, tls, registry, states, redactor, .. } = prepared;
     let history = history(&config)?;
-    let keyed = Keyed::load_or_create(&config.audit.folder).map_err(|e| e.to_string())?;
+    let keyed = Keyed::new(digest_key(&config.audit.folder)?).map_err(|e| format!("no randomness: {e}"))?;
     let (emitter, emitting) = Emitter::new();
     std::thread::Builder::new().name("debug-emit".to_owned()).spawn(emitting).map_err(|e| e.to_string())?;
-    let mut scrubber = Scrubber::default();
-    scrubber.protect_identifiers(states.identifiers().chain([config.service.clone(), opened.origin.clone()]));
+    let scrubber = Scrubber::default();
+    let names = states.list().map(|(name, _)| name).chain([config.service.as_str(), opened.origin.as_str()]);
+    scrubber.protect_identifiers(names);
     let core = Arc::new(Core {
         service: config.service.clone(),
         instance: config.instance.clone(),
@@ -232,7 +245,8 @@ fn build(prepared: Prepared, log: Log, opened: &Opened) -> Result<(Arc<Core>, Tl
         states,
         points: registry,
         redactor,
-        scrubber: RwLock::new(scrubber),
+        observing: OnceLock::new(),
+        scrubber,
         keyed,
         emitter,
         started: BootTime::now(),
@@ -244,7 +258,8 @@ fn build(prepared: Prepared, log: Log, opened: &Opened) -> Result<(Arc<Core>, Tl
     });
     core.learn_all();
     boot_records(&core, &config, opened, &history, &tls)?;
-    core.points.observe(Arc::new(Observing::new(core.clone())));
+    let observing = Observing::new(&core).map_err(|e| format!("no thread: {e}"))?;
+    drop(core.observing.set(Arc::new(observing)));
     Ok((core, tls, config.listen))
 }
 
@@ -264,6 +279,26 @@ fn boot_records(core: &Core, config: &Config, opened: &Opened, history: &History
         entries.push(record("lease.restart", json!({ "lease": lease, "target": target, "by": "agent", "detail": "the process that held it ended" })));
     }
     core.log.append(entries, Until::Durable).durable().map(drop).map_err(|e| format!("the audit log cannot be written: {e}"))
+}
+
+/// The key of the digests in the log, kept beside it: 32 random bytes, made with the log.
+fn digest_key(folder: &std::path::Path) -> Result<[u8; 32], String> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = folder.join("digest.key");
+    if path.exists() {
+        let bytes = config::private_file(&path).map_err(|e| format!("{e}\nhelp: {}", e.advice()))?;
+        return bytes.as_slice().try_into().map_err(|_| format!("`{}` does not hold 32 bytes", path.display()));
+    }
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|e| format!("no randomness: {e}"))?;
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        file.write_all(&key)?;
+        file.sync_all()
+    };
+    write().map_err(|e| format!("cannot write `{}`: {e}", path.display()))?;
+    Ok(key)
 }
 
 /// What the log tells about the previous process.
@@ -378,12 +413,11 @@ impl Running {
         let mut leases = core.leases.list();
         leases.reverse();
         for lease in leases {
-            drop(core.end_lease(lease.id, &Cause::Shutdown, "agent", Wait::BOUNDED));
+            drop(core.end_lease(lease.id, &Cause::Shutdown, "agent", Wait::AGENT));
         }
         core.leases.stop();
         core.append(vec![records::kept("shutdown", json!({}))]);
         core.log.close(STOP);
-        core.points.forget_observer();
         if let Some(boot) = self.boot.take() {
             join(boot);
         }

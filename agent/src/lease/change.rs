@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use debug_policy::Resource;
 
 use crate::clock::BootTime;
-use crate::points::{Layer, PatchCode, Point};
-use crate::state::{Path, State, StateError, Tree, Wait};
+use crate::points::{Layer, Observer, PatchCode, Point};
+use crate::state::{Path, StateError, States, Tree, Wait};
 
 /// A change that can be made and undone; what a lease holds.
 pub(crate) trait Change: Send + Sync {
@@ -57,7 +57,7 @@ pub(crate) enum ChangeError {
 impl From<StateError> for ChangeError {
     fn from(error: StateError) -> Self {
         match error {
-            StateError::Busy { .. } => Self::Busy(error.to_string()),
+            StateError::Busy(_) => Self::Busy(error.to_string()),
             other => Self::Refused(other.to_string()),
         }
     }
@@ -68,12 +68,13 @@ pub(crate) struct PatchChange {
     target: Resource,
     point: Point,
     code: Arc<dyn PatchCode>,
+    observer: Arc<dyn Observer>,
 }
 
 impl PatchChange {
-    /// A patch with `code` at `point`.
-    pub(crate) fn new(point: Point, code: Arc<dyn PatchCode>) -> Self {
-        Self { target: Resource::Point(point.name().to_owned()), point, code }
+    /// A patch with `code` at `point`, whose failures `observer` hears of.
+    pub(crate) fn new(point: Point, code: Arc<dyn PatchCode>, observer: Arc<dyn Observer>) -> Self {
+        Self { target: Resource::Point(point.name().to_owned()), point, code, observer }
     }
 }
 
@@ -83,8 +84,8 @@ impl Change for PatchChange {
     }
 
     fn make(&self, lease: u64, deadline: BootTime) -> Result<(), ChangeError> {
-        self.point.push(Layer::new(lease, deadline, self.code.clone()));
-        Ok(())
+        let layer = Layer::new(lease, deadline, self.code.clone(), self.observer.clone());
+        self.point.push(Arc::new(layer)).map_err(|e| ChangeError::Refused(e.to_string()))
     }
 
     fn set_deadline(&self, lease: u64, deadline: BootTime) {
@@ -109,7 +110,7 @@ impl Change for PatchChange {
 /// A value at a state path.
 pub(crate) struct WriteChange {
     target: Resource,
-    state: Arc<dyn State>,
+    states: Arc<States>,
     path: Path,
     after: Tree,
     before: Mutex<Base>,
@@ -123,14 +124,10 @@ struct Base {
 }
 
 impl WriteChange {
-    /// `after` in place of `before` at `path` of `state`.
-    pub(crate) fn new(state: Arc<dyn State>, path: Path, before: Tree, after: Tree) -> Self {
-        let target = Resource::State(path.segments().to_vec());
-        Self { target, state, path, after, before: Mutex::new(Base { value: before, covered: false }) }
-    }
-
-    fn inner(&self) -> &[String] {
-        self.path.segments().get(1..).unwrap_or_default()
+    /// `after` in place of `before` at `path`.
+    pub(crate) fn new(states: Arc<States>, path: Path, before: Tree, after: Tree) -> Self {
+        let target = Resource::State(path.0.clone());
+        Self { target, states, path, after, before: Mutex::new(Base { value: before, covered: false }) }
     }
 }
 
@@ -141,7 +138,7 @@ impl Change for WriteChange {
 
     fn make(&self, _lease: u64, _deadline: BootTime) -> Result<(), ChangeError> {
         let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).value.clone();
-        Ok(self.state.compare_and_set(self.inner(), &before, &self.after, Wait::BOUNDED)?)
+        Ok(self.states.compare_and_set(&self.path, &before, &self.after, Wait::AGENT)?)
     }
 
     fn set_deadline(&self, _lease: u64, _deadline: BootTime) {
@@ -153,9 +150,9 @@ impl Change for WriteChange {
         if base.covered {
             return Ok(Undone::Restored);
         }
-        match self.state.compare_and_set(self.inner(), &self.after, &base.value, wait) {
+        match self.states.compare_and_set(&self.path, &self.after, &base.value, wait) {
             Ok(()) => Ok(Undone::Restored),
-            Err(error @ StateError::Changed { .. }) => Ok(Undone::Conflict(error.to_string())),
+            Err(error @ StateError::Conflict(_)) => Ok(Undone::Conflict(error.to_string())),
             Err(error) => Err(error.into()),
         }
     }

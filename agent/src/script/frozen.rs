@@ -14,6 +14,7 @@ use super::walk::{self, Mentions};
 use crate::convert;
 use crate::points::{PatchCode, PatchFailure};
 use crate::state::Tree;
+use crate::values;
 
 /// How deeply captured values may nest.
 const CAPTURE_DEPTH: usize = 32;
@@ -206,7 +207,7 @@ fn deep_copy(value: &Dynamic) -> Result<Dynamic, FreezeError> {
 }
 
 fn as_tree(value: &Dynamic) -> Result<Tree, FreezeError> {
-    convert::from_dynamic(value, None).map_err(|e| FreezeError::Capture(e.to_string()))
+    convert::from_dynamic(value.clone(), None).map_err(|e| FreezeError::Capture(e.to_string()))
 }
 
 fn check_calls(mentions: &Mentions, functions: &AST) -> Result<(), FreezeError> {
@@ -249,13 +250,13 @@ fn check_arguments(functions: &AST, name: &str, captured: usize, gives: Option<u
 }
 
 impl PatchCode for Frozen {
-    fn call(&self, lease: u64, args: Vec<Tree>) -> Result<Tree, PatchFailure> {
-        let mut values = self.captured.clone();
-        values.extend(args.iter().map(convert::argument));
+    fn call(&self, lease: u64, arguments: Vec<Tree>) -> Result<Tree, PatchFailure> {
+        let mut given = self.captured.clone();
+        given.extend(arguments.iter().map(values::argument));
         let tag = CallTag { lease, reads: Arc::new(self.reads.clone()), host: self.host.clone() };
         let options = CallFnOptions::new().eval_ast(false).with_tag(Dynamic::from(tag));
         let (result, end, _) = meter::metered(PATCH, None, || {
-            ENGINE.call_fn_with_options::<Dynamic>(options, &mut Scope::new(), &self.functions, &self.name, values)
+            ENGINE.call_fn_with_options::<Dynamic>(options, &mut Scope::new(), &self.functions, &self.name, given)
         });
         if let Some(end) = end {
             return Err(PatchFailure::Limit(match end {
@@ -266,7 +267,7 @@ impl PatchCode for Frozen {
             }));
         }
         let value = result.map_err(|e| PatchFailure::Threw(explain(&e)))?;
-        convert::from_dynamic(&value, None).map_err(|e| PatchFailure::Shape(e.to_string()))
+        convert::from_dynamic(value, None).map_err(|e| PatchFailure::Shape(e.to_string()))
     }
 
     fn mentions_body(&self) -> bool {

@@ -14,6 +14,7 @@ use rhai::{
 
 use super::meter::{self, End};
 use crate::convert;
+use crate::values;
 
 /// Characters or bytes of a string that count as one operation.
 const BYTES_PER_OPERATION: usize = 64;
@@ -162,7 +163,7 @@ fn shown(value: &Dynamic) -> Fallible<String> {
     if value.is_string() {
         return value.clone().into_string().map_err(|kind| Box::from(format!("a {kind} is no string")));
     }
-    let text = convert::text(value).map_err(|e| Box::<EvalAltResult>::from(e.to_string()))?;
+    let text = values::text(value).map_err(Box::<EvalAltResult>::from)?;
     charge(text.len())?;
     Ok(text)
 }
@@ -322,7 +323,7 @@ fn same(a: &Dynamic, b: &Dynamic, depth: usize) -> Fallible<bool> {
     if let (Some(a), Some(b)) = (a.read_lock::<Map>(), b.read_lock::<Map>()) {
         return same_entries(&a, &b, depth + 1);
     }
-    Ok(convert::same_scalar(a, b))
+    Ok(values::same_scalar(a, b))
 }
 
 fn same_items(a: &Array, b: &Array, depth: usize) -> Fallible<bool> {

@@ -1,0 +1,166 @@
+//! Values of scripts beside the way to and from states: arguments, bound secrets, texts, sizes.
+
+use std::sync::Arc;
+
+use rhai::{Dynamic, Map};
+
+use crate::convert::{BigInteger, OpaqueSecret, display};
+use crate::state::{Keyed, Path, Tree};
+
+/// The first segment of the path that an opaque value has which stands in no state. No state can have it as a name
+/// that is written plainly.
+const NO_STATE: &str = "‹argument›";
+
+/// An argument of an eval or of a patched point. Secrets become opaque; they stand in no state.
+pub(crate) fn argument(tree: &Tree) -> Dynamic {
+    match tree {
+        Tree::Null => Dynamic::UNIT,
+        Tree::Bool(value) => (*value).into(),
+        Tree::I64(value) => (*value).into(),
+        Tree::U64(value) => Dynamic::from(BigInteger(*value)),
+        Tree::F64(value) => (*value).into(),
+        Tree::Str(text) => text.as_str().into(),
+        Tree::Seq(items) => Dynamic::from_array(items.iter().map(argument).collect()),
+        Tree::Map(entries) => {
+            Dynamic::from_map(entries.iter().map(|(k, v)| (k.as_str().into(), argument(v))).collect::<Map>())
+        }
+        Tree::Secret(inner) => Dynamic::from(OpaqueSecret {
+            path: Path(vec![NO_STATE.to_owned()]),
+            fingerprint: "of the caller".to_owned(),
+            value: Arc::new(inner.as_ref().clone()),
+        }),
+    }
+}
+
+/// A value that the operator bound as secret: opaque, but it may be written to a path of the operator's choice.
+pub(crate) fn bound_secret(name: &str, value: &str, keyed: &Keyed) -> Dynamic {
+    let tree = Tree::Str(value.to_owned());
+    Dynamic::from(OpaqueSecret {
+        path: Path(vec![NO_STATE.to_owned(), name.to_owned()]),
+        fingerprint: keyed.fingerprint(&tree),
+        value: Arc::new(tree),
+    })
+}
+
+/// The value behind [`bound_secret`], marked; nothing for any other value.
+pub(crate) fn bound(value: &Dynamic) -> Option<Tree> {
+    let secret = value.read_lock::<OpaqueSecret>()?;
+    let is_bound = secret.path.0.len() == 2 && secret.path.0.first().is_some_and(|first| first == NO_STATE);
+    is_bound.then(|| Tree::Secret(Box::new(secret.value.as_ref().clone())))
+}
+
+/// A secret in the clear, for the one effect that may show it.
+pub(crate) fn revealed(tree: &Tree) -> Dynamic {
+    argument(tree.without_mark())
+}
+
+/// The text of a value that is put into a string.
+///
+/// # Errors
+/// It is a secret, or holds one.
+pub(crate) fn text(value: &Dynamic) -> Result<String, String> {
+    if let Some(secret) = value.read_lock::<OpaqueSecret>() {
+        return Err(format!("{secret} cannot be put into a text"));
+    }
+    if value.is_string() {
+        return value.clone().into_string().map_err(|kind| format!("a {kind} is no text"));
+    }
+    if let Ok(character) = value.as_char() {
+        return Ok(character.to_string());
+    }
+    Ok(display(value))
+}
+
+/// Whether two values that are neither lists nor maps are the same. Different kinds never are, numbers aside.
+pub(crate) fn same_scalar(a: &Dynamic, b: &Dynamic) -> bool {
+    if let (Some(a), Some(b)) = (a.read_lock::<OpaqueSecret>(), b.read_lock::<OpaqueSecret>()) {
+        return *a == *b;
+    }
+    if let (Some(a), Some(b)) = (a.read_lock::<BigInteger>(), b.read_lock::<BigInteger>()) {
+        return *a == *b;
+    }
+    let number = |v: &Dynamic| v.as_float().ok().or_else(|| v.as_int().ok().map(float));
+    if let (Ok(a), Ok(b)) = (a.as_int(), b.as_int()) {
+        return a == b;
+    }
+    if let (Some(a), Some(b)) = (number(a), number(b)) {
+        return a.total_cmp(&b).is_eq();
+    }
+    match (a.clone().into_string(), b.clone().into_string()) {
+        (Ok(a), Ok(b)) => return a == b,
+        (Err(_), Err(_)) => {}
+        _ => return false,
+    }
+    a.is_unit() && b.is_unit()
+        || matches!((a.as_bool(), b.as_bool()), (Ok(a), Ok(b)) if a == b)
+        || matches!((a.as_char(), b.as_char()), (Ok(a), Ok(b)) if a == b)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "comparing an integer with a float is Rhai's own rule")]
+fn float(value: i64) -> f64 {
+    value as f64
+}
+
+/// About how many bytes a value takes.
+pub(crate) fn size(value: &Dynamic) -> usize {
+    const EACH: usize = 32;
+    if value.is_locked() {
+        return EACH;
+    }
+    if let Some(items) = value.read_lock::<rhai::Array>() {
+        return EACH + items.iter().map(size).sum::<usize>();
+    }
+    if let Some(entries) = value.read_lock::<Map>() {
+        return EACH + entries.iter().map(|(k, v)| k.len() + size(v)).sum::<usize>();
+    }
+    if let Some(secret) = value.read_lock::<OpaqueSecret>() {
+        return EACH + secret.fingerprint.len();
+    }
+    EACH + value.as_immutable_string_ref().map_or(0, |text| text.len())
+}
+
+/// How many bytes of text and how many numbers a tree holds, each number counted as 8.
+pub(crate) fn size_of(tree: &Tree) -> usize {
+    match tree {
+        Tree::Null => 0,
+        Tree::Bool(_) => 1,
+        Tree::I64(_) | Tree::U64(_) | Tree::F64(_) => 8,
+        Tree::Str(text) => text.len(),
+        Tree::Seq(items) => items.iter().map(size_of).sum(),
+        Tree::Map(entries) => entries.iter().map(|(k, v)| k.len() + size_of(v)).sum(),
+        Tree::Secret(inner) => size_of(inner),
+    }
+}
+
+/// A tree as JSON for a record; a secret is its placeholder.
+pub(crate) fn json(tree: &Tree) -> serde_json::Value {
+    match tree {
+        Tree::Null => serde_json::Value::Null,
+        Tree::Bool(value) => (*value).into(),
+        Tree::I64(value) => (*value).into(),
+        Tree::U64(value) => (*value).into(),
+        Tree::F64(value) => (*value).into(),
+        Tree::Str(text) => text.as_str().into(),
+        Tree::Seq(items) => items.iter().map(json).collect(),
+        Tree::Map(entries) => entries.iter().map(|(k, v)| (k.clone(), json(v))).collect(),
+        Tree::Secret(_) => crate::state::PLACEHOLDER.into(),
+    }
+}
+
+/// A JSON argument as a tree.
+pub(crate) fn from_json(value: &serde_json::Value) -> Tree {
+    match value {
+        serde_json::Value::Null => Tree::Null,
+        serde_json::Value::Bool(value) => Tree::Bool(*value),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(integer), _) => Tree::I64(integer),
+            (None, Some(integer)) => Tree::U64(integer),
+            (None, None) => Tree::F64(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        serde_json::Value::String(text) => Tree::Str(text.clone()),
+        serde_json::Value::Array(items) => Tree::Seq(items.iter().map(from_json).collect()),
+        serde_json::Value::Object(entries) => {
+            Tree::Map(entries.iter().map(|(k, v)| (k.clone(), from_json(v))).collect())
+        }
+    }
+}
