@@ -1,5 +1,36 @@
 //! States: values that the service registered, as trees that can be read, edited at a path and written back.
 
+mod compare;
+mod de;
+mod digest;
+mod error;
+mod handle;
+mod key;
+mod path;
+mod redact;
+mod registry;
+mod scope;
+mod scrub;
+mod ser;
+mod shapes;
+#[cfg(test)]
+mod tests;
 mod tree;
 
+pub(crate) use de::{TreeDeserializer, from_tree};
+pub(crate) use digest::{Keyed, same_in_constant_time};
+pub(crate) use error::{StateError, TreeError};
+pub(crate) use handle::{State, Wait, read_only, writable};
+pub(crate) use path::{InvalidPath, Path, PathError, nearest};
+pub(crate) use redact::Redactor;
+pub(crate) use registry::States;
+pub(crate) use scope::SecretScope;
+pub(crate) use scrub::Scrubber;
+pub(crate) use ser::{Limits, TreeSerializer, to_tree};
 pub(crate) use tree::Tree;
+
+/// What stands for a secret wherever its value may not go. Never a value: storing it is an error.
+pub(crate) const PLACEHOLDER: &str = "‹secret›";
+
+/// The name under which a `Secret<T>` makes itself known to our own serializer and deserializer.
+pub(crate) const SECRET_NAME: &str = "$debug_agent::Secret";

@@ -1,7 +1,12 @@
+use std::fmt;
+
+use super::path::{Path, PathError, index_of};
+
 /// A value of the service between serde and everything of ours: reads, writes, undo, digests and patches' arguments.
 ///
-/// Untouched numbers never pass through Rhai; a secret keeps its value, marked.
-#[derive(Clone, Debug, PartialEq)]
+/// Untouched numbers never pass through Rhai; a secret keeps its value, marked. Printing one for debugging shows no
+/// secret.
+#[derive(Clone, PartialEq)]
 pub(crate) enum Tree {
     /// `None`, `()` and unit structs.
     Null,
@@ -22,4 +27,140 @@ pub(crate) enum Tree {
     Map(Vec<(String, Tree)>),
     /// What a `Secret<T>` holds. Shown to nobody without a permit to reveal.
     Secret(Box<Tree>),
+}
+
+impl Tree {
+    /// What stands at `path`, counted from this value. A secret is a leaf: nothing below it has a path.
+    pub(crate) fn at(&self, path: &[String]) -> Option<&Tree> {
+        let mut here = self;
+        for segment in path {
+            here = match here {
+                Tree::Map(entries) => &entries.iter().find(|(key, _)| key == segment)?.1,
+                Tree::Seq(items) => items.get(index_of(segment)?)?,
+                _ => return None,
+            };
+        }
+        Some(here)
+    }
+
+    /// This tree with `value` in place of what stands at `path`.
+    ///
+    /// # Errors
+    /// Every segment must exist already: nothing is added to a map or a list. The error names what is known there.
+    pub(crate) fn replaced(mut self, path: &[String], value: Tree) -> Result<Tree, PathError> {
+        let mut here = &mut self;
+        for (depth, segment) in path.iter().enumerate() {
+            if here.child_index(segment).is_none() {
+                return Err(PathError::new(&path[..=depth], here));
+            }
+            here = match here.child_mut(segment) {
+                Some(child) => child,
+                None => return Err(PathError::new(&path[..=depth], &Tree::Null)),
+            };
+        }
+        *here = value;
+        Ok(self)
+    }
+
+    /// What stands at `path`, or an error that names what is known there.
+    pub(crate) fn known_at(&self, path: &[String]) -> Result<&Tree, PathError> {
+        let mut here = self;
+        for (depth, segment) in path.iter().enumerate() {
+            let next = here.at(std::slice::from_ref(segment));
+            here = next.ok_or_else(|| PathError::new(&path[..=depth], here))?;
+        }
+        Ok(here)
+    }
+
+    fn child_index(&self, segment: &str) -> Option<usize> {
+        match self {
+            Tree::Map(entries) => entries.iter().position(|(key, _)| key == segment),
+            Tree::Seq(items) => index_of(segment).filter(|&index| index < items.len()),
+            _ => None,
+        }
+    }
+
+    fn child_mut(&mut self, segment: &str) -> Option<&mut Tree> {
+        let index = self.child_index(segment)?;
+        match self {
+            Tree::Map(entries) => entries.get_mut(index).map(|(_, value)| value),
+            Tree::Seq(items) => items.get_mut(index),
+            _ => None,
+        }
+    }
+
+    /// Every leaf with its path from here, in the tree's order.
+    ///
+    /// Reading or writing a container asks for each of these, so an empty container is a leaf too: otherwise it
+    /// would be readable without being asked for. A secret is one leaf, whatever it holds.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = (Path, &Tree)> {
+        let mut pending = vec![(Vec::new(), self)];
+        std::iter::from_fn(move || {
+            loop {
+                let (path, tree) = pending.pop()?;
+                match tree {
+                    Tree::Map(entries) if !entries.is_empty() => {
+                        pending.extend(entries.iter().rev().map(|(key, value)| (joined(&path, key), value)));
+                    }
+                    Tree::Seq(items) if !items.is_empty() => {
+                        let indexed = items.iter().enumerate().rev();
+                        pending.extend(indexed.map(|(index, item)| (joined(&path, &index.to_string()), item)));
+                    }
+                    _ => return Some((Path(path), tree)),
+                }
+            }
+        })
+    }
+
+    /// Whether a secret stands here or anywhere below.
+    pub(crate) fn holds_secret(&self) -> bool {
+        match self {
+            Tree::Secret(_) => true,
+            Tree::Seq(items) => items.iter().any(Tree::holds_secret),
+            Tree::Map(entries) => entries.iter().any(|(_, value)| value.holds_secret()),
+            _ => false,
+        }
+    }
+
+    /// The value without the mark of a secret, if it has one.
+    pub(crate) fn without_mark(&self) -> &Tree {
+        match self {
+            Tree::Secret(inner) => inner.without_mark(),
+            other => other,
+        }
+    }
+
+    /// What kind of value this is, in words for an error.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Tree::Null => "nothing",
+            Tree::Bool(_) => "a truth value",
+            Tree::I64(_) | Tree::U64(_) => "an integer",
+            Tree::F64(_) => "a number",
+            Tree::Str(_) => "text",
+            Tree::Seq(_) => "a list",
+            Tree::Map(_) => "a map",
+            Tree::Secret(_) => "a secret",
+        }
+    }
+}
+
+fn joined(path: &[String], segment: &str) -> Vec<String> {
+    path.iter().cloned().chain([segment.to_owned()]).collect()
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Tree::Null => f.write_str("null"),
+            Tree::Bool(value) => value.fmt(f),
+            Tree::I64(value) => value.fmt(f),
+            Tree::U64(value) => value.fmt(f),
+            Tree::F64(value) => value.fmt(f),
+            Tree::Str(value) => value.fmt(f),
+            Tree::Seq(items) => f.debug_list().entries(items).finish(),
+            Tree::Map(entries) => f.debug_map().entries(entries.iter().map(|(key, value)| (key, value))).finish(),
+            Tree::Secret(_) => f.write_str(super::PLACEHOLDER),
+        }
+    }
 }

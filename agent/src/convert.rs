@@ -1,0 +1,209 @@
+//! Between trees and the values of scripts.
+//!
+//! Our own walk, because Rhai's turns large integers into floats and functions into text without a word.
+
+mod opaque;
+mod show;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use rhai::{Dynamic, Map};
+
+pub(crate) use opaque::{BigInteger, OpaqueSecret, register_types};
+pub(crate) use show::{display, to_json};
+
+use crate::state::{Keyed, Path, Tree};
+
+/// How deep a value given by a script may be nested; as deep as states are read.
+const MAX_DEPTH: usize = 64;
+
+/// How many values one given by a script may hold; as many as are read from a state.
+const MAX_ENTRIES: usize = 10_000;
+
+/// How many bytes of text one given by a script may hold: 1 MiB, as much as is read from a state.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// The script's copy of `tree`, which stands at `path` of a state. Secrets become opaque values that know their path.
+pub(crate) fn to_dynamic(tree: &Tree, path: &Path, keyed: &Keyed) -> Dynamic {
+    match tree {
+        Tree::Null => Dynamic::UNIT,
+        Tree::Bool(value) => (*value).into(),
+        Tree::I64(value) => (*value).into(),
+        Tree::U64(value) => Dynamic::from(BigInteger(*value)),
+        Tree::F64(value) => (*value).into(),
+        Tree::Str(text) => text.as_str().into(),
+        Tree::Seq(items) => {
+            let items = items.iter().enumerate();
+            let items = items.map(|(index, item)| to_dynamic(item, &path.child(&index.to_string()), keyed));
+            Dynamic::from_array(items.collect())
+        }
+        Tree::Map(entries) => {
+            let entries = entries.iter();
+            let entry =
+                |(key, value): &(String, Tree)| (key.as_str().into(), to_dynamic(value, &path.child(key), keyed));
+            Dynamic::from_map(entries.map(entry).collect::<Map>())
+        }
+        Tree::Secret(inner) => Dynamic::from(OpaqueSecret {
+            path: path.clone(),
+            fingerprint: keyed.fingerprint(inner),
+            value: Arc::new(inner.as_ref().clone()),
+        }),
+    }
+}
+
+/// Why a value of a script cannot leave it.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum ConvertError {
+    /// A function, a time, a range or an object of the agent.
+    #[error("{place}{what} cannot be stored; only data can: text, numbers, truth values, lists and maps")]
+    NoData { place: Place, what: String },
+    /// NaN or an infinity.
+    #[error("{0}a number that is not finite cannot be stored")]
+    NotFinite(Place),
+    /// A bound was reached.
+    #[error("the value is {0}; store it in parts")]
+    TooLarge(String),
+    /// A captured variable that is being changed at this moment.
+    #[error("{0}the variable is in use by another part of the script")]
+    InUse(Place),
+    /// A secret that would go elsewhere.
+    #[error("the secret of `{0}` can only be written back to its own path; `reveal(\"{0}\")` needs action reveal")]
+    SecretMoved(Path),
+}
+
+/// Where in a script's value something stands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Place(Path);
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.0.is_empty() { Ok(()) } else { write!(f, "at `{}`: ", self.0) }
+    }
+}
+
+/// The tree of a script's value that is to be written at `target`, or that leaves the script otherwise (`None`).
+///
+/// Shared variables are copied. An opaque secret is taken only if it comes to stand at its own path.
+///
+/// # Errors
+/// Functions, times, ranges and objects of the agent; numbers that are not finite; more than 64 levels, 10,000 values
+/// or 1 MiB of text.
+pub(crate) fn from_dynamic(value: Dynamic, target: Option<&Path>) -> Result<Tree, ConvertError> {
+    let place = target.cloned().unwrap_or(Path(Vec::new()));
+    Walk { is_target: target.is_some(), place, entries: 0, bytes: 0 }.tree(&value)
+}
+
+struct Walk {
+    is_target: bool,
+    place: Path,
+    entries: usize,
+    bytes: usize,
+}
+
+impl Walk {
+    fn tree(&mut self, value: &Dynamic) -> Result<Tree, ConvertError> {
+        self.count(0)?;
+        if value.is_shared() {
+            // Waiting for another part of the same script would be waiting for ourselves.
+            if value.is_locked() {
+                return Err(ConvertError::InUse(self.place()));
+            }
+            return self.tree(&value.flatten_clone());
+        }
+        if let Some(leaf) = self.leaf(value)? {
+            return Ok(leaf);
+        }
+        if let Ok(bytes) = value.as_blob_ref() {
+            self.entries = self.entries.saturating_add(bytes.len());
+            self.count(0)?;
+            return Ok(Tree::Seq(bytes.iter().map(|byte| Tree::I64((*byte).into())).collect()));
+        }
+        if let Ok(items) = value.as_array_ref() {
+            let items = items.iter().enumerate();
+            return items
+                .map(|(index, item)| self.below(index.to_string(), item))
+                .collect::<Result<_, _>>()
+                .map(Tree::Seq);
+        }
+        if let Ok(entries) = value.as_map_ref() {
+            let mut tree = Vec::new();
+            for (key, value) in entries.iter() {
+                self.count(key.len())?;
+                tree.push((key.to_string(), self.below(key.to_string(), value)?));
+            }
+            return Ok(Tree::Map(tree));
+        }
+        Err(ConvertError::NoData { place: self.place(), what: named(value) })
+    }
+
+    fn leaf(&mut self, value: &Dynamic) -> Result<Option<Tree>, ConvertError> {
+        if let Some(secret) = value.read_lock::<OpaqueSecret>() {
+            let home = self.is_target && secret.path == self.place;
+            return if home {
+                Ok(Some(Tree::Secret(Box::new(secret.value.as_ref().clone()))))
+            } else {
+                Err(ConvertError::SecretMoved(secret.path.clone()))
+            };
+        }
+        if let Some(big) = value.read_lock::<BigInteger>() {
+            return Ok(Some(Tree::U64(big.0)));
+        }
+        if let Ok(text) = value.as_immutable_string_ref() {
+            self.count(text.len())?;
+            return Ok(Some(Tree::Str(text.as_str().to_owned())));
+        }
+        if let Ok(float) = value.as_float() {
+            let finite = float.is_finite().then_some(Tree::F64(float));
+            return finite.map(Some).ok_or_else(|| ConvertError::NotFinite(self.place()));
+        }
+        let unit = value.as_unit().map(|()| Tree::Null);
+        let plain = unit.or_else(|_| value.as_bool().map(Tree::Bool)).or_else(|_| value.as_int().map(Tree::I64));
+        Ok(plain.or_else(|_| value.as_char().map(|char| Tree::Str(char.to_string()))).ok())
+    }
+
+    fn below(&mut self, segment: String, value: &Dynamic) -> Result<Tree, ConvertError> {
+        self.place.0.push(segment);
+        if MAX_DEPTH < self.place.0.len() {
+            return Err(ConvertError::TooLarge(format!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        let tree = self.tree(value)?;
+        self.place.0.pop();
+        Ok(tree)
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), ConvertError> {
+        // A text counts once more than its container did; nobody needs the exact number.
+        self.entries += usize::from(bytes == 0);
+        self.bytes = self.bytes.saturating_add(bytes);
+        if MAX_ENTRIES < self.entries {
+            return Err(ConvertError::TooLarge(format!("more than {MAX_ENTRIES} values")));
+        }
+        if MAX_BYTES < self.bytes {
+            return Err(ConvertError::TooLarge(format!("more than {MAX_BYTES} bytes of text")));
+        }
+        Ok(())
+    }
+
+    fn place(&self) -> Place {
+        Place(self.place.clone())
+    }
+}
+
+/// What a value is that is no data.
+fn named(value: &Dynamic) -> String {
+    if value.is_fnptr() {
+        "a function".to_owned()
+    } else if value.is_timestamp() {
+        "a moment in time".to_owned()
+    } else if is_range(value) {
+        "a range".to_owned()
+    } else {
+        "an object of the agent".to_owned()
+    }
+}
+
+fn is_range(value: &Dynamic) -> bool {
+    value.is::<std::ops::Range<rhai::INT>>() || value.is::<std::ops::RangeInclusive<rhai::INT>>()
+}

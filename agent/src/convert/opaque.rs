@@ -1,0 +1,137 @@
+use std::fmt;
+use std::sync::Arc;
+
+use rhai::{Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Module, Position};
+
+use crate::state::{Path, Tree, same_in_constant_time};
+
+/// An integer above `i64::MAX`. A script can show it, compare it with another one, and write it; Rhai has no integer
+/// of that size, and a float would be another number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct BigInteger(pub(crate) u64);
+
+impl fmt::Display for BigInteger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A secret in a script: it can be shown as a fingerprint, compared with another one, and written back to its own
+/// path. Every other use is an error that names it.
+#[derive(Clone)]
+pub(crate) struct OpaqueSecret {
+    /// Where the value stands.
+    pub(crate) path: Path,
+    /// 8 hex digits under a key of this start.
+    pub(crate) fingerprint: String,
+    /// The value, without its mark.
+    pub(crate) value: Arc<Tree>,
+}
+
+impl OpaqueSecret {
+    fn refuse(&self) -> Box<EvalAltResult> {
+        let quoted = quoted(&self.path);
+        let message = format!(
+            "the secret of `{}` can only be shown, compared with another secret, and written back to its own path; \
+             reveal({quoted}) needs action reveal",
+            self.path
+        );
+        Box::new(EvalAltResult::ErrorRuntime(message.into(), Position::NONE))
+    }
+}
+
+impl PartialEq for OpaqueSecret {
+    fn eq(&self, other: &Self) -> bool {
+        same_in_constant_time(&self.value, &other.value)
+    }
+}
+
+impl fmt::Display for OpaqueSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "‹secret {}…, reveal({}) needs action reveal›", self.fingerprint, quoted(&self.path))
+    }
+}
+
+impl fmt::Debug for OpaqueSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn quoted(path: &Path) -> String {
+    serde_json::to_string(&path.to_string()).unwrap_or_default()
+}
+
+/// Operators that Rhai would answer for values of different types (`secret == "a"` is `false` to it), or refuse
+/// without naming the secret.
+const OPERATORS: [&str; 28] = [
+    "+", "-", "*", "/", "%", "**", "<<", ">>", "&", "|", "^", "<", "<=", ">", ">=", "..", "..=", "+=", "-=", "*=",
+    "/=", "%=", "**=", "<<=", ">>=", "&=", "|=", "^=",
+];
+
+/// Functions of text and numbers that people try on a secret first.
+const OF_ONE: [&str; 16] = [
+    "len", "is_empty", "bytes", "chars", "to_chars", "to_blob", "to_upper", "to_lower", "make_upper", "make_lower",
+    "trim", "split", "parse_int", "parse_float", "to_json", "!",
+];
+const OF_TWO: [&str; 11] = [
+    "contains", "starts_with", "ends_with", "index_of", "sub_string", "split", "split_rev", "crop", "chars", "get",
+    "remove",
+];
+const OF_THREE: [&str; 5] = ["sub_string", "replace", "split", "crop", "index_of"];
+
+type Answer<T> = Result<T, Box<EvalAltResult>>;
+
+/// Registers how opaque secrets and big integers behave. A module that an engine has without this shows no secret
+/// either, but answers some comparisons instead of refusing them.
+pub(crate) fn register_types(module: &mut Module) {
+    module.set_custom_type::<OpaqueSecret>("secret");
+    module.set_custom_type::<BigInteger>("integer");
+    register_equality(module);
+    register_refusals(module);
+    for name in ["to_string", "to_debug", "print", "debug"] {
+        shown::<OpaqueSecret>(module, name);
+        shown::<BigInteger>(module, name);
+    }
+}
+
+fn register_equality(module: &mut Module) {
+    module.set_native_fn("==", |a: OpaqueSecret, b: OpaqueSecret| Answer::Ok(a == b));
+    module.set_native_fn("!=", |a: OpaqueSecret, b: OpaqueSecret| Answer::Ok(a != b));
+    for name in ["==", "!="] {
+        module.set_native_fn(name, |a: OpaqueSecret, _: Dynamic| -> Answer<bool> { Err(a.refuse()) });
+        module.set_native_fn(name, |_: Dynamic, b: OpaqueSecret| -> Answer<bool> { Err(b.refuse()) });
+    }
+    module.set_native_fn("==", |a: BigInteger, b: BigInteger| Answer::Ok(a == b));
+    module.set_native_fn("!=", |a: BigInteger, b: BigInteger| Answer::Ok(a != b));
+}
+
+fn register_refusals(module: &mut Module) {
+    for name in OPERATORS {
+        refuse_operator(module, name);
+    }
+    for name in OF_ONE {
+        module.set_native_fn(name, |a: OpaqueSecret| -> Answer<Dynamic> { Err(a.refuse()) });
+    }
+    for name in OF_TWO {
+        module.set_native_fn(name, |a: OpaqueSecret, _: Dynamic| -> Answer<Dynamic> { Err(a.refuse()) });
+    }
+    for name in OF_THREE {
+        let refuse = |a: OpaqueSecret, _: Dynamic, _: Dynamic| -> Answer<Dynamic> { Err(a.refuse()) };
+        module.set_native_fn(name, refuse);
+    }
+}
+
+fn refuse_operator(module: &mut Module, name: &str) {
+    module.set_native_fn(name, |a: OpaqueSecret, _: OpaqueSecret| -> Answer<Dynamic> { Err(a.refuse()) });
+    module.set_native_fn(name, |a: OpaqueSecret, _: Dynamic| -> Answer<Dynamic> { Err(a.refuse()) });
+    module.set_native_fn(name, |_: Dynamic, b: OpaqueSecret| -> Answer<Dynamic> { Err(b.refuse()) });
+    // Text would otherwise take the placeholder in, and go on as if it were the value.
+    module.set_native_fn(name, |_: ImmutableString, b: OpaqueSecret| -> Answer<Dynamic> { Err(b.refuse()) });
+    module.set_native_fn(name, |a: OpaqueSecret, _: ImmutableString| -> Answer<Dynamic> { Err(a.refuse()) });
+}
+
+fn shown<T: fmt::Display + Clone + Send + Sync + 'static>(module: &mut Module, name: &str) {
+    let show = |value: &mut T| -> ImmutableString { value.to_string().into() };
+    FuncRegistration::new(name).with_purity(true).set_into_module(module, show);
+}

@@ -1,0 +1,109 @@
+//! When two trees are the same value, and where they first differ.
+//!
+//! Marks of secrets do not count, nor does the order of a map (a `HashMap` has another in each copy), nor whether a
+//! whole number came as an integer or a float.
+
+use super::digest::feed;
+use super::tree::Tree;
+
+impl Tree {
+    /// Whether both are the same value. Lists must agree in order. NaN is the same as NaN.
+    pub(crate) fn same(&self, other: &Tree) -> bool {
+        self.first_difference(other).is_none()
+    }
+
+    /// As `same`, but lists may be permuted: a `HashSet` serializes in another order in each copy.
+    pub(crate) fn same_unordered(&self, other: &Tree) -> bool {
+        self.same(other) || unordered_bytes(self) == unordered_bytes(other)
+    }
+
+    /// The path, from here, of the first place where the two differ.
+    pub(crate) fn first_difference(&self, other: &Tree) -> Option<Vec<String>> {
+        match (self.without_mark(), other.without_mark()) {
+            (Tree::Map(left), Tree::Map(right)) => map_difference(left, right),
+            (Tree::Seq(left), Tree::Seq(right)) => {
+                let pairs = left.iter().zip(right).enumerate();
+                let inside = pairs.map(|(index, (a, b))| (index.to_string(), a.first_difference(b)));
+                let length = (left.len() != right.len()).then(|| vec![left.len().min(right.len()).to_string()]);
+                first_below(inside).or(length)
+            }
+            (left, right) => (!same_leaf(left, right)).then(Vec::new),
+        }
+    }
+}
+
+fn map_difference(left: &[(String, Tree)], right: &[(String, Tree)]) -> Option<Vec<String>> {
+    let in_order = left.len() == right.len() && left.iter().zip(right).all(|((a, _), (b, _))| a == b);
+    if in_order {
+        let pairs = left.iter().zip(right);
+        return first_below(pairs.map(|((key, a), (_, b))| (key.clone(), a.first_difference(b))));
+    }
+    let by_name: std::collections::BTreeMap<_, _> = right.iter().map(|(key, value)| (key, value)).collect();
+    for (key, value) in left {
+        match by_name.get(key) {
+            None => return Some(vec![key.clone()]),
+            Some(other) => {
+                if let Some(below) = value.first_difference(other) {
+                    return Some(prefixed(key.clone(), below));
+                }
+            }
+        }
+    }
+    let names: std::collections::BTreeSet<_> = left.iter().map(|(key, _)| key).collect();
+    right.iter().find(|(key, _)| !names.contains(key)).map(|(key, _)| vec![key.clone()])
+}
+
+fn first_below(mut pairs: impl Iterator<Item = (String, Option<Vec<String>>)>) -> Option<Vec<String>> {
+    pairs.find_map(|(segment, below)| below.map(|below| prefixed(segment, below)))
+}
+
+fn prefixed(segment: String, below: Vec<String>) -> Vec<String> {
+    [segment].into_iter().chain(below).collect()
+}
+
+fn same_leaf(left: &Tree, right: &Tree) -> bool {
+    match (left, right) {
+        (Tree::F64(a), Tree::F64(b)) => a == b || (a.is_nan() && b.is_nan()),
+        (Tree::F64(float), other) | (other, Tree::F64(float)) => {
+            whole(*float).is_some_and(|whole| whole_of(other) == Some(whole))
+        }
+        (a, b) => a == b,
+    }
+}
+
+/// The whole number that a float stands for, if it stands for one exactly and within 64 bits.
+fn whole(float: f64) -> Option<i128> {
+    // Within these bounds the conversion to `i128` is exact.
+    (float.fract() == 0.0 && float.abs() <= 18_446_744_073_709_551_615.0).then_some(float as i128)
+}
+
+fn whole_of(tree: &Tree) -> Option<i128> {
+    match tree {
+        Tree::I64(value) => Some(i128::from(*value)),
+        Tree::U64(value) => Some(i128::from(*value)),
+        _ => None,
+    }
+}
+
+/// Canonical bytes in which the elements of every list are sorted.
+fn unordered_bytes(tree: &Tree) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    feed(&sorted(tree), &mut |part| bytes.extend_from_slice(part));
+    bytes
+}
+
+fn sorted(tree: &Tree) -> Tree {
+    match tree.without_mark() {
+        Tree::Seq(items) => {
+            let mut keyed: Vec<_> = items.iter().map(|item| (unordered_bytes(item), sorted(item))).collect();
+            keyed.sort_by(|(a, _), (b, _)| a.cmp(b));
+            Tree::Seq(keyed.into_iter().map(|(_, item)| item).collect())
+        }
+        Tree::Map(entries) => Tree::Map(entries.iter().map(|(key, value)| (key.clone(), sorted(value))).collect()),
+        Tree::F64(float) => match whole(*float) {
+            Some(whole) => i64::try_from(whole).map(Tree::I64).unwrap_or(Tree::F64(*float)),
+            None => Tree::F64(*float),
+        },
+        leaf => leaf.clone(),
+    }
+}

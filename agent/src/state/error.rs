@@ -1,0 +1,198 @@
+use std::fmt;
+
+use serde::de::Unexpected;
+
+use super::path::{Path, PathError};
+
+/// Why a value could not become a tree, or a tree a value. Names the path and what was expected there, never a value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct TreeError {
+    /// From where the walk began.
+    pub(crate) path: Path,
+    problem: Problem,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Problem {
+    /// Our words, which hold no value.
+    Ours(String),
+    /// The words of the service's own type, which may hold any value.
+    Service(String),
+    /// Something inside a secret: not even our words.
+    Hidden,
+}
+
+impl TreeError {
+    pub(super) fn ours(message: impl Into<String>) -> Self {
+        Self { path: Path(Vec::new()), problem: Problem::Ours(message.into()) }
+    }
+
+    /// The same error, seen from one segment further up.
+    pub(super) fn under(mut self, segment: &str) -> Self {
+        self.path.0.insert(0, segment.to_owned());
+        self
+    }
+
+    /// The same error, seen from `prefix` on.
+    pub(super) fn below(self, prefix: &Path) -> Self {
+        Self { path: prefix.join(&self.path.0), problem: self.problem }
+    }
+
+    /// What is told of an error inside a secret: that there was one. Lengths and inner names tell of the value too.
+    pub(super) fn hidden(self) -> Self {
+        Self { path: Path(Vec::new()), problem: Problem::Hidden }
+    }
+
+    /// The same error without the words of the service's own type.
+    pub(super) fn without_service_words(self) -> Self {
+        match self.problem {
+            Problem::Service(_) => Self { path: self.path, problem: Problem::Hidden },
+            _ => self,
+        }
+    }
+
+    /// Whether the message holds words of the service's own type.
+    pub(super) fn has_service_words(&self) -> bool {
+        matches!(self.problem, Problem::Service(_))
+    }
+}
+
+impl fmt::Display for TreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.0.is_empty() {
+            write!(f, "`{}`: ", self.path)?;
+        }
+        match &self.problem {
+            Problem::Ours(message) => f.write_str(message),
+            Problem::Service(message) => write!(f, "refused by the service's type: {message}"),
+            Problem::Hidden => f.write_str("refused by the service's type"),
+        }
+    }
+}
+
+impl std::error::Error for TreeError {}
+
+impl serde::ser::Error for TreeError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self { path: Path(Vec::new()), problem: Problem::Service(message.to_string()) }
+    }
+}
+
+// serde's own texts contain the value that was seen (`invalid type: string "hunter2"`), so all of them are replaced.
+impl serde::de::Error for TreeError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self { path: Path(Vec::new()), problem: Problem::Service(message.to_string()) }
+    }
+
+    fn invalid_type(seen: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
+        Self::ours(format!("invalid type: {}, expected {expected}", kind(seen)))
+    }
+
+    fn invalid_value(seen: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
+        Self::ours(format!("invalid value: {}, expected {expected}", kind(seen)))
+    }
+
+    fn invalid_length(length: usize, expected: &dyn serde::de::Expected) -> Self {
+        Self::ours(format!("invalid length {length}, expected {expected}"))
+    }
+
+    fn unknown_variant(_seen: &str, expected: &'static [&'static str]) -> Self {
+        Self::ours(format!("unknown variant, expected {}", one_of(expected)))
+    }
+
+    fn unknown_field(seen: &str, expected: &'static [&'static str]) -> Self {
+        // A field's name is a segment of a path, which is said openly everywhere.
+        Self::ours(format!("unknown field `{seen}`, expected {}", one_of(expected)))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::ours(format!("missing field `{field}`"))
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self::ours(format!("duplicate field `{field}`"))
+    }
+}
+
+fn kind(seen: Unexpected<'_>) -> &'static str {
+    match seen {
+        Unexpected::Bool(_) => "boolean",
+        Unexpected::Unsigned(_) | Unexpected::Signed(_) => "integer",
+        Unexpected::Float(_) => "floating-point number",
+        Unexpected::Char(_) => "character",
+        Unexpected::Str(_) => "string",
+        Unexpected::Bytes(_) => "bytes",
+        Unexpected::Unit | Unexpected::Option => "nothing",
+        Unexpected::NewtypeStruct => "secret",
+        Unexpected::Seq => "list",
+        Unexpected::Map => "map",
+        Unexpected::Enum
+        | Unexpected::UnitVariant
+        | Unexpected::NewtypeVariant
+        | Unexpected::TupleVariant
+        | Unexpected::StructVariant => "variant",
+        Unexpected::Other(_) => "value",
+    }
+}
+
+fn one_of(names: &[&str]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Why a state could not be read or written. Says names and paths, never values.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum StateError {
+    /// No state has this name.
+    #[error("no state is named `{name}`; {known}")]
+    NoSuchState { name: String, known: String },
+    /// Two states have one name.
+    #[error("two states are named `{0}`; names must differ")]
+    DuplicateName(String),
+    /// Nothing stands at the path.
+    #[error(transparent)]
+    NoSuchPath(#[from] PathError),
+    /// The state was registered for reading.
+    #[error("state `{0}` was registered for reading only")]
+    ReadOnly(String),
+    /// The service's author closed the path.
+    #[error("`{path}` cannot be written: the service closes `{closed}` to writes")]
+    NeverWrite { path: Path, closed: Path },
+    /// The lock was not free in time, or the value changed under every attempt.
+    #[error("state `{0}` is busy; try again")]
+    Busy(String),
+    /// Some thread of the service panicked while it held the lock for writing.
+    #[error("state `{0}` may be half-written: the service panicked while it held the lock; restart the service")]
+    Poisoned(String),
+    /// Code of the service's type panicked; the lock is not poisoned by it.
+    #[error("the service's type of state `{state}` panicked while {doing}; nothing was changed")]
+    Panicked { state: String, doing: &'static str },
+    /// The value does not become a tree within the limits.
+    #[error("cannot read {0}")]
+    Unreadable(TreeError),
+    /// Writing back even what stands there would change it.
+    #[error("`{path}` cannot be written: {reason}")]
+    Lossy { path: Path, reason: String },
+    /// The service's type does not take the new value. The old one stays.
+    #[error("cannot write {0}")]
+    Refused(TreeError),
+    /// The type took the value, but would store another one.
+    #[error("cannot write `{0}`: the service's type would store another value than the one given")]
+    NotStored(Path),
+    /// What stands at the path is not what the writer expects.
+    #[error("`{0}` has changed meanwhile; read it again")]
+    Conflict(Path),
+}
+
+impl StateError {
+    /// The same error without the words of the service's own type.
+    pub(super) fn without_service_words(self) -> Self {
+        match self {
+            Self::Refused(error) => Self::Refused(error.without_service_words()),
+            Self::Unreadable(error) => Self::Unreadable(error.without_service_words()),
+            other => other,
+        }
+    }
+}

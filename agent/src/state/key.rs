@@ -1,0 +1,169 @@
+//! Keys of maps, which are text in a tree whatever type they have in the service.
+
+use std::fmt::Display;
+
+use serde::de::{self, IntoDeserializer, Visitor};
+use serde::ser::{self, Impossible, Serialize};
+
+use super::SECRET_NAME;
+use super::error::TreeError;
+
+/// Writes a key as text.
+pub(super) struct KeySerializer;
+
+fn no_key<T>() -> Result<T, TreeError> {
+    Err(TreeError::ours("a key that is neither text, an integer, a truth value, a character nor a plain variant"))
+}
+
+macro_rules! as_text {
+    ($($method:ident: $type:ty),*) => {$(
+        fn $method(self, value: $type) -> Result<String, TreeError> {
+            Ok(value.to_string())
+        }
+    )*};
+}
+
+impl ser::Serializer for KeySerializer {
+    type Ok = String;
+    type Error = TreeError;
+    type SerializeSeq = Impossible<String, TreeError>;
+    type SerializeTuple = Impossible<String, TreeError>;
+    type SerializeTupleStruct = Impossible<String, TreeError>;
+    type SerializeTupleVariant = Impossible<String, TreeError>;
+    type SerializeMap = Impossible<String, TreeError>;
+    type SerializeStruct = Impossible<String, TreeError>;
+    type SerializeStructVariant = Impossible<String, TreeError>;
+
+    as_text!(serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
+        serialize_i128: i128, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
+        serialize_u128: u128, serialize_char: char, serialize_str: &str);
+
+    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<String, TreeError> {
+        Ok(value.to_string())
+    }
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<String, TreeError> {
+        Ok(variant.to_owned())
+    }
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<String, TreeError> {
+        // A secret as key would be a segment of a path, which is shown.
+        if name == SECRET_NAME { no_key() } else { value.serialize(self) }
+    }
+    fn serialize_f32(self, _: f32) -> Result<String, TreeError> {
+        no_key()
+    }
+    fn serialize_f64(self, _: f64) -> Result<String, TreeError> {
+        no_key()
+    }
+    fn serialize_bytes(self, _: &[u8]) -> Result<String, TreeError> {
+        no_key()
+    }
+    fn serialize_none(self) -> Result<String, TreeError> {
+        no_key()
+    }
+    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<String, TreeError> {
+        no_key()
+    }
+    fn serialize_unit(self) -> Result<String, TreeError> {
+        no_key()
+    }
+    fn serialize_unit_struct(self, _: &'static str) -> Result<String, TreeError> {
+        no_key()
+    }
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        _index: u32,
+        _variant: &'static str,
+        _value: &T,
+    ) -> Result<String, TreeError> {
+        no_key()
+    }
+    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, TreeError> {
+        no_key()
+    }
+    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, TreeError> {
+        no_key()
+    }
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, TreeError> {
+        no_key()
+    }
+    fn serialize_tuple_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        _variant: &'static str,
+        _length: usize,
+    ) -> Result<Self::SerializeTupleVariant, TreeError> {
+        no_key()
+    }
+    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, TreeError> {
+        no_key()
+    }
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, TreeError> {
+        no_key()
+    }
+    fn serialize_struct_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        _variant: &'static str,
+        _length: usize,
+    ) -> Result<Self::SerializeStructVariant, TreeError> {
+        no_key()
+    }
+}
+
+/// Reads a key back as the type that the service's map has.
+pub(super) struct KeyDeserializer(pub(super) String);
+
+macro_rules! parsed {
+    ($($method:ident => $visit:ident),*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TreeError> {
+            match self.0.parse() {
+                Ok(value) => visitor.$visit(value),
+                Err(_) => visitor.visit_string(self.0),
+            }
+        }
+    )*};
+}
+
+impl<'de> de::Deserializer<'de> for KeyDeserializer {
+    type Error = TreeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TreeError> {
+        visitor.visit_string(self.0)
+    }
+
+    parsed!(deserialize_bool => visit_bool, deserialize_i8 => visit_i64, deserialize_i16 => visit_i64,
+        deserialize_i32 => visit_i64, deserialize_i64 => visit_i64, deserialize_i128 => visit_i128,
+        deserialize_u8 => visit_u64, deserialize_u16 => visit_u64, deserialize_u32 => visit_u64,
+        deserialize_u64 => visit_u64, deserialize_u128 => visit_u128);
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TreeError> {
+        visitor.visit_some(self)
+    }
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, TreeError> {
+        visitor.visit_newtype_struct(self)
+    }
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TreeError> {
+        visitor.visit_enum(self.0.into_deserializer())
+    }
+
+    serde::forward_to_deserialize_any! {
+        f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
+        ignored_any
+    }
+}

@@ -1,0 +1,200 @@
+use std::fmt;
+use std::str::FromStr;
+
+use super::tree::Tree;
+
+/// How long the text of a path may be, in bytes: far above any path of a configuration, far below a log line.
+pub(crate) const MAX_PATH_LEN: usize = 1024;
+
+/// How many names an error lists before it stops.
+const MAX_NAMES_SHOWN: usize = 12;
+
+/// A path of a state, from the state's name on: a list of segments with one spelling.
+///
+/// Segments of `A-Z`, `a-z`, `0-9`, `_` and `-` are written plainly and joined by dots; every other one is written
+/// `["…"]` with a JSON string inside. Elements of lists are segments of digits: `config.hosts.0`, `config["a b"].x`.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Path(pub(crate) Vec<String>);
+
+/// A text that is no path, or not in the one spelling that it has.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum InvalidPath {
+    /// Nothing, or a segment with nothing between two dots.
+    #[error("the path `{0}` has an empty segment; write names joined by dots, such as `config.db.host`")]
+    Empty(String),
+    /// A bracket without a JSON string and closing bracket.
+    #[error("the path `{0}` has a bracket that does not hold one JSON string, such as `config[\"a b\"]`")]
+    Bracket(String),
+    /// Another spelling of a path that has one already.
+    #[error("the path `{seen}` has another spelling, `{expected}`; write that one")]
+    Spelling { seen: String, expected: String },
+    /// Longer than `MAX_PATH_LEN`.
+    #[error("a path of {0} bytes; at most {MAX_PATH_LEN} are allowed")]
+    TooLong(usize),
+}
+
+impl Path {
+    /// This path and one more segment.
+    pub(crate) fn child(&self, segment: &str) -> Self {
+        Self(self.0.iter().cloned().chain([segment.to_owned()]).collect())
+    }
+
+    /// This path and all the segments of `below`.
+    pub(crate) fn join(&self, below: &[String]) -> Self {
+        Self(self.0.iter().chain(below).cloned().collect())
+    }
+
+    /// Whether this is `other`, contains it or lies inside it.
+    pub(crate) fn overlaps(&self, other: &Path) -> bool {
+        self.0.iter().zip(&other.0).all(|(a, b)| a == b)
+    }
+
+    /// Whether this path is `prefix` or lies inside it.
+    pub(crate) fn is_within(&self, prefix: &Path) -> bool {
+        self.0.starts_with(&prefix.0)
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, segment) in self.0.iter().enumerate() {
+            if is_plain(segment) {
+                f.write_str(if index == 0 { "" } else { "." })?;
+                f.write_str(segment)?;
+            } else {
+                write!(f, "[{}]", serde_json::Value::from(segment.as_str()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Path {
+    type Err = InvalidPath;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPath> {
+        if MAX_PATH_LEN < text.len() {
+            return Err(InvalidPath::TooLong(text.len()));
+        }
+        let path = Self(segments(text)?);
+        // T39: two texts that name one path would let a rule see one and the effect reach the other.
+        let expected = path.to_string();
+        if expected == text { Ok(path) } else { Err(InvalidPath::Spelling { seen: text.to_owned(), expected }) }
+    }
+}
+
+fn segments(text: &str) -> Result<Vec<String>, InvalidPath> {
+    let mut segments = Vec::new();
+    let mut rest = text;
+    loop {
+        let (segment, after) = if rest.starts_with('[') { bracketed(text, rest)? } else { plain(text, rest)? };
+        segments.push(segment);
+        rest = match after {
+            "" => return Ok(segments),
+            after if after.starts_with('[') => after,
+            after => match after.strip_prefix('.') {
+                // `a.["b"]` is no spelling of anything.
+                Some(next) if !next.starts_with('[') => next,
+                _ => return Err(InvalidPath::Empty(text.to_owned())),
+            },
+        };
+    }
+}
+
+fn plain<'t>(text: &str, rest: &'t str) -> Result<(String, &'t str), InvalidPath> {
+    let end = rest.find(['.', '[']).unwrap_or(rest.len());
+    let (segment, after) = rest.split_at(end);
+    if segment.is_empty() {
+        return Err(InvalidPath::Empty(text.to_owned()));
+    }
+    Ok((segment.to_owned(), after))
+}
+
+fn bracketed<'t>(text: &str, rest: &'t str) -> Result<(String, &'t str), InvalidPath> {
+    let broken = || InvalidPath::Bracket(text.to_owned());
+    let inside = rest.strip_prefix('[').ok_or_else(broken)?;
+    let mut strings = serde_json::Deserializer::from_str(inside).into_iter::<String>();
+    let segment = strings.next().ok_or_else(broken)?.map_err(|_| broken())?;
+    let after = inside.get(strings.byte_offset()..).and_then(|after| after.strip_prefix(']')).ok_or_else(broken)?;
+    Ok((segment, after))
+}
+
+fn is_plain(segment: &str) -> bool {
+    !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+}
+
+/// The index that a segment of digits names; no sign and no leading zero, so that an element has one spelling.
+pub(super) fn index_of(segment: &str) -> Option<usize> {
+    let digits = !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit());
+    let canonical = digits && (segment == "0" || !segment.starts_with('0'));
+    canonical.then(|| segment.parse().ok()).flatten()
+}
+
+/// A path at which nothing stands.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("no such path `{}`; {known}", .path)]
+pub(crate) struct PathError {
+    /// The path up to the first segment that does not exist.
+    pub(crate) path: Path,
+    known: String,
+}
+
+impl PathError {
+    pub(super) fn new(path: &[String], parent: &Tree) -> Self {
+        let wanted = path.last().map(String::as_str).unwrap_or_default();
+        let known = match parent {
+            Tree::Map(entries) => known_names(wanted, entries.iter().map(|(key, _)| key.as_str())),
+            Tree::Seq(items) if items.is_empty() => "the list is empty".to_owned(),
+            Tree::Seq(items) => format!("the list has the elements 0 to {}", items.len() - 1),
+            Tree::Secret(_) => "a secret stands above it, which is read and written as a whole".to_owned(),
+            other => format!("{} stands above it", other.kind()),
+        };
+        Self { path: Path(path.to_vec()), known }
+    }
+
+    /// The same error, seen from the state's name on.
+    pub(super) fn below(self, prefix: &Path) -> Self {
+        Self { path: prefix.join(&self.path.0), known: self.known }
+    }
+}
+
+/// `known: a, b, c`, with the nearest name first where one is near.
+pub(super) fn known_names<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() {
+        return "nothing is there".to_owned();
+    }
+    let listed = names.iter().take(MAX_NAMES_SHOWN).copied().collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(MAX_NAMES_SHOWN);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    match nearest(wanted, names) {
+        Some(name) => format!("did you mean `{name}`? known: {listed}{more}"),
+        None => format!("known: {listed}{more}"),
+    }
+}
+
+/// The name most like `wanted`, if it is at most a third of its characters, and at least one, away.
+pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = (wanted.chars().count() / 3).max(1);
+    let measured = names.into_iter().map(|name| (distance(wanted, name, allowed), name));
+    measured.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
+}
+
+/// Levenshtein's distance in characters, or more than `allowed` where the lengths alone say so.
+fn distance(from: &str, to: &str, allowed: usize) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    if allowed < from.chars().count().abs_diff(to.len()) {
+        return allowed + 1;
+    }
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (line, from) in from.chars().enumerate() {
+        let mut diagonal = line;
+        row[0] = line + 1;
+        for (column, to) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[to.len()]
+}

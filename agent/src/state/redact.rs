@@ -1,0 +1,105 @@
+use super::path::Path;
+use super::shapes::has_secret_shape;
+use super::tree::Tree;
+
+/// Segments that make everything at and below them secret, whatever the configuration says. Case does not count.
+const SECRET_SEGMENTS: [&str; 9] =
+    ["*pass*", "*secret*", "*token*", "*key*", "*sign*", "*dsn*", "*cred*", "*cookie*", "*auth*"];
+
+/// Decides which values are secret though their type does not say so.
+#[derive(Debug)]
+pub(crate) struct Redactor {
+    globs: Vec<String>,
+    /// With `redact = "all"`: the paths whose text stays visible.
+    all_but: Option<Vec<Path>>,
+}
+
+impl Redactor {
+    /// The built-in globs and `extra`, in which `*` stands for any characters of one segment.
+    pub(crate) fn new(extra: &[String]) -> Self {
+        let globs = SECRET_SEGMENTS.iter().map(|glob| (*glob).to_owned());
+        Self { globs: globs.chain(extra.iter().map(|glob| glob.to_lowercase())).collect(), all_but: None }
+    }
+
+    /// Makes every text secret but those at or below `visible`. Secret names and shapes stay secret there too.
+    pub(crate) fn redact_all(mut self, visible: Vec<Path>) -> Self {
+        self.all_but = Some(visible);
+        self
+    }
+
+    /// `tree`, which stands at `path`, with every secret leaf marked. `null`, empty text and empty containers stay
+    /// visible: that nothing is configured is worth knowing and tells no secret.
+    pub(crate) fn mark(&self, path: &Path, tree: Tree) -> Tree {
+        let named = path.0.iter().any(|segment| self.is_secret_segment(segment));
+        self.walk(&mut path.clone(), named, tree)
+    }
+
+    /// Whether a segment of a path, or the name of a header, is one that makes its value secret.
+    pub(crate) fn is_secret_segment(&self, segment: &str) -> bool {
+        let segment = segment.to_lowercase();
+        self.globs.iter().any(|glob| matches(glob.as_bytes(), segment.as_bytes()))
+    }
+
+    fn walk(&self, path: &mut Path, named: bool, tree: Tree) -> Tree {
+        match tree {
+            Tree::Map(entries) => {
+                let mark = |(key, value): (String, Tree)| {
+                    let named = named || self.is_secret_segment(&key);
+                    path.0.push(key.clone());
+                    let value = self.walk(path, named, value);
+                    path.0.pop();
+                    (key, value)
+                };
+                Tree::Map(entries.into_iter().map(mark).collect())
+            }
+            Tree::Seq(items) => {
+                let mark = |(index, item): (usize, Tree)| {
+                    path.0.push(index.to_string());
+                    let item = self.walk(path, named, item);
+                    path.0.pop();
+                    item
+                };
+                Tree::Seq(items.into_iter().enumerate().map(mark).collect())
+            }
+            leaf if is_visible(&leaf) => leaf,
+            leaf if named || self.is_secret_text(path, &leaf) => Tree::Secret(Box::new(leaf)),
+            leaf => leaf,
+        }
+    }
+
+    fn is_secret_text(&self, path: &Path, leaf: &Tree) -> bool {
+        let Tree::Str(text) = leaf else { return false };
+        let hidden = |visible: &Vec<Path>| !visible.iter().any(|visible| path.is_within(visible));
+        self.all_but.as_ref().is_some_and(hidden) || has_secret_shape(text)
+    }
+}
+
+/// Already marked, or nothing that could be a secret.
+fn is_visible(leaf: &Tree) -> bool {
+    match leaf {
+        Tree::Secret(_) | Tree::Null => true,
+        Tree::Str(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether `text` matches `glob`, in which `*` stands for any bytes, none included.
+fn matches(glob: &[u8], text: &[u8]) -> bool {
+    let (mut g, mut t) = (0, 0);
+    // Where to go on when a later part does not match: just after the last star, one byte further in the text.
+    let mut retry: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if glob.get(g) == Some(&b'*') {
+            retry = Some((g + 1, t));
+            g += 1;
+        } else if glob.get(g) == Some(&text[t]) {
+            (g, t) = (g + 1, t + 1);
+        } else if let Some((after_star, from)) = retry {
+            retry = Some((after_star, from + 1));
+            (g, t) = (after_star, from + 1);
+        } else {
+            return false;
+        }
+    }
+    glob.get(g..).is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
+}

@@ -1,0 +1,266 @@
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{PoisonError, RwLock};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::PLACEHOLDER;
+use super::path::Path;
+use super::shapes::url_userinfo;
+use super::tree::Tree;
+
+/// Shorter secrets are not searched for: replacing every `12345` or `admin` would destroy the output, and show where
+/// it stood.
+const MIN_SECRET_LEN: usize = 6;
+
+/// What RFC 3986 leaves as it is.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Replaces every secret that the agent knows of in what leaves it.
+///
+/// Knows what `learn` was last told below each path. Each secret text of 6 bytes or more is searched for as it is, in
+/// base64 (both alphabets, padded or not, at any offset within a larger text, as in `Basic` credentials),
+/// percent-encoded and escaped for JSON. One pass; every byte costs at most a binary search among the patterns. The
+/// search is ours because automata of libraries keep copies of their patterns that nobody wipes.
+#[derive(Default)]
+pub(crate) struct Scrubber(RwLock<Known>);
+
+#[derive(Default)]
+struct Known {
+    secrets: BTreeMap<Path, Vec<Zeroizing<String>>>,
+    identifiers: BTreeSet<String>,
+    patterns: Patterns,
+    unsearched: Vec<Path>,
+}
+
+impl Scrubber {
+    /// Takes the secrets in `tree`, which was read and marked at `path`, in place of those known at and below it.
+    pub(crate) fn learn(&self, path: &Path, tree: &Tree) {
+        let mut found = BTreeMap::new();
+        for (below, leaf) in tree.leaves() {
+            if let Tree::Secret(inner) = leaf {
+                let mut texts = Vec::new();
+                secret_texts(inner, &mut texts);
+                if !texts.is_empty() {
+                    found.insert(path.join(&below.0), texts);
+                }
+            }
+        }
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let same = known.secrets.iter().filter(|(at, _)| at.is_within(path)).eq(found.iter());
+        if !same {
+            known.secrets.retain(|at, _| !at.is_within(path));
+            known.secrets.append(&mut found);
+            known.rebuild();
+        }
+    }
+
+    /// Names that are shown everywhere (service, operators, points, paths): a secret equal to one of them, or to a
+    /// whole segment of one, is not searched for. A password equal to the service's name would otherwise make every
+    /// line unreadable, and so be told.
+    pub(crate) fn protect_identifiers<'a>(&self, identifiers: impl IntoIterator<Item = &'a str>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.identifiers = identifiers.into_iter().flat_map(segments).map(str::to_owned).collect();
+        known.rebuild();
+    }
+
+    /// `text` with `‹secret›` in place of each secret known; where two overlap, the first, and of those the longest.
+    pub(crate) fn scrub<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut clean = String::new();
+        let mut copied = 0;
+        let mut at = 0;
+        while let Some((start, end)) = known.patterns.find(text, at) {
+            clean.push_str(text.get(copied..start).unwrap_or_default());
+            clean.push_str(PLACEHOLDER);
+            (copied, at) = (end, end);
+        }
+        if copied == 0 {
+            return Cow::Borrowed(text);
+        }
+        clean.push_str(text.get(copied..).unwrap_or_default());
+        Cow::Owned(clean)
+    }
+
+    /// Whether a known secret stands in `text`, in any of its forms.
+    pub(crate) fn find(&self, text: &str) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).patterns.find(text, 0).is_some()
+    }
+
+    /// Where the secrets stand that are not searched for because they equal an identifier.
+    pub(crate) fn unsearched(&self) -> Vec<Path> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).unsearched.clone()
+    }
+}
+
+impl Known {
+    fn rebuild(&mut self) {
+        let mut patterns = Vec::new();
+        self.unsearched.clear();
+        for (path, texts) in &self.secrets {
+            let (named, searched): (Vec<_>, Vec<_>) =
+                texts.iter().partition(|text| self.identifiers.contains(text.as_str()));
+            if !named.is_empty() {
+                self.unsearched.push(path.clone());
+            }
+            for text in searched {
+                forms(text, &mut patterns);
+            }
+        }
+        self.patterns = Patterns::new(patterns);
+    }
+}
+
+/// An identifier and its segments.
+fn segments(identifier: &str) -> impl Iterator<Item = &str> {
+    let parts = identifier.split(['.', '/', ':', ' ', '[', ']', '"', '{', '}']);
+    std::iter::once(identifier).chain(parts).filter(|part| !part.is_empty())
+}
+
+/// The texts by which a secret value could be recognised: text, and the decimals of numbers.
+fn secret_texts(tree: &Tree, texts: &mut Vec<Zeroizing<String>>) {
+    let mut add = |text: String| {
+        let text = Zeroizing::new(text);
+        if MIN_SECRET_LEN <= text.len() {
+            texts.push(text);
+        }
+    };
+    match tree {
+        Tree::Null | Tree::Bool(_) => {}
+        Tree::I64(value) => add(value.to_string()),
+        Tree::U64(value) => add(value.to_string()),
+        Tree::F64(value) => add(value.to_string()),
+        Tree::Str(text) => {
+            add(text.clone());
+            // A driver's error shows the password of a URL without the URL.
+            for userinfo in url_userinfo(text) {
+                add(userinfo.split_once(':').map_or(userinfo, |(_, password)| password).to_owned());
+            }
+        }
+        Tree::Seq(items) => items.iter().for_each(|item| secret_texts(item, texts)),
+        Tree::Map(entries) => entries.iter().for_each(|(_, value)| secret_texts(value, texts)),
+        Tree::Secret(inner) => secret_texts(inner, texts),
+    }
+}
+
+/// Every form in which a secret is searched for.
+fn forms(secret: &str, patterns: &mut Vec<Zeroizing<String>>) {
+    let mut add = |form: String| patterns.push(Zeroizing::new(form));
+    add(secret.to_owned());
+    for engine in [&STANDARD, &URL_SAFE] {
+        add(engine.encode(secret));
+        for offset in 0..3 {
+            add(base64_core(engine, secret, offset));
+        }
+    }
+    for set in [NON_ALPHANUMERIC, UNRESERVED] {
+        let encoded = Zeroizing::new(percent_encode(secret.as_bytes(), set).to_string());
+        add(lower_escapes(&encoded));
+        add(encoded.replace("%20", "+"));
+        add(encoded.to_string());
+    }
+    let quoted = Zeroizing::new(serde_json::to_string(secret).unwrap_or_default());
+    add(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned());
+}
+
+/// The characters that stand for `secret` alone in the base64 of a larger text, in which so many bytes (modulo 3)
+/// come before it.
+fn base64_core(engine: &impl Engine, secret: &str, offset: usize) -> String {
+    let mut bytes = Zeroizing::new(vec![0; offset]);
+    bytes.extend_from_slice(secret.as_bytes());
+    let encoded = Zeroizing::new(engine.encode(&*bytes));
+    // A character holds 6 bits: the first ones that hold a bit of what comes before are left out, and so is the last
+    // one unless all its bits are the secret's.
+    let (first, end) = ((offset * 8).div_ceil(6), bytes.len() * 8 / 6);
+    encoded.get(first..end).unwrap_or_default().to_owned()
+}
+
+/// `%2F` as `%2f`.
+fn lower_escapes(encoded: &str) -> String {
+    let mut parts = encoded.split('%');
+    let mut lower = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        lower.push('%');
+        lower.push_str(&digits.to_ascii_lowercase());
+        lower.push_str(rest);
+    }
+    lower
+}
+
+/// Texts to search for, sorted, each once.
+#[derive(Default)]
+struct Patterns {
+    sorted: Vec<Zeroizing<String>>,
+    /// For each pattern the longest other one that it begins with.
+    shorter: Vec<Option<usize>>,
+    /// Which first two bytes occur, so that most positions cost one look. Wiped like the patterns.
+    begins: Vec<u64>,
+}
+
+impl Patterns {
+    fn new(mut sorted: Vec<Zeroizing<String>>) -> Self {
+        sorted.retain(|pattern| MIN_SECRET_LEN <= pattern.len());
+        sorted.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+        sorted.dedup();
+        let mut begins = vec![0_u64; 1024];
+        let mut shorter = Vec::with_capacity(sorted.len());
+        for (index, pattern) in sorted.iter().enumerate() {
+            if let Some(bit) = first_two(pattern.as_bytes()) {
+                begins[bit / 64] |= 1 << (bit % 64);
+            }
+            // What this one begins with is its predecessor, or what that one begins with, and so on.
+            let mut candidate = index.checked_sub(1);
+            while let Some(before) = candidate.filter(|before| !pattern.starts_with(sorted[*before].as_str())) {
+                candidate = shorter.get(before).copied().flatten();
+            }
+            shorter.push(candidate);
+        }
+        Self { sorted, shorter, begins }
+    }
+
+    /// The first occurrence of any pattern at or after `from`, the longest if several begin there.
+    fn find(&self, text: &str, from: usize) -> Option<(usize, usize)> {
+        if self.sorted.is_empty() {
+            return None;
+        }
+        let bytes = text.as_bytes();
+        (from..bytes.len()).find_map(|start| {
+            let rest = bytes.get(start..)?;
+            let bit = first_two(rest)?;
+            let begins = self.begins.get(bit / 64).is_some_and(|word| word & (1 << (bit % 64)) != 0);
+            begins.then(|| self.longest_at(rest)).flatten().map(|length| (start, start + length))
+        })
+    }
+
+    /// The length of the longest pattern that `rest` begins with.
+    fn longest_at(&self, rest: &[u8]) -> Option<usize> {
+        // Patterns that `rest` begins with sort at or before it, and each longer one begins with each shorter one: all
+        // of them are the last pattern that sorts so, or on its chain.
+        let mut candidate = self.sorted.partition_point(|pattern| pattern.as_bytes() <= rest).checked_sub(1);
+        while let Some(index) = candidate {
+            let pattern = self.sorted.get(index)?;
+            if rest.starts_with(pattern.as_bytes()) {
+                return Some(pattern.len());
+            }
+            candidate = self.shorter.get(index).copied().flatten();
+        }
+        None
+    }
+}
+
+impl Drop for Patterns {
+    fn drop(&mut self) {
+        self.begins.zeroize();
+    }
+}
+
+fn first_two(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [first, second, ..] => Some(usize::from(*first) * 256 + usize::from(*second)),
+        _ => None,
+    }
+}
