@@ -357,7 +357,7 @@ fn a_link_is_judged_by_what_it_resolves_to() {
 fn what_is_no_file_or_too_large_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(trusted_file(folder.path()), Err(FileError::Kind { .. })));
-    assert!(matches!(trusted_file(Path::new("/dev/null")), Err(_)));
+    assert!(trusted_file(Path::new("/dev/null")).is_err());
     assert!(matches!(trusted_file(Path::new("/")), Err(FileError::Kind { .. })));
     assert!(matches!(trusted_file(&folder.path().join("none")), Err(FileError::Read { .. })));
 

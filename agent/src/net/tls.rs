@@ -238,7 +238,7 @@ fn parse_list<'l>(
     list: &'l CertificateRevocationListDer<'_>,
 ) -> Result<CertificateRevocationList<'l>, TlsError> {
     match CertificateRevocationList::from_der(list) {
-        Ok((rest, parsed)) if rest.is_empty() => Ok(parsed),
+        Ok(([], parsed)) => Ok(parsed),
         _ => Err(error(file, "a revocation list in it cannot be parsed".to_owned(), RENEW_CRL)),
     }
 }

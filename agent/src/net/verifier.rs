@@ -13,6 +13,10 @@ use x509_parser::parse_x509_certificate;
 use super::identity::Identify;
 use super::tls::Authority;
 
+/// How long an operator's certificate may be made for, in seconds: a day, and an hour by which a CA may have set its
+/// beginning back for hosts whose clocks are slow. What is lost or stolen is worthless by tomorrow.
+const MAX_LIFETIME: i64 = 25 * 3600;
+
 /// A certificate that the CA vouches for and that names no operator of ours; the reason travels in the handshake's
 /// error, the peer gets an alert only.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +46,7 @@ impl ClientCertVerifier for OperatorVerifier {
             )));
         }
         let verified = self.webpki.verify_client_cert(end_entity, &[], now)?;
-        self.authority_in_force(end_entity, now).map_err(refuse)?;
+        self.times(end_entity, now).map_err(refuse)?;
         (self.identify.operator)(end_entity).map_err(refuse)?;
         Ok(verified)
     }
@@ -85,14 +89,23 @@ impl ClientCertVerifier for OperatorVerifier {
 }
 
 impl OperatorVerifier {
-    /// Webpki takes an authority as given for ever; ours expire.
-    fn authority_in_force(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), String> {
+    /// What webpki does not ask of times: it takes an authority as given for ever, and any lifetime.
+    fn times(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), String> {
         let (_, parsed) =
             parse_x509_certificate(certificate).map_err(|_| "the certificate cannot be parsed".to_owned())?;
         let issuer = parsed.issuer().as_raw();
-        // More than one may have the name; webpki found one whose key fits, and all of that name must be in force.
-        let expired = self.authorities.iter().any(|a| a.subject == issuer && a.not_after < now.as_secs());
-        if expired { Err("the CA's own certificate has expired".to_owned()) } else { Ok(()) }
+        if self.authorities.iter().any(|a| a.subject == issuer && a.not_after < now.as_secs()) {
+            return Err("the CA's own certificate has expired".to_owned());
+        }
+        let validity = parsed.validity();
+        let lifetime = validity.not_after.timestamp().saturating_sub(validity.not_before.timestamp());
+        if lifetime > MAX_LIFETIME {
+            return Err(format!(
+                "the certificate is made for {} h, and operators get 24 h at most",
+                lifetime / 3600
+            ));
+        }
+        Ok(())
     }
 }
 

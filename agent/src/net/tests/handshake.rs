@@ -110,6 +110,18 @@ fn a_certificate_out_of_its_time_is_refused() {
 }
 
 #[test]
+fn a_certificate_may_be_made_for_a_day_and_no_longer() {
+    let ca = Ca::new("ca");
+    let id = "spiffe://demo.internal/operator/alice";
+    let agent = Agent::start(&Files::new(&ca), Bounds::default());
+    // Its beginning is set back by an hour.
+    agent.attach(&ca.leaf(id, |p| p.not_after = moment!(24 * HOUR - 60)));
+    agent.opened();
+    let long = refused_leaf(|p| p.not_after = moment!(24 * HOUR + 60));
+    assert!(matches!(&long, Refused::Identity(why) if why.contains("24 h at most")), "{long:?}");
+}
+
+#[test]
 fn a_certificate_for_another_purpose_is_refused() {
     let none = refused_leaf(|p| p.extended_key_usages.clear());
     assert!(matches!(none, Refused::Identity(_)), "{none:?}");
