@@ -70,7 +70,7 @@ impl Agent {
     /// point once it was called, or when it was named in [`Builder::routes`].
     #[cfg(feature = "http")]
     pub fn http_layer(&self) -> crate::HttpLayer {
-        crate::HttpLayer::new(self.registry.clone())
+        crate::HttpLayer::new(self.registry.clone(), &[])
     }
 
     /// The layer by which the agent learns that the service's subscriber is installed; its own events wait until then.
@@ -86,7 +86,7 @@ impl Builder {
     where
         T: Serialize + Send + Sync + 'static,
     {
-        self.states.push(state::readable(name.into(), value));
+        self.states.push(state::read_only(name, value));
         self
     }
 
@@ -97,7 +97,7 @@ impl Builder {
     where
         T: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync + 'static,
     {
-        self.states.push(state::writable(name.into(), value));
+        self.states.push(state::writable(name, value));
         self
     }
 

@@ -76,7 +76,7 @@ impl Desk {
         let operator = session.operator.name.clone();
         let queued = self.queue.push(&operator, Box::new(move || {
             let answer = greet(&core, &session, method, &version, checkpoint, id);
-            let refused = answer.is_failure();
+            let refused = matches!(answer, FromAgent::Failure { .. });
             drop(session.outbox.send(answer));
             if refused {
                 session.outbox.close();
@@ -91,8 +91,8 @@ impl Desk {
         let counter = session.next_counter();
         let message =
             debug_wire::signature::eval_message(&self.core.origin, &session.exporter, counter, params.payload.as_bytes());
-        if let Err(error) = debug_wire::signature::verify_base64(&session.certificate, self.core.algorithms, &message, &params.sig) {
-            return Err(self.bad_signature(session, counter, &error.to_string()));
+        if let Err(why) = verify(&session.certificate, self.core.algorithms, &message, &params.sig) {
+            return Err(self.bad_signature(session, counter, &why));
         }
         session.count();
         if session.pending() >= MAX_PENDING {
@@ -135,6 +135,17 @@ impl Desk {
             .filter(|line| own_record(line, &session.operator.spiffe));
         Ok(ProofResult { hashes: hashes.iter().map(base64).collect(), record })
     }
+}
+
+fn verify(
+    certificate: &[u8],
+    algorithms: &[&'static dyn pki_types::SignatureVerificationAlgorithm],
+    message: &[u8],
+    sig: &str,
+) -> Result<(), String> {
+    use base64::Engine as _;
+    let sig = base64::engine::general_purpose::STANDARD.decode(sig).map_err(|_| "it is no standard base64".to_owned())?;
+    debug_wire::signature::verify(certificate, algorithms, message, &sig).map_err(|e| e.to_string())
 }
 
 fn own_record(line: &str, operator: &str) -> bool {
@@ -207,10 +218,10 @@ impl Dispatch for Desk {
     type Session = Session;
 
     fn open(&self, client: Client, outbox: Outbox) -> (Arc<Session>, Ready) {
-        let who = Who { spiffe: client.spiffe, name: client.name, roles: client.roles };
+        let who = Who { spiffe: client.operator.id, name: client.operator.name, roles: client.operator.roles };
         let id = self.core.next_session();
         let session =
-            Arc::new(Session::new(id, who, client.peer, client.certificate, client.exporter, outbox));
+            Arc::new(Session::new(id, who, client.peer, client.certificate.to_vec(), client.exporter, outbox));
         self.core.sessions().insert(id, session.clone());
         let ready = Ready {
             protocol: debug_wire::PROTOCOL,

@@ -194,7 +194,7 @@ fn bind(core: &Core, payload: &EvalPayload, params: &EvalParams) -> Result<Scope
     for (name, argument) in &params.secrets {
         check_argument(name)?;
         let salt = decode_salt(&argument.salt);
-        let commitment = salt.map(|salt| debug_wire::signature::secret_commitment(&salt, argument.value.as_bytes()));
+        let commitment: Option<[u8; 32]> = salt.map(|salt| debug_wire::signature::secret_commitment(&salt, argument.value.as_bytes()));
         let matches = commitment.is_some_and(|c| payload.secret_args.get(name).is_some_and(|signed| *signed == hex(&c)));
         if !matches {
             return Err(Failed::new(Code::Params, format!("the secret argument `{name}` is not the one that was signed"), "use `--arg-secret`"));

@@ -62,7 +62,6 @@ fn explain(function: &Function) -> String {
 
 fn info(core: &Core) -> Dynamic {
     let notes = core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-    let health = core.log.health();
     let leases = core.leases.list();
     let next = leases.iter().map(|l| l.deadline.remaining(BootTime::now())).min();
     rows([vec![
@@ -74,7 +73,7 @@ fn info(core: &Core) -> Dynamic {
         ("up", format_duration(BootTime::now().remaining(core.started)).into()),
         ("origin", core.origin.clone().into()),
         ("records", count(core.log.size())),
-        ("log", health.to_string().into()),
+        ("log", health(&core.log.health()).into()),
         ("policy", core.policy_digest.clone().into()),
         ("leases", count(leases.len() as u64)),
         ("next_revert", next.map_or(Dynamic::UNIT, |d| format_duration(d).into())),
@@ -85,6 +84,15 @@ fn info(core: &Core) -> Dynamic {
     .ok()
     .and_then(|mut one| one.pop())
     .unwrap_or(Dynamic::UNIT)
+}
+
+fn health(health: &debug_audit::Health) -> String {
+    match health {
+        debug_audit::Health::Ok => "ok".to_owned(),
+        debug_audit::Health::Failing { since, reason, held } => {
+            format!("cannot be written for {}: {reason}; {held} bytes wait in memory", format_duration(since.elapsed()))
+        }
+    }
 }
 
 fn ls(core: &Core, subject: Option<&str>) -> Result<Dynamic, Refusal> {

@@ -269,7 +269,7 @@ fn boot_records(core: &Core, config: &Config, opened: &Opened, history: &History
         "agent": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "from_environment": config.from_environment,
     }))];
     if let Some(recovered) = &opened.recovered {
-        entries.push(record("recovered", json!({ "what": recovered.to_string() })));
+        entries.push(record("recovered", recovery(recovered)));
     }
     entries.push(record("config.loaded", json!({ "file": config.file.display().to_string(), "listen": config.listen.to_string() })));
     entries.push(record("policy.loaded", json!({ "file": config.policy.display().to_string(), "sha256": core.policy_digest })));
@@ -279,6 +279,14 @@ fn boot_records(core: &Core, config: &Config, opened: &Opened, history: &History
         entries.push(record("lease.restart", json!({ "lease": lease, "target": target, "by": "agent", "detail": "the process that held it ended" })));
     }
     core.log.append(entries, Until::Durable).durable().map(drop).map_err(|e| format!("the audit log cannot be written: {e}"))
+}
+
+/// What a crash left behind and what was done about it.
+fn recovery(recovered: &debug_audit::Recovered) -> Value {
+    let torn = recovered.torn.as_ref().map(|torn| {
+        json!({ "file": torn.file, "moved_to": torn.moved_to, "seq": torn.seq, "bytes": torn.bytes })
+    });
+    json!({ "covered": recovered.covered, "adopted": recovered.adopted, "torn": torn })
 }
 
 /// The key of the digests in the log, kept beside it: 32 random bytes, made with the log.

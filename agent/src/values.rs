@@ -60,7 +60,7 @@ pub(crate) fn revealed(tree: &Tree) -> Dynamic {
 /// It is a secret, or holds one.
 pub(crate) fn text(value: &Dynamic) -> Result<String, String> {
     if let Some(secret) = value.read_lock::<OpaqueSecret>() {
-        return Err(format!("{secret} cannot be put into a text"));
+        return Err(format!("{} cannot be put into a text", *secret));
     }
     if value.is_string() {
         return value.clone().into_string().map_err(|kind| format!("a {kind} is no text"));

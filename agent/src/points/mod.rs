@@ -14,6 +14,7 @@ mod slot;
 mod tests;
 
 pub use call::{Answer, Argument, Arguments, call};
+pub(crate) use breaker::Tripped;
 pub(crate) use call::{PANIC_ABORTS, run};
 pub(crate) use layer::{Layer, Observer, PatchCode, PatchFailure};
 pub use probe::Probe;

@@ -183,7 +183,7 @@ fn split(s: ImmutableString, by: ImmutableString) -> Fallible<Array> {
     let parts = s.matches(by.as_str()).count() + 1;
     fits("the array", parts, MAX_ITEMS)?;
     charge_operations(parts as u64)?;
-    Ok(s.split(by.as_str()).map(Dynamic::from).collect())
+    Ok(s.split(by.as_str()).map(|part| Dynamic::from(part.to_owned())).collect())
 }
 
 /// Makes each `from` in `s` a `to`, as Rhai's own does; the length is known before anything is made.

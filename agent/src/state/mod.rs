@@ -26,6 +26,7 @@ pub(crate) use redact::Redactor;
 pub(crate) use registry::States;
 pub(crate) use scope::SecretScope;
 pub(crate) use scrub::Scrubber;
+pub(crate) use shapes::has_secret_shape;
 pub(crate) use ser::{Limits, TreeSerializer, to_tree};
 pub(crate) use tree::Tree;
 
