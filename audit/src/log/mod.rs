@@ -1,0 +1,316 @@
+//! Writing a log.
+//!
+//! Everybody queues; one thread, `debug-audit`, numbers what waits, hands it to the kernel in one write, syncs once for all who
+//! asked, and signs one head. The thread and its decisions are in `thread`, the files and their order in `store`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+mod files;
+mod recover;
+mod shared;
+mod store;
+mod thread;
+mod ticket;
+
+#[cfg(test)]
+mod tests;
+
+use crate::note::SigningKey;
+use crate::tree;
+use crate::verify::VerifyError;
+use crate::{Hash, line, read};
+use files::{Disk, Files};
+use shared::{Index, Shared};
+pub use ticket::{AppendError, Receipt, Ticket};
+use ticket::{Job, Promise, lock};
+
+/// How many bytes of records wait in memory, at most, while the log cannot be written: room for thousands of reverts, and
+/// little enough that a service with a full disk does not also run out of memory.
+pub const HELD_MAX: usize = 4 * 1024 * 1024;
+/// How often a log that cannot be written is tried again, besides at each append.
+pub const RETRY: Duration = Duration::from_secs(1);
+/// After this long without work, what was only written is synced, and so is the file `checkpoint`.
+pub const IDLE: Duration = Duration::from_millis(200);
+/// The room set aside for terminal records on a full disk: some thousand of them.
+pub const RESERVE: u64 = 1024 * 1024;
+
+/// One record to be appended.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What happened, such as `eval`: 1 to 64 of `a-z`, `0-9`, `.`, `_`, `-`.
+    pub kind: &'static str,
+    /// A JSON object on one line, without the members `v`, `seq`, `kind` and `origin`; its bytes go into the log as they are.
+    pub body: String,
+    /// Whether to hold the record in memory while the log cannot be written, instead of failing.
+    pub keep: bool,
+    /// Whether it may use the reserve on a full disk: the end of a lease.
+    pub terminal: bool,
+}
+
+/// How far the records of an append must get by themselves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Until {
+    /// To the kernel: no sync for their sake, until the log is idle or somebody waits for [`Ticket::durable`].
+    Written,
+    /// To the disk: one sync serves all that wait for one.
+    Durable,
+}
+
+/// Whether the log can be written.
+#[derive(Clone, Debug)]
+pub enum Health {
+    /// The last write went well.
+    Ok,
+    /// Records are refused, or held in memory.
+    Failing {
+        /// Since when, on the monotonic clock.
+        since: Instant,
+        /// The last reason.
+        reason: String,
+        /// How many bytes of records wait in memory.
+        held: usize,
+    },
+}
+
+/// What [`Log::open`] found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Opened {
+    /// Which log: `<key name>/<16 hex digits>`.
+    pub origin: String,
+    /// How many records it holds, all of them covered by the checkpoint.
+    pub size: u64,
+    /// Whether it holds none, so that the next must be of kind `boot`.
+    pub fresh: bool,
+    /// What was done to make it whole again, for a record of kind `recovered`.
+    pub recovered: Option<Recovered>,
+}
+
+/// What a crash left behind and what was done about it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Recovered {
+    /// The part of a line that was moved aside.
+    pub torn: Option<Torn>,
+    /// The number of records that the stored checkpoint covered.
+    pub covered: u64,
+    /// How many whole records followed those; they are signed now.
+    pub adopted: u64,
+}
+
+/// A torn line and where its bytes are now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Torn {
+    /// The file it was cut from.
+    pub file: String,
+    /// The file its bytes were moved to.
+    pub moved_to: String,
+    /// The number that its record would have had.
+    pub seq: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// Why a log cannot be opened. Nothing on disk was changed, unless it says [`OpenError::Io`] while recovering.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has the log open.
+    #[error("the log in `{}` is in use by another process", .0.display())]
+    Held(PathBuf),
+    /// A file or the folder cannot be made, read or written.
+    #[error("cannot {what} in `{}`", .dir.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The log's folder.
+        dir: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The log does not verify; the error names the exact place.
+    #[error("the log in `{}` does not verify", .dir.display())]
+    Broken {
+        /// The log's folder.
+        dir: PathBuf,
+        /// What is wrong, and where.
+        source: VerifyError,
+    },
+    /// The system gives no random bytes for the new log's id.
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
+}
+
+impl OpenError {
+    /// What a person can do next; printed after `help:`.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Held(_) => "give each instance a folder of its own",
+            Self::Io { .. } => "the folder must be writable by the service's user, on a disk with room",
+            Self::Broken { source, .. } => source.advice(),
+            Self::Random(_) => "check `/dev/urandom`",
+        }
+    }
+}
+
+/// Why a log was not closed cleanly.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum CloseError {
+    /// Records still waited in memory for a log that cannot be written.
+    #[error("{bytes} bytes of records never got to the disk, because the audit log cannot be written")]
+    Lost {
+        /// How many bytes of records.
+        bytes: usize,
+    },
+    /// The disk did not answer in time.
+    #[error("the audit log was not closed in time")]
+    Timeout,
+}
+
+/// A log open for appending. Clones share it; the last to go closes it.
+#[derive(Clone)]
+pub struct Log {
+    shared: Arc<Shared>,
+    _closer: Arc<Closer>,
+}
+
+impl Log {
+    /// Opens the log in `dir`, or begins one there, and verifies all of it.
+    ///
+    /// A torn last line is moved aside, if the stored checkpoint does not cover it; everything else that does not verify is an
+    /// error. Needs 72 bytes of memory a record (hashes and offset) as long as the log is open.
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub fn open(dir: &Path, key: SigningKey) -> Result<(Self, Opened), OpenError> {
+        files::make_dir(dir).map_err(|source| OpenError::Io {
+            what: "make the folder",
+            dir: dir.to_owned(),
+            source,
+        })?;
+        Self::open_with(Box::new(Disk::new(dir)), key)
+    }
+
+    fn open_with(files: Box<dyn Files>, key: SigningKey) -> Result<(Self, Opened), OpenError> {
+        let dir = files.dir().to_owned();
+        let (store, opened) = recover::open(files, key)?;
+        let shared = Arc::clone(store.shared());
+        thread::spawn(store).map_err(|source| OpenError::Io {
+            what: "start the thread for the log",
+            dir,
+            source,
+        })?;
+        Ok((Self { _closer: Arc::new(Closer(Arc::clone(&shared))), shared }, opened))
+    }
+
+    /// Appends records, with consecutive numbers and all or none of them; never waits.
+    ///
+    /// If one of them is to be kept while the log cannot be written, all are. Without entries the ticket is about everything
+    /// appended before; its receipt's `first` is then one past its `last`.
+    pub fn append(&self, entries: Vec<Entry>, until: Until) -> Ticket {
+        let promise = Arc::new(Promise::default());
+        match self.tails(&entries) {
+            Ok(tails) => self.shared.push(Job {
+                tails,
+                first_kind: entries.first().map(|entry| entry.kind),
+                until,
+                keep: entries.iter().any(|entry| entry.keep),
+                terminal: entries.iter().any(|entry| entry.terminal),
+                promise: Arc::clone(&promise),
+            }),
+            Err(error) => promise.tell_error(&error),
+        }
+        Ticket { promise, shared: Arc::clone(&self.shared), until }
+    }
+
+    fn tails(&self, entries: &[Entry]) -> Result<Vec<Vec<u8>>, AppendError> {
+        let tail = |entry: &Entry| {
+            let origin = (entry.kind == "boot").then_some(self.shared.origin.as_str());
+            let max = line::room(entry.kind, origin);
+            if entry.body.len() > max {
+                return Err(AppendError::TooLong { bytes: entry.body.len(), max });
+            }
+            Ok(line::tail(entry.kind, origin, &entry.body)?)
+        };
+        entries.iter().map(tail).collect()
+    }
+
+    /// The log's name: `<key name>/<16 hex digits>`.
+    pub fn origin(&self) -> &str {
+        &self.shared.origin
+    }
+
+    /// How many records are on disk and covered by [`Log::checkpoint`].
+    pub fn size(&self) -> u64 {
+        self.shared.read(|index| index.tree.size())
+    }
+
+    /// The newest signed head, a C2SP note.
+    pub fn checkpoint(&self) -> Arc<str> {
+        self.shared.read(|index| Arc::clone(&index.checkpoint))
+    }
+
+    /// The proof that record `index` is in the log of `size` records; `None` if there are not that many on disk.
+    pub fn inclusion(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
+        self.shared.read(|shared| shared.tree.inclusion(index, size))
+    }
+
+    /// The proof that the log of `from` records is a prefix of that of `to`; `None` if there are not that many on disk.
+    pub fn consistency(&self, from: u64, to: u64) -> Option<Vec<Hash>> {
+        self.shared.read(|index| index.tree.consistency(from, to))
+    }
+
+    /// The line of record `seq` without its newline; `None` if there are not that many on disk.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no longer what was written.
+    pub fn record(&self, seq: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some((name, offset, leaf)) = self.shared.read(|index| index.find(seq)) else { return Ok(None) };
+        let line = read::line_at(&self.shared.dir.join(&name), offset)?;
+        match line.filter(|line| tree::leaf_hash(line) == leaf) {
+            Some(line) => Ok(Some(line)),
+            None => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("record {seq} in `{name}` is not what was written: the file was altered"),
+            )),
+        }
+    }
+
+    /// Whether the log can be written.
+    pub fn health(&self) -> Health {
+        lock(&self.shared.state).health.clone()
+    }
+
+    /// Takes the messages about what happened to the log's files since the last call, for records of kind `alarm`.
+    pub fn alarms(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.shared.state).alarms)
+    }
+
+    /// Writes and syncs what waits, ends the thread and gives the folder free, for all clones.
+    ///
+    /// # Errors
+    /// [`CloseError`]; after [`CloseError::Timeout`] the thread still goes on to its end.
+    pub fn close(self, timeout: Duration) -> Result<(), CloseError> {
+        self.shared.ask_to_close();
+        let queue = lock(&self.shared.queue);
+        let (queue, _) = self
+            .shared
+            .stopped
+            .wait_timeout_while(queue, timeout, |queue| !queue.stopped)
+            .unwrap_or_else(PoisonError::into_inner);
+        match (queue.stopped, queue.lost) {
+            (false, _) => Err(CloseError::Timeout),
+            (true, 0) => Ok(()),
+            (true, bytes) => Err(CloseError::Lost { bytes }),
+        }
+    }
+}
+
+/// Asks the thread to end when the last clone of the log is gone.
+struct Closer(Arc<Shared>);
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.0.ask_to_close();
+    }
+}

@@ -1,0 +1,336 @@
+//! The files of a log that is being written, and the order in which they change.
+//!
+//! INVARIANT: lines are signed only after they are durable under their final names, and the tree only grows. So no two roots
+//! are ever signed for one size, and a signed head never covers a record that a crash could take.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+
+use super::files::{Appender, Files, Stat};
+use super::{RESERVE, Shared};
+use crate::checkpoint::Checkpoint;
+use crate::note::SigningKey;
+use crate::read::{self, End};
+use crate::tree;
+use crate::verify::CHECKPOINT;
+
+/// A new file of records until it is complete.
+pub(super) const NEW_RECORDS: &str = "records.new";
+/// A new checkpoint until it replaces the old.
+pub(super) const NEW_CHECKPOINT: &str = "checkpoint.new";
+/// New leaf hashes until they replace the old.
+pub(super) const NEW_LEAVES: &str = "leaves.new";
+/// Room on the disk for terminal records.
+pub(super) const RESERVE_FILE: &str = "reserve";
+
+/// Why the log cannot be written.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) reason: String,
+    /// The disk or the quota is full: the reserve may help.
+    pub(super) full: bool,
+}
+
+impl Failure {
+    fn of(what: &str, error: &io::Error) -> Self {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        Self { reason: format!("cannot {what}: {error}"), full }
+    }
+}
+
+/// The file of records that is appended to.
+pub(super) struct Current {
+    pub(super) name: String,
+    /// The number of its first record.
+    pub(super) first: u64,
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    /// How long it is, as far as we wrote it.
+    pub(super) written: u64,
+    /// How much of it is durable.
+    pub(super) durable: u64,
+    /// `None` after an error: what a failed write or sync left behind cannot be known, so the file is never used again.
+    pub(super) handle: Option<Box<dyn Appender>>,
+}
+
+/// A line that has its number and is not yet known to be durable.
+pub(super) struct Pending {
+    line: Vec<u8>,
+    offset: u64,
+}
+
+pub(super) struct Store {
+    pub(super) files: Box<dyn Files>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: SigningKey,
+    pub(super) current: Option<Current>,
+    pub(super) pending: Vec<Pending>,
+    /// Whether the reserve is there, or the file system cannot make one.
+    pub(super) reserve: bool,
+    /// The file `checkpoint` is older than [`super::Index::checkpoint`].
+    pub(super) checkpoint_stale: bool,
+    /// The file `checkpoint` was replaced since it was last synced.
+    pub(super) checkpoint_unsynced: bool,
+    /// A changed file that was looked at and does not hold what we signed.
+    pub(super) refused: Option<Stat>,
+    /// `None` once it could not be written: a hole would spoil all of it.
+    pub(super) leaves: Option<Box<dyn Appender>>,
+    pub(super) leaves_written: u64,
+    /// Held as long as the log is open; closing the file gives it free.
+    pub(super) _lock: std::fs::File,
+}
+
+impl Store {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The number that the next new line gets.
+    pub(super) fn next(&self) -> u64 {
+        self.durable() + self.pending.len() as u64
+    }
+
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending.iter().map(|pending| pending.line.len()).sum()
+    }
+
+    fn durable(&self) -> u64 {
+        self.shared.read(|index| index.tree.size())
+    }
+
+    /// Hands `lines` (numbered from [`Store::next`], with newlines) to the kernel; gives whether they are durable as well.
+    ///
+    /// On an error nothing of them is kept here, and their numbers are free again.
+    pub(super) fn put(&mut self, lines: Vec<Vec<u8>>) -> Result<bool, Failure> {
+        self.check()?;
+        let at = self.pending.len();
+        let mut offset = self.current.as_ref().map_or(0, |current| current.written);
+        for line in lines {
+            let length = line.len() as u64;
+            self.pending.push(Pending { line, offset });
+            offset += length;
+        }
+        let done = self.write_from(at);
+        if done.is_err() {
+            self.pending.truncate(at);
+        }
+        done
+    }
+
+    fn write_from(&mut self, at: usize) -> Result<bool, Failure> {
+        let bytes =
+            self.pending[at..].iter().map(|pending| pending.line.as_slice()).collect::<Vec<_>>().concat();
+        if let Some(current) = &mut self.current
+            && let Some(handle) = &mut current.handle
+        {
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            match handle.write(&bytes) {
+                Ok(()) => {
+                    current.written += bytes.len() as u64;
+                    return Ok(false);
+                }
+                Err(error) => self.give_up(&Failure::of("write", &error)),
+            }
+        }
+        self.rotate()?;
+        Ok(true)
+    }
+
+    /// Makes all pending lines durable.
+    pub(super) fn sync(&mut self) -> Result<(), Failure> {
+        if let Some(current) = &mut self.current
+            && let Some(handle) = &mut current.handle
+        {
+            match handle.sync() {
+                Ok(()) => {
+                    current.durable = current.written;
+                    return Ok(());
+                }
+                Err(error) => self.give_up(&Failure::of("sync", &error)),
+            }
+        }
+        self.rotate()
+    }
+
+    /// Closes the current file for good.
+    fn give_up(&mut self, failure: &Failure) {
+        if let Some(current) = &mut self.current {
+            current.handle = None;
+            self.shared.alarm(format!("`{}` was closed for good: {}", current.name, failure.reason));
+        }
+    }
+
+    /// Begins a new file with everything that is not durable, which makes it so.
+    ///
+    /// It gets its name only when it is complete. If the last file held nothing durable it has that name, and is replaced by
+    /// a file with the same lines and more.
+    fn rotate(&mut self) -> Result<(), Failure> {
+        let first = self.durable();
+        let name = read::file_name(first);
+        let mut bytes = Vec::new();
+        for pending in &mut self.pending {
+            pending.offset = bytes.len() as u64;
+            bytes.extend_from_slice(&pending.line);
+        }
+        let (handle, stat) = self.new_file(&name, &bytes).map_err(|error| {
+            // Best effort: on a full disk it frees room, and the next attempt replaces it anyway.
+            let _ = self.files.remove(NEW_RECORDS);
+            Failure::of(&format!("write a new file `{name}`"), &error)
+        })?;
+        if self.current.is_some() {
+            self.shared.alarm(format!("the log goes on in `{name}`"));
+        }
+        let Stat { device, inode, length } = stat;
+        let current =
+            Current { name: name.clone(), first, device, inode, written: length, durable: length, handle };
+        self.current = Some(current);
+        let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
+        if index.files.last().is_none_or(|(last, _)| *last < first) {
+            index.files.push((first, name));
+        }
+        Ok(())
+    }
+
+    fn new_file(&self, name: &str, bytes: &[u8]) -> io::Result<(Option<Box<dyn Appender>>, Stat)> {
+        let mut handle = self.files.create_over(NEW_RECORDS)?;
+        handle.write(bytes)?;
+        handle.sync()?;
+        let stat = handle.stat()?;
+        self.files.rename(NEW_RECORDS, name)?;
+        self.files.sync_dir()?;
+        Ok((Some(handle), stat))
+    }
+
+    /// Looks whether somebody truncated, extended or replaced the file; if what was signed is intact, a new file is begun.
+    fn check(&mut self) -> Result<(), Failure> {
+        let Some(current) = &self.current else { return Ok(()) };
+        if current.handle.is_none() && current.durable == 0 {
+            return Ok(()); // Nothing in it counts.
+        }
+        let seen =
+            self.files.stat(&current.name).map_err(|error| Failure::of("find the current file", &error))?;
+        let same = (seen.device, seen.inode) == (current.device, current.inode);
+        let fits = match current.handle {
+            Some(_) => seen.length == current.written,
+            // A failed write may have left more.
+            None => seen.length >= current.durable,
+        };
+        if same && fits {
+            return Ok(());
+        }
+        let name = current.name.clone();
+        let changed = format!("`{name}` was changed by somebody else");
+        if self.refused != Some(seen) && self.is_intact() {
+            self.give_up(&Failure {
+                reason: format!("{changed}; the signed records in it are intact"),
+                full: false,
+            });
+            if let Some(current) = &mut self.current {
+                (current.device, current.inode) = (seen.device, seen.inode);
+            }
+            return Ok(());
+        }
+        if self.refused.replace(seen) != Some(seen) {
+            self.shared.alarm(format!("{changed}, and it no longer holds the signed records"));
+        }
+        Err(Failure { reason: format!("{changed}, and it no longer holds the signed records"), full: false })
+    }
+
+    /// Whether the current file's name leads to the lines that were signed.
+    fn is_intact(&self) -> bool {
+        let Some(current) = &self.current else { return true };
+        let Ok(file) = read::open_file(&self.files.dir().join(&current.name)) else { return false };
+        let (mut reader, mut bytes) = (io::BufReader::new(file), Vec::new());
+        (current.first..self.durable()).all(|seq| {
+            let whole = matches!(read::read_line(&mut reader, &mut bytes), Ok(Some((End::Newline, _))));
+            whole && self.shared.read(|index| index.tree.leaf(seq)) == Some(tree::leaf_hash(&bytes))
+        })
+    }
+
+    /// Signs a head over the pending lines, which are durable, and puts it in place.
+    pub(super) fn publish(&mut self) -> Arc<str> {
+        let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
+        for pending in self.pending.drain(..) {
+            let line = pending.line.strip_suffix(b"\n").unwrap_or(&pending.line);
+            index.tree.append(tree::leaf_hash(line));
+            index.offsets.push(pending.offset);
+        }
+        let (size, root) = (index.tree.size(), index.tree.root());
+        let note: Arc<str> =
+            Checkpoint { origin: self.shared.origin.clone(), size, root }.sign(&self.key).into();
+        index.checkpoint = Arc::clone(&note);
+        drop(index);
+        if let Err(error) = self.files.replace(NEW_CHECKPOINT, CHECKPOINT, note.as_bytes(), false) {
+            // The records are on disk, and the next start signs anew; but before new ones this has to work.
+            self.shared.alarm(format!("cannot replace `{CHECKPOINT}`: {error}"));
+            self.checkpoint_stale = true;
+        } else {
+            self.checkpoint_stale = false;
+            self.checkpoint_unsynced = true;
+        }
+        note
+    }
+
+    /// Does again what failed without a record being lost; until it works, no record is taken.
+    pub(super) fn prepare(&mut self) -> Result<(), Failure> {
+        if !self.reserve {
+            self.make_reserve()?;
+        }
+        if self.checkpoint_stale {
+            let note = self.shared.read(|index| Arc::clone(&index.checkpoint));
+            self.files
+                .replace(NEW_CHECKPOINT, CHECKPOINT, note.as_bytes(), true)
+                .map_err(|error| Failure::of("replace the checkpoint", &error))?;
+            self.checkpoint_stale = false;
+        }
+        Ok(())
+    }
+
+    pub(super) fn make_reserve(&mut self) -> Result<(), Failure> {
+        match self.files.allocate(RESERVE_FILE, RESERVE) {
+            // A file system that cannot set room aside has none to give back either.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Failure::of("set the reserve aside", &error)),
+            Ok(()) => {}
+        }
+        self.reserve = true;
+        Ok(())
+    }
+
+    /// Gives the reserve back to the disk. Until it is made again only terminal records are written.
+    pub(super) fn release_reserve(&mut self) {
+        self.reserve = false;
+        if self.files.remove(RESERVE_FILE).is_ok() {
+            self.shared.alarm("the disk is full: the reserve is used for the ends of leases".to_owned());
+        }
+    }
+
+    /// Appends the leaf hashes of what is durable to the cache. Nothing depends on it but saying which record was altered.
+    pub(super) fn cache_leaves(&mut self) {
+        let Some(file) = &mut self.leaves else { return };
+        let written = self.leaves_written;
+        let new: Vec<u8> = self.shared.read(|index| {
+            (written..index.tree.size()).filter_map(|seq| index.tree.leaf(seq)).flatten().collect()
+        });
+        if new.is_empty() {
+            return;
+        }
+        match file.write(&new) {
+            Ok(()) => self.leaves_written += new.len() as u64 / 32,
+            Err(_) => self.leaves = None,
+        }
+    }
+
+    /// Makes the file `checkpoint` survive a power loss, so that the next start need not sign anew.
+    pub(super) fn sync_checkpoint(&mut self) {
+        if self.checkpoint_unsynced {
+            // If it fails, a power loss may bring an older checkpoint back, which is sound too.
+            let _ = self.files.append(CHECKPOINT).and_then(|mut file| file.sync());
+            let _ = self.files.sync_dir();
+            self.checkpoint_unsynced = false;
+        }
+    }
+}
