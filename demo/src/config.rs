@@ -19,18 +19,18 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::LevelFilter;
 
-/// A text that nobody should read by accident.
-pub type SecretText = String;
+/// A text that nobody should read by accident: it serializes and prints as a placeholder.
+pub type SecretText = debug_agent::Secret<String>;
 
 /// Makes a secret of a text.
 fn secret(text: String) -> SecretText {
-    text
+    SecretText::new(text)
 }
 
 /// The secret in the clear, for the code that needs it to do its work.
 #[must_use]
 pub fn expose(secret: &SecretText) -> &str {
-    secret
+    secret.expose()
 }
 
 /// Everything that can be configured.

@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use axum::Router;
+use debug_agent::Agent;
 use dienstplan::config::{Config, Mistakes};
 use dienstplan::http::{self, Service};
 use dienstplan::rota::Rota;
@@ -48,11 +49,17 @@ async fn run() -> Result<(), StartError> {
     let (port, level) = (config.server.port, LevelFilter::from(config.server.loglevel));
     let config = Arc::new(RwLock::new(config));
     let rota = Arc::new(RwLock::new(Rota::example(Timestamp::now())));
+    // Inert unless DEBUG_AGENT is set; never fails the service.
+    let agent = Agent::builder("dienstplan")
+        .state_mut("config", config.clone())
+        .state_mut("rota", rota.clone())
+        .start_from_env();
     let log = tracing_subscriber::fmt::layer().with_ansi(io::stdout().is_terminal());
-    tracing_subscriber::registry().with(log.with_filter(level)).init();
+    tracing_subscriber::registry().with(log.with_filter(level)).with(agent.tracing_layer()).init();
 
     let service = Service::new(config, rota);
-    let app = http::access_log(http::routes(service.clone()), service);
+    let routes = http::routes(service.clone()).layer(agent.http_layer());
+    let app = http::access_log(routes, service);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .map_err(|source| StartError::Listen { port, source })?;

@@ -53,6 +53,7 @@ impl Rota {
 /// That may be the person on duty again, if nobody else is there. `None` means that nobody is present. If the person
 /// on duty is not of the rota, the order begins at its top.
 #[must_use]
+#[debug_agent::patchable]
 pub fn next_on_duty(rota: &Rota, now: Timestamp) -> Option<String> {
     let current = rota.people.iter().position(|p| Some(p) == rota.on_duty.as_ref());
     let (upto, after) = rota.people.split_at(current.map_or(0, |index| index + 1));

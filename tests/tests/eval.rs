@@ -170,13 +170,13 @@ fn a_refusal_ends_the_eval_also_inside_try() {
     let set = Set::new();
     let mut client = set.changing("alice");
     let ways = [
-        r#"try { reveal("config.slack.token") } catch { } set("config.server.loglevel", "debug")"#,
-        r#"try { [1].map(|x| reveal("config.slack.token")) } catch { } set("config.server.loglevel", "debug")"#,
-        r#"let f = Fn("reveal"); try { f.call("config.slack.token") } catch { } set("config.server.loglevel", "debug")"#,
+        r#"try { reveal("config.slack.token") } catch { } set("config.server.loglevel", "DEBUG")"#,
+        r#"try { [1].map(|x| reveal("config.slack.token")) } catch { } set("config.server.loglevel", "DEBUG")"#,
+        r#"let f = Fn("reveal"); try { f.call("config.slack.token") } catch { } set("config.server.loglevel", "DEBUG")"#,
     ];
     for code in ways {
         assert_eq!(client.eval(code).failed().0, "denied", "{code}");
-        assert_eq!(client.eval("config.server.loglevel").display(), "\"info\"");
+        assert_eq!(client.eval("config.server.loglevel").display(), "\"INFO\"");
         assert_eq!(client.eval("leases().len()").display(), "0");
     }
 }
@@ -217,12 +217,12 @@ fn a_failed_eval_undoes_what_it_changed() {
     let mut client = set.changing("alice");
     let code = r#"
         let kept = 1;
-        set("config.server.loglevel", "debug");
+        set("config.server.loglevel", "DEBUG");
         patch("GET /api/healthcheck", |req| #{ status: 418 }, #{ unseen: true });
         throw "stop";
     "#;
     assert_eq!(client.eval(code).failed().0, "eval");
-    assert_eq!(client.eval("config.server.loglevel").display(), "\"info\"");
+    assert_eq!(client.eval("config.server.loglevel").display(), "\"INFO\"");
     assert_eq!(set.service.health().status, 200);
     assert_eq!(client.eval("leases().len()").display(), "0");
     assert_eq!(client.eval("kept").failed().0, "eval");

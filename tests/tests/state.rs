@@ -14,7 +14,7 @@ fn attach() -> (Certificates, Service, Client) {
 fn a_value_is_set_until_its_deadline() {
     let (_certificates, _service, mut client) = attach();
     let before = client.eval("config.server.loglevel").display().to_owned();
-    client.eval(r#"set("config.server.loglevel", "debug", #{ ttl: "1s" })"#).ok();
+    client.eval(r#"set("config.server.loglevel", "DEBUG", #{ ttl: "1s" })"#).ok();
     wait::until_true("the value is back", || client.eval("config.server.loglevel").display() == before);
 }
 
@@ -39,7 +39,7 @@ fn one_assignment_is_one_write() {
 #[test]
 fn a_wrong_type_names_the_path_and_changes_nothing() {
     let (_certificates, _service, mut client) = attach();
-    for (path, value) in [("config.db.port", r#""many""#), ("config.db.port", "70000"), ("config.db.port", "-1"), ("config.db.port", "1.5"), ("config.db", "5"), ("config.app.debug", "1"), ("config.db.port", "()")] {
+    for (path, value) in [("config.db.port", r#""many""#), ("config.db.port", "70000"), ("config.db.port", "-1"), ("config.db.port", "1.5"), ("config.db", "5"), ("config.application.debug", "1"), ("config.db.port", "()")] {
         let before = client.eval(&format!("get(\"{path}\")")).0["result"]["value"].clone();
         let (code, message) = client.eval(&format!("set(\"{path}\", {value})")).failed();
         assert_eq!(code, "state", "{path} = {value}: {message}");
