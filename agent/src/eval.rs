@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use debug_audit::{AppendError, Until};
 use debug_wire::messages::{AuditRange, Code, EvalParams, EvalPayload, EvalResult, Failure, FromAgent, LeaseSummary, Output};
@@ -33,6 +33,9 @@ const MAX_OUTPUT: usize = 1 << 20;
 const OUTPUT_CHUNK: usize = 64 << 10;
 /// The longest displayed result, in bytes.
 const MAX_RESULT: usize = 256 << 10;
+
+/// How long an eval waits for a slow client to take what was said before the session is given up.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An eval whose signature was verified, as it waits for its turn.
 pub(crate) struct Submission {
@@ -79,7 +82,7 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
     };
     session.finish(call);
     // A client that is gone does not read its reply; the log has the outcome.
-    drop(session.outbox.send(reply));
+    drop(session.outbox.send_patiently(reply, PATIENCE));
 }
 
 /// An eval that was recorded and may run.
@@ -262,7 +265,7 @@ fn print(run: &Run, outbox: &crate::net::Outbox, core: &Core, text: &str) {
         let (chunk, tail) = rest.split_at(at);
         rest = tail;
         let output = Output { id: run.call, text: chunk.to_owned() };
-        if outbox.send(FromAgent::notification("output", &output)).is_err() {
+        if outbox.send_patiently(FromAgent::notification("output", &output), PATIENCE).is_err() {
             meter::end(End::Cancelled);
             return;
         }
