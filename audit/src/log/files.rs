@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags};
 
 /// Which file it is and how long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,6 +25,10 @@ pub(crate) trait Files: Send {
     /// Of the name itself: links are not followed.
     fn stat(&self, name: &str) -> io::Result<Stat>;
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Exchanges two names in one step.
+    fn exchange(&self, one: &str, other: &str) -> io::Result<()>;
+    /// Writes over an existing file of the same length, in place.
+    fn overwrite(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes names that were created, renamed or removed survive a power loss.
     fn sync_dir(&self) -> io::Result<()>;
@@ -130,6 +134,15 @@ impl Files for Disk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.dir.join(from), self.dir.join(to))
+    }
+
+    fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
+        let (one, other) = (self.dir.join(one), self.dir.join(other));
+        Ok(rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+    }
+
+    fn overwrite(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        regular(options().write(true).open(self.dir.join(name))?)?.write_all(bytes)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

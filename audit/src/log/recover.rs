@@ -56,6 +56,8 @@ pub(super) fn open(files: Box<dyn Files>, key: SigningKey) -> Result<(Store, Ope
         reserve: false,
         checkpoint_stale: false,
         checkpoint_unsynced: false,
+        spare: None,
+        can_exchange: true,
         refused: None,
         leaves,
         leaves_written: size,

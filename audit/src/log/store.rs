@@ -71,6 +71,9 @@ pub(super) struct Store {
     pub(super) checkpoint_stale: bool,
     /// The file `checkpoint` was replaced since it was last synced.
     pub(super) checkpoint_unsynced: bool,
+    /// The length of the note in [`NEW_CHECKPOINT`], if that is on disk and the file system can exchange names.
+    pub(super) spare: Option<usize>,
+    pub(super) can_exchange: bool,
     /// A changed file that was looked at and does not hold what we signed.
     pub(super) refused: Option<Stat>,
     /// `None` once it could not be written: a hole would spoil all of it.
@@ -262,7 +265,7 @@ impl Store {
             Checkpoint { origin: self.shared.origin.clone(), size, root }.sign(&self.key).into();
         index.checkpoint = Arc::clone(&note);
         drop(index);
-        if let Err(error) = self.files.replace(NEW_CHECKPOINT, CHECKPOINT, note.as_bytes(), false) {
+        if let Err(error) = self.put_checkpoint(note.as_bytes()) {
             // The records are on disk, and the next start signs anew; but before new ones this has to work.
             self.shared.alarm(format!("cannot replace `{CHECKPOINT}`: {error}"));
             self.checkpoint_stale = true;
@@ -273,6 +276,41 @@ impl Store {
         note
     }
 
+    /// Replaces the file `checkpoint` in one step.
+    ///
+    /// Renaming over a file makes ext4 write the new one out at once and lengthens the journal that the next `fdatasync` waits
+    /// for: a batch then took three times as long (370 against 120 µs). Two files that take turns cost 25 µs.
+    fn put_checkpoint(&mut self, note: &[u8]) -> io::Result<()> {
+        // Only over a note of the same length: then a power loss leaves a whole note, this one or an older.
+        if self.spare == Some(note.len()) {
+            let written = self.files.overwrite(NEW_CHECKPOINT, note);
+            if written.and_then(|()| self.files.exchange(NEW_CHECKPOINT, CHECKPOINT)).is_ok() {
+                return Ok(());
+            }
+            self.can_exchange = false;
+        }
+        self.spare = None;
+        self.files.replace(NEW_CHECKPOINT, CHECKPOINT, note, false)?;
+        if self.can_exchange {
+            self.spare = self.make_spare(note).ok().map(|()| note.len());
+        }
+        Ok(())
+    }
+
+    /// Synced, so that its blocks are on disk before it ever gets the name `checkpoint`.
+    fn make_spare(&self, note: &[u8]) -> io::Result<()> {
+        let mut file = self.files.create_over(NEW_CHECKPOINT)?;
+        file.write(note)?;
+        file.sync()
+    }
+
+    /// Removes what only a log in use needs.
+    pub(super) fn tidy(&mut self) {
+        if self.spare.take().is_some() {
+            let _ = self.files.remove(NEW_CHECKPOINT);
+        }
+    }
+
     /// Does again what failed without a record being lost; until it works, no record is taken.
     pub(super) fn prepare(&mut self) -> Result<(), Failure> {
         if !self.reserve {
@@ -280,10 +318,9 @@ impl Store {
         }
         if self.checkpoint_stale {
             let note = self.shared.read(|index| Arc::clone(&index.checkpoint));
-            self.files
-                .replace(NEW_CHECKPOINT, CHECKPOINT, note.as_bytes(), true)
+            self.put_checkpoint(note.as_bytes())
                 .map_err(|error| Failure::of("replace the checkpoint", &error))?;
-            self.checkpoint_stale = false;
+            (self.checkpoint_stale, self.checkpoint_unsynced) = (false, true);
         }
         Ok(())
     }

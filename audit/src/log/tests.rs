@@ -280,7 +280,7 @@ fn a_log_that_cannot_be_written_is_tried_again_without_being_asked() {
     assert_eq!(durable(&log, kept("leases", "x")), Err(AppendError::Held));
     let (done, wait) = mpsc::channel();
     sim.plan(move |_, op, name| {
-        if op == Op::Rename && name == "checkpoint" {
+        if matches!(op, Op::Rename | Op::Exchange) && name == "checkpoint" {
             let _ = done.send(());
         }
         Fault::None
@@ -335,11 +335,9 @@ fn a_disk_that_fails_every_sync_never_gets_a_head_signed() {
 fn a_read_only_disk_refuses_and_a_failing_checkpoint_stops_the_next_record() {
     let key = key();
     let (dir, sim, log) = simulated(&key);
-    sim.plan(
-        |_, op, name| {
-            if op == Op::Create && name == "checkpoint.new" { Fault::Fail(EROFS) } else { Fault::None }
-        },
-    );
+    sim.plan(|_, op, name| {
+        if op != Op::Rename && name.starts_with("checkpoint") { Fault::Fail(EROFS) } else { Fault::None }
+    });
     // It is on disk and signed, although the file with the signature is old.
     durable(&log, entry("eval", "x")).unwrap();
     assert!(matches!(durable(&log, entry("eval", "y")), Err(AppendError::Unwritable { .. })));

@@ -71,6 +71,7 @@ impl Writer {
                 self.store.sync_checkpoint();
             }
             if closing {
+                self.store.tidy();
                 lock(&self.store.shared().queue).lost = self.held.iter().map(Job::bytes).sum();
                 return;
             }

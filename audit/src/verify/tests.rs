@@ -273,3 +273,24 @@ proptest! {
         prop_assert_eq!(verified.is_ok(), changed.starts_with(&records), "{:?}", verified);
     }
 }
+
+/// The example in FORMAT.md is a log: what stands there is what this crate reads.
+#[test]
+fn the_example_in_the_specification_verifies() {
+    let page = include_str!("../../FORMAT.md");
+    let example = page.split_once("## 8. Example").unwrap().1;
+    let key: crate::VerifierKey =
+        example.split('`').find(|text| text.starts_with("example.org/")).unwrap().parse().unwrap();
+    let block = |n: usize| example.split("```text\n").nth(n).unwrap().split_once("```").unwrap().0;
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "records-0.jsonl", block(1));
+    put(dir.path(), CHECKPOINT, block(2));
+    let verified = verify(dir.path(), Some(&key)).unwrap();
+    assert_eq!((verified.covered, verified.total, verified.vouched), (3, 3, true));
+    let private = example.split('`').find(|text| text.starts_with("PRIVATE+KEY+")).unwrap();
+    let private = SigningKey::parse(private).unwrap();
+    assert_eq!(private.verifier(), &key);
+    // Ed25519 signatures are deterministic.
+    let (note, checkpoint) = stored(dir.path(), Some(&key)).unwrap().unwrap();
+    assert_eq!(note, checkpoint.sign(&private));
+}

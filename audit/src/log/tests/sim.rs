@@ -16,6 +16,8 @@ pub(super) enum Op {
     Create,
     Append,
     Rename,
+    Exchange,
+    Overwrite,
     Remove,
     SyncDir,
     Allocate,
@@ -178,6 +180,23 @@ impl Files for Sim {
         inner.disk.rename(from, to)?;
         let node = inner.world.names.remove(from).unwrap();
         inner.world.names.insert(to.to_owned(), node);
+        Ok(())
+    }
+
+    fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
+        let (mut inner, _) = self.step(Op::Exchange, other)?;
+        inner.disk.exchange(one, other)?;
+        let (a, b) = (inner.world.names[one], inner.world.names[other]);
+        inner.world.names.extend([(one.to_owned(), b), (other.to_owned(), a)]);
+        Ok(())
+    }
+
+    fn overwrite(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let (mut inner, _) = self.step(Op::Overwrite, name)?;
+        inner.disk.overwrite(name, bytes)?;
+        let node = inner.world.names[name];
+        assert_eq!(inner.world.nodes[node].content.len(), bytes.len());
+        inner.world.nodes[node].content = bytes.to_vec();
         Ok(())
     }
 
