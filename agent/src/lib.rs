@@ -1,9 +1,5 @@
 //! The agent.
 
-// So that the macro's absolute paths also work in this crate's own tests.
-#[cfg(test)]
-extern crate self as debug_agent;
-
 mod clock;
 mod config;
 #[cfg(feature = "http")]
@@ -25,4 +21,7 @@ pub use crate::http::{HttpLayer, HttpService, ResponseFuture};
 pub mod __private {
     pub use crate::points::{Answer, Argument, Arguments, Facts, POINTS, Probe, Slot, call, probe};
     pub use linkme;
+
+    #[cfg(feature = "for_test")]
+    pub use crate::points::for_test;
 }

@@ -152,7 +152,7 @@ impl Point {
             match self.options.skip.contains(&argument.name) {
                 true => quote!((#shown, false)),
                 false => quote_spanned! { Span::mixed_site() =>
-                    (#shown, (&::debug_agent::__private::Probe::<#ty>::NEW).is_given())
+                    (#shown, (&&::debug_agent::__private::Probe::<#ty>::NEW).is_given())
                 },
             }
         });
@@ -179,7 +179,7 @@ impl Point {
             match self.options.skip.contains(name) {
                 true => quote_spanned!(Span::mixed_site() => arguments.skip();),
                 false => quote_spanned! { Span::mixed_site() =>
-                    arguments.push((&::debug_agent::__private::Argument(&#name)).encode());
+                    arguments.push((&&::debug_agent::__private::Argument(&#name)).encode());
                 },
             }
         });

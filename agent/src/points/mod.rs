@@ -5,13 +5,15 @@
 
 mod breaker;
 mod call;
+#[cfg(feature = "for_test")]
+pub mod for_test;
 mod layer;
 pub mod probe;
 mod registry;
 mod serde_stub;
 mod slot;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use call::{Answer, Argument, Arguments, call};
 pub(crate) use call::{PANIC_ABORTS, run};

@@ -14,7 +14,7 @@ fn slot() -> Slot {
 /// A point as the macro would write it: doubles its argument.
 fn twice(slot: &Slot, n: i64) -> i64 {
     let asked = || {
-        let arguments = |arguments: &mut Arguments| arguments.push((&Argument(&n)).encode());
+        let arguments = |arguments: &mut Arguments| arguments.push((&&Argument(&n)).encode());
         call(slot, arguments, (&&&Probe::<i64>::NEW).decoder())
     };
     slot.is_patched().then(asked).flatten().unwrap_or(n * 2)

@@ -2,8 +2,6 @@
 
 mod breaker;
 mod call;
-#[cfg(feature = "macros")]
-mod macros;
 mod registry;
 
 use std::sync::{Arc, Mutex};

@@ -87,11 +87,3 @@ fn what_is_no_route_is_refused() {
         assert!(matches!(registry.declare("GET", template), Err(InvalidRoute::Template(_))), "{template:?}");
     }
 }
-
-#[test]
-fn the_functions_of_this_process_registered_themselves() {
-    let registry = Registry::new(Vec::new()).unwrap();
-    #[cfg(feature = "macros")]
-    assert!(registry.find("debug_agent::points::tests::macros::on_duty").is_some());
-    assert!(registry.find("rota::pick").is_none(), "slots outside the slice are not points");
-}
