@@ -6,7 +6,11 @@ mod config;
 #[allow(dead_code, reason = "the agent, which makes the layer, is not joined yet")]
 mod http;
 mod net;
-#[allow(dead_code, unused_imports, reason = "leases and host functions, which use the rest, are not joined yet")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "leases and host functions, which use the rest, are not joined yet"
+)]
 mod points;
 mod state;
 

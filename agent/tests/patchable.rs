@@ -1,5 +1,6 @@
 //! `#[patchable]` in a crate that forbids `unsafe`, as services do.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, outside the test functions")]
 
 use std::future::Future;
 use std::pin::pin;
@@ -114,7 +115,10 @@ fn local(name: &str) -> String {
 }
 
 #[track_caller]
-fn patch(name: &str, answer: impl Fn(Vec<Value>) -> Result<Value, String> + Send + Sync + 'static) -> Patched {
+fn patch(
+    name: &str,
+    answer: impl Fn(Vec<Value>) -> Result<Value, String> + Send + Sync + 'static,
+) -> Patched {
     for_test::patch(name, answer).unwrap()
 }
 
@@ -183,7 +187,11 @@ fn what_serde_does_not_know_is_unit_for_the_patch() {
 
 #[test]
 fn patterns_and_mutable_bindings_reach_both_sides() {
-    let names = for_test::arguments(&local("patterns")).unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let names = for_test::arguments(&local("patterns"))
+        .unwrap()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect::<Vec<_>>();
     assert_eq!(names, ["arg0", "total", "arg2", "arg3"]);
     assert_eq!(patterns((1, 2), 3, 0, [4, 5]), 10);
     let _patched = patch(&local("patterns"), |arguments| Ok(arguments[1].clone()));

@@ -47,7 +47,8 @@ impl Point {
         let (outer, inner) = self.attributes();
         let (vis, sig, block) = (&self.function.vis, &self.function.sig, &self.function.block);
         let (generics, output, bounds) = (&sig.generics, &sig.output, &sig.generics.where_clause);
-        let following = outer.iter().filter(|attribute| signature::follows_the_body(attribute)).collect::<Vec<_>>();
+        let following =
+            outer.iter().filter(|attribute| signature::follows_the_body(attribute)).collect::<Vec<_>>();
         let written = self.arguments.iter().map(|argument| &argument.written);
         let names = self.names();
         let types = self.arguments.iter().map(|argument| &argument.written.ty).collect::<Vec<_>>();

@@ -25,13 +25,17 @@ fn layer(registry: &Arc<Registry>) -> HttpLayer {
 
 /// A service with the layer on all its routes.
 fn service(registry: &Arc<Registry>) -> Router {
-    let nested = Router::new().route("/rota/{week}", get(|Path(week): Path<u8>| async move { format!("week {week}") }));
+    let nested = Router::new()
+        .route("/rota/{week}", get(|Path(week): Path<u8>| async move { format!("week {week}") }));
     Router::new()
         .route("/health", get(async || "healthy").post(async || "posted"))
         .route("/echo", post(async |headers: HeaderMap, body: Bytes| (headers_of(&headers), body)))
         .route("/any", any(async || "any"))
         .route("/closed", get(async || "closed"))
-        .route("/marked", post(async |Extension(mark): Extension<u32>, body: String| format!("{mark} {body}")))
+        .route(
+            "/marked",
+            post(async |Extension(mark): Extension<u32>, body: String| format!("{mark} {body}")),
+        )
         .route("/events", get(events))
         .nest("/api", nested)
         .layer(layer(registry))
@@ -61,7 +65,9 @@ impl http_body::Body for Stream {
         mut self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(context).map(|text| Some(Ok(http_body::Frame::data(Bytes::from_static(text?.as_bytes())))))
+        self.0
+            .poll_recv(context)
+            .map(|text| Some(Ok(http_body::Frame::data(Bytes::from_static(text?.as_bytes())))))
     }
 }
 
@@ -165,7 +171,8 @@ async fn what_matched_no_route_or_no_method_is_no_point() {
 #[tokio::test]
 async fn a_fallback_under_the_layer_is_no_point() {
     let registry = registry();
-    let service = Router::new().route("/x", get(async || "x")).fallback(async || "nowhere").layer(layer(&registry));
+    let service =
+        Router::new().route("/x", get(async || "x")).fallback(async || "nowhere").layer(layer(&registry));
     assert_eq!(ask(&service, Method::GET, "/nowhere").await.2, "nowhere");
     assert!(names(&registry).is_empty(), "{:?}", names(&registry));
 }
@@ -207,26 +214,31 @@ async fn a_route_that_the_author_closed_is_closed() {
 async fn a_patch_sees_the_request_as_a_map() {
     let registry = registry();
     let service = service(&registry);
-    let heard = patch_route(&registry, "GET", "/api/rota/{week}", fake(|mut arguments| {
-        let Tree::Map(request) = arguments.remove(0) else { panic!("no map") };
-        let secret = |value| Tree::Secret(Box::new(text(value)));
-        let headers = map([
-            ("accept", Tree::Seq(vec![text("a"), text("b")])),
-            ("cookie", secret("session=1")),
-            ("x-internal-token", secret("hush")),
-            ("x-plain", text("plain")),
-        ]);
-        let expected = [
-            ("method", text("GET")),
-            ("path", text("/api/rota/%C3%BC")),
-            ("params", map([("week", text("ü"))])),
-            ("query", map([("a", Tree::Seq(vec![text("1"), text("2 3")])), ("b", text(""))])),
-            ("headers", headers),
-            ("body", Tree::Null),
-        ];
-        assert_eq!(Tree::Map(request), map(expected));
-        Ok(map([]))
-    }));
+    let heard = patch_route(
+        &registry,
+        "GET",
+        "/api/rota/{week}",
+        fake(|mut arguments| {
+            let Tree::Map(request) = arguments.remove(0) else { panic!("no map") };
+            let secret = |value| Tree::Secret(Box::new(text(value)));
+            let headers = map([
+                ("accept", Tree::Seq(vec![text("a"), text("b")])),
+                ("cookie", secret("session=1")),
+                ("x-internal-token", secret("hush")),
+                ("x-plain", text("plain")),
+            ]);
+            let expected = [
+                ("method", text("GET")),
+                ("path", text("/api/rota/%C3%BC")),
+                ("params", map([("week", text("ü"))])),
+                ("query", map([("a", Tree::Seq(vec![text("1"), text("2 3")])), ("b", text(""))])),
+                ("headers", headers),
+                ("body", Tree::Null),
+            ];
+            assert_eq!(Tree::Map(request), map(expected));
+            Ok(map([]))
+        }),
+    );
     let request = Request::builder().uri("/api/rota/%C3%BC?a=1&b&a=2+%33");
     let request = request.header("accept", "a").header("Accept", "b").header("Cookie", "session=1");
     let request = request.header("X-Internal-Token", "hush").header("X-Plain", "plain");
@@ -240,12 +252,17 @@ async fn body_seen(content_type: &str, body: impl Into<Body>) -> Tree {
     let service = service(&registry);
     let seen = Arc::new(std::sync::Mutex::new(Tree::Null));
     let noted = seen.clone();
-    patch_route(&registry, "POST", "/echo", fake_with_body(move |mut arguments| {
-        if let Tree::Map(mut request) = arguments.remove(0) {
-            *noted.lock().unwrap() = request.pop().unwrap().1;
-        }
-        Ok(map([("body", text("patched"))]))
-    }));
+    patch_route(
+        &registry,
+        "POST",
+        "/echo",
+        fake_with_body(move |mut arguments| {
+            if let Tree::Map(mut request) = arguments.remove(0) {
+                *noted.lock().unwrap() = request.pop().unwrap().1;
+            }
+            Ok(map([("body", text("patched"))]))
+        }),
+    );
     let request = Request::post("/echo").header("content-type", content_type).body(body.into()).unwrap();
     assert_eq!(send(&service, request).await.2, "patched");
     let seen = seen.lock().unwrap();
@@ -272,12 +289,16 @@ async fn after_a_failure_the_original_gets_the_request_as_it_came() {
         (fake(|_| Err(PatchFailure::Threw("x".into()))), "/marked"),
     ] {
         let heard = patch_route(&registry, "POST", template, code);
-        let request = Request::post(template).header("a", "1").header("content-type", "text/plain").extension(7u32);
+        let request =
+            Request::post(template).header("a", "1").header("content-type", "text/plain").extension(7u32);
         let body = Body::new(Chunks(vec!["one ", "two ", "three"]));
         let (status, headers, body) = send(&service, request.body(body).unwrap()).await;
         assert_eq!(status, StatusCode::OK);
         match template {
-            "/echo" => assert_eq!((body.as_str(), &headers["x-seen"]), ("one two three", &"a content-type".parse().unwrap())),
+            "/echo" => assert_eq!(
+                (body.as_str(), &headers["x-seen"]),
+                ("one two three", &"a content-type".parse().unwrap())
+            ),
             _ => assert_eq!(body, "7 one two three"),
         }
         assert_eq!(heard.lines(), ["1 failed: the patch threw `x`"]);
@@ -322,7 +343,8 @@ async fn a_body_over_64_kib_goes_to_the_original_whole() {
     }
     let failed = "1 failed: the patch met a limit: the request's body is over 64 KiB";
     assert_eq!(heard.lines(), [failed, failed]);
-    let (_, _, body) = send(&service, Request::post("/echo").body(Body::from("x".repeat(64 * 1024))).unwrap()).await;
+    let (_, _, body) =
+        send(&service, Request::post("/echo").body(Body::from("x".repeat(64 * 1024))).unwrap()).await;
     assert_eq!(body, "", "64 KiB are the patch's");
 }
 
@@ -403,7 +425,8 @@ mod answers {
         let html = map([("Content-Type", text("text/html"))]);
         let response = accepted([("body", text("<p>")), ("headers", html)]);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html");
-        let response = accepted([("body", Tree::Seq(vec![Tree::F64(0.5), Tree::Bool(true), Tree::U64(u64::MAX)]))]);
+        let response =
+            accepted([("body", Tree::Seq(vec![Tree::F64(0.5), Tree::Bool(true), Tree::U64(u64::MAX)]))]);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
         assert_eq!(body_of(response).await, "[0.5,true,18446744073709551615]");
         assert!(accepted([("body", Tree::Null)]).headers().is_empty());
@@ -437,7 +460,10 @@ mod answers {
         refused(map([("headers", map([("a b", text("x"))]))]), "not a header's name");
         refused(map([("headers", map([("x", text("a\r\nb: c"))]))]), "control character");
         refused(map([("headers", map([("x", Tree::I64(1))]))]), "a string or a list of strings");
-        refused(map([("headers", map([("Content-Length", text("1"))]))]), "`content-length` follows from the body");
+        refused(
+            map([("headers", map([("Content-Length", text("1"))]))]),
+            "`content-length` follows from the body",
+        );
         refused(map([("headers", map([("transfer-encoding", text("chunked"))]))]), "`transfer-encoding`");
         refused(map([("body", Tree::I64(1))]), "`body` is a string, a map, a list or `()`, not a number");
     }

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::breaker::Tripped;
 use super::serde_stub::{decode, encode};
-use super::{Layer, Observer, PatchCode, PatchFailure, Point, Registry};
+use super::{Layer, Observer, PatchCode, PatchFailure, Point, Registry, Tripped};
 use crate::clock::BootTime;
 use crate::state::Tree;
 
@@ -74,7 +73,8 @@ struct Fake(Box<Answering>);
 
 impl PatchCode for Fake {
     fn call(&self, _lease: u64, arguments: Vec<Tree>) -> Result<Tree, PatchFailure> {
-        let arguments = arguments.into_iter().map(decode).collect::<Result<_, _>>().map_err(PatchFailure::Shape)?;
+        let arguments =
+            arguments.into_iter().map(decode).collect::<Result<_, _>>().map_err(PatchFailure::Shape)?;
         let answer = (self.0)(arguments).map_err(PatchFailure::Threw)?;
         encode(&answer).map_err(PatchFailure::Shape)
     }

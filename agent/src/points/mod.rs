@@ -15,11 +15,14 @@ mod slot;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use breaker::Tripped;
 pub use call::{Answer, Argument, Arguments, call};
 pub(crate) use call::{PANIC_ABORTS, run};
 pub(crate) use layer::{Layer, Observer, PatchCode, PatchFailure};
 pub use probe::Probe;
-pub(crate) use registry::{DuplicatePoint, InvalidRoute, LayerInfo, Point, PointInfo, Registry, point_method};
+pub(crate) use registry::{
+    DuplicatePoint, InvalidRoute, LayerInfo, Point, PointInfo, Registry, point_method,
+};
 pub(crate) use serde_stub::encode;
 pub use slot::{Facts, POINTS, Slot};
 pub(crate) use slot::{Given, Kind, NotPatchable};
