@@ -47,7 +47,8 @@ impl Point {
         let (outer, inner) = self.attributes();
         let (vis, sig, block) = (&self.function.vis, &self.function.sig, &self.function.block);
         let (generics, output, bounds) = (&sig.generics, &sig.output, &sig.generics.where_clause);
-        let following = outer.iter().filter(|attribute| signature::follows_the_body(attribute)).collect::<Vec<_>>();
+        let following =
+            outer.iter().filter(|attribute| signature::follows_the_body(attribute)).collect::<Vec<_>>();
         let written = self.arguments.iter().map(|argument| &argument.written);
         let names = self.names();
         let types = self.arguments.iter().map(|argument| &argument.written.ty).collect::<Vec<_>>();
@@ -152,7 +153,7 @@ impl Point {
             match self.options.skip.contains(&argument.name) {
                 true => quote!((#shown, false)),
                 false => quote_spanned! { Span::mixed_site() =>
-                    (#shown, (&::debug_agent::__private::Probe::<#ty>::NEW).is_given())
+                    (#shown, (&&::debug_agent::__private::Probe::<#ty>::NEW).is_given())
                 },
             }
         });
@@ -179,7 +180,7 @@ impl Point {
             match self.options.skip.contains(name) {
                 true => quote_spanned!(Span::mixed_site() => arguments.skip();),
                 false => quote_spanned! { Span::mixed_site() =>
-                    arguments.push((&::debug_agent::__private::Argument(&#name)).encode());
+                    arguments.push((&&::debug_agent::__private::Argument(&#name)).encode());
                 },
             }
         });

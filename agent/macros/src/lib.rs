@@ -10,7 +10,7 @@ mod signature;
 
 /// Makes a free function a point: a place whose behaviour an operator can override for a while.
 ///
-/// ```ignore
+/// ```text
 /// #[debug_agent::patchable]
 /// fn next_on_duty(rota: &Rota, now: Timestamp) -> Option<String> { .. }
 ///

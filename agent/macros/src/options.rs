@@ -59,7 +59,8 @@ fn checked_name(name: LitStr) -> Result<LitStr> {
     let text = name.value();
     let plain = text.chars().all(|c| !c.is_whitespace() && !c.is_control());
     if text.is_empty() || MAX_NAME_LEN < text.len() || !plain {
-        let message = format!("a point's name is 1 to {MAX_NAME_LEN} bytes without spaces or control characters");
+        let message =
+            format!("a point's name is 1 to {MAX_NAME_LEN} bytes without spaces or control characters");
         return Err(Error::new(name.span(), message));
     }
     Ok(name)

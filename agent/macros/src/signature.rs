@@ -1,7 +1,9 @@
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident};
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, FnArg, GenericParam, Ident, ItemFn, Pat, PatType, Result, ReturnType, Signature};
+use syn::{
+    Attribute, Error, FnArg, GenericParam, Ident, ItemFn, Pat, PatType, Result, ReturnType, Signature,
+};
 
 /// One argument of a function that may be a point.
 pub(crate) struct Argument {
@@ -59,7 +61,10 @@ fn refuse_qualifiers(signature: &Signature) -> Result<()> {
         return refused(token.span(), "an `unsafe fn` cannot be patchable: a patch cannot keep its promises");
     }
     if let Some(abi) = &signature.abi {
-        return refused(abi.extern_token.span(), "an `extern fn` cannot be patchable: its callers are not Rust");
+        return refused(
+            abi.extern_token.span(),
+            "an `extern fn` cannot be patchable: its callers are not Rust",
+        );
     }
     Ok(())
 }
@@ -73,7 +78,8 @@ fn refuse_generics(signature: &Signature) -> Result<()> {
     Ok(())
 }
 
-const GENERIC: &str = "generic functions are not supported yet: make a point of a function with types of its own";
+const GENERIC: &str =
+    "generic functions are not supported yet: make a point of a function with types of its own";
 
 fn argument(index: usize, input: &FnArg) -> Result<Argument> {
     let written = match input {
@@ -87,15 +93,21 @@ fn argument(index: usize, input: &FnArg) -> Result<Argument> {
         return Err(Error::new(span, format!("an argument of type `impl …` is generic, and {GENERIC}")));
     }
     if let Some(attribute) = written.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
-        return Err(Error::new(attribute.span(), "an argument under `cfg` cannot be patchable: put `cfg` on the function"));
+        return Err(Error::new(
+            attribute.span(),
+            "an argument under `cfg` cannot be patchable: put `cfg` on the function",
+        ));
     }
-    let name = plain_name(&written.pat).unwrap_or_else(|| format_ident!("arg{index}", span = Span::mixed_site()));
+    let name =
+        plain_name(&written.pat).unwrap_or_else(|| format_ident!("arg{index}", span = Span::mixed_site()));
     Ok(Argument { name, written })
 }
 
 fn plain_name(pattern: &Pat) -> Option<Ident> {
     match pattern {
-        Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => Some(pattern.ident.clone()),
+        Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => {
+            Some(pattern.ident.clone())
+        }
         _ => None,
     }
 }

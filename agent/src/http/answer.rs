@@ -78,7 +78,8 @@ async fn answer(
             true => Some(reading.whole().ok_or(PatchFailure::Limit(TOO_LONG))?),
             false => None,
         };
-        let request = request::tree(parts, params.as_ref(), body.as_deref(), |name| cell.routes().is_opaque(name));
+        let request =
+            request::tree(parts, params.as_ref(), body.as_deref(), |name| cell.routes().is_opaque(name));
         response::from_tree(layer.code().call(layer.lease(), vec![request])?).map_err(PatchFailure::Shape)
     })
 }

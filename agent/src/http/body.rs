@@ -75,7 +75,9 @@ impl Reading {
     pub(super) fn replay(self) -> Body {
         match self.end {
             End::NotYet => self.rest,
-            End::Whole | End::TooLong | End::Broken => Body::new(Replay { frames: self.frames, rest: self.rest }),
+            End::Whole | End::TooLong | End::Broken => {
+                Body::new(Replay { frames: self.frames, rest: self.rest })
+            }
         }
     }
 }
@@ -106,7 +108,8 @@ impl HttpBody for Replay {
 
     fn size_hint(&self) -> SizeHint {
         let lengths = self.frames.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
-        let buffered = lengths.map(|data| u64::try_from(data.len()).unwrap_or(u64::MAX)).fold(0, u64::saturating_add);
+        let buffered =
+            lengths.map(|data| u64::try_from(data.len()).unwrap_or(u64::MAX)).fold(0, u64::saturating_add);
         let rest = self.rest.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(buffered));

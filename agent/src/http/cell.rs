@@ -23,7 +23,10 @@ pub(super) struct Routes {
 
 impl Routes {
     pub(super) fn new(registry: Arc<Registry>, opaque_headers: &[String]) -> Self {
-        Self { registry, opaque_headers: opaque_headers.iter().map(|name| name.to_ascii_lowercase()).collect() }
+        Self {
+            registry,
+            opaque_headers: opaque_headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        }
     }
 
     /// Whether a patch may see that a header has a value, but not which. `name` is lower case.
@@ -97,7 +100,12 @@ impl Cell {
         // Too many routes, or a template that cannot be a name: it is then no point, and the request was answered.
         if let Ok(slot) = self.routes.registry.declare(route.method, route.template.as_str()) {
             slot.mark_seen();
-            self.remember(Known { method: route.method, template: route.template, slot, next: OnceLock::new() });
+            self.remember(Known {
+                method: route.method,
+                template: route.template,
+                slot,
+                next: OnceLock::new(),
+            });
         }
     }
 
@@ -137,7 +145,11 @@ impl Cell {
                 Err(back) => known = back,
             }
             match end.get() {
-                Some(taken) if taken.method == known.method && taken.template.as_str() == known.template.as_str() => return,
+                Some(taken)
+                    if taken.method == known.method && taken.template.as_str() == known.template.as_str() =>
+                {
+                    return;
+                }
                 Some(taken) => end = &taken.next,
                 None => return,
             }

@@ -125,7 +125,9 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().step.project() {
-            StepProjection::Pass { future } => Poll::Ready(ready!(future.poll(context)).map(IntoResponse::into_response)),
+            StepProjection::Pass { future } => {
+                Poll::Ready(ready!(future.poll(context)).map(IntoResponse::into_response))
+            }
             StepProjection::Boxed { future } => future.as_mut().poll(context),
         }
     }

@@ -20,7 +20,8 @@ pub(super) fn tree(
     body: Option<&[u8]>,
     is_opaque: impl Fn(&str) -> bool,
 ) -> Tree {
-    let params = params.into_iter().flatten().map(|(name, value)| (name.to_owned(), Tree::Str(value.to_owned())));
+    let params =
+        params.into_iter().flatten().map(|(name, value)| (name.to_owned(), Tree::Str(value.to_owned())));
     let entry = |key: &str, value| (key.to_owned(), value);
     Tree::Map(vec![
         entry("method", Tree::Str(parts.method.as_str().to_owned())),
@@ -73,7 +74,10 @@ fn body_tree(headers: &HeaderMap, bytes: &[u8]) -> Tree {
     if bytes.is_empty() {
         return Tree::Null;
     }
-    let json = headers.get(CONTENT_TYPE).is_some_and(is_json).then(|| serde_json::from_slice::<serde_json::Value>(bytes));
+    let json = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(is_json)
+        .then(|| serde_json::from_slice::<serde_json::Value>(bytes));
     if let Some(tree) = json.and_then(Result::ok).and_then(|value| encode(&value).ok()) {
         return tree;
     }

@@ -59,7 +59,8 @@ fn header_map(value: Tree) -> Result<HeaderMap, String> {
     };
     let mut headers = HeaderMap::new();
     for (key, value) in entries {
-        let name = HeaderName::try_from(key.as_str()).map_err(|_| format!("`{key}` is not a header's name"))?;
+        let name =
+            HeaderName::try_from(key.as_str()).map_err(|_| format!("`{key}` is not a header's name"))?;
         if name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
             return Err(format!("header `{name}` follows from the body and cannot be set"));
         }
@@ -76,7 +77,9 @@ fn header_value(name: &HeaderName, value: &Tree) -> Result<HeaderValue, String> 
     let text = match value {
         Tree::Str(text) => text,
         Tree::Secret(_) => SECRET,
-        other => return Err(format!("header `{name}` is a string or a list of strings, not {}", kind(other))),
+        other => {
+            return Err(format!("header `{name}` is a string or a list of strings, not {}", kind(other)));
+        }
     };
     HeaderValue::from_bytes(text.as_bytes()).map_err(|_| format!("header `{name}` holds a control character"))
 }
@@ -89,7 +92,8 @@ fn typed_body(value: Tree) -> Result<(Option<&'static str>, Body), String> {
         Tree::Str(text) => (Some(TEXT), Body::from(text)),
         Tree::Secret(_) => (Some(TEXT), Body::from(SECRET)),
         Tree::Map(_) | Tree::Seq(_) => {
-            let json = serde_json::to_vec(&Shown(&value)).map_err(|error| format!("`body` is not JSON: {error}"))?;
+            let json =
+                serde_json::to_vec(&Shown(&value)).map_err(|error| format!("`body` is not JSON: {error}"))?;
             (Some("application/json"), Body::from(json))
         }
         other => return Err(format!("`body` is a string, a map, a list or `()`, not {}", kind(&other))),

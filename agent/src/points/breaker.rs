@@ -59,7 +59,8 @@ impl Breaker {
         for (index, cell) in (0..).zip(&self.seconds) {
             if second % WINDOW_SECONDS == index {
                 let add = |packed| Some(pack(second, steps_at(packed, second).saturating_add(steps)));
-                let before = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or_else(|same| same);
+                let before =
+                    cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or_else(|same| same);
                 sum += u64::from(steps_at(before, second).saturating_add(steps));
             } else {
                 let cell_second = second.saturating_sub((second + WINDOW_SECONDS - index) % WINDOW_SECONDS);

@@ -54,7 +54,9 @@ impl Arguments {
     fn finish(self) -> Result<Vec<Tree>, PatchFailure> {
         match self.error {
             None => Ok(self.trees),
-            Some(error) => Err(PatchFailure::Shape(format!("an argument cannot be shown to the patch: {error}"))),
+            Some(error) => {
+                Err(PatchFailure::Shape(format!("an argument cannot be shown to the patch: {error}")))
+            }
         }
     }
 }

@@ -158,7 +158,10 @@ impl Layer {
 impl fmt::Debug for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut layer = f.debug_struct("Layer");
-        layer.field("lease", &self.lease).field("deadline", &self.deadline()).field("ended", &self.has_ended());
+        layer
+            .field("lease", &self.lease)
+            .field("deadline", &self.deadline())
+            .field("ended", &self.has_ended());
         layer.finish_non_exhaustive()
     }
 }

@@ -5,20 +5,25 @@
 
 mod breaker;
 mod call;
+#[cfg(feature = "for_test")]
+pub mod for_test;
 mod layer;
 pub mod probe;
 mod registry;
 mod serde_stub;
 mod slot;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+pub(crate) use breaker::Tripped;
 pub use call::{Answer, Argument, Arguments, call};
 pub(crate) use breaker::Tripped;
 pub(crate) use call::{PANIC_ABORTS, run};
 pub(crate) use layer::{Layer, Observer, PatchCode, PatchFailure};
 pub use probe::Probe;
-pub(crate) use registry::{DuplicatePoint, InvalidRoute, LayerInfo, Point, PointInfo, Registry, point_method};
+pub(crate) use registry::{
+    DuplicatePoint, InvalidRoute, LayerInfo, Point, PointInfo, Registry, point_method,
+};
 pub(crate) use serde_stub::encode;
 pub use slot::{Facts, POINTS, Slot};
 pub(crate) use slot::{Given, Kind, NotPatchable};

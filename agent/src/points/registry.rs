@@ -59,10 +59,14 @@ impl DuplicatePoint {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum InvalidRoute {
     /// Not in [`METHODS`].
-    #[error("method `{0}` cannot be a point: expected one of DELETE, GET (also for HEAD), OPTIONS, PATCH, POST, PUT, TRACE")]
+    #[error(
+        "method `{0}` cannot be a point: expected one of DELETE, GET (also for HEAD), OPTIONS, PATCH, POST, PUT, TRACE"
+    )]
     Method(String),
     /// Not something that the router would report.
-    #[error("`{0}` is not a route's template: expected `/` and at most {MAX_TEMPLATE_LEN} bytes without spaces")]
+    #[error(
+        "`{0}` is not a route's template: expected `/` and at most {MAX_TEMPLATE_LEN} bytes without spaces"
+    )]
     Template(String),
     /// [`MAX_ROUTES`] is reached.
     #[error("{MAX_ROUTES} routes are known already")]
@@ -160,7 +164,10 @@ impl Registry {
             return Some(found.clone());
         }
         let mistakes = |known: &String| distance(known, name);
-        let best = names.iter().filter(|known| known.len() <= MAX_COMPARED_LEN).min_by_key(|known| mistakes(known))?;
+        let best = names
+            .iter()
+            .filter(|known| known.len() <= MAX_COMPARED_LEN)
+            .min_by_key(|known| mistakes(known))?;
         // A third of the name wrong is another name.
         (mistakes(best) <= name.len().div_ceil(3)).then(|| best.clone())
     }
@@ -168,7 +175,8 @@ impl Registry {
     /// Every point, functions first, each kind by name.
     pub(crate) fn points(&self) -> Vec<PointInfo> {
         let now = BootTime::now();
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>();
+        let routes =
+            self.routes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>();
         let functions = self.functions.values().map(|slot| info(slot, now));
         functions.chain(routes.iter().map(|slot| info(slot, now))).collect()
     }

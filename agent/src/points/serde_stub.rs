@@ -46,9 +46,9 @@ fn value(tree: Tree) -> Result<Value, String> {
         Tree::F64(value) => Number::from_f64(value).map_or(Value::Null, Value::Number),
         Tree::Str(text) => Value::String(text),
         Tree::Seq(items) => Value::Array(items.into_iter().map(value).collect::<Result<_, _>>()?),
-        Tree::Map(entries) => {
-            Value::Object(entries.into_iter().map(|(key, tree)| Ok((key, value(tree)?))).collect::<Result<_, String>>()?)
-        }
+        Tree::Map(entries) => Value::Object(
+            entries.into_iter().map(|(key, tree)| Ok((key, value(tree)?))).collect::<Result<_, String>>()?,
+        ),
         Tree::Secret(_) => return Err("a secret cannot become a result".to_owned()),
     })
 }

@@ -59,7 +59,7 @@ pub(crate) struct NotPatchable {
 /// INVARIANT: `patched` is set while `layers` holds something, except inside `push` and `end`.
 pub struct Slot {
     patched: AtomicBool,
-    /// Callers are told to run the original as long as no newer layer says otherwise.
+    /// Oldest first; nothing instead of an empty list. Readers never wait for a writer.
     layers: ArcSwapOption<Vec<Arc<Layer>>>,
     /// Taken by those who change `layers`, never by callers.
     writers: Mutex<()>,
@@ -128,7 +128,10 @@ impl Slot {
     /// # Errors
     /// The reason: the author's wish first, then what the types forbid.
     pub(crate) fn patchable(&self) -> Result<(), NotPatchable> {
-        let closed = self.closed.load(Ordering::Relaxed).then_some("the service's author closed it with `never_patch`");
+        let closed = self
+            .closed
+            .load(Ordering::Relaxed)
+            .then_some("the service's author closed it with `never_patch`");
         match closed.or_else(|| (self.facts)().not_patchable) {
             None => Ok(()),
             Some(why) => Err(NotPatchable { name: self.name.to_string(), why }),
@@ -207,6 +210,9 @@ impl Slot {
 
 impl std::fmt::Debug for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slot").field("name", &self.name).field("layers", &self.layers()).finish_non_exhaustive()
+        f.debug_struct("Slot")
+            .field("name", &self.name)
+            .field("layers", &self.layers())
+            .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Heard, fake, in_a_minute, patch};
-use crate::__private::probe::{DecodeNothing as _, DecodeOk as _, DecodeValue as _, EncodeNothing as _, EncodeValue as _};
+use crate::__private::probe::{DecodeNothing as _, DecodeValue as _, EncodeNothing as _, EncodeValue as _};
 use crate::clock::BootTime;
 use crate::points::{Argument, Arguments, Facts, Layer, PatchFailure, Probe, Slot, call};
 use crate::state::Tree;
@@ -14,8 +14,8 @@ fn slot() -> Slot {
 /// A point as the macro would write it: doubles its argument.
 fn twice(slot: &Slot, n: i64) -> i64 {
     let asked = || {
-        let arguments = |arguments: &mut Arguments| arguments.push((&Argument(&n)).encode());
-        call(slot, arguments, (&&&Probe::<i64>::NEW).decoder())
+        let arguments = |arguments: &mut Arguments| arguments.push((&&Argument(&n)).encode());
+        call(slot, arguments, (&&Probe::<i64>::NEW).decoder())
     };
     slot.is_patched().then(asked).flatten().unwrap_or(n * 2)
 }
@@ -186,7 +186,10 @@ fn the_fifth_failure_in_a_row_ends_the_layer_and_is_told_once() {
         assert_eq!(twice(&slot, 4), 8);
     }
     let failed = "1 failed: the patch met a limit: operations";
-    assert_eq!(heard.lines(), [failed, failed, failed, failed, failed, "1 tripped: the patch failed 5 times in a row"]);
+    assert_eq!(
+        heard.lines(),
+        [failed, failed, failed, failed, failed, "1 tripped: the patch failed 5 times in a row"]
+    );
     let layers = slot.layers();
     assert!(layers[0].has_ended());
     assert_eq!((layers[0].calls(), layers[0].failures()), (5, 5));

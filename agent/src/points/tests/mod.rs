@@ -2,15 +2,12 @@
 
 mod breaker;
 mod call;
-#[cfg(feature = "macros")]
-mod macros;
 mod registry;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::breaker::Tripped;
-use super::{Layer, Observer, PatchCode, PatchFailure, Slot};
+use super::{Layer, Observer, PatchCode, PatchFailure, Slot, Tripped};
 use crate::clock::BootTime;
 use crate::state::Tree;
 

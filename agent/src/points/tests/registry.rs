@@ -5,7 +5,8 @@ use crate::state::Tree;
 static NEXT: Slot = Slot::new("rota::next_on_duty", "src/rota.rs", 12, || {
     Facts::new(&[("rota", true), ("pool", false)], None)
 });
-static PICK: Slot = Slot::new("rota::pick", "src/rota.rs", 30, || Facts::new(&[], Some("its result is borrowed")));
+static PICK: Slot =
+    Slot::new("rota::pick", "src/rota.rs", 30, || Facts::new(&[], Some("its result is borrowed")));
 static PICK_AGAIN: Slot = Slot::new("rota::pick", "src/other.rs", 3, || Facts::new(&[], None));
 static DOOR: Slot = Slot::new("rota::door", "src/rota.rs", 50, || Facts::new(&[], None));
 
@@ -21,7 +22,10 @@ fn points_are_listed_with_what_is_known_about_them() {
     let names = points.iter().map(|point| point.name.as_str()).collect::<Vec<_>>();
     assert_eq!(names, ["rota::next_on_duty", "rota::pick", "GET /api/health"]);
     assert_eq!(points[0].place, Some(("src/rota.rs", 12)));
-    assert_eq!(points[0].arguments.iter().map(|a| (a.name, a.given)).collect::<Vec<_>>(), [("rota", true), ("pool", false)]);
+    assert_eq!(
+        points[0].arguments.iter().map(|a| (a.name, a.given)).collect::<Vec<_>>(),
+        [("rota", true), ("pool", false)]
+    );
     assert_eq!(points[1].not_patchable, Some("its result is borrowed"));
     assert_eq!((points[2].kind, points[2].is_seen, points[0].is_seen), (Kind::Route, Some(false), None));
 }
@@ -38,7 +42,10 @@ fn a_layer_is_listed_with_its_counts() {
 #[test]
 fn two_functions_with_one_name_are_an_error_that_names_both_places() {
     let error = Registry::of([&PICK, &PICK_AGAIN], Vec::new()).unwrap_err();
-    assert_eq!(error.to_string(), "two points are called `rota::pick`: at `src/rota.rs:30` and at `src/other.rs:3`");
+    assert_eq!(
+        error.to_string(),
+        "two points are called `rota::pick`: at `src/rota.rs:30` and at `src/other.rs:3`"
+    );
     assert!(error.advice().contains("name ="));
 }
 
@@ -86,12 +93,4 @@ fn what_is_no_route_is_refused() {
     for template in ["x", "", "/a b", "/a\n", &format!("/{}", "x".repeat(512))] {
         assert!(matches!(registry.declare("GET", template), Err(InvalidRoute::Template(_))), "{template:?}");
     }
-}
-
-#[test]
-fn the_functions_of_this_process_registered_themselves() {
-    let registry = Registry::new(Vec::new()).unwrap();
-    #[cfg(feature = "macros")]
-    assert!(registry.find("debug_agent::points::tests::macros::on_duty").is_some());
-    assert!(registry.find("rota::pick").is_none(), "slots outside the slice are not points");
 }

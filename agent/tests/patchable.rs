@@ -1,13 +1,16 @@
+//! `#[patchable]` in a crate that forbids `unsafe`, as services do.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, outside the test functions")]
+
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Heard, fake, in_a_minute, patch};
-use crate::points::{Layer, PatchFailure, Point, Registry};
-use crate::patchable;
-use crate::state::Tree;
+use debug_agent::__private::for_test::{self, Patched};
+use debug_agent::patchable;
+use serde_json::{Value, json};
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Rota {
@@ -20,9 +23,17 @@ struct Pool(u32);
 #[derive(Debug, PartialEq)]
 struct NotSerde(u8);
 
+struct Refusing;
+
+impl Serialize for Refusing {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("not today"))
+    }
+}
+
 /// Who is on duty.
 #[patchable]
-pub(super) fn on_duty(rota: &Rota, week: usize) -> Option<String> {
+fn on_duty(rota: &Rota, week: usize) -> Option<String> {
     rota.names.get(week).cloned()
 }
 
@@ -89,8 +100,8 @@ fn recursive(n: u64) -> u64 {
 }
 
 #[patchable]
-fn fails_to_serialize(map: &std::collections::BTreeMap<(u8, u8), u8>) -> usize {
-    map.len()
+fn fails_to_serialize(_value: &Refusing) -> u8 {
+    1
 }
 
 #[patchable]
@@ -99,12 +110,21 @@ fn line_of_the_caller() -> u32 {
     std::panic::Location::caller().line()
 }
 
-fn point(name: &str) -> Point {
-    Registry::new(Vec::new()).unwrap().find(name).unwrap()
+fn local(name: &str) -> String {
+    format!("patchable::{name}")
 }
 
-fn local(name: &str) -> Point {
-    point(&format!("{}::{name}", module_path!()))
+#[track_caller]
+fn patch(
+    name: &str,
+    answer: impl Fn(Vec<Value>) -> Result<Value, String> + Send + Sync + 'static,
+) -> Patched {
+    for_test::patch(name, answer).unwrap()
+}
+
+#[track_caller]
+fn given(name: &str) -> Vec<bool> {
+    for_test::arguments(name).unwrap().into_iter().map(|(_, given)| given).collect()
 }
 
 /// Futures here are ready at once.
@@ -115,45 +135,37 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn text(text: &str) -> Tree {
-    Tree::Str(text.to_owned())
-}
-
 #[test]
 fn a_function_is_a_point_with_its_place_and_arguments() {
-    let point = local("on_duty");
-    let (file, line) = point.place().unwrap();
-    assert!(file.ends_with("macros.rs") && 0 < line);
-    assert_eq!(point.arguments().iter().map(|a| (a.name, a.given)).collect::<Vec<_>>(), [("rota", true), ("week", true)]);
-    assert_eq!(point.patchable(), Ok(()));
+    let (file, line) = for_test::place(&local("on_duty")).unwrap().unwrap();
+    assert!(file.ends_with("patchable.rs") && 0 < line);
+    assert_eq!(for_test::arguments(&local("on_duty")).unwrap(), [("rota", true), ("week", true)]);
 }
 
 #[test]
 fn a_patched_function_gets_arguments_and_answers_through_serde() {
     let rota = Rota { names: vec!["ada".into(), "bob".into()] };
     assert_eq!(on_duty(&rota, 1).as_deref(), Some("bob"));
-    patch(&local("on_duty"), 1, fake(|arguments| {
-        let names = Tree::Map(vec![("names".into(), Tree::Seq(vec![text("ada"), text("bob")]))]);
-        assert_eq!(arguments, [names, Tree::I64(1)]);
-        Ok(text("eve"))
-    }));
+    let patched = patch(&local("on_duty"), |arguments| {
+        assert_eq!(arguments, [json!({"names": ["ada", "bob"]}), json!(1)]);
+        Ok(json!("eve"))
+    });
     assert_eq!(on_duty(&rota, 1).as_deref(), Some("eve"));
-    local("on_duty").end(1);
+    drop(patched);
     assert_eq!(on_duty(&rota, 1).as_deref(), Some("bob"));
 }
 
 #[test]
 fn an_async_function_with_a_result_is_answered_by_the_ok_value() {
-    let point = point("prices.quote");
-    assert_eq!(point.arguments().iter().map(|a| a.given).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(given("prices.quote"), [false, true]);
     assert_eq!(now(quote(&Pool(3), 0)), Err(NotSerde(1)));
     assert_eq!(now(quote(&Pool(3), 1)), Ok(3.0));
-    let heard = patch(&point, 1, fake(|arguments| {
-        assert_eq!(arguments, [Tree::Null, Tree::I64(0)]);
-        Ok(Tree::F64(9.5))
-    }));
+    let patched = patch("prices.quote", |arguments| {
+        assert_eq!(arguments, [Value::Null, json!(0)]);
+        Ok(json!(9.5))
+    });
     assert_eq!(now(quote(&Pool(3), 0)), Ok(9.5));
-    assert_eq!(heard.lines(), ["1 ran"]);
+    assert_eq!(patched.heard(), ["ran"]);
 }
 
 #[test]
@@ -164,46 +176,49 @@ fn an_async_function_can_still_be_sent_between_threads() {
 
 #[test]
 fn what_serde_does_not_know_is_unit_for_the_patch() {
-    let point = local("unknown_types");
-    assert_eq!(point.arguments().iter().map(|a| a.given).collect::<Vec<_>>(), [false, false, true]);
-    assert_eq!(unknown_types(Pool(1), &NotSerde(2), 3), 6);
-    patch(&point, 1, fake(|arguments| {
-        assert_eq!(arguments, [Tree::Null, Tree::Null, Tree::I64(3)]);
-        Err(PatchFailure::Threw("x".into()))
-    }));
+    assert_eq!(given(&local("unknown_types")), [false, false, true]);
+    let patched = patch(&local("unknown_types"), |arguments| {
+        assert_eq!(arguments, [Value::Null, Value::Null, json!(3)]);
+        Err("teapot".into())
+    });
     assert_eq!(unknown_types(Pool(1), &NotSerde(2), 3), 6, "the original gets them untouched");
+    assert_eq!(patched.heard(), ["failed: the patch threw `teapot`"]);
 }
 
 #[test]
 fn patterns_and_mutable_bindings_reach_both_sides() {
-    let point = local("patterns");
-    assert_eq!(point.arguments().iter().map(|a| a.name).collect::<Vec<_>>(), ["arg0", "total", "arg2", "arg3"]);
+    let names = for_test::arguments(&local("patterns"))
+        .unwrap()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect::<Vec<_>>();
+    assert_eq!(names, ["arg0", "total", "arg2", "arg3"]);
     assert_eq!(patterns((1, 2), 3, 0, [4, 5]), 10);
-    patch(&point, 1, fake(|arguments| Ok(arguments[1].clone())));
+    let _patched = patch(&local("patterns"), |arguments| Ok(arguments[1].clone()));
     assert_eq!(patterns((1, 2), 3, 0, [4, 5]), 3);
     assert_eq!(now(async_patterns((1, 2), 3)), 6);
-    patch(&local("async_patterns"), 1, fake(|_| Ok(Tree::I64(0))));
+    let _patched = patch(&local("async_patterns"), |_| Ok(json!(0)));
     assert_eq!(now(async_patterns((1, 2), 3)), 0);
 }
 
 #[test]
 fn a_mutable_argument_is_a_copy_for_the_patch() {
     let mut list = vec![7];
-    patch(&local("fill"), 1, fake(|arguments| {
-        assert_eq!(arguments, [Tree::Seq(vec![Tree::I64(7)])]);
-        Ok(Tree::I64(100))
-    }));
+    let patched = patch(&local("fill"), |arguments| {
+        assert_eq!(arguments, [json!([7])]);
+        Ok(json!(100))
+    });
     assert_eq!((fill(&mut list), &list), (100, &vec![7]));
-    local("fill").end(1);
+    drop(patched);
     assert_eq!((fill(&mut list), &list), (2, &vec![7, 1]));
 }
 
 #[track_caller]
 fn check_refused(name: &str, why: &str) {
-    let point = local(name);
-    let layer = Layer::new(1, in_a_minute(), fake(|_| Ok(Tree::Null)), std::sync::Arc::new(Heard::default()));
-    let refusal = point.push(std::sync::Arc::new(layer)).unwrap_err();
-    assert!(refusal.why.contains(why), "{}", refusal.why);
+    let Err(refusal) = for_test::patch(&local(name), |_| Ok(Value::Null)) else {
+        panic!("`{name}` was patched");
+    };
+    assert!(refusal.contains(why), "{refusal}");
 }
 
 #[test]
@@ -220,31 +235,31 @@ fn functions_whose_result_cannot_be_made_are_points_that_refuse_patches() {
 
 #[test]
 fn a_function_without_a_result_is_answered_by_unit() {
-    let heard = patch(&local("nothing"), 1, fake(|_| Ok(Tree::Null)));
+    let patched = patch(&local("nothing"), |_| Ok(Value::Null));
     nothing();
-    assert_eq!(heard.lines(), ["1 ran"]);
+    assert_eq!(patched.heard(), ["ran"]);
 }
 
 #[test]
 fn raw_identifiers_are_named_without_their_mark() {
-    assert_eq!(local("type").arguments()[0].name, "match");
+    assert_eq!(for_test::arguments(&local("type")).unwrap(), [("match", true)]);
     assert_eq!(r#type(3), 3);
 }
 
 #[test]
 fn an_original_that_calls_itself_asks_the_patch_each_time() {
-    patch(&local("recursive"), 1, fake(|arguments| match arguments[0] {
-        Tree::I64(2) => Ok(Tree::I64(100)),
-        _ => Err(PatchFailure::Threw("not mine".into())),
-    }));
+    let _patched = patch(&local("recursive"), |arguments| match arguments[0].as_u64() {
+        Some(2) => Ok(json!(100)),
+        _ => Err("not mine".into()),
+    });
     assert_eq!(recursive(4), 102);
 }
 
 #[test]
 fn an_argument_whose_own_serde_code_fails_leaves_the_call_to_the_original() {
-    let heard = patch(&local("fails_to_serialize"), 1, fake(|_| Ok(Tree::I64(100))));
-    assert_eq!(fails_to_serialize(&[((1, 2), 3)].into()), 1);
-    assert!(heard.lines()[0].starts_with("1 failed: an argument cannot be shown to the patch"), "{:?}", heard.lines());
+    let patched = patch(&local("fails_to_serialize"), |_| Ok(json!(100)));
+    assert_eq!(fails_to_serialize(&Refusing), 1);
+    assert_eq!(patched.heard(), ["failed: an argument cannot be shown to the patch: not today"]);
 }
 
 #[test]

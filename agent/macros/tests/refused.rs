@@ -1,0 +1,6 @@
+//! What `#[patchable]` refuses, and where its errors point. `TRYBUILD=overwrite` writes the expected texts anew.
+
+#[test]
+fn what_cannot_be_a_point_is_refused_with_the_reason() {
+    trybuild::TestCases::new().compile_fail("tests/refused/*.rs");
+}

@@ -1,0 +1,4 @@
+#[debug_agent_macros::patchable]
+struct Rota;
+
+fn main() {}
