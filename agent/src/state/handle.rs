@@ -54,7 +54,13 @@ pub(crate) trait State: Send + Sync {
     fn check_write(&self, path: &[String], value: &Tree, wait: Wait) -> Result<Tree, StateError>;
 
     /// Writes `value` at `path` if `expect` stands there. All or nothing: any error leaves the value as it was.
-    fn compare_and_set(&self, path: &[String], expect: &Tree, value: &Tree, wait: Wait) -> Result<(), StateError>;
+    fn compare_and_set(
+        &self,
+        path: &[String],
+        expect: &Tree,
+        value: &Tree,
+        wait: Wait,
+    ) -> Result<(), StateError>;
 }
 
 /// A state that can be read.
@@ -131,7 +137,13 @@ where
         Err(StateError::Busy(self.0.name.clone()))
     }
 
-    fn compare_and_set(&self, path: &[String], expect: &Tree, value: &Tree, wait: Wait) -> Result<(), StateError> {
+    fn compare_and_set(
+        &self,
+        path: &[String],
+        expect: &Tree,
+        value: &Tree,
+        wait: Wait,
+    ) -> Result<(), StateError> {
         for _ in 0..ATTEMPTS {
             let tree = self.0.read(wait)?;
             if !self.0.at(&tree, path)?.same_unordered(expect) {
@@ -246,7 +258,13 @@ impl<T: Serialize> Locked<T> {
 
 impl<T: Serialize + DeserializeOwned + PartialEq> Locked<T> {
     /// Makes the copy to compare with and the value to store. Holds no lock.
-    fn prepare(&self, tree: &Tree, path: &[String], expect: &Tree, value: &Tree) -> Result<Edit<T>, StateError> {
+    fn prepare(
+        &self,
+        tree: &Tree,
+        path: &[String],
+        expect: &Tree,
+        value: &Tree,
+    ) -> Result<Edit<T>, StateError> {
         let live = self.at(tree, path)?;
         let replaced = |value: &Tree| {
             let value = aligned(value, live);
@@ -331,7 +349,9 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Locked<T> {
 }
 
 fn not_a_number(tree: &Tree) -> Option<Vec<String>> {
-    tree.leaves().find(|(_, leaf)| matches!(leaf.without_mark(), Tree::F64(value) if value.is_nan())).map(|(p, _)| p.0)
+    tree.leaves()
+        .find(|(_, leaf)| matches!(leaf.without_mark(), Tree::F64(value) if value.is_nan()))
+        .map(|(p, _)| p.0)
 }
 
 /// `value` with marks exactly where the type has a `Secret<T>`.
@@ -344,7 +364,11 @@ fn aligned(value: &Tree, live: &Tree) -> Tree {
         (Tree::Secret(inner), live) => aligned(inner, live),
         (Tree::Seq(items), Tree::Seq(beside)) => {
             let pairs = items.iter().enumerate();
-            Tree::Seq(pairs.map(|(index, item)| beside.get(index).map_or(item.clone(), |b| aligned(item, b))).collect())
+            Tree::Seq(
+                pairs
+                    .map(|(index, item)| beside.get(index).map_or(item.clone(), |b| aligned(item, b)))
+                    .collect(),
+            )
         }
         (Tree::Map(entries), Tree::Map(_)) => {
             let aligned = |(key, value): &(String, Tree)| match live.at(std::slice::from_ref(key)) {

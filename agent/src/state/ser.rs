@@ -247,7 +247,8 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
     }
     fn serialize_bytes(self, value: &[u8]) -> Result<Tree, TreeError> {
         let serializer = self.deeper()?;
-        let bytes: Result<_, _> = value.iter().map(|byte| serializer.leaf(0, Tree::I64((*byte).into()))).collect();
+        let bytes: Result<_, _> =
+            value.iter().map(|byte| serializer.leaf(0, Tree::I64((*byte).into()))).collect();
         Ok(close(serializer, None, Tree::Seq(bytes?)))
     }
     fn serialize_none(self) -> Result<Tree, TreeError> {
@@ -262,7 +263,12 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
     fn serialize_unit_struct(self, _name: &'static str) -> Result<Tree, TreeError> {
         self.leaf(0, Tree::Null)
     }
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Tree, TreeError> {
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<Tree, TreeError> {
         self.text(variant)
     }
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -387,7 +393,11 @@ impl ser::SerializeMap for Open<'_> {
 impl ser::SerializeStruct for Open<'_> {
     type Ok = Tree;
     type Error = TreeError;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), TreeError> {
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), TreeError> {
         self.entry(key.to_owned(), value)
     }
     fn end(self) -> Result<Tree, TreeError> {
@@ -398,7 +408,11 @@ impl ser::SerializeStruct for Open<'_> {
 impl ser::SerializeStructVariant for Open<'_> {
     type Ok = Tree;
     type Error = TreeError;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), TreeError> {
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), TreeError> {
         let variant = self.variant.unwrap_or_default();
         self.entry(key.to_owned(), value).map_err(|error| error.under(variant))
     }
