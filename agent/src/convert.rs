@@ -41,8 +41,9 @@ pub(crate) fn to_dynamic(tree: &Tree, path: &Path, keyed: &Keyed) -> Dynamic {
         }
         Tree::Map(entries) => {
             let entries = entries.iter();
-            let entry =
-                |(key, value): &(String, Tree)| (key.as_str().into(), to_dynamic(value, &path.child(key), keyed));
+            let entry = |(key, value): &(String, Tree)| {
+                (key.as_str().into(), to_dynamic(value, &path.child(key), keyed))
+            };
             Dynamic::from_map(entries.map(entry).collect::<Map>())
         }
         Tree::Secret(inner) => Dynamic::from(OpaqueSecret {
@@ -69,7 +70,9 @@ pub(crate) enum ConvertError {
     #[error("{0}the variable is in use by another part of the script")]
     InUse(Place),
     /// A secret that would go elsewhere.
-    #[error("the secret of `{0}` can only be written back to its own path; `reveal(\"{0}\")` needs action reveal")]
+    #[error(
+        "the secret of `{0}` can only be written back to its own path; `reveal(\"{0}\")` needs action reveal"
+    )]
     SecretMoved(Path),
 }
 
@@ -159,7 +162,8 @@ impl Walk {
             return finite.map(Some).ok_or_else(|| ConvertError::NotFinite(self.place()));
         }
         let unit = value.as_unit().map(|()| Tree::Null);
-        let plain = unit.or_else(|_| value.as_bool().map(Tree::Bool)).or_else(|_| value.as_int().map(Tree::I64));
+        let plain =
+            unit.or_else(|_| value.as_bool().map(Tree::Bool)).or_else(|_| value.as_int().map(Tree::I64));
         Ok(plain.or_else(|_| value.as_char().map(|char| Tree::Str(char.to_string()))).ok())
     }
 

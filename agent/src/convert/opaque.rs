@@ -65,17 +65,40 @@ fn quoted(path: &Path) -> String {
 /// Operators that Rhai would answer for values of different types (`secret == "a"` is `false` to it), or refuse
 /// without naming the secret.
 const OPERATORS: [&str; 28] = [
-    "+", "-", "*", "/", "%", "**", "<<", ">>", "&", "|", "^", "<", "<=", ">", ">=", "..", "..=", "+=", "-=", "*=",
-    "/=", "%=", "**=", "<<=", ">>=", "&=", "|=", "^=",
+    "+", "-", "*", "/", "%", "**", "<<", ">>", "&", "|", "^", "<", "<=", ">", ">=", "..", "..=", "+=", "-=",
+    "*=", "/=", "%=", "**=", "<<=", ">>=", "&=", "|=", "^=",
 ];
 
 /// Functions of text and numbers that people try on a secret first.
 const OF_ONE: [&str; 16] = [
-    "len", "is_empty", "bytes", "chars", "to_chars", "to_blob", "to_upper", "to_lower", "make_upper", "make_lower",
-    "trim", "split", "parse_int", "parse_float", "to_json", "!",
+    "len",
+    "is_empty",
+    "bytes",
+    "chars",
+    "to_chars",
+    "to_blob",
+    "to_upper",
+    "to_lower",
+    "make_upper",
+    "make_lower",
+    "trim",
+    "split",
+    "parse_int",
+    "parse_float",
+    "to_json",
+    "!",
 ];
 const OF_TWO: [&str; 11] = [
-    "contains", "starts_with", "ends_with", "index_of", "sub_string", "split", "split_rev", "crop", "chars", "get",
+    "contains",
+    "starts_with",
+    "ends_with",
+    "index_of",
+    "sub_string",
+    "split",
+    "split_rev",
+    "crop",
+    "chars",
+    "get",
     "remove",
 ];
 const OF_THREE: [&str; 5] = ["sub_string", "replace", "split", "crop", "index_of"];

@@ -54,9 +54,12 @@ fn json(value: &Dynamic, values: &mut usize, depth: usize) -> serde_json::Value 
         return big.0.into();
     }
     let unit = value.as_unit().map(|()| serde_json::Value::Null);
-    let number = unit.or_else(|_| value.as_int().map(Into::into)).or_else(|_| value.as_float().map(Into::into));
+    let number =
+        unit.or_else(|_| value.as_int().map(Into::into)).or_else(|_| value.as_float().map(Into::into));
     let plain = number.or_else(|_| value.as_bool().map(Into::into));
-    plain.or_else(|_| value.as_char().map(|char| char.to_string().into())).unwrap_or_else(|_| object(value).into())
+    plain
+        .or_else(|_| value.as_char().map(|char| char.to_string().into()))
+        .unwrap_or_else(|_| object(value).into())
 }
 
 struct Out {
@@ -131,7 +134,8 @@ struct Line {
 impl Line {
     fn push(&mut self, part: &str) -> Option<()> {
         // Characters are at least a byte each, so a text this long need not be counted.
-        self.columns = self.columns.checked_sub(if part.len() <= WIDTH { part.chars().count() } else { WIDTH + 1 })?;
+        self.columns =
+            self.columns.checked_sub(if part.len() <= WIDTH { part.chars().count() } else { WIDTH + 1 })?;
         self.text.push_str(part);
         Some(())
     }

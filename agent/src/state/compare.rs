@@ -24,7 +24,8 @@ impl Tree {
             (Tree::Seq(left), Tree::Seq(right)) => {
                 let pairs = left.iter().zip(right).enumerate();
                 let inside = pairs.map(|(index, (a, b))| (index.to_string(), a.first_difference(b)));
-                let length = (left.len() != right.len()).then(|| vec![left.len().min(right.len()).to_string()]);
+                let length =
+                    (left.len() != right.len()).then(|| vec![left.len().min(right.len()).to_string()]);
                 first_below(inside).or(length)
             }
             (left, right) => (!same_leaf(left, right)).then(Vec::new),
@@ -99,7 +100,9 @@ fn sorted(tree: &Tree) -> Tree {
             keyed.sort_by(|(a, _), (b, _)| a.cmp(b));
             Tree::Seq(keyed.into_iter().map(|(_, item)| item).collect())
         }
-        Tree::Map(entries) => Tree::Map(entries.iter().map(|(key, value)| (key.clone(), sorted(value))).collect()),
+        Tree::Map(entries) => {
+            Tree::Map(entries.iter().map(|(key, value)| (key.clone(), sorted(value))).collect())
+        }
         Tree::F64(float) => match whole(*float) {
             Some(whole) => i64::try_from(whole).map(Tree::I64).unwrap_or(Tree::F64(*float)),
             None => Tree::F64(*float),

@@ -17,7 +17,14 @@ use super::{PLACEHOLDER, SECRET_NAME};
 /// placeholder for secrets is refused wherever it stands, so that it is never stored.
 pub(crate) fn from_tree<T: DeserializeOwned>(tree: Tree) -> Result<T, TreeError> {
     let _scope = SecretScope::enter();
-    T::deserialize(TreeDeserializer(tree))
+    watched(tree, |tree| T::deserialize(tree))
+}
+
+/// Reads `tree`, and drops the words of the service's own type from an error if anything in it is marked: a type may
+/// look at what it has read (`try_from`) long after the deserializer handed it over.
+fn watched<T>(tree: Tree, read: impl FnOnce(TreeDeserializer) -> Result<T>) -> Result<T> {
+    let secret = tree.holds_secret();
+    read(TreeDeserializer(tree)).map_err(|error| if secret { error.without_service_words() } else { error })
 }
 
 /// Reads a tree. Public to the crate only so that `Secret<T>` can recognise it.
@@ -60,7 +67,9 @@ fn visit<'de, V: Visitor<'de>>(tree: Tree, visitor: V) -> Result<V::Value> {
         Tree::Seq(items) => visit_seq(items, visitor),
         Tree::Map(entries) => visit_map(entries, visitor),
         // serde's buffers (for flattened and untagged types) keep this apart from ordinary values.
-        Tree::Secret(inner) => visitor.visit_newtype_struct(TreeDeserializer(*inner)).map_err(TreeError::hidden),
+        Tree::Secret(inner) => {
+            visitor.visit_newtype_struct(TreeDeserializer(*inner)).map_err(TreeError::hidden)
+        }
     }
 }
 
@@ -194,7 +203,8 @@ impl<'de> de::SeqAccess<'de> for &mut Items {
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>> {
         let Some(item) = self.items.next() else { return Ok(None) };
-        let value = seed.deserialize(TreeDeserializer(item)).map_err(|error| error.under(&self.index.to_string()))?;
+        let value = watched(item, |item| seed.deserialize(item));
+        let value = value.map_err(|error| error.under(&self.index.to_string()))?;
         self.index += 1;
         Ok(Some(value))
     }
@@ -220,8 +230,9 @@ impl<'de> de::MapAccess<'de> for &mut Entries {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value> {
-        let (key, value) = self.value.take().ok_or_else(|| TreeError::ours("a value was read before its key"))?;
-        seed.deserialize(TreeDeserializer(value)).map_err(|error| error.under(&key))
+        let (key, value) =
+            self.value.take().ok_or_else(|| TreeError::ours("a value was read before its key"))?;
+        watched(value, |value| seed.deserialize(value)).map_err(|error| error.under(&key))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -271,7 +282,7 @@ impl<'de> de::VariantAccess<'de> for Content {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value> {
-        self.read("a variant with a value", |value| seed.deserialize(TreeDeserializer(value)))
+        self.read("a variant with a value", |value| watched(value, |value| seed.deserialize(value)))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value> {

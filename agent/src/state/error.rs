@@ -164,7 +164,9 @@ pub(crate) enum StateError {
     #[error("state `{0}` is busy; try again")]
     Busy(String),
     /// Some thread of the service panicked while it held the lock for writing.
-    #[error("state `{0}` may be half-written: the service panicked while it held the lock; restart the service")]
+    #[error(
+        "state `{0}` may be half-written: the service panicked while it held the lock; restart the service"
+    )]
     Poisoned(String),
     /// Code of the service's type panicked; the lock is not poisoned by it.
     #[error("the service's type of state `{state}` panicked while {doing}; nothing was changed")]

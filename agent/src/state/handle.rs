@@ -1,4 +1,3 @@
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{StateError, TreeError};
+use super::fence::{Outside, Panicked, fenced};
 use super::path::Path;
 use super::tree::Tree;
 use super::{Limits, from_tree, to_tree};
@@ -54,7 +54,13 @@ pub(crate) trait State: Send + Sync {
     fn check_write(&self, path: &[String], value: &Tree, wait: Wait) -> Result<Tree, StateError>;
 
     /// Writes `value` at `path` if `expect` stands there. All or nothing: any error leaves the value as it was.
-    fn compare_and_set(&self, path: &[String], expect: &Tree, value: &Tree, wait: Wait) -> Result<(), StateError>;
+    fn compare_and_set(
+        &self,
+        path: &[String],
+        expect: &Tree,
+        value: &Tree,
+        wait: Wait,
+    ) -> Result<(), StateError>;
 }
 
 /// A state that can be read.
@@ -131,7 +137,13 @@ where
         Err(StateError::Busy(self.0.name.clone()))
     }
 
-    fn compare_and_set(&self, path: &[String], expect: &Tree, value: &Tree, wait: Wait) -> Result<(), StateError> {
+    fn compare_and_set(
+        &self,
+        path: &[String],
+        expect: &Tree,
+        value: &Tree,
+        wait: Wait,
+    ) -> Result<(), StateError> {
         for _ in 0..ATTEMPTS {
             let tree = self.0.read(wait)?;
             if !self.0.at(&tree, path)?.same_unordered(expect) {
@@ -246,7 +258,13 @@ impl<T: Serialize> Locked<T> {
 
 impl<T: Serialize + DeserializeOwned + PartialEq> Locked<T> {
     /// Makes the copy to compare with and the value to store. Holds no lock.
-    fn prepare(&self, tree: &Tree, path: &[String], expect: &Tree, value: &Tree) -> Result<Edit<T>, StateError> {
+    fn prepare(
+        &self,
+        tree: &Tree,
+        path: &[String],
+        expect: &Tree,
+        value: &Tree,
+    ) -> Result<Edit<T>, StateError> {
         let live = self.at(tree, path)?;
         let replaced = |value: &Tree| {
             let value = aligned(value, live);
@@ -331,7 +349,9 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Locked<T> {
 }
 
 fn not_a_number(tree: &Tree) -> Option<Vec<String>> {
-    tree.leaves().find(|(_, leaf)| matches!(leaf.without_mark(), Tree::F64(value) if value.is_nan())).map(|(p, _)| p.0)
+    tree.leaves()
+        .find(|(_, leaf)| matches!(leaf.without_mark(), Tree::F64(value) if value.is_nan()))
+        .map(|(p, _)| p.0)
 }
 
 /// `value` with marks exactly where the type has a `Secret<T>`.
@@ -344,7 +364,11 @@ fn aligned(value: &Tree, live: &Tree) -> Tree {
         (Tree::Secret(inner), live) => aligned(inner, live),
         (Tree::Seq(items), Tree::Seq(beside)) => {
             let pairs = items.iter().enumerate();
-            Tree::Seq(pairs.map(|(index, item)| beside.get(index).map_or(item.clone(), |b| aligned(item, b))).collect())
+            Tree::Seq(
+                pairs
+                    .map(|(index, item)| beside.get(index).map_or(item.clone(), |b| aligned(item, b)))
+                    .collect(),
+            )
         }
         (Tree::Map(entries), Tree::Map(_)) => {
             let aligned = |(key, value): &(String, Tree)| match live.at(std::slice::from_ref(key)) {
@@ -355,46 +379,4 @@ fn aligned(value: &Tree, live: &Tree) -> Tree {
         }
         (value, _) => value.clone(),
     }
-}
-
-/// A value of the service's type that we hold: it drops behind a fence.
-struct Outside<T>(Option<T>);
-
-impl<T> Outside<T> {
-    fn new(value: T) -> Self {
-        Self(Some(value))
-    }
-
-    #[expect(clippy::expect_used, reason = "filled when made, never emptied but by drop")]
-    fn get(&self) -> &T {
-        self.0.as_ref().expect("an outside value is there until it drops")
-    }
-
-    fn swap(&mut self, live: &mut T) {
-        if let Some(value) = &mut self.0 {
-            std::mem::swap(value, live);
-        }
-    }
-}
-
-impl<T> Drop for Outside<T> {
-    fn drop(&mut self) {
-        let value = self.0.take();
-        let _ = fenced(|| drop(value));
-    }
-}
-
-/// The service's code panicked in our hands.
-struct Panicked;
-
-/// Runs code of the service's types so that its panic ends here: a guard dropped while unwinding would poison the
-/// service's lock.
-fn fenced<R>(run: impl FnOnce() -> R) -> Result<R, Panicked> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
-        // The payload's own drop is the service's code too.
-        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(second);
-        }
-        Panicked
-    })
 }

@@ -5,14 +5,15 @@ use std::fmt::Display;
 use serde::de::{self, IntoDeserializer, Visitor};
 use serde::ser::{self, Impossible, Serialize};
 
-use super::SECRET_NAME;
 use super::error::TreeError;
 
 /// Writes a key as text.
 pub(super) struct KeySerializer;
 
 fn no_key<T>() -> Result<T, TreeError> {
-    Err(TreeError::ours("a key that is neither text, an integer, a truth value, a character nor a plain variant"))
+    Err(TreeError::ours(
+        "a key that is neither text, an integer, a truth value, a character nor a plain variant",
+    ))
 }
 
 macro_rules! as_text {
@@ -41,16 +42,21 @@ impl ser::Serializer for KeySerializer {
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<String, TreeError> {
         Ok(value.to_string())
     }
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<String, TreeError> {
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<String, TreeError> {
         Ok(variant.to_owned())
     }
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
-        name: &'static str,
+        _name: &'static str,
         value: &T,
     ) -> Result<String, TreeError> {
-        // A secret as key would be a segment of a path, which is shown.
-        if name == SECRET_NAME { no_key() } else { value.serialize(self) }
+        // A `Secret<T>` does not come here: for every serializer but the tree's own it is the placeholder.
+        value.serialize(self)
     }
     fn serialize_f32(self, _: f32) -> Result<String, TreeError> {
         no_key()
@@ -88,7 +94,11 @@ impl ser::Serializer for KeySerializer {
     fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, TreeError> {
         no_key()
     }
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, TreeError> {
+    fn serialize_tuple_struct(
+        self,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleStruct, TreeError> {
         no_key()
     }
     fn serialize_tuple_variant(

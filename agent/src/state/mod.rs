@@ -4,6 +4,7 @@ mod compare;
 mod de;
 mod digest;
 mod error;
+mod fence;
 mod handle;
 mod key;
 mod path;

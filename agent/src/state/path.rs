@@ -79,7 +79,11 @@ impl FromStr for Path {
         let path = Self(segments(text)?);
         // T39: two texts that name one path would let a rule see one and the effect reach the other.
         let expected = path.to_string();
-        if expected == text { Ok(path) } else { Err(InvalidPath::Spelling { seen: text.to_owned(), expected }) }
+        if expected == text {
+            Ok(path)
+        } else {
+            Err(InvalidPath::Spelling { seen: text.to_owned(), expected })
+        }
     }
 }
 
@@ -87,7 +91,8 @@ fn segments(text: &str) -> Result<Vec<String>, InvalidPath> {
     let mut segments = Vec::new();
     let mut rest = text;
     loop {
-        let (segment, after) = if rest.starts_with('[') { bracketed(text, rest)? } else { plain(text, rest)? };
+        let (segment, after) =
+            if rest.starts_with('[') { bracketed(text, rest)? } else { plain(text, rest)? };
         segments.push(segment);
         rest = match after {
             "" => return Ok(segments),
@@ -115,7 +120,8 @@ fn bracketed<'t>(text: &str, rest: &'t str) -> Result<(String, &'t str), Invalid
     let inside = rest.strip_prefix('[').ok_or_else(broken)?;
     let mut strings = serde_json::Deserializer::from_str(inside).into_iter::<String>();
     let segment = strings.next().ok_or_else(broken)?.map_err(|_| broken())?;
-    let after = inside.get(strings.byte_offset()..).and_then(|after| after.strip_prefix(']')).ok_or_else(broken)?;
+    let after =
+        inside.get(strings.byte_offset()..).and_then(|after| after.strip_prefix(']')).ok_or_else(broken)?;
     Ok((segment, after))
 }
 
@@ -177,24 +183,34 @@ pub(super) fn known_names<'a>(wanted: &str, names: impl Iterator<Item = &'a str>
 pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (wanted.chars().count() / 3).max(1);
     let measured = names.into_iter().map(|name| (distance(wanted, name, allowed), name));
-    measured.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
+    measured
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
 }
 
-/// Levenshtein's distance in characters, or more than `allowed` where the lengths alone say so.
+/// How many characters were inserted, left out, replaced or swapped with their neighbour (optimal string alignment), or
+/// more than `allowed` where the lengths alone say so.
 fn distance(from: &str, to: &str, allowed: usize) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    if allowed < from.chars().count().abs_diff(to.len()) {
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    if allowed < from.len().abs_diff(to.len()) {
         return allowed + 1;
     }
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (line, from) in from.chars().enumerate() {
-        let mut diagonal = line;
-        row[0] = line + 1;
-        for (column, to) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+    // The lines of the table for the first, second, … characters of `from`; two of them are kept.
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=to.len()).collect();
+    for (line, a) in from.iter().enumerate() {
+        let mut row = vec![line + 1];
+        for (column, b) in to.iter().enumerate() {
+            let replaced = above[column] + usize::from(a != b);
+            let mut least = replaced.min(above[column + 1] + 1).min(row[column] + 1);
+            let swapped = 0 < line && 0 < column && *a == to[column - 1] && from[line - 1] == *b;
+            if swapped {
+                least = least.min(before[column - 1] + 1);
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut above, row);
     }
-    row[to.len()]
+    above[to.len()]
 }

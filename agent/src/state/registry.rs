@@ -60,7 +60,8 @@ impl States {
     pub(crate) fn check_write(&self, path: &Path, value: &Tree, wait: Wait) -> Result<Tree, StateError> {
         let (name, below) = split(path);
         let state = self.writable(path)?;
-        let before = state.check_write(below, value, wait).map_err(|error| self.told(error, &[(path, value)]))?;
+        let before =
+            state.check_write(below, value, wait).map_err(|error| self.told(error, &[(path, value)]))?;
         // Marks by shape look at the leaf, marks by name at its path, so both can be made here.
         let root = Path(vec![name.to_owned()]).join(below);
         Ok(self.redactor.mark(&root, before))

@@ -214,7 +214,8 @@ impl Patterns {
             }
             // What this one begins with is its predecessor, or what that one begins with, and so on.
             let mut candidate = index.checked_sub(1);
-            while let Some(before) = candidate.filter(|before| !pattern.starts_with(sorted[*before].as_str())) {
+            while let Some(before) = candidate.filter(|before| !pattern.starts_with(sorted[*before].as_str()))
+            {
                 candidate = shorter.get(before).copied().flatten();
             }
             shorter.push(candidate);

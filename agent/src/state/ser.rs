@@ -132,8 +132,7 @@ impl<'a> Open<'a> {
             serializer.deeper()?;
         }
         serializer.deeper()?;
-        let mut items = Vec::new();
-        items.reserve(length.unwrap_or(0).min(MAX_RESERVED));
+        let items = Vec::with_capacity(length.unwrap_or(0).min(MAX_RESERVED));
         Ok(Self { serializer, variant, items, entries: Vec::new(), key: None })
     }
 
@@ -247,7 +246,8 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
     }
     fn serialize_bytes(self, value: &[u8]) -> Result<Tree, TreeError> {
         let serializer = self.deeper()?;
-        let bytes: Result<_, _> = value.iter().map(|byte| serializer.leaf(0, Tree::I64((*byte).into()))).collect();
+        let bytes: Result<_, _> =
+            value.iter().map(|byte| serializer.leaf(0, Tree::I64((*byte).into()))).collect();
         Ok(close(serializer, None, Tree::Seq(bytes?)))
     }
     fn serialize_none(self) -> Result<Tree, TreeError> {
@@ -262,7 +262,12 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
     fn serialize_unit_struct(self, _name: &'static str) -> Result<Tree, TreeError> {
         self.leaf(0, Tree::Null)
     }
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Tree, TreeError> {
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<Tree, TreeError> {
         self.text(variant)
     }
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -387,7 +392,11 @@ impl ser::SerializeMap for Open<'_> {
 impl ser::SerializeStruct for Open<'_> {
     type Ok = Tree;
     type Error = TreeError;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), TreeError> {
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), TreeError> {
         self.entry(key.to_owned(), value)
     }
     fn end(self) -> Result<Tree, TreeError> {
@@ -398,7 +407,11 @@ impl ser::SerializeStruct for Open<'_> {
 impl ser::SerializeStructVariant for Open<'_> {
     type Ok = Tree;
     type Error = TreeError;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), TreeError> {
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), TreeError> {
         let variant = self.variant.unwrap_or_default();
         self.entry(key.to_owned(), value).map_err(|error| error.under(variant))
     }

@@ -54,14 +54,18 @@ pub(super) fn url_userinfo(text: &str) -> impl Iterator<Item = &str> {
     text.match_indices("://").filter_map(|(at, separator)| {
         let after = text.get(at + separator.len()..)?;
         // A password with a bare `/` or `#` in it is wrong, and common; so what ends a URL is white space or a quote.
-        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>')).unwrap_or(after.len());
+        let end = after
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>'))
+            .unwrap_or(after.len());
         let url = after.get(..end)?;
         let path = url.find(['/', '?', '#']).unwrap_or(url.len());
         let authority = url.get(..path)?;
         let userinfo = match authority.rfind('@') {
             Some(at) => authority.get(..at)?,
             // The password goes on behind a slash only if there is a colon before it and an `@` after it.
-            None if authority.split_once(':').is_some_and(|(_, port)| !is_port(port)) => url.get(..url.rfind('@')?)?,
+            None if authority.split_once(':').is_some_and(|(_, port)| !is_port(port)) => {
+                url.get(..url.rfind('@')?)?
+            }
             None => return None,
         };
         (!userinfo.is_empty()).then_some(userinfo)
@@ -73,14 +77,16 @@ fn is_port(text: &str) -> bool {
 }
 
 fn tokens(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))).filter(|word| !word.is_empty())
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')))
+        .filter(|word| !word.is_empty())
 }
 
 fn is_token(word: &str) -> bool {
     let known = |(prefix, least): &(&str, usize)| {
         // Not only at the beginning: `key.AKIA…` and `v1.ghp_…` occur too.
         word.match_indices(prefix).any(|(at, _)| {
-            let bounded = word.get(..at).is_some_and(|before| !before.ends_with(|c: char| c.is_ascii_alphanumeric()));
+            let bounded =
+                word.get(..at).is_some_and(|before| !before.ends_with(|c: char| c.is_ascii_alphanumeric()));
             bounded && *least <= word.len() - at - prefix.len()
         })
     };

@@ -104,7 +104,8 @@ impl Tree {
                     }
                     Tree::Seq(items) if !items.is_empty() => {
                         let indexed = items.iter().enumerate().rev();
-                        pending.extend(indexed.map(|(index, item)| (joined(&path, &index.to_string()), item)));
+                        pending
+                            .extend(indexed.map(|(index, item)| (joined(&path, &index.to_string()), item)));
                     }
                     _ => return Some((Path(path), tree)),
                 }
@@ -159,7 +160,9 @@ impl fmt::Debug for Tree {
             Tree::F64(value) => value.fmt(f),
             Tree::Str(value) => value.fmt(f),
             Tree::Seq(items) => f.debug_list().entries(items).finish(),
-            Tree::Map(entries) => f.debug_map().entries(entries.iter().map(|(key, value)| (key, value))).finish(),
+            Tree::Map(entries) => {
+                f.debug_map().entries(entries.iter().map(|(key, value)| (key, value))).finish()
+            }
             Tree::Secret(_) => f.write_str(super::PLACEHOLDER),
         }
     }

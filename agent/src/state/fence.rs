@@ -1,0 +1,48 @@
+//! Code of the service's types runs in our hands, and must not harm the service's locks.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A value of the service's type that we hold: it drops behind a fence.
+pub(super) struct Outside<T>(Option<T>);
+
+impl<T> Outside<T> {
+    /// Takes the value in.
+    pub(super) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    /// The value.
+    #[expect(clippy::expect_used, reason = "filled when made, never emptied but by drop")]
+    pub(super) fn get(&self) -> &T {
+        self.0.as_ref().expect("an outside value is there until it drops")
+    }
+
+    /// Exchanges it with the live value. Runs no code of the type.
+    pub(super) fn swap(&mut self, live: &mut T) {
+        if let Some(value) = &mut self.0 {
+            std::mem::swap(value, live);
+        }
+    }
+}
+
+impl<T> Drop for Outside<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        let _ = fenced(|| drop(value));
+    }
+}
+
+/// The service's code panicked in our hands.
+pub(super) struct Panicked;
+
+/// Runs code of the service's types so that its panic ends here: a guard dropped while unwinding would poison the
+/// service's lock.
+pub(super) fn fenced<R>(run: impl FnOnce() -> R) -> Result<R, Panicked> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
+        // The payload's own drop is the service's code too.
+        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(second);
+        }
+        Panicked
+    })
+}
