@@ -1,1 +1,12 @@
-//! Who a certificate stands for.
+//! Who a certificate of the debug agent stands for; with the feature `issue`, the authority that makes them.
+//!
+//! Identities are SPIFFE ids in the one URI name of a certificate. Nothing here depends on host names, and nothing is
+//! taken from a certificate whose chain was not verified before.
+
+mod identity;
+#[cfg(feature = "issue")]
+pub mod issue;
+mod spiffe;
+
+pub use identity::{IdentityError, agent, operator};
+pub use spiffe::{AgentId, InvalidId, Operator, TrustDomain};
