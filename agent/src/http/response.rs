@@ -9,6 +9,10 @@ use crate::state::Tree;
 /// What stands for a secret wherever text leaves.
 const SECRET: &str = "‹secret›";
 
+/// Clients take what follows these for the next response (RFC 9110, section 6.4.1 and 15.3.6).
+const BODILESS: [StatusCode; 3] =
+    [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+
 const EXPECTED: &str = "a route's patch answers a map with `status`, `headers` and `body`";
 
 /// The response that a patch's answer describes.
@@ -16,7 +20,7 @@ const EXPECTED: &str = "a route's patch answers a map with `status`, `headers` a
 /// `{status, headers, body}`, each may be missing. `status` is 200 to 599, by default 200. `headers` maps names to
 /// strings or lists of strings; the length and encoding of the message are not the patch's to say. A `body` that is a
 /// string is sent as `text/plain; charset=utf-8`, a map or list as `application/json`, unless `headers` has a
-/// `content-type`; `()` is empty. Secrets are written as `‹secret›`.
+/// `content-type`; `()` is empty, as it must be for 204, 205 and 304. Secrets are written as `‹secret›`.
 ///
 /// # Errors
 /// What was seen and what was expected.
@@ -34,6 +38,9 @@ pub(super) fn from_tree(answer: Tree) -> Result<Response, String> {
         }
     }
     let (content_type, body) = body;
+    if content_type.is_some() && BODILESS.contains(&status) {
+        return Err(format!("a response with status {} has no body", status.as_u16()));
+    }
     if let Some(content_type) = content_type {
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(content_type));
     }

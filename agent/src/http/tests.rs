@@ -1,3 +1,5 @@
+mod answers;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,8 +13,9 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::HttpLayer;
+use crate::clock::BootTime;
 use crate::points::tests::{Heard, fake, fake_with_body, patch};
-use crate::points::{PatchCode, PatchFailure, Registry};
+use crate::points::{PatchCode, PatchFailure, Point, Registry};
 use crate::state::Tree;
 
 fn registry() -> Arc<Registry> {
@@ -399,72 +402,31 @@ async fn around_a_router_the_layer_lets_everything_pass() {
     assert_eq!(response.status(), StatusCode::OK);
 }
 
-mod answers {
-    use super::super::response::from_tree;
-    use super::*;
+#[tokio::test]
+async fn a_patch_that_expires_while_the_body_is_read_does_not_run() {
+    let registry = registry();
+    let service = service(&registry);
+    let heard = patch_route(&registry, "POST", "/echo", fake_with_body(|_| Ok(map([]))));
+    let body = Body::new(Expiring(Some(registry.find("POST /echo").unwrap())));
+    let (_, _, body) = send(&service, Request::post("/echo").body(body).unwrap()).await;
+    assert_eq!(body, "late");
+    assert!(heard.lines().is_empty());
+}
 
-    fn accepted(entries: impl IntoIterator<Item = (&'static str, Tree)>) -> Response {
-        from_tree(map(entries)).unwrap()
-    }
+/// A body during whose transfer the deadline of lease 1 passes.
+struct Expiring(Option<Point>);
 
-    #[track_caller]
-    fn refused(answer: Tree, expected: &str) {
-        let error = from_tree(answer).unwrap_err();
-        assert!(error.contains(expected), "{error}");
-    }
+impl http_body::Body for Expiring {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
 
-    async fn body_of(response: Response) -> String {
-        String::from_utf8(to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap()
-    }
-
-    #[tokio::test]
-    async fn bodies_have_the_content_type_of_their_kind_unless_one_is_given() {
-        let response = accepted([("body", text("hi"))]);
-        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/plain; charset=utf-8");
-        assert_eq!(body_of(response).await, "hi");
-        let html = map([("Content-Type", text("text/html"))]);
-        let response = accepted([("body", text("<p>")), ("headers", html)]);
-        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html");
-        let response =
-            accepted([("body", Tree::Seq(vec![Tree::F64(0.5), Tree::Bool(true), Tree::U64(u64::MAX)]))]);
-        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
-        assert_eq!(body_of(response).await, "[0.5,true,18446744073709551615]");
-        assert!(accepted([("body", Tree::Null)]).headers().is_empty());
-    }
-
-    #[tokio::test]
-    async fn secrets_are_written_as_their_placeholder() {
-        let secret = || Tree::Secret(Box::new(text("hush")));
-        let response = accepted([("body", map([("a", secret())])), ("headers", map([("x", secret())]))]);
-        assert_eq!(response.headers()["x"].as_bytes(), "‹secret›".as_bytes());
-        assert_eq!(body_of(response).await, r#"{"a":"‹secret›"}"#);
-        assert_eq!(body_of(accepted([("body", secret())])).await, "‹secret›");
-    }
-
-    #[test]
-    fn repeated_headers_are_lists() {
-        let cookies = Tree::Seq(vec![text("a=1"), text("b=2")]);
-        let response = accepted([("headers", map([("set-cookie", cookies)]))]);
-        assert_eq!(response.headers().get_all("set-cookie").iter().count(), 2);
-    }
-
-    #[test]
-    fn what_is_no_response_is_refused_with_what_was_expected() {
-        refused(text("teapot"), "a map with `status`, `headers` and `body`, not a string");
-        refused(map([("ok", Tree::Bool(true))]), "it has `ok`");
-        for status in [99, 100, 101, 199, 600, -1, 70_000] {
-            refused(map([("status", Tree::I64(status))]), "from 200 to 599");
-        }
-        refused(map([("status", text("200"))]), "not a string");
-        refused(map([("headers", text("x"))]), "`headers` is a map");
-        refused(map([("headers", map([("a b", text("x"))]))]), "not a header's name");
-        refused(map([("headers", map([("x", text("a\r\nb: c"))]))]), "control character");
-        refused(map([("headers", map([("x", Tree::I64(1))]))]), "a string or a list of strings");
-        refused(
-            map([("headers", map([("Content-Length", text("1"))]))]),
-            "`content-length` follows from the body",
-        );
-        refused(map([("headers", map([("transfer-encoding", text("chunked"))]))]), "`transfer-encoding`");
-        refused(map([("body", Tree::I64(1))]), "`body` is a string, a map, a list or `()`, not a number");
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        std::task::Poll::Ready(self.0.take().map(|point| {
+            assert!(point.set_deadline(1, BootTime(0)));
+            Ok(http_body::Frame::data(Bytes::from_static(b"late")))
+        }))
     }
 }
