@@ -10,6 +10,9 @@ const MAX_SHOWN: usize = 256 * 1024;
 /// holds itself would have no end.
 const MAX_VALUES: usize = 100_000;
 
+/// How many bytes of a byte string are shown: it is there to be told apart, not read.
+const MAX_BYTES_SHOWN: usize = 32;
+
 /// A container stands on one line if it is no wider than this many characters: what a terminal shows.
 const WIDTH: usize = 100;
 
@@ -27,7 +30,8 @@ pub(crate) fn display(value: &Dynamic) -> String {
 }
 
 /// The value as JSON, for programs: opaque secrets, functions and other objects as the text by which they are shown,
-/// numbers that are not finite as `null`. Bounded as `display` is.
+/// numbers that are not finite as `null`. What lies beyond 100,000 values or 64 levels is `"…"`; how many bytes the
+/// text may have is for its sender to bound.
 pub(crate) fn to_json(value: &Dynamic) -> serde_json::Value {
     json(value, &mut 0, 0)
 }
@@ -41,7 +45,8 @@ fn json(value: &Dynamic, values: &mut usize, depth: usize) -> serde_json::Value 
         return text.as_str().into();
     }
     if let Ok(bytes) = value.as_blob_ref() {
-        return bytes.iter().copied().collect();
+        *values = values.saturating_add(bytes.len());
+        return if MAX_VALUES < *values { "…".into() } else { bytes.iter().copied().collect() };
     }
     if let Ok(items) = value.as_array_ref() {
         return items.iter().map(|item| json(item, values, depth + 1)).collect();
@@ -181,7 +186,9 @@ fn leaf(value: &Dynamic) -> String {
         return quoted(&text);
     }
     if let Ok(bytes) = value.as_blob_ref() {
-        return format!("{} bytes {:?}", bytes.len(), bytes.as_slice());
+        let first: Vec<_> = bytes.iter().take(MAX_BYTES_SHOWN).collect();
+        let more = if first.len() < bytes.len() { ", of which the first are" } else { "" };
+        return format!("{} bytes{more} {first:?}", bytes.len());
     }
     if value.is_unit() {
         return "()".to_owned();

@@ -156,12 +156,21 @@ fn values_are_shown_as_they_could_be_written() {
         ("0..5", "0..5"),
         ("|x| x", "‹function›"),
         ("big", "18446744073709551615"),
+        ("blob(2, 7)", "2 bytes [7, 7]"),
     ] {
         assert_eq!(display(&run(code).unwrap()), expected, "{code}");
     }
     let lines = display(&run("let a = []; for i in 0..40 { a.push(1000 + i) } #{list: a, x: 1}").unwrap());
     assert!(lines.starts_with("#{\n  list: [\n    1000,\n    1001,\n"), "{lines}");
     assert!(lines.ends_with("    1039,\n  ],\n  x: 1,\n}"), "{lines}");
+}
+
+#[test]
+fn many_bytes_are_counted_and_begun() {
+    let bytes = Dynamic::from_blob(vec![7; 1_000_000]);
+    assert!(display(&bytes).starts_with("1000000 bytes, of which the first are [7, 7, "));
+    assert!(display(&bytes).len() < 200);
+    assert_eq!(to_json(&bytes), "…");
 }
 
 #[test]

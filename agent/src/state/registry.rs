@@ -97,16 +97,22 @@ impl States {
     /// What may be told of an error: the words of the service's own type only where nothing is secret.
     fn told(&self, error: StateError, written: &[(&Path, &Tree)]) -> StateError {
         let place = match &error {
-            StateError::Refused(inner) | StateError::Unreadable(inner) if inner.has_service_words() => {
-                inner.path.clone()
-            }
+            StateError::Refused(inner) if inner.has_service_words() => inner.path.clone(),
+            // What cannot be read cannot be looked through for secrets.
+            StateError::Unreadable(_) => return error.without_service_words(),
             _ => return error,
         };
-        let secret = |tree: Option<Tree>| tree.is_none_or(|tree| tree.holds_secret());
-        let live_is_secret = secret(self.read(&place, Wait::Try).ok());
-        let written_is_secret =
-            written.iter().any(|(path, tree)| self.redactor.mark(path, (*tree).clone()).holds_secret());
-        if live_is_secret || written_is_secret { error.without_service_words() } else { error }
+        let holds_secret = |path: &Path, tree: &Tree| self.redactor.mark(path, tree.clone()).holds_secret();
+        let written_is_secret = written.iter().any(|(path, tree)| holds_secret(path, tree));
+        if written_is_secret || self.may_hold_secret(&place) { error.without_service_words() } else { error }
+    }
+
+    /// Whether a secret stands at `path` or below, as far as can be seen without waiting; if nothing can be, yes.
+    fn may_hold_secret(&self, path: &Path) -> bool {
+        let (name, below) = split(path);
+        let Some(Ok(tree)) = self.states.get(name).map(|state| state.read(Wait::Try)) else { return true };
+        let marked = self.redactor.mark(&Path(vec![name.to_owned()]), tree);
+        marked.at(below).is_none_or(Tree::holds_secret)
     }
 }
 

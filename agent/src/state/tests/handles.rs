@@ -167,10 +167,10 @@ fn a_set_is_writable_though_each_copy_has_another_order() {
     let lock = shared((names.clone(), 1_u8));
     let state = writable("s", lock.clone());
     state.compare_and_set(&segments("1"), &Tree::I64(1), &Tree::I64(2), WAIT).unwrap();
-    let new = Tree::Seq((0..60).map(|n| text(&n.to_string())).collect());
+    let new = Tree::Seq((0..55).map(|n| text(&n.to_string())).collect());
     let before = state.check_write(&segments("0"), &new, WAIT).unwrap();
     state.compare_and_set(&segments("0"), &before, &new, WAIT).unwrap();
-    assert_eq!(lock.read().unwrap().0.len(), 60);
+    assert_eq!(lock.read().unwrap().0.len(), 55);
     state.compare_and_set(&segments("0"), &new, &before, WAIT).unwrap();
     assert_eq!(*lock.read().unwrap(), (names, 2));
 }
@@ -401,4 +401,21 @@ fn the_services_words_are_told_only_where_nothing_is_secret() {
     let plain = error("telltale.plain");
     assert_eq!(plain, "cannot write `telltale.plain`: refused by the service's type: `bad CANARY` is bad");
     assert_eq!(error("telltale.db_key"), "cannot write `telltale.db_key`: refused by the service's type");
+}
+
+/// Cannot be serialized, and says why.
+struct Unspeakable;
+
+impl Serialize for Unspeakable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("CANARY cannot be written"))
+    }
+}
+
+#[test]
+fn why_a_value_cannot_be_read_is_told_without_the_services_words() {
+    let state = read_only("s", shared(BTreeMap::from([("a", Unspeakable)])));
+    let states = States::new(vec![state], vec![], Arc::new(Redactor::new(&[]))).unwrap();
+    let error = states.read(&path("s"), WAIT).unwrap_err().to_string();
+    assert_eq!(error, "cannot read `s.a`: refused by the service's type");
 }

@@ -339,3 +339,21 @@ fn a_secret_takes_only_a_marked_secret_also_in_flattened_and_untagged_types() {
     let plain = Tree::Map(vec![("token".into(), text("typed"))]);
     assert!(from_tree::<Untagged>(plain).is_err());
 }
+
+/// Judges a whole struct after its parts were read, and tells them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "Slack")]
+struct Judged;
+
+impl TryFrom<Slack> for Judged {
+    type Error = String;
+    fn try_from(slack: Slack) -> Result<Self, String> {
+        Err(format!("{} and {} do not fit", slack.token.expose(), slack.sign))
+    }
+}
+
+#[test]
+fn the_words_of_a_type_that_holds_a_secret_are_not_told() {
+    let error = from_tree::<(u8, Judged)>(tree(&(1, config().slack))).unwrap_err().to_string();
+    assert_eq!(error, "`1`: refused by the service's type");
+}
