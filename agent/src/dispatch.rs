@@ -5,7 +5,7 @@ use std::sync::Arc;
 use debug_audit::Until;
 use debug_wire::messages::{
     Call, CancelParams, CheckpointResult, Code, EvalParams, Failure, FromAgent, HelloParams, HelloResult, ProofParams,
-    ProofResult, Ready,
+    ProofResult, Ready, Version,
 };
 use debug_wire::table::{self, Method};
 use serde_json::{Value, json};
@@ -157,6 +157,11 @@ pub(crate) fn base64(bytes: &[u8; 32]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
+/// A failure as the reply to a call.
+pub(crate) fn failed(id: u64, error: Failure) -> FromAgent {
+    FromAgent::Failure { jsonrpc: Version::V2, id: Some(id), error }
+}
+
 fn too_many() -> Failure {
     Failure::new(Code::Limit, format!("more than {MAX_PENDING} evals of this session wait"), "wait for a reply")
 }
@@ -179,7 +184,7 @@ fn denied(refusal: Refusal) -> Failure {
 /// Answers `hello`, once its record is on disk.
 fn greet(core: &Core, session: &Session, method: &'static Method, version: &str, known: u64, call: u64) -> FromAgent {
     if let Err(refusal) = gate::pass_method(core, session, method) {
-        return FromAgent::failure(Some(call), denied(refusal));
+        return failed(call, denied(refusal));
     }
     let resumed = core.leases.take_over(&session.operator.name, session.id);
     let body = json!({
@@ -238,13 +243,13 @@ impl Dispatch for Desk {
         let id = call.id;
         let answer = match table::method(&call.method) {
             Some(method) => self.method(session, method, call),
-            None => Err(Failure::new(Code::Method, format!("unknown method `{}`", call.method), "see `debug_wire::table`")),
+            None => Err(Failure::new(Code::Method, format!("unknown method `{}`", call.method), "")),
         };
         match answer {
             Ok(flow) => flow,
             Err(failure) => {
                 let close = failure.data.code == Code::Signature;
-                reply(session, FromAgent::failure(Some(id), failure));
+                reply(session, failed(id, failure));
                 if close { Flow::Close } else { Flow::Continue }
             }
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use debug_audit::{AppendError, Until};
 use debug_wire::messages::{AuditRange, Code, EvalParams, EvalPayload, EvalResult, Failure, FromAgent, LeaseSummary, Output};
-use debug_wire::{MAX_CODE, table};
+use debug_wire::table;
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Scope};
 use serde_json::{Map, Value, json};
 
@@ -97,12 +97,8 @@ struct Accepted {
 /// Everything before the first operation: bounds, secrets, the record, syntax.
 fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepted, Failed> {
     let Submission { session, call, params, counter, cancelled } = submission;
-    let payload = debug_wire::json::from_str::<EvalPayload>(&params.payload)
-        .map_err(|e| Failed::new(Code::Params, format!("the payload of the eval: {e}"), "use a `debugctl` of this agent's version"))?;
-    if params.payload.len() > MAX_CODE {
-        let message = format!("code and arguments have {} bytes, the limit is {MAX_CODE}", params.payload.len());
-        return Err(Failed::new(Code::Limit, message, "split it into several evals"));
-    }
+    let payload = EvalPayload::parse(&params.payload)
+        .map_err(|f| Failed::new(f.data.code, f.message, f.data.help))?;
     if core.holds_secret(&params.payload) || crate::state::has_secret_shape(&payload.code) {
         let digest = core.digest(&Tree::Str(params.payload.clone()));
         let body = json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe, "refused": "holds a secret", "payload": digest });
@@ -265,7 +261,8 @@ fn print(run: &Run, outbox: &crate::net::Outbox, core: &Core, text: &str) {
         let (chunk, tail) = rest.split_at(at);
         rest = tail;
         let output = Output { id: run.call, text: chunk.to_owned() };
-        if outbox.send_patiently(FromAgent::notification("output", &output), PATIENCE).is_err() {
+        let sent = FromAgent::notification("output", &output).ok().map(|m| outbox.send_patiently(m, PATIENCE));
+        if !matches!(sent, Some(Ok(()))) {
             meter::end(End::Cancelled);
             return;
         }
@@ -530,5 +527,5 @@ pub(crate) fn summary(core: &Core, id: u64) -> LeaseSummary {
 fn failure(core: &Core, call: u64, failed: Failed, audit: Option<AuditRange>) -> FromAgent {
     let mut failure = Failure::new(failed.code, core.scrub(&failed.message), failed.help);
     failure.data.audit = audit;
-    FromAgent::failure(Some(call), failure)
+    crate::dispatch::failed(call, failure)
 }

@@ -102,7 +102,7 @@ fn paths(texts: &[String], what: &str) -> Result<Vec<Path>, StartError> {
 /// The identity rules of a trust domain, for the socket.
 fn identify(domain: &str) -> Result<Identify, StartError> {
     let domain: debug_certs::TrustDomain =
-        domain.parse().map_err(|e: debug_certs::IdentityError| StartError(format!("trust domain: {e}")))?;
+        domain.parse().map_err(|e: debug_certs::InvalidId| StartError(format!("trust domain: {e}")))?;
     let other = domain.clone();
     Ok(Identify {
         operator: Arc::new(move |certificate| {
@@ -425,7 +425,9 @@ impl Running {
         }
         core.leases.stop();
         core.append(vec![records::kept("shutdown", json!({}))]);
-        core.log.close(STOP);
+        if let Err(error) = core.log.clone().close(STOP) {
+            complain(&format!("the audit log was not closed: {error}"));
+        }
         if let Some(boot) = self.boot.take() {
             join(boot);
         }

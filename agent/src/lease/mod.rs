@@ -11,7 +11,7 @@ use debug_wire::messages::After;
 
 use crate::clock::BootTime;
 
-pub(crate) use change::{Change, ChangeError, PatchChange, Undone, WriteChange};
+pub(crate) use change::{Change, PatchChange, Undone, WriteChange};
 pub(crate) use table::{EndError, Leases};
 
 /// How long a change lives when its author names no time: 10 minutes, long enough to watch a graph settle, short

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Dispatch;
 use super::bounds::{Bounds, LOOK};
-use super::codec::{self, Decoder};
+use super::codec::{self, Decoder, NoCall};
 use super::connection::{Authenticated, lost};
 use super::hub::{Activity, Hub, Open};
 use super::outbox::Outbox;
@@ -84,7 +84,7 @@ impl Closed {
             }
             Self::Clean | Self::Lost(_) | Self::Protocol(_) | Self::SlowReader | Self::Ended => return None,
         };
-        Some(codec::failed(None, codec::failure(code, message.to_owned(), help)))
+        Some(FromAgent::failure(None, code, message, help))
     }
 
     /// Whether the client may still be reading.
@@ -110,7 +110,7 @@ pub(super) async fn serve<D: Dispatch>(hub: Rc<Hub<D>>, authenticated: Authentic
         Ok(open) => open,
         Err(why) => {
             let help = "close a session that is not needed, or wait until one ends";
-            let message = codec::failed(None, codec::failure(Code::Limit, why.to_string(), help));
+            let message = FromAgent::failure(None, Code::Limit, why.to_string(), help);
             hub.dispatch.refused(peer, why);
             let outbox = Outbox::new(hub.bounds.outgoing);
             outbox.finish(Closed::Ended, Some(message));
@@ -168,7 +168,7 @@ async fn receive<D: Dispatch>(read: &mut (impl AsyncRead + Unpin), hub: &Hub<D>,
     let mut buffer = vec![0; CHUNK];
     loop {
         let bytes = match read.read(&mut buffer).await {
-            Ok(0) if decoder.finish() => return Closed::Clean,
+            Ok(0) if decoder.finish().is_ok() => return Closed::Clean,
             Ok(0) => return Closed::Protocol("the client closed inside a message".to_owned()),
             Ok(read) => buffer.get(..read).unwrap_or_default(),
             Err(e) => return Closed::Lost(lost(&e)),
@@ -176,19 +176,19 @@ async fn receive<D: Dispatch>(read: &mut (impl AsyncRead + Unpin), hub: &Hub<D>,
         open.activity.heard.set(Instant::now());
         decoder.push(bytes);
         loop {
-            let call = match decoder.next() {
+            match codec::next(&mut decoder) {
                 Ok(None) => break,
-                Ok(Some(line)) => codec::parse(&line),
-                Err(failure) => Err(failure),
-            };
-            match call {
-                Ok(call) => match take(hub, open, call) {
+                Ok(Some(call)) => match take(hub, open, call) {
                     Flow::Continue => {}
                     Flow::Close => return Closed::Ended,
                 },
-                Err(failure) => {
+                Err(NoCall { id, failure, goes_on: true }) => {
+                    // A queue that is closed is noticed by whoever empties it.
+                    let _ = open.outbox.send(codec::failed(id, failure));
+                }
+                Err(NoCall { id, failure, goes_on: false }) => {
                     let why = Closed::Protocol(failure.message.clone());
-                    open.outbox.finish(why.clone(), Some(codec::failed(None, failure)));
+                    open.outbox.finish(why.clone(), Some(codec::failed(id, failure)));
                     return why;
                 }
             }

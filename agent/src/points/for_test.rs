@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::serde_stub::{decode, encode};
+use super::values::{decode, encode};
 use super::{Layer, Observer, PatchCode, PatchFailure, Point, Registry, Tripped};
 use crate::clock::BootTime;
 use crate::state::Tree;

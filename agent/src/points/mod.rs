@@ -10,12 +10,11 @@ pub mod for_test;
 mod layer;
 pub mod probe;
 mod registry;
-mod serde_stub;
+mod values;
 mod slot;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use breaker::Tripped;
 pub use call::{Answer, Argument, Arguments, call};
 pub(crate) use breaker::Tripped;
 pub(crate) use call::{PANIC_ABORTS, run};
@@ -24,6 +23,6 @@ pub use probe::Probe;
 pub(crate) use registry::{
     DuplicatePoint, InvalidRoute, LayerInfo, Point, PointInfo, Registry, point_method,
 };
-pub(crate) use serde_stub::encode;
+pub(crate) use values::encode;
 pub use slot::{Facts, POINTS, Slot};
 pub(crate) use slot::{Given, Kind, NotPatchable};

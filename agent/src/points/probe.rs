@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::call::{Answer, Argument, Encoded};
-use super::serde_stub;
+use super::values;
 use crate::state::Tree;
 
 /// Stands for a type of which there is no value yet.
@@ -44,7 +44,7 @@ pub trait DecodeOk<R> {
 
 impl<T: DeserializeOwned, E> DecodeOk<Result<T, E>> for &&Probe<Result<T, E>> {
     fn decoder(&self) -> Decoder<Result<T, E>> {
-        Decoder { decode: |answer| serde_stub::decode(answer.0).map(Ok), why_not: None }
+        Decoder { decode: |answer| values::decode(answer.0).map(Ok), why_not: None }
     }
 }
 
@@ -56,7 +56,7 @@ pub trait DecodeValue<R> {
 
 impl<R: DeserializeOwned> DecodeValue<R> for &Probe<R> {
     fn decoder(&self) -> Decoder<R> {
-        Decoder { decode: |answer| serde_stub::decode(answer.0), why_not: None }
+        Decoder { decode: |answer| values::decode(answer.0), why_not: None }
     }
 }
 
@@ -106,7 +106,7 @@ pub trait EncodeValue {
 
 impl<T: Serialize> EncodeValue for &Argument<'_, T> {
     fn encode(&self) -> Encoded {
-        Encoded(serde_stub::encode(self.0))
+        Encoded(values::encode(self.0))
     }
 }
 
