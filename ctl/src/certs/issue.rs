@@ -1,0 +1,84 @@
+//! `certs issue`.
+
+use std::path::Path;
+
+use debug_certs::issue::{Ca, IssueError, Issued};
+use debug_certs::{InvalidId, Operator, TrustDomain};
+use debug_policy::format_duration;
+use jiff::Timestamp;
+
+use super::Issue;
+use super::files;
+use super::inventory::{Inventory, OperatorCertificate};
+use crate::failure::Failure;
+
+/// The inventory's version that this program reads.
+const VERSION: u32 = 1;
+
+/// Issues a certificate into the operator's folder. Returns what to tell.
+pub(super) fn issue(args: &Issue) -> Result<String, Failure> {
+    let (dir, now) = (&args.dir, Timestamp::now());
+    let certificate = files::read(&dir.join("ca/ca.pem"))?;
+    let mut inventory = inventory(dir)?;
+    let domain: TrustDomain = inventory.trust_domain.parse().map_err(|e: InvalidId| Failure::usage(e.to_string()))?;
+    let operator = Operator::new(domain, &args.operator, args.roles.iter().map(String::as_str))
+        .map_err(|e| Failure::usage(e.to_string()))?;
+    let ca = Ca::load(&certificate, &files::read(&dir.join("ca/ca.key"))?).map_err(|e| issuing(&e))?;
+    let issued = ca.operator(&operator, args.ttl, now).map_err(|e| issuing(&e))?;
+
+    // The inventory first: a certificate that nobody can look up later would be worse than an entry too many.
+    inventory.operators.push(OperatorCertificate::new(&operator, &issued));
+    let text = inventory.text().map_err(|e| Failure::evaluation(format!("the inventory: {e}")))?;
+    files::replace(&dir.join("inventory.json"), &text, 0o644)?;
+    operator_folder(dir, &operator, &issued, &certificate, &inventory)?;
+    let folder = dir.join("operators").join(&operator.name);
+    Ok(format!(
+        "issued a certificate for {} as {}, valid for {}, in `{}`",
+        operator.name,
+        operator.roles.join(" and "),
+        format_duration(args.ttl),
+        folder.display()
+    ))
+}
+
+fn inventory(dir: &Path) -> Result<Inventory, Failure> {
+    let path = dir.join("inventory.json");
+    let invalid = |why: String| Failure::usage(format!("`{}` is no inventory: {why}", path.display()));
+    let inventory: Inventory =
+        serde_json::from_str(&files::read(&path)?).map_err(|error| invalid(error.to_string()))?;
+    if inventory.version != VERSION {
+        return Err(invalid(format!("its version is {}, expected {VERSION}", inventory.version)));
+    }
+    Ok(inventory)
+}
+
+/// Writes an operator's folder, or replaces certificate and key in it.
+pub(super) fn operator_folder(
+    dir: &Path,
+    operator: &Operator,
+    issued: &Issued,
+    ca: &str,
+    inventory: &Inventory,
+) -> Result<(), Failure> {
+    let folder = dir.join("operators").join(&operator.name);
+    if !folder.is_dir() {
+        files::folder(&folder)?;
+    }
+    // The key first: a certificate beside another's key is refused with the place, a key without one is just missing.
+    files::replace(&folder.join("key.pem"), &issued.key, 0o600)?;
+    files::replace(&folder.join("cert.pem"), &issued.certificate, 0o644)?;
+    files::replace(&folder.join("ca.pem"), ca, 0o644)?;
+    files::replace(&folder.join("agents.toml"), &inventory.agents_toml(), 0o644)
+}
+
+/// Why the CA issued nothing.
+pub(super) fn issuing(error: &IssueError) -> Failure {
+    let failure = Failure::usage(match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    });
+    match error {
+        IssueError::TooLong => failure.help("say `--ttl 8h`; renewing is one command"),
+        _ => failure,
+    }
+}
