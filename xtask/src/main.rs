@@ -28,6 +28,9 @@ enum Task {
     Hosts {
         /// Only these.
         names: Vec<String>,
+        /// Write their lock files, from ours, instead of running them.
+        #[arg(long)]
+        lock: bool,
     },
     /// Plays the article's scenario with real programs, and leaves you attached if you sit at a terminal.
     Demo(demo::Options),
@@ -44,7 +47,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Test { core } => test::run(core),
-        Task::Hosts { names } => test::hosts::run_named(&names),
+        Task::Hosts { names, lock } => test::hosts::run_named(&names, lock),
         Task::Demo(options) => demo::run(&options),
         Task::Bench { rows, runs } => bench::run(&rows, runs),
     };

@@ -1,5 +1,6 @@
 //! Builds and runs the services of `tests/hosts`: each a workspace of its own, with and without the agent.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -24,24 +25,26 @@ const HOSTS: &[Host] = &[
 /// How long a host may run: they answer one request or none.
 const RUN_LIMIT: Duration = Duration::from_secs(30);
 
-/// Runs those named, or all.
-pub(crate) fn run_named(names: &[String]) -> Result<(), String> {
+/// Checks those named, or all; with `lock`, writes their lock files instead.
+pub(crate) fn run_named(names: &[String], lock: bool) -> Result<(), String> {
     if let Some(name) = names.iter().find(|name| !HOSTS.iter().any(|host| host.name == *name)) {
         return Err(format!("no host is named `{name}`"));
     }
     let place = Place::find()?;
-    let chosen = HOSTS.iter().filter(|host| names.is_empty() || names.iter().any(|name| name == host.name));
-    chosen.map(|host| check(&place, host)).collect()
+    let mut chosen =
+        HOSTS.iter().filter(|host| names.is_empty() || names.iter().any(|name| name == host.name));
+    chosen.try_for_each(|host| if lock { write_lock(&place, host) } else { check(&place, host) })
 }
 
 pub(super) fn run_all(place: &Place) -> Result<(), String> {
-    HOSTS.iter().map(|host| check(place, host)).collect()
+    HOSTS.iter().try_for_each(|host| check(place, host))
 }
 
 /// Its output must be the same without the agent, with the agent inert, and with an agent that refuses to start
 /// because its configuration does not exist.
 fn check(place: &Place, host: &Host) -> Result<(), String> {
     println!("{}: {}", host.name, host.about);
+    pass_through(&mut cargo_for(place, host.name, &["fmt", "--check"]))?;
     build(place, host.name, false)?;
     let without = run(place, host.name, |_| ())?;
     build(place, host.name, true)?;
@@ -59,17 +62,31 @@ fn check(place: &Place, host: &Host) -> Result<(), String> {
     same("with the agent refused", &refused)
 }
 
+/// Writes the lock file of a host from ours, so that all are built from the same versions.
+fn write_lock(place: &Place, host: &Host) -> Result<(), String> {
+    let lock = place.root.join("tests/hosts").join(host.name).join("Cargo.lock");
+    fs::copy(place.root.join("Cargo.lock"), &lock)
+        .map_err(|e| format!("cannot write {}: {e}", lock.display()))?;
+    // Drops what the host does not use.
+    pass_through(&mut cargo_for(place, host.name, &["update", "--quiet", "--workspace"]))
+}
+
 /// Builds a host into the folder that all hosts share, so that what they have in common is built once.
 pub(super) fn build(place: &Place, name: &str, agent: bool) -> Result<(), String> {
-    let folder = Path::new("tests/hosts").join(name).join("Cargo.toml");
-    let mut command = cargo();
-    command
-        .args(["build", "--quiet", "--locked", "--target-dir", "target/hosts", "--manifest-path"])
-        .arg(folder);
+    let mut command =
+        cargo_for(place, name, &["build", "--quiet", "--locked", "--target-dir", "target/hosts"]);
     if agent {
         command.args(["--features", "agent"]);
     }
-    pass_through(command.current_dir(&place.root))
+    pass_through(&mut command)
+}
+
+/// Cargo for the workspace of a host.
+fn cargo_for(place: &Place, name: &str, args: &[&str]) -> Command {
+    let mut command = cargo();
+    let manifest = Path::new("tests/hosts").join(name).join("Cargo.toml");
+    command.args(args).arg("--manifest-path").arg(manifest).current_dir(&place.root);
+    command
 }
 
 /// The program that was built last.
@@ -96,8 +113,6 @@ fn is_ok(name: &str, said: &Said) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -123,6 +138,6 @@ mod tests {
 
     #[test]
     fn an_unknown_host_is_named() {
-        assert_eq!(run_named(&["nobody".into()]), Err("no host is named `nobody`".into()));
+        assert_eq!(run_named(&["nobody".into()], false), Err("no host is named `nobody`".into()));
     }
 }
