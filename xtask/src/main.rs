@@ -1,1 +1,61 @@
-fn main() {}
+//! The project's tasks: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`.
+//!
+//! Built before anything else is, so it depends on next to nothing; what needs cryptography it leaves to the
+//! programs that it starts.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
+
+mod bench;
+mod demo;
+mod process;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's tasks.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Task {
+    /// Checks everything: format, lints, documentation, sources, all tests, and what foreign tools see.
+    Test {
+        /// Leave out the part that needs tools other than cargo's.
+        #[arg(long)]
+        core: bool,
+    },
+    /// Builds and runs the services of `tests/hosts`, with and without the agent.
+    Hosts {
+        /// Only these.
+        names: Vec<String>,
+        /// Write their lock files, from ours, instead of running them.
+        #[arg(long)]
+        lock: bool,
+    },
+    /// Plays the article's scenario with real programs, and leaves you attached if you sit at a terminal.
+    Demo(demo::Options),
+    /// Measures the rows of the performance table against their limits.
+    Bench {
+        /// Only these rows.
+        rows: Vec<String>,
+        /// How often each side of a row is measured.
+        #[arg(long, default_value_t = bench::DEFAULT_RUNS)]
+        runs: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Task::parse() {
+        Task::Test { core } => test::run(core),
+        Task::Hosts { names, lock } => test::hosts::run_named(&names, lock),
+        Task::Demo(options) => demo::run(&options),
+        Task::Bench { rows, runs } => bench::run(&rows, runs),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("\n{message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Relies on rustls finding the one provider that is compiled in: with two and none installed it panics.
+#![forbid(unsafe_code)]
+
+use rustls::{ClientConfig, RootCertStore};
+
+fn main() {
+    #[cfg(feature = "agent")]
+    let _agent = debug_agent::Agent::builder("ring-only").start_from_env();
+
+    let config = ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let groups: Vec<_> = config.crypto_provider().kx_groups.iter().map(|group| group.name()).collect();
+    println!("key exchange: {groups:?}");
+    println!("ok ring-only");
+}

@@ -1,0 +1,234 @@
+//! The article's steps, and what the article warned of.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::engine::{Step, Unexpected, check, expected};
+use super::http;
+use super::sabotage::Sabotage;
+use super::session::{Session, lease_number};
+use super::world::{Lease, SLACK_SIGN, SLACK_TOKEN, World, free_address};
+use crate::process::{POLL, shown};
+
+/// The steps, in order.
+pub(super) const STEPS: &[Step<World>] = &[
+    Step { name: "healthcheck-ok", about: "the service is well", run: healthcheck_ok },
+    Step { name: "attach", about: "alice attaches over mutual TLS", run: attach },
+    Step { name: "read-config", about: "the configuration of the running process", run: read_config },
+    Step { name: "secret-opaque", about: "a secret is not printed", run: secret_opaque },
+    Step {
+        name: "patch-refused-in-observe",
+        about: "a session changes nothing at first",
+        run: refused_in_observe,
+    },
+    Step {
+        name: "change-and-patch",
+        about: "the health check becomes a teapot, for 5 seconds",
+        run: change_and_patch,
+    },
+    Step { name: "teapot-418", about: "the patch answers", run: teapot },
+    Step {
+        name: "teapot-warning-in-service-log",
+        about: "the patch's warning is in the service's log",
+        run: warning,
+    },
+    Step { name: "other-route-unaffected", about: "another route answers as before", run: other_route },
+    Step { name: "same-process", about: "nothing was restarted", run: same_process },
+    Step {
+        name: "deadline-reverts",
+        about: "nobody confirms, so the original is back in time",
+        run: deadline,
+    },
+    Step {
+        name: "function-point",
+        about: "a function is patched, and reverted by hand",
+        run: function_point,
+    },
+    Step { name: "viewer-denied", about: "vera may look, and change nothing", run: viewer_denied },
+];
+
+/// How long the patch of the health check lives.
+const TTL: Duration = Duration::from_secs(5);
+/// How late its end may be seen: the service shares two cores with everything else on the machine.
+const LATE: Duration = Duration::from_secs(3);
+/// How long the agent may take until it listens.
+const ATTACH_LIMIT: Duration = Duration::from_secs(15);
+/// `debugctl` cannot connect, or does not trust the agent.
+const EXIT_CONNECT: i32 = 5;
+/// Policy or mode denies.
+const EXIT_DENIED: i32 = 3;
+/// What alice and vera say they are doing.
+const CHANGE: &[&str] = &["--change", "--reason", "INC-42 healthcheck flaps", "--persist"];
+
+fn healthcheck_ok(world: &mut World) -> Result<(), Unexpected> {
+    if world.is(Sabotage::NobodyListens) {
+        world.service()?.http = free_address()?;
+    }
+    let answer = world.healthcheck();
+    let well = answer.as_ref().is_ok_and(|a| a.status == 200 && a.body == r#"{"status":"ok"}"#);
+    check(well, "200 and {\"status\":\"ok\"}", || answer.map_or_else(|e| e, |a| a.shown()))
+}
+
+fn attach(world: &mut World) -> Result<(), Unexpected> {
+    let start = Instant::now();
+    loop {
+        let said = world.eval("alice", "info()", &[])?;
+        if said.code != Some(EXIT_CONNECT) || ATTACH_LIMIT <= start.elapsed() {
+            let attached = said.code == Some(0) && said.out.contains("dienstplan");
+            return check(attached, "the agent of dienstplan to answer", || said.all());
+        }
+        thread::sleep(POLL * 10);
+    }
+}
+
+fn read_config(world: &mut World) -> Result<(), Unexpected> {
+    let said = world.eval("alice", "config.db.host", &[])?;
+    check(said.code == Some(0) && said.out.trim() == "\"localhost\"", "\"localhost\"", || said.all())
+}
+
+fn secret_opaque(world: &mut World) -> Result<(), Unexpected> {
+    let (operator, code) = if world.is(Sabotage::SecretShown) {
+        ("lea", r#"reveal("config.slack.token")"#)
+    } else {
+        ("alice", "config.slack.token")
+    };
+    let said = world.eval(operator, code, &[])?;
+    let shows_it = said.out.contains(SLACK_TOKEN) || said.err.contains(SLACK_TOKEN);
+    let opaque = said.code == Some(0) && said.out.contains("‹secret") && !shows_it;
+    check(opaque, "‹secret …› and nothing of the token", || said.all())
+}
+
+fn refused_in_observe(world: &mut World) -> Result<(), Unexpected> {
+    let options = if world.is(Sabotage::ModeChanged) { CHANGE } else { &[] };
+    let code = teapot_patch(world);
+    let said = world.eval("alice", &code, options)?;
+    check(said.code == Some(EXIT_DENIED), "a denial, exit code 3", || said.all())
+}
+
+/// The article's patch.
+fn teapot_patch(world: &World) -> String {
+    let warning = r#"log_warn("a china teapot revolving about the sun"); "#;
+    let warning = if world.is(Sabotage::WarningLeftOut) { "" } else { warning };
+    let ttl = if world.is(Sabotage::RevertOff) { "10m".into() } else { format!("{}s", TTL.as_secs()) };
+    let body = format!(r##"{{ {warning}#{{ status: 418, body: #{{ status: "I'm a teapot" }} }} }}"##);
+    format!(r##"patch("GET /api/healthcheck", |req| {body}, #{{ ttl: "{ttl}" }})"##)
+}
+
+fn change_and_patch(world: &mut World) -> Result<(), Unexpected> {
+    let target = world.agent.to_string();
+    let mut command = world.debugctl("alice");
+    println!("$ {}", shown(command.args(["attach", &target])));
+    let mut session = Session::start(&mut command)?;
+    if !world.is(Sabotage::ChangeForgotten) {
+        // Its answer may come with that of the next line.
+        session.ask(":change INC-42 healthcheck flaps", |_| true)?;
+    }
+    let asked = Instant::now();
+    let id = patch(&mut session, &teapot_patch(world))?;
+    world.teapot = Some(Lease { id, asked, seen: Instant::now() });
+    world.session = Some(session);
+    if world.is(Sabotage::PatchIgnored) {
+        world.start_service(false)?;
+    }
+    Ok(())
+}
+
+/// Patches in a session; the number of the lease.
+fn patch(session: &mut Session, code: &str) -> Result<u64, Unexpected> {
+    let answered = session.ask(code, |said| lease_number(said).is_some() || said.contains("denied"));
+    let said = answered.unwrap_or_else(|said| said);
+    lease_number(&said).ok_or_else(|| expected("a line `lease N: …`", said))
+}
+
+fn teapot(world: &mut World) -> Result<(), Unexpected> {
+    let answer = world.healthcheck()?;
+    let teapot = answer.status == 418 && answer.body == r#"{"status":"I'm a teapot"}"#;
+    check(teapot, "418 and {\"status\":\"I'm a teapot\"}", || answer.shown())
+}
+
+fn warning(world: &mut World) -> Result<(), Unexpected> {
+    let service = world.service()?;
+    let line = service.wait_for_line("a china teapot revolving about the sun");
+    println!("{}", line.as_deref().unwrap_or_default());
+    let warned = line.as_ref().is_some_and(|line| line.contains("WARN"));
+    check(warned, "a line WARN with the teapot", || line.unwrap_or_else(|| service.log()))
+}
+
+fn other_route(world: &mut World) -> Result<(), Unexpected> {
+    let secret = if world.is(Sabotage::SignedByAnother) { "another secret" } else { SLACK_SIGN };
+    let answer = world.event(r#"{"type":"url_verification","challenge":"3eZbrw1a"}"#, secret)?;
+    let right = answer.status == 200 && answer.body == r#"{"challenge":"3eZbrw1a"}"#;
+    check(right, "the challenge", || answer.shown())
+}
+
+fn same_process(world: &mut World) -> Result<(), Unexpected> {
+    if world.is(Sabotage::ServiceRestarted) {
+        world.services.clear();
+        world.start_service(true)?;
+    }
+    let before = world.pid;
+    let service = world.service()?;
+    let (now, alive) = (service.pid(), service.is_alive());
+    println!("process {now}, started as process {before}");
+    check(alive && now == before, &format!("process {before}, alive"), || {
+        format!("process {now}, alive: {alive}")
+    })
+}
+
+fn deadline(world: &mut World) -> Result<(), Unexpected> {
+    let lease = world.teapot.take().ok_or_else(|| String::from("there is no patch"))?;
+    if world.is(Sabotage::RevertEarly) {
+        let session = world.session.as_mut().ok_or_else(|| String::from("there is no session"))?;
+        session.ask(&format!("revert({})", lease.id), |said| !said.is_empty())?;
+    }
+    let address = world.service()?.http;
+    loop {
+        let answer = http::request(address, "GET", "/api/healthcheck", "", "")?;
+        let age = lease.asked.elapsed();
+        if answer.status == 200 {
+            println!("{} after {:.1} s", answer.shown(), age.as_secs_f64());
+            return check(TTL <= age, "the patch to last for 5 s", || format!("it gone after {age:?}"));
+        }
+        if TTL + LATE <= lease.seen.elapsed() {
+            return Err(expected("200 again after 5 s", format!("{} after {age:?}", answer.shown())));
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// What Slack sends when somebody asks who is on duty.
+const WHO: &str =
+    r#"{"type":"event_callback","event":{"type":"app_mention","channel":"C1","text":"<@U0LAN0Z89> who"}}"#;
+
+fn function_point(world: &mut World) -> Result<(), Unexpected> {
+    let mut session = world.session.take().ok_or_else(|| String::from("there is no session"))?;
+    check_next(world, "ben")?;
+    let mut lease = None;
+    if !world.is(Sabotage::FunctionNotPatched) {
+        let code = r#"patch("dienstplan::rota::next_on_duty", |rota, now| "grace", #{ ttl: "5m" })"#;
+        lease = Some(patch(&mut session, code)?);
+    }
+    check_next(world, "grace")?;
+    if let Some(id) = lease {
+        let reverted = session.ask(&format!("revert({id})"), |said| !said.is_empty());
+        check(reverted.is_ok(), "an answer to revert", || reverted.err().unwrap_or_default())?;
+    }
+    check_next(world, "ben")?;
+    world.session = Some(session);
+    Ok(())
+}
+
+fn check_next(world: &mut World, person: &str) -> Result<(), Unexpected> {
+    let answer = world.event(WHO, SLACK_SIGN)?;
+    let wanted = format!("next is {person}");
+    check(answer.body.contains(&wanted), &wanted, || answer.shown())
+}
+
+fn viewer_denied(world: &mut World) -> Result<(), Unexpected> {
+    for code in [teapot_patch(world).as_str(), r#"set("config.server.port", 9090)"#] {
+        let said = world.eval("vera", code, CHANGE)?;
+        let denied = said.code == Some(EXIT_DENIED) && said.err.contains("denied");
+        check(denied, "a denial with its reason, exit code 3", || said.all())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! What the steps share: the folder, the programs, who runs.
+
+use std::fs::{self, DirBuilder};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::http::{self, Answer};
+use super::sabotage::Sabotage;
+use super::service::{Service, log_in};
+use super::session::Session;
+use crate::process::{self, Said, finish, quoted, shown};
+
+/// The Slack token of the demo; nobody's.
+pub(super) const SLACK_TOKEN: &str = "not-a-real-slack-token";
+/// The Slack signing secret of the demo; nobody's.
+pub(super) const SLACK_SIGN: &str = "not-a-real-signing-secret";
+/// How long a single command of the client may take.
+pub(super) const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+
+/// A change that the demo has made.
+pub(super) struct Lease {
+    /// Its number.
+    pub(super) id: u64,
+    /// Before it was asked for.
+    pub(super) asked: Instant,
+    /// After it was seen to be in force.
+    pub(super) seen: Instant,
+}
+
+/// Everything that a step may use.
+pub(super) struct World {
+    sabotage: Option<Sabotage>,
+    /// The workspace.
+    pub(super) root: PathBuf,
+    programs: PathBuf,
+    // In the order in which they have to end: the session leaves, the service stops, the folder goes.
+    /// The session in which the changes are made.
+    pub(super) session: Option<Session>,
+    /// The service; with a sabotage, sometimes a second one before it.
+    pub(super) services: Vec<Service>,
+    /// The process id with which the demo began.
+    pub(super) pid: u32,
+    /// The patch of the health check.
+    pub(super) teapot: Option<Lease>,
+    /// Where the agent listens.
+    pub(super) agent: SocketAddr,
+    operator: &'static str,
+    folder: Folder,
+}
+
+impl World {
+    pub(super) fn new(sabotage: Option<Sabotage>, keep: bool) -> Result<Self, String> {
+        let root = process::root()?;
+        Ok(Self {
+            sabotage,
+            programs: process::target(&root)?.join("debug"),
+            root,
+            session: None,
+            services: Vec::new(),
+            pid: 0,
+            teapot: None,
+            agent: free_address()?,
+            operator: "",
+            folder: Folder::new(keep)?,
+        })
+    }
+
+    /// Whether this is what is wrong.
+    pub(super) fn is(&self, sabotage: Sabotage) -> bool {
+        self.sabotage == Some(sabotage)
+    }
+
+    /// The working set of certificates.
+    pub(super) fn set(&self) -> PathBuf {
+        self.folder.path.join("set")
+    }
+
+    /// A path beside the working set.
+    pub(super) fn scratch(&self, name: &str) -> PathBuf {
+        self.folder.path.join(name)
+    }
+
+    /// A program of ours, apart from the environment in which the demo itself runs.
+    pub(super) fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        let ours = |name: &str| {
+            ["DEBUG", "APP__", "SLACK__", "ALERTS__", "SERVER__", "DB__", "XDG_"]
+                .iter()
+                .any(|p| name.starts_with(p))
+        };
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
+            command.env_remove(name);
+        }
+        // The client remembers checkpoints and history: not in the home folder of whoever plays the demo.
+        command.env("HOME", &self.folder.path).env("NO_COLOR", "1");
+        command
+    }
+
+    /// `debugctl`, as an operator of the working set.
+    pub(super) fn debugctl(&mut self, operator: &'static str) -> Command {
+        let identity = self.set().join("operators").join(operator);
+        if self.operator != operator {
+            println!("$ export DEBUGCTL_IDENTITY={}", quoted(identity.as_os_str()));
+            self.operator = operator;
+        }
+        let mut command = self.program("debugctl");
+        command.env("DEBUGCTL_IDENTITY", identity);
+        command
+    }
+
+    /// Runs a command to its end, showing it as one would type it, and what it says.
+    pub(super) fn show(&self, command: &mut Command) -> Result<Said, String> {
+        println!("$ {}", shown(command));
+        let said = finish(command, COMMAND_LIMIT)?;
+        print!("{}{}", said.out, said.err);
+        Ok(said)
+    }
+
+    /// Evaluates code in a session of its own.
+    pub(super) fn eval(
+        &mut self,
+        operator: &'static str,
+        code: &str,
+        options: &[&str],
+    ) -> Result<Said, String> {
+        let target = self.agent.to_string();
+        let mut command = self.debugctl(operator);
+        self.show(command.args(["eval", &target, code]).args(options))
+    }
+
+    /// Starts the service with the article's variables. A second one gets a log of its own.
+    pub(super) fn start_service(&mut self, agent: bool) -> Result<(), String> {
+        let mut command = self.program("dienstplan");
+        let port = if self.is(Sabotage::PortMisspelt) { "eighty-eighty" } else { "0" };
+        let database = if self.is(Sabotage::OtherDatabase) { "elsewhere" } else { "localhost" };
+        let mut variables = vec![
+            ("APP__DEBUG", "false"),
+            ("SLACK__TOKEN", SLACK_TOKEN),
+            ("SLACK__SIGN", SLACK_SIGN),
+            ("ALERTS__SENTRY_DSN", "https://not-a-real-key@localhost/1"),
+            ("SERVER__PORT", port),
+            ("SERVER__LOGLEVEL", "INFO"),
+            ("DB__SERVER_NAME", database),
+            ("DB__PORT_NUMBER", "15432"),
+            ("DB__DATABASE_NAME", "dienstplan"),
+            ("DB__USERNAME", "dienstplan"),
+            ("DB__PASSWORD", "not-a-real-password"),
+        ];
+        let config = self.set().join("agent/agent.toml").to_string_lossy().into_owned();
+        if agent {
+            variables.extend([("DEBUG_AGENT", "1"), ("DEBUG_AGENT_CONFIG", config.as_str())]);
+        }
+        for (name, value) in &variables {
+            println!("$ export {name}={}", quoted(value.as_ref()));
+        }
+        println!("$ {} &", shown(&command));
+        let log = log_in(&self.folder.path, &format!("dienstplan-{}", self.services.len() + 1));
+        let service = Service::start(command.envs(variables), log)?;
+        print!("{}", service.log());
+        self.services.push(service);
+        Ok(())
+    }
+
+    /// The service that was started last.
+    pub(super) fn service(&mut self) -> Result<&mut Service, String> {
+        self.services.last_mut().ok_or_else(|| "the service is not running".into())
+    }
+
+    /// Asks the service, showing it as one would type it.
+    pub(super) fn healthcheck(&mut self) -> Result<Answer, String> {
+        let address = self.service()?.http;
+        println!("$ curl -i http://{address}/api/healthcheck");
+        let answer = http::request(address, "GET", "/api/healthcheck", "", "")?;
+        println!("{}", answer.shown());
+        Ok(answer)
+    }
+
+    /// Sends an event as Slack would, signed with `secret`.
+    pub(super) fn event(&mut self, body: &str, secret: &str) -> Result<Answer, String> {
+        let address = self.service()?.http;
+        println!("$ curl -H @signature --data {} http://{address}/api/events", quoted(body.as_ref()));
+        let file = self.scratch("event.json");
+        fs::write(&file, body).map_err(|e| e.to_string())?;
+        let input = fs::File::open(&file).map_err(|e| e.to_string())?;
+        let mut signer = self.program("examples/slack-sign");
+        let output = signer.env("SLACK__SIGN", secret).stdin(input).output().map_err(|e| e.to_string())?;
+        let headers = String::from_utf8_lossy(&output.stdout).replace('\n', "\r\n");
+        let answer = http::request(address, "POST", "/api/events", &headers, body)?;
+        println!("{}", answer.shown());
+        Ok(answer)
+    }
+
+    /// Leaves the person in a session with the service running; stops it and tidies up when they leave.
+    ///
+    /// This process is replaced by a shell for that, because a shell can pass over the Ctrl-C with which the person
+    /// cancels an eval, and this program cannot.
+    pub(super) fn hand_over(mut self) -> Result<(), String> {
+        const SCRIPT: &str = r#"trap : INT
+            "$1" attach "$2"
+            kill -TERM "$3"
+            while kill -0 "$3" 2>/dev/null && ! grep -q '^State:.Z' "/proc/$3/status"; do sleep 0.1; done
+            test -z "$4" || rm -rf "$4""#;
+        let address = self.service()?.http;
+        let target = self.agent.to_string();
+        println!("\nthe service goes on at http://{address}; Ctrl-D leaves the session and stops it");
+        let debugctl = self.debugctl("alice");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", SCRIPT, "demo"]).arg(debugctl.get_program()).arg(target).arg(self.pid.to_string());
+        shell.arg(self.folder.removed_at_the_end().unwrap_or(Path::new("")));
+        // What `debugctl` and `program` chose for the client's environment.
+        for (name, value) in debugctl.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        drop(self.session.take());
+        // Returns only if the shell cannot be started; then everything ends here.
+        Err(format!("cannot start sh: {}", shell.exec()))
+    }
+}
+
+/// An address of the loopback interface that was free a moment ago.
+pub(super) fn free_address() -> Result<SocketAddr, String> {
+    let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    bound.map_err(|e| format!("no free port on the loopback interface: {e}"))
+}
+
+/// The demo's folder, readable by nobody else; removed when dropped unless it is to be kept.
+struct Folder {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Folder {
+    fn new(keep: bool) -> Result<Self, String> {
+        let path = std::env::temp_dir().join(format!("dienstplan-demo-{}", std::process::id()));
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|e| format!("cannot make the folder {}: {e}", path.display()))?;
+        Ok(Self { path, keep })
+    }
+
+    fn removed_at_the_end(&self) -> Option<&Path> {
+        (!self.keep).then_some(&self.path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.keep {
+            println!("\nkept: {}", self.path.display());
+        } else if let Err(error) = fs::remove_dir_all(&self.path) {
+            eprintln!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_is_ours_alone_and_goes_in_the_end() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = Folder::new(false).unwrap();
+        let path = folder.path.clone();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(Folder::new(false).is_err(), "a folder that somebody else made is not used");
+        fs::write(path.join("file"), "").unwrap();
+        drop(folder);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,146 @@
+//! The part that needs tools which cargo does not bring.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use std::{env, fs};
+
+use super::{Place, hosts};
+use crate::process::{finish, pass_through};
+
+/// A tool, the Debian package that has it, and what it shows.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    shows: &'static str,
+}
+
+const TOOLS: &[Tool] = &[
+    Tool { program: "strace", package: "strace", shows: "which system calls linking the agent adds" },
+    Tool { program: "openssl", package: "openssl", shows: "what another TLS makes of ours" },
+    Tool { program: "valgrind", package: "valgrind", shows: "how many instructions a point costs" },
+];
+
+/// Makes sure that every tool is there: installs what is missing where it may.
+///
+/// # Errors
+/// Names what is missing and how to get it.
+pub(super) fn provide_tools() -> Result<(), String> {
+    let mut missing = missing_tools();
+    if !missing.is_empty() && is_root() && in_path("apt-get") {
+        let apt = |args: &[&str]| {
+            let mut command = Command::new("apt-get");
+            pass_through(command.args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+        };
+        apt(&["update", "-qq"])?;
+        for tool in &missing {
+            apt(&["install", "-qq", "--yes", "--no-install-recommends", tool.package])?;
+        }
+        missing = missing_tools();
+    }
+    for tool in TOOLS {
+        println!("{}: {}", tool.program, tool.shows);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = missing.iter().map(|tool| tool.package).collect();
+    Err(format!(
+        "missing tools; install the packages {}, or leave this part out with --core",
+        names.join(", ")
+    ))
+}
+
+fn missing_tools() -> Vec<&'static Tool> {
+    TOOLS.iter().filter(|tool| !in_path(tool.program)).collect()
+}
+
+fn in_path(program: &str) -> bool {
+    env::var_os("PATH")
+        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// The owner of `/proc/self` is the effective user.
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// The system calls by which a thread, a socket or an opened file would show.
+const WATCHED: &[&str] =
+    &["openat", "socket", "bind", "listen", "clone", "clone3", "epoll_create1", "eventfd2"];
+/// How long the host may run under strace.
+const RUN_LIMIT: Duration = Duration::from_secs(60);
+
+/// The single-threaded host makes the same calls whether or not it starts the agent, while that is inert.
+pub(super) fn check_system_calls(place: &Place) -> Result<(), String> {
+    let name = "single-thread";
+    hosts::build(place, name, false)?;
+    let without = traced(place, name)?;
+    hosts::build(place, name, true)?;
+    let with = traced(place, name)?;
+    println!("{without:?}");
+    if without.get("socket").is_none_or(|count| *count == 0) {
+        return Err(format!("expected strace to see the host's own socket, saw {without:?}"));
+    }
+    if with == without {
+        Ok(())
+    } else {
+        Err(format!("expected {without:?} as without the agent, saw {with:?}"))
+    }
+}
+
+/// Runs the host from its start to the end of the one request that it answers.
+fn traced(place: &Place, name: &str) -> Result<BTreeMap<&'static str, usize>, String> {
+    let file = place.target.join("hosts-strace.txt");
+    let host = hosts::program(place, name);
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-e", &format!("trace={}", WATCHED.join(",")), "-o"])
+        .arg(&file)
+        .arg(host.get_program());
+    command.env_remove("DEBUG_AGENT").env_remove("DEBUG_AGENT_CONFIG");
+    let said = finish(&mut command, RUN_LIMIT)?;
+    if said.code != Some(0) {
+        return Err(said.all());
+    }
+    let counts = count(&read(&file)?);
+    fs::remove_file(&file).map_err(|e| format!("cannot remove {}: {e}", file.display()))?;
+    Ok(counts)
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    fs::read_to_string(file).map_err(|e| format!("cannot read {}: {e}", file.display()))
+}
+
+/// Counts the calls of a trace whose lines begin with the thread and the call: `4711 socket(AF_INET, …) = 3`.
+fn count(trace: &str) -> BTreeMap<&'static str, usize> {
+    let calls = |call: &str| {
+        let is_call =
+            |line: &&str| line.split_once(' ').is_some_and(|(_, rest)| rest.trim_start().starts_with(call));
+        trace.lines().filter(is_call).count()
+    };
+    WATCHED.iter().map(|call| (*call, calls(&format!("{call}(")))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_by_their_whole_name() {
+        let trace = "4711  clone3({flags=CLONE_VM}, 88 <unfinished ...>\n\
+            4712 openat(AT_FDCWD, \"socket(\", O_RDONLY) = 3\n\
+            4711 socket(AF_INET, SOCK_STREAM, 0) = 4\n4711 +++ exited with 0 +++\n";
+        let counts = count(trace);
+        assert_eq!((counts["clone3"], counts["clone"], counts["openat"], counts["socket"]), (1, 0, 1, 1));
+        assert_eq!(counts.len(), WATCHED.len());
+    }
+
+    #[test]
+    fn a_program_is_looked_for_in_the_path() {
+        assert!(in_path("sh"));
+        assert!(!in_path("no-such-program"));
+    }
+}

@@ -1,0 +1,131 @@
+//! `cargo xtask test`: the one check.
+
+mod foreign;
+pub(crate) mod hosts;
+mod source;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::process::{self, cargo, pass_through};
+
+/// A named part of the check.
+struct Step {
+    name: &'static str,
+    run: fn(&Place) -> Result<(), String>,
+}
+
+/// Where the check runs.
+pub(crate) struct Place {
+    /// The folder of our workspace.
+    pub(crate) root: PathBuf,
+    /// The folder into which cargo builds.
+    pub(crate) target: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn find() -> Result<Self, String> {
+        let root = process::root()?;
+        Ok(Self { target: process::target(&root)?, root })
+    }
+
+    fn cargo(&self, args: &[&str]) -> Command {
+        let mut command = cargo();
+        command.args(args).current_dir(&self.root);
+        command
+    }
+}
+
+/// What needs nothing but cargo.
+const CORE: &[Step] = &[
+    Step { name: "fmt", run: |place| pass_through(&mut place.cargo(&["fmt", "--all", "--check"])) },
+    Step { name: "source", run: source::check_words },
+    Step { name: "features", run: source::check_features },
+    Step {
+        name: "clippy",
+        run: |place| {
+            let args = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+            pass_through(&mut place.cargo(&args))
+        },
+    },
+    Step {
+        name: "doc",
+        run: |place| {
+            let mut command = place.cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
+            pass_through(command.env("RUSTDOCFLAGS", "-D warnings"))
+        },
+    },
+    Step { name: "test", run: |place| pass_through(&mut place.cargo(&["test", "--workspace", "--locked"])) },
+    Step { name: "hosts", run: hosts::run_all },
+];
+
+/// What foreign tools see.
+const FOREIGN: &[Step] = &[
+    Step { name: "tools", run: |_| foreign::provide_tools() },
+    Step { name: "strace", run: foreign::check_system_calls },
+];
+
+/// Runs the steps in order, up to the first that fails.
+///
+/// # Errors
+/// Names the step and what went wrong in it.
+pub(crate) fn run(core: bool) -> Result<(), String> {
+    let place = Place::find()?;
+    let steps = CORE.iter().chain(FOREIGN.iter().filter(|_| !core));
+    let times = play(steps, &place)?;
+    println!("\n{times}all steps passed{}", if core { " (core only)" } else { "" });
+    Ok(())
+}
+
+fn play<'a>(steps: impl Iterator<Item = &'a Step>, place: &Place) -> Result<String, String> {
+    let mut times = String::new();
+    for step in steps {
+        println!("\n== {}", step.name);
+        let start = Instant::now();
+        let result = (step.run)(place);
+        let line = format!("{:<9} {:>7}\n", step.name, seconds(start.elapsed()));
+        print!("== {line}");
+        result.map_err(|e| format!("test failed at step \"{}\": {e}", step.name))?;
+        times += &line;
+    }
+    Ok(times)
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: Step = Step { name: "good", run: |_| Ok(()) };
+    const BAD: Step = Step { name: "bad", run: |_| Err("expected 1, saw 2".into()) };
+    const UNREACHED: Step = Step { name: "unreached", run: |_| Err("reached".into()) };
+
+    fn check(steps: &[Step]) -> Result<String, String> {
+        play(steps.iter(), &Place { root: PathBuf::new(), target: PathBuf::new() })
+    }
+
+    #[test]
+    fn the_first_step_that_fails_is_named_and_ends_the_check() {
+        assert_eq!(
+            check(&[GOOD, BAD, UNREACHED]),
+            Err("test failed at step \"bad\": expected 1, saw 2".into())
+        );
+    }
+
+    #[test]
+    fn each_step_that_passes_has_its_time() {
+        assert_eq!(check(&[GOOD, GOOD]).unwrap().lines().count(), 2);
+    }
+
+    #[test]
+    fn no_two_steps_share_a_name() {
+        let mut names: Vec<_> = CORE.iter().chain(FOREIGN).map(|step| step.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CORE.len() + FOREIGN.len());
+    }
+}

@@ -1,0 +1,229 @@
+//! What must not stand in our sources, and what must not be switched on in our dependencies.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use super::Place;
+use crate::process::{cargo, finish, shown};
+
+/// A word that must not occur.
+struct Word {
+    /// As a whole word, outside comments.
+    word: &'static str,
+    /// Why not.
+    why: &'static str,
+}
+
+/// The words. They may stand in `xtask` and `tests`, which have to name them.
+const WORDS: &[Word] = &[
+    Word {
+        word: "unsafe",
+        why: "nothing we do needs it, and a service that forbids it can use all of the agent",
+    },
+    Word {
+        word: "allow_unknown_revocation_status",
+        why: "a certificate that no CRL speaks about would pass as not revoked",
+    },
+    Word { word: "tls12", why: "TLS 1.3 only: 1.2 would bring renegotiation, resumption and weaker suites" },
+];
+
+/// A feature of a dependency that must be off in a build of our workspace.
+struct Feature {
+    package: &'static str,
+    feature: &'static str,
+    why: &'static str,
+}
+
+const FEATURES: &[Feature] = &[
+    Feature {
+        package: "serde_json",
+        feature: "preserve_order",
+        why: "it would change the order of every map in a service that links the agent",
+    },
+    Feature {
+        package: "serde_json",
+        feature: "arbitrary_precision",
+        why: "it would change how a service that links the agent reads and writes numbers",
+    },
+    Feature { package: "rustls", feature: "tls12", why: "as for the word" },
+];
+
+/// Our crates whose sources are looked through.
+const CRATES: &[&str] = &["agent", "agent/macros", "audit", "certs", "ctl", "demo", "policy", "wire"];
+/// Files longer than this are no sources, in bytes.
+const MAX_SOURCE: u64 = 1024 * 1024;
+/// Folders that hold nothing of ours.
+const SKIPPED: &[&str] = &["target", ".git"];
+
+/// Looks for the words in our crates, and for paths of this machine in everything.
+///
+/// # Errors
+/// Names each place: file, line and reason.
+pub(super) fn check_words(place: &Place) -> Result<(), String> {
+    let mut found = Vec::new();
+    let mut count = 0;
+    for name in CRATES {
+        let folder = place.root.join(name);
+        let mut files = files_below(&folder.join("src"))?;
+        files.push(folder.join("Cargo.toml"));
+        for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "rs" || e == "toml")) {
+            count += 1;
+            found.extend(forbidden_words(&read(file)?).into_iter().map(|told| at(place, file, &told)));
+        }
+    }
+    for file in files_below(&place.root)? {
+        found.extend(machine_paths(place, &read(&file)?).into_iter().map(|told| at(place, &file, &told)));
+    }
+    println!("{count} files of ours, {} words", WORDS.len());
+    // A check that looked at nothing has shown nothing.
+    if count < CRATES.len() {
+        found.push(format!(
+            "expected at least a source in each of {} crates, saw {count} files",
+            CRATES.len()
+        ));
+    }
+    if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
+}
+
+/// Asks cargo which features of our dependencies are on, in all targets and for all dependencies.
+///
+/// # Errors
+/// Names each feature and why it must be off.
+pub(super) fn check_features(place: &Place) -> Result<(), String> {
+    let mut found = Vec::new();
+    for Feature { package, feature, why } in FEATURES {
+        let mut command = cargo();
+        command.args([
+            "tree",
+            "--workspace",
+            "--locked",
+            "--target",
+            "all",
+            "-e",
+            "features",
+            "--prefix",
+            "none",
+        ]);
+        let said = finish(command.args(["-i", package]).current_dir(&place.root), std::time::Duration::MAX)?;
+        // Where nothing uses the package cargo says so with another code: then the table is out of date.
+        if said.code != Some(0) {
+            return Err(format!("{}: {}", shown(&command), said.all()));
+        }
+        println!("{package}: {feature} is off");
+        if has_feature(&said.out, package, feature) {
+            found.push(format!("{package} has the feature {feature} on: {why}"));
+        }
+    }
+    if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
+}
+
+fn has_feature(tree: &str, package: &str, feature: &str) -> bool {
+    let line = format!("{package} feature \"{feature}\"");
+    tree.lines().any(|l| l.trim_end_matches(" (*)") == line)
+}
+
+fn at(place: &Place, file: &Path, told: &str) -> String {
+    format!("{}: {told}", file.strip_prefix(&place.root).unwrap_or(file).display())
+}
+
+fn forbidden_words(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (index, line) in source.lines().enumerate() {
+        let code = without_comment(line);
+        for Word { word, why } in WORDS.iter().filter(|w| has_word(code, w.word)) {
+            found.push(format!("line {}: `{word}`: {why}", index + 1));
+        }
+    }
+    found
+}
+
+/// The line up to `//` or, in TOML, `#` after a space. A comment sign inside a string would hide the rest of its
+/// line, which the compiler's own `forbid` still sees.
+fn without_comment(line: &str) -> &str {
+    let line = line.split_once("//").map_or(line, |(code, _)| code);
+    line.split_once(" # ").map_or(line, |(code, _)| code)
+}
+
+fn has_word(code: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    code.split(|c| !is_part(c)).any(|w| w == word)
+}
+
+/// Paths that exist on this machine only: that of the workspace, and that of the home folder.
+fn machine_paths(place: &Place, text: &str) -> Vec<String> {
+    let home = env::var_os("HOME").map(PathBuf::from).filter(|home| home.components().count() > 1);
+    let paths = [Some(place.root.clone()), home].into_iter().flatten();
+    let mut found = Vec::new();
+    for path in paths.map(|path| format!("{}/", path.display())) {
+        for (index, _) in text.lines().enumerate().filter(|(_, line)| line.contains(&path)) {
+            found.push(format!("line {}: a path of this machine", index + 1));
+        }
+    }
+    found
+}
+
+/// All files below a folder that are ours.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let told = |e: std::io::Error| format!("cannot read the folder {}: {e}", folder.display());
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(told)? {
+        let entry = entry.map_err(told)?;
+        let kind = entry.file_type().map_err(told)?;
+        if kind.is_dir() && !SKIPPED.iter().any(|name| entry.file_name() == *name) {
+            files.extend(files_below(&entry.path())?);
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    let told = |e: std::io::Error| format!("cannot read {}: {e}", file.display());
+    if MAX_SOURCE < fs::metadata(file).map_err(told)?.len() {
+        return Ok(String::new());
+    }
+    Ok(String::from_utf8_lossy(&fs::read(file).map_err(told)?).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forbidden_word_is_found_with_its_line_and_reason() {
+        let found = forbidden_words("fn a() {}\nlet b = unsafe { c() };\n");
+        let why = "nothing we do needs it, and a service that forbids it can use all of the agent";
+        assert_eq!(found, [format!("line 2: `unsafe`: {why}")]);
+        assert_eq!(forbidden_words("    .allow_unknown_revocation_status()\n").len(), 1);
+        assert_eq!(forbidden_words(r#"rustls = { features = ["std", "tls12"] }"#).len(), 1);
+    }
+
+    #[test]
+    fn parts_of_words_and_comments_are_no_words() {
+        for line in
+            ["#![forbid(unsafe_code)]", "/// Nothing unsafe.", "let a = 1; // unsafe", "a = 1 # tls12 is off"]
+        {
+            assert!(forbidden_words(line).is_empty(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_feature_counts_whether_or_not_cargo_shows_it_for_the_first_time() {
+        let tree =
+            "serde_json v1.0.1\nserde_json feature \"std\"\nserde_json feature \"preserve_order\" (*)\n";
+        assert!(has_feature(tree, "serde_json", "preserve_order"));
+        assert!(has_feature(tree, "serde_json", "std"));
+        assert!(!has_feature(tree, "serde_json", "arbitrary_precision"));
+    }
+
+    #[test]
+    fn a_path_of_this_machine_is_found() {
+        let place = Place { root: "/somewhere/else".into(), target: PathBuf::new() };
+        assert_eq!(
+            machine_paths(&place, "a\nsee /somewhere/else/agent\n"),
+            ["line 2: a path of this machine"]
+        );
+        assert!(machine_paths(&place, "/somewhere/elsewhere").is_empty());
+    }
+}
