@@ -65,7 +65,8 @@ pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Ref
     let now = BootTime::now();
     let asked = decide(core, run, &effect, now);
     if let Some(denial) = denial(&asked) {
-        run.record(core, intent(core, run, &effect, &asked, None), Until::Written);
+        let denied = intent(core, run, &effect, &asked, None);
+        run.record(core, denied, Until::Written).map_err(Refusal::Log)?;
         return Err(Refusal::Denied(Box::new(denial)));
     }
     let lease = match &effect {

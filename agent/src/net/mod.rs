@@ -32,7 +32,7 @@ pub(crate) use listener::{NetHandle, StartError, start};
 pub(crate) use outbox::Outbox;
 pub(crate) use refused::Refused;
 pub(crate) use session::{Closed, Flow};
-pub(crate) use tls::{Authority, Tls, TlsError, provider};
+pub(crate) use tls::{Tls, provider};
 
 /// What the rest of the agent is to the socket. Every method runs on `debug-net` and must not block it.
 pub(crate) trait Dispatch: Send + Sync + 'static {

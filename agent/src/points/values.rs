@@ -16,7 +16,10 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Tree, String> {
 /// The value that a tree describes.
 ///
 /// # Errors
-/// What the value's own `Deserialize` refused.
+/// What the value's own `Deserialize` refused, and any secret: a patch cannot hand one on.
 pub(super) fn decode<T: DeserializeOwned>(tree: Tree) -> Result<T, String> {
+    if tree.holds_secret() {
+        return Err("a secret cannot become a result".to_owned());
+    }
     from_tree(tree).map_err(|error| error.to_string())
 }

@@ -364,7 +364,7 @@ fn closures(module: &mut Module) {
             Ok(kept)
         };
         "for_each" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<()> {
-            for item in a { call(&ctx, &f, item)?; }
+            for item in a { drop(call(&ctx, &f, item)?); }
             Ok(())
         };
         "find" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<Dynamic> {

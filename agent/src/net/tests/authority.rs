@@ -14,7 +14,8 @@ use rcgen::{
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::config::Trust;
-use crate::net::{AgentName, Identify, Operator, Tls, TlsError};
+use crate::net::tls::TlsError;
+use crate::net::{AgentName, Identify, Operator, Tls};
 
 pub(super) const DOMAIN: &str = "demo.internal";
 pub(super) const HOUR: i64 = 3600;

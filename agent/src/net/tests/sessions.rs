@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use debug_wire::MAX_MESSAGE;
+use serde_json::json;
 
 use super::authority::{Ca, Files, HOUR, moment};
 use super::peer::{Agent, PATIENCE, Peer, Trickle, client_config, output};
@@ -41,10 +42,10 @@ fn calls_are_answered_in_order_however_they_are_cut() {
     let (_agent, mut peer) = attached(Bounds::default());
     let one =
         |method: &str, id: u64| format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\"}}\n");
-    peer.send([&*one("a", 1), &*one("b", 2), "{\"jsonrpc\":\"2.0\","].concat().as_bytes());
-    assert_eq!(peer.message().unwrap()["result"]["method"], "a");
-    assert_eq!(peer.message().unwrap()["result"]["method"], "b");
-    peer.send(b"\"id\":3,\"method\":\"c\"}\n");
+    peer.send([&*one("ping", 1), &*one("hello", 2), "{\"jsonrpc\":\"2.0\","].concat().as_bytes());
+    assert_eq!(peer.message().unwrap()["result"]["method"], "ping");
+    assert_eq!(peer.message().unwrap()["result"]["method"], "hello");
+    peer.send(b"\"id\":3,\"method\":\"cancel\"}\n");
     assert_eq!(peer.message().unwrap()["id"], 3);
 }
 
@@ -54,18 +55,17 @@ fn a_client_that_sends_single_bytes_is_served() {
     let agent = Agent::start(&Files::new(&ca), Bounds::default());
     let mut peer = Peer::new(client_config(&ca.operator("alice")), Trickle(agent.tcp()));
     peer.message().unwrap();
-    for byte in b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"slowly\"}\n" {
+    for byte in b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n" {
         peer.send(&[*byte]);
     }
-    assert_eq!(peer.message().unwrap()["result"]["method"], "slowly");
+    assert_eq!(peer.message().unwrap()["result"]["method"], "ping");
 }
 
 #[test]
 fn a_message_may_be_as_long_as_the_bound_and_no_longer() {
     let (_agent, mut peer) = attached(Bounds::default());
-    let frame = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\"}".len();
-    let largest =
-        format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{}\"}}\n", "m".repeat(MAX_MESSAGE - frame));
+    let call = |filler: &str| format!("{}\n", json!({ "jsonrpc": "2.0", "id": 1, "method": "cancel", "params": { "do": filler } }));
+    let largest = call(&"m".repeat(MAX_MESSAGE + 1 - call("").len()));
     assert_eq!(largest.len(), MAX_MESSAGE + 1);
     peer.send(largest.as_bytes());
     // The answer would be longer than a message, so it is the failure that says so.
@@ -82,10 +82,10 @@ fn a_client_that_is_still_sending_learns_why_it_was_refused() {
 
 #[test]
 fn what_is_no_call_is_answered_once_and_ends_the_session() {
-    refused_message(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "not a call");
+    refused_message(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "control byte");
     refused_message(b"\xff\xfe\n", "not UTF-8");
-    refused_message(b"[]\n", "not a call");
-    refused_message(b"\n", "not a call");
+    refused_message(b"[]\n", "batches");
+    refused_message(b"\n", "empty");
 }
 
 #[test]
