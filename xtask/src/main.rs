@@ -20,8 +20,10 @@ use clap::Parser;
 enum Task {
     /// Checks everything: format, lints, documentation, sources, all tests, and what foreign tools see.
     Test {
+        /// Only these steps.
+        steps: Vec<String>,
         /// Leave out the part that needs tools other than cargo's.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "steps")]
         core: bool,
     },
     /// Builds and runs the services of `tests/hosts`, with and without the agent.
@@ -46,7 +48,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
-        Task::Test { core } => test::run(core),
+        Task::Test { steps, core } => test::run(&steps, core),
         Task::Hosts { names, lock } => test::hosts::run_named(&names, lock),
         Task::Demo(options) => demo::run(&options),
         Task::Bench { rows, runs } => bench::run(&rows, runs),

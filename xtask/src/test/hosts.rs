@@ -59,7 +59,9 @@ fn check(place: &Place, host: &Host) -> Result<(), String> {
         if said.out == without.out { Ok(()) } else { Err(differs()) }
     };
     same("with the agent inert", &inert)?;
-    same("with the agent refused", &refused)
+    same("with the agent refused", &refused)?;
+    println!("  the same without the agent, with the agent inert, and with one that refuses to start");
+    Ok(())
 }
 
 /// Writes the lock file of a host from ours, so that all are built from the same versions.

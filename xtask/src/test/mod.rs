@@ -66,15 +66,21 @@ const FOREIGN: &[Step] = &[
     Step { name: "strace", run: foreign::check_system_calls },
 ];
 
-/// Runs the steps in order, up to the first that fails.
+/// Runs the steps in order, up to the first that fails: all, without the foreign part, or only those named.
 ///
 /// # Errors
 /// Names the step and what went wrong in it.
-pub(crate) fn run(core: bool) -> Result<(), String> {
+pub(crate) fn run(names: &[String], core: bool) -> Result<(), String> {
+    let all = || CORE.iter().chain(FOREIGN);
+    if let Some(name) = names.iter().find(|name| !all().any(|step| step.name == *name)) {
+        return Err(format!("no step is named `{name}`"));
+    }
     let place = Place::find()?;
-    let steps = CORE.iter().chain(FOREIGN.iter().filter(|_| !core));
-    let times = play(steps, &place)?;
-    println!("\n{times}all steps passed{}", if core { " (core only)" } else { "" });
+    let chosen = CORE.iter().chain(FOREIGN.iter().filter(|_| !core));
+    let chosen = chosen.filter(|step| names.is_empty() || names.iter().any(|name| name == step.name));
+    let times = play(chosen, &place)?;
+    let partly = if core || !names.is_empty() { "; others were left out" } else { "" };
+    println!("\n{times}these steps passed{partly}");
     Ok(())
 }
 
@@ -119,6 +125,11 @@ mod tests {
     #[test]
     fn each_step_that_passes_has_its_time() {
         assert_eq!(check(&[GOOD, GOOD]).unwrap().lines().count(), 2);
+    }
+
+    #[test]
+    fn an_unknown_step_is_named() {
+        assert_eq!(run(&["everything".into()], false), Err("no step is named `everything`".into()));
     }
 
     #[test]

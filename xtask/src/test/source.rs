@@ -68,7 +68,9 @@ pub(super) fn check_words(place: &Place) -> Result<(), String> {
         files.push(folder.join("Cargo.toml"));
         for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "rs" || e == "toml")) {
             count += 1;
-            found.extend(forbidden_words(&read(file)?).into_iter().map(|told| at(place, file, &told)));
+            let is_rust = file.extension().is_some_and(|e| e == "rs");
+            let words = forbidden_words(&read(file)?, if is_rust { rust_code } else { toml_code });
+            found.extend(words.into_iter().map(|told| at(place, file, &told)));
         }
     }
     for file in files_below(&place.root)? {
@@ -126,22 +128,29 @@ fn at(place: &Place, file: &Path, told: &str) -> String {
     format!("{}: {told}", file.strip_prefix(&place.root).unwrap_or(file).display())
 }
 
-fn forbidden_words(source: &str) -> Vec<String> {
+fn forbidden_words(source: &str, code_of: fn(&str) -> String) -> Vec<String> {
     let mut found = Vec::new();
     for (index, line) in source.lines().enumerate() {
-        let code = without_comment(line);
-        for Word { word, why } in WORDS.iter().filter(|w| has_word(code, w.word)) {
+        let code = code_of(line);
+        for Word { word, why } in WORDS.iter().filter(|w| has_word(&code, w.word)) {
             found.push(format!("line {}: `{word}`: {why}", index + 1));
         }
     }
     found
 }
 
-/// The line up to `//` or, in TOML, `#` after a space. A comment sign inside a string would hide the rest of its
-/// line, which the compiler's own `forbid` still sees.
-fn without_comment(line: &str) -> &str {
-    let line = line.split_once("//").map_or(line, |(code, _)| code);
-    line.split_once(" # ").map_or(line, |(code, _)| code)
+/// The line without strings and comments. Line by line this is a guess, which strings over several lines can fool;
+/// that the compiler itself forbids the first of the words cannot be fooled.
+fn rust_code(line: &str) -> String {
+    let line = line.replace("\\\"", "");
+    let outside: Vec<_> = line.split('"').step_by(2).collect();
+    let code = outside.join(" ");
+    code.split_once("//").map_or(code.as_str(), |(code, _)| code).to_owned()
+}
+
+/// The line without its comment.
+fn toml_code(line: &str) -> String {
+    line.split_once("# ").map_or(line, |(code, _)| code).to_owned()
 }
 
 fn has_word(code: &str, word: &str) -> bool {
@@ -155,11 +164,17 @@ fn machine_paths(place: &Place, text: &str) -> Vec<String> {
     let paths = [Some(place.root.clone()), home].into_iter().flatten();
     let mut found = Vec::new();
     for path in paths.map(|path| format!("{}/", path.display())) {
-        for (index, _) in text.lines().enumerate().filter(|(_, line)| line.contains(&path)) {
+        for (index, _) in text.lines().enumerate().filter(|(_, line)| has_path(line, &path)) {
             found.push(format!("line {}: a path of this machine", index + 1));
         }
     }
     found
+}
+
+/// Whether the path stands there from its root, not as the end of a longer one such as `spiffe://a/root/`.
+fn has_path(line: &str, path: &str) -> bool {
+    let inside = |c: char| c.is_alphanumeric() || "._-".contains(c);
+    line.match_indices(path).any(|(index, _)| !line[..index].ends_with(inside))
 }
 
 /// All files below a folder that are ours.
@@ -192,20 +207,25 @@ mod tests {
 
     #[test]
     fn a_forbidden_word_is_found_with_its_line_and_reason() {
-        let found = forbidden_words("fn a() {}\nlet b = unsafe { c() };\n");
+        let found = forbidden_words("fn a() {}\nlet b = unsafe { c(\"d\") };\n", rust_code);
         let why = "nothing we do needs it, and a service that forbids it can use all of the agent";
         assert_eq!(found, [format!("line 2: `unsafe`: {why}")]);
-        assert_eq!(forbidden_words("    .allow_unknown_revocation_status()\n").len(), 1);
-        assert_eq!(forbidden_words(r#"rustls = { features = ["std", "tls12"] }"#).len(), 1);
+        assert_eq!(forbidden_words("    .allow_unknown_revocation_status()\n", rust_code).len(), 1);
+        assert_eq!(forbidden_words(r#"a("b\"", unsafe { c })"#, rust_code).len(), 1);
+        assert_eq!(forbidden_words(r#"rustls = { features = ["std", "tls12"] }"#, toml_code).len(), 1);
     }
 
     #[test]
-    fn parts_of_words_and_comments_are_no_words() {
-        for line in
-            ["#![forbid(unsafe_code)]", "/// Nothing unsafe.", "let a = 1; // unsafe", "a = 1 # tls12 is off"]
-        {
-            assert!(forbidden_words(line).is_empty(), "{line}");
+    fn parts_of_words_strings_and_comments_are_no_words() {
+        for line in [
+            "#![forbid(unsafe_code)]",
+            "/// Nothing unsafe.",
+            "let a = 1; // unsafe",
+            r#"a("an `unsafe fn`")"#,
+        ] {
+            assert!(forbidden_words(line, rust_code).is_empty(), "{line}");
         }
+        assert!(forbidden_words("a = 1   # tls12 is off", toml_code).is_empty());
     }
 
     #[test]
@@ -224,6 +244,8 @@ mod tests {
             machine_paths(&place, "a\nsee /somewhere/else/agent\n"),
             ["line 2: a path of this machine"]
         );
+        assert_eq!(machine_paths(&place, "file:///somewhere/else/agent").len(), 1);
         assert!(machine_paths(&place, "/somewhere/elsewhere").is_empty());
+        assert!(machine_paths(&place, "spiffe://a/somewhere/else/x").is_empty());
     }
 }
