@@ -236,12 +236,11 @@ fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
         }
         handle::resolve(&tag, Path(vec![name.to_owned()])).map(Some)
     });
-    let (printer, outbox, scrub) = (run.clone(), run.session.outbox.clone(), core.clone());
-    engine.on_print(move |text| print(&printer, &outbox, &scrub, text));
 }
 
 /// Streams what a script prints, in chunks, without the secrets that are known.
-fn print(run: &Run, outbox: &crate::net::Outbox, core: &Core, text: &str) {
+pub(crate) fn print(core: &Core, run: &Run, text: &str) {
+    let outbox = &run.session.outbox;
     let line = format!("{}\n", core.scrub(text));
     if !run.may_send(line.len(), MAX_OUTPUT) {
         meter::end(End::Size);

@@ -10,6 +10,7 @@ use rhai::{Dynamic, EvalAltResult, FnPtr, FuncRegistration, Map, Module, NativeC
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Options, Proposal};
+use crate::eval;
 use crate::execute;
 use crate::gate::{self, Refusal};
 use crate::handle;
@@ -37,6 +38,9 @@ pub(crate) static MODULE: LazyLock<Arc<Module>> = LazyLock::new(|| {
     for function in FUNCTIONS {
         register(&mut module, function);
     }
+    for name in ["print", "debug"] {
+        FuncRegistration::new(name).set_into_module(&mut module, print);
+    }
     handle::register(&mut module);
     convert::register_types(&mut module);
     module.build_index();
@@ -61,6 +65,14 @@ fn register(module: &mut Module, function: &'static Function) {
             ),
         };
     }
+}
+
+/// Rhai's `print`: output of the eval itself, which reads and changes nothing.
+fn print(ctx: NativeCallContext<'_>, value: Dynamic) -> Fallible<()> {
+    let tag = tag(&ctx)?;
+    let text = if value.is_string() { values::text(&value).unwrap_or_default() } else { convert::display(&value) };
+    eval::print(&tag.core, &tag.run, &text);
+    if meter::ended().is_some() { Err(terminated()) } else { Ok(()) }
 }
 
 /// The eval that a native function was called from.

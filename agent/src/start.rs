@@ -226,7 +226,7 @@ fn open_log(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, Opened)>
 /// Puts the core together and writes the records of the start.
 fn build(prepared: Prepared, log: Log, opened: &Opened) -> Result<(Arc<Core>, Tls, std::net::SocketAddr), String> {
     let Prepared { config, policy, tls, registry, states, redactor, .. } = prepared;
-    let history = history(&config)?;
+    let history = if opened.fresh { History::default() } else { history(&config)? };
     let keyed = Keyed::new(digest_key(&config.audit.folder)?).map_err(|e| format!("no randomness: {e}"))?;
     let (emitter, emitting) = Emitter::new();
     std::thread::Builder::new().name("debug-emit".to_owned()).spawn(emitting).map_err(|e| e.to_string())?;

@@ -65,13 +65,13 @@ impl Service {
         let log = Arc::new(Mutex::new(String::new()));
         collect(child.stdout.take().unwrap(), log.clone());
         collect(child.stderr.take().unwrap(), log.clone());
-        let service = Self { child, log, http: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        let http = wait::until("dienstplan listens", || {
+        let mut service = Self { child, log, http: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        service.http = wait::until("dienstplan listens", || {
             let log = service.log();
             let address = log.lines().find_map(|line| line.split_once("listening on ").map(|(_, rest)| rest.to_owned()));
             address.and_then(|a| a.split_whitespace().next().and_then(|a| a.trim_end_matches(',').parse().ok()))
         });
-        Self { http, ..service }
+        service
     }
 
     /// What it has printed so far.

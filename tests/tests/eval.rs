@@ -193,7 +193,7 @@ fn every_spelling_of_a_call_meets_the_same_refusal() {
         r#"let f = Fn("change").curry("x"); f.call()"#,
         r#"["x"].map(Fn("change"))"#,
         r#""x".change()"#,
-        r#"fn go() { change("x") } go()"#,
+        r#"fn enter() { change("x") } enter()"#,
         r#"let g = || change("x"); g.call()"#,
     ];
     for code in spellings {
