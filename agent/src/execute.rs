@@ -88,7 +88,8 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     }
     let verb = if proposal.function.name == "patch" { "patched" } else { "set" };
     let left = format_duration(lease.deadline.remaining(lease.made));
-    Ok(format!("lease {id}: {} {verb}, reverts in {left} unless confirmed", plain(&lease)).into())
+    let unseen = if core.points.is_unseen(lease.target()) { "; it has matched 0 requests so far" } else { "" };
+    Ok(format!("lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}", plain(&lease)).into())
 }
 
 /// The target as people write it: without its kind.

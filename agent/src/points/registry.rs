@@ -207,6 +207,14 @@ impl Registry {
         Ok(slot)
     }
 
+    /// Whether a resource is a route that no request has matched since the start.
+    pub(crate) fn is_unseen(&self, resource: &debug_policy::Resource) -> bool {
+        match resource {
+            debug_policy::Resource::Point(name) => self.known_route(name).is_some_and(|slot| !slot.is_seen()),
+            _ => false,
+        }
+    }
+
     /// The route with this name, `METHOD /template`, if it is known.
     pub(crate) fn known_route(&self, name: &str) -> Option<Arc<Slot>> {
         self.routes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()

@@ -169,8 +169,7 @@ impl Frozen {
         let reached = mentions.reached.iter().map(|(name, params)| format!("{name}/{params}")).collect();
         let keep = mentions.reached.clone();
         Ok(Self {
-            functions: functions
-                .clone_functions_only_filtered(|_, _, _, n, p| keep.contains(&(n.to_owned(), p))),
+            functions: walk::only(functions, |n, p| keep.contains(&(n.to_owned(), p))),
             name,
             captured,
             reads: mentions.paths.clone(),

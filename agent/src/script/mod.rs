@@ -5,3 +5,5 @@ pub(crate) mod frozen;
 pub(crate) mod library;
 pub(crate) mod meter;
 pub(crate) mod walk;
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ pub(crate) fn reachable(functions: &AST, name: &str) -> Mentions {
         }
         for (params, variables) in signatures(functions, &next) {
             mentions.reached.insert((next.clone(), params));
-            let alone = functions.clone_functions_only_filtered(|_, _, _, n, p| n == next && p == params);
+            let alone = only(functions, |n, p| n == next && p == params);
             let mut visitor = Visitor { mentions: &mut mentions, locals: variables, variables: Vec::new(), names: Vec::new() };
             alone.walk(&mut |nodes: &[ASTNode<'_>]| {
                 if let Some(node) = nodes.last() {
@@ -45,6 +45,14 @@ pub(crate) fn reachable(functions: &AST, name: &str) -> Mentions {
         }
     }
     mentions
+}
+
+/// Only those functions. (`clone_functions_only_filtered` of Rhai 1.27 does not look at its filter: merging into an empty
+/// module copies everything.)
+pub(crate) fn only(functions: &AST, keep: impl Fn(&str, usize) -> bool) -> AST {
+    let mut some = functions.clone_functions_only();
+    some.retain_functions(|_, _, name, params| keep(name, params));
+    some
 }
 
 /// The functions of that name: how many parameters each has, and their names.

@@ -1,0 +1,187 @@
+use std::sync::Arc;
+
+use rhai::{AST, Dynamic, FnPtr, Scope};
+
+use super::engine::{self, EVAL, PATCH};
+use super::frozen::{FreezeError, Frozen, PatchHost};
+use super::meter::{self, Bounds, End};
+use super::walk;
+use crate::points::{PatchCode, PatchFailure};
+use crate::state::Tree;
+
+/// A host in which one path can be read and nothing is logged.
+struct Host;
+
+impl PatchHost for Host {
+    fn read(&self, path: &str) -> Result<Dynamic, String> {
+        if path == "config.port" { Ok(Dynamic::from(8080_i64)) } else { Err(format!("no such path `{path}`")) }
+    }
+
+    fn log(&self, _: u64, _: bool, _: &str) {}
+}
+
+/// Evaluates code and freezes the function that it returns.
+fn freeze(code: &str, gives: usize) -> Result<Frozen, FreezeError> {
+    let engine = engine::for_eval();
+    let ast = engine.compile(code).unwrap();
+    let pointer = engine.eval_ast_with_scope::<FnPtr>(&mut Scope::new(), &ast).unwrap();
+    Frozen::new(&ast.clone_functions_only(), &pointer, Some(gives), Arc::new(Host))
+}
+
+#[track_caller]
+fn answers(code: &str, arguments: Vec<Tree>, expected: Tree) {
+    let frozen = freeze(code, arguments.len()).unwrap_or_else(|e| panic!("{code}: {e}"));
+    assert_eq!(frozen.call(1, arguments), Ok(expected), "{code}");
+}
+
+#[track_caller]
+fn refused(code: &str, said: &str) {
+    let error = freeze(code, 1).err().unwrap_or_else(|| panic!("{code} was frozen")).to_string();
+    assert!(error.contains(said), "{error}");
+}
+
+#[test]
+fn frozen_code_answers() {
+    answers("|x| x + 1", vec![Tree::I64(41)], Tree::I64(42));
+    answers("let k = 40; |x| x + k", vec![Tree::I64(2)], Tree::I64(42));
+    answers("fn one() { 1 } |x| x + one()", vec![Tree::I64(41)], Tree::I64(42));
+    answers(r#"|x| get("config.port") + x"#, vec![Tree::I64(1)], Tree::I64(8081));
+    answers("|x| [1, 2, 3].map(|y| y * x).len()", vec![Tree::I64(2)], Tree::I64(3));
+    answers("fn down(n) { if n == 0 { 0 } else { [n].map(|x| down(x - 1))[0] } } |x| down(x)", vec![Tree::I64(2)], Tree::I64(0));
+    answers("|x| { let f = |g| g + 1; f.call(x) }", vec![Tree::I64(1)], Tree::I64(2));
+    answers("|x| { let r = 0; try { throw 1 } catch (e) { r = e + x; } r }", vec![Tree::I64(1)], Tree::I64(2));
+    answers("|x| { let n = 0; for (a, i) in [5, 6] { n += a + i; } n + x }", vec![Tree::I64(0)], Tree::I64(12));
+    answers("|x| switch x { 1 => \"one\", _ => \"more\" }", vec![Tree::I64(1)], Tree::Str("one".to_owned()));
+}
+
+#[test]
+fn what_could_not_run_is_refused_when_it_is_frozen() {
+    refused("|x| nosuch(x)", "nosuch");
+    refused("fn f() { missing } |x| f()", "missing");
+    refused("|x| Fn(\"re\" + \"veal\").call(x)", "computes");
+    refused("|x| get(x)", "computes");
+    refused("|x| set(\"config.port\", x)", "effect");
+    refused("|x| Fn(\"reveal\").call(x)", "effect");
+    refused("|| 1", "0 arguments");
+    refused("let f = |y| y; |x| f", "captures");
+}
+
+#[test]
+fn what_is_captured_is_a_copy() {
+    let engine = engine::for_eval();
+    let mut scope = Scope::new();
+    let ast = engine.compile("let k = [1]; |x| k[0]").unwrap();
+    let pointer = engine.eval_ast_with_scope::<FnPtr>(&mut scope, &ast).unwrap();
+    let frozen = Frozen::new(&ast.clone_functions_only(), &pointer, Some(1), Arc::new(Host)).unwrap();
+    engine.run_with_scope(&mut scope, "k[0] = 2;").unwrap();
+    assert_eq!(frozen.call(1, vec![Tree::Null]), Ok(Tree::I64(1)));
+    assert_eq!(frozen.captures, [Tree::Seq(vec![Tree::I64(1)])]);
+}
+
+#[test]
+fn one_call_leaves_nothing_to_the_next() {
+    let frozen = freeze("let n = 0; |x| { n += 1; n }", 1).unwrap();
+    assert_eq!(frozen.call(1, vec![Tree::Null]), Ok(Tree::I64(1)));
+    assert_eq!(frozen.call(1, vec![Tree::Null]), Ok(Tree::I64(1)));
+}
+
+#[test]
+fn hostile_patches_end() {
+    for code in [
+        "|x| { loop {} }",
+        "|x| { loop { try { loop {} } catch {} } }",
+        "|x| { loop { try { [1].map(|y| { loop {} }) } catch {} } }",
+        "fn f(n) { f(n + 1) } |x| f(0)",
+        "fn f(n) { [n].map(|y| f(y)) } |x| f(0)",
+        r#"|x| { let s = "a"; loop { s += s; } }"#,
+        r#"|x| { let s = "a"; s.pad(1000000, 'b'); s }"#,
+        r#"|x| { let s = "ab"; s.pad(60000, 'b'); s.replace("b", s); s }"#,
+        "|x| { let a = [1]; loop { a = [a, a]; } }",
+        "|x| { let m = #{}; loop { m.a = m; } }",
+        "|x| { let a = []; loop { a.push(a); } }",
+        "|x| { let a = [3, 2, 1]; loop { a.sort(); } }",
+        "|x| { throw x }",
+    ] {
+        let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e}"));
+        let failure = frozen.call(1, vec![Tree::I64(0)]).unwrap_err();
+        assert!(matches!(failure, PatchFailure::Limit(_) | PatchFailure::Threw(_)), "{code}: {failure:?}");
+    }
+}
+
+/// The stack that is left to a patch is enough for the deepest that it may go, in this build.
+#[test]
+fn the_deepest_patch_fits_the_smallest_stack() {
+    let deepest = "fn f(n) { [n].map(|y| { try { switch n { _ => f(((((((y + 1))))))) } } catch (e) { throw e } }) } |x| f(0)";
+    let nested = "|x| { let m = #{}; loop { m = #{ a: [m] }; } }";
+    for code in [deepest, nested] {
+        let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e}"));
+        // What `points` demands before it calls: 256 KiB, or 1 MiB with debug assertions.
+        let left = if cfg!(debug_assertions) { 1 << 20 } else { 256 << 10 };
+        let on_small_stack = move || frozen.call(1, vec![Tree::I64(0)]).is_err();
+        let thread = std::thread::Builder::new().stack_size(left).spawn(on_small_stack).unwrap();
+        assert!(thread.join().unwrap(), "{code}");
+    }
+}
+
+#[test]
+fn an_end_cannot_be_caught() {
+    let engine = engine::for_eval();
+    let bounds = Bounds { operations: 10_000, ..EVAL };
+    let code = "let n = 0; loop { try { [1].map(|x| { loop {} }) } catch { n += 1 } }";
+    let (result, end, used) = meter::metered(bounds, None, || engine.eval::<Dynamic>(code));
+    assert!(result.is_err());
+    assert_eq!(end, Some(End::Operations));
+    assert!(used < 11_000, "{used}");
+}
+
+#[test]
+fn runs_nest_and_come_back() {
+    let ((), outer, _) = meter::metered(EVAL, None, || {
+        let ((), inner, _) = meter::metered(PATCH, None, || meter::end(End::Size));
+        assert_eq!(inner, Some(End::Size));
+        assert_eq!(meter::ended(), None);
+    });
+    assert_eq!(outer, None);
+}
+
+#[test]
+fn the_limits_hold_in_this_build() {
+    assert_eq!(engine::self_test(), Ok(()));
+}
+
+#[test]
+fn nothing_dangerous_is_in_the_engines() {
+    for engine in [engine::for_eval(), engine::for_patches()] {
+        for code in [r#"eval("1")"#, r#"import "x" as y"#, "sleep(1)", "timestamp()", r#"open_file("x")"#] {
+            assert!(engine.eval::<Dynamic>(code).is_err(), "{code}");
+        }
+    }
+}
+
+#[test]
+fn every_name_of_the_library_is_one() {
+    let engine = engine::for_eval();
+    for name in super::library::NAMES {
+        // A function that exists but not with these arguments says so by its signature; an unknown one likewise. What
+        // tells them apart is that the name is known for some arguments, so all that are used in scripts are tried.
+        let tries = ["()", "(1)", "(1.5)", "(\"a\")", "('a')", "(\"a\", \"b\")", "(\"a\", 1)", "([1])", "([1], 1)", "([1], |x| true)", "([1], \"\")", "(#{})", "(#{}, \"a\")", "([1], 0, 1)", "([1], |a, b| a, 0)", "(\"a\", \"b\", \"c\")", "(#{}, \"a\", 1)", "(\"ab\", 3, 'x')", "(1, 2)", "(1, 2, 1)", "(1.0, 2.0)", "(\"Fn\")"];
+        let syntax = ["type_of(1)", "is_shared(x)", "is_def_var(\"x\")", "is_def_fn(\"f\", 1)", "x.call()", "x.curry(1)", "Fn(\"f\")", "throw 1"];
+        let known = tries.iter().any(|arguments| {
+            let result = engine.eval::<Dynamic>(&format!("{name}{arguments}"));
+            !result.is_err_and(|e| e.to_string().contains("Function not found"))
+        });
+        assert!(known || syntax.iter().any(|s| s.contains(name)), "{name}");
+    }
+}
+
+#[test]
+fn a_single_call_is_recognised() {
+    let single = |code: &str| walk::single_call(&engine::for_eval().compile(code).unwrap());
+    assert_eq!(single("revert(3)").as_deref(), Some("revert"));
+    assert_eq!(single("revert(id)").as_deref(), Some("revert"));
+    assert_eq!(single("revert(3);").as_deref(), Some("revert"));
+    for code in ["revert(3); 1", "revert(f())", "let x = 1", "fn f() {} revert(3)", "revert(|x| x)", ""] {
+        let ast: AST = engine::for_eval().compile(code).unwrap();
+        assert!(walk::single_call(&ast).is_none() || code.contains("|x|"), "{code}");
+    }
+}
