@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use debug_wire::messages::{FromAgent, Ready};
+use debug_wire::signature::EXPORTER_LABEL;
 use pki_types::ServerName;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -16,10 +17,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::contract;
 use crate::failure::Failure;
 use crate::identity::{Identity, now};
-use crate::link::Lines;
+use crate::link::Stream;
 use crate::trust::Pin;
 use crate::verifier::{OnlyAgent, Untrusted};
 
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection whose other end is the pinned agent, which has accepted the operator's certificate.
 pub(crate) struct Connected {
-    pub(crate) lines: Lines,
+    pub(crate) stream: Stream,
     pub(crate) ready: Ready,
     /// What evals of this connection are bound to.
     pub(crate) exporter: [u8; 32],
@@ -74,10 +74,10 @@ pub(crate) async fn connect(
     stream.set_nodelay(true).map_err(|error| unreachable(address, &error.to_string()))?;
     let stream = handshake(stream, address, identity, pin).await?;
     let exporter = exporter(&stream)?;
-    let mut lines = Lines::new(stream);
-    let ready = ready(&mut lines, identity).await?;
+    let mut stream = Stream::new(stream);
+    let ready = ready(&mut stream, identity).await?;
     check_ready(&ready, pin)?;
-    Ok(Connected { lines, ready, exporter })
+    Ok(Connected { stream, ready, exporter })
 }
 
 fn unreachable(address: SocketAddr, why: &str) -> Failure {
@@ -124,13 +124,13 @@ fn config(identity: &Identity, pin: &Pin) -> Result<ClientConfig, Failure> {
 }
 
 fn exporter(stream: &TlsStream<TcpStream>) -> Result<[u8; 32], Failure> {
-    let exported = stream.get_ref().1.export_keying_material([0; 32], contract::EXPORTER_LABEL, Some(b""));
+    let exported = stream.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, Some(b""));
     exported.map_err(|error| Failure::connection(format!("the connection gives no binding: {error}")))
 }
 
 /// In TLS 1.3 a client learns that its certificate is refused only when it first reads.
-async fn ready(lines: &mut Lines, identity: &Identity) -> Result<Ready, Failure> {
-    let line = match timeout(PATIENCE, lines.next()).await {
+async fn ready(stream: &mut Stream, identity: &Identity) -> Result<Ready, Failure> {
+    let line = match timeout(PATIENCE, stream.next()).await {
         Ok(Ok(Some(line))) => line,
         Ok(Ok(None)) => return Err(refusal("it closed the connection without a word", identity)),
         Ok(Err(error)) => return Err(match tls_error(&error) {
@@ -140,8 +140,8 @@ async fn ready(lines: &mut Lines, identity: &Identity) -> Result<Ready, Failure>
         }),
         Err(_) => return Err(Failure::connection("the agent was silent for 5 s after the handshake")),
     };
-    let message = contract::parse(&line);
-    match message.map_err(|error| unexpected(&error))? {
+    let message = FromAgent::parse(&line);
+    match message.map_err(|error| unexpected(&error.to_string()))? {
         FromAgent::Notification { method, params, .. } if method == "ready" => {
             serde_json::from_value(params).map_err(|error| unexpected(&error.to_string()))
         }

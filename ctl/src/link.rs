@@ -6,18 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use debug_wire::MAX_MESSAGE;
-use debug_wire::messages::{self, Call, FromAgent, Output, Version};
+use debug_wire::frame::{self, Decoder, FrameError};
+use debug_wire::messages::{self, Call, FromAgent, NoParams, Output};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::client::TlsStream;
-
-use crate::contract;
 
 /// How often the agent is told that this client is alive. The agent gives up on one after 30 s of silence.
 const PING: Duration = Duration::from_secs(10);
@@ -27,52 +25,52 @@ const SILENCE: Duration = Duration::from_secs(30);
 const GOODBYE: Duration = Duration::from_secs(2);
 /// How many chunks of output (64 KiB at most each) wait to be shown before the agent is no longer read.
 const OUTPUTS: usize = 16;
+/// How much is read at once: what a TLS record holds.
+const CHUNK: usize = 16 << 10;
 /// How many calls wait to be sent.
 const CALLS: usize = 16;
 
-/// Lines of a stream, each bounded, and the way back.
-pub(crate) struct Lines {
-    read: BufReader<ReadHalf<TlsStream<TcpStream>>>,
+/// A stream of messages in both directions, not in use yet.
+pub(crate) struct Stream {
+    incoming: Incoming,
     write: WriteHalf<TlsStream<TcpStream>>,
-    line: Vec<u8>,
 }
 
-impl Lines {
+/// The messages that arrive.
+struct Incoming {
+    read: ReadHalf<TlsStream<TcpStream>>,
+    decoder: Decoder,
+    buffer: Vec<u8>,
+}
+
+impl Stream {
     pub(crate) fn new(stream: TlsStream<TcpStream>) -> Self {
         let (read, write) = tokio::io::split(stream);
-        Self { read: BufReader::new(read), write, line: Vec::new() }
+        let incoming = Incoming { read, decoder: Decoder::default(), buffer: vec![0; CHUNK] };
+        Self { incoming, write }
     }
 
-    /// The next line without its newline; `None` at the end.
+    /// The next message without its newline; `None` at the end.
     ///
     /// # Errors
-    /// The stream fails, ends inside a line, or a line is longer than [`MAX_MESSAGE`].
+    /// The stream fails or ends inside a message, or holds what is none.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        next_line(&mut self.read, &mut self.line).await
+        self.incoming.next().await
     }
 }
 
-/// Reads a line; what was read of it so far stays in `line`, so the future may be dropped and begun again.
-async fn next_line(
-    read: &mut (impl AsyncBufReadExt + Unpin),
-    line: &mut Vec<u8>,
-) -> io::Result<Option<Vec<u8>>> {
-    loop {
-        let buffer = read.fill_buf().await?;
-        if buffer.is_empty() {
-            let inside = io::Error::new(io::ErrorKind::UnexpectedEof, "it ends inside a message");
-            return if line.is_empty() { Ok(None) } else { Err(inside) };
-        }
-        let newline = buffer.iter().position(|b| *b == b'\n');
-        let end = newline.unwrap_or(buffer.len());
-        if line.len() + end > MAX_MESSAGE {
-            let message = format!("a message is longer than {MAX_MESSAGE} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
-        line.extend_from_slice(buffer.get(..end).unwrap_or_default());
-        read.consume(newline.map_or(end, |at| at + 1));
-        if newline.is_some() {
-            return Ok(Some(std::mem::take(line)));
+impl Incoming {
+    /// As [`Stream::next`]. The future may be dropped and begun again: nothing is lost.
+    async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let invalid = |error: FrameError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        loop {
+            if let Some(message) = self.decoder.next().map_err(invalid)? {
+                return Ok(Some(message));
+            }
+            match self.read.read(&mut self.buffer).await? {
+                0 => return self.decoder.finish().map(|()| None).map_err(invalid),
+                read => self.decoder.push(self.buffer.get(..read).unwrap_or_default()),
+            }
         }
     }
 }
@@ -125,13 +123,13 @@ impl Shared {
 
 impl Link {
     /// Takes the stream over.
-    pub(crate) fn start(lines: Lines) -> Self {
+    pub(crate) fn start(stream: Stream) -> Self {
         let shared = Arc::new(Shared::default());
         let (calls, queue) = mpsc::channel(CALLS);
         let (lose, lost) = watch::channel(None);
-        let Lines { read, write, line } = lines;
+        let Stream { incoming, write } = stream;
         let writer = tokio::spawn(send(write, queue));
-        let reader = tokio::spawn(receive(read, line, shared.clone(), lose));
+        let reader = tokio::spawn(receive(incoming, shared.clone(), lose));
         let pinger = tokio::spawn(ping(calls.downgrade()));
         // The ids below are the pings'.
         Self { next_id: AtomicU64::new(1), calls, shared, lost, writer, others: [reader, pinger] }
@@ -170,9 +168,9 @@ impl Link {
         if let Some(loss) = self.lost.borrow().clone() {
             return Err(loss);
         }
-        let params = serde_json::to_value(params).map_err(|error| Loss(error.to_string()))?;
-        let call = Call { jsonrpc: Version::V2, id, method: method.to_owned(), params };
-        if self.calls.send(to_line(&call)).await.is_err() {
+        let line = Call::new(id, method, params).and_then(|call| frame::encode(&call));
+        let line = line.map_err(|error| Loss(error.to_string()))?;
+        if self.calls.send(line).await.is_err() {
             return Err(self.loss().await);
         }
         Ok((id, reply))
@@ -212,14 +210,6 @@ impl Link {
     }
 }
 
-/// A call as it is sent, its newline included.
-fn to_line(call: &Call) -> Vec<u8> {
-    // Cannot fail: the params are a value already.
-    let mut line = serde_json::to_vec(call).unwrap_or_default();
-    line.push(b'\n');
-    line
-}
-
 async fn send(mut write: WriteHalf<TlsStream<TcpStream>>, mut queue: mpsc::Receiver<Vec<u8>>) {
     while let Some(line) = queue.recv().await {
         // A failure shows where the stream is read, too; there it is told.
@@ -235,8 +225,8 @@ async fn ping(calls: mpsc::WeakSender<Vec<u8>>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
     // Nobody waits for the answers: that there are any is what counts, so all pings share the id 0.
-    let call = Call { jsonrpc: Version::V2, id: 0, method: "ping".to_owned(), params: serde_json::json!({}) };
-    let line = to_line(&call);
+    let call = Call::new(0, "ping", &NoParams {}).and_then(|call| frame::encode(&call));
+    let Ok(line) = call else { return };
     loop {
         ticks.tick().await;
         let Some(calls) = calls.upgrade() else { return };
@@ -247,21 +237,20 @@ async fn ping(calls: mpsc::WeakSender<Vec<u8>>) {
 }
 
 async fn receive(
-    mut read: BufReader<ReadHalf<TlsStream<TcpStream>>>,
-    mut line: Vec<u8>,
+    mut incoming: Incoming,
     shared: Arc<Shared>,
     lose: watch::Sender<Option<Loss>>,
 ) {
     // The last failure that answers no call tells why the agent closes the connection.
     let mut farewell = None;
     let why = loop {
-        let message = match timeout(SILENCE, next_line(&mut read, &mut line)).await {
-            Ok(Ok(Some(line))) => line,
+        let message = match timeout(SILENCE, incoming.next()).await {
+            Ok(Ok(Some(message))) => message,
             Ok(Ok(None)) => break "the agent closed it".to_owned(),
             Ok(Err(error)) => break error.to_string(),
             Err(_) => break format!("the agent was silent for {} s", SILENCE.as_secs()),
         };
-        match contract::parse(&message) {
+        match FromAgent::parse(&message) {
             Ok(FromAgent::Success { id, result, .. }) => answer(&shared, id, Ok(result)),
             Ok(FromAgent::Failure { id: Some(id), error, .. }) => answer(&shared, id, Err(error)),
             Ok(FromAgent::Failure { id: None, error, .. }) => farewell = Some(error.message),

@@ -9,7 +9,6 @@ mod audit;
 mod certs;
 mod commands;
 mod connect;
-mod contract;
 mod eval;
 mod failure;
 mod identity;

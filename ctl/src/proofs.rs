@@ -1,10 +1,10 @@
 //! What the agent must prove: that its log only grew, and that it holds what this session sent, as it was sent.
 
 use debug_audit::tree;
+use debug_wire::json;
 use debug_wire::messages::{AuditRange, EvalParams, HelloResult, ProofParams, ProofResult};
 use serde::Deserialize;
 
-use crate::contract;
 use crate::failure::Failure;
 use crate::link::Link;
 use crate::session::{EvalError, call};
@@ -168,7 +168,7 @@ impl Proofs {
         let leaf = tree::leaf_hash(record.as_bytes());
         tree::verify_inclusion(index, latest.head.size, &leaf, &hashes, &latest.head.root)
             .map_err(|error| wrong(error.to_string()))?;
-        let record: EvalRecord = contract::from_str(record).map_err(wrong)?;
+        let record: EvalRecord = json::from_str(record).map_err(|error| wrong(error.to_string()))?;
         if record.seq != index || record.kind != "eval" {
             return Err(wrong(format!("it is record {} of kind `{}`", record.seq, record.kind)));
         }

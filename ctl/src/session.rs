@@ -12,15 +12,14 @@ use debug_wire::messages::{
     After, AuditRange, CancelParams, EvalParams, EvalPayload, EvalResult, HelloParams, HelloResult,
     LeaseSummary, Ready, SecretArgument,
 };
+use debug_wire::signature::{eval_message, secret_commitment};
 use rustls::SignatureScheme;
 use rustls::sign::SigningKey;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use crate::connect::connect;
-use crate::contract;
 use crate::failure::Failure;
 use crate::identity::Identity;
 use crate::interrupts::Interrupts;
@@ -123,7 +122,7 @@ impl Session {
     /// As [`connect`]; and the log was rewritten, cut, or replaced by another's.
     pub(crate) async fn open(target: &Target) -> Result<Self, Failure> {
         let connected = connect(target.address, &target.identity, &target.pin).await?;
-        let link = Link::start(connected.lines);
+        let link = Link::start(connected.stream);
         let origin = connected.ready.origin.clone();
         let mut proofs = Proofs::new(target.store.clone(), target.pin.clone(), origin)?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -241,12 +240,12 @@ impl Session {
     /// Signs code for this session; the counter rises with each.
     fn sign(&mut self, submission: Submission) -> Result<EvalParams, Failure> {
         let Submission { code, args, secrets, after } = submission;
-        let secrets = salted(secrets)?;
-        let commitment = |secret: &SecretArgument| {
-            let salt = BASE64_STANDARD.decode(&secret.salt).unwrap_or_default();
-            hex(&Sha256::new().chain_update(salt).chain_update(&secret.value).finalize())
-        };
-        let secret_args = secrets.iter().map(|(name, secret)| (name.clone(), commitment(secret))).collect();
+        let (mut secret_args, mut beside) = (BTreeMap::new(), BTreeMap::new());
+        for (name, value) in secrets {
+            let (commitment, secret) = committed(value)?;
+            secret_args.insert(name.clone(), commitment);
+            beside.insert(name, secret);
+        }
         let payload = EvalPayload { code, args, secret_args, after };
         let payload = serde_json::to_string(&payload)
             .map_err(|error| Failure::usage(format!("the arguments cannot be written as JSON: {error}")))?;
@@ -255,11 +254,10 @@ impl Session {
             return Err(Failure::usage(format!("the code takes {} bytes, too many for a message", payload.len())));
         }
         let counter = self.counter + 1;
-        let message = contract::eval_message(&self.ready.origin, &self.exporter, counter, &payload);
-        let message = message.ok_or_else(|| Failure::connection("the name of the agent's log is too long"))?;
+        let message = eval_message(&self.ready.origin, &self.exporter, counter, payload.as_bytes());
         let signature = self.signature(&message)?;
         self.counter = counter;
-        Ok(EvalParams { payload, sig: BASE64_STANDARD.encode(signature), secrets })
+        Ok(EvalParams { payload, sig: BASE64_STANDARD.encode(signature), secrets: beside })
     }
 
     fn signature(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
@@ -297,15 +295,13 @@ fn unexpected(method: &str, error: &serde_json::Error) -> Failure {
         .help("does the agent have the same version as this client?")
 }
 
-/// Gives each secret 32 random bytes, so that its commitment in the log does not allow guessing.
-fn salted(secrets: BTreeMap<String, String>) -> Result<BTreeMap<String, SecretArgument>, Failure> {
-    let salted = secrets.into_iter().map(|(name, value)| {
-        let mut salt = [0; 32];
-        getrandom::fill(&mut salt)
-            .map_err(|error| Failure::evaluation(format!("the system gives no random bytes: {error}")))?;
-        Ok((name, SecretArgument { value, salt: BASE64_STANDARD.encode(salt) }))
-    });
-    salted.collect()
+/// A secret's commitment in hex, and the secret with 32 random bytes, without which the log would allow guessing.
+fn committed(value: String) -> Result<(String, SecretArgument), Failure> {
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt)
+        .map_err(|error| Failure::evaluation(format!("the system gives no random bytes: {error}")))?;
+    let commitment = hex(&secret_commitment(&salt, value.as_bytes()));
+    Ok((commitment, SecretArgument { value, salt: BASE64_STANDARD.encode(salt) }))
 }
 
 /// Passes output on as long as there is room for it.

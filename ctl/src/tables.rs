@@ -31,10 +31,15 @@ pub(crate) fn print(name: &str, value: &Value) -> Result<(), Failure> {
             term::note(&format!("no {name}"));
             Ok(())
         }
-        Some(rows) if rows.iter().all(Value::is_object) => term::out(&table(columns(name), rows)),
+        Some(rows) if rows.iter().all(Value::is_object) => term::out(&text(name, rows)),
         // Not a list of maps: another version of the agent, and its answer is still worth seeing.
         _ => term::json(value),
     }
+}
+
+/// Such a list as text; what is no map in it is left off.
+pub(crate) fn text(name: &str, rows: &[Value]) -> String {
+    table(columns(name), rows)
 }
 
 fn table(known: &[&str], rows: &[Value]) -> String {
