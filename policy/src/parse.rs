@@ -6,9 +6,9 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::pattern::{Glob, Pattern};
+use crate::pattern::{Glob, Pattern, kinds};
 use crate::resource::check_operator;
-use crate::rule::{Conditions, Effect, Reason, Rule};
+use crate::rule::{Audience, Conditions, Effect, Reason, Rule};
 use crate::text::{nearest, shown};
 use crate::{Action, PolicyError, RuleRef, is_hidden, parse_duration};
 
@@ -203,14 +203,18 @@ impl Parser<'_> {
         let why = self.required(&fields, "why")?;
         let name = RuleRef { id: self.name(id, "id")?, why: self.line(why, "why")? };
         let (effect, actions) = self.effect(&fields)?;
+        let on = self.list(&fields, "on", |v| self.pattern(v))?;
         let rule = Rule {
             name,
             effect,
             actions,
-            roles: self.list(&fields, "roles", |v| self.name(v, "role"))?,
-            operators: self.list(&fields, "operators", |v| self.operator(v))?,
-            environments: self.list(&fields, "environments", |v| self.name(v, "environment"))?,
-            on: self.list(&fields, "on", |v| self.pattern(v))?,
+            audience: Audience {
+                roles: self.list(&fields, "roles", |v| self.name(v, "role"))?,
+                operators: self.list(&fields, "operators", |v| self.operator(v))?,
+                environments: self.list(&fields, "environments", |v| self.name(v, "environment"))?,
+            },
+            kinds: kinds(&on),
+            on,
             except: self.list(&fields, "except", |v| self.pattern(v))?,
         };
         Ok((rule, id.span()))

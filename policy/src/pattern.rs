@@ -78,9 +78,25 @@ impl<'a> Target<'a> {
         }
     }
 
-    pub(crate) const fn is_lease(&self) -> bool {
-        matches!(self, Self::Lease(_))
+    /// Its kind, as one bit.
+    pub(crate) const fn kind(&self) -> u8 {
+        match self {
+            Self::Agent => AGENT,
+            Self::State(_) => STATE,
+            Self::Route(..) | Self::Function(_) => POINT,
+            Self::Lease(_) => LEASE,
+        }
     }
+}
+
+const AGENT: u8 = 1;
+const STATE: u8 = 2;
+const POINT: u8 = 4;
+const LEASE: u8 = 8;
+
+/// The kinds that a rule with these patterns speaks of, as bits. Leases belong to other people and must be named.
+pub(crate) fn kinds(on: &[Pattern]) -> u8 {
+    if on.is_empty() { AGENT | STATE | POINT } else { on.iter().fold(0, |set, pattern| set | pattern.kind()) }
 }
 
 /// The method and the path without its leading `/`, if the point is a route.
@@ -131,6 +147,15 @@ impl Pattern {
             other => return Err(InvalidPattern::Method(shown(other, SHOWN))),
         };
         Ok(Self::Route(method, Segment::list(path.split('/'))?))
+    }
+
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::Agent => AGENT,
+            Self::State(_) => STATE,
+            Self::EveryPoint | Self::Route(..) | Self::Function(_) => POINT,
+            Self::Lease(_) => LEASE,
+        }
     }
 
     pub(crate) fn covers(&self, target: &Target<'_>) -> bool {

@@ -10,15 +10,28 @@ pub(crate) struct Rule {
     pub(crate) effect: Effect,
     /// The actions it speaks of, as bits.
     pub(crate) actions: u16,
-    /// Empty: every role.
-    pub(crate) roles: Vec<String>,
-    /// Empty: every operator.
-    pub(crate) operators: Vec<String>,
-    /// Empty: every environment.
-    pub(crate) environments: Vec<String>,
+    pub(crate) audience: Audience,
+    /// The kinds of resource that `on` speaks of, as bits: most rules are passed over by this and `actions` alone.
+    pub(crate) kinds: u8,
     /// Empty: everything but leases.
     pub(crate) on: Vec<Pattern>,
     pub(crate) except: Vec<Pattern>,
+}
+
+/// Whom a rule is for, and where. Of each list one name must fit; an empty one fits all.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Audience {
+    pub(crate) roles: Vec<String>,
+    pub(crate) operators: Vec<String>,
+    pub(crate) environments: Vec<String>,
+}
+
+impl Audience {
+    pub(crate) fn includes(&self, request: &Request) -> bool {
+        (self.environments.is_empty() || self.environments.contains(&request.environment))
+            && (self.operators.is_empty() || self.operators.contains(&request.operator))
+            && (self.roles.is_empty() || request.roles.iter().any(|role| self.roles.contains(role)))
+    }
 }
 
 /// What a matching rule does.
@@ -44,22 +57,12 @@ pub(crate) struct Reason {
 }
 
 impl Rule {
-    /// Whether the rule is about this operator, action, resource and environment.
+    /// Whether the rule is about this action and resource; whom it is for, the policy knows.
     pub(crate) fn speaks_of(&self, request: &Request, target: &Target<'_>) -> bool {
         self.actions & request.action.bit() != 0
-            && (self.environments.is_empty() || self.environments.contains(&request.environment))
-            && (self.operators.is_empty() || self.operators.contains(&request.operator))
-            && (self.roles.is_empty() || request.roles.iter().any(|role| self.roles.contains(role)))
-            && self.is_on(target)
+            && self.kinds & target.kind() != 0
+            && (self.on.is_empty() || self.on.iter().any(|pattern| pattern.covers(target)))
             && !self.except.iter().any(|pattern| pattern.covers(target))
-    }
-
-    fn is_on(&self, target: &Target<'_>) -> bool {
-        if self.on.is_empty() {
-            !target.is_lease()
-        } else {
-            self.on.iter().any(|pattern| pattern.covers(target))
-        }
     }
 }
 
@@ -89,8 +92,9 @@ impl Conditions {
 }
 
 /// Whether a time is beyond what a rule allows. An effect that sets a deadline and does not say which is beyond any.
+/// Compared in whole milliseconds, as requests are recorded: otherwise the record could decide differently.
 fn exceeds(request: &Request, time: Option<Duration>, max: Duration) -> bool {
-    time.map_or(request.action.sets_deadline(), |time| time > max)
+    time.map_or(request.action.sets_deadline(), |time| time.as_millis() > max.as_millis())
 }
 
 /// Whether anybody can see anything of a reason.

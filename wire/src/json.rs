@@ -220,7 +220,8 @@ impl<'t> Scan<'t> {
                     start = self.at;
                 }
                 Some(0..0x20) => {
-                    return self.error(self.at, Problem::Syntax("a control character in a string".to_owned()));
+                    return self
+                        .error(self.at, Problem::Syntax("a control character in a string".to_owned()));
                 }
                 Some(_) => self.at += 1,
                 None => return self.error(self.at, Problem::Syntax("a string without an end".to_owned())),

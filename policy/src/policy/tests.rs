@@ -102,6 +102,21 @@ fn the_default_policy_bounds_changes() {
 }
 
 #[test]
+fn a_record_decides_as_the_request_did_below_a_millisecond_too() {
+    let policy = Policy::parse(DEFAULT).unwrap();
+    for nanos in [0, 1, 999_999, 1_000_000, 1_000_001] {
+        let mut patch = request(&["oncall"], Action::Patch, "point:a");
+        patch.ttl = Some(30 * MINUTE + Duration::from_nanos(nanos));
+        let recorded: Request = serde_json::from_str(&serde_json::to_string(&patch).unwrap()).unwrap();
+        assert_eq!(policy.decide(&recorded), policy.decide(&patch), "{nanos}");
+    }
+    let mut forever = request(&["oncall"], Action::Patch, "point:a");
+    forever.ttl = Some(Duration::MAX);
+    let recorded: Request = serde_json::from_str(&serde_json::to_string(&forever).unwrap()).unwrap();
+    check(&policy, &recorded, "denied by change: allowed up to 30m");
+}
+
+#[test]
 fn a_deny_rule_wins_wherever_it_stands() {
     let allow = "[[rule]]\nid = \"open\"\nwhy = \"w\"\nallow = [\"patch\"]\n";
     let deny = "[[rule]]\nid = \"login\"\nwhy = \"w\"\ndeny = [\"patch\"]\non = [\"point:* /api/login\"]\nexcept = [\"point:GET /api/login\"]\n";
