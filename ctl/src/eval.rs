@@ -182,10 +182,12 @@ async fn hold(
     loop {
         tokio::select! {
             () = sleep(LOOK) => {}
-            () = interrupts.next() => return revert_all(session, interrupts, &held).await,
+            () = interrupts.next() => return revert_all(session, &held).await,
             loss = session.loss() => return Err(EvalError::Lost(loss)),
         }
-        let result = session.eval(Submission::code("leases()"), interrupts, &mut |_| Ok(())).await?;
+        // Ctrl-C means the leases and not this look at them.
+        let look = session.eval(Submission::code("leases()"), &mut Interrupts::later(), &mut |_| Ok(()));
+        let result = look.await?;
         let standing = tables::in_force(&result.value);
         held.retain(|id| standing.contains(id));
         session.verify().await?;
@@ -197,15 +199,11 @@ async fn hold(
 }
 
 /// Reverts each; the first failure is told at the end.
-async fn revert_all(
-    session: &mut Session,
-    interrupts: &mut Interrupts,
-    held: &[u64],
-) -> Result<(), EvalError> {
+async fn revert_all(session: &mut Session, held: &[u64]) -> Result<(), EvalError> {
     let mut failed = Ok(());
     for id in held {
         let submission = Submission::code("revert(id)").bind("id", *id);
-        match session.eval(submission, interrupts, &mut |_| Ok(())).await {
+        match session.eval(submission, &mut Interrupts::later(), &mut |_| Ok(())).await {
             Ok(result) => term::note(&result.display),
             Err(EvalError::Failed(failure)) if failed.is_ok() => failed = Err(EvalError::Failed(failure)),
             Err(EvalError::Failed(failure)) => failure.print(),

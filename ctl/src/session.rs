@@ -313,7 +313,7 @@ fn show(
     if *left == 0 {
         return Ok(());
     }
-    let shown = &text[..text.floor_char_boundary(*left)];
+    let shown = term::prefix(text, *left);
     *left = if shown.len() < text.len() { 0 } else { *left - shown.len() };
     if *left == 0 {
         term::alarm("the eval printed more than 1 MiB; the rest is not shown");

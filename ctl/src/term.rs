@@ -31,7 +31,7 @@ pub(crate) enum Lines {
 /// Makes text safe to show: control characters, those that change the direction of writing, and those that cannot be
 /// seen become `\u{..}`; what exceeds `max` bytes of the original is left off, and the number of bytes is told.
 pub(crate) fn escape(text: &str, lines: Lines, max: usize) -> Cow<'_, str> {
-    let shown = &text[..text.floor_char_boundary(max)];
+    let shown = prefix(text, max);
     let left_off = text.len() - shown.len();
     let plain = |c: char| !is_hidden(c) || (lines == Lines::Keep && matches!(c, '\n' | '\t'));
     if left_off == 0 && shown.chars().all(plain) {
@@ -50,6 +50,15 @@ pub(crate) fn escape(text: &str, lines: Lines, max: usize) -> Cow<'_, str> {
         let _ = write!(safe, "… ({left_off} bytes more)");
     }
     Cow::Owned(safe)
+}
+
+/// As much of the text as fits into `max` bytes, cut between characters.
+pub(crate) fn prefix(text: &str, max: usize) -> &str {
+    let mut end = max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// One line of at most 200 bytes, for a column or the middle of a message.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use debug_audit::{Checkpoint, VerifierKey, note};
+use debug_audit::{Reader, VerifierKey};
 use serde_json::Value;
 
 use crate::args::Anchor;
@@ -82,6 +82,7 @@ fn strings(value: &Value, name: &str, found: &mut Vec<String>) {
 
 /// What the log says that it is; only to choose the key that then has to verify it.
 fn claimed_origin(dir: &Path) -> Option<String> {
-    let note = String::from_utf8(identity::read(&dir.join("checkpoint")).ok()?).ok()?;
-    Checkpoint::parse(note::dangerous_text_of(&note).ok()?).ok().map(|checkpoint| checkpoint.origin)
+    let boot = Reader::open(dir).ok()?.next()?.ok()?;
+    let boot: Value = serde_json::from_slice(&boot.bytes).ok()?;
+    boot.get("origin")?.as_str().map(str::to_owned)
 }

@@ -91,7 +91,7 @@ pub(super) struct Completion {
 
 /// What the word before byte `at` of `text` may become: a `:` command at the beginning, a host function elsewhere.
 pub(super) fn completions(text: &str, at: usize) -> Vec<Completion> {
-    let before = &text[..text.floor_char_boundary(at)];
+    let before = crate::term::prefix(text, at);
     if let Some(word) = before.strip_prefix(':') {
         let matching = COLONS.iter().filter(|colon| colon.name.starts_with(word));
         let completion = |colon: &Colon| Completion {

@@ -1,7 +1,7 @@
 //! Where submissions come from: a person at a terminal, or lines of a file or pipe.
 
 use std::fs::OpenOptions;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use debug_wire::MAX_CODE;
 use reedline::{
     ColumnarMenu, Completer, CompletionResult, DefaultHinter, EditCommand, Emacs, FileBackedHistory, KeyCode,
-    KeyModifiers, MenuBuilder, Prompt, Reedline, ReedlineEvent, ReedlineMenu, Signal, Span, Suggestion,
+    KeyModifiers, MenuBuilder, Reedline, ReedlineEvent, ReedlineMenu, Signal, Span, Suggestion,
     ValidationResult, Validator, default_emacs_keybindings,
 };
 use tokio::task::spawn_blocking;
@@ -180,7 +180,7 @@ fn submission(lines: &mut impl BufRead) -> Result<Input, Failure> {
     let mut text = String::new();
     loop {
         let before = text.len();
-        let read = lines.by_ref().take(MAX_CODE as u64 + 1).read_line(&mut text);
+        let read = Read::take(&mut *lines, MAX_CODE as u64 + 1).read_line(&mut text);
         let read = read.map_err(|error| Failure::usage(format!("cannot read stdin: {error}")))?;
         if text.len() > MAX_CODE {
             return Err(Failure::usage(format!("a submission is longer than {MAX_CODE} bytes")));
