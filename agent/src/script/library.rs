@@ -30,7 +30,7 @@ pub(crate) const NAMES: &[&str] = &[
     "index_of", "insert", "int", "is_def_fn", "is_def_var", "is_empty", "is_even", "is_finite",
     "is_infinite", "is_nan", "is_odd", "is_shared", "is_zero", "join", "keys", "len", "ln", "log", "map",
     "max", "min", "pad", "parse_float", "parse_int", "pop", "push", "range", "reduce", "remove", "replace",
-    "reverse", "round", "set", "sign", "sin", "some", "sort", "split", "sqrt", "starts_with", "step",
+    "reverse", "round", "set", "sign", "sin", "some", "sort", "split", "sqrt", "starts_with",
     "sub_string", "tan", "throw", "to_debug", "to_degrees", "to_float", "to_int", "to_lower", "to_radians",
     "to_string", "to_upper", "trim", "type_of", "values",
 ];

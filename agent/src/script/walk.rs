@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rhai::{AST, ASTNode, Expr, FnCallExpr, FnPtr, Position, Stmt};
 
+/// The number of arguments of a call through a pointer, which is not known before it happens.
+pub(crate) const ANY: usize = usize::MAX;
+
 /// What a function, and everything it calls, mentions.
 #[derive(Debug, Default)]
 pub(crate) struct Mentions {
@@ -115,7 +118,7 @@ impl Visitor<'_> {
     fn call(&mut self, call: &FnCallExpr, position: Position) {
         match call.name.as_str() {
             "Fn" => match call.args.first().and_then(|a| a.get_literal_value(None)).and_then(|v| v.into_string().ok()) {
-                Some(name) => self.names.push(name),
+                Some(name) => self.called(&name, ANY, position),
                 None => self.computed(position),
             },
             "get" => match call.args.first().and_then(|a| a.get_literal_value(None)).and_then(|v| v.into_string().ok()) {

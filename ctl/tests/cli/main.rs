@@ -1,0 +1,10 @@
+//! The binary against an agent made for the test: real sockets, real certificates, real proofs, and lies where a test
+//! wants them.
+
+mod agent;
+mod attach;
+mod audit;
+mod authority;
+mod evals;
+mod trust;
+mod world;
