@@ -377,6 +377,9 @@ fn show(core: &Arc<Core>, run: &Arc<Run>, value: &Dynamic) -> (String, Value) {
         handle::contents(&tag, &handle).ok()
     });
     let value = whole.as_ref().unwrap_or(value);
+    if let Some(sentence) = values::said(value) {
+        return (sentence.clone(), sentence.into());
+    }
     let display = if value.is_unit() { String::new() } else { convert::display(value) };
     (display, convert::to_json(value))
 }

@@ -39,19 +39,19 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
             run.step(Step::Renewed(Box::new(before)));
             record_renewal(core, run, &lease, confirm);
             let word = if confirm { "confirmed" } else { "extended" };
-            Ok(format!("lease {id} {word}: {} reverts in {}", lease.target(), format_duration(ttl)).into())
+            Ok(values::say(format!("lease {id} {word}: {} reverts in {}", lease.target(), format_duration(ttl))))
         }
         Effect::EnterChange { reason } => {
             let (mode, before) = run.session.mode();
             run.step(Step::Mode(mode, before));
             run.session.set_mode(Mode::Change, Some(reason));
-            Ok("mode change: changes are possible, each with a deadline; `observe()` leaves it".into())
+            Ok(values::say("mode change: changes are possible, each with a deadline; `observe()` leaves it"))
         }
         Effect::Observe => {
             let (mode, before) = run.session.mode();
             run.step(Step::Mode(mode, before));
             run.session.set_mode(Mode::Observe, None);
-            Ok("mode observe".into())
+            Ok(values::say("mode observe: nothing can be changed"))
         }
         Effect::Log { warn, text } => {
             let line = core.scrub(&text);
@@ -89,7 +89,7 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     let verb = if proposal.function.name == "patch" { "patched" } else { "set" };
     let left = format_duration(lease.deadline.remaining(lease.made));
     let unseen = if core.points.is_unseen(lease.target()) { "; it has matched 0 requests so far" } else { "" };
-    Ok(format!("lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}", plain(&lease)).into())
+    Ok(values::say(format!("lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}", plain(&lease))))
 }
 
 /// The target as people write it: without its kind.
@@ -101,7 +101,7 @@ fn plain(lease: &Lease) -> String {
 fn revert(core: &Core, run: &Run, id: u64) -> Result<Dynamic, Refusal> {
     let done = core.end_lease(id, &Cause::Reverted, &run.session.operator.name, Wait::AGENT).map_err(|e| ended(&e))?;
     run.step(Step::Reverted(id));
-    Ok(done.into())
+    Ok(values::say(done))
 }
 
 fn ended(error: &EndError) -> Refusal {

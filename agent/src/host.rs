@@ -43,6 +43,7 @@ pub(crate) static MODULE: LazyLock<Arc<Module>> = LazyLock::new(|| {
     }
     handle::register(&mut module);
     convert::register_types(&mut module);
+    values::register(&mut module);
     module.build_index();
     Arc::new(module)
 });

@@ -13,6 +13,7 @@ use crate::lease::Lease;
 use crate::points::{Kind, PointInfo};
 use crate::run::Run;
 use crate::state::{Path, Tree, Wait};
+use crate::values;
 
 /// What a listing is about, from its first argument.
 pub(crate) fn subject(argument: Option<&Dynamic>) -> Option<String> {
@@ -38,11 +39,11 @@ fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
     let Some(name) = subject else {
         let width = FUNCTIONS.iter().map(|f| f.usage.len()).max().unwrap_or(0);
         let lines: Vec<String> = FUNCTIONS.iter().map(|f| format!("{:width$}  {}", f.usage, f.about)).collect();
-        return Ok(lines.join("\n").into());
+        return Ok(values::say(lines.join("\n")));
     };
     let function = table::function(name)
         .ok_or_else(|| Refusal::state(format!("there is no function `{name}`"), "`help()` lists all"))?;
-    Ok(explain(function).into())
+    Ok(values::say(explain(function)))
 }
 
 fn explain(function: &Function) -> String {

@@ -49,6 +49,34 @@ pub(crate) fn bound(value: &Dynamic) -> Option<Tree> {
     is_bound.then(|| Tree::Secret(Box::new(secret.value.as_ref().clone())))
 }
 
+/// What a host function says to people: shown as it is, where a text of the service would be shown in quotes.
+#[derive(Clone, Debug)]
+pub(crate) struct Sentence(String);
+
+impl std::fmt::Display for Sentence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A sentence as a value.
+pub(crate) fn say(text: impl Into<String>) -> Dynamic {
+    Dynamic::from(Sentence(text.into()))
+}
+
+/// The sentence that a value is, if it is one.
+pub(crate) fn said(value: &Dynamic) -> Option<String> {
+    value.read_lock::<Sentence>().map(|sentence| sentence.0.clone())
+}
+
+/// Registers how sentences are shown.
+pub(crate) fn register(module: &mut rhai::Module) {
+    module.set_custom_type::<Sentence>("text");
+    for name in ["to_string", "to_debug"] {
+        rhai::FuncRegistration::new(name).set_into_module(module, |sentence: &mut Sentence| sentence.0.clone());
+    }
+}
+
 /// A secret in the clear, for the one effect that may show it.
 pub(crate) fn revealed(tree: &Tree) -> Dynamic {
     argument(tree.without_mark())
@@ -64,6 +92,9 @@ pub(crate) fn text(value: &Dynamic) -> Result<String, String> {
     }
     if value.is_string() {
         return value.clone().into_string().map_err(|kind| format!("a {kind} is no text"));
+    }
+    if let Some(sentence) = said(value) {
+        return Ok(sentence);
     }
     if let Ok(character) = value.as_char() {
         return Ok(character.to_string());
