@@ -140,7 +140,8 @@ impl Builder {
     /// A flag or configuration that is not understood, a file that is missing or may be changed by others, an
     /// unusable certificate, an invalid policy.
     pub fn try_start_from_env(self) -> Result<Agent, StartError> {
-        let flag = Flag::from_env(std::env::var_os(config::FLAG).as_deref()).map_err(|e| StartError(e.to_string()))?;
+        let flag = Flag::from_env(std::env::var_os(config::FLAG).as_deref())
+            .map_err(|e| StartError(e.to_string()))?;
         match flag {
             Flag::Off => Ok(Agent { status: Shared::new(Status::Inert), registry: None, running: None }),
             Flag::On => {

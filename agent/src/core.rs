@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::clock::BootTime;
 use crate::emit::Emitter;
 use crate::lease::{Cause, EndError, Leases};
+use crate::observe::Observing;
 use crate::points::Registry;
 use crate::records;
 use crate::session::Session;
-use crate::observe::Observing;
 use crate::state::{Keyed, Path, Redactor, Scrubber, StateError, States, Tree, Wait};
 use crate::values;
 
@@ -128,7 +128,7 @@ impl Core {
     /// What became of it, or why it could not be undone; then an alarm is recorded and it is tried again.
     pub(crate) fn end_lease(&self, id: u64, cause: &Cause, by: &str, wait: Wait) -> Result<String, EndError> {
         let failed_before = self.leases.find(id).is_ok_and(|lease| lease.failing.is_some());
-        match self.leases.end(id, wait) {
+        match self.leases.end(id, cause, wait) {
             Ok(ended) => {
                 let detail = match cause {
                     Cause::Breaker(why) => Value::from(why.as_str()),
@@ -136,11 +136,19 @@ impl Core {
                 };
                 let target = ended.lease.target().to_string();
                 self.leases.ended(id, cause.word());
-                self.append(vec![records::lease_ended(cause.kind(), &ended.lease, by, &ended.undone, detail)]);
+                self.append(vec![records::lease_ended(
+                    cause.kind(),
+                    &ended.lease,
+                    by,
+                    &ended.undone,
+                    detail,
+                )]);
                 self.emitter.lease_ended(id, &target, cause.word());
                 Ok(match ended.undone {
                     crate::lease::Undone::Restored => format!("lease {id}: {target} is as it was before"),
-                    crate::lease::Undone::Conflict(why) => format!("lease {id}: {target} was left as it is: {why}"),
+                    crate::lease::Undone::Conflict(why) => {
+                        format!("lease {id}: {target} was left as it is: {why}")
+                    }
                 })
             }
             Err(EndError::Failing { id, why }) => {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use debug_audit::Until;
 use debug_wire::messages::{
-    Call, CancelParams, CheckpointResult, Code, EvalParams, Failure, FromAgent, HelloParams, HelloResult, ProofParams,
-    ProofResult, Ready, Version,
+    Call, CancelParams, CheckpointResult, Code, EvalParams, Failure, FromAgent, HelloParams, HelloResult,
+    ProofParams, ProofResult, Ready, Version,
 };
 use debug_wire::table::{self, Method};
 use serde_json::{Value, json};
@@ -39,7 +39,11 @@ impl Desk {
             return self.hello(session, method, call);
         }
         if !session.greeted() {
-            return Err(Failure::new(Code::Order, "nothing is answered before `hello`", "call `hello` first"));
+            return Err(Failure::new(
+                Code::Order,
+                "nothing is answered before `hello`",
+                "call `hello` first",
+            ));
         }
         gate::pass_method(&self.core, session, method).map(drop).map_err(denied)?;
         match method.name {
@@ -70,18 +74,25 @@ impl Desk {
     fn hello(&self, session: &Arc<Session>, method: &'static Method, call: Call) -> Result<Flow, Failure> {
         let HelloParams { version, checkpoint } = call.params()?;
         if !session.greet() {
-            return Err(Failure::new(Code::Order, "`hello` was answered before", "attach again for a new session"));
+            return Err(Failure::new(
+                Code::Order,
+                "`hello` was answered before",
+                "attach again for a new session",
+            ));
         }
         let (core, session, id) = (self.core.clone(), session.clone(), call.id);
         let operator = session.operator.name.clone();
-        let queued = self.queue.push(&operator, Box::new(move || {
-            let answer = greet(&core, &session, method, &version, checkpoint, id);
-            let refused = matches!(answer, FromAgent::Failure { .. });
-            drop(session.outbox.send(answer));
-            if refused {
-                session.outbox.close();
-            }
-        }));
+        let queued = self.queue.push(
+            &operator,
+            Box::new(move || {
+                let answer = greet(&core, &session, method, &version, checkpoint, id);
+                let refused = matches!(answer, FromAgent::Failure { .. });
+                drop(session.outbox.send(answer));
+                if refused {
+                    session.outbox.close();
+                }
+            }),
+        );
         if queued { Ok(Flow::Continue) } else { Err(too_many()) }
     }
 
@@ -89,8 +100,12 @@ impl Desk {
         let id = call.id;
         let params: EvalParams = call.params()?;
         let counter = session.next_counter();
-        let message =
-            debug_wire::signature::eval_message(&self.core.origin, &session.exporter, counter, params.payload.as_bytes());
+        let message = debug_wire::signature::eval_message(
+            &self.core.origin,
+            &session.exporter,
+            counter,
+            params.payload.as_bytes(),
+        );
         if let Err(why) = verify(&session.certificate, self.core.algorithms, &message, &params.sig) {
             return Err(self.bad_signature(session, counter, &why));
         }
@@ -103,8 +118,11 @@ impl Desk {
         let submission = Submission { session: session.clone(), call: id, params, counter, cancelled };
         let core = self.core.clone();
         let job: crate::queue::Job = Box::new(move || eval::evaluate(&core, submission));
-        let queued =
-            if reserved { self.queue.push_reserved(job) } else { self.queue.push(&session.operator.name, job) };
+        let queued = if reserved {
+            self.queue.push_reserved(job)
+        } else {
+            self.queue.push(&session.operator.name, job)
+        };
         if queued {
             return Ok(Flow::Continue);
         }
@@ -116,15 +134,25 @@ impl Desk {
     fn bad_signature(&self, session: &Session, counter: u64, why: &str) -> Failure {
         let body = json!({ "session": session.id, "operator": session.operator.spiffe, "counter": counter, "bad_signature": why });
         self.core.append(vec![records::record("alarm", body)]);
-        self.core.emitter.alarm(&format!("an eval of {} was not signed by its certificate", session.operator.name));
+        self.core
+            .emitter
+            .alarm(&format!("an eval of {} was not signed by its certificate", session.operator.name));
         let help = "attach again; every eval is signed for this connection, with a counter that rises by one";
         Failure::new(Code::Signature, format!("the signature of eval {counter} does not verify: {why}"), help)
     }
 
     fn proof(&self, session: &Session, params: ProofParams) -> Result<ProofResult, Failure> {
-        let missing = || Failure::new(Code::Params, "there is no such proof", "give `index` or `from` below `size`, and a `size` of a checkpoint");
+        let missing = || {
+            Failure::new(
+                Code::Params,
+                "there is no such proof",
+                "give `index` or `from` below `size`, and a `size` of a checkpoint",
+            )
+        };
         let (hashes, index) = match (params.index, params.from) {
-            (Some(index), None) => (self.core.log.inclusion(index, params.size).ok_or_else(missing)?, Some(index)),
+            (Some(index), None) => {
+                (self.core.log.inclusion(index, params.size).ok_or_else(missing)?, Some(index))
+            }
             (None, Some(from)) => (self.core.log.consistency(from, params.size).ok_or_else(missing)?, None),
             _ => return Err(missing()),
         };
@@ -144,7 +172,9 @@ fn verify(
     sig: &str,
 ) -> Result<(), String> {
     use base64::Engine as _;
-    let sig = base64::engine::general_purpose::STANDARD.decode(sig).map_err(|_| "it is no standard base64".to_owned())?;
+    let sig = base64::engine::general_purpose::STANDARD
+        .decode(sig)
+        .map_err(|_| "it is no standard base64".to_owned())?;
     debug_wire::signature::verify(certificate, algorithms, message, &sig).map_err(|e| e.to_string())
 }
 
@@ -163,7 +193,11 @@ pub(crate) fn failed(id: u64, error: Failure) -> FromAgent {
 }
 
 fn too_many() -> Failure {
-    Failure::new(Code::Limit, format!("more than {MAX_PENDING} evals of this session wait"), "wait for a reply")
+    Failure::new(
+        Code::Limit,
+        format!("more than {MAX_PENDING} evals of this session wait"),
+        "wait for a reply",
+    )
 }
 
 fn reply(session: &Session, message: FromAgent) {
@@ -182,7 +216,14 @@ fn denied(refusal: Refusal) -> Failure {
 }
 
 /// Answers `hello`, once its record is on disk.
-fn greet(core: &Core, session: &Session, method: &'static Method, version: &str, known: u64, call: u64) -> FromAgent {
+fn greet(
+    core: &Core,
+    session: &Session,
+    method: &'static Method,
+    version: &str,
+    known: u64,
+    call: u64,
+) -> FromAgent {
     if let Err(refusal) = gate::pass_method(core, session, method) {
         return failed(call, denied(refusal));
     }
@@ -197,7 +238,8 @@ fn greet(core: &Core, session: &Session, method: &'static Method, version: &str,
     let receipt = core.log.append(vec![records::kept("session.open", body)], Until::Durable).durable();
     let checkpoint = receipt.map_or_else(|_| core.log.checkpoint(), |r| r.checkpoint);
     let size = checkpoint.lines().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-    let consistency = if known == 0 || known == size { Some(Vec::new()) } else { core.log.consistency(known, size) };
+    let consistency =
+        if known == 0 || known == size { Some(Vec::new()) } else { core.log.consistency(known, size) };
     let result = HelloResult {
         checkpoint: checkpoint.to_string(),
         // A client that knows more than there is gets no proof, and sees that by itself.
@@ -223,10 +265,17 @@ impl Dispatch for Desk {
     type Session = Session;
 
     fn open(&self, client: Client, outbox: Outbox) -> (Arc<Session>, Ready) {
-        let who = Who { spiffe: client.operator.id, name: client.operator.name, roles: client.operator.roles };
+        let who =
+            Who { spiffe: client.operator.id, name: client.operator.name, roles: client.operator.roles };
         let id = self.core.next_session();
-        let session =
-            Arc::new(Session::new(id, who, client.peer, client.certificate.to_vec(), client.exporter, outbox));
+        let session = Arc::new(Session::new(
+            id,
+            who,
+            client.peer,
+            client.certificate.to_vec(),
+            client.exporter,
+            outbox,
+        ));
         self.core.sessions().insert(id, session.clone());
         let ready = Ready {
             protocol: debug_wire::PROTOCOL,
@@ -260,14 +309,15 @@ impl Dispatch for Desk {
         self.core.sessions().remove(&session.id);
         self.core.leases.session_lost(session.id, BootTime::now());
         if session.greeted() {
-            let body = json!({ "session": session.id, "operator": session.operator.spiffe, "why": why.to_string() });
+            let body =
+                json!({ "session": session.id, "operator": session.operator.spiffe, "why": why.to_string() });
             self.core.append(vec![records::kept("session.close", body)]);
         }
     }
 
     fn refused(&self, peer: std::net::SocketAddr, why: Refused) {
         if self.core.refusals.allow() {
-            let body = json!({ "peer": peer.to_string(), "why": why.to_string() });
+            let body = json!({ "peer": peer.to_string(), "code": why.code(), "why": why.to_string() });
             self.core.append(vec![records::record("session.refused", body)]);
         }
     }

@@ -122,7 +122,9 @@ impl Effect {
         match self {
             Self::Reveal { .. } | Self::Change(_) | Self::Renew { .. } | Self::EnterChange { .. } => true,
             // Reverting must not wait for a disk that may be full; its outcome is on disk before the reply.
-            Self::Revert { .. } | Self::See(..) | Self::Read { .. } | Self::Observe | Self::Log { .. } => false,
+            Self::Revert { .. } | Self::See(..) | Self::Read { .. } | Self::Observe | Self::Log { .. } => {
+                false
+            }
         }
     }
 }

@@ -5,7 +5,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use debug_audit::{AppendError, Until};
-use debug_wire::messages::{AuditRange, Code, EvalParams, EvalPayload, EvalResult, Failure, FromAgent, LeaseSummary, Output};
+use debug_wire::messages::{
+    AuditRange, Code, EvalParams, EvalPayload, EvalResult, Failure, FromAgent, LeaseSummary, Output,
+};
 use debug_wire::table;
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Scope};
 use serde_json::{Map, Value, json};
@@ -66,9 +68,12 @@ impl Failed {
 
 /// Whether code looks like a call that has a thread of its own; the eval itself checks it properly.
 pub(crate) fn may_be_reserved(payload: &str) -> bool {
-    let code = serde_json::from_str::<Value>(payload).ok().and_then(|p| p["code"].as_str().map(str::to_owned));
+    let code =
+        serde_json::from_str::<Value>(payload).ok().and_then(|p| p["code"].as_str().map(str::to_owned));
     let reserved = ["revert(", "revert_all(", "leases(", "confirm(", "extend("];
-    code.is_some_and(|code| code.len() < 200 && reserved.iter().any(|name| code.trim_start().starts_with(name)))
+    code.is_some_and(|code| {
+        code.len() < 200 && reserved.iter().any(|name| code.trim_start().starts_with(name))
+    })
 }
 
 /// Evaluates a submission and answers it.
@@ -97,8 +102,8 @@ struct Accepted {
 /// Everything before the first operation: bounds, secrets, the record, syntax.
 fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepted, Failed> {
     let Submission { session, call, params, counter, cancelled } = submission;
-    let payload = EvalPayload::parse(&params.payload)
-        .map_err(|f| Failed::new(f.data.code, f.message, f.data.help))?;
+    let payload =
+        EvalPayload::parse(&params.payload).map_err(|f| Failed::new(f.data.code, f.message, f.data.help))?;
     if core.holds_secret(&params.payload) || crate::state::has_secret_shape(&payload.code) {
         let digest = core.digest(&Tree::Str(params.payload.clone()));
         let body = json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe, "refused": "holds a secret", "payload": digest });
@@ -115,11 +120,12 @@ fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepted, Failed> 
     let emergency = single.as_deref().and_then(table::function).is_some_and(|f| f.emergency);
     let record = record_eval(core, &session, &params, counter, emergency)?;
     let run = Arc::new(Run::new(session.clone(), call, cancelled, record, payload.after, emergency));
-    let ast = match compiled.map_err(|e| syntax(&e.to_string())).and_then(|ast| check_names(ast)) {
+    let ast = match compiled.map_err(|e| syntax(&e.to_string())).and_then(check_names) {
         Ok(ast) => ast,
         Err(failed) => return Err(finish_failed(core, &run, failed, Instant::now()).0),
     };
-    let scope = bind(core, &payload, &params).map_err(|failed| finish_failed(core, &run, failed, Instant::now()).0)?;
+    let scope = bind(core, &payload, &params)
+        .map_err(|failed| finish_failed(core, &run, failed, Instant::now()).0)?;
     prepare(&mut engine, core, &run);
     Ok(Accepted { run, engine, ast, scope, reserved: single.is_some() && is_reserved(single.as_deref()) })
 }
@@ -144,7 +150,13 @@ fn check_names(ast: AST) -> Result<AST, Failed> {
 }
 
 /// Writes the eval's record before anything runs, so that it survives the death of the process.
-fn record_eval(core: &Core, session: &Session, params: &EvalParams, counter: u64, emergency: bool) -> Result<u64, Failed> {
+fn record_eval(
+    core: &Core,
+    session: &Session,
+    params: &EvalParams,
+    counter: u64,
+    emergency: bool,
+) -> Result<u64, Failed> {
     let (mut entries, members) = records::parted("eval.part", "payload", &params.payload);
     let mut body = json!({
         "session": session.id, "operator": session.operator.spiffe, "counter": counter, "sig": params.sig,
@@ -188,17 +200,30 @@ fn bind(core: &Core, payload: &EvalPayload, params: &EvalParams) -> Result<Scope
         scope.push_dynamic(name.clone(), values::argument(&values::from_json(value)));
     }
     if payload.secret_args.len() != params.secrets.len() {
-        return Err(Failed::new(Code::Params, "secret arguments and their commitments differ in number", "use `--arg-secret`"));
+        return Err(Failed::new(
+            Code::Params,
+            "secret arguments and their commitments differ in number",
+            "use `--arg-secret`",
+        ));
     }
     for (name, argument) in &params.secrets {
         check_argument(name)?;
         let salt = decode_salt(&argument.salt);
-        let commitment: Option<[u8; 32]> = salt.map(|salt| debug_wire::signature::secret_commitment(&salt, argument.value.as_bytes()));
-        let matches = commitment.is_some_and(|c| payload.secret_args.get(name).is_some_and(|signed| *signed == hex(&c)));
+        let commitment: Option<[u8; 32]> =
+            salt.map(|salt| debug_wire::signature::secret_commitment(&salt, argument.value.as_bytes()));
+        let matches = commitment
+            .is_some_and(|c| payload.secret_args.get(name).is_some_and(|signed| *signed == hex(&c)));
         if !matches {
-            return Err(Failed::new(Code::Params, format!("the secret argument `{name}` is not the one that was signed"), "use `--arg-secret`"));
+            return Err(Failed::new(
+                Code::Params,
+                format!("the secret argument `{name}` is not the one that was signed"),
+                "use `--arg-secret`",
+            ));
         }
-        core.scrubber.learn(&Path(vec![format!("argument {name}")]), &Tree::Secret(Box::new(Tree::Str(argument.value.clone()))));
+        core.scrubber.learn(
+            &Path(vec![format!("argument {name}")]),
+            &Tree::Secret(Box::new(Tree::Str(argument.value.clone()))),
+        );
         scope.push_dynamic(name.clone(), values::bound_secret(name, &argument.value, &core.keyed));
     }
     Ok(scope)
@@ -211,7 +236,11 @@ fn check_argument(name: &str) -> Result<(), Failed> {
     if plain && !host::is_host_function(name) {
         return Ok(());
     }
-    Err(Failed::new(Code::Params, format!("`{name}` is no name for an argument"), "use letters, digits and `_`"))
+    Err(Failed::new(
+        Code::Params,
+        format!("`{name}` is no name for an argument"),
+        "use letters, digits and `_`",
+    ))
 }
 
 fn decode_salt(text: &str) -> Option<[u8; 32]> {
@@ -260,7 +289,8 @@ pub(crate) fn print(core: &Core, run: &Run, text: &str) {
         let (chunk, tail) = rest.split_at(at);
         rest = tail;
         let output = Output { id: run.call, text: chunk.to_owned() };
-        let sent = FromAgent::notification("output", &output).ok().map(|m| outbox.send_patiently(m, PATIENCE));
+        let sent =
+            FromAgent::notification("output", &output).ok().map(|m| outbox.send_patiently(m, PATIENCE));
         if !matches!(sent, Some(Ok(()))) {
             meter::end(End::Cancelled);
             return;
@@ -324,7 +354,11 @@ fn check_workspace(workspace: &Workspace) -> Result<(), Failed> {
     if size <= MAX_WORKSPACE {
         return Ok(());
     }
-    Err(Failed::new(Code::Limit, format!("the session's variables hold {size} bytes, the limit is {MAX_WORKSPACE}"), "let go of some: `big = ()`"))
+    Err(Failed::new(
+        Code::Limit,
+        format!("the session's variables hold {size} bytes, the limit is {MAX_WORKSPACE}"),
+        "let go of some: `big = ()`",
+    ))
 }
 
 /// Takes an eval's arguments out of the scope again; what it declared itself stays.
@@ -345,7 +379,13 @@ fn drop_arguments(scope: &mut Scope<'static>, before: usize, arguments: usize) {
     }
 }
 
-fn run_code(core: &Arc<Core>, run: &Arc<Run>, engine: &Engine, ast: &AST, scope: &mut Scope<'static>) -> Result<(String, Value), Failed> {
+fn run_code(
+    core: &Arc<Core>,
+    run: &Arc<Run>,
+    engine: &Engine,
+    ast: &AST,
+    scope: &mut Scope<'static>,
+) -> Result<(String, Value), Failed> {
     run.set_functions(ast.clone_functions_only());
     let ((result, shown), end, _) = meter::metered(EVAL, Some(run.cancelled.clone()), || {
         let result = engine.eval_ast_with_scope::<Dynamic>(scope, ast);
@@ -389,22 +429,31 @@ fn cancelled() -> Failed {
 }
 
 fn ended(end: End) -> Failed {
-    let limit = |what: String| Failed::new(Code::Limit, what, "what it had changed was undone; ask for less at a time");
+    let limit = |what: String| {
+        Failed::new(Code::Limit, what, "what it had changed was undone; ask for less at a time")
+    };
     match end {
         End::Operations => limit(format!("the eval used more than {} operations", EVAL.operations)),
         End::Time => limit(format!("the eval took longer than {} s", EVAL.time.as_secs())),
         End::Size => limit("the eval made something larger than allowed".to_owned()),
         End::Cancelled => cancelled(),
-        End::Refused => Failed::new(Code::Audit, "the audit log cannot be written", "what it had changed was undone"),
+        End::Refused => {
+            Failed::new(Code::Audit, "the audit log cannot be written", "what it had changed was undone")
+        }
     }
 }
 
 fn refused(refusal: Refusal) -> Failed {
     match refusal {
         Refusal::Denied(denial) => {
-            let rules: Vec<String> = denial.rules.iter().map(|rule| format!("`{}` ({})", rule.id, rule.why)).collect();
+            let rules: Vec<String> =
+                denial.rules.iter().map(|rule| format!("`{}` ({})", rule.id, rule.why)).collect();
             let by = if rules.is_empty() { String::new() } else { format!(" by rule {}", rules.join(", ")) };
-            Failed::new(Code::Denied, format!("denied: {} {}{by}", denial.action, denial.resource), denial.help)
+            Failed::new(
+                Code::Denied,
+                format!("denied: {} {}{by}", denial.action, denial.resource),
+                denial.help,
+            )
         }
         Refusal::Log(error) => unwritable(&error),
         Refusal::State { message, help } => Failed::new(Code::State, message, help),
@@ -450,7 +499,11 @@ fn outcome_body(run: &Run, started: Instant) -> Map<String, Value> {
 }
 
 /// Appends the outcome and waits until it is on disk; no reply leaves before.
-fn record_outcome(core: &Core, run: &Run, body: Map<String, Value>) -> Result<Option<AuditRange>, AppendError> {
+fn record_outcome(
+    core: &Core,
+    run: &Run,
+    body: Map<String, Value>,
+) -> Result<Option<AuditRange>, AppendError> {
     let outcome = if body.contains_key("error") { "error" } else { "ok" };
     let mut entry = records::record("outcome", Value::Object(body));
     entry.keep = run.emergency();
@@ -458,7 +511,12 @@ fn record_outcome(core: &Core, run: &Run, body: Map<String, Value>) -> Result<Op
         Ok(receipt) => {
             core.emitter.recorded(&run.session.operator.name, "eval", outcome, receipt.last);
             let first = run.record_number().min(receipt.last);
-            Ok(Some(AuditRange { eval: first, first, last: receipt.last, checkpoint: receipt.checkpoint.to_string() }))
+            Ok(Some(AuditRange {
+                eval: first,
+                first,
+                last: receipt.last,
+                checkpoint: receipt.checkpoint.to_string(),
+            }))
         }
         Err(AppendError::Held) => {
             run.hold();
@@ -484,7 +542,8 @@ fn succeed(core: &Core, run: &Run, display: String, value: Value, started: Insta
     };
     let mut warnings = Vec::new();
     if run.held() || audit.is_none() {
-        warnings.push("not yet on disk: the audit log cannot be written; the records wait in memory".to_owned());
+        warnings
+            .push("not yet on disk: the audit log cannot be written; the records wait in memory".to_owned());
     }
     let result = EvalResult {
         value,
@@ -502,7 +561,9 @@ fn scrub_value(core: &Core, value: Value) -> Value {
     match value {
         Value::String(text) => core.scrub(&text).into(),
         Value::Array(items) => items.into_iter().map(|item| scrub_value(core, item)).collect(),
-        Value::Object(entries) => entries.into_iter().map(|(k, v)| (core.scrub(&k), scrub_value(core, v))).collect(),
+        Value::Object(entries) => {
+            entries.into_iter().map(|(k, v)| (core.scrub(&k), scrub_value(core, v))).collect()
+        }
         other => other,
     }
 }
@@ -514,7 +575,8 @@ pub(crate) fn summary(core: &Core, id: u64) -> LeaseSummary {
             id,
             target: lease.target().to_string(),
             state: lease.phase.name().to_owned(),
-            remaining_ms: u64::try_from(lease.deadline.remaining(BootTime::now()).as_millis()).unwrap_or(u64::MAX),
+            remaining_ms: u64::try_from(lease.deadline.remaining(BootTime::now()).as_millis())
+                .unwrap_or(u64::MAX),
         },
         Err(error) => {
             let state = match error {

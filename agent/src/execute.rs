@@ -6,8 +6,8 @@ use debug_policy::{Mode, format_duration};
 use rhai::{Array, Dynamic, INT, Map};
 
 use crate::clock::BootTime;
-use crate::core::Core;
 use crate::convert;
+use crate::core::Core;
 use crate::effect::{Effect, Proposal};
 use crate::gate::{Permit, Refusal};
 use crate::lease::{Cause, EndError, Lease};
@@ -39,7 +39,11 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
             run.step(Step::Renewed(Box::new(before)));
             record_renewal(core, run, &lease, confirm);
             let word = if confirm { "confirmed" } else { "extended" };
-            Ok(values::say(format!("lease {id} {word}: {} reverts in {}", lease.target(), format_duration(ttl))))
+            Ok(values::say(format!(
+                "lease {id} {word}: {} reverts in {}",
+                lease.target(),
+                format_duration(ttl)
+            )))
         }
         Effect::EnterChange { reason } => {
             let (mode, before) = run.session.mode();
@@ -70,7 +74,9 @@ fn missing(core: &Core, path: &crate::state::Path) -> Refusal {
 
 fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Result<Dynamic, Refusal> {
     // INVARIANT: the gate opened a lease for every change; without one there is nothing to make it under.
-    let Some(id) = lease else { return Err(Refusal::state("the change has no lease", "this is a fault of the agent")) };
+    let Some(id) = lease else {
+        return Err(Refusal::state("the change has no lease", "this is a fault of the agent"));
+    };
     let lease = core.leases.find(id).map_err(|e| ended(&e))?;
     if let Err(error) = proposal.change.make(id, lease.deadline) {
         core.leases.withdraw(id);
@@ -84,12 +90,19 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     // The deadline may have passed between opening and making; then nobody else will undo it.
     if core.leases.find(id).is_err() {
         drop(proposal.change.undo(id, Wait::AGENT));
-        return Err(Refusal::state(format!("lease {id} ended before its change was made"), "ask for a longer ttl"));
+        return Err(Refusal::state(
+            format!("lease {id} ended before its change was made"),
+            "ask for a longer ttl",
+        ));
     }
     let verb = if proposal.function.name == "patch" { "patched" } else { "set" };
     let left = format_duration(lease.deadline.remaining(lease.made));
-    let unseen = if core.points.is_unseen(lease.target()) { "; it has matched 0 requests so far" } else { "" };
-    Ok(values::say(format!("lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}", plain(&lease))))
+    let unseen =
+        if core.points.is_unseen(lease.target()) { "; it has matched 0 requests so far" } else { "" };
+    Ok(values::say(format!(
+        "lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}",
+        plain(&lease)
+    )))
 }
 
 /// The target as people write it: without its kind.
@@ -99,7 +112,9 @@ fn plain(lease: &Lease) -> String {
 }
 
 fn revert(core: &Core, run: &Run, id: u64) -> Result<Dynamic, Refusal> {
-    let done = core.end_lease(id, &Cause::Reverted, &run.session.operator.name, Wait::AGENT).map_err(|e| ended(&e))?;
+    let done = core
+        .end_lease(id, &Cause::Reverted, &run.session.operator.name, Wait::AGENT)
+        .map_err(|e| ended(&e))?;
     run.step(Step::Reverted(id));
     Ok(values::say(done))
 }
@@ -135,7 +150,10 @@ pub(crate) fn script_log(operator: &str, lease: Option<u64>, eval: Option<u64>, 
 
 /// Control, bidirectional and zero-width characters made visible, so that one text is one line.
 fn escape(text: &str) -> String {
-    let hidden = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if hidden(c) {

@@ -75,10 +75,10 @@ pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Ref
     };
     let entries = intent(core, run, &effect, &asked, lease.as_ref());
     let until = if effect.waits_for_disk() { Until::Durable } else { Until::Written };
-    if let Err(error) = run.record(core, entries, until) {
-        if !run.emergency() {
-            return Err(Refusal::Log(error));
-        }
+    if let Err(error) = run.record(core, entries, until)
+        && !run.emergency()
+    {
+        return Err(Refusal::Log(error));
     }
     let id = lease.as_ref().map(|lease| lease.id);
     if let Some(lease) = lease {
@@ -190,7 +190,11 @@ fn denial(asked: &[(Request, Decision)]) -> Option<Denial> {
     match (leaves, asked.first().map(|(request, _)| &request.resource)) {
         (true, Some(Resource::State(segments))) => {
             let shared = segments.iter().take(1).cloned().collect();
-            Some(Denial { resource: Resource::State(shared), help: format!("parts of it: {}", denied.help), ..denied })
+            Some(Denial {
+                resource: Resource::State(shared),
+                help: format!("parts of it: {}", denied.help),
+                ..denied
+            })
         }
         _ => Some(denied),
     }
@@ -239,12 +243,19 @@ fn check_stack(core: &Core, proposal: &Proposal, target: &Resource, now: BootTim
             "leave `over` out: nothing stands there",
         )),
         (Some(lease), _) if lease.failing.is_some() => Err(Refusal::state(
-            format!("lease {} at `{target}` could not be undone yet; nothing may be changed there until it is", lease.id),
+            format!(
+                "lease {} at `{target}` could not be undone yet; nothing may be changed there until it is",
+                lease.id
+            ),
             "see `leases()`; the agent keeps trying",
         )),
         (Some(lease), over) if over == Some(lease.id) && lease.target() == target => Ok(()),
         (Some(lease), over) if over == Some(lease.id) => Err(Refusal::state(
-            format!("lease {} changes `{}`; this version stacks changes only on the very same path", lease.id, lease.target()),
+            format!(
+                "lease {} changes `{}`; this version stacks changes only on the very same path",
+                lease.id,
+                lease.target()
+            ),
             format!("change `{}` itself, or `revert({})` first", lease.target(), lease.id),
         )),
         (Some(lease), _) => Err(Refusal::state(
@@ -311,10 +322,17 @@ fn detail(core: &Core, effect: &Effect) -> Vec<(&'static str, Value)> {
         Effect::Observe => Vec::new(),
         Effect::See(_, about) => about.iter().map(|a| ("about", core.scrub(a).into())).collect(),
         Effect::Read { path, value, .. } => {
-            vec![("path", path.to_string().into()), ("value", value.as_ref().map_or(Value::Null, |v| core.digest(v)))]
+            vec![
+                ("path", path.to_string().into()),
+                ("value", value.as_ref().map_or(Value::Null, |v| core.digest(v))),
+            ]
         }
-        Effect::Reveal { path, value } => vec![("path", path.to_string().into()), ("value", core.digest(value))],
-        Effect::Change(proposal) => vec![("before", proposal.before.clone()), ("value", proposal.after.clone())],
+        Effect::Reveal { path, value } => {
+            vec![("path", path.to_string().into()), ("value", core.digest(value))]
+        }
+        Effect::Change(proposal) => {
+            vec![("before", proposal.before.clone()), ("value", proposal.after.clone())]
+        }
         Effect::Revert { id } => vec![("revert", (*id).into())],
         Effect::Renew { id, ttl, .. } => vec![("renew", (*id).into()), ("ttl_ms", millis(*ttl).into())],
         Effect::EnterChange { reason } => vec![("reason", reason.as_str().into())],

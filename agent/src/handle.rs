@@ -4,7 +4,9 @@
 //! are recognised.
 
 use debug_wire::table;
-use rhai::{Array, Dynamic, EvalAltResult, FuncRegistration, INT, ImmutableString, Module, NativeCallContext};
+use rhai::{
+    Array, Dynamic, EvalAltResult, FuncRegistration, INT, ImmutableString, Module, NativeCallContext,
+};
 
 use crate::effect::Options;
 use crate::gate::Refusal;
@@ -33,12 +35,18 @@ pub(crate) fn register(module: &mut Module) {
     // Pure, because the root is a constant that Rhai would otherwise refuse to index for writing.
     FuncRegistration::new_index_setter().with_purity(true).set_into_module(module, write_by_name);
     FuncRegistration::new_index_setter().with_purity(true).set_into_module(module, write_by_index);
-    FuncRegistration::new("len").set_into_module(module, |ctx: NativeCallContext<'_>, handle: &mut Handle| {
-        Ok::<INT, Box<EvalAltResult>>(INT::try_from(entries(&ctx, handle)?.len()).unwrap_or(INT::MAX))
-    });
-    FuncRegistration::new("keys").set_into_module(module, |ctx: NativeCallContext<'_>, handle: &mut Handle| {
-        Ok::<Array, Box<EvalAltResult>>(entries(&ctx, handle)?.into_iter().map(Dynamic::from).collect())
-    });
+    FuncRegistration::new("len").set_into_module(
+        module,
+        |ctx: NativeCallContext<'_>, handle: &mut Handle| {
+            Ok::<INT, Box<EvalAltResult>>(INT::try_from(entries(&ctx, handle)?.len()).unwrap_or(INT::MAX))
+        },
+    );
+    FuncRegistration::new("keys").set_into_module(
+        module,
+        |ctx: NativeCallContext<'_>, handle: &mut Handle| {
+            Ok::<Array, Box<EvalAltResult>>(entries(&ctx, handle)?.into_iter().map(Dynamic::from).collect())
+        },
+    );
     FuncRegistration::new("contains").set_into_module(
         module,
         |ctx: NativeCallContext<'_>, handle: &mut Handle, key: ImmutableString| {
@@ -70,11 +78,21 @@ fn step_by_index(ctx: NativeCallContext<'_>, handle: &mut Handle, index: INT) ->
     resolve(&host::tag(&ctx)?, handle.path.child(&index.to_string()))
 }
 
-fn write_by_name(ctx: NativeCallContext<'_>, handle: &mut Handle, name: ImmutableString, value: Dynamic) -> Fallible<()> {
+fn write_by_name(
+    ctx: NativeCallContext<'_>,
+    handle: &mut Handle,
+    name: ImmutableString,
+    value: Dynamic,
+) -> Fallible<()> {
     write(&ctx, handle.path.child(&name), value)
 }
 
-fn write_by_index(ctx: NativeCallContext<'_>, handle: &mut Handle, index: INT, value: Dynamic) -> Fallible<()> {
+fn write_by_index(
+    ctx: NativeCallContext<'_>,
+    handle: &mut Handle,
+    index: INT,
+    value: Dynamic,
+) -> Fallible<()> {
     write(&ctx, handle.path.child(&index.to_string()), value)
 }
 

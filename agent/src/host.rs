@@ -55,14 +55,18 @@ fn register(module: &mut Module, function: &'static Function) {
         match arity {
             0 => registration
                 .set_into_module(module, move |ctx: NativeCallContext<'_>| call(function, &ctx, Vec::new())),
-            1 => registration
-                .set_into_module(module, move |ctx: NativeCallContext<'_>, a: Dynamic| call(function, &ctx, vec![a])),
-            2 => registration.set_into_module(module, move |ctx: NativeCallContext<'_>, a: Dynamic, b: Dynamic| {
-                call(function, &ctx, vec![a, b])
+            1 => registration.set_into_module(module, move |ctx: NativeCallContext<'_>, a: Dynamic| {
+                call(function, &ctx, vec![a])
             }),
+            2 => registration
+                .set_into_module(module, move |ctx: NativeCallContext<'_>, a: Dynamic, b: Dynamic| {
+                    call(function, &ctx, vec![a, b])
+                }),
             _ => registration.set_into_module(
                 module,
-                move |ctx: NativeCallContext<'_>, a: Dynamic, b: Dynamic, c: Dynamic| call(function, &ctx, vec![a, b, c]),
+                move |ctx: NativeCallContext<'_>, a: Dynamic, b: Dynamic, c: Dynamic| {
+                    call(function, &ctx, vec![a, b, c])
+                },
             ),
         };
     }
@@ -71,14 +75,17 @@ fn register(module: &mut Module, function: &'static Function) {
 /// Rhai's `print`: output of the eval itself, which reads and changes nothing.
 fn print(ctx: NativeCallContext<'_>, value: Dynamic) -> Fallible<()> {
     let tag = tag(&ctx)?;
-    let text = if value.is_string() { values::text(&value).unwrap_or_default() } else { convert::display(&value) };
+    let text =
+        if value.is_string() { values::text(&value).unwrap_or_default() } else { convert::display(&value) };
     eval::print(&tag.core, &tag.run, &text);
     if meter::ended().is_some() { Err(terminated()) } else { Ok(()) }
 }
 
 /// The eval that a native function was called from.
 pub(crate) fn tag(ctx: &NativeCallContext<'_>) -> Fallible<EvalTag> {
-    ctx.tag().and_then(|t| t.clone().try_cast::<EvalTag>()).ok_or_else(|| Box::from("only an eval may do this"))
+    ctx.tag()
+        .and_then(|t| t.clone().try_cast::<EvalTag>())
+        .ok_or_else(|| Box::from("only an eval may do this"))
 }
 
 fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dynamic>) -> Fallible<Dynamic> {
@@ -89,7 +96,10 @@ fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dyna
 }
 
 /// Forms the effect, passes it through the gate, executes it. A refusal ends the eval, wherever it is.
-pub(crate) fn perform(tag: &EvalTag, wish: impl FnOnce() -> Result<Vec<Effect>, Refusal>) -> Fallible<Dynamic> {
+pub(crate) fn perform(
+    tag: &EvalTag,
+    wish: impl FnOnce() -> Result<Vec<Effect>, Refusal>,
+) -> Fallible<Dynamic> {
     // A run that has ended gets nothing more, not even in what the unwinding of a closure calls.
     if meter::ended().is_some() || tag.run.is_cancelled() {
         meter::end(End::Cancelled);
@@ -109,7 +119,8 @@ pub(crate) fn perform(tag: &EvalTag, wish: impl FnOnce() -> Result<Vec<Effect>, 
     });
     match passed {
         Ok(()) if results.len() == 1 => Ok(results.pop().unwrap_or(Dynamic::UNIT)),
-        Ok(()) => Ok(results.into()),
+        Ok(()) if results.is_empty() => Ok(values::say("nothing to do")),
+        Ok(()) => Ok(values::say(results.iter().filter_map(values::said).collect::<Vec<_>>().join("\n"))),
         Err(refusal) => {
             tag.run.refuse(refusal);
             meter::end(End::Refused);
@@ -141,21 +152,31 @@ fn wish(
         "patch" => patch(core, run, function, &text(function, "the point", a)?, b, options(function, c)?)?,
         "revert" => Effect::Revert { id: id(function, a)? },
         "revert_all" => return Ok(revertible(core, run)),
-        "confirm" | "extend" => {
-            Effect::Renew { confirm: function.name == "confirm", id: id(function, a)?, ttl: ttl(function, b)? }
-        }
+        "confirm" | "extend" => Effect::Renew {
+            confirm: function.name == "confirm",
+            id: id(function, a)?,
+            ttl: ttl(function, b)?,
+        },
         "change" => Effect::EnterChange { reason: reason(function, a)? },
         "observe" => Effect::Observe,
         "log_info" | "log_warn" => {
             Effect::Log { warn: function.name == "log_warn", text: text(function, "the text", a)? }
         }
-        other => return Err(Refusal::state(format!("`{other}` is in the table, but nothing does it"), "this is a fault of the agent")),
+        other => {
+            return Err(Refusal::state(
+                format!("`{other}` is in the table, but nothing does it"),
+                "this is a fault of the agent",
+            ));
+        }
     };
     Ok(vec![effect])
 }
 
 fn usage(function: &Function, what: &str) -> Refusal {
-    Refusal::state(format!("`{}`: {what}", function.name), format!("as in `{}`; see `help(\"{}\")`", function.example, function.name))
+    Refusal::state(
+        format!("`{}`: {what}", function.name),
+        format!("as in `{}`; see `help(\"{}\")`", function.example, function.name),
+    )
 }
 
 fn text(function: &Function, what: &str, value: Option<Dynamic>) -> Result<String, Refusal> {
@@ -206,13 +227,18 @@ fn options(function: &Function, value: Option<Dynamic>) -> Result<Options, Refus
             "reason" => options.reason = Some(reason(function, Some(value))?),
             "over" => options.over = Some(id(function, Some(value))?),
             "unseen" if function.name == "patch" => {
-                options.unseen = value.as_bool().map_err(|_| usage(function, "`unseen` must be true or false"))?;
+                options.unseen =
+                    value.as_bool().map_err(|_| usage(function, "`unseen` must be true or false"))?;
             }
             "persist" | "hold" => {
-                return Err(usage(function, &format!("the option `{key}` is not part of this version; it is said for a whole eval")));
+                return Err(usage(
+                    function,
+                    &format!("the option `{key}` is not part of this version; it is said for a whole eval"),
+                ));
             }
             other => {
-                let known = if function.name == "patch" { "ttl, reason, over, unseen" } else { "ttl, reason, over" };
+                let known =
+                    if function.name == "patch" { "ttl, reason, over, unseen" } else { "ttl, reason, over" };
                 return Err(usage(function, &format!("unknown option `{other}`; known are {known}")));
             }
         }
@@ -300,7 +326,9 @@ fn patch(
     point.patchable().map_err(|e| Refusal::state(e.to_string(), "`points()` says which can be patched"))?;
     if point.kind() == Kind::Function && crate::points::PANIC_ABORTS {
         return Err(Refusal::state(
-            format!("`{name}` cannot be patched: this service is built with `panic = \"abort\"`, so a failing patch could not be caught"),
+            format!(
+                "`{name}` cannot be patched: this service is built with `panic = \"abort\"`, so a failing patch could not be caught"
+            ),
             "patch a route, or build the service with `panic = \"unwind\"`",
         ));
     }
@@ -308,8 +336,13 @@ fn patch(
         return Err(Refusal::state("the agent is stopping", "nothing can be changed any more"));
     };
     let gives = point.arguments().len();
-    let frozen = Frozen::new(&run.functions(), &pointer, Some(gives), execute::patch_host(core))
-        .map_err(|e| Refusal::state(e.to_string(), "a patch may compute, `log_info`, `log_warn`, and `get` literal paths"))?;
+    let frozen =
+        Frozen::new(&run.functions(), &pointer, Some(gives), execute::patch_host(core)).map_err(|e| {
+            Refusal::state(
+                e.to_string(),
+                "a patch may compute, `log_info`, `log_warn`, and `get` literal paths",
+            )
+        })?;
     let reads = frozen
         .reads()
         .map(|p| p.parse::<Path>().map_err(|e| usage(function, &e.to_string())))
@@ -361,16 +394,23 @@ pub(crate) fn is_host_function(name: &str) -> bool {
 /// An error of a state, with what to do.
 pub(crate) fn state_refusal(error: &StateError) -> Refusal {
     let help = match error {
-        StateError::NoSuchState { .. } | StateError::NoSuchPath(_) => "`ls()` lists the states, `ls(path)` what is below a path",
+        StateError::NoSuchState { .. } | StateError::NoSuchPath(_) => {
+            "`ls()` lists the states, `ls(path)` what is below a path"
+        }
         StateError::ReadOnly(_) => "the service shows it with `.state`; `.state_mut` makes it writable",
         StateError::NeverWrite { .. } => "only the service's author can open it",
         StateError::Busy(_) => "the service holds its lock; try again",
-        StateError::Refused(_) | StateError::NotStored(_) => "the value stays as it was; give one of the type that stands there",
-        StateError::Lossy { .. } => "the value stays as it was; its type loses something on the way through serde",
-        StateError::Conflict(_) => "read it again and decide anew",
-        StateError::Poisoned(_) | StateError::Panicked { .. } | StateError::Unreadable(_) | StateError::DuplicateName(_) => {
-            "tell the service's author"
+        StateError::Refused(_) | StateError::NotStored(_) => {
+            "the value stays as it was; give one of the type that stands there"
         }
+        StateError::Lossy { .. } => {
+            "the value stays as it was; its type loses something on the way through serde"
+        }
+        StateError::Conflict(_) => "read it again and decide anew",
+        StateError::Poisoned(_)
+        | StateError::Panicked { .. }
+        | StateError::Unreadable(_)
+        | StateError::DuplicateName(_) => "tell the service's author",
     };
     Refusal::state(error.to_string(), help)
 }
@@ -386,10 +426,14 @@ fn find_point(core: &Core, name: &str, unseen: bool) -> Result<Point, Refusal> {
         return Ok(point);
     }
     if let (true, Some((method, template))) = (unseen, name.split_once(' ')) {
-        let slot = core.points.declare(method, template).map_err(|e| Refusal::state(e.to_string(), "as in `GET /api/healthcheck`"))?;
+        let slot = core
+            .points
+            .declare(method, template)
+            .map_err(|e| Refusal::state(e.to_string(), "as in `GET /api/healthcheck`"))?;
         return Ok(Point::Route(slot));
     }
-    let nearest = core.points.nearest(name).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    let nearest =
+        core.points.nearest(name).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
     Err(Refusal::state(
         format!("there is no point `{name}`{nearest}"),
         "`points()` lists them; a route is one once it was called, or with `#{ unseen: true }`",

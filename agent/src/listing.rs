@@ -22,7 +22,12 @@ pub(crate) fn subject(argument: Option<&Dynamic>) -> Option<String> {
 }
 
 /// Lists, for a permit to see.
-pub(crate) fn list(core: &Core, run: &Run, function: &str, subject: Option<&str>) -> Result<Dynamic, Refusal> {
+pub(crate) fn list(
+    core: &Core,
+    run: &Run,
+    function: &str,
+    subject: Option<&str>,
+) -> Result<Dynamic, Refusal> {
     match function {
         "help" => help(subject),
         "info" => Ok(info(core)),
@@ -38,7 +43,8 @@ pub(crate) fn list(core: &Core, run: &Run, function: &str, subject: Option<&str>
 fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
     let Some(name) = subject else {
         let width = FUNCTIONS.iter().map(|f| f.usage.len()).max().unwrap_or(0);
-        let lines: Vec<String> = FUNCTIONS.iter().map(|f| format!("{:width$}  {}", f.usage, f.about)).collect();
+        let lines: Vec<String> =
+            FUNCTIONS.iter().map(|f| format!("{:width$}  {}", f.usage, f.about)).collect();
         return Ok(values::say(lines.join("\n")));
     };
     let function = table::function(name)
@@ -78,8 +84,11 @@ fn info(core: &Core) -> Dynamic {
         ("policy", core.policy_digest.clone().into()),
         ("leases", count(leases.len() as u64)),
         ("next_revert", next.map_or(Dynamic::UNIT, |d| format_duration(d).into())),
-        ("panic", if crate::points::PANIC_ABORTS { "abort: functions cannot be patched" } else { "unwind" }.into()),
-        ("notes", notes.into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
+        (
+            "panic",
+            if crate::points::PANIC_ABORTS { "abort: functions cannot be patched" } else { "unwind" }.into(),
+        ),
+        ("notes", notes.into_iter().chain(unsearched(core)).map(Dynamic::from).collect::<rhai::Array>().into()),
     ]])
     .into_array()
     .ok()
@@ -87,11 +96,20 @@ fn info(core: &Core) -> Dynamic {
     .unwrap_or(Dynamic::UNIT)
 }
 
+/// Secrets that are not searched for in what leaves, because they equal a name that is shown everywhere.
+fn unsearched(core: &Core) -> Vec<String> {
+    let paths = core.scrubber.unsearched();
+    paths.iter().map(|path| format!("the secret `{path}` equals a name that is shown everywhere; it is not searched for in output")).collect()
+}
+
 fn health(health: &debug_audit::Health) -> String {
     match health {
         debug_audit::Health::Ok => "ok".to_owned(),
         debug_audit::Health::Failing { since, reason, held } => {
-            format!("cannot be written for {}: {reason}; {held} bytes wait in memory", format_duration(since.elapsed()))
+            format!(
+                "cannot be written for {}: {reason}; {held} bytes wait in memory",
+                format_duration(since.elapsed())
+            )
         }
     }
 }
@@ -99,9 +117,11 @@ fn health(health: &debug_audit::Health) -> String {
 fn ls(core: &Core, subject: Option<&str>) -> Result<Dynamic, Refusal> {
     let Some(subject) = subject else {
         let states = core.states.list();
-        return Ok(rows(states.into_iter().map(|(name, writable)| {
-            vec![("name", name.into()), ("writable", writable.into())]
-        })));
+        return Ok(rows(
+            states
+                .into_iter()
+                .map(|(name, writable)| vec![("name", name.into()), ("writable", writable.into())]),
+        ));
     };
     let (_, tree) = at(core, subject)?;
     Ok(names(&tree).into_iter().map(Dynamic::from).collect::<rhai::Array>().into())
@@ -116,17 +136,27 @@ fn point_row(core: &Core, point: &PointInfo) -> Vec<(&'static str, Dynamic)> {
     let arguments: rhai::Array = point
         .arguments
         .iter()
-        .map(|a| if a.given { a.name.to_owned() } else { format!("{} (not given to patches)", a.name) }.into())
+        .map(|a| {
+            if a.given { a.name.to_owned() } else { format!("{} (not given to patches)", a.name) }.into()
+        })
         .collect();
     let note = match (point.not_patchable, point.is_seen) {
         (Some(why), _) => format!("cannot be patched: {why}"),
         (None, Some(false)) => "has matched 0 requests".to_owned(),
         (None, _) => String::new(),
     };
-    let (calls, failures) = point.layers.last().map_or((Dynamic::UNIT, Dynamic::UNIT), |l| (count(l.calls), count(l.failures)));
+    let (calls, failures) =
+        point.layers.last().map_or((Dynamic::UNIT, Dynamic::UNIT), |l| (count(l.calls), count(l.failures)));
     vec![
         ("name", point.name.clone().into()),
-        ("kind", match point.kind { Kind::Function => "function", Kind::Route => "route" }.into()),
+        (
+            "kind",
+            match point.kind {
+                Kind::Function => "function",
+                Kind::Route => "route",
+            }
+            .into(),
+        ),
         ("where", point.place.map(|(file, line)| format!("{file}:{line}")).unwrap_or_default().into()),
         ("arguments", arguments.into()),
         ("patched", layers.into()),
@@ -167,7 +197,8 @@ fn describe(core: &Core, subject: &str) -> Result<Dynamic, Refusal> {
     }
     let root = subject.split(['.', '[']).next().unwrap_or_default();
     if core.states.named(root).is_err() {
-        let nearest = core.points.nearest(subject).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let nearest =
+            core.points.nearest(subject).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         return Err(Refusal::state(
             format!("there is no point or state `{subject}`{nearest}"),
             "`points()` lists the points, `ls()` the states",
@@ -192,7 +223,7 @@ fn leases(core: &Core) -> Dynamic {
 fn lease_row(lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
     let left = lease.due().0.remaining(now);
     let note = match (&lease.failing, lease.grace) {
-        (Some((why, _)), _) => format!("could not be undone yet: {why}"),
+        (Some(failing), _) => format!("could not be undone yet: {}", failing.why),
         (None, Some(_)) => "its session is lost".to_owned(),
         (None, None) => String::new(),
     };

@@ -47,7 +47,10 @@ fn take(core: &Core, failures: &RateLimit, event: Event) {
     match event {
         Event::Failed { lease, why } => {
             if failures.allow() {
-                core.append(vec![record("effect", json!({ "lease": lease, "patch_failed": core.scrub(&why) }))]);
+                core.append(vec![record(
+                    "effect",
+                    json!({ "lease": lease, "patch_failed": core.scrub(&why) }),
+                )]);
                 core.emitter.alarm(&format!("the patch of lease {lease} failed: {}", core.scrub(&why)));
             }
         }

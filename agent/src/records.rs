@@ -40,7 +40,8 @@ pub(crate) fn parted(kind: &'static str, name: &str, text: &str) -> (Vec<Entry>,
     }
     let pieces = pieces(text);
     let members = Map::from_iter([("parts".to_owned(), pieces.len().into())]);
-    let entry = |(part, text): (usize, &str)| record(kind, json!({ "part": part, "text": text, "member": name }));
+    let entry =
+        |(part, text): (usize, &str)| record(kind, json!({ "part": part, "text": text, "member": name }));
     (pieces.into_iter().enumerate().map(entry).collect(), members)
 }
 
@@ -67,7 +68,13 @@ pub(crate) fn decisions(asked: &[(Request, Decision)], policy: &str) -> Value {
 }
 
 /// The terminal record of a lease.
-pub(crate) fn lease_ended(kind: &'static str, lease: &Lease, by: &str, undone: &Undone, detail: Value) -> Entry {
+pub(crate) fn lease_ended(
+    kind: &'static str,
+    lease: &Lease,
+    by: &str,
+    undone: &Undone,
+    detail: Value,
+) -> Entry {
     let (kind, conflict) = match undone {
         Undone::Restored => (kind, Value::Null),
         Undone::Conflict(why) => ("lease.conflict", json!({ "why": why, "ended_as": kind })),

@@ -58,33 +58,58 @@ pub(crate) struct Prepared {
 /// # Errors
 /// The first thing that is not as it must be, with what to do.
 pub(crate) fn prepare(builder: Builder) -> Result<Prepared, StartError> {
-    let refuse = |what: String, help: &str| StartError(if help.is_empty() { what } else { format!("{what}\nhelp: {help}") });
-    let file = std::env::var_os(config::FILE)
-        .ok_or_else(|| refuse(format!("`{}` is not set", config::FILE), "set it to the path of `agent.toml`; `debugctl certs init` writes one"))?;
+    let refuse = |what: String, help: &str| {
+        StartError(if help.is_empty() { what } else { format!("{what}\nhelp: {help}") })
+    };
+    let file = std::env::var_os(config::FILE).ok_or_else(|| {
+        refuse(
+            format!("`{}` is not set", config::FILE),
+            "set it to the path of `agent.toml`; `debugctl certs init` writes one",
+        )
+    })?;
     let config = Config::load(file.as_ref(), std::env::vars_os()).map_err(|e| refuse(e.to_string(), ""))?;
     if config.service != builder.service {
-        let what = format!("the configuration is for `{}`, the service calls itself `{}`", config.service, builder.service);
+        let what = format!(
+            "the configuration is for `{}`, the service calls itself `{}`",
+            config.service, builder.service
+        );
         return Err(refuse(what, "use the configuration of this service"));
     }
     engine::self_test().map_err(|limit| {
-        refuse(format!("the limit on {limit} does not hold in this build"), "a feature of rhai such as `unchecked` is switched on by another crate; switch it off")
+        refuse(
+            format!("the limit on {limit} does not hold in this build"),
+            "a feature of rhai such as `unchecked` is switched on by another crate; switch it off",
+        )
     })?;
     let text = config::trusted_file(&config.policy).map_err(|e| refuse(e.to_string(), &e.advice()))?;
-    let text = String::from_utf8(text).map_err(|_| refuse(format!("`{}` is not UTF-8", config.policy.display()), ""))?;
-    let policy = Policy::parse(&text).map_err(|e| refuse(format!("policy `{}`: {e}", config.policy.display()), ""))?;
+    let text = String::from_utf8(text)
+        .map_err(|_| refuse(format!("`{}` is not UTF-8", config.policy.display()), ""))?;
+    let policy =
+        Policy::parse(&text).map_err(|e| refuse(format!("policy `{}`: {e}", config.policy.display()), ""))?;
     let identify = identify(&config.trust.domain)?;
     let tls = Tls::load(&config.trust, &config.service, &config.instance, identify, UnixTime::now())
         .map_err(|e| refuse(e.to_string(), &e.advice()))?;
     let key = log_key(&config)?;
     let redactor = Arc::new(redactor(&config)?);
     let closed = paths(&builder.never_write, "never_write")?;
-    let states = States::new(builder.states, closed, redactor.clone()).map_err(|e| refuse(e.to_string(), ""))?;
+    let states =
+        States::new(builder.states, closed, redactor.clone()).map_err(|e| refuse(e.to_string(), ""))?;
     let registry = Registry::new(builder.never_patch).map_err(|e| refuse(e.to_string(), e.advice()))?;
     for route in &builder.routes {
         let (method, template) = route.split_once(' ').unwrap_or((route.as_str(), ""));
-        registry.declare(method, template).map_err(|e| refuse(format!("route `{route}`: {e}"), "as in `GET /api/healthcheck`"))?;
+        registry
+            .declare(method, template)
+            .map_err(|e| refuse(format!("route `{route}`: {e}"), "as in `GET /api/healthcheck`"))?;
     }
-    Ok(Prepared { config, policy, tls, key, registry: Arc::new(registry), states: Arc::new(states), redactor })
+    Ok(Prepared {
+        config,
+        policy,
+        tls,
+        key,
+        registry: Arc::new(registry),
+        states: Arc::new(states),
+        redactor,
+    })
 }
 
 fn redactor(config: &Config) -> Result<Redactor, StartError> {
@@ -119,7 +144,8 @@ fn identify(domain: &str) -> Result<Identify, StartError> {
 /// The key that signs checkpoints; its name says whose log it is.
 fn log_key(config: &Config) -> Result<SigningKey, StartError> {
     let file = config.audit.key.display();
-    let bytes = config::private_file(&config.audit.key).map_err(|e| StartError(format!("{e}\nhelp: {}", e.advice())))?;
+    let bytes = config::private_file(&config.audit.key)
+        .map_err(|e| StartError(format!("{e}\nhelp: {}", e.advice())))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| StartError(format!("`{file}` is not UTF-8")))?;
     let key = SigningKey::parse(text.trim()).map_err(|e| StartError(format!("`{file}`: {e}")))?;
     let expected = format!("{}/{}/{}", config.trust.domain, config.service, config.instance);
@@ -192,10 +218,33 @@ fn boot(prepared: Prepared, machinery: &Arc<Machinery>) {
     };
     let (core, tls, listen) = core;
     let Some(()) = listen_and_serve(&core, tls, listen, machinery) else { return };
-    core.leases.clone().revert_loop(|id, cause| {
-        // An error is recorded as an alarm where it happens, and the lease comes up again.
+    core.leases.clone().revert_loop(|id, cause| revert(&core, id, cause));
+}
+
+/// Ends a lease that is due. An error is recorded as an alarm where it happens, and the lease comes up again.
+fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
+    let busy = core.leases.find(id).is_ok_and(|lease| lease.failing.is_some());
+    if !busy {
         drop(core.end_lease(id, &cause, "agent", Wait::AGENT));
-    });
+        return;
+    }
+    // The service holds the state's lock again and again. Asking for it as an ordinary writer gets it in turn, on a
+    // thread of its own, so that no other revert waits behind it.
+    let waiting = core.clone();
+    let work = move || drop(waiting.end_lease(id, &cause, "agent", Wait::Until));
+    if let Err(error) = std::thread::Builder::new().name("debug-state".to_owned()).spawn(work) {
+        core.emitter.alarm(&format!("no thread to undo lease {id} on: {error}"));
+    }
+}
+
+/// When to warn that the agent's certificate ends: with a quarter of its 90 days left.
+const CERTIFICATE_WARNING: u64 = 22 * 24 * 3600;
+
+fn warn_of_certificate(core: &Core, not_after: u64) {
+    let left = not_after.saturating_sub(UnixTime::now().as_secs());
+    if left < CERTIFICATE_WARNING {
+        core.note(format!("the agent's certificate ends in {} h; issue another one", left / 3600));
+    }
 }
 
 fn open_log(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, Opened)> {
@@ -213,7 +262,10 @@ fn open_log(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, Opened)>
         match Log::open(&prepared.config.audit.folder, key) {
             Ok(opened) => return Some(opened),
             Err(OpenError::Held { .. }) => {
-                machinery.wait(format!("another process holds the audit folder `{}`", prepared.config.audit.folder.display()));
+                machinery.wait(format!(
+                    "another process holds the audit folder `{}`",
+                    prepared.config.audit.folder.display()
+                ));
             }
             Err(error) => {
                 machinery.refuse(format!("{error}\nhelp: {}", error.advice()));
@@ -224,7 +276,11 @@ fn open_log(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, Opened)>
 }
 
 /// Puts the core together and writes the records of the start.
-fn build(prepared: Prepared, log: Log, opened: &Opened) -> Result<(Arc<Core>, Tls, std::net::SocketAddr), String> {
+fn build(
+    prepared: Prepared,
+    log: Log,
+    opened: &Opened,
+) -> Result<(Arc<Core>, Tls, std::net::SocketAddr), String> {
     let Prepared { config, policy, tls, registry, states, redactor, .. } = prepared;
     let history = if opened.fresh { History::default() } else { history(&config)? };
     let keyed = Keyed::new(digest_key(&config.audit.folder)?).map_err(|e| format!("no randomness: {e}"))?;
@@ -257,35 +313,62 @@ fn build(prepared: Prepared, log: Log, opened: &Opened) -> Result<(Arc<Core>, Tl
         next_session: AtomicU64::new(history.sessions + 1),
     });
     core.learn_all();
+    warn_of_certificate(&core, tls.not_after);
     boot_records(&core, &config, opened, &history, &tls)?;
     let observing = Observing::new(&core).map_err(|e| format!("no thread: {e}"))?;
     drop(core.observing.set(Arc::new(observing)));
     Ok((core, tls, config.listen))
 }
 
-fn boot_records(core: &Core, config: &Config, opened: &Opened, history: &History, tls: &Tls) -> Result<(), String> {
-    let mut entries = vec![record("boot", json!({
-        "service": core.service, "instance": core.instance, "environment": core.environment,
-        "agent": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "from_environment": config.from_environment,
-    }))];
+fn boot_records(
+    core: &Core,
+    config: &Config,
+    opened: &Opened,
+    history: &History,
+    tls: &Tls,
+) -> Result<(), String> {
+    let mut entries = vec![record(
+        "boot",
+        json!({
+            "service": core.service, "instance": core.instance, "environment": core.environment,
+            "agent": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "from_environment": config.from_environment,
+        }),
+    )];
     if let Some(recovered) = &opened.recovered {
         entries.push(record("recovered", recovery(recovered)));
     }
-    entries.push(record("config.loaded", json!({ "file": config.file.display().to_string(), "listen": config.listen.to_string() })));
-    entries.push(record("policy.loaded", json!({ "file": config.policy.display().to_string(), "sha256": core.policy_digest })));
-    let lists: Vec<Value> = tls.authorities.iter().map(|a| json!({ "number": a.crl_number, "next_update": a.next_update })).collect();
-    entries.push(record("crl.loaded", json!({ "file": config.trust.crl.display().to_string(), "lists": lists })));
+    entries.push(record(
+        "config.loaded",
+        json!({ "file": config.file.display().to_string(), "listen": config.listen.to_string() }),
+    ));
+    entries.push(record(
+        "policy.loaded",
+        json!({ "file": config.policy.display().to_string(), "sha256": core.policy_digest }),
+    ));
+    let lists: Vec<Value> = tls
+        .authorities
+        .iter()
+        .map(|a| json!({ "number": a.crl_number, "next_update": a.next_update }))
+        .collect();
+    entries.push(record(
+        "crl.loaded",
+        json!({ "file": config.trust.crl.display().to_string(), "lists": lists }),
+    ));
     for (lease, target) in &history.open {
         entries.push(record("lease.restart", json!({ "lease": lease, "target": target, "by": "agent", "detail": "the process that held it ended" })));
     }
-    core.log.append(entries, Until::Durable).durable().map(drop).map_err(|e| format!("the audit log cannot be written: {e}"))
+    core.log
+        .append(entries, Until::Durable)
+        .durable()
+        .map(drop)
+        .map_err(|e| format!("the audit log cannot be written: {e}"))
 }
 
 /// What a crash left behind and what was done about it.
 fn recovery(recovered: &debug_audit::Recovered) -> Value {
-    let torn = recovered.torn.as_ref().map(|torn| {
-        json!({ "file": torn.file, "moved_to": torn.moved_to, "seq": torn.seq, "bytes": torn.bytes })
-    });
+    let torn = recovered.torn.as_ref().map(
+        |torn| json!({ "file": torn.file, "moved_to": torn.moved_to, "seq": torn.seq, "bytes": torn.bytes }),
+    );
     json!({ "covered": recovered.covered, "adopted": recovered.adopted, "torn": torn })
 }
 
@@ -296,7 +379,10 @@ fn digest_key(folder: &std::path::Path) -> Result<[u8; 32], String> {
     let path = folder.join("digest.key");
     if path.exists() {
         let bytes = config::private_file(&path).map_err(|e| format!("{e}\nhelp: {}", e.advice()))?;
-        return bytes.as_slice().try_into().map_err(|_| format!("`{}` does not hold 32 bytes", path.display()));
+        return bytes
+            .as_slice()
+            .try_into()
+            .map_err(|_| format!("`{}` does not hold 32 bytes", path.display()));
     }
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(|e| format!("no randomness: {e}"))?;
@@ -334,7 +420,9 @@ fn history(config: &Config) -> Result<History, String> {
         }
         let record: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
         match record["kind"].as_str() {
-            Some("session.open") => history.sessions = history.sessions.max(record["session"].as_u64().unwrap_or(0)),
+            Some("session.open") => {
+                history.sessions = history.sessions.max(record["session"].as_u64().unwrap_or(0))
+            }
             Some("lease.made") => {
                 let id = record["lease"]["id"].as_u64().unwrap_or(0);
                 history.highest = history.highest.max(id);
@@ -362,7 +450,12 @@ const TERMINAL: &[&str] = &[
 ];
 
 /// Opens the socket and starts the threads that answer it.
-fn listen_and_serve(core: &Arc<Core>, tls: Tls, listen: std::net::SocketAddr, machinery: &Arc<Machinery>) -> Option<()> {
+fn listen_and_serve(
+    core: &Arc<Core>,
+    tls: Tls,
+    listen: std::net::SocketAddr,
+    machinery: &Arc<Machinery>,
+) -> Option<()> {
     let queue = Arc::new(Queue::default());
     let desk = Arc::new(Desk::new(core.clone(), queue.clone()));
     let net = loop {
@@ -371,7 +464,9 @@ fn listen_and_serve(core: &Arc<Core>, tls: Tls, listen: std::net::SocketAddr, ma
         }
         match net::start(listen, tls.clone(), desk.clone(), Bounds::default()) {
             Ok(net) => break net,
-            Err(net::StartError::InUse(address)) => machinery.wait(format!("another process listens on `{address}`")),
+            Err(net::StartError::InUse(address)) => {
+                machinery.wait(format!("another process listens on `{address}`"))
+            }
             Err(error) => {
                 machinery.refuse(error.to_string());
                 return None;
@@ -387,7 +482,8 @@ fn listen_and_serve(core: &Arc<Core>, tls: Tls, listen: std::net::SocketAddr, ma
     };
     core.append(vec![record("armed", json!({ "listen": net.address.to_string() }))]);
     core.emitter.info(&format!("the debug agent listens on {}; log {}", net.address, core.origin));
-    *machinery.up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Up { core: core.clone(), queue, net, threads });
+    *machinery.up.lock().unwrap_or_else(PoisonError::into_inner) =
+        Some(Up { core: core.clone(), queue, net, threads });
     machinery.status.set(Status::Running);
     Some(())
 }

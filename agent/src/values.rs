@@ -73,7 +73,8 @@ pub(crate) fn said(value: &Dynamic) -> Option<String> {
 pub(crate) fn register(module: &mut rhai::Module) {
     module.set_custom_type::<Sentence>("text");
     for name in ["to_string", "to_debug"] {
-        rhai::FuncRegistration::new(name).set_into_module(module, |sentence: &mut Sentence| sentence.0.clone());
+        rhai::FuncRegistration::new(name)
+            .set_into_module(module, |sentence: &mut Sentence| sentence.0.clone());
     }
 }
 

@@ -128,7 +128,9 @@ fn check_extensions(certificate: &X509Certificate<'_>) -> Result<(), IdentityErr
     let (mut usage, mut extended) = (false, false);
     for extension in certificate.extensions() {
         match extension.parsed_extension() {
-            ParsedExtension::BasicConstraints(constraints) if constraints.ca => return Err(IdentityError::Authority),
+            ParsedExtension::BasicConstraints(constraints) if constraints.ca => {
+                return Err(IdentityError::Authority);
+            }
             ParsedExtension::KeyUsage(key) => {
                 // The bits of RFC 5280, section 4.2.1.3; digital signature is the first.
                 if key.flags != 1 {
@@ -141,7 +143,9 @@ fn check_extensions(certificate: &X509Certificate<'_>) -> Result<(), IdentityErr
                 extended = true;
             }
             ParsedExtension::ParseError { .. } => return Err(IdentityError::UnreadableExtension),
-            ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::Unparsed if extension.critical => {
+            ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::Unparsed
+                if extension.critical =>
+            {
                 return Err(IdentityError::UnknownCritical(extension.oid.to_id_string()));
             }
             _ => {}
@@ -161,7 +165,11 @@ fn check_extended(usages: &ExtendedKeyUsage<'_>) -> Result<(), IdentityError> {
         || usages.time_stamping
         || usages.ocsp_signing
         || !usages.other.is_empty();
-    if others || !usages.server_auth || !usages.client_auth { Err(IdentityError::ExtendedKeyUsage) } else { Ok(()) }
+    if others || !usages.server_auth || !usages.client_auth {
+        Err(IdentityError::ExtendedKeyUsage)
+    } else {
+        Ok(())
+    }
 }
 
 fn one_uri<'c>(certificate: &'c X509Certificate<'_>) -> Result<&'c str, IdentityError> {

@@ -65,7 +65,10 @@ pub struct Issued {
 
 impl std::fmt::Debug for Issued {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Issued").field("serial", &self.serial).field("not_after", &self.not_after).finish_non_exhaustive()
+        f.debug_struct("Issued")
+            .field("serial", &self.serial)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
     }
 }
 
@@ -112,7 +115,12 @@ impl Ca {
     ///
     /// # Errors
     /// A lifetime beyond 24 hours; see [`IssueError`].
-    pub fn operator(&self, operator: &Operator, life: Duration, now: Timestamp) -> Result<Issued, IssueError> {
+    pub fn operator(
+        &self,
+        operator: &Operator,
+        life: Duration,
+        now: Timestamp,
+    ) -> Result<Issued, IssueError> {
         if life > OPERATOR_LIFE_MAX {
             return Err(IssueError::TooLong);
         }
@@ -133,13 +141,20 @@ impl Ca {
         self.issue(common_name(&agent.service), &agent.to_string(), AGENT_LIFE, now)
     }
 
-    fn issue(&self, name: DistinguishedName, id: &str, life: Duration, now: Timestamp) -> Result<Issued, IssueError> {
+    fn issue(
+        &self,
+        name: DistinguishedName,
+        id: &str,
+        life: Duration,
+        now: Timestamp,
+    ) -> Result<Issued, IssueError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = name;
         params.subject_alt_names = vec![SanType::URI(id.try_into().map_err(IssueError::Certificate)?)];
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         let (serial, life) = prepare(&mut params, now, life)?;
         let key = KeyPair::generate().map_err(IssueError::Certificate)?;
@@ -175,7 +190,11 @@ fn common_name(text: &str) -> DistinguishedName {
 }
 
 /// A random serial number of 127 bits (RFC 5280, section 4.1.2.2: positive, at most 20 bytes), and the dates.
-fn prepare(params: &mut CertificateParams, now: Timestamp, life: Duration) -> Result<(String, Life), IssueError> {
+fn prepare(
+    params: &mut CertificateParams,
+    now: Timestamp,
+    life: Duration,
+) -> Result<(String, Life), IssueError> {
     let mut serial = [0; 16];
     getrandom::fill(&mut serial).map_err(|_| IssueError::Random)?;
     serial[0] = serial[0] & 0x7f | 0x40;

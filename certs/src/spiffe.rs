@@ -171,7 +171,11 @@ impl FromStr for Subject {
         match path[..] {
             ["operator", operator] => Ok(Self::Operator(domain, name(operator, "operator")?)),
             ["agent", service, instance] => Ok(Self::Agent(AgentId::new(domain, service, instance)?)),
-            _ => Err(InvalidId::new(text, "identity", "the path `operator/<name>` or `agent/<service>/<instance>`")),
+            _ => Err(InvalidId::new(
+                text,
+                "identity",
+                "the path `operator/<name>` or `agent/<service>/<instance>`",
+            )),
         }
     }
 }
@@ -179,7 +183,8 @@ impl FromStr for Subject {
 /// The trust domain and the segments of the path. The names are checked by
 /// whoever takes them, which leaves no room for user information, ports, queries, fragments, escapes or dots.
 fn parse(text: &str) -> Result<(TrustDomain, Vec<&str>), InvalidId> {
-    let invalid = || InvalidId::new(text, "SPIFFE id", "`spiffe://<trust domain>/<path>` of at most 2048 bytes");
+    let invalid =
+        || InvalidId::new(text, "SPIFFE id", "`spiffe://<trust domain>/<path>` of at most 2048 bytes");
     if MAX_ID < text.len() {
         return Err(invalid());
     }

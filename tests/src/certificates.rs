@@ -19,7 +19,19 @@ impl Certificates {
         let folder = temporary.path().join("set");
         let new = Self { temporary, folder };
         let dir = new.folder.to_str().unwrap().to_owned();
-        let init = ["certs", "init", &dir, "--service", "dienstplan", "--operator", "alice", "--role", "oncall", "--listen", "127.0.0.1:0"];
+        let init = [
+            "certs",
+            "init",
+            &dir,
+            "--service",
+            "dienstplan",
+            "--operator",
+            "alice",
+            "--role",
+            "oncall",
+            "--listen",
+            "127.0.0.1:0",
+        ];
         new.ctl(&init);
         new.ctl(&["certs", "issue", &dir, "--operator", "vera", "--role", "viewer"]);
         new.ctl(&["certs", "issue", &dir, "--operator", "lea", "--role", "lead"]);

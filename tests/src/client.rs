@@ -38,7 +38,10 @@ impl Reply {
     pub fn failed(&self) -> (String, String) {
         assert!(self.0.get("error").is_some(), "expected an error, got {}", self.0);
         let error = &self.0["error"];
-        (error["data"]["code"].as_str().unwrap_or_default().to_owned(), error["message"].as_str().unwrap_or_default().to_owned())
+        (
+            error["data"]["code"].as_str().unwrap_or_default().to_owned(),
+            error["message"].as_str().unwrap_or_default().to_owned(),
+        )
     }
 
     /// What would help, for a call that failed.
@@ -77,7 +80,11 @@ impl Identity {
     /// Signs as an operator signs evals.
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         let key = provider().key_provider.load_private_key(self.key.clone_key()).unwrap();
-        let schemes = [SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ECDSA_NISTP384_SHA384];
+        let schemes = [
+            SignatureScheme::ED25519,
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+        ];
         key.choose_scheme(&schemes).unwrap().sign(message).unwrap()
     }
 }
@@ -102,12 +109,27 @@ impl ServerCertVerifier for Anyone {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         Err(rustls::Error::General("TLS 1.2".to_owned()))
     }
 
-    fn verify_tls13_signature(&self, message: &[u8], certificate: &CertificateDer<'_>, signature: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -146,7 +168,9 @@ impl Client {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anyone(provider)));
         let mut config = match &identity {
-            Some(id) => builder.with_client_auth_cert(id.chain.clone(), id.key.clone_key()).map_err(io::Error::other)?,
+            Some(id) => builder
+                .with_client_auth_cert(id.chain.clone(), id.key.clone_key())
+                .map_err(io::Error::other)?,
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![debug_wire::ALPN.to_vec()];
@@ -157,14 +181,26 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::connect`].
-    pub fn connect_with(address: SocketAddr, identity: Option<Identity>, config: ClientConfig) -> io::Result<Self> {
-        let connection = ClientConnection::new(Arc::new(config), ServerName::IpAddress(address.ip().into())).map_err(io::Error::other)?;
+    pub fn connect_with(
+        address: SocketAddr,
+        identity: Option<Identity>,
+        config: ClientConfig,
+    ) -> io::Result<Self> {
+        let connection = ClientConnection::new(Arc::new(config), ServerName::IpAddress(address.ip().into()))
+            .map_err(io::Error::other)?;
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let stream = StreamOwned::new(connection, socket);
-        let mut client =
-            Self { stream, identity, buffer: Vec::new(), origin: String::new(), counter: 0, next: 0, notifications: Vec::new() };
+        let mut client = Self {
+            stream,
+            identity,
+            buffer: Vec::new(),
+            origin: String::new(),
+            counter: 0,
+            next: 0,
+            notifications: Vec::new(),
+        };
         let ready = client.read()?;
         client.origin = ready["params"]["origin"].as_str().unwrap_or_default().to_owned();
         client.notifications.push(ready);
@@ -245,8 +281,12 @@ impl Client {
     /// Signs a payload with a counter.
     pub fn sign(&self, counter: u64, payload: &str) -> String {
         let mut exporter = [0; 32];
-        self.stream.conn.export_keying_material(&mut exporter, b"EXPORTER-Channel-Binding", Some(b"")).unwrap();
-        let message = debug_wire::signature::eval_message(&self.origin, &exporter, counter, payload.as_bytes());
+        self.stream
+            .conn
+            .export_keying_material(&mut exporter, b"EXPORTER-Channel-Binding", Some(b""))
+            .unwrap();
+        let message =
+            debug_wire::signature::eval_message(&self.origin, &exporter, counter, payload.as_bytes());
         STANDARD.encode(self.identity.as_ref().unwrap().sign(&message))
     }
 

@@ -17,13 +17,17 @@ pub fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         let this = std::env::current_exe().unwrap();
-        let folder = this.ancestors().find(|a| a.file_name() == Some(OsStr::new("deps"))).unwrap().parent().unwrap();
+        let folder =
+            this.ancestors().find(|a| a.file_name() == Some(OsStr::new("deps"))).unwrap().parent().unwrap();
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--locked", "-p", "dienstplan", "-p", "debugctl"]);
         if folder.ends_with("release") {
             build.arg("--release");
         }
-        build.arg("--target-dir").arg(folder.parent().unwrap()).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        build
+            .arg("--target-dir")
+            .arg(folder.parent().unwrap())
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         assert!(build.status().unwrap().success(), "dienstplan and debugctl do not build");
         folder.to_owned()
     })
@@ -52,7 +56,10 @@ impl Service {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("DEBUG_AGENT_CONFIG", certificates.agent_config());
         command.env("SERVER__PORT", "0").env("SERVER__LOGLEVEL", "info").env("NO_COLOR", "1");
-        command.env("DB__SERVER_NAME", "localhost").env("DB__PORT_NUMBER", "5432").env("DB__PASSWORD", "not-a-real-password");
+        command
+            .env("DB__SERVER_NAME", "localhost")
+            .env("DB__PORT_NUMBER", "5432")
+            .env("DB__PASSWORD", "not-a-real-password");
         command.env("SLACK__TOKEN", SLACK_TOKEN).env("SLACK__SIGN", SLACK_SIGN);
         command.envs(variables.iter().copied());
         Self::spawn(command)
@@ -68,8 +75,11 @@ impl Service {
         let mut service = Self { child, log, http: SocketAddr::from(([127, 0, 0, 1], 0)) };
         service.http = wait::until("dienstplan listens", || {
             let log = service.log();
-            let address = log.lines().find_map(|line| line.split_once("listening on ").map(|(_, rest)| rest.to_owned()));
-            address.and_then(|a| a.split_whitespace().next().and_then(|a| a.trim_end_matches(',').parse().ok()))
+            let address = log
+                .lines()
+                .find_map(|line| line.split_once("listening on ").map(|(_, rest)| rest.to_owned()));
+            address
+                .and_then(|a| a.split_whitespace().next().and_then(|a| a.trim_end_matches(',').parse().ok()))
         });
         service
     }

@@ -157,7 +157,11 @@ fn hostile_code_ends_and_the_service_serves_on() {
         let started = std::time::Instant::now();
         let reply = client.eval(code);
         let (kind, message) = reply.failed();
-        assert!(["limit", "eval", "state"].contains(&kind.as_str()), "{}: {kind}: {message}", &code[..code.len().min(60)]);
+        assert!(
+            ["limit", "eval", "state"].contains(&kind.as_str()),
+            "{}: {kind}: {message}",
+            &code[..code.len().min(60)]
+        );
         assert!(started.elapsed().as_secs() < 20, "{code} took {:?}", started.elapsed());
         assert_eq!(set.service.health().status, 200);
     }
@@ -251,7 +255,9 @@ fn arguments_are_bound_and_gone_afterwards() {
 fn a_client_that_vanishes_cancels_its_eval_and_the_log_tells() {
     let set = Set::new();
     let mut client = set.attach("alice");
-    client.start_payload(&json!({ "code": "let i = 0; loop { i += 1; if i > 900000 { i = 0; } [1].map(|x| x); }" }));
+    client.start_payload(
+        &json!({ "code": "let i = 0; loop { i += 1; if i > 900000 { i = 0; } [1].map(|x| x); }" }),
+    );
     client.vanish();
     wait::until_true("the outcome of the eval is recorded", || {
         let audit = audit(&set.certificates);

@@ -63,7 +63,9 @@ fn a_new_session_of_the_same_operator_takes_over() {
     let id = teapot(&mut client, "#{}");
     client.vanish();
     let mut watcher = Client::attach(service.agent(), &certificates.operator("vera"));
-    wait::until_true("the loss was noticed", || watcher.eval("leases()").ok()["value"][0]["note"] == "its session is lost");
+    wait::until_true("the loss was noticed", || {
+        watcher.eval("leases()").ok()["value"][0]["note"] == "its session is lost"
+    });
     assert_eq!(service.health().status, 418);
     let mut again = Client::attach(service.agent(), &certificates.operator("alice"));
     let row = again.eval("leases()").ok()["value"][0].clone();
@@ -75,7 +77,9 @@ fn revert_works_while_code_of_the_same_operator_runs() {
     let (certificates, service) = set();
     let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
     let id = teapot(&mut client, "#{}");
-    let busy = client.start_payload(&serde_json::json!({ "code": "let i = 0; while true { for x in 0..100 { [x].map(|y| y); } }" }));
+    let busy = client.start_payload(
+        &serde_json::json!({ "code": "let i = 0; while true { for x in 0..100 { [x].map(|y| y); } }" }),
+    );
     let target = service.agent().to_string();
     let ctl = Ctl::run(&certificates, "alice", &["revert", &target, &id.to_string()]);
     assert_eq!(ctl.code, 0, "{}", ctl.err);
@@ -121,6 +125,15 @@ fn stopping_the_service_writes_shutdown_after_the_last_revert() {
     service.terminate();
     let list = Ctl::run(&certificates, "alice", &["audit", "list", certificates.audit().to_str().unwrap()]);
     let kinds: Vec<&str> = list.out.lines().collect();
-    let at = |kind: &str| kinds.iter().position(|line| line.contains(kind)).unwrap_or_else(|| panic!("no {kind} in {}", list.out));
-    assert!(at("lease.shutdown") < kinds.iter().rposition(|line| line.contains(" shutdown")).unwrap(), "{}", list.out);
+    let at = |kind: &str| {
+        kinds
+            .iter()
+            .position(|line| line.contains(kind))
+            .unwrap_or_else(|| panic!("no {kind} in {}", list.out))
+    };
+    assert!(
+        at("lease.shutdown") < kinds.iter().rposition(|line| line.contains(" shutdown")).unwrap(),
+        "{}",
+        list.out
+    );
 }

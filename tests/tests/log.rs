@@ -13,7 +13,11 @@ fn set() -> (Certificates, Service) {
 
 fn verify(certificates: &Certificates, folder: &Path) -> Ctl {
     let inventory = certificates.folder().join("inventory.json");
-    Ctl::run(certificates, "alice", &["audit", "verify", folder.to_str().unwrap(), "--inventory", inventory.to_str().unwrap()])
+    Ctl::run(
+        certificates,
+        "alice",
+        &["audit", "verify", folder.to_str().unwrap(), "--inventory", inventory.to_str().unwrap()],
+    )
 }
 
 fn copy(certificates: &Certificates) -> std::path::PathBuf {
@@ -83,7 +87,8 @@ fn a_missing_last_record_is_found() {
     let file = records(&copy);
     let text = std::fs::read_to_string(&file).unwrap();
     let cut = text.trim_end().rfind('\n').unwrap() + 1;
-    let cut = text[..cut - 1].rfind("\"kind\":\"eval\"").map_or(cut, |at| text[..at].rfind('\n').unwrap() + 1);
+    let cut =
+        text[..cut - 1].rfind("\"kind\":\"eval\"").map_or(cut, |at| text[..at].rfind('\n').unwrap() + 1);
     std::fs::write(&file, &text[..cut]).unwrap();
     assert_eq!(verify(&certificates, &copy).code, 6);
 }
@@ -183,7 +188,11 @@ fn inside(service: &Service, certificates: &Certificates) -> std::path::PathBuf 
 /// Runs a command in the service's namespaces.
 fn enter(service: &Service, args: &[&str]) {
     let pid = service.pid().to_string();
-    let status = Command::new("nsenter").args(["--target", &pid, "--user", "--mount", "--preserve-credentials"]).args(args).status().unwrap();
+    let status = Command::new("nsenter")
+        .args(["--target", &pid, "--user", "--mount", "--preserve-credentials"])
+        .args(args)
+        .status()
+        .unwrap();
     assert!(status.success(), "{args:?}");
 }
 
@@ -207,7 +216,11 @@ fn on_a_full_disk_nothing_runs_but_a_revert_works() {
     });
     assert_eq!(client.eval("config.db.port = 1").failed().0, "audit");
     let reply = client.eval(&format!("revert({id})"));
-    assert!(reply.ok()["warnings"].to_string().contains("not yet on disk") || reply.ok()["audit"].is_object(), "{}", reply.0);
+    assert!(
+        reply.ok()["warnings"].to_string().contains("not yet on disk") || reply.ok()["audit"].is_object(),
+        "{}",
+        reply.0
+    );
     assert_eq!(service.health().status, 200);
     client.eval("leases()").ok();
     client.eval("info()").ok();

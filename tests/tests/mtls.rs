@@ -8,17 +8,22 @@ use debug_tests::client::Identity;
 use debug_tests::{Certificates, Client, Service, wait};
 use pki_types::PrivateKeyDer;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 
 /// A certificate that our CA would never issue, issued by its key.
 fn forged(certificates: &Certificates, change: impl FnOnce(&mut CertificateParams)) -> Identity {
     let folder = certificates.folder().join("ca");
     let ca_key = KeyPair::from_pem(&std::fs::read_to_string(folder.join("ca.key")).unwrap()).unwrap();
-    let issuer = Issuer::from_ca_cert_pem(&std::fs::read_to_string(folder.join("ca.pem")).unwrap(), ca_key).unwrap();
+    let issuer =
+        Issuer::from_ca_cert_pem(&std::fs::read_to_string(folder.join("ca.pem")).unwrap(), ca_key).unwrap();
     let (params, key) = operator(change);
     let certificate = params.signed_by(&key, &issuer).unwrap();
-    Identity { chain: vec![certificate.der().clone()], key: PrivateKeyDer::try_from(key.serialize_der()).unwrap() }
+    Identity {
+        chain: vec![certificate.der().clone()],
+        key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+    }
 }
 
 /// What `certs issue` writes for an operator, changed.
@@ -26,8 +31,10 @@ fn operator(change: impl FnOnce(&mut CertificateParams)) -> (CertificateParams, 
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "mallory");
     params.distinguished_name.push(DnType::OrganizationName, "oncall");
-    params.subject_alt_names = vec![SanType::URI("spiffe://dienstplan.internal/operator/mallory".try_into().unwrap())];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.subject_alt_names =
+        vec![SanType::URI("spiffe://dienstplan.internal/operator/mallory".try_into().unwrap())];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.is_ca = IsCa::ExplicitNoCa;
     params.serial_number = Some(rcgen::SerialNumber::from(vec![0x12, 0x34, 0x56]));
@@ -191,8 +198,14 @@ fn speak(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 fn plain_text_http_and_garbage_get_nothing() {
     let certificates = Certificates::new();
     let service = Service::start(&certificates);
-    let garbage: Vec<u8> = (0..4096_u32).map(|i| u8::try_from(i.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect();
-    for bytes in [&b"hello\n"[..], b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n", &garbage, b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\"}\n"] {
+    let garbage: Vec<u8> =
+        (0..4096_u32).map(|i| u8::try_from(i.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect();
+    for bytes in [
+        &b"hello\n"[..],
+        b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        &garbage,
+        b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\"}\n",
+    ] {
         let answer = speak(service.agent(), bytes);
         // RFC 8446, section 5.1: content type 21 is an alert, 7 bytes in all.
         assert!(answer.is_empty() || (answer.len() == 7 && answer[0] == 21), "{answer:?}");

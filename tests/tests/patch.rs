@@ -90,7 +90,8 @@ fn a_viewer_is_denied_with_what_would_help() {
 #[test]
 fn longer_than_policy_allows_is_denied_with_the_limit() {
     let mut set = Set::new();
-    let reply = set.client.eval(&format!("patch(\"{HEALTH}\", |req| #{{ status: 418 }}, #{{ ttl: \"2h\" }})"));
+    let reply =
+        set.client.eval(&format!("patch(\"{HEALTH}\", |req| #{{ status: 418 }}, #{{ ttl: \"2h\" }})"));
     assert_eq!(reply.failed().0, "denied");
     assert!(reply.help().contains("30m"), "{}", reply.help());
 }
@@ -126,7 +127,10 @@ fn a_patch_that_does_not_compile_or_could_not_run_is_refused() {
     set.refused(&format!("patch(\"{HEALTH}\", |req| missing + 1)"), &["missing"]);
     set.refused(&format!("patch(\"{HEALTH}\", |a, b| #{{}})"), &["2 arguments", "1"]);
     set.refused(&format!("patch(\"{HEALTH}\", 5)"), &["function"]);
-    set.refused(&format!("patch(\"{HEALTH}\", |req| set(\"config.server.port\", 1))"), &["set", "no operator"]);
+    set.refused(
+        &format!("patch(\"{HEALTH}\", |req| set(\"config.server.port\", 1))"),
+        &["set", "no operator"],
+    );
     set.refused(&format!("patch(\"{HEALTH}\", |req| reveal(\"config.slack.token\"))"), &["reveal"]);
     set.refused(&format!("patch(\"{HEALTH}\", |req| get(\"config.\" + \"db\"))"), &["computes"]);
     set.refused(&format!("let t = config.slack.token; patch(\"{HEALTH}\", |req| t)"), &["captures"]);
@@ -177,7 +181,9 @@ fn five_failures_in_a_row_end_the_lease() {
     for _ in 0..5 {
         assert_eq!(set.service.health().status, 200);
     }
-    wait::until_true("the breaker has ended the lease", || set.client.eval("leases().len()").display() == "0");
+    wait::until_true("the breaker has ended the lease", || {
+        set.client.eval("leases().len()").display() == "0"
+    });
     set.service.wait_for_log("breaker");
 }
 
@@ -222,10 +228,12 @@ fn a_second_patch_needs_over_and_ends_on_its_own() {
 fn a_function_is_patched_and_reverted_by_hand() {
     let mut set = Set::new();
     let before = who(&set.service);
-    let reply = set.client.eval(r#"patch("dienstplan::rota::next_on_duty", |rota, now| "mallory", #{ ttl: "5m" })"#);
+    let reply =
+        set.client.eval(r#"patch("dienstplan::rota::next_on_duty", |rota, now| "mallory", #{ ttl: "5m" })"#);
     let id = reply.ok()["leases"][0]["id"].as_u64().unwrap();
     assert!(who(&set.service).contains("mallory"));
-    let ctl = Ctl::run(&set.certificates, "alice", &["revert", &set.service.agent().to_string(), &id.to_string()]);
+    let ctl =
+        Ctl::run(&set.certificates, "alice", &["revert", &set.service.agent().to_string(), &id.to_string()]);
     assert_eq!(ctl.code, 0, "{}", ctl.err);
     assert_eq!(who(&set.service), before);
 }
@@ -239,9 +247,14 @@ fn who(service: &Service) -> String {
 }
 
 fn slack(service: &Service, body: &str) -> http::Answer {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string();
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string();
     let sig = debug_tests::slack_signature(debug_tests::process::SLACK_SIGN, &now, body);
-    let headers = [("content-type", "application/json"), ("x-slack-request-timestamp", now.as_str()), ("x-slack-signature", sig.as_str())];
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-slack-request-timestamp", now.as_str()),
+        ("x-slack-signature", sig.as_str()),
+    ];
     http::request(service.http, "POST", "/api/events", &headers, body).unwrap()
 }
 
@@ -260,12 +273,29 @@ fn a_failing_patch_leaves_the_body_to_the_original() {
 fn the_request_is_what_was_sent_and_its_credentials_are_opaque() {
     let mut set = Set::new();
     set.patch("|req| #{ body: #{ method: req.method, path: req.path, query: req.query, auth: `${req.headers.contains(\"authorization\")}` } }", "#{}");
-    let answer = http::request(set.service.http, "GET", "/api/healthcheck?a=1", &[("authorization", "Basic bm9ib2R5")], "").unwrap();
+    let answer = http::request(
+        set.service.http,
+        "GET",
+        "/api/healthcheck?a=1",
+        &[("authorization", "Basic bm9ib2R5")],
+        "",
+    )
+    .unwrap();
     let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-    assert_eq!(body, json!({ "method": "GET", "path": "/api/healthcheck", "query": { "a": "1" }, "auth": "true" }));
+    assert_eq!(
+        body,
+        json!({ "method": "GET", "path": "/api/healthcheck", "query": { "a": "1" }, "auth": "true" })
+    );
     set.client.eval("revert_all()").ok();
     set.patch("|req| #{ body: req.headers.authorization }", "#{}");
-    let answer = http::request(set.service.http, "GET", "/api/healthcheck", &[("authorization", "Basic bm9ib2R5")], "").unwrap();
+    let answer = http::request(
+        set.service.http,
+        "GET",
+        "/api/healthcheck",
+        &[("authorization", "Basic bm9ib2R5")],
+        "",
+    )
+    .unwrap();
     assert!(!answer.body.contains("bm9ib2R5"), "{}", answer.body);
 }
 

@@ -39,7 +39,15 @@ fn one_assignment_is_one_write() {
 #[test]
 fn a_wrong_type_names_the_path_and_changes_nothing() {
     let (_certificates, _service, mut client) = attach();
-    for (path, value) in [("config.db.port", r#""many""#), ("config.db.port", "70000"), ("config.db.port", "-1"), ("config.db.port", "1.5"), ("config.db", "5"), ("config.application.debug", "1"), ("config.db.port", "()")] {
+    for (path, value) in [
+        ("config.db.port", r#""many""#),
+        ("config.db.port", "70000"),
+        ("config.db.port", "-1"),
+        ("config.db.port", "1.5"),
+        ("config.db", "5"),
+        ("config.application.debug", "1"),
+        ("config.db.port", "()"),
+    ] {
         let before = client.eval(&format!("get(\"{path}\")")).0["result"]["value"].clone();
         let (code, message) = client.eval(&format!("set(\"{path}\", {value})")).failed();
         assert_eq!(code, "state", "{path} = {value}: {message}");
@@ -53,7 +61,12 @@ fn a_wrong_type_names_the_path_and_changes_nothing() {
 #[test]
 fn an_error_about_a_secret_never_shows_it() {
     let (_certificates, _service, mut client) = attach();
-    for code in [r#"set("config.slack.token", 5)"#, r#"set("config.slack.token", [1])"#, r#"config.slack.token = config.slack.sign"#, r#"config.db.host = config.slack.token"#] {
+    for code in [
+        r#"set("config.slack.token", 5)"#,
+        r#"set("config.slack.token", [1])"#,
+        r#"config.slack.token = config.slack.sign"#,
+        r#"config.db.host = config.slack.token"#,
+    ] {
         let reply = client.eval(code);
         let (_, message) = reply.failed();
         assert!(message.contains("config."), "{message}");
@@ -64,7 +77,11 @@ fn an_error_about_a_secret_never_shows_it() {
 #[test]
 fn a_function_or_timestamp_is_no_value() {
     let (_certificates, _service, mut client) = attach();
-    for code in [r#"set("config.db.host", |x| x)"#, r#"set("config.db.host", Fn("get"))"#, r#"set("config.db.port", 0.0 / 0.0)"#] {
+    for code in [
+        r#"set("config.db.host", |x| x)"#,
+        r#"set("config.db.host", Fn("get"))"#,
+        r#"set("config.db.port", 0.0 / 0.0)"#,
+    ] {
         assert_eq!(client.eval(code).failed().0, "state", "{code}");
     }
 }
@@ -79,7 +96,10 @@ fn a_second_write_needs_over_and_the_base_comes_back() {
         assert_eq!(kind, "state");
         assert!(message.contains(&format!("lease {first}")), "{message}");
     }
-    let second = client.eval(&format!("set(\"config.db.port\", 2, #{{ over: {first} }})")).ok()["leases"][0]["id"].as_u64().unwrap();
+    let second = client.eval(&format!("set(\"config.db.port\", 2, #{{ over: {first} }})")).ok()["leases"][0]
+        ["id"]
+        .as_u64()
+        .unwrap();
     // The lower one ends first: nothing live changes, and the upper one gives the base back.
     client.eval(&format!("revert({first})")).ok();
     assert_eq!(client.eval("config.db.port").display(), "2");
@@ -95,7 +115,11 @@ fn a_secret_argument_is_set_and_stands_nowhere_in_the_log() {
     let arg = format!("t=@{}", file.display());
     let target = service.agent().to_string();
     let code = r#"set("config.slack.token", t, #{ ttl: "5m" }); config.slack.token"#;
-    let ctl = debug_tests::Ctl::run(&certificates, "alice", &["eval", &target, code, "--arg-secret", &arg, "--change", "--reason", "rotate", "--persist"]);
+    let ctl = debug_tests::Ctl::run(
+        &certificates,
+        "alice",
+        &["eval", &target, code, "--arg-secret", &arg, "--change", "--reason", "rotate", "--persist"],
+    );
     assert_eq!(ctl.code, 0, "{}", ctl.err);
     assert!(ctl.out.contains("‹secret"), "{}", ctl.out);
     for entry in std::fs::read_dir(certificates.audit()).unwrap() {

@@ -75,6 +75,17 @@ impl Cause {
     }
 }
 
+/// An undo that did not succeed yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Failing {
+    /// In words.
+    pub(crate) why: String,
+    /// When to try again.
+    pub(crate) again: BootTime,
+    /// Why the lease is to end.
+    pub(crate) cause: Cause,
+}
+
 /// A change in force.
 #[derive(Clone)]
 pub(crate) struct Lease {
@@ -100,8 +111,8 @@ pub(crate) struct Lease {
     pub(crate) after: After,
     /// Until when its operator may come back, once the session is lost.
     pub(crate) grace: Option<BootTime>,
-    /// The last failed attempt to undo it, and when to try again.
-    pub(crate) failing: Option<(String, BootTime)>,
+    /// The last failed attempt to undo it.
+    pub(crate) failing: Option<Failing>,
 }
 
 impl Lease {
@@ -112,8 +123,8 @@ impl Lease {
 
     /// When somebody must do something about it, and why.
     pub(crate) fn due(&self) -> (BootTime, Cause) {
-        if let Some((_, again)) = &self.failing {
-            return (*again, Cause::Expired);
+        if let Some(failing) = &self.failing {
+            return (failing.again, failing.cause.clone());
         }
         match self.grace {
             Some(grace) if grace < self.deadline => (grace, Cause::SessionLost),

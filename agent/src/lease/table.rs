@@ -5,7 +5,7 @@ use std::time::Duration;
 use debug_policy::Resource;
 use debug_wire::messages::After;
 
-use super::{Cause, GRACE, Lease, Phase, Undone};
+use super::{Cause, Failing, GRACE, Lease, Phase, Undone};
 use crate::clock::BootTime;
 use crate::state::Wait;
 
@@ -123,14 +123,26 @@ impl Leases {
     /// The newest lease in force whose target is `target`, lies inside it or contains it.
     pub(crate) fn standing(&self, target: &Resource) -> Option<Lease> {
         let inner = self.lock();
-        inner.open.values().chain(inner.ending.values()).filter(|l| overlaps(l.target(), target)).max_by_key(|l| l.id).cloned()
+        inner
+            .open
+            .values()
+            .chain(inner.ending.values())
+            .filter(|l| overlaps(l.target(), target))
+            .max_by_key(|l| l.id)
+            .cloned()
     }
 
     /// Sets the deadline `ttl` from `now`, and confirms if asked to.
     ///
     /// # Errors
     /// What became of it; also when it is past its deadline and only not undone yet.
-    pub(crate) fn renew(&self, id: u64, deadline: BootTime, confirm: bool, now: BootTime) -> Result<Lease, EndError> {
+    pub(crate) fn renew(
+        &self,
+        id: u64,
+        deadline: BootTime,
+        confirm: bool,
+        now: BootTime,
+    ) -> Result<Lease, EndError> {
         let mut inner = self.lock();
         inner.find(id)?;
         let Some(lease) = inner.open.get_mut(&id) else { return Err(EndError::Unknown(id)) };
@@ -164,7 +176,7 @@ impl Leases {
     ///
     /// # Errors
     /// What became of it, or why undoing failed; then it stays and is tried again.
-    pub(crate) fn end(&self, id: u64, wait: Wait) -> Result<Ended, EndError> {
+    pub(crate) fn end(&self, id: u64, cause: &Cause, wait: Wait) -> Result<Ended, EndError> {
         let (lease, above) = {
             let mut inner = self.lock();
             inner.find(id)?;
@@ -188,7 +200,8 @@ impl Leases {
             Err(error) => {
                 let why = error.to_string();
                 let again = BootTime::now().after(RETRY);
-                inner.open.insert(id, Lease { failing: Some((why.clone(), again)), ..lease });
+                let failing = Failing { why: why.clone(), again, cause: cause.clone() };
+                inner.open.insert(id, Lease { failing: Some(failing), ..lease });
                 drop(inner);
                 self.changed.notify_all();
                 Err(EndError::Failing { id, why })
@@ -244,7 +257,8 @@ impl Leases {
             }
             let next = inner.open.values().map(|l| l.due().0).min();
             // A suspended host wakes this thread late; what it guards is checked where it is used as well.
-            let nap = next.map_or(Duration::from_secs(1), |next| next.remaining(now).min(Duration::from_secs(1)));
+            let nap =
+                next.map_or(Duration::from_secs(1), |next| next.remaining(now).min(Duration::from_secs(1)));
             inner = self.changed.wait_timeout(inner, nap).unwrap_or_else(PoisonError::into_inner).0;
         }
     }

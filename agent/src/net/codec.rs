@@ -19,14 +19,14 @@ pub(super) struct NoCall {
 ///
 /// # Errors
 /// What to answer.
-pub(super) fn next(decoder: &mut Decoder) -> Result<Option<Call>, NoCall> {
+pub(super) fn next(decoder: &mut Decoder) -> Result<Option<Call>, Box<NoCall>> {
     match decoder.next() {
         Ok(None) => Ok(None),
         Ok(Some(line)) => parse(&line).map(Some),
         Err(error) => {
             let help = "send one JSON-RPC 2.0 request a line, in UTF-8, without batches";
             let failure = Failure::new(Code::Parse, error.to_string(), help);
-            Err(NoCall { id: None, failure, goes_on: false })
+            Err(Box::new(NoCall { id: None, failure, goes_on: false }))
         }
     }
 }
@@ -35,11 +35,11 @@ pub(super) fn next(decoder: &mut Decoder) -> Result<Option<Call>, NoCall> {
 ///
 /// # Errors
 /// What to answer.
-pub(super) fn parse(line: &[u8]) -> Result<Call, NoCall> {
+pub(super) fn parse(line: &[u8]) -> Result<Call, Box<NoCall>> {
     Call::parse(line).map_err(|failure| {
         let id = Call::id_of(line);
         let goes_on = id.is_some() && failure.data.code != Code::Parse;
-        NoCall { id, failure, goes_on }
+        Box::new(NoCall { id, failure, goes_on })
     })
 }
 

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pki_types::CertificateDer;
-use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -41,8 +40,6 @@ pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     /// Their certificate, DER; its key signs evals.
     pub(crate) certificate: CertificateDer<'static>,
-    /// SHA-256 of the certificate.
-    pub(crate) fingerprint: [u8; 32],
     /// What ties signatures to this connection: `EXPORTER-Channel-Binding` of RFC 9266.
     pub(crate) exporter: [u8; 32],
     /// When the certificate expires, and the session with it, in seconds since 1970.
@@ -95,7 +92,6 @@ fn client(stream: &TlsStream<TcpStream>, peer: SocketAddr, tls: &Tls) -> Result<
     Ok(Client {
         operator,
         peer,
-        fingerprint: Sha256::digest(certificate).into(),
         certificate: certificate.clone().into_owned(),
         exporter,
         not_after,

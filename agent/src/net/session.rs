@@ -182,14 +182,16 @@ async fn receive<D: Dispatch>(read: &mut (impl AsyncRead + Unpin), hub: &Hub<D>,
                     Flow::Continue => {}
                     Flow::Close => return Closed::Ended,
                 },
-                Err(NoCall { id, failure, goes_on: true }) => {
-                    // A queue that is closed is noticed by whoever empties it.
-                    let _ = open.outbox.send(codec::failed(id, failure));
-                }
-                Err(NoCall { id, failure, goes_on: false }) => {
+                Err(no_call) => {
+                    let NoCall { id, failure, goes_on } = *no_call;
                     let why = Closed::Protocol(failure.message.clone());
-                    open.outbox.finish(why.clone(), Some(codec::failed(id, failure)));
-                    return why;
+                    let answer = codec::failed(id, failure);
+                    if !goes_on {
+                        open.outbox.finish(why.clone(), Some(answer));
+                        return why;
+                    }
+                    // A queue that is closed is noticed by whoever empties it.
+                    let _ = open.outbox.send(answer);
                 }
             }
             // One client's thousand small calls must not keep the others waiting.

@@ -31,9 +31,6 @@ pub(crate) enum PatchFailure {
     /// An argument or the answer does not have the form that the point needs.
     #[error("{0}")]
     Shape(String),
-    /// A state that the patch reads is locked.
-    #[error("{0}")]
-    Busy(String),
     /// Something panicked, if only the service's own serde code.
     #[error("a panic was caught around the patch")]
     Panicked,

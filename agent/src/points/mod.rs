@@ -5,24 +5,22 @@
 
 mod breaker;
 mod call;
-#[cfg(feature = "for_test")]
-pub mod for_test;
 mod layer;
 pub mod probe;
 mod registry;
-mod values;
 mod slot;
 #[cfg(test)]
 pub(crate) mod tests;
+mod values;
 
-pub use call::{Answer, Argument, Arguments, call};
 pub(crate) use breaker::Tripped;
+pub use call::{Answer, Argument, Arguments, call};
 pub(crate) use call::{PANIC_ABORTS, run};
 pub(crate) use layer::{Layer, Observer, PatchCode, PatchFailure};
 pub use probe::Probe;
 pub(crate) use registry::{
-    DuplicatePoint, InvalidRoute, LayerInfo, Point, PointInfo, Registry, point_method,
+    Point, PointInfo, Registry, point_method,
 };
-pub(crate) use values::encode;
 pub use slot::{Facts, POINTS, Slot};
-pub(crate) use slot::{Given, Kind, NotPatchable};
+pub(crate) use slot::Kind;
+pub(crate) use values::encode;

@@ -6,7 +6,10 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
-use rhai::{AST, CallFnOptions, Dynamic, Engine, FnPtr, FuncRegistration, ImmutableString, Module, NativeCallContext, Scope};
+use rhai::{
+    AST, CallFnOptions, Dynamic, Engine, FnPtr, FuncRegistration, ImmutableString, Module, NativeCallContext,
+    Scope,
+};
 
 use super::engine::{self, PATCH};
 use super::meter::{self, End};
@@ -107,8 +110,10 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let mut engine = engine::for_patches();
     let mut module = Module::new();
     FuncRegistration::new("get").set_into_module(&mut module, read);
-    FuncRegistration::new("log_info").set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| log(&ctx, false, text));
-    FuncRegistration::new("log_warn").set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| log(&ctx, true, text));
+    FuncRegistration::new("log_info")
+        .set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| log(&ctx, false, text));
+    FuncRegistration::new("log_warn")
+        .set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| log(&ctx, true, text));
     convert::register_types(&mut module);
     module.build_index();
     engine.register_global_module(Arc::new(module));
@@ -124,7 +129,9 @@ struct CallTag {
 }
 
 fn tag(ctx: &NativeCallContext<'_>) -> Result<CallTag, Box<rhai::EvalAltResult>> {
-    ctx.tag().and_then(|t| t.clone().try_cast::<CallTag>()).ok_or_else(|| Box::from("only a patched call may do this"))
+    ctx.tag()
+        .and_then(|t| t.clone().try_cast::<CallTag>())
+        .ok_or_else(|| Box::from("only a patched call may do this"))
 }
 
 fn read(ctx: NativeCallContext<'_>, path: ImmutableString) -> Result<Dynamic, Box<rhai::EvalAltResult>> {
@@ -161,7 +168,9 @@ impl Frozen {
         let captures = captured.iter().map(as_tree).collect::<Result<Vec<_>, _>>()?;
         let size: usize = captured.iter().map(|c| convert::display(c).len()).sum();
         if size > MAX_CAPTURED {
-            return Err(FreezeError::Capture(format!("{size} bytes are captured, the limit is {MAX_CAPTURED}")));
+            return Err(FreezeError::Capture(format!(
+                "{size} bytes are captured, the limit is {MAX_CAPTURED}"
+            )));
         }
         let mentions = walk::reachable(functions, &name);
         check_calls(&mentions, functions)?;
@@ -237,7 +246,12 @@ fn is_operator(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-fn check_arguments(functions: &AST, name: &str, captured: usize, gives: Option<usize>) -> Result<(), FreezeError> {
+fn check_arguments(
+    functions: &AST,
+    name: &str,
+    captured: usize,
+    gives: Option<usize>,
+) -> Result<(), FreezeError> {
     let takes: Vec<usize> = functions
         .iter_functions()
         .filter(|f| f.name == name)
@@ -257,7 +271,13 @@ impl PatchCode for Frozen {
         let tag = CallTag { lease, reads: Arc::new(self.reads.clone()), host: self.host.clone() };
         let options = CallFnOptions::new().eval_ast(false).with_tag(Dynamic::from(tag));
         let (result, end, _) = meter::metered(PATCH, None, || {
-            ENGINE.call_fn_with_options::<Dynamic>(options, &mut Scope::new(), &self.functions, &self.name, given)
+            ENGINE.call_fn_with_options::<Dynamic>(
+                options,
+                &mut Scope::new(),
+                &self.functions,
+                &self.name,
+                given,
+            )
         });
         if let Some(end) = end {
             return Err(PatchFailure::Limit(match end {

@@ -4,6 +4,6 @@ pub(crate) mod engine;
 pub(crate) mod frozen;
 pub(crate) mod library;
 pub(crate) mod meter;
-pub(crate) mod walk;
 #[cfg(test)]
 mod tests;
+pub(crate) mod walk;

@@ -14,7 +14,11 @@ struct Host;
 
 impl PatchHost for Host {
     fn read(&self, path: &str) -> Result<Dynamic, String> {
-        if path == "config.port" { Ok(Dynamic::from(8080_i64)) } else { Err(format!("no such path `{path}`")) }
+        if path == "config.port" {
+            Ok(Dynamic::from(8080_i64))
+        } else {
+            Err(format!("no such path `{path}`"))
+        }
     }
 
     fn log(&self, _: u64, _: bool, _: &str) {}
@@ -47,10 +51,22 @@ fn frozen_code_answers() {
     answers("fn one() { 1 } |x| x + one()", vec![Tree::I64(41)], Tree::I64(42));
     answers(r#"|x| get("config.port") + x"#, vec![Tree::I64(1)], Tree::I64(8081));
     answers("|x| [1, 2, 3].map(|y| y * x).len()", vec![Tree::I64(2)], Tree::I64(3));
-    answers("fn down(n) { if n == 0 { 0 } else { [n].map(|x| down(x - 1))[0] } } |x| down(x)", vec![Tree::I64(2)], Tree::I64(0));
+    answers(
+        "fn down(n) { if n == 0 { 0 } else { [n].map(|x| down(x - 1))[0] } } |x| down(x)",
+        vec![Tree::I64(2)],
+        Tree::I64(0),
+    );
     answers("|x| { let f = |g| g + 1; f.call(x) }", vec![Tree::I64(1)], Tree::I64(2));
-    answers("|x| { let r = 0; try { throw 1 } catch (e) { r = e + x; } r }", vec![Tree::I64(1)], Tree::I64(2));
-    answers("|x| { let n = 0; for (a, i) in [5, 6] { n += a + i; } n + x }", vec![Tree::I64(0)], Tree::I64(12));
+    answers(
+        "|x| { let r = 0; try { throw 1 } catch (e) { r = e + x; } r }",
+        vec![Tree::I64(1)],
+        Tree::I64(2),
+    );
+    answers(
+        "|x| { let n = 0; for (a, i) in [5, 6] { n += a + i; } n + x }",
+        vec![Tree::I64(0)],
+        Tree::I64(12),
+    );
     answers("|x| switch x { 1 => \"one\", _ => \"more\" }", vec![Tree::I64(1)], Tree::Str("one".to_owned()));
 }
 
@@ -164,8 +180,40 @@ fn every_name_of_the_library_is_one() {
     for name in super::library::NAMES {
         // A function that exists but not with these arguments says so by its signature; an unknown one likewise. What
         // tells them apart is that the name is known for some arguments, so all that are used in scripts are tried.
-        let tries = ["()", "(1)", "(1.5)", "(\"a\")", "('a')", "(\"a\", \"b\")", "(\"a\", 1)", "([1])", "([1], 1)", "([1], |x| true)", "([1], \"\")", "(#{})", "(#{}, \"a\")", "([1], 0, 1)", "([1], |a, b| a, 0)", "(\"a\", \"b\", \"c\")", "(#{}, \"a\", 1)", "(\"ab\", 3, 'x')", "(1, 2)", "(1, 2, 1)", "(1.0, 2.0)", "(\"Fn\")"];
-        let syntax = ["type_of(1)", "is_shared(x)", "is_def_var(\"x\")", "is_def_fn(\"f\", 1)", "x.call()", "x.curry(1)", "Fn(\"f\")", "throw 1"];
+        let tries = [
+            "()",
+            "(1)",
+            "(1.5)",
+            "(\"a\")",
+            "('a')",
+            "(\"a\", \"b\")",
+            "(\"a\", 1)",
+            "([1])",
+            "([1], 1)",
+            "([1], |x| true)",
+            "([1], \"\")",
+            "(#{})",
+            "(#{}, \"a\")",
+            "([1], 0, 1)",
+            "([1], |a, b| a, 0)",
+            "(\"a\", \"b\", \"c\")",
+            "(#{}, \"a\", 1)",
+            "(\"ab\", 3, 'x')",
+            "(1, 2)",
+            "(1, 2, 1)",
+            "(1.0, 2.0)",
+            "(\"Fn\")",
+        ];
+        let syntax = [
+            "type_of(1)",
+            "is_shared(x)",
+            "is_def_var(\"x\")",
+            "is_def_fn(\"f\", 1)",
+            "x.call()",
+            "x.curry(1)",
+            "Fn(\"f\")",
+            "throw 1",
+        ];
         let known = tries.iter().any(|arguments| {
             let result = engine.eval::<Dynamic>(&format!("{name}{arguments}"));
             !result.is_err_and(|e| e.to_string().contains("Function not found"))

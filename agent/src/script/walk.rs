@@ -37,7 +37,12 @@ pub(crate) fn reachable(functions: &AST, name: &str) -> Mentions {
         for (params, variables) in signatures(functions, &next) {
             mentions.reached.insert((next.clone(), params));
             let alone = only(functions, |n, p| n == next && p == params);
-            let mut visitor = Visitor { mentions: &mut mentions, locals: variables, variables: Vec::new(), names: Vec::new() };
+            let mut visitor = Visitor {
+                mentions: &mut mentions,
+                locals: variables,
+                variables: Vec::new(),
+                names: Vec::new(),
+            };
             alone.walk(&mut |nodes: &[ASTNode<'_>]| {
                 if let Some(node) = nodes.last() {
                     visitor.node(node);
@@ -92,14 +97,14 @@ impl Visitor<'_> {
             ASTNode::Stmt(Stmt::FnCall(call, position)) | ASTNode::Expr(Expr::FnCall(call, position)) => {
                 self.call(call, *position);
             }
-            ASTNode::Expr(Expr::MethodCall(call, position)) => {
-                // `f.call(x)` calls a value; which one is known only when it was written down as a closure here.
-                if call.name != "call" && call.name != "curry" {
-                    self.called(call.name.as_str(), call.args.len() + 1, *position);
-                    self.called(call.name.as_str(), call.args.len(), *position);
-                }
+            // `f.call(x)` calls a value; which one is known only when it was written down as a closure here.
+            ASTNode::Expr(Expr::MethodCall(call, position)) if call.name != "call" && call.name != "curry" => {
+                self.called(call.name.as_str(), call.args.len() + 1, *position);
+                self.called(call.name.as_str(), call.args.len(), *position);
             }
-            ASTNode::Expr(Expr::Variable(name, _, position)) => self.variables.push((name.1.to_string(), *position)),
+            ASTNode::Expr(Expr::Variable(name, _, position)) => {
+                self.variables.push((name.1.to_string(), *position))
+            }
             ASTNode::Expr(Expr::Property(name, _)) => {
                 self.mentions.properties.insert(name.2.to_string());
             }
@@ -117,11 +122,21 @@ impl Visitor<'_> {
 
     fn call(&mut self, call: &FnCallExpr, position: Position) {
         match call.name.as_str() {
-            "Fn" => match call.args.first().and_then(|a| a.get_literal_value(None)).and_then(|v| v.into_string().ok()) {
+            "Fn" => match call
+                .args
+                .first()
+                .and_then(|a| a.get_literal_value(None))
+                .and_then(|v| v.into_string().ok())
+            {
                 Some(name) => self.called(&name, ANY, position),
                 None => self.computed(position),
             },
-            "get" => match call.args.first().and_then(|a| a.get_literal_value(None)).and_then(|v| v.into_string().ok()) {
+            "get" => match call
+                .args
+                .first()
+                .and_then(|a| a.get_literal_value(None))
+                .and_then(|v| v.into_string().ok())
+            {
                 Some(path) if call.args.len() == 1 => {
                     self.mentions.paths.insert(path);
                     self.called("get", 1, position);

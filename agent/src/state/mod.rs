@@ -20,15 +20,15 @@ mod tree;
 
 pub(crate) use de::{TreeDeserializer, from_tree};
 pub(crate) use digest::{Keyed, same_in_constant_time};
-pub(crate) use error::{StateError};
+pub(crate) use error::StateError;
 pub(crate) use handle::{State, Wait, read_only, writable};
 pub(crate) use path::{InvalidPath, Path};
 pub(crate) use redact::Redactor;
 pub(crate) use registry::States;
 pub(crate) use scope::SecretScope;
 pub(crate) use scrub::Scrubber;
-pub(crate) use shapes::has_secret_shape;
 pub(crate) use ser::{Limits, TreeSerializer, to_tree};
+pub(crate) use shapes::has_secret_shape;
 pub(crate) use tree::Tree;
 
 /// What stands for a secret wherever its value may not go. Never a value: storing it is an error.

@@ -1,5 +1,8 @@
 use proptest::prelude::*;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    SanType,
+};
 
 use super::*;
 
@@ -19,7 +22,8 @@ fn certificate(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     params.subject_alt_names = vec![uri("spiffe://a.internal/operator/alice")];
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     change(&mut params);
     params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
 }
@@ -32,19 +36,28 @@ fn refused(change: impl FnOnce(&mut CertificateParams), expected: IdentityError)
 #[test]
 fn an_operator_is_read_with_roles() {
     let operator = operator(&certificate(|_| {}), &domain()).unwrap();
-    assert_eq!((operator.name.as_str(), operator.roles), ("alice", vec!["lead".to_owned(), "oncall".to_owned()]));
+    assert_eq!(
+        (operator.name.as_str(), operator.roles),
+        ("alice", vec!["lead".to_owned(), "oncall".to_owned()])
+    );
 }
 
 #[test]
 fn two_names_are_refused() {
     refused(|p| p.subject_alt_names.push(uri("spiffe://a.internal/operator/root")), IdentityError::Names(2));
-    refused(|p| p.subject_alt_names.push(SanType::DnsName("a.internal".try_into().unwrap())), IdentityError::Names(2));
+    refused(
+        |p| p.subject_alt_names.push(SanType::DnsName("a.internal".try_into().unwrap())),
+        IdentityError::Names(2),
+    );
 }
 
 #[test]
 fn no_name_or_another_kind_is_refused() {
     refused(|p| p.subject_alt_names.clear(), IdentityError::Names(0));
-    refused(|p| p.subject_alt_names = vec![SanType::DnsName("a.internal".try_into().unwrap())], IdentityError::NotUri);
+    refused(
+        |p| p.subject_alt_names = vec![SanType::DnsName("a.internal".try_into().unwrap())],
+        IdentityError::NotUri,
+    );
 }
 
 /// T14.
@@ -55,7 +68,11 @@ fn other_usages_are_refused() {
         vec![ExtendedKeyUsagePurpose::ClientAuth],
         vec![ExtendedKeyUsagePurpose::ServerAuth],
         vec![ExtendedKeyUsagePurpose::Any],
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::CodeSigning],
+        vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+            ExtendedKeyUsagePurpose::CodeSigning,
+        ],
     ] {
         refused(|p| p.extended_key_usages = usages, IdentityError::ExtendedKeyUsage);
     }
@@ -86,7 +103,8 @@ fn each_side_takes_only_its_own() {
 /// T12: nothing but the URI is an identity, nothing but `O` a role.
 #[test]
 fn the_common_name_means_nothing() {
-    let der = certificate(|p| p.distinguished_name.push(DnType::CommonName, "spiffe://a.internal/operator/root"));
+    let der =
+        certificate(|p| p.distinguished_name.push(DnType::CommonName, "spiffe://a.internal/operator/root"));
     assert_eq!(operator(&der, &domain()).unwrap().name, "alice");
 }
 

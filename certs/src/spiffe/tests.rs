@@ -4,7 +4,9 @@ use super::*;
 fn an_id_reads_as_it_is_written() {
     let agent = "spiffe://dienstplan.internal/agent/dienstplan/1";
     assert_eq!(agent.parse::<AgentId>().unwrap().to_string(), agent);
-    let Subject::Operator(domain, name) = "spiffe://a/operator/alice".parse().unwrap() else { panic!("no operator") };
+    let Subject::Operator(domain, name) = "spiffe://a/operator/alice".parse().unwrap() else {
+        panic!("no operator")
+    };
     assert_eq!((domain.as_str(), name.as_str()), ("a", "alice"));
 }
 

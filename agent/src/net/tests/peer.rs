@@ -29,7 +29,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(super) enum Event {
     Opened(Box<Client>),
-    Called(String),
+    Called,
     Closed(String, Closed),
     Refused(SocketAddr, Refused),
 }
@@ -74,7 +74,7 @@ impl Dispatch for Recorder {
     fn call(&self, session: &Arc<Session>, call: Call) -> Flow {
         // What a test wants done stands in the parameters: only methods of the table get this far.
         let wanted = call.params.get("do").and_then(Value::as_str).unwrap_or(&call.method).to_owned();
-        self.tell(Event::Called(wanted.clone()));
+        self.tell(Event::Called);
         match wanted.as_str() {
             "flood" => {
                 while session.outbox.send(output(64 << 10)).is_ok() {
@@ -158,7 +158,7 @@ impl Agent {
         loop {
             match self.next() {
                 Event::Closed(operator, why) => return (operator, why),
-                Event::Called(_) | Event::Opened(_) => {}
+                Event::Called | Event::Opened(_) => {}
                 Event::Refused(_, why) => panic!("expected a closed session, refused: {why:?}"),
             }
         }

@@ -64,7 +64,12 @@ fn a_client_that_sends_single_bytes_is_served() {
 #[test]
 fn a_message_may_be_as_long_as_the_bound_and_no_longer() {
     let (_agent, mut peer) = attached(Bounds::default());
-    let call = |filler: &str| format!("{}\n", json!({ "jsonrpc": "2.0", "id": 1, "method": "cancel", "params": { "do": filler, "size": 1000 } }));
+    let call = |filler: &str| {
+        format!(
+            "{}\n",
+            json!({ "jsonrpc": "2.0", "id": 1, "method": "cancel", "params": { "do": filler, "size": 1000 } })
+        )
+    };
     let largest = call(&"m".repeat(MAX_MESSAGE + 1 - call("").len()));
     assert_eq!(largest.len(), MAX_MESSAGE + 1);
     peer.send(largest.as_bytes());

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Heard, fake, in_a_minute, patch};
-use crate::__private::probe::{DecodeNothing as _, DecodeValue as _, EncodeNothing as _, EncodeValue as _};
+use crate::__private::probe::{DecodeValue as _, EncodeValue as _};
 use crate::clock::BootTime;
 use crate::points::{Argument, Arguments, Facts, Layer, PatchFailure, Probe, Slot, call};
 use crate::state::Tree;

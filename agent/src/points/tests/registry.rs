@@ -1,5 +1,6 @@
 use super::{fake, patch};
-use crate::points::{Facts, InvalidRoute, Kind, Registry, Slot};
+use crate::points::registry::InvalidRoute;
+use crate::points::{Facts, Kind, Registry, Slot};
 use crate::state::Tree;
 
 static NEXT: Slot = Slot::new("rota::next_on_duty", "src/rota.rs", 12, || {
