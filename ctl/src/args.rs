@@ -63,7 +63,9 @@ With --json, stdout holds one object: {\"value\", \"display\", \"output\", \"lea
     #[command(after_help = "Example:\n  debugctl confirm 127.0.0.1:7777 3 20m --reason 'INC-42 holds'")]
     Confirm(Prolong),
     /// Give a change another deadline, counted from now
-    #[command(after_help = "Example:\n  debugctl extend 127.0.0.1:7777 3 10m --reason 'INC-42 still looking'")]
+    #[command(
+        after_help = "Example:\n  debugctl extend 127.0.0.1:7777 3 10m --reason 'INC-42 still looking'"
+    )]
     Extend(Prolong),
     /// Read and verify an audit log
     #[command(subcommand)]

@@ -133,11 +133,13 @@ async fn ready(stream: &mut Stream, identity: &Identity) -> Result<Ready, Failur
     let line = match timeout(PATIENCE, stream.next()).await {
         Ok(Ok(Some(line))) => line,
         Ok(Ok(None)) => return Err(refusal("it closed the connection without a word", identity)),
-        Ok(Err(error)) => return Err(match tls_error(&error) {
-            Some(rustls::Error::AlertReceived(alert)) => refusal(alert_text(*alert), identity),
-            _ if is_cut(&error) => refusal("it cut the connection", identity),
-            _ => Failure::connection(format!("the agent's first message cannot be read: {error}")),
-        }),
+        Ok(Err(error)) => {
+            return Err(match tls_error(&error) {
+                Some(rustls::Error::AlertReceived(alert)) => refusal(alert_text(*alert), identity),
+                _ if is_cut(&error) => refusal("it cut the connection", identity),
+                _ => Failure::connection(format!("the agent's first message cannot be read: {error}")),
+            });
+        }
         Err(_) => return Err(Failure::connection("the agent was silent for 5 s after the handshake")),
     };
     let message = FromAgent::parse(&line);
@@ -241,7 +243,9 @@ mod tests {
         ] {
             assert_eq!(address(target).unwrap().to_string(), expected);
         }
-        for target in ["", "localhost", "localhost:0", "127.0.0.1", "example.org:7777", "127.0.0.1:99999", ":1"] {
+        for target in
+            ["", "localhost", "localhost:0", "127.0.0.1", "example.org:7777", "127.0.0.1:99999", ":1"]
+        {
             let failure = address(target).unwrap_err();
             assert_eq!(failure.exit as u8, 2, "{target}");
         }

@@ -40,9 +40,11 @@ pub(crate) fn prepare(args: &Eval) -> Result<Submission, Failure> {
         (_, true, _) => Some(After::Persist),
         (_, _, true) => Some(After::Hold),
         (true, false, false) => {
-            let message = "`--change` needs `--persist` or `--hold`: what becomes of the changes when this ends?";
-            return Err(Failure::usage(message)
-                .help("`--persist` lets them keep their deadline, `--hold` stays and reverts them on Ctrl-C"));
+            let message =
+                "`--change` needs `--persist` or `--hold`: what becomes of the changes when this ends?";
+            return Err(Failure::usage(message).help(
+                "`--persist` lets them keep their deadline, `--hold` stays and reverts them on Ctrl-C",
+            ));
         }
         (false, false, false) => None,
     };
@@ -186,8 +188,7 @@ async fn hold(
             loss = session.loss() => return Err(EvalError::Lost(loss)),
         }
         // Ctrl-C means the leases and not this look at them.
-        let look = session.eval(Submission::code("leases()"), &mut Interrupts::later(), &mut |_| Ok(()));
-        let result = look.await?;
+        let result = session.quietly(Submission::code("leases()")).await?;
         let standing = tables::in_force(&result.value);
         held.retain(|id| standing.contains(id));
         session.verify().await?;
@@ -203,7 +204,7 @@ async fn revert_all(session: &mut Session, held: &[u64]) -> Result<(), EvalError
     let mut failed = Ok(());
     for id in held {
         let submission = Submission::code("revert(id)").bind("id", *id);
-        match session.eval(submission, &mut Interrupts::later(), &mut |_| Ok(())).await {
+        match session.quietly(submission).await {
             Ok(result) => term::note(&result.display),
             Err(EvalError::Failed(failure)) if failed.is_ok() => failed = Err(EvalError::Failed(failure)),
             Err(EvalError::Failed(failure)) => failure.print(),

@@ -47,10 +47,7 @@ impl Validity {
     pub(crate) fn of(certificate: &[u8]) -> Result<Self, String> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|e| e.to_string())?;
         let validity = parsed.validity();
-        Ok(Self {
-            not_before: validity.not_before.timestamp(),
-            not_after: validity.not_after.timestamp(),
-        })
+        Ok(Self { not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() })
     }
 
     /// Whether it covers that moment.
@@ -66,7 +63,10 @@ impl Validity {
             return Some(format!("the certificate expired {} ago", term::span(ms(-left))));
         }
         if now < self.not_before {
-            return Some(format!("the certificate is valid only in {}", term::span(ms(self.not_before - now))));
+            return Some(format!(
+                "the certificate is valid only in {}",
+                term::span(ms(self.not_before - now))
+            ));
         }
         let last_quarter = left < (self.not_after - self.not_before) / 4;
         last_quarter.then(|| format!("the certificate expires in {}; get another one", term::span(ms(left))))
@@ -177,8 +177,9 @@ fn same_address(one: &str, other: &str) -> bool {
 }
 
 fn no_identity(flag: &str) -> Failure {
-    Failure::usage(format!("who you are is not given: `{flag}` is missing"))
-        .help("give `--identity DIR`, the folder that `debugctl certs` wrote for you, or set DEBUGCTL_IDENTITY")
+    Failure::usage(format!("who you are is not given: `{flag}` is missing")).help(
+        "give `--identity DIR`, the folder that `debugctl certs` wrote for you, or set DEBUGCTL_IDENTITY",
+    )
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {

@@ -14,7 +14,9 @@ impl Interrupts {
     /// The system does not let us.
     pub(crate) fn listen() -> Result<Self, Failure> {
         let signal = signal(SignalKind::interrupt());
-        signal.map(|signal| Self(Some(signal))).map_err(|error| Failure::evaluation(format!("cannot listen for Ctrl-C: {error}")))
+        signal
+            .map(|signal| Self(Some(signal)))
+            .map_err(|error| Failure::evaluation(format!("cannot listen for Ctrl-C: {error}")))
     }
 
     /// None at all, for what is not to be cancelled: whoever listens gets them afterwards.

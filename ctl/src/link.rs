@@ -196,7 +196,9 @@ impl Link {
     pub(crate) async fn loss(&self) -> Loss {
         let mut lost = self.lost.clone();
         let lost = lost.wait_for(Option::is_some).await;
-        lost.ok().and_then(|loss| loss.clone()).unwrap_or_else(|| Loss("the connection was closed".to_owned()))
+        lost.ok()
+            .and_then(|loss| loss.clone())
+            .unwrap_or_else(|| Loss("the connection was closed".to_owned()))
     }
 
     /// Says goodbye, so that the agent need not wait for a vanished client.
@@ -236,11 +238,7 @@ async fn ping(calls: mpsc::WeakSender<Vec<u8>>) {
     }
 }
 
-async fn receive(
-    mut incoming: Incoming,
-    shared: Arc<Shared>,
-    lose: watch::Sender<Option<Loss>>,
-) {
+async fn receive(mut incoming: Incoming, shared: Arc<Shared>, lose: watch::Sender<Option<Loss>>) {
     // The last failure that answers no call tells why the agent closes the connection.
     let mut farewell = None;
     let why = loop {

@@ -54,8 +54,12 @@ fn run(command: Command) -> Result<(), Failure> {
             let prepared = eval::prepare(&args)?;
             online(&args.at.clone(), async |target| eval::run(&target, &args, prepared).await)
         }
-        Command::Leases(args) => online(&args.at.clone(), async |t| commands::show(&t, &args, "leases").await),
-        Command::Points(args) => online(&args.at.clone(), async |t| commands::show(&t, &args, "points").await),
+        Command::Leases(args) => {
+            online(&args.at.clone(), async |t| commands::show(&t, &args, "leases").await)
+        }
+        Command::Points(args) => {
+            online(&args.at.clone(), async |t| commands::show(&t, &args, "points").await)
+        }
         Command::Sessions(args) => {
             online(&args.at.clone(), async |t| commands::show(&t, &args, "sessions").await)
         }

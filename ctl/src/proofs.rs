@@ -188,7 +188,8 @@ impl Proofs {
 async fn prove(link: &Link, params: &ProofParams) -> Result<ProofResult, EvalError> {
     call(link, "audit.proof", params).await.map_err(|error| match error {
         EvalError::Failed(failure) => EvalError::Failed(
-            Failure::verification(format!("the agent gives no proof: {}", failure.message)).help(failure.help),
+            Failure::verification(format!("the agent gives no proof: {}", failure.message))
+                .help(failure.help),
         ),
         other => other,
     })

@@ -104,8 +104,9 @@ impl From<EvalError> for Failure {
         match error {
             EvalError::Failed(failure) => failure,
             EvalError::Lost(Loss(why)) => lost(&why),
-            EvalError::Abandoned => Self::connection("detached while an eval was running")
-                .help("its end and its changes are in the audit log; `debugctl leases` shows what is in force"),
+            EvalError::Abandoned => Self::connection("detached while an eval was running").help(
+                "its end and its changes are in the audit log; `debugctl leases` shows what is in force",
+            ),
         }
     }
 }
@@ -188,8 +189,17 @@ impl Session {
         }
     }
 
+    /// Runs code whose output nobody wants and which Ctrl-C does not mean.
+    ///
+    /// # Errors
+    /// [`EvalError`].
+    pub(crate) async fn quietly(&mut self, submission: Submission) -> Result<EvalResult, EvalError> {
+        self.eval(submission, &mut Interrupts::later(), &mut |_| Ok(())).await
+    }
+
     fn finished(&mut self, params: EvalParams, result: Value) -> Result<EvalResult, EvalError> {
-        let result: EvalResult = serde_json::from_value(result).map_err(|error| unexpected("eval", &error))?;
+        let result: EvalResult =
+            serde_json::from_value(result).map_err(|error| unexpected("eval", &error))?;
         self.mode = result.mode;
         self.made.extend(result.leases.iter().map(|lease| lease.id));
         self.proofs.sent(params, result.audit.clone());
@@ -251,7 +261,10 @@ impl Session {
             .map_err(|error| Failure::usage(format!("the arguments cannot be written as JSON: {error}")))?;
         // As it travels the payload is a string inside JSON, so its quotes and line breaks take two bytes.
         if payload.len() > debug_wire::MAX_MESSAGE / 2 {
-            return Err(Failure::usage(format!("the code takes {} bytes, too many for a message", payload.len())));
+            return Err(Failure::usage(format!(
+                "the code takes {} bytes, too many for a message",
+                payload.len()
+            )));
         }
         let counter = self.counter + 1;
         let message = eval_message(&self.ready.origin, &self.exporter, counter, payload.as_bytes());

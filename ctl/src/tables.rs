@@ -143,7 +143,8 @@ id  target            owner  state        reverts in  zeal
 
     #[test]
     fn ended_leases_are_not_in_force() {
-        let rows = json!([{ "id": 1, "state": "provisional" }, { "id": 2, "state": "conflict" }, { "id": 3 }]);
+        let rows =
+            json!([{ "id": 1, "state": "provisional" }, { "id": 2, "state": "conflict" }, { "id": 3 }]);
         assert_eq!(in_force(&rows), [1, 3].into());
         assert_eq!(in_force(&json!("none")), [].into());
     }

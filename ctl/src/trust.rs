@@ -56,8 +56,7 @@ fn key_name(id: &str) -> Option<String> {
     let (domain, path) = id.strip_prefix("spiffe://")?.split_once('/')?;
     let (service, instance) = path.strip_prefix("agent/")?.split_once('/')?;
     let plain = |part: &str| {
-        !part.is_empty()
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
     };
     (plain(domain) && plain(service) && plain(instance)).then(|| format!("{domain}/{service}/{instance}"))
 }
@@ -103,7 +102,9 @@ impl Signed {
 pub(crate) fn hashes(texts: &[String]) -> Result<Vec<Hash>, String> {
     let hash = |text: &String| {
         let bytes = BASE64_STANDARD.decode(text).ok();
-        bytes.and_then(|bytes| Hash::try_from(bytes).ok()).ok_or("a hash is not 32 bytes of base64".to_owned())
+        bytes
+            .and_then(|bytes| Hash::try_from(bytes).ok())
+            .ok_or("a hash is not 32 bytes of base64".to_owned())
     };
     texts.iter().map(hash).collect()
 }
@@ -135,7 +136,8 @@ impl Store {
         // As the XDG specification asks, a relative path counts as none.
         let absolute =
             |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+        let base =
+            absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
         let base = base.ok_or_else(|| {
             Failure::usage("there is no place to remember checkpoints in: HOME is not set")
                 .help("set XDG_STATE_HOME to a folder that is kept")
@@ -170,8 +172,11 @@ impl Store {
     pub(crate) fn remembered(&self, origin: &str, key: &VerifierKey) -> Result<Option<Signed>, Failure> {
         let path = self.path(origin);
         let broken = |why: String| {
-            Failure::verification(format!("the remembered checkpoint `{}` does not hold: {why}", path.display()))
-                .help("if the log's key was replaced on purpose, move this file away; it is evidence")
+            Failure::verification(format!(
+                "the remembered checkpoint `{}` does not hold: {why}",
+                path.display()
+            ))
+            .help("if the log's key was replaced on purpose, move this file away; it is evidence")
         };
         let note = match fs::read(&path) {
             Ok(bytes) => String::from_utf8(bytes).map_err(|_| broken("it is not UTF-8".to_owned()))?,

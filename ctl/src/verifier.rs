@@ -81,7 +81,8 @@ impl OnlyAgent {
 /// # Errors
 /// It cannot be parsed, has no extended key usage, is a CA, or has not exactly one name, a SPIFFE id.
 pub(crate) fn id_of(certificate: &[u8]) -> Result<String, String> {
-    let (rest, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|error| error.to_string())?;
+    let (rest, parsed) =
+        x509_parser::parse_x509_certificate(certificate).map_err(|error| error.to_string())?;
     if !rest.is_empty() {
         return Err("something follows it".to_owned());
     }

@@ -177,5 +177,8 @@ fn witness(vouched: &Vouched, verified: &Verified, tree: &Tree) -> Result<Option
     let modified = std::fs::metadata(&path).and_then(|meta| meta.modified()).ok();
     let seen = modified.and_then(|time| jiff::Timestamp::try_from(time).ok());
     let seen = seen.and_then(|time| time.round(jiff::Unit::Second).ok());
-    Ok(Some(Witness { size, seen: seen.map_or_else(|| "at a time unknown".to_owned(), |time| time.to_string()) }))
+    Ok(Some(Witness {
+        size,
+        seen: seen.map_or_else(|| "at a time unknown".to_owned(), |time| time.to_string()),
+    }))
 }

@@ -42,9 +42,10 @@ pub(super) fn run(args: &List) -> Result<(), Failure> {
 }
 
 fn is_asked_for(record: &Record<'_>, args: &List) -> bool {
-    let kind = args.kind.as_deref().is_none_or(|kind| {
-        record.kind == kind || (kind.ends_with('.') && record.kind.starts_with(kind))
-    });
+    let kind = args
+        .kind
+        .as_deref()
+        .is_none_or(|kind| record.kind == kind || (kind.ends_with('.') && record.kind.starts_with(kind)));
     let name = |id: &str| id.rsplit('/').next().unwrap_or_default().to_owned();
     let who = args.operator.as_deref();
     kind && who.is_none_or(|who| operator(record).is_some_and(|id| id == who || name(&id) == who))
@@ -79,7 +80,8 @@ fn what(members: &Map<String, Value>) -> String {
     if let Some(code) = payload.as_ref().and_then(|payload| payload.get("code")).and_then(Value::as_str) {
         return cut(code.trim());
     }
-    let keys = ["action", "resource", "target", "lease", "point", "path", "mode", "reason", "message", "version"];
+    let keys =
+        ["action", "resource", "target", "lease", "point", "path", "mode", "reason", "message", "version"];
     let words: Vec<String> =
         keys.iter().filter_map(|key| members.get(*key)).map(|value| word(Some(value))).collect();
     cut(&words.join(" "))

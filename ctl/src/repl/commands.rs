@@ -71,7 +71,8 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
 }
 
 fn unknown(name: &str) -> Failure {
-    Failure::usage(format!("there is no command `:{name}`")).help(":help lists them; code has no `:` before it")
+    Failure::usage(format!("there is no command `:{name}`"))
+        .help(":help lists them; code has no `:` before it")
 }
 
 /// The list of commands, for `:help`.

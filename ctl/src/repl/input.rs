@@ -19,6 +19,7 @@ use super::commands::{self, completions};
 use super::lexer::is_open;
 use super::prompt::{Question, SessionPrompt};
 use crate::failure::Failure;
+use crate::interrupts::Interrupts;
 use crate::link::Loss;
 use crate::term;
 use crate::trust::Store;
@@ -43,14 +44,14 @@ pub(super) enum Input {
 
 /// A source of submissions.
 pub(super) enum Source {
-    Terminal(Terminal),
+    Terminal(Box<Terminal>),
     Piped,
 }
 
 impl Source {
     /// The terminal if a person sits there, else stdin line by line.
     pub(super) fn open(store: &Store) -> Self {
-        if term::is_interactive() { Self::Terminal(Terminal::open(store)) } else { Self::Piped }
+        if term::is_interactive() { Self::Terminal(Box::new(Terminal::open(store))) } else { Self::Piped }
     }
 
     /// Whether a person can answer questions.
@@ -58,18 +59,24 @@ impl Source {
         matches!(self, Self::Terminal(_))
     }
 
-    /// The next submission. `loss` completes when the connection is lost, which ends the waiting of a person.
+    /// The next submission. `loss` completes when the connection is lost, which ends the waiting.
     ///
     /// # Errors
     /// Stdin cannot be read.
     pub(super) async fn next(
         &mut self,
         prompt: SessionPrompt,
+        interrupts: &mut Interrupts,
         loss: impl Future<Output = Loss>,
     ) -> Result<Input, Failure> {
         match self {
+            // While a line is edited Ctrl-C is a key like others.
             Self::Terminal(terminal) => terminal.next(prompt, loss).await,
-            Self::Piped => piped().await,
+            Self::Piped => tokio::select! {
+                input = piped() => input,
+                loss = loss => Ok(Input::Lost(loss)),
+                () = interrupts.next() => Ok(Input::End),
+            },
         }
     }
 

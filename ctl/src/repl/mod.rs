@@ -68,7 +68,8 @@ pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure
     left.and(closed)?;
     match repl.failed {
         Some(failure) if !interactive => {
-            let message = format!("not all submissions succeeded; the first failure was: {}", failure.message);
+            let message =
+                format!("not all submissions succeeded; the first failure was: {}", failure.message);
             Err(Failure { message, help: String::new(), ..failure })
         }
         _ => Ok(()),
@@ -89,11 +90,15 @@ impl Repl<'_> {
             if roles.is_empty() { "none".into() } else { term::line(&roles.join(", ")).into_owned() },
         ));
         if *mode == Mode::Observe && self.source.is_interactive() {
-            term::note("nothing can be changed before `:change REASON`; help() and :help tell more, Ctrl-D leaves");
+            term::note(
+                "nothing can be changed before `:change REASON`; help() and :help tell more, Ctrl-D leaves",
+            );
         }
         for LeaseSummary { id, target, remaining_ms, .. } in resumed {
             let (target, left) = (term::line(target), term::span(*remaining_ms));
-            term::note(&format!("taken over from your lost session: lease {id}, {target}, reverts in {left}"));
+            term::note(&format!(
+                "taken over from your lost session: lease {id}, {target}, reverts in {left}"
+            ));
         }
         if let Some(warning) = self.target.identity.validity.warning(now()) {
             term::note(&format!("warning: {warning}"));
@@ -103,7 +108,8 @@ impl Repl<'_> {
     async fn serve(&mut self) -> Result<(), Failure> {
         loop {
             let prompt = SessionPrompt::new(&self.session);
-            let flow = match self.source.next(prompt, self.session.loss()).await? {
+            let input = self.source.next(prompt, &mut self.interrupts, self.session.loss()).await?;
+            let flow = match input {
                 Input::Text(text) if text.trim().is_empty() => Flow::Continue,
                 Input::Text(text) if text.starts_with(':') => self.command(&text).await?,
                 Input::Text(text) => self.submit(Submission::code(text), &print).await?,
@@ -245,9 +251,7 @@ impl Repl<'_> {
         if self.session.made.is_empty() {
             return Ok(Vec::new());
         }
-        let leases = Submission::code("leases()");
-        let result = self.session.eval(leases, &mut self.interrupts, &mut |_| Ok(())).await;
-        let value = match result {
+        let value = match self.session.quietly(Submission::code("leases()")).await {
             Ok(result) => result.value,
             Err(EvalError::Failed(failure)) => {
                 term::note(&format!("which leases are in force is not known: {}; {GRACE}", failure.message));

@@ -116,7 +116,11 @@ mod tests {
         let roles = ["oncall".to_owned(), "lead".to_owned()];
         let prompt = |mode| SessionPrompt::of("dienstplan", "production", "alice", &roles, mode);
         let text = |prompt: &SessionPrompt| {
-            format!("{}{}", prompt.render_prompt_left(), prompt.render_prompt_indicator(PromptEditMode::Emacs))
+            format!(
+                "{}{}",
+                prompt.render_prompt_left(),
+                prompt.render_prompt_indicator(PromptEditMode::Emacs)
+            )
         };
         assert_eq!(text(&prompt(Mode::Observe)), "dienstplan(production) alice[oncall,lead] observe› ");
         assert_eq!(text(&prompt(Mode::Change)), "dienstplan(production) alice[oncall,lead] CHANGE› ");

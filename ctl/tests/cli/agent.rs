@@ -12,8 +12,8 @@ use debug_audit::{Checkpoint, Entry, Log, SigningKey, Until};
 use debug_policy::Mode;
 use debug_wire::frame::{self, Decoder};
 use debug_wire::messages::{
-    AuditRange, Call, Code, EvalParams, EvalPayload, EvalResult, Failure, FromAgent, HelloParams, HelloResult,
-    LeaseSummary, NoParams, Output, ProofParams, ProofResult, Ready,
+    AuditRange, Call, Code, EvalParams, EvalPayload, EvalResult, Failure, FromAgent, HelloParams,
+    HelloResult, LeaseSummary, NoParams, Output, ProofParams, ProofResult, Ready,
 };
 use debug_wire::signature::{EXPORTER_LABEL, eval_message, verify};
 use rustls::crypto::aws_lc_rs;
@@ -155,8 +155,16 @@ fn serve(mut socket: TcpStream, shared: &Shared) {
     };
     let stream = StreamOwned::new(connection, socket);
     let mode = Mode::Observe;
-    let mut session =
-        Session { shared, stream, decoder: Decoder::default(), exporter, certificate, number, counter: 0, mode };
+    let mut session = Session {
+        shared,
+        stream,
+        decoder: Decoder::default(),
+        exporter,
+        certificate,
+        number,
+        counter: 0,
+        mode,
+    };
     session.run();
 }
 

@@ -69,7 +69,9 @@ fn a_log_that_was_touched_does_not_verify() {
         ended.check(6, "", in_stderr);
     };
     check("other-key", &other.verifier().to_string(), "is not signed by the key", &|_| ());
-    check("altered", &vkey, "record 2", &|dir| edit(dir, |text| text.replace("config.db.host", "config.db.port")));
+    check("altered", &vkey, "record 2", &|dir| {
+        edit(dir, |text| text.replace("config.db.host", "config.db.port"))
+    });
     check("cut", &vkey, "are missing", &|dir| {
         edit(dir, |text| text.split_inclusive('\n').take(3).collect());
     });
@@ -87,7 +89,9 @@ fn a_log_signed_anew_is_told_by_the_witness() {
     let records = fs::read_to_string(dir.join("records-0.jsonl")).unwrap();
     let resign = |records: &str| {
         let mut tree = debug_audit::tree::Tree::new();
-        records.lines().for_each(|line| drop(tree.append(debug_audit::tree::leaf_hash(line.as_bytes()))));
+        for line in records.lines() {
+            tree.append(debug_audit::tree::leaf_hash(line.as_bytes()));
+        }
         let boot: serde_json::Value = serde_json::from_str(records.lines().next().unwrap()).unwrap();
         let origin = boot["origin"].as_str().unwrap().to_owned();
         let head = debug_audit::Checkpoint { origin, size: tree.size(), root: tree.root() };
@@ -117,7 +121,8 @@ fn a_log_signed_anew_is_told_by_the_witness() {
 #[test]
 fn lists_tell_how_much_they_show_and_whether_it_is_verified() {
     let (world, vkey) = world();
-    let list = |dir: &str, more: &[&str]| world.run(&[&["audit", "list", dir, "--vkey", &vkey], more].concat());
+    let list =
+        |dir: &str, more: &[&str]| world.run(&[&["audit", "list", dir, "--vkey", &vkey], more].concat());
     let ended = list("DIR", &["--kind", "eval", "--operator", "alice"]);
     ended.check(0, &ended.stdout, "2 of 7 records shown; verified: 7 records");
     let columns = |line: &str| -> Vec<String> {
@@ -125,7 +130,10 @@ fn lists_tell_how_much_they_show_and_whether_it_is_verified() {
     };
     let lines: Vec<_> = ended.stdout.lines().map(columns).collect();
     assert_eq!(lines.len(), 2);
-    assert_eq!([&lines[0][0], &lines[0][2], &lines[0][3], &lines[0][4]], ["2", "eval", "alice", "config.db.host"]);
+    assert_eq!(
+        [&lines[0][0], &lines[0][2], &lines[0][3], &lines[0][4]],
+        ["2", "eval", "alice", "config.db.host"]
+    );
     list("DIR", &["--operator", "bob"]).check(0, "", "0 of 7 records shown");
     assert_eq!(list("DIR", &["--kind", "session."]).stdout.lines().count(), 2);
 

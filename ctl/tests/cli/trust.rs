@@ -26,7 +26,8 @@ fn an_expired_certificate_is_named_as_the_reason() {
 /// T22: a certificate of a person, or of another service, at the address of the agent.
 #[test]
 fn only_the_pinned_agent_is_talked_to() {
-    for other in [OPERATOR_ID, "spiffe://example.internal/agent/other/1", "spiffe://example.org/agent/dienstplan/1"]
+    for other in
+        [OPERATOR_ID, "spiffe://example.internal/agent/other/1", "spiffe://example.org/agent/dienstplan/1"]
     {
         let authority = Authority::new();
         let leaf = authority.leaf(other, 24, &PKCS_ECDSA_P256_SHA256);
