@@ -101,7 +101,7 @@ pub(super) struct Terminal {
 impl Terminal {
     fn open(store: &Store) -> Self {
         let interrupt = Arc::new(AtomicBool::new(false));
-        let menu = ColumnarMenu::default().with_name(MENU).with_columns(1);
+        let menu = ColumnarMenu::default().with_name(MENU).with_columns(1).with_marker("");
         let mut keys = default_emacs_keybindings();
         let complete = vec![ReedlineEvent::Menu(MENU.to_owned()), ReedlineEvent::MenuNext];
         keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, ReedlineEvent::UntilFound(complete));

@@ -35,7 +35,7 @@ fn a_true_log_verifies_and_says_who_vouches_and_who_witnessed() {
     ended.check(0, &ended.stdout, "");
     for text in [
         "verified: 7 records of `example.internal/dienstplan/1/",
-        "2 evals signed with 1 certificates",
+        "2 evals signed with 1 certificate\n",
         "vouched for by the key given",
         "witnessed up to 7 (by this client, ",
         "; 0 records after it rest on the host alone",
@@ -46,6 +46,20 @@ fn a_true_log_verifies_and_says_who_vouches_and_who_witnessed() {
     let ended = world.run(&["audit", "verify", "DIR"]);
     ended.check(0, &ended.stdout, "");
     assert!(ended.stdout.contains("vouched for by the inventory `"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_payload_in_parts_is_joined_before_its_signature_is_checked() {
+    let world = World::new();
+    world.lies.lock().unwrap().split = true;
+    world.eval("a long one").check(0, "a long one\n", "");
+    let vkey = world.key.verifier().to_string();
+    let ended = world.run(&["audit", "verify", "DIR", "--vkey", &vkey]);
+    ended.check(0, &ended.stdout, "");
+    assert!(
+        ended.stdout.contains("verified: 6 records")
+            && ended.stdout.contains(" 1 eval signed with 1 certificate\n")
+    );
 }
 
 #[test]
