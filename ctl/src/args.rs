@@ -36,7 +36,7 @@ Examples:
   debugctl attach 127.0.0.1:7777 < steps.rhai       no prompts; results on stdout
 
 At the prompt: help() lists what can be called, :help the commands, Ctrl-C cancels, Ctrl-D leaves.
-Leases of the session revert 60 s after it is lost; attach again within that time to take them over.")]
+Leases of the session revert 60 s after it is lost; attach again in that time to take them over.")]
     Attach(Attach),
     /// Run code once and print its value
     #[command(after_help = "\
@@ -48,7 +48,8 @@ Examples:
   debugctl eval 127.0.0.1:7777 'set(\"config.db.password\", pw)' --arg-secret pw=@new-password \\
       --change --reason 'INC-42 rotate' --persist
 
-With --json, stdout holds one object: {\"value\", \"display\", \"output\", \"leases\", \"audit\"} or {\"error\"}.")]
+With --json, stdout holds one object:
+  {\"value\", \"display\", \"output\", \"leases\", \"audit\"} or {\"error\"}")]
     Eval(Eval),
     /// Show the changes in force, whose they are and when they revert
     Leases(Show),
@@ -77,25 +78,24 @@ With --json, stdout holds one object: {\"value\", \"display\", \"output\", \"lea
 
 /// How an agent is reached and trusted.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
     /// Your folder, with cert.pem, key.pem, ca.pem and agents.toml
-    #[arg(long, value_name = "DIR", env = "DEBUGCTL_IDENTITY")]
+    #[arg(long, help_heading = "Connection", value_name = "DIR", env = "DEBUGCTL_IDENTITY")]
     pub(crate) identity: Option<PathBuf>,
     /// Your certificate, if it is not in the folder
-    #[arg(long, value_name = "FILE", env = "DEBUGCTL_CERT")]
+    #[arg(long, help_heading = "Connection", value_name = "FILE", env = "DEBUGCTL_CERT")]
     pub(crate) cert: Option<PathBuf>,
     /// Its private key
-    #[arg(long, value_name = "FILE", env = "DEBUGCTL_KEY")]
+    #[arg(long, help_heading = "Connection", value_name = "FILE", env = "DEBUGCTL_KEY")]
     pub(crate) key: Option<PathBuf>,
     /// The CA that vouches for agents
-    #[arg(long, value_name = "FILE", env = "DEBUGCTL_CA")]
+    #[arg(long, help_heading = "Connection", value_name = "FILE", env = "DEBUGCTL_CA")]
     pub(crate) ca: Option<PathBuf>,
     /// The agent's SPIFFE id; nobody else is talked to
-    #[arg(long, value_name = "ID", env = "DEBUGCTL_AGENT_ID")]
+    #[arg(long, help_heading = "Connection", value_name = "ID", env = "DEBUGCTL_AGENT_ID")]
     pub(crate) agent_id: Option<String>,
     /// The key of the agent's audit log
-    #[arg(long, value_name = "VKEY", env = "DEBUGCTL_VKEY")]
+    #[arg(long, help_heading = "Connection", value_name = "VKEY", env = "DEBUGCTL_VKEY")]
     pub(crate) vkey: Option<String>,
 }
 
@@ -193,7 +193,8 @@ pub(crate) enum Audit {
     #[command(after_help = "\
 Examples:
   debugctl audit list agent/audit --kind eval
-  debugctl audit list agent/audit --kind lease. --operator alice     a kind ending in `.` is a group of kinds")]
+  debugctl audit list agent/audit --kind lease. --operator alice
+A kind that ends in `.` stands for all kinds that begin so.")]
     List(List),
     /// Print a record whole
     Show(ShowRecord),
@@ -203,9 +204,9 @@ Examples:
   debugctl audit verify agent/audit
   debugctl audit verify copy-of-audit --vkey example.internal/dienstplan/1+c4a1…+AZ…
 
-The key of the log comes from --vkey, from --inventory, or from an inventory.json beside the folder, which is
-named. Without one the log is only consistent in itself, and the exit code is 6. Exit code 0 comes with the word
-`verified` on stdout, and only with it.")]
+The key of the log comes from --vkey, from --inventory, or from an inventory.json beside the folder,
+which is then named. Without a key the log is only consistent in itself, and the exit code is 6.
+Exit code 0 comes with the word `verified` on stdout, and never without it.")]
     Verify(Verify),
 }
 
@@ -218,7 +219,7 @@ pub(crate) struct Anchor {
     #[arg(long, value_name = "FILE")]
     pub(crate) inventory: Option<PathBuf>,
     /// The key of the log
-    #[arg(long, value_name = "VKEY", env = "DEBUGCTL_VKEY", conflicts_with = "inventory")]
+    #[arg(long, value_name = "VKEY", conflicts_with = "inventory")]
     pub(crate) vkey: Option<String>,
 }
 

@@ -24,6 +24,15 @@ impl Interrupts {
         Self(None)
     }
 
+    /// Forgets one that came before there was anything to cancel.
+    pub(crate) async fn forget(&mut self) {
+        tokio::select! {
+            biased;
+            () = self.next() => {}
+            () = std::future::ready(()) => {}
+        }
+    }
+
     /// Waits for the next one.
     pub(crate) async fn next(&mut self) {
         let received = match &mut self.0 {

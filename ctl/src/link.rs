@@ -245,7 +245,7 @@ async fn receive(mut incoming: Incoming, shared: Arc<Shared>, lose: watch::Sende
         let message = match timeout(SILENCE, incoming.next()).await {
             Ok(Ok(Some(message))) => message,
             Ok(Ok(None)) => break "the agent closed it".to_owned(),
-            Ok(Err(error)) => break error.to_string(),
+            Ok(Err(error)) => break lost(&error),
             Err(_) => break format!("the agent was silent for {} s", SILENCE.as_secs()),
         };
         match FromAgent::parse(&message) {
@@ -262,6 +262,14 @@ async fn receive(mut incoming: Incoming, shared: Arc<Shared>, lose: watch::Sende
     };
     let _ = lose.send(Some(Loss(farewell.unwrap_or(why))));
     *shared.pending() = Pending::default();
+}
+
+/// In words; a stream that is cut is the commonest, and what rustls says about it is meant for programmers.
+fn lost(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return "the agent vanished without a goodbye".to_owned();
+    }
+    error.to_string()
 }
 
 fn answer(shared: &Shared, id: u64, reply: Reply) {

@@ -64,11 +64,12 @@ fn text(report: &Report) -> String {
 
 /// `41 records of `…`, 7 evals signed with 2 certificates`.
 pub(super) fn counts(report: &Report) -> String {
+    let count = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     format!(
-        "{} records of `{}`, {} evals signed with {} certificates",
-        report.verified.covered,
+        "{} of `{}`, {} signed with {}",
+        count(report.verified.covered, "record"),
         term::line(&report.verified.origin),
-        report.evals,
-        report.certificates
+        count(report.evals, "eval"),
+        count(report.certificates as u64, "certificate"),
     )
 }

@@ -44,14 +44,14 @@ pub(super) enum Input {
 
 /// A source of submissions.
 pub(super) enum Source {
-    Terminal(Terminal),
+    Terminal(Box<Terminal>),
     Piped,
 }
 
 impl Source {
     /// The terminal if a person sits there, else stdin line by line.
     pub(super) fn open(store: &Store) -> Self {
-        if term::is_interactive() { Self::Terminal(Terminal::open(store)) } else { Self::Piped }
+        if term::is_interactive() { Self::Terminal(Box::new(Terminal::open(store))) } else { Self::Piped }
     }
 
     /// Whether a person can answer questions.
@@ -101,7 +101,7 @@ pub(super) struct Terminal {
 impl Terminal {
     fn open(store: &Store) -> Self {
         let interrupt = Arc::new(AtomicBool::new(false));
-        let menu = ColumnarMenu::default().with_name(MENU).with_columns(1);
+        let menu = ColumnarMenu::default().with_name(MENU).with_columns(1).with_marker("");
         let mut keys = default_emacs_keybindings();
         let complete = vec![ReedlineEvent::Menu(MENU.to_owned()), ReedlineEvent::MenuNext];
         keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, ReedlineEvent::UntilFound(complete));

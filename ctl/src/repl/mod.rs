@@ -149,6 +149,10 @@ impl Repl<'_> {
         show: &dyn Fn(&EvalResult) -> Result<(), Failure>,
     ) -> Result<Flow, Failure> {
         submission.after = Some(After::Revert);
+        if self.source.is_interactive() {
+            // One that came after the last answer did not mean this.
+            self.interrupts.forget().await;
+        }
         let result = self.session.eval(submission, &mut self.interrupts, &mut term::stream).await;
         self.answer(result, show).await
     }

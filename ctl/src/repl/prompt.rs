@@ -11,8 +11,9 @@ use crate::term;
 /// The prompt of a session.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct SessionPrompt {
-    /// `dienstplan(production) alice[oncall] `
-    who: String,
+    /// `dienstplan(production) alice[oncall] observe› `: the mode is a part of it, and no indicator beside it, because
+    /// an open menu takes the indicator's place and the mode must always be seen.
+    text: String,
     mode: Mode,
     continuation: String,
 }
@@ -26,9 +27,10 @@ impl SessionPrompt {
     fn of(service: &str, environment: &str, name: &str, roles: &[String], mode: Mode) -> Self {
         let (service, environment) = (term::line(service), term::line(environment));
         let roles = roles.join(",");
-        let who = format!("{service}({environment}) {}[{}] ", term::line(name), term::line(&roles));
-        let width = who.chars().count() + mode_text(mode).chars().count();
-        Self { who, mode, continuation: format!("{:>width$}", "... ") }
+        let (name, roles) = (term::line(name), term::line(&roles));
+        let text = format!("{service}({environment}) {name}[{roles}] {}", mode_text(mode));
+        let width = text.chars().count();
+        Self { text, mode, continuation: format!("{:>width$}", "... ") }
     }
 }
 
@@ -41,7 +43,7 @@ fn mode_text(mode: Mode) -> &'static str {
 
 impl Prompt for SessionPrompt {
     fn render_prompt_left(&self) -> Cow<'_, str> {
-        Cow::Borrowed(&self.who)
+        Cow::Borrowed(&self.text)
     }
 
     fn render_prompt_right(&self) -> Cow<'_, str> {
@@ -49,7 +51,7 @@ impl Prompt for SessionPrompt {
     }
 
     fn render_prompt_indicator(&self, _: PromptEditMode) -> Cow<'_, str> {
-        Cow::Borrowed(mode_text(self.mode))
+        Cow::Borrowed("")
     }
 
     fn render_prompt_multiline_indicator(&self) -> Cow<'_, str> {
@@ -63,18 +65,14 @@ impl Prompt for SessionPrompt {
     }
 
     fn get_prompt_color(&self) -> Color {
-        Color::Default
+        match self.mode {
+            Mode::Observe => Color::Default,
+            Mode::Change => Color::Red,
+        }
     }
 
     fn get_prompt_multiline_color(&self) -> Color {
         Color::Default
-    }
-
-    fn get_indicator_color(&self) -> Color {
-        match self.mode {
-            Mode::Observe => Color::Green,
-            Mode::Change => Color::Red,
-        }
     }
 }
 
@@ -115,13 +113,7 @@ mod tests {
     fn the_prompt_names_service_environment_operator_roles_and_mode() {
         let roles = ["oncall".to_owned(), "lead".to_owned()];
         let prompt = |mode| SessionPrompt::of("dienstplan", "production", "alice", &roles, mode);
-        let text = |prompt: &SessionPrompt| {
-            format!(
-                "{}{}",
-                prompt.render_prompt_left(),
-                prompt.render_prompt_indicator(PromptEditMode::Emacs)
-            )
-        };
+        let text = |prompt: &SessionPrompt| prompt.render_prompt_left().into_owned();
         assert_eq!(text(&prompt(Mode::Observe)), "dienstplan(production) alice[oncall,lead] observe› ");
         assert_eq!(text(&prompt(Mode::Change)), "dienstplan(production) alice[oncall,lead] CHANGE› ");
         let continued = prompt(Mode::Change).render_prompt_multiline_indicator().into_owned();
@@ -133,6 +125,6 @@ mod tests {
     #[test]
     fn an_agent_cannot_forge_its_prompt() {
         let prompt = SessionPrompt::of("a\u{1b}[2K\rb", "staging\n", "x\u{202e}", &[], Mode::Observe);
-        assert_eq!(prompt.who, r"a\u{1b}[2K\u{d}b(staging\u{a}) x\u{202e}[] ");
+        assert_eq!(prompt.text, r"a\u{1b}[2K\u{d}b(staging\u{a}) x\u{202e}[] observe› ");
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Lies {
     pub(crate) record: Option<String>,
     /// `audit.proof` is refused.
     pub(crate) no_proof: bool,
+    /// Payloads are recorded in two parts, as long ones are.
+    pub(crate) split: bool,
     /// Evals cannot be recorded.
     pub(crate) unrecorded: bool,
 }
@@ -285,10 +287,21 @@ impl Session<'_> {
         verify(&self.certificate, algorithms, &message, &signature).unwrap();
         let payload = EvalPayload::parse(&params.payload)?;
         let (logged, lies) = (self.lies().payload.unwrap_or(params.payload), self.lies());
-        let eval = json!({
-            "time": now(), "session": self.number, "counter": self.counter, "payload": logged, "sig": params.sig,
-        });
-        let first = append(log, vec![entry("eval", &eval)]).first;
+        let mut eval =
+            json!({ "time": now(), "session": self.number, "counter": self.counter, "sig": params.sig });
+        let mut entries = Vec::new();
+        if lies.split {
+            let (one, two) = logged.split_at(3);
+            for (part, text) in [one, two].into_iter().enumerate() {
+                let part = json!({ "session": self.number, "part": part, "text": text });
+                entries.push(entry("eval.part", &part));
+            }
+            eval["parts"] = json!(2);
+        } else {
+            eval["payload"] = json!(logged);
+        }
+        entries.push(entry("eval", &eval));
+        let written = append(log, entries);
         {
             let mut seen = self.shared.seen.lock().unwrap();
             seen.payloads.push(payload.clone());
@@ -299,7 +312,7 @@ impl Session<'_> {
         let body = json!({ "time": now(), "session": self.number, "outcome": word });
         let receipt = append(log, vec![entry("outcome", &body)]);
         let checkpoint = receipt.checkpoint.to_string();
-        let audit = AuditRange { eval: first, first, last: receipt.last, checkpoint };
+        let audit = AuditRange { eval: written.last, first: written.first, last: receipt.last, checkpoint };
         let audit = (!lies.unrecorded).then_some(audit);
         match outcome {
             Ok(mut result) => {

@@ -35,7 +35,7 @@ fn a_true_log_verifies_and_says_who_vouches_and_who_witnessed() {
     ended.check(0, &ended.stdout, "");
     for text in [
         "verified: 7 records of `example.internal/dienstplan/1/",
-        "2 evals signed with 1 certificates",
+        "2 evals signed with 1 certificate\n",
         "vouched for by the key given",
         "witnessed up to 7 (by this client, ",
         "; 0 records after it rest on the host alone",
@@ -46,6 +46,20 @@ fn a_true_log_verifies_and_says_who_vouches_and_who_witnessed() {
     let ended = world.run(&["audit", "verify", "DIR"]);
     ended.check(0, &ended.stdout, "");
     assert!(ended.stdout.contains("vouched for by the inventory `"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_payload_in_parts_is_joined_before_its_signature_is_checked() {
+    let world = World::new();
+    world.lies.lock().unwrap().split = true;
+    world.eval("a long one").check(0, "a long one\n", "");
+    let vkey = world.key.verifier().to_string();
+    let ended = world.run(&["audit", "verify", "DIR", "--vkey", &vkey]);
+    ended.check(0, &ended.stdout, "");
+    assert!(
+        ended.stdout.contains("verified: 6 records")
+            && ended.stdout.contains(" 1 eval signed with 1 certificate\n")
+    );
 }
 
 #[test]
@@ -89,7 +103,9 @@ fn a_log_signed_anew_is_told_by_the_witness() {
     let records = fs::read_to_string(dir.join("records-0.jsonl")).unwrap();
     let resign = |records: &str| {
         let mut tree = debug_audit::tree::Tree::new();
-        records.lines().for_each(|line| drop(tree.append(debug_audit::tree::leaf_hash(line.as_bytes()))));
+        for line in records.lines() {
+            tree.append(debug_audit::tree::leaf_hash(line.as_bytes()));
+        }
         let boot: serde_json::Value = serde_json::from_str(records.lines().next().unwrap()).unwrap();
         let origin = boot["origin"].as_str().unwrap().to_owned();
         let head = debug_audit::Checkpoint { origin, size: tree.size(), root: tree.root() };

@@ -66,7 +66,11 @@ fn what_an_agent_sends_cannot_act_on_the_terminal() {
 #[test]
 fn an_oversize_message_ends_the_connection() {
     World::new().eval("oversize").check(5, "", "a message is longer than 1048576 bytes");
-    World::new().eval("vanish").check(5, "", "error: the connection was lost");
+    World::new().eval("vanish").check(
+        5,
+        "",
+        "error: the connection was lost: the agent vanished without a goodbye",
+    );
 }
 
 #[test]
