@@ -88,7 +88,10 @@ fn info(core: &Core) -> Dynamic {
             "panic",
             if crate::points::PANIC_ABORTS { "abort: functions cannot be patched" } else { "unwind" }.into(),
         ),
-        ("notes", notes.into_iter().chain(unsearched(core)).map(Dynamic::from).collect::<rhai::Array>().into()),
+        (
+            "notes",
+            notes.into_iter().chain(unsearched(core)).map(Dynamic::from).collect::<rhai::Array>().into(),
+        ),
     ]])
     .into_array()
     .ok()
@@ -99,7 +102,14 @@ fn info(core: &Core) -> Dynamic {
 /// Secrets that are not searched for in what leaves, because they equal a name that is shown everywhere.
 fn unsearched(core: &Core) -> Vec<String> {
     let paths = core.scrubber.unsearched();
-    paths.iter().map(|path| format!("the secret `{path}` equals a name that is shown everywhere; it is not searched for in output")).collect()
+    paths
+        .iter()
+        .map(|path| {
+            format!(
+                "the secret `{path}` equals a name that is shown everywhere; it is not searched for in output"
+            )
+        })
+        .collect()
 }
 
 fn health(health: &debug_audit::Health) -> String {

@@ -1,4 +1,10 @@
 //! Evals are bounded, opaque about secrets, and undone as a whole when they fail.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test fails the test"
+)]
 
 use debug_tests::{Certificates, Client, Service, wait};
 use serde_json::json;

@@ -1,4 +1,10 @@
 //! What was changed is undone by itself: at its deadline, when its session is lost, when the service stops.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test fails the test"
+)]
 
 use debug_tests::{Certificates, Client, Ctl, Service, wait};
 

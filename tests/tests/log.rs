@@ -1,4 +1,10 @@
 //! The audit log: what is acknowledged is on disk, what is altered is found, what cannot be written does not run.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test fails the test"
+)]
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,10 @@
 //! Patches: in force at once, gone at the deadline, and never a reason for the service to fail.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test fails the test"
+)]
 
 use debug_tests::{Certificates, Client, Ctl, Service, http, wait};
 use serde_json::json;

@@ -1,4 +1,10 @@
 //! Writes: of the right type or not at all, undone by themselves, never over what the service did meanwhile.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test fails the test"
+)]
 
 use debug_tests::{Certificates, Client, Service, wait};
 

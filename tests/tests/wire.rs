@@ -1,4 +1,10 @@
 //! Whatever bytes an authenticated client sends, the worst outcome is a clear error and a closed connection.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test fails the test"
+)]
 
 use debug_tests::{Certificates, Client, Service};
 use serde_json::json;

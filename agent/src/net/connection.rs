@@ -89,13 +89,7 @@ fn client(stream: &TlsStream<TcpStream>, peer: SocketAddr, tls: &Tls) -> Result<
     let exporter = connection
         .export_keying_material([0; 32], EXPORTER_LABEL, Some(b""))
         .map_err(|e| Refused::Incompatible(e.to_string()))?;
-    Ok(Client {
-        operator,
-        peer,
-        certificate: certificate.clone().into_owned(),
-        exporter,
-        not_after,
-    })
+    Ok(Client { operator, peer, certificate: certificate.clone().into_owned(), exporter, not_after })
 }
 
 /// When a certificate expires, in seconds since 1970; `None` if it cannot be parsed.

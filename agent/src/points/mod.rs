@@ -18,9 +18,7 @@ pub use call::{Answer, Argument, Arguments, call};
 pub(crate) use call::{PANIC_ABORTS, run};
 pub(crate) use layer::{Layer, Observer, PatchCode, PatchFailure};
 pub use probe::Probe;
-pub(crate) use registry::{
-    Point, PointInfo, Registry, point_method,
-};
-pub use slot::{Facts, POINTS, Slot};
+pub(crate) use registry::{Point, PointInfo, Registry, point_method};
 pub(crate) use slot::Kind;
+pub use slot::{Facts, POINTS, Slot};
 pub(crate) use values::encode;

@@ -98,7 +98,9 @@ impl Visitor<'_> {
                 self.call(call, *position);
             }
             // `f.call(x)` calls a value; which one is known only when it was written down as a closure here.
-            ASTNode::Expr(Expr::MethodCall(call, position)) if call.name != "call" && call.name != "curry" => {
+            ASTNode::Expr(Expr::MethodCall(call, position))
+                if call.name != "call" && call.name != "curry" =>
+            {
                 self.called(call.name.as_str(), call.args.len() + 1, *position);
                 self.called(call.name.as_str(), call.args.len(), *position);
             }

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+
 use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,

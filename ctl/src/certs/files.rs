@@ -55,7 +55,9 @@ pub(super) fn read(path: &Path) -> Result<String, Failure> {
         io::Read::read_to_string(&mut io::Read::take(file, MAX_READ), &mut text)?;
         Ok(text)
     };
-    read().map_err(|error| failed("read", path, &error).help("give the folder that `debugctl certs init` wrote"))
+    read().map_err(|error| {
+        failed("read", path, &error).help("give the folder that `debugctl certs init` wrote")
+    })
 }
 
 pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {

@@ -20,7 +20,8 @@ pub(super) fn issue(args: &Issue) -> Result<String, Failure> {
     let (dir, now) = (&args.dir, Timestamp::now());
     let certificate = files::read(&dir.join("ca/ca.pem"))?;
     let mut inventory = inventory(dir)?;
-    let domain: TrustDomain = inventory.trust_domain.parse().map_err(|e: InvalidId| Failure::usage(e.to_string()))?;
+    let domain: TrustDomain =
+        inventory.trust_domain.parse().map_err(|e: InvalidId| Failure::usage(e.to_string()))?;
     let operator = Operator::new(domain, &args.operator, args.roles.iter().map(String::as_str))
         .map_err(|e| Failure::usage(e.to_string()))?;
     let ca = Ca::load(&certificate, &files::read(&dir.join("ca/ca.key"))?).map_err(|e| issuing(&e))?;
