@@ -77,6 +77,25 @@ impl Action {
             | Self::Log => false,
         }
     }
+
+    /// Whether it gives a lease its deadline, so that a request without one is not within any bound.
+    pub const fn sets_deadline(self) -> bool {
+        match self {
+            Self::Write | Self::Patch | Self::Confirm | Self::Extend => true,
+            Self::Attach
+            | Self::Read
+            | Self::List
+            | Self::Reveal
+            | Self::Revert
+            | Self::Change
+            | Self::Log => false,
+        }
+    }
+
+    /// A set of actions in which it is the only one.
+    pub(crate) const fn bit(self) -> u16 {
+        1 << self as u16
+    }
 }
 
 impl fmt::Display for Action {

@@ -34,10 +34,11 @@ pub struct Request {
     /// How long the lease would live from now, in milliseconds; only for changes.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "milliseconds")]
     pub ttl: Option<Duration>,
-    /// How long the lease would have lived in total when `ttl` ends, since it was made.
+    /// How long the lease would have lived in total when `ttl` ends, since it was made; for a new lease equal to `ttl`.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "milliseconds")]
     pub life: Option<Duration>,
-    /// Why, in the operator's words; empty or missing is no reason.
+    /// Why, in the operator's words: of this effect, else the reason that the mode `change` was entered with. Missing,
+    /// or without a visible character, is no reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

@@ -3,12 +3,30 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::{is_hidden, shown};
+
+/// How many segments a state path may have; values nest less deeply than this.
+pub const MAX_SEGMENTS: usize = 32;
+/// The longest segment of a state path, in bytes.
+pub const MAX_SEGMENT: usize = 256;
+/// The longest name of a point, in bytes: a method and a long route template fit.
+pub const MAX_POINT: usize = 512;
+/// The longest name of an operator, in bytes.
+pub const MAX_OPERATOR: usize = 128;
+
+/// How much of a refused text an error shows, in characters.
+const SHOWN: usize = 80;
+
 /// What an action is done to, in one spelling: `agent`, `state:<path>`, `point:<name>` or `lease:<operator>`.
 ///
 /// - `agent`: the agent itself (attach, list, change, log).
-/// - `state:config.db.host`: a state path; a segment that is no plain word is written `["…"]` (JSON string inside).
-/// - `point:GET /api/healthcheck` (method and template) or `point:dienstplan::rota::next_on_duty` (function).
-/// - `lease:alice`: a lease that belongs to operator `alice`; asked for in addition to the lease's own target.
+/// - `state:config.db.host`: a state path, spelled as [`format_path`] does.
+/// - `point:GET /api/healthcheck` (method and template) or `point:dienstplan::rota::next_on_duty` (function): 1 to
+///   [`MAX_POINT`] bytes, no whitespace but single spaces inside, no hidden characters ([`crate::is_hidden`]).
+/// - `lease:alice`: a lease that belongs to operator `alice`; asked for in addition to the lease's own target. 1 to
+///   [`MAX_OPERATOR`] bytes of `A-Z`, `a-z`, `0-9`, `.`, `_` or `-`.
+///
+/// The text is compared byte for byte: nothing is folded or normalized, so one text is one resource.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Resource {
@@ -21,3 +39,260 @@ pub enum Resource {
     /// Leases of the operator named.
     Lease(String),
 }
+
+impl Resource {
+    /// Whether it is within the bounds and alphabets above, as it always is when it was read from text.
+    ///
+    /// # Errors
+    /// What is wrong with it. [`crate::Policy::decide`] denies such a resource.
+    pub fn check(&self) -> Result<(), InvalidResource> {
+        match self {
+            Self::Agent => Ok(()),
+            Self::State(path) => check_path(path),
+            Self::Point(name) => check_point(name),
+            Self::Lease(operator) => check_operator(operator),
+        }
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent => f.write_str("agent"),
+            Self::State(path) => write!(f, "state:{}", format_path(path)),
+            // Both are without hidden characters unless somebody made the variant by hand; a log line stays one line.
+            Self::Point(name) => write!(f, "point:{}", shown(name, MAX_POINT)),
+            Self::Lease(operator) => write!(f, "lease:{}", shown(operator, MAX_OPERATOR)),
+        }
+    }
+}
+
+impl FromStr for Resource {
+    type Err = InvalidResource;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let resource = match text.split_once(':') {
+            None if text == "agent" => Self::Agent,
+            Some(("state", path)) => Self::State(parse_path(path)?),
+            Some(("point", name)) => Self::Point(name.to_owned()),
+            Some(("lease", operator)) => Self::Lease(operator.to_owned()),
+            _ => return Err(InvalidResource::Kind(shown(text, SHOWN))),
+        };
+        resource.check()?;
+        Ok(resource)
+    }
+}
+
+impl TryFrom<String> for Resource {
+    type Error = InvalidResource;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Resource> for String {
+    fn from(resource: Resource) -> Self {
+        resource.to_string()
+    }
+}
+
+/// Reads a state path: segments with `.` between them; a segment that is no plain word stands as `["…"]` with a JSON
+/// string inside and no `.` before it.
+///
+/// A plain word is one or more of `A-Z`, `a-z`, `0-9`, `_` and `-`. `config.db.host`, `config["a b"].x`, `["odd name"].x`.
+///
+/// # Errors
+/// A path that is empty, too long ([`MAX_SEGMENTS`], [`MAX_SEGMENT`]) or not spelled as [`format_path`] spells it: a
+/// second spelling of a path could slip past a rule.
+pub fn parse_path(text: &str) -> Result<Vec<String>, InvalidResource> {
+    let read = segments(text)?;
+    if read.iter().any(|segment| !segment.quoted && segment.text.contains('*')) {
+        return Err(InvalidResource::Path(shown(text, SHOWN)));
+    }
+    let path = read.into_iter().map(|segment| segment.text).collect::<Vec<_>>();
+    check_path(&path)?;
+    Ok(path)
+}
+
+/// Writes a state path in its one spelling, which [`parse_path`] reads back equal if the path is within the bounds.
+///
+/// Inside `["…"]` only `"`, `\` and hidden characters are escaped: as `\"`, `\\`, `\n`, `\r`, `\t`, others as `\uXXXX` in
+/// lower case.
+pub fn format_path(path: &[String]) -> String {
+    let mut out = String::new();
+    for segment in path {
+        push_segment(&mut out, segment);
+    }
+    out
+}
+
+/// A segment as it was read, with whether it stood in brackets (there, patterns are literal).
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) text: String,
+    pub(crate) quoted: bool,
+}
+
+/// Splits the text of a path or of a path pattern. Words may hold `*` here; what a word may be, the caller checks.
+pub(crate) fn segments(text: &str) -> Result<Vec<Segment>, InvalidResource> {
+    let malformed = || InvalidResource::Path(shown(text, SHOWN));
+    let mut found = Vec::new();
+    let mut rest = text;
+    loop {
+        if found.len() == MAX_SEGMENTS {
+            return Err(InvalidResource::TooDeep);
+        }
+        if let Some(inside) = rest.strip_prefix('[') {
+            let quoted =
+                string_end(inside).and_then(|end| inside.split_at_checked(end)).ok_or_else(malformed)?;
+            let name: String = serde_json::from_str(quoted.0).map_err(|_| malformed())?;
+            let mut one_spelling = String::new();
+            push_segment(&mut one_spelling, &name);
+            rest = quoted.1.strip_prefix(']').ok_or_else(malformed)?;
+            if one_spelling != format!("[{}]", quoted.0) {
+                return Err(InvalidResource::Spelling {
+                    seen: shown(quoted.0, SHOWN),
+                    expected: one_spelling,
+                });
+            }
+            found.push(Segment { text: name, quoted: true });
+        } else {
+            let end = rest.find(['.', '[']).unwrap_or(rest.len());
+            let (word, after) = rest.split_at(end);
+            if word.is_empty() || !word.bytes().all(|b| plain(b) || b == b'*') {
+                return Err(malformed());
+            }
+            found.push(Segment { text: word.to_owned(), quoted: false });
+            rest = after;
+        }
+        match rest.strip_prefix('.') {
+            _ if rest.is_empty() => return Ok(found),
+            Some(after) if !after.starts_with('[') => rest = after,
+            None if rest.starts_with('[') => {}
+            _ => return Err(malformed()),
+        }
+    }
+}
+
+/// Where the JSON string that the text begins with ends, its closing quote included.
+fn string_end(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    let inside = text.strip_prefix('"')?;
+    for (at, byte) in inside.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return Some(at + 2),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn push_segment(out: &mut String, segment: &str) {
+    if !segment.is_empty() && segment.bytes().all(plain) {
+        if !out.is_empty() {
+            out.push('.');
+        }
+        out.push_str(segment);
+        return;
+    }
+    out.push_str("[\"");
+    for c in segment.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            hidden if is_hidden(hidden) => {
+                let mut units = [0; 2];
+                out.extend(hidden.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+            }
+            visible => out.push(visible),
+        }
+    }
+    out.push_str("\"]");
+}
+
+fn check_path(path: &[String]) -> Result<(), InvalidResource> {
+    if path.is_empty() {
+        return Err(InvalidResource::Path(String::new()));
+    }
+    if path.len() > MAX_SEGMENTS {
+        return Err(InvalidResource::TooDeep);
+    }
+    if path.iter().any(|segment| segment.len() > MAX_SEGMENT) {
+        return Err(InvalidResource::LongSegment);
+    }
+    Ok(())
+}
+
+pub(crate) fn check_point(name: &str) -> Result<(), InvalidResource> {
+    // Checked first: nothing below looks at more than a bounded text.
+    if name.len() > MAX_POINT {
+        return Err(InvalidResource::LongPoint);
+    }
+    let odd = |c: char| is_hidden(c) || (c.is_whitespace() && c != ' ');
+    let spaced = name.starts_with(' ') || name.ends_with(' ') || name.contains("  ");
+    if name.is_empty() || spaced || name.chars().any(odd) {
+        return Err(InvalidResource::Point(shown(name, SHOWN)));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_operator(name: &str) -> Result<(), InvalidResource> {
+    if name.is_empty() || name.len() > MAX_OPERATOR || !name.bytes().all(|b| plain(b) || b == b'.') {
+        return Err(InvalidResource::Operator(shown(name, SHOWN)));
+    }
+    Ok(())
+}
+
+/// The bytes of a plain word.
+pub(crate) const fn plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// A text that names no resource.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidResource {
+    /// It does not begin with a kind.
+    #[error("`{0}` names no resource: expected `agent`, `state:…`, `point:…` or `lease:…`")]
+    Kind(String),
+    /// It is no path at all.
+    #[error(
+        "`{0}` is no state path: expected words with `.` between them, others as `[\"…\"]`, such as `config.db[\"a b\"]`"
+    )]
+    Path(String),
+    /// It is a path, spelled in another way than its one spelling.
+    #[error(
+        "`{seen}` is another spelling of a segment: write `{expected}`, or a plain word without brackets"
+    )]
+    Spelling {
+        /// As it was written.
+        seen: String,
+        /// As it must be written.
+        expected: String,
+    },
+    /// It has too many segments.
+    #[error("the state path has more than {MAX_SEGMENTS} segments")]
+    TooDeep,
+    /// A segment is too long.
+    #[error("a segment of the state path is longer than {MAX_SEGMENT} bytes")]
+    LongSegment,
+    /// The name of a point is too long.
+    #[error("the name of the point is longer than {MAX_POINT} bytes")]
+    LongPoint,
+    /// The name of a point is empty or has characters that cannot be seen.
+    #[error(
+        "`{0}` names no point: expected such as `GET /api/x` or `module::function`, without control, invisible or doubled space characters"
+    )]
+    Point(String),
+    /// The name of an operator is empty, too long or has other characters.
+    #[error("`{0}` names no operator: expected 1 to {MAX_OPERATOR} of the characters `A-Z a-z 0-9 . _ -`")]
+    Operator(String),
+}
+
+#[cfg(test)]
+mod tests;

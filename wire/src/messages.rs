@@ -16,13 +16,14 @@ pub struct Call {
     pub id: u64,
     /// A name of [`crate::table::METHODS`].
     pub method: String,
-    /// An object; what is in it depends on the method.
-    #[serde(default)]
+    /// An object, or null for none, which is not written; what is in it depends on the method.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
     pub params: Value,
 }
 
-/// What the agent sends: the reply to a call, or a notification.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+/// What the agent sends: the reply to a call, or a notification. Read by [`FromAgent::parse`], which takes exactly the
+/// members of one of them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum FromAgent {
     /// The call succeeded.
@@ -34,7 +35,7 @@ pub enum FromAgent {
         /// What depends on the method.
         result: Value,
     },
-    /// The call failed. `id` is missing only where the call could not be read.
+    /// The call failed. `id` is null only where the call could not be read.
     Failure {
         /// Always `2.0`.
         jsonrpc: Version,
@@ -169,6 +170,11 @@ pub struct Output {
     /// The text.
     pub text: String,
 }
+
+/// Parameters of `ping` and `audit.checkpoint`: none.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoParams {}
 
 /// Parameters of `hello`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -344,3 +350,6 @@ pub struct CheckpointResult {
     /// The signed checkpoint, a note.
     pub checkpoint: String,
 }
+
+#[cfg(test)]
+mod tests;

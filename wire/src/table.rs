@@ -291,12 +291,24 @@ pub const FUNCTIONS: &[Function] = &[
 
 /// Every method of this version.
 pub const METHODS: &[Method] = &[
-    Method { name: "hello", action: Action::Attach, about: "opens the session; answers with the signed checkpoint" },
-    Method { name: "eval", action: Action::Attach, about: "runs signed code; each effect is decided besides" },
+    Method {
+        name: "hello",
+        action: Action::Attach,
+        about: "opens the session; answers with the signed checkpoint",
+    },
+    Method {
+        name: "eval",
+        action: Action::Attach,
+        about: "runs signed code; each effect is decided besides",
+    },
     Method { name: "cancel", action: Action::Attach, about: "ends one's own running eval" },
     Method { name: "ping", action: Action::Attach, about: "shows that the client is alive" },
     Method { name: "audit.checkpoint", action: Action::Attach, about: "the newest signed checkpoint" },
-    Method { name: "audit.proof", action: Action::Attach, about: "that a record is in the log, or that it only grew" },
+    Method {
+        name: "audit.proof",
+        action: Action::Attach,
+        about: "that a record is in the log, or that it only grew",
+    },
 ];
 
 /// The function of that name.
@@ -308,3 +320,6 @@ pub fn function(name: &str) -> Option<&'static Function> {
 pub fn method(name: &str) -> Option<&'static Method> {
     METHODS.iter().find(|m| m.name == name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+//! Patterns of resources, compiled when a policy is read.
+//!
+//! A pattern names its kind, so that none covers more than its author saw: `agent`, `state:…`, `point:…`, `lease:…`.
+//!
+//! | pattern | segments split at | covers |
+//! | --- | --- | --- |
+//! | `agent` | | the agent itself |
+//! | `state:config.**` | `.` | `config` and everything in it |
+//! | `state:*.db.pass*` | `.` | one level below any state |
+//! | `state:hosts["a b"].port` | `.` | exactly that; inside `["…"]` a `*` is a `*` |
+//! | `point:GET /api/*` | `/`, after the method | routes; the method is exact or `*` |
+//! | `point:billing::**` | `::` | functions, and points with a name of their own |
+//! | `point:**` | | every point, routes and functions |
+//! | `lease:*` | (one segment) | everybody's leases |
+//!
+//! `*` stands for any run of characters inside one segment, none included; `**` is a whole segment and stands for any
+//! number of segments, none included. All else is compared byte for byte. Matching takes at most the product of the
+//! two lengths, whatever the pattern: only the last `*` and the last `**` are ever taken back.
+
+use crate::resource::{self, InvalidResource, Resource};
+use crate::text::shown;
+
+/// How much of a refused pattern an error shows, in characters.
+const SHOWN: usize = 80;
+
+/// A pattern of resources.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Pattern {
+    Agent,
+    State(Vec<Segment>),
+    EveryPoint,
+    /// A method, unless every one, and the segments of the path.
+    Route(Option<String>, Vec<Segment>),
+    Function(Vec<Segment>),
+    Lease(Glob),
+}
+
+/// One segment of a pattern.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Segment {
+    /// `**`: any number of segments.
+    Any,
+    One(Glob),
+}
+
+/// A text in which each `*` stands for any run of characters.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Glob {
+    Exact(String),
+    /// What stands before the first `*`, between each two, and after the last.
+    Parts {
+        first: String,
+        middle: Vec<String>,
+        last: String,
+    },
+}
+
+/// A resource, cut into segments once for all rules.
+#[derive(Debug)]
+pub(crate) enum Target<'a> {
+    Agent,
+    State(&'a [String]),
+    Route(&'a str, Vec<&'a str>),
+    Function(Vec<&'a str>),
+    Lease(&'a str),
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn new(resource: &'a Resource) -> Self {
+        match resource {
+            Resource::Agent => Self::Agent,
+            Resource::State(path) => Self::State(path),
+            Resource::Point(name) => match route(name) {
+                Some((method, path)) => Self::Route(method, path.split('/').collect()),
+                None => Self::Function(name.split("::").collect()),
+            },
+            Resource::Lease(operator) => Self::Lease(operator),
+        }
+    }
+
+    /// Its kind, as one bit.
+    pub(crate) const fn kind(&self) -> u8 {
+        match self {
+            Self::Agent => AGENT,
+            Self::State(_) => STATE,
+            Self::Route(..) | Self::Function(_) => POINT,
+            Self::Lease(_) => LEASE,
+        }
+    }
+}
+
+const AGENT: u8 = 1;
+const STATE: u8 = 2;
+const POINT: u8 = 4;
+const LEASE: u8 = 8;
+
+/// The kinds that a rule with these patterns speaks of, as bits. Leases belong to other people and must be named.
+pub(crate) fn kinds(on: &[Pattern]) -> u8 {
+    if on.is_empty() { AGENT | STATE | POINT } else { on.iter().fold(0, |set, pattern| set | pattern.kind()) }
+}
+
+/// The method and the path without its leading `/`, if the point is a route.
+fn route(name: &str) -> Option<(&str, &str)> {
+    let (method, path) = name.split_once(' ')?;
+    Some((method, path.strip_prefix('/')?))
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidPattern> {
+        match text.split_once(':') {
+            None if text == "agent" => Ok(Self::Agent),
+            Some(("state", path)) => resource::segments(path)?
+                .into_iter()
+                .map(Segment::of_path)
+                .collect::<Result<_, _>>()
+                .map(Self::State),
+            Some(("point", name)) => Self::point(name),
+            Some(("lease", operator)) if operator.contains("**") => Err(InvalidPattern::LeaseDepth),
+            Some(("lease", operator)) => {
+                // Checked with its `*` taken for letters: what is left must be able to be a name.
+                resource::check_operator(&operator.replace('*', "a"))?;
+                Ok(Self::Lease(Glob::new(operator)))
+            }
+            _ => Err(InvalidPattern::Kind(shown(text, SHOWN))),
+        }
+    }
+
+    fn point(name: &str) -> Result<Self, InvalidPattern> {
+        resource::check_point(name)?;
+        if name == "*" {
+            return Err(InvalidPattern::PointStar);
+        }
+        if name == "**" {
+            return Ok(Self::EveryPoint);
+        }
+        let Some((method, path)) = route(name) else {
+            // A method without a path, or a path without a method, would be a pattern that never matches.
+            if name.contains(' ') || name.starts_with('/') {
+                return Err(InvalidPattern::Route(shown(name, SHOWN)));
+            }
+            return Segment::list(name.split("::")).map(Self::Function);
+        };
+        let method = match method {
+            "*" => None,
+            word if word.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') => Some(word.to_owned()),
+            other => return Err(InvalidPattern::Method(shown(other, SHOWN))),
+        };
+        Ok(Self::Route(method, Segment::list(path.split('/'))?))
+    }
+
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::Agent => AGENT,
+            Self::State(_) => STATE,
+            Self::EveryPoint | Self::Route(..) | Self::Function(_) => POINT,
+            Self::Lease(_) => LEASE,
+        }
+    }
+
+    pub(crate) fn covers(&self, target: &Target<'_>) -> bool {
+        match (self, target) {
+            (Self::Agent, Target::Agent) | (Self::EveryPoint, Target::Route(..) | Target::Function(_)) => {
+                true
+            }
+            (Self::State(pattern), Target::State(path)) => covers(pattern, path),
+            (Self::Route(method, pattern), Target::Route(seen, path)) => {
+                method.as_deref().is_none_or(|m| m == *seen) && covers(pattern, path)
+            }
+            (Self::Function(pattern), Target::Function(path)) => covers(pattern, path),
+            (Self::Lease(glob), Target::Lease(operator)) => glob.covers(operator),
+            (
+                Self::Agent
+                | Self::State(_)
+                | Self::EveryPoint
+                | Self::Route(..)
+                | Self::Function(_)
+                | Self::Lease(_),
+                Target::Agent | Target::State(_) | Target::Route(..) | Target::Function(_) | Target::Lease(_),
+            ) => false,
+        }
+    }
+}
+
+impl Segment {
+    fn of_path(segment: resource::Segment) -> Result<Self, InvalidPattern> {
+        if segment.quoted { Ok(Self::One(Glob::Exact(segment.text))) } else { Self::new(&segment.text) }
+    }
+
+    fn list<'a>(segments: impl Iterator<Item = &'a str>) -> Result<Vec<Self>, InvalidPattern> {
+        segments.map(Self::new).collect()
+    }
+
+    fn new(text: &str) -> Result<Self, InvalidPattern> {
+        match text {
+            "**" => Ok(Self::Any),
+            _ if text.contains("**") => Err(InvalidPattern::Stars(shown(text, SHOWN))),
+            _ => Ok(Self::One(Glob::new(text))),
+        }
+    }
+}
+
+/// Whether the segments of a pattern cover those of a name. After a mismatch only the newest `**` takes one segment
+/// more: an older one could do nothing that the newest cannot.
+fn covers<S: AsRef<str>>(pattern: &[Segment], path: &[S]) -> bool {
+    let (mut p, mut s) = (0, 0);
+    let mut newest_any: Option<(usize, usize)> = None;
+    while let Some(segment) = path.get(s) {
+        match pattern.get(p) {
+            Some(Segment::Any) => {
+                newest_any = Some((p, s));
+                p += 1;
+            }
+            Some(Segment::One(glob)) if glob.covers(segment.as_ref()) => {
+                p += 1;
+                s += 1;
+            }
+            _ => {
+                let Some((any, taken)) = newest_any else { return false };
+                newest_any = Some((any, taken + 1));
+                p = any + 1;
+                s = taken + 1;
+            }
+        }
+    }
+    pattern.get(p..).unwrap_or_default().iter().all(|rest| *rest == Segment::Any)
+}
+
+impl Glob {
+    pub(crate) fn new(text: &str) -> Self {
+        let mut parts = text.split('*').map(str::to_owned);
+        let first = parts.next().unwrap_or_default();
+        let mut middle: Vec<String> = parts.collect();
+        match middle.pop() {
+            None => Self::Exact(first),
+            Some(last) => {
+                middle.retain(|part| !part.is_empty());
+                Self::Parts { first, middle, last }
+            }
+        }
+    }
+
+    pub(crate) fn covers(&self, text: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == text,
+            Self::Parts { first, middle, last } => {
+                let inside =
+                    text.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str()));
+                // The earliest place of each part leaves the most room for those after it.
+                let place = |rest: &'_ str, part: &String| rest.find(part.as_str()).map(|at| at + part.len());
+                inside.is_some_and(|mut rest| {
+                    middle.iter().all(|part| match place(rest, part).and_then(|end| rest.get(end..)) {
+                        Some(after) => {
+                            rest = after;
+                            true
+                        }
+                        None => false,
+                    })
+                })
+            }
+        }
+    }
+}
+
+/// A text that is no pattern.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum InvalidPattern {
+    #[error(
+        "`{0}` names no kind: expected `agent`, `state:…`, `point:…` or `lease:…`, such as `state:config.**`"
+    )]
+    Kind(String),
+    #[error("`{0}`: `**` stands for whole segments; expected it alone between two separators")]
+    Stars(String),
+    #[error(
+        "`point:*` would cover only names without `::`: write `point:**` for every point, `point:* /**` for every route"
+    )]
+    PointStar,
+    #[error("`**` in `lease:`: an operator's name is one segment; write `lease:*` for everybody's")]
+    LeaseDepth,
+    #[error("`{0}` is no method: expected `*` or one in upper case, such as `GET`")]
+    Method(String),
+    #[error("`{0}` is no route: expected a method, a space and a path, such as `GET /api/x` or `* /**`")]
+    Route(String),
+    #[error(transparent)]
+    Resource(#[from] InvalidResource),
+}
+
+#[cfg(test)]
+mod tests;

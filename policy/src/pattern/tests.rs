@@ -1,0 +1,209 @@
+use proptest::prelude::*;
+
+use super::*;
+
+#[track_caller]
+fn covers_all(pattern: &str, covered: &[&str], others: &[&str]) {
+    let compiled = Pattern::parse(pattern).unwrap();
+    for (texts, expected) in [(covered, true), (others, false)] {
+        for text in texts {
+            let resource: Resource = text.parse().unwrap();
+            assert_eq!(compiled.covers(&Target::new(&resource)), expected, "{pattern} on {text}");
+        }
+    }
+}
+
+#[test]
+fn a_pattern_covers_its_kind_only() {
+    let one_each = ["agent", "state:a", "point:a", "point:GET /a", "lease:a"];
+    for (at, pattern) in ["agent", "state:**", "point:**", "point:* /**", "lease:*"].iter().enumerate() {
+        let covered: Vec<_> = match at {
+            2 => vec!["point:a", "point:GET /a"],
+            3 => vec!["point:GET /a"],
+            4 => vec!["lease:a"],
+            _ => vec![one_each[at]],
+        };
+        let others: Vec<_> = one_each.iter().copied().filter(|r| !covered.contains(r)).collect();
+        covers_all(pattern, &covered, &others);
+    }
+}
+
+#[test]
+fn two_stars_cover_any_number_of_segments_and_none() {
+    covers_all(
+        "state:config.**",
+        &["state:config", "state:config.a", "state:config.a.b"],
+        &["state:configs", "state:a.config"],
+    );
+    covers_all("state:**.port", &["state:port", "state:a.port", "state:a.b.port"], &["state:port.a"]);
+    covers_all(
+        "state:a.**.z",
+        &["state:a.z", "state:a.b.z", "state:a.z.z", "state:a.b.c.z"],
+        &["state:a", "state:z", "state:a.z.b"],
+    );
+    covers_all(
+        "state:a.**.m.**.z",
+        &["state:a.m.z", "state:a.m.m.z.z", "state:a.b.m.c.z"],
+        &["state:a.z", "state:a.b.z"],
+    );
+    covers_all(
+        "point:* /api/**",
+        &["point:GET /api", "point:POST /api/", "point:GET /api/a/b"],
+        &["point:GET /apis", "point:GET /"],
+    );
+    covers_all(
+        "point:billing::**",
+        &["point:billing", "point:billing::a::b"],
+        &["point:billings", "point:GET /billing"],
+    );
+    covers_all("point:* /**", &["point:GET /", "point:GET /a/b"], &["point:a::b"]);
+}
+
+#[test]
+fn one_star_stays_inside_one_segment() {
+    covers_all(
+        "state:config.*",
+        &["state:config.a", r#"state:config["a.b"]"#, r#"state:config[""]"#],
+        &["state:config", "state:config.a.b"],
+    );
+    covers_all(
+        "state:*.pass*",
+        &["state:a.pass", "state:a.password"],
+        &["state:a.b.pass", "state:a.compass"],
+    );
+    covers_all("state:a*b*c", &["state:abc", "state:axbxc", "state:abcbc"], &["state:ab", "state:acb"]);
+    covers_all("state:ab*ba", &["state:abba", "state:abxba"], &["state:aba"]);
+    covers_all(
+        "point:GET /users/*/edit",
+        &["point:GET /users/{id}/edit"],
+        &["point:GET /users/a/b/edit", "point:PUT /users/a/edit"],
+    );
+    covers_all("point:a::*::c", &["point:a::b::c"], &["point:a::c", "point:a::b::b::c"]);
+    covers_all("lease:al*", &["lease:alice", "lease:al"], &["lease:bob"]);
+}
+
+#[test]
+fn names_are_compared_exactly() {
+    covers_all(
+        "point:POST /api/login",
+        &["point:POST /api/login"],
+        &[
+            "point:POST /api//login",
+            "point:POST /api/./login",
+            "point:POST /api/login/",
+            "point:POST /API/login",
+            "point:post /api/login",
+            "point:POST /api/l\u{43e}gin",
+        ],
+    );
+    // The letter ö in one and in two code points: two names, never one by folding.
+    covers_all("point:GET /\u{f6}", &["point:GET /\u{f6}"], &["point:GET /o\u{308}"]);
+}
+
+#[test]
+fn inside_brackets_a_star_is_a_star() {
+    covers_all(r#"state:a["*"].b"#, &[r#"state:a["*"].b"#], &["state:a.x.b"]);
+    covers_all(r#"state:a["**"]"#, &[r#"state:a["**"]"#], &["state:a", "state:a.x"]);
+}
+
+#[test]
+fn what_would_cover_something_else_than_it_says_is_refused() {
+    let refused = [
+        "",
+        "*",
+        "**",
+        "config.**",
+        "/api/**",
+        "GET /api",
+        "agent:*",
+        "State:a",
+        "state:",
+        "state:a.***",
+        "state:a**",
+        "state:a..b",
+        "state:a.",
+        r#"state:["a"]"#,
+        "state:a b",
+        "point:",
+        "point:*",
+        "point:get /a",
+        "point:G* /a",
+        "point:GET a",
+        "point:/a",
+        "point:GET",
+        "point:GET  /a",
+        "point: /a",
+        "point:GET /a**",
+        "point:a::b**",
+        "point:a\u{200b}",
+        "lease:",
+        "lease:**",
+        "lease:a**",
+        "lease:a b",
+        "lease:a/*",
+    ];
+    for text in refused {
+        // A single word is a function's name, so `point:GET` is one.
+        assert_eq!(Pattern::parse(text).is_err(), text != "point:GET", "{text}");
+    }
+}
+
+#[test]
+fn a_hostile_pattern_costs_no_more_than_the_product_of_the_lengths() {
+    let pattern = Pattern::parse(&format!("point:{}b", "a*".repeat(250))).unwrap();
+    let name = Resource::Point("a".repeat(512));
+    let many = Pattern::parse(&format!("point:* /{}b", "**/a*/".repeat(60))).unwrap();
+    let path = Resource::Point(format!("GET {}", "/aa".repeat(150)));
+    // Exponential backtracking would not end in the lifetime of the machine.
+    for _ in 0..1000 {
+        assert!(!pattern.covers(&Target::new(&name)));
+        assert!(!many.covers(&Target::new(&path)));
+    }
+}
+
+/// The same meaning, written as the definition reads; exponential.
+fn naive(pattern: &[&str], path: &[String]) -> bool {
+    match (pattern.split_first(), path.split_first()) {
+        (None, rest) => rest.is_none(),
+        (Some((&"**", rest)), _) => (0..=path.len()).any(|skip| naive(rest, &path[skip..])),
+        (Some(_), None) => false,
+        (Some((glob, rest)), Some((segment, others))) => {
+            naive_glob(glob.as_bytes(), segment.as_bytes()) && naive(rest, others)
+        }
+    }
+}
+
+fn naive_glob(glob: &[u8], text: &[u8]) -> bool {
+    match (glob.split_first(), text.split_first()) {
+        (None, rest) => rest.is_none(),
+        (Some((b'*', rest)), _) => (0..=text.len()).any(|skip| naive_glob(rest, &text[skip..])),
+        (Some((c, rest)), Some((d, others))) => c == d && naive_glob(rest, others),
+        (Some(_), None) => false,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn the_matcher_agrees_with_the_definition(
+        pattern in proptest::collection::vec(prop_oneof![1 => Just("**".to_owned()), 3 => "a|b|\\*|a\\*|\\*b|a\\*b|\\*a\\*|ab\\*ba"], 1..6),
+        path in proptest::collection::vec("[ab]{1,4}", 1..6),
+    ) {
+        let parts: Vec<&str> = pattern.iter().map(String::as_str).collect();
+        let expected = naive(&parts, &path);
+        for (text, resource) in [
+            (format!("state:{}", parts.join(".")), Resource::State(path.clone())),
+            (format!("point:* /{}", parts.join("/")), Resource::Point(format!("GET /{}", path.join("/")))),
+            (format!("point:x::{}", parts.join("::")), Resource::Point(format!("x::{}", path.join("::")))),
+        ] {
+            let compiled = Pattern::parse(&text).unwrap();
+            prop_assert_eq!(compiled.covers(&Target::new(&resource)), expected, "{} on {}", text, resource);
+        }
+    }
+
+    #[test]
+    fn no_text_panics(text in "(agent|state:|point:|lease:)?\\PC{0,20}") {
+        let _ = Pattern::parse(&text);
+    }
+}

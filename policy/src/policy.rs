@@ -1,0 +1,110 @@
+use std::collections::HashMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::pattern::Target;
+use crate::rule::{Audience, Effect, Rule};
+use crate::{Allowed, Decision, Denial, Mode, PolicyError, Request, RuleRef, parse};
+
+/// How many rules and alternatives a denial names; more would bury what helps.
+const MAX_NAMED: usize = 8;
+
+/// A policy: rules that were read, checked and compiled.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    denying: Vec<Placed>,
+    /// In file order.
+    allowing: Vec<Placed>,
+    /// Each kind of audience once: most rules share a few, so a request is compared with names only so often.
+    audiences: Vec<Audience>,
+    digest: [u8; 32],
+}
+
+/// A rule, and which of the audiences it is for.
+#[derive(Clone, Debug)]
+struct Placed {
+    rule: Rule,
+    audience: usize,
+}
+
+impl Policy {
+    /// Reads a policy.
+    ///
+    /// # Errors
+    /// The first thing in the text that is not as the crate's documentation says, with its place. Nothing is skipped:
+    /// a policy is either understood whole or refused.
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        let mut audiences: Vec<Audience> = Vec::new();
+        let mut places: HashMap<Audience, usize> = HashMap::new();
+        let placed = parse::rules(text)?.into_iter().map(|rule| {
+            let audience = *places.entry(rule.audience.clone()).or_insert_with(|| {
+                audiences.push(rule.audience.clone());
+                audiences.len() - 1
+            });
+            Placed { rule, audience }
+        });
+        let (denying, allowing) = placed.partition(|placed| matches!(placed.rule.effect, Effect::Deny));
+        Ok(Self { denying, allowing, audiences, digest: Sha256::digest(text.as_bytes()).into() })
+    }
+
+    /// SHA-256 of the text that it was read from, byte for byte.
+    pub const fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// Decides, in the order that the crate's documentation gives.
+    pub fn decide(&self, request: &Request) -> Decision {
+        if let Err(error) = request.resource.check() {
+            return deny(request, Vec::new(), error.to_string());
+        }
+        if request.action.needs_change() && request.mode == Mode::Observe {
+            return deny(request, Vec::new(), "needs mode change: `:change REASON`".to_owned());
+        }
+        let target = Target::new(&request.resource);
+        let included: Vec<bool> = self.audiences.iter().map(|audience| audience.includes(request)).collect();
+        let is_for = |placed: &&Placed| included.get(placed.audience).is_some_and(|included| *included);
+        let speaks = |placed: &&Placed| is_for(placed) && placed.rule.speaks_of(request, &target);
+        let named = |placed: &Placed| placed.rule.name.clone();
+        let denied: Vec<RuleRef> = self.denying.iter().filter(speaks).map(named).take(MAX_NAMED).collect();
+        if !denied.is_empty() {
+            let help = "a rule forbids it, whatever others allow; ask for a change of the policy";
+            return deny(request, denied, help.to_owned());
+        }
+        first_that_holds(request, self.allowing.iter().filter(speaks).map(|placed| &placed.rule))
+    }
+}
+
+/// The first of the matching rules that holds in full allows; without one, what each lacks is told.
+fn first_that_holds<'a>(request: &Request, matching: impl Iterator<Item = &'a Rule>) -> Decision {
+    let mut rules = Vec::new();
+    let mut help: Vec<String> = Vec::new();
+    for rule in matching {
+        let Effect::Allow(conditions) = &rule.effect else { continue };
+        let lacking = conditions.lacking(request);
+        if lacking.is_empty() {
+            return Decision::Allow(Allowed { rule: rule.name.id.clone(), max_life: conditions.max_life });
+        }
+        if rules.len() < MAX_NAMED {
+            rules.push(rule.name.clone());
+            let alternative = lacking.join(" and ");
+            if !help.contains(&alternative) {
+                help.push(alternative);
+            }
+        }
+    }
+    if rules.is_empty() {
+        return deny(
+            request,
+            rules,
+            "no rule allows it; ask for a role that may, or a change of the policy".to_owned(),
+        );
+    }
+    deny(request, rules, help.join("; or "))
+}
+
+fn deny(request: &Request, rules: Vec<RuleRef>, help: String) -> Decision {
+    Decision::Deny(Denial { action: request.action, resource: request.resource.clone(), rules, help })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+use std::time::Duration;
+
+use crate::pattern::{Glob, Pattern, Target};
+use crate::{Request, RuleRef, format_duration, is_hidden};
+
+/// A rule, checked and compiled.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) name: RuleRef,
+    pub(crate) effect: Effect,
+    /// The actions it speaks of, as bits.
+    pub(crate) actions: u16,
+    pub(crate) audience: Audience,
+    /// The kinds of resource that `on` speaks of, as bits: most rules are passed over by this and `actions` alone.
+    pub(crate) kinds: u8,
+    /// Empty: everything but leases.
+    pub(crate) on: Vec<Pattern>,
+    pub(crate) except: Vec<Pattern>,
+}
+
+/// Whom a rule is for, and where. Of each list one name must fit; an empty one fits all.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Audience {
+    pub(crate) roles: Vec<String>,
+    pub(crate) operators: Vec<String>,
+    pub(crate) environments: Vec<String>,
+}
+
+impl Audience {
+    pub(crate) fn includes(&self, request: &Request) -> bool {
+        (self.environments.is_empty() || self.environments.contains(&request.environment))
+            && (self.operators.is_empty() || self.operators.contains(&request.operator))
+            && (self.roles.is_empty() || request.roles.iter().any(|role| self.roles.contains(role)))
+    }
+}
+
+/// What a matching rule does.
+#[derive(Clone, Debug)]
+pub(crate) enum Effect {
+    Deny,
+    Allow(Conditions),
+}
+
+/// What an allow rule asks for beyond its match.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Conditions {
+    pub(crate) max_ttl: Option<Duration>,
+    pub(crate) max_life: Option<Duration>,
+    pub(crate) reason: Option<Reason>,
+}
+
+/// The pattern of a reason, with its text for the help.
+#[derive(Clone, Debug)]
+pub(crate) struct Reason {
+    pub(crate) text: String,
+    pub(crate) glob: Glob,
+}
+
+impl Rule {
+    /// Whether the rule is about this action and resource; whom it is for, the policy knows.
+    pub(crate) fn speaks_of(&self, request: &Request, target: &Target<'_>) -> bool {
+        self.actions & request.action.bit() != 0
+            && self.kinds & target.kind() != 0
+            && (self.on.is_empty() || self.on.iter().any(|pattern| pattern.covers(target)))
+            && !self.except.iter().any(|pattern| pattern.covers(target))
+    }
+}
+
+impl Conditions {
+    /// What the request lacks, in words; empty if the rule holds in full.
+    pub(crate) fn lacking(&self, request: &Request) -> Vec<String> {
+        let mut lacking = Vec::new();
+        if let Some(max) = self.max_ttl
+            && exceeds(request, request.ttl, max)
+        {
+            lacking.push(format!("allowed up to {}", format_duration(max)));
+        }
+        if let Some(max) = self.max_life
+            && exceeds(request, request.life, max)
+        {
+            lacking.push(format!("may live {} in total", format_duration(max)));
+        }
+        if let Some(pattern) = &self.reason {
+            match request.reason.as_deref().map(str::trim) {
+                Some(reason) if says_something(reason) && pattern.glob.covers(reason) => {}
+                _ if pattern.text == "*" => lacking.push("needs a reason".to_owned()),
+                _ => lacking.push(format!("needs a reason like `{}`", pattern.text)),
+            }
+        }
+        lacking
+    }
+}
+
+/// Whether a time is beyond what a rule allows. An effect that sets a deadline and does not say which is beyond any.
+/// Compared in whole milliseconds, as requests are recorded: otherwise the record could decide differently.
+fn exceeds(request: &Request, time: Option<Duration>, max: Duration) -> bool {
+    time.map_or(request.action.sets_deadline(), |time| time.as_millis() > max.as_millis())
+}
+
+/// Whether anybody can see anything of a reason.
+fn says_something(reason: &str) -> bool {
+    reason.chars().any(|c| !is_hidden(c) && !c.is_whitespace())
+}

@@ -1,0 +1,241 @@
+//! Reading and making the messages of [`crate::messages`].
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use crate::frame::FrameError;
+use crate::json::{self, JsonError, Problem, describe, shown};
+use crate::messages::{Call, Code, EvalPayload, Failure, FailureData, FromAgent, Version};
+use crate::{MAX_CODE, MAX_REPLY_DEPTH, table};
+
+/// The members of a call.
+const CALL: &[&str] = &["jsonrpc", "id", "method", "params"];
+/// What to do about a line that is no call.
+const CALL_HELP: &str = "send one JSON-RPC 2.0 request a line: an object with `jsonrpc`, `id`, `method` and, where needed, `params`";
+
+impl Call {
+    /// A call as a client makes it. A `params` of `()` is left out.
+    ///
+    /// # Errors
+    /// The parameters cannot be written as JSON.
+    pub fn new(id: u64, method: &str, params: &impl Serialize) -> Result<Self, FrameError> {
+        let params =
+            serde_json::to_value(params).map_err(|error| FrameError::Unwritable(error.to_string()))?;
+        Ok(Self { jsonrpc: Version::V2, id, method: method.to_owned(), params })
+    }
+
+    /// Reads a line, its newline not included, as a call of a method that this version has.
+    ///
+    /// # Errors
+    /// What to answer: [`Code::Parse`] if it is no JSON-RPC 2.0 request, [`Code::Method`] for an unknown method,
+    /// [`Code::Params`] if the parameters are no object. [`Call::id_of`] tells the id for the answer.
+    pub fn parse(line: &[u8]) -> Result<Self, Failure> {
+        let mut members = members(line)?;
+        if let Some(unknown) = members.keys().find(|name| !CALL.contains(&name.as_str())) {
+            return Err(no_call(format!("unknown member `{}`", shown(unknown))));
+        }
+        if members.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
+            return Err(no_call("the member `jsonrpc` is not `\"2.0\"`".to_owned()));
+        }
+        let Some(id) = members.get("id").and_then(Value::as_u64) else {
+            return Err(no_call("the member `id` is not a whole number of 64 bits".to_owned()));
+        };
+        let Some(name) = members.get("method").and_then(Value::as_str) else {
+            return Err(no_call("the member `method` is not a string".to_owned()));
+        };
+        let Some(method) = table::method(name) else {
+            let known: Vec<&str> = table::METHODS.iter().map(|method| method.name).collect();
+            let help = format!("this version has the methods {}", known.join(", "));
+            return Err(Failure::new(Code::Method, format!("unknown method `{}`", shown(name)), help));
+        };
+        let params = match members.remove("params") {
+            None => Value::Null,
+            Some(object @ Value::Object(_)) => object,
+            Some(_) => {
+                let message = format!("the parameters of `{}` are not an object", method.name);
+                return Err(Failure::new(
+                    Code::Params,
+                    message,
+                    "name each parameter, or leave `params` out",
+                ));
+            }
+        };
+        Ok(Self { jsonrpc: Version::V2, id, method: method.name.to_owned(), params })
+    }
+
+    /// The id of a line that [`Call::parse`] refused, if it can be told: the answer carries it.
+    pub fn id_of(line: &[u8]) -> Option<u64> {
+        members(line).ok()?.get("id")?.as_u64()
+    }
+
+    /// The parameters as the method takes them; missing ones are an empty object.
+    ///
+    /// # Errors
+    /// [`Code::Params`], which names the member that is missing, unknown or of another type, and shows no value.
+    pub fn params<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let read = match &self.params {
+            Value::Null => T::deserialize(&Value::Object(Map::new())),
+            params => T::deserialize(params),
+        };
+        read.map_err(|error| {
+            let message = format!("parameters of `{}`: {}", shown(&self.method), describe(&error));
+            Failure::new(Code::Params, message, "the client and the agent may be of different versions")
+        })
+    }
+}
+
+/// The members of a line, if it is an object.
+fn members(line: &[u8]) -> Result<Map<String, Value>, Failure> {
+    let text = std::str::from_utf8(line).map_err(|_| no_call("the message is not UTF-8".to_owned()))?;
+    if text.trim_start().starts_with('[') {
+        let message = "batches are not supported".to_owned();
+        return Err(Failure::new(Code::Parse, message, "send each call as a line of its own"));
+    }
+    match json::from_str(text) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err(no_call("the message is not an object".to_owned())),
+        Err(error) => Err(no_call(error.to_string())),
+    }
+}
+
+fn no_call(message: String) -> Failure {
+    Failure::new(Code::Parse, message, CALL_HELP)
+}
+
+impl EvalPayload {
+    /// Reads the payload of an eval from the string that was signed.
+    ///
+    /// # Errors
+    /// [`Code::Params`] if it is not what [`crate::json`] and this type take, [`Code::Limit`] if code and arguments
+    /// together are over [`MAX_CODE`].
+    pub fn parse(payload: &str) -> Result<Self, Failure> {
+        let read: Self = json::from_str(payload).map_err(|error| {
+            Failure::new(
+                Code::Params,
+                format!("payload: {error}"),
+                "the client and the agent may be of different versions",
+            )
+        })?;
+        let named = |(name, value): (&String, &Value)| name.len() + value.to_string().len();
+        let size = read.code.len() + read.args.iter().map(named).sum::<usize>();
+        if size > MAX_CODE {
+            let message = format!("code and arguments take {size} bytes, at most {MAX_CODE} are allowed");
+            return Err(Failure::new(Code::Limit, message, "send it in parts"));
+        }
+        Ok(read)
+    }
+}
+
+impl Failure {
+    /// A failure of that code.
+    pub fn new(code: Code, message: impl Into<String>, help: impl Into<String>) -> Self {
+        let data = FailureData { code, help: help.into(), audit: None };
+        Self { code: code.number(), message: message.into(), data }
+    }
+}
+
+impl FromAgent {
+    /// The reply to a call that succeeded. A result that cannot be written as JSON, which none of ours is, becomes a
+    /// failure, as the client waits for an answer.
+    pub fn success(id: u64, result: &impl Serialize) -> Self {
+        match serde_json::to_value(result) {
+            Ok(result) => Self::Success { jsonrpc: Version::V2, id, result },
+            Err(error) => {
+                Self::failure(Some(id), Code::Internal, format!("the result is no JSON: {error}"), "")
+            }
+        }
+    }
+
+    /// The reply to a call that failed; `id` is `None` only where the call could not be read.
+    pub fn failure(
+        id: impl Into<Option<u64>>,
+        code: Code,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self::Failure { jsonrpc: Version::V2, id: id.into(), error: Failure::new(code, message, help) }
+    }
+
+    /// A notification.
+    ///
+    /// # Errors
+    /// The parameters cannot be written as JSON, which none of ours are.
+    pub fn notification(method: &str, params: &impl Serialize) -> Result<Self, FrameError> {
+        let params =
+            serde_json::to_value(params).map_err(|error| FrameError::Unwritable(error.to_string()))?;
+        Ok(Self::Notification { jsonrpc: Version::V2, method: method.to_owned(), params })
+    }
+
+    /// Reads a line, its newline not included.
+    ///
+    /// # Errors
+    /// It is not exactly one of the three forms, or not JSON as [`crate::json`] takes it, down to
+    /// [`MAX_REPLY_DEPTH`].
+    pub fn parse(line: &[u8]) -> Result<Self, JsonError> {
+        let text = std::str::from_utf8(line).map_err(|error| JsonError {
+            offset: error.valid_up_to(),
+            problem: Problem::Syntax("the message is not UTF-8".to_owned()),
+        })?;
+        json::read(text, MAX_REPLY_DEPTH)
+    }
+}
+
+/// Every member that a message of the agent may have; which go together is checked afterwards.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Incoming {
+    jsonrpc: Version,
+    #[serde(default, deserialize_with = "present")]
+    id: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "present")]
+    result: Option<Value>,
+    error: Option<Failure>,
+    method: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    params: Option<Value>,
+}
+
+/// Tells a member that is null from one that is missing.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(input: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(input).map(Some)
+}
+
+impl<'de> Deserialize<'de> for FromAgent {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        match Incoming::deserialize(input)? {
+            Incoming {
+                jsonrpc,
+                id: Some(Some(id)),
+                result: Some(result),
+                error: None,
+                method: None,
+                params: None,
+            } => Ok(Self::Success { jsonrpc, id, result }),
+            Incoming {
+                jsonrpc,
+                id: Some(id),
+                result: None,
+                error: Some(error),
+                method: None,
+                params: None,
+            } => {
+                if error.code != error.data.code.number() {
+                    return Err(D::Error::custom("the number of the failure is not that of its code"));
+                }
+                Ok(Self::Failure { jsonrpc, id, error })
+            }
+            Incoming {
+                jsonrpc,
+                id: None,
+                result: None,
+                error: None,
+                method: Some(method),
+                params: Some(params),
+            } => Ok(Self::Notification { jsonrpc, method, params }),
+            _ => Err(D::Error::custom(
+                "the message is neither a reply (`id` and one of `result` and `error`) nor a notification (`method` and `params`)",
+            )),
+        }
+    }
+}
