@@ -1,1 +1,106 @@
-fn main() {}
+//! The client of the debug agent.
+//!
+//! Deliberately absent: any trust in what an agent says beyond what its certificate, its log's key and the remembered
+//! checkpoints prove; names of hosts; a way to run code that is not signed. Nothing an agent sends is executed, and all
+//! of it is escaped before it is shown ([`term`]).
+
+mod args;
+mod audit;
+mod certs;
+mod commands;
+mod connect;
+mod eval;
+mod failure;
+mod identity;
+mod interrupts;
+mod link;
+mod proofs;
+mod repl;
+mod session;
+mod tables;
+mod term;
+mod trust;
+mod verifier;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{At, Cli, Command};
+use crate::failure::Failure;
+use crate::identity::Identity;
+use crate::session::Target;
+use crate::trust::Store;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.command.wants_json();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if json {
+                failure.print_json();
+            }
+            failure.print();
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Attach(args) => online(&args.at.clone(), async |target| repl::attach(&target, &args).await),
+        Command::Eval(args) => {
+            let prepared = eval::prepare(&args)?;
+            online(&args.at.clone(), async |target| eval::run(&target, &args, prepared).await)
+        }
+        Command::Leases(args) => {
+            online(&args.at.clone(), async |t| commands::show(&t, &args, "leases").await)
+        }
+        Command::Points(args) => {
+            online(&args.at.clone(), async |t| commands::show(&t, &args, "points").await)
+        }
+        Command::Sessions(args) => {
+            online(&args.at.clone(), async |t| commands::show(&t, &args, "sessions").await)
+        }
+        Command::Revert(args) => online(&args.at.clone(), async |t| commands::revert(&t, &args).await),
+        Command::Confirm(args) => {
+            online(&args.at.clone(), async |t| commands::prolong(&t, &args, "confirm").await)
+        }
+        Command::Extend(args) => {
+            online(&args.at.clone(), async |t| commands::prolong(&t, &args, "extend").await)
+        }
+        Command::Audit(command) => audit::run(command),
+        Command::Certs(command) => certs::run(&command),
+    }
+}
+
+impl Command {
+    /// Whether a failure is to be printed as an object, too.
+    fn wants_json(&self) -> bool {
+        match self {
+            Self::Eval(args) => args.json,
+            Self::Leases(args) | Self::Points(args) | Self::Sessions(args) => args.json,
+            Self::Attach(_)
+            | Self::Revert(_)
+            | Self::Confirm(_)
+            | Self::Extend(_)
+            | Self::Audit(_)
+            | Self::Certs(_) => false,
+        }
+    }
+}
+
+/// Finds out where to attach and as whom, and does something there.
+fn online(at: &At, act: impl AsyncFnOnce(Target) -> Result<(), Failure>) -> Result<(), Failure> {
+    let address = connect::address(&at.target)?;
+    let identity = Identity::load(&at.connection, &connect::provider())?;
+    let pin = identity.pin(&at.target, &at.connection)?;
+    let store = Store::open()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::evaluation(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(act(Target { address, identity, pin, store }));
+    // A thread that waits for a line of input must not keep the process.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,317 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Attach to the debug agent inside a running service, change what it does for a while, and check its audit log.
+#[derive(Debug, Parser)]
+#[command(name = "debugctl", version, max_term_width = 110, after_help = ENDS)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const ENDS: &str = "\
+Exit codes: 0 ok, 1 the eval failed, 2 usage, 3 denied by policy, 4 needs approval,
+5 cannot connect or not trusted, 6 the audit log does not verify.
+
+First steps:
+  debugctl attach 127.0.0.1:7777 --identity operators/alice     then `help()` at the prompt
+  debugctl eval 127.0.0.1:7777 'config.db.host' --identity operators/alice
+  export DEBUGCTL_IDENTITY=$PWD/operators/alice                 and leave --identity out
+
+Something is on fire:
+  debugctl leases 127.0.0.1:7777          what is changed, by whom, and when it reverts
+  debugctl revert 127.0.0.1:7777 3        end change 3 now; one's own may always be reverted";
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Open the REPL inside the service
+    #[command(after_help = "\
+Examples:
+  debugctl attach 127.0.0.1:7777
+  debugctl attach 127.0.0.1:7777 --change --reason 'INC-42 healthcheck flaps'
+  debugctl attach 127.0.0.1:7777 < steps.rhai       no prompts; results on stdout
+
+At the prompt: help() lists what can be called, :help the commands, Ctrl-C cancels, Ctrl-D leaves.
+Leases of the session revert 60 s after it is lost; attach again in that time to take them over.")]
+    Attach(Attach),
+    /// Run code once and print its value
+    #[command(after_help = "\
+Examples:
+  debugctl eval 127.0.0.1:7777 'config.db.host'
+  debugctl eval 127.0.0.1:7777 'get(path)' --arg path=config.db.host --json
+  echo 'points()' | debugctl eval 127.0.0.1:7777 -
+  debugctl eval 127.0.0.1:7777 --file fix.rhai --change --reason 'INC-42' --hold
+  debugctl eval 127.0.0.1:7777 'set(\"config.db.password\", pw)' --arg-secret pw=@new-password \\
+      --change --reason 'INC-42 rotate' --persist
+
+With --json, stdout holds one object:
+  {\"value\", \"display\", \"output\", \"leases\", \"audit\"} or {\"error\"}")]
+    Eval(Eval),
+    /// Show the changes in force, whose they are and when they revert
+    Leases(Show),
+    /// Show what can be patched, and what is
+    Points(Show),
+    /// Show who is attached
+    Sessions(Show),
+    /// End a change now; one's own may always be reverted
+    #[command(after_help = "Example:\n  debugctl revert 127.0.0.1:7777 3")]
+    Revert(Revert),
+    /// Keep a change past its first deadline, until a later one
+    #[command(after_help = "Example:\n  debugctl confirm 127.0.0.1:7777 3 20m --reason 'INC-42 holds'")]
+    Confirm(Prolong),
+    /// Give a change another deadline, counted from now
+    #[command(
+        after_help = "Example:\n  debugctl extend 127.0.0.1:7777 3 10m --reason 'INC-42 still looking'"
+    )]
+    Extend(Prolong),
+    /// Read and verify an audit log
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Make the CA, and certificates for agents and operators
+    #[command(subcommand)]
+    Certs(crate::certs::Certs),
+}
+
+/// How an agent is reached and trusted.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Connection {
+    /// Your folder, with cert.pem, key.pem, ca.pem and agents.toml
+    #[arg(long, help_heading = "Connection", value_name = "DIR", env = "DEBUGCTL_IDENTITY")]
+    pub(crate) identity: Option<PathBuf>,
+    /// Your certificate, if it is not in the folder
+    #[arg(long, help_heading = "Connection", value_name = "FILE", env = "DEBUGCTL_CERT")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, help_heading = "Connection", value_name = "FILE", env = "DEBUGCTL_KEY")]
+    pub(crate) key: Option<PathBuf>,
+    /// The CA that vouches for agents
+    #[arg(long, help_heading = "Connection", value_name = "FILE", env = "DEBUGCTL_CA")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The agent's SPIFFE id; nobody else is talked to
+    #[arg(long, help_heading = "Connection", value_name = "ID", env = "DEBUGCTL_AGENT_ID")]
+    pub(crate) agent_id: Option<String>,
+    /// The key of the agent's audit log
+    #[arg(long, help_heading = "Connection", value_name = "VKEY", env = "DEBUGCTL_VKEY")]
+    pub(crate) vkey: Option<String>,
+}
+
+/// Where the agent is, and who is asking.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct At {
+    /// Address and port of the agent, such as 127.0.0.1:7777 or localhost:7777
+    pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+/// Entering the mode in which changes are possible.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Change {
+    /// Enter the mode in which changes are possible
+    #[arg(long, requires = "reason")]
+    pub(crate) change: bool,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT", requires = "change")]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Attach {
+    #[command(flatten)]
+    pub(crate) at: At,
+    #[command(flatten)]
+    pub(crate) change: Change,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Eval {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// The code, or - to read it from stdin
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    pub(crate) code: Option<String>,
+    /// Read the code from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Bind a value to a name in the code: JSON if it parses as such, else text
+    #[arg(long = "arg", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub(crate) args: Vec<(String, String)>,
+    /// Bind a secret to a name: the content of a file, of which the log keeps only a commitment
+    #[arg(long = "arg-secret", value_name = "NAME=@FILE", value_parser = name_and_file)]
+    pub(crate) secrets: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    pub(crate) change: Change,
+    /// Changes keep their deadline when this command ends
+    #[arg(long, requires = "change", conflicts_with = "hold")]
+    pub(crate) persist: bool,
+    /// Stay connected until the changes end; Ctrl-C reverts them
+    #[arg(long, requires = "change")]
+    pub(crate) hold: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// Print the value as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Revert {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// The change, as `leases` shows it
+    pub(crate) id: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Prolong {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// The change, as `leases` shows it
+    pub(crate) id: u64,
+    /// How long from now, with its unit: 90s, 5m, 2h
+    pub(crate) ttl: String,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+/// What can be done with an audit log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Print a line for each record, after the whole log was verified
+    #[command(after_help = "\
+Examples:
+  debugctl audit list agent/audit --kind eval
+  debugctl audit list agent/audit --kind lease. --operator alice
+A kind that ends in `.` stands for all kinds that begin so.")]
+    List(List),
+    /// Print a record whole
+    Show(ShowRecord),
+    /// Verify a log: its records, its signed checkpoint, and every operator's signature
+    #[command(after_help = "\
+Examples:
+  debugctl audit verify agent/audit
+  debugctl audit verify copy-of-audit --vkey example.internal/dienstplan/1+c4a1…+AZ…
+
+The key of the log comes from --vkey, from --inventory, or from an inventory.json beside the folder,
+which is then named. Without a key the log is only consistent in itself, and the exit code is 6.
+Exit code 0 comes with the word `verified` on stdout, and never without it.")]
+    Verify(Verify),
+}
+
+/// What a log is verified against.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Anchor {
+    /// The log's folder
+    pub(crate) dir: PathBuf,
+    /// The inventory that `debugctl certs` keeps
+    #[arg(long, value_name = "FILE")]
+    pub(crate) inventory: Option<PathBuf>,
+    /// The key of the log
+    #[arg(long, value_name = "VKEY", conflicts_with = "inventory")]
+    pub(crate) vkey: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    #[command(flatten)]
+    pub(crate) anchor: Anchor,
+    /// Only records of this kind, or of all kinds that begin so if it ends in `.`
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+    /// Only records of this operator
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operator: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShowRecord {
+    #[command(flatten)]
+    pub(crate) anchor: Anchor,
+    /// The record's number
+    pub(crate) seq: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) anchor: Anchor,
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    if !is_name(name) {
+        return Err(format!("`{name}` is not a name: letters, digits and `_`, not beginning with a digit"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn name_and_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, value) = name_and_value(text)?;
+    // On the command line a secret would stand in the shell's history and in the list of processes.
+    let file = value.strip_prefix('@').ok_or("expected NAME=@FILE: a secret is read from a file")?;
+    Ok((name, PathBuf::from(file)))
+}
+
+fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parses(line: &str) -> bool {
+        Cli::try_parse_from(line.split(' ')).is_ok()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent_in_itself() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_belongs_together_is_demanded_together() {
+        for good in [
+            "debugctl attach t:1",
+            "debugctl attach t:1 --change --reason x",
+            "debugctl eval t:1 1+1 --arg a=1 --arg b=x=y",
+            "debugctl eval t:1 - --json",
+            "debugctl eval t:1 --file f --change --reason x --persist",
+            "debugctl confirm t:1 3 20m --reason x",
+            "debugctl audit verify d --vkey k",
+        ] {
+            assert!(parses(good), "{good}");
+        }
+        for bad in [
+            "debugctl attach t:1 --change",
+            "debugctl attach t:1 --reason x",
+            "debugctl eval t:1",
+            "debugctl eval t:1 1 --file f",
+            "debugctl eval t:1 1 --persist",
+            "debugctl eval t:1 1 --change --reason x --persist --hold",
+            "debugctl eval t:1 1 --arg a",
+            "debugctl eval t:1 1 --arg 1a=2",
+            "debugctl eval t:1 1 --arg-secret a=b",
+            "debugctl confirm t:1 3 20m",
+            "debugctl revert t:1 x",
+            "debugctl audit verify d --vkey k --inventory i",
+        ] {
+            assert!(!parses(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a log is verified against: a key that did not come from the log.
+
+use std::path::{Path, PathBuf};
+
+use debug_audit::{Reader, VerifierKey};
+use serde_json::Value;
+
+use crate::args::Anchor;
+use crate::failure::Failure;
+use crate::identity;
+
+/// Where the key of a log came from.
+pub(super) struct Vouched {
+    pub(super) key: VerifierKey,
+    /// For people: `the key given` or the inventory's path.
+    pub(super) source: String,
+    /// The certificates that the inventory holds (DER in lower-case hex of their SHA-256), if it holds any.
+    pub(super) certificates: Vec<String>,
+}
+
+/// Finds the key: the one given, else the one in the inventory given, else in one beside the folder.
+///
+/// # Errors
+/// What was given is no key or no inventory, or an inventory has no key for this log.
+pub(super) fn find(anchor: &Anchor) -> Result<Option<Vouched>, Failure> {
+    if let Some(text) = &anchor.vkey {
+        let key = VerifierKey::parse(text)
+            .map_err(|error| Failure::usage(format!("`{text}` is no key of a log: {error}")))?;
+        return Ok(Some(Vouched { key, source: "the key given".to_owned(), certificates: Vec::new() }));
+    }
+    match anchor.inventory.clone().or_else(|| beside(&anchor.dir)) {
+        Some(path) => inventory(&anchor.dir, &path).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// An inventory beside the folder, as `debugctl certs init` lays it out, or in it, as in a copy.
+fn beside(dir: &Path) -> Option<PathBuf> {
+    let dir = dir.canonicalize().ok()?;
+    let above = dir.ancestors().nth(2).map(|above| above.join("inventory.json"));
+    above.into_iter().chain([dir.join("inventory.json")]).find(|path| path.is_file())
+}
+
+fn inventory(dir: &Path, path: &Path) -> Result<Vouched, Failure> {
+    let value: Value = serde_json::from_slice(&identity::read(path)?)
+        .map_err(|error| Failure::usage(format!("`{}` is no inventory: {error}", path.display())))?;
+    let mut keys = Vec::new();
+    strings(&value, "vkey", &mut keys);
+    let mut certificates = Vec::new();
+    strings(&value, "sha256", &mut certificates);
+    let keys: Vec<VerifierKey> = keys.iter().filter_map(|text| VerifierKey::parse(text).ok()).collect();
+    let origin = claimed_origin(dir);
+    let of_this_log = |key: &VerifierKey| {
+        let below = origin.as_deref().and_then(|origin| origin.strip_prefix(key.name()));
+        below.is_some_and(|rest| rest.starts_with('/'))
+    };
+    let only = keys.len() == 1;
+    let key = keys.iter().find(|key| of_this_log(key)).or(keys.first().filter(|_| only)).cloned();
+    let key = key.ok_or_else(|| {
+        let log = origin.unwrap_or_else(|| "this folder".to_owned());
+        Failure::verification(format!("the inventory `{}` has no key for the log `{log}`", path.display()))
+            .help("give the key with `--vkey`, or the inventory of the CA that made this agent's files")
+    })?;
+    Ok(Vouched { key, source: format!("the inventory `{}`", path.display()), certificates })
+}
+
+/// All strings that are members of that name, at any depth.
+fn strings(value: &Value, name: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                match value {
+                    Value::String(text) if key == name => found.push(text.clone()),
+                    other => strings(other, name, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| strings(item, name, found)),
+        _ => {}
+    }
+}
+
+/// What the log says that it is; only to choose the key that then has to verify it.
+fn claimed_origin(dir: &Path) -> Option<String> {
+    let boot = Reader::open(dir).ok()?.next()?.ok()?;
+    let boot: Value = serde_json::from_slice(&boot.bytes).ok()?;
+    boot.get("origin")?.as_str().map(str::to_owned)
+}

@@ -1,0 +1,184 @@
+//! The whole check of a log: its form and signed root, every operator's signature, and what this client remembers.
+
+use std::path::Path;
+
+use debug_audit::tree::{Tree, leaf_hash};
+use debug_audit::{Line, Reader, Verified};
+
+use super::anchor::{self, Vouched};
+use super::signatures::Signatures;
+use crate::args::Anchor;
+use crate::failure::Failure;
+use crate::trust::Store;
+
+/// A record on its way through the check.
+pub(super) struct Record<'a> {
+    pub(super) seq: u64,
+    pub(super) kind: &'a str,
+    /// The line as it is on disk.
+    pub(super) text: &'a str,
+    /// Who opened the session that it belongs to.
+    pub(super) operator: Option<&'a str>,
+}
+
+/// What was found.
+pub(super) struct Report {
+    pub(super) verified: Verified,
+    /// Where the key came from; without one nobody vouches for the log.
+    pub(super) vouched: Option<Vouched>,
+    pub(super) evals: u64,
+    pub(super) certificates: usize,
+    /// How many of the certificates the inventory does not hold, if it holds any.
+    pub(super) unlisted: usize,
+    pub(super) witness: Option<Witness>,
+}
+
+/// A checkpoint that this client remembers of the log.
+pub(super) struct Witness {
+    pub(super) size: u64,
+    /// When it was remembered, for people.
+    pub(super) seen: String,
+}
+
+/// Checks a log and hands out each of its records, also of one that does not hold: who looks at it must see it.
+///
+/// # Errors
+/// The first thing that does not hold, once all records were handed out.
+pub(super) fn check(anchor: &Anchor, visit: &mut dyn FnMut(&Record<'_>)) -> Result<Report, Failure> {
+    let found = anchor::find(anchor).and_then(|vouched| {
+        let key = vouched.as_ref().map(|vouched| &vouched.key);
+        let verified = debug_audit::verify(&anchor.dir, key).map_err(|error| broken(&error))?;
+        Ok((vouched, verified))
+    });
+    let origin = found.as_ref().map(|(_, verified)| verified.origin.clone()).unwrap_or_default();
+    let covered = found.as_ref().map_or(0, |(_, verified)| verified.covered);
+    let joined = join(&anchor.dir, origin, covered, visit);
+    // What the log itself is guilty of comes first: signatures in a log that was altered prove nothing.
+    let (vouched, verified) = found?;
+    let Joined { tree, signatures } = joined?;
+    if tree.root_at(verified.covered) != Some(verified.root) {
+        return Err(Failure::verification("the log was changed while it was read").help("verify it again"));
+    }
+    let witness = vouched.as_ref().map(|vouched| witness(vouched, &verified, &tree)).transpose()?.flatten();
+    let listed = vouched.as_ref().map(|vouched| vouched.certificates.as_slice()).unwrap_or_default();
+    let unknown = |hash: &&String| !listed.is_empty() && !listed.contains(hash);
+    let unlisted = signatures.certificates.iter().filter(unknown).count();
+    let (evals, certificates) = (signatures.evals, signatures.certificates.len());
+    Ok(Report { verified, vouched, evals, certificates, unlisted, witness })
+}
+
+fn broken(error: &debug_audit::VerifyError) -> Failure {
+    let mut message = format!("the log does not verify: {error}");
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        message.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    Failure::verification(message).help(error.advice())
+}
+
+/// The covered records as a tree, and all signatures that were checked.
+struct Joined {
+    tree: Tree,
+    signatures: Signatures,
+}
+
+/// Reads the log once more, now for what is in the records. The tree tells that they are those that were verified.
+fn join(
+    dir: &Path,
+    origin: String,
+    covered: u64,
+    visit: &mut dyn FnMut(&Record<'_>),
+) -> Result<Joined, Failure> {
+    let mut joined = Joined { tree: Tree::new(), signatures: Signatures::new(origin) };
+    let mut failed = None;
+    let reader = Reader::open(dir).map_err(|error| unreadable(&error))?;
+    for line in reader {
+        let line = match line {
+            Ok(line) => line,
+            Err(error) => {
+                // Behind the covered records a torn line is a write in progress.
+                if joined.tree.size() < covered || covered == 0 {
+                    failed.get_or_insert(unreadable(&error));
+                }
+                continue;
+            }
+        };
+        if line.seq < covered {
+            joined.tree.append(leaf_hash(&line.bytes));
+        }
+        if let Err(failure) = record(&line, &mut joined.signatures, visit) {
+            failed.get_or_insert(failure);
+        }
+    }
+    failed.map_or(Ok(joined), Err)
+}
+
+fn record(
+    line: &Line,
+    signatures: &mut Signatures,
+    visit: &mut dyn FnMut(&Record<'_>),
+) -> Result<(), Failure> {
+    let Line { seq, file, line: number, .. } = line;
+    let wrong = |why: String| {
+        Failure::verification(format!("record {seq} (`{file}`, line {number}) does not verify: {why}"))
+            .help("keep the folder as evidence; the agent or its host wrote what the operator did not sign")
+    };
+    let text = std::str::from_utf8(&line.bytes).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
+    let kind = kind(text);
+    // A record that closes a session still belongs to it.
+    let operator = session(text).and_then(|id| signatures.operator(id)).map(str::to_owned);
+    let taken = signatures.take(kind, text).map_err(wrong);
+    let operator = operator.as_deref().or_else(|| session(text).and_then(|id| signatures.operator(id)));
+    visit(&Record { seq: *seq, kind, text, operator });
+    taken
+}
+
+/// The kind of a record of the form that the reader has checked: `{"v":1,"seq":N,"kind":"…"`.
+fn kind(text: &str) -> &str {
+    let kind = text.split_once(r#","kind":""#).and_then(|(_, rest)| rest.split_once('"'));
+    kind.map(|(kind, _)| kind).unwrap_or_default()
+}
+
+fn session(text: &str) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Member {
+        session: Option<u64>,
+    }
+    serde_json::from_str::<Member>(text).ok()?.session
+}
+
+fn unreadable(error: &debug_audit::ReadError) -> Failure {
+    Failure::verification(format!("the log cannot be read: {error}"))
+        .help("check that the folder is the log's and that you may read its files")
+}
+
+/// Compares with what this client remembers of the log.
+fn witness(vouched: &Vouched, verified: &Verified, tree: &Tree) -> Result<Option<Witness>, Failure> {
+    // Without a place to remember in there is nothing to compare with.
+    let Ok(store) = Store::open() else { return Ok(None) };
+    let Some(known) = store.remembered(&verified.origin, &vouched.key)? else { return Ok(None) };
+    let size = known.head.size;
+    let path = store.path(&verified.origin);
+    let evidence = format!("keep the folder and `{}`: together they are the evidence", path.display());
+    if size > verified.covered {
+        return Err(Failure::verification(format!(
+            "the log was cut: {} records are signed, this client has seen {size}",
+            verified.covered
+        ))
+        .help(evidence));
+    }
+    if tree.root_at(size) != Some(known.head.root) {
+        return Err(Failure::verification(format!(
+            "the log was rewritten: its first {size} records are not those that this client has seen"
+        ))
+        .help(evidence));
+    }
+    let modified = std::fs::metadata(&path).and_then(|meta| meta.modified()).ok();
+    let seen = modified.and_then(|time| jiff::Timestamp::try_from(time).ok());
+    let seen = seen.and_then(|time| time.round(jiff::Unit::Second).ok());
+    Ok(Some(Witness {
+        size,
+        seen: seen.map_or_else(|| "at a time unknown".to_owned(), |time| time.to_string()),
+    }))
+}

@@ -1,0 +1,202 @@
+//! Joining the log with what operators signed: each `eval` record against the certificate of its session.
+
+use std::collections::{BTreeSet, HashMap};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use debug_wire::signature::{eval_message, verify};
+use pki_types::SignatureVerificationAlgorithm;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::identity::Validity;
+use crate::trust::hex;
+use crate::verifier::id_of;
+
+/// The most that parts of payloads may hold while their `eval` record is awaited, in bytes: a payload is at most a
+/// message long, and only as many evals run at once as there are eval threads.
+const MAX_PARTS: usize = 16 << 20;
+
+/// A record that opens a session.
+#[derive(Deserialize)]
+struct SessionOpen {
+    session: u64,
+    operator: String,
+    certificate: String,
+    exporter: String,
+}
+
+#[derive(Deserialize)]
+struct SessionClose {
+    session: u64,
+}
+
+/// A piece of a payload that does not fit into one record.
+#[derive(Deserialize)]
+struct EvalPart {
+    session: Option<u64>,
+    part: u64,
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct Eval {
+    session: u64,
+    counter: u64,
+    time: String,
+    sig: String,
+    payload: Option<String>,
+    parts: Option<u64>,
+}
+
+/// A session whose evals may follow.
+struct Session {
+    operator: String,
+    certificate: Vec<u8>,
+    validity: Validity,
+    exporter: [u8; 32],
+    counter: u64,
+}
+
+/// Goes through a log and checks each eval's signature.
+pub(super) struct Signatures {
+    origin: String,
+    algorithms: Vec<&'static dyn SignatureVerificationAlgorithm>,
+    sessions: HashMap<u64, Session>,
+    parts: HashMap<Option<u64>, Vec<EvalPart>>,
+    held: usize,
+    /// How many evals were checked.
+    pub(super) evals: u64,
+    /// The SHA-256 of each certificate that evals were signed with, in hex.
+    pub(super) certificates: BTreeSet<String>,
+}
+
+impl Signatures {
+    /// Begins with record 0 of the log with that origin.
+    pub(super) fn new(origin: String) -> Self {
+        let algorithms = crate::connect::provider().signature_verification_algorithms.all.to_vec();
+        Self {
+            origin,
+            algorithms,
+            sessions: HashMap::new(),
+            parts: HashMap::new(),
+            held: 0,
+            evals: 0,
+            certificates: BTreeSet::new(),
+        }
+    }
+
+    /// The operator of a session.
+    pub(super) fn operator(&self, session: u64) -> Option<&str> {
+        self.sessions.get(&session).map(|session| session.operator.as_str())
+    }
+
+    /// Takes in the next record.
+    ///
+    /// # Errors
+    /// What does not hold, in words.
+    pub(super) fn take(&mut self, kind: &str, line: &str) -> Result<(), String> {
+        match kind {
+            // Sessions do not outlive the process.
+            "boot" => {
+                self.sessions.clear();
+                self.drop_parts();
+                Ok(())
+            }
+            "session.open" => self.open(read(line)?),
+            "session.close" => {
+                let SessionClose { session } = read(line)?;
+                self.sessions.remove(&session);
+                Ok(())
+            }
+            "eval.part" => self.part(read(line)?),
+            "eval" => self.eval(read(line)?),
+            _ => Ok(()),
+        }
+    }
+
+    fn open(&mut self, open: SessionOpen) -> Result<(), String> {
+        let SessionOpen { session, operator, certificate, exporter } = open;
+        let certificate = BASE64_STANDARD.decode(certificate).map_err(|_| "the certificate is not base64")?;
+        let id = id_of(&certificate).map_err(|why| format!("the certificate is not an operator's: {why}"))?;
+        if id != operator {
+            return Err(format!("the operator is `{operator}`, but the certificate is `{id}`'s"));
+        }
+        let validity = Validity::of(&certificate)?;
+        let exporter = from_hex(&exporter).ok_or("the exporter is not 32 bytes in hex")?;
+        let opened = Session { operator, certificate, validity, exporter, counter: 0 };
+        self.sessions.insert(session, opened);
+        Ok(())
+    }
+
+    fn part(&mut self, part: EvalPart) -> Result<(), String> {
+        self.held += part.text.len();
+        if self.held > MAX_PARTS {
+            self.drop_parts();
+            return Err("the parts of evals before it belong to no eval".to_owned());
+        }
+        self.parts.entry(part.session).or_default().push(part);
+        Ok(())
+    }
+
+    fn drop_parts(&mut self) {
+        self.parts.clear();
+        self.held = 0;
+    }
+
+    fn eval(&mut self, eval: Eval) -> Result<(), String> {
+        let payload = self.payload(&eval)?;
+        let session =
+            self.sessions.get_mut(&eval.session).ok_or("no record before it opens its session".to_owned())?;
+        if eval.counter <= session.counter {
+            return Err(format!("its counter is {}, after {}", eval.counter, session.counter));
+        }
+        session.counter = eval.counter;
+        let time: jiff::Timestamp =
+            eval.time.parse().map_err(|error| format!("its time cannot be read: {error}"))?;
+        if !session.validity.covers(time.as_second()) {
+            return Err("the operator's certificate was not valid at its time".to_owned());
+        }
+        let signature = BASE64_STANDARD.decode(&eval.sig).map_err(|_| "its signature is not base64")?;
+        let message = eval_message(&self.origin, &session.exporter, eval.counter, payload.as_bytes());
+        verify(&session.certificate, &self.algorithms, &message, &signature)
+            .map_err(|error| format!("the operator's signature does not hold: {error}"))?;
+        self.evals += 1;
+        self.certificates.insert(hex(&Sha256::digest(&session.certificate)));
+        Ok(())
+    }
+
+    /// The payload as it was signed, from the record itself or from the parts before it.
+    fn payload(&mut self, eval: &Eval) -> Result<String, String> {
+        let expected = match (&eval.payload, eval.parts) {
+            (Some(payload), None) => return Ok(payload.clone()),
+            (None, Some(parts)) => parts,
+            _ => return Err("it has not exactly one of `payload` and `parts`".to_owned()),
+        };
+        let of_session = self.parts.remove(&Some(eval.session));
+        let parts = of_session.or_else(|| self.parts.remove(&None)).unwrap_or_default();
+        self.held = self.held.saturating_sub(parts.iter().map(|part| part.text.len()).sum());
+        let first = parts.first().map_or(0, |part| part.part);
+        let in_order = parts.iter().zip(first..).all(|(part, number)| part.part == number);
+        if parts.len() as u64 != expected || !in_order {
+            return Err(format!("its payload is in {expected} parts, of which {} are there", parts.len()));
+        }
+        Ok(parts.into_iter().map(|part| part.text).collect())
+    }
+}
+
+fn read<T: DeserializeOwned>(line: &str) -> Result<T, String> {
+    serde_json::from_str(line).map_err(|error| format!("it is not of its kind: {error}"))
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}

@@ -1,0 +1,75 @@
+//! `debugctl audit verify`.
+
+use super::check::{Report, check};
+use crate::args::Verify;
+use crate::failure::Failure;
+use crate::term;
+
+/// Verifies a log and says what that means.
+///
+/// # Errors
+/// The log does not verify, or nobody vouches for it.
+pub(super) fn run(args: &Verify) -> Result<(), Failure> {
+    let report = check(&args.anchor, &mut |_| ())?;
+    match vouched(&report) {
+        Ok(()) => term::out(&text(&report)),
+        Err(failure) => {
+            // T55: the word `verified` stands on stdout only where the exit code is 0.
+            term::out(&format!("consistent in itself: {}", counts(&report)))?;
+            Err(failure)
+        }
+    }
+}
+
+/// That somebody beside the host vouches for the log.
+///
+/// # Errors
+/// Nobody does.
+pub(super) fn vouched(report: &Report) -> Result<(), Failure> {
+    if report.vouched.is_some() {
+        return Ok(());
+    }
+    Err(Failure::verification("the log is consistent in itself; nobody vouches for it").help(
+        "give the key of the log with `--vkey`, or the inventory of the CA with `--inventory`: \
+         whoever can write the folder can also sign it with a key of their own",
+    ))
+}
+
+/// All that is known, for stdout.
+fn text(report: &Report) -> String {
+    let verified = &report.verified;
+    let source = report.vouched.as_ref().map(|vouched| vouched.source.as_str()).unwrap_or_default();
+    let mut lines = vec![format!("verified: {}", counts(report)), format!("vouched for by {source}")];
+    if report.unlisted > 0 {
+        lines.push(format!("of the operators' certificates, {} are not in the inventory", report.unlisted));
+    }
+    lines.push(match &report.witness {
+        Some(witness) => format!(
+            "witnessed up to {} (by this client, {}); {} records after it rest on the host alone",
+            witness.size,
+            witness.seen,
+            verified.covered - witness.size
+        ),
+        None => format!("witnessed by nobody; all {} records rest on the host alone", verified.covered),
+    });
+    if verified.total > verified.covered {
+        let more = verified.total - verified.covered;
+        lines.push(format!("{more} more records follow the checkpoint; nothing is proven about them"));
+    }
+    if verified.torn {
+        lines.push("a torn line is at the end: a write in progress, or one that a crash cut".to_owned());
+    }
+    lines.join("\n")
+}
+
+/// `41 records of `…`, 7 evals signed with 2 certificates`.
+pub(super) fn counts(report: &Report) -> String {
+    let count = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    format!(
+        "{} of `{}`, {} signed with {}",
+        count(report.verified.covered, "record"),
+        term::line(&report.verified.origin),
+        count(report.evals, "eval"),
+        count(report.certificates as u64, "certificate"),
+    )
+}

@@ -1,0 +1,73 @@
+//! The subcommands that are one eval of a host function.
+
+use debug_wire::messages::EvalResult;
+
+use crate::args::{Prolong, Revert, Show};
+use crate::eval::{enter_change, warn};
+use crate::failure::Failure;
+use crate::interrupts::Interrupts;
+use crate::session::{EvalError, Session, Submission, Target};
+use crate::tables;
+use crate::term;
+
+/// Prints the table of `leases()`, `points()` or `sessions()`.
+///
+/// # Errors
+/// The eval fails or there is no connection.
+pub(crate) async fn show(target: &Target, args: &Show, name: &str) -> Result<(), Failure> {
+    let print = |result: &EvalResult| {
+        if args.json { term::json(&result.value) } else { tables::print(name, &result.value) }
+    };
+    one(target, None, Submission::code(format!("{name}()")), print).await
+}
+
+/// `debugctl revert`.
+///
+/// # Errors
+/// As [`show`].
+pub(crate) async fn revert(target: &Target, args: &Revert) -> Result<(), Failure> {
+    one(target, None, Submission::code("revert(id)").bind("id", args.id), display).await
+}
+
+/// `debugctl confirm` and `debugctl extend`.
+///
+/// # Errors
+/// As [`show`].
+pub(crate) async fn prolong(target: &Target, args: &Prolong, name: &str) -> Result<(), Failure> {
+    let submission = Submission::code(format!("{name}(id, ttl)"));
+    let submission = submission.bind("id", args.id).bind("ttl", args.ttl.as_str());
+    one(target, Some(&args.reason), submission, display).await
+}
+
+fn display(result: &EvalResult) -> Result<(), Failure> {
+    if result.display.is_empty() { Ok(()) } else { term::out(&result.display) }
+}
+
+/// Attaches, runs one eval, detaches.
+async fn one(
+    target: &Target,
+    reason: Option<&str>,
+    submission: Submission,
+    print: impl Fn(&EvalResult) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut session = Session::open(target).await?;
+    let result = run(&mut session, reason, submission).await;
+    let printed = result.map_err(Failure::from).and_then(|result| {
+        warn(&result);
+        print(&result)
+    });
+    let closed = session.close().await;
+    printed.and(closed)
+}
+
+async fn run(
+    session: &mut Session,
+    reason: Option<&str>,
+    submission: Submission,
+) -> Result<EvalResult, EvalError> {
+    let mut interrupts = Interrupts::listen()?;
+    if let Some(reason) = reason {
+        enter_change(session, &mut interrupts, reason).await?;
+    }
+    session.eval(submission, &mut interrupts, &mut term::stream).await
+}

@@ -1,0 +1,259 @@
+//! From a target to a stream on which the pinned agent has said `ready`.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use debug_wire::messages::{FromAgent, Ready};
+use debug_wire::signature::EXPORTER_LABEL;
+use pki_types::ServerName;
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::sign::SingleCertAndKey;
+use rustls::{AlertDescription, CertificateError, ClientConfig, OtherError};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::failure::Failure;
+use crate::identity::{Identity, now};
+use crate::link::Stream;
+use crate::trust::Pin;
+use crate::verifier::{OnlyAgent, Untrusted};
+
+/// How long connecting, the handshake and the agent's first words may take, each: as long as the agent waits itself.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection whose other end is the pinned agent, which has accepted the operator's certificate.
+pub(crate) struct Connected {
+    pub(crate) stream: Stream,
+    pub(crate) ready: Ready,
+    /// What evals of this connection are bound to.
+    pub(crate) exporter: [u8; 32],
+}
+
+/// The cryptography of this client: the post-quantum key exchange first, whatever other crates prefer.
+pub(crate) fn provider() -> CryptoProvider {
+    use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
+    let kx_groups = vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1];
+    CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() }
+}
+
+/// Reads a target: an IP address or `localhost`, and a port. No name is looked up anywhere.
+///
+/// # Errors
+/// It is neither.
+pub(crate) fn address(target: &str) -> Result<SocketAddr, Failure> {
+    let local = target.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+    let local = local.map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    local.or_else(|| target.parse().ok()).filter(|address| address.port() != 0).ok_or_else(|| {
+        Failure::usage(format!("`{target}` is not a target")).help(
+            "give an address and a port, such as `127.0.0.1:7777`, `localhost:7777` or `[::1]:7777`; \
+             names of hosts are not looked up",
+        )
+    })
+}
+
+/// Connects and waits until the agent is ready.
+///
+/// # Errors
+/// Nobody listens, the other end is not the pinned agent, or it refuses the operator's certificate.
+pub(crate) async fn connect(
+    address: SocketAddr,
+    identity: &Identity,
+    pin: &Pin,
+) -> Result<Connected, Failure> {
+    let stream = match timeout(PATIENCE, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(unreachable(address, &error.to_string())),
+        Err(_) => return Err(unreachable(address, "no answer within 5 s")),
+    };
+    // Without it each message waits for the other side's delayed acknowledgement, 40 ms.
+    stream.set_nodelay(true).map_err(|error| unreachable(address, &error.to_string()))?;
+    let stream = handshake(stream, address, identity, pin).await?;
+    let exporter = exporter(&stream)?;
+    let mut stream = Stream::new(stream);
+    let ready = ready(&mut stream, identity).await?;
+    check_ready(&ready, pin)?;
+    Ok(Connected { stream, ready, exporter })
+}
+
+fn unreachable(address: SocketAddr, why: &str) -> Failure {
+    Failure::connection(format!("cannot connect to {address}: {why}"))
+        .help("is the service running with DEBUG_AGENT=on, and is this the agent's listen address?")
+}
+
+async fn handshake(
+    stream: TcpStream,
+    address: SocketAddr,
+    identity: &Identity,
+    pin: &Pin,
+) -> Result<TlsStream<TcpStream>, Failure> {
+    let config = config(identity, pin)?;
+    // Neither sent nor checked: the pinned id is what counts.
+    let name = ServerName::IpAddress(address.ip().into());
+    let connector = TlsConnector::from(Arc::new(config));
+    let connecting = connector.connect_with(name, stream, |_| {});
+    let stream = match timeout(PATIENCE, connecting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(refused(&error, identity, pin)),
+        Err(_) => return Err(unreachable(address, "the TLS handshake was not finished within 5 s")),
+    };
+    if stream.get_ref().1.alpn_protocol() != Some(debug_wire::ALPN) {
+        return Err(Failure::trust("the other end does not speak `debug-agent/1`"));
+    }
+    Ok(stream)
+}
+
+fn config(identity: &Identity, pin: &Pin) -> Result<ClientConfig, Failure> {
+    let provider = provider();
+    let verifier = OnlyAgent::new(&identity.anchors, &provider, &pin.id)
+        .map_err(|error| Failure::usage(format!("the CA file holds what is not a certificate: {error}")))?;
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| Failure::evaluation(format!("TLS 1.3 is not available: {error}")))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified.clone())));
+    config.alpn_protocols = vec![debug_wire::ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    Ok(config)
+}
+
+fn exporter(stream: &TlsStream<TcpStream>) -> Result<[u8; 32], Failure> {
+    let exported = stream.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, Some(b""));
+    exported.map_err(|error| Failure::connection(format!("the connection gives no binding: {error}")))
+}
+
+/// In TLS 1.3 a client learns that its certificate is refused only when it first reads.
+async fn ready(stream: &mut Stream, identity: &Identity) -> Result<Ready, Failure> {
+    let line = match timeout(PATIENCE, stream.next()).await {
+        Ok(Ok(Some(line))) => line,
+        Ok(Ok(None)) => return Err(refusal("it closed the connection without a word", identity)),
+        Ok(Err(error)) => {
+            return Err(match tls_error(&error) {
+                Some(rustls::Error::AlertReceived(alert)) => refusal(alert_text(*alert), identity),
+                _ if is_cut(&error) => refusal("it cut the connection", identity),
+                _ => Failure::connection(format!("the agent's first message cannot be read: {error}")),
+            });
+        }
+        Err(_) => return Err(Failure::connection("the agent was silent for 5 s after the handshake")),
+    };
+    let message = FromAgent::parse(&line);
+    match message.map_err(|error| unexpected(&error.to_string()))? {
+        FromAgent::Notification { method, params, .. } if method == "ready" => {
+            serde_json::from_value(params).map_err(|error| unexpected(&error.to_string()))
+        }
+        // Such as too many sessions.
+        FromAgent::Failure { error, .. } => {
+            Err(Failure::connection(format!("the agent refuses the session: {}", error.message))
+                .help(error.data.help))
+        }
+        FromAgent::Notification { .. } | FromAgent::Success { .. } => Err(unexpected("it is not `ready`")),
+    }
+}
+
+fn unexpected(why: &str) -> Failure {
+    Failure::connection(format!("the agent's first message is not what it should be: {why}"))
+        .help("does the agent have the same version as this client?")
+}
+
+fn check_ready(ready: &Ready, pin: &Pin) -> Result<(), Failure> {
+    if ready.protocol != debug_wire::PROTOCOL {
+        return Err(Failure::connection(format!(
+            "the agent speaks version {} of the protocol, this client version {}",
+            ready.protocol,
+            debug_wire::PROTOCOL
+        ))
+        .help("use the debugctl of the agent's release"));
+    }
+    let log = ready.origin.strip_prefix(pin.vkey.name()).and_then(|rest| rest.strip_prefix('/'));
+    if log.is_none_or(str::is_empty) {
+        let message = format!("the agent's log is `{}`, expected one of `{}`", ready.origin, pin.vkey.name());
+        return Err(Failure::trust(message)
+            .help("an agent that renames its log wants to be taken for another: ask who runs it"));
+    }
+    Ok(())
+}
+
+/// The agent does not want this operator.
+fn refusal(why: &str, identity: &Identity) -> Failure {
+    let help = identity.validity.warning(now()).unwrap_or_else(|| {
+        "the certificate is within its time: is it revoked, of another CA, or of another trust domain? \
+         the agent's audit log tells"
+            .to_owned()
+    });
+    Failure::trust(format!("the agent refused this certificate: {why}")).help(help)
+}
+
+fn refused(error: &io::Error, identity: &Identity, pin: &Pin) -> Failure {
+    match tls_error(error) {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other)))) => {
+            let message = format!("this is not the agent `{}`: {other}", pin.id);
+            let help = match other.downcast_ref::<Untrusted>() {
+                Some(Untrusted::Other { .. }) => "check the address, or name the agent that is meant",
+                _ => "check the CA file; if both are right, somebody else answers at this address",
+            };
+            Failure::trust(message).help(help)
+        }
+        Some(rustls::Error::AlertReceived(alert)) => refusal(alert_text(*alert), identity),
+        Some(error) => Failure::trust(format!("the TLS handshake failed: {error}"))
+            .help("is this the address of a debug agent?"),
+        None => Failure::connection(format!("the connection was lost in the TLS handshake: {error}"))
+            .help("is this the address of a debug agent?"),
+    }
+}
+
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Whether the other end went away, rather than saying something wrong.
+fn is_cut(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+fn alert_text(alert: AlertDescription) -> &'static str {
+    match alert {
+        AlertDescription::CertificateExpired => "it says that the certificate expired",
+        AlertDescription::CertificateRevoked => "it says that the certificate is revoked",
+        AlertDescription::UnknownCA => "it does not know the CA of the certificate",
+        AlertDescription::BadCertificate => "it says that the certificate is not of the right form",
+        AlertDescription::AccessDenied => "it says that access is denied",
+        AlertDescription::NoApplicationProtocol => "it does not speak `debug-agent/1`",
+        AlertDescription::ProtocolVersion => "it does not speak TLS 1.3",
+        _ => "it ended the handshake with a TLS alert",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_addresses_and_never_looked_up() {
+        for (target, expected) in [
+            ("127.0.0.1:7777", "127.0.0.1:7777"),
+            ("localhost:7777", "127.0.0.1:7777"),
+            ("[::1]:1", "[::1]:1"),
+        ] {
+            assert_eq!(address(target).unwrap().to_string(), expected);
+        }
+        for target in
+            ["", "localhost", "localhost:0", "127.0.0.1", "example.org:7777", "127.0.0.1:99999", ":1"]
+        {
+            let failure = address(target).unwrap_err();
+            assert_eq!(failure.exit as u8, 2, "{target}");
+        }
+    }
+
+    #[test]
+    fn the_post_quantum_exchange_comes_first() {
+        let first = provider().kx_groups.first().map(|group| group.name());
+        assert_eq!(first, Some(rustls::NamedGroup::X25519MLKEM768));
+    }
+}

@@ -1,0 +1,215 @@
+//! `debugctl eval`: code in, one result out.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::time::Duration;
+
+use debug_wire::MAX_CODE;
+use debug_wire::messages::{After, AuditRange, EvalResult, LeaseSummary};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::args::Eval;
+use crate::failure::Failure;
+use crate::identity;
+use crate::interrupts::Interrupts;
+use crate::session::{EvalError, Session, Submission, Target, recorded};
+use crate::tables;
+use crate::term;
+
+/// How often `--hold` looks whether its leases are still in force.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What `--json` prints for an eval that succeeded.
+#[derive(Serialize)]
+struct Report<'a> {
+    value: &'a Value,
+    display: &'a str,
+    output: &'a str,
+    leases: &'a [LeaseSummary],
+    audit: Option<&'a AuditRange>,
+}
+
+/// Reads everything that the command line names, before anything is connected.
+///
+/// # Errors
+/// A file cannot be read, or the options contradict each other.
+pub(crate) fn prepare(args: &Eval) -> Result<Submission, Failure> {
+    let after = match (args.change.change, args.persist, args.hold) {
+        (_, true, _) => Some(After::Persist),
+        (_, _, true) => Some(After::Hold),
+        (true, false, false) => {
+            let message =
+                "`--change` needs `--persist` or `--hold`: what becomes of the changes when this ends?";
+            return Err(Failure::usage(message).help(
+                "`--persist` lets them keep their deadline, `--hold` stays and reverts them on Ctrl-C",
+            ));
+        }
+        (false, false, false) => None,
+    };
+    let mut submission = Submission { code: code(args)?, after, ..Submission::default() };
+    for (name, value) in &args.args {
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.clone()));
+        if submission.args.insert(name.clone(), value).is_some() {
+            return Err(twice(name));
+        }
+    }
+    submission.secrets = secrets(args)?;
+    if let Some(name) = submission.secrets.keys().find(|name| submission.args.contains_key(*name)) {
+        return Err(twice(name));
+    }
+    Ok(submission)
+}
+
+fn twice(name: &str) -> Failure {
+    Failure::usage(format!("the name `{name}` is bound twice"))
+}
+
+fn code(args: &Eval) -> Result<String, Failure> {
+    let bytes = match (&args.file, args.code.as_deref()) {
+        (Some(path), _) => identity::read(path)?,
+        (None, Some("-")) => stdin()?,
+        (None, code) => return Ok(code.unwrap_or_default().to_owned()),
+    };
+    String::from_utf8(bytes).map_err(|_| Failure::usage("the code is not UTF-8"))
+}
+
+fn stdin() -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().take(MAX_CODE as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::usage(format!("cannot read the code from stdin: {error}")))?;
+    if bytes.len() > MAX_CODE {
+        return Err(Failure::usage(format!("the code is longer than {MAX_CODE} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn secrets(args: &Eval) -> Result<BTreeMap<String, String>, Failure> {
+    let mut secrets = BTreeMap::new();
+    for (name, path) in &args.secrets {
+        let value = String::from_utf8(identity::read(path)?)
+            .map_err(|_| Failure::usage(format!("`{}` is not UTF-8", path.display())))?;
+        // Editors and `echo` end a file with a line break that is not meant.
+        let value = value.strip_suffix('\n').unwrap_or(&value).to_owned();
+        if secrets.insert(name.clone(), value).is_some() {
+            return Err(twice(name));
+        }
+    }
+    Ok(secrets)
+}
+
+/// Runs the eval.
+///
+/// # Errors
+/// It fails, there is no connection, or the agent's log does not hold it.
+pub(crate) async fn run(target: &Target, args: &Eval, submission: Submission) -> Result<(), Failure> {
+    let mut session = Session::open(target).await?;
+    let mut interrupts = Interrupts::listen()?;
+    let result = evaluate(&mut session, &mut interrupts, args, submission).await;
+    // Also what failed must be in the log.
+    let closed = session.close().await;
+    result.map_err(Failure::from)?;
+    closed
+}
+
+async fn evaluate(
+    session: &mut Session,
+    interrupts: &mut Interrupts,
+    args: &Eval,
+    submission: Submission,
+) -> Result<(), EvalError> {
+    if let Some(reason) = &args.change.reason {
+        enter_change(session, interrupts, reason).await?;
+    }
+    let mut collected = String::new();
+    let mut output = |text: &str| {
+        if args.json {
+            collected.push_str(text);
+            return Ok(());
+        }
+        term::stream(text)
+    };
+    let result = session.eval(submission, interrupts, &mut output).await?;
+    print(&result, &collected, args.json)?;
+    if args.hold && !result.leases.is_empty() {
+        hold(session, interrupts, &result.leases).await?;
+    }
+    Ok(())
+}
+
+/// Enters the mode `change`.
+///
+/// # Errors
+/// As [`Session::eval`].
+pub(crate) async fn enter_change(
+    session: &mut Session,
+    interrupts: &mut Interrupts,
+    reason: &str,
+) -> Result<EvalResult, EvalError> {
+    let submission = Submission::code("change(reason)").bind("reason", reason);
+    session.eval(submission, interrupts, &mut |_| Ok(())).await
+}
+
+fn print(result: &EvalResult, output: &str, json: bool) -> Result<(), Failure> {
+    warn(result);
+    if json {
+        let EvalResult { value, display, leases, audit, .. } = result;
+        return term::json(&Report { value, display, output, leases, audit: audit.as_ref() });
+    }
+    if !result.display.is_empty() {
+        term::out(&result.display)?;
+    }
+    Ok(())
+}
+
+/// Tells what an eval's answer says beside its value.
+pub(crate) fn warn(result: &EvalResult) {
+    for warning in &result.warnings {
+        term::note(&format!("warning: {warning}"));
+    }
+    if result.audit.is_none() {
+        term::note(&format!("warning: this eval is {}: the audit log cannot be written", recorded(None)));
+    }
+}
+
+/// Stays until the leases have ended; Ctrl-C reverts them.
+async fn hold(
+    session: &mut Session,
+    interrupts: &mut Interrupts,
+    leases: &[LeaseSummary],
+) -> Result<(), EvalError> {
+    let mut held: Vec<u64> = leases.iter().map(|lease| lease.id).collect();
+    term::note(&format!("holding {}; Ctrl-C reverts", tables::leases_text(&held)));
+    loop {
+        tokio::select! {
+            () = sleep(LOOK) => {}
+            () = interrupts.next() => return revert_all(session, &held).await,
+            loss = session.loss() => return Err(EvalError::Lost(loss)),
+        }
+        // Ctrl-C means the leases and not this look at them.
+        let result = session.quietly(Submission::code("leases()")).await?;
+        let standing = tables::in_force(&result.value);
+        held.retain(|id| standing.contains(id));
+        session.verify().await?;
+        if held.is_empty() {
+            term::note("all of them have ended");
+            return Ok(());
+        }
+    }
+}
+
+/// Reverts each; the first failure is told at the end.
+async fn revert_all(session: &mut Session, held: &[u64]) -> Result<(), EvalError> {
+    let mut failed = Ok(());
+    for id in held {
+        let submission = Submission::code("revert(id)").bind("id", *id);
+        match session.quietly(submission).await {
+            Ok(result) => term::note(&result.display),
+            Err(EvalError::Failed(failure)) if failed.is_ok() => failed = Err(EvalError::Failed(failure)),
+            Err(EvalError::Failed(failure)) => failure.print(),
+            Err(gone) => return Err(gone),
+        }
+    }
+    failed
+}

@@ -1,0 +1,292 @@
+//! Calls and replies over a stream: who waits for which reply, what an eval prints meanwhile, and when it is over.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use debug_wire::frame::{self, Decoder, FrameError};
+use debug_wire::messages::{self, Call, FromAgent, NoParams, Output};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_rustls::client::TlsStream;
+
+/// How often the agent is told that this client is alive. The agent gives up on one after 30 s of silence.
+const PING: Duration = Duration::from_secs(10);
+/// After how much silence the agent counts as gone: three pings without an answer.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// How many chunks of output (64 KiB at most each) wait to be shown before the agent is no longer read.
+const OUTPUTS: usize = 16;
+/// How much is read at once: what a TLS record holds.
+const CHUNK: usize = 16 << 10;
+/// How many calls wait to be sent.
+const CALLS: usize = 16;
+
+/// A stream of messages in both directions, not in use yet.
+pub(crate) struct Stream {
+    incoming: Incoming,
+    write: WriteHalf<TlsStream<TcpStream>>,
+}
+
+/// The messages that arrive.
+struct Incoming {
+    read: ReadHalf<TlsStream<TcpStream>>,
+    decoder: Decoder,
+    buffer: Vec<u8>,
+}
+
+impl Stream {
+    pub(crate) fn new(stream: TlsStream<TcpStream>) -> Self {
+        let (read, write) = tokio::io::split(stream);
+        let incoming = Incoming { read, decoder: Decoder::default(), buffer: vec![0; CHUNK] };
+        Self { incoming, write }
+    }
+
+    /// The next message without its newline; `None` at the end.
+    ///
+    /// # Errors
+    /// The stream fails or ends inside a message, or holds what is none.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.incoming.next().await
+    }
+}
+
+impl Incoming {
+    /// As [`Stream::next`]. The future may be dropped and begun again: nothing is lost.
+    async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let invalid = |error: FrameError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        loop {
+            if let Some(message) = self.decoder.next().map_err(invalid)? {
+                return Ok(Some(message));
+            }
+            match self.read.read(&mut self.buffer).await? {
+                0 => return self.decoder.finish().map(|()| None).map_err(invalid),
+                read => self.decoder.push(self.buffer.get(..read).unwrap_or_default()),
+            }
+        }
+    }
+}
+
+/// Why a connection is over.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Loss(pub(crate) String);
+
+/// Why a call has no result.
+#[derive(Debug)]
+pub(crate) enum CallError {
+    /// The agent answered with a failure.
+    Failed(messages::Failure),
+    /// The connection is over; whether the call was carried out is not known.
+    Lost(Loss),
+}
+
+/// The reply to a call.
+pub(crate) type Reply = Result<Value, messages::Failure>;
+
+/// A connection in use.
+pub(crate) struct Link {
+    next_id: AtomicU64,
+    calls: mpsc::Sender<Vec<u8>>,
+    shared: Arc<Shared>,
+    lost: watch::Receiver<Option<Loss>>,
+    writer: JoinHandle<()>,
+    others: [JoinHandle<()>; 2],
+}
+
+/// What the task that reads shares with callers.
+#[derive(Default)]
+struct Shared {
+    pending: Mutex<Pending>,
+}
+
+#[derive(Default)]
+struct Pending {
+    replies: HashMap<u64, oneshot::Sender<Reply>>,
+    /// Where the output of the running eval goes.
+    output: Option<(u64, mpsc::Sender<String>)>,
+}
+
+impl Shared {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        // Nothing panics while it is held; were it to, the map would still be whole.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    /// Takes the stream over.
+    pub(crate) fn start(stream: Stream) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (calls, queue) = mpsc::channel(CALLS);
+        let (lose, lost) = watch::channel(None);
+        let Stream { incoming, write } = stream;
+        let writer = tokio::spawn(send(write, queue));
+        let reader = tokio::spawn(receive(incoming, shared.clone(), lose));
+        let pinger = tokio::spawn(ping(calls.downgrade()));
+        // The ids below are the pings'.
+        Self { next_id: AtomicU64::new(1), calls, shared, lost, writer, others: [reader, pinger] }
+    }
+
+    /// Calls a method and waits for its result.
+    ///
+    /// # Errors
+    /// The agent answers with a failure, or the connection is lost.
+    pub(crate) async fn call(&self, method: &str, params: &impl Serialize) -> Result<Value, CallError> {
+        let (_, reply) = self.begin(method, params, None).await.map_err(CallError::Lost)?;
+        self.wait(reply).await
+    }
+
+    /// Sends a call; its output, if it is an eval, goes to `output`.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub(crate) async fn begin(
+        &self,
+        method: &str,
+        params: &impl Serialize,
+        output: Option<mpsc::Sender<String>>,
+    ) -> Result<(u64, oneshot::Receiver<Reply>), Loss> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, reply) = oneshot::channel();
+        {
+            let mut pending = self.shared.pending();
+            pending.replies.insert(id, sender);
+            if let Some(output) = output {
+                pending.output = Some((id, output));
+            }
+        }
+        // INVARIANT: the reader tells the loss before it empties the map, so either the loss is seen here or the
+        // entry made above is dropped by the reader.
+        if let Some(loss) = self.lost.borrow().clone() {
+            return Err(loss);
+        }
+        let line = Call::new(id, method, params).and_then(|call| frame::encode(&call));
+        let line = line.map_err(|error| Loss(error.to_string()))?;
+        if self.calls.send(line).await.is_err() {
+            return Err(self.loss().await);
+        }
+        Ok((id, reply))
+    }
+
+    /// Waits for a reply.
+    ///
+    /// # Errors
+    /// As [`Link::call`].
+    pub(crate) async fn wait(&self, reply: oneshot::Receiver<Reply>) -> Result<Value, CallError> {
+        match reply.await {
+            Ok(reply) => reply.map_err(CallError::Failed),
+            Err(_) => Err(CallError::Lost(self.loss().await)),
+        }
+    }
+
+    /// A channel for the output of an eval.
+    pub(crate) fn output() -> (mpsc::Sender<String>, mpsc::Receiver<String>) {
+        mpsc::channel(OUTPUTS)
+    }
+
+    /// Waits until the connection is lost and tells why.
+    pub(crate) async fn loss(&self) -> Loss {
+        let mut lost = self.lost.clone();
+        let lost = lost.wait_for(Option::is_some).await;
+        lost.ok()
+            .and_then(|loss| loss.clone())
+            .unwrap_or_else(|| Loss("the connection was closed".to_owned()))
+    }
+
+    /// Says goodbye, so that the agent need not wait for a vanished client.
+    pub(crate) async fn close(self) {
+        let Self { calls, writer, others, .. } = self;
+        drop(calls);
+        let _ = timeout(GOODBYE, writer).await;
+        for task in others {
+            task.abort();
+        }
+    }
+}
+
+async fn send(mut write: WriteHalf<TlsStream<TcpStream>>, mut queue: mpsc::Receiver<Vec<u8>>) {
+    while let Some(line) = queue.recv().await {
+        // A failure shows where the stream is read, too; there it is told.
+        if write.write_all(&line).await.is_err() || write.flush().await.is_err() {
+            return;
+        }
+    }
+    let _ = write.shutdown().await;
+}
+
+async fn ping(calls: mpsc::WeakSender<Vec<u8>>) {
+    let mut ticks = interval(PING);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    // Nobody waits for the answers: that there are any is what counts, so all pings share the id 0.
+    let call = Call::new(0, "ping", &NoParams {}).and_then(|call| frame::encode(&call));
+    let Ok(line) = call else { return };
+    loop {
+        ticks.tick().await;
+        let Some(calls) = calls.upgrade() else { return };
+        if calls.send(line.clone()).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn receive(mut incoming: Incoming, shared: Arc<Shared>, lose: watch::Sender<Option<Loss>>) {
+    // The last failure that answers no call tells why the agent closes the connection.
+    let mut farewell = None;
+    let why = loop {
+        let message = match timeout(SILENCE, incoming.next()).await {
+            Ok(Ok(Some(message))) => message,
+            Ok(Ok(None)) => break "the agent closed it".to_owned(),
+            Ok(Err(error)) => break lost(&error),
+            Err(_) => break format!("the agent was silent for {} s", SILENCE.as_secs()),
+        };
+        match FromAgent::parse(&message) {
+            Ok(FromAgent::Success { id, result, .. }) => answer(&shared, id, Ok(result)),
+            Ok(FromAgent::Failure { id: Some(id), error, .. }) => answer(&shared, id, Err(error)),
+            Ok(FromAgent::Failure { id: None, error, .. }) => farewell = Some(error.message),
+            Ok(FromAgent::Notification { method, params, .. }) if method == "output" => {
+                pass_on(&shared, params).await;
+            }
+            // A newer agent may tell more than this client knows.
+            Ok(FromAgent::Notification { .. }) => {}
+            Err(error) => break format!("the agent sent what is no message: {error}"),
+        }
+    };
+    let _ = lose.send(Some(Loss(farewell.unwrap_or(why))));
+    *shared.pending() = Pending::default();
+}
+
+/// In words; a stream that is cut is the commonest, and what rustls says about it is meant for programmers.
+fn lost(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return "the agent vanished without a goodbye".to_owned();
+    }
+    error.to_string()
+}
+
+fn answer(shared: &Shared, id: u64, reply: Reply) {
+    let mut pending = shared.pending();
+    if pending.output.as_ref().is_some_and(|(eval, _)| *eval == id) {
+        pending.output = None;
+    }
+    if let Some(waiting) = pending.replies.remove(&id) {
+        // Whoever has stopped waiting does not care.
+        let _ = waiting.send(reply);
+    }
+}
+
+async fn pass_on(shared: &Shared, params: Value) {
+    let Ok(Output { id, text }) = serde_json::from_value(params) else { return };
+    let output = shared.pending().output.as_ref().filter(|(eval, _)| *eval == id).map(|(_, to)| to.clone());
+    if let Some(output) = output {
+        let _ = output.send(text).await;
+    }
+}

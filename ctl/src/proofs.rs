@@ -1,0 +1,196 @@
+//! What the agent must prove: that its log only grew, and that it holds what this session sent, as it was sent.
+
+use debug_audit::tree;
+use debug_wire::json;
+use debug_wire::messages::{AuditRange, EvalParams, HelloResult, ProofParams, ProofResult};
+use serde::Deserialize;
+
+use crate::failure::Failure;
+use crate::link::Link;
+use crate::session::{EvalError, call};
+use crate::term;
+use crate::trust::{Pin, Signed, Store, hashes};
+
+/// The newest checkpoint that holds, and the evals whose records were not seen yet.
+pub(crate) struct Proofs {
+    store: Store,
+    pin: Pin,
+    origin: String,
+    latest: Option<Signed>,
+    unseen: Vec<Sent>,
+}
+
+/// An eval that was sent and where its records shall be.
+struct Sent {
+    payload: String,
+    sig: String,
+    audit: AuditRange,
+}
+
+/// The members of an `eval` record that are the operator's own.
+#[derive(Deserialize)]
+struct EvalRecord {
+    seq: u64,
+    kind: String,
+    sig: String,
+    payload: Option<String>,
+    /// How many `eval.part` records hold the payload, where it does not fit into this one.
+    parts: Option<u64>,
+}
+
+impl Proofs {
+    /// Begins with what is remembered of that origin.
+    ///
+    /// # Errors
+    /// What is remembered cannot be read.
+    pub(crate) fn new(store: Store, pin: Pin, origin: String) -> Result<Self, Failure> {
+        let latest = store.remembered(&origin, &pin.vkey)?;
+        if latest.is_none() {
+            for other in store.other_logs(&origin, &pin.vkey) {
+                term::alarm(&format!(
+                    "this agent begins another log, `{origin}`; known of this instance is `{other}`. If nobody \
+                     emptied its audit folder, ask why"
+                ));
+            }
+        }
+        Ok(Self { store, pin, origin, latest, unseen: Vec::new() })
+    }
+
+    /// The size of the newest checkpoint known; 0 if none is.
+    pub(crate) fn known_size(&self) -> u64 {
+        self.latest.as_ref().map_or(0, |signed| signed.head.size)
+    }
+
+    /// Checks what `hello` showed against what is remembered.
+    ///
+    /// # Errors
+    /// The checkpoint is not signed by the pinned key, or does not continue the remembered one.
+    pub(crate) fn opened(&mut self, hello: &HelloResult) -> Result<(), Failure> {
+        let signed = self.open(&hello.checkpoint)?;
+        self.accept(signed, &hello.consistency)
+    }
+
+    /// Notes an eval that was answered; without an audit range there is nothing that could be proven.
+    pub(crate) fn sent(&mut self, params: EvalParams, audit: Option<AuditRange>) {
+        if let Some(audit) = audit {
+            self.unseen.push(Sent { payload: params.payload, sig: params.sig, audit });
+        }
+    }
+
+    /// How many evals are not proven yet.
+    pub(crate) fn unproven(&self) -> usize {
+        self.unseen.len()
+    }
+
+    /// Demands the proofs for all evals since the last time.
+    ///
+    /// # Errors
+    /// A proof does not hold or is not given, or the connection is lost.
+    pub(crate) async fn verify(&mut self, link: &Link) -> Result<(), EvalError> {
+        while let Some(sent) = self.unseen.first() {
+            let (note, index) = (sent.audit.checkpoint.clone(), sent.audit.eval);
+            self.advance(link, &note).await?;
+            let size = self.known_size();
+            let params = ProofParams { index: Some(index), from: None, size };
+            let proof: ProofResult = prove(link, &params).await?;
+            self.check_own(index, &proof)?;
+            self.unseen.remove(0);
+        }
+        Ok(())
+    }
+
+    /// Goes on to a newer checkpoint, with a proof that the log only grew.
+    async fn advance(&mut self, link: &Link, note: &str) -> Result<(), EvalError> {
+        let signed = self.open(note)?;
+        let (known, size) = (self.known_size(), signed.head.size);
+        let (from, to) = (known.min(size), known.max(size));
+        let proof = if from == 0 || from == to {
+            Vec::new()
+        } else {
+            prove(link, &ProofParams { index: None, from: Some(from), size: to }).await?.hashes
+        };
+        if size < known {
+            // The newer head came with an earlier reply; this one must be a part of that log.
+            return Ok(self.check_earlier(&signed, &proof)?);
+        }
+        Ok(self.accept(signed, &proof)?)
+    }
+
+    fn open(&self, note: &str) -> Result<Signed, Failure> {
+        let wrong = |why: String| {
+            Failure::verification(format!("the agent's checkpoint does not hold: {why}"))
+                .help("the pinned log key and this agent do not belong together; ask who runs it")
+        };
+        let signed = Signed::open(note, &self.pin.vkey).map_err(wrong)?;
+        if signed.head.origin != self.origin {
+            return Err(wrong(format!("it is of the log `{}`", signed.head.origin)));
+        }
+        Ok(signed)
+    }
+
+    fn accept(&mut self, signed: Signed, proof: &[String]) -> Result<(), Failure> {
+        if let Some(latest) = &self.latest {
+            let grown = hashes(proof).and_then(|hashes| signed.grew_from(latest, &hashes));
+            grown.map_err(|why| self.rewritten(latest, &signed, proof, &why))?;
+        }
+        self.store.keep(&signed, &self.pin.vkey)?;
+        self.latest = Some(signed);
+        Ok(())
+    }
+
+    fn check_earlier(&self, signed: &Signed, proof: &[String]) -> Result<(), Failure> {
+        let Some(latest) = &self.latest else { return Ok(()) };
+        let part = hashes(proof).and_then(|hashes| latest.grew_from(signed, &hashes));
+        part.map_err(|why| self.rewritten(latest, signed, proof, &why))
+    }
+
+    /// The log is not the one it was: refused, and the evidence kept.
+    fn rewritten(&self, latest: &Signed, offered: &Signed, proof: &[String], why: &str) -> Failure {
+        let what = format!(
+            "the log of {} records does not continue the one of {} records that it was",
+            offered.head.size, latest.head.size
+        );
+        let kept = self.store.keep_evidence(&what, &self.pin, latest, &offered.note, proof);
+        Failure::verification(format!("the agent's log was rewritten: {what}: {why}"))
+            .help(format!("{kept}; do not trust this host before somebody has looked at it"))
+    }
+
+    /// Checks that the record is in the log and is what was sent.
+    fn check_own(&self, index: u64, proof: &ProofResult) -> Result<(), Failure> {
+        let wrong = |why: String| {
+            Failure::verification(format!("record {index} is not the eval that was sent: {why}"))
+                .help("keep this message: the log does not say what you did")
+        };
+        let (Some(sent), Some(latest)) = (self.unseen.first(), &self.latest) else { return Ok(()) };
+        let record = proof.record.as_deref().ok_or_else(|| wrong("the agent does not show it".to_owned()))?;
+        let hashes = hashes(&proof.hashes).map_err(wrong)?;
+        // The hash is made here, from the bytes that are looked at: a proof for another record is none for this one.
+        let leaf = tree::leaf_hash(record.as_bytes());
+        tree::verify_inclusion(index, latest.head.size, &leaf, &hashes, &latest.head.root)
+            .map_err(|error| wrong(error.to_string()))?;
+        let record: EvalRecord = json::from_str(record).map_err(|error| wrong(error.to_string()))?;
+        if record.seq != index || record.kind != "eval" {
+            return Err(wrong(format!("it is record {} of kind `{}`", record.seq, record.kind)));
+        }
+        let same_payload = match (&record.payload, record.parts) {
+            (Some(payload), None) => *payload == sent.payload,
+            // In several records: the signature below is over the same bytes.
+            (None, Some(_)) => true,
+            _ => false,
+        };
+        if !same_payload || record.sig != sent.sig {
+            return Err(wrong("payload or signature differ".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+async fn prove(link: &Link, params: &ProofParams) -> Result<ProofResult, EvalError> {
+    call(link, "audit.proof", params).await.map_err(|error| match error {
+        EvalError::Failed(failure) => EvalError::Failed(
+            Failure::verification(format!("the agent gives no proof: {}", failure.message))
+                .help(failure.help),
+        ),
+        other => other,
+    })
+}

@@ -1,0 +1,178 @@
+//! The `:` commands. Each is an eval of a host function with bound arguments; none is pasted into code.
+
+use debug_wire::table;
+
+use crate::failure::Failure;
+use crate::session::Submission;
+
+/// A `:` command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Colon {
+    pub(super) name: &'static str,
+    pub(super) usage: &'static str,
+    pub(super) about: &'static str,
+}
+
+/// All of them, in the order in which help lists them.
+pub(super) const COLONS: &[Colon] = &[
+    Colon { name: "change", usage: ":change REASON", about: "enter the mode in which changes are possible" },
+    Colon { name: "observe", usage: ":observe", about: "leave it" },
+    Colon { name: "leases", usage: ":leases", about: "the changes in force and when they revert" },
+    Colon { name: "points", usage: ":points", about: "what can be patched, and what is" },
+    Colon { name: "sessions", usage: ":sessions", about: "who is attached" },
+    Colon { name: "revert", usage: ":revert ID", about: "end a change now" },
+    Colon { name: "confirm", usage: ":confirm ID TTL", about: "keep a change past its first deadline" },
+    Colon { name: "extend", usage: ":extend ID TTL", about: "give a change another deadline, from now" },
+    Colon { name: "info", usage: ":info", about: "the service, the agent and its limits" },
+    Colon { name: "help", usage: ":help [NAME]", about: "this list, or a function explained" },
+    Colon { name: "quit", usage: ":quit", about: "detach; also Ctrl-D" },
+];
+
+/// What a line asks for.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Run this and show its display text.
+    Run(Submission),
+    /// Run this and show the list under that name as a table.
+    Table(&'static str),
+    /// Show the commands, then the agent's own help.
+    Help,
+    Quit,
+}
+
+/// Reads a line that begins with `:`.
+///
+/// # Errors
+/// There is no such command, or its arguments are wrong.
+pub(super) fn parse(line: &str) -> Result<Command, Failure> {
+    let line = line.trim().trim_start_matches(':');
+    let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let rest = rest.trim();
+    let colon = COLONS.iter().find(|colon| colon.name == name).ok_or_else(|| unknown(name))?;
+    let wrong = || Failure::usage(format!("expected `{}`", colon.usage));
+    let without = |command| if rest.is_empty() { Ok(command) } else { Err(wrong()) };
+    let id = |text: &str| text.parse::<u64>().map_err(|_| wrong());
+    match colon.name {
+        "change" if rest.is_empty() => Err(wrong().help("say why, for the audit log")),
+        "change" => Ok(Command::Run(Submission::code("change(reason)").bind("reason", rest))),
+        "observe" => without(Command::Run(Submission::code("observe()"))),
+        "leases" | "points" | "sessions" => without(Command::Table(colon.name)),
+        "revert" => Ok(Command::Run(Submission::code("revert(id)").bind("id", id(rest)?))),
+        "confirm" | "extend" => {
+            let (number, ttl) = rest.split_once(char::is_whitespace).ok_or_else(wrong)?;
+            let code = format!("{}(id, ttl)", colon.name);
+            Ok(Command::Run(Submission::code(code).bind("id", id(number)?).bind("ttl", ttl.trim())))
+        }
+        "info" => without(Command::Run(Submission::code("info()"))),
+        "help" if rest.is_empty() => Ok(Command::Help),
+        "help" => Ok(Command::Run(Submission::code("help(name)").bind("name", rest))),
+        _ => without(Command::Quit),
+    }
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::usage(format!("there is no command `:{name}`"))
+        .help(":help lists them; code has no `:` before it")
+}
+
+/// The list of commands, for `:help`.
+pub(super) fn help() -> String {
+    let lines: Vec<_> =
+        COLONS.iter().map(|colon| vec![colon.usage.to_owned(), colon.about.to_owned()]).collect();
+    crate::tables::aligned(&lines)
+}
+
+/// A completion: where the word begins, what it becomes, what it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Completion {
+    pub(super) start: usize,
+    pub(super) value: String,
+    pub(super) about: String,
+}
+
+/// What the word before byte `at` of `text` may become: a `:` command at the beginning, a host function elsewhere.
+pub(super) fn completions(text: &str, at: usize) -> Vec<Completion> {
+    let before = crate::term::prefix(text, at);
+    if let Some(word) = before.strip_prefix(':') {
+        let matching = COLONS.iter().filter(|colon| colon.name.starts_with(word));
+        let completion = |colon: &Colon| Completion {
+            start: 1,
+            value: colon.name.to_owned(),
+            about: format!("{}  {}", colon.usage, colon.about),
+        };
+        return matching.map(completion).collect();
+    }
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let start = before.trim_end_matches(is_word).len();
+    let word = &before[start..];
+    // After a dot comes a member of a value, which only the agent knows.
+    if word.is_empty() || before[..start].ends_with('.') {
+        return Vec::new();
+    }
+    let matching = table::FUNCTIONS.iter().filter(|function| function.name.starts_with(word));
+    let completion = |function: &table::Function| Completion {
+        start,
+        value: function.name.to_owned(),
+        about: format!("{}  {}", function.usage, function.about),
+    };
+    matching.map(completion).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn runs(line: &str, code: &str, args: serde_json::Value) {
+        let Ok(Command::Run(submission)) = parse(line) else { panic!("{line}") };
+        assert_eq!(submission.code, code);
+        assert_eq!(json!(submission.args), args);
+    }
+
+    #[test]
+    fn arguments_are_bound_and_never_pasted() {
+        runs(":revert 3", "revert(id)", json!({ "id": 3 }));
+        runs(":confirm 3 20m", "confirm(id, ttl)", json!({ "id": 3, "ttl": "20m" }));
+        runs(":extend 3 5m); reveal(1", "extend(id, ttl)", json!({ "id": 3, "ttl": "5m); reveal(1" }));
+        runs(":change \"); x", "change(reason)", json!({ "reason": "\"); x" }));
+        runs(":help patch", "help(name)", json!({ "name": "patch" }));
+        runs(": observe".replace(": ", ":").as_str(), "observe()", json!({}));
+    }
+
+    #[test]
+    fn mistakes_name_the_usage() {
+        for (line, message) in [
+            (":revert x", "expected `:revert ID`"),
+            (":revert", "expected `:revert ID`"),
+            (":confirm 3", "expected `:confirm ID TTL`"),
+            (":change", "expected `:change REASON`"),
+            (":leases 3", "expected `:leases`"),
+            (":q", "there is no command `:q`"),
+        ] {
+            assert_eq!(parse(line).unwrap_err().message, message);
+        }
+    }
+
+    #[test]
+    fn every_command_that_help_lists_is_known() {
+        for colon in COLONS {
+            let line = colon.usage.replace("[NAME]", "").replace("ID", "1").replace("TTL", "5m");
+            assert!(parse(&line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn completion_knows_commands_and_functions() {
+        let values = |text: &str| -> Vec<String> {
+            completions(text, text.len()).into_iter().map(|completion| completion.value).collect()
+        };
+        assert_eq!(values(":re"), ["revert"]);
+        assert_eq!(values("rever"), ["revert", "revert_all"]);
+        assert_eq!(values("let x = pat"), ["patch"]);
+        assert_eq!(completions("f(pat", 5).first().map(|completion| completion.start), Some(2));
+        assert_eq!(values("config.pat"), Vec::<String>::new());
+        assert_eq!(values(""), Vec::<String>::new());
+        assert_eq!(values("é"), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,159 @@
+//! Whether a submission goes on in the next line: just enough of Rhai's lexer to tell open brackets, strings and comments.
+//!
+//! It decides nothing but where a submission ends. What it lets through is parsed by the agent, whose word counts.
+
+use std::iter::Peekable;
+use std::str::Chars;
+
+#[cfg(test)]
+mod tests;
+
+/// What is open, the innermost last.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Open {
+    /// A bracket, closed by this one.
+    Bracket(char),
+    /// A string in backticks, which may span lines.
+    Backtick,
+    /// `${` inside one.
+    Interpolation,
+}
+
+/// How a string ended.
+enum End {
+    Closed,
+    /// By the end of the text: more lines may close it.
+    Open,
+    /// By the end of a line where Rhai does not allow it: more lines do not help.
+    Broken,
+}
+
+/// Whether `text` is not a whole submission yet: a bracket, a string that may span lines, or a comment is open.
+///
+/// A text with a mistake that no further line repairs (a bracket that closes nothing, a `"` string that is not closed
+/// in its line) counts as whole, so that the agent can tell the mistake.
+pub(super) fn is_open(text: &str) -> bool {
+    let mut chars = text.chars().peekable();
+    let mut open = Vec::new();
+    loop {
+        if open.last() == Some(&Open::Backtick) {
+            match backtick(&mut chars) {
+                Inside::Closed => drop(open.pop()),
+                Inside::Interpolation => open.push(Open::Interpolation),
+                Inside::Open => return true,
+            }
+            continue;
+        }
+        let Some(c) = chars.next() else { return !open.is_empty() };
+        let end = match c {
+            '(' => push(&mut open, Open::Bracket(')')),
+            '[' => push(&mut open, Open::Bracket(']')),
+            '{' => push(&mut open, Open::Bracket('}')),
+            ')' | ']' | '}' => match open.pop() {
+                Some(Open::Bracket(closing)) if closing == c => End::Closed,
+                Some(Open::Interpolation) if c == '}' => End::Closed,
+                _ => End::Broken,
+            },
+            '`' => push(&mut open, Open::Backtick),
+            '"' | '\'' => quoted(&mut chars, c),
+            '#' => raw(&mut chars),
+            '/' => comment(&mut chars),
+            _ => End::Closed,
+        };
+        match end {
+            End::Closed => {}
+            End::Open => return true,
+            End::Broken => return false,
+        }
+    }
+}
+
+fn push(open: &mut Vec<Open>, what: Open) -> End {
+    open.push(what);
+    End::Closed
+}
+
+/// What ends a stretch of a string in backticks.
+enum Inside {
+    Closed,
+    Interpolation,
+    Open,
+}
+
+fn backtick(chars: &mut Peekable<Chars<'_>>) -> Inside {
+    while let Some(c) = chars.next() {
+        match c {
+            // Two of them stand for one.
+            '`' if chars.next_if_eq(&'`').is_none() => return Inside::Closed,
+            '$' if chars.next_if_eq(&'{').is_some() => return Inside::Interpolation,
+            // The one escape of these strings: `\${` is no interpolation.
+            '\\' if chars.next_if_eq(&'$').is_some() => drop(chars.next_if_eq(&'{')),
+            _ => {}
+        }
+    }
+    Inside::Open
+}
+
+/// A string or character; it may go on in the next line only after a backslash.
+fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char) -> End {
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                None | Some('\n') if quote == '"' && chars.peek().is_none() => return End::Open,
+                Some('\n') if quote == '\'' => return End::Broken,
+                _ => {}
+            },
+            '\n' => return End::Broken,
+            // Two of them stand for one.
+            c if c == quote && chars.next_if_eq(&quote).is_none() => return End::Closed,
+            _ => {}
+        }
+    }
+    End::Broken
+}
+
+/// `#"…"#` with any number of `#`; a lone `#` begins a map and is passed over.
+fn raw(chars: &mut Peekable<Chars<'_>>) -> End {
+    let mut hashes = 1;
+    while chars.next_if_eq(&'#').is_some() {
+        hashes += 1;
+    }
+    if chars.next_if_eq(&'"').is_none() {
+        return End::Closed;
+    }
+    while let Some(c) = chars.next() {
+        if c == '"' {
+            let mut seen = 0;
+            while seen < hashes && chars.next_if_eq(&'#').is_some() {
+                seen += 1;
+            }
+            if seen == hashes {
+                return End::Closed;
+            }
+        }
+    }
+    End::Open
+}
+
+/// `// …` to the end of the line, `/* … */` nesting; a lone `/` is an operator.
+fn comment(chars: &mut Peekable<Chars<'_>>) -> End {
+    if chars.next_if_eq(&'/').is_some() {
+        chars.by_ref().take_while(|c| *c != '\n').for_each(drop);
+        return End::Closed;
+    }
+    if chars.next_if_eq(&'*').is_none() {
+        return End::Closed;
+    }
+    let mut depth = 1_usize;
+    while let Some(c) = chars.next() {
+        match c {
+            '*' if chars.next_if_eq(&'/').is_some() => depth -= 1,
+            '/' if chars.next_if_eq(&'*').is_some() => depth += 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return End::Closed;
+        }
+    }
+    End::Open
+}

@@ -1,0 +1,284 @@
+//! `debugctl attach`: submissions in, values out, until the operator leaves.
+
+mod commands;
+mod input;
+mod lexer;
+mod prompt;
+
+use std::time::Duration;
+
+use debug_policy::Mode;
+use debug_wire::messages::{After, EvalResult, LeaseSummary};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::args::Attach;
+use crate::eval::{enter_change, warn};
+use crate::failure::{Exit, Failure};
+use crate::identity::now;
+use crate::interrupts::Interrupts;
+use crate::link::Loss;
+use crate::session::{EvalError, Session, Submission, Target};
+use crate::{tables, term};
+use commands::Command;
+use input::{Input, Source};
+use prompt::SessionPrompt;
+
+/// How long a lost session is attached again for: half of the agent's grace, so that there is time left to act in.
+const RETRY_FOR: Duration = Duration::from_secs(30);
+/// How often.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// What becomes of leases when a session is lost.
+const GRACE: &str = "leases that were not confirmed revert 60 s after the session, unless you attach again";
+
+/// An attached operator.
+struct Repl<'t> {
+    target: &'t Target,
+    session: Session,
+    interrupts: Interrupts,
+    source: Source,
+    /// The first failure, for the exit code where nobody watches.
+    failed: Option<Failure>,
+}
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Flow {
+    Continue,
+    Leave,
+}
+
+/// Attaches and serves the operator.
+///
+/// # Errors
+/// No connection, or none any more; the agent's log does not hold; without a terminal also the first failed submission.
+pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure> {
+    let session = Session::open(target).await?;
+    let interrupts = Interrupts::listen()?;
+    let source = Source::open(&target.store);
+    let mut repl = Repl { target, session, interrupts, source, failed: None };
+    repl.greet();
+    if let Some(reason) = &args.change.reason {
+        let entered = enter_change(&mut repl.session, &mut repl.interrupts, reason).await;
+        repl.answer(entered, &print).await?;
+    }
+    let left = repl.serve().await;
+    let interactive = repl.source.is_interactive();
+    let closed = repl.session.close().await;
+    left.and(closed)?;
+    match repl.failed {
+        Some(failure) if !interactive => {
+            let message =
+                format!("not all submissions succeeded; the first failure was: {}", failure.message);
+            Err(Failure { message, help: String::new(), ..failure })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Repl<'_> {
+    /// Tells where the operator is and as whom; to stderr.
+    fn greet(&self) {
+        let Session { ready, roles, resumed, mode, .. } = &self.session;
+        term::note(&format!(
+            "attached to {}, instance {}, environment {} (agent {}) as {} with the roles {}",
+            term::line(&ready.service),
+            term::line(&ready.instance),
+            term::line(&ready.environment),
+            term::line(&ready.version),
+            term::line(self.session.name()),
+            if roles.is_empty() { "none".into() } else { term::line(&roles.join(", ")).into_owned() },
+        ));
+        if *mode == Mode::Observe && self.source.is_interactive() {
+            term::note(
+                "nothing can be changed before `:change REASON`; help() and :help tell more, Ctrl-D leaves",
+            );
+        }
+        for LeaseSummary { id, target, remaining_ms, .. } in resumed {
+            let (target, left) = (term::line(target), term::span(*remaining_ms));
+            term::note(&format!(
+                "taken over from your lost session: lease {id}, {target}, reverts in {left}"
+            ));
+        }
+        if let Some(warning) = self.target.identity.validity.warning(now()) {
+            term::note(&format!("warning: {warning}"));
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), Failure> {
+        loop {
+            let prompt = SessionPrompt::new(&self.session);
+            let input = self.source.next(prompt, &mut self.interrupts, self.session.loss()).await?;
+            let flow = match input {
+                Input::Text(text) if text.trim().is_empty() => Flow::Continue,
+                Input::Text(text) if text.starts_with(':') => self.command(&text).await?,
+                Input::Text(text) => self.submit(Submission::code(text), &print).await?,
+                Input::Interrupted => Flow::Continue,
+                Input::End => self.detach().await?,
+                Input::Lost(loss) => self.attach_again(loss).await?,
+            };
+            if flow == Flow::Leave {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn command(&mut self, line: &str) -> Result<Flow, Failure> {
+        match commands::parse(line) {
+            Ok(Command::Run(submission)) => self.submit(submission, &print).await,
+            Ok(Command::Table(name)) => {
+                let table = |result: &EvalResult| tables::print(name, &result.value);
+                self.submit(Submission::code(format!("{name}()")), &table).await
+            }
+            Ok(Command::Help) => {
+                term::out(&commands::help())?;
+                self.submit(Submission::code("help()"), &print).await
+            }
+            Ok(Command::Quit) => self.detach().await,
+            Err(failure) => {
+                self.note_failure(failure);
+                Ok(Flow::Continue)
+            }
+        }
+    }
+
+    /// Runs a submission, shows its result, and demands its record.
+    async fn submit(
+        &mut self,
+        mut submission: Submission,
+        show: &dyn Fn(&EvalResult) -> Result<(), Failure>,
+    ) -> Result<Flow, Failure> {
+        submission.after = Some(After::Revert);
+        if self.source.is_interactive() {
+            // One that came after the last answer did not mean this.
+            self.interrupts.forget().await;
+        }
+        let result = self.session.eval(submission, &mut self.interrupts, &mut term::stream).await;
+        self.answer(result, show).await
+    }
+
+    async fn answer(
+        &mut self,
+        result: Result<EvalResult, EvalError>,
+        show: &dyn Fn(&EvalResult) -> Result<(), Failure>,
+    ) -> Result<Flow, Failure> {
+        match result {
+            Ok(result) => {
+                warn(&result);
+                show(&result)?;
+            }
+            Err(EvalError::Failed(failure)) => self.note_failure(failure),
+            Err(EvalError::Lost(loss)) => {
+                term::note("the connection was lost while this ran; the audit log tells what became of it");
+                return self.attach_again(loss).await;
+            }
+            Err(abandoned @ EvalError::Abandoned) => return Err(abandoned.into()),
+        }
+        match self.session.verify().await {
+            Ok(()) | Err(EvalError::Abandoned) => Ok(Flow::Continue),
+            Err(EvalError::Lost(loss)) => self.attach_again(loss).await,
+            // From here on nothing that this agent says can be relied on.
+            Err(EvalError::Failed(failure)) => Err(failure),
+        }
+    }
+
+    fn note_failure(&mut self, failure: Failure) {
+        failure.print();
+        self.failed.get_or_insert(failure);
+    }
+
+    /// Opens another session in place of a lost one.
+    async fn attach_again(&mut self, Loss(why): Loss) -> Result<Flow, Failure> {
+        let lost = Failure::connection(format!("the connection was lost: {why}")).help(GRACE);
+        if !self.source.is_interactive() {
+            return Err(lost);
+        }
+        term::note(&format!("the connection was lost: {why}; {GRACE}. Attaching again …"));
+        let deadline = Instant::now() + RETRY_FOR;
+        while Instant::now() < deadline {
+            match Session::open(self.target).await {
+                Ok(session) => {
+                    self.session = session;
+                    self.greet();
+                    return Ok(Flow::Continue);
+                }
+                // Nobody there yet; whatever else is wrong does not pass by waiting.
+                Err(failure) if failure.exit == Exit::Trust && failure.code == "connection" => {}
+                Err(failure) => return Err(failure),
+            }
+            tokio::select! {
+                () = sleep(RETRY_EVERY) => {}
+                () = self.interrupts.next() => break,
+            }
+        }
+        Err(lost)
+    }
+
+    /// Leaves, after asking what becomes of the changes that are in force.
+    async fn detach(&mut self) -> Result<Flow, Failure> {
+        let held = self.in_force().await?;
+        if held.is_empty() {
+            return Ok(Flow::Leave);
+        }
+        let ids = tables::leases_text(&held);
+        if !self.source.is_interactive() {
+            term::note(&format!("in force: {ids}; {GRACE}"));
+            return Ok(Flow::Leave);
+        }
+        term::note(&format!("of this session, in force: {ids}"));
+        // Leases of a session end with it, so keeping cannot mean more than the grace; `confirm` does.
+        let question = "revert now, keep for 60 s more, or stay? [r/k/S]";
+        match self.source.ask(question).await.as_deref() {
+            Some("r" | "revert") => self.revert(&held).await,
+            Some("k" | "keep") => {
+                term::note(&format!(
+                    "{GRACE}. To keep one longer, confirm it: `debugctl confirm {} ID TTL --reason TEXT`",
+                    self.target.address
+                ));
+                Ok(Flow::Leave)
+            }
+            _ => Ok(Flow::Continue),
+        }
+    }
+
+    async fn revert(&mut self, held: &[u64]) -> Result<Flow, Failure> {
+        for id in held {
+            let submission = Submission::code("revert(id)").bind("id", *id);
+            self.submit(submission, &print).await?;
+        }
+        // Stay where something could not be reverted: it was told, and leaving would hide it.
+        Ok(if self.in_force().await?.is_empty() { Flow::Leave } else { Flow::Continue })
+    }
+
+    /// The leases of this session that are in force, shown as a table; to stderr, as they answer no submission.
+    async fn in_force(&mut self) -> Result<Vec<u64>, Failure> {
+        if self.session.made.is_empty() {
+            return Ok(Vec::new());
+        }
+        let value = match self.session.quietly(Submission::code("leases()")).await {
+            Ok(result) => result.value,
+            Err(EvalError::Failed(failure)) => {
+                term::note(&format!("which leases are in force is not known: {}; {GRACE}", failure.message));
+                return Ok(Vec::new());
+            }
+            Err(other) => return Err(other.into()),
+        };
+        let standing = tables::in_force(&value);
+        let held: Vec<u64> = self.session.made.intersection(&standing).copied().collect();
+        if !held.is_empty() {
+            term::note(&tables::text("leases", &only(&value, &held)));
+        }
+        Ok(held)
+    }
+}
+
+/// The rows with these ids.
+fn only(rows: &Value, ids: &[u64]) -> Vec<Value> {
+    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+    let mine = |row: &&Value| row.get("id").and_then(Value::as_u64).is_some_and(|id| ids.contains(&id));
+    rows.iter().filter(mine).cloned().collect()
+}
+
+fn print(result: &EvalResult) -> Result<(), Failure> {
+    if result.display.is_empty() { Ok(()) } else { term::out(&result.display) }
+}

@@ -1,0 +1,344 @@
+//! A session with an agent: opened with proofs, every eval signed, every own record demanded back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use debug_policy::Mode;
+use debug_wire::messages::{
+    After, AuditRange, CancelParams, EvalParams, EvalPayload, EvalResult, HelloParams, HelloResult,
+    LeaseSummary, Ready, SecretArgument,
+};
+use debug_wire::signature::{eval_message, secret_commitment};
+use rustls::SignatureScheme;
+use rustls::sign::SigningKey;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::connect::connect;
+use crate::failure::Failure;
+use crate::identity::Identity;
+use crate::interrupts::Interrupts;
+use crate::link::{CallError, Link, Loss};
+use crate::proofs::Proofs;
+use crate::term;
+use crate::trust::{Pin, Store, hex};
+
+/// How long the agent may take for a call that is no eval.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How much of an eval's output is shown, in bytes: the agent's own bound, so only a broken agent exceeds it.
+const MAX_OUTPUT: usize = 1 << 20;
+
+/// Where to attach and as whom: all that is needed to do it again.
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) identity: Identity,
+    pub(crate) pin: Pin,
+    pub(crate) store: Store,
+}
+
+/// An open session.
+pub(crate) struct Session {
+    link: Link,
+    pub(crate) ready: Ready,
+    /// The operator's SPIFFE id, as the agent sees it.
+    pub(crate) operator: String,
+    pub(crate) roles: Vec<String>,
+    pub(crate) mode: Mode,
+    /// Leases of an earlier session that this one took over.
+    pub(crate) resumed: Vec<LeaseSummary>,
+    /// The leases that this session made or took over.
+    pub(crate) made: BTreeSet<u64>,
+    key: Arc<dyn SigningKey>,
+    exporter: [u8; 32],
+    counter: u64,
+    proofs: Proofs,
+}
+
+/// Code to run, with what is bound to names in it.
+#[derive(Debug, Default)]
+pub(crate) struct Submission {
+    pub(crate) code: String,
+    pub(crate) args: BTreeMap<String, Value>,
+    /// Values that travel beside the payload, which holds only commitments.
+    pub(crate) secrets: BTreeMap<String, String>,
+    pub(crate) after: Option<After>,
+}
+
+impl Submission {
+    /// Code without arguments.
+    pub(crate) fn code(code: impl Into<String>) -> Self {
+        Self { code: code.into(), ..Self::default() }
+    }
+
+    /// Binds a value.
+    pub(crate) fn bind(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.args.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+/// Why an eval has no result.
+#[derive(Debug)]
+pub(crate) enum EvalError {
+    /// It failed, there or here; the session goes on.
+    Failed(Failure),
+    /// The connection is gone; whether the eval ran on is not known.
+    Lost(Loss),
+    /// The operator did not want to wait for the end of a cancelled eval.
+    Abandoned,
+}
+
+impl From<Failure> for EvalError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<EvalError> for Failure {
+    fn from(error: EvalError) -> Self {
+        match error {
+            EvalError::Failed(failure) => failure,
+            EvalError::Lost(Loss(why)) => lost(&why),
+            EvalError::Abandoned => Self::connection("detached while an eval was running").help(
+                "its end and its changes are in the audit log; `debugctl leases` shows what is in force",
+            ),
+        }
+    }
+}
+
+fn lost(why: &str) -> Failure {
+    Failure::connection(format!("the connection was lost: {why}"))
+        .help("leases of this session revert 60 s after it, unless they were confirmed or you attach again")
+}
+
+impl Session {
+    /// Connects, opens a session and checks that the log is the one known from before.
+    ///
+    /// # Errors
+    /// As [`connect`]; and the log was rewritten, cut, or replaced by another's.
+    pub(crate) async fn open(target: &Target) -> Result<Self, Failure> {
+        let connected = connect(target.address, &target.identity, &target.pin).await?;
+        let link = Link::start(connected.stream);
+        let origin = connected.ready.origin.clone();
+        let mut proofs = Proofs::new(target.store.clone(), target.pin.clone(), origin)?;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let hello = HelloParams { version, checkpoint: proofs.known_size() };
+        let hello: HelloResult = call(&link, "hello", &hello).await?;
+        proofs.opened(&hello)?;
+        Ok(Self {
+            link,
+            ready: connected.ready,
+            operator: hello.operator,
+            roles: hello.roles,
+            mode: Mode::Observe,
+            made: hello.resumed.iter().map(|lease| lease.id).collect(),
+            resumed: hello.resumed,
+            key: target.identity.certified.key.clone(),
+            exporter: connected.exporter,
+            counter: 0,
+            proofs,
+        })
+    }
+
+    /// Runs code and passes what it prints to `output`. Ctrl-C cancels it; the second one gives up waiting.
+    ///
+    /// # Errors
+    /// [`EvalError`].
+    pub(crate) async fn eval(
+        &mut self,
+        submission: Submission,
+        interrupts: &mut Interrupts,
+        output: &mut dyn FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<EvalResult, EvalError> {
+        let params = self.sign(submission)?;
+        let (sender, mut printed) = Link::output();
+        let begun = self.link.begin("eval", &params, Some(sender)).await;
+        let (id, mut reply) = begun.map_err(EvalError::Lost)?;
+        let (mut left, mut cancelled) = (MAX_OUTPUT, false);
+        let reply = loop {
+            tokio::select! {
+                biased;
+                // Everything printed comes before the reply.
+                Some(text) = printed.recv() => show(&text, &mut left, output)?,
+                () = interrupts.next() => {
+                    if cancelled {
+                        return Err(EvalError::Abandoned);
+                    }
+                    cancelled = true;
+                    term::note("cancelling; Ctrl-C again detaches");
+                    self.link.begin("cancel", &CancelParams { id }, None).await.map_err(EvalError::Lost)?;
+                }
+                reply = &mut reply => break reply,
+            }
+        };
+        while let Ok(text) = printed.try_recv() {
+            show(&text, &mut left, output)?;
+        }
+        match reply {
+            Ok(Ok(result)) => self.finished(params, result),
+            Ok(Err(failure)) => {
+                self.proofs.sent(params, failure.data.audit.clone());
+                Err(EvalError::Failed(failure.into()))
+            }
+            Err(_) => Err(EvalError::Lost(self.link.loss().await)),
+        }
+    }
+
+    /// Runs code whose output nobody wants and which Ctrl-C does not mean.
+    ///
+    /// # Errors
+    /// [`EvalError`].
+    pub(crate) async fn quietly(&mut self, submission: Submission) -> Result<EvalResult, EvalError> {
+        self.eval(submission, &mut Interrupts::later(), &mut |_| Ok(())).await
+    }
+
+    fn finished(&mut self, params: EvalParams, result: Value) -> Result<EvalResult, EvalError> {
+        let result: EvalResult =
+            serde_json::from_value(result).map_err(|error| unexpected("eval", &error))?;
+        self.mode = result.mode;
+        self.made.extend(result.leases.iter().map(|lease| lease.id));
+        self.proofs.sent(params, result.audit.clone());
+        Ok(result)
+    }
+
+    /// Demands that each eval of this session is in the log as it was sent.
+    ///
+    /// # Errors
+    /// It is not, or the agent does not prove it.
+    pub(crate) async fn verify(&mut self) -> Result<(), EvalError> {
+        self.proofs.verify(&self.link).await
+    }
+
+    /// Waits until the connection is lost.
+    pub(crate) async fn loss(&self) -> Loss {
+        self.link.loss().await
+    }
+
+    /// Ends the session after a last look at the log.
+    ///
+    /// # Errors
+    /// As [`Session::verify`]; a connection that is gone already is none.
+    pub(crate) async fn close(mut self) -> Result<(), Failure> {
+        let verified = self.verify().await;
+        self.link.close().await;
+        match verified {
+            Ok(()) | Err(EvalError::Abandoned) => Ok(()),
+            Err(EvalError::Lost(Loss(why))) => {
+                let unproven = self.proofs.unproven();
+                if unproven > 0 {
+                    term::alarm(&format!(
+                        "the connection was lost ({why}) before the agent proved that the last {unproven} evals are \
+                         in its log"
+                    ));
+                }
+                Ok(())
+            }
+            Err(EvalError::Failed(failure)) => Err(failure),
+        }
+    }
+
+    /// The operator's name: the last part of the SPIFFE id.
+    pub(crate) fn name(&self) -> &str {
+        self.operator.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Signs code for this session; the counter rises with each.
+    fn sign(&mut self, submission: Submission) -> Result<EvalParams, Failure> {
+        let Submission { code, args, secrets, after } = submission;
+        let (mut secret_args, mut beside) = (BTreeMap::new(), BTreeMap::new());
+        for (name, value) in secrets {
+            let (commitment, secret) = committed(value)?;
+            secret_args.insert(name.clone(), commitment);
+            beside.insert(name, secret);
+        }
+        let payload = EvalPayload { code, args, secret_args, after };
+        let payload = serde_json::to_string(&payload)
+            .map_err(|error| Failure::usage(format!("the arguments cannot be written as JSON: {error}")))?;
+        // As it travels the payload is a string inside JSON, so its quotes and line breaks take two bytes.
+        if payload.len() > debug_wire::MAX_MESSAGE / 2 {
+            return Err(Failure::usage(format!(
+                "the code takes {} bytes, too many for a message",
+                payload.len()
+            )));
+        }
+        let counter = self.counter + 1;
+        let message = eval_message(&self.ready.origin, &self.exporter, counter, payload.as_bytes());
+        let signature = self.signature(&message)?;
+        self.counter = counter;
+        Ok(EvalParams { payload, sig: BASE64_STANDARD.encode(signature), secrets: beside })
+    }
+
+    fn signature(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
+        let schemes = [
+            SignatureScheme::ED25519,
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            SignatureScheme::RSA_PSS_SHA256,
+        ];
+        let signer = self.key.choose_scheme(&schemes).ok_or_else(|| {
+            Failure::usage("the key of the certificate cannot sign evals")
+                .help("use an Ed25519, ECDSA P-256 or P-384, or RSA key")
+        })?;
+        signer.sign(message).map_err(|error| Failure::evaluation(format!("cannot sign the eval: {error}")))
+    }
+}
+
+/// Calls a method other than `eval`.
+pub(crate) async fn call<T: DeserializeOwned>(
+    link: &Link,
+    method: &str,
+    params: &impl serde::Serialize,
+) -> Result<T, EvalError> {
+    let reply = timeout(PATIENCE, link.call(method, params)).await;
+    let reply = reply.map_err(|_| EvalError::Lost(Loss(format!("no answer to `{method}` within 10 s"))))?;
+    match reply {
+        Ok(value) => serde_json::from_value(value).map_err(|error| unexpected(method, &error).into()),
+        Err(CallError::Failed(failure)) => Err(EvalError::Failed(failure.into())),
+        Err(CallError::Lost(loss)) => Err(EvalError::Lost(loss)),
+    }
+}
+
+fn unexpected(method: &str, error: &serde_json::Error) -> Failure {
+    Failure::connection(format!("the agent's answer to `{method}` is not what it should be: {error}"))
+        .help("does the agent have the same version as this client?")
+}
+
+/// A secret's commitment in hex, and the secret with 32 random bytes, without which the log would allow guessing.
+fn committed(value: String) -> Result<(String, SecretArgument), Failure> {
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt)
+        .map_err(|error| Failure::evaluation(format!("the system gives no random bytes: {error}")))?;
+    let commitment = hex(&secret_commitment(&salt, value.as_bytes()));
+    Ok((commitment, SecretArgument { value, salt: BASE64_STANDARD.encode(salt) }))
+}
+
+/// Passes output on as long as there is room for it.
+fn show(
+    text: &str,
+    left: &mut usize,
+    output: &mut dyn FnMut(&str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if *left == 0 {
+        return Ok(());
+    }
+    let shown = term::prefix(text, *left);
+    *left = if shown.len() < text.len() { 0 } else { *left - shown.len() };
+    if *left == 0 {
+        term::alarm("the eval printed more than 1 MiB; the rest is not shown");
+    }
+    output(shown)
+}
+
+/// Where an eval's records are, for people.
+pub(crate) fn recorded(audit: Option<&AuditRange>) -> String {
+    match audit {
+        Some(AuditRange { first, last, .. }) if first == last => format!("record {first}"),
+        Some(AuditRange { first, last, .. }) => format!("records {first} to {last}"),
+        None => "not yet on disk".to_owned(),
+    }
+}

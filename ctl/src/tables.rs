@@ -1,0 +1,151 @@
+//! Lists of an agent as tables. They show the keys that are there, the known ones first.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use crate::failure::Failure;
+use crate::term;
+
+/// The widest a column gets, in characters; longer values are cut.
+const MAX_COLUMN: usize = 60;
+
+/// The known columns of each list, in the order in which they are shown.
+fn columns(name: &str) -> &'static [&'static str] {
+    match name {
+        "leases" => &["id", "target", "owner", "state", "reverts_in_ms", "reason"],
+        "points" => &["name", "kind", "patched", "where", "note"],
+        "sessions" => &["id", "operator", "roles", "mode", "since", "leases"],
+        _ => &[],
+    }
+}
+
+/// Prints the value of `leases()`, `points()` or `sessions()`.
+///
+/// # Errors
+/// Stdout cannot be written.
+pub(crate) fn print(name: &str, value: &Value) -> Result<(), Failure> {
+    match value.as_array() {
+        Some(rows) if rows.is_empty() => {
+            term::note(&format!("no {name}"));
+            Ok(())
+        }
+        Some(rows) if rows.iter().all(Value::is_object) => term::out(&text(name, rows)),
+        // Not a list of maps: another version of the agent, and its answer is still worth seeing.
+        _ => term::json(value),
+    }
+}
+
+/// Such a list as text; what is no map in it is left off.
+pub(crate) fn text(name: &str, rows: &[Value]) -> String {
+    table(columns(name), rows)
+}
+
+fn table(known: &[&str], rows: &[Value]) -> String {
+    let rows: Vec<&Map<String, Value>> = rows.iter().filter_map(Value::as_object).collect();
+    let present: BTreeSet<&str> = rows.iter().flat_map(|row| row.keys().map(String::as_str)).collect();
+    let others = present.iter().copied().filter(|key| !known.contains(key));
+    let keys: Vec<&str> = known.iter().copied().filter(|key| present.contains(key)).chain(others).collect();
+    let mut lines = vec![keys.iter().map(|key| heading(key)).collect::<Vec<_>>()];
+    lines.extend(rows.iter().map(|row| keys.iter().map(|key| cell(key, row.get(*key))).collect()));
+    aligned(&lines)
+}
+
+fn heading(key: &str) -> String {
+    match key.strip_suffix("_ms") {
+        Some(key) => key.replace('_', " "),
+        None => term::line(key).into_owned(),
+    }
+}
+
+fn cell(key: &str, value: Option<&Value>) -> String {
+    let text = match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => term::line(text).into_owned(),
+        Some(Value::Number(ms)) if key.ends_with("_ms") => ms.as_u64().map_or(ms.to_string(), term::span),
+        Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
+        Some(Value::Array(items)) => {
+            items.iter().map(|item| cell("", Some(item))).collect::<Vec<_>>().join(",")
+        }
+        Some(other) => term::line(&other.to_string()).into_owned(),
+    };
+    if text.chars().count() <= MAX_COLUMN {
+        return text;
+    }
+    text.chars().take(MAX_COLUMN - 1).chain(['…']).collect()
+}
+
+/// Columns as wide as their widest cell, two spaces apart; nothing behind the last cell of a line.
+pub(crate) fn aligned(lines: &[Vec<String>]) -> String {
+    let count = lines.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| {
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        let mut row = String::new();
+        for (cell, width) in line.iter().zip(&widths) {
+            let _ = write!(row, "{cell:<width$}  ");
+        }
+        text.push_str(row.trim_end());
+        text.push('\n');
+    }
+    text.pop();
+    text
+}
+
+/// The ids of the leases in force in the value of `leases()`.
+pub(crate) fn in_force(value: &Value) -> BTreeSet<u64> {
+    let rows = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let live = |row: &&Value| {
+        // A lease in conflict is listed until it is settled, but changes nothing any more.
+        row.get("state").and_then(Value::as_str).is_none_or(|s| matches!(s, "provisional" | "confirmed"))
+    };
+    rows.iter().filter(live).filter_map(|row| row.get("id").and_then(Value::as_u64)).collect()
+}
+
+/// `lease 3`, `leases 3, 4`.
+pub(crate) fn leases_text(ids: &[u64]) -> String {
+    let list: Vec<String> = ids.iter().map(u64::to_string).collect();
+    format!("{} {}", if ids.len() == 1 { "lease" } else { "leases" }, list.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn known_columns_come_first_and_unknown_ones_are_not_lost() {
+        let rows = json!([
+            { "id": 3, "owner": "alice", "target": "point:GET /api/x", "state": "provisional",
+              "reverts_in_ms": 299_000, "zeal": [1, true] },
+            { "id": 12, "target": "state:config.a", "state": "confirmed", "reverts_in_ms": 60_000 },
+        ]);
+        let expected = "\
+id  target            owner  state        reverts in  zeal
+3   point:GET /api/x  alice  provisional  4m59s       1,yes
+12  state:config.a           confirmed    1m";
+        assert_eq!(table(columns("leases"), rows.as_array().unwrap()), expected);
+    }
+
+    /// T46.
+    #[test]
+    fn hostile_cells_stay_one_cell() {
+        let rows = json!([{ "id": 1, "reason": "\u{1b}[2J\nid 2", "x\n\u{202e}": "y".repeat(5000) }]);
+        let table = table(columns("leases"), rows.as_array().unwrap());
+        assert_eq!(table.lines().count(), 2);
+        assert!(table.contains(r"\u{1b}[2J\u{a}id 2") && !table.contains('\u{202e}'));
+        assert!(table.lines().all(|line| line.chars().count() < 200));
+    }
+
+    #[test]
+    fn ended_leases_are_not_in_force() {
+        let rows =
+            json!([{ "id": 1, "state": "provisional" }, { "id": 2, "state": "conflict" }, { "id": 3 }]);
+        assert_eq!(in_force(&rows), [1, 3].into());
+        assert_eq!(in_force(&json!("none")), [].into());
+    }
+}

@@ -1,0 +1,173 @@
+//! The one way to the terminal. Whatever an agent or a log says passes [`escape`] on its way out.
+//!
+//! An agent is hostile until proven otherwise, and a log holds what operators typed: neither may move the cursor,
+//! rename the window, or show text in another order than it has.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+#[cfg(test)]
+mod tests;
+
+/// The most text that is shown at once, in bytes: all that a message can hold, so nothing that arrived whole is cut.
+pub(crate) const MAX_TEXT: usize = debug_wire::MAX_MESSAGE;
+/// The most text of a warning or an error, in bytes: a screen or two, so that what matters is not scrolled away.
+pub(crate) const MAX_NOTE: usize = 8 << 10;
+
+/// Whether line breaks and tabs stay as they are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Lines {
+    /// They stay: the text may take more than one line.
+    Keep,
+    /// They are escaped: the text is part of a line.
+    Escape,
+}
+
+/// Makes text safe to show: control characters, those that change the direction of writing, and those that cannot be
+/// seen become `\u{..}`; what exceeds `max` bytes of the original is left off, and the number of bytes is told.
+pub(crate) fn escape(text: &str, lines: Lines, max: usize) -> Cow<'_, str> {
+    let shown = prefix(text, max);
+    let left_off = text.len() - shown.len();
+    let plain = |c: char| !is_hidden(c) || (lines == Lines::Keep && matches!(c, '\n' | '\t'));
+    if left_off == 0 && shown.chars().all(plain) {
+        return Cow::Borrowed(shown);
+    }
+    let mut safe = String::with_capacity(shown.len());
+    for c in shown.chars() {
+        if plain(c) {
+            safe.push(c);
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(safe, "\\u{{{:x}}}", u32::from(c));
+        }
+    }
+    if left_off > 0 {
+        let _ = write!(safe, "… ({left_off} bytes more)");
+    }
+    Cow::Owned(safe)
+}
+
+/// As much of the text as fits into `max` bytes, cut between characters.
+pub(crate) fn prefix(text: &str, max: usize) -> &str {
+    let mut end = max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// One line of at most 200 bytes, for a column or the middle of a message.
+pub(crate) fn line(text: &str) -> Cow<'_, str> {
+    escape(text, Lines::Escape, 200)
+}
+
+/// Whether a character acts on a terminal or cannot be seen on it.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Makes JSON safe to show without changing what it says: the same characters become `\uXXXX`, which can stand only
+/// inside strings, where they are.
+pub(crate) fn escape_json(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    let mut units = [0; 2];
+    for c in json.chars() {
+        if is_hidden(c) && c != '\n' {
+            for unit in c.encode_utf16(&mut units) {
+                let _ = write!(safe, "\\u{unit:04x}");
+            }
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+/// Writes a result to stdout, escaped, with a line break at its end.
+///
+/// # Errors
+/// Stdout cannot be written; a closed pipe is no reason to panic.
+pub(crate) fn out(text: &str) -> Result<(), Failure> {
+    let mut text = escape(text, Lines::Keep, MAX_TEXT).into_owned();
+    text.push('\n');
+    write_out(&text)
+}
+
+/// Writes a part of a running eval's output to stdout, escaped.
+///
+/// # Errors
+/// Stdout cannot be written.
+pub(crate) fn stream(text: &str) -> Result<(), Failure> {
+    write_out(&escape(text, Lines::Keep, MAX_TEXT))
+}
+
+/// Writes a value to stdout as one line of JSON.
+///
+/// # Errors
+/// Stdout cannot be written.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Failure::evaluation(format!("the result cannot be written as JSON: {error}")))?;
+    write_out(&(escape_json(&text) + "\n"))
+}
+
+fn write_out(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::evaluation(format!("cannot write to stdout: {error}")))
+}
+
+/// Writes a warning, an explanation or progress to stderr, escaped. Where even that fails nothing is left to tell.
+pub(crate) fn note(text: &str) {
+    let mut text = escape(text, Lines::Keep, MAX_NOTE).into_owned();
+    text.push('\n');
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Writes a warning to stderr that must not be overlooked.
+pub(crate) fn alarm(text: &str) {
+    note(&format!("WARNING: {text}"));
+}
+
+/// Whether a person sits at this end: stdin and stderr are a terminal.
+pub(crate) fn is_interactive() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Whether colours are wanted (<https://no-color.org>).
+pub(crate) fn wants_colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A span of time in words, at most two units: `8h`, `4m59s`, `950ms`, `3d4h`.
+pub(crate) fn span(ms: u64) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+    let Some(at) = units.iter().position(|(_, unit)| ms >= *unit) else {
+        return format!("{ms}ms");
+    };
+    let mut rest = ms;
+    let mut text = String::new();
+    for (name, unit) in units.iter().skip(at).take(2) {
+        if rest / unit > 0 {
+            let _ = write!(text, "{}{name}", rest / unit);
+        }
+        rest %= unit;
+    }
+    text
+}

@@ -1,0 +1,56 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// T46.
+#[test]
+fn what_acts_on_a_terminal_is_shown_instead() {
+    for (hostile, shown) in [
+        ("\u{1b}[2Jgone", "\\u{1b}[2Jgone"),
+        ("a\rb", "a\\u{d}b"),
+        ("bell\u{7}", "bell\\u{7}"),
+        ("\u{9b}31m", "\\u{9b}31m"),
+        ("\u{202e}drowssap", "\\u{202e}drowssap"),
+        ("ad\u{200b}min", "ad\\u{200b}min"),
+        ("a\u{2066}b\u{2069}", "a\\u{2066}b\\u{2069}"),
+        ("tag\u{e0041}", "tag\\u{e0041}"),
+        ("nul\0", "nul\\u{0}"),
+    ] {
+        assert_eq!(escape(hostile, Lines::Keep, MAX_TEXT), shown);
+        assert_eq!(escape(hostile, Lines::Escape, MAX_TEXT), shown);
+    }
+    assert_eq!(escape("a\n\tb", Lines::Keep, 9), "a\n\tb");
+    assert_eq!(escape("a\n\tb", Lines::Escape, 9), "a\\u{a}\\u{9}b");
+    assert_eq!(escape("Grüße, 世界 🫖", Lines::Escape, 99), "Grüße, 世界 🫖");
+}
+
+#[test]
+fn long_text_is_cut_between_characters_and_says_so() {
+    assert_eq!(escape("ééé", Lines::Keep, 3), "é… (4 bytes more)");
+    assert_eq!(escape("ééé", Lines::Keep, 6), "ééé");
+}
+
+#[test]
+fn spans_take_two_units() {
+    for (ms, text) in
+        [(0, "0ms"), (950, "950ms"), (299_000, "4m59s"), (28_800_000, "8h"), (270_000_000, "3d3h")]
+    {
+        assert_eq!(span(ms), text);
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_hidden_is_left_in_escaped_text(text in any::<String>(), max in 0_usize..99) {
+        let safe = escape(&text, Lines::Escape, max);
+        prop_assert!(!safe.chars().any(is_hidden), "{safe:?}");
+    }
+
+    #[test]
+    fn escaped_json_says_the_same(text in any::<String>()) {
+        let value = serde_json::json!({ text.clone(): [text] });
+        let safe = escape_json(&value.to_string());
+        prop_assert!(!safe.chars().any(is_hidden));
+        prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), value);
+    }
+}

@@ -1,0 +1,269 @@
+//! What this client holds against an agent: its pinned identity and log key, and the checkpoints it remembers.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use debug_audit::{Checkpoint, Hash, VerifierKey, note, tree};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::failure::Failure;
+
+#[cfg(test)]
+mod tests;
+
+/// The end of the names of remembered checkpoints.
+const REMEMBERED: &str = "checkpoint";
+/// The most files of the folder that are looked at for other logs of an instance.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// Who the agent must be, and which key its log must be signed with.
+#[derive(Clone, Debug)]
+pub(crate) struct Pin {
+    /// `spiffe://<trust domain>/agent/<service>/<instance>`.
+    pub(crate) id: String,
+    /// The log's key; its name is `<trust domain>/<service>/<instance>`.
+    pub(crate) vkey: VerifierKey,
+}
+
+impl Pin {
+    /// Reads both texts.
+    ///
+    /// # Errors
+    /// The id is not an agent's (T22: a person's or another service's certificate must never be taken for an agent),
+    /// or the vkey is none, or it is of another instance than the id.
+    pub(crate) fn new(id: &str, vkey: &str) -> Result<Self, Failure> {
+        let name = key_name(id).ok_or_else(|| {
+            Failure::usage(format!("`{id}` is not the id of an agent"))
+                .help("an agent's id is `spiffe://<trust domain>/agent/<service>/<instance>`")
+        })?;
+        let vkey = VerifierKey::parse(vkey)
+            .map_err(|error| Failure::usage(format!("`{vkey}` is no key of a log: {error}")))?;
+        if vkey.name() != name {
+            let message = format!("the pinned log key `{}` is not of the pinned agent `{id}`", vkey.name());
+            return Err(Failure::usage(message).help(format!("the key's name must be `{name}`")));
+        }
+        Ok(Self { id: id.to_owned(), vkey })
+    }
+}
+
+/// The name of the log key of the agent with that id; `None` if it is no agent's id.
+fn key_name(id: &str) -> Option<String> {
+    let (domain, path) = id.strip_prefix("spiffe://")?.split_once('/')?;
+    let (service, instance) = path.strip_prefix("agent/")?.split_once('/')?;
+    let plain = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+    };
+    (plain(domain) && plain(service) && plain(instance)).then(|| format!("{domain}/{service}/{instance}"))
+}
+
+/// A checkpoint whose signature by the pinned key was checked, with the note it came in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Signed {
+    pub(crate) note: String,
+    pub(crate) head: Checkpoint,
+}
+
+impl Signed {
+    /// Checks a note.
+    ///
+    /// # Errors
+    /// It is not a checkpoint signed by `key`.
+    pub(crate) fn open(note: &str, key: &VerifierKey) -> Result<Self, String> {
+        let head = Checkpoint::open(note, key).map_err(|error| error.to_string())?;
+        Ok(Self { note: note.to_owned(), head })
+    }
+
+    /// Checks that the larger of two heads only grew from the smaller, in whichever order they came.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub(crate) fn grew_from(&self, older: &Self, proof: &[Hash]) -> Result<(), String> {
+        if self.head.origin != older.head.origin {
+            return Err(format!("it is of the log `{}`", self.head.origin));
+        }
+        let (from, to) = (&older.head, &self.head);
+        if to.size < from.size {
+            return Err(format!("it has {} records, fewer than the {} known before", to.size, from.size));
+        }
+        tree::verify_consistency(from.size, to.size, &from.root, &to.root, proof)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// Hashes as they travel.
+///
+/// # Errors
+/// One is not 32 bytes of standard base64.
+pub(crate) fn hashes(texts: &[String]) -> Result<Vec<Hash>, String> {
+    let hash = |text: &String| {
+        let bytes = BASE64_STANDARD.decode(text).ok();
+        bytes
+            .and_then(|bytes| Hash::try_from(bytes).ok())
+            .ok_or("a hash is not 32 bytes of base64".to_owned())
+    };
+    texts.iter().map(hash).collect()
+}
+
+/// The folder of what this client remembers.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    dir: PathBuf,
+}
+
+/// What is kept when an agent shows another log than it showed before.
+#[derive(Serialize)]
+struct Evidence<'a> {
+    what: &'a str,
+    seen: String,
+    agent: &'a str,
+    vkey: String,
+    remembered: &'a str,
+    offered: &'a str,
+    proof: &'a [String],
+}
+
+impl Store {
+    /// The user's folder: `$XDG_STATE_HOME/debugctl`, else `~/.local/state/debugctl`. Made if it is missing.
+    ///
+    /// # Errors
+    /// Neither variable is set, or the folder cannot be made.
+    pub(crate) fn open() -> Result<Self, Failure> {
+        // As the XDG specification asks, a relative path counts as none.
+        let absolute =
+            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let base =
+            absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+        let base = base.ok_or_else(|| {
+            Failure::usage("there is no place to remember checkpoints in: HOME is not set")
+                .help("set XDG_STATE_HOME to a folder that is kept")
+        })?;
+        Self::at(base.join("debugctl"))
+    }
+
+    /// The folder `dir`.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn at(dir: PathBuf) -> Result<Self, Failure> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(|error| Failure::usage(format!("cannot make the folder `{}`: {error}", dir.display())))?;
+        Ok(Self { dir })
+    }
+
+    /// A file of the folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Where the checkpoint of an origin is remembered.
+    pub(crate) fn path(&self, origin: &str) -> PathBuf {
+        self.dir.join(format!("{}.{REMEMBERED}", hex(&Sha256::digest(origin))))
+    }
+
+    /// The remembered checkpoint of an origin.
+    ///
+    /// # Errors
+    /// It cannot be read or does not hold: without it a rewritten log could not be told, so nothing goes on.
+    pub(crate) fn remembered(&self, origin: &str, key: &VerifierKey) -> Result<Option<Signed>, Failure> {
+        let path = self.path(origin);
+        let broken = |why: String| {
+            Failure::verification(format!(
+                "the remembered checkpoint `{}` does not hold: {why}",
+                path.display()
+            ))
+            .help("if the log's key was replaced on purpose, move this file away; it is evidence")
+        };
+        let note = match fs::read(&path) {
+            Ok(bytes) => String::from_utf8(bytes).map_err(|_| broken("it is not UTF-8".to_owned()))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(broken(error.to_string())),
+        };
+        let signed = Signed::open(&note, key).map_err(broken)?;
+        if signed.head.origin != origin {
+            return Err(broken(format!("it is of the log `{}`", signed.head.origin)));
+        }
+        Ok(Some(signed))
+    }
+
+    /// Remembers a checkpoint, unless a larger one is remembered already.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn keep(&self, signed: &Signed, key: &VerifierKey) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| {
+            Failure::evaluation(format!("cannot remember a checkpoint in `{}`: {error}", self.dir.display()))
+                .help("make room or give back the rights; without it a rewritten log cannot be told")
+        };
+        // Two clients at once: the look and the replacement belong together.
+        let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(self.file("lock"));
+        let lock = lock.map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        if let Some(known) = self.remembered(&signed.head.origin, key)?
+            && known.head.size >= signed.head.size
+        {
+            return Ok(());
+        }
+        replace(&self.path(&signed.head.origin), signed.note.as_bytes()).map_err(failed)
+    }
+
+    /// The origins of other logs of the same instance that are remembered.
+    pub(crate) fn other_logs(&self, origin: &str, key: &VerifierKey) -> Vec<String> {
+        let Ok(files) = fs::read_dir(&self.dir) else { return Vec::new() };
+        let mut origins: Vec<String> = files
+            .take(MAX_REMEMBERED)
+            .filter_map(|file| {
+                let path = file.ok()?.path();
+                let note = fs::read(path).ok().filter(|bytes| bytes.len() <= note::MAX_NOTE)?;
+                let origin = Checkpoint::open(std::str::from_utf8(&note).ok()?, key).ok()?.origin;
+                Some(origin)
+            })
+            .filter(|other| other != origin)
+            .collect();
+        origins.sort_unstable();
+        origins
+    }
+
+    /// Keeps both heads and the proof that does not join them, and tells where.
+    pub(crate) fn keep_evidence(
+        &self,
+        what: &str,
+        pin: &Pin,
+        remembered: &Signed,
+        offered: &str,
+        proof: &[String],
+    ) -> String {
+        let seen = jiff::Timestamp::now().to_string();
+        let vkey = pin.vkey.to_string();
+        let remembered = remembered.note.as_str();
+        let evidence =
+            Evidence { what, seen: seen.clone(), agent: &pin.id, vkey, remembered, offered, proof };
+        let text = serde_json::to_string_pretty(&evidence).unwrap_or_default();
+        let digest = hex(&Sha256::digest(&text));
+        let path = self.file(&format!("evidence-{}-{}.json", seen.replace(':', ""), &digest[..8]));
+        match replace(&path, text.as_bytes()) {
+            Ok(()) => format!("both checkpoints and the proof are kept in `{}`", path.display()),
+            Err(error) => format!("the evidence could not be kept in `{}`: {error}:\n{text}", path.display()),
+        }
+    }
+}
+
+/// Writes a file so that either the old or the new content is there, whatever happens.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let new = PathBuf::from(name);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
