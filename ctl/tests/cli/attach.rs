@@ -1,0 +1,64 @@
+//! `debugctl attach` without a terminal.
+
+use debug_wire::messages::After;
+
+use crate::world::World;
+
+#[test]
+fn submissions_of_a_pipe_run_one_after_the_other_without_prompts() {
+    let world = World::new();
+    let ended = world.run_with(&["attach", "TARGET"], "1\nf(\n  2\n)\n\nconfig.db.host\n");
+    ended.check(
+        0,
+        "1\nf(\n  2\n)\nconfig.db.host\n",
+        "attached to dienstplan, instance 1, environment production (agent 0.1.0) as alice with the roles oncall",
+    );
+    let seen = world.agent.seen.lock().unwrap();
+    assert_eq!(seen.payloads.len(), 3);
+    assert!(seen.payloads.iter().all(|payload| payload.after == Some(After::Revert)));
+}
+
+#[test]
+fn commands_work_in_a_pipe_and_failures_do_not_stop_it() {
+    let world = World::new();
+    let script = ":change INC-42\npatch()\n:leases\ndeny\n:nosuch\n:revert 1\n:leases\n:quit\nnot_run()\n";
+    let ended = world.run_with(&["attach", "TARGET"], script);
+    let stdout = "\
+mode change
+lease 1: patched, reverts in 5m unless confirmed
+id  target                      owner  state        reverts in  reason
+1   point:GET /api/healthcheck  alice  provisional  5m          INC-42
+lease 1: reverted
+";
+    ended.check(3, stdout, "error: denied: patch");
+    ended.check(3, stdout, "error: there is no command `:nosuch`");
+    ended.check(3, stdout, "no leases");
+    ended.check(3, stdout, "error: not all submissions succeeded; the first failure was: denied");
+}
+
+#[test]
+fn leaving_with_changes_in_force_tells_what_becomes_of_them() {
+    let world = World::new();
+    let args = ["attach", "TARGET", "--change", "--reason", "INC-42"];
+    let ended = world.run_with(&args, "patch()\n");
+    ended.check(
+        0,
+        "mode change\nlease 1: patched, reverts in 5m unless confirmed\n",
+        "in force: lease 1; leases that were not confirmed revert 60 s after the session, unless you attach again",
+    );
+}
+
+#[test]
+fn a_lost_connection_ends_a_pipe_with_exit_5() {
+    let world = World::new();
+    world.run_with(&["attach", "TARGET"], "1\nvanish\n2\n").check(5, "1\n", "error: the connection was lost");
+}
+
+#[test]
+fn an_agent_that_hides_a_record_ends_the_session() {
+    let world = World::new();
+    world.lies.lock().unwrap().no_proof = true;
+    let ended = world.run_with(&["attach", "TARGET"], "1\n2\n");
+    ended.check(6, "1\n", "error: the agent gives no proof");
+    assert_eq!(world.agent.seen.lock().unwrap().payloads.len(), 1);
+}

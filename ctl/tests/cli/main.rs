@@ -1,0 +1,12 @@
+//! The binary against an agent made for the test: real sockets, real certificates, real proofs, and lies where a test
+//! wants them.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod agent;
+mod attach;
+mod audit;
+mod authority;
+mod evals;
+mod trust;
+mod world;
