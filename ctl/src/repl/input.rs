@@ -94,7 +94,7 @@ impl Source {
 pub(super) struct Terminal {
     editor: Option<Reedline>,
     interrupt: Arc<AtomicBool>,
-    /// What was typed when the connection was lost, to go on with.
+    /// What was submitted in the moment in which the connection was lost, to go on with.
     typed: String,
 }
 
@@ -150,8 +150,9 @@ impl Terminal {
             Ok(Signal::Success(text)) => Input::Text(text),
             Ok(Signal::CtrlC) => Input::Interrupted,
             Ok(Signal::CtrlD) => Input::End,
-            Ok(Signal::ExternalBreak(typed)) => {
-                self.typed = typed;
+            Ok(Signal::ExternalBreak(_)) => {
+                // The editor keeps what is typed and goes on with it; what is told now begins on a line of its own.
+                term::note("");
                 Input::Interrupted
             }
             Ok(_) => Input::Interrupted,
