@@ -55,3 +55,8 @@ pub mod __private {
     pub use crate::points::{Answer, Argument, Arguments, Facts, POINTS, Probe, Slot, call, probe};
     pub use linkme;
 }
+
+/// The README's example compiles.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

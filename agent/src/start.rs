@@ -42,6 +42,17 @@ pub(crate) fn complain(why: &str) {
     eprintln!("debug-agent: {why}");
 }
 
+/// An error with what is behind it, in one line.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(behind) = source {
+        text = format!("{text}: {behind}");
+        source = behind.source();
+    }
+    text
+}
+
 /// Everything that could be checked without waiting for anybody.
 pub(crate) struct Prepared {
     config: Config,
@@ -81,14 +92,14 @@ pub(crate) fn prepare(builder: Builder) -> Result<Prepared, StartError> {
             "a feature of rhai such as `unchecked` is switched on by another crate; switch it off",
         )
     })?;
-    let text = config::trusted_file(&config.policy).map_err(|e| refuse(e.to_string(), &e.advice()))?;
+    let text = config::trusted_file(&config.policy).map_err(|e| refuse(whole(&e), &e.advice()))?;
     let text = String::from_utf8(text)
         .map_err(|_| refuse(format!("`{}` is not UTF-8", config.policy.display()), ""))?;
     let policy =
         Policy::parse(&text).map_err(|e| refuse(format!("policy `{}`: {e}", config.policy.display()), ""))?;
     let identify = identify(&config.trust.domain)?;
     let tls = Tls::load(&config.trust, &config.service, &config.instance, identify, UnixTime::now())
-        .map_err(|e| refuse(e.to_string(), &e.advice()))?;
+        .map_err(|e| refuse(whole(&e), &e.advice()))?;
     let key = log_key(&config)?;
     let redactor = Arc::new(redactor(&config)?);
     let closed = paths(&builder.never_write, "never_write")?;
@@ -268,7 +279,7 @@ fn open_log(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, Opened)>
                 ));
             }
             Err(error) => {
-                machinery.refuse(format!("{error}\nhelp: {}", error.advice()));
+                machinery.refuse(format!("{}\nhelp: {}", whole(&error), error.advice()));
                 return None;
             }
         }
@@ -361,7 +372,7 @@ fn boot_records(
         .append(entries, Until::Durable)
         .durable()
         .map(drop)
-        .map_err(|e| format!("the audit log cannot be written: {e}"))
+        .map_err(|e| format!("the audit log cannot be written: {}", whole(&e)))
 }
 
 /// What a crash left behind and what was done about it.
@@ -468,7 +479,7 @@ fn listen_and_serve(
                 machinery.wait(format!("another process listens on `{address}`"))
             }
             Err(error) => {
-                machinery.refuse(error.to_string());
+                machinery.refuse(whole(&error));
                 return None;
             }
         }

@@ -14,8 +14,8 @@ const MAX_COLUMN: usize = 60;
 /// The known columns of each list, in the order in which they are shown.
 fn columns(name: &str) -> &'static [&'static str] {
     match name {
-        "leases" => &["id", "target", "owner", "state", "reverts_in_ms", "reason"],
-        "points" => &["name", "kind", "patched", "where", "note"],
+        "leases" => &["id", "target", "owner", "state", "reverts_in_ms", "reason", "note"],
+        "points" => &["name", "kind", "arguments", "patched", "owner", "where", "note"],
         "sessions" => &["id", "operator", "roles", "mode", "since", "leases"],
         _ => &[],
     }
@@ -44,7 +44,12 @@ pub(crate) fn text(name: &str, rows: &[Value]) -> String {
 
 fn table(known: &[&str], rows: &[Value]) -> String {
     let rows: Vec<&Map<String, Value>> = rows.iter().filter_map(Value::as_object).collect();
-    let present: BTreeSet<&str> = rows.iter().flat_map(|row| row.keys().map(String::as_str)).collect();
+    // A column in which nothing stands says nothing, and one in words says the same as the one in milliseconds.
+    let says = |row: &&Map<String, Value>, key: &str| {
+        !cell(key, row.get(key)).is_empty() && !row.contains_key(&format!("{key}_ms"))
+    };
+    let keys = rows.iter().flat_map(|row| row.keys().map(String::as_str));
+    let present: BTreeSet<&str> = keys.filter(|key| rows.iter().any(|row| says(row, key))).collect();
     let others = present.iter().copied().filter(|key| !known.contains(key));
     let keys: Vec<&str> = known.iter().copied().filter(|key| present.contains(key)).chain(others).collect();
     let mut lines = vec![keys.iter().map(|key| heading(key)).collect::<Vec<_>>()];

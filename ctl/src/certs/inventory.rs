@@ -2,7 +2,10 @@
 
 use debug_certs::issue::Issued;
 use debug_certs::{AgentId, Operator};
+use pki_types::CertificateDer;
+use pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Everything that one CA has issued.
 #[derive(Debug, Deserialize, Serialize)]
@@ -53,6 +56,8 @@ pub(super) struct OperatorCertificate {
     pub(super) not_after: String,
     /// The certificate, PEM.
     pub(super) certificate: String,
+    /// SHA-256 of its DER, hex.
+    pub(super) sha256: String,
 }
 
 /// The revocation list.
@@ -87,8 +92,15 @@ impl OperatorCertificate {
             not_before: issued.not_before.to_string(),
             not_after: issued.not_after.to_string(),
             certificate: issued.certificate.clone(),
+            sha256: sha256(&issued.certificate),
         }
     }
+}
+
+/// The hash by which a certificate in a log is found here. What is hashed was made a moment ago, so it can be read.
+fn sha256(pem: &str) -> String {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes());
+    der.map(|der| Sha256::digest(&der).iter().map(|byte| format!("{byte:02x}")).collect()).unwrap_or_default()
 }
 
 impl Inventory {

@@ -88,6 +88,18 @@ mod tests {
         assert_eq!(names.len(), scenario().len());
     }
 
+    /// Plays the demo once for each sabotage, with the real service and the real client.
+    #[test]
+    fn each_sabotage_fails_the_demo_at_the_step_that_must_notice_it() {
+        for sabotage in Sabotage::value_variants() {
+            let mut world = World::new(Some(*sabotage), false).unwrap();
+            match engine::play(&scenario(), &mut world) {
+                Ok(()) => panic!("{sabotage:?} went unnoticed"),
+                Err(failed) => assert_eq!(failed.step, sabotage.noticed_by(), "{sabotage:?}: {failed}"),
+            }
+        }
+    }
+
     #[test]
     fn a_sabotage_never_ends_in_success() {
         let failed = |step| Err(Failed { step, unexpected: engine::expected("200", "418") });
