@@ -46,8 +46,9 @@ impl ClientCertVerifier for OperatorVerifier {
             )));
         }
         let verified = self.webpki.verify_client_cert(end_entity, &[], now)?;
-        self.times(end_entity, now).map_err(refuse)?;
+        // Who it is comes before how long it lives: of an agent's certificate its name is the thing to say.
         (self.identify.operator)(end_entity).map_err(refuse)?;
+        self.times(end_entity, now).map_err(refuse)?;
         Ok(verified)
     }
 
