@@ -29,7 +29,8 @@ fn verify(certificates: &Certificates, folder: &Path) -> Ctl {
 /// A copy of the log, taken once the file of hashes, which follows the replies, has caught up with the records.
 fn copy(certificates: &Certificates) -> std::path::PathBuf {
     wait::until_true("the hashes have caught up", || {
-        let hashes = std::fs::metadata(certificates.audit().join("leaves")).map_or(0, |leaves| leaves.len() / 32);
+        let hashes =
+            std::fs::metadata(certificates.audit().join("leaves")).map_or(0, |leaves| leaves.len() / 32);
         let records = std::fs::read_to_string(records(&certificates.audit())).unwrap().lines().count();
         hashes == records as u64
     });

@@ -2,6 +2,8 @@
 
 mod change;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

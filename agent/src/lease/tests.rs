@@ -1,0 +1,201 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
+
+use debug_policy::Resource;
+use debug_wire::messages::After;
+
+use super::*;
+use crate::state::{Tree, Wait};
+
+/// A change that counts how often it was undone, and fails as often as it is told to.
+struct Fake {
+    target: Resource,
+    undone: AtomicUsize,
+    failures: AtomicUsize,
+    based_on: Mutex<Option<Tree>>,
+}
+
+impl Fake {
+    fn at(target: &str) -> Arc<Self> {
+        Arc::new(Self {
+            target: target.parse().unwrap(),
+            undone: AtomicUsize::new(0),
+            failures: AtomicUsize::new(0),
+            based_on: Mutex::new(None),
+        })
+    }
+
+    fn undone(&self) -> usize {
+        self.undone.load(Ordering::SeqCst)
+    }
+}
+
+impl Change for Fake {
+    fn target(&self) -> &Resource {
+        &self.target
+    }
+
+    fn make(&self, _: u64, _: BootTime) -> Result<(), change::ChangeError> {
+        Ok(())
+    }
+
+    fn set_deadline(&self, _: u64, _: BootTime) {}
+
+    fn undo(&self, _: u64, _: Wait) -> Result<Undone, change::ChangeError> {
+        if self.failures.load(Ordering::SeqCst) > 0 {
+            self.failures.fetch_sub(1, Ordering::SeqCst);
+            return Err(change::ChangeError::Busy("it is busy".to_owned()));
+        }
+        self.undone.fetch_add(1, Ordering::SeqCst);
+        Ok(Undone::Restored)
+    }
+
+    fn rebase(&self, below: &dyn Change) -> bool {
+        *self.based_on.lock().unwrap() = below.base();
+        true
+    }
+
+    fn base(&self) -> Option<Tree> {
+        Some(Tree::Str(self.target.to_string()))
+    }
+}
+
+fn open(leases: &Leases, change: Arc<Fake>, session: u64, after: After) -> u64 {
+    let (id, now) = (leases.reserve(), BootTime::now());
+    leases.open(Lease {
+        id,
+        change,
+        owner: "alice".to_owned(),
+        session,
+        eval: 0,
+        reason: "a test".to_owned(),
+        made: now,
+        deadline: now.after(Duration::from_secs(600)),
+        phase: Phase::Provisional,
+        after,
+        grace: None,
+        failing: None,
+    });
+    id
+}
+
+const STATE: &str = "state:config.db.port";
+
+#[test]
+fn a_lease_ends_once() {
+    let (leases, change) = (Leases::after(0), Fake::at(STATE));
+    let id = open(&leases, change.clone(), 1, After::Revert);
+    assert!(leases.end(id, &Cause::Reverted, Wait::AGENT).is_ok());
+    leases.ended(id, "reverted");
+    assert!(matches!(
+        leases.end(id, &Cause::Reverted, Wait::AGENT),
+        Err(EndError::Ended { how: "reverted", .. })
+    ));
+    assert_eq!(change.undone(), 1);
+}
+
+/// T74, thin: whoever comes at the same moment, one ends it.
+#[test]
+fn of_many_who_end_a_lease_at_once_one_does() {
+    for _ in 0..200 {
+        let (leases, change) = (Arc::new(Leases::after(0)), Fake::at(STATE));
+        let id = open(&leases, change.clone(), 1, After::Revert);
+        let start = Arc::new(Barrier::new(3));
+        let race = |confirm: bool| {
+            let (leases, start) = (leases.clone(), start.clone());
+            std::thread::spawn(move || {
+                start.wait();
+                let now = BootTime::now();
+                if confirm {
+                    leases.renew(id, now.after(Duration::from_secs(60)), true, now).is_ok()
+                } else {
+                    leases.end(id, &Cause::Expired, Wait::AGENT).is_ok()
+                }
+            })
+        };
+        let racers = [race(false), race(false), race(true)].map(|racer| racer.join().unwrap());
+        assert_eq!(racers.iter().take(2).filter(|ended| **ended).count(), 1);
+        assert_eq!((change.undone(), leases.list().len()), (1, 0));
+    }
+}
+
+/// Invariant 12: it stays, is tried again for the same cause, and is not forgotten.
+#[test]
+fn a_lease_that_cannot_be_undone_stays_until_it_can() {
+    let (leases, change) = (Leases::after(0), Fake::at(STATE));
+    change.failures.store(2, Ordering::SeqCst);
+    let id = open(&leases, change.clone(), 1, After::Revert);
+    assert!(matches!(leases.end(id, &Cause::Reverted, Wait::AGENT), Err(EndError::Failing { .. })));
+    let lease = leases.find(id).unwrap();
+    assert_eq!(lease.due().1, Cause::Reverted);
+    let due = leases.wait_due().unwrap();
+    assert_eq!(due, [(id, Cause::Reverted)]);
+    assert!(leases.end(id, &Cause::Reverted, Wait::AGENT).is_err());
+    assert!(leases.end(id, &Cause::Reverted, Wait::AGENT).is_ok());
+    assert_eq!(change.undone(), 1);
+}
+
+#[test]
+fn targets_overlap_when_one_contains_the_other() {
+    let leases = Leases::after(0);
+    let id = open(&leases, Fake::at(STATE), 1, After::Revert);
+    for (target, overlaps) in [
+        (STATE, true),
+        ("state:config.db", true),
+        ("state:config", true),
+        ("state:config.db.port.x", true),
+        ("state:config.db.host", false),
+        ("state:rota", false),
+        ("point:GET /config/db", false),
+    ] {
+        let standing = leases.standing(&target.parse().unwrap()).map(|lease| lease.id);
+        assert_eq!(standing, overlaps.then_some(id), "{target}");
+    }
+}
+
+#[test]
+fn the_layer_above_takes_the_base_of_the_one_that_ends_below_it() {
+    let (leases, below, above) = (Leases::after(0), Fake::at(STATE), Fake::at(STATE));
+    let first = open(&leases, below, 1, After::Revert);
+    open(&leases, above.clone(), 1, After::Revert);
+    leases.end(first, &Cause::Reverted, Wait::AGENT).map(drop).unwrap();
+    assert_eq!(*above.based_on.lock().unwrap(), Some(Tree::Str(STATE.to_owned())));
+}
+
+#[test]
+fn a_lost_session_gives_grace_to_what_was_not_confirmed_or_made_to_stay() {
+    let leases = Leases::after(0);
+    let plain = open(&leases, Fake::at("state:a"), 7, After::Revert);
+    let persists = open(&leases, Fake::at("state:b"), 7, After::Persist);
+    let confirmed = open(&leases, Fake::at("state:c"), 7, After::Revert);
+    let other = open(&leases, Fake::at("state:d"), 8, After::Revert);
+    let now = BootTime::now();
+    leases.renew(confirmed, now.after(Duration::from_secs(60)), true, now).unwrap();
+    leases.session_lost(7, now);
+    let graced: Vec<u64> =
+        leases.list().iter().filter(|lease| lease.grace.is_some()).map(|lease| lease.id).collect();
+    assert_eq!(graced, [plain]);
+    assert_eq!(leases.find(plain).unwrap().due(), (now.after(GRACE), Cause::SessionLost));
+    let taken: Vec<u64> = leases.take_over("alice", 9).iter().map(|lease| lease.id).collect();
+    assert_eq!(taken, [plain]);
+    assert_eq!(leases.find(plain).unwrap().session, 9);
+    assert_eq!((leases.find(persists).unwrap().session, leases.find(other).unwrap().session), (7, 8));
+    assert!(leases.take_over("bob", 10).is_empty());
+}
+
+#[test]
+fn a_lease_past_its_deadline_cannot_be_confirmed() {
+    let leases = Leases::after(0);
+    let id = open(&leases, Fake::at(STATE), 1, After::Revert);
+    let late = BootTime::now().after(Duration::from_secs(601));
+    let renewed = leases.renew(id, late.after(Duration::from_secs(60)), true, late);
+    assert!(matches!(renewed, Err(EndError::Ended { how: "expired", .. })));
+}
+
+#[test]
+fn ids_go_on_from_the_log() {
+    let leases = Leases::after(41);
+    assert_eq!((leases.reserve(), leases.reserve()), (42, 43));
+    assert_eq!(leases.find(7).err(), Some(EndError::Unknown(7)));
+}
