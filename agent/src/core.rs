@@ -162,8 +162,12 @@ impl Core {
         }
     }
 
-    /// Does what the revert thread should have done, should it be dead or late.
+    /// Does what the revert thread should have done, should it be dead or late, and tells of what the log noticed.
     pub(crate) fn sweep(&self) {
+        for alarm in self.log.alarms() {
+            self.append(vec![records::kept("alarm", json!({ "log": alarm }))]);
+            self.emitter.alarm(&format!("audit log: {alarm}"));
+        }
         for (id, cause) in self.leases.overdue(BootTime::now()) {
             // Losing the race against the revert thread is the normal case.
             drop(self.end_lease(id, &cause, "agent", Wait::AGENT));

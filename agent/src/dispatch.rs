@@ -81,18 +81,15 @@ impl Desk {
             ));
         }
         let (core, session, id) = (self.core.clone(), session.clone(), call.id);
-        let operator = session.operator.name.clone();
-        let queued = self.queue.push(
-            &operator,
-            Box::new(move || {
-                let answer = greet(&core, &session, method, &version, checkpoint, id);
-                let refused = matches!(answer, FromAgent::Failure { .. });
-                drop(session.outbox.send(answer));
-                if refused {
-                    session.outbox.close();
-                }
-            }),
-        );
+        // Not behind the operator's running evals: attaching is how one comes to end what they changed.
+        let queued = self.queue.push_reserved(Box::new(move || {
+            let answer = greet(&core, &session, method, &version, checkpoint, id);
+            let refused = matches!(answer, FromAgent::Failure { .. });
+            drop(session.outbox.send(answer));
+            if refused {
+                session.outbox.close();
+            }
+        }));
         if queued { Ok(Flow::Continue) } else { Err(too_many()) }
     }
 

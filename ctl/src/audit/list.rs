@@ -68,40 +68,89 @@ fn row(record: &Record<'_>) -> Vec<String> {
         word(members.get("time")),
         term::line(record.kind).into_owned(),
         if who.is_empty() { "-".to_owned() } else { term::line(&who).into_owned() },
-        what(&members),
-        outcome(&members),
+        what(record.kind, &members),
+        term::line(&outcome(record.kind, &members)).into_owned(),
     ]
 }
 
-/// The code of an eval, else whatever names what a record is about.
-fn what(members: &Map<String, Value>) -> String {
-    let payload = members.get("payload").and_then(Value::as_str);
-    let payload = payload.and_then(|payload| serde_json::from_str::<Value>(payload).ok());
-    if let Some(code) = payload.as_ref().and_then(|payload| payload.get("code")).and_then(Value::as_str) {
-        return cut(code.trim());
-    }
-    let keys =
-        ["action", "resource", "target", "lease", "point", "path", "mode", "reason", "message", "version"];
-    let words: Vec<String> =
-        keys.iter().filter_map(|key| members.get(*key)).map(|value| word(Some(value))).collect();
-    cut(&words.join(" "))
-}
-
-fn outcome(members: &Map<String, Value>) -> String {
-    let keys = ["outcome", "decision", "state", "cause", "error"];
-    keys.iter().find_map(|key| members.get(*key)).map(|value| word(Some(value))).unwrap_or_default()
-}
-
-/// A value in a word: a string itself, of an object its only or first name.
-fn word(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => term::line(text).into_owned(),
-        Some(Value::Object(members)) => {
-            members.keys().next().map(|name| term::line(name).into_owned()).unwrap_or_default()
+/// What a record is about, from the members that each kind has (`FORMAT.md` and the agent's records).
+fn what(kind: &str, members: &Map<String, Value>) -> String {
+    let text = |name: &str| members.get(name).map(shown).unwrap_or_default();
+    let named = |name: &str, value: String| if value.is_empty() { value } else { format!("{name} {value}") };
+    let parts = match kind {
+        "eval" => vec![code(members).unwrap_or_else(|| text("refused"))],
+        "effect" => vec![
+            text("function"),
+            text("method"),
+            text("path"),
+            text("about"),
+            text("reason"),
+            text("text"),
+            text("patch_failed"),
+            text("revert"),
+            text("renew"),
+        ],
+        "outcome" => vec![named("eval", text("eval")), text("micros") + " µs"],
+        "lease.made" => {
+            let lease = members.get("lease").and_then(Value::as_object).cloned().unwrap_or_default();
+            let part = |name: &str| lease.get(name).map(shown).unwrap_or_default();
+            let ttl = lease.get("ttl_ms").and_then(Value::as_u64).map(term::span).unwrap_or_default();
+            vec![
+                named("lease", part("id")),
+                part("target"),
+                named("for", ttl),
+                named("because", part("reason")),
+            ]
         }
-        Some(other) => cut(&other.to_string()),
+        kind if kind.starts_with("lease.") => {
+            vec![named("lease", text("lease")), text("target"), named("by", text("by")), text("detail")]
+        }
+        "session.open" => vec![text("roles"), named("from", text("peer"))],
+        "session.close" | "session.refused" => vec![text("why"), named("from", text("peer"))],
+        "boot" => vec![text("service"), text("instance"), text("environment"), named("agent", text("agent"))],
+        _ => ["file", "listen", "log", "revert_failed", "bad_signature", "covered"]
+            .iter()
+            .map(|name| text(name))
+            .collect(),
+    };
+    cut(&parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(" "))
+}
+
+/// The code of an eval, if it is not in parts.
+fn code(members: &Map<String, Value>) -> Option<String> {
+    let payload = members.get("payload")?.as_str()?;
+    let payload: Value = serde_json::from_str(payload).ok()?;
+    payload.get("code")?.as_str().map(|code| code.trim().to_owned())
+}
+
+/// How it went: of an outcome, and of what policy decided.
+fn outcome(kind: &str, members: &Map<String, Value>) -> String {
+    if kind == "outcome" {
+        let error = members.get("error").and_then(|error| error.get("code"));
+        return error.map_or_else(|| "ok".to_owned(), shown);
     }
+    let decisions = members.get("gate").and_then(|gate| gate.get("decisions")).and_then(Value::as_array);
+    let denied = |one: &Value| one.get("decision").is_some_and(|decision| decision.get("deny").is_some());
+    match decisions {
+        Some(all) if all.iter().any(denied) => "denied".to_owned(),
+        Some(all) if !all.is_empty() => "allowed".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// A value in words: lists joined, objects left to `audit show`.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null | Value::Object(_) => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+/// A string of a record as one line.
+fn word(value: Option<&Value>) -> String {
+    value.and_then(Value::as_str).map(|text| term::line(text).into_owned()).unwrap_or_default()
 }
 
 fn cut(text: &str) -> String {
