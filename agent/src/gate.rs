@@ -331,7 +331,8 @@ fn detail(core: &Core, effect: &Effect) -> Vec<(&'static str, Value)> {
             vec![("path", path.to_string().into()), ("value", core.digest(value))]
         }
         Effect::Change(proposal) => {
-            vec![("before", proposal.before.clone()), ("value", proposal.after.clone())]
+            let target = proposal.change.target().to_string().into();
+            vec![("target", target), ("before", proposal.before.clone()), ("value", proposal.after.clone())]
         }
         Effect::Revert { id } => vec![("revert", (*id).into())],
         Effect::Renew { id, ttl, .. } => vec![("renew", (*id).into()), ("ttl_ms", millis(*ttl).into())],

@@ -82,6 +82,7 @@ fn what(kind: &str, members: &Map<String, Value>) -> String {
         "effect" => vec![
             text("function"),
             text("method"),
+            text("target"),
             text("path"),
             text("about"),
             text("reason"),
