@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::http::{self, Answer};
@@ -238,7 +239,15 @@ struct Folder {
 
 impl Folder {
     fn new(keep: bool) -> Result<Self, String> {
-        let path = std::env::temp_dir().join(format!("dienstplan-demo-{}", std::process::id()));
+        // Counted besides: the tests play several demos in one process.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let count = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("dienstplan-demo-{}-{count}", std::process::id()));
+        Self::at(path, keep)
+    }
+
+    /// The folder of that name, which must not exist yet: one that somebody else made is not used.
+    fn at(path: PathBuf, keep: bool) -> Result<Self, String> {
         let made = DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|e| format!("cannot make the folder {}: {e}", path.display()))?;
         Ok(Self { path, keep })
@@ -269,7 +278,7 @@ mod tests {
         let folder = Folder::new(false).unwrap();
         let path = folder.path.clone();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        assert!(Folder::new(false).is_err(), "a folder that somebody else made is not used");
+        assert!(Folder::at(path.clone(), false).is_err(), "a folder that somebody else made is not used");
         fs::write(path.join("file"), "").unwrap();
         drop(folder);
         assert!(!path.exists());
