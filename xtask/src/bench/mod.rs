@@ -46,9 +46,26 @@ pub(crate) fn run(names: &[String], runs: usize) -> Result<(), String> {
         return Err(format!("bench failed: no row is named `{name}`; there are {}", known.join(", ")));
     }
     let programs = Programs::build().map_err(|e| format!("bench failed: {e}"))?;
+    tell_load();
     let chosen =
         rows::ROWS.iter().filter(|row| names.is_empty() || names.iter().any(|name| name == row.name));
     play(chosen, &programs, runs)
+}
+
+/// Says how busy the machine is: where programs wait for a processor, a time is that of the waiting. A sync then takes
+/// until the next tick of the scheduler, 4 ms, in one program and not in the other.
+fn tell_load() {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    if let Some(load) = std::fs::read_to_string("/proc/loadavg").ok().as_deref().and_then(load) {
+        println!(
+            "{load} programs were running in the last minute, on {processors} processors; more than none blur times"
+        );
+    }
+}
+
+/// The average of the last minute: `0.52 0.58 0.59 1/389 4711`.
+fn load(text: &str) -> Option<f64> {
+    text.split(' ').next()?.parse().ok()
 }
 
 fn play<'a>(rows: impl Iterator<Item = &'a Row>, programs: &Programs, runs: usize) -> Result<(), String> {
@@ -159,6 +176,12 @@ mod tests {
             Medians { measured: 2.0, limit: 1.0 }.line(over),
             "measured 2.0, limit 1.0, 1.0 more, budget 0.9 more: OVER BUDGET"
         );
+    }
+
+    #[test]
+    fn the_load_is_that_of_the_last_minute() {
+        assert_eq!(load("0.52 0.58 0.59 1/389 4711\n"), Some(0.52));
+        assert_eq!(load(""), None);
     }
 
     #[test]

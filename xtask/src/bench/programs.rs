@@ -13,8 +13,8 @@ use crate::process::{self, cargo, finish, in_path, pass_through, shown};
 /// The longest a single run may take: ten times what a run should be made to take.
 const RUN_LIMIT: Duration = Duration::from_secs(100);
 
-/// How many calls are counted, in each of the two runs whose difference is taken: 100,000 calls apart, so that a
-/// start-up that differs by some hundred instructions changes nothing in the first decimal.
+/// How many calls are made in each of the two runs whose difference is taken: far enough apart that start-ups, which
+/// differ a little from run to run, change nothing in the first decimal.
 const CALLS: [u32; 2] = [10_000, 110_000];
 
 /// Where the programs are.
@@ -57,7 +57,8 @@ impl Programs {
         let [few, many] = CALLS;
         let executable = self.executable(name)?;
         let difference = instructions_of(executable, many)? - instructions_of(executable, few)?;
-        Ok(difference / f64::from(many - few))
+        // Start-ups differ by up to some thousand instructions from run to run, which is no part of a call.
+        Ok((difference / f64::from(many - few) * 10.0).round() / 10.0)
     }
 
     fn executable(&self, name: &str) -> Result<&Path, String> {
@@ -69,10 +70,9 @@ impl Programs {
 fn build_benches(root: &Path) -> Result<BTreeMap<String, PathBuf>, String> {
     let mut command = cargo();
     command.args(["bench", "--no-run", "--locked", "-p", "debug-bench"]);
-    command.args(["--message-format", "json-render-diagnostics"]).current_dir(root);
+    command.args(["--message-format", "json-render-diagnostics"]).current_dir(root).stderr(Stdio::inherit());
     println!("$ {}", shown(&command));
-    let told = |e| format!("cannot start {}: {e}", shown(&command));
-    let output = command.stderr(Stdio::inherit()).output().map_err(told)?;
+    let output = command.output().map_err(|e| format!("cannot start {}: {e}", shown(&command)))?;
     if !output.status.success() {
         return Err(format!("{} ended with {}", shown(&command), output.status));
     }

@@ -9,7 +9,7 @@ pub(super) const ROWS: &[Row] = &[
         about: "a point that is not patched against a plain function; instructions per call, its loop included",
         measured: |programs| programs.instructions("point_patchable"),
         limit: |programs| programs.instructions("point_plain"),
-        // Load and compare, branch, jump to the original; one more for a compiler that loads first.
+        // Load, test, branch, jump to the original.
         budget: Budget::More(4.0),
     },
     Row {
