@@ -57,6 +57,12 @@ pub(crate) fn target(root: &Path) -> Result<PathBuf, String> {
     metadata["target_directory"].as_str().map(PathBuf::from).ok_or_else(|| said.all())
 }
 
+/// Whether a program of that name is in the path.
+pub(crate) fn in_path(program: &str) -> bool {
+    env::var_os("PATH")
+        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
 /// Runs a program whose output passes through.
 ///
 /// # Errors
@@ -139,6 +145,12 @@ mod tests {
         assert_eq!(quoted("config.db host"), "'config.db host'");
         assert_eq!(quoted("I'm"), r"'I'\''m'");
         assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn a_program_is_looked_for_in_the_path() {
+        assert!(in_path("sh"));
+        assert!(!in_path("no-such-program"));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The part that needs tools which cargo does not bring.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use std::{env, fs};
 
 use super::{Place, hosts};
-use crate::process::{finish, pass_through};
+use crate::process::{finish, in_path, pass_through};
 
 /// A tool, the Debian package that has it, and what it shows.
 struct Tool {
@@ -55,11 +55,6 @@ pub(super) fn provide_tools() -> Result<(), String> {
 
 fn missing_tools() -> Vec<&'static Tool> {
     TOOLS.iter().filter(|tool| !in_path(tool.program)).collect()
-}
-
-fn in_path(program: &str) -> bool {
-    env::var_os("PATH")
-        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
 /// The owner of `/proc/self` is the effective user.
@@ -148,11 +143,5 @@ mod tests {
         let counts = count(trace);
         assert_eq!((counts["clone3"], counts["clone"], counts["openat"], counts["socket"]), (1, 0, 1, 1));
         assert_eq!(counts.len(), WATCHED.len());
-    }
-
-    #[test]
-    fn a_program_is_looked_for_in_the_path() {
-        assert!(in_path("sh"));
-        assert!(!in_path("no-such-program"));
     }
 }

@@ -1,0 +1,15 @@
+//! A point that is not patched, called in a loop. The number of calls is the argument; see `point_plain`.
+
+use std::hint::black_box;
+
+#[debug_agent::patchable]
+#[inline(never)]
+fn price(amount: u64) -> u64 {
+    amount ^ 42
+}
+
+fn main() {
+    for amount in 0..debug_bench::number_argument().unwrap_or(0) {
+        black_box(price(black_box(amount)));
+    }
+}

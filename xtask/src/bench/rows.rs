@@ -1,0 +1,29 @@
+//! The table. The programs are in `bench/benches`; what is the same on both sides of a row stands in each limit.
+
+use super::{Budget, Row};
+
+/// The rows of this version.
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "unpatched-point",
+        about: "a point that is not patched against a plain function; instructions per call, its loop included",
+        measured: |programs| programs.instructions("point_patchable"),
+        limit: |programs| programs.instructions("point_plain"),
+        // Load, test, branch, jump to the original.
+        budget: Budget::More(4.0),
+    },
+    Row {
+        name: "patched-call",
+        about: "a patched function against its closure on a bare Rhai engine; nanoseconds per call",
+        measured: |programs| programs.number("patched_call"),
+        limit: |programs| programs.number("patched_limit"),
+        budget: Budget::Times(1.3),
+    },
+    Row {
+        name: "eval-roundtrip",
+        about: "a read-only eval against an echo over mutual TLS, two writes and one fdatasync; microseconds",
+        measured: |programs| programs.number("eval_roundtrip"),
+        limit: |programs| programs.number("eval_limit"),
+        budget: Budget::Times(1.25),
+    },
+];
