@@ -1,47 +1,21 @@
-//! Starts the service.
+//! Starts the service, with the debug agent in it.
 
-use std::io::{self, IsTerminal, Write};
-use std::net::Ipv4Addr;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
 
-use axum::Router;
 use debug_agent::Agent;
-use dienstplan::config::{Config, Mistakes};
+use dienstplan::config::Config;
 use dienstplan::http::{self, Service};
 use dienstplan::rota::Rota;
+use dienstplan::serve::{self, StartError};
 use jiff::Timestamp;
-use tokio::net::TcpListener;
-use tokio::signal;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 
-/// How long requests may take to finish once we were asked to stop: 10 seconds, less than what service managers
-/// usually wait before they kill.
-const DRAIN: Duration = Duration::from_secs(10);
-
-/// Why the service does not run.
-#[derive(Debug, thiserror::Error)]
-enum StartError {
-    #[error("the environment has mistakes:\n{0}")]
-    Config(#[from] Mistakes),
-    #[error("cannot listen on port {port} of the loopback interface: {source}; choose another SERVER__PORT")]
-    Listen { port: u16, source: io::Error },
-    #[error("cannot serve: {0}")]
-    Serve(#[from] io::Error),
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nothing is left to do if standard error is closed.
-            let _ = writeln!(io::stderr(), "dienstplan: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    serve::exit(run().await)
 }
 
 async fn run() -> Result<(), StartError> {
@@ -60,38 +34,5 @@ async fn run() -> Result<(), StartError> {
     let service = Service::new(config, rota);
     let routes = http::routes(service.clone()).layer(agent.http_layer());
     let app = http::access_log(routes, service);
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .await
-        .map_err(|source| StartError::Listen { port, source })?;
-    tracing::info!("listening on {}", listener.local_addr()?);
-    serve(listener, app).await?;
-    tracing::info!("stopped");
-    Ok(())
-}
-
-/// Serves until asked to stop; then finishes the requests in flight, for at most [`DRAIN`].
-async fn serve(listener: TcpListener, app: Router) -> io::Result<()> {
-    let drained = axum::serve(listener, app).with_graceful_shutdown(asked_to_stop());
-    let overdue = async {
-        asked_to_stop().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
-        result = drained => result,
-        () = overdue => Ok(()),
-    }
-}
-
-/// Returns at the first SIGTERM or Ctrl-C.
-async fn asked_to_stop() {
-    let terminated = async {
-        match signal::unix::signal(signal::unix::SignalKind::terminate()) {
-            Ok(mut signals) => signals.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = signal::ctrl_c() => {}
-        _ = terminated => {}
-    }
+    serve::serve(port, app).await
 }

@@ -15,6 +15,11 @@ impl Certificates {
     /// For the service `dienstplan`, listening on a port that the system chooses: `alice` is on call, `vera` looks on,
     /// `lea` leads.
     pub fn new() -> Self {
+        Self::for_service("dienstplan")
+    }
+
+    /// As [`Certificates::new`], for a service of another name.
+    pub fn for_service(service: &str) -> Self {
         let temporary = tempfile::Builder::new().prefix("debug-tests-").tempdir().unwrap();
         let folder = temporary.path().join("set");
         let new = Self { temporary, folder };
@@ -24,7 +29,7 @@ impl Certificates {
             "init",
             &dir,
             "--service",
-            "dienstplan",
+            service,
             "--operator",
             "alice",
             "--role",
@@ -57,6 +62,11 @@ impl Certificates {
     /// The agent's configuration file.
     pub fn agent_config(&self) -> PathBuf {
         self.folder.join("agent/agent.toml")
+    }
+
+    /// Puts another policy in the place of the one that `certs init` wrote.
+    pub fn write_policy(&self, text: &str) {
+        std::fs::write(self.folder.join("agent/policy.toml"), text).unwrap();
     }
 
     /// The audit log's folder.

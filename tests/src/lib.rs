@@ -1,6 +1,6 @@
 //! The test kit: real processes, real certificates, real sockets, and a client that can misbehave.
 //!
-//! Nothing here depends on the agent or on `debugctl` as libraries: they are met as programs.
+//! The agent and `debugctl` are met as programs; only `oddball`, one of those programs, links the agent.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a kit for tests: what fails here fails the test")]
 

@@ -52,7 +52,12 @@ impl Service {
 
     /// Starts it with other variables, and waits until HTTP answers.
     pub fn start_with(certificates: &Certificates, variables: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(programs().join("dienstplan"));
+        Self::start_program("dienstplan", certificates, variables)
+    }
+
+    /// As [`Service::start_with`], another program that is configured as `dienstplan` is.
+    pub fn start_program(program: &str, certificates: &Certificates, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(programs().join(program));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("DEBUG_AGENT_CONFIG", certificates.agent_config());
         command.env("SERVER__PORT", "0").env("SERVER__LOGLEVEL", "info").env("NO_COLOR", "1");

@@ -110,6 +110,27 @@ fn unknown_options_are_named_with_the_known_ones() {
     assert!(message.contains("tttl") && message.contains("ttl, reason, over"), "{message}");
 }
 
+/// The one table is what dispatch knows.
+#[test]
+fn every_method_of_the_table_is_answered() {
+    let set = Set::new();
+    let identity = debug_tests::client::Identity::read(&set.certificates.operator("alice"));
+    let mut client = Client::connect(set.service.agent(), Some(identity)).unwrap();
+    for method in debug_wire::table::METHODS {
+        let params = match method.name {
+            "hello" => json!({ "version": "test", "checkpoint": 0 }),
+            "eval" => {
+                let payload = json!({ "code": "6 * 7" }).to_string();
+                json!({ "sig": client.sign(1, &payload), "payload": payload })
+            }
+            "cancel" => json!({ "id": 1 }),
+            "audit.proof" => json!({ "index": 0, "size": 1 }),
+            _ => json!({}),
+        };
+        client.call(method.name, params).ok();
+    }
+}
+
 /// T02.
 #[test]
 fn nothing_is_answered_before_hello() {

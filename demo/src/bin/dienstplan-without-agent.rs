@@ -1,0 +1,33 @@
+//! `dienstplan` as it would be without the debug agent: `main.rs` without the lines of the agent.
+//!
+//! Tests compare the two: an agent that is not switched on must leave no trace.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::sync::{Arc, RwLock};
+
+use dienstplan::config::Config;
+use dienstplan::http::{self, Service};
+use dienstplan::rota::Rota;
+use dienstplan::serve::{self, StartError};
+use jiff::Timestamp;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::prelude::*;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    serve::exit(run().await)
+}
+
+async fn run() -> Result<(), StartError> {
+    let config = Config::from_env()?;
+    let (port, level) = (config.server.port, LevelFilter::from(config.server.loglevel));
+    let config = Arc::new(RwLock::new(config));
+    let rota = Arc::new(RwLock::new(Rota::example(Timestamp::now())));
+    let log = tracing_subscriber::fmt::layer().with_ansi(io::stdout().is_terminal());
+    tracing_subscriber::registry().with(log.with_filter(level)).init();
+
+    let service = Service::new(config, rota);
+    let app = http::access_log(http::routes(service.clone()), service);
+    serve::serve(port, app).await
+}

@@ -1,0 +1,236 @@
+//! A service whose states and functions are hard on whoever looks at them. Tests meet it as a program.
+//!
+//! HTTP on a port that the system chooses: `GET /states` shows the states as the service itself sees them,
+//! `/doubled/N`, `/greeting/NAME` call a function, and `/deep/KIB` calls `doubled(21)` on a thread of 2 MiB of which so
+//! many KiB are used up.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::hint::black_box;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::pin::pin;
+use std::sync::{Arc, RwLock};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use debug_agent::Agent;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tracing_subscriber::prelude::*;
+
+/// Numbers at the edge of what JSON and scripts can hold, beside ordinary ones.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Numbers {
+    big: u64,
+    small: u32,
+    ratio: f32,
+    mode: Mode,
+    sealed: u32,
+    by_id: HashMap<u32, String>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+enum Mode {
+    Off,
+    Level(u8),
+    Named { name: String },
+}
+
+/// `hits` is never written out, but matters.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Skips {
+    limit: u32,
+    #[serde(skip)]
+    hits: u64,
+}
+
+/// `hits` is written out, but never read back.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Forgets {
+    limit: u32,
+    #[serde(skip_deserializing)]
+    hits: u64,
+}
+
+/// Is not equal to itself.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Unequal {
+    limit: u32,
+    ratio: f64,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Fragile {
+    level: Level,
+}
+
+/// Whose code panics at 13.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Level(u32);
+
+impl<'de> Deserialize<'de> for Level {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let level = u32::deserialize(deserializer)?;
+        assert_ne!(level, 13, "nobody wants this number");
+        Ok(Self(level))
+    }
+}
+
+/// Takes its time to be written out.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Slow(u32);
+
+impl Serialize for Slow {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        thread::sleep(Duration::from_micros(100));
+        self.0.serialize(serializer)
+    }
+}
+
+/// All that the service shows.
+struct States {
+    numbers: Arc<RwLock<Numbers>>,
+    skips: Arc<RwLock<Skips>>,
+    forgets: Arc<RwLock<Forgets>>,
+    unequal: Arc<RwLock<Unequal>>,
+    fragile: Arc<RwLock<Fragile>>,
+    slow: Arc<RwLock<Vec<Slow>>>,
+    huge: Arc<RwLock<String>>,
+    fixed: Arc<RwLock<u32>>,
+}
+
+fn shared<T>(value: T) -> Arc<RwLock<T>> {
+    Arc::new(RwLock::new(value))
+}
+
+impl States {
+    fn new() -> Self {
+        let by_id = [(7, "seven".to_owned()), (8, "eight".to_owned())].into();
+        Self {
+            numbers: shared(Numbers {
+                big: u64::MAX,
+                small: 1,
+                ratio: 0.1,
+                mode: Mode::Off,
+                sealed: 1,
+                by_id,
+            }),
+            skips: shared(Skips { limit: 1, hits: 7 }),
+            forgets: shared(Forgets { limit: 1, hits: 7 }),
+            unequal: shared(Unequal { limit: 1, ratio: f64::NAN }),
+            fragile: shared(Fragile { level: Level(1) }),
+            slow: shared(vec![Slow(1); 1_000]),
+            huge: shared("x".repeat((1 << 20) + 1)),
+            fixed: shared(1),
+        }
+    }
+
+    fn agent(&self) -> Agent {
+        Agent::builder("oddball")
+            .state_mut("numbers", self.numbers.clone())
+            .state_mut("skips", self.skips.clone())
+            .state_mut("forgets", self.forgets.clone())
+            .state_mut("unequal", self.unequal.clone())
+            .state_mut("fragile", self.fragile.clone())
+            .state_mut("slow", self.slow.clone())
+            .state_mut("huge", self.huge.clone())
+            .state("fixed", self.fixed.clone())
+            .never_write("numbers.sealed")
+            .start_from_env()
+    }
+
+    /// As the service sees them. Every lock is taken, so that a poisoned one shows.
+    fn show(&self) -> String {
+        let Numbers { big, small, ratio, mode, sealed, by_id } = self.numbers.read().unwrap().clone();
+        let by_id: BTreeMap<_, _> = by_id.into_iter().collect();
+        let slow: Vec<_> = self.slow.read().unwrap().iter().filter(|one| one.0 != 1).cloned().collect();
+        format!(
+            "big={big} small={small} ratio={ratio} mode={mode:?} sealed={sealed} by_id={by_id:?}\n{:?}\n{:?}\n{:?}\n{:?}\n\
+             slow={slow:?} huge={} fixed={}\n",
+            self.skips.read().unwrap(),
+            self.forgets.read().unwrap(),
+            self.unequal.read().unwrap(),
+            self.fragile.read().unwrap(),
+            self.huge.read().unwrap().len(),
+            self.fixed.read().unwrap(),
+        )
+    }
+}
+
+#[debug_agent::patchable]
+fn doubled(number: i64) -> i64 {
+    number * 2
+}
+
+#[debug_agent::patchable]
+async fn greeting(name: String) -> String {
+    // Not ready at the first poll.
+    let mut waited = false;
+    std::future::poll_fn(|context| {
+        context.waker().wake_by_ref();
+        if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    format!("hello {name}")
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(answer) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return answer;
+        }
+    }
+}
+
+/// The stack of the threads of `/deep`, in bytes: what Rust gives a thread by itself.
+const STACK: usize = 2 << 20;
+
+/// Calls `doubled(21)` with so many bytes of a small stack used up.
+fn deep(bytes: usize) -> i64 {
+    let run = move || {
+        let top = 0_u8;
+        descend((&raw const top).addr(), bytes)
+    };
+    thread::Builder::new().stack_size(STACK).spawn(run).unwrap().join().unwrap()
+}
+
+fn descend(top: usize, bytes: usize) -> i64 {
+    let frame = black_box([0_u8; 512]);
+    if bytes <= top.saturating_sub((&raw const frame).addr()) {
+        return doubled(21);
+    }
+    let answer = descend(top, bytes);
+    // Used afterwards, so that the frames stay below each other.
+    black_box(&frame);
+    answer
+}
+
+fn answer(states: &States, mut stream: TcpStream) -> io::Result<()> {
+    let mut head = BufReader::new(stream.try_clone()?).lines();
+    let first = head.next().transpose()?.unwrap_or_default();
+    while head.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+    let path = first.split(' ').nth(1).unwrap_or_default();
+    let body = match path.trim_start_matches('/').split_once('/') {
+        Some(("doubled", number)) => doubled(number.parse().unwrap()).to_string(),
+        Some(("greeting", name)) => block_on(greeting(name.to_owned())),
+        Some(("deep", kib)) => deep(kib.parse::<usize>().unwrap() << 10).to_string(),
+        _ => states.show(),
+    };
+    write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+fn main() -> io::Result<()> {
+    let states = Arc::new(States::new());
+    let agent = states.agent();
+    let log = tracing_subscriber::fmt::layer().with_ansi(false);
+    tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    tracing::info!("listening on {}", listener.local_addr()?);
+    for stream in listener.incoming() {
+        let states = states.clone();
+        thread::spawn(move || stream.and_then(|stream| answer(&states, stream)));
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! No effect without leave: what policy does not allow is denied, for every function of the table, and changes nothing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test fails the test"
+)]
+
+use debug_policy::Action;
+use debug_tests::{Certificates, Client, Service};
+use debug_wire::table::FUNCTIONS;
+
+/// `lea` may do everything; everybody else only what stands in the place of `{}`.
+const POLICY: &str = r#"
+version = 1
+
+[[rule]]
+id = "little"
+why = "Nearly nothing"
+allow = [{}]
+roles = ["oncall", "viewer"]
+
+[[rule]]
+id = "everything"
+why = "Somebody must make the changes that others then cannot touch"
+allow = ["attach", "read", "list", "log", "change", "write", "patch", "confirm", "extend", "revert", "reveal"]
+roles = ["lead"]
+on = ["agent", "state:**", "point:**", "point:* /**", "lease:*"]
+max_ttl = "30m"
+max_life = "4h"
+"#;
+
+struct Set {
+    certificates: Certificates,
+    service: Service,
+}
+
+impl Set {
+    fn new(allowed: &[Action]) -> Self {
+        let certificates = Certificates::new();
+        let words: Vec<_> = allowed.iter().map(|action| format!("\"{}\"", action.name())).collect();
+        certificates.write_policy(&POLICY.replace("{}", &words.join(", ")));
+        let service = Service::start(&certificates);
+        Self { certificates, service }
+    }
+
+    fn attach(&self, operator: &str) -> Client {
+        Client::attach(self.service.agent(), &self.certificates.operator(operator))
+    }
+
+    /// The records of the log, as they stand on disk.
+    fn records(&self) -> String {
+        let files = std::fs::read_dir(self.certificates.audit()).unwrap().map(|entry| entry.unwrap().path());
+        let logs = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
+        logs.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+    }
+}
+
+/// What can be seen of the service by somebody who may see everything.
+fn everything(client: &mut Client) -> String {
+    let mut all = String::new();
+    for code in
+        ["config", "rota", r#"leases().map(|l| [l.id, l.owner, l.target])"#, "points().map(|p| p.layers)"]
+    {
+        all += client.eval(code).display();
+    }
+    all
+}
+
+/// Somebody who may only do what is allowed here tries everything else on the service as it is, on a change of somebody
+/// else too.
+#[track_caller]
+fn denied_but_for(allowed: &[Action]) {
+    let set = Set::new(allowed);
+    assert_eq!(set.service.health().status, 200);
+    let mut lea = set.attach("lea");
+    lea.eval(r#"change("a change that is not theirs")"#).ok();
+    let reply = lea.eval(r#"set("config.server.loglevel", "DEBUG")"#);
+    let id = reply.ok()["leases"][0]["id"].as_u64().unwrap();
+    let before = everything(&mut lea);
+    let mut alice = set.attach("alice");
+    if allowed.contains(&Action::Change) {
+        alice.eval(r#"change("to try")"#).ok();
+    }
+    for function in FUNCTIONS.iter().filter(|f| !allowed.contains(&f.action)) {
+        // The example speaks of lease 1, if of any.
+        let code = function.example.replace("(1", &format!("({id}"));
+        if function.name == "revert_all" {
+            // Ends what the operator may end; that is nothing.
+            assert!(alice.eval(&code).display().contains("nothing to do"));
+            continue;
+        }
+        let reply = alice.eval(&code);
+        let (kind, message) = reply.failed();
+        assert_eq!(kind, "denied", "{code}: {message}");
+        assert!(message.contains(function.action.name()), "{code}: {message}");
+        let record = format!("\"function\":\"{}\"", function.name);
+        assert!(
+            set.records().lines().any(|line| line.contains(&record) && line.contains("\"kind\":\"effect\"")),
+            "the denial of {code} is recorded"
+        );
+    }
+    for code in
+        ["config.db.host", "config.db.port = 1", "config.db.keys()", "config", "rota", r#"config.db.contains("host")"#]
+    {
+        assert_eq!(alice.eval(code).failed().0, "denied", "{code}");
+    }
+    assert_eq!(everything(&mut lea), before);
+    assert_eq!(set.service.health().body, r#"{"status":"ok"}"#);
+    assert!(!set.service.log().contains("teapot revolving"), "a denied line is not written");
+}
+
+#[test]
+fn who_may_only_attach_can_do_nothing_else() {
+    denied_but_for(&[Action::Attach]);
+}
+
+/// The mode is not what denies: each effect needs a rule of its own.
+#[test]
+fn who_may_enter_the_mode_can_still_change_nothing() {
+    denied_but_for(&[Action::Attach, Action::Change]);
+}
+
+#[test]
+fn whom_no_rule_lets_attach_gets_no_answer_but_the_denial() {
+    let set = Set::new(&[Action::Read, Action::List]);
+    let identity = debug_tests::client::Identity::read(&set.certificates.operator("alice"));
+    let mut client = Client::connect(set.service.agent(), Some(identity)).unwrap();
+    let reply = client.call("hello", serde_json::json!({ "version": "test", "checkpoint": 0 }));
+    assert_eq!(reply.failed().0, "denied");
+    assert!(client.is_closed());
+    set.attach("lea");
+}

@@ -1,0 +1,266 @@
+//! States whose type does not survive the way through serde, and functions in unfriendly places: what cannot be done
+//! properly is refused and changes nothing, and the service is unharmed. Through real processes and sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test fails the test"
+)]
+
+use std::process::Command;
+
+use debug_tests::{Certificates, Client, Service, http};
+
+struct Set {
+    _certificates: Certificates,
+    service: Service,
+    client: Client,
+}
+
+impl Set {
+    /// Runs the service `oddball`, with `alice` attached in the mode `change`.
+    fn new() -> Self {
+        let certificates = Certificates::for_service("oddball");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oddball"));
+        command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
+        let service = Service::spawn(command);
+        let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+        client.eval(r#"change("a test")"#).ok();
+        Self { _certificates: certificates, service, client }
+    }
+
+    /// What the service answers.
+    #[track_caller]
+    fn says(&self, path: &str) -> String {
+        http::get(self.service.http, path).unwrap().body
+    }
+
+    /// The write is refused with all of these words, and neither the service nor the agent knows of a change.
+    #[track_caller]
+    fn refused(&mut self, code: &str, words: &[&str]) {
+        let before = self.says("/states");
+        let (kind, message) = self.client.eval(code).failed();
+        assert_eq!(kind, "state", "{code}: {message}");
+        for word in words {
+            assert!(message.contains(word), "{code}: expected `{word}` in: {message}");
+        }
+        assert_eq!(self.says("/states"), before, "{code}");
+        assert_eq!(self.client.eval("leases().len()").display(), "0", "{code}");
+    }
+
+    /// The write is made, the service sees it, and reverting gives back what was there.
+    #[track_caller]
+    fn written(&mut self, code: &str, seen: &str) {
+        let before = self.says("/states");
+        assert!(!before.contains(seen), "{before}");
+        self.client.eval(code).ok();
+        let states = self.says("/states");
+        assert!(states.contains(seen), "{code}: {states}");
+        self.client.eval("revert_all()").ok();
+        assert_eq!(self.says("/states"), before, "{code}");
+    }
+}
+
+#[test]
+fn a_field_that_serde_skips_closes_its_state_to_writes() {
+    let mut set = Set::new();
+    set.refused("skips.limit = 2", &["`skips`", "does not survive", "left out by serde"]);
+    set.refused(r#"set("skips", #{ limit: 2 })"#, &["`skips`"]);
+    assert_eq!(set.client.eval("skips.limit").display(), "1");
+}
+
+#[test]
+fn a_field_that_is_not_read_back_is_named() {
+    let mut set = Set::new();
+    set.refused("forgets.limit = 2", &["`forgets.hits`", "does not survive"]);
+}
+
+#[test]
+fn a_number_that_is_not_equal_to_itself_is_named() {
+    let mut set = Set::new();
+    set.refused("unequal.limit = 2", &["`unequal.ratio`"]);
+}
+
+#[test]
+fn a_type_that_panics_poisons_no_lock_and_changes_nothing() {
+    let mut set = Set::new();
+    set.refused("fragile.level = 13", &["`fragile`", "panicked"]);
+    set.refused(r#"set("fragile", #{ level: 13 })"#, &["`fragile`", "panicked"]);
+    set.written("fragile.level = 12", "Level(12)");
+}
+
+/// Reading takes the service's lock: no longer than the service may be held up, and never a part of it as the whole.
+#[test]
+fn what_is_too_slow_or_too_large_is_neither_read_nor_written() {
+    let mut set = Set::new();
+    for code in ["slow[0]", r#"get("slow")"#, r#"ls("slow")"#] {
+        let (kind, message) = set.client.eval(code).failed();
+        assert_eq!(kind, "state", "{code}: {message}");
+        assert!(message.contains("slow") && message.contains("takes longer"), "{code}: {message}");
+    }
+    let (kind, message) = set.client.eval(r#"get("huge")"#).failed();
+    assert_eq!(kind, "state");
+    assert!(message.contains("huge") && message.contains("larger than 1048576 bytes"), "{message}");
+    set.refused("slow[0] = 2", &["slow", "takes longer"]);
+    set.refused(r#"set("huge", "small")"#, &["huge", "larger than"]);
+    // They keep nobody from the others.
+    assert_eq!(set.client.eval("numbers.small").display(), "1");
+}
+
+#[test]
+fn closed_doors_stay_closed() {
+    let mut set = Set::new();
+    set.refused(r#"set("fixed", 2)"#, &["`fixed`", "reading only"]);
+    set.refused("numbers.sealed = 2", &["`numbers.sealed`", "closes"]);
+    // Not by the way of what holds it, either.
+    set.refused(
+        r#"let all = get("numbers"); all.sealed = 2; set("numbers", all)"#,
+        &["`numbers`", "closes `numbers.sealed`"],
+    );
+    assert_eq!(set.client.eval("fixed").display(), "1");
+    assert_eq!(set.client.eval("numbers.sealed").display(), "1");
+}
+
+/// Rhai's integers have 64 bits with a sign.
+#[test]
+fn a_number_beyond_the_scripts_stays_exact_when_its_neighbour_is_written() {
+    let mut set = Set::new();
+    assert_eq!(set.client.eval("numbers.big").display(), u64::MAX.to_string());
+    set.client.eval("numbers.small = 2").ok();
+    let states = set.says("/states");
+    assert!(states.contains("big=18446744073709551615 small=2"), "{states}");
+    set.client.eval("revert_all()").ok();
+    let states = set.says("/states");
+    assert!(states.contains("big=18446744073709551615 small=1"), "{states}");
+    set.written("numbers.big = 5", "big=5 ");
+    set.written("let big = numbers.big; numbers.big = 5; set(\"numbers.small\", 3); big", "big=5 small=3");
+    set.refused("numbers.big = -1", &["`numbers.big`"]);
+    set.refused("numbers.small = numbers.big", &["`numbers.small`"]);
+}
+
+#[test]
+fn a_short_float_takes_what_it_can_hold_exactly() {
+    let mut set = Set::new();
+    assert_eq!(set.client.eval("numbers.ratio").display(), "0.1");
+    set.written("numbers.ratio = 0.25", "ratio=0.25 ");
+    set.written("numbers.ratio = 0.3", "ratio=0.3 ");
+    set.written("numbers.ratio = 2", "ratio=2 ");
+    set.refused("numbers.ratio = 0.1234567890123", &["`numbers.ratio`", "would store another value"]);
+    set.refused("numbers.ratio = 1e300", &["`numbers.ratio`"]);
+    set.refused(r#"numbers.ratio = "0.5""#, &["`numbers.ratio`"]);
+}
+
+#[test]
+fn an_enum_takes_its_variants_and_nothing_else() {
+    let mut set = Set::new();
+    set.written("numbers.mode = #{ Level: 3 }", "mode=Level(3)");
+    set.written(r#"numbers.mode = #{ Named: #{ name: "low" } }"#, r#"mode=Named { name: "low" }"#);
+    set.refused(r#"numbers.mode = "Loud""#, &["`numbers.mode`", "`Off`, `Level`, `Named`"]);
+    set.refused("numbers.mode = #{ Level: 300 }", &["`numbers.mode"]);
+    set.refused("numbers.mode = #{ Level: 3, Off: () }", &["`numbers.mode`"]);
+}
+
+#[test]
+fn a_map_with_numbers_as_keys_is_written_by_them() {
+    let mut set = Set::new();
+    assert_eq!(set.client.eval(r#"get("numbers.by_id.7")"#).display(), "\"seven\"");
+    set.written(r#"set("numbers.by_id.7", "sieben")"#, r#"by_id={7: "sieben", 8: "eight"}"#);
+    set.written(r#"numbers.by_id["8"] = "acht""#, r#"by_id={7: "seven", 8: "acht"}"#);
+    set.written(r#"numbers.by_id = #{ "9": "nine" }"#, r#"by_id={9: "nine"}"#);
+    set.refused(r#"numbers.by_id = #{ "x": "nine" }"#, &["`numbers.by_id"]);
+    set.refused(r#"set("numbers.by_id.7", 7)"#, &["`numbers.by_id.7`"]);
+}
+
+#[test]
+fn an_async_function_is_patched_and_reverted() {
+    let mut set = Set::new();
+    assert_eq!(set.says("/greeting/anna"), "hello anna");
+    set.client.eval(r#"patch("oddball::greeting", |name| `bye ${name}`)"#).ok();
+    assert_eq!(set.says("/greeting/anna"), "bye anna");
+    set.client.eval("revert_all()").ok();
+    assert_eq!(set.says("/greeting/anna"), "hello anna");
+    // Of the wrong type, or failing: the original answers.
+    for code in ["|name| 5", r#"|name| throw "no""#, "|name| { loop {} }"] {
+        set.client.eval(&format!("patch(\"oddball::greeting\", {code})")).ok();
+        assert_eq!(set.says("/greeting/anna"), "hello anna", "{code}");
+        set.client.eval("revert_all()").ok();
+    }
+}
+
+/// KiB of a stack of 2 MiB that are used up when the point is called: nothing to nearly everything.
+const USED: [u32; 9] = [0, 512, 960, 992, 1_000, 1_008, 1_100, 1_500, 1_900];
+
+/// Where the stack does not suffice for the patch, the original answers; nowhere does the process die.
+#[test]
+fn a_patch_runs_only_where_the_stack_suffices() {
+    let mut set = Set::new();
+    for used in USED {
+        assert_eq!(set.says(&format!("/deep/{used}")), "42");
+        set.client.eval(r#"patch("oddball::doubled", |number| number + 1)"#).ok();
+        let answer = set.says(&format!("/deep/{used}"));
+        match used {
+            0 => assert_eq!(answer, "22"),
+            1_900 => assert_eq!(answer, "42"),
+            _ => assert!(answer == "22" || answer == "42", "{used}: {answer}"),
+        }
+        set.client.eval("revert_all()").ok();
+    }
+    assert_eq!(set.says("/doubled/4"), "8");
+}
+
+/// Each fails inside its bounds, at every depth at which the service may call.
+#[test]
+fn after_a_patch_that_never_ends_the_original_answers_on_a_small_stack_too() {
+    let mut set = Set::new();
+    let hostile = [
+        ("fn f(n) { f(n + 1) }", "|n| f(n)"),
+        ("fn f(n) { [n].map(|x| f(x + 1))[0] }", "|n| f(n)"),
+        ("fn f(n) { [n].filter(|x| f(x)).len() }", "|n| f(n)"),
+        ("fn f(n) { [n, n].reduce(|sum, x| sum + f(x), 0) }", "|n| f(n)"),
+        ("fn f(n) { switch n { 0 => 0, _ => { try { f(n + 1) } catch { f(n + 1) } } } }", "|n| f(n)"),
+        ("", "|n| { let f = |g| g.call(g); f.call(f) }"),
+        ("", "|n| { let a = [n]; loop { a = [a]; } }"),
+    ];
+    for (functions, patch) in hostile {
+        for used in USED {
+            set.client.eval(&format!("{functions} patch(\"oddball::doubled\", {patch})")).ok();
+            assert_eq!(set.says(&format!("/deep/{used}")), "42", "{functions} {patch} at {used}");
+            set.client.eval("revert_all()").ok();
+        }
+    }
+    assert!(set.service.is_alive());
+    assert_eq!(set.says("/doubled/4"), "8");
+}
+
+/// Recursion without end through expressions as deep as they are taken, where just enough of the stack is left for a
+/// patch to run at all.
+#[test]
+fn the_deepest_patch_that_is_taken_harms_no_small_stack() {
+    let mut set = Set::new();
+    let nestings = [
+        ("(1 + ", ")"),
+        ("[", "][0]"),
+        ("#{ a: ", " }.a"),
+        ("[n].map(|x| ", ")[0]"),
+        ("if true { ", " } else { 0 }"),
+        ("switch n { _ => ", " }"),
+        ("{ try { ", " } catch { 0 } }"),
+        ("abs(", ")"),
+        ("`${", "}`"),
+    ];
+    for (open, close) in nestings {
+        let patch = |depth: usize| {
+            let inner = format!("{}f(n + 1){}", open.repeat(depth), close.repeat(depth));
+            format!("fn f(n) {{ {inner} }} patch(\"oddball::doubled\", |n| f(n))")
+        };
+        let taken = (1..64).rev().find(|depth| set.client.eval(&patch(*depth)).0.get("result").is_some());
+        let depth = taken.unwrap();
+        set.client.eval("revert_all()").ok();
+        for used in USED {
+            set.client.eval(&patch(depth)).ok();
+            assert_eq!(set.says(&format!("/deep/{used}")), "42", "{open}…{close} at {used}");
+            set.client.eval("revert_all()").ok();
+        }
+    }
+    assert_eq!(set.says("/doubled/4"), "8");
+}
