@@ -100,9 +100,14 @@ fn denied_but_for(allowed: &[Action]) {
             "the denial of {code} is recorded"
         );
     }
-    for code in
-        ["config.db.host", "config.db.port = 1", "config.db.keys()", "config", "rota", r#"config.db.contains("host")"#]
-    {
+    for code in [
+        "config.db.host",
+        "config.db.port = 1",
+        "config.db.keys()",
+        "config",
+        "rota",
+        r#"config.db.contains("host")"#,
+    ] {
         assert_eq!(alice.eval(code).failed().0, "denied", "{code}");
     }
     assert_eq!(everything(&mut lea), before);

@@ -49,7 +49,8 @@ const FEATURES: &[Feature] = &[
 ];
 
 /// Our crates whose sources are looked through.
-const CRATES: &[&str] = &["agent", "agent/macros", "audit", "certs", "ctl", "demo", "policy", "wire"];
+const CRATES: &[&str] =
+    &["agent", "agent/macros", "audit", "bench", "certs", "ctl", "demo", "policy", "wire"];
 /// Files longer than this are no sources, in bytes.
 const MAX_SOURCE: u64 = 1024 * 1024;
 /// Folders that hold nothing of ours.
