@@ -35,7 +35,7 @@ pub enum StartError {
 }
 
 /// Serves on a port of the loopback interface (0: the system chooses) until asked to stop; then finishes the requests
-/// in flight, for at most [`DRAIN`].
+/// in flight, for at most 10 seconds.
 ///
 /// # Errors
 /// The port is taken, or listening fails later.
