@@ -439,3 +439,6 @@ fn find_point(core: &Core, name: &str, unseen: bool) -> Result<Point, Refusal> {
         "`points()` lists them; a route is one once it was called, or with `#{ unseen: true }`",
     ))
 }
+
+#[cfg(test)]
+mod tests;
