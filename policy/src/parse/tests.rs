@@ -100,6 +100,11 @@ fn bounds_stand_only_where_they_bind() {
 }
 
 #[test]
+fn a_reason_is_not_asked_of_attach() {
+    rule_refused("allow = [\"attach\", \"patch\"]\nreason = \"INC-*\"", (6, 1), "`attach`, which has none");
+}
+
+#[test]
 fn lists_of_names_hold_names() {
     for key in ["roles", "operators", "environments", "on", "except"] {
         rule_refused(&format!("allow = [\"read\"]\n{key} = []"), (6, key.len() + 4), "is empty");

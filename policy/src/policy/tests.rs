@@ -292,6 +292,11 @@ fn rules() -> impl Strategy<Value = (String, bool)> {
         .prop_map(
             |((mut actions, deny), (roles, operators), (on, except, environments), (ttl, life, reason))| {
                 let mut text = format!("why = \"w\"\n{roles}{operators}{on}{except}{environments}");
+                if !deny && reason.is_some() {
+                    // Nobody can give one before being attached.
+                    actions.retain(|action| *action != "attach");
+                    actions.push("change");
+                }
                 if !deny {
                     // A bound must have something to bind.
                     if ttl.is_some() || life.is_some() {
