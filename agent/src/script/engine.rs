@@ -20,7 +20,7 @@ const EVAL_EXPRESSIONS: usize = 32;
 /// How deeply functions of a patch may call each other, on a stack of the service's.
 const PATCH_CALLS: usize = 8;
 /// How deeply expressions of a patch may nest.
-const PATCH_EXPRESSIONS: usize = 16;
+pub(crate) const PATCH_EXPRESSIONS: usize = 16;
 /// The most items in an array or map of a patch: nested one in the other they are that many frames to drop.
 const PATCH_ITEMS: usize = 1_000;
 /// Variables of a session; each holds at most one string bound and one item bound.

@@ -11,7 +11,7 @@ use rhai::{
     Scope,
 };
 
-use super::engine::{self, PATCH};
+use super::engine::{self, PATCH, PATCH_EXPRESSIONS};
 use super::meter::{self, End};
 use super::walk::{self, Mentions};
 use crate::convert;
@@ -93,6 +93,14 @@ pub(crate) enum FreezeError {
         /// Of the point.
         gives: usize,
     },
+    /// Expressions or statements stand too deeply in one another for the stack of a service's thread.
+    #[error("the patch nests {depth} expressions in one another, the limit is {PATCH_EXPRESSIONS}{at}")]
+    TooDeep {
+        /// As found.
+        depth: usize,
+        /// ` (line 1, position 5)`.
+        at: String,
+    },
     /// The function is not part of the submission or session.
     #[error("`{0}` is no function of this session")]
     Missing(String),
@@ -173,6 +181,7 @@ impl Frozen {
             )));
         }
         let mentions = walk::reachable(functions, &name);
+        check_depth(&mentions)?;
         check_calls(&mentions, functions)?;
         check_arguments(functions, &name, captured.len(), gives)?;
         let reached = mentions.reached.iter().map(|(name, params)| format!("{name}/{params}")).collect();
@@ -216,6 +225,15 @@ fn deep_copy(value: &Dynamic) -> Result<Dynamic, FreezeError> {
 
 fn as_tree(value: &Dynamic) -> Result<Tree, FreezeError> {
     convert::from_dynamic(value.clone(), None).map_err(|e| FreezeError::Capture(e.to_string()))
+}
+
+/// The source was parsed by the engine of evals, which lets more through than fits a thread of the service.
+fn check_depth(mentions: &Mentions) -> Result<(), FreezeError> {
+    let (depth, position) = mentions.deepest;
+    if depth > PATCH_EXPRESSIONS {
+        return Err(FreezeError::TooDeep { depth, at: at(position) });
+    }
+    Ok(())
 }
 
 fn check_calls(mentions: &Mentions, functions: &AST) -> Result<(), FreezeError> {

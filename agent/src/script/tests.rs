@@ -128,8 +128,10 @@ fn hostile_patches_end() {
 #[test]
 fn the_deepest_patch_fits_the_smallest_stack() {
     let deepest = "fn f(n) { [n].map(|y| { try { switch n { _ => f(((((((y + 1))))))) } } catch (e) { throw e } }) } |x| f(0)";
+    // As many calls in one another as the parser lets through, at every level of calls.
+    let full = format!("fn f(n) {{ {}f(1){} }} |x| f(0)", "(1 + ".repeat(13), ")".repeat(13));
     let nested = "|x| { let m = #{}; loop { m = #{ a: [m] }; } }";
-    for code in [deepest, nested] {
+    for code in [deepest, &full, nested] {
         let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e}"));
         // What `points` demands before it calls: 256 KiB, or 1 MiB with debug assertions.
         let left = if cfg!(debug_assertions) { 1 << 20 } else { 256 << 10 };
@@ -137,6 +139,15 @@ fn the_deepest_patch_fits_the_smallest_stack() {
         let thread = std::thread::Builder::new().stack_size(left).spawn(on_small_stack).unwrap();
         assert!(thread.join().unwrap(), "{code}");
     }
+}
+
+#[test]
+fn a_patch_nests_as_deep_as_a_service_thread_bears_and_no_deeper() {
+    let chain = |n: usize| format!("|x| x{}", ".a".repeat(n));
+    freeze(&chain(15), 1).unwrap_or_else(|e| panic!("{e}"));
+    refused(&chain(16), "nests 17 expressions in one another, the limit is 16 (line 1, position");
+    // Also where it is called from the patch.
+    refused(&format!("fn f(x) {{ x{} }} |x| f(x)", ".a".repeat(16)), "nests 17 expressions");
 }
 
 #[test]
@@ -203,6 +214,7 @@ fn every_name_of_the_library_is_one() {
             "(1, 2, 1)",
             "(1.0, 2.0)",
             "(\"Fn\")",
+            "(1..2)",
         ];
         let syntax = [
             "type_of(1)",

@@ -23,6 +23,8 @@ pub(crate) struct Mentions {
     pub(crate) computed: Option<Position>,
     /// The script functions reached, by name and number of parameters.
     pub(crate) reached: BTreeSet<(String, usize)>,
+    /// How deeply expressions and statements stand in one another at most, and where the deepest is.
+    pub(crate) deepest: (usize, Position),
 }
 
 /// Everything that the function `name` of `functions` reaches.
@@ -45,6 +47,7 @@ pub(crate) fn reachable(functions: &AST, name: &str) -> Mentions {
             };
             alone.walk(&mut |nodes: &[ASTNode<'_>]| {
                 if let Some(node) = nodes.last() {
+                    visitor.depth(nodes, node.position());
                     visitor.node(node);
                 }
                 true
@@ -119,6 +122,16 @@ impl Visitor<'_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What the parser wraps around a statement or expression to make it the other is no level of its own.
+    fn depth(&mut self, nodes: &[ASTNode<'_>], position: Position) {
+        let wrapper =
+            |n: &&ASTNode<'_>| matches!(n, ASTNode::Stmt(Stmt::Expr(_)) | ASTNode::Expr(Expr::Stmt(_)));
+        let depth = nodes.len() - nodes.iter().filter(wrapper).count();
+        if depth > self.mentions.deepest.0 {
+            self.mentions.deepest = (depth, position);
         }
     }
 
