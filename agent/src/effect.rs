@@ -6,6 +6,7 @@ use std::time::Duration;
 use debug_policy::{Action, Resource};
 use debug_wire::table::{self, Function};
 
+use crate::gate::Refusal;
 use crate::lease::Change;
 use crate::state::{Path, Tree};
 
@@ -13,14 +14,14 @@ use crate::state::{Path, Tree};
 pub(crate) enum Effect {
     /// A function that lists or explains, and what about.
     See(&'static Function, Option<String>),
-    /// The value at a path, with the paths of its leaves (itself, for a leaf or a path that does not exist).
+    /// The value at a path, with the paths of its leaves (itself, for a leaf).
     Read {
         /// As asked for.
         path: Path,
         /// What policy is asked about.
         leaves: Vec<Path>,
-        /// What stands there; nothing if the path does not exist.
-        value: Option<Tree>,
+        /// What stands there.
+        value: Tree,
     },
     /// A secret in the clear.
     Reveal {
@@ -28,6 +29,17 @@ pub(crate) enum Effect {
         path: Path,
         /// What stands there.
         value: Tree,
+    },
+    /// What cannot be done, and why not: told only to those who would be allowed to do it.
+    Impossible {
+        /// The function called.
+        function: &'static Function,
+        /// What it was called on.
+        target: Resource,
+        /// The options given.
+        options: Options,
+        /// What stands in the way.
+        why: Refusal,
     },
     /// A change under a lease.
     Change(Box<Proposal>),
@@ -96,7 +108,7 @@ impl Effect {
     /// The host function it came through.
     pub(crate) fn function(&self) -> &'static str {
         match self {
-            Self::See(function, _) => function.name,
+            Self::See(function, _) | Self::Impossible { function, .. } => function.name,
             Self::Read { .. } => "get",
             Self::Reveal { .. } => "reveal",
             Self::Change(proposal) => proposal.function.name,
@@ -122,9 +134,12 @@ impl Effect {
         match self {
             Self::Reveal { .. } | Self::Change(_) | Self::Renew { .. } | Self::EnterChange { .. } => true,
             // Reverting must not wait for a disk that may be full; its outcome is on disk before the reply.
-            Self::Revert { .. } | Self::See(..) | Self::Read { .. } | Self::Observe | Self::Log { .. } => {
-                false
-            }
+            Self::Revert { .. }
+            | Self::See(..)
+            | Self::Read { .. }
+            | Self::Impossible { .. }
+            | Self::Observe
+            | Self::Log { .. } => false,
         }
     }
 }

@@ -256,6 +256,7 @@ fn hex(bytes: &[u8]) -> String {
 fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
     engine.register_global_module(MODULE.clone());
     let tag = EvalTag { core: core.clone(), run: run.clone() };
+    engine.register_global_module(handle::loops(tag.clone()));
     engine.set_default_tag(Dynamic::from(tag.clone()));
     #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
     engine.on_var(move |name, _, context| {

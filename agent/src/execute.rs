@@ -24,12 +24,12 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
     let (effect, lease) = permit.spend();
     match effect {
         Effect::See(function, about) => listing::list(core, run, function.name, about.as_deref()),
-        Effect::Read { path, value: Some(tree), .. } => Ok(convert::to_dynamic(&tree, &path, &core.keyed)),
-        Effect::Read { path, value: None, .. } => Err(missing(core, &path)),
+        Effect::Read { path, value, .. } => Ok(convert::to_dynamic(&value, &path, &core.keyed)),
         Effect::Reveal { value, .. } => {
             run.reveal();
             Ok(values::revealed(&value))
         }
+        Effect::Impossible { why, .. } => Err(why),
         Effect::Change(proposal) => make(core, run, &proposal, lease),
         Effect::Revert { id } => revert(core, run, id),
         Effect::Renew { confirm, id, ttl } => {
@@ -62,13 +62,6 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
             script_log(&run.session.operator.name, None, Some(run.record_number()), warn, &line);
             Ok(Dynamic::UNIT)
         }
-    }
-}
-
-fn missing(core: &Core, path: &crate::state::Path) -> Refusal {
-    match core.read(path, Wait::AGENT) {
-        Err(error) => crate::host::state_refusal(&error),
-        Ok(_) => Refusal::state(format!("`{path}` appeared while it was being looked for"), "ask again"),
     }
 }
 

@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use crate::clock::BootTime;
 use crate::core::Core;
-use crate::effect::{Effect, Proposal};
+use crate::effect::{Effect, Options, Proposal};
 use crate::lease::{DEFAULT_TTL, Lease, Phase};
 use crate::records;
 use crate::run::Run;
 use crate::session::Session;
-use crate::state::Path;
+use crate::state::{Path, Tree};
 
 /// Leave to execute one effect once. Neither `Clone` nor `Default`; only [`pass`] makes one.
 pub(crate) struct Permit {
@@ -64,7 +64,7 @@ impl Refusal {
 pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Refusal> {
     let now = BootTime::now();
     let asked = decide(core, run, &effect, now);
-    if let Some(denial) = denial(&asked) {
+    if let Some(denial) = denial(&effect, &asked) {
         let denied = intent(core, run, &effect, &asked, None);
         run.record(core, denied, Until::Written).map_err(Refusal::Log)?;
         return Err(Refusal::Denied(Box::new(denial)));
@@ -87,6 +87,21 @@ pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Ref
     Ok(Permit { effect, lease: id })
 }
 
+/// Whether this operator may read anything of what stands at a path. Names of what nobody showed them are not listed, and
+/// what they may not read looks the same whether it is there or not.
+pub(crate) fn may_know(core: &Core, run: &Run, path: &Path, tree: Option<&Tree>) -> Result<(), Refusal> {
+    let mut refusal = None;
+    let whole = vec![path.clone()];
+    let leaves = tree.map_or(whole, |tree| tree.leaves().map(|(below, _)| path.join(&below.0)).collect());
+    for leaf in leaves.iter().chain(leaves.is_empty().then_some(path)) {
+        match core.policy.decide(&run.request(core, Action::Read, resource(leaf))) {
+            Decision::Allow(_) => return Ok(()),
+            Decision::Deny(denial) => refusal = Some(Denial { resource: resource(path), ..denial }),
+        }
+    }
+    refusal.map_or(Ok(()), |denial| Err(Refusal::Denied(Box::new(denial))))
+}
+
 /// Decides about a method that is no eval. A denial is recorded; that a client is alive is not.
 ///
 /// # Errors
@@ -97,22 +112,27 @@ pub(crate) fn pass_method(core: &Core, session: &Session, method: &Method) -> Re
         Decision::Allow(_) => Ok(MethodPermit(())),
         Decision::Deny(denial) => {
             let asked = [(request, Decision::Deny(denial.clone()))];
-            let body = json!({ "session": session.id, "method": method.name, "gate": records::decisions(&asked, &core.policy_digest) });
-            core.append(vec![records::record("effect", body)]);
+            let (mut entries, gate) = records::decisions(&asked, &core.policy_digest);
+            let body = json!({ "session": session.id, "method": method.name, "gate": gate });
+            entries.push(records::record("effect", body));
+            core.append(entries);
             Err(Refusal::Denied(Box::new(denial)))
         }
     }
 }
 
-/// Every request that an effect comes down to, each with its answer.
+/// Every request that an effect comes down to, each with its answer, up to the first that is denied.
 fn decide(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Vec<(Request, Decision)> {
-    requests(core, run, effect, now)
-        .into_iter()
-        .map(|request| {
-            let decision = core.policy.decide(&request);
-            (request, decision)
-        })
-        .collect()
+    let mut asked = Vec::new();
+    for request in requests(core, run, effect, now) {
+        let decision = core.policy.decide(&request);
+        let denied = matches!(decision, Decision::Deny(_));
+        asked.push((request, decision));
+        if denied {
+            break;
+        }
+    }
+    asked
 }
 
 fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Vec<Request> {
@@ -129,6 +149,7 @@ fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Vec<Reque
         Effect::Read { leaves, .. } => leaves.iter().map(|leaf| ask(resource(leaf))).collect(),
         Effect::Reveal { path, .. } => vec![ask(resource(path))],
         Effect::Change(proposal) => change_requests(core, run, proposal, action),
+        Effect::Impossible { target, options, .. } => vec![with_options(run, options, ask(target.clone()))],
         Effect::Revert { id } => match core.leases.find(*id) {
             // One's own change may always be ended; nobody needs leave to make the service what it was.
             Ok(lease) if lease.owner == run.session.operator.name => Vec::new(),
@@ -147,16 +168,18 @@ fn resource(path: &Path) -> Resource {
 }
 
 fn change_requests(core: &Core, run: &Run, proposal: &Proposal, action: Action) -> Vec<Request> {
-    let ttl = Some(proposal.options.ttl.unwrap_or(DEFAULT_TTL));
-    let reason = proposal.options.reason.clone().or_else(|| run.reason());
-    let changes = proposal.targets.iter().map(|target| Request {
-        ttl,
-        life: ttl,
-        reason: reason.clone(),
-        ..run.request(core, action, target.clone())
-    });
+    let asked =
+        |target: &Resource| with_options(run, &proposal.options, run.request(core, action, target.clone()));
+    let changes = proposal.targets.iter().map(asked);
     let reads = proposal.reads.iter().map(|path| run.request(core, Action::Read, resource(path)));
     changes.chain(reads).collect()
+}
+
+/// A request with the times and the reason of a change.
+fn with_options(run: &Run, options: &Options, request: Request) -> Request {
+    let ttl = request.action.sets_deadline().then(|| options.ttl.unwrap_or(DEFAULT_TTL));
+    let reason = options.reason.clone().or_else(|| run.reason());
+    Request { ttl, life: ttl, reason, ..request }
 }
 
 fn renew_requests(
@@ -180,21 +203,20 @@ fn renew_requests(
     requests
 }
 
-/// The first denial. For one leaf of several, it names no leaf: which there are may be what cannot be seen.
-fn denial(asked: &[(Request, Decision)]) -> Option<Denial> {
+/// The denial. For one leaf of several, it names no leaf: which there are may be what cannot be seen.
+fn denial(effect: &Effect, asked: &[(Request, Decision)]) -> Option<Denial> {
     let denied = asked.iter().find_map(|(_, decision)| match decision {
         Decision::Deny(denial) => Some(denial.clone()),
         Decision::Allow(_) => None,
     })?;
-    let leaves = asked.len() > 1 && matches!(denied.resource, Resource::State(_));
-    match (leaves, asked.first().map(|(request, _)| &request.resource)) {
-        (true, Some(Resource::State(segments))) => {
-            let shared = segments.iter().take(1).cloned().collect();
-            Some(Denial {
-                resource: Resource::State(shared),
-                help: format!("parts of it: {}", denied.help),
-                ..denied
-            })
+    let whole = match effect {
+        Effect::Read { path, leaves, .. } if leaves.as_slice() != [path.clone()] => Some(resource(path)),
+        Effect::Change(proposal) if proposal.targets.len() > 1 => Some(proposal.change.target().clone()),
+        _ => None,
+    };
+    match whole {
+        Some(whole) if matches!(denied.resource, Resource::State(_)) => {
+            Some(Denial { resource: whole, help: format!("parts of it: {}", denied.help), ..denied })
         }
         _ => Some(denied),
     }
@@ -278,14 +300,14 @@ fn intent(
     asked: &[(Request, Decision)],
     lease: Option<&Lease>,
 ) -> Vec<debug_audit::Entry> {
-    let mut entries = Vec::new();
+    let (mut entries, gate) = records::decisions(asked, &core.policy_digest);
     let mut body = json!({
         "eval": run.record_number(), "session": run.session.id, "operator": run.session.operator.spiffe,
-        "function": effect.function(), "gate": records::decisions(asked, &core.policy_digest),
+        "function": effect.function(), "gate": gate,
     });
     for (name, value) in detail(core, effect) {
         let text = value.to_string();
-        if text.len() > MAX_INLINE {
+        if text.len() > records::MAX_INLINE {
             let (parts, members) = records::parted("effect.part", name, &text);
             entries.extend(parts);
             body[name] = Value::Object(members);
@@ -309,9 +331,6 @@ fn intent(
     entries
 }
 
-/// What is recorded of an effect in place; longer goes into parts.
-const MAX_INLINE: usize = 8_000;
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -322,14 +341,12 @@ fn detail(core: &Core, effect: &Effect) -> Vec<(&'static str, Value)> {
         Effect::Observe => Vec::new(),
         Effect::See(_, about) => about.iter().map(|a| ("about", core.scrub(a).into())).collect(),
         Effect::Read { path, value, .. } => {
-            vec![
-                ("path", path.to_string().into()),
-                ("value", value.as_ref().map_or(Value::Null, |v| core.digest(v))),
-            ]
+            vec![("path", path.to_string().into()), ("value", core.digest(value))]
         }
         Effect::Reveal { path, value } => {
             vec![("path", path.to_string().into()), ("value", core.digest(value))]
         }
+        Effect::Impossible { target, .. } => vec![("target", target.to_string().into())],
         Effect::Change(proposal) => {
             let target = proposal.change.target().to_string().into();
             vec![("target", target), ("before", proposal.before.clone()), ("value", proposal.after.clone())]

@@ -3,13 +3,16 @@
 //! Only the last step of an expression is an effect: containers stay handles, and Rhai's own write-backs of handles
 //! are recognised.
 
-use debug_wire::table;
+use std::any::TypeId;
+use std::sync::Arc;
+
+use debug_wire::table::{self, Function};
 use rhai::{
     Array, Dynamic, EvalAltResult, FuncRegistration, INT, ImmutableString, Module, NativeCallContext,
 };
 
 use crate::effect::Options;
-use crate::gate::Refusal;
+use crate::gate::{self, Refusal};
 use crate::host::{self, EvalTag};
 use crate::state::{Path, Wait};
 
@@ -57,17 +60,56 @@ pub(crate) fn register(module: &mut Module) {
     FuncRegistration::new("!=").set_into_module(module, |a: Handle, b: Handle| a != b);
 }
 
+/// `for host in config.hosts`: one read of the whole list. A module of one eval, because Rhai gives an iterator no
+/// context to find the eval by.
+pub(crate) fn loops(tag: EvalTag) -> Arc<Module> {
+    let mut module = Module::new();
+    module.set_iter_result(TypeId::of::<Handle>(), move |value| {
+        let items = value
+            .try_cast_result::<Handle>()
+            .map_err(|_| Box::from("only a state's list can be looped over"))
+            .and_then(|handle| items(&tag, &handle));
+        match items {
+            Ok(items) => Box::new(items.into_iter().map(Ok)),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    });
+    module.build_index();
+    Arc::new(module)
+}
+
+fn items(tag: &EvalTag, handle: &Handle) -> Fallible<Array> {
+    contents(tag, handle)?.into_array().map_err(|_| {
+        Box::from(format!("`{0}` is no list; loop over its names with `{0}.keys()`", handle.path))
+    })
+}
+
 /// What a path is: a leaf is read, a container stays a handle.
 pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
     match tag.core.read(&path, Wait::AGENT) {
-        Ok(tree) if host::is_container(&tree) => Ok(Dynamic::from(Handle { path })),
-        _ => host::perform(tag, || Ok(vec![host::read(&tag.core, &path)?])),
+        Ok(tree)
+            if host::is_container(&tree)
+                && gate::may_know(&tag.core, &tag.run, &path, Some(&tree)).is_ok() =>
+        {
+            Ok(Dynamic::from(Handle { path }))
+        }
+        _ => read(tag, &path),
     }
 }
 
 /// The whole value behind a handle, read as an effect; for results and for loops.
 pub(crate) fn contents(tag: &EvalTag, handle: &Handle) -> Fallible<Dynamic> {
-    host::perform(tag, || Ok(vec![host::read(&tag.core, &handle.path)?]))
+    read(tag, &handle.path)
+}
+
+fn read(tag: &EvalTag, path: &Path) -> Fallible<Dynamic> {
+    host::perform(tag, || Ok(vec![host::read(&tag.core, function("get")?, path)]))
+}
+
+fn function(name: &str) -> Result<&'static Function, Refusal> {
+    table::function(name).ok_or_else(|| {
+        Refusal::state(format!("`{name}` is not in the table"), "this is a fault of the agent")
+    })
 }
 
 fn step_by_name(ctx: NativeCallContext<'_>, handle: &mut Handle, name: ImmutableString) -> Fallible<Dynamic> {
@@ -102,13 +144,8 @@ fn write(ctx: &NativeCallContext<'_>, path: Path, value: Dynamic) -> Fallible<()
         return Ok(());
     }
     let tag = host::tag(ctx)?;
-    host::perform(&tag, || {
-        let Some(set) = table::function("set") else {
-            return Err(Refusal::state("`set` is not in the table", "this is a fault of the agent"));
-        };
-        Ok(vec![host::set(&tag.core, set, path, value, Options::default())?])
-    })
-    .map(drop)
+    host::perform(&tag, || Ok(vec![host::set(&tag.core, function("set")?, path, value, Options::default())]))
+        .map(drop)
 }
 
 /// The names below a handle, as an effect: whoever may not read what is there does not learn its names.

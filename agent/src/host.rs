@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use debug_policy::parse_duration;
+use debug_policy::{Resource, parse_duration};
 use debug_wire::table::{self, FUNCTIONS, Function};
 use rhai::{Dynamic, EvalAltResult, FnPtr, FuncRegistration, Map, Module, NativeCallContext};
 
@@ -142,14 +142,26 @@ fn wish(
         "help" | "info" | "ls" | "points" | "leases" | "sessions" | "describe" => {
             Effect::See(function, crate::listing::subject(a.as_ref()))
         }
-        "get" => read(core, &path(function, a)?)?,
-        "reveal" => reveal(core, path(function, a)?)?,
+        "get" => read(core, function, &path(function, a)?),
+        "reveal" => {
+            let path = path(function, a)?;
+            possible(reveal(core, path.clone()), function, state(&path), Options::default())
+        }
         "set" => {
             let path = path(function, a)?;
             let options = options(function, c)?;
-            set(core, function, path, b.unwrap_or(Dynamic::UNIT), options)?
+            set(core, function, path, b.unwrap_or(Dynamic::UNIT), options)
         }
-        "patch" => patch(core, run, function, &text(function, "the point", a)?, b, options(function, c)?)?,
+        "patch" => {
+            let name = text(function, "the point", a)?;
+            if name.len() > MAX_POINT {
+                let what = format!("the point's name has {} bytes, the limit is {MAX_POINT}", name.len());
+                return Err(usage(function, &what));
+            }
+            let options = options(function, c)?;
+            let patch = patch(core, run, function, &name, b, options.clone());
+            possible(patch, function, Resource::Point(name), options)
+        }
         "revert" => Effect::Revert { id: id(function, a)? },
         "revert_all" => return Ok(revertible(core, run)),
         "confirm" | "extend" => Effect::Renew {
@@ -172,6 +184,20 @@ fn wish(
     Ok(vec![effect])
 }
 
+/// An effect as it was formed, or what stands in its way, which is told only to who would be allowed to have it.
+fn possible(
+    formed: Result<Effect, Refusal>,
+    function: &'static Function,
+    target: Resource,
+    options: Options,
+) -> Effect {
+    formed.unwrap_or_else(|why| Effect::Impossible { function, target, options, why })
+}
+
+fn state(path: &Path) -> Resource {
+    Resource::State(path.0.clone())
+}
+
 fn usage(function: &Function, what: &str) -> Refusal {
     Refusal::state(
         format!("`{}`: {what}", function.name),
@@ -192,6 +218,9 @@ fn reason(function: &Function, value: Option<Dynamic>) -> Result<String, Refusal
     }
     Ok(reason)
 }
+
+/// The longest name of a point, in bytes: what names it stands in a record several times.
+const MAX_POINT: usize = 1_000;
 
 /// The longest reason, in bytes.
 const MAX_REASON: usize = 500;
@@ -247,14 +276,12 @@ fn options(function: &Function, value: Option<Dynamic>) -> Result<Options, Refus
 }
 
 /// A read of a path: what stands there, and which leaves policy is asked about.
-pub(crate) fn read(core: &Core, path: &Path) -> Result<Effect, Refusal> {
-    let value = match core.read(path, Wait::AGENT) {
-        Ok(tree) => Some(tree),
-        Err(StateError::NoSuchPath(_) | StateError::NoSuchState { .. }) => None,
-        Err(error) => return Err(state_refusal(&error)),
-    };
-    let leaves = value.as_ref().map_or_else(|| vec![path.clone()], |tree| leaves(path, tree));
-    Ok(Effect::Read { path: path.clone(), leaves, value })
+pub(crate) fn read(core: &Core, function: &'static Function, path: &Path) -> Effect {
+    let formed = core
+        .read(path, Wait::AGENT)
+        .map(|value| Effect::Read { path: path.clone(), leaves: leaves(path, &value), value })
+        .map_err(|error| state_refusal(&error));
+    possible(formed, function, state(path), Options::default())
 }
 
 fn leaves(path: &Path, tree: &Tree) -> Vec<Path> {
@@ -276,8 +303,19 @@ fn reveal(core: &Core, path: Path) -> Result<Effect, Refusal> {
     Ok(Effect::Reveal { path, value })
 }
 
-/// A write: checked against the live state in full before policy is asked, so that what is refused later is never made.
+/// A write: checked against the live state in full before it is asked for, so that what would fail is never made.
 pub(crate) fn set(
+    core: &Core,
+    function: &'static Function,
+    path: Path,
+    value: Dynamic,
+    options: Options,
+) -> Effect {
+    let target = state(&path);
+    possible(write(core, function, path, value, options.clone()), function, target, options)
+}
+
+fn write(
     core: &Core,
     function: &'static Function,
     path: Path,
@@ -299,7 +337,7 @@ pub(crate) fn set(
     let after_record = if marked.holds_secret() { core.digest(&after) } else { values::json(&marked) };
     let proposal = Proposal {
         function,
-        targets: targets.iter().map(|p| debug_policy::Resource::State(p.0.clone())).collect(),
+        targets: targets.iter().map(state).collect(),
         reads: Vec::new(),
         before: core.digest(&before),
         after: after_record,
@@ -354,7 +392,7 @@ fn patch(
     });
     let proposal = Proposal {
         function,
-        targets: vec![debug_policy::Resource::Point(point.name().to_owned())],
+        targets: vec![Resource::Point(point.name().to_owned())],
         reads,
         before: serde_json::json!({ "layers": point.layers().len() }),
         after: record,
@@ -373,7 +411,7 @@ fn readable(core: &Core, path: &Path) -> Vec<Path> {
 fn revertible(core: &Core, run: &Run) -> Vec<Effect> {
     let mine = &run.session.operator.name;
     let may = |lease: &crate::lease::Lease| {
-        let asks = [lease.target().clone(), debug_policy::Resource::Lease(lease.owner.clone())];
+        let asks = [lease.target().clone(), Resource::Lease(lease.owner.clone())];
         lease.owner == *mine
             || asks.into_iter().all(|resource| {
                 let request = run.request(core, debug_policy::Action::Revert, resource);

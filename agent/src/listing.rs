@@ -7,7 +7,7 @@ use rhai::Dynamic;
 use crate::clock::BootTime;
 use crate::core::Core;
 use crate::execute::{count, rows};
-use crate::gate::Refusal;
+use crate::gate::{self, Refusal};
 use crate::handle;
 use crate::lease::Lease;
 use crate::points::{Kind, PointInfo};
@@ -31,9 +31,9 @@ pub(crate) fn list(
     match function {
         "help" => help(subject),
         "info" => Ok(info(core)),
-        "ls" => ls(core, subject),
+        "ls" => ls(core, run, subject),
         "points" => Ok(points(core)),
-        "describe" => describe(core, subject.unwrap_or_default()),
+        "describe" => describe(core, run, subject.unwrap_or_default()),
         "leases" => Ok(leases(core)),
         "sessions" => Ok(sessions(core, run)),
         other => Err(Refusal::state(format!("`{other}` lists nothing"), "this is a fault of the agent")),
@@ -124,17 +124,20 @@ fn health(health: &debug_audit::Health) -> String {
     }
 }
 
-fn ls(core: &Core, subject: Option<&str>) -> Result<Dynamic, Refusal> {
+fn ls(core: &Core, run: &Run, subject: Option<&str>) -> Result<Dynamic, Refusal> {
     let Some(subject) = subject else {
         let states = core.states.list();
+        let shown = states.into_iter().filter(|(name, _)| {
+            let path = Path(vec![(*name).to_owned()]);
+            let tree = core.read(&path, Wait::AGENT).ok();
+            gate::may_know(core, run, &path, tree.as_ref()).is_ok()
+        });
         return Ok(rows(
-            states
-                .into_iter()
-                .map(|(name, writable)| vec![("name", name.into()), ("writable", writable.into())]),
+            shown.map(|(name, writable)| vec![("name", name.into()), ("writable", writable.into())]),
         ));
     };
-    let (_, tree) = at(core, subject)?;
-    Ok(names(&tree).into_iter().map(Dynamic::from).collect::<rhai::Array>().into())
+    let (path, tree) = at(core, run, subject)?;
+    Ok(names(core, run, &path, &tree))
 }
 
 fn points(core: &Core) -> Dynamic {
@@ -182,25 +185,30 @@ fn top_owner(core: &Core, point: &PointInfo) -> String {
     top.and_then(|id| core.leases.find(id).ok()).map(|lease| lease.owner).unwrap_or_default()
 }
 
-/// A path and what stands there.
-fn at(core: &Core, subject: &str) -> Result<(Path, Tree), Refusal> {
+/// A path and what stands there; for those who may read nothing of it, no more than that.
+fn at(core: &Core, run: &Run, subject: &str) -> Result<(Path, Tree), Refusal> {
     let path: Path = subject
         .parse()
         .map_err(|e: crate::state::InvalidPath| Refusal::state(e.to_string(), "as in `config.db.host`"))?;
-    let tree = core.read(&path, Wait::AGENT).map_err(|e| crate::host::state_refusal(&e))?;
-    Ok((path, tree))
+    let found = core.read(&path, Wait::AGENT);
+    gate::may_know(core, run, &path, found.as_ref().ok())?;
+    Ok((path, found.map_err(|e| crate::host::state_refusal(&e))?))
 }
 
-/// The names below a value; nothing for a leaf.
-fn names(tree: &Tree) -> Vec<String> {
-    match tree {
-        Tree::Map(entries) => entries.iter().map(|(key, _)| key.clone()).collect(),
-        Tree::Seq(items) => (0..items.len()).map(|at| at.to_string()).collect(),
+/// The names below a value that this operator may know of; nothing for a leaf.
+fn names(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Dynamic {
+    let below: Vec<(String, &Tree)> = match tree {
+        Tree::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value)).collect(),
+        Tree::Seq(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
         _ => Vec::new(),
-    }
+    };
+    let shown = below
+        .into_iter()
+        .filter(|(name, value)| gate::may_know(core, run, &path.child(name), Some(value)).is_ok());
+    shown.map(|(name, _)| Dynamic::from(name)).collect::<rhai::Array>().into()
 }
 
-fn describe(core: &Core, subject: &str) -> Result<Dynamic, Refusal> {
+fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
     if let Some(point) = core.points.points().iter().find(|point| point.name == subject) {
         let one = rows([point_row(core, point)]).into_array().ok().and_then(|mut one| one.pop());
         return Ok(one.unwrap_or(Dynamic::UNIT));
@@ -214,13 +222,13 @@ fn describe(core: &Core, subject: &str) -> Result<Dynamic, Refusal> {
             "`points()` lists the points, `ls()` the states",
         ));
     }
-    let (path, tree) = at(core, subject)?;
+    let (path, tree) = at(core, run, subject)?;
     let writable = core.states.named(root).is_ok_and(|state| state.writable());
     let one = rows([vec![
         ("path", path.to_string().into()),
         ("kind", tree.kind().into()),
         ("writable", writable.into()),
-        ("names", names(&tree).into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
+        ("names", names(core, run, &path, &tree)),
     ]]);
     Ok(one.into_array().ok().and_then(|mut one| one.pop()).unwrap_or(Dynamic::UNIT))
 }

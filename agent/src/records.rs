@@ -1,7 +1,7 @@
 //! What the log says: one function per kind of record. Values go in as keyed digests unless they may be read.
 
 use debug_audit::Entry;
-use debug_policy::{Decision, Request};
+use debug_policy::{Decision, Request, Resource};
 use serde_json::{Map, Value, json};
 
 use crate::clock::BootTime;
@@ -61,10 +61,55 @@ fn pieces(text: &str) -> Vec<&str> {
     pieces
 }
 
-/// What policy was asked and what it answered; the same for every record of an effect or method.
-pub(crate) fn decisions(asked: &[(Request, Decision)], policy: &str) -> Value {
-    // One request stands for many leaves when all were answered alike; each is recorded where they differ.
-    json!({ "policy": policy, "decisions": asked.iter().map(|(request, decision)| json!({ "request": request, "decision": decision })).collect::<Vec<_>>() })
+/// What policy was asked and what it answered; the same for every record of an effect or method. What was asked of
+/// several resources in the same words and answered by the same rule stands once, with all of them.
+pub(crate) fn decisions(asked: &[(Request, Decision)], policy: &str) -> (Vec<Entry>, Value) {
+    let allowed = asked.iter().all(|(_, decision)| matches!(decision, Decision::Allow(_)));
+    let mut groups: Vec<(Value, &Request, &Decision, Vec<&Resource>)> = Vec::new();
+    for (request, decision) in asked {
+        match groups.last_mut() {
+            Some((_, first, answer, resources)) if *answer == decision && alike(first, request) => {
+                resources.push(&request.resource);
+            }
+            _ => groups.push((json!(request), request, decision, vec![&request.resource])),
+        }
+    }
+    let decisions: Vec<Value> = groups
+        .into_iter()
+        .map(|(mut request, _, decision, resources)| {
+            if let Value::Object(members) = &mut request {
+                members.remove("resource");
+            }
+            json!({ "request": request, "resources": resources, "decision": decision })
+        })
+        .collect();
+    let mut gate = json!({ "policy": policy, "allowed": allowed });
+    let text = Value::Array(decisions.clone()).to_string();
+    if text.len() <= MAX_INLINE {
+        gate["decisions"] = decisions.into();
+        return (Vec::new(), gate);
+    }
+    let (parts, members) = parted("effect.part", "decisions", &text);
+    if let Value::Object(gate) = &mut gate {
+        gate.extend(members);
+    }
+    (parts, gate)
+}
+
+/// What is recorded of an effect in place, in bytes; longer goes into parts.
+pub(crate) const MAX_INLINE: usize = PART;
+
+/// Whether two requests differ in nothing but the resource.
+fn alike(one: &Request, other: &Request) -> bool {
+    let Request { action, resource: _, operator, roles, environment, mode, ttl, life, reason } = one;
+    *action == other.action
+        && *operator == other.operator
+        && *roles == other.roles
+        && *environment == other.environment
+        && *mode == other.mode
+        && *ttl == other.ttl
+        && *life == other.life
+        && *reason == other.reason
 }
 
 /// The terminal record of a lease.

@@ -43,6 +43,18 @@ fn a_leaf_is_read_by_its_path() {
 }
 
 #[test]
+fn a_list_of_a_state_is_looped_over_with_one_read() {
+    let set = Set::new();
+    let mut client = set.attach("vera");
+    let reply =
+        client.eval("let n = []; for person in rota.people { n.push(person); } n == get(\"rota.people\")");
+    assert_eq!(reply.display(), "true");
+    let (code, message) = client.eval("for x in config.db { print(x); }").failed();
+    assert_eq!(code, "eval");
+    assert!(message.contains("`config.db.keys()`"), "{message}");
+}
+
+#[test]
 fn a_path_that_does_not_exist_is_named_with_what_is_there() {
     let set = Set::new();
     let (code, message) = set.attach("alice").eval("config.db.hots").failed();

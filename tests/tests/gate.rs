@@ -136,3 +136,50 @@ fn whom_no_rule_lets_attach_gets_no_answer_but_the_denial() {
     assert!(client.is_closed());
     set.attach("lea");
 }
+
+/// What somebody may not read is not listed, not named by an error, and looks the same as what is not there.
+#[test]
+fn who_may_read_a_part_learns_nothing_of_the_rest() {
+    let certificates = Certificates::new();
+    let policy = POLICY.replace("{}", "\"attach\", \"list\", \"change\"");
+    certificates.write_policy(&format!(
+        "{policy}\n[[rule]]\nid = \"database\"\nwhy = \"Hosts and ports\"\nallow = [\"read\"]\nroles = [\"oncall\"]\n\
+         on = [\"state:config.db.host\", \"state:config.db.port\"]\n"
+    ));
+    let service = Service::start(&certificates);
+    let mut alice = Client::attach(service.agent(), &certificates.operator("alice"));
+    alice.eval(r#"change("to try")"#).ok();
+    assert_eq!(alice.eval("ls().map(|s| s.name)").display(), r#"["config"]"#);
+    assert_eq!(alice.eval(r#"ls("config")"#).display(), r#"["db"]"#);
+    assert_eq!(alice.eval(r#"describe("config.db").names"#).display(), r#"["host", "port"]"#);
+    assert_eq!(alice.eval("config.db.host").display(), "\"localhost\"");
+    for code in [
+        r#"ls("config.slack")"#,
+        r#"ls("config.nothing")"#,
+        r#"ls("rota")"#,
+        r#"describe("config.slack")"#,
+        r#"describe("config.slack.token")"#,
+        "config.slack",
+        "config.nothing",
+        "type_of(config.slack)",
+        "type_of(config.nothing)",
+        "config.db",
+        "config.db.keys()",
+        r#"get("config.db.name")"#,
+        r#"get("config.db.nothing")"#,
+        r#"set("config.db.nothing", 1)"#,
+        r#"set("config.db.name", 1)"#,
+        r#"set("config.db.port", "many")"#,
+        r#"reveal("config.slack.token")"#,
+        r#"reveal("config.slack")"#,
+        r#"reveal("config.slack.nothing")"#,
+        r#"patch("GET /api/healthchek", |req| 1)"#,
+    ] {
+        let reply = alice.eval(code);
+        let (kind, message) = reply.failed();
+        assert_eq!(kind, "denied", "{code}: {message}");
+        for name in ["token", "sign", "username", "password", "healthcheck`"] {
+            assert!(!reply.0.to_string().contains(name) || code.contains(name), "{code}: {}", reply.0);
+        }
+    }
+}

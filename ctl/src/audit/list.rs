@@ -130,12 +130,10 @@ fn outcome(kind: &str, members: &Map<String, Value>) -> String {
         let error = members.get("error").and_then(|error| error.get("code"));
         return error.map_or_else(|| "ok".to_owned(), shown);
     }
-    let decisions = members.get("gate").and_then(|gate| gate.get("decisions")).and_then(Value::as_array);
-    let denied = |one: &Value| one.get("decision").is_some_and(|decision| decision.get("deny").is_some());
-    match decisions {
-        Some(all) if all.iter().any(denied) => "denied".to_owned(),
-        Some(all) if !all.is_empty() => "allowed".to_owned(),
-        _ => String::new(),
+    match members.get("gate").and_then(|gate| gate.get("allowed")).and_then(Value::as_bool) {
+        Some(true) => "allowed".to_owned(),
+        Some(false) => "denied".to_owned(),
+        None => String::new(),
     }
 }
 
