@@ -142,6 +142,10 @@ impl Walk {
     }
 
     fn leaf(&mut self, value: &Dynamic) -> Result<Option<Tree>, ConvertError> {
+        // What is most common first.
+        if value.is_int() {
+            return Ok(value.as_int().ok().map(Tree::I64));
+        }
         if let Some(secret) = value.read_lock::<OpaqueSecret>() {
             let home = self.is_target && secret.path == self.place;
             return if home {
@@ -162,8 +166,7 @@ impl Walk {
             return finite.map(Some).ok_or_else(|| ConvertError::NotFinite(self.place()));
         }
         let unit = value.as_unit().map(|()| Tree::Null);
-        let plain =
-            unit.or_else(|_| value.as_bool().map(Tree::Bool)).or_else(|_| value.as_int().map(Tree::I64));
+        let plain = unit.or_else(|_| value.as_bool().map(Tree::Bool));
         Ok(plain.or_else(|_| value.as_char().map(|char| Tree::Str(char.to_string()))).ok())
     }
 

@@ -1,5 +1,6 @@
 //! One eval from its signed payload to its reply: recorded, run, undone if it fails, recorded again, answered.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -76,18 +77,36 @@ pub(crate) fn may_be_reserved(payload: &str) -> bool {
     })
 }
 
-/// Evaluates a submission and answers it.
+/// Evaluates a submission and answers it. Never panics: the thread has other evals to run.
 pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
     core.sweep();
     let session = submission.session.clone();
     let call = submission.call;
-    let reply = match accept(core, submission) {
+    // What an eval leaves half done is either dropped with it or belongs to its leases.
+    let reply = catch_unwind(AssertUnwindSafe(|| match accept(core, submission) {
         Ok(accepted) => answer(core, accepted),
         Err(failed) => failure(core, call, failed, None),
-    };
+    }));
     session.finish(call);
-    // A client that is gone does not read its reply; the log has the outcome.
-    drop(session.outbox.send_patiently(reply, PATIENCE));
+    match reply {
+        // A client that is gone does not read its reply; the log has the outcome.
+        Ok(reply) => drop(session.outbox.send_patiently(reply, PATIENCE)),
+        Err(panic) => {
+            // Its text is not shown: whose code panicked is not known, and what it says may be secret.
+            drop(catch_unwind(AssertUnwindSafe(|| drop(panic))));
+            core.append(vec![records::kept(
+                "alarm",
+                json!({ "session": session.id, "panicked": "an eval" }),
+            )]);
+            core.emitter
+                .alarm("an eval panicked inside the agent; its session is closed, its changes will revert");
+            session.outbox.close();
+        }
+    }
+    // A lease that was made after its session had been given up has had no grace yet.
+    if session.is_gone() {
+        core.leases.session_lost(session.id, BootTime::now());
+    }
 }
 
 /// An eval that was recorded and may run.
@@ -197,7 +216,7 @@ fn bind(core: &Core, payload: &EvalPayload, params: &EvalParams) -> Result<Scope
     let mut scope = Scope::new();
     for (name, value) in &payload.args {
         check_argument(name)?;
-        scope.push_dynamic(name.clone(), values::argument(&values::from_json(value)));
+        scope.push_dynamic(name.clone(), values::argument(values::from_json(value)));
     }
     if payload.secret_args.len() != params.secrets.len() {
         return Err(Failed::new(
@@ -388,11 +407,12 @@ fn run_code(
     scope: &mut Scope<'static>,
 ) -> Result<(String, Value), Failed> {
     run.set_functions(ast.clone_functions_only());
-    let ((result, shown), end, _) = meter::metered(EVAL, Some(run.cancelled.clone()), || {
-        let result = engine.eval_ast_with_scope::<Dynamic>(scope, ast);
-        let shown = result.as_ref().ok().map(|value| show(core, run, value));
-        (result, shown)
-    });
+    let ((result, shown), end, _) =
+        meter::metered(EVAL, BootTime::now(), Some(run.cancelled.clone()), || {
+            let result = engine.eval_ast_with_scope::<Dynamic>(scope, ast);
+            let shown = result.as_ref().ok().map(|value| show(core, run, value));
+            (result, shown)
+        });
     if let Some(refusal) = run.refusal() {
         return Err(refused(refusal));
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::clock::BootTime;
 use crate::core::Core;
 use crate::effect::{Effect, Options, Proposal};
-use crate::lease::{DEFAULT_TTL, Lease, Phase};
+use crate::lease::{Claim, DEFAULT_TTL, Lease, Phase};
 use crate::records;
 use crate::run::Run;
 use crate::session::Session;
@@ -69,8 +69,13 @@ pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Ref
         run.record(core, denied, Until::Written).map_err(Refusal::Log)?;
         return Err(Refusal::Denied(Box::new(denial)));
     }
-    let lease = match &effect {
-        Effect::Change(proposal) => Some(open_lease(core, run, proposal, &asked, now)?),
+    // Held until the lease is in the table: another eval must not put a change on the same target meanwhile.
+    let claim = match &effect {
+        Effect::Change(proposal) => Some(claim(core, proposal, now)?),
+        _ => None,
+    };
+    let lease = match (&effect, &claim) {
+        (Effect::Change(proposal), Some(claim)) => Some(open_lease(run, proposal, claim.id, now)?),
         _ => None,
     };
     let entries = intent(core, run, &effect, &asked, lease.as_ref());
@@ -222,26 +227,30 @@ fn denial(effect: &Effect, asked: &[(Request, Decision)]) -> Option<Denial> {
     }
 }
 
-/// Checks the stack and sets down everything a lease needs, without making the change.
-fn open_lease(
-    core: &Core,
-    run: &Run,
-    proposal: &Proposal,
-    asked: &[(Request, Decision)],
-    now: BootTime,
-) -> Result<Lease, Refusal> {
+/// Checks the stack, and keeps others from changing it before this change stands on it.
+fn claim<'a>(core: &'a Core, proposal: &Proposal, now: BootTime) -> Result<Claim<'a>, Refusal> {
+    let target = proposal.change.target();
+    let claim = core.leases.claim(target).map_err(|id| {
+        Refusal::state(
+            format!("`{target}` is being changed at this moment, as lease {id}"),
+            "look at `leases()` and decide anew",
+        )
+    })?;
+    check_stack(core, proposal, target, now)?;
+    Ok(claim)
+}
+
+/// Sets down everything a lease needs, without making the change.
+fn open_lease(run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> Result<Lease, Refusal> {
     let Some(after) = run.after() else {
         return Err(Refusal::state(
             "this eval does not say what becomes of its changes when the session ends",
             "use `debugctl attach`, or `debugctl eval --change` with `--persist` or `--hold`",
         ));
     };
-    let target = proposal.change.target();
-    check_stack(core, proposal, target, now)?;
     let ttl = proposal.options.ttl.unwrap_or(DEFAULT_TTL);
-    debug_assert!(!asked.is_empty(), "a change without a decision");
     Ok(Lease {
-        id: core.leases.reserve(),
+        id,
         change: Arc::clone(&proposal.change),
         owner: run.session.operator.name.clone(),
         session: run.session.id,

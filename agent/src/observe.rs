@@ -1,7 +1,8 @@
 //! What happens to patched calls, told by the points without ever blocking a thread of the service.
 
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use serde_json::json;
@@ -12,7 +13,8 @@ use crate::points::{Observer, PatchFailure, Tripped};
 use crate::records::record;
 use crate::state::Wait;
 
-/// Events that may wait; a service thread never waits for them to be taken.
+/// Failures that may wait; a service thread never waits for them to be taken. What ends a layer always finds room: it
+/// comes once for each.
 const WAITING: usize = 256;
 
 enum Event {
@@ -22,24 +24,31 @@ enum Event {
 
 /// Takes note of failed patches and ends those that the breaker stopped.
 pub(crate) struct Observing {
-    events: SyncSender<Event>,
+    events: Sender<Event>,
+    /// Failures sent and not yet taken.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Observing {
     /// Starts the thread that writes records for what patches do. It ends when this is dropped.
     pub(crate) fn new(core: &Arc<Core>) -> std::io::Result<Self> {
-        let (events, waiting) = sync_channel(WAITING);
+        let (events, sent) = channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let taken = waiting.clone();
         // The core holds this; holding the core back would keep both for ever.
         let core = Arc::downgrade(core);
         let work = move || {
             let failures = RateLimit::default();
-            for event in waiting {
+            for event in sent {
+                if matches!(event, Event::Failed { .. }) {
+                    taken.fetch_sub(1, Ordering::Relaxed);
+                }
                 let Some(core) = core.upgrade() else { return };
                 take(&core, &failures, event);
             }
         };
         std::thread::Builder::new().name("debug-guard".to_owned()).spawn(work)?;
-        Ok(Self { events })
+        Ok(Self { events, waiting })
     }
 }
 
@@ -66,10 +75,15 @@ impl Observer for Observing {
 
     fn failed(&self, lease: u64, failure: &PatchFailure) {
         // A full queue loses the text of a failure; the layer has counted it.
-        drop(self.events.try_send(Event::Failed { lease, why: failure.to_string() }));
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        // The thread is gone when the agent is; then nobody asks any more.
+        drop(self.events.send(Event::Failed { lease, why: failure.to_string() }));
     }
 
     fn tripped(&self, lease: u64, why: Tripped) {
-        drop(self.events.try_send(Event::Breaker { lease, why: why.to_string() }));
+        drop(self.events.send(Event::Breaker { lease, why: why.to_string() }));
     }
 }

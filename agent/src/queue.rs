@@ -13,7 +13,10 @@ const MAX_WAITING: usize = 64;
 #[derive(Default)]
 pub(crate) struct Queue {
     inner: Mutex<Inner>,
-    changed: Condvar,
+    /// Told once for each job that a thread could take.
+    waiting: Condvar,
+    /// The same for reserved jobs, which have a thread of their own.
+    reserved: Condvar,
 }
 
 #[derive(Default)]
@@ -40,7 +43,7 @@ impl Queue {
             None => inner.lines.push_back((operator.to_owned(), VecDeque::from([job]))),
         }
         drop(inner);
-        self.changed.notify_all();
+        self.waiting.notify_one();
         true
     }
 
@@ -52,7 +55,7 @@ impl Queue {
         }
         inner.reserved.push_back(job);
         drop(inner);
-        self.changed.notify_all();
+        self.reserved.notify_one();
         true
     }
 
@@ -60,8 +63,14 @@ impl Queue {
     pub(crate) fn work(&self) {
         while let Some((operator, job)) = self.next() {
             job();
-            self.lock().busy.remove(&operator);
-            self.changed.notify_all();
+            let mut inner = self.lock();
+            inner.busy.remove(&operator);
+            let more = !inner.lines.is_empty();
+            drop(inner);
+            // This thread takes one of them; another may have waited for this operator only.
+            if more {
+                self.waiting.notify_one();
+            }
         }
     }
 
@@ -76,7 +85,7 @@ impl Queue {
                 if inner.stopped {
                     return;
                 }
-                inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                inner = self.reserved.wait(inner).unwrap_or_else(PoisonError::into_inner);
             };
             drop(inner);
             job();
@@ -92,7 +101,7 @@ impl Queue {
             if inner.stopped {
                 return None;
             }
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = self.waiting.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -102,7 +111,8 @@ impl Queue {
         inner.stopped = true;
         inner.lines.clear();
         drop(inner);
-        self.changed.notify_all();
+        self.waiting.notify_all();
+        self.reserved.notify_all();
     }
 }
 

@@ -156,6 +156,11 @@ impl Session {
         state.running.iter().for_each(|(_, flag)| flag.store(true, Ordering::Relaxed));
     }
 
+    /// Whether the client is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.state().gone
+    }
+
     /// What the operator has made so far; held while an eval runs.
     pub(crate) fn workspace(&self) -> MutexGuard<'_, Workspace> {
         self.workspace.lock().unwrap_or_else(PoisonError::into_inner)

@@ -12,22 +12,22 @@ use crate::state::{Keyed, Path, Tree};
 const NO_STATE: &str = "‹argument›";
 
 /// An argument of an eval or of a patched point. Secrets become opaque; they stand in no state.
-pub(crate) fn argument(tree: &Tree) -> Dynamic {
+pub(crate) fn argument(tree: Tree) -> Dynamic {
     match tree {
         Tree::Null => Dynamic::UNIT,
-        Tree::Bool(value) => (*value).into(),
-        Tree::I64(value) => (*value).into(),
-        Tree::U64(value) => Dynamic::from(BigInteger(*value)),
-        Tree::F64(value) => (*value).into(),
-        Tree::Str(text) => text.as_str().into(),
-        Tree::Seq(items) => Dynamic::from_array(items.iter().map(argument).collect()),
+        Tree::Bool(value) => value.into(),
+        Tree::I64(value) => value.into(),
+        Tree::U64(value) => Dynamic::from(BigInteger(value)),
+        Tree::F64(value) => value.into(),
+        Tree::Str(text) => text.into(),
+        Tree::Seq(items) => Dynamic::from_array(items.into_iter().map(argument).collect()),
         Tree::Map(entries) => {
-            Dynamic::from_map(entries.iter().map(|(k, v)| (k.as_str().into(), argument(v))).collect::<Map>())
+            Dynamic::from_map(entries.into_iter().map(|(k, v)| (k.into(), argument(v))).collect::<Map>())
         }
         Tree::Secret(inner) => Dynamic::from(OpaqueSecret {
             path: Path(vec![NO_STATE.to_owned()]),
             fingerprint: "of the caller".to_owned(),
-            value: Arc::new(inner.as_ref().clone()),
+            value: Arc::new(*inner),
         }),
     }
 }
@@ -80,7 +80,7 @@ pub(crate) fn register(module: &mut rhai::Module) {
 
 /// A secret in the clear, for the one effect that may show it.
 pub(crate) fn revealed(tree: &Tree) -> Dynamic {
-    argument(tree.without_mark())
+    argument(tree.without_mark().clone())
 }
 
 /// The text of a value that is put into a string.

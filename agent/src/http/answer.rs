@@ -80,6 +80,7 @@ async fn answer(
         };
         let request =
             request::tree(parts, params.as_ref(), body.as_deref(), |name| cell.routes().is_opaque(name));
-        response::from_tree(layer.code().call(layer.lease(), vec![request])?).map_err(PatchFailure::Shape)
+        response::from_tree(layer.code().call(layer.lease(), now, vec![request])?)
+            .map_err(PatchFailure::Shape)
     })
 }

@@ -14,7 +14,7 @@ use debug_wire::messages::After;
 use crate::clock::BootTime;
 
 pub(crate) use change::{Change, PatchChange, Undone, WriteChange};
-pub(crate) use table::{EndError, Leases};
+pub(crate) use table::{Claim, EndError, Leases};
 
 /// How long a change lives when its author names no time: 10 minutes, long enough to watch a graph settle, short
 /// enough that a forgotten patch is gone before the next deploy.

@@ -26,6 +26,8 @@ struct Inner {
     ending: BTreeMap<u64, Lease>,
     /// The causes of the last ended leases, for errors that tell the real state.
     ended: BTreeMap<u64, &'static str>,
+    /// What is about to be changed, by the id of the lease to be.
+    claimed: BTreeMap<u64, Resource>,
     stopped: bool,
 }
 
@@ -59,6 +61,19 @@ pub(crate) enum EndError {
     },
 }
 
+/// The right to make the next lease on a target.
+pub(crate) struct Claim<'a> {
+    leases: &'a Leases,
+    /// Of the lease to be.
+    pub(crate) id: u64,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.leases.lock().claimed.remove(&self.id);
+    }
+}
+
 /// A lease that has ended.
 pub(crate) struct Ended {
     /// As it was.
@@ -75,6 +90,7 @@ impl Leases {
             open: BTreeMap::new(),
             ending: BTreeMap::new(),
             ended: BTreeMap::new(),
+            claimed: BTreeMap::new(),
             stopped: false,
         };
         Self { inner: Mutex::new(inner), changed: Condvar::new() }
@@ -85,12 +101,20 @@ impl Leases {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The id of the next lease.
-    pub(crate) fn reserve(&self) -> u64 {
+    /// The id of the next lease, with its target kept free of others until the lease is taken in or the claim dropped.
+    /// Between looking what stands there and taking the lease in lies a wait for the disk.
+    ///
+    /// # Errors
+    /// The claim that overlaps.
+    pub(crate) fn claim(&self, target: &Resource) -> Result<Claim<'_>, u64> {
         let mut inner = self.lock();
+        if let Some((id, _)) = inner.claimed.iter().find(|(_, claimed)| overlaps(claimed, target)) {
+            return Err(*id);
+        }
         let id = inner.next;
         inner.next += 1;
-        id
+        inner.claimed.insert(id, target.clone());
+        Ok(Claim { leases: self, id })
     }
 
     /// Takes a lease in, before its change is made.
@@ -218,7 +242,8 @@ impl Leases {
     pub(crate) fn session_lost(&self, session: u64, now: BootTime) {
         let mut inner = self.lock();
         for lease in inner.open.values_mut().filter(|l| l.session == session) {
-            if lease.phase == Phase::Provisional && lease.after != After::Persist {
+            let reverts = lease.phase == Phase::Provisional && lease.after != After::Persist;
+            if reverts && lease.grace.is_none() {
                 lease.grace = Some(now.after(GRACE));
             }
         }

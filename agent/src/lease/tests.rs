@@ -62,7 +62,7 @@ impl Change for Fake {
 }
 
 fn open(leases: &Leases, change: Arc<Fake>, session: u64, after: After) -> u64 {
-    let (id, now) = (leases.reserve(), BootTime::now());
+    let (id, now) = (leases.claim(change.target()).unwrap().id, BootTime::now());
     leases.open(Lease {
         id,
         change,
@@ -196,6 +196,31 @@ fn a_lease_past_its_deadline_cannot_be_confirmed() {
 #[test]
 fn ids_go_on_from_the_log() {
     let leases = Leases::after(41);
-    assert_eq!((leases.reserve(), leases.reserve()), (42, 43));
+    let target = STATE.parse().unwrap();
+    assert_eq!(leases.claim(&target).unwrap().id, 42);
+    assert_eq!(leases.claim(&target).unwrap().id, 43);
     assert_eq!(leases.find(7).err(), Some(EndError::Unknown(7)));
+}
+
+#[test]
+fn what_is_about_to_be_changed_is_kept_free_of_others() {
+    let leases = Leases::after(0);
+    let claim = |target: &str| leases.claim(&target.parse().unwrap());
+    let standing = claim("state:config.db").unwrap();
+    for overlapping in ["state:config", "state:config.db", "state:config.db.port"] {
+        assert_eq!(claim(overlapping).err(), Some(standing.id), "{overlapping}");
+    }
+    claim("state:config.server").unwrap();
+    drop(standing);
+    claim("state:config.db.port").unwrap();
+}
+
+#[test]
+fn a_session_lost_twice_gives_no_second_grace() {
+    let leases = Leases::after(0);
+    let id = open(&leases, Fake::at(STATE), 7, After::Revert);
+    let now = BootTime::now();
+    leases.session_lost(7, now);
+    leases.session_lost(7, now.after(Duration::from_secs(30)));
+    assert_eq!(leases.find(id).unwrap().due().0, now.after(GRACE));
 }

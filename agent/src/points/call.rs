@@ -1,6 +1,5 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
 
 use super::layer::{Layer, PatchFailure};
 use super::probe::Decoder;
@@ -74,7 +73,7 @@ pub fn call<R>(slot: &Slot, arguments: impl FnOnce(&mut Arguments), decoder: Dec
     run(&layer, now, || {
         let mut given = Arguments::default();
         arguments(&mut given);
-        let answer = layer.code().call(layer.lease(), given.finish()?)?;
+        let answer = layer.code().call(layer.lease(), now, given.finish()?)?;
         (decoder.decode)(Answer(answer)).map_err(PatchFailure::Shape)
     })
 }
@@ -86,12 +85,11 @@ pub(crate) fn run<R>(
     attempt: impl FnOnce() -> Result<R, PatchFailure>,
 ) -> Option<R> {
     let _running = Running::enter()?;
-    let started = Instant::now();
     let outcome = match stacker::remaining_stack() {
         Some(left) if MIN_STACK <= left => fence(attempt).unwrap_or(Err(PatchFailure::Panicked)),
         _ => Err(PatchFailure::Stack),
     };
-    let took = started.elapsed();
+    let took = BootTime::now().remaining(now); // `now` is earlier, so this is how long it took.
     fence(|| layer.book(now, took, outcome.as_ref().err()));
     outcome.ok()
 }

@@ -7,6 +7,7 @@ use rhai::{Dynamic, Engine, Module, OptimizationLevel};
 
 use super::library::{self, MAX_ITEMS, MAX_STRING};
 use super::meter::{self, Bounds};
+use crate::clock::BootTime;
 
 /// The bounds of an eval: a million operations, 5 s.
 pub(crate) const EVAL: Bounds = Bounds { operations: 1_000_000, time: Duration::from_secs(5) };
@@ -79,7 +80,7 @@ fn bare() -> Engine {
 pub(crate) fn self_test() -> Result<(), &'static str> {
     let bounds = Bounds { operations: 2_000, time: Duration::from_secs(5) };
     let ends = |engine: &Engine, code: &str| {
-        let (result, _, _) = meter::metered(bounds, None, || engine.eval::<Dynamic>(code));
+        let (result, _, _) = meter::metered(bounds, BootTime::now(), None, || engine.eval::<Dynamic>(code));
         result.is_err()
     };
     for engine in [for_eval(), for_patches()] {

@@ -4,7 +4,7 @@
 //! patch in force with no gate, lease or record. The functions it reaches are copied along.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use rhai::{
     AST, CallFnOptions, Dynamic, Engine, FnPtr, FuncRegistration, ImmutableString, Module, NativeCallContext,
@@ -14,6 +14,7 @@ use rhai::{
 use super::engine::{self, PATCH, PATCH_EXPRESSIONS};
 use super::meter::{self, End};
 use super::walk::{self, Mentions};
+use crate::clock::BootTime;
 use crate::convert;
 use crate::points::{PatchCode, PatchFailure};
 use crate::state::Tree;
@@ -43,6 +44,8 @@ pub(crate) struct Frozen {
     reads: BTreeSet<String>,
     mentions_body: bool,
     host: Arc<dyn PatchHost>,
+    /// What its calls carry; made at the first, as the lease is not known before.
+    tag: OnceLock<Arc<CallTag>>,
     /// The values captured, for the record: position in the parameter list and value.
     pub(crate) captures: Vec<Tree>,
     /// The functions reached, as `name/parameters`, for the record.
@@ -129,16 +132,15 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
 });
 
 /// What a patched call carries through the engine: whose it is and what it may read.
-#[derive(Clone)]
 struct CallTag {
     lease: u64,
-    reads: Arc<BTreeSet<String>>,
+    reads: BTreeSet<String>,
     host: Arc<dyn PatchHost>,
 }
 
-fn tag(ctx: &NativeCallContext<'_>) -> Result<CallTag, Box<rhai::EvalAltResult>> {
+fn tag(ctx: &NativeCallContext<'_>) -> Result<Arc<CallTag>, Box<rhai::EvalAltResult>> {
     ctx.tag()
-        .and_then(|t| t.clone().try_cast::<CallTag>())
+        .and_then(|t| t.clone().try_cast::<Arc<CallTag>>())
         .ok_or_else(|| Box::from("only a patched call may do this"))
 }
 
@@ -193,6 +195,7 @@ impl Frozen {
             reads: mentions.paths.clone(),
             mentions_body: mentions.properties.contains("body"),
             host,
+            tag: OnceLock::new(),
             captures,
             reached,
         })
@@ -283,12 +286,15 @@ fn check_arguments(
 }
 
 impl PatchCode for Frozen {
-    fn call(&self, lease: u64, arguments: Vec<Tree>) -> Result<Tree, PatchFailure> {
-        let mut given = self.captured.clone();
-        given.extend(arguments.iter().map(values::argument));
-        let tag = CallTag { lease, reads: Arc::new(self.reads.clone()), host: self.host.clone() };
-        let options = CallFnOptions::new().eval_ast(false).with_tag(Dynamic::from(tag));
-        let (result, end, _) = meter::metered(PATCH, None, || {
+    fn call(&self, lease: u64, now: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure> {
+        let mut given = Vec::with_capacity(self.captured.len() + arguments.len());
+        given.extend(self.captured.iter().cloned());
+        given.extend(arguments.into_iter().map(values::argument));
+        let tag = self
+            .tag
+            .get_or_init(|| Arc::new(CallTag { lease, reads: self.reads.clone(), host: self.host.clone() }));
+        let options = CallFnOptions::new().eval_ast(false).with_tag(Dynamic::from(tag.clone()));
+        let (result, end, _) = meter::metered(PATCH, now, None, || {
             ENGINE.call_fn_with_options::<Dynamic>(
                 options,
                 &mut Scope::new(),

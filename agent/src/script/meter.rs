@@ -5,10 +5,11 @@
 //! sticky: once a run has ended, its next operation ends too, wherever it is.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::clock::BootTime;
 
 /// Time and cancellation are looked at once in so many operations: a clock read each would cost a third of the run.
 const LOOK_EVERY: u64 = 256;
@@ -33,101 +34,140 @@ pub(crate) enum End {
 pub(crate) struct Bounds {
     /// Operations.
     pub(crate) operations: u64,
-    /// Wall time by a clock that does not jump.
+    /// Time by a clock that does not jump.
     pub(crate) time: Duration,
 }
 
-/// The count of one run.
-#[derive(Debug)]
-pub(crate) struct Meter {
-    bounds: Bounds,
+/// The count of the run on this thread. Cells of plain numbers: each operation of a script comes by here.
+struct Count {
     used: Cell<u64>,
+    /// From here on there is something to look at: time and cancellation, the limit, or that the run has ended.
     look_at: Cell<u64>,
-    deadline: Instant,
+    limit: Cell<u64>,
+    deadline: Cell<BootTime>,
     ended: Cell<Option<End>>,
+}
+
+/// A count that is put aside while a run nests in another.
+struct Saved {
+    used: u64,
+    look_at: u64,
+    limit: u64,
+    deadline: BootTime,
+    ended: Option<End>,
     cancelled: Option<Arc<AtomicBool>>,
 }
 
-impl Meter {
-    fn new(bounds: Bounds, cancelled: Option<Arc<AtomicBool>>) -> Self {
-        Self {
-            bounds,
+thread_local! {
+    /// Outside of a run there is nothing to look at. Runs nest: the agent serializes a state on an eval thread, and the
+    /// service's own code there calls a patched point.
+    static COUNT: Count = const {
+        Count {
             used: Cell::new(0),
-            look_at: Cell::new(LOOK_EVERY),
-            deadline: Instant::now() + bounds.time,
+            look_at: Cell::new(u64::MAX),
+            limit: Cell::new(u64::MAX),
+            deadline: Cell::new(BootTime(u64::MAX)),
             ended: Cell::new(None),
-            cancelled,
+        }
+    };
+    /// Apart, because what needs dropping makes every access look whether the thread is ending.
+    static CANCELLED: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+}
+
+impl Count {
+    fn exchange(&self, new: Saved) -> Saved {
+        Saved {
+            used: self.used.replace(new.used),
+            look_at: self.look_at.replace(new.look_at),
+            limit: self.limit.replace(new.limit),
+            deadline: self.deadline.replace(new.deadline),
+            ended: self.ended.replace(new.ended),
+            cancelled: CANCELLED.with(|cancelled| cancelled.replace(new.cancelled)),
         }
     }
 
-    /// Counts `cost` operations and tells whether the run must end now.
-    fn charge(&self, cost: u64) -> Option<End> {
-        if let Some(end) = self.ended.get() {
-            return Some(end);
-        }
-        let used = self.used.get().saturating_add(cost);
-        self.used.set(used);
-        if used > self.bounds.operations {
-            self.ended.set(Some(End::Operations));
-        } else if used >= self.look_at.get() {
-            self.look_at.set(used + LOOK_EVERY);
-            self.look();
+    /// Looks whether the run must end; rarely, as it reads the clock.
+    #[cold]
+    fn look(&self) -> Option<End> {
+        let used = self.used.get();
+        if self.ended.get().is_some() {
+        } else if used > self.limit.get() {
+            self.end(End::Operations);
+        } else if CANCELLED.with(|c| c.borrow().as_ref().is_some_and(|c| c.load(Ordering::Relaxed))) {
+            self.end(End::Cancelled);
+        } else if BootTime::now() >= self.deadline.get() {
+            self.end(End::Time);
+        } else {
+            self.look_at.set(next_look(used, self.limit.get()));
         }
         self.ended.get()
     }
 
-    fn look(&self) {
-        if self.cancelled.as_ref().is_some_and(|c| c.load(Ordering::Relaxed)) {
-            self.ended.set(Some(End::Cancelled));
-        } else if Instant::now() >= self.deadline {
-            self.ended.set(Some(End::Time));
-        }
+    fn end(&self, why: End) {
+        self.ended.set(Some(why));
+        self.look_at.set(0);
     }
 }
 
-thread_local! {
-    /// The run on this thread; a patch called while the agent serializes a state on an eval thread nests.
-    static CURRENT: RefCell<Option<Rc<Meter>>> = const { RefCell::new(None) };
+/// The count at which to look again: soon for the clock, and right behind the limit.
+fn next_look(used: u64, limit: u64) -> u64 {
+    used.saturating_add(LOOK_EVERY).min(limit.saturating_add(1))
 }
 
-/// Runs `code` under bounds of its own and returns what it returned, with why it was ended, if it was.
+/// Runs `code`, begun at `now`, under bounds of its own. Returns what it returned, with why it was ended, if it was,
+/// and how many operations it used.
 pub(crate) fn metered<T>(
     bounds: Bounds,
+    now: BootTime,
     cancelled: Option<Arc<AtomicBool>>,
     code: impl FnOnce() -> T,
 ) -> (T, Option<End>, u64) {
     /// Puts the outer run back, also when the code panics.
-    struct Restore(Option<Rc<Meter>>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            CURRENT.with(|current| *current.borrow_mut() = self.0.take());
+    struct Restore(Option<Saved>);
+    impl Restore {
+        fn inner(&mut self) -> Option<Saved> {
+            self.0.take().map(|outer| COUNT.with(|count| count.exchange(outer)))
         }
     }
-    let meter = Rc::new(Meter::new(bounds, cancelled));
-    let outer = CURRENT.with(|current| current.borrow_mut().replace(meter.clone()));
-    let restore = Restore(outer);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            self.inner();
+        }
+    }
+    let run = Saved {
+        used: 0,
+        look_at: next_look(0, bounds.operations),
+        limit: bounds.operations,
+        deadline: now.after(bounds.time),
+        ended: None,
+        cancelled,
+    };
+    let mut restore = Restore(Some(COUNT.with(|count| count.exchange(run))));
     let result = code();
-    drop(restore);
-    (result, meter.ended.get(), meter.used.get())
+    let (ended, used) = restore.inner().map_or((None, 0), |run| (run.ended, run.used));
+    (result, ended, used)
 }
 
 /// Counts `cost` operations of the run on this thread. Outside of a run there is nothing to count.
+#[inline]
 pub(crate) fn charge(cost: u64) -> Option<End> {
-    CURRENT.with(|current| current.borrow().as_ref().and_then(|meter| meter.charge(cost)))
+    COUNT.with(|count| {
+        let used = count.used.get().saturating_add(cost);
+        count.used.set(used);
+        if used < count.look_at.get() { None } else { count.look() }
+    })
 }
 
 /// Ends the run on this thread; the first end stands.
 pub(crate) fn end(why: End) {
-    CURRENT.with(|current| {
-        if let Some(meter) = current.borrow().as_ref()
-            && meter.ended.get().is_none()
-        {
-            meter.ended.set(Some(why));
+    COUNT.with(|count| {
+        if count.ended.get().is_none() && count.limit.get() != u64::MAX {
+            count.end(why);
         }
     });
 }
 
 /// Why the run on this thread has ended, if it has.
 pub(crate) fn ended() -> Option<End> {
-    CURRENT.with(|current| current.borrow().as_ref().and_then(|meter| meter.ended.get()))
+    COUNT.with(|count| count.ended.get())
 }

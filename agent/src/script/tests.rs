@@ -6,6 +6,7 @@ use super::engine::{self, EVAL, PATCH};
 use super::frozen::{FreezeError, Frozen, PatchHost};
 use super::meter::{self, Bounds, End};
 use super::walk;
+use crate::clock::BootTime;
 use crate::points::{PatchCode, PatchFailure};
 use crate::state::Tree;
 
@@ -35,7 +36,7 @@ fn freeze(code: &str, gives: usize) -> Result<Frozen, FreezeError> {
 #[track_caller]
 fn answers(code: &str, arguments: Vec<Tree>, expected: Tree) {
     let frozen = freeze(code, arguments.len()).unwrap_or_else(|e| panic!("{code}: {e}"));
-    assert_eq!(frozen.call(1, arguments), Ok(expected), "{code}");
+    assert_eq!(frozen.call(1, BootTime::now(), arguments), Ok(expected), "{code}");
 }
 
 #[track_caller]
@@ -90,15 +91,15 @@ fn what_is_captured_is_a_copy() {
     let pointer = engine.eval_ast_with_scope::<FnPtr>(&mut scope, &ast).unwrap();
     let frozen = Frozen::new(&ast.clone_functions_only(), &pointer, Some(1), Arc::new(Host)).unwrap();
     engine.run_with_scope(&mut scope, "k[0] = 2;").unwrap();
-    assert_eq!(frozen.call(1, vec![Tree::Null]), Ok(Tree::I64(1)));
+    assert_eq!(frozen.call(1, BootTime::now(), vec![Tree::Null]), Ok(Tree::I64(1)));
     assert_eq!(frozen.captures, [Tree::Seq(vec![Tree::I64(1)])]);
 }
 
 #[test]
 fn one_call_leaves_nothing_to_the_next() {
     let frozen = freeze("let n = 0; |x| { n += 1; n }", 1).unwrap();
-    assert_eq!(frozen.call(1, vec![Tree::Null]), Ok(Tree::I64(1)));
-    assert_eq!(frozen.call(1, vec![Tree::Null]), Ok(Tree::I64(1)));
+    assert_eq!(frozen.call(1, BootTime::now(), vec![Tree::Null]), Ok(Tree::I64(1)));
+    assert_eq!(frozen.call(1, BootTime::now(), vec![Tree::Null]), Ok(Tree::I64(1)));
 }
 
 #[test]
@@ -119,7 +120,7 @@ fn hostile_patches_end() {
         "|x| { throw x }",
     ] {
         let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e}"));
-        let failure = frozen.call(1, vec![Tree::I64(0)]).unwrap_err();
+        let failure = frozen.call(1, BootTime::now(), vec![Tree::I64(0)]).unwrap_err();
         assert!(matches!(failure, PatchFailure::Limit(_) | PatchFailure::Threw(_)), "{code}: {failure:?}");
     }
 }
@@ -135,7 +136,7 @@ fn the_deepest_patch_fits_the_smallest_stack() {
         let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e}"));
         // What `points` demands before it calls: 256 KiB, or 1 MiB with debug assertions.
         let left = if cfg!(debug_assertions) { 1 << 20 } else { 256 << 10 };
-        let on_small_stack = move || frozen.call(1, vec![Tree::I64(0)]).is_err();
+        let on_small_stack = move || frozen.call(1, BootTime::now(), vec![Tree::I64(0)]).is_err();
         let thread = std::thread::Builder::new().stack_size(left).spawn(on_small_stack).unwrap();
         assert!(thread.join().unwrap(), "{code}");
     }
@@ -155,7 +156,7 @@ fn an_end_cannot_be_caught() {
     let engine = engine::for_eval();
     let bounds = Bounds { operations: 10_000, ..EVAL };
     let code = "let n = 0; loop { try { [1].map(|x| { loop {} }) } catch { n += 1 } }";
-    let (result, end, used) = meter::metered(bounds, None, || engine.eval::<Dynamic>(code));
+    let (result, end, used) = meter::metered(bounds, BootTime::now(), None, || engine.eval::<Dynamic>(code));
     assert!(result.is_err());
     assert_eq!(end, Some(End::Operations));
     assert!(used < 11_000, "{used}");
@@ -163,8 +164,8 @@ fn an_end_cannot_be_caught() {
 
 #[test]
 fn runs_nest_and_come_back() {
-    let ((), outer, _) = meter::metered(EVAL, None, || {
-        let ((), inner, _) = meter::metered(PATCH, None, || meter::end(End::Size));
+    let ((), outer, _) = meter::metered(EVAL, BootTime::now(), None, || {
+        let ((), inner, _) = meter::metered(PATCH, BootTime::now(), None, || meter::end(End::Size));
         assert_eq!(inner, Some(End::Size));
         assert_eq!(meter::ended(), None);
     });

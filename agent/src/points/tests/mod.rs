@@ -20,7 +20,7 @@ pub(crate) struct Fake {
 }
 
 impl PatchCode for Fake {
-    fn call(&self, _lease: u64, arguments: Vec<Tree>) -> Result<Tree, PatchFailure> {
+    fn call(&self, _lease: u64, _now: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure> {
         (self.answer)(arguments)
     }
 
