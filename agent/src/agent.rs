@@ -122,12 +122,13 @@ impl Builder {
     /// Starts the agent if the environment says so, and never fails the service.
     ///
     /// `DEBUG_AGENT` unset, empty, `0` or `off`: inert. `1` or `on`: starts with the file named by
-    /// `DEBUG_AGENT_CONFIG`. Anything that stands in the way is said once on stderr and in [`Agent::status`].
+    /// `DEBUG_AGENT_CONFIG`. Anything that stands in the way is said once on stderr, in the
+    /// service's log and in [`Agent::status`].
     pub fn start_from_env(self) -> Agent {
         match self.try_start_from_env() {
             Ok(agent) => agent,
             Err(StartError(why)) => {
-                start::complain(&why);
+                start::refuse_start(&why);
                 Agent { status: Shared::new(Status::Refused(why)), registry: None, running: None }
             }
         }
@@ -141,7 +142,7 @@ impl Builder {
     /// unusable certificate, an invalid policy.
     pub fn try_start_from_env(self) -> Result<Agent, StartError> {
         let flag = Flag::from_env(std::env::var_os(config::FLAG).as_deref())
-            .map_err(|e| StartError(e.to_string()))?;
+            .map_err(|e| StartError(format!("{e}\nhelp: {}", e.help)))?;
         match flag {
             Flag::Off => Ok(Agent { status: Shared::new(Status::Inert), registry: None, running: None }),
             Flag::On => {

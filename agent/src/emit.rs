@@ -4,12 +4,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tracing::subscriber::NoSubscriber;
 
 /// Events that may wait; more are counted and dropped.
 const WAITING: usize = 1_024;
-/// How often is looked whether a subscriber is there, while there is none.
-const LOOK: Duration = Duration::from_millis(20);
+/// After this long it is looked again whether a subscriber is there, then after twice as long each time.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+/// The longest between two looks: a service may never have one.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a start that failed waits to be told: a service installs its subscriber when it starts, or never.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One event, without code and without values.
 enum Event {
@@ -26,7 +32,7 @@ pub(crate) struct Emitter {
     dropped: Arc<AtomicU64>,
 }
 
-/// Whether the service's subscriber has taken in the agent's layer.
+/// Whether the service's subscriber has taken in the agent's layer: it will be there in a moment.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 /// The agent's layer is part of a subscriber now.
@@ -35,8 +41,10 @@ pub(crate) fn installed() {
     INSTALLED.store(true, Ordering::Release);
 }
 
+/// Whether events of this thread reach anybody. A subscriber takes in its layers before it becomes the global one, and
+/// one that another thread has for itself is not ours.
 fn subscriber_is_there() -> bool {
-    INSTALLED.load(Ordering::Acquire) || tracing::dispatcher::has_been_set()
+    tracing::dispatcher::get_default(|dispatch| !dispatch.is::<NoSubscriber>())
 }
 
 impl Emitter {
@@ -78,14 +86,35 @@ impl Emitter {
     }
 }
 
+/// Waits until there is somebody to tell; false if `abandoned` says so first.
+fn await_subscriber(abandoned: impl Fn() -> bool) -> bool {
+    let mut nap = FIRST_LOOK;
+    while !subscriber_is_there() {
+        if abandoned() {
+            return false;
+        }
+        std::thread::park_timeout(nap);
+        nap = if INSTALLED.swap(false, Ordering::AcqRel) { FIRST_LOOK } else { (nap * 2).min(LOOK) };
+    }
+    true
+}
+
+/// Tells the service's log why there is no agent, once it has one; on a thread that then ends.
+pub(crate) fn refused(why: &str) {
+    let (why, since) = (why.to_owned(), Instant::now());
+    let tell = move || {
+        if await_subscriber(|| PATIENCE < since.elapsed()) {
+            tracing::error!(target: "debug_agent", "{why}");
+        }
+    };
+    // Without a thread to spare the line on stderr has to do.
+    drop(std::thread::Builder::new().name("debug-emit".to_owned()).spawn(tell));
+}
+
 fn emit(events: &Receiver<Event>, dropped: &Arc<AtomicU64>) {
     // Nothing is taken out of the queue before there is somebody to tell.
-    while !subscriber_is_there() {
-        let abandoned = Arc::strong_count(dropped) == 1;
-        if abandoned {
-            return;
-        }
-        std::thread::park_timeout(LOOK);
+    if !await_subscriber(|| Arc::strong_count(dropped) == 1) {
+        return;
     }
     for event in events {
         let lost = dropped.swap(0, Ordering::Relaxed);

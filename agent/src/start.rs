@@ -36,9 +36,17 @@ const EVAL_STACK: usize = 16 << 20;
 /// How long stopping may take in all.
 const STOP: Duration = Duration::from_millis(900);
 
+/// Says that there is no agent: once on stderr, and in the service's log once it has one.
+pub(crate) fn refuse_start(why: &str) {
+    let what = format!("the debug agent does not start, the service goes on without it: {why}");
+    complain(&what);
+    let lines: Vec<&str> = what.lines().map(str::trim).collect();
+    crate::emit::refused(&lines.join("; "));
+}
+
 /// Says something once on stderr: before the service's subscriber is installed there is no better place.
 #[expect(clippy::print_stderr, reason = "the one line that a refused start is worth; the service goes on")]
-pub(crate) fn complain(why: &str) {
+fn complain(why: &str) {
     eprintln!("debug-agent: {why}");
 }
 
@@ -215,7 +223,7 @@ impl Machinery {
     }
 
     fn refuse(&self, why: String) {
-        complain(&format!("the debug agent does not start: {why}"));
+        refuse_start(&why);
         self.status.set(Status::Refused(why));
     }
 }
