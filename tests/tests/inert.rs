@@ -165,17 +165,17 @@ fn with_the_flag_there_are_the_documented_threads_and_one_listener_on_loopback_m
 #[test]
 fn a_refused_start_is_told_and_the_service_serves() {
     let certificates = Certificates::new();
-    let cases: [(&[(&str, &str)], &str, &str); 3] = [
-        (&[("DEBUG_AGENT", "yes")], "`yes` is neither on nor off", "`1` or `on`"),
-        (&[("DEBUG_AGENT", "standby")], "`standby` is not part of this version", "help:"),
+    let cases = [
+        (vec![("DEBUG_AGENT", "yes")], "`yes` is neither on nor off", "`1` or `on`"),
+        (vec![("DEBUG_AGENT", "standby")], "`standby` is not part of this version", "help:"),
         (
-            &[("DEBUG_AGENT", "1"), ("DEBUG_AGENT_CONFIG", "/nowhere/agent.toml")],
+            vec![("DEBUG_AGENT", "1"), ("DEBUG_AGENT_CONFIG", "/nowhere/agent.toml")],
             "cannot read `/nowhere/agent.toml`",
             "check the path",
         ),
     ];
     for (variables, what, help) in cases {
-        let service = Service::start_with(&certificates, variables);
+        let service = Service::start_with(&certificates, &variables);
         let line = service.wait_for_log("ERROR debug_agent: the debug agent does not start");
         assert!(line.contains(what) && line.contains(help), "{line}");
         assert_eq!(service.health().status, 200);
