@@ -549,8 +549,7 @@ fn record_outcome(
 
 fn succeed(core: &Core, run: &Run, display: String, value: Value, started: Instant) -> FromAgent {
     // What was revealed is what the reply is for; everything else leaves scrubbed.
-    let (display, value) =
-        if run.has_revealed() { (display, value) } else { (core.scrub(&display), scrub_value(core, value)) };
+    let (display, value) = (run.scrub(core, &display), scrub_value(core, run, value));
     let mut body = outcome_body(run, started);
     body.insert("result".to_owned(), core.digest(&Tree::Str(display.clone())));
     let audit = match record_outcome(core, run, body) {
@@ -578,12 +577,12 @@ fn succeed(core: &Core, run: &Run, display: String, value: Value, started: Insta
 }
 
 /// Scrubs every text of a JSON value.
-fn scrub_value(core: &Core, value: Value) -> Value {
+fn scrub_value(core: &Core, run: &Run, value: Value) -> Value {
     match value {
-        Value::String(text) => core.scrub(&text).into(),
-        Value::Array(items) => items.into_iter().map(|item| scrub_value(core, item)).collect(),
+        Value::String(text) => run.scrub(core, &text).into(),
+        Value::Array(items) => items.into_iter().map(|item| scrub_value(core, run, item)).collect(),
         Value::Object(entries) => {
-            entries.into_iter().map(|(k, v)| (core.scrub(&k), scrub_value(core, v))).collect()
+            entries.into_iter().map(|(k, v)| (run.scrub(core, &k), scrub_value(core, run, v))).collect()
         }
         other => other,
     }

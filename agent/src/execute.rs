@@ -26,7 +26,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
         Effect::See(function, about) => listing::list(core, run, function.name, about.as_deref()),
         Effect::Read { path, value, .. } => Ok(convert::to_dynamic(&value, &path, &core.keyed)),
         Effect::Reveal { value, .. } => {
-            run.reveal();
+            run.reveal(&value);
             Ok(values::revealed(&value))
         }
         Effect::Impossible { why, .. } => Err(why),

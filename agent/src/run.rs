@@ -12,6 +12,7 @@ use crate::core::Core;
 use crate::gate::Refusal;
 use crate::lease::Lease;
 use crate::session::Session;
+use crate::state::{Shown, Tree};
 
 /// The most effects of one eval: as many as a read may have leaves.
 const MAX_EFFECTS: u64 = 10_000;
@@ -38,7 +39,7 @@ struct Done {
     functions: Option<AST>,
     refusal: Option<Refusal>,
     held: bool,
-    revealed: bool,
+    revealed: Shown,
     sent: usize,
 }
 
@@ -127,13 +128,13 @@ impl Run {
     }
 
     /// Notes that it revealed a secret, which its reply then shows.
-    pub(crate) fn reveal(&self) {
-        self.done().revealed = true;
+    pub(crate) fn reveal(&self, value: &Tree) {
+        self.done().revealed.add(value);
     }
 
-    /// Whether it revealed a secret.
-    pub(crate) fn has_revealed(&self) -> bool {
-        self.done().revealed
+    /// A text of its reply, without the secrets that it did not reveal.
+    pub(crate) fn scrub(&self, core: &Core, text: &str) -> String {
+        core.scrubber.scrub_but(text, &self.done().revealed).into_owned()
     }
 
     /// Whether it has asked for too many effects.

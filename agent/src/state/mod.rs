@@ -26,7 +26,7 @@ pub(crate) use path::{InvalidPath, Path};
 pub(crate) use redact::Redactor;
 pub(crate) use registry::States;
 pub(crate) use scope::SecretScope;
-pub(crate) use scrub::Scrubber;
+pub(crate) use scrub::{Scrubber, Shown};
 pub(crate) use ser::{Limits, TreeSerializer, to_tree};
 pub(crate) use shapes::has_secret_shape;
 pub(crate) use tree::Tree;

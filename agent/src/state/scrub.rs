@@ -69,11 +69,20 @@ impl Scrubber {
 
     /// `text` with `‹secret›` in place of each secret known; where two overlap, the first, and of those the longest.
     pub(crate) fn scrub<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.scrub_but(text, &Shown::default())
+    }
+
+    /// As [`Scrubber::scrub`], but what was revealed stays.
+    pub(crate) fn scrub_but<'t>(&self, text: &'t str, shown: &Shown) -> Cow<'t, str> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut clean = String::new();
         let mut copied = 0;
         let mut at = 0;
         while let Some((start, end)) = known.patterns.find(text, at) {
+            if shown.0.iter().any(|form| text.get(start..end) == Some(form.as_str())) {
+                at = end;
+                continue;
+            }
             clean.push_str(text.get(copied..start).unwrap_or_default());
             clean.push_str(PLACEHOLDER);
             (copied, at) = (end, end);
@@ -93,6 +102,19 @@ impl Scrubber {
     /// Where the secrets stand that are not searched for because they equal an identifier.
     pub(crate) fn unsearched(&self) -> Vec<Path> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).unsearched.clone()
+    }
+}
+
+/// Secrets that one reply may show, in every form.
+#[derive(Default)]
+pub(crate) struct Shown(Vec<Zeroizing<String>>);
+
+impl Shown {
+    /// Adds what was revealed.
+    pub(crate) fn add(&mut self, tree: &Tree) {
+        let mut texts = Vec::new();
+        secret_texts(tree, &mut texts);
+        texts.iter().for_each(|text| forms(text, &mut self.0));
     }
 }
 
