@@ -97,23 +97,23 @@ impl Run {
         core.request(&self.session, action, resource)
     }
 
-    /// Appends records of this eval; waits for the disk if `until` says so.
+    /// Appends records of this eval and waits until they are where `until` says.
     ///
     /// # Errors
     /// The log cannot be written. Records that may wait in memory are no error, but the reply will say so.
     pub(crate) fn record(&self, core: &Core, entries: Vec<Entry>, until: Until) -> Result<(), AppendError> {
         self.done().effects += 1;
         let ticket = core.log.append(entries, until);
-        match until {
-            Until::Written => Ok(()),
-            Until::Durable => match ticket.durable() {
-                Ok(_) => Ok(()),
-                Err(AppendError::Held) => {
-                    self.done().held = true;
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            },
+        let result = match until {
+            Until::Written => ticket.written().map(drop),
+            Until::Durable => ticket.durable().map(drop),
+        };
+        match result {
+            Err(AppendError::Held) => {
+                self.hold();
+                Ok(())
+            }
+            other => other,
         }
     }
 

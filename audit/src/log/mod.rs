@@ -1,10 +1,12 @@
 //! Writing a log.
 //!
-//! Everybody queues; one thread, `debug-audit`, numbers what waits, hands it to the kernel in one write, syncs once for all who
-//! asked, and signs one head. The thread and its decisions are in `thread`, the files and their order in `store`.
+//! Everybody queues; one at a time (the thread `debug-audit`, or who waits while the thread does not work) numbers what waits,
+//! hands it to the kernel in one write, syncs once for all who asked, and signs one head. Taking turns and the decisions are in
+//! `thread`, the files and their order in `store`.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -220,7 +222,7 @@ impl Log {
             }),
             Err(error) => promise.tell_error(&error),
         }
-        Ticket { promise, shared: Arc::clone(&self.shared), until }
+        Ticket { promise, shared: Arc::clone(&self.shared), until, seen_to: AtomicBool::new(false) }
     }
 
     fn tails(&self, entries: &[Entry]) -> Result<Vec<Vec<u8>>, AppendError> {

@@ -1,10 +1,13 @@
 //! What the thread and everybody else share.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use super::Health;
+use super::thread::Writer;
 use super::ticket::{AppendError, Job, lock};
 use crate::Hash;
 use crate::tree::Tree;
@@ -19,6 +22,8 @@ pub(crate) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) origin: String,
     pub(super) queue: Mutex<Queue>,
+    /// Held while records are written; nothing while the log is not open.
+    pub(super) writer: Mutex<Option<Writer>>,
     /// The thread waits here.
     pub(super) wake: Condvar,
     /// [`Log::close`] waits here.
@@ -33,6 +38,8 @@ pub(super) struct Queue {
     pub(super) bytes: usize,
     /// Somebody waits for records that were appended without a sync.
     pub(super) sync: bool,
+    /// When the thread has something to do without being asked.
+    pub(super) until: Option<Instant>,
     pub(super) closing: bool,
     pub(super) stopped: bool,
     /// Bytes of records that were still held at the end.
@@ -65,12 +72,20 @@ impl Index {
     }
 }
 
+impl Queue {
+    fn take(&mut self) -> (Vec<Job>, bool) {
+        self.bytes = 0;
+        (mem::take(&mut self.jobs).into(), mem::take(&mut self.sync))
+    }
+}
+
 impl Shared {
     pub(super) fn new(dir: PathBuf, origin: String, index: Index) -> Self {
         Self {
             dir,
             origin,
             queue: Mutex::default(),
+            writer: Mutex::new(None),
             wake: Condvar::new(),
             stopped: Condvar::new(),
             index: RwLock::new(index),
@@ -93,13 +108,48 @@ impl Shared {
         }
         queue.bytes += job.bytes();
         queue.jobs.push_back(job);
-        drop(queue);
-        self.wake.notify_one();
+    }
+
+    /// Waits for jobs, for the moment planned or for the end.
+    pub(super) fn wait_for_work(&self) {
+        let mut queue = lock(&self.queue);
+        while queue.jobs.is_empty() && !queue.sync && !queue.closing {
+            let Some(until) = queue.until else {
+                queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            (queue, _) = self.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// What waits, whether a sync is wanted, and whether it is the end.
+    pub(super) fn take(&self) -> (Vec<Job>, bool, bool) {
+        let mut queue = lock(&self.queue);
+        let closing = queue.closing;
+        let (jobs, sync) = queue.take();
+        (jobs, sync, closing)
+    }
+
+    /// What waits and whether a sync is wanted; nothing at the end, which is the thread's.
+    pub(super) fn take_unless_closing(&self) -> Option<(Vec<Job>, bool)> {
+        let mut queue = lock(&self.queue);
+        (!queue.closing).then(|| queue.take())
+    }
+
+    /// Sets when the thread has something to do; wakes it if it sleeps for good.
+    pub(super) fn plan(&self, until: Option<Instant>) {
+        let before = mem::replace(&mut lock(&self.queue).until, until);
+        if before.is_none() && until.is_some() {
+            self.wake.notify_one();
+        }
     }
 
     pub(super) fn ask_for_sync(&self) {
         lock(&self.queue).sync = true;
-        self.wake.notify_one();
     }
 
     pub(super) fn ask_to_close(&self) {

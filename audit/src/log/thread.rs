@@ -1,7 +1,9 @@
-//! The thread `debug-audit`: takes what waits, commits it together, and decides what becomes of it when it cannot.
+//! Writing: takes what waits, commits it together, and decides what becomes of it when it cannot.
+//!
+//! One at a time does so: the thread `debug-audit`, or who waits for records while the thread does not.
 
 use std::ops::Range;
-use std::sync::PoisonError;
+use std::sync::Arc;
 use std::time::Instant;
 use std::{io, mem, thread};
 
@@ -16,18 +18,50 @@ const PENDING_MAX: usize = 1024 * 1024;
 /// Starts the thread. It ends when asked to, and gives the lock on the folder free.
 pub(super) fn spawn(store: Store) -> io::Result<()> {
     let shared = store.shared().clone();
-    let mut writer = Writer { store, held: Vec::new(), waiting: Vec::new(), failing: None, idle_at: None };
+    let writer = Writer { store, held: Vec::new(), waiting: Vec::new(), failing: None, idle_at: None };
+    *lock(&shared.writer) = Some(writer);
     thread::Builder::new().name("debug-audit".to_owned()).spawn(move || {
-        let _stopped = Stopped(shared);
-        writer.run();
-        // Before `_stopped` tells: whoever waited may open the log again.
-        drop(writer);
+        let stopped = Stopped(shared);
+        run(&stopped.0);
+        // Before `stopped` tells: whoever waited may open the log again.
+        drop(lock(&stopped.0.writer).take());
     })?;
     Ok(())
 }
 
+/// Works until asked to end, or until somebody panicked while writing.
+fn run(shared: &Arc<Shared>) {
+    loop {
+        shared.wait_for_work();
+        let Ok(mut writer) = shared.writer.lock() else { return };
+        let Some(writer) = writer.as_mut() else { return };
+        if writer.turn_or_idle() {
+            return;
+        }
+    }
+}
+
+/// Does the thread's work once, unless somebody is at it or nothing is to do.
+pub(super) fn lead(shared: &Arc<Shared>) {
+    /// Whoever waits must not wait for a thread that does not know that this one failed.
+    struct Wake<'a>(&'a Shared);
+    impl Drop for Wake<'_> {
+        fn drop(&mut self) {
+            if thread::panicking() {
+                self.0.wake.notify_one();
+            }
+        }
+    }
+    let _wake = Wake(shared);
+    if let Ok(mut writer) = shared.writer.try_lock()
+        && let Some(writer) = writer.as_mut()
+    {
+        writer.lead();
+    }
+}
+
 /// Tells that the thread is gone, also when it panicked.
-struct Stopped(std::sync::Arc<Shared>);
+struct Stopped(Arc<Shared>);
 
 impl Drop for Stopped {
     fn drop(&mut self) {
@@ -39,7 +73,7 @@ impl Drop for Stopped {
     }
 }
 
-struct Writer {
+pub(super) struct Writer {
     store: Store,
     /// Records that wait for the log to be writable, in order.
     held: Vec<Job>,
@@ -62,42 +96,46 @@ type Numbered = (Range<u64>, Job);
 type Refused = (Failure, Vec<Job>);
 
 impl Writer {
-    fn run(&mut self) {
-        loop {
-            let (jobs, sync, closing) = self.take();
-            let idle = jobs.is_empty() && !sync;
-            self.turn(jobs, sync || idle || closing);
-            if idle || closing {
-                self.store.sync_checkpoint();
-            }
-            if closing {
-                self.store.tidy();
-                lock(&self.store.shared().queue).lost = self.held.iter().map(Job::bytes).sum();
-                return;
-            }
-            let unsynced = !self.store.pending.is_empty() || self.store.checkpoint_unsynced;
-            self.idle_at = unsynced.then(|| Instant::now() + IDLE);
+    /// The thread's turn; gives whether it was the last.
+    fn turn_or_idle(&mut self) -> bool {
+        let (jobs, sync, closing) = self.store.shared().take();
+        let due = self.until().is_some_and(|until| until <= Instant::now());
+        let idle = jobs.is_empty() && !sync;
+        if idle && !due && !closing {
+            return false; // Somebody else was quicker.
+        }
+        self.turn(jobs, sync || idle || closing);
+        if idle || closing {
+            self.store.sync_checkpoint();
+        }
+        if closing {
+            self.store.tidy();
+            lock(&self.store.shared().queue).lost = self.held.iter().map(Job::bytes).sum();
+            return true;
+        }
+        self.plan();
+        false
+    }
+
+    /// A turn for who waits, with all that others wait for. The last turn is the thread's.
+    fn lead(&mut self) {
+        let shared = self.store.shared().clone();
+        let Some((jobs, sync)) = shared.take_unless_closing() else { return };
+        if !jobs.is_empty() || sync {
+            self.turn(jobs, sync);
+            self.plan();
         }
     }
 
-    /// Waits for work, for the next retry or for idleness; gives jobs, whether a sync is wanted, whether to end.
-    fn take(&mut self) -> (Vec<Job>, bool, bool) {
-        let until = self.failing.as_ref().map(|failing| failing.retry).or(self.idle_at);
-        let shared = self.store.shared();
-        let mut queue = lock(&shared.queue);
-        while queue.jobs.is_empty() && !queue.sync && !queue.closing {
-            let Some(until) = until else {
-                queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            (queue, _) = shared.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner);
-        }
-        queue.bytes = 0;
-        (mem::take(&mut queue.jobs).into(), mem::take(&mut queue.sync), queue.closing)
+    /// When there is something to do without anybody asking.
+    fn until(&self) -> Option<Instant> {
+        self.failing.as_ref().map(|failing| failing.retry).or(self.idle_at)
+    }
+
+    fn plan(&mut self) {
+        let unsynced = !self.store.pending.is_empty() || self.store.checkpoint_unsynced;
+        self.idle_at = unsynced.then(|| Instant::now() + IDLE);
+        self.store.shared().plan(self.until());
     }
 
     /// Tries to write everything held and everything new.

@@ -1,9 +1,10 @@
 //! What an append waits on.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::{Shared, Until};
+use super::{Shared, Until, thread};
 use crate::line::BodyError;
 
 /// Why records were not appended, or not known to be.
@@ -51,13 +52,17 @@ pub struct Receipt {
     pub checkpoint: Arc<str>,
 }
 
-/// Waits for the records of one [`crate::Log::append`].
+/// Waits for the records of one [`crate::Log::append`]. Dropped without waiting, the records are written soon.
+///
+/// Whoever waits does the work of the thread `debug-audit`, for all who wait, if the thread is not at it: waking it and
+/// being woken by it takes longer than the write.
 #[must_use = "a record that nobody waits for may never be on disk"]
-#[derive(Clone)]
 pub struct Ticket {
     pub(super) promise: Arc<Promise>,
     pub(super) shared: Arc<Shared>,
     pub(super) until: Until,
+    /// Whether somebody has seen to it that the records are written.
+    pub(super) seen_to: AtomicBool,
 }
 
 impl Ticket {
@@ -66,7 +71,8 @@ impl Ticket {
     /// # Errors
     /// [`AppendError`]
     pub fn written(&self) -> Result<Range<u64>, AppendError> {
-        self.promise.wait(|state| state.written.clone())
+        // Who does not wait for the disk does not sync for others either.
+        self.wait(self.until == Until::Written, |state| state.written.clone())
     }
 
     /// Waits until the records are on disk: they survive a power loss, and the head signed covers them.
@@ -79,7 +85,32 @@ impl Ticket {
         if self.until == Until::Written && lock(&self.promise.state).durable.is_none() {
             self.shared.ask_for_sync();
         }
-        self.promise.wait(|state| state.durable.clone())
+        self.wait(true, |state| state.durable.clone())
+    }
+
+    fn wait<T>(&self, lead: bool, of: impl Fn(&State) -> Option<T>) -> T {
+        self.seen_to.store(true, Ordering::Relaxed);
+        let answer = of(&lock(&self.promise.state));
+        if let Some(answer) = answer {
+            return answer;
+        }
+        if lead {
+            thread::lead(&self.shared);
+        }
+        let answer = of(&lock(&self.promise.state));
+        answer.unwrap_or_else(|| {
+            // Whoever is writing may have begun before these records came: the thread goes on from there.
+            self.shared.wake.notify_one();
+            self.promise.wait(of)
+        })
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.seen_to.load(Ordering::Relaxed) {
+            self.shared.wake.notify_one();
+        }
     }
 }
 
@@ -94,35 +125,49 @@ pub(super) struct Promise {
 struct State {
     written: Option<Result<Range<u64>, AppendError>>,
     durable: Option<Result<Receipt, AppendError>>,
+    /// How many wait: telling nobody costs a system call too.
+    waiting: usize,
 }
 
 impl Promise {
     fn wait<T>(&self, of: impl Fn(&State) -> Option<T>) -> T {
         let mut state = lock(&self.state);
+        state.waiting += 1;
         loop {
             if let Some(answer) = of(&state) {
+                state.waiting -= 1;
                 return answer;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
+    fn tell(&self, change: impl FnOnce(&mut State)) {
+        let mut state = lock(&self.state);
+        change(&mut state);
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
+    }
+
     pub(super) fn tell_written(&self, records: Range<u64>) {
-        lock(&self.state).written.get_or_insert(Ok(records));
-        self.changed.notify_all();
+        self.tell(|state| {
+            state.written.get_or_insert(Ok(records));
+        });
     }
 
     pub(super) fn tell_durable(&self, receipt: Receipt) {
-        lock(&self.state).durable.get_or_insert(Ok(receipt));
-        self.changed.notify_all();
+        self.tell(|state| {
+            state.durable.get_or_insert(Ok(receipt));
+        });
     }
 
     /// Tells whatever has not been told. What was told before stays: a ticket never changes its mind.
     pub(super) fn tell_error(&self, error: &AppendError) {
-        let mut state = lock(&self.state);
-        state.written.get_or_insert_with(|| Err(error.clone()));
-        state.durable.get_or_insert_with(|| Err(error.clone()));
-        self.changed.notify_all();
+        self.tell(|state| {
+            state.written.get_or_insert_with(|| Err(error.clone()));
+            state.durable.get_or_insert_with(|| Err(error.clone()));
+        });
     }
 }
 
