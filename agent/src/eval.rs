@@ -25,6 +25,7 @@ use crate::run::Run;
 use crate::script::engine::{self, EVAL};
 use crate::script::frozen::explain;
 use crate::script::meter::{self, End};
+use crate::script::nesting::{self, MAX_NESTING};
 use crate::script::walk;
 use crate::session::{Session, Workspace};
 use crate::state::{Path, Tree};
@@ -158,6 +159,13 @@ fn syntax(message: &str) -> Failed {
 }
 
 fn check_names(ast: AST) -> Result<AST, Failed> {
+    if let Some(position) = walk::closures(&ast).curry {
+        return Err(Failed::new(
+            Code::Eval,
+            format!("`curry` is not part of this language ({position})"),
+            "write a closure that captures, as in `|x| f.call(1, x)`",
+        ));
+    }
     match walk::defined(&ast).into_iter().find(|(name, _)| host::is_host_function(name)) {
         None => Ok(ast),
         Some((name, _)) => Err(Failed::new(
@@ -279,6 +287,9 @@ fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
     engine.set_default_tag(Dynamic::from(tag.clone()));
     #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
     engine.on_var(move |name, _, context| {
+        if tag.run.watches() {
+            nesting::check_variable(name, &context)?;
+        }
         // Locals and parameters come first: `let config = 5` must mean 5.
         if context.scope().contains(name) || tag.core.states.named(name).is_err() {
             return Ok(None);
@@ -370,6 +381,16 @@ fn check_workspace(workspace: &Workspace) -> Result<(), Failed> {
         let message = format!("the session has {functions} functions, the limit is {MAX_SESSION_FUNCTIONS}");
         return Err(Failed::new(Code::Limit, message, "attach again: a new session starts empty"));
     }
+    // Deeper values may only exist while a thread with a large stack is there to drop them.
+    if let Some((name, ..)) = workspace.scope.iter().find(|(_, _, value)| !nesting::fits(value)) {
+        return Err(Failed::new(
+            Code::Limit,
+            format!(
+                "the variable `{name}` nests deeper than {MAX_NESTING} levels, or closures in closures too deeply"
+            ),
+            "what it had changed was undone; keep flatter values",
+        ));
+    }
     let size: usize = workspace.scope.iter().map(|(_, _, value)| values::size(&value)).sum();
     if size <= MAX_WORKSPACE {
         return Ok(());
@@ -406,7 +427,7 @@ fn run_code(
     ast: &AST,
     scope: &mut Scope<'static>,
 ) -> Result<(String, Value), Failed> {
-    run.set_functions(ast.clone_functions_only());
+    run.set_functions(ast.clone_functions_only(), walk::closures(ast).capture);
     let ((result, shown), end, _) =
         meter::metered(EVAL, BootTime::now(), Some(run.cancelled.clone()), || {
             let result = engine.eval_ast_with_scope::<Dynamic>(scope, ast);

@@ -28,6 +28,8 @@ pub(crate) struct Run {
     record: u64,
     after: Option<After>,
     emergency: bool,
+    /// Whether closures in reach capture variables, so that these are looked at before they are used.
+    watches: AtomicBool,
     done: Mutex<Done>,
 }
 
@@ -65,7 +67,16 @@ impl Run {
         after: Option<After>,
         emergency: bool,
     ) -> Self {
-        Self { session, call, cancelled, record, after, emergency, done: Mutex::new(Done::default()) }
+        Self {
+            session,
+            call,
+            cancelled,
+            record,
+            after,
+            emergency,
+            watches: AtomicBool::new(false),
+            done: Mutex::new(Done::default()),
+        }
     }
 
     fn done(&self) -> MutexGuard<'_, Done> {
@@ -166,8 +177,14 @@ impl Run {
     }
 
     /// The functions in reach of what is kept: those of the session and of this submission.
-    pub(crate) fn set_functions(&self, functions: AST) {
+    pub(crate) fn set_functions(&self, functions: AST, watches: bool) {
+        self.watches.store(watches, Ordering::Relaxed);
         self.done().functions = Some(functions);
+    }
+
+    /// Whether variables are looked at before they are used.
+    pub(crate) fn watches(&self) -> bool {
+        self.watches.load(Ordering::Relaxed)
     }
 
     /// The functions in reach of what is kept.

@@ -62,6 +62,32 @@ fn a_path_that_does_not_exist_is_named_with_what_is_there() {
     assert!(message.contains("config.db.hots") && message.contains("host"), "{message}");
 }
 
+/// What nests without end overflows the stack of whoever drops it, which would end the service.
+#[test]
+fn values_do_not_nest_without_end() {
+    let set = Set::new();
+    let mut client = set.attach("alice");
+    for code in [
+        "let f = || 1; loop { let g = f; f = || g.call(); }",
+        "fn wrap(g) { || g.call() } let f = || 1; loop { f = wrap(f); }",
+        "let a = [1]; loop { let b = a; let f = || b.len(); a = [f]; }",
+        "let m = #{ f: || 1 }; fn step() { let g = this.f; this.f = || g.call(); } loop { m.step(); }",
+        "let a = []; loop { a = [a]; }",
+        "let a = []; for i in 0..9000 { a = [a]; }",
+        "let a = []; for i in 0..65 { a = #{ a: a }; }",
+    ] {
+        assert_eq!(client.eval(code).failed().0, "limit", "{code}");
+    }
+    let (code, message) = client.eval("let f = |x| x; f = f.curry(f);").failed();
+    assert_eq!(code, "eval");
+    assert!(message.contains("`curry` is not part of this language (line 1, position"), "{message}");
+    client.eval("let a = []; for i in 0..63 { a = [a]; }").ok();
+    client.vanish();
+    let mut other = set.attach("alice");
+    wait::until_true("the first session is gone", || other.eval("sessions().len()").display() == "1");
+    assert_eq!(set.service.health().status, 200);
+}
+
 /// T47.
 #[test]
 fn a_secret_is_opaque_however_it_is_asked_for() {
@@ -212,7 +238,7 @@ fn every_spelling_of_a_call_meets_the_same_refusal() {
         r#"change("x")"#,
         r#"Fn("change").call("x")"#,
         r#"Fn("cha" + "nge").call("x")"#,
-        r#"let f = Fn("change").curry("x"); f.call()"#,
+        r#"let why = "x"; let f = || change(why); f.call()"#,
         r#"["x"].map(Fn("change"))"#,
         r#""x".change()"#,
         r#"fn enter() { change("x") } enter()"#,

@@ -173,7 +173,7 @@ fn what_would_load_or_compile_code_is_no_word_here() {
 #[test]
 fn every_name_of_the_list_can_be_called() {
     // Part of the language: they are called in other ways than by arguments.
-    let language = ["Fn", "call", "curry", "is_def_fn", "is_def_var", "is_shared", "throw", "type_of"];
+    let language = ["Fn", "call", "is_def_fn", "is_def_var", "is_shared", "throw", "type_of"];
     let engine = engine();
     for name in NAMES.iter().filter(|name| !language.contains(name)) {
         assert!(is_known(&engine, name), "{name}");

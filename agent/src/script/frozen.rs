@@ -13,6 +13,7 @@ use rhai::{
 
 use super::engine::{self, PATCH, PATCH_EXPRESSIONS};
 use super::meter::{self, End};
+use super::nesting;
 use super::walk::{self, Mentions};
 use crate::clock::BootTime;
 use crate::convert;
@@ -42,6 +43,8 @@ pub(crate) struct Frozen {
     name: String,
     captured: Vec<Dynamic>,
     reads: BTreeSet<String>,
+    /// Whether closures in it capture variables.
+    captures_within: bool,
     mentions_body: bool,
     host: Arc<dyn PatchHost>,
     /// What its calls carry; made at the first, as the lease is not known before.
@@ -104,6 +107,12 @@ pub(crate) enum FreezeError {
         /// ` (line 1, position 5)`.
         at: String,
     },
+    /// `curry` by hand.
+    #[error("the patch calls `curry`{at}; write a closure that captures, as in `|x| f.call(1, x)`")]
+    Curry {
+        /// ` (line 1, position 5)`.
+        at: String,
+    },
     /// The function is not part of the submission or session.
     #[error("`{0}` is no function of this session")]
     Missing(String),
@@ -117,7 +126,17 @@ fn at(position: rhai::Position) -> String {
 }
 
 /// The engine of all patches: the library, `get` of literal paths, `log_info` and `log_warn`. Nothing else.
-static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+static ENGINE: LazyLock<Engine> = LazyLock::new(engine);
+
+/// The same for patches in which closures capture: it looks at variables before they are used.
+static WATCHING: LazyLock<Engine> = LazyLock::new(|| {
+    let mut engine = engine();
+    #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
+    engine.on_var(|name, _, context| nesting::check_variable(name, &context).map(|()| None));
+    engine
+});
+
+fn engine() -> Engine {
     let mut engine = engine::for_patches();
     let mut module = Module::new();
     FuncRegistration::new("get").set_into_module(&mut module, read);
@@ -129,7 +148,7 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     module.build_index();
     engine.register_global_module(Arc::new(module));
     engine
-});
+}
 
 /// What a patched call carries through the engine: whose it is and what it may read.
 struct CallTag {
@@ -188,8 +207,14 @@ impl Frozen {
         check_arguments(functions, &name, captured.len(), gives)?;
         let reached = mentions.reached.iter().map(|(name, params)| format!("{name}/{params}")).collect();
         let keep = mentions.reached.clone();
+        let functions = walk::only(functions, |n, p| keep.contains(&(n.to_owned(), p)));
+        let closures = walk::closures(&functions);
+        if let Some(position) = closures.curry {
+            return Err(FreezeError::Curry { at: at(position) });
+        }
         Ok(Self {
-            functions: walk::only(functions, |n, p| keep.contains(&(n.to_owned(), p))),
+            functions,
+            captures_within: closures.capture,
             name,
             captured,
             reads: mentions.paths.clone(),
@@ -295,7 +320,8 @@ impl PatchCode for Frozen {
             .get_or_init(|| Arc::new(CallTag { lease, reads: self.reads.clone(), host: self.host.clone() }));
         let options = CallFnOptions::new().eval_ast(false).with_tag(Dynamic::from(tag.clone()));
         let (result, end, _) = meter::metered(PATCH, now, None, || {
-            ENGINE.call_fn_with_options::<Dynamic>(
+            let engine = if self.captures_within { &*WATCHING } else { &*ENGINE };
+            engine.call_fn_with_options::<Dynamic>(
                 options,
                 &mut Scope::new(),
                 &self.functions,

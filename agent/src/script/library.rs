@@ -44,7 +44,6 @@ pub(crate) const NAMES: &[&str] = &[
     "contains",
     "cos",
     "cosh",
-    "curry",
     "end",
     "ends_with",
     "exp",

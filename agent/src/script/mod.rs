@@ -4,6 +4,7 @@ pub(crate) mod engine;
 pub(crate) mod frozen;
 pub(crate) mod library;
 pub(crate) mod meter;
+pub(crate) mod nesting;
 #[cfg(test)]
 mod tests;
 pub(crate) mod walk;

@@ -151,6 +151,30 @@ fn a_patch_nests_as_deep_as_a_service_thread_bears_and_no_deeper() {
     refused(&format!("fn f(x) {{ x{} }} |x| f(x)", ".a".repeat(16)), "nests 17 expressions");
 }
 
+/// A chain of closures that is as long as there are operations would overflow the stack when it is dropped.
+#[test]
+fn closures_do_not_capture_closures_without_end() {
+    for code in [
+        "|x| { let f = || 1; loop { let g = f; f = || g.call(); } }",
+        "fn wrap(g) { || g.call() } |x| { let f = || 1; loop { f = wrap(f); } }",
+        "|x| { let a = [1]; loop { let b = a; let f = || b.len(); a = [f]; } }",
+        "|x| { let m = #{}; loop { let b = m; m = #{ f: || b.len() }; } }",
+        "fn step() { let g = this.f; this.f = || g.call(); } |x| { let m = #{ f: || 1 }; loop { m.step(); } }",
+        "|x| { let f = || 1; loop { f = [f].map(|g| { || g.call() })[0]; } }",
+        "|x| { let f = || 1; loop { let g = f; try { f = || g.call(); } catch {} } }",
+    ] {
+        let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e}"));
+        let failure = frozen.call(1, BootTime::now(), vec![Tree::I64(0)]);
+        assert_eq!(failure, Err(PatchFailure::Limit("size of a value")), "{code}");
+    }
+    refused("let f = |y| y; |x| { let g = |z| z; g.curry(1) }", "calls `curry` (line 1");
+    refused("|x| { let g = |z| z; curry(g, g) }", "calls `curry` (line 1");
+    let harmless =
+        freeze("|x| { let k = [1, 2]; [0, 1].map(|i| k[i] + x) }", 1).unwrap_or_else(|e| panic!("{e}"));
+    let answer = harmless.call(1, BootTime::now(), vec![Tree::I64(5)]);
+    assert_eq!(answer, Ok(Tree::Seq(vec![Tree::I64(6), Tree::I64(7)])));
+}
+
 #[test]
 fn an_end_cannot_be_caught() {
     let engine = engine::for_eval();

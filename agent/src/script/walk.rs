@@ -184,6 +184,36 @@ impl Visitor<'_> {
     }
 }
 
+/// How a script uses closures.
+#[derive(Debug, Default)]
+pub(crate) struct Closures {
+    /// Whether any captures variables.
+    pub(crate) capture: bool,
+    /// Where `curry` is called by hand: what it is given would be copied each time, twice as much as before.
+    pub(crate) curry: Option<Position>,
+}
+
+/// Looks at the closures of statements and functions.
+pub(crate) fn closures(ast: &AST) -> Closures {
+    let mut closures = Closures::default();
+    ast.walk(&mut |nodes: &[ASTNode<'_>]| {
+        let by_hand = match nodes.last() {
+            Some(ASTNode::Expr(Expr::MethodCall(call, position))) if call.name == "curry" => Some(*position),
+            Some(
+                ASTNode::Stmt(Stmt::FnCall(call, position)) | ASTNode::Expr(Expr::FnCall(call, position)),
+            ) if call.name == "curry" => {
+                closures.capture = true;
+                // What the parser makes of a closure begins with the function itself.
+                (!matches!(call.args.first(), Some(Expr::DynamicConstant(..)))).then_some(*position)
+            }
+            _ => None,
+        };
+        closures.curry = closures.curry.or(by_hand);
+        true
+    });
+    closures
+}
+
 /// The names and numbers of parameters of the functions that a submission defines, closures aside.
 pub(crate) fn defined(ast: &AST) -> Vec<(String, usize)> {
     ast.iter_functions()
