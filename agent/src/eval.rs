@@ -17,13 +17,13 @@ use crate::clock::BootTime;
 use crate::convert;
 use crate::core::Core;
 use crate::execute;
+use crate::explain;
 use crate::gate::Refusal;
 use crate::handle::{self, Handle};
 use crate::host::{self, EvalTag, MODULE};
 use crate::records;
 use crate::run::Run;
 use crate::script::engine::{self, EVAL};
-use crate::script::frozen::explain;
 use crate::script::meter::{self, End};
 use crate::script::nesting::{self, MAX_NESTING};
 use crate::script::walk;
@@ -346,7 +346,7 @@ fn answer(core: &Arc<Core>, accepted: Accepted) -> FromAgent {
 fn execute_code(core: &Arc<Core>, accepted: Accepted) -> Result<(String, Value), Failed> {
     let Accepted { run, engine, ast, scope: arguments, reserved } = accepted;
     if run.is_cancelled() {
-        return Err(cancelled());
+        return Err(cancelled(&run));
     }
     if reserved {
         // It must not wait for the workspace, which a running eval of the same session holds.
@@ -365,7 +365,7 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted) -> Result<(String, Value),
     let result = run_code(core, &run, &engine, &ast, &mut scope)?;
     drop_arguments(&mut scope, before, arguments.len());
     let kept = Workspace { scope, functions };
-    check_workspace(&kept)?;
+    check_workspace(&run, &kept)?;
     *workspace = kept;
     Ok(result)
 }
@@ -375,7 +375,7 @@ const MAX_SESSION_FUNCTIONS: usize = 2_000;
 /// The most that a session keeps between evals, as displayed: 16 MiB.
 const MAX_WORKSPACE: usize = 16 << 20;
 
-fn check_workspace(workspace: &Workspace) -> Result<(), Failed> {
+fn check_workspace(run: &Run, workspace: &Workspace) -> Result<(), Failed> {
     let functions = workspace.functions.iter_functions().count();
     if functions > MAX_SESSION_FUNCTIONS {
         let message = format!("the session has {functions} functions, the limit is {MAX_SESSION_FUNCTIONS}");
@@ -388,7 +388,7 @@ fn check_workspace(workspace: &Workspace) -> Result<(), Failed> {
             format!(
                 "the variable `{name}` nests deeper than {MAX_NESTING} levels, or closures in closures too deeply"
             ),
-            "what it had changed was undone; keep flatter values",
+            format!("{}; keep flatter values", explain::undone(run)),
         ));
     }
     let size: usize = workspace.scope.iter().map(|(_, _, value)| values::size(&value)).sum();
@@ -438,10 +438,10 @@ fn run_code(
         return Err(refused(refusal));
     }
     if let Some(end) = end {
-        return Err(ended(end));
+        return Err(ended(run, end));
     }
     if let Err(error) = result {
-        return Err(script_error(core, &error));
+        return Err(script_error(core, run, &error));
     }
     let (display, value) = shown.unwrap_or_default();
     if display.len() > MAX_RESULT {
@@ -466,22 +466,20 @@ fn show(core: &Arc<Core>, run: &Arc<Run>, value: &Dynamic) -> (String, Value) {
     (display, convert::to_json(value))
 }
 
-fn cancelled() -> Failed {
-    Failed::new(Code::Cancelled, "the eval was cancelled", "what it had changed was undone")
+fn cancelled(run: &Run) -> Failed {
+    Failed::new(Code::Cancelled, "the eval was cancelled", explain::undone(run))
 }
 
-fn ended(end: End) -> Failed {
+fn ended(run: &Run, end: End) -> Failed {
     let limit = |what: String| {
-        Failed::new(Code::Limit, what, "what it had changed was undone; ask for less at a time")
+        Failed::new(Code::Limit, what, format!("{}; ask for less at a time", explain::undone(run)))
     };
     match end {
         End::Operations => limit(format!("the eval used more than {} operations", EVAL.operations)),
         End::Time => limit(format!("the eval took longer than {} s", EVAL.time.as_secs())),
         End::Size => limit("the eval made something larger than allowed".to_owned()),
-        End::Cancelled => cancelled(),
-        End::Refused => {
-            Failed::new(Code::Audit, "the audit log cannot be written", "what it had changed was undone")
-        }
+        End::Cancelled => cancelled(run),
+        End::Refused => Failed::new(Code::Audit, "the audit log cannot be written", explain::undone(run)),
     }
 }
 
@@ -502,7 +500,7 @@ fn refused(refusal: Refusal) -> Failed {
     }
 }
 
-fn script_error(core: &Core, error: &EvalAltResult) -> Failed {
+fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> Failed {
     let limit = matches!(
         error,
         EvalAltResult::ErrorTooManyOperations(_)
@@ -511,7 +509,8 @@ fn script_error(core: &Core, error: &EvalAltResult) -> Failed {
             | EvalAltResult::ErrorTooManyVariables(_)
     );
     let code = if limit { Code::Limit } else { Code::Eval };
-    Failed::new(code, core.scrub(&explain(error)), "what it had changed was undone")
+    let (message, help) = explain::script_error(core, run, error);
+    Failed { code, message, help }
 }
 
 /// The outcome of a failed eval: undo, record, and only then the reply.

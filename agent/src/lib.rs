@@ -16,6 +16,7 @@ mod effect;
 mod emit;
 mod eval;
 mod execute;
+mod explain;
 mod gate;
 mod handle;
 mod host;

@@ -62,6 +62,36 @@ fn a_path_that_does_not_exist_is_named_with_what_is_there() {
     assert!(message.contains("config.db.hots") && message.contains("host"), "{message}");
 }
 
+#[test]
+fn a_mistake_is_told_with_what_was_probably_meant() {
+    let set = Set::new();
+    let mut client = set.attach("alice");
+    for (code, message, help) in [
+        (
+            "cofnig.db",
+            "there is no variable or state `cofnig` (line 1, position 1)",
+            "did you mean `config`?",
+        ),
+        ("nothing", "there is no variable or state `nothing`", "`ls()` lists the states"),
+        ("lease()", "there is no function `lease` for ()", "did you mean `leases`?"),
+        ("foo(1)", "there is no function `foo` for (integer) (line 1, position 1)", "`help()` lists"),
+        ("\"a\" * 2", "`*` is not there for (string, integer)", "nothing was changed"),
+        (
+            "fn f(x) { x - 1 }\nf(\"a\")",
+            "`-` is not there for (string, integer) (line 1, position 13)",
+            "nothing was changed",
+        ),
+        ("leases(1, 2)", "`leases` does not take (integer, integer)", "`help(\"leases\")`"),
+        ("throw \"teapot\"", "teapot (line 1, position 1)", "nothing was changed"),
+    ] {
+        let reply = client.eval(code);
+        let (kind, said) = reply.failed();
+        assert_eq!(kind, "eval", "{code}");
+        assert!(said.starts_with(message), "{code}: {said}");
+        assert!(reply.help().contains(help), "{code}: {}", reply.help());
+    }
+}
+
 /// What nests without end overflows the stack of whoever drops it, which would end the service.
 #[test]
 fn values_do_not_nest_without_end() {

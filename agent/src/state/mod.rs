@@ -22,7 +22,7 @@ pub(crate) use de::{TreeDeserializer, from_tree};
 pub(crate) use digest::{Keyed, same_in_constant_time};
 pub(crate) use error::StateError;
 pub(crate) use handle::{State, Wait, read_only, writable};
-pub(crate) use path::{InvalidPath, Path};
+pub(crate) use path::{InvalidPath, Path, nearest};
 pub(crate) use redact::Redactor;
 pub(crate) use registry::States;
 pub(crate) use scope::SecretScope;

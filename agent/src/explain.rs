@@ -1,0 +1,78 @@
+//! What is said of code that failed by itself: what, where, and what to do next.
+
+use debug_wire::table::FUNCTIONS;
+use rhai::{EvalAltResult, Position};
+
+use crate::core::Core;
+use crate::gate;
+use crate::run::Run;
+use crate::script::frozen::explain;
+use crate::script::library;
+use crate::state::{Path, Wait, nearest};
+
+/// The message and the advice for an error of a script.
+pub(crate) fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> (String, String) {
+    let undone = undone(run);
+    match innermost(error) {
+        EvalAltResult::ErrorVariableNotFound(name, position) => {
+            let near = near_state(core, run, name);
+            let help = near.unwrap_or_else(|| "`ls()` lists the states, `help()` the functions".to_owned());
+            (format!("there is no variable or state `{name}`{}", at(*position)), format!("{undone}; {help}"))
+        }
+        EvalAltResult::ErrorFunctionNotFound(signature, position) => {
+            let (what, help) = no_function(signature);
+            (format!("{what}{}", at(*position)), format!("{undone}; {help}"))
+        }
+        _ => {
+            let text = explain(error);
+            let text = text.strip_prefix("Runtime error: ").unwrap_or(&text);
+            (core.scrub(text), undone.to_owned())
+        }
+    }
+}
+
+/// What became of what a failed eval did.
+pub(crate) fn undone(run: &Run) -> &'static str {
+    if run.touched().is_empty() { "nothing was changed" } else { "what it had changed was undone" }
+}
+
+/// The error itself, without the calls that it came through.
+fn innermost(error: &EvalAltResult) -> &EvalAltResult {
+    match error {
+        EvalAltResult::ErrorInFunctionCall(_, _, inner, _) => innermost(inner),
+        other => other,
+    }
+}
+
+fn at(position: Position) -> String {
+    if position.is_none() { String::new() } else { format!(" ({position})") }
+}
+
+/// The state that was probably meant, if this operator may know of it.
+fn near_state(core: &Core, run: &Run, name: &str) -> Option<String> {
+    let near = nearest(name, core.states.list().map(|(name, _)| name))?;
+    let path = Path(vec![near.to_owned()]);
+    let tree = core.read(&path, Wait::AGENT).ok();
+    gate::may_know(core, run, &path, tree.as_ref()).ok()?;
+    Some(format!("did you mean `{near}`?"))
+}
+
+/// `foo (i64)` and `* (&str | ImmutableString | String, i64)` in words.
+fn no_function(signature: &str) -> (String, String) {
+    let (name, types) = signature.split_once(' ').unwrap_or((signature, ""));
+    let types = types.replace("&str | ImmutableString | String", "string");
+    let types = types.replace("i64", "integer").replace("f64", "number");
+    if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
+        return (format!("`{name}` is not there for {types}"), "convert one of them".to_owned());
+    }
+    let known = FUNCTIONS.iter().map(|function| function.name).chain(library::NAMES.iter().copied());
+    if let Some(same) = known.clone().find(|known| *known == name) {
+        let what = format!("`{same}` does not take {types}");
+        return (what, format!("`help(\"{same}\")` explains the functions of the agent"));
+    }
+    let help = nearest(name, known).map_or_else(
+        || "`help()` lists the functions".to_owned(),
+        |near| format!("did you mean `{near}`? `help()` lists the functions"),
+    );
+    (format!("there is no function `{name}` for {types}"), help)
+}
