@@ -38,7 +38,7 @@ impl Desk {
         if method.name == "hello" {
             return self.hello(session, method, call);
         }
-        if !session.greeted() {
+        if !session.is_attached() {
             return Err(Failure::new(
                 Code::Order,
                 "nothing is answered before `hello`",
@@ -89,6 +89,8 @@ impl Desk {
             if refused {
                 session.outbox.close();
             }
+            // The client may have gone while its record was on the way.
+            detach(&core, &session, "the client was gone before it was attached");
         }));
         if queued { Ok(Flow::Continue) } else { Err(too_many()) }
     }
@@ -232,7 +234,10 @@ fn greet(
         "resumed": resumed.iter().map(|lease| lease.id).collect::<Vec<_>>(),
     });
     // Attaching must be possible while the disk is full: it is how changes are reverted by hand.
-    let receipt = core.log.append(vec![records::kept("session.open", body)], Until::Durable).durable();
+    let opened = core.log.append(vec![records::kept("session.open", body)], Until::Durable);
+    // Records are in the order in which they are appended: from here on the log knows whose evals come.
+    session.attach();
+    let receipt = opened.durable();
     let checkpoint = receipt.map_or_else(|_| core.log.checkpoint(), |r| r.checkpoint);
     let size = checkpoint.lines().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
     let consistency =
@@ -247,6 +252,15 @@ fn greet(
         resumed: resumed.iter().map(|lease| eval::summary(core, lease.id)).collect(),
     };
     FromAgent::success(call, &result)
+}
+
+/// What follows when the client of a recorded session is gone: its leases get their grace, the log its end.
+fn detach(core: &Core, session: &Session, why: &str) {
+    if session.detach() {
+        core.leases.session_lost(session.id, BootTime::now());
+        let body = json!({ "session": session.id, "operator": session.operator.spiffe, "why": why });
+        core.append(vec![records::kept("session.close", body)]);
+    }
 }
 
 fn encode(bytes: &[u8]) -> String {
@@ -304,12 +318,7 @@ impl Dispatch for Desk {
     fn closed(&self, session: &Arc<Session>, why: Closed) {
         session.leave();
         self.core.sessions().remove(&session.id);
-        self.core.leases.session_lost(session.id, BootTime::now());
-        if session.greeted() {
-            let body =
-                json!({ "session": session.id, "operator": session.operator.spiffe, "why": why.to_string() });
-            self.core.append(vec![records::kept("session.close", body)]);
-        }
+        detach(&self.core, session, &why.to_string());
     }
 
     fn refused(&self, peer: std::net::SocketAddr, why: Refused) {

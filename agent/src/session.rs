@@ -38,6 +38,8 @@ pub(crate) struct Session {
     /// Where replies go.
     pub(crate) outbox: Outbox,
     greeted: AtomicBool,
+    attached: AtomicBool,
+    detached: AtomicBool,
     state: Mutex<State>,
     workspace: Mutex<Workspace>,
 }
@@ -79,6 +81,8 @@ impl Session {
             opened: BootTime::now(),
             outbox,
             greeted: AtomicBool::new(false),
+            attached: AtomicBool::new(false),
+            detached: AtomicBool::new(false),
             state: Mutex::new(State::default()),
             workspace: Mutex::new(Workspace { scope: Scope::new(), functions: AST::empty() }),
         }
@@ -88,14 +92,24 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether `hello` has been answered; nothing else is before it.
-    pub(crate) fn greeted(&self) -> bool {
-        self.greeted.load(Ordering::Acquire)
-    }
-
     /// Marks that `hello` came; false if it had before.
     pub(crate) fn greet(&self) -> bool {
         !self.greeted.swap(true, Ordering::AcqRel)
+    }
+
+    /// Marks that its record is in the log; nothing else is answered before, as the log says who a session is.
+    pub(crate) fn attach(&self) {
+        self.attached.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether its record is in the log.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::SeqCst)
+    }
+
+    /// Whether its end is to be recorded, which is so once: of a session that was recorded, when its client is gone.
+    pub(crate) fn detach(&self) -> bool {
+        self.is_attached() && self.is_gone() && !self.detached.swap(true, Ordering::SeqCst)
     }
 
     /// The mode, and the reason it was entered with.
