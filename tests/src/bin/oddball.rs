@@ -7,15 +7,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hint::black_box;
-use std::io::{self, BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::pin::pin;
+use std::io;
 use std::sync::{Arc, RwLock};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
 use debug_agent::Agent;
+use debug_tests::serve::{block_on, serve};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tracing_subscriber::prelude::*;
 
@@ -175,15 +174,6 @@ async fn greeting(name: String) -> String {
     format!("hello {name}")
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(answer) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            return answer;
-        }
-    }
-}
-
 /// The stack of the threads of `/deep`, in bytes: what Rust gives a thread by itself.
 const STACK: usize = 2 << 20;
 
@@ -207,30 +197,19 @@ fn descend(top: usize, bytes: usize) -> i64 {
     answer
 }
 
-fn answer(states: &States, mut stream: TcpStream) -> io::Result<()> {
-    let mut head = BufReader::new(stream.try_clone()?).lines();
-    let first = head.next().transpose()?.unwrap_or_default();
-    while head.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
-    let path = first.split(' ').nth(1).unwrap_or_default();
-    let body = match path.trim_start_matches('/').split_once('/') {
+fn answer(states: &States, path: &str) -> String {
+    match path.trim_start_matches('/').split_once('/') {
         Some(("doubled", number)) => doubled(number.parse().unwrap()).to_string(),
         Some(("greeting", name)) => block_on(greeting(name.to_owned())),
         Some(("deep", kib)) => deep(kib.parse::<usize>().unwrap() << 10).to_string(),
         _ => states.show(),
-    };
-    write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    }
 }
 
 fn main() -> io::Result<()> {
-    let states = Arc::new(States::new());
+    let states = States::new();
     let agent = states.agent();
     let log = tracing_subscriber::fmt::layer().with_ansi(false);
     tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    tracing::info!("listening on {}", listener.local_addr()?);
-    for stream in listener.incoming() {
-        let states = states.clone();
-        thread::spawn(move || stream.and_then(|stream| answer(&states, stream)));
-    }
-    Ok(())
+    serve(move |path| answer(&states, path))
 }

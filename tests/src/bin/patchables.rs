@@ -1,0 +1,263 @@
+//! A service whose functions are hard on `#[patchable]`. Tests meet it as a program.
+//!
+//! HTTP on a port that the system chooses: `GET /call/NAME` calls the function with arguments that stand in [`called`],
+//! and shows what came back and, where it matters, what became of the arguments or of the service.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::panic::{self, Location};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use debug_agent::{Agent, Secret, patchable};
+use debug_tests::serve::{block_on, serve};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tracing_subscriber::prelude::*;
+
+#[derive(Serialize)]
+struct Rota {
+    names: Vec<String>,
+}
+
+/// Could be given to a patch.
+#[derive(Serialize)]
+struct Pool {
+    rate: f64,
+}
+
+/// Neither `Serialize` nor `Deserialize` nor `Clone`.
+#[derive(Debug)]
+struct NotSerde(i64);
+
+/// Whose code refuses to write it out.
+struct Refusing;
+
+impl Serialize for Refusing {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("not today"))
+    }
+}
+
+/// Whose code panics when it is written out.
+struct Panicking;
+
+impl Serialize for Panicking {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("nobody shows this")
+    }
+}
+
+/// Whose code panics when 13 is read.
+struct Level(u32);
+
+impl<'de> Deserialize<'de> for Level {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let level = u32::deserialize(deserializer)?;
+        assert_ne!(level, 13, "nobody wants this number");
+        Ok(Self(level))
+    }
+}
+
+/// Who is on duty.
+#[patchable]
+fn on_duty(rota: &Rota, week: usize) -> Option<String> {
+    rota.names.get(week).cloned()
+}
+
+#[patchable(name = "prices.quote", skip(pool))]
+async fn quote(pool: &Pool, article: u64) -> Result<f64, NotSerde> {
+    std::future::ready(()).await;
+    if article == 0 { Err(NotSerde(1)) } else { Ok(pool.rate) }
+}
+
+#[patchable]
+fn parsed(text: &str) -> Result<u8, NotSerde> {
+    text.parse().map_err(|_| NotSerde(2))
+}
+
+/// Serde could make this result as a whole, too.
+#[patchable]
+fn checked(text: &str) -> Result<u8, String> {
+    text.parse().map_err(|_| format!("`{text}` is no number"))
+}
+
+#[patchable]
+fn unknown_types(owned: NotSerde, lent: &NotSerde, out: &mut dyn fmt::Write, number: i64) -> i64 {
+    out.write_str("written").unwrap();
+    owned.0 + lent.0 + number
+}
+
+#[patchable]
+fn lifetimes<'a, 'b>(left: &'a [String], right: &'b mut Vec<&'a str>) -> usize
+where
+    'a: 'b,
+{
+    right.extend(left.iter().map(String::as_str));
+    right.len()
+}
+
+#[patchable]
+fn patterns((a, b): (i64, i64), mut total: i64, _: u8, [x, ..]: [i64; 2]) -> i64 {
+    total += a + b + x;
+    total
+}
+
+#[patchable]
+async fn async_patterns((a, b): (i64, i64), mut total: i64) -> i64 {
+    total += a + b;
+    total
+}
+
+#[patchable]
+fn fill(list: &mut Vec<i64>) -> usize {
+    list.push(1);
+    list.len()
+}
+
+#[patchable]
+fn secret(password: &Secret<String>, user: &str) -> String {
+    format!("{user} has {} characters", password.expose().len())
+}
+
+#[patchable]
+fn not_decodable(number: i64) -> NotSerde {
+    NotSerde(number)
+}
+
+#[patchable]
+fn not_decodable_within(number: i64) -> Result<NotSerde, String> {
+    Ok(NotSerde(number))
+}
+
+#[patchable]
+fn borrowed<'a>(rota: &'a Rota, _other: &str) -> &'a str {
+    &rota.names[0]
+}
+
+#[patchable]
+fn borrowed_within<'a>(rota: &'a Rota, _other: &str) -> Cow<'a, str> {
+    Cow::Borrowed(&rota.names[0])
+}
+
+#[patchable]
+fn hidden(count: u8) -> impl Iterator<Item = u8> {
+    0..count
+}
+
+#[patchable]
+fn never() -> ! {
+    panic::resume_unwind(Box::new("as always"))
+}
+
+#[patchable(watch_only)]
+async fn only_watched(number: u8) -> u8 {
+    number
+}
+
+#[patchable]
+fn closed(number: u8) -> u8 {
+    number
+}
+
+/// How often the bell was rung.
+static RUNG: AtomicU32 = AtomicU32::new(0);
+
+#[patchable]
+fn ring() {
+    RUNG.fetch_add(1, Ordering::Relaxed);
+}
+
+#[patchable]
+fn r#type(r#match: u8) -> u8 {
+    r#match
+}
+
+#[patchable]
+fn recursive(number: u64) -> u64 {
+    if number == 0 { 0 } else { 1 + recursive(number - 1) }
+}
+
+#[patchable]
+fn refuses_to_be_shown(_value: &Refusing) -> u8 {
+    1
+}
+
+#[patchable]
+fn panics_when_shown(_value: &Panicking) -> u8 {
+    1
+}
+
+#[patchable]
+fn panics_when_made() -> Level {
+    Level(1)
+}
+
+#[patchable]
+#[track_caller]
+fn line_of_the_caller() -> u32 {
+    Location::caller().line()
+}
+
+fn rota() -> Rota {
+    Rota { names: vec!["ada".to_owned(), "bob".to_owned()] }
+}
+
+fn called(name: &str) -> String {
+    match name {
+        "on_duty" => format!("{:?}", on_duty(&rota(), 1)),
+        "quote" => format!("{:?}", block_on(quote(&Pool { rate: 3.0 }, 0))),
+        "parsed" => format!("{:?}", parsed("seven")),
+        "checked" => format!("{:?}", checked("seven")),
+        "unknown_types" => {
+            let mut out = String::new();
+            let sum = unknown_types(NotSerde(1), &NotSerde(2), &mut out, 3);
+            format!("{sum} {out:?}")
+        }
+        "lifetimes" => {
+            let (left, mut right) = (rota().names, vec!["eve"]);
+            format!("{} {right:?}", lifetimes(&left, &mut right))
+        }
+        "patterns" => patterns((1, 2), 3, 6, [4, 5]).to_string(),
+        "async_patterns" => block_on(async_patterns((1, 2), 3)).to_string(),
+        "fill" => {
+            let mut list = vec![7];
+            format!("{} {list:?}", fill(&mut list))
+        }
+        "secret" => secret(&Secret::new("correct horse".to_owned()), "ada"),
+        "not_decodable" => format!("{:?}", not_decodable(3)),
+        "not_decodable_within" => format!("{:?}", not_decodable_within(3)),
+        "borrowed" => borrowed(&rota(), "").to_owned(),
+        "borrowed_within" => borrowed_within(&rota(), "").into_owned(),
+        "hidden" => format!("{:?}", hidden(3).collect::<Vec<_>>()),
+        "never" => {
+            let caught: Result<(), _> = panic::catch_unwind(|| never());
+            format!("{:?}", caught.unwrap_err().downcast_ref::<&str>())
+        }
+        "only_watched" => block_on(only_watched(3)).to_string(),
+        "closed" => closed(3).to_string(),
+        "ring" => {
+            let before = RUNG.load(Ordering::Relaxed);
+            ring();
+            format!("rung {} times", RUNG.load(Ordering::Relaxed) - before)
+        }
+        "type" => r#type(3).to_string(),
+        "recursive" => recursive(4).to_string(),
+        "refuses_to_be_shown" => refuses_to_be_shown(&Refusing).to_string(),
+        "panics_when_shown" => panics_when_shown(&Panicking).to_string(),
+        "panics_when_made" => format!("level {}", panics_when_made().0),
+        "line_of_the_caller" => {
+            let (line, here) = (line_of_the_caller(), line!());
+            if line == here { "here".to_owned() } else { format!("line {line}") }
+        }
+        other => panic!("there is no function `{other}`"),
+    }
+}
+
+fn main() -> io::Result<()> {
+    let agent = Agent::builder("patchables").never_patch(["patchables::closed"]).start_from_env();
+    let log = tracing_subscriber::fmt::layer().with_ansi(false);
+    tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
+    serve(|path| called(path.strip_prefix("/call/").unwrap()))
+}
