@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rhai::{Dynamic, Map};
 
-pub(crate) use opaque::{BigInteger, OpaqueSecret, register_types};
+pub(crate) use opaque::{BigInteger, NO_STATE, OpaqueSecret, register_types};
 pub(crate) use show::{display, to_json};
 
 use crate::state::{Keyed, Path, Tree};
@@ -69,6 +69,9 @@ pub(crate) enum ConvertError {
     /// A captured variable that is being changed at this moment.
     #[error("{0}the variable is in use by another part of the script")]
     InUse(Place),
+    /// A secret argument that would become part of a value.
+    #[error("a secret argument cannot be part of a value or an answer")]
+    SecretArgument,
     /// A secret that would go elsewhere.
     #[error(
         "the secret of `{0}` can only be written back to its own path; `reveal(\"{0}\")` needs action reveal"
@@ -151,7 +154,10 @@ impl Walk {
             return if home {
                 Ok(Some(Tree::Secret(Box::new(secret.value.as_ref().clone()))))
             } else {
-                Err(ConvertError::SecretMoved(secret.path.clone()))
+                Err(match opaque::is_argument(&secret.path) {
+                    true => ConvertError::SecretArgument,
+                    false => ConvertError::SecretMoved(secret.path.clone()),
+                })
             };
         }
         if let Some(big) = value.read_lock::<BigInteger>() {

@@ -328,6 +328,14 @@ fn write(
             Refusal::state(format!("`{path}` was not changed: {e}"), "give a value that JSON could hold")
         })?,
     };
+    if shows_secret(&after) {
+        return Err(Refusal::state(
+            format!(
+                "`{path}` was not changed: the value holds the text by which a secret is shown, not the secret"
+            ),
+            "assign the secret itself, to its own path; `--arg-secret` gives a new one",
+        ));
+    }
     let before = core.states.check_write(&path, &after, Wait::AGENT).map_err(|e| state_refusal(&e))?;
     let marked = core.redactor.mark(&path, after.clone());
     let mut targets = leaves(&path, &before);
@@ -345,6 +353,11 @@ fn write(
         options,
     };
     Ok(Effect::Change(Box::new(proposal)))
+}
+
+/// Whether a text in a value is, or was made with, what is shown in place of a secret.
+fn shows_secret(tree: &Tree) -> bool {
+    tree.leaves().any(|(_, leaf)| matches!(leaf, Tree::Str(text) if text.contains("‹secret")))
 }
 
 fn patch(

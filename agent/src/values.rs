@@ -4,12 +4,8 @@ use std::sync::Arc;
 
 use rhai::{Dynamic, Map};
 
-use crate::convert::{BigInteger, OpaqueSecret, display};
+use crate::convert::{BigInteger, NO_STATE, OpaqueSecret, display};
 use crate::state::{Keyed, Path, Tree};
-
-/// The first segment of the path that an opaque value has which stands in no state. No state can have it as a name
-/// that is written plainly.
-const NO_STATE: &str = "‹argument›";
 
 /// An argument of an eval or of a patched point. Secrets become opaque; they stand in no state.
 pub(crate) fn argument(tree: Tree) -> Dynamic {

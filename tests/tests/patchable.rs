@@ -272,7 +272,11 @@ fn a_secret_argument_stays_opaque_and_cannot_become_the_result() {
     let mut set = Set::new();
     assert_eq!(set.says("secret"), "ada has 13 characters");
     set.answered("secret", "|password, user| user + 1", "ada1");
-    set.left_to_the_original("secret", "|password, user| password", "can only be written back");
+    set.left_to_the_original(
+        "secret",
+        "|password, user| password",
+        "a secret argument cannot be part of a value or an answer",
+    );
     set.left_to_the_original("secret", "|password, user| user + password", "secret");
     set.left_to_the_original("secret", "|password, user| password.len()", "secret");
     // Its text is not its value.

@@ -42,6 +42,22 @@ fn one_assignment_is_one_write() {
     assert_eq!(reply.ok()["leases"].as_array().unwrap().len(), 1);
 }
 
+/// A text with a secret in it is made of what is shown in its place; the service must never get that.
+#[test]
+fn what_is_shown_in_place_of_a_secret_is_not_written() {
+    let (_certificates, _service, mut client) = attach();
+    for code in [
+        "config.db.host = `host ${config.slack.token}`",
+        r#"config.db.host = config.slack.token.to_string()"#,
+        r#"config.slack.sign = "‹secret›""#,
+    ] {
+        let (kind, message) = client.eval(code).failed();
+        assert_eq!(kind, "state", "{code}");
+        assert!(message.contains("is shown"), "{code}: {message}");
+    }
+    assert_eq!(client.eval("config.db.host").display(), "\"localhost\"");
+}
+
 #[test]
 fn a_wrong_type_names_the_path_and_changes_nothing() {
     let (_certificates, _service, mut client) = attach();

@@ -28,14 +28,28 @@ pub(crate) struct OpaqueSecret {
     pub(crate) value: Arc<Tree>,
 }
 
+/// The first segment of the path of a secret that stands in no state: an argument. No state can have it as a name that is
+/// written plainly.
+pub(crate) const NO_STATE: &str = "‹argument›";
+
+/// Whether a secret's path leads nowhere, so that there is nothing to reveal.
+pub(super) fn is_argument(path: &Path) -> bool {
+    path.0.first().is_some_and(|root| root == NO_STATE)
+}
+
 impl OpaqueSecret {
     fn refuse(&self) -> Box<EvalAltResult> {
         let quoted = quoted(&self.path);
-        let message = format!(
-            "the secret of `{}` can only be shown, compared with another secret, and written back to its own path; \
-             reveal({quoted}) needs action reveal",
-            self.path
-        );
+        let message = if is_argument(&self.path) {
+            "a secret argument can only be shown, compared with another secret, and passed on as it is"
+                .to_owned()
+        } else {
+            format!(
+                "the secret of `{}` can only be shown, compared with another secret, and written back to its own path; \
+                 reveal({quoted}) needs action reveal",
+                self.path
+            )
+        };
         Box::new(EvalAltResult::ErrorRuntime(message.into(), Position::NONE))
     }
 }
@@ -48,6 +62,9 @@ impl PartialEq for OpaqueSecret {
 
 impl fmt::Display for OpaqueSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_argument(&self.path) {
+            return write!(f, "‹secret {}…, an argument›", self.fingerprint);
+        }
         write!(f, "‹secret {}…, reveal({}) needs action reveal›", self.fingerprint, quoted(&self.path))
     }
 }
