@@ -143,6 +143,39 @@ fn nothing_is_answered_before_hello() {
     }
 }
 
+/// An eval right behind `hello` is either out of order or recorded after its session: the log always knows whose it is.
+#[test]
+fn an_eval_sent_with_hello_never_comes_before_its_session_in_the_log() {
+    let set = Set::new();
+    for _ in 0..20 {
+        let identity = debug_tests::client::Identity::read(&set.certificates.operator("alice"));
+        let mut client = Client::connect(set.service.agent(), Some(identity)).unwrap();
+        let hello = client.start("hello", json!({ "version": "test", "checkpoint": 0 }));
+        let eval = client.start_payload(&json!({ "code": "1", "after": "revert" }));
+        // Whichever is answered first.
+        let mut answered = Vec::new();
+        while answered.len() < 2 {
+            let message = client.read().unwrap();
+            answered.extend(message["id"].as_u64().filter(|id| [hello, eval].contains(id)));
+        }
+    }
+    let mut known = std::collections::BTreeSet::new();
+    for file in std::fs::read_dir(set.certificates.audit()).unwrap() {
+        let path = file.unwrap().path();
+        let records = path.extension().is_some_and(|e| e == "jsonl");
+        for line in records.then(|| std::fs::read_to_string(&path).unwrap()).unwrap_or_default().lines() {
+            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+            let session = record["session"].as_u64();
+            match record["kind"].as_str() {
+                Some("session.open") => known.extend(session),
+                Some("eval") => assert!(known.contains(&session.unwrap()), "{line}"),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(known.len(), 20);
+}
+
 #[test]
 fn a_second_hello_is_out_of_order() {
     let set = Set::new();
