@@ -162,8 +162,11 @@ fn an_eval_sent_with_hello_never_comes_before_its_session_in_the_log() {
     let mut known = std::collections::BTreeSet::new();
     for file in std::fs::read_dir(set.certificates.audit()).unwrap() {
         let path = file.unwrap().path();
-        let records = path.extension().is_some_and(|e| e == "jsonl");
-        for line in records.then(|| std::fs::read_to_string(&path).unwrap()).unwrap_or_default().lines() {
+        if path.extension().is_none_or(|e| e != "jsonl") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in text.lines() {
             let record: serde_json::Value = serde_json::from_str(line).unwrap();
             let session = record["session"].as_u64();
             match record["kind"].as_str() {
