@@ -17,7 +17,7 @@ use crate::args::Attach;
 use crate::eval::{enter_change, warn};
 use crate::failure::{Exit, Failure};
 use crate::identity::now;
-use crate::interrupts::Interrupts;
+use crate::interrupts::{Ends, Interrupts};
 use crate::link::Loss;
 use crate::session::{EvalError, Session, Submission, Target};
 use crate::{tables, term};
@@ -59,10 +59,20 @@ pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure
     let interrupts = Interrupts::listen()?;
     let source = Source::open(&target.store);
     let interactive = source.is_interactive();
+    let mut ends = if interactive { Ends::listen()? } else { Ends::at_once() };
     let keys = if interactive { KeptKeys::begin() } else { None };
     let mut repl = Repl { target, session, interrupts, source, failed: None };
     repl.greet();
-    let left = repl.run(args.change.reason.as_deref()).await;
+    let left = tokio::select! {
+        left = repl.run(args.change.reason.as_deref()) => left,
+        () = ends.next() => {
+            // The editor still reads in a mode of its own, and what is told now begins on a line of its own.
+            drop(keys);
+            term::note("");
+            // No goodbye, which could take as long as an agent wants that does not answer.
+            return Err(Failure::connection("a signal asked to end").help(GRACE));
+        }
+    };
     drop(keys);
     let closed = repl.session.close().await;
     left.and(closed)?;
