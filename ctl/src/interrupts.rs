@@ -1,4 +1,7 @@
-//! Ctrl-C, from the moment on in which there is something to cancel.
+//! Ctrl-C, from the moment on in which there is something to cancel; and what asks the process to end.
+
+use std::io;
+use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -42,5 +45,35 @@ impl Interrupts {
         if received.is_none() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// The signals that ask a process to end, while a terminal has to be given back before it does.
+pub(crate) struct Ends(Vec<Signal>);
+
+impl Ends {
+    /// Begins to listen; from then on they do not end the process.
+    ///
+    /// # Errors
+    /// The system does not let us.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        // Ctrl-\ is the last of them.
+        let kinds = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
+        let signals: io::Result<_> = kinds.into_iter().map(signal).collect();
+        signals.map(Self).map_err(|error| Failure::evaluation(format!("cannot listen for signals: {error}")))
+    }
+
+    /// None at all: they end the process.
+    pub(crate) fn at_once() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Waits for the first one.
+    pub(crate) async fn next(&mut self) {
+        std::future::poll_fn(|context| {
+            let came = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+            if came { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }

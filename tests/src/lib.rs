@@ -9,11 +9,13 @@ pub mod client;
 pub mod http;
 pub mod process;
 pub mod serve;
+pub mod terminal;
 pub mod wait;
 
 pub use certificates::Certificates;
 pub use client::{Client, Reply};
 pub use process::{Ctl, Service};
+pub use terminal::Terminal;
 
 /// The signature that Slack would send: `v0=` and the HMAC-SHA256 of `v0:<timestamp>:<body>` in hex.
 pub fn slack_signature(secret: &str, timestamp: &str, body: &str) -> String {

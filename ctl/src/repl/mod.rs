@@ -2,6 +2,7 @@
 
 mod commands;
 mod input;
+mod keys;
 mod lexer;
 mod prompt;
 
@@ -16,12 +17,13 @@ use crate::args::Attach;
 use crate::eval::{enter_change, warn};
 use crate::failure::{Exit, Failure};
 use crate::identity::now;
-use crate::interrupts::Interrupts;
+use crate::interrupts::{Ends, Interrupts};
 use crate::link::Loss;
 use crate::session::{EvalError, Session, Submission, Target};
 use crate::{tables, term};
 use commands::Command;
 use input::{Input, Source};
+use keys::KeptKeys;
 use prompt::SessionPrompt;
 
 /// How long a lost session is attached again for: half of the agent's grace, so that there is time left to act in.
@@ -56,14 +58,22 @@ pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure
     let session = Session::open(target).await?;
     let interrupts = Interrupts::listen()?;
     let source = Source::open(&target.store);
+    let interactive = source.is_interactive();
+    let mut ends = if interactive { Ends::listen()? } else { Ends::at_once() };
+    let keys = if interactive { KeptKeys::begin() } else { None };
     let mut repl = Repl { target, session, interrupts, source, failed: None };
     repl.greet();
-    if let Some(reason) = &args.change.reason {
-        let entered = enter_change(&mut repl.session, &mut repl.interrupts, reason).await;
-        repl.answer(entered, &print).await?;
-    }
-    let left = repl.serve().await;
-    let interactive = repl.source.is_interactive();
+    let left = tokio::select! {
+        left = repl.run(args.change.reason.as_deref()) => left,
+        () = ends.next() => {
+            // The editor still reads in a mode of its own, and what is told now begins on a line of its own.
+            drop(keys);
+            term::note("");
+            // No goodbye, which could take as long as an agent wants that does not answer.
+            return Err(Failure::connection("a signal asked to end").help(GRACE));
+        }
+    };
+    drop(keys);
     let closed = repl.session.close().await;
     left.and(closed)?;
     match repl.failed {
@@ -103,6 +113,15 @@ impl Repl<'_> {
         if let Some(warning) = self.target.identity.validity.warning(now()) {
             term::note(&format!("warning: {warning}"));
         }
+    }
+
+    /// Enters the mode `change` if there is a reason to, and serves until the operator leaves.
+    async fn run(&mut self, reason: Option<&str>) -> Result<(), Failure> {
+        if let Some(reason) = reason {
+            let entered = enter_change(&mut self.session, &mut self.interrupts, reason).await;
+            self.answer(entered, &print).await?;
+        }
+        self.serve().await
     }
 
     async fn serve(&mut self) -> Result<(), Failure> {

@@ -1,0 +1,322 @@
+//! A terminal with a program at it: keys go in, a screen comes out.
+//!
+//! A shell stands between, as it does in real life: it leads the session of processes, so the terminal is still there
+//! when the program has left, and what it left behind can be looked at.
+
+use std::io::{Read, Write};
+use std::num::NonZeroU16;
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pty_process::blocking::{Pts, Pty};
+use rustix::process::{Pid, Signal};
+use rustix::termios::{InputModes, LocalModes, OutputModes};
+use vt100::{Callbacks, Parser, Screen};
+
+use crate::wait;
+
+/// Runs its arguments and tells how they ended. Keys that are signals mean the program and not this shell; the terminal stays
+/// until a line is typed.
+const SHELL: &str = r#"trap : INT QUIT; "$@"; printf '\nleft with %d\n' $?; read -r line"#;
+/// What [`SHELL`] says before the exit code.
+const LEFT: &str = "left with ";
+/// The last visible character of a prompt.
+const PROMPT_END: char = '›';
+/// How many rows above the screen are kept: more than any test prints.
+const SCROLLBACK: usize = 10_000;
+
+/// Ctrl-C.
+pub const CTRL_C: &str = "\x03";
+/// Ctrl-D.
+pub const CTRL_D: &str = "\x04";
+/// Ctrl-\\, which asks a program to quit.
+pub const CTRL_BACKSLASH: &str = "\x1c";
+/// The key that brings the line before.
+pub const UP: &str = "\x1b[A";
+/// The key that ends a line.
+pub const ENTER: &str = "\r";
+
+/// A terminal with a program at it. The program is hung up on when dropped.
+pub struct Terminal {
+    child: Child,
+    glass: Arc<Mutex<Glass>>,
+    pty: Arc<Pty>,
+    /// Held, so that the modes can be read at any time.
+    device: Pts,
+}
+
+/// What arrived from the program.
+struct Glass {
+    parser: Parser<Answers>,
+    bytes: Vec<u8>,
+}
+
+/// Answers where the cursor is, which line editors ask a terminal. Everything else is shown or ignored.
+#[derive(Default)]
+struct Answers(Vec<u8>);
+
+impl Callbacks for Answers {
+    fn unhandled_csi(
+        &mut self,
+        screen: &mut Screen,
+        first: Option<u8>,
+        _: Option<u8>,
+        params: &[&[u16]],
+        end: char,
+    ) {
+        if first.is_none() && end == 'n' && params == [[6].as_slice()] {
+            let (row, column) = screen.cursor_position();
+            self.0.extend(format!("\x1b[{};{}R", row + 1, column + 1).into_bytes());
+        }
+    }
+}
+
+/// How a terminal treats keys and output.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Modes {
+    input: InputModes,
+    output: OutputModes,
+    local: LocalModes,
+}
+
+impl Modes {
+    /// Whether keys are shown as they are typed, and given to the program line by line.
+    pub fn are_for_lines(&self) -> bool {
+        self.local.contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
+            && self.input.contains(InputModes::ICRNL)
+            && self.output.contains(OutputModes::OPOST)
+    }
+}
+
+impl Terminal {
+    /// Runs a command at a terminal of this size. It gets only the variables that were set on it.
+    pub fn run(command: &Command, rows: u16, columns: u16) -> Self {
+        let (pty, device) = pty_process::blocking::open().unwrap();
+        pty.resize(pty_process::Size::new(rows, columns)).unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", SHELL, "sh"]).arg(command.get_program()).args(command.get_args()).env_clear();
+        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let child = pty_process::blocking::Command::from(shell).spawn_borrowed(&device).unwrap();
+        let size = |length| NonZeroU16::new(length).unwrap();
+        let parser = Parser::new_with_callbacks(size(rows), size(columns), SCROLLBACK, Answers::default());
+        let terminal = Self {
+            child,
+            glass: Arc::new(Mutex::new(Glass { parser, bytes: Vec::new() })),
+            pty: Arc::new(pty),
+            device,
+        };
+        let (pty, glass) = (terminal.pty.clone(), terminal.glass.clone());
+        std::thread::spawn(move || watch(&pty, &glass));
+        terminal
+    }
+
+    /// Types keys.
+    pub fn press(&self, keys: &str) {
+        (&*self.pty).write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Types a line at the prompt, waits for the next prompt, and returns all that stands between, the line included.
+    #[track_caller]
+    pub fn submit(&self, line: &str) -> String {
+        let (from, _) = self.prompt_at(0);
+        self.press_from(from, &format!("{line}{ENTER}"))
+    }
+
+    /// As [`Terminal::submit`], where something was typed already; from the line of the last prompt on.
+    #[track_caller]
+    pub fn submit_rest(&self, rest: &str) -> String {
+        self.press_below(&format!("{rest}{ENTER}"))
+    }
+
+    /// Presses keys, waits for a prompt below, and returns all that stands between, from the last prompt on.
+    #[track_caller]
+    pub fn press_below(&self, keys: &str) -> String {
+        let last = self.lines().iter().rposition(|line| line.contains(PROMPT_END));
+        self.press_from(last.unwrap(), keys)
+    }
+
+    #[track_caller]
+    fn press_from(&self, from: usize, keys: &str) -> String {
+        self.press(keys);
+        let (to, _) = self.prompt_at(from + 1);
+        self.lines()[from..to].join("\n")
+    }
+
+    /// Waits for a prompt behind which nothing stands, and returns it.
+    #[track_caller]
+    pub fn prompt(&self) -> String {
+        self.prompt_at(0).1
+    }
+
+    /// Such a prompt at this line or below, and its line.
+    #[track_caller]
+    fn prompt_at(&self, from: usize) -> (usize, String) {
+        self.until("there is a prompt", || {
+            let glass = self.glass();
+            let screen = glass.parser.screen();
+            let (cursor, _) = screen.cursor_position();
+            let lines = lines(screen, Some(cursor));
+            let prompt = lines.last()?;
+            let is_new = lines.len() > from && prompt.ends_with(PROMPT_END);
+            is_new.then(|| (lines.len() - 1, prompt.clone()))
+        })
+    }
+
+    /// Waits until a text stands somewhere, and returns its line.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) -> String {
+        self.until(&format!("`{text}` stands there"), || {
+            self.lines().into_iter().rev().find(|line| line.contains(text))
+        })
+    }
+
+    /// All that was shown, scrolled away or not; a line that was too long for the screen is one line.
+    pub fn lines(&self) -> Vec<String> {
+        lines(self.glass().parser.screen(), None)
+    }
+
+    /// All bytes that the program wrote.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.glass().bytes.clone()
+    }
+
+    /// Whether the line at the cursor begins in a colour of its own.
+    pub fn is_coloured(&self) -> bool {
+        let glass = self.glass();
+        let screen = glass.parser.screen();
+        let (row, _) = screen.cursor_position();
+        screen.cell(row, 0).unwrap().fgcolor() != vt100::Color::Default
+    }
+
+    /// How the terminal treats keys and output now.
+    pub fn modes(&self) -> Modes {
+        let modes = rustix::termios::tcgetattr(&self.device).unwrap();
+        Modes { input: modes.input_modes, output: modes.output_modes, local: modes.local_modes }
+    }
+
+    /// Waits until the program has left, and returns its exit code.
+    #[track_caller]
+    pub fn exit_code(&self) -> u32 {
+        self.until("the program has left", || {
+            self.lines().iter().find_map(|line| line.trim_start().strip_prefix(LEFT)?.parse().ok())
+        })
+    }
+
+    /// Asks the program to end, as `kill` does.
+    pub fn ask_to_end(&self) {
+        let shell = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+        let program = Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+        rustix::process::kill_process(program, Signal::TERM).unwrap();
+    }
+
+    fn glass(&self) -> MutexGuard<'_, Glass> {
+        self.glass.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`wait::until`], and shows the screen where it was in vain.
+    #[track_caller]
+    fn until<T>(&self, what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
+        let end = std::time::Instant::now() + wait::LIMIT;
+        wait::until(what, || {
+            let found = seen();
+            let late = found.is_none() && std::time::Instant::now() >= end;
+            assert!(!late, "waited in vain until {what}; the screen:\n{}", self.lines().join("\n"));
+            found
+        })
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // With the leader of its session gone the program is hung up on.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Shows what arrives until nobody is left who could write.
+fn watch(mut pty: &Pty, glass: &Mutex<Glass>) {
+    let mut chunk = [0; 16 << 10];
+    while let Ok(count @ 1..) = pty.read(&mut chunk) {
+        let answers = {
+            let mut glass = glass.lock().unwrap_or_else(PoisonError::into_inner);
+            glass.bytes.extend_from_slice(&chunk[..count]);
+            glass.parser.process(&chunk[..count]);
+            std::mem::take(&mut glass.parser.callbacks_mut().0)
+        };
+        if pty.write_all(&answers).is_err() {
+            return;
+        }
+    }
+}
+
+/// The lines above the screen and on it, up to and with this row of it or the last one in which something stands.
+fn lines(screen: &Screen, last: Option<u16>) -> Vec<String> {
+    let mut screen = screen.clone();
+    let (height, width) = screen.size();
+    let mut rows = Vec::new();
+    for above in (1..=screen.scrollback_len()).rev() {
+        screen.set_scrollback(above);
+        rows.push((screen.rows(0, width.get()).next().unwrap_or_default(), screen.row_wrapped(0)));
+    }
+    screen.set_scrollback(0);
+    let shown = usize::from(last.unwrap_or(height.get() - 1)) + 1;
+    let on_screen = screen.rows(0, width.get()).take(shown).zip(0..);
+    rows.extend(on_screen.map(|(text, row)| (text, screen.row_wrapped(row))));
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for (text, goes_on) in rows {
+        line.push_str(&text);
+        if !goes_on {
+            lines.push(std::mem::take(&mut line).trim_end().to_owned());
+        }
+    }
+    if !line.is_empty() {
+        lines.push(line);
+    }
+    if last.is_none() {
+        let used = lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
+        lines.truncate(used);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(script: &str) -> Terminal {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        Terminal::run(&command, 4, 10)
+    }
+
+    #[test]
+    fn what_a_program_leaves_behind_is_seen() {
+        let terminal = run("exit 3");
+        assert_eq!(terminal.exit_code(), 3);
+        assert!(terminal.modes().are_for_lines());
+        let terminal = run("stty raw -echo; exit 4");
+        assert_eq!(terminal.exit_code(), 4);
+        assert!(!terminal.modes().are_for_lines());
+    }
+
+    #[test]
+    fn lines_are_whole_also_where_they_are_wrapped_or_scrolled_away() {
+        let terminal = run("printf 'one\\ntwo and twenty\\n'; seq 5; printf 'name› '; read -r line");
+        assert_eq!(terminal.prompt(), "name›");
+        assert_eq!(terminal.lines(), ["one", "two and twenty", "1", "2", "3", "4", "5", "name›"]);
+        terminal.press("\r");
+        assert_eq!(terminal.exit_code(), 0);
+    }
+
+    #[test]
+    fn the_terminal_tells_where_the_cursor_is() {
+        let ask = r"stty raw -echo; printf 'ab\033[6n'; dd bs=1 count=6 2>/dev/null | od -An -c; exit 5";
+        let terminal = run(ask);
+        assert_eq!(terminal.exit_code(), 5);
+        let shown: String = terminal.lines().concat().split_whitespace().collect();
+        assert!(shown.contains("033[1;3R"), "{shown}");
+    }
+}

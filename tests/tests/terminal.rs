@@ -1,0 +1,306 @@
+//! `debugctl attach` as an engineer on call meets it: at a terminal.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test fails the test"
+)]
+
+use debug_tests::terminal::{CTRL_BACKSLASH, CTRL_C, CTRL_D, ENTER, Terminal, UP};
+use debug_tests::{Certificates, Ctl, Service, wait};
+
+/// Wide enough that no line of these tests is longer.
+const WIDE: (u16, u16) = (40, 160);
+/// What terminals begin with.
+const USUAL: (u16, u16) = (24, 80);
+const OBSERVE: &str = "dienstplan(development) alice[oncall] observe›";
+const CHANGE: &str = "dienstplan(development) alice[oncall] CHANGE›";
+/// A patch that makes the service a teapot.
+const TEAPOT: &str = r#"patch("GET /api/healthcheck", |req| #{ status: 418 })"#;
+/// Runs for seconds, until it has used all its operations. `loop {}` has used them at once.
+const LONG: &str = r#"loop { get("config.db.host"); }"#;
+/// What is asked of those who leave changes behind.
+const QUESTION: &str = "revert now, keep for 60 s more, or stay? [r/k/S]";
+
+struct Set {
+    certificates: Certificates,
+    service: Service,
+}
+
+impl Set {
+    fn new() -> Self {
+        let certificates = Certificates::new();
+        let service = Service::start(&certificates);
+        // A route is a point once it was called.
+        assert_eq!(service.health().status, 200);
+        Self { certificates, service }
+    }
+
+    /// Attaches `alice`, in colours, and waits for her prompt.
+    fn attach(&self, (rows, columns): (u16, u16)) -> Terminal {
+        let mut command = Ctl::command(&self.certificates, "alice");
+        command.args(["attach", &self.service.agent().to_string()]);
+        command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        let terminal = Terminal::run(&command, rows, columns);
+        assert_eq!(terminal.prompt(), OBSERVE);
+        terminal
+    }
+
+    /// As [`Set::attach`]; the service is a teapot, by lease 1.
+    fn attach_and_patch(&self) -> Terminal {
+        let terminal = self.attach(WIDE);
+        terminal.submit(":change INC-42 a test");
+        shows(&terminal.submit(TEAPOT), "lease 1: GET /api/healthcheck patched");
+        assert_eq!(self.service.health().status, 418);
+        terminal
+    }
+}
+
+#[track_caller]
+fn shows(screen: &str, text: &str) {
+    assert!(screen.contains(text), "`{text}` is not in:\n{screen}");
+}
+
+/// Submits [`LONG`], and waits until it runs.
+#[track_caller]
+fn begin_long(terminal: &Terminal) {
+    terminal.press(&format!("print(\"it runs\"); {LONG}{ENTER}"));
+    wait::until_true("the eval runs", || terminal.lines().iter().any(|line| line == "it runs"));
+}
+
+/// The program has left with this code, and the terminal is as before.
+#[track_caller]
+fn leaves(terminal: &Terminal, code: u32) {
+    assert_eq!(terminal.exit_code(), code);
+    assert!(terminal.modes().are_for_lines(), "{:?}", terminal.modes());
+    terminal.press("typed to the shell");
+    terminal.wait_for("typed to the shell");
+}
+
+#[test]
+fn a_value_is_shown_below_its_line_and_a_secret_is_not() {
+    let set = Set::new();
+    let terminal = set.attach(WIDE);
+    assert_eq!(terminal.submit("config.db.host"), format!("{OBSERVE} config.db.host\n\"localhost\""));
+    let secret = terminal.submit("config.slack.token");
+    shows(&secret, "‹secret ");
+    assert!(!String::from_utf8_lossy(&terminal.bytes()).contains(debug_tests::process::SLACK_TOKEN));
+    assert_eq!(terminal.prompt(), OBSERVE);
+}
+
+#[test]
+fn a_session_of_a_teapot() {
+    let set = Set::new();
+    let terminal = set.attach(WIDE);
+    assert!(!terminal.is_coloured());
+    shows(&terminal.submit(":change INC-42 health checks lie"), "mode change");
+    assert_eq!(terminal.prompt(), CHANGE);
+    assert!(terminal.is_coloured(), "the mode in which changes are possible must stand out");
+    assert_eq!(terminal.submit(":leases"), format!("{CHANGE} :leases\nno leases"));
+
+    let lines = r#"patch("GET /api/healthcheck", |req| {"#;
+    terminal.press(&format!("{lines}{ENTER}"));
+    wait::until_true("the line goes on", || terminal.lines().iter().any(|line| line.trim() == "..."));
+    assert_eq!(set.service.health().status, 200);
+    terminal.press(&format!("    #{{ status: 418 }}{ENTER}"));
+    let patched = terminal.submit_rest("})");
+    let margin = " ".repeat(CHANGE.chars().count() - "...".len());
+    let whole = format!("{CHANGE} {lines}\n{margin}...     #{{ status: 418 }}\n{margin}... }})\n");
+    assert!(patched.starts_with(&whole), "{patched}");
+    shows(&patched, "lease 1: GET /api/healthcheck patched, reverts in 10m");
+    assert_eq!(set.service.health().status, 418);
+
+    let leases = terminal.submit(":leases");
+    shows(&leases, "1   point:GET /api/healthcheck  alice  provisional");
+    shows(&leases, "INC-42 health checks lie");
+    shows(&terminal.submit(":revert 1"), "is as it was before");
+    assert_eq!(set.service.health().status, 200);
+    assert_eq!(terminal.submit(":leases"), format!("{CHANGE} :leases\nno leases"));
+    terminal.submit(":observe");
+    assert_eq!(terminal.prompt(), OBSERVE);
+    terminal.press(CTRL_D);
+    leaves(&terminal, 0);
+    assert!(terminal.lines().iter().all(|line| !line.contains(QUESTION)));
+}
+
+#[test]
+fn a_mistake_is_told_and_the_session_goes_on() {
+    let set = Set::new();
+    let terminal = set.attach(WIDE);
+    let mistake = terminal.submit("config.db.hots");
+    shows(&mistake, "error: no such path `config.db.hots`; did you mean `host`?");
+    shows(&mistake, "\nhelp: ");
+    shows(&terminal.submit(":laeses"), "error: there is no command `:laeses`");
+    shows(&terminal.submit("let a = ;"), "error: ");
+    shows(&terminal.submit("1 + 1"), "\n2");
+}
+
+/// T46.
+#[test]
+fn what_would_act_on_the_terminal_is_shown_instead() {
+    let set = Set::new();
+    let terminal = set.attach(WIDE);
+    let printed = terminal.submit(r#"print("\x1b[31mred\x1b]0;mine\x07\rand back")"#);
+    shows(&printed, "\n\\u{1b}[31mred\\u{1b}]0;mine\\u{7}\\u{d}and back");
+    shows(&terminal.submit(r#""\x1b[31mred""#), r#""\u001b[31mred""#);
+    shows(&terminal.submit(r#"throw "\x1b[31mred""#), r"\u{1b}[31mred");
+    let bytes = String::from_utf8_lossy(&terminal.bytes()).into_owned();
+    assert!(!bytes.contains("\x1b[31m") && !bytes.contains("\x1b]0;"), "{bytes:?}");
+}
+
+#[test]
+fn ctrl_c_cancels_what_runs_and_nothing_else() {
+    let set = Set::new();
+    let terminal = set.attach(WIDE);
+    begin_long(&terminal);
+    let cancelled = terminal.press_below(CTRL_C);
+    shows(&cancelled, "cancelling; Ctrl-C again detaches\nerror: the eval was cancelled");
+    shows(&terminal.submit("1 + 1"), "\n2");
+
+    // At the prompt it discards the line.
+    terminal.press("config.slack");
+    terminal.wait_for(&format!("{OBSERVE} config.slack"));
+    let discarded = terminal.press_below(CTRL_C);
+    assert!(!discarded.contains("secret"), "{discarded}");
+    shows(&terminal.submit("2 + 2"), "\n4");
+    terminal.press(CTRL_D);
+    leaves(&terminal, 0);
+}
+
+#[test]
+fn who_leaves_changes_behind_is_asked_and_reverts_them() {
+    let set = Set::new();
+    let terminal = set.attach_and_patch();
+    terminal.press(CTRL_D);
+    terminal.wait_for(QUESTION);
+    shows(&terminal.lines().join("\n"), "of this session, in force: lease 1");
+    assert_eq!(set.service.health().status, 418);
+    terminal.press(&format!("revert{ENTER}"));
+    leaves(&terminal, 0);
+    terminal.wait_for("is as it was before");
+    assert_eq!(set.service.health().status, 200);
+}
+
+#[test]
+fn who_leaves_changes_behind_is_asked_and_keeps_them() {
+    let set = Set::new();
+    let terminal = set.attach_and_patch();
+    terminal.press(CTRL_D);
+    terminal.wait_for(QUESTION);
+    terminal.press(&format!("keep{ENTER}"));
+    leaves(&terminal, 0);
+    terminal.wait_for("leases that were not confirmed revert 60 s after the session");
+    assert_eq!(set.service.health().status, 418);
+    // They are handed to the next session, which is asked in turn.
+    let terminal = set.attach(WIDE);
+    terminal.wait_for("taken over from your lost session: lease 1");
+    terminal.press(&format!(":quit{ENTER}"));
+    terminal.wait_for(QUESTION);
+    terminal.press(&format!("r{ENTER}"));
+    leaves(&terminal, 0);
+    assert_eq!(set.service.health().status, 200);
+}
+
+#[test]
+fn whoever_does_not_answer_stays() {
+    let set = Set::new();
+    let terminal = set.attach_and_patch();
+    for answer in [ENTER, CTRL_C, CTRL_D] {
+        terminal.press(CTRL_D);
+        wait::until_true("it is asked", || terminal.lines().last().is_some_and(|line| line == QUESTION));
+        let stayed = terminal.press_below(answer);
+        assert!(!stayed.contains("error"), "{stayed}");
+        assert_eq!(terminal.prompt(), CHANGE);
+    }
+    assert_eq!(set.service.health().status, 418);
+}
+
+#[test]
+fn the_history_brings_back_lines_also_of_the_last_session() {
+    let set = Set::new();
+    let terminal = set.attach(WIDE);
+    terminal.submit("20 + 1");
+    terminal.submit("20 + 2");
+    terminal.press(UP);
+    terminal.wait_for(&format!("{OBSERVE} 20 + 2"));
+    terminal.press(UP);
+    wait::until_true("the line before it is there", || {
+        terminal.lines().last().is_some_and(|line| *line == format!("{OBSERVE} 20 + 1"))
+    });
+    shows(&terminal.submit_rest("00"), "20 + 100\n120");
+    terminal.press(CTRL_D);
+    leaves(&terminal, 0);
+
+    let terminal = set.attach(WIDE);
+    terminal.press(UP);
+    terminal.wait_for(&format!("{OBSERVE} 20 + 100"));
+    shows(&terminal.submit_rest(""), "\n120");
+}
+
+#[test]
+fn a_tab_completes_commands_and_functions() {
+    let set = Set::new();
+    let terminal = set.attach(WIDE);
+    terminal.press(":lea\t");
+    terminal.wait_for("the changes in force and when they revert");
+    // The first one takes what is offered.
+    terminal.press(ENTER);
+    shows(&terminal.submit_rest(""), ":leases\nno leases");
+}
+
+/// What is typed while an eval runs is kept for the prompts after it, every line of it. (With Ctrl-C a terminal throws
+/// away what was typed before it.)
+#[test]
+fn lines_that_are_typed_ahead_are_not_lost() {
+    let set = Set::new();
+    let terminal = set.attach(WIDE);
+    begin_long(&terminal);
+    terminal.press(&format!("30 + 1{ENTER}30 + 2{ENTER}[{ENTER}33]{ENTER}unfinished"));
+    assert_eq!(terminal.lines().last().unwrap(), "it runs", "the eval ended too soon for this test");
+    terminal.wait_for(&format!("{OBSERVE} unfinished"));
+    let screen = terminal.lines().join("\n");
+    shows(&screen, &format!("\n{OBSERVE} 30 + 1\n31\n{OBSERVE} 30 + 2\n32\n{OBSERVE} ["));
+    shows(&screen, &format!("... 33]\n[33]\n{OBSERVE} unfinished"));
+}
+
+#[test]
+fn more_than_a_screen_is_shown_and_long_lines_are_not_cut() {
+    let set = Set::new();
+    let terminal = set.attach(USUAL);
+    let counted = terminal.submit("for number in 0..50 { print(number); }");
+    let numbers: Vec<String> = (0..50).map(|number: u32| number.to_string()).collect();
+    assert!(counted.ends_with(&format!("\n{}", numbers.join("\n"))), "{counted}");
+    let long = format!("\"{}\"", "word ".repeat(40).trim_end());
+    assert_eq!(terminal.submit(&long), format!("{OBSERVE} {long}\n{long}"));
+    assert_eq!(terminal.prompt(), OBSERVE);
+}
+
+#[test]
+fn a_signal_gives_the_terminal_back() {
+    let set = Set::new();
+    let terminal = set.attach(WIDE);
+    terminal.press("half a line");
+    terminal.wait_for("half a line");
+    assert!(!terminal.modes().are_for_lines());
+    terminal.ask_to_end();
+    leaves(&terminal, 5);
+    terminal.wait_for("error: a signal asked to end");
+
+    let terminal = set.attach(WIDE);
+    begin_long(&terminal);
+    terminal.press(CTRL_BACKSLASH);
+    leaves(&terminal, 5);
+}
+
+#[test]
+fn a_lost_service_gives_the_terminal_back() {
+    let mut set = Set::new();
+    let terminal = set.attach(WIDE);
+    terminal.press("half a line");
+    terminal.wait_for("half a line");
+    set.service.kill();
+    terminal.wait_for("Attaching again");
+    terminal.press(CTRL_C);
+    leaves(&terminal, 5);
+    terminal.wait_for("error: the connection was lost");
+}
