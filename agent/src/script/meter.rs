@@ -36,7 +36,13 @@ pub(crate) struct Bounds {
     pub(crate) operations: u64,
     /// Time by a clock that does not jump.
     pub(crate) time: Duration,
+    /// Whether a thread that the system took the processor from gets the time back, [`PATIENCE`] times as much at most:
+    /// on a busy host a patch would fail for what it did not do.
+    pub(crate) patient: bool,
 }
+
+/// How many times as long a patient run may take from begin to end.
+const PATIENCE: u32 = 10;
 
 /// The count of the run on this thread. Cells of plain numbers: each operation of a script comes by here.
 struct Count {
@@ -45,7 +51,18 @@ struct Count {
     look_at: Cell<u64>,
     limit: Cell<u64>,
     deadline: Cell<BootTime>,
+    patience: Cell<Option<Patience>>,
     ended: Cell<Option<End>>,
+}
+
+/// What a patient run has left once half of its time is over by the clock: half of its time on the processor.
+#[derive(Clone, Copy)]
+struct Patience {
+    half: Duration,
+    /// The end, whoever had the processor.
+    last: BootTime,
+    /// The processor time of the thread when the first half was over.
+    mark: Option<Duration>,
 }
 
 /// A count that is put aside while a run nests in another.
@@ -54,6 +71,7 @@ struct Saved {
     look_at: u64,
     limit: u64,
     deadline: BootTime,
+    patience: Option<Patience>,
     ended: Option<End>,
     cancelled: Option<Arc<AtomicBool>>,
 }
@@ -67,6 +85,7 @@ thread_local! {
             look_at: Cell::new(u64::MAX),
             limit: Cell::new(u64::MAX),
             deadline: Cell::new(BootTime(u64::MAX)),
+            patience: Cell::new(None),
             ended: Cell::new(None),
         }
     };
@@ -81,6 +100,7 @@ impl Count {
             look_at: self.look_at.replace(new.look_at),
             limit: self.limit.replace(new.limit),
             deadline: self.deadline.replace(new.deadline),
+            patience: self.patience.replace(new.patience),
             ended: self.ended.replace(new.ended),
             cancelled: CANCELLED.with(|cancelled| cancelled.replace(new.cancelled)),
         }
@@ -95,7 +115,7 @@ impl Count {
             self.end(End::Operations);
         } else if CANCELLED.with(|c| c.borrow().as_ref().is_some_and(|c| c.load(Ordering::Relaxed))) {
             self.end(End::Cancelled);
-        } else if BootTime::now() >= self.deadline.get() {
+        } else if self.is_late(BootTime::now()) {
             self.end(End::Time);
         } else {
             self.look_at.set(next_look(used, self.limit.get()));
@@ -103,10 +123,31 @@ impl Count {
         self.ended.get()
     }
 
+    /// Whether the time is over. Of a patient run only what the thread had of the processor counts.
+    fn is_late(&self, now: BootTime) -> bool {
+        if now < self.deadline.get() {
+            return false;
+        }
+        let Some(mut patience) = self.patience.get().filter(|patience| now < patience.last) else {
+            return true;
+        };
+        let mark = *patience.mark.get_or_insert_with(processor_time);
+        let used = processor_time().saturating_sub(mark);
+        self.patience.set(Some(patience));
+        self.deadline.set(now.after(patience.half.saturating_sub(used)));
+        patience.half <= used
+    }
+
     fn end(&self, why: End) {
         self.ended.set(Some(why));
         self.look_at.set(0);
     }
+}
+
+/// How long this thread has had a processor.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// The count at which to look again: soon for the clock, and right behind the limit.
@@ -138,7 +179,12 @@ pub(crate) fn metered<T>(
         used: 0,
         look_at: next_look(0, bounds.operations),
         limit: bounds.operations,
-        deadline: now.after(bounds.time),
+        deadline: now.after(if bounds.patient { bounds.time / 2 } else { bounds.time }),
+        patience: bounds.patient.then(|| Patience {
+            half: bounds.time / 2,
+            last: now.after(bounds.time * PATIENCE),
+            mark: None,
+        }),
         ended: None,
         cancelled,
     };

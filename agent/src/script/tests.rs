@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use rhai::{AST, Dynamic, FnPtr, Scope};
 
@@ -184,6 +185,23 @@ fn an_end_cannot_be_caught() {
     assert!(result.is_err());
     assert_eq!(end, Some(End::Operations));
     assert!(used < 11_000, "{used}");
+}
+
+/// On a busy host a thread may wait for a processor longer than a patch may run.
+#[test]
+fn a_patch_is_not_ended_for_time_that_others_had() {
+    let begun = |ago: Duration| BootTime(BootTime::now().0 - u64::try_from(ago.as_nanos()).unwrap());
+    let run = |ago: Duration| meter::metered(PATCH, begun(ago), None, || meter::charge(300)).1;
+    assert_eq!(run(PATCH.time * 2), None);
+    assert_eq!(run(PATCH.time * 20), Some(End::Time), "not for ever either");
+    assert_eq!(meter::metered(EVAL, begun(EVAL.time), None, || meter::charge(300)).1, Some(End::Time));
+    // Work is always ended; each charge stands for much of it.
+    let (_, end, used) = meter::metered(PATCH, BootTime::now(), None, || {
+        while meter::charge(1).is_none() {
+            std::hint::black_box((0..10_000).sum::<u64>());
+        }
+    });
+    assert!(matches!(end, Some(End::Time | End::Operations)), "{end:?} after {used}");
 }
 
 #[test]
