@@ -55,6 +55,9 @@ pub(crate) struct Core {
     /// Sentences about what is wrong or limited, for `info()`.
     pub(crate) notes: Mutex<Vec<String>>,
     /// How many refused handshakes are still recorded.
+    /// Of peers that showed no certificate.
+    pub(crate) noise: RateLimit,
+    /// Of peers whose certificate was looked at: noise must not keep these out of the log.
     pub(crate) refusals: RateLimit,
     /// Verifies operators' signatures.
     pub(crate) algorithms: &'static [&'static dyn pki_types::SignatureVerificationAlgorithm],
@@ -196,18 +199,30 @@ const REFUSALS_PER_MINUTE: u32 = 60;
 /// A budget that is filled up again each minute.
 #[derive(Default)]
 pub(crate) struct RateLimit {
-    inner: Mutex<(u64, u32)>,
+    inner: Mutex<Budget>,
+}
+
+#[derive(Default)]
+struct Budget {
+    minute: u64,
+    used: u32,
+    /// What found nothing left since something last did.
+    lost: u64,
 }
 
 impl RateLimit {
-    /// Takes one from the budget of this minute; false if it is used up.
-    pub(crate) fn allow(&self) -> bool {
+    /// Takes one from the budget of this minute, with how many found nothing left before; nothing if it is used up.
+    pub(crate) fn allow(&self) -> Option<u64> {
         let minute = BootTime::now().0 / 60_000_000_000;
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.0 != minute {
-            *inner = (minute, 0);
+        if inner.minute != minute {
+            (inner.minute, inner.used) = (minute, 0);
         }
-        inner.1 += 1;
-        inner.1 <= REFUSALS_PER_MINUTE
+        if inner.used >= REFUSALS_PER_MINUTE {
+            inner.lost += 1;
+            return None;
+        }
+        inner.used += 1;
+        Some(std::mem::take(&mut inner.lost))
     }
 }

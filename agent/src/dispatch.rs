@@ -80,19 +80,24 @@ impl Desk {
                 "attach again for a new session",
             ));
         }
-        let (core, session, id) = (self.core.clone(), session.clone(), call.id);
+        let (core, attaching, id) = (self.core.clone(), session.clone(), call.id);
         // Not behind the operator's running evals: attaching is how one comes to end what they changed.
-        let queued = self.queue.push_reserved(Box::new(move || {
-            let answer = greet(&core, &session, method, &version, checkpoint, id);
+        let greeting = Box::new(move || {
+            let answer = greet(&core, &attaching, method, &version, checkpoint, id);
             let refused = matches!(answer, FromAgent::Failure { .. });
-            drop(session.outbox.send(answer));
+            drop(attaching.outbox.send(answer));
             if refused {
-                session.outbox.close();
+                attaching.outbox.close();
             }
             // The client may have gone while its record was on the way.
-            detach(&core, &session, "the client was gone before it was attached");
-        }));
-        if queued { Ok(Flow::Continue) } else { Err(too_many()) }
+            detach(&core, &attaching, "the client was gone before it was attached");
+        });
+        if self.queue.push_reserved(&session.operator.name, greeting) {
+            return Ok(Flow::Continue);
+        }
+        // It may ask again.
+        session.forget_greeting();
+        Err(too_many())
     }
 
     fn eval(&self, session: &Arc<Session>, call: Call) -> Result<Flow, Failure> {
@@ -109,16 +114,23 @@ impl Desk {
             return Err(self.bad_signature(session, counter, &why));
         }
         session.count();
+        if session.is_running(id) {
+            return Err(Failure::new(
+                Code::Params,
+                format!("an eval with the id {id} waits or runs already"),
+                "give each call of a session an id of its own",
+            ));
+        }
         if session.pending() >= MAX_PENDING {
             return Err(too_many());
         }
-        let reserved = eval::may_be_reserved(&params.payload);
+        let reserved = eval::is_reserved_call(&params.payload);
         let cancelled = session.begin(id);
         let submission = Submission { session: session.clone(), call: id, params, counter, cancelled };
         let core = self.core.clone();
         let job: crate::queue::Job = Box::new(move || eval::evaluate(&core, submission));
         let queued = if reserved {
-            self.queue.push_reserved(job)
+            self.queue.push_reserved(&session.operator.name, job)
         } else {
             self.queue.push(&session.operator.name, job)
         };
@@ -322,8 +334,11 @@ impl Dispatch for Desk {
     }
 
     fn refused(&self, peer: std::net::SocketAddr, why: Refused) {
-        if self.core.refusals.allow() {
-            let body = json!({ "peer": peer.to_string(), "code": why.code(), "why": why.to_string() });
+        let limit = if why.saw_certificate() { &self.core.refusals } else { &self.core.noise };
+        if let Some(unrecorded) = limit.allow() {
+            let body = json!({
+                "peer": peer.to_string(), "code": why.code(), "why": why.to_string(), "unrecorded": unrecorded,
+            });
             self.core.append(vec![records::record("session.refused", body)]);
         }
     }

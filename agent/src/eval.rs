@@ -68,14 +68,26 @@ impl Failed {
     }
 }
 
-/// Whether code looks like a call that has a thread of its own; the eval itself checks it properly.
-pub(crate) fn may_be_reserved(payload: &str) -> bool {
+/// The functions that have a thread of their own, each as a call by itself.
+const RESERVED: [&str; 5] = ["revert", "revert_all", "leases", "confirm", "extend"];
+
+/// Whether code is one call that has a thread of its own, with nothing but words, numbers and plain texts as arguments.
+/// Looked at before it is parsed: what is more than that must not get near the thread on which changes are ended.
+pub(crate) fn is_reserved_call(payload: &str) -> bool {
+    let payload: Option<Value> = serde_json::from_str(payload).ok();
     let code =
-        serde_json::from_str::<Value>(payload).ok().and_then(|p| p["code"].as_str().map(str::to_owned));
-    let reserved = ["revert(", "revert_all(", "leases(", "confirm(", "extend("];
-    code.is_some_and(|code| {
-        code.len() < 200 && reserved.iter().any(|name| code.trim_start().starts_with(name))
-    })
+        payload.as_ref().and_then(|payload| payload["code"].as_str()).map(str::trim).unwrap_or_default();
+    let code = code.strip_suffix(';').unwrap_or(code).trim_end();
+    let Some((name, rest)) = code.split_once('(') else { return false };
+    let Some(arguments) = rest.strip_suffix(')').map(str::trim) else { return false };
+    let word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let text = |text: &str| {
+        let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        inner.is_some_and(|inner| inner.bytes().all(|b| b.is_ascii_alphanumeric() || b == b' '))
+    };
+    let plain = |argument: &str| !argument.is_empty() && (word(argument) || text(argument));
+    RESERVED.contains(&name.trim_end())
+        && (arguments.is_empty() || arguments.split(',').map(str::trim).all(plain))
 }
 
 /// Evaluates a submission and answers it. Never panics: the thread has other evals to run.
@@ -151,7 +163,7 @@ fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepted, Failed> 
 }
 
 fn is_reserved(name: Option<&str>) -> bool {
-    matches!(name, Some("revert" | "revert_all" | "leases" | "confirm" | "extend"))
+    name.is_some_and(|name| RESERVED.contains(&name))
 }
 
 fn syntax(message: &str) -> Failed {

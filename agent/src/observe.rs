@@ -55,7 +55,7 @@ impl Observing {
 fn take(core: &Core, failures: &RateLimit, event: Event) {
     match event {
         Event::Failed { lease, why } => {
-            if failures.allow() {
+            if failures.allow().is_some() {
                 core.append(vec![record(
                     "effect",
                     json!({ "lease": lease, "patch_failed": core.scrub(&why) }),

@@ -9,6 +9,9 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// The most jobs of one operator that may wait: a client sends the next eval when it has read the last reply.
 const MAX_WAITING: usize = 64;
 
+/// The most reserved jobs of one operator that may wait; there are at most 16 sessions.
+const MAX_RESERVED: usize = 16;
+
 /// All waiting evals.
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -25,7 +28,8 @@ struct Inner {
     lines: VecDeque<(String, VecDeque<Job>)>,
     /// Operators of whom an eval runs.
     busy: BTreeSet<String>,
-    reserved: VecDeque<Job>,
+    /// In order, each with whose it is.
+    reserved: VecDeque<(String, Job)>,
     stopped: bool,
 }
 
@@ -47,13 +51,14 @@ impl Queue {
         true
     }
 
-    /// A job that must not wait behind running code: ending changes, cancelling.
-    pub(crate) fn push_reserved(&self, job: Job) -> bool {
+    /// A job that must not wait behind running code: attaching, ending changes. False if too many of that operator's wait
+    /// already; those of others find room.
+    pub(crate) fn push_reserved(&self, operator: &str, job: Job) -> bool {
         let mut inner = self.lock();
-        if inner.reserved.len() >= MAX_WAITING {
+        if inner.reserved.iter().filter(|(name, _)| name == operator).count() >= MAX_RESERVED {
             return false;
         }
-        inner.reserved.push_back(job);
+        inner.reserved.push_back((operator.to_owned(), job));
         drop(inner);
         self.reserved.notify_one();
         true
@@ -79,7 +84,7 @@ impl Queue {
         loop {
             let mut inner = self.lock();
             let job = loop {
-                if let Some(job) = inner.reserved.pop_front() {
+                if let Some((_, job)) = inner.reserved.pop_front() {
                     break job;
                 }
                 if inner.stopped {

@@ -97,6 +97,11 @@ impl Session {
         !self.greeted.swap(true, Ordering::AcqRel)
     }
 
+    /// Takes that back: the greeting could not be answered.
+    pub(crate) fn forget_greeting(&self) {
+        self.greeted.store(false, Ordering::Release);
+    }
+
     /// Marks that its record is in the log; nothing else is answered before, as the log says who a session is.
     pub(crate) fn attach(&self) {
         self.attached.store(true, Ordering::SeqCst);
@@ -141,6 +146,11 @@ impl Session {
         let cancelled = Arc::new(AtomicBool::new(state.gone));
         state.running.push((call, cancelled.clone()));
         cancelled
+    }
+
+    /// Whether a call with that id waits or runs.
+    pub(crate) fn is_running(&self, call: u64) -> bool {
+        self.state().running.iter().any(|(id, _)| *id == call)
     }
 
     /// Calls that wait or run.

@@ -326,6 +326,7 @@ fn build(
         emitter,
         started: BootTime::now(),
         notes: Mutex::new(Vec::new()),
+        noise: RateLimit::default(),
         refusals: RateLimit::default(),
         algorithms: net::provider().signature_verification_algorithms.all,
         sessions: Mutex::new(BTreeMap::new()),

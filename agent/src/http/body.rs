@@ -61,7 +61,11 @@ impl Reading {
                 Some(less) => left = less,
                 None => self.end = End::TooLong,
             }
-            self.frames.push_back(frame);
+            // Empty ones say nothing and are not counted by the limit, so they are not kept either.
+            let is_empty = frame.as_ref().ok().and_then(Frame::data_ref).is_some_and(Bytes::is_empty);
+            if !is_empty {
+                self.frames.push_back(frame);
+            }
         }
     }
 

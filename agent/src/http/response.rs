@@ -60,6 +60,10 @@ fn status_code(value: &Tree) -> Result<StatusCode, String> {
         .ok_or_else(|| format!("`status` is a number from 200 to 599, not {number}"))
 }
 
+/// Headers that speak for one connection (RFC 9110, section 7.6.1), which is the server's.
+const OF_THE_CONNECTION: [&str; 6] =
+    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
+
 fn header_map(value: Tree) -> Result<HeaderMap, String> {
     let Tree::Map(entries) = value else {
         return Err(format!("`headers` is a map from names to strings, not {}", kind(&value)));
@@ -70,6 +74,9 @@ fn header_map(value: Tree) -> Result<HeaderMap, String> {
             HeaderName::try_from(key.as_str()).map_err(|_| format!("`{key}` is not a header's name"))?;
         if name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
             return Err(format!("header `{name}` follows from the body and cannot be set"));
+        }
+        if OF_THE_CONNECTION.contains(&name.as_str()) {
+            return Err(format!("header `{name}` is about the connection and cannot be set"));
         }
         let values = if let Tree::Seq(values) = value { values } else { vec![value] };
         for value in values {

@@ -76,6 +76,30 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
+    /// Whether a certificate was shown and looked at. Without one a peer is nobody, and may be many.
+    pub(crate) fn saw_certificate(&self) -> bool {
+        match self {
+            Self::Peer
+            | Self::Timeout
+            | Self::Displaced
+            | Self::Vanished
+            | Self::NotTls(_)
+            | Self::Incompatible(_)
+            | Self::Protocol
+            | Self::ByPeer(_)
+            | Self::NoCertificate => false,
+            Self::UnknownIssuer
+            | Self::Expired
+            | Self::NotYetValid
+            | Self::Revoked
+            | Self::CrlExpired
+            | Self::Certificate(_)
+            | Self::Identity(_)
+            | Self::OperatorFull { .. }
+            | Self::AgentFull { .. } => true,
+        }
+    }
+
     /// The stable word for it, for records and counters.
     pub(crate) const fn code(&self) -> &'static str {
         match self {

@@ -34,11 +34,12 @@ pub(super) fn find(anchor: &Anchor) -> Result<Option<Vouched>, Failure> {
     }
 }
 
-/// An inventory beside the folder, as `debugctl certs init` lays it out, or in it, as in a copy.
+/// The inventory of the set that the folder is part of, as `debugctl certs init` lays it out: `agent/audit` and
+/// `inventory.json` in one folder. Never one in the folder itself: who can write the log would vouch for it.
 fn beside(dir: &Path) -> Option<PathBuf> {
     let dir = dir.canonicalize().ok()?;
-    let above = dir.ancestors().nth(2).map(|above| above.join("inventory.json"));
-    above.into_iter().chain([dir.join("inventory.json")]).find(|path| path.is_file())
+    let set = dir.ends_with("agent/audit").then(|| dir.ancestors().nth(2)).flatten()?;
+    Some(set.join("inventory.json")).filter(|path| path.is_file())
 }
 
 fn inventory(dir: &Path, path: &Path) -> Result<Vouched, Failure> {

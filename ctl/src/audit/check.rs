@@ -19,6 +19,8 @@ pub(super) struct Record<'a> {
     pub(super) text: &'a str,
     /// Who opened the session that it belongs to.
     pub(super) operator: Option<&'a str>,
+    /// Whether a verified checkpoint covers it. What follows may be anybody's who can write the folder.
+    pub(super) covered: bool,
 }
 
 /// What was found.
@@ -107,7 +109,9 @@ fn join(
         if line.seq < covered {
             joined.tree.append(leaf_hash(&line.bytes));
         }
-        if let Err(failure) = record(&line, &mut joined.signatures, visit) {
+        let is_covered = line.seq < covered;
+        joined.signatures.counts = is_covered;
+        if let Err(failure) = record(&line, is_covered, &mut joined.signatures, visit) {
             failed.get_or_insert(failure);
         }
     }
@@ -116,6 +120,7 @@ fn join(
 
 fn record(
     line: &Line,
+    covered: bool,
     signatures: &mut Signatures,
     visit: &mut dyn FnMut(&Record<'_>),
 ) -> Result<(), Failure> {
@@ -130,7 +135,7 @@ fn record(
     let operator = session(text).and_then(|id| signatures.operator(id)).map(str::to_owned);
     let taken = signatures.take(kind, text).map_err(wrong);
     let operator = operator.as_deref().or_else(|| session(text).and_then(|id| signatures.operator(id)));
-    visit(&Record { seq: *seq, kind, text, operator });
+    visit(&Record { seq: *seq, kind, text, operator, covered });
     taken
 }
 

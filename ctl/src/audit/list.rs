@@ -17,11 +17,12 @@ const MAX_WHAT: usize = 80;
 /// The log does not verify; what it holds is printed nevertheless.
 pub(super) fn run(args: &List) -> Result<(), Failure> {
     // INVARIANT: the lines are made from the bytes that were verified, and printed only once all of them were.
-    let (mut rows, mut total) = (Vec::new(), 0_u64);
+    let (mut rows, mut total, mut unproven) = (Vec::new(), 0_u64, 0_u64);
     let report = check(&args.anchor, &mut |record| {
         total += 1;
         if is_asked_for(record, args) {
             rows.push(row(record));
+            unproven += u64::from(!record.covered);
         }
     });
     let shown = rows.len();
@@ -32,6 +33,11 @@ pub(super) fn run(args: &List) -> Result<(), Failure> {
     match checked {
         Ok(report) => {
             term::note(&format!("{shown} of {total} records shown; verified: {}", counts(&report)));
+            if unproven > 0 {
+                term::alarm(&format!(
+                    "{unproven} of those shown follow the checkpoint (`unproven`): whoever can write the folder may have made them"
+                ));
+            }
             Ok(())
         }
         Err(failure) => {
@@ -69,7 +75,10 @@ fn row(record: &Record<'_>) -> Vec<String> {
         term::line(record.kind).into_owned(),
         if who.is_empty() { "-".to_owned() } else { term::line(&who).into_owned() },
         what(record.kind, &members),
-        term::line(&outcome(record.kind, &members)).into_owned(),
+        match (record.covered, outcome(record.kind, &members)) {
+            (true, outcome) => term::line(&outcome).into_owned(),
+            (false, outcome) => format!("{} unproven", term::line(&outcome)).trim_start().to_owned(),
+        },
     ]
 }
 

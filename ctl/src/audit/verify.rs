@@ -26,6 +26,17 @@ pub(super) fn run(args: &Verify) -> Result<(), Failure> {
 /// # Errors
 /// Nobody does.
 pub(super) fn vouched(report: &Report) -> Result<(), Failure> {
+    if report.unlisted > 0 {
+        let count = report.unlisted;
+        return Err(Failure::verification(format!(
+            "evals in the log were signed with {count} certificate{} that the inventory does not hold",
+            if count == 1 { "" } else { "s" }
+        ))
+        .help(
+            "use the inventory of the CA as it is now; if it does not hold them either, whoever has the log's key made \
+             up the operators",
+        ));
+    }
     if report.vouched.is_some() {
         return Ok(());
     }
@@ -40,8 +51,8 @@ fn text(report: &Report) -> String {
     let verified = &report.verified;
     let source = report.vouched.as_ref().map(|vouched| vouched.source.as_str()).unwrap_or_default();
     let mut lines = vec![format!("verified: {}", counts(report)), format!("vouched for by {source}")];
-    if report.unlisted > 0 {
-        lines.push(format!("of the operators' certificates, {} are not in the inventory", report.unlisted));
+    if report.vouched.as_ref().is_some_and(|vouched| vouched.certificates.is_empty()) {
+        lines.push("the operators' certificates were compared with no inventory".to_owned());
     }
     lines.push(match &report.witness {
         Some(witness) => format!(
