@@ -90,7 +90,7 @@ impl Desk {
                 attaching.outbox.close();
             }
             // The client may have gone while its record was on the way.
-            detach(&core, &attaching, "the client was gone before it was attached");
+            detach(&core, &attaching);
         });
         if self.queue.push_reserved(&session.operator.name, greeting) {
             return Ok(Flow::Continue);
@@ -266,10 +266,13 @@ fn greet(
     FromAgent::success(call, &result)
 }
 
-/// What follows when the client of a recorded session is gone: its leases get their grace, the log its end.
-fn detach(core: &Core, session: &Session, why: &str) {
-    if session.detach() {
+/// What follows when the client of a session is gone: its leases get their grace, and the log its end, which comes after
+/// the last of its evals. Called whenever one of the two may have become due.
+pub(crate) fn detach(core: &Core, session: &Session) {
+    if session.is_gone() {
         core.leases.session_lost(session.id, BootTime::now());
+    }
+    if let Some(why) = session.detach() {
         let body = json!({ "session": session.id, "operator": session.operator.spiffe, "why": why });
         core.append(vec![records::kept("session.close", body)]);
     }
@@ -328,9 +331,9 @@ impl Dispatch for Desk {
     }
 
     fn closed(&self, session: &Arc<Session>, why: Closed) {
-        session.leave();
+        session.leave(why.to_string());
         self.core.sessions().remove(&session.id);
-        detach(&self.core, session, &why.to_string());
+        detach(&self.core, session);
     }
 
     fn refused(&self, peer: std::net::SocketAddr, why: Refused) {

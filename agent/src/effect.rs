@@ -7,7 +7,7 @@ use debug_policy::{Action, Resource};
 use debug_wire::table::{self, Function};
 
 use crate::gate::Refusal;
-use crate::lease::Change;
+use crate::lease::{Change, Lease};
 use crate::state::{Path, Tree};
 
 /// Something asked for through a host function.
@@ -45,15 +45,15 @@ pub(crate) enum Effect {
     Change(Box<Proposal>),
     /// The end of a lease.
     Revert {
-        /// The lease.
-        id: u64,
+        /// The lease as it was when policy was asked; one that did not exist then has no effect.
+        lease: Box<Lease>,
     },
     /// Another deadline.
     Renew {
         /// Whether it is a confirmation.
         confirm: bool,
-        /// The lease.
-        id: u64,
+        /// The lease as it was when policy was asked.
+        lease: Box<Lease>,
         /// From now.
         ttl: Duration,
     },

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use tracing::subscriber::NoSubscriber;
 
+use crate::execute::escape;
+
 /// Events that may wait; more are counted and dropped.
 const WAITING: usize = 1_024;
 /// After this long it is looked again whether a subscriber is there, then after twice as long each time.
@@ -133,7 +135,8 @@ fn write(event: Event) {
         Event::Record { operator, action, outcome, seq } => {
             tracing::info!(target: "debug_agent", %operator, action, outcome, seq, "an operator's eval ended");
         }
-        Event::Info(text) => tracing::info!(target: "debug_agent", "{text}"),
-        Event::Alarm(text) => tracing::error!(target: "debug_agent", alarm = true, "{text}"),
+        // Texts may come from scripts: one event is one line, whatever stands in it.
+        Event::Info(text) => tracing::info!(target: "debug_agent", "{}", escape(&text)),
+        Event::Alarm(text) => tracing::error!(target: "debug_agent", alarm = true, "{}", escape(&text)),
     }
 }

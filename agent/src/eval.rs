@@ -101,6 +101,7 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
         Err(failed) => failure(core, call, failed, None),
     }));
     session.finish(call);
+    core.scrubber.forget(&arguments_of(&session, call));
     match reply {
         // A client that is gone does not read its reply; the log has the outcome.
         Ok(reply) => drop(session.outbox.send_patiently(reply, PATIENCE)),
@@ -116,10 +117,8 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
             session.outbox.close();
         }
     }
-    // A lease that was made after its session had been given up has had no grace yet.
-    if session.is_gone() {
-        core.leases.session_lost(session.id, BootTime::now());
-    }
+    // A lease may have been made after its session had been given up, and this may have been its last eval.
+    crate::dispatch::detach(core, &session);
 }
 
 /// An eval that was recorded and may run.
@@ -134,12 +133,22 @@ struct Accepted {
 /// Everything before the first operation: bounds, secrets, the record, syntax.
 fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepted, Failed> {
     let Submission { session, call, params, counter, cancelled } = submission;
+    if cancelled.load(std::sync::atomic::Ordering::Relaxed) {
+        // Nothing ran. Its session may be closed in the log already, so it is no record of that session's evals.
+        let digest = core.digest(&Tree::Str(params.payload.clone()));
+        core.append(vec![records::record(
+            "eval.refused",
+            json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe,
+                "refused": "cancelled before it ran", "payload": digest }),
+        )]);
+        return Err(Failed::new(Code::Cancelled, "the eval was cancelled", "nothing was changed"));
+    }
     let payload =
         EvalPayload::parse(&params.payload).map_err(|f| Failed::new(f.data.code, f.message, f.data.help))?;
-    if core.holds_secret(&params.payload) || crate::state::has_secret_shape(&payload.code) {
+    if holds_secret(core, &payload) && !is_reserved_call(&params.payload) {
         let digest = core.digest(&Tree::Str(params.payload.clone()));
         let body = json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe, "refused": "holds a secret", "payload": digest });
-        durable(core, vec![records::record("eval", body)])?;
+        durable(core, vec![records::record("eval.refused", body)])?;
         return Err(Failed::new(
             Code::Denied,
             "the code or its arguments hold what is or looks like a secret; it was neither run nor recorded",
@@ -156,10 +165,19 @@ fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepted, Failed> 
         Ok(ast) => ast,
         Err(failed) => return Err(finish_failed(core, &run, failed, Instant::now()).0),
     };
-    let scope = bind(core, &payload, &params)
+    let scope = bind(core, &payload, &params, &arguments_of(&session, call))
         .map_err(|failed| finish_failed(core, &run, failed, Instant::now()).0)?;
     prepare(&mut engine, core, &run);
     Ok(Accepted { run, engine, ast, scope, reserved: single.is_some() && is_reserved(single.as_deref()) })
+}
+
+/// Whether code or arguments hold what is or looks like a secret. Single calls that end changes are not asked: they hold
+/// no more than words, and must work whatever somebody made a secret.
+fn holds_secret(core: &Core, payload: &EvalPayload) -> bool {
+    let arguments = Value::Object(payload.args.clone().into_iter().collect()).to_string();
+    core.holds_secret(&payload.code)
+        || crate::state::has_secret_shape(&payload.code)
+        || core.holds_secret(&arguments)
 }
 
 fn is_reserved(name: Option<&str>) -> bool {
@@ -231,8 +249,31 @@ fn durable(core: &Core, entries: Vec<debug_audit::Entry>) -> Result<(), Failed> 
     core.log.append(entries, Until::Durable).durable().map(drop).map_err(|e| unwritable(&e))
 }
 
+/// The most secret arguments of an eval, and the most bytes that they have together: each is searched for in all that
+/// leaves while the eval runs.
+const MAX_SECRET_ARGUMENTS: usize = 16;
+const MAX_SECRETS: usize = 32 << 10;
+
+/// Where the secret arguments of a call are known by, as long as it runs.
+fn arguments_of(session: &Session, call: u64) -> Path {
+    Path(vec![format!("arguments of call {call} of session {}", session.id)])
+}
+
 /// Binds arguments by name. A secret one is opaque, and its commitment was signed.
-fn bind(core: &Core, payload: &EvalPayload, params: &EvalParams) -> Result<Scope<'static>, Failed> {
+fn bind(
+    core: &Core,
+    payload: &EvalPayload,
+    params: &EvalParams,
+    bound: &Path,
+) -> Result<Scope<'static>, Failed> {
+    let bytes: usize = params.secrets.values().map(|argument| argument.value.len()).sum();
+    if bytes > MAX_SECRETS || params.secrets.len() > MAX_SECRET_ARGUMENTS {
+        let message = format!(
+            "{} secret arguments of {bytes} bytes; at most {MAX_SECRET_ARGUMENTS} of {MAX_SECRETS} in all are taken",
+            params.secrets.len()
+        );
+        return Err(Failed::new(Code::Limit, message, "bind fewer or shorter ones"));
+    }
     let mut scope = Scope::new();
     for (name, value) in &payload.args {
         check_argument(name)?;
@@ -259,10 +300,7 @@ fn bind(core: &Core, payload: &EvalPayload, params: &EvalParams) -> Result<Scope
                 "use `--arg-secret`",
             ));
         }
-        core.scrubber.learn(
-            &Path(vec![format!("argument {name}")]),
-            &Tree::Secret(Box::new(Tree::Str(argument.value.clone()))),
-        );
+        core.scrubber.learn(&bound.child(name), &Tree::Secret(Box::new(Tree::Str(argument.value.clone()))));
         scope.push_dynamic(name.clone(), values::bound_secret(name, &argument.value, &core.keyed));
     }
     Ok(scope)
@@ -529,7 +567,8 @@ fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> Failed {
 fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Instant) -> (Failed, Option<AuditRange>) {
     let undone = execute::undo(core, run);
     let mut body = outcome_body(run, started);
-    body.insert("error".to_owned(), json!({ "code": failed.code, "message": core.scrub(&failed.message) }));
+    let message = cut(&core.scrub(&failed.message));
+    body.insert("error".to_owned(), json!({ "code": failed.code, "message": message }));
     body.insert("undone".to_owned(), undone.into());
     match record_outcome(core, run, body) {
         Ok(audit) => (failed, audit),
@@ -539,6 +578,18 @@ fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Instant) -> (F
             (Failed { code: Code::Audit, message, help: lost.help }, None)
         }
     }
+}
+
+/// The longest text of an error that a record holds, in bytes: with every byte escaped it still fits a line.
+const MAX_ERROR: usize = 4_000;
+
+/// The beginning of a text, and how long it was.
+pub(crate) fn cut(text: &str) -> String {
+    if text.len() <= MAX_ERROR {
+        return text.to_owned();
+    }
+    let end = (0..=MAX_ERROR).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}… ({} bytes)", &text[..end], text.len())
 }
 
 fn outcome_body(run: &Run, started: Instant) -> Map<String, Value> {

@@ -31,8 +31,9 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
         }
         Effect::Impossible { why, .. } => Err(why),
         Effect::Change(proposal) => make(core, run, &proposal, lease),
-        Effect::Revert { id } => revert(core, run, id),
-        Effect::Renew { confirm, id, ttl } => {
+        Effect::Revert { lease } => revert(core, run, lease.id),
+        Effect::Renew { confirm, lease, ttl } => {
+            let id = lease.id;
             let now = BootTime::now();
             let before = core.leases.find(id).map_err(|e| ended(&e))?;
             let lease = core.leases.renew(id, now.after(ttl), confirm, now).map_err(|e| ended(&e))?;
@@ -112,7 +113,7 @@ fn revert(core: &Core, run: &Run, id: u64) -> Result<Dynamic, Refusal> {
     Ok(values::say(done))
 }
 
-fn ended(error: &EndError) -> Refusal {
+pub(crate) fn ended(error: &EndError) -> Refusal {
     let help = match error {
         EndError::Unknown(_) => "`leases()` lists those in force",
         EndError::Ended { .. } => "nothing is left to do; what it changed is as it was before",
@@ -142,7 +143,7 @@ pub(crate) fn script_log(operator: &str, lease: Option<u64>, eval: Option<u64>, 
 }
 
 /// Control, bidirectional and zero-width characters made visible, so that one text is one line.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')

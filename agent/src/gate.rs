@@ -63,6 +63,12 @@ impl Refusal {
 /// The first that holds, in this order: policy denies, the target is in another state, the log cannot be written.
 pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Refusal> {
     let now = BootTime::now();
+    if written(&effect).iter().any(|text| core.holds_secret(text)) {
+        return Err(Refusal::state(
+            "a reason, a name or a value of this holds a secret, which would stand in the log",
+            "leave the secret out; a secret is written only to a path that is secret itself",
+        ));
+    }
     let asked = decide(core, run, &effect, now);
     if let Some(denial) = denial(&effect, &asked) {
         let denied = intent(core, run, &effect, &asked, None);
@@ -105,6 +111,33 @@ pub(crate) fn may_know(core: &Core, run: &Run, path: &Path, tree: Option<&Tree>)
         }
     }
     refusal.map_or(Ok(()), |denial| Err(Refusal::Denied(Box::new(denial))))
+}
+
+/// Whether policy would let this operator patch a point, with these options. No permit.
+pub(crate) fn may_patch(core: &Core, run: &Run, point: &str, options: &Options) -> bool {
+    let request = run.request(core, Action::Patch, Resource::Point(point.to_owned()));
+    matches!(core.policy.decide(&with_options(run, options, request)), Decision::Allow(_))
+}
+
+/// What of an effect goes into the log as it was written.
+fn written(effect: &Effect) -> Vec<String> {
+    let reason = |options: &Options| options.reason.clone();
+    match effect {
+        Effect::EnterChange { reason } => vec![reason.clone()],
+        Effect::Change(proposal) => {
+            reason(&proposal.options).into_iter().chain([proposal.after.to_string()]).collect()
+        }
+        Effect::Impossible { target, options, .. } => {
+            reason(options).into_iter().chain([target.to_string()]).collect()
+        }
+        Effect::Read { path, .. } | Effect::Reveal { path, .. } => vec![path.to_string()],
+        // What these say is scrubbed, or holds nothing that was written.
+        Effect::See(..)
+        | Effect::Log { .. }
+        | Effect::Revert { .. }
+        | Effect::Renew { .. }
+        | Effect::Observe => Vec::new(),
+    }
 }
 
 /// Decides about a method that is no eval. A denial is recorded; that a client is alive is not.
@@ -155,16 +188,12 @@ fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Vec<Reque
         Effect::Reveal { path, .. } => vec![ask(resource(path))],
         Effect::Change(proposal) => change_requests(core, run, proposal, action),
         Effect::Impossible { target, options, .. } => vec![with_options(run, options, ask(target.clone()))],
-        Effect::Revert { id } => match core.leases.find(*id) {
-            // One's own change may always be ended; nobody needs leave to make the service what it was.
-            Ok(lease) if lease.owner == run.session.operator.name => Vec::new(),
-            Ok(lease) => vec![ask(lease.target().clone()), ask(Resource::Lease(lease.owner))],
-            Err(_) => Vec::new(),
-        },
-        Effect::Renew { id, ttl, .. } => match core.leases.find(*id) {
-            Ok(lease) => renew_requests(&lease, *ttl, now, &run.session.operator.name, ask),
-            Err(_) => Vec::new(),
-        },
+        // One's own change may always be ended; nobody needs leave to make the service what it was.
+        Effect::Revert { lease } if lease.owner == run.session.operator.name => Vec::new(),
+        Effect::Revert { lease } => {
+            vec![ask(lease.target().clone()), ask(Resource::Lease(lease.owner.clone()))]
+        }
+        Effect::Renew { lease, ttl, .. } => renew_requests(lease, *ttl, now, &run.session.operator.name, ask),
     }
 }
 
@@ -360,8 +389,10 @@ fn detail(core: &Core, effect: &Effect) -> Vec<(&'static str, Value)> {
             let target = proposal.change.target().to_string().into();
             vec![("target", target), ("before", proposal.before.clone()), ("value", proposal.after.clone())]
         }
-        Effect::Revert { id } => vec![("revert", (*id).into())],
-        Effect::Renew { id, ttl, .. } => vec![("renew", (*id).into()), ("ttl_ms", millis(*ttl).into())],
+        Effect::Revert { lease } => vec![("revert", lease.id.into())],
+        Effect::Renew { lease, ttl, .. } => {
+            vec![("renew", lease.id.into()), ("ttl_ms", millis(*ttl).into())]
+        }
         Effect::EnterChange { reason } => vec![("reason", reason.as_str().into())],
         Effect::Log { text, .. } => vec![("text", core.scrub(text).into())],
     }

@@ -14,7 +14,7 @@ use crate::eval;
 use crate::execute;
 use crate::gate::{self, Refusal};
 use crate::handle;
-use crate::lease::{PatchChange, WriteChange};
+use crate::lease::{Lease, PatchChange, WriteChange};
 use crate::points::{Kind, Point};
 use crate::run::Run;
 use crate::script::frozen::Frozen;
@@ -162,11 +162,11 @@ fn wish(
             let patch = patch(core, run, function, &name, b, options.clone());
             possible(patch, function, Resource::Point(name), options)
         }
-        "revert" => Effect::Revert { id: id(function, a)? },
+        "revert" => Effect::Revert { lease: lease(core, id(function, a)?)? },
         "revert_all" => return Ok(revertible(core, run)),
         "confirm" | "extend" => Effect::Renew {
             confirm: function.name == "confirm",
-            id: id(function, a)?,
+            lease: lease(core, id(function, a)?)?,
             ttl: ttl(function, b)?,
         },
         "change" => Effect::EnterChange { reason: reason(function, a)? },
@@ -236,6 +236,11 @@ fn path(function: &Function, value: Option<Dynamic>) -> Result<Path, Refusal> {
 fn id(function: &Function, value: Option<Dynamic>) -> Result<u64, Refusal> {
     let number = value.as_ref().and_then(|v| v.as_int().ok()).and_then(|n| u64::try_from(n).ok());
     number.ok_or_else(|| usage(function, "the lease's id must be a whole number"))
+}
+
+/// A lease in force. One that is not has no effect, so that nothing is permitted without having been decided on.
+fn lease(core: &Core, id: u64) -> Result<Box<Lease>, Refusal> {
+    core.leases.find(id).map(Box::new).map_err(|error| execute::ended(&error))
 }
 
 fn ttl(function: &Function, value: Option<Dynamic>) -> Result<Duration, Refusal> {
@@ -373,7 +378,7 @@ fn patch(
     let Some(pointer) = code.try_cast::<FnPtr>() else {
         return Err(usage(function, &format!("the patch must be a function such as `|req| …`, not {kind}")));
     };
-    let point = find_point(core, name, options.unseen)?;
+    let point = find_point(core, run, name, &options)?;
     point.patchable().map_err(|e| Refusal::state(e.to_string(), "`points()` says which can be patched"))?;
     if point.kind() == Kind::Function && crate::points::PANIC_ABORTS {
         return Err(Refusal::state(
@@ -434,7 +439,11 @@ fn revertible(core: &Core, run: &Run) -> Vec<Effect> {
     // The newest first, so that nothing has to be rebased.
     let mut leases = core.leases.list();
     leases.reverse();
-    leases.iter().filter(|lease| may(lease)).map(|lease| Effect::Revert { id: lease.id }).collect()
+    leases
+        .iter()
+        .filter(|lease| may(lease))
+        .map(|lease| Effect::Revert { lease: Box::new(lease.clone()) })
+        .collect()
 }
 
 /// The names that a script may not define functions with.
@@ -472,11 +481,15 @@ pub(crate) fn is_container(tree: &Tree) -> bool {
 }
 
 /// A point by its name. A route that nobody has called is made one only if the operator says that it is unseen.
-fn find_point(core: &Core, name: &str, unseen: bool) -> Result<Point, Refusal> {
+fn find_point(core: &Core, run: &Run, name: &str, options: &Options) -> Result<Point, Refusal> {
     if let Some(point) = core.points.find(name) {
         return Ok(point);
     }
-    if let (true, Some((method, template))) = (unseen, name.split_once(' ')) {
+    if let (true, Some((method, template))) = (options.unseen, name.split_once(' ')) {
+        // Declaring it changes what others see: only for who may patch it. The gate then says the denial.
+        if !gate::may_patch(core, run, name, options) {
+            return Err(Refusal::state(format!("there is no point `{name}`"), "`points()` lists them"));
+        }
         let slot = core
             .points
             .declare(method, template)

@@ -58,7 +58,7 @@ fn take(core: &Core, failures: &RateLimit, event: Event) {
             if failures.allow().is_some() {
                 core.append(vec![record(
                     "effect",
-                    json!({ "lease": lease, "patch_failed": core.scrub(&why) }),
+                    json!({ "lease": lease, "patch_failed": crate::eval::cut(&core.scrub(&why)) }),
                 )]);
                 core.emitter.alarm(&format!("the patch of lease {lease} failed: {}", core.scrub(&why)));
             }

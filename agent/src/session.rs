@@ -50,7 +50,8 @@ struct State {
     reason: Option<String>,
     counter: u64,
     running: Vec<(u64, Arc<AtomicBool>)>,
-    gone: bool,
+    /// Why the client is gone.
+    gone: Option<String>,
 }
 
 /// The variables and functions that an operator has made so far. Restored if an eval fails.
@@ -112,9 +113,14 @@ impl Session {
         self.attached.load(Ordering::SeqCst)
     }
 
-    /// Whether its end is to be recorded, which is so once: of a session that was recorded, when its client is gone.
-    pub(crate) fn detach(&self) -> bool {
-        self.is_attached() && self.is_gone() && !self.detached.swap(true, Ordering::SeqCst)
+    /// Why its client is gone, if its end is to be recorded now. That is so once, of a session that was recorded, when none
+    /// of its evals can be recorded any more.
+    pub(crate) fn detach(&self) -> Option<String> {
+        let why = {
+            let state = self.state();
+            state.gone.clone().filter(|_| state.running.is_empty())
+        };
+        why.filter(|_| self.is_attached() && !self.detached.swap(true, Ordering::SeqCst))
     }
 
     /// The mode, and the reason it was entered with.
@@ -143,7 +149,7 @@ impl Session {
     /// Takes note of a call that runs, so that it can be cancelled. Cancelled at once if the client is gone.
     pub(crate) fn begin(&self, call: u64) -> Arc<AtomicBool> {
         let mut state = self.state();
-        let cancelled = Arc::new(AtomicBool::new(state.gone));
+        let cancelled = Arc::new(AtomicBool::new(state.gone.is_some()));
         state.running.push((call, cancelled.clone()));
         cancelled
     }
@@ -174,15 +180,15 @@ impl Session {
     }
 
     /// The client is gone: whatever runs or waits is cancelled.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn leave(&self, why: String) {
         let mut state = self.state();
-        state.gone = true;
+        state.gone = Some(why);
         state.running.iter().for_each(|(_, flag)| flag.store(true, Ordering::Relaxed));
     }
 
     /// Whether the client is gone.
     pub(crate) fn is_gone(&self) -> bool {
-        self.state().gone
+        self.state().gone.is_some()
     }
 
     /// What the operator has made so far; held while an eval runs.

@@ -299,6 +299,20 @@ impl Client {
         self.start("eval", json!({ "payload": payload, "sig": sig }))
     }
 
+    /// The parameters of an eval with a secret argument, honestly signed with the next counter.
+    pub fn secret_payload(&mut self, code: &str, name: &str, value: &str) -> Value {
+        let salt = [7; 32];
+        let commitment = debug_wire::signature::secret_commitment(&salt, value.as_bytes());
+        let hex: String = commitment.iter().map(|byte| format!("{byte:02x}")).collect();
+        let payload = json!({ "code": code, "secret_args": { name: hex }, "after": "revert" }).to_string();
+        self.counter += 1;
+        let sig = self.sign(self.counter, &payload);
+        json!({
+            "payload": payload, "sig": sig,
+            "secrets": { name: { "value": value, "salt": STANDARD.encode(salt) } },
+        })
+    }
+
     /// Evaluates code; changes revert when the session ends.
     #[track_caller]
     pub fn eval(&mut self, code: &str) -> Reply {

@@ -143,3 +143,20 @@ fn stopping_the_service_writes_shutdown_after_the_last_revert() {
         list.out
     );
 }
+
+/// A lease that did not exist when policy was asked cannot be touched by the answer.
+#[test]
+fn an_id_that_does_not_exist_yet_permits_nothing() {
+    let certificates = Certificates::new();
+    let service = Service::start(&certificates);
+    let mut vera = Client::attach(service.agent(), &certificates.operator("vera"));
+    let (kind, message) = vera.eval(r#"extend(1, "300h")"#).failed();
+    assert_eq!(kind, "state", "{message}");
+    assert!(message.contains("there is no lease 1"), "{message}");
+    let log = std::fs::read_dir(certificates.audit()).unwrap().map(|entry| entry.unwrap().path());
+    let text: String = log
+        .filter(|path| path.extension().is_some_and(|e| e == "jsonl"))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    assert!(!text.contains("\"decisions\":[]"), "{text}");
+}

@@ -62,6 +62,68 @@ fn a_log_verifies_while_it_grows_and_after_the_service_stopped() {
     assert_eq!(verify(&certificates, &certificates.audit()).code, 0);
 }
 
+/// Whatever operators send and however they leave, the log stays one that verifies.
+#[test]
+fn no_operator_can_spoil_the_log() {
+    let (certificates, mut service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("vera"));
+    // Looks like a secret, and is neither run nor recorded.
+    assert_eq!(client.eval(r#""xoxb-123456789012-abcdefghijkl""#).failed().0, "denied");
+    // Too long for a record, in the worst spelling.
+    let long = r#"let s = ""; s.pad(20000, '\x01'); throw s"#;
+    assert_eq!(client.eval(long).failed().0, "eval");
+    for _ in 0..10 {
+        let mut gone = Client::attach(service.agent(), &certificates.operator("vera"));
+        for _ in 0..3 {
+            gone.start_payload(&serde_json::json!({ "code": "ls()", "after": "revert" }));
+        }
+        gone.vanish();
+    }
+    client.eval("1").ok();
+    service.terminate();
+    let ctl = verify(&certificates, &certificates.audit());
+    assert_eq!(ctl.code, 0, "{}{}", ctl.out, ctl.err);
+    let text = std::fs::read_to_string(records(&certificates.audit())).unwrap();
+    assert!(text.contains("\"kind\":\"eval.refused\""));
+    assert_eq!(text.matches("\"code\":\"eval\"").count(), 1, "the long error has its outcome");
+}
+
+/// What is appended behind the checkpoint is shown as what it is: anybody's.
+#[test]
+fn records_behind_the_checkpoint_are_marked_and_not_counted() {
+    let (certificates, mut service) = set();
+    Client::attach(service.agent(), &certificates.operator("alice")).eval("1").ok();
+    service.terminate();
+    let folder = certificates.audit();
+    let before = verify(&certificates, &folder);
+    let path = records(&folder);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let seq = last["seq"].as_u64().unwrap() + 1;
+    let forged = format!("{{\"v\":1,\"seq\":{seq},\"kind\":\"effect\",\"function\":\"forged\"}}\n");
+    std::fs::write(&path, text + &forged).unwrap();
+    let after = verify(&certificates, &folder);
+    assert_eq!((before.code, after.code), (0, 0));
+    assert_eq!(before.out.lines().next(), after.out.lines().next());
+    let inventory = certificates.folder().join("inventory.json");
+    let list = ["audit", "list", folder.to_str().unwrap(), "--inventory", inventory.to_str().unwrap()];
+    let ctl = Ctl::run(&certificates, "alice", &list);
+    let row = ctl.out.lines().find(|line| line.contains("forged")).unwrap();
+    assert!(row.contains("unproven"), "{row}");
+    assert!(ctl.err.contains("1 of those shown follow the checkpoint"), "{}", ctl.err);
+}
+
+/// Whoever writes the log could write the inventory in its folder as well.
+#[test]
+fn an_inventory_in_the_logs_own_folder_vouches_for_nothing() {
+    let (certificates, mut service) = set();
+    service.terminate();
+    let copy = copy(&certificates);
+    std::fs::copy(certificates.folder().join("inventory.json"), copy.join("inventory.json")).unwrap();
+    let ctl = Ctl::run(&certificates, "alice", &["audit", "verify", copy.to_str().unwrap()]);
+    assert_eq!(ctl.code, 6, "{}{}", ctl.out, ctl.err);
+}
+
 /// T54.
 #[test]
 fn without_an_anchor_nobody_vouches() {

@@ -203,7 +203,18 @@ impl Leases {
     pub(crate) fn end(&self, id: u64, cause: &Cause, wait: Wait) -> Result<Ended, EndError> {
         let (lease, above) = {
             let mut inner = self.lock();
-            inner.find(id)?;
+            let target = inner.find(id)?.target().clone();
+            if let Some(other) = inner.ending.values().find(|l| l.id != id && overlaps(l.target(), &target)) {
+                // Two layers of one stack that end at once would each take the other for standing. This one is next.
+                let why = format!("lease {} of the same target is being ended", other.id);
+                let again = BootTime::now().after(RETRY);
+                if let Some(lease) = inner.open.get_mut(&id) {
+                    lease.failing.get_or_insert(Failing { why, again, cause: cause.clone() });
+                }
+                drop(inner);
+                self.changed.notify_all();
+                return Err(EndError::Ending(id));
+            }
             let Some(lease) = inner.open.remove(&id) else { return Err(EndError::Ending(id)) };
             inner.ending.insert(id, lease.clone());
             let above = inner.open.values().find(|l| l.id > id && l.target() == lease.target()).cloned();

@@ -16,6 +16,9 @@ const MAX_CLOSURES: usize = 8;
 /// How many items of a list are looked at for the price of an operation.
 const ITEMS_PER_OPERATION: u64 = 64;
 
+/// How many values are looked at in all. What closures share may be reached in many more ways than there are values.
+const MAX_SEEN: u64 = 200_000;
+
 /// What is left of both bounds, and how many values were looked at.
 struct Look {
     seen: u64,
@@ -25,6 +28,9 @@ impl Look {
     /// Whether `value` stays within what is left.
     fn fits(&mut self, value: &Dynamic, nesting: usize, closures: usize) -> bool {
         self.seen += 1;
+        if self.seen > MAX_SEEN {
+            return false;
+        }
         if self.seen.is_multiple_of(ITEMS_PER_OPERATION) && meter::charge(1).is_some() {
             return false;
         }

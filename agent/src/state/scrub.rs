@@ -58,6 +58,16 @@ impl Scrubber {
         }
     }
 
+    /// Forgets what was learnt at a path and below it.
+    pub(crate) fn forget(&self, path: &Path) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = known.secrets.len();
+        known.secrets.retain(|at, _| !at.is_within(path));
+        if known.secrets.len() != before {
+            known.rebuild();
+        }
+    }
+
     /// Names that are shown everywhere (service, operators, points, paths): a secret equal to one of them, or to a
     /// whole segment of one, is not searched for. A password equal to the service's name would otherwise make every
     /// line unreadable, and so be told.

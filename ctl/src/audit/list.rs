@@ -87,7 +87,7 @@ fn what(kind: &str, members: &Map<String, Value>) -> String {
     let text = |name: &str| members.get(name).map(shown).unwrap_or_default();
     let named = |name: &str, value: String| if value.is_empty() { value } else { format!("{name} {value}") };
     let parts = match kind {
-        "eval" => vec![code(members).unwrap_or_else(|| text("refused"))],
+        "eval" | "eval.refused" => vec![code(members).unwrap_or_else(|| text("refused"))],
         "effect" => vec![
             text("function"),
             text("method"),
