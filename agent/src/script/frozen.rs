@@ -132,7 +132,7 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(engine);
 static WATCHING: LazyLock<Engine> = LazyLock::new(|| {
     let mut engine = engine();
     #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
-    engine.on_var(|name, _, context| nesting::check_variable(name, &context).map(|()| None));
+    engine.on_var(|name, _, context| nesting::check_and_keep(name, &context).map(|()| None));
     engine
 });
 
@@ -312,6 +312,26 @@ fn check_arguments(
 
 impl PatchCode for Frozen {
     fn call(&self, lease: u64, now: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure> {
+        if self.captures_within {
+            nesting::freeing(|| self.run(&WATCHING, lease, now, arguments))
+        } else {
+            self.run(&ENGINE, lease, now, arguments)
+        }
+    }
+
+    fn mentions_body(&self) -> bool {
+        self.mentions_body
+    }
+}
+
+impl Frozen {
+    fn run(
+        &self,
+        engine: &Engine,
+        lease: u64,
+        now: BootTime,
+        arguments: Vec<Tree>,
+    ) -> Result<Tree, PatchFailure> {
         let mut given = Vec::with_capacity(self.captured.len() + arguments.len());
         given.extend(self.captured.iter().cloned());
         given.extend(arguments.into_iter().map(values::argument));
@@ -320,7 +340,6 @@ impl PatchCode for Frozen {
             .get_or_init(|| Arc::new(CallTag { lease, reads: self.reads.clone(), host: self.host.clone() }));
         let options = CallFnOptions::new().eval_ast(false).with_tag(Dynamic::from(tag.clone()));
         let (result, end, _) = meter::metered(PATCH, now, None, || {
-            let engine = if self.captures_within { &*WATCHING } else { &*ENGINE };
             engine.call_fn_with_options::<Dynamic>(
                 options,
                 &mut Scope::new(),
@@ -339,10 +358,6 @@ impl PatchCode for Frozen {
         }
         let value = result.map_err(|e| PatchFailure::Threw(explain(&e)))?;
         convert::from_dynamic(value, None).map_err(|e| PatchFailure::Shape(e.to_string()))
-    }
-
-    fn mentions_body(&self) -> bool {
-        self.mentions_body
     }
 }
 

@@ -6,6 +6,7 @@ use rhai::{AST, Dynamic, FnPtr, Scope};
 use super::engine::{self, EVAL, PATCH};
 use super::frozen::{FreezeError, Frozen, PatchHost};
 use super::meter::{self, Bounds, End};
+use super::nesting;
 use super::walk;
 use crate::clock::BootTime;
 use crate::points::{PatchCode, PatchFailure};
@@ -185,6 +186,27 @@ fn an_end_cannot_be_caught() {
     assert!(result.is_err());
     assert_eq!(end, Some(End::Operations));
     assert!(used < 11_000, "{used}");
+}
+
+/// A closure in a variable that it captured holds itself.
+#[test]
+fn what_closures_captured_is_freed_after_the_call() {
+    for code in [
+        "let a = [probe()]; let g = || a; a[0] = [a[0], g]; 1",
+        "let p = probe(); let f = 0; let g = || [f, p]; f = g; 1",
+        "let m = #{ p: probe() }; let g = || m; m.g = g; 1",
+    ] {
+        let held = Arc::new(());
+        let mut engine = engine::for_patches();
+        let probe = held.clone();
+        engine.register_fn("probe", move || Dynamic::from(probe.clone()));
+        #[expect(deprecated, reason = "as in the engine of patches")]
+        engine.on_var(|name, _, context| nesting::check_and_keep(name, &context).map(|()| None));
+        let answer = nesting::freeing(|| engine.eval::<i64>(code));
+        assert_eq!(answer.unwrap(), 1, "{code}");
+        drop(engine);
+        assert_eq!(Arc::strong_count(&held), 1, "{code}");
+    }
 }
 
 /// On a busy host a thread may wait for a processor longer than a patch may run.
