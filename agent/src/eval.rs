@@ -340,8 +340,8 @@ fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
         if tag.run.watches() {
             nesting::check_variable(name, &context)?;
         }
-        // Locals and parameters come first: `let config = 5` must mean 5.
-        if context.scope().contains(name) || tag.core.states.named(name).is_err() {
+        // Locals and parameters come first: `let config = 5` must mean 5. What works without a log reads no state.
+        if tag.run.emergency() || context.scope().contains(name) || tag.core.states.named(name).is_err() {
             return Ok(None);
         }
         handle::resolve(&tag, Path(vec![name.to_owned()])).map(Some)

@@ -237,20 +237,22 @@ fn renew_requests(
     requests
 }
 
-/// The denial. For one leaf of several, it names no leaf: which there are may be what cannot be seen.
+/// The denial. For one leaf of several it names no leaf, and says the same of what is there and what is not: which there
+/// are may be what cannot be seen.
 fn denial(effect: &Effect, asked: &[(Request, Decision)]) -> Option<Denial> {
     let denied = asked.iter().find_map(|(_, decision)| match decision {
         Decision::Deny(denial) => Some(denial.clone()),
         Decision::Allow(_) => None,
     })?;
     let whole = match effect {
-        Effect::Read { path, leaves, .. } if leaves.as_slice() != [path.clone()] => Some(resource(path)),
-        Effect::Change(proposal) if proposal.targets.len() > 1 => Some(proposal.change.target().clone()),
+        Effect::Read { path, .. } => Some(resource(path)),
+        Effect::Change(proposal) => Some(proposal.change.target().clone()),
+        Effect::Impossible { target, .. } => Some(target.clone()),
         _ => None,
     };
     match whole {
-        Some(whole) if matches!(denied.resource, Resource::State(_)) => {
-            Some(Denial { resource: whole, help: format!("parts of it: {}", denied.help), ..denied })
+        Some(whole @ Resource::State(_)) if matches!(denied.resource, Resource::State(_)) => {
+            Some(Denial { resource: whole, help: format!("all or a part of it: {}", denied.help), ..denied })
         }
         _ => Some(denied),
     }

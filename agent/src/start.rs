@@ -406,10 +406,16 @@ fn digest_key(folder: &std::path::Path) -> Result<[u8; 32], String> {
     }
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(|e| format!("no randomness: {e}"))?;
+    // Whole or not there: a crash in between must not leave an empty key that is refused for ever. The folder is held by
+    // this process alone.
+    let new = folder.join("digest.key.new");
     let write = || -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&key)?;
-        file.sync_all()
+        file.sync_all()?;
+        std::fs::rename(&new, &path)?;
+        std::fs::File::open(folder)?.sync_all()
     };
     write().map_err(|e| format!("cannot write `{}`: {e}", path.display()))?;
     Ok(key)
@@ -500,11 +506,18 @@ fn listen_and_serve(
             return None;
         }
     };
+    let mut up = machinery.up.lock().unwrap_or_else(PoisonError::into_inner);
+    if machinery.stopping() {
+        // Whoever stops found nothing up yet, and takes nothing down any more.
+        drop(up);
+        net.shutdown();
+        queue.stop();
+        return None;
+    }
     core.append(vec![record("armed", json!({ "listen": net.address.to_string() }))]);
     core.emitter.info(&format!("the debug agent listens on {}; log {}", net.address, core.origin));
-    *machinery.up.lock().unwrap_or_else(PoisonError::into_inner) =
-        Some(Up { core: core.clone(), queue, net, threads });
     machinery.status.set(Status::Running);
+    *up = Some(Up { core: core.clone(), queue, net, threads });
     Some(())
 }
 
