@@ -20,6 +20,7 @@ use tokio_rustls::client::TlsStream;
 use crate::failure::Failure;
 use crate::identity::{Identity, now};
 use crate::link::Stream;
+use crate::term;
 use crate::trust::Pin;
 use crate::verifier::{OnlyAgent, Untrusted};
 
@@ -171,8 +172,10 @@ fn check_ready(ready: &Ready, pin: &Pin) -> Result<(), Failure> {
         .help("use the debugctl of the agent's release"));
     }
     let log = ready.origin.strip_prefix(pin.vkey.name()).and_then(|rest| rest.strip_prefix('/'));
-    if log.is_none_or(str::is_empty) {
-        let message = format!("the agent's log is `{}`, expected one of `{}`", ready.origin, pin.vkey.name());
+    // What follows the name is shown in places; a line break in it could pose as a line of ours.
+    if log.is_none_or(|id| id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric())) {
+        let origin = term::line(&ready.origin);
+        let message = format!("the agent's log is `{origin}`, expected one of `{}`", pin.vkey.name());
         return Err(Failure::trust(message)
             .help("an agent that renames its log wants to be taken for another: ask who runs it"));
     }

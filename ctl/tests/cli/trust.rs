@@ -68,6 +68,15 @@ fn a_log_of_another_name_is_refused() {
 }
 
 #[test]
+fn the_name_of_a_log_cannot_pose_as_a_line_of_debugctl() {
+    let world = World::new();
+    world.lies.lock().unwrap().origin = Some("example.internal/dienstplan/1/x\nverified: all".into());
+    let ended = world.eval("1");
+    ended.check(5, "", "expected one of `example.internal/dienstplan/1`");
+    assert!(!ended.stderr.lines().any(|line| line.starts_with("verified")), "{}", ended.stderr);
+}
+
+#[test]
 fn a_rewritten_log_is_refused_and_the_evidence_kept() {
     let world = World::new();
     world.eval("1").check(0, "1\n", "");
