@@ -23,6 +23,7 @@ use crate::handle::{self, Handle};
 use crate::host::{self, EvalTag, MODULE};
 use crate::records;
 use crate::run::Run;
+use crate::script::cells;
 use crate::script::engine::{self, EVAL};
 use crate::script::meter::{self, End};
 use crate::script::nesting::{self, MAX_NESTING};
@@ -338,7 +339,7 @@ fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
     #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
     engine.on_var(move |name, _, context| {
         if tag.run.watches() {
-            nesting::check_variable(name, &context)?;
+            cells::check_variable(name, &context)?;
         }
         // Locals and parameters come first: `let config = 5` must mean 5. What works without a log reads no state.
         if tag.run.emergency() || context.scope().contains(name) || tag.core.states.named(name).is_err() {
@@ -407,17 +408,22 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted) -> Result<(String, Value),
     // Of two functions with one name and arity, the newer one counts.
     let ast = workspace.functions.merge(&ast);
     let functions = ast.clone_functions_only();
-    let mut scope = workspace.scope.clone();
+    // A copy: what closures share with the variables that are put back if it fails must not change with it.
+    let mut scope = cells::copy(&workspace.scope);
     let before = scope.len();
     for (name, _, value) in arguments.iter() {
         scope.push_dynamic(name.to_owned(), value);
     }
-    let result = run_code(core, &run, &engine, &ast, &mut scope)?;
-    drop_arguments(&mut scope, before, arguments.len());
-    let kept = Workspace { scope, functions };
-    check_workspace(&run, &kept)?;
-    *workspace = kept;
-    Ok(result)
+    cells::freeing(|| {
+        let result = run_code(core, &run, &engine, &ast, &mut scope)?;
+        // The arguments are gone with the eval; what it declared itself stays.
+        let given = before..before + arguments.len();
+        let kept = Workspace { scope: cells::select(&scope, |place| !given.contains(&place)), functions };
+        check_workspace(&run, &kept)?;
+        cells::keep(&kept.scope);
+        *workspace = kept;
+        Ok(result)
+    })
 }
 
 /// The most functions, closures included, that a session keeps: every closure ever typed is one.
@@ -432,7 +438,7 @@ fn check_workspace(run: &Run, workspace: &Workspace) -> Result<(), Failed> {
         return Err(Failed::new(Code::Limit, message, "attach again: a new session starts empty"));
     }
     // Deeper values may only exist while a thread with a large stack is there to drop them.
-    if let Some((name, ..)) = workspace.scope.iter().find(|(_, _, value)| !nesting::fits(value)) {
+    if let Some((name, ..)) = workspace.scope.iter_raw().find(|(_, _, value)| !nesting::fits(value)) {
         return Err(Failed::new(
             Code::Limit,
             format!(
@@ -441,7 +447,7 @@ fn check_workspace(run: &Run, workspace: &Workspace) -> Result<(), Failed> {
             format!("{}; keep flatter values", explain::undone(run)),
         ));
     }
-    let size: usize = workspace.scope.iter().map(|(_, _, value)| values::size(&value)).sum();
+    let size = cells::size(&workspace.scope);
     if size <= MAX_WORKSPACE {
         return Ok(());
     }
@@ -450,24 +456,6 @@ fn check_workspace(run: &Run, workspace: &Workspace) -> Result<(), Failed> {
         format!("the session's variables hold {size} bytes, the limit is {MAX_WORKSPACE}"),
         "let go of some: `big = ()`",
     ))
-}
-
-/// Takes an eval's arguments out of the scope again; what it declared itself stays.
-fn drop_arguments(scope: &mut Scope<'static>, before: usize, arguments: usize) {
-    let kept: Vec<(String, bool, Dynamic)> = scope
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| *at < before || *at >= before + arguments)
-        .map(|(_, (name, constant, value))| (name.to_owned(), constant, value))
-        .collect();
-    *scope = Scope::new();
-    for (name, constant, value) in kept {
-        if constant {
-            scope.push_constant_dynamic(name, value);
-        } else {
-            scope.push_dynamic(name, value);
-        }
-    }
 }
 
 fn run_code(

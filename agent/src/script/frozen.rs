@@ -11,9 +11,9 @@ use rhai::{
     Scope,
 };
 
+use super::cells;
 use super::engine::{self, PATCH, PATCH_EXPRESSIONS};
 use super::meter::{self, End};
-use super::nesting;
 use super::walk::{self, Mentions};
 use crate::clock::BootTime;
 use crate::convert;
@@ -132,7 +132,7 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(engine);
 static WATCHING: LazyLock<Engine> = LazyLock::new(|| {
     let mut engine = engine();
     #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
-    engine.on_var(|name, _, context| nesting::check_and_keep(name, &context).map(|()| None));
+    engine.on_var(|name, _, context| cells::check_variable(name, &context).map(|()| None));
     engine
 });
 
@@ -313,7 +313,7 @@ fn check_arguments(
 impl PatchCode for Frozen {
     fn call(&self, lease: u64, now: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure> {
         if self.captures_within {
-            nesting::freeing(|| self.run(&WATCHING, lease, now, arguments))
+            cells::freeing(|| self.run(&WATCHING, lease, now, arguments))
         } else {
             self.run(&ENGINE, lease, now, arguments)
         }

@@ -4,12 +4,9 @@
 //! a chain as long as there are operations, and dropping it overflows the stack, which ends the process. Every link of
 //! such a chain is captured from a variable, so it is enough to look at the variables of code that has such closures.
 
-use std::cell::RefCell;
+use rhai::{Array, Dynamic, FnPtr, Map};
 
-use rhai::{Array, Dynamic, EvalContext, FnPtr, Map};
-
-use super::library::terminated;
-use super::meter::{self, End};
+use super::meter;
 
 /// How deeply values may hold each other: lists, maps and what closures captured.
 pub(crate) const MAX_NESTING: usize = 64;
@@ -60,61 +57,4 @@ impl Look {
 /// Whether a value nests no deeper than [`MAX_NESTING`].
 pub(crate) fn fits(value: &Dynamic) -> bool {
     Look { seen: 0 }.fits(value, MAX_NESTING, MAX_CLOSURES)
-}
-
-thread_local! {
-    /// What closures of the call on this thread captured: cells that they share with their makers.
-    static CELLS: RefCell<Vec<Dynamic>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Runs a patched call and frees afterwards what its closures captured. A closure that was put into a variable which it
-/// captured holds itself: nobody would ever drop it.
-pub(crate) fn freeing<T>(call: impl FnOnce() -> T) -> T {
-    /// Frees also when the call panics.
-    struct Free(Vec<Dynamic>);
-    impl Drop for Free {
-        fn drop(&mut self) {
-            let cells = CELLS.with(|cells| cells.replace(std::mem::take(&mut self.0)));
-            for mut cell in cells {
-                if !cell.is_locked()
-                    && let Some(mut held) = cell.write_lock::<Dynamic>()
-                {
-                    *held = Dynamic::UNIT;
-                }
-            }
-        }
-    }
-    let _free = Free(CELLS.with(RefCell::take));
-    call()
-}
-
-/// As [`check_variable`], in a call that is [`freeing`].
-///
-/// # Errors
-/// The run has ended.
-pub(crate) fn check_and_keep(
-    name: &str,
-    context: &EvalContext<'_, '_, '_, '_, '_, '_>,
-) -> Result<(), Box<rhai::EvalAltResult>> {
-    if let Some(cell) = context.scope().get(name).filter(|value| value.is_shared()) {
-        CELLS.with(|cells| cells.borrow_mut().push(cell.clone()));
-    }
-    check_variable(name, context)
-}
-
-/// Looks at a variable before it is used, and ends the run if it nests too deeply.
-///
-/// # Errors
-/// The run has ended.
-pub(crate) fn check_variable(
-    name: &str,
-    context: &EvalContext<'_, '_, '_, '_, '_, '_>,
-) -> Result<(), Box<rhai::EvalAltResult>> {
-    match context.scope().get(name) {
-        Some(value) if !fits(value) => {
-            meter::end(End::Size);
-            Err(terminated())
-        }
-        _ => Ok(()),
-    }
 }

@@ -3,10 +3,10 @@ use std::time::Duration;
 
 use rhai::{AST, Dynamic, FnPtr, Scope};
 
+use super::cells;
 use super::engine::{self, EVAL, PATCH};
 use super::frozen::{FreezeError, Frozen, PatchHost};
 use super::meter::{self, Bounds, End};
-use super::nesting;
 use super::walk;
 use crate::clock::BootTime;
 use crate::points::{PatchCode, PatchFailure};
@@ -201,11 +201,68 @@ fn what_closures_captured_is_freed_after_the_call() {
         let probe = held.clone();
         engine.register_fn("probe", move || Dynamic::from(probe.clone()));
         #[expect(deprecated, reason = "as in the engine of patches")]
-        engine.on_var(|name, _, context| nesting::check_and_keep(name, &context).map(|()| None));
-        let answer = nesting::freeing(|| engine.eval::<i64>(code));
+        engine.on_var(|name, _, context| cells::check_variable(name, &context).map(|()| None));
+        let answer = cells::freeing(|| engine.eval::<i64>(code));
         assert_eq!(answer.unwrap(), 1, "{code}");
         drop(engine);
         assert_eq!(Arc::strong_count(&held), 1, "{code}");
+    }
+}
+
+/// An engine of evals that looks at variables, and what a line of it leaves in a scope.
+fn in_session(scope: &mut Scope<'static>, code: &str) -> (Result<Dynamic, String>, Option<End>) {
+    let mut engine = engine::for_eval();
+    #[expect(deprecated, reason = "as evals do")]
+    engine.on_var(|name, _, context| cells::check_variable(name, &context).map(|()| None));
+    let (result, end, _) = meter::metered(EVAL, BootTime::now(), None, || {
+        cells::freeing(|| {
+            let mut copy = cells::copy(scope);
+            let result = engine.eval_with_scope::<Dynamic>(&mut copy, code).map_err(|e| e.to_string())?;
+            cells::keep(&copy);
+            *scope = copy;
+            Ok(result)
+        })
+    });
+    (result, end)
+}
+
+#[test]
+fn a_copy_of_variables_shares_among_itself_what_they_share() {
+    let mut scope = Scope::new();
+    let code =
+        "let x = 1; let x = 2; const C = 3; let n = [0]; let f = || { n[0] += 1; n[0] }; let m = #{ f: f };";
+    drop(in_session(&mut scope, code).0.unwrap());
+    let before = cells::copy(&scope);
+    let order = |scope: &Scope<'_>| {
+        scope.iter().map(|(name, constant, _)| (name.to_owned(), constant)).collect::<Vec<_>>()
+    };
+    assert_eq!(order(&before), order(&scope));
+    assert_eq!(scope.get_value::<i64>("x"), Some(2));
+    let copy = cells::select(&scope, |place| place != 0);
+    assert_eq!(order(&copy), order(&scope)[1..]);
+    // What closures captured goes on: in the session, and not in the copy made before.
+    let n = |scope: &Scope<'_>| {
+        scope.get("n").unwrap().clone().flatten().into_array().unwrap()[0].as_int().unwrap()
+    };
+    assert_eq!(n(&scope), 0);
+    scope.get_mut("n").unwrap().write_lock::<rhai::Array>().unwrap()[0] = 5_i64.into();
+    assert_eq!((n(&scope), n(&before)), (5, 0));
+    // What is captured counts, though no variable shows it.
+    let small = cells::size(&scope);
+    drop(in_session(&mut scope, "let g = 0; { let s = \"\"; s.pad(60000, 'x'); g = || s; }").0.unwrap());
+    assert!((60_000..61_000).contains(&(cells::size(&scope) - small)), "{} {small}", cells::size(&scope));
+}
+
+#[test]
+fn captured_values_are_bounded_together() {
+    for code in [
+        "let fs = []; for i in 0..9000 { let s = \"\"; s.pad(60000, 'x'); fs.push(|| s); }",
+        "let fs = []; for i in 0..9000 { let s = \"\"; let f = || s; s.pad(60000, 'x'); s = [s, f]; }",
+        "for j in 0..10 { for i in 0..9000 { let s = i; let f = || s; f = 0; } }",
+    ] {
+        let (result, end) = in_session(&mut Scope::new(), code);
+        assert!(result.is_err(), "{code}");
+        assert_eq!(end, Some(End::Size), "{code}");
     }
 }
 
