@@ -1,8 +1,9 @@
 //! Effects happen here and nowhere else, each against its permit.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use debug_policy::{Mode, format_duration};
+use debug_policy::{Action, Mode, Request, Resource, format_duration};
 use rhai::{Array, Dynamic, INT, Map};
 
 use crate::clock::BootTime;
@@ -13,7 +14,8 @@ use crate::gate::{Permit, Refusal};
 use crate::lease::{Cause, EndError, Lease};
 use crate::listing;
 use crate::run::{Run, Step};
-use crate::state::Wait;
+use crate::script::frozen::PatchHost;
+use crate::state::{Path, Wait};
 use crate::values;
 
 /// Executes the effect that `permit` is for, and uses the permit up.
@@ -193,21 +195,51 @@ pub(crate) fn count(number: u64) -> Dynamic {
     INT::try_from(number).unwrap_or(INT::MAX).into()
 }
 
-/// Shares a core between a patch and the agent.
-impl crate::script::frozen::PatchHost for Core {
-    fn read(&self, path: &str) -> Result<Dynamic, String> {
-        let path = path.parse::<crate::state::Path>().map_err(|e| e.to_string())?;
-        let tree = self.read(&path, Wait::Try).map_err(|e| e.to_string())?;
-        Ok(convert::to_dynamic(&tree, &path, &self.keyed))
+/// What a patch sees of the service: what its author was let read when it was made, and of what came later what policy
+/// lets its author read by the same request.
+pub(crate) struct PatchView {
+    core: Arc<Core>,
+    author: Request,
+    permitted: RwLock<BTreeSet<Path>>,
+}
+
+/// How many leaves are remembered as permitted; beyond that each is decided again.
+const MAX_PERMITTED: usize = 10_000;
+
+impl PatchView {
+    /// For a patch of this eval's operator. What it reads when it is made is decided by the gate, as part of the change.
+    pub(crate) fn new(core: &Arc<Core>, run: &Run) -> Self {
+        let author = run.request(core, Action::Read, Resource::Agent);
+        Self { core: core.clone(), author, permitted: RwLock::default() }
     }
 
-    fn log(&self, lease: u64, warn: bool, text: &str) {
-        let owner = self.leases.find(lease).map(|l| l.owner).unwrap_or_default();
-        script_log(&owner, Some(lease), None, warn, &self.scrub(text));
+    fn is_permitted(&self, leaf: Path) -> bool {
+        if self.permitted.read().unwrap_or_else(PoisonError::into_inner).contains(&leaf) {
+            return true;
+        }
+        if !crate::gate::may_read(&self.core, &self.author, &leaf) {
+            return false;
+        }
+        let mut permitted = self.permitted.write().unwrap_or_else(PoisonError::into_inner);
+        if permitted.len() < MAX_PERMITTED {
+            permitted.insert(leaf);
+        }
+        true
     }
 }
 
-/// A core as the host of patches.
-pub(crate) fn patch_host(core: &Arc<Core>) -> Arc<dyn crate::script::frozen::PatchHost> {
-    core.clone()
+impl PatchHost for PatchView {
+    fn read(&self, path: &str) -> Result<Dynamic, String> {
+        let path = path.parse::<Path>().map_err(|e| e.to_string())?;
+        let tree = self.core.read(&path, Wait::Try).map_err(|e| e.to_string())?;
+        if !crate::host::leaves(&path, &tree).into_iter().all(|leaf| self.is_permitted(leaf)) {
+            return Err(format!("policy does not let the patch's author read all that is at `{path}` now"));
+        }
+        Ok(convert::to_dynamic(&tree, &path, &self.core.keyed))
+    }
+
+    fn log(&self, lease: u64, warn: bool, text: &str) {
+        let owner = self.core.leases.find(lease).map(|l| l.owner).unwrap_or_default();
+        script_log(&owner, Some(lease), None, warn, &self.core.scrub(text));
+    }
 }

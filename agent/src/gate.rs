@@ -113,6 +113,13 @@ pub(crate) fn may_know(core: &Core, run: &Run, path: &Path, tree: Option<&Tree>)
     refusal.map_or(Ok(()), |denial| Err(Refusal::Denied(Box::new(denial))))
 }
 
+/// Whether policy lets the author of a patch read a leaf that came after the patch was made. No permit: what it reads is
+/// part of the permit to make it.
+pub(crate) fn may_read(core: &Core, author: &Request, leaf: &Path) -> bool {
+    let request = Request { resource: resource(leaf), ..author.clone() };
+    matches!(core.policy.decide(&request), Decision::Allow(_))
+}
+
 /// Whether policy would let this operator patch a point, with these options. No permit.
 pub(crate) fn may_patch(core: &Core, run: &Run, point: &str, options: &Options) -> bool {
     let request = run.request(core, Action::Patch, Resource::Point(point.to_owned()));

@@ -11,7 +11,7 @@ use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Options, Proposal};
 use crate::eval;
-use crate::execute;
+use crate::execute::{self, PatchView};
 use crate::gate::{self, Refusal};
 use crate::handle;
 use crate::lease::{Lease, PatchChange, WriteChange};
@@ -289,7 +289,8 @@ pub(crate) fn read(core: &Core, function: &'static Function, path: &Path) -> Eff
     possible(formed, function, state(path), Options::default())
 }
 
-fn leaves(path: &Path, tree: &Tree) -> Vec<Path> {
+/// What policy is asked about of a value at a path: each of its leaves, or itself if it has none.
+pub(crate) fn leaves(path: &Path, tree: &Tree) -> Vec<Path> {
     let mut leaves: Vec<Path> = tree.leaves().map(|(below, _)| path.join(&below.0)).collect();
     if leaves.is_empty() {
         leaves.push(path.clone());
@@ -392,8 +393,8 @@ fn patch(
         return Err(Refusal::state("the agent is stopping", "nothing can be changed any more"));
     };
     let gives = point.arguments().len();
-    let frozen =
-        Frozen::new(&run.functions(), &pointer, Some(gives), execute::patch_host(core)).map_err(|e| {
+    let frozen = Frozen::new(&run.functions(), &pointer, Some(gives), Arc::new(PatchView::new(core, run)))
+        .map_err(|e| {
             Refusal::state(
                 e.to_string(),
                 "a patch may compute, `log_info`, `log_warn`, and `get` literal paths",

@@ -20,7 +20,15 @@ struct Set {
 impl Set {
     /// Runs the service `oddball`, with `alice` attached in the mode `change`.
     fn new() -> Self {
+        Self::with_policy("")
+    }
+
+    /// The same under another policy than the shipped one.
+    fn with_policy(policy: &str) -> Self {
         let certificates = Certificates::for_service("oddball");
+        if !policy.is_empty() {
+            certificates.write_policy(policy);
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_oddball"));
         command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
         let service = Service::spawn(command);
@@ -263,4 +271,26 @@ fn the_deepest_patch_that_is_taken_harms_no_small_stack() {
         }
     }
     assert_eq!(set.says("/doubled/4"), "8");
+}
+
+/// What a patch may read is decided about leaves; one that comes later was not among them.
+#[test]
+fn a_patch_does_not_read_what_came_later_and_its_author_may_not() {
+    let actions = "\"attach\", \"list\", \"read\", \"change\", \"patch\", \"write\", \"revert\"";
+    let mut set = Set::with_policy(&format!(
+        "version = 1\n\
+         [[rule]]\nid = \"all\"\nwhy = \"Tests\"\nallow = [{actions}]\nroles = [\"oncall\"]\nmax_ttl = \"30m\"\nmax_life = \"30m\"\n\
+         [[rule]]\nid = \"nine\"\nwhy = \"Not this one\"\ndeny = [\"read\"]\nroles = [\"oncall\"]\non = [\"state:numbers.by_id.9\"]\n"
+    ));
+    let code = r#"patch("oddball::doubled", |n| { let all = get("numbers.by_id"); all.len() * 1000 })"#;
+    set.client.eval(code).ok();
+    assert_eq!(set.says("/doubled/21"), "2000");
+    let more = |key: u32| format!(r##"set("numbers.by_id", #{{ "7": "seven", "8": "eight", "{key}": "more" }})"##);
+    set.client.eval(&more(3)).ok();
+    assert_eq!(set.says("/doubled/21"), "3000", "policy lets the author read this one");
+    set.client.eval("revert(leases()[1].id)").ok();
+    set.client.eval(&more(9)).ok();
+    assert_eq!(set.says("/doubled/21"), "42", "the original answers");
+    let why = set.service.wait_for_log("does not let the patch's author read");
+    assert!(why.contains("numbers.by_id") && !why.contains("more"), "{why}");
 }
