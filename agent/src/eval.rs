@@ -352,7 +352,7 @@ fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
 /// Streams what a script prints, in chunks, without the secrets that are known.
 pub(crate) fn print(core: &Core, run: &Run, text: &str) {
     let outbox = &run.session.outbox;
-    let line = format!("{}\n", core.scrub(text));
+    let line = format!("{}\n", run.scrub(core, text));
     if !run.may_send(line.len(), MAX_OUTPUT) {
         meter::end(End::Size);
         return;
@@ -555,6 +555,7 @@ fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> Failed {
 fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Instant) -> (Failed, Option<AuditRange>) {
     let undone = execute::undo(core, run);
     let mut body = outcome_body(run, started);
+    drop(run.scrub(core, &failed.message)); // Tells of a secret in it. The record shows none, not even a revealed one.
     let message = cut(&core.scrub(&failed.message));
     body.insert("error".to_owned(), json!({ "code": failed.code, "message": message }));
     body.insert("undone".to_owned(), undone.into());

@@ -26,7 +26,7 @@ pub(crate) fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> (St
         _ => {
             let text = explain(error);
             let text = text.strip_prefix("Runtime error: ").unwrap_or(&text);
-            (core.scrub(text), undone.to_owned())
+            (text.to_owned(), undone.to_owned())
         }
     }
 }

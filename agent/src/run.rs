@@ -1,5 +1,6 @@
 //! One eval on its way: whose it is, what it may do, what it has done so far.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,6 +8,7 @@ use debug_audit::{AppendError, Entry, Until};
 use debug_policy::{Action, Mode, Request, Resource};
 use debug_wire::messages::After;
 use rhai::AST;
+use serde_json::json;
 
 use crate::core::Core;
 use crate::gate::Refusal;
@@ -42,6 +44,8 @@ struct Done {
     refusal: Option<Refusal>,
     held: bool,
     revealed: Shown,
+    /// Whether something it put out held a secret that it had not revealed.
+    hit: bool,
     sent: usize,
 }
 
@@ -143,9 +147,23 @@ impl Run {
         self.done().revealed.add(value);
     }
 
-    /// A text of its reply, without the secrets that it did not reveal.
+    /// A text for its operator, without the secrets that it did not reveal. That it held one is told in the log: what is
+    /// replaced tells that it is a secret, so secrets can be guessed in this way.
     pub(crate) fn scrub(&self, core: &Core, text: &str) -> String {
-        core.scrubber.scrub_but(text, &self.done().revealed).into_owned()
+        let clean = match core.scrubber.scrub_but(text, &self.done().revealed) {
+            Cow::Borrowed(text) => return text.to_owned(),
+            Cow::Owned(clean) => clean,
+        };
+        if !std::mem::replace(&mut self.done().hit, true) {
+            let body = json!({ "session": self.session.id, "operator": self.session.operator.spiffe, "eval": self.record,
+                "secret_in": "output" });
+            core.append(vec![crate::records::kept("alarm", body)]);
+            let operator = &self.session.operator.name;
+            core.emitter.alarm(&format!(
+                "an eval of {operator} put out a secret that it had not revealed; it was replaced"
+            ));
+        }
+        clean
     }
 
     /// Whether it has asked for too many effects.

@@ -188,6 +188,53 @@ fn a_secret_is_opaque_however_it_is_asked_for() {
     assert!(!audit.contains("real-slack-token"), "the log holds the secret");
 }
 
+/// A text that holds a secret, as addresses do, could be taken apart past the search for known secrets.
+#[test]
+fn a_text_that_holds_a_known_secret_is_opaque_as_a_whole() {
+    let certificates = Certificates::new();
+    let variables = [
+        ("DEBUG_AGENT", "1"),
+        ("DB__PASSWORD", "open-sesame-1"),
+        ("DB__DATABASE_NAME", "duty?key=open-sesame-1"),
+    ];
+    let service = Service::start_with(&certificates, &variables);
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    assert!(client.eval("config.db.dbname").display().starts_with("‹secret "));
+    for way in [
+        "config.db.dbname.split(\"=\")[1].split(\"-\")",
+        "config.db.dbname[9]",
+        "get(\"config.db\").dbname.len()",
+    ] {
+        assert_eq!(client.eval(way).failed().0, "eval", "{way}");
+    }
+    assert_eq!(client.eval("config.db.host").display(), "\"localhost\"");
+}
+
+#[test]
+fn a_secret_that_is_guessed_is_told_in_the_log() {
+    let certificates = Certificates::new();
+    let service =
+        Service::start_with(&certificates, &[("DEBUG_AGENT", "1"), ("DB__PASSWORD", "open-sesame-1")]);
+    let mut client = Client::attach(service.agent(), &certificates.operator("vera"));
+    for (guesses, code) in [
+        "for n in 0..5 { print(`open-${\"sesame\"}-${n}`); }",
+        "[0, 1, 2].map(|n| `open-${\"sesame\"}-${n}`)",
+        "throw \"open-\" + \"sesame-1\"",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let reply = client.eval(code);
+        let all = format!("{} {:?}", reply.0, client.notifications);
+        assert!(!all.contains("open-sesame-1"), "{code}: {all}");
+        let told = || audit(&certificates).matches("\"secret_in\":\"output\"").count();
+        wait::until_true("it is told", || told() == guesses + 1);
+    }
+    service.wait_for_log("put out a secret that it had not revealed");
+    client.eval("config.db").ok(); // What shows no secret is no alarm.
+    assert_eq!(audit(&certificates).matches("secret_in").count(), 3);
+}
+
 fn audit(certificates: &Certificates) -> String {
     let mut all = String::new();
     for entry in std::fs::read_dir(certificates.audit()).unwrap() {

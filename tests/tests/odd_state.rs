@@ -285,7 +285,8 @@ fn a_patch_does_not_read_what_came_later_and_its_author_may_not() {
     let code = r#"patch("oddball::doubled", |n| { let all = get("numbers.by_id"); all.len() * 1000 })"#;
     set.client.eval(code).ok();
     assert_eq!(set.says("/doubled/21"), "2000");
-    let more = |key: u32| format!(r##"set("numbers.by_id", #{{ "7": "seven", "8": "eight", "{key}": "more" }})"##);
+    let more =
+        |key: u32| format!(r##"set("numbers.by_id", #{{ "7": "seven", "8": "eight", "{key}": "more" }})"##);
     set.client.eval(&more(3)).ok();
     assert_eq!(set.says("/doubled/21"), "3000", "policy lets the author read this one");
     set.client.eval("revert(leases()[1].id)").ok();

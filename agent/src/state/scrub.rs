@@ -104,6 +104,23 @@ impl Scrubber {
         Cow::Owned(clean)
     }
 
+    /// `tree` with each text marked as secret in which a known secret stands.
+    pub(crate) fn mark(&self, tree: Tree) -> Tree {
+        fn walk(patterns: &Patterns, tree: Tree) -> Tree {
+            match tree {
+                Tree::Str(text) if patterns.find(&text, 0).is_some() => {
+                    Tree::Secret(Box::new(Tree::Str(text)))
+                }
+                Tree::Seq(items) => Tree::Seq(items.into_iter().map(|item| walk(patterns, item)).collect()),
+                Tree::Map(entries) => {
+                    Tree::Map(entries.into_iter().map(|(key, value)| (key, walk(patterns, value))).collect())
+                }
+                other => other,
+            }
+        }
+        walk(&self.0.read().unwrap_or_else(PoisonError::into_inner).patterns, tree)
+    }
+
     /// Whether a known secret stands in `text`, in any of its forms.
     pub(crate) fn find(&self, text: &str) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).patterns.find(text, 0).is_some()
