@@ -9,8 +9,8 @@ use debug_wire::MAX_MESSAGE;
 pub(crate) struct Bounds {
     /// How long a handshake may take: 5 s, a hundred times what one takes on a loaded host.
     pub(crate) handshake: Duration,
-    /// How many handshakes may be unfinished: 32. A newcomer displaces the oldest, so that connections which say
-    /// nothing keep nobody out.
+    /// How many handshakes may be unfinished: 32. A newcomer displaces the oldest, of those that have said
+    /// nothing first, so that connections which say nothing keep nobody out.
     pub(crate) handshakes: usize,
     /// How many sessions may be open: 16.
     pub(crate) sessions: usize,

@@ -62,9 +62,20 @@ impl Accepted {
         self.peer
     }
 
-    /// Shakes hands, `within` that time; everything the client must prove is proved when this returns.
-    pub(super) async fn authenticate(self, tls: &Tls, within: Duration) -> Result<Authenticated, Refused> {
-        let handshake = TlsAcceptor::from(tls.config.clone()).accept(self.stream);
+    /// Shakes hands, `within` that time; everything the client must prove is proved when this returns. Says `begun` once
+    /// the client has said anything.
+    pub(super) async fn authenticate(
+        self,
+        tls: &Tls,
+        within: Duration,
+        begun: impl FnOnce(),
+    ) -> Result<Authenticated, Refused> {
+        let handshake = async {
+            // What is wrong with the stream shows again when it is read.
+            drop(self.stream.peek(&mut [0]).await);
+            begun();
+            TlsAcceptor::from(tls.config.clone()).accept(self.stream).await
+        };
         let stream = match tokio::time::timeout(within, handshake).await {
             Err(_) => return Err(Refused::Timeout),
             Ok(Err(e)) => return Err(Refused::from_handshake(&e)),

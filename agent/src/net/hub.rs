@@ -27,9 +27,17 @@ pub(super) struct Hub<D: Dispatch> {
     /// Turns true when the agent stops.
     pub(super) stopping: watch::Receiver<bool>,
     next: Cell<u64>,
-    /// The oldest first. Dropping the sender displaces the handshake.
-    handshakes: RefCell<VecDeque<(u64, oneshot::Sender<()>)>>,
+    /// The oldest first.
+    handshakes: RefCell<VecDeque<Handshake>>,
     sessions: RefCell<Vec<Place<D::Session>>>,
+}
+
+/// An unfinished handshake. Dropping it displaces it.
+struct Handshake {
+    number: u64,
+    /// Whether its client has said anything.
+    begun: bool,
+    _displace: oneshot::Sender<()>,
 }
 
 /// An open session's place. Dropping it displaces the session.
@@ -73,12 +81,16 @@ impl<D: Dispatch> Hub<D> {
         Self { dispatch, tls, bounds, stopping, next: Cell::new(0), handshakes, sessions }
     }
 
-    /// A place for a handshake; if there is none, the oldest unfinished one loses its.
+    /// A place for a handshake; if there is none, the oldest unfinished one loses its, and first of all one whose client
+    /// has said nothing yet: connecting costs whoever wants to keep others out next to nothing.
     pub(super) fn begin_handshake(self: &Rc<Self>) -> Turn<D> {
-        let (number, (keep, displaced)) = (self.number(), oneshot::channel());
+        let (number, (displace, displaced)) = (self.number(), oneshot::channel());
         let mut handshakes = self.handshakes.borrow_mut();
-        while handshakes.len() >= self.bounds.handshakes && handshakes.pop_front().is_some() {}
-        handshakes.push_back((number, keep));
+        while handshakes.len() >= self.bounds.handshakes {
+            let silent = handshakes.iter().position(|handshake| !handshake.begun);
+            handshakes.remove(silent.unwrap_or_default());
+        }
+        handshakes.push_back(Handshake { number, begun: false, _displace: displace });
         Turn { hub: Rc::clone(self), number, displaced }
     }
 
@@ -133,6 +145,17 @@ impl<D: Dispatch> Hub<D> {
 }
 
 impl<D: Dispatch> Turn<D> {
+    /// What is to be called once the client has begun its handshake.
+    pub(super) fn beginning(&self) -> impl FnOnce() + use<D> {
+        let (hub, number) = (Rc::clone(&self.hub), self.number);
+        move || {
+            let mut handshakes = hub.handshakes.borrow_mut();
+            if let Some(handshake) = handshakes.iter_mut().find(|handshake| handshake.number == number) {
+                handshake.begun = true;
+            }
+        }
+    }
+
     /// Waits until a newcomer takes this place.
     pub(super) async fn displaced(&mut self) {
         let _ = (&mut self.displaced).await;
@@ -141,7 +164,7 @@ impl<D: Dispatch> Turn<D> {
 
 impl<D: Dispatch> Drop for Turn<D> {
     fn drop(&mut self) {
-        self.hub.handshakes.borrow_mut().retain(|(number, _)| *number != self.number);
+        self.hub.handshakes.borrow_mut().retain(|handshake| handshake.number != self.number);
     }
 }
 

@@ -168,12 +168,13 @@ fn admit<D: Dispatch>(hub: &Rc<Hub<D>>, stream: TcpStream, peer: SocketAddr) -> 
 async fn connect<D: Dispatch>(hub: Rc<Hub<D>>, accepted: Accepted, mut turn: Turn<D>) {
     let peer = accepted.peer();
     let mut stopping = hub.stopping.clone();
+    let begun = turn.beginning();
     let authenticated = tokio::select! {
         biased;
         // Nobody to say goodbye to.
         _ = stopping.wait_for(|stop| *stop) => return,
         () = turn.displaced() => Err(Refused::Displaced),
-        authenticated = accepted.authenticate(&hub.tls, hub.bounds.handshake) => authenticated,
+        authenticated = accepted.authenticate(&hub.tls, hub.bounds.handshake, begun) => authenticated,
     };
     drop(turn);
     match authenticated {

@@ -306,6 +306,26 @@ fn the_oldest_of_too_many_unfinished_handshakes_makes_room() {
 }
 
 #[test]
+fn who_says_nothing_displaces_nobody_who_has_begun() {
+    let ca = Ca::new("ca");
+    let agent = Agent::start(&Files::new(&ca), Bounds::default());
+    let mut begun = agent.tcp();
+    begun.write_all(&[0x16, 3, 1]).unwrap();
+    // By the time that another handshake is finished these bytes were seen.
+    let mut peer = agent.connect(client_config(&ca.operator("alice")));
+    assert_eq!(peer.message().unwrap()["method"], "ready");
+    assert!(matches!(agent.next(), Event::Opened(..)));
+    let silent: Vec<_> = (0..60).map(|_| agent.tcp()).collect();
+    let silent: Vec<_> = silent.iter().map(|stream| stream.local_addr().unwrap()).collect();
+    for _ in 0..60 - 31 {
+        match agent.next() {
+            Event::Refused(peer, Refused::Displaced) => assert!(silent.contains(&peer)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_handshake_that_is_not_finished_in_time_is_refused() {
     let ca = Ca::new("ca");
     let bounds = Bounds { handshake: Duration::from_millis(50), ..Bounds::default() };
