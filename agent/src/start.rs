@@ -502,6 +502,8 @@ fn listen_and_serve(
     let threads = match eval_threads(&queue) {
         Ok(threads) => threads,
         Err(error) => {
+            // Those that there are wait for work that never comes.
+            queue.stop();
             machinery.refuse(format!("no threads for evals: {error}"));
             return None;
         }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ struct Inner {
     ended: BTreeMap<u64, &'static str>,
     /// What is about to be changed, by the id of the lease to be.
     claimed: BTreeMap<u64, Resource>,
+    /// In force, but their change is not made yet: there is nothing to undo.
+    making: BTreeSet<u64>,
     stopped: bool,
 }
 
@@ -74,6 +76,19 @@ impl Drop for Claim<'_> {
     }
 }
 
+/// A change that is being made. Its lease can be ended once this is dropped.
+pub(crate) struct Making<'a> {
+    leases: &'a Leases,
+    id: u64,
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.leases.lock().making.remove(&self.id);
+        self.leases.changed.notify_all();
+    }
+}
+
 /// A lease that has ended.
 pub(crate) struct Ended {
     /// As it was.
@@ -91,6 +106,7 @@ impl Leases {
             ending: BTreeMap::new(),
             ended: BTreeMap::new(),
             claimed: BTreeMap::new(),
+            making: BTreeSet::new(),
             stopped: false,
         };
         Self { inner: Mutex::new(inner), changed: Condvar::new() }
@@ -117,10 +133,18 @@ impl Leases {
         Ok(Claim { leases: self, id })
     }
 
-    /// Takes a lease in, before its change is made.
+    /// Takes a lease in, before its change is made. It cannot be ended before [`making`](Self::making) is over.
     pub(crate) fn open(&self, lease: Lease) {
-        self.lock().open.insert(lease.id, lease);
+        let mut inner = self.lock();
+        inner.making.insert(lease.id);
+        inner.open.insert(lease.id, lease);
+        drop(inner);
         self.changed.notify_all();
+    }
+
+    /// The change of a lease that was just taken in is made while the guard lives.
+    pub(crate) fn making(&self, id: u64) -> Making<'_> {
+        Making { leases: self, id }
     }
 
     /// Takes one out again whose change could not be made.
@@ -204,9 +228,11 @@ impl Leases {
         let (lease, above) = {
             let mut inner = self.lock();
             let target = inner.find(id)?.target().clone();
-            if let Some(other) = inner.ending.values().find(|l| l.id != id && overlaps(l.target(), &target)) {
-                // Two layers of one stack that end at once would each take the other for standing. This one is next.
-                let why = format!("lease {} of the same target is being ended", other.id);
+            let other = inner.ending.values().find(|l| l.id != id && overlaps(l.target(), &target));
+            // Two layers of one stack that end at once would each take the other for standing. This one is next.
+            let later = other.map(|other| format!("lease {} of the same target is being ended", other.id));
+            let making = inner.making.contains(&id).then(|| "its change is just being made".to_owned());
+            if let Some(why) = making.or(later) {
                 let again = BootTime::now().after(RETRY);
                 if let Some(lease) = inner.open.get_mut(&id) {
                     lease.failing.get_or_insert(Failing { why, again, cause: cause.clone() });

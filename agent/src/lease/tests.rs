@@ -14,6 +14,8 @@ struct Fake {
     undone: AtomicUsize,
     failures: AtomicUsize,
     based_on: Mutex<Option<Tree>>,
+    /// Undoing waits for it.
+    hold: Mutex<()>,
 }
 
 impl Fake {
@@ -23,6 +25,7 @@ impl Fake {
             undone: AtomicUsize::new(0),
             failures: AtomicUsize::new(0),
             based_on: Mutex::new(None),
+            hold: Mutex::new(()),
         })
     }
 
@@ -43,6 +46,7 @@ impl Change for Fake {
     fn set_deadline(&self, _: u64, _: BootTime) {}
 
     fn undo(&self, _: u64, _: Wait) -> Result<Undone, change::ChangeError> {
+        let _held = self.hold.lock().unwrap();
         if self.failures.load(Ordering::SeqCst) > 0 {
             self.failures.fetch_sub(1, Ordering::SeqCst);
             return Err(change::ChangeError::Busy("it is busy".to_owned()));
@@ -77,6 +81,7 @@ fn open(leases: &Leases, change: Arc<Fake>, session: u64, after: After) -> u64 {
         grace: None,
         failing: None,
     });
+    drop(leases.making(id));
     id
 }
 
@@ -223,4 +228,46 @@ fn a_session_lost_twice_gives_no_second_grace() {
     leases.session_lost(7, now);
     leases.session_lost(7, now.after(Duration::from_secs(30)));
     assert_eq!(leases.find(id).unwrap().due().0, now.after(GRACE));
+}
+
+/// Each would take the other for standing, and restore what that one had changed.
+#[test]
+fn two_layers_of_one_target_are_not_ended_at_once() {
+    let (leases, below, above) = (Arc::new(Leases::after(0)), Fake::at(STATE), Fake::at("state:config.db"));
+    let first = open(&leases, below.clone(), 1, After::Revert);
+    let second = open(&leases, above.clone(), 1, After::Revert);
+    let held = below.hold.lock().unwrap();
+    let ending = std::thread::spawn({
+        let leases = leases.clone();
+        move || leases.end(first, &Cause::Expired, Wait::AGENT).is_ok()
+    });
+    // In use as soon as the other thread is undoing it.
+    while leases.find(first).is_ok() {
+        std::thread::yield_now();
+    }
+    assert_eq!(leases.end(second, &Cause::Reverted, Wait::AGENT).err(), Some(EndError::Ending(second)));
+    assert_eq!(above.undone(), 0);
+    drop(held);
+    assert!(ending.join().unwrap());
+    // Nobody has to ask again: the revert thread does it, for the cause that was given.
+    assert_eq!(leases.wait_due(), Some(vec![(second, Cause::Reverted)]));
+    assert!(leases.end(second, &Cause::Reverted, Wait::AGENT).is_ok());
+    assert_eq!((below.undone(), above.undone()), (1, 1));
+}
+
+/// Undone before it was made, it would be made afterwards and stay.
+#[test]
+fn a_change_that_is_being_made_is_ended_when_it_is_made() {
+    let (leases, change) = (Leases::after(0), Fake::at(STATE));
+    let id = open(&leases, change.clone(), 1, After::Revert);
+    let lease = leases.find(id).unwrap();
+    leases.withdraw(id);
+    leases.open(lease);
+    let making = leases.making(id);
+    assert_eq!(leases.end(id, &Cause::SessionLost, Wait::AGENT).err(), Some(EndError::Ending(id)));
+    assert_eq!(change.undone(), 0);
+    drop(making);
+    assert_eq!(leases.wait_due(), Some(vec![(id, Cause::SessionLost)]));
+    assert!(leases.end(id, &Cause::SessionLost, Wait::AGENT).is_ok());
+    assert_eq!(change.undone(), 1);
 }
