@@ -1,0 +1,260 @@
+//! What comes before the first operation of an eval: bounds, secrets, its record, syntax.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use debug_audit::{AppendError, Until};
+use debug_wire::messages::{Code, EvalParams, EvalPayload};
+use debug_wire::table;
+use rhai::{AST, Dynamic, Engine, Scope};
+use serde_json::{Value, json};
+
+use super::Submission;
+use super::outcome::{self, Failed, HELD, unwritable};
+use crate::core::Core;
+use crate::handle;
+use crate::host::{self, EvalTag, MODULE};
+use crate::records;
+use crate::run::Run;
+use crate::script::{cells, engine, walk};
+use crate::session::Session;
+use crate::state::{Path, Tree};
+use crate::values;
+
+/// The functions that have a thread of their own, each as a call by itself.
+const RESERVED: [&str; 5] = ["revert", "revert_all", "leases", "confirm", "extend"];
+
+/// Whether code is one call that has a thread of its own, with nothing but words, numbers and plain texts as arguments.
+/// Looked at before it is parsed: what is more than that must not get near the thread on which changes are ended.
+pub(crate) fn is_reserved_call(payload: &str) -> bool {
+    let payload: Option<Value> = serde_json::from_str(payload).ok();
+    let code =
+        payload.as_ref().and_then(|payload| payload["code"].as_str()).map(str::trim).unwrap_or_default();
+    let code = code.strip_suffix(';').unwrap_or(code).trim_end();
+    let Some((name, rest)) = code.split_once('(') else { return false };
+    let Some(arguments) = rest.strip_suffix(')').map(str::trim) else { return false };
+    let word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let text = |text: &str| {
+        let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        inner.is_some_and(|inner| inner.bytes().all(|b| b.is_ascii_alphanumeric() || b == b' '))
+    };
+    let plain = |argument: &str| !argument.is_empty() && (word(argument) || text(argument));
+    RESERVED.contains(&name.trim_end())
+        && (arguments.is_empty() || arguments.split(',').map(str::trim).all(plain))
+}
+
+/// An eval that was recorded and may run.
+pub(super) struct Accepted {
+    pub(super) run: Arc<Run>,
+    pub(super) engine: Engine,
+    pub(super) ast: AST,
+    pub(super) scope: Scope<'static>,
+    pub(super) reserved: bool,
+}
+
+/// Everything before the first operation: bounds, secrets, the record, syntax.
+pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepted, Failed> {
+    let Submission { session, call, params, counter, cancelled } = submission;
+    if cancelled.load(std::sync::atomic::Ordering::Relaxed) {
+        // Nothing ran. Its session may be closed in the log already, so it is no record of that session's evals.
+        let digest = core.digest(&Tree::Str(params.payload.clone()));
+        core.append(vec![records::record(
+            "eval.refused",
+            json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe,
+                "refused": "cancelled before it ran", "payload": digest }),
+        )]);
+        return Err(Failed::new(Code::Cancelled, "the eval was cancelled", "nothing was changed"));
+    }
+    let payload =
+        EvalPayload::parse(&params.payload).map_err(|f| Failed::new(f.data.code, f.message, f.data.help))?;
+    if holds_secret(core, &payload) && !is_reserved_call(&params.payload) {
+        let digest = core.digest(&Tree::Str(params.payload.clone()));
+        let body = json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe, "refused": "holds a secret", "payload": digest });
+        durable(core, vec![records::record("eval.refused", body)])?;
+        return Err(Failed::new(
+            Code::Denied,
+            "the code or its arguments hold what is or looks like a secret; it was neither run nor recorded",
+            "bind the secret: `debugctl eval … --arg-secret name=@FILE`, and use `name` in the code",
+        ));
+    }
+    let mut engine = engine::for_eval();
+    let compiled = engine.compile(&payload.code);
+    let single = compiled.as_ref().ok().and_then(walk::single_call);
+    let emergency = single.as_deref().and_then(table::function).is_some_and(|f| f.emergency);
+    let record = record_eval(core, &session, &params, counter, emergency)?;
+    let run = Arc::new(Run::new(session.clone(), call, cancelled, record, payload.after, emergency));
+    let ast = match compiled.map_err(|e| syntax(&e.to_string())).and_then(check_names) {
+        Ok(ast) => ast,
+        Err(failed) => return Err(outcome::finish_failed(core, &run, failed, Instant::now()).0),
+    };
+    let scope = bind(core, &payload, &params, &arguments_of(&session, call))
+        .map_err(|failed| outcome::finish_failed(core, &run, failed, Instant::now()).0)?;
+    prepare(&mut engine, core, &run);
+    Ok(Accepted { run, engine, ast, scope, reserved: single.is_some() && is_reserved(single.as_deref()) })
+}
+
+/// Whether code or arguments hold what is or looks like a secret. Single calls that end changes are not asked: they hold
+/// no more than words, and must work whatever somebody made a secret.
+fn holds_secret(core: &Core, payload: &EvalPayload) -> bool {
+    let arguments = Value::Object(payload.args.clone().into_iter().collect()).to_string();
+    core.holds_secret(&payload.code)
+        || crate::state::has_secret_shape(&payload.code)
+        || core.holds_secret(&arguments)
+}
+
+fn is_reserved(name: Option<&str>) -> bool {
+    name.is_some_and(|name| RESERVED.contains(&name))
+}
+
+fn syntax(message: &str) -> Failed {
+    Failed::new(Code::Eval, message, "nothing ran")
+}
+
+fn check_names(ast: AST) -> Result<AST, Failed> {
+    if let Some(position) = walk::closures(&ast).curry {
+        return Err(Failed::new(
+            Code::Eval,
+            format!("`curry` is not part of this language ({position})"),
+            "write a closure that captures, as in `|x| f.call(1, x)`",
+        ));
+    }
+    match walk::defined(&ast).into_iter().find(|(name, _)| host::is_host_function(name)) {
+        None => Ok(ast),
+        Some((name, _)) => Err(Failed::new(
+            Code::Eval,
+            format!("`{name}` is a host function; a script may not define another"),
+            "give your function another name",
+        )),
+    }
+}
+
+/// Writes the eval's record before anything runs, so that it survives the death of the process.
+fn record_eval(
+    core: &Core,
+    session: &Session,
+    params: &EvalParams,
+    counter: u64,
+    emergency: bool,
+) -> Result<u64, Failed> {
+    let (mut entries, members) = records::parted("eval.part", "payload", &params.payload);
+    let mut body = json!({
+        "session": session.id, "operator": session.operator.spiffe, "counter": counter, "sig": params.sig,
+    });
+    if let Value::Object(body) = &mut body {
+        body.extend(members);
+    }
+    let mut entry = records::record("eval", body);
+    entry.keep = emergency;
+    entries.push(entry);
+    for part in &mut entries {
+        part.keep = emergency;
+    }
+    match core.log.append(entries, Until::Written).written() {
+        Ok(range) => Ok(range.end.saturating_sub(1)),
+        Err(AppendError::Held) => Ok(HELD),
+        Err(error) => Err(unwritable(&error)),
+    }
+}
+
+fn durable(core: &Core, entries: Vec<debug_audit::Entry>) -> Result<(), Failed> {
+    core.log.append(entries, Until::Durable).durable().map(drop).map_err(|e| unwritable(&e))
+}
+
+/// The most secret arguments of an eval, and the most bytes that they have together: each is searched for in all that
+/// leaves while the eval runs.
+const MAX_SECRET_ARGUMENTS: usize = 16;
+const MAX_SECRETS: usize = 32 << 10;
+
+/// Where the secret arguments of a call are known by, as long as it runs.
+pub(super) fn arguments_of(session: &Session, call: u64) -> Path {
+    Path(vec![format!("arguments of call {call} of session {}", session.id)])
+}
+
+/// Binds arguments by name. A secret one is opaque, and its commitment was signed.
+fn bind(
+    core: &Core,
+    payload: &EvalPayload,
+    params: &EvalParams,
+    bound: &Path,
+) -> Result<Scope<'static>, Failed> {
+    let bytes: usize = params.secrets.values().map(|argument| argument.value.len()).sum();
+    if bytes > MAX_SECRETS || params.secrets.len() > MAX_SECRET_ARGUMENTS {
+        let message = format!(
+            "{} secret arguments of {bytes} bytes; at most {MAX_SECRET_ARGUMENTS} of {MAX_SECRETS} in all are taken",
+            params.secrets.len()
+        );
+        return Err(Failed::new(Code::Limit, message, "bind fewer or shorter ones"));
+    }
+    let mut scope = Scope::new();
+    for (name, value) in &payload.args {
+        check_argument(name)?;
+        scope.push_dynamic(name.clone(), values::argument(values::from_json(value)));
+    }
+    if payload.secret_args.len() != params.secrets.len() {
+        return Err(Failed::new(
+            Code::Params,
+            "secret arguments and their commitments differ in number",
+            "use `--arg-secret`",
+        ));
+    }
+    for (name, argument) in &params.secrets {
+        check_argument(name)?;
+        let salt = decode_salt(&argument.salt);
+        let commitment: Option<[u8; 32]> =
+            salt.map(|salt| debug_wire::signature::secret_commitment(&salt, argument.value.as_bytes()));
+        let matches = commitment
+            .is_some_and(|c| payload.secret_args.get(name).is_some_and(|signed| *signed == hex(&c)));
+        if !matches {
+            return Err(Failed::new(
+                Code::Params,
+                format!("the secret argument `{name}` is not the one that was signed"),
+                "use `--arg-secret`",
+            ));
+        }
+        core.scrubber.learn(&bound.child(name), &Tree::Secret(Box::new(Tree::Str(argument.value.clone()))));
+        scope.push_dynamic(name.clone(), values::bound_secret(name, &argument.value, &core.keyed));
+    }
+    Ok(scope)
+}
+
+fn check_argument(name: &str) -> Result<(), Failed> {
+    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.len() <= 64
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if plain && !host::is_host_function(name) {
+        return Ok(());
+    }
+    Err(Failed::new(
+        Code::Params,
+        format!("`{name}` is no name for an argument"),
+        "use letters, digits and `_`",
+    ))
+}
+
+fn decode_salt(text: &str) -> Option<[u8; 32]> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Gives an eval's engine its host functions, its state names and its output.
+fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
+    engine.register_global_module(MODULE.clone());
+    let tag = EvalTag { core: core.clone(), run: run.clone() };
+    engine.register_global_module(handle::loops(tag.clone()));
+    engine.set_default_tag(Dynamic::from(tag.clone()));
+    #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
+    engine.on_var(move |name, _, context| {
+        if tag.run.watches() {
+            cells::check_variable(name, &context)?;
+        }
+        // Locals and parameters come first: `let config = 5` must mean 5. What works without a log reads no state.
+        if tag.run.emergency() || context.scope().contains(name) || tag.core.states.named(name).is_err() {
+            return Ok(None);
+        }
+        handle::resolve(&tag, Path(vec![name.to_owned()])).map(Some)
+    });
+}

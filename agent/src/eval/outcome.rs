@@ -1,0 +1,230 @@
+//! How an eval ended: what it did is undone if it failed, its outcome recorded, and only then is it answered.
+
+use std::time::Instant;
+
+use debug_audit::{AppendError, Until};
+use debug_wire::messages::{AuditRange, Code, EvalResult, Failure, FromAgent, LeaseSummary};
+use rhai::EvalAltResult;
+use serde_json::{Map, Value, json};
+
+use crate::clock::BootTime;
+use crate::core::Core;
+use crate::execute;
+use crate::explain;
+use crate::gate::Refusal;
+use crate::records;
+use crate::run::Run;
+use crate::script::engine::EVAL;
+use crate::script::meter::End;
+use crate::state::Tree;
+
+/// Why an eval failed, for its reply and its record.
+pub(super) struct Failed {
+    pub(super) code: Code,
+    pub(super) message: String,
+    pub(super) help: String,
+}
+
+impl Failed {
+    pub(super) fn new(code: Code, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { code, message: message.into(), help: help.into() }
+    }
+}
+
+/// The number of a record that has none yet, because it waits in memory for the disk.
+pub(super) const HELD: u64 = u64::MAX;
+
+pub(super) fn unwritable(error: &AppendError) -> Failed {
+    Failed::new(
+        Code::Audit,
+        format!("the audit log cannot be written: {error}"),
+        "nothing runs without its record; `revert(id)`, `revert_all()`, `leases()`, `info()`, `sessions()` and `help()` still work, each as a call of its own",
+    )
+}
+
+pub(super) fn cancelled(run: &Run) -> Failed {
+    Failed::new(Code::Cancelled, "the eval was cancelled", explain::undone(run))
+}
+
+pub(super) fn ended(run: &Run, end: End) -> Failed {
+    let limit = |what: String| {
+        Failed::new(Code::Limit, what, format!("{}; ask for less at a time", explain::undone(run)))
+    };
+    match end {
+        End::Operations => limit(format!("the eval used more than {} operations", EVAL.operations)),
+        End::Time => limit(format!("the eval took longer than {} s", EVAL.time.as_secs())),
+        End::Size => limit("the eval made something larger than allowed".to_owned()),
+        End::Cancelled => cancelled(run),
+        End::Refused => Failed::new(Code::Audit, "the audit log cannot be written", explain::undone(run)),
+    }
+}
+
+pub(super) fn refused(refusal: Refusal) -> Failed {
+    match refusal {
+        Refusal::Denied(denial) => {
+            let rules: Vec<String> =
+                denial.rules.iter().map(|rule| format!("`{}` ({})", rule.id, rule.why)).collect();
+            let by = if rules.is_empty() { String::new() } else { format!(" by rule {}", rules.join(", ")) };
+            Failed::new(
+                Code::Denied,
+                format!("denied: {} {}{by}", denial.action, denial.resource),
+                denial.help,
+            )
+        }
+        Refusal::Log(error) => unwritable(&error),
+        Refusal::State { message, help } => Failed::new(Code::State, message, help),
+    }
+}
+
+pub(super) fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> Failed {
+    let limit = matches!(
+        error,
+        EvalAltResult::ErrorTooManyOperations(_)
+            | EvalAltResult::ErrorStackOverflow(_)
+            | EvalAltResult::ErrorDataTooLarge(..)
+            | EvalAltResult::ErrorTooManyVariables(_)
+    );
+    let code = if limit { Code::Limit } else { Code::Eval };
+    let (message, help) = explain::script_error(core, run, error);
+    Failed { code, message, help }
+}
+
+/// The outcome of a failed eval: undo, record, and only then the reply.
+pub(super) fn finish_failed(
+    core: &Core,
+    run: &Run,
+    failed: Failed,
+    started: Instant,
+) -> (Failed, Option<AuditRange>) {
+    let undone = execute::undo(core, run);
+    let mut body = outcome_body(run, started);
+    drop(run.scrub(core, &failed.message)); // Tells of a secret in it. The record shows none, not even a revealed one.
+    let message = cut(&core.scrub(&failed.message));
+    body.insert("error".to_owned(), json!({ "code": failed.code, "message": message }));
+    body.insert("undone".to_owned(), undone.into());
+    match record_outcome(core, run, body) {
+        Ok(audit) => (failed, audit),
+        Err(error) => {
+            let lost = unwritable(&error);
+            let message = format!("{}; and {}", failed.message, lost.message);
+            (Failed { code: Code::Audit, message, help: lost.help }, None)
+        }
+    }
+}
+
+/// The longest text of an error that a record holds, in bytes: with every byte escaped it still fits a line.
+const MAX_ERROR: usize = 4_000;
+
+/// The beginning of a text, and how long it was.
+pub(crate) fn cut(text: &str) -> String {
+    if text.len() <= MAX_ERROR {
+        return text.to_owned();
+    }
+    let end = (0..=MAX_ERROR).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}… ({} bytes)", &text[..end], text.len())
+}
+
+fn outcome_body(run: &Run, started: Instant) -> Map<String, Value> {
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    Map::from_iter([
+        ("eval".to_owned(), run.record_number().into()),
+        ("session".to_owned(), run.session.id.into()),
+        ("operator".to_owned(), run.session.operator.spiffe.as_str().into()),
+        ("micros".to_owned(), micros.into()),
+    ])
+}
+
+/// Appends the outcome and waits until it is on disk; no reply leaves before.
+fn record_outcome(
+    core: &Core,
+    run: &Run,
+    body: Map<String, Value>,
+) -> Result<Option<AuditRange>, AppendError> {
+    let outcome = if body.contains_key("error") { "error" } else { "ok" };
+    let mut entry = records::record("outcome", Value::Object(body));
+    entry.keep = run.emergency();
+    match core.log.append(vec![entry], Until::Durable).durable() {
+        Ok(receipt) => {
+            core.emitter.recorded(&run.session.operator.name, "eval", outcome, receipt.last);
+            let first = run.record_number().min(receipt.last);
+            Ok(Some(AuditRange {
+                eval: first,
+                first,
+                last: receipt.last,
+                checkpoint: receipt.checkpoint.to_string(),
+            }))
+        }
+        Err(AppendError::Held) => {
+            run.hold();
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn succeed(core: &Core, run: &Run, display: String, value: Value, started: Instant) -> FromAgent {
+    // What was revealed is what the reply is for; everything else leaves scrubbed.
+    let (display, value) = (run.scrub(core, &display), scrub_value(core, run, value));
+    let mut body = outcome_body(run, started);
+    body.insert("result".to_owned(), core.digest(&Tree::Str(display.clone())));
+    let audit = match record_outcome(core, run, body) {
+        Ok(audit) => audit,
+        Err(error) => {
+            // What it did stands in no outcome; it must not stand at all.
+            execute::undo(core, run);
+            return failure(core, run.call, unwritable(&error), None);
+        }
+    };
+    let mut warnings = Vec::new();
+    if run.held() || audit.is_none() {
+        warnings
+            .push("not yet on disk: the audit log cannot be written; the records wait in memory".to_owned());
+    }
+    let result = EvalResult {
+        value,
+        display,
+        leases: run.touched().into_iter().map(|id| summary(core, id)).collect(),
+        mode: run.session.mode().0,
+        audit,
+        warnings,
+    };
+    FromAgent::success(run.call, &result)
+}
+
+/// Scrubs every text of a JSON value.
+fn scrub_value(core: &Core, run: &Run, value: Value) -> Value {
+    match value {
+        Value::String(text) => run.scrub(core, &text).into(),
+        Value::Array(items) => items.into_iter().map(|item| scrub_value(core, run, item)).collect(),
+        Value::Object(entries) => {
+            entries.into_iter().map(|(k, v)| (run.scrub(core, &k), scrub_value(core, run, v))).collect()
+        }
+        other => other,
+    }
+}
+
+/// A lease as replies show it, ended ones too.
+pub(crate) fn summary(core: &Core, id: u64) -> LeaseSummary {
+    match core.leases.find(id) {
+        Ok(lease) => LeaseSummary {
+            id,
+            target: lease.target().to_string(),
+            state: lease.phase.name().to_owned(),
+            remaining_ms: u64::try_from(lease.deadline.remaining(BootTime::now()).as_millis())
+                .unwrap_or(u64::MAX),
+        },
+        Err(error) => {
+            let state = match error {
+                crate::lease::EndError::Ended { how, .. } => how,
+                _ => "ended",
+            };
+            LeaseSummary { id, target: String::new(), state: state.to_owned(), remaining_ms: 0 }
+        }
+    }
+}
+
+pub(super) fn failure(core: &Core, call: u64, failed: Failed, audit: Option<AuditRange>) -> FromAgent {
+    let mut failure = Failure::new(failed.code, core.scrub(&failed.message), failed.help);
+    failure.data.audit = audit;
+    crate::dispatch::failed(call, failure)
+}
