@@ -1,0 +1,89 @@
+//! The arguments of host functions, and what is said of those that are none.
+
+use std::time::Duration;
+
+use debug_policy::parse_duration;
+use debug_wire::table::Function;
+use rhai::{Dynamic, Map};
+
+use crate::effect::Options;
+use crate::gate::Refusal;
+use crate::handle;
+use crate::state::Path;
+
+pub(super) fn usage(function: &Function, what: &str) -> Refusal {
+    Refusal::state(
+        format!("`{}`: {what}", function.name),
+        format!("as in `{}`; see `help(\"{}\")`", function.example, function.name),
+    )
+}
+
+pub(super) fn text(function: &Function, what: &str, value: Option<Dynamic>) -> Result<String, Refusal> {
+    let value = value.unwrap_or(Dynamic::UNIT);
+    let kind = value.type_name();
+    value.into_string().map_err(|_| usage(function, &format!("{what} must be a string, not {kind}")))
+}
+
+pub(super) fn reason(function: &Function, value: Option<Dynamic>) -> Result<String, Refusal> {
+    let reason = text(function, "the reason", value)?.trim().to_owned();
+    if reason.is_empty() || reason.len() > MAX_REASON {
+        return Err(usage(function, "the reason must have 1 to 500 bytes"));
+    }
+    Ok(reason)
+}
+
+/// The longest name of a point, in bytes: what names it stands in a record several times.
+pub(super) const MAX_POINT: usize = 1_000;
+
+/// The longest reason, in bytes.
+const MAX_REASON: usize = 500;
+
+pub(super) fn path(function: &Function, value: Option<Dynamic>) -> Result<Path, Refusal> {
+    if let Some(path) = value.as_ref().and_then(handle::path_of) {
+        return Ok(path);
+    }
+    let spelled = text(function, "the path", value)?;
+    spelled.parse::<Path>().map_err(|e| usage(function, &e.to_string()))
+}
+
+pub(super) fn id(function: &Function, value: Option<Dynamic>) -> Result<u64, Refusal> {
+    let number = value.as_ref().and_then(|v| v.as_int().ok()).and_then(|n| u64::try_from(n).ok());
+    number.ok_or_else(|| usage(function, "the lease's id must be a whole number"))
+}
+
+pub(super) fn ttl(function: &Function, value: Option<Dynamic>) -> Result<Duration, Refusal> {
+    let spelled = text(function, "the ttl", value)?;
+    parse_duration(&spelled).map_err(|e| usage(function, &e.to_string()))
+}
+
+pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Options, Refusal> {
+    let mut options = Options::default();
+    let Some(value) = value else { return Ok(options) };
+    let kind = value.type_name();
+    let Some(map) = value.try_cast::<Map>() else {
+        return Err(usage(function, &format!("the options must be a map `#{{ ttl: \"5m\" }}`, not {kind}")));
+    };
+    for (key, value) in map {
+        match key.as_str() {
+            "ttl" => options.ttl = Some(ttl(function, Some(value))?),
+            "reason" => options.reason = Some(reason(function, Some(value))?),
+            "over" => options.over = Some(id(function, Some(value))?),
+            "unseen" if function.name == "patch" => {
+                options.unseen =
+                    value.as_bool().map_err(|_| usage(function, "`unseen` must be true or false"))?;
+            }
+            "persist" | "hold" => {
+                return Err(usage(
+                    function,
+                    &format!("the option `{key}` is not part of this version; it is said for a whole eval"),
+                ));
+            }
+            other => {
+                let known =
+                    if function.name == "patch" { "ttl, reason, over, unseen" } else { "ttl, reason, over" };
+                return Err(usage(function, &format!("unknown option `{other}`; known are {known}")));
+            }
+        }
+    }
+    Ok(options)
+}

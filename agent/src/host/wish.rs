@@ -1,0 +1,315 @@
+//! What calls of host functions come down to: effects, which the gate has yet to pass.
+
+use std::sync::Arc;
+
+use debug_policy::{Action, Decision, Resource};
+use debug_wire::table::Function;
+use rhai::{Dynamic, FnPtr};
+
+use super::EvalTag;
+use super::arguments::{MAX_POINT, id, options, path, reason, text, ttl, usage};
+use crate::convert;
+use crate::core::Core;
+use crate::effect::{Effect, Options, Proposal};
+use crate::execute::{self, PatchView};
+use crate::gate::{self, Refusal};
+use crate::lease::{Lease, PatchChange, WriteChange};
+use crate::points::{Kind, Point};
+use crate::run::Run;
+use crate::script::frozen::Frozen;
+use crate::state::{Path, StateError, Tree, Wait};
+use crate::values;
+
+/// What a call comes down to; more than one effect only for `revert_all`.
+pub(super) fn wish(
+    function: &'static Function,
+    tag: &EvalTag,
+    a: Option<Dynamic>,
+    b: Option<Dynamic>,
+    c: Option<Dynamic>,
+) -> Result<Vec<Effect>, Refusal> {
+    let (core, run) = (&tag.core, &tag.run);
+    let effect = match function.name {
+        "help" | "info" | "ls" | "points" | "leases" | "sessions" | "describe" => {
+            Effect::See(function, crate::listing::subject(a.as_ref()))
+        }
+        "get" => read(core, function, &path(function, a)?),
+        "reveal" => {
+            let path = path(function, a)?;
+            possible(reveal(core, path.clone()), function, state(&path), Options::default())
+        }
+        "set" => {
+            let path = path(function, a)?;
+            let options = options(function, c)?;
+            set(core, function, path, b.unwrap_or(Dynamic::UNIT), options)
+        }
+        "patch" => {
+            let name = text(function, "the point", a)?;
+            if name.len() > MAX_POINT {
+                let what = format!("the point's name has {} bytes, the limit is {MAX_POINT}", name.len());
+                return Err(usage(function, &what));
+            }
+            let options = options(function, c)?;
+            let patch = patch(core, run, function, &name, b, options.clone());
+            possible(patch, function, Resource::Point(name), options)
+        }
+        "revert" => Effect::Revert { lease: lease(core, id(function, a)?)? },
+        "revert_all" => return Ok(revertible(core, run)),
+        "confirm" | "extend" => Effect::Renew {
+            confirm: function.name == "confirm",
+            lease: lease(core, id(function, a)?)?,
+            ttl: ttl(function, b)?,
+        },
+        "change" => Effect::EnterChange { reason: reason(function, a)? },
+        "observe" => Effect::Observe,
+        "log_info" | "log_warn" => {
+            Effect::Log { warn: function.name == "log_warn", text: text(function, "the text", a)? }
+        }
+        other => {
+            return Err(Refusal::state(
+                format!("`{other}` is in the table, but nothing does it"),
+                "this is a fault of the agent",
+            ));
+        }
+    };
+    Ok(vec![effect])
+}
+
+/// An effect as it was formed, or what stands in its way, which is told only to who would be allowed to have it.
+fn possible(
+    formed: Result<Effect, Refusal>,
+    function: &'static Function,
+    target: Resource,
+    options: Options,
+) -> Effect {
+    formed.unwrap_or_else(|why| Effect::Impossible { function, target, options, why })
+}
+
+fn state(path: &Path) -> Resource {
+    Resource::State(path.0.clone())
+}
+
+/// A lease in force. One that is not has no effect, so that nothing is permitted without having been decided on.
+fn lease(core: &Core, id: u64) -> Result<Box<Lease>, Refusal> {
+    core.leases.find(id).map(Box::new).map_err(|error| execute::ended(&error))
+}
+
+/// A read of a path: what stands there, and which leaves policy is asked about.
+pub(crate) fn read(core: &Core, function: &'static Function, path: &Path) -> Effect {
+    let formed = core
+        .read(path, Wait::AGENT)
+        .map(|value| Effect::Read { path: path.clone(), leaves: leaves(path, &value), value })
+        .map_err(|error| state_refusal(&error));
+    possible(formed, function, state(path), Options::default())
+}
+
+/// What policy is asked about of a value at a path: each of its leaves, or itself if it has none.
+pub(crate) fn leaves(path: &Path, tree: &Tree) -> Vec<Path> {
+    let mut leaves: Vec<Path> = tree.leaves().map(|(below, _)| path.join(&below.0)).collect();
+    if leaves.is_empty() {
+        leaves.push(path.clone());
+    }
+    leaves
+}
+
+fn reveal(core: &Core, path: Path) -> Result<Effect, Refusal> {
+    let value = core.read(&path, Wait::AGENT).map_err(|e| state_refusal(&e))?;
+    if is_container(&value) {
+        return Err(Refusal::state(
+            format!("`{path}` is no single value; a secret is revealed by its own path"),
+            format!("`ls(\"{path}\")` lists what is below it"),
+        ));
+    }
+    Ok(Effect::Reveal { path, value })
+}
+
+/// A write: checked against the live state in full before it is asked for, so that what would fail is never made.
+pub(crate) fn set(
+    core: &Core,
+    function: &'static Function,
+    path: Path,
+    value: Dynamic,
+    options: Options,
+) -> Effect {
+    let target = state(&path);
+    possible(write(core, function, path, value, options.clone()), function, target, options)
+}
+
+fn write(
+    core: &Core,
+    function: &'static Function,
+    path: Path,
+    value: Dynamic,
+    options: Options,
+) -> Result<Effect, Refusal> {
+    let after = match values::bound(&value) {
+        Some(secret) => secret,
+        None => convert::from_dynamic(value, Some(&path)).map_err(|e| {
+            Refusal::state(format!("`{path}` was not changed: {e}"), "give a value that JSON could hold")
+        })?,
+    };
+    if shows_secret(&after) {
+        return Err(Refusal::state(
+            format!(
+                "`{path}` was not changed: the value holds the text by which a secret is shown, not the secret"
+            ),
+            "assign the secret itself, to its own path; `--arg-secret` gives a new one",
+        ));
+    }
+    let before = core.states.check_write(&path, &after, Wait::AGENT).map_err(|e| state_refusal(&e))?;
+    let marked = core.redactor.mark(&path, after.clone());
+    let mut targets = leaves(&path, &before);
+    targets.extend(leaves(&path, &after));
+    targets.sort();
+    targets.dedup();
+    let after_record = if marked.holds_secret() { core.digest(&after) } else { values::json(&marked) };
+    let proposal = Proposal {
+        function,
+        targets: targets.iter().map(state).collect(),
+        reads: Vec::new(),
+        before: core.digest(&before),
+        after: after_record,
+        change: Arc::new(WriteChange::new(core.states.clone(), path, before, after)),
+        options,
+    };
+    Ok(Effect::Change(Box::new(proposal)))
+}
+
+/// Whether a text in a value is, or was made with, what is shown in place of a secret.
+fn shows_secret(tree: &Tree) -> bool {
+    tree.leaves().any(|(_, leaf)| matches!(leaf, Tree::Str(text) if text.contains("‹secret")))
+}
+
+fn patch(
+    core: &Arc<Core>,
+    run: &Run,
+    function: &'static Function,
+    name: &str,
+    code: Option<Dynamic>,
+    options: Options,
+) -> Result<Effect, Refusal> {
+    let code = code.unwrap_or(Dynamic::UNIT);
+    let kind = code.type_name();
+    let Some(pointer) = code.try_cast::<FnPtr>() else {
+        return Err(usage(function, &format!("the patch must be a function such as `|req| …`, not {kind}")));
+    };
+    let point = find_point(core, run, name, &options)?;
+    point.patchable().map_err(|e| Refusal::state(e.to_string(), "`points()` says which can be patched"))?;
+    if point.kind() == Kind::Function && crate::points::PANIC_ABORTS {
+        return Err(Refusal::state(
+            format!(
+                "`{name}` cannot be patched: this service is built with `panic = \"abort\"`, so a failing patch could not be caught"
+            ),
+            "patch a route, or build the service with `panic = \"unwind\"`",
+        ));
+    }
+    let Some(observer) = core.observer() else {
+        return Err(Refusal::state("the agent is stopping", "nothing can be changed any more"));
+    };
+    let gives = point.arguments().len();
+    let frozen = Frozen::new(&run.functions(), &pointer, Some(gives), Arc::new(PatchView::new(core, run)))
+        .map_err(|e| {
+            Refusal::state(
+                e.to_string(),
+                "a patch may compute, `log_info`, `log_warn`, and `get` literal paths",
+            )
+        })?;
+    let reads = frozen
+        .reads()
+        .map(|p| p.parse::<Path>().map_err(|e| usage(function, &e.to_string())))
+        .collect::<Result<Vec<_>, _>>()?;
+    let reads = reads.iter().flat_map(|p| readable(core, p)).collect();
+    let record = serde_json::json!({
+        "code": "as in the eval", "functions": frozen.reached,
+        "captures": frozen.captures.iter().map(values::json).collect::<Vec<_>>(),
+    });
+    let proposal = Proposal {
+        function,
+        targets: vec![Resource::Point(point.name().to_owned())],
+        reads,
+        before: serde_json::json!({ "layers": point.layers().len() }),
+        after: record,
+        change: Arc::new(PatchChange::new(point, Arc::new(frozen), observer)),
+        options,
+    };
+    Ok(Effect::Change(Box::new(proposal)))
+}
+
+/// The leaves that a patch reads by a literal path; the path itself while nothing is there.
+fn readable(core: &Core, path: &Path) -> Vec<Path> {
+    core.read(path, Wait::AGENT).map_or_else(|_| vec![path.clone()], |tree| leaves(path, &tree))
+}
+
+/// The leases that this operator may end: one's own, and those of others that policy allows.
+fn revertible(core: &Core, run: &Run) -> Vec<Effect> {
+    let mine = &run.session.operator.name;
+    let may = |lease: &crate::lease::Lease| {
+        let asks = [lease.target().clone(), Resource::Lease(lease.owner.clone())];
+        lease.owner == *mine
+            || asks.into_iter().all(|resource| {
+                let request = run.request(core, Action::Revert, resource);
+                matches!(core.policy.decide(&request), Decision::Allow(_))
+            })
+    };
+    // The newest first, so that nothing has to be rebased.
+    let mut leases = core.leases.list();
+    leases.reverse();
+    leases
+        .iter()
+        .filter(|lease| may(lease))
+        .map(|lease| Effect::Revert { lease: Box::new(lease.clone()) })
+        .collect()
+}
+
+/// An error of a state, with what to do.
+pub(crate) fn state_refusal(error: &StateError) -> Refusal {
+    let help = match error {
+        StateError::NoSuchState { .. } | StateError::NoSuchPath(_) => {
+            "`ls()` lists the states, `ls(path)` what is below a path"
+        }
+        StateError::ReadOnly(_) => "the service shows it with `.state`; `.state_mut` makes it writable",
+        StateError::NeverWrite { .. } => "only the service's author can open it",
+        StateError::Busy(_) => "the service holds its lock; try again",
+        StateError::Refused(_) | StateError::NotStored(_) => {
+            "the value stays as it was; give one of the type that stands there"
+        }
+        StateError::Lossy { .. } => {
+            "the value stays as it was; its type loses something on the way through serde"
+        }
+        StateError::Conflict(_) => "read it again and decide anew",
+        StateError::Poisoned(_)
+        | StateError::Panicked { .. }
+        | StateError::Unreadable(_)
+        | StateError::DuplicateName(_) => "tell the service's author",
+    };
+    Refusal::state(error.to_string(), help)
+}
+
+/// Whether a value has names or elements below it, so that a path to it stays a handle.
+pub(crate) fn is_container(tree: &Tree) -> bool {
+    matches!(tree, Tree::Map(_) | Tree::Seq(_))
+}
+
+/// A point by its name. A route that nobody has called is made one only if the operator says that it is unseen.
+fn find_point(core: &Core, run: &Run, name: &str, options: &Options) -> Result<Point, Refusal> {
+    if let Some(point) = core.points.find(name) {
+        return Ok(point);
+    }
+    if let (true, Some((method, template))) = (options.unseen, name.split_once(' ')) {
+        // Declaring it changes what others see: only for who may patch it. The gate then says the denial.
+        if !gate::may_patch(core, run, name, options) {
+            return Err(Refusal::state(format!("there is no point `{name}`"), "`points()` lists them"));
+        }
+        let slot = core
+            .points
+            .declare(method, template)
+            .map_err(|e| Refusal::state(e.to_string(), "as in `GET /api/healthcheck`"))?;
+        return Ok(Point::Route(slot));
+    }
+    let nearest =
+        core.points.nearest(name).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    Err(Refusal::state(
+        format!("there is no point `{name}`{nearest}"),
+        "`points()` lists them; a route is one once it was called, or with `#{ unseen: true }`",
+    ))
+}
