@@ -198,14 +198,16 @@ A kind that ends in `.` stands for all kinds that begin so.")]
     List(List),
     /// Print a record whole
     Show(ShowRecord),
-    /// Verify a log: its records, its signed checkpoint, and every operator's signature
+    /// Verify a log: its records, its signed checkpoint, and every operator's certificate and signature
     #[command(after_help = "\
 Examples:
   debugctl audit verify agent/audit
-  debugctl audit verify copy-of-audit --vkey example.internal/dienstplan/1+c4a1…+AZ…
+  debugctl audit verify copy-of-audit --vkey example.internal/dienstplan/1+c4a1…+AZ… --ca ca.pem
 
 The key of the log comes from --vkey, from --inventory, or from an inventory.json beside the folder,
 which is then named. Without a key the log is only consistent in itself, and the exit code is 6.
+The operators' CA comes from --ca, or from ca/ca.pem or ca.pem beside the inventory. Without it,
+whoever has the log's key could have made up operators, and the report says so.
 Exit code 0 comes with the word `verified` on stdout, and never without it.")]
     Verify(Verify),
 }
@@ -221,6 +223,9 @@ pub(crate) struct Anchor {
     /// The key of the log
     #[arg(long, value_name = "VKEY", conflicts_with = "inventory")]
     pub(crate) vkey: Option<String>,
+    /// The CA that issued the operators' certificates
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -293,7 +298,8 @@ mod tests {
             "debugctl eval t:1 - --json",
             "debugctl eval t:1 --file f --change --reason x --persist",
             "debugctl confirm t:1 3 20m --reason x",
-            "debugctl audit verify d --vkey k",
+            "debugctl audit verify d --vkey k --ca c",
+            "debugctl audit verify d --inventory i --ca c",
         ] {
             assert!(parses(good), "{good}");
         }
