@@ -14,7 +14,8 @@ pub(crate) struct Cli {
 
 const ENDS: &str = "\
 Exit codes: 0 ok, 1 the eval failed, 2 usage, 3 denied by policy, 4 needs approval,
-5 cannot connect or not trusted, 6 the audit log does not verify.
+5 cannot connect or not trusted, 6 the audit log does not verify,
+or the agent never proved that it holds what was sent.
 
 First steps:
   debugctl attach 127.0.0.1:7777 --identity operators/alice     then `help()` at the prompt
@@ -49,7 +50,8 @@ Examples:
       --change --reason 'INC-42 rotate' --persist
 
 With --json, stdout holds one object:
-  {\"value\", \"display\", \"output\", \"leases\", \"audit\"} or {\"error\"}")]
+  {\"value\", \"display\", \"output\", \"leases\", \"audit\"} or {\"error\"}
+Exit code 6 beside a value: the agent never proved that the eval is in its log. stderr tells more.")]
     Eval(Eval),
     /// Show the changes in force, whose they are and when they revert
     Leases(Show),

@@ -5,11 +5,15 @@ use debug_wire::json;
 use debug_wire::messages::{AuditRange, EvalParams, HelloResult, ProofParams, ProofResult};
 use serde::Deserialize;
 
+use crate::emergency;
 use crate::failure::Failure;
 use crate::link::Link;
 use crate::session::{EvalError, call};
 use crate::term;
 use crate::trust::{Pin, Signed, Store, hashes};
+
+#[cfg(test)]
+mod tests;
 
 /// The newest checkpoint that holds, and the evals whose records were not seen yet.
 pub(crate) struct Proofs {
@@ -18,6 +22,10 @@ pub(crate) struct Proofs {
     origin: String,
     latest: Option<Signed>,
     unseen: Vec<Sent>,
+    /// How many evals were in another log, of which nothing can be proven any more.
+    orphans: usize,
+    /// How many evals were answered without saying where they are, though they must be in the log.
+    unplaced: usize,
 }
 
 /// An eval that was sent and where its records shall be.
@@ -53,7 +61,7 @@ impl Proofs {
                 ));
             }
         }
-        Ok(Self { store, pin, origin, latest, unseen: Vec::new() })
+        Ok(Self { store, pin, origin, latest, unseen: Vec::new(), orphans: 0, unplaced: 0 })
     }
 
     /// The size of the newest checkpoint known; 0 if none is.
@@ -70,16 +78,64 @@ impl Proofs {
         self.accept(signed, &hello.consistency)
     }
 
-    /// Notes an eval that was answered; without an audit range there is nothing that could be proven.
-    pub(crate) fn sent(&mut self, params: EvalParams, audit: Option<AuditRange>) {
-        if let Some(audit) = audit {
-            self.unseen.push(Sent { payload: params.payload, sig: params.sig, audit });
+    /// Notes an eval that has a result. Only what may be answered before it is recorded may lack its place in the log.
+    pub(crate) fn answered(&mut self, params: EvalParams, audit: Option<AuditRange>) {
+        match audit {
+            Some(audit) => self.expect(params, audit),
+            None if emergency::may_wait(&params.payload) => {}
+            None => self.unplaced += 1,
         }
     }
 
-    /// How many evals are not proven yet.
-    pub(crate) fn unproven(&self) -> usize {
-        self.unseen.len()
+    /// Notes an eval that failed. Without a place in the log it never ran, says the agent: then there may be no record, and
+    /// nothing was answered that one would have to hold.
+    pub(crate) fn failed(&mut self, params: EvalParams, audit: Option<AuditRange>) {
+        if let Some(audit) = audit {
+            self.expect(params, audit);
+        }
+    }
+
+    fn expect(&mut self, params: EvalParams, audit: AuditRange) {
+        self.unseen.push(Sent { payload: params.payload, sig: params.sig, audit });
+    }
+
+    /// Takes over what an earlier session with this agent has not seen proven: the log may be the same.
+    pub(crate) fn take_over(&mut self, earlier: Self) {
+        let Self { origin, unseen, orphans, unplaced, .. } = earlier;
+        self.orphans += orphans;
+        self.unplaced += unplaced;
+        if origin == self.origin {
+            self.unseen.splice(0..0, unseen);
+        } else {
+            self.orphans += unseen.len();
+        }
+    }
+
+    /// That nothing is left to prove when the session ends, for the reason `why` if it was not the operator who ended it.
+    ///
+    /// # Errors
+    /// Something is; what the agent said about it rests on its word alone.
+    pub(crate) fn complete(&self, why: Option<&str>) -> Result<(), Failure> {
+        let (unproven, unplaced) = (self.unseen.len() + self.orphans, self.unplaced);
+        let mut open = Vec::new();
+        if unproven > 0 {
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            let which =
+                if unproven == 1 { "the last eval is".into() } else { format!("{unproven} evals are") };
+            open.push(format!("the session ended{why} before the agent proved that {which} in its log"));
+        }
+        if unplaced > 0 {
+            let which = if unplaced == 1 { "an eval is".into() } else { format!("{unplaced} evals are") };
+            open.push(format!("the agent did not say where in its log {which}"));
+        }
+        if open.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::verification(open.join("; ")).help(format!(
+            "what was answered rests on the agent's word: verify the folder of the log `{}` with `debugctl audit verify`, \
+             and look for what you sent with `debugctl audit list`",
+            self.origin
+        )))
     }
 
     /// Demands the proofs for all evals since the last time.

@@ -40,6 +40,8 @@ pub(crate) struct Lies {
     pub(crate) record: Option<String>,
     /// `audit.proof` is refused.
     pub(crate) no_proof: bool,
+    /// The connection is cut when a proof is asked for.
+    pub(crate) cut: bool,
     /// Payloads are recorded in two parts, as long ones are.
     pub(crate) split: bool,
     /// Evals cannot be recorded.
@@ -262,6 +264,9 @@ impl Session<'_> {
     }
 
     fn prove(&self, params: ProofParams) -> Result<Value, Failure> {
+        if self.lies().cut {
+            let _ = self.stream.sock.shutdown(std::net::Shutdown::Both);
+        }
         if self.lies().no_proof {
             return Err(Failure::new(Code::Internal, "no proof today", ""));
         }
