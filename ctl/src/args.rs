@@ -15,7 +15,7 @@ pub(crate) struct Cli {
 const ENDS: &str = "\
 Exit codes: 0 ok, 1 the eval failed, 2 usage, 3 denied by policy, 4 needs approval,
 5 cannot connect or not trusted, 6 the audit log does not verify,
-or the agent never proved that it holds what was sent.
+or the agent never proved that what it answered is in it.
 
 First steps:
   debugctl attach 127.0.0.1:7777 --identity operators/alice     then `help()` at the prompt

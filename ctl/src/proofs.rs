@@ -40,11 +40,25 @@ struct Sent {
 struct EvalRecord {
     seq: u64,
     kind: String,
+    session: u64,
     sig: String,
     payload: Option<String>,
-    /// How many `eval.part` records hold the payload, where it does not fit into this one.
+    /// How many `eval.part` records right before it hold the payload, where it does not fit into this one.
     parts: Option<u64>,
 }
+
+/// An `eval.part` record.
+#[derive(Deserialize)]
+struct PartRecord {
+    seq: u64,
+    kind: String,
+    session: u64,
+    part: u64,
+    text: String,
+}
+
+/// The most parts of a payload that are asked for: an agent makes fewer than 100 of the longest that fits into a message.
+const MAX_PARTS: u64 = 1000;
 
 impl Proofs {
     /// Begins with what is remembered of that origin.
@@ -146,10 +160,7 @@ impl Proofs {
         while let Some(sent) = self.unseen.first() {
             let (note, index) = (sent.audit.checkpoint.clone(), sent.audit.eval);
             self.advance(link, &note).await?;
-            let size = self.known_size();
-            let params = ProofParams { index: Some(index), from: None, size };
-            let proof: ProofResult = prove(link, &params).await?;
-            self.check_own(index, &proof)?;
+            self.check_own(link, index).await?;
             self.unseen.remove(0);
         }
         Ok(())
@@ -211,34 +222,81 @@ impl Proofs {
             .help(format!("{kept}; do not trust this host before somebody has looked at it"))
     }
 
-    /// Checks that the record is in the log and is what was sent.
-    fn check_own(&self, index: u64, proof: &ProofResult) -> Result<(), Failure> {
+    /// Checks that the first eval that was not seen yet is in the log as it was sent, all of it.
+    async fn check_own(&self, link: &Link, index: u64) -> Result<(), EvalError> {
+        let Some(sent) = self.unseen.first() else { return Ok(()) };
+        let line = self.record(link, index, index).await?;
+        let wrong = |why: String| differs(index, why);
+        let record: EvalRecord = json::from_str(&line).map_err(|error| wrong(error.to_string()))?;
+        if record.seq != index || record.kind != "eval" {
+            return Err(wrong(format!("it is record {} of kind `{}`", record.seq, record.kind)).into());
+        }
+        if record.sig != sent.sig {
+            return Err(wrong("the signature differs".to_owned()).into());
+        }
+        match (&record.payload, record.parts) {
+            (Some(payload), None) if *payload == sent.payload => Ok(()),
+            (None, Some(parts)) => self.check_parts(link, &sent.payload, &record, parts).await,
+            _ => Err(wrong("the payload differs".to_owned()).into()),
+        }
+    }
+
+    /// Checks that the records right before that of an eval hold its payload and nothing else. That its signature is the
+    /// one that was sent says nothing about them.
+    async fn check_parts(
+        &self,
+        link: &Link,
+        payload: &str,
+        eval: &EvalRecord,
+        parts: u64,
+    ) -> Result<(), EvalError> {
+        let wrong = |why: String| differs(eval.seq, why);
+        let first = eval.seq.checked_sub(parts).filter(|_| parts <= MAX_PARTS);
+        let first = first.ok_or_else(|| wrong(format!("it cannot have {parts} parts")))?;
+        let mut rest = payload;
+        for (seq, number) in (first..eval.seq).zip(0..) {
+            let line = self.record(link, eval.seq, seq).await?;
+            let part: PartRecord =
+                json::from_str(&line).map_err(|error| wrong(format!("its part in record {seq}: {error}")))?;
+            let is_it = part.seq == seq && part.kind == "eval.part";
+            if !is_it || part.session != eval.session || part.part != number {
+                return Err(wrong(format!("record {seq} is not part {number} of it")).into());
+            }
+            rest = rest
+                .strip_prefix(part.text.as_str())
+                .ok_or_else(|| wrong(format!("the payload differs in record {seq}")))?;
+        }
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(wrong("the end of the payload is missing".to_owned()).into())
+        }
+    }
+
+    /// The line of the record `seq`, which belongs to the eval in record `eval`; proven to be in the newest tree known.
+    async fn record(&self, link: &Link, eval: u64, seq: u64) -> Result<String, EvalError> {
+        let size = self.known_size();
+        let proof: ProofResult = prove(link, &ProofParams { index: Some(seq), from: None, size }).await?;
         let wrong = |why: String| {
-            Failure::verification(format!("record {index} is not the eval that was sent: {why}"))
-                .help("keep this message: the log does not say what you did")
+            differs(eval, if seq == eval { why } else { format!("its part in record {seq}: {why}") })
         };
-        let (Some(sent), Some(latest)) = (self.unseen.first(), &self.latest) else { return Ok(()) };
-        let record = proof.record.as_deref().ok_or_else(|| wrong("the agent does not show it".to_owned()))?;
+        let Some(latest) = &self.latest else {
+            return Err(wrong("there is no checkpoint".to_owned()).into());
+        };
+        let line = proof.record.ok_or_else(|| wrong("the agent does not show it".to_owned()))?;
         let hashes = hashes(&proof.hashes).map_err(wrong)?;
         // The hash is made here, from the bytes that are looked at: a proof for another record is none for this one.
-        let leaf = tree::leaf_hash(record.as_bytes());
-        tree::verify_inclusion(index, latest.head.size, &leaf, &hashes, &latest.head.root)
+        let leaf = tree::leaf_hash(line.as_bytes());
+        tree::verify_inclusion(seq, latest.head.size, &leaf, &hashes, &latest.head.root)
             .map_err(|error| wrong(error.to_string()))?;
-        let record: EvalRecord = json::from_str(record).map_err(|error| wrong(error.to_string()))?;
-        if record.seq != index || record.kind != "eval" {
-            return Err(wrong(format!("it is record {} of kind `{}`", record.seq, record.kind)));
-        }
-        let same_payload = match (&record.payload, record.parts) {
-            (Some(payload), None) => *payload == sent.payload,
-            // In several records: the signature below is over the same bytes.
-            (None, Some(_)) => true,
-            _ => false,
-        };
-        if !same_payload || record.sig != sent.sig {
-            return Err(wrong("payload or signature differ".to_owned()));
-        }
-        Ok(())
+        Ok(line)
     }
+}
+
+/// The log holds something else than what was sent.
+fn differs(eval: u64, why: String) -> Failure {
+    Failure::verification(format!("record {eval} is not the eval that was sent: {why}"))
+        .help("keep this message: the log does not say what you did")
 }
 
 async fn prove(link: &Link, params: &ProofParams) -> Result<ProofResult, EvalError> {

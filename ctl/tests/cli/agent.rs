@@ -25,6 +25,9 @@ use crate::authority::{Authority, Leaf, OPERATOR_ID};
 
 type Tls = StreamOwned<ServerConnection, TcpStream>;
 
+/// Alters records before they are written.
+pub(crate) type Alter = fn(&mut Vec<Value>);
+
 /// In which ways the agent is not what it should be.
 #[derive(Clone, Default)]
 pub(crate) struct Lies {
@@ -44,6 +47,8 @@ pub(crate) struct Lies {
     pub(crate) cut: bool,
     /// Payloads are recorded in two parts, as long ones are.
     pub(crate) split: bool,
+    /// Their parts are altered before they are recorded.
+    pub(crate) parts: Option<Alter>,
     /// Evals cannot be recorded.
     pub(crate) unrecorded: bool,
 }
@@ -297,10 +302,12 @@ impl Session<'_> {
         let mut entries = Vec::new();
         if lies.split {
             let (one, two) = logged.split_at(3);
-            for (part, text) in [one, two].into_iter().enumerate() {
-                let part = json!({ "session": self.number, "part": part, "text": text });
-                entries.push(entry("eval.part", &part));
+            let part = |(part, text)| json!({ "session": self.number, "operator": OPERATOR_ID, "part": part, "member": "payload", "text": text });
+            let mut parts: Vec<Value> = [one, two].into_iter().enumerate().map(part).collect();
+            if let Some(alter) = lies.parts {
+                alter(&mut parts);
             }
+            entries.extend(parts.iter().map(|part| entry("eval.part", part)));
             eval["parts"] = json!(2);
         } else {
             eval["payload"] = json!(logged);
