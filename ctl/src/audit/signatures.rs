@@ -20,6 +20,10 @@ use crate::verifier::id_of;
 /// message long, and only as many evals run at once as there are eval threads.
 const MAX_PARTS: usize = 16 << 20;
 
+/// For how long after its certificate ended a session may still write, in seconds: the agent looks once a second whether
+/// it must end it, and what was asked before that waits for its turn to be written.
+const LATE: i64 = 5;
+
 /// A record that opens a session.
 #[derive(Deserialize)]
 struct SessionOpen {
@@ -163,7 +167,7 @@ impl<'a> Signatures<'a> {
                 "its exporter is that of an earlier session: evals of that one could be replayed".into()
             );
         }
-        let vouched = self.vouched(&operator, &certificate, &time);
+        let vouched = self.vouched(&operator, &certificate, validity, &time);
         let opened = Session { operator, certificate, validity, exporter, counter: 0 };
         // Also where nobody vouches for it: what follows is to be shown as what it says it is.
         self.sessions.insert(session, opened);
@@ -171,9 +175,15 @@ impl<'a> Signatures<'a> {
     }
 
     /// That the operators' CA vouches for the certificate of a session.
-    fn vouched(&self, operator: &str, certificate: &[u8], time: &str) -> Result<(), Wrong> {
+    fn vouched(
+        &self,
+        operator: &str,
+        certificate: &[u8],
+        validity: Validity,
+        time: &str,
+    ) -> Result<(), Wrong> {
         let Some(authority) = self.authority else { return Ok(()) };
-        let at = moment(time)?;
+        let at = moment(time, validity)?;
         authority.vouches(certificate, &self.origin, at).map_err(|why| Wrong {
             why: format!("nobody vouches for the certificate of `{}`: {why}", term::line(operator)),
             help: "keep the folder as evidence: whoever has the log's key may have made up this operator. If the CA was \
@@ -204,7 +214,7 @@ impl<'a> Signatures<'a> {
             return Err(format!("its counter is {}, after {}", eval.counter, session.counter));
         }
         session.counter = eval.counter;
-        if !session.validity.covers(moment(&eval.time)?) {
+        if !session.validity.covers(moment(&eval.time, session.validity)?) {
             return Err("the operator's certificate was not valid at its time".to_owned());
         }
         let signature = BASE64_STANDARD.decode(&eval.sig).map_err(|_| "its signature is not base64")?;
@@ -238,10 +248,11 @@ impl<'a> Signatures<'a> {
     }
 }
 
-/// Seconds since 1970.
-fn moment(time: &str) -> Result<i64, String> {
+/// The moment at which a certificate must have been valid for a record of that time, in seconds since 1970.
+fn moment(time: &str, Validity { not_after, .. }: Validity) -> Result<i64, String> {
     let time: jiff::Timestamp = time.parse().map_err(|error| format!("its time cannot be read: {error}"))?;
-    Ok(time.as_second())
+    let late = time.as_second().saturating_sub(not_after);
+    Ok(if (1..=LATE).contains(&late) { not_after } else { time.as_second() })
 }
 
 fn read<T: DeserializeOwned>(line: &str) -> Result<T, String> {
