@@ -7,7 +7,7 @@ use std::time::Duration;
 use debug_audit::{AppendError, Until};
 use debug_policy::{Action, Decision, Denial, Policy, Request, Resource, format_duration};
 use debug_wire::table::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::clock::BootTime;
 use crate::core::Core;
@@ -355,7 +355,7 @@ fn intent(
     for (name, value) in detail(core, effect) {
         let text = value.to_string();
         if text.len() > records::MAX_INLINE {
-            let (parts, members) = records::parted("effect.part", name, &text);
+            let (parts, members) = records::parted("effect.part", name, &text, &Map::new());
             entries.extend(parts);
             body[name] = Value::Object(members);
         } else {

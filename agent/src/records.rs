@@ -33,15 +33,26 @@ fn wall_clock() -> String {
 
 /// A long text as records of its own before the one that it belongs to, or in place if it is short.
 ///
-/// Returns the parts and the members for the record: `{name: text}` or `{"parts": n}`.
-pub(crate) fn parted(kind: &'static str, name: &str, text: &str) -> (Vec<Entry>, Map<String, Value>) {
+/// Each part has the members `common`, too. Returns the parts and the members for the record: `{name: text}` or
+/// `{"parts": n}`.
+pub(crate) fn parted(
+    kind: &'static str,
+    name: &str,
+    text: &str,
+    common: &Map<String, Value>,
+) -> (Vec<Entry>, Map<String, Value>) {
     if text.len() <= PART {
         return (Vec::new(), Map::from_iter([(name.to_owned(), text.into())]));
     }
     let pieces = pieces(text);
     let members = Map::from_iter([("parts".to_owned(), pieces.len().into())]);
-    let entry =
-        |(part, text): (usize, &str)| record(kind, json!({ "part": part, "text": text, "member": name }));
+    let entry = |(part, text): (usize, &str)| {
+        let mut members = common.clone();
+        members.insert("part".to_owned(), part.into());
+        members.insert("text".to_owned(), text.into());
+        members.insert("member".to_owned(), name.into());
+        record(kind, Value::Object(members))
+    };
     (pieces.into_iter().enumerate().map(entry).collect(), members)
 }
 
@@ -89,7 +100,7 @@ pub(crate) fn decisions(asked: &[(Request, Decision)], policy: &str) -> (Vec<Ent
         gate["decisions"] = decisions.into();
         return (Vec::new(), gate);
     }
-    let (parts, members) = parted("effect.part", "decisions", &text);
+    let (parts, members) = parted("effect.part", "decisions", &text, &Map::new());
     if let Value::Object(gate) = &mut gate {
         gate.extend(members);
     }

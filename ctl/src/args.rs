@@ -14,7 +14,8 @@ pub(crate) struct Cli {
 
 const ENDS: &str = "\
 Exit codes: 0 ok, 1 the eval failed, 2 usage, 3 denied by policy, 4 needs approval,
-5 cannot connect or not trusted, 6 the audit log does not verify.
+5 cannot connect or not trusted, 6 the audit log does not verify,
+or the agent never proved that what it answered is in it.
 
 First steps:
   debugctl attach 127.0.0.1:7777 --identity operators/alice     then `help()` at the prompt
@@ -49,7 +50,8 @@ Examples:
       --change --reason 'INC-42 rotate' --persist
 
 With --json, stdout holds one object:
-  {\"value\", \"display\", \"output\", \"leases\", \"audit\"} or {\"error\"}")]
+  {\"value\", \"display\", \"output\", \"leases\", \"audit\"} or {\"error\"}
+Exit code 6 beside a value: the agent never proved that the eval is in its log. stderr tells more.")]
     Eval(Eval),
     /// Show the changes in force, whose they are and when they revert
     Leases(Show),
@@ -198,14 +200,16 @@ A kind that ends in `.` stands for all kinds that begin so.")]
     List(List),
     /// Print a record whole
     Show(ShowRecord),
-    /// Verify a log: its records, its signed checkpoint, and every operator's signature
+    /// Verify a log: its records, its signed checkpoint, and every operator's certificate and signature
     #[command(after_help = "\
 Examples:
   debugctl audit verify agent/audit
-  debugctl audit verify copy-of-audit --vkey example.internal/dienstplan/1+c4a1…+AZ…
+  debugctl audit verify copy-of-audit --vkey example.internal/dienstplan/1+c4a1…+AZ… --ca ca.pem
 
 The key of the log comes from --vkey, from --inventory, or from an inventory.json beside the folder,
 which is then named. Without a key the log is only consistent in itself, and the exit code is 6.
+The operators' CA comes from --ca, or from ca/ca.pem or ca.pem beside the inventory. Without it,
+whoever has the log's key could have made up operators, and the report says so.
 Exit code 0 comes with the word `verified` on stdout, and never without it.")]
     Verify(Verify),
 }
@@ -221,6 +225,9 @@ pub(crate) struct Anchor {
     /// The key of the log
     #[arg(long, value_name = "VKEY", conflicts_with = "inventory")]
     pub(crate) vkey: Option<String>,
+    /// The CA that issued the operators' certificates
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -293,7 +300,8 @@ mod tests {
             "debugctl eval t:1 - --json",
             "debugctl eval t:1 --file f --change --reason x --persist",
             "debugctl confirm t:1 3 20m --reason x",
-            "debugctl audit verify d --vkey k",
+            "debugctl audit verify d --vkey k --ca c",
+            "debugctl audit verify d --inventory i --ca c",
         ] {
             assert!(parses(good), "{good}");
         }

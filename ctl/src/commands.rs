@@ -4,7 +4,7 @@ use debug_wire::messages::EvalResult;
 
 use crate::args::{Prolong, Revert, Show};
 use crate::eval::{enter_change, warn};
-use crate::failure::Failure;
+use crate::failure::{Failure, ended};
 use crate::interrupts::Interrupts;
 use crate::session::{EvalError, Session, Submission, Target};
 use crate::tables;
@@ -56,8 +56,9 @@ async fn one(
         warn(&result);
         print(&result)
     });
+    let answered = printed.is_ok();
     let closed = session.close().await;
-    printed.and(closed)
+    ended(printed, closed).map_err(|failure| failure.answered(answered))
 }
 
 async fn run(

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::args::Eval;
-use crate::failure::Failure;
+use crate::failure::{Failure, ended};
 use crate::identity;
 use crate::interrupts::Interrupts;
 use crate::session::{EvalError, Session, Submission, Target, recorded};
@@ -102,15 +102,15 @@ fn secrets(args: &Eval) -> Result<BTreeMap<String, String>, Failure> {
 /// Runs the eval.
 ///
 /// # Errors
-/// It fails, there is no connection, or the agent's log does not hold it.
+/// It fails, there is no connection, or the agent's log does not hold it or is not proven to.
 pub(crate) async fn run(target: &Target, args: &Eval, submission: Submission) -> Result<(), Failure> {
     let mut session = Session::open(target).await?;
     let mut interrupts = Interrupts::listen()?;
-    let result = evaluate(&mut session, &mut interrupts, args, submission).await;
+    let mut printed = false;
+    let result = evaluate(&mut session, &mut interrupts, args, submission, &mut printed).await;
     // Also what failed must be in the log.
     let closed = session.close().await;
-    result.map_err(Failure::from)?;
-    closed
+    ended(result.map_err(Failure::from), closed).map_err(|failure| failure.answered(printed))
 }
 
 async fn evaluate(
@@ -118,6 +118,7 @@ async fn evaluate(
     interrupts: &mut Interrupts,
     args: &Eval,
     submission: Submission,
+    printed: &mut bool,
 ) -> Result<(), EvalError> {
     if let Some(reason) = &args.change.reason {
         enter_change(session, interrupts, reason).await?;
@@ -132,6 +133,7 @@ async fn evaluate(
     };
     let result = session.eval(submission, interrupts, &mut output).await?;
     print(&result, &collected, args.json)?;
+    *printed = true;
     if args.hold && !result.leases.is_empty() {
         hold(session, interrupts, &result.leases).await?;
     }

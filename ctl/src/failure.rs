@@ -20,9 +20,12 @@ pub(crate) enum Exit {
     NeedsApproval = 4,
     /// No connection, or one side does not trust the other.
     Trust = 5,
-    /// A log does not verify, or nothing can be written into it.
+    /// A log does not verify or is not proven to hold what was sent, or nothing can be written into it.
     Audit = 6,
 }
+
+/// The code of what does not verify.
+const VERIFICATION: &str = "verification";
 
 /// Why a command failed. Text of an agent may be in it: it is escaped where it is shown.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,6 +37,8 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// What to do next; empty if nothing is known to help.
     pub(crate) help: String,
+    /// Whether the result that was asked for is on stdout already, so that `--json` prints no second object there.
+    pub(crate) answered: bool,
 }
 
 /// The object that `--json` prints for a failure.
@@ -51,7 +56,7 @@ struct Members<'a> {
 
 impl Failure {
     fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
-        Self { exit, code: code.to_owned(), message: message.into(), help: String::new() }
+        Self { exit, code: code.to_owned(), message: message.into(), help: String::new(), answered: false }
     }
 
     /// The command line or a file that it names is wrong.
@@ -69,9 +74,9 @@ impl Failure {
         Self::new(Exit::Trust, "trust", message)
     }
 
-    /// A log or a proof does not hold.
+    /// A log or a proof does not hold, or is not there.
     pub(crate) fn verification(message: impl Into<String>) -> Self {
-        Self::new(Exit::Audit, "verification", message)
+        Self::new(Exit::Audit, VERIFICATION, message)
     }
 
     /// Something else went wrong on this side.
@@ -83,6 +88,11 @@ impl Failure {
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = help.into();
         self
+    }
+
+    /// Says whether the result is on stdout already.
+    pub(crate) fn answered(self, answered: bool) -> Self {
+        Self { answered, ..self }
     }
 
     /// Prints it to stderr.
@@ -106,6 +116,21 @@ impl Failure {
     }
 }
 
+/// How a command ends that did something and then closed its session. What the log does not hold outweighs the rest, as
+/// nothing that the agent said can be relied on then; the rest is told first.
+///
+/// # Errors
+/// One of the two did not end well.
+pub(crate) fn ended(done: Result<(), Failure>, closed: Result<(), Failure>) -> Result<(), Failure> {
+    match (done, closed) {
+        (Err(failure), Err(worse)) if failure.code != VERIFICATION => {
+            failure.print();
+            Err(worse)
+        }
+        (done, closed) => done.and(closed),
+    }
+}
+
 impl From<messages::Failure> for Failure {
     fn from(failure: messages::Failure) -> Self {
         let code = serde_json::to_value(failure.data.code);
@@ -125,7 +150,7 @@ impl From<messages::Failure> for Failure {
             | Code::State
             | Code::Internal => Exit::Evaluation,
         };
-        Self { exit, code, message: failure.message, help: failure.data.help }
+        Self { exit, code, message: failure.message, help: failure.data.help, answered: false }
     }
 }
 

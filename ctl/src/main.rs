@@ -9,6 +9,7 @@ mod audit;
 mod certs;
 mod commands;
 mod connect;
+mod emergency;
 mod eval;
 mod failure;
 mod identity;
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if json {
+            if json && !failure.answered {
                 failure.print_json();
             }
             failure.print();

@@ -5,11 +5,15 @@ use debug_wire::json;
 use debug_wire::messages::{AuditRange, EvalParams, HelloResult, ProofParams, ProofResult};
 use serde::Deserialize;
 
+use crate::emergency;
 use crate::failure::Failure;
 use crate::link::Link;
 use crate::session::{EvalError, call};
 use crate::term;
 use crate::trust::{Pin, Signed, Store, hashes};
+
+#[cfg(test)]
+mod tests;
 
 /// The newest checkpoint that holds, and the evals whose records were not seen yet.
 pub(crate) struct Proofs {
@@ -18,6 +22,10 @@ pub(crate) struct Proofs {
     origin: String,
     latest: Option<Signed>,
     unseen: Vec<Sent>,
+    /// How many evals were in another log, of which nothing can be proven any more.
+    orphans: usize,
+    /// How many evals were answered without saying where they are, though they must be in the log.
+    unplaced: usize,
 }
 
 /// An eval that was sent and where its records shall be.
@@ -32,11 +40,25 @@ struct Sent {
 struct EvalRecord {
     seq: u64,
     kind: String,
+    session: u64,
     sig: String,
     payload: Option<String>,
-    /// How many `eval.part` records hold the payload, where it does not fit into this one.
+    /// How many `eval.part` records right before it hold the payload, where it does not fit into this one.
     parts: Option<u64>,
 }
+
+/// An `eval.part` record.
+#[derive(Deserialize)]
+struct PartRecord {
+    seq: u64,
+    kind: String,
+    session: u64,
+    part: u64,
+    text: String,
+}
+
+/// The most parts of a payload that are asked for: an agent makes fewer than 100 of the longest that fits into a message.
+const MAX_PARTS: u64 = 1000;
 
 impl Proofs {
     /// Begins with what is remembered of that origin.
@@ -53,7 +75,7 @@ impl Proofs {
                 ));
             }
         }
-        Ok(Self { store, pin, origin, latest, unseen: Vec::new() })
+        Ok(Self { store, pin, origin, latest, unseen: Vec::new(), orphans: 0, unplaced: 0 })
     }
 
     /// The size of the newest checkpoint known; 0 if none is.
@@ -70,16 +92,64 @@ impl Proofs {
         self.accept(signed, &hello.consistency)
     }
 
-    /// Notes an eval that was answered; without an audit range there is nothing that could be proven.
-    pub(crate) fn sent(&mut self, params: EvalParams, audit: Option<AuditRange>) {
-        if let Some(audit) = audit {
-            self.unseen.push(Sent { payload: params.payload, sig: params.sig, audit });
+    /// Notes an eval that has a result. Only what may be answered before it is recorded may lack its place in the log.
+    pub(crate) fn answered(&mut self, params: EvalParams, audit: Option<AuditRange>) {
+        match audit {
+            Some(audit) => self.expect(params, audit),
+            None if emergency::may_wait(&params.payload) => {}
+            None => self.unplaced += 1,
         }
     }
 
-    /// How many evals are not proven yet.
-    pub(crate) fn unproven(&self) -> usize {
-        self.unseen.len()
+    /// Notes an eval that failed. Without a place in the log it never ran, says the agent: then there may be no record, and
+    /// nothing was answered that one would have to hold.
+    pub(crate) fn failed(&mut self, params: EvalParams, audit: Option<AuditRange>) {
+        if let Some(audit) = audit {
+            self.expect(params, audit);
+        }
+    }
+
+    fn expect(&mut self, params: EvalParams, audit: AuditRange) {
+        self.unseen.push(Sent { payload: params.payload, sig: params.sig, audit });
+    }
+
+    /// Takes over what an earlier session with this agent has not seen proven: the log may be the same.
+    pub(crate) fn take_over(&mut self, earlier: Self) {
+        let Self { origin, unseen, orphans, unplaced, .. } = earlier;
+        self.orphans += orphans;
+        self.unplaced += unplaced;
+        if origin == self.origin {
+            self.unseen.splice(0..0, unseen);
+        } else {
+            self.orphans += unseen.len();
+        }
+    }
+
+    /// That nothing is left to prove when the session ends, for the reason `why` if it was not the operator who ended it.
+    ///
+    /// # Errors
+    /// Something is; what the agent said about it rests on its word alone.
+    pub(crate) fn complete(&self, why: Option<&str>) -> Result<(), Failure> {
+        let (unproven, unplaced) = (self.unseen.len() + self.orphans, self.unplaced);
+        let mut open = Vec::new();
+        if unproven > 0 {
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            let which =
+                if unproven == 1 { "the last eval is".into() } else { format!("{unproven} evals are") };
+            open.push(format!("the session ended{why} before the agent proved that {which} in its log"));
+        }
+        if unplaced > 0 {
+            let which = if unplaced == 1 { "an eval is".into() } else { format!("{unplaced} evals are") };
+            open.push(format!("the agent did not say where in its log {which}"));
+        }
+        if open.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::verification(open.join("; ")).help(format!(
+            "what was answered rests on the agent's word: verify the folder of the log `{}` with `debugctl audit verify`, \
+             and look for what you sent with `debugctl audit list`",
+            self.origin
+        )))
     }
 
     /// Demands the proofs for all evals since the last time.
@@ -90,10 +160,7 @@ impl Proofs {
         while let Some(sent) = self.unseen.first() {
             let (note, index) = (sent.audit.checkpoint.clone(), sent.audit.eval);
             self.advance(link, &note).await?;
-            let size = self.known_size();
-            let params = ProofParams { index: Some(index), from: None, size };
-            let proof: ProofResult = prove(link, &params).await?;
-            self.check_own(index, &proof)?;
+            self.check_own(link, index).await?;
             self.unseen.remove(0);
         }
         Ok(())
@@ -155,34 +222,81 @@ impl Proofs {
             .help(format!("{kept}; do not trust this host before somebody has looked at it"))
     }
 
-    /// Checks that the record is in the log and is what was sent.
-    fn check_own(&self, index: u64, proof: &ProofResult) -> Result<(), Failure> {
+    /// Checks that the first eval that was not seen yet is in the log as it was sent, all of it.
+    async fn check_own(&self, link: &Link, index: u64) -> Result<(), EvalError> {
+        let Some(sent) = self.unseen.first() else { return Ok(()) };
+        let line = self.record(link, index, index).await?;
+        let wrong = |why: String| differs(index, why);
+        let record: EvalRecord = json::from_str(&line).map_err(|error| wrong(error.to_string()))?;
+        if record.seq != index || record.kind != "eval" {
+            return Err(wrong(format!("it is record {} of kind `{}`", record.seq, record.kind)).into());
+        }
+        if record.sig != sent.sig {
+            return Err(wrong("the signature differs".to_owned()).into());
+        }
+        match (&record.payload, record.parts) {
+            (Some(payload), None) if *payload == sent.payload => Ok(()),
+            (None, Some(parts)) => self.check_parts(link, &sent.payload, &record, parts).await,
+            _ => Err(wrong("the payload differs".to_owned()).into()),
+        }
+    }
+
+    /// Checks that the records right before that of an eval hold its payload and nothing else. That its signature is the
+    /// one that was sent says nothing about them.
+    async fn check_parts(
+        &self,
+        link: &Link,
+        payload: &str,
+        eval: &EvalRecord,
+        parts: u64,
+    ) -> Result<(), EvalError> {
+        let wrong = |why: String| differs(eval.seq, why);
+        let first = eval.seq.checked_sub(parts).filter(|_| parts <= MAX_PARTS);
+        let first = first.ok_or_else(|| wrong(format!("it cannot have {parts} parts")))?;
+        let mut rest = payload;
+        for (seq, number) in (first..eval.seq).zip(0..) {
+            let line = self.record(link, eval.seq, seq).await?;
+            let part: PartRecord =
+                json::from_str(&line).map_err(|error| wrong(format!("its part in record {seq}: {error}")))?;
+            let is_it = part.seq == seq && part.kind == "eval.part";
+            if !is_it || part.session != eval.session || part.part != number {
+                return Err(wrong(format!("record {seq} is not part {number} of it")).into());
+            }
+            rest = rest
+                .strip_prefix(part.text.as_str())
+                .ok_or_else(|| wrong(format!("the payload differs in record {seq}")))?;
+        }
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(wrong("the end of the payload is missing".to_owned()).into())
+        }
+    }
+
+    /// The line of the record `seq`, which belongs to the eval in record `eval`; proven to be in the newest tree known.
+    async fn record(&self, link: &Link, eval: u64, seq: u64) -> Result<String, EvalError> {
+        let size = self.known_size();
+        let proof: ProofResult = prove(link, &ProofParams { index: Some(seq), from: None, size }).await?;
         let wrong = |why: String| {
-            Failure::verification(format!("record {index} is not the eval that was sent: {why}"))
-                .help("keep this message: the log does not say what you did")
+            differs(eval, if seq == eval { why } else { format!("its part in record {seq}: {why}") })
         };
-        let (Some(sent), Some(latest)) = (self.unseen.first(), &self.latest) else { return Ok(()) };
-        let record = proof.record.as_deref().ok_or_else(|| wrong("the agent does not show it".to_owned()))?;
+        let Some(latest) = &self.latest else {
+            return Err(wrong("there is no checkpoint".to_owned()).into());
+        };
+        let line = proof.record.ok_or_else(|| wrong("the agent does not show it".to_owned()))?;
         let hashes = hashes(&proof.hashes).map_err(wrong)?;
         // The hash is made here, from the bytes that are looked at: a proof for another record is none for this one.
-        let leaf = tree::leaf_hash(record.as_bytes());
-        tree::verify_inclusion(index, latest.head.size, &leaf, &hashes, &latest.head.root)
+        let leaf = tree::leaf_hash(line.as_bytes());
+        tree::verify_inclusion(seq, latest.head.size, &leaf, &hashes, &latest.head.root)
             .map_err(|error| wrong(error.to_string()))?;
-        let record: EvalRecord = json::from_str(record).map_err(|error| wrong(error.to_string()))?;
-        if record.seq != index || record.kind != "eval" {
-            return Err(wrong(format!("it is record {} of kind `{}`", record.seq, record.kind)));
-        }
-        let same_payload = match (&record.payload, record.parts) {
-            (Some(payload), None) => *payload == sent.payload,
-            // In several records: the signature below is over the same bytes.
-            (None, Some(_)) => true,
-            _ => false,
-        };
-        if !same_payload || record.sig != sent.sig {
-            return Err(wrong("payload or signature differ".to_owned()));
-        }
-        Ok(())
+        Ok(line)
     }
+}
+
+/// The log holds something else than what was sent.
+fn differs(eval: u64, why: String) -> Failure {
+    Failure::verification(format!("record {eval} is not the eval that was sent: {why}"))
+        .help("keep this message: the log does not say what you did")
 }
 
 async fn prove(link: &Link, params: &ProofParams) -> Result<ProofResult, EvalError> {

@@ -182,7 +182,7 @@ impl Session {
         match reply {
             Ok(Ok(result)) => self.finished(params, result),
             Ok(Err(failure)) => {
-                self.proofs.sent(params, failure.data.audit.clone());
+                self.proofs.failed(params, failure.data.audit.clone());
                 Err(EvalError::Failed(failure.into()))
             }
             Err(_) => Err(EvalError::Lost(self.link.loss().await)),
@@ -202,7 +202,7 @@ impl Session {
             serde_json::from_value(result).map_err(|error| unexpected("eval", &error))?;
         self.mode = result.mode;
         self.made.extend(result.leases.iter().map(|lease| lease.id));
-        self.proofs.sent(params, result.audit.clone());
+        self.proofs.answered(params, result.audit.clone());
         Ok(result)
     }
 
@@ -219,25 +219,29 @@ impl Session {
         self.link.loss().await
     }
 
+    /// Takes over from a session that was lost what is still to be proven.
+    pub(crate) fn take_over(&mut self, lost: Self) {
+        self.proofs.take_over(lost.proofs);
+    }
+
+    /// That nothing is left to prove, without asking the agent.
+    ///
+    /// # Errors
+    /// Something is.
+    pub(crate) fn complete(&self) -> Result<(), Failure> {
+        self.proofs.complete(None)
+    }
+
     /// Ends the session after a last look at the log.
     ///
     /// # Errors
-    /// As [`Session::verify`]; a connection that is gone already is none.
+    /// As [`Session::verify`]; and the connection is lost, or was before, while something was left to prove.
     pub(crate) async fn close(mut self) -> Result<(), Failure> {
         let verified = self.verify().await;
         self.link.close().await;
         match verified {
-            Ok(()) | Err(EvalError::Abandoned) => Ok(()),
-            Err(EvalError::Lost(Loss(why))) => {
-                let unproven = self.proofs.unproven();
-                if unproven > 0 {
-                    term::alarm(&format!(
-                        "the connection was lost ({why}) before the agent proved that the last {unproven} evals are \
-                         in its log"
-                    ));
-                }
-                Ok(())
-            }
+            Ok(()) | Err(EvalError::Abandoned) => self.proofs.complete(None),
+            Err(EvalError::Lost(Loss(why))) => self.proofs.complete(Some(&why)),
             Err(EvalError::Failed(failure)) => Err(failure),
         }
     }

@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod client;
 pub mod http;
 pub mod process;
+pub mod proxy;
 pub mod serve;
 pub mod terminal;
 pub mod wait;
@@ -15,6 +16,7 @@ pub mod wait;
 pub use certificates::Certificates;
 pub use client::{Client, Reply};
 pub use process::{Ctl, Service};
+pub use proxy::Proxy;
 pub use terminal::Terminal;
 
 /// The signature that Slack would send: `v0=` and the HMAC-SHA256 of `v0:<timestamp>:<body>` in hex.

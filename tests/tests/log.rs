@@ -88,6 +88,21 @@ fn no_operator_can_spoil_the_log() {
     assert_eq!(text.matches("\"code\":\"eval\"").count(), 1, "the long error has its outcome");
 }
 
+/// A payload that takes several records is proven to the operator and verified, as a short one is.
+#[test]
+fn a_payload_in_several_records_is_proven_whole() {
+    let (certificates, mut service) = set();
+    let code = format!("// {}\nconfig.db.host", "é".repeat(12_000));
+    let ctl = Ctl::run(&certificates, "alice", &["eval", &service.agent().to_string(), &code]);
+    assert_eq!((ctl.code, ctl.out.as_str()), (0, "\"localhost\"\n"), "{}", ctl.err);
+    service.terminate();
+    let text = std::fs::read_to_string(records(&certificates.audit())).unwrap();
+    assert_eq!(text.matches("\"kind\":\"eval.part\"").count(), 3);
+    let ctl = verify(&certificates, &certificates.audit());
+    assert_eq!(ctl.code, 0, "{}{}", ctl.out, ctl.err);
+    assert!(ctl.out.contains("the operators' certificates were issued by the CA `"), "{}", ctl.out);
+}
+
 /// What is appended behind the checkpoint is shown as what it is: anybody's.
 #[test]
 fn records_behind_the_checkpoint_are_marked_and_not_counted() {

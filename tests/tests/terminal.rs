@@ -6,8 +6,10 @@
     reason = "what fails in a test fails the test"
 )]
 
+use std::net::SocketAddr;
+
 use debug_tests::terminal::{CTRL_BACKSLASH, CTRL_C, CTRL_D, ENTER, Terminal, UP};
-use debug_tests::{Certificates, Ctl, Service, wait};
+use debug_tests::{Certificates, Ctl, Proxy, Service, wait};
 
 /// Wide enough that no line of these tests is longer.
 const WIDE: (u16, u16) = (40, 160);
@@ -37,9 +39,14 @@ impl Set {
     }
 
     /// Attaches `alice`, in colours, and waits for her prompt.
-    fn attach(&self, (rows, columns): (u16, u16)) -> Terminal {
+    fn attach(&self, size: (u16, u16)) -> Terminal {
+        self.attach_at(self.service.agent(), size)
+    }
+
+    /// As [`Set::attach`], at another address.
+    fn attach_at(&self, address: SocketAddr, (rows, columns): (u16, u16)) -> Terminal {
         let mut command = Ctl::command(&self.certificates, "alice");
-        command.args(["attach", &self.service.agent().to_string()]);
+        command.args(["attach", &address.to_string()]);
         command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
         let terminal = Terminal::run(&command, rows, columns);
         assert_eq!(terminal.prompt(), OBSERVE);
@@ -303,4 +310,26 @@ fn a_lost_service_gives_the_terminal_back() {
     terminal.press(CTRL_C);
     leaves(&terminal, 5);
     terminal.wait_for("error: the connection was lost");
+}
+
+/// An answer is proven to be in the log, if not in this session then in the next; where it never was, that is said.
+#[test]
+fn what_a_lost_session_has_not_seen_proven_is_demanded_of_the_next_one() {
+    let set = Set::new();
+    let proxy = Proxy::start(set.service.agent());
+    let unproven = "before the agent proved that the last eval is in its log";
+    for (breaks_again, code) in [(false, 0), (true, 6)] {
+        let terminal = set.attach_at(proxy.address, WIDE);
+        // The eval gets through, the demand for its proof does not.
+        proxy.break_after(1);
+        let lost = terminal.submit("20 + 1");
+        shows(&lost, "\n21\nthe connection was lost: the agent vanished without a goodbye");
+        shows(&lost, "Attaching again …\nattached to dienstplan");
+        if breaks_again {
+            proxy.break_after(0);
+        }
+        terminal.press(CTRL_D);
+        leaves(&terminal, code);
+        assert_eq!(terminal.lines().join("\n").contains(unproven), breaks_again);
+    }
 }

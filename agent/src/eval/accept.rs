@@ -7,7 +7,7 @@ use debug_audit::{AppendError, Until};
 use debug_wire::messages::{Code, EvalParams, EvalPayload};
 use debug_wire::table;
 use rhai::{AST, Dynamic, Engine, Scope};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Submission;
 use super::outcome::{self, Failed, HELD, unwritable};
@@ -136,14 +136,16 @@ fn record_eval(
     counter: u64,
     emergency: bool,
 ) -> Result<u64, Failed> {
-    let (mut entries, members) = records::parted("eval.part", "payload", &params.payload);
-    let mut body = json!({
-        "session": session.id, "operator": session.operator.spiffe, "counter": counter, "sig": params.sig,
-    });
-    if let Value::Object(body) = &mut body {
-        body.extend(members);
-    }
-    let mut entry = records::record("eval", body);
+    let mut body = Map::from_iter([
+        ("session".to_owned(), session.id.into()),
+        ("operator".to_owned(), session.operator.spiffe.as_str().into()),
+    ]);
+    // The parts have them as well: they are shown to the operator whose they are, who must be able to compare them.
+    let (mut entries, members) = records::parted("eval.part", "payload", &params.payload, &body);
+    body.insert("counter".to_owned(), counter.into());
+    body.insert("sig".to_owned(), params.sig.as_str().into());
+    body.extend(members);
+    let mut entry = records::record("eval", Value::Object(body));
     entry.keep = emergency;
     entries.push(entry);
     for part in &mut entries {

@@ -146,10 +146,15 @@ fn record_outcome(
     match core.log.append(vec![entry], Until::Durable).durable() {
         Ok(receipt) => {
             core.emitter.recorded(&run.session.operator.name, "eval", outcome, receipt.last);
-            let first = run.record_number().min(receipt.last);
+            let eval = run.record_number();
+            if eval == HELD {
+                // It waited in memory and got a number that nobody knows here. A wrong one would be taken for a lie.
+                run.hold();
+                return Ok(None);
+            }
             Ok(Some(AuditRange {
-                eval: first,
-                first,
+                eval,
+                first: eval,
                 last: receipt.last,
                 checkpoint: receipt.checkpoint.to_string(),
             }))

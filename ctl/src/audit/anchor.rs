@@ -1,10 +1,11 @@
-//! What a log is verified against: a key that did not come from the log.
+//! What a log is verified against: a key, and a CA of its operators, that did not come from the log.
 
 use std::path::{Path, PathBuf};
 
 use debug_audit::{Reader, VerifierKey};
 use serde_json::Value;
 
+use super::authority::{self, Authority};
 use crate::args::Anchor;
 use crate::failure::Failure;
 use crate::identity;
@@ -18,20 +19,39 @@ pub(super) struct Vouched {
     pub(super) certificates: Vec<String>,
 }
 
-/// Finds the key: the one given, else the one in the inventory given, else in one beside the folder.
+/// All that vouches for a log.
+pub(super) struct Anchors {
+    /// For the log itself.
+    pub(super) vouched: Option<Vouched>,
+    /// For its operators.
+    pub(super) authority: Option<Authority>,
+}
+
+/// Finds the key: the one given, else the one in the inventory given, else in one beside the folder. And the CA of the
+/// operators: the one given, else the one beside that inventory.
 ///
 /// # Errors
-/// What was given is no key or no inventory, or an inventory has no key for this log.
-pub(super) fn find(anchor: &Anchor) -> Result<Option<Vouched>, Failure> {
-    if let Some(text) = &anchor.vkey {
-        let key = VerifierKey::parse(text)
-            .map_err(|error| Failure::usage(format!("`{text}` is no key of a log: {error}")))?;
-        return Ok(Some(Vouched { key, source: "the key given".to_owned(), certificates: Vec::new() }));
-    }
-    match anchor.inventory.clone().or_else(|| beside(&anchor.dir)) {
-        Some(path) => inventory(&anchor.dir, &path).map(Some),
-        None => Ok(None),
-    }
+/// What was given is no key, inventory or CA, or an inventory has no key for this log.
+pub(super) fn find(anchor: &Anchor) -> Result<Anchors, Failure> {
+    let path = match anchor.vkey {
+        Some(_) => None,
+        None => anchor.inventory.clone().or_else(|| beside(&anchor.dir)),
+    };
+    let vouched = match (&anchor.vkey, &path) {
+        (Some(text), _) => Some(given(text)?),
+        (None, Some(path)) => Some(inventory(&anchor.dir, path)?),
+        (None, None) => None,
+    };
+    let found = || path.as_deref().and_then(|inventory| authority::beside(inventory, &anchor.dir));
+    let ca = anchor.ca.clone().or_else(found);
+    let authority = ca.as_deref().map(Authority::read).transpose()?;
+    Ok(Anchors { vouched, authority })
+}
+
+fn given(text: &str) -> Result<Vouched, Failure> {
+    let key = VerifierKey::parse(text)
+        .map_err(|error| Failure::usage(format!("`{text}` is no key of a log: {error}")))?;
+    Ok(Vouched { key, source: "the key given".to_owned(), certificates: Vec::new() })
 }
 
 /// The inventory of the set that the folder is part of, as `debugctl certs init` lays it out: `agent/audit` and

@@ -1,12 +1,14 @@
-//! The whole check of a log: its form and signed root, every operator's signature, and what this client remembers.
+//! The whole check of a log: its form and signed root, every operator's certificate and signature, and what this client
+//! remembers.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use debug_audit::tree::{Tree, leaf_hash};
 use debug_audit::{Line, Reader, Verified};
 
-use super::anchor::{self, Vouched};
-use super::signatures::Signatures;
+use super::anchor::{self, Anchors, Vouched};
+use super::signatures::{Signatures, Wrong};
 use crate::args::Anchor;
 use crate::failure::Failure;
 use crate::trust::Store;
@@ -32,6 +34,8 @@ pub(super) struct Report {
     pub(super) certificates: usize,
     /// How many of the certificates the inventory does not hold, if it holds any.
     pub(super) unlisted: usize,
+    /// Where the CA is that issued the certificate of every session; without one nobody vouches for the operators.
+    pub(super) authority: Option<String>,
     pub(super) witness: Option<Witness>,
 }
 
@@ -47,26 +51,27 @@ pub(super) struct Witness {
 /// # Errors
 /// The first thing that does not hold, once all records were handed out.
 pub(super) fn check(anchor: &Anchor, visit: &mut dyn FnMut(&Record<'_>)) -> Result<Report, Failure> {
-    let found = anchor::find(anchor).and_then(|vouched| {
-        let key = vouched.as_ref().map(|vouched| &vouched.key);
+    let found = anchor::find(anchor).and_then(|anchors| {
+        let key = anchors.vouched.as_ref().map(|vouched| &vouched.key);
         let verified = debug_audit::verify(&anchor.dir, key).map_err(|error| broken(&error))?;
-        Ok((vouched, verified))
+        Ok((anchors, verified))
     });
     let origin = found.as_ref().map(|(_, verified)| verified.origin.clone()).unwrap_or_default();
     let covered = found.as_ref().map_or(0, |(_, verified)| verified.covered);
-    let joined = join(&anchor.dir, origin, covered, visit);
+    let authority = found.as_ref().ok().and_then(|(anchors, _)| anchors.authority.as_ref());
+    let joined = join(&anchor.dir, Signatures::new(origin, authority), covered, visit);
     // What the log itself is guilty of comes first: signatures in a log that was altered prove nothing.
-    let (vouched, verified) = found?;
-    let Joined { tree, signatures } = joined?;
+    let (Anchors { vouched, authority }, verified) = found?;
+    let Joined { tree, evals, certificates } = joined?;
     if tree.root_at(verified.covered) != Some(verified.root) {
         return Err(Failure::verification("the log was changed while it was read").help("verify it again"));
     }
     let witness = vouched.as_ref().map(|vouched| witness(vouched, &verified, &tree)).transpose()?.flatten();
     let listed = vouched.as_ref().map(|vouched| vouched.certificates.as_slice()).unwrap_or_default();
     let unknown = |hash: &&String| !listed.is_empty() && !listed.contains(hash);
-    let unlisted = signatures.certificates.iter().filter(unknown).count();
-    let (evals, certificates) = (signatures.evals, signatures.certificates.len());
-    Ok(Report { verified, vouched, evals, certificates, unlisted, witness })
+    let unlisted = certificates.iter().filter(unknown).count();
+    let (certificates, authority) = (certificates.len(), authority.map(|authority| authority.source));
+    Ok(Report { verified, vouched, evals, certificates, unlisted, authority, witness })
 }
 
 fn broken(error: &debug_audit::VerifyError) -> Failure {
@@ -79,20 +84,21 @@ fn broken(error: &debug_audit::VerifyError) -> Failure {
     Failure::verification(message).help(error.advice())
 }
 
-/// The covered records as a tree, and all signatures that were checked.
+/// The covered records as a tree, and what was signed in them, with which certificates.
 struct Joined {
     tree: Tree,
-    signatures: Signatures,
+    evals: u64,
+    certificates: BTreeSet<String>,
 }
 
 /// Reads the log once more, now for what is in the records. The tree tells that they are those that were verified.
 fn join(
     dir: &Path,
-    origin: String,
+    mut signatures: Signatures<'_>,
     covered: u64,
     visit: &mut dyn FnMut(&Record<'_>),
 ) -> Result<Joined, Failure> {
-    let mut joined = Joined { tree: Tree::new(), signatures: Signatures::new(origin) };
+    let mut tree = Tree::new();
     let mut failed = None;
     let reader = Reader::open(dir).map_err(|error| unreadable(&error))?;
     for line in reader {
@@ -100,36 +106,37 @@ fn join(
             Ok(line) => line,
             Err(error) => {
                 // Behind the covered records a torn line is a write in progress.
-                if joined.tree.size() < covered || covered == 0 {
+                if tree.size() < covered || covered == 0 {
                     failed.get_or_insert(unreadable(&error));
                 }
                 continue;
             }
         };
         if line.seq < covered {
-            joined.tree.append(leaf_hash(&line.bytes));
+            tree.append(leaf_hash(&line.bytes));
         }
         let is_covered = line.seq < covered;
-        joined.signatures.counts = is_covered;
-        if let Err(failure) = record(&line, is_covered, &mut joined.signatures, visit) {
+        signatures.counts = is_covered;
+        if let Err(failure) = record(&line, is_covered, &mut signatures, visit) {
             failed.get_or_insert(failure);
         }
     }
-    failed.map_or(Ok(joined), Err)
+    let Signatures { evals, certificates, .. } = signatures;
+    failed.map_or(Ok(Joined { tree, evals, certificates }), Err)
 }
 
 fn record(
     line: &Line,
     covered: bool,
-    signatures: &mut Signatures,
+    signatures: &mut Signatures<'_>,
     visit: &mut dyn FnMut(&Record<'_>),
 ) -> Result<(), Failure> {
     let Line { seq, file, line: number, .. } = line;
-    let wrong = |why: String| {
+    let wrong = |Wrong { why, help }: Wrong| {
         Failure::verification(format!("record {seq} (`{file}`, line {number}) does not verify: {why}"))
-            .help("keep the folder as evidence; the agent or its host wrote what the operator did not sign")
+            .help(help)
     };
-    let text = std::str::from_utf8(&line.bytes).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
+    let text = std::str::from_utf8(&line.bytes).map_err(|_| wrong("it is not UTF-8".into()))?;
     let kind = kind(text);
     // A record that closes a session still belongs to it.
     let operator = session(text).and_then(|id| signatures.operator(id)).map(str::to_owned);

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::check::{Record, check};
-use super::verify::{counts, vouched};
+use super::verify::{counts, operators, vouched};
 use crate::args::List;
 use crate::failure::Failure;
 use crate::{tables, term};
@@ -33,6 +33,9 @@ pub(super) fn run(args: &List) -> Result<(), Failure> {
     match checked {
         Ok(report) => {
             term::note(&format!("{shown} of {total} records shown; verified: {}", counts(&report)));
+            if report.authority.is_none() {
+                term::note(&operators(&report));
+            }
             if unproven > 0 {
                 term::alarm(&format!(
                     "{unproven} of those shown follow the checkpoint (`unproven`): whoever can write the folder may have made them"

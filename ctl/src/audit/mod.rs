@@ -1,6 +1,7 @@
 //! `debugctl audit`: reading a log's folder, and never without verifying it.
 
 mod anchor;
+mod authority;
 mod check;
 mod list;
 mod show;

@@ -10,7 +10,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use super::authority::Authority;
 use crate::identity::Validity;
+use crate::term;
 use crate::trust::hex;
 use crate::verifier::id_of;
 
@@ -18,10 +20,15 @@ use crate::verifier::id_of;
 /// message long, and only as many evals run at once as there are eval threads.
 const MAX_PARTS: usize = 16 << 20;
 
+/// For how long after its certificate ended a session may still write, in seconds: the agent looks once a second whether
+/// it must end it, and what was asked before that waits for its turn to be written.
+const LATE: i64 = 5;
+
 /// A record that opens a session.
 #[derive(Deserialize)]
 struct SessionOpen {
     session: u64,
+    time: String,
     operator: String,
     certificate: String,
     exporter: String,
@@ -59,9 +66,32 @@ struct Session {
     counter: u64,
 }
 
-/// Goes through a log and checks each eval's signature.
-pub(super) struct Signatures {
+/// What does not hold about a record, and what to do about it.
+pub(super) struct Wrong {
+    pub(super) why: String,
+    pub(super) help: &'static str,
+}
+
+impl From<String> for Wrong {
+    fn from(why: String) -> Self {
+        Self {
+            why,
+            help: "keep the folder as evidence; the agent or its host wrote what the operator did not sign",
+        }
+    }
+}
+
+impl From<&str> for Wrong {
+    fn from(why: &str) -> Self {
+        why.to_owned().into()
+    }
+}
+
+/// Goes through a log and checks each session's certificate and each eval's signature.
+pub(super) struct Signatures<'a> {
     origin: String,
+    /// Who must have issued the certificates of sessions, if that is known.
+    authority: Option<&'a Authority>,
     algorithms: Vec<&'static dyn SignatureVerificationAlgorithm>,
     sessions: HashMap<u64, Session>,
     parts: HashMap<Option<u64>, Vec<EvalPart>>,
@@ -76,12 +106,13 @@ pub(super) struct Signatures {
     pub(super) certificates: BTreeSet<String>,
 }
 
-impl Signatures {
+impl<'a> Signatures<'a> {
     /// Begins with record 0 of the log with that origin.
-    pub(super) fn new(origin: String) -> Self {
+    pub(super) fn new(origin: String, authority: Option<&'a Authority>) -> Self {
         let algorithms = crate::connect::provider().signature_verification_algorithms.all.to_vec();
         Self {
             origin,
+            authority,
             algorithms,
             sessions: HashMap::new(),
             parts: HashMap::new(),
@@ -102,7 +133,7 @@ impl Signatures {
     ///
     /// # Errors
     /// What does not hold, in words.
-    pub(super) fn take(&mut self, kind: &str, line: &str) -> Result<(), String> {
+    pub(super) fn take(&mut self, kind: &str, line: &str) -> Result<(), Wrong> {
         match kind {
             // Sessions do not outlive the process.
             "boot" => {
@@ -116,29 +147,48 @@ impl Signatures {
                 self.sessions.remove(&session);
                 Ok(())
             }
-            "eval.part" => self.part(read(line)?),
-            "eval" => self.eval(read(line)?),
+            "eval.part" => Ok(self.part(read(line)?)?),
+            "eval" => Ok(self.eval(read(line)?)?),
             _ => Ok(()),
         }
     }
 
-    fn open(&mut self, open: SessionOpen) -> Result<(), String> {
-        let SessionOpen { session, operator, certificate, exporter } = open;
+    fn open(&mut self, open: SessionOpen) -> Result<(), Wrong> {
+        let SessionOpen { session, time, operator, certificate, exporter } = open;
         let certificate = BASE64_STANDARD.decode(certificate).map_err(|_| "the certificate is not base64")?;
         let id = id_of(&certificate).map_err(|why| format!("the certificate is not an operator's: {why}"))?;
         if id != operator {
-            return Err(format!("the operator is `{operator}`, but the certificate is `{id}`'s"));
+            return Err(format!("the operator is `{operator}`, but the certificate is `{id}`'s").into());
         }
         let validity = Validity::of(&certificate)?;
         let exporter = from_hex(&exporter).ok_or("the exporter is not 32 bytes in hex")?;
         if !self.exporters.insert(exporter) {
             return Err(
-                "its exporter is that of an earlier session: evals of that one could be replayed".to_owned()
+                "its exporter is that of an earlier session: evals of that one could be replayed".into()
             );
         }
+        let vouched = self.vouched(&operator, &certificate, validity, &time);
         let opened = Session { operator, certificate, validity, exporter, counter: 0 };
+        // Also where nobody vouches for it: what follows is to be shown as what it says it is.
         self.sessions.insert(session, opened);
-        Ok(())
+        vouched
+    }
+
+    /// That the operators' CA vouches for the certificate of a session.
+    fn vouched(
+        &self,
+        operator: &str,
+        certificate: &[u8],
+        validity: Validity,
+        time: &str,
+    ) -> Result<(), Wrong> {
+        let Some(authority) = self.authority else { return Ok(()) };
+        let at = moment(time, validity)?;
+        authority.vouches(certificate, &self.origin, at).map_err(|why| Wrong {
+            why: format!("nobody vouches for the certificate of `{}`: {why}", term::line(operator)),
+            help: "keep the folder as evidence: whoever has the log's key may have made up this operator. If the CA was \
+                   replaced meanwhile, give both with `--ca`, in one file",
+        })
     }
 
     fn part(&mut self, part: EvalPart) -> Result<(), String> {
@@ -164,9 +214,7 @@ impl Signatures {
             return Err(format!("its counter is {}, after {}", eval.counter, session.counter));
         }
         session.counter = eval.counter;
-        let time: jiff::Timestamp =
-            eval.time.parse().map_err(|error| format!("its time cannot be read: {error}"))?;
-        if !session.validity.covers(time.as_second()) {
+        if !session.validity.covers(moment(&eval.time, session.validity)?) {
             return Err("the operator's certificate was not valid at its time".to_owned());
         }
         let signature = BASE64_STANDARD.decode(&eval.sig).map_err(|_| "its signature is not base64")?;
@@ -198,6 +246,13 @@ impl Signatures {
         }
         Ok(parts.into_iter().map(|part| part.text).collect())
     }
+}
+
+/// The moment at which a certificate must have been valid for a record of that time, in seconds since 1970.
+fn moment(time: &str, Validity { not_after, .. }: Validity) -> Result<i64, String> {
+    let time: jiff::Timestamp = time.parse().map_err(|error| format!("its time cannot be read: {error}"))?;
+    let late = time.as_second().saturating_sub(not_after);
+    Ok(if (1..=LATE).contains(&late) { not_after } else { time.as_second() })
 }
 
 fn read<T: DeserializeOwned>(line: &str) -> Result<T, String> {

@@ -51,9 +51,7 @@ fn text(report: &Report) -> String {
     let verified = &report.verified;
     let source = report.vouched.as_ref().map(|vouched| vouched.source.as_str()).unwrap_or_default();
     let mut lines = vec![format!("verified: {}", counts(report)), format!("vouched for by {source}")];
-    if report.vouched.as_ref().is_some_and(|vouched| vouched.certificates.is_empty()) {
-        lines.push("the operators' certificates were compared with no inventory".to_owned());
-    }
+    lines.push(operators(report));
     lines.push(match &report.witness {
         Some(witness) => format!(
             "witnessed up to {} (by this client, {}); {} records after it rest on the host alone",
@@ -71,6 +69,21 @@ fn text(report: &Report) -> String {
         lines.push("a torn line is at the end: a write in progress, or one that a crash cut".to_owned());
     }
     lines.join("\n")
+}
+
+/// Who vouches for the operators' certificates.
+pub(super) fn operators(report: &Report) -> String {
+    let listed = report.vouched.as_ref().is_some_and(|vouched| !vouched.certificates.is_empty());
+    match (&report.authority, listed) {
+        (Some(ca), _) => format!("the operators' certificates were issued by the CA `{ca}`"),
+        (None, true) => {
+            "the operators' certificates were compared with the inventory alone: give their CA with `--ca`"
+                .to_owned()
+        }
+        (None, false) => {
+            "the operators' certificates were compared with nothing: give their CA with `--ca`".to_owned()
+        }
+    }
 }
 
 /// `41 records of `…`, 7 evals signed with 2 certificates`.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::args::Attach;
 use crate::eval::{enter_change, warn};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, ended};
 use crate::identity::now;
 use crate::interrupts::{Ends, Interrupts};
 use crate::link::Loss;
@@ -53,7 +53,8 @@ enum Flow {
 /// Attaches and serves the operator.
 ///
 /// # Errors
-/// No connection, or none any more; the agent's log does not hold; without a terminal also the first failed submission.
+/// No connection, or none any more; the agent's log does not hold, or something was never proven to be in it; without a
+/// terminal also the first failed submission.
 pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure> {
     let session = Session::open(target).await?;
     let interrupts = Interrupts::listen()?;
@@ -70,12 +71,13 @@ pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure
             drop(keys);
             term::note("");
             // No goodbye, which could take as long as an agent wants that does not answer.
-            return Err(Failure::connection("a signal asked to end").help(GRACE));
+            let left = Failure::connection("a signal asked to end").help(GRACE);
+            return ended(Err(left), repl.session.complete());
         }
     };
     drop(keys);
     let closed = repl.session.close().await;
-    left.and(closed)?;
+    ended(left, closed)?;
     match repl.failed {
         Some(failure) if !interactive => {
             let message =
@@ -217,7 +219,8 @@ impl Repl<'_> {
         while Instant::now() < deadline {
             match Session::open(self.target).await {
                 Ok(session) => {
-                    self.session = session;
+                    let lost = std::mem::replace(&mut self.session, session);
+                    self.session.take_over(lost);
                     self.greet();
                     return Ok(Flow::Continue);
                 }

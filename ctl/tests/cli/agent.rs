@@ -25,6 +25,9 @@ use crate::authority::{Authority, Leaf, OPERATOR_ID};
 
 type Tls = StreamOwned<ServerConnection, TcpStream>;
 
+/// Alters records before they are written.
+pub(crate) type Alter = fn(&mut Vec<Value>);
+
 /// In which ways the agent is not what it should be.
 #[derive(Clone, Default)]
 pub(crate) struct Lies {
@@ -40,8 +43,12 @@ pub(crate) struct Lies {
     pub(crate) record: Option<String>,
     /// `audit.proof` is refused.
     pub(crate) no_proof: bool,
+    /// The connection is cut when a proof is asked for.
+    pub(crate) cut: bool,
     /// Payloads are recorded in two parts, as long ones are.
     pub(crate) split: bool,
+    /// Their parts are altered before they are recorded.
+    pub(crate) parts: Option<Alter>,
     /// Evals cannot be recorded.
     pub(crate) unrecorded: bool,
 }
@@ -262,6 +269,9 @@ impl Session<'_> {
     }
 
     fn prove(&self, params: ProofParams) -> Result<Value, Failure> {
+        if self.lies().cut {
+            let _ = self.stream.sock.shutdown(std::net::Shutdown::Both);
+        }
         if self.lies().no_proof {
             return Err(Failure::new(Code::Internal, "no proof today", ""));
         }
@@ -292,10 +302,12 @@ impl Session<'_> {
         let mut entries = Vec::new();
         if lies.split {
             let (one, two) = logged.split_at(3);
-            for (part, text) in [one, two].into_iter().enumerate() {
-                let part = json!({ "session": self.number, "part": part, "text": text });
-                entries.push(entry("eval.part", &part));
+            let part = |(part, text)| json!({ "session": self.number, "operator": OPERATOR_ID, "part": part, "member": "payload", "text": text });
+            let mut parts: Vec<Value> = [one, two].into_iter().enumerate().map(part).collect();
+            if let Some(alter) = lies.parts {
+                alter(&mut parts);
             }
+            entries.extend(parts.iter().map(|part| entry("eval.part", part)));
             eval["parts"] = json!(2);
         } else {
             eval["payload"] = json!(logged);

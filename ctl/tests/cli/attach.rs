@@ -62,3 +62,17 @@ fn an_agent_that_hides_a_record_ends_the_session() {
     ended.check(6, "1\n", "error: the agent gives no proof");
     assert_eq!(world.agent.seen.lock().unwrap().payloads.len(), 1);
 }
+
+#[test]
+fn what_was_never_proven_is_told_at_the_end_and_is_exit_6() {
+    let world = World::new();
+    world.lies.lock().unwrap().cut = true;
+    let ended = world.run_with(&["attach", "TARGET"], "1\n2\n");
+    ended.check(6, "1\n", "error: the connection was lost: the agent vanished without a goodbye\n");
+    ended.check(6, "1\n", "before the agent proved that the last eval is in its log");
+
+    *world.lies.lock().unwrap() = crate::agent::Lies { unrecorded: true, ..Default::default() };
+    let ended = world.run_with(&["attach", "TARGET"], "1\nleases()\ndeny\n2\n");
+    ended.check(6, "1\n[..]\n2\n", "error: the agent did not say where in its log 2 evals are\n");
+    world.run_with(&["attach", "TARGET"], "leases()\n").check(0, "[..]\n", "not yet on disk");
+}

@@ -3,7 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use crate::world::World;
+use debug_audit::SigningKey;
+use pki_types::CertificateDer;
+use pki_types::pem::PemObject;
+use sha2::Digest;
+
+use crate::authority::{AGENT_ID, Authority, OPERATOR_ID};
+use crate::world::{World, write};
 
 /// A world in which something happened, with the key of the log.
 fn world() -> (World, String) {
@@ -26,6 +32,25 @@ fn edit(dir: &Path, change: impl FnOnce(String) -> String) {
     let path = dir.join("records-0.jsonl");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, change(text)).unwrap();
+}
+
+/// A copy of the log with other records, signed with its key as its host could.
+fn resign(world: &World, dir: &Path, records: &str) {
+    copy(&world.audit(), dir);
+    let mut tree = debug_audit::tree::Tree::new();
+    for line in records.lines() {
+        tree.append(debug_audit::tree::leaf_hash(line.as_bytes()));
+    }
+    let boot: serde_json::Value = serde_json::from_str(records.lines().next().unwrap()).unwrap();
+    let origin = boot["origin"].as_str().unwrap().to_owned();
+    let head = debug_audit::Checkpoint { origin, size: tree.size(), root: tree.root() };
+    fs::write(dir.join("records-0.jsonl"), records).unwrap();
+    fs::write(dir.join("checkpoint"), head.sign(&world.key)).unwrap();
+    let _ = fs::remove_file(dir.join("leaves"));
+}
+
+fn records(world: &World) -> String {
+    fs::read_to_string(world.audit().join("records-0.jsonl")).unwrap()
 }
 
 #[test]
@@ -74,7 +99,7 @@ fn without_a_key_nobody_vouches() {
 #[test]
 fn a_log_that_was_touched_does_not_verify() {
     let (world, vkey) = world();
-    let other = debug_audit::SigningKey::generate("example.internal/dienstplan/1").unwrap();
+    let other = SigningKey::generate("example.internal/dienstplan/1").unwrap();
     let check = |name: &str, vkey: &str, in_stderr: &str, change: &dyn Fn(&Path)| {
         let dir = world.path(name);
         copy(&world.audit(), &dir);
@@ -99,20 +124,8 @@ fn a_log_that_was_touched_does_not_verify() {
 fn a_log_signed_anew_is_told_by_the_witness() {
     let (world, vkey) = world();
     let dir = world.path("resigned");
-    copy(&world.audit(), &dir);
-    let records = fs::read_to_string(dir.join("records-0.jsonl")).unwrap();
-    let resign = |records: &str| {
-        let mut tree = debug_audit::tree::Tree::new();
-        for line in records.lines() {
-            tree.append(debug_audit::tree::leaf_hash(line.as_bytes()));
-        }
-        let boot: serde_json::Value = serde_json::from_str(records.lines().next().unwrap()).unwrap();
-        let origin = boot["origin"].as_str().unwrap().to_owned();
-        let head = debug_audit::Checkpoint { origin, size: tree.size(), root: tree.root() };
-        fs::write(dir.join("records-0.jsonl"), records).unwrap();
-        fs::write(dir.join("checkpoint"), head.sign(&world.key)).unwrap();
-        let _ = fs::remove_file(dir.join("leaves"));
-    };
+    let records = records(&world);
+    let resign = |records: &str| resign(&world, &dir, records);
     let verify = || world.run(&["audit", "verify", dir.to_str().unwrap(), "--vkey", &vkey]);
 
     resign(&records.split_inclusive('\n').take(4).collect::<String>());
@@ -129,6 +142,145 @@ fn a_log_signed_anew_is_told_by_the_witness() {
     verify().check(6, "", "record 1");
     resign(&records);
     assert_eq!(verify().code, 0);
+}
+
+const ISSUED: &str = "the operators' certificates were issued by the CA `";
+const WITH_NOTHING: &str =
+    "the operators' certificates were compared with nothing: give their CA with `--ca`\n";
+
+/// Whoever has the log's key can let operators of their own making sign evals; only the CA tells.
+#[test]
+fn operators_that_the_ca_did_not_certify_are_named_with_their_record() {
+    let (world, vkey) = world();
+    let (own, other) = (world.path("own.pem"), world.path("other.pem"));
+    write(&own, &world.authority.pem());
+    write(&other, &Authority::new().pem());
+    let verify =
+        |ca: &Path| world.run(&["audit", "verify", "DIR", "--vkey", &vkey, "--ca", ca.to_str().unwrap()]);
+    let ended = verify(&own);
+    ended.check(0, &ended.stdout, "");
+    assert!(ended.stdout.contains(&format!("{ISSUED}{}`\n", own.display())), "{}", ended.stdout);
+    let ended = verify(&other);
+    let finding = "record 1 (`records-0.jsonl`, line 2) does not verify: nobody vouches for the certificate of \
+                   `spiffe://example.internal/operator/alice`: the CA `";
+    ended.check(6, "", finding);
+    ended.check(6, "", "` did not issue it\nhelp: keep the folder as evidence");
+    verify(&world.path("nowhere.pem")).check(2, "", "nowhere.pem");
+    verify(&world.path("alice/key.pem")).check(2, "", "it holds no certificate in PEM");
+
+    let list = |more: &[&str]| world.run(&[&["audit", "list", "DIR", "--vkey", &vkey], more].concat());
+    let ended = list(&["--ca", other.to_str().unwrap()]);
+    ended.check(6, &ended.stdout, finding);
+    assert_eq!(ended.stdout.lines().filter(|line| line.contains("alice")).count(), 6, "{}", ended.stdout);
+    let ended = list(&[]);
+    ended.check(0, &ended.stdout, WITH_NOTHING);
+    let ended = list(&["--ca", own.to_str().unwrap()]);
+    ended.check(0, &ended.stdout, "verified: 7 records");
+    assert!(!ended.stderr.contains("the operators' certificates"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_ca_is_found_beside_the_inventory_and_never_in_the_logs_folder() {
+    let (world, vkey) = world();
+    let verify = |more: &[&str]| world.run(&[&["audit", "verify", "DIR"], more].concat());
+    let said = |more: &[&str], text: &str| {
+        let ended = verify(more);
+        ended.check(0, &ended.stdout, "");
+        assert!(ended.stdout.contains(text), "`{text}`: {}", ended.stdout);
+    };
+    let inventory = format!(r#"{{"agents":[{{"vkey":"{vkey}"}}]}}"#);
+    write(&world.path("inventory.json"), &inventory);
+    said(&[], WITH_NOTHING);
+    fs::create_dir(world.path("ca")).unwrap();
+    write(&world.path("ca/ca.pem"), &world.authority.pem());
+    said(&[], ISSUED);
+    said(&["--inventory", world.path("inventory.json").to_str().unwrap()], "/ca/ca.pem`\n");
+    // A key given by hand is of no set.
+    said(&["--vkey", &vkey], WITH_NOTHING);
+    write(&world.path("ca/ca.pem"), &Authority::new().pem());
+    verify(&[]).check(6, "", "record 1 (`records-0.jsonl`, line 2) does not verify: nobody vouches");
+    write(&world.path("own.pem"), &world.authority.pem());
+    said(&["--ca", world.path("own.pem").to_str().unwrap()], "/own.pem`\n");
+
+    // Who writes the log could have put these there.
+    write(&world.audit().join("inventory.json"), &inventory);
+    write(&world.audit().join("ca.pem"), &world.authority.pem());
+    let inside = world.audit().join("inventory.json");
+    said(&["--inventory", inside.to_str().unwrap()], WITH_NOTHING);
+
+    let own = CertificateDer::from_pem_file(world.path("alice/cert.pem")).unwrap();
+    let hash: String = sha2::Sha256::digest(&own).iter().map(|byte| format!("{byte:02x}")).collect();
+    let listed = format!(r#"{{"agents":[{{"vkey":"{vkey}"}}],"operators":[{{"sha256":"{hash}"}}]}}"#);
+    write(&world.path("inventory.json"), &listed);
+    fs::remove_dir_all(world.path("ca")).unwrap();
+    said(
+        &[],
+        "the operators' certificates were compared with the inventory alone: give their CA with `--ca`\n",
+    );
+}
+
+/// The host of a log holds a certificate that the CA issued: its agent's.
+#[test]
+fn an_agent_is_no_operator_though_the_ca_issued_its_certificate() {
+    let world = World::new();
+    let vkey = world.key.verifier().to_string();
+    world.identity(&world.authority.agent(), AGENT_ID, &vkey);
+    world.eval("1").check(0, "1\n", "");
+    let dir = world.path("resigned");
+    resign(&world, &dir, &records(&world).replace(OPERATOR_ID, AGENT_ID));
+    let args = ["audit", "verify", dir.to_str().unwrap(), "--vkey", &vkey];
+    fs::remove_dir_all(world.path("state")).unwrap();
+    let ended = world.run(&args);
+    ended.check(0, &ended.stdout, "");
+    assert!(ended.stdout.contains(WITH_NOTHING), "{}", ended.stdout);
+    write(&world.path("own.pem"), &world.authority.pem());
+    let own = world.path("own.pem").display().to_string();
+    let finding = "record 1 (`records-0.jsonl`, line 2) does not verify: nobody vouches for the certificate of \
+                   `spiffe://example.internal/agent/dienstplan/1`: ";
+    world.run(&[&args[..], &["--ca", &own]].concat()).check(6, "", finding);
+}
+
+/// Neither when the log is looked at, nor to the second: an agent ends a session a moment after its certificate.
+#[test]
+fn a_certificate_is_judged_at_the_time_of_its_record() {
+    let world = World::new();
+    let vkey = world.key.verifier().to_string();
+    world.eval("1").check(0, "1\n", "");
+    fs::remove_dir_all(world.path("state")).unwrap();
+    write(&world.path("own.pem"), &world.authority.pem());
+    let own = world.path("own.pem").display().to_string();
+    let (dir, records) = (world.path("resigned"), records(&world));
+    let verify = |kind: &str, time: jiff::Timestamp| {
+        let altered: String = records.split_inclusive('\n').map(|line| at(line, kind, time)).collect();
+        resign(&world, &dir, &altered);
+        world.run(&["audit", "verify", dir.to_str().unwrap(), "--vkey", &vkey, "--ca", &own])
+    };
+    let pem = fs::read(world.path("alice/cert.pem")).unwrap();
+    let der = CertificateDer::from_pem_slice(&pem).unwrap();
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
+    let validity = certificate.validity();
+    let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    let opened = "record 1 (`records-0.jsonl`, line 2) does not verify: nobody vouches for the certificate of \
+                  `spiffe://example.internal/operator/alice`: it was not valid at the record's time";
+    let signed = "record 2 (`records-0.jsonl`, line 3) does not verify: the operator's certificate was not valid at its";
+    for (kind, finding) in [("session.open", opened), ("eval", signed)] {
+        for time in [from, until, until + 5] {
+            let ended = verify(kind, jiff::Timestamp::from_second(time).unwrap());
+            ended.check(0, &ended.stdout, "");
+        }
+        for time in [from - 1, until + 6] {
+            verify(kind, jiff::Timestamp::from_second(time).unwrap()).check(6, "", finding);
+        }
+    }
+}
+
+/// The line with that time, if it is of that kind.
+fn at(line: &str, kind: &str, time: jiff::Timestamp) -> String {
+    if !line.contains(&format!(r#""kind":"{kind}""#)) {
+        return line.to_owned();
+    }
+    let record: serde_json::Value = serde_json::from_str(line).unwrap();
+    line.replace(record["time"].as_str().unwrap(), &time.to_string())
 }
 
 /// T53.

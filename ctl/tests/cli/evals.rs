@@ -163,9 +163,58 @@ id  target                      owner  state        reverts in  reason
     assert_eq!(json!(confirm.args), json!({ "id": 1, "ttl": "20m" }));
 }
 
+/// What must work while the log cannot be written is no failure then.
 #[test]
-fn an_eval_that_could_not_be_recorded_is_told() {
+fn a_call_that_ends_changes_may_wait_for_its_record() {
     let world = World::new();
     world.lies.lock().unwrap().unrecorded = true;
-    world.eval("1").check(0, "1\n", "warning: this eval is not yet on disk");
+    world.agent.seen.lock().unwrap().leases = vec![1];
+    for args in [&["leases", "TARGET", "--json"][..], &["sessions", "TARGET"], &["revert", "TARGET", "1"]] {
+        let ended = world.run(args);
+        ended.check(0, &ended.stdout, "warning: this eval is not yet on disk");
+    }
+    world.eval("help(\"patch\")").check(0, "help(\"patch\")\n", "warning: this eval is not yet on disk");
+}
+
+#[test]
+fn an_eval_of_which_the_agent_does_not_say_where_it_is_recorded_is_exit_6() {
+    let world = World::new();
+    world.lies.lock().unwrap().unrecorded = true;
+    let finding = "error: the agent did not say where in its log an eval is\nhelp: ";
+    for code in ["1", "points()", "info(); patch()", "leases() + 1"] {
+        let ended = world.eval(code);
+        ended.check(6, &ended.stdout, finding);
+        assert_eq!(ended.stdout, format!("{code}\n"));
+    }
+    let points = world.run(&["points", "TARGET"]);
+    points.check(6, &points.stdout, finding);
+    let change = ["eval", "TARGET", "leases()", "--change", "--reason", "x", "--persist"];
+    world.run(&change).check(6, "[..]\n", finding);
+    // What failed did not run, and its exit code says so.
+    world.eval("deny").check(3, "", "error: denied");
+}
+
+#[test]
+fn an_agent_that_vanishes_before_it_has_proven_an_eval_is_exit_6() {
+    let world = World::new();
+    world.lies.lock().unwrap().cut = true;
+    let finding = "error: the session ended (the agent vanished without a goodbye) before the agent proved that the \
+                   last eval is in its log\nhelp: what was answered rests on the agent's word: verify the folder of the \
+                   log `example.internal/dienstplan/1/";
+    world.eval("1").check(6, "1\n", finding);
+    world.eval("deny").check(6, "", "error: denied");
+    world.run(&["revert", "TARGET", "1"]).check(6, "lease 1: reverted\n", finding);
+    for args in [["eval", "TARGET", "2", "--json"].as_slice(), &["leases", "TARGET", "--json"]] {
+        let ended = world.run(args);
+        ended.check(6, &ended.stdout, finding);
+        assert_eq!(ended.stdout.lines().count(), 1, "{}", ended.stdout);
+        let value: Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert!(value.get("error").is_none(), "{value}");
+    }
+    let denied = world.run(&["eval", "TARGET", "deny", "--json"]);
+    let value: Value = serde_json::from_str(&denied.stdout).unwrap();
+    assert_eq!((denied.code, &value["error"]["code"]), (6, &json!("verification")));
+    // The proofs that are missing can be had later.
+    world.lies.lock().unwrap().cut = false;
+    world.eval("3").check(0, "3\n", "");
 }

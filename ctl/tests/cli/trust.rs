@@ -4,6 +4,7 @@ use crate::authority::{AGENT_ID, Authority, OPERATOR_ID};
 use crate::world::{KEY_NAME, World};
 use debug_audit::SigningKey;
 use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
+use serde_json::json;
 
 #[test]
 fn an_agent_that_refuses_the_certificate_is_exit_5() {
@@ -108,11 +109,36 @@ fn the_log_must_hold_what_was_sent() {
             l.no_proof = true;
         },
     ];
-    let messages = ["payload or signature differ", "does not lead to the signed root hash", "no proof today"];
+    let messages = ["the payload differs", "does not lead to the signed root hash", "no proof today"];
     for (lie, message) in lies.into_iter().zip(messages) {
         lie(&mut world.lies.lock().unwrap());
         world.eval("1").check(6, "1\n", message);
     }
+}
+
+/// The signature stands in the eval's record, the payload in those before it.
+#[test]
+fn the_parts_of_a_payload_must_be_what_was_sent() {
+    let world = World::new();
+    world.lies.lock().unwrap().split = true;
+    world.eval("1").check(0, "1\n", "");
+    let lies: [(crate::agent::Alter, &str); 7] = [
+        (|parts| parts[1]["text"] = json!(r#"ode":"2"}"#), "the payload differs in record "),
+        (|parts| parts[1]["text"] = json!(r#"ode":"1""#), "the end of the payload is missing"),
+        (|parts| parts.swap(0, 1), "is not part 0 of it"),
+        (|parts| parts[1]["part"] = json!(0), "is not part 1 of it"),
+        (|parts| parts[1]["session"] = json!(0), "is not part 1 of it"),
+        (|parts| drop(parts.remove(0)), "its part in record "),
+        (|parts| parts[0] = json!({}), "its part in record "),
+    ];
+    for (lie, message) in lies {
+        world.lies.lock().unwrap().parts = Some(lie);
+        let ended = world.run(&["eval", "TARGET", "1", "--arg", "a=5"]);
+        ended.check(6, &ended.stdout, message);
+        ended.check(6, &ended.stdout, "is not the eval that was sent");
+    }
+    world.lies.lock().unwrap().parts = None;
+    world.eval("2").check(0, "2\n", "");
 }
 
 #[test]

@@ -1,0 +1,93 @@
+//! Who vouches for the operators of a log: their CA, which the log's own host does not have the key of.
+//!
+//! Whoever holds the log's key can write sessions with certificates of their own making, and sign evals with them. Only
+//! the CA tells those from real ones.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use debug_certs::TrustDomain;
+use pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, Error, KeyUsage};
+
+use crate::failure::Failure;
+use crate::{identity, term};
+
+#[cfg(test)]
+mod tests;
+
+/// The CA that issued the operators' certificates.
+#[derive(Debug)]
+pub(super) struct Authority {
+    anchors: Vec<TrustAnchor<'static>>,
+    algorithms: Vec<&'static dyn SignatureVerificationAlgorithm>,
+    /// Where its certificate is, for people.
+    pub(super) source: String,
+}
+
+impl Authority {
+    /// Reads the certificate of a CA, or several of one CA that was renewed; PEM.
+    ///
+    /// # Errors
+    /// The file cannot be read or holds anything else.
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let source = path.display().to_string();
+        let anchors: Result<Vec<_>, _> = identity::certificates(path)?.iter().map(anchor).collect();
+        let anchors = anchors.map_err(|error| {
+            Failure::usage(format!("cannot use `{source}`: it holds no certificate of a CA: {error}"))
+        })?;
+        let algorithms = crate::connect::provider().signature_verification_algorithms.all.to_vec();
+        Ok(Self { anchors, algorithms, source })
+    }
+
+    /// Checks what the agent must have checked when the session was opened: that this CA issued the certificate, for TLS
+    /// clients, that it was valid at `at` (seconds since 1970), and that it is an operator's of the log's trust domain.
+    /// The last counts: the host of the log has the agent's certificate, which the same CA issued.
+    ///
+    /// # Errors
+    /// What does not hold, in words.
+    pub(super) fn vouches(&self, certificate: &[u8], origin: &str, at: i64) -> Result<(), String> {
+        let der = CertificateDer::from(certificate);
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at).unwrap_or_default()));
+        let (usage, anchors) = (KeyUsage::client_auth(), &self.anchors);
+        let refused = |error: Error| self.refusal(&error);
+        let leaf = EndEntityCert::try_from(&der).map_err(refused)?;
+        leaf.verify_for_usage(&self.algorithms, anchors, &[], time, usage, None, None).map_err(refused)?;
+        let domain: TrustDomain = origin
+            .split('/')
+            .next()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|error| format!("the log's name begins with no trust domain: {error}"))?;
+        debug_certs::operator(certificate, &domain).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn refusal(&self, error: &Error) -> String {
+        let source = term::line(&self.source);
+        match error {
+            Error::UnknownIssuer | Error::InvalidSignatureForPublicKey => {
+                format!("the CA `{source}` did not issue it")
+            }
+            Error::CertExpired { .. } | Error::CertNotValidYet { .. } => {
+                "it was not valid at the record's time".to_owned()
+            }
+            Error::RequiredEkuNotFoundContext(_) => {
+                "it is not for TLS clients (extended key usage)".to_owned()
+            }
+            other => format!("it does not verify with the CA `{source}`: {other}"),
+        }
+    }
+}
+
+fn anchor(certificate: &CertificateDer<'static>) -> Result<TrustAnchor<'static>, Error> {
+    webpki::anchor_from_trusted_cert(certificate).map(|anchor| anchor.to_owned())
+}
+
+/// The CA that lies beside an inventory: `ca/ca.pem`, as `debugctl certs init` lays it out, or `ca.pem`, where somebody
+/// took both along. Never one in the log's own folder `log`: who can write the log could have put it there.
+pub(super) fn beside(inventory: &Path, log: &Path) -> Option<PathBuf> {
+    let (set, log) = (inventory.parent()?, log.canonicalize().ok()?);
+    let outside = |path: &Path| path.canonicalize().is_ok_and(|path| !path.starts_with(&log));
+    let candidates = ["ca/ca.pem", "ca.pem"].into_iter().map(|name| set.join(name));
+    candidates.into_iter().find(|path| path.is_file() && outside(path))
+}

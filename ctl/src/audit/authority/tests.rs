@@ -1,0 +1,99 @@
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+
+use super::*;
+
+const ORIGIN: &str = "example.internal/dienstplan/1/00";
+const ALICE: &str = "spiffe://example.internal/operator/alice";
+/// When certificates begin, in seconds since 1970; they live 8 hours.
+const BEGIN: i64 = 1_800_000_000;
+const LIFE: i64 = 8 * 3600;
+const BOTH: &[ExtendedKeyUsagePurpose] =
+    &[ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+
+type Ca = CertifiedIssuer<'static, KeyPair>;
+
+/// CAs of one name: only their keys tell them apart.
+fn ca() -> Ca {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "test CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn leaf(ca: &Ca, id: &str, usages: &[ExtendedKeyUsagePurpose]) -> Vec<u8> {
+    let date = |at: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(at.try_into().unwrap());
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
+    params.distinguished_name.push(DnType::OrganizationName, "oncall");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = usages.to_vec();
+    (params.not_before, params.not_after) = (date(BEGIN), date(BEGIN + LIFE));
+    params.signed_by(&KeyPair::generate().unwrap(), ca).unwrap().der().to_vec()
+}
+
+fn authority(pems: &[String]) -> Authority {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), pems.concat()).unwrap();
+    Authority::read(file.path()).unwrap()
+}
+
+#[track_caller]
+fn refused(authority: &Authority, certificate: &[u8], at: i64, why: &str) {
+    let error = authority.vouches(certificate, ORIGIN, at).unwrap_err();
+    assert!(error.contains(why), "{error}");
+}
+
+#[test]
+fn an_operator_of_the_ca_is_vouched_for_while_the_certificate_is_valid() {
+    let (ca, other) = (ca(), ca());
+    let certificate = leaf(&ca, ALICE, BOTH);
+    let one = authority(&[ca.pem()]);
+    for at in [BEGIN, BEGIN + LIFE] {
+        assert_eq!(one.vouches(&certificate, ORIGIN, at), Ok(()));
+    }
+    for at in [BEGIN - 1, BEGIN + LIFE + 1, -1] {
+        refused(&one, &certificate, at, "it was not valid at the record's time");
+    }
+    assert_eq!(authority(&[other.pem(), ca.pem()]).vouches(&certificate, ORIGIN, BEGIN), Ok(()));
+}
+
+#[test]
+fn whom_the_ca_did_not_certify_as_an_operator_is_refused() {
+    let ca = ca();
+    let authority = authority(&[ca.pem()]);
+    refused(&authority, &leaf(&self::ca(), ALICE, BOTH), BEGIN, "did not issue it");
+    let server = leaf(&ca, ALICE, &BOTH[..1]);
+    refused(&authority, &server, BEGIN, "it is not for TLS clients");
+    refused(&authority, &leaf(&ca, ALICE, &[]), BEGIN, "no extended key usage");
+    let agent = "spiffe://example.internal/agent/dienstplan/1";
+    refused(&authority, &leaf(&ca, agent, BOTH), BEGIN, "is an agent, expected an operator");
+    let stranger = "spiffe://example.org/operator/alice";
+    refused(&authority, &leaf(&ca, stranger, BOTH), BEGIN, "is of the trust domain `example.org`");
+    refused(&authority, ca.der(), BEGIN, "");
+    refused(&authority, b"none", BEGIN, "does not verify with the CA");
+}
+
+#[test]
+fn a_ca_in_the_folder_of_the_log_is_not_found() {
+    let set = tempfile::tempdir().unwrap();
+    let (log, inventory) = (set.path().join("agent/audit"), set.path().join("inventory.json"));
+    std::fs::create_dir_all(log.join("ca")).unwrap();
+    std::fs::create_dir(set.path().join("ca")).unwrap();
+    for file in ["ca/ca.pem", "ca.pem", "agent/audit/ca.pem", "agent/audit/ca/ca.pem"] {
+        std::fs::write(set.path().join(file), "").unwrap();
+    }
+    assert_eq!(beside(&inventory, &log), Some(set.path().join("ca/ca.pem")));
+    assert_eq!(beside(&log.join("inventory.json"), &log), None);
+    std::fs::remove_file(set.path().join("ca/ca.pem")).unwrap();
+    assert_eq!(beside(&inventory, &log), Some(set.path().join("ca.pem")));
+    std::fs::remove_file(set.path().join("ca.pem")).unwrap();
+    assert_eq!(beside(&inventory, &log), None);
+    std::os::unix::fs::symlink(log.join("ca.pem"), set.path().join("ca.pem")).unwrap();
+    assert_eq!(beside(&inventory, &log), None);
+}
