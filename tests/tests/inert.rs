@@ -144,14 +144,15 @@ fn with_the_flag_there_are_the_documented_threads_and_one_listener_on_loopback_m
     let service = Service::start(&certificates);
     let documented = documented_threads();
     assert!(documented.len() > 4, "{documented:?}");
-    let mut more = Vec::new();
-    wait::until_true("all threads of the agent run", || {
-        more = Trace::of(&service).threads;
-        more.retain(|name| name.starts_with("debug-"));
-        more.len() >= documented.len()
-    });
+    // A thread has the name of the one that started it until it has run for a moment.
+    let names = || {
+        let mut names = Trace::of(&service).threads;
+        names.retain(|name| name.starts_with("debug-"));
+        names
+    };
+    let settled = || names() == documented && names() == documented;
+    wait::until_true(&format!("the threads are {documented:?}, seen {:?}", names()), settled);
     let with = Trace::of(&service);
-    assert_eq!(more, documented);
     let mut rest = with.threads.clone();
     rest.retain(|name| !name.starts_with("debug-"));
     assert_eq!(rest, without.threads, "the agent's threads are named `debug-…`, all of them");
