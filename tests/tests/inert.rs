@@ -150,8 +150,9 @@ fn with_the_flag_there_are_the_documented_threads_and_one_listener_on_loopback_m
         names.retain(|name| name.starts_with("debug-"));
         names
     };
-    let settled = || names() == documented && names() == documented;
-    wait::until_true(&format!("the threads are {documented:?}, seen {:?}", names()), settled);
+    wait::until_true(&format!("the threads are {documented:?}, seen {:?}", names()), || {
+        names() == documented
+    });
     let with = Trace::of(&service);
     let mut rest = with.threads.clone();
     rest.retain(|name| !name.starts_with("debug-"));
