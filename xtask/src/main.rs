@@ -1,4 +1,4 @@
-//! The project's tasks: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`.
+//! The project's tasks: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`, `cargo xtask fuzz`.
 //!
 //! Built before anything else is, so it depends on next to nothing; what needs cryptography it leaves to the
 //! programs that it starts.
@@ -7,6 +7,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod process;
 mod test;
 
@@ -44,6 +45,14 @@ enum Task {
         #[arg(long, default_value_t = bench::DEFAULT_RUNS)]
         runs: usize,
     },
+    /// Fuzzes everything that reads bytes of strangers; needs a C++ compiler.
+    Fuzz {
+        /// Only these targets.
+        targets: Vec<String>,
+        /// How long each runs.
+        #[arg(long, default_value_t = fuzz::DEFAULT_SECONDS)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -52,6 +61,7 @@ fn main() -> ExitCode {
         Task::Hosts { names, lock } => test::hosts::run_named(&names, lock),
         Task::Demo(options) => demo::run(&options),
         Task::Bench { rows, runs } => bench::run(&rows, runs),
+        Task::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -20,6 +20,7 @@ struct Tool {
 const TOOLS: &[Tool] = &[
     Tool { program: "strace", package: "strace", shows: "which system calls linking the agent adds" },
     Tool { program: "openssl", package: "openssl", shows: "what another TLS makes of ours" },
+    Tool { program: "c++", package: "g++", shows: "what a fuzzer finds, whose library is C++" },
     Tool { program: "valgrind", package: "valgrind", shows: "how many instructions a point costs" },
 ];
 

@@ -64,6 +64,8 @@ const CORE: &[Step] = &[
 const FOREIGN: &[Step] = &[
     Step { name: "tools", run: |_| foreign::provide_tools() },
     Step { name: "strace", run: foreign::check_system_calls },
+    // Not a search for new faults, which takes longer, but whether the targets still hold for what is known.
+    Step { name: "fuzz", run: |_| crate::fuzz::run(&[], 5) },
 ];
 
 /// Runs the steps in order, up to the first that fails: all, without the foreign part, or only those named.

@@ -1,0 +1,17 @@
+//! A policy file: what is accepted decides, and says the same of the same request; nothing is allowed by a policy without
+//! an allowing rule.
+#![no_main]
+
+use debug_policy::{Decision, Policy, Request, parse_duration};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &str| {
+    // The policy, and after a zero byte a request.
+    let (text, request) = data.split_once('\0').unwrap_or((data, ""));
+    let _ = parse_duration(text);
+    let Ok(policy) = Policy::parse(text) else { return };
+    let Ok(request) = serde_json::from_str::<Request>(request) else { return };
+    let decision = policy.decide(&request);
+    assert_eq!(decision, policy.decide(&request));
+    assert!(text.contains("allow") || matches!(decision, Decision::Deny(_)));
+});
