@@ -1,6 +1,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use debug_policy::{InvalidResource, format_path, parse_path};
+
 use super::tree::Tree;
 
 /// How long the text of a path may be, in bytes: far above any path of a configuration, far below a log line.
@@ -9,25 +11,19 @@ pub(crate) const MAX_PATH_LEN: usize = 1024;
 /// How many names an error lists before it stops.
 const MAX_NAMES_SHOWN: usize = 12;
 
-/// A path of a state, from the state's name on: a list of segments with one spelling.
+/// A path of a state, from the state's name on: a list of segments. It is spelled as [`format_path`] says, and in no other
+/// way: two texts that name one path would let a rule see one and the effect reach the other (T39).
 ///
-/// Segments of `A-Z`, `a-z`, `0-9`, `_` and `-` are written plainly and joined by dots; every other one is written
-/// `["…"]` with a JSON string inside. Elements of lists are segments of digits: `config.hosts.0`, `config["a b"].x`.
+/// Elements of lists are segments of digits: `config.hosts.0`, `config["a b"].x`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Path(pub(crate) Vec<String>);
 
 /// A text that is no path, or not in the one spelling that it has.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum InvalidPath {
-    /// Nothing, or a segment with nothing between two dots.
-    #[error("the path `{0}` has an empty segment; write names joined by dots, such as `config.db.host`")]
-    Empty(String),
-    /// A bracket without a JSON string and closing bracket.
-    #[error("the path `{0}` has a bracket that does not hold one JSON string, such as `config[\"a b\"]`")]
-    Bracket(String),
-    /// Another spelling of a path that has one already.
-    #[error("the path `{seen}` has another spelling, `{expected}`; write that one")]
-    Spelling { seen: String, expected: String },
+    /// Not as policy spells it.
+    #[error(transparent)]
+    Spelling(#[from] InvalidResource),
     /// Longer than `MAX_PATH_LEN`.
     #[error("a path of {0} bytes; at most {MAX_PATH_LEN} are allowed")]
     TooLong(usize),
@@ -57,15 +53,7 @@ impl Path {
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, segment) in self.0.iter().enumerate() {
-            if is_plain(segment) {
-                f.write_str(if index == 0 { "" } else { "." })?;
-                f.write_str(segment)?;
-            } else {
-                write!(f, "[{}]", serde_json::Value::from(segment.as_str()))?;
-            }
-        }
-        Ok(())
+        f.write_str(&format_path(&self.0))
     }
 }
 
@@ -76,57 +64,8 @@ impl FromStr for Path {
         if MAX_PATH_LEN < text.len() {
             return Err(InvalidPath::TooLong(text.len()));
         }
-        let path = Self(segments(text)?);
-        // T39: two texts that name one path would let a rule see one and the effect reach the other.
-        let expected = path.to_string();
-        if expected == text {
-            Ok(path)
-        } else {
-            Err(InvalidPath::Spelling { seen: text.to_owned(), expected })
-        }
+        Ok(Self(parse_path(text)?))
     }
-}
-
-fn segments(text: &str) -> Result<Vec<String>, InvalidPath> {
-    let mut segments = Vec::new();
-    let mut rest = text;
-    loop {
-        let (segment, after) =
-            if rest.starts_with('[') { bracketed(text, rest)? } else { plain(text, rest)? };
-        segments.push(segment);
-        rest = match after {
-            "" => return Ok(segments),
-            after if after.starts_with('[') => after,
-            after => match after.strip_prefix('.') {
-                // `a.["b"]` is no spelling of anything.
-                Some(next) if !next.starts_with('[') => next,
-                _ => return Err(InvalidPath::Empty(text.to_owned())),
-            },
-        };
-    }
-}
-
-fn plain<'t>(text: &str, rest: &'t str) -> Result<(String, &'t str), InvalidPath> {
-    let end = rest.find(['.', '[']).unwrap_or(rest.len());
-    let (segment, after) = rest.split_at(end);
-    if segment.is_empty() {
-        return Err(InvalidPath::Empty(text.to_owned()));
-    }
-    Ok((segment.to_owned(), after))
-}
-
-fn bracketed<'t>(text: &str, rest: &'t str) -> Result<(String, &'t str), InvalidPath> {
-    let broken = || InvalidPath::Bracket(text.to_owned());
-    let inside = rest.strip_prefix('[').ok_or_else(broken)?;
-    let mut strings = serde_json::Deserializer::from_str(inside).into_iter::<String>();
-    let segment = strings.next().ok_or_else(broken)?.map_err(|_| broken())?;
-    let after =
-        inside.get(strings.byte_offset()..).and_then(|after| after.strip_prefix(']')).ok_or_else(broken)?;
-    Ok((segment, after))
-}
-
-fn is_plain(segment: &str) -> bool {
-    !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
 /// The index that a segment of digits names; no sign and no leading zero, so that an element has one spelling.
