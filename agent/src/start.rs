@@ -1,6 +1,8 @@
 //! From the configuration to a running agent, and back: everything checked first, then the log, then the socket.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod history;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -28,6 +30,7 @@ use crate::records::{self, record};
 use crate::script::engine;
 use crate::state::{Keyed, Path, Redactor, Scrubber, States, Wait};
 use crate::status::{Shared, Status};
+use history::{History, digest, history};
 
 /// How often a port or folder that another process holds is tried again: a rolling restart takes seconds.
 const RETRY: Duration = Duration::from_secs(1);
@@ -302,6 +305,7 @@ fn build(
 ) -> Result<(Arc<Core>, Tls, std::net::SocketAddr), String> {
     let Prepared { config, policy, tls, registry, states, redactor, .. } = prepared;
     let history = if opened.fresh { History::default() } else { history(&config)? };
+    history.check_lists(&config, &tls)?;
     let keyed = Keyed::new(digest_key(&config.audit.folder)?).map_err(|e| format!("no randomness: {e}"))?;
     let (emitter, emitting) = Emitter::new();
     std::thread::Builder::new().name("debug-emit".to_owned()).spawn(emitting).map_err(|e| e.to_string())?;
@@ -368,7 +372,7 @@ fn boot_records(
     let lists: Vec<Value> = tls
         .authorities
         .iter()
-        .map(|a| json!({ "number": a.crl_number, "next_update": a.next_update }))
+        .map(|a| json!({ "ca": digest(&a.subject), "number": a.crl_number, "next_update": a.next_update }))
         .collect();
     entries.push(record(
         "crl.loaded",
@@ -420,60 +424,6 @@ fn digest_key(folder: &std::path::Path) -> Result<[u8; 32], String> {
     write().map_err(|e| format!("cannot write `{}`: {e}", path.display()))?;
     Ok(key)
 }
-
-/// What the log tells about the previous process.
-#[derive(Default)]
-struct History {
-    /// The highest lease id so far.
-    highest: u64,
-    /// The highest session so far.
-    sessions: u64,
-    /// Leases without a terminal record: id and target.
-    open: BTreeMap<u64, Value>,
-}
-
-/// Reads the log once, after it was verified, for leases that never ended.
-fn history(config: &Config) -> Result<History, String> {
-    let mut history = History::default();
-    let reader = debug_audit::Reader::open(&config.audit.folder).map_err(|e| e.to_string())?;
-    let terminal: BTreeSet<&str> = TERMINAL.iter().copied().collect();
-    for line in reader {
-        let line = line.map_err(|e| e.to_string())?;
-        let text = String::from_utf8_lossy(&line.bytes);
-        // Most records are none of these; parsing them all would make starting slow.
-        if !text.contains("\"kind\":\"lease.") && !text.contains("\"kind\":\"session.open\"") {
-            continue;
-        }
-        let record: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-        match record["kind"].as_str() {
-            Some("session.open") => {
-                history.sessions = history.sessions.max(record["session"].as_u64().unwrap_or(0))
-            }
-            Some("lease.made") => {
-                let id = record["lease"]["id"].as_u64().unwrap_or(0);
-                history.highest = history.highest.max(id);
-                history.open.insert(id, record["lease"]["target"].clone());
-            }
-            Some(kind) if terminal.contains(kind) => {
-                history.open.remove(&record["lease"].as_u64().unwrap_or(0));
-            }
-            _ => {}
-        }
-    }
-    Ok(history)
-}
-
-/// The kinds of record that end a lease.
-const TERMINAL: &[&str] = &[
-    "lease.reverted",
-    "lease.expired",
-    "lease.undone",
-    "lease.session-lost",
-    "lease.breaker",
-    "lease.shutdown",
-    "lease.restart",
-    "lease.conflict",
-];
 
 /// Opens the socket and starts the threads that answer it.
 fn listen_and_serve(

@@ -20,16 +20,19 @@ use rcgen::{
 
 /// A certificate that our CA would never issue, issued by its key.
 fn forged(certificates: &Certificates, change: impl FnOnce(&mut CertificateParams)) -> Identity {
-    let folder = certificates.folder().join("ca");
-    let ca_key = KeyPair::from_pem(&std::fs::read_to_string(folder.join("ca.key")).unwrap()).unwrap();
-    let issuer =
-        Issuer::from_ca_cert_pem(&std::fs::read_to_string(folder.join("ca.pem")).unwrap(), ca_key).unwrap();
     let (params, key) = operator(change);
-    let certificate = params.signed_by(&key, &issuer).unwrap();
+    let certificate = params.signed_by(&key, &issuer(certificates)).unwrap();
     Identity {
         chain: vec![certificate.der().clone()],
         key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
     }
+}
+
+/// Our CA, with its key.
+fn issuer(certificates: &Certificates) -> Issuer<'static, KeyPair> {
+    let folder = certificates.folder().join("ca");
+    let key = KeyPair::from_pem(&std::fs::read_to_string(folder.join("ca.key")).unwrap()).unwrap();
+    Issuer::from_ca_cert_pem(&std::fs::read_to_string(folder.join("ca.pem")).unwrap(), key).unwrap()
 }
 
 /// What `certs issue` writes for an operator, changed.
@@ -259,4 +262,36 @@ fn a_missing_revocation_list_or_ca_keeps_the_agent_closed_and_the_service_open()
         assert!(line.contains(file), "{line}");
         assert_eq!(service.health().status, 200);
     }
+}
+
+/// A list from before somebody was revoked lets them in again.
+#[test]
+fn a_revocation_list_older_than_the_last_is_refused_at_the_start() {
+    let certificates = Certificates::new();
+    let file = certificates.folder().join("agent/crl.pem");
+    let first = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, revocation_list(&certificates, 0x1b)).unwrap();
+    let mut service = Service::start(&certificates);
+    assert!(service.terminate().success());
+    std::fs::write(&file, &first).unwrap();
+    let mut service = Service::start_with(&certificates, &[("DEBUG_AGENT", "1")]);
+    let line = service.wait_for_log("debug-agent:");
+    assert!(line.contains("crl.pem") && line.contains("number 1 ") && line.contains("seen 1b"), "{line}");
+    assert!(service.log().contains("put the newest list back"), "{}", service.log());
+    assert_eq!(service.health().status, 200);
+    service.terminate();
+    std::fs::write(&file, revocation_list(&certificates, 0x100)).unwrap();
+    Service::start(&certificates);
+}
+
+fn revocation_list(certificates: &Certificates, number: u64) -> String {
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: time_from_now(-1),
+        next_update: time_from_now(24),
+        crl_number: rcgen::SerialNumber::from(number),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    list.signed_by(&issuer(certificates)).unwrap().pem().unwrap()
 }
