@@ -67,7 +67,7 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
     // What an eval leaves half done is either dropped with it or belongs to its leases.
     let reply = catch_unwind(AssertUnwindSafe(|| match accept(core, submission) {
         Ok(accepted) => answer(core, accepted),
-        Err(failed) => failure(core, call, failed, None),
+        Err(failed) => failure(core, call, failed),
     }));
     session.finish(call);
     core.scrubber.forget(&arguments_of(&session, call));
@@ -127,10 +127,7 @@ fn answer(core: &Arc<Core>, accepted: Accepted) -> FromAgent {
     let run = accepted.run.clone();
     match execute_code(core, accepted) {
         Ok((display, value)) => succeed(core, &run, display, value, started),
-        Err(failed) => {
-            let (failed, audit) = finish_failed(core, &run, failed, started);
-            failure(core, run.call, failed, audit)
-        }
+        Err(failed) => failure(core, run.call, finish_failed(core, &run, failed, started)),
     }
 }
 

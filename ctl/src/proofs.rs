@@ -2,7 +2,7 @@
 
 use debug_audit::tree;
 use debug_wire::json;
-use debug_wire::messages::{AuditRange, EvalParams, HelloResult, ProofParams, ProofResult};
+use debug_wire::messages::{AuditRange, Code, EvalParams, HelloResult, ProofParams, ProofResult};
 use serde::Deserialize;
 
 use crate::emergency;
@@ -101,11 +101,13 @@ impl Proofs {
         }
     }
 
-    /// Notes an eval that failed. Without a place in the log it never ran, says the agent: then there may be no record, and
-    /// nothing was answered that one would have to hold.
-    pub(crate) fn failed(&mut self, params: EvalParams, audit: Option<AuditRange>) {
-        if let Some(audit) = audit {
-            self.expect(params, audit);
+    /// Notes an eval that failed. What failed by itself was recorded like what has a result. What was refused otherwise may
+    /// never have got that far, and may lack its place in the log.
+    pub(crate) fn failed(&mut self, params: EvalParams, code: Code, audit: Option<AuditRange>) {
+        match audit {
+            Some(audit) => self.expect(params, audit),
+            None if code == Code::Eval => self.answered(params, None),
+            None => {}
         }
     }
 

@@ -182,7 +182,7 @@ impl Session {
         match reply {
             Ok(Ok(result)) => self.finished(params, result),
             Ok(Err(failure)) => {
-                self.proofs.failed(params, failure.data.audit.clone());
+                self.proofs.failed(params, failure.data.code, failure.data.audit.clone());
                 Err(EvalError::Failed(failure.into()))
             }
             Err(_) => Err(EvalError::Lost(self.link.loss().await)),

@@ -456,15 +456,21 @@ fn every_function_of_the_table_can_be_called() {
 fn the_records_that_a_reply_names_are_on_disk() {
     let set = Set::new();
     let mut client = set.attach("alice");
-    let reply = client.eval("config.db.host");
-    let range = &reply.ok()["audit"];
-    let audit = audit(&set.certificates);
-    let last = range["last"].as_u64().unwrap();
-    let line = audit.lines().find(|line| line.contains(&format!("\"seq\":{last},"))).unwrap();
-    assert!(line.contains("\"kind\":\"outcome\""), "{line}");
-    let eval = range["eval"].as_u64().unwrap();
-    let line = audit.lines().find(|line| line.contains(&format!("\"seq\":{eval},"))).unwrap();
-    assert!(line.contains("config.db.host"), "{line}");
+    // Those of what failed as well, also before anything ran.
+    for code in ["config.db.host", "throw 1", "let = 1", "curry(1)", "fn get() {}"] {
+        let reply = client.eval(code);
+        let range = match reply.0.get("result") {
+            Some(result) => &result["audit"],
+            None => &reply.0["error"]["data"]["audit"],
+        };
+        let audit = audit(&set.certificates);
+        let last = range["last"].as_u64().unwrap_or_else(|| panic!("{code}: {}", reply.0));
+        let line = audit.lines().find(|line| line.contains(&format!("\"seq\":{last},"))).unwrap();
+        assert!(line.contains("\"kind\":\"outcome\""), "{line}");
+        let eval = range["eval"].as_u64().unwrap();
+        let line = audit.lines().find(|line| line.contains(&format!("\"seq\":{eval},"))).unwrap();
+        assert!(line.contains(code), "{line}");
+    }
 }
 
 #[test]

@@ -85,10 +85,10 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     let run = Arc::new(Run::new(session.clone(), call, cancelled, record, payload.after, emergency));
     let ast = match compiled.map_err(|e| syntax(&e.to_string())).and_then(check_names) {
         Ok(ast) => ast,
-        Err(failed) => return Err(outcome::finish_failed(core, &run, failed, Instant::now()).0),
+        Err(failed) => return Err(outcome::finish_failed(core, &run, failed, Instant::now())),
     };
     let scope = bind(core, &payload, &params, &arguments_of(&session, call))
-        .map_err(|failed| outcome::finish_failed(core, &run, failed, Instant::now()).0)?;
+        .map_err(|failed| outcome::finish_failed(core, &run, failed, Instant::now()))?;
     prepare(&mut engine, core, &run);
     Ok(Accepted { run, engine, ast, scope, reserved: single.is_some() && is_reserved(single.as_deref()) })
 }

@@ -23,11 +23,13 @@ pub(super) struct Failed {
     pub(super) code: Code,
     pub(super) message: String,
     pub(super) help: String,
+    /// Where its outcome is in the log, if it is there.
+    audit: Option<AuditRange>,
 }
 
 impl Failed {
     pub(super) fn new(code: Code, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { code, message: message.into(), help: help.into() }
+        Self { code, message: message.into(), help: help.into(), audit: None }
     }
 }
 
@@ -86,16 +88,11 @@ pub(super) fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> Fai
     );
     let code = if limit { Code::Limit } else { Code::Eval };
     let (message, help) = explain::script_error(core, run, error);
-    Failed { code, message, help }
+    Failed::new(code, message, help)
 }
 
 /// The outcome of a failed eval: undo, record, and only then the reply.
-pub(super) fn finish_failed(
-    core: &Core,
-    run: &Run,
-    failed: Failed,
-    started: Instant,
-) -> (Failed, Option<AuditRange>) {
+pub(super) fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Instant) -> Failed {
     let undone = execute::undo(core, run);
     let mut body = outcome_body(run, started);
     drop(run.scrub(core, &failed.message)); // Tells of a secret in it. The record shows none, not even a revealed one.
@@ -103,11 +100,11 @@ pub(super) fn finish_failed(
     body.insert("error".to_owned(), json!({ "code": failed.code, "message": message }));
     body.insert("undone".to_owned(), undone.into());
     match record_outcome(core, run, body) {
-        Ok(audit) => (failed, audit),
+        Ok(audit) => Failed { audit, ..failed },
         Err(error) => {
             let lost = unwritable(&error);
             let message = format!("{}; and {}", failed.message, lost.message);
-            (Failed { code: Code::Audit, message, help: lost.help }, None)
+            Failed::new(Code::Audit, message, lost.help)
         }
     }
 }
@@ -177,7 +174,7 @@ pub(super) fn succeed(core: &Core, run: &Run, display: String, value: Value, sta
         Err(error) => {
             // What it did stands in no outcome; it must not stand at all.
             execute::undo(core, run);
-            return failure(core, run.call, unwritable(&error), None);
+            return failure(core, run.call, unwritable(&error));
         }
     };
     let mut warnings = Vec::new();
@@ -228,8 +225,8 @@ pub(crate) fn summary(core: &Core, id: u64) -> LeaseSummary {
     }
 }
 
-pub(super) fn failure(core: &Core, call: u64, failed: Failed, audit: Option<AuditRange>) -> FromAgent {
+pub(super) fn failure(core: &Core, call: u64, failed: Failed) -> FromAgent {
     let mut failure = Failure::new(failed.code, core.scrub(&failed.message), failed.help);
-    failure.data.audit = audit;
+    failure.data.audit = failed.audit;
     crate::dispatch::failed(call, failure)
 }

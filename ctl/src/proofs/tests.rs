@@ -37,12 +37,12 @@ fn open(proofs: &Proofs, messages: &[&str]) {
 fn what_is_left_to_prove_is_counted() {
     let mut proofs = proofs("00");
     proofs.answered(params("leases()"), None);
-    proofs.failed(params("1"), None);
+    proofs.failed(params("1"), Code::Denied, None);
     assert_eq!(proofs.complete(None), Ok(()));
     proofs.answered(params("1"), at(1));
     open(&proofs, &["(it was cut) before the agent proved that the last eval is in its log"]);
-    proofs.failed(params("1"), at(2));
-    proofs.answered(params("1"), None);
+    proofs.failed(params("1"), Code::Denied, at(2));
+    proofs.failed(params("1"), Code::Eval, None);
     open(&proofs, &["proved that 2 evals are in its log; the agent did not say where in its log an eval is"]);
 }
 
