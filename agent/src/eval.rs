@@ -24,7 +24,7 @@ use crate::run::Run;
 use crate::script::engine::EVAL;
 use crate::script::meter::{self, End};
 use crate::script::nesting::{self, MAX_NESTING};
-use crate::script::{cells, walk};
+use crate::script::{memory, walk};
 use crate::session::{Session, Workspace};
 use crate::values;
 use accept::{Accepted, accept, arguments_of};
@@ -147,18 +147,18 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted) -> Result<(String, Value),
     let ast = workspace.functions.merge(&ast);
     let functions = ast.clone_functions_only();
     // A copy: what closures share with the variables that are put back if it fails must not change with it.
-    let mut scope = cells::copy(&workspace.scope);
+    let mut scope = memory::copy(&workspace.scope);
     let before = scope.len();
     for (name, _, value) in arguments.iter() {
         scope.push_dynamic(name.to_owned(), value);
     }
-    cells::freeing(|| {
+    memory::freeing(memory::EVAL, || {
         let result = run_code(core, &run, &engine, &ast, &mut scope)?;
         // The arguments are gone with the eval; what it declared itself stays.
         let given = before..before + arguments.len();
-        let kept = Workspace { scope: cells::select(&scope, |place| !given.contains(&place)), functions };
+        let kept = Workspace { scope: memory::select(&scope, |place| !given.contains(&place)), functions };
         check_workspace(&run, &kept)?;
-        cells::keep(&kept.scope);
+        memory::keep(&kept.scope);
         *workspace = kept;
         Ok(result)
     })
@@ -186,7 +186,7 @@ fn check_workspace(run: &Run, workspace: &Workspace) -> Result<(), Failed> {
             format!("{}; keep flatter values", explain::undone(run)),
         ));
     }
-    let size = cells::size(&workspace.scope);
+    let size = memory::size(&workspace.scope);
     if size <= MAX_WORKSPACE {
         return Ok(());
     }

@@ -496,8 +496,33 @@ fn memory_does_not_leak_through_closures_that_hold_themselves() {
         client.eval(code).ok();
         assert_eq!(client.eval(&format!("{code} throw 1")).failed().0, "eval");
     }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", set.service.pid())).unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    let kilobytes: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    let kilobytes = kilobytes(&set, "VmRSS:");
     assert!(kilobytes < 200_000, "{kilobytes} kB are resident");
+}
+
+/// Each of many calls in progress with many variables, each of them as large as may be.
+#[test]
+fn the_variables_of_an_eval_do_not_fill_the_memory() {
+    let set = Set::new();
+    let mut client = set.attach("vera");
+    let copies: String = (0..100).map(|n| format!("let a{n} = a;")).collect();
+    let list = "let a = [0]; while a.len() < 5000 { a += a; }";
+    for code in [
+        format!("fn f(n, a) {{ {copies} if n < 30 {{ f(n + 1, a) }} }} {list} f(0, a)"),
+        format!(
+            "{list} let g = |h, n, a| {{ {copies} if n < 30 {{ h.call(h, n + 1, a) }} }}; g.call(g, 0, a)"
+        ),
+    ] {
+        let (kind, message) = client.eval(&code).failed();
+        assert_eq!(kind, "limit", "{message}");
+        let peak = kilobytes(&set, "VmHWM:");
+        assert!(peak < 200_000, "{peak} kB were resident: {code}");
+    }
+}
+
+/// A figure of `/proc/PID/status`.
+fn kilobytes(set: &Set, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", set.service.pid())).unwrap();
+    let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    value.trim().trim_end_matches(" kB").parse().unwrap()
 }

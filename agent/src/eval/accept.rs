@@ -16,7 +16,7 @@ use crate::handle;
 use crate::host::{self, EvalTag, MODULE};
 use crate::records;
 use crate::run::Run;
-use crate::script::{cells, engine, walk};
+use crate::script::{engine, memory, walk};
 use crate::session::Session;
 use crate::state::{Path, Tree};
 use crate::values;
@@ -250,9 +250,7 @@ fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
     engine.set_default_tag(Dynamic::from(tag.clone()));
     #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
     engine.on_var(move |name, _, context| {
-        if tag.run.watches() {
-            cells::check_variable(name, &context)?;
-        }
+        memory::check_variable(name, tag.run.watches(), &context)?;
         // Locals and parameters come first: `let config = 5` must mean 5. What works without a log reads no state.
         if tag.run.emergency() || context.scope().contains(name) || tag.core.states.named(name).is_err() {
             return Ok(None);

@@ -21,7 +21,7 @@ const EVAL_CALLS: usize = 32;
 /// How deeply expressions of an eval may nest.
 const EVAL_EXPRESSIONS: usize = 32;
 /// How deeply functions of a patch may call each other, on a stack of the service's.
-const PATCH_CALLS: usize = 8;
+pub(crate) const PATCH_CALLS: usize = 8;
 /// How deeply expressions of a patch may nest.
 pub(crate) const PATCH_EXPRESSIONS: usize = 16;
 /// The most items in an array or map of a patch: nested one in the other they are that many frames to drop.

@@ -11,8 +11,8 @@ use rhai::{
     Scope,
 };
 
-use super::cells;
-use super::engine::{self, PATCH, PATCH_EXPRESSIONS};
+use super::engine::{self, PATCH, PATCH_CALLS, PATCH_EXPRESSIONS};
+use super::memory;
 use super::meter::{self, End};
 use super::walk::{self, Mentions};
 use crate::clock::BootTime;
@@ -25,6 +25,10 @@ use crate::values;
 const CAPTURE_DEPTH: usize = 32;
 /// The longest source of frozen code with its captures, in bytes: 32 KiB, as an eval's.
 const MAX_CAPTURED: usize = 32 << 10;
+
+/// So many parameters and locals need no watching: in all calls that can be in progress at once they are no more variables
+/// than a patched call may have.
+const UNWATCHED: usize = memory::PATCH.variables / PATCH_CALLS;
 
 /// What frozen code may ask of the service while it runs; there is no operator in it.
 pub(crate) trait PatchHost: Send + Sync {
@@ -43,8 +47,8 @@ pub(crate) struct Frozen {
     name: String,
     captured: Vec<Dynamic>,
     reads: BTreeSet<String>,
-    /// Whether closures in it capture variables.
-    captures_within: bool,
+    /// Whether its variables are looked at while it runs: closures in it capture some, or there are many.
+    watched: bool,
     mentions_body: bool,
     host: Arc<dyn PatchHost>,
     /// What its calls carry; made at the first, as the lease is not known before.
@@ -128,11 +132,11 @@ fn at(position: rhai::Position) -> String {
 /// The engine of all patches: the library, `get` of literal paths, `log_info` and `log_warn`. Nothing else.
 static ENGINE: LazyLock<Engine> = LazyLock::new(engine);
 
-/// The same for patches in which closures capture: it looks at variables before they are used.
+/// The same for patches in which closures capture, or that have many variables: it looks at them before they are used.
 static WATCHING: LazyLock<Engine> = LazyLock::new(|| {
     let mut engine = engine();
     #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
-    engine.on_var(|name, _, context| cells::check_variable(name, &context).map(|()| None));
+    engine.on_var(|name, _, context| memory::check_variable(name, true, &context).map(|()| None));
     engine
 });
 
@@ -214,7 +218,7 @@ impl Frozen {
         }
         Ok(Self {
             functions,
-            captures_within: closures.capture,
+            watched: closures.capture || mentions.declared > UNWATCHED,
             name,
             captured,
             reads: mentions.paths.clone(),
@@ -312,8 +316,8 @@ fn check_arguments(
 
 impl PatchCode for Frozen {
     fn call(&self, lease: u64, now: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure> {
-        if self.captures_within {
-            cells::freeing(|| self.run(&WATCHING, lease, now, arguments))
+        if self.watched {
+            memory::freeing(memory::PATCH, || self.run(&WATCHING, lease, now, arguments))
         } else {
             self.run(&ENGINE, lease, now, arguments)
         }

@@ -1,9 +1,9 @@
 //! Rhai, bounded: the engines of evals and patches, their library, and what may be kept of a script.
 
-pub(crate) mod cells;
 pub(crate) mod engine;
 pub(crate) mod frozen;
 pub(crate) mod library;
+pub(crate) mod memory;
 pub(crate) mod meter;
 pub(crate) mod nesting;
 #[cfg(test)]

@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use rhai::{AST, Dynamic, FnPtr, Scope};
 
-use super::cells;
 use super::engine::{self, EVAL, PATCH};
 use super::frozen::{FreezeError, Frozen, PatchHost};
+use super::memory;
 use super::meter::{self, Bounds, End};
 use super::walk;
 use crate::clock::BootTime;
@@ -201,8 +201,8 @@ fn what_closures_captured_is_freed_after_the_call() {
         let probe = held.clone();
         engine.register_fn("probe", move || Dynamic::from(probe.clone()));
         #[expect(deprecated, reason = "as in the engine of patches")]
-        engine.on_var(|name, _, context| cells::check_variable(name, &context).map(|()| None));
-        let answer = cells::freeing(|| engine.eval::<i64>(code));
+        engine.on_var(|name, _, context| memory::check_variable(name, true, &context).map(|()| None));
+        let answer = memory::freeing(memory::PATCH, || engine.eval::<i64>(code));
         assert_eq!(answer.unwrap(), 1, "{code}");
         drop(engine);
         assert_eq!(Arc::strong_count(&held), 1, "{code}");
@@ -213,12 +213,12 @@ fn what_closures_captured_is_freed_after_the_call() {
 fn in_session(scope: &mut Scope<'static>, code: &str) -> (Result<Dynamic, String>, Option<End>) {
     let mut engine = engine::for_eval();
     #[expect(deprecated, reason = "as evals do")]
-    engine.on_var(|name, _, context| cells::check_variable(name, &context).map(|()| None));
+    engine.on_var(|name, _, context| memory::check_variable(name, true, &context).map(|()| None));
     let (result, end, _) = meter::metered(EVAL, BootTime::now(), None, || {
-        cells::freeing(|| {
-            let mut copy = cells::copy(scope);
+        memory::freeing(memory::EVAL, || {
+            let mut copy = memory::copy(scope);
             let result = engine.eval_with_scope::<Dynamic>(&mut copy, code).map_err(|e| e.to_string())?;
-            cells::keep(&copy);
+            memory::keep(&copy);
             *scope = copy;
             Ok(result)
         })
@@ -232,13 +232,13 @@ fn a_copy_of_variables_shares_among_itself_what_they_share() {
     let code =
         "let x = 1; let x = 2; const C = 3; let n = [0]; let f = || { n[0] += 1; n[0] }; let m = #{ f: f };";
     drop(in_session(&mut scope, code).0.unwrap());
-    let before = cells::copy(&scope);
+    let before = memory::copy(&scope);
     let order = |scope: &Scope<'_>| {
         scope.iter().map(|(name, constant, _)| (name.to_owned(), constant)).collect::<Vec<_>>()
     };
     assert_eq!(order(&before), order(&scope));
     assert_eq!(scope.get_value::<i64>("x"), Some(2));
-    let copy = cells::select(&scope, |place| place != 0);
+    let copy = memory::select(&scope, |place| place != 0);
     assert_eq!(order(&copy), order(&scope)[1..]);
     // What closures captured goes on: in the session, and not in the copy made before.
     let n = |scope: &Scope<'_>| {
@@ -248,9 +248,9 @@ fn a_copy_of_variables_shares_among_itself_what_they_share() {
     scope.get_mut("n").unwrap().write_lock::<rhai::Array>().unwrap()[0] = 5_i64.into();
     assert_eq!((n(&scope), n(&before)), (5, 0));
     // What is captured counts, though no variable shows it.
-    let small = cells::size(&scope);
+    let small = memory::size(&scope);
     drop(in_session(&mut scope, "let g = 0; { let s = \"\"; s.pad(60000, 'x'); g = || s; }").0.unwrap());
-    assert!((60_000..61_000).contains(&(cells::size(&scope) - small)), "{} {small}", cells::size(&scope));
+    assert!((60_000..61_000).contains(&(memory::size(&scope) - small)), "{} {small}", memory::size(&scope));
 }
 
 #[test]
@@ -259,11 +259,35 @@ fn captured_values_are_bounded_together() {
         "let fs = []; for i in 0..9000 { let s = \"\"; s.pad(60000, 'x'); fs.push(|| s); }",
         "let fs = []; for i in 0..9000 { let s = \"\"; let f = || s; s.pad(60000, 'x'); s = [s, f]; }",
         "for j in 0..10 { for i in 0..9000 { let s = i; let f = || s; f = 0; } }",
+        "fn f(n) { let a = n; let b = n; let c = n; let d = n; let e = n; let g = n; let h = n; let i = n; f(n + 1 + a) } f(0)",
+        "let a = [0]; while a.len() < 8000 { a += a; }
+            fn g(a, n) { let b = a; let c = a; let d = a; let e = a; let f = a; if n < 30 { g(a, n + 1) } } g(a, 0)",
     ] {
         let (result, end) = in_session(&mut Scope::new(), code);
         assert!(result.is_err(), "{code}");
         assert_eq!(end, Some(End::Size), "{code}");
     }
+}
+
+/// On a thread of the service: a patched call has 256 KiB, wherever it keeps them.
+#[test]
+fn the_variables_of_a_patched_call_are_bounded_together() {
+    let many: String = (0..20).map(|n| format!("let a{n} = s + {n};")).collect();
+    for code in [
+        format!("|x| {{ let s = \"\"; s.pad(30000, 'x'); {many} a1 + a2 }}"),
+        format!("fn f(s, n) {{ {many} if n < 7 {{ f(s, n + 1) }} }} |x| {{ let s = \"\"; s.pad(4000, 'x'); f(s, 0) }}"),
+        "fn f(n) { let a = n; let b = a; let c = b; let d = c; let e = d; let g = e; let h = g; let i = h; let j = i; f(j) } |x| f(x)"
+            .to_owned(),
+    ] {
+        let frozen = freeze(&code, 1).unwrap_or_else(|e| panic!("{code}: {e}"));
+        let failure = frozen.call(1, BootTime::now(), vec![Tree::I64(0)]);
+        assert_eq!(failure, Err(PatchFailure::Limit("size of a value")), "{code}");
+    }
+    let few: String = (0..20).map(|n| format!("let a{n} = s + {n};")).collect();
+    let harmless =
+        freeze(&format!("|x| {{ let s = \"abc\"; {few} a1 + a2 }}"), 1).unwrap_or_else(|e| panic!("{e}"));
+    let answer = harmless.call(1, BootTime::now(), vec![Tree::I64(0)]);
+    assert_eq!(answer, Ok(Tree::Str("abc1abc2".to_owned())));
 }
 
 /// On a busy host a thread may wait for a processor longer than a patch may run.

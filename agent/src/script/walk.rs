@@ -23,6 +23,8 @@ pub(crate) struct Mentions {
     pub(crate) computed: Option<Position>,
     /// The script functions reached, by name and number of parameters.
     pub(crate) reached: BTreeSet<(String, usize)>,
+    /// How many parameters and locals the functions reached have.
+    pub(crate) declared: usize,
     /// How deeply expressions and statements stand in one another at most, and where the deepest is.
     pub(crate) deepest: (usize, Position),
 }
@@ -38,6 +40,7 @@ pub(crate) fn reachable(functions: &AST, name: &str) -> Mentions {
         }
         for (params, variables) in signatures(functions, &next) {
             mentions.reached.insert((next.clone(), params));
+            mentions.declared += params;
             let alone = only(functions, |n, p| n == next && p == params);
             let mut visitor = Visitor {
                 mentions: &mut mentions,
@@ -86,14 +89,17 @@ impl Visitor<'_> {
     fn node(&mut self, node: &ASTNode<'_>) {
         match node {
             ASTNode::Stmt(Stmt::Var(parts, _, _)) => {
+                self.mentions.declared += 1;
                 self.locals.insert(parts.0.name.to_string());
             }
             ASTNode::Stmt(Stmt::For(parts, _)) => {
+                self.mentions.declared += 2;
                 self.locals.insert(parts.0.name.to_string());
                 self.locals.extend(parts.1.as_ref().map(|counter| counter.name.to_string()));
             }
             ASTNode::Stmt(Stmt::TryCatch(flow, _)) => {
                 if let Expr::Variable(name, _, _) = &flow.expr {
+                    self.mentions.declared += 1;
                     self.locals.insert(name.1.to_string());
                 }
             }

@@ -1,8 +1,11 @@
-//! What closures capture: cells that a closure shares with the variable it was taken from.
+//! What the variables of a run hold: bounded together, and freed.
 //!
-//! A closure that is put into a variable which it captured holds itself, and counting references never frees it. So each
-//! cell is noted when its variable is used, and emptied when the run is over, unless it is kept. Noting them also bounds
-//! what they hold together: no other limit of the language sees into them.
+//! Rhai bounds each value and the variables of each call. That many calls in progress each have many large variables, and
+//! what closures share with the variables they were taken from, it does not see.
+//!
+//! Such a shared value, a cell, is also never freed by counting references when a closure is put into a variable which it
+//! captured: it holds itself. So each cell is noted when its variable is used, and emptied when the run is over, unless it
+//! is kept.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,41 +17,86 @@ use super::meter::{self, End};
 use super::nesting;
 use crate::values;
 
+/// How much the variables of a run may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Variables of all calls in progress. Each holds at most 10,000 items and 64 KiB of text.
+    pub(crate) variables: usize,
+    /// Bytes in all, looked at now and then: values grow past it by what the uses between two looks can add.
+    pub(crate) bytes: usize,
+}
+
+/// The room of an eval: 256 variables, 16 MiB, as much as a session may keep.
+pub(crate) const EVAL: Room = Room { variables: 256, bytes: 16 << 20 };
+/// The room of a patched call: 64 variables, 256 KiB.
+pub(crate) const PATCH: Room = Room { variables: 64, bytes: 256 << 10 };
+
 /// The most cells of one run.
 const MAX_CELLS: usize = 10_000;
-/// The most that the cells of one run hold together, in bytes: 16 MiB, as much as a session may keep.
-const MAX_BYTES: usize = 16 << 20;
-/// Uses of captured variables from one sum of what they hold to the next. Each use lets one value grow, to about 300 KiB.
-const SUM_EVERY: u32 = 16;
+/// Uses of a call's variables from one sum of what they hold to the next, once it had as many; before, after each doubling
+/// from 4 on. Each use lets one value grow, to about 300 KiB.
+const SUM_EVERY: u32 = 64;
+/// Uses of any variables from one sum of what all cells hold to the next: there may be more than there are variables.
+const SUM_CELLS_EVERY: u32 = 16;
 /// How many bytes are summed for the price of an operation.
 const BYTES_PER_OPERATION: usize = 4 << 10;
 
-/// The cells of the run on this thread, by their address: while they are here nothing else can have it.
+/// What is known of the run on this thread.
 #[derive(Default)]
-struct Cells {
+struct Memory {
+    /// Nothing outside of [`freeing`].
+    room: Option<Room>,
+    /// By their address: while they are here nothing else can have it.
     cells: HashMap<usize, Dynamic>,
+    /// What they held when they were last summed.
+    in_cells: usize,
+    /// Of each call in progress, the outermost first.
+    calls: Vec<Held>,
+    uses: u32,
+}
+
+/// What the variables of one call hold, as last seen.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    variables: usize,
+    bytes: usize,
     uses: u32,
 }
 
 thread_local! {
-    static CELLS: RefCell<Cells> = RefCell::default();
+    static MEMORY: RefCell<Memory> = RefCell::default();
 }
 
-impl Cells {
-    /// Notes a cell. False if they are too many or hold too much.
-    fn note(&mut self, cell: &Dynamic) -> bool {
-        let Some(address) = address(cell) else { return true };
-        if self.cells.len() < MAX_CELLS {
-            self.cells.entry(address).or_insert_with(|| cell.clone());
+impl Memory {
+    /// Notes that a variable is about to be used. False if there is no room for what it and the others hold.
+    fn note(&mut self, value: &Dynamic, level: usize, scope: &Scope<'_>) -> bool {
+        let Some(room) = self.room else { return true };
+        if let Some(address) = address(value)
+            && self.cells.len() < MAX_CELLS
+        {
+            self.cells.entry(address).or_insert_with(|| value.clone());
         }
+        self.calls.resize(level + 1, Held::default());
         self.uses = self.uses.wrapping_add(1);
-        if !self.uses.is_multiple_of(SUM_EVERY) {
-            return self.cells.len() < MAX_CELLS;
+        let mut summed = 0;
+        if self.uses.is_multiple_of(SUM_CELLS_EVERY) && !self.cells.is_empty() {
+            self.in_cells = self.cells.values().map(values::size).sum();
+            summed += self.in_cells;
         }
-        let bytes: usize = self.cells.values().map(values::size).sum();
+        if let Some(call) = self.calls.last_mut() {
+            call.variables = scope.len();
+            call.uses = call.uses.wrapping_add(1);
+            if (call.uses >= 4 && call.uses.is_power_of_two()) || call.uses.is_multiple_of(SUM_EVERY) {
+                let own = scope.iter_raw().filter(|(_, _, value)| !value.is_shared());
+                call.bytes = own.map(|(_, _, value)| values::size(value)).sum();
+                summed += call.bytes;
+            }
+        }
         // An end by the meter shows at the next operation.
-        meter::charge((bytes / BYTES_PER_OPERATION) as u64);
-        self.cells.len() < MAX_CELLS && bytes <= MAX_BYTES
+        meter::charge((summed / BYTES_PER_OPERATION) as u64);
+        let (variables, bytes) =
+            self.calls.iter().fold((0, self.in_cells), |(v, b), call| (v + call.variables, b + call.bytes));
+        variables <= room.variables && bytes <= room.bytes && self.cells.len() < MAX_CELLS
     }
 
     fn empty(self) {
@@ -70,30 +118,35 @@ fn address(cell: &Dynamic) -> Option<usize> {
     cell.read_lock::<Dynamic>().map(|inner| std::ptr::from_ref(&*inner).addr())
 }
 
-/// Runs code and frees afterwards what its closures captured, but for what was [`keep`]t.
-pub(crate) fn freeing<T>(code: impl FnOnce() -> T) -> T {
+/// Runs code whose variables have so much room, and frees afterwards what its closures captured, but for what was
+/// [`keep`]t. Runs nest, as those of the meter do.
+pub(crate) fn freeing<T>(room: Room, code: impl FnOnce() -> T) -> T {
     /// Frees also when the code panics.
-    struct Free(Cells);
+    struct Free(Memory);
     impl Drop for Free {
         fn drop(&mut self) {
-            CELLS.with(|cells| cells.replace(std::mem::take(&mut self.0))).empty();
+            MEMORY.with(|memory| memory.replace(std::mem::take(&mut self.0))).empty();
         }
     }
-    let _free = Free(CELLS.with(RefCell::take));
+    let run = Memory { room: Some(room), ..Memory::default() };
+    let _free = Free(MEMORY.with(|memory| memory.replace(run)));
     code()
 }
 
-/// Looks at a variable before it is used: ends the run if it nests too deeply or if too much is captured, and notes its
-/// cell for [`freeing`].
+/// Looks at a variable before it is used: ends the run if it nests too deeply or if there is no room for what all hold,
+/// and notes its cell for [`freeing`]. Only where closures capture can anything nest without end: `nests` says so.
 ///
 /// # Errors
 /// The run has ended.
 pub(crate) fn check_variable(
     name: &str,
+    nests: bool,
     context: &EvalContext<'_, '_, '_, '_, '_, '_>,
 ) -> Result<(), Box<EvalAltResult>> {
-    let Some(value) = context.scope().get(name) else { return Ok(()) };
-    if nesting::fits(value) && CELLS.with(|cells| cells.borrow_mut().note(value)) {
+    let scope = context.scope();
+    let Some(value) = scope.get(name) else { return Ok(()) };
+    let has_room = |memory: &RefCell<Memory>| memory.borrow_mut().note(value, context.call_level(), scope);
+    if (!nests || nesting::fits(value)) && MEMORY.with(has_room) {
         return Ok(());
     }
     meter::end(End::Size);
@@ -159,7 +212,7 @@ fn copy_value(value: &Dynamic, copies: &mut HashMap<usize, Dynamic>) -> Dynamic 
 /// Keeps the cells that variables hold when the run is over: they are not emptied.
 pub(crate) fn keep(scope: &Scope<'static>) {
     let kept = reached(scope);
-    CELLS.with(|cells| cells.borrow_mut().cells.retain(|address, _| !kept.contains_key(address)));
+    MEMORY.with(|memory| memory.borrow_mut().cells.retain(|address, _| !kept.contains_key(address)));
 }
 
 /// About how many bytes variables take, with all that their closures captured.
