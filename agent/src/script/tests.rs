@@ -214,7 +214,9 @@ fn in_session(scope: &mut Scope<'static>, code: &str) -> (Result<Dynamic, String
     let mut engine = engine::for_eval();
     #[expect(deprecated, reason = "as evals do")]
     engine.on_var(|name, _, context| memory::check_variable(name, true, &context).map(|()| None));
-    let (result, end, _) = meter::metered(EVAL, BootTime::now(), None, || {
+    // On a busy host the time of an eval would be over first.
+    let bounds = Bounds { time: Duration::from_secs(60), ..EVAL };
+    let (result, end, _) = meter::metered(bounds, BootTime::now(), None, || {
         memory::freeing(memory::EVAL, || {
             let mut copy = memory::copy(scope);
             let result = engine.eval_with_scope::<Dynamic>(&mut copy, code).map_err(|e| e.to_string())?;
