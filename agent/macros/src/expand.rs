@@ -42,7 +42,8 @@ struct Point {
 // own code and fail where the service forbids `unsafe_code`. Items are not hygienic, hence their long names.
 impl Point {
     /// Three siblings: the original, a cold twin that asks the patch, and the function itself, which only chooses.
-    /// Both calls are tail calls, so the choice needs no stack frame: load, test, jump.
+    /// Both calls are tail calls, so the choice needs no stack frame: load, test, jump. A short original is moved into
+    /// the function; a long one stays beside it and costs a jump more.
     fn function(&self) -> TokenStream {
         let (outer, inner) = self.attributes();
         let (vis, sig, block) = (&self.function.vis, &self.function.sig, &self.function.block);
@@ -59,7 +60,7 @@ impl Point {
             #vis fn #name #generics (#(#names: #types),*) #output #bounds {
                 #registration
                 #(#following)*
-                #[inline(never)]
+                #[inline]
                 fn __debug_agent_original #generics (#(#written),*) #output #bounds {
                     #(#inner)*
                     #block

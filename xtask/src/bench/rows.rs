@@ -9,8 +9,8 @@ pub(super) const ROWS: &[Row] = &[
         about: "a point that is not patched against a plain function; instructions per call, its loop included",
         measured: |programs| programs.instructions("point_patchable"),
         limit: |programs| programs.instructions("point_plain"),
-        // Load, test, branch, jump to the original.
-        budget: Budget::More(4.0),
+        // Load, test, jump.
+        budget: Budget::More(3.0),
     },
     Row {
         name: "patched-call",
