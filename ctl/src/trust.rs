@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use debug_audit::{Checkpoint, Hash, VerifierKey, note, tree};
+use debug_certs::AgentId;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -25,7 +26,7 @@ const MAX_REMEMBERED: usize = 10_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Pin {
     /// `spiffe://<trust domain>/agent/<service>/<instance>`.
-    pub(crate) id: String,
+    pub(crate) id: AgentId,
     /// The log's key; its name is `<trust domain>/<service>/<instance>`.
     pub(crate) vkey: VerifierKey,
 }
@@ -37,28 +38,19 @@ impl Pin {
     /// The id is not an agent's (T22: a person's or another service's certificate must never be taken for an agent),
     /// or the vkey is none, or it is of another instance than the id.
     pub(crate) fn new(id: &str, vkey: &str) -> Result<Self, Failure> {
-        let name = key_name(id).ok_or_else(|| {
-            Failure::usage(format!("`{id}` is not the id of an agent"))
+        let id: AgentId = id.parse().map_err(|error| {
+            Failure::usage(format!("`{id}` is not the id of an agent: {error}"))
                 .help("an agent's id is `spiffe://<trust domain>/agent/<service>/<instance>`")
         })?;
+        let name = format!("{}/{}/{}", id.trust_domain, id.service, id.instance);
         let vkey = VerifierKey::parse(vkey)
             .map_err(|error| Failure::usage(format!("`{vkey}` is no key of a log: {error}")))?;
         if vkey.name() != name {
             let message = format!("the pinned log key `{}` is not of the pinned agent `{id}`", vkey.name());
             return Err(Failure::usage(message).help(format!("the key's name must be `{name}`")));
         }
-        Ok(Self { id: id.to_owned(), vkey })
+        Ok(Self { id, vkey })
     }
-}
-
-/// The name of the log key of the agent with that id; `None` if it is no agent's id.
-fn key_name(id: &str) -> Option<String> {
-    let (domain, path) = id.strip_prefix("spiffe://")?.split_once('/')?;
-    let (service, instance) = path.strip_prefix("agent/")?.split_once('/')?;
-    let plain = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
-    };
-    (plain(domain) && plain(service) && plain(instance)).then(|| format!("{domain}/{service}/{instance}"))
 }
 
 /// A checkpoint whose signature by the pinned key was checked, with the note it came in.
@@ -240,8 +232,15 @@ impl Store {
         let seen = jiff::Timestamp::now().to_string();
         let vkey = pin.vkey.to_string();
         let remembered = remembered.note.as_str();
-        let evidence =
-            Evidence { what, seen: seen.clone(), agent: &pin.id, vkey, remembered, offered, proof };
+        let evidence = Evidence {
+            what,
+            seen: seen.clone(),
+            agent: &pin.id.to_string(),
+            vkey,
+            remembered,
+            offered,
+            proof,
+        };
         let text = serde_json::to_string_pretty(&evidence).unwrap_or_default();
         let digest = hex(&Sha256::digest(&text));
         let path = self.file(&format!("evidence-{}-{}.json", seen.replace(':', ""), &digest[..8]));

@@ -3,18 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 
+use debug_certs::{AgentId, IdentityError};
 use pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::X509Certificate;
 
 /// Accepts exactly one agent, whatever address it answers at: names of hosts mean nothing here.
 pub(crate) struct OnlyAgent {
     anchors: Vec<TrustAnchor<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
-    id: String,
+    id: AgentId,
 }
 
 /// Why the other end is not the pinned agent.
@@ -23,9 +22,10 @@ pub(crate) enum Untrusted {
     /// The chain does not lead to the CA, or the certificate is out of its time or for another use.
     #[error("the agent's certificate is not vouched for by the CA: {0}")]
     Chain(String),
-    /// The certificate is not one that an agent has.
+    /// The certificate is not one that an agent of that trust domain has; webpki, which has verified the chain, would
+    /// let it pass.
     #[error("the agent's certificate is not an agent's: {0}")]
-    Form(String),
+    Form(IdentityError),
     /// It is somebody else's.
     #[error("the other end is `{found}`, expected `{expected}`")]
     Other {
@@ -44,17 +44,13 @@ impl OnlyAgent {
     pub(crate) fn new(
         anchors: &[CertificateDer<'static>],
         provider: &CryptoProvider,
-        id: &str,
+        id: &AgentId,
     ) -> Result<Self, webpki::Error> {
         let anchors: Result<Vec<_>, _> = anchors
             .iter()
             .map(|anchor| webpki::anchor_from_trusted_cert(anchor).map(|anchor| anchor.to_owned()))
             .collect();
-        Ok(Self {
-            anchors: anchors?,
-            algorithms: provider.signature_verification_algorithms,
-            id: id.to_owned(),
-        })
+        Ok(Self { anchors: anchors?, algorithms: provider.signature_verification_algorithms, id: id.clone() })
     }
 
     fn check(
@@ -68,39 +64,11 @@ impl OnlyAgent {
         let usage = webpki::KeyUsage::server_auth();
         leaf.verify_for_usage(self.algorithms.all, &self.anchors, intermediates, now, usage, None, None)
             .map_err(chain)?;
-        let found = id_of(certificate).map_err(Untrusted::Form)?;
+        let found = debug_certs::agent(certificate, &self.id.trust_domain).map_err(Untrusted::Form)?;
         if found != self.id {
-            return Err(Untrusted::Other { found, expected: self.id.clone() });
+            return Err(Untrusted::Other { found: found.to_string(), expected: self.id.to_string() });
         }
         Ok(())
-    }
-}
-
-/// The one name in a certificate; webpki, which has verified the chain, would let others pass beside it.
-///
-/// # Errors
-/// It cannot be parsed, has no extended key usage, is a CA, or has not exactly one name, a SPIFFE id.
-pub(crate) fn id_of(certificate: &[u8]) -> Result<String, String> {
-    let (rest, parsed) =
-        x509_parser::parse_x509_certificate(certificate).map_err(|error| error.to_string())?;
-    if !rest.is_empty() {
-        return Err("something follows it".to_owned());
-    }
-    check_use(&parsed)?;
-    let names = parsed.subject_alternative_name().map_err(|error| error.to_string())?;
-    match names.map(|names| names.value.general_names.as_slice()) {
-        Some([GeneralName::URI(id)]) if id.starts_with("spiffe://") => Ok((*id).to_owned()),
-        _ => Err("it does not have exactly one name, a SPIFFE id".to_owned()),
-    }
-}
-
-fn check_use(parsed: &X509Certificate<'_>) -> Result<(), String> {
-    if parsed.is_ca() {
-        return Err("it is a CA's".to_owned());
-    }
-    match parsed.extended_key_usage().map_err(|error| error.to_string())? {
-        Some(usage) if usage.value.server_auth => Ok(()),
-        _ => Err("it is not for TLS servers (extended key usage)".to_owned()),
     }
 }
 

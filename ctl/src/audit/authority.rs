@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use debug_certs::TrustDomain;
+use debug_certs::{Operator, TrustDomain};
 use pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage};
 
@@ -41,25 +41,19 @@ impl Authority {
     }
 
     /// Checks what the agent must have checked when the session was opened: that this CA issued the certificate, for TLS
-    /// clients, that it was valid at `at` (seconds since 1970), and that it is an operator's of the log's trust domain.
-    /// The last counts: the host of the log has the agent's certificate, which the same CA issued.
+    /// clients, and that it was valid at `at` (seconds since 1970). Whose it is, [`operator`] tells.
     ///
     /// # Errors
     /// What does not hold, in words.
-    pub(super) fn vouches(&self, certificate: &[u8], origin: &str, at: i64) -> Result<(), String> {
+    pub(super) fn vouches(&self, certificate: &[u8], at: i64) -> Result<(), String> {
         let der = CertificateDer::from(certificate);
         let time = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at).unwrap_or_default()));
         let (usage, anchors) = (KeyUsage::client_auth(), &self.anchors);
         let refused = |error: Error| self.refusal(&error);
         let leaf = EndEntityCert::try_from(&der).map_err(refused)?;
-        leaf.verify_for_usage(&self.algorithms, anchors, &[], time, usage, None, None).map_err(refused)?;
-        let domain: TrustDomain = origin
-            .split('/')
-            .next()
-            .unwrap_or_default()
-            .parse()
-            .map_err(|error| format!("the log's name begins with no trust domain: {error}"))?;
-        debug_certs::operator(certificate, &domain).map(drop).map_err(|error| error.to_string())
+        leaf.verify_for_usage(&self.algorithms, anchors, &[], time, usage, None, None)
+            .map(drop)
+            .map_err(refused)
     }
 
     fn refusal(&self, error: &Error) -> String {
@@ -81,6 +75,21 @@ impl Authority {
 
 fn anchor(certificate: &CertificateDer<'static>) -> Result<TrustAnchor<'static>, Error> {
     webpki::anchor_from_trusted_cert(certificate).map(|anchor| anchor.to_owned())
+}
+
+/// The operator whose certificate it is, in the trust domain of the log with that origin. It counts that it is no
+/// agent's: the host of the log has one, which the same CA issued.
+///
+/// # Errors
+/// It is none's, or the origin begins with no trust domain, in words.
+pub(super) fn operator(certificate: &[u8], origin: &str) -> Result<Operator, String> {
+    let domain: TrustDomain = origin
+        .split('/')
+        .next()
+        .unwrap_or_default()
+        .parse()
+        .map_err(|error| format!("the log's name begins with no trust domain: {error}"))?;
+    debug_certs::operator(certificate, &domain).map_err(|error| error.to_string())
 }
 
 /// The CA that lies beside an inventory: `ca/ca.pem`, as `debugctl certs init` lays it out, or `ca.pem`, where somebody

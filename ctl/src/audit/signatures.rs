@@ -10,11 +10,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::authority::Authority;
+use super::authority::{self, Authority};
 use crate::identity::Validity;
 use crate::term;
 use crate::trust::hex;
-use crate::verifier::id_of;
 
 /// The most that parts of payloads may hold while their `eval` record is awaited, in bytes: a payload is at most a
 /// message long, and only as many evals run at once as there are eval threads.
@@ -156,7 +155,9 @@ impl<'a> Signatures<'a> {
     fn open(&mut self, open: SessionOpen) -> Result<(), Wrong> {
         let SessionOpen { session, time, operator, certificate, exporter } = open;
         let certificate = BASE64_STANDARD.decode(certificate).map_err(|_| "the certificate is not base64")?;
-        let id = id_of(&certificate).map_err(|why| format!("the certificate is not an operator's: {why}"))?;
+        let id = authority::operator(&certificate, &self.origin)
+            .map_err(|why| format!("the certificate is not an operator's: {why}"))?
+            .to_string();
         if id != operator {
             return Err(format!("the operator is `{operator}`, but the certificate is `{id}`'s").into());
         }
@@ -184,7 +185,7 @@ impl<'a> Signatures<'a> {
     ) -> Result<(), Wrong> {
         let Some(authority) = self.authority else { return Ok(()) };
         let at = moment(time, validity)?;
-        authority.vouches(certificate, &self.origin, at).map_err(|why| Wrong {
+        authority.vouches(certificate, at).map_err(|why| Wrong {
             why: format!("nobody vouches for the certificate of `{}`: {why}", term::line(operator)),
             help: "keep the folder as evidence: whoever has the log's key may have made up this operator. If the CA was \
                    replaced meanwhile, give both with `--ca`, in one file",

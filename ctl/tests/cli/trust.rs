@@ -27,13 +27,17 @@ fn an_expired_certificate_is_named_as_the_reason() {
 /// T22: a certificate of a person, or of another service, at the address of the agent.
 #[test]
 fn only_the_pinned_agent_is_talked_to() {
-    for other in
-        [OPERATOR_ID, "spiffe://example.internal/agent/other/1", "spiffe://example.org/agent/dienstplan/1"]
-    {
+    let another = "spiffe://example.internal/agent/other/1";
+    let is_another = format!("the other end is `{another}`, expected `{AGENT_ID}`");
+    for (other, why) in [
+        (OPERATOR_ID, "`alice` is an operator, expected an agent"),
+        (another, &is_another),
+        ("spiffe://example.org/agent/dienstplan/1", "is of the trust domain `example.org`, expected"),
+    ] {
         let authority = Authority::new();
         let leaf = authority.leaf(other, 24, &PKCS_ECDSA_P256_SHA256);
         let world = World::with(authority, &leaf);
-        world.eval("1").check(5, "", &format!("the other end is `{other}`, expected `{AGENT_ID}`"));
+        world.eval("1").check(5, "", why);
         assert!(world.agent.seen.lock().unwrap().payloads.is_empty());
     }
 }

@@ -45,7 +45,7 @@ fn authority(pems: &[String]) -> Authority {
 
 #[track_caller]
 fn refused(authority: &Authority, certificate: &[u8], at: i64, why: &str) {
-    let error = authority.vouches(certificate, ORIGIN, at).unwrap_err();
+    let error = authority.vouches(certificate, at).unwrap_err();
     assert!(error.contains(why), "{error}");
 }
 
@@ -55,28 +55,43 @@ fn an_operator_of_the_ca_is_vouched_for_while_the_certificate_is_valid() {
     let certificate = leaf(&ca, ALICE, BOTH);
     let one = authority(&[ca.pem()]);
     for at in [BEGIN, BEGIN + LIFE] {
-        assert_eq!(one.vouches(&certificate, ORIGIN, at), Ok(()));
+        assert_eq!(one.vouches(&certificate, at), Ok(()));
     }
     for at in [BEGIN - 1, BEGIN + LIFE + 1, -1] {
         refused(&one, &certificate, at, "it was not valid at the record's time");
     }
-    assert_eq!(authority(&[other.pem(), ca.pem()]).vouches(&certificate, ORIGIN, BEGIN), Ok(()));
+    assert_eq!(authority(&[other.pem(), ca.pem()]).vouches(&certificate, BEGIN), Ok(()));
 }
 
 #[test]
-fn whom_the_ca_did_not_certify_as_an_operator_is_refused() {
+fn whom_the_ca_did_not_certify_for_tls_clients_is_refused() {
     let ca = ca();
     let authority = authority(&[ca.pem()]);
     refused(&authority, &leaf(&self::ca(), ALICE, BOTH), BEGIN, "did not issue it");
-    let server = leaf(&ca, ALICE, &BOTH[..1]);
-    refused(&authority, &server, BEGIN, "it is not for TLS clients");
-    refused(&authority, &leaf(&ca, ALICE, &[]), BEGIN, "no extended key usage");
-    let agent = "spiffe://example.internal/agent/dienstplan/1";
-    refused(&authority, &leaf(&ca, agent, BOTH), BEGIN, "is an agent, expected an operator");
-    let stranger = "spiffe://example.org/operator/alice";
-    refused(&authority, &leaf(&ca, stranger, BOTH), BEGIN, "is of the trust domain `example.org`");
-    refused(&authority, ca.der(), BEGIN, "");
+    refused(&authority, &leaf(&ca, ALICE, &BOTH[..1]), BEGIN, "it is not for TLS clients");
+    refused(&authority, ca.der(), BEGIN, "does not verify with the CA");
     refused(&authority, b"none", BEGIN, "does not verify with the CA");
+}
+
+#[test]
+fn only_an_operator_of_the_logs_trust_domain_is_one() {
+    let ca = ca();
+    assert_eq!(operator(&leaf(&ca, ALICE, BOTH), ORIGIN).unwrap().to_string(), ALICE);
+    for (certificate, why) in [
+        (leaf(&ca, ALICE, &[]), "no extended key usage"),
+        (leaf(&ca, ALICE, &BOTH[1..]), "are not serverAuth and clientAuth"),
+        (
+            leaf(&ca, "spiffe://example.internal/agent/dienstplan/1", BOTH),
+            "is an agent, expected an operator",
+        ),
+        (leaf(&ca, "spiffe://example.org/operator/alice", BOTH), "is of the trust domain `example.org`"),
+        (ca.der().to_vec(), "key usage is not digital signature alone"),
+        (b"none".to_vec(), "cannot be read"),
+    ] {
+        let error = operator(&certificate, ORIGIN).unwrap_err();
+        assert!(error.contains(why), "{error}");
+    }
+    assert!(operator(&leaf(&ca, ALICE, BOTH), "Example/x").unwrap_err().contains("no trust domain"));
 }
 
 #[test]
