@@ -57,11 +57,23 @@ fn near_state(core: &Core, run: &Run, name: &str) -> Option<String> {
     Some(format!("did you mean `{near}`?"))
 }
 
+/// The most arguments whose types an error lists.
+const MAX_TYPES: usize = 8;
+
+/// `(string, string and 12 more)`.
+fn shortened(types: &str) -> String {
+    let all: Vec<&str> = types.split(", ").collect();
+    match all.split_at_checked(MAX_TYPES) {
+        Some((first, more)) if !more.is_empty() => format!("{} and {} more)", first.join(", "), more.len()),
+        _ => types.to_owned(),
+    }
+}
+
 /// `foo (i64)` and `* (&str | ImmutableString | String, i64)` in words.
 fn no_function(signature: &str) -> (String, String) {
     let (name, types) = signature.split_once(' ').unwrap_or((signature, ""));
     let types = types.replace("&str | ImmutableString | String", "string");
-    let types = types.replace("i64", "integer").replace("f64", "number");
+    let types = shortened(&types.replace("i64", "integer").replace("f64", "number"));
     if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
         return (format!("`{name}` is not there for {types}"), "convert one of them".to_owned());
     }

@@ -17,6 +17,7 @@ use crate::gate::{self, Refusal};
 use crate::handle;
 use crate::run::Run;
 use crate::script::library::terminated;
+use crate::script::memory;
 use crate::script::meter::{self, End};
 use crate::values;
 
@@ -112,7 +113,10 @@ pub(crate) fn perform(
     let passed = wish().and_then(|effects| {
         for effect in effects {
             let permit = gate::pass(&tag.core, &tag.run, effect)?;
-            results.push(execute::execute(&tag.core, &tag.run, permit)?);
+            let result = execute::execute(&tag.core, &tag.run, permit)?;
+            // If it is too much, the run ends behind this.
+            drop(memory::made(values::size_at_most(&result)));
+            results.push(result);
         }
         Ok(())
     });

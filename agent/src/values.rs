@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rhai::{Dynamic, Map};
 
 use crate::convert::{BigInteger, NO_STATE, OpaqueSecret, display};
+use crate::script::library::MAX_ITEMS;
 use crate::state::{Keyed, Path, Tree};
 
 /// An argument of an eval or of a patched point. Secrets become opaque; they stand in no state.
@@ -145,6 +146,27 @@ pub(crate) fn size(value: &Dynamic) -> usize {
         return EACH + secret.fingerprint.len();
     }
     EACH + value.as_immutable_string_ref().map_or(0, |text| text.len())
+}
+
+/// The most bytes that what is made with a value takes: of a small one as it is, of any other as if it were the largest.
+pub(crate) fn size_at_most(value: &Dynamic) -> usize {
+    const SMALL: usize = 64;
+    const EACH: usize = 64;
+    if let Ok(text) = value.as_immutable_string_ref() {
+        return EACH + text.len();
+    }
+    fn count(value: &Dynamic, left: &mut usize) {
+        *left = left.saturating_sub(1);
+        if *left == 0 || value.is_locked() {
+        } else if let Some(items) = value.read_lock::<rhai::Array>() {
+            items.iter().take(SMALL).for_each(|item| count(item, left));
+        } else if let Some(entries) = value.read_lock::<Map>() {
+            entries.values().take(SMALL).for_each(|value| count(value, left));
+        }
+    }
+    let mut left = SMALL;
+    count(value, &mut left);
+    if left == 0 { MAX_ITEMS * EACH } else { (SMALL - left) * EACH }
 }
 
 /// How many bytes of text and how many numbers a tree holds, each number counted as 8.

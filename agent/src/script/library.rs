@@ -12,12 +12,15 @@ use rhai::{
     NativeCallContext, Position,
 };
 
+use super::memory;
 use super::meter::{self, End};
 use crate::convert;
 use crate::values;
 
 /// Characters or bytes of a string that count as one operation.
 const BYTES_PER_OPERATION: usize = 64;
+/// What an item of a list takes, in bytes, with a short text of its own.
+const ITEM: usize = 64;
 /// The longest string a function of this library makes, in bytes.
 pub(crate) const MAX_STRING: usize = 64 << 10;
 /// The most items in an array or map.
@@ -140,9 +143,22 @@ pub(crate) fn build() -> Arc<Module> {
     Arc::new(module)
 }
 
-/// Charges work that goes through `size` bytes or items.
+/// Charges work that goes through `size` bytes or items, and may make as many bytes.
 fn charge(size: usize) -> Fallible<()> {
+    memory::made(size)?;
     charge_operations(1 + (size / BYTES_PER_OPERATION) as u64)
+}
+
+/// Charges a list of so many items that is made.
+fn charge_items(count: usize) -> Fallible<()> {
+    memory::made(count.saturating_mul(ITEM))?;
+    charge_operations(1 + count as u64)
+}
+
+/// Notes a value that a function gives on, or collects.
+fn given(value: Dynamic) -> Fallible<Dynamic> {
+    memory::made(values::size_at_most(&value))?;
+    Ok(value)
 }
 
 fn charge_operations(cost: u64) -> Fallible<()> {
@@ -263,7 +279,7 @@ fn split(s: ImmutableString, by: ImmutableString) -> Fallible<Array> {
     }
     let parts = s.matches(by.as_str()).count() + 1;
     fits("the array", parts, MAX_ITEMS)?;
-    charge_operations(parts as u64)?;
+    charge_items(parts)?;
     Ok(s.split(by.as_str()).map(|part| Dynamic::from(part.to_owned())).collect())
 }
 
@@ -284,8 +300,9 @@ fn replace(s: &mut ImmutableString, from: ImmutableString, to: ImmutableString) 
 /// Fills `s` up at its end to `len` characters, as Rhai's own does.
 fn pad(s: &mut ImmutableString, len: INT, with: char) -> Fallible<()> {
     let len = usize::try_from(len).unwrap_or(0);
-    fits("the string", len.saturating_mul(with.len_utf8()), MAX_STRING)?;
-    charge(len)?;
+    let size = len.saturating_mul(with.len_utf8());
+    fits("the string", size, MAX_STRING)?;
+    charge(size)?;
     let missing = len.saturating_sub(s.chars().count());
     *s = s.chars().chain(std::iter::repeat_n(with, missing)).collect::<String>().into();
     Ok(())
@@ -311,12 +328,12 @@ fn arrays(module: &mut Module) {
         "clear" => |a: &mut Array| a.clear();
         "reverse" => |a: &mut Array| -> Fallible<()> { charge(a.len())?; a.reverse(); Ok(()) };
         "extract" => |a: &mut Array, start: INT, len: INT| -> Fallible<Array> {
-            charge_operations(a.len() as u64)?;
+            charge_items(a.len())?;
             let start = index(start, a.len());
             Ok(a.iter().skip(start).take(usize::try_from(len).unwrap_or(0)).cloned().collect())
         };
         "+" => |a: Array, b: Array| -> Fallible<Array> {
-            fits("the array", a.len() + b.len(), MAX_ITEMS)?; charge(a.len() + b.len())?;
+            fits("the array", a.len() + b.len(), MAX_ITEMS)?; charge_items(a.len() + b.len())?;
             Ok(a.into_iter().chain(b).collect())
         };
         "contains" => |a: &mut Array, item: Dynamic| -> Fallible<bool> { Ok(position(a, &item)?.is_some()) };
@@ -341,6 +358,7 @@ fn join(a: &mut Array, between: ImmutableString) -> Fallible<String> {
     let mut text = String::new();
     for (at, item) in a.iter().enumerate() {
         let part = shown(item)?;
+        memory::made(part.len())?;
         let gap = if at == 0 { 0 } else { between.len() };
         fits("the string", text.len() + gap + part.len(), MAX_STRING)?;
         if at > 0 {
@@ -380,10 +398,10 @@ fn maps(module: &mut Module) {
         };
         "remove" => |m: &mut Map, key: ImmutableString| m.remove(key.as_str()).unwrap_or(Dynamic::UNIT);
         "keys" => |m: &mut Map| -> Fallible<Array> {
-            charge_operations(m.len() as u64)?; Ok(m.keys().map(|k| Dynamic::from(k.to_string())).collect())
+            charge_items(m.len())?; Ok(m.keys().map(|k| Dynamic::from(k.to_string())).collect())
         };
         "values" => |m: &mut Map| -> Fallible<Array> {
-            charge_operations(m.len() as u64)?; Ok(m.values().cloned().collect())
+            charge_items(m.len())?; Ok(m.values().cloned().collect())
         };
         "==" => |a: Map, b: Map| same_entries(&a, &b, 0);
         "!=" => |a: Map, b: Map| same_entries(&a, &b, 0).map(|same| !same);
@@ -435,7 +453,7 @@ fn same_entries(a: &Map, b: &Map, depth: usize) -> Fallible<bool> {
 fn closures(module: &mut Module) {
     register! { module,
         "map" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<Array> {
-            a.into_iter().map(|item| call(&ctx, &f, item)).collect()
+            a.into_iter().map(|item| given(call(&ctx, &f, item)?)).collect()
         };
         "filter" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<Array> {
             let mut kept = Array::new();
@@ -466,7 +484,7 @@ fn closures(module: &mut Module) {
             let mut result = initial;
             for item in a {
                 charge_operations(1)?;
-                result = f.call_within_context(&ctx, (result, item))?;
+                result = given(f.call_within_context(&ctx, (result, item))?)?;
             }
             Ok(result)
         };

@@ -24,12 +24,17 @@ pub(crate) struct Room {
     pub(crate) variables: usize,
     /// Bytes in all, looked at now and then: values grow past it by what the uses between two looks can add.
     pub(crate) bytes: usize,
+    /// Bytes that may be made or copied before somebody looks what became of them.
+    pub(crate) made: usize,
+    /// How many bytes the process may grow by meanwhile; nothing if the run ends as soon as somebody would look.
+    pub(crate) growth: Option<usize>,
 }
 
-/// The room of an eval: 256 variables, 16 MiB, as much as a session may keep.
-pub(crate) const EVAL: Room = Room { variables: 256, bytes: 16 << 20 };
-/// The room of a patched call: 64 variables, 256 KiB.
-pub(crate) const PATCH: Room = Room { variables: 64, bytes: 256 << 10 };
+/// The room of an eval: 256 variables, 16 MiB, as much as a session may keep. What it holds besides, on its way from one
+/// function to the next, cannot be counted: so what the process grows by is looked at after each 4 MiB.
+pub(crate) const EVAL: Room = Room { variables: 256, bytes: 16 << 20, made: 4 << 20, growth: Some(64 << 20) };
+/// The room of a patched call: 64 variables, 256 KiB; 4 MiB of results in all.
+pub(crate) const PATCH: Room = Room { variables: 64, bytes: 256 << 10, made: 4 << 20, growth: None };
 
 /// The most cells of one run.
 const MAX_CELLS: usize = 10_000;
@@ -38,6 +43,8 @@ const MAX_CELLS: usize = 10_000;
 const SUM_EVERY: u32 = 64;
 /// Uses of any variables from one sum of what all cells hold to the next: there may be more than there are variables.
 const SUM_CELLS_EVERY: u32 = 16;
+/// What may be made where nobody can tell what the process grew by.
+const MAX_UNSEEN: usize = 256 << 20;
 /// How many bytes are summed for the price of an operation.
 const BYTES_PER_OPERATION: usize = 4 << 10;
 
@@ -53,6 +60,11 @@ struct Memory {
     /// Of each call in progress, the outermost first.
     calls: Vec<Held>,
     uses: u32,
+    /// Made or copied since somebody looked, and in all.
+    made: usize,
+    made_in_all: usize,
+    /// What the process held when somebody first looked.
+    resident: Option<usize>,
 }
 
 /// What the variables of one call hold, as last seen.
@@ -94,9 +106,31 @@ impl Memory {
         }
         // An end by the meter shows at the next operation.
         meter::charge((summed / BYTES_PER_OPERATION) as u64);
+        // Whether it is copied or only looked at, nobody tells.
+        let has_room = self.made(values::size_at_most(value));
         let (variables, bytes) =
             self.calls.iter().fold((0, self.in_cells), |(v, b), call| (v + call.variables, b + call.bytes));
-        variables <= room.variables && bytes <= room.bytes && self.cells.len() < MAX_CELLS
+        has_room && variables <= room.variables && bytes <= room.bytes && self.cells.len() < MAX_CELLS
+    }
+
+    /// Notes that so many bytes were made or copied. False if that is more than the run may.
+    fn made(&mut self, bytes: usize) -> bool {
+        let Some(room) = self.room else { return true };
+        self.made = self.made.saturating_add(bytes);
+        if self.made < room.made {
+            return true;
+        }
+        let Some(growth) = room.growth else { return false };
+        self.made_in_all = self.made_in_all.saturating_add(self.made);
+        self.made = 0;
+        match (resident(), self.resident) {
+            (Some(now), Some(first)) => now.saturating_sub(first) <= growth,
+            (Some(now), None) => {
+                self.resident = Some(now);
+                true
+            }
+            (None, _) => self.made_in_all <= MAX_UNSEEN,
+        }
     }
 
     fn empty(self) {
@@ -108,6 +142,25 @@ impl Memory {
             }
         }
     }
+}
+
+/// How many bytes of memory the process has, as `/proc/self/statm` tells (proc_pid_statm(5)).
+fn resident() -> Option<usize> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: usize = statm.split(' ').nth(1)?.parse().ok()?;
+    pages.checked_mul(rustix::param::page_size())
+}
+
+/// Notes that a run made or copied so many bytes outside of its variables.
+///
+/// # Errors
+/// It has ended: that was more than it may.
+pub(crate) fn made(bytes: usize) -> Result<(), Box<EvalAltResult>> {
+    if MEMORY.with(|memory| memory.borrow_mut().made(bytes)) {
+        return Ok(());
+    }
+    meter::end(End::Size);
+    Err(terminated())
 }
 
 /// Where a cell is; nothing for what is none, or is in use by the very operation that asks.

@@ -161,7 +161,6 @@ fn closures_do_not_capture_closures_without_end() {
         "fn wrap(g) { || g.call() } |x| { let f = || 1; loop { f = wrap(f); } }",
         "|x| { let a = [1]; loop { let b = a; let f = || b.len(); a = [f]; } }",
         "|x| { let m = #{}; loop { let b = m; m = #{ f: || b.len() }; } }",
-        "fn step() { let g = this.f; this.f = || g.call(); } |x| { let m = #{ f: || 1 }; loop { m.step(); } }",
         "|x| { let f = || 1; loop { f = [f].map(|g| { || g.call() })[0]; } }",
         "|x| { let f = || 1; loop { let g = f; try { f = || g.call(); } catch {} } }",
     ] {
