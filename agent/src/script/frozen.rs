@@ -12,9 +12,9 @@ use rhai::{
 };
 
 use super::engine::{self, PATCH, PATCH_CALLS, PATCH_EXPRESSIONS};
-use super::memory;
 use super::meter::{self, End};
 use super::walk::{self, Mentions};
+use super::{memory, nesting};
 use crate::clock::BootTime;
 use crate::convert;
 use crate::points::{PatchCode, PatchFailure};
@@ -25,6 +25,9 @@ use crate::values;
 const CAPTURE_DEPTH: usize = 32;
 /// The longest source of frozen code with its captures, in bytes: 32 KiB, as an eval's.
 const MAX_CAPTURED: usize = 32 << 10;
+
+/// So many places where a value is put into another need no watching if none is passed twice.
+const MAX_BUILDS: usize = nesting::MAX_NESTING / 2;
 
 /// So many parameters and locals need no watching: in all calls that can be in progress at once they are no more variables
 /// than a patched call may have.
@@ -132,7 +135,8 @@ fn at(position: rhai::Position) -> String {
 /// The engine of all patches: the library, `get` of literal paths, `log_info` and `log_warn`. Nothing else.
 static ENGINE: LazyLock<Engine> = LazyLock::new(engine);
 
-/// The same for patches in which closures capture, or that have many variables: it looks at them before they are used.
+/// The same for patches in which closures capture, that have many variables or that put values into each other again and
+/// again: it looks at them before they are used.
 static WATCHING: LazyLock<Engine> = LazyLock::new(|| {
     let mut engine = engine();
     #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
@@ -218,7 +222,7 @@ impl Frozen {
         }
         Ok(Self {
             functions,
-            watched: closures.capture || mentions.declared > UNWATCHED,
+            watched: closures.capture || mentions.declared > UNWATCHED || nests(&mentions),
             name,
             captured,
             reads: mentions.paths.clone(),
@@ -266,6 +270,11 @@ fn check_depth(mentions: &Mentions) -> Result<(), FreezeError> {
         return Err(FreezeError::TooDeep { depth, at: at(position) });
     }
     Ok(())
+}
+
+/// Whether the patch could make values deeper than its text is. Dropping these takes stack, of which little may be left.
+fn nests(mentions: &Mentions) -> bool {
+    mentions.builds > MAX_BUILDS || mentions.repeats && mentions.builds > 0
 }
 
 fn check_calls(mentions: &Mentions, functions: &AST) -> Result<(), FreezeError> {

@@ -134,7 +134,15 @@ fn the_deepest_patch_fits_the_smallest_stack() {
     // As many calls in one another as the parser lets through, at every level of calls.
     let full = format!("fn f(n) {{ {}f(1){} }} |x| f(0)", "(1 + ".repeat(13), ")".repeat(13));
     let nested = "|x| { let m = #{}; loop { m = #{ a: [m] }; } }";
-    for code in [deepest, &full, nested] {
+    // The deepest value in the deepest call; also where no loop makes it.
+    let both = format!(
+        "fn f(n) {{ for i in 0..1 {{ if n < 7 {{ {}f(n + 1){}; }} else {{ let m = #{{}}; loop {{ m = #{{ a: [m] }}; }} }} }} }} |x| f(0)",
+        "(1 + ".repeat(9),
+        ")".repeat(9)
+    );
+    let pushed = "fn f(n, m) { let a = []; a.push(m); f(n + 1, a) } |x| { let m = [0]; for i in 0..900 { m[0] = m; } throw m }";
+    let straight = format!("|x| {{ let m = []; {} throw m }}", "m = [m];".repeat(900));
+    for code in [deepest, &full, nested, &both, pushed, &straight] {
         let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e}"));
         // What `points` demands before it calls: 256 KiB, or 1 MiB with debug assertions.
         let left = if cfg!(debug_assertions) { 1 << 20 } else { 256 << 10 };

@@ -25,6 +25,10 @@ pub(crate) struct Mentions {
     pub(crate) reached: BTreeSet<(String, usize)>,
     /// How many parameters and locals the functions reached have.
     pub(crate) declared: usize,
+    /// In how many places a value is put into another.
+    pub(crate) builds: usize,
+    /// Whether something may run more than once.
+    pub(crate) repeats: bool,
     /// How deeply expressions and statements stand in one another at most, and where the deepest is.
     pub(crate) deepest: (usize, Position),
 }
@@ -58,6 +62,7 @@ pub(crate) fn reachable(functions: &AST, name: &str) -> Mentions {
             open.extend(visitor.finish());
         }
     }
+    mentions.repeats |= mentions.reached.len() > 1;
     mentions
 }
 
@@ -87,6 +92,7 @@ struct Visitor<'a> {
 
 impl Visitor<'_> {
     fn node(&mut self, node: &ASTNode<'_>) {
+        self.nesting(node);
         match node {
             ASTNode::Stmt(Stmt::Var(parts, _, _)) => {
                 self.mentions.declared += 1;
@@ -126,6 +132,26 @@ impl Visitor<'_> {
                 if let Some(function) = value.read_lock::<FnPtr>() {
                     self.names.push(function.fn_name().to_owned());
                 }
+            }
+            _ => {}
+        }
+    }
+
+    /// What may make values that hold each other, and so be deep.
+    fn nesting(&mut self, node: &ASTNode<'_>) {
+        const BUILDERS: [&str; 3] = ["insert", "map", "push"];
+        match node {
+            ASTNode::Stmt(Stmt::While(..) | Stmt::Do(..) | Stmt::For(..)) => self.mentions.repeats = true,
+            ASTNode::Expr(Expr::Array(..) | Expr::Map(..)) => self.mentions.builds += 1,
+            // Of a part of a value: `a[0] = a`, `m.x = m`.
+            ASTNode::Stmt(Stmt::Assignment(parts)) if !matches!(parts.1.lhs, Expr::Variable(..)) => {
+                self.mentions.builds += 1;
+            }
+            ASTNode::Stmt(Stmt::FnCall(call, _))
+            | ASTNode::Expr(Expr::FnCall(call, _) | Expr::MethodCall(call, _))
+                if BUILDERS.contains(&call.name.as_str()) =>
+            {
+                self.mentions.builds += 1;
             }
             _ => {}
         }
