@@ -121,6 +121,11 @@ impl Core {
         }
     }
 
+    /// Under which the scrubber knows what a lease replaced.
+    pub(crate) fn below(lease: u64) -> Path {
+        Path(vec![format!("below lease {lease}")])
+    }
+
     /// Who hears of failing patches.
     pub(crate) fn observer(&self) -> Option<Arc<Observing>> {
         self.observing.get().cloned()
@@ -139,6 +144,11 @@ impl Core {
                     _ => Value::Null,
                 };
                 let target = ended.lease.target().to_string();
+                if let Resource::State(path) = ended.lease.target() {
+                    // What stands there now must be known before it is forgotten that it once stood below.
+                    drop(self.read(&Path(path.clone()), Wait::AGENT));
+                    self.scrubber.learn(&Self::below(id), &Tree::Null);
+                }
                 self.leases.ended(id, cause.word());
                 self.append(vec![records::lease_ended(
                     cause.kind(),

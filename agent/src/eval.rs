@@ -27,7 +27,7 @@ use crate::script::nesting::{self, MAX_NESTING};
 use crate::script::{memory, walk};
 use crate::session::{Session, Workspace};
 use crate::values;
-use accept::{Accepted, accept, arguments_of};
+use accept::{Accepted, accept};
 use outcome::{Failed, failure, finish_failed, succeed};
 
 pub(crate) use accept::is_reserved_call;
@@ -70,7 +70,6 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
         Err(failed) => failure(core, call, failed),
     }));
     session.finish(call);
-    core.scrubber.forget(&arguments_of(&session, call));
     match reply {
         // A client that is gone does not read its reply; the log has the outcome.
         Ok(reply) => drop(session.outbox.send_patiently(reply, PATIENCE)),

@@ -15,7 +15,7 @@ use crate::lease::{Cause, EndError, Lease};
 use crate::listing;
 use crate::run::{Run, Step};
 use crate::script::frozen::PatchHost;
-use crate::state::{Path, Wait};
+use crate::state::{Path, Tree, Wait};
 use crate::values;
 
 /// Executes the effect that `permit` is for, and uses the permit up.
@@ -39,14 +39,15 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
             let now = BootTime::now();
             let before = core.leases.find(id).map_err(|e| ended(&e))?;
             let lease = core.leases.renew(id, now.after(ttl), confirm, now).map_err(|e| ended(&e))?;
-            run.step(Step::Renewed(Box::new(before)));
-            record_renewal(core, run, &lease, confirm);
-            let word = if confirm { "confirmed" } else { "extended" };
-            Ok(values::say(format!(
-                "lease {id} {word}: {} reverts in {}",
-                lease.target(),
-                format_duration(ttl)
-            )))
+            run.step(Step::Renewed { before: Box::new(before), after: Box::new(lease.clone()) });
+            record_renewal(
+                core,
+                run,
+                &lease,
+                if confirm { "lease.confirmed" } else { "lease.extended" },
+                None,
+            );
+            Ok(values::say(renewed(&lease, confirm, now)))
         }
         Effect::EnterChange { reason } => {
             let (mode, before) = run.session.mode();
@@ -61,7 +62,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
             Ok(values::say("mode observe: nothing can be changed"))
         }
         Effect::Log { warn, text } => {
-            let line = core.scrub(&text);
+            let line = run.clean(core, &text);
             script_log(&run.session.operator.name, None, Some(run.record_number()), warn, &line);
             Ok(Dynamic::UNIT)
         }
@@ -75,6 +76,7 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     };
     let lease = core.leases.find(id).map_err(|e| ended(&e))?;
     let making = core.leases.making(id);
+    let stands = stands(core, lease.target());
     if let Err(error) = proposal.change.make(id, lease.deadline) {
         core.leases.withdraw(id);
         let cause = Cause::Undone;
@@ -82,6 +84,11 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
         let detail = serde_json::json!({ "never_made": error.to_string() });
         core.append(vec![crate::records::lease_ended(cause.kind(), &lease, "agent", &undone, detail)]);
         return Err(Refusal::state(error.to_string(), "nothing was changed"));
+    }
+    // What stood there will stand there again, and is no less a secret meanwhile.
+    if let Some(before) = stands {
+        core.scrubber.learn(&Core::below(id), &before);
+        drop(self::stands(core, lease.target()));
     }
     run.step(Step::Made(id));
     drop(making);
@@ -93,6 +100,12 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
         "lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}",
         plain(&lease)
     )))
+}
+
+/// What stands at a state path, with its secrets made known.
+fn stands(core: &Core, target: &Resource) -> Option<Tree> {
+    let Resource::State(path) = target else { return None };
+    core.read(&Path(path.clone()), Wait::AGENT).ok()
 }
 
 /// The target as people write it: without its kind.
@@ -119,11 +132,20 @@ pub(crate) fn ended(error: &EndError) -> Refusal {
     Refusal::state(error.to_string(), help)
 }
 
-fn record_renewal(core: &Core, run: &Run, lease: &Lease, confirm: bool) {
-    let kind = if confirm { "lease.confirmed" } else { "lease.extended" };
+fn renewed(lease: &Lease, confirm: bool, now: BootTime) -> String {
+    let word = if confirm { "confirmed" } else { "extended" };
+    let left = format_duration(lease.due().0.remaining(now));
+    let lost =
+        if lease.grace.is_some() { ", unless its operator attaches again: its session is lost" } else { "" };
+    format!("lease {} {word}: {} reverts in {left}{lost}", lease.id, lease.target())
+}
+
+/// `undone`: why it is as it was before.
+fn record_renewal(core: &Core, run: &Run, lease: &Lease, kind: &'static str, undone: Option<&str>) {
+    let by = if undone.is_some() { "agent" } else { &run.session.operator.name };
     let body = serde_json::json!({
-        "lease": lease.id, "target": lease.target(), "owner": lease.owner, "by": run.session.operator.name,
-        "eval": run.record_number(), "deadline_boot_ns": lease.deadline.0,
+        "lease": lease.id, "target": lease.target(), "owner": lease.owner, "by": by,
+        "eval": run.record_number(), "deadline_boot_ns": lease.deadline.0, "undone": undone,
     });
     core.append(vec![crate::records::record(kind, body)]);
 }
@@ -165,9 +187,11 @@ pub(crate) fn undo(core: &Core, run: &Run) -> Vec<u64> {
                 drop(core.end_lease(id, &Cause::Undone, "agent", Wait::AGENT));
                 undone.push(id);
             }
-            Step::Renewed(before) => {
-                core.leases.restore(&before);
-                undone.push(before.id);
+            Step::Renewed { before, after } => {
+                if let Some(restored) = core.leases.restore(&before, &after) {
+                    record_renewal(core, run, &restored, "lease.extended", Some("its eval failed"));
+                    undone.push(before.id);
+                }
             }
             Step::Mode(mode, reason) => run.session.set_mode(mode, reason),
             Step::Reverted(_) => {}
@@ -225,7 +249,8 @@ impl PatchView {
 impl PatchHost for PatchView {
     fn read(&self, path: &str) -> Result<Dynamic, String> {
         let path = path.parse::<Path>().map_err(|e| e.to_string())?;
-        let tree = self.core.read(&path, Wait::Try).map_err(|e| e.to_string())?;
+        // What stands beside it, whoever reads the service's log need not know.
+        let tree = self.core.read(&path, Wait::Try).map_err(|e| e.knowing(&[]).to_string())?;
         if !crate::host::leaves(&path, &tree).into_iter().all(|leaf| self.is_permitted(leaf)) {
             return Err(format!("policy does not let the patch's author read all that is at `{path}` now"));
         }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::clock::BootTime;
 use crate::core::Core;
 use crate::effect::{Effect, Options, Proposal};
-use crate::lease::{Claim, DEFAULT_TTL, Lease, Phase};
+use crate::lease::{Cause, Claim, DEFAULT_TTL, Lease, Phase, Undone};
 use crate::records;
 use crate::run::Run;
 use crate::session::Session;
@@ -63,7 +63,7 @@ impl Refusal {
 /// The first that holds, in this order: policy denies, the target is in another state, the log cannot be written.
 pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Refusal> {
     let now = BootTime::now();
-    if written(&effect).iter().any(|text| core.holds_secret(text)) {
+    if written(&effect).iter().any(|text| run.holds_secret(core, text)) {
         return Err(Refusal::state(
             "a reason, a name or a value of this holds a secret, which would stand in the log",
             "leave the secret out; a secret is written only to a path that is secret itself",
@@ -92,8 +92,11 @@ pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Ref
         return Err(Refusal::Log(error));
     }
     let id = lease.as_ref().map(|lease| lease.id);
-    if let Some(lease) = lease {
-        core.leases.open(lease);
+    if let Some(Err(lease)) = lease.map(|lease| core.leases.open(lease)) {
+        let never_made = json!({ "never_made": "the agent is stopping" });
+        let kind = Cause::Shutdown.kind();
+        core.append(vec![records::lease_ended(kind, &lease, "agent", &Undone::Restored, never_made)]);
+        return Err(Refusal::state("the agent is stopping", "nothing was changed"));
     }
     Ok(Permit { effect, lease: id })
 }
@@ -132,7 +135,8 @@ fn written(effect: &Effect) -> Vec<String> {
     match effect {
         Effect::EnterChange { reason } => vec![reason.clone()],
         Effect::Change(proposal) => {
-            reason(&proposal.options).into_iter().chain([proposal.after.to_string()]).collect()
+            let target = proposal.change.target().to_string();
+            reason(&proposal.options).into_iter().chain([proposal.after.to_string(), target]).collect()
         }
         Effect::Impossible { target, options, .. } => {
             reason(options).into_iter().chain([target.to_string()]).collect()
@@ -352,7 +356,7 @@ fn intent(
         "eval": run.record_number(), "session": run.session.id, "operator": run.session.operator.spiffe,
         "function": effect.function(), "gate": gate,
     });
-    for (name, value) in detail(core, effect) {
+    for (name, value) in detail(core, run, effect) {
         let text = value.to_string();
         if text.len() > records::MAX_INLINE {
             let (parts, members) = records::parted("effect.part", name, &text, &Map::new());
@@ -383,10 +387,10 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// What an effect is, for its record: never a secret in the clear.
-fn detail(core: &Core, effect: &Effect) -> Vec<(&'static str, Value)> {
+fn detail(core: &Core, run: &Run, effect: &Effect) -> Vec<(&'static str, Value)> {
     match effect {
         Effect::Observe => Vec::new(),
-        Effect::See(_, about) => about.iter().map(|a| ("about", core.scrub(a).into())).collect(),
+        Effect::See(_, about) => about.iter().map(|a| ("about", run.clean(core, a).into())).collect(),
         Effect::Read { path, value, .. } => {
             vec![("path", path.to_string().into()), ("value", core.digest(value))]
         }
@@ -403,7 +407,7 @@ fn detail(core: &Core, effect: &Effect) -> Vec<(&'static str, Value)> {
             vec![("renew", lease.id.into()), ("ttl_ms", millis(*ttl).into())]
         }
         Effect::EnterChange { reason } => vec![("reason", reason.as_str().into())],
-        Effect::Log { text, .. } => vec![("text", core.scrub(text).into())],
+        Effect::Log { text, .. } => vec![("text", run.clean(core, text).into())],
     }
 }
 

@@ -103,7 +103,7 @@ pub(crate) fn contents(tag: &EvalTag, handle: &Handle) -> Fallible<Dynamic> {
 }
 
 fn read(tag: &EvalTag, path: &Path) -> Fallible<Dynamic> {
-    host::perform(tag, || Ok(vec![host::read(&tag.core, function("get")?, path)]))
+    host::perform(tag, || Ok(vec![host::read(&tag.core, &tag.run, function("get")?, path)]))
 }
 
 fn function(name: &str) -> Result<&'static Function, Refusal> {
@@ -144,8 +144,10 @@ fn write(ctx: &NativeCallContext<'_>, path: Path, value: Dynamic) -> Fallible<()
         return Ok(());
     }
     let tag = host::tag(ctx)?;
-    host::perform(&tag, || Ok(vec![host::set(&tag.core, function("set")?, path, value, Options::default())]))
-        .map(drop)
+    host::perform(&tag, || {
+        Ok(vec![host::set(&tag.core, &tag.run, function("set")?, path, value, Options::default())])
+    })
+    .map(drop)
 }
 
 /// The names below a handle, as an effect: whoever may not read what is there does not learn its names.

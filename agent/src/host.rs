@@ -95,6 +95,19 @@ fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dyna
     perform(&tag, || wish::wish(function, &tag, a.clone(), b.clone(), c.clone()))
 }
 
+/// What an effect costs, in operations: its record takes about as long to write, and as much room on the disk, as so many
+/// take time.
+const EFFECT: u64 = 100;
+
+/// Charges an effect, and every byte that it writes into logs. A run that has used up all ends behind it.
+fn charge(effect: &Effect) {
+    let written = match effect {
+        Effect::Log { text, .. } => 1_000 + text.len() as u64,
+        _ => EFFECT,
+    };
+    meter::charge(written);
+}
+
 /// Forms the effect, passes it through the gate, executes it. A refusal ends the eval, wherever it is.
 pub(crate) fn perform(
     tag: &EvalTag,
@@ -112,6 +125,7 @@ pub(crate) fn perform(
     let mut results = Vec::new();
     let passed = wish().and_then(|effects| {
         for effect in effects {
+            charge(&effect);
             let permit = gate::pass(&tag.core, &tag.run, effect)?;
             let result = execute::execute(&tag.core, &tag.run, permit)?;
             // If it is too much, the run ends behind this.

@@ -192,20 +192,23 @@ fn at(core: &Core, run: &Run, subject: &str) -> Result<(Path, Tree), Refusal> {
         .map_err(|e: crate::state::InvalidPath| Refusal::state(e.to_string(), "as in `config.db.host`"))?;
     let found = core.read(&path, Wait::AGENT);
     gate::may_know(core, run, &path, found.as_ref().ok())?;
-    Ok((path, found.map_err(|e| crate::host::state_refusal(&e))?))
+    Ok((path, found.map_err(|e| crate::host::state_refusal(core, run, &e))?))
+}
+
+fn names(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Dynamic {
+    known_below(core, run, path, tree).into_iter().map(Dynamic::from).collect::<rhai::Array>().into()
 }
 
 /// The names below a value that this operator may know of; nothing for a leaf.
-fn names(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Dynamic {
+pub(crate) fn known_below(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Vec<String> {
     let below: Vec<(String, &Tree)> = match tree {
         Tree::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value)).collect(),
         Tree::Seq(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
         _ => Vec::new(),
     };
-    let shown = below
-        .into_iter()
-        .filter(|(name, value)| gate::may_know(core, run, &path.child(name), Some(value)).is_ok());
-    shown.map(|(name, _)| Dynamic::from(name)).collect::<rhai::Array>().into()
+    let known =
+        |(name, value): &(String, &Tree)| gate::may_know(core, run, &path.child(name), Some(value)).is_ok();
+    below.into_iter().filter(known).map(|(name, _)| name).collect()
 }
 
 fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {

@@ -14,7 +14,7 @@ use crate::core::Core;
 use crate::gate::Refusal;
 use crate::lease::Lease;
 use crate::session::Session;
-use crate::state::{Shown, Tree};
+use crate::state::{Path, Scrubber, Shown, Tree};
 
 /// The most effects of one eval: as many as a read may have leaves.
 const MAX_EFFECTS: u64 = 10_000;
@@ -32,6 +32,8 @@ pub(crate) struct Run {
     emergency: bool,
     /// Whether closures in reach capture variables, so that these are looked at before they are used.
     watches: AtomicBool,
+    /// Its secret arguments. Of this eval alone: what an operator calls a secret must not hide anything from others.
+    bound: Scrubber,
     done: Mutex<Done>,
 }
 
@@ -53,8 +55,13 @@ struct Done {
 pub(crate) enum Step {
     /// A lease was made.
     Made(u64),
-    /// A lease was renewed; this is how it was.
-    Renewed(Box<Lease>),
+    /// A lease was renewed.
+    Renewed {
+        /// As it was.
+        before: Box<Lease>,
+        /// As it is.
+        after: Box<Lease>,
+    },
     /// The mode was another.
     Mode(Mode, Option<String>),
     /// A lease was ended. That is not undone: it made the service what it was.
@@ -79,6 +86,7 @@ impl Run {
             after,
             emergency,
             watches: AtomicBool::new(false),
+            bound: Scrubber::default(),
             done: Mutex::new(Done::default()),
         }
     }
@@ -147,10 +155,27 @@ impl Run {
         self.done().revealed.add(value);
     }
 
+    /// Takes a secret argument, which is replaced in all that leaves from now on.
+    pub(crate) fn bind(&self, name: &str, value: &str) {
+        let secret = Tree::Secret(Box::new(Tree::Str(value.to_owned())));
+        self.bound.learn(&Path(vec![name.to_owned()]), &secret);
+    }
+
+    /// A text for a record or the service's log, without any secret.
+    pub(crate) fn clean(&self, core: &Core, text: &str) -> String {
+        self.bound.scrub(&core.scrub(text)).into_owned()
+    }
+
+    /// Whether a text holds a secret that is known now, or one of its arguments.
+    pub(crate) fn holds_secret(&self, core: &Core, text: &str) -> bool {
+        core.holds_secret(text) || self.bound.find(text)
+    }
+
     /// A text for its operator, without the secrets that it did not reveal. That it held one is told in the log: what is
     /// replaced tells that it is a secret, so secrets can be guessed in this way.
     pub(crate) fn scrub(&self, core: &Core, text: &str) -> String {
-        let clean = match core.scrubber.scrub_but(text, &self.done().revealed) {
+        let text = self.bound.scrub(text);
+        let clean = match core.scrubber.scrub_but(&text, &self.done().revealed) {
             Cow::Borrowed(text) => return text.to_owned(),
             Cow::Owned(clean) => clean,
         };
@@ -188,7 +213,7 @@ impl Run {
         let done = self.done();
         let ids = done.steps.iter().filter_map(|step| match step {
             Step::Made(id) | Step::Reverted(id) => Some(*id),
-            Step::Renewed(lease) => Some(lease.id),
+            Step::Renewed { after, .. } => Some(after.id),
             Step::Mode(..) => None,
         });
         ids.collect()

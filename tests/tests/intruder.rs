@@ -65,3 +65,143 @@ fn what_an_eval_holds_beside_its_variables_is_bounded() {
         assert_eq!(set.service.health().status, 200);
     }
 }
+
+/// Each character by itself, past the search for known secrets.
+const TAKEN_APART: &str = "let o = []; for c in text { o.push(c); } o";
+
+fn log_of(certificates: &Certificates) -> String {
+    let files = std::fs::read_dir(certificates.audit()).unwrap();
+    files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap_or_default()).collect()
+}
+
+/// Tokens by which a service looks something up are names, not values.
+#[test]
+fn a_map_whose_names_are_secrets_is_secret_as_a_whole() {
+    let certificates = Certificates::for_service("oddball");
+    let service = Service::start_program("oddball", &certificates, &[("DEBUG_AGENT", "1")]);
+    service.wait_for_log("the debug agent listens on");
+    let mut client = Client::attach(service.agent(), &certificates.operator("vera"));
+    for map in ["tenants.api_keys", "tenants.by_token"] {
+        assert!(client.eval(map).display().starts_with("‹secret "), "{map}");
+        for code in [format!("{map}.keys()"), format!("for x in {map} {{ print(x); }}")] {
+            let (_, message) = client.eval(&code).failed();
+            assert!(!message.contains("not-a-real") && !message.contains("not_a_real"), "{code}: {message}");
+        }
+        for code in [format!("ls(\"{map}\")"), format!("describe(\"{map}\")")] {
+            let shown = client.eval(&code).0.to_string();
+            assert!(!shown.contains("not-a-real") && !shown.contains("not_a_real"), "{code}: {shown}");
+        }
+    }
+    assert!(!client.eval("tenants").display().contains("not"));
+    assert!(client.eval("tenants.users").display().contains("bob@example.org"));
+    let log = log_of(&certificates);
+    assert!(!log.contains("not_a_real_key") && !log.contains("not-a-real-secret"), "the log holds a secret");
+    let (_, message) = client.eval(r#"set("tenants.by_token.other", 1)"#).failed();
+    assert!(message.contains("denied"), "{message}");
+}
+
+/// T39: what is there and may not be seen looks like what is not there.
+#[test]
+fn an_error_names_nothing_that_its_reader_may_not_see() {
+    let certificates = Certificates::new();
+    certificates.write_policy(
+        r#"
+            version = 1
+            [[rule]]
+            id = "attach"
+            why = "to try"
+            allow = ["attach", "list"]
+            roles = ["viewer"]
+            on = ["agent"]
+            [[rule]]
+            id = "little"
+            why = "to try"
+            allow = ["read"]
+            roles = ["viewer"]
+            on = ["state:config.db.x*", "state:config.db.host"]
+        "#,
+    );
+    let service = Service::start(&certificates);
+    let mut client = Client::attach(service.agent(), &certificates.operator("vera"));
+    for code in ["config.db.xhost", r#"get("config.db.xhost")"#] {
+        let (_, message) = client.eval(code).failed();
+        assert!(message.contains("no such path `config.db.xhost`"), "{message}");
+        assert!(message.contains("host") && !message.contains("port"), "{message}");
+    }
+    for code in [r#"get("config.db.prot")"#, r#"get("rota.x")"#, r#"describe("config.db.prot")"#] {
+        let reply = client.eval(code);
+        let (kind, _) = reply.failed();
+        assert_eq!(kind, "denied", "{code}");
+        assert!(!reply.0.to_string().contains("port"), "{code}");
+    }
+    let (_, message) = client.eval(r#"get("rotas")"#).failed();
+    assert!(!message.contains("rota`"), "{message}");
+}
+
+/// What an operator calls a secret is one for that operator's eval, and hides nothing from anybody else.
+#[test]
+fn secret_arguments_of_one_operator_do_not_touch_another() {
+    // Ends by its time, which no machine shortens.
+    const SLOW: &str = r#"let s = ""; s.pad(9999, ','); let b = s.split(","); loop { let c = b; }"#;
+    let set = Set::new();
+    set.service.health();
+    let mut alice = set.changing("alice");
+    let patch =
+        r#"patch("GET /api/healthcheck", |req| #{ status: 200, body: "host " + get("config.db.host") })"#;
+    alice.eval(patch).ok();
+    let mut vera = set.attach("vera");
+    for value in ["localhost", "patch(\"GET"] {
+        let payload = vera.secret_payload(SLOW, "x", value);
+        let running = vera.start("eval", payload);
+        for _ in 0..7 {
+            assert!(set.service.health().body.contains("host localhost"));
+        }
+        assert_eq!(alice.eval("config.db.host").display(), "\"localhost\"");
+        alice.eval(r#"revert_all(); patch("GET /api/healthcheck", |req| #{ status: 200, body: "host localhost" })"#).ok();
+        vera.reply(running).unwrap().failed();
+    }
+}
+
+#[test]
+fn what_an_eval_writes_into_logs_is_bounded() {
+    let set = Set::new();
+    let mut vera = set.attach("vera");
+    let (log, service) = (log_of(&set.certificates).len(), set.service.log().len());
+    let (code, _) = vera.eval(r#"let s = ""; s.pad(65536, 'x'); loop { log_info(s); }"#).failed();
+    assert_eq!(code, "limit");
+    let mib = |bytes: usize| bytes >> 20;
+    assert!(mib(log_of(&set.certificates).len() - log) < 4);
+    assert!(mib(set.service.log().len() - service) < 4);
+}
+
+#[test]
+fn a_revealed_secret_does_not_become_the_name_of_a_point() {
+    let set = Set::new();
+    let mut lea = set.changing("lea");
+    let code = r#"let t = reveal("config.slack.token"); patch("GET /x/" + t, |req| #{}, #{ unseen: true })"#;
+    let (_, message) = lea.eval(code).failed();
+    assert!(message.contains("holds a secret, which would stand in the log"), "{message}");
+    let names = format!("let text = points().map(|p| p.name).join(\" \"); {TAKEN_APART}");
+    let shown = set.attach("vera").eval(&names).display().replace(['\'', ',', ' ', '\n'], "");
+    assert!(shown.contains("dienstplan::rota::next_on_duty") && !shown.contains("slack-token"), "{shown}");
+    assert!(!log_of(&set.certificates).contains("real-slack-token"));
+}
+
+/// Neither the new one, before anybody has read it, nor the old one, which comes back.
+#[test]
+fn a_rotated_secret_is_known_at_once_and_the_old_one_still() {
+    let set = Set::new();
+    let mut alice = set.changing("alice");
+    let payload =
+        alice.secret_payload(r#"set("config.slack.token", text)"#, "text", "not-a-real-rotated-token");
+    alice.call("eval", payload).ok();
+    let mut vera = set.attach("vera");
+    for secret in ["not-a-real-rotated-token", "not-a-real-slack-token"] {
+        let (first, rest) = secret.split_at(12);
+        let shown = vera.eval(&format!("\"{first}\" + \"{rest}\""));
+        assert_eq!(shown.display(), "\"‹secret›\"", "{secret}");
+        assert_eq!(vera.eval(&format!("\"{secret}\"")).failed().0, "denied");
+    }
+    alice.eval("revert_all()").ok();
+    assert_eq!(vera.eval("\"not-a-real-slack-token\"").failed().0, "denied");
+}

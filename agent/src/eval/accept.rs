@@ -87,7 +87,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         Ok(ast) => ast,
         Err(failed) => return Err(outcome::finish_failed(core, &run, failed, Instant::now())),
     };
-    let scope = bind(core, &payload, &params, &arguments_of(&session, call))
+    let scope = bind(core, &run, &payload, &params)
         .map_err(|failed| outcome::finish_failed(core, &run, failed, Instant::now()))?;
     prepare(&mut engine, core, &run);
     Ok(Accepted { run, engine, ast, scope, reserved: single.is_some() && is_reserved(single.as_deref()) })
@@ -167,17 +167,12 @@ fn durable(core: &Core, entries: Vec<debug_audit::Entry>) -> Result<(), Failed> 
 const MAX_SECRET_ARGUMENTS: usize = 16;
 const MAX_SECRETS: usize = 32 << 10;
 
-/// Where the secret arguments of a call are known by, as long as it runs.
-pub(super) fn arguments_of(session: &Session, call: u64) -> Path {
-    Path(vec![format!("arguments of call {call} of session {}", session.id)])
-}
-
 /// Binds arguments by name. A secret one is opaque, and its commitment was signed.
 fn bind(
     core: &Core,
+    run: &Run,
     payload: &EvalPayload,
     params: &EvalParams,
-    bound: &Path,
 ) -> Result<Scope<'static>, Failed> {
     let bytes: usize = params.secrets.values().map(|argument| argument.value.len()).sum();
     if bytes > MAX_SECRETS || params.secrets.len() > MAX_SECRET_ARGUMENTS {
@@ -213,7 +208,7 @@ fn bind(
                 "use `--arg-secret`",
             ));
         }
-        core.scrubber.learn(&bound.child(name), &Tree::Secret(Box::new(Tree::Str(argument.value.clone()))));
+        run.bind(name, &argument.value);
         scope.push_dynamic(name.clone(), values::bound_secret(name, &argument.value, &core.keyed));
     }
     Ok(scope)

@@ -95,8 +95,9 @@ pub(super) fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> Fai
 pub(super) fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Instant) -> Failed {
     let undone = execute::undo(core, run);
     let mut body = outcome_body(run, started);
-    drop(run.scrub(core, &failed.message)); // Tells of a secret in it. The record shows none, not even a revealed one.
-    let message = cut(&core.scrub(&failed.message));
+    // Tells of a secret in it. The record shows none, not even a revealed one.
+    let failed = Failed { message: run.scrub(core, &failed.message), ..failed };
+    let message = cut(&run.clean(core, &failed.message));
     body.insert("error".to_owned(), json!({ "code": failed.code, "message": message }));
     body.insert("undone".to_owned(), undone.into());
     match record_outcome(core, run, body) {

@@ -14,6 +14,7 @@ use crate::effect::{Effect, Options, Proposal};
 use crate::execute::{self, PatchView};
 use crate::gate::{self, Refusal};
 use crate::lease::{Lease, PatchChange, WriteChange};
+use crate::listing;
 use crate::points::{Kind, Point};
 use crate::run::Run;
 use crate::script::frozen::Frozen;
@@ -33,15 +34,15 @@ pub(super) fn wish(
         "help" | "info" | "ls" | "points" | "leases" | "sessions" | "describe" => {
             Effect::See(function, crate::listing::subject(a.as_ref()))
         }
-        "get" => read(core, function, &path(function, a)?),
+        "get" => read(core, run, function, &path(function, a)?),
         "reveal" => {
             let path = path(function, a)?;
-            possible(reveal(core, path.clone()), function, state(&path), Options::default())
+            possible(reveal(core, run, path.clone()), function, state(&path), Options::default())
         }
         "set" => {
             let path = path(function, a)?;
             let options = options(function, c)?;
-            set(core, function, path, b.unwrap_or(Dynamic::UNIT), options)
+            set(core, run, function, path, b.unwrap_or(Dynamic::UNIT), options)
         }
         "patch" => {
             let name = text(function, "the point", a)?;
@@ -95,11 +96,11 @@ fn lease(core: &Core, id: u64) -> Result<Box<Lease>, Refusal> {
 }
 
 /// A read of a path: what stands there, and which leaves policy is asked about.
-pub(crate) fn read(core: &Core, function: &'static Function, path: &Path) -> Effect {
+pub(crate) fn read(core: &Core, run: &Run, function: &'static Function, path: &Path) -> Effect {
     let formed = core
         .read(path, Wait::AGENT)
         .map(|value| Effect::Read { path: path.clone(), leaves: leaves(path, &value), value })
-        .map_err(|error| state_refusal(&error));
+        .map_err(|error| state_refusal(core, run, &error));
     possible(formed, function, state(path), Options::default())
 }
 
@@ -112,8 +113,8 @@ pub(crate) fn leaves(path: &Path, tree: &Tree) -> Vec<Path> {
     leaves
 }
 
-fn reveal(core: &Core, path: Path) -> Result<Effect, Refusal> {
-    let value = core.read(&path, Wait::AGENT).map_err(|e| state_refusal(&e))?;
+fn reveal(core: &Core, run: &Run, path: Path) -> Result<Effect, Refusal> {
+    let value = core.read(&path, Wait::AGENT).map_err(|e| state_refusal(core, run, &e))?;
     if is_container(&value) {
         return Err(Refusal::state(
             format!("`{path}` is no single value; a secret is revealed by its own path"),
@@ -126,17 +127,19 @@ fn reveal(core: &Core, path: Path) -> Result<Effect, Refusal> {
 /// A write: checked against the live state in full before it is asked for, so that what would fail is never made.
 pub(crate) fn set(
     core: &Core,
+    run: &Run,
     function: &'static Function,
     path: Path,
     value: Dynamic,
     options: Options,
 ) -> Effect {
     let target = state(&path);
-    possible(write(core, function, path, value, options.clone()), function, target, options)
+    possible(write(core, run, function, path, value, options.clone()), function, target, options)
 }
 
 fn write(
     core: &Core,
+    run: &Run,
     function: &'static Function,
     path: Path,
     value: Dynamic,
@@ -156,7 +159,10 @@ fn write(
             "assign the secret itself, to its own path; `--arg-secret` gives a new one",
         ));
     }
-    let before = core.states.check_write(&path, &after, Wait::AGENT).map_err(|e| state_refusal(&e))?;
+    // What stands below a secret has no path, neither to read nor to write.
+    core.read(&path, Wait::AGENT).map_err(|e| state_refusal(core, run, &e))?;
+    let before =
+        core.states.check_write(&path, &after, Wait::AGENT).map_err(|e| state_refusal(core, run, &e))?;
     let marked = core.redactor.mark(&path, after.clone());
     let mut targets = leaves(&path, &before);
     targets.extend(leaves(&path, &after));
@@ -261,8 +267,13 @@ fn revertible(core: &Core, run: &Run) -> Vec<Effect> {
         .collect()
 }
 
-/// An error of a state, with what to do.
-pub(crate) fn state_refusal(error: &StateError) -> Refusal {
+/// An error of a state, with what to do. It names no more than this operator may know of.
+pub(crate) fn state_refusal(core: &Core, run: &Run, error: &StateError) -> Refusal {
+    let error = match error {
+        StateError::NoSuchPath(missing) => &missing_path(core, run, error, &missing.path),
+        StateError::NoSuchState { .. } => &error.knowing(&known_states(core, run)),
+        other => other,
+    };
     let help = match error {
         StateError::NoSuchState { .. } | StateError::NoSuchPath(_) => {
             "`ls()` lists the states, `ls(path)` what is below a path"
@@ -285,6 +296,26 @@ pub(crate) fn state_refusal(error: &StateError) -> Refusal {
     Refusal::state(error.to_string(), help)
 }
 
+/// Tells of a path that is not there what this operator may know of the names beside it.
+fn missing_path(core: &Core, run: &Run, error: &StateError, path: &Path) -> StateError {
+    let above = Path(path.0.split_last().map(|(_, above)| above.to_vec()).unwrap_or_default());
+    let Ok(tree) = core.read(&above, Wait::AGENT) else { return error.knowing(&[]) };
+    match tree {
+        Tree::Map(_) => error.knowing(&listing::known_below(core, run, &above, &tree)),
+        // Of a list it tells the length, of anything else the kind.
+        _ if gate::may_know(core, run, &above, Some(&tree)).is_ok() => error.clone(),
+        _ => error.knowing(&[]),
+    }
+}
+
+fn known_states(core: &Core, run: &Run) -> Vec<String> {
+    let known = |name: &&str| {
+        let path = Path(vec![(*name).to_owned()]);
+        gate::may_know(core, run, &path, core.read(&path, Wait::AGENT).ok().as_ref()).is_ok()
+    };
+    core.states.list().map(|(name, _)| name).filter(known).map(str::to_owned).collect()
+}
+
 /// Whether a value has names or elements below it, so that a path to it stays a handle.
 pub(crate) fn is_container(tree: &Tree) -> bool {
     matches!(tree, Tree::Map(_) | Tree::Seq(_))
@@ -296,6 +327,13 @@ fn find_point(core: &Core, run: &Run, name: &str, options: &Options) -> Result<P
         return Ok(point);
     }
     if let (true, Some((method, template))) = (options.unseen, name.split_once(' ')) {
+        // It would stand in the log and in every listing.
+        if run.holds_secret(core, name) || crate::state::has_secret_shape(name) {
+            return Err(Refusal::state(
+                "the name of the point holds what is or looks like a secret",
+                "name a route by its template, as in `GET /api/healthcheck`",
+            ));
+        }
         // Declaring it changes what others see: only for who may patch it. The gate then says the denial.
         if !gate::may_patch(core, run, name, options) {
             return Err(Refusal::state(format!("there is no point `{name}`"), "`points()` lists them"));

@@ -30,6 +30,8 @@ struct Inner {
     claimed: BTreeMap<u64, Resource>,
     /// In force, but their change is not made yet: there is nothing to undo.
     making: BTreeSet<u64>,
+    /// No lease is taken in any more.
+    closed: bool,
     stopped: bool,
 }
 
@@ -107,6 +109,7 @@ impl Leases {
             ended: BTreeMap::new(),
             claimed: BTreeMap::new(),
             making: BTreeSet::new(),
+            closed: false,
             stopped: false,
         };
         Self { inner: Mutex::new(inner), changed: Condvar::new() }
@@ -134,12 +137,24 @@ impl Leases {
     }
 
     /// Takes a lease in, before its change is made. It cannot be ended before [`making`](Self::making) is over.
-    pub(crate) fn open(&self, lease: Lease) {
+    ///
+    /// # Errors
+    /// The lease, if none is taken in any more.
+    pub(crate) fn open(&self, lease: Lease) -> Result<(), Box<Lease>> {
         let mut inner = self.lock();
+        if inner.closed {
+            return Err(Box::new(lease));
+        }
         inner.making.insert(lease.id);
         inner.open.insert(lease.id, lease);
         drop(inner);
         self.changed.notify_all();
+        Ok(())
+    }
+
+    /// From now on no lease is taken in: those in the list are the last.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
     }
 
     /// The change of a lease that was just taken in is made while the guard lives.
@@ -200,6 +215,8 @@ impl Leases {
         lease.deadline = deadline;
         if confirm {
             lease.phase = Phase::Confirmed;
+            // It no longer depends on whose session it was.
+            lease.grace = None;
         }
         lease.change.set_deadline(id, deadline);
         let renewed = lease.clone();
@@ -208,16 +225,22 @@ impl Leases {
         Ok(renewed)
     }
 
-    /// Puts a lease back to what it was before a renewal, when the eval that renewed it failed.
-    pub(crate) fn restore(&self, before: &Lease) {
+    /// Puts a lease back to what it was before a renewal, when the eval that renewed it failed; returns it. Nothing if
+    /// somebody else has renewed it since: then theirs counts.
+    pub(crate) fn restore(&self, before: &Lease, renewed: &Lease) -> Option<Lease> {
         let mut inner = self.lock();
-        if let Some(lease) = inner.open.get_mut(&before.id) {
-            lease.deadline = before.deadline;
-            lease.phase = before.phase;
-            lease.change.set_deadline(before.id, before.deadline);
+        let lease = inner.open.get_mut(&before.id)?;
+        if (lease.deadline, lease.phase) != (renewed.deadline, renewed.phase) {
+            return None;
         }
+        lease.deadline = before.deadline;
+        lease.phase = before.phase;
+        lease.grace = before.grace;
+        lease.change.set_deadline(before.id, before.deadline);
+        let restored = lease.clone();
         drop(inner);
         self.changed.notify_all();
+        Some(restored)
     }
 
     /// Ends a lease and undoes its change. Whoever gets the answer writes its one terminal record.

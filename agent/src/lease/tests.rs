@@ -67,7 +67,7 @@ impl Change for Fake {
 
 fn open(leases: &Leases, change: Arc<Fake>, session: u64, after: After) -> u64 {
     let (id, now) = (leases.claim(change.target()).unwrap().id, BootTime::now());
-    leases.open(Lease {
+    let lease = Lease {
         id,
         change,
         owner: "alice".to_owned(),
@@ -80,7 +80,8 @@ fn open(leases: &Leases, change: Arc<Fake>, session: u64, after: After) -> u64 {
         after,
         grace: None,
         failing: None,
-    });
+    };
+    assert!(leases.open(lease).is_ok());
     drop(leases.making(id));
     id
 }
@@ -262,7 +263,7 @@ fn a_change_that_is_being_made_is_ended_when_it_is_made() {
     let id = open(&leases, change.clone(), 1, After::Revert);
     let lease = leases.find(id).unwrap();
     leases.withdraw(id);
-    leases.open(lease);
+    assert!(leases.open(lease).is_ok());
     let making = leases.making(id);
     assert_eq!(leases.end(id, &Cause::SessionLost, Wait::AGENT).err(), Some(EndError::Ending(id)));
     assert_eq!(change.undone(), 0);
@@ -270,4 +271,42 @@ fn a_change_that_is_being_made_is_ended_when_it_is_made() {
     assert_eq!(leases.wait_due(), Some(vec![(id, Cause::SessionLost)]));
     assert!(leases.end(id, &Cause::SessionLost, Wait::AGENT).is_ok());
     assert_eq!(change.undone(), 1);
+}
+
+/// Its author renewed it in an eval that then failed; a lead had shortened it meanwhile.
+#[test]
+fn a_failed_eval_takes_back_no_more_than_its_own_renewal() {
+    let leases = Leases::after(0);
+    let id = open(&leases, Fake::at(STATE), 1, After::Revert);
+    let (before, now) = (leases.find(id).unwrap(), BootTime::now());
+    let minutes = |minutes: u64| now.after(Duration::from_secs(60 * minutes));
+    let renewed = leases.renew(id, minutes(20), false, now).unwrap();
+    leases.renew(id, minutes(1), false, now).unwrap();
+    assert!(leases.restore(&before, &renewed).is_none());
+    assert_eq!(leases.find(id).unwrap().deadline, minutes(1));
+    let (before, renewed) = (leases.find(id).unwrap(), leases.renew(id, minutes(30), true, now).unwrap());
+    assert!(leases.restore(&before, &renewed).is_some());
+    let lease = leases.find(id).unwrap();
+    assert_eq!((lease.deadline, lease.phase), (minutes(1), Phase::Provisional));
+}
+
+#[test]
+fn what_is_confirmed_no_longer_depends_on_its_session() {
+    let leases = Leases::after(0);
+    let id = open(&leases, Fake::at(STATE), 7, After::Revert);
+    let now = BootTime::now();
+    leases.session_lost(7, now);
+    let later = now.after(Duration::from_secs(1200));
+    assert_eq!(leases.renew(id, later, false, now).unwrap().due(), (now.after(GRACE), Cause::SessionLost));
+    assert_eq!(leases.renew(id, later, true, now).unwrap().due(), (later, Cause::Expired));
+}
+
+#[test]
+fn nothing_is_taken_in_once_the_agent_stops() {
+    let leases = Leases::after(0);
+    let id = open(&leases, Fake::at(STATE), 1, After::Revert);
+    let lease = leases.find(id).unwrap();
+    leases.close();
+    assert!(leases.open(Lease { id: id + 1, ..lease }).is_err());
+    assert_eq!(leases.list().len(), 1);
 }

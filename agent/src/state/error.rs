@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::de::Unexpected;
 
-use super::path::{Path, PathError};
+use super::path::{Path, PathError, known_clause};
 
 /// Why a value could not become a tree, or a tree a value. Names the path and what was expected there, never a value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -146,7 +146,7 @@ fn one_of(names: &[&str]) -> String {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum StateError {
     /// No state has this name.
-    #[error("no state is named `{name}`; {known}")]
+    #[error("no state is named `{name}`{known}")]
     NoSuchState { name: String, known: String },
     /// Two states have one name.
     #[error("two states are named `{0}`; names must differ")]
@@ -189,6 +189,17 @@ pub(crate) enum StateError {
 }
 
 impl StateError {
+    /// The same error with no other names than those given; all that are there may be more than may be told.
+    pub(crate) fn knowing(&self, names: &[String]) -> Self {
+        match self {
+            Self::NoSuchPath(error) => Self::NoSuchPath(error.knowing(names)),
+            Self::NoSuchState { name, .. } => {
+                Self::NoSuchState { name: name.clone(), known: known_clause(name, names) }
+            }
+            other => other.clone(),
+        }
+    }
+
     /// The same error without the words of the service's own type.
     pub(super) fn without_service_words(self) -> Self {
         match self {

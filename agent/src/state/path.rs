@@ -77,7 +77,7 @@ pub(super) fn index_of(segment: &str) -> Option<usize> {
 
 /// A path at which nothing stands.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("no such path `{}`; {known}", .path)]
+#[error("no such path `{path}`{known}")]
 pub(crate) struct PathError {
     /// The path up to the first segment that does not exist.
     pub(crate) path: Path,
@@ -94,13 +94,27 @@ impl PathError {
             Tree::Secret(_) => "a secret stands above it, which is read and written as a whole".to_owned(),
             other => format!("{} stands above it", other.kind()),
         };
-        Self { path: Path(path.to_vec()), known }
+        Self { path: Path(path.to_vec()), known: format!("; {known}") }
+    }
+
+    /// The same error with other names than all that are there.
+    pub(crate) fn knowing(&self, names: &[String]) -> Self {
+        let wanted = self.path.0.last().map(String::as_str).unwrap_or_default();
+        Self { path: self.path.clone(), known: known_clause(wanted, names) }
     }
 
     /// The same error, seen from the state's name on.
     pub(super) fn below(self, prefix: &Path) -> Self {
         Self { path: prefix.join(&self.path.0), known: self.known }
     }
+}
+
+/// `; known: a, b, c`, or nothing where there is no name to tell.
+pub(super) fn known_clause(wanted: &str, names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("; {}", known_names(wanted, names.iter().map(String::as_str)))
 }
 
 /// `known: a, b, c`, with the nearest name first where one is near.

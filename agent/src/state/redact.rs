@@ -42,6 +42,10 @@ impl Redactor {
 
     fn walk(&self, path: &mut Path, named: bool, tree: Tree) -> Tree {
         match tree {
+            // Its names are shown wherever a path is.
+            Tree::Map(entries) if entries.iter().any(|(key, _)| self.is_secret_key(path, named, key)) => {
+                Tree::Secret(Box::new(Tree::Map(entries)))
+            }
             Tree::Map(entries) => {
                 let mark = |(key, value): (String, Tree)| {
                     let named = named || self.is_secret_segment(&key);
@@ -67,11 +71,30 @@ impl Redactor {
         }
     }
 
+    /// Whether a name in a map is itself a secret: by its shape, or where the map's values are secret and it is no name that
+    /// a programmer gave.
+    fn is_secret_key(&self, path: &Path, named: bool, key: &str) -> bool {
+        has_secret_shape(key) || (named || self.is_hidden(path)) && !is_field_name(key)
+    }
+
+    fn is_hidden(&self, path: &Path) -> bool {
+        let hidden = |visible: &Vec<Path>| !visible.iter().any(|visible| path.is_within(visible));
+        self.all_but.as_ref().is_some_and(hidden)
+    }
+
     fn is_secret_text(&self, path: &Path, leaf: &Tree) -> bool {
         let Tree::Str(text) = leaf else { return false };
-        let hidden = |visible: &Vec<Path>| !visible.iter().any(|visible| path.is_within(visible));
-        self.all_but.as_ref().is_some_and(hidden) || has_secret_shape(text)
+        self.is_hidden(path) || has_secret_shape(text)
     }
+}
+
+/// Whether a name in a map looks like that of a field: a word or several, where tokens and ids have more digits.
+pub(super) fn is_field_name(key: &str) -> bool {
+    const MAX_LENGTH: usize = 40;
+    const MAX_DIGITS: usize = 3;
+    let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    let digits = key.bytes().filter(u8::is_ascii_digit).count();
+    plain && key.len() <= MAX_LENGTH && digits <= MAX_DIGITS && digits < key.len()
 }
 
 /// Already marked, or nothing that could be a secret.

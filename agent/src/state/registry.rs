@@ -43,7 +43,7 @@ impl States {
     pub(crate) fn named(&self, name: &str) -> Result<&Arc<dyn State>, StateError> {
         self.states.get(name).ok_or_else(|| {
             let known = known_names(name, self.states.keys().map(String::as_str));
-            StateError::NoSuchState { name: name.to_owned(), known }
+            StateError::NoSuchState { name: name.to_owned(), known: format!("; {known}") }
         })
     }
 

@@ -9,6 +9,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::PLACEHOLDER;
 use super::path::Path;
+use super::redact::is_field_name;
 use super::shapes::url_userinfo;
 use super::tree::Tree;
 
@@ -58,16 +59,6 @@ impl Scrubber {
         }
     }
 
-    /// Forgets what was learnt at a path and below it.
-    pub(crate) fn forget(&self, path: &Path) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let before = known.secrets.len();
-        known.secrets.retain(|at, _| !at.is_within(path));
-        if known.secrets.len() != before {
-            known.rebuild();
-        }
-    }
-
     /// Names that are shown everywhere (service, operators, points, paths): a secret equal to one of them, or to a
     /// whole segment of one, is not searched for. A password equal to the service's name would otherwise make every
     /// line unreadable, and so be told.
@@ -104,7 +95,7 @@ impl Scrubber {
         Cow::Owned(clean)
     }
 
-    /// `tree` with each text marked as secret in which a known secret stands.
+    /// `tree` with each text marked as secret in which a known secret stands, and each map in one of whose names it does.
     pub(crate) fn mark(&self, tree: Tree) -> Tree {
         fn walk(patterns: &Patterns, tree: Tree) -> Tree {
             match tree {
@@ -112,6 +103,10 @@ impl Scrubber {
                     Tree::Secret(Box::new(Tree::Str(text)))
                 }
                 Tree::Seq(items) => Tree::Seq(items.into_iter().map(|item| walk(patterns, item)).collect()),
+                // Its names are shown wherever a path is.
+                Tree::Map(entries) if entries.iter().any(|(key, _)| patterns.find(key, 0).is_some()) => {
+                    Tree::Secret(Box::new(Tree::Map(entries)))
+                }
                 Tree::Map(entries) => {
                     Tree::Map(entries.into_iter().map(|(key, value)| (key, walk(patterns, value))).collect())
                 }
@@ -171,27 +166,35 @@ fn segments(identifier: &str) -> impl Iterator<Item = &str> {
 
 /// The texts by which a secret value could be recognised: text, and the decimals of numbers.
 fn secret_texts(tree: &Tree, texts: &mut Vec<Zeroizing<String>>) {
-    let mut add = |text: String| {
-        let text = Zeroizing::new(text);
-        if MIN_SECRET_LEN <= text.len() {
-            texts.push(text);
-        }
-    };
     match tree {
         Tree::Null | Tree::Bool(_) => {}
-        Tree::I64(value) => add(value.to_string()),
-        Tree::U64(value) => add(value.to_string()),
-        Tree::F64(value) => add(value.to_string()),
+        Tree::I64(value) => add(value.to_string(), texts),
+        Tree::U64(value) => add(value.to_string(), texts),
+        Tree::F64(value) => add(value.to_string(), texts),
         Tree::Str(text) => {
-            add(text.clone());
+            add(text.clone(), texts);
             // A driver's error shows the password of a URL without the URL.
             for userinfo in url_userinfo(text) {
-                add(userinfo.split_once(':').map_or(userinfo, |(_, password)| password).to_owned());
+                add(userinfo.split_once(':').map_or(userinfo, |(_, password)| password).to_owned(), texts);
             }
         }
         Tree::Seq(items) => items.iter().for_each(|item| secret_texts(item, texts)),
-        Tree::Map(entries) => entries.iter().for_each(|(_, value)| secret_texts(value, texts)),
+        Tree::Map(entries) => {
+            for (key, value) in entries {
+                if !is_field_name(key) {
+                    add(key.clone(), texts);
+                }
+                secret_texts(value, texts);
+            }
+        }
         Tree::Secret(inner) => secret_texts(inner, texts),
+    }
+}
+
+fn add(text: String, texts: &mut Vec<Zeroizing<String>>) {
+    let text = Zeroizing::new(text);
+    if MIN_SECRET_LEN <= text.len() {
+        texts.push(text);
     }
 }
 

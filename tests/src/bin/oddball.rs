@@ -97,6 +97,15 @@ struct States {
     slow: Arc<RwLock<Vec<Slow>>>,
     huge: Arc<RwLock<String>>,
     fixed: Arc<RwLock<u32>>,
+    tenants: Arc<RwLock<Tenants>>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Tenants {
+    api_keys: BTreeMap<String, String>,
+    by_token: BTreeMap<String, u32>,
+    known: debug_agent::Secret<String>,
+    users: BTreeMap<String, u32>,
 }
 
 fn shared<T>(value: T) -> Arc<RwLock<T>> {
@@ -122,6 +131,12 @@ impl States {
             slow: shared(vec![Slow(1); 1_000]),
             huge: shared("x".repeat((1 << 20) + 1)),
             fixed: shared(1),
+            tenants: shared(Tenants {
+                api_keys: [("sk_live_not_a_real_key".to_owned(), "acme".to_owned())].into(),
+                by_token: [("not-a-real-secret-1".to_owned(), 7)].into(),
+                known: debug_agent::Secret::new("not-a-real-secret-1".to_owned()),
+                users: [("bob@example.org".to_owned(), 1), ("eve@example.org".to_owned(), 2)].into(),
+            }),
         }
     }
 
@@ -135,6 +150,7 @@ impl States {
             .state_mut("slow", self.slow.clone())
             .state_mut("huge", self.huge.clone())
             .state("fixed", self.fixed.clone())
+            .state("tenants", self.tenants.clone())
             .never_write("numbers.sealed")
             .start_from_env()
     }
