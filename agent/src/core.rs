@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::clock::BootTime;
 use crate::emit::Emitter;
-use crate::lease::{Cause, EndError, Leases};
+use crate::lease::{Cause, EndError, Leases, Stands, Undone, Writes};
 use crate::observe::Observing;
 use crate::points::Registry;
 use crate::records;
@@ -36,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) log: Log,
     /// The changes in force.
     pub(crate) leases: Arc<Leases>,
+    /// Those of them that are writes to states.
+    pub(crate) writes: Arc<Writes>,
     /// What the service registered.
     pub(crate) states: Arc<States>,
     /// The points.
@@ -139,10 +141,7 @@ impl Core {
         let failed_before = self.leases.find(id).is_ok_and(|lease| lease.failing.is_some());
         match self.leases.end(id, cause, wait) {
             Ok(ended) => {
-                let detail = match cause {
-                    Cause::Breaker(why) => Value::from(why.as_str()),
-                    _ => Value::Null,
-                };
+                let detail = cause.detail().map_or(Value::Null, |seen| self.scrub(seen).into());
                 let target = ended.lease.target().to_string();
                 if let Resource::State(path) = ended.lease.target() {
                     // What stands there now must be known before it is forgotten that it once stood below.
@@ -150,19 +149,26 @@ impl Core {
                     self.scrubber.learn(&Self::below(id), &Tree::Null);
                 }
                 self.leases.ended(id, cause.word());
+                let undone = &ended.undone;
                 self.append(vec![records::lease_ended(
                     cause.kind(),
                     &ended.lease,
                     by,
-                    &ended.undone,
+                    &self.told(undone),
                     detail,
                 )]);
+                self.settle_surplus();
                 self.emitter.lease_ended(id, &target, cause.word());
-                Ok(match ended.undone {
-                    crate::lease::Undone::Restored => format!("lease {id}: {target} is as it was before"),
-                    crate::lease::Undone::Conflict(why) => {
-                        format!("lease {id}: {target} was left as it is: {why}")
+                Ok(match (&undone.conflict, undone.covered_by) {
+                    (Some(conflict), _) => format!(
+                        "lease {id}: {target} was not restored whole: {}; `settle({id}, \"keep\")` leaves it so, \
+                         `settle({id}, \"force\")` undoes the change all the same",
+                        conflict.why
+                    ),
+                    (None, Some(above)) => {
+                        format!("lease {id}: ended; {target} stays as lease {above} above it made it")
                     }
+                    (None, None) => format!("lease {id}: {target} is as it was before"),
                 })
             }
             Err(EndError::Failing { id, why }) => {
@@ -174,6 +180,43 @@ impl Core {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// How undoing went, for the record of it: digests, never values.
+    fn told(&self, undone: &Undone) -> records::Told {
+        records::Told {
+            conflict: undone.conflict.as_ref().map(|conflict| conflict.why.clone()),
+            covered_by: undone.covered_by,
+            restored: match &undone.stands {
+                None => Value::Null,
+                Some(Stands::Value(value)) => self.digest(value),
+                Some(Stands::Layers(count)) => json!({ "layers": count }),
+            },
+            base: undone.base.as_ref().map_or(Value::Null, |base| self.digest(base)),
+        }
+    }
+
+    /// Leaves the oldest conflict as it is if too many wait for somebody to say so.
+    fn settle_surplus(&self) {
+        if let Some(lease) = self.leases.surplus_conflict()
+            && self.leases.settled(lease.id)
+        {
+            let detail = json!("too many conflicts wait to be settled");
+            self.append(vec![records::lease_settled(&lease, "agent", "keep", &Value::Null, detail)]);
+        }
+    }
+
+    /// Ends every lease of an operator who may be here no longer, confirmed ones too; those that somebody else has adopted
+    /// are no longer this operator's. What cannot be undone at once is tried again. Returns how many there were.
+    pub(crate) fn revoke(&self, operator: &str, why: &str) -> usize {
+        let mut leases = self.leases.list();
+        leases.retain(|lease| lease.owner == operator);
+        // The newest first, so that nothing has to be rebased.
+        for lease in leases.iter().rev() {
+            // An error is an alarm in the log, and the revert thread tries again.
+            drop(self.end_lease(lease.id, &Cause::Revoked(why.to_owned()), "agent", Wait::AGENT));
+        }
+        leases.len()
     }
 
     /// Does what the revert thread should have done, should it be dead or late, and tells of what the log noticed.

@@ -80,7 +80,7 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     if let Err(error) = proposal.change.make(id, lease.deadline) {
         core.leases.withdraw(id);
         let cause = Cause::Undone;
-        let undone = crate::lease::Undone::Restored;
+        let undone = crate::records::Told::default();
         let detail = serde_json::json!({ "never_made": error.to_string() });
         core.append(vec![crate::records::lease_ended(cause.kind(), &lease, "agent", &undone, detail)]);
         return Err(Refusal::state(error.to_string(), "nothing was changed"));
@@ -128,6 +128,8 @@ pub(crate) fn ended(error: &EndError) -> Refusal {
         EndError::Ended { .. } => "nothing is left to do; what it changed is as it was before",
         EndError::Ending(_) => "look at `leases()` again",
         EndError::Failing { .. } => "`leases()` shows it until it succeeds",
+        EndError::InForce(_) => "`revert(id)` ends it; only what ended as a conflict is settled",
+        EndError::Confirmed(_) => "`extend(id, ttl)` sets another deadline",
     };
     Refusal::state(error.to_string(), help)
 }

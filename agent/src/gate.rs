@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::clock::BootTime;
 use crate::core::Core;
 use crate::effect::{Effect, Options, Proposal};
-use crate::lease::{Cause, Claim, DEFAULT_TTL, Lease, Phase, Undone};
+use crate::lease::{Cause, Claim, DEFAULT_TTL, Lease, Phase};
 use crate::records;
 use crate::run::Run;
 use crate::session::Session;
@@ -95,7 +95,7 @@ pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Ref
     if let Some(Err(lease)) = lease.map(|lease| core.leases.open(lease)) {
         let never_made = json!({ "never_made": "the agent is stopping" });
         let kind = Cause::Shutdown.kind();
-        core.append(vec![records::lease_ended(kind, &lease, "agent", &Undone::Restored, never_made)]);
+        core.append(vec![records::lease_ended(kind, &lease, "agent", &records::Told::default(), never_made)]);
         return Err(Refusal::state("the agent is stopping", "nothing was changed"));
     }
     Ok(Permit { effect, lease: id })
@@ -322,21 +322,14 @@ fn check_stack(core: &Core, proposal: &Proposal, target: &Resource, now: BootTim
             ),
             "see `leases()`; the agent keeps trying",
         )),
-        (Some(lease), over) if over == Some(lease.id) && lease.target() == target => Ok(()),
-        (Some(lease), over) if over == Some(lease.id) => Err(Refusal::state(
-            format!(
-                "lease {} changes `{}`; this version stacks changes only on the very same path",
-                lease.id,
-                lease.target()
-            ),
-            format!("change `{}` itself, or `revert({})` first", lease.target(), lease.id),
-        )),
+        (Some(lease), over) if over == Some(lease.id) => Ok(()),
         (Some(lease), _) => Err(Refusal::state(
             format!(
-                "`{target}` is already changed by lease {} of {}, {} left",
+                "`{}` is already changed by lease {} of {}, {} left",
+                lease.target(),
                 lease.id,
                 lease.owner,
-                format_duration(lease.deadline.remaining(now))
+                format_duration(lease.due().0.remaining(now))
             ),
             format!("add `over: {}` to put yours on top, or end it with `revert({})`", lease.id, lease.id),
         )),

@@ -5,7 +5,7 @@ use debug_policy::{Decision, Request, Resource};
 use serde_json::{Map, Value, json};
 
 use crate::clock::BootTime;
-use crate::lease::{Lease, Undone};
+use crate::lease::{CONFLICT, Lease};
 
 /// The longest piece of text in one line: with every byte escaped as `\u0000` it still fits 65,535 bytes.
 const PART: usize = 9_000;
@@ -123,21 +123,38 @@ fn alike(one: &Request, other: &Request) -> bool {
         && *reason == other.reason
 }
 
+/// How undoing a change went, as the log tells it.
+#[derive(Default)]
+pub(crate) struct Told {
+    /// Why a part of it was left as it is.
+    pub(crate) conflict: Option<String>,
+    /// The lease above, whose change stands there.
+    pub(crate) covered_by: Option<u64>,
+    /// Keyed digest and length of what stands there now.
+    pub(crate) restored: Value,
+    /// The same of what will stand there when the lease above ends.
+    pub(crate) base: Value,
+}
+
 /// The terminal record of a lease.
-pub(crate) fn lease_ended(
-    kind: &'static str,
-    lease: &Lease,
-    by: &str,
-    undone: &Undone,
-    detail: Value,
-) -> Entry {
-    let (kind, conflict) = match undone {
-        Undone::Restored => (kind, Value::Null),
-        Undone::Conflict(why) => ("lease.conflict", json!({ "why": why, "ended_as": kind })),
+pub(crate) fn lease_ended(kind: &'static str, lease: &Lease, by: &str, told: &Told, detail: Value) -> Entry {
+    let (kind, conflict) = match &told.conflict {
+        None => (kind, Value::Null),
+        Some(why) => (CONFLICT, json!({ "why": why, "ended_as": kind })),
     };
     let body = json!({
         "lease": lease.id, "target": lease.target(), "owner": lease.owner, "session": lease.session,
-        "by": by, "conflict": conflict, "detail": detail,
+        "by": by, "conflict": conflict, "covered_by": told.covered_by, "restored": told.restored,
+        "base": told.base, "detail": detail,
     });
     Entry { terminal: true, ..kept(kind, body) }
+}
+
+/// What became of a conflict. Not terminal: the lease had ended before.
+pub(crate) fn lease_settled(lease: &Lease, by: &str, how: &str, restored: &Value, detail: Value) -> Entry {
+    let body = json!({
+        "lease": lease.id, "target": lease.target(), "owner": lease.owner, "by": by, "how": how,
+        "restored": restored, "detail": detail,
+    });
+    kept("lease.settled", body)
 }

@@ -21,7 +21,7 @@ use crate::core::{Core, RateLimit};
 use crate::dispatch::Desk;
 use crate::emit::Emitter;
 use crate::gate;
-use crate::lease::{Cause, Leases};
+use crate::lease::{Cause, Leases, RESTART, Writes};
 use crate::net::{self, Bounds, Identify, NetHandle, Tls};
 use crate::observe::Observing;
 use crate::points::Registry;
@@ -324,6 +324,7 @@ fn build(
         policy,
         log,
         leases: Arc::new(Leases::after(history.highest)),
+        writes: Arc::new(Writes::new(states.clone())),
         states,
         points: registry,
         redactor,
@@ -382,7 +383,7 @@ fn boot_records(
         json!({ "file": config.trust.crl.display().to_string(), "lists": lists }),
     ));
     for (lease, target) in &history.open {
-        entries.push(record("lease.restart", json!({ "lease": lease, "target": target, "by": "agent", "detail": "the process that held it ended" })));
+        entries.push(record(RESTART, json!({ "lease": lease, "target": target, "by": "agent", "detail": "the process that held it ended" })));
     }
     core.log
         .append(entries, Until::Durable)

@@ -163,6 +163,9 @@ fn write(
     core.read(&path, Wait::AGENT).map_err(|e| state_refusal(core, run, &e))?;
     let before =
         core.states.check_write(&path, &after, Wait::AGENT).map_err(|e| state_refusal(core, run, &e))?;
+    core.writes.check(&path, Wait::AGENT).map_err(|e| {
+        Refusal::state(e.to_string(), "change what contains it instead, with `over` and that lease's id")
+    })?;
     let marked = core.redactor.mark(&path, after.clone());
     let mut targets = leaves(&path, &before);
     targets.extend(leaves(&path, &after));
@@ -175,7 +178,7 @@ fn write(
         reads: Vec::new(),
         before: core.digest(&before),
         after: after_record,
-        change: Arc::new(WriteChange::new(core.states.clone(), path, before, after)),
+        change: Arc::new(WriteChange::new(core.writes.clone(), path, before, after)),
         options,
     };
     Ok(Effect::Change(Box::new(proposal)))

@@ -1,12 +1,17 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use debug_policy::Resource;
 
+use super::undo::{self, Layer, Otherwise};
 use crate::clock::BootTime;
-use crate::points::{Layer, Observer, PatchCode, Point};
+use crate::points::{self, Observer, PatchCode, Point};
 use crate::state::{Path, StateError, States, Tree, Wait};
 
-/// A change that can be made and undone; what a lease holds.
+/// A change that can be made and undone; what a lease holds. The one trait for every kind of change.
 pub(crate) trait Change: Send + Sync {
     /// What it changes.
     fn target(&self) -> &Resource;
@@ -17,30 +22,55 @@ pub(crate) trait Change: Send + Sync {
     /// It is not in force then.
     fn make(&self, lease: u64, deadline: BootTime) -> Result<(), ChangeError>;
 
-    /// Tells it about another deadline, for changes that check it where they are used.
+    /// Tells it about another deadline. Called under the lock of all leases: it may wait for nothing and run no code of
+    /// the service.
     fn set_deadline(&self, lease: u64, deadline: BootTime);
+
+    /// Called behind [`Change::set_deadline`] without any lock, for changes that have more to do about it.
+    fn rearm(&self, _lease: u64) {}
 
     /// Takes it out of force. May be called again after an error.
     ///
     /// # Errors
-    /// It is still in force then, or for a point no longer; it must be tried again.
+    /// It is still in force then; it must be tried again.
     fn undo(&self, lease: u64, wait: Wait) -> Result<Undone, ChangeError>;
 
-    /// Told when a change below it in the stack of the same target ends first, so that undoing this one restores
-    /// what stood below both. True if it took over.
-    fn rebase(&self, below: &dyn Change) -> bool;
-
-    /// What stood there before, for [`Change::rebase`]; nothing for points.
-    fn base(&self) -> Option<Tree>;
+    /// Undoes what a conflict left, whoever changed it meanwhile. Called at most once, after `undo` told of a conflict.
+    ///
+    /// # Errors
+    /// Nothing was undone then.
+    fn force(&self, wait: Wait) -> Result<(), ChangeError>;
 }
 
 /// How undoing went.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Undone {
+    /// The service itself changed a part of it meanwhile, which was not overwritten.
+    pub(crate) conflict: Option<Conflict>,
+    /// The lease above whose change stands there: then nothing live changed.
+    pub(crate) covered_by: Option<u64>,
+    /// What stands there now.
+    pub(crate) stands: Option<Stands>,
+    /// What will stand there when the lease above ends.
+    pub(crate) base: Option<Tree>,
+}
+
+/// What was not undone, and why.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Undone {
-    /// What stood there before stands there again.
-    Restored,
-    /// The service itself changed it meanwhile; nothing was overwritten.
-    Conflict(String),
+pub(crate) struct Conflict {
+    /// In words.
+    pub(crate) why: String,
+    /// The paths that were left as they are.
+    pub(crate) places: Vec<Path>,
+}
+
+/// What stands at a target.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Stands {
+    /// The value at a state path.
+    Value(Tree),
+    /// So many layers at a point or target.
+    Layers(usize),
 }
 
 /// Why a change could not be made or undone.
@@ -84,7 +114,7 @@ impl Change for PatchChange {
     }
 
     fn make(&self, lease: u64, deadline: BootTime) -> Result<(), ChangeError> {
-        let layer = Layer::new(lease, deadline, self.code.clone(), self.observer.clone());
+        let layer = points::Layer::new(lease, deadline, self.code.clone(), self.observer.clone());
         self.point.push(Arc::new(layer)).map_err(|e| ChangeError::Refused(e.to_string()))
     }
 
@@ -93,41 +123,133 @@ impl Change for PatchChange {
     }
 
     fn undo(&self, lease: u64, _wait: Wait) -> Result<Undone, ChangeError> {
+        // Layers of a point are independent: none knows what lies below it.
         self.point.end(lease);
-        Ok(Undone::Restored)
+        Ok(Undone { stands: Some(Stands::Layers(self.point.layers().len())), ..Undone::default() })
     }
 
-    fn rebase(&self, _below: &dyn Change) -> bool {
-        // Layers of a point are independent: the one above never knew the one below.
-        true
+    fn force(&self, _wait: Wait) -> Result<(), ChangeError> {
+        Ok(())
+    }
+}
+
+/// The writes in force, a stack for each state.
+pub(crate) struct Writes {
+    states: Arc<States>,
+    stacks: BTreeMap<String, Mutex<Vec<Layer>>>,
+}
+
+/// How often a stack that is in use is asked for again.
+const BETWEEN_TRIES: Duration = Duration::from_micros(50);
+
+/// How often an undo begins anew because the service changed the value between our reading and our writing.
+const ATTEMPTS: u32 = 4;
+
+impl Writes {
+    /// None yet, at any of these states.
+    pub(crate) fn new(states: Arc<States>) -> Self {
+        let stacks = states.list().map(|(name, _)| (name.to_owned(), Mutex::default())).collect();
+        Self { states, stacks }
     }
 
-    fn base(&self) -> Option<Tree> {
-        None
+    /// Whether a write at `path` would outlive the layers that it lies inside of.
+    ///
+    /// # Errors
+    /// What stands there is only there because of a lease, which is named.
+    pub(crate) fn check(&self, path: &Path, wait: Wait) -> Result<(), ChangeError> {
+        outlives(&*self.stack(path, wait)?, path)
     }
+
+    /// The stack of the state that `path` is in. Held while code of the service's types runs; whoever does not want to
+    /// wait for that does not.
+    fn stack(&self, path: &Path, wait: Wait) -> Result<MutexGuard<'_, Vec<Layer>>, ChangeError> {
+        let name = path.0.first().map(String::as_str).unwrap_or_default();
+        let Some(stack) = self.stacks.get(name) else {
+            return Err(ChangeError::Refused(format!("there is no state `{name}`")));
+        };
+        // INVARIANT: a stack is replaced as a whole, so it is never left half-way through a change.
+        let began = Instant::now();
+        loop {
+            match stack.try_lock() {
+                Ok(layers) => return Ok(layers),
+                Err(TryLockError::Poisoned(layers)) => return Ok(layers.into_inner()),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            match wait {
+                Wait::Until => return Ok(stack.lock().unwrap_or_else(PoisonError::into_inner)),
+                Wait::Bounded(longest) if began.elapsed() < longest => thread::sleep(BETWEEN_TRIES),
+                _ => {
+                    return Err(ChangeError::Busy(format!(
+                        "a change of state `{name}` is just being made or undone"
+                    )));
+                }
+            }
+        }
+    }
+}
+
+fn outlives(layers: &[Layer], path: &Path) -> Result<(), ChangeError> {
+    undo::outlives(layers, path.below()).map_err(|lease| {
+        ChangeError::Refused(format!(
+            "`{path}` is only there because of lease {lease}, and would vanish with it"
+        ))
+    })
 }
 
 /// A value at a state path.
 pub(crate) struct WriteChange {
     target: Resource,
-    states: Arc<States>,
+    writes: Arc<Writes>,
     path: Path,
+    before: Tree,
     after: Tree,
-    before: Mutex<Base>,
-}
-
-/// What undoing restores.
-struct Base {
-    value: Tree,
-    /// A layer above took this one's base over: undoing changes nothing live.
-    covered: bool,
+    /// Nanoseconds on the boot-time clock.
+    deadline: AtomicU64,
+    /// What a conflict left to be forced: ours, and what should stand there.
+    left: Mutex<Option<(Tree, Tree)>>,
 }
 
 impl WriteChange {
     /// `after` in place of `before` at `path`.
-    pub(crate) fn new(states: Arc<States>, path: Path, before: Tree, after: Tree) -> Self {
+    pub(crate) fn new(writes: Arc<Writes>, path: Path, before: Tree, after: Tree) -> Self {
         let target = Resource::State(path.0.clone());
-        Self { target, states, path, after, before: Mutex::new(Base { value: before, covered: false }) }
+        let (deadline, left) = (AtomicU64::new(0), Mutex::new(None));
+        Self { target, writes, path, before, after, deadline, left }
+    }
+
+    fn states(&self) -> &States {
+        &self.writes.states
+    }
+
+    /// What stands at the path, as the service's type writes it.
+    fn live(&self, wait: Wait) -> Result<Tree, StateError> {
+        self.states().read(&self.path, wait)
+    }
+
+    /// Undoes what can be undone without overwriting anybody. Returns where that was not possible.
+    fn put_back(
+        &self,
+        ours: &Tree,
+        target: &Tree,
+        otherwise: Otherwise,
+        layers: &[Layer],
+        wait: Wait,
+    ) -> Result<Vec<Path>, StateError> {
+        let later = |live: &Tree| undo::schedule(layers, live);
+        for _ in 0..ATTEMPTS {
+            match self.states().compare_and_set(&self.path, ours, target, &later, wait) {
+                Err(StateError::Conflict(_)) => {}
+                other => return other.map(|()| Vec::new()),
+            }
+            let live = self.live(wait)?;
+            let merged = undo::merge(ours, &live, target, otherwise);
+            match self.states().compare_and_set(&self.path, &live, &merged.tree, &later, wait) {
+                Ok(()) => return Ok(merged.conflicts.iter().map(|place| self.path.join(place)).collect()),
+                Err(StateError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StateError::Busy(self.path.0.first().cloned().unwrap_or_default()))
     }
 }
 
@@ -136,36 +258,98 @@ impl Change for WriteChange {
         &self.target
     }
 
-    fn make(&self, _lease: u64, _deadline: BootTime) -> Result<(), ChangeError> {
-        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).value.clone();
-        Ok(self.states.compare_and_set(&self.path, &before, &self.after, Wait::AGENT)?)
+    fn make(&self, lease: u64, deadline: BootTime) -> Result<(), ChangeError> {
+        let mut layers = self.writes.stack(&self.path, Wait::AGENT)?;
+        outlives(&layers, &self.path)?;
+        self.deadline.store(deadline.0, Ordering::Relaxed);
+        let layer = Layer {
+            lease,
+            path: self.path.below().to_vec(),
+            after: self.after.clone(),
+            base: self.before.clone(),
+            deadline,
+        };
+        let mut next = layers.clone();
+        next.push(layer);
+        let later = |live: &Tree| undo::schedule(&next, live);
+        self.states().compare_and_set(&self.path, &self.before, &self.after, &later, Wait::AGENT)?;
+        *layers = next;
+        Ok(())
     }
 
-    fn set_deadline(&self, _lease: u64, _deadline: BootTime) {
-        // Nobody checks a deadline where a plain state is read; the revert thread ends it.
+    fn set_deadline(&self, _lease: u64, deadline: BootTime) {
+        self.deadline.store(deadline.0, Ordering::Relaxed);
     }
 
-    fn undo(&self, _lease: u64, wait: Wait) -> Result<Undone, ChangeError> {
-        let base = self.before.lock().unwrap_or_else(PoisonError::into_inner);
-        if base.covered {
-            return Ok(Undone::Restored);
+    fn rearm(&self, lease: u64) {
+        // On failure the state goes back earlier than it has to; the revert thread does not depend on it.
+        let Ok(mut layers) = self.writes.stack(&self.path, Wait::AGENT) else { return };
+        if let Some(layer) = layers.iter_mut().find(|layer| layer.lease == lease) {
+            layer.deadline = BootTime(self.deadline.load(Ordering::Relaxed));
         }
-        match self.states.compare_and_set(&self.path, &self.after, &base.value, wait) {
-            Ok(()) => Ok(Undone::Restored),
-            Err(error @ StateError::Conflict(_)) => Ok(Undone::Conflict(error.to_string())),
-            Err(error) => Err(error.into()),
+        let later = |live: &Tree| undo::schedule(&layers, live);
+        drop(self.states().rearm(&self.path, &later, Wait::AGENT));
+    }
+
+    fn undo(&self, lease: u64, wait: Wait) -> Result<Undone, ChangeError> {
+        let mut layers = self.writes.stack(&self.path, wait)?;
+        let live = match self.live(wait) {
+            // The service took away what it stood in. Nothing is overwritten; layers above get its base all the same.
+            Err(StateError::NoSuchPath(_)) => None,
+            other => Some(other?),
+        };
+        let mut next = layers.clone();
+        let Some((_, ending)) = undo::take_out(&mut next, lease, live.as_ref().unwrap_or(&Tree::Null)) else {
+            return Ok(Undone::default());
+        };
+        let mut places: Vec<Path> = ending.conflicts.iter().map(|place| self.path.join(place)).collect();
+        if ending.covered_by.is_some() {
+            let later = |live: &Tree| undo::schedule(&next, live);
+            self.states().rearm(&self.path, &later, wait)?;
+        } else if live.is_some() {
+            places.extend(self.put_back(&ending.ours, &ending.target, Otherwise::Keep, &next, wait)?);
+        } else {
+            places.push(self.path.clone());
         }
+        let base = ending.covered_by.and_then(|above| {
+            let above = next.iter().find(|layer| layer.lease == above)?;
+            above.base.at(&self.path.below()[above.path.len()..]).cloned()
+        });
+        *layers = next;
+        drop(layers);
+        if !places.is_empty() {
+            *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some((ending.ours, ending.target));
+        }
+        Ok(Undone {
+            conflict: conflict(places),
+            covered_by: ending.covered_by,
+            stands: self.live(wait).ok().map(Stands::Value),
+            base,
+        })
     }
 
-    fn rebase(&self, below: &dyn Change) -> bool {
-        let Some(value) = below.base() else { return false };
-        self.before.lock().unwrap_or_else(PoisonError::into_inner).value = value;
-        true
+    fn force(&self, wait: Wait) -> Result<(), ChangeError> {
+        let layers = self.writes.stack(&self.path, wait)?;
+        let above = layers.iter().find(|layer| layer.path.iter().zip(self.path.below()).all(|(a, b)| a == b));
+        if let Some(above) = above {
+            return Err(ChangeError::Refused(format!(
+                "lease {} changes the same place; end it first",
+                above.lease
+            )));
+        }
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((ours, target)) = left.as_ref() {
+            self.put_back(ours, target, Otherwise::Force, &layers, wait)?;
+            *left = None;
+        }
+        Ok(())
     }
+}
 
-    fn base(&self) -> Option<Tree> {
-        let mut base = self.before.lock().unwrap_or_else(PoisonError::into_inner);
-        base.covered = true;
-        Some(base.value.clone())
-    }
+fn conflict(places: Vec<Path>) -> Option<Conflict> {
+    let names: Vec<String> = places.iter().map(|place| format!("`{place}`")).collect();
+    (!places.is_empty()).then(|| Conflict {
+        why: format!("the service itself changed {} meanwhile", names.join(", ")),
+        places,
+    })
 }

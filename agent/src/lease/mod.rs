@@ -4,6 +4,7 @@ mod change;
 mod table;
 #[cfg(test)]
 mod tests;
+mod undo;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use debug_wire::messages::After;
 
 use crate::clock::BootTime;
 
-pub(crate) use change::{Change, PatchChange, Undone, WriteChange};
+pub(crate) use change::{Change, Conflict, PatchChange, Stands, Undone, WriteChange, Writes};
 pub(crate) use table::{Claim, EndError, Leases};
 
 /// How long a change lives when its author names no time: 10 minutes, long enough to watch a graph settle, short
@@ -52,11 +53,34 @@ pub(crate) enum Cause {
     Undone,
     /// Its session was lost and nobody took it over.
     SessionLost,
+    /// Its guard said so, or failed; what was seen.
+    GuardFailed(String),
     /// The patch failed or cost too much.
     Breaker(String),
+    /// Its operator may be here no longer.
+    Revoked(String),
     /// The agent stopped.
     Shutdown,
 }
+
+/// The kind of the terminal record of a lease that the process before this one left in force.
+pub(crate) const RESTART: &str = "lease.restart";
+/// The kind of the terminal record of a lease that could not be undone whole.
+pub(crate) const CONFLICT: &str = "lease.conflict";
+
+/// Every kind of record that ends a lease; each lease of a run that has ended has exactly one of them.
+pub(crate) const TERMINAL: [&str; 10] = [
+    "lease.reverted",
+    "lease.expired",
+    "lease.undone",
+    "lease.session-lost",
+    "lease.guard-failed",
+    "lease.breaker",
+    "lease.revoked",
+    "lease.shutdown",
+    RESTART,
+    CONFLICT,
+];
 
 impl Cause {
     /// The kind of the terminal record.
@@ -66,7 +90,9 @@ impl Cause {
             Self::Expired => "lease.expired",
             Self::Undone => "lease.undone",
             Self::SessionLost => "lease.session-lost",
+            Self::GuardFailed(_) => "lease.guard-failed",
             Self::Breaker(_) => "lease.breaker",
+            Self::Revoked(_) => "lease.revoked",
             Self::Shutdown => "lease.shutdown",
         }
     }
@@ -74,6 +100,14 @@ impl Cause {
     /// The word for it.
     pub(crate) fn word(&self) -> &'static str {
         self.kind().trim_start_matches("lease.")
+    }
+
+    /// What was seen, where the cause alone does not say it.
+    pub(crate) fn detail(&self) -> Option<&str> {
+        match self {
+            Self::GuardFailed(seen) | Self::Breaker(seen) | Self::Revoked(seen) => Some(seen),
+            Self::Reverted | Self::Expired | Self::Undone | Self::SessionLost | Self::Shutdown => None,
+        }
     }
 }
 
@@ -121,6 +155,13 @@ impl Lease {
     /// What it changed.
     pub(crate) fn target(&self) -> &Resource {
         self.change.target()
+    }
+
+    /// Tells its change how long it lasts now: until its deadline, or the end of the grace of its lost session.
+    fn tell(&mut self) -> Self {
+        let until = self.grace.map_or(self.deadline, |grace| grace.min(self.deadline));
+        self.change.set_deadline(self.id, until);
+        self.clone()
     }
 
     /// When somebody must do something about it, and why.

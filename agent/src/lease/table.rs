@@ -5,7 +5,7 @@ use std::time::Duration;
 use debug_policy::Resource;
 use debug_wire::messages::After;
 
-use super::{Cause, Failing, GRACE, Lease, Phase, Undone};
+use super::{Cause, Conflict, Failing, GRACE, Lease, Phase, Undone};
 use crate::clock::BootTime;
 use crate::state::Wait;
 
@@ -26,6 +26,8 @@ struct Inner {
     ending: BTreeMap<u64, Lease>,
     /// The causes of the last ended leases, for errors that tell the real state.
     ended: BTreeMap<u64, &'static str>,
+    /// Ended, but somebody else had changed a part of it: until somebody settles what is to become of that.
+    conflicts: BTreeMap<u64, (Lease, Conflict)>,
     /// What is about to be changed, by the id of the lease to be.
     claimed: BTreeMap<u64, Resource>,
     /// In force, but their change is not made yet: there is nothing to undo.
@@ -35,7 +37,7 @@ struct Inner {
     stopped: bool,
 }
 
-/// How many ended leases are remembered by id.
+/// How many ended leases are remembered by id, and how many conflicts wait to be settled.
 const REMEMBERED: usize = 1_000;
 
 /// Why a lease could not be ended or renewed.
@@ -63,6 +65,12 @@ pub(crate) enum EndError {
         /// In words.
         why: String,
     },
+    /// It has not ended, so there is nothing to settle.
+    #[error("lease {0} is in force")]
+    InForce(u64),
+    /// It was confirmed before.
+    #[error("lease {0} was confirmed before")]
+    Confirmed(u64),
 }
 
 /// The right to make the next lease on a target.
@@ -107,6 +115,7 @@ impl Leases {
             open: BTreeMap::new(),
             ending: BTreeMap::new(),
             ended: BTreeMap::new(),
+            conflicts: BTreeMap::new(),
             claimed: BTreeMap::new(),
             making: BTreeSet::new(),
             closed: false,
@@ -207,10 +216,9 @@ impl Leases {
         now: BootTime,
     ) -> Result<Lease, EndError> {
         let mut inner = self.lock();
-        inner.find(id)?;
-        let Some(lease) = inner.open.get_mut(&id) else { return Err(EndError::Unknown(id)) };
-        if lease.deadline <= now {
-            return Err(EndError::Ended { id, how: "expired" });
+        let lease = inner.alive(id, now)?;
+        if confirm && lease.phase == Phase::Confirmed {
+            return Err(EndError::Confirmed(id));
         }
         lease.deadline = deadline;
         if confirm {
@@ -218,28 +226,48 @@ impl Leases {
             // It no longer depends on whose session it was.
             lease.grace = None;
         }
-        lease.change.set_deadline(id, deadline);
-        let renewed = lease.clone();
+        let renewed = lease.tell();
         drop(inner);
-        self.changed.notify_all();
+        self.renewed(&renewed);
         Ok(renewed)
     }
 
-    /// Puts a lease back to what it was before a renewal, when the eval that renewed it failed; returns it. Nothing if
-    /// somebody else has renewed it since: then theirs counts.
+    /// Makes a lease another operator's, in that operator's session.
+    ///
+    /// # Errors
+    /// What became of it; also when it is past its deadline and only not undone yet.
+    pub(crate) fn adopt(&self, id: u64, owner: &str, session: u64, now: BootTime) -> Result<Lease, EndError> {
+        let mut inner = self.lock();
+        let lease = inner.alive(id, now)?;
+        (lease.owner, lease.session, lease.grace) = (owner.to_owned(), session, None);
+        let adopted = lease.tell();
+        drop(inner);
+        self.renewed(&adopted);
+        Ok(adopted)
+    }
+
+    /// Tells everybody who waits for a deadline, and a change that keeps one itself, that there is another.
+    fn renewed(&self, lease: &Lease) {
+        lease.change.rearm(lease.id);
+        self.changed.notify_all();
+    }
+
+    /// Puts a lease back to what it was before it was renewed or adopted, when the eval that did so failed; returns it.
+    /// Nothing if somebody else has done so since: then theirs counts.
     pub(crate) fn restore(&self, before: &Lease, renewed: &Lease) -> Option<Lease> {
         let mut inner = self.lock();
         let lease = inner.open.get_mut(&before.id)?;
-        if (lease.deadline, lease.phase) != (renewed.deadline, renewed.phase) {
+        let told = |lease: &Lease| (lease.deadline, lease.phase, lease.owner.clone());
+        if told(lease) != told(renewed) {
             return None;
         }
-        lease.deadline = before.deadline;
-        lease.phase = before.phase;
-        lease.grace = before.grace;
-        lease.change.set_deadline(before.id, before.deadline);
-        let restored = lease.clone();
+        if lease.owner != before.owner {
+            (lease.owner, lease.session) = (before.owner.clone(), before.session);
+        }
+        (lease.deadline, lease.phase, lease.grace) = (before.deadline, before.phase, before.grace);
+        let restored = lease.tell();
         drop(inner);
-        self.changed.notify_all();
+        self.renewed(&restored);
         Some(restored)
     }
 
@@ -248,7 +276,7 @@ impl Leases {
     /// # Errors
     /// What became of it, or why undoing failed; then it stays and is tried again.
     pub(crate) fn end(&self, id: u64, cause: &Cause, wait: Wait) -> Result<Ended, EndError> {
-        let (lease, above) = {
+        let lease = {
             let mut inner = self.lock();
             let target = inner.find(id)?.target().clone();
             let other = inner.ending.values().find(|l| l.id != id && overlaps(l.target(), &target));
@@ -266,12 +294,8 @@ impl Leases {
             }
             let Some(lease) = inner.open.remove(&id) else { return Err(EndError::Ending(id)) };
             inner.ending.insert(id, lease.clone());
-            let above = inner.open.values().find(|l| l.id > id && l.target() == lease.target()).cloned();
-            (lease, above)
+            lease
         };
-        if let Some(above) = above {
-            above.change.rebase(&*lease.change);
-        }
         // The service's own code runs in here (serialization, comparison, drop): no lock of ours is held.
         let undone = lease.change.undo(id, wait);
         let mut inner = self.lock();
@@ -279,6 +303,9 @@ impl Leases {
         match undone {
             Ok(undone) => {
                 inner.remember(id, "ended");
+                if let Some(conflict) = &undone.conflict {
+                    inner.conflicts.insert(id, (lease.clone(), conflict.clone()));
+                }
                 Ok(Ended { lease, undone })
             }
             Err(error) => {
@@ -307,7 +334,16 @@ impl Leases {
                 lease.grace = Some(now.after(GRACE));
             }
         }
+        self.told(inner, |lease| lease.session == session);
+    }
+
+    /// Tells the changes of some leases how long these last now, and whoever waits for a deadline.
+    fn told(&self, mut inner: MutexGuard<'_, Inner>, which: impl Fn(&Lease) -> bool) {
+        let told: Vec<Lease> = inner.open.values_mut().filter(|l| which(l)).map(|l| l.tell()).collect();
         drop(inner);
+        for lease in &told {
+            lease.change.rearm(lease.id);
+        }
         self.changed.notify_all();
     }
 
@@ -320,7 +356,40 @@ impl Leases {
             lease.session = session;
             taken.push(lease.clone());
         }
+        self.told(inner, |lease| lease.session == session);
         taken
+    }
+
+    /// The leases that ended as a conflict and were not settled yet, each with what was left, oldest first.
+    pub(crate) fn conflicts(&self) -> Vec<(Lease, Conflict)> {
+        self.lock().conflicts.values().cloned().collect()
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// What became of the lease.
+    pub(crate) fn conflict(&self, id: u64) -> Result<(Lease, Conflict), EndError> {
+        let inner = self.lock();
+        match inner.conflicts.get(&id) {
+            Some(found) => Ok(found.clone()),
+            None => Err(match inner.find(id) {
+                Ok(_) => EndError::InForce(id),
+                Err(error) => error,
+            }),
+        }
+    }
+
+    /// Takes a conflict out that was settled. Whether this call did.
+    pub(crate) fn settled(&self, id: u64) -> bool {
+        self.lock().conflicts.remove(&id).is_some()
+    }
+
+    /// The oldest conflict, if more wait than are kept.
+    pub(crate) fn surplus_conflict(&self) -> Option<Lease> {
+        let inner = self.lock();
+        let oldest = inner.conflicts.values().next().map(|(lease, _)| lease.clone());
+        oldest.filter(|_| REMEMBERED < inner.conflicts.len())
     }
 
     /// Whether a session holds leases.
@@ -371,6 +440,17 @@ impl Inner {
         match self.ended.get(&id) {
             Some(how) => Err(EndError::Ended { id, how }),
             None => Err(EndError::Unknown(id)),
+        }
+    }
+
+    /// A lease in force that is not past its deadline either.
+    fn alive(&mut self, id: u64, now: BootTime) -> Result<&mut Lease, EndError> {
+        self.find(id)?;
+        let Some(lease) = self.open.get_mut(&id) else { return Err(EndError::Unknown(id)) };
+        match &lease.failing {
+            Some(failing) => Err(EndError::Failing { id, why: failing.why.clone() }),
+            None if lease.deadline <= now => Err(EndError::Ended { id, how: "expired" }),
+            None => Ok(lease),
         }
     }
 

@@ -1,11 +1,12 @@
 //! What the log of earlier processes says that this one must go on from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
+use crate::lease::TERMINAL;
 use crate::net::Tls;
 
 /// What the log tells about the previous process.
@@ -56,7 +57,6 @@ pub(super) fn digest(subject: &[u8]) -> String {
 pub(super) fn history(config: &Config) -> Result<History, String> {
     let mut history = History::default();
     let reader = debug_audit::Reader::open(&config.audit.folder).map_err(|e| e.to_string())?;
-    let terminal: BTreeSet<&str> = TERMINAL.iter().copied().collect();
     for line in reader {
         let line = line.map_err(|e| e.to_string())?;
         let text = String::from_utf8_lossy(&line.bytes);
@@ -81,7 +81,7 @@ pub(super) fn history(config: &Config) -> Result<History, String> {
                 history.highest = history.highest.max(id);
                 history.open.insert(id, record["lease"]["target"].clone());
             }
-            Some(kind) if terminal.contains(kind) => {
+            Some(kind) if TERMINAL.contains(&kind) => {
                 history.open.remove(&record["lease"].as_u64().unwrap_or(0));
             }
             _ => {}
@@ -89,15 +89,3 @@ pub(super) fn history(config: &Config) -> Result<History, String> {
     }
     Ok(history)
 }
-
-/// The kinds of record that end a lease.
-const TERMINAL: &[&str] = &[
-    "lease.reverted",
-    "lease.expired",
-    "lease.undone",
-    "lease.session-lost",
-    "lease.breaker",
-    "lease.shutdown",
-    "lease.restart",
-    "lease.conflict",
-];

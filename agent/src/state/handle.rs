@@ -10,6 +10,7 @@ use super::fence::{Outside, Panicked, fenced};
 use super::path::Path;
 use super::tree::Tree;
 use super::{Limits, from_tree, to_tree};
+use crate::clock::BootTime;
 
 /// How long to wait for a lock of the service.
 #[derive(Clone, Copy, Debug)]
@@ -59,9 +60,19 @@ pub(crate) trait State: Send + Sync {
         path: &[String],
         expect: &Tree,
         value: &Tree,
+        later: &Later<'_>,
         wait: Wait,
     ) -> Result<(), StateError>;
+
+    /// Takes note of what the state will be from each deadline on. Only states that look at the clock where they are
+    /// read have something to do.
+    fn rearm(&self, _later: &Later<'_>, _wait: Wait) -> Result<(), StateError> {
+        Ok(())
+    }
 }
+
+/// Given the whole state as it is in force, what it will be from each deadline on.
+pub(crate) type Later<'a> = dyn Fn(&Tree) -> Vec<(BootTime, Tree)> + 'a;
 
 /// A state that can be read.
 pub(crate) fn read_only<T>(name: impl Into<String>, lock: Arc<RwLock<T>>) -> Arc<dyn State>
@@ -99,7 +110,14 @@ impl<T: Serialize + Send + Sync> State for ReadOnly<T> {
         Err(StateError::ReadOnly(self.0.name.clone()))
     }
 
-    fn compare_and_set(&self, _: &[String], _: &Tree, _: &Tree, _: Wait) -> Result<(), StateError> {
+    fn compare_and_set(
+        &self,
+        _: &[String],
+        _: &Tree,
+        _: &Tree,
+        _: &Later<'_>,
+        _: Wait,
+    ) -> Result<(), StateError> {
         Err(StateError::ReadOnly(self.0.name.clone()))
     }
 }
@@ -142,6 +160,8 @@ where
         path: &[String],
         expect: &Tree,
         value: &Tree,
+        // Nobody looks at a clock where a plain lock is read: the revert thread ends the change.
+        _later: &Later<'_>,
         wait: Wait,
     ) -> Result<(), StateError> {
         for _ in 0..ATTEMPTS {

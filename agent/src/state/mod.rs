@@ -21,7 +21,7 @@ mod tree;
 pub(crate) use de::{TreeDeserializer, from_tree};
 pub(crate) use digest::{Keyed, same_in_constant_time};
 pub(crate) use error::StateError;
-pub(crate) use handle::{State, Wait, read_only, writable};
+pub(crate) use handle::{Later, State, Wait, read_only, writable};
 pub(crate) use path::{InvalidPath, Path, nearest};
 pub(crate) use redact::Redactor;
 pub(crate) use registry::States;

@@ -40,6 +40,11 @@ impl Path {
         Self(self.0.iter().chain(below).cloned().collect())
     }
 
+    /// The path from the state's root on: without the state's name.
+    pub(crate) fn below(&self) -> &[String] {
+        self.0.get(1..).unwrap_or_default()
+    }
+
     /// Whether this is `other`, contains it or lies inside it.
     pub(crate) fn overlaps(&self, other: &Path) -> bool {
         self.0.iter().zip(&other.0).all(|(a, b)| a == b)

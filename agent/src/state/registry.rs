@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::StateError;
-use super::handle::{State, Wait};
+use super::handle::{Later, State, Wait};
 use super::path::{Path, known_names};
 use super::redact::Redactor;
 use super::tree::Tree;
@@ -73,12 +73,18 @@ impl States {
         path: &Path,
         expect: &Tree,
         value: &Tree,
+        later: &Later<'_>,
         wait: Wait,
     ) -> Result<(), StateError> {
         let (_, below) = split(path);
         let state = self.writable(path)?;
-        let result = state.compare_and_set(below, expect, value, wait);
+        let result = state.compare_and_set(below, expect, value, later, wait);
         result.map_err(|error| self.told(error, &[(path, value), (path, expect)]))
+    }
+
+    /// Tells a state that looks at the clock where it is read what it will be later.
+    pub(crate) fn rearm(&self, path: &Path, later: &Later<'_>, wait: Wait) -> Result<(), StateError> {
+        self.named(split(path).0)?.rearm(later, wait)
     }
 
     /// The state of `path`, if neither its registration nor its author closes it.
