@@ -145,11 +145,16 @@ impl Core {
                 let target = ended.lease.target().to_string();
                 if let Resource::State(path) = ended.lease.target() {
                     // What stands there now must be known before it is forgotten that it once stood below.
-                    drop(self.read(&Path(path.clone()), Wait::AGENT));
+                    let path = Path(path.clone());
+                    drop(self.read(&path, Wait::AGENT));
                     self.scrubber.learn(&Self::below(id), &Tree::Null);
+                    // Layers above may have taken over what stood below it, which will stand there again.
+                    for (lease, path, base) in self.writes.bases(&path) {
+                        self.scrubber.learn(&Self::below(lease), &self.redactor.mark(&path, base));
+                    }
                 }
-                self.leases.ended(id, cause.word());
                 let undone = &ended.undone;
+                self.leases.ended(id, if undone.conflict.is_some() { "conflict" } else { cause.word() });
                 self.append(vec![records::lease_ended(
                     cause.kind(),
                     &ended.lease,

@@ -57,6 +57,18 @@ pub(crate) enum Effect {
         /// From now.
         ttl: Duration,
     },
+    /// Another owner: whoever asks.
+    Adopt {
+        /// The lease as it was when policy was asked.
+        lease: Box<Lease>,
+    },
+    /// What becomes of what a lease could not undo.
+    Settle {
+        /// The lease that ended as a conflict.
+        lease: Box<Lease>,
+        /// Whether it is undone all the same.
+        force: bool,
+    },
     /// Entering the mode `change`.
     EnterChange {
         /// Why.
@@ -91,7 +103,7 @@ pub(crate) struct Proposal {
     pub(crate) before: serde_json::Value,
 }
 
-/// The options of a change: `#{ ttl: "5m", reason: "INC-42", over: 3, unseen: true }`.
+/// The options of a change: `#{ ttl: "5m", reason: "INC-42", over: 3, persist: true, unseen: true }`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Options {
     /// From now until it reverts.
@@ -100,6 +112,8 @@ pub(crate) struct Options {
     pub(crate) reason: Option<String>,
     /// The lease that may stand below.
     pub(crate) over: Option<u64>,
+    /// Whether it keeps its deadline when its session is lost.
+    pub(crate) persist: bool,
     /// Whether a route that was never called may be patched.
     pub(crate) unseen: bool,
 }
@@ -115,6 +129,8 @@ impl Effect {
             Self::Revert { .. } => "revert",
             Self::Renew { confirm: true, .. } => "confirm",
             Self::Renew { confirm: false, .. } => "extend",
+            Self::Adopt { .. } => "adopt",
+            Self::Settle { .. } => "settle",
             Self::EnterChange { .. } => "change",
             Self::Observe => "observe",
             Self::Log { warn: true, .. } => "log_warn",
@@ -132,7 +148,12 @@ impl Effect {
     /// Whether its record must be on disk before it happens: it changes or reveals something.
     pub(crate) fn waits_for_disk(&self) -> bool {
         match self {
-            Self::Reveal { .. } | Self::Change(_) | Self::Renew { .. } | Self::EnterChange { .. } => true,
+            Self::Reveal { .. }
+            | Self::Change(_)
+            | Self::Renew { .. }
+            | Self::Adopt { .. }
+            | Self::Settle { .. }
+            | Self::EnterChange { .. } => true,
             // Reverting must not wait for a disk that may be full; its outcome is on disk before the reply.
             Self::Revert { .. }
             | Self::See(..)

@@ -65,8 +65,12 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
     let session = submission.session.clone();
     let call = submission.call;
     // What an eval leaves half done is either dropped with it or belongs to its leases.
+    let mut running = None;
     let reply = catch_unwind(AssertUnwindSafe(|| match accept(core, submission) {
-        Ok(accepted) => answer(core, accepted),
+        Ok(accepted) => {
+            running = Some(accepted.run.clone());
+            answer(core, accepted)
+        }
         Err(failed) => failure(core, call, failed),
     }));
     session.finish(call);
@@ -80,8 +84,13 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
                 "alarm",
                 json!({ "session": session.id, "panicked": "an eval" }),
             )]);
+            if let Some(run) = running {
+                let failed =
+                    Failed::new(Code::Internal, "the eval panicked inside the agent", explain::undone(&run));
+                drop(catch_unwind(AssertUnwindSafe(|| finish_failed(core, &run, failed, Instant::now()))));
+            }
             core.emitter
-                .alarm("an eval panicked inside the agent; its session is closed, its changes will revert");
+                .alarm("an eval panicked inside the agent; its session is closed, its changes are undone");
             session.outbox.close();
         }
     }

@@ -5,14 +5,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use debug_policy::{Action, Mode, Request, Resource, format_duration};
 use rhai::{Array, Dynamic, INT, Map};
+use serde_json::Value;
 
 use crate::clock::BootTime;
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Proposal};
-use crate::gate::{Permit, Refusal};
+use crate::gate::{self, Permit, Refusal};
 use crate::lease::{Cause, EndError, Lease};
 use crate::listing;
+use crate::records;
 use crate::run::{Run, Step};
 use crate::script::frozen::PatchHost;
 use crate::state::{Path, Tree, Wait};
@@ -49,6 +51,18 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
             );
             Ok(values::say(renewed(&lease, confirm, now)))
         }
+        Effect::Adopt { lease } => {
+            let before = core.leases.find(lease.id).map_err(|e| ended(&e))?;
+            let (owner, session) = (&run.session.operator.name, run.session.id);
+            let lease =
+                core.leases.adopt(lease.id, owner, session, BootTime::now()).map_err(|e| ended(&e))?;
+            let said =
+                format!("lease {} is yours now, it was {}'s: {}", lease.id, before.owner, lease.target());
+            run.step(Step::Renewed { before: Box::new(before), after: Box::new(lease.clone()) });
+            record_renewal(core, run, &lease, "lease.adopted", None);
+            Ok(values::say(said))
+        }
+        Effect::Settle { lease, force } => settle(core, run, &lease, force),
         Effect::EnterChange { reason } => {
             let (mode, before) = run.session.mode();
             run.step(Step::Mode(mode, before));
@@ -80,9 +94,9 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     if let Err(error) = proposal.change.make(id, lease.deadline) {
         core.leases.withdraw(id);
         let cause = Cause::Undone;
-        let undone = crate::records::Told::default();
+        let undone = records::Told::default();
         let detail = serde_json::json!({ "never_made": error.to_string() });
-        core.append(vec![crate::records::lease_ended(cause.kind(), &lease, "agent", &undone, detail)]);
+        core.append(vec![records::lease_ended(cause.kind(), &lease, "agent", &undone, detail)]);
         return Err(Refusal::state(error.to_string(), "nothing was changed"));
     }
     // What stood there will stand there again, and is no less a secret meanwhile.
@@ -122,8 +136,33 @@ fn revert(core: &Core, run: &Run, id: u64) -> Result<Dynamic, Refusal> {
     Ok(values::say(done))
 }
 
+/// Not undone if its eval fails: it leaves things as they are, or makes them what they were.
+fn settle(core: &Core, run: &Run, lease: &Lease, force: bool) -> Result<Dynamic, Refusal> {
+    if force {
+        lease.change.force(Wait::AGENT).map_err(|e| {
+            Refusal::state(e.to_string(), "nothing was changed; `leases()` shows what stands there")
+        })?;
+    }
+    if !core.leases.settled(lease.id) {
+        return Err(Refusal::state(
+            format!("lease {} was settled before", lease.id),
+            "nothing is left to do",
+        ));
+    }
+    let stands = stands(core, lease.target()).map_or(Value::Null, |value| core.digest(&value));
+    let (by, how) = (&run.session.operator.name, gate::settled_as(force));
+    core.append(vec![records::lease_settled(lease, by, how, &stands, Value::Null)]);
+    Ok(values::say(match force {
+        true => format!("lease {}: {} is as it was before", lease.id, lease.target()),
+        false => format!("lease {}: {} stays as the service made it", lease.id, lease.target()),
+    }))
+}
+
 pub(crate) fn ended(error: &EndError) -> Refusal {
     let help = match error {
+        EndError::Ended { how: "conflict", .. } => {
+            "`settle(id, \"keep\")` leaves what the service changed, `settle(id, \"force\")` undoes the change all the same"
+        }
         EndError::Unknown(_) => "`leases()` lists those in force",
         EndError::Ended { .. } => "nothing is left to do; what it changed is as it was before",
         EndError::Ending(_) => "look at `leases()` again",
@@ -137,8 +176,11 @@ pub(crate) fn ended(error: &EndError) -> Refusal {
 fn renewed(lease: &Lease, confirm: bool, now: BootTime) -> String {
     let word = if confirm { "confirmed" } else { "extended" };
     let left = format_duration(lease.due().0.remaining(now));
-    let lost =
-        if lease.grace.is_some() { ", unless its operator attaches again: its session is lost" } else { "" };
+    let lost = if lease.revertible_grace().is_some() {
+        ", unless its operator attaches again: its session is lost"
+    } else {
+        ""
+    };
     format!("lease {} {word}: {} reverts in {left}{lost}", lease.id, lease.target())
 }
 
@@ -149,7 +191,7 @@ fn record_renewal(core: &Core, run: &Run, lease: &Lease, kind: &'static str, und
         "lease": lease.id, "target": lease.target(), "owner": lease.owner, "by": by,
         "eval": run.record_number(), "deadline_boot_ns": lease.deadline.0, "undone": undone,
     });
-    core.append(vec![crate::records::record(kind, body)]);
+    core.append(vec![records::record(kind, body)]);
 }
 
 /// One line in the service's log that cannot pose as the service: its own target, escaped, with who wrote it.
@@ -190,7 +232,8 @@ pub(crate) fn undo(core: &Core, run: &Run) -> Vec<u64> {
                 undone.push(id);
             }
             Step::Renewed { before, after } => {
-                if let Some(restored) = core.leases.restore(&before, &after) {
+                let lost = core.sessions().get(&before.session).is_none_or(|session| session.is_gone());
+                if let Some(restored) = core.leases.restore(&before, &after, lost, BootTime::now()) {
                     record_renewal(core, run, &restored, "lease.extended", Some("its eval failed"));
                     undone.push(before.id);
                 }
@@ -237,7 +280,7 @@ impl PatchView {
         if self.permitted.read().unwrap_or_else(PoisonError::into_inner).contains(&leaf) {
             return true;
         }
-        if !crate::gate::may_read(&self.core, &self.author, &leaf) {
+        if !gate::may_read(&self.core, &self.author, &leaf) {
             return false;
         }
         let mut permitted = self.permitted.write().unwrap_or_else(PoisonError::into_inner);

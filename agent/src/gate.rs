@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use debug_audit::{AppendError, Until};
 use debug_policy::{Action, Decision, Denial, Policy, Request, Resource, format_duration};
+use debug_wire::messages::After;
 use debug_wire::table::Method;
 use serde_json::{Map, Value, json};
 
@@ -147,6 +148,8 @@ fn written(effect: &Effect) -> Vec<String> {
         | Effect::Log { .. }
         | Effect::Revert { .. }
         | Effect::Renew { .. }
+        | Effect::Adopt { .. }
+        | Effect::Settle { .. }
         | Effect::Observe => Vec::new(),
     }
 }
@@ -196,13 +199,27 @@ fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Vec<Reque
             vec![Request { reason: reason.or_else(|| run.reason()), ..ask(Resource::Agent) }]
         }
         Effect::Read { leaves, .. } => leaves.iter().map(|leaf| ask(resource(leaf))).collect(),
-        Effect::Reveal { path, .. } => vec![ask(resource(path))],
+        // Its own path and what is in it: a map may be a secret as a whole.
+        Effect::Reveal { path, value } => {
+            let below = value.without_mark().leaves().map(|(below, _)| path.join(&below.0));
+            let inside: Vec<Path> = below.filter(|leaf| leaf != path).collect();
+            [path].into_iter().chain(&inside).map(|path| ask(resource(path))).collect()
+        }
         Effect::Change(proposal) => change_requests(core, run, proposal, action),
         Effect::Impossible { target, options, .. } => vec![with_options(run, options, ask(target.clone()))],
         // One's own change may always be ended; nobody needs leave to make the service what it was.
         Effect::Revert { lease } if lease.owner == run.session.operator.name => Vec::new(),
         Effect::Revert { lease } => {
             vec![ask(lease.target().clone()), ask(Resource::Lease(lease.owner.clone()))]
+        }
+        Effect::Adopt { lease } | Effect::Settle { lease, .. } => {
+            let owner = Resource::Lease(lease.owner.clone());
+            let others = (lease.owner != run.session.operator.name).then(|| ask(owner));
+            [ask(lease.target().clone())]
+                .into_iter()
+                .chain(others)
+                .map(|request| with_reason(lease, request))
+                .collect()
         }
         Effect::Renew { lease, ttl, .. } => renew_requests(lease, *ttl, now, &run.session.operator.name, ask),
     }
@@ -238,14 +255,18 @@ fn renew_requests(
     let with_times = |request: Request| Request {
         ttl: Some(ttl),
         life: Some(lived.saturating_add(ttl)),
-        reason: request.reason.clone().or_else(|| Some(lease.reason.clone())),
-        ..request
+        ..with_reason(lease, request)
     };
     let mut requests = vec![with_times(ask(lease.target().clone()))];
     if lease.owner != operator {
         requests.push(with_times(ask(Resource::Lease(lease.owner.clone()))));
     }
     requests
+}
+
+/// With the reason of the lease, unless its operator has given another one.
+fn with_reason(lease: &Lease, request: Request) -> Request {
+    Request { reason: request.reason.clone().or_else(|| Some(lease.reason.clone())), ..request }
 }
 
 /// The denial. For one leaf of several it names no leaf, and says the same of what is there and what is not: which there
@@ -256,7 +277,7 @@ fn denial(effect: &Effect, asked: &[(Request, Decision)]) -> Option<Denial> {
         Decision::Allow(_) => None,
     })?;
     let whole = match effect {
-        Effect::Read { path, .. } => Some(resource(path)),
+        Effect::Read { path, .. } | Effect::Reveal { path, .. } => Some(resource(path)),
         Effect::Change(proposal) => Some(proposal.change.target().clone()),
         Effect::Impossible { target, .. } => Some(target.clone()),
         _ => None,
@@ -301,7 +322,7 @@ fn open_lease(run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> Result<
         made: now,
         deadline: now.after(ttl),
         phase: Phase::Provisional,
-        after,
+        after: if proposal.options.persist { After::Persist } else { after },
         grace: None,
         failing: None,
     })
@@ -399,9 +420,18 @@ fn detail(core: &Core, run: &Run, effect: &Effect) -> Vec<(&'static str, Value)>
         Effect::Renew { lease, ttl, .. } => {
             vec![("renew", lease.id.into()), ("ttl_ms", millis(*ttl).into())]
         }
+        Effect::Adopt { lease } => vec![("adopt", lease.id.into())],
+        Effect::Settle { lease, force } => {
+            vec![("settle", lease.id.into()), ("how", settled_as(*force).into())]
+        }
         Effect::EnterChange { reason } => vec![("reason", reason.as_str().into())],
         Effect::Log { text, .. } => vec![("text", run.clean(core, text).into())],
     }
+}
+
+/// The word for what becomes of a conflict.
+pub(crate) fn settled_as(force: bool) -> &'static str {
+    if force { "force" } else { "keep" }
 }
 
 /// The policy that decides, with what the log says of it.

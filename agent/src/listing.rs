@@ -9,7 +9,7 @@ use crate::core::Core;
 use crate::execute::{count, rows};
 use crate::gate::{self, Refusal};
 use crate::handle;
-use crate::lease::Lease;
+use crate::lease::{Conflict, Lease};
 use crate::points::{Kind, PointInfo};
 use crate::run::Run;
 use crate::state::{Path, Tree, Wait};
@@ -217,7 +217,13 @@ fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
         return Ok(one.unwrap_or(Dynamic::UNIT));
     }
     let root = subject.split(['.', '[']).next().unwrap_or_default();
-    if core.states.named(root).is_err() {
+    let known = |name: &str| {
+        let path = Path(vec![name.to_owned()]);
+        let found = core.read(&path, Wait::AGENT);
+        core.states.named(name).is_ok() && gate::may_know(core, run, &path, found.as_ref().ok()).is_ok()
+    };
+    // What one may not know of is as unknown as what is not there.
+    if !known(root) {
         let nearest =
             core.points.nearest(subject).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         return Err(Refusal::state(
@@ -238,12 +244,30 @@ fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
 
 fn leases(core: &Core) -> Dynamic {
     let now = BootTime::now();
-    rows(core.leases.list().into_iter().map(|lease| lease_row(&lease, now)))
+    let conflicts =
+        core.leases.conflicts().into_iter().map(|(lease, conflict)| conflict_row(&lease, &conflict));
+    rows(conflicts.chain(core.leases.list().into_iter().map(|lease| lease_row(&lease, now))))
+}
+
+/// A lease that has ended but for what the service itself had changed.
+fn conflict_row(lease: &Lease, conflict: &Conflict) -> Vec<(&'static str, Dynamic)> {
+    let note =
+        format!("{}; `settle({}, \"keep\")` or `settle({}, \"force\")`", conflict.why, lease.id, lease.id);
+    vec![
+        ("id", count(lease.id)),
+        ("target", lease.target().to_string().into()),
+        ("owner", lease.owner.clone().into()),
+        ("state", "conflict".into()),
+        ("session", count(lease.session)),
+        ("eval", count(lease.eval)),
+        ("reason", lease.reason.clone().into()),
+        ("note", note.into()),
+    ]
 }
 
 fn lease_row(lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
     let left = lease.due().0.remaining(now);
-    let note = match (&lease.failing, lease.grace) {
+    let note = match (&lease.failing, lease.revertible_grace()) {
         (Some(failing), _) => format!("could not be undone yet: {}", failing.why),
         (None, Some(_)) => "its session is lost".to_owned(),
         (None, None) => String::new(),

@@ -25,6 +25,12 @@ pub enum Action {
     Confirm,
     /// Set another deadline.
     Extend,
+    /// Make a lease one's own.
+    Adopt,
+    /// Give a lease a condition under which it ends.
+    Guard,
+    /// Say what becomes of what a lease could not undo because the service had changed it.
+    Settle,
     /// Enter the mode `change`.
     Change,
     /// Write a line into the service's log.
@@ -43,6 +49,9 @@ impl Action {
         Self::Revert,
         Self::Confirm,
         Self::Extend,
+        Self::Adopt,
+        Self::Guard,
+        Self::Settle,
         Self::Change,
         Self::Log,
     ];
@@ -59,6 +68,9 @@ impl Action {
             Self::Revert => "revert",
             Self::Confirm => "confirm",
             Self::Extend => "extend",
+            Self::Adopt => "adopt",
+            Self::Guard => "guard",
+            Self::Settle => "settle",
             Self::Change => "change",
             Self::Log => "log",
         }
@@ -67,7 +79,13 @@ impl Action {
     /// Whether it is possible only in the mode `change` (invariant 10). Reverting is possible in every mode.
     pub const fn needs_change(self) -> bool {
         match self {
-            Self::Write | Self::Patch | Self::Confirm | Self::Extend => true,
+            Self::Write
+            | Self::Patch
+            | Self::Confirm
+            | Self::Extend
+            | Self::Adopt
+            | Self::Guard
+            | Self::Settle => true,
             Self::Attach
             | Self::Read
             | Self::List
@@ -87,6 +105,9 @@ impl Action {
             | Self::List
             | Self::Reveal
             | Self::Revert
+            | Self::Adopt
+            | Self::Guard
+            | Self::Settle
             | Self::Change
             | Self::Log => false,
         }

@@ -136,14 +136,26 @@ pub(crate) fn register_types(module: &mut Module) {
 }
 
 fn register_equality(module: &mut Module) {
-    module.set_native_fn("==", |a: OpaqueSecret, b: OpaqueSecret| Answer::Ok(a == b));
-    module.set_native_fn("!=", |a: OpaqueSecret, b: OpaqueSecret| Answer::Ok(a != b));
+    module.set_native_fn("==", |a: OpaqueSecret, b: OpaqueSecret| compare(&a, &b));
+    module.set_native_fn("!=", |a: OpaqueSecret, b: OpaqueSecret| compare(&a, &b).map(|same| !same));
     for name in ["==", "!="] {
         module.set_native_fn(name, |a: OpaqueSecret, _: Dynamic| -> Answer<bool> { Err(a.refuse()) });
         module.set_native_fn(name, |_: Dynamic, b: OpaqueSecret| -> Answer<bool> { Err(b.refuse()) });
     }
     module.set_native_fn("==", |a: BigInteger, b: BigInteger| Answer::Ok(a == b));
     module.set_native_fn("!=", |a: BigInteger, b: BigInteger| Answer::Ok(a != b));
+}
+
+/// Secrets of the service among themselves, or arguments among themselves. An argument that could be compared with a secret
+/// of the service would be a guess, of which the log shows but a commitment.
+fn compare(a: &OpaqueSecret, b: &OpaqueSecret) -> Answer<bool> {
+    let argument = |secret: &OpaqueSecret| secret.path.0.first().is_some_and(|first| first == NO_STATE);
+    match argument(a) == argument(b) {
+        true => Ok(a == b),
+        false => {
+            Err("a secret of the service is not compared with an argument: that would be guessing".into())
+        }
+    }
 }
 
 fn register_refusals(module: &mut Module) {

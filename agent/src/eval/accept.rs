@@ -67,7 +67,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     }
     let payload =
         EvalPayload::parse(&params.payload).map_err(|f| Failed::new(f.data.code, f.message, f.data.help))?;
-    if holds_secret(core, &payload) && !is_reserved_call(&params.payload) {
+    if holds_secret(core, &payload, is_reserved_call(&params.payload)) {
         let digest = core.digest(&Tree::Str(params.payload.clone()));
         let body = json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe, "refused": "holds a secret", "payload": digest });
         durable(core, vec![records::record("eval.refused", body)])?;
@@ -93,9 +93,12 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     Ok(Accepted { run, engine, ast, scope, reserved: single.is_some() && is_reserved(single.as_deref()) })
 }
 
-/// Whether code or arguments hold what is or looks like a secret. Single calls that end changes are not asked: they hold
-/// no more than words, and must work whatever somebody made a secret.
-fn holds_secret(core: &Core, payload: &EvalPayload) -> bool {
+/// Whether code or arguments hold what is or looks like a secret. Single calls that end changes are not asked: their code
+/// holds no more than words, and with no more than numbers to it they must work whatever somebody made a secret.
+fn holds_secret(core: &Core, payload: &EvalPayload, reserved: bool) -> bool {
+    if reserved && payload.args.values().all(Value::is_u64) {
+        return false;
+    }
     let arguments = Value::Object(payload.args.clone().into_iter().collect()).to_string();
     core.holds_secret(&payload.code)
         || crate::state::has_secret_shape(&payload.code)
@@ -250,6 +253,11 @@ fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
         if tag.run.emergency() || context.scope().contains(name) || tag.core.states.named(name).is_err() {
             return Ok(None);
         }
-        handle::resolve(&tag, Path(vec![name.to_owned()])).map(Some)
+        let path = Path(vec![name.to_owned()]);
+        // What one may not know of is as unknown as what is not there.
+        if !handle::may_know(&tag, &path) {
+            return Ok(None);
+        }
+        handle::resolve(&tag, path).map(Some)
     });
 }

@@ -56,6 +56,19 @@ pub(super) fn ttl(function: &Function, value: Option<Dynamic>) -> Result<Duratio
     parse_duration(&spelled).map_err(|e| usage(function, &e.to_string()))
 }
 
+fn truth(function: &Function, name: &str, value: &Dynamic) -> Result<bool, Refusal> {
+    value.as_bool().map_err(|_| usage(function, &format!("`{name}` must be true or false")))
+}
+
+/// What becomes of a conflict: whether it is forced.
+pub(super) fn how(function: &Function, value: Option<Dynamic>) -> Result<bool, Refusal> {
+    match text(function, "what becomes of it", value)?.as_str() {
+        "keep" => Ok(false),
+        "force" => Ok(true),
+        _ => Err(usage(function, "what becomes of it must be \"keep\" or \"force\"")),
+    }
+}
+
 pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Options, Refusal> {
     let mut options = Options::default();
     let Some(value) = value else { return Ok(options) };
@@ -68,19 +81,17 @@ pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Opt
             "ttl" => options.ttl = Some(ttl(function, Some(value))?),
             "reason" => options.reason = Some(reason(function, Some(value))?),
             "over" => options.over = Some(id(function, Some(value))?),
-            "unseen" if function.name == "patch" => {
-                options.unseen =
-                    value.as_bool().map_err(|_| usage(function, "`unseen` must be true or false"))?;
-            }
-            "persist" | "hold" => {
-                return Err(usage(
-                    function,
-                    &format!("the option `{key}` is not part of this version; it is said for a whole eval"),
-                ));
+            "persist" => options.persist = truth(function, "persist", &value)?,
+            "unseen" if function.name == "patch" => options.unseen = truth(function, "unseen", &value)?,
+            "hold" => {
+                let how = "`hold` is said for a whole eval: `debugctl eval --change --hold`";
+                return Err(usage(function, how));
             }
             other => {
-                let known =
-                    if function.name == "patch" { "ttl, reason, over, unseen" } else { "ttl, reason, over" };
+                let known = match function.name {
+                    "patch" => "ttl, reason, over, persist, unseen",
+                    _ => "ttl, reason, over, persist",
+                };
                 return Err(usage(function, &format!("unknown option `{other}`; known are {known}")));
             }
         }

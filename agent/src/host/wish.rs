@@ -7,7 +7,7 @@ use debug_wire::table::Function;
 use rhai::{Dynamic, FnPtr};
 
 use super::EvalTag;
-use super::arguments::{MAX_POINT, id, options, path, reason, text, ttl, usage};
+use super::arguments::{MAX_POINT, how, id, options, path, reason, text, ttl, usage};
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Options, Proposal};
@@ -61,6 +61,11 @@ pub(super) fn wish(
             lease: lease(core, id(function, a)?)?,
             ttl: ttl(function, b)?,
         },
+        "adopt" => Effect::Adopt { lease: lease(core, id(function, a)?)? },
+        "settle" => {
+            let (lease, _) = core.leases.conflict(id(function, a)?).map_err(|e| execute::ended(&e))?;
+            Effect::Settle { lease: Box::new(lease), force: how(function, b)? }
+        }
         "change" => Effect::EnterChange { reason: reason(function, a)? },
         "observe" => Effect::Observe,
         "log_info" | "log_warn" => {

@@ -160,6 +160,15 @@ impl Writes {
         outlives(&*self.stack(path, wait)?, path)
     }
 
+    /// What stood below each of the layers of the state that `path` is in: the lease, its path, its base. None while the
+    /// stack is in use.
+    pub(crate) fn bases(&self, path: &Path) -> Vec<(u64, Path, Tree)> {
+        let name = path.0.get(..1).unwrap_or_default();
+        let layers = self.stack(path, Wait::AGENT);
+        let layers = layers.iter().flat_map(|layers| layers.iter());
+        layers.map(|layer| (layer.lease, Path(name.to_vec()).join(&layer.path), layer.base.clone())).collect()
+    }
+
     /// The stack of the state that `path` is in. Held while code of the service's types runs; whoever does not want to
     /// wait for that does not.
     fn stack(&self, path: &Path, wait: Wait) -> Result<MutexGuard<'_, Vec<Layer>>, ChangeError> {

@@ -159,9 +159,14 @@ impl Lease {
 
     /// Tells its change how long it lasts now: until its deadline, or the end of the grace of its lost session.
     fn tell(&mut self) -> Self {
-        let until = self.grace.map_or(self.deadline, |grace| grace.min(self.deadline));
+        let until = self.revertible_grace().map_or(self.deadline, |grace| grace.min(self.deadline));
         self.change.set_deadline(self.id, until);
         self.clone()
+    }
+
+    /// The end of the grace of its lost session, unless it was confirmed: then it no longer depends on a session.
+    pub(crate) fn revertible_grace(&self) -> Option<BootTime> {
+        self.grace.filter(|_| self.phase == Phase::Provisional)
     }
 
     /// When somebody must do something about it, and why.
@@ -169,7 +174,7 @@ impl Lease {
         if let Some(failing) = &self.failing {
             return (failing.again, failing.cause.clone());
         }
-        match self.grace {
+        match self.revertible_grace() {
             Some(grace) if grace < self.deadline => (grace, Cause::SessionLost),
             _ => (self.deadline, Cause::Expired),
         }

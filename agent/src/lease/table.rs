@@ -223,8 +223,6 @@ impl Leases {
         lease.deadline = deadline;
         if confirm {
             lease.phase = Phase::Confirmed;
-            // It no longer depends on whose session it was.
-            lease.grace = None;
         }
         let renewed = lease.tell();
         drop(inner);
@@ -254,17 +252,28 @@ impl Leases {
 
     /// Puts a lease back to what it was before it was renewed or adopted, when the eval that did so failed; returns it.
     /// Nothing if somebody else has done so since: then theirs counts.
-    pub(crate) fn restore(&self, before: &Lease, renewed: &Lease) -> Option<Lease> {
+    ///
+    /// `lost`: whether the session that held it before is gone; then it gets its grace.
+    pub(crate) fn restore(
+        &self,
+        before: &Lease,
+        renewed: &Lease,
+        lost: bool,
+        now: BootTime,
+    ) -> Option<Lease> {
         let mut inner = self.lock();
         let lease = inner.open.get_mut(&before.id)?;
         let told = |lease: &Lease| (lease.deadline, lease.phase, lease.owner.clone());
         if told(lease) != told(renewed) {
             return None;
         }
-        if lease.owner != before.owner {
+        if (&lease.owner, lease.session) != (&before.owner, before.session)
+            && renewed.session == lease.session
+        {
             (lease.owner, lease.session) = (before.owner.clone(), before.session);
+            lease.grace = before.grace.or_else(|| lost.then(|| now.after(GRACE)));
         }
-        (lease.deadline, lease.phase, lease.grace) = (before.deadline, before.phase, before.grace);
+        (lease.deadline, lease.phase) = (before.deadline, before.phase);
         let restored = lease.tell();
         drop(inner);
         self.renewed(&restored);
@@ -325,12 +334,12 @@ impl Leases {
         self.lock().remember(id, how);
     }
 
-    /// Gives the leases of a lost session their grace. Those that keep their deadline, or were confirmed, stay.
+    /// Gives the leases of a lost session their grace. Those that keep their deadline stay, and so do those that were
+    /// confirmed, as long as they are.
     pub(crate) fn session_lost(&self, session: u64, now: BootTime) {
         let mut inner = self.lock();
         for lease in inner.open.values_mut().filter(|l| l.session == session) {
-            let reverts = lease.phase == Phase::Provisional && lease.after != After::Persist;
-            if reverts && lease.grace.is_none() {
+            if lease.after != After::Persist && lease.grace.is_none() {
                 lease.grace = Some(now.after(GRACE));
             }
         }

@@ -62,7 +62,10 @@ pub(crate) fn reachable(functions: &AST, name: &str) -> Mentions {
             open.extend(visitor.finish());
         }
     }
-    mentions.repeats |= mentions.reached.len() > 1;
+    // A function that calls itself is but one, and repeats all the same.
+    let calls_itself =
+        mentions.reached.iter().any(|(name, _)| mentions.calls.keys().any(|(called, _)| called == name));
+    mentions.repeats |= mentions.reached.len() > 1 || calls_itself;
     mentions
 }
 
