@@ -6,14 +6,13 @@ use debug_policy::Resource;
 use debug_wire::messages::After;
 
 use super::*;
-use crate::state::{Tree, Wait};
+use crate::state::Wait;
 
 /// A change that counts how often it was undone, and fails as often as it is told to.
 struct Fake {
     target: Resource,
     undone: AtomicUsize,
     failures: AtomicUsize,
-    based_on: Mutex<Option<Tree>>,
     /// Undoing waits for it.
     hold: Mutex<()>,
 }
@@ -24,7 +23,6 @@ impl Fake {
             target: target.parse().unwrap(),
             undone: AtomicUsize::new(0),
             failures: AtomicUsize::new(0),
-            based_on: Mutex::new(None),
             hold: Mutex::new(()),
         })
     }
@@ -52,16 +50,11 @@ impl Change for Fake {
             return Err(change::ChangeError::Busy("it is busy".to_owned()));
         }
         self.undone.fetch_add(1, Ordering::SeqCst);
-        Ok(Undone::Restored)
+        Ok(Undone::default())
     }
 
-    fn rebase(&self, below: &dyn Change) -> bool {
-        *self.based_on.lock().unwrap() = below.base();
-        true
-    }
-
-    fn base(&self) -> Option<Tree> {
-        Some(Tree::Str(self.target.to_string()))
+    fn force(&self, _: Wait) -> Result<(), change::ChangeError> {
+        Ok(())
     }
 }
 
@@ -161,15 +154,6 @@ fn targets_overlap_when_one_contains_the_other() {
 }
 
 #[test]
-fn the_layer_above_takes_the_base_of_the_one_that_ends_below_it() {
-    let (leases, below, above) = (Leases::after(0), Fake::at(STATE), Fake::at(STATE));
-    let first = open(&leases, below, 1, After::Revert);
-    open(&leases, above.clone(), 1, After::Revert);
-    leases.end(first, &Cause::Reverted, Wait::AGENT).map(drop).unwrap();
-    assert_eq!(*above.based_on.lock().unwrap(), Some(Tree::Str(STATE.to_owned())));
-}
-
-#[test]
 fn a_lost_session_gives_grace_to_what_was_not_confirmed_or_made_to_stay() {
     let leases = Leases::after(0);
     let plain = open(&leases, Fake::at("state:a"), 7, After::Revert);
@@ -179,12 +163,16 @@ fn a_lost_session_gives_grace_to_what_was_not_confirmed_or_made_to_stay() {
     let now = BootTime::now();
     leases.renew(confirmed, now.after(Duration::from_secs(60)), true, now).unwrap();
     leases.session_lost(7, now);
-    let graced: Vec<u64> =
-        leases.list().iter().filter(|lease| lease.grace.is_some()).map(|lease| lease.id).collect();
+    let graced: Vec<u64> = leases
+        .list()
+        .iter()
+        .filter(|lease| lease.revertible_grace().is_some())
+        .map(|lease| lease.id)
+        .collect();
     assert_eq!(graced, [plain]);
     assert_eq!(leases.find(plain).unwrap().due(), (now.after(GRACE), Cause::SessionLost));
     let taken: Vec<u64> = leases.take_over("alice", 9).iter().map(|lease| lease.id).collect();
-    assert_eq!(taken, [plain]);
+    assert_eq!(taken, [plain, confirmed]);
     assert_eq!(leases.find(plain).unwrap().session, 9);
     assert_eq!((leases.find(persists).unwrap().session, leases.find(other).unwrap().session), (7, 8));
     assert!(leases.take_over("bob", 10).is_empty());
@@ -282,10 +270,10 @@ fn a_failed_eval_takes_back_no_more_than_its_own_renewal() {
     let minutes = |minutes: u64| now.after(Duration::from_secs(60 * minutes));
     let renewed = leases.renew(id, minutes(20), false, now).unwrap();
     leases.renew(id, minutes(1), false, now).unwrap();
-    assert!(leases.restore(&before, &renewed).is_none());
+    assert!(leases.restore(&before, &renewed, false, now).is_none());
     assert_eq!(leases.find(id).unwrap().deadline, minutes(1));
     let (before, renewed) = (leases.find(id).unwrap(), leases.renew(id, minutes(30), true, now).unwrap());
-    assert!(leases.restore(&before, &renewed).is_some());
+    assert!(leases.restore(&before, &renewed, false, now).is_some());
     let lease = leases.find(id).unwrap();
     assert_eq!((lease.deadline, lease.phase), (minutes(1), Phase::Provisional));
 }
@@ -309,4 +297,56 @@ fn nothing_is_taken_in_once_the_agent_stops() {
     leases.close();
     assert!(leases.open(Lease { id: id + 1, ..lease }).is_err());
     assert_eq!(leases.list().len(), 1);
+}
+
+/// A renewal of another session that failed must not keep what its lost session would have ended.
+#[test]
+fn a_lease_that_is_confirmed_only_for_a_moment_still_depends_on_its_session() {
+    let leases = Leases::after(0);
+    let id = open(&leases, Fake::at(STATE), 7, After::Revert);
+    let (before, now) = (leases.find(id).unwrap(), BootTime::now());
+    let confirmed = leases.renew(id, now.after(Duration::from_secs(180)), true, now).unwrap();
+    leases.session_lost(7, now);
+    assert_eq!(leases.find(id).unwrap().due().1, Cause::Expired);
+    leases.restore(&before, &confirmed, true, now).unwrap();
+    assert_eq!(leases.find(id).unwrap().due(), (now.after(GRACE), Cause::SessionLost));
+}
+
+#[test]
+fn an_adopted_lease_is_another_operators_until_the_eval_that_adopted_it_fails() {
+    let leases = Leases::after(0);
+    let id = open(&leases, Fake::at(STATE), 7, After::Revert);
+    let (before, now) = (leases.find(id).unwrap(), BootTime::now());
+    leases.session_lost(7, now);
+    let adopted = leases.adopt(id, "lea", 8, now).unwrap();
+    assert_eq!((adopted.owner.as_str(), adopted.session, adopted.due().1), ("lea", 8, Cause::Expired));
+    assert!(leases.take_over("alice", 9).is_empty());
+    let restored = leases.restore(&before, &adopted, true, now).unwrap();
+    assert_eq!((restored.owner.as_str(), restored.session), ("alice", 7));
+    assert_eq!(restored.due(), (now.after(GRACE), Cause::SessionLost));
+}
+
+#[test]
+fn a_lease_is_confirmed_once() {
+    let leases = Leases::after(0);
+    let id = open(&leases, Fake::at(STATE), 1, After::Revert);
+    let now = BootTime::now();
+    leases.renew(id, now.after(Duration::from_secs(60)), true, now).unwrap();
+    let again = leases.renew(id, now.after(Duration::from_secs(60)), true, now);
+    assert_eq!(again.err(), Some(EndError::Confirmed(id)));
+    assert!(leases.renew(id, now.after(Duration::from_secs(90)), false, now).is_ok());
+}
+
+/// It is about to be tried again; a confirmation would be told and not kept.
+#[test]
+fn a_lease_whose_undo_failed_is_not_renewed() {
+    let (leases, change) = (Leases::after(0), Fake::at(STATE));
+    let id = open(&leases, change.clone(), 1, After::Revert);
+    change.failures.store(1, Ordering::SeqCst);
+    leases.end(id, &Cause::Reverted, Wait::AGENT).map(drop).unwrap_err();
+    let now = BootTime::now();
+    for confirm in [true, false] {
+        let renewed = leases.renew(id, now.after(Duration::from_secs(60)), confirm, now);
+        assert!(matches!(renewed, Err(EndError::Failing { .. })));
+    }
 }

@@ -63,7 +63,11 @@ pub(crate) fn take_out(layers: &mut Vec<Layer>, lease: u64, live: &Tree) -> Opti
                     continue;
                 }
                 if let (Some(ours), Some(target)) = (ended.after.at(below), ended.base.at(below)) {
-                    let merged = merge(ours, &above.base, target, Otherwise::Keep);
+                    let inside: Vec<Vec<String>> =
+                        hidden.iter().filter_map(|place| Some(place.strip_prefix(below)?.to_vec())).collect();
+                    let (ours, target) =
+                        (shown(ours, &inside, &above.base), shown(target, &inside, &above.base));
+                    let merged = merge(&ours, &above.base, &target, Otherwise::Keep);
                     above.base = merged.tree;
                     ending
                         .conflicts
@@ -238,3 +242,6 @@ fn same(left: Option<&Tree>, right: Option<&Tree>) -> bool {
         (left, right) => left.is_none() && right.is_none(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,7 +70,12 @@ fn what_is_decided_fits_what_is_done() {
         let on = match f.action {
             Action::Read | Action::Reveal | Action::Write => On::State,
             Action::Patch => On::Point,
-            Action::Revert | Action::Confirm | Action::Extend => On::Lease,
+            Action::Revert
+            | Action::Confirm
+            | Action::Extend
+            | Action::Adopt
+            | Action::Guard
+            | Action::Settle => On::Lease,
             Action::Attach | Action::List | Action::Change | Action::Log => On::Agent,
         };
         assert_eq!(f.on, on, "{}", f.name);
@@ -83,7 +88,10 @@ fn what_is_decided_fits_what_is_done() {
             | Action::List
             | Action::Revert
             | Action::Confirm
-            | Action::Extend => Undo::Nothing,
+            | Action::Extend
+            | Action::Adopt
+            | Action::Guard
+            | Action::Settle => Undo::Nothing,
         };
         assert_eq!(f.undo, undo, "{}", f.name);
     }

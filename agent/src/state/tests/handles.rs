@@ -12,7 +12,7 @@ const WAIT: Wait = Wait::Bounded(Duration::from_secs(10));
 fn written(path: &str, expect: Tree, value: Tree) -> Result<Config, StateError> {
     let lock = shared(config());
     let state = writable("config", lock.clone());
-    let result = state.compare_and_set(&segments(path), &expect, &value, WAIT);
+    let result = state.compare_and_set(&segments(path), &expect, &value, &|_| Vec::new(), WAIT);
     let after = lock.read().unwrap().clone();
     match result {
         Ok(()) => Ok(after),
@@ -117,7 +117,9 @@ struct Nested {
 
 fn lossy(value: Skipping) -> String {
     let state = writable("s", shared(value));
-    let set = state.compare_and_set(&segments("port"), &Tree::I64(0), &Tree::I64(1), WAIT).unwrap_err();
+    let set = state
+        .compare_and_set(&segments("port"), &Tree::I64(0), &Tree::I64(1), &|_| Vec::new(), WAIT)
+        .unwrap_err();
     let checked = state.check_write(&segments("port"), &Tree::I64(1), WAIT).unwrap_err();
     assert_eq!(set, checked);
     set.to_string()
@@ -135,7 +137,7 @@ fn a_live_value_that_does_not_survive_the_round_trip_is_never_written() {
     let nested = vec![Nested { name: None }, Nested { name: Some(None) }];
     assert_eq!(lossy(Skipping { nested, ..Skipping::default() }), whole);
     let fine = writable("s", shared(Skipping::default()));
-    fine.compare_and_set(&segments("port"), &Tree::I64(0), &Tree::I64(1), WAIT).unwrap();
+    fine.compare_and_set(&segments("port"), &Tree::I64(0), &Tree::I64(1), &|_| Vec::new(), WAIT).unwrap();
 }
 
 /// Reads back as another number than it writes, except 0.
@@ -166,12 +168,12 @@ fn a_set_is_writable_though_each_copy_has_another_order() {
     let names: HashSet<String> = (0..50).map(|n| n.to_string()).collect();
     let lock = shared((names.clone(), 1_u8));
     let state = writable("s", lock.clone());
-    state.compare_and_set(&segments("1"), &Tree::I64(1), &Tree::I64(2), WAIT).unwrap();
+    state.compare_and_set(&segments("1"), &Tree::I64(1), &Tree::I64(2), &|_| Vec::new(), WAIT).unwrap();
     let new = Tree::Seq((0..55).map(|n| text(&n.to_string())).collect());
     let before = state.check_write(&segments("0"), &new, WAIT).unwrap();
-    state.compare_and_set(&segments("0"), &before, &new, WAIT).unwrap();
+    state.compare_and_set(&segments("0"), &before, &new, &|_| Vec::new(), WAIT).unwrap();
     assert_eq!(lock.read().unwrap().0.len(), 55);
-    state.compare_and_set(&segments("0"), &new, &before, WAIT).unwrap();
+    state.compare_and_set(&segments("0"), &new, &before, &|_| Vec::new(), WAIT).unwrap();
     assert_eq!(*lock.read().unwrap(), (names, 2));
 }
 
@@ -179,7 +181,8 @@ fn a_set_is_writable_though_each_copy_has_another_order() {
 fn a_list_in_another_order_is_a_conflict() {
     let state = writable("s", shared(vec![1, 2]));
     let reordered = Tree::Seq(vec![Tree::I64(2), Tree::I64(1)]);
-    let error = state.compare_and_set(&[], &reordered, &Tree::Seq(vec![]), WAIT).unwrap_err();
+    let error =
+        state.compare_and_set(&[], &reordered, &Tree::Seq(vec![]), &|_| Vec::new(), WAIT).unwrap_err();
     assert_eq!(error, StateError::Conflict(path("s")));
 }
 
@@ -203,7 +206,15 @@ fn a_busy_lock_is_an_error_and_leaves_nobody_waiting() {
     drop(writing);
     let reading = lock.read().unwrap();
     assert!(state.read(Wait::Try).is_ok());
-    let set = |wait| state.compare_and_set(&segments("server.port"), &Tree::I64(8080), &Tree::I64(1), wait);
+    let set = |wait| {
+        state.compare_and_set(
+            &segments("server.port"),
+            &Tree::I64(8080),
+            &Tree::I64(1),
+            &|_| Vec::new(),
+            wait,
+        )
+    };
     assert_eq!(set(Wait::Try).unwrap_err(), StateError::Busy("config".into()));
     assert_eq!(set(Wait::AGENT).unwrap_err(), StateError::Busy("config".into()));
     assert!(lock.try_read().is_ok(), "a writer of ours waits");
@@ -218,8 +229,13 @@ fn a_revert_waits_for_the_lock_as_any_writer() {
     let writing = lock.write().unwrap();
     let (done, is_done) = mpsc::channel();
     let thread = std::thread::spawn(move || {
-        let set =
-            state.compare_and_set(&segments("server.port"), &Tree::I64(8080), &Tree::I64(1), Wait::Until);
+        let set = state.compare_and_set(
+            &segments("server.port"),
+            &Tree::I64(8080),
+            &Tree::I64(1),
+            &|_| Vec::new(),
+            Wait::Until,
+        );
         done.send(()).unwrap();
         set
     });
@@ -274,7 +290,8 @@ impl Drop for Panicking {
 fn a_panic_of_the_services_type_poisons_nothing() {
     let lock = shared((Panicking(0), 7_u8));
     let state = writable("s", lock.clone());
-    let set = |to: i64| state.compare_and_set(&segments("0"), &Tree::I64(0), &Tree::I64(to), WAIT);
+    let set =
+        |to: i64| state.compare_and_set(&segments("0"), &Tree::I64(0), &Tree::I64(to), &|_| Vec::new(), WAIT);
     assert!(matches!(set(1), Err(StateError::Panicked { doing: "reading a value", .. })));
     assert!(matches!(set(2), Err(StateError::Panicked { doing: "writing itself out", .. })));
     PANIC_IN_EQ.store(true, Ordering::SeqCst);
@@ -302,7 +319,7 @@ impl Drop for Exploding {
 fn an_old_value_that_panics_when_it_drops_harms_nobody() {
     let lock = shared(Exploding(9));
     let state = writable("s", lock.clone());
-    state.compare_and_set(&[], &Tree::I64(9), &Tree::I64(1), WAIT).unwrap();
+    state.compare_and_set(&[], &Tree::I64(9), &Tree::I64(1), &|_| Vec::new(), WAIT).unwrap();
     assert!(!lock.is_poisoned());
     assert_eq!(lock.read().unwrap().0, 1);
 }
@@ -333,8 +350,13 @@ fn of_two_writers_that_expect_the_same_one_wins() {
                 while added < 50 {
                     let now = state.read(Wait::Until).unwrap();
                     let Some(Tree::I64(n)) = now.at(&segments("n")).cloned() else { panic!("{now:?}") };
-                    match state.compare_and_set(&segments("n"), &Tree::I64(n), &Tree::I64(n + 1), Wait::Until)
-                    {
+                    match state.compare_and_set(
+                        &segments("n"),
+                        &Tree::I64(n),
+                        &Tree::I64(n + 1),
+                        &|_| Vec::new(),
+                        Wait::Until,
+                    ) {
                         Ok(()) => added += 1,
                         Err(StateError::Conflict(_) | StateError::Busy(_)) => {}
                         Err(error) => panic!("{error}"),
@@ -386,8 +408,9 @@ fn what_the_author_closed_is_not_written_nor_is_what_contains_it() {
         assert!(error.contains("the service closes `config.db.host` to writes"), "{error}");
     }
     assert!(states.check_write(&path("config.db.port"), &Tree::I64(1), WAIT).is_ok());
-    let error =
-        states.compare_and_set(&path("metrics.requests"), &Tree::I64(5), &Tree::I64(1), WAIT).unwrap_err();
+    let error = states
+        .compare_and_set(&path("metrics.requests"), &Tree::I64(5), &Tree::I64(1), &|_| Vec::new(), WAIT)
+        .unwrap_err();
     assert_eq!(error, StateError::ReadOnly("metrics".into()));
     let before = states.check_write(&path("config.db.password"), &text("new"), WAIT).unwrap();
     assert!(matches!(before, Tree::Secret(_)));

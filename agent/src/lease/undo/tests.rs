@@ -1,0 +1,278 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn tree(a: i64, b: i64, c: i64, d: i64) -> Tree {
+    Tree::Map(vec![
+        ("m".to_owned(), Tree::Map(vec![("x".to_owned(), Tree::I64(a)), ("y".to_owned(), Tree::I64(b))])),
+        ("s".to_owned(), Tree::Seq(vec![Tree::I64(c), Tree::I64(d)])),
+    ])
+}
+
+fn path(text: &str) -> Vec<String> {
+    text.split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect()
+}
+
+/// The leaves of the tree above, and the places at which a write covers some of them.
+const LEAVES: [&str; 4] = ["m.x", "m.y", "s.0", "s.1"];
+const PLACES: [&str; 7] = ["", "m", "s", "m.x", "m.y", "s.0", "s.1"];
+
+/// What the service and the layers have made of one leaf, the oldest first: an independent telling of the same story.
+#[derive(Clone, Debug)]
+struct Leaf {
+    base: i64,
+    /// Who put it there, nobody's lease being the service itself, and what.
+    above: Vec<(Option<u64>, i64)>,
+}
+
+impl Leaf {
+    fn live(&self) -> i64 {
+        self.above.last().map_or(self.base, |(_, value)| *value)
+    }
+
+    fn foreign(&mut self, value: i64) {
+        if value == self.live() {
+            return;
+        }
+        if matches!(self.above.last(), Some((None, _))) {
+            self.above.pop();
+        }
+        match self.above.is_empty() {
+            true => self.base = value,
+            // The service put back what a layer had put there: nobody can tell that from its never having touched it.
+            false if self.live() == value => {}
+            false => self.above.push((None, value)),
+        }
+    }
+
+    /// Whether ending it is a conflict.
+    fn end(&mut self, lease: u64) -> bool {
+        let Some(at) = self.above.iter().position(|(whose, _)| *whose == Some(lease)) else { return false };
+        let below = if at == 0 { self.base } else { self.above[at - 1].1 };
+        let (_, ours) = self.above.remove(at);
+        let Some((None, theirs)) = self.above.get(at).copied() else { return false };
+        // Two writes of the service in a row are one, and one that puts back what a layer had put there is none.
+        let mut at = at;
+        while at > 0 && self.above[at - 1].0.is_none() {
+            self.above.remove(at - 1);
+            at -= 1;
+        }
+        match at {
+            0 => self.base = self.above.remove(0).1,
+            _ if self.above[at - 1].1 == theirs => drop(self.above.remove(at)),
+            _ => {}
+        }
+        theirs != below && ours != below
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Write(usize, [i64; 4], u64),
+    Foreign(usize, i64),
+    End(usize),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => (0..PLACES.len(), prop::array::uniform4(0..4i64), 1..100u64).prop_map(|(p, v, d)| Act::Write(p, v, d)),
+        2 => (0..LEAVES.len(), 0..4i64).prop_map(|(l, v)| Act::Foreign(l, v)),
+        3 => (0..8usize).prop_map(Act::End),
+    ]
+}
+
+/// Plays acts on the real thing and on the model, and compares after each.
+struct Play {
+    live: Tree,
+    layers: Vec<Layer>,
+    leaves: [Leaf; 4],
+    next: u64,
+}
+
+impl Play {
+    fn new() -> Self {
+        let leaf = |base| Leaf { base, above: Vec::new() };
+        Self {
+            live: tree(0, 1, 2, 3),
+            layers: Vec::new(),
+            leaves: [leaf(0), leaf(1), leaf(2), leaf(3)],
+            next: 1,
+        }
+    }
+
+    fn write(&mut self, place: usize, values: [i64; 4], deadline: u64) {
+        let [a, b, c, d] = values;
+        let path = path(PLACES[place]);
+        let after = tree(a, b, c, d).at(&path).unwrap().clone();
+        let base = self.live.at(&path).unwrap().clone();
+        assert_eq!(outlives(&self.layers, &path), Ok(()));
+        self.live = self.live.clone().replaced(&path, after.clone()).unwrap();
+        let deadline = BootTime(0).after(Duration::from_secs(deadline));
+        self.layers.push(Layer { lease: self.next, path, after, base, deadline });
+        for (leaf, value) in covered(place).map(|leaf| (leaf, values[leaf])) {
+            self.leaves[leaf].above.push((Some(self.next), value));
+        }
+        self.next += 1;
+    }
+
+    fn foreign(&mut self, leaf: usize, value: i64) {
+        self.live = self.live.clone().replaced(&path(LEAVES[leaf]), Tree::I64(value)).unwrap();
+        self.leaves[leaf].foreign(value);
+    }
+
+    /// Whether it was a conflict, as told by the real thing and by the model.
+    fn end(&mut self, lease: u64) -> (bool, bool) {
+        let at = self.layers.iter().find(|layer| layer.lease == lease).unwrap().path.clone();
+        let stands = self.live.at(&at).unwrap().clone();
+        let (ended, ending) = take_out(&mut self.layers, lease, &stands).unwrap();
+        let mut conflicts = ending.conflicts.len();
+        if ending.covered_by.is_none() {
+            let merged = merge(&ending.ours, &stands, &ending.target, Otherwise::Keep);
+            conflicts += merged.conflicts.len();
+            self.live = self.live.clone().replaced(&ended.path, merged.tree).unwrap();
+        }
+        let modelled = self.leaves.iter_mut().map(|leaf| leaf.end(lease)).fold(false, |any, one| any | one);
+        (conflicts > 0, modelled)
+    }
+
+    fn expected(&self) -> Tree {
+        let [a, b, c, d] = self.leaves.each_ref().map(Leaf::live);
+        tree(a, b, c, d)
+    }
+
+    fn play(&mut self, act: &Act) -> Result<(), TestCaseError> {
+        match act {
+            Act::Write(place, values, deadline) => self.write(*place, *values, *deadline),
+            Act::Foreign(leaf, value) => self.foreign(*leaf, *value),
+            Act::End(which) => {
+                if let Some(lease) = self.layers.get(*which).map(|layer| layer.lease) {
+                    let (told, modelled) = self.end(lease);
+                    prop_assert_eq!(told, modelled, "conflict of lease {}", lease);
+                }
+            }
+        }
+        prop_assert_eq!(&self.live, &self.expected());
+        Ok(())
+    }
+}
+
+fn covered(place: usize) -> impl Iterator<Item = usize> {
+    let place = path(PLACES[place]);
+    LEAVES.iter().enumerate().filter(move |(_, leaf)| path(leaf).starts_with(&place)).map(|(leaf, _)| leaf)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn the_live_value_is_that_of_the_newest_layer_or_what_the_service_made_it(
+        acts in prop::collection::vec(act(), 1..24),
+    ) {
+        let mut play = Play::new();
+        for act in &acts {
+            play.play(act)?;
+        }
+        // In whatever order the rest ends, what the service made of it is what is left.
+        while let Some(layer) = play.layers.first() {
+            let lease = layer.lease;
+            let (told, modelled) = play.end(lease);
+            prop_assert_eq!(told, modelled);
+        }
+        prop_assert_eq!(&play.live, &play.expected());
+    }
+
+    /// What a state that looks at the clock is told is what the revert thread will do.
+    #[test]
+    fn the_schedule_is_what_ending_in_the_order_of_deadlines_does(
+        acts in prop::collection::vec(act(), 1..16),
+    ) {
+        let mut play = Play::new();
+        for act in &acts {
+            play.play(act)?;
+        }
+        for (deadline, value) in schedule(&play.layers, &play.live) {
+            while let Some(layer) = play.layers.iter().rev().find(|layer| layer.deadline <= deadline) {
+                let lease = layer.lease;
+                play.end(lease);
+            }
+            prop_assert_eq!(&play.live, &value);
+        }
+        prop_assert!(play.layers.is_empty());
+    }
+}
+
+/// T80: whichever of four ends when, on one path and on paths around it.
+#[test]
+fn four_layers_end_in_every_order() {
+    for places in [[3, 3, 3, 3], [1, 3, 1, 3], [0, 1, 3, 4], [3, 1, 0, 5], [1, 3, 0, 4]] {
+        for order in orders(&[1, 2, 3, 4]) {
+            let mut play = Play::new();
+            for (number, place) in (10..).zip(places) {
+                play.write(place, [number, number + 10, number + 20, number + 30], 1);
+            }
+            for lease in order {
+                assert_eq!(play.end(lease), (false, false));
+                assert_eq!(play.live, play.expected());
+            }
+            assert_eq!(play.live, tree(0, 1, 2, 3));
+        }
+    }
+}
+
+fn orders(ids: &[u64]) -> Vec<Vec<u64>> {
+    if ids.is_empty() {
+        return vec![Vec::new()];
+    }
+    let each = ids.iter().flat_map(|first| {
+        let rest: Vec<u64> = ids.iter().copied().filter(|id| id != first).collect();
+        orders(&rest).into_iter().map(|rest| [vec![*first], rest].concat())
+    });
+    each.collect()
+}
+
+fn map(entries: &[(&str, i64)]) -> Tree {
+    Tree::Map(entries.iter().map(|(key, value)| ((*key).to_owned(), Tree::I64(*value))).collect())
+}
+
+/// T76.
+#[test]
+fn what_the_service_changed_meanwhile_is_left_and_the_rest_is_undone() {
+    let (target, ours) = (map(&[("a", 1), ("b", 1)]), map(&[("a", 2), ("b", 2)]));
+    let live = map(&[("a", 2), ("b", 3)]);
+    let kept = merge(&ours, &live, &target, Otherwise::Keep);
+    assert_eq!((kept.tree, kept.conflicts), (map(&[("a", 1), ("b", 3)]), vec![path("b")]));
+    let forced = merge(&ours, &live, &target, Otherwise::Force);
+    assert_eq!((forced.tree, forced.conflicts), (target, Vec::new()));
+}
+
+#[test]
+fn names_that_came_or_went_meanwhile_are_the_services() {
+    let (target, ours) = (map(&[("a", 1), ("b", 1)]), map(&[("b", 2), ("c", 2)]));
+    // It added `d` and removed `b`, which we had changed.
+    let live = map(&[("c", 2), ("d", 4)]);
+    let merged = merge(&ours, &live, &target, Otherwise::Keep);
+    assert_eq!((merged.tree, merged.conflicts), (map(&[("d", 4), ("a", 1)]), vec![path("b")]));
+}
+
+#[test]
+fn a_list_of_another_length_is_a_conflict_as_a_whole() {
+    let list = |items: &[i64]| Tree::Seq(items.iter().map(|item| Tree::I64(*item)).collect());
+    let merged = merge(&list(&[1, 2]), &list(&[1, 2, 3]), &list(&[1]), Otherwise::Keep);
+    assert_eq!((merged.tree, merged.conflicts), (list(&[1, 2, 3]), vec![Vec::new()]));
+}
+
+#[test]
+fn what_only_a_lease_brought_cannot_be_changed_by_another() {
+    let layer = Layer {
+        lease: 7,
+        path: path("m"),
+        after: map(&[("x", 1), ("new", 2)]),
+        base: map(&[("x", 0)]),
+        deadline: BootTime(1),
+    };
+    assert_eq!(outlives(std::slice::from_ref(&layer), &path("m.new")), Err(7));
+    assert_eq!(outlives(std::slice::from_ref(&layer), &path("m.x")), Ok(()));
+    assert_eq!(outlives(&[layer], &path("m")), Ok(()));
+}
