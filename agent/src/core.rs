@@ -15,6 +15,7 @@ use crate::observe::Observing;
 use crate::points::Registry;
 use crate::records;
 use crate::session::Session;
+use crate::snapshot::Snapshots;
 use crate::state::{Keyed, Path, Redactor, Scrubber, StateError, States, Tree, Wait};
 use crate::values;
 
@@ -38,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) leases: Arc<Leases>,
     /// Those of them that are writes to states.
     pub(crate) writes: Arc<Writes>,
+    /// What was kept of states.
+    pub(crate) snapshots: Snapshots,
     /// What the service registered.
     pub(crate) states: Arc<States>,
     /// The points.
@@ -248,7 +251,13 @@ impl Core {
 
     /// Adds a sentence to what `info()` says.
     pub(crate) fn note(&self, sentence: String) {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(sentence);
+        /// The newest are kept: a service may run for years.
+        const MAX_NOTES: usize = 100;
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.len() >= MAX_NOTES {
+            notes.remove(0);
+        }
+        notes.push(sentence);
     }
 }
 

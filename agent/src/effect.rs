@@ -57,6 +57,22 @@ pub(crate) enum Effect {
         /// From now.
         ttl: Duration,
     },
+    /// Keeping what stands at some paths, by name.
+    Snapshot {
+        /// As given.
+        name: String,
+        /// What stands where.
+        parts: Vec<(Path, Tree)>,
+    },
+    /// What differs now from a snapshot.
+    Diff {
+        /// The snapshot's name.
+        name: String,
+        /// What policy is asked about: all that the snapshot holds, and what stands there now.
+        leaves: Vec<Path>,
+        /// Path, then, now.
+        rows: Vec<(Path, Option<Tree>, Option<Tree>)>,
+    },
     /// Another owner: whoever asks.
     Adopt {
         /// The lease as it was when policy was asked.
@@ -129,6 +145,8 @@ impl Effect {
             Self::Revert { .. } => "revert",
             Self::Renew { confirm: true, .. } => "confirm",
             Self::Renew { confirm: false, .. } => "extend",
+            Self::Snapshot { .. } => "snapshot",
+            Self::Diff { .. } => "diff",
             Self::Adopt { .. } => "adopt",
             Self::Settle { .. } => "settle",
             Self::EnterChange { .. } => "change",
@@ -158,6 +176,8 @@ impl Effect {
             Self::Revert { .. }
             | Self::See(..)
             | Self::Read { .. }
+            | Self::Snapshot { .. }
+            | Self::Diff { .. }
             | Self::Impossible { .. }
             | Self::Observe
             | Self::Log { .. } => false,

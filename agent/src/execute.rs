@@ -17,6 +17,7 @@ use crate::listing;
 use crate::records;
 use crate::run::{Run, Step};
 use crate::script::frozen::PatchHost;
+use crate::snapshot::Snapshot;
 use crate::state::{Path, Tree, Wait};
 use crate::values;
 
@@ -50,6 +51,20 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
                 None,
             );
             Ok(values::say(renewed(&lease, confirm, now)))
+        }
+        Effect::Snapshot { name, parts } => snapshot(core, run, name, parts),
+        Effect::Diff { rows: differences, .. } => {
+            let shown = |path: &Path, tree: Option<&Tree>| match tree {
+                Some(tree) => convert::to_dynamic(tree, path, &core.keyed),
+                None => Dynamic::from("(nothing)"),
+            };
+            Ok(rows(differences.iter().map(|(path, then, now)| {
+                vec![
+                    ("path", path.to_string().into()),
+                    ("then", shown(path, then.as_ref())),
+                    ("now", shown(path, now.as_ref())),
+                ]
+            })))
         }
         Effect::Adopt { lease } => {
             let before = core.leases.find(lease.id).map_err(|e| ended(&e))?;
@@ -91,6 +106,13 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     let lease = core.leases.find(id).map_err(|e| ended(&e))?;
     let making = core.leases.making(id);
     let stands = stands(core, lease.target());
+    if let (Resource::State(path), Some(stands)) = (lease.target(), &stands) {
+        let leases: Vec<u64> = core.leases.list().iter().map(|l| l.id).filter(|other| *other != id).collect();
+        let (eval, by, path) = (run.record_number(), &run.session.operator.name, Path(path.clone()));
+        for gone in core.snapshots.before_change(eval, by, &leases, &path, stands.clone()) {
+            core.note(format!("the snapshot {gone} went to make room for another"));
+        }
+    }
     if let Err(error) = proposal.change.make(id, lease.deadline) {
         core.leases.withdraw(id);
         let cause = Cause::Undone;
@@ -106,7 +128,11 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     }
     run.step(Step::Made(id));
     drop(making);
-    let verb = if proposal.function.name == "patch" { "patched" } else { "set" };
+    let verb = match proposal.function.name {
+        "patch" => "patched",
+        "restore" => "put back",
+        _ => "set",
+    };
     let left = format_duration(lease.deadline.remaining(lease.made));
     let unseen =
         if core.points.is_unseen(lease.target()) { "; it has matched 0 requests so far" } else { "" };
@@ -134,6 +160,22 @@ fn revert(core: &Core, run: &Run, id: u64) -> Result<Dynamic, Refusal> {
         .map_err(|e| ended(&e))?;
     run.step(Step::Reverted(id));
     Ok(values::say(done))
+}
+
+fn snapshot(core: &Core, run: &Run, name: String, parts: Vec<(Path, Tree)>) -> Result<Dynamic, Refusal> {
+    let leases = core.leases.list().iter().map(|lease| lease.id).collect();
+    let by = run.session.operator.name.clone();
+    let taken = Snapshot { name: name.clone(), by, automatic: false, taken: BootTime::now(), leases, parts };
+    let bytes = taken.bytes();
+    let gone = core.snapshots.keep(taken).map_err(|error| {
+        Refusal::state(
+            error.to_string(),
+            "`snapshots()` lists them; take it of fewer paths or under another name",
+        )
+    })?;
+    let gone =
+        if gone.is_empty() { String::new() } else { format!("; to make room, {} went", gone.join(", ")) };
+    Ok(values::say(format!("snapshot {name}: {bytes} bytes{gone}")))
 }
 
 /// Not undone if its eval fails: it leaves things as they are, or makes them what they were.

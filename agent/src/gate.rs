@@ -143,6 +143,7 @@ fn written(effect: &Effect) -> Vec<String> {
             reason(options).into_iter().chain([target.to_string()]).collect()
         }
         Effect::Read { path, .. } | Effect::Reveal { path, .. } => vec![path.to_string()],
+        Effect::Snapshot { name, .. } | Effect::Diff { name, .. } => vec![name.clone()],
         // What these say is scrubbed, or holds nothing that was written.
         Effect::See(..)
         | Effect::Log { .. }
@@ -198,7 +199,13 @@ fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Vec<Reque
             };
             vec![Request { reason: reason.or_else(|| run.reason()), ..ask(Resource::Agent) }]
         }
-        Effect::Read { leaves, .. } => leaves.iter().map(|leaf| ask(resource(leaf))).collect(),
+        Effect::Snapshot { parts, .. } => {
+            let leaves = parts.iter().flat_map(|(path, tree)| crate::host::leaves(path, tree));
+            leaves.map(|leaf| ask(resource(&leaf))).collect()
+        }
+        Effect::Diff { leaves, .. } | Effect::Read { leaves, .. } => {
+            leaves.iter().map(|leaf| ask(resource(leaf))).collect()
+        }
         // Its own path and what is in it: a map may be a secret as a whole.
         Effect::Reveal { path, value } => {
             let below = value.without_mark().leaves().map(|(below, _)| path.join(&below.0));
@@ -410,6 +417,16 @@ fn detail(core: &Core, run: &Run, effect: &Effect) -> Vec<(&'static str, Value)>
         }
         Effect::Reveal { path, value } => {
             vec![("path", path.to_string().into()), ("value", core.digest(value))]
+        }
+        Effect::Snapshot { name, parts } => {
+            let digests = parts
+                .iter()
+                .map(|(path, tree)| json!({ "path": path.to_string(), "value": core.digest(tree) }));
+            vec![("snapshot", name.as_str().into()), ("parts_kept", digests.collect())]
+        }
+        Effect::Diff { name, rows, .. } => {
+            let paths = rows.iter().map(|(path, ..)| path.to_string());
+            vec![("snapshot", name.as_str().into()), ("differing", paths.collect())]
         }
         Effect::Impossible { target, .. } => vec![("target", target.to_string().into())],
         Effect::Change(proposal) => {

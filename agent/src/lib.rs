@@ -33,6 +33,7 @@ mod run;
 mod script;
 mod secret;
 mod session;
+mod snapshot;
 mod start;
 mod state;
 mod status;

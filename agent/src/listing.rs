@@ -36,6 +36,7 @@ pub(crate) fn list(
         "describe" => describe(core, run, subject.unwrap_or_default()),
         "leases" => Ok(leases(core)),
         "sessions" => Ok(sessions(core, run)),
+        "snapshots" => Ok(snapshots(core)),
         other => Err(Refusal::state(format!("`{other}` lists nothing"), "this is a fault of the agent")),
     }
 }
@@ -299,6 +300,21 @@ fn sessions(core: &Core, run: &Run) -> Dynamic {
             ("peer", session.peer.to_string().into()),
             ("leases", count(core.leases.held_by(session.id).len() as u64)),
             ("you", (session.id == run.session.id).into()),
+        ]
+    }))
+}
+
+fn snapshots(core: &Core) -> Dynamic {
+    let now = BootTime::now();
+    rows(core.snapshots.list().into_iter().map(|snapshot| {
+        let leases: Vec<String> = snapshot.leases.iter().map(u64::to_string).collect();
+        vec![
+            ("name", snapshot.name.clone().into()),
+            ("by", snapshot.by.clone().into()),
+            ("automatic", snapshot.automatic.into()),
+            ("ago", format_duration(now.remaining(snapshot.taken)).into()),
+            ("bytes", count(snapshot.bytes() as u64)),
+            ("leases", leases.join(", ").into()),
         ]
     }))
 }

@@ -28,6 +28,7 @@ use crate::points::Registry;
 use crate::queue::Queue;
 use crate::records::{self, record};
 use crate::script::engine;
+use crate::snapshot::Snapshots;
 use crate::state::{Keyed, Path, Redactor, Scrubber, States, Wait};
 use crate::status::{Shared, Status};
 use history::{History, digest, history};
@@ -324,6 +325,7 @@ fn build(
         policy,
         log,
         leases: Arc::new(Leases::after(history.highest)),
+        snapshots: Snapshots::default(),
         writes: Arc::new(Writes::new(states.clone())),
         states,
         points: registry,

@@ -18,6 +18,7 @@ use crate::listing;
 use crate::points::{Kind, Point};
 use crate::run::Run;
 use crate::script::frozen::Frozen;
+use crate::snapshot::Snapshot;
 use crate::state::{Path, StateError, Tree, Wait};
 use crate::values;
 
@@ -31,7 +32,7 @@ pub(super) fn wish(
 ) -> Result<Vec<Effect>, Refusal> {
     let (core, run) = (&tag.core, &tag.run);
     let effect = match function.name {
-        "help" | "info" | "ls" | "points" | "leases" | "sessions" | "describe" => {
+        "help" | "info" | "ls" | "points" | "leases" | "sessions" | "describe" | "snapshots" => {
             Effect::See(function, crate::listing::subject(a.as_ref()))
         }
         "get" => read(core, run, function, &path(function, a)?),
@@ -43,6 +44,11 @@ pub(super) fn wish(
             let path = path(function, a)?;
             let options = options(function, c)?;
             set(core, run, function, path, b.unwrap_or(Dynamic::UNIT), options)
+        }
+        "snapshot" => snapshot(core, run, function, a, b)?,
+        "diff" => diff(core, run, &find_snapshot(core, function, a)?),
+        "restore" => {
+            return restore(core, run, function, &find_snapshot(core, function, a)?, options(function, b)?);
         }
         "patch" => {
             let name = text(function, "the point", a)?;
@@ -142,6 +148,118 @@ pub(crate) fn set(
     possible(write(core, run, function, path, value, options.clone()), function, target, options)
 }
 
+/// A snapshot of the paths given, or of every state.
+fn snapshot(
+    core: &Core,
+    run: &Run,
+    function: &'static Function,
+    name: Option<Dynamic>,
+    paths: Option<Dynamic>,
+) -> Result<Effect, Refusal> {
+    let name = text(function, "the name", name)?;
+    if !crate::snapshot::is_name(&name) {
+        let what = "the name must have 1 to 64 of `a-z`, `0-9`, `-`, `_`, `.` and not begin with `eval-`";
+        return Err(usage(function, what));
+    }
+    let paths = match paths {
+        None => core.states.list().map(|(name, _)| Path(vec![name.to_owned()])).collect(),
+        Some(list) => {
+            let list = list
+                .into_array()
+                .map_err(|kind| usage(function, &format!("the paths must be a list, not {kind}")))?;
+            list.into_iter().map(|one| path(function, Some(one))).collect::<Result<Vec<_>, _>>()?
+        }
+    };
+    let parts = paths.into_iter().map(|path| match core.read(&path, Wait::AGENT) {
+        Ok(tree) => Ok((path, tree)),
+        Err(error) => Err(state_refusal(core, run, &error)),
+    });
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    match parts.is_empty() {
+        true => Err(Refusal::state("there is nothing to keep", "the service shows no state")),
+        false => Ok(Effect::Snapshot { name, parts }),
+    }
+}
+
+fn find_snapshot(
+    core: &Core,
+    function: &'static Function,
+    name: Option<Dynamic>,
+) -> Result<Snapshot, Refusal> {
+    let name = text(function, "the name", name)?;
+    core.snapshots.find(&name).ok_or_else(|| {
+        Refusal::state(format!("there is no snapshot `{}`", shortened(&name)), "`snapshots()` lists them")
+    })
+}
+
+/// The beginning of a name that somebody typed, for an error.
+fn shortened(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
+/// What differs now. Policy is asked about everything that was compared: that nothing differs is an answer, too.
+fn diff(core: &Core, run: &Run, snapshot: &Snapshot) -> Effect {
+    let (mut asked, mut rows) = (Vec::new(), Vec::new());
+    for (path, then) in &snapshot.parts {
+        let now = core.read(path, Wait::AGENT);
+        asked.extend(leaves(path, then));
+        match &now {
+            Ok(now) => {
+                asked.extend(leaves(path, now));
+                let differing = then.differences(now).into_iter();
+                rows.extend(
+                    differing.map(|(below, then, now)| (path.join(&below), then.cloned(), now.cloned())),
+                );
+            }
+            Err(StateError::NoSuchPath(_)) => rows.push((path.clone(), Some(then.clone()), None)),
+            Err(error) => {
+                let why = state_refusal(core, run, error);
+                let Some(function) = debug_wire::table::function("diff") else { continue };
+                return Effect::Impossible {
+                    function,
+                    target: state(path),
+                    options: Options::default(),
+                    why,
+                };
+            }
+        }
+    }
+    asked.sort();
+    asked.dedup();
+    Effect::Diff { name: snapshot.name.clone(), leaves: asked, rows }
+}
+
+/// One change for each part that differs, at the deepest path that holds all that differs in it.
+fn restore(
+    core: &Core,
+    run: &Run,
+    function: &'static Function,
+    snapshot: &Snapshot,
+    options: Options,
+) -> Result<Vec<Effect>, Refusal> {
+    let mut effects = Vec::new();
+    for (path, then) in &snapshot.parts {
+        let now = core.read(path, Wait::AGENT).map_err(|error| state_refusal(core, run, &error))?;
+        let differing = then.differences(&now);
+        let Some((first, ..)) = differing.first() else { continue };
+        let mut common = first.clone();
+        for (below, ..) in &differing {
+            let same = common.iter().zip(below).take_while(|(a, b)| a == b).count();
+            common.truncate(same);
+        }
+        // What one of them lacks is put back with what contains it.
+        while then.at(&common).is_none() || now.at(&common).is_none() {
+            common.pop();
+        }
+        let Some(value) = then.at(&common).cloned() else { continue };
+        let path = path.join(&common);
+        let target = state(&path);
+        let effect = write_tree(core, run, function, path, value, options.clone());
+        effects.push(possible(effect, function, target, options.clone()));
+    }
+    Ok(effects)
+}
+
 fn write(
     core: &Core,
     run: &Run,
@@ -164,6 +282,17 @@ fn write(
             "assign the secret itself, to its own path; `--arg-secret` gives a new one",
         ));
     }
+    write_tree(core, run, function, path, after, options)
+}
+
+fn write_tree(
+    core: &Core,
+    run: &Run,
+    function: &'static Function,
+    path: Path,
+    after: Tree,
+    options: Options,
+) -> Result<Effect, Refusal> {
     // What stands below a secret has no path, neither to read nor to write.
     core.read(&path, Wait::AGENT).map_err(|e| state_refusal(core, run, &e))?;
     let before =

@@ -17,6 +17,14 @@ impl Tree {
         self.same(other) || unordered_bytes(self) == unordered_bytes(other)
     }
 
+    /// Every place, from here, where the two differ, with what stands there in each; a list of another length differs as a
+    /// whole.
+    pub(crate) fn differences<'t>(&'t self, other: &'t Tree) -> Vec<Difference<'t>> {
+        let mut found = Vec::new();
+        differences(&mut Vec::new(), Some(self), Some(other), &mut found);
+        found
+    }
+
     /// The path, from here, of the first place where the two differ.
     pub(crate) fn first_difference(&self, other: &Tree) -> Option<Vec<String>> {
         match (self.without_mark(), other.without_mark()) {
@@ -30,6 +38,42 @@ impl Tree {
             }
             (left, right) => (!same_leaf(left, right)).then(Vec::new),
         }
+    }
+}
+
+/// A path, and what stands there in each of two trees.
+pub(crate) type Difference<'t> = (Vec<String>, Option<&'t Tree>, Option<&'t Tree>);
+
+fn differences<'t>(
+    path: &mut Vec<String>,
+    left: Option<&'t Tree>,
+    right: Option<&'t Tree>,
+    found: &mut Vec<Difference<'t>>,
+) {
+    let mut below = |name: &str, left, right| {
+        path.push(name.to_owned());
+        differences(path, left, right, found);
+        path.pop();
+    };
+    match (left, right) {
+        (Some(Tree::Map(ours)), Some(Tree::Map(theirs))) => {
+            let names =
+                ours.iter().chain(theirs.iter().filter(|(name, _)| !ours.iter().any(|(n, _)| n == name)));
+            let at = |entries: &'t [(String, Tree)], name: &str| {
+                entries.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+            };
+            for (name, _) in names {
+                below(name, at(ours, name), at(theirs, name));
+            }
+        }
+        (Some(Tree::Seq(ours)), Some(Tree::Seq(theirs))) if ours.len() == theirs.len() => {
+            for (index, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+                below(&index.to_string(), Some(ours), Some(theirs));
+            }
+        }
+        (Some(ours), Some(theirs)) if ours.same(theirs) => {}
+        (None, None) => {}
+        (left, right) => found.push((path.clone(), left, right)),
     }
 }
 
