@@ -39,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) leases: Arc<Leases>,
     /// Those of them that are writes to states.
     pub(crate) writes: Arc<Writes>,
+    /// How many permits the gate has made.
+    pub(crate) permits: AtomicU64,
     /// What was kept of states.
     pub(crate) snapshots: Snapshots,
     /// What the service registered.

@@ -115,6 +115,8 @@ pub(crate) struct Proposal {
     pub(crate) options: Options,
     /// For the record: what is put in force, never a secret.
     pub(crate) after: serde_json::Value,
+    /// What stands there and what is to, for a plan; marked. Nothing for patches.
+    pub(crate) shown: Option<(Tree, Tree)>,
     /// For the record: keyed digest and length of what stood there.
     pub(crate) before: serde_json::Value,
 }

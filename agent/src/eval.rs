@@ -164,6 +164,10 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted) -> Result<(String, Value),
         let result = run_code(core, &run, &engine, &ast, &mut scope)?;
         // The arguments are gone with the eval; what it declared itself stays.
         let given = before..before + arguments.len();
+        if let Some(planned) = run.end_plan() {
+            // Nothing of it stays, not even a variable.
+            return Ok((planned.to_text(), convert::to_json(&planned.into_value())));
+        }
         let kept = Workspace { scope: memory::select(&scope, |place| !given.contains(&place)), functions };
         check_workspace(&run, &kept)?;
         memory::keep(&kept.scope);

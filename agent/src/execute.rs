@@ -53,19 +53,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
             Ok(values::say(renewed(&lease, confirm, now)))
         }
         Effect::Snapshot { name, parts } => snapshot(core, run, name, parts),
-        Effect::Diff { rows: differences, .. } => {
-            let shown = |path: &Path, tree: Option<&Tree>| match tree {
-                Some(tree) => convert::to_dynamic(tree, path, &core.keyed),
-                None => Dynamic::from("(nothing)"),
-            };
-            Ok(rows(differences.iter().map(|(path, then, now)| {
-                vec![
-                    ("path", path.to_string().into()),
-                    ("then", shown(path, then.as_ref())),
-                    ("now", shown(path, now.as_ref())),
-                ]
-            })))
-        }
+        Effect::Diff { rows, .. } => Ok(difference_rows(core, &rows)),
         Effect::Adopt { lease } => {
             let before = core.leases.find(lease.id).map_err(|e| ended(&e))?;
             let (owner, session) = (&run.session.operator.name, run.session.id);
@@ -160,6 +148,21 @@ fn revert(core: &Core, run: &Run, id: u64) -> Result<Dynamic, Refusal> {
         .map_err(|e| ended(&e))?;
     run.step(Step::Reverted(id));
     Ok(values::say(done))
+}
+
+/// Where a snapshot differs, as a list of maps; secrets are opaque.
+pub(crate) fn difference_rows(core: &Core, differences: &[(Path, Option<Tree>, Option<Tree>)]) -> Dynamic {
+    let shown = |path: &Path, tree: Option<&Tree>| match tree {
+        Some(tree) => convert::to_dynamic(tree, path, &core.keyed),
+        None => Dynamic::from("(nothing)"),
+    };
+    rows(differences.iter().map(|(path, then, now)| {
+        vec![
+            ("path", path.to_string().into()),
+            ("then", shown(path, then.as_ref())),
+            ("now", shown(path, now.as_ref())),
+        ]
+    }))
 }
 
 fn snapshot(core: &Core, run: &Run, name: String, parts: Vec<(Path, Tree)>) -> Result<Dynamic, Refusal> {

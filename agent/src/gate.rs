@@ -2,6 +2,7 @@
 //! a permit, and executing an effect consumes it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use debug_audit::{AppendError, Until};
@@ -64,12 +65,7 @@ impl Refusal {
 /// The first that holds, in this order: policy denies, the target is in another state, the log cannot be written.
 pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Refusal> {
     let now = BootTime::now();
-    if written(&effect).iter().any(|text| run.holds_secret(core, text)) {
-        return Err(Refusal::state(
-            "a reason, a name or a value of this holds a secret, which would stand in the log",
-            "leave the secret out; a secret is written only to a path that is secret itself",
-        ));
-    }
+    refuse_secrets(core, run, &effect)?;
     let asked = decide(core, run, &effect, now);
     if let Some(denial) = denial(&effect, &asked) {
         let denied = intent(core, run, &effect, &asked, None);
@@ -99,7 +95,68 @@ pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Ref
         core.append(vec![records::lease_ended(kind, &lease, "agent", &records::Told::default(), never_made)]);
         return Err(Refusal::state("the agent is stopping", "nothing was changed"));
     }
+    core.permits.fetch_add(1, Ordering::Relaxed);
     Ok(Permit { effect, lease: id })
+}
+
+/// Leave to look at something for a plan. Not a [`Permit`]: nothing is executed with it.
+pub(crate) struct Sight(());
+
+/// An effect that a plan would have, and what would become of it.
+pub(crate) struct Considered {
+    /// The effect.
+    pub(crate) effect: Effect,
+    /// Why it would be let through, or why not.
+    pub(crate) verdict: Result<(Sight, String), Refusal>,
+}
+
+/// Decides about an effect of a plan and records that, without letting anything happen: no lease, no permit.
+///
+/// # Errors
+/// The log cannot be written, or what would stand in it holds a secret.
+pub(crate) fn consider(core: &Core, run: &Run, effect: Effect) -> Result<Considered, Refusal> {
+    let now = BootTime::now();
+    refuse_secrets(core, run, &effect)?;
+    let asked = decide(core, run, &effect, now);
+    let mut entries = intent(core, run, &effect, &asked, None);
+    if let Some(last) = entries.pop() {
+        entries.push(records::planned(last));
+    }
+    run.record(core, entries, Until::Written).map_err(Refusal::Log)?;
+    let verdict = match (denial(&effect, &asked), &effect) {
+        (Some(denial), _) => Err(Refusal::Denied(Box::new(denial))),
+        (None, Effect::Change(proposal)) => check_stack(core, proposal, proposal.change.target(), now)
+            .map(|()| (Sight(()), allowed_by(&asked))),
+        (None, _) => Ok((Sight(()), allowed_by(&asked))),
+    };
+    Ok(Considered { effect, verdict })
+}
+
+/// The rules that let it through, by id.
+fn allowed_by(asked: &[(Request, Decision)]) -> String {
+    let mut rules: Vec<String> = asked
+        .iter()
+        .filter_map(|(_, decision)| match decision {
+            Decision::Allow(allowed) => Some(allowed.rule.clone()),
+            Decision::Deny(_) => None,
+        })
+        .collect();
+    rules.dedup();
+    match rules.is_empty() {
+        true => "allowed".to_owned(),
+        false => format!("allowed by {}", rules.join(", ")),
+    }
+}
+
+/// What would stand in the log as it was written must hold no secret.
+fn refuse_secrets(core: &Core, run: &Run, effect: &Effect) -> Result<(), Refusal> {
+    if written(effect).iter().any(|text| run.holds_secret(core, text)) {
+        return Err(Refusal::state(
+            "a reason, a name or a value of this holds a secret, which would stand in the log",
+            "leave the secret out; a secret is written only to a path that is secret itself",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether this operator may read anything of what stands at a path. Names of what nobody showed them are not listed, and

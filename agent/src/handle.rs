@@ -14,7 +14,7 @@ use rhai::{
 use crate::effect::Options;
 use crate::gate::{self, Refusal};
 use crate::host::{self, EvalTag};
-use crate::state::{Path, Wait};
+use crate::state::Path;
 
 /// A container in a state, by its path. Reading through it is live.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -86,14 +86,14 @@ fn items(tag: &EvalTag, handle: &Handle) -> Fallible<Array> {
 
 /// Whether the operator may know that something stands at a path.
 pub(crate) fn may_know(tag: &EvalTag, path: &Path) -> bool {
-    let found = tag.core.read(path, Wait::AGENT);
+    let found = tag.run.look(&tag.core, path);
     // A state that is busy is known: its name alone says what it is.
     found.is_err() || gate::may_know(&tag.core, &tag.run, path, found.as_ref().ok()).is_ok()
 }
 
 /// What a path is: a leaf is read, a container stays a handle.
 pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
-    match tag.core.read(&path, Wait::AGENT) {
+    match tag.run.look(&tag.core, &path) {
         Ok(tree)
             if host::is_container(&tree)
                 && gate::may_know(&tag.core, &tag.run, &path, Some(&tree)).is_ok() =>

@@ -5,8 +5,9 @@ mod wish;
 
 use std::sync::{Arc, LazyLock};
 
+use debug_policy::Mode;
 use debug_wire::table::{self, FUNCTIONS, Function};
-use rhai::{Dynamic, EvalAltResult, FuncRegistration, Module, NativeCallContext};
+use rhai::{Dynamic, EvalAltResult, FnPtr, FuncRegistration, Module, NativeCallContext, Scope};
 
 use crate::convert;
 use crate::core::Core;
@@ -15,10 +16,12 @@ use crate::eval;
 use crate::execute;
 use crate::gate::{self, Refusal};
 use crate::handle;
+use crate::plan::{self, Planning};
 use crate::run::Run;
 use crate::script::library::terminated;
 use crate::script::memory;
 use crate::script::meter::{self, End};
+use crate::script::nesting;
 use crate::values;
 
 pub(crate) use wish::{is_container, leaves, read, set, state_refusal};
@@ -36,7 +39,10 @@ type Fallible<T> = Result<T, Box<EvalAltResult>>;
 pub(crate) static MODULE: LazyLock<Arc<Module>> = LazyLock::new(|| {
     let mut module = Module::new();
     for function in FUNCTIONS {
-        register(&mut module, function);
+        match function.name {
+            "plan" => drop(FuncRegistration::new("plan").set_into_module(&mut module, plan)),
+            _ => register(&mut module, function),
+        }
     }
     for name in ["print", "debug"] {
         FuncRegistration::new(name).set_into_module(&mut module, print);
@@ -70,6 +76,32 @@ fn register(module: &mut Module, function: &'static Function) {
             ),
         };
     }
+}
+
+/// Runs a function as a plan and returns what it would do. The function is called with copies of what it captured, so that
+/// it changes no variable of the session either.
+fn plan(ctx: NativeCallContext<'_>, function: FnPtr) -> Fallible<Dynamic> {
+    let tag = tag(&ctx)?;
+    let run = &tag.run;
+    let (_, reason) = run.session.mode();
+    if !run.begin_plan(Planning::in_mode(Mode::Change, reason)) {
+        return Err("a plan is being made already; what it lists is all that would happen".into());
+    }
+    // What holds itself has no end to copy.
+    if !function.curry().iter().all(nesting::fits) {
+        run.end_plan();
+        return Err("what the function captured nests too deeply".into());
+    }
+    let mut function = function;
+    let mut captured = Scope::new();
+    for value in function.curry() {
+        captured.push_dynamic("", value.clone());
+    }
+    function.set_curry(memory::copy(&captured).iter().map(|(.., value)| value.flatten()).collect::<Vec<_>>());
+    let result = function.call_within_context::<Dynamic>(&ctx, ());
+    let planned = run.end_plan().unwrap_or_default();
+    drop(result?);
+    Ok(planned.into_value())
 }
 
 /// Rhai's `print`: output of the eval itself, which reads and changes nothing.
@@ -124,6 +156,11 @@ pub(crate) fn perform(
     }
     let mut results = Vec::new();
     let passed = wish().and_then(|effects| {
+        if tag.run.is_planning() {
+            effects.iter().for_each(charge);
+            results = plan::perform(&tag.core, &tag.run, effects)?;
+            return Ok(());
+        }
         for effect in effects {
             charge(&effect);
             let permit = gate::pass(&tag.core, &tag.run, effect)?;

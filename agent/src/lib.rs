@@ -26,6 +26,7 @@ mod lease;
 mod listing;
 mod net;
 mod observe;
+mod plan;
 mod points;
 mod queue;
 mod records;

@@ -80,6 +80,7 @@ fn info(core: &Core) -> Dynamic {
         ("pid", count(std::process::id().into())),
         ("up", format_duration(BootTime::now().remaining(core.started)).into()),
         ("origin", core.origin.clone().into()),
+        ("permits", count(core.permits.load(std::sync::atomic::Ordering::Relaxed))),
         ("records", count(core.log.size())),
         ("log", health(&core.log.health()).into()),
         ("policy", core.policy_digest.clone().into()),

@@ -26,6 +26,18 @@ pub(crate) fn kept(kind: &'static str, body: Value) -> Entry {
     Entry { keep: true, ..record(kind, body) }
 }
 
+/// The record of an effect that a plan would have: marked so, because it had none.
+pub(crate) fn planned(entry: Entry) -> Entry {
+    let body = match serde_json::from_str::<Value>(&entry.body) {
+        Ok(Value::Object(mut members)) => {
+            members.insert("planned".to_owned(), true.into());
+            Value::Object(members).to_string()
+        }
+        _ => entry.body.clone(),
+    };
+    Entry { body, ..entry }
+}
+
 /// RFC 3339 in UTC, with microseconds.
 fn wall_clock() -> String {
     format!("{:.6}", jiff::Timestamp::now())

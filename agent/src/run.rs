@@ -13,8 +13,9 @@ use serde_json::json;
 use crate::core::Core;
 use crate::gate::Refusal;
 use crate::lease::Lease;
+use crate::plan::Planning;
 use crate::session::Session;
-use crate::state::{Path, Scrubber, Shown, Tree};
+use crate::state::{Path, Scrubber, Shown, StateError, Tree, Wait};
 
 /// The most effects of one eval: as many as a read may have leaves.
 const MAX_EFFECTS: u64 = 10_000;
@@ -41,6 +42,7 @@ pub(crate) struct Run {
 #[derive(Default)]
 struct Done {
     effects: u64,
+    planning: Option<Planning>,
     steps: Vec<Step>,
     functions: Option<AST>,
     refusal: Option<Refusal>,
@@ -110,14 +112,54 @@ impl Run {
         self.emergency
     }
 
+    /// The mode, and the reason with which it was entered; a plan's own, while one is made.
+    fn mode(&self) -> (Mode, Option<String>) {
+        let planned = self.done().planning.as_ref().and_then(Planning::mode);
+        planned.unwrap_or_else(|| self.session.mode())
+    }
+
     /// The reason with which the mode `change` was entered.
     pub(crate) fn reason(&self) -> Option<String> {
-        self.session.mode().1
+        self.mode().1
     }
 
     /// A request of this operator at this moment.
     pub(crate) fn request(&self, core: &Core, action: Action, resource: Resource) -> Request {
-        core.request(&self.session, action, resource)
+        let (mode, reason) = self.mode();
+        Request { mode, reason, ..core.request(&self.session, action, resource) }
+    }
+
+    /// Begins a plan; false if one is being made.
+    pub(crate) fn begin_plan(&self, planning: Planning) -> bool {
+        let mut done = self.done();
+        let free = done.planning.is_none();
+        if free {
+            done.planning = Some(planning);
+        }
+        free
+    }
+
+    /// Ends it.
+    pub(crate) fn end_plan(&self) -> Option<Planning> {
+        self.done().planning.take()
+    }
+
+    /// Whether one is being made: then nothing is executed.
+    pub(crate) fn is_planning(&self) -> bool {
+        self.done().planning.is_some()
+    }
+
+    /// Changes the plan that is being made.
+    pub(crate) fn planning(&self, change: impl FnOnce(&mut Planning)) {
+        if let Some(planning) = &mut self.done().planning {
+            change(planning);
+        }
+    }
+
+    /// What stands at a path; in a plan, with its own writes.
+    pub(crate) fn look(&self, core: &Core, path: &Path) -> Result<Tree, StateError> {
+        let planned = self.done().planning.as_ref().and_then(|planning| planning.look(core, path));
+        planned.unwrap_or_else(|| core.read(path, Wait::AGENT))
     }
 
     /// Appends records of this eval and waits until they are where `until` says.

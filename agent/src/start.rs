@@ -325,6 +325,7 @@ fn build(
         policy,
         log,
         leases: Arc::new(Leases::after(history.highest)),
+        permits: AtomicU64::new(0),
         snapshots: Snapshots::default(),
         writes: Arc::new(Writes::new(states.clone())),
         states,

@@ -81,6 +81,16 @@ pub(crate) fn revealed(tree: &Tree) -> Dynamic {
     argument(tree.without_mark().clone())
 }
 
+/// The beginning of a text of somebody, for one line.
+pub(crate) fn shortened(text: &str) -> String {
+    const MAX: usize = 64;
+    let line = crate::execute::escape(text);
+    match line.char_indices().nth(MAX) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
+}
+
 /// The text of a value that is put into a string.
 ///
 /// # Errors

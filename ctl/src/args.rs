@@ -153,6 +153,9 @@ pub(crate) struct Eval {
     /// Stay connected until the changes end; Ctrl-C reverts them
     #[arg(long, requires = "change")]
     pub(crate) hold: bool,
+    /// Change nothing: list what the code would do, and what policy says of it
+    #[arg(long, conflicts_with_all = ["persist", "hold"])]
+    pub(crate) plan: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -36,7 +36,7 @@ struct Report<'a> {
 /// # Errors
 /// A file cannot be read, or the options contradict each other.
 pub(crate) fn prepare(args: &Eval) -> Result<Submission, Failure> {
-    let after = match (args.change.change, args.persist, args.hold) {
+    let after = match (args.change.change && !args.plan, args.persist, args.hold) {
         (_, true, _) => Some(After::Persist),
         (_, _, true) => Some(After::Hold),
         (true, false, false) => {
@@ -59,7 +59,8 @@ pub(crate) fn prepare(args: &Eval) -> Result<Submission, Failure> {
     if let Some(name) = submission.secrets.keys().find(|name| submission.args.contains_key(*name)) {
         return Err(twice(name));
     }
-    Ok(submission)
+    // A plan enters no mode: it tells what would be, as if that had been done for this reason.
+    Ok(if args.plan { submission.dry(args.change.reason.clone()) } else { submission })
 }
 
 fn twice(name: &str) -> Failure {
@@ -120,7 +121,7 @@ async fn evaluate(
     submission: Submission,
     printed: &mut bool,
 ) -> Result<(), EvalError> {
-    if let Some(reason) = &args.change.reason {
+    if let Some(reason) = args.change.reason.as_ref().filter(|_| !args.plan) {
         enter_change(session, interrupts, reason).await?;
     }
     let mut collected = String::new();

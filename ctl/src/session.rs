@@ -67,12 +67,21 @@ pub(crate) struct Submission {
     /// Values that travel beside the payload, which holds only commitments.
     pub(crate) secrets: BTreeMap<String, String>,
     pub(crate) after: Option<After>,
+    /// Whether it is a plan, which changes nothing.
+    pub(crate) dry: bool,
+    /// Why, for a plan.
+    pub(crate) reason: Option<String>,
 }
 
 impl Submission {
     /// Code without arguments.
     pub(crate) fn code(code: impl Into<String>) -> Self {
         Self { code: code.into(), ..Self::default() }
+    }
+
+    /// The same as a plan.
+    pub(crate) fn dry(self, reason: Option<String>) -> Self {
+        Self { dry: true, reason, after: None, ..self }
     }
 
     /// Binds a value.
@@ -253,14 +262,14 @@ impl Session {
 
     /// Signs code for this session; the counter rises with each.
     fn sign(&mut self, submission: Submission) -> Result<EvalParams, Failure> {
-        let Submission { code, args, secrets, after } = submission;
+        let Submission { code, args, secrets, after, dry, reason } = submission;
         let (mut secret_args, mut beside) = (BTreeMap::new(), BTreeMap::new());
         for (name, value) in secrets {
             let (commitment, secret) = committed(value)?;
             secret_args.insert(name.clone(), commitment);
             beside.insert(name, secret);
         }
-        let payload = EvalPayload { code, args, secret_args, after };
+        let payload = EvalPayload { code, args, secret_args, dry, reason, after };
         let payload = serde_json::to_string(&payload)
             .map_err(|error| Failure::usage(format!("the arguments cannot be written as JSON: {error}")))?;
         // As it travels the payload is a string inside JSON, so its quotes and line breaks take two bytes.

@@ -245,6 +245,12 @@ pub struct EvalPayload {
     /// Commitments of the values bound as secret, by name: `SHA-256(salt || value)` in hex.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secret_args: BTreeMap<String, String>,
+    /// Whether it is a plan: nothing happens, and the result lists what would.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry: bool,
+    /// Why, for a plan: as if the mode `change` had been entered with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// What becomes of the leases of this eval when the session ends; no lease is made without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<After>,

@@ -266,6 +266,17 @@ pub const FUNCTIONS: &[Function] = &[
         example: "sessions()",
     },
     Function {
+        name: "plan",
+        action: Action::Attach,
+        on: On::Agent,
+        undo: Undo::Nothing,
+        emergency: false,
+        in_patches: false,
+        usage: "plan(fn)",
+        about: "what a function would do and what policy says of it, without doing it",
+        example: r#"plan(|| config.server.port = 9090)"#,
+    },
+    Function {
         name: "snapshot",
         action: Action::Read,
         on: On::State,

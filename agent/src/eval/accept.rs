@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use debug_audit::{AppendError, Until};
+use debug_policy::Mode;
 use debug_wire::messages::{Code, EvalParams, EvalPayload};
 use debug_wire::table;
 use rhai::{AST, Dynamic, Engine, Scope};
@@ -14,6 +15,7 @@ use super::outcome::{self, Failed, HELD, unwritable};
 use crate::core::Core;
 use crate::handle;
 use crate::host::{self, EvalTag, MODULE};
+use crate::plan::Planning;
 use crate::records;
 use crate::run::Run;
 use crate::script::{engine, memory, walk};
@@ -80,6 +82,8 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     let mut engine = engine::for_eval();
     let compiled = engine.compile(&payload.code);
     let single = compiled.as_ref().ok().and_then(walk::single_call);
+    // A plan of it is no such call: it ends nothing, and is not let off.
+    let single = single.filter(|_| !payload.dry);
     let emergency = single.as_deref().and_then(table::function).is_some_and(|f| f.emergency);
     let record = record_eval(core, &session, &params, counter, emergency)?;
     let run = Arc::new(Run::new(session.clone(), call, cancelled, record, payload.after, emergency));
@@ -87,6 +91,10 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         Ok(ast) => ast,
         Err(failed) => return Err(outcome::finish_failed(core, &run, failed, Instant::now())),
     };
+    if payload.dry {
+        let reason = payload.reason.clone().or_else(|| session.mode().1);
+        run.begin_plan(Planning::in_mode(Mode::Change, reason));
+    }
     let scope = bind(core, &run, &payload, &params)
         .map_err(|failed| outcome::finish_failed(core, &run, failed, Instant::now()))?;
     prepare(&mut engine, core, &run);
@@ -103,6 +111,7 @@ fn holds_secret(core: &Core, payload: &EvalPayload, reserved: bool) -> bool {
     core.holds_secret(&payload.code)
         || crate::state::has_secret_shape(&payload.code)
         || core.holds_secret(&arguments)
+        || payload.reason.as_deref().is_some_and(|reason| core.holds_secret(reason))
 }
 
 fn is_reserved(name: Option<&str>) -> bool {

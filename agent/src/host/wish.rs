@@ -108,8 +108,8 @@ fn lease(core: &Core, id: u64) -> Result<Box<Lease>, Refusal> {
 
 /// A read of a path: what stands there, and which leaves policy is asked about.
 pub(crate) fn read(core: &Core, run: &Run, function: &'static Function, path: &Path) -> Effect {
-    let formed = core
-        .read(path, Wait::AGENT)
+    let formed = run
+        .look(core, path)
         .map(|value| Effect::Read { path: path.clone(), leaves: leaves(path, &value), value })
         .map_err(|error| state_refusal(core, run, &error));
     possible(formed, function, state(path), Options::default())
@@ -125,7 +125,7 @@ pub(crate) fn leaves(path: &Path, tree: &Tree) -> Vec<Path> {
 }
 
 fn reveal(core: &Core, run: &Run, path: Path) -> Result<Effect, Refusal> {
-    let value = core.read(&path, Wait::AGENT).map_err(|e| state_refusal(core, run, &e))?;
+    let value = run.look(core, &path).map_err(|e| state_refusal(core, run, &e))?;
     if is_container(&value) {
         return Err(Refusal::state(
             format!("`{path}` is no single value; a secret is revealed by its own path"),
@@ -188,13 +188,11 @@ fn find_snapshot(
 ) -> Result<Snapshot, Refusal> {
     let name = text(function, "the name", name)?;
     core.snapshots.find(&name).ok_or_else(|| {
-        Refusal::state(format!("there is no snapshot `{}`", shortened(&name)), "`snapshots()` lists them")
+        Refusal::state(
+            format!("there is no snapshot `{}`", values::shortened(&name)),
+            "`snapshots()` lists them",
+        )
     })
-}
-
-/// The beginning of a name that somebody typed, for an error.
-fn shortened(name: &str) -> String {
-    name.chars().take(64).collect()
 }
 
 /// What differs now. Policy is asked about everything that was compared: that nothing differs is an answer, too.
@@ -294,9 +292,11 @@ fn write_tree(
     options: Options,
 ) -> Result<Effect, Refusal> {
     // What stands below a secret has no path, neither to read nor to write.
-    core.read(&path, Wait::AGENT).map_err(|e| state_refusal(core, run, &e))?;
-    let before =
+    let seen = run.look(core, &path).map_err(|e| state_refusal(core, run, &e))?;
+    let live =
         core.states.check_write(&path, &after, Wait::AGENT).map_err(|e| state_refusal(core, run, &e))?;
+    // A plan goes on from what it has written before.
+    let before = if run.is_planning() { seen } else { live };
     core.writes.check(&path, Wait::AGENT).map_err(|e| {
         Refusal::state(e.to_string(), "change what contains it instead, with `over` and that lease's id")
     })?;
@@ -312,6 +312,7 @@ fn write_tree(
         reads: Vec::new(),
         before: core.digest(&before),
         after: after_record,
+        shown: Some((before.clone(), marked)),
         change: Arc::new(WriteChange::new(core.writes.clone(), path, before, after)),
         options,
     };
@@ -372,6 +373,7 @@ fn patch(
         reads,
         before: serde_json::json!({ "layers": point.layers().len() }),
         after: record,
+        shown: None,
         change: Arc::new(PatchChange::new(point, Arc::new(frozen), observer)),
         options,
     };

@@ -17,6 +17,7 @@ pub(super) struct Colon {
 pub(super) const COLONS: &[Colon] = &[
     Colon { name: "change", usage: ":change REASON", about: "enter the mode in which changes are possible" },
     Colon { name: "observe", usage: ":observe", about: "leave it" },
+    Colon { name: "plan", usage: ":plan CODE", about: "list what code would do, without doing it" },
     Colon { name: "leases", usage: ":leases", about: "the changes in force and when they revert" },
     Colon { name: "points", usage: ":points", about: "what can be patched, and what is" },
     Colon { name: "sessions", usage: ":sessions", about: "who is attached" },
@@ -56,6 +57,8 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
         "change" if rest.is_empty() => Err(wrong().help("say why, for the audit log")),
         "change" => Ok(Command::Run(Submission::code("change(reason)").bind("reason", rest))),
         "observe" => without(Command::Run(Submission::code("observe()"))),
+        "plan" if rest.is_empty() => Err(wrong()),
+        "plan" => Ok(Command::Run(Submission::code(rest).dry(None))),
         "leases" | "points" | "sessions" => without(Command::Table(colon.name)),
         "revert" => Ok(Command::Run(Submission::code("revert(id)").bind("id", id(rest)?))),
         "confirm" | "extend" => {
@@ -157,7 +160,12 @@ mod tests {
     #[test]
     fn every_command_that_help_lists_is_known() {
         for colon in COLONS {
-            let line = colon.usage.replace("[NAME]", "").replace("ID", "1").replace("TTL", "5m");
+            let line = colon
+                .usage
+                .replace("[NAME]", "")
+                .replace("CODE", "1")
+                .replace("ID", "1")
+                .replace("TTL", "5m");
             assert!(parse(&line).is_ok(), "{line}");
         }
     }

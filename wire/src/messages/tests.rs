@@ -77,16 +77,23 @@ fn an_eval_is_written_as_documented() {
         code: "1 + 1".to_owned(),
         args: BTreeMap::new(),
         secret_args: BTreeMap::new(),
+        dry: false,
+        reason: None,
         after: None,
     };
     golden(&payload, r#"{"code":"1 + 1"}"#);
     let full = EvalPayload {
         args: BTreeMap::from([("id".to_owned(), json!(3))]),
         secret_args: BTreeMap::from([("token".to_owned(), "00ff".to_owned())]),
+        dry: true,
+        reason: Some("INC-42".to_owned()),
         after: Some(After::Revert),
         ..payload
     };
-    golden(&full, r#"{"code":"1 + 1","args":{"id":3},"secret_args":{"token":"00ff"},"after":"revert"}"#);
+    golden(
+        &full,
+        r#"{"code":"1 + 1","args":{"id":3},"secret_args":{"token":"00ff"},"dry":true,"reason":"INC-42","after":"revert"}"#,
+    );
     assert_eq!(
         serde_json::to_string(&[After::Revert, After::Persist, After::Hold]).unwrap(),
         r#"["revert","persist","hold"]"#

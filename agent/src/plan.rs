@@ -1,0 +1,223 @@
+//! Plans: code run against an overlay in which it sees its own writes, listing the effects it would have.
+//!
+//! Invariant: nothing here has a permit, and nothing here asks for one. What a plan looks at was decided and recorded by
+//! [`gate::consider`]; what it would change is listed and kept in the overlay alone.
+
+use debug_policy::{Mode, Resource, format_duration};
+use rhai::{Dynamic, Map};
+
+use crate::clock::BootTime;
+use crate::convert;
+use crate::core::Core;
+use crate::effect::{Effect, Proposal};
+use crate::execute;
+use crate::gate::{self, Considered, Refusal};
+use crate::listing;
+use crate::run::Run;
+use crate::state::{Path, StateError, Tree, Wait};
+use crate::values;
+
+/// A plan that is being made.
+#[derive(Default)]
+pub(crate) struct Planning {
+    /// Writes, the newest last.
+    overlay: Vec<(Path, Tree)>,
+    lines: Vec<Line>,
+    /// The mode that the code has entered; nothing was entered in fact.
+    mode: Option<(Mode, Option<String>)>,
+}
+
+/// One effect that the code would have.
+#[derive(Clone, Debug)]
+struct Line {
+    function: &'static str,
+    target: String,
+    before: Option<Dynamic>,
+    after: Option<Dynamic>,
+    allowed: bool,
+    verdict: String,
+}
+
+impl Planning {
+    /// Decided as if in this mode.
+    pub(crate) fn in_mode(mode: Mode, reason: Option<String>) -> Self {
+        Self { mode: Some((mode, reason)), ..Self::default() }
+    }
+
+    /// The mode to decide in.
+    pub(crate) fn mode(&self) -> Option<(Mode, Option<String>)> {
+        self.mode.clone()
+    }
+
+    /// What stands at a path with the plan's own writes; nothing if it has made none there.
+    pub(crate) fn look(&self, core: &Core, path: &Path) -> Option<Result<Tree, StateError>> {
+        self.overlay.iter().any(|(written, _)| written.overlaps(path)).then(|| {
+            let root = Path(path.0.get(..1).unwrap_or_default().to_vec());
+            let mut tree = core.read(&root, Wait::AGENT)?;
+            for (written, value) in self.overlay.iter().filter(|(written, _)| written.is_within(&root)) {
+                tree = tree.clone().replaced(written.below(), value.clone()).unwrap_or(tree);
+            }
+            let marked = core.redactor.mark(&root, tree);
+            Ok(marked.known_at(path.below())?.clone())
+        })
+    }
+
+    /// As a script sees it: a list of maps.
+    pub(crate) fn into_value(self) -> Dynamic {
+        Dynamic::from_array(self.lines.into_iter().map(|line| Dynamic::from_map(line.into_map())).collect())
+    }
+
+    /// As people read it.
+    pub(crate) fn to_text(&self) -> String {
+        let lines = self.lines.iter().zip(1..).map(|(line, number)| format!("{number}. {}", line.to_text()));
+        let effects = match self.lines.len() {
+            1 => "1 effect".to_owned(),
+            count => format!("{count} effects"),
+        };
+        lines.chain([format!("a plan: {effects}; nothing was changed")]).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Line {
+    fn into_map(self) -> Map {
+        let mut map = Map::new();
+        map.insert("function".into(), self.function.into());
+        map.insert("target".into(), self.target.into());
+        for (name, value) in [("before", self.before), ("after", self.after)] {
+            map.extend(value.map(|value| (name.into(), value)));
+        }
+        map.insert("allowed".into(), self.allowed.into());
+        map.insert("verdict".into(), self.verdict.into());
+        map
+    }
+
+    fn to_text(&self) -> String {
+        let change = match (&self.before, &self.after) {
+            (Some(before), Some(after)) => {
+                format!("  {} -> {}", convert::display(before), convert::display(after))
+            }
+            _ => String::new(),
+        };
+        format!("{} {}{change}  {}", self.function, self.target, self.verdict)
+    }
+}
+
+/// What performing effects comes down to in a plan.
+///
+/// # Errors
+/// The first effect that the code needs an answer of and may not have; a plan goes on behind a change that is denied.
+pub(crate) fn perform(core: &Core, run: &Run, effects: Vec<Effect>) -> Result<Vec<Dynamic>, Refusal> {
+    effects.into_iter().map(|effect| one(core, run, effect)).collect()
+}
+
+fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
+    let mut line = described(core, &effect);
+    let Considered { effect, verdict } = gate::consider(core, run, effect)?;
+    (line.allowed, line.verdict) = match &verdict {
+        Ok((_, said)) => (true, said.clone()),
+        Err(refusal) => (false, told(refusal)),
+    };
+    let said = format!("planned: {} {}", line.function, line.target);
+    // That something was looked at is worth a line only if it may not be.
+    if !is_look(&effect) || !line.allowed {
+        run.planning(|planning| planning.lines.push(line));
+    }
+    match effect {
+        Effect::See(function, about) => {
+            verdict?;
+            listing::list(core, run, function.name, about.as_deref())
+        }
+        Effect::Read { path, value, .. } => {
+            verdict?;
+            Ok(convert::to_dynamic(&value, &path, &core.keyed))
+        }
+        Effect::Diff { rows, .. } => {
+            verdict?;
+            Ok(execute::difference_rows(core, &rows))
+        }
+        // A secret is not shown for a plan; what stands for it can be passed on.
+        Effect::Reveal { path, value } => Ok(convert::to_dynamic(&value, &path, &core.keyed)),
+        Effect::Change(proposal) => {
+            if let (Resource::State(path), Some((_, after))) = (proposal.change.target(), &proposal.shown) {
+                run.planning(|planning| planning.overlay.push((Path(path.clone()), after.clone())));
+            }
+            Ok(values::say(said))
+        }
+        Effect::EnterChange { reason } => {
+            run.planning(|planning| planning.mode = Some((Mode::Change, Some(reason))));
+            Ok(values::say(said))
+        }
+        Effect::Observe => {
+            run.planning(|planning| planning.mode = Some((Mode::Observe, None)));
+            Ok(values::say(said))
+        }
+        Effect::Impossible { why, .. } => match verdict {
+            Ok(_) => Err(why),
+            Err(refusal) => Err(refusal),
+        },
+        Effect::Revert { .. }
+        | Effect::Renew { .. }
+        | Effect::Adopt { .. }
+        | Effect::Settle { .. }
+        | Effect::Snapshot { .. }
+        | Effect::Log { .. } => Ok(values::say(said)),
+    }
+}
+
+/// Whether an effect only looks.
+fn is_look(effect: &Effect) -> bool {
+    matches!(effect, Effect::See(..) | Effect::Read { .. } | Effect::Diff { .. })
+}
+
+fn told(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Denied(denial) => {
+            let rules: Vec<&str> = denial.rules.iter().map(|rule| rule.id.as_str()).collect();
+            let by = if rules.is_empty() { String::new() } else { format!(" by {}", rules.join(", ")) };
+            format!("denied{by}: {}", denial.help)
+        }
+        Refusal::State { message, help } => format!("refused: {message}; {help}"),
+        Refusal::Log(error) => format!("refused: {error}"),
+    }
+}
+
+fn described(core: &Core, effect: &Effect) -> Line {
+    let (mut before, mut after) = (None, None);
+    let target = match effect {
+        Effect::See(function, about) => about.clone().unwrap_or_else(|| function.name.to_owned()),
+        Effect::Read { path, .. } | Effect::Reveal { path, .. } => format!("state:{path}"),
+        Effect::Diff { name, .. } | Effect::Snapshot { name, .. } => name.clone(),
+        Effect::Change(proposal) => {
+            (before, after) = change_shown(core, proposal);
+            proposal.change.target().to_string()
+        }
+        Effect::Impossible { target, .. } => target.to_string(),
+        Effect::Revert { lease } | Effect::Adopt { lease } => {
+            format!("lease {} at {}", lease.id, lease.target())
+        }
+        Effect::Renew { lease, ttl, .. } => {
+            let left = lease.deadline.remaining(BootTime::now());
+            (before, after) = (Some(format_duration(left).into()), Some(format_duration(*ttl).into()));
+            format!("lease {} at {}", lease.id, lease.target())
+        }
+        Effect::Settle { lease, force } => format!("lease {} as {}", lease.id, gate::settled_as(*force)),
+        Effect::EnterChange { reason } => reason.clone(),
+        Effect::Observe => "agent".to_owned(),
+        Effect::Log { text, .. } => values::shortened(&core.scrub(text)),
+    };
+    Line { function: effect.function(), target, before, after, allowed: false, verdict: String::new() }
+}
+
+fn change_shown(core: &Core, proposal: &Proposal) -> (Option<Dynamic>, Option<Dynamic>) {
+    match (proposal.change.target(), &proposal.shown) {
+        (Resource::State(path), Some((before, after))) => {
+            let path = Path(path.clone());
+            let shown = |tree: &Tree| {
+                convert::to_dynamic(&core.redactor.mark(&path, tree.clone()), &path, &core.keyed)
+            };
+            (Some(shown(before)), Some(shown(after)))
+        }
+        // The code of a patch stands in the eval itself.
+        _ => (None, None),
+    }
+}

@@ -1,0 +1,233 @@
+//! A plan lists what code would do and does nothing of it; a snapshot remembers what stood where.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test fails the test"
+)]
+
+use debug_tests::{Certificates, Client, Ctl, Service};
+use serde_json::{Value, json};
+
+fn attach(operator: &str) -> (Certificates, Service, Client) {
+    let certificates = Certificates::new();
+    let service = Service::start(&certificates);
+    let client = Client::attach(service.agent(), &certificates.operator(operator));
+    (certificates, service, client)
+}
+
+/// What a plan of the code lists.
+#[track_caller]
+fn plan(client: &mut Client, code: &str) -> Value {
+    let id = client.start_payload(&json!({ "code": code, "dry": true, "reason": "a test" }));
+    client.reply(id).unwrap().ok()["value"].clone()
+}
+
+fn permits(client: &mut Client) -> u64 {
+    client.eval("info().permits").display().parse().unwrap()
+}
+
+#[test]
+fn a_plan_lists_each_effect_with_what_policy_says_and_sees_its_own_writes() {
+    let (_certificates, service, mut client) = attach("alice");
+    service.health();
+    let lines = plan(
+        &mut client,
+        r##"config.db.port += 1; config.db.port += 1; config.slack.token = config.slack.token;
+            patch("GET /api/healthcheck", |req| #{ status: 418 }); log_info("x"); reveal("config.slack.sign")"##,
+    );
+    let told: Vec<(&str, &str, bool)> = lines
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| {
+            let text = |name: &str| line[name].as_str().unwrap_or_default();
+            (text("function"), text("target"), line["allowed"].as_bool().unwrap())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("set", "state:config.db.port", true),
+            ("set", "state:config.db.port", true),
+            ("set", "state:config.slack.token", true),
+            ("patch", "point:GET /api/healthcheck", true),
+            ("log_info", "x", true),
+            ("reveal", "state:config.slack.sign", false),
+        ]
+    );
+    let ports: Vec<(i64, i64)> = lines.as_array().unwrap()[..2]
+        .iter()
+        .map(|line| (line["before"].as_i64().unwrap(), line["after"].as_i64().unwrap()))
+        .collect();
+    assert_eq!(ports[0].1, ports[1].0);
+    assert_eq!(ports[1].1, ports[0].0 + 2);
+    assert!(lines[2]["after"].as_str().unwrap().starts_with("‹secret"), "{lines}");
+    assert!(lines[5]["verdict"].as_str().unwrap().starts_with("denied"), "{lines}");
+    assert_eq!(service.health().status, 200);
+    assert_eq!(client.eval("config.db.port").display(), ports[0].0.to_string());
+    assert_eq!(client.eval("leases().len()").display(), "0");
+}
+
+#[test]
+fn a_plan_of_what_one_may_not_do_says_so_and_why() {
+    let (_certificates, _service, mut client) = attach("vera");
+    let lines = plan(&mut client, "config.db.port = 1");
+    assert_eq!(lines[0]["allowed"], false);
+    assert!(lines[0]["verdict"].as_str().unwrap().contains("no rule allows it"), "{lines}");
+}
+
+/// A function of the session is planned with copies of what it captured.
+#[test]
+fn a_planned_function_changes_neither_the_service_nor_a_variable() {
+    let (_certificates, _service, mut client) = attach("alice");
+    let before = client.eval("config.db.port").display().to_owned();
+    let shown = client
+        .eval("let n = 1; let p = plan(|| { n += 1; config.db.port = n; }); `${n} ${p.len()} ${p[0].after}`");
+    assert_eq!(shown.display(), "\"1 1 2\"");
+    assert_eq!(client.eval("config.db.port").display(), before);
+    let (_, message) = client.eval("plan(|| plan(|| 1))").failed();
+    assert!(message.contains("already"), "{message}");
+}
+
+#[test]
+fn debugctl_shows_a_plan_and_enters_no_mode() {
+    let (certificates, service, mut client) = attach("alice");
+    let target = service.agent().to_string();
+    let code = "config.db.port = 1; config.db.port";
+    let args = ["eval", &target, "--plan", "--change", "--reason", "INC-42", code];
+    let ctl = Ctl::run(&certificates, "alice", &args);
+    assert_eq!(ctl.code, 0, "{}", ctl.err);
+    assert!(ctl.out.contains("1. set state:config.db.port") && ctl.out.contains("-> 1"), "{}", ctl.out);
+    assert!(ctl.out.contains("nothing was changed"), "{}", ctl.out);
+    assert_eq!(client.eval("leases().len()").display(), "0");
+    let ctl = Ctl::run(&certificates, "alice", &["eval", &target, "--plan", "--persist", code]);
+    assert_eq!(ctl.code, 2, "{}", ctl.err);
+}
+
+/// A small generator of programs: reads, writes, calls, branches, closures, functions, and what ends leases.
+struct Programs(u64);
+
+impl Programs {
+    fn next(&mut self, below: u64) -> u64 {
+        // A linear congruential generator (Knuth's MMIX constants): the same programs in every run.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % below
+    }
+
+    fn statement(&mut self, depth: u64) -> String {
+        let number = self.next(9_000);
+        match self.next(if depth == 0 { 13 } else { 17 }) {
+            0 => format!("config.db.port = {number};"),
+            1 => "config.db.port += 1;".to_owned(),
+            2 => format!(r#"set("config.db.host", "h{number}", #{{ ttl: "5m" }});"#),
+            3 => r##"patch("GET /api/healthcheck", |req| #{ status: 418 });"##.to_owned(),
+            4 => r#"let d = get("config.db"); d.port = 7; set("config.db", d);"#.to_owned(),
+            5 => "revert_all();".to_owned(),
+            6 => format!(r#"confirm(1, "{}s");"#, 1 + number),
+            7 => r#"extend(1, "20m");"#.to_owned(),
+            8 => format!(r#"log_info("line {number}");"#),
+            9 => "revert(1);".to_owned(),
+            10 => format!(r#"snapshot("s{number}");"#),
+            11 => "observe();".to_owned(),
+            12 => r#"change("again");"#.to_owned(),
+            13 => format!("for i in 0..2 {{ {} }}", self.statement(depth - 1)),
+            14 => format!("if config.db.port > {number} {{ {} }}", self.statement(depth - 1)),
+            15 => format!("[1, 2].for_each(|| {{ {} }});", self.statement(depth - 1)),
+            _ => format!("try {{ {} }} catch {{ {} }}", self.statement(depth - 1), self.statement(depth - 1)),
+        }
+    }
+
+    fn program(&mut self) -> String {
+        (0..=self.next(4)).map(|_| self.statement(2)).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// No plan of any program makes the gate give a permit, or changes anything.
+#[test]
+fn no_plan_has_an_effect() {
+    let (_certificates, service, mut client) = attach("alice");
+    service.health();
+    client.eval(r#"change("a test")"#).ok();
+    // Something that plans could end.
+    client.eval(r#"config.server.loglevel = "DEBUG""#).ok();
+    let look = r#"`${get("config")} ${leases().map(|l| [l.id, l.state, l.owner])} ${snapshots().len()} ${sessions().map(|s| s.mode)}`"#;
+    let before = client.eval(look).display().to_owned();
+    let mut programs = Programs(42);
+    let (mut listed, mut permitted) = (0, permits(&mut client));
+    for _ in 0..150 {
+        let code = programs.program();
+        let id = client.start_payload(&json!({ "code": code, "dry": true, "after": "revert" }));
+        // Some fail, as they would in earnest; then nothing happens all the more.
+        let reply = client.reply(id).unwrap();
+        listed += reply.0["result"]["value"].as_array().map_or(0, Vec::len);
+        // Looking at the count takes one.
+        let now = permits(&mut client);
+        assert_eq!(now, permitted + 1, "{code}");
+        permitted = now;
+    }
+    assert!(listed > 200, "only {listed} effects were listed");
+    assert_eq!(client.eval(look).display(), before);
+    assert_eq!(service.health().status, 200);
+}
+
+#[test]
+fn a_snapshot_is_compared_and_put_back_as_a_change_with_a_deadline() {
+    let (certificates, _service, mut client) = attach("alice");
+    client.eval(r#"snapshot("before")"#).ok();
+    assert_eq!(client.eval(r#"diff("before").len()"#).display(), "0");
+    client.eval(r#"change("a test")"#).ok();
+    let before = client.eval("config.db.port").display().to_owned();
+    let id =
+        client.eval(r#"set("config.db.port", 1111, #{ persist: true })"#).ok()["leases"][0]["id"].clone();
+    let secret =
+        client.secret_payload("config.slack.token = fresh", "fresh", "another-token-that-is-not-real");
+    let call = client.start("eval", secret);
+    client.reply(call).unwrap().ok();
+    let diff = client.eval(r#"diff("before")"#).ok()["value"].clone();
+    let paths: Vec<&str> = diff.as_array().unwrap().iter().map(|row| row["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["config.db.port", "config.slack.token"]);
+    assert_eq!(diff[0]["now"], 1111);
+    assert!(diff[1]["now"].as_str().unwrap().starts_with("‹secret"), "{diff}");
+    let (_, message) = client.eval(r#"restore("before")"#).failed();
+    assert!(message.contains("already changed"), "{message}");
+    client.eval("revert_all()").ok();
+    client.eval(r#"let d = get("config.db"); d.port = 1; d.host = "x"; set("config.db", d); snapshot("odd"); revert_all()"#).ok();
+    let reply = client.eval(r#"restore("odd", #{ ttl: "5m" })"#);
+    assert_eq!(reply.ok()["leases"][0]["target"], "state:config.db");
+    assert_eq!(client.eval("config.db.port").display(), "1");
+    client.eval("revert_all()").ok();
+    assert_eq!(client.eval("config.db.port").display(), before);
+    let names = client.eval("snapshots().map(|s| s.name)").ok()["value"].clone();
+    let automatic =
+        names.as_array().unwrap().iter().filter(|name| name.as_str().unwrap().starts_with("eval-"));
+    assert!(automatic.count() >= 3, "{names}");
+    assert_eq!(client.eval(r#"snapshot("before")"#).failed().0, "state");
+    assert!(id.is_u64());
+    let audit = certificates.audit();
+    let verified = Ctl::run(&certificates, "alice", &["audit", "verify", audit.to_str().unwrap()]);
+    assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+}
+
+/// What one may not read, one may neither keep nor compare.
+#[test]
+fn a_snapshot_asks_for_each_leaf() {
+    let certificates = Certificates::new();
+    certificates.write_policy(
+        r#"version = 1
+[[rule]]
+id = "look"
+why = "a test"
+allow = ["attach", "list", "read"]
+except = ["state:config.db.**"]
+"#,
+    );
+    let service = Service::start(&certificates);
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    for code in [r#"snapshot("all")"#, r#"snapshot("some", ["config.db"])"#] {
+        assert_eq!(client.eval(code).failed().0, "denied", "{code}");
+    }
+    client.eval(r#"snapshot("mine", ["config.server", "rota"])"#).ok();
+    assert_eq!(client.eval(r#"diff("mine").len()"#).display(), "0");
+    assert_eq!(client.eval(r#"restore("mine")"#).ok()["display"], "nothing to do");
+}
