@@ -1,5 +1,6 @@
 //! What a service author writes: the builder, the handle, the layers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, RwLock};
 
@@ -7,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::{self, Flag};
+use crate::guard::Gauge;
 use crate::points::Registry;
 use crate::start::{self, Running};
 use crate::state::{self, State};
@@ -36,6 +38,7 @@ pub struct Builder {
     pub(crate) never_patch: Vec<String>,
     pub(crate) never_write: Vec<String>,
     pub(crate) routes: Vec<String>,
+    pub(crate) gauges: BTreeMap<String, Gauge>,
 }
 
 impl fmt::Debug for Builder {
@@ -58,6 +61,7 @@ impl Agent {
             never_patch: Vec::new(),
             never_write: Vec::new(),
             routes: Vec::new(),
+            gauges: BTreeMap::new(),
         }
     }
 
@@ -110,6 +114,19 @@ impl Builder {
     /// A state path that no policy can open for writing, with everything below it.
     pub fn never_write(mut self, path: impl Into<String>) -> Self {
         self.never_write.push(path.into());
+        self
+    }
+
+    /// A number of the service, such as the length of a queue, that guards see as `s.gauges.NAME`.
+    ///
+    /// Asked a few times each second while a guard is in force, on a thread of the agent's: it must not wait for anything.
+    /// A number that is not finite, or a panic, is seen as `()`.
+    pub fn gauge(
+        mut self,
+        name: impl Into<String>,
+        number: impl Fn() -> f64 + Send + Sync + 'static,
+    ) -> Self {
+        self.gauges.insert(name.into(), Box::new(number));
         self
     }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::clock::BootTime;
 use crate::emit::Emitter;
+use crate::guard::Guards;
 use crate::lease::{Cause, EndError, Leases, Stands, Undone, Writes};
 use crate::observe::Observing;
 use crate::points::Registry;
@@ -39,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) leases: Arc<Leases>,
     /// Those of them that are writes to states.
     pub(crate) writes: Arc<Writes>,
+    /// The conditions under which leases stay.
+    pub(crate) guards: Guards,
     /// How many permits the gate has made.
     pub(crate) permits: AtomicU64,
     /// What was kept of states.
@@ -218,15 +221,15 @@ impl Core {
 
     /// Ends every lease of an operator who may be here no longer, confirmed ones too; those that somebody else has adopted
     /// are no longer this operator's. What cannot be undone at once is tried again. Returns how many there were.
+    #[expect(
+        dead_code,
+        reason = "called when a revocation list or a lock file is read anew, which this version does not"
+    )]
     pub(crate) fn revoke(&self, operator: &str, why: &str) -> usize {
-        let mut leases = self.leases.list();
-        leases.retain(|lease| lease.owner == operator);
-        // The newest first, so that nothing has to be rebased.
-        for lease in leases.iter().rev() {
+        self.leases.revoke(operator, why, |id, cause| {
             // An error is an alarm in the log, and the revert thread tries again.
-            drop(self.end_lease(lease.id, &Cause::Revoked(why.to_owned()), "agent", Wait::AGENT));
-        }
-        leases.len()
+            drop(self.end_lease(id, cause, "agent", Wait::AGENT));
+        })
     }
 
     /// Does what the revert thread should have done, should it be dead or late, and tells of what the log noticed.

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use debug_policy::{Action, Resource};
 use debug_wire::table::{self, Function};
+use rhai::FnPtr;
 
 use crate::gate::Refusal;
 use crate::lease::{Change, Lease};
+use crate::script::frozen::Frozen;
 use crate::state::{Path, Tree};
 
 /// Something asked for through a host function.
@@ -85,6 +87,13 @@ pub(crate) enum Effect {
         /// Whether it is undone all the same.
         force: bool,
     },
+    /// A condition under which a lease ends.
+    Guard {
+        /// The lease as it was when policy was asked.
+        lease: Box<Lease>,
+        /// The condition.
+        guard: Guarding,
+    },
     /// Entering the mode `change`.
     EnterChange {
         /// Why.
@@ -113,6 +122,8 @@ pub(crate) struct Proposal {
     pub(crate) reads: Vec<Path>,
     /// The options given.
     pub(crate) options: Options,
+    /// What must stay true while it is in force.
+    pub(crate) guard: Option<Guarding>,
     /// For the record: what is put in force, never a secret.
     pub(crate) after: serde_json::Value,
     /// What stands there and what is to, for a plan; marked. Nothing for patches.
@@ -121,8 +132,18 @@ pub(crate) struct Proposal {
     pub(crate) before: serde_json::Value,
 }
 
+/// A condition for a lease.
+pub(crate) struct Guarding {
+    /// Frozen.
+    pub(crate) code: Arc<Frozen>,
+    /// The leaves that it reads; each must be readable to its author.
+    pub(crate) reads: Vec<Path>,
+    /// For the record: the functions and captures that were frozen.
+    pub(crate) record: serde_json::Value,
+}
+
 /// The options of a change: `#{ ttl: "5m", reason: "INC-42", over: 3, persist: true, unseen: true }`.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     /// From now until it reverts.
     pub(crate) ttl: Option<Duration>,
@@ -132,6 +153,8 @@ pub(crate) struct Options {
     pub(crate) over: Option<u64>,
     /// Whether it keeps its deadline when its session is lost.
     pub(crate) persist: bool,
+    /// What must stay true.
+    pub(crate) guard: Option<FnPtr>,
     /// Whether a route that was never called may be patched.
     pub(crate) unseen: bool,
 }
@@ -151,6 +174,7 @@ impl Effect {
             Self::Diff { .. } => "diff",
             Self::Adopt { .. } => "adopt",
             Self::Settle { .. } => "settle",
+            Self::Guard { .. } => "guard",
             Self::EnterChange { .. } => "change",
             Self::Observe => "observe",
             Self::Log { warn: true, .. } => "log_warn",
@@ -173,6 +197,7 @@ impl Effect {
             | Self::Renew { .. }
             | Self::Adopt { .. }
             | Self::Settle { .. }
+            | Self::Guard { .. }
             | Self::EnterChange { .. } => true,
             // Reverting must not wait for a disk that may be full; its outcome is on disk before the reply.
             Self::Revert { .. }

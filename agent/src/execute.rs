@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::clock::BootTime;
 use crate::convert;
 use crate::core::Core;
-use crate::effect::{Effect, Proposal};
+use crate::effect::{Effect, Guarding, Proposal};
 use crate::gate::{self, Permit, Refusal};
+use crate::guard;
 use crate::lease::{Cause, EndError, Lease};
 use crate::listing;
 use crate::records;
@@ -65,6 +66,22 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
             record_renewal(core, run, &lease, "lease.adopted", None);
             Ok(values::say(said))
         }
+        Effect::Guard { lease, guard } => {
+            let id = lease.id;
+            core.leases.find(id).map_err(|e| ended(&e))?;
+            if core.guards.has(id) {
+                return Err(Refusal::state(
+                    format!("lease {id} has a guard already"),
+                    "one condition can say it all",
+                ));
+            }
+            holds(core, id, &guard)?;
+            put_guard(core, id, &guard);
+            run.step(Step::Guarded(id));
+            Ok(values::say(format!(
+                "lease {id}: ends when its guard is false, or cannot tell twice in a row"
+            )))
+        }
         Effect::Settle { lease, force } => settle(core, run, &lease, force),
         Effect::EnterChange { reason } => {
             let (mode, before) = run.session.mode();
@@ -93,6 +110,10 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     };
     let lease = core.leases.find(id).map_err(|e| ended(&e))?;
     let making = core.leases.making(id);
+    if let Some(refusal) = proposal.guard.as_ref().and_then(|guard| holds(core, id, guard).err()) {
+        never_made(core, &lease, &refusal_text(&refusal));
+        return Err(refusal);
+    }
     let stands = stands(core, lease.target());
     if let (Resource::State(path), Some(stands)) = (lease.target(), &stands) {
         let leases: Vec<u64> = core.leases.list().iter().map(|l| l.id).filter(|other| *other != id).collect();
@@ -102,11 +123,7 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
         }
     }
     if let Err(error) = proposal.change.make(id, lease.deadline) {
-        core.leases.withdraw(id);
-        let cause = Cause::Undone;
-        let undone = records::Told::default();
-        let detail = serde_json::json!({ "never_made": error.to_string() });
-        core.append(vec![records::lease_ended(cause.kind(), &lease, "agent", &undone, detail)]);
+        never_made(core, &lease, &error.to_string());
         return Err(Refusal::state(error.to_string(), "nothing was changed"));
     }
     // What stood there will stand there again, and is no less a secret meanwhile.
@@ -116,6 +133,9 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     }
     run.step(Step::Made(id));
     drop(making);
+    if let Some(guard) = &proposal.guard {
+        put_guard(core, id, guard);
+    }
     let verb = match proposal.function.name {
         "patch" => "patched",
         "restore" => "put back",
@@ -128,6 +148,38 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
         "lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}",
         plain(&lease)
     )))
+}
+
+/// Takes back a lease whose change could not be made, with its terminal record.
+fn never_made(core: &Core, lease: &Lease, why: &str) {
+    core.leases.withdraw(lease.id);
+    let detail = serde_json::json!({ "never_made": core.scrub(why) });
+    let undone = records::Told::default();
+    core.append(vec![records::lease_ended(Cause::Undone.kind(), lease, "agent", &undone, detail)]);
+}
+
+fn refusal_text(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::State { message, .. } => message.clone(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Whether a guard holds now; one that does not must not be put on anything.
+fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<(), Refusal> {
+    let said = match guard::first(core, lease, &guard.code) {
+        guard::Answer::Holds => return Ok(()),
+        guard::Answer::Broken(seen) => format!("the guard does not hold now: {seen}"),
+        guard::Answer::Silent(why) => format!("the guard cannot tell: {why}"),
+    };
+    Err(Refusal::state(said, "nothing was changed; a guard must be true before the change and stay so"))
+}
+
+fn put_guard(core: &Core, lease: u64, guard: &Guarding) {
+    core.guards.add(lease, guard.code.clone());
+    if let Some(observing) = core.observer() {
+        observing.guarded();
+    }
 }
 
 /// What stands at a state path, with its secrets made known.
@@ -283,6 +335,7 @@ pub(crate) fn undo(core: &Core, run: &Run) -> Vec<u64> {
                     undone.push(before.id);
                 }
             }
+            Step::Guarded(id) => core.guards.remove(id),
             Step::Mode(mode, reason) => run.session.set_mode(mode, reason),
             Step::Reverted(_) => {}
         }

@@ -194,7 +194,9 @@ fn written(effect: &Effect) -> Vec<String> {
         Effect::EnterChange { reason } => vec![reason.clone()],
         Effect::Change(proposal) => {
             let target = proposal.change.target().to_string();
-            reason(&proposal.options).into_iter().chain([proposal.after.to_string(), target]).collect()
+            let guard = proposal.guard.as_ref().map(|guard| guard.record.to_string());
+            let options = reason(&proposal.options).into_iter().chain(guard);
+            options.chain([proposal.after.to_string(), target]).collect()
         }
         Effect::Impossible { target, options, .. } => {
             reason(options).into_iter().chain([target.to_string()]).collect()
@@ -209,6 +211,7 @@ fn written(effect: &Effect) -> Vec<String> {
         | Effect::Adopt { .. }
         | Effect::Settle { .. }
         | Effect::Observe => Vec::new(),
+        Effect::Guard { guard, .. } => vec![guard.record.to_string()],
     }
 }
 
@@ -285,6 +288,13 @@ fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Vec<Reque
                 .map(|request| with_reason(lease, request))
                 .collect()
         }
+        Effect::Guard { lease, guard } => {
+            let owner = Resource::Lease(lease.owner.clone());
+            let others = (lease.owner != run.session.operator.name).then(|| ask(owner));
+            let asked = [ask(lease.target().clone())].into_iter().chain(others);
+            let reads = guard.reads.iter().map(|path| run.request(core, Action::Read, resource(path)));
+            asked.map(|request| with_reason(lease, request)).chain(reads).collect()
+        }
         Effect::Renew { lease, ttl, .. } => renew_requests(lease, *ttl, now, &run.session.operator.name, ask),
     }
 }
@@ -297,7 +307,9 @@ fn change_requests(core: &Core, run: &Run, proposal: &Proposal, action: Action) 
     let asked =
         |target: &Resource| with_options(run, &proposal.options, run.request(core, action, target.clone()));
     let changes = proposal.targets.iter().map(asked);
-    let reads = proposal.reads.iter().map(|path| run.request(core, Action::Read, resource(path)));
+    let guard = proposal.guard.iter().flat_map(|guard| &guard.reads);
+    let reads =
+        proposal.reads.iter().chain(guard).map(|path| run.request(core, Action::Read, resource(path)));
     changes.chain(reads).collect()
 }
 
@@ -488,13 +500,20 @@ fn detail(core: &Core, run: &Run, effect: &Effect) -> Vec<(&'static str, Value)>
         Effect::Impossible { target, .. } => vec![("target", target.to_string().into())],
         Effect::Change(proposal) => {
             let target = proposal.change.target().to_string().into();
-            vec![("target", target), ("before", proposal.before.clone()), ("value", proposal.after.clone())]
+            let guard = proposal.guard.as_ref().map(|guard| ("guard", guard.record.clone()));
+            [("target", target), ("before", proposal.before.clone()), ("value", proposal.after.clone())]
+                .into_iter()
+                .chain(guard)
+                .collect()
         }
         Effect::Revert { lease } => vec![("revert", lease.id.into())],
         Effect::Renew { lease, ttl, .. } => {
             vec![("renew", lease.id.into()), ("ttl_ms", millis(*ttl).into())]
         }
         Effect::Adopt { lease } => vec![("adopt", lease.id.into())],
+        Effect::Guard { lease, guard } => {
+            vec![("guarded", lease.id.into()), ("guard", guard.record.clone())]
+        }
         Effect::Settle { lease, force } => {
             vec![("settle", lease.id.into()), ("how", settled_as(*force).into())]
         }

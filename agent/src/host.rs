@@ -80,9 +80,12 @@ fn register(module: &mut Module, function: &'static Function) {
 
 /// Runs a function as a plan and returns what it would do. The function is called with copies of what it captured, so that
 /// it changes no variable of the session either.
-fn plan(ctx: NativeCallContext<'_>, function: FnPtr) -> Fallible<Dynamic> {
+fn plan(ctx: NativeCallContext<'_>, function: Dynamic) -> Fallible<Dynamic> {
     let tag = tag(&ctx)?;
     let run = &tag.run;
+    let Some(mut function) = function.try_cast::<FnPtr>() else {
+        return Err("what is planned must be a function such as `|| config.server.port = 9090`".into());
+    };
     let (_, reason) = run.session.mode();
     if !run.begin_plan(Planning::in_mode(Mode::Change, reason)) {
         return Err("a plan is being made already; what it lists is all that would happen".into());
@@ -92,7 +95,6 @@ fn plan(ctx: NativeCallContext<'_>, function: FnPtr) -> Fallible<Dynamic> {
         run.end_plan();
         return Err("what the function captured nests too deeply".into());
     }
-    let mut function = function;
     let mut captured = Scope::new();
     for value in function.curry() {
         captured.push_dynamic("", value.clone());

@@ -18,6 +18,7 @@ mod eval;
 mod execute;
 mod explain;
 mod gate;
+mod guard;
 mod handle;
 mod host;
 #[cfg(feature = "http")]

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::core::{Core, RateLimit};
+use crate::guard;
 use crate::lease::Cause;
 use crate::points::{Observer, PatchFailure, Tripped};
 use crate::records::record;
@@ -18,8 +19,16 @@ use crate::state::Wait;
 const WAITING: usize = 256;
 
 enum Event {
-    Failed { lease: u64, why: String },
-    Breaker { lease: u64, why: String },
+    /// There is a guard to be asked now.
+    Guarded,
+    Failed {
+        lease: u64,
+        why: String,
+    },
+    Breaker {
+        lease: u64,
+        why: String,
+    },
 }
 
 /// Takes note of failed patches and ends those that the breaker stopped.
@@ -39,12 +48,29 @@ impl Observing {
         let core = Arc::downgrade(core);
         let work = move || {
             let failures = RateLimit::default();
-            for event in sent {
-                if matches!(event, Event::Failed { .. }) {
+            let mut guarding = false;
+            let mut next = Instant::now();
+            loop {
+                // Without a guard there is nothing to wake up for.
+                let event = match guarding {
+                    false => sent.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                    true => sent.recv_timeout(next.saturating_duration_since(Instant::now())),
+                };
+                if matches!(event, Err(RecvTimeoutError::Disconnected)) {
+                    return;
+                }
+                if matches!(event, Ok(Event::Failed { .. })) {
                     taken.fetch_sub(1, Ordering::Relaxed);
                 }
                 let Some(core) = core.upgrade() else { return };
-                take(&core, &failures, event);
+                if let Ok(event) = event {
+                    take(&core, &failures, event);
+                }
+                if guarding && next <= Instant::now() {
+                    guard::round(&core);
+                    next = Instant::now() + guard::EVERY;
+                }
+                guarding = !core.guards.is_empty();
             }
         };
         std::thread::Builder::new().name("debug-guard".to_owned()).spawn(work)?;
@@ -52,8 +78,17 @@ impl Observing {
     }
 }
 
+impl Observing {
+    /// Wakes the thread that asks guards.
+    pub(crate) fn guarded(&self) {
+        drop(self.events.send(Event::Guarded));
+    }
+}
+
 fn take(core: &Core, failures: &RateLimit, event: Event) {
     match event {
+        // That it woke the thread is all.
+        Event::Guarded => {}
         Event::Failed { lease, why } => {
             if failures.allow().is_some() {
                 core.append(vec![record(

@@ -159,6 +159,7 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
         | Effect::Renew { .. }
         | Effect::Adopt { .. }
         | Effect::Settle { .. }
+        | Effect::Guard { .. }
         | Effect::Snapshot { .. }
         | Effect::Log { .. } => Ok(values::say(said)),
     }
@@ -192,7 +193,7 @@ fn described(core: &Core, effect: &Effect) -> Line {
             proposal.change.target().to_string()
         }
         Effect::Impossible { target, .. } => target.to_string(),
-        Effect::Revert { lease } | Effect::Adopt { lease } => {
+        Effect::Revert { lease } | Effect::Adopt { lease } | Effect::Guard { lease, .. } => {
             format!("lease {} at {}", lease.id, lease.target())
         }
         Effect::Renew { lease, ttl, .. } => {

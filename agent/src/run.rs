@@ -64,6 +64,8 @@ pub(crate) enum Step {
         /// As it is.
         after: Box<Lease>,
     },
+    /// A lease got a guard.
+    Guarded(u64),
     /// The mode was another.
     Mode(Mode, Option<String>),
     /// A lease was ended. That is not undone: it made the service what it was.
@@ -256,6 +258,7 @@ impl Run {
         let ids = done.steps.iter().filter_map(|step| match step {
             Step::Made(id) | Step::Reverted(id) => Some(*id),
             Step::Renewed { after, .. } => Some(after.id),
+            Step::Guarded(id) => Some(*id),
             Step::Mode(..) => None,
         });
         ids.collect()

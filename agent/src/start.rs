@@ -21,6 +21,7 @@ use crate::core::{Core, RateLimit};
 use crate::dispatch::Desk;
 use crate::emit::Emitter;
 use crate::gate;
+use crate::guard::{Gauge, Guards};
 use crate::lease::{Cause, Leases, RESTART, Writes};
 use crate::net::{self, Bounds, Identify, NetHandle, Tls};
 use crate::observe::Observing;
@@ -77,6 +78,7 @@ pub(crate) struct Prepared {
     pub(crate) registry: Arc<Registry>,
     states: Arc<States>,
     redactor: Arc<Redactor>,
+    gauges: BTreeMap<String, Gauge>,
 }
 
 /// Reads and checks the configuration and all that it names.
@@ -135,6 +137,7 @@ pub(crate) fn prepare(builder: Builder) -> Result<Prepared, StartError> {
         registry: Arc::new(registry),
         states: Arc::new(states),
         redactor,
+        gauges: builder.gauges,
     })
 }
 
@@ -307,7 +310,7 @@ fn build(
     log: Log,
     opened: &Opened,
 ) -> Result<(Arc<Core>, Tls, std::net::SocketAddr), String> {
-    let Prepared { config, policy, tls, registry, states, redactor, .. } = prepared;
+    let Prepared { config, policy, tls, registry, states, redactor, gauges, .. } = prepared;
     let history = if opened.fresh { History::default() } else { history(&config)? };
     history.check_lists(&config, &tls)?;
     let keyed = Keyed::new(digest_key(&config.audit.folder)?).map_err(|e| format!("no randomness: {e}"))?;
@@ -325,6 +328,7 @@ fn build(
         policy,
         log,
         leases: Arc::new(Leases::after(history.highest)),
+        guards: Guards::new(gauges),
         permits: AtomicU64::new(0),
         snapshots: Snapshots::default(),
         writes: Arc::new(Writes::new(states.clone())),

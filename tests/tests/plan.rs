@@ -186,9 +186,9 @@ fn a_snapshot_is_compared_and_put_back_as_a_change_with_a_deadline() {
     client.reply(call).unwrap().ok();
     let diff = client.eval(r#"diff("before")"#).ok()["value"].clone();
     let paths: Vec<&str> = diff.as_array().unwrap().iter().map(|row| row["path"].as_str().unwrap()).collect();
-    assert_eq!(paths, ["config.db.port", "config.slack.token"]);
-    assert_eq!(diff[0]["now"], 1111);
-    assert!(diff[1]["now"].as_str().unwrap().starts_with("‹secret"), "{diff}");
+    assert_eq!(paths, ["config.slack.token", "config.db.port"]);
+    assert_eq!(diff[1]["now"], 1111);
+    assert!(diff[0]["now"].as_str().unwrap().starts_with("‹secret"), "{diff}");
     let (_, message) = client.eval(r#"restore("before")"#).failed();
     assert!(message.contains("already changed"), "{message}");
     client.eval("revert_all()").ok();

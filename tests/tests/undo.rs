@@ -228,3 +228,54 @@ fn a_change_that_persists_does_not_depend_on_its_session() {
     assert_eq!(row["note"], "", "{row}");
     assert!(row["reverts_in_ms"].as_u64().unwrap() > 300_000, "{row}");
 }
+
+/// A guard is true before the change and ends it when it no longer is; the reason says what was seen.
+#[test]
+fn a_change_ends_when_its_guard_is_false() {
+    let (certificates, service, mut client) = attach();
+    service.health();
+    let id = made(
+        &mut client,
+        r##"patch("GET /api/healthcheck", |req| #{ status: 503 }, #{ guard: |s| s.errors < 3 })"##,
+    );
+    assert_eq!(service.health().status, 503);
+    wait::until_true("the guard ended it", || service.health().status == 200);
+    wait::until_true("its record", || records(&certificates, "lease.guard-failed").len() == 1);
+    let ended = &records(&certificates, "lease.guard-failed")[0];
+    assert_eq!(ended["lease"].as_u64(), Some(id));
+    let seen = ended["detail"].as_str().unwrap();
+    assert!(seen.contains("\"errors\":"), "{seen}");
+}
+
+#[test]
+fn a_guard_that_reads_a_state_ends_a_change_of_another() {
+    let (_certificates, service, mut client) = attach();
+    let id = made(&mut client, "config.db.port = 1111");
+    client.eval(&format!("guard({id}, |s| get(\"rota.on_duty\") == \"anna\")")).ok();
+    let (_, message) = client.eval(&format!("guard({id}, |s| true)")).failed();
+    assert!(message.contains("has a guard already"), "{message}");
+    assert_eq!(client.eval("config.db.port").display(), "1111");
+    rotate(&service);
+    wait::until_true("the guard ended it", || client.eval("config.db.port").display() != "1111");
+}
+
+#[test]
+fn a_guard_that_does_not_hold_or_cannot_tell_keeps_its_change_from_being_made() {
+    let (_certificates, _service, mut client) = attach();
+    let before = client.eval("config.db.port").display().to_owned();
+    for (guard, expected) in [
+        ("|s| false", "does not hold"),
+        ("|s| s.calls", "instead of true or false"),
+        ("|s| { loop { } }", "cannot tell"),
+        ("|s| throw \"no\"", "cannot tell"),
+        ("|a, b| true", "takes 2 arguments"),
+        ("|s| set(\"config.db.port\", 1)", "has an effect"),
+        ("7", "must be a function"),
+    ] {
+        let (_, message) =
+            client.eval(&format!("set(\"config.db.port\", 1, #{{ guard: {guard} }})")).failed();
+        assert!(message.contains(expected), "{guard}: {message}");
+        assert_eq!(client.eval("config.db.port").display(), before);
+    }
+    assert_eq!(client.eval("leases().len()").display(), "0");
+}

@@ -141,7 +141,7 @@ pub const FUNCTIONS: &[Function] = &[
         emergency: false,
         in_patches: false,
         usage: "set(path, value, opts?)",
-        about: "changes the value at a state path until a deadline; opts: ttl, reason, over, persist",
+        about: "changes the value at a state path until a deadline; opts: ttl, reason, over, persist, guard",
         example: r#"set("config.server.port", 9090, #{ ttl: "5m" })"#,
     },
     Function {
@@ -174,7 +174,7 @@ pub const FUNCTIONS: &[Function] = &[
         emergency: false,
         in_patches: false,
         usage: "patch(point, fn, opts?)",
-        about: "puts a function in the place of a point until a deadline; opts: ttl, reason, over, persist, unseen",
+        about: "puts a function in the place of a point until a deadline; opts: ttl, reason, over, persist, guard, unseen",
         example: r#"patch("GET /api/healthcheck", |req| #{ status: 418, body: #{ status: "I'm a teapot" } }, #{ ttl: "5m" })"#,
     },
     Function {
@@ -220,6 +220,17 @@ pub const FUNCTIONS: &[Function] = &[
         usage: "adopt(id)",
         about: "makes a change one's own, so that it no longer depends on who made it",
         example: "adopt(1)",
+    },
+    Function {
+        name: "guard",
+        action: Action::Guard,
+        on: On::Lease,
+        undo: Undo::Nothing,
+        emergency: false,
+        in_patches: false,
+        usage: "guard(id, fn)",
+        about: "ends a change as soon as a condition is false: calls, errors, times and gauges are shown to it",
+        example: r#"guard(1, |s| s.errors < 10 && s.p99_us < 50000)"#,
     },
     Function {
         name: "settle",
@@ -317,7 +328,7 @@ pub const FUNCTIONS: &[Function] = &[
         emergency: false,
         in_patches: false,
         usage: "restore(name, opts?)",
-        about: "puts the states back to a snapshot until a deadline; opts: ttl, reason, over, persist",
+        about: "puts the states back to a snapshot until a deadline; opts: ttl, reason, over, persist, guard",
         example: r#"restore("before", #{ ttl: "5m" })"#,
     },
     Function {

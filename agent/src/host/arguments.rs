@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use debug_policy::parse_duration;
 use debug_wire::table::Function;
-use rhai::{Dynamic, Map};
+use rhai::{Dynamic, FnPtr, Map};
 
 use crate::effect::Options;
 use crate::gate::Refusal;
@@ -56,6 +56,15 @@ pub(super) fn ttl(function: &Function, value: Option<Dynamic>) -> Result<Duratio
     parse_duration(&spelled).map_err(|e| usage(function, &e.to_string()))
 }
 
+/// A function that is to be kept.
+pub(super) fn pointer(function: &Function, what: &str, value: Option<Dynamic>) -> Result<FnPtr, Refusal> {
+    let value = value.unwrap_or(Dynamic::UNIT);
+    let kind = value.type_name();
+    value
+        .try_cast::<FnPtr>()
+        .ok_or_else(|| usage(function, &format!("{what} must be a function such as `|s| …`, not {kind}")))
+}
+
 fn truth(function: &Function, name: &str, value: &Dynamic) -> Result<bool, Refusal> {
     value.as_bool().map_err(|_| usage(function, &format!("`{name}` must be true or false")))
 }
@@ -81,6 +90,7 @@ pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Opt
             "ttl" => options.ttl = Some(ttl(function, Some(value))?),
             "reason" => options.reason = Some(reason(function, Some(value))?),
             "over" => options.over = Some(id(function, Some(value))?),
+            "guard" => options.guard = Some(pointer(function, "the guard", Some(value))?),
             "persist" => options.persist = truth(function, "persist", &value)?,
             "unseen" if function.name == "patch" => options.unseen = truth(function, "unseen", &value)?,
             "hold" => {
@@ -89,8 +99,8 @@ pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Opt
             }
             other => {
                 let known = match function.name {
-                    "patch" => "ttl, reason, over, persist, unseen",
-                    _ => "ttl, reason, over, persist",
+                    "patch" => "ttl, reason, over, persist, guard, unseen",
+                    _ => "ttl, reason, over, persist, guard",
                 };
                 return Err(usage(function, &format!("unknown option `{other}`; known are {known}")));
             }

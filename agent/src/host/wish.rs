@@ -7,10 +7,10 @@ use debug_wire::table::Function;
 use rhai::{Dynamic, FnPtr};
 
 use super::EvalTag;
-use super::arguments::{MAX_POINT, how, id, options, path, reason, text, ttl, usage};
+use super::arguments::{MAX_POINT, how, id, options, path, pointer, reason, text, ttl, usage};
 use crate::convert;
 use crate::core::Core;
-use crate::effect::{Effect, Options, Proposal};
+use crate::effect::{Effect, Guarding, Options, Proposal};
 use crate::execute::{self, PatchView};
 use crate::gate::{self, Refusal};
 use crate::lease::{Lease, PatchChange, WriteChange};
@@ -59,6 +59,13 @@ pub(super) fn wish(
             let options = options(function, c)?;
             let patch = patch(core, run, function, &name, b, options.clone());
             possible(patch, function, Resource::Point(name), options)
+        }
+        "guard" => {
+            let lease = lease(core, id(function, a)?)?;
+            Effect::Guard {
+                lease,
+                guard: guarding(core, run, function, &pointer(function, "the guard", b)?)?,
+            }
         }
         "revert" => Effect::Revert { lease: lease(core, id(function, a)?)? },
         "revert_all" => return Ok(revertible(core, run)),
@@ -137,7 +144,7 @@ fn reveal(core: &Core, run: &Run, path: Path) -> Result<Effect, Refusal> {
 
 /// A write: checked against the live state in full before it is asked for, so that what would fail is never made.
 pub(crate) fn set(
-    core: &Core,
+    core: &Arc<Core>,
     run: &Run,
     function: &'static Function,
     path: Path,
@@ -229,7 +236,7 @@ fn diff(core: &Core, run: &Run, snapshot: &Snapshot) -> Effect {
 
 /// One change for each part that differs, at the deepest path that holds all that differs in it.
 fn restore(
-    core: &Core,
+    core: &Arc<Core>,
     run: &Run,
     function: &'static Function,
     snapshot: &Snapshot,
@@ -259,7 +266,7 @@ fn restore(
 }
 
 fn write(
-    core: &Core,
+    core: &Arc<Core>,
     run: &Run,
     function: &'static Function,
     path: Path,
@@ -284,7 +291,7 @@ fn write(
 }
 
 fn write_tree(
-    core: &Core,
+    core: &Arc<Core>,
     run: &Run,
     function: &'static Function,
     path: Path,
@@ -314,9 +321,42 @@ fn write_tree(
         after: after_record,
         shown: Some((before.clone(), marked)),
         change: Arc::new(WriteChange::new(core.writes.clone(), path, before, after)),
+        guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
         options,
     };
     Ok(Effect::Change(Box::new(proposal)))
+}
+
+/// A condition for a lease, frozen.
+fn guarding(
+    core: &Arc<Core>,
+    run: &Run,
+    function: &'static Function,
+    pointer: &FnPtr,
+) -> Result<Guarding, Refusal> {
+    let host = Arc::new(PatchView::new(core, run));
+    let frozen = Frozen::new(&run.functions(), pointer, Some(1), host).map_err(|e| {
+        let what = e.to_string().replace("the patch", "the guard").replace("the point", "the agent");
+        Refusal::state(
+            what,
+            "a guard takes one argument, as in `|s| s.errors < 10`; it may compute and `get` literal paths",
+        )
+    })?;
+    let paths = frozen
+        .reads()
+        .map(|p| p.parse::<Path>().map_err(|e| usage(function, &e.to_string())))
+        .collect::<Result<Vec<_>, _>>()?;
+    let reads = paths.iter().flat_map(|p| readable(core, p)).collect();
+    let record = frozen_record(&frozen);
+    Ok(Guarding { code: Arc::new(frozen), reads, record })
+}
+
+/// Frozen code as its record has it; the code itself stands in the eval.
+fn frozen_record(frozen: &Frozen) -> serde_json::Value {
+    serde_json::json!({
+        "code": "as in the eval", "functions": frozen.reached,
+        "captures": frozen.captures.iter().map(values::json).collect::<Vec<_>>(),
+    })
 }
 
 /// Whether a text in a value is, or was made with, what is shown in place of a secret.
@@ -363,10 +403,7 @@ fn patch(
         .map(|p| p.parse::<Path>().map_err(|e| usage(function, &e.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
     let reads = reads.iter().flat_map(|p| readable(core, p)).collect();
-    let record = serde_json::json!({
-        "code": "as in the eval", "functions": frozen.reached,
-        "captures": frozen.captures.iter().map(values::json).collect::<Vec<_>>(),
-    });
+    let record = frozen_record(&frozen);
     let proposal = Proposal {
         function,
         targets: vec![Resource::Point(point.name().to_owned())],
@@ -375,6 +412,7 @@ fn patch(
         after: record,
         shown: None,
         change: Arc::new(PatchChange::new(point, Arc::new(frozen), observer)),
+        guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
         options,
     };
     Ok(Effect::Change(Box::new(proposal)))

@@ -73,7 +73,7 @@ async fn answer(
         return None; // The client's fault, not the patch's: the original sees the same error.
     }
     let params = RawPathParams::from_request_parts(parts, &()).await.ok();
-    run(&layer, now, || {
+    let response = run(&layer, now, || {
         let body = match layer.code().mentions_body() {
             true => Some(reading.whole().ok_or(PatchFailure::Limit(TOO_LONG))?),
             false => None,
@@ -82,5 +82,9 @@ async fn answer(
             request::tree(parts, params.as_ref(), body.as_deref(), |name| cell.routes().is_opaque(name));
         response::from_tree(layer.code().call(layer.lease(), now, vec![request])?)
             .map_err(PatchFailure::Shape)
-    })
+    })?;
+    if response.status().is_server_error() {
+        layer.count_error();
+    }
+    Some(response)
 }

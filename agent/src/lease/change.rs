@@ -157,7 +157,7 @@ impl Writes {
     /// # Errors
     /// What stands there is only there because of a lease, which is named.
     pub(crate) fn check(&self, path: &Path, wait: Wait) -> Result<(), ChangeError> {
-        outlives(&*self.stack(path, wait)?, path)
+        outlives(&self.stack(path, wait)?, path)
     }
 
     /// What stood below each of the layers of the state that `path` is in: the lease, its path, its base. None while the

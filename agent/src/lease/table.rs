@@ -356,6 +356,17 @@ impl Leases {
         self.changed.notify_all();
     }
 
+    /// Ends every lease of an operator who may be here no longer, confirmed ones too, the newest first, so that nothing has
+    /// to be rebased. Returns how many there were.
+    #[cfg_attr(not(test), allow(dead_code, reason = "see `Core::revoke`"))]
+    pub(crate) fn revoke(&self, owner: &str, why: &str, mut end: impl FnMut(u64, &Cause)) -> usize {
+        let mut owned = self.list();
+        owned.retain(|lease| lease.owner == owner);
+        let cause = Cause::Revoked(why.to_owned());
+        owned.iter().rev().for_each(|lease| end(lease.id, &cause));
+        owned.len()
+    }
+
     /// Hands the leases that an operator's lost sessions left to a new session; returns them.
     pub(crate) fn take_over(&self, owner: &str, session: u64) -> Vec<Lease> {
         let mut inner = self.lock();

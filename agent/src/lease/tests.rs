@@ -350,3 +350,22 @@ fn a_lease_whose_undo_failed_is_not_renewed() {
         assert!(matches!(renewed, Err(EndError::Failing { .. })));
     }
 }
+
+/// What somebody else has adopted is no longer the revoked operator's.
+#[test]
+fn a_revoked_operators_leases_end_confirmed_ones_too() {
+    let leases = Leases::after(0);
+    let ids =
+        ["state:a", "state:b", "state:c"].map(|target| open(&leases, Fake::at(target), 7, After::Persist));
+    let now = BootTime::now();
+    leases.renew(ids[1], now.after(Duration::from_secs(600)), true, now).unwrap();
+    leases.adopt(ids[2], "lea", 8, now).unwrap();
+    let mut ended = Vec::new();
+    let count = leases.revoke("alice", "the certificate was revoked", |id, cause| {
+        assert_eq!(cause.kind(), "lease.revoked");
+        leases.end(id, cause, Wait::AGENT).map(drop).unwrap();
+        ended.push(id);
+    });
+    assert_eq!((count, ended), (2, vec![ids[1], ids[0]]));
+    assert_eq!(leases.list().iter().map(|lease| lease.id).collect::<Vec<_>>(), [ids[2]]);
+}

@@ -59,6 +59,60 @@ pub(crate) struct Layer {
     breaker: Breaker,
     calls: AtomicU64,
     failures: AtomicU64,
+    errors: AtomicU64,
+    timing: Timing,
+}
+
+/// What happened at a layer since it was made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Stats {
+    /// Calls that the patch was asked in, failures included.
+    pub(crate) calls: u64,
+    /// Answers of the patch that are errors: responses from status 500 on. Functions have none.
+    pub(crate) errors: u64,
+    /// Calls in which the patch failed and the original answered.
+    pub(crate) failures: u64,
+    /// How long the patch took on the average.
+    pub(crate) mean: Duration,
+    /// The time within which 99 of 100 calls of it were done, to the next power of two of nanoseconds.
+    pub(crate) p99: Duration,
+}
+
+/// How long calls took, in powers of two of nanoseconds: the last is 2^39 ns, 9 minutes.
+struct Timing {
+    spent: AtomicU64,
+    buckets: [AtomicU64; 40],
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { spent: AtomicU64::new(0), buckets: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+}
+
+impl Timing {
+    fn book(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.spent.fetch_add(nanos, Ordering::Relaxed);
+        let exponent = nanos.max(1).next_power_of_two().trailing_zeros() as usize;
+        if let Some(bucket) = self.buckets.get(exponent).or(self.buckets.last()) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The mean, and the upper end of the bucket that the 99th of 100 calls lies in.
+    fn summary(&self) -> (Duration, Duration) {
+        let counts = self.buckets.each_ref().map(|bucket| bucket.load(Ordering::Relaxed));
+        let calls: u64 = counts.iter().sum();
+        let mean = self.spent.load(Ordering::Relaxed).checked_div(calls).unwrap_or(0);
+        let mut left = calls - calls / 100;
+        let p99 = counts.iter().position(|count| {
+            left = left.saturating_sub(*count);
+            left == 0
+        });
+        let p99 = p99.filter(|_| calls > 0).map_or(0, |exponent| 1u64 << exponent);
+        (Duration::from_nanos(mean), Duration::from_nanos(p99))
+    }
 }
 
 impl Layer {
@@ -79,6 +133,8 @@ impl Layer {
             breaker: Breaker::default(),
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            timing: Timing::default(),
         }
     }
 
@@ -118,6 +174,19 @@ impl Layer {
         self.failures.load(Ordering::Relaxed)
     }
 
+    /// What happened since it was made.
+    pub(crate) fn stats(&self) -> Stats {
+        let (mean, p99) = self.timing.summary();
+        let errors = self.errors.load(Ordering::Relaxed);
+        Stats { calls: self.calls(), errors, failures: self.failures(), mean, p99 }
+    }
+
+    /// Counts an answer of the patch that is an error of the service.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only routes can tell"))]
+    pub(crate) fn count_error(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Whether it was ended, by its owner or its breaker. It then never runs again.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
@@ -136,6 +205,7 @@ impl Layer {
     /// Counts one call, tells the observer, and ends the layer if the breaker says so.
     pub(super) fn book(&self, now: BootTime, took: Duration, failure: Option<&PatchFailure>) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        self.timing.book(took);
         if failure.is_some() {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }

@@ -16,7 +16,7 @@ mod values;
 pub(crate) use breaker::Tripped;
 pub use call::{Answer, Argument, Arguments, call};
 pub(crate) use call::{PANIC_ABORTS, run};
-pub(crate) use layer::{Layer, Observer, PatchCode, PatchFailure};
+pub(crate) use layer::{Layer, Observer, PatchCode, PatchFailure, Stats};
 pub use probe::Probe;
 pub(crate) use registry::{Point, PointInfo, Registry, point_method};
 pub(crate) use slot::Kind;

@@ -207,6 +207,14 @@ impl Registry {
         Ok(slot)
     }
 
+    /// Every point that is patched, with what happened at its newest layer.
+    pub(crate) fn patched(&self) -> Vec<(String, super::Stats)> {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let slots = self.functions.values().copied().chain(routes.values().map(|slot| &**slot));
+        let patched = slots.filter(|slot| slot.is_patched());
+        patched.filter_map(|slot| Some((slot.name().to_owned(), slot.layers().last()?.stats()))).collect()
+    }
+
     /// Whether a resource is a route that no request has matched since the start.
     pub(crate) fn is_unseen(&self, resource: &debug_policy::Resource) -> bool {
         match resource {

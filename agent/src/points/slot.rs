@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
-use super::layer::Layer;
+use super::layer::{Layer, Stats};
 use crate::clock::BootTime;
 
 /// Every `#[patchable]` function that the linker kept.
@@ -162,6 +162,11 @@ impl Slot {
     /// All layers, oldest first, ended ones that were not taken out yet included.
     pub(crate) fn layers(&self) -> Vec<Arc<Layer>> {
         self.layers.load().as_ref().map(|layers| layers.to_vec()).unwrap_or_default()
+    }
+
+    /// What happened at the layer of a lease.
+    pub(crate) fn stats(&self, lease: u64) -> Option<Stats> {
+        self.layers().iter().find(|layer| layer.lease() == lease).map(|layer| layer.stats())
     }
 
     /// Puts a layer on top. Calls that begin later see it.

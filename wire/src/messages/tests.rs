@@ -315,7 +315,7 @@ fn a_payload_is_strict_and_bounded() {
     assert_eq!(EvalPayload::parse(r#"{"code":"1"}"#).unwrap().code, "1");
     for (text, words) in [
         (r#"{"code":"1","code":"2"}"#, "`code` is there twice"),
-        (r#"{"code":"1","dry":true}"#, "unknown member `dry`"),
+        (r#"{"code":"1","wet":true}"#, "unknown member `wet`"),
         (r#"{"code":"1","after":"never"}"#, "unknown variant `never`"),
         (r#"{"code":"\ud800"}"#, "surrogate"),
         (r#"{"code":"1","args":{"a":{"b":1,"b":1}}}"#, "`b` is there twice"),

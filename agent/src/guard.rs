@@ -1,0 +1,203 @@
+//! Guards: conditions that must stay true while a lease is in force. Frozen code, run again and again on a thread of the
+//! agent's own, first before the change is made.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use debug_policy::Resource;
+
+use crate::clock::BootTime;
+use crate::convert;
+use crate::core::Core;
+use crate::lease::Cause;
+use crate::points::{PatchCode, Stats};
+use crate::script::frozen::Frozen;
+use crate::state::{Path, Tree, Wait};
+use crate::values;
+
+/// How often each guard is asked: often enough to be quicker than whoever watches a graph, seldom enough that a hundred
+/// guards of 1 ms cost a tenth of one CPU.
+pub(crate) const EVERY: Duration = Duration::from_millis(250);
+
+/// How often in a row a guard may fail to answer, because its code failed or a state was busy.
+const MAX_SILENT: u32 = 2;
+
+/// How much of what was seen stands in the reason of a revert, in bytes.
+const MAX_SEEN: usize = 1_000;
+
+/// A number of the service that guards see.
+pub(crate) type Gauge = Box<dyn Fn() -> f64 + Send + Sync>;
+
+/// A guard that is in force.
+struct Guard {
+    code: Arc<Frozen>,
+    /// In a row.
+    silent: u32,
+}
+
+/// The guards in force, by lease, and the gauges that they see.
+pub(crate) struct Guards {
+    guards: Mutex<BTreeMap<u64, Guard>>,
+    gauges: BTreeMap<String, Gauge>,
+}
+
+/// What a guard said.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum Answer {
+    /// The condition holds.
+    Holds,
+    /// It does not; what was seen.
+    Broken(String),
+    /// It could not tell, and why.
+    Silent(String),
+}
+
+impl Guards {
+    /// None yet.
+    pub(crate) fn new(gauges: BTreeMap<String, Gauge>) -> Self {
+        Self { guards: Mutex::default(), gauges }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Guard>> {
+        self.guards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a guard on a lease; false if it has one.
+    pub(crate) fn add(&self, lease: u64, code: Arc<Frozen>) -> bool {
+        let mut guards = self.lock();
+        let free = !guards.contains_key(&lease);
+        if free {
+            guards.insert(lease, Guard { code, silent: 0 });
+        }
+        free
+    }
+
+    /// Takes the guard of a lease away.
+    pub(crate) fn remove(&self, lease: u64) {
+        self.lock().remove(&lease);
+    }
+
+    /// Whether a lease has a guard.
+    pub(crate) fn has(&self, lease: u64) -> bool {
+        self.lock().contains_key(&lease)
+    }
+
+    /// Whether there is any.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+}
+
+/// Asks every guard once, and ends the leases whose condition no longer holds, or which cannot be told twice in a row.
+pub(crate) fn round(core: &Core) {
+    let asked: Vec<(u64, Arc<Frozen>)> =
+        core.guards.lock().iter().map(|(lease, guard)| (*lease, guard.code.clone())).collect();
+    for (lease, code) in asked {
+        let Ok(found) = core.leases.find(lease) else {
+            core.guards.remove(lease);
+            continue;
+        };
+        // It is on its way out already.
+        if found.failing.is_some() {
+            continue;
+        }
+        let broken = match ask(core, lease, &code) {
+            Answer::Holds => {
+                silent(core, lease, |silent| *silent = 0);
+                continue;
+            }
+            Answer::Broken(seen) => format!("the guard no longer holds: {seen}"),
+            Answer::Silent(why) => {
+                let times = silent(core, lease, |silent| *silent += 1);
+                if times < MAX_SILENT {
+                    continue;
+                }
+                format!("the guard could not tell {times} times in a row: {why}")
+            }
+        };
+        // An error is an alarm in the log, and the revert thread tries again.
+        drop(core.end_lease(lease, &Cause::GuardFailed(broken), "agent", Wait::AGENT));
+        if core.leases.find(lease).is_err() {
+            core.guards.remove(lease);
+        }
+    }
+}
+
+fn silent(core: &Core, lease: u64, change: impl FnOnce(&mut u32)) -> u32 {
+    core.guards.lock().get_mut(&lease).map_or(0, |guard| {
+        change(&mut guard.silent);
+        guard.silent
+    })
+}
+
+/// Asks a guard for the first time, before its change is made. On a thread of its own: this one runs a script already, whose
+/// budget and variables are no business of the guard.
+pub(crate) fn first(core: &Core, lease: u64, code: &Frozen) -> Answer {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("debug-guard".to_owned());
+        let asking = thread.spawn_scoped(scope, || ask(core, lease, code));
+        let answer = asking.map_err(|error| format!("no thread to ask it on: {error}"));
+        let answer = answer.and_then(|asking| asking.join().map_err(|_| "asking it panicked".to_owned()));
+        answer.unwrap_or_else(Answer::Silent)
+    })
+}
+
+/// Asks a guard.
+fn ask(core: &Core, lease: u64, code: &Frozen) -> Answer {
+    let sight = sight(core, lease);
+    match code.call(lease, BootTime::now(), vec![sight.clone()]) {
+        Ok(Tree::Bool(true)) => Answer::Holds,
+        Ok(Tree::Bool(false)) => Answer::Broken(seen(core, &sight, code)),
+        Ok(other) => Answer::Silent(format!("it answered {} instead of true or false", other.kind())),
+        Err(failure) => Answer::Silent(core.scrub(&failure.to_string())),
+    }
+}
+
+/// What a guard is shown: of the lease's own point since the change `calls`, `errors`, `failures`, `mean_us`, `p99_us`; the
+/// same of every patched point in `points`; the service's own numbers in `gauges`.
+fn sight(core: &Core, lease: u64) -> Tree {
+    let own = core.leases.find(lease).ok().and_then(|lease| match lease.target() {
+        Resource::Point(name) => core.points.find(name)?.stats(lease.id),
+        _ => None,
+    });
+    let mut entries = numbers(&own.unwrap_or_default());
+    let points = core.points.patched().into_iter().map(|(name, stats)| (name, Tree::Map(numbers(&stats))));
+    let gauges = core.guards.gauges.iter().map(|(name, gauge)| {
+        // The service's own code; what it cannot tell is no number.
+        let value = catch_unwind(AssertUnwindSafe(gauge)).unwrap_or(f64::NAN);
+        (name.clone(), if value.is_finite() { Tree::F64(value) } else { Tree::Null })
+    });
+    entries.push(("points".to_owned(), Tree::Map(points.collect())));
+    entries.push(("gauges".to_owned(), Tree::Map(gauges.collect())));
+    Tree::Map(entries)
+}
+
+fn numbers(stats: &Stats) -> Vec<(String, Tree)> {
+    let whole = |value: u64| Tree::I64(i64::try_from(value).unwrap_or(i64::MAX));
+    let micros = |duration: Duration| whole(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    vec![
+        ("calls".to_owned(), whole(stats.calls)),
+        ("errors".to_owned(), whole(stats.errors)),
+        ("failures".to_owned(), whole(stats.failures)),
+        ("mean_us".to_owned(), micros(stats.mean)),
+        ("p99_us".to_owned(), micros(stats.p99)),
+    ]
+}
+
+/// What the guard looked at, in one line, without secrets.
+fn seen(core: &Core, sight: &Tree, code: &Frozen) -> String {
+    let reads = code.reads().filter_map(|path| {
+        let path: Path = path.parse().ok()?;
+        let tree = core.read(&path, Wait::Try).ok()?;
+        let value = convert::display(&convert::to_dynamic(&tree, &path, &core.keyed));
+        Some(format!("{path} = {value}"))
+    });
+    let text = [values::json(sight).to_string()].into_iter().chain(reads).collect::<Vec<_>>().join(", ");
+    let text = core.scrub(&text);
+    match (0..=MAX_SEEN).rev().find(|end| text.is_char_boundary(*end)) {
+        Some(end) if end < text.len() => format!("{}…", &text[..end]),
+        _ => text,
+    }
+}
