@@ -46,6 +46,7 @@ pub use crate::agent::{Agent, Builder, StartError};
 #[cfg(feature = "http")]
 pub use crate::http::{HttpLayer, HttpService, ResponseFuture};
 pub use crate::secret::Secret;
+pub use crate::state::{Live, StateHandle};
 pub use crate::status::Status;
 #[cfg(feature = "tracing")]
 pub use crate::tracing_layer::TracingLayer;

@@ -29,7 +29,7 @@ use crate::queue::Queue;
 use crate::records::{self, record};
 use crate::script::engine;
 use crate::snapshot::Snapshots;
-use crate::state::{Keyed, Path, Redactor, Scrubber, States, Wait};
+use crate::state::{self, Keyed, Path, Redactor, Scrubber, States, Wait};
 use crate::status::{Shared, Status};
 use history::{History, digest, history};
 
@@ -83,7 +83,7 @@ pub(crate) struct Prepared {
 ///
 /// # Errors
 /// The first thing that is not as it must be, with what to do.
-pub(crate) fn prepare(builder: Builder) -> Result<Prepared, StartError> {
+pub(crate) fn prepare(mut builder: Builder) -> Result<Prepared, StartError> {
     let refuse = |what: String, help: &str| {
         StartError(if help.is_empty() { what } else { format!("{what}\nhelp: {help}") })
     };
@@ -118,6 +118,10 @@ pub(crate) fn prepare(builder: Builder) -> Result<Prepared, StartError> {
     let key = log_key(&config)?;
     let redactor = Arc::new(redactor(&config)?);
     let closed = paths(&builder.never_write, "never_write")?;
+    if let Some(invalid) = builder.invalid {
+        return Err(refuse(invalid, "as in `limits.mail.rate`"));
+    }
+    state::add_checks(&mut builder.states, &builder.checks).map_err(|e| refuse(e, ""))?;
     let states =
         States::new(builder.states, closed, redactor.clone()).map_err(|e| refuse(e.to_string(), ""))?;
     let registry = Registry::new(builder.never_patch).map_err(|e| refuse(e.to_string(), e.advice()))?;
