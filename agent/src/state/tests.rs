@@ -1,5 +1,8 @@
+mod cells;
 mod digests;
+mod fields;
 mod handles;
+mod live;
 mod marks;
 mod paths;
 mod trees;
@@ -8,7 +11,6 @@ use std::sync::{Arc, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::source::Sealed as _;
 use super::*;
 use crate::Secret;
 
