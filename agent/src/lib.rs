@@ -19,6 +19,7 @@ mod execute;
 mod explain;
 mod gate;
 mod handle;
+mod helpers;
 mod host;
 #[cfg(feature = "http")]
 mod http;

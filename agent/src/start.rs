@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use debug_audit::note::SigningKey;
 use debug_audit::{Log, OpenError, Opened, Until};
-use debug_policy::Policy;
+use debug_policy::{Policy, Resource};
 use pki_types::UnixTime;
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ use crate::core::{Core, RateLimit};
 use crate::dispatch::Desk;
 use crate::emit::Emitter;
 use crate::gate;
+use crate::helpers::Helpers;
 use crate::lease::{Cause, Leases, RESTART, Writes};
 use crate::net::{self, Bounds, Identify, NetHandle, Tls};
 use crate::observe::Observing;
@@ -30,7 +31,7 @@ use crate::records::{self, record};
 use crate::script::engine;
 use crate::snapshot::Snapshots;
 use crate::state::{self, Keyed, Path, Redactor, Scrubber, States, Wait};
-use crate::status::{Shared, Status};
+use crate::status::{Shared, Status, Waits};
 use history::{History, digest, history};
 
 /// How often a port or folder that another process holds is tried again: a rolling restart takes seconds.
@@ -242,7 +243,7 @@ impl Machinery {
 /// The first thread: opens the log, then the socket, then stays as the revert thread.
 fn boot(prepared: Prepared, machinery: &Arc<Machinery>) {
     let Some((log, opened)) = open_log(&prepared, machinery) else { return };
-    let core = match build(prepared, log, &opened) {
+    let core = match build(prepared, log, &opened, machinery.status.waits()) {
         Ok(core) => core,
         Err(why) => return machinery.refuse(why),
     };
@@ -253,16 +254,18 @@ fn boot(prepared: Prepared, machinery: &Arc<Machinery>) {
 
 /// Ends a lease that is due. An error is recorded as an alarm where it happens, and the lease comes up again.
 fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
-    let busy = core.leases.find(id).is_ok_and(|lease| lease.failing.is_some());
-    if !busy {
+    let Ok(lease) = core.leases.find(id) else { return };
+    let (Some(_), Resource::State(path)) = (&lease.failing, lease.target()) else {
         drop(core.end_lease(id, &cause, "agent", Wait::AGENT));
         return;
-    }
-    // The service holds the state's lock again and again. Asking for it as an ordinary writer gets it in turn, on a
-    // thread of its own, so that no other revert waits behind it.
+    };
+    // The service holds the state's lock again and again. Asking for it as an ordinary writer gets it in turn, on the
+    // state's own thread, so that no revert of another state waits behind it.
+    core.leases.postpone(id);
+    let state = path.first().map(String::as_str).unwrap_or_default();
     let waiting = core.clone();
-    let work = move || drop(waiting.end_lease(id, &cause, "agent", Wait::Until));
-    if let Err(error) = std::thread::Builder::new().name("debug-state".to_owned()).spawn(work) {
+    let undo = move || drop(waiting.end_lease(id, &cause, "agent", Wait::Until));
+    if let Err(error) = core.helpers.undo(state, id, undo) {
         core.emitter.alarm(&format!("no thread to undo lease {id} on: {error}"));
     }
 }
@@ -310,6 +313,7 @@ fn build(
     prepared: Prepared,
     log: Log,
     opened: &Opened,
+    waits: Waits,
 ) -> Result<(Arc<Core>, Tls, std::net::SocketAddr), String> {
     let Prepared { config, policy, tls, registry, states, redactor, .. } = prepared;
     let history = if opened.fresh { History::default() } else { history(&config)? };
@@ -332,6 +336,8 @@ fn build(
         permits: AtomicU64::new(0),
         snapshots: Snapshots::default(),
         writes: Arc::new(Writes::new(states.clone())),
+        helpers: Helpers::new(waits.clone()),
+        waits,
         states,
         points: registry,
         redactor,
