@@ -26,7 +26,7 @@ pub struct Edit<T> {
     /// The new value as its type writes it.
     pub(super) stored: Tree,
     /// What the value will be from each deadline on; for cells that look at the clock.
-    pub(super) later: Vec<(BootTime, Outside<T>)>,
+    pub(super) later: Schedule<T>,
     /// Only what it will be later is new: the value that is in force stays.
     pub(super) keeps_value: bool,
     /// Who decides whether it is still wanted.
@@ -34,6 +34,9 @@ pub struct Edit<T> {
     verdict: Option<Result<Verdict, StateError>>,
     compare: fn(&Edit<T>, &T) -> Result<Verdict, StateError>,
 }
+
+/// What a value will be from each deadline on, in their order.
+pub(super) type Schedule<T> = Vec<(BootTime, Outside<T>)>;
 
 /// How the live value and the edit's reading of it compare.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::aside::Aside;
 use super::cell::{Cell, Held, Place, Wait};
-use super::edit::{Edit, Ticket, Verdict, tree_of};
+use super::edit::{Edit, Schedule, Ticket, Verdict, tree_of};
 use super::error::{StateError, TreeError};
 use super::fence::{Outside, Panicked, fenced};
 use super::path::Path;
@@ -358,11 +358,7 @@ where
     }
 
     /// What the whole value will be from each deadline on, given what it will be when it was written.
-    fn scheduled(
-        &self,
-        stored: &Tree,
-        later: &Later<'_>,
-    ) -> Result<Vec<(BootTime, Outside<C::Value>)>, StateError> {
+    fn scheduled(&self, stored: &Tree, later: &Later<'_>) -> Result<Schedule<C::Value>, StateError> {
         let value = |(deadline, tree): (BootTime, Tree)| {
             let value = self.value.value_of(aligned(&tree, stored))?;
             Ok((deadline, value.map_err(|error| unreadable(&self.value.root, &error))?))

@@ -142,8 +142,8 @@ kinds! {
     tokio_rwlock: |value| Arc::new(tokio::sync::RwLock::new(value)), peek_tokio_rwlock;
     tokio_mutex: |value| Arc::new(tokio::sync::Mutex::new(value)), peek_tokio_mutex;
     swapped_arc: |value| Arc::new(ArcSwap::from_pointee(value)), peek_arc_swap;
-    watch_alone: |value| watch::Sender::new(value), peek_watch;
-    live_alone: |value| Live::new(value), peek_live;
+    watch_alone: watch::Sender::new, peek_watch;
+    live_alone: Live::new, peek_live;
 }
 
 #[cfg(feature = "parking_lot")]
