@@ -17,6 +17,13 @@ use crate::clock::BootTime;
 /// How often a write begins anew because the service changed the value between our reading and our writing.
 const ATTEMPTS: u32 = 4;
 
+/// The same for a revert, which must come through even where the service writes some other part of the value all the time.
+const ATTEMPTS_OF_A_REVERT: u32 = 64;
+
+fn attempts(wait: Wait) -> std::ops::Range<u32> {
+    0..if matches!(wait, Wait::Until) { ATTEMPTS_OF_A_REVERT } else { ATTEMPTS }
+}
+
 /// A value of the service under its name. Paths are counted from the value: the state's name is not in them; in
 /// errors it is.
 pub(crate) trait State: Send + Sync {
@@ -159,7 +166,7 @@ where
     }
 
     fn check_write(&self, path: &[String], value: &Tree, wait: Wait) -> Result<Tree, StateError> {
-        for _ in 0..ATTEMPTS {
+        for _ in attempts(wait) {
             let tree = self.value.read(wait)?;
             let before = self.value.at(&tree, path)?.clone();
             let edit = self.prepare(&tree, path, &before, value)?;
@@ -186,7 +193,7 @@ where
         later: &Later<'_>,
         wait: Wait,
     ) -> Result<(), StateError> {
-        for _ in 0..ATTEMPTS {
+        for _ in attempts(wait) {
             let tree = self.value.read(wait)?;
             if !self.value.at(&tree, path)?.same_unordered(expect) {
                 return Err(StateError::Conflict(self.value.path(path)));
@@ -213,7 +220,7 @@ where
         if !C::TIMED {
             return Ok(());
         }
-        for _ in 0..ATTEMPTS {
+        for _ in attempts(wait) {
             let tree = self.value.read(wait)?;
             let copy =
                 self.value.value_of(tree.clone())?.map_err(|error| unreadable(&self.value.root, &error))?;

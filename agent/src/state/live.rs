@@ -30,9 +30,10 @@ use crate::clock::BootTime;
 /// ```
 pub struct Live<T>(Arc<ArcSwap<InForce<T>>>);
 
-/// The value as it is now, and what it will be.
+/// The value as it is now, and what it will be. Each may be the last one, and each drops behind a fence of its own: two
+/// panics at once would end the process.
 struct InForce<T> {
-    now: Arc<T>,
+    now: Outside<Arc<T>>,
     later: Option<Schedule<T>>,
 }
 
@@ -40,13 +41,13 @@ struct Schedule<T> {
     /// Of the process that made it: after a fork the child has nobody who could end it.
     process: u32,
     /// In the order of their deadlines.
-    then: Vec<(BootTime, Arc<T>)>,
+    then: Vec<(BootTime, Outside<Arc<T>>)>,
 }
 
 impl<T> Live<T> {
     /// Holds `value`.
     pub fn new(value: T) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(InForce { now: Arc::new(value), later: None })))
+        Self(Arc::new(ArcSwap::from_pointee(InForce::of(value))))
     }
 
     /// The value in force now.
@@ -55,16 +56,23 @@ impl<T> Live<T> {
     }
 
     /// Puts another value in place. It wins over a change in force, which then ends as a conflict.
+    ///
+    /// A value that was made from what was loaded while a change was in force holds that change, and no deadline: then the
+    /// agent's thread ends it, as in any other state.
     pub fn store(&self, value: T) {
-        self.0.store(Arc::new(InForce { now: Arc::new(value), later: None }));
+        self.0.store(Arc::new(InForce::of(value)));
     }
 
     /// The same value as a child of `process` would see it.
     #[cfg(test)]
     pub(crate) fn in_process_for_test(&self, process: u32) {
         let found = self.0.load_full();
-        let later = found.later.as_ref().map(|later| Schedule { process, then: later.then.clone() });
-        self.0.store(Arc::new(InForce { now: found.now.clone(), later }));
+        let again = |(deadline, value): &(BootTime, Outside<Arc<T>>)| (*deadline, shared(value));
+        let later = found
+            .later
+            .as_ref()
+            .map(|later| Schedule { process, then: later.then.iter().map(again).collect() });
+        self.0.store(Arc::new(InForce { now: shared(&found.now), later }));
     }
 
     /// Whether a read looks at the clock.
@@ -74,11 +82,19 @@ impl<T> Live<T> {
     }
 }
 
+fn shared<T>(value: &Outside<Arc<T>>) -> Outside<Arc<T>> {
+    Outside::new(value.get().clone())
+}
+
 impl<T> InForce<T> {
+    fn of(value: T) -> Self {
+        Self { now: Outside::new(Arc::new(value)), later: None }
+    }
+
     fn value(&self) -> &Arc<T> {
         match &self.later {
-            None => &self.now,
-            Some(later) => later.in_force().unwrap_or(&self.now),
+            None => self.now.get(),
+            Some(later) => later.in_force().unwrap_or_else(|| self.now.get()),
         }
     }
 }
@@ -87,10 +103,10 @@ impl<T> Schedule<T> {
     /// What stands in place of the value, if anything does by now.
     fn in_force(&self) -> Option<&Arc<T>> {
         if self.process != std::process::id() {
-            return self.then.last().map(|(_, value)| value);
+            return self.then.last().map(|(_, value)| value.get());
         }
         let now = BootTime::now();
-        self.then.iter().rev().find(|(deadline, _)| *deadline <= now).map(|(_, value)| value)
+        self.then.iter().rev().find(|(deadline, _)| *deadline <= now).map(|(_, value)| value.get())
     }
 }
 
@@ -133,9 +149,9 @@ impl<T: Send + Sync + 'static> Cell for Live<T> {
         let found = Outside::new(self.0.load_full());
         let value = Outside::new(found.get().value().clone());
         let now = if edit.keeps_value {
-            edit.fits(value.get()).then(|| value.get().clone())
+            edit.fits(value.get()).then(|| shared(&value))
         } else {
-            edit.take_if_fits(value.get()).map(Arc::new)
+            edit.take_if_fits(value.get()).map(|new| Outside::new(Arc::new(new)))
         };
         let Some(now) = now else { return Ok(()) };
         let then: Vec<_> = edit.later.iter_mut().filter_map(scheduled).collect();
@@ -148,6 +164,6 @@ impl<T: Send + Sync + 'static> Cell for Live<T> {
     }
 }
 
-fn scheduled<T>((deadline, value): &mut (BootTime, Outside<T>)) -> Option<(BootTime, Arc<T>)> {
-    Some((*deadline, Arc::new(value.take()?)))
+fn scheduled<T>((deadline, value): &mut (BootTime, Outside<T>)) -> Option<(BootTime, Outside<Arc<T>>)> {
+    Some((*deadline, Outside::new(Arc::new(value.take()?))))
 }

@@ -18,9 +18,12 @@ use super::live::Live;
 /// - `AtomicBool` and the atomic integers,
 /// - [`Live`], also by itself.
 ///
-/// The agent holds a lock only while it serializes, compares and swaps, waits for it at most 5 ms, and as an ordinary
-/// writer only to undo a change, on a thread of its own. A `watch` has no `try`: a write waits for it as any other sender
-/// does.
+/// The agent holds a lock only while it serializes, compares and swaps, and waits for it at most 5 ms. Only to undo a change
+/// it waits longer, on a thread of its own, as an ordinary writer: a thread that takes a lock for reading twice at once may
+/// then wait for ever, as the locks' own documentation says.
+///
+/// A `watch` has no `try`: a write waits for it as any other sender does. Its channel stays open until the agent is dropped,
+/// too.
 ///
 /// ```
 /// use std::sync::atomic::AtomicU32;

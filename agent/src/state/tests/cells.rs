@@ -465,3 +465,25 @@ fn of_two_that_swap_an_arc_at_once_one_wins_each_time() {
     thread.join().unwrap();
     assert_eq!(**swap.load(), 2 * rounds);
 }
+
+#[test]
+fn a_service_that_writes_another_part_all_the_time_keeps_no_revert_from_its_own() {
+    let lock = shared((0_u64, 1_u8));
+    let state = writable("s", lock.clone());
+    let done = Arc::new(AtomicBool::new(false));
+    let (service, stop) = (lock.clone(), done.clone());
+    let (began, has_begun) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            service.write().unwrap().0 += 1;
+            began.send(()).unwrap_or_default();
+            (0..1_000).for_each(|_| std::hint::spin_loop());
+        }
+    });
+    has_begun.recv().unwrap();
+    let set = state.set(&segments("1"), &Tree::I64(1), &Tree::I64(2), Wait::Until);
+    done.store(true, Ordering::Relaxed);
+    thread.join().unwrap();
+    set.unwrap();
+    assert_eq!(lock.read().unwrap().1, 2);
+}

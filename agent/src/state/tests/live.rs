@@ -139,3 +139,23 @@ fn a_live_shows_what_is_in_force_and_is_made_of_values() {
     assert_eq!(format!("{live:?}"), "Live(1)");
     assert_eq!(*Live::<u8>::default().load(), 0);
 }
+
+/// Panics whenever it drops.
+#[derive(Deserialize, PartialEq, Serialize)]
+struct Exploding(u8);
+
+impl Drop for Exploding {
+    fn drop(&mut self) {
+        panic!("drop");
+    }
+}
+
+#[test]
+fn values_that_panic_when_they_drop_harm_nobody_however_many_there_are() {
+    let live = Live::new(Exploding(1));
+    let state = writable("s", live.clone());
+    write(&state, 1, 4, &[(future(), 3), (future(), 2), (future(), 1)]).unwrap();
+    write(&state, 4, 5, &[(future(), 1)]).unwrap();
+    live.store(Exploding(6));
+    assert_eq!(live.load().0, 6);
+}
