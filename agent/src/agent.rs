@@ -1,8 +1,9 @@
 //! What a service author writes: the builder, the handle, the layers.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,7 +12,7 @@ use crate::config::{self, Flag};
 use crate::guard::Gauge;
 use crate::points::Registry;
 use crate::start::{self, Running};
-use crate::state::{self, State};
+use crate::state::{self, Check, FieldCell, Path, Place, State, StateHandle};
 use crate::status::{Shared, Status};
 
 /// The agent in a service. Keep it for as long as the service runs: dropping it reverts every change and stops it.
@@ -35,6 +36,10 @@ impl fmt::Debug for Agent {
 pub struct Builder {
     pub(crate) service: String,
     pub(crate) states: Vec<Arc<dyn State>>,
+    /// Each the [`Check`] of a state's type, with the state's path as its author wrote it.
+    pub(crate) checks: Vec<(String, Box<dyn Any + Send>)>,
+    /// The first path of a field that is none.
+    pub(crate) invalid: Option<String>,
     pub(crate) never_patch: Vec<String>,
     pub(crate) never_write: Vec<String>,
     pub(crate) routes: Vec<String>,
@@ -58,6 +63,8 @@ impl Agent {
         Builder {
             service: service.into(),
             states: Vec::new(),
+            checks: Vec::new(),
+            invalid: None,
             never_patch: Vec::new(),
             never_write: Vec::new(),
             routes: Vec::new(),
@@ -85,23 +92,113 @@ impl Agent {
 }
 
 impl Builder {
-    /// Shows a value under a name, to be read only.
-    pub fn state<T>(mut self, name: impl Into<String>, value: Arc<RwLock<T>>) -> Self
+    /// Shows a value under a name, to be read only. [`StateHandle`] lists what it may lie in.
+    pub fn state<H>(mut self, name: impl Into<String>, handle: H) -> Self
     where
-        T: Serialize + Send + Sync + 'static,
+        H: StateHandle,
+        H::Value: Serialize,
     {
-        self.states.push(state::read_only(name, value));
+        self.states.push(state::read_only(Path(vec![name.into()]), handle.place()));
         self
     }
 
-    /// Shows a value under a name, to be read and changed.
+    /// Shows a value under a name, to be read and changed. [`StateHandle`] lists what it may lie in.
     ///
     /// `PartialEq` tells whether a value survives the way through serde and back; if not, writes are refused.
-    pub fn state_mut<T>(mut self, name: impl Into<String>, value: Arc<RwLock<T>>) -> Self
+    pub fn state_mut<H>(mut self, name: impl Into<String>, handle: H) -> Self
     where
-        T: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync + 'static,
+        H: StateHandle,
+        H::Value: Serialize + DeserializeOwned + Clone + PartialEq,
     {
-        self.states.push(state::writable(name, value));
+        self.states.push(state::writable(Path(vec![name.into()]), handle.place()));
+        self
+    }
+
+    /// Shows one field by closures, to be read and changed; best for what is large, or has no type that serde knows.
+    ///
+    /// `path` is a name of its own or a path such as `limits.mail.rate`; fields with the same first name are shown as one
+    /// state. A change is undone by `set` with the value that `get` gave before.
+    ///
+    /// The closures may wait for locks of the service: they run on a thread of the agent that nobody waits for longer than
+    /// 250 ms, in a patched call 5 ms. Comparing and setting is three steps here, `get`, compare, `set`: what the service
+    /// sets in between is overwritten. If `set` fails, stores another value than the one given, or takes longer than 1 s,
+    /// it is called again with the old value and the change counts as never made.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    ///
+    /// static RATE: AtomicU32 = AtomicU32::new(100);
+    ///
+    /// let agent = debug_agent::Agent::builder("shop")
+    ///     .field(
+    ///         "limits.mail.rate",
+    ///         || RATE.load(Ordering::Relaxed),
+    ///         |rate| {
+    ///             if rate > 1000 {
+    ///                 return Err("no more than 1000 mails a minute");
+    ///             }
+    ///             RATE.store(rate, Ordering::Relaxed);
+    ///             Ok(())
+    ///         },
+    ///     )
+    ///     .start_from_env();
+    /// # drop(agent);
+    /// ```
+    pub fn field<V, E>(
+        mut self,
+        path: impl Into<String>,
+        get: impl Fn() -> V + Send + Sync + 'static,
+        set: impl Fn(V) -> Result<(), E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        V: Serialize + DeserializeOwned + PartialEq + Send + Sync + 'static,
+        E: fmt::Display,
+    {
+        let path = path.into();
+        match path.parse() {
+            Ok(path) => {
+                let cell = Place::Shared(Arc::new(FieldCell::new(get, set)));
+                self.states.push(state::writable(path, cell));
+            }
+            Err(error) => {
+                self.invalid.get_or_insert(format!("field `{path}`: {error}"));
+            }
+        }
+        self
+    }
+
+    /// What the service demands of every new value of a state: `check` sees the whole value before it is put in place, while
+    /// no lock is held. What it says is shown to the operator, unless secrets are involved.
+    ///
+    /// It is asked about the value that stands there, too, because undoing the change brings that back: a state whose own
+    /// value does not pass is not written.
+    ///
+    /// ```
+    /// # use std::sync::{Arc, RwLock};
+    /// # #[derive(Clone, PartialEq, serde::Serialize, serde::Deserialize)] struct Pool { idle: u32, most: u32 }
+    /// let pool = Arc::new(RwLock::new(Pool { idle: 2, most: 10 }));
+    /// let agent = debug_agent::Agent::builder("shop")
+    ///     .state_mut("pool", pool.clone())
+    ///     .validate("pool", |pool: &Pool| {
+    ///         if pool.idle > pool.most {
+    ///             return Err(format!("{} idle of at most {}", pool.idle, pool.most));
+    ///         }
+    ///         Ok(())
+    ///     })
+    ///     .start_from_env();
+    /// # drop(agent);
+    /// ```
+    pub fn validate<T, E>(
+        mut self,
+        name: impl Into<String>,
+        check: impl Fn(&T) -> Result<(), E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: 'static,
+        E: fmt::Display,
+    {
+        let check: Check<T> = Arc::new(move |value| check(value).map_err(|error| error.to_string()));
+        self.checks.push((name.into(), Box::new(check)));
         self
     }
 

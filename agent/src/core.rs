@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::clock::BootTime;
 use crate::emit::Emitter;
 use crate::guard::Guards;
+use crate::helpers::Helpers;
 use crate::lease::{Cause, EndError, Leases, Stands, Undone, Writes};
 use crate::observe::Observing;
 use crate::points::Registry;
@@ -18,6 +19,7 @@ use crate::records;
 use crate::session::Session;
 use crate::snapshot::Snapshots;
 use crate::state::{Keyed, Path, Redactor, Scrubber, StateError, States, Tree, Wait};
+use crate::status::Waits;
 use crate::values;
 
 /// Everything of one running agent.
@@ -46,6 +48,10 @@ pub(crate) struct Core {
     pub(crate) permits: AtomicU64,
     /// What was kept of states.
     pub(crate) snapshots: Snapshots,
+    /// The threads on which writes are undone that must wait for the service.
+    pub(crate) helpers: Helpers,
+    /// Which of them wait.
+    pub(crate) waits: Waits,
     /// What the service registered.
     pub(crate) states: Arc<States>,
     /// The points.

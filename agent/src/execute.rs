@@ -122,9 +122,11 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
             core.note(format!("the snapshot {gone} went to make room for another"));
         }
     }
-    if let Err(error) = proposal.change.make(id, lease.deadline) {
-        never_made(core, &lease, &error.to_string());
-        return Err(Refusal::state(error.to_string(), "nothing was changed"));
+    let made = undoable(core, lease.target())
+        .and_then(|()| proposal.change.make(id, lease.deadline).map_err(|error| error.to_string()));
+    if let Err(error) = made {
+        never_made(core, &lease, &error);
+        return Err(Refusal::state(error, "nothing was changed"));
     }
     // What stood there will stand there again, and is no less a secret meanwhile.
     if let Some(before) = stands {
@@ -180,6 +182,13 @@ fn put_guard(core: &Core, lease: u64, guard: &Guarding) {
     if let Some(observing) = core.observer() {
         observing.guarded();
     }
+}
+
+/// Makes sure that a write can be undone even if the service holds its lock again and again.
+fn undoable(core: &Core, target: &Resource) -> Result<(), String> {
+    let Resource::State(path) = target else { return Ok(()) };
+    let state = path.first().map(String::as_str).unwrap_or_default();
+    core.helpers.ready(state).map_err(|error| format!("no thread to undo a change of `{state}` on: {error}"))
 }
 
 /// What stands at a state path, with its secrets made known.

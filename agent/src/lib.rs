@@ -20,6 +20,7 @@ mod explain;
 mod gate;
 mod guard;
 mod handle;
+mod helpers;
 mod host;
 #[cfg(feature = "http")]
 mod http;
@@ -47,6 +48,7 @@ pub use crate::agent::{Agent, Builder, StartError};
 #[cfg(feature = "http")]
 pub use crate::http::{HttpLayer, HttpService, ResponseFuture};
 pub use crate::secret::Secret;
+pub use crate::state::{Live, StateHandle};
 pub use crate::status::Status;
 #[cfg(feature = "tracing")]
 pub use crate::tracing_layer::TracingLayer;

@@ -92,7 +92,13 @@ fn info(core: &Core) -> Dynamic {
         ),
         (
             "notes",
-            notes.into_iter().chain(unsearched(core)).map(Dynamic::from).collect::<rhai::Array>().into(),
+            notes
+                .into_iter()
+                .chain(core.waits.long())
+                .chain(unsearched(core))
+                .map(Dynamic::from)
+                .collect::<rhai::Array>()
+                .into(),
         ),
     ]])
     .into_array()

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use debug_audit::note::SigningKey;
 use debug_audit::{Log, OpenError, Opened, Until};
-use debug_policy::Policy;
+use debug_policy::{Policy, Resource};
 use pki_types::UnixTime;
 use serde_json::{Value, json};
 
@@ -22,6 +22,7 @@ use crate::dispatch::Desk;
 use crate::emit::Emitter;
 use crate::gate;
 use crate::guard::{Gauge, Guards};
+use crate::helpers::Helpers;
 use crate::lease::{Cause, Leases, RESTART, Writes};
 use crate::net::{self, Bounds, Identify, NetHandle, Tls};
 use crate::observe::Observing;
@@ -30,8 +31,8 @@ use crate::queue::Queue;
 use crate::records::{self, record};
 use crate::script::engine;
 use crate::snapshot::Snapshots;
-use crate::state::{Keyed, Path, Redactor, Scrubber, States, Wait};
-use crate::status::{Shared, Status};
+use crate::state::{self, Keyed, Path, Redactor, Scrubber, States, Wait};
+use crate::status::{Shared, Status, Waits};
 use history::{History, digest, history};
 
 /// How often a port or folder that another process holds is tried again: a rolling restart takes seconds.
@@ -85,7 +86,7 @@ pub(crate) struct Prepared {
 ///
 /// # Errors
 /// The first thing that is not as it must be, with what to do.
-pub(crate) fn prepare(builder: Builder) -> Result<Prepared, StartError> {
+pub(crate) fn prepare(mut builder: Builder) -> Result<Prepared, StartError> {
     let refuse = |what: String, help: &str| {
         StartError(if help.is_empty() { what } else { format!("{what}\nhelp: {help}") })
     };
@@ -120,6 +121,10 @@ pub(crate) fn prepare(builder: Builder) -> Result<Prepared, StartError> {
     let key = log_key(&config)?;
     let redactor = Arc::new(redactor(&config)?);
     let closed = paths(&builder.never_write, "never_write")?;
+    if let Some(invalid) = builder.invalid {
+        return Err(refuse(invalid, "as in `limits.mail.rate`"));
+    }
+    state::add_checks(&mut builder.states, &builder.checks).map_err(|e| refuse(e, ""))?;
     let states =
         States::new(builder.states, closed, redactor.clone()).map_err(|e| refuse(e.to_string(), ""))?;
     let registry = Registry::new(builder.never_patch).map_err(|e| refuse(e.to_string(), e.advice()))?;
@@ -241,7 +246,7 @@ impl Machinery {
 /// The first thread: opens the log, then the socket, then stays as the revert thread.
 fn boot(prepared: Prepared, machinery: &Arc<Machinery>) {
     let Some((log, opened)) = open_log(&prepared, machinery) else { return };
-    let core = match build(prepared, log, &opened) {
+    let core = match build(prepared, log, &opened, machinery.status.waits()) {
         Ok(core) => core,
         Err(why) => return machinery.refuse(why),
     };
@@ -252,16 +257,18 @@ fn boot(prepared: Prepared, machinery: &Arc<Machinery>) {
 
 /// Ends a lease that is due. An error is recorded as an alarm where it happens, and the lease comes up again.
 fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
-    let busy = core.leases.find(id).is_ok_and(|lease| lease.failing.is_some());
-    if !busy {
+    let Ok(lease) = core.leases.find(id) else { return };
+    let (Some(_), Resource::State(path)) = (&lease.failing, lease.target()) else {
         drop(core.end_lease(id, &cause, "agent", Wait::AGENT));
         return;
-    }
-    // The service holds the state's lock again and again. Asking for it as an ordinary writer gets it in turn, on a
-    // thread of its own, so that no other revert waits behind it.
+    };
+    // The service holds the state's lock again and again. Asking for it as an ordinary writer gets it in turn, on the
+    // state's own thread, so that no revert of another state waits behind it.
+    core.leases.postpone(id);
+    let state = path.first().map(String::as_str).unwrap_or_default();
     let waiting = core.clone();
-    let work = move || drop(waiting.end_lease(id, &cause, "agent", Wait::Until));
-    if let Err(error) = std::thread::Builder::new().name("debug-state".to_owned()).spawn(work) {
+    let undo = move || drop(waiting.end_lease(id, &cause, "agent", Wait::Until));
+    if let Err(error) = core.helpers.undo(state, id, undo) {
         core.emitter.alarm(&format!("no thread to undo lease {id} on: {error}"));
     }
 }
@@ -309,6 +316,7 @@ fn build(
     prepared: Prepared,
     log: Log,
     opened: &Opened,
+    waits: Waits,
 ) -> Result<(Arc<Core>, Tls, std::net::SocketAddr), String> {
     let Prepared { config, policy, tls, registry, states, redactor, gauges, .. } = prepared;
     let history = if opened.fresh { History::default() } else { history(&config)? };
@@ -332,6 +340,8 @@ fn build(
         permits: AtomicU64::new(0),
         snapshots: Snapshots::default(),
         writes: Arc::new(Writes::new(states.clone())),
+        helpers: Helpers::new(waits.clone()),
+        waits,
         states,
         points: registry,
         redactor,

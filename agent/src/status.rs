@@ -1,7 +1,12 @@
 //! How the agent is, readable by the service at any time.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long undoing a change may wait for a lock of the service before that is said.
+const LONG_WAIT: Duration = Duration::from_secs(1);
 
 /// How the agent is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -13,6 +18,9 @@ pub enum Status {
     Starting,
     /// It listens.
     Running,
+    /// It listens, and a change is still in force past its end: the service has held the lock of its state for more than
+    /// 1 s. It is undone as soon as the lock is free.
+    Late(String),
     /// Another process holds the port or the audit folder; it is tried again each second.
     Waiting(String),
     /// It did not start, for this reason; the service is not affected.
@@ -27,6 +35,7 @@ impl fmt::Display for Status {
             Self::Inert => f.write_str("inert"),
             Self::Starting => f.write_str("starting"),
             Self::Running => f.write_str("running"),
+            Self::Late(why) => write!(f, "running, but {why}"),
             Self::Waiting(why) => write!(f, "waiting: {why}"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::Stopped => f.write_str("stopped"),
@@ -36,24 +45,87 @@ impl fmt::Display for Status {
 
 /// The status, shared between the handle and the threads.
 #[derive(Clone, Debug)]
-pub(crate) struct Shared(Arc<Mutex<Status>>);
+pub(crate) struct Shared {
+    status: Arc<Mutex<Status>>,
+    waits: Waits,
+}
 
 impl Shared {
     /// Beginning with `status`.
     pub(crate) fn new(status: Status) -> Self {
-        Self(Arc::new(Mutex::new(status)))
+        Self { status: Arc::new(Mutex::new(status)), waits: Waits::default() }
     }
 
     /// As it is now.
     pub(crate) fn now(&self) -> Status {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (status, self.waits.long().pop()) {
+            (Status::Running, Some(why)) => Status::Late(why),
+            (status, _) => status,
+        }
     }
 
     /// Changes it; true if it was another before.
     pub(crate) fn set(&self, status: Status) -> bool {
-        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let differs = *now != status;
         *now = status;
         differs
+    }
+
+    /// Which reverts wait for a lock of the service.
+    pub(crate) fn waits(&self) -> Waits {
+        self.waits.clone()
+    }
+}
+
+/// The states whose lock a revert waits for, each since when.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waits(Arc<Mutex<BTreeMap<String, Instant>>>);
+
+impl Waits {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A wait for the lock of this state begins; it ends with the guard.
+    pub(crate) fn begin(&self, state: &str) -> Waiting {
+        self.lock().insert(state.to_owned(), Instant::now());
+        Waiting { waits: self.clone(), state: state.to_owned() }
+    }
+
+    /// A sentence for each that has lasted more than 1 s, the longest last.
+    pub(crate) fn long(&self) -> Vec<String> {
+        let mut long: Vec<(Duration, String)> = self
+            .lock()
+            .iter()
+            .map(|(state, since)| (since.elapsed(), state.clone()))
+            .filter(|(waited, _)| LONG_WAIT < *waited)
+            .collect();
+        long.sort();
+        long.into_iter()
+            .map(|(waited, state)| {
+                format!("undoing a change has waited {} s for the lock of state `{state}`", waited.as_secs())
+            })
+            .collect()
+    }
+
+    /// As if every wait had begun so much earlier.
+    #[cfg(test)]
+    pub(crate) fn age_for_test(&self, by: Duration) {
+        self.lock().values_mut().for_each(|since| *since = since.checked_sub(by).unwrap_or(*since));
+    }
+}
+
+/// A wait that lasts as long as this.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    waits: Waits,
+    state: String,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.waits.lock().remove(&self.state);
     }
 }

@@ -468,7 +468,9 @@ pub(crate) fn state_refusal(core: &Core, run: &Run, error: &StateError) -> Refus
         StateError::Poisoned(_)
         | StateError::Panicked { .. }
         | StateError::Unreadable(_)
-        | StateError::DuplicateName(_) => "tell the service's author",
+        | StateError::DuplicateName(_)
+        | StateError::Overlapping(..)
+        | StateError::InsideState(_) => "tell the service's author",
     };
     Refusal::state(error.to_string(), help)
 }

@@ -437,6 +437,13 @@ impl Leases {
         }
     }
 
+    /// Somebody else was asked to end a lease: it comes up again later, should that fail.
+    pub(crate) fn postpone(&self, id: u64) {
+        if let Some(failing) = self.lock().open.get_mut(&id).and_then(|lease| lease.failing.as_mut()) {
+            failing.again = BootTime::now().after(RETRY);
+        }
+    }
+
     /// The leases that are due at `now`; what the revert thread missed, seen from another.
     pub(crate) fn overdue(&self, now: BootTime) -> Vec<(u64, Cause)> {
         self.lock().due(now)

@@ -18,6 +18,8 @@ enum Problem {
     Ours(String),
     /// The words of the service's own type, which may hold any value.
     Service(String),
+    /// The words of a check that the service registered, which may hold any value, too; nothing if they are not told.
+    Checked(Option<String>),
     /// Something inside a secret: not even our words.
     Hidden,
 }
@@ -25,6 +27,11 @@ enum Problem {
 impl TreeError {
     pub(super) fn ours(message: impl Into<String>) -> Self {
         Self { path: Path(Vec::new()), problem: Problem::Ours(message.into()) }
+    }
+
+    /// What a check of the service says of a value.
+    pub(super) fn checked(words: String) -> Self {
+        Self { path: Path(Vec::new()), problem: Problem::Checked(Some(words)) }
     }
 
     /// The same error, seen from one segment further up.
@@ -47,13 +54,17 @@ impl TreeError {
     pub(super) fn without_service_words(self) -> Self {
         match self.problem {
             Problem::Service(_) => Self { path: self.path, problem: Problem::Hidden },
+            Problem::Checked(_) => Self { path: self.path, problem: Problem::Checked(None) },
             _ => self,
         }
     }
 
-    /// Whether the message holds words of the service's own type.
-    pub(super) fn has_service_words(&self) -> bool {
-        matches!(self.problem, Problem::Service(_))
+    /// The words of the service's own code that the message holds.
+    pub(super) fn service_words(&self) -> Option<&str> {
+        match &self.problem {
+            Problem::Service(words) | Problem::Checked(Some(words)) => Some(words),
+            Problem::Ours(_) | Problem::Checked(None) | Problem::Hidden => None,
+        }
     }
 }
 
@@ -65,6 +76,8 @@ impl fmt::Display for TreeError {
         match &self.problem {
             Problem::Ours(message) => f.write_str(message),
             Problem::Service(message) => write!(f, "refused by the service's type: {message}"),
+            Problem::Checked(Some(words)) => write!(f, "refused by the service's check: {words}"),
+            Problem::Checked(None) => f.write_str("refused by the service's check"),
             Problem::Hidden => f.write_str("refused by the service's type"),
         }
     }
@@ -151,6 +164,12 @@ pub(crate) enum StateError {
     /// Two states have one name.
     #[error("two states are named `{0}`; names must differ")]
     DuplicateName(String),
+    /// Of two fields one is inside the other.
+    #[error("field `{0}` and field `{1}` overlap")]
+    Overlapping(Path, Path),
+    /// A field has the first name of a state.
+    #[error("state `{0}` is a whole; a field inside it needs another first name")]
+    InsideState(Path),
     /// Nothing stands at the path.
     #[error(transparent)]
     NoSuchPath(#[from] PathError),

@@ -11,10 +11,20 @@ impl<T> Outside<T> {
         Self(Some(value))
     }
 
-    /// The value.
-    #[expect(clippy::expect_used, reason = "filled when made, never emptied but by drop")]
+    /// The value. Only for those that are not taken.
+    #[expect(clippy::expect_used, reason = "filled when made, emptied by drop and by those who hand it on")]
     pub(super) fn get(&self) -> &T {
-        self.0.as_ref().expect("an outside value is there until it drops")
+        self.0.as_ref().expect("an outside value is there until it is handed on")
+    }
+
+    /// No value.
+    pub(super) fn empty() -> Self {
+        Self(None)
+    }
+
+    /// Takes it out, to hand it on; nothing if it was taken before.
+    pub(super) fn take(&mut self) -> Option<T> {
+        self.0.take()
     }
 
     /// Exchanges it with the live value. Runs no code of the type.

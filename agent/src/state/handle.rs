@@ -1,10 +1,12 @@
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::any::Any;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::aside::Aside;
+use super::cell::{Cell, Held, Place, Wait};
+use super::edit::{Edit, Schedule, Ticket, Verdict, tree_of};
 use super::error::{StateError, TreeError};
 use super::fence::{Outside, Panicked, fenced};
 use super::path::Path;
@@ -12,34 +14,21 @@ use super::tree::Tree;
 use super::{Limits, from_tree, to_tree};
 use crate::clock::BootTime;
 
-/// How long to wait for a lock of the service.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Wait {
-    /// Not at all: inside a patch, whose caller may hold the lock itself.
-    Try,
-    /// At most so long, asking again and again: a reader that blocks behind a waiting writer would hold up the
-    /// service's own readers, and std's lock cannot give up waiting.
-    Bounded(Duration),
-    /// As an ordinary waiting writer, for a revert, on a thread that may wait.
-    Until,
-}
-
-impl Wait {
-    /// For the agent's own threads: 5 ms, as long as a service thread may be held up by us.
-    pub(crate) const AGENT: Self = Self::Bounded(Duration::from_millis(5));
-}
-
-/// How often a bounded wait asks for the lock again: seldom enough to cost nothing, often enough for 5 ms.
-const BETWEEN_TRIES: Duration = Duration::from_micros(50);
-
 /// How often a write begins anew because the service changed the value between our reading and our writing.
 const ATTEMPTS: u32 = 4;
+
+/// The same for a revert, which must come through even where the service writes some other part of the value all the time.
+const ATTEMPTS_OF_A_REVERT: u32 = 64;
+
+fn attempts(wait: Wait) -> std::ops::Range<u32> {
+    0..if matches!(wait, Wait::Until) { ATTEMPTS_OF_A_REVERT } else { ATTEMPTS }
+}
 
 /// A value of the service under its name. Paths are counted from the value: the state's name is not in them; in
 /// errors it is.
 pub(crate) trait State: Send + Sync {
-    /// The name under which the service registered it.
-    fn name(&self) -> &str;
+    /// The path under which the service registered it: one name, or more for a field.
+    fn root(&self) -> &Path;
 
     /// Whether it was registered for writing.
     fn writable(&self) -> bool;
@@ -69,33 +58,71 @@ pub(crate) trait State: Send + Sync {
     fn rearm(&self, _later: &Later<'_>, _wait: Wait) -> Result<(), StateError> {
         Ok(())
     }
+
+    /// Takes in a check of the service that every new value must pass, a [`Check`] of the state's own type. False if it is
+    /// of another type, or nothing can be written.
+    fn add_check(&mut self, _check: &dyn Any) -> bool {
+        false
+    }
 }
 
 /// Given the whole state as it is in force, what it will be from each deadline on.
 pub(crate) type Later<'a> = dyn Fn(&Tree) -> Vec<(BootTime, Tree)> + 'a;
 
+/// What the service itself demands of a new value of the type, or why not, in its words.
+pub(crate) type Check<T> = Arc<dyn Fn(&T) -> Result<(), String> + Send + Sync>;
+
+/// Gives each state the checks that the service registered for it.
+///
+/// # Errors
+/// There is no such state, or it is of another type.
+pub(crate) fn add_checks(
+    states: &mut [Arc<dyn State>],
+    checks: &[(String, Box<dyn Any + Send>)],
+) -> Result<(), String> {
+    for (name, check) in checks {
+        let named = states.iter_mut().find(|state| state.root().to_string() == *name);
+        // Nobody else has it before the agent starts.
+        let Some(state) = named.and_then(Arc::get_mut) else {
+            return Err(format!("`validate`: no state is named `{name}`"));
+        };
+        if !state.add_check(&**check) {
+            let why = if state.writable() { "is of another type" } else { "is only read" };
+            return Err(format!("`validate`: state `{name}` {why}"));
+        }
+    }
+    Ok(())
+}
+
 /// A state that can be read.
-pub(crate) fn read_only<T>(name: impl Into<String>, lock: Arc<RwLock<T>>) -> Arc<dyn State>
+pub(crate) fn read_only<C: Cell>(root: Path, place: Place<C>) -> Arc<dyn State>
 where
-    T: Serialize + Send + Sync + 'static,
+    C::Value: Serialize,
 {
-    Arc::new(ReadOnly(Locked { name: name.into(), lock }))
+    Arc::new(ReadOnly(Kept::new(root, place)))
 }
 
 /// A state that can be read and written.
-pub(crate) fn writable<T>(name: impl Into<String>, lock: Arc<RwLock<T>>) -> Arc<dyn State>
+pub(crate) fn writable<C: Cell>(root: Path, place: Place<C>) -> Arc<dyn State>
 where
-    T: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync + 'static,
+    C::Value: Serialize + DeserializeOwned + PartialEq,
 {
-    Arc::new(Writable(Locked { name: name.into(), lock }))
+    Arc::new(Writable { value: Kept::new(root, place), checks: Vec::new() })
 }
 
-struct ReadOnly<T>(Locked<T>);
-struct Writable<T>(Locked<T>);
+struct ReadOnly<C: Cell>(Kept<C>);
 
-impl<T: Serialize + Send + Sync> State for ReadOnly<T> {
-    fn name(&self) -> &str {
-        &self.0.name
+struct Writable<C: Cell> {
+    value: Kept<C>,
+    checks: Vec<Check<C::Value>>,
+}
+
+impl<C: Cell> State for ReadOnly<C>
+where
+    C::Value: Serialize,
+{
+    fn root(&self) -> &Path {
+        &self.0.root
     }
 
     fn writable(&self) -> bool {
@@ -107,7 +134,7 @@ impl<T: Serialize + Send + Sync> State for ReadOnly<T> {
     }
 
     fn check_write(&self, _path: &[String], _value: &Tree, _wait: Wait) -> Result<Tree, StateError> {
-        Err(StateError::ReadOnly(self.0.name.clone()))
+        Err(StateError::ReadOnly(self.0.root.to_string()))
     }
 
     fn compare_and_set(
@@ -118,16 +145,16 @@ impl<T: Serialize + Send + Sync> State for ReadOnly<T> {
         _: &Later<'_>,
         _: Wait,
     ) -> Result<(), StateError> {
-        Err(StateError::ReadOnly(self.0.name.clone()))
+        Err(StateError::ReadOnly(self.0.root.to_string()))
     }
 }
 
-impl<T> State for Writable<T>
+impl<C: Cell> State for Writable<C>
 where
-    T: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync,
+    C::Value: Serialize + DeserializeOwned + PartialEq,
 {
-    fn name(&self) -> &str {
-        &self.0.name
+    fn root(&self) -> &Path {
+        &self.value.root
     }
 
     fn writable(&self) -> bool {
@@ -135,24 +162,27 @@ where
     }
 
     fn read(&self, wait: Wait) -> Result<Tree, StateError> {
-        self.0.read(wait)
+        self.value.read(wait)
     }
 
     fn check_write(&self, path: &[String], value: &Tree, wait: Wait) -> Result<Tree, StateError> {
-        for _ in 0..ATTEMPTS {
-            let tree = self.0.read(wait)?;
-            let before = self.0.at(&tree, path)?.clone();
-            let edit = self.0.prepare(&tree, path, &before, value)?;
-            let guard = self.0.read_guard(wait)?;
-            let verdict = self.0.verdict(&guard, &edit);
-            drop(guard);
+        for _ in attempts(wait) {
+            let tree = self.value.read(wait)?;
+            let before = self.value.at(&tree, path)?.clone();
+            let edit = self.prepare(&tree, path, &before, value)?;
+            // Undoing the write will have to pass, too.
+            self.checked(edit.copy.get(), &self.value.root).map_err(|error| self.stands_unchecked(error))?;
+            let (verdict, edit) = self.value.ask(wait, None, move |cell, wait| {
+                let verdict = cell.look(wait, |live| edit.compare(live))?;
+                Ok((verdict, edit))
+            })?;
             match verdict? {
                 Verdict::AsRead => return Ok(before),
-                Verdict::Lossy => return Err(self.0.lossy(&edit)),
+                Verdict::Lossy => return Err(lossy(&edit)),
                 Verdict::Changed => {}
             }
         }
-        Err(StateError::Busy(self.0.name.clone()))
+        Err(StateError::Busy(self.value.root.to_string()))
     }
 
     fn compare_and_set(
@@ -160,123 +190,132 @@ where
         path: &[String],
         expect: &Tree,
         value: &Tree,
-        // Nobody looks at a clock where a plain lock is read: the revert thread ends the change.
-        _later: &Later<'_>,
+        later: &Later<'_>,
         wait: Wait,
     ) -> Result<(), StateError> {
-        for _ in 0..ATTEMPTS {
-            let tree = self.0.read(wait)?;
-            if !self.0.at(&tree, path)?.same_unordered(expect) {
-                return Err(StateError::Conflict(self.0.path(path)));
+        for _ in attempts(wait) {
+            let tree = self.value.read(wait)?;
+            if !self.value.at(&tree, path)?.same_unordered(expect) {
+                return Err(StateError::Conflict(self.value.path(path)));
             }
-            let edit = self.0.prepare(&tree, path, expect, value)?;
-            match self.0.swap(edit, wait)? {
-                Swapped::Done => return Ok(()),
-                Swapped::Not(Verdict::Lossy, edit) => {
+            let mut edit = self.prepare(&tree, path, expect, value)?;
+            if C::TIMED {
+                edit.later = self.scheduled(&edit.stored, later)?;
+            }
+            match self.swap(edit, wait)? {
+                (Verdict::AsRead, _) => return Ok(()),
+                (Verdict::Lossy, edit) => {
                     let reordered = !tree.at(path).is_some_and(|live| live.same(expect));
                     // A list in another order: for a set the copy would have been equal, so this is no set.
-                    let conflict = StateError::Conflict(self.0.path(path));
-                    return Err(if reordered { conflict } else { self.0.lossy(&edit) });
+                    let conflict = StateError::Conflict(self.value.path(path));
+                    return Err(if reordered { conflict } else { lossy(&edit) });
                 }
-                Swapped::Not(..) => {}
+                (Verdict::Changed, _) => {}
             }
         }
-        Err(StateError::Busy(self.0.name.clone()))
+        Err(StateError::Busy(self.value.root.to_string()))
+    }
+
+    fn rearm(&self, later: &Later<'_>, wait: Wait) -> Result<(), StateError> {
+        if !C::TIMED {
+            return Ok(());
+        }
+        for _ in attempts(wait) {
+            let tree = self.value.read(wait)?;
+            let copy =
+                self.value.value_of(tree.clone())?.map_err(|error| unreadable(&self.value.root, &error))?;
+            let new = Outside::empty();
+            let mut edit = Edit::new(self.value.root.clone(), tree.clone(), copy, new, tree);
+            edit.keeps_value = true;
+            edit.later = self.scheduled(&edit.stored, later)?;
+            match self.swap(edit, wait)? {
+                (Verdict::AsRead, _) => return Ok(()),
+                (Verdict::Lossy, edit) => return Err(lossy(&edit)),
+                (Verdict::Changed, _) => {}
+            }
+        }
+        Err(StateError::Busy(self.value.root.to_string()))
+    }
+
+    fn add_check(&mut self, check: &dyn Any) -> bool {
+        let check = check.downcast_ref::<Check<C::Value>>();
+        self.checks.extend(check.cloned());
+        check.is_some()
     }
 }
 
-/// A value of the service in its lock.
-struct Locked<T> {
-    name: String,
-    lock: Arc<RwLock<T>>,
+/// A value of the service, and where it lies.
+struct Kept<C: Cell> {
+    root: Path,
+    place: Place<C>,
+    aside: Aside,
 }
 
-/// A write that is ready but for the swap.
-struct Edit<T> {
-    /// The whole value as it was read.
-    tree: Tree,
-    /// The type's own reading of it: equal to the live value if nothing is lost.
-    copy: Outside<T>,
-    /// The value to store.
-    new: Outside<T>,
-}
+impl<C: Cell> Kept<C> {
+    fn new(root: Path, place: Place<C>) -> Self {
+        Self { root, place, aside: Aside::default() }
+    }
 
-enum Verdict {
-    /// The live value is the one that was read, and survives the round trip.
-    AsRead,
-    /// It is another one by now.
-    Changed,
-    /// It is the one that was read, but reading it back gives another value.
-    Lossy,
-}
-
-enum Swapped<T> {
-    Done,
-    Not(Verdict, Edit<T>),
-}
-
-impl<T> Locked<T> {
     fn path(&self, below: &[String]) -> Path {
-        Path(vec![self.name.clone()]).join(below)
+        self.root.join(below)
     }
 
     fn at<'t>(&self, tree: &'t Tree, path: &[String]) -> Result<&'t Tree, StateError> {
-        Ok(tree.known_at(path).map_err(|error| error.below(&self.path(&[])))?)
+        Ok(tree.known_at(path).map_err(|error| error.below(&self.root))?)
+    }
+
+    /// Asks the cell, on another thread if it cannot be asked within bounds.
+    fn ask<R: Send + 'static>(
+        &self,
+        wait: Wait,
+        ticket: Option<&Ticket>,
+        ask: impl FnOnce(&C, Wait) -> Result<R, Held> + Send + 'static,
+    ) -> Result<R, StateError> {
+        let answer = if C::WAITS {
+            let place = self.place.clone();
+            self.aside.ask(wait, ticket, move || ask(&place, Wait::Until))
+        } else {
+            ask(&self.place, wait)
+        };
+        answer.map_err(|held| match held {
+            Held::Busy => StateError::Busy(self.root.to_string()),
+            Held::Poisoned => StateError::Poisoned(self.root.to_string()),
+            Held::Panicked(doing) => self.panicked(doing),
+            Held::Refused(words) => StateError::Refused(TreeError::checked(words).below(&self.root)),
+            Held::NotStored => StateError::NotStored(self.root.clone()),
+        })
     }
 
     fn panicked(&self, doing: &'static str) -> StateError {
-        StateError::Panicked { state: self.name.clone(), doing }
-    }
-
-    fn read_guard(&self, wait: Wait) -> Result<RwLockReadGuard<'_, T>, StateError> {
-        match wait {
-            Wait::Until => self.lock.read().map_err(|_| StateError::Poisoned(self.name.clone())),
-            wait => self.tried(wait, || self.lock.try_read()),
-        }
-    }
-
-    fn write_guard(&self, wait: Wait) -> Result<RwLockWriteGuard<'_, T>, StateError> {
-        match wait {
-            Wait::Until => self.lock.write().map_err(|_| StateError::Poisoned(self.name.clone())),
-            wait => self.tried(wait, || self.lock.try_write()),
-        }
-    }
-
-    fn tried<G>(
-        &self,
-        wait: Wait,
-        mut attempt: impl FnMut() -> Result<G, TryLockError<G>>,
-    ) -> Result<G, StateError> {
-        let began = Instant::now();
-        loop {
-            match attempt() {
-                Ok(guard) => return Ok(guard),
-                Err(TryLockError::Poisoned(_)) => return Err(StateError::Poisoned(self.name.clone())),
-                Err(TryLockError::WouldBlock) => {}
-            }
-            match wait {
-                Wait::Bounded(longest) if began.elapsed() < longest => thread::sleep(BETWEEN_TRIES),
-                _ => return Err(StateError::Busy(self.name.clone())),
-            }
-        }
+        StateError::Panicked { state: self.root.to_string(), doing }
     }
 }
 
-impl<T: Serialize> Locked<T> {
+impl<C: Cell> Kept<C>
+where
+    C::Value: Serialize,
+{
     fn read(&self, wait: Wait) -> Result<Tree, StateError> {
-        let guard = self.read_guard(wait)?;
-        let tree = fenced(|| to_tree(&*guard, &Limits::STATE));
-        drop(guard);
-        self.tree_of(tree)
-    }
-
-    fn tree_of(&self, tree: Result<Result<Tree, TreeError>, Panicked>) -> Result<Tree, StateError> {
-        tree.map_err(|Panicked| self.panicked("writing itself out"))?
-            .map_err(|error| StateError::Unreadable(error.below(&self.path(&[]))))
+        let look = |value: &C::Value| fenced(|| to_tree(value, &Limits::STATE));
+        let tree = self.ask(wait, None, move |cell, wait| cell.look(wait, look))?;
+        tree_of(&self.root, tree)
     }
 }
 
-impl<T: Serialize + DeserializeOwned + PartialEq> Locked<T> {
+impl<C: Cell> Kept<C>
+where
+    C::Value: DeserializeOwned,
+{
+    fn value_of(&self, tree: Tree) -> Result<Result<Outside<C::Value>, TreeError>, StateError> {
+        let value = fenced(|| from_tree(tree)).map_err(|Panicked| self.panicked("reading a value"))?;
+        Ok(value.map(Outside::new))
+    }
+}
+
+impl<C: Cell> Writable<C>
+where
+    C::Value: Serialize + DeserializeOwned + PartialEq,
+{
     /// Makes the copy to compare with and the value to store. Holds no lock.
     fn prepare(
         &self,
@@ -284,87 +323,102 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Locked<T> {
         path: &[String],
         expect: &Tree,
         value: &Tree,
-    ) -> Result<Edit<T>, StateError> {
-        let live = self.at(tree, path)?;
+    ) -> Result<Edit<C::Value>, StateError> {
+        let (held, root) = (&self.value, &self.value.root);
+        let live = held.at(tree, path)?;
         let replaced = |value: &Tree| {
             let value = aligned(value, live);
-            tree.clone().replaced(path, value).map_err(|error| error.below(&self.path(&[])))
+            tree.clone().replaced(path, value).map_err(|error| error.below(root))
         };
-        let lossy = |error: TreeError| StateError::Lossy {
-            path: self.path(&error.path.0),
-            reason: "the live value cannot be read back by the service's type".to_owned(),
-        };
-        let copy = self.value_of(replaced(expect)?)?.map_err(lossy)?;
+        let copy = held.value_of(replaced(expect)?)?.map_err(|error| unreadable(root, &error))?;
         let edited = replaced(value)?;
-        let refused = |error: TreeError| StateError::Refused(error.below(&self.path(&[])));
-        let new = self.value_of(edited.clone())?.map_err(refused)?;
-        let stored = self.tree_of(fenced(|| to_tree(new.get(), &Limits::COPY)))?;
+        let refused = |error: TreeError| StateError::Refused(error.below(root));
+        let new = held.value_of(edited.clone())?.map_err(refused)?;
+        let stored = tree_of(root, fenced(|| to_tree(new.get(), &Limits::COPY)))?;
         if !stored.same_unordered(&edited) {
             let place = stored.first_difference(&edited).unwrap_or_default();
             return Err(self.not_stored(tree, path, place));
         }
-        Ok(Edit { tree: tree.clone(), copy, new })
+        self.checked(new.get(), &held.path(path))?;
+        Ok(Edit::new(root.clone(), tree.clone(), copy, new, stored))
     }
 
-    fn value_of(&self, tree: Tree) -> Result<Result<Outside<T>, TreeError>, StateError> {
-        let value = fenced(|| from_tree(tree)).map_err(|Panicked| self.panicked("reading a value"))?;
-        Ok(value.map(Outside::new))
+    /// Asks the service itself about a value that is to be written at `path`.
+    fn checked(&self, value: &C::Value, path: &Path) -> Result<(), StateError> {
+        for check in &self.checks {
+            let said = fenced(|| check(value)).map_err(|Panicked| self.value.panicked("checking a value"))?;
+            said.map_err(|words| StateError::Refused(TreeError::checked(words).below(path)))?;
+        }
+        Ok(())
+    }
+
+    fn stands_unchecked(&self, error: StateError) -> StateError {
+        match error {
+            StateError::Refused(_) => StateError::Lossy {
+                path: self.value.root.clone(),
+                reason:
+                    "what stands there does not pass the service's own check, so it could not be put back"
+                        .to_owned(),
+            },
+            other => other,
+        }
+    }
+
+    /// What the whole value will be from each deadline on, given what it will be when it was written.
+    fn scheduled(&self, stored: &Tree, later: &Later<'_>) -> Result<Schedule<C::Value>, StateError> {
+        let value = |(deadline, tree): (BootTime, Tree)| {
+            let value = self.value.value_of(aligned(&tree, stored))?;
+            Ok((deadline, value.map_err(|error| unreadable(&self.value.root, &error))?))
+        };
+        later(stored).into_iter().map(value).collect()
     }
 
     /// Why the stored tree is not the edited one: the new value's fault if the difference lies at the path, else the
     /// type loses something elsewhere.
     fn not_stored(&self, tree: &Tree, path: &[String], place: Vec<String>) -> StateError {
-        let full = self.path(&place);
-        if full.overlaps(&self.path(path)) && tree.at(path).is_some() {
+        let full = self.value.path(&place);
+        if full.overlaps(&self.value.path(path)) && tree.at(path).is_some() {
             return StateError::NotStored(full);
         }
         StateError::Lossy { path: full, reason: "it does not survive being written back".to_owned() }
     }
 
-    /// Compares under a guard, with nothing but the type's own code and ours, fenced.
-    fn verdict(&self, live: &T, edit: &Edit<T>) -> Result<Verdict, StateError> {
-        let equal = fenced(|| live == edit.copy.get()).map_err(|Panicked| self.panicked("comparing"))?;
-        // Asked in any case: `PartialEq` may leave out what serde writes.
-        let now = self.tree_of(fenced(|| to_tree(live, &Limits::STATE)))?;
-        Ok(match (now.same(&edit.tree), equal) {
-            (false, _) => Verdict::Changed,
-            (true, true) => Verdict::AsRead,
-            (true, false) => Verdict::Lossy,
-        })
+    /// Swaps the new value in if the live one is still the one that was read. The old one drops outside the lock.
+    fn swap(&self, mut edit: Edit<C::Value>, wait: Wait) -> Result<(Verdict, Edit<C::Value>), StateError> {
+        let ticket = edit.ticket.clone();
+        let mut edit = self.value.ask(wait, Some(&ticket), move |cell, wait| {
+            cell.swap(wait, &mut edit)?;
+            Ok(edit)
+        })?;
+        Ok((edit.outcome()?, edit))
     }
+}
 
-    /// Swaps the new value in if the live one is still the one that was read. The old one drops outside the guard.
-    fn swap(&self, mut edit: Edit<T>, wait: Wait) -> Result<Swapped<T>, StateError> {
-        let mut guard = self.write_guard(wait)?;
-        let verdict = self.verdict(&guard, &edit);
-        if matches!(verdict, Ok(Verdict::AsRead)) {
-            edit.new.swap(&mut guard);
-        }
-        drop(guard);
-        match verdict? {
-            Verdict::AsRead => Ok(Swapped::Done),
-            verdict => Ok(Swapped::Not(verdict, edit)),
-        }
+fn unreadable(root: &Path, error: &TreeError) -> StateError {
+    StateError::Lossy {
+        path: root.join(&error.path.0),
+        reason: "the live value cannot be read back by the service's type".to_owned(),
     }
+}
 
-    /// The first path at which the live value and the type's reading of it differ, if any can be seen.
-    fn lossy(&self, edit: &Edit<T>) -> StateError {
-        let copied = fenced(|| to_tree(edit.copy.get(), &Limits::COPY));
-        let place = match copied {
-            Ok(Ok(copied)) => copied.first_difference(&edit.tree).or_else(|| not_a_number(&edit.tree)),
-            _ => None,
-        };
-        match place {
-            Some(place) => StateError::Lossy {
-                path: self.path(&place),
-                reason: "it does not survive being written back".to_owned(),
-            },
-            None => StateError::Lossy {
-                path: self.path(&[]),
-                reason: "the value as a whole does not survive being written back; a field may be left out by serde"
+/// The first path at which the live value and the type's reading of it differ, if any can be seen.
+fn lossy<T: Serialize>(edit: &Edit<T>) -> StateError {
+    let copied = fenced(|| to_tree(edit.copy.get(), &Limits::COPY));
+    let place = match copied {
+        Ok(Ok(copied)) => copied.first_difference(&edit.tree).or_else(|| not_a_number(&edit.tree)),
+        _ => None,
+    };
+    match place {
+        Some(place) => StateError::Lossy {
+            path: edit.root.join(&place),
+            reason: "it does not survive being written back".to_owned(),
+        },
+        None => StateError::Lossy {
+            path: edit.root.clone(),
+            reason:
+                "the value as a whole does not survive being written back; a field may be left out by serde"
                     .to_owned(),
-            },
-        }
+        },
     }
 }
 

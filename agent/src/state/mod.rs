@@ -1,12 +1,17 @@
 //! States: values that the service registered, as trees that can be read, edited at a path and written back.
 
+mod aside;
+mod cell;
 mod compare;
 mod de;
 mod digest;
+mod edit;
 mod error;
 mod fence;
+mod field;
 mod handle;
 mod key;
+mod live;
 mod path;
 mod redact;
 mod registry;
@@ -14,14 +19,18 @@ mod scope;
 mod scrub;
 mod ser;
 mod shapes;
+mod source;
 #[cfg(test)]
 mod tests;
 mod tree;
 
+pub(crate) use cell::{Place, Wait};
 pub(crate) use de::{TreeDeserializer, from_tree};
 pub(crate) use digest::{Keyed, same_in_constant_time};
 pub(crate) use error::StateError;
-pub(crate) use handle::{Later, State, Wait, read_only, writable};
+pub(crate) use field::FieldCell;
+pub(crate) use handle::{Check, State, add_checks, read_only, writable};
+pub use live::Live;
 pub(crate) use path::{InvalidPath, Path, nearest};
 pub(crate) use redact::Redactor;
 pub(crate) use registry::States;
@@ -29,6 +38,7 @@ pub(crate) use scope::SecretScope;
 pub(crate) use scrub::{Scrubber, Shown};
 pub(crate) use ser::{Limits, TreeSerializer, to_tree};
 pub(crate) use shapes::has_secret_shape;
+pub use source::StateHandle;
 pub(crate) use tree::Tree;
 
 /// What stands for a secret wherever its value may not go. Never a value: storing it is an error.

@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::cell::Wait;
 use super::error::StateError;
-use super::handle::{Later, State, Wait};
+use super::field::Fields;
+use super::handle::{Later, State};
 use super::path::{Path, known_names};
 use super::redact::Redactor;
 use super::tree::Tree;
@@ -18,17 +20,35 @@ impl States {
     /// All states of a service, the paths its author closed to writes, and what makes a value secret.
     ///
     /// # Errors
-    /// Two states with one name.
+    /// Two states with one name, or a field inside another state.
     pub(crate) fn new(
         states: Vec<Arc<dyn State>>,
         never_write: Vec<Path>,
         redactor: Arc<Redactor>,
     ) -> Result<Self, StateError> {
-        let mut by_name = BTreeMap::new();
+        let mut by_name: BTreeMap<String, Arc<dyn State>> = BTreeMap::new();
+        let mut fields: BTreeMap<String, Fields> = BTreeMap::new();
         for state in states {
-            let name = state.name().to_owned();
-            if by_name.insert(name.clone(), state).is_some() {
-                return Err(StateError::DuplicateName(name));
+            let name = split(state.root()).0.to_owned();
+            let path = state.root().clone();
+            let within = match (path.below(), fields.get_mut(&name)) {
+                ([], _) => by_name.insert(name.clone(), state).map(|other| other.root().clone()),
+                (_, Some(others)) => others.add(state).err(),
+                (_, None) => {
+                    fields.insert(name.clone(), Fields::of(state));
+                    None
+                }
+            };
+            match within {
+                Some(other) if other == path => return Err(StateError::DuplicateName(path.to_string())),
+                Some(other) => return Err(StateError::Overlapping(path, other)),
+                None => {}
+            }
+        }
+        for (name, fields) in fields {
+            let path = fields.root().clone();
+            if by_name.insert(name, Arc::new(fields)).is_some() {
+                return Err(StateError::InsideState(path));
             }
         }
         Ok(Self { states: by_name, never_write, redactor })
@@ -91,7 +111,7 @@ impl States {
     fn writable(&self, path: &Path) -> Result<&Arc<dyn State>, StateError> {
         let state = self.named(split(path).0)?;
         if !state.writable() {
-            return Err(StateError::ReadOnly(state.name().to_owned()));
+            return Err(StateError::ReadOnly(state.root().to_string()));
         }
         // A container that holds a closed path is closed too: writing it would write the path.
         match self.never_write.iter().find(|closed| closed.overlaps(path)) {
@@ -102,24 +122,43 @@ impl States {
 
     /// What may be told of an error: the words of the service's own type only where nothing is secret.
     fn told(&self, error: StateError, written: &[(&Path, &Tree)]) -> StateError {
-        let place = match &error {
-            StateError::Refused(inner) if inner.has_service_words() => inner.path.clone(),
+        let (place, words) = match &error {
+            StateError::Refused(inner) => match inner.service_words() {
+                Some(words) => (&inner.path, words),
+                None => return error,
+            },
             // What cannot be read cannot be looked through for secrets.
             StateError::Unreadable(_) => return error.without_service_words(),
             _ => return error,
         };
         let holds_secret = |path: &Path, tree: &Tree| self.redactor.mark(path, tree.clone()).holds_secret();
         let written_is_secret = written.iter().any(|(path, tree)| holds_secret(path, tree));
-        if written_is_secret || self.may_hold_secret(&place) { error.without_service_words() } else { error }
+        let hidden = written_is_secret || self.may_tell_a_secret(place, words);
+        if hidden { error.without_service_words() } else { error }
     }
 
-    /// Whether a secret stands at `path` or below, as far as can be seen without waiting; if nothing can be, yes.
-    fn may_hold_secret(&self, path: &Path) -> bool {
+    /// Whether a secret stands at `path` or below, or one of the same state is in `words`, as far as can be seen without
+    /// waiting; if nothing can be, yes.
+    fn may_tell_a_secret(&self, path: &Path, words: &str) -> bool {
         let (name, below) = split(path);
         let Some(Ok(tree)) = self.states.get(name).map(|state| state.read(Wait::Try)) else { return true };
         let marked = self.redactor.mark(&Path(vec![name.to_owned()]), tree);
-        marked.at(below).is_none_or(Tree::holds_secret)
+        // A check sees the whole value, whatever part of it is written.
+        marked.at(below).is_none_or(Tree::holds_secret) || marked.secrets().any(|secret| says(words, secret))
     }
+}
+
+/// Whether `words` hold the secret or a part of it.
+fn says(words: &str, secret: &Tree) -> bool {
+    let holds = |text: &str| !text.is_empty() && words.contains(text);
+    secret.leaves().any(|(_, leaf)| match leaf {
+        Tree::Secret(inner) => says(words, inner),
+        Tree::I64(number) => holds(&number.to_string()),
+        Tree::U64(number) => holds(&number.to_string()),
+        Tree::F64(number) => holds(&number.to_string()),
+        Tree::Str(text) => holds(text),
+        Tree::Null | Tree::Bool(_) | Tree::Seq(_) | Tree::Map(_) => false,
+    })
 }
 
 fn split(path: &Path) -> (&str, &[String]) {

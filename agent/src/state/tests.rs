@@ -1,5 +1,8 @@
+mod cells;
 mod digests;
+mod fields;
 mod handles;
+mod live;
 mod marks;
 mod paths;
 mod trees;
@@ -71,4 +74,31 @@ pub(super) fn shared<T>(value: T) -> Arc<RwLock<T>> {
 
 pub(super) fn tree<T: Serialize>(value: &T) -> Tree {
     to_tree(value, &Limits::COPY).unwrap()
+}
+
+/// A state to be read.
+pub(super) fn read_only<H: StateHandle>(name: &str, handle: H) -> Arc<dyn State>
+where
+    H::Value: Serialize,
+{
+    handle::read_only(Path(vec![name.to_owned()]), handle.place())
+}
+
+/// A state to be written.
+pub(super) fn writable<H: StateHandle>(name: &str, handle: H) -> Arc<dyn State>
+where
+    H::Value: Serialize + serde::de::DeserializeOwned + PartialEq,
+{
+    handle::writable(Path(vec![name.to_owned()]), handle.place())
+}
+
+pub(super) trait Set {
+    /// Writes where nobody looks at a clock.
+    fn set(&self, path: &[String], expect: &Tree, value: &Tree, wait: Wait) -> Result<(), StateError>;
+}
+
+impl Set for dyn State {
+    fn set(&self, path: &[String], expect: &Tree, value: &Tree, wait: Wait) -> Result<(), StateError> {
+        self.compare_and_set(path, expect, value, &|_| Vec::new(), wait)
+    }
 }

@@ -123,6 +123,11 @@ impl Tree {
         }
     }
 
+    /// Every secret, without its mark.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Tree> {
+        self.leaves().filter(|(_, leaf)| matches!(leaf, Tree::Secret(_))).map(|(_, leaf)| leaf.without_mark())
+    }
+
     /// The value without the mark of a secret, if it has one.
     pub(crate) fn without_mark(&self) -> &Tree {
         match self {

@@ -1,0 +1,105 @@
+//! A thread for what can only be asked for by waiting as long as it takes: whoever asks does not wait that long.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::cell::{BETWEEN_TRIES, Held, Wait};
+use super::edit::Ticket;
+use super::fence::{Panicked, fenced};
+
+/// How long a patched call waits for the answer: as long as a service thread may be held up by us.
+const IN_A_PATCH: Duration = Duration::from_millis(5);
+
+/// How long one of the agent's own threads waits at least. Nobody of the service waits meanwhile, and on a loaded machine
+/// waking another thread alone may take longer than 5 ms.
+const ON_OUR_THREADS: Duration = Duration::from_millis(250);
+
+/// How long a `set` of the service may take once it has begun, before it is taken back.
+const LONGEST_SET: Duration = Duration::from_secs(1);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The thread, made when it is first needed; it ends with this.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    jobs: Mutex<Option<Sender<Job>>>,
+    /// By one question at a time: what is left behind must not pile up.
+    occupied: Arc<AtomicBool>,
+}
+
+impl Aside {
+    /// Has `work` done there and waits for its answer, or gives up. What was given up is done no more, or taken back.
+    pub(super) fn ask<R: Send + 'static>(
+        &self,
+        wait: Wait,
+        ticket: Option<&Ticket>,
+        work: impl FnOnce() -> Result<R, Held> + Send + 'static,
+    ) -> Result<R, Held> {
+        let patience = match wait {
+            Wait::Try => IN_A_PATCH,
+            Wait::Bounded(longest) => longest.max(ON_OUR_THREADS),
+            Wait::Until => return work(),
+        };
+        let began = Instant::now();
+        while self.occupied.swap(true, Ordering::AcqRel) {
+            if patience <= began.elapsed() {
+                return Err(Held::Busy);
+            }
+            thread::sleep(BETWEEN_TRIES);
+        }
+        let (answer, answered) = channel();
+        let occupied = self.occupied.clone();
+        let sent = self.send(Box::new(move || {
+            let done = fenced(work).unwrap_or_else(|Panicked| Err(Held::Panicked("being asked")));
+            occupied.store(false, Ordering::Release);
+            // Nobody may wait for it any more; then what is in it drops here.
+            let _ = fenced(|| drop(answer.send(done)));
+        }));
+        if sent.is_err() {
+            self.occupied.store(false, Ordering::Release);
+            return Err(Held::Busy);
+        }
+        wait_for(&answered, patience.saturating_sub(began.elapsed()), ticket)
+    }
+
+    fn send(&self, job: Job) -> Result<(), ()> {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if jobs.is_none() {
+            let (sender, receiver) = channel::<Job>();
+            let work = move || receiver.into_iter().for_each(|job| job());
+            thread::Builder::new().name("debug-state".to_owned()).spawn(work).map_err(drop)?;
+            *jobs = Some(sender);
+        }
+        jobs.as_ref().ok_or(())?.send(job).map_err(drop)
+    }
+}
+
+fn wait_for<R>(
+    answered: &Receiver<Result<R, Held>>,
+    patience: Duration,
+    ticket: Option<&Ticket>,
+) -> Result<R, Held> {
+    let gone = Err(Held::Panicked("being asked"));
+    match answered.recv_timeout(patience) {
+        Ok(answer) => return answer,
+        Err(RecvTimeoutError::Disconnected) => return gone,
+        Err(RecvTimeoutError::Timeout) => {}
+    }
+    let Some(ticket) = ticket else { return Err(Held::Busy) };
+    if ticket.give_up() {
+        return Err(Held::Busy);
+    }
+    match answered.recv_timeout(LONGEST_SET) {
+        Ok(answer) => return answer,
+        Err(RecvTimeoutError::Disconnected) => return gone,
+        Err(RecvTimeoutError::Timeout) => {}
+    }
+    if ticket.give_up_begun() {
+        return Err(Held::Busy);
+    }
+    // It is in place: only the answer is still on its way.
+    answered.recv().unwrap_or(gone)
+}

@@ -1,0 +1,349 @@
+//! What a value of the service may lie in: locks, swaps, channels, atomics. Each is a few lines, because all of them are
+//! asked for the same two things: show the value, and put another one in its place.
+
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::pin;
+use std::sync::atomic::{
+    AtomicBool, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32,
+    AtomicU64, AtomicUsize, Ordering,
+};
+use std::sync::{Arc, Mutex, RwLock, TryLockError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
+
+use super::edit::Edit;
+use super::fence::{Outside, fenced};
+
+/// How long to wait for a lock of the service.
+#[derive(Clone, Copy, Debug)]
+pub enum Wait {
+    /// Not at all: inside a patch, whose caller may hold the lock itself.
+    Try,
+    /// At most so long, asking again and again: a reader that blocks behind a waiting writer would hold up the
+    /// service's own readers, and std's lock cannot give up waiting.
+    Bounded(Duration),
+    /// As an ordinary waiting writer, for a revert, on a thread that may wait.
+    Until,
+}
+
+impl Wait {
+    /// For the agent's own threads: 5 ms, as long as a service thread may be held up by us.
+    pub(crate) const AGENT: Self = Self::Bounded(Duration::from_millis(5));
+}
+
+/// How often a bounded wait asks for the lock again: seldom enough to cost nothing, often enough for 5 ms.
+pub(super) const BETWEEN_TRIES: Duration = Duration::from_micros(50);
+
+/// Why a value could not be asked for, or not be put in place.
+#[derive(Debug)]
+pub enum Held {
+    /// It was not free in time.
+    Busy,
+    /// The service panicked while it held the lock for writing.
+    Poisoned,
+    /// Code of the service panicked while doing this.
+    Panicked(&'static str),
+    /// The service's own `set` said no, in its words.
+    Refused(String),
+    /// The service's own `set` stored another value than the one given.
+    NotStored,
+}
+
+/// What holds a value of the service.
+///
+/// Closures given to it are fenced: they do not panic.
+#[diagnostic::on_unimplemented(
+    message = "the agent does not know how to read `{Self}` and put another value in it",
+    note = "`debug_agent::StateHandle` lists what it knows; `Builder::field` takes closures"
+)]
+pub trait Cell: Send + Sync + 'static {
+    /// The service's type.
+    type Value: Send + Sync + 'static;
+
+    /// Whether it can only be asked for by waiting as long as it takes. It is then asked on a thread of its own, with
+    /// [`Wait::Until`], which whoever wants the answer leaves behind when their own time is up.
+    const WAITS: bool = false;
+
+    /// Whether it looks at the clock where the service reads it.
+    const TIMED: bool = false;
+
+    /// Shows the value.
+    fn look<R>(&self, wait: Wait, look: impl FnOnce(&Self::Value) -> R) -> Result<R, Held>;
+
+    /// Puts the edit's value in place if it fits. What it replaced is in the edit afterwards, so that it drops outside any
+    /// lock.
+    fn swap(&self, wait: Wait, edit: &mut Edit<Self::Value>) -> Result<(), Held>;
+}
+
+/// A cell that the agent shares with the service.
+#[derive(Debug)]
+pub enum Place<C: 'static> {
+    /// As most are.
+    Shared(Arc<C>),
+    /// A `static` of the service.
+    Static(&'static C),
+}
+
+impl<C> Clone for Place<C> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Shared(cell) => Self::Shared(cell.clone()),
+            Self::Static(cell) => Self::Static(cell),
+        }
+    }
+}
+
+impl<C> Deref for Place<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        match self {
+            Self::Shared(cell) => cell,
+            Self::Static(cell) => cell,
+        }
+    }
+}
+
+/// Asks for a guard again and again, within `wait`.
+fn tried<G>(wait: Wait, mut attempt: impl FnMut() -> Result<G, Held>) -> Result<G, Held> {
+    let began = Instant::now();
+    loop {
+        match attempt() {
+            Err(Held::Busy) => {}
+            other => return other,
+        }
+        match wait {
+            Wait::Bounded(longest) if began.elapsed() < longest => thread::sleep(BETWEEN_TRIES),
+            _ => return Err(Held::Busy),
+        }
+    }
+}
+
+impl<G> From<TryLockError<G>> for Held {
+    fn from(error: TryLockError<G>) -> Self {
+        match error {
+            TryLockError::Poisoned(_) => Self::Poisoned,
+            TryLockError::WouldBlock => Self::Busy,
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> Cell for RwLock<T> {
+    type Value = T;
+
+    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+        let guard = match wait {
+            Wait::Until => self.read().map_err(|_| Held::Poisoned)?,
+            wait => tried(wait, || Ok(self.try_read()?))?,
+        };
+        Ok(look(&guard))
+    }
+
+    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+        let mut guard = match wait {
+            Wait::Until => self.write().map_err(|_| Held::Poisoned)?,
+            wait => tried(wait, || Ok(self.try_write()?))?,
+        };
+        edit.put_into(&mut guard);
+        Ok(())
+    }
+}
+
+impl<T: Send + Sync + 'static> Cell for Mutex<T> {
+    type Value = T;
+
+    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+        let guard = match wait {
+            Wait::Until => self.lock().map_err(|_| Held::Poisoned)?,
+            wait => tried(wait, || Ok(self.try_lock()?))?,
+        };
+        Ok(look(&guard))
+    }
+
+    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+        let mut guard = match wait {
+            Wait::Until => self.lock().map_err(|_| Held::Poisoned)?,
+            wait => tried(wait, || Ok(self.try_lock()?))?,
+        };
+        edit.put_into(&mut guard);
+        Ok(())
+    }
+}
+
+impl<T: Send + Sync + 'static> Cell for tokio::sync::RwLock<T> {
+    type Value = T;
+
+    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+        let guard = match wait {
+            Wait::Until => wait_for(self.read()),
+            wait => tried(wait, || self.try_read().map_err(|_| Held::Busy))?,
+        };
+        Ok(look(&guard))
+    }
+
+    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+        let mut guard = match wait {
+            Wait::Until => wait_for(self.write()),
+            wait => tried(wait, || self.try_write().map_err(|_| Held::Busy))?,
+        };
+        edit.put_into(&mut guard);
+        Ok(())
+    }
+}
+
+impl<T: Send + Sync + 'static> Cell for tokio::sync::Mutex<T> {
+    type Value = T;
+
+    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+        let guard = match wait {
+            Wait::Until => wait_for(self.lock()),
+            wait => tried(wait, || self.try_lock().map_err(|_| Held::Busy))?,
+        };
+        Ok(look(&guard))
+    }
+
+    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+        let mut guard = match wait {
+            Wait::Until => wait_for(self.lock()),
+            wait => tried(wait, || self.try_lock().map_err(|_| Held::Busy))?,
+        };
+        edit.put_into(&mut guard);
+        Ok(())
+    }
+}
+
+#[cfg(feature = "parking_lot")]
+impl<T: Send + Sync + 'static> Cell for parking_lot::RwLock<T> {
+    type Value = T;
+
+    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+        let guard = match wait {
+            Wait::Until => self.read(),
+            wait => tried(wait, || self.try_read().ok_or(Held::Busy))?,
+        };
+        Ok(look(&guard))
+    }
+
+    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+        let mut guard = match wait {
+            Wait::Until => self.write(),
+            wait => tried(wait, || self.try_write().ok_or(Held::Busy))?,
+        };
+        edit.put_into(&mut guard);
+        Ok(())
+    }
+}
+
+#[cfg(feature = "parking_lot")]
+impl<T: Send + Sync + 'static> Cell for parking_lot::Mutex<T> {
+    type Value = T;
+
+    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+        let guard = match wait {
+            Wait::Until => self.lock(),
+            wait => tried(wait, || self.try_lock().ok_or(Held::Busy))?,
+        };
+        Ok(look(&guard))
+    }
+
+    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+        let mut guard = match wait {
+            Wait::Until => self.lock(),
+            wait => tried(wait, || self.try_lock().ok_or(Held::Busy))?,
+        };
+        edit.put_into(&mut guard);
+        Ok(())
+    }
+}
+
+// Nobody waits for anybody here: whoever swaps the value first wins, and the other begins anew.
+impl<T: Send + Sync + 'static> Cell for ArcSwap<T> {
+    type Value = T;
+
+    fn look<R>(&self, _: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+        // Ours may be the last one: then it drops here, behind the fence.
+        let value = Outside::new(self.load_full());
+        Ok(look(value.get()))
+    }
+
+    fn swap(&self, _: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+        let live = Outside::new(self.load_full());
+        if let Some(new) = edit.take_if_fits(live.get()) {
+            let new = Outside::new(Arc::new(new));
+            // INVARIANT: `live` is held, so that no other value can be at its address.
+            let found = Outside::new(Guard::into_inner(self.compare_and_swap(live.get(), new.get().clone())));
+            edit.exchanged(Arc::ptr_eq(found.get(), live.get()));
+        }
+        Ok(())
+    }
+}
+
+// A channel has no `try`: its lock is tokio's own. Written as by any other sender, so that receivers hear of it.
+impl<T: Send + Sync + 'static> Cell for watch::Sender<T> {
+    type Value = T;
+
+    const WAITS: bool = true;
+
+    fn look<R>(&self, _: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+        Ok(look(&self.borrow()))
+    }
+
+    fn swap(&self, _: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+        // Receivers are woken outside the channel's lock, by code that may be the service's.
+        drop(fenced(|| self.send_if_modified(|live| edit.put_into(live))));
+        Ok(())
+    }
+}
+
+macro_rules! atomics {
+    ($($atomic:ident holds $value:ty),* $(,)?) => {$(
+        impl Cell for $atomic {
+            type Value = $value;
+
+            fn look<R>(&self, _: Wait, look: impl FnOnce(&$value) -> R) -> Result<R, Held> {
+                Ok(look(&self.load(Ordering::SeqCst)))
+            }
+
+            fn swap(&self, _: Wait, edit: &mut Edit<$value>) -> Result<(), Held> {
+                let live = self.load(Ordering::SeqCst);
+                if let Some(new) = edit.take_if_fits(&live) {
+                    let swapped = self.compare_exchange(live, new, Ordering::SeqCst, Ordering::SeqCst);
+                    edit.exchanged(swapped.is_ok());
+                }
+                Ok(())
+            }
+        }
+    )*};
+}
+
+atomics! {
+    AtomicBool holds bool,
+    AtomicI8 holds i8, AtomicI16 holds i16, AtomicI32 holds i32, AtomicI64 holds i64, AtomicIsize holds isize,
+    AtomicU8 holds u8, AtomicU16 holds u16, AtomicU32 holds u32, AtomicU64 holds u64, AtomicUsize holds usize,
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits on this thread, as tokio's `blocking_` functions do, which would panic on a thread of a runtime.
+fn wait_for<F: Future>(future: F) -> F::Output {
+    // A task's budget that is used up would never be filled again while its thread waits here.
+    let mut future = pin!(tokio::task::unconstrained(future));
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

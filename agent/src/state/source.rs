@@ -1,0 +1,103 @@
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::cell::{Cell, Place};
+use super::live::Live;
+
+/// What [`Builder::state`](crate::Builder::state) and [`Builder::state_mut`](crate::Builder::state_mut) take: a value that
+/// the agent shares with the service.
+///
+/// In an `Arc`, or as a `&'static`:
+///
+/// - `std::sync::RwLock` and `Mutex`,
+/// - `tokio::sync::RwLock` and `Mutex`,
+/// - `parking_lot::RwLock` and `Mutex`, with the feature `parking_lot`,
+/// - `arc_swap::ArcSwap`,
+/// - `tokio::sync::watch::Sender`, also by itself,
+/// - `AtomicBool` and the atomic integers,
+/// - [`Live`], also by itself.
+///
+/// The agent holds a lock only while it serializes, compares and swaps, and waits for it at most 5 ms. Only to undo a change
+/// it waits longer, on a thread of its own, as an ordinary writer: a thread that takes a lock for reading twice at once may
+/// then wait for ever, as the locks' own documentation says.
+///
+/// A `watch` has no `try`: a write waits for it as any other sender does. Its channel stays open until the agent is dropped,
+/// too.
+///
+/// ```
+/// use std::sync::atomic::AtomicU32;
+/// use std::sync::{Arc, Mutex};
+///
+/// static RETRIES: AtomicU32 = AtomicU32::new(3);
+///
+/// let jobs = Arc::new(Mutex::new(vec!["mail".to_owned()]));
+/// let (limit, _) = tokio::sync::watch::channel(100_u32);
+/// let agent = debug_agent::Agent::builder("shop")
+///     .state("jobs", jobs.clone())
+///     .state_mut("limit", limit.clone())
+///     .state_mut("retries", &RETRIES)
+///     .start_from_env();
+/// # drop(agent);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is nothing that the agent can share with the service",
+    note = "give it an `Arc` or a `&'static` of a lock, an `ArcSwap` or an atomic, a `watch::Sender`, or a `Live`"
+)]
+pub trait StateHandle: Sealed<Inner = <Self as StateHandle>::Value> {
+    /// The service's type.
+    type Value: Send + Sync + 'static;
+}
+
+/// Only the agent knows what it can handle.
+pub trait Sealed {
+    type Inner: Send + Sync + 'static;
+    type Cell: Cell<Value = Self::Inner>;
+
+    fn place(self) -> Place<Self::Cell>;
+}
+
+impl<C: Cell> StateHandle for Arc<C> {
+    type Value = C::Value;
+}
+
+impl<C: Cell> Sealed for Arc<C> {
+    type Inner = C::Value;
+    type Cell = C;
+
+    fn place(self) -> Place<C> {
+        Place::Shared(self)
+    }
+}
+
+impl<C: Cell> StateHandle for &'static C {
+    type Value = C::Value;
+}
+
+impl<C: Cell> Sealed for &'static C {
+    type Inner = C::Value;
+    type Cell = C;
+
+    fn place(self) -> Place<C> {
+        Place::Static(self)
+    }
+}
+
+macro_rules! handles_by_themselves {
+    ($($handle:ty),*) => {$(
+        impl<T: Send + Sync + 'static> StateHandle for $handle {
+            type Value = T;
+        }
+
+        impl<T: Send + Sync + 'static> Sealed for $handle {
+            type Inner = T;
+            type Cell = Self;
+
+            fn place(self) -> Place<Self> {
+                Place::Shared(Arc::new(self))
+            }
+        }
+    )*};
+}
+
+handles_by_themselves!(Live<T>, watch::Sender<T>);

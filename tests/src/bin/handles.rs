@@ -1,0 +1,133 @@
+//! A service whose states lie in everything that the agent can handle. Tests meet it as a program.
+//!
+//! HTTP on a port that the system chooses: `GET /states` shows the states as the service itself sees them, `/hold` takes the
+//! lock of `mutex` and keeps it until `/release`.
+#![allow(clippy::unwrap_used, reason = "a program for tests: what fails here fails the test")]
+
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, RwLock, mpsc};
+use std::thread;
+
+use arc_swap::ArcSwap;
+use debug_agent::{Agent, Live};
+use debug_tests::serve::{block_on, serve};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tracing_subscriber::prelude::*;
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Limit {
+    most: u32,
+}
+
+static ATOMIC: AtomicU32 = AtomicU32::new(1);
+static FIELD: AtomicU32 = AtomicU32::new(1);
+
+/// All that the service shows, beside the two above.
+struct States {
+    rwlock: Arc<RwLock<Limit>>,
+    mutex: Arc<Mutex<Limit>>,
+    tokio_rwlock: Arc<tokio::sync::RwLock<Limit>>,
+    tokio_mutex: Arc<tokio::sync::Mutex<Limit>>,
+    parking_rwlock: Arc<parking_lot::RwLock<Limit>>,
+    parking_mutex: Arc<parking_lot::Mutex<Limit>>,
+    swap: Arc<ArcSwap<Limit>>,
+    watched: watch::Receiver<Limit>,
+    live: Live<Limit>,
+}
+
+fn set_field(value: u32) -> Result<(), String> {
+    if 100 < value {
+        return Err(format!("{value} is more than 100"));
+    }
+    FIELD.store(value, Ordering::SeqCst);
+    Ok(())
+}
+
+impl States {
+    fn new() -> (Self, Agent) {
+        let limit = || Limit { most: 1 };
+        let (watch, watched) = watch::channel(limit());
+        let states = Self {
+            rwlock: Arc::new(RwLock::new(limit())),
+            mutex: Arc::new(Mutex::new(limit())),
+            tokio_rwlock: Arc::new(tokio::sync::RwLock::new(limit())),
+            tokio_mutex: Arc::new(tokio::sync::Mutex::new(limit())),
+            parking_rwlock: Arc::new(parking_lot::RwLock::new(limit())),
+            parking_mutex: Arc::new(parking_lot::Mutex::new(limit())),
+            swap: Arc::new(ArcSwap::from_pointee(limit())),
+            watched,
+            live: Live::new(limit()),
+        };
+        let agent = Agent::builder("handles")
+            .state_mut("rwlock", states.rwlock.clone())
+            .state_mut("mutex", states.mutex.clone())
+            .state_mut("tokio_rwlock", states.tokio_rwlock.clone())
+            .state_mut("tokio_mutex", states.tokio_mutex.clone())
+            .state_mut("parking_rwlock", states.parking_rwlock.clone())
+            .state_mut("parking_mutex", states.parking_mutex.clone())
+            .state_mut("swap", states.swap.clone())
+            .state_mut("watched", watch)
+            .state_mut("live", states.live.clone())
+            .state_mut("atomic", &ATOMIC)
+            .field("limits.mail.rate", || FIELD.load(Ordering::SeqCst), set_field)
+            .validate("rwlock", |limit: &Limit| match limit.most {
+                0 => Err("nothing at all is too little"),
+                _ => Ok(()),
+            })
+            .start_from_env();
+        (states, agent)
+    }
+
+    fn show(&self) -> String {
+        let limits = [
+            ("rwlock", self.rwlock.read().unwrap().most),
+            ("mutex", self.mutex.try_lock().map_or(0, |limit| limit.most)),
+            ("tokio_rwlock", block_on(self.tokio_rwlock.read()).most),
+            ("tokio_mutex", block_on(self.tokio_mutex.lock()).most),
+            ("parking_rwlock", self.parking_rwlock.read().most),
+            ("parking_mutex", self.parking_mutex.lock().most),
+            ("swap", self.swap.load().most),
+            ("watched", self.watched.borrow().most),
+            ("live", self.live.load().most),
+            ("atomic", ATOMIC.load(Ordering::SeqCst)),
+            ("field", FIELD.load(Ordering::SeqCst)),
+        ];
+        limits.map(|(name, most)| format!("{name}={most};")).concat()
+    }
+}
+
+/// Holds the lock until the sender that is returned is dropped.
+fn hold(lock: Arc<Mutex<Limit>>) -> mpsc::Sender<()> {
+    let (release, released) = mpsc::channel::<()>();
+    let (told, held) = mpsc::channel();
+    thread::spawn(move || {
+        let guard = lock.lock().unwrap();
+        told.send(()).unwrap();
+        // The other end is dropped.
+        drop(released.recv());
+        drop(guard);
+    });
+    held.recv().unwrap();
+    release
+}
+
+fn main() -> io::Result<()> {
+    let (states, agent) = States::new();
+    let log = tracing_subscriber::fmt::layer().with_ansi(false);
+    tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
+    let holding = Mutex::new(None);
+    serve(move |path| match path {
+        "/hold" => {
+            *holding.lock().unwrap() = Some(hold(states.mutex.clone()));
+            "held".to_owned()
+        }
+        "/release" => {
+            drop(holding.lock().unwrap().take());
+            "released".to_owned()
+        }
+        "/status" => agent.status().to_string(),
+        _ => states.show(),
+    })
+}
