@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::clock::BootTime;
 use crate::emit::Emitter;
 use crate::lease::{Cause, EndError, Leases};
+use crate::lifetimes::Lifetime;
 use crate::observe::Observing;
 use crate::points::Registry;
 use crate::records;
@@ -52,12 +53,11 @@ pub(crate) struct Core {
     pub(crate) emitter: Emitter,
     /// Since when.
     pub(crate) started: BootTime,
-    /// Sentences about what is wrong or limited, for `info()`.
-    pub(crate) notes: Mutex<Vec<String>>,
-    /// How many refused handshakes are still recorded.
-    /// Of peers that showed no certificate.
+    /// What ends by itself and keeps everybody out then.
+    pub(crate) lifetimes: Vec<Lifetime>,
+    /// How many refused handshakes are still recorded, of peers that showed no certificate.
     pub(crate) noise: RateLimit,
-    /// Of peers whose certificate was looked at: noise must not keep these out of the log.
+    /// Likewise, of peers whose certificate was looked at: noise must not keep these out of the log.
     pub(crate) refusals: RateLimit,
     /// Verifies operators' signatures.
     pub(crate) algorithms: &'static [&'static dyn pki_types::SignatureVerificationAlgorithm],
@@ -196,11 +196,6 @@ impl Core {
     /// The number of the next session.
     pub(crate) fn next_session(&self) -> u64 {
         self.next_session.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Adds a sentence to what `info()` says.
-    pub(crate) fn note(&self, sentence: String) {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(sentence);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use debug_policy::format_duration;
 use debug_wire::table::{self, FUNCTIONS, Function, Undo};
+use pki_types::UnixTime;
 use rhai::Dynamic;
 
 use crate::clock::BootTime;
@@ -47,8 +48,13 @@ fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
             FUNCTIONS.iter().map(|f| format!("{:width$}  {}", f.usage, f.about)).collect();
         return Ok(values::say(lines.join("\n")));
     };
-    let function = table::function(name)
-        .ok_or_else(|| Refusal::state(format!("there is no function `{name}`"), "`help()` lists all"))?;
+    let function = table::function(name).ok_or_else(|| {
+        if table::LATER.contains(&name) {
+            let (message, help) = crate::explain::later(name);
+            return Refusal::state(message, &help);
+        }
+        Refusal::state(format!("there is no function `{name}`"), "`help()` lists all")
+    })?;
     Ok(values::say(explain(function)))
 }
 
@@ -68,7 +74,8 @@ fn explain(function: &Function) -> String {
 }
 
 fn info(core: &Core) -> Dynamic {
-    let notes = core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let now = UnixTime::now().as_secs();
+    let notes = core.lifetimes.iter().filter_map(|lifetime| lifetime.warning(now));
     let leases = core.leases.list();
     let next = leases.iter().map(|l| l.deadline.remaining(BootTime::now())).min();
     rows([vec![
@@ -88,10 +95,7 @@ fn info(core: &Core) -> Dynamic {
             "panic",
             if crate::points::PANIC_ABORTS { "abort: functions cannot be patched" } else { "unwind" }.into(),
         ),
-        (
-            "notes",
-            notes.into_iter().chain(unsearched(core)).map(Dynamic::from).collect::<rhai::Array>().into(),
-        ),
+        ("notes", notes.chain(unsearched(core)).map(Dynamic::from).collect::<rhai::Array>().into()),
     ]])
     .into_array()
     .ok()

@@ -262,16 +262,6 @@ fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
     }
 }
 
-/// When to warn that the agent's certificate ends: with a quarter of its 90 days left.
-const CERTIFICATE_WARNING: u64 = 22 * 24 * 3600;
-
-fn warn_of_certificate(core: &Core, not_after: u64) {
-    let left = not_after.saturating_sub(UnixTime::now().as_secs());
-    if left < CERTIFICATE_WARNING {
-        core.note(format!("the agent's certificate ends in {} h; issue another one", left / 3600));
-    }
-}
-
 fn open_log(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, Opened)> {
     loop {
         if machinery.stopping() {
@@ -332,7 +322,7 @@ fn build(
         keyed,
         emitter,
         started: BootTime::now(),
-        notes: Mutex::new(Vec::new()),
+        lifetimes: tls.lifetimes.clone(),
         noise: RateLimit::default(),
         refusals: RateLimit::default(),
         algorithms: net::provider().signature_verification_algorithms.all,
@@ -340,7 +330,6 @@ fn build(
         next_session: AtomicU64::new(history.sessions + 1),
     });
     core.learn_all();
-    warn_of_certificate(&core, tls.not_after);
     boot_records(&core, &config, opened, &history, &tls)?;
     let observing = Observing::new(&core).map_err(|e| format!("no thread: {e}"))?;
     drop(core.observing.set(Arc::new(observing)));
