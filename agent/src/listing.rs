@@ -7,12 +7,15 @@ use rhai::Dynamic;
 
 use crate::clock::BootTime;
 use crate::core::Core;
+use crate::eval::{MAX_OUTPUT, MAX_RESULT};
 use crate::execute::{count, rows};
 use crate::gate::{self, Refusal};
 use crate::handle;
-use crate::lease::Lease;
+use crate::lease::{DEFAULT_TTL, GRACE, Lease};
+use crate::net::Bounds;
 use crate::points::{Kind, PointInfo};
-use crate::run::Run;
+use crate::run::{MAX_EFFECTS, Run};
+use crate::script::engine::{EVAL, PATCH};
 use crate::state::{Path, Tree, Wait};
 use crate::values;
 
@@ -90,6 +93,7 @@ fn info(core: &Core) -> Dynamic {
         ("log", health(&core.log.health()).into()),
         ("policy", core.policy_digest.clone().into()),
         ("leases", count(leases.len() as u64)),
+        ("limits", limits().into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
         ("next_revert", next.map_or(Dynamic::UNIT, |d| format_duration(d).into())),
         (
             "panic",
@@ -101,6 +105,34 @@ fn info(core: &Core) -> Dynamic {
     .ok()
     .and_then(|mut one| one.pop())
     .unwrap_or(Dynamic::UNIT)
+}
+
+/// What bounds everybody, whatever policy says.
+fn limits() -> Vec<String> {
+    let (bounds, time) = (Bounds::default(), format_duration);
+    vec![
+        format!(
+            "an eval: {} operations, {}, {} effects, {} bytes of output, {} of result",
+            EVAL.operations,
+            time(EVAL.time),
+            MAX_EFFECTS,
+            MAX_OUTPUT,
+            MAX_RESULT
+        ),
+        format!("a patched call: {} operations, {} of processor time", PATCH.operations, time(PATCH.time)),
+        format!(
+            "a change: {} unless it names another time, {} after its session is lost",
+            time(DEFAULT_TTL),
+            time(GRACE)
+        ),
+        format!(
+            "sessions: {}, {} of one operator, each {} idle",
+            bounds.sessions,
+            bounds.per_operator,
+            time(bounds.idle)
+        ),
+        format!("a message: {} bytes", debug_wire::MAX_MESSAGE),
+    ]
 }
 
 /// Secrets that are not searched for in what leaves, because they equal a name that is shown everywhere.

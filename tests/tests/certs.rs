@@ -170,13 +170,19 @@ fn the_end_of_a_revocation_list_is_announced() {
     assert_eq!(service.log().matches("less than half").count(), 1, "{}", service.log());
 }
 
-/// What has long to live is not spoken of.
+/// What has long to live is not spoken of; limits are.
 #[test]
 fn a_fresh_set_has_nothing_to_announce() {
     let certificates = Certificates::new();
     let service = Service::start(&certificates);
     let mut client = Client::attach(service.agent(), &certificates.operator("vera"));
     assert_eq!(client.eval("info().notes").display(), "[]");
+    let limits = client.eval("info().limits").ok()["value"].to_string();
+    for told in
+        ["an eval: 1000000 operations, 5s, ", "a patched call: 100000 operations, 10ms", "10m", "1m after"]
+    {
+        assert!(limits.contains(told), "{told}: {limits}");
+    }
     assert!(!service.log().contains("of its life"), "{}", service.log());
 }
 

@@ -97,7 +97,7 @@ pub const FUNCTIONS: &[Function] = &[
         emergency: true,
         in_patches: false,
         usage: "info()",
-        about: "the service, the agent, its limits and what it refuses",
+        about: "the service, the agent, its limits, and notes on what needs attention",
         example: "info()",
     },
     Function {
