@@ -128,6 +128,28 @@ fn records_behind_the_checkpoint_are_marked_and_not_counted() {
     assert!(ctl.err.contains("1 of those shown follow the checkpoint"), "{}", ctl.err);
 }
 
+/// Reading a log through the agent is to come: until then that is said, and not that there is no such folder.
+#[test]
+fn a_log_is_not_read_through_the_agent_and_that_is_said() {
+    let (certificates, service) = set();
+    let target = service.agent().to_string();
+    for command in [&["list", &target][..], &["show", &target, "3"], &["verify", &target]] {
+        let ctl = Ctl::run(&certificates, "alice", &[&["audit"], command].concat());
+        assert_eq!((ctl.code, ctl.out.as_str()), (2, ""), "{}", ctl.err);
+        let told = format!("reading the log of the agent at `{target}` is not part of this version");
+        assert!(ctl.err.contains(&told) && ctl.err.contains("give the log's folder"), "{}", ctl.err);
+    }
+    for args in [&["audit", "tail", &target][..], &["watch", &target, "x"], &["eval", &target, "1", "--plan"]]
+    {
+        let ctl = Ctl::run(&certificates, "alice", args);
+        assert_eq!((ctl.code, ctl.out.as_str()), (2, ""), "{}", ctl.err);
+        assert!(ctl.err.contains("is not part of this version"), "{}", ctl.err);
+    }
+    let gone = certificates.scratch().join("gone");
+    let ctl = Ctl::run(&certificates, "alice", &["audit", "list", gone.to_str().unwrap()]);
+    assert!(!ctl.err.contains("not part of this version"), "a folder that is not there is another thing");
+}
+
 /// Whoever writes the log could write the inventory in its folder as well.
 #[test]
 fn an_inventory_in_the_logs_own_folder_vouches_for_nothing() {
