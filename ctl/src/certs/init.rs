@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use debug_audit::note::SigningKey;
-use debug_certs::issue::{Ca, OPERATOR_LIFE};
+use debug_certs::issue::{CRL_LIFE, Ca, OPERATOR_LIFE};
 use debug_certs::{AgentId, InvalidId, Operator, TrustDomain};
+use debug_policy::format_duration;
 use jiff::Timestamp;
 
 use super::Init;
@@ -144,10 +145,11 @@ fn report(args: &Init, plan: &Plan) -> String {
          certificate for {} as {}, valid for 8h\n\
          start the service with  DEBUG_AGENT=1 DEBUG_AGENT_CONFIG={dir}/agent/agent.toml\n\
          then attach with        debugctl attach {} --identity {dir}/operators/{}\n\
-         within 30 days renew the revocation list with `debugctl certs crl {dir}`: once it is over nobody can attach",
+         within {} renew the revocation list with `debugctl certs crl {dir}`: once it is over nobody can attach",
         plan.operator.name,
         plan.operator.roles.join(" and "),
         args.listen,
         plan.operator.name,
+        format_duration(CRL_LIFE),
     )
 }
