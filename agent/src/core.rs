@@ -13,6 +13,7 @@ use crate::emit::Emitter;
 use crate::guard::Guards;
 use crate::helpers::Helpers;
 use crate::lease::{Cause, EndError, Leases, Stands, Undone, Writes};
+use crate::lifetimes::Lifetime;
 use crate::observe::Observing;
 use crate::points::Registry;
 use crate::records;
@@ -44,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) writes: Arc<Writes>,
     /// The conditions under which leases stay.
     pub(crate) guards: Guards,
+    /// Sentences for `info()` about what happened, the newest last.
+    pub(crate) notes: Mutex<Vec<String>>,
     /// How many permits the gate has made.
     pub(crate) permits: AtomicU64,
     /// What was kept of states.
@@ -68,12 +71,11 @@ pub(crate) struct Core {
     pub(crate) emitter: Emitter,
     /// Since when.
     pub(crate) started: BootTime,
-    /// Sentences about what is wrong or limited, for `info()`.
-    pub(crate) notes: Mutex<Vec<String>>,
-    /// How many refused handshakes are still recorded.
-    /// Of peers that showed no certificate.
+    /// What ends by itself and keeps everybody out then.
+    pub(crate) lifetimes: Vec<Lifetime>,
+    /// How many refused handshakes are still recorded, of peers that showed no certificate.
     pub(crate) noise: RateLimit,
-    /// Of peers whose certificate was looked at: noise must not keep these out of the log.
+    /// Likewise, of peers whose certificate was looked at: noise must not keep these out of the log.
     pub(crate) refusals: RateLimit,
     /// Verifies operators' signatures.
     pub(crate) algorithms: &'static [&'static dyn pki_types::SignatureVerificationAlgorithm],

@@ -24,6 +24,7 @@ enum Event {
     Lease { id: u64, target: String, how: &'static str },
     Record { operator: String, action: &'static str, outcome: &'static str, seq: u64 },
     Info(String),
+    Warning(String),
     Alarm(String),
 }
 
@@ -82,6 +83,11 @@ impl Emitter {
         self.send(Event::Info(text.to_owned()));
     }
 
+    /// Something somebody should see to before long.
+    pub(crate) fn warning(&self, text: &str) {
+        self.send(Event::Warning(text.to_owned()));
+    }
+
     /// Something somebody must look at.
     pub(crate) fn alarm(&self, text: &str) {
         self.send(Event::Alarm(text.to_owned()));
@@ -137,6 +143,7 @@ fn write(event: Event) {
         }
         // Texts may come from scripts: one event is one line, whatever stands in it.
         Event::Info(text) => tracing::info!(target: "debug_agent", "{}", escape(&text)),
+        Event::Warning(text) => tracing::warn!(target: "debug_agent", "{}", escape(&text)),
         Event::Alarm(text) => tracing::error!(target: "debug_agent", alarm = true, "{}", escape(&text)),
     }
 }

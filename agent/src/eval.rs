@@ -34,13 +34,13 @@ pub(crate) use accept::is_reserved_call;
 pub(crate) use outcome::{cut, summary};
 
 /// The most output of one eval, in bytes.
-const MAX_OUTPUT: usize = 1 << 20;
+pub(crate) const MAX_OUTPUT: usize = 1 << 20;
 
 /// The most bytes of one `output` message.
 const OUTPUT_CHUNK: usize = 64 << 10;
 
 /// The longest displayed result, in bytes.
-const MAX_RESULT: usize = 256 << 10;
+pub(crate) const MAX_RESULT: usize = 256 << 10;
 
 /// How long an eval waits for a slow client to take what was said before the session is given up.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! What is said of code that failed by itself: what, where, and what to do next.
 
-use debug_wire::table::FUNCTIONS;
+use debug_wire::table::{FUNCTIONS, LATER};
 use rhai::{EvalAltResult, Position};
 
 use crate::core::Core;
@@ -18,6 +18,11 @@ pub(crate) fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> (St
             let near = near_state(core, run, name);
             let help = near.unwrap_or_else(|| "`ls()` lists the states, `help()` the functions".to_owned());
             (format!("there is no variable or state `{name}`{}", at(*position)), format!("{undone}; {help}"))
+        }
+        // Rhai takes `call(x)` for the call of a closure, whatever `x` is.
+        EvalAltResult::ErrorMismatchDataType(expected, _, position) if expected == "Fn" => {
+            let (what, help) = later("call");
+            (format!("{what}, except for closures{}", at(*position)), format!("{undone}; {help}"))
         }
         EvalAltResult::ErrorFunctionNotFound(signature, position) => {
             let (what, help) = no_function(signature);
@@ -57,6 +62,11 @@ fn near_state(core: &Core, run: &Run, name: &str) -> Option<String> {
     Some(format!("did you mean `{near}`?"))
 }
 
+/// What is said of a function that is planned.
+pub(crate) fn later(name: &str) -> (String, String) {
+    (format!("`{name}` is not part of this version"), "`help()` lists the functions".to_owned())
+}
+
 /// The most arguments whose types an error lists.
 const MAX_TYPES: usize = 8;
 
@@ -76,6 +86,10 @@ fn no_function(signature: &str) -> (String, String) {
     let types = shortened(&types.replace("i64", "integer").replace("f64", "number"));
     if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
         return (format!("`{name}` is not there for {types}"), "convert one of them".to_owned());
+    }
+    // `f.call(x)` calls a closure, in every version.
+    if LATER.contains(&name) && !types.starts_with("(Fn") {
+        return later(name);
     }
     let known = FUNCTIONS.iter().map(|function| function.name).chain(library::NAMES.iter().copied());
     if let Some(same) = known.clone().find(|known| *known == name) {

@@ -25,6 +25,7 @@ mod host;
 #[cfg(feature = "http")]
 mod http;
 mod lease;
+mod lifetimes;
 mod listing;
 mod net;
 mod observe;

@@ -2,16 +2,20 @@
 
 use debug_policy::format_duration;
 use debug_wire::table::{self, FUNCTIONS, Function, Undo};
+use pki_types::UnixTime;
 use rhai::Dynamic;
 
 use crate::clock::BootTime;
 use crate::core::Core;
+use crate::eval::{MAX_OUTPUT, MAX_RESULT};
 use crate::execute::{count, rows};
 use crate::gate::{self, Refusal};
 use crate::handle;
-use crate::lease::{Conflict, Lease};
+use crate::lease::{Conflict, DEFAULT_TTL, GRACE, Lease};
+use crate::net::Bounds;
 use crate::points::{Kind, PointInfo};
-use crate::run::Run;
+use crate::run::{MAX_EFFECTS, Run};
+use crate::script::engine::{EVAL, PATCH};
 use crate::state::{Path, Tree, Wait};
 use crate::values;
 
@@ -48,8 +52,13 @@ fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
             FUNCTIONS.iter().map(|f| format!("{:width$}  {}", f.usage, f.about)).collect();
         return Ok(values::say(lines.join("\n")));
     };
-    let function = table::function(name)
-        .ok_or_else(|| Refusal::state(format!("there is no function `{name}`"), "`help()` lists all"))?;
+    let function = table::function(name).ok_or_else(|| {
+        if table::LATER.contains(&name) {
+            let (message, help) = crate::explain::later(name);
+            return Refusal::state(message, &help);
+        }
+        Refusal::state(format!("there is no function `{name}`"), "`help()` lists all")
+    })?;
     Ok(values::say(explain(function)))
 }
 
@@ -69,7 +78,9 @@ fn explain(function: &Function) -> String {
 }
 
 fn info(core: &Core) -> Dynamic {
-    let notes = core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let now = UnixTime::now().as_secs();
+    let kept = core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let notes = core.lifetimes.iter().filter_map(|lifetime| lifetime.warning(now));
     let leases = core.leases.list();
     let next = leases.iter().map(|l| l.deadline.remaining(BootTime::now())).min();
     rows([vec![
@@ -85,6 +96,7 @@ fn info(core: &Core) -> Dynamic {
         ("log", health(&core.log.health()).into()),
         ("policy", core.policy_digest.clone().into()),
         ("leases", count(leases.len() as u64)),
+        ("limits", limits().into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
         ("next_revert", next.map_or(Dynamic::UNIT, |d| format_duration(d).into())),
         (
             "panic",
@@ -93,7 +105,7 @@ fn info(core: &Core) -> Dynamic {
         (
             "notes",
             notes
-                .into_iter()
+                .chain(kept)
                 .chain(core.waits.long())
                 .chain(unsearched(core))
                 .map(Dynamic::from)
@@ -105,6 +117,34 @@ fn info(core: &Core) -> Dynamic {
     .ok()
     .and_then(|mut one| one.pop())
     .unwrap_or(Dynamic::UNIT)
+}
+
+/// What bounds everybody, whatever policy says.
+fn limits() -> Vec<String> {
+    let (bounds, time) = (Bounds::default(), format_duration);
+    vec![
+        format!(
+            "an eval: {} operations, {}, {} effects, {} bytes of output, {} of result",
+            EVAL.operations,
+            time(EVAL.time),
+            MAX_EFFECTS,
+            MAX_OUTPUT,
+            MAX_RESULT
+        ),
+        format!("a patched call: {} operations, {} of processor time", PATCH.operations, time(PATCH.time)),
+        format!(
+            "a change: {} unless it names another time, {} after its session is lost",
+            time(DEFAULT_TTL),
+            time(GRACE)
+        ),
+        format!(
+            "sessions: {}, {} of one operator, each {} idle",
+            bounds.sessions,
+            bounds.per_operator,
+            time(bounds.idle)
+        ),
+        format!("a message: {} bytes", debug_wire::MAX_MESSAGE),
+    ]
 }
 
 /// Secrets that are not searched for in what leaves, because they equal a name that is shown everywhere.

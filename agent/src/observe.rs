@@ -1,15 +1,19 @@
-//! What happens to patched calls, told by the points without ever blocking a thread of the service.
+//! What happens to patched calls, told by the points without ever blocking a thread of the service; and on the same thread
+//! what else somebody has to look at now and then: what the revert thread missed, and what ends by itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use pki_types::UnixTime;
 use serde_json::json;
 
+use crate::clock::BootTime;
 use crate::core::{Core, RateLimit};
 use crate::guard;
 use crate::lease::Cause;
+use crate::lifetimes::{Left, Told};
 use crate::points::{Observer, PatchFailure, Tripped};
 use crate::records::record;
 use crate::state::Wait;
@@ -18,9 +22,16 @@ use crate::state::Wait;
 /// comes once for each.
 const WAITING: usize = 256;
 
+/// How rarely patched calls and sessions ask to look for what the revert thread missed, in nanoseconds: a second late is
+/// soon enough for what should never happen, and once a second costs nothing.
+const LOOK_EVERY: u64 = 1_000_000_000;
+/// The longest between two looks at what ends by itself: the clock that certificates go by can jump.
+const CLOCK: Duration = Duration::from_secs(3600);
+
 enum Event {
-    /// There is a guard to be asked now.
+    /// There is a guard to be asked.
     Guarded,
+    Look,
     Failed {
         lease: u64,
         why: String,
@@ -36,6 +47,10 @@ pub(crate) struct Observing {
     events: Sender<Event>,
     /// Failures sent and not yet taken.
     waiting: Arc<AtomicUsize>,
+    /// When somebody last asked to look for what is overdue.
+    looked: AtomicU64,
+    /// After a fork the child has no thread that could be asked, and the lock on which that waits may be held for ever.
+    process: u32,
 }
 
 impl Observing {
@@ -47,35 +62,60 @@ impl Observing {
         // The core holds this; holding the core back would keep both for ever.
         let core = Arc::downgrade(core);
         let work = move || {
-            let failures = RateLimit::default();
-            let mut guarding = false;
+            let (failures, mut told) = (RateLimit::default(), Told::default());
             let mut next = Instant::now();
             loop {
-                // Without a guard there is nothing to wake up for.
-                let event = match guarding {
-                    false => sent.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                    true => sent.recv_timeout(next.saturating_duration_since(Instant::now())),
-                };
-                if matches!(event, Err(RecvTimeoutError::Disconnected)) {
-                    return;
+                let Some(core) = core.upgrade() else { return };
+                let mut wait = warn(&core, &mut told);
+                let guarding = !core.guards.is_empty();
+                drop(core);
+                if guarding {
+                    wait = wait.min(next.saturating_duration_since(Instant::now()));
                 }
-                if matches!(event, Ok(Event::Failed { .. })) {
+                let event = match sent.recv_timeout(wait) {
+                    Ok(event) => event,
+                    Err(RecvTimeoutError::Timeout) if guarding => Event::Guarded,
+                    Err(RecvTimeoutError::Timeout) => Event::Look,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
+                if matches!(event, Event::Failed { .. }) {
                     taken.fetch_sub(1, Ordering::Relaxed);
                 }
                 let Some(core) = core.upgrade() else { return };
-                if let Ok(event) = event {
-                    take(&core, &failures, event);
-                }
+                take(&core, &failures, event);
                 if guarding && next <= Instant::now() {
                     guard::round(&core);
                     next = Instant::now() + guard::EVERY;
                 }
-                guarding = !core.guards.is_empty();
             }
         };
         std::thread::Builder::new().name("debug-guard".to_owned()).spawn(work)?;
-        Ok(Self { events, waiting })
+        Ok(Self { events, waiting, looked: AtomicU64::new(0), process: std::process::id() })
     }
+
+    /// Has what is overdue at `now` looked for, if that was not done a moment ago. Returns at once.
+    pub(crate) fn look(&self, now: BootTime) {
+        let looked = self.looked.load(Ordering::Relaxed);
+        if now.0 < looked.saturating_add(LOOK_EVERY) {
+            return;
+        }
+        let first = self.looked.compare_exchange(looked, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if first && self.process == std::process::id() {
+            drop(self.events.send(Event::Look));
+        }
+    }
+}
+
+/// Says in the service's log what is new about what ends by itself; how long until there can be more.
+fn warn(core: &Core, told: &mut Told) -> Duration {
+    let now = UnixTime::now().as_secs();
+    for (left, warning) in told.news(&core.lifetimes, now) {
+        match left {
+            Left::Nothing => core.emitter.alarm(&warning),
+            Left::Plenty | Left::Half | Left::Quarter => core.emitter.warning(&warning),
+        }
+    }
+    core.lifetimes.iter().filter_map(|lifetime| lifetime.next(now)).min().unwrap_or(CLOCK).min(CLOCK)
 }
 
 impl Observing {
@@ -89,6 +129,7 @@ fn take(core: &Core, failures: &RateLimit, event: Event) {
     match event {
         // That it woke the thread is all.
         Event::Guarded => {}
+        Event::Look => core.sweep(),
         Event::Failed { lease, why } => {
             if failures.allow().is_some() {
                 core.append(vec![record(
@@ -106,6 +147,10 @@ fn take(core: &Core, failures: &RateLimit, event: Event) {
 }
 
 impl Observer for Observing {
+    fn called(&self, now: BootTime) {
+        self.look(now);
+    }
+
     fn ran(&self, _lease: u64, _took: Duration) {}
 
     fn failed(&self, lease: u64, failure: &PatchFailure) {

@@ -18,7 +18,7 @@ use crate::session::Session;
 use crate::state::{Path, Scrubber, Shown, StateError, Tree, Wait};
 
 /// The most effects of one eval: as many as a read may have leaves.
-const MAX_EFFECTS: u64 = 10_000;
+pub(crate) const MAX_EFFECTS: u64 = 10_000;
 
 /// One eval.
 pub(crate) struct Run {

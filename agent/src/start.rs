@@ -273,16 +273,6 @@ fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
     }
 }
 
-/// When to warn that the agent's certificate ends: with a quarter of its 90 days left.
-const CERTIFICATE_WARNING: u64 = 22 * 24 * 3600;
-
-fn warn_of_certificate(core: &Core, not_after: u64) {
-    let left = not_after.saturating_sub(UnixTime::now().as_secs());
-    if left < CERTIFICATE_WARNING {
-        core.note(format!("the agent's certificate ends in {} h; issue another one", left / 3600));
-    }
-}
-
 fn open_log(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, Opened)> {
     loop {
         if machinery.stopping() {
@@ -337,6 +327,7 @@ fn build(
         log,
         leases: Arc::new(Leases::after(history.highest)),
         guards: Guards::new(gauges),
+        notes: Mutex::default(),
         permits: AtomicU64::new(0),
         snapshots: Snapshots::default(),
         writes: Arc::new(Writes::new(states.clone())),
@@ -350,7 +341,7 @@ fn build(
         keyed,
         emitter,
         started: BootTime::now(),
-        notes: Mutex::new(Vec::new()),
+        lifetimes: tls.lifetimes.clone(),
         noise: RateLimit::default(),
         refusals: RateLimit::default(),
         algorithms: net::provider().signature_verification_algorithms.all,
@@ -358,7 +349,6 @@ fn build(
         next_session: AtomicU64::new(history.sessions + 1),
     });
     core.learn_all();
-    warn_of_certificate(&core, tls.not_after);
     boot_records(&core, &config, opened, &history, &tls)?;
     let observing = Observing::new(&core).map_err(|e| format!("no thread: {e}"))?;
     drop(core.observing.set(Arc::new(observing)));

@@ -7,8 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
+    SerialNumber,
 };
+use x509_parser::pem::parse_x509_pem;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::{AgentId, Operator, TrustDomain};
 
@@ -44,9 +48,21 @@ pub enum IssueError {
     /// The certificate cannot be made.
     #[error("the certificate cannot be made")]
     Certificate(#[source] rcgen::Error),
+    /// A revocation list that cannot be read, or that is not this CA's.
+    #[error("the revocation list {0}")]
+    List(&'static str),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Random,
+}
+
+/// A certificate that is no longer accepted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Revoked {
+    /// Its serial number, big-endian.
+    pub serial: Vec<u8>,
+    /// Since when.
+    pub at: Timestamp,
 }
 
 /// A certificate and its key, as PEM.
@@ -166,18 +182,51 @@ impl Ca {
     ///
     /// # Errors
     /// See [`IssueError`].
-    pub fn revocation_list(&self, number: u64, now: Timestamp) -> Result<String, IssueError> {
+    pub fn revocation_list(
+        &self,
+        number: u64,
+        revoked: &[Revoked],
+        now: Timestamp,
+    ) -> Result<String, IssueError> {
         let params = CertificateRevocationListParams {
             this_update: date(back(now)?)?,
             next_update: date(later(now, CRL_LIFE)?)?,
             crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
-            revoked_certs: Vec::new(),
+            revoked_certs: revoked.iter().map(entry).collect::<Result<_, _>>()?,
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let list = params.signed_by(&self.issuer).map_err(IssueError::Certificate)?;
         list.pem().map_err(IssueError::Certificate)
     }
+}
+
+/// Reads a revocation list (PEM) back: its number, and whom it names. Reasons are left out; agents do not ask for them.
+///
+/// Whether the CA signed it is not looked at: agents do that.
+///
+/// # Errors
+/// It is no list, has no number, or one that no longer can rise.
+pub fn read_list(pem: &str) -> Result<(u64, Vec<Revoked>), IssueError> {
+    let unreadable = || IssueError::List("cannot be read");
+    let (_, pem) = parse_x509_pem(pem.as_bytes()).map_err(|_| unreadable())?;
+    let (_, list) = CertificateRevocationList::from_der(&pem.contents).map_err(|_| unreadable())?;
+    let number = list.crl_number().ok_or(IssueError::List("has no number"))?;
+    let number = u64::try_from(number).map_err(|_| IssueError::List("has a number that is too large"))?;
+    let revoked = list.iter_revoked_certificates().map(|entry| {
+        let at = Timestamp::from_second(entry.revocation_date.timestamp()).map_err(|_| IssueError::Date)?;
+        Ok(Revoked { serial: entry.raw_serial().to_vec(), at })
+    });
+    Ok((number, revoked.collect::<Result<_, IssueError>>()?))
+}
+
+fn entry(revoked: &Revoked) -> Result<RevokedCertParams, IssueError> {
+    Ok(RevokedCertParams {
+        serial_number: SerialNumber::from(revoked.serial.clone()),
+        revocation_time: date(revoked.at)?,
+        reason_code: None,
+        invalidity_date: None,
+    })
 }
 
 /// From when and until when.

@@ -220,7 +220,7 @@ Exit code 0 comes with the word `verified` on stdout, and never without it.")]
 /// What a log is verified against.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Anchor {
-    /// The log's folder
+    /// The log's folder; reading it through the agent is not part of this version
     pub(crate) dir: PathBuf,
     /// The inventory that `debugctl certs` keeps
     #[arg(long, value_name = "FILE")]

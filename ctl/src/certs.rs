@@ -1,5 +1,6 @@
 //! `debugctl certs`: a working set of certificates, made and renewed without any other tool.
 
+mod crl;
 mod files;
 mod init;
 mod inventory;
@@ -23,6 +24,10 @@ pub(crate) enum Certs {
     Init(Init),
     /// Issue, or renew, an operator's certificate
     Issue(Issue),
+    /// Renew the revocation list: it is current for 30 days, and once it is over nobody can attach
+    ///
+    /// DIR/agent/crl.pem gets a list with a higher number that names whom the last one names.
+    Crl(Renew),
 }
 
 /// `certs init`
@@ -69,6 +74,13 @@ pub(crate) struct Issue {
     pub(crate) ttl: Duration,
 }
 
+/// `certs crl`
+#[derive(Args, Debug)]
+pub(crate) struct Renew {
+    /// The folder that `certs init` wrote
+    pub(crate) dir: PathBuf,
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     debug_policy::parse_duration(text).map_err(|error| error.to_string())
 }
@@ -76,11 +88,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Carries a command out.
 ///
 /// # Errors
-/// Nothing is left behind by a failed `init`; a failed `issue` leaves what was there.
+/// Nothing is left behind by a failed `init`; a failed `issue` or `crl` leaves what was there.
 pub(crate) fn run(command: &Certs) -> Result<(), Failure> {
     let report = match command {
         Certs::Init(args) => init::init(args)?,
         Certs::Issue(args) => issue::issue(args)?,
+        Certs::Crl(args) => crl::renew(args)?,
     };
     crate::term::note(&report);
     Ok(())

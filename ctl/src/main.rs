@@ -14,6 +14,7 @@ mod eval;
 mod failure;
 mod identity;
 mod interrupts;
+mod later;
 mod link;
 mod proofs;
 mod repl;
@@ -34,7 +35,10 @@ use crate::session::Target;
 use crate::trust::Store;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     let json = cli.command.wants_json();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,6 +49,18 @@ fn main() -> ExitCode {
             failure.print();
             failure.exit_code()
         }
+    }
+}
+
+/// Says what is wrong with the command line; also prints the help that was asked for.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let command = std::env::args_os().nth(1).unwrap_or_default();
+    match later::of(error, &command.to_string_lossy()) {
+        Some(failure) => {
+            failure.print();
+            failure.exit_code()
+        }
+        None => error.exit(),
     }
 }
 

@@ -42,6 +42,9 @@ const RULE_KEYS: &[&str] = &[
 ];
 /// Conditions of later versions. Passing over one would make a rule mean more than its author wrote.
 const LATER_KEYS: &[&str] = &["approvals", "hours", "peers", "break_glass"];
+/// Actions of later versions. The nearest known one would be another right than its author meant.
+const LATER_ACTIONS: &[&str] =
+    &["watch", "tail", "profile", "call", "approve", "end_session", "lock", "read_audit"];
 
 type Value<'i> = Spanned<DeValue<'i>>;
 type Result<T> = std::result::Result<T, PolicyError>;
@@ -356,6 +359,11 @@ impl Parser<'_> {
     fn action(self, value: &Value<'_>) -> Result<Action> {
         let text = self.string(value)?;
         let known: Vec<&str> = Action::ALL.iter().map(|action| action.name()).collect();
+        if LATER_ACTIONS.contains(&text) {
+            let message = format!("the action `{text}` is not part of this version");
+            let help = "remove it: nothing that this agent does asks for it";
+            return Err(self.error(&value.span(), message, help));
+        }
         text.parse().map_err(|_| {
             let message = format!("unknown action `{}`{}", shown(text, SHOWN), did_you_mean(text, &known));
             self.error(&value.span(), message, format!("the actions are {}", quoted(&known)))

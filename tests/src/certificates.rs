@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rcgen::{Issuer, KeyPair};
+
 use crate::process::Ctl;
 
 /// The folder that `debugctl certs init` wrote. Removed when dropped.
@@ -72,6 +74,41 @@ impl Certificates {
     /// The audit log's folder.
     pub fn audit(&self) -> PathBuf {
         self.folder.join("agent/audit")
+    }
+
+    /// The records of the audit log as they are on disk now, the oldest first.
+    pub fn records(&self) -> String {
+        let files = std::fs::read_dir(self.audit()).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl")).collect();
+        files.sort();
+        files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect()
+    }
+
+    /// Our CA with its key, for what `debugctl certs` would never issue.
+    pub fn issuer(&self) -> Issuer<'static, KeyPair> {
+        let read = |name: &str| std::fs::read_to_string(self.folder.join("ca").join(name)).unwrap();
+        let key = KeyPair::from_pem(&read("ca.key")).unwrap();
+        Issuer::from_ca_cert_pem(&read("ca.pem"), key).unwrap()
+    }
+
+    /// Puts an empty revocation list in the agent's place, current from and until so many seconds from now.
+    pub fn write_revocation_list(&self, number: u64, from: i64, until: i64) {
+        let moment = |seconds| time::OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: moment(from),
+            next_update: moment(until),
+            crl_number: rcgen::SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer()).unwrap().pem().unwrap();
+        std::fs::write(self.revocation_list(), list).unwrap();
+    }
+
+    /// The revocation list that the agent reads.
+    pub fn revocation_list(&self) -> PathBuf {
+        self.folder.join("agent/crl.pem")
     }
 
     /// An operator's folder.

@@ -280,14 +280,17 @@ impl Client {
 
     /// Signs a payload with a counter.
     pub fn sign(&self, counter: u64, payload: &str) -> String {
+        STANDARD.encode(self.identity.as_ref().unwrap().sign(&self.message(counter, payload)))
+    }
+
+    /// What is signed for an eval on this connection.
+    pub fn message(&self, counter: u64, payload: &str) -> Vec<u8> {
         let mut exporter = [0; 32];
         self.stream
             .conn
             .export_keying_material(&mut exporter, b"EXPORTER-Channel-Binding", Some(b""))
             .unwrap();
-        let message =
-            debug_wire::signature::eval_message(&self.origin, &exporter, counter, payload.as_bytes());
-        STANDARD.encode(self.identity.as_ref().unwrap().sign(&message))
+        debug_wire::signature::eval_message(&self.origin, &exporter, counter, payload.as_bytes())
     }
 
     /// Starts an eval with the next counter, honestly signed.
@@ -325,6 +328,12 @@ impl Client {
     pub fn eval_with(&mut self, code: &str, args: Value) -> Reply {
         let id = self.start_payload(&json!({ "code": code, "args": args, "after": "revert" }));
         self.reply(id).unwrap()
+    }
+
+    /// Says goodbye as TLS does it.
+    pub fn close(mut self) {
+        self.stream.conn.send_close_notify();
+        drop(self.stream.flush());
     }
 
     /// Closes without a word: as a crash, or a cable.

@@ -12,13 +12,22 @@ const LOOK: Duration = Duration::from_millis(5);
 /// # Panics
 /// After [`LIMIT`], with what was waited for.
 #[track_caller]
-pub fn until<T>(what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + LIMIT;
+pub fn until<T>(what: &str, seen: impl FnMut() -> Option<T>) -> T {
+    within(LIMIT, what, seen)
+}
+
+/// As [`until`], for what takes its time by design.
+///
+/// # Panics
+/// After `limit`, with what was waited for.
+#[track_caller]
+pub fn within<T>(limit: Duration, what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
     loop {
         if let Some(found) = seen() {
             return found;
         }
-        assert!(Instant::now() < end, "waited {LIMIT:?} in vain until {what}");
+        assert!(Instant::now() < end, "waited {limit:?} in vain until {what}");
         std::thread::park_timeout(LOOK);
     }
 }

@@ -6,6 +6,8 @@
     reason = "what fails in a test fails the test"
 )]
 
+use std::time::{Duration, Instant};
+
 use debug_tests::{Certificates, Client, Ctl, Service, wait};
 
 fn teapot(client: &mut Client, options: &str) -> u64 {
@@ -30,6 +32,101 @@ fn confirm_keeps_a_change_past_its_first_deadline() {
     let row = client.eval("leases()").ok()["value"][0].clone();
     assert_eq!(row["state"], "confirmed");
     assert!(row["reverts_in_ms"].as_u64().unwrap() > 1_000_000, "{row}");
+}
+
+#[test]
+fn extend_sets_another_deadline_and_confirms_nothing() {
+    let (certificates, service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    let id = teapot(&mut client, r#"#{ ttl: "2s" }"#);
+    client.eval(&format!("extend({id}, \"20m\")")).ok();
+    let row = client.eval("leases()").ok()["value"][0].clone();
+    assert_eq!(row["state"], "provisional");
+    let left = row["reverts_in_ms"].as_u64().unwrap();
+    assert!(left > 1_000_000, "{row}");
+    client.eval(&format!("extend({id}, \"5m\")")).ok();
+    let row = client.eval("leases()").ok()["value"][0].clone();
+    assert!(row["reverts_in_ms"].as_u64().unwrap() <= 300_000, "it sets, it does not add: {row}");
+    let records = certificates.records();
+    assert_eq!(records.matches("\"function\":\"extend\"").count(), 2, "{records}");
+}
+
+/// The commands are the functions, with mode and reason.
+#[test]
+fn debugctl_confirms_and_extends() {
+    let (certificates, service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    let id = teapot(&mut client, "#{}").to_string();
+    let target = service.agent().to_string();
+    let mut row = |command: &str, ttl: &str| {
+        let args = [command, &target, &id, ttl, "--reason", "INC-42 holds"];
+        let ctl = Ctl::run(&certificates, "alice", &args);
+        assert_eq!(ctl.code, 0, "{}{}", ctl.out, ctl.err);
+        client.eval("leases()").ok()["value"][0].clone()
+    };
+    let extended = row("extend", "25m");
+    assert_eq!(extended["state"], "provisional");
+    assert!(extended["reverts_in_ms"].as_u64().unwrap() > 20 * 60_000, "{extended}");
+    let confirmed = row("confirm", "15m");
+    assert_eq!(confirmed["state"], "confirmed");
+    assert!(confirmed["reverts_in_ms"].as_u64().unwrap() <= 15 * 60_000, "{confirmed}");
+    for (command, ttl, code, told) in
+        [("extend", "31m", 3, "30m"), ("confirm", "0s", 1, "no time"), ("confirm", "10", 1, "unit")]
+    {
+        let args = [command, &target, &id, ttl, "--reason", "INC-42 holds"];
+        let ctl = Ctl::run(&certificates, "alice", &args);
+        assert_eq!(ctl.code, code, "{command} {ttl}: {}", ctl.err);
+        assert!(ctl.err.contains(told), "{command} {ttl}: {}", ctl.err);
+    }
+}
+
+#[test]
+fn a_lead_keeps_the_change_of_another_and_a_colleague_does_not() {
+    let (certificates, service) = set();
+    let mut alice = Client::attach(service.agent(), &certificates.operator("alice"));
+    let id = teapot(&mut alice, r#"#{ ttl: "5m" }"#);
+    let calls = [format!("extend({id}, \"20m\")"), format!("confirm({id}, \"25m\")")];
+    let mut bob = Client::attach(service.agent(), &certificates.operator("bob"));
+    bob.eval(r#"change("a test")"#).ok();
+    let mut lea = Client::attach(service.agent(), &certificates.operator("lea"));
+    for call in &calls {
+        assert_eq!(bob.eval(call).failed().0, "denied", "{call}");
+        let reply = lea.eval(call);
+        assert_eq!(reply.failed().0, "denied", "without mode change: {call}");
+        assert!(reply.help().contains("mode change"), "{}", reply.help());
+    }
+    let row = alice.eval("leases()").ok()["value"][0].clone();
+    assert_eq!(row["state"], "provisional", "{row}");
+    lea.eval(r#"change("a test")"#).ok();
+    for call in &calls {
+        lea.eval(call).ok();
+    }
+    let row = alice.eval("leases()").ok()["value"][0].clone();
+    assert_eq!((row["state"].as_str(), row["owner"].as_str()), (Some("confirmed"), Some("alice")), "{row}");
+    assert!(row["reverts_in_ms"].as_u64().unwrap() > 20 * 60_000, "{row}");
+}
+
+/// The shipped policy's `max_life`, with a `max_ttl` that does not come first.
+#[test]
+fn nothing_lives_longer_than_the_policy_says() {
+    let certificates = Certificates::new();
+    let policy = debug_policy::DEFAULT;
+    assert!(policy.contains("max_life = \"4h\""));
+    certificates.write_policy(&policy.replace("max_ttl = \"30m\"", "max_ttl = \"10h\""));
+    let service = Service::start(&certificates);
+    service.health();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    let id = teapot(&mut client, r#"#{ ttl: "3h" }"#);
+    for call in ["extend", "confirm"] {
+        client.eval(&format!("{call}({id}, \"3h\")")).ok();
+        let reply = client.eval(&format!("{call}({id}, \"4h1m\")"));
+        assert_eq!(reply.failed().0, "denied", "{call}");
+        assert!(reply.help().contains("4h"), "{}", reply.help());
+    }
+    client.eval(&format!("revert({id})")).ok();
+    let reply = client.eval(r#"patch("GET /api/healthcheck", |req| 1, #{ ttl: "4h1m" })"#);
+    assert_eq!(reply.failed().0, "denied");
+    assert!(reply.help().contains("4h"), "{}", reply.help());
 }
 
 #[test]
@@ -76,6 +173,27 @@ fn a_new_session_of_the_same_operator_takes_over() {
     let mut again = Client::attach(service.agent(), &certificates.operator("alice"));
     let row = again.eval("leases()").ok()["value"][0].clone();
     assert_eq!((row["id"].as_u64(), row["note"].as_str()), (Some(id), Some("")), "{row}");
+}
+
+/// The twin: who does not come back within the 60 s has it reverted.
+#[test]
+fn what_a_lost_session_changed_reverts_after_the_grace() {
+    let (certificates, service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    let id = teapot(&mut client, r#"#{ ttl: "30m" }"#);
+    let lost = Instant::now();
+    client.vanish();
+    assert_eq!(service.health().status, 418);
+    // Asked of the log: so many calls of the patched route would be too much for its breaker.
+    let record = wait::within(Duration::from_secs(120), "the end is recorded", || {
+        let records = certificates.records();
+        records.lines().find(|line| line.contains("\"kind\":\"lease.session-lost\"")).map(str::to_owned)
+    });
+    assert!(lost.elapsed() >= Duration::from_secs(59), "after {:?}", lost.elapsed());
+    assert!(record.contains(&format!("\"lease\":{id},")), "{record}");
+    assert_eq!(service.health().status, 200);
+    let mut again = Client::attach(service.agent(), &certificates.operator("alice"));
+    assert_eq!(again.eval("leases().len()").display(), "0");
 }
 
 #[test]
@@ -153,10 +271,6 @@ fn an_id_that_does_not_exist_yet_permits_nothing() {
     let (kind, message) = vera.eval(r#"extend(1, "300h")"#).failed();
     assert_eq!(kind, "state", "{message}");
     assert!(message.contains("there is no lease 1"), "{message}");
-    let log = std::fs::read_dir(certificates.audit()).unwrap().map(|entry| entry.unwrap().path());
-    let text: String = log
-        .filter(|path| path.extension().is_some_and(|e| e == "jsonl"))
-        .map(|path| std::fs::read_to_string(path).unwrap())
-        .collect();
+    let text = certificates.records();
     assert!(!text.contains("\"decisions\":[]"), "{text}");
 }

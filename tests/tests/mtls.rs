@@ -14,25 +14,21 @@ use debug_tests::client::Identity;
 use debug_tests::{Certificates, Client, Service, wait};
 use pki_types::PrivateKeyDer;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    SanType,
 };
+
+/// In seconds.
+const HOUR: i64 = 3600;
 
 /// A certificate that our CA would never issue, issued by its key.
 fn forged(certificates: &Certificates, change: impl FnOnce(&mut CertificateParams)) -> Identity {
     let (params, key) = operator(change);
-    let certificate = params.signed_by(&key, &issuer(certificates)).unwrap();
+    let certificate = params.signed_by(&key, &certificates.issuer()).unwrap();
     Identity {
         chain: vec![certificate.der().clone()],
         key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
     }
-}
-
-/// Our CA, with its key.
-fn issuer(certificates: &Certificates) -> Issuer<'static, KeyPair> {
-    let folder = certificates.folder().join("ca");
-    let key = KeyPair::from_pem(&std::fs::read_to_string(folder.join("ca.key")).unwrap()).unwrap();
-    Issuer::from_ca_cert_pem(&std::fs::read_to_string(folder.join("ca.pem")).unwrap(), key).unwrap()
 }
 
 /// What `certs issue` writes for an operator, changed.
@@ -85,21 +81,10 @@ fn check_refused(certificates: &Certificates, service: &Service, identity: Optio
 /// Waits for a record of a refused handshake that gives a reason.
 #[track_caller]
 fn refusal(certificates: &Certificates, why: &str) -> String {
-    wait::until(&format!("a record says `{why}`:\n{}", records(certificates)), || {
-        let records = records(certificates);
+    wait::until(&format!("a record says `{why}`:\n{}", certificates.records()), || {
+        let records = certificates.records();
         records.lines().find(|line| line.contains("session.refused") && line.contains(why)).map(str::to_owned)
     })
-}
-
-fn records(certificates: &Certificates) -> String {
-    let mut all = String::new();
-    for entry in std::fs::read_dir(certificates.audit()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|e| e == "jsonl") {
-            all += &std::fs::read_to_string(path).unwrap();
-        }
-    }
-    all
 }
 
 #[test]
@@ -130,9 +115,12 @@ fn no_certificate_is_refused() {
 fn a_certificate_of_another_ca_is_refused() {
     let certificates = Certificates::new();
     let service = Service::start(&certificates);
-    let other = Certificates::new();
-    let stranger = Identity::read(&other.operator("alice"));
-    check_refused(&certificates, &service, Some(stranger), "");
+    // One that has another name, and one that has the name of ours and another key.
+    let others = [Certificates::for_service("pager"), Certificates::new()];
+    for (other, why) in others.iter().zip(["\"code\":\"unknown-issuer\"", "refused: BadSignature"]) {
+        let stranger = Identity::read(&other.operator("alice"));
+        check_refused(&certificates, &service, Some(stranger), why);
+    }
 }
 
 #[test]
@@ -148,26 +136,29 @@ fn a_certificate_that_lives_longer_than_a_day_is_refused() {
 /// T14.
 #[test]
 fn a_certificate_without_extended_key_usage_is_refused() {
-    refused(|p| p.extended_key_usages.clear(), "");
+    refused(|p| p.extended_key_usages.clear(), "the certificate has no extended key usage");
 }
 
 /// T14.
 #[test]
 fn a_certificate_for_clients_only_is_refused() {
-    refused(|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth], "");
+    refused(
+        |p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
+        "extended key usages are not serverAuth and clientAuth",
+    );
 }
 
 /// T13.
 #[test]
 fn two_uri_names_are_refused() {
     let second = || SanType::URI("spiffe://dienstplan.internal/operator/root".try_into().unwrap());
-    refused(|p| p.subject_alt_names.push(second()), "");
+    refused(|p| p.subject_alt_names.push(second()), "the certificate has 2 subject alternative names");
 }
 
 /// T13.
 #[test]
 fn a_ca_certificate_is_refused() {
-    refused(|p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)), "");
+    refused(|p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)), "CaUsedAsEndEntity");
 }
 
 #[test]
@@ -268,9 +259,9 @@ fn a_missing_revocation_list_or_ca_keeps_the_agent_closed_and_the_service_open()
 #[test]
 fn a_revocation_list_older_than_the_last_is_refused_at_the_start() {
     let certificates = Certificates::new();
-    let file = certificates.folder().join("agent/crl.pem");
+    let file = certificates.revocation_list();
     let first = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, revocation_list(&certificates, 0x1b)).unwrap();
+    certificates.write_revocation_list(0x1b, -HOUR, 24 * HOUR);
     let mut service = Service::start(&certificates);
     assert!(service.terminate().success());
     std::fs::write(&file, &first).unwrap();
@@ -280,18 +271,6 @@ fn a_revocation_list_older_than_the_last_is_refused_at_the_start() {
     assert!(service.log().contains("put the newest list back"), "{}", service.log());
     assert_eq!(service.health().status, 200);
     service.terminate();
-    std::fs::write(&file, revocation_list(&certificates, 0x100)).unwrap();
+    certificates.write_revocation_list(0x100, -HOUR, 24 * HOUR);
     Service::start(&certificates);
-}
-
-fn revocation_list(certificates: &Certificates, number: u64) -> String {
-    let list = rcgen::CertificateRevocationListParams {
-        this_update: time_from_now(-1),
-        next_update: time_from_now(24),
-        crl_number: rcgen::SerialNumber::from(number),
-        issuing_distribution_point: None,
-        revoked_certs: Vec::new(),
-        key_identifier_method: rcgen::KeyIdMethod::Sha256,
-    };
-    list.signed_by(&issuer(certificates)).unwrap().pem().unwrap()
 }

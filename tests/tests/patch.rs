@@ -56,7 +56,7 @@ impl Set {
     }
 }
 
-/// The article's scenario.
+/// The README's scenario.
 #[test]
 fn a_route_is_a_teapot_until_its_deadline() {
     let mut set = Set::new();

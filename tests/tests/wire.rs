@@ -6,7 +6,7 @@
     reason = "what fails in a test fails the test"
 )]
 
-use debug_tests::{Certificates, Client, Service};
+use debug_tests::{Certificates, Client, Service, wait};
 use serde_json::json;
 
 struct Set {
@@ -45,13 +45,49 @@ fn a_message_over_1_mib_closes_the_connection() {
     set.still_well();
 }
 
-#[test]
-fn half_a_message_and_then_nothing_is_no_message() {
+/// A signed eval that lacks only the end of its line, and then the end of the connection: what the log says of that.
+#[track_caller]
+fn unfinished(end: impl FnOnce(Client), why: &str) {
     let set = Set::new();
     let mut client = set.attach();
-    client.send_raw(br#"{"jsonrpc":"2.0","id":9,"method":"pi"#).unwrap();
-    client.vanish();
+    let payload = json!({ "code": "\"never finished\"", "after": "revert" }).to_string();
+    let sig = client.sign(1, &payload);
+    let params = json!({ "payload": payload, "sig": sig });
+    let line = json!({ "jsonrpc": "2.0", "id": 9, "method": "eval", "params": params });
+    client.send_raw(line.to_string().as_bytes()).unwrap();
+    end(client);
+    let closed = wait::until("the end of the session is recorded", || {
+        set.certificates.records().lines().find(|line| line.contains("session.close")).map(str::to_owned)
+    });
+    assert!(closed.contains(why), "{closed}");
     set.still_well();
+    let records = set.certificates.records();
+    assert!(!records.contains("never finished"), "{records}");
+    assert_eq!(records.matches("\"kind\":\"eval\"").count(), 1, "that of `still_well`: {records}");
+}
+
+#[test]
+fn half_a_message_and_then_nothing_is_no_message() {
+    unfinished(Client::vanish, "lost: the connection ended without saying so");
+}
+
+#[test]
+fn half_a_message_and_then_goodbye_is_a_protocol_error() {
+    unfinished(Client::close, "protocol error: the client closed inside a message");
+}
+
+/// The twin of the two above: what is missing there is the end of the line alone.
+#[test]
+fn half_a_message_and_then_the_other_half_is_one() {
+    let set = Set::new();
+    let mut client = set.attach();
+    let payload = json!({ "code": "6 * 7", "after": "revert" }).to_string();
+    let sig = client.sign(1, &payload);
+    let params = json!({ "payload": payload, "sig": sig });
+    let line = json!({ "jsonrpc": "2.0", "id": 9, "method": "eval", "params": params });
+    client.send_raw(line.to_string().as_bytes()).unwrap();
+    client.send_raw(b"\n").unwrap();
+    assert_eq!(client.reply(9).unwrap().display(), "42");
 }
 
 #[test]
@@ -81,9 +117,11 @@ fn bytes_that_are_no_json_rpc_get_one_error_and_a_closed_connection() {
 fn an_unknown_method_is_named_and_the_known_ones_are_listed() {
     let set = Set::new();
     let mut client = set.attach();
-    let (code, message) = client.call("exec", json!({})).failed();
-    assert_eq!(code, "method");
-    assert!(message.contains("exec"), "{message}");
+    let reply = client.call("exec", json!({}));
+    let (code, message) = reply.failed();
+    assert_eq!((code.as_str(), message.as_str()), ("method", "unknown method `exec`"));
+    let known: Vec<&str> = debug_wire::table::METHODS.iter().map(|method| method.name).collect();
+    assert_eq!(reply.help(), format!("this version has the methods {}", known.join(", ")));
     client.call("ping", json!({})).ok();
 }
 
@@ -262,19 +300,25 @@ fn an_eval_of_another_connection_is_refused() {
     assert!(second.is_closed());
 }
 
-/// An eval that another operator signed, sent by this one.
+/// What this connection asks to be signed, signed by another operator whose certificate is as good.
 #[test]
 fn an_eval_that_somebody_else_signed_is_refused() {
+    let bob = |set: &Set| debug_tests::client::Identity::read(&set.certificates.operator("bob"));
     let set = Set::new();
     let mut client = set.attach();
-    let bob = debug_tests::client::Identity::read(&set.certificates.operator("bob"));
     let payload = json!({ "code": "2" }).to_string();
-    let honest = client.sign(1, &payload);
-    let message = debug_wire::signature::eval_message(&client.origin, &[7; 32], 1, payload.as_bytes());
-    let sig = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bob.sign(&message));
-    assert_ne!(sig, honest);
+    let sig = base64(&bob(&set).sign(&client.message(1, &payload)));
     let (code, _) = client.call("eval", json!({ "payload": payload, "sig": sig })).failed();
     assert_eq!(code, "signature");
+    assert!(client.is_closed());
+    // Bob's own connection takes what his key signs in this way.
+    let mut his = Client::attach(set.service.agent(), &set.certificates.operator("bob"));
+    let sig = base64(&bob(&set).sign(&his.message(1, &payload)));
+    his.call("eval", json!({ "payload": payload, "sig": sig })).ok();
+}
+
+fn base64(bytes: &[u8]) -> String {
+    base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes)
 }
 
 #[test]
@@ -288,9 +332,14 @@ fn cancelling_what_does_not_run_says_so() {
 fn a_running_eval_is_cancelled() {
     let set = Set::new();
     let mut client = set.attach();
-    let id = client.start_payload(&json!({ "code": "let i = 0; while true { for x in 0..10 { i += 1; } }" }));
+    // Each read takes long for the operations that it costs: these would go on for seconds, until the limit.
+    let id = client.start_payload(&json!({ "code": "loop { get(\"config\"); }" }));
+    wait::until_true("it runs", || set.certificates.records().contains("\"function\":\"get\""));
     client.call("cancel", json!({ "id": id })).ok();
     let (code, _) = client.reply(id).unwrap().failed();
-    assert!(code == "cancelled" || code == "limit", "{code}");
+    assert_eq!(code, "cancelled");
+    let records = set.certificates.records();
+    let outcome = records.lines().find(|line| line.contains("\"kind\":\"outcome\"")).unwrap();
+    assert!(outcome.contains("\"code\":\"cancelled\""), "{outcome}");
     assert_eq!(client.eval("1").display(), "1");
 }

@@ -9,6 +9,7 @@ mod bench;
 mod demo;
 mod fuzz;
 mod process;
+mod scratch;
 mod test;
 
 use std::process::ExitCode;
@@ -35,7 +36,9 @@ enum Task {
         #[arg(long)]
         lock: bool,
     },
-    /// Plays the article's scenario with real programs, and leaves you attached if you sit at a terminal.
+    /// Plays the README's scenario with real programs, and leaves you attached if you sit at a terminal.
+    ///
+    /// In a running service the health check becomes a teapot, a function is replaced, and both revert by themselves.
     Demo(demo::Options),
     /// Measures the rows of the performance table against their limits.
     Bench {

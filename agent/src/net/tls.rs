@@ -18,9 +18,12 @@ use super::identity::Identify;
 use super::pem;
 use super::verifier::OperatorVerifier;
 use crate::config::{FileError, Trust, private_file, trusted_file};
+use crate::lifetimes::{Lifetime, What};
 
-const REISSUE: &str = "issue the agent a new certificate and point `trust.certificate` and `trust.key` at it";
-const RENEW_CRL: &str = "write a new revocation list with the CA and put it in this place";
+const REISSUE: &str = "let your CA issue the agent a certificate, or make a new set with `debugctl certs init`, and point \
+                       `trust.certificate` and `trust.key` at it";
+const RENEW_CRL: &str =
+    "write a fresh one with `debugctl certs crl DIR`, DIR being the working set, and put it in this place";
 const CHECK_CA: &str = "put the PEM certificates of the CA into this file, and nothing else";
 
 /// Why there is no TLS configuration: the file at fault, what is wrong with it, what to do.
@@ -71,8 +74,8 @@ pub(crate) struct Tls {
     pub(super) identify: Identify,
     /// Who is trusted, in the order of the file.
     pub(crate) authorities: Vec<Authority>,
-    /// When the agent's own certificate expires, in seconds since 1970.
-    pub(crate) not_after: u64,
+    /// All that ends by itself: the agent's certificate, and each authority's own and its revocation list.
+    pub(crate) lifetimes: Vec<Lifetime>,
 }
 
 impl Tls {
@@ -92,17 +95,17 @@ impl Tls {
         let provider = Arc::new(provider());
         let certificates = certificates(&trust.ca, CHECK_CA)?;
         let lists = revocation_lists(&trust.crl)?;
-        let authorities = authorities(trust, &provider, &certificates, &lists, now)?;
+        let (authorities, mut lifetimes) = authorities(trust, &provider, &certificates, &lists, now)?;
         let webpki = webpki(trust, &provider, certificates, lists)?;
         let own = own_certificate(trust, &*webpki, now)?;
-        let not_after = expiry(&trust.certificate, &own)?;
+        lifetimes.insert(0, lifetime(&trust.certificate, &own)?);
         check_name(trust, &own, service, instance, &identify)?;
         let key = own_key(trust, own, &provider)?;
         let verifier =
             OperatorVerifier { webpki, authorities: authorities.clone(), identify: identify.clone() };
         let config = server_config(provider, verifier, key)
             .map_err(|e| error(&trust.certificate, format!("TLS cannot use it: {e}"), REISSUE))?;
-        Ok(Self { config: Arc::new(config), identify, authorities, not_after })
+        Ok(Self { config: Arc::new(config), identify, authorities, lifetimes })
     }
 }
 
@@ -173,10 +176,11 @@ fn authorities(
     certificates: &[CertificateDer<'_>],
     lists: &[CertificateRevocationListDer<'_>],
     now: UnixTime,
-) -> Result<Vec<Authority>, TlsError> {
+) -> Result<(Vec<Authority>, Vec<Lifetime>), TlsError> {
     let lists: Vec<CertificateRevocationList<'_>> =
         lists.iter().map(|l| parse_list(&trust.crl, l)).collect::<Result<_, _>>()?;
     let mut authorities: Vec<Authority> = Vec::new();
+    let mut lifetimes = Vec::new();
     for certificate in certificates {
         let authority = parse_authority(&trust.ca, certificate, now)?;
         let subject = authority.subject().as_raw();
@@ -195,14 +199,19 @@ fn authorities(
             return Err(error(&trust.crl, message, RENEW_CRL));
         }
         let (crl_number, next_update) = in_force(trust, list, now)?;
-        let not_after = seconds(authority.validity().not_after.timestamp());
+        let from = seconds(list.last_update().timestamp());
+        let file = trust.crl.clone();
+        lifetimes.push(Lifetime { what: What::RevocationList, file, from, until: next_update });
+        let own = span(What::Authority, &trust.ca, &authority);
+        let not_after = own.until;
+        lifetimes.push(own);
         authorities.push(Authority { subject: subject.to_vec(), not_after, crl_number, next_update });
     }
     if lists.len() > certificates.len() {
         let message = "it holds a list of an authority that is not in the CA file".to_owned();
         return Err(error(&trust.crl, message, "remove it, or add that CA's certificate"));
     }
-    Ok(authorities)
+    Ok((authorities, lifetimes))
 }
 
 fn parse_authority<'c>(
@@ -379,10 +388,17 @@ fn revocation_lists(file: &Path) -> Result<Vec<CertificateRevocationListDer<'sta
     pem::sections(&text, &["X509 CRL"]).map_err(|e| error(file, e.to_string(), RENEW_CRL))
 }
 
-/// When a certificate expires, in seconds since 1970.
-fn expiry(file: &Path, certificate: &CertificateDer<'_>) -> Result<u64, TlsError> {
-    super::connection::not_after(certificate)
-        .ok_or_else(|| error(file, "the certificate cannot be parsed".to_owned(), REISSUE))
+/// From when until when the agent's own certificate holds.
+fn lifetime(file: &Path, certificate: &CertificateDer<'_>) -> Result<Lifetime, TlsError> {
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|_| error(file, "the certificate cannot be parsed".to_owned(), REISSUE))?;
+    Ok(span(What::Certificate, file, &parsed))
+}
+
+fn span(what: What, file: &Path, certificate: &X509Certificate<'_>) -> Lifetime {
+    let validity = certificate.validity();
+    let (from, until) = (seconds(validity.not_before.timestamp()), seconds(validity.not_after.timestamp()));
+    Lifetime { what, file: file.to_owned(), from, until }
 }
 
 fn error(file: &Path, message: String, help: &str) -> TlsError {

@@ -38,6 +38,8 @@ pub(crate) enum PatchFailure {
 
 /// Hears what patches do, on the service's own threads: it must return at once and may not wait for anything.
 pub(crate) trait Observer: Send + Sync {
+    /// A point that has this layer is called at `now`, whatever answers: what should be over by then can be looked for.
+    fn called(&self, now: BootTime);
     /// A call was answered by the patch.
     fn ran(&self, lease: u64, took: Duration);
     /// A call was answered by the original because the patch failed.
@@ -195,6 +197,11 @@ impl Layer {
     /// Whether it may run now in this process.
     pub(crate) fn is_in_force(&self, now: BootTime) -> bool {
         !self.has_ended() && now < self.deadline() && self.process == std::process::id()
+    }
+
+    /// Tells the observer of a call of the point.
+    pub(super) fn tell_of_call(&self, now: BootTime) {
+        self.observer.called(now);
     }
 
     /// Ends it for good. Whether this call did.

@@ -153,10 +153,15 @@ impl Slot {
         self.seen.store(true, Ordering::Relaxed);
     }
 
-    /// The newest layer that may run.
+    /// The newest layer that may run in a call at `now`, of which the observer of the top hears (invariant 3): should the
+    /// revert thread be dead or late, an expired layer is the first that notices.
     pub(crate) fn in_force(&self, now: BootTime) -> Option<Arc<Layer>> {
         let layers = self.layers.load();
-        layers.as_ref()?.iter().rev().find(|layer| layer.is_in_force(now)).cloned()
+        let layers = layers.as_ref()?;
+        if let Some(top) = layers.last() {
+            top.tell_of_call(now);
+        }
+        layers.iter().rev().find(|layer| layer.is_in_force(now)).cloned()
     }
 
     /// All layers, oldest first, ended ones that were not taken out yet included.

@@ -36,7 +36,18 @@ fn a_ca_that_was_stored_issues_what_it_did_before() {
     let (_, stored) = Ca::generate(&"a.internal".parse().unwrap(), Timestamp::now()).unwrap();
     let ca = Ca::load(&stored.certificate, &stored.key).unwrap();
     assert!(ca.operator(&alice(), OPERATOR_LIFE, Timestamp::now()).is_ok());
-    assert!(ca.revocation_list(1, Timestamp::now()).unwrap().contains("X509 CRL"));
+    assert!(ca.revocation_list(1, &[], Timestamp::now()).unwrap().contains("X509 CRL"));
+}
+
+#[test]
+fn a_revocation_list_is_read_back() {
+    let at = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
+    let revoked = vec![Revoked { serial: vec![0x7f, 1, 2], at }, Revoked { serial: vec![3], at }];
+    let list = ca().revocation_list(41, &revoked, at).unwrap();
+    assert_eq!(read_list(&list).unwrap(), (41, revoked));
+    for wrong in ["", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"] {
+        assert!(matches!(read_list(wrong), Err(IssueError::List(_))), "{wrong}");
+    }
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use debug_audit::note::SigningKey;
-use debug_certs::issue::{Ca, OPERATOR_LIFE};
+use debug_certs::issue::{CRL_LIFE, Ca, OPERATOR_LIFE};
 use debug_certs::{AgentId, InvalidId, Operator, TrustDomain};
+use debug_policy::format_duration;
 use jiff::Timestamp;
 
 use super::Init;
@@ -82,7 +83,7 @@ fn write(args: &Init, plan: &Plan) -> Result<String, Failure> {
     public(&agent.join("ca.pem"), &stored.certificate)?;
     public(&agent.join("agent.pem"), &issued.certificate)?;
     private(&agent.join("agent.key"), &issued.key)?;
-    public(&agent.join("crl.pem"), &ca.revocation_list(1, now).map_err(|e| issuing(&e))?)?;
+    public(&agent.join("crl.pem"), &ca.revocation_list(1, &[], now).map_err(|e| issuing(&e))?)?;
     public(&agent.join("policy.toml"), debug_policy::DEFAULT)?;
     public(&agent.join("agent.toml"), &configuration(args, plan))?;
     let name = format!("{}/{}/{}", plan.domain, plan.agent.service, plan.agent.instance);
@@ -143,10 +144,12 @@ fn report(args: &Init, plan: &Plan) -> String {
         "wrote `{dir}`: a CA (`ca/`, keep it off the hosts that run the service), the agent's files (`agent/`) and a \
          certificate for {} as {}, valid for 8h\n\
          start the service with  DEBUG_AGENT=1 DEBUG_AGENT_CONFIG={dir}/agent/agent.toml\n\
-         then attach with        debugctl attach {} --identity {dir}/operators/{}",
+         then attach with        debugctl attach {} --identity {dir}/operators/{}\n\
+         within {} renew the revocation list with `debugctl certs crl {dir}`: once it is over nobody can attach",
         plan.operator.name,
         plan.operator.roles.join(" and "),
         args.listen,
         plan.operator.name,
+        format_duration(CRL_LIFE),
     )
 }

@@ -42,7 +42,7 @@ pub(super) fn issue(args: &Issue) -> Result<String, Failure> {
     ))
 }
 
-fn inventory(dir: &Path) -> Result<Inventory, Failure> {
+pub(super) fn inventory(dir: &Path) -> Result<Inventory, Failure> {
     let path = dir.join("inventory.json");
     let invalid = |why: String| Failure::usage(format!("`{}` is no inventory: {why}", path.display()));
     let inventory: Inventory =

@@ -74,8 +74,10 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
 }
 
 fn unknown(name: &str) -> Failure {
-    Failure::usage(format!("there is no command `:{name}`"))
-        .help(":help lists them; code has no `:` before it")
+    crate::later::colon(name).unwrap_or_else(|| {
+        Failure::usage(format!("there is no command `:{name}`"))
+            .help(":help lists them; code has no `:` before it")
+    })
 }
 
 /// The list of commands, for `:help`.
@@ -152,6 +154,7 @@ mod tests {
             (":change", "expected `:change REASON`"),
             (":leases 3", "expected `:leases`"),
             (":q", "there is no command `:q`"),
+            (":watch x", "`:watch` is not part of this version"),
         ] {
             assert_eq!(parse(line).unwrap_err().message, message);
         }

@@ -1,4 +1,5 @@
-use crate::{MAX_LIST, MAX_POLICY, MAX_RULES, Policy};
+use super::LATER_ACTIONS;
+use crate::{Action, MAX_LIST, MAX_POLICY, MAX_RULES, Policy};
 
 const RULE: &str = "[[rule]]\nid = \"r\"\nwhy = \"w\"\n";
 
@@ -79,6 +80,18 @@ fn a_rule_allows_or_denies() {
     rule_refused("allow = [\"Read\"]", (5, 10), "the actions are `attach`, `read`");
     rule_refused("allow = [\"*\"]", (5, 10), "unknown action");
     rule_refused("allow = [3]", (5, 10), "a number, expected text");
+}
+
+/// `watch` is no misspelt `patch`.
+#[test]
+fn an_action_of_a_later_version_is_said_to_be_one() {
+    for action in LATER_ACTIONS {
+        assert!(action.parse::<Action>().is_err(), "`{action}` is there now");
+        for effect in ["allow", "deny"] {
+            let told = format!("the action `{action}` is not part of this version");
+            rule_refused(&format!("{effect} = [\"{action}\"]"), (5, effect.len() + 5), &told);
+        }
+    }
 }
 
 #[test]

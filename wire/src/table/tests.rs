@@ -56,6 +56,14 @@ fn arities_count_what_may_be_left_out() {
     }
 }
 
+/// What is there is no longer to come.
+#[test]
+fn a_function_of_this_version_is_none_of_a_later_one() {
+    for name in LATER {
+        assert_eq!(function(name), None, "`{name}` is in both lists");
+    }
+}
+
 #[test]
 fn every_action_is_asked_for_by_some_function() {
     for action in Action::ALL {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::engine::{Step, Unexpected, check};
 use super::sabotage::Sabotage;
-use super::world::{World, free_address};
+use super::world::World;
+use crate::scratch::free_address;
 
 /// The steps, in order.
 pub(super) const STEPS: &[Step<World>] = &[

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the article's scenario, played with the real service, the real client and real certificates.
+//! `cargo xtask demo`: the README's scenario, played with the real service, the real client and real certificates.
 //!
 //! With `--sabotage` one thing is wrong, without a back door in any program, and the demo has to fail at the step
 //! that is there to notice it: a demo that cannot fail shows nothing.
@@ -40,11 +40,17 @@ fn scenario() -> Vec<Step<World>> {
 /// # Errors
 /// Names the step that failed, what it expected and what it saw.
 pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let world = play(options)?;
+    if io::stdin().is_terminal() { world.hand_over() } else { Ok(()) }
+}
+
+/// Plays the scenario, and gives back what it was played in.
+fn play(options: &Options) -> Result<World, String> {
     let mut world = World::new(options.sabotage, options.keep)?;
     let result = engine::play(&scenario(), &mut world);
     judge(options.sabotage, result)?;
     println!("\nall steps passed");
-    if io::stdin().is_terminal() { world.hand_over() } else { Ok(()) }
+    Ok(world)
 }
 
 /// What the outcome of the scenario means, given what was wrong with it.
@@ -86,6 +92,12 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), scenario().len());
+    }
+
+    /// The demo as it is meant to be, with nobody at a terminal.
+    #[test]
+    fn without_sabotage_every_step_passes() {
+        play(&Options { sabotage: None, keep: false }).map(drop).unwrap();
     }
 
     /// Plays the demo once for each sabotage, with the real service and the real client.

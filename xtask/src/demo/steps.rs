@@ -1,4 +1,4 @@
-//! The article's steps, and what the article warned of.
+//! The README's steps, and what could go wrong with them.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,8 +7,9 @@ use super::engine::{Step, Unexpected, check, expected};
 use super::http;
 use super::sabotage::Sabotage;
 use super::session::{Session, lease_number};
-use super::world::{Lease, SLACK_SIGN, SLACK_TOKEN, World, free_address};
+use super::world::{Lease, SLACK_SIGN, SLACK_TOKEN, World};
 use crate::process::{POLL, shown};
+use crate::scratch::free_address;
 
 /// The steps, in order.
 pub(super) const STEPS: &[Step<World>] = &[
@@ -105,7 +106,7 @@ fn refused_in_observe(world: &mut World) -> Result<(), Unexpected> {
     check(said.code == Some(EXIT_DENIED), "a denial, exit code 3", || said.all())
 }
 
-/// The article's patch.
+/// The README's patch.
 fn teapot_patch(world: &World) -> String {
     let warning = r#"log_warn("a china teapot revolving about the sun"); "#;
     let warning = if world.is(Sabotage::WarningLeftOut) { "" } else { warning };

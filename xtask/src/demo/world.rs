@@ -1,12 +1,10 @@
 //! What the steps share: the folder, the programs, who runs.
 
-use std::fs::{self, DirBuilder};
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::http::{self, Answer};
@@ -14,6 +12,7 @@ use super::sabotage::Sabotage;
 use super::service::{Service, log_in};
 use super::session::Session;
 use crate::process::{self, Said, finish, quoted, shown};
+use crate::scratch::{Folder, free_address};
 
 /// The Slack token of the demo; nobody's.
 pub(super) const SLACK_TOKEN: &str = "not-a-real-slack-token";
@@ -133,7 +132,7 @@ impl World {
         self.show(command.args(["eval", &target, code]).args(options))
     }
 
-    /// Starts the service with the article's variables. A second one gets a log of its own.
+    /// Starts the service with its variables. A second one gets a log of its own.
     pub(super) fn start_service(&mut self, agent: bool) -> Result<(), String> {
         let mut command = self.program("dienstplan");
         let port = if self.is(Sabotage::PortMisspelt) { "eighty-eighty" } else { "0" };
@@ -222,65 +221,5 @@ impl World {
         drop(self.session.take());
         // Returns only if the shell cannot be started; then everything ends here.
         Err(format!("cannot start sh: {}", shell.exec()))
-    }
-}
-
-/// An address of the loopback interface that was free a moment ago.
-pub(super) fn free_address() -> Result<SocketAddr, String> {
-    let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    bound.map_err(|e| format!("no free port on the loopback interface: {e}"))
-}
-
-/// The demo's folder, readable by nobody else; removed when dropped unless it is to be kept.
-struct Folder {
-    path: PathBuf,
-    keep: bool,
-}
-
-impl Folder {
-    fn new(keep: bool) -> Result<Self, String> {
-        // Counted besides: the tests play several demos in one process.
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let count = MADE.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("dienstplan-demo-{}-{count}", std::process::id()));
-        Self::at(path, keep)
-    }
-
-    /// The folder of that name, which must not exist yet: one that somebody else made is not used.
-    fn at(path: PathBuf, keep: bool) -> Result<Self, String> {
-        let made = DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|e| format!("cannot make the folder {}: {e}", path.display()))?;
-        Ok(Self { path, keep })
-    }
-
-    fn removed_at_the_end(&self) -> Option<&Path> {
-        (!self.keep).then_some(&self.path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if self.keep {
-            println!("\nkept: {}", self.path.display());
-        } else if let Err(error) = fs::remove_dir_all(&self.path) {
-            eprintln!("cannot remove {}: {error}", self.path.display());
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_folder_is_ours_alone_and_goes_in_the_end() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = Folder::new(false).unwrap();
-        let path = folder.path.clone();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        assert!(Folder::at(path.clone(), false).is_err(), "a folder that somebody else made is not used");
-        fs::write(path.join("file"), "").unwrap();
-        drop(folder);
-        assert!(!path.exists());
     }
 }

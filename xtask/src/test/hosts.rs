@@ -2,24 +2,32 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::Place;
-use crate::process::{Said, cargo, finish, pass_through, shown};
+use crate::process::{POLL, Said, cargo, end_of, finish, pass_through, shown};
+use crate::scratch::{Folder, free_address};
 
 /// A service that shows that linking the agent changes nothing else.
 struct Host {
     name: &'static str,
     /// What must be the same.
     about: &'static str,
+    /// Whether it runs until its standard input ends, so that an agent in it can be asked.
+    lingers: bool,
 }
 
 const HOSTS: &[Host] = &[
-    Host { name: "ring-only", about: "rustls finds its only provider" },
-    Host { name: "forbid-unsafe", about: "points compile under forbid(unsafe_code) and behave" },
-    Host { name: "sorted-json", about: "serde_json keeps its order and its numbers" },
-    Host { name: "single-thread", about: "a service without a runtime answers" },
+    Host { name: "ring-only", about: "rustls finds its only provider", lingers: true },
+    Host {
+        name: "forbid-unsafe",
+        about: "points compile under forbid(unsafe_code) and behave",
+        lingers: false,
+    },
+    Host { name: "sorted-json", about: "serde_json keeps its order and its numbers", lingers: false },
+    Host { name: "single-thread", about: "a service without a runtime answers", lingers: true },
 ];
 
 /// How long a host may run: they answer one request or none.
@@ -61,7 +69,65 @@ fn check(place: &Place, host: &Host) -> Result<(), String> {
     same("with the agent inert", &inert)?;
     same("with the agent refused", &refused)?;
     println!("  the same without the agent, with the agent inert, and with one that refuses to start");
+    if host.lingers { answers(place, host) } else { Ok(()) }
+}
+
+/// How long a host may take until its agent answers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// An eval, and what `debugctl` prints for it.
+const EVAL: (&str, &str) = ("6 * 7", "42\n");
+
+/// Starts the agent in the host that was built last, with a set that `debugctl certs init` wrote, and asks it something:
+/// so the host's TLS provider makes the handshake.
+fn answers(place: &Place, host: &Host) -> Result<(), String> {
+    pass_through(&mut place.cargo(&["build", "--quiet", "--locked", "-p", "debugctl"]))?;
+    let folder = Folder::new(false)?;
+    let (set, address) = (folder.path.join("set"), free_address()?.to_string());
+    let debugctl = |args: &[&str]| {
+        let mut command = Command::new(place.target.join("debug/debugctl"));
+        command.args(args).env("HOME", &folder.path).env_remove("XDG_STATE_HOME").env("NO_COLOR", "1");
+        command.env("DEBUGCTL_IDENTITY", set.join("operators/alice"));
+        finish(&mut command, RUN_LIMIT)
+    };
+    let set_text = set.display().to_string();
+    let init =
+        ["certs", "init", &set_text, "--service", host.name, "--operator", "alice", "--role", "oncall"];
+    let said = debugctl(&[&init[..], &["--listen", &address]].concat())?;
+    if said.code != Some(0) {
+        return Err(said.all());
+    }
+    let mut command = program(place, host.name);
+    command.env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", set.join("agent/agent.toml"));
+    let mut running = Running(command.stdin(Stdio::piped()).spawn().map_err(|e| e.to_string())?);
+    let start = Instant::now();
+    loop {
+        let said = debugctl(&["eval", &address, EVAL.0])?;
+        if said.code == Some(0) && said.out == EVAL.1 {
+            break;
+        }
+        if ANSWER_LIMIT <= start.elapsed() {
+            return Err(format!("expected {} to answer `{}`, saw: {}", host.name, EVAL.0, said.all()));
+        }
+        thread::sleep(POLL);
+    }
+    drop(running.0.stdin.take());
+    let code = end_of(&mut running.0, RUN_LIMIT).map_err(|e| e.to_string())?;
+    if code != Some(Some(0)) {
+        return Err(format!("expected {} to end with exit code 0, saw {code:?}", host.name));
+    }
+    println!("  the agent in it shook hands and answered `{}`", EVAL.0);
     Ok(())
+}
+
+/// A host, killed when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended meanwhile: then there is nothing to kill.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Writes the lock file of a host from ours, so that all are built from the same versions.

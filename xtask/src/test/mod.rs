@@ -37,8 +37,9 @@ impl Place {
     }
 }
 
-/// What needs nothing but cargo.
+/// What needs nothing but cargo, a C compiler and what every Linux has.
 const CORE: &[Step] = &[
+    Step { name: "system", run: |_| foreign::check_system() },
     Step { name: "fmt", run: |place| pass_through(&mut place.cargo(&["fmt", "--all", "--check"])) },
     Step { name: "source", run: source::check_words },
     Step { name: "features", run: source::check_features },

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use rcgen::{BasicConstraints, IsCa};
 
 use super::authority::{Ca, DAY, Files, HOUR, moment, write};
+use crate::lifetimes::What;
 use crate::net::Tls;
 
 /// The files of a CA after a change: which file and what the error says.
@@ -25,11 +26,15 @@ fn refused(file: &str, message: &str, change: impl FnOnce(&Ca, &Files)) {
 #[test]
 fn files_that_belong_together_are_accepted() {
     let ca = Ca::new("ca");
-    let Tls { authorities, not_after, .. } = Files::new(&ca).load().unwrap();
+    let Tls { authorities, lifetimes, .. } = Files::new(&ca).load().unwrap();
     assert_eq!(authorities.len(), 1);
     assert_eq!(authorities[0].crl_number, "1a");
     assert!(authorities[0].next_update > authorities[0].not_after - 60);
-    assert_eq!(not_after / 60, super::authority::now_and(8 * HOUR).as_secs() / 60);
+    assert_eq!(lifetimes[0].until / 60, super::authority::now_and(8 * HOUR).as_secs() / 60);
+    let ends = [lifetimes[1].until, lifetimes[2].until];
+    assert_eq!(ends, [authorities[0].next_update, authorities[0].not_after]);
+    let kinds: Vec<What> = lifetimes.iter().map(|lifetime| lifetime.what).collect();
+    assert_eq!(kinds, [What::Certificate, What::RevocationList, What::Authority]);
 }
 
 #[test]

@@ -210,6 +210,7 @@ fn a_layer_that_the_breaker_ended_uncovers_the_one_below() {
 fn an_observer_that_panics_does_not_reach_the_caller() {
     struct Broken;
     impl super::Observer for Broken {
+        fn called(&self, _: BootTime) {}
         fn ran(&self, _: u64, _: Duration) {
             panic!("on purpose");
         }
@@ -219,6 +220,35 @@ fn an_observer_that_panics_does_not_reach_the_caller() {
     let slot = slot();
     slot.push(Arc::new(Layer::new(1, in_a_minute(), answering(5), Arc::new(Broken)))).unwrap();
     assert_eq!(twice(&slot, 4), 5);
+}
+
+/// Also where nothing is in force any more: that is when the revert thread has missed something.
+#[test]
+fn the_observer_hears_of_every_call_of_a_point_that_has_layers() {
+    #[derive(Default)]
+    struct Counting(std::sync::atomic::AtomicU64);
+    impl super::Observer for Counting {
+        fn called(&self, _: BootTime) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        fn ran(&self, _: u64, _: Duration) {}
+        fn failed(&self, _: u64, _: &PatchFailure) {}
+        fn tripped(&self, _: u64, _: super::Tripped) {}
+    }
+    let slot = slot();
+    let (expired, lasting) = (Arc::new(Counting::default()), Arc::new(Counting::default()));
+    slot.push(Arc::new(Layer::new(1, BootTime(1), answering(5), expired.clone()))).unwrap();
+    assert_eq!((twice(&slot, 4), expired.0.load(std::sync::atomic::Ordering::Relaxed)), (8, 1));
+    slot.push(Arc::new(Layer::new(2, in_a_minute(), answering(5), lasting.clone()))).unwrap();
+    assert_eq!((twice(&slot, 4), lasting.0.load(std::sync::atomic::Ordering::Relaxed)), (5, 1));
+    slot.end(1);
+    slot.end(2);
+    twice(&slot, 4);
+    assert_eq!(
+        lasting.0.load(std::sync::atomic::Ordering::Relaxed),
+        1,
+        "a point without layers tells nobody"
+    );
 }
 
 #[test]

@@ -52,6 +52,8 @@ impl Heard {
 }
 
 impl Observer for Heard {
+    fn called(&self, _now: BootTime) {}
+
     fn ran(&self, lease: u64, _took: Duration) {
         self.0.lock().unwrap().push(format!("{lease} ran"));
     }

@@ -1,5 +1,9 @@
 //! Relies on rustls finding the one provider that is compiled in: with two and none installed it panics.
+//!
+//! Runs until its standard input ends, so that an agent in it can be asked meanwhile.
 #![forbid(unsafe_code)]
+
+use std::io::{Read, stdin};
 
 use rustls::{ClientConfig, RootCertStore};
 
@@ -10,5 +14,6 @@ fn main() {
     let config = ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth();
     let groups: Vec<_> = config.crypto_provider().kx_groups.iter().map(|group| group.name()).collect();
     println!("key exchange: {groups:?}");
+    stdin().read_to_end(&mut Vec::new()).expect("standard input can be read");
     println!("ok ring-only");
 }

@@ -1,0 +1,38 @@
+//! `certs crl`.
+
+use debug_certs::issue::{CRL_LIFE, Ca, read_list};
+use debug_policy::format_duration;
+use jiff::Timestamp;
+
+use super::Renew;
+use super::files;
+use super::issue::{inventory, issuing};
+use crate::failure::Failure;
+
+/// Writes a fresh revocation list with a higher number in the place of the last. Returns what to tell.
+pub(super) fn renew(args: &Renew) -> Result<String, Failure> {
+    let (dir, now) = (&args.dir, Timestamp::now());
+    let mut inventory = inventory(dir)?;
+    let path = dir.join("agent/crl.pem");
+    // Whoever is on the list stays on it.
+    let (last, revoked) = read_list(&files::read(&path)?)
+        .map_err(|error| issuing(&error).help(format!("put the last list into `{}`", path.display())))?;
+    let number = last.max(inventory.crl.number).checked_add(1);
+    let number = number.ok_or_else(|| Failure::usage("the number of the revocation list cannot rise"))?;
+    let ca = Ca::load(&files::read(&dir.join("ca/ca.pem"))?, &files::read(&dir.join("ca/ca.key"))?)
+        .map_err(|error| issuing(&error))?;
+    let list = ca.revocation_list(number, &revoked, now).map_err(|error| issuing(&error))?;
+
+    // The inventory first: a number that is used twice would be worse than one that is never used.
+    inventory.crl.number = number;
+    let text = inventory.text().map_err(|e| Failure::evaluation(format!("the inventory: {e}")))?;
+    files::replace(&dir.join("inventory.json"), &text, 0o644)?;
+    files::replace(&path, &list, 0o644)?;
+    Ok(format!(
+        "wrote the revocation list {number} with {} revoked, current for {}, to `{}`\n\
+         put it in the place of the agent's list and restart the service: it reads the list at its start",
+        revoked.len(),
+        format_duration(CRL_LIFE),
+        path.display()
+    ))
+}
