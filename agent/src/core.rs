@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::clock::BootTime;
 use crate::emit::Emitter;
 use crate::lease::{Cause, EndError, Leases, Stands, Undone, Writes};
+use crate::levels::Levels;
 use crate::observe::Observing;
 use crate::points::Registry;
 use crate::records;
@@ -42,6 +43,8 @@ pub(crate) struct Core {
     pub(crate) states: Arc<States>,
     /// The points.
     pub(crate) points: Arc<Registry>,
+    /// The levels that are set for targets of the service's log.
+    pub(crate) levels: Arc<Levels>,
     /// Who hears of failing patches; set once, right after the core is made.
     pub(crate) observing: OnceLock<Arc<Observing>>,
     /// What is secret.

@@ -106,12 +106,13 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     }
     run.step(Step::Made(id));
     drop(making);
-    let verb = if proposal.function.name == "patch" { "patched" } else { "set" };
+    let verb = proposal.change.done();
     let left = format_duration(lease.deadline.remaining(lease.made));
     let unseen =
         if core.points.is_unseen(lease.target()) { "; it has matched 0 requests so far" } else { "" };
+    let warning = proposal.change.warning().map(|warning| format!("; {warning}")).unwrap_or_default();
     Ok(values::say(format!(
-        "lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}",
+        "lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}{warning}",
         plain(&lease)
     )))
 }

@@ -23,6 +23,7 @@ mod host;
 #[cfg(feature = "http")]
 mod http;
 mod lease;
+mod levels;
 mod listing;
 mod net;
 mod observe;
@@ -43,6 +44,8 @@ mod values;
 pub use crate::agent::{Agent, Builder, StartError};
 #[cfg(feature = "http")]
 pub use crate::http::{HttpLayer, HttpService, ResponseFuture};
+#[cfg(feature = "tracing")]
+pub use crate::levels::LogFilter;
 pub use crate::secret::Secret;
 pub use crate::status::Status;
 #[cfg(feature = "tracing")]

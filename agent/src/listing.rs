@@ -10,6 +10,7 @@ use crate::execute::{count, rows};
 use crate::gate::{self, Refusal};
 use crate::handle;
 use crate::lease::{Conflict, Lease};
+use crate::levels::level_name;
 use crate::points::{Kind, PointInfo};
 use crate::run::Run;
 use crate::state::{Path, Tree, Wait};
@@ -83,6 +84,7 @@ fn info(core: &Core) -> Dynamic {
         ("log", health(&core.log.health()).into()),
         ("policy", core.policy_digest.clone().into()),
         ("leases", count(leases.len() as u64)),
+        ("levels", levels(core)),
         ("next_revert", next.map_or(Dynamic::UNIT, |d| format_duration(d).into())),
         (
             "panic",
@@ -97,6 +99,12 @@ fn info(core: &Core) -> Dynamic {
     .ok()
     .and_then(|mut one| one.pop())
     .unwrap_or(Dynamic::UNIT)
+}
+
+/// The levels that are set for targets of the service's log.
+fn levels(core: &Core) -> Dynamic {
+    let line = |(lease, target, level)| format!("{target} at {} by lease {lease}", level_name(level));
+    core.levels.list().into_iter().map(line).map(Dynamic::from).collect::<rhai::Array>().into()
 }
 
 /// Secrets that are not searched for in what leaves, because they equal a name that is shown everywhere.
@@ -270,7 +278,7 @@ fn lease_row(lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
     let note = match (&lease.failing, lease.revertible_grace()) {
         (Some(failing), _) => format!("could not be undone yet: {}", failing.why),
         (None, Some(_)) => "its session is lost".to_owned(),
-        (None, None) => String::new(),
+        (None, None) => lease.change.warning().unwrap_or_default().to_owned(),
     };
     vec![
         ("id", count(lease.id)),

@@ -22,6 +22,7 @@ use crate::dispatch::Desk;
 use crate::emit::Emitter;
 use crate::gate;
 use crate::lease::{Cause, Leases, RESTART, Writes};
+use crate::levels::Levels;
 use crate::net::{self, Bounds, Identify, NetHandle, Tls};
 use crate::observe::Observing;
 use crate::points::Registry;
@@ -74,6 +75,7 @@ pub(crate) struct Prepared {
     tls: Tls,
     key: SigningKey,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) levels: Arc<Levels>,
     states: Arc<States>,
     redactor: Arc<Redactor>,
 }
@@ -132,6 +134,7 @@ pub(crate) fn prepare(builder: Builder) -> Result<Prepared, StartError> {
         tls,
         key,
         registry: Arc::new(registry),
+        levels: Arc::default(),
         states: Arc::new(states),
         redactor,
     })
@@ -306,7 +309,7 @@ fn build(
     log: Log,
     opened: &Opened,
 ) -> Result<(Arc<Core>, Tls, std::net::SocketAddr), String> {
-    let Prepared { config, policy, tls, registry, states, redactor, .. } = prepared;
+    let Prepared { config, policy, tls, registry, levels, states, redactor, .. } = prepared;
     let history = if opened.fresh { History::default() } else { history(&config)? };
     history.check_lists(&config, &tls)?;
     let keyed = Keyed::new(digest_key(&config.audit.folder)?).map_err(|e| format!("no randomness: {e}"))?;
@@ -327,6 +330,7 @@ fn build(
         writes: Arc::new(Writes::new(states.clone())),
         states,
         points: registry,
+        levels,
         redactor,
         observing: OnceLock::new(),
         scrubber,

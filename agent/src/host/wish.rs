@@ -8,6 +8,7 @@ use rhai::{Dynamic, FnPtr};
 
 use super::EvalTag;
 use super::arguments::{MAX_POINT, how, id, options, path, reason, text, ttl, usage};
+use super::level;
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Options, Proposal};
@@ -54,6 +55,7 @@ pub(super) fn wish(
             let patch = patch(core, run, function, &name, b, options.clone());
             possible(patch, function, Resource::Point(name), options)
         }
+        "log_level" => level::log_level(core, function, a, b, c)?,
         "revert" => Effect::Revert { lease: lease(core, id(function, a)?)? },
         "revert_all" => return Ok(revertible(core, run)),
         "confirm" | "extend" => Effect::Renew {
@@ -82,7 +84,7 @@ pub(super) fn wish(
 }
 
 /// An effect as it was formed, or what stands in its way, which is told only to who would be allowed to have it.
-fn possible(
+pub(super) fn possible(
     formed: Result<Effect, Refusal>,
     function: &'static Function,
     target: Resource,

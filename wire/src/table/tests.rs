@@ -70,12 +70,13 @@ fn what_is_decided_fits_what_is_done() {
         let on = match f.action {
             Action::Read | Action::Reveal | Action::Write => On::State,
             Action::Patch => On::Point,
+            Action::SetLevel => On::Target,
             Action::Revert | Action::Confirm | Action::Extend => On::Lease,
             Action::Attach | Action::List | Action::Change | Action::Log => On::Agent,
         };
         assert_eq!(f.on, on, "{}", f.name);
         let undo = match f.action {
-            Action::Write | Action::Patch => Undo::Lease,
+            Action::Write | Action::Patch | Action::SetLevel => Undo::Lease,
             Action::Reveal | Action::Log => Undo::Cannot,
             Action::Change => Undo::Session,
             Action::Attach

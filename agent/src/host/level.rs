@@ -1,0 +1,108 @@
+//! `log_level(target, level, opts?)`: what is asked for, and what stands in its way before anybody is asked for leave.
+
+use std::sync::Arc;
+
+use debug_policy::Resource;
+use debug_wire::table::Function;
+use rhai::Dynamic;
+use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
+
+use super::arguments::{options, text, usage};
+use super::wish::possible;
+use crate::core::Core;
+use crate::effect::{Effect, Options, Proposal};
+use crate::gate::Refusal;
+use crate::levels::{LevelChange, OWN, is_inside, level_name};
+
+/// The levels by name, the one that lets least through first.
+const LEVELS: [(&str, LevelFilter); 6] = [
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+/// A level for a target, or what stands in its way.
+///
+/// # Errors
+/// The arguments are not such as the function takes.
+pub(super) fn log_level(
+    core: &Core,
+    function: &'static Function,
+    target: Option<Dynamic>,
+    level: Option<Dynamic>,
+    opts: Option<Dynamic>,
+) -> Result<Effect, Refusal> {
+    let target = text(function, "the target", target)?;
+    let resource = Resource::Target(target.clone());
+    resource.check().map_err(|e| usage(function, &e.to_string()))?;
+    let level = parse(function, &text(function, "the level", level)?)?;
+    let options = options(function, opts)?;
+    let formed = form(core, function, target, level, options.clone());
+    Ok(possible(formed, function, resource, options))
+}
+
+fn parse(function: &Function, text: &str) -> Result<LevelFilter, Refusal> {
+    let found = LEVELS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    found.map(|(_, level)| *level).ok_or_else(|| {
+        let names = LEVELS.map(|(name, _)| name).join(", ");
+        let shown: String = text.chars().take(20).map(|c| if c.is_control() { '?' } else { c }).collect();
+        usage(function, &format!("there is no level `{shown}`; the levels are {names}"))
+    })
+}
+
+fn form(
+    core: &Core,
+    function: &'static Function,
+    target: String,
+    level: LevelFilter,
+    options: Options,
+) -> Result<Effect, Refusal> {
+    possible_at_all(core, &target, level)?;
+    let proposal = Proposal {
+        function,
+        targets: vec![Resource::Target(target.clone())],
+        reads: Vec::new(),
+        before: serde_json::json!({ "layers": core.levels.layers(&target) }),
+        after: serde_json::json!({ "level": level_name(level) }),
+        change: Arc::new(LevelChange::new(core.levels.clone(), target, level)),
+        options,
+    };
+    Ok(Effect::Change(Box::new(proposal)))
+}
+
+fn possible_at_all(core: &Core, target: &str, level: LevelFilter) -> Result<(), Refusal> {
+    if core.levels.filters() == 0 {
+        return Err(Refusal::state(
+            "no filter of this agent is installed: nothing would change",
+            "the service's author adds `.with_filter(agent.log_filter(..))` to the layer that writes its log",
+        ));
+    }
+    if STATIC_MAX_LEVEL < level {
+        return Err(Refusal::state(
+            format!(
+                "events of `{target}` at {} are not in this build: it is compiled out what is above {}",
+                level_name(level),
+                level_name(STATIC_MAX_LEVEL)
+            ),
+            "a feature of `tracing` such as `release_max_level_info` removes them; only another build has them",
+        ));
+    }
+    if is_inside(target, OWN) && level < LevelFilter::INFO {
+        return Err(Refusal::state(
+            format!("`{target}` is what the agent itself says; nobody silences it"),
+            "`info`, `debug` and `trace` are possible",
+        ));
+    }
+    if level == LevelFilter::TRACE && !target.contains("::") {
+        return Err(Refusal::state(
+            format!(
+                "`{target}` is a whole crate; at TRACE that is too much, and its events may print secrets"
+            ),
+            format!("name a part of it, as in `{target}::module`, or take `debug`"),
+        ));
+    }
+    Ok(())
+}
