@@ -6,6 +6,11 @@ use std::sync::{Arc, RwLock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+#[cfg(feature = "tracing")]
+use tracing::{Subscriber, level_filters::LevelFilter};
+#[cfg(feature = "tracing")]
+use tracing_subscriber::{filter::Filtered, registry::LookupSpan};
+
 use crate::config::{self, Flag};
 #[cfg(feature = "tracing")]
 use crate::levels::{Levels, LogFilter};
@@ -90,8 +95,11 @@ impl Agent {
 
     /// The layer by which the agent learns that the service's subscriber is installed; its own events wait until then.
     #[cfg(feature = "tracing")]
-    pub fn tracing_layer(&self) -> crate::TracingLayer {
-        crate::TracingLayer::default()
+    pub fn tracing_layer<S>(&self) -> Filtered<crate::TracingLayer, LevelFilter, S>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        crate::TracingLayer::wanting_nothing()
     }
 
     /// The service's own filter with the levels that operators set for single targets until a deadline. Give it to the layer
