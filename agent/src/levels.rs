@@ -36,8 +36,6 @@ pub(crate) struct Levels {
     set: ArcSwap<Vec<Arc<SetLevel>>>,
     /// Held while the list is replaced.
     changing: Mutex<()>,
-    /// Held while everybody who caches is told: who is told last must be told the newest.
-    telling: Mutex<()>,
     /// How many filters there are.
     filters: AtomicUsize,
     /// How often a filter was asked what it lets through at most. Only those of a subscriber in use are.

@@ -278,7 +278,7 @@ fn lease_row(lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
     let note = match (&lease.failing, lease.revertible_grace()) {
         (Some(failing), _) => format!("could not be undone yet: {}", failing.why),
         (None, Some(_)) => "its session is lost".to_owned(),
-        (None, None) => lease.change.warning().unwrap_or_default().to_owned(),
+        (None, None) => lease.change.warning().unwrap_or_default(),
     };
     vec![
         ("id", count(lease.id)),

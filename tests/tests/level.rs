@@ -144,7 +144,7 @@ fn what_would_go_wrong_is_refused_with_the_reason() {
 
 #[test]
 fn whom_policy_does_not_let_sets_no_level() {
-    let mut set = Set::new();
+    let set = Set::new();
     let code = r#"log_level("dienstplan::http", "debug")"#;
     for operator in ["vera", "bob"] {
         let mut client = Client::attach(set.service.agent(), &set.certificates.operator(operator));

@@ -60,7 +60,7 @@ fn form(
     level: LevelFilter,
     options: Options,
 ) -> Result<Effect, Refusal> {
-    possible_at_all(core, &target, level)?;
+    possible_at_all(core.levels.filters(), STATIC_MAX_LEVEL, &target, level)?;
     let proposal = Proposal {
         function,
         targets: vec![Resource::Target(target.clone())],
@@ -73,19 +73,25 @@ fn form(
     Ok(Effect::Change(Box::new(proposal)))
 }
 
-fn possible_at_all(core: &Core, target: &str, level: LevelFilter) -> Result<(), Refusal> {
-    if core.levels.filters() == 0 {
+/// What can be known beforehand; `built` is the most that is compiled in.
+fn possible_at_all(
+    filters: usize,
+    built: LevelFilter,
+    target: &str,
+    level: LevelFilter,
+) -> Result<(), Refusal> {
+    if filters == 0 {
         return Err(Refusal::state(
             "no filter of this agent is installed: nothing would change",
             "the service's author adds `.with_filter(agent.log_filter(..))` to the layer that writes its log",
         ));
     }
-    if STATIC_MAX_LEVEL < level {
+    if built < level {
         return Err(Refusal::state(
             format!(
                 "events of `{target}` at {} are not in this build: it is compiled out what is above {}",
                 level_name(level),
-                level_name(STATIC_MAX_LEVEL)
+                level_name(built)
             ),
             "a feature of `tracing` such as `release_max_level_info` removes them; only another build has them",
         ));
@@ -105,4 +111,70 @@ fn possible_at_all(core: &Core, target: &str, level: LevelFilter) -> Result<(), 
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(filters: usize, built: &str, target: &str, level: &str, expected: Option<&str>) {
+        let of = |text: &str| LEVELS.iter().find(|(name, _)| *name == text).unwrap().1;
+        let seen = match possible_at_all(filters, of(built), target, of(level)) {
+            Err(Refusal::State { message, .. }) => Some(message),
+            Err(other) => panic!("{other:?}"),
+            Ok(()) => None,
+        };
+        match (seen, expected) {
+            (Some(message), Some(part)) => assert!(message.contains(part), "{message}"),
+            (seen, expected) => assert_eq!(seen.as_deref(), expected, "{target} {level}"),
+        }
+    }
+
+    #[test]
+    fn what_is_compiled_out_is_said() {
+        let said = Some("at DEBUG are not in this build: it is compiled out what is above INFO");
+        check(1, "info", "a::b", "debug", said);
+        check(1, "info", "a::b", "info", None);
+        check(1, "info", "a::b", "off", None);
+        check(1, "trace", "a::b", "trace", None);
+    }
+
+    #[test]
+    fn without_a_filter_nothing_is_possible() {
+        check(0, "trace", "a::b", "debug", Some("no filter of this agent is installed"));
+    }
+
+    #[test]
+    fn a_whole_crate_is_raised_to_debug_at_most() {
+        check(1, "trace", "hyper", "debug", None);
+        check(1, "trace", "hyper", "trace", Some("is a whole crate"));
+        check(1, "trace", "hyper::client", "trace", None);
+    }
+
+    #[test]
+    fn what_the_agent_says_is_not_lowered() {
+        for target in ["debug_agent", "debug_agent::script"] {
+            for level in ["off", "error", "warn"] {
+                check(1, "trace", target, level, Some("nobody silences it"));
+            }
+            check(1, "trace", target, "debug", None);
+        }
+        check(1, "trace", "debug_agents", "off", None);
+    }
+
+    #[test]
+    fn levels_go_by_their_names_in_any_case() {
+        let function = debug_wire::table::function("log_level").unwrap();
+        for (text, level) in
+            [("off", LevelFilter::OFF), ("WARN", LevelFilter::WARN), ("Trace", LevelFilter::TRACE)]
+        {
+            assert_eq!(parse(function, text).unwrap(), level);
+        }
+        for text in ["", "warning", "3", "de\nbug", &"x".repeat(10_000)] {
+            let Err(Refusal::State { message, .. }) = parse(function, text) else { panic!("{text}") };
+            assert!(message.contains("the levels are off, error, warn, info, debug, trace"), "{message}");
+            assert!(message.len() < 200 && !message.contains('\n'), "{message}");
+        }
+    }
 }

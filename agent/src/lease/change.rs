@@ -47,7 +47,7 @@ pub(crate) trait Change: Send + Sync {
     }
 
     /// What everybody should know of it while it is in force.
-    fn warning(&self) -> Option<&'static str> {
+    fn warning(&self) -> Option<String> {
         None
     }
 }

@@ -4,7 +4,7 @@
 //! and a subscriber that hangs holds up nobody.
 
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::callsite::{self, Callsite, Identifier};
@@ -19,6 +19,9 @@ use super::Levels;
 /// How long the service's subscriber may take to hear of a change: each place in the code that logs is asked about, which
 /// takes microseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Held while everybody who caches is told: who is told last must be told the newest. What is cached is the process's.
+static TELLING: Mutex<()> = Mutex::new(());
 
 /// Why a level that was set would show nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -65,18 +68,17 @@ impl Levels {
     }
 
     /// Tells who caches that a level is gone, and waits for nobody: whoever is asked knows already.
-    pub(super) fn tell(self: &Arc<Self>) {
-        let levels = self.clone();
+    pub(super) fn tell() {
         // Without a thread to spare the caches ask a little more often than they have to.
-        on_own_thread(move |dispatch| {
+        on_own_thread(|dispatch| {
             if !dispatch.is::<NoSubscriber>() {
-                levels.rebuild();
+                Self::rebuild();
             }
         });
     }
 
-    fn rebuild(&self) {
-        let _the_newest_last = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+    fn rebuild() {
+        let _the_newest_last = TELLING.lock().unwrap_or_else(PoisonError::into_inner);
         callsite::rebuild_interest_cache();
     }
 
@@ -87,7 +89,7 @@ impl Levels {
         }
         let asked = || self.asked.load(std::sync::atomic::Ordering::Relaxed);
         let before = asked();
-        self.rebuild();
+        Self::rebuild();
         if asked() == before {
             return Err(Hidden::NoFilter);
         }

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use debug_policy::Resource;
+#[cfg(feature = "tracing")]
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
 
 use super::{Levels, SetLevel};
@@ -47,7 +49,7 @@ impl Change for LevelChange {
         self.levels.put(level);
         self.levels.apply(&self.target, self.level).map_err(|hidden| {
             self.levels.take(lease);
-            self.levels.tell();
+            Levels::tell();
             ChangeError::Refused(format!("`{}` was not set to {}: {hidden}", self.target, name(self.level)))
         })
     }
@@ -60,7 +62,7 @@ impl Change for LevelChange {
 
     fn undo(&self, lease: u64, _wait: Wait) -> Result<Undone, ChangeError> {
         let covered_by = self.levels.take(lease);
-        self.levels.tell();
+        Levels::tell();
         let stands = Some(Stands::Layers(self.levels.layers(&self.target)));
         Ok(Undone { covered_by, stands, ..Undone::default() })
     }
@@ -73,8 +75,40 @@ impl Change for LevelChange {
         format!("at {}", name(self.level))
     }
 
-    fn warning(&self) -> Option<&'static str> {
-        (self.level == LevelFilter::TRACE).then_some(WARNING)
+    fn warning(&self) -> Option<String> {
+        let secrets = (self.level == LevelFilter::TRACE).then(|| WARNING.to_owned());
+        let said: Vec<String> = secrets.into_iter().chain(through_log(self.level)).collect();
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+}
+
+/// What of a level stays hidden because the `log` crate does not let it through: a subscriber that takes in its events sets
+/// its maximum once, when it is installed.
+fn through_log(level: LevelFilter) -> Option<String> {
+    #[cfg(feature = "tracing")]
+    return hidden_in_log(log::max_level(), level);
+    #[cfg(not(feature = "tracing"))]
+    None
+}
+
+#[cfg(feature = "tracing")]
+pub(super) fn hidden_in_log(most: log::LevelFilter, level: LevelFilter) -> Option<String> {
+    // Without a logger there is nothing that could be hidden.
+    let level = level.into_level().filter(|_| most != log::LevelFilter::Off)?;
+    let hidden = most.to_level().is_some_and(|most| as_log(level) > most);
+    hidden.then(|| {
+        format!("events of the `log` crate stay hidden above {most}, which the service fixed at its start")
+    })
+}
+
+#[cfg(feature = "tracing")]
+const fn as_log(level: Level) -> log::Level {
+    match level {
+        Level::ERROR => log::Level::Error,
+        Level::WARN => log::Level::Warn,
+        Level::INFO => log::Level::Info,
+        Level::DEBUG => log::Level::Debug,
+        Level::TRACE => log::Level::Trace,
     }
 }
 

@@ -5,6 +5,7 @@ use tracing::subscriber::NoSubscriber;
 use tracing::{Dispatch, Event, Metadata, Subscriber, dispatcher};
 use tracing_subscriber::layer::{Context, Filter, Layered};
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::*;
@@ -70,7 +71,10 @@ fn within<T>(subscriber: impl Subscriber + Send + Sync + 'static, run: impl FnOn
     dispatcher::with_default(&Dispatch::new(subscriber), run)
 }
 
-fn with_log<F>(levels: &Arc<Levels>, inner: F) -> (Log, impl Subscriber + Send + Sync + 'static)
+fn with_log<F>(
+    levels: &Arc<Levels>,
+    inner: F,
+) -> (Log, impl Subscriber + for<'span> LookupSpan<'span> + Send + Sync + 'static)
 where
     F: Filter<Registry> + Send + Sync + 'static,
 {
@@ -344,6 +348,44 @@ fn what_the_agent_says_is_raised_and_never_silenced() {
         set(&levels, 2, OWN, LevelFilter::OFF);
         assert_eq!(sorted(log.of_all()), info_and(&[]));
     });
+}
+
+/// What the service has switched off costs a comparison, beside the agent's layer as well.
+#[test]
+fn the_agents_layer_wants_no_event() {
+    let levels = Arc::new(Levels::default());
+    let (log, subscriber) = with_log(&levels, LevelFilter::WARN);
+    let subscriber = subscriber.with(crate::TracingLayer::wanting_nothing());
+    assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::WARN));
+    within(subscriber, || {
+        assert_eq!(log.of_all(), [""; 0]);
+        let change = set(&levels, 1, "a::b", LevelFilter::DEBUG);
+        assert_eq!(log.of_all().len(), 4);
+        change.undo(1, Wait::AGENT).unwrap();
+    });
+    let (log, alone) = (Log::default(), tracing_subscriber::registry());
+    within(alone.with(log.clone()).with(crate::TracingLayer::wanting_nothing()), || {
+        assert_eq!(log.of_all().len(), 15, "a layer without a filter gets everything");
+    });
+    let (log, alone) = (Log::default(), tracing_subscriber::registry());
+    within(alone.with(crate::TracingLayer::wanting_nothing()).with(log.clone()), || {
+        assert_eq!(log.of_all().len(), 15);
+    });
+}
+
+#[test]
+fn what_the_log_crate_hides_is_said() {
+    use super::change::hidden_in_log;
+    let said = hidden_in_log(log::LevelFilter::Info, LevelFilter::DEBUG).unwrap();
+    assert!(said.contains("stay hidden above INFO"), "{said}");
+    for (most, level) in [
+        (log::LevelFilter::Info, LevelFilter::INFO),
+        (log::LevelFilter::Info, LevelFilter::OFF),
+        (log::LevelFilter::Trace, LevelFilter::TRACE),
+        (log::LevelFilter::Off, LevelFilter::TRACE),
+    ] {
+        assert_eq!(hidden_in_log(most, level), None, "{most} {level}");
+    }
 }
 
 #[test]
