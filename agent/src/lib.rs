@@ -61,6 +61,6 @@ pub mod __private {
 }
 
 /// The README's example compiles.
-#[cfg(all(doctest, feature = "http"))]
+#[cfg(all(doctest, feature = "http", feature = "tracing"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;
