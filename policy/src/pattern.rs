@@ -68,7 +68,7 @@ pub(crate) enum Target<'a> {
     State(&'a [String]),
     Route(&'a str, Vec<&'a str>),
     Function(Vec<&'a str>),
-    Target(Vec<&'a str>),
+    Events(Vec<&'a str>),
     Lease(&'a str),
 }
 
@@ -81,7 +81,7 @@ impl<'a> Target<'a> {
                 Some((method, path)) => Self::Route(method, path.split('/').collect()),
                 None => Self::Function(name.split("::").collect()),
             },
-            Resource::Target(name) => Self::Target(name.split("::").collect()),
+            Resource::Target(name) => Self::Events(name.split("::").collect()),
             Resource::Lease(operator) => Self::Lease(operator),
         }
     }
@@ -92,7 +92,7 @@ impl<'a> Target<'a> {
             Self::Agent => AGENT,
             Self::State(_) => STATE,
             Self::Route(..) | Self::Function(_) => POINT,
-            Self::Target(_) => TARGET,
+            Self::Events(_) => TARGET,
             Self::Lease(_) => LEASE,
         }
     }
@@ -190,7 +190,7 @@ impl Pattern {
                 method.as_deref().is_none_or(|m| m == *seen) && covers(pattern, path)
             }
             (Self::Function(pattern), Target::Function(path))
-            | (Self::Target(pattern), Target::Target(path)) => covers(pattern, path),
+            | (Self::Target(pattern), Target::Events(path)) => covers(pattern, path),
             (Self::Lease(glob), Target::Lease(operator)) => glob.covers(operator),
             (
                 Self::Agent
@@ -204,7 +204,7 @@ impl Pattern {
                 | Target::State(_)
                 | Target::Route(..)
                 | Target::Function(_)
-                | Target::Target(_)
+                | Target::Events(_)
                 | Target::Lease(_),
             ) => false,
         }
@@ -213,7 +213,7 @@ impl Pattern {
     /// Whether it covers the resource or something that is changed with it: a target stands for all below it.
     pub(crate) fn touches(&self, target: &Target<'_>) -> bool {
         match (self, target) {
-            (Self::Target(pattern), Target::Target(path)) => begins(pattern, path),
+            (Self::Target(pattern), Target::Events(path)) => begins(pattern, path),
             _ => self.covers(target),
         }
     }

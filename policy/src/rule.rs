@@ -64,9 +64,7 @@ impl Rule {
             && (self.on.is_empty() || self.on.iter().any(|pattern| self.names(pattern, target, true)))
             && !self.except.iter().any(|pattern| self.names(pattern, target, false))
     }
-}
 
-impl Rule {
     /// Whether a pattern names a resource. What takes leave away does so for a part of what is changed, too; what gives
     /// it must name the whole.
     fn names(&self, pattern: &Pattern, target: &Target<'_>, on: bool) -> bool {
