@@ -9,7 +9,8 @@ mod apply;
 mod change;
 #[cfg(feature = "tracing")]
 mod filter;
-#[cfg(all(test, feature = "tracing"))]
+#[cfg(test)]
+#[cfg(feature = "tracing")]
 mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

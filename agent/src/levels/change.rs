@@ -84,10 +84,14 @@ impl Change for LevelChange {
 
 /// What of a level stays hidden because the `log` crate does not let it through: a subscriber that takes in its events sets
 /// its maximum once, when it is installed.
+#[cfg(feature = "tracing")]
 fn through_log(level: LevelFilter) -> Option<String> {
-    #[cfg(feature = "tracing")]
-    return hidden_in_log(log::max_level(), level);
-    #[cfg(not(feature = "tracing"))]
+    hidden_in_log(log::max_level(), level)
+}
+
+/// Without the filter no level is ever set.
+#[cfg(not(feature = "tracing"))]
+const fn through_log(_: LevelFilter) -> Option<String> {
     None
 }
 
