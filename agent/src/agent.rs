@@ -8,8 +8,15 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+#[cfg(feature = "tracing")]
+use tracing::{Subscriber, level_filters::LevelFilter};
+#[cfg(feature = "tracing")]
+use tracing_subscriber::{filter::Filtered, registry::LookupSpan};
+
 use crate::config::{self, Flag};
 use crate::guard::Gauge;
+#[cfg(feature = "tracing")]
+use crate::levels::{Levels, LogFilter};
 use crate::points::Registry;
 use crate::start::{self, Running};
 use crate::state::{self, Check, FieldCell, Path, Place, State, StateHandle};
@@ -22,6 +29,8 @@ use crate::status::{Shared, Status};
 pub struct Agent {
     status: Shared,
     registry: Option<Arc<Registry>>,
+    #[cfg(feature = "tracing")]
+    levels: Option<Arc<Levels>>,
     running: Option<Running>,
 }
 
@@ -72,6 +81,17 @@ impl Agent {
         }
     }
 
+    /// One that does nothing.
+    fn without(status: Status) -> Self {
+        Self {
+            status: Shared::new(status),
+            registry: None,
+            #[cfg(feature = "tracing")]
+            levels: None,
+            running: None,
+        }
+    }
+
     /// How the agent is.
     pub fn status(&self) -> Status {
         self.status.now()
@@ -86,8 +106,30 @@ impl Agent {
 
     /// The layer by which the agent learns that the service's subscriber is installed; its own events wait until then.
     #[cfg(feature = "tracing")]
-    pub fn tracing_layer(&self) -> crate::TracingLayer {
-        crate::TracingLayer::default()
+    pub fn tracing_layer<S>(&self) -> Filtered<crate::TracingLayer, LevelFilter, S>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        crate::TracingLayer::wanting_nothing()
+    }
+
+    /// The service's own filter with the levels that operators set for single targets until a deadline. Give it to the layer
+    /// that writes the log:
+    ///
+    /// ```
+    /// use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*};
+    ///
+    /// let agent = debug_agent::Agent::builder("shop").start_from_env();
+    /// let log = fmt::layer().with_filter(agent.log_filter(LevelFilter::INFO));
+    /// tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
+    /// ```
+    ///
+    /// Of several layers each may have its own. It decides as `inner` does while no level is set, and then for all other
+    /// targets; below a level that is set it lets in what `inner` would not, and refuses what `inner` would let in. A filter
+    /// that stands in the subscriber as a layer of its own is asked before any of these, and no level opens it.
+    #[cfg(feature = "tracing")]
+    pub fn log_filter<F>(&self, inner: F) -> LogFilter<F> {
+        LogFilter::new(inner, self.levels.clone())
     }
 }
 
@@ -243,7 +285,7 @@ impl Builder {
             Ok(agent) => agent,
             Err(StartError(why)) => {
                 start::refuse_start(&why);
-                Agent { status: Shared::new(Status::Refused(why)), registry: None, running: None }
+                Agent::without(Status::Refused(why))
             }
         }
     }
@@ -258,13 +300,21 @@ impl Builder {
         let flag = Flag::from_env(std::env::var_os(config::FLAG).as_deref())
             .map_err(|e| StartError(format!("{e}\nhelp: {}", e.help)))?;
         match flag {
-            Flag::Off => Ok(Agent { status: Shared::new(Status::Inert), registry: None, running: None }),
+            Flag::Off => Ok(Agent::without(Status::Inert)),
             Flag::On => {
                 let prepared = start::prepare(self)?;
                 let status = Shared::new(Status::Starting);
                 let registry = prepared.registry.clone();
+                #[cfg(feature = "tracing")]
+                let levels = prepared.levels.clone();
                 let running = start::launch(prepared, status.clone())?;
-                Ok(Agent { status, registry: Some(registry), running: Some(running) })
+                Ok(Agent {
+                    status,
+                    registry: Some(registry),
+                    #[cfg(feature = "tracing")]
+                    levels: Some(levels),
+                    running: Some(running),
+                })
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::emit::Emitter;
 use crate::guard::Guards;
 use crate::helpers::Helpers;
 use crate::lease::{Cause, EndError, Leases, Stands, Undone, Writes};
+use crate::levels::Levels;
 use crate::lifetimes::Lifetime;
 use crate::observe::Observing;
 use crate::points::Registry;
@@ -59,6 +60,8 @@ pub(crate) struct Core {
     pub(crate) states: Arc<States>,
     /// The points.
     pub(crate) points: Arc<Registry>,
+    /// The levels that are set for targets of the service's log.
+    pub(crate) levels: Arc<Levels>,
     /// Who hears of failing patches; set once, right after the core is made.
     pub(crate) observing: OnceLock<Arc<Observing>>,
     /// What is secret.

@@ -112,11 +112,11 @@ pub(crate) enum Effect {
 
 /// A change as it was asked for.
 pub(crate) struct Proposal {
-    /// `set` or `patch`.
+    /// `set`, `patch` or `log_level`.
     pub(crate) function: &'static Function,
     /// How it is made and undone.
     pub(crate) change: Arc<dyn Change>,
-    /// What policy is asked about: the point, or each leaf that changes.
+    /// What policy is asked about: the point or target, or each leaf that changes.
     pub(crate) targets: Vec<Resource>,
     /// Literal state paths that the patch will read; each must be readable to its author.
     pub(crate) reads: Vec<Path>,

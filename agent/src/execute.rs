@@ -139,15 +139,15 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
         put_guard(core, id, guard);
     }
     let verb = match proposal.function.name {
-        "patch" => "patched",
-        "restore" => "put back",
-        _ => "set",
+        "restore" => "put back".to_owned(),
+        _ => proposal.change.done(),
     };
     let left = format_duration(lease.deadline.remaining(lease.made));
     let unseen =
         if core.points.is_unseen(lease.target()) { "; it has matched 0 requests so far" } else { "" };
+    let warning = proposal.change.warning().map(|warning| format!("; {warning}")).unwrap_or_default();
     Ok(values::say(format!(
-        "lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}",
+        "lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}{warning}",
         plain(&lease)
     )))
 }

@@ -1,6 +1,7 @@
 //! The host functions: registered from the one table, each a wish that goes through the gate.
 
 mod arguments;
+mod level;
 mod wish;
 
 use std::sync::{Arc, LazyLock};

@@ -25,6 +25,8 @@ mod host;
 #[cfg(feature = "http")]
 mod http;
 mod lease;
+#[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "without the filter nobody asks for levels"))]
+mod levels;
 mod lifetimes;
 mod listing;
 mod net;
@@ -48,6 +50,8 @@ mod values;
 pub use crate::agent::{Agent, Builder, StartError};
 #[cfg(feature = "http")]
 pub use crate::http::{HttpLayer, HttpService, ResponseFuture};
+#[cfg(feature = "tracing")]
+pub use crate::levels::LogFilter;
 pub use crate::secret::Secret;
 pub use crate::state::{Live, StateHandle};
 pub use crate::status::Status;
@@ -64,6 +68,6 @@ pub mod __private {
 }
 
 /// The README's example compiles.
-#[cfg(all(doctest, feature = "http"))]
+#[cfg(all(doctest, feature = "http", feature = "tracing"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;

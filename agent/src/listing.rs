@@ -12,6 +12,7 @@ use crate::execute::{count, rows};
 use crate::gate::{self, Refusal};
 use crate::handle;
 use crate::lease::{Conflict, DEFAULT_TTL, GRACE, Lease};
+use crate::levels::level_name;
 use crate::net::Bounds;
 use crate::points::{Kind, PointInfo};
 use crate::run::{MAX_EFFECTS, Run};
@@ -97,6 +98,7 @@ fn info(core: &Core) -> Dynamic {
         ("policy", core.policy_digest.clone().into()),
         ("leases", count(leases.len() as u64)),
         ("limits", limits().into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
+        ("levels", levels(core)),
         ("next_revert", next.map_or(Dynamic::UNIT, |d| format_duration(d).into())),
         (
             "panic",
@@ -145,6 +147,12 @@ fn limits() -> Vec<String> {
         ),
         format!("a message: {} bytes", debug_wire::MAX_MESSAGE),
     ]
+}
+
+/// The levels that are set for targets of the service's log.
+fn levels(core: &Core) -> Dynamic {
+    let line = |(lease, target, level)| format!("{target} at {} by lease {lease}", level_name(level));
+    core.levels.list().into_iter().map(line).map(Dynamic::from).collect::<rhai::Array>().into()
 }
 
 /// Secrets that are not searched for in what leaves, because they equal a name that is shown everywhere.
@@ -318,7 +326,7 @@ fn lease_row(lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
     let note = match (&lease.failing, lease.revertible_grace()) {
         (Some(failing), _) => format!("could not be undone yet: {}", failing.why),
         (None, Some(_)) => "its session is lost".to_owned(),
-        (None, None) => String::new(),
+        (None, None) => lease.change.warning().unwrap_or_default(),
     };
     vec![
         ("id", count(lease.id)),

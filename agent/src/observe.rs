@@ -65,10 +65,11 @@ impl Observing {
             let (failures, mut told) = (RateLimit::default(), Told::default());
             let mut next = Instant::now();
             loop {
-                let Some(core) = core.upgrade() else { return };
-                let mut wait = warn(&core, &mut told);
-                let guarding = !core.guards.is_empty();
-                drop(core);
+                let Some((mut wait, guarding)) =
+                    core.upgrade().map(|core| (warn(&core, &mut told), !core.guards.is_empty()))
+                else {
+                    return;
+                };
                 if guarding {
                     wait = wait.min(next.saturating_duration_since(Instant::now()));
                 }

@@ -24,6 +24,7 @@ use crate::gate;
 use crate::guard::{Gauge, Guards};
 use crate::helpers::Helpers;
 use crate::lease::{Cause, Leases, RESTART, Writes};
+use crate::levels::Levels;
 use crate::net::{self, Bounds, Identify, NetHandle, Tls};
 use crate::observe::Observing;
 use crate::points::Registry;
@@ -77,6 +78,7 @@ pub(crate) struct Prepared {
     tls: Tls,
     key: SigningKey,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) levels: Arc<Levels>,
     states: Arc<States>,
     redactor: Arc<Redactor>,
     gauges: BTreeMap<String, Gauge>,
@@ -140,6 +142,7 @@ pub(crate) fn prepare(mut builder: Builder) -> Result<Prepared, StartError> {
         tls,
         key,
         registry: Arc::new(registry),
+        levels: Arc::default(),
         states: Arc::new(states),
         redactor,
         gauges: builder.gauges,
@@ -308,7 +311,7 @@ fn build(
     opened: &Opened,
     waits: Waits,
 ) -> Result<(Arc<Core>, Tls, std::net::SocketAddr), String> {
-    let Prepared { config, policy, tls, registry, states, redactor, gauges, .. } = prepared;
+    let Prepared { config, policy, tls, registry, levels, states, redactor, gauges, .. } = prepared;
     let history = if opened.fresh { History::default() } else { history(&config)? };
     history.check_lists(&config, &tls)?;
     let keyed = Keyed::new(digest_key(&config.audit.folder)?).map_err(|e| format!("no randomness: {e}"))?;
@@ -335,6 +338,7 @@ fn build(
         waits,
         states,
         points: registry,
+        levels,
         redactor,
         observing: OnceLock::new(),
         scrubber,

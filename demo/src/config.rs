@@ -10,7 +10,8 @@
 //! | `DB__DATABASE_NAME` or `DB__DATABASE` | `dienstplan` | `db.dbname` |
 //! | `DB__USERNAME`, `DB__PASSWORD` | `dienstplan`, empty | `db.username`, `db.password` |
 //!
-//! A variable that is set to nothing counts as unset.
+//! A variable that is set to nothing counts as unset. `RUST_LOG`, if set, says for single targets what is logged, in the
+//! words of `tracing_subscriber::EnvFilter`; `SERVER__LOGLEVEL` holds for the others.
 
 use std::env;
 use std::ffi::OsString;

@@ -95,6 +95,7 @@ async fn log_request(State(service): State<Service>, request: Request, next: Nex
 }
 
 async fn healthcheck() -> Json<Value> {
+    tracing::debug!("the health check is asked for");
     Json(json!({ "status": "ok" }))
 }
 

@@ -10,6 +10,7 @@ use dienstplan::http::{self, Service};
 use dienstplan::rota::Rota;
 use dienstplan::serve::{self, StartError};
 use jiff::Timestamp;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 
@@ -28,8 +29,11 @@ async fn run() -> Result<(), StartError> {
         .state_mut("config", config.clone())
         .state_mut("rota", rota.clone())
         .start_from_env();
+    let level = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let log = tracing_subscriber::fmt::layer().with_ansi(io::stdout().is_terminal());
-    tracing_subscriber::registry().with(log.with_filter(level)).with(agent.tracing_layer()).init();
+    // Operators raise single targets for a while: `log_level("dienstplan::rota", "debug")`.
+    let log = log.with_filter(agent.log_filter(level));
+    tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
 
     let service = Service::new(config, rota);
     let routes = http::routes(service.clone()).layer(agent.http_layer());

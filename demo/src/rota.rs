@@ -65,6 +65,11 @@ pub fn next_on_duty(rota: &Rota, now: Timestamp) -> Option<String> {
 pub fn who(rota: &Rota, now: Timestamp) -> String {
     let name = &rota.name;
     let current = rota.on_duty.as_deref().unwrap_or("nobody");
+    tracing::debug!(
+        people = rota.people.len(),
+        absences = rota.absences.len(),
+        "who is on duty is asked for"
+    );
     match next_on_duty(rota, now) {
         Some(next) => format!("{name}: {current} is on duty, next is {next}"),
         None => format!("{name}: {current} is on duty, nobody is there to be next"),

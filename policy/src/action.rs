@@ -19,6 +19,8 @@ pub enum Action {
     Write,
     /// Override a point.
     Patch,
+    /// Let more or less of a target into the service's log.
+    SetLevel,
     /// End a lease of another operator (one's own always may be ended).
     Revert,
     /// Keep a change past its first deadline.
@@ -46,6 +48,7 @@ impl Action {
         Self::Reveal,
         Self::Write,
         Self::Patch,
+        Self::SetLevel,
         Self::Revert,
         Self::Confirm,
         Self::Extend,
@@ -65,6 +68,7 @@ impl Action {
             Self::Reveal => "reveal",
             Self::Write => "write",
             Self::Patch => "patch",
+            Self::SetLevel => "set_level",
             Self::Revert => "revert",
             Self::Confirm => "confirm",
             Self::Extend => "extend",
@@ -81,6 +85,7 @@ impl Action {
         match self {
             Self::Write
             | Self::Patch
+            | Self::SetLevel
             | Self::Confirm
             | Self::Extend
             | Self::Adopt
@@ -99,7 +104,7 @@ impl Action {
     /// Whether it gives a lease its deadline, so that a request without one is not within any bound.
     pub const fn sets_deadline(self) -> bool {
         match self {
-            Self::Write | Self::Patch | Self::Confirm | Self::Extend => true,
+            Self::Write | Self::Patch | Self::SetLevel | Self::Confirm | Self::Extend => true,
             Self::Attach
             | Self::Read
             | Self::List
@@ -114,8 +119,8 @@ impl Action {
     }
 
     /// A set of actions in which it is the only one.
-    pub(crate) const fn bit(self) -> u16 {
-        1 << self as u16
+    pub(crate) const fn bit(self) -> u32 {
+        1 << self as u32
     }
 }
 

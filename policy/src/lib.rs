@@ -12,7 +12,7 @@
 //! | `why` | every rule | one line for people, at most 200 characters |
 //! | `allow` or `deny` | every rule | the actions it speaks of ([`Action`]) |
 //! | `roles`, `operators`, `environments` | any | names, of which one must fit; left out: all |
-//! | `on` | any | patterns of resources, of which one must fit; left out: the kinds `agent`, `state`, `point` |
+//! | `on` | any | patterns of resources, of which one must fit; left out: the kinds `agent`, `state`, `point`, `target` |
 //! | `except` | any | patterns of resources of which none may fit |
 //! | `max_ttl`, `max_life` | allow | the longest deadline, and total life, of a lease |
 //! | `reason` | allow | a pattern that the whole reason must fit, such as `"INC-*"`; `"*"` asks for any reason |
@@ -23,6 +23,9 @@
 //! segments split at `.` in `state:config.**` (which covers `config`), at `/` in `point:* /api/**` (the method is exact
 //! or `*`), at `::` in `point:billing::**`. `point:**` covers every point, `lease:*` everybody's leases. In a state
 //! pattern, `["…"]` holds a segment that is no plain word, and a `*` in it is a `*`.
+//!
+//! `target:…` is a target of the service's log events, split at `::` as well. A level that is set for one holds for every
+//! target below it, so an allow rule must name that one, and a `deny` or an `except` that names anything below it counts.
 //!
 //! # The order of a decision
 //! 1. A resource outside its bounds is denied, and so is what needs the mode `change` in the mode `observe`.
@@ -35,7 +38,7 @@
 //!
 //! # Somebody else's lease
 //! Reverting one's own lease needs no policy, and is not asked. Confirming or extending one's own asks one request:
-//! the action on the target of the lease (`state:…` or `point:…`). For a lease of another operator two requests are
+//! the action on the target of the lease (`state:…`, `point:…` or `target:…`). For a lease of another operator two requests are
 //! made, the action on the target and the action on `lease:<owner>`, and both must be allowed.
 
 mod action;
@@ -56,7 +59,8 @@ pub use parse::{MAX_LIST, MAX_POLICY, MAX_RULES};
 pub use policy::Policy;
 pub use request::{Allowed, Decision, Denial, Mode, Request, RuleRef};
 pub use resource::{
-    InvalidResource, MAX_OPERATOR, MAX_POINT, MAX_SEGMENT, MAX_SEGMENTS, Resource, format_path, parse_path,
+    InvalidResource, MAX_OPERATOR, MAX_POINT, MAX_SEGMENT, MAX_SEGMENTS, MAX_TARGET, Resource, format_path,
+    parse_path,
 };
 pub use text::is_hidden;
 

@@ -223,7 +223,7 @@ impl Parser<'_> {
         Ok((rule, id.span()))
     }
 
-    fn effect(self, fields: &Fields<'_, '_>) -> Result<(Effect, u16)> {
+    fn effect(self, fields: &Fields<'_, '_>) -> Result<(Effect, u32)> {
         let conditions = self.conditions(fields)?;
         match (fields.get("allow"), fields.get("deny")) {
             (Some(_), None) => {
@@ -379,7 +379,7 @@ impl Parser<'_> {
     }
 }
 
-fn bits(actions: &[Action]) -> u16 {
+fn bits(actions: &[Action]) -> u32 {
     actions.iter().fold(0, |set, action| set | action.bit())
 }
 

@@ -1,6 +1,7 @@
 //! Patterns of resources, compiled when a policy is read.
 //!
-//! A pattern names its kind, so that none covers more than its author saw: `agent`, `state:…`, `point:…`, `lease:…`.
+//! A pattern names its kind, so that none covers more than its author saw: `agent`, `state:…`, `point:…`, `target:…`,
+//! `lease:…`.
 //!
 //! | pattern | segments split at | covers |
 //! | --- | --- | --- |
@@ -11,11 +12,15 @@
 //! | `point:GET /api/*` | `/`, after the method | routes; the method is exact or `*` |
 //! | `point:billing::**` | `::` | functions, and points with a name of their own |
 //! | `point:**` | | every point, routes and functions |
+//! | `target:hyper::**` | `::` | targets of log events |
 //! | `lease:*` | (one segment) | everybody's leases |
 //!
 //! `*` stands for any run of characters inside one segment, none included; `**` is a whole segment and stands for any
 //! number of segments, none included. All else is compared byte for byte. Matching takes at most the product of the
 //! two lengths, whatever the pattern: only the last `*` and the last `**` are ever taken back.
+//!
+//! A level that is set for a target holds for every target below it. So what allows it must cover the target itself, and
+//! what takes away (`deny`, `except`) does so already if it covers anything below.
 
 use crate::resource::{self, InvalidResource, Resource};
 use crate::text::shown;
@@ -32,6 +37,7 @@ pub(crate) enum Pattern {
     /// A method, unless every one, and the segments of the path.
     Route(Option<String>, Vec<Segment>),
     Function(Vec<Segment>),
+    Target(Vec<Segment>),
     Lease(Glob),
 }
 
@@ -62,6 +68,7 @@ pub(crate) enum Target<'a> {
     State(&'a [String]),
     Route(&'a str, Vec<&'a str>),
     Function(Vec<&'a str>),
+    Events(Vec<&'a str>),
     Lease(&'a str),
 }
 
@@ -74,6 +81,7 @@ impl<'a> Target<'a> {
                 Some((method, path)) => Self::Route(method, path.split('/').collect()),
                 None => Self::Function(name.split("::").collect()),
             },
+            Resource::Target(name) => Self::Events(name.split("::").collect()),
             Resource::Lease(operator) => Self::Lease(operator),
         }
     }
@@ -84,6 +92,7 @@ impl<'a> Target<'a> {
             Self::Agent => AGENT,
             Self::State(_) => STATE,
             Self::Route(..) | Self::Function(_) => POINT,
+            Self::Events(_) => TARGET,
             Self::Lease(_) => LEASE,
         }
     }
@@ -93,10 +102,15 @@ const AGENT: u8 = 1;
 const STATE: u8 = 2;
 const POINT: u8 = 4;
 const LEASE: u8 = 8;
+const TARGET: u8 = 16;
 
 /// The kinds that a rule with these patterns speaks of, as bits. Leases belong to other people and must be named.
 pub(crate) fn kinds(on: &[Pattern]) -> u8 {
-    if on.is_empty() { AGENT | STATE | POINT } else { on.iter().fold(0, |set, pattern| set | pattern.kind()) }
+    if on.is_empty() {
+        AGENT | STATE | POINT | TARGET
+    } else {
+        on.iter().fold(0, |set, pattern| set | pattern.kind())
+    }
 }
 
 /// The method and the path without its leading `/`, if the point is a route.
@@ -116,6 +130,13 @@ impl Pattern {
                 .collect::<Result<_, _>>()
                 .map(Self::State),
             Some(("point", name)) => Self::point(name),
+            Some(("target", name)) => {
+                resource::check_target(name)?;
+                if name == "*" {
+                    return Err(InvalidPattern::TargetStar);
+                }
+                Segment::list(name.split("::")).map(Self::Target)
+            }
             Some(("lease", operator)) if operator.contains("**") => Err(InvalidPattern::LeaseDepth),
             Some(("lease", operator)) => {
                 // Checked with its `*` taken for letters: what is left must be able to be a name.
@@ -154,6 +175,7 @@ impl Pattern {
             Self::Agent => AGENT,
             Self::State(_) => STATE,
             Self::EveryPoint | Self::Route(..) | Self::Function(_) => POINT,
+            Self::Target(_) => TARGET,
             Self::Lease(_) => LEASE,
         }
     }
@@ -167,7 +189,8 @@ impl Pattern {
             (Self::Route(method, pattern), Target::Route(seen, path)) => {
                 method.as_deref().is_none_or(|m| m == *seen) && covers(pattern, path)
             }
-            (Self::Function(pattern), Target::Function(path)) => covers(pattern, path),
+            (Self::Function(pattern), Target::Function(path))
+            | (Self::Target(pattern), Target::Events(path)) => covers(pattern, path),
             (Self::Lease(glob), Target::Lease(operator)) => glob.covers(operator),
             (
                 Self::Agent
@@ -175,9 +198,23 @@ impl Pattern {
                 | Self::EveryPoint
                 | Self::Route(..)
                 | Self::Function(_)
+                | Self::Target(_)
                 | Self::Lease(_),
-                Target::Agent | Target::State(_) | Target::Route(..) | Target::Function(_) | Target::Lease(_),
+                Target::Agent
+                | Target::State(_)
+                | Target::Route(..)
+                | Target::Function(_)
+                | Target::Events(_)
+                | Target::Lease(_),
             ) => false,
+        }
+    }
+
+    /// Whether it covers the resource or something that is changed with it: a target stands for all below it.
+    pub(crate) fn touches(&self, target: &Target<'_>) -> bool {
+        match (self, target) {
+            (Self::Target(pattern), Target::Events(path)) => begins(pattern, path),
+            _ => self.covers(target),
         }
     }
 }
@@ -203,6 +240,18 @@ impl Segment {
 /// Whether the segments of a pattern cover those of a name. After a mismatch only the newest `**` takes one segment
 /// more: an older one could do nothing that the newest cannot.
 fn covers<S: AsRef<str>>(pattern: &[Segment], path: &[S]) -> bool {
+    let rest = |rest: &[Segment]| rest.iter().all(|rest| *rest == Segment::Any);
+    consumed(pattern, path).is_some_and(|p| rest(pattern.get(p..).unwrap_or_default()))
+}
+
+/// Whether the segments of a pattern cover those of a name, or of any longer name that begins with them.
+fn begins<S: AsRef<str>>(pattern: &[Segment], path: &[S]) -> bool {
+    // Whatever is left of the pattern, some longer name has it: each segment with a `*` covers some text.
+    consumed(pattern, path).is_some()
+}
+
+/// How much of a pattern the whole name took, if the pattern covers it so far.
+fn consumed<S: AsRef<str>>(pattern: &[Segment], path: &[S]) -> Option<usize> {
     let (mut p, mut s) = (0, 0);
     let mut newest_any: Option<(usize, usize)> = None;
     while let Some(segment) = path.get(s) {
@@ -216,14 +265,14 @@ fn covers<S: AsRef<str>>(pattern: &[Segment], path: &[S]) -> bool {
                 s += 1;
             }
             _ => {
-                let Some((any, taken)) = newest_any else { return false };
+                let (any, taken) = newest_any?;
                 newest_any = Some((any, taken + 1));
                 p = any + 1;
                 s = taken + 1;
             }
         }
     }
-    pattern.get(p..).unwrap_or_default().iter().all(|rest| *rest == Segment::Any)
+    Some(p)
 }
 
 impl Glob {
@@ -266,7 +315,7 @@ impl Glob {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum InvalidPattern {
     #[error(
-        "`{0}` names no kind: expected `agent`, `state:…`, `point:…` or `lease:…`, such as `state:config.**`"
+        "`{0}` names no kind: expected `agent`, `state:…`, `point:…`, `target:…` or `lease:…`, such as `state:config.**`"
     )]
     Kind(String),
     #[error("`{0}`: `**` stands for whole segments; expected it alone between two separators")]
@@ -275,6 +324,8 @@ pub(crate) enum InvalidPattern {
         "`point:*` would cover only names without `::`: write `point:**` for every point, `point:* /**` for every route"
     )]
     PointStar,
+    #[error("`target:*` would cover only targets without `::`: write `target:**` for every target")]
+    TargetStar,
     #[error("`**` in `lease:`: an operator's name is one segment; write `lease:*` for everybody's")]
     LeaseDepth,
     #[error("`{0}` is no method: expected `*` or one in upper case, such as `GET`")]

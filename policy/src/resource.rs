@@ -11,18 +11,23 @@ pub const MAX_SEGMENTS: usize = 32;
 pub const MAX_SEGMENT: usize = 256;
 /// The longest name of a point, in bytes: a method and a long route template fit.
 pub const MAX_POINT: usize = 512;
+/// The longest target of log events, in bytes: by default a target is the path of a module.
+pub const MAX_TARGET: usize = 512;
 /// The longest name of an operator, in bytes.
 pub const MAX_OPERATOR: usize = 128;
 
 /// How much of a refused text an error shows, in characters.
 const SHOWN: usize = 80;
 
-/// What an action is done to, in one spelling: `agent`, `state:<path>`, `point:<name>` or `lease:<operator>`.
+/// What an action is done to, in one spelling: `agent`, `state:<path>`, `point:<name>`, `target:<name>` or
+/// `lease:<operator>`.
 ///
 /// - `agent`: the agent itself (attach, list, change, log).
 /// - `state:config.db.host`: a state path, spelled as [`format_path`] does.
 /// - `point:GET /api/healthcheck` (method and template) or `point:dienstplan::rota::next_on_duty` (function): 1 to
 ///   [`MAX_POINT`] bytes, no whitespace but single spaces inside, no hidden characters ([`crate::is_hidden`]).
+/// - `target:hyper::client`: a target of the service's log events, with everything below it. 1 to [`MAX_TARGET`] bytes,
+///   within the alphabet of points, and no segment between `::` is empty.
 /// - `lease:alice`: a lease that belongs to operator `alice`; asked for in addition to the lease's own target. 1 to
 ///   [`MAX_OPERATOR`] bytes of `A-Z`, `a-z`, `0-9`, `.`, `_` or `-`.
 ///
@@ -36,6 +41,8 @@ pub enum Resource {
     State(Vec<String>),
     /// The name of a point.
     Point(String),
+    /// A target of the service's log events, such as `hyper::client`.
+    Target(String),
     /// Leases of the operator named.
     Lease(String),
 }
@@ -50,6 +57,7 @@ impl Resource {
             Self::Agent => Ok(()),
             Self::State(path) => check_path(path),
             Self::Point(name) => check_point(name),
+            Self::Target(name) => check_target(name),
             Self::Lease(operator) => check_operator(operator),
         }
     }
@@ -60,8 +68,9 @@ impl fmt::Display for Resource {
         match self {
             Self::Agent => f.write_str("agent"),
             Self::State(path) => write!(f, "state:{}", format_path(path)),
-            // Both are without hidden characters unless somebody made the variant by hand; a log line stays one line.
+            // These are without hidden characters unless somebody made the variant by hand; a log line stays one line.
             Self::Point(name) => write!(f, "point:{}", shown(name, MAX_POINT)),
+            Self::Target(name) => write!(f, "target:{}", shown(name, MAX_TARGET)),
             Self::Lease(operator) => write!(f, "lease:{}", shown(operator, MAX_OPERATOR)),
         }
     }
@@ -75,6 +84,7 @@ impl FromStr for Resource {
             None if text == "agent" => Self::Agent,
             Some(("state", path)) => Self::State(parse_path(path)?),
             Some(("point", name)) => Self::Point(name.to_owned()),
+            Some(("target", name)) => Self::Target(name.to_owned()),
             Some(("lease", operator)) => Self::Lease(operator.to_owned()),
             _ => return Err(InvalidResource::Kind(shown(text, SHOWN))),
         };
@@ -234,10 +244,25 @@ pub(crate) fn check_point(name: &str) -> Result<(), InvalidResource> {
     if name.len() > MAX_POINT {
         return Err(InvalidResource::LongPoint);
     }
-    let odd = |c: char| is_hidden(c) || (c.is_whitespace() && c != ' ');
-    let spaced = name.starts_with(' ') || name.ends_with(' ') || name.contains("  ");
-    if name.is_empty() || spaced || name.chars().any(odd) {
+    if name.is_empty() || is_odd(name) {
         return Err(InvalidResource::Point(shown(name, SHOWN)));
+    }
+    Ok(())
+}
+
+/// Whether something in a name cannot be seen.
+fn is_odd(name: &str) -> bool {
+    let odd = |c: char| is_hidden(c) || (c.is_whitespace() && c != ' ');
+    name.starts_with(' ') || name.ends_with(' ') || name.contains("  ") || name.chars().any(odd)
+}
+
+pub(crate) fn check_target(name: &str) -> Result<(), InvalidResource> {
+    if name.len() > MAX_TARGET {
+        return Err(InvalidResource::LongTarget);
+    }
+    // An empty segment would let a root such as `hyper::` pass for a target inside of a crate.
+    if is_odd(name) || name.split("::").any(str::is_empty) {
+        return Err(InvalidResource::Target(shown(name, SHOWN)));
     }
     Ok(())
 }
@@ -258,7 +283,7 @@ pub(crate) const fn plain(byte: u8) -> bool {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidResource {
     /// It does not begin with a kind.
-    #[error("`{0}` names no resource: expected `agent`, `state:…`, `point:…` or `lease:…`")]
+    #[error("`{0}` names no resource: expected `agent`, `state:…`, `point:…`, `target:…` or `lease:…`")]
     Kind(String),
     /// It is no path at all.
     #[error(
@@ -289,6 +314,14 @@ pub enum InvalidResource {
         "`{0}` names no point: expected such as `GET /api/x` or `module::function`, without control, invisible or doubled space characters"
     )]
     Point(String),
+    /// A target is too long.
+    #[error("the target is longer than {MAX_TARGET} bytes")]
+    LongTarget,
+    /// A target is empty, has an empty segment or characters that cannot be seen.
+    #[error(
+        "`{0}` is no target: expected such as `hyper::client`, without empty parts and without control, invisible or doubled space characters"
+    )]
+    Target(String),
     /// The name of an operator is empty, too long or has other characters.
     #[error("`{0}` names no operator: expected 1 to {MAX_OPERATOR} of the characters `A-Z a-z 0-9 . _ -`")]
     Operator(String),

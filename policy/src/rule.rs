@@ -9,7 +9,7 @@ pub(crate) struct Rule {
     pub(crate) name: RuleRef,
     pub(crate) effect: Effect,
     /// The actions it speaks of, as bits.
-    pub(crate) actions: u16,
+    pub(crate) actions: u32,
     pub(crate) audience: Audience,
     /// The kinds of resource that `on` speaks of, as bits: most rules are passed over by this and `actions` alone.
     pub(crate) kinds: u8,
@@ -61,8 +61,15 @@ impl Rule {
     pub(crate) fn speaks_of(&self, request: &Request, target: &Target<'_>) -> bool {
         self.actions & request.action.bit() != 0
             && self.kinds & target.kind() != 0
-            && (self.on.is_empty() || self.on.iter().any(|pattern| pattern.covers(target)))
-            && !self.except.iter().any(|pattern| pattern.covers(target))
+            && (self.on.is_empty() || self.on.iter().any(|pattern| self.names(pattern, target, true)))
+            && !self.except.iter().any(|pattern| self.names(pattern, target, false))
+    }
+
+    /// Whether a pattern names a resource. What takes leave away does so for a part of what is changed, too; what gives
+    /// it must name the whole.
+    fn names(&self, pattern: &Pattern, target: &Target<'_>, on: bool) -> bool {
+        let takes_away = matches!(self.effect, Effect::Deny) == on;
+        if takes_away { pattern.touches(target) } else { pattern.covers(target) }
     }
 }
 

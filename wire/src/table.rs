@@ -14,6 +14,8 @@ pub enum On {
     State,
     /// The point named by the first argument.
     Point,
+    /// The target of the service's log named by the first argument.
+    Target,
     /// The target of the lease in the first argument, and its owner if that is somebody else.
     Lease,
 }
@@ -176,6 +178,17 @@ pub const FUNCTIONS: &[Function] = &[
         usage: "patch(point, fn, opts?)",
         about: "puts a function in the place of a point until a deadline; opts: ttl, reason, over, persist, guard, unseen",
         example: r#"patch("GET /api/healthcheck", |req| #{ status: 418, body: #{ status: "I'm a teapot" } }, #{ ttl: "5m" })"#,
+    },
+    Function {
+        name: "log_level",
+        action: Action::SetLevel,
+        on: On::Target,
+        undo: Undo::Lease,
+        emergency: false,
+        in_patches: false,
+        usage: "log_level(target, level, opts?)",
+        about: "lets more or less of a target into the service's log until a deadline; opts: ttl, reason, over",
+        example: r#"log_level("dienstplan::rota", "debug", #{ ttl: "5m" })"#,
     },
     Function {
         name: "leases",

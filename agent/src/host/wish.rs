@@ -8,6 +8,7 @@ use rhai::{Dynamic, FnPtr};
 
 use super::EvalTag;
 use super::arguments::{MAX_POINT, how, id, options, path, pointer, reason, text, ttl, usage};
+use super::level;
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Options, Proposal};
@@ -67,6 +68,7 @@ pub(super) fn wish(
                 guard: guarding(core, run, function, &pointer(function, "the guard", b)?)?,
             }
         }
+        "log_level" => level::log_level(core, run, function, a, b, c)?,
         "revert" => Effect::Revert { lease: lease(core, id(function, a)?)? },
         "revert_all" => return Ok(revertible(core, run)),
         "confirm" | "extend" => Effect::Renew {
@@ -95,7 +97,7 @@ pub(super) fn wish(
 }
 
 /// An effect as it was formed, or what stands in its way, which is told only to who would be allowed to have it.
-fn possible(
+pub(super) fn possible(
     formed: Result<Effect, Refusal>,
     function: &'static Function,
     target: Resource,
@@ -328,7 +330,7 @@ fn write_tree(
 }
 
 /// A condition for a lease, frozen.
-fn guarding(
+pub(super) fn guarding(
     core: &Arc<Core>,
     run: &Run,
     function: &'static Function,

@@ -40,6 +40,16 @@ pub(crate) trait Change: Send + Sync {
     /// # Errors
     /// Nothing was undone then.
     fn force(&self, wait: Wait) -> Result<(), ChangeError>;
+
+    /// What is said of its target once it is made: that it is `set`, `patched`, `at DEBUG`.
+    fn done(&self) -> String {
+        "set".to_owned()
+    }
+
+    /// What everybody should know of it while it is in force.
+    fn warning(&self) -> Option<String> {
+        None
+    }
 }
 
 /// How undoing went.
@@ -126,6 +136,10 @@ impl Change for PatchChange {
         // Layers of a point are independent: none knows what lies below it.
         self.point.end(lease);
         Ok(Undone { stands: Some(Stands::Layers(self.point.layers().len())), ..Undone::default() })
+    }
+
+    fn done(&self) -> String {
+        "patched".to_owned()
     }
 
     fn force(&self, _wait: Wait) -> Result<(), ChangeError> {

@@ -14,7 +14,7 @@ use debug_wire::messages::After;
 
 use crate::clock::BootTime;
 
-pub(crate) use change::{Change, Conflict, PatchChange, Stands, Undone, WriteChange, Writes};
+pub(crate) use change::{Change, ChangeError, Conflict, PatchChange, Stands, Undone, WriteChange, Writes};
 pub(crate) use table::{Claim, EndError, Leases};
 
 /// How long a change lives when its author names no time: 10 minutes, long enough to watch a graph settle, short

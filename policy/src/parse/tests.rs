@@ -176,7 +176,7 @@ fn an_error_shows_the_line_with_a_mark_below_it() {
   |
 5 | allow = [\"read\", \"pach\"]
   |                  ^^^^^^
-help: the actions are `attach`, `read`, `list`, `reveal`, `write`, `patch`, `revert`, `confirm`, `extend`, `change`, `log`";
+help: the actions are `attach`, `read`, `list`, `reveal`, `write`, `patch`, `set_level`, `revert`, `confirm`, `extend`, `adopt`, `guard`, `settle`, `change`, `log`";
     assert_eq!(error.to_string(), expected);
     let long = format!("version = 1\n{RULE}allow = [{}\"pach\"]\n", "\"read\", ".repeat(100));
     let error = Policy::parse(&long).unwrap_err();

@@ -15,12 +15,15 @@ fn covers_all(pattern: &str, covered: &[&str], others: &[&str]) {
 
 #[test]
 fn a_pattern_covers_its_kind_only() {
-    let one_each = ["agent", "state:a", "point:a", "point:GET /a", "lease:a"];
-    for (at, pattern) in ["agent", "state:**", "point:**", "point:* /**", "lease:*"].iter().enumerate() {
+    let one_each = ["agent", "state:a", "point:a", "point:GET /a", "lease:a", "target:a"];
+    for (at, pattern) in
+        ["agent", "state:**", "point:**", "point:* /**", "lease:*", "target:**"].iter().enumerate()
+    {
         let covered: Vec<_> = match at {
             2 => vec!["point:a", "point:GET /a"],
             3 => vec!["point:GET /a"],
             4 => vec!["lease:a"],
+            5 => vec!["target:a"],
             _ => vec![one_each[at]],
         };
         let others: Vec<_> = one_each.iter().copied().filter(|r| !covered.contains(r)).collect();
@@ -56,6 +59,12 @@ fn two_stars_cover_any_number_of_segments_and_none() {
         &["point:billing", "point:billing::a::b"],
         &["point:billings", "point:GET /billing"],
     );
+    covers_all(
+        "target:dienstplan::**",
+        &["target:dienstplan", "target:dienstplan::a::b"],
+        &["target:dienstplans", "target:a::dienstplan", "point:dienstplan::a"],
+    );
+    covers_all("target:**", &["target:a", "target:a::b", "target:a b::c"], &["point:a::b"]);
     covers_all("point:* /**", &["point:GET /", "point:GET /a/b"], &["point:a::b"]);
 }
 
@@ -79,6 +88,8 @@ fn one_star_stays_inside_one_segment() {
         &["point:GET /users/a/b/edit", "point:PUT /users/a/edit"],
     );
     covers_all("point:a::*::c", &["point:a::b::c"], &["point:a::c", "point:a::b::b::c"]);
+    covers_all("target:a::*::c", &["target:a::b::c"], &["target:a::c", "target:a::b::b::c"]);
+    covers_all("target:hyper*", &["target:hyper", "target:hyper_util"], &["target:hyper::client"]);
     covers_all("lease:al*", &["lease:alice", "lease:al"], &["lease:bob"]);
 }
 
@@ -136,6 +147,12 @@ fn what_would_cover_something_else_than_it_says_is_refused() {
         "point:GET /a**",
         "point:a::b**",
         "point:a\u{200b}",
+        "target:",
+        "target:*",
+        "target:a::",
+        "target:::a",
+        "target:a::b**",
+        "target:a\u{200b}",
         "lease:",
         "lease:**",
         "lease:a**",
@@ -159,6 +176,34 @@ fn a_hostile_pattern_costs_no_more_than_the_product_of_the_lengths() {
         assert!(!pattern.covers(&Target::new(&name)));
         assert!(!many.covers(&Target::new(&path)));
     }
+}
+
+/// A level that is set for a target is set for all below it.
+#[test]
+fn a_pattern_touches_a_target_if_it_covers_any_below_it() {
+    let touches = |pattern: &str, target: &str| {
+        let resource: Resource = target.parse().unwrap();
+        Pattern::parse(pattern).unwrap().touches(&Target::new(&resource))
+    };
+    for pattern in [
+        "target:a::b::c",
+        "target:a::b",
+        "target:a",
+        "target:**",
+        "target:a::**",
+        "target:*::b*",
+        "target:**::z",
+    ] {
+        assert!(touches(pattern, "target:a"), "{pattern}");
+    }
+    for pattern in ["target:b", "target:b::a", "target:ab::**", "target:b::**::a", "point:a", "state:a.b"] {
+        assert!(!touches(pattern, "target:a"), "{pattern}");
+    }
+    for (pattern, expected) in [("target:a", false), ("target:a::b", true), ("target:a::c", false)] {
+        assert_eq!(touches(pattern, "target:a::b"), expected, "{pattern}");
+    }
+    // Nothing else stands for what is below it.
+    assert!(!touches("point:a::b", "point:a") && !touches("state:a.b", "state:a"));
 }
 
 /// The same meaning, written as the definition reads; exponential.
@@ -196,14 +241,30 @@ proptest! {
             (format!("state:{}", parts.join(".")), Resource::State(path.clone())),
             (format!("point:* /{}", parts.join("/")), Resource::Point(format!("GET /{}", path.join("/")))),
             (format!("point:x::{}", parts.join("::")), Resource::Point(format!("x::{}", path.join("::")))),
+            (format!("target:x::{}", parts.join("::")), Resource::Target(format!("x::{}", path.join("::")))),
         ] {
             let compiled = Pattern::parse(&text).unwrap();
             prop_assert_eq!(compiled.covers(&Target::new(&resource)), expected, "{} on {}", text, resource);
         }
     }
 
+    /// Whatever continues a name: a pattern that covers the longer one touches the shorter one.
     #[test]
-    fn no_text_panics(text in "(agent|state:|point:|lease:)?\\PC{0,20}") {
+    fn what_covers_a_longer_target_touches_each_it_begins_with(
+        pattern in proptest::collection::vec(prop_oneof![1 => Just("**".to_owned()), 3 => "a|b|a\\*|\\*b|a\\*b"], 1..6),
+        path in proptest::collection::vec("[ab]{1,2}", 1..6),
+        shorter in 1_usize..6,
+    ) {
+        let compiled = Pattern::parse(&format!("target:x::{}", pattern.join("::"))).unwrap();
+        let target = |path: &[String]| Resource::Target(format!("x::{}", path.join("::")));
+        let begin = &path[..shorter.min(path.len())];
+        if compiled.covers(&Target::new(&target(&path))) {
+            prop_assert!(compiled.touches(&Target::new(&target(begin))));
+        }
+    }
+
+    #[test]
+    fn no_text_panics(text in "(agent|state:|point:|target:|lease:)?\\PC{0,20}") {
         let _ = Pattern::parse(&text);
     }
 }

@@ -59,6 +59,11 @@ fn the_default_policy_gives_each_role_what_it_says() {
         (Action::Write, "state:config.db.host", [false, true, true]),
         (Action::Patch, "point:GET /api/healthcheck", [false, true, true]),
         (Action::Patch, "point:billing::price", [false, true, true]),
+        (Action::SetLevel, "target:hyper", [false, true, true]),
+        (Action::SetLevel, "target:dienstplan::rota", [false, true, true]),
+        (Action::Confirm, "target:dienstplan::rota", [false, true, true]),
+        (Action::Revert, "target:dienstplan::rota", [false, false, true]),
+        (Action::SetLevel, "lease:bob", [false, false, false]),
         (Action::Confirm, "state:config.db.host", [false, true, true]),
         (Action::Extend, "point:billing::price", [false, true, true]),
         (Action::Reveal, "state:config.slack.token", [false, false, true]),
@@ -89,6 +94,12 @@ fn the_default_policy_bounds_changes() {
         change(&mut request);
         request
     };
+    let mut level = request(&["oncall"], Action::SetLevel, "target:dienstplan::rota");
+    check(&policy, &level, "allowed: change");
+    level.ttl = Some(31 * MINUTE);
+    check(&policy, &level, "denied by change: allowed up to 30m");
+    level.mode = Mode::Observe;
+    check(&policy, &level, "denied by : needs mode change: `:change REASON`");
     check(&policy, &with(|r| r.ttl = Some(30 * MINUTE)), "allowed: change");
     check(&policy, &with(|r| r.ttl = Some(31 * MINUTE)), "denied by change: allowed up to 30m");
     check(&policy, &with(|r| r.ttl = None), "denied by change: allowed up to 30m");
@@ -125,6 +136,28 @@ fn a_deny_rule_wins_wherever_it_stands() {
         let login = |method| request(&["oncall"], Action::Patch, &format!("point:{method} /api/login"));
         check(&policy, &login("POST"), &format!("denied by login: {FORBIDDEN}"));
         check(&policy, &login("GET"), "allowed: open");
+    }
+}
+
+/// A level holds for all below its target, so that nobody gets at what is excepted by way of what contains it.
+#[test]
+fn an_exception_below_a_target_counts_for_the_target() {
+    let allow = "[[rule]]\nid = \"levels\"\nwhy = \"w\"\nallow = [\"set_level\"]\non = [\"target:a::**\", \"target:b\"]\n";
+    let set = |target: &str| request(&[], Action::SetLevel, target);
+    let excepting = policy(&format!("{allow}except = [\"target:a::keys::**\"]\n"));
+    for target in ["target:a", "target:a::keys", "target:a::keys::inner", "target:b::c"] {
+        check(&excepting, &set(target), NO_RULE);
+    }
+    for target in ["target:a::other", "target:b"] {
+        check(&excepting, &set(target), "allowed: levels");
+    }
+    let deny = "[[rule]]\nid = \"keys\"\nwhy = \"w\"\ndeny = [\"set_level\"]\non = [\"target:a::keys::**\"]\nexcept = [\"target:a::keys::public\"]\n";
+    let denying = policy(&format!("{allow}{deny}"));
+    for target in ["target:a", "target:a::keys", "target:a::keys::inner"] {
+        check(&denying, &set(target), &format!("denied by keys: {FORBIDDEN}"));
+    }
+    for target in ["target:a::other", "target:a::keys::public", "target:b"] {
+        check(&denying, &set(target), "allowed: levels");
     }
 }
 

@@ -28,6 +28,8 @@ fn each_kind_has_one_spelling() {
     one_spelling(r#"state:config[""]"#, path(&["config", ""]));
     one_spelling("point:GET /api/x", Resource::Point("GET /api/x".to_owned()));
     one_spelling("point:dienstplan::rota::next", Resource::Point("dienstplan::rota::next".to_owned()));
+    one_spelling("target:hyper", Resource::Target("hyper".to_owned()));
+    one_spelling("target:hyper::client", Resource::Target("hyper::client".to_owned()));
     one_spelling("lease:alice", Resource::Lease("alice".to_owned()));
 }
 
@@ -66,7 +68,7 @@ fn a_second_spelling_of_a_path_is_refused() {
 }
 
 #[test]
-fn hidden_characters_are_refused_in_points_and_operators() {
+fn hidden_characters_are_refused_in_points_targets_and_operators() {
     for name in [
         "a\u{202e}b",
         "a\u{200b}b",
@@ -81,6 +83,23 @@ fn hidden_characters_are_refused_in_points_and_operators() {
     ] {
         assert!(format!("point:{name}").parse::<Resource>().is_err(), "{name:?}");
         assert!(Resource::Point(name.to_owned()).check().is_err(), "{name:?}");
+    }
+    for name in [
+        "",
+        "a\u{202e}b",
+        "a\u{200b}b",
+        "a\nb",
+        " a",
+        "a ",
+        "a  b",
+        "a::",
+        "::a",
+        "a::::b",
+        "::",
+        "a\u{a0}::b",
+    ] {
+        assert!(format!("target:{name}").parse::<Resource>().is_err(), "{name:?}");
+        assert!(Resource::Target(name.to_owned()).check().is_err(), "{name:?}");
     }
     for name in ["", "a b", "a/b", "ä", "a\n", "*"] {
         assert!(format!("lease:{name}").parse::<Resource>().is_err(), "{name:?}");
@@ -97,12 +116,15 @@ fn lengths_are_bounded() {
     assert!(format!("state:{}", "a".repeat(MAX_SEGMENT + 1)).parse::<Resource>().is_err());
     assert!(format!("point:{}", "a".repeat(MAX_POINT)).parse::<Resource>().is_ok());
     assert!(format!("point:{}", "a".repeat(MAX_POINT + 1)).parse::<Resource>().is_err());
+    assert!(format!("target:{}", "a".repeat(MAX_TARGET)).parse::<Resource>().is_ok());
+    assert!(format!("target:{}", "a".repeat(MAX_TARGET + 1)).parse::<Resource>().is_err());
     assert!(format!("lease:{}", "a".repeat(MAX_OPERATOR + 1)).parse::<Resource>().is_err());
 }
 
 #[test]
 fn another_kind_is_refused() {
-    for text in ["", "Agent", "agent:", "agent ", "states:a", "STATE:a", "config.db", "target:x"] {
+    for text in ["", "Agent", "agent:", "agent ", "states:a", "STATE:a", "config.db", "targets:x", "level:x"]
+    {
         assert!(matches!(text.parse::<Resource>(), Err(InvalidResource::Kind(_))), "{text}");
     }
 }

@@ -106,7 +106,7 @@ fn hold(lock: Arc<Mutex<Limit>>) -> mpsc::Sender<()> {
         let guard = lock.lock().unwrap();
         told.send(()).unwrap();
         // The other end is dropped.
-        drop(released.recv());
+        let _ = released.recv();
         drop(guard);
     });
     held.recv().unwrap();

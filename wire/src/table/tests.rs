@@ -78,6 +78,7 @@ fn what_is_decided_fits_what_is_done() {
         let on = match f.action {
             Action::Read | Action::Reveal | Action::Write => On::State,
             Action::Patch => On::Point,
+            Action::SetLevel => On::Target,
             Action::Revert
             | Action::Confirm
             | Action::Extend
@@ -88,7 +89,7 @@ fn what_is_decided_fits_what_is_done() {
         };
         assert_eq!(f.on, on, "{}", f.name);
         let undo = match f.action {
-            Action::Write | Action::Patch => Undo::Lease,
+            Action::Write | Action::Patch | Action::SetLevel => Undo::Lease,
             Action::Reveal | Action::Log => Undo::Cannot,
             Action::Change => Undo::Session,
             Action::Attach

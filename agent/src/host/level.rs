@@ -1,0 +1,185 @@
+//! `log_level(target, level, opts?)`: what is asked for, and what stands in its way before anybody is asked for leave.
+
+use std::sync::Arc;
+
+use debug_policy::Resource;
+use debug_wire::table::Function;
+use rhai::Dynamic;
+use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
+
+use super::arguments::{options, text, usage};
+use super::wish::{guarding, possible};
+use crate::core::Core;
+use crate::effect::{Effect, Options, Proposal};
+use crate::gate::Refusal;
+use crate::levels::{LevelChange, OWN, is_inside, level_name};
+use crate::run::Run;
+
+/// The levels by name, the one that lets least through first.
+const LEVELS: [(&str, LevelFilter); 6] = [
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+/// A level for a target, or what stands in its way.
+///
+/// # Errors
+/// The arguments are not such as the function takes.
+pub(super) fn log_level(
+    core: &Arc<Core>,
+    run: &Run,
+    function: &'static Function,
+    target: Option<Dynamic>,
+    level: Option<Dynamic>,
+    opts: Option<Dynamic>,
+) -> Result<Effect, Refusal> {
+    let target = text(function, "the target", target)?;
+    let resource = Resource::Target(target.clone());
+    resource.check().map_err(|e| usage(function, &e.to_string()))?;
+    let level = parse(function, &text(function, "the level", level)?)?;
+    let options = options(function, opts)?;
+    let formed = form(core, run, function, target, level, options.clone());
+    Ok(possible(formed, function, resource, options))
+}
+
+fn parse(function: &Function, text: &str) -> Result<LevelFilter, Refusal> {
+    let found = LEVELS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    found.map(|(_, level)| *level).ok_or_else(|| {
+        let names = LEVELS.map(|(name, _)| name).join(", ");
+        let shown: String = text.chars().take(20).map(|c| if c.is_control() { '?' } else { c }).collect();
+        usage(function, &format!("there is no level `{shown}`; the levels are {names}"))
+    })
+}
+
+fn form(
+    core: &Arc<Core>,
+    run: &Run,
+    function: &'static Function,
+    target: String,
+    level: LevelFilter,
+    options: Options,
+) -> Result<Effect, Refusal> {
+    possible_at_all(core.levels.filters(), STATIC_MAX_LEVEL, &target, level)?;
+    let proposal = Proposal {
+        function,
+        targets: vec![Resource::Target(target.clone())],
+        reads: Vec::new(),
+        before: serde_json::json!({ "layers": core.levels.layers(&target) }),
+        after: serde_json::json!({ "level": level_name(level) }),
+        shown: None,
+        guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
+        change: Arc::new(LevelChange::new(core.levels.clone(), target, level)),
+        options,
+    };
+    Ok(Effect::Change(Box::new(proposal)))
+}
+
+/// What can be known beforehand; `built` is the most that is compiled in.
+fn possible_at_all(
+    filters: usize,
+    built: LevelFilter,
+    target: &str,
+    level: LevelFilter,
+) -> Result<(), Refusal> {
+    if filters == 0 {
+        return Err(Refusal::state(
+            "no filter of this agent is installed: nothing would change",
+            "the service's author adds `.with_filter(agent.log_filter(..))` to the layer that writes its log",
+        ));
+    }
+    if built < level {
+        return Err(Refusal::state(
+            format!(
+                "events of `{target}` at {} are not in this build: it is compiled out what is above {}",
+                level_name(level),
+                level_name(built)
+            ),
+            "a feature of `tracing` such as `release_max_level_info` removes them; only another build has them",
+        ));
+    }
+    if is_inside(target, OWN) && level < LevelFilter::INFO {
+        return Err(Refusal::state(
+            format!("`{target}` is what the agent itself says; nobody silences it"),
+            "`info`, `debug` and `trace` are possible",
+        ));
+    }
+    if level == LevelFilter::TRACE && !target.contains("::") {
+        return Err(Refusal::state(
+            format!(
+                "`{target}` is a whole crate; at TRACE that is too much, and its events may print secrets"
+            ),
+            format!("name a part of it, as in `{target}::module`, or take `debug`"),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(filters: usize, built: &str, target: &str, level: &str, expected: Option<&str>) {
+        let of = |text: &str| LEVELS.iter().find(|(name, _)| *name == text).unwrap().1;
+        let seen = match possible_at_all(filters, of(built), target, of(level)) {
+            Err(Refusal::State { message, .. }) => Some(message),
+            Err(other) => panic!("{other:?}"),
+            Ok(()) => None,
+        };
+        match (seen, expected) {
+            (Some(message), Some(part)) => assert!(message.contains(part), "{message}"),
+            (seen, expected) => assert_eq!(seen.as_deref(), expected, "{target} {level}"),
+        }
+    }
+
+    #[test]
+    fn what_is_compiled_out_is_said() {
+        let said = Some("at DEBUG are not in this build: it is compiled out what is above INFO");
+        check(1, "info", "a::b", "debug", said);
+        check(1, "info", "a::b", "info", None);
+        check(1, "info", "a::b", "off", None);
+        check(1, "trace", "a::b", "trace", None);
+    }
+
+    #[test]
+    fn without_a_filter_nothing_is_possible() {
+        check(0, "trace", "a::b", "debug", Some("no filter of this agent is installed"));
+    }
+
+    #[test]
+    fn a_whole_crate_is_raised_to_debug_at_most() {
+        check(1, "trace", "hyper", "debug", None);
+        check(1, "trace", "hyper", "trace", Some("is a whole crate"));
+        check(1, "trace", "hyper::client", "trace", None);
+    }
+
+    #[test]
+    fn what_the_agent_says_is_not_lowered() {
+        for target in ["debug_agent", "debug_agent::script"] {
+            for level in ["off", "error", "warn"] {
+                check(1, "trace", target, level, Some("nobody silences it"));
+            }
+            check(1, "trace", target, "debug", None);
+        }
+        check(1, "trace", "debug_agents", "off", None);
+    }
+
+    #[test]
+    fn levels_go_by_their_names_in_any_case() {
+        let function = debug_wire::table::function("log_level").unwrap();
+        for (text, level) in
+            [("off", LevelFilter::OFF), ("WARN", LevelFilter::WARN), ("Trace", LevelFilter::TRACE)]
+        {
+            assert_eq!(parse(function, text).unwrap(), level);
+        }
+        for text in ["", "warning", "3", "de\nbug", &"x".repeat(10_000)] {
+            let Err(Refusal::State { message, .. }) = parse(function, text) else { panic!("{text}") };
+            assert!(message.contains("the levels are off, error, warn, info, debug, trace"), "{message}");
+            assert!(message.len() < 200 && !message.contains('\n'), "{message}");
+        }
+    }
+}

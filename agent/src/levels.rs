@@ -1,0 +1,147 @@
+//! The levels that operators set for targets of the service's log: one list for each agent, which all filters made from
+//! it share.
+//!
+//! A level that is set for `a::b` holds for `a::b` and everything below it, `a::b::c`, but not for `a::bc`. Where several
+//! hold, the longest target decides, and of several for one target the newest. A level is over at its deadline, whether or
+//! not anybody takes it out: it is looked at where it is used. In a forked child none holds.
+
+mod apply;
+mod change;
+#[cfg(feature = "tracing")]
+mod filter;
+#[cfg(test)]
+#[cfg(feature = "tracing")]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tracing::level_filters::LevelFilter;
+
+use crate::clock::BootTime;
+
+pub(crate) use change::{LevelChange, name as level_name};
+#[cfg(feature = "tracing")]
+pub use filter::LogFilter;
+
+/// The target of the agent's own events, with everything below it.
+pub(crate) const OWN: &str = "debug_agent";
+
+/// The levels in force.
+#[derive(Default)]
+pub(crate) struct Levels {
+    /// Whether anything is set: one relaxed load of it is all that an event costs while nothing is.
+    any: AtomicBool,
+    /// The longest target first, of one target the newest: the first that covers an event and is in force decides.
+    set: ArcSwap<Vec<Arc<SetLevel>>>,
+    /// Held while the list is replaced.
+    changing: Mutex<()>,
+    /// How many filters there are.
+    filters: AtomicUsize,
+    /// How often a filter was asked what it lets through at most. Only those of a subscriber in use are.
+    asked: AtomicU64,
+}
+
+/// One level for one target.
+#[derive(Debug)]
+pub(crate) struct SetLevel {
+    lease: u64,
+    target: String,
+    level: LevelFilter,
+    /// Nanoseconds on the boot-time clock.
+    deadline: AtomicU64,
+    /// The process that it was set in.
+    process: u32,
+}
+
+impl SetLevel {
+    fn covers(&self, target: &str) -> bool {
+        is_inside(target, &self.target)
+    }
+
+    fn is_over(&self, now: BootTime) -> bool {
+        BootTime(self.deadline.load(Ordering::Relaxed)) <= now
+    }
+}
+
+/// Whether `target` is `outer` or below it.
+pub(crate) fn is_inside(target: &str, outer: &str) -> bool {
+    target.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+impl Levels {
+    /// The level that holds for a target. Nothing if the service's own filter decides.
+    #[inline]
+    pub(crate) fn of(&self, target: &str) -> Option<LevelFilter> {
+        if self.any.load(Ordering::Relaxed) { self.look(target) } else { None }
+    }
+
+    #[cold]
+    fn look(&self, target: &str) -> Option<LevelFilter> {
+        let set = self.set.load();
+        let mut covering = set.iter().filter(|level| level.covers(target)).peekable();
+        // The clock and the process are asked for only where it matters.
+        covering.peek()?;
+        let (now, process) = (BootTime::now(), std::process::id());
+        covering.find(|level| level.process == process && !level.is_over(now)).map(|level| level.level)
+    }
+
+    /// Whether a level is set for a target, in force or over.
+    fn mentions(&self, target: &str) -> bool {
+        self.any.load(Ordering::Relaxed) && self.set.load().iter().any(|level| level.covers(target))
+    }
+
+    /// The most that any level lets through.
+    fn most(&self) -> LevelFilter {
+        self.set.load().iter().map(|level| level.level).max().unwrap_or(LevelFilter::OFF)
+    }
+
+    /// How many filters of this agent there are.
+    pub(crate) fn filters(&self) -> usize {
+        self.filters.load(Ordering::Relaxed)
+    }
+
+    /// How many levels are set for exactly this target.
+    pub(crate) fn layers(&self, target: &str) -> usize {
+        self.set.load().iter().filter(|level| level.target == target).count()
+    }
+
+    /// What is in force: lease, target and level.
+    pub(crate) fn list(&self) -> Vec<(u64, String, LevelFilter)> {
+        let now = BootTime::now();
+        let set = self.set.load();
+        let in_force = set.iter().filter(|level| !level.is_over(now));
+        in_force.map(|level| (level.lease, level.target.clone(), level.level)).collect()
+    }
+
+    /// Takes a level in. It holds from now on for whatever asks; who caches must be told.
+    fn put(&self, level: Arc<SetLevel>) {
+        self.replace(|set| {
+            set.push(level);
+            set.sort_by(|a, b| b.target.len().cmp(&a.target.len()).then(b.lease.cmp(&a.lease)));
+        });
+    }
+
+    /// Takes one out, and tells which newer one of its target stands there.
+    fn take(&self, lease: u64) -> Option<u64> {
+        let mut above = None;
+        self.replace(|set| {
+            let now = BootTime::now();
+            let Some(ended) = set.iter().find(|level| level.lease == lease).cloned() else { return };
+            set.retain(|level| level.lease != lease);
+            let stands = set.iter().find(|level| level.target == ended.target && !level.is_over(now));
+            above = stands.map(|level| level.lease).filter(|newest| *newest > lease);
+        });
+        above
+    }
+
+    fn replace(&self, change: impl FnOnce(&mut Vec<Arc<SetLevel>>)) {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut set = Vec::clone(&self.set.load());
+        change(&mut set);
+        let any = !set.is_empty();
+        self.set.store(Arc::new(set));
+        self.any.store(any, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,122 @@
+//! A level as a change under a lease.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use debug_policy::Resource;
+#[cfg(feature = "tracing")]
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+
+use super::{Levels, SetLevel};
+use crate::clock::BootTime;
+use crate::lease::{Change, ChangeError, Stands, Undone};
+use crate::state::Wait;
+
+/// What TRACE of another crate may show.
+const WARNING: &str = "events of other crates may print secrets";
+
+/// A level for a target.
+pub(crate) struct LevelChange {
+    resource: Resource,
+    target: String,
+    level: LevelFilter,
+    levels: Arc<Levels>,
+    made: Mutex<Option<Arc<SetLevel>>>,
+}
+
+impl LevelChange {
+    /// `level` for `target` and everything below it.
+    pub(crate) fn new(levels: Arc<Levels>, target: String, level: LevelFilter) -> Self {
+        Self { resource: Resource::Target(target.clone()), target, level, levels, made: Mutex::default() }
+    }
+}
+
+impl Change for LevelChange {
+    fn target(&self) -> &Resource {
+        &self.resource
+    }
+
+    fn make(&self, lease: u64, deadline: BootTime) -> Result<(), ChangeError> {
+        let level = Arc::new(SetLevel {
+            lease,
+            target: self.target.clone(),
+            level: self.level,
+            deadline: AtomicU64::new(deadline.0),
+            process: std::process::id(),
+        });
+        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(level.clone());
+        self.levels.put(level);
+        self.levels.apply(&self.target, self.level).map_err(|hidden| {
+            self.levels.take(lease);
+            Levels::tell();
+            ChangeError::Refused(format!("`{}` was not set to {}: {hidden}", self.target, name(self.level)))
+        })
+    }
+
+    fn set_deadline(&self, _lease: u64, deadline: BootTime) {
+        if let Some(level) = &*self.made.lock().unwrap_or_else(PoisonError::into_inner) {
+            level.deadline.store(deadline.0, Ordering::Relaxed);
+        }
+    }
+
+    fn undo(&self, lease: u64, _wait: Wait) -> Result<Undone, ChangeError> {
+        let covered_by = self.levels.take(lease);
+        Levels::tell();
+        let stands = Some(Stands::Layers(self.levels.layers(&self.target)));
+        Ok(Undone { covered_by, stands, ..Undone::default() })
+    }
+
+    fn force(&self, _wait: Wait) -> Result<(), ChangeError> {
+        Ok(())
+    }
+
+    fn done(&self) -> String {
+        format!("at {}", name(self.level))
+    }
+
+    fn warning(&self) -> Option<String> {
+        let secrets = (self.level == LevelFilter::TRACE).then(|| WARNING.to_owned());
+        let said: Vec<String> = secrets.into_iter().chain(through_log(self.level)).collect();
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+}
+
+/// What of a level stays hidden because the `log` crate does not let it through: a subscriber that takes in its events sets
+/// its maximum once, when it is installed.
+#[cfg(feature = "tracing")]
+fn through_log(level: LevelFilter) -> Option<String> {
+    hidden_in_log(log::max_level(), level)
+}
+
+/// Without the filter no level is ever set.
+#[cfg(not(feature = "tracing"))]
+const fn through_log(_: LevelFilter) -> Option<String> {
+    None
+}
+
+#[cfg(feature = "tracing")]
+pub(super) fn hidden_in_log(most: log::LevelFilter, level: LevelFilter) -> Option<String> {
+    // Without a logger there is nothing that could be hidden.
+    let level = level.into_level().filter(|_| most != log::LevelFilter::Off)?;
+    let hidden = most.to_level().is_some_and(|most| as_log(level) > most);
+    hidden.then(|| {
+        format!("events of the `log` crate stay hidden above {most}, which the service fixed at its start")
+    })
+}
+
+#[cfg(feature = "tracing")]
+const fn as_log(level: Level) -> log::Level {
+    match level {
+        Level::ERROR => log::Level::Error,
+        Level::WARN => log::Level::Warn,
+        Level::INFO => log::Level::Info,
+        Level::DEBUG => log::Level::Debug,
+        Level::TRACE => log::Level::Trace,
+    }
+}
+
+/// The name of a level as logs show it.
+pub(crate) fn name(level: LevelFilter) -> String {
+    level.to_string().to_uppercase()
+}
