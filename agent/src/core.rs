@@ -198,6 +198,7 @@ impl Core {
                 Some(Stands::Layers(count)) => json!({ "layers": count }),
             },
             base: undone.base.as_ref().map_or(Value::Null, |base| self.digest(base)),
+            foreign: undone.foreign,
         }
     }
 

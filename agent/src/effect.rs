@@ -101,6 +101,8 @@ pub(crate) struct Proposal {
     pub(crate) after: serde_json::Value,
     /// For the record: keyed digest and length of what stood there.
     pub(crate) before: serde_json::Value,
+    /// The same of what is put there; null for what is no value.
+    pub(crate) after_digest: serde_json::Value,
 }
 
 /// The options of a change: `#{ ttl: "5m", reason: "INC-42", over: 3, persist: true, unseen: true }`.

@@ -414,7 +414,12 @@ fn detail(core: &Core, run: &Run, effect: &Effect) -> Vec<(&'static str, Value)>
         Effect::Impossible { target, .. } => vec![("target", target.to_string().into())],
         Effect::Change(proposal) => {
             let target = proposal.change.target().to_string().into();
-            vec![("target", target), ("before", proposal.before.clone()), ("value", proposal.after.clone())]
+            vec![
+                ("target", target),
+                ("before", proposal.before.clone()),
+                ("after", proposal.after_digest.clone()),
+                ("value", proposal.after.clone()),
+            ]
         }
         Effect::Revert { lease } => vec![("revert", lease.id.into())],
         Effect::Renew { lease, ttl, .. } => {
