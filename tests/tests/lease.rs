@@ -144,6 +144,30 @@ fn stopping_the_service_writes_shutdown_after_the_last_revert() {
     );
 }
 
+/// A stack that ends from below, a change inside another, a patch, and what stopping ends: the log tells that each ended
+/// once and what was put back.
+#[test]
+fn the_log_proves_what_was_put_back() {
+    let (certificates, mut service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    let mut make = |code: &str| client.eval(code).ok()["leases"][0]["id"].as_u64();
+    make(r#"change("a test")"#);
+    let below = make("config.db.port = 1").unwrap();
+    let above = make(&format!("set(\"config.db.port\", 2, #{{ over: {below} }})")).unwrap();
+    let patch = make(r#"patch("GET /api/healthcheck", |req| #{ status: 418 })"#).unwrap();
+    let inside = make("config.server.port = 3").unwrap();
+    for id in [below, above, patch, inside] {
+        make(&format!("revert({id})"));
+    }
+    make(r#"config.server.loglevel = "DEBUG""#).unwrap();
+    service.terminate();
+    let audit = certificates.audit();
+    let ctl = Ctl::run(&certificates, "alice", &["audit", "verify", audit.to_str().unwrap()]);
+    assert_eq!(ctl.code, 0, "{}{}", ctl.out, ctl.err);
+    let told = "\n5 leases, all ended exactly once; 4 put back what stood there before (checked by digest)\n";
+    assert!(ctl.out.contains(told), "{}", ctl.out);
+}
+
 /// A lease that did not exist when policy was asked cannot be touched by the answer.
 #[test]
 fn an_id_that_does_not_exist_yet_permits_nothing() {
