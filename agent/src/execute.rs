@@ -93,6 +93,7 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     let stands = stands(core, lease.target());
     if let Err(error) = proposal.change.make(id, lease.deadline) {
         core.leases.withdraw(id);
+        core.mark();
         let cause = Cause::Undone;
         let undone = records::Told::default();
         let detail = serde_json::json!({ "never_made": error.to_string() });
@@ -192,6 +193,7 @@ fn record_renewal(core: &Core, run: &Run, lease: &Lease, kind: &'static str, und
         "eval": run.record_number(), "deadline_boot_ns": lease.deadline.0, "undone": undone,
     });
     core.append(vec![records::record(kind, body)]);
+    core.mark();
 }
 
 /// One line in the service's log that cannot pose as the service: its own target, escaped, with who wrote it.

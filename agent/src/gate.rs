@@ -99,6 +99,9 @@ pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Ref
         core.append(vec![records::lease_ended(kind, &lease, "agent", &records::Told::default(), never_made)]);
         return Err(Refusal::state("the agent is stopping", "nothing was changed"));
     }
+    if id.is_some() {
+        core.mark();
+    }
     Ok(Permit { effect, lease: id })
 }
 

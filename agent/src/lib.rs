@@ -24,6 +24,7 @@ mod host;
 mod http;
 mod lease;
 mod listing;
+mod marks;
 mod net;
 mod observe;
 mod points;

@@ -69,8 +69,8 @@ fn explain(function: &Function) -> String {
 
 fn info(core: &Core) -> Dynamic {
     let notes = core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-    let leases = core.leases.list();
-    let next = leases.iter().map(|l| l.deadline.remaining(BootTime::now())).min();
+    let in_force = core.leases.in_force(BootTime::now());
+    let next = in_force.shortest_ms.map(std::time::Duration::from_millis);
     rows([vec![
         ("service", core.service.clone().into()),
         ("instance", core.instance.clone().into()),
@@ -82,7 +82,7 @@ fn info(core: &Core) -> Dynamic {
         ("records", count(core.log.size())),
         ("log", health(&core.log.health()).into()),
         ("policy", core.policy_digest.clone().into()),
-        ("leases", count(leases.len() as u64)),
+        ("leases", count(in_force.count)),
         ("next_revert", next.map_or(Dynamic::UNIT, |d| format_duration(d).into())),
         (
             "panic",

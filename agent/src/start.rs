@@ -22,6 +22,7 @@ use crate::dispatch::Desk;
 use crate::emit::Emitter;
 use crate::gate;
 use crate::lease::{Cause, Leases, RESTART, Writes};
+use crate::marks::Marks;
 use crate::net::{self, Bounds, Identify, NetHandle, Tls};
 use crate::observe::Observing;
 use crate::points::Registry;
@@ -343,7 +344,15 @@ fn build(
     core.learn_all();
     warn_of_certificate(&core, tls.not_after);
     boot_records(&core, &config, opened, &history, &tls)?;
-    let observing = Observing::new(&core).map_err(|e| format!("no thread: {e}"))?;
+    let (marks, made) = Marks::begin(config.active.clone());
+    if let Err(error) = made {
+        let folder = config.active.display();
+        let what =
+            format!("changes in force cannot be marked in `{folder}`: {error}; `info()` tells of them");
+        core.emitter.alarm(&what);
+        core.note(what);
+    }
+    let observing = Observing::new(&core, marks).map_err(|e| format!("no thread: {e}"))?;
     drop(core.observing.set(Arc::new(observing)));
     Ok((core, tls, config.listen))
 }
@@ -495,6 +504,13 @@ fn eval_threads(queue: &Arc<Queue>) -> std::io::Result<Vec<JoinHandle<()>>> {
 }
 
 impl Running {
+    /// How many leases are in force.
+    pub(crate) fn leases_in_force(&self) -> usize {
+        let up = self.shared.up.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = up.as_ref().map_or(0, |up| up.core.leases.in_force(BootTime::now()).count);
+        usize::try_from(count).unwrap_or(usize::MAX)
+    }
+
     /// Reverts everything, writes `shutdown`, ends the threads; within 1 s.
     pub(crate) fn stop(mut self) {
         self.shared.stopping.store(true, Ordering::Release);
@@ -509,6 +525,9 @@ impl Running {
         net.shutdown();
         queue.stop();
         revert_all(&core);
+        if let Some(observing) = core.observer() {
+            observing.marks().end(core.leases.in_force(BootTime::now()));
+        }
         core.leases.stop();
         core.append(vec![records::kept("shutdown", json!({}))]);
         if let Err(error) = core.log.clone().close(STOP) {
