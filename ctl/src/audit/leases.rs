@@ -173,12 +173,14 @@ pub(super) struct Tally {
     pub(super) ended: u64,
     /// Those of them of which digests show that they put back what stood there before.
     pub(super) put_back: u64,
+    /// Those of them that changed no state, so that there is no digest to compare.
+    pub(super) stateless: u64,
 }
 
 impl Tally {
     /// For people.
     pub(super) fn text(&self) -> String {
-        let Self { made, ended, put_back } = *self;
+        let Self { made, ended, put_back, stateless } = *self;
         let leases = format!("{made} lease{}", if made == 1 { "" } else { "s" });
         let ends = match made - ended {
             0 if made == 0 => return "no leases".to_owned(),
@@ -187,7 +189,8 @@ impl Tally {
             _ if ended == 0 => "none ended yet".to_owned(),
             open => format!("{open} not ended yet, the others exactly once"),
         };
-        format!("{leases}, {ends}; {put_back} put back what stood there before (checked by digest)")
+        let others = if stateless == 0 { String::new() } else { format!(", {stateless} changed no state") };
+        format!("{leases}, {ends}; {put_back} put back what stood there before (checked by digest){others}")
     }
 }
 
@@ -315,6 +318,8 @@ impl Leases {
         };
         self.ended.insert(id, Ended { by: seq, conflict: kind == CONFLICT, settled: false });
         self.tally.ended += u64::from(standing.counted);
+        let stateless = matches!(standing.target, Target::Other(_));
+        self.tally.stateless += u64::from(standing.counted && stateless);
         match (self.former.remove(&id), kind == RESTART) {
             (true, true) => return Ok(()),
             (false, false) => {}

@@ -65,7 +65,8 @@ fn verdict(records: &[Record]) -> Result<Tally, String> {
 
 #[track_caller]
 fn holds(records: &[Record], made: u64, ended: u64, put_back: u64) {
-    assert_eq!(verdict(records), Ok(Tally { made, ended, put_back }));
+    let told = verdict(records).map(|tally| (tally.made, tally.ended, tally.put_back));
+    assert_eq!(told, Ok((made, ended, put_back)));
 }
 
 #[track_caller]
@@ -143,9 +144,9 @@ fn a_conflict_is_settled_once_and_nothing_else_is() {
     let conflict = [boot(), made(1, "a", "x", "y"), ended("lease.conflict", 1, "z")];
     let settled = about("lease.settled", 1);
     holds(&conflict, 1, 1, 0);
-    let once = [conflict.as_slice(), &[settled.clone()]].concat();
+    let once = [conflict.as_slice(), std::slice::from_ref(&settled)].concat();
     holds(&once, 1, 1, 0);
-    let twice = [once.as_slice(), &[settled.clone()]].concat();
+    let twice = [once.as_slice(), std::slice::from_ref(&settled)].concat();
     fails(&twice, "record 4: lease 1 was settled before");
     fails(&[boot(), settled.clone()], "record 1: no record before it makes lease 1");
     fails(
@@ -210,7 +211,7 @@ fn ends_that_are_written_in_another_order_than_they_happened_are_understood() {
     let ends = [top.clone(), covered(2, 3, "0"), covered(1, 2, "0")];
     holds(&[stack.as_slice(), &ends].concat(), 3, 3, 3);
     // As long as the others have not ended it is open whether they were.
-    holds(&[stack.as_slice(), &[top.clone()]].concat(), 3, 1, 0);
+    holds(&[stack.as_slice(), std::slice::from_ref(&top)].concat(), 3, 1, 0);
     // They were not.
     let apart = [top, ended("lease.expired", 2, "1"), ended("lease.expired", 1, "0")];
     let why = "record 6: lease 1 ended as if nothing lay above it, where lease 2 stands";
@@ -285,12 +286,14 @@ fn what_follows_the_checkpoint_is_checked_but_not_counted() {
 
 #[test]
 fn the_report_is_in_words() {
-    let text = |made, ended, put_back| Tally { made, ended, put_back }.text();
+    let text = |made, ended, put_back| Tally { made, ended, put_back, stateless: 0 }.text();
     assert_eq!(text(0, 0, 0), "no leases");
     let one = "1 lease, ended exactly once; 1 put back what stood there before (checked by digest)";
     assert_eq!(text(1, 1, 1), one);
     let all = "3 leases, all ended exactly once; 2 put back what stood there before (checked by digest)";
     assert_eq!(text(3, 3, 2), all);
+    let patches = Tally { made: 3, ended: 3, put_back: 2, stateless: 1 }.text();
+    assert_eq!(patches, format!("{all}, 1 changed no state"));
     assert!(text(3, 2, 1).starts_with("3 leases, 1 not ended yet, the others exactly once; 1 put back"));
     assert!(text(1, 0, 0).starts_with("1 lease, none ended yet; 0 put back"));
 }
