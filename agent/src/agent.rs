@@ -97,6 +97,18 @@ impl Agent {
         self.status.now()
     }
 
+    /// How many changes are in force in this process, for a gauge. 0 when the service is as it was written.
+    ///
+    /// Each time the number is another than before, an event at INFO with the target `debug_agent::leases` and the fields
+    /// `in_force` (how many) and `shortest_ms` (milliseconds until the first of them reverts, missing if there is none) goes
+    /// to the service's subscriber. And while there are any, `active.json` stands in the folder `[active] folder` of the
+    /// configuration (`active` beside the audit folder): `{"version": 1, "pid", "in_force", "shortest_deadline",
+    /// "heartbeat"}`, the last two RFC 3339 in UTC. It is written anew at least every 10 s; one whose heartbeat is much older
+    /// was left by a process that died, and so undid its changes.
+    pub fn leases_in_force(&self) -> usize {
+        self.running.as_ref().map_or(0, Running::leases_in_force)
+    }
+
     /// The layer that makes routes points: give it to [`axum::Router::layer`], after the last route. A route is a
     /// point once it was called, or when it was named in [`Builder::routes`].
     #[cfg(feature = "http")]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use debug_audit::{Entry, Log, Until};
 use debug_policy::{Action, Policy, Request, Resource};
+use debug_wire::messages::InForce;
 use serde_json::{Value, json};
 
 use crate::clock::BootTime;
@@ -147,6 +148,15 @@ impl Core {
         Path(vec![format!("below lease {lease}")])
     }
 
+    /// Says so where the number of changes in force, or the first deadline of them, may be another than before. Waits for
+    /// nothing: the event leaves through a queue, and the file is written elsewhere.
+    pub(crate) fn mark(&self) {
+        let Some(observing) = self.observing.get() else { return };
+        let tell = |now: InForce| self.emitter.in_force(now);
+        observing.marks().tell(|| self.leases.in_force(BootTime::now()), tell);
+        observing.mark();
+    }
+
     /// Who hears of failing patches.
     pub(crate) fn observer(&self) -> Option<Arc<Observing>> {
         self.observing.get().cloned()
@@ -182,6 +192,7 @@ impl Core {
                     detail,
                 )]);
                 self.settle_surplus();
+                self.mark();
                 self.emitter.lease_ended(id, &target, cause.word());
                 Ok(match (&undone.conflict, undone.covered_by) {
                     (Some(conflict), _) => format!(
@@ -217,6 +228,7 @@ impl Core {
                 Some(Stands::Layers(count)) => json!({ "layers": count }),
             },
             base: undone.base.as_ref().map_or(Value::Null, |base| self.digest(base)),
+            foreign: undone.foreign,
         }
     }
 

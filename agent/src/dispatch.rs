@@ -239,6 +239,7 @@ fn greet(
         return failed(call, denied(refusal));
     }
     let resumed = core.leases.take_over(&session.operator.name, session.id);
+    core.mark();
     let body = json!({
         "session": session.id, "operator": session.operator.spiffe, "roles": session.operator.roles,
         "certificate": encode(&session.certificate), "exporter": hex(&session.exporter), "peer": session.peer.to_string(),
@@ -262,6 +263,7 @@ fn greet(
         roles: session.operator.roles.clone(),
         session: session.id,
         resumed: resumed.iter().map(|lease| eval::summary(core, lease.id)).collect(),
+        in_force: core.leases.in_force(BootTime::now()),
     };
     FromAgent::success(call, &result)
 }
@@ -271,6 +273,7 @@ fn greet(
 pub(crate) fn detach(core: &Core, session: &Session) {
     if session.is_gone() {
         core.leases.session_lost(session.id, BootTime::now());
+        core.mark();
     }
     if let Some(why) = session.detach() {
         let body = json!({ "session": session.id, "operator": session.operator.spiffe, "why": why });

@@ -130,6 +130,8 @@ pub(crate) struct Proposal {
     pub(crate) shown: Option<(Tree, Tree)>,
     /// For the record: keyed digest and length of what stood there.
     pub(crate) before: serde_json::Value,
+    /// The same of what is put there; null for what is no value.
+    pub(crate) after_digest: serde_json::Value,
 }
 
 /// A condition for a lease.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
+use debug_wire::messages::InForce;
 use tracing::subscriber::NoSubscriber;
 
 use crate::execute::escape;
@@ -23,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 enum Event {
     Lease { id: u64, target: String, how: &'static str },
     Record { operator: String, action: &'static str, outcome: &'static str, seq: u64 },
+    InForce(InForce),
     Info(String),
     Warning(String),
     Alarm(String),
@@ -71,6 +73,11 @@ impl Emitter {
     /// A lease ended.
     pub(crate) fn lease_ended(&self, id: u64, target: &str, how: &'static str) {
         self.send(Event::Lease { id, target: target.to_owned(), how });
+    }
+
+    /// The number of leases in force is another than before.
+    pub(crate) fn in_force(&self, now: InForce) {
+        self.send(Event::InForce(now));
     }
 
     /// A record was written.
@@ -140,6 +147,13 @@ fn write(event: Event) {
         }
         Event::Record { operator, action, outcome, seq } => {
             tracing::info!(target: "debug_agent", %operator, action, outcome, seq, "an operator's eval ended");
+        }
+        // The promise of `Agent::leases_in_force`: a gauge can be made of it.
+        Event::InForce(InForce { count, shortest_ms }) => {
+            tracing::info!(
+                target: "debug_agent::leases", in_force = count, shortest_ms,
+                "the number of changes in force is another"
+            );
         }
         // Texts may come from scripts: one event is one line, whatever stands in it.
         Event::Info(text) => tracing::info!(target: "debug_agent", "{}", escape(&text)),

@@ -155,6 +155,7 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
 /// Takes back a lease whose change could not be made, with its terminal record.
 fn never_made(core: &Core, lease: &Lease, why: &str) {
     core.leases.withdraw(lease.id);
+    core.mark();
     let detail = serde_json::json!({ "never_made": core.scrub(why) });
     let undone = records::Told::default();
     core.append(vec![records::lease_ended(Cause::Undone.kind(), lease, "agent", &undone, detail)]);
@@ -298,6 +299,7 @@ fn record_renewal(core: &Core, run: &Run, lease: &Lease, kind: &'static str, und
         "eval": run.record_number(), "deadline_boot_ns": lease.deadline.0, "undone": undone,
     });
     core.append(vec![records::record(kind, body)]);
+    core.mark();
 }
 
 /// One line in the service's log that cannot pose as the service: its own target, escaped, with who wrote it.

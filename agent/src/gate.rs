@@ -96,6 +96,9 @@ pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Ref
         return Err(Refusal::state("the agent is stopping", "nothing was changed"));
     }
     core.permits.fetch_add(1, Ordering::Relaxed);
+    if id.is_some() {
+        core.mark();
+    }
     Ok(Permit { effect, lease: id })
 }
 
@@ -501,10 +504,15 @@ fn detail(core: &Core, run: &Run, effect: &Effect) -> Vec<(&'static str, Value)>
         Effect::Change(proposal) => {
             let target = proposal.change.target().to_string().into();
             let guard = proposal.guard.as_ref().map(|guard| ("guard", guard.record.clone()));
-            [("target", target), ("before", proposal.before.clone()), ("value", proposal.after.clone())]
-                .into_iter()
-                .chain(guard)
-                .collect()
+            [
+                ("target", target),
+                ("before", proposal.before.clone()),
+                ("after", proposal.after_digest.clone()),
+                ("value", proposal.after.clone()),
+            ]
+            .into_iter()
+            .chain(guard)
+            .collect()
         }
         Effect::Revert { lease } => vec![("revert", lease.id.into())],
         Effect::Renew { lease, ttl, .. } => {

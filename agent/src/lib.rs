@@ -29,6 +29,7 @@ mod lease;
 mod levels;
 mod lifetimes;
 mod listing;
+mod marks;
 mod net;
 mod observe;
 mod plan;

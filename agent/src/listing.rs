@@ -82,8 +82,8 @@ fn info(core: &Core) -> Dynamic {
     let now = UnixTime::now().as_secs();
     let kept = core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     let notes = core.lifetimes.iter().filter_map(|lifetime| lifetime.warning(now));
-    let leases = core.leases.list();
-    let next = leases.iter().map(|l| l.deadline.remaining(BootTime::now())).min();
+    let in_force = core.leases.in_force(BootTime::now());
+    let next = in_force.shortest_ms.map(std::time::Duration::from_millis);
     rows([vec![
         ("service", core.service.clone().into()),
         ("instance", core.instance.clone().into()),
@@ -96,7 +96,7 @@ fn info(core: &Core) -> Dynamic {
         ("records", count(core.log.size())),
         ("log", health(&core.log.health()).into()),
         ("policy", core.policy_digest.clone().into()),
-        ("leases", count(leases.len() as u64)),
+        ("leases", count(in_force.count)),
         ("limits", limits().into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
         ("levels", levels(core)),
         ("next_revert", next.map_or(Dynamic::UNIT, |d| format_duration(d).into())),

@@ -1,8 +1,9 @@
 //! What happens to patched calls, told by the points without ever blocking a thread of the service; and on the same thread
-//! what else somebody has to look at now and then: what the revert thread missed, and what ends by itself.
+//! what else somebody has to look at now and then: guards, what the revert thread missed, what ends by itself, and the mark of
+//! what is in force.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use crate::core::{Core, RateLimit};
 use crate::guard;
 use crate::lease::Cause;
 use crate::lifetimes::{Left, Told};
+use crate::marks::{HEARTBEAT, Marks};
 use crate::points::{Observer, PatchFailure, Tripped};
 use crate::records::record;
 use crate::state::Wait;
@@ -31,6 +33,7 @@ const CLOCK: Duration = Duration::from_secs(3600);
 enum Event {
     /// There is a guard to be asked.
     Guarded,
+    /// Something may be overdue.
     Look,
     Failed {
         lease: u64,
@@ -40,6 +43,8 @@ enum Event {
         lease: u64,
         why: String,
     },
+    /// What is in force may be another than before.
+    Marked,
 }
 
 /// Takes note of failed patches and ends those that the breaker stopped.
@@ -51,47 +56,86 @@ pub(crate) struct Observing {
     looked: AtomicU64,
     /// After a fork the child has no thread that could be asked, and the lock on which that waits may be held for ever.
     process: u32,
+    marks: Arc<Marks>,
+    /// Whether a [`Event::Marked`] was sent and not yet taken.
+    marked: Arc<AtomicBool>,
 }
 
 impl Observing {
     /// Starts the thread that writes records for what patches do. It ends when this is dropped.
-    pub(crate) fn new(core: &Arc<Core>) -> std::io::Result<Self> {
+    pub(crate) fn new(core: &Arc<Core>, marks: Marks) -> std::io::Result<Self> {
         let (events, sent) = channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let taken = waiting.clone();
+        let (waiting, marked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let marks = Arc::new(marks);
+        let (taken, shown, keeping) = (waiting.clone(), marked.clone(), marks.clone());
         // The core holds this; holding the core back would keep both for ever.
         let core = Arc::downgrade(core);
         let work = move || {
             let (failures, mut told) = (RateLimit::default(), Told::default());
-            let mut next = Instant::now();
+            let mut round = Instant::now();
+            let mut beat = Instant::now() + HEARTBEAT;
             loop {
                 let Some((mut wait, guarding)) =
                     core.upgrade().map(|core| (warn(&core, &mut told), !core.guards.is_empty()))
                 else {
                     return;
                 };
+                let now = Instant::now();
                 if guarding {
-                    wait = wait.min(next.saturating_duration_since(Instant::now()));
+                    wait = wait.min(round.saturating_duration_since(now));
+                }
+                if keeping.beats() {
+                    wait = wait.min(beat.saturating_duration_since(now));
                 }
                 let event = match sent.recv_timeout(wait) {
                     Ok(event) => event,
+                    Err(RecvTimeoutError::Timeout) if keeping.beats() && beat <= Instant::now() => {
+                        Event::Marked
+                    }
                     Err(RecvTimeoutError::Timeout) if guarding => Event::Guarded,
                     Err(RecvTimeoutError::Timeout) => Event::Look,
                     Err(RecvTimeoutError::Disconnected) => return,
                 };
-                if matches!(event, Event::Failed { .. }) {
-                    taken.fetch_sub(1, Ordering::Relaxed);
-                }
                 let Some(core) = core.upgrade() else { return };
-                take(&core, &failures, event);
-                if guarding && next <= Instant::now() {
+                match event {
+                    // What is in force is looked at after this, so what changes from here on comes up again.
+                    Event::Marked => {
+                        shown.store(false, Ordering::Release);
+                        beat = Instant::now() + HEARTBEAT;
+                        show(&core, &keeping);
+                    }
+                    Event::Failed { .. } => {
+                        taken.fetch_sub(1, Ordering::Relaxed);
+                        take(&core, &failures, event);
+                    }
+                    Event::Breaker { .. } | Event::Guarded | Event::Look => take(&core, &failures, event),
+                }
+                if guarding && round <= Instant::now() {
                     guard::round(&core);
-                    next = Instant::now() + guard::EVERY;
+                    round = Instant::now() + guard::EVERY;
                 }
             }
         };
         std::thread::Builder::new().name("debug-guard".to_owned()).spawn(work)?;
-        Ok(Self { events, waiting, looked: AtomicU64::new(0), process: std::process::id() })
+        let (looked, process) = (AtomicU64::new(0), std::process::id());
+        Ok(Self { events, waiting, looked, process, marks, marked })
+    }
+
+    /// The marks that the thread keeps.
+    pub(crate) fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// Has the file of the marks written, soon.
+    pub(crate) fn mark(&self) {
+        if !self.marked.swap(true, Ordering::AcqRel) {
+            drop(self.events.send(Event::Marked));
+        }
+    }
+
+    /// Wakes the thread that asks guards.
+    pub(crate) fn guarded(&self) {
+        drop(self.events.send(Event::Guarded));
     }
 
     /// Has what is overdue at `now` looked for, if that was not done a moment ago. Returns at once.
@@ -119,10 +163,10 @@ fn warn(core: &Core, told: &mut Told) -> Duration {
     core.lifetimes.iter().filter_map(|lifetime| lifetime.next(now)).min().unwrap_or(CLOCK).min(CLOCK)
 }
 
-impl Observing {
-    /// Wakes the thread that asks guards.
-    pub(crate) fn guarded(&self) {
-        drop(self.events.send(Event::Guarded));
+/// Shows what is in force to whoever looks at the file.
+fn show(core: &Core, marks: &Marks) {
+    if let Err(error) = marks.write(core.leases.in_force(BootTime::now())) {
+        core.emitter.alarm(&format!("the file that marks changes in force cannot be written: {error}"));
     }
 }
 
@@ -144,6 +188,7 @@ fn take(core: &Core, failures: &RateLimit, event: Event) {
             // Whoever else ends it at this moment does the same.
             drop(core.end_lease(lease, &Cause::Breaker(why), "agent", Wait::AGENT));
         }
+        Event::Marked => {}
     }
 }
 

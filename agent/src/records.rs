@@ -146,6 +146,8 @@ pub(crate) struct Told {
     pub(crate) restored: Value,
     /// The same of what will stand there when the lease above ends.
     pub(crate) base: Value,
+    /// Whether the service itself wrote there meanwhile, which was left.
+    pub(crate) foreign: bool,
 }
 
 /// The terminal record of a lease.
@@ -157,7 +159,7 @@ pub(crate) fn lease_ended(kind: &'static str, lease: &Lease, by: &str, told: &To
     let body = json!({
         "lease": lease.id, "target": lease.target(), "owner": lease.owner, "session": lease.session,
         "by": by, "conflict": conflict, "covered_by": told.covered_by, "restored": told.restored,
-        "base": told.base, "detail": detail,
+        "base": told.base, "foreign": told.foreign, "detail": detail,
     });
     Entry { terminal: true, ..kept(kind, body) }
 }

@@ -25,6 +25,7 @@ use crate::guard::{Gauge, Guards};
 use crate::helpers::Helpers;
 use crate::lease::{Cause, Leases, RESTART, Writes};
 use crate::levels::Levels;
+use crate::marks::Marks;
 use crate::net::{self, Bounds, Identify, NetHandle, Tls};
 use crate::observe::Observing;
 use crate::points::Registry;
@@ -354,7 +355,15 @@ fn build(
     });
     core.learn_all();
     boot_records(&core, &config, opened, &history, &tls)?;
-    let observing = Observing::new(&core).map_err(|e| format!("no thread: {e}"))?;
+    let (marks, made) = Marks::begin(config.active.clone());
+    if let Err(error) = made {
+        let folder = config.active.display();
+        let what =
+            format!("changes in force cannot be marked in `{folder}`: {error}; `info()` tells of them");
+        core.emitter.alarm(&what);
+        core.note(what);
+    }
+    let observing = Observing::new(&core, marks).map_err(|e| format!("no thread: {e}"))?;
     drop(core.observing.set(Arc::new(observing)));
     Ok((core, tls, config.listen))
 }
@@ -506,6 +515,13 @@ fn eval_threads(queue: &Arc<Queue>) -> std::io::Result<Vec<JoinHandle<()>>> {
 }
 
 impl Running {
+    /// How many leases are in force.
+    pub(crate) fn leases_in_force(&self) -> usize {
+        let up = self.shared.up.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = up.as_ref().map_or(0, |up| up.core.leases.in_force(BootTime::now()).count);
+        usize::try_from(count).unwrap_or(usize::MAX)
+    }
+
     /// Reverts everything, writes `shutdown`, ends the threads; within 1 s.
     pub(crate) fn stop(mut self) {
         self.shared.stopping.store(true, Ordering::Release);
@@ -520,6 +536,9 @@ impl Running {
         net.shutdown();
         queue.stop();
         revert_all(&core);
+        if let Some(observing) = core.observer() {
+            observing.marks().end(core.leases.in_force(BootTime::now()));
+        }
         core.leases.stop();
         core.append(vec![records::kept("shutdown", json!({}))]);
         if let Err(error) = core.log.clone().close(STOP) {

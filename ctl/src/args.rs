@@ -54,7 +54,15 @@ With --json, stdout holds one object:
 Exit code 6 beside a value: the agent never proved that the eval is in its log. stderr tells more.")]
     Eval(Eval),
     /// Show the changes in force, whose they are and when they revert
-    Leases(Show),
+    #[command(after_help = "\
+Examples:
+  debugctl leases 127.0.0.1:7777
+  debugctl leases 127.0.0.1:7777 --watch            counts down, until Ctrl-C
+  debugctl leases 127.0.0.1:7777 --watch > file     a table for each change
+
+A lease in the state `conflict` has ended, but the service itself had changed what it was to put back;
+it is listed until it is settled.")]
+    Leases(Leases),
     /// Show what can be patched, and what is
     Points(Show),
     /// Show who is attached
@@ -70,6 +78,20 @@ Exit code 6 beside a value: the agent never proved that the eval is in its log. 
         after_help = "Example:\n  debugctl extend 127.0.0.1:7777 3 10m --reason 'INC-42 still looking'"
     )]
     Extend(Prolong),
+    /// Make another operator's change your own, so that it no longer depends on them
+    #[command(after_help = "\
+Example:
+  debugctl adopt 127.0.0.1:7777 3 --reason 'INC-42 alice goes home'
+
+It keeps its deadline. If it was not confirmed it still depends on a session, which now is the one of
+this command: attach within 60 s to take it over, or confirm it.")]
+    Adopt(Adopt),
+    /// Say what becomes of a change whose place the service itself had changed when it ended
+    #[command(after_help = "\
+Examples:
+  debugctl settle 127.0.0.1:7777 3 keep  --reason 'INC-42 the new value is right'
+  debugctl settle 127.0.0.1:7777 3 force --reason 'INC-42 back to what it was'")]
+    Settle(Settle),
     /// Read and verify an audit log
     #[command(subcommand)]
     Audit(Audit),
@@ -171,6 +193,15 @@ pub(crate) struct Show {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Leases {
+    #[command(flatten)]
+    pub(crate) show: Show,
+    /// Go on showing them, with the time that they have left
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) watch: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Revert {
     #[command(flatten)]
     pub(crate) at: At,
@@ -186,6 +217,31 @@ pub(crate) struct Prolong {
     pub(crate) id: u64,
     /// How long from now, with its unit: 90s, 5m, 2h
     pub(crate) ttl: String,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Adopt {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// The change, as `leases` shows it
+    pub(crate) id: u64,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Settle {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// The change, as `leases` shows it
+    pub(crate) id: u64,
+    /// Leave what the service made of it, or undo the change all the same
+    #[arg(value_parser = ["keep", "force"])]
+    pub(crate) how: String,
     /// Why, for the audit log
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: String,
@@ -303,6 +359,10 @@ mod tests {
             "debugctl eval t:1 - --json",
             "debugctl eval t:1 --file f --change --reason x --persist",
             "debugctl confirm t:1 3 20m --reason x",
+            "debugctl leases t:1 --watch",
+            "debugctl adopt t:1 3 --reason x",
+            "debugctl settle t:1 3 keep --reason x",
+            "debugctl settle t:1 3 force --reason x",
             "debugctl audit verify d --vkey k --ca c",
             "debugctl audit verify d --inventory i --ca c",
         ] {
@@ -320,6 +380,13 @@ mod tests {
             "debugctl eval t:1 1 --arg-secret a=b",
             "debugctl confirm t:1 3 20m",
             "debugctl revert t:1 x",
+            "debugctl leases t:1 --watch --json",
+            "debugctl points t:1 --watch",
+            "debugctl adopt t:1 3",
+            "debugctl adopt t:1 --reason x",
+            "debugctl settle t:1 3 keep",
+            "debugctl settle t:1 3 --reason x",
+            "debugctl settle t:1 3 undo --reason x",
             "debugctl audit verify d --vkey k --inventory i",
         ] {
             assert!(!parses(bad), "{bad}");

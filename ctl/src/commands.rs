@@ -2,7 +2,7 @@
 
 use debug_wire::messages::EvalResult;
 
-use crate::args::{Prolong, Revert, Show};
+use crate::args::{Adopt, Prolong, Revert, Settle, Show};
 use crate::eval::{enter_change, warn};
 use crate::failure::{Failure, ended};
 use crate::interrupts::Interrupts;
@@ -36,6 +36,33 @@ pub(crate) async fn revert(target: &Target, args: &Revert) -> Result<(), Failure
 pub(crate) async fn prolong(target: &Target, args: &Prolong, name: &str) -> Result<(), Failure> {
     let submission = Submission::code(format!("{name}(id, ttl)"));
     let submission = submission.bind("id", args.id).bind("ttl", args.ttl.as_str());
+    one(target, Some(&args.reason), submission, display).await
+}
+
+/// `debugctl adopt`.
+///
+/// # Errors
+/// As [`show`].
+pub(crate) async fn adopt(target: &Target, args: &Adopt) -> Result<(), Failure> {
+    let adopted = |result: &EvalResult| {
+        display(result)?;
+        // Whoever adopts a change and goes on to watch it would not expect it to end with this command.
+        if result.leases.iter().any(|lease| lease.state == "provisional") {
+            term::note(
+                "it was not confirmed: it reverts 60 s from now unless you attach, or `debugctl confirm` it",
+            );
+        }
+        Ok(())
+    };
+    one(target, Some(&args.reason), Submission::code("adopt(id)").bind("id", args.id), adopted).await
+}
+
+/// `debugctl settle`.
+///
+/// # Errors
+/// As [`show`].
+pub(crate) async fn settle(target: &Target, args: &Settle) -> Result<(), Failure> {
+    let submission = Submission::code("settle(id, how)").bind("id", args.id).bind("how", args.how.as_str());
     one(target, Some(&args.reason), submission, display).await
 }
 

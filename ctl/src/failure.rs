@@ -69,6 +69,11 @@ impl Failure {
         Self::new(Exit::Trust, "connection", message)
     }
 
+    /// Whether it is that nobody is there, which may pass by waiting.
+    pub(crate) fn is_no_connection(&self) -> bool {
+        self.exit == Exit::Trust && self.code == "connection"
+    }
+
     /// The agent is not the pinned one, or it refuses the operator's certificate.
     pub(crate) fn trust(message: impl Into<String>) -> Self {
         Self::new(Exit::Trust, "trust", message)

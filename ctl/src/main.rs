@@ -23,6 +23,7 @@ mod tables;
 mod term;
 mod trust;
 mod verifier;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -71,8 +72,11 @@ fn run(command: Command) -> Result<(), Failure> {
             let prepared = eval::prepare(&args)?;
             online(&args.at.clone(), async |target| eval::run(&target, &args, prepared).await)
         }
+        Command::Leases(args) if args.watch => {
+            online(&args.show.at.clone(), async |t| watch::watch(&t).await)
+        }
         Command::Leases(args) => {
-            online(&args.at.clone(), async |t| commands::show(&t, &args, "leases").await)
+            online(&args.show.at.clone(), async |t| commands::show(&t, &args.show, "leases").await)
         }
         Command::Points(args) => {
             online(&args.at.clone(), async |t| commands::show(&t, &args, "points").await)
@@ -87,6 +91,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Extend(args) => {
             online(&args.at.clone(), async |t| commands::prolong(&t, &args, "extend").await)
         }
+        Command::Adopt(args) => online(&args.at.clone(), async |t| commands::adopt(&t, &args).await),
+        Command::Settle(args) => online(&args.at.clone(), async |t| commands::settle(&t, &args).await),
         Command::Audit(command) => audit::run(command),
         Command::Certs(command) => certs::run(&command),
     }
@@ -97,11 +103,14 @@ impl Command {
     fn wants_json(&self) -> bool {
         match self {
             Self::Eval(args) => args.json,
-            Self::Leases(args) | Self::Points(args) | Self::Sessions(args) => args.json,
+            Self::Leases(args) => args.show.json,
+            Self::Points(args) | Self::Sessions(args) => args.json,
             Self::Attach(_)
             | Self::Revert(_)
             | Self::Confirm(_)
             | Self::Extend(_)
+            | Self::Adopt(_)
+            | Self::Settle(_)
             | Self::Audit(_)
             | Self::Certs(_) => false,
         }

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use debug_policy::Mode;
 use debug_wire::messages::{
-    After, AuditRange, CancelParams, EvalParams, EvalPayload, EvalResult, HelloParams, HelloResult,
+    After, AuditRange, CancelParams, EvalParams, EvalPayload, EvalResult, HelloParams, HelloResult, InForce,
     LeaseSummary, Ready, SecretArgument,
 };
 use debug_wire::signature::{eval_message, secret_commitment};
@@ -53,10 +53,34 @@ pub(crate) struct Session {
     pub(crate) resumed: Vec<LeaseSummary>,
     /// The leases that this session made or took over.
     pub(crate) made: BTreeSet<u64>,
+    /// What was in force in the process when the agent last said so.
+    pub(crate) in_force: Standing,
     key: Arc<dyn SigningKey>,
     exporter: [u8; 32],
     counter: u64,
     proofs: Proofs,
+}
+
+/// What is in force in a process, as it was at some moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    told: InForce,
+    at: Instant,
+}
+
+impl Standing {
+    /// As it was told at a moment.
+    pub(crate) fn told(told: InForce, at: Instant) -> Self {
+        Self { told, at }
+    }
+
+    /// How many, and how long until the first of them reverts at a later moment; nothing for how long once it is over: from then
+    /// on it is not known how many there are.
+    pub(crate) fn at(&self, moment: Instant) -> (u64, Option<Duration>) {
+        let left = self.told.shortest_ms.map(Duration::from_millis);
+        let passed = moment.saturating_duration_since(self.at);
+        (self.told.count, left.and_then(|left| left.checked_sub(passed)).filter(|left| !left.is_zero()))
+    }
 }
 
 /// Code to run, with what is bound to names in it.
@@ -147,6 +171,7 @@ impl Session {
             mode: Mode::Observe,
             made: hello.resumed.iter().map(|lease| lease.id).collect(),
             resumed: hello.resumed,
+            in_force: Standing::told(hello.in_force, Instant::now()),
             key: target.identity.certified.key.clone(),
             exporter: connected.exporter,
             counter: 0,
@@ -210,6 +235,7 @@ impl Session {
         let result: EvalResult =
             serde_json::from_value(result).map_err(|error| unexpected("eval", &error))?;
         self.mode = result.mode;
+        self.in_force = Standing::told(result.in_force, Instant::now());
         self.made.extend(result.leases.iter().map(|lease| lease.id));
         self.proofs.answered(params, result.audit.clone());
         Ok(result)

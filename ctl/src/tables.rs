@@ -10,6 +10,8 @@ use crate::term;
 
 /// The widest a column gets, in characters; longer values are cut.
 const MAX_COLUMN: usize = 60;
+/// The same for notes, which say what to do and stand last.
+const MAX_NOTE: usize = 200;
 
 /// The known columns of each list, in the order in which they are shown.
 fn columns(name: &str) -> &'static [&'static str] {
@@ -75,10 +77,11 @@ fn cell(key: &str, value: Option<&Value>) -> String {
         }
         Some(other) => term::line(&other.to_string()).into_owned(),
     };
-    if text.chars().count() <= MAX_COLUMN {
+    let most = if key == "note" { MAX_NOTE } else { MAX_COLUMN };
+    if text.chars().count() <= most {
         return text;
     }
-    text.chars().take(MAX_COLUMN - 1).chain(['…']).collect()
+    text.chars().take(most - 1).chain(['…']).collect()
 }
 
 /// Columns as wide as their widest cell, two spaces apart; nothing behind the last cell of a line.

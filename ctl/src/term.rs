@@ -145,6 +145,43 @@ pub(crate) fn alarm(text: &str) {
     note(&format!("WARNING: {text}"));
 }
 
+/// Draws text at the end of stdout in place of the `above` lines that were drawn before, and returns how many lines it has
+/// taken now: no more than the terminal has.
+///
+/// # Errors
+/// Stdout cannot be written.
+pub(crate) fn redraw(text: &str, above: usize) -> Result<usize, Failure> {
+    let rows = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
+    let (text, drawn) = drawing(text, above, if rows < 2 { 24 } else { rows });
+    write_out(&text).map(|()| drawn)
+}
+
+/// The bytes of [`redraw`], for a terminal of so many rows, and how many lines they take. The last row stays free for the
+/// cursor: a terminal that scrolls would leave the first line behind.
+fn drawing(text: &str, above: usize, rows: usize) -> (String, usize) {
+    let safe = escape(text, Lines::Keep, MAX_NOTE);
+    let lines: Vec<&str> = safe.lines().collect();
+    let most = rows.saturating_sub(1).max(1);
+    let mut shown: Vec<Cow<'_, str>> = lines.iter().take(most).map(|line| Cow::Borrowed(*line)).collect();
+    if lines.len() > most {
+        // The last line says what the whole is worth, and so it stays.
+        let left_off = lines.len() - most + 1;
+        let foot = lines.last().copied().unwrap_or_default();
+        shown.truncate(most.saturating_sub(2));
+        shown.push(Cow::Owned(format!("… {left_off} more lines")));
+        shown.push(Cow::Borrowed(foot));
+    }
+    // Without wrapping, which the terminal gets back, each line is one row, whatever its characters are as wide as.
+    let up = if above == 0 { String::new() } else { format!("\x1b[{above}A") };
+    let body: String = shown.iter().map(|line| format!("{line}\x1b[K\r\n")).collect();
+    (format!("\r{up}\x1b[?7l{body}\x1b[?7h\x1b[J"), shown.len())
+}
+
+/// Whether results go to a terminal.
+pub(crate) fn is_screen() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// Whether a person sits at this end: stdin and stderr are a terminal.
 pub(crate) fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
@@ -153,6 +190,12 @@ pub(crate) fn is_interactive() -> bool {
 /// Whether colours are wanted (<https://no-color.org>).
 pub(crate) fn wants_colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A span of time in words, in whole seconds, rounded up so that only what is over is none: `4m59s`.
+pub(crate) fn in_seconds(time: std::time::Duration) -> String {
+    let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+    if seconds == 0 { "0s".to_owned() } else { span(seconds.saturating_mul(1000)) }
 }
 
 /// A span of time in words, at most two units: `8h`, `4m59s`, `950ms`, `3d4h`.

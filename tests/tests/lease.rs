@@ -262,6 +262,80 @@ fn stopping_the_service_writes_shutdown_after_the_last_revert() {
     );
 }
 
+/// A stack that ends from below, a change inside another, a patch, and what stopping ends: the log tells that each ended
+/// once and what was put back.
+#[test]
+fn the_log_proves_what_was_put_back() {
+    let (certificates, mut service) = set();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    let mut make = |code: &str| client.eval(code).ok()["leases"][0]["id"].as_u64();
+    make(r#"change("a test")"#);
+    let below = make("config.db.port = 1").unwrap();
+    let above = make(&format!("set(\"config.db.port\", 2, #{{ over: {below} }})")).unwrap();
+    let patch = make(r#"patch("GET /api/healthcheck", |req| #{ status: 418 })"#).unwrap();
+    let inside = make("config.server.port = 3").unwrap();
+    for id in [below, above, patch, inside] {
+        make(&format!("revert({id})"));
+    }
+    make(r#"config.server.loglevel = "DEBUG""#).unwrap();
+    service.terminate();
+    let audit = certificates.audit();
+    let ctl = Ctl::run(&certificates, "alice", &["audit", "verify", audit.to_str().unwrap()]);
+    assert_eq!(ctl.code, 0, "{}{}", ctl.out, ctl.err);
+    let told = "\n5 leases, all ended exactly once; 4 put back what stood there before (checked by digest), 1 changed no state\n";
+    assert!(ctl.out.contains(told), "{}", ctl.out);
+}
+
+/// What monitoring can read without attaching, and what the service's own log and `info()` say.
+#[test]
+fn a_process_with_changes_in_force_is_marked() {
+    let (certificates, mut service) = set();
+    let active = certificates.folder().join("agent/active");
+    let file = active.join("active.json");
+    let mode =
+        |path: &std::path::Path| std::os::unix::fs::MetadataExt::mode(&path.metadata().unwrap()) & 0o7777;
+    let marked = || {
+        let text = wait::until("the file is there", || std::fs::read_to_string(&file).ok());
+        (serde_json::from_str::<serde_json::Value>(&text).unwrap(), text)
+    };
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    assert_eq!((mode(&active), file.exists()), (0o755, false));
+    let info = client.eval("info()").ok()["value"].clone();
+    assert_eq!((&info["leases"], &info["next_revert"]), (&serde_json::json!(0), &serde_json::Value::Null));
+
+    let id = teapot(&mut client, "#{}");
+    let (first, text) = marked();
+    assert_eq!((first["in_force"].as_u64(), first["pid"].as_u64()), (Some(1), Some(service.pid().into())));
+    assert_eq!(mode(&file), 0o644);
+    for word in ["alice", "healthcheck", "a test"] {
+        assert!(!text.contains(word), "{text}");
+    }
+    assert!(first["shortest_deadline"].as_str() > first["heartbeat"].as_str(), "{text}");
+    let info = client.eval("info()").ok()["value"].clone();
+    assert_eq!(info["leases"], 1);
+    assert!(info["next_revert"].as_str().unwrap().starts_with("9m5"), "{info}");
+    let event = service.wait_for_log("debug_agent::leases");
+    assert!(event.contains("in_force=1") && event.contains("shortest_ms="), "{event}");
+    wait::until_true("its heart beats", || marked().0["heartbeat"] != first["heartbeat"]);
+    client.eval(&format!("revert({id})")).ok();
+    wait::until_true("the file is gone", || !file.exists());
+    service.wait_for_log("in_force=0");
+
+    // A crash leaves it behind, the next start removes it, and so does a stop.
+    teapot(&mut client, "#{}");
+    marked();
+    service.kill();
+    assert!(file.exists());
+    let mut service = Service::start(&certificates);
+    assert!(!file.exists());
+    service.health();
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    teapot(&mut client, "#{}");
+    marked();
+    service.terminate();
+    assert!(!file.exists());
+}
+
 /// A lease that did not exist when policy was asked cannot be touched by the answer.
 #[test]
 fn an_id_that_does_not_exist_yet_permits_nothing() {

@@ -49,7 +49,9 @@ impl Set {
         command.args(["attach", &address.to_string()]);
         command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
         let terminal = Terminal::run(&command, rows, columns);
-        assert_eq!(terminal.prompt(), OBSERVE);
+        // It also tells what is in force, where something is.
+        let prompt = terminal.prompt();
+        assert!(prompt.starts_with(OBSERVE.trim_end_matches('›')), "{prompt}");
         terminal
     }
 
@@ -217,9 +219,49 @@ fn whoever_does_not_answer_stays() {
         wait::until_true("it is asked", || terminal.lines().last().is_some_and(|line| line == QUESTION));
         let stayed = terminal.press_below(answer);
         assert!(!stayed.contains("error"), "{stayed}");
-        assert_eq!(terminal.prompt(), CHANGE);
+        assert!(terminal.prompt().starts_with(&format!("{}[1, ", CHANGE.trim_end_matches('›'))));
     }
     assert_eq!(set.service.health().status, 418);
+}
+
+#[test]
+fn the_prompt_counts_down_what_is_in_force() {
+    let set = Set::new();
+    let terminal = set.attach_and_patch();
+    let in_force = |count: u32, left: &str| format!("{}[{count}, {left}", CHANGE.trim_end_matches('›'));
+    wait::until_true("the time goes by", || {
+        terminal.submit("1 + 1");
+        terminal.prompt().starts_with(&in_force(1, "9m5"))
+    });
+    terminal.submit(r#"set("config.db.port", 1, #{ ttl: "90s" })"#);
+    let prompt = terminal.prompt();
+    assert!(prompt.starts_with(&in_force(2, "1m")), "{prompt}");
+    terminal.submit(":revert 2");
+    terminal.submit(":revert 1");
+    assert_eq!(terminal.prompt(), CHANGE);
+}
+
+#[test]
+fn leases_are_watched_in_place() {
+    let mut set = Set::new();
+    let alice = set.attach_and_patch();
+    let mut command = Ctl::command(&set.certificates, "vera");
+    command.args(["leases", &set.service.agent().to_string(), "--watch"]).env("TERM", "xterm-256color");
+    let (rows, columns) = WIDE;
+    let watch = Terminal::run(&command, rows, columns);
+    let lines = |text: &str| watch.lines().iter().filter(|line| line.contains(text)).count();
+    watch.wait_for("1   point:GET /api/healthcheck  alice  provisional  9m5");
+    alice.submit(r#"set("config.db.port", 1, #{ ttl: "5m" })"#);
+    watch.wait_for("2   state:config.db.port        alice  provisional  4m5");
+    wait::until_true("it counts down", || lines("provisional  4m55s") == 1);
+    assert_eq!((lines("healthcheck"), lines("Ctrl-C ends")), (1, 1), "{:?}", watch.lines());
+    alice.submit("revert_all()");
+    watch.wait_for("no leases");
+    assert_eq!((lines("healthcheck"), lines("Ctrl-C ends")), (0, 1), "{:?}", watch.lines());
+    set.service.kill();
+    watch.wait_for("NOT CURRENT: the connection was lost");
+    watch.press(CTRL_C);
+    leaves(&watch, 5);
 }
 
 #[test]

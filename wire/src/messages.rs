@@ -202,6 +202,8 @@ pub struct HelloResult {
     pub session: u64,
     /// Leases of this operator that an earlier, lost session left in grace, now taken over.
     pub resumed: Vec<LeaseSummary>,
+    /// What is in force in the process.
+    pub in_force: InForce,
 }
 
 /// Parameters of `eval`.
@@ -278,6 +280,8 @@ pub struct EvalResult {
     pub display: String,
     /// The leases that this eval made or changed.
     pub leases: Vec<LeaseSummary>,
+    /// What is in force in the process after it.
+    pub in_force: InForce,
     /// The mode of the session after it.
     pub mode: Mode,
     /// Where its records are; missing while the log cannot be written.
@@ -285,6 +289,16 @@ pub struct EvalResult {
     /// Warnings for the operator, such as `not yet on disk`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// The changes in force in a process, whosever they are.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct InForce {
+    /// How many.
+    pub count: u64,
+    /// Milliseconds until the first of them reverts; null if there is none.
+    pub shortest_ms: Option<u64>,
 }
 
 /// A lease, in a reply.

@@ -45,6 +45,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("policy", "file", Shape::Text, false),
     key("audit", "folder", Shape::Text, true),
     key("audit", "key", Shape::Text, true),
+    key("active", "folder", Shape::Text, true),
     key("redact", "names", Shape::Texts, true),
     key("redact", "all", Shape::Flag, true),
     key("redact", "visible", Shape::Texts, true),

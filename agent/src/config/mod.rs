@@ -46,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) policy: PathBuf,
     /// The audit log.
     pub(crate) audit: Audit,
+    /// `[active]`: the folder of the file that marks changes in force.
+    pub(crate) active: PathBuf,
     /// What is opaque besides what always is.
     pub(crate) redact: Redact,
     /// The names of the variables that changed the above, sorted; for the `boot` record.
@@ -133,6 +135,7 @@ impl Fields<'_> {
         let trust = self.trust();
         let policy = self.path("policy", "file", "the file of the rules");
         let audit = self.audit();
+        let active = self.active(audit.as_ref());
         let redact = self.redact();
         Some(Config {
             file,
@@ -143,6 +146,7 @@ impl Fields<'_> {
             trust: trust?,
             policy: policy?,
             audit: audit?,
+            active: active?,
             redact,
             from_environment,
         })
@@ -167,6 +171,19 @@ impl Fields<'_> {
         let folder = self.path("audit", "folder", "the folder of the audit log");
         let key = self.path("audit", "key", "the key that signs the audit log's checkpoints");
         Some(Audit { folder: folder?, key: key? })
+    }
+
+    /// `active` beside the audit folder, unless it says otherwise.
+    fn active(&mut self, audit: Option<&Audit>) -> Option<PathBuf> {
+        match self.document.take("active", "folder") {
+            Some((Value::Text(text), place)) if text.is_empty() || text.contains('\0') => {
+                let message = format!("{} is not a path", quoted(&text));
+                self.wrong(place, message, "write the path of a folder, or leave the section out")
+            }
+            Some((Value::Text(text), _)) => Some(self.folder.join(text)),
+            Some((_, _)) => None,
+            None => audit.map(|audit| audit.folder.with_file_name("active")),
+        }
     }
 
     fn redact(&mut self) -> Redact {

@@ -47,6 +47,7 @@ fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
         &mut config.trust.certificate,
         &mut config.trust.key,
         &mut config.audit.folder,
+        &mut config.active,
         &mut config.audit.key,
     ] {
         *path = short(path);
@@ -106,10 +107,14 @@ fn a_configuration_without_mistakes_is_read() {
         },
         policy: "DIR/policy.toml".into(),
         audit: Audit { folder: "DIR/audit".into(), key: "DIR/audit.key".into() },
+        active: "DIR/active".into(),
         redact: Redact::default(),
         from_environment: vec![],
     };
     assert_eq!(config, expected);
+
+    let config = load(&format!("{GOOD}\n[active]\nfolder = \"/run/dienstplan\"\n"), &[]).unwrap();
+    assert_eq!(config.active, std::path::PathBuf::from("/run/dienstplan"));
 
     let redact = "\n[redact]\nnames = [\"*pin*\"]\nall = true\nvisible = [\"config.server.port\"]\n";
     let config = load(&format!("{GOOD}{redact}"), &[]).unwrap();

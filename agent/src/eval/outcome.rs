@@ -187,6 +187,7 @@ pub(super) fn succeed(core: &Core, run: &Run, display: String, value: Value, sta
         value,
         display,
         leases: run.touched().into_iter().map(|id| summary(core, id)).collect(),
+        in_force: core.leases.in_force(BootTime::now()),
         mode: run.session.mode().0,
         audit,
         warnings,

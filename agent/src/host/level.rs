@@ -70,6 +70,7 @@ fn form(
         reads: Vec::new(),
         before: serde_json::json!({ "layers": core.levels.layers(&target) }),
         after: serde_json::json!({ "level": level_name(level) }),
+        after_digest: serde_json::Value::Null,
         shown: None,
         guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
         change: Arc::new(LevelChange::new(core.levels.clone(), target, level)),

@@ -63,6 +63,8 @@ pub(crate) struct Undone {
     pub(crate) stands: Option<Stands>,
     /// What will stand there when the lease above ends.
     pub(crate) base: Option<Tree>,
+    /// The service itself wrote there meanwhile, and that was left: what stands there need not be what stood before.
+    pub(crate) foreign: bool,
 }
 
 /// What was not undone, and why.
@@ -219,6 +221,16 @@ fn outlives(layers: &[Layer], path: &Path) -> Result<(), ChangeError> {
     })
 }
 
+/// How a value was put back.
+struct PutBack {
+    /// What was put there.
+    tree: Tree,
+    /// Where that was not possible.
+    places: Vec<Path>,
+    /// Whether the service itself had written there.
+    foreign: bool,
+}
+
 /// A value at a state path.
 pub(crate) struct WriteChange {
     target: Resource,
@@ -249,7 +261,7 @@ impl WriteChange {
         self.states().read(&self.path, wait)
     }
 
-    /// Undoes what can be undone without overwriting anybody. Returns where that was not possible.
+    /// Undoes what can be undone without overwriting anybody.
     fn put_back(
         &self,
         ours: &Tree,
@@ -257,17 +269,23 @@ impl WriteChange {
         otherwise: Otherwise,
         layers: &[Layer],
         wait: Wait,
-    ) -> Result<Vec<Path>, StateError> {
+    ) -> Result<PutBack, StateError> {
         let later = |live: &Tree| undo::schedule(layers, live);
         for _ in 0..ATTEMPTS {
             match self.states().compare_and_set(&self.path, ours, target, &later, wait) {
                 Err(StateError::Conflict(_)) => {}
-                other => return other.map(|()| Vec::new()),
+                other => {
+                    let whole = PutBack { tree: target.clone(), places: Vec::new(), foreign: false };
+                    return other.map(|()| whole);
+                }
             }
             let live = self.live(wait)?;
             let merged = undo::merge(ours, &live, target, otherwise);
             match self.states().compare_and_set(&self.path, &live, &merged.tree, &later, wait) {
-                Ok(()) => return Ok(merged.conflicts.iter().map(|place| self.path.join(place)).collect()),
+                Ok(()) => {
+                    let places = merged.conflicts.iter().map(|place| self.path.join(place)).collect();
+                    return Ok(PutBack { tree: merged.tree, places, foreign: true });
+                }
                 Err(StateError::Conflict(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -326,11 +344,14 @@ impl Change for WriteChange {
             return Ok(Undone::default());
         };
         let mut places: Vec<Path> = ending.conflicts.iter().map(|place| self.path.join(place)).collect();
+        let mut put = None;
         if ending.covered_by.is_some() {
             let later = |live: &Tree| undo::schedule(&next, live);
             self.states().rearm(&self.path, &later, wait)?;
         } else if live.is_some() {
-            places.extend(self.put_back(&ending.ours, &ending.target, Otherwise::Keep, &next, wait)?);
+            let back = self.put_back(&ending.ours, &ending.target, Otherwise::Keep, &next, wait)?;
+            places.extend(back.places);
+            put = Some((back.tree, back.foreign));
         } else {
             places.push(self.path.clone());
         }
@@ -343,11 +364,19 @@ impl Change for WriteChange {
         if !places.is_empty() {
             *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some((ending.ours, ending.target));
         }
+        let stands = self.live(wait).ok();
+        let (stands, foreign) = match (stands, put) {
+            // A set need not come back in the order in which it was put there.
+            (Some(live), Some((tree, foreign))) if live.same_unordered(&tree) => (Some(tree), foreign),
+            (Some(live), Some(_)) => (Some(live), true),
+            (stands, _) => (stands, false),
+        };
         Ok(Undone {
             conflict: conflict(places),
             covered_by: ending.covered_by,
-            stands: self.live(wait).ok().map(Stands::Value),
+            stands: stands.map(Stands::Value),
             base,
+            foreign,
         })
     }
 

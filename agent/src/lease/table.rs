@@ -3,7 +3,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use debug_policy::Resource;
-use debug_wire::messages::After;
+use debug_wire::messages::{After, InForce};
 
 use super::{Cause, Conflict, Failing, GRACE, Lease, Phase, Undone};
 use crate::clock::BootTime;
@@ -182,6 +182,20 @@ impl Leases {
     pub(crate) fn list(&self) -> Vec<Lease> {
         let inner = self.lock();
         inner.open.values().chain(inner.ending.values()).cloned().collect()
+    }
+
+    /// How many there are, and when the first of them reverts; one that could not be undone yet is past its time.
+    pub(crate) fn in_force(&self, now: BootTime) -> InForce {
+        let inner = self.lock();
+        let until =
+            |lease: &Lease| lease.revertible_grace().map_or(lease.deadline, |g| g.min(lease.deadline));
+        let (mut count, mut shortest) = (0, None);
+        for lease in inner.open.values().chain(inner.ending.values()) {
+            count += 1;
+            shortest = Some(until(lease)).into_iter().chain(shortest).min();
+        }
+        let left = |until: BootTime| u64::try_from(until.remaining(now).as_millis()).unwrap_or(u64::MAX);
+        InForce { count, shortest_ms: shortest.map(left) }
     }
 
     /// One lease in force.

@@ -1,5 +1,5 @@
-//! The whole check of a log: its form and signed root, every operator's certificate and signature, and what this client
-//! remembers.
+//! The whole check of a log: its form and signed root, every operator's certificate and signature, the end of every
+//! lease, and what this client remembers.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,6 +8,7 @@ use debug_audit::tree::{Tree, leaf_hash};
 use debug_audit::{Line, Reader, Verified};
 
 use super::anchor::{self, Anchors, Vouched};
+use super::leases::{Leases, Tally};
 use super::signatures::{Signatures, Wrong};
 use crate::args::Anchor;
 use crate::failure::Failure;
@@ -31,6 +32,7 @@ pub(super) struct Report {
     /// Where the key came from; without one nobody vouches for the log.
     pub(super) vouched: Option<Vouched>,
     pub(super) evals: u64,
+    pub(super) leases: Tally,
     pub(super) certificates: usize,
     /// How many of the certificates the inventory does not hold, if it holds any.
     pub(super) unlisted: usize,
@@ -62,7 +64,7 @@ pub(super) fn check(anchor: &Anchor, visit: &mut dyn FnMut(&Record<'_>)) -> Resu
     let joined = join(&anchor.dir, Signatures::new(origin, authority), covered, visit);
     // What the log itself is guilty of comes first: signatures in a log that was altered prove nothing.
     let (Anchors { vouched, authority }, verified) = found?;
-    let Joined { tree, evals, certificates } = joined?;
+    let Joined { tree, evals, leases, certificates } = joined?;
     if tree.root_at(verified.covered) != Some(verified.root) {
         return Err(Failure::verification("the log was changed while it was read").help("verify it again"));
     }
@@ -71,7 +73,7 @@ pub(super) fn check(anchor: &Anchor, visit: &mut dyn FnMut(&Record<'_>)) -> Resu
     let unknown = |hash: &&String| !listed.is_empty() && !listed.contains(hash);
     let unlisted = certificates.iter().filter(unknown).count();
     let (certificates, authority) = (certificates.len(), authority.map(|authority| authority.source));
-    Ok(Report { verified, vouched, evals, certificates, unlisted, authority, witness })
+    Ok(Report { verified, vouched, evals, leases, certificates, unlisted, authority, witness })
 }
 
 fn broken(error: &debug_audit::VerifyError) -> Failure {
@@ -88,6 +90,7 @@ fn broken(error: &debug_audit::VerifyError) -> Failure {
 struct Joined {
     tree: Tree,
     evals: u64,
+    leases: Tally,
     certificates: BTreeSet<String>,
 }
 
@@ -99,6 +102,7 @@ fn join(
     visit: &mut dyn FnMut(&Record<'_>),
 ) -> Result<Joined, Failure> {
     let mut tree = Tree::new();
+    let mut leases = Leases::default();
     let mut failed = None;
     let reader = Reader::open(dir).map_err(|error| unreadable(&error))?;
     for line in reader {
@@ -116,19 +120,24 @@ fn join(
             tree.append(leaf_hash(&line.bytes));
         }
         let is_covered = line.seq < covered;
-        signatures.counts = is_covered;
-        if let Err(failure) = record(&line, is_covered, &mut signatures, visit) {
+        (signatures.counts, leases.counts) = (is_covered, is_covered);
+        if let Err(failure) = record(&line, is_covered, &mut signatures, &mut leases, visit) {
             failed.get_or_insert(failure);
         }
     }
+    if let Err(Wrong { why, help }) = leases.finish() {
+        let failure = Failure::verification(format!("the log does not verify: {why}")).help(help);
+        failed.get_or_insert(failure);
+    }
     let Signatures { evals, certificates, .. } = signatures;
-    failed.map_or(Ok(Joined { tree, evals, certificates }), Err)
+    failed.map_or(Ok(Joined { tree, evals, leases: leases.tally, certificates }), Err)
 }
 
 fn record(
     line: &Line,
     covered: bool,
     signatures: &mut Signatures<'_>,
+    leases: &mut Leases,
     visit: &mut dyn FnMut(&Record<'_>),
 ) -> Result<(), Failure> {
     let Line { seq, file, line: number, .. } = line;
@@ -140,7 +149,7 @@ fn record(
     let kind = kind(text);
     // A record that closes a session still belongs to it.
     let operator = session(text).and_then(|id| signatures.operator(id)).map(str::to_owned);
-    let taken = signatures.take(kind, text).map_err(wrong);
+    let taken = signatures.take(kind, text).and(leases.take(*seq, kind, text)).map_err(wrong);
     let operator = operator.as_deref().or_else(|| session(text).and_then(|id| signatures.operator(id)));
     visit(&Record { seq: *seq, kind, text, operator, covered });
     taken

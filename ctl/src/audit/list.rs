@@ -102,6 +102,8 @@ fn what(kind: &str, members: &Map<String, Value>) -> String {
             text("patch_failed"),
             text("revert"),
             text("renew"),
+            text("adopt"),
+            text("settle"),
         ],
         "outcome" => vec![named("eval", text("eval")), text("micros") + " µs"],
         "lease.made" => {

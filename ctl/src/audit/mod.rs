@@ -3,6 +3,7 @@
 mod anchor;
 mod authority;
 mod check;
+mod leases;
 mod list;
 mod show;
 mod signatures;

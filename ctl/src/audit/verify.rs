@@ -52,6 +52,7 @@ fn text(report: &Report) -> String {
     let source = report.vouched.as_ref().map(|vouched| vouched.source.as_str()).unwrap_or_default();
     let mut lines = vec![format!("verified: {}", counts(report)), format!("vouched for by {source}")];
     lines.push(operators(report));
+    lines.push(report.leases.text());
     lines.push(match &report.witness {
         Some(witness) => format!(
             "witnessed up to {} (by this client, {}); {} records after it rest on the host alone",

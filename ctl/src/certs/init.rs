@@ -129,6 +129,9 @@ file = "policy.toml"
 [audit]
 folder = "audit"
 key = "audit.key"
+
+[active]
+folder = "active"                   # active.json says there that changes are in force; for monitoring
 "#,
         service = plan.agent.service,
         instance = plan.agent.instance,

@@ -24,6 +24,12 @@ pub(super) const COLONS: &[Colon] = &[
     Colon { name: "revert", usage: ":revert ID", about: "end a change now" },
     Colon { name: "confirm", usage: ":confirm ID TTL", about: "keep a change past its first deadline" },
     Colon { name: "extend", usage: ":extend ID TTL", about: "give a change another deadline, from now" },
+    Colon { name: "adopt", usage: ":adopt ID", about: "make another operator's change your own" },
+    Colon {
+        name: "settle",
+        usage: ":settle ID keep|force",
+        about: "what becomes of a change that ended as a conflict",
+    },
     Colon { name: "info", usage: ":info", about: "the service, the agent and its limits" },
     Colon { name: "help", usage: ":help [NAME]", about: "this list, or a function explained" },
     Colon { name: "quit", usage: ":quit", about: "detach; also Ctrl-D" },
@@ -65,6 +71,12 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
             let (number, ttl) = rest.split_once(char::is_whitespace).ok_or_else(wrong)?;
             let code = format!("{}(id, ttl)", colon.name);
             Ok(Command::Run(Submission::code(code).bind("id", id(number)?).bind("ttl", ttl.trim())))
+        }
+        "adopt" => Ok(Command::Run(Submission::code("adopt(id)").bind("id", id(rest)?))),
+        "settle" => {
+            let (number, how) = rest.split_once(char::is_whitespace).ok_or_else(wrong)?;
+            let how = Some(how.trim()).filter(|how| matches!(*how, "keep" | "force")).ok_or_else(wrong)?;
+            Ok(Command::Run(Submission::code("settle(id, how)").bind("id", id(number)?).bind("how", how)))
         }
         "info" => without(Command::Run(Submission::code("info()"))),
         "help" if rest.is_empty() => Ok(Command::Help),
@@ -140,6 +152,8 @@ mod tests {
         runs(":revert 3", "revert(id)", json!({ "id": 3 }));
         runs(":confirm 3 20m", "confirm(id, ttl)", json!({ "id": 3, "ttl": "20m" }));
         runs(":extend 3 5m); reveal(1", "extend(id, ttl)", json!({ "id": 3, "ttl": "5m); reveal(1" }));
+        runs(":adopt 3", "adopt(id)", json!({ "id": 3 }));
+        runs(":settle 3  force", "settle(id, how)", json!({ "id": 3, "how": "force" }));
         runs(":change \"); x", "change(reason)", json!({ "reason": "\"); x" }));
         runs(":help patch", "help(name)", json!({ "name": "patch" }));
         runs(": observe".replace(": ", ":").as_str(), "observe()", json!({}));
@@ -151,6 +165,9 @@ mod tests {
             (":revert x", "expected `:revert ID`"),
             (":revert", "expected `:revert ID`"),
             (":confirm 3", "expected `:confirm ID TTL`"),
+            (":adopt", "expected `:adopt ID`"),
+            (":settle 3", "expected `:settle ID keep|force`"),
+            (":settle 3 undo", "expected `:settle ID keep|force`"),
             (":change", "expected `:change REASON`"),
             (":leases 3", "expected `:leases`"),
             (":q", "there is no command `:q`"),
@@ -168,7 +185,8 @@ mod tests {
                 .replace("[NAME]", "")
                 .replace("CODE", "1")
                 .replace("ID", "1")
-                .replace("TTL", "5m");
+                .replace("TTL", "5m")
+                .replace("keep|force", "keep");
             assert!(parse(&line).is_ok(), "{line}");
         }
     }

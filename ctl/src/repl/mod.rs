@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::args::Attach;
 use crate::eval::{enter_change, warn};
-use crate::failure::{Exit, Failure, ended};
+use crate::failure::{Failure, ended};
 use crate::identity::now;
 use crate::interrupts::{Ends, Interrupts};
 use crate::link::Loss;
@@ -225,7 +225,7 @@ impl Repl<'_> {
                     return Ok(Flow::Continue);
                 }
                 // Nobody there yet; whatever else is wrong does not pass by waiting.
-                Err(failure) if failure.exit == Exit::Trust && failure.code == "connection" => {}
+                Err(failure) if failure.is_no_connection() => {}
                 Err(failure) => return Err(failure),
             }
             tokio::select! {

@@ -1,49 +1,61 @@
-//! What stands before the cursor: which service, who, and above all in which mode.
+//! What stands before the cursor: which service, who, above all in which mode, and how much is changed for how long still.
 
 use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
 use debug_policy::Mode;
 use reedline::{Color, Prompt, PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus};
 
-use crate::session::Session;
+use crate::session::{Session, Standing};
 use crate::term;
 
 /// The prompt of a session.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) struct SessionPrompt {
-    /// `dienstplan(production) alice[oncall] observe› `: the mode is a part of it, and no indicator beside it, because
-    /// an open menu takes the indicator's place and the mode must always be seen.
-    text: String,
+    /// `dienstplan(production) alice[oncall] `.
+    who: String,
     mode: Mode,
-    continuation: String,
+    in_force: Standing,
 }
 
 impl SessionPrompt {
     pub(super) fn new(session: &Session) -> Self {
         let ready = &session.ready;
-        Self::of(&ready.service, &ready.environment, session.name(), &session.roles, session.mode)
+        let who = who(&ready.service, &ready.environment, session.name(), &session.roles);
+        Self { who, mode: session.mode, in_force: session.in_force }
     }
 
-    fn of(service: &str, environment: &str, name: &str, roles: &[String], mode: Mode) -> Self {
-        let (service, environment) = (term::line(service), term::line(environment));
-        let roles = roles.join(",");
-        let (name, roles) = (term::line(name), term::line(&roles));
-        let text = format!("{service}({environment}) {name}[{roles}] {}", mode_text(mode));
-        let width = text.chars().count();
-        Self { text, mode, continuation: format!("{:>width$}", "... ") }
+    /// `dienstplan(production) alice[oncall] CHANGE[2, 4m59s]› ` at a moment: the mode is a part of it, and no indicator
+    /// beside it, because an open menu takes the indicator's place and the mode must always be seen.
+    fn text(&self, now: Instant) -> String {
+        let mode = match self.mode {
+            Mode::Observe => "observe",
+            Mode::Change => "CHANGE",
+        };
+        format!("{}{mode}{}› ", self.who, in_force(self.in_force.at(now)))
     }
 }
 
-fn mode_text(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Observe => "observe› ",
-        Mode::Change => "CHANGE› ",
+fn who(service: &str, environment: &str, name: &str, roles: &[String]) -> String {
+    let (service, environment) = (term::line(service), term::line(environment));
+    let roles = roles.join(",");
+    let (name, roles) = (term::line(name), term::line(&roles));
+    format!("{service}({environment}) {name}[{roles}] ")
+}
+
+/// `[2, 4m59s]`: so many changes are in force in the process, and the first of them reverts then. `[2?]` once it should have:
+/// then only the agent knows how many are left. Nothing where there is none.
+fn in_force((count, left): (u64, Option<Duration>)) -> String {
+    match (count, left) {
+        (0, _) => String::new(),
+        (count, Some(left)) => format!("[{count}, {}]", term::in_seconds(left)),
+        (count, None) => format!("[{count}?]"),
     }
 }
 
 impl Prompt for SessionPrompt {
     fn render_prompt_left(&self) -> Cow<'_, str> {
-        Cow::Borrowed(&self.text)
+        Cow::Owned(self.text(Instant::now()))
     }
 
     fn render_prompt_right(&self) -> Cow<'_, str> {
@@ -55,7 +67,8 @@ impl Prompt for SessionPrompt {
     }
 
     fn render_prompt_multiline_indicator(&self) -> Cow<'_, str> {
-        Cow::Borrowed(&self.continuation)
+        let width = self.text(Instant::now()).chars().count();
+        Cow::Owned(format!("{:>width$}", "... "))
     }
 
     fn render_prompt_history_search_indicator(&self, search: PromptHistorySearch) -> Cow<'_, str> {
@@ -108,11 +121,17 @@ impl Prompt for Question {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use debug_wire::messages::InForce;
+
+    fn prompt(mode: Mode, in_force: InForce) -> SessionPrompt {
+        let roles = ["oncall".to_owned(), "lead".to_owned()];
+        let who = who("dienstplan", "production", "alice", &roles);
+        SessionPrompt { who, mode, in_force: Standing::told(in_force, Instant::now()) }
+    }
 
     #[test]
     fn the_prompt_names_service_environment_operator_roles_and_mode() {
-        let roles = ["oncall".to_owned(), "lead".to_owned()];
-        let prompt = |mode| SessionPrompt::of("dienstplan", "production", "alice", &roles, mode);
+        let prompt = |mode| prompt(mode, InForce::default());
         let text = |prompt: &SessionPrompt| prompt.render_prompt_left().into_owned();
         assert_eq!(text(&prompt(Mode::Observe)), "dienstplan(production) alice[oncall,lead] observe› ");
         assert_eq!(text(&prompt(Mode::Change)), "dienstplan(production) alice[oncall,lead] CHANGE› ");
@@ -121,10 +140,32 @@ mod tests {
         assert!(continued.ends_with("... "));
     }
 
+    #[test]
+    fn the_prompt_counts_down_what_is_in_force() {
+        let told = InForce { count: 2, shortest_ms: Some(299_000) };
+        let now = Instant::now();
+        let after = |mode, seconds| {
+            let SessionPrompt { who, mode, .. } = prompt(mode, told);
+            let in_force = Standing::told(told, now);
+            SessionPrompt { who, mode, in_force }.text(now + Duration::from_secs(seconds))
+        };
+        let who = "dienstplan(production) alice[oncall,lead] ";
+        assert_eq!(after(Mode::Change, 0), format!("{who}CHANGE[2, 4m59s]› "));
+        assert_eq!(after(Mode::Change, 290), format!("{who}CHANGE[2, 9s]› "));
+        assert_eq!(after(Mode::Observe, 290), format!("{who}observe[2, 9s]› "));
+        assert_eq!(after(Mode::Observe, 300), format!("{who}observe[2?]› "));
+        let endless = prompt(Mode::Change, InForce { count: u64::MAX, shortest_ms: Some(u64::MAX) });
+        assert!(endless.text(now).starts_with(&format!("{who}CHANGE[18446744073709551615, ")));
+        let continued = prompt(Mode::Change, told).render_prompt_multiline_indicator().into_owned();
+        assert_eq!(continued.chars().count(), after(Mode::Change, 0).chars().count());
+    }
+
     /// T46.
     #[test]
     fn an_agent_cannot_forge_its_prompt() {
-        let prompt = SessionPrompt::of("a\u{1b}[2K\rb", "staging\n", "x\u{202e}", &[], Mode::Observe);
-        assert_eq!(prompt.text, r"a\u{1b}[2K\u{d}b(staging\u{a}) x\u{202e}[] observe› ");
+        let who = who("a\u{1b}[2K\rb", "staging\n", "x\u{202e}", &[]);
+        let in_force = Standing::told(InForce::default(), Instant::now());
+        let prompt = SessionPrompt { who, mode: Mode::Observe, in_force };
+        assert_eq!(prompt.text(Instant::now()), r"a\u{1b}[2K\u{d}b(staging\u{a}) x\u{202e}[] observe› ");
     }
 }

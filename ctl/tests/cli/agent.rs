@@ -13,7 +13,7 @@ use debug_policy::Mode;
 use debug_wire::frame::{self, Decoder};
 use debug_wire::messages::{
     AuditRange, Call, Code, EvalParams, EvalPayload, EvalResult, Failure, FromAgent, HelloParams,
-    HelloResult, LeaseSummary, NoParams, Output, ProofParams, ProofResult, Ready,
+    HelloResult, InForce, LeaseSummary, NoParams, Output, ProofParams, ProofResult, Ready,
 };
 use debug_wire::signature::{EXPORTER_LABEL, eval_message, verify};
 use rustls::crypto::aws_lc_rs;
@@ -265,6 +265,7 @@ impl Session<'_> {
             roles: vec!["oncall".into()],
             session: self.number,
             resumed: Vec::new(),
+            in_force: InForce::default(),
         })
     }
 
@@ -413,6 +414,7 @@ fn result(value: Value, display: &str) -> EvalResult {
         value,
         display: display.into(),
         leases: Vec::new(),
+        in_force: InForce::default(),
         mode: Mode::Observe,
         audit: None,
         warnings: Vec::new(),

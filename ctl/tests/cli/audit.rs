@@ -144,6 +144,40 @@ fn a_log_signed_anew_is_told_by_the_witness() {
     assert_eq!(verify().code, 0);
 }
 
+/// Whatever the host signs: what is wrong with a lease is named with its record.
+#[test]
+fn leases_end_once_and_put_back_what_stood_there() {
+    let (world, vkey) = world();
+    let (dir, records) = (world.path("resigned"), records(&world));
+    fs::remove_dir_all(world.path("state")).unwrap();
+    let verify = |more: &[&str]| {
+        let next = records.lines().count();
+        let line = |(seq, rest): (usize, &&str)| format!("{{\"v\":1,\"seq\":{seq},{rest}}}\n");
+        let more: String = (next..).zip(more).map(line).collect();
+        resign(&world, &dir, &format!("{records}{more}"));
+        world.run(&["audit", "verify", dir.to_str().unwrap(), "--vkey", &vkey])
+    };
+    let made = r#""kind":"lease.made","lease":{"id":3,"target":"state:config.db.port"},"before":{"hmac":"aa"},"after":{"hmac":"bb"}"#;
+    let ended = r#""kind":"lease.expired","lease":3,"restored":{"hmac":"aa"}"#;
+    let ended = verify(&[made, ended]);
+    ended.check(0, &ended.stdout, "");
+    let told = "\n1 lease, ended exactly once; 1 put back what stood there before (checked by digest)\n";
+    assert!(ended.stdout.contains(told), "{}", ended.stdout);
+    let kept = r#""kind":"lease.expired","lease":3,"restored":{"hmac":"bb"}"#;
+    verify(&[made, kept]).check(
+        6,
+        "",
+        "record 8 (`records-0.jsonl`, line 9) does not verify: lease 3 was to put back what stood there before it",
+    );
+    verify(&[made, r#""kind":"shutdown""#]).check(
+        6,
+        "",
+        "the run ended with record 8, but no record ends lease 3, made by record 7\nhelp: keep the folder as evidence",
+    );
+    let list = world.run(&["audit", "list", dir.to_str().unwrap(), "--vkey", &vkey]);
+    list.check(6, &list.stdout, "of a log that is NOT verified");
+}
+
 const ISSUED: &str = "the operators' certificates were issued by the CA `";
 const WITH_NOTHING: &str =
     "the operators' certificates were compared with nothing: give their CA with `--ca`\n";

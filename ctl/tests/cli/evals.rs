@@ -163,6 +163,63 @@ id  target                      owner  state        reverts in  reason
     assert_eq!(json!(confirm.args), json!({ "id": 1, "ttl": "20m" }));
 }
 
+#[test]
+fn changes_of_others_are_adopted_and_conflicts_settled() {
+    let world = World::new();
+    let adopt = ["adopt", "TARGET", "3", "--reason", "INC-42 alice goes home"];
+    world.run(&adopt).check(0, "adopt(id)\n", "");
+    let settle = ["settle", "TARGET", "4", "force", "--reason", "INC-42"];
+    world.run(&settle).check(0, "settle(id, how)\n", "");
+    world.run(&["settle", "TARGET", "4", "undo", "--reason", "x"]).check(
+        2,
+        "",
+        "[possible values: keep, force]",
+    );
+    let seen = world.agent.seen.lock().unwrap();
+    let [change, adopt, _, settle] = seen.payloads.as_slice() else { panic!() };
+    assert_eq!((change.code.as_str(), json!(adopt.args)), ("change(reason)", json!({ "id": 3 })));
+    assert_eq!(
+        (settle.code.as_str(), json!(settle.args)),
+        ("settle(id, how)", json!({ "id": 4, "how": "force" }))
+    );
+}
+
+/// Without a terminal there is a table for each change; Ctrl-C is how it ends.
+#[test]
+fn leases_are_watched_until_an_interrupt() {
+    let world = World::new();
+    world.agent.seen.lock().unwrap().leases = vec![1];
+    let looks = || {
+        let seen = world.agent.seen.lock().unwrap();
+        seen.payloads.iter().filter(|payload| payload.code == "leases()").count()
+    };
+    let child = world.start(&["leases", "TARGET", "--watch"]);
+    until(|| looks() == 1);
+    world.agent.seen.lock().unwrap().leases.clear();
+    until(|| looks() == 2);
+    // It is shown once it was looked at again.
+    until(|| looks() == 3);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let table = "\
+id  target                      owner  state        reverts in  reason
+1   point:GET /api/healthcheck  alice  provisional  5m          INC-42
+no leases
+";
+    Ended::of(child).check(0, table, "");
+}
+
+#[test]
+fn a_watch_that_loses_its_agent_says_so() {
+    let world = World::new();
+    world.lies.lock().unwrap().cut = true;
+    world.run(&["leases", "TARGET", "--watch"]).check(
+        6,
+        "",
+        "before the agent proved that the last eval is in its log",
+    );
+}
+
 /// What must work while the log cannot be written is no failure then.
 #[test]
 fn a_call_that_ends_changes_may_wait_for_its_record() {

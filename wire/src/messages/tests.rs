@@ -61,11 +61,12 @@ fn what_opens_a_session_is_written_as_documented() {
         roles: vec!["oncall".to_owned()],
         session: 3,
         resumed: vec![lease()],
+        in_force: InForce { count: 2, shortest_ms: Some(1_500) },
     };
     golden(
         &result,
         &format!(
-            r#"{{"checkpoint":"note","consistency":["aGFzaA=="],"operator":"spiffe://example.org/operator/alice","roles":["oncall"],"session":3,"resumed":[{LEASE}]}}"#
+            r#"{{"checkpoint":"note","consistency":["aGFzaA=="],"operator":"spiffe://example.org/operator/alice","roles":["oncall"],"session":3,"resumed":[{LEASE}],"in_force":{{"count":2,"shortest_ms":1500}}}}"#
         ),
     );
     golden(&NoParams {}, "{}");
@@ -116,6 +117,7 @@ fn an_eval_is_written_as_documented() {
         value: json!(2),
         display: "2".to_owned(),
         leases: vec![lease()],
+        in_force: InForce::default(),
         mode: Mode::Change,
         audit: Some(range()),
         warnings: vec!["not yet on disk".to_owned()],
@@ -123,7 +125,7 @@ fn an_eval_is_written_as_documented() {
     golden(
         &result,
         &format!(
-            r#"{{"value":2,"display":"2","leases":[{LEASE}],"mode":"change","audit":{RANGE},"warnings":["not yet on disk"]}}"#
+            r#"{{"value":2,"display":"2","leases":[{LEASE}],"in_force":{{"count":0,"shortest_ms":null}},"mode":"change","audit":{RANGE},"warnings":["not yet on disk"]}}"#
         ),
     );
     golden(&lease(), LEASE);

@@ -1,0 +1,485 @@
+//! That each lease ended exactly once, and that what stood there before it stands there again.
+//!
+//! The log tells both: each lease has one record that ends it, and keyed digests of what stood at a state path before,
+//! of what was put there and of what stands there afterwards. Only what they can tell is judged. Where changes overlap
+//! without being of the same path, or the service itself wrote meanwhile, digests of whole values tell nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use debug_policy::Resource;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::signatures::Wrong;
+use crate::term;
+
+#[cfg(test)]
+mod tests;
+
+/// The kinds of records that end a lease.
+const TERMINAL: [&str; 10] = [
+    "lease.reverted",
+    "lease.expired",
+    "lease.undone",
+    "lease.session-lost",
+    "lease.guard-failed",
+    "lease.breaker",
+    "lease.revoked",
+    "lease.shutdown",
+    RESTART,
+    CONFLICT,
+];
+/// Of a lease that an earlier process left.
+const RESTART: &str = "lease.restart";
+/// Of one that could not be undone whole.
+const CONFLICT: &str = "lease.conflict";
+
+const HELP: &str = "keep the folder as evidence: what this lease changed may not have been undone; \
+                    `debugctl audit list DIR --kind lease.` shows what became of each";
+
+/// A record that makes a lease.
+#[derive(Deserialize)]
+struct Made {
+    lease: MadeLease,
+    before: Option<Value>,
+    after: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct MadeLease {
+    id: u64,
+    target: String,
+}
+
+/// A record about a lease that was made before.
+#[derive(Deserialize)]
+struct About {
+    lease: u64,
+    eval: Option<u64>,
+}
+
+/// A record that ends a lease.
+#[derive(Deserialize)]
+struct End {
+    lease: u64,
+    covered_by: Option<u64>,
+    restored: Option<Value>,
+    base: Option<Value>,
+    /// Whether the service itself wrote there meanwhile.
+    #[serde(default)]
+    foreign: bool,
+    detail: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Outcome {
+    eval: Option<u64>,
+}
+
+/// A lease that stands.
+struct Standing {
+    /// The number of its record.
+    made: u64,
+    target: Target,
+    /// The keyed digest of what will stand there without it, as far as that can be told.
+    before: Option<String>,
+    /// Of what it put there.
+    after: Option<String>,
+    /// How many others stood at some time at a target that overlaps.
+    others: u64,
+    /// Whether a checkpoint covers its record.
+    counted: bool,
+}
+
+/// What a lease changes.
+#[derive(Eq, PartialEq)]
+enum Target {
+    State(Vec<String>),
+    /// A point, or a target of a later version: its text.
+    Other(String),
+}
+
+impl Target {
+    fn of(text: &str) -> Self {
+        match text.parse() {
+            Ok(Resource::State(path)) => Self::State(path),
+            _ => Self::Other(text.to_owned()),
+        }
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::State(a), Self::State(b)) => a.iter().zip(b).all(|(a, b)| a == b),
+            _ => self == other,
+        }
+    }
+
+    /// Whether all of `other` lies in it.
+    fn contains(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::State(outer), Self::State(inner)) => inner.starts_with(outer),
+            _ => self == other,
+        }
+    }
+}
+
+/// A lease that has ended.
+struct Ended {
+    /// The number of the record that ended it.
+    by: u64,
+    conflict: bool,
+    settled: bool,
+}
+
+/// A lease whose end is only right if one below it had ended before: the records of two ends need not be in the order
+/// in which the changes were undone.
+struct Waiting {
+    standing: Standing,
+    end: End,
+    by: u64,
+}
+
+/// What digests tell about an end.
+enum Verdict {
+    /// What stood there before stands there again, or is what the lease above will put back.
+    PutBack,
+    Untold,
+    /// In words.
+    Wrong(String),
+}
+
+/// Goes through a log and checks its leases.
+#[derive(Default)]
+pub(super) struct Leases {
+    open: BTreeMap<u64, Standing>,
+    waiting: BTreeMap<u64, Waiting>,
+    ended: HashMap<u64, Ended>,
+    /// Of an earlier run, without an end.
+    former: BTreeSet<u64>,
+    /// Evals without outcome.
+    running: HashSet<u64>,
+    /// The record of the end of the run.
+    stopped: Option<u64>,
+    /// Whether the records now taken in are covered by a checkpoint; others are checked but not counted.
+    pub(super) counts: bool,
+    pub(super) tally: Tally,
+}
+
+/// What was found.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Tally {
+    pub(super) made: u64,
+    pub(super) ended: u64,
+    /// Those of them of which digests show that they put back what stood there before.
+    pub(super) put_back: u64,
+    /// Those of them that changed no state, so that there is no digest to compare.
+    pub(super) stateless: u64,
+}
+
+impl Tally {
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let Self { made, ended, put_back, stateless } = *self;
+        let leases = format!("{made} lease{}", if made == 1 { "" } else { "s" });
+        let ends = match made - ended {
+            0 if made == 0 => return "no leases".to_owned(),
+            0 if made == 1 => "ended exactly once".to_owned(),
+            0 => "all ended exactly once".to_owned(),
+            _ if ended == 0 => "none ended yet".to_owned(),
+            open => format!("{open} not ended yet, the others exactly once"),
+        };
+        let others = if stateless == 0 { String::new() } else { format!(", {stateless} changed no state") };
+        format!("{leases}, {ends}; {put_back} put back what stood there before (checked by digest){others}")
+    }
+}
+
+impl Leases {
+    /// Takes in the next record.
+    ///
+    /// # Errors
+    /// What does not hold, in words.
+    pub(super) fn take(&mut self, seq: u64, kind: &str, line: &str) -> Result<(), Wrong> {
+        let taken = match kind {
+            "boot" => {
+                self.boot();
+                Ok(())
+            }
+            "armed" | "session.open" => self.former_have_ended(),
+            "shutdown" => {
+                self.stopped = Some(seq);
+                self.former_have_ended()
+            }
+            "eval" => {
+                self.running.insert(seq);
+                Ok(())
+            }
+            "outcome" => {
+                if let Some(eval) = read::<Outcome>(line)?.eval {
+                    self.running.remove(&eval);
+                }
+                Ok(())
+            }
+            "lease.made" => self.former_have_ended().and(self.made(seq, read(line)?)),
+            "lease.confirmed" | "lease.extended" | "lease.adopted" => self.renewed(read(line)?),
+            "lease.settled" => self.settled(&read(line)?),
+            kind if TERMINAL.contains(&kind) => self.end(seq, kind, read(line)?),
+            _ => Ok(()),
+        };
+        taken.map_err(wrong)
+    }
+
+    /// What the end of the log tells.
+    ///
+    /// # Errors
+    /// The run has ended, and a lease of it has not.
+    pub(super) fn finish(&self) -> Result<(), Wrong> {
+        let (Some(stopped), Some((id, lease))) = (self.stopped, self.open.first_key_value()) else {
+            return Ok(());
+        };
+        Err(wrong(format!(
+            "the run ended with record {stopped}, but no record ends lease {id}, made by record {}",
+            lease.made
+        )))
+    }
+
+    /// No lease outlives its process. What was on its way into the log when it ended is not known.
+    fn boot(&mut self) {
+        self.former.extend(self.open.keys());
+        self.waiting.clear();
+        self.running.clear();
+        self.stopped = None;
+    }
+
+    /// The first records of a run end what the run before it left.
+    fn former_have_ended(&self) -> Result<(), String> {
+        match self.former.first() {
+            None => Ok(()),
+            Some(id) => Err(format!("lease {id} of an earlier run has no record of its end before it")),
+        }
+    }
+
+    fn made(&mut self, seq: u64, made: Made) -> Result<(), String> {
+        let Made { lease: MadeLease { id, target }, before, after } = made;
+        if self.open.contains_key(&id) || self.ended.contains_key(&id) {
+            return Err(format!("lease {id} was made before"));
+        }
+        let target = Target::of(&target);
+        let mut others = 0;
+        for other in self.open.values_mut().filter(|other| other.target.overlaps(&target)) {
+            other.others += 1;
+            others += 1;
+        }
+        let (before, after) = (digest(before.as_ref()), digest(after.as_ref()));
+        self.tally.made += u64::from(self.counts);
+        let standing = Standing { made: seq, target, before, after, others, counted: self.counts };
+        self.open.insert(id, standing);
+        Ok(())
+    }
+
+    fn renewed(&self, about: About) -> Result<(), String> {
+        let id = about.lease;
+        if self.open.contains_key(&id) {
+            return Ok(());
+        }
+        let Some(Ended { by, .. }) = self.ended.get(&id) else { return Err(unknown(id)) };
+        // Both happened at the same time, and the other was written first.
+        if about.eval.is_some_and(|eval| eval < *by && self.running.contains(&eval)) {
+            return Ok(());
+        }
+        Err(format!("lease {id} had ended with record {by}"))
+    }
+
+    fn settled(&mut self, about: &About) -> Result<(), String> {
+        let id = about.lease;
+        if self.open.contains_key(&id) {
+            return Err(format!("lease {id} has not ended, so there is nothing to settle"));
+        }
+        match self.ended.get_mut(&id) {
+            None => Err(unknown(id)),
+            Some(Ended { conflict: false, by, .. }) => {
+                Err(format!("lease {id} ended with record {by}, and not as a conflict"))
+            }
+            Some(Ended { settled: true, .. }) => Err(format!("lease {id} was settled before")),
+            Some(ended) => {
+                ended.settled = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn end(&mut self, seq: u64, kind: &str, end: End) -> Result<(), String> {
+        let id = end.lease;
+        let Some(standing) = self.open.remove(&id) else {
+            return Err(match self.ended.get(&id) {
+                Some(Ended { by, .. }) => format!("lease {id} had ended with record {by}"),
+                None => unknown(id),
+            });
+        };
+        self.ended.insert(id, Ended { by: seq, conflict: kind == CONFLICT, settled: false });
+        self.tally.ended += u64::from(standing.counted);
+        let stateless = matches!(standing.target, Target::Other(_));
+        self.tally.stateless += u64::from(standing.counted && stateless);
+        match (self.former.remove(&id), kind == RESTART) {
+            (true, true) => return Ok(()),
+            (false, false) => {}
+            (true, false) => return Err(format!("lease {id} is of an earlier run, whose end ended it")),
+            (false, true) => return Err(format!("lease {id} is of this run, which goes on")),
+        }
+        if end.detail.as_ref().and_then(|detail| detail.get("never_made")).is_some() {
+            return Ok(());
+        }
+        self.undone(standing, end, kind == CONFLICT, seq)
+    }
+
+    /// Judges the end of a lease, and anew those that waited for one below them.
+    fn undone(&mut self, standing: Standing, end: End, conflict: bool, by: u64) -> Result<(), String> {
+        let mut verdict = if conflict { Verdict::Untold } else { self.judge(&standing, &end) };
+        let (id, counted) = (end.lease, standing.counted);
+        if let Verdict::Wrong(why) = verdict {
+            if !self.lies_on_another(id, &standing.target) {
+                return Err(why);
+            }
+            self.waiting.insert(id, Waiting { standing, end, by });
+            return Ok(());
+        }
+        self.tally.put_back += u64::from(counted && matches!(verdict, Verdict::PutBack));
+        self.hand_down(&standing, &end);
+        // Those that waited: the lower first, as each hands on to the one above it.
+        for id in self.waiting.keys().copied().collect::<Vec<_>>() {
+            let Some(Waiting { standing, end, by }) = self.waiting.remove(&id) else { continue };
+            verdict = self.judge(&standing, &end);
+            match verdict {
+                Verdict::Wrong(_) if self.lies_on_another(id, &standing.target) => {
+                    self.waiting.insert(id, Waiting { standing, end, by });
+                }
+                Verdict::Wrong(why) => return Err(format!("of record {by}: {why}")),
+                Verdict::PutBack | Verdict::Untold => {
+                    let put_back = standing.counted && matches!(verdict, Verdict::PutBack);
+                    self.tally.put_back += u64::from(put_back);
+                    self.hand_down(&standing, &end);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether one below it has not ended, or its end is not understood yet.
+    fn lies_on_another(&self, id: u64, target: &Target) -> bool {
+        let below = self.open.range(..id).map(|(_, lease)| lease);
+        let waiting = self.waiting.range(..id).map(|(_, waiting)| &waiting.standing);
+        below.chain(waiting).any(|lease| lease.target.overlaps(target))
+    }
+
+    /// Those above a lease that are known to stand, or to have stood when it ended.
+    fn above(&mut self, id: u64, target: &Target) -> Vec<(u64, &mut Standing)> {
+        let open = self.open.range_mut(id + 1..).map(|(id, lease)| (*id, lease));
+        let waiting = self.waiting.range_mut(id + 1..).map(|(id, waiting)| (*id, &mut waiting.standing));
+        open.chain(waiting).filter(|(_, lease)| lease.target.overlaps(target)).collect()
+    }
+
+    fn judge(&mut self, lease: &Standing, end: &End) -> Verdict {
+        if matches!(lease.target, Target::Other(_)) {
+            return layers(lease, end);
+        }
+        match end.covered_by {
+            Some(above) => self.judge_covered(above, lease, end),
+            None => self.judge_top(lease, end),
+        }
+    }
+
+    /// The end of one below another changes nothing live: the one above puts back what this one would have.
+    fn judge_covered(&mut self, above: u64, lease: &Standing, end: &End) -> Verdict {
+        let id = end.lease;
+        let known = above > id && (self.open.contains_key(&above) || self.ended.contains_key(&above));
+        if !known {
+            return Verdict::Wrong(format!("lease {id} is covered by lease {above}, which no record makes"));
+        }
+        let found = self.above(id, &lease.target).into_iter().find(|(other, _)| *other == above);
+        // One that has ended, and of which everything was told.
+        let Some((_, upper)) = found else { return Verdict::Untold };
+        if !upper.target.contains(&lease.target) {
+            return Verdict::Wrong(format!(
+                "lease {id} is covered by lease {above}, which changes another path"
+            ));
+        }
+        let untouched = upper.target == lease.target && upper.before.is_some() && upper.before == lease.after;
+        match (&lease.before, digest(end.base.as_ref())) {
+            (Some(before), Some(base)) if untouched && *before == base => Verdict::PutBack,
+            (Some(_), Some(_)) if untouched => Verdict::Wrong(format!(
+                "lease {id} ended below lease {above}, which will not put back what stood there before lease {id}"
+            )),
+            _ => Verdict::Untold,
+        }
+    }
+
+    fn judge_top(&mut self, lease: &Standing, end: &End) -> Verdict {
+        let id = end.lease;
+        let (Some(before), Some(restored)) = (&lease.before, digest(end.restored.as_ref())) else {
+            return Verdict::Untold;
+        };
+        if end.foreign {
+            return Verdict::Untold;
+        }
+        for (above, upper) in self.above(id, &lease.target) {
+            if upper.target != lease.target {
+                return Verdict::Untold;
+            }
+            // It may have been made when this one was undone, though not yet written to have ended.
+            if upper.before.as_ref().is_some_and(|stood| *stood != restored) {
+                return Verdict::Wrong(format!(
+                    "lease {id} ended as if nothing lay above it, where lease {above} stands"
+                ));
+            }
+        }
+        if *before == restored {
+            return Verdict::PutBack;
+        }
+        Verdict::Wrong(format!(
+            "lease {id} was to put back what stood there before it, and something else stands there (by digest)"
+        ))
+    }
+
+    /// What the end of a lease makes of what those above it will put back.
+    fn hand_down(&mut self, lease: &Standing, end: &End) {
+        let (covered_by, base) = (end.covered_by, digest(end.base.as_ref()));
+        let is_covered = covered_by.is_some();
+        for (id, upper) in self.above(end.lease, &lease.target) {
+            let same = upper.target == lease.target;
+            if Some(id) == covered_by {
+                upper.before = base.clone().filter(|_| same);
+            } else if !same && (!is_covered || Some(id) < covered_by) {
+                upper.before = None;
+            }
+        }
+    }
+}
+
+/// A point has no more layers than there are leases that could be there.
+fn layers(lease: &Standing, end: &End) -> Verdict {
+    let left = end.restored.as_ref().and_then(|restored| restored.get("layers")).and_then(Value::as_u64);
+    match left {
+        Some(left) if left > lease.others => Verdict::Wrong(format!(
+            "after lease {} {left} layers were left, and only {} could be there",
+            end.lease, lease.others
+        )),
+        _ => Verdict::Untold,
+    }
+}
+
+/// The digest of a value that may be there.
+fn digest(value: Option<&Value>) -> Option<String> {
+    value?.get("hmac")?.as_str().map(str::to_owned)
+}
+
+fn unknown(id: u64) -> String {
+    format!("no record before it makes lease {id}")
+}
+
+fn wrong(why: String) -> Wrong {
+    Wrong { why: term::line(&why).into_owned(), help: HELP }
+}
+
+fn read<T: DeserializeOwned>(line: &str) -> Result<T, Wrong> {
+    serde_json::from_str(line).map_err(|error| wrong(format!("it is not of its kind: {error}")))
+}

@@ -1,0 +1,251 @@
+//! `debugctl leases --watch`: what is in force, and how long still.
+//!
+//! The agent is asked every few seconds, as each answer is an eval in its log; in between, this side's clock counts down.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::failure::{Failure, ended};
+use crate::interrupts::Interrupts;
+use crate::link::Loss;
+use crate::session::{EvalError, Session, Submission, Target};
+use crate::{tables, term};
+
+/// How often the agent is asked.
+const ASK: Duration = Duration::from_secs(3);
+/// How often the table is drawn.
+const DRAW: Duration = Duration::from_secs(1);
+/// How far two answers may tell of one deadline: less than what is meant by extending one.
+const SAME: Duration = Duration::from_millis(1500);
+
+/// What the agent answered last.
+struct Seen {
+    rows: Vec<Value>,
+    at: Instant,
+}
+
+/// Shows the leases until Ctrl-C: in a terminal one table in place, else one for each change.
+///
+/// # Errors
+/// The first look fails; without a terminal also a later one.
+pub(crate) async fn watch(target: &Target) -> Result<(), Failure> {
+    let mut session = Session::open(target).await?;
+    let mut interrupts = Interrupts::listen()?;
+    let watched = match term::is_screen() {
+        true => in_place(target, &mut session, &mut interrupts).await,
+        false => each_change(&mut session, &mut interrupts).await,
+    };
+    let closed = session.close().await;
+    ended(watched, closed)
+}
+
+/// Asks once, and has it proven that the question is in the log.
+async fn look(session: &mut Session) -> Result<Seen, EvalError> {
+    let result = session.quietly(Submission::code("leases()")).await?;
+    session.verify().await?;
+    let rows = result.value.as_array().cloned().unwrap_or_default();
+    Ok(Seen { rows, at: Instant::now() })
+}
+
+async fn each_change(session: &mut Session, interrupts: &mut Interrupts) -> Result<(), Failure> {
+    let mut shown: Option<Seen> = None;
+    loop {
+        let seen = look(session).await?;
+        if !shown.as_ref().is_some_and(|shown| is_as(shown, &seen)) {
+            term::out(&table(&seen, seen.at))?;
+            shown = Some(seen);
+        }
+        tokio::select! {
+            () = sleep(ASK) => {}
+            () = interrupts.next() => return Ok(()),
+            loss = session.loss() => return Err(EvalError::Lost(loss).into()),
+        }
+    }
+}
+
+async fn in_place(
+    target: &Target,
+    session: &mut Session,
+    interrupts: &mut Interrupts,
+) -> Result<(), Failure> {
+    let mut seen = look(session).await?;
+    let mut drawn = 0;
+    let mut lost: Option<String> = None;
+    loop {
+        let text = screen(&seen, Instant::now(), lost.as_deref());
+        drawn = term::redraw(&text, drawn)?;
+        tokio::select! {
+            () = sleep_until(Instant::now() + DRAW) => {}
+            () = interrupts.next() => return lost.map_or(Ok(()), |why| Err(EvalError::Lost(Loss(why)).into())),
+        }
+        if lost.is_none() && !is_due(&seen) {
+            continue;
+        }
+        let looked = tokio::select! {
+            looked = look_again(target, session, lost.is_some()) => looked,
+            () = interrupts.next() => return lost.map_or(Ok(()), |why| Err(EvalError::Lost(Loss(why)).into())),
+        };
+        match looked {
+            Ok(Some(now)) => (seen, lost) = (now, None),
+            Ok(None) => {}
+            Err(EvalError::Lost(Loss(why))) => lost = Some(why),
+            Err(other) => return Err(other.into()),
+        }
+    }
+}
+
+/// Asks, in another session if this one was lost; nothing while nobody is there.
+async fn look_again(target: &Target, session: &mut Session, lost: bool) -> Result<Option<Seen>, EvalError> {
+    if lost {
+        let Some(again) = attach_again(target).await? else { return Ok(None) };
+        let before = std::mem::replace(session, again);
+        session.take_over(before);
+    }
+    look(session).await.map(Some)
+}
+
+/// Another session in place of a lost one; nothing while there is nobody.
+async fn attach_again(target: &Target) -> Result<Option<Session>, Failure> {
+    match Session::open(target).await {
+        Ok(session) => Ok(Some(session)),
+        Err(failure) if failure.is_no_connection() => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Whether it is time to ask again: after a while, or when something should have ended meanwhile.
+fn is_due(seen: &Seen) -> bool {
+    let age = seen.at.elapsed();
+    let over = |row: &Value| left(row).is_some_and(|left| left <= age);
+    age >= ASK || seen.rows.iter().any(over)
+}
+
+/// How long a lease had left when it was asked for.
+fn left(row: &Value) -> Option<Duration> {
+    row.get("reverts_in_ms").and_then(Value::as_u64).map(Duration::from_millis)
+}
+
+/// Whether two answers say the same but for the time between them.
+fn is_as(before: &Seen, now: &Seen) -> bool {
+    let between = now.at.saturating_duration_since(before.at);
+    before.rows.len() == now.rows.len()
+        && before.rows.iter().zip(&now.rows).all(|(before, now)| {
+            let expected = left(before).map(|left| left.saturating_sub(between));
+            let alike = match (expected, left(now)) {
+                (Some(expected), Some(left)) => expected.abs_diff(left) < SAME,
+                (expected, left) => expected == left,
+            };
+            alike && timeless(before) == timeless(now)
+        })
+}
+
+/// A row without what changes by itself.
+fn timeless(row: &Value) -> Value {
+    let mut row = row.clone();
+    if let Some(members) = row.as_object_mut() {
+        members.remove("reverts_in");
+        members.remove("reverts_in_ms");
+    }
+    row
+}
+
+/// The table as it is at that moment.
+fn table(seen: &Seen, at: Instant) -> String {
+    let age = at.saturating_duration_since(seen.at);
+    let aged = |row: &Value| {
+        let mut row = row.clone();
+        if let (Some(left), Some(members)) = (left(&row), row.as_object_mut()) {
+            let left = left.saturating_sub(age);
+            // What is over reverts now; until the agent says so it is not known that it has.
+            let shown = if left.is_zero() { Value::from("now") } else { Value::from(term::in_seconds(left)) };
+            members.insert("reverts_in_ms".to_owned(), shown);
+        }
+        row
+    };
+    let rows: Vec<Value> = seen.rows.iter().map(aged).collect();
+    if rows.is_empty() { "no leases".to_owned() } else { tables::text("leases", &rows) }
+}
+
+/// The table with what else there is to say.
+fn screen(seen: &Seen, at: Instant, lost: Option<&str>) -> String {
+    let table = table(seen, at);
+    let foot = match lost {
+        None => "Ctrl-C ends".to_owned(),
+        Some(why) => format!(
+            "NOT CURRENT: the connection was lost: {}; this was seen {} ago. Attaching again; Ctrl-C ends",
+            term::line(why),
+            term::in_seconds(at.saturating_duration_since(seen.at)),
+        ),
+    };
+    format!("{table}\n\n{foot}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn row(id: u64, ms: u64) -> Value {
+        json!({ "id": id, "target": "state:a", "state": "provisional", "reverts_in": "x", "reverts_in_ms": ms })
+    }
+
+    fn seen(rows: &[Value], at: Instant) -> Seen {
+        Seen { rows: rows.to_vec(), at }
+    }
+
+    #[test]
+    fn a_table_counts_down() {
+        let at = Instant::now();
+        let seen = seen(&[row(1, 299_000), row(2, 2_500)], at);
+        let lines = |after: u64| -> Vec<String> {
+            let table = table(&seen, at + Duration::from_millis(after));
+            table.lines().skip(1).map(str::to_owned).collect()
+        };
+        assert_eq!(lines(0), ["1   state:a  provisional  4m59s", "2   state:a  provisional  3s"]);
+        assert_eq!(lines(1_000), ["1   state:a  provisional  4m58s", "2   state:a  provisional  2s"]);
+        assert_eq!(lines(2_500), ["1   state:a  provisional  4m57s", "2   state:a  provisional  now"]);
+    }
+
+    #[test]
+    fn a_conflict_has_no_time_and_a_note() {
+        let at = Instant::now();
+        let note = "the service itself changed `config.db.port` meanwhile; `settle(1, \"keep\")` or `settle(1, \"force\")`";
+        let conflict = json!({ "id": 1, "target": "state:a", "state": "conflict", "note": note });
+        let table = table(&seen(&[conflict, row(2, 1_000)], at), at);
+        let expected = format!(
+            "id  target   state        reverts in  note\n\
+             1   state:a  conflict                 {note}\n\
+             2   state:a  provisional  1s"
+        );
+        assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn the_time_that_passes_is_no_change_and_another_deadline_is() {
+        let at = Instant::now();
+        let before = seen(&[row(1, 60_000)], at);
+        let later = |rows: &[Value]| is_as(&before, &seen(rows, at + Duration::from_secs(3)));
+        assert!(later(&[row(1, 57_100)]));
+        assert!(!later(&[row(1, 60_000)]), "it was extended");
+        assert!(!later(&[row(2, 57_000)]));
+        assert!(!later(&[]));
+        let mut confirmed = row(1, 57_000);
+        confirmed["state"] = json!("confirmed");
+        assert!(!later(&[confirmed]));
+    }
+
+    /// T46.
+    #[test]
+    fn a_lost_connection_is_said_below_what_was_seen_last() {
+        let at = Instant::now();
+        let seen = seen(&[row(1, 60_000)], at);
+        let screen = screen(&seen, at + Duration::from_secs(5), Some("gone\u{1b}[2J"));
+        assert!(
+            screen.contains(
+                "55s\n\nNOT CURRENT: the connection was lost: gone\\u{1b}[2J; this was seen 5s ago"
+            )
+        );
+    }
+}
