@@ -3,6 +3,11 @@
 //!
 //! A limit is a program of under 60 lines that does what cannot be left out, and nothing else.
 
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The closure that stands behind the point of `patched_call`, and in the bare engine of `patched_limit`: a
@@ -46,9 +51,124 @@ pub fn median_micros(mut times: Vec<Duration>) -> Option<f64> {
     times.get(times.len() / 2).map(|time| time.as_secs_f64() * 1e6)
 }
 
+/// Keeps every core busy until it is dropped.
+#[derive(Debug)]
+#[must_use = "the cores are idle again once it is dropped"]
+pub struct Busy(Arc<AtomicBool>);
+
+/// Begins to keep every core busy, with one thread for each.
+pub fn busy() -> Busy {
+    let stop = Arc::new(AtomicBool::new(false));
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    for _ in 0..cores {
+        let stop = stop.clone();
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+    }
+    Busy(stop)
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A client of the service that calls `GET /api/healthcheck` on one connection, a thousand times a second.
+#[derive(Debug)]
+pub struct Caller {
+    stream: TcpStream,
+    next: Instant,
+}
+
+impl Caller {
+    /// Connects.
+    ///
+    /// # Panics
+    /// The service does not answer.
+    #[expect(clippy::unwrap_used, reason = "what fails here fails the measurement")]
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, next: Instant::now() }
+    }
+
+    /// Waits for the next millisecond, calls, and gives the status of the answer.
+    ///
+    /// # Panics
+    /// The answer is not HTTP.
+    #[expect(clippy::unwrap_used, reason = "what fails here fails the measurement")]
+    pub fn every_millisecond(&mut self) -> u16 {
+        std::thread::sleep(self.next.saturating_duration_since(Instant::now()));
+        self.next = (self.next + Duration::from_millis(1)).max(Instant::now());
+        self.stream.write_all(b"GET /api/healthcheck HTTP/1.1\r\nhost: bench\r\n\r\n").unwrap();
+        let (mut answer, mut chunk) = (Vec::new(), [0; 1024]);
+        loop {
+            let read = self.stream.read(&mut chunk).unwrap();
+            answer.extend_from_slice(&chunk[..read]);
+            let text = String::from_utf8_lossy(&answer);
+            if let Some(length) = complete(&text).filter(|length| *length <= answer.len()) {
+                debug_assert_eq!(length, answer.len());
+                return text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+            }
+        }
+    }
+}
+
+/// How long an answer is in all, once its head is there.
+fn complete(text: &str) -> Option<usize> {
+    let head = text.find("\r\n\r\n")? + 4;
+    let length = text.get(..head)?.to_ascii_lowercase();
+    let length =
+        length.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    Some(head + length.unwrap_or(0))
+}
+
+/// Half, 99 of 100 and all of some times.
+#[derive(Clone, Copy, Debug)]
+pub struct Late {
+    half: Duration,
+    most: Duration,
+    all: Duration,
+}
+
+impl Late {
+    /// Of these.
+    pub fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let at = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));
+        let at = |share| at(share).copied().unwrap_or_default();
+        Self { half: at(50), most: at(99), all: at(100) }
+    }
+}
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        writeln!(f, "p50 {:.0}, max {:.0}, p99:", micros(self.half), micros(self.all))?;
+        write!(f, "{:.1}", micros(self.most))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_is_complete_with_its_body() {
+        assert_eq!(complete("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"), None);
+        let whole = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        assert_eq!(complete(whole), Some(whole.len()));
+    }
+
+    #[test]
+    fn the_99th_of_100_is_not_the_last() {
+        let times = (1..=1000).map(Duration::from_micros).collect();
+        assert_eq!(Late::of(times).to_string(), "p50 501, max 1000, p99:\n991.0");
+    }
 
     #[test]
     fn the_median_is_a_measured_time() {

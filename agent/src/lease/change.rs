@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use debug_policy::Resource;
 
+use super::planted::{Fault, planted};
 use super::undo::{self, Layer, Otherwise};
 use crate::clock::BootTime;
 use crate::points::{self, Observer, PatchCode, Point};
@@ -131,7 +132,9 @@ impl Change for PatchChange {
     }
 
     fn set_deadline(&self, lease: u64, deadline: BootTime) {
-        self.point.set_deadline(lease, deadline);
+        if !planted(Fault::PointNotTold) {
+            self.point.set_deadline(lease, deadline);
+        }
     }
 
     fn undo(&self, lease: u64, _wait: Wait) -> Result<Undone, ChangeError> {
@@ -280,6 +283,7 @@ impl WriteChange {
                 }
             }
             let live = self.live(wait)?;
+            let otherwise = if planted(Fault::Overwrites) { Otherwise::Force } else { otherwise };
             let merged = undo::merge(ours, &live, target, otherwise);
             match self.states().compare_and_set(&self.path, &live, &merged.tree, &later, wait) {
                 Ok(()) => {

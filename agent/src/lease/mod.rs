@@ -1,6 +1,9 @@
 //! Leases: every change has an owner, a reason, undo data and a deadline, and ends exactly once.
 
 mod change;
+#[cfg(test)]
+mod model;
+pub(crate) mod planted;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use debug_policy::Resource;
 use debug_wire::messages::{After, InForce};
 
+use super::planted::{Fault, planted};
 use super::{Cause, Conflict, Failing, GRACE, Lease, Phase, Undone};
 use crate::clock::BootTime;
 use crate::state::Wait;
@@ -111,7 +112,7 @@ impl Leases {
     /// None yet; the first id is one above `highest`.
     pub(crate) fn after(highest: u64) -> Self {
         let inner = Inner {
-            next: highest + 1,
+            next: if planted(Fault::IdsAgain) { 1 } else { highest + 1 },
             open: BTreeMap::new(),
             ending: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -231,10 +232,13 @@ impl Leases {
     ) -> Result<Lease, EndError> {
         let mut inner = self.lock();
         let lease = inner.alive(id, now)?;
-        if confirm && lease.phase == Phase::Confirmed {
+        if confirm && lease.phase == Phase::Confirmed && !planted(Fault::ConfirmsTwice) {
             return Err(EndError::Confirmed(id));
         }
-        lease.deadline = deadline;
+        lease.deadline = match planted(Fault::ExtendAdds) {
+            true => lease.deadline.after(deadline.remaining(now)),
+            false => deadline,
+        };
         if confirm {
             lease.phase = Phase::Confirmed;
         }
@@ -251,7 +255,10 @@ impl Leases {
     pub(crate) fn adopt(&self, id: u64, owner: &str, session: u64, now: BootTime) -> Result<Lease, EndError> {
         let mut inner = self.lock();
         let lease = inner.alive(id, now)?;
-        (lease.owner, lease.session, lease.grace) = (owner.to_owned(), session, None);
+        if !planted(Fault::AdoptKeepsOwner) {
+            lease.owner = owner.to_owned();
+        }
+        (lease.session, lease.grace) = (session, None);
         let adopted = lease.tell();
         drop(inner);
         self.renewed(&adopted);
@@ -326,6 +333,9 @@ impl Leases {
         match undone {
             Ok(undone) => {
                 inner.remember(id, "ended");
+                if planted(Fault::EndsTwice) {
+                    inner.open.insert(id, lease.clone());
+                }
                 if let Some(conflict) = &undone.conflict {
                     inner.conflicts.insert(id, (lease.clone(), conflict.clone()));
                 }
@@ -353,7 +363,7 @@ impl Leases {
     pub(crate) fn session_lost(&self, session: u64, now: BootTime) {
         let mut inner = self.lock();
         for lease in inner.open.values_mut().filter(|l| l.session == session) {
-            if lease.after != After::Persist && lease.grace.is_none() {
+            if lease.after != After::Persist && lease.grace.is_none() && !planted(Fault::NoGrace) {
                 lease.grace = Some(now.after(GRACE));
             }
         }
@@ -386,7 +396,9 @@ impl Leases {
         let mut inner = self.lock();
         let mut taken = Vec::new();
         for lease in inner.open.values_mut().filter(|l| l.owner == owner && l.grace.is_some()) {
-            lease.grace = None;
+            if !planted(Fault::GraceStays) {
+                lease.grace = None;
+            }
             lease.session = session;
             taken.push(lease.clone());
         }
@@ -490,13 +502,16 @@ impl Inner {
         let Some(lease) = self.open.get_mut(&id) else { return Err(EndError::Unknown(id)) };
         match &lease.failing {
             Some(failing) => Err(EndError::Failing { id, why: failing.why.clone() }),
-            None if lease.deadline <= now => Err(EndError::Ended { id, how: "expired" }),
+            None if lease.deadline <= now && !planted(Fault::LateConfirm) => {
+                Err(EndError::Ended { id, how: "expired" })
+            }
             None => Ok(lease),
         }
     }
 
     fn due(&self, now: BootTime) -> Vec<(u64, Cause)> {
-        let due = self.open.values().map(|l| (l.id, l.due())).filter(|(_, (at, _))| *at <= now);
+        let late = |at: BootTime| planted(Fault::DeadlineLate) && at == now;
+        let due = self.open.values().map(|l| (l.id, l.due())).filter(|(_, (at, _))| *at <= now && !late(*at));
         due.map(|(id, (_, cause))| (id, cause)).collect()
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: the live value is always that of the newest layer in force, and what the service made it where no layer
 //! covers it. Nothing here knows a lock, a clock or a service's type.
 
+use super::planted::{Fault, planted};
 use crate::clock::BootTime;
 use crate::state::Tree;
 
@@ -82,7 +83,9 @@ pub(crate) fn take_out(layers: &mut Vec<Layer>, lease: u64, live: &Tree) -> Opti
                 let (ours, target) =
                     (shown(&ending.ours, &hidden, &seen), shown(&ending.target, &hidden, &seen));
                 let merged = merge(&ours, &seen, &target, Otherwise::Keep);
-                if let Ok(base) = above.base.clone().replaced(&below, merged.tree) {
+                if let Ok(base) = above.base.clone().replaced(&below, merged.tree)
+                    && !planted(Fault::BaseLost)
+                {
                     above.base = base;
                 }
                 ending.conflicts.extend(merged.conflicts);
@@ -244,4 +247,4 @@ fn same(left: Option<&Tree>, right: Option<&Tree>) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -26,4 +26,12 @@ pub(super) const ROWS: &[Row] = &[
         limit: |programs| programs.number("eval_limit"),
         budget: Budget::Times(1.25),
     },
+    Row {
+        name: "revert-lateness",
+        about: "from a patch's deadline to the first answer of the original, against any answer; 1 kHz, cores busy, p99, microseconds",
+        measured: |programs| programs.number("revert_lateness"),
+        limit: |programs| programs.number("revert_limit"),
+        // 10 ms.
+        budget: Budget::More(10_000.0),
+    },
 ];

@@ -21,18 +21,18 @@ const PLACES: [&str; 7] = ["", "m", "s", "m.x", "m.y", "s.0", "s.1"];
 
 /// What the service and the layers have made of one leaf, the oldest first: an independent telling of the same story.
 #[derive(Clone, Debug)]
-struct Leaf {
-    base: i64,
+pub(in crate::lease) struct Leaf {
+    pub(in crate::lease) base: i64,
     /// Who put it there, nobody's lease being the service itself, and what.
-    above: Vec<(Option<u64>, i64)>,
+    pub(in crate::lease) above: Vec<(Option<u64>, i64)>,
 }
 
 impl Leaf {
-    fn live(&self) -> i64 {
+    pub(in crate::lease) fn live(&self) -> i64 {
         self.above.last().map_or(self.base, |(_, value)| *value)
     }
 
-    fn foreign(&mut self, value: i64) {
+    pub(in crate::lease) fn foreign(&mut self, value: i64) {
         if value == self.live() {
             return;
         }
@@ -48,7 +48,7 @@ impl Leaf {
     }
 
     /// Whether ending it is a conflict.
-    fn end(&mut self, lease: u64) -> bool {
+    pub(in crate::lease) fn end(&mut self, lease: u64) -> bool {
         let Some(at) = self.above.iter().position(|(whose, _)| *whose == Some(lease)) else { return false };
         let below = if at == 0 { self.base } else { self.above[at - 1].1 };
         let (_, ours) = self.above.remove(at);
