@@ -167,8 +167,23 @@ impl Core {
     /// # Errors
     /// What became of it, or why it could not be undone; then an alarm is recorded and it is tried again.
     pub(crate) fn end_lease(&self, id: u64, cause: &Cause, by: &str, wait: Wait) -> Result<String, EndError> {
+        self.end_lease_of(id, None, cause, by, wait)
+    }
+
+    /// As [`end_lease`](Self::end_lease), if it is still that owner's.
+    ///
+    /// # Errors
+    /// Likewise; and if it has become another operator's.
+    pub(crate) fn end_lease_of(
+        &self,
+        id: u64,
+        owner: Option<&str>,
+        cause: &Cause,
+        by: &str,
+        wait: Wait,
+    ) -> Result<String, EndError> {
         let failed_before = self.leases.find(id).is_ok_and(|lease| lease.failing.is_some());
-        match self.leases.end(id, cause, wait) {
+        match self.leases.end_of(id, owner, cause, wait) {
             Ok(ended) => {
                 let detail = cause.detail().map_or(Value::Null, |seen| self.scrub(seen).into());
                 let target = ended.lease.target().to_string();
@@ -235,7 +250,7 @@ impl Core {
     /// Leaves the oldest conflict as it is if too many wait for somebody to say so.
     fn settle_surplus(&self) {
         if let Some(lease) = self.leases.surplus_conflict()
-            && self.leases.settled(lease.id)
+            && self.leases.take_conflict(lease.id).is_some()
         {
             let detail = json!("too many conflicts wait to be settled");
             self.append(vec![records::lease_settled(&lease, "agent", "keep", &Value::Null, detail)]);

@@ -86,6 +86,8 @@ pub(crate) enum Effect {
         lease: Box<Lease>,
         /// Whether it is undone all the same.
         force: bool,
+        /// What the service itself had changed.
+        places: Vec<Path>,
     },
     /// A condition under which a lease ends.
     Guard {

@@ -37,12 +37,13 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
         }
         Effect::Impossible { why, .. } => Err(why),
         Effect::Change(proposal) => make(core, run, &proposal, lease),
-        Effect::Revert { lease } => revert(core, run, lease.id),
+        Effect::Revert { lease } => revert(core, run, &lease),
         Effect::Renew { confirm, lease, ttl } => {
             let id = lease.id;
             let now = BootTime::now();
             let before = core.leases.find(id).map_err(|e| ended(&e))?;
-            let lease = core.leases.renew(id, now.after(ttl), confirm, now).map_err(|e| ended(&e))?;
+            let lease =
+                core.leases.renew(id, &lease.owner, now.after(ttl), confirm, now).map_err(|e| ended(&e))?;
             run.step(Step::Renewed { before: Box::new(before), after: Box::new(lease.clone()) });
             record_renewal(
                 core,
@@ -58,8 +59,10 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
         Effect::Adopt { lease } => {
             let before = core.leases.find(lease.id).map_err(|e| ended(&e))?;
             let (owner, session) = (&run.session.operator.name, run.session.id);
-            let lease =
-                core.leases.adopt(lease.id, owner, session, BootTime::now()).map_err(|e| ended(&e))?;
+            let lease = core
+                .leases
+                .adopt(lease.id, &lease.owner, owner, session, BootTime::now())
+                .map_err(|e| ended(&e))?;
             let said =
                 format!("lease {} is yours now, it was {}'s: {}", lease.id, before.owner, lease.target());
             run.step(Step::Renewed { before: Box::new(before), after: Box::new(lease.clone()) });
@@ -76,13 +79,19 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
                 ));
             }
             holds(core, id, &guard)?;
-            put_guard(core, id, &guard);
+            // Asking it took its time.
+            if !put_guard(core, id, &guard) {
+                return Err(Refusal::state(
+                    format!("lease {id} has a guard already"),
+                    "one condition can say it all",
+                ));
+            }
             run.step(Step::Guarded(id));
             Ok(values::say(format!(
                 "lease {id}: ends when its guard is false, or cannot tell twice in a row"
             )))
         }
-        Effect::Settle { lease, force } => settle(core, run, &lease, force),
+        Effect::Settle { lease, force, .. } => settle(core, run, lease.id, force),
         Effect::EnterChange { reason } => {
             let (mode, before) = run.session.mode();
             run.step(Step::Mode(mode, before));
@@ -178,11 +187,13 @@ fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<(), Refusal> {
     Err(Refusal::state(said, "nothing was changed; a guard must be true before the change and stay so"))
 }
 
-fn put_guard(core: &Core, lease: u64, guard: &Guarding) {
-    core.guards.add(lease, guard.code.clone());
+/// Whether the lease had none; then it has this one.
+fn put_guard(core: &Core, lease: u64, guard: &Guarding) -> bool {
+    let free = core.guards.add(lease, guard.code.clone());
     if let Some(observing) = core.observer() {
         observing.guarded();
     }
+    free
 }
 
 /// Makes sure that a write can be undone even if the service holds its lock again and again.
@@ -204,9 +215,10 @@ fn plain(lease: &Lease) -> String {
     text.split_once(':').map_or(text.clone(), |(_, rest)| rest.to_owned())
 }
 
-fn revert(core: &Core, run: &Run, id: u64) -> Result<Dynamic, Refusal> {
+fn revert(core: &Core, run: &Run, lease: &Lease) -> Result<Dynamic, Refusal> {
+    let (id, by) = (lease.id, &run.session.operator.name);
     let done = core
-        .end_lease(id, &Cause::Reverted, &run.session.operator.name, Wait::AGENT)
+        .end_lease_of(id, Some(&lease.owner), &Cause::Reverted, by, Wait::AGENT)
         .map_err(|e| ended(&e))?;
     run.step(Step::Reverted(id));
     Ok(values::say(done))
@@ -238,27 +250,28 @@ fn snapshot(core: &Core, run: &Run, name: String, parts: Vec<(Path, Tree)>) -> R
             "`snapshots()` lists them; take it of fewer paths or under another name",
         )
     })?;
+    for gone in &gone {
+        core.note(format!("the snapshot {gone} went to make room for {name}"));
+    }
     let gone =
         if gone.is_empty() { String::new() } else { format!("; to make room, {} went", gone.join(", ")) };
     Ok(values::say(format!("snapshot {name}: {bytes} bytes{gone}")))
 }
 
 /// Not undone if its eval fails: it leaves things as they are, or makes them what they were.
-fn settle(core: &Core, run: &Run, lease: &Lease, force: bool) -> Result<Dynamic, Refusal> {
-    if force {
-        lease.change.force(Wait::AGENT).map_err(|e| {
-            Refusal::state(e.to_string(), "nothing was changed; `leases()` shows what stands there")
-        })?;
-    }
-    if !core.leases.settled(lease.id) {
-        return Err(Refusal::state(
-            format!("lease {} was settled before", lease.id),
-            "nothing is left to do",
-        ));
+fn settle(core: &Core, run: &Run, id: u64, force: bool) -> Result<Dynamic, Refusal> {
+    // Taken first: of two who settle it, one does.
+    let Some((lease, conflict)) = core.leases.take_conflict(id) else {
+        return Err(Refusal::state(format!("lease {id} was settled before"), "nothing is left to do"));
+    };
+    if force && let Err(error) = lease.change.force(Wait::AGENT) {
+        core.leases.put_conflict_back(lease, conflict);
+        let help = "nothing was changed; `leases()` shows what stands there";
+        return Err(Refusal::state(error.to_string(), help));
     }
     let stands = stands(core, lease.target()).map_or(Value::Null, |value| core.digest(&value));
     let (by, how) = (&run.session.operator.name, gate::settled_as(force));
-    core.append(vec![records::lease_settled(lease, by, how, &stands, Value::Null)]);
+    core.append(vec![records::lease_settled(&lease, by, how, &stands, Value::Null)]);
     Ok(values::say(match force {
         true => format!("lease {}: {} is as it was before", lease.id, lease.target()),
         false => format!("lease {}: {} stays as the service made it", lease.id, lease.target()),
@@ -274,6 +287,7 @@ pub(crate) fn ended(error: &EndError) -> Refusal {
         EndError::Ended { .. } => "nothing is left to do; what it changed is as it was before",
         EndError::Ending(_) => "look at `leases()` again",
         EndError::Failing { .. } => "`leases()` shows it until it succeeds",
+        EndError::Owner(_) => "look at `leases()` and decide anew",
         EndError::InForce(_) => "`revert(id)` ends it; only what ended as a conflict is settled",
         EndError::Confirmed(_) => "`extend(id, ttl)` sets another deadline",
     };

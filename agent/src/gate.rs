@@ -18,7 +18,7 @@ use crate::lease::{Cause, Claim, DEFAULT_TTL, Lease, Phase};
 use crate::records;
 use crate::run::Run;
 use crate::session::Session;
-use crate::state::{Path, Tree};
+use crate::state::{Path, Tree, Wait};
 
 /// Leave to execute one effect once. Neither `Clone` nor `Default`; only [`pass`] makes one.
 pub(crate) struct Permit {
@@ -177,6 +177,26 @@ pub(crate) fn may_know(core: &Core, run: &Run, path: &Path, tree: Option<&Tree>)
     refusal.map_or(Ok(()), |denial| Err(Refusal::Denied(Box::new(denial))))
 }
 
+/// Whether this operator may read all of what stands at a path.
+///
+/// # Errors
+/// A denial that names nothing that the operator did not name.
+pub(crate) fn must_see(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Result<(), Refusal> {
+    for leaf in crate::host::leaves(path, tree) {
+        if let Decision::Deny(denial) = core.policy.decide(&run.request(core, Action::Read, resource(&leaf)))
+        {
+            return Err(Refusal::Denied(Box::new(nameless(denial))));
+        }
+    }
+    Ok(())
+}
+
+/// The denial without the path that it is about, of which the operator may know nothing.
+fn nameless(denial: Denial) -> Denial {
+    let help = format!("all or a part of what it reads: {}", denial.help);
+    Denial { resource: Resource::Agent, help, ..denial }
+}
+
 /// Whether policy lets the author of a patch read a leaf that came after the patch was made. No permit: what it reads is
 /// part of the permit to make it.
 pub(crate) fn may_read(core: &Core, author: &Request, leaf: &Path) -> bool {
@@ -282,6 +302,18 @@ fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Vec<Reque
         Effect::Revert { lease } => {
             vec![ask(lease.target().clone()), ask(Resource::Lease(lease.owner.clone()))]
         }
+        Effect::Settle { lease, force: true, places } => {
+            let owner = Resource::Lease(lease.owner.clone());
+            let others = (lease.owner != run.session.operator.name).then(|| ask(owner));
+            // It writes at each of these, with all that is below.
+            let below = places.iter().flat_map(|place| match core.read(place, Wait::AGENT) {
+                Ok(tree) => crate::host::leaves(place, &tree),
+                Err(_) => vec![place.clone()],
+            });
+            let asked =
+                [ask(lease.target().clone())].into_iter().chain(below.map(|leaf| ask(resource(&leaf))));
+            asked.chain(others).map(|request| with_reason(lease, request)).collect()
+        }
         Effect::Adopt { lease } | Effect::Settle { lease, .. } => {
             let owner = Resource::Lease(lease.owner.clone());
             let others = (lease.owner != run.session.operator.name).then(|| ask(owner));
@@ -364,6 +396,10 @@ fn denial(effect: &Effect, asked: &[(Request, Decision)]) -> Option<Denial> {
     match whole {
         Some(whole @ Resource::State(_)) if matches!(denied.resource, Resource::State(_)) => {
             Some(Denial { resource: whole, help: format!("all or a part of it: {}", denied.help), ..denied })
+        }
+        // What a snapshot, a guard or a patch reads has leaves that its operator did not name.
+        _ if denied.action == Action::Read && matches!(denied.resource, Resource::State(_)) => {
+            Some(nameless(denied))
         }
         _ => Some(denied),
     }
@@ -522,7 +558,7 @@ fn detail(core: &Core, run: &Run, effect: &Effect) -> Vec<(&'static str, Value)>
         Effect::Guard { lease, guard } => {
             vec![("guarded", lease.id.into()), ("guard", guard.record.clone())]
         }
-        Effect::Settle { lease, force } => {
+        Effect::Settle { lease, force, .. } => {
             vec![("settle", lease.id.into()), ("how", settled_as(*force).into())]
         }
         Effect::EnterChange { reason } => vec![("reason", reason.as_str().into())],

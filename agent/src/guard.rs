@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use crate::core::Core;
 use crate::lease::Cause;
 use crate::points::{PatchCode, Stats};
 use crate::script::frozen::Frozen;
-use crate::state::{Path, Tree, Wait};
+use crate::state::{Tree, Wait};
 use crate::values;
 
 /// How often each guard is asked: often enough to be quicker than whoever watches a graph, seldom enough that a hundred
@@ -40,8 +42,13 @@ struct Guard {
 /// The guards in force, by lease, and the gauges that they see.
 pub(crate) struct Guards {
     guards: Mutex<BTreeMap<u64, Guard>>,
-    gauges: BTreeMap<String, Gauge>,
+    gauges: Arc<BTreeMap<String, Gauge>>,
+    /// Whether the service's gauges are being asked, on a thread of their own.
+    asking: Arc<AtomicBool>,
 }
+
+/// How long the service may take to tell its gauges; one that takes longer shows none, and is not asked again meanwhile.
+const GAUGES: Duration = Duration::from_millis(20);
 
 /// What a guard said.
 #[derive(Debug, Eq, PartialEq)]
@@ -57,7 +64,35 @@ pub(crate) enum Answer {
 impl Guards {
     /// None yet.
     pub(crate) fn new(gauges: BTreeMap<String, Gauge>) -> Self {
-        Self { guards: Mutex::default(), gauges }
+        Self { guards: Mutex::default(), gauges: Arc::new(gauges), asking: Arc::default() }
+    }
+
+    /// What the gauges say; nothing of one that cannot tell, and of all if they take too long.
+    fn gauges(&self) -> Vec<(String, Tree)> {
+        let silent = || self.gauges.keys().map(|name| (name.clone(), Tree::Null)).collect();
+        if self.gauges.is_empty() || self.asking.swap(true, Ordering::AcqRel) {
+            return silent();
+        }
+        let (gauges, asking) = (self.gauges.clone(), self.asking.clone());
+        let (told, hear) = sync_channel(1);
+        let ask = move || {
+            let number = |gauge: &Gauge| {
+                // The service's own code; what it cannot tell is no number.
+                let value = catch_unwind(AssertUnwindSafe(gauge)).unwrap_or(f64::NAN);
+                if value.is_finite() { Tree::F64(value) } else { Tree::Null }
+            };
+            let numbers = gauges.iter().map(|(name, gauge)| (name.clone(), number(gauge))).collect();
+            asking.store(false, Ordering::Release);
+            // Whoever asked may have gone on without them.
+            drop(told.try_send(numbers));
+        };
+        match std::thread::Builder::new().name("debug-gauge".to_owned()).spawn(ask) {
+            Ok(_) => hear.recv_timeout(GAUGES).unwrap_or_else(|_| silent()),
+            Err(_) => {
+                self.asking.store(false, Ordering::Release);
+                silent()
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Guard>> {
@@ -164,13 +199,8 @@ fn sight(core: &Core, lease: u64) -> Tree {
     });
     let mut entries = numbers(&own.unwrap_or_default());
     let points = core.points.patched().into_iter().map(|(name, stats)| (name, Tree::Map(numbers(&stats))));
-    let gauges = core.guards.gauges.iter().map(|(name, gauge)| {
-        // The service's own code; what it cannot tell is no number.
-        let value = catch_unwind(AssertUnwindSafe(gauge)).unwrap_or(f64::NAN);
-        (name.clone(), if value.is_finite() { Tree::F64(value) } else { Tree::Null })
-    });
     entries.push(("points".to_owned(), Tree::Map(points.collect())));
-    entries.push(("gauges".to_owned(), Tree::Map(gauges.collect())));
+    entries.push(("gauges".to_owned(), Tree::Map(core.guards.gauges())));
     Tree::Map(entries)
 }
 
@@ -189,10 +219,8 @@ fn numbers(stats: &Stats) -> Vec<(String, Tree)> {
 /// What the guard looked at, in one line, without secrets.
 fn seen(core: &Core, sight: &Tree, code: &Frozen) -> String {
     let reads = code.reads().filter_map(|path| {
-        let path: Path = path.parse().ok()?;
-        let tree = core.read(&path, Wait::Try).ok()?;
-        let value = convert::display(&convert::to_dynamic(&tree, &path, &core.keyed));
-        Some(format!("{path} = {value}"))
+        // As the guard itself reads: no more than its author may.
+        Some(format!("{path} = {}", convert::display(&code.look(path)?)))
     });
     let text = [values::json(sight).to_string()].into_iter().chain(reads).collect::<Vec<_>>().join(", ");
     let text = core.scrub(&text);

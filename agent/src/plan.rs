@@ -117,6 +117,10 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
         Ok((_, said)) => (true, said.clone()),
         Err(refusal) => (false, told(refusal)),
     };
+    // Leave to write is not leave to read.
+    if !line.allowed || !may_see(core, run, &effect) {
+        (line.before, line.after) = (None, None);
+    }
     let said = format!("planned: {} {}", line.function, line.target);
     // That something was looked at is worth a line only if it may not be.
     if !is_look(&effect) || !line.allowed {
@@ -135,8 +139,10 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
             verdict?;
             Ok(execute::difference_rows(core, &rows))
         }
-        // A secret is not shown for a plan; what stands for it can be passed on.
-        Effect::Reveal { path, value } => Ok(convert::to_dynamic(&value, &path, &core.keyed)),
+        // Nothing is revealed for a plan, whoever may: what stands for it has no value at all.
+        Effect::Reveal { path, .. } => {
+            Ok(convert::to_dynamic(&Tree::Secret(Box::new(Tree::Null)), &path, &core.keyed))
+        }
         Effect::Change(proposal) => {
             if let (Resource::State(path), Some((_, after))) = (proposal.change.target(), &proposal.shown) {
                 run.planning(|planning| planning.overlay.push((Path(path.clone()), after.clone())));
@@ -162,6 +168,18 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
         | Effect::Guard { .. }
         | Effect::Snapshot { .. }
         | Effect::Log { .. } => Ok(values::say(said)),
+    }
+}
+
+/// Whether the operator may read all that a change replaces and puts there.
+fn may_see(core: &Core, run: &Run, effect: &Effect) -> bool {
+    let Effect::Change(proposal) = effect else { return true };
+    match (proposal.change.target(), &proposal.shown) {
+        (Resource::State(path), Some((before, after))) => {
+            let path = Path(path.clone());
+            [before, after].into_iter().all(|tree| gate::must_see(core, run, &path, tree).is_ok())
+        }
+        _ => true,
     }
 }
 
@@ -201,7 +219,7 @@ fn described(core: &Core, effect: &Effect) -> Line {
             (before, after) = (Some(format_duration(left).into()), Some(format_duration(*ttl).into()));
             format!("lease {} at {}", lease.id, lease.target())
         }
-        Effect::Settle { lease, force } => format!("lease {} as {}", lease.id, gate::settled_as(*force)),
+        Effect::Settle { lease, force, .. } => format!("lease {} as {}", lease.id, gate::settled_as(*force)),
         Effect::EnterChange { reason } => reason.clone(),
         Effect::Observe => "agent".to_owned(),
         Effect::Log { text, .. } => values::shortened(&core.scrub(text)),

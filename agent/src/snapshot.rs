@@ -13,6 +13,10 @@ use crate::values;
 const MAX_BYTES: usize = 16 << 20;
 /// How many there may be, however small.
 const MAX_SNAPSHOTS: usize = 1_000;
+/// The share of one operator, so that none takes the room of all.
+const MAX_OWN_BYTES: usize = MAX_BYTES / 4;
+/// Likewise, however small.
+const MAX_OWN: usize = 100;
 
 /// What stood at some paths.
 #[derive(Clone, Debug)]
@@ -55,9 +59,17 @@ pub(crate) enum SnapshotError {
     /// The name is in use.
     #[error("there is a snapshot `{0}` already")]
     Taken(String),
-    /// It alone is more than all may be.
-    #[error("the snapshot would hold {0} bytes, the limit is {MAX_BYTES}")]
-    TooLarge(usize),
+    /// It alone is more than an operator's may be in all.
+    #[error("the snapshot would hold {bytes} bytes, the limit is {most}")]
+    TooLarge {
+        /// Its own.
+        bytes: usize,
+        /// In all.
+        most: usize,
+    },
+    /// What others keep leaves no room.
+    #[error("the snapshots of others leave no room")]
+    Full,
 }
 
 impl Snapshots {
@@ -65,26 +77,42 @@ impl Snapshots {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps one. Returns the names of those that had to go for it: automatic ones first, the oldest first.
+    /// Keeps one. Returns the names of those that had to go for it: automatic ones, and the oldest of the same operator. Nobody's
+    /// goes for another's.
     ///
     /// # Errors
-    /// None is kept then, and none goes.
+    /// None is kept then, and none of another operator goes.
     pub(crate) fn keep(&self, snapshot: Snapshot) -> Result<Vec<String>, SnapshotError> {
         let mut kept = self.lock();
         if kept.iter().any(|other| other.name == snapshot.name) {
             return Err(SnapshotError::Taken(snapshot.name));
         }
-        let mut bytes = snapshot.bytes();
-        if MAX_BYTES < bytes {
-            return Err(SnapshotError::TooLarge(bytes));
+        let bytes = snapshot.bytes();
+        let most = if snapshot.automatic { MAX_BYTES } else { MAX_OWN_BYTES };
+        if most < bytes {
+            return Err(SnapshotError::TooLarge { bytes, most });
         }
-        bytes += kept.iter().map(Snapshot::bytes).sum::<usize>();
+        let own = |other: &Snapshot| !other.automatic && !snapshot.automatic && other.by == snapshot.by;
+        let sum = |kept: &VecDeque<Snapshot>, which: &dyn Fn(&Snapshot) -> bool| {
+            let counted = kept.iter().filter(|other| which(other));
+            counted.fold((0, 0), |(count, bytes), other| (count + 1, bytes + other.bytes()))
+        };
         let mut gone = Vec::new();
-        while MAX_BYTES < bytes || MAX_SNAPSHOTS <= kept.len() {
-            let at = kept.iter().position(|other| other.automatic).unwrap_or(0);
-            let Some(oldest) = kept.remove(at) else { break };
-            bytes -= oldest.bytes();
-            gone.push(oldest.name);
+        loop {
+            let (own_count, own_bytes) = sum(&kept, &own);
+            let (count, all) = sum(&kept, &|_| true);
+            let too_many_of_own = MAX_OWN <= own_count || MAX_OWN_BYTES < own_bytes + bytes;
+            let at = if too_many_of_own && !snapshot.automatic {
+                kept.iter().position(own)
+            } else if MAX_SNAPSHOTS <= count || MAX_BYTES < all + bytes {
+                kept.iter().position(|other| other.automatic).or_else(|| kept.iter().position(own))
+            } else {
+                break;
+            };
+            match at.and_then(|at| kept.remove(at)) {
+                Some(oldest) => gone.push(oldest.name),
+                None => return Err(SnapshotError::Full),
+            }
         }
         kept.push_back(snapshot);
         Ok(gone)
@@ -154,21 +182,41 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_that_nobody_asked_for_goes_first() {
-        let (snapshots, third) = (Snapshots::default(), MAX_BYTES / 3 - 100);
-        for (name, automatic) in [("mine", false), ("eval-1", true), ("eval-2", true)] {
-            assert_eq!(snapshots.keep(snapshot(name, third, automatic)), Ok(Vec::new()));
+    fn the_oldest_that_nobody_asked_for_goes_first_and_nobodys_for_anothers() {
+        let (snapshots, quarter) = (Snapshots::default(), MAX_OWN_BYTES - 100);
+        let of = |by: &str, snapshot: Snapshot| Snapshot { by: by.to_owned(), ..snapshot };
+        for (by, name, automatic) in [("alice", "hers", false), ("lea", "leas", false)] {
+            assert_eq!(snapshots.keep(of(by, snapshot(name, quarter, automatic))), Ok(Vec::new()));
         }
-        assert_eq!(snapshots.keep(snapshot("next", third, false)), Ok(vec!["eval-1".to_owned()]));
+        for name in ["eval-1", "eval-2"] {
+            assert_eq!(snapshots.keep(snapshot(name, quarter, true)), Ok(Vec::new()));
+        }
         assert_eq!(
-            snapshots.keep(snapshot("large", 2 * third, false)),
-            Ok(vec!["eval-2".into(), "mine".into()])
+            snapshots.keep(of("bob", snapshot("bobs", quarter, false))),
+            Ok(vec!["eval-1".to_owned()])
         );
-        assert!(matches!(
-            snapshots.keep(snapshot("more", MAX_BYTES, false)),
-            Err(SnapshotError::TooLarge(_))
-        ));
-        assert_eq!(snapshots.list().len(), 2);
+        assert_eq!(snapshots.keep(of("bob", snapshot("next", quarter, false))), Ok(vec!["bobs".to_owned()]));
+        assert_eq!(
+            snapshots.keep(of("vic", snapshot("vics", quarter, false))),
+            Ok(vec!["eval-2".to_owned()])
+        );
+        assert_eq!(snapshots.keep(of("eve", snapshot("eves", quarter, false))), Err(SnapshotError::Full));
+        assert_eq!(snapshots.keep(snapshot("eval-3", quarter, true)), Err(SnapshotError::Full));
+        let large = snapshots.keep(of("bob", snapshot("large", 2 * quarter, false)));
+        assert!(matches!(large, Err(SnapshotError::TooLarge { .. })));
+        assert_eq!(snapshots.list().len(), 4);
+    }
+
+    #[test]
+    fn many_small_ones_push_out_none_but_their_own() {
+        let snapshots = Snapshots::default();
+        let of = |by: &str, name: String| Snapshot { by: by.to_owned(), ..snapshot(&name, 1, false) };
+        snapshots.keep(of("alice", "incident".to_owned())).unwrap();
+        for number in 0..2 * MAX_SNAPSHOTS {
+            snapshots.keep(of("vic", format!("j{number}"))).unwrap();
+        }
+        assert!(snapshots.find("incident").is_some());
+        assert_eq!(snapshots.list().len(), 1 + MAX_OWN);
     }
 
     #[test]

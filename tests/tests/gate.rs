@@ -77,6 +77,8 @@ fn denied_but_for(allowed: &[Action]) {
     lea.eval(r#"change("a change that is not theirs")"#).ok();
     let reply = lea.eval(r#"set("config.server.loglevel", "DEBUG")"#);
     let id = reply.ok()["leases"][0]["id"].as_u64().unwrap();
+    // What the examples speak of is there.
+    lea.eval(r#"snapshot("before", ["config.db"])"#).ok();
     let before = everything(&mut lea);
     let mut alice = set.attach("alice");
     if allowed.contains(&Action::Change) {

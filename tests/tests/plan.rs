@@ -231,3 +231,71 @@ except = ["state:config.db.**"]
     assert_eq!(client.eval(r#"diff("mine").len()"#).display(), "0");
     assert_eq!(client.eval(r#"restore("mine")"#).ok()["display"], "nothing to do");
 }
+
+/// Leave to plan is leave to nothing: who may not read sees no value, neither of what would be replaced nor of what would be
+/// revealed, and hears no name.
+#[test]
+fn a_plan_shows_nothing_that_its_operator_may_not_read() {
+    let certificates = Certificates::new();
+    certificates.write_policy(
+        r#"version = 1
+[[rule]]
+id = "enter"
+why = "a test"
+allow = ["attach", "list", "change"]
+roles = ["oncall"]
+[[rule]]
+id = "write-only"
+why = "a test"
+allow = ["write"]
+roles = ["oncall"]
+on = ["state:config.db.port"]
+[[rule]]
+id = "everything"
+why = "a test"
+allow = ["attach", "list", "read"]
+roles = ["lead"]
+"#,
+    );
+    let service = Service::start(&certificates);
+    let mut lea = Client::attach(service.agent(), &certificates.operator("lea"));
+    let port = lea.eval("config.db.port").display().to_owned();
+    lea.eval(r#"snapshot("base")"#).ok();
+    let mut eve = Client::attach(service.agent(), &certificates.operator("alice"));
+    let host = "localhost";
+    for code in [
+        r#"let x = reveal("config.db.host"); print("is " + x);"#,
+        r#"set("config.db.host", "x")"#,
+        r#"set("config.db.port", 1)"#,
+        r#"restore("base")"#,
+        r#"diff("base")"#,
+        r#"get("config.db.host")"#,
+    ] {
+        for whole in [code.to_owned(), format!("plan(|| {{ {code} }})")] {
+            let id = eve.start_payload(&json!({ "code": whole, "dry": whole == code, "after": "revert" }));
+            let reply = eve.reply(id).unwrap().0.to_string();
+            let said: String = eve.notifications.iter().map(ToString::to_string).collect();
+            assert!(!format!("{reply}{said}").contains(host), "{whole}: {reply}{said}");
+            assert!(!reply.contains(&format!(":{port}")), "{whole}: {reply}");
+        }
+    }
+    // Neither which leaves there are.
+    for code in [r#"snapshot("mine")"#, r#"diff("base")"#, r#"restore("base")"#] {
+        let reply = eve.eval(code);
+        assert_eq!(reply.failed().0, "denied", "{code}");
+        assert!(!reply.0["error"].to_string().contains("config."), "{code}: {}", reply.0);
+    }
+}
+
+#[test]
+fn a_plan_makes_no_points() {
+    let (_certificates, _service, mut client) = attach("alice");
+    let count = r#"points().len()"#;
+    let before = client.eval(count).display().to_owned();
+    let lines = plan(
+        &mut client,
+        r##"for i in 0..20 { patch(`GET /fill/${i}`, |req| #{ status: 418 }, #{ unseen: true }); }"##,
+    );
+    assert_eq!(lines.as_array().unwrap().len(), 20);
+    assert_eq!(client.eval(count).display(), before);
+}

@@ -78,8 +78,18 @@ pub(super) fn wish(
         },
         "adopt" => Effect::Adopt { lease: lease(core, id(function, a)?)? },
         "settle" => {
-            let (lease, _) = core.leases.conflict(id(function, a)?).map_err(|e| execute::ended(&e))?;
-            Effect::Settle { lease: Box::new(lease), force: how(function, b)? }
+            let (id, force) = (id(function, a)?, how(function, b)?);
+            match core.leases.conflict(id) {
+                Ok((lease, conflict)) => {
+                    Effect::Settle { lease: Box::new(lease), force, places: conflict.places }
+                }
+                Err(error) => {
+                    // That it is in force is told only to who might settle it.
+                    let target = lease(core, id)?.target().clone();
+                    let why = execute::ended(&error);
+                    Effect::Impossible { function, target, options: Options::default(), why }
+                }
+            }
         }
         "change" => Effect::EnterChange { reason: reason(function, a)? },
         "observe" => Effect::Observe,
@@ -246,7 +256,12 @@ fn restore(
 ) -> Result<Vec<Effect>, Refusal> {
     let mut effects = Vec::new();
     for (path, then) in &snapshot.parts {
+        // Whether something differs is told only to who may read both.
         let now = core.read(path, Wait::AGENT).map_err(|error| state_refusal(core, run, &error))?;
+        if let Err(why) = [then, &now].into_iter().try_for_each(|tree| gate::must_see(core, run, path, tree))
+        {
+            return Ok(vec![Effect::Impossible { function, target: Resource::Agent, options, why }]);
+        }
         let differing = then.differences(&now);
         let Some((first, ..)) = differing.first() else { continue };
         let mut common = first.clone();
@@ -521,10 +536,12 @@ fn find_point(core: &Core, run: &Run, name: &str, options: &Options) -> Result<P
         if !gate::may_patch(core, run, name, options) {
             return Err(Refusal::state(format!("there is no point `{name}`"), "`points()` lists them"));
         }
-        let slot = core
-            .points
-            .declare(method, template)
-            .map_err(|e| Refusal::state(e.to_string(), "as in `GET /api/healthcheck`"))?;
+        // A plan leaves nothing behind, not even a point.
+        let slot = match run.is_planning() {
+            true => core.points.sketch(method, template),
+            false => core.points.declare(method, template),
+        };
+        let slot = slot.map_err(|e| Refusal::state(e.to_string(), "as in `GET /api/healthcheck`"))?;
         return Ok(Point::Route(slot));
     }
     let nearest =

@@ -258,7 +258,8 @@ impl World {
 
     fn renew(&mut self, id: u64, ttl: u64, confirm: bool) -> Result<(), String> {
         let (now, until) = (at(self.now), at(self.now + ttl));
-        let real = self.real.leases.renew(id, until, confirm, now).err();
+        let owner = self.known.get(&id).map_or("", |known| known.owner);
+        let real = self.real.leases.renew(id, owner, until, confirm, now).err();
         let (deadline, now) = (self.now + ttl, self.now);
         let Some(known) = self.known.get_mut(&id) else { return Ok(()) };
         let model = if known.deadline <= now {
@@ -324,7 +325,8 @@ impl World {
             Act::Adopt { which, session } => {
                 if let (Some(id), Some(session)) = (self.lease(which), self.session(session)) {
                     let owner = self.sessions[session as usize].0;
-                    let real = self.real.leases.adopt(id, owner, session, at(self.now)).is_ok();
+                    let from = self.known.get(&id).map_or("", |known| known.owner);
+                    let real = self.real.leases.adopt(id, from, owner, session, at(self.now)).is_ok();
                     let (now, Some(known)) = (self.now, self.known.get_mut(&id)) else { return Ok(()) };
                     let model = now < known.deadline;
                     if model {
@@ -345,7 +347,7 @@ impl World {
             }
             Act::Foreign { leaf, value } => {
                 let mut config = self.real.config.write().unwrap();
-                *[&mut config.x, &mut config.y][leaf] = value;
+                *(if leaf == 0 { &mut config.x } else { &mut config.y }) = value;
                 drop(config);
                 self.leaves[leaf].foreign(value);
             }

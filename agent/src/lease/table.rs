@@ -66,6 +66,9 @@ pub(crate) enum EndError {
         /// In words.
         why: String,
     },
+    /// It has become another operator's since policy was asked.
+    #[error("lease {0} is another operator's by now")]
+    Owner(u64),
     /// It has not ended, so there is nothing to settle.
     #[error("lease {0} is in force")]
     InForce(u64),
@@ -226,12 +229,13 @@ impl Leases {
     pub(crate) fn renew(
         &self,
         id: u64,
+        owner: &str,
         deadline: BootTime,
         confirm: bool,
         now: BootTime,
     ) -> Result<Lease, EndError> {
         let mut inner = self.lock();
-        let lease = inner.alive(id, now)?;
+        let lease = inner.alive(id, owner, now)?;
         if confirm && lease.phase == Phase::Confirmed && !planted(Fault::ConfirmsTwice) {
             return Err(EndError::Confirmed(id));
         }
@@ -252,9 +256,16 @@ impl Leases {
     ///
     /// # Errors
     /// What became of it; also when it is past its deadline and only not undone yet.
-    pub(crate) fn adopt(&self, id: u64, owner: &str, session: u64, now: BootTime) -> Result<Lease, EndError> {
+    pub(crate) fn adopt(
+        &self,
+        id: u64,
+        from: &str,
+        owner: &str,
+        session: u64,
+        now: BootTime,
+    ) -> Result<Lease, EndError> {
         let mut inner = self.lock();
-        let lease = inner.alive(id, now)?;
+        let lease = inner.alive(id, from, now)?;
         if !planted(Fault::AdoptKeepsOwner) {
             lease.owner = owner.to_owned();
         }
@@ -305,10 +316,30 @@ impl Leases {
     ///
     /// # Errors
     /// What became of it, or why undoing failed; then it stays and is tried again.
+    #[cfg(test)]
     pub(crate) fn end(&self, id: u64, cause: &Cause, wait: Wait) -> Result<Ended, EndError> {
+        self.end_of(id, None, cause, wait)
+    }
+
+    /// Ends a lease and undoes its change, if it is still that owner's for whom policy has decided. Whoever gets the answer
+    /// writes its one terminal record.
+    ///
+    /// # Errors
+    /// What became of it, or why undoing failed; then it stays and is tried again. It has become another operator's.
+    pub(crate) fn end_of(
+        &self,
+        id: u64,
+        owner: Option<&str>,
+        cause: &Cause,
+        wait: Wait,
+    ) -> Result<Ended, EndError> {
         let lease = {
             let mut inner = self.lock();
-            let target = inner.find(id)?.target().clone();
+            let found = inner.find(id)?;
+            if owner.is_some_and(|owner| owner != found.owner) {
+                return Err(EndError::Owner(id));
+            }
+            let target = found.target().clone();
             let other = inner.ending.values().find(|l| l.id != id && overlaps(l.target(), &target));
             // Two layers of one stack that end at once would each take the other for standing. This one is next.
             let later = other.map(|other| format!("lease {} of the same target is being ended", other.id));
@@ -426,9 +457,14 @@ impl Leases {
         }
     }
 
-    /// Takes a conflict out that was settled. Whether this call did.
-    pub(crate) fn settled(&self, id: u64) -> bool {
-        self.lock().conflicts.remove(&id).is_some()
+    /// Takes a conflict out to be settled; nothing if somebody else has.
+    pub(crate) fn take_conflict(&self, id: u64) -> Option<(Lease, Conflict)> {
+        self.lock().conflicts.remove(&id)
+    }
+
+    /// Puts one back that could not be settled.
+    pub(crate) fn put_conflict_back(&self, lease: Lease, conflict: Conflict) {
+        self.lock().conflicts.insert(lease.id, (lease, conflict));
     }
 
     /// The oldest conflict, if more wait than are kept.
@@ -496,11 +532,12 @@ impl Inner {
         }
     }
 
-    /// A lease in force that is not past its deadline either.
-    fn alive(&mut self, id: u64, now: BootTime) -> Result<&mut Lease, EndError> {
+    /// A lease in force that is not past its deadline either, and still the owner's for whom policy has decided.
+    fn alive(&mut self, id: u64, owner: &str, now: BootTime) -> Result<&mut Lease, EndError> {
         self.find(id)?;
         let Some(lease) = self.open.get_mut(&id) else { return Err(EndError::Unknown(id)) };
         match &lease.failing {
+            _ if lease.owner != owner => Err(EndError::Owner(id)),
             Some(failing) => Err(EndError::Failing { id, why: failing.why.clone() }),
             None if lease.deadline <= now && !planted(Fault::LateConfirm) => {
                 Err(EndError::Ended { id, how: "expired" })

@@ -100,7 +100,8 @@ fn a_lease_ends_once() {
 fn of_many_who_end_a_lease_at_once_one_does() {
     const RACES: usize = 10_000;
     let start = Arc::new(Barrier::new(4));
-    let round: Arc<Mutex<Option<(Arc<Leases>, u64, BootTime)>>> = Arc::default();
+    type Round = Option<(Arc<Leases>, u64, BootTime)>;
+    let round: Arc<Mutex<Round>> = Arc::default();
     let results: Arc<Mutex<Vec<(usize, bool)>>> = Arc::default();
     let racers: Vec<_> = (0..3)
         .map(|racer| {
@@ -113,7 +114,9 @@ fn of_many_who_end_a_lease_at_once_one_does() {
                         // A clock that stands right before the deadline, and one that stands at it.
                         0 => {
                             let now = BootTime(deadline.0 - 1);
-                            leases.renew(id, deadline.after(Duration::from_secs(60)), true, now).is_ok()
+                            leases
+                                .renew(id, "alice", deadline.after(Duration::from_secs(60)), true, now)
+                                .is_ok()
                         }
                         1 => {
                             let due = leases.overdue(deadline);
@@ -190,7 +193,7 @@ fn a_lost_session_gives_grace_to_what_was_not_confirmed_or_made_to_stay() {
     let confirmed = open(&leases, Fake::at("state:c"), 7, After::Revert);
     let other = open(&leases, Fake::at("state:d"), 8, After::Revert);
     let now = BootTime::now();
-    leases.renew(confirmed, now.after(Duration::from_secs(60)), true, now).unwrap();
+    leases.renew(confirmed, "alice", now.after(Duration::from_secs(60)), true, now).unwrap();
     leases.session_lost(7, now);
     let graced: Vec<u64> = leases
         .list()
@@ -212,7 +215,7 @@ fn a_lease_past_its_deadline_cannot_be_confirmed() {
     let leases = Leases::after(0);
     let id = open(&leases, Fake::at(STATE), 1, After::Revert);
     let late = BootTime::now().after(Duration::from_secs(601));
-    let renewed = leases.renew(id, late.after(Duration::from_secs(60)), true, late);
+    let renewed = leases.renew(id, "alice", late.after(Duration::from_secs(60)), true, late);
     assert!(matches!(renewed, Err(EndError::Ended { how: "expired", .. })));
 }
 
@@ -297,11 +300,12 @@ fn a_failed_eval_takes_back_no_more_than_its_own_renewal() {
     let id = open(&leases, Fake::at(STATE), 1, After::Revert);
     let (before, now) = (leases.find(id).unwrap(), BootTime::now());
     let minutes = |minutes: u64| now.after(Duration::from_secs(60 * minutes));
-    let renewed = leases.renew(id, minutes(20), false, now).unwrap();
-    leases.renew(id, minutes(1), false, now).unwrap();
+    let renewed = leases.renew(id, "alice", minutes(20), false, now).unwrap();
+    leases.renew(id, "alice", minutes(1), false, now).unwrap();
     assert!(leases.restore(&before, &renewed, false, now).is_none());
     assert_eq!(leases.find(id).unwrap().deadline, minutes(1));
-    let (before, renewed) = (leases.find(id).unwrap(), leases.renew(id, minutes(30), true, now).unwrap());
+    let (before, renewed) =
+        (leases.find(id).unwrap(), leases.renew(id, "alice", minutes(30), true, now).unwrap());
     assert!(leases.restore(&before, &renewed, false, now).is_some());
     let lease = leases.find(id).unwrap();
     assert_eq!((lease.deadline, lease.phase), (minutes(1), Phase::Provisional));
@@ -314,8 +318,11 @@ fn what_is_confirmed_no_longer_depends_on_its_session() {
     let now = BootTime::now();
     leases.session_lost(7, now);
     let later = now.after(Duration::from_secs(1200));
-    assert_eq!(leases.renew(id, later, false, now).unwrap().due(), (now.after(GRACE), Cause::SessionLost));
-    assert_eq!(leases.renew(id, later, true, now).unwrap().due(), (later, Cause::Expired));
+    assert_eq!(
+        leases.renew(id, "alice", later, false, now).unwrap().due(),
+        (now.after(GRACE), Cause::SessionLost)
+    );
+    assert_eq!(leases.renew(id, "alice", later, true, now).unwrap().due(), (later, Cause::Expired));
 }
 
 #[test]
@@ -334,7 +341,7 @@ fn a_lease_that_is_confirmed_only_for_a_moment_still_depends_on_its_session() {
     let leases = Leases::after(0);
     let id = open(&leases, Fake::at(STATE), 7, After::Revert);
     let (before, now) = (leases.find(id).unwrap(), BootTime::now());
-    let confirmed = leases.renew(id, now.after(Duration::from_secs(180)), true, now).unwrap();
+    let confirmed = leases.renew(id, "alice", now.after(Duration::from_secs(180)), true, now).unwrap();
     leases.session_lost(7, now);
     assert_eq!(leases.find(id).unwrap().due().1, Cause::Expired);
     leases.restore(&before, &confirmed, true, now).unwrap();
@@ -347,7 +354,7 @@ fn an_adopted_lease_is_another_operators_until_the_eval_that_adopted_it_fails() 
     let id = open(&leases, Fake::at(STATE), 7, After::Revert);
     let (before, now) = (leases.find(id).unwrap(), BootTime::now());
     leases.session_lost(7, now);
-    let adopted = leases.adopt(id, "lea", 8, now).unwrap();
+    let adopted = leases.adopt(id, "alice", "lea", 8, now).unwrap();
     assert_eq!((adopted.owner.as_str(), adopted.session, adopted.due().1), ("lea", 8, Cause::Expired));
     assert!(leases.take_over("alice", 9).is_empty());
     let restored = leases.restore(&before, &adopted, true, now).unwrap();
@@ -360,10 +367,10 @@ fn a_lease_is_confirmed_once() {
     let leases = Leases::after(0);
     let id = open(&leases, Fake::at(STATE), 1, After::Revert);
     let now = BootTime::now();
-    leases.renew(id, now.after(Duration::from_secs(60)), true, now).unwrap();
-    let again = leases.renew(id, now.after(Duration::from_secs(60)), true, now);
+    leases.renew(id, "alice", now.after(Duration::from_secs(60)), true, now).unwrap();
+    let again = leases.renew(id, "alice", now.after(Duration::from_secs(60)), true, now);
     assert_eq!(again.err(), Some(EndError::Confirmed(id)));
-    assert!(leases.renew(id, now.after(Duration::from_secs(90)), false, now).is_ok());
+    assert!(leases.renew(id, "alice", now.after(Duration::from_secs(90)), false, now).is_ok());
 }
 
 /// It is about to be tried again; a confirmation would be told and not kept.
@@ -375,7 +382,7 @@ fn a_lease_whose_undo_failed_is_not_renewed() {
     leases.end(id, &Cause::Reverted, Wait::AGENT).map(drop).unwrap_err();
     let now = BootTime::now();
     for confirm in [true, false] {
-        let renewed = leases.renew(id, now.after(Duration::from_secs(60)), confirm, now);
+        let renewed = leases.renew(id, "alice", now.after(Duration::from_secs(60)), confirm, now);
         assert!(matches!(renewed, Err(EndError::Failing { .. })));
     }
 }
@@ -387,8 +394,8 @@ fn a_revoked_operators_leases_end_confirmed_ones_too() {
     let ids =
         ["state:a", "state:b", "state:c"].map(|target| open(&leases, Fake::at(target), 7, After::Persist));
     let now = BootTime::now();
-    leases.renew(ids[1], now.after(Duration::from_secs(600)), true, now).unwrap();
-    leases.adopt(ids[2], "lea", 8, now).unwrap();
+    leases.renew(ids[1], "alice", now.after(Duration::from_secs(600)), true, now).unwrap();
+    leases.adopt(ids[2], "alice", "lea", 8, now).unwrap();
     let mut ended = Vec::new();
     let count = leases.revoke("alice", "the certificate was revoked", |id, cause| {
         assert_eq!(cause.kind(), "lease.revoked");
@@ -397,4 +404,20 @@ fn a_revoked_operators_leases_end_confirmed_ones_too() {
     });
     assert_eq!((count, ended), (2, vec![ids[1], ids[0]]));
     assert_eq!(leases.list().iter().map(|lease| lease.id).collect::<Vec<_>>(), [ids[2]]);
+}
+
+/// Policy was asked about a lease of one operator; it must not reach one of another.
+#[test]
+fn what_was_decided_of_one_owner_does_not_hold_for_the_next() {
+    let (leases, change) = (Leases::after(0), Fake::at(STATE));
+    let id = open(&leases, change.clone(), 1, After::Revert);
+    let now = BootTime::now();
+    leases.adopt(id, "alice", "lea", 2, now).unwrap();
+    let later = now.after(Duration::from_secs(60));
+    assert_eq!(leases.renew(id, "alice", later, false, now).err(), Some(EndError::Owner(id)));
+    assert_eq!(leases.adopt(id, "alice", "bob", 3, now).err(), Some(EndError::Owner(id)));
+    let ended = leases.end_of(id, Some("alice"), &Cause::Reverted, Wait::AGENT);
+    assert_eq!(ended.err(), Some(EndError::Owner(id)));
+    assert_eq!(change.undone(), 0);
+    assert!(leases.end_of(id, Some("lea"), &Cause::Reverted, Wait::AGENT).is_ok());
 }

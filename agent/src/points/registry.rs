@@ -186,12 +186,7 @@ impl Registry {
     /// # Errors
     /// What is no method, no template, or one route too many.
     pub(crate) fn declare(&self, method: &str, template: &str) -> Result<Arc<Slot>, InvalidRoute> {
-        let method = point_method(method).ok_or_else(|| InvalidRoute::Method(method.to_owned()))?;
-        let plain = template.chars().all(|c| !c.is_whitespace() && !c.is_control());
-        if !template.starts_with('/') || MAX_TEMPLATE_LEN < template.len() || !plain {
-            return Err(InvalidRoute::Template(template.to_owned()));
-        }
-        let name = format!("{method} {template}");
+        let name = route_name(method, template)?;
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = routes.get(&name) {
             return Ok(known.clone());
@@ -215,6 +210,19 @@ impl Registry {
         patched.filter_map(|slot| Some((slot.name().to_owned(), slot.layers().last()?.stats()))).collect()
     }
 
+    /// The point of a method and a template; one that nobody else knows if it is not known yet.
+    ///
+    /// # Errors
+    /// What is no method, or no template.
+    pub(crate) fn sketch(&self, method: &str, template: &str) -> Result<Arc<Slot>, InvalidRoute> {
+        let name = route_name(method, template)?;
+        let slot = self.known_route(&name).unwrap_or_else(|| Arc::new(Slot::route(name.clone())));
+        if self.never_patch.contains(&name) {
+            slot.close();
+        }
+        Ok(slot)
+    }
+
     /// Whether a resource is a route that no request has matched since the start.
     pub(crate) fn is_unseen(&self, resource: &debug_policy::Resource) -> bool {
         match resource {
@@ -232,6 +240,15 @@ impl Registry {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         self.functions.keys().map(|name| (*name).to_owned()).chain(routes.keys().cloned()).collect()
     }
+}
+
+fn route_name(method: &str, template: &str) -> Result<String, InvalidRoute> {
+    let method = point_method(method).ok_or_else(|| InvalidRoute::Method(method.to_owned()))?;
+    let plain = template.chars().all(|c| !c.is_whitespace() && !c.is_control());
+    if !template.starts_with('/') || MAX_TEMPLATE_LEN < template.len() || !plain {
+        return Err(InvalidRoute::Template(template.to_owned()));
+    }
+    Ok(format!("{method} {template}"))
 }
 
 /// The name under which a method's points are kept; `None` for methods that cannot be points.

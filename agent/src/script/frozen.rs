@@ -338,6 +338,11 @@ impl PatchCode for Frozen {
 }
 
 impl Frozen {
+    /// What it would read at a path now; nothing if it may not, or nothing stands there.
+    pub(crate) fn look(&self, path: &str) -> Option<Dynamic> {
+        self.host.read(path).ok()
+    }
+
     fn run(
         &self,
         engine: &Engine,
