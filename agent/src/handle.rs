@@ -84,13 +84,6 @@ fn items(tag: &EvalTag, handle: &Handle) -> Fallible<Array> {
     })
 }
 
-/// Whether the operator may know that something stands at a path.
-pub(crate) fn may_know(tag: &EvalTag, path: &Path) -> bool {
-    let found = tag.run.look(&tag.core, path);
-    // A state that is busy is known: its name alone says what it is.
-    found.is_err() || gate::may_know(&tag.core, &tag.run, path, found.as_ref().ok()).is_ok()
-}
-
 /// What a path is: a leaf is read, a container stays a handle.
 pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
     match tag.run.look(&tag.core, &path) {

@@ -139,7 +139,8 @@ fn a_log_is_not_read_through_the_agent_and_that_is_said() {
         let told = format!("reading the log of the agent at `{target}` is not part of this version");
         assert!(ctl.err.contains(&told) && ctl.err.contains("give the log's folder"), "{}", ctl.err);
     }
-    for args in [&["audit", "tail", &target][..], &["watch", &target, "x"], &["eval", &target, "1", "--plan"]]
+    for args in
+        [&["audit", "tail", &target][..], &["watch", &target, "x"], &["eval", &target, "1", "--request"]]
     {
         let ctl = Ctl::run(&certificates, "alice", args);
         assert_eq!((ctl.code, ctl.out.as_str()), (2, ""), "{}", ctl.err);

@@ -132,10 +132,10 @@ fn unknown_members_are_named() {
     let (code, message) = client.call("cancel", json!({ "id": 1, "force": true })).failed();
     assert_eq!(code, "params");
     assert!(message.contains("force"), "{message}");
-    let id = client.start_payload(&json!({ "code": "1", "dry": true }));
+    let id = client.start_payload(&json!({ "code": "1", "wet": true }));
     let (code, message) = client.reply(id).unwrap().failed();
     assert_eq!(code, "params");
-    assert!(message.contains("dry"), "{message}");
+    assert!(message.contains("wet"), "{message}");
 }
 
 #[test]

@@ -262,11 +262,6 @@ fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
         if tag.run.emergency() || context.scope().contains(name) || tag.core.states.named(name).is_err() {
             return Ok(None);
         }
-        let path = Path(vec![name.to_owned()]);
-        // What one may not know of is as unknown as what is not there.
-        if !handle::may_know(&tag, &path) {
-            return Ok(None);
-        }
-        handle::resolve(&tag, path).map(Some)
+        handle::resolve(&tag, Path(vec![name.to_owned()])).map(Some)
     });
 }
