@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
+use debug_policy::format_duration;
 use rustix::time::{ClockId, clock_gettime};
+
+/// How long something takes, for people: from ten seconds on in whole seconds.
+pub(crate) fn roughly(duration: Duration) -> String {
+    let whole = Duration::from_secs(duration.as_secs());
+    format_duration(if whole < Duration::from_secs(10) { duration } else { whole })
+}
 
 /// A moment on `CLOCK_BOOTTIME`, in nanoseconds since the host booted.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -25,5 +32,17 @@ impl BootTime {
     /// How long until this moment, seen from `now`; zero if it is past.
     pub(crate) fn remaining(self, now: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(now.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_reads_milliseconds_of_minutes() {
+        for (millis, text) in [(114_373, "1m54s"), (10_001, "10s"), (9_999, "9s999ms"), (0, "0s")] {
+            assert_eq!(roughly(Duration::from_millis(millis)), text);
+        }
     }
 }

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use debug_audit::{AppendError, Until};
-use debug_policy::{Action, Decision, Denial, Policy, Request, Resource, format_duration};
+use debug_policy::{Action, Decision, Denial, Policy, Request, Resource};
 use debug_wire::messages::After;
 use debug_wire::table::Method;
 use serde_json::{Map, Value, json};
 
-use crate::clock::BootTime;
+use crate::clock::{BootTime, roughly};
 use crate::core::Core;
 use crate::effect::{Effect, Options, Proposal};
 use crate::lease::{Cause, Claim, DEFAULT_TTL, Lease, Phase};
@@ -465,7 +465,7 @@ fn check_stack(core: &Core, proposal: &Proposal, target: &Resource, now: BootTim
                 lease.target(),
                 lease.id,
                 lease.owner,
-                format_duration(lease.due().0.remaining(now))
+                roughly(lease.due().0.remaining(now))
             ),
             format!("add `over: {}` to put yours on top, or end it with `revert({})`", lease.id, lease.id),
         )),

@@ -5,7 +5,7 @@ use debug_wire::table::{self, FUNCTIONS, Function, Undo};
 use pki_types::UnixTime;
 use rhai::Dynamic;
 
-use crate::clock::BootTime;
+use crate::clock::{BootTime, roughly};
 use crate::core::Core;
 use crate::eval::{MAX_OUTPUT, MAX_RESULT};
 use crate::execute::{count, rows};
@@ -90,7 +90,7 @@ fn info(core: &Core) -> Dynamic {
         ("environment", core.environment.clone().into()),
         ("agent", env!("CARGO_PKG_VERSION").into()),
         ("pid", count(std::process::id().into())),
-        ("up", format_duration(BootTime::now().remaining(core.started)).into()),
+        ("up", roughly(BootTime::now().remaining(core.started)).into()),
         ("origin", core.origin.clone().into()),
         ("permits", count(core.permits.load(std::sync::atomic::Ordering::Relaxed))),
         ("records", count(core.log.size())),
@@ -333,7 +333,7 @@ fn lease_row(lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
         ("target", lease.target().to_string().into()),
         ("owner", lease.owner.clone().into()),
         ("state", lease.phase.name().into()),
-        ("reverts_in", format_duration(left).into()),
+        ("reverts_in", roughly(left).into()),
         ("reverts_in_ms", count(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))),
         ("session", count(lease.session)),
         ("eval", count(lease.eval)),
@@ -351,7 +351,7 @@ fn sessions(core: &Core, run: &Run) -> Dynamic {
             ("operator", session.operator.name.clone().into()),
             ("roles", session.operator.roles.join(",").into()),
             ("mode", mode_name(&session).into()),
-            ("since", format_duration(now.remaining(session.opened)).into()),
+            ("since", roughly(now.remaining(session.opened)).into()),
             ("peer", session.peer.to_string().into()),
             ("leases", count(core.leases.held_by(session.id).len() as u64)),
             ("you", (session.id == run.session.id).into()),
@@ -367,7 +367,7 @@ fn snapshots(core: &Core) -> Dynamic {
             ("name", snapshot.name.clone().into()),
             ("by", snapshot.by.clone().into()),
             ("automatic", snapshot.automatic.into()),
-            ("ago", format_duration(now.remaining(snapshot.taken)).into()),
+            ("ago", roughly(now.remaining(snapshot.taken)).into()),
             ("bytes", count(snapshot.bytes() as u64)),
             ("leases", leases.join(", ").into()),
         ]

@@ -27,6 +27,9 @@ enum Task {
         /// Leave out the part that needs tools other than cargo's.
         #[arg(long, conflicts_with = "steps")]
         core: bool,
+        /// Play 10,000 random histories of leases instead of 500.
+        #[arg(long)]
+        long: bool,
     },
     /// Builds and runs the services of `tests/hosts`, with and without the agent.
     Hosts {
@@ -60,7 +63,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
-        Task::Test { steps, core } => test::run(&steps, core),
+        Task::Test { steps, core, long } => test::run(&steps, core, long),
         Task::Hosts { names, lock } => test::hosts::run_named(&names, lock),
         Task::Demo(options) => demo::run(&options),
         Task::Bench { rows, runs } => bench::run(&rows, runs),

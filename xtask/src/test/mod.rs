@@ -22,17 +22,25 @@ pub(crate) struct Place {
     pub(crate) root: PathBuf,
     /// The folder into which cargo builds.
     pub(crate) target: PathBuf,
+    /// Whether random tests take their time.
+    pub(crate) long: bool,
 }
+
+/// How many histories of leases are played where there is time; the tests read it.
+const LONG: (&str, &str) = ("DEBUG_TESTS_HISTORIES", "10000");
 
 impl Place {
     pub(crate) fn find() -> Result<Self, String> {
         let root = process::root()?;
-        Ok(Self { target: process::target(&root)?, root })
+        Ok(Self { target: process::target(&root)?, root, long: false })
     }
 
     fn cargo(&self, args: &[&str]) -> Command {
         let mut command = cargo();
         command.args(args).current_dir(&self.root);
+        if self.long {
+            command.env(LONG.0, LONG.1);
+        }
         command
     }
 }
@@ -73,12 +81,12 @@ const FOREIGN: &[Step] = &[
 ///
 /// # Errors
 /// Names the step and what went wrong in it.
-pub(crate) fn run(names: &[String], core: bool) -> Result<(), String> {
+pub(crate) fn run(names: &[String], core: bool, long: bool) -> Result<(), String> {
     let all = || CORE.iter().chain(FOREIGN);
     if let Some(name) = names.iter().find(|name| !all().any(|step| step.name == *name)) {
         return Err(format!("no step is named `{name}`"));
     }
-    let place = Place::find()?;
+    let place = Place { long, ..Place::find()? };
     let chosen = CORE.iter().chain(FOREIGN.iter().filter(|_| !core));
     let chosen = chosen.filter(|step| names.is_empty() || names.iter().any(|name| name == step.name));
     let times = play(chosen, &place)?;
@@ -114,7 +122,7 @@ mod tests {
     const UNREACHED: Step = Step { name: "unreached", run: |_| Err("reached".into()) };
 
     fn check(steps: &[Step]) -> Result<String, String> {
-        play(steps.iter(), &Place { root: PathBuf::new(), target: PathBuf::new() })
+        play(steps.iter(), &Place { root: PathBuf::new(), target: PathBuf::new(), long: false })
     }
 
     #[test]
@@ -132,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_unknown_step_is_named() {
-        assert_eq!(run(&["everything".into()], false), Err("no step is named `everything`".into()));
+        assert_eq!(run(&["everything".into()], false, false), Err("no step is named `everything`".into()));
     }
 
     #[test]

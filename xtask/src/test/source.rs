@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_path_of_this_machine_is_found() {
-        let place = Place { root: "/somewhere/else".into(), target: PathBuf::new() };
+        let place = Place { root: "/somewhere/else".into(), target: PathBuf::new(), long: false };
         assert_eq!(
             machine_paths(&place, "a\nsee /somewhere/else/agent\n"),
             ["line 2: a path of this machine"]
