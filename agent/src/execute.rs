@@ -63,8 +63,11 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
                 .leases
                 .adopt(lease.id, &lease.owner, owner, session, BootTime::now())
                 .map_err(|e| ended(&e))?;
-            let said =
-                format!("lease {} is yours now, it was {}'s: {}", lease.id, before.owner, lease.target());
+            let was = match before.owner == *owner {
+                true => "it was yours before, and is this session's now".to_owned(),
+                false => format!("it was {}'s", before.owner),
+            };
+            let said = format!("lease {} is yours now, {was}: {}", lease.id, lease.target());
             run.step(Step::Renewed { before: Box::new(before), after: Box::new(lease.clone()) });
             record_renewal(core, run, &lease, "lease.adopted", None);
             Ok(values::say(said))
@@ -72,14 +75,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
         Effect::Guard { lease, guard } => {
             let id = lease.id;
             core.leases.find(id).map_err(|e| ended(&e))?;
-            if core.guards.has(id) {
-                return Err(Refusal::state(
-                    format!("lease {id} has a guard already"),
-                    "one condition can say it all",
-                ));
-            }
-            holds(core, id, &guard)?;
-            // Asking it took its time.
+            holds(core, id, &guard).map_err(|why| broken(&why))?;
             if !put_guard(core, id, &guard) {
                 return Err(Refusal::state(
                     format!("lease {id} has a guard already"),
@@ -119,9 +115,9 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     };
     let lease = core.leases.find(id).map_err(|e| ended(&e))?;
     let making = core.leases.making(id);
-    if let Some(refusal) = proposal.guard.as_ref().and_then(|guard| holds(core, id, guard).err()) {
-        never_made(core, &lease, &refusal_text(&refusal));
-        return Err(refusal);
+    if let Some(why) = proposal.guard.as_ref().and_then(|guard| holds(core, id, guard).err()) {
+        never_made(core, &lease, &why);
+        return Err(broken(&why));
     }
     let stands = stands(core, lease.target());
     if let (Resource::State(path), Some(stands)) = (lease.target(), &stands) {
@@ -170,21 +166,17 @@ fn never_made(core: &Core, lease: &Lease, why: &str) {
     core.append(vec![records::lease_ended(Cause::Undone.kind(), lease, "agent", &undone, detail)]);
 }
 
-fn refusal_text(refusal: &Refusal) -> String {
-    match refusal {
-        Refusal::State { message, .. } => message.clone(),
-        other => format!("{other:?}"),
+/// Whether a guard holds now; one that does not must not be put on anything.
+fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<(), String> {
+    match guard::first(core, lease, &guard.code) {
+        guard::Answer::Holds => Ok(()),
+        guard::Answer::Broken(seen) => Err(format!("the guard does not hold now: {seen}")),
+        guard::Answer::Silent(why) => Err(format!("the guard cannot tell: {why}")),
     }
 }
 
-/// Whether a guard holds now; one that does not must not be put on anything.
-fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<(), Refusal> {
-    let said = match guard::first(core, lease, &guard.code) {
-        guard::Answer::Holds => return Ok(()),
-        guard::Answer::Broken(seen) => format!("the guard does not hold now: {seen}"),
-        guard::Answer::Silent(why) => format!("the guard cannot tell: {why}"),
-    };
-    Err(Refusal::state(said, "nothing was changed; a guard must be true before the change and stay so"))
+fn broken(why: &str) -> Refusal {
+    Refusal::state(why, "nothing was changed; a guard must be true before the change and stay so")
 }
 
 /// Whether the lease had none; then it has this one.

@@ -102,15 +102,12 @@ pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Ref
     Ok(Permit { effect, lease: id })
 }
 
-/// Leave to look at something for a plan. Not a [`Permit`]: nothing is executed with it.
-pub(crate) struct Sight(());
-
 /// An effect that a plan would have, and what would become of it.
 pub(crate) struct Considered {
     /// The effect.
     pub(crate) effect: Effect,
     /// Why it would be let through, or why not.
-    pub(crate) verdict: Result<(Sight, String), Refusal>,
+    pub(crate) verdict: Result<String, Refusal>,
 }
 
 /// Decides about an effect of a plan and records that, without letting anything happen: no lease, no permit.
@@ -128,9 +125,10 @@ pub(crate) fn consider(core: &Core, run: &Run, effect: Effect) -> Result<Conside
     run.record(core, entries, Until::Written).map_err(Refusal::Log)?;
     let verdict = match (denial(&effect, &asked), &effect) {
         (Some(denial), _) => Err(Refusal::Denied(Box::new(denial))),
-        (None, Effect::Change(proposal)) => check_stack(core, proposal, proposal.change.target(), now)
-            .map(|()| (Sight(()), allowed_by(&asked))),
-        (None, _) => Ok((Sight(()), allowed_by(&asked))),
+        (None, Effect::Change(proposal)) => {
+            check_stack(core, proposal, proposal.change.target(), now).map(|()| allowed_by(&asked))
+        }
+        (None, _) => Ok(allowed_by(&asked)),
     };
     Ok(Considered { effect, verdict })
 }

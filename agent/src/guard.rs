@@ -114,11 +114,6 @@ impl Guards {
         self.lock().remove(&lease);
     }
 
-    /// Whether a lease has a guard.
-    pub(crate) fn has(&self, lease: u64) -> bool {
-        self.lock().contains_key(&lease)
-    }
-
     /// Whether there is any.
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().is_empty()

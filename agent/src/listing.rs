@@ -66,6 +66,7 @@ fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
 fn explain(function: &Function) -> String {
     let mode = if function.action.needs_change() { "change, entered with `change(reason)`" } else { "any" };
     let undone = match function.undo {
+        Undo::Nothing if function.action.needs_change() => "acts on a change, which is undone by itself",
         Undo::Nothing => "changes nothing",
         Undo::Lease => "a lease: undone at its deadline, by `revert(id)`, or when the session is lost",
         Undo::Session => "the end of the session",

@@ -114,7 +114,7 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
     let mut line = described(core, &effect);
     let Considered { effect, verdict } = gate::consider(core, run, effect)?;
     (line.allowed, line.verdict) = match &verdict {
-        Ok((_, said)) => (true, said.clone()),
+        Ok(said) => (true, said.clone()),
         Err(refusal) => (false, told(refusal)),
     };
     // Leave to write is not leave to read.

@@ -1,11 +1,12 @@
 //! What the log says: one function per kind of record. Values go in as keyed digests unless they may be read.
 
 use debug_audit::Entry;
+use debug_audit::kinds::LEASE_CONFLICT;
 use debug_policy::{Decision, Request, Resource};
 use serde_json::{Map, Value, json};
 
 use crate::clock::BootTime;
-use crate::lease::{CONFLICT, Lease};
+use crate::lease::Lease;
 
 /// The longest piece of text in one line: with every byte escaped as `\u0000` it still fits 65,535 bytes.
 const PART: usize = 9_000;
@@ -154,7 +155,7 @@ pub(crate) struct Told {
 pub(crate) fn lease_ended(kind: &'static str, lease: &Lease, by: &str, told: &Told, detail: Value) -> Entry {
     let (kind, conflict) = match &told.conflict {
         None => (kind, Value::Null),
-        Some(why) => (CONFLICT, json!({ "why": why, "ended_as": kind })),
+        Some(why) => (LEASE_CONFLICT, json!({ "why": why, "ended_as": kind })),
     };
     let body = json!({
         "lease": lease.id, "target": lease.target(), "owner": lease.owner, "session": lease.session,

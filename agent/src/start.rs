@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use debug_audit::kinds::LEASE_RESTART;
 use debug_audit::note::SigningKey;
 use debug_audit::{Log, OpenError, Opened, Until};
 use debug_policy::{Policy, Resource};
@@ -23,7 +24,7 @@ use crate::emit::Emitter;
 use crate::gate;
 use crate::guard::{Gauge, Guards};
 use crate::helpers::Helpers;
-use crate::lease::{Cause, Leases, RESTART, Writes};
+use crate::lease::{Cause, Leases, Writes};
 use crate::levels::Levels;
 use crate::marks::Marks;
 use crate::net::{self, Bounds, Identify, NetHandle, Tls};
@@ -403,7 +404,7 @@ fn boot_records(
         json!({ "file": config.trust.crl.display().to_string(), "lists": lists }),
     ));
     for (lease, target) in &history.open {
-        entries.push(record(RESTART, json!({ "lease": lease, "target": target, "by": "agent", "detail": "the process that held it ended" })));
+        entries.push(record(LEASE_RESTART, json!({ "lease": lease, "target": target, "by": "agent", "detail": "the process that held it ended" })));
     }
     core.log
         .append(entries, Until::Durable)

@@ -7,6 +7,7 @@
 //! Deliberately absent: tokio, TLS, operators' signatures, and the wall clock (records bring their own times).
 
 mod checkpoint;
+pub mod kinds;
 mod line;
 mod log;
 pub mod note;

@@ -299,3 +299,43 @@ fn a_plan_makes_no_points() {
     assert_eq!(lines.as_array().unwrap().len(), 20);
     assert_eq!(client.eval(count).display(), before);
 }
+
+/// The thread on which changes are ended waits for no plan, which like any code waits for the session's variables.
+#[test]
+fn a_plan_of_a_revert_does_not_hold_up_reverts() {
+    let (_certificates, service, mut client) = attach("alice");
+    service.health();
+    client.eval(r#"change("a test")"#).ok();
+    let made = client.eval(r##"patch("GET /api/healthcheck", |req| #{ status: 418 })"##);
+    let id = made.ok()["leases"][0]["id"].as_u64().unwrap();
+    let busy = client.start_payload(&json!({ "code": "loop { for x in 0..100 { [x].map(|y| y); } }" }));
+    let planned = client.start_payload(&json!({ "code": format!("revert({id})"), "dry": true }));
+    // Answered before both of those that came first.
+    let revert = client.start_payload(&json!({ "code": format!("revert({id})") }));
+    let first = loop {
+        let message = client.read().unwrap();
+        if let Some(id) = message["id"].as_u64() {
+            break id;
+        }
+    };
+    assert_eq!(first, revert);
+    assert_eq!(service.health().status, 200);
+    assert_ne!(busy, planned);
+}
+
+/// Of a call that works in an emergency no more is let off than the call itself.
+#[test]
+fn a_secret_in_a_reason_is_not_recorded() {
+    let (certificates, _service, mut client) = attach("alice");
+    client.eval("config.slack.token").ok();
+    for dry in [false, true] {
+        let secret = debug_tests::process::SLACK_TOKEN;
+        let payload = json!({ "code": "leases()", "dry": dry, "reason": secret });
+        let id = client.start_payload(&payload);
+        assert_eq!(client.reply(id).unwrap().failed().0, "denied");
+    }
+    let files = std::fs::read_dir(certificates.audit()).unwrap().map(|entry| entry.unwrap().path());
+    let logs = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
+    let text: String = logs.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    assert!(!text.contains(debug_tests::process::SLACK_TOKEN), "{text}");
+}

@@ -30,6 +30,10 @@ const RESERVED: [&str; 5] = ["revert", "revert_all", "leases", "confirm", "exten
 /// Looked at before it is parsed: what is more than that must not get near the thread on which changes are ended.
 pub(crate) fn is_reserved_call(payload: &str) -> bool {
     let payload: Option<Value> = serde_json::from_str(payload).ok();
+    // A plan of it waits for the workspace like any code, so it must wait elsewhere.
+    if payload.as_ref().is_some_and(|payload| payload["dry"] == true) {
+        return false;
+    }
     let code =
         payload.as_ref().and_then(|payload| payload["code"].as_str()).map(str::trim).unwrap_or_default();
     let code = code.strip_suffix(';').unwrap_or(code).trim_end();
@@ -82,7 +86,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     let mut engine = engine::for_eval();
     let compiled = engine.compile(&payload.code);
     let single = compiled.as_ref().ok().and_then(walk::single_call);
-    // A plan of it is no such call: it ends nothing, and is not let off.
+    // A plan ends nothing, so it is not let off its records.
     let single = single.filter(|_| !payload.dry);
     let emergency = single.as_deref().and_then(table::function).is_some_and(|f| f.emergency);
     let record = record_eval(core, &session, &params, counter, emergency)?;
@@ -104,7 +108,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
 /// Whether code or arguments hold what is or looks like a secret. Single calls that end changes are not asked: their code
 /// holds no more than words, and with no more than numbers to it they must work whatever somebody made a secret.
 fn holds_secret(core: &Core, payload: &EvalPayload, reserved: bool) -> bool {
-    if reserved && payload.args.values().all(Value::is_u64) {
+    if reserved && payload.reason.is_none() && payload.args.values().all(Value::is_u64) {
         return false;
     }
     let arguments = Value::Object(payload.args.clone().into_iter().collect()).to_string();

@@ -66,25 +66,6 @@ pub(crate) enum Cause {
     Shutdown,
 }
 
-/// The kind of the terminal record of a lease that the process before this one left in force.
-pub(crate) const RESTART: &str = "lease.restart";
-/// The kind of the terminal record of a lease that could not be undone whole.
-pub(crate) const CONFLICT: &str = "lease.conflict";
-
-/// Every kind of record that ends a lease; each lease of a run that has ended has exactly one of them.
-pub(crate) const TERMINAL: [&str; 10] = [
-    "lease.reverted",
-    "lease.expired",
-    "lease.undone",
-    "lease.session-lost",
-    "lease.guard-failed",
-    "lease.breaker",
-    "lease.revoked",
-    "lease.shutdown",
-    RESTART,
-    CONFLICT,
-];
-
 impl Cause {
     /// The kind of the terminal record.
     pub(crate) const fn kind(&self) -> &'static str {

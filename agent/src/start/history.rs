@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use debug_audit::kinds::LEASE_ENDS;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
-use crate::lease::TERMINAL;
 use crate::net::Tls;
 
 /// What the log tells about the previous process.
@@ -81,7 +81,7 @@ pub(super) fn history(config: &Config) -> Result<History, String> {
                 history.highest = history.highest.max(id);
                 history.open.insert(id, record["lease"]["target"].clone());
             }
-            Some(kind) if TERMINAL.contains(&kind) => {
+            Some(kind) if LEASE_ENDS.contains(&kind) => {
                 history.open.remove(&record["lease"].as_u64().unwrap_or(0));
             }
             _ => {}

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use debug_audit::kinds::{LEASE_CONFLICT, LEASE_ENDS, LEASE_RESTART};
 use debug_policy::Resource;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -16,24 +17,6 @@ use crate::term;
 
 #[cfg(test)]
 mod tests;
-
-/// The kinds of records that end a lease.
-const TERMINAL: [&str; 10] = [
-    "lease.reverted",
-    "lease.expired",
-    "lease.undone",
-    "lease.session-lost",
-    "lease.guard-failed",
-    "lease.breaker",
-    "lease.revoked",
-    "lease.shutdown",
-    RESTART,
-    CONFLICT,
-];
-/// Of a lease that an earlier process left.
-const RESTART: &str = "lease.restart";
-/// Of one that could not be undone whole.
-const CONFLICT: &str = "lease.conflict";
 
 const HELP: &str = "keep the folder as evidence: what this lease changed may not have been undone; \
                     `debugctl audit list DIR --kind lease.` shows what became of each";
@@ -223,7 +206,7 @@ impl Leases {
             "lease.made" => self.former_have_ended().and(self.made(seq, read(line)?)),
             "lease.confirmed" | "lease.extended" | "lease.adopted" => self.renewed(read(line)?),
             "lease.settled" => self.settled(&read(line)?),
-            kind if TERMINAL.contains(&kind) => self.end(seq, kind, read(line)?),
+            kind if LEASE_ENDS.contains(&kind) => self.end(seq, kind, read(line)?),
             _ => Ok(()),
         };
         taken.map_err(wrong)
@@ -316,11 +299,11 @@ impl Leases {
                 None => unknown(id),
             });
         };
-        self.ended.insert(id, Ended { by: seq, conflict: kind == CONFLICT, settled: false });
+        self.ended.insert(id, Ended { by: seq, conflict: kind == LEASE_CONFLICT, settled: false });
         self.tally.ended += u64::from(standing.counted);
         let stateless = matches!(standing.target, Target::Other(_));
         self.tally.stateless += u64::from(standing.counted && stateless);
-        match (self.former.remove(&id), kind == RESTART) {
+        match (self.former.remove(&id), kind == LEASE_RESTART) {
             (true, true) => return Ok(()),
             (false, false) => {}
             (true, false) => return Err(format!("lease {id} is of an earlier run, whose end ended it")),
@@ -329,7 +312,7 @@ impl Leases {
         if end.detail.as_ref().and_then(|detail| detail.get("never_made")).is_some() {
             return Ok(());
         }
-        self.undone(standing, end, kind == CONFLICT, seq)
+        self.undone(standing, end, kind == LEASE_CONFLICT, seq)
     }
 
     /// Judges the end of a lease, and anew those that waited for one below them.

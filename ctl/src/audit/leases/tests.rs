@@ -76,7 +76,7 @@ fn fails(records: &[Record], why: &str) {
 
 #[test]
 fn each_way_to_end_is_one() {
-    for kind in TERMINAL.into_iter().filter(|kind| ![RESTART, CONFLICT].contains(kind)) {
+    for kind in LEASE_ENDS.into_iter().filter(|kind| ![LEASE_RESTART, LEASE_CONFLICT].contains(kind)) {
         holds(&[boot(), made(1, "a", "x", "y"), ended(kind, 1, "x"), shutdown()], 1, 1, 1);
     }
 }
