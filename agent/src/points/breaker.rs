@@ -1,5 +1,7 @@
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use super::world::{AtomicU32, AtomicU64};
 
 /// A patch that fails this often without a success between does nothing but cost time.
 const MAX_FAILURES_IN_A_ROW: u32 = 5;

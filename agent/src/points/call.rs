@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::layer::{Layer, PatchFailure};
 use super::probe::Decoder;
 use super::slot::Slot;
+use super::world::{self, of_each_thread};
 use crate::clock::BootTime;
 use crate::state::Tree;
 
@@ -15,9 +16,9 @@ pub(crate) const PANIC_ABORTS: bool = cfg!(panic = "abort");
 /// call depth 8 and expression depth 16 (128 KiB, 512 KiB unoptimized).
 const MIN_STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 256 * 1024 };
 
-thread_local! {
-    /// Whether a patch is running on this thread. Points called meanwhile run their originals.
-    static RUNNING: Cell<bool> = const { Cell::new(false) };
+// Whether a patch is running on this thread. Points called meanwhile run their originals.
+of_each_thread! {
+    static RUNNING: Cell<bool> = Cell::new(false);
 }
 
 /// An argument on its way to a patch.
@@ -68,7 +69,7 @@ impl Arguments {
 #[cold]
 #[inline(never)]
 pub fn call<R>(slot: &Slot, arguments: impl FnOnce(&mut Arguments), decoder: Decoder<R>) -> Option<R> {
-    let now = BootTime::now();
+    let now = world::now();
     let layer = slot.in_force(now)?;
     run(&layer, now, || {
         let mut given = Arguments::default();
@@ -85,11 +86,11 @@ pub(crate) fn run<R>(
     attempt: impl FnOnce() -> Result<R, PatchFailure>,
 ) -> Option<R> {
     let _running = Running::enter()?;
-    let outcome = match stacker::remaining_stack() {
+    let outcome = match world::remaining_stack() {
         Some(left) if MIN_STACK <= left => fence(attempt).unwrap_or(Err(PatchFailure::Panicked)),
         _ => Err(PatchFailure::Stack),
     };
-    let took = BootTime::now().remaining(now); // `now` is earlier, so this is how long it took.
+    let took = world::now().remaining(now); // `now` is earlier, so this is how long it took.
     fence(|| layer.book(now, took, outcome.as_ref().err()));
     outcome.ok()
 }

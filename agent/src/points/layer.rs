@@ -1,9 +1,10 @@
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::breaker::{Breaker, Tripped};
+use super::world::{AtomicBool, AtomicU64};
 use crate::clock::BootTime;
 use crate::state::Tree;
 

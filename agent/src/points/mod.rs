@@ -5,6 +5,8 @@
 
 mod breaker;
 mod call;
+#[cfg(test)]
+mod every_order;
 mod layer;
 pub mod probe;
 mod registry;
@@ -12,13 +14,15 @@ mod slot;
 #[cfg(test)]
 pub(crate) mod tests;
 mod values;
+mod world;
 
 pub(crate) use breaker::Tripped;
 pub use call::{Answer, Argument, Arguments, call};
 pub(crate) use call::{PANIC_ABORTS, run};
 pub(crate) use layer::{Layer, Observer, PatchCode, PatchFailure, Stats};
 pub use probe::Probe;
+pub use registry::POINTS;
 pub(crate) use registry::{Point, PointInfo, Registry, point_method};
 pub(crate) use slot::Kind;
-pub use slot::{Facts, POINTS, Slot};
+pub use slot::{Facts, Slot};
 pub(crate) use values::encode;

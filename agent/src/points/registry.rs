@@ -3,8 +3,12 @@ use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::layer::Layer;
-use super::slot::{Given, Kind, POINTS, Slot};
+use super::slot::{Given, Kind, Slot};
 use crate::clock::BootTime;
+
+/// Every `#[patchable]` function that the linker kept.
+#[linkme::distributed_slice]
+pub static POINTS: [&'static Slot];
 
 /// More routes than any router has; a bound because learnt ones are kept for the life of the process.
 const MAX_ROUTES: usize = 10_000;

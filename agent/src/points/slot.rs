@@ -1,15 +1,10 @@
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use arc_swap::ArcSwapOption;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use super::layer::{Layer, Stats};
+use super::world::{ArcSwapOption, AtomicBool, Mutex};
 use crate::clock::BootTime;
-
-/// Every `#[patchable]` function that the linker kept.
-#[linkme::distributed_slice]
-pub static POINTS: [&'static Slot];
 
 /// What a point is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

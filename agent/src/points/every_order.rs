@@ -1,0 +1,276 @@
+//! The very files that call a patch, once more, in surroundings in which a model checker plays every order in which threads can
+//! meet, and everything that weak memory allows them to see: a patch is put in force, stacked, called, expires and is reverted,
+//! all at once.
+//!
+//! Source: <https://docs.rs/loom>. Up to [`PREEMPTIONS`] of a thread at places where it need not wait are played; two are
+//! enough for nearly all faults of this kind (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007).
+
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "the same files with other users")]
+
+#[path = "breaker.rs"]
+mod breaker;
+#[path = "call.rs"]
+mod call;
+#[path = "layer.rs"]
+mod layer;
+#[path = "probe.rs"]
+mod probe;
+#[path = "slot.rs"]
+mod slot;
+#[path = "values.rs"]
+mod values;
+mod world;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize as Count, Ordering as Order};
+use std::time::Duration;
+
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::thread;
+
+use self::breaker::Tripped;
+use self::call::call;
+use self::layer::{Layer, Observer, PatchCode, PatchFailure};
+use self::probe::{DecodeValue as _, Probe};
+use self::slot::{Facts, Slot};
+use self::world::{now, set_clock};
+use crate::clock::BootTime;
+use crate::state::Tree;
+
+const PREEMPTIONS: usize = 2;
+/// Of every patch of these checks, unless a check says otherwise.
+const DEADLINE: BootTime = BootTime(1_000);
+
+/// Plays all orders and returns how many there were.
+fn all_orders(play: impl Fn() + Send + Sync + 'static) -> usize {
+    let mut checker = loom::model::Builder::new();
+    checker.preemption_bound = Some(PREEMPTIONS);
+    let played = Arc::new(Count::new(0));
+    let count = played.clone();
+    checker.check(move || {
+        count.fetch_add(1, Order::Relaxed);
+        play();
+    });
+    played.load(Order::Relaxed)
+}
+
+/// Answers with the number of its lease, or fails; and never runs when it is not in force.
+struct Code {
+    fails: bool,
+}
+
+impl PatchCode for Code {
+    fn call(&self, lease: u64, now: BootTime, _: Vec<Tree>) -> Result<Tree, PatchFailure> {
+        assert!(now < DEADLINE, "an expired patch ran");
+        match self.fails {
+            true => Err(PatchFailure::Threw("no".to_owned())),
+            false => Ok(Tree::I64(i64::try_from(lease).unwrap())),
+        }
+    }
+
+    fn mentions_body(&self) -> bool {
+        false
+    }
+}
+
+/// Counts what it hears.
+#[derive(Default)]
+struct Heard {
+    ran: AtomicUsize,
+    failed: AtomicUsize,
+    tripped: AtomicUsize,
+}
+
+impl Observer for Heard {
+    fn called(&self, _: BootTime) {}
+
+    fn ran(&self, _: u64, _: Duration) {
+        self.ran.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn failed(&self, _: u64, _: &PatchFailure) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn tripped(&self, _: u64, _: Tripped) {
+        self.tripped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A point, and what was done to it: each flag is set behind what it tells of.
+struct Point {
+    slot: Slot,
+    heard: Arc<Heard>,
+    /// By lease.
+    made: [AtomicBool; 3],
+    ended: [AtomicBool; 3],
+    /// Set before.
+    ending: [AtomicBool; 3],
+}
+
+impl Point {
+    fn new() -> Arc<Self> {
+        let flags = || std::array::from_fn(|_| AtomicBool::new(false));
+        let slot = Slot::new("twice", file!(), line!(), || Facts::new(&[], None));
+        // What is made at its first use is made now, as it is outside of this check.
+        assert!(!slot.is_patched() && !slot.end(0) && now() < DEADLINE);
+        Arc::new(Self { slot, heard: Arc::default(), made: flags(), ended: flags(), ending: flags() })
+    }
+
+    fn push(&self, lease: u64, fails: bool) {
+        let layer = Layer::new(lease, DEADLINE, Arc::new(Code { fails }), self.heard.clone());
+        assert!(!layer.has_ended(), "likewise");
+        self.slot.push(Arc::new(layer)).unwrap();
+        flag(&self.made, lease).store(true, Ordering::Release);
+    }
+
+    fn end(&self, lease: u64) {
+        flag(&self.ending, lease).swap(true, Ordering::Relaxed);
+        assert!(self.slot.end(lease), "it was there");
+        flag(&self.ended, lease).store(true, Ordering::Release);
+    }
+
+    /// As the macro does it. Nothing means that the original answers.
+    fn ask(&self) -> Option<u64> {
+        let asked = || call(&self.slot, |_| {}, (&&Probe::<u64>::NEW).decoder());
+        self.slot.is_patched().then(asked).flatten()
+    }
+
+    /// One call of the point, held against everything that the caller can know.
+    fn check_call(&self) {
+        let known = |flags: &[AtomicBool; 3]| flags.each_ref().map(|flag| flag.load(Ordering::Acquire));
+        // The order matters: what has ended was made before.
+        let (ended, made) = (known(&self.ended), known(&self.made));
+        let before = now();
+        let answer = self.ask();
+        // Whatever the call saw, these see the newest: one exchange comes after the other.
+        let ending = self.ending.each_ref().map(|flag| flag.fetch_or(false, Ordering::AcqRel));
+        let after = now();
+        if let Some(lease) = answer {
+            assert!(!ended[at(lease)], "a reverted patch ran");
+            assert!(before < DEADLINE, "an expired patch ran");
+        }
+        for lease in [1, 2] {
+            let stands = made[at(lease)] && !ending[at(lease)] && after < DEADLINE;
+            assert!(!stands || answer >= Some(lease), "lease {lease} stands and {answer:?} answered");
+        }
+    }
+
+    /// What must be true once nobody else is there: the flag tells of the layers, and the newest in force answers.
+    fn check_at_rest(&self) {
+        let layers = self.slot.layers();
+        assert_eq!(self.slot.is_patched(), !layers.is_empty());
+        let newest = layers.last().filter(|layer| layer.is_in_force(now())).map(|layer| layer.lease());
+        assert_eq!(self.ask(), newest);
+        // What a patch itself asserts is caught as its failure.
+        assert_eq!(self.heard.failed.load(Ordering::Relaxed), 0, "a patch failed");
+    }
+}
+
+fn at(lease: u64) -> usize {
+    usize::try_from(lease).unwrap()
+}
+
+fn flag(flags: &[AtomicBool; 3], lease: u64) -> &AtomicBool {
+    &flags[at(lease)]
+}
+
+fn beside(point: &Arc<Point>, work: impl FnOnce(&Point) + 'static) -> thread::JoinHandle<()> {
+    let point = point.clone();
+    thread::spawn(move || work(&point))
+}
+
+#[test]
+fn a_patch_that_is_made_called_and_expires() {
+    let orders = all_orders(|| {
+        let point = Point::new();
+        let making = beside(&point, |point| point.push(1, false));
+        let clock = beside(&point, |_| set_clock(DEADLINE));
+        point.check_call();
+        point.check_call();
+        making.join().unwrap();
+        clock.join().unwrap();
+        point.check_at_rest();
+        assert_eq!(point.ask(), None, "its time is over");
+    });
+    assert!(orders > 10, "{orders}");
+}
+
+#[test]
+fn one_patch_is_made_while_another_ends() {
+    let orders = all_orders(|| {
+        let point = Point::new();
+        point.push(1, false);
+        let stacking = beside(&point, |point| point.push(2, false));
+        let reverting = beside(&point, |point| point.end(1));
+        point.check_call();
+        stacking.join().unwrap();
+        reverting.join().unwrap();
+        point.check_call();
+        point.check_at_rest();
+        assert_eq!(point.ask(), Some(2));
+    });
+    assert!(orders > 10, "{orders}");
+}
+
+#[test]
+fn the_last_patch_ends_while_a_new_one_is_made() {
+    let orders = all_orders(|| {
+        let point = Point::new();
+        point.push(1, false);
+        let reverting = beside(&point, |point| point.end(1));
+        let making = beside(&point, |point| {
+            point.push(2, false);
+            point.check_call();
+        });
+        reverting.join().unwrap();
+        making.join().unwrap();
+        point.check_at_rest();
+        assert_eq!(point.ask(), Some(2));
+    });
+    assert!(orders > 10, "{orders}");
+}
+
+#[test]
+fn everything_at_once() {
+    let orders = all_orders(|| {
+        let point = Point::new();
+        point.push(1, false);
+        let stacking = beside(&point, |point| {
+            point.push(2, false);
+            point.end(2);
+        });
+        let reverting = beside(&point, |point| point.end(1));
+        let clock = beside(&point, |_| set_clock(DEADLINE));
+        point.check_call();
+        stacking.join().unwrap();
+        reverting.join().unwrap();
+        clock.join().unwrap();
+        point.check_at_rest();
+        assert_eq!(point.ask(), None);
+    });
+    assert!(orders > 100, "{orders}");
+}
+
+/// The fifth failure in a row ends the layer, and the sixth that was already under way ends nothing more: it is told once, and
+/// whoever knows of it never gets to the patch.
+#[test]
+fn two_callers_trip_the_breaker_once() {
+    let orders = all_orders(|| {
+        let point = Point::new();
+        point.push(1, true);
+        for _ in 0..4 {
+            assert_eq!(point.ask(), None);
+        }
+        let other = beside(&point, |point| assert_eq!(point.ask(), None));
+        assert_eq!(point.ask(), None);
+        other.join().unwrap();
+        let failed = point.heard.failed.load(Ordering::Relaxed);
+        assert!((5..=6).contains(&failed), "{failed}");
+        assert_eq!(point.heard.tripped.load(Ordering::Relaxed), 1);
+        assert_eq!(point.ask(), None);
+        assert_eq!(point.heard.failed.load(Ordering::Relaxed), failed, "it ran after it was ended");
+        assert!(point.slot.layers()[0].has_ended());
+    });
+    assert!(orders > 10, "{orders}");
+}

@@ -1,0 +1,104 @@
+//! The surroundings of the check: each atomic, lock and list is one that the checker sees, and the clock stands still until a
+//! thread of the check moves it.
+
+use std::ops::Deref;
+use std::sync::{Arc, LockResult, Mutex as Store, OnceLock, PoisonError};
+
+use loom::sync::MutexGuard;
+pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64};
+use loom::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::clock::BootTime;
+
+macro_rules! of_each_thread {
+    (static $name:ident: $kind:ty = $value:expr;) => {
+        ::loom::thread_local! {
+            static $name: $kind = $value;
+        }
+    };
+}
+pub(super) use of_each_thread;
+
+loom::lazy_static! {
+    static ref CLOCK: AtomicU64 = AtomicU64::new(0);
+}
+
+pub(super) fn now() -> BootTime {
+    BootTime(CLOCK.load(Ordering::Relaxed))
+}
+
+/// Moves the clock.
+pub(super) fn set_clock(now: BootTime) {
+    CLOCK.store(now.0, Ordering::Relaxed);
+}
+
+/// Threads of the checker have small stacks; how the code behaves on those is tested elsewhere.
+pub(super) fn remaining_stack() -> Option<usize> {
+    Some(usize::MAX)
+}
+
+/// Made at its first use, because the checker's own cannot be made in a constant.
+pub(super) struct AtomicBool {
+    first: bool,
+    inner: OnceLock<loom::sync::atomic::AtomicBool>,
+}
+
+impl AtomicBool {
+    pub(super) const fn new(first: bool) -> Self {
+        Self { first, inner: OnceLock::new() }
+    }
+}
+
+impl Deref for AtomicBool {
+    type Target = loom::sync::atomic::AtomicBool;
+
+    fn deref(&self) -> &Self::Target {
+        self.inner.get_or_init(|| loom::sync::atomic::AtomicBool::new(self.first))
+    }
+}
+
+/// Likewise.
+pub(super) struct Mutex<T>(OnceLock<loom::sync::Mutex<T>>);
+
+impl<T: Default> Mutex<T> {
+    pub(super) const fn new((): ()) -> Self {
+        Self(OnceLock::new())
+    }
+
+    pub(super) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        self.0.get_or_init(loom::sync::Mutex::default).lock()
+    }
+}
+
+/// What `arc_swap` promises and no more: a store releases, a load acquires, and neither waits for the other. All that ever
+/// stood in it is kept, so that which of them a load sees is the checker's choice.
+pub(super) struct ArcSwapOption<T> {
+    seen: Store<Vec<Option<Arc<T>>>>,
+    newest: OnceLock<AtomicUsize>,
+}
+
+impl<T> ArcSwapOption<T> {
+    pub(super) const fn const_empty() -> Self {
+        Self { seen: Store::new(Vec::new()), newest: OnceLock::new() }
+    }
+
+    fn newest(&self) -> &AtomicUsize {
+        self.newest.get_or_init(|| AtomicUsize::new(0))
+    }
+
+    pub(super) fn load(&self) -> Option<Arc<T>> {
+        let newest = self.newest().load(Ordering::Acquire);
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // Place 0 stands for the nothing that it begins with.
+        newest.checked_sub(1).and_then(|at| seen[at].clone())
+    }
+
+    pub(super) fn store(&self, value: Option<Arc<T>>) {
+        let place = {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.push(value);
+            seen.len()
+        };
+        self.newest().store(place, Ordering::Release);
+    }
+}
