@@ -5,7 +5,13 @@
 //! Source: <https://docs.rs/loom>. Up to [`PREEMPTIONS`] of a thread at places where it need not wait are played; two are
 //! enough for nearly all faults of this kind (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007).
 
-#![allow(dead_code, unreachable_pub, unused_imports, reason = "the same files with other users")]
+#![allow(
+    clippy::duplicate_mod,
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "the same files with other users and surroundings are the point of this"
+)]
 
 #[path = "breaker.rs"]
 mod breaker;
