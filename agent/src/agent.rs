@@ -36,7 +36,7 @@ pub struct Agent {
 
 impl fmt::Debug for Agent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Agent").field("status", &self.status.now()).finish_non_exhaustive()
+        f.debug_struct("Agent").field("status", &self.status()).finish_non_exhaustive()
     }
 }
 
@@ -92,9 +92,9 @@ impl Agent {
         }
     }
 
-    /// How the agent is.
+    /// How the agent is. Waits for nothing longer than 5 ms.
     pub fn status(&self) -> Status {
-        self.status.now()
+        self.running.as_ref().map_or_else(|| self.status.now(), Running::status)
     }
 
     /// How many changes are in force in this process, for a gauge. 0 when the service is as it was written.

@@ -7,6 +7,15 @@ use std::{io, thread};
 
 use crate::status::Waits;
 
+/// What became of a job.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Turn {
+    /// It is done when its turn comes.
+    Next,
+    /// It was given before, and has not been done yet.
+    Queued,
+}
+
 /// Undoes one lease, waiting for the service as an ordinary writer.
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -62,12 +71,12 @@ impl Helpers {
         state: &str,
         lease: u64,
         job: impl FnOnce() + Send + 'static,
-    ) -> io::Result<()> {
+    ) -> io::Result<Turn> {
         let thread = self.thread(state)?;
         if !self.queued.lock().unwrap_or_else(PoisonError::into_inner).insert(lease) {
-            return Ok(());
+            return Ok(Turn::Queued);
         }
-        thread.send((lease, Box::new(job))).map_err(|_| {
+        thread.send((lease, Box::new(job))).map(|()| Turn::Next).map_err(|_| {
             self.queued.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease);
             self.threads.lock().unwrap_or_else(PoisonError::into_inner).remove(state);
             io::Error::other("the thread ended")
@@ -108,7 +117,7 @@ mod tests {
             move || told.send(word).unwrap()
         };
         helpers.undo("config", 2, tell("same state")).unwrap();
-        helpers.undo("config", 2, tell("the same once more")).unwrap();
+        assert_eq!(helpers.undo("config", 2, tell("the same once more")).unwrap(), Turn::Queued);
         helpers.undo("rota", 3, tell("other state")).unwrap();
         assert_eq!(done.recv().unwrap(), "other state");
         assert!(done.try_recv().is_err());

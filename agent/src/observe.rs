@@ -27,6 +27,8 @@ const WAITING: usize = 256;
 /// How rarely patched calls and sessions ask to look for what the revert thread missed, in nanoseconds: a second late is
 /// soon enough for what should never happen, and once a second costs nothing.
 const LOOK_EVERY: u64 = 1_000_000_000;
+/// How long after a lease was due this thread looks whether the revert thread has missed it: it is the first that tries.
+const SLACK: Duration = Duration::from_millis(250);
 /// The longest between two looks at what ends by itself: the clock that certificates go by can jump.
 const CLOCK: Duration = Duration::from_secs(3600);
 
@@ -80,6 +82,9 @@ impl Observing {
                 else {
                     return;
                 };
+                if let Some(due) = core.upgrade().and_then(|core| core.leases.next_due()) {
+                    wait = wait.min(due.remaining(BootTime::now()) + SLACK);
+                }
                 let now = Instant::now();
                 if guarding {
                     wait = wait.min(round.saturating_duration_since(now));
@@ -113,6 +118,9 @@ impl Observing {
                 if guarding && round <= Instant::now() {
                     guard::round(&core);
                     round = Instant::now() + guard::EVERY;
+                }
+                if core.leases.next_due().is_some_and(|due| due.after(SLACK) <= BootTime::now()) {
+                    core.sweep();
                 }
             }
         };

@@ -23,7 +23,7 @@ use crate::dispatch::Desk;
 use crate::emit::Emitter;
 use crate::gate;
 use crate::guard::{Gauge, Guards};
-use crate::helpers::Helpers;
+use crate::helpers::{Helpers, Turn};
 use crate::lease::{Cause, Leases, Writes};
 use crate::levels::Levels;
 use crate::marks::Marks;
@@ -272,9 +272,13 @@ fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
     core.leases.postpone(id);
     let state = path.first().map(String::as_str).unwrap_or_default();
     let waiting = core.clone();
-    let undo = move || drop(waiting.end_lease(id, &cause, "agent", Wait::Until));
-    if let Err(error) = core.helpers.undo(state, id, undo) {
-        core.emitter.alarm(&format!("no thread to undo lease {id} on: {error}"));
+    let for_the_helper = cause.clone();
+    let undo = move || drop(waiting.end_lease(id, &for_the_helper, "agent", Wait::Until));
+    match core.helpers.undo(state, id, undo) {
+        Ok(Turn::Next) => {}
+        // Should that thread be stuck with something else, or dead: whoever comes first. Without waiting, because others do.
+        Ok(Turn::Queued) => drop(core.end_lease(id, &cause, "agent", Wait::Try)),
+        Err(error) => core.emitter.alarm(&format!("no thread to undo lease {id} on: {error}")),
     }
 }
 
@@ -516,6 +520,13 @@ fn eval_threads(queue: &Arc<Queue>) -> std::io::Result<Vec<JoinHandle<()>>> {
 }
 
 impl Running {
+    /// How the agent is.
+    pub(crate) fn status(&self) -> Status {
+        let up = self.shared.up.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = &self.shared.status;
+        up.as_ref().map_or_else(|| status.now(), |up| status.with_leases(&up.core.leases))
+    }
+
     /// How many leases are in force.
     pub(crate) fn leases_in_force(&self) -> usize {
         let up = self.shared.up.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,6 +5,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::clock::BootTime;
+use crate::lease::{Leases, Overdue, Stuck};
+
 /// How long undoing a change may wait for a lock of the service before that is said.
 const LONG_WAIT: Duration = Duration::from_secs(1);
 
@@ -16,10 +19,12 @@ pub enum Status {
     Inert,
     /// It checks the log and opens its socket.
     Starting,
-    /// It listens.
+    /// It listens, and nothing is changed.
     Running,
-    /// It listens, and a change is still in force past its end: the service has held the lock of its state for more than
-    /// 1 s. It is undone as soon as the lock is free.
+    /// It listens, and so many changes are in force.
+    Changed(usize),
+    /// It listens, and a change has been in force for more than 1 s past its end: the service holds the lock of its state or
+    /// refuses the old value, or the agent's threads do not get on. It is tried again until it is undone.
     Late(String),
     /// Another process holds the port or the audit folder; it is tried again each second.
     Waiting(String),
@@ -35,12 +40,20 @@ impl fmt::Display for Status {
             Self::Inert => f.write_str("inert"),
             Self::Starting => f.write_str("starting"),
             Self::Running => f.write_str("running"),
+            Self::Changed(1) => f.write_str("running, with 1 change in force"),
+            Self::Changed(count) => write!(f, "running, with {count} changes in force"),
             Self::Late(why) => write!(f, "running, but {why}"),
             Self::Waiting(why) => write!(f, "waiting: {why}"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::Stopped => f.write_str("stopped"),
         }
     }
+}
+
+fn late(overdue: &Overdue) -> String {
+    let Overdue { lease, target, by, why } = overdue;
+    let why = why.as_deref().unwrap_or("no thread of the agent has got to it");
+    format!("lease {lease} should have ended {} s ago, and {target} is still changed: {why}", by.as_secs())
 }
 
 /// The status, shared between the handle and the threads.
@@ -62,6 +75,20 @@ impl Shared {
         match (status, self.waits.long().pop()) {
             (Status::Running, Some(why)) => Status::Late(why),
             (status, _) => status,
+        }
+    }
+
+    /// As it is now, with what is to be said of the leases of a running agent.
+    pub(crate) fn with_leases(&self, leases: &Leases) -> Status {
+        let status = self.now();
+        if status != Status::Running {
+            return status;
+        }
+        match leases.glance(BootTime::now()) {
+            Err(Stuck) => Status::Late("a thread that ends changes does not get on".to_owned()),
+            Ok((_, Some(overdue))) if LONG_WAIT < overdue.by => Status::Late(late(&overdue)),
+            Ok((0, _)) => Status::Running,
+            Ok((count, _)) => Status::Changed(count),
         }
     }
 

@@ -27,8 +27,16 @@ pub(crate) trait Change: Send + Sync {
     /// the service.
     fn set_deadline(&self, lease: u64, deadline: BootTime);
 
-    /// Called behind [`Change::set_deadline`] without any lock, for changes that have more to do about it.
-    fn rearm(&self, _lease: u64) {}
+    /// Called behind [`Change::set_deadline`] without any lock, for changes that have more to do about it. False if the
+    /// deadline of before came first: then it is out of force already, and only has to be undone.
+    fn rearm(&self, _lease: u64) -> bool {
+        true
+    }
+
+    /// Whether its effect is over at the deadline even if nobody undoes it, because the clock is looked at where it is used.
+    fn ends_by_itself(&self) -> bool {
+        false
+    }
 
     /// Takes it out of force. May be called again after an error.
     ///
@@ -141,6 +149,10 @@ impl Change for PatchChange {
         // Layers of a point are independent: none knows what lies below it.
         self.point.end(lease);
         Ok(Undone { stands: Some(Stands::Layers(self.point.layers().len())), ..Undone::default() })
+    }
+
+    fn ends_by_itself(&self) -> bool {
+        true
     }
 
     fn done(&self) -> String {
@@ -326,14 +338,22 @@ impl Change for WriteChange {
         self.deadline.store(deadline.0, Ordering::Relaxed);
     }
 
-    fn rearm(&self, lease: u64) {
+    fn rearm(&self, lease: u64) -> bool {
         // On failure the state goes back earlier than it has to; the revert thread does not depend on it.
-        let Ok(mut layers) = self.writes.stack(&self.path, Wait::AGENT) else { return };
+        let Ok(mut layers) = self.writes.stack(&self.path, Wait::AGENT) else { return true };
+        let mut before = None;
         if let Some(layer) = layers.iter_mut().find(|layer| layer.lease == lease) {
+            before = Some(layer.deadline);
             layer.deadline = BootTime(self.deadline.load(Ordering::Relaxed));
         }
         let later = |live: &Tree| undo::schedule(&layers, live);
         drop(self.states().rearm(&self.path, &later, Wait::AGENT));
+        // Looked at last: what was not over by now was not over when the new deadline came in place.
+        !self.ends_by_itself() || before.is_none_or(|before| BootTime::now() < before)
+    }
+
+    fn ends_by_itself(&self) -> bool {
+        self.states().is_timed(&self.path)
     }
 
     fn undo(&self, lease: u64, wait: Wait) -> Result<Undone, ChangeError> {

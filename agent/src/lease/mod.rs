@@ -18,7 +18,7 @@ use debug_wire::messages::After;
 use crate::clock::BootTime;
 
 pub(crate) use change::{Change, ChangeError, Conflict, PatchChange, Stands, Undone, WriteChange, Writes};
-pub(crate) use table::{Claim, EndError, Leases};
+pub(crate) use table::{Claim, EndError, Leases, Overdue, Stuck};
 
 /// How long a change lives when its author names no time: 10 minutes, long enough to watch a graph settle, short
 /// enough that a forgotten patch is gone before the next deploy.
@@ -100,6 +100,8 @@ impl Cause {
 pub(crate) struct Failing {
     /// In words.
     pub(crate) why: String,
+    /// Since when it should have been undone.
+    pub(crate) since: BootTime,
     /// When to try again.
     pub(crate) again: BootTime,
     /// Why the lease is to end.
@@ -143,9 +145,18 @@ impl Lease {
 
     /// Tells its change how long it lasts now: until its deadline, or the end of the grace of its lost session.
     fn tell(&mut self) -> Self {
-        let until = self.revertible_grace().map_or(self.deadline, |grace| grace.min(self.deadline));
-        self.change.set_deadline(self.id, until);
+        self.change.set_deadline(self.id, self.until());
         self.clone()
+    }
+
+    /// Until when it is in force, unless somebody ends it.
+    pub(crate) fn until(&self) -> BootTime {
+        self.revertible_grace().map_or(self.deadline, |grace| grace.min(self.deadline))
+    }
+
+    /// The moment from which it should be undone.
+    pub(crate) fn over(&self) -> BootTime {
+        self.failing.as_ref().map_or_else(|| self.until(), |failing| failing.since)
     }
 
     /// The end of the grace of its lost session, unless it was confirmed: then it no longer depends on a session.

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use debug_policy::Resource;
 use debug_wire::messages::{After, InForce};
@@ -40,6 +40,21 @@ struct Inner {
 
 /// How many ended leases are remembered by id, and how many conflicts wait to be settled.
 const REMEMBERED: usize = 1_000;
+
+/// A change that is in force past its end.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Overdue {
+    pub(crate) lease: u64,
+    pub(crate) target: Resource,
+    /// For how long.
+    pub(crate) by: Duration,
+    /// What the last attempt to undo it met.
+    pub(crate) why: Option<String>,
+}
+
+/// The list of leases has been in somebody's hands for too long.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Stuck;
 
 /// Why a lease could not be ended or renewed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -191,12 +206,10 @@ impl Leases {
     /// How many there are, and when the first of them reverts; one that could not be undone yet is past its time.
     pub(crate) fn in_force(&self, now: BootTime) -> InForce {
         let inner = self.lock();
-        let until =
-            |lease: &Lease| lease.revertible_grace().map_or(lease.deadline, |g| g.min(lease.deadline));
         let (mut count, mut shortest) = (0, None);
         for lease in inner.open.values().chain(inner.ending.values()) {
             count += 1;
-            shortest = Some(until(lease)).into_iter().chain(shortest).min();
+            shortest = Some(lease.until()).into_iter().chain(shortest).min();
         }
         let left = |until: BootTime| u64::try_from(until.remaining(now).as_millis()).unwrap_or(u64::MAX);
         InForce { count, shortest_ms: shortest.map(left) }
@@ -248,8 +261,7 @@ impl Leases {
         }
         let renewed = lease.tell();
         drop(inner);
-        self.renewed(&renewed);
-        Ok(renewed)
+        self.renewed(renewed)
     }
 
     /// Makes a lease another operator's, in that operator's session.
@@ -272,14 +284,30 @@ impl Leases {
         (lease.session, lease.grace) = (session, None);
         let adopted = lease.tell();
         drop(inner);
-        self.renewed(&adopted);
-        Ok(adopted)
+        self.renewed(adopted)
     }
 
     /// Tells everybody who waits for a deadline, and a change that keeps one itself, that there is another.
-    fn renewed(&self, lease: &Lease) {
-        lease.change.rearm(lease.id);
+    ///
+    /// # Errors
+    /// The deadline of before came first.
+    fn renewed(&self, lease: Lease) -> Result<Lease, EndError> {
+        match self.rearm(&lease, Cause::Expired) {
+            true => Ok(lease),
+            false => Err(EndError::Ended { id: lease.id, how: "expired" }),
+        }
+    }
+
+    /// Likewise. False if the deadline of before came first: then the lease ends for that cause.
+    fn rearm(&self, lease: &Lease, cause: Cause) -> bool {
+        let in_force = lease.change.rearm(lease.id);
+        if !in_force && let Some(late) = self.lock().open.get_mut(&lease.id) {
+            let why = "its deadline came before the new one".to_owned();
+            let now = BootTime::now();
+            late.failing.get_or_insert(Failing { why, since: now, again: now, cause });
+        }
         self.changed.notify_all();
+        in_force
     }
 
     /// Puts a lease back to what it was before it was renewed or adopted, when the eval that did so failed; returns it.
@@ -308,7 +336,7 @@ impl Leases {
         (lease.deadline, lease.phase) = (before.deadline, before.phase);
         let restored = lease.tell();
         drop(inner);
-        self.renewed(&restored);
+        self.rearm(&restored, Cause::Expired);
         Some(restored)
     }
 
@@ -345,9 +373,10 @@ impl Leases {
             let later = other.map(|other| format!("lease {} of the same target is being ended", other.id));
             let making = inner.making.contains(&id).then(|| "its change is just being made".to_owned());
             if let Some(why) = making.or(later) {
-                let again = BootTime::now().after(RETRY);
+                let since = BootTime::now();
+                let again = since.after(RETRY);
                 if let Some(lease) = inner.open.get_mut(&id) {
-                    lease.failing.get_or_insert(Failing { why, again, cause: cause.clone() });
+                    lease.failing.get_or_insert(Failing { why, since, again, cause: cause.clone() });
                 }
                 drop(inner);
                 self.changed.notify_all();
@@ -374,8 +403,10 @@ impl Leases {
             }
             Err(error) => {
                 let why = error.to_string();
-                let again = BootTime::now().after(RETRY);
-                let failing = Failing { why: why.clone(), again, cause: cause.clone() };
+                let now = BootTime::now();
+                let since = lease.failing.as_ref().map_or(now, |failing| failing.since);
+                let failing =
+                    Failing { why: why.clone(), since, again: now.after(RETRY), cause: cause.clone() };
                 inner.open.insert(id, Lease { failing: Some(failing), ..lease });
                 drop(inner);
                 self.changed.notify_all();
@@ -406,7 +437,7 @@ impl Leases {
         let told: Vec<Lease> = inner.open.values_mut().filter(|l| which(l)).map(|l| l.tell()).collect();
         drop(inner);
         for lease in &told {
-            lease.change.rearm(lease.id);
+            self.rearm(lease, Cause::SessionLost);
         }
         self.changed.notify_all();
     }
@@ -503,6 +534,41 @@ impl Leases {
     pub(crate) fn postpone(&self, id: u64) {
         if let Some(failing) = self.lock().open.get_mut(&id).and_then(|lease| lease.failing.as_mut()) {
             failing.again = BootTime::now().after(RETRY);
+        }
+    }
+
+    /// When the next lease is due.
+    pub(crate) fn next_due(&self) -> Option<BootTime> {
+        self.lock().open.values().map(|lease| lease.due().0).min()
+    }
+
+    /// How many leases there are, and the one whose end is the longest overdue, of those whose change does not end by itself.
+    /// Waits for nobody longer than 5 ms: whoever ends leases may have been stopped with the list in its hands.
+    ///
+    /// # Errors
+    /// Somebody has.
+    pub(crate) fn glance(&self, now: BootTime) -> Result<(usize, Option<Overdue>), Stuck> {
+        let inner = self.try_lock().ok_or(Stuck)?;
+        let all = || inner.open.values().chain(inner.ending.values());
+        let overdue = all().filter(|lease| !lease.change.ends_by_itself()).map(|lease| Overdue {
+            lease: lease.id,
+            target: lease.target().clone(),
+            by: now.remaining(lease.over()),
+            why: lease.failing.as_ref().map(|failing| failing.why.clone()),
+        });
+        let longest = overdue.max_by_key(|overdue| overdue.by).filter(|overdue| !overdue.by.is_zero());
+        Ok((all().count(), longest))
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, Inner>> {
+        let until = Instant::now() + Duration::from_millis(5);
+        loop {
+            match self.inner.try_lock() {
+                Ok(inner) => return Some(inner),
+                Err(TryLockError::Poisoned(inner)) => return Some(inner.into_inner()),
+                Err(TryLockError::WouldBlock) if until <= Instant::now() => return None,
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(50)),
+            }
         }
     }
 

@@ -54,6 +54,10 @@ impl Change for LevelChange {
         })
     }
 
+    fn ends_by_itself(&self) -> bool {
+        true
+    }
+
     fn set_deadline(&self, _lease: u64, deadline: BootTime) {
         if let Some(level) = &*self.made.lock().unwrap_or_else(PoisonError::into_inner) {
             level.deadline.store(deadline.0, Ordering::Relaxed);

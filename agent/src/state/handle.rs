@@ -53,6 +53,11 @@ pub(crate) trait State: Send + Sync {
         wait: Wait,
     ) -> Result<(), StateError>;
 
+    /// Whether it looks at the clock where it is read, so that a change is over at its deadline whoever undoes it.
+    fn is_timed(&self) -> bool {
+        false
+    }
+
     /// Takes note of what the state will be from each deadline on. Only states that look at the clock where they are
     /// read have something to do.
     fn rearm(&self, _later: &Later<'_>, _wait: Wait) -> Result<(), StateError> {
@@ -214,6 +219,10 @@ where
             }
         }
         Err(StateError::Busy(self.value.root.to_string()))
+    }
+
+    fn is_timed(&self) -> bool {
+        C::TIMED
     }
 
     fn rearm(&self, later: &Later<'_>, wait: Wait) -> Result<(), StateError> {

@@ -102,6 +102,11 @@ impl States {
         result.map_err(|error| self.told(error, &[(path, value), (path, expect)]))
     }
 
+    /// Whether the state of `path` looks at the clock where it is read.
+    pub(crate) fn is_timed(&self, path: &Path) -> bool {
+        self.named(split(path).0).is_ok_and(|state| state.is_timed())
+    }
+
     /// Tells a state that looks at the clock where it is read what it will be later.
     pub(crate) fn rearm(&self, path: &Path, later: &Later<'_>, wait: Wait) -> Result<(), StateError> {
         self.named(split(path).0)?.rearm(later, wait)
