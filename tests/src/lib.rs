@@ -6,6 +6,7 @@
 
 pub mod certificates;
 pub mod client;
+pub mod halt;
 pub mod http;
 pub mod process;
 pub mod proxy;
@@ -15,6 +16,7 @@ pub mod wait;
 
 pub use certificates::Certificates;
 pub use client::{Client, Reply};
+pub use halt::Halted;
 pub use process::{Ctl, Service};
 pub use proxy::Proxy;
 pub use terminal::Terminal;

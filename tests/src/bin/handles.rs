@@ -37,6 +37,11 @@ struct States {
     live: Live<Limit>,
 }
 
+#[debug_agent::patchable]
+fn doubled(n: u32) -> u32 {
+    n * 2
+}
+
 fn set_field(value: u32) -> Result<(), String> {
     if 100 < value {
         return Err(format!("{value} is more than 100"));
@@ -127,6 +132,7 @@ fn main() -> io::Result<()> {
             drop(holding.lock().unwrap().take());
             "released".to_owned()
         }
+        "/doubled" => doubled(4).to_string(),
         "/status" => agent.status().to_string(),
         _ => states.show(),
     })
