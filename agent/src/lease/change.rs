@@ -341,15 +341,20 @@ impl Change for WriteChange {
     fn rearm(&self, lease: u64) -> bool {
         // On failure the state goes back earlier than it has to; the revert thread does not depend on it.
         let Ok(mut layers) = self.writes.stack(&self.path, Wait::AGENT) else { return true };
-        let mut before = None;
-        if let Some(layer) = layers.iter_mut().find(|layer| layer.lease == lease) {
-            before = Some(layer.deadline);
-            layer.deadline = BootTime(self.deadline.load(Ordering::Relaxed));
-        }
-        let later = |live: &Tree| undo::schedule(&layers, live);
-        drop(self.states().rearm(&self.path, &later, Wait::AGENT));
+        let Some(at) = layers.iter().position(|layer| layer.lease == lease) else { return true };
+        let arm = |layers: &mut [Layer], deadline| {
+            let before = std::mem::replace(&mut layers[at].deadline, deadline);
+            let later = |live: &Tree| undo::schedule(layers, live);
+            drop(self.states().rearm(&self.path, &later, Wait::AGENT));
+            before
+        };
+        let before = arm(&mut layers, BootTime(self.deadline.load(Ordering::Relaxed)));
         // Looked at last: what was not over by now was not over when the new deadline came in place.
-        !self.ends_by_itself() || before.is_none_or(|before| BootTime::now() < before)
+        let in_force = !self.ends_by_itself() || BootTime::now() < before;
+        if !in_force {
+            arm(&mut layers, before);
+        }
+        in_force
     }
 
     fn ends_by_itself(&self) -> bool {

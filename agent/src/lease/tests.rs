@@ -6,7 +6,7 @@ use debug_policy::Resource;
 use debug_wire::messages::After;
 
 use super::*;
-use crate::state::Wait;
+use crate::state::{Live, Place, Redactor, States, Tree, Wait, writable};
 
 /// A change that counts how often it was undone, and fails as often as it is told to.
 struct Fake {
@@ -58,9 +58,24 @@ impl Change for Fake {
     }
 }
 
+fn open_until(leases: &Leases, change: Arc<dyn Change>, deadline: BootTime) -> u64 {
+    let id = leases.claim(change.target()).unwrap().id;
+    let lease = Lease { change, deadline, ..lease(id, Fake::at(STATE), 1, After::Revert) };
+    assert!(leases.open(lease).is_ok());
+    drop(leases.making(id));
+    id
+}
+
 fn open(leases: &Leases, change: Arc<Fake>, session: u64, after: After) -> u64 {
-    let (id, now) = (leases.claim(change.target()).unwrap().id, BootTime::now());
-    let lease = Lease {
+    let id = leases.claim(change.target()).unwrap().id;
+    assert!(leases.open(lease(id, change, session, after)).is_ok());
+    drop(leases.making(id));
+    id
+}
+
+fn lease(id: u64, change: Arc<Fake>, session: u64, after: After) -> Lease {
+    let now = BootTime::now();
+    Lease {
         id,
         change,
         owner: "alice".to_owned(),
@@ -73,10 +88,7 @@ fn open(leases: &Leases, change: Arc<Fake>, session: u64, after: After) -> u64 {
         after,
         grace: None,
         failing: None,
-    };
-    assert!(leases.open(lease).is_ok());
-    drop(leases.making(id));
-    id
+    }
 }
 
 const STATE: &str = "state:config.db.port";
@@ -149,6 +161,50 @@ fn of_many_who_end_a_lease_at_once_one_does() {
     racers.into_iter().for_each(|racer| racer.join().unwrap());
     assert_eq!(expired + reverted, RACES);
     assert!(expired > 0 && reverted > 0 && confirmed > 0, "{expired} {reverted} {confirmed}");
+}
+
+/// A value that looks at the clock itself goes back at its deadline, whoever is just setting another: then nobody is told that
+/// it was extended, and the lease ends at once. Otherwise it stays changed.
+#[test]
+fn a_live_value_is_extended_before_its_deadline_or_not_at_all() {
+    const RACES: u64 = 2_000;
+    const TTL: Duration = Duration::from_micros(300);
+    let (mut extended, mut expired) = (0, 0);
+    for race in 0..RACES {
+        let live = Live::new(1_i64);
+        let state = writable("limit".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
+        let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
+        let (writes, path) = (Arc::new(Writes::new(states)), "limit".parse().unwrap());
+        let change = Arc::new(WriteChange::new(writes, path, Tree::I64(1), Tree::I64(2)));
+        let leases = Leases::after(0);
+        let id = open_until(&leases, change.clone(), BootTime::now().after(TTL));
+        let first = leases.find(id).unwrap().deadline;
+        change.make(id, first).unwrap();
+        // From well before the deadline to well after it.
+        let moment = BootTime(first.0 - 100_000 + race % 200 * 1_000);
+        while BootTime::now() < moment {
+            std::hint::spin_loop();
+        }
+        let now = BootTime::now();
+        let renewed = leases.renew(id, "alice", now.after(Duration::from_secs(600)), false, now);
+        while BootTime::now() < first {
+            std::hint::spin_loop();
+        }
+        match renewed {
+            Ok(_) => {
+                extended += 1;
+                assert_eq!(*live.load(), 2, "it counts as changed and is not");
+            }
+            Err(error) => {
+                expired += 1;
+                assert!(matches!(error, EndError::Ended { how: "expired", .. }), "{error:?}");
+                assert_eq!(*live.load(), 1);
+                assert_eq!(leases.overdue(BootTime::now()), [(id, Cause::Expired)]);
+                leases.end(id, &Cause::Expired, Wait::AGENT).unwrap();
+            }
+        }
+    }
+    assert!(extended > 0 && expired > 0, "{extended} {expired}");
 }
 
 /// Invariant 12: it stays, is tried again for the same cause, and is not forgotten.
