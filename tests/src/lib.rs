@@ -6,6 +6,7 @@
 
 pub mod certificates;
 pub mod client;
+pub mod dice;
 pub mod halt;
 pub mod http;
 pub mod process;
@@ -16,6 +17,7 @@ pub mod wait;
 
 pub use certificates::Certificates;
 pub use client::{Client, Reply};
+pub use dice::Dice;
 pub use halt::Halted;
 pub use process::{Ctl, Service};
 pub use proxy::Proxy;

@@ -107,7 +107,9 @@ fn with_the_thread_of_its_state_halted_a_change_ends_when_the_lock_is_free() {
     set.client.eval(r#"set("mutex.most", 2, #{ ttl: "2s", persist: true })"#).ok();
     let halted = Halted::threads(set.service.pid(), &[HELPER]);
     set.says("/hold");
-    wait::until_true("the status tells that it is late", || set.says("/status").contains("state:mutex.most is still changed"));
+    wait::until_true("the status tells that it is late", || {
+        set.says("/status").contains("state:mutex.most is still changed")
+    });
     set.says("/release");
     wait::until_true("it is as it was", || set.says("/states").contains("mutex=1;"));
     drop(halted);

@@ -125,6 +125,7 @@ fn every_function_is_a_point_under_its_name() {
         "borrowed_within",
         "checked",
         "closed",
+        "counted",
         "fill",
         "hidden",
         "lifetimes",

@@ -6,7 +6,7 @@
     reason = "what fails in a test fails the test"
 )]
 
-use debug_tests::{Certificates, Client, Ctl, Service};
+use debug_tests::{Certificates, Client, Ctl, Dice, Service};
 use serde_json::{Value, json};
 
 fn attach(operator: &str) -> (Certificates, Service, Client) {
@@ -106,18 +106,12 @@ fn debugctl_shows_a_plan_and_enters_no_mode() {
 }
 
 /// A small generator of programs: reads, writes, calls, branches, closures, functions, and what ends leases.
-struct Programs(u64);
+struct Programs(Dice);
 
 impl Programs {
-    fn next(&mut self, below: u64) -> u64 {
-        // A linear congruential generator (Knuth's MMIX constants): the same programs in every run.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
-
     fn statement(&mut self, depth: u64) -> String {
-        let number = self.next(9_000);
-        match self.next(if depth == 0 { 13 } else { 17 }) {
+        let number = self.0.below(9_000);
+        match self.0.below(if depth == 0 { 13 } else { 17 }) {
             0 => format!("config.db.port = {number};"),
             1 => "config.db.port += 1;".to_owned(),
             2 => format!(r#"set("config.db.host", "h{number}", #{{ ttl: "5m" }});"#),
@@ -139,7 +133,7 @@ impl Programs {
     }
 
     fn program(&mut self) -> String {
-        (0..=self.next(4)).map(|_| self.statement(2)).collect::<Vec<_>>().join("\n")
+        (0..=self.0.below(4)).map(|_| self.statement(2)).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -153,7 +147,7 @@ fn no_plan_has_an_effect() {
     client.eval(r#"config.server.loglevel = "DEBUG""#).ok();
     let look = r#"`${get("config")} ${leases().map(|l| [l.id, l.state, l.owner])} ${snapshots().len()} ${sessions().map(|s| s.mode)}`"#;
     let before = client.eval(look).display().to_owned();
-    let mut programs = Programs(42);
+    let mut programs = Programs(Dice(42));
     let (mut listed, mut permitted) = (0, permits(&mut client));
     for _ in 0..150 {
         let code = programs.program();

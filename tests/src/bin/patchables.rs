@@ -162,6 +162,15 @@ fn closed(number: u8) -> u8 {
 }
 
 /// How often the bell was rung.
+/// How often `counted` ran.
+static RUNS: AtomicU32 = AtomicU32::new(0);
+
+#[patchable]
+fn counted(n: u32) -> u32 {
+    RUNS.fetch_add(1, Ordering::SeqCst);
+    n + 1
+}
+
 static RUNG: AtomicU32 = AtomicU32::new(0);
 
 #[patchable]
@@ -231,6 +240,10 @@ fn called(name: &str) -> String {
         "borrowed" => borrowed(&rota(), "").to_owned(),
         "borrowed_within" => borrowed_within(&rota(), "").into_owned(),
         "hidden" => format!("{:?}", hidden(3).collect::<Vec<_>>()),
+        "counted" => {
+            let answer = counted(4);
+            format!("{answer} in run {}", RUNS.load(Ordering::SeqCst))
+        }
         "never" => {
             let caught: Result<(), _> = panic::catch_unwind(|| never());
             format!("{:?}", caught.unwrap_err().downcast_ref::<&str>())
