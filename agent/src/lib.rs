@@ -24,6 +24,7 @@ mod helpers;
 mod host;
 #[cfg(feature = "http")]
 mod http;
+mod inside;
 mod lease;
 #[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "without the filter nobody asks for levels"))]
 mod levels;

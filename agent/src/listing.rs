@@ -83,6 +83,10 @@ fn info(core: &Core) -> Dynamic {
     let now = UnixTime::now().as_secs();
     let kept = core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     let notes = core.lifetimes.iter().filter_map(|lifetime| lifetime.warning(now));
+    let unnoted = core
+        .observer()
+        .filter(|observer| !observer.notes_calls())
+        .map(|_| "whether this process ends inside a patched call is not noted: the audit folder cannot be written in time");
     let in_force = core.leases.in_force(BootTime::now());
     let next = in_force.shortest_ms.map(std::time::Duration::from_millis);
     rows([vec![
@@ -110,6 +114,7 @@ fn info(core: &Core) -> Dynamic {
             notes
                 .chain(kept)
                 .chain(core.waits.long())
+                .chain(unnoted.map(str::to_owned))
                 .chain(unsearched(core))
                 .map(Dynamic::from)
                 .collect::<rhai::Array>()

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::clock::BootTime;
 use crate::core::{Core, RateLimit};
 use crate::guard;
+use crate::inside::{Inside, Place};
 use crate::lease::Cause;
 use crate::lifetimes::{Left, Told};
 use crate::marks::{HEARTBEAT, Marks};
@@ -59,13 +60,14 @@ pub(crate) struct Observing {
     /// After a fork the child has no thread that could be asked, and the lock on which that waits may be held for ever.
     process: u32,
     marks: Arc<Marks>,
+    inside: Inside,
     /// Whether a [`Event::Marked`] was sent and not yet taken.
     marked: Arc<AtomicBool>,
 }
 
 impl Observing {
     /// Starts the thread that writes records for what patches do. It ends when this is dropped.
-    pub(crate) fn new(core: &Arc<Core>, marks: Marks) -> std::io::Result<Self> {
+    pub(crate) fn new(core: &Arc<Core>, marks: Marks, inside: Inside) -> std::io::Result<Self> {
         let (events, sent) = channel();
         let (waiting, marked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let marks = Arc::new(marks);
@@ -126,7 +128,12 @@ impl Observing {
         };
         std::thread::Builder::new().name("debug-guard".to_owned()).spawn(work)?;
         let (looked, process) = (AtomicU64::new(0), std::process::id());
-        Ok(Self { events, waiting, looked, process, marks, marked })
+        Ok(Self { events, waiting, looked, process, marks, inside, marked })
+    }
+
+    /// Whether the next process will know if this one ended inside a patched call.
+    pub(crate) fn notes_calls(&self) -> bool {
+        self.inside.works()
     }
 
     /// The marks that the thread keeps.
@@ -203,6 +210,14 @@ fn take(core: &Core, failures: &RateLimit, event: Event) {
 impl Observer for Observing {
     fn called(&self, now: BootTime) {
         self.look(now);
+    }
+
+    fn begins(&self, lease: u64) -> Option<Place> {
+        self.inside.begins(lease)
+    }
+
+    fn ends(&self, place: Place) {
+        self.inside.ends(place);
     }
 
     fn ran(&self, _lease: u64, _took: Duration) {}

@@ -2,7 +2,7 @@
 
 mod history;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -24,6 +24,7 @@ use crate::emit::Emitter;
 use crate::gate;
 use crate::guard::{Gauge, Guards};
 use crate::helpers::{Helpers, Turn};
+use crate::inside::Inside;
 use crate::lease::{Cause, Leases, Writes};
 use crate::levels::Levels;
 use crate::marks::Marks;
@@ -359,7 +360,15 @@ fn build(
         next_session: AtomicU64::new(history.sessions + 1),
     });
     core.learn_all();
-    boot_records(&core, &config, opened, &history, &tls)?;
+    let (inside, found) = Inside::begin(&config.audit.folder);
+    let ended_inside = found.unwrap_or_else(|error| {
+        core.emitter
+            .alarm(&format!("whether this process ends inside a patched call cannot be noted: {error}"));
+        BTreeSet::new()
+    });
+    // Whoever could write there could make up numbers.
+    let ended_inside = ended_inside.into_iter().filter(|lease| *lease <= history.highest).collect();
+    boot_records(&core, &config, opened, &history, &ended_inside, &tls)?;
     let (marks, made) = Marks::begin(config.active.clone());
     if let Err(error) = made {
         let folder = config.active.display();
@@ -368,7 +377,7 @@ fn build(
         core.emitter.alarm(&what);
         core.note(what);
     }
-    let observing = Observing::new(&core, marks).map_err(|e| format!("no thread: {e}"))?;
+    let observing = Observing::new(&core, marks, inside).map_err(|e| format!("no thread: {e}"))?;
     drop(core.observing.set(Arc::new(observing)));
     Ok((core, tls, config.listen))
 }
@@ -378,15 +387,24 @@ fn boot_records(
     config: &Config,
     opened: &Opened,
     history: &History,
+    ended_inside: &BTreeSet<u64>,
     tls: &Tls,
 ) -> Result<(), String> {
-    let mut entries = vec![record(
-        "boot",
-        json!({
-            "service": core.service, "instance": core.instance, "environment": core.environment,
-            "agent": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "from_environment": config.from_environment,
-        }),
-    )];
+    let mut boot = json!({
+        "service": core.service, "instance": core.instance, "environment": core.environment,
+        "agent": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "from_environment": config.from_environment,
+    });
+    if !ended_inside.is_empty() {
+        boot["ended_inside"] = json!(ended_inside);
+        let leases: Vec<String> = ended_inside.iter().map(u64::to_string).collect();
+        let what = format!(
+            "the process before this one ended inside a patched call, of lease {}",
+            leases.join(", ")
+        );
+        core.emitter.alarm(&what);
+        core.note(what);
+    }
+    let mut entries = vec![record("boot", boot)];
     if let Some(recovered) = &opened.recovered {
         entries.push(record("recovered", recovery(recovered)));
     }
@@ -408,7 +426,14 @@ fn boot_records(
         json!({ "file": config.trust.crl.display().to_string(), "lists": lists }),
     ));
     for (lease, target) in &history.open {
-        entries.push(record(LEASE_RESTART, json!({ "lease": lease, "target": target, "by": "agent", "detail": "the process that held it ended" })));
+        let how = match ended_inside.contains(lease) {
+            true => "the process that held it ended inside a call of this patch",
+            false => "the process that held it ended",
+        };
+        entries.push(record(
+            LEASE_RESTART,
+            json!({ "lease": lease, "target": target, "by": "agent", "detail": how }),
+        ));
     }
     core.log
         .append(entries, Until::Durable)

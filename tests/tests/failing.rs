@@ -10,6 +10,7 @@
 use std::process::Command;
 
 use debug_tests::{Certificates, Client, Dice, Service, http};
+use serde_json::{Value, json};
 
 /// A generator of patches of a function from a `u32` to a `u32` that all fail.
 struct Failing(Dice);
@@ -76,17 +77,27 @@ fn patches() -> usize {
     std::env::var("DEBUG_TESTS_HISTORIES").ok().and_then(|count| count.parse().ok()).unwrap_or(500)
 }
 
-#[test]
-fn the_original_runs_once_for_each_call_of_a_patch_that_fails() {
-    let certificates = Certificates::for_service("patchables");
+fn start(certificates: &Certificates) -> (Service, Client) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_patchables"));
     command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
     let service = Service::spawn(command);
     let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
     client.eval(r#"change("a test")"#).ok();
+    (service, client)
+}
+
+#[test]
+fn the_original_runs_once_for_each_call_of_a_patch_that_fails() {
+    let certificates = Certificates::for_service("patchables");
+    let (service, mut client) = start(&certificates);
     let mut failing = Failing(Dice(7));
     let (mut calls, mut failures) = (0, 0);
     for round in 1..=patches() {
+        // A session keeps what it defines, and has a bound for that.
+        if round % 500 == 0 {
+            client = Client::attach(service.agent(), &certificates.operator("alice"));
+            client.eval(r#"change("a test")"#).ok();
+        }
         let code = loop {
             let code = failing.patch();
             let reply = client.eval(&code);
@@ -110,4 +121,34 @@ fn the_original_runs_once_for_each_call_of_a_patch_that_fails() {
         client.eval("revert_all()").ok();
     }
     assert_eq!(failures, 0, "each call asked a patch");
+}
+
+/// Nobody is left to say so but the next process.
+#[test]
+fn a_process_that_died_inside_a_patched_call_is_told_of_by_the_next() {
+    let certificates = Certificates::for_service("patchables");
+    let (service, mut client) = start(&certificates);
+    let reply = client.eval(r#"patch("patchables::counted", |n| 9)"#);
+    let harmless = reply.ok()["leases"][0]["id"].clone();
+    let reply = client.eval(r#"patch("patchables::aborts_when_shown", |value| 9)"#);
+    let fatal = reply.ok()["leases"][0]["id"].clone();
+    assert_eq!(http::get(service.http, "/call/counted").unwrap().body, "9 in run 0");
+    http::get(service.http, "/call/aborts_when_shown").unwrap_err();
+    drop(service);
+
+    let (service, mut client) = start(&certificates);
+    assert_eq!(http::get(service.http, "/call/aborts_when_shown").unwrap().body, "1");
+    let records: Vec<Value> =
+        certificates.records().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let boots: Vec<_> = records.iter().filter(|r| r["kind"] == "boot").map(|r| &r["ended_inside"]).collect();
+    assert_eq!(boots, [&Value::Null, &json!([fatal])]);
+    let detail = |lease: &Value| {
+        let mut ends = records.iter().filter(|r| r["kind"] == "lease.restart" && r["lease"] == *lease);
+        ends.next().unwrap()["detail"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(detail(&fatal), "the process that held it ended inside a call of this patch");
+    assert_eq!(detail(&harmless), "the process that held it ended");
+    let told = format!("the process before this one ended inside a patched call, of lease {fatal}");
+    service.wait_for_log(&told);
+    assert!(client.eval("info()").ok()["value"]["notes"].to_string().contains(&told));
 }

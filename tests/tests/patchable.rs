@@ -120,6 +120,7 @@ fn every_function_is_a_point_under_its_name() {
     let points = set.client.eval("points()").ok()["value"].clone();
     let names: Vec<_> = points.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
     let expected = [
+        "aborts_when_shown",
         "async_patterns",
         "borrowed",
         "borrowed_within",

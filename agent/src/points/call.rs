@@ -87,7 +87,14 @@ pub(crate) fn run<R>(
 ) -> Option<R> {
     let _running = Running::enter()?;
     let outcome = match world::remaining_stack() {
-        Some(left) if MIN_STACK <= left => fence(attempt).unwrap_or(Err(PatchFailure::Panicked)),
+        Some(left) if MIN_STACK <= left => {
+            let place = layer.begins();
+            let outcome = fence(attempt).unwrap_or(Err(PatchFailure::Panicked));
+            if let Some(place) = place {
+                layer.ends(place);
+            }
+            outcome
+        }
         _ => Err(PatchFailure::Stack),
     };
     let took = world::now().remaining(now); // `now` is earlier, so this is how long it took.

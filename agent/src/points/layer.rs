@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::breaker::{Breaker, Tripped};
 use super::world::{AtomicBool, AtomicU64};
 use crate::clock::BootTime;
+use crate::inside::Place;
 use crate::state::Tree;
 
 /// Frozen code in force at a point.
@@ -41,6 +42,12 @@ pub(crate) enum PatchFailure {
 pub(crate) trait Observer: Send + Sync {
     /// A point that has this layer is called at `now`, whatever answers: what should be over by then can be looked for.
     fn called(&self, now: BootTime);
+    /// A call of the patch begins: should the process end inside of it, somebody wants to know.
+    fn begins(&self, _lease: u64) -> Option<Place> {
+        None
+    }
+    /// It is over, whatever came of it.
+    fn ends(&self, _place: Place) {}
     /// A call was answered by the patch.
     fn ran(&self, lease: u64, took: Duration);
     /// A call was answered by the original because the patch failed.
@@ -208,6 +215,16 @@ impl Layer {
     /// Ends it for good. Whether this call did.
     pub(super) fn end(&self) -> bool {
         !self.ended.swap(true, Ordering::Relaxed)
+    }
+
+    /// Tells the observer that a call begins.
+    pub(super) fn begins(&self) -> Option<Place> {
+        self.observer.begins(self.lease)
+    }
+
+    /// Tells it that the call is over.
+    pub(super) fn ends(&self, place: Place) {
+        self.observer.ends(place);
     }
 
     /// Counts one call, tells the observer, and ends the layer if the breaker says so.

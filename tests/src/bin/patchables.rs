@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::panic::{self, Location};
+use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use debug_agent::{Agent, Secret, patchable};
@@ -46,6 +47,15 @@ struct Panicking;
 impl Serialize for Panicking {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         panic!("nobody shows this")
+    }
+}
+
+/// Whose code ends the process when it is written out, as a stack that overflows would.
+struct Aborting;
+
+impl Serialize for Aborting {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        process::abort()
     }
 }
 
@@ -194,6 +204,11 @@ fn refuses_to_be_shown(_value: &Refusing) -> u8 {
 }
 
 #[patchable]
+fn aborts_when_shown(_value: &Aborting) -> u8 {
+    1
+}
+
+#[patchable]
 fn panics_when_shown(_value: &Panicking) -> u8 {
     1
 }
@@ -258,6 +273,7 @@ fn called(name: &str) -> String {
         "type" => r#type(3).to_string(),
         "recursive" => recursive(4).to_string(),
         "refuses_to_be_shown" => refuses_to_be_shown(&Refusing).to_string(),
+        "aborts_when_shown" => aborts_when_shown(&Aborting).to_string(),
         "panics_when_shown" => panics_when_shown(&Panicking).to_string(),
         "panics_when_made" => format!("level {}", panics_when_made().0),
         "line_of_the_caller" => {
