@@ -164,12 +164,18 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted) -> Result<(String, Value),
         let result = run_code(core, &run, &engine, &ast, &mut scope)?;
         // The arguments are gone with the eval; what it declared itself stays.
         let given = before..before + arguments.len();
+        let kept = Workspace { scope: memory::select(&scope, |place| !given.contains(&place)), functions };
+        if !run.is_planning() {
+            check_workspace(&run, &kept)?;
+        }
+        // All its effects are made. Whoever cancels it later is told that it is too late.
+        if !run.session.commit(run.call) {
+            return Err(outcome::cancelled(&run));
+        }
         if let Some(planned) = run.end_plan() {
             // Nothing of it stays, not even a variable.
             return Ok((planned.to_text(), convert::to_json(&planned.into_value())));
         }
-        let kept = Workspace { scope: memory::select(&scope, |place| !given.contains(&place)), functions };
-        check_workspace(&run, &kept)?;
         memory::keep(&kept.scope);
         *workspace = kept;
         Ok(result)

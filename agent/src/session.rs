@@ -49,7 +49,8 @@ struct State {
     mode: Mode,
     reason: Option<String>,
     counter: u64,
-    running: Vec<(u64, Arc<AtomicBool>)>,
+    /// The flag is gone once it is too late to cancel.
+    running: Vec<(u64, Option<Arc<AtomicBool>>)>,
     /// Why the client is gone.
     gone: Option<String>,
 }
@@ -150,7 +151,7 @@ impl Session {
     pub(crate) fn begin(&self, call: u64) -> Arc<AtomicBool> {
         let mut state = self.state();
         let cancelled = Arc::new(AtomicBool::new(state.gone.is_some()));
-        state.running.push((call, cancelled.clone()));
+        state.running.push((call, Some(cancelled.clone())));
         cancelled
     }
 
@@ -169,21 +170,30 @@ impl Session {
         self.state().running.retain(|(id, _)| *id != call);
     }
 
-    /// Cancels a call; false if it neither waits nor runs.
+    /// From here on a call cannot be cancelled any more. False if it was before: whoever asked has been told so.
+    pub(crate) fn commit(&self, call: u64) -> bool {
+        let mut state = self.state();
+        let found = state.running.iter_mut().find(|(id, _)| *id == call);
+        let flag = found.and_then(|(_, flag)| flag.take());
+        flag.is_none_or(|flag| !flag.load(Ordering::Relaxed))
+    }
+
+    /// Cancels a call; false if it neither waits nor runs, or is done but for its record.
     pub(crate) fn cancel(&self, call: u64) -> bool {
         let state = self.state();
-        let found = state.running.iter().find(|(id, _)| *id == call);
-        found.is_some_and(|(_, flag)| {
-            flag.store(true, Ordering::Relaxed);
-            true
-        })
+        let found = state.running.iter().find(|(id, _)| *id == call).and_then(|(_, flag)| flag.as_ref());
+        found.inspect(|flag| flag.store(true, Ordering::Relaxed)).is_some()
     }
 
     /// The client is gone: whatever runs or waits is cancelled.
     pub(crate) fn leave(&self, why: String) {
         let mut state = self.state();
         state.gone = Some(why);
-        state.running.iter().for_each(|(_, flag)| flag.store(true, Ordering::Relaxed));
+        state
+            .running
+            .iter()
+            .filter_map(|(_, flag)| flag.as_ref())
+            .for_each(|flag| flag.store(true, Ordering::Relaxed));
     }
 
     /// Whether the client is gone.

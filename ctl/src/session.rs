@@ -214,7 +214,12 @@ impl Session {
             show(&text, &mut left, output)?;
         }
         match reply {
-            Ok(Ok(result)) => self.finished(params, result),
+            Ok(Ok(result)) => {
+                if cancelled {
+                    term::note("it was already done; nothing was cancelled");
+                }
+                self.finished(params, result)
+            }
             Ok(Err(failure)) => {
                 self.proofs.failed(params, failure.data.code, failure.data.audit.clone());
                 Err(EvalError::Failed(failure.into()))

@@ -91,7 +91,7 @@ fn the_original_runs_once_for_each_call_of_a_patch_that_fails() {
     let certificates = Certificates::for_service("patchables");
     let (service, mut client) = start(&certificates);
     let mut failing = Failing(Dice(7));
-    let (mut calls, mut failures) = (0, 0);
+    let (mut calls, mut ended) = (0, 0);
     for round in 1..=patches() {
         // A session keeps what it defines, and has a bound for that.
         if round % 500 == 0 {
@@ -109,18 +109,22 @@ fn the_original_runs_once_for_each_call_of_a_patch_that_fails() {
             assert!(why.contains("complexity") || why.contains("nests"), "{code}: {why}");
         };
         // Five in a row would end it.
-        for _ in 0..failing.0.below(4) + 1 {
+        let asked = failing.0.below(4) + 1;
+        for _ in 0..asked {
             let answer = http::get(service.http, "/call/counted").unwrap().body;
             calls += 1;
-            failures += 1;
             assert_eq!(answer, format!("5 in run {calls}"), "patch {round}: {code}");
         }
         let layer = client.eval(r#"describe("patchables::counted")"#).ok()["value"].clone();
         assert_eq!(layer["patched_calls"], layer["failures"], "patch {round} answered: {code}");
-        failures -= layer["failures"].as_u64().unwrap();
+        // On a loaded host a patch that never ends can cost so much that it is ended.
+        match layer["failures"].as_u64() {
+            Some(failed) => assert_eq!(failed, asked, "patch {round}: {code}"),
+            None => ended += 1,
+        }
         client.eval("revert_all()").ok();
     }
-    assert_eq!(failures, 0, "each call asked a patch");
+    assert_eq!(certificates.records().matches("\"kind\":\"lease.breaker\"").count(), ended);
 }
 
 /// Nobody is left to say so but the next process.

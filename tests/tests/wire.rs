@@ -6,7 +6,7 @@
     reason = "what fails in a test fails the test"
 )]
 
-use debug_tests::{Certificates, Client, Service, wait};
+use debug_tests::{Certificates, Client, Reply, Service, wait};
 use serde_json::json;
 
 struct Set {
@@ -326,6 +326,53 @@ fn cancelling_what_does_not_run_says_so() {
     let set = Set::new();
     let mut client = set.attach();
     assert_eq!(client.call("cancel", json!({ "id": 77 })).ok()["cancelled"], false);
+}
+
+/// Whether it comes before the last effect or after: what the answer to it says is what happened.
+#[test]
+fn a_cancellation_is_told_the_truth() {
+    let set = Set::new();
+    let mut client = set.attach();
+    client.eval(r#"change("a test")"#).ok();
+    let count = |set: &Set| set.certificates.records().matches("\"kind\":\"lease.made\"").count();
+    let (mut cancelled, mut done) = (0, 0);
+    for round in 0..100 {
+        let made = count(&set);
+        // Cancelled at once, or a moment later, while the end of it is recorded.
+        let code = format!("config.db.port = {}; let marker = {round}", 6_000 + round);
+        let id = client.start_payload(&json!({ "code": code, "after": "revert" }));
+        if round % 3 > 0 {
+            wait::until_true("it has changed something", || made < count(&set));
+        }
+        let cancel = client.start("cancel", json!({ "id": id }));
+        let (mut answer, mut reply) = (None, None);
+        while answer.is_none() || reply.is_none() {
+            let message = client.read().unwrap();
+            match &message["id"] {
+                at if *at == json!(cancel) => {
+                    answer = Some(message["result"]["cancelled"].as_bool().unwrap())
+                }
+                at if *at == json!(id) => reply = Some(Reply(message)),
+                _ => {}
+            }
+        }
+        let (reply, open) = (reply.unwrap(), client.eval("leases().len()").display() != "0");
+        match answer.unwrap() {
+            true => {
+                assert_eq!(reply.failed().0, "cancelled", "round {round}");
+                assert!(!open, "round {round}: it was cancelled and changed something");
+                cancelled += 1;
+            }
+            false => {
+                assert_eq!(reply.ok()["leases"].as_array().unwrap().len(), 1, "round {round}");
+                assert!(open, "round {round}: it was done and changed nothing");
+                assert_eq!(client.eval("marker").display(), round.to_string());
+                client.eval("revert_all()").ok();
+                done += 1;
+            }
+        }
+    }
+    assert!(cancelled > 0 && done > 0, "{cancelled} {done}");
 }
 
 #[test]
