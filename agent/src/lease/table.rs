@@ -65,6 +65,8 @@ pub(crate) enum EndError {
         id: u64,
         /// In words.
         why: String,
+        /// Whether it had not failed before.
+        first: bool,
     },
     /// It has become another operator's since policy was asked.
     #[error("lease {0} is another operator's by now")]
@@ -347,7 +349,7 @@ impl Leases {
             if let Some(why) = making.or(later) {
                 let again = BootTime::now().after(RETRY);
                 if let Some(lease) = inner.open.get_mut(&id) {
-                    lease.failing.get_or_insert(Failing { why, again, cause: cause.clone() });
+                    lease.failing.get_or_insert(Failing { why, again, cause: cause.clone(), tried: false });
                 }
                 drop(inner);
                 self.changed.notify_all();
@@ -375,11 +377,12 @@ impl Leases {
             Err(error) => {
                 let why = error.to_string();
                 let again = BootTime::now().after(RETRY);
-                let failing = Failing { why: why.clone(), again, cause: cause.clone() };
+                let first = !lease.failing.as_ref().is_some_and(|before| before.tried);
+                let failing = Failing { why: why.clone(), again, cause: cause.clone(), tried: true };
                 inner.open.insert(id, Lease { failing: Some(failing), ..lease });
                 drop(inner);
                 self.changed.notify_all();
-                Err(EndError::Failing { id, why })
+                Err(EndError::Failing { id, why, first })
             }
         }
     }
@@ -538,7 +541,7 @@ impl Inner {
         let Some(lease) = self.open.get_mut(&id) else { return Err(EndError::Unknown(id)) };
         match &lease.failing {
             _ if lease.owner != owner => Err(EndError::Owner(id)),
-            Some(failing) => Err(EndError::Failing { id, why: failing.why.clone() }),
+            Some(failing) => Err(EndError::Failing { id, why: failing.why.clone(), first: false }),
             None if lease.deadline <= now && !planted(Fault::LateConfirm) => {
                 Err(EndError::Ended { id, how: "expired" })
             }
