@@ -9,6 +9,7 @@ use rhai::{Dynamic, FnPtr};
 use super::EvalTag;
 use super::arguments::{MAX_POINT, how, id, options, path, pointer, reason, text, ttl, usage};
 use super::level;
+use crate::clock::BootTime;
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Options, Proposal};
@@ -75,6 +76,7 @@ pub(super) fn wish(
             confirm: function.name == "confirm",
             lease: lease(core, id(function, a)?)?,
             ttl: ttl(function, b)?,
+            asked: BootTime::now(),
         },
         "adopt" => Effect::Adopt { lease: lease(core, id(function, a)?)? },
         "settle" => {
