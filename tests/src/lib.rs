@@ -15,7 +15,7 @@ pub mod wait;
 
 pub use certificates::Certificates;
 pub use client::{Client, Reply};
-pub use process::{Ctl, Service};
+pub use process::{Ctl, Running, Service};
 pub use proxy::Proxy;
 pub use terminal::Terminal;
 
