@@ -105,3 +105,46 @@ impl Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Both ends of a connection through a proxy.
+    fn ends() -> (Proxy, TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap());
+        let client = TcpStream::connect(proxy.address).unwrap();
+        let (agent, _) = listener.accept().unwrap();
+        for end in [&client, &agent] {
+            end.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        }
+        (proxy, client, agent)
+    }
+
+    #[test]
+    fn on_a_silent_line_neither_bytes_nor_ends_arrive() {
+        let (proxy, mut client, mut agent) = ends();
+        let mut byte = [0];
+        client.write_all(b"1").unwrap();
+        agent.read_exact(&mut byte).unwrap();
+        agent.write_all(b"2").unwrap();
+        client.read_exact(&mut byte).unwrap();
+        proxy.fall_silent();
+        client.write_all(b"3").unwrap();
+        assert!(agent.read(&mut byte).is_err(), "a byte or an end arrived");
+        drop(agent);
+        assert!(client.read(&mut byte).is_err(), "the end arrived");
+        client.write_all(b"4").unwrap();
+    }
+
+    /// The twin.
+    #[test]
+    fn on_a_whole_line_the_end_arrives() {
+        let (_proxy, mut client, agent) = ends();
+        drop(agent);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    }
+}
