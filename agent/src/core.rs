@@ -182,7 +182,6 @@ impl Core {
         by: &str,
         wait: Wait,
     ) -> Result<String, EndError> {
-        let failed_before = self.leases.find(id).is_ok_and(|lease| lease.failing.is_some());
         match self.leases.end_of(id, owner, cause, wait) {
             Ok(ended) => {
                 let detail = cause.detail().map_or(Value::Null, |seen| self.scrub(seen).into());
@@ -221,12 +220,12 @@ impl Core {
                     (None, None) => format!("lease {id}: {target} is as it was before"),
                 })
             }
-            Err(EndError::Failing { id, why }) => {
-                if !failed_before {
+            Err(EndError::Failing { id, why, first }) => {
+                if first {
                     self.append(vec![records::kept("alarm", json!({ "lease": id, "revert_failed": why }))]);
                     self.emitter.alarm(&format!("lease {id} could not be undone: {why}"));
                 }
-                Err(EndError::Failing { id, why })
+                Err(EndError::Failing { id, why, first })
             }
             Err(error) => Err(error),
         }

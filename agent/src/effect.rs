@@ -7,6 +7,7 @@ use debug_policy::{Action, Resource};
 use debug_wire::table::{self, Function};
 use rhai::FnPtr;
 
+use crate::clock::BootTime;
 use crate::gate::Refusal;
 use crate::lease::{Change, Lease};
 use crate::script::frozen::Frozen;
@@ -56,8 +57,10 @@ pub(crate) enum Effect {
         confirm: bool,
         /// The lease as it was when policy was asked.
         lease: Box<Lease>,
-        /// From now.
+        /// How long from the moment in which it was asked for.
         ttl: Duration,
+        /// That moment. What is decided later is within the bounds of policy then, however long the disk takes.
+        asked: BootTime,
     },
     /// Keeping what stands at some paths, by name.
     Snapshot {

@@ -38,12 +38,12 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
         Effect::Impossible { why, .. } => Err(why),
         Effect::Change(proposal) => make(core, run, &proposal, lease),
         Effect::Revert { lease } => revert(core, run, &lease),
-        Effect::Renew { confirm, lease, ttl } => {
+        Effect::Renew { confirm, lease, ttl, asked } => {
             let id = lease.id;
             let now = BootTime::now();
             let before = core.leases.find(id).map_err(|e| ended(&e))?;
             let lease =
-                core.leases.renew(id, &lease.owner, now.after(ttl), confirm, now).map_err(|e| ended(&e))?;
+                core.leases.renew(id, &lease.owner, asked.after(ttl), confirm, now).map_err(|e| ended(&e))?;
             run.step(Step::Renewed { before: Box::new(before), after: Box::new(lease.clone()) });
             record_renewal(
                 core,
@@ -52,7 +52,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
                 if confirm { "lease.confirmed" } else { "lease.extended" },
                 None,
             );
-            Ok(values::say(renewed(&lease, confirm, now)))
+            Ok(values::say(renewed(&lease, confirm, asked)))
         }
         Effect::Snapshot { name, parts } => snapshot(core, run, name, parts),
         Effect::Diff { rows, .. } => Ok(difference_rows(core, &rows)),

@@ -441,20 +441,31 @@ fn open_lease(run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> Result<
     })
 }
 
-fn check_stack(core: &Core, proposal: &Proposal, target: &Resource, now: BootTime) -> Result<(), Refusal> {
-    let standing = core.leases.standing(target);
-    match (standing, proposal.options.over) {
-        (None, None) => Ok(()),
-        (None, Some(over)) => Err(Refusal::state(
-            format!("`over: {over}` names no change in force at `{target}`"),
-            "leave `over` out: nothing stands there",
-        )),
-        (Some(lease), _) if lease.failing.is_some() => Err(Refusal::state(
+/// That the change that stands there is not one that could not be undone.
+///
+/// # Errors
+/// It is; its lease is named.
+pub(crate) fn not_failing(standing: Option<&Lease>, target: &Resource) -> Result<(), Refusal> {
+    match standing.filter(|lease| lease.failing.is_some()) {
+        None => Ok(()),
+        Some(lease) => Err(Refusal::state(
             format!(
                 "lease {} at `{target}` could not be undone yet; nothing may be changed there until it is",
                 lease.id
             ),
             "see `leases()`; the agent keeps trying",
+        )),
+    }
+}
+
+fn check_stack(core: &Core, proposal: &Proposal, target: &Resource, now: BootTime) -> Result<(), Refusal> {
+    let standing = core.leases.standing(target);
+    not_failing(standing.as_ref(), target)?;
+    match (standing, proposal.options.over) {
+        (None, None) => Ok(()),
+        (None, Some(over)) => Err(Refusal::state(
+            format!("`over: {over}` names no change in force at `{target}`"),
+            "leave `over` out: nothing stands there",
         )),
         (Some(lease), over) if over == Some(lease.id) => Ok(()),
         (Some(lease), _) => Err(Refusal::state(

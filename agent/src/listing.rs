@@ -330,7 +330,7 @@ fn conflict_row(lease: &Lease, conflict: &Conflict) -> Vec<(&'static str, Dynami
 fn lease_row(lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
     let left = lease.due().0.remaining(now);
     let note = match (&lease.failing, lease.revertible_grace()) {
-        (Some(failing), _) => format!("could not be undone yet: {}", failing.why),
+        (Some(failing), _) => format!("could not be undone yet, and is tried again: {}", failing.why),
         (None, Some(_)) => "its session is lost".to_owned(),
         (None, None) => lease.change.warning().unwrap_or_default(),
     };

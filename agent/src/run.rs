@@ -1,6 +1,7 @@
 //! One eval on its way: whose it is, what it may do, what it has done so far.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -252,16 +253,17 @@ impl Run {
         steps
     }
 
-    /// The leases it made, renewed or ended.
+    /// The leases it made, renewed or ended, each once.
     pub(crate) fn touched(&self) -> Vec<u64> {
         let done = self.done();
+        let mut seen = BTreeSet::new();
         let ids = done.steps.iter().filter_map(|step| match step {
             Step::Made(id) | Step::Reverted(id) => Some(*id),
             Step::Renewed { after, .. } => Some(after.id),
             Step::Guarded(id) => Some(*id),
             Step::Mode(..) => None,
         });
-        ids.collect()
+        ids.filter(|id| seen.insert(*id)).collect()
     }
 
     /// The functions in reach of what is kept: those of the session and of this submission.

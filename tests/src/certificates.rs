@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rcgen::{Issuer, KeyPair};
+use serde_json::Value;
 
 use crate::process::Ctl;
 
@@ -40,10 +41,16 @@ impl Certificates {
             "127.0.0.1:0",
         ];
         new.ctl(&init);
-        new.ctl(&["certs", "issue", &dir, "--operator", "vera", "--role", "viewer"]);
-        new.ctl(&["certs", "issue", &dir, "--operator", "lea", "--role", "lead"]);
-        new.ctl(&["certs", "issue", &dir, "--operator", "bob", "--role", "oncall"]);
+        for (operator, role) in [("vera", "viewer"), ("lea", "lead"), ("bob", "oncall")] {
+            new.issue(operator, role, "8h");
+        }
         new
+    }
+
+    /// Gives an operator a certificate that lives so long, in place of the one before.
+    pub fn issue(&self, operator: &str, role: &str, ttl: &str) {
+        let dir = self.folder.to_str().unwrap();
+        self.ctl(&["certs", "issue", dir, "--operator", operator, "--role", role, "--ttl", ttl]);
     }
 
     fn ctl(&self, args: &[&str]) {
@@ -82,6 +89,24 @@ impl Certificates {
         let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl")).collect();
         files.sort();
         files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect()
+    }
+
+    /// Those of one kind, or of all kinds that begin so if it ends in `.`, as values.
+    pub fn records_of(&self, kind: &str) -> Vec<Value> {
+        let is_one = |seen: &str| seen == kind || (kind.ends_with('.') && seen.starts_with(kind));
+        let records = self.records();
+        // A last line may be half written while the service runs.
+        let whole = records.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let records = whole.map(|line| serde_json::from_str::<Value>(line).unwrap());
+        records.filter(|record| record["kind"].as_str().is_some_and(is_one)).collect()
+    }
+
+    /// Verifies the audit log as an operator does; what was told of it.
+    #[track_caller]
+    pub fn verified(&self) -> String {
+        let verified = Ctl::run(self, "alice", &["audit", "verify", self.audit().to_str().unwrap()]);
+        assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+        verified.out
     }
 
     /// Our CA with its key, for what `debugctl certs` would never issue.

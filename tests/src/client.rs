@@ -30,6 +30,11 @@ impl Reply {
         &self.0["result"]
     }
 
+    /// Whether the call succeeded.
+    pub fn is_ok(&self) -> bool {
+        self.0.get("result").is_some()
+    }
+
     /// The stable code and the message of a call that failed.
     ///
     /// # Panics
@@ -339,6 +344,14 @@ impl Client {
     /// Closes without a word: as a crash, or a cable.
     pub fn vanish(self) {
         drop(self.stream.sock.shutdown(std::net::Shutdown::Both));
+    }
+
+    /// Closes so that the agent's system is told at once that nobody is there (TCP RST), and nothing is said goodbye to.
+    pub fn reset(mut self) {
+        // An end that is closed with something unread in it resets the connection.
+        self.start("ping", json!({}));
+        assert_ne!(self.stream.sock.peek(&mut [0]).unwrap(), 0, "the agent has closed it before");
+        drop(self);
     }
 
     /// Whether the agent has closed the connection: the next read ends.

@@ -15,6 +15,10 @@ pub struct Answer {
     pub body: String,
 }
 
+/// A request whose answer was not read yet.
+#[derive(Debug)]
+pub struct Sent(TcpStream);
+
 /// Sends one request and reads the answer.
 ///
 /// # Errors
@@ -26,6 +30,20 @@ pub fn request(
     headers: &[(&str, &str)],
     body: &str,
 ) -> io::Result<Answer> {
+    send(address, method, path, headers, body)?.answer()
+}
+
+/// Sends one request.
+///
+/// # Errors
+/// The connection fails.
+pub fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Sent> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let extra: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -35,9 +53,19 @@ pub fn request(
     );
     stream.write_all(head.as_bytes())?;
     stream.write_all(body.as_bytes())?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, text))
+    Ok(Sent(stream))
+}
+
+impl Sent {
+    /// Reads the answer.
+    ///
+    /// # Errors
+    /// The connection fails or the answer is not HTTP.
+    pub fn answer(mut self) -> io::Result<Answer> {
+        let mut text = String::new();
+        self.0.read_to_string(&mut text)?;
+        parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, text))
+    }
 }
 
 /// Sends a GET.

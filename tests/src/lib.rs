@@ -19,7 +19,7 @@ pub use certificates::Certificates;
 pub use client::{Client, Reply};
 pub use dice::Dice;
 pub use halt::Halted;
-pub use process::{Ctl, Service};
+pub use process::{Ctl, Running, Service};
 pub use proxy::Proxy;
 pub use terminal::Terminal;
 

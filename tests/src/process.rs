@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal};
 
 use crate::certificates::Certificates;
 use crate::http;
@@ -124,10 +127,14 @@ impl Service {
         http::get(self.http, "/api/healthcheck").unwrap()
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self::signal(&self.child, signal);
+    }
+
     /// Ends it as an operator would, and waits.
     pub fn terminate(&mut self) -> ExitStatus {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         self.child.wait().unwrap()
     }
 
@@ -158,6 +165,62 @@ fn collect(stream: impl Read + Send + 'static, log: Arc<Mutex<String>>) {
             writeln!(log, "{line}").unwrap();
         }
     });
+}
+
+/// Sends a child a signal.
+fn signal(child: &Child, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// A `debugctl` that still runs. Killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    said: Arc<Mutex<String>>,
+}
+
+impl Running {
+    /// Starts one without a terminal.
+    pub fn start(certificates: &Certificates, operator: &str, args: &[&str]) -> Self {
+        let mut command = Ctl::command(certificates, operator);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let said = Arc::new(Mutex::new(String::new()));
+        collect(child.stdout.take().unwrap(), said.clone());
+        collect(child.stderr.take().unwrap(), said.clone());
+        Self { child, said }
+    }
+
+    /// Waits until a text stands in what it says.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) {
+        let end = Instant::now() + wait::LIMIT;
+        wait::until(&format!("debugctl says `{text}`"), || {
+            let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let found = said.contains(text);
+            assert!(found || Instant::now() < end, "waited in vain until debugctl says `{text}`:\n{said}");
+            found.then_some(())
+        });
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self::signal(&self.child, signal);
+    }
+
+    /// Waits until it has ended; its exit code, if no signal ended it.
+    #[track_caller]
+    pub fn exit_code(&mut self) -> Option<i32> {
+        wait::until("debugctl has ended", || self.child.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
 }
 
 /// What a `debugctl` said.

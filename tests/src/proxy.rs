@@ -1,9 +1,9 @@
-//! A line between client and agent that breaks where a test wants it to.
+//! A line between client and agent that breaks, or falls silent, where a test wants it to.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Nothing breaks.
 const WHOLE: usize = usize::MAX;
@@ -15,7 +15,17 @@ const CHUNK: usize = 64 << 10;
 pub struct Proxy {
     /// Where it listens.
     pub address: SocketAddr,
-    left: Arc<AtomicUsize>,
+    line: Arc<Line>,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Line {
+    /// How many more messages of clients go through.
+    left: AtomicUsize,
+    silent: AtomicBool,
+    /// Both ends of connections that would be closed, were the line not silent.
+    kept: Mutex<Vec<TcpStream>>,
 }
 
 impl Proxy {
@@ -23,26 +33,36 @@ impl Proxy {
     pub fn start(agent: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let left = Arc::new(AtomicUsize::new(WHOLE));
-        let shared = left.clone();
+        let line = Arc::new(Line {
+            left: AtomicUsize::new(WHOLE),
+            silent: AtomicBool::new(false),
+            kept: Mutex::default(),
+        });
+        let shared = line.clone();
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (client, agent) = (client.unwrap(), TcpStream::connect(agent).unwrap());
                 client.set_nodelay(true).unwrap();
                 agent.set_nodelay(true).unwrap();
-                let (from, to, left) =
-                    (agent.try_clone().unwrap(), client.try_clone().unwrap(), shared.clone());
-                std::thread::spawn(move || pass(&from, &to, || true));
-                std::thread::spawn(move || pass(&client, &agent, || goes_through(&left)));
+                let (from, to) = (agent.try_clone().unwrap(), client.try_clone().unwrap());
+                let (back, forth) = (shared.clone(), shared.clone());
+                std::thread::spawn(move || back.pass(from, to, || true));
+                std::thread::spawn(move || forth.pass(client, agent, || goes_through(&forth.left)));
             }
         });
-        Self { address, left }
+        Self { address, line }
     }
 
     /// Lets that many more messages of the client through, and breaks the connection in place of the next one. Later
     /// connections are whole again.
     pub fn break_after(&self, messages: usize) {
-        self.left.store(messages, Ordering::SeqCst);
+        self.line.left.store(messages, Ordering::SeqCst);
+    }
+
+    /// From now on nothing goes through in either direction, and nothing is closed: as where a cable is pulled, or a
+    /// machine in between forgets the connection.
+    pub fn fall_silent(&self) {
+        self.line.silent.store(true, Ordering::SeqCst);
     }
 }
 
@@ -60,16 +80,71 @@ fn goes_through(left: &AtomicUsize) -> bool {
     }
 }
 
-/// Passes bytes on until one side ends or something must not go through; then both ends are closed.
-fn pass(mut from: &TcpStream, mut to: &TcpStream, goes_through: impl Fn() -> bool) {
-    let mut buffer = vec![0; CHUNK];
-    while let Ok(read) = from.read(&mut buffer) {
-        if read == 0 || !goes_through() || to.write_all(&buffer[..read]).is_err() {
-            break;
+impl Line {
+    fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::SeqCst)
+    }
+
+    /// Passes bytes on until one side ends or something must not go through; then both ends are closed. On a silent line
+    /// bytes vanish, and so does the end.
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, goes_through: impl Fn() -> bool) {
+        let mut buffer = vec![0; CHUNK];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            let passed = self.is_silent() || (goes_through() && to.write_all(&buffer[..read]).is_ok());
+            if !passed {
+                break;
+            }
+        }
+        if self.is_silent() {
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).extend([from, to]);
+            return;
+        }
+        for end in [from, to] {
+            // The other direction may have closed it.
+            let _ = end.shutdown(Shutdown::Both);
         }
     }
-    for end in [from, to] {
-        // The other direction may have closed it.
-        let _ = end.shutdown(Shutdown::Both);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Both ends of a connection through a proxy.
+    fn ends() -> (Proxy, TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap());
+        let client = TcpStream::connect(proxy.address).unwrap();
+        let (agent, _) = listener.accept().unwrap();
+        for end in [&client, &agent] {
+            end.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        }
+        (proxy, client, agent)
+    }
+
+    #[test]
+    fn on_a_silent_line_neither_bytes_nor_ends_arrive() {
+        let (proxy, mut client, mut agent) = ends();
+        let mut byte = [0];
+        client.write_all(b"1").unwrap();
+        agent.read_exact(&mut byte).unwrap();
+        agent.write_all(b"2").unwrap();
+        client.read_exact(&mut byte).unwrap();
+        proxy.fall_silent();
+        client.write_all(b"3").unwrap();
+        assert!(agent.read(&mut byte).is_err(), "a byte or an end arrived");
+        drop(agent);
+        assert!(client.read(&mut byte).is_err(), "the end arrived");
+        client.write_all(b"4").unwrap();
+    }
+
+    /// The twin.
+    #[test]
+    fn on_a_whole_line_the_end_arrives() {
+        let (_proxy, mut client, agent) = ends();
+        drop(agent);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
     }
 }

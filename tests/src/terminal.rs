@@ -3,10 +3,14 @@
 //! A shell stands between, as it does in real life: it leads the session of processes, so the terminal is still there
 //! when the program has left, and what it left behind can be looked at.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
+use std::os::fd::AsFd;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use pty_process::blocking::{Pts, Pty};
 use rustix::process::{Pid, Signal};
@@ -40,7 +44,10 @@ pub const ENTER: &str = "\r";
 pub struct Terminal {
     child: Child,
     glass: Arc<Mutex<Glass>>,
-    pty: Arc<Pty>,
+    /// The end that people sit at; until the terminal vanishes.
+    pty: Option<Arc<Pty>>,
+    watching: Option<JoinHandle<()>>,
+    vanishing: Arc<AtomicBool>,
     /// Held, so that the modes can be read at any time.
     device: Pts,
 }
@@ -99,20 +106,17 @@ impl Terminal {
         let child = pty_process::blocking::Command::from(shell).spawn_borrowed(&device).unwrap();
         let size = |length| NonZeroU16::new(length).unwrap();
         let parser = Parser::new_with_callbacks(size(rows), size(columns), SCROLLBACK, Answers::default());
-        let terminal = Self {
-            child,
-            glass: Arc::new(Mutex::new(Glass { parser, bytes: Vec::new() })),
-            pty: Arc::new(pty),
-            device,
-        };
-        let (pty, glass) = (terminal.pty.clone(), terminal.glass.clone());
-        std::thread::spawn(move || watch(&pty, &glass));
-        terminal
+        let (glass, pty) = (Arc::new(Mutex::new(Glass { parser, bytes: Vec::new() })), Arc::new(pty));
+        let vanishing = Arc::new(AtomicBool::new(false));
+        let (watched, shown, end) = (pty.clone(), glass.clone(), vanishing.clone());
+        let watching = std::thread::spawn(move || watch(&watched, &shown, &end));
+        Self { child, glass, pty: Some(pty), watching: Some(watching), vanishing, device }
     }
 
     /// Types keys.
     pub fn press(&self, keys: &str) {
-        (&*self.pty).write_all(keys.as_bytes()).unwrap();
+        let mut pty = &**self.pty.as_ref().unwrap();
+        pty.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Types a line at the prompt, waits for the next prompt, and returns all that stands between, the line included.
@@ -202,12 +206,23 @@ impl Terminal {
         })
     }
 
-    /// Asks the program to end, as `kill` does.
-    pub fn ask_to_end(&self) {
+    /// Sends the program a signal, as `kill` does.
+    pub fn signal(&self, signal: Signal) {
         let shell = self.child.id();
         let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
         let program = Pid::from_raw(children.trim().parse().unwrap()).unwrap();
-        rustix::process::kill_process(program, Signal::TERM).unwrap();
+        rustix::process::kill_process(program, signal).unwrap();
+    }
+
+    /// Takes the terminal away from the program and its shell, as closing a window or losing a remote login does.
+    pub fn vanish(mut self) {
+        self.vanishing.store(true, Ordering::SeqCst);
+        // Whoever reads is woken by a last byte, and lets go of the other end.
+        File::from(self.device.as_fd().try_clone_to_owned().unwrap()).write_all(b"\n").unwrap();
+        self.watching.take().unwrap().join().unwrap();
+        drop(self.pty.take());
+        // The system hangs up on the shell, too.
+        self.child.wait().unwrap();
     }
 
     fn glass(&self) -> MutexGuard<'_, Glass> {
@@ -236,9 +251,12 @@ impl Drop for Terminal {
 }
 
 /// Shows what arrives until nobody is left who could write.
-fn watch(mut pty: &Pty, glass: &Mutex<Glass>) {
+fn watch(mut pty: &Pty, glass: &Mutex<Glass>, vanishing: &AtomicBool) {
     let mut chunk = [0; 16 << 10];
     while let Ok(count @ 1..) = pty.read(&mut chunk) {
+        if vanishing.load(Ordering::SeqCst) {
+            return;
+        }
         let answers = {
             let mut glass = glass.lock().unwrap_or_else(PoisonError::into_inner);
             glass.bytes.extend_from_slice(&chunk[..count]);
@@ -300,6 +318,21 @@ mod tests {
         let terminal = run("stty raw -echo; exit 4");
         assert_eq!(terminal.exit_code(), 4);
         assert!(!terminal.modes().are_for_lines());
+    }
+
+    #[test]
+    fn a_terminal_that_vanishes_is_told_to_the_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = folder.path().join("told");
+        let script = format!(
+            "trap 'echo hung up > {}; exit' HUP; echo ready; while :; do read -r line; done",
+            told.display()
+        );
+        let terminal = run(&script);
+        terminal.wait_for("ready");
+        assert!(!told.exists());
+        terminal.vanish();
+        wait::until_true("the program was told", || told.exists());
     }
 
     #[test]

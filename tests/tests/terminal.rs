@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 
 use debug_tests::terminal::{CTRL_BACKSLASH, CTRL_C, CTRL_D, ENTER, Terminal, UP};
 use debug_tests::{Certificates, Ctl, Proxy, Service, wait};
+use rustix::process::Signal;
 
 /// Wide enough that no line of these tests is longer.
 const WIDE: (u16, u16) = (40, 160);
@@ -331,7 +332,7 @@ fn a_signal_gives_the_terminal_back() {
     terminal.press("half a line");
     terminal.wait_for("half a line");
     assert!(!terminal.modes().are_for_lines());
-    terminal.ask_to_end();
+    terminal.signal(Signal::TERM);
     leaves(&terminal, 5);
     terminal.wait_for("error: a signal asked to end");
 

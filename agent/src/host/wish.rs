@@ -9,6 +9,7 @@ use rhai::{Dynamic, FnPtr};
 use super::EvalTag;
 use super::arguments::{MAX_POINT, how, id, options, path, pointer, reason, text, ttl, usage};
 use super::level;
+use crate::clock::BootTime;
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Options, Proposal};
@@ -75,6 +76,7 @@ pub(super) fn wish(
             confirm: function.name == "confirm",
             lease: lease(core, id(function, a)?)?,
             ttl: ttl(function, b)?,
+            asked: BootTime::now(),
         },
         "adopt" => Effect::Adopt { lease: lease(core, id(function, a)?)? },
         "settle" => {
@@ -315,6 +317,8 @@ fn write_tree(
     after: Tree,
     options: Options,
 ) -> Result<Effect, Refusal> {
+    // Before it is looked at: a state that cannot be put back is often one that cannot be read.
+    gate::not_failing(core.leases.standing(&state(&path)).as_ref(), &state(&path))?;
     // What stands below a secret has no path, neither to read nor to write.
     let seen = run.look(core, &path).map_err(|e| state_refusal(core, run, &e))?;
     let live =

@@ -106,6 +106,8 @@ pub(crate) struct Failing {
     pub(crate) again: BootTime,
     /// Why the lease is to end.
     pub(crate) cause: Cause,
+    /// Whether undoing failed, rather than had to wait for its turn.
+    pub(crate) tried: bool,
 }
 
 /// A change in force.

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,14 @@ use super::{Cause, Conflict, Failing, GRACE, Lease, Phase, Undone};
 use crate::clock::BootTime;
 use crate::state::Wait;
 
-/// How long after a failed undo it is tried again.
-const RETRY: Duration = Duration::from_millis(50);
+/// How long after a failed undo it is tried again: after a quarter of the time that it has failed for, but no sooner and no
+/// later than this. A setter that panics does so for as long as it likes, and should not fill the service's log.
+const RETRY: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
+
+/// When an undo that has failed since `since` is tried again.
+fn again(since: BootTime, now: BootTime) -> BootTime {
+    now.after((now.remaining(since) / 4).clamp(*RETRY.start(), *RETRY.end()))
+}
 
 /// All leases of the process.
 pub(crate) struct Leases {
@@ -80,6 +87,8 @@ pub(crate) enum EndError {
         id: u64,
         /// In words.
         why: String,
+        /// Whether it had not failed before.
+        first: bool,
     },
     /// It has become another operator's since policy was asked.
     #[error("lease {0} is another operator's by now")]
@@ -304,7 +313,7 @@ impl Leases {
         if !in_force && let Some(late) = self.lock().open.get_mut(&lease.id) {
             let why = "its deadline came before the new one".to_owned();
             let now = BootTime::now();
-            late.failing.get_or_insert(Failing { why, since: now, again: now, cause });
+            late.failing.get_or_insert(Failing { why, since: now, again: now, cause, tried: false });
         }
         self.changed.notify_all();
         in_force
@@ -374,9 +383,10 @@ impl Leases {
             let making = inner.making.contains(&id).then(|| "its change is just being made".to_owned());
             if let Some(why) = making.or(later) {
                 let since = BootTime::now();
-                let again = since.after(RETRY);
+                let again = again(since, since);
                 if let Some(lease) = inner.open.get_mut(&id) {
-                    lease.failing.get_or_insert(Failing { why, since, again, cause: cause.clone() });
+                    let tried = false;
+                    lease.failing.get_or_insert(Failing { why, since, again, cause: cause.clone(), tried });
                 }
                 drop(inner);
                 self.changed.notify_all();
@@ -405,12 +415,13 @@ impl Leases {
                 let why = error.to_string();
                 let now = BootTime::now();
                 let since = lease.failing.as_ref().map_or(now, |failing| failing.since);
-                let failing =
-                    Failing { why: why.clone(), since, again: now.after(RETRY), cause: cause.clone() };
+                let first = !lease.failing.as_ref().is_some_and(|before| before.tried);
+                let (again, cause) = (again(since, now), cause.clone());
+                let failing = Failing { why: why.clone(), since, again, cause, tried: true };
                 inner.open.insert(id, Lease { failing: Some(failing), ..lease });
                 drop(inner);
                 self.changed.notify_all();
-                Err(EndError::Failing { id, why })
+                Err(EndError::Failing { id, why, first })
             }
         }
     }
@@ -533,7 +544,7 @@ impl Leases {
     /// Somebody else was asked to end a lease: it comes up again later, should that fail.
     pub(crate) fn postpone(&self, id: u64) {
         if let Some(failing) = self.lock().open.get_mut(&id).and_then(|lease| lease.failing.as_mut()) {
-            failing.again = BootTime::now().after(RETRY);
+            failing.again = again(failing.since, BootTime::now());
         }
     }
 
@@ -604,7 +615,7 @@ impl Inner {
         let Some(lease) = self.open.get_mut(&id) else { return Err(EndError::Unknown(id)) };
         match &lease.failing {
             _ if lease.owner != owner => Err(EndError::Owner(id)),
-            Some(failing) => Err(EndError::Failing { id, why: failing.why.clone() }),
+            Some(failing) => Err(EndError::Failing { id, why: failing.why.clone(), first: false }),
             None if lease.deadline <= now && !planted(Fault::LateConfirm) => {
                 Err(EndError::Ended { id, how: "expired" })
             }

@@ -223,6 +223,25 @@ fn a_lease_that_cannot_be_undone_stays_until_it_can() {
     assert_eq!(change.undone(), 1);
 }
 
+/// It raises the alarm: having to wait until the change is made does not, and does not take its place.
+#[test]
+fn the_first_failure_is_told_from_waiting_before_it_and_from_failures_after_it() {
+    let (leases, change) = (Leases::after(0), Fake::at(STATE));
+    change.failures.store(2, Ordering::SeqCst);
+    let id = open(&leases, change.clone(), 1, After::Revert);
+    let lease = leases.find(id).unwrap();
+    leases.withdraw(id);
+    assert!(leases.open(lease).is_ok());
+    let making = leases.making(id);
+    assert_eq!(leases.end(id, &Cause::Expired, Wait::AGENT).err(), Some(EndError::Ending(id)));
+    drop(making);
+    for expected in [true, false] {
+        let failed = leases.end(id, &Cause::Expired, Wait::AGENT).err().unwrap();
+        assert!(matches!(failed, EndError::Failing { first, .. } if first == expected), "{failed:?}");
+    }
+    assert!(leases.end(id, &Cause::Expired, Wait::AGENT).is_ok());
+}
+
 #[test]
 fn targets_overlap_when_one_contains_the_other() {
     let leases = Leases::after(0);

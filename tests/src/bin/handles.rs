@@ -1,16 +1,17 @@
 //! A service whose states lie in everything that the agent can handle. Tests meet it as a program.
 //!
-//! HTTP on a port that the system chooses: `GET /states` shows the states as the service itself sees them, `/hold` takes the
-//! lock of `mutex` and keeps it until `/release`.
-#![allow(clippy::unwrap_used, reason = "a program for tests: what fails here fails the test")]
+//! HTTP on a port that the system chooses: `GET /states` shows the states as the service itself sees them, `/answer` asks a
+//! function that can be patched, `/hold` takes the lock of `mutex` and keeps it until `/release`. `/refuse`, `/panic`,
+//! `/ignore` and `/hang` say what becomes of the next values of the field `limits.mail.rate`, until `/heal`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, RwLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
 use std::thread;
 
 use arc_swap::ArcSwap;
-use debug_agent::{Agent, Live};
+use debug_agent::{Agent, Live, patchable};
 use debug_tests::serve::{block_on, serve};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -23,6 +24,37 @@ struct Limit {
 
 static ATOMIC: AtomicU32 = AtomicU32::new(1);
 static FIELD: AtomicU32 = AtomicU32::new(1);
+static SETTING: Setting = Setting { how: Mutex::new(Set::Stores), changed: Condvar::new() };
+
+/// What becomes of a value that the field is set to.
+#[derive(Clone, Copy, PartialEq)]
+enum Set {
+    Stores,
+    Refuses,
+    Panics,
+    /// Says that it was stored.
+    Ignores,
+    /// Until it is to do something else.
+    Hangs,
+}
+
+struct Setting {
+    how: Mutex<Set>,
+    changed: Condvar,
+}
+
+impl Setting {
+    fn change(&self, how: Set) {
+        *self.how.lock().unwrap() = how;
+        self.changed.notify_all();
+    }
+
+    /// What is to be done, once it is not to hang.
+    fn wait(&self) -> Set {
+        let hangs = |how: &mut Set| *how == Set::Hangs;
+        *self.changed.wait_while(self.how.lock().unwrap(), hangs).unwrap()
+    }
+}
 
 /// All that the service shows, beside the two above.
 struct States {
@@ -46,8 +78,19 @@ fn set_field(value: u32) -> Result<(), String> {
     if 100 < value {
         return Err(format!("{value} is more than 100"));
     }
-    FIELD.store(value, Ordering::SeqCst);
+    match SETTING.wait() {
+        Set::Stores => FIELD.store(value, Ordering::SeqCst),
+        Set::Refuses => return Err("the disk is full".to_owned()),
+        Set::Panics => panic!("nobody expected this"),
+        Set::Ignores | Set::Hangs => {}
+    }
     Ok(())
+}
+
+/// What can be patched.
+#[patchable]
+fn answer() -> u32 {
+    42
 }
 
 impl States {
@@ -123,7 +166,17 @@ fn main() -> io::Result<()> {
     let log = tracing_subscriber::fmt::layer().with_ansi(false);
     tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
     let holding = Mutex::new(None);
+    let set = |how, word: &str| {
+        SETTING.change(how);
+        word.to_owned()
+    };
     serve(move |path| match path {
+        "/answer" => answer().to_string(),
+        "/refuse" => set(Set::Refuses, "refuses"),
+        "/panic" => set(Set::Panics, "panics"),
+        "/ignore" => set(Set::Ignores, "ignores"),
+        "/hang" => set(Set::Hangs, "hangs"),
+        "/heal" => set(Set::Stores, "stores"),
         "/hold" => {
             *holding.lock().unwrap() = Some(hold(states.mutex.clone()));
             "held".to_owned()
