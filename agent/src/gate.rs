@@ -441,17 +441,18 @@ fn open_lease(run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> Result<
     })
 }
 
-/// That the change that stands there is not one that could not be undone.
+/// That no change of the point, or of the state, could not be undone (invariant 12).
 ///
 /// # Errors
-/// It is; its lease is named.
-pub(crate) fn not_failing(standing: Option<&Lease>, target: &Resource) -> Result<(), Refusal> {
-    match standing.filter(|lease| lease.failing.is_some()) {
+/// One could not; its lease is named.
+pub(crate) fn not_failing(core: &Core, target: &Resource) -> Result<(), Refusal> {
+    match core.leases.failing_at(target) {
         None => Ok(()),
         Some(lease) => Err(Refusal::state(
             format!(
-                "lease {} at `{target}` could not be undone yet; nothing may be changed there until it is",
-                lease.id
+                "lease {} at `{}` could not be undone yet; nothing may be changed there until it is",
+                lease.id,
+                lease.target()
             ),
             "see `leases()`; the agent keeps trying",
         )),
@@ -460,7 +461,7 @@ pub(crate) fn not_failing(standing: Option<&Lease>, target: &Resource) -> Result
 
 fn check_stack(core: &Core, proposal: &Proposal, target: &Resource, now: BootTime) -> Result<(), Refusal> {
     let standing = core.leases.standing(target);
-    not_failing(standing.as_ref(), target)?;
+    not_failing(core, target)?;
     match (standing, proposal.options.over) {
         (None, None) => Ok(()),
         (None, Some(over)) => Err(Refusal::state(

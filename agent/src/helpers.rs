@@ -108,7 +108,7 @@ mod tests {
         status.waits().age_for_test(Duration::from_secs(5));
         assert_eq!(
             status.now().to_string(),
-            "running, but undoing a change has waited 5 s for the lock of state `config`"
+            "running, but undoing a change has waited 5 s for the lock or setter of state `config`"
         );
 
         let (told, done) = mpsc::channel();

@@ -132,7 +132,10 @@ impl Waits {
         long.sort();
         long.into_iter()
             .map(|(waited, state)| {
-                format!("undoing a change has waited {} s for the lock of state `{state}`", waited.as_secs())
+                format!(
+                    "undoing a change has waited {} s for the lock or setter of state `{state}`",
+                    waited.as_secs()
+                )
             })
             .collect()
     }

@@ -89,7 +89,7 @@ fn a_revert_that_waits_for_a_lock_is_told_of_and_holds_up_no_other() {
     set.client.eval("live.most = 2").ok();
     set.says("/hold");
     set.client.eval("revert(1)").failed();
-    let why = "for the lock of state `mutex`";
+    let why = "for the lock or setter of state `mutex`";
     wait::until_true("the status tells of the wait", || set.says("/status").contains(why));
     let notes = set.client.eval("info().notes").display().to_owned();
     assert!(notes.contains(why), "{notes}");

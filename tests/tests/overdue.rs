@@ -121,6 +121,8 @@ fn check(wrong: &str, why: &str) {
     assert!(note.contains("could not be undone") && note.contains("tried again"), "{note}");
     assert!(note.contains(why), "{note}");
 
+    wait::until_true("the service itself can see it", || set.says("/status").contains("limits"));
+
     // Nothing comes on top of it, and nobody gives it more time.
     for code in ["set(\"limits.mail.rate\", 3)", "set(\"limits.mail.rate\", 3, #{ over: 1 })"] {
         let (kind, message) = set.client.eval(code).failed();
@@ -136,6 +138,8 @@ fn check(wrong: &str, why: &str) {
         );
     }
     assert!(set.says("/states").contains("field=2;"));
+    let (_, message) = set.client.eval("set(\"limits.mail.burst\", 3)").failed();
+    assert!(message.contains("lease 1 "), "nor beside it in its state: {message}");
     // Another state does not wait for it.
     let other = set.client.eval("set(\"atomic\", 2)").ok()["leases"][0]["id"].clone();
     set.client.eval(&format!("revert({other})")).ok();

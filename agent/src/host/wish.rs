@@ -318,7 +318,7 @@ fn write_tree(
     options: Options,
 ) -> Result<Effect, Refusal> {
     // Before it is looked at: a state that cannot be put back is often one that cannot be read.
-    gate::not_failing(core.leases.standing(&state(&path)).as_ref(), &state(&path))?;
+    gate::not_failing(core, &state(&path))?;
     // What stands below a secret has no path, neither to read nor to write.
     let seen = run.look(core, &path).map_err(|e| state_refusal(core, run, &e))?;
     let live =

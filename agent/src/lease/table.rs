@@ -244,6 +244,17 @@ impl Leases {
             .cloned()
     }
 
+    /// A lease that could not be undone yet and is in the way of a change of `target`: at the same point, or in the same
+    /// state, since what goes wrong in one part of it may go wrong in all.
+    pub(crate) fn failing_at(&self, target: &Resource) -> Option<Lease> {
+        let inner = self.lock();
+        let near = |lease: &&Lease| {
+            let Some(failing) = &lease.failing else { return false };
+            overlaps(lease.target(), target) || failing.tried && same_state(lease.target(), target)
+        };
+        inner.open.values().chain(inner.ending.values()).rfind(near).cloned()
+    }
+
     /// Sets the deadline `ttl` from `now`, and confirms if asked to.
     ///
     /// # Errors
@@ -643,6 +654,10 @@ fn overlaps(a: &Resource, b: &Resource) -> bool {
         (Resource::State(a), Resource::State(b)) => a.iter().zip(b).all(|(x, y)| x == y),
         _ => a == b,
     }
+}
+
+fn same_state(a: &Resource, b: &Resource) -> bool {
+    matches!((a, b), (Resource::State(a), Resource::State(b)) if a.first() == b.first())
 }
 
 /// So that an `Arc` of it can be waited on by the revert thread.

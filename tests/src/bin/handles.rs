@@ -24,6 +24,7 @@ struct Limit {
 
 static ATOMIC: AtomicU32 = AtomicU32::new(1);
 static FIELD: AtomicU32 = AtomicU32::new(1);
+static BURST: AtomicU32 = AtomicU32::new(1);
 static SETTING: Setting = Setting { how: Mutex::new(Set::Stores), changed: Condvar::new() };
 
 /// What becomes of a value that the field is set to.
@@ -74,6 +75,11 @@ fn doubled(n: u32) -> u32 {
     n * 2
 }
 
+fn set_burst(value: u32) -> Result<(), String> {
+    BURST.store(value, Ordering::SeqCst);
+    Ok(())
+}
+
 fn set_field(value: u32) -> Result<(), String> {
     if 100 < value {
         return Err(format!("{value} is more than 100"));
@@ -119,6 +125,7 @@ impl States {
             .state_mut("watched", watch)
             .state_mut("live", states.live.clone())
             .state_mut("atomic", &ATOMIC)
+            .field("limits.mail.burst", || BURST.load(Ordering::SeqCst), set_burst)
             .field("limits.mail.rate", || FIELD.load(Ordering::SeqCst), set_field)
             .validate("rwlock", |limit: &Limit| match limit.most {
                 0 => Err("nothing at all is too little"),
