@@ -211,12 +211,27 @@ fn who_leaves_changes_behind_is_asked_and_keeps_them() {
 }
 
 #[test]
-fn whoever_does_not_answer_stays() {
+fn whoever_does_not_answer_stays_and_a_mistyped_answer_is_asked_for_again() {
     let set = Set::new();
     let terminal = set.attach_and_patch();
-    for answer in [ENTER, CTRL_C, CTRL_D] {
+    let is_asked = |times: usize| {
+        wait::until_true("it is asked", || {
+            let lines = terminal.lines();
+            let asked = lines.iter().filter(|line| line.starts_with(QUESTION)).count();
+            asked == times && lines.last().is_some_and(|line| line == QUESTION)
+        });
+    };
+    let mut asked = 0;
+    for answer in [ENTER, CTRL_C, CTRL_D, "s\r"] {
         terminal.press(CTRL_D);
-        wait::until_true("it is asked", || terminal.lines().last().is_some_and(|line| line == QUESTION));
+        for _ in 0..2 {
+            asked += 1;
+            is_asked(asked);
+            terminal.press(&format!("rever{ENTER}"));
+            terminal.wait_for("that is no answer: `r` reverts, `k` keeps, `s` or Enter alone stays");
+        }
+        asked += 1;
+        is_asked(asked);
         let stayed = terminal.press_below(answer);
         assert!(!stayed.contains("error"), "{stayed}");
         assert!(terminal.prompt().starts_with(&format!("{}[1, ", CHANGE.trim_end_matches('›'))));

@@ -250,16 +250,20 @@ impl Repl<'_> {
         term::note(&format!("of this session, in force: {ids}"));
         // Leases of a session end with it, so keeping cannot mean more than the grace; `confirm` does.
         let question = "revert now, keep for 60 s more, or stay? [r/k/S]";
-        match self.source.ask(question).await.as_deref() {
-            Some("r" | "revert") => self.revert(&held).await,
-            Some("k" | "keep") => {
-                term::note(&format!(
-                    "{GRACE}. To keep one longer, confirm it: `debugctl confirm {} ID TTL --reason TEXT`",
-                    self.target.address
-                ));
-                Ok(Flow::Leave)
+        loop {
+            match self.source.ask(question).await.as_deref() {
+                Some("r" | "revert") => return self.revert(&held).await,
+                Some("k" | "keep") => {
+                    term::note(&format!(
+                        "{GRACE}. To keep one longer, confirm it: `debugctl confirm {} ID TTL --reason TEXT`",
+                        self.target.address
+                    ));
+                    return Ok(Flow::Leave);
+                }
+                Some("" | "s" | "stay") | None => return Ok(Flow::Continue),
+                // A mistyped answer must not pass for one.
+                Some(_) => term::note("that is no answer: `r` reverts, `k` keeps, `s` or Enter alone stays"),
             }
-            _ => Ok(Flow::Continue),
         }
     }
 
