@@ -443,7 +443,8 @@ fn open_lease(run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> Result<
 
 fn check_stack(core: &Core, proposal: &Proposal, target: &Resource, now: BootTime) -> Result<(), Refusal> {
     let standing = core.leases.standing(target);
-    match (standing, proposal.options.over) {
+    let Options { over, below, .. } = &proposal.options;
+    match (standing, over.first()) {
         (None, None) => Ok(()),
         (None, Some(over)) => Err(Refusal::state(
             format!("`over: {over}` names no change in force at `{target}`"),
@@ -456,7 +457,15 @@ fn check_stack(core: &Core, proposal: &Proposal, target: &Resource, now: BootTim
             ),
             "see `leases()`; the agent keeps trying",
         )),
-        (Some(lease), over) if over == Some(lease.id) => Ok(()),
+        (Some(lease), _) if over.contains(&lease.id) => {
+            match over.iter().find(|id| **id != lease.id && !stands(core, **id, target)) {
+                None => Ok(()),
+                Some(id) => Err(Refusal::state(
+                    format!("`over: {id}` names no change in force at `{target}`"),
+                    "leave it out; `leases()` shows what stands where",
+                )),
+            }
+        }
         (Some(lease), _) => Err(Refusal::state(
             format!(
                 "`{}` is already changed by lease {} of {}, {} left",
@@ -465,7 +474,17 @@ fn check_stack(core: &Core, proposal: &Proposal, target: &Resource, now: BootTim
                 lease.owner,
                 roughly(lease.due().0.remaining(now))
             ),
-            format!("add `over: {}` to put yours on top, or end it with `revert({})`", lease.id, lease.id),
+            match below.as_slice() {
+                [_, _, ..] => format!(
+                    "add `over: {below:?}` to put yours on top of all that is changed there, or end them with `revert(id)`"
+                ),
+                _ => {
+                    format!(
+                        "add `over: {}` to put yours on top, or end it with `revert({})`",
+                        lease.id, lease.id
+                    )
+                }
+            },
         )),
     }
 }
@@ -476,6 +495,15 @@ fn intent(
     run: &Run,
     effect: &Effect,
     asked: &[(Request, Decision)],
+/// Whether a lease is in force at a target, in it or around it.
+pub(crate) fn stands(core: &Core, id: u64, target: &Resource) -> bool {
+    let at = |other: &Resource| match (other, target) {
+        (Resource::State(one), Resource::State(other)) => Path(one.clone()).overlaps(&Path(other.clone())),
+        (one, other) => one == other,
+    };
+    core.leases.find(id).is_ok_and(|lease| at(lease.target()))
+}
+
     lease: Option<&Lease>,
 ) -> Vec<debug_audit::Entry> {
     let (mut entries, gate) = records::decisions(asked, &core.policy_digest);

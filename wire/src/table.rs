@@ -341,7 +341,7 @@ pub const FUNCTIONS: &[Function] = &[
         emergency: false,
         in_patches: false,
         usage: "restore(name, opts?)",
-        about: "puts the states back to a snapshot until a deadline; opts: ttl, reason, over, persist, guard",
+        about: "puts the states back to a snapshot until a deadline; opts: ttl, reason, over (a list, too), persist, guard",
         example: r#"restore("before", #{ ttl: "5m" })"#,
     },
     Function {
