@@ -6,7 +6,7 @@
 use debug_policy::{Mode, Resource, format_duration};
 use rhai::{Dynamic, Map};
 
-use crate::clock::BootTime;
+use crate::clock::{BootTime, roughly};
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Proposal};
@@ -216,7 +216,7 @@ fn described(core: &Core, effect: &Effect) -> Line {
         }
         Effect::Renew { lease, ttl, .. } => {
             let left = lease.deadline.remaining(BootTime::now());
-            (before, after) = (Some(format_duration(left).into()), Some(format_duration(*ttl).into()));
+            (before, after) = (Some(roughly(left).into()), Some(format_duration(*ttl).into()));
             format!("lease {} at {}", lease.id, lease.target())
         }
         Effect::Settle { lease, force, .. } => format!("lease {} as {}", lease.id, gate::settled_as(*force)),
