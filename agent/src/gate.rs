@@ -108,6 +108,8 @@ pub(crate) struct Considered {
     pub(crate) effect: Effect,
     /// Why it would be let through, or why not.
     pub(crate) verdict: Result<String, Refusal>,
+    /// The reason that is all it lacks: there is none before the mode `change` is entered with one.
+    pub(crate) wants: Option<String>,
 }
 
 /// Decides about an effect of a plan and records that, without letting anything happen: no lease, no permit.
@@ -123,6 +125,10 @@ pub(crate) fn consider(core: &Core, run: &Run, effect: Effect) -> Result<Conside
         entries.push(records::planned(last));
     }
     run.record(core, entries, Until::Written).map_err(Refusal::Log)?;
+    let wants = asked.iter().find_map(|(request, decision)| match decision {
+        Decision::Deny(denial) if request.reason.is_none() => denial.wanted_reason().map(str::to_owned),
+        _ => None,
+    });
     let verdict = match (denial(&effect, &asked), &effect) {
         (Some(denial), _) => Err(Refusal::Denied(Box::new(denial))),
         (None, Effect::Change(proposal)) => {
@@ -130,7 +136,7 @@ pub(crate) fn consider(core: &Core, run: &Run, effect: Effect) -> Result<Conside
         }
         (None, _) => Ok(allowed_by(&asked)),
     };
-    Ok(Considered { effect, verdict })
+    Ok(Considered { effect, verdict, wants })
 }
 
 /// The rules that let it through, by id.
@@ -489,12 +495,6 @@ fn check_stack(core: &Core, proposal: &Proposal, target: &Resource, now: BootTim
     }
 }
 
-/// The records of an effect: the code it keeps in parts, the effect, and the lease with its undo.
-fn intent(
-    core: &Core,
-    run: &Run,
-    effect: &Effect,
-    asked: &[(Request, Decision)],
 /// Whether a lease is in force at a target, in it or around it.
 pub(crate) fn stands(core: &Core, id: u64, target: &Resource) -> bool {
     let at = |other: &Resource| match (other, target) {
@@ -504,6 +504,12 @@ pub(crate) fn stands(core: &Core, id: u64, target: &Resource) -> bool {
     core.leases.find(id).is_ok_and(|lease| at(lease.target()))
 }
 
+/// The records of an effect: the code it keeps in parts, the effect, and the lease with its undo.
+fn intent(
+    core: &Core,
+    run: &Run,
+    effect: &Effect,
+    asked: &[(Request, Decision)],
     lease: Option<&Lease>,
 ) -> Vec<debug_audit::Entry> {
     let (mut entries, gate) = records::decisions(asked, &core.policy_digest);

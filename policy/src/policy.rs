@@ -106,7 +106,7 @@ fn first_that_holds<'a>(request: &Request, matching: impl Iterator<Item = &'a Ru
         let help = format!("no rule allows it ({roles}); ask for a role that may, or a change of the policy");
         return deny(request, rules, help);
     }
-    deny(request, rules, help.join("; or "))
+    deny(request, rules, help.join(crate::request::OR))
 }
 
 fn deny(request: &Request, rules: Vec<RuleRef>, help: String) -> Decision {

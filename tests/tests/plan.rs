@@ -251,6 +251,41 @@ fn a_snapshot_is_put_back_over_several_changes() {
     assert!(one.failed().1.contains("must be a whole number"), "{}", one.0);
 }
 
+/// Where the mode is not entered yet there can be no reason yet: that is no denial of what is planned.
+#[test]
+fn a_plan_without_a_reason_tells_that_the_mode_is_entered_with_one() {
+    let (certificates, mut service, mut client) = attach("alice");
+    let mut verdict = |code: &str| {
+        let id = client.start_payload(&json!({ "code": code, "dry": true }));
+        let lines = client.reply(id).unwrap().ok()["value"].clone();
+        assert_eq!(lines[0]["allowed"], false, "{lines}");
+        lines[0]["verdict"].as_str().unwrap().to_owned()
+    };
+    let told = "would need: mode change with a reason, as `:change REASON` enters it";
+    assert_eq!(verdict("config.db.port = 1"), told);
+    assert_eq!(
+        verdict(r##"patch("GET /api/healthcheck", |req| #{ status: 418 }, #{ unseen: true })"##),
+        told
+    );
+    // What a reason alone does not help is told as ever.
+    let long = verdict(r#"set("config.db.port", 1, #{ ttl: "2h" })"#);
+    assert!(long.starts_with("denied by change: ") && long.contains("allowed up to 30m"), "{long}");
+    assert!(verdict(r#"reveal("config.slack.token")"#).contains("no rule allows it"));
+
+    service.terminate();
+    let policy = std::fs::read_to_string(certificates.folder().join("agent/policy.toml")).unwrap();
+    certificates.write_policy(&policy.replace(r#"reason = "*""#, r#"reason = "INC-*""#));
+    let service = Service::start(&certificates);
+    let target = service.agent().to_string();
+    let ctl = Ctl::run(&certificates, "bob", &["eval", &target, "--plan", "config.db.port = 1"]);
+    assert!(
+        ctl.out.contains("would need: mode change with a reason like `INC-*`, as"),
+        "{}{}",
+        ctl.out,
+        ctl.err
+    );
+}
+
 /// What one may not read, one may neither keep nor compare.
 #[test]
 fn a_snapshot_asks_for_each_leaf() {

@@ -191,7 +191,13 @@ fn conditions_of_different_rules_are_never_mixed() {
     check(&policy, &patch, "allowed: long");
     patch.reason = Some("because".to_owned());
     check(&policy, &patch, "denied by short long: allowed up to 1m; or needs a reason like `INC-*`");
+    let wanted = |patch: &Request| match policy.decide(patch) {
+        Decision::Deny(denial) => denial.wanted_reason().map(str::to_owned),
+        Decision::Allow(_) => None,
+    };
+    assert_eq!(wanted(&patch).as_deref(), Some("a reason like `INC-*`"));
     patch.ttl = Some(60 * MINUTE);
+    assert_eq!(wanted(&patch), None, "a reason is not all");
     check(
         &policy,
         &patch,
