@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use debug_audit::{Entry, Log, Until};
 use debug_policy::{Action, Policy, Request, Resource};
-use debug_wire::messages::InForce;
+use debug_wire::messages::{EndedLease, InForce};
 use serde_json::{Value, json};
 
 use crate::clock::BootTime;
@@ -197,7 +197,14 @@ impl Core {
                     }
                 }
                 let undone = &ended.undone;
-                self.leases.ended(id, if undone.conflict.is_some() { "conflict" } else { cause.word() });
+                let how = if undone.conflict.is_some() { "conflict" } else { cause.word() };
+                self.leases.ended(id, how);
+                let holder = self.sessions().get(&ended.lease.session).cloned();
+                if let Some(holder) = holder.filter(|_| *cause != Cause::Undone) {
+                    // Of what its own eval undid its reply tells.
+                    let why = crate::eval::cut(detail.as_str().unwrap_or_default());
+                    holder.lease_ended(EndedLease { id, target: target.clone(), how: how.to_owned(), why });
+                }
                 self.append(vec![records::lease_ended(
                     cause.kind(),
                     &ended.lease,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use debug_audit::Until;
 use debug_wire::messages::{
     Call, CancelParams, CheckpointResult, Code, EvalParams, Failure, FromAgent, HelloParams, HelloResult,
-    ProofParams, ProofResult, Ready, Version,
+    PingResult, ProofParams, ProofResult, Ready, Version,
 };
 use debug_wire::table::{self, Method};
 use serde_json::{Value, json};
@@ -47,7 +47,11 @@ impl Desk {
         }
         gate::pass_method(&self.core, session, method).map(drop).map_err(denied)?;
         match method.name {
-            "ping" => reply(session, FromAgent::success(call.id, &json!({}))),
+            "ping" => {
+                let in_force = self.core.leases.in_force(BootTime::now());
+                let told = PingResult { in_force, ended: session.take_ended() };
+                reply(session, FromAgent::success(call.id, &told));
+            }
             "cancel" => {
                 let CancelParams { id } = call.params()?;
                 let found = session.cancel(id);

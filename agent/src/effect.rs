@@ -156,8 +156,10 @@ pub(crate) struct Options {
     pub(crate) ttl: Option<Duration>,
     /// Why; otherwise the reason with which the mode was entered.
     pub(crate) reason: Option<String>,
-    /// The lease that may stand below.
-    pub(crate) over: Option<u64>,
+    /// The leases that may stand below; more than one only where one call makes several changes.
+    pub(crate) over: Vec<u64>,
+    /// What stands below all changes of the call, if there are several: what `over` should have named.
+    pub(crate) below: Vec<u64>,
     /// Whether it keeps its deadline when its session is lost.
     pub(crate) persist: bool,
     /// What must stay true.

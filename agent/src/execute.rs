@@ -7,7 +7,7 @@ use debug_policy::{Action, Mode, Request, Resource, format_duration};
 use rhai::{Array, Dynamic, INT, Map};
 use serde_json::Value;
 
-use crate::clock::BootTime;
+use crate::clock::{BootTime, roughly};
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Proposal};
@@ -288,7 +288,7 @@ pub(crate) fn ended(error: &EndError) -> Refusal {
 
 fn renewed(lease: &Lease, confirm: bool, now: BootTime) -> String {
     let word = if confirm { "confirmed" } else { "extended" };
-    let left = format_duration(lease.due().0.remaining(now));
+    let left = roughly(lease.due().0.remaining(now));
     let lost = if lease.revertible_grace().is_some() {
         ", unless its operator attaches again: its session is lost"
     } else {

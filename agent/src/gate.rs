@@ -108,6 +108,8 @@ pub(crate) struct Considered {
     pub(crate) effect: Effect,
     /// Why it would be let through, or why not.
     pub(crate) verdict: Result<String, Refusal>,
+    /// The reason that is all it lacks: there is none before the mode `change` is entered with one.
+    pub(crate) wants: Option<String>,
 }
 
 /// Decides about an effect of a plan and records that, without letting anything happen: no lease, no permit.
@@ -123,6 +125,10 @@ pub(crate) fn consider(core: &Core, run: &Run, effect: Effect) -> Result<Conside
         entries.push(records::planned(last));
     }
     run.record(core, entries, Until::Written).map_err(Refusal::Log)?;
+    let wants = asked.iter().find_map(|(request, decision)| match decision {
+        Decision::Deny(denial) if request.reason.is_none() => denial.wanted_reason().map(str::to_owned),
+        _ => None,
+    });
     let verdict = match (denial(&effect, &asked), &effect) {
         (Some(denial), _) => Err(Refusal::Denied(Box::new(denial))),
         (None, Effect::Change(proposal)) => {
@@ -130,7 +136,7 @@ pub(crate) fn consider(core: &Core, run: &Run, effect: Effect) -> Result<Conside
         }
         (None, _) => Ok(allowed_by(&asked)),
     };
-    Ok(Considered { effect, verdict })
+    Ok(Considered { effect, verdict, wants })
 }
 
 /// The rules that let it through, by id.
@@ -462,13 +468,22 @@ pub(crate) fn not_failing(core: &Core, target: &Resource) -> Result<(), Refusal>
 fn check_stack(core: &Core, proposal: &Proposal, target: &Resource, now: BootTime) -> Result<(), Refusal> {
     let standing = core.leases.standing(target);
     not_failing(core, target)?;
-    match (standing, proposal.options.over) {
+    let Options { over, below, .. } = &proposal.options;
+    match (standing, over.first()) {
         (None, None) => Ok(()),
         (None, Some(over)) => Err(Refusal::state(
             format!("`over: {over}` names no change in force at `{target}`"),
             "leave `over` out: nothing stands there",
         )),
-        (Some(lease), over) if over == Some(lease.id) => Ok(()),
+        (Some(lease), _) if over.contains(&lease.id) => {
+            match over.iter().find(|id| **id != lease.id && !stands(core, **id, target)) {
+                None => Ok(()),
+                Some(id) => Err(Refusal::state(
+                    format!("`over: {id}` names no change in force at `{target}`"),
+                    "leave it out; `leases()` shows what stands where",
+                )),
+            }
+        }
         (Some(lease), _) => Err(Refusal::state(
             format!(
                 "`{}` is already changed by lease {} of {}, {} left",
@@ -477,9 +492,28 @@ fn check_stack(core: &Core, proposal: &Proposal, target: &Resource, now: BootTim
                 lease.owner,
                 roughly(lease.due().0.remaining(now))
             ),
-            format!("add `over: {}` to put yours on top, or end it with `revert({})`", lease.id, lease.id),
+            match below.as_slice() {
+                [_, _, ..] => format!(
+                    "add `over: {below:?}` to put yours on top of all that is changed there, or end them with `revert(id)`"
+                ),
+                _ => {
+                    format!(
+                        "add `over: {}` to put yours on top, or end it with `revert({})`",
+                        lease.id, lease.id
+                    )
+                }
+            },
         )),
     }
+}
+
+/// Whether a lease is in force at a target, in it or around it.
+pub(crate) fn stands(core: &Core, id: u64, target: &Resource) -> bool {
+    let at = |other: &Resource| match (other, target) {
+        (Resource::State(one), Resource::State(other)) => Path(one.clone()).overlaps(&Path(other.clone())),
+        (one, other) => one == other,
+    };
+    core.leases.find(id).is_ok_and(|lease| at(lease.target()))
 }
 
 /// The records of an effect: the code it keeps in parts, the effect, and the lease with its undo.

@@ -53,6 +53,8 @@ pub(crate) struct SetLevel {
     deadline: AtomicU64,
     /// The process that it was set in.
     process: u32,
+    /// Whether a place in the code that logs under its target was reached yet.
+    seen: AtomicBool,
 }
 
 impl SetLevel {
@@ -87,9 +89,21 @@ impl Levels {
         covering.find(|level| level.process == process && !level.is_over(now)).map(|level| level.level)
     }
 
-    /// Whether a level is set for a target, in force or over.
-    fn mentions(&self, target: &str) -> bool {
-        self.any.load(Ordering::Relaxed) && self.set.load().iter().any(|level| level.covers(target))
+    /// Whether a level is set for the target of a place in the code that logs, in force or over. Asked when a level is set,
+    /// and when a place is reached for the first time, so that it costs events nothing; by the way it is learnt which
+    /// targets there are.
+    #[cfg(feature = "tracing")]
+    fn mentions(&self, place: &tracing::Metadata<'_>) -> bool {
+        if !self.any.load(Ordering::Relaxed) {
+            return false;
+        }
+        let set = self.set.load();
+        let mut covering = set.iter().filter(|level| level.covers(place.target())).peekable();
+        let mentioned = covering.peek().is_some();
+        if place.is_event() {
+            covering.for_each(|level| level.seen.store(true, Ordering::Relaxed));
+        }
+        mentioned
     }
 
     /// The most that any level lets through.

@@ -104,7 +104,7 @@ fn info(core: &Core) -> Dynamic {
         ("leases", count(in_force.count)),
         ("limits", limits().into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
         ("levels", levels(core)),
-        ("next_revert", next.map_or(Dynamic::UNIT, |d| format_duration(d).into())),
+        ("next_revert", next.map_or(Dynamic::UNIT, |d| roughly(d).into())),
         (
             "panic",
             if crate::points::PANIC_ABORTS { "abort: functions cannot be patched" } else { "unwind" }.into(),
@@ -180,7 +180,7 @@ fn health(health: &debug_audit::Health) -> String {
         debug_audit::Health::Failing { since, reason, held } => {
             format!(
                 "cannot be written for {}: {reason}; {held} bytes wait in memory",
-                format_duration(since.elapsed())
+                roughly(since.elapsed())
             )
         }
     }

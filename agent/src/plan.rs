@@ -4,9 +4,10 @@
 //! [`gate::consider`]; what it would change is listed and kept in the overlay alone.
 
 use debug_policy::{Mode, Resource, format_duration};
+use debug_wire::table::Undo;
 use rhai::{Dynamic, Map};
 
-use crate::clock::BootTime;
+use crate::clock::{BootTime, roughly};
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Proposal};
@@ -112,10 +113,13 @@ pub(crate) fn perform(core: &Core, run: &Run, effects: Vec<Effect>) -> Result<Ve
 
 fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
     let mut line = described(core, &effect);
-    let Considered { effect, verdict } = gate::consider(core, run, effect)?;
-    (line.allowed, line.verdict) = match &verdict {
-        Ok(said) => (true, said.clone()),
-        Err(refusal) => (false, told(refusal)),
+    let Considered { effect, verdict, wants } = gate::consider(core, run, effect)?;
+    (line.allowed, line.verdict) = match (&verdict, &wants) {
+        (Ok(said), _) => (true, said.clone()),
+        (Err(_), Some(reason)) => {
+            (false, format!("would need: mode change with {reason}, as `:change REASON` enters it"))
+        }
+        (Err(refusal), None) => (false, told(refusal)),
     };
     // Leave to write is not leave to read.
     if !may_see(core, run, &effect) {
@@ -155,6 +159,10 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
         }
         Effect::Observe => {
             run.planning(|planning| planning.mode = Some((Mode::Observe, None)));
+            Ok(values::say(said))
+        }
+        // Without the reason it is not told what else stands in the way; the plan goes on as behind any change that is denied.
+        Effect::Impossible { function, .. } if wants.is_some() && function.undo == Undo::Lease => {
             Ok(values::say(said))
         }
         Effect::Impossible { why, .. } => match verdict {
@@ -216,7 +224,7 @@ fn described(core: &Core, effect: &Effect) -> Line {
         }
         Effect::Renew { lease, ttl, .. } => {
             let left = lease.deadline.remaining(BootTime::now());
-            (before, after) = (Some(format_duration(left).into()), Some(format_duration(*ttl).into()));
+            (before, after) = (Some(roughly(left).into()), Some(format_duration(*ttl).into()));
             format!("lease {} at {}", lease.id, lease.target())
         }
         Effect::Settle { lease, force, .. } => format!("lease {} as {}", lease.id, gate::settled_as(*force)),

@@ -1,10 +1,12 @@
 //! One TLS connection of one operator, and what it keeps between evals.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use debug_policy::Mode;
+use debug_wire::messages::EndedLease;
 use rhai::{AST, Scope};
 
 use crate::clock::BootTime;
@@ -53,7 +55,12 @@ struct State {
     running: Vec<(u64, Option<Arc<AtomicBool>>)>,
     /// Why the client is gone.
     gone: Option<String>,
+    /// Leases of this session that have ended, until its client asks.
+    ended: VecDeque<EndedLease>,
 }
+
+/// The most ends of leases that are kept for a client that does not ask.
+const MAX_ENDED: usize = 32;
 
 /// The variables and functions that an operator has made so far. Restored if an eval fails.
 #[derive(Clone)]
@@ -194,6 +201,20 @@ impl Session {
             .iter()
             .filter_map(|(_, flag)| flag.as_ref())
             .for_each(|flag| flag.store(true, Ordering::Relaxed));
+    }
+
+    /// Keeps for the client that a lease of this session has ended.
+    pub(crate) fn lease_ended(&self, ended: EndedLease) {
+        let mut state = self.state();
+        if state.ended.len() >= MAX_ENDED {
+            state.ended.pop_front();
+        }
+        state.ended.push_back(ended);
+    }
+
+    /// The leases that have ended since this was asked last.
+    pub(crate) fn take_ended(&self) -> Vec<EndedLease> {
+        self.state().ended.drain(..).collect()
     }
 
     /// Whether the client is gone.

@@ -14,7 +14,7 @@ use crate::args::Eval;
 use crate::failure::{Failure, ended};
 use crate::identity;
 use crate::interrupts::Interrupts;
-use crate::session::{EvalError, Session, Submission, Target, recorded};
+use crate::session::{EvalError, Session, Submission, Target, is_in_force, recorded};
 use crate::tables;
 use crate::term;
 
@@ -163,7 +163,33 @@ fn print(result: &EvalResult, output: &str, json: bool) -> Result<(), Failure> {
     if !result.display.is_empty() {
         term::out(&result.display)?;
     }
+    tell_changes(result);
     Ok(())
+}
+
+/// The most changes of one eval that are told one by one.
+const MAX_CHANGES: usize = 20;
+
+/// Tells of changes that an eval made and whose value does not speak of them, as that of an assignment, which has none; to
+/// stderr, as it is no value.
+pub(crate) fn tell_changes(result: &EvalResult) {
+    let untold = |lease: &&LeaseSummary| is_in_force(lease) && !tables::speaks_of(&result.display, lease.id);
+    let mut changes = result.leases.iter().filter(untold);
+    for LeaseSummary { id, target, state, remaining_ms } in changes.by_ref().take(MAX_CHANGES) {
+        let left = term::in_seconds(Duration::from_millis(*remaining_ms));
+        let unless = if state == "confirmed" { "" } else { " unless confirmed" };
+        let (done, target) = match target.split_once(':') {
+            Some(("state", path)) => (" set", path),
+            Some(("point", name)) => (" patched", name),
+            Some((_, name)) => (" changed", name),
+            None => ("", target.as_str()),
+        };
+        term::note(&format!("lease {id}: {}{done}, reverts in {left}{unless}", term::line(target)));
+    }
+    match changes.count() {
+        0 => {}
+        more => term::note(&format!("and {more} changes more; `leases()` shows all")),
+    }
 }
 
 /// Tells what an eval's answer says beside its value.

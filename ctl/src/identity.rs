@@ -102,13 +102,13 @@ impl Identity {
     /// # Errors
     /// A file is not named, cannot be read, or does not hold what it should.
     pub(crate) fn load(args: &Connection, provider: &CryptoProvider) -> Result<Self, Failure> {
-        let file = |given: &Option<PathBuf>, name: &str, flag: &str| {
+        let file = |given: &Option<PathBuf>, name: &str, named: &str| {
             let in_folder = || args.identity.as_ref().map(|dir| dir.join(name));
-            given.clone().or_else(in_folder).ok_or_else(|| no_identity(flag))
+            given.clone().or_else(in_folder).ok_or_else(|| no_identity(args, named))
         };
-        let certificate = file(&args.cert, "cert.pem", "--cert")?;
-        let key_file = file(&args.key, "key.pem", "--key")?;
-        let ca = file(&args.ca, "ca.pem", "--ca")?;
+        let certificate = file(&args.cert, "cert.pem", "`--cert` (DEBUGCTL_CERT)")?;
+        let key_file = file(&args.key, "key.pem", "`--key` (DEBUGCTL_KEY)")?;
+        let ca = file(&args.ca, "ca.pem", "`--ca` (DEBUGCTL_CA)")?;
         let chain = certificates(&certificate)?;
         let anchors = certificates(&ca)?;
         let validity = chain.first().map(|leaf| Validity::of(leaf)).unwrap_or(Err("it is empty".to_owned()));
@@ -176,9 +176,14 @@ fn same_address(one: &str, other: &str) -> bool {
     plain(one).as_deref().unwrap_or(one) == plain(other).as_deref().unwrap_or(other)
 }
 
-fn no_identity(flag: &str) -> Failure {
-    Failure::usage(format!("who you are is not given: `{flag}` is missing")).help(
-        "give `--identity DIR`, the folder that `debugctl certs` wrote for you, or set DEBUGCTL_IDENTITY",
+/// `named`: the file that is missing, where others of the identity are given one by one.
+fn no_identity(args: &Connection, named: &str) -> Failure {
+    let one_by_one = args.cert.is_some() || args.key.is_some() || args.ca.is_some();
+    // Who has given none of them has most likely never heard of the single files.
+    let missing = if one_by_one { named } else { "`--identity` (DEBUGCTL_IDENTITY)" };
+    Failure::usage(format!("who you are is not given: {missing} is missing")).help(
+        "give `--identity DIR`, the folder that `debugctl certs` wrote for you, such as `set/operators/alice`, \
+         or set DEBUGCTL_IDENTITY to it",
     )
 }
 

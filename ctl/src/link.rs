@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use debug_wire::frame::{self, Decoder, FrameError};
-use debug_wire::messages::{self, Call, FromAgent, NoParams, Output};
+use debug_wire::messages::{self, Call, EndedLease, FromAgent, NoParams, Output, PingResult};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -19,6 +19,8 @@ use tokio_rustls::client::TlsStream;
 
 /// How often the agent is told that this client is alive. The agent gives up on one after 30 s of silence.
 const PING: Duration = Duration::from_secs(10);
+/// The id that all of them share.
+const PINGS: u64 = 0;
 /// After how much silence the agent counts as gone: three pings without an answer.
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long a goodbye may take.
@@ -112,7 +114,12 @@ struct Pending {
     replies: HashMap<u64, oneshot::Sender<Reply>>,
     /// Where the output of the running eval goes.
     output: Option<(u64, mpsc::Sender<String>)>,
+    /// The leases of which answers to pings have told that they ended.
+    ended: Vec<EndedLease>,
 }
+
+/// The most that is kept of them for somebody who does not look.
+const MAX_ENDED: usize = 256;
 
 impl Shared {
     fn pending(&self) -> MutexGuard<'_, Pending> {
@@ -187,6 +194,11 @@ impl Link {
         }
     }
 
+    /// The leases of which answers to pings have told that they ended, since this was asked last.
+    pub(crate) fn take_ended(&self) -> Vec<EndedLease> {
+        std::mem::take(&mut self.shared.pending().ended)
+    }
+
     /// A channel for the output of an eval.
     pub(crate) fn output() -> (mpsc::Sender<String>, mpsc::Receiver<String>) {
         mpsc::channel(OUTPUTS)
@@ -226,8 +238,8 @@ async fn ping(calls: mpsc::WeakSender<Vec<u8>>) {
     let mut ticks = interval(PING);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
-    // Nobody waits for the answers: that there are any is what counts, so all pings share the id 0.
-    let call = Call::new(0, "ping", &NoParams {}).and_then(|call| frame::encode(&call));
+    // Nobody waits for the answers: that there are any is what counts, so all pings share an id.
+    let call = Call::new(PINGS, "ping", &NoParams {}).and_then(|call| frame::encode(&call));
     let Ok(line) = call else { return };
     loop {
         ticks.tick().await;
@@ -249,6 +261,7 @@ async fn receive(mut incoming: Incoming, shared: Arc<Shared>, lose: watch::Sende
             Err(_) => break format!("the agent was silent for {} s", SILENCE.as_secs()),
         };
         match FromAgent::parse(&message) {
+            Ok(FromAgent::Success { id: PINGS, result, .. }) => heard(&shared, result),
             Ok(FromAgent::Success { id, result, .. }) => answer(&shared, id, Ok(result)),
             Ok(FromAgent::Failure { id: Some(id), error, .. }) => answer(&shared, id, Err(error)),
             Ok(FromAgent::Failure { id: None, error, .. }) => farewell = Some(error.message),
@@ -270,6 +283,15 @@ fn lost(error: &io::Error) -> String {
         return "the agent vanished without a goodbye".to_owned();
     }
     error.to_string()
+}
+
+/// What a ping's answer tells is told once, so it is kept for whoever looks next.
+fn heard(shared: &Shared, result: Value) {
+    let Ok(PingResult { ended, .. }) = serde_json::from_value(result) else { return };
+    let mut pending = shared.pending();
+    pending.ended.extend(ended);
+    let surplus = pending.ended.len().saturating_sub(MAX_ENDED);
+    pending.ended.drain(..surplus);
 }
 
 fn answer(shared: &Shared, id: u64, reply: Reply) {

@@ -9,8 +9,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use debug_policy::Mode;
 use debug_wire::messages::{
-    After, AuditRange, CancelParams, EvalParams, EvalPayload, EvalResult, HelloParams, HelloResult, InForce,
-    LeaseSummary, Ready, SecretArgument,
+    After, AuditRange, CancelParams, EndedLease, EvalParams, EvalPayload, EvalResult, HelloParams,
+    HelloResult, InForce, LeaseSummary, NoParams, PingResult, Ready, SecretArgument,
 };
 use debug_wire::signature::{eval_message, secret_commitment};
 use rustls::SignatureScheme;
@@ -25,6 +25,7 @@ use crate::identity::Identity;
 use crate::interrupts::Interrupts;
 use crate::link::{CallError, Link, Loss};
 use crate::proofs::Proofs;
+use crate::tables;
 use crate::term;
 use crate::trust::{Pin, Store, hex};
 
@@ -55,6 +56,8 @@ pub(crate) struct Session {
     pub(crate) made: BTreeSet<u64>,
     /// What was in force in the process when the agent last said so.
     pub(crate) in_force: Standing,
+    /// The leases of whose end the operator knows.
+    ended: BTreeSet<u64>,
     key: Arc<dyn SigningKey>,
     exporter: [u8; 32],
     counter: u64,
@@ -172,6 +175,7 @@ impl Session {
             made: hello.resumed.iter().map(|lease| lease.id).collect(),
             resumed: hello.resumed,
             in_force: Standing::told(hello.in_force, Instant::now()),
+            ended: BTreeSet::new(),
             key: target.identity.certified.key.clone(),
             exporter: connected.exporter,
             counter: 0,
@@ -242,6 +246,12 @@ impl Session {
         self.mode = result.mode;
         self.in_force = Standing::told(result.in_force, Instant::now());
         self.made.extend(result.leases.iter().map(|lease| lease.id));
+        // What an eval ended itself its value tells. One that was made by it and ended by its guard meanwhile is still news.
+        let is_told = |lease: &&LeaseSummary| {
+            matches!(lease.state.as_str(), "reverted" | "conflict")
+                && tables::speaks_of(&result.display, lease.id)
+        };
+        self.ended.extend(result.leases.iter().filter(is_told).map(|lease| lease.id));
         self.proofs.answered(params, result.audit.clone());
         Ok(result)
     }
@@ -252,6 +262,19 @@ impl Session {
     /// It is not, or the agent does not prove it.
     pub(crate) async fn verify(&mut self) -> Result<(), EvalError> {
         self.proofs.verify(&self.link).await
+    }
+
+    /// Asks what is in force now, and tells which leases of this session have ended without an eval of its own.
+    ///
+    /// # Errors
+    /// The connection is lost, or the agent does not tell.
+    pub(crate) async fn news(&mut self) -> Result<Vec<EndedLease>, EvalError> {
+        let told: PingResult = call(&self.link, "ping", &NoParams {}).await?;
+        self.in_force = Standing::told(told.in_force, Instant::now());
+        let mut ended = self.link.take_ended();
+        ended.extend(told.ended);
+        ended.retain(|lease| self.ended.insert(lease.id));
+        Ok(ended)
     }
 
     /// Waits until the connection is lost.
@@ -330,6 +353,11 @@ impl Session {
         })?;
         signer.sign(message).map_err(|error| Failure::evaluation(format!("cannot sign the eval: {error}")))
     }
+}
+
+/// Whether a lease of a reply still changes something.
+pub(crate) fn is_in_force(lease: &LeaseSummary) -> bool {
+    matches!(lease.state.as_str(), "provisional" | "confirmed")
 }
 
 /// Calls a method other than `eval`.

@@ -120,6 +120,15 @@ pub(crate) fn leases_text(ids: &[u64]) -> String {
     format!("{} {}", if ids.len() == 1 { "lease" } else { "leases" }, list.join(", "))
 }
 
+/// Whether a text names a lease: `lease 7`, and not as a part of `lease 71`.
+pub(crate) fn speaks_of(text: &str, id: u64) -> bool {
+    let name = format!("lease {id}");
+    text.match_indices(&name).any(|(at, _)| {
+        let rest = text.get(at + name.len()..).unwrap_or_default();
+        !rest.starts_with(|next: char| next.is_ascii_digit())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,5 +164,12 @@ id  target            owner  state        reverts in  zeal
             json!([{ "id": 1, "state": "provisional" }, { "id": 2, "state": "conflict" }, { "id": 3 }]);
         assert_eq!(in_force(&rows), [1, 3].into());
         assert_eq!(in_force(&json!("none")), [].into());
+    }
+
+    #[test]
+    fn a_value_that_names_a_lease_speaks_of_no_longer_number() {
+        let text = "[\"lease 71: config.db.port put back\", \"lease 72\"]";
+        assert!(speaks_of(text, 71) && speaks_of(text, 72));
+        assert!(!speaks_of(text, 7) && !speaks_of("", 7) && !speaks_of("7", 7));
     }
 }

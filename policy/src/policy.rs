@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sha2::{Digest, Sha256};
 
@@ -52,6 +52,11 @@ impl Policy {
         self.digest
     }
 
+    /// The roles that its rules name. Whoever has none of them gets only what is for everybody.
+    pub fn roles(&self) -> BTreeSet<&str> {
+        self.audiences.iter().flat_map(|audience| &audience.roles).map(String::as_str).collect()
+    }
+
     /// Decides, in the order that the crate's documentation gives.
     pub fn decide(&self, request: &Request) -> Decision {
         if let Err(error) = request.resource.check() {
@@ -93,13 +98,15 @@ fn first_that_holds<'a>(request: &Request, matching: impl Iterator<Item = &'a Ru
         }
     }
     if rules.is_empty() {
-        return deny(
-            request,
-            rules,
-            "no rule allows it; ask for a role that may, or a change of the policy".to_owned(),
-        );
+        // With the roles: one that is misspelt in the certificate is not seen otherwise.
+        let roles = match request.roles.as_slice() {
+            [] => "you have no role".to_owned(),
+            roles => format!("your roles: {}", roles.join(", ")),
+        };
+        let help = format!("no rule allows it ({roles}); ask for a role that may, or a change of the policy");
+        return deny(request, rules, help);
     }
-    deny(request, rules, help.join("; or "))
+    deny(request, rules, help.join(crate::request::OR))
 }
 
 fn deny(request: &Request, rules: Vec<RuleRef>, help: String) -> Decision {

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rule::NEEDS_REASON;
 use crate::{Action, Resource};
 
 /// The mode of a session: it starts in `observe` and may enter `change` with a reason.
@@ -75,6 +76,17 @@ pub struct Denial {
     pub rules: Vec<RuleRef>,
     /// What would help: `allowed up to 30m`, `needs mode change`, `needs a reason`.
     pub help: String,
+}
+
+/// What stands between the alternatives of a help.
+pub(crate) const OR: &str = "; or ";
+
+impl Denial {
+    /// Whether a reason is all that is lacking, and which: `a reason`, or ``a reason like `INC-*` ``.
+    pub fn wanted_reason(&self) -> Option<&str> {
+        let only = self.help.split(OR).find(|alternative| alternative.starts_with(NEEDS_REASON))?;
+        only.strip_prefix("needs ")
+    }
 }
 
 /// A rule, as a denial names it.

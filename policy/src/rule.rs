@@ -3,6 +3,10 @@ use std::time::Duration;
 use crate::pattern::{Glob, Pattern, Target};
 use crate::{Request, RuleRef, format_duration, is_hidden};
 
+/// How the help of a denial begins to say that a reason is lacking; after what else is, so that a help that begins so says
+/// nothing else.
+pub(crate) const NEEDS_REASON: &str = "needs a reason";
+
 /// A rule, checked and compiled.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
@@ -90,8 +94,8 @@ impl Conditions {
         if let Some(pattern) = &self.reason {
             match request.reason.as_deref().map(str::trim) {
                 Some(reason) if says_something(reason) && pattern.glob.covers(reason) => {}
-                _ if pattern.text == "*" => lacking.push("needs a reason".to_owned()),
-                _ => lacking.push(format!("needs a reason like `{}`", pattern.text)),
+                _ if pattern.text == "*" => lacking.push(NEEDS_REASON.to_owned()),
+                _ => lacking.push(format!("{NEEDS_REASON} like `{}`", pattern.text)),
             }
         }
         lacking

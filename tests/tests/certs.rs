@@ -54,6 +54,45 @@ fn a_certificate_lives_as_long_as_was_asked_for() {
     refused(&certificates, &service, "carl", "\"code\":\"expired\"");
 }
 
+/// A role that nothing knows is warned about when it is issued, and named when it does not help.
+#[test]
+fn a_misspelt_role_is_told_when_it_is_issued_and_when_it_does_not_help() {
+    let certificates = Certificates::new();
+    let issue = |roles: &[&str]| {
+        let roles = roles.iter().flat_map(|role| ["--role", role]);
+        let args = ["certs", "issue", folder(&certificates), "--operator", "carl"].into_iter().chain(roles);
+        let ctl = Ctl::run(&certificates, "alice", &args.collect::<Vec<_>>());
+        assert_eq!(ctl.code, 0, "{}", ctl.err);
+        ctl.err
+    };
+    assert!(!issue(&["viewer", "oncall"]).contains("warning"));
+    let policy = certificates.folder().join("agent/policy.toml");
+    let told = format!(
+        "warning: no rule of the policy `{}` names the role `onkall`: they name lead, oncall, viewer",
+        policy.display()
+    );
+    let seen = issue(&["viewer", "onkall"]);
+    assert!(seen.contains(&told), "{seen}");
+
+    let service = Service::start(&certificates);
+    let target = service.agent().to_string();
+    let args = ["eval", &target, "--change", "--reason", "INC-42", "--persist", "config.db.port = 1"];
+    let ctl = Ctl::run(&certificates, "carl", &args);
+    assert!(ctl.code == 3 && ctl.err.contains("(your roles: onkall, viewer)"), "{}", ctl.err);
+    issue(&["onkall"]);
+    let ctl = Ctl::run(&certificates, "carl", &["eval", &target, "1"]);
+    assert!(ctl.code == 3 && ctl.err.contains("(your roles: onkall)"), "{}", ctl.err);
+
+    // Without the policy at hand, the shipped one is compared with.
+    std::fs::remove_file(&policy).unwrap();
+    let seen = issue(&["onkall"]);
+    assert!(seen.contains("no rule of the shipped policy names the role `onkall`"), "{seen}");
+    let dir = certificates.scratch().join("mine");
+    let args = ["certs", "init", dir.to_str().unwrap(), "--service", "dienstplan", "--operator", "alice"];
+    let ctl = Ctl::run(&certificates, "alice", &[&args[..], &["--role", "admin"]].concat());
+    assert!(ctl.code == 0 && ctl.err.contains("names the role `admin`: they name"), "{}", ctl.err);
+}
+
 #[test]
 fn a_working_set_is_not_written_over_what_stands_there() {
     let certificates = Certificates::new();

@@ -139,7 +139,23 @@ fn what_would_go_wrong_is_refused_with_the_reason() {
     set.refused(r#"log_level("hyper", "debug", #{ ttl: "2h" })"#, "denied", &["allowed up to 30m"]);
     let reply = set.client.eval(r#"log_level("dienstplan::rota", "trace")"#);
     assert!(reply.display().ends_with("; events of other crates may print secrets"), "{}", reply.display());
-    assert_eq!(set.client.eval("leases()[0].note").display(), "\"events of other crates may print secrets\"");
+    let note = set.client.eval("leases()[0].note");
+    assert!(note.display().ends_with("; events of other crates may print secrets\""), "{}", note.display());
+}
+
+/// A misspelt target shows nothing, which is said with the change.
+#[test]
+fn a_target_of_which_nothing_was_seen_is_told() {
+    let mut set = Set::new();
+    set.logged(ACCESS);
+    let told = "no event of this target has been seen so far; if none comes, is it spelt right?";
+    for (target, expected) in [("dienstplan::http", false), ("dienstplan::htpp", true), ("dienstplam", true)]
+    {
+        let reply = set.client.eval(&format!("log_level(\"{target}\", \"debug\")"));
+        assert_eq!(reply.display().contains(told), expected, "{}", reply.display());
+        let note = set.client.eval(&format!(r#"leases().filter(|l| l.target == "target:{target}")[0].note"#));
+        assert_eq!(note.display().contains(told), expected, "{}", note.display());
+    }
 }
 
 #[test]

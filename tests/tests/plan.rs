@@ -203,6 +203,83 @@ fn a_snapshot_is_compared_and_put_back_as_a_change_with_a_deadline() {
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
 }
 
+/// One call that makes several changes needs leave for each that stands below one of them.
+#[test]
+fn a_snapshot_is_put_back_over_several_changes() {
+    let (_certificates, _service, mut client) = attach("alice");
+    client.eval(r#"change("a test")"#).ok();
+    client.eval(r#"snapshot("before", ["config.db", "config.server", "rota"])"#).ok();
+    let live = "`${config.db.port} ${config.server.port} ${config.server.loglevel}`";
+    let before = client.eval(live).display().to_owned();
+    let id = |client: &mut Client, code: &str| client.eval(code).ok()["leases"][0]["id"].as_u64().unwrap();
+    let db = id(&mut client, "config.db.port = 1");
+    let server = id(&mut client, "config.server.port = 2");
+    let level = id(&mut client, r#"config.server.loglevel = "TRACE""#);
+    let refused = [
+        // The newest of those in one place stands for all of them.
+        (String::new(), format!("`over: [{db}, {level}]`")),
+        (format!("#{{ over: {db} }}"), format!("`over: [{db}, {level}]`")),
+        (format!("#{{ over: [{db}, {server}] }}"), format!("`over: [{db}, {level}]`")),
+        (format!("#{{ over: [{db}, {level}, 999] }}"), "`over: 999` names no change in force".to_owned()),
+        (format!("#{{ over: [{db}, \"x\"] }}"), "must be a whole number".to_owned()),
+    ];
+    for (options, told) in refused {
+        let comma = if options.is_empty() { "" } else { ", " };
+        let reply = client.eval(&format!("restore(\"before\"{comma}{options})"));
+        let (_, message) = reply.failed();
+        assert!(message.contains(&told) || reply.help().contains(&told), "{options}: {}", reply.0);
+        assert_eq!(client.eval("leases().len()").display(), "3", "{options}");
+    }
+    let all = format!("restore(\"before\", #{{ over: [{db}, {server}, {level}] }})");
+    let lines = plan(&mut client, &all);
+    assert!(lines.as_array().unwrap().iter().all(|line| line["allowed"] == true), "{lines}");
+    let leases = client.eval(&all).ok()["leases"].clone();
+    assert_eq!(leases.as_array().unwrap().len(), 2, "{leases}");
+    assert_eq!(client.eval(live).display(), before);
+    for lease in leases.as_array().unwrap() {
+        client.eval(&format!("revert({})", lease["id"])).ok();
+    }
+    assert_eq!(client.eval(live).display(), "\"1 2 TRACE\"");
+    // Where there is one change there is one id.
+    let one = client.eval(&format!(r#"set("config.db.port", 3, #{{ over: [{db}] }})"#));
+    assert!(one.failed().1.contains("must be a whole number"), "{}", one.0);
+}
+
+/// Where the mode is not entered yet there can be no reason yet: that is no denial of what is planned.
+#[test]
+fn a_plan_without_a_reason_tells_that_the_mode_is_entered_with_one() {
+    let (certificates, mut service, mut client) = attach("alice");
+    let mut verdict = |code: &str| {
+        let id = client.start_payload(&json!({ "code": code, "dry": true }));
+        let lines = client.reply(id).unwrap().ok()["value"].clone();
+        assert_eq!(lines[0]["allowed"], false, "{lines}");
+        lines[0]["verdict"].as_str().unwrap().to_owned()
+    };
+    let told = "would need: mode change with a reason, as `:change REASON` enters it";
+    assert_eq!(verdict("config.db.port = 1"), told);
+    assert_eq!(
+        verdict(r##"patch("GET /api/healthcheck", |req| #{ status: 418 }, #{ unseen: true })"##),
+        told
+    );
+    // What a reason alone does not help is told as ever.
+    let long = verdict(r#"set("config.db.port", 1, #{ ttl: "2h" })"#);
+    assert!(long.starts_with("denied by change: ") && long.contains("allowed up to 30m"), "{long}");
+    assert!(verdict(r#"reveal("config.slack.token")"#).contains("no rule allows it"));
+
+    service.terminate();
+    let policy = std::fs::read_to_string(certificates.folder().join("agent/policy.toml")).unwrap();
+    certificates.write_policy(&policy.replace(r#"reason = "*""#, r#"reason = "INC-*""#));
+    let service = Service::start(&certificates);
+    let target = service.agent().to_string();
+    let ctl = Ctl::run(&certificates, "bob", &["eval", &target, "--plan", "config.db.port = 1"]);
+    assert!(
+        ctl.out.contains("would need: mode change with a reason like `INC-*`, as"),
+        "{}{}",
+        ctl.out,
+        ctl.err
+    );
+}
+
 /// What one may not read, one may neither keep nor compare.
 #[test]
 fn a_snapshot_asks_for_each_leaf() {

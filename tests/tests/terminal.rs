@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 
 use debug_tests::terminal::{CTRL_BACKSLASH, CTRL_C, CTRL_D, ENTER, Terminal, UP};
-use debug_tests::{Certificates, Ctl, Proxy, Service, wait};
+use debug_tests::{Certificates, Client, Ctl, Proxy, Service, wait};
 use rustix::process::Signal;
 
 /// Wide enough that no line of these tests is longer.
@@ -212,12 +212,27 @@ fn who_leaves_changes_behind_is_asked_and_keeps_them() {
 }
 
 #[test]
-fn whoever_does_not_answer_stays() {
+fn whoever_does_not_answer_stays_and_a_mistyped_answer_is_asked_for_again() {
     let set = Set::new();
     let terminal = set.attach_and_patch();
-    for answer in [ENTER, CTRL_C, CTRL_D] {
+    let is_asked = |times: usize| {
+        wait::until_true("it is asked", || {
+            let lines = terminal.lines();
+            let asked = lines.iter().filter(|line| line.starts_with(QUESTION)).count();
+            asked == times && lines.last().is_some_and(|line| line == QUESTION)
+        });
+    };
+    let mut asked = 0;
+    for answer in [ENTER, CTRL_C, CTRL_D, "s\r"] {
         terminal.press(CTRL_D);
-        wait::until_true("it is asked", || terminal.lines().last().is_some_and(|line| line == QUESTION));
+        for _ in 0..2 {
+            asked += 1;
+            is_asked(asked);
+            terminal.press(&format!("rever{ENTER}"));
+            terminal.wait_for("that is no answer: `r` reverts, `k` keeps, `s` or Enter alone stays");
+        }
+        asked += 1;
+        is_asked(asked);
         let stayed = terminal.press_below(answer);
         assert!(!stayed.contains("error"), "{stayed}");
         assert!(terminal.prompt().starts_with(&format!("{}[1, ", CHANGE.trim_end_matches('›'))));
@@ -240,6 +255,79 @@ fn the_prompt_counts_down_what_is_in_force() {
     terminal.submit(":revert 2");
     terminal.submit(":revert 1");
     assert_eq!(terminal.prompt(), CHANGE);
+}
+
+/// An assignment has no value that could tell of its change.
+#[test]
+fn a_change_without_a_value_is_told() {
+    let set = Set::new();
+    let terminal = set.attach_and_patch();
+    let assigned = terminal.submit("config.db.port = 1");
+    shows(&assigned, "config.db.port = 1\nlease 2: config.db.port set, reverts in 10m unless confirmed");
+    let both = terminal.submit("config.server.port = 2; config.db.host = \"elsewhere\"; 42");
+    shows(
+        &both,
+        "\n42\nlease 3: config.server.port set, reverts in 10m unless confirmed\nlease 4: config.db.host set, ",
+    );
+    // What a value tells is not told again.
+    let told = terminal.submit(":confirm 2 5m");
+    assert_eq!(told.matches("lease 2").count(), 1, "{told}");
+    let told = terminal.submit(r#"set("config.db.port", 3, #{ over: 2 })"#);
+    assert_eq!(told.matches("lease 5").count(), 1, "{told}");
+
+    let target = set.service.agent().to_string();
+    let code = "config.server.loglevel = \"DEBUG\"";
+    let args = ["eval", &target, "--change", "--reason", "a test", "--persist", code];
+    let ctl = Ctl::run(&set.certificates, "bob", &args);
+    let told = "lease 6: config.server.loglevel set, reverts in 10m unless confirmed\n";
+    assert_eq!((ctl.code, ctl.out.as_str(), ctl.err.as_str()), (0, "", told));
+}
+
+#[test]
+fn the_end_of_ones_change_is_told_before_the_next_prompt() {
+    let set = Set::new();
+    let terminal = set.attach_and_patch();
+    let mut lea = Client::attach(set.service.agent(), &set.certificates.operator("lea"));
+    let mut ends = |made: &str| {
+        shows(&terminal.submit(made), "lease ");
+        wait::until_true("it has ended", || {
+            if made.contains("guard") {
+                set.service.health();
+            }
+            lea.eval("leases().len()").display() == "1"
+        });
+        terminal.submit("")
+    };
+    let told = ends(r#"set("config.db.port", 1, #{ ttl: "1s" })"#);
+    shows(&told, "›\nlease 2, config.db.port, has ended, as its time is over");
+    let guarded = r#"set("config.db.port", 1, #{ guard: |s| s.points["GET /api/healthcheck"].calls < 20 })"#;
+    shows(&ends(guarded), "lease 3, config.db.port, has ended, as its guard no longer holds");
+    // It is told once, and not of what one has ended oneself.
+    assert_eq!(terminal.submit("1 + 1").lines().count(), 2);
+    let told = terminal.submit(":revert 1");
+    assert_eq!(told.matches("lease 1").count(), 1, "{told}");
+    terminal.submit("config.db.port = 2");
+    lea.eval("revert(4)").ok();
+    let told = terminal.submit("");
+    shows(&told, "lease 4, config.db.port, was reverted");
+    assert_eq!(terminal.prompt(), CHANGE);
+}
+
+/// What others change, and what has ended, is seen with the next prompt, also of who only looks.
+#[test]
+fn an_empty_line_makes_the_prompt_tell_what_is_in_force_now() {
+    let set = Set::new();
+    let terminal = set.attach(WIDE);
+    let mut bob = Client::attach(set.service.agent(), &set.certificates.operator("bob"));
+    bob.eval(r#"change("a test")"#).ok();
+    bob.eval("config.db.port = 1").ok();
+    assert_eq!(terminal.prompt(), OBSERVE, "a prompt that stands is not written over");
+    terminal.submit("");
+    let prompt = terminal.prompt();
+    assert!(prompt.starts_with(&format!("{}[1, ", OBSERVE.trim_end_matches('›'))), "{prompt}");
+    bob.eval("revert_all()").ok();
+    terminal.submit("");
+    assert_eq!(terminal.prompt(), OBSERVE);
 }
 
 #[test]

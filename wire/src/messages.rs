@@ -176,6 +176,32 @@ pub struct Output {
 #[serde(deny_unknown_fields)]
 pub struct NoParams {}
 
+/// Result of `ping`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PingResult {
+    /// What is in force in the process.
+    pub in_force: InForce,
+    /// The leases of this session that have ended since the last `ping`, the oldest first; of very many the newest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<EndedLease>,
+}
+
+/// A lease that has ended.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndedLease {
+    /// Its id.
+    pub id: u64,
+    /// What it changed: `point:…`, `state:…` or `target:…`.
+    pub target: String,
+    /// The word of its terminal record: `expired`, `guard-failed`.
+    pub how: String,
+    /// What was seen, where the word alone does not say it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
 /// Parameters of `hello`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -341,7 +341,7 @@ pub const FUNCTIONS: &[Function] = &[
         emergency: false,
         in_patches: false,
         usage: "restore(name, opts?)",
-        about: "puts the states back to a snapshot until a deadline; opts: ttl, reason, over, persist, guard",
+        about: "puts the states back to a snapshot until a deadline; opts: ttl, reason, over (a list, too), persist, guard",
         example: r#"restore("before", #{ ttl: "5m" })"#,
     },
     Function {
@@ -426,7 +426,11 @@ pub const METHODS: &[Method] = &[
         about: "runs signed code; each effect is decided besides",
     },
     Method { name: "cancel", action: Action::Attach, about: "ends one's own running eval" },
-    Method { name: "ping", action: Action::Attach, about: "shows that the client is alive" },
+    Method {
+        name: "ping",
+        action: Action::Attach,
+        about: "shows that the client is alive; tells what is in force and what has ended",
+    },
     Method { name: "audit.checkpoint", action: Action::Attach, about: "the newest signed checkpoint" },
     Method {
         name: "audit.proof",

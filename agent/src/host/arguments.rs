@@ -51,6 +51,14 @@ pub(super) fn id(function: &Function, value: Option<Dynamic>) -> Result<u64, Ref
     number.ok_or_else(|| usage(function, "the lease's id must be a whole number"))
 }
 
+/// One lease; for `restore`, which may make several changes, also a list of them.
+fn over(function: &Function, value: Dynamic) -> Result<Vec<u64>, Refusal> {
+    if function.name != "restore" || !value.is_array() {
+        return Ok(vec![id(function, Some(value))?]);
+    }
+    value.into_array().unwrap_or_default().into_iter().map(|value| id(function, Some(value))).collect()
+}
+
 pub(super) fn ttl(function: &Function, value: Option<Dynamic>) -> Result<Duration, Refusal> {
     let spelled = text(function, "the ttl", value)?;
     parse_duration(&spelled).map_err(|e| usage(function, &e.to_string()))
@@ -89,7 +97,7 @@ pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Opt
         match key.as_str() {
             "ttl" => options.ttl = Some(ttl(function, Some(value))?),
             "reason" => options.reason = Some(reason(function, Some(value))?),
-            "over" => options.over = Some(id(function, Some(value))?),
+            "over" => options.over = over(function, value)?,
             "guard" => options.guard = Some(pointer(function, "the guard", Some(value))?),
             "persist" => options.persist = truth(function, "persist", &value)?,
             "unseen" if function.name == "patch" => options.unseen = truth(function, "unseen", &value)?,

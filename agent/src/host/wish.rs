@@ -1,5 +1,6 @@
 //! What calls of host functions come down to: effects, which the gate has yet to pass.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use debug_policy::{Action, Decision, Resource};
@@ -256,7 +257,7 @@ fn restore(
     snapshot: &Snapshot,
     options: Options,
 ) -> Result<Vec<Effect>, Refusal> {
-    let mut effects = Vec::new();
+    let mut changes = Vec::new();
     for (path, then) in &snapshot.parts {
         // Whether something differs is told only to who may read both.
         let now = core.read(path, Wait::AGENT).map_err(|error| state_refusal(core, run, &error))?;
@@ -276,12 +277,31 @@ fn restore(
             common.pop();
         }
         let Some(value) = then.at(&common).cloned() else { continue };
-        let path = path.join(&common);
+        changes.push((path.join(&common), value));
+    }
+    let stacked = stacked(core, &changes, &options);
+    let effects = changes.into_iter().zip(stacked).map(|((path, value), options)| {
         let target = state(&path);
         let effect = write_tree(core, run, function, path, value, options.clone());
-        effects.push(possible(effect, function, target, options.clone()));
-    }
-    Ok(effects)
+        possible(effect, function, target, options)
+    });
+    Ok(effects.collect())
+}
+
+/// The options of each of several changes: of `over` each gets what stands where it is made. The first gets also what stands
+/// nowhere, for which the gate refuses it.
+fn stacked(core: &Core, changes: &[(Path, Tree)], options: &Options) -> Vec<Options> {
+    let targets: Vec<Resource> = changes.iter().map(|(path, _)| state(path)).collect();
+    let below = targets.iter().filter_map(|target| core.leases.standing(target)).map(|lease| lease.id);
+    let below: BTreeSet<u64> = below.collect();
+    let stands = |id: u64, target: &Resource| gate::stands(core, id, target);
+    let is_nowhere = |id: u64| !targets.iter().any(|target| stands(id, target));
+    let of = |(at, target): (usize, &Resource)| {
+        let is_meant = |id: &&u64| stands(**id, target) || (at == 0 && is_nowhere(**id));
+        let over = options.over.iter().filter(is_meant).copied().collect();
+        Options { over, below: below.iter().copied().collect(), ..options.clone() }
+    };
+    targets.iter().enumerate().map(of).collect()
 }
 
 fn write(

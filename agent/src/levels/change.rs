@@ -1,6 +1,6 @@
 //! A level as a change under a lease.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use debug_policy::Resource;
@@ -13,6 +13,10 @@ use crate::clock::BootTime;
 use crate::lease::{Change, ChangeError, Stands, Undone};
 use crate::state::Wait;
 
+/// What most often means that a name is misspelt. Whether an event is there is known of those that were reached and not
+/// switched off for all.
+const UNSEEN: &str = "no event of this target has been seen so far; if none comes, is it spelt right? (what was switched off \
+                      until now, and what comes by the `log` crate, is not seen)";
 /// What TRACE of another crate may show.
 const WARNING: &str = "events of other crates may print secrets";
 
@@ -44,6 +48,7 @@ impl Change for LevelChange {
             level: self.level,
             deadline: AtomicU64::new(deadline.0),
             process: std::process::id(),
+            seen: AtomicBool::new(false),
         });
         *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(level.clone());
         self.levels.put(level);
@@ -81,7 +86,10 @@ impl Change for LevelChange {
 
     fn warning(&self) -> Option<String> {
         let secrets = (self.level == LevelFilter::TRACE).then(|| WARNING.to_owned());
-        let said: Vec<String> = secrets.into_iter().chain(through_log(self.level)).collect();
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let unseen = made.as_ref().is_some_and(|level| !level.seen.load(Ordering::Relaxed));
+        let unseen = unseen.then(|| UNSEEN.to_owned());
+        let said: Vec<String> = unseen.into_iter().chain(secrets).chain(through_log(self.level)).collect();
         (!said.is_empty()).then(|| said.join("; "))
     }
 }

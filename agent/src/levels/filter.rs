@@ -65,7 +65,7 @@ impl<S, F: Filter<S>> Filter<S> for LogFilter<F> {
         // Asked in any case: a filter may take note of the callsite.
         let own = self.inner.callsite_enabled(metadata);
         // A level ends at a moment of which nobody may tell, so that what it concerns is asked for each time.
-        let mentioned = self.levels.as_ref().is_some_and(|levels| levels.0.mentions(metadata.target()));
+        let mentioned = self.levels.as_ref().is_some_and(|levels| levels.0.mentions(metadata));
         if mentioned { Interest::sometimes() } else { own }
     }
 

@@ -196,6 +196,7 @@ fn a_level_of_another_process_does_not_hold() {
                 level: level.level,
                 deadline: AtomicU64::new(later().0),
                 process: level.process + 1,
+                seen: AtomicBool::new(false),
             };
             *set = vec![Arc::new(foreign)];
         });
@@ -373,6 +374,30 @@ fn the_agents_layer_wants_no_event() {
     });
 }
 
+/// A misspelt target is one under which nothing is ever logged.
+#[test]
+fn a_target_of_which_no_event_was_seen_is_said() {
+    let levels = Arc::new(Levels::default());
+    let (log, subscriber) = with_log(&levels, EnvFilter::new("info"));
+    within(subscriber, || {
+        log.of_all();
+        let unseen =
+            |change: &LevelChange| change.warning().is_some_and(|w| w.contains("no event of this target"));
+        for (lease, target, expected) in
+            [(1, "a", false), (2, "a::b", false), (3, "a::x", true), (4, "aa", true), (5, "a::bc", false)]
+        {
+            assert_eq!(unseen(&set(&levels, lease, target, LevelFilter::DEBUG)), expected, "{target}");
+        }
+        let late = set(&levels, 6, "late", LevelFilter::DEBUG);
+        assert!(unseen(&late));
+        // A span is no event.
+        drop(tracing::info_span!(target: "late::span", "work").entered());
+        assert!(unseen(&late));
+        tracing::debug!(target: "late::inner", "the first one");
+        assert!(!unseen(&late));
+    });
+}
+
 #[test]
 fn what_the_log_crate_hides_is_said() {
     use super::change::hidden_in_log;
@@ -417,6 +442,7 @@ fn the_hint_is_that_of_the_service_unless_more_is_raised() {
             level,
             deadline: AtomicU64::new(later().0),
             process: std::process::id(),
+            seen: AtomicBool::new(false),
         }));
         assert_eq!(hints(), (Some(expected), None));
         levels.take(1);

@@ -127,6 +127,8 @@ struct Waiting {
 enum Verdict {
     /// What stood there before stands there again, or is what the lease above will put back.
     PutBack,
+    /// The service itself had written there, which no digest of ours tells more about.
+    Conflict,
     Untold,
     /// In words.
     Wrong(String),
@@ -158,12 +160,33 @@ pub(super) struct Tally {
     pub(super) put_back: u64,
     /// Those of them that changed no state, so that there is no digest to compare.
     pub(super) stateless: u64,
+    /// The others, each in one of these: below another, which puts back what this one would have.
+    pub(super) covered: u64,
+    /// Where the service itself had written.
+    pub(super) conflicts: u64,
+    /// With the process, and so with all that they had changed in it.
+    pub(super) restarted: u64,
+    /// Their change was set down but not made.
+    pub(super) never_made: u64,
 }
 
 impl Tally {
+    /// Counts the end of a lease by what digests tell of it.
+    fn ended_so(&mut self, lease: &Standing, end: &End, verdict: &Verdict) {
+        if !lease.counted || matches!(lease.target, Target::Other(_)) {
+            return;
+        }
+        match verdict {
+            Verdict::PutBack => self.put_back += 1,
+            Verdict::Conflict => self.conflicts += 1,
+            Verdict::Untold if end.covered_by.is_some() => self.covered += 1,
+            Verdict::Untold | Verdict::Wrong(_) => {}
+        }
+    }
+
     /// For people.
     pub(super) fn text(&self) -> String {
-        let Self { made, ended, put_back, stateless } = *self;
+        let Self { made, ended, put_back, stateless, covered, conflicts, restarted, never_made } = *self;
         let leases = format!("{made} lease{}", if made == 1 { "" } else { "s" });
         let ends = match made - ended {
             0 if made == 0 => return "no leases".to_owned(),
@@ -172,7 +195,20 @@ impl Tally {
             _ if ended == 0 => "none ended yet".to_owned(),
             open => format!("{open} not ended yet, the others exactly once"),
         };
-        let others = if stateless == 0 { String::new() } else { format!(", {stateless} changed no state") };
+        // Together they are as many as have ended: a lease that nothing is said of would look forgotten.
+        let told = put_back + stateless + covered + conflicts + restarted + never_made;
+        let others: String = [
+            (stateless, "changed no state"),
+            (covered, "ended below another change"),
+            (conflicts, "ended as a conflict"),
+            (restarted, "ended with the process"),
+            (never_made, "never came into force"),
+            (ended.saturating_sub(told), "of which digests tell nothing"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!(", {count} {what}"))
+        .collect();
         format!("{leases}, {ends}; {put_back} put back what stood there before (checked by digest){others}")
     }
 }
@@ -303,13 +339,18 @@ impl Leases {
         self.tally.ended += u64::from(standing.counted);
         let stateless = matches!(standing.target, Target::Other(_));
         self.tally.stateless += u64::from(standing.counted && stateless);
+        let of_state = u64::from(standing.counted && !stateless);
         match (self.former.remove(&id), kind == LEASE_RESTART) {
-            (true, true) => return Ok(()),
+            (true, true) => {
+                self.tally.restarted += of_state;
+                return Ok(());
+            }
             (false, false) => {}
             (true, false) => return Err(format!("lease {id} is of an earlier run, whose end ended it")),
             (false, true) => return Err(format!("lease {id} is of this run, which goes on")),
         }
         if end.detail.as_ref().and_then(|detail| detail.get("never_made")).is_some() {
+            self.tally.never_made += of_state;
             return Ok(());
         }
         self.undone(standing, end, kind == LEASE_CONFLICT, seq)
@@ -317,8 +358,8 @@ impl Leases {
 
     /// Judges the end of a lease, and anew those that waited for one below them.
     fn undone(&mut self, standing: Standing, end: End, conflict: bool, by: u64) -> Result<(), String> {
-        let mut verdict = if conflict { Verdict::Untold } else { self.judge(&standing, &end) };
-        let (id, counted) = (end.lease, standing.counted);
+        let mut verdict = if conflict { Verdict::Conflict } else { self.judge(&standing, &end) };
+        let id = end.lease;
         if let Verdict::Wrong(why) = verdict {
             if !self.lies_on_another(id, &standing.target) {
                 return Err(why);
@@ -326,7 +367,7 @@ impl Leases {
             self.waiting.insert(id, Waiting { standing, end, by });
             return Ok(());
         }
-        self.tally.put_back += u64::from(counted && matches!(verdict, Verdict::PutBack));
+        self.tally.ended_so(&standing, &end, &verdict);
         self.hand_down(&standing, &end);
         // Those that waited: the lower first, as each hands on to the one above it.
         for id in self.waiting.keys().copied().collect::<Vec<_>>() {
@@ -337,9 +378,8 @@ impl Leases {
                     self.waiting.insert(id, Waiting { standing, end, by });
                 }
                 Verdict::Wrong(why) => return Err(format!("of record {by}: {why}")),
-                Verdict::PutBack | Verdict::Untold => {
-                    let put_back = standing.counted && matches!(verdict, Verdict::PutBack);
-                    self.tally.put_back += u64::from(put_back);
+                Verdict::PutBack | Verdict::Conflict | Verdict::Untold => {
+                    self.tally.ended_so(&standing, &end, &verdict);
                     self.hand_down(&standing, &end);
                 }
             }

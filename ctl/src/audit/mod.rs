@@ -9,6 +9,7 @@ mod show;
 mod signatures;
 mod verify;
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::args::{Audit, List, ShowRecord, Verify};
@@ -17,7 +18,7 @@ use crate::failure::Failure;
 /// Carries a command out.
 ///
 /// # Errors
-/// The log does not verify, or cannot be read.
+/// There is no log, it does not verify, or it cannot be read.
 pub(crate) fn run(command: Audit) -> Result<(), Failure> {
     let (Audit::List(List { anchor, .. })
     | Audit::Show(ShowRecord { anchor, .. })
@@ -28,11 +29,31 @@ pub(crate) fn run(command: Audit) -> Result<(), Failure> {
         return Err(Failure::usage(what)
             .help("give the log's folder or a copy of it: `audit.folder` in `agent.toml` says where it is"));
     }
+    must_hold_a_log(&anchor.dir)?;
     match command {
         Audit::List(args) => list::run(&args),
         Audit::Show(args) => show::run(&args),
         Audit::Verify(args) => verify::run(&args),
     }
+}
+
+/// That a log lies there. Where none does nothing was found out about any: that is a mistake in the command, and no evidence.
+fn must_hold_a_log(dir: &Path) -> Result<(), Failure> {
+    let help = "give the log's folder or a copy of it: `audit.folder` in `agent.toml` says where it is, and \
+                `debugctl certs init DIR` makes it `DIR/agent/audit`";
+    let entries = std::fs::read_dir(dir).map_err(|error| {
+        Failure::usage(match error.kind() {
+            ErrorKind::NotFound => format!("there is no folder `{}`", dir.display()),
+            ErrorKind::NotADirectory => format!("`{}` is no folder", dir.display()),
+            _ => format!("cannot read the folder `{}`: {error}", dir.display()),
+        })
+        .help(help)
+    })?;
+    // Any one of its files will do: where others are missing the log was tampered with, which the verifier tells.
+    let is_of_a_log = |name: &str| name == "checkpoint" || name.starts_with("records-");
+    let found = entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_of_a_log));
+    let none = || Failure::usage(format!("there is no log in `{}`", dir.display())).help(help);
+    if found { Ok(()) } else { Err(none()) }
 }
 
 /// Whether it is an address and a port, and no folder.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::Init;
 use super::files::{self, private, public};
 use super::inventory::{Agent, Crl, Inventory, OperatorCertificate};
-use super::issue::{issuing, operator_folder};
+use super::issue::{issuing, operator_folder, unknown_roles};
 use crate::failure::Failure;
 
 /// Everything that is named in the arguments, checked before anything is written.
@@ -148,11 +148,12 @@ fn report(args: &Init, plan: &Plan) -> String {
          certificate for {} as {}, valid for 8h\n\
          start the service with  DEBUG_AGENT=1 DEBUG_AGENT_CONFIG={dir}/agent/agent.toml\n\
          then attach with        debugctl attach {} --identity {dir}/operators/{}\n\
-         within {} renew the revocation list with `debugctl certs crl {dir}`: once it is over nobody can attach",
+         within {} renew the revocation list with `debugctl certs crl {dir}`: once it is over nobody can attach{}",
         plan.operator.name,
         plan.operator.roles.join(" and "),
         args.listen,
         plan.operator.name,
         format_duration(CRL_LIFE),
+        unknown_roles(&args.dir, &plan.operator),
     )
 }

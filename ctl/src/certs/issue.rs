@@ -4,7 +4,7 @@ use std::path::Path;
 
 use debug_certs::issue::{Ca, IssueError, Issued};
 use debug_certs::{InvalidId, Operator, TrustDomain};
-use debug_policy::format_duration;
+use debug_policy::{Policy, format_duration};
 use jiff::Timestamp;
 
 use super::Issue;
@@ -34,12 +34,40 @@ pub(super) fn issue(args: &Issue) -> Result<String, Failure> {
     operator_folder(dir, &operator, &issued, &certificate, &inventory)?;
     let folder = dir.join("operators").join(&operator.name);
     Ok(format!(
-        "issued a certificate for {} as {}, valid for {}, in `{}`",
+        "issued a certificate for {} as {}, valid for {}, in `{}`{}",
         operator.name,
         operator.roles.join(" and "),
         format_duration(args.ttl),
-        folder.display()
+        folder.display(),
+        unknown_roles(dir, &operator),
     ))
+}
+
+/// A warning, on a line of its own, about roles that no rule names of the policy beside the set, or of the shipped one
+/// where none is there that can be read. Only a warning: the agent may run with another one.
+pub(super) fn unknown_roles(dir: &Path, operator: &Operator) -> String {
+    let path = dir.join("agent/policy.toml");
+    let own = files::read(&path).ok().and_then(|text| Policy::parse(&text).ok());
+    let (policy, which) = match own {
+        Some(policy) => (Some(policy), format!("the policy `{}`", path.display())),
+        None => (Policy::parse(debug_policy::DEFAULT).ok(), "the shipped policy".to_owned()),
+    };
+    let Some(policy) = policy else { return String::new() };
+    let known = policy.roles();
+    let unknown: Vec<String> = operator
+        .roles
+        .iter()
+        .filter(|role| !known.contains(role.as_str()))
+        .map(|role| format!("`{role}`"))
+        .collect();
+    if unknown.is_empty() {
+        return String::new();
+    }
+    let named = match known.into_iter().collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => "they name no roles".to_owned(),
+        roles => format!("they name {roles}"),
+    };
+    format!("\nwarning: no rule of {which} names the role {}: {named}", unknown.join(" or "))
 }
 
 pub(super) fn inventory(dir: &Path) -> Result<Inventory, Failure> {

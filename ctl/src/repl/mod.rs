@@ -9,12 +9,12 @@ mod prompt;
 use std::time::Duration;
 
 use debug_policy::Mode;
-use debug_wire::messages::{After, EvalResult, LeaseSummary};
+use debug_wire::messages::{After, EndedLease, EvalResult, LeaseSummary};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::args::Attach;
-use crate::eval::{enter_change, warn};
+use crate::eval::{enter_change, tell_changes, warn};
 use crate::failure::{Failure, ended};
 use crate::identity::now;
 use crate::interrupts::{Ends, Interrupts};
@@ -32,6 +32,9 @@ const RETRY_FOR: Duration = Duration::from_secs(30);
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// What becomes of leases when a session is lost.
 const GRACE: &str = "leases that were not confirmed revert 60 s after the session, unless you attach again";
+
+/// The most ends of leases that are told before a prompt.
+const MAX_ENDED: usize = 20;
 
 /// An attached operator.
 struct Repl<'t> {
@@ -128,6 +131,10 @@ impl Repl<'_> {
 
     async fn serve(&mut self) -> Result<(), Failure> {
         loop {
+            // What the prompt tells of changes in force is told anew each time: others change, too, and time goes by.
+            if self.source.is_interactive() && self.news().await? == Flow::Leave {
+                return Ok(());
+            }
             let prompt = SessionPrompt::new(&self.session);
             let input = self.source.next(prompt, &mut self.interrupts, self.session.loss()).await?;
             let flow = match input {
@@ -141,6 +148,24 @@ impl Repl<'_> {
             if flow == Flow::Leave {
                 return Ok(());
             }
+        }
+    }
+
+    /// Tells of leases that have ended since the last prompt.
+    async fn news(&mut self) -> Result<Flow, Failure> {
+        match self.session.news().await {
+            Ok(ended) => {
+                for lease in ended.iter().take(MAX_ENDED) {
+                    term::note(&end_text(lease));
+                }
+                if ended.len() > MAX_ENDED {
+                    term::note(&format!("and {} leases more", ended.len() - MAX_ENDED));
+                }
+                Ok(Flow::Continue)
+            }
+            Err(EvalError::Lost(loss)) => self.attach_again(loss).await,
+            // One that tells nothing is no reason to leave; its next answers show what is wrong.
+            Err(EvalError::Failed(_) | EvalError::Abandoned) => Ok(Flow::Continue),
         }
     }
 
@@ -187,6 +212,7 @@ impl Repl<'_> {
             Ok(result) => {
                 warn(&result);
                 show(&result)?;
+                tell_changes(&result);
             }
             Err(EvalError::Failed(failure)) => self.note_failure(failure),
             Err(EvalError::Lost(loss)) => {
@@ -250,16 +276,20 @@ impl Repl<'_> {
         term::note(&format!("of this session, in force: {ids}"));
         // Leases of a session end with it, so keeping cannot mean more than the grace; `confirm` does.
         let question = "revert now, keep for 60 s more, or stay? [r/k/S]";
-        match self.source.ask(question).await.as_deref() {
-            Some("r" | "revert") => self.revert(&held).await,
-            Some("k" | "keep") => {
-                term::note(&format!(
-                    "{GRACE}. To keep one longer, confirm it: `debugctl confirm {} ID TTL --reason TEXT`",
-                    self.target.address
-                ));
-                Ok(Flow::Leave)
+        loop {
+            match self.source.ask(question).await.as_deref() {
+                Some("r" | "revert") => return self.revert(&held).await,
+                Some("k" | "keep") => {
+                    term::note(&format!(
+                        "{GRACE}. To keep one longer, confirm it: `debugctl confirm {} ID TTL --reason TEXT`",
+                        self.target.address
+                    ));
+                    return Ok(Flow::Leave);
+                }
+                Some("" | "s" | "stay") | None => return Ok(Flow::Continue),
+                // A mistyped answer must not pass for one.
+                Some(_) => term::note("that is no answer: `r` reverts, `k` keeps, `s` or Enter alone stays"),
             }
-            _ => Ok(Flow::Continue),
         }
     }
 
@@ -292,6 +322,25 @@ impl Repl<'_> {
         }
         Ok(held)
     }
+}
+
+/// That a lease has ended, and why, in a line.
+fn end_text(lease: &EndedLease) -> String {
+    let EndedLease { id, target, how, why } = lease;
+    let plain = target.split_once(':').map_or(target.as_str(), |(_, plain)| plain);
+    let how = match how.as_str() {
+        "reverted" => "was reverted".to_owned(),
+        "expired" => "has ended, as its time is over".to_owned(),
+        "guard-failed" => "has ended, as its guard no longer holds".to_owned(),
+        "breaker" => "has ended, as it failed too often or took too long".to_owned(),
+        "conflict" => format!(
+            "has ended, but the service itself had changed that: `:settle {id} keep` leaves it so, `:settle {id} force` \
+             undoes the change all the same"
+        ),
+        other => format!("has ended: {}", term::line(other)),
+    };
+    let why = if why.is_empty() { String::new() } else { format!(" ({})", term::line(why)) };
+    format!("lease {id}, {}, {how}{why}", term::line(plain))
 }
 
 /// The rows with these ids.

@@ -119,6 +119,33 @@ fn a_log_that_was_touched_does_not_verify() {
     check("no-checkpoint", &vkey, "does not verify", &|dir| fs::remove_file(dir.join("checkpoint")).unwrap());
 }
 
+/// A mistake in the command is no evidence.
+#[test]
+fn where_no_log_is_nothing_is_said_of_one() {
+    let (world, vkey) = world();
+    let check = |dir: &Path, in_stderr: &str| {
+        let dir = dir.to_str().unwrap();
+        for command in [["verify", dir].as_slice(), &["list", dir], &["show", dir, "0"]] {
+            let ended = world.run(&[&["audit"], command, &["--vkey", &vkey]].concat());
+            ended.check(2, "", in_stderr);
+            assert!(ended.stderr.contains("help: give the log's folder"), "{}", ended.stderr);
+            assert!(!ended.stderr.contains("evidence"), "{}", ended.stderr);
+        }
+    };
+    check(&world.path("nowhere"), "there is no folder `");
+    check(&world.path("agent"), "there is no log in `");
+    check(&world.audit().join("records-0.jsonl"), "is no folder");
+    // A part of one is another matter.
+    let dir = world.path("part");
+    fs::create_dir(&dir).unwrap();
+    fs::copy(world.audit().join("checkpoint"), dir.join("checkpoint")).unwrap();
+    world.run(&["audit", "verify", dir.to_str().unwrap(), "--vkey", &vkey]).check(
+        6,
+        "",
+        "the records 0 to 6 are missing",
+    );
+}
+
 /// T52: whoever has the log's key can sign another log, but not what this client has seen.
 #[test]
 fn a_log_signed_anew_is_told_by_the_witness() {

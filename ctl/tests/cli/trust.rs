@@ -1,7 +1,7 @@
 //! Whom the client trusts, and what it makes of those it must not.
 
 use crate::authority::{AGENT_ID, Authority, OPERATOR_ID};
-use crate::world::{KEY_NAME, World};
+use crate::world::{Ended, KEY_NAME, World};
 use debug_audit::SigningKey;
 use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 use serde_json::json;
@@ -12,6 +12,26 @@ fn an_agent_that_refuses_the_certificate_is_exit_5() {
     let stranger = Authority::new().operator();
     world.identity(&stranger, AGENT_ID, &world.key.verifier().to_string());
     world.eval("1").check(5, "", "error: the agent refused this certificate");
+}
+
+/// What is named is what a newcomer can set, and only beside other single files the single file.
+#[test]
+fn who_says_not_who_they_are_is_told_how_to() {
+    let world = World::new();
+    let run = |set: &[&str]| {
+        let mut command = world.command(&["eval", "TARGET", "1"]);
+        command.env_remove("DEBUGCTL_IDENTITY");
+        for name in set {
+            command.env(name, "anything.pem");
+        }
+        Ended::of(command.spawn().unwrap())
+    };
+    run(&[]).check(2, "", "error: who you are is not given: `--identity` (DEBUGCTL_IDENTITY) is missing\n");
+    run(&["DEBUGCTL_CERT"]).check(
+        2,
+        "",
+        "is not given: `--key` (DEBUGCTL_KEY) is missing\nhelp: give `--identity DIR`",
+    );
 }
 
 #[test]

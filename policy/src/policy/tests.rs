@@ -39,8 +39,14 @@ fn verdict(policy: &Policy, request: &Request) -> String {
     }
 }
 
-const NO_RULE: &str = "denied by : no rule allows it; ask for a role that may, or a change of the policy";
 const FORBIDDEN: &str = "a rule forbids it, whatever others allow; ask for a change of the policy";
+
+/// What is said where no rule speaks of it; `roles` is how those of the request are told.
+fn no_rule(roles: &str) -> String {
+    format!("denied by : no rule allows it ({roles}); ask for a role that may, or a change of the policy")
+}
+
+const NO_ROLE: &str = "you have no role";
 
 #[track_caller]
 fn check(policy: &Policy, request: &Request, expected: &str) {
@@ -80,9 +86,23 @@ fn the_default_policy_gives_each_role_what_it_says() {
             let seen = verdict(&policy, &request);
             assert_eq!(seen.starts_with("allowed"), allowed, "{role} {action} {resource}: {seen}");
         }
-        check(&policy, &request(&["stranger"], action, resource), NO_RULE);
-        check(&policy, &request(&[], action, resource), NO_RULE);
+        check(
+            &policy,
+            &request(&["onkall", "stranger"], action, resource),
+            &no_rule("your roles: onkall, stranger"),
+        );
+        check(&policy, &request(&[], action, resource), &no_rule(NO_ROLE));
     }
+}
+
+#[test]
+fn a_policy_tells_which_roles_its_rules_name() {
+    assert_eq!(Policy::parse(DEFAULT).unwrap().roles(), ["lead", "oncall", "viewer"].into());
+    let policy = policy(
+        "[[rule]]\nid = \"a\"\nwhy = \"w\"\nallow = [\"read\"]\n\
+         [[rule]]\nid = \"b\"\nwhy = \"w\"\ndeny = [\"read\"]\nroles = [\"guest\"]\n",
+    );
+    assert_eq!(policy.roles(), ["guest"].into());
 }
 
 #[test]
@@ -146,7 +166,7 @@ fn an_exception_below_a_target_counts_for_the_target() {
     let set = |target: &str| request(&[], Action::SetLevel, target);
     let excepting = policy(&format!("{allow}except = [\"target:a::keys::**\"]\n"));
     for target in ["target:a", "target:a::keys", "target:a::keys::inner", "target:b::c"] {
-        check(&excepting, &set(target), NO_RULE);
+        check(&excepting, &set(target), &no_rule(NO_ROLE));
     }
     for target in ["target:a::other", "target:b"] {
         check(&excepting, &set(target), "allowed: levels");
@@ -171,7 +191,13 @@ fn conditions_of_different_rules_are_never_mixed() {
     check(&policy, &patch, "allowed: long");
     patch.reason = Some("because".to_owned());
     check(&policy, &patch, "denied by short long: allowed up to 1m; or needs a reason like `INC-*`");
+    let wanted = |patch: &Request| match policy.decide(patch) {
+        Decision::Deny(denial) => denial.wanted_reason().map(str::to_owned),
+        Decision::Allow(_) => None,
+    };
+    assert_eq!(wanted(&patch).as_deref(), Some("a reason like `INC-*`"));
     patch.ttl = Some(60 * MINUTE);
+    assert_eq!(wanted(&patch), None, "a reason is not all");
     check(
         &policy,
         &patch,
@@ -190,7 +216,7 @@ fn a_denial_tells_nothing_of_rules_for_others() {
          [[rule]]\nid = \"elsewhere\"\nwhy = \"w\"\nallow = [\"patch\"]\non = [\"point:b\"]\nmax_ttl = \"1m\"\n\
          [[rule]]\nid = \"no-leads\"\nwhy = \"w\"\ndeny = [\"patch\"]\nroles = [\"lead\"]\n",
     );
-    check(&policy, &request(&["oncall"], Action::Patch, "point:a"), NO_RULE);
+    check(&policy, &request(&["oncall"], Action::Patch, "point:a"), &no_rule("your roles: oncall"));
 }
 
 #[test]
@@ -199,7 +225,7 @@ fn a_rule_without_on_does_not_speak_of_leases() {
     for resource in ["agent", "state:a", "point:a", "point:GET /a"] {
         check(&policy, &request(&[], Action::Revert, resource), "allowed: all");
     }
-    check(&policy, &request(&[], Action::Revert, "lease:bob"), NO_RULE);
+    check(&policy, &request(&[], Action::Revert, "lease:bob"), &no_rule(NO_ROLE));
 }
 
 #[test]
@@ -239,7 +265,7 @@ fn text_of_an_operator_never_becomes_a_pattern() {
         let mut request = request(&[hostile, "*"], Action::Read, "state:a");
         request.operator = hostile.to_owned();
         request.environment = hostile.to_owned();
-        check(&policy, &request, NO_RULE);
+        check(&policy, &request, &no_rule(&format!("your roles: {hostile}, *")));
     }
     let mut right = request(&["viewer", "lead"], Action::Read, "state:a");
     right.operator = "carol".to_owned();

@@ -286,16 +286,50 @@ fn what_follows_the_checkpoint_is_checked_but_not_counted() {
 
 #[test]
 fn the_report_is_in_words() {
-    let text = |made, ended, put_back| Tally { made, ended, put_back, stateless: 0 }.text();
+    let text = |made, ended, put_back| Tally { made, ended, put_back, ..Tally::default() }.text();
     assert_eq!(text(0, 0, 0), "no leases");
     let one = "1 lease, ended exactly once; 1 put back what stood there before (checked by digest)";
     assert_eq!(text(1, 1, 1), one);
     let all = "3 leases, all ended exactly once; 2 put back what stood there before (checked by digest)";
-    assert_eq!(text(3, 3, 2), all);
-    let patches = Tally { made: 3, ended: 3, put_back: 2, stateless: 1 }.text();
+    assert_eq!(text(3, 3, 2), format!("{all}, 1 of which digests tell nothing"));
+    let patches = Tally { made: 3, ended: 3, put_back: 2, stateless: 1, ..Tally::default() }.text();
     assert_eq!(patches, format!("{all}, 1 changed no state"));
     assert!(text(3, 2, 1).starts_with("3 leases, 1 not ended yet, the others exactly once; 1 put back"));
     assert!(text(1, 0, 0).starts_with("1 lease, none ended yet; 0 put back"));
+}
+
+/// Each way to end is counted once, so that whoever adds them up finds nothing forgotten.
+#[test]
+fn the_counts_of_the_report_add_up() {
+    let told = |records: &[Record], ends: &str| {
+        let tally = verdict(records).unwrap();
+        let text = tally.text();
+        let (_, seen) = text.split_once("(checked by digest)").unwrap();
+        assert_eq!(seen, ends, "{text}");
+        // Behind the first `;` each number counts leases that have ended.
+        let counts = text.split_once("; ").unwrap().1.split(", ");
+        let counts = counts.map(|part| part.split(' ').next().unwrap().parse::<u64>().unwrap());
+        assert_eq!(counts.sum::<u64>(), tally.ended, "{text}");
+    };
+    let (one, two) = (made(1, "a", "x", "y"), made(2, "b", "x", "y"));
+    told(&[boot(), one.clone(), ended("lease.expired", 1, "x")], "");
+    let never = with(ended("lease.undone", 2, ""), "detail", json!({ "never_made": "busy" }));
+    told(&[boot(), one.clone(), two, never], ", 1 never came into force");
+    told(&[boot(), one.clone(), ended(LEASE_CONFLICT, 1, "z")], ", 1 ended as a conflict");
+    told(&[boot(), one.clone(), boot(), ended(LEASE_RESTART, 1, "")], ", 1 ended with the process");
+    told(&[boot(), patched(1, "GET /a"), boot(), ended(LEASE_RESTART, 1, "")], ", 1 changed no state");
+    told(&[boot(), patched(1, "GET /a"), ended(LEASE_CONFLICT, 1, "")], ", 1 changed no state");
+    let foreign = with(ended("lease.expired", 1, "z"), "foreign", true.into());
+    told(&[boot(), one, foreign], ", 1 of which digests tell nothing");
+    let below = [boot(), made(1, "a", "0", "1"), made(2, "a", "1 and more", "2"), covered(1, 2, "0")];
+    told(&below, ", 1 ended below another change");
+    let both = [below.as_slice(), &[ended("lease.expired", 2, "0")]].concat();
+    told(&both, ", 1 ended below another change");
+    let wide = [boot(), made(1, "a.b", "b0", "b1"), made(2, "a", "1", "2"), covered(1, 2, "b0")];
+    told(
+        &[wide.as_slice(), &[ended("lease.expired", 2, "?")]].concat(),
+        ", 1 ended below another change, 1 of which digests tell nothing",
+    );
 }
 
 #[test]
