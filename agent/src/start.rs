@@ -197,6 +197,8 @@ fn log_key(config: &Config) -> Result<SigningKey, StartError> {
 
 /// The threads of a running agent.
 pub(crate) struct Running {
+    /// After a fork the child has a copy of everything but the threads.
+    process: u32,
     shared: Arc<Machinery>,
     boot: Option<JoinHandle<()>>,
 }
@@ -227,7 +229,7 @@ pub(crate) fn launch(prepared: Prepared, status: Shared) -> Result<Running, Star
         .name("debug-revert".to_owned())
         .spawn(move || boot(prepared, &machinery))
         .map_err(|e| StartError(format!("no thread for the agent: {e}")))?;
-    Ok(Running { shared, boot: Some(boot) })
+    Ok(Running { process: std::process::id(), shared, boot: Some(boot) })
 }
 
 impl Machinery {
@@ -561,6 +563,11 @@ impl Running {
 
     /// Reverts everything, writes `shutdown`, ends the threads; within 1 s.
     pub(crate) fn stop(mut self) {
+        if self.process != std::process::id() {
+            // The log, the socket and the changes are the parent's, and nobody here would answer. Nothing of it is let go of.
+            std::mem::forget(self);
+            return;
+        }
         self.shared.stopping.store(true, Ordering::Release);
         let up = self.shared.up.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(boot) = &self.boot {
