@@ -10,6 +10,7 @@ use rhai::FnPtr;
 use crate::clock::BootTime;
 use crate::gate::Refusal;
 use crate::lease::{Change, Lease};
+use crate::points::Point;
 use crate::script::frozen::Frozen;
 use crate::state::{Path, Tree};
 
@@ -145,6 +146,8 @@ pub(crate) struct Guarding {
     pub(crate) code: Arc<Frozen>,
     /// The leaves that it reads; each must be readable to its author.
     pub(crate) reads: Vec<Path>,
+    /// The points that it names, whose calls are counted for it.
+    pub(crate) points: Vec<Point>,
     /// For the record: the functions and captures that were frozen.
     pub(crate) record: serde_json::Value,
 }

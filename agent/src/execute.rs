@@ -12,7 +12,7 @@ use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Proposal};
 use crate::gate::{self, Permit, Refusal};
-use crate::guard;
+use crate::guard::{self, Counts};
 use crate::lease::{Cause, EndError, Lease};
 use crate::listing;
 use crate::records;
@@ -75,8 +75,8 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
         Effect::Guard { lease, guard } => {
             let id = lease.id;
             core.leases.find(id).map_err(|e| ended(&e))?;
-            holds(core, id, &guard).map_err(|why| broken(&why))?;
-            if !put_guard(core, id, &guard) {
+            let counts = holds(core, id, &guard).map_err(|why| broken(&why))?;
+            if !put_guard(core, id, &guard, counts) {
                 return Err(Refusal::state(
                     format!("lease {id} has a guard already"),
                     "one condition can say it all",
@@ -115,10 +115,11 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     };
     let lease = core.leases.find(id).map_err(|e| ended(&e))?;
     let making = core.leases.making(id);
-    if let Some(why) = proposal.guard.as_ref().and_then(|guard| holds(core, id, guard).err()) {
+    let counts = proposal.guard.as_ref().map(|guard| holds(core, id, guard)).transpose();
+    let counts = counts.map_err(|why| {
         never_made(core, &lease, &why);
-        return Err(broken(&why));
-    }
+        broken(&why)
+    })?;
     let stands = stands(core, lease.target());
     if let (Resource::State(path), Some(stands)) = (lease.target(), &stands) {
         let leases: Vec<u64> = core.leases.list().iter().map(|l| l.id).filter(|other| *other != id).collect();
@@ -140,8 +141,8 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     }
     run.step(Step::Made(id));
     drop(making);
-    if let Some(guard) = &proposal.guard {
-        put_guard(core, id, guard);
+    if let (Some(guard), Some(counts)) = (&proposal.guard, counts) {
+        put_guard(core, id, guard, counts);
     }
     let verb = match proposal.function.name {
         "restore" => "put back".to_owned(),
@@ -166,10 +167,11 @@ fn never_made(core: &Core, lease: &Lease, why: &str) {
     core.append(vec![records::lease_ended(Cause::Undone.kind(), lease, "agent", &undone, detail)]);
 }
 
-/// Whether a guard holds now; one that does not must not be put on anything.
-fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<(), String> {
-    match guard::first(core, lease, &guard.code) {
-        guard::Answer::Holds => Ok(()),
+/// Whether a guard holds now; one that does not must not be put on anything. What it counts is counted from here on.
+fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<Counts, String> {
+    let counts = Counts::of(&guard.points);
+    match guard::first(core, lease, &guard.code, &counts) {
+        guard::Answer::Holds => Ok(counts),
         guard::Answer::Broken(seen) => Err(format!("the guard does not hold now: {seen}")),
         guard::Answer::Silent(why) => Err(format!("the guard cannot tell: {why}")),
     }
@@ -180,8 +182,8 @@ fn broken(why: &str) -> Refusal {
 }
 
 /// Whether the lease had none; then it has this one.
-fn put_guard(core: &Core, lease: u64, guard: &Guarding) -> bool {
-    let free = core.guards.add(lease, guard.code.clone());
+fn put_guard(core: &Core, lease: u64, guard: &Guarding, counts: Counts) -> bool {
+    let free = core.guards.add(lease, guard.code.clone(), counts);
     if let Some(observing) = core.observer() {
         observing.guarded();
     }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::{BootTime, roughly};
 use crate::core::Core;
-use crate::effect::{Effect, Options, Proposal};
+use crate::effect::{Effect, Guarding, Options, Proposal};
 use crate::lease::{Cause, Claim, DEFAULT_TTL, Lease, Phase};
 use crate::records;
 use crate::run::Run;
@@ -331,7 +331,7 @@ fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Vec<Reque
             let owner = Resource::Lease(lease.owner.clone());
             let others = (lease.owner != run.session.operator.name).then(|| ask(owner));
             let asked = [ask(lease.target().clone())].into_iter().chain(others);
-            let reads = guard.reads.iter().map(|path| run.request(core, Action::Read, resource(path)));
+            let reads = guard_requests(core, run, guard);
             asked.map(|request| with_reason(lease, request)).chain(reads).collect()
         }
         Effect::Renew { lease, ttl, .. } => renew_requests(lease, *ttl, now, &run.session.operator.name, ask),
@@ -346,10 +346,16 @@ fn change_requests(core: &Core, run: &Run, proposal: &Proposal, action: Action) 
     let asked =
         |target: &Resource| with_options(run, &proposal.options, run.request(core, action, target.clone()));
     let changes = proposal.targets.iter().map(asked);
-    let guard = proposal.guard.iter().flat_map(|guard| &guard.reads);
-    let reads =
-        proposal.reads.iter().chain(guard).map(|path| run.request(core, Action::Read, resource(path)));
-    changes.chain(reads).collect()
+    let guard = proposal.guard.iter().flat_map(|guard| guard_requests(core, run, guard));
+    let reads = proposal.reads.iter().map(|path| run.request(core, Action::Read, resource(path)));
+    changes.chain(reads).chain(guard).collect()
+}
+
+/// What a guard may see its author must be allowed to see: states, and what `points()` tells of points.
+fn guard_requests(core: &Core, run: &Run, guard: &Guarding) -> Vec<Request> {
+    let reads = guard.reads.iter().map(|path| run.request(core, Action::Read, resource(path)));
+    let counts = (!guard.points.is_empty()).then(|| run.request(core, Action::List, Resource::Agent));
+    reads.chain(counts).collect()
 }
 
 /// A request with the times and the reason of a change.

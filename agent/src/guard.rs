@@ -14,7 +14,7 @@ use crate::clock::BootTime;
 use crate::convert;
 use crate::core::Core;
 use crate::lease::Cause;
-use crate::points::{PatchCode, Stats};
+use crate::points::{PatchCode, Point, Stats, Watch};
 use crate::script::frozen::Frozen;
 use crate::state::{Tree, Wait};
 use crate::values;
@@ -32,9 +32,32 @@ const MAX_SEEN: usize = 1_000;
 /// A number of the service that guards see.
 pub(crate) type Gauge = Box<dyn Fn() -> f64 + Send + Sync>;
 
+/// What is counted for a guard, until this is dropped.
+pub(crate) struct Counts(Vec<(Point, Arc<Watch>)>);
+
+impl Counts {
+    /// Begins to count the calls of these points.
+    pub(crate) fn of(points: &[Point]) -> Self {
+        Self(points.iter().map(|point| (point.clone(), point.watch())).collect())
+    }
+
+    fn stats(&self) -> impl Iterator<Item = (&str, Stats)> {
+        self.0.iter().map(|(point, watch)| (point.name(), watch.stats()))
+    }
+}
+
+impl Drop for Counts {
+    fn drop(&mut self) {
+        for (point, watch) in &self.0 {
+            point.unwatch(watch);
+        }
+    }
+}
+
 /// A guard that is in force.
 struct Guard {
     code: Arc<Frozen>,
+    counts: Arc<Counts>,
     /// In a row.
     silent: u32,
 }
@@ -100,11 +123,11 @@ impl Guards {
     }
 
     /// Puts a guard on a lease; false if it has one.
-    pub(crate) fn add(&self, lease: u64, code: Arc<Frozen>) -> bool {
+    pub(crate) fn add(&self, lease: u64, code: Arc<Frozen>, counts: Counts) -> bool {
         let mut guards = self.lock();
         let free = !guards.contains_key(&lease);
         if free {
-            guards.insert(lease, Guard { code, silent: 0 });
+            guards.insert(lease, Guard { code, counts: Arc::new(counts), silent: 0 });
         }
         free
     }
@@ -122,9 +145,9 @@ impl Guards {
 
 /// Asks every guard once, and ends the leases whose condition no longer holds, or which cannot be told twice in a row.
 pub(crate) fn round(core: &Core) {
-    let asked: Vec<(u64, Arc<Frozen>)> =
-        core.guards.lock().iter().map(|(lease, guard)| (*lease, guard.code.clone())).collect();
-    for (lease, code) in asked {
+    let parts = |(lease, guard): (&u64, &Guard)| (*lease, guard.code.clone(), guard.counts.clone());
+    let asked: Vec<_> = core.guards.lock().iter().map(parts).collect();
+    for (lease, code, counts) in asked {
         let Ok(found) = core.leases.find(lease) else {
             core.guards.remove(lease);
             continue;
@@ -133,7 +156,7 @@ pub(crate) fn round(core: &Core) {
         if found.failing.is_some() {
             continue;
         }
-        let broken = match ask(core, lease, &code) {
+        let broken = match ask(core, lease, &code, &counts) {
             Answer::Holds => {
                 silent(core, lease, |silent| *silent = 0);
                 continue;
@@ -164,10 +187,10 @@ fn silent(core: &Core, lease: u64, change: impl FnOnce(&mut u32)) -> u32 {
 
 /// Asks a guard for the first time, before its change is made. On a thread of its own: this one runs a script already, whose
 /// budget and variables are no business of the guard.
-pub(crate) fn first(core: &Core, lease: u64, code: &Frozen) -> Answer {
+pub(crate) fn first(core: &Core, lease: u64, code: &Frozen, counts: &Counts) -> Answer {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("debug-guard".to_owned());
-        let asking = thread.spawn_scoped(scope, || ask(core, lease, code));
+        let asking = thread.spawn_scoped(scope, || ask(core, lease, code, counts));
         let answer = asking.map_err(|error| format!("no thread to ask it on: {error}"));
         let answer = answer.and_then(|asking| asking.join().map_err(|_| "asking it panicked".to_owned()));
         answer.unwrap_or_else(Answer::Silent)
@@ -175,8 +198,8 @@ pub(crate) fn first(core: &Core, lease: u64, code: &Frozen) -> Answer {
 }
 
 /// Asks a guard.
-fn ask(core: &Core, lease: u64, code: &Frozen) -> Answer {
-    let sight = sight(core, lease);
+fn ask(core: &Core, lease: u64, code: &Frozen, counts: &Counts) -> Answer {
+    let sight = sight(core, lease, counts);
     match code.call(lease, BootTime::now(), vec![sight.clone()]) {
         Ok(Tree::Bool(true)) => Answer::Holds,
         Ok(Tree::Bool(false)) => Answer::Broken(seen(core, &sight, code)),
@@ -185,15 +208,22 @@ fn ask(core: &Core, lease: u64, code: &Frozen) -> Answer {
     }
 }
 
-/// What a guard is shown: of the lease's own point since the change `calls`, `errors`, `failures`, `mean_us`, `p99_us`; the
-/// same of every patched point in `points`; the service's own numbers in `gauges`.
-fn sight(core: &Core, lease: u64) -> Tree {
+/// What a guard is shown: of the lease's own patch since the change `calls`, `errors`, `failures`, `mean_us`, `p99_us`; in `points`
+/// the same of every patch, and of the calls of each point that the guard names, whoever answers them, since it began; the
+/// service's own numbers in `gauges`.
+fn sight(core: &Core, lease: u64, counts: &Counts) -> Tree {
     let own = core.leases.find(lease).ok().and_then(|lease| match lease.target() {
         Resource::Point(name) => core.points.find(name)?.stats(lease.id),
         _ => None,
     });
     let mut entries = numbers(&own.unwrap_or_default());
-    let points = core.points.patched().into_iter().map(|(name, stats)| (name, Tree::Map(numbers(&stats))));
+    let mut points: BTreeMap<String, Stats> = core.points.patched().into_iter().collect();
+    for (name, counted) in counts.stats() {
+        // How often its patch failed is nothing that a caller sees.
+        let failures = points.get(name).map_or(0, |patch| patch.failures);
+        points.insert(name.to_owned(), Stats { failures, ..counted });
+    }
+    let points = points.into_iter().map(|(name, stats)| (name, Tree::Map(numbers(&stats))));
     entries.push(("points".to_owned(), Tree::Map(points.collect())));
     entries.push(("gauges".to_owned(), Tree::Map(core.guards.gauges())));
     Tree::Map(entries)

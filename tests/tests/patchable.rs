@@ -9,11 +9,11 @@
 
 use std::process::Command;
 
-use debug_tests::{Certificates, Client, Service, http};
+use debug_tests::{Certificates, Client, Service, http, wait};
 use serde_json::{Value, json};
 
 struct Set {
-    _certificates: Certificates,
+    certificates: Certificates,
     service: Service,
     client: Client,
 }
@@ -35,7 +35,7 @@ impl Set {
         let service = Service::spawn(command);
         let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
         client.eval(r#"change("a test")"#).ok();
-        Self { _certificates: certificates, service, client }
+        Self { certificates, service, client }
     }
 
     /// What the service says to a call.
@@ -347,6 +347,48 @@ fn serde_code_of_the_service_that_fails_leaves_the_call_to_the_original() {
 }
 
 /// With a failing patch in between, too.
+/// Calls of any function, by whoever answers them: their number, their `Err`s, and how long they take.
+#[test]
+fn a_guard_counts_the_calls_of_functions_that_it_names() {
+    let mut set = Set::new();
+    for (name, seen) in [
+        ("checked", r#""patchables::checked":{"calls":2,"errors":2"#),
+        ("patterns", r#""patchables::patterns":{"calls":2,"errors":0"#),
+        ("async_patterns", r#""patchables::async_patterns":{"calls":2,"errors":0"#),
+        ("never", r#""patchables::never":{"calls":2,"errors":2"#),
+    ] {
+        let before = set.says(name);
+        let point = point(name);
+        let guard = format!("|s| {{ let c = s.points[\"{point}\"]; c.calls < 2 || c.p99_us < c.mean_us }}");
+        let code = format!("patch(\"patchables::on_duty\", |rota, day| \"eve\", #{{ guard: {guard} }})");
+        let reply = set.client.eval(&code);
+        if name == "never" {
+            // What it answers is no type that a call could be counted by.
+            assert!(reply.failed().1.contains("cannot be counted"), "{:?}", reply.0);
+            continue;
+        }
+        reply.ok();
+        for _ in 0..2 {
+            assert_eq!(set.says(name), before, "counting changes nothing");
+        }
+        let ended = wait::until("the guard ended it", || {
+            let records = set.certificates.records();
+            let ended = records.lines().filter(|line| line.contains("\"kind\":\"lease.guard-failed\""));
+            ended
+                .map(|line| serde_json::from_str::<Value>(line).unwrap())
+                .find(|record| record["detail"].as_str().unwrap().contains(&format!("\"{point}\"")))
+        });
+        assert!(ended["detail"].as_str().unwrap().contains(seen), "{ended}");
+        assert_eq!(set.says(name), before);
+    }
+    for name in ["only_watched", "borrowed"] {
+        let guard = format!("|s| s.points[\"{}\"].calls < 2", point(name));
+        let code = format!("patch(\"patchables::on_duty\", |rota, day| \"eve\", #{{ guard: {guard} }})");
+        let (_, message) = set.client.eval(&code).failed();
+        assert!(message.contains("cannot be counted"), "{message}");
+    }
+}
+
 #[test]
 fn track_caller_still_sees_the_caller() {
     let mut set = Set::new();

@@ -8,7 +8,7 @@
 
 use debug_tests::process::SLACK_SIGN;
 use debug_tests::{Certificates, Client, Ctl, Service, http, slack_signature, wait};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn attach() -> (Certificates, Service, Client) {
     let certificates = Certificates::new();
@@ -245,6 +245,29 @@ fn a_change_ends_when_its_guard_is_false() {
     assert_eq!(ended["lease"].as_u64(), Some(id));
     let seen = ended["detail"].as_str().unwrap();
     assert!(seen.contains("\"errors\":"), "{seen}");
+}
+
+/// The route is not patched: its calls are counted for the guard that names it, from the change on.
+#[test]
+fn a_guard_counts_the_calls_of_a_route_that_it_names() {
+    let (certificates, service, mut client) = attach();
+    for _ in 0..5 {
+        service.health();
+    }
+    let guard = r#"|s| s.points["GET /api/healthcheck"].calls < 3"#;
+    let before = client.eval("config.db.port").display().to_owned();
+    made(&mut client, &format!("set(\"config.db.port\", 1111, #{{ guard: {guard} }})"));
+    let lease = &records(&certificates, "lease.made")[0];
+    assert_eq!(lease["guard"]["counts"], json!(["GET /api/healthcheck"]), "{lease}");
+    for _ in 0..2 {
+        assert_eq!(service.health().status, 200);
+    }
+    assert_eq!(client.eval("config.db.port").display(), "1111");
+    service.health();
+    wait::until_true("the guard ended it", || client.eval("config.db.port").display() == before);
+    let ended = &records(&certificates, "lease.guard-failed")[0];
+    let seen = ended["detail"].as_str().unwrap();
+    assert!(seen.contains(r#""GET /api/healthcheck":{"calls":3,"errors":0"#), "{seen}");
 }
 
 #[test]

@@ -242,7 +242,8 @@ pub const FUNCTIONS: &[Function] = &[
         emergency: false,
         in_patches: false,
         usage: "guard(id, fn)",
-        about: "ends a change as soon as a condition is false: calls, errors, times and gauges are shown to it",
+        about: "ends a change as soon as a condition is false; it sees calls, errors and times of its patch, in s.points of each point \
+                that it names, and in s.gauges the service's numbers",
         example: r#"guard(1, |s| s.errors < 10 && s.p99_us < 50000)"#,
     },
     Function {

@@ -54,7 +54,7 @@ impl Point {
         let names = self.names();
         let types = self.arguments.iter().map(|argument| &argument.written.ty).collect::<Vec<_>>();
         let name = &sig.ident;
-        let (registration, ask) = (self.registration(), self.ask());
+        let (registration, ask, result) = (self.registration("new"), self.ask(), self.result());
         quote_spanned! { Span::mixed_site() =>
             #(#outer)*
             #vis fn #name #generics (#(#names: #types),*) #output #bounds {
@@ -69,12 +69,19 @@ impl Point {
                 #[cold]
                 #[inline(never)]
                 fn __debug_agent_patched #generics (#(#names: #types),*) #output #bounds {
-                    match #ask {
+                    let counted = __DEBUG_AGENT_SLOT.count();
+                    let answer = match #ask {
                         ::core::option::Option::Some(answer) => answer,
                         ::core::option::Option::None => __debug_agent_original(#(#names),*),
+                    };
+                    if let ::core::option::Option::Some(counted) = counted {
+                        #[allow(unused_imports, reason = "which trait is used depends on the types")]
+                        use ::debug_agent::__private::probe::*;
+                        counted.over((&&::debug_agent::__private::Probe::<#result>::NEW).is_error(&answer));
                     }
+                    answer
                 }
-                if __DEBUG_AGENT_SLOT.is_patched() {
+                if __DEBUG_AGENT_SLOT.is_armed() {
                     return __debug_agent_patched(#(#names),*);
                 }
                 __debug_agent_original(#(#names),*)
@@ -99,19 +106,24 @@ impl Point {
             quote_spanned!(Span::mixed_site() => let #pattern = #name;)
         });
         let name = &sig.ident;
-        let (registration, ask) = (self.registration(), self.ask());
+        let (registration, ask) = (self.registration("new"), self.ask());
         quote_spanned! { Span::mixed_site() =>
             #(#outer)*
             #vis async fn #name #generics (#(#inputs),*) #output #bounds {
                 #(#inner)*
-                {
+                // Until the future is done or given up. What it answers is not looked at.
+                let _counted = {
                     #registration
-                    if __DEBUG_AGENT_SLOT.is_patched() {
+                    if __DEBUG_AGENT_SLOT.is_armed() {
+                        let counted = __DEBUG_AGENT_SLOT.count();
                         if let ::core::option::Option::Some(answer) = #ask {
                             return answer;
                         }
+                        counted
+                    } else {
+                        ::core::option::Option::None
                     }
-                }
+                };
                 #(#patterns)*
                 #block
             }
@@ -122,7 +134,7 @@ impl Point {
     fn watch_only_function(&self) -> TokenStream {
         let (outer, inner) = self.attributes();
         let (vis, sig, block) = (&self.function.vis, &self.function.sig, &self.function.block);
-        let registration = self.registration();
+        let registration = self.registration("listed");
         quote_spanned! { Span::mixed_site() =>
             #(#outer)*
             #vis #sig {
@@ -133,11 +145,12 @@ impl Point {
         }
     }
 
-    fn registration(&self) -> TokenStream {
-        let (name, facts) = (self.name(), self.facts());
+    /// `kind` is the function that makes the slot.
+    fn registration(&self, kind: &str) -> TokenStream {
+        let (name, facts, kind) = (self.name(), self.facts(), Ident::new(kind, Span::mixed_site()));
         quote_spanned! { Span::mixed_site() =>
             static __DEBUG_AGENT_SLOT: ::debug_agent::__private::Slot =
-                ::debug_agent::__private::Slot::new(#name, ::core::file!(), ::core::line!(), __debug_agent_facts);
+                ::debug_agent::__private::Slot::#kind(#name, ::core::file!(), ::core::line!(), __debug_agent_facts);
             #[::debug_agent::__private::linkme::distributed_slice(::debug_agent::__private::POINTS)]
             #[linkme(crate = ::debug_agent::__private::linkme)]
             static __DEBUG_AGENT_POINT: &::debug_agent::__private::Slot = &__DEBUG_AGENT_SLOT;
@@ -202,11 +215,15 @@ impl Point {
         }
     }
 
-    fn decoder(&self) -> TokenStream {
-        let result = match &self.function.sig.output {
+    fn result(&self) -> TokenStream {
+        match &self.function.sig.output {
             ReturnType::Default => quote!(()),
             ReturnType::Type(_, result) => result.to_token_stream(),
-        };
+        }
+    }
+
+    fn decoder(&self) -> TokenStream {
+        let result = self.result();
         quote_spanned!(Span::mixed_site() => (&&&::debug_agent::__private::Probe::<#result>::NEW).decoder())
     }
 

@@ -389,8 +389,18 @@ pub(super) fn guarding(
         .map(|p| p.parse::<Path>().map_err(|e| usage(function, &e.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
     let reads = paths.iter().flat_map(|p| readable(core, p)).collect();
-    let record = frozen_record(&frozen);
-    Ok(Guarding { code: Arc::new(frozen), reads, record })
+    let points: Vec<Point> = frozen.words().filter_map(|word| core.points.find(word)).collect();
+    if let Some(point) = points.iter().find(|point| !point.is_countable()) {
+        return Err(Refusal::state(
+            format!("calls of `{}` cannot be counted for a guard: it is only listed", point.name()),
+            "`describe(name)` says why; name another point, a state or a gauge",
+        ));
+    }
+    let mut record = frozen_record(&frozen);
+    if !points.is_empty() {
+        record["counts"] = points.iter().map(|point| point.name()).collect();
+    }
+    Ok(Guarding { code: Arc::new(frozen), reads, points, record })
 }
 
 /// Frozen code as its record has it; the code itself stands in the eval.

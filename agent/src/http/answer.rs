@@ -42,16 +42,23 @@ where
     S: Service<Request<Body>>,
     S::Response: IntoResponse,
 {
+    let counted = slot.count();
     let (mut parts, body) = request.into_parts();
     let mut reading = Reading::new(body);
     let answer = match cell {
         Some(cell) => answer(&slot, &cell, &mut parts, &mut reading).await,
         None => None,
     };
-    match answer {
+    let answered = match answer {
         Some(response) => Ok(response),
-        None => Ok(inner.call(Request::from_parts(parts, reading.replay())).await?.into_response()),
+        None => {
+            inner.call(Request::from_parts(parts, reading.replay())).await.map(S::Response::into_response)
+        }
+    };
+    if let Some(counted) = counted {
+        counted.over(answered.as_ref().map_or(true, |response| response.status().is_server_error()));
     }
+    answered
 }
 
 async fn answer(

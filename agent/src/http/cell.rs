@@ -89,7 +89,7 @@ impl Cell {
             return Turn::Pass;
         };
         match self.find(method, template.as_str()) {
-            Some(slot) if slot.is_patched() => Turn::Patched(slot.clone()),
+            Some(slot) if slot.is_armed() => Turn::Patched(slot.clone()),
             Some(_) => Turn::Pass,
             None => self.meet(method, template),
         }
@@ -121,7 +121,7 @@ impl Cell {
         };
         slot.mark_seen();
         self.remember(Known { method, template, slot: slot.clone(), next: OnceLock::new() });
-        if slot.is_patched() { Turn::Patched(slot) } else { Turn::Pass }
+        if slot.is_armed() { Turn::Patched(slot) } else { Turn::Pass }
     }
 
     fn find(&self, method: &str, template: &str) -> Option<&Arc<Slot>> {

@@ -25,6 +25,8 @@ mod probe;
 mod slot;
 #[path = "values.rs"]
 mod values;
+#[path = "watch.rs"]
+mod watch;
 mod world;
 
 use std::sync::Arc;
@@ -119,7 +121,7 @@ impl Point {
         let flags = || std::array::from_fn(|_| AtomicBool::new(false));
         let slot = Slot::new("twice", file!(), line!(), || Facts::new(&[], None));
         // What is made at its first use is made now, as it is outside of this check.
-        assert!(!slot.is_patched() && !slot.end(0) && now() < DEADLINE);
+        assert!(!slot.is_armed() && !slot.end(0) && now() < DEADLINE);
         Arc::new(Self { slot, heard: Arc::default(), made: flags(), ended: flags(), ending: flags() })
     }
 
@@ -139,7 +141,7 @@ impl Point {
     /// As the macro does it. Nothing means that the original answers.
     fn ask(&self) -> Option<u64> {
         let asked = || call(&self.slot, |_| {}, (&&Probe::<u64>::NEW).decoder());
-        self.slot.is_patched().then(asked).flatten()
+        self.slot.is_armed().then(asked).flatten()
     }
 
     /// One call of the point, held against everything that the caller can know.
@@ -165,7 +167,7 @@ impl Point {
     /// What must be true once nobody else is there: the flag tells of the layers, and the newest in force answers.
     fn check_at_rest(&self) {
         let layers = self.slot.layers();
-        assert_eq!(self.slot.is_patched(), !layers.is_empty());
+        assert_eq!(self.slot.is_armed(), !layers.is_empty());
         let newest = layers.last().filter(|layer| layer.is_in_force(now())).map(|layer| layer.lease());
         assert_eq!(self.ask(), newest);
         // What a patch itself asserts is caught as its failure.
@@ -256,6 +258,33 @@ fn everything_at_once() {
         assert_eq!(point.ask(), None);
     });
     assert!(orders > 100, "{orders}");
+}
+
+/// Somebody begins and ends to count while a patch comes and goes: neither takes the flag from the other, and each call that began
+/// while somebody counted is counted.
+#[test]
+fn counting_and_patching_meet() {
+    let orders = all_orders(|| {
+        let point = Point::new();
+        let watch = point.slot.watch();
+        let making = beside(&point, |point| {
+            point.push(1, false);
+            point.end(1);
+        });
+        let other = beside(&point, |point| {
+            let other = point.slot.watch();
+            point.slot.unwatch(&other);
+        });
+        drop(point.slot.count().unwrap());
+        making.join().unwrap();
+        other.join().unwrap();
+        assert!(point.slot.is_armed());
+        drop(point.slot.count().unwrap());
+        assert_eq!(watch.stats().calls, 2);
+        point.slot.unwatch(&watch);
+        assert!(!point.slot.is_armed() && point.slot.count().is_none());
+    });
+    assert!(orders > 10, "{orders}");
 }
 
 /// The fifth failure in a row ends the layer, and the sixth that was already under way ends nothing more: it is told once, and

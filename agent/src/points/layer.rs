@@ -73,12 +73,12 @@ pub(crate) struct Layer {
     timing: Timing,
 }
 
-/// What happened at a layer since it was made.
+/// What happened at a layer since it was made, or at a point since somebody began to watch it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Stats {
     /// Calls that the patch was asked in, failures included.
     pub(crate) calls: u64,
-    /// Answers of the patch that are errors: responses from status 500 on. Functions have none.
+    /// Answers that are errors: responses from status 500 on, `Err`, and a panic. A patch of a function gives none.
     pub(crate) errors: u64,
     /// Calls in which the patch failed and the original answered.
     pub(crate) failures: u64,
@@ -89,7 +89,7 @@ pub(crate) struct Stats {
 }
 
 /// How long calls took, in powers of two of nanoseconds: the last is 2^39 ns, 9 minutes.
-struct Timing {
+pub(super) struct Timing {
     spent: AtomicU64,
     buckets: [AtomicU64; 40],
 }
@@ -101,7 +101,7 @@ impl Default for Timing {
 }
 
 impl Timing {
-    fn book(&self, took: Duration) {
+    pub(super) fn book(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.spent.fetch_add(nanos, Ordering::Relaxed);
         let exponent = nanos.max(1).next_power_of_two().trailing_zeros() as usize;
@@ -111,7 +111,7 @@ impl Timing {
     }
 
     /// The mean, and the upper end of the bucket that the 99th of 100 calls lies in.
-    fn summary(&self) -> (Duration, Duration) {
+    pub(super) fn summary(&self) -> (Duration, Duration) {
         let counts = self.buckets.each_ref().map(|bucket| bucket.load(Ordering::Relaxed));
         let calls: u64 = counts.iter().sum();
         let mean = self.spent.load(Ordering::Relaxed).checked_div(calls).unwrap_or(0);

@@ -14,6 +14,7 @@ mod slot;
 #[cfg(test)]
 pub(crate) mod tests;
 mod values;
+mod watch;
 mod world;
 
 pub(crate) use breaker::Tripped;
@@ -26,3 +27,5 @@ pub(crate) use registry::{Point, PointInfo, Registry, point_method};
 pub(crate) use slot::Kind;
 pub use slot::{Facts, Slot};
 pub(crate) use values::encode;
+pub use watch::Counted;
+pub(crate) use watch::Watch;

@@ -74,6 +74,28 @@ impl<R> DecodeNothing<R> for Probe<R> {
     }
 }
 
+/// First choice for what was answered: `Result` tells whether it is an error.
+pub trait TellsErrors<R> {
+    /// Whether it is one.
+    fn is_error(&self, answer: &R) -> bool;
+}
+
+impl<T, E> TellsErrors<Result<T, E>> for &Probe<Result<T, E>> {
+    fn is_error(&self, answer: &Result<T, E>) -> bool {
+        answer.is_err()
+    }
+}
+
+/// Others are none.
+pub trait TellsNoErrors<R> {
+    /// Never.
+    fn is_error(&self, _answer: &R) -> bool {
+        false
+    }
+}
+
+impl<R> TellsNoErrors<R> for Probe<R> {}
+
 /// First choice for arguments: what serde can write is given to the patch.
 pub trait Given {
     /// Whether a patch gets the argument.

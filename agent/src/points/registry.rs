@@ -210,7 +210,7 @@ impl Registry {
     pub(crate) fn patched(&self) -> Vec<(String, super::Stats)> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let slots = self.functions.values().copied().chain(routes.values().map(|slot| &**slot));
-        let patched = slots.filter(|slot| slot.is_patched());
+        let patched = slots.filter(|slot| slot.is_armed());
         patched.filter_map(|slot| Some((slot.name().to_owned(), slot.layers().last()?.stats()))).collect()
     }
 

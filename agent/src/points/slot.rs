@@ -3,6 +3,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::layer::{Layer, Stats};
+use super::watch::{Counted, Watch};
 use super::world::{ArcSwapOption, AtomicBool, Mutex};
 use crate::clock::BootTime;
 
@@ -51,17 +52,21 @@ pub(crate) struct NotPatchable {
 
 /// A point.
 ///
-/// INVARIANT: `patched` is set while `layers` holds something, except inside `push` and `end`.
+/// INVARIANT: `armed` is set while `layers` or `watches` holds something, except while these are changed.
 pub struct Slot {
-    patched: AtomicBool,
+    armed: AtomicBool,
     /// Oldest first; nothing instead of an empty list. Readers never wait for a writer.
     layers: ArcSwapOption<Vec<Arc<Layer>>>,
-    /// Taken by those who change `layers`, never by callers.
+    /// Who counts its calls; likewise.
+    watches: ArcSwapOption<Vec<Arc<Watch>>>,
+    /// Taken by those who change the two, never by callers.
     writers: Mutex<()>,
     name: Cow<'static, str>,
     /// File and line of a function.
     place: Option<(&'static str, u32)>,
     facts: fn() -> Facts,
+    /// Whether its calls come by here at all.
+    called_here: bool,
     /// Whether the service's author closed it.
     closed: AtomicBool,
     /// Whether a request has matched it (routes).
@@ -71,18 +76,30 @@ pub struct Slot {
 impl Slot {
     /// The point of a function.
     pub const fn new(name: &'static str, file: &'static str, line: u32, facts: fn() -> Facts) -> Self {
-        Self::at(Cow::Borrowed(name), Some((file, line)), facts)
+        Self::at(Cow::Borrowed(name), Some((file, line)), facts, true)
+    }
+
+    /// The point of a function whose calls are neither patched nor counted: it is only listed.
+    pub const fn listed(name: &'static str, file: &'static str, line: u32, facts: fn() -> Facts) -> Self {
+        Self::at(Cow::Borrowed(name), Some((file, line)), facts, false)
     }
 
     /// The point of a route; `name` is its method, a space and its template.
     pub(crate) fn route(name: String) -> Self {
-        Self::at(Cow::Owned(name), None, || Facts::new(&[("request", true)], None))
+        Self::at(Cow::Owned(name), None, || Facts::new(&[("request", true)], None), true)
     }
 
-    const fn at(name: Cow<'static, str>, place: Option<(&'static str, u32)>, facts: fn() -> Facts) -> Self {
+    const fn at(
+        name: Cow<'static, str>,
+        place: Option<(&'static str, u32)>,
+        facts: fn() -> Facts,
+        called_here: bool,
+    ) -> Self {
         Self {
-            patched: AtomicBool::new(false),
+            armed: AtomicBool::new(false),
             layers: ArcSwapOption::const_empty(),
+            watches: ArcSwapOption::const_empty(),
+            called_here,
             writers: Mutex::new(()),
             name,
             place,
@@ -92,10 +109,49 @@ impl Slot {
         }
     }
 
-    /// Whether anything may be in force here. One relaxed load.
+    /// Whether anything may be in force here, or anybody counts. One relaxed load.
     #[inline(always)]
-    pub fn is_patched(&self) -> bool {
-        self.patched.load(Ordering::Relaxed)
+    pub fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::Relaxed)
+    }
+
+    /// Counts a call of it, if anybody wants to know.
+    pub fn count(&self) -> Option<Counted> {
+        Counted::begin(self)
+    }
+
+    pub(super) fn watches(&self) -> Option<Arc<Vec<Arc<Watch>>>> {
+        self.watches.load().as_ref().cloned()
+    }
+
+    /// Whether its calls can be counted; those of functions that are only listed do not come by here.
+    pub(crate) fn is_countable(&self) -> bool {
+        self.called_here
+    }
+
+    /// Begins to count its calls, for one who wants to know.
+    pub(crate) fn watch(&self) -> Arc<Watch> {
+        let watch = Arc::new(Watch::default());
+        self.change_watches(|watches| watches.push(watch.clone()));
+        watch
+    }
+
+    /// Ends that.
+    pub(crate) fn unwatch(&self, watch: &Arc<Watch>) {
+        self.change_watches(|watches| watches.retain(|other| !Arc::ptr_eq(other, watch)));
+    }
+
+    fn change_watches(&self, change: impl FnOnce(&mut Vec<Arc<Watch>>)) {
+        let _writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watches = self.watches().map(|watches| watches.to_vec()).unwrap_or_default();
+        change(&mut watches);
+        let any = !watches.is_empty();
+        self.watches.store(any.then(|| Arc::new(watches)));
+        self.arm(any || !self.layers().is_empty());
+    }
+
+    fn arm(&self, armed: bool) {
+        self.armed.store(armed, Ordering::Relaxed);
     }
 
     /// Its name: unique in the process.
@@ -209,7 +265,7 @@ impl Slot {
         change(&mut layers);
         let any = !layers.is_empty();
         self.layers.store(any.then(|| Arc::new(layers)));
-        self.patched.store(any, Ordering::Relaxed);
+        self.arm(any || self.watches().is_some());
     }
 }
 

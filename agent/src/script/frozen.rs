@@ -53,6 +53,8 @@ pub(crate) struct Frozen {
     /// Whether its variables are looked at while it runs: closures in it capture some, or there are many.
     watched: bool,
     mentions_body: bool,
+    /// Names and texts in it: properties, keys, and whatever else is written down between quotes.
+    words: BTreeSet<String>,
     host: Arc<dyn PatchHost>,
     /// What its calls carry; made at the first, as the lease is not known before.
     tag: OnceLock<Arc<CallTag>>,
@@ -227,11 +229,17 @@ impl Frozen {
             captured,
             reads: mentions.paths.clone(),
             mentions_body: mentions.properties.contains("body"),
+            words: mentions.properties.clone(),
             host,
             tag: OnceLock::new(),
             captures,
             reached,
         })
+    }
+
+    /// What is written down in it: properties, keys, texts.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
+        self.words.iter().map(String::as_str)
     }
 
     /// The literal state paths it reads: its author must be allowed to, when it is made.

@@ -15,7 +15,7 @@ pub(crate) struct Mentions {
     pub(crate) calls: BTreeMap<(String, usize), Position>,
     /// Literal first arguments of `get`.
     pub(crate) paths: BTreeSet<String>,
-    /// Properties and literal indices: `req.body`, `req["body"]`.
+    /// Properties, literal indices and other texts: `req.body`, `req["body"]`, `"body"`.
     pub(crate) properties: BTreeSet<String>,
     /// Variables that are neither parameters nor locals of the function they stand in.
     pub(crate) free: BTreeMap<String, Position>,

@@ -17,7 +17,7 @@ fn twice(slot: &Slot, n: i64) -> i64 {
         let arguments = |arguments: &mut Arguments| arguments.push((&&Argument(&n)).encode());
         call(slot, arguments, (&&Probe::<i64>::NEW).decoder())
     };
-    slot.is_patched().then(asked).flatten().unwrap_or(n * 2)
+    slot.is_armed().then(asked).flatten().unwrap_or(n * 2)
 }
 
 fn answering(value: i64) -> Arc<dyn super::PatchCode> {
@@ -27,7 +27,7 @@ fn answering(value: i64) -> Arc<dyn super::PatchCode> {
 #[test]
 fn an_unpatched_point_runs_its_original() {
     let slot = slot();
-    assert!(!slot.is_patched());
+    assert!(!slot.is_armed());
     assert_eq!(twice(&slot, 4), 8);
 }
 
@@ -44,7 +44,7 @@ fn an_ended_patch_never_runs_again_and_the_flag_is_cleared() {
     let slot = slot();
     patch(&slot, 1, answering(5));
     assert!(slot.end(1));
-    assert!(!slot.is_patched());
+    assert!(!slot.is_armed());
     assert_eq!(twice(&slot, 4), 8);
     assert!(!slot.end(1), "it is already gone");
 }
@@ -115,7 +115,7 @@ fn an_expired_patch_never_runs() {
     slot.push(Arc::new(Layer::new(1, past, answering(5), heard.clone()))).unwrap();
     assert_eq!(twice(&slot, 4), 8);
     assert!(heard.lines().is_empty(), "that is no failure of the patch");
-    assert!(slot.is_patched(), "callers leave the flag to the owner");
+    assert!(slot.is_armed(), "callers leave the flag to the owner");
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn a_point_that_cannot_be_patched_refuses_the_layer() {
     let layer = Layer::new(1, in_a_minute(), answering(5), Arc::new(Heard::default()));
     let refusal = slot.push(Arc::new(layer)).unwrap_err();
     assert_eq!(refusal.to_string(), "`borrowed` cannot be patched: its result is borrowed");
-    assert!(!slot.is_patched());
+    assert!(!slot.is_armed());
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn callers_never_see_anything_but_one_of_the_answers_while_layers_come_and_go() 
         std::thread::spawn(move || {
             for _ in 0..2_000 {
                 patch(&slot, lease, answering(value));
-                assert!(slot.is_patched(), "its own layer is in");
+                assert!(slot.is_armed(), "its own layer is in");
                 assert!(slot.end(lease));
             }
         })
@@ -297,6 +297,6 @@ fn callers_never_see_anything_but_one_of_the_answers_while_layers_come_and_go() 
     owners.into_iter().for_each(|owner| owner.join().unwrap());
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     callers.into_iter().for_each(|caller| caller.join().unwrap());
-    assert!(!slot.is_patched());
+    assert!(!slot.is_armed());
     assert!(slot.layers().is_empty());
 }

@@ -3,6 +3,7 @@
 mod breaker;
 mod call;
 mod registry;
+mod watch;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
