@@ -100,6 +100,21 @@ fn with_any_thread_halted_every_change_ends() {
     });
 }
 
+/// A child of `fork` has none of the agent's threads: there, points and live values are as they were, and letting go of the agent
+/// takes nothing from the parent, whose changes stay and whose log goes on.
+#[test]
+fn a_forked_child_sees_no_change_and_ends_none() {
+    let mut set = Set::new();
+    set.change();
+    let seen = set.says("/fork");
+    assert!(seen.starts_with("doubled=8 live=1 then Some(\"running"), "{seen}");
+    assert!(seen.ends_with("exit 0"), "{seen}");
+    assert!(set.is_changed(), "the parent's changes stay");
+    assert!(!set.certificates.records().contains("\"kind\":\"shutdown\""));
+    wait::until_true("they end at their deadlines", || !set.plain() && !set.timed());
+    set.ended_once(3);
+}
+
 /// A revert that found the lock held was handed to the thread of its state.
 #[test]
 fn with_the_thread_of_its_state_halted_a_change_ends_when_the_lock_is_free() {

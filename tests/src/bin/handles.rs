@@ -5,7 +5,7 @@
 //! `/ignore` and `/hang` say what becomes of the next values of the field `limits.mail.rate`, until `/heal`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
 use std::thread;
@@ -168,11 +168,32 @@ fn hold(lock: Arc<Mutex<Limit>>) -> mpsc::Sender<()> {
     release
 }
 
+/// What a child that was forked while changes are in force sees, and that it may let go of its agent.
+fn forked(states: &States, agent: &Mutex<Option<Agent>>) -> io::Result<String> {
+    let (mut report, mut child) = io::pipe()?;
+    match fork::fork()? {
+        fork::Fork::Child => {
+            let status = agent.lock().unwrap().as_ref().map(|agent| agent.status().to_string());
+            drop(agent.lock().unwrap().take());
+            let seen = format!("doubled={} live={} then {status:?}", doubled(4), states.live.load().most);
+            let told = child.write_all(seen.as_bytes());
+            std::process::exit(i32::from(told.is_err()));
+        }
+        fork::Fork::Parent(id) => {
+            drop(child);
+            let mut seen = String::new();
+            report.read_to_string(&mut seen)?;
+            let status = fork::waitpid(id)?;
+            Ok(format!("{seen}, exit {status:?}"))
+        }
+    }
+}
+
 fn main() -> io::Result<()> {
     let (states, agent) = States::new();
     let log = tracing_subscriber::fmt::layer().with_ansi(false);
     tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
-    let holding = Mutex::new(None);
+    let (holding, agent) = (Mutex::new(None), Mutex::new(Some(agent)));
     let set = |how, word: &str| {
         SETTING.change(how);
         word.to_owned()
@@ -193,7 +214,8 @@ fn main() -> io::Result<()> {
             "released".to_owned()
         }
         "/doubled" => doubled(4).to_string(),
-        "/status" => agent.status().to_string(),
+        "/status" => agent.lock().unwrap().as_ref().unwrap().status().to_string(),
+        "/fork" => forked(&states, &agent).unwrap(),
         _ => states.show(),
     })
 }
