@@ -155,6 +155,29 @@ fn a_place_that_is_changed_is_changed_again_only_on_purpose() {
     assert_eq!(client.eval("config.db.port").display(), "1111");
 }
 
+/// Two operators at once: one changes the place, the other is told whose change is in the way, and nothing is half of each.
+#[test]
+fn of_two_sessions_that_change_one_place_at_once_one_does() {
+    let (certificates, service, mut alice) = attach();
+    let mut bob = Client::attach(service.agent(), &certificates.operator("bob"));
+    bob.eval(r#"change("a test")"#).ok();
+    let before = alice.eval("config.db").display().to_owned();
+    for round in 0..40 {
+        let write = |port: u32| json!({ "code": format!("config.db.port = {port}"), "after": "revert" });
+        let (first, second) = (alice.start_payload(&write(1111)), bob.start_payload(&write(2222)));
+        let replies = [(alice.reply(first).unwrap(), "1111"), (bob.reply(second).unwrap(), "2222")];
+        let (made, refused): (Vec<_>, Vec<_>) =
+            replies.iter().partition(|(reply, _)| reply.0.get("result").is_some());
+        assert_eq!((made.len(), refused.len()), (1, 1), "round {round}: {replies:?}");
+        let (kind, message) = refused[0].0.failed();
+        assert!(kind == "state" && message.contains("lease "), "round {round}: {message}");
+        assert_eq!(alice.eval("config.db.port").display(), made[0].1);
+        alice.eval("revert_all()").ok();
+        bob.eval("revert_all()").ok();
+        assert_eq!(alice.eval("config.db").display(), before);
+    }
+}
+
 #[test]
 fn an_adopted_change_outlives_the_session_that_made_it() {
     let (certificates, service, mut client) = attach();
