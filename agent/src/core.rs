@@ -199,19 +199,19 @@ impl Core {
                 let undone = &ended.undone;
                 let how = if undone.conflict.is_some() { "conflict" } else { cause.word() };
                 self.leases.ended(id, how);
+                let why = match cause {
+                    // What a guard saw its author could see, who need not be the one who holds the lease.
+                    Cause::GuardFailed(_) => String::new(),
+                    _ => crate::eval::cut(detail.as_str().unwrap_or_default()),
+                };
+                let record = records::lease_ended(cause.kind(), &ended.lease, by, &self.told(undone), detail);
+                let recorded = self.log.append(vec![record], Until::Written);
                 let holder = self.sessions().get(&ended.lease.session).cloned();
+                // Of what its own eval undid its reply tells.
                 if let Some(holder) = holder.filter(|_| *cause != Cause::Undone) {
-                    // Of what its own eval undid its reply tells.
-                    let why = crate::eval::cut(detail.as_str().unwrap_or_default());
-                    holder.lease_ended(EndedLease { id, target: target.clone(), how: how.to_owned(), why });
+                    let ended = EndedLease { id, target: target.clone(), how: how.to_owned(), why };
+                    holder.lease_ended(ended, recorded);
                 }
-                self.append(vec![records::lease_ended(
-                    cause.kind(),
-                    &ended.lease,
-                    by,
-                    &self.told(undone),
-                    detail,
-                )]);
                 self.settle_surplus();
                 self.mark();
                 self.emitter.lease_ended(id, &target, cause.word());

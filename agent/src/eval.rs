@@ -133,22 +133,24 @@ pub(crate) fn print(core: &Core, run: &Run, text: &str) {
 fn answer(core: &Arc<Core>, accepted: Accepted) -> FromAgent {
     let started = Instant::now();
     let run = accepted.run.clone();
-    match execute_code(core, accepted) {
-        Ok((display, value)) => succeed(core, &run, display, value, started),
+    match execute_code(core, accepted, started) {
+        Ok(reply) => reply,
         Err(failed) => failure(core, run.call, finish_failed(core, &run, failed, started)),
     }
 }
 
 /// Runs the code in the operator's workspace, which is put back if it fails.
-fn execute_code(core: &Arc<Core>, accepted: Accepted) -> Result<(String, Value), Failed> {
+fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Result<FromAgent, Failed> {
     let Accepted { run, engine, ast, scope: arguments, reserved } = accepted;
-    if run.is_cancelled() {
+    // A single call that ends or keeps changes is done at once: it is cancelled before it begins, or not at all.
+    if run.is_cancelled() || reserved && !run.session.commit(run.call) {
         return Err(outcome::cancelled(&run));
     }
     if reserved {
         // It must not wait for the workspace, which a running eval of the same session holds.
         let mut scope = arguments;
-        return run_code(core, &run, &engine, &ast, &mut scope);
+        let (display, value) = run_code(core, &run, &engine, &ast, &mut scope)?;
+        return Ok(succeed(core, &run, display, value, started).unwrap_or_else(|failed| *failed));
     }
     let mut workspace = run.session.workspace();
     // Of two functions with one name and arity, the newer one counts.
@@ -174,11 +176,17 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted) -> Result<(String, Value),
         }
         if let Some(planned) = run.end_plan() {
             // Nothing of it stays, not even a variable.
-            return Ok((planned.to_text(), convert::to_json(&planned.into_value())));
+            let (display, value) = (planned.to_text(), convert::to_json(&planned.into_value()));
+            return Ok(succeed(core, &run, display, value, started).unwrap_or_else(|failed| *failed));
         }
         memory::keep(&kept.scope);
-        *workspace = kept;
-        Ok(result)
+        let (display, value) = result;
+        let before = std::mem::replace(&mut *workspace, kept);
+        Ok(succeed(core, &run, display, value, started).unwrap_or_else(|failed| {
+            // Its record is not on disk, so nothing of it may stay.
+            *workspace = before;
+            *failed
+        }))
     })
 }
 

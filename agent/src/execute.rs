@@ -281,6 +281,7 @@ pub(crate) fn ended(error: &EndError) -> Refusal {
         EndError::Ended { .. } => "nothing is left to do; what it changed is as it was before",
         EndError::Ending(_) => "look at `leases()` again",
         EndError::Failing { .. } => "`leases()` shows it until it succeeds",
+        EndError::Busy(_) => "nothing was changed",
         EndError::Owner(_) => "look at `leases()` and decide anew",
         EndError::InForce(_) => "`revert(id)` ends it; only what ended as a conflict is settled",
         EndError::Confirmed(_) => "`extend(id, ttl)` sets another deadline",

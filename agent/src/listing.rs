@@ -86,7 +86,7 @@ fn info(core: &Core) -> Dynamic {
     let unnoted = core
         .observer()
         .filter(|observer| !observer.notes_calls())
-        .map(|_| "whether this process ends inside a patched call is not noted: the audit folder cannot be written in time");
+        .map(|_| "patched calls are not noted for now, so that the next process cannot tell if this one ends inside of one: `calls` in `[active] folder` takes too long to write; best is a folder in memory (tmpfs)");
     let in_force = core.leases.in_force(BootTime::now());
     let next = in_force.shortest_ms.map(std::time::Duration::from_millis);
     rows([vec![

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use debug_audit::Ticket;
 use debug_policy::Mode;
 use debug_wire::messages::EndedLease;
 use rhai::{AST, Scope};
@@ -56,7 +57,7 @@ struct State {
     /// Why the client is gone.
     gone: Option<String>,
     /// Leases of this session that have ended, until its client asks.
-    ended: VecDeque<EndedLease>,
+    ended: VecDeque<(EndedLease, Ticket)>,
 }
 
 /// The most ends of leases that are kept for a client that does not ask.
@@ -204,17 +205,21 @@ impl Session {
     }
 
     /// Keeps for the client that a lease of this session has ended.
-    pub(crate) fn lease_ended(&self, ended: EndedLease) {
+    pub(crate) fn lease_ended(&self, ended: EndedLease, recorded: Ticket) {
+        // Asks for it to be on disk soon.
+        recorded.is_durable();
         let mut state = self.state();
         if state.ended.len() >= MAX_ENDED {
             state.ended.pop_front();
         }
-        state.ended.push_back(ended);
+        state.ended.push_back((ended, recorded));
     }
 
-    /// The leases that have ended since this was asked last.
+    /// The leases that have ended since this was asked last, as far as their records are on disk.
     pub(crate) fn take_ended(&self) -> Vec<EndedLease> {
-        self.state().ended.drain(..).collect()
+        let mut state = self.state();
+        let on_disk = state.ended.iter().take_while(|(_, recorded)| recorded.is_durable()).count();
+        state.ended.drain(..on_disk).map(|(ended, _)| ended).collect()
     }
 
     /// Whether the client is gone.

@@ -2,7 +2,7 @@
 
 mod history;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -24,8 +24,8 @@ use crate::emit::Emitter;
 use crate::gate;
 use crate::guard::{Gauge, Guards};
 use crate::helpers::{Helpers, Turn};
-use crate::inside::Inside;
-use crate::lease::{Cause, Leases, Writes};
+use crate::inside::{Found, Inside};
+use crate::lease::{Cause, Leases, Stuck, Writes, lock_soon};
 use crate::levels::Levels;
 use crate::marks::Marks;
 use crate::net::{self, Bounds, Identify, NetHandle, Tls};
@@ -266,17 +266,25 @@ fn boot(prepared: Prepared, machinery: &Arc<Machinery>) {
 /// Ends a lease that is due. An error is recorded as an alarm where it happens, and the lease comes up again.
 fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
     let Ok(lease) = core.leases.find(id) else { return };
-    let (Some(_), Resource::State(path)) = (&lease.failing, lease.target()) else {
+    let aside = |path: &[String]| lease.failing.is_some() || core.states.waits(&Path(path.to_vec()));
+    let Resource::State(path) = lease.target().clone() else {
         drop(core.end_lease(id, &cause, "agent", Wait::AGENT));
         return;
     };
-    // The service holds the state's lock again and again. Asking for it as an ordinary writer gets it in turn, on the
-    // state's own thread, so that no revert of another state waits behind it.
-    core.leases.postpone(id);
+    if !aside(&path) {
+        drop(core.end_lease(id, &cause, "agent", Wait::AGENT));
+        return;
+    }
+    // The service holds the state's lock again and again, or its setter takes its time. Asking as an ordinary writer gets it in
+    // turn, on the state's own thread, so that no revert of another state waits behind it.
+    core.leases.postpone(id, &cause);
     let state = path.first().map(String::as_str).unwrap_or_default();
     let waiting = core.clone();
     let for_the_helper = cause.clone();
-    let undo = move || drop(waiting.end_lease(id, &for_the_helper, "agent", Wait::Until));
+    // What has not failed yet is asked within bounds: should it hang, that is to be told.
+    let wait =
+        if lease.failing.as_ref().is_some_and(|failing| failing.tried) { Wait::Until } else { Wait::AGENT };
+    let undo = move || drop(waiting.end_lease(id, &for_the_helper, "agent", wait));
     match core.helpers.undo(state, id, undo) {
         Ok(Turn::Next) => {}
         // Should that thread be stuck with something else, or dead: whoever comes first. Without waiting, because others do.
@@ -362,15 +370,6 @@ fn build(
         next_session: AtomicU64::new(history.sessions + 1),
     });
     core.learn_all();
-    let (inside, found) = Inside::begin(&config.audit.folder);
-    let ended_inside = found.unwrap_or_else(|error| {
-        core.emitter
-            .alarm(&format!("whether this process ends inside a patched call cannot be noted: {error}"));
-        BTreeSet::new()
-    });
-    // Whoever could write there could make up numbers.
-    let ended_inside = ended_inside.into_iter().filter(|lease| *lease <= history.highest).collect();
-    boot_records(&core, &config, opened, &history, &ended_inside, &tls)?;
     let (marks, made) = Marks::begin(config.active.clone());
     if let Err(error) = made {
         let folder = config.active.display();
@@ -378,6 +377,19 @@ fn build(
             format!("changes in force cannot be marked in `{folder}`: {error}; `info()` tells of them");
         core.emitter.alarm(&what);
         core.note(what);
+    }
+    let (inside, found) = Inside::begin(&config.active);
+    let mut found = found.unwrap_or_else(|error| {
+        core.emitter
+            .alarm(&format!("whether this process ends inside a patched call cannot be noted: {error}"));
+        Found::default()
+    });
+    // Whoever could write there could make up numbers.
+    found.leases.retain(|lease| *lease <= history.highest);
+    boot_records(&core, &config, opened, &history, &found, &tls)?;
+    if let Err(error) = inside.clear() {
+        core.emitter
+            .alarm(&format!("what stands in `calls` of the folder of marks cannot be cleared: {error}"));
     }
     let observing = Observing::new(&core, marks, inside).map_err(|e| format!("no thread: {e}"))?;
     drop(core.observing.set(Arc::new(observing)));
@@ -389,22 +401,31 @@ fn boot_records(
     config: &Config,
     opened: &Opened,
     history: &History,
-    ended_inside: &BTreeSet<u64>,
+    found: &Found,
     tls: &Tls,
 ) -> Result<(), String> {
     let mut boot = json!({
         "service": core.service, "instance": core.instance, "environment": core.environment,
         "agent": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "from_environment": config.from_environment,
     });
-    if !ended_inside.is_empty() {
-        boot["ended_inside"] = json!(ended_inside);
-        let leases: Vec<String> = ended_inside.iter().map(u64::to_string).collect();
-        let what = format!(
-            "the process before this one ended inside a patched call, of lease {}",
-            leases.join(", ")
-        );
+    let tell = |what: String| {
         core.emitter.alarm(&what);
         core.note(what);
+    };
+    if !found.leases.is_empty() {
+        boot["ended_inside"] = json!(found.leases);
+        let leases: Vec<String> = found.leases.iter().map(u64::to_string).collect();
+        tell(format!(
+            "the process before this one ended inside a patched call, of lease {}",
+            leases.join(", ")
+        ));
+    }
+    if found.unknown {
+        boot["ended_inside_unknown"] = true.into();
+        tell(
+            "the process before this one may have ended inside a patched call: it noted none at the time"
+                .to_owned(),
+        );
     }
     let mut entries = vec![record("boot", boot)];
     if let Some(recovered) = &opened.recovered {
@@ -428,7 +449,7 @@ fn boot_records(
         json!({ "file": config.trust.crl.display().to_string(), "lists": lists }),
     ));
     for (lease, target) in &history.open {
-        let how = match ended_inside.contains(lease) {
+        let how = match found.leases.contains(lease) {
             true => "the process that held it ended inside a call of this patch",
             false => "the process that held it ended",
         };
@@ -547,18 +568,33 @@ fn eval_threads(queue: &Arc<Queue>) -> std::io::Result<Vec<JoinHandle<()>>> {
 }
 
 impl Running {
-    /// How the agent is.
-    pub(crate) fn status(&self) -> Status {
-        let up = self.shared.up.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = &self.shared.status;
-        up.as_ref().map_or_else(|| status.now(), |up| status.with_leases(&up.core.leases))
+    /// The core of an agent that listens; waits for nobody longer than 5 ms, and for nothing in a child of `fork`, where whoever held
+    /// a lock is gone.
+    fn core(&self) -> Result<Option<Arc<Core>>, Stuck> {
+        let up = lock_soon(&self.shared.up).ok_or(Stuck)?;
+        Ok(up.as_ref().map(|up| up.core.clone()))
     }
 
-    /// How many leases are in force.
+    /// How the agent is.
+    pub(crate) fn status(&self) -> Status {
+        if self.process != std::process::id() {
+            return Status::Stopped;
+        }
+        let status = &self.shared.status;
+        match self.core() {
+            Ok(None) => status.now(),
+            Ok(Some(core)) => status.with_leases(&core.leases),
+            Err(Stuck) => Status::stuck(),
+        }
+    }
+
+    /// How many leases are in force; 0 as well if that cannot be told within milliseconds.
     pub(crate) fn leases_in_force(&self) -> usize {
-        let up = self.shared.up.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = up.as_ref().map_or(0, |up| up.core.leases.in_force(BootTime::now()).count);
-        usize::try_from(count).unwrap_or(usize::MAX)
+        if self.process != std::process::id() {
+            return 0;
+        }
+        let core = self.core().ok().flatten();
+        core.and_then(|core| core.leases.glance(BootTime::now()).ok()).map_or(0, |(count, _)| count)
     }
 
     /// Reverts everything, writes `shutdown`, ends the threads; within 1 s.

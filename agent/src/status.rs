@@ -50,6 +50,13 @@ impl fmt::Display for Status {
     }
 }
 
+impl Status {
+    /// Nobody can look at the leases.
+    pub(crate) fn stuck() -> Self {
+        Self::Late("a thread that ends changes does not get on".to_owned())
+    }
+}
+
 fn late(overdue: &Overdue) -> String {
     let Overdue { lease, target, by, why } = overdue;
     let why = why.as_deref().unwrap_or("no thread of the agent has got to it");
@@ -85,7 +92,7 @@ impl Shared {
             return status;
         }
         match leases.glance(BootTime::now()) {
-            Err(Stuck) => Status::Late("a thread that ends changes does not get on".to_owned()),
+            Err(Stuck) => Status::stuck(),
             Ok((_, Some(overdue))) if LONG_WAIT < overdue.by => Status::Late(late(&overdue)),
             Ok((0, _)) => Status::Running,
             Ok((count, _)) => Status::Changed(count),

@@ -242,8 +242,7 @@ pub const FUNCTIONS: &[Function] = &[
         emergency: false,
         in_patches: false,
         usage: "guard(id, fn)",
-        about: "ends a change as soon as a condition is false; it sees calls, errors and times of its patch, in s.points of each point \
-                that it names, and in s.gauges the service's numbers",
+        about: "ends a change once a condition is false; it sees calls, errors, failures, mean_us, p99_us, points, gauges",
         example: r#"guard(1, |s| s.errors < 10 && s.p99_us < 50000)"#,
     },
     Function {

@@ -165,7 +165,17 @@ fn record_outcome(
     }
 }
 
-pub(super) fn succeed(core: &Core, run: &Run, display: String, value: Value, started: Instant) -> FromAgent {
+/// The outcome of an eval that went well: record, and only then the reply.
+///
+/// # Errors
+/// The reply that says that it could not be recorded; what it did is undone.
+pub(super) fn succeed(
+    core: &Core,
+    run: &Run,
+    display: String,
+    value: Value,
+    started: Instant,
+) -> Result<FromAgent, Box<FromAgent>> {
     // What was revealed is what the reply is for; everything else leaves scrubbed.
     let (display, value) = (run.scrub(core, &display), scrub_value(core, run, value));
     let mut body = outcome_body(run, started);
@@ -175,7 +185,7 @@ pub(super) fn succeed(core: &Core, run: &Run, display: String, value: Value, sta
         Err(error) => {
             // What it did stands in no outcome; it must not stand at all.
             execute::undo(core, run);
-            return failure(core, run.call, unwritable(&error));
+            return Err(Box::new(failure(core, run.call, unwritable(&error))));
         }
     };
     let mut warnings = Vec::new();
@@ -192,7 +202,7 @@ pub(super) fn succeed(core: &Core, run: &Run, display: String, value: Value, sta
         audit,
         warnings,
     };
-    FromAgent::success(run.call, &result)
+    Ok(FromAgent::success(run.call, &result))
 }
 
 /// Scrubs every text of a JSON value.

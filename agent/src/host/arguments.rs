@@ -1,5 +1,6 @@
 //! The arguments of host functions, and what is said of those that are none.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use debug_policy::parse_duration;
@@ -51,12 +52,21 @@ pub(super) fn id(function: &Function, value: Option<Dynamic>) -> Result<u64, Ref
     number.ok_or_else(|| usage(function, "the lease's id must be a whole number"))
 }
 
+/// How many leases `over` may name.
+const MAX_OVER: usize = 64;
+
 /// One lease; for `restore`, which may make several changes, also a list of them.
 fn over(function: &Function, value: Dynamic) -> Result<Vec<u64>, Refusal> {
     if function.name != "restore" || !value.is_array() {
         return Ok(vec![id(function, Some(value))?]);
     }
-    value.into_array().unwrap_or_default().into_iter().map(|value| id(function, Some(value))).collect()
+    let ids = value.into_array().unwrap_or_default().into_iter().map(|value| id(function, Some(value)));
+    // Each is looked up for each change.
+    let ids = ids.collect::<Result<BTreeSet<u64>, _>>()?;
+    match ids.len() <= MAX_OVER {
+        true => Ok(ids.into_iter().collect()),
+        false => Err(usage(function, &format!("`over` names at most {MAX_OVER} leases"))),
+    }
 }
 
 pub(super) fn ttl(function: &Function, value: Option<Dynamic>) -> Result<Duration, Refusal> {

@@ -80,14 +80,14 @@ async fn answer(
         return None; // The client's fault, not the patch's: the original sees the same error.
     }
     let params = RawPathParams::from_request_parts(parts, &()).await.ok();
-    let response = run(&layer, now, || {
+    let response = run(&layer, now, |began| {
         let body = match layer.code().mentions_body() {
             true => Some(reading.whole().ok_or(PatchFailure::Limit(TOO_LONG))?),
             false => None,
         };
         let request =
             request::tree(parts, params.as_ref(), body.as_deref(), |name| cell.routes().is_opaque(name));
-        response::from_tree(layer.code().call(layer.lease(), now, vec![request])?)
+        response::from_tree(layer.code().call(layer.lease(), began, vec![request])?)
             .map_err(PatchFailure::Shape)
     })?;
     if response.status().is_server_error() {

@@ -27,10 +27,10 @@ pub(crate) trait Change: Send + Sync {
     /// the service.
     fn set_deadline(&self, lease: u64, deadline: BootTime);
 
-    /// Called behind [`Change::set_deadline`] without any lock, for changes that have more to do about it. False if the
-    /// deadline of before came first: then it is out of force already, and only has to be undone.
-    fn rearm(&self, _lease: u64) -> bool {
-        true
+    /// Called behind [`Change::set_deadline`] without any lock, for changes that have more to do about it. Nothing is told
+    /// unless the answer is that it is in force.
+    fn rearm(&self, _lease: u64) -> Rearmed {
+        Rearmed::InForce
     }
 
     /// Whether its effect is over at the deadline even if nobody undoes it, because the clock is looked at where it is used.
@@ -59,6 +59,17 @@ pub(crate) trait Change: Send + Sync {
     fn warning(&self) -> Option<String> {
         None
     }
+}
+
+/// What became of another deadline.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Rearmed {
+    /// It holds.
+    InForce,
+    /// The one before came first: the change is out of force already, and only has to be undone.
+    Over,
+    /// It could not be told at this moment; the one before holds.
+    NotYet,
 }
 
 /// How undoing went.
@@ -338,23 +349,28 @@ impl Change for WriteChange {
         self.deadline.store(deadline.0, Ordering::Relaxed);
     }
 
-    fn rearm(&self, lease: u64) -> bool {
-        // On failure the state goes back earlier than it has to; the revert thread does not depend on it.
-        let Ok(mut layers) = self.writes.stack(&self.path, Wait::AGENT) else { return true };
-        let Some(at) = layers.iter().position(|layer| layer.lease == lease) else { return true };
+    fn rearm(&self, lease: u64) -> Rearmed {
+        if !self.ends_by_itself() {
+            return Rearmed::InForce;
+        }
+        let Ok(mut layers) = self.writes.stack(&self.path, Wait::AGENT) else { return Rearmed::NotYet };
+        let Some(at) = layers.iter().position(|layer| layer.lease == lease) else { return Rearmed::InForce };
         let arm = |layers: &mut [Layer], deadline| {
             let before = std::mem::replace(&mut layers[at].deadline, deadline);
             let later = |live: &Tree| undo::schedule(layers, live);
-            drop(self.states().rearm(&self.path, &later, Wait::AGENT));
-            before
+            (before, self.states().rearm(&self.path, &later, Wait::AGENT).is_ok())
         };
-        let before = arm(&mut layers, BootTime(self.deadline.load(Ordering::Relaxed)));
+        let (before, armed) = arm(&mut layers, BootTime(self.deadline.load(Ordering::Relaxed)));
         // Looked at last: what was not over by now was not over when the new deadline came in place.
-        let in_force = !self.ends_by_itself() || BootTime::now() < before;
-        if !in_force {
+        if before <= BootTime::now() {
             arm(&mut layers, before);
+            return Rearmed::Over;
         }
-        in_force
+        if !armed {
+            layers[at].deadline = before;
+            return Rearmed::NotYet;
+        }
+        Rearmed::InForce
     }
 
     fn ends_by_itself(&self) -> bool {

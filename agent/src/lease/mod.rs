@@ -17,8 +17,10 @@ use debug_wire::messages::After;
 
 use crate::clock::BootTime;
 
-pub(crate) use change::{Change, ChangeError, Conflict, PatchChange, Stands, Undone, WriteChange, Writes};
-pub(crate) use table::{Claim, EndError, Leases, Overdue, Stuck};
+pub(crate) use change::{
+    Change, ChangeError, Conflict, PatchChange, Rearmed, Stands, Undone, WriteChange, Writes,
+};
+pub(crate) use table::{Claim, EndError, Leases, Overdue, Stuck, lock_soon};
 
 /// How long a change lives when its author names no time: 10 minutes, long enough to watch a graph settle, short
 /// enough that a forgotten patch is gone before the next deploy.

@@ -30,7 +30,8 @@ const OPERATORS: [&str; 2] = ["alice", "lea"];
 /// The places that are changed: three in the state, and a point.
 const PLACES: [&str; 3] = ["config", "config.x", "config.y"];
 const POINT: usize = 3;
-const START: u64 = 1_000;
+/// Seconds; ahead of the clock of any host, as what is past on that is over here, too.
+const START: u64 = 1_000_000_000;
 
 #[derive(Clone, Debug)]
 enum Act {

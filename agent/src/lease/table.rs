@@ -7,7 +7,7 @@ use debug_policy::Resource;
 use debug_wire::messages::{After, InForce};
 
 use super::planted::{Fault, planted};
-use super::{Cause, Conflict, Failing, GRACE, Lease, Phase, Undone};
+use super::{Cause, Conflict, Failing, GRACE, Lease, Phase, Rearmed, Undone};
 use crate::clock::BootTime;
 use crate::state::Wait;
 
@@ -96,6 +96,9 @@ pub(crate) enum EndError {
     /// It has not ended, so there is nothing to settle.
     #[error("lease {0} is in force")]
     InForce(u64),
+    /// It cannot be told of another deadline at this moment.
+    #[error("lease {0} stays as it was: its state is in use; try again")]
+    Busy(u64),
     /// It was confirmed before.
     #[error("lease {0} was confirmed before")]
     Confirmed(u64),
@@ -269,6 +272,7 @@ impl Leases {
     ) -> Result<Lease, EndError> {
         let mut inner = self.lock();
         let lease = inner.alive(id, owner, now)?;
+        let before = lease.clone();
         if confirm && lease.phase == Phase::Confirmed && !planted(Fault::ConfirmsTwice) {
             return Err(EndError::Confirmed(id));
         }
@@ -279,9 +283,8 @@ impl Leases {
         if confirm {
             lease.phase = Phase::Confirmed;
         }
-        let renewed = lease.tell();
-        drop(inner);
-        self.renewed(renewed)
+        lease.tell();
+        self.renewed(inner, before)
     }
 
     /// Makes a lease another operator's, in that operator's session.
@@ -298,36 +301,58 @@ impl Leases {
     ) -> Result<Lease, EndError> {
         let mut inner = self.lock();
         let lease = inner.alive(id, from, now)?;
+        let before = lease.clone();
         if !planted(Fault::AdoptKeepsOwner) {
             lease.owner = owner.to_owned();
         }
         (lease.session, lease.grace) = (session, None);
-        let adopted = lease.tell();
-        drop(inner);
-        self.renewed(adopted)
+        lease.tell();
+        self.renewed(inner, before)
     }
 
-    /// Tells everybody who waits for a deadline, and a change that keeps one itself, that there is another.
+    /// Sees to it that a lease that was just changed and told so holds; returns it.
     ///
     /// # Errors
-    /// The deadline of before came first.
-    fn renewed(&self, lease: Lease) -> Result<Lease, EndError> {
-        match self.rearm(&lease, Cause::Expired) {
-            true => Ok(lease),
-            false => Err(EndError::Ended { id: lease.id, how: "expired" }),
+    /// What it was before was over first, or its change cannot be told now. Then it is as before.
+    fn renewed(&self, inner: MutexGuard<'_, Inner>, before: Lease) -> Result<Lease, EndError> {
+        let id = before.id;
+        // Looked at once more behind the change of the deadline: a thread may stand still between any two steps.
+        let over = before.until() <= BootTime::now();
+        let Some(renewed) = inner.open.get(&id).cloned() else { return Err(EndError::Unknown(id)) };
+        drop(inner);
+        let rearmed = if over { Rearmed::Over } else { renewed.change.rearm(id) };
+        if rearmed == Rearmed::InForce {
+            self.changed.notify_all();
+            return Ok(renewed);
         }
+        let mut inner = self.lock();
+        if let Some(lease) = inner.open.get_mut(&id) {
+            (lease.owner, lease.session) = (before.owner.clone(), before.session);
+            (lease.deadline, lease.phase, lease.grace) = (before.deadline, before.phase, before.grace);
+            lease.tell();
+        }
+        if rearmed == Rearmed::Over {
+            inner.is_over(&before);
+        }
+        drop(inner);
+        self.changed.notify_all();
+        Err(match rearmed {
+            Rearmed::Over => EndError::Ended { id, how: before.due().1.word() },
+            Rearmed::InForce | Rearmed::NotYet => EndError::Busy(id),
+        })
     }
 
-    /// Likewise. False if the deadline of before came first: then the lease ends for that cause.
-    fn rearm(&self, lease: &Lease, cause: Cause) -> bool {
-        let in_force = lease.change.rearm(lease.id);
-        if !in_force && let Some(late) = self.lock().open.get_mut(&lease.id) {
-            let why = "its deadline came before the new one".to_owned();
-            let now = BootTime::now();
-            late.failing.get_or_insert(Failing { why, since: now, again: now, cause, tried: false });
+    /// Tells a change that keeps a deadline itself that there is another, behind [`Lease::tell`]. If the deadline of before came
+    /// first, or if it cannot be told and must be, the lease ends as it would have before.
+    fn rearm(&self, before: &Lease, must: bool) {
+        /// A state is in use for milliseconds.
+        const TRIES: usize = 3;
+        let mut tries = (0..TRIES).map(|_| before.change.rearm(before.id));
+        let last = tries.find(|rearmed| *rearmed != Rearmed::NotYet).unwrap_or(Rearmed::NotYet);
+        if last == Rearmed::Over || must && last == Rearmed::NotYet {
+            self.lock().is_over(before);
         }
         self.changed.notify_all();
-        in_force
     }
 
     /// Puts a lease back to what it was before it was renewed or adopted, when the eval that did so failed; returns it.
@@ -343,6 +368,7 @@ impl Leases {
     ) -> Option<Lease> {
         let mut inner = self.lock();
         let lease = inner.open.get_mut(&before.id)?;
+        let was = lease.clone();
         let told = |lease: &Lease| (lease.deadline, lease.phase, lease.owner.clone());
         if told(lease) != told(renewed) {
             return None;
@@ -356,7 +382,7 @@ impl Leases {
         (lease.deadline, lease.phase) = (before.deadline, before.phase);
         let restored = lease.tell();
         drop(inner);
-        self.rearm(&restored, Cause::Expired);
+        self.rearm(&was, restored.until() > was.until());
         Some(restored)
     }
 
@@ -396,8 +422,10 @@ impl Leases {
                 let since = BootTime::now();
                 let again = again(since, since);
                 if let Some(lease) = inner.open.get_mut(&id) {
-                    let tried = false;
-                    lease.failing.get_or_insert(Failing { why, since, again, cause: cause.clone(), tried });
+                    let first = Failing { why, since, again, cause: cause.clone(), tried: false };
+                    let failing = lease.failing.get_or_insert(first);
+                    // Whoever ends what is due would otherwise come back at once, again and again.
+                    failing.again = failing.again.max(again);
                 }
                 drop(inner);
                 self.changed.notify_all();
@@ -445,23 +473,32 @@ impl Leases {
     /// Gives the leases of a lost session their grace. Those that keep their deadline stay, and so do those that were
     /// confirmed, as long as they are.
     pub(crate) fn session_lost(&self, session: u64, now: BootTime) {
-        let mut inner = self.lock();
-        for lease in inner.open.values_mut().filter(|l| l.session == session) {
-            if lease.after != After::Persist && lease.grace.is_none() && !planted(Fault::NoGrace) {
+        self.tell(|lease| {
+            let loses = lease.session == session && lease.after != After::Persist && lease.grace.is_none();
+            if loses && !planted(Fault::NoGrace) {
                 lease.grace = Some(now.after(GRACE));
             }
-        }
-        self.told(inner, |lease| lease.session == session);
+            loses
+        });
     }
 
-    /// Tells the changes of some leases how long these last now, and whoever waits for a deadline.
-    fn told(&self, mut inner: MutexGuard<'_, Inner>, which: impl Fn(&Lease) -> bool) {
-        let told: Vec<Lease> = inner.open.values_mut().filter(|l| which(l)).map(|l| l.tell()).collect();
+    /// Changes leases, and tells the changes of those that were how long these last now, and whoever waits for a deadline. Returns
+    /// those.
+    fn tell(&self, mut change: impl FnMut(&mut Lease) -> bool) -> Vec<Lease> {
+        let mut inner = self.lock();
+        let mut told = Vec::new();
+        for lease in inner.open.values_mut() {
+            let before = lease.clone();
+            if change(lease) {
+                told.push((before, lease.tell()));
+            }
+        }
         drop(inner);
-        for lease in &told {
-            self.rearm(lease, Cause::SessionLost);
+        for (before, lease) in &told {
+            self.rearm(before, lease.until() > before.until());
         }
         self.changed.notify_all();
+        told.into_iter().map(|(_, lease)| lease).collect()
     }
 
     /// Ends every lease of an operator who may be here no longer, confirmed ones too, the newest first, so that nothing has
@@ -477,17 +514,17 @@ impl Leases {
 
     /// Hands the leases that an operator's lost sessions left to a new session; returns them.
     pub(crate) fn take_over(&self, owner: &str, session: u64) -> Vec<Lease> {
-        let mut inner = self.lock();
-        let mut taken = Vec::new();
-        for lease in inner.open.values_mut().filter(|l| l.owner == owner && l.grace.is_some()) {
-            if !planted(Fault::GraceStays) {
-                lease.grace = None;
+        self.tell(|lease| {
+            // What is over only waits to be undone: coming back now does not bring it back.
+            let left = lease.owner == owner && lease.grace.is_some() && BootTime::now() < lease.until();
+            if left {
+                lease.session = session;
+                if !planted(Fault::GraceStays) {
+                    lease.grace = None;
+                }
             }
-            lease.session = session;
-            taken.push(lease.clone());
-        }
-        self.told(inner, |lease| lease.session == session);
-        taken
+            left
+        })
     }
 
     /// The leases that ended as a conflict and were not settled yet, each with what was left, oldest first.
@@ -553,9 +590,13 @@ impl Leases {
     }
 
     /// Somebody else was asked to end a lease: it comes up again later, should that fail.
-    pub(crate) fn postpone(&self, id: u64) {
-        if let Some(failing) = self.lock().open.get_mut(&id).and_then(|lease| lease.failing.as_mut()) {
-            failing.again = again(failing.since, BootTime::now());
+    pub(crate) fn postpone(&self, id: u64, cause: &Cause) {
+        let now = BootTime::now();
+        if let Some(lease) = self.lock().open.get_mut(&id) {
+            let why = "it is just being undone".to_owned();
+            let asked = Failing { why, since: now, again: now, cause: cause.clone(), tried: false };
+            let failing = lease.failing.get_or_insert(asked);
+            failing.again = again(failing.since, now);
         }
     }
 
@@ -570,7 +611,7 @@ impl Leases {
     /// # Errors
     /// Somebody has.
     pub(crate) fn glance(&self, now: BootTime) -> Result<(usize, Option<Overdue>), Stuck> {
-        let inner = self.try_lock().ok_or(Stuck)?;
+        let inner = lock_soon(&self.inner).ok_or(Stuck)?;
         let all = || inner.open.values().chain(inner.ending.values());
         let overdue = all().filter(|lease| !lease.change.ends_by_itself()).map(|lease| Overdue {
             lease: lease.id,
@@ -580,18 +621,6 @@ impl Leases {
         });
         let longest = overdue.max_by_key(|overdue| overdue.by).filter(|overdue| !overdue.by.is_zero());
         Ok((all().count(), longest))
-    }
-
-    fn try_lock(&self) -> Option<MutexGuard<'_, Inner>> {
-        let until = Instant::now() + Duration::from_millis(5);
-        loop {
-            match self.inner.try_lock() {
-                Ok(inner) => return Some(inner),
-                Err(TryLockError::Poisoned(inner)) => return Some(inner.into_inner()),
-                Err(TryLockError::WouldBlock) if until <= Instant::now() => return None,
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(50)),
-            }
-        }
     }
 
     /// The leases that are due at `now`; what the revert thread missed, seen from another.
@@ -607,6 +636,15 @@ impl Leases {
 }
 
 impl Inner {
+    /// A lease is over, as it was before somebody tried to change that.
+    fn is_over(&mut self, before: &Lease) {
+        if let Some(lease) = self.open.get_mut(&before.id) {
+            let (now, (_, cause)) = (BootTime::now(), before.due());
+            let why = "its time was over before it could be given more".to_owned();
+            lease.failing.get_or_insert(Failing { why, since: now, again: now, cause, tried: false });
+        }
+    }
+
     fn find(&self, id: u64) -> Result<&Lease, EndError> {
         if let Some(lease) = self.open.get(&id) {
             return Ok(lease);
@@ -627,8 +665,9 @@ impl Inner {
         match &lease.failing {
             _ if lease.owner != owner => Err(EndError::Owner(id)),
             Some(failing) => Err(EndError::Failing { id, why: failing.why.clone(), first: false }),
-            None if lease.deadline <= now && !planted(Fault::LateConfirm) => {
-                Err(EndError::Ended { id, how: "expired" })
+            // The lock may have been waited for.
+            None if lease.until() <= now.max(BootTime::now()) && !planted(Fault::LateConfirm) => {
+                Err(EndError::Ended { id, how: lease.due().1.word() })
             }
             None => Ok(lease),
         }
@@ -644,6 +683,19 @@ impl Inner {
         self.ended.insert(id, how);
         while self.ended.len() > REMEMBERED {
             self.ended.pop_first();
+        }
+    }
+}
+
+/// A lock, unless it takes longer than 5 ms to get it.
+pub(crate) fn lock_soon<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    let until = Instant::now() + Duration::from_millis(5);
+    loop {
+        match lock.try_lock() {
+            Ok(inner) => return Some(inner),
+            Err(TryLockError::Poisoned(inner)) => return Some(inner.into_inner()),
+            Err(TryLockError::WouldBlock) if until <= Instant::now() => return None,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(50)),
         }
     }
 }

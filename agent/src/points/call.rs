@@ -1,5 +1,6 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use super::layer::{Layer, PatchFailure};
 use super::probe::Decoder;
@@ -71,33 +72,36 @@ impl Arguments {
 pub fn call<R>(slot: &Slot, arguments: impl FnOnce(&mut Arguments), decoder: Decoder<R>) -> Option<R> {
     let now = world::now();
     let layer = slot.in_force(now)?;
-    run(&layer, now, || {
+    run(&layer, now, |began| {
         let mut given = Arguments::default();
         arguments(&mut given);
-        let answer = layer.code().call(layer.lease(), now, given.finish()?)?;
+        let answer = layer.code().call(layer.lease(), began, given.finish()?)?;
         (decoder.decode)(Answer(answer)).map_err(PatchFailure::Shape)
     })
 }
 
-/// Makes one attempt at an answer inside the fence and books it on the layer. `None` means: run the original.
+/// Makes one attempt at an answer inside the fence, which is told when it began, and books it on the layer. `None` means: run the
+/// original.
 pub(crate) fn run<R>(
     layer: &Layer,
     now: BootTime,
-    attempt: impl FnOnce() -> Result<R, PatchFailure>,
+    attempt: impl FnOnce(BootTime) -> Result<R, PatchFailure>,
 ) -> Option<R> {
     let _running = Running::enter()?;
-    let outcome = match world::remaining_stack() {
+    let (outcome, took) = match world::remaining_stack() {
         Some(left) if MIN_STACK <= left => {
             let place = layer.begins();
-            let outcome = fence(attempt).unwrap_or(Err(PatchFailure::Panicked));
+            // What the note took is no time of the patch.
+            let began = world::now();
+            let outcome = fence(|| attempt(began)).unwrap_or(Err(PatchFailure::Panicked));
+            let took = world::now().remaining(began); // `began` is earlier, so this is how long it took.
             if let Some(place) = place {
                 layer.ends(place);
             }
-            outcome
+            (outcome, took)
         }
-        _ => Err(PatchFailure::Stack),
+        _ => (Err(PatchFailure::Stack), Duration::ZERO),
     };
-    let took = world::now().remaining(now); // `now` is earlier, so this is how long it took.
     fence(|| layer.book(now, took, outcome.as_ref().err()));
     outcome.ok()
 }

@@ -11,8 +11,8 @@ use crate::state::Tree;
 
 /// Frozen code in force at a point.
 pub(crate) trait PatchCode: Send + Sync {
-    /// Runs it with the point's arguments, in order, in a call that began at `now`. At most 100,000 operations and 10 ms; never panics.
-    fn call(&self, lease: u64, now: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure>;
+    /// Runs it with the point's arguments, in order, in a call that began at `began`. At most 100,000 operations and 10 ms; never panics.
+    fn call(&self, lease: u64, began: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure>;
 
     /// Whether the code mentions the request's body (routes).
     fn mentions_body(&self) -> bool;

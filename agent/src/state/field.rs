@@ -135,6 +135,10 @@ impl State for Fields {
         true
     }
 
+    fn waits(&self) -> bool {
+        true
+    }
+
     fn read(&self, wait: Wait) -> Result<Tree, StateError> {
         let mut tree = Tree::Map(Vec::new());
         for field in &self.fields {

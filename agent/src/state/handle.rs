@@ -58,6 +58,11 @@ pub(crate) trait State: Send + Sync {
         false
     }
 
+    /// Whether it cannot be asked within bounds, as it has no lock that could be tried.
+    fn waits(&self) -> bool {
+        false
+    }
+
     /// Takes note of what the state will be from each deadline on. Only states that look at the clock where they are
     /// read have something to do.
     fn rearm(&self, _later: &Later<'_>, _wait: Wait) -> Result<(), StateError> {
@@ -223,6 +228,10 @@ where
 
     fn is_timed(&self) -> bool {
         C::TIMED
+    }
+
+    fn waits(&self) -> bool {
+        C::WAITS
     }
 
     fn rearm(&self, later: &Later<'_>, wait: Wait) -> Result<(), StateError> {

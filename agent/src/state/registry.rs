@@ -107,6 +107,11 @@ impl States {
         self.named(split(path).0).is_ok_and(|state| state.is_timed())
     }
 
+    /// Whether code of the service's that may take its time is run to ask the state of `path`.
+    pub(crate) fn waits(&self, path: &Path) -> bool {
+        self.named(split(path).0).is_ok_and(|state| state.waits())
+    }
+
     /// Tells a state that looks at the clock where it is read what it will be later.
     pub(crate) fn rearm(&self, path: &Path, later: &Later<'_>, wait: Wait) -> Result<(), StateError> {
         self.named(split(path).0)?.rearm(later, wait)

@@ -88,6 +88,18 @@ impl Ticket {
         self.wait(true, |state| state.durable.clone())
     }
 
+    /// Whether the records are on disk by now. If nobody has asked for that yet, this does, and waits for nothing.
+    pub fn is_durable(&self) -> bool {
+        self.seen_to.store(true, Ordering::Relaxed);
+        match &lock(&self.promise.state).durable {
+            Some(durable) => return durable.is_ok(),
+            None if self.until == Until::Durable => return false,
+            None => {}
+        }
+        self.shared.ask_for_sync();
+        false
+    }
+
     fn wait<T>(&self, lead: bool, of: impl Fn(&State) -> Option<T>) -> T {
         self.seen_to.store(true, Ordering::Relaxed);
         let answer = of(&lock(&self.promise.state));
