@@ -44,6 +44,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
             let before = core.leases.find(id).map_err(|e| ended(&e))?;
             let lease =
                 core.leases.renew(id, &lease.owner, asked.after(ttl), confirm, now).map_err(|e| ended(&e))?;
+            let sooner = lease.deadline < before.deadline;
             run.step(Step::Renewed { before: Box::new(before), after: Box::new(lease.clone()) });
             record_renewal(
                 core,
@@ -52,7 +53,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
                 if confirm { "lease.confirmed" } else { "lease.extended" },
                 None,
             );
-            Ok(values::say(renewed(&lease, confirm, asked)))
+            Ok(values::say(renewed(&lease, confirm, asked, sooner)))
         }
         Effect::Snapshot { name, parts } => snapshot(core, run, name, parts),
         Effect::Diff { rows, .. } => Ok(difference_rows(core, &rows)),
@@ -289,7 +290,7 @@ pub(crate) fn ended(error: &EndError) -> Refusal {
     Refusal::state(error.to_string(), help)
 }
 
-fn renewed(lease: &Lease, confirm: bool, now: BootTime) -> String {
+fn renewed(lease: &Lease, confirm: bool, now: BootTime, sooner: bool) -> String {
     let word = if confirm { "confirmed" } else { "extended" };
     let left = roughly(lease.due().0.remaining(now));
     let lost = if lease.revertible_grace().is_some() {
@@ -297,7 +298,8 @@ fn renewed(lease: &Lease, confirm: bool, now: BootTime) -> String {
     } else {
         ""
     };
-    format!("lease {} {word}: {} reverts in {left}{lost}", lease.id, lease.target())
+    let sooner = if sooner { ", sooner than before" } else { "" };
+    format!("lease {} {word}: {} reverts in {left}{sooner}{lost}", lease.id, lease.target())
 }
 
 /// `undone`: why it is as it was before.

@@ -30,7 +30,7 @@ pub enum Status {
     Waiting(String),
     /// It did not start, for this reason; the service is not affected.
     Refused(String),
-    /// It was stopped.
+    /// It was stopped; or this process is a child that was forked off the one it runs in.
     Stopped,
 }
 
@@ -44,7 +44,10 @@ impl fmt::Display for Status {
             Self::Changed(count) => write!(f, "running, with {count} changes in force"),
             Self::Late(why) => write!(f, "running, but {why}"),
             Self::Waiting(why) => write!(f, "waiting: {why}"),
-            Self::Refused(why) => write!(f, "refused: {why}"),
+            // One line, for whoever writes it into a log.
+            Self::Refused(why) => {
+                write!(f, "refused: {}", why.lines().map(str::trim).collect::<Vec<_>>().join("; "))
+            }
             Self::Stopped => f.write_str("stopped"),
         }
     }

@@ -107,7 +107,7 @@ fn a_forked_child_sees_no_change_and_ends_none() {
     let mut set = Set::new();
     set.change();
     let seen = set.says("/fork");
-    assert!(seen.starts_with("doubled=8 live=1 then Some(\"running"), "{seen}");
+    assert!(seen.starts_with("doubled=8 live=1 then Some(\"stopped\")"), "{seen}");
     assert!(seen.ends_with("exit 0"), "{seen}");
     assert!(set.is_changed(), "the parent's changes stay");
     assert!(!set.certificates.records().contains("\"kind\":\"shutdown\""));

@@ -412,3 +412,30 @@ fn on_a_read_only_disk_nothing_runs_but_a_revert_works() {
     wait::until_true("evals run again", || client.eval("config.db.host").0.get("result").is_some());
     assert_eq!(verify(&certificates, &inside(&service, &certificates)).code, 0);
 }
+
+/// Variables, too: an eval of which nobody knows that it went well leaves nothing.
+#[test]
+fn an_eval_whose_outcome_cannot_be_recorded_leaves_no_variable() {
+    let certificates = Certificates::new();
+    let service = on_a_small_disk(&certificates);
+    let audit = inside(&service, &certificates);
+    let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
+    let mut count = 0;
+    for round in 0..8 {
+        fill(&audit.join("filler"));
+        // Of different lengths, so that the disk is full at another place each time.
+        let failed = (0..60).find_map(|_| {
+            count += 1;
+            let code = format!("let k{count} = 41; \"{}\"", "x".repeat(100 + 37 * round));
+            client.eval(&code).0.get("error").is_some().then_some(count)
+        });
+        std::fs::remove_file(audit.join("filler")).unwrap();
+        wait::until_true("evals run again", || client.eval("1").0.get("result").is_some());
+        let count = failed.expect("the disk is full");
+        assert_eq!(
+            client.eval(&format!("k{count}")).failed().0,
+            "eval",
+            "round {round}: `k{count}` is there"
+        );
+    }
+}

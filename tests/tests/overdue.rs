@@ -149,7 +149,9 @@ fn check(wrong: &str, why: &str) {
     set.says("/heal");
     wait::until_true("it is undone", || set.client.eval("leases()").display() == "[]");
     assert!(set.says("/states").contains("field=1;"));
-    let ended = set.certificates.records_of("lease.expired");
+    let ended = wait::until("its record", || {
+        Some(set.certificates.records_of("lease.expired")).filter(|ended| !ended.is_empty())
+    });
     assert_eq!(ended.len(), 1, "{ended:?}");
     assert_eq!((&ended[0]["lease"], &ended[0]["conflict"]), (&Value::from(1), &Value::Null));
     let alarms = set.certificates.records_of("alarm");
@@ -195,7 +197,7 @@ fn an_undo_that_hangs_is_in_the_status() {
     set.says("/heal");
     wait::until_true("the status is as it was", || set.says("/status") == "running");
     assert!(set.says("/states").contains("field=1;"));
-    assert_eq!(set.certificates.records_of("lease.reverted").len(), 1);
+    wait::until_true("its record", || set.certificates.records_of("lease.reverted").len() == 1);
 }
 
 /// T78.

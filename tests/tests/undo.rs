@@ -268,6 +268,10 @@ fn a_change_ends_when_its_guard_is_false() {
     assert_eq!(ended["lease"].as_u64(), Some(id));
     let seen = ended["detail"].as_str().unwrap();
     assert!(seen.contains("\"errors\":"), "{seen}");
+    // Whoever holds the lease is told that it ended, not what the guard saw: its author may see more.
+    let told =
+        wait::until("its holder is told", || client.call("ping", json!({})).ok()["ended"].get(0).cloned());
+    assert_eq!((&told["id"], &told["how"], &told["why"]), (&json!(id), &json!("guard-failed"), &Value::Null));
 }
 
 /// The route is not patched: its calls are counted for the guard that names it, from the change on.
@@ -314,6 +318,10 @@ fn a_guard_that_does_not_hold_or_cannot_tell_keeps_its_change_from_being_made() 
         ("|s| s.calls", "instead of true or false"),
         ("|s| { loop { } }", "cannot tell"),
         ("|s| throw \"no\"", "cannot tell"),
+        // What is not there is a mistake, not something that is never reached.
+        ("|s| !(s.gauges.queu > 10)", "cannot tell"),
+        ("|s| s.nope == ()", "nope"),
+        ("|s| s.points[\"GET /api/helthcheck\"].errors != 3", "cannot tell"),
         ("|a, b| true", "takes 2 arguments"),
         ("|s| set(\"config.db.port\", 1)", "has an effect"),
         ("7", "must be a function"),

@@ -375,6 +375,40 @@ fn a_cancellation_is_told_the_truth() {
     assert!(cancelled > 0 && done > 0, "{cancelled} {done}");
 }
 
+/// A single call that keeps or ends changes is cancelled before it begins, or not at all.
+#[test]
+fn a_call_that_keeps_a_change_is_not_half_cancelled() {
+    let set = Set::new();
+    let mut client = set.attach();
+    client.eval(r#"change("a test")"#).ok();
+    client.eval("config.db.port = 1").ok();
+    let mut done = 0;
+    for round in 0..200 {
+        let id = client.start_payload(&json!({ "code": "extend(1, \"6m\")", "after": "revert" }));
+        let ping = (round % 2 > 0).then(|| client.call("ping", json!({})));
+        let cancel = client.start("cancel", json!({ "id": id }));
+        let (mut answer, mut reply) = (None, None);
+        while answer.is_none() || reply.is_none() {
+            let message = match client.notifications.iter().position(|seen| seen["id"] == json!(id)) {
+                // The ping before was answered later.
+                Some(at) => client.notifications.remove(at),
+                None => client.read().unwrap(),
+            };
+            match &message["id"] {
+                at if *at == json!(cancel) => {
+                    answer = Some(message["result"]["cancelled"].as_bool().unwrap())
+                }
+                at if *at == json!(id) => reply = Some(Reply(message)),
+                _ => {}
+            }
+        }
+        let succeeded = reply.unwrap().0.get("result").is_some();
+        assert_ne!(answer.unwrap(), succeeded, "round {round}, {ping:?}");
+        done += u32::from(succeeded);
+    }
+    assert!(done > 0);
+}
+
 #[test]
 fn a_running_eval_is_cancelled() {
     let set = Set::new();

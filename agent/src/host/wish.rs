@@ -400,7 +400,7 @@ pub(super) fn guarding(
     if !points.is_empty() {
         record["counts"] = points.iter().map(|point| point.name()).collect();
     }
-    Ok(Guarding { code: Arc::new(frozen), reads, points, record })
+    Ok(Guarding { code: Arc::new(frozen.strictly()), reads, points, record })
 }
 
 /// Frozen code as its record has it; the code itself stands in the eval.

@@ -15,6 +15,8 @@ struct Fake {
     failures: AtomicUsize,
     /// Undoing waits for it.
     hold: Mutex<()>,
+    /// What becomes of another deadline.
+    rearmed: Mutex<Rearmed>,
 }
 
 impl Fake {
@@ -24,6 +26,7 @@ impl Fake {
             undone: AtomicUsize::new(0),
             failures: AtomicUsize::new(0),
             hold: Mutex::new(()),
+            rearmed: Mutex::new(Rearmed::InForce),
         })
     }
 
@@ -42,6 +45,10 @@ impl Change for Fake {
     }
 
     fn set_deadline(&self, _: u64, _: BootTime) {}
+
+    fn rearm(&self, _: u64) -> Rearmed {
+        *self.rearmed.lock().unwrap()
+    }
 
     fn undo(&self, _: u64, _: Wait) -> Result<Undone, change::ChangeError> {
         let _held = self.hold.lock().unwrap();
@@ -495,4 +502,67 @@ fn what_was_decided_of_one_owner_does_not_hold_for_the_next() {
     assert_eq!(ended.err(), Some(EndError::Owner(id)));
     assert_eq!(change.undone(), 0);
     assert!(leases.end_of(id, Some("lea"), &Cause::Reverted, Wait::AGENT).is_ok());
+}
+
+/// It is no deadline that only the list knows of.
+#[test]
+fn a_deadline_that_the_change_cannot_be_told_of_is_refused() {
+    let (leases, change) = (Leases::after(0), Fake::at(STATE));
+    let id = open(&leases, change.clone(), 1, After::Revert);
+    let (before, now) = (leases.find(id).unwrap(), BootTime::now());
+    *change.rearmed.lock().unwrap() = Rearmed::NotYet;
+    let later = now.after(Duration::from_secs(6_000));
+    assert_eq!(leases.renew(id, "alice", later, true, now).err(), Some(EndError::Busy(id)));
+    assert_eq!(leases.adopt(id, "alice", "lea", 2, now).err(), Some(EndError::Busy(id)));
+    let after = leases.find(id).unwrap();
+    let told = |lease: &Lease| (lease.deadline, lease.phase, lease.owner.clone(), lease.session);
+    assert_eq!(told(&after), told(&before));
+    // Shorter is no harm; longer than it is told of would be.
+    leases.session_lost(1, now);
+    assert!(leases.overdue(BootTime::now()).is_empty());
+    leases.take_over("alice", 2);
+    assert_eq!(leases.overdue(BootTime::now()), [(id, Cause::SessionLost)]);
+    *change.rearmed.lock().unwrap() = Rearmed::InForce;
+    leases.end(id, &Cause::SessionLost, Wait::AGENT).unwrap();
+}
+
+/// Whoever comes back, adopts or extends after the end does not bring back what only waits to be undone.
+#[test]
+fn what_is_over_stays_over_and_for_the_cause_it_had() {
+    let leases = Leases::after(0);
+    let (lost, kept) = (Fake::at(STATE), Fake::at("point:GET /x"));
+    let id = open(&leases, lost.clone(), 1, After::Revert);
+    let now = BootTime::now();
+    let deadline = BootTime(now.0 - 1);
+    let persists = leases.claim(kept.target()).unwrap().id;
+    let made = Lease { deadline, ..lease(persists, kept, 1, After::Persist) };
+    assert!(leases.open(made).is_ok());
+    drop(leases.making(persists));
+    leases.session_lost(1, BootTime(0));
+    let due = [(id, Cause::SessionLost), (persists, Cause::Expired)];
+    assert_eq!(leases.overdue(now), due);
+    *lost.rearmed.lock().unwrap() = Rearmed::Over;
+    assert!(leases.take_over("alice", 2).is_empty());
+    let later = now.after(Duration::from_secs(600));
+    for (id, how) in [(id, "session-lost"), (persists, "expired")] {
+        assert_eq!(leases.adopt(id, "alice", "lea", 3, now).err(), Some(EndError::Ended { id, how }));
+        assert_eq!(leases.renew(id, "alice", later, false, now).err(), Some(EndError::Ended { id, how }));
+    }
+    assert_eq!(leases.overdue(now), due);
+}
+
+#[test]
+fn a_lease_that_must_wait_for_its_end_is_not_asked_for_again_at_once() {
+    let (leases, change) = (Leases::after(0), Fake::at("target:a::b"));
+    let id = leases.claim(change.target()).unwrap().id;
+    let made = Lease { deadline: BootTime::now(), ..lease(id, change, 1, After::Revert) };
+    assert!(leases.open(made).is_ok());
+    let making = leases.making(id);
+    for _ in 0..3 {
+        let now = BootTime::now();
+        assert_eq!(leases.end(id, &Cause::Expired, Wait::AGENT).err(), Some(EndError::Ending(id)));
+        assert!(leases.overdue(now).is_empty());
+    }
+    drop(making);
+    leases.end(id, &Cause::Expired, Wait::AGENT).unwrap();
 }

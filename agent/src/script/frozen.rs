@@ -53,6 +53,8 @@ pub(crate) struct Frozen {
     /// Whether its variables are looked at while it runs: closures in it capture some, or there are many.
     watched: bool,
     mentions_body: bool,
+    /// Whether a name that a map does not have is an error.
+    strict: bool,
     /// Names and texts in it: properties, keys, and whatever else is written down between quotes.
     words: BTreeSet<String>,
     host: Arc<dyn PatchHost>,
@@ -139,12 +141,24 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(engine);
 
 /// The same for patches in which closures capture, that have many variables or that put values into each other again and
 /// again: it looks at them before they are used.
-static WATCHING: LazyLock<Engine> = LazyLock::new(|| {
+static WATCHING: LazyLock<Engine> = LazyLock::new(watching);
+
+fn watching() -> Engine {
     let mut engine = engine();
     #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
     engine.on_var(|name, _, context| memory::check_variable(name, true, &context).map(|()| None));
     engine
-});
+}
+
+/// The same two for guards: what they are shown has names that are known, and one that is not is a mistake, where in a patch it
+/// may be a header that is not there.
+static STRICT: LazyLock<Engine> = LazyLock::new(|| strict(engine()));
+static STRICT_WATCHING: LazyLock<Engine> = LazyLock::new(|| strict(watching()));
+
+fn strict(mut engine: Engine) -> Engine {
+    engine.set_fail_on_invalid_map_property(true);
+    engine
+}
 
 fn engine() -> Engine {
     let mut engine = engine::for_patches();
@@ -229,12 +243,18 @@ impl Frozen {
             captured,
             reads: mentions.paths.clone(),
             mentions_body: mentions.properties.contains("body"),
+            strict: false,
             words: mentions.properties.clone(),
             host,
             tag: OnceLock::new(),
             captures,
             reached,
         })
+    }
+
+    /// The same, for which a name that a map does not have is an error.
+    pub(crate) fn strictly(self) -> Self {
+        Self { strict: true, ..self }
     }
 
     /// What is written down in it: properties, keys, texts.
@@ -333,10 +353,11 @@ fn check_arguments(
 
 impl PatchCode for Frozen {
     fn call(&self, lease: u64, now: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure> {
+        let (plain, watching) = if self.strict { (&STRICT, &STRICT_WATCHING) } else { (&ENGINE, &WATCHING) };
         if self.watched {
-            memory::freeing(memory::PATCH, || self.run(&WATCHING, lease, now, arguments))
+            memory::freeing(memory::PATCH, || self.run(watching, lease, now, arguments))
         } else {
-            self.run(&ENGINE, lease, now, arguments)
+            self.run(plain, lease, now, arguments)
         }
     }
 

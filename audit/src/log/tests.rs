@@ -473,3 +473,17 @@ fn a_folder_that_is_gone_refuses_until_it_is_back() {
     log.close(LONG).unwrap();
     checked(&dir, &key);
 }
+
+/// Asking whether records are on disk waits for nothing, and sees to it that they will be.
+#[test]
+fn whoever_asks_for_records_on_disk_gets_them_without_waiting() {
+    let key = key();
+    let (_dir, _sim, log) = simulated(&key);
+    let ticket = log.append(vec![entry("note", "soon")], Until::Written);
+    let end = std::time::Instant::now() + LONG;
+    while !ticket.is_durable() {
+        assert!(std::time::Instant::now() < end, "nobody wrote it");
+        std::thread::yield_now();
+    }
+    assert_eq!(ticket.durable().unwrap().last, 1);
+}

@@ -97,6 +97,7 @@ impl Ticket {
             None => {}
         }
         self.shared.ask_for_sync();
+        self.shared.wake.notify_one();
         false
     }
 

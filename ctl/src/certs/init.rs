@@ -131,7 +131,7 @@ folder = "audit"
 key = "audit.key"
 
 [active]
-folder = "active"                   # active.json says there that changes are in force; for monitoring
+folder = "active"                   # active.json says there that changes are in force; best in memory: /run/..
 "#,
         service = plan.agent.service,
         instance = plan.agent.instance,

@@ -300,3 +300,27 @@ fn callers_never_see_anything_but_one_of_the_answers_while_layers_come_and_go() 
     assert!(!slot.is_armed());
     assert!(slot.layers().is_empty());
 }
+
+/// What a note takes, on a slow disk, is no time of the patch: it neither ends it nor is shown as its own.
+#[test]
+fn a_slow_note_is_no_time_of_the_patch() {
+    struct Slow;
+    impl crate::points::Observer for Slow {
+        fn called(&self, _: BootTime) {}
+        fn begins(&self, _: u64) -> Option<crate::inside::Place> {
+            // More than the breaker lets a patch use in its whole window.
+            std::thread::sleep(Duration::from_millis(600));
+            None
+        }
+        fn ran(&self, _: u64, _: Duration) {}
+        fn failed(&self, _: u64, _: &PatchFailure) {}
+        fn tripped(&self, _: u64, why: crate::points::Tripped) {
+            panic!("{why}");
+        }
+    }
+    let slot = slot();
+    slot.push(Arc::new(Layer::new(1, in_a_minute(), answering(5), Arc::new(Slow)))).unwrap();
+    assert_eq!(twice(&slot, 4), 5);
+    assert!(!slot.layers()[0].has_ended());
+    assert!(slot.stats(1).unwrap().p99 < Duration::from_millis(600));
+}
