@@ -100,8 +100,13 @@ impl Terminal {
     pub fn run(command: &Command, rows: u16, columns: u16) -> Self {
         let (pty, device) = pty_process::blocking::open().unwrap();
         pty.resize(pty_process::Size::new(rows, columns)).unwrap();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", SHELL, "sh"]).arg(command.get_program()).args(command.get_args()).env_clear();
+        // Who runs the tests may have asked not to be hung up on, as `nohup` does: that would be inherited.
+        let mut shell = Command::new("env");
+        shell
+            .args(["--default-signal=HUP", "sh", "-c", SHELL, "sh"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env_clear();
         shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let child = pty_process::blocking::Command::from(shell).spawn_borrowed(&device).unwrap();
         let size = |length| NonZeroU16::new(length).unwrap();
