@@ -97,7 +97,8 @@ impl Agent {
         self.running.as_ref().map_or_else(|| self.status.now(), Running::status)
     }
 
-    /// How many changes are in force in this process, for a gauge. 0 when the service is as it was written.
+    /// How many changes are in force in this process, for a gauge. 0 when the service is as it was written; also where that
+    /// cannot be told within 5 ms, and then [`Agent::status`] says so.
     ///
     /// Each time the number is another than before, an event at INFO with the target `debug_agent::leases` and the fields
     /// `in_force` (how many) and `shortest_ms` (milliseconds until the first of them reverts, missing if there is none) goes

@@ -136,7 +136,7 @@ impl Inside {
         }
         let over = BootTime(paused) <= BootTime::now()
             && self.paused.compare_exchange(paused, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        // Calls that began meanwhile are not noted; this says so for as long as they could last.
+        // Of the calls that began meanwhile only those of the last 10 ms can still run; they stay without a note.
         over && write(file, PLACES, 0).is_ok()
     }
 }
