@@ -7,7 +7,7 @@ use debug_wire::messages::{
     Call, CancelParams, CheckpointResult, Code, EvalParams, Failure, FromAgent, HelloParams, HelloResult,
     PingResult, ProofParams, ProofResult, Ready, Version,
 };
-use debug_wire::table::{self, Method};
+use debug_wire::table::{self, Method, MethodId};
 use serde_json::{Value, json};
 
 use crate::clock::BootTime;
@@ -35,9 +35,37 @@ impl Desk {
     }
 
     fn method(&self, session: &Arc<Session>, method: &'static Method, call: Call) -> Result<Flow, Failure> {
-        if method.name == "hello" {
-            return self.hello(session, method, call);
+        // `hello` passes the gate where it is answered, on a thread that may wait.
+        if method.id != MethodId::Hello {
+            self.admit(session, method)?;
         }
+        match method.id {
+            MethodId::Hello => return self.hello(session, method, call),
+            MethodId::Ping => {
+                let in_force = self.core.leases.in_force(BootTime::now());
+                let told = PingResult { in_force, ended: session.take_ended() };
+                reply(session, FromAgent::success(call.id, &told));
+            }
+            MethodId::Cancel => {
+                let CancelParams { id } = call.params()?;
+                let found = session.cancel(id);
+                reply(session, FromAgent::success(call.id, &json!({ "cancelled": found })));
+            }
+            MethodId::AuditCheckpoint => {
+                let checkpoint = self.core.log.checkpoint().to_string();
+                reply(session, FromAgent::success(call.id, &CheckpointResult { checkpoint }));
+            }
+            MethodId::AuditProof => {
+                let proof = self.proof(session, call.params()?)?;
+                reply(session, FromAgent::success(call.id, &proof));
+            }
+            MethodId::Eval => return self.eval(session, call),
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// Nothing but `hello` is answered before it, and nothing that policy does not allow.
+    fn admit(&self, session: &Session, method: &'static Method) -> Result<(), Failure> {
         if !session.is_attached() {
             return Err(Failure::new(
                 Code::Order,
@@ -45,33 +73,7 @@ impl Desk {
                 "call `hello` first",
             ));
         }
-        gate::pass_method(&self.core, session, method).map(drop).map_err(denied)?;
-        match method.name {
-            "ping" => {
-                let in_force = self.core.leases.in_force(BootTime::now());
-                let told = PingResult { in_force, ended: session.take_ended() };
-                reply(session, FromAgent::success(call.id, &told));
-            }
-            "cancel" => {
-                let CancelParams { id } = call.params()?;
-                let found = session.cancel(id);
-                reply(session, FromAgent::success(call.id, &json!({ "cancelled": found })));
-            }
-            "audit.checkpoint" => {
-                let checkpoint = self.core.log.checkpoint().to_string();
-                reply(session, FromAgent::success(call.id, &CheckpointResult { checkpoint }));
-            }
-            "audit.proof" => {
-                let proof = self.proof(session, call.params()?)?;
-                reply(session, FromAgent::success(call.id, &proof));
-            }
-            "eval" => return self.eval(session, call),
-            other => {
-                let message = format!("`{other}` is in the table, but nothing answers it");
-                return Err(Failure::new(Code::Internal, message, "this is a fault of the agent"));
-            }
-        }
-        Ok(Flow::Continue)
+        gate::pass_method(&self.core, session, method).map(drop).map_err(denied)
     }
 
     /// Opens the session, on an eval thread: its record must be on disk before the answer.

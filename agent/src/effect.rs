@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use debug_policy::{Action, Resource};
-use debug_wire::table::{self, Function};
+use debug_wire::table::{Function, HostFunction};
 use rhai::FnPtr;
 
 use crate::clock::BootTime;
@@ -16,8 +16,8 @@ use crate::state::{Path, Tree};
 
 /// Something asked for through a host function.
 pub(crate) enum Effect {
-    /// A function that lists or explains, and what about.
-    See(&'static Function, Option<String>),
+    /// What is listed or explained, and what about.
+    See(Listing, Option<String>),
     /// The value at a path, with the paths of its leaves (itself, for a leaf).
     Read {
         /// As asked for.
@@ -116,6 +116,35 @@ pub(crate) enum Effect {
     },
 }
 
+/// What is listed or explained.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Listing {
+    Help,
+    Info,
+    Ls,
+    Points,
+    Describe,
+    Leases,
+    Sessions,
+    Snapshots,
+}
+
+impl Listing {
+    /// The host function that shows it.
+    pub(crate) fn function(self) -> HostFunction {
+        match self {
+            Self::Help => HostFunction::Help,
+            Self::Info => HostFunction::Info,
+            Self::Ls => HostFunction::Ls,
+            Self::Points => HostFunction::Points,
+            Self::Describe => HostFunction::Describe,
+            Self::Leases => HostFunction::Leases,
+            Self::Sessions => HostFunction::Sessions,
+            Self::Snapshots => HostFunction::Snapshots,
+        }
+    }
+}
+
 /// A change as it was asked for.
 pub(crate) struct Proposal {
     /// `set`, `patch` or `log_level`.
@@ -173,32 +202,31 @@ pub(crate) struct Options {
 
 impl Effect {
     /// The host function it came through.
-    pub(crate) fn function(&self) -> &'static str {
+    pub(crate) fn function(&self) -> HostFunction {
         match self {
-            Self::See(function, _) | Self::Impossible { function, .. } => function.name,
-            Self::Read { .. } => "get",
-            Self::Reveal { .. } => "reveal",
-            Self::Change(proposal) => proposal.function.name,
-            Self::Revert { .. } => "revert",
-            Self::Renew { confirm: true, .. } => "confirm",
-            Self::Renew { confirm: false, .. } => "extend",
-            Self::Snapshot { .. } => "snapshot",
-            Self::Diff { .. } => "diff",
-            Self::Adopt { .. } => "adopt",
-            Self::Settle { .. } => "settle",
-            Self::Guard { .. } => "guard",
-            Self::EnterChange { .. } => "change",
-            Self::Observe => "observe",
-            Self::Log { warn: true, .. } => "log_warn",
-            Self::Log { warn: false, .. } => "log_info",
+            Self::See(listing, _) => listing.function(),
+            Self::Impossible { function, .. } => function.id,
+            Self::Read { .. } => HostFunction::Get,
+            Self::Reveal { .. } => HostFunction::Reveal,
+            Self::Change(proposal) => proposal.function.id,
+            Self::Revert { .. } => HostFunction::Revert,
+            Self::Renew { confirm: true, .. } => HostFunction::Confirm,
+            Self::Renew { confirm: false, .. } => HostFunction::Extend,
+            Self::Snapshot { .. } => HostFunction::Snapshot,
+            Self::Diff { .. } => HostFunction::Diff,
+            Self::Adopt { .. } => HostFunction::Adopt,
+            Self::Settle { .. } => HostFunction::Settle,
+            Self::Guard { .. } => HostFunction::Guard,
+            Self::EnterChange { .. } => HostFunction::Change,
+            Self::Observe => HostFunction::Observe,
+            Self::Log { warn: true, .. } => HostFunction::LogWarn,
+            Self::Log { warn: false, .. } => HostFunction::LogInfo,
         }
     }
 
     /// What policy decides about, from the one table.
     pub(crate) fn action(&self) -> Action {
-        // A function that is not in the table could not have been registered; `attach` is the least of all actions,
-        // and a test compares every effect with the table.
-        table::function(self.function()).map_or(Action::Attach, |f| f.action)
+        self.function().row().action
     }
 
     /// Whether its record must be on disk before it happens: it changes or reveals something.

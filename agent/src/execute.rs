@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use debug_policy::{Action, Mode, Request, Resource, format_duration};
+use debug_wire::table::HostFunction;
 use rhai::{Array, Dynamic, INT, Map};
 use serde_json::Value;
 
@@ -29,7 +30,7 @@ use crate::values;
 pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic, Refusal> {
     let (effect, lease) = permit.spend();
     match effect {
-        Effect::See(function, about) => listing::list(core, run, function.name, about.as_deref()),
+        Effect::See(listing, about) => listing::list(core, run, listing, about.as_deref()),
         Effect::Read { path, value, .. } => Ok(convert::to_dynamic(&value, &path, &core.keyed)),
         Effect::Reveal { value, .. } => {
             run.reveal(&value);
@@ -145,9 +146,9 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     if let (Some(guard), Some(counts)) = (&proposal.guard, counts) {
         put_guard(core, id, guard, counts);
     }
-    let verb = match proposal.function.name {
-        "restore" => "put back".to_owned(),
-        _ => proposal.change.done(),
+    let verb = match proposal.function.id == HostFunction::Restore {
+        true => "put back".to_owned(),
+        false => proposal.change.done(),
     };
     let left = format_duration(lease.deadline.remaining(lease.made));
     let unseen =

@@ -533,7 +533,7 @@ fn intent(
     let (mut entries, gate) = records::decisions(asked, &core.policy_digest);
     let mut body = json!({
         "eval": run.record_number(), "session": run.session.id, "operator": run.session.operator.spiffe,
-        "function": effect.function(), "gate": gate,
+        "function": effect.function().name(), "gate": gate,
     });
     for (name, value) in detail(core, run, effect) {
         let text = value.to_string();

@@ -6,13 +6,13 @@
 use std::any::TypeId;
 use std::sync::Arc;
 
-use debug_wire::table::{self, Function};
+use debug_wire::table::HostFunction;
 use rhai::{
     Array, Dynamic, EvalAltResult, FuncRegistration, INT, ImmutableString, Module, NativeCallContext,
 };
 
 use crate::effect::Options;
-use crate::gate::{self, Refusal};
+use crate::gate;
 use crate::host::{self, EvalTag};
 use crate::state::Path;
 
@@ -103,13 +103,7 @@ pub(crate) fn contents(tag: &EvalTag, handle: &Handle) -> Fallible<Dynamic> {
 }
 
 fn read(tag: &EvalTag, path: &Path) -> Fallible<Dynamic> {
-    host::perform(tag, || Ok(vec![host::read(&tag.core, &tag.run, function("get")?, path)]))
-}
-
-fn function(name: &str) -> Result<&'static Function, Refusal> {
-    table::function(name).ok_or_else(|| {
-        Refusal::state(format!("`{name}` is not in the table"), "this is a fault of the agent")
-    })
+    host::perform(tag, || Ok(vec![host::read(&tag.core, &tag.run, HostFunction::Get.row(), path)]))
 }
 
 fn step_by_name(ctx: NativeCallContext<'_>, handle: &mut Handle, name: ImmutableString) -> Fallible<Dynamic> {
@@ -145,7 +139,7 @@ fn write(ctx: &NativeCallContext<'_>, path: Path, value: Dynamic) -> Fallible<()
     }
     let tag = host::tag(ctx)?;
     host::perform(&tag, || {
-        Ok(vec![host::set(&tag.core, &tag.run, function("set")?, path, value, Options::default())])
+        Ok(vec![host::set(&tag.core, &tag.run, HostFunction::Set.row(), path, value, Options::default())])
     })
     .map(drop)
 }

@@ -7,7 +7,7 @@ mod wish;
 use std::sync::{Arc, LazyLock};
 
 use debug_policy::Mode;
-use debug_wire::table::{self, FUNCTIONS, Function};
+use debug_wire::table::{self, FUNCTIONS, Function, HostFunction};
 use rhai::{Dynamic, EvalAltResult, FnPtr, FuncRegistration, Module, NativeCallContext, Scope};
 
 use crate::convert;
@@ -40,10 +40,7 @@ type Fallible<T> = Result<T, Box<EvalAltResult>>;
 pub(crate) static MODULE: LazyLock<Arc<Module>> = LazyLock::new(|| {
     let mut module = Module::new();
     for function in FUNCTIONS {
-        match function.name {
-            "plan" => drop(FuncRegistration::new("plan").set_into_module(&mut module, plan)),
-            _ => register(&mut module, function),
-        }
+        register(&mut module, function);
     }
     for name in ["print", "debug"] {
         FuncRegistration::new(name).set_into_module(&mut module, print);
@@ -81,9 +78,7 @@ fn register(module: &mut Module, function: &'static Function) {
 
 /// Runs a function as a plan and returns what it would do. The function is called with copies of what it captured, so that
 /// it changes no variable of the session either.
-fn plan(ctx: NativeCallContext<'_>, function: Dynamic) -> Fallible<Dynamic> {
-    let tag = tag(&ctx)?;
-    let run = &tag.run;
+fn plan(ctx: &NativeCallContext<'_>, run: &Run, function: Dynamic) -> Fallible<Dynamic> {
     let Some(mut function) = function.try_cast::<FnPtr>() else {
         return Err("what is planned must be a function such as `|| config.server.port = 9090`".into());
     };
@@ -101,7 +96,7 @@ fn plan(ctx: NativeCallContext<'_>, function: Dynamic) -> Fallible<Dynamic> {
         captured.push_dynamic("", value.clone());
     }
     function.set_curry(memory::copy(&captured).iter().map(|(.., value)| value.flatten()).collect::<Vec<_>>());
-    let result = function.call_within_context::<Dynamic>(&ctx, ());
+    let result = function.call_within_context::<Dynamic>(ctx, ());
     let planned = run.end_plan().unwrap_or_default();
     drop(result?);
     Ok(planned.into_value())
@@ -127,6 +122,10 @@ fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dyna
     let tag = tag(ctx)?;
     let mut args = args.into_iter();
     let (a, b, c) = (args.next(), args.next(), args.next());
+    // What it plans asks for its effects one by one, each through here.
+    if function.id == HostFunction::Plan {
+        return plan(ctx, &tag.run, a.unwrap_or(Dynamic::UNIT));
+    }
     perform(&tag, || wish::wish(function, &tag, a.clone(), b.clone(), c.clone()))
 }
 

@@ -7,6 +7,7 @@ use rhai::Dynamic;
 
 use crate::clock::{BootTime, roughly};
 use crate::core::Core;
+use crate::effect::Listing;
 use crate::eval::{MAX_OUTPUT, MAX_RESULT};
 use crate::execute::{count, rows};
 use crate::gate::{self, Refusal};
@@ -30,19 +31,18 @@ pub(crate) fn subject(argument: Option<&Dynamic>) -> Option<String> {
 pub(crate) fn list(
     core: &Core,
     run: &Run,
-    function: &str,
+    listing: Listing,
     subject: Option<&str>,
 ) -> Result<Dynamic, Refusal> {
-    match function {
-        "help" => help(subject),
-        "info" => Ok(info(core)),
-        "ls" => ls(core, run, subject),
-        "points" => Ok(points(core)),
-        "describe" => describe(core, run, subject.unwrap_or_default()),
-        "leases" => Ok(leases(core)),
-        "sessions" => Ok(sessions(core, run)),
-        "snapshots" => Ok(snapshots(core)),
-        other => Err(Refusal::state(format!("`{other}` lists nothing"), "this is a fault of the agent")),
+    match listing {
+        Listing::Help => help(subject),
+        Listing::Info => Ok(info(core)),
+        Listing::Ls => ls(core, run, subject),
+        Listing::Points => Ok(points(core)),
+        Listing::Describe => describe(core, run, subject.unwrap_or_default()),
+        Listing::Leases => Ok(leases(core)),
+        Listing::Sessions => Ok(sessions(core, run)),
+        Listing::Snapshots => Ok(snapshots(core)),
     }
 }
 

@@ -131,9 +131,9 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
         run.planning(|planning| planning.lines.push(line));
     }
     match effect {
-        Effect::See(function, about) => {
+        Effect::See(listing, about) => {
             verdict?;
-            listing::list(core, run, function.name, about.as_deref())
+            listing::list(core, run, listing, about.as_deref())
         }
         Effect::Read { path, value, .. } => {
             verdict?;
@@ -211,7 +211,7 @@ fn told(refusal: &Refusal) -> String {
 fn described(core: &Core, effect: &Effect) -> Line {
     let (mut before, mut after) = (None, None);
     let target = match effect {
-        Effect::See(function, about) => about.clone().unwrap_or_else(|| function.name.to_owned()),
+        Effect::See(listing, about) => about.clone().unwrap_or_else(|| listing.function().name().to_owned()),
         Effect::Read { path, .. } | Effect::Reveal { path, .. } => format!("state:{path}"),
         Effect::Diff { name, .. } | Effect::Snapshot { name, .. } => name.clone(),
         Effect::Change(proposal) => {
@@ -232,7 +232,7 @@ fn described(core: &Core, effect: &Effect) -> Line {
         Effect::Observe => "agent".to_owned(),
         Effect::Log { text, .. } => values::shortened(&core.scrub(text)),
     };
-    Line { function: effect.function(), target, before, after, allowed: false, verdict: String::new() }
+    Line { function: effect.function().name(), target, before, after, allowed: false, verdict: String::new() }
 }
 
 fn change_shown(core: &Core, proposal: &Proposal) -> (Option<Dynamic>, Option<Dynamic>) {

@@ -23,9 +23,6 @@ use crate::session::Session;
 use crate::state::{Path, Tree};
 use crate::values;
 
-/// The functions that have a thread of their own, each as a call by itself.
-const RESERVED: [&str; 5] = ["revert", "revert_all", "leases", "confirm", "extend"];
-
 /// Whether code is one call that has a thread of its own, with nothing but words, numbers and plain texts as arguments.
 /// Looked at before it is parsed: what is more than that must not get near the thread on which changes are ended.
 pub(crate) fn is_reserved_call(payload: &str) -> bool {
@@ -45,8 +42,7 @@ pub(crate) fn is_reserved_call(payload: &str) -> bool {
         inner.is_some_and(|inner| inner.bytes().all(|b| b.is_ascii_alphanumeric() || b == b' '))
     };
     let plain = |argument: &str| !argument.is_empty() && (word(argument) || text(argument));
-    RESERVED.contains(&name.trim_end())
-        && (arguments.is_empty() || arguments.split(',').map(str::trim).all(plain))
+    is_reserved(name.trim_end()) && (arguments.is_empty() || arguments.split(',').map(str::trim).all(plain))
 }
 
 /// An eval that was recorded and may run.
@@ -102,7 +98,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     let scope = bind(core, &run, &payload, &params)
         .map_err(|failed| outcome::finish_failed(core, &run, failed, Instant::now()))?;
     prepare(&mut engine, core, &run);
-    Ok(Accepted { run, engine, ast, scope, reserved: single.is_some() && is_reserved(single.as_deref()) })
+    Ok(Accepted { run, engine, ast, scope, reserved: single.as_deref().is_some_and(is_reserved) })
 }
 
 /// Whether code or arguments hold what is or looks like a secret. Single calls that end changes are not asked: their code
@@ -118,8 +114,8 @@ fn holds_secret(core: &Core, payload: &EvalPayload, reserved: bool) -> bool {
         || payload.reason.as_deref().is_some_and(|reason| core.holds_secret(reason))
 }
 
-fn is_reserved(name: Option<&str>) -> bool {
-    name.is_some_and(|name| RESERVED.contains(&name))
+fn is_reserved(name: &str) -> bool {
+    table::function(name).is_some_and(|function| function.reserved)
 }
 
 fn syntax(message: &str) -> Failed {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use debug_policy::parse_duration;
-use debug_wire::table::Function;
+use debug_wire::table::{Function, HostFunction};
 use rhai::{Dynamic, FnPtr, Map};
 
 use crate::effect::Options;
@@ -57,7 +57,7 @@ const MAX_OVER: usize = 64;
 
 /// One lease; for `restore`, which may make several changes, also a list of them.
 fn over(function: &Function, value: Dynamic) -> Result<Vec<u64>, Refusal> {
-    if function.name != "restore" || !value.is_array() {
+    if function.id != HostFunction::Restore || !value.is_array() {
         return Ok(vec![id(function, Some(value))?]);
     }
     let ids = value.into_array().unwrap_or_default().into_iter().map(|value| id(function, Some(value)));
@@ -110,16 +110,16 @@ pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Opt
             "over" => options.over = over(function, value)?,
             "guard" => options.guard = Some(pointer(function, "the guard", Some(value))?),
             "persist" => options.persist = truth(function, "persist", &value)?,
-            "unseen" if function.name == "patch" => options.unseen = truth(function, "unseen", &value)?,
+            "unseen" if function.id == HostFunction::Patch => {
+                options.unseen = truth(function, "unseen", &value)?
+            }
             "hold" => {
                 let how = "`hold` is said for a whole eval: `debugctl eval --change --hold`";
                 return Err(usage(function, how));
             }
             other => {
-                let known = match function.name {
-                    "patch" => "ttl, reason, over, persist, guard, unseen",
-                    _ => "ttl, reason, over, persist, guard",
-                };
+                let unseen = if function.id == HostFunction::Patch { ", unseen" } else { "" };
+                let known = format!("ttl, reason, over, persist, guard{unseen}");
                 return Err(usage(function, &format!("unknown option `{other}`; known are {known}")));
             }
         }

@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn levels_go_by_their_names_in_any_case() {
-        let function = debug_wire::table::function("log_level").unwrap();
+        let function = debug_wire::table::HostFunction::LogLevel.row();
         for (text, level) in
             [("off", LevelFilter::OFF), ("WARN", LevelFilter::WARN), ("Trace", LevelFilter::TRACE)]
         {

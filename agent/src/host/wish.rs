@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use debug_policy::{Action, Decision, Resource};
-use debug_wire::table::Function;
+use debug_wire::table::{Function, HostFunction};
 use rhai::{Dynamic, FnPtr};
 
 use super::EvalTag;
@@ -13,7 +13,7 @@ use super::level;
 use crate::clock::BootTime;
 use crate::convert;
 use crate::core::Core;
-use crate::effect::{Effect, Guarding, Options, Proposal};
+use crate::effect::{Effect, Guarding, Listing, Options, Proposal};
 use crate::execute::{self, PatchView};
 use crate::gate::{self, Refusal};
 use crate::lease::{Lease, PatchChange, WriteChange};
@@ -34,26 +34,34 @@ pub(super) fn wish(
     c: Option<Dynamic>,
 ) -> Result<Vec<Effect>, Refusal> {
     let (core, run) = (&tag.core, &tag.run);
-    let effect = match function.name {
-        "help" | "info" | "ls" | "points" | "leases" | "sessions" | "describe" | "snapshots" => {
-            Effect::See(function, crate::listing::subject(a.as_ref()))
-        }
-        "get" => read(core, run, function, &path(function, a)?),
-        "reveal" => {
+    let see = |listing| Effect::See(listing, crate::listing::subject(a.as_ref()));
+    let effect = match function.id {
+        HostFunction::Help => see(Listing::Help),
+        HostFunction::Info => see(Listing::Info),
+        HostFunction::Ls => see(Listing::Ls),
+        HostFunction::Points => see(Listing::Points),
+        HostFunction::Describe => see(Listing::Describe),
+        HostFunction::Leases => see(Listing::Leases),
+        HostFunction::Sessions => see(Listing::Sessions),
+        HostFunction::Snapshots => see(Listing::Snapshots),
+        // It has no effect of its own; those of what it plans come through here one by one.
+        HostFunction::Plan => return Ok(Vec::new()),
+        HostFunction::Get => read(core, run, function, &path(function, a)?),
+        HostFunction::Reveal => {
             let path = path(function, a)?;
             possible(reveal(core, run, path.clone()), function, state(&path), Options::default())
         }
-        "set" => {
+        HostFunction::Set => {
             let path = path(function, a)?;
             let options = options(function, c)?;
             set(core, run, function, path, b.unwrap_or(Dynamic::UNIT), options)
         }
-        "snapshot" => snapshot(core, run, function, a, b)?,
-        "diff" => diff(core, run, &find_snapshot(core, function, a)?),
-        "restore" => {
+        HostFunction::Snapshot => snapshot(core, run, function, a, b)?,
+        HostFunction::Diff => diff(core, run, &find_snapshot(core, function, a)?),
+        HostFunction::Restore => {
             return restore(core, run, function, &find_snapshot(core, function, a)?, options(function, b)?);
         }
-        "patch" => {
+        HostFunction::Patch => {
             let name = text(function, "the point", a)?;
             if name.len() > MAX_POINT {
                 let what = format!("the point's name has {} bytes, the limit is {MAX_POINT}", name.len());
@@ -63,24 +71,24 @@ pub(super) fn wish(
             let patch = patch(core, run, function, &name, b, options.clone());
             possible(patch, function, Resource::Point(name), options)
         }
-        "guard" => {
+        HostFunction::Guard => {
             let lease = lease(core, id(function, a)?)?;
             Effect::Guard {
                 lease,
                 guard: guarding(core, run, function, &pointer(function, "the guard", b)?)?,
             }
         }
-        "log_level" => level::log_level(core, run, function, a, b, c)?,
-        "revert" => Effect::Revert { lease: lease(core, id(function, a)?)? },
-        "revert_all" => return Ok(revertible(core, run)),
-        "confirm" | "extend" => Effect::Renew {
-            confirm: function.name == "confirm",
+        HostFunction::LogLevel => level::log_level(core, run, function, a, b, c)?,
+        HostFunction::Revert => Effect::Revert { lease: lease(core, id(function, a)?)? },
+        HostFunction::RevertAll => return Ok(revertible(core, run)),
+        HostFunction::Confirm | HostFunction::Extend => Effect::Renew {
+            confirm: function.id == HostFunction::Confirm,
             lease: lease(core, id(function, a)?)?,
             ttl: ttl(function, b)?,
             asked: BootTime::now(),
         },
-        "adopt" => Effect::Adopt { lease: lease(core, id(function, a)?)? },
-        "settle" => {
+        HostFunction::Adopt => Effect::Adopt { lease: lease(core, id(function, a)?)? },
+        HostFunction::Settle => {
             let (id, force) = (id(function, a)?, how(function, b)?);
             match core.leases.conflict(id) {
                 Ok((lease, conflict)) => {
@@ -94,16 +102,10 @@ pub(super) fn wish(
                 }
             }
         }
-        "change" => Effect::EnterChange { reason: reason(function, a)? },
-        "observe" => Effect::Observe,
-        "log_info" | "log_warn" => {
-            Effect::Log { warn: function.name == "log_warn", text: text(function, "the text", a)? }
-        }
-        other => {
-            return Err(Refusal::state(
-                format!("`{other}` is in the table, but nothing does it"),
-                "this is a fault of the agent",
-            ));
+        HostFunction::Change => Effect::EnterChange { reason: reason(function, a)? },
+        HostFunction::Observe => Effect::Observe,
+        HostFunction::LogInfo | HostFunction::LogWarn => {
+            Effect::Log { warn: function.id == HostFunction::LogWarn, text: text(function, "the text", a)? }
         }
     };
     Ok(vec![effect])
@@ -234,9 +236,8 @@ fn diff(core: &Core, run: &Run, snapshot: &Snapshot) -> Effect {
             Err(StateError::NoSuchPath(_)) => rows.push((path.clone(), Some(then.clone()), None)),
             Err(error) => {
                 let why = state_refusal(core, run, error);
-                let Some(function) = debug_wire::table::function("diff") else { continue };
                 return Effect::Impossible {
-                    function,
+                    function: HostFunction::Diff.row(),
                     target: state(path),
                     options: Options::default(),
                     why,

@@ -20,6 +20,24 @@ fn names_are_unique_and_found() {
 }
 
 #[test]
+fn each_function_and_method_has_its_row() {
+    assert_eq!(HostFunction::ALL.len(), FUNCTIONS.len());
+    for (id, row) in HostFunction::ALL.iter().zip(FUNCTIONS) {
+        assert_eq!((*id, id.row(), id.name()), (row.id, row, row.name));
+    }
+    assert_eq!(MethodId::ALL.len(), METHODS.len());
+    for (id, row) in MethodId::ALL.iter().zip(METHODS) {
+        assert_eq!((*id, id.row(), id.name()), (row.id, row, row.name));
+    }
+}
+
+#[test]
+fn what_ends_or_keeps_changes_has_a_thread_of_its_own() {
+    let reserved: HashSet<_> = FUNCTIONS.iter().filter(|f| f.reserved).map(|f| f.name).collect();
+    assert_eq!(reserved, HashSet::from(["revert", "revert_all", "leases", "confirm", "extend"]));
+}
+
+#[test]
 fn usage_about_and_example_are_of_the_function() {
     for f in FUNCTIONS {
         let inside = f
