@@ -19,7 +19,7 @@ use crate::guard::Gauge;
 use crate::levels::{Levels, LogFilter};
 use crate::points::Registry;
 use crate::start::{self, Running};
-use crate::state::{self, Check, FieldCell, Path, Place, State, StateHandle};
+use crate::state::{self, Check, FieldCell, Path, Place, ReadCell, State, StateHandle};
 use crate::status::{Shared, Status};
 
 /// The agent in a service. Keep it for as long as the service runs: dropping it reverts every change and stops it.
@@ -47,8 +47,8 @@ pub struct Builder {
     pub(crate) states: Vec<Arc<dyn State>>,
     /// Each the [`Check`] of a state's type, with the state's path as its author wrote it.
     pub(crate) checks: Vec<(String, Box<dyn Any + Send>)>,
-    /// The first path of a field that is none.
-    pub(crate) invalid: Option<String>,
+    /// What is wrong with single names, each of which costs only itself.
+    pub(crate) faults: Vec<String>,
     pub(crate) never_patch: Vec<String>,
     pub(crate) never_write: Vec<String>,
     pub(crate) routes: Vec<String>,
@@ -73,7 +73,7 @@ impl Agent {
             service: service.into(),
             states: Vec::new(),
             checks: Vec::new(),
-            invalid: None,
+            faults: Vec::new(),
             never_patch: Vec::new(),
             never_write: Vec::new(),
             routes: Vec::new(),
@@ -209,17 +209,42 @@ impl Builder {
         V: Serialize + DeserializeOwned + PartialEq + Send + Sync + 'static,
         E: fmt::Display,
     {
-        let path = path.into();
-        match path.parse() {
-            Ok(path) => {
-                let cell = Place::Shared(Arc::new(FieldCell::new(get, set)));
-                self.states.push(state::writable(path, cell));
-            }
-            Err(error) => {
-                self.invalid.get_or_insert(format!("field `{path}`: {error}"));
-            }
+        if let Some(path) = self.path_of("field", path.into()) {
+            let cell = Place::Shared(Arc::new(FieldCell::new(get, set)));
+            self.states.push(state::writable(path, cell));
         }
         self
+    }
+
+    /// Shows what a closure gives, to be read only: [`Builder::field`] without `set`, for what has no value of its own that
+    /// could lie in a lock, or is too large to be shown whole. It is listed as not writable.
+    ///
+    /// `path` and the closure are as for [`Builder::field`]; the value needs `Serialize` alone.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    ///
+    /// static SENT: AtomicU64 = AtomicU64::new(0);
+    ///
+    /// let agent = debug_agent::Agent::builder("shop")
+    ///     .read("mail.sent", || SENT.load(Ordering::Relaxed))
+    ///     .start_from_env();
+    /// # drop(agent);
+    /// ```
+    pub fn read<V>(mut self, path: impl Into<String>, get: impl Fn() -> V + Send + Sync + 'static) -> Self
+    where
+        V: Serialize + Send + Sync + 'static,
+    {
+        if let Some(path) = self.path_of("read", path.into()) {
+            self.states.push(state::read_only(path, Place::Shared(Arc::new(ReadCell::new(get)))));
+        }
+        self
+    }
+
+    /// The path of a field; one that is none costs that field, and is told at start.
+    fn path_of(&mut self, function: &str, path: String) -> Option<Path> {
+        let parsed = path.parse::<Path>();
+        parsed.map_err(|error| self.faults.push(format!("`.{function}`: {error}; it is not shown"))).ok()
     }
 
     /// What the service demands of every new value of a state: `check` sees the whole value before it is put in place, while
@@ -257,13 +282,17 @@ impl Builder {
         self
     }
 
-    /// Points that no policy can open, by their full names: `POST /api/login`, `shop::price::discount`.
+    /// Points that no policy can open, by their full names: `POST /api/login`, `shop::price::discount`. A function that is not
+    /// there is told when the agent starts; a route, which is known once it was called, in the notes of `info()`.
     pub fn never_patch<S: Into<String>>(mut self, points: impl IntoIterator<Item = S>) -> Self {
         self.never_patch.extend(points.into_iter().map(Into::into));
         self
     }
 
-    /// A state path that no policy can open for writing, with everything below it.
+    /// A state path that no policy can open for writing, with everything below it; what contains it is not written either.
+    ///
+    /// A path that is there only at times (a field that serde leaves out while it is `None`, an entry of a map) is closed
+    /// whenever it is there. One that the state's type does not know closes nothing, which is told when the agent starts.
     pub fn never_write(mut self, path: impl Into<String>) -> Self {
         self.never_write.push(path.into());
         self
@@ -278,7 +307,13 @@ impl Builder {
         name: impl Into<String>,
         number: impl Fn() -> f64 + Send + Sync + 'static,
     ) -> Self {
-        self.gauges.insert(name.into(), Box::new(number));
+        let name = name.into();
+        if self.gauges.contains_key(&name) {
+            self.faults.push(format!("two gauges are named `{name}`; both are seen as `()`"));
+            self.gauges.insert(name, Box::new(|| f64::NAN));
+        } else {
+            self.gauges.insert(name, Box::new(number));
+        }
         self
     }
 
@@ -289,6 +324,10 @@ impl Builder {
     }
 
     /// Starts the agent if the environment says so, and never fails the service.
+    ///
+    /// A fault in one name costs that name and nothing else: two states with one name, a path that is none, a `validate`,
+    /// `never_write` or `never_patch` for what is not there. It is said once on stderr and in the service's log, and stands in
+    /// the notes of `info()`.
     ///
     /// `DEBUG_AGENT` unset, empty, `0` or `off`: inert. `1` or `on`: starts with the file named by
     /// `DEBUG_AGENT_CONFIG`. Anything that stands in the way is said once on stderr, in the

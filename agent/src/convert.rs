@@ -6,13 +6,15 @@ mod opaque;
 mod show;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 
 use std::sync::Arc;
 
 use rhai::{Dynamic, Map};
 
-pub(crate) use opaque::{BigInteger, NO_STATE, OpaqueSecret, register_types};
+pub(crate) use opaque::{BigInteger, NO_STATE, OpaqueSecret, register_types, tell_alike};
 pub(crate) use show::{display, to_json};
+pub(crate) use unreadable::UnreadableLeaf;
 
 use crate::state::{Keyed, Path, Tree};
 
@@ -50,7 +52,9 @@ pub(crate) fn to_dynamic(tree: &Tree, path: &Path, keyed: &Keyed) -> Dynamic {
             path: path.clone(),
             fingerprint: keyed.fingerprint(inner),
             value: Arc::new(inner.as_ref().clone()),
+            like: None,
         }),
+        Tree::Unreadable(leaf) => Dynamic::from(UnreadableLeaf { path: path.clone(), leaf: leaf.clone() }),
     }
 }
 
@@ -77,6 +81,9 @@ pub(crate) enum ConvertError {
         "the secret of `{0}` can only be written back to its own path; `reveal(\"{0}\")` needs action reveal"
     )]
     SecretMoved(Path),
+    /// What cannot be read cannot go anywhere.
+    #[error("{0}")]
+    Unreadable(String),
 }
 
 /// Where in a script's value something stands.
@@ -162,6 +169,14 @@ impl Walk {
         }
         if let Some(big) = value.read_lock::<BigInteger>() {
             return Ok(Some(Tree::U64(big.0)));
+        }
+        if let Some(unreadable) = value.read_lock::<UnreadableLeaf>() {
+            let home = self.is_target && unreadable.path == self.place;
+            return if home {
+                Ok(Some(Tree::Unreadable(unreadable.leaf.clone())))
+            } else {
+                Err(ConvertError::Unreadable(unreadable.why()))
+            };
         }
         if let Ok(text) = value.as_immutable_string_ref() {
             self.count(text.len())?;

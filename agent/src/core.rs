@@ -49,6 +49,10 @@ pub(crate) struct Core {
     pub(crate) guards: Guards,
     /// Sentences for `info()` about what happened, the newest last.
     pub(crate) notes: Mutex<Vec<String>>,
+    /// What was found at start that costs only itself, and is so for as long as this process runs; set once.
+    pub(crate) at_start: OnceLock<Vec<String>>,
+    /// Names in the author's code and in the policy; set once.
+    pub(crate) names: OnceLock<crate::start::Names>,
     /// How many permits the gate has made.
     pub(crate) permits: AtomicU64,
     /// What was kept of states.
@@ -296,6 +300,11 @@ impl Core {
     /// The number of the next session.
     pub(crate) fn next_session(&self) -> u64 {
         self.next_session.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What was found at start that costs only itself.
+    pub(crate) fn at_start(&self) -> &[String] {
+        self.at_start.get().map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Adds a sentence to what `info()` says.

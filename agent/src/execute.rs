@@ -31,7 +31,13 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
     let (effect, lease) = permit.spend();
     match effect {
         Effect::See(listing, about) => listing::list(core, run, listing, about.as_deref()),
-        Effect::Read { path, value, .. } => Ok(convert::to_dynamic(&value, &path, &core.keyed)),
+        Effect::Read { path, value, .. } => {
+            let mut shown = convert::to_dynamic(&value, &path, &core.keyed);
+            if value.holds_secret() {
+                convert::tell_alike(&mut shown, &|path, value| alike(core, run, path, value));
+            }
+            Ok(shown)
+        }
         Effect::Reveal { value, .. } => {
             run.reveal(&value);
             Ok(values::revealed(&value))
@@ -108,6 +114,33 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
             Ok(Dynamic::UNIT)
         }
     }
+}
+
+/// Why a text of the service is opaque though it is no secret of its own: it holds that of one, which is named to those who may
+/// know of it.
+///
+/// Nothing of what an operator brought: nobody learns by it whether a guess was right. So not where a change is in force, and
+/// not while a patch of this operator could make the service store what they like.
+fn alike(core: &Core, run: &Run, path: &Path, value: &Tree) -> Option<String> {
+    let Tree::Str(text) = value else { return None };
+    let brought = |lease: &Lease| match lease.target() {
+        Resource::State(at) => Path(at.clone()).overlaps(path),
+        Resource::Point(_) => lease.owner == run.session.operator.name,
+        _ => false,
+    };
+    if core.leases.list().iter().any(brought) {
+        return None;
+    }
+    let alike = core.scrubber.alike(path, text);
+    let known = alike.iter().find(|(at, _)| {
+        let is_of_state = core.states.named(at.0.first().map(String::as_str).unwrap_or_default()).is_ok();
+        is_of_state && gate::may_know(core, run, at, None).is_ok()
+    });
+    let (of, is_whole) = match known.or(alike.first())? {
+        (at, is_whole) if known.is_some() => (format!("the secret `{at}`"), is_whole),
+        (_, is_whole) => ("a secret".to_owned(), is_whole),
+    };
+    Some(if *is_whole { format!("its text is that of {of}") } else { format!("it holds the text of {of}") })
 }
 
 fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Result<Dynamic, Refusal> {

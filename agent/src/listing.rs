@@ -112,6 +112,8 @@ fn info(core: &Core) -> Dynamic {
         (
             "notes",
             notes
+                .chain(core.at_start().iter().cloned())
+                .chain(core.names.get().map(|names| names.not_yet(core)).unwrap_or_default())
                 .chain(kept)
                 .chain(core.waits.long())
                 .chain(unnoted.map(str::to_owned))
@@ -294,7 +296,7 @@ fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
         ));
     }
     let (path, tree) = at(core, run, subject)?;
-    let writable = core.states.named(root).is_ok_and(|state| state.writable());
+    let writable = core.states.is_writable(&path);
     let one = rows([vec![
         ("path", path.to_string().into()),
         ("kind", tree.kind().into()),

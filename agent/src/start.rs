@@ -1,6 +1,8 @@
 //! From the configuration to a running agent, and back: everything checked first, then the log, then the socket.
 
 mod history;
+mod names;
+mod notices;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +40,8 @@ use crate::snapshot::Snapshots;
 use crate::state::{self, Keyed, Path, Redactor, Scrubber, States, Wait};
 use crate::status::{Shared, Status, Waits};
 use history::{History, digest, history};
+pub(crate) use names::Names;
+use notices::Notices;
 
 /// How often a port or folder that another process holds is tried again: a rolling restart takes seconds.
 const RETRY: Duration = Duration::from_secs(1);
@@ -85,6 +89,8 @@ pub(crate) struct Prepared {
     states: Arc<States>,
     redactor: Arc<Redactor>,
     gauges: BTreeMap<String, Gauge>,
+    names: Names,
+    notices: Notices,
 }
 
 /// Reads and checks the configuration and all that it names.
@@ -125,19 +131,20 @@ pub(crate) fn prepare(mut builder: Builder) -> Result<Prepared, StartError> {
         .map_err(|e| refuse(whole(&e), &e.advice()))?;
     let key = log_key(&config)?;
     let redactor = Arc::new(redactor(&config)?);
-    let closed = paths(&builder.never_write, "never_write")?;
-    if let Some(invalid) = builder.invalid {
-        return Err(refuse(invalid, "as in `limits.mail.rate`"));
+    let mut notices = Notices::of(std::mem::take(&mut builder.faults));
+    let mut closed = closed_to_writes(&builder, &mut notices);
+    let names = Names::new(closed.clone(), builder.never_patch.clone(), config.redact.visible.clone());
+    closed.extend(checked(&mut builder, &mut notices));
+    let (states, faults) = States::of(builder.states, closed, redactor.clone());
+    for fault in faults {
+        notices.add(format!("{fault}; all that share the name are closed"));
     }
-    state::add_checks(&mut builder.states, &builder.checks).map_err(|e| refuse(e, ""))?;
-    let states =
-        States::new(builder.states, closed, redactor.clone()).map_err(|e| refuse(e.to_string(), ""))?;
     let registry = Registry::new(builder.never_patch).map_err(|e| refuse(e.to_string(), e.advice()))?;
     for route in &builder.routes {
         let (method, template) = route.split_once(' ').unwrap_or((route.as_str(), ""));
-        registry
-            .declare(method, template)
-            .map_err(|e| refuse(format!("route `{route}`: {e}"), "as in `GET /api/healthcheck`"))?;
+        if let Err(error) = registry.declare(method, template) {
+            notices.add(format!("`.routes`: `{route}`: {error}; it is no point before it is called"));
+        }
     }
     Ok(Prepared {
         config,
@@ -149,7 +156,48 @@ pub(crate) fn prepare(mut builder: Builder) -> Result<Prepared, StartError> {
         states: Arc::new(states),
         redactor,
         gauges: builder.gauges,
+        names,
+        notices,
     })
+}
+
+/// The paths that the author closed to writes. Of one that cannot be read its whole state is closed, as far as it can be told
+/// which one was meant.
+fn closed_to_writes(builder: &Builder, notices: &mut Notices) -> Vec<Path> {
+    let mut closed = Vec::new();
+    for text in &builder.never_write {
+        match text.parse() {
+            Ok(path) => closed.push(path),
+            Err(error) => {
+                let state = text.split(['.', '[']).next().unwrap_or_default();
+                let known =
+                    builder.states.iter().any(|known| known.root().0.first().is_some_and(|n| n == state));
+                let what = match known {
+                    true => format!("the whole state `{state}` is closed to writes until it is a path"),
+                    false => "it closes nothing".to_owned(),
+                };
+                notices.add(format!("`.never_write`: {error}; {what}"));
+                closed.extend(known.then(|| Path(vec![state.to_owned()])));
+            }
+        }
+    }
+    closed
+}
+
+/// Gives the states their checks. The paths of those that would be written without being asked about by theirs.
+fn checked(builder: &mut Builder, notices: &mut Notices) -> Vec<Path> {
+    let mut closed = Vec::new();
+    for unused in state::add_checks(&mut builder.states, &builder.checks) {
+        let names: Vec<String> = builder.states.iter().map(|state| state.root().to_string()).collect();
+        let near = notices::near(&unused.name, names.iter().map(String::as_str));
+        let what = match unused.is_writable {
+            true => "; the state is closed to writes until its check fits",
+            false => "",
+        };
+        notices.add(format!("`.validate`: {}{near}{what}", unused.why));
+        closed.extend(unused.name.parse::<Path>().ok().filter(|_| unused.is_writable));
+    }
+    closed
 }
 
 fn redactor(config: &Config) -> Result<Redactor, StartError> {
@@ -328,15 +376,16 @@ fn build(
     opened: &Opened,
     waits: Waits,
 ) -> Result<(Arc<Core>, Tls, std::net::SocketAddr), String> {
-    let Prepared { config, policy, tls, registry, levels, states, redactor, gauges, .. } = prepared;
+    let Prepared { config, policy, tls, registry, levels, states, redactor, gauges, names, notices, .. } =
+        prepared;
     let history = if opened.fresh { History::default() } else { history(&config)? };
     history.check_lists(&config, &tls)?;
     let keyed = Keyed::new(digest_key(&config.audit.folder)?).map_err(|e| format!("no randomness: {e}"))?;
     let (emitter, emitting) = Emitter::new();
     std::thread::Builder::new().name("debug-emit".to_owned()).spawn(emitting).map_err(|e| e.to_string())?;
     let scrubber = Scrubber::default();
-    let names = states.list().map(|(name, _)| name).chain([config.service.as_str(), opened.origin.as_str()]);
-    scrubber.protect_identifiers(names);
+    let shown = states.list().map(|(name, _)| name).chain([config.service.as_str(), opened.origin.as_str()]);
+    scrubber.protect_identifiers(shown);
     let core = Arc::new(Core {
         service: config.service.clone(),
         instance: config.instance.clone(),
@@ -348,6 +397,8 @@ fn build(
         leases: Arc::new(Leases::after(history.highest)),
         guards: Guards::new(gauges),
         notes: Mutex::default(),
+        at_start: OnceLock::new(),
+        names: OnceLock::new(),
         permits: AtomicU64::new(0),
         snapshots: Snapshots::default(),
         writes: Arc::new(Writes::new(states.clone())),
@@ -370,6 +421,7 @@ fn build(
         next_session: AtomicU64::new(history.sessions + 1),
     });
     core.learn_all();
+    names.tell(&core, notices);
     let (marks, made) = Marks::begin(config.active.clone());
     if let Err(error) = made {
         let folder = config.active.display();
@@ -408,6 +460,10 @@ fn boot_records(
         "service": core.service, "instance": core.instance, "environment": core.environment,
         "agent": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "from_environment": config.from_environment,
     });
+    let notices = core.at_start();
+    if !notices.is_empty() {
+        boot["notices"] = json!(notices);
+    }
     let tell = |what: String| {
         core.emitter.alarm(&what);
         core.note(what);

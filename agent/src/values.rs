@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rhai::{Dynamic, Map};
 
-use crate::convert::{BigInteger, NO_STATE, OpaqueSecret, display};
+use crate::convert::{BigInteger, NO_STATE, OpaqueSecret, UnreadableLeaf, display};
 use crate::script::library::MAX_ITEMS;
 use crate::state::{Keyed, Path, Tree};
 
@@ -25,7 +25,11 @@ pub(crate) fn argument(tree: Tree) -> Dynamic {
             path: Path(vec![NO_STATE.to_owned()]),
             fingerprint: "of the caller".to_owned(),
             value: Arc::new(*inner),
+            like: None,
         }),
+        Tree::Unreadable(leaf) => {
+            Dynamic::from(UnreadableLeaf { path: Path(vec![NO_STATE.to_owned()]), leaf })
+        }
     }
 }
 
@@ -37,6 +41,7 @@ pub(crate) fn bound_secret(name: &str, value: &str, keyed: &Keyed) -> Dynamic {
         // Not comparable by eye with that of a state's secret: an argument could be a guess.
         fingerprint: keyed.fingerprint(&Tree::Seq(vec![Tree::Str("argument".to_owned()), tree.clone()])),
         value: Arc::new(tree),
+        like: None,
     })
 }
 
@@ -99,6 +104,9 @@ pub(crate) fn text(value: &Dynamic) -> Result<String, String> {
     if let Some(secret) = value.read_lock::<OpaqueSecret>() {
         return Err(format!("{} cannot be put into a text", *secret));
     }
+    if let Some(leaf) = value.read_lock::<UnreadableLeaf>() {
+        return Err(format!("{} cannot be put into a text", *leaf));
+    }
     if value.is_string() {
         return value.clone().into_string().map_err(|kind| format!("a {kind} is no text"));
     }
@@ -109,6 +117,14 @@ pub(crate) fn text(value: &Dynamic) -> Result<String, String> {
         return Ok(character.to_string());
     }
     Ok(display(value))
+}
+
+/// What cannot be read is like nothing and unlike nothing.
+///
+/// # Errors
+/// The value cannot be read.
+pub(crate) fn comparable(value: &Dynamic) -> Result<(), Box<rhai::EvalAltResult>> {
+    value.read_lock::<UnreadableLeaf>().map_or(Ok(()), |leaf| Err(leaf.refuse()))
 }
 
 /// Whether two values that are neither lists nor maps are the same. Different kinds never are, numbers aside.
@@ -190,6 +206,7 @@ pub(crate) fn size_of(tree: &Tree) -> usize {
         Tree::Seq(items) => items.iter().map(size_of).sum(),
         Tree::Map(entries) => entries.iter().map(|(k, v)| k.len() + size_of(v)).sum(),
         Tree::Secret(inner) => size_of(inner),
+        Tree::Unreadable(_) => 16,
     }
 }
 
@@ -205,6 +222,7 @@ pub(crate) fn json(tree: &Tree) -> serde_json::Value {
         Tree::Seq(items) => items.iter().map(json).collect(),
         Tree::Map(entries) => entries.iter().map(|(k, v)| (k.clone(), json(v))).collect(),
         Tree::Secret(_) => crate::state::PLACEHOLDER.into(),
+        Tree::Unreadable(leaf) => leaf.to_string().into(),
     }
 }
 

@@ -44,6 +44,7 @@
 mod action;
 mod duration;
 mod error;
+mod names;
 mod parse;
 mod pattern;
 mod policy;
@@ -55,6 +56,7 @@ mod text;
 pub use action::{Action, UnknownAction};
 pub use duration::{InvalidDuration, MAX_DURATION, format_duration, parse_duration};
 pub use error::PolicyError;
+pub use names::NamedResource;
 pub use parse::{MAX_LIST, MAX_POLICY, MAX_RULES};
 pub use policy::Policy;
 pub use request::{Allowed, Decision, Denial, Mode, Request, RuleRef};

@@ -245,7 +245,7 @@ fn covers<S: AsRef<str>>(pattern: &[Segment], path: &[S]) -> bool {
 }
 
 /// Whether the segments of a pattern cover those of a name, or of any longer name that begins with them.
-fn begins<S: AsRef<str>>(pattern: &[Segment], path: &[S]) -> bool {
+pub(crate) fn begins<S: AsRef<str>>(pattern: &[Segment], path: &[S]) -> bool {
     // Whatever is left of the pattern, some longer name has it: each segment with a `*` covers some text.
     consumed(pattern, path).is_some()
 }

@@ -52,6 +52,11 @@ impl Policy {
         self.digest
     }
 
+    /// The rules that deny, and behind them those that allow.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.denying.iter().chain(&self.allowing).map(|placed| &placed.rule)
+    }
+
     /// The roles that its rules name. Whoever has none of them gets only what is for everybody.
     pub fn roles(&self) -> BTreeSet<&str> {
         self.audiences.iter().flat_map(|audience| &audience.roles).map(String::as_str).collect()

@@ -200,7 +200,7 @@ fn string_end(text: &str) -> Option<usize> {
     None
 }
 
-fn push_segment(out: &mut String, segment: &str) {
+pub(crate) fn push_segment(out: &mut String, segment: &str) {
     if !segment.is_empty() && segment.bytes().all(plain) {
         if !out.is_empty() {
             out.push('.');

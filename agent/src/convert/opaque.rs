@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use rhai::{Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Module, Position};
 
+use super::UnreadableLeaf;
 use crate::state::{Path, Tree, same_in_constant_time};
 
 /// An integer above `i64::MAX`. A script can show it, compare it with another one, and write it; Rhai has no integer
@@ -26,6 +27,8 @@ pub(crate) struct OpaqueSecret {
     pub(crate) fingerprint: String,
     /// The value, without its mark.
     pub(crate) value: Arc<Tree>,
+    /// Why it is opaque if it is no secret of its own.
+    pub(crate) like: Option<String>,
 }
 
 /// The first segment of the path of a secret that stands in no state: an argument. No state can have it as a name that is
@@ -37,12 +40,24 @@ pub(super) fn is_argument(path: &Path) -> bool {
     path.0.first().is_some_and(|root| root == NO_STATE)
 }
 
-impl OpaqueSecret {
+/// A value that can be shown, and refuses every use that is not registered.
+pub(super) trait Opaque: fmt::Display + Clone + Send + Sync + 'static {
+    /// The error of every other use.
+    fn refuse(&self) -> Box<EvalAltResult>;
+}
+
+impl Opaque for OpaqueSecret {
     fn refuse(&self) -> Box<EvalAltResult> {
         let quoted = quoted(&self.path);
         let message = if is_argument(&self.path) {
             "a secret argument can only be shown, compared with another secret, and passed on as it is"
                 .to_owned()
+        } else if let Some(like) = &self.like {
+            format!(
+                "`{}` can only be shown, compared with a secret, and written back to its own path: {like}; \
+                 reveal({quoted}) needs action reveal",
+                self.path
+            )
         } else {
             format!(
                 "the secret of `{}` can only be shown, compared with another secret, and written back to its own path; \
@@ -65,13 +80,31 @@ impl fmt::Display for OpaqueSecret {
         if is_argument(&self.path) {
             return write!(f, "‹secret {}…, an argument›", self.fingerprint);
         }
-        write!(f, "‹secret {}…, reveal({}) needs action reveal›", self.fingerprint, quoted(&self.path))
+        let (mark, reveal) = (&self.fingerprint, quoted(&self.path));
+        match &self.like {
+            Some(like) => write!(f, "‹secret {mark}…: {like}; reveal({reveal}) needs action reveal›"),
+            None => write!(f, "‹secret {mark}…, reveal({reveal}) needs action reveal›"),
+        }
     }
 }
 
 impl fmt::Debug for OpaqueSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// Tells of each secret in a value why it is opaque, where that is not because it is a secret of its own.
+pub(crate) fn tell_alike(value: &mut Dynamic, why: &dyn Fn(&Path, &Tree) -> Option<String>) {
+    if let Some(mut secret) = value.write_lock::<OpaqueSecret>() {
+        secret.like = why(&secret.path, &secret.value);
+        return;
+    }
+    if let Some(mut items) = value.write_lock::<rhai::Array>() {
+        return items.iter_mut().for_each(|item| tell_alike(item, why));
+    }
+    if let Some(mut entries) = value.write_lock::<rhai::Map>() {
+        entries.values_mut().for_each(|value| tell_alike(value, why));
     }
 }
 
@@ -128,9 +161,11 @@ pub(crate) fn register_types(module: &mut Module) {
     module.set_custom_type::<OpaqueSecret>("secret");
     module.set_custom_type::<BigInteger>("integer");
     register_equality(module);
-    register_refusals(module);
+    register_refusals::<OpaqueSecret>(module);
+    register_unreadable(module);
     for name in ["to_string", "to_debug", "print", "debug"] {
         shown::<OpaqueSecret>(module, name);
+        shown::<UnreadableLeaf>(module, name);
         shown::<BigInteger>(module, name);
     }
 }
@@ -158,29 +193,41 @@ fn compare(a: &OpaqueSecret, b: &OpaqueSecret) -> Answer<bool> {
     }
 }
 
-fn register_refusals(module: &mut Module) {
+/// What cannot be read is neither the same as anything nor another.
+fn register_unreadable(module: &mut Module) {
+    module.set_custom_type::<UnreadableLeaf>("unreadable");
+    register_refusals::<UnreadableLeaf>(module);
+    for name in ["==", "!="] {
+        module
+            .set_native_fn(name, |a: UnreadableLeaf, _: UnreadableLeaf| -> Answer<bool> { Err(a.refuse()) });
+        module.set_native_fn(name, |a: UnreadableLeaf, _: Dynamic| -> Answer<bool> { Err(a.refuse()) });
+        module.set_native_fn(name, |_: Dynamic, b: UnreadableLeaf| -> Answer<bool> { Err(b.refuse()) });
+    }
+}
+
+fn register_refusals<T: Opaque>(module: &mut Module) {
     for name in OPERATORS {
-        refuse_operator(module, name);
+        refuse_operator::<T>(module, name);
     }
     for name in OF_ONE {
-        module.set_native_fn(name, |a: OpaqueSecret| -> Answer<Dynamic> { Err(a.refuse()) });
+        module.set_native_fn(name, |a: T| -> Answer<Dynamic> { Err(a.refuse()) });
     }
     for name in OF_TWO {
-        module.set_native_fn(name, |a: OpaqueSecret, _: Dynamic| -> Answer<Dynamic> { Err(a.refuse()) });
+        module.set_native_fn(name, |a: T, _: Dynamic| -> Answer<Dynamic> { Err(a.refuse()) });
     }
     for name in OF_THREE {
-        let refuse = |a: OpaqueSecret, _: Dynamic, _: Dynamic| -> Answer<Dynamic> { Err(a.refuse()) };
+        let refuse = |a: T, _: Dynamic, _: Dynamic| -> Answer<Dynamic> { Err(a.refuse()) };
         module.set_native_fn(name, refuse);
     }
 }
 
-fn refuse_operator(module: &mut Module, name: &str) {
-    module.set_native_fn(name, |a: OpaqueSecret, _: OpaqueSecret| -> Answer<Dynamic> { Err(a.refuse()) });
-    module.set_native_fn(name, |a: OpaqueSecret, _: Dynamic| -> Answer<Dynamic> { Err(a.refuse()) });
-    module.set_native_fn(name, |_: Dynamic, b: OpaqueSecret| -> Answer<Dynamic> { Err(b.refuse()) });
+fn refuse_operator<T: Opaque>(module: &mut Module, name: &str) {
+    module.set_native_fn(name, |a: T, _: T| -> Answer<Dynamic> { Err(a.refuse()) });
+    module.set_native_fn(name, |a: T, _: Dynamic| -> Answer<Dynamic> { Err(a.refuse()) });
+    module.set_native_fn(name, |_: Dynamic, b: T| -> Answer<Dynamic> { Err(b.refuse()) });
     // Text would otherwise take the placeholder in, and go on as if it were the value.
-    module.set_native_fn(name, |_: ImmutableString, b: OpaqueSecret| -> Answer<Dynamic> { Err(b.refuse()) });
-    module.set_native_fn(name, |a: OpaqueSecret, _: ImmutableString| -> Answer<Dynamic> { Err(a.refuse()) });
+    module.set_native_fn(name, |_: ImmutableString, b: T| -> Answer<Dynamic> { Err(b.refuse()) });
+    module.set_native_fn(name, |a: T, _: ImmutableString| -> Answer<Dynamic> { Err(a.refuse()) });
 }
 
 fn shown<T: fmt::Display + Clone + Send + Sync + 'static>(module: &mut Module, name: &str) {

@@ -1,7 +1,7 @@
 use rhai::Dynamic;
 
 use super::opaque::{BigInteger, OpaqueSecret};
-use super::{MAX_DEPTH, is_range};
+use super::{MAX_DEPTH, UnreadableLeaf, is_range};
 
 /// How many bytes of a result are shown: 256 KiB.
 const MAX_SHOWN: usize = 256 * 1024;
@@ -206,6 +206,8 @@ fn leaf(value: &Dynamic) -> String {
 fn object(value: &Dynamic) -> String {
     if let Some(secret) = value.read_lock::<OpaqueSecret>() {
         secret.to_string()
+    } else if let Some(leaf) = value.read_lock::<UnreadableLeaf>() {
+        leaf.to_string()
     } else if let Some(big) = value.read_lock::<BigInteger>() {
         big.to_string()
     } else if value.is_fnptr() {

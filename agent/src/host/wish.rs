@@ -22,7 +22,7 @@ use crate::points::{Kind, Point};
 use crate::run::Run;
 use crate::script::frozen::Frozen;
 use crate::snapshot::Snapshot;
-use crate::state::{Path, StateError, Tree, Wait};
+use crate::state::{Path, StateError, Tree, Unreadable, Wait};
 use crate::values;
 
 /// What a call comes down to; more than one effect only for `revert_all`.
@@ -185,6 +185,7 @@ fn snapshot(
         let what = "the name must have 1 to 64 of `a-z`, `0-9`, `-`, `_`, `.` and not begin with `eval-`";
         return Err(usage(function, what));
     }
+    let is_of_all = paths.is_none();
     let paths = match paths {
         None => core.states.list().map(|(name, _)| Path(vec![name.to_owned()])).collect(),
         Some(list) => {
@@ -196,6 +197,8 @@ fn snapshot(
     };
     let parts = paths.into_iter().map(|path| match core.read(&path, Wait::AGENT) {
         Ok(tree) => Ok((path, tree)),
+        // One state that cannot be read keeps none of the others out.
+        Err(error) if is_of_all && error.is_of_the_state() => Ok((path, unreadable(&error))),
         Err(error) => Err(state_refusal(core, run, &error)),
     });
     let parts = parts.collect::<Result<Vec<_>, _>>()?;
@@ -203,6 +206,11 @@ fn snapshot(
         true => Err(Refusal::state("there is nothing to keep", "the service shows no state")),
         false => Ok(Effect::Snapshot { name, parts }),
     }
+}
+
+/// What stands for a state that cannot be read.
+fn unreadable(error: &StateError) -> Tree {
+    Tree::Unreadable(Unreadable::because(error.to_string()))
 }
 
 fn find_snapshot(
@@ -223,7 +231,10 @@ fn find_snapshot(
 fn diff(core: &Core, run: &Run, snapshot: &Snapshot) -> Effect {
     let (mut asked, mut rows) = (Vec::new(), Vec::new());
     for (path, then) in &snapshot.parts {
-        let now = core.read(path, Wait::AGENT);
+        let now = match core.read(path, Wait::AGENT) {
+            Err(error) if error.is_of_the_state() => Ok(unreadable(&error)),
+            now => now,
+        };
         asked.extend(leaves(path, then));
         match &now {
             Ok(now) => {
@@ -261,12 +272,17 @@ fn restore(
     let mut changes = Vec::new();
     for (path, then) in &snapshot.parts {
         // Whether something differs is told only to who may read both.
-        let now = core.read(path, Wait::AGENT).map_err(|error| state_refusal(core, run, &error))?;
+        let now = match core.read(path, Wait::AGENT) {
+            Err(error) if error.is_of_the_state() && then.holds_unreadable() => continue,
+            now => now.map_err(|error| state_refusal(core, run, &error))?,
+        };
         if let Err(why) = [then, &now].into_iter().try_for_each(|tree| gate::must_see(core, run, path, tree))
         {
             return Ok(vec![Effect::Impossible { function, target: Resource::Agent, options, why }]);
         }
-        let differing = then.differences(&now);
+        let mut differing = then.differences(&now);
+        // What could be read neither then nor now is nothing to put back.
+        differing.retain(|(_, then, now)| !matches!((then, now), (Some(Tree::Unreadable(a)), Some(Tree::Unreadable(b))) if a == b));
         let Some((first, ..)) = differing.first() else { continue };
         let mut common = first.clone();
         for (below, ..) in &differing {
@@ -342,8 +358,7 @@ fn write_tree(
     gate::not_failing(core, &state(&path))?;
     // What stands below a secret has no path, neither to read nor to write.
     let seen = run.look(core, &path).map_err(|e| state_refusal(core, run, &e))?;
-    let live =
-        core.states.check_write(&path, &after, Wait::AGENT).map_err(|e| state_refusal(core, run, &e))?;
+    let (live, after, spelling) = checked(core, run, &path, after)?;
     // A plan goes on from what it has written before.
     let before = if run.is_planning() { seen } else { live };
     core.writes.check(&path, Wait::AGENT).map_err(|e| {
@@ -363,11 +378,48 @@ fn write_tree(
         after_digest: core.digest(&after),
         after: after_record,
         shown: Some((before.clone(), marked)),
-        change: Arc::new(WriteChange::new(core.writes.clone(), path, before, after)),
+        change: Arc::new(WriteChange::new(core.writes.clone(), path, before, after).spelled(spelling)),
         guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
         options,
     };
     Ok(Effect::Change(Box::new(proposal)))
+}
+
+/// What stands at a path, what is put there, and that as text where its type spells it otherwise than it was given.
+fn checked(
+    core: &Core,
+    run: &Run,
+    path: &Path,
+    after: Tree,
+) -> Result<(Tree, Tree, Option<String>), Refusal> {
+    let check = |after: &Tree| core.states.check_write(path, after, Wait::AGENT);
+    let refusal = |error: &StateError| state_refusal(core, run, error);
+    let error = match check(&after) {
+        Ok(live) => return Ok((live, after, None)),
+        Err(error) => error,
+    };
+    let StateError::NotStored(_) = &error else { return Err(refusal(&error)) };
+    let Some((becomes, is_same)) = core.states.spelled(path, &after, Wait::AGENT) else {
+        return Err(refusal(&error));
+    };
+    let shown = spelled(core, path, &becomes);
+    match is_same {
+        true => Ok((check(&becomes).map_err(|error| refusal(&error))?, becomes, shown)),
+        false => Err(match (refusal(&error), shown) {
+            (Refusal::State { message, help }, Some(shown)) => {
+                Refusal::state(format!("{message}: {shown}"), help)
+            }
+            (refusal, _) => refusal,
+        }),
+    }
+}
+
+/// A value as text for one line, if no secret is in it.
+fn spelled(core: &Core, path: &Path, value: &Tree) -> Option<String> {
+    const MAX: usize = 200;
+    let text = values::json(value).to_string();
+    let is_open = !core.redactor.mark(path, value.clone()).holds_secret() && !core.holds_secret(&text);
+    (is_open && text.len() <= MAX).then_some(text)
 }
 
 /// A condition for a lease, frozen.
@@ -509,22 +561,27 @@ pub(crate) fn state_refusal(core: &Core, run: &Run, error: &StateError) -> Refus
         StateError::NoSuchState { .. } | StateError::NoSuchPath(_) => {
             "`ls()` lists the states, `ls(path)` what is below a path"
         }
-        StateError::ReadOnly(_) => "the service shows it with `.state`; `.state_mut` makes it writable",
+        StateError::ReadOnly(_) => {
+            "the service shows it with `.state` or `.read`; `.state_mut` or `.field` makes it writable"
+        }
         StateError::NeverWrite { .. } => "only the service's author can open it",
         StateError::Busy(_) => "the service holds its lock; try again",
-        StateError::Refused(_) | StateError::NotStored(_) => {
-            "the value stays as it was; give one of the type that stands there"
-        }
+        StateError::Refused(_) => "the value stays as it was; give one of the type that stands there",
+        StateError::NotStored(_) => "the value stays as it was; give one as the type itself would write it",
         StateError::Lossy { .. } => {
-            "the value stays as it was; its type loses something on the way through serde"
+            "the value stays as it was; what the service's author shows by `.field`, under a first name of its own, is written \
+             without the rest"
         }
         StateError::Conflict(_) => "read it again and decide anew",
-        StateError::Poisoned(_)
-        | StateError::Panicked { .. }
-        | StateError::Unreadable(_)
-        | StateError::DuplicateName(_)
-        | StateError::Overlapping(..)
-        | StateError::InsideState(_) => "tell the service's author",
+        StateError::Unreadable(error) if error.is_bound() => {
+            "read a part of it by its path, as in `get(\"jobs.17\")`; the service's author can show one by `.field` or `.read`"
+        }
+        StateError::Poisoned(_) | StateError::Panicked { .. } | StateError::Unreadable(_) => {
+            "tell the service's author"
+        }
+        StateError::DuplicateName(_) | StateError::Overlapping(..) | StateError::InsideState(_) => {
+            "all that share the name are closed; give each a name of its own in the service's code"
+        }
     };
     Refusal::state(error.to_string(), help)
 }

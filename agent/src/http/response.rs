@@ -123,6 +123,7 @@ fn kind(tree: &Tree) -> &'static str {
         Tree::Seq(_) => "a list",
         Tree::Map(_) => "a map",
         Tree::Secret(_) => "a secret",
+        Tree::Unreadable(_) => "something unreadable",
     }
 }
 
@@ -139,6 +140,7 @@ impl Serialize for Shown<'_> {
             Tree::F64(value) => serializer.serialize_f64(*value),
             Tree::Str(text) => serializer.serialize_str(text),
             Tree::Secret(_) => serializer.serialize_str(SECRET),
+            Tree::Unreadable(leaf) => serializer.collect_str(leaf),
             Tree::Seq(items) => {
                 let mut list = serializer.serialize_seq(Some(items.len()))?;
                 items.iter().try_for_each(|item| list.serialize_element(&Shown(item)))?;

@@ -266,6 +266,8 @@ pub(crate) struct WriteChange {
     after: Tree,
     /// Nanoseconds on the boot-time clock.
     deadline: AtomicU64,
+    /// The value as its type spells it, where that is not as it was given.
+    spelling: Option<String>,
     /// What a conflict left to be forced: ours, and what should stand there.
     left: Mutex<Option<(Tree, Tree)>>,
 }
@@ -275,7 +277,12 @@ impl WriteChange {
     pub(crate) fn new(writes: Arc<Writes>, path: Path, before: Tree, after: Tree) -> Self {
         let target = Resource::State(path.0.clone());
         let (deadline, left) = (AtomicU64::new(0), Mutex::new(None));
-        Self { target, writes, path, before, after, deadline, left }
+        Self { target, writes, path, before, after, deadline, spelling: None, left }
+    }
+
+    /// Tells how the type spells the value.
+    pub(crate) fn spelled(self, spelling: Option<String>) -> Self {
+        Self { spelling, ..self }
     }
 
     fn states(&self) -> &States {
@@ -375,6 +382,12 @@ impl Change for WriteChange {
 
     fn ends_by_itself(&self) -> bool {
         self.states().is_timed(&self.path)
+    }
+
+    fn done(&self) -> String {
+        self.spelling
+            .as_ref()
+            .map_or("set".to_owned(), |spelling| format!("set, as its type spells it, to {spelling}"))
     }
 
     fn undo(&self, lease: u64, wait: Wait) -> Result<Undone, ChangeError> {

@@ -422,6 +422,7 @@ fn same(a: &Dynamic, b: &Dynamic, depth: usize) -> Fallible<bool> {
     if let (Some(a), Some(b)) = (a.read_lock::<Map>(), b.read_lock::<Map>()) {
         return same_entries(&a, &b, depth + 1);
     }
+    values::comparable(a).and_then(|()| values::comparable(b))?;
     Ok(values::same_scalar(a, b))
 }
 

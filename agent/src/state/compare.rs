@@ -71,7 +71,8 @@ fn differences<'t>(
                 below(&index.to_string(), Some(ours), Some(theirs));
             }
         }
-        (Some(ours), Some(theirs)) if ours.same(theirs) => {}
+        // Of what cannot be read it cannot be told whether it is the same.
+        (Some(ours), Some(theirs)) if ours.same(theirs) && !ours.holds_unreadable() => {}
         (None, None) => {}
         (left, right) => found.push((path.clone(), left, right)),
     }

@@ -3,8 +3,10 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Unexp
 
 use super::error::TreeError;
 use super::key::KeyDeserializer;
+use super::known;
 use super::scope::SecretScope;
 use super::tree::Tree;
+use super::unreadable::Wide;
 use super::{PLACEHOLDER, SECRET_NAME};
 
 /// The value of which `tree` is the tree.
@@ -70,6 +72,11 @@ fn visit<'de, V: Visitor<'de>>(tree: Tree, visitor: V) -> Result<V::Value> {
         Tree::Secret(inner) => {
             visitor.visit_newtype_struct(TreeDeserializer(*inner)).map_err(TreeError::hidden)
         }
+        Tree::Unreadable(leaf) => match leaf.kept() {
+            Some(Wide::Unsigned(value)) => visitor.visit_u128(value),
+            Some(Wide::Signed(value)) => visitor.visit_i128(value),
+            None => Err(TreeError::lost(leaf.reason())),
+        },
     }
 }
 
@@ -149,7 +156,7 @@ impl<'de> de::Deserializer<'de> for TreeDeserializer {
         deserialize_u128() deserialize_char() deserialize_str() deserialize_string() deserialize_unit()
         deserialize_unit_struct(_name: &'static str) deserialize_seq() deserialize_tuple(_length: usize)
         deserialize_tuple_struct(_name: &'static str, _length: usize) deserialize_map()
-        deserialize_struct(_name: &'static str, _fields: &'static [&'static str]) deserialize_identifier()
+        deserialize_identifier()
     }
     opened_float! { deserialize_f32 deserialize_f64 }
     opened_bytes! { deserialize_bytes deserialize_byte_buf }
@@ -170,6 +177,20 @@ impl<'de> de::Deserializer<'de> for TreeDeserializer {
             _ if name == SECRET_NAME => Err(TreeError::ours("only a secret can be stored here")),
             tree => visitor.visit_newtype_struct(TreeDeserializer(tree)),
         }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value> {
+        self.open(|tree| {
+            if let Tree::Map(entries) = &tree {
+                known::on_struct(name, fields, entries);
+            }
+            visit(tree, visitor)
+        })
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

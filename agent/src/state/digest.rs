@@ -5,6 +5,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::tree::Tree;
+use super::unreadable::Wide;
 
 /// How many bytes of a fingerprint are shown: enough to tell values apart by eye, too few to search for a value.
 const FINGERPRINT_LEN: usize = 4;
@@ -14,8 +15,9 @@ const FINGERPRINT_LEN: usize = 4;
 /// One tag byte, then: null `00`; truth value `01` and `00` or `01`; integer `02` and 8 bytes two's complement;
 /// integer above `i64::MAX` `03` and 8 bytes; float `04` and the 8 bytes of IEEE 754 (every NaN as
 /// `7ff8000000000000`); text `05`, length, UTF-8; list `06`, count, elements; map `07`, count, and for each entry in
-/// the order of the keys' bytes length and bytes of the key, then the value. Lengths and counts are 8 bytes; all
-/// integers are big-endian. The mark of a secret adds nothing, so a value has one digest whoever looks at it.
+/// the order of the keys' bytes length and bytes of the key, then the value; integer of more than 64 bits `08`
+/// (without a sign) or `09` (two's complement) and 16 bytes; what cannot be read `0a`, length and UTF-8 of the reason.
+/// Lengths and counts are 8 bytes; all integers are big-endian. The mark of a secret adds nothing, so a value has one digest whoever looks at it.
 pub(super) fn feed(tree: &Tree, sink: &mut impl FnMut(&[u8])) {
     match tree {
         Tree::Null => sink(&[0]),
@@ -47,7 +49,20 @@ pub(super) fn feed(tree: &Tree, sink: &mut impl FnMut(&[u8])) {
             }
         }
         Tree::Secret(inner) => feed(inner, sink),
+        Tree::Unreadable(leaf) => match leaf.kept() {
+            Some(Wide::Unsigned(value)) => wide(8, value.to_be_bytes(), sink),
+            Some(Wide::Signed(value)) => wide(9, value.to_be_bytes(), sink),
+            None => {
+                tagged(10, count(leaf.reason().len()), sink);
+                sink(leaf.reason().as_bytes());
+            }
+        },
     }
+}
+
+fn wide(tag: u8, bytes: [u8; 16], sink: &mut impl FnMut(&[u8])) {
+    sink(&[tag]);
+    sink(&bytes);
 }
 
 fn tagged(tag: u8, bytes: [u8; 8], sink: &mut impl FnMut(&[u8])) {

@@ -1,14 +1,15 @@
 //! One write to a value of the service: ready but for the swap, so that under the service's lock nothing happens but
 //! serializing, comparing and swapping.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 
 use super::error::{StateError, TreeError};
 use super::fence::{Outside, Panicked, fenced};
 use super::path::Path;
+use super::ser::{self, Kinds};
 use super::tree::Tree;
 use super::{Limits, to_tree};
 use crate::clock::BootTime;
@@ -31,6 +32,8 @@ pub struct Edit<T> {
     pub(super) keeps_value: bool,
     /// Who decides whether it is still wanted.
     pub(super) ticket: Ticket,
+    /// What serde is told of the live value, if it does not survive the round trip.
+    pub(super) kinds: OnceLock<Kinds>,
     verdict: Option<Result<Verdict, StateError>>,
     compare: fn(&Edit<T>, &T) -> Result<Verdict, StateError>,
 }
@@ -61,6 +64,7 @@ impl<T: Serialize + PartialEq> Edit<T> {
             later: Vec::new(),
             keeps_value: false,
             ticket: Ticket::default(),
+            kinds: OnceLock::new(),
             verdict: None,
             compare: Self::compared,
         }
@@ -75,7 +79,12 @@ impl<T: Serialize + PartialEq> Edit<T> {
         Ok(match (now.same(&self.tree), equal) {
             (false, _) => Verdict::Changed,
             (true, true) => Verdict::AsRead,
-            (true, false) => Verdict::Lossy,
+            (true, false) => {
+                // The live value alone can tell what it lost.
+                let kinds = fenced(|| ser::kinds(live, &Limits::STATE));
+                drop(kinds.map(|kinds| self.kinds.set(kinds)));
+                Verdict::Lossy
+            }
         })
     }
 }

@@ -3,6 +3,7 @@ use std::fmt;
 use serde::de::Unexpected;
 
 use super::path::{Path, PathError, known_clause};
+use super::unreadable::Unreadable;
 
 /// Why a value could not become a tree, or a tree a value. Names the path and what was expected there, never a value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,13 +21,94 @@ enum Problem {
     Service(String),
     /// The words of a check that the service registered, which may hold any value, too; nothing if they are not told.
     Checked(Option<String>),
+    /// A bound of the whole was reached, not a fault of the place.
+    Bound(Bound),
+    /// A leaf that could not be read would be lost, for this reason.
+    Lost(String),
     /// Something inside a secret: not even our words.
     Hidden,
+}
+
+/// Which bound was reached, and how large what reached it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Bound {
+    what: String,
+    /// It was time, which does not come back where a part is left out.
+    is_time: bool,
+    /// The entries of the container that the path names, if it told so.
+    entries: Option<usize>,
+    /// Whether it was reached inside of a container.
+    inside: bool,
 }
 
 impl TreeError {
     pub(super) fn ours(message: impl Into<String>) -> Self {
         Self { path: Path(Vec::new()), problem: Problem::Ours(message.into()) }
+    }
+
+    /// That a bound of the whole was reached.
+    pub(super) fn bound(what: impl Into<String>, is_time: bool) -> Self {
+        let bound = Bound { what: what.into(), is_time, entries: None, inside: false };
+        Self { path: Path(Vec::new()), problem: Problem::Bound(bound) }
+    }
+
+    /// That a leaf that cannot be read would be lost.
+    pub(super) fn lost(reason: &str) -> Self {
+        Self { path: Path(Vec::new()), problem: Problem::Lost(reason.to_owned()) }
+    }
+
+    /// The same error, seen from the container of a part: of a bound the path names the largest container, not the part at
+    /// which it happened to be reached.
+    pub(super) fn of_part(self, segment: &str, entries: Option<usize>) -> Self {
+        match self.problem {
+            Problem::Bound(bound) if bound.entries.unwrap_or(0) < entries.unwrap_or(1) => {
+                let bound = Bound { entries, inside: true, ..bound };
+                Self { path: Path(Vec::new()), problem: Problem::Bound(bound) }
+            }
+            problem => Self { path: self.path, problem }.under(segment),
+        }
+    }
+
+    /// Whether a leaf that cannot be read would be lost.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self.problem, Problem::Lost(_))
+    }
+
+    /// The message without the path.
+    pub(super) fn pathless(self) -> String {
+        Self { path: Path(Vec::new()), ..self }.to_string()
+    }
+
+    /// The field that a type missed, if that is what it says.
+    pub(super) fn missing_field_name(&self) -> Option<&str> {
+        let Problem::Ours(message) = &self.problem else { return None };
+        message.strip_prefix("missing field `")?.strip_suffix('`')
+    }
+
+    /// Whether a bound of the whole was reached.
+    pub(crate) fn is_bound(&self) -> bool {
+        matches!(self.problem, Problem::Bound(_))
+    }
+
+    /// Whether a bound was reached inside of a container, of which parts may be read all the same.
+    pub(crate) fn is_large_container(&self) -> bool {
+        matches!(&self.problem, Problem::Bound(bound) if bound.inside)
+    }
+
+    /// Whether what was reached is the time that reading may take.
+    pub(super) fn is_late(&self) -> bool {
+        matches!(&self.problem, Problem::Bound(bound) if bound.is_time)
+    }
+
+    /// The leaf that stands for what could not be read, in words of ours.
+    pub(super) fn unreadable(&self) -> Unreadable {
+        match &self.problem {
+            Problem::Service(_) | Problem::Checked(_) => {
+                Unreadable::because("its type refuses to write it out")
+            }
+            Problem::Hidden => Unreadable::because("a secret that its type cannot write out"),
+            Problem::Ours(_) | Problem::Bound(_) | Problem::Lost(_) => Unreadable::because(self.to_string()),
+        }
     }
 
     /// What a check of the service says of a value.
@@ -50,6 +132,17 @@ impl TreeError {
         Self { path: Path(Vec::new()), problem: Problem::Hidden }
     }
 
+    /// What is told of an error of writing out a secret. That a bound of the whole was reached says nothing of it.
+    pub(super) fn in_secret(self) -> Self {
+        match self.problem {
+            Problem::Bound(bound) => Self {
+                path: Path(Vec::new()),
+                problem: Problem::Bound(Bound { entries: None, inside: false, ..bound }),
+            },
+            _ => self.hidden(),
+        }
+    }
+
     /// The same error without the words of the service's own type.
     pub(super) fn without_service_words(self) -> Self {
         match self.problem {
@@ -63,7 +156,11 @@ impl TreeError {
     pub(super) fn service_words(&self) -> Option<&str> {
         match &self.problem {
             Problem::Service(words) | Problem::Checked(Some(words)) => Some(words),
-            Problem::Ours(_) | Problem::Checked(None) | Problem::Hidden => None,
+            Problem::Ours(_)
+            | Problem::Bound(_)
+            | Problem::Lost(_)
+            | Problem::Checked(None)
+            | Problem::Hidden => None,
         }
     }
 }
@@ -75,6 +172,11 @@ impl fmt::Display for TreeError {
         }
         match &self.problem {
             Problem::Ours(message) => f.write_str(message),
+            Problem::Bound(Bound { what, entries: Some(entries), .. }) => {
+                write!(f, "{what}; it has {entries} entries")
+            }
+            Problem::Bound(Bound { what, .. }) => f.write_str(what),
+            Problem::Lost(reason) => write!(f, "it cannot be read ({reason}), so it would be lost"),
             Problem::Service(message) => write!(f, "refused by the service's type: {message}"),
             Problem::Checked(Some(words)) => write!(f, "refused by the service's check: {words}"),
             Problem::Checked(None) => f.write_str("refused by the service's check"),
@@ -208,6 +310,24 @@ pub(crate) enum StateError {
 }
 
 impl StateError {
+    /// Whether what stands there has parts and is only too large to be read whole.
+    pub(crate) fn is_large_container(&self) -> bool {
+        matches!(self, Self::Unreadable(error) if error.is_large_container())
+    }
+
+    /// Whether the state itself cannot be read, whoever asks and when: it costs itself, and what else is read beside it reads.
+    pub(crate) fn is_of_the_state(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreadable(_)
+                | Self::Panicked { .. }
+                | Self::Poisoned(_)
+                | Self::DuplicateName(_)
+                | Self::Overlapping(..)
+                | Self::InsideState(_)
+        )
+    }
+
     /// The same error with no other names than those given; all that are there may be more than may be told.
     pub(crate) fn knowing(&self, names: &[String]) -> Self {
         match self {

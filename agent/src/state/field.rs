@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use super::along::{Found, Names};
 use super::cell::{Cell, Held, Wait};
 use super::edit::Edit;
 use super::error::{StateError, TreeError};
@@ -12,6 +13,7 @@ use super::fence::{Outside, Panicked, fenced};
 use super::handle::{Later, State};
 use super::path::Path;
 use super::tree::Tree;
+use super::unreadable::Unreadable;
 use super::{Limits, to_tree};
 
 type Get<V> = Box<dyn Fn() -> V + Send + Sync>;
@@ -88,6 +90,72 @@ impl<V: Serialize + PartialEq + Send + Sync + 'static> Cell for FieldCell<V> {
     }
 }
 
+/// A value that a closure of the service gives, to be read only.
+pub(crate) struct ReadCell<V>(Get<V>);
+
+impl<V> ReadCell<V> {
+    pub(crate) fn new(get: impl Fn() -> V + Send + Sync + 'static) -> Self {
+        Self(Box::new(get))
+    }
+}
+
+impl<V: Send + Sync + 'static> Cell for ReadCell<V> {
+    type Value = V;
+
+    /// Nothing is known of what the closure waits for.
+    const WAITS: bool = true;
+
+    fn look<R>(&self, _: Wait, look: impl FnOnce(&V) -> R) -> Result<R, Held> {
+        let value = fenced(|| (self.0)()).map_err(|Panicked| Held::Panicked("getting the field"))?;
+        Ok(look(Outside::new(value).get()))
+    }
+
+    fn swap(&self, _: Wait, _: &mut Edit<V>) -> Result<(), Held> {
+        Err(Held::Refused("it is only read".to_owned()))
+    }
+}
+
+/// A name, or a part of one, that was given twice: neither of the two is shown, which would be a guess.
+pub(super) struct Closed {
+    root: Path,
+    why: StateError,
+}
+
+impl Closed {
+    pub(super) fn new(root: Path, why: StateError) -> Self {
+        Self { root, why }
+    }
+}
+
+impl State for Closed {
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn writable(&self) -> bool {
+        false
+    }
+
+    fn read(&self, _: Wait) -> Result<Tree, StateError> {
+        Err(self.why.clone())
+    }
+
+    fn check_write(&self, _: &[String], _: &Tree, _: Wait) -> Result<Tree, StateError> {
+        Err(self.why.clone())
+    }
+
+    fn compare_and_set(
+        &self,
+        _: &[String],
+        _: &Tree,
+        _: &Tree,
+        _: &Later<'_>,
+        _: Wait,
+    ) -> Result<(), StateError> {
+        Err(self.why.clone())
+    }
+}
+
 /// The fields whose paths begin with the same name, as one state.
 pub(super) struct Fields {
     root: Path,
@@ -100,16 +168,27 @@ impl Fields {
         Self { root: Path(field.root().0.iter().take(1).cloned().collect()), fields: vec![field] }
     }
 
-    /// Adds one with the same first name.
+    /// Adds one with the same first name. Those that it overlaps are closed, and so is it.
     ///
     /// # Errors
-    /// The other field that is it, contains it or lies inside it.
-    pub(super) fn add(&mut self, field: Arc<dyn State>) -> Result<(), Path> {
-        if let Some(other) = self.fields.iter().find(|other| other.root().overlaps(field.root())) {
-            return Err(other.root().clone());
-        }
-        self.fields.push(field);
-        Ok(())
+    /// The first of those, and why: it is the same, contains it or lies inside it.
+    pub(super) fn add(&mut self, field: Arc<dyn State>) -> Result<(), StateError> {
+        let path = field.root().clone();
+        let Some(other) = self.fields.iter().find(|other| other.root().overlaps(&path)) else {
+            self.fields.push(field);
+            return Ok(());
+        };
+        let other = other.root().clone();
+        let why = match path == other {
+            true => StateError::DuplicateName(path.to_string()),
+            false => StateError::Overlapping(path.clone(), other),
+        };
+        let overlapping = self.fields.extract_if(.., |other| other.root().overlaps(&path));
+        let outermost = overlapping
+            .map(|field| field.root().clone())
+            .fold(path.clone(), |outer, other| if other.0.len() < outer.0.len() { other } else { outer });
+        self.fields.push(Arc::new(Closed::new(outermost, why.clone())));
+        Err(why)
     }
 
     /// The field that holds `path`, and the rest of the path.
@@ -132,7 +211,12 @@ impl State for Fields {
     }
 
     fn writable(&self) -> bool {
-        true
+        self.fields.iter().any(|field| field.writable())
+    }
+
+    fn writable_at(&self, path: &[String]) -> bool {
+        let holding = self.fields.iter().find(|field| path.starts_with(field.root().below()));
+        holding.map_or(self.writable(), |field| field.writable())
     }
 
     fn waits(&self) -> bool {
@@ -142,9 +226,51 @@ impl State for Fields {
     fn read(&self, wait: Wait) -> Result<Tree, StateError> {
         let mut tree = Tree::Map(Vec::new());
         for field in &self.fields {
-            insert(&mut tree, field.root().below(), field.read(wait)?);
+            let value = match field.read(wait) {
+                Err(error @ StateError::Busy(_)) => return Err(error),
+                // One field costs itself.
+                Err(error) => {
+                    Tree::Unreadable(Unreadable::because(error.without_service_words().to_string()))
+                }
+                Ok(value) => value,
+            };
+            insert(&mut tree, field.root().below(), value);
         }
         Ok(tree)
+    }
+
+    fn read_along(&self, path: &[String], wait: Wait) -> Result<Option<Found>, StateError> {
+        let holding = |field: &&Arc<dyn State>| path.starts_with(field.root().below());
+        let Some(field) = self.fields.iter().find(holding) else { return Ok(None) };
+        let depth = field.root().below().len();
+        let inside = match path.get(depth..).unwrap_or_default() {
+            [] => Some(Found { tree: field.read(wait)?, above: Vec::new() }),
+            below => field.read_along(below, wait)?,
+        };
+        let names = |depth: usize| {
+            let mut names = Names::default();
+            let beside = self.fields.iter().filter_map(|field| {
+                let below = field.root().below();
+                (below.get(..depth) == path.get(..depth)).then(|| below.get(depth)).flatten()
+            });
+            beside.for_each(|name| names.add(name));
+            names
+        };
+        Ok(inside
+            .map(|Found { tree, above }| Found { tree, above: (0..depth).map(names).chain(above).collect() }))
+    }
+
+    fn spelled(&self, path: &[String], value: &Tree, wait: Wait) -> Option<(Tree, bool)> {
+        let (field, below) = self.field(path, wait).ok()?;
+        field.spelled(below, value, wait)
+    }
+
+    fn may_come(&self, path: &[String], wait: Wait) -> bool {
+        let field = self.fields.iter().find(|field| path.starts_with(field.root().below()));
+        // What fields there are is known from the start.
+        field.is_some_and(|field| {
+            field.may_come(path.get(field.root().below().len()..).unwrap_or_default(), wait)
+        })
     }
 
     fn check_write(&self, path: &[String], value: &Tree, wait: Wait) -> Result<Tree, StateError> {

@@ -4,12 +4,16 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::along::{Found, found_along};
 use super::aside::Aside;
 use super::cell::{Cell, Held, Place, Wait};
 use super::edit::{Edit, Schedule, Ticket, Verdict, tree_of};
 use super::error::{StateError, TreeError};
 use super::fence::{Outside, Panicked, fenced};
+use super::known;
+use super::lossy;
 use super::path::Path;
+use super::spelling;
 use super::tree::Tree;
 use super::{Limits, from_tree, to_tree};
 use crate::clock::BootTime;
@@ -33,8 +37,29 @@ pub(crate) trait State: Send + Sync {
     /// Whether it was registered for writing.
     fn writable(&self) -> bool;
 
+    /// Whether what stands at a path was registered for writing.
+    fn writable_at(&self, _path: &[String]) -> bool {
+        self.writable()
+    }
+
     /// The whole value, with secrets marked.
     fn read(&self, wait: Wait) -> Result<Tree, StateError>;
+
+    /// What stands at `path`, read without what stands beside it; nothing where only the whole value can tell.
+    fn read_along(&self, _path: &[String], _wait: Wait) -> Result<Option<Found>, StateError> {
+        Ok(None)
+    }
+
+    /// What the type makes of `value` at `path`, where it would store another one than the one given: what would stand there,
+    /// and whether that is the same to the type in another spelling.
+    fn spelled(&self, _path: &[String], _value: &Tree, _wait: Wait) -> Option<(Tree, bool)> {
+        None
+    }
+
+    /// Whether something may come to stand at `path`, where nothing stands now. What cannot be told may.
+    fn may_come(&self, _path: &[String], _wait: Wait) -> bool {
+        true
+    }
 
     /// Whether writing `value` at `path` would succeed now, and what stands there.
     ///
@@ -82,26 +107,41 @@ pub(crate) type Later<'a> = dyn Fn(&Tree) -> Vec<(BootTime, Tree)> + 'a;
 /// What the service itself demands of a new value of the type, or why not, in its words.
 pub(crate) type Check<T> = Arc<dyn Fn(&T) -> Result<(), String> + Send + Sync>;
 
-/// Gives each state the checks that the service registered for it.
-///
-/// # Errors
-/// There is no such state, or it is of another type.
+/// A check that could not be given to its state.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct UnusedCheck {
+    /// As the author wrote it.
+    pub(crate) name: String,
+    /// Why, in words.
+    pub(crate) why: String,
+    /// Whether the state is there and could be written without being asked about.
+    pub(crate) is_writable: bool,
+}
+
+/// Gives each state the checks that the service registered for it. Returns those that no state could take: there is none, it
+/// is only read, or it is of another type.
 pub(crate) fn add_checks(
     states: &mut [Arc<dyn State>],
     checks: &[(String, Box<dyn Any + Send>)],
-) -> Result<(), String> {
+) -> Vec<UnusedCheck> {
+    let mut unused = Vec::new();
     for (name, check) in checks {
+        let mut add =
+            |why: String, is_writable| unused.push(UnusedCheck { name: name.clone(), why, is_writable });
         let named = states.iter_mut().find(|state| state.root().to_string() == *name);
-        // Nobody else has it before the agent starts.
+        // Before the agent starts there is no other owner.
         let Some(state) = named.and_then(Arc::get_mut) else {
-            return Err(format!("`validate`: no state is named `{name}`"));
+            add(format!("no state is named `{name}`"), false);
+            continue;
         };
         if !state.add_check(&**check) {
-            let why = if state.writable() { "is of another type" } else { "is only read" };
-            return Err(format!("`validate`: state `{name}` {why}"));
+            match state.writable() {
+                true => add(format!("state `{name}` is of another type"), true),
+                false => add(format!("state `{name}` is only read"), false),
+            }
         }
     }
-    Ok(())
+    unused
 }
 
 /// A state that can be read.
@@ -143,6 +183,10 @@ where
         self.0.read(wait)
     }
 
+    fn read_along(&self, path: &[String], wait: Wait) -> Result<Option<Found>, StateError> {
+        self.0.read_along(path, wait)
+    }
+
     fn check_write(&self, _path: &[String], _value: &Tree, _wait: Wait) -> Result<Tree, StateError> {
         Err(StateError::ReadOnly(self.0.root.to_string()))
     }
@@ -175,6 +219,10 @@ where
         self.value.read(wait)
     }
 
+    fn read_along(&self, path: &[String], wait: Wait) -> Result<Option<Found>, StateError> {
+        self.value.read_along(path, wait)
+    }
+
     fn check_write(&self, path: &[String], value: &Tree, wait: Wait) -> Result<Tree, StateError> {
         for _ in attempts(wait) {
             let tree = self.value.read(wait)?;
@@ -188,7 +236,7 @@ where
             })?;
             match verdict? {
                 Verdict::AsRead => return Ok(before),
-                Verdict::Lossy => return Err(lossy(&edit)),
+                Verdict::Lossy => return Err(self.lossy(&edit)),
                 Verdict::Changed => {}
             }
         }
@@ -218,12 +266,42 @@ where
                     let reordered = !tree.at(path).is_some_and(|live| live.same(expect));
                     // A list in another order: for a set the copy would have been equal, so this is no set.
                     let conflict = StateError::Conflict(self.value.path(path));
-                    return Err(if reordered { conflict } else { lossy(&edit) });
+                    return Err(if reordered { conflict } else { self.lossy(&edit) });
                 }
                 (Verdict::Changed, _) => {}
             }
         }
         Err(StateError::Busy(self.value.root.to_string()))
+    }
+
+    fn spelled(&self, path: &[String], value: &Tree, wait: Wait) -> Option<(Tree, bool)> {
+        let tree = self.value.read(wait).ok()?;
+        let edited = tree.clone().replaced(path, aligned(value, tree.at(path)?)).ok()?;
+        let made = |tree: &Tree| self.value.value_of(tree.clone()).ok()?.ok();
+        let written = |value: &C::Value| fenced(|| to_tree(value, &Limits::COPY)).ok()?.ok();
+        let new = made(&edited)?;
+        let stored = written(new.get())?;
+        let becomes = stored.at(path)?.clone();
+        let is_same = || {
+            let again = made(&stored)?;
+            let equal = fenced(|| new.get() == again.get()).ok()?;
+            Some(equal && written(again.get())?.same(&stored))
+        };
+        let same = spelling::may_be_respelled(&edited, &stored) && is_same() == Some(true);
+        Some((becomes, same))
+    }
+
+    fn may_come(&self, path: &[String], wait: Wait) -> bool {
+        let Ok(tree) = self.value.read(wait) else { return true };
+        let Err(missing) = tree.known_at(path) else { return true };
+        let Some((name, above)) = missing.path.0.split_last() else { return true };
+        let Some(Tree::Map(entries)) = tree.at(above) else { return true };
+        let mut with = entries.clone();
+        with.push((name.clone(), known::sought()));
+        let Ok(tree) = tree.clone().replaced(above, Tree::Map(with)) else { return true };
+        // Whether the type takes the rest is another matter: it names its fields before it looks at them.
+        let (_, look) = known::looking(Some(name), || self.value.value_of(tree));
+        look.is_known != Some(false)
     }
 
     fn is_timed(&self) -> bool {
@@ -240,15 +318,14 @@ where
         }
         for _ in attempts(wait) {
             let tree = self.value.read(wait)?;
-            let copy =
-                self.value.value_of(tree.clone())?.map_err(|error| unreadable(&self.value.root, &error))?;
+            let copy = self.value.value_of(tree.clone())?.map_err(|error| self.not_read(&error, &tree))?;
             let new = Outside::empty();
             let mut edit = Edit::new(self.value.root.clone(), tree.clone(), copy, new, tree);
             edit.keeps_value = true;
             edit.later = self.scheduled(&edit.stored, later)?;
             match self.swap(edit, wait)? {
                 (Verdict::AsRead, _) => return Ok(()),
-                (Verdict::Lossy, edit) => return Err(lossy(&edit)),
+                (Verdict::Lossy, edit) => return Err(self.lossy(&edit)),
                 (Verdict::Changed, _) => {}
             }
         }
@@ -314,9 +391,27 @@ where
     C::Value: Serialize,
 {
     fn read(&self, wait: Wait) -> Result<Tree, StateError> {
-        let look = |value: &C::Value| fenced(|| to_tree(value, &Limits::STATE));
+        let limits = self.limits();
+        let look = move |value: &C::Value| fenced(|| to_tree(value, &limits));
         let tree = self.ask(wait, None, move |cell, wait| cell.look(wait, look))?;
         tree_of(&self.root, tree)
+    }
+
+    fn read_along(&self, path: &[String], wait: Wait) -> Result<Option<Found>, StateError> {
+        let (path, limits) = (path.to_vec(), self.limits());
+        let look = move |value: &C::Value| fenced(|| found_along(value, &path, &limits));
+        match self.ask(wait, None, move |cell, wait| cell.look(wait, look))? {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) if error.is_bound() => Err(StateError::Unreadable(error.below(&self.root))),
+            // Where the walk itself fails the whole value tells what can be shown.
+            Ok(Err(_)) | Err(Panicked) => Ok(None),
+        }
+    }
+
+    /// As deep as paths may be long that begin with the state's own.
+    fn limits(&self) -> Limits {
+        let depth = debug_policy::MAX_SEGMENTS.saturating_sub(self.root.0.len());
+        Limits { depth, ..Limits::STATE }
     }
 }
 
@@ -348,17 +443,33 @@ where
             let value = aligned(value, live);
             tree.clone().replaced(path, value).map_err(|error| error.below(root))
         };
-        let copy = held.value_of(replaced(expect)?)?.map_err(|error| unreadable(root, &error))?;
+        let copy = held.value_of(replaced(expect)?)?.map_err(|error| self.not_read(&error, tree))?;
         let edited = replaced(value)?;
         let refused = |error: TreeError| StateError::Refused(error.below(root));
         let new = held.value_of(edited.clone())?.map_err(refused)?;
         let stored = tree_of(root, fenced(|| to_tree(new.get(), &Limits::COPY)))?;
         if !stored.same_unordered(&edited) {
             let place = stored.first_difference(&edited).unwrap_or_default();
+            if let Some(Tree::Unreadable(leaf)) = stored.at(&place) {
+                let what = format!("it could not be read afterwards: {}", leaf.reason());
+                return Err(refused(TreeError::ours(what).below(&Path(place))));
+            }
             return Err(self.not_stored(tree, path, place));
         }
         self.checked(new.get(), &held.path(path))?;
         Ok(Edit::new(root.clone(), tree.clone(), copy, new, stored))
+    }
+
+    /// Why the type does not read back what it wrote.
+    fn not_read(&self, error: &TreeError, tree: &Tree) -> StateError {
+        let takes = |tree| self.value.value_of(tree).is_ok_and(|value| value.is_ok());
+        lossy::unreadable(&self.value.root, error, tree, &takes)
+    }
+
+    /// Why the type's reading of the live value is another one.
+    fn lossy(&self, edit: &Edit<C::Value>) -> StateError {
+        let (_, look) = known::looking(None, || self.value.value_of(edit.tree.clone()));
+        lossy::lossy(edit, &look)
     }
 
     /// Asks the service itself about a value that is to be written at `path`.
@@ -386,7 +497,7 @@ where
     fn scheduled(&self, stored: &Tree, later: &Later<'_>) -> Result<Schedule<C::Value>, StateError> {
         let value = |(deadline, tree): (BootTime, Tree)| {
             let value = self.value.value_of(aligned(&tree, stored))?;
-            Ok((deadline, value.map_err(|error| unreadable(&self.value.root, &error))?))
+            Ok((deadline, value.map_err(|error| self.not_read(&error, &tree))?))
         };
         later(stored).into_iter().map(value).collect()
     }
@@ -410,40 +521,6 @@ where
         })?;
         Ok((edit.outcome()?, edit))
     }
-}
-
-fn unreadable(root: &Path, error: &TreeError) -> StateError {
-    StateError::Lossy {
-        path: root.join(&error.path.0),
-        reason: "the live value cannot be read back by the service's type".to_owned(),
-    }
-}
-
-/// The first path at which the live value and the type's reading of it differ, if any can be seen.
-fn lossy<T: Serialize>(edit: &Edit<T>) -> StateError {
-    let copied = fenced(|| to_tree(edit.copy.get(), &Limits::COPY));
-    let place = match copied {
-        Ok(Ok(copied)) => copied.first_difference(&edit.tree).or_else(|| not_a_number(&edit.tree)),
-        _ => None,
-    };
-    match place {
-        Some(place) => StateError::Lossy {
-            path: edit.root.join(&place),
-            reason: "it does not survive being written back".to_owned(),
-        },
-        None => StateError::Lossy {
-            path: edit.root.clone(),
-            reason:
-                "the value as a whole does not survive being written back; a field may be left out by serde"
-                    .to_owned(),
-        },
-    }
-}
-
-fn not_a_number(tree: &Tree) -> Option<Vec<String>> {
-    tree.leaves()
-        .find(|(_, leaf)| matches!(leaf.without_mark(), Tree::F64(value) if value.is_nan()))
-        .map(|(p, _)| p.0)
 }
 
 /// `value` with marks exactly where the type has a `Secret<T>`.

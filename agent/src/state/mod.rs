@@ -1,5 +1,6 @@
 //! States: values that the service registered, as trees that can be read, edited at a path and written back.
 
+mod along;
 mod aside;
 mod cell;
 mod compare;
@@ -11,7 +12,9 @@ mod fence;
 mod field;
 mod handle;
 mod key;
+mod known;
 mod live;
+mod lossy;
 mod path;
 mod redact;
 mod registry;
@@ -20,15 +23,17 @@ mod scrub;
 mod ser;
 mod shapes;
 mod source;
+mod spelling;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unreadable;
 
 pub(crate) use cell::{Place, Wait};
 pub(crate) use de::{TreeDeserializer, from_tree};
 pub(crate) use digest::{Keyed, same_in_constant_time};
 pub(crate) use error::StateError;
-pub(crate) use field::FieldCell;
+pub(crate) use field::{FieldCell, ReadCell};
 pub(crate) use handle::{Check, State, add_checks, read_only, writable};
 pub use live::Live;
 pub(crate) use path::{InvalidPath, Path, nearest};
@@ -40,6 +45,7 @@ pub(crate) use ser::{Limits, TreeSerializer, to_tree};
 pub(crate) use shapes::has_secret_shape;
 pub use source::StateHandle;
 pub(crate) use tree::Tree;
+pub(crate) use unreadable::Unreadable;
 
 /// What stands for a secret wherever its value may not go. Never a value: storing it is an error.
 pub(crate) const PLACEHOLDER: &str = "‹secret›";

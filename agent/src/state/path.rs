@@ -97,6 +97,7 @@ impl PathError {
             Tree::Seq(items) if items.is_empty() => "the list is empty".to_owned(),
             Tree::Seq(items) => format!("the list has the elements 0 to {}", items.len() - 1),
             Tree::Secret(_) => "a secret stands above it, which is read and written as a whole".to_owned(),
+            Tree::Unreadable(leaf) => format!("what stands above it cannot be shown: {}", leaf.reason()),
             other => format!("{} stands above it", other.kind()),
         };
         Self { path: Path(path.to_vec()), known: format!("; {known}") }

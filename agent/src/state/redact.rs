@@ -1,6 +1,8 @@
+use super::along::Found;
 use super::path::Path;
 use super::shapes::has_secret_shape;
 use super::tree::Tree;
+use super::unreadable::Unreadable;
 
 /// Segments that make everything at and below them secret, whatever the configuration says. Case does not count.
 const SECRET_SEGMENTS: [&str; 9] =
@@ -34,6 +36,21 @@ impl Redactor {
         self.walk(&mut path.clone(), named, tree)
     }
 
+    /// What was read at `path` without what stands beside it, marked as the whole value would be; nothing if something above
+    /// it is a secret as a whole, because one of its names is.
+    pub(crate) fn mark_found(&self, path: &Path, found: Found) -> Option<Tree> {
+        for (depth, names) in found.above.iter().enumerate() {
+            // The names in the container at this path.
+            let at = Path(path.0.get(..=depth)?.to_vec());
+            let named = at.0.iter().any(|segment| self.is_secret_segment(segment));
+            let hidden = names.others && (named || self.is_hidden(&at));
+            if hidden || names.texts().any(|name| self.is_secret_key(&at, named, name)) {
+                return None;
+            }
+        }
+        Some(self.mark(path, found.tree))
+    }
+
     /// Whether a segment of a path, or the name of a header, is one that makes its value secret.
     pub(crate) fn is_secret_segment(&self, segment: &str) -> bool {
         let segment = segment.to_lowercase();
@@ -44,7 +61,7 @@ impl Redactor {
         match tree {
             // Its names are shown wherever a path is.
             Tree::Map(entries) if entries.iter().any(|(key, _)| self.is_secret_key(path, named, key)) => {
-                Tree::Secret(Box::new(Tree::Map(entries)))
+                secret(Tree::Map(entries))
             }
             Tree::Map(entries) => {
                 let mark = |(key, value): (String, Tree)| {
@@ -97,10 +114,18 @@ pub(super) fn is_field_name(key: &str) -> bool {
     plain && key.len() <= MAX_LENGTH && digits <= MAX_DIGITS && digits < key.len()
 }
 
+/// A container that is a secret as a whole. One of which a part cannot be read is like no other, so that it is not compared.
+fn secret(container: Tree) -> Tree {
+    match container.holds_unreadable() {
+        true => Tree::Unreadable(Unreadable::because("a secret of which a part cannot be read")),
+        false => Tree::Secret(Box::new(container)),
+    }
+}
+
 /// Already marked, or nothing that could be a secret.
 fn is_visible(leaf: &Tree) -> bool {
     match leaf {
-        Tree::Secret(_) | Tree::Null => true,
+        Tree::Secret(_) | Tree::Null | Tree::Unreadable(_) => true,
         Tree::Str(text) => text.is_empty(),
         _ => false,
     }

@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::cell::Wait;
 use super::error::StateError;
-use super::field::Fields;
+use super::field::{Closed, Fields};
 use super::handle::{Later, State};
 use super::path::{Path, known_names};
 use super::redact::Redactor;
@@ -12,7 +12,7 @@ use super::tree::Tree;
 /// The states that the service registered, by name. Every path begins with the state's name.
 pub(crate) struct States {
     states: BTreeMap<String, Arc<dyn State>>,
-    never_write: Vec<Path>,
+    never_write: RwLock<Vec<Path>>,
     redactor: Arc<Redactor>,
 }
 
@@ -21,37 +21,72 @@ impl States {
     ///
     /// # Errors
     /// Two states with one name, or a field inside another state.
+    #[cfg(test)]
     pub(crate) fn new(
         states: Vec<Arc<dyn State>>,
         never_write: Vec<Path>,
         redactor: Arc<Redactor>,
     ) -> Result<Self, StateError> {
+        let (states, faults) = Self::of(states, never_write, redactor);
+        faults.into_iter().next().map_or(Ok(states), Err)
+    }
+
+    /// All states of a service, the paths its author closed to writes, and what makes a value secret. A name that is used
+    /// twice closes those that have it, and no others; each such fault is told.
+    pub(crate) fn of(
+        states: Vec<Arc<dyn State>>,
+        never_write: Vec<Path>,
+        redactor: Arc<Redactor>,
+    ) -> (Self, Vec<StateError>) {
         let mut by_name: BTreeMap<String, Arc<dyn State>> = BTreeMap::new();
         let mut fields: BTreeMap<String, Fields> = BTreeMap::new();
+        let mut faults = Vec::new();
         for state in states {
             let name = split(state.root()).0.to_owned();
-            let path = state.root().clone();
-            let within = match (path.below(), fields.get_mut(&name)) {
-                ([], _) => by_name.insert(name.clone(), state).map(|other| other.root().clone()),
-                (_, Some(others)) => others.add(state).err(),
-                (_, None) => {
-                    fields.insert(name.clone(), Fields::of(state));
-                    None
+            match (state.root().below(), fields.get_mut(&name)) {
+                ([], _) => {
+                    let root = state.root().clone();
+                    if by_name.insert(name.clone(), state).is_some() {
+                        let why = StateError::DuplicateName(name.clone());
+                        by_name.insert(name, Arc::new(Closed::new(root, why.clone())));
+                        faults.push(why);
+                    }
                 }
-            };
-            match within {
-                Some(other) if other == path => return Err(StateError::DuplicateName(path.to_string())),
-                Some(other) => return Err(StateError::Overlapping(path, other)),
-                None => {}
+                (_, Some(others)) => faults.extend(others.add(state).err()),
+                (_, None) => drop(fields.insert(name, Fields::of(state))),
             }
         }
         for (name, fields) in fields {
-            let path = fields.root().clone();
-            if by_name.insert(name, Arc::new(fields)).is_some() {
-                return Err(StateError::InsideState(path));
+            let root = fields.root().clone();
+            if by_name.insert(name.clone(), Arc::new(fields)).is_some() {
+                let why = StateError::InsideState(root.clone());
+                by_name.insert(name, Arc::new(Closed::new(root, why.clone())));
+                faults.push(why);
             }
         }
-        Ok(Self { states: by_name, never_write, redactor })
+        (Self { states: by_name, never_write: RwLock::new(never_write), redactor }, faults)
+    }
+
+    /// What the type makes of a value that it would not store as it was given; see [`State::spelled`].
+    pub(crate) fn spelled(&self, path: &Path, value: &Tree, wait: Wait) -> Option<(Tree, bool)> {
+        self.writable(path).ok()?.spelled(split(path).1, value, wait)
+    }
+
+    /// Whether something may come to stand at a path at which nothing stands now. What cannot be told may.
+    pub(crate) fn may_come(&self, path: &Path) -> bool {
+        let (name, below) = split(path);
+        self.states.get(name).is_none_or(|state| state.may_come(below, Wait::AGENT))
+    }
+
+    /// Takes back that a path is closed to writes, which names nothing.
+    pub(crate) fn open(&self, path: &Path) {
+        let mut never_write = self.never_write.write().unwrap_or_else(PoisonError::into_inner);
+        never_write.retain(|closed| closed != path);
+    }
+
+    /// Whether what stands at a path can be written as a whole, as far as its registration and its author say.
+    pub(crate) fn is_writable(&self, path: &Path) -> bool {
+        self.writable(path).is_ok_and(|state| state.writable_at(split(path).1))
     }
 
     /// The names, sorted, and whether each is writable.
@@ -70,7 +105,15 @@ impl States {
     /// What stands at `path`, each secret leaf marked: by its type, by a name on its path, or by its shape.
     pub(crate) fn read(&self, path: &Path, wait: Wait) -> Result<Tree, StateError> {
         let (name, below) = split(path);
-        let tree = self.named(name)?.read(wait).map_err(|error| self.told(error, &[]))?;
+        let state = self.named(name)?;
+        if !below.is_empty() {
+            // Only along the path: what stands beside it may be large, slow, or nothing that can be shown.
+            let found = state.read_along(below, wait).map_err(|error| self.told(error, &[]))?;
+            if let Some(tree) = found.and_then(|found| self.redactor.mark_found(path, found)) {
+                return Ok(tree);
+            }
+        }
+        let tree = state.read(wait).map_err(|error| self.told(error, &[]))?;
         let marked = self.redactor.mark(&Path(vec![name.to_owned()]), tree);
         let found = marked.known_at(below).map_err(|error| error.below(&Path(vec![name.to_owned()])))?;
         Ok(found.clone())
@@ -124,7 +167,8 @@ impl States {
             return Err(StateError::ReadOnly(state.root().to_string()));
         }
         // A container that holds a closed path is closed too: writing it would write the path.
-        match self.never_write.iter().find(|closed| closed.overlaps(path)) {
+        let never_write = self.never_write.read().unwrap_or_else(PoisonError::into_inner);
+        match never_write.iter().find(|closed| closed.overlaps(path)) {
             Some(closed) => Err(StateError::NeverWrite { path: path.clone(), closed: closed.clone() }),
             None => Ok(state),
         }
@@ -167,6 +211,7 @@ fn says(words: &str, secret: &Tree) -> bool {
         Tree::U64(number) => holds(&number.to_string()),
         Tree::F64(number) => holds(&number.to_string()),
         Tree::Str(text) => holds(text),
+        Tree::Unreadable(leaf) => leaf.kept().is_some_and(|kept| holds(&kept.to_string())),
         Tree::Null | Tree::Bool(_) | Tree::Seq(_) | Tree::Map(_) => false,
     })
 }

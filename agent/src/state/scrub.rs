@@ -116,6 +116,20 @@ impl Scrubber {
         walk(&self.0.read().unwrap_or_else(PoisonError::into_inner).patterns, tree)
     }
 
+    /// The secrets whose text stands in `text`, which stands at `path` and is no secret of its own; none for one that is.
+    /// Whether `text` is nothing else is told with each.
+    pub(crate) fn alike(&self, path: &Path, text: &str) -> Vec<(Path, bool)> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if known.secrets.contains_key(path) {
+            return Vec::new();
+        }
+        let alike = known.secrets.iter().filter_map(|(at, texts)| {
+            let found = texts.iter().find(|secret| text.contains(secret.as_str()))?;
+            Some((at.clone(), found.as_str() == text))
+        });
+        alike.collect()
+    }
+
     /// Whether a known secret stands in `text`, in any of its forms.
     pub(crate) fn find(&self, text: &str) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).patterns.find(text, 0).is_some()
@@ -188,6 +202,7 @@ fn secret_texts(tree: &Tree, texts: &mut Vec<Zeroizing<String>>) {
             }
         }
         Tree::Secret(inner) => secret_texts(inner, texts),
+        Tree::Unreadable(leaf) => leaf.kept().iter().for_each(|kept| add(kept.to_string(), texts)),
     }
 }
 

@@ -1,12 +1,15 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
+use debug_policy::MAX_SEGMENT;
 use serde::ser::{self, Serialize};
 
 use super::SECRET_NAME;
 use super::error::TreeError;
+use super::fence::{Panicked, fenced};
 use super::scope::SecretScope;
 use super::tree::Tree;
+use super::unreadable::{Unreadable, Wide};
 
 /// How large a tree may become, and how long that may take. Reaching one is an error: a part is never shown as the
 /// whole.
@@ -24,15 +27,19 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// For a state, serialized while its lock is held: 1 MiB, 10,000 leaves and 5 ms, so that no thread of the
-    /// service waits longer than that for us.
-    pub(crate) const STATE: Self =
-        Self { bytes: 1024 * 1024, leaves: 10_000, depth: 64, time: Some(Duration::from_millis(5)) };
+    /// service waits longer than that for us. No deeper than a path may be long, the state's own name included.
+    pub(crate) const STATE: Self = Self {
+        bytes: 1024 * 1024,
+        leaves: 10_000,
+        depth: debug_policy::MAX_SEGMENTS - 1,
+        time: Some(Duration::from_millis(5)),
+    };
 
     /// For a state's copy, which no lock protects: as `STATE`, but nobody waits.
     pub(crate) const COPY: Self = Self { time: None, ..Self::STATE };
 
-    /// For the arguments and the result of one patched call: 256 KiB.
-    pub(crate) const ARGUMENTS: Self = Self { bytes: 256 * 1024, ..Self::STATE };
+    /// For the arguments and the result of one patched call: 256 KiB, as deep as values of scripts.
+    pub(crate) const ARGUMENTS: Self = Self { bytes: 256 * 1024, depth: 64, ..Self::STATE };
 }
 
 /// What one node counts against `Limits::bytes`: about what it takes in memory.
@@ -49,13 +56,49 @@ const MAX_RESERVED: usize = 256;
 /// An `f32` becomes the `f64` of its own shortest decimal, so that `0.1` shows as `0.1`; a `char` is text, bytes are a
 /// list. Keys may be strings, integers, truth values, characters and unit variants.
 ///
+/// A part that cannot be shown is a leaf that says why: an integer of more than 64 bits, an entry whose name is no text, is
+/// too long for a path or comes twice, what nests too deep, what the type's own `Serialize` refuses or panics at, and a part
+/// that alone takes more than half of what the whole may.
+///
 /// # Errors
-/// Names the path where a limit was reached, an integer needs more than 64 bits, a key has another type or comes
-/// twice, or the value's own `Serialize` refused.
+/// Names the path where a limit of the whole was reached, or says why nothing of it can be shown.
 pub(crate) fn to_tree<T: Serialize + ?Sized>(value: &T, limits: &Limits) -> Result<Tree, TreeError> {
     let _scope = SecretScope::enter();
-    let ends = limits.time.and_then(|time| Instant::now().checked_add(time));
-    value.serialize(&mut TreeSerializer { limits: *limits, ends, bytes: 0, leaves: 0, nodes: 0, depth: 0 })
+    value.serialize(&mut TreeSerializer::new(*limits, ends(limits)))
+}
+
+/// What serde was told at each place of a value beyond what its tree shows: the difference between two values that are
+/// written alike.
+pub(super) type Kinds = Vec<(Vec<String>, &'static str)>;
+
+/// The kinds of what `value` holds, as far as it can be written out.
+pub(super) fn kinds<T: Serialize + ?Sized>(value: &T, limits: &Limits) -> Kinds {
+    let _scope = SecretScope::enter();
+    let mut serializer = TreeSerializer::new(*limits, ends(limits));
+    serializer.kinds = Some((Vec::new(), Vec::new()));
+    // An error leaves what was seen until then.
+    drop(value.serialize(&mut serializer));
+    serializer.kinds.map(|(_, kinds)| kinds).unwrap_or_default()
+}
+
+/// The moment at which a walk that begins now is late.
+pub(super) fn ends(limits: &Limits) -> Option<Instant> {
+    limits.time.and_then(|time| Instant::now().checked_add(time))
+}
+
+/// Whether a walk with so many nodes behind it is late.
+pub(super) fn is_late(nodes: usize, ends: Option<Instant>) -> bool {
+    nodes.is_multiple_of(NODES_BETWEEN_LOOKS) && ends.is_some_and(|ends| ends < Instant::now())
+}
+
+/// That a walk is late.
+pub(super) fn late() -> TreeError {
+    TreeError::bound("takes longer to read than the service may be held up", true)
+}
+
+/// That a walk has seen more bytes than it may.
+pub(super) fn too_large(limits: &Limits) -> TreeError {
+    TreeError::bound(format!("larger than {} bytes", limits.bytes), false)
 }
 
 /// Builds a tree within limits. Public to the crate only so that `Secret<T>` can recognise it.
@@ -66,6 +109,8 @@ pub(crate) struct TreeSerializer {
     leaves: usize,
     nodes: usize,
     depth: usize,
+    /// The place at which the walk is, and what it saw; only where that was asked for.
+    kinds: Option<(Vec<String>, Kinds)>,
 }
 
 impl TreeSerializer {
@@ -75,24 +120,24 @@ impl TreeSerializer {
         std::any::type_name::<S>() == std::any::type_name::<&mut TreeSerializer>()
     }
 
+    pub(super) fn new(limits: Limits, ends: Option<Instant>) -> Self {
+        Self { limits, ends, bytes: 0, leaves: 0, nodes: 0, depth: 0, kinds: None }
+    }
+
     fn node(&mut self, bytes: usize) -> Result<(), TreeError> {
         self.nodes += 1;
         self.bytes = self.bytes.saturating_add(bytes).saturating_add(NODE_COST);
         if self.limits.bytes < self.bytes {
-            return Err(TreeError::ours(format!("larger than {} bytes", self.limits.bytes)));
+            return Err(too_large(&self.limits));
         }
-        let late = || self.ends.is_some_and(|ends| ends < Instant::now());
-        if self.nodes.is_multiple_of(NODES_BETWEEN_LOOKS) && late() {
-            return Err(TreeError::ours("takes longer to read than the service may be held up"));
-        }
-        Ok(())
+        if is_late(self.nodes, self.ends) { Err(late()) } else { Ok(()) }
     }
 
     fn leaf(&mut self, bytes: usize, tree: Tree) -> Result<Tree, TreeError> {
         self.node(bytes)?;
         self.leaves += 1;
         if self.limits.leaves < self.leaves {
-            return Err(TreeError::ours(format!("more than {} values", self.limits.leaves)));
+            return Err(TreeError::bound(format!("more than {} values", self.limits.leaves), false));
         }
         Ok(tree)
     }
@@ -106,10 +151,51 @@ impl TreeSerializer {
         Ok(self)
     }
 
+    fn kind(&mut self, kind: &'static str) {
+        if let Some((place, kinds)) = &mut self.kinds {
+            kinds.push((place.clone(), kind));
+        }
+    }
+
+    /// The tree of the part with this name.
+    fn named_part<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<Tree, TreeError> {
+        if let Some((place, _)) = &mut self.kinds {
+            place.push(name.to_owned());
+        }
+        let part = self.part(value);
+        if let Some((place, _)) = &mut self.kinds {
+            place.pop();
+        }
+        part
+    }
+
     fn text(&mut self, text: &str) -> Result<Tree, TreeError> {
         // Counted before it is copied.
         self.leaf(text.len(), Tree::Null)?;
         Ok(Tree::Str(text.to_owned()))
+    }
+
+    /// The tree of a part of a value. What cannot be shown of it costs the part, not the whole.
+    ///
+    /// # Errors
+    /// A bound of the whole was reached, and the part alone is not what reached it.
+    pub(super) fn part<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<Tree, TreeError> {
+        let (depth, bytes, leaves) = (self.depth, self.bytes, self.leaves);
+        let error = match fenced(|| value.serialize(&mut *self)) {
+            Ok(Ok(tree)) => return Ok(tree),
+            Ok(Err(error)) => error,
+            Err(Panicked) => TreeError::ours("its type panics where it writes itself out"),
+        };
+        self.depth = depth;
+        if error.is_bound() {
+            let alone = self.limits.leaves / 2 < self.leaves - leaves
+                || self.limits.bytes / 2 < self.bytes.saturating_sub(bytes);
+            if error.is_late() || !alone {
+                return Err(error);
+            }
+            (self.bytes, self.leaves) = (bytes, leaves);
+        }
+        self.leaf(0, Tree::Unreadable(error.unreadable()))
     }
 }
 
@@ -117,9 +203,13 @@ impl TreeSerializer {
 pub(crate) struct Open<'a> {
     serializer: &'a mut TreeSerializer,
     variant: Option<&'static str>,
+    /// As the value announced it.
+    length: Option<usize>,
     items: Vec<Tree>,
     entries: Vec<(String, Tree)>,
-    key: Option<String>,
+    key: Option<Result<String, TreeError>>,
+    /// How many entries have names that no path can hold.
+    unnamed: usize,
 }
 
 impl<'a> Open<'a> {
@@ -132,22 +222,46 @@ impl<'a> Open<'a> {
             serializer.deeper()?;
         }
         serializer.deeper()?;
-        let items = Vec::with_capacity(length.unwrap_or(0).min(MAX_RESERVED));
-        Ok(Self { serializer, variant, items, entries: Vec::new(), key: None })
+        let (items, entries, key) = (Vec::new(), Vec::new(), None);
+        Ok(Self { serializer, variant, length, items, entries, key, unnamed: 0 })
     }
 
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
         let index = self.items.len();
-        let item = value.serialize(&mut *self.serializer).map_err(|error| error.under(&index.to_string()))?;
+        if index == 0 {
+            self.items.reserve(self.length.unwrap_or(0).min(MAX_RESERVED));
+        }
+        let item = match self.serializer.kinds {
+            None => self.serializer.part(value),
+            Some(_) => self.serializer.named_part(&index.to_string(), value),
+        };
+        let item = item.map_err(|error| self.seen_from_here(error, &index.to_string()))?;
         self.items.push(item);
         Ok(())
     }
 
     fn entry<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<(), TreeError> {
-        self.serializer.node(key.len())?;
-        let value = value.serialize(&mut *self.serializer).map_err(|error| error.under(&key))?;
+        if MAX_SEGMENT < key.len() {
+            let what = format!("its name has {} bytes, and a path's may have {MAX_SEGMENT}", key.len());
+            return self.unnamed(&TreeError::ours(what));
+        }
+        let counted = self.serializer.node(key.len()).and_then(|()| self.serializer.named_part(&key, value));
+        let value = counted.map_err(|error| self.seen_from_here(error, &key))?;
         self.entries.push((key, value));
         Ok(())
+    }
+
+    /// An entry of a map whose name cannot be one of a path: it stands under another, and cannot be read.
+    fn unnamed(&mut self, why: &TreeError) -> Result<(), TreeError> {
+        self.unnamed += 1;
+        let leaf = self.serializer.leaf(0, Tree::Unreadable(why.unreadable()));
+        let leaf = leaf.map_err(|error| self.seen_from_here(error, ""))?;
+        self.entries.push((format!("‹entry {}›", self.entries.len()), leaf));
+        Ok(())
+    }
+
+    fn seen_from_here(&self, error: TreeError, segment: &str) -> TreeError {
+        error.of_part(segment, self.length)
     }
 
     fn seq(self) -> Tree {
@@ -155,15 +269,36 @@ impl<'a> Open<'a> {
         close(self.serializer, self.variant, Tree::Seq(items))
     }
 
-    fn map(self) -> Result<Tree, TreeError> {
-        let mut keys: Vec<&str> = self.entries.iter().map(|(key, _)| key.as_str()).collect();
-        keys.sort_unstable();
-        if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
-            // A path must name one value.
-            return Err(TreeError::ours("two values have this key").under(twice[0]));
+    fn map(mut self) -> Result<Tree, TreeError> {
+        // A map of which no entry has a name is no map to anybody who reads it.
+        if 0 < self.unnamed
+            && self.unnamed == self.entries.len()
+            && let Some((_, Tree::Unreadable(leaf))) = self.entries.pop()
+        {
+            return Err(TreeError::ours(leaf.reason()));
         }
+        each_name_once(&mut self.entries);
         let entries = self.entries;
         Ok(close(self.serializer, self.variant, Tree::Map(entries)))
+    }
+}
+
+/// Puts one leaf that cannot be read in place of all entries that share a name: a path must name one value.
+fn each_name_once(entries: &mut Vec<(String, Tree)>) {
+    let mut names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    let mut twice: Vec<String> =
+        names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].to_owned()).collect();
+    twice.dedup();
+    for name in twice {
+        let mut first = true;
+        entries.retain_mut(|(other, value)| {
+            let keep = *other != name || std::mem::take(&mut first);
+            if *other == name {
+                *value = Tree::Unreadable(Unreadable::because("two values have this name"));
+            }
+            keep
+        });
     }
 }
 
@@ -176,10 +311,6 @@ fn close(serializer: &mut TreeSerializer, variant: Option<&'static str>, tree: T
             Tree::Map(vec![(name.to_owned(), tree)])
         }
     }
-}
-
-fn too_wide<T>() -> Result<T, TreeError> {
-    Err(TreeError::ours("an integer of more than 64 bits"))
 }
 
 impl<'a> ser::Serializer for &'a mut TreeSerializer {
@@ -197,69 +328,91 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
         self.leaf(0, Tree::Bool(value))
     }
     fn serialize_i8(self, value: i8) -> Result<Tree, TreeError> {
+        self.kind("a signed integer");
         self.serialize_i64(value.into())
     }
     fn serialize_i16(self, value: i16) -> Result<Tree, TreeError> {
+        self.kind("a signed integer");
         self.serialize_i64(value.into())
     }
     fn serialize_i32(self, value: i32) -> Result<Tree, TreeError> {
+        self.kind("a signed integer");
         self.serialize_i64(value.into())
     }
     fn serialize_i64(self, value: i64) -> Result<Tree, TreeError> {
+        self.kind("a signed integer");
         self.leaf(0, Tree::I64(value))
     }
     fn serialize_i128(self, value: i128) -> Result<Tree, TreeError> {
+        self.kind("a signed integer");
         match (i64::try_from(value), u64::try_from(value)) {
             (Ok(value), _) => self.serialize_i64(value),
             (_, Ok(value)) => self.serialize_u64(value),
-            _ => too_wide(),
+            _ => self.leaf(0, Tree::Unreadable(Unreadable::wide(Wide::Signed(value)))),
         }
     }
     fn serialize_u8(self, value: u8) -> Result<Tree, TreeError> {
+        self.kind("an unsigned integer");
         self.serialize_i64(value.into())
     }
     fn serialize_u16(self, value: u16) -> Result<Tree, TreeError> {
+        self.kind("an unsigned integer");
         self.serialize_i64(value.into())
     }
     fn serialize_u32(self, value: u32) -> Result<Tree, TreeError> {
+        self.kind("an unsigned integer");
         self.serialize_i64(value.into())
     }
     fn serialize_u64(self, value: u64) -> Result<Tree, TreeError> {
+        self.kind("an unsigned integer");
         self.leaf(0, i64::try_from(value).map_or(Tree::U64(value), Tree::I64))
     }
     fn serialize_u128(self, value: u128) -> Result<Tree, TreeError> {
-        u64::try_from(value).map_or_else(|_| too_wide(), |value| self.serialize_u64(value))
+        self.kind("an unsigned integer");
+        match u64::try_from(value) {
+            Ok(value) => self.serialize_u64(value),
+            Err(_) => self.leaf(0, Tree::Unreadable(Unreadable::wide(Wide::Unsigned(value)))),
+        }
     }
     fn serialize_f32(self, value: f32) -> Result<Tree, TreeError> {
+        self.kind("a float");
         // Widening the bits would show 0.10000000149011612 for 0.1.
         let widened = value.to_string().parse().unwrap_or(f64::from(value));
         self.leaf(0, Tree::F64(if value.is_finite() { widened } else { f64::from(value) }))
     }
     fn serialize_f64(self, value: f64) -> Result<Tree, TreeError> {
+        self.kind("a float");
         self.leaf(0, Tree::F64(value))
     }
     fn serialize_char(self, value: char) -> Result<Tree, TreeError> {
+        self.kind("a character");
         self.text(value.encode_utf8(&mut [0; 4]))
     }
     fn serialize_str(self, value: &str) -> Result<Tree, TreeError> {
+        self.kind("text");
         self.text(value)
     }
     fn serialize_bytes(self, value: &[u8]) -> Result<Tree, TreeError> {
+        self.kind("bytes");
         let serializer = self.deeper()?;
         let bytes: Result<_, _> =
             value.iter().map(|byte| serializer.leaf(0, Tree::I64((*byte).into()))).collect();
         Ok(close(serializer, None, Tree::Seq(bytes?)))
     }
     fn serialize_none(self) -> Result<Tree, TreeError> {
+        self.kind("`None`");
         self.leaf(0, Tree::Null)
     }
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Tree, TreeError> {
+        self.kind("`Some`");
         value.serialize(self)
     }
     fn serialize_unit(self) -> Result<Tree, TreeError> {
+        self.kind("`()`");
         self.leaf(0, Tree::Null)
     }
     fn serialize_unit_struct(self, _name: &'static str) -> Result<Tree, TreeError> {
+        self.kind("a unit");
         self.leaf(0, Tree::Null)
     }
     fn serialize_unit_variant(
@@ -268,6 +421,7 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
         _: u32,
         variant: &'static str,
     ) -> Result<Tree, TreeError> {
+        self.kind("a variant");
         self.text(variant)
     }
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -276,7 +430,10 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
         value: &T,
     ) -> Result<Tree, TreeError> {
         if name == SECRET_NAME {
-            let inner = value.serialize(self.deeper()?).map_err(TreeError::hidden)?;
+            let inner = value.serialize(self.deeper()?).map_err(TreeError::in_secret)?;
+            if inner.holds_unreadable() {
+                return Err(TreeError::ours("refused inside of a secret").hidden());
+            }
             return Ok(close(self, None, Tree::Secret(Box::new(inner))));
         }
         value.serialize(self)
@@ -288,16 +445,20 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
         variant: &'static str,
         value: &T,
     ) -> Result<Tree, TreeError> {
-        let inner = value.serialize(self.deeper()?).map_err(|error| error.under(variant))?;
+        self.kind("a variant");
+        let inner = self.deeper()?.part(value).map_err(|error| error.of_part(variant, None))?;
         Ok(close(self, None, Tree::Map(vec![(variant.to_owned(), inner)])))
     }
     fn serialize_seq(self, length: Option<usize>) -> Result<Open<'a>, TreeError> {
+        self.kind("a list");
         Open::new(self, None, length)
     }
     fn serialize_tuple(self, length: usize) -> Result<Open<'a>, TreeError> {
+        self.kind("a tuple");
         Open::new(self, None, Some(length))
     }
     fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<Open<'a>, TreeError> {
+        self.kind("a tuple struct");
         Open::new(self, None, Some(length))
     }
     fn serialize_tuple_variant(
@@ -309,10 +470,12 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
     ) -> Result<Open<'a>, TreeError> {
         Open::new(self, Some(variant), Some(length))
     }
-    fn serialize_map(self, _length: Option<usize>) -> Result<Open<'a>, TreeError> {
-        Open::new(self, None, None)
+    fn serialize_map(self, length: Option<usize>) -> Result<Open<'a>, TreeError> {
+        self.kind("a map");
+        Open::new(self, None, length)
     }
     fn serialize_struct(self, _: &'static str, _length: usize) -> Result<Open<'a>, TreeError> {
+        self.kind("a struct");
         Open::new(self, None, None)
     }
     fn serialize_struct_variant(
@@ -366,7 +529,7 @@ impl ser::SerializeTupleVariant for Open<'_> {
     type Ok = Tree;
     type Error = TreeError;
     fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
-        self.item(value).map_err(|error| error.under(self.variant.unwrap_or_default()))
+        self.item(value).map_err(|error| error.of_part(self.variant.unwrap_or_default(), None))
     }
     fn end(self) -> Result<Tree, TreeError> {
         Ok(self.seq())
@@ -377,12 +540,17 @@ impl ser::SerializeMap for Open<'_> {
     type Ok = Tree;
     type Error = TreeError;
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), TreeError> {
-        self.key = Some(key.serialize(super::key::KeySerializer)?);
+        let key = fenced(|| key.serialize(super::key::KeySerializer));
+        let panicked = |Panicked| Err(TreeError::ours("its name's type panics where it writes itself out"));
+        self.key = Some(key.unwrap_or_else(panicked));
         Ok(())
     }
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
-        let key = self.key.take().ok_or_else(|| TreeError::ours("a map gave a value without its key"))?;
-        self.entry(key, value)
+        match self.key.take() {
+            Some(Ok(key)) => self.entry(key, value),
+            Some(Err(why)) => self.unnamed(&why),
+            None => Err(TreeError::ours("a map gave a value without its key")),
+        }
     }
     fn end(self) -> Result<Tree, TreeError> {
         self.map()
@@ -413,7 +581,7 @@ impl ser::SerializeStructVariant for Open<'_> {
         value: &T,
     ) -> Result<(), TreeError> {
         let variant = self.variant.unwrap_or_default();
-        self.entry(key.to_owned(), value).map_err(|error| error.under(variant))
+        self.entry(key.to_owned(), value).map_err(|error| error.of_part(variant, None))
     }
     fn end(self) -> Result<Tree, TreeError> {
         self.map()

@@ -3,9 +3,11 @@ mod digests;
 mod fields;
 mod handles;
 mod live;
+mod lossy;
 mod marks;
 mod paths;
 mod trees;
+mod unreadable;
 
 use std::sync::{Arc, RwLock};
 

@@ -1,6 +1,7 @@
 use std::fmt;
 
 use super::path::{Path, PathError, index_of};
+use super::unreadable::Unreadable;
 
 /// A value of the service between serde and everything of ours: reads, writes, undo, digests and patches' arguments.
 ///
@@ -27,6 +28,8 @@ pub(crate) enum Tree {
     Map(Vec<(String, Tree)>),
     /// What a `Secret<T>` holds. Shown to nobody without a permit to reveal.
     Secret(Box<Tree>),
+    /// What cannot be shown, with the reason.
+    Unreadable(Unreadable),
 }
 
 impl Tree {
@@ -123,6 +126,17 @@ impl Tree {
         }
     }
 
+    /// Whether a leaf that would be lost on the way through serde stands here or anywhere below.
+    pub(crate) fn holds_unreadable(&self) -> bool {
+        match self {
+            Tree::Unreadable(leaf) => leaf.kept().is_none(),
+            Tree::Secret(inner) => inner.holds_unreadable(),
+            Tree::Seq(items) => items.iter().any(Tree::holds_unreadable),
+            Tree::Map(entries) => entries.iter().any(|(_, value)| value.holds_unreadable()),
+            _ => false,
+        }
+    }
+
     /// Every secret, without its mark.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Tree> {
         self.leaves().filter(|(_, leaf)| matches!(leaf, Tree::Secret(_))).map(|(_, leaf)| leaf.without_mark())
@@ -147,6 +161,7 @@ impl Tree {
             Tree::Seq(_) => "a list",
             Tree::Map(_) => "a map",
             Tree::Secret(_) => "a secret",
+            Tree::Unreadable(_) => "unreadable",
         }
     }
 }
@@ -169,6 +184,7 @@ impl fmt::Debug for Tree {
                 f.debug_map().entries(entries.iter().map(|(key, value)| (key, value))).finish()
             }
             Tree::Secret(_) => f.write_str(super::PLACEHOLDER),
+            Tree::Unreadable(leaf) => leaf.fmt(f),
         }
     }
 }

@@ -172,7 +172,9 @@ fn checked<T: 'static>(
 ) -> Result<States, String> {
     let check: Check<T> = Arc::new(check);
     let mut all = vec![state];
-    add_checks(&mut all, &[("config".to_owned(), Box::new(check))])?;
+    if let Some(unused) = add_checks(&mut all, &[("config".to_owned(), Box::new(check))]).pop() {
+        return Err(unused.why);
+    }
     states(all).map_err(|e| e.to_string())
 }
 
@@ -228,11 +230,116 @@ fn the_words_of_a_check_are_not_told_if_a_secret_is_in_them() {
 }
 
 #[test]
-fn a_check_of_another_type_or_without_a_state_is_refused_at_the_start() {
+fn a_check_of_another_type_or_without_a_state_is_told() {
     let fine = |_: &Config| Ok(());
     assert!(checked(writable("config", shared(config())), fine).is_ok());
     let why = |state, check: fn(&Config) -> Result<(), String>| checked(state, check).err().unwrap();
-    assert_eq!(why(writable("config", shared(1_u8)), fine), "`validate`: state `config` is of another type");
-    assert_eq!(why(read_only("config", shared(config())), fine), "`validate`: state `config` is only read");
-    assert_eq!(why(writable("other", shared(config())), fine), "`validate`: no state is named `config`");
+    assert_eq!(why(writable("config", shared(1_u8)), fine), "state `config` is of another type");
+    assert_eq!(why(read_only("config", shared(config())), fine), "state `config` is only read");
+    assert_eq!(why(writable("other", shared(config())), fine), "no state is named `config`");
+}
+
+#[test]
+fn a_name_that_is_used_twice_costs_those_that_have_it() {
+    let all = |paths: &[&str]| {
+        let fields = paths.iter().map(|path| number(path, stored).1).collect();
+        States::of(fields, vec![], Arc::new(Redactor::new(&[])))
+    };
+    let (states, faults) = all(&["a.b", "a.b.c", "a.d", "e", "e", "f.g", "f"]);
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        faults,
+        [
+            "field `a.b.c` and field `a.b` overlap",
+            "two states are named `e`; names must differ",
+            "state `f` is a whole; a field inside it needs another first name"
+        ]
+    );
+    assert_eq!(states.read(&path("a.d"), WAIT).unwrap(), Tree::I64(1));
+    let whole = format!("{:?}", states.read(&path("a"), WAIT).unwrap());
+    assert_eq!(whole, r#"{"b": ‹unreadable: field `a.b.c` and field `a.b` overlap›, "d": 1}"#);
+    for closed in ["a.b", "a.b.c", "e", "f", "f.g"] {
+        assert!(states.read(&path(closed), WAIT).is_err(), "{closed}");
+        assert!(states.check_write(&path(closed), &Tree::I64(2), WAIT).is_err(), "{closed}");
+    }
+    let written = states.compare_and_set(&path("a.d"), &Tree::I64(1), &Tree::I64(2), &|_| Vec::new(), WAIT);
+    written.unwrap();
+}
+
+#[test]
+fn what_is_only_read_is_shown_and_listed_so() {
+    let read: Arc<dyn State> =
+        handle::read_only(path("mail.sent"), Place::Shared(Arc::new(ReadCell::new(|| 7_u64))));
+    let panics: Arc<dyn State> = handle::read_only(
+        path("mail.broken"),
+        Place::Shared(Arc::new(ReadCell::new(|| -> u64 { panic!("get") }))),
+    );
+    let (_, rate) = number("mail.rate", stored);
+    let states = states(vec![read, rate, panics]).unwrap();
+    assert_eq!(states.read(&path("mail.sent"), WAIT).unwrap(), Tree::I64(7));
+    let listed: Vec<bool> = ["mail.sent", "mail.rate", "mail"]
+        .into_iter()
+        .map(|place| states.is_writable(&path(place)))
+        .collect();
+    assert_eq!(listed, [false, true, true]);
+    let error = states.check_write(&path("mail.sent"), &Tree::I64(1), WAIT).unwrap_err();
+    assert_eq!(error, StateError::ReadOnly("mail.sent".to_owned()));
+    let whole = format!("{:?}", states.read(&path("mail"), WAIT).unwrap());
+    assert!(whole.contains(r#""sent": 7, "rate": 1"#) && whole.contains("panicked while getting"), "{whole}");
+}
+
+/// What of a path that is not there now a type knows.
+#[test]
+fn a_place_that_a_struct_does_not_know_never_comes() {
+    #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+    struct Opt {
+        rate: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proxy: Option<String>,
+        on: std::collections::BTreeMap<String, bool>,
+        mode: Mode,
+        #[serde(flatten)]
+        rest: Rest,
+        plain: Plain,
+    }
+    #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+    struct Rest {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        more: Option<u8>,
+    }
+    #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Plain {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inner: Option<Box<Plain>>,
+        text: String,
+    }
+    #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+    #[serde(tag = "kind")]
+    enum Mode {
+        Slow { wait: u8 },
+        Fast { rate: u8 },
+    }
+    let plain = Plain { inner: None, text: "t".to_owned() };
+    let value = Opt {
+        rate: 1,
+        proxy: None,
+        on: [("a".to_owned(), true)].into(),
+        mode: Mode::Slow { wait: 1 },
+        rest: Rest { more: None },
+        plain: plain.clone(),
+    };
+    let states = states(vec![writable("opt", shared(value)), writable("plain", shared(plain))]).unwrap();
+    let comes = |place: &str| states.may_come(&path(place));
+    // Read through serde's buffer, the struct with `flatten` may know any name.
+    for place in
+        ["opt.naem", "opt.proxy", "opt.on.b", "opt.mode.rate", "opt.more", "opt.plain.inner", "plain.inner"]
+    {
+        assert!(comes(place), "{place}");
+    }
+    for place in ["plain.txet", "plain.iner.text", "opt.plain.txet"] {
+        assert!(!comes(place), "{place}");
+    }
+    // Below what is not there now it cannot be told.
+    assert!(comes("plain.inner.txet"));
 }

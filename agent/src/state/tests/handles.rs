@@ -127,15 +127,23 @@ fn lossy(value: Skipping) -> String {
 
 #[test]
 fn a_live_value_that_does_not_survive_the_round_trip_is_never_written() {
-    let whole = "`s` cannot be written: the value as a whole does not survive being written back; \
-                 a field may be left out by serde";
+    let whole = "`s` cannot be written: the value as a whole does not survive being written back; a field may be left \
+                 out by serde: `unwritten` of struct `Skipping`, or one under `#[serde(skip)]`";
     assert_eq!(lossy(Skipping { hidden: 1, ..Skipping::default() }), whole);
     assert_eq!(lossy(Skipping { unwritten: 1, ..Skipping::default() }), whole);
     let nan = lossy(Skipping { rate: f64::NAN, ..Skipping::default() });
-    assert_eq!(nan, "`s.rate` cannot be written: it does not survive being written back");
-    // `Some(None)` and `None` are one to serde, which shows nowhere.
+    assert_eq!(
+        nan,
+        "`s.rate` cannot be written: it does not survive being written back: NaN is not equal to itself"
+    );
+    // `Some(None)` and `None` are one to serde, and are written alike.
     let nested = vec![Nested { name: None }, Nested { name: Some(None) }];
-    assert_eq!(lossy(Skipping { nested, ..Skipping::default() }), whole);
+    let nothing = lossy(Skipping { nested, ..Skipping::default() });
+    assert_eq!(
+        nothing,
+        "`s.nested.1.name` cannot be written: it does not survive being written back: it is `Some` of nothing, which serde \
+         reads back as `None`"
+    );
     let fine = writable("s", shared(Skipping::default()));
     fine.compare_and_set(&segments("port"), &Tree::I64(0), &Tree::I64(1), &|_| Vec::new(), WAIT).unwrap();
 }
@@ -293,7 +301,11 @@ fn a_panic_of_the_services_type_poisons_nothing() {
     let set =
         |to: i64| state.compare_and_set(&segments("0"), &Tree::I64(0), &Tree::I64(to), &|_| Vec::new(), WAIT);
     assert!(matches!(set(1), Err(StateError::Panicked { doing: "reading a value", .. })));
-    assert!(matches!(set(2), Err(StateError::Panicked { doing: "writing itself out", .. })));
+    let unwritten = set(2).unwrap_err().to_string();
+    assert!(
+        unwritten.contains("`s.0`") && unwritten.contains("panics where it writes itself out"),
+        "{unwritten}"
+    );
     PANIC_IN_EQ.store(true, Ordering::SeqCst);
     assert!(matches!(set(3), Err(StateError::Panicked { doing: "comparing", .. })));
     PANIC_IN_EQ.store(false, Ordering::SeqCst);
@@ -437,8 +449,13 @@ impl Serialize for Unspeakable {
 
 #[test]
 fn why_a_value_cannot_be_read_is_told_without_the_services_words() {
-    let state = read_only("s", shared(BTreeMap::from([("a", Unspeakable)])));
-    let states = States::new(vec![state], vec![], Arc::new(Redactor::new(&[]))).unwrap();
-    let error = states.read(&path("s"), WAIT).unwrap_err().to_string();
-    assert_eq!(error, "cannot read `s.a`: refused by the service's type");
+    let states = vec![
+        read_only("s", shared(BTreeMap::from([("a", Unspeakable)]))),
+        read_only("t", shared(Unspeakable)),
+    ];
+    let states = States::new(states, vec![], Arc::new(Redactor::new(&[]))).unwrap();
+    let whole = format!("{:?}", states.read(&path("s"), WAIT).unwrap());
+    assert_eq!(whole, r#"{"a": ‹unreadable: its type refuses to write it out›}"#);
+    let error = states.read(&path("t"), WAIT).unwrap_err().to_string();
+    assert_eq!(error, "cannot read `t`: refused by the service's type");
 }

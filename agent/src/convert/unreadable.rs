@@ -1,0 +1,51 @@
+use std::fmt;
+
+use rhai::{EvalAltResult, Position};
+
+use super::opaque::{Opaque, is_argument};
+use crate::state::{Path, Unreadable};
+
+/// A value of the service that cannot be read, in a script: it can be shown with the reason, and stand where it stood.
+/// Every other use is an error that names it.
+#[derive(Clone)]
+pub(crate) struct UnreadableLeaf {
+    /// Where it stands.
+    pub(crate) path: Path,
+    /// Why it cannot be read.
+    pub(crate) leaf: Unreadable,
+}
+
+impl UnreadableLeaf {
+    /// What it is and why it is no more than that.
+    pub(crate) fn why(&self) -> String {
+        match is_argument(&self.path) {
+            true => format!("an argument cannot be read: {}", self.leaf.reason()),
+            false => format!("`{}` cannot be read: {}", self.path, self.leaf.reason()),
+        }
+    }
+}
+
+impl Opaque for UnreadableLeaf {
+    fn refuse(&self) -> Box<EvalAltResult> {
+        Box::new(EvalAltResult::ErrorRuntime(self.why().into(), Position::NONE))
+    }
+}
+
+impl UnreadableLeaf {
+    /// The error of every use but showing it.
+    pub(crate) fn refuse(&self) -> Box<EvalAltResult> {
+        Opaque::refuse(self)
+    }
+}
+
+impl fmt::Display for UnreadableLeaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.leaf.fmt(f)
+    }
+}
+
+impl fmt::Debug for UnreadableLeaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.leaf.fmt(f)
+    }
+}

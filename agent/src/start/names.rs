@@ -1,0 +1,222 @@
+//! Names in the author's code and in the policy that match nothing. A protection with a typing mistake in it protects nothing,
+//! and nothing else would tell.
+
+use debug_policy::{NamedResource, Resource};
+
+use super::notices::{Notices, near};
+use crate::core::Core;
+use crate::points::Kind;
+use crate::state::{Path, StateError, Tree, Wait};
+
+/// How many leaves of a state are named that cannot be shown; one fault of a type often has many.
+const MAX_LEAVES: usize = 5;
+
+/// The names that stand for something which must be there.
+#[derive(Debug)]
+pub(crate) struct Names {
+    never_write: Vec<Path>,
+    never_patch: Vec<String>,
+    /// Of the configuration: what stays visible with `redact = "all"`.
+    visible: Vec<String>,
+}
+
+/// A state as it was found at start.
+struct Seen {
+    path: Path,
+    found: Result<Tree, StateError>,
+}
+
+impl Names {
+    /// From the builder and the configuration.
+    pub(crate) fn new(never_write: Vec<Path>, never_patch: Vec<String>, visible: Vec<String>) -> Self {
+        Self { never_write, never_patch, visible }
+    }
+
+    /// Looks at all of them against what there is, tells what is wrong, and stays with the core for what is not there yet.
+    pub(crate) fn tell(self, core: &Core, mut notices: Notices) {
+        let seen: Vec<Seen> = core.states.list().map(|(name, _)| seen(core, name)).collect();
+        seen.iter().for_each(|seen| unreadable(seen, &mut notices));
+        for path in &self.never_write {
+            if let Some(notice) = never_write(core, &seen, path) {
+                notices.add(notice);
+            }
+        }
+        for text in &self.visible {
+            let Ok(path) = text.parse::<Path>() else { continue };
+            if let Some(missing) = missing(&seen, &path) {
+                notices.add(format!("`visible` in the configuration: {missing}; it makes nothing visible"));
+            }
+        }
+        for name in self.never_patch.iter().filter(|name| !is_route(name)) {
+            if core.points.find(name).is_none() {
+                let near = core.points.nearest(name).map(|near| format!("; did you mean `{near}`?"));
+                let near = near.unwrap_or_default();
+                notices.add(format!(
+                    "`.never_patch`: no function that is a point is called `{name}`{near}; it closes nothing"
+                ));
+            }
+        }
+        for named in core.policy.named_resources() {
+            if let Some(why) = unmatched(core, &seen, &named) {
+                notices.add(in_policy(&named, &why));
+            }
+        }
+        // Routes are known once they were called, so most of these are no mistakes; one that is like a known one may be.
+        for (notice, is_near) in self.unknown_routes(core) {
+            if is_near {
+                notices.add(notice);
+            }
+        }
+        notices.tell(core);
+        drop(core.names.set(self));
+    }
+
+    /// What names a route that is no point yet, for `info()`; what was told at start is left out.
+    pub(crate) fn not_yet(&self, core: &Core) -> Vec<String> {
+        let routes = self.unknown_routes(core).into_iter().map(|(notice, _)| notice);
+        routes.filter(|notice| !core.at_start().contains(notice)).collect()
+    }
+
+    /// Names of routes that are no points, and whether a known route is near.
+    fn unknown_routes(&self, core: &Core) -> Vec<(String, bool)> {
+        let mut unknown = Vec::new();
+        let mut add = |name: &str, notice: &dyn Fn(String) -> String| {
+            let near = core.points.nearest(name).filter(|near| is_route(near));
+            let why = near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            unknown.push((notice(format!("matches no point yet{why}")), near.is_some()));
+        };
+        for name in self.never_patch.iter().filter(|name| is_route(name)) {
+            if core.points.find(name).is_none() {
+                add(name, &|why| format!("`.never_patch`: `{name}` {why}"));
+            }
+        }
+        let routes = core.policy.named_resources().filter(NamedResource::is_of_routes);
+        for named in routes.filter(|named| !matches_point(core, named)) {
+            let text = named.to_string();
+            // Of a pattern with `*` in it nothing is near.
+            let name = text.strip_prefix("point:").unwrap_or(&text);
+            if !name.contains('*') {
+                add(name, &|why| in_policy(&named, &why));
+            }
+        }
+        unknown
+    }
+}
+
+fn in_policy(named: &NamedResource<'_>, why: &str) -> String {
+    format!("policy, rule `{}`, `{}`: `{named}` {why}", named.rule, named.list)
+}
+
+fn is_route(name: &str) -> bool {
+    name.contains(' ')
+}
+
+fn seen(core: &Core, name: &str) -> Seen {
+    let path = Path(vec![name.to_owned()]);
+    let found = core.read(&path, Wait::AGENT);
+    Seen { path, found }
+}
+
+/// What of a state cannot be shown, and so is not looked through for secrets either.
+fn unreadable(seen: &Seen, notices: &mut Notices) {
+    let tree = match &seen.found {
+        Ok(tree) => tree,
+        // Told as what they are, or gone at the next look.
+        Err(StateError::DuplicateName(_) | StateError::InsideState(_) | StateError::Busy(_)) => return,
+        Err(error) if error.is_large_container() => {
+            notices.add(format!("{error}; parts of it are read by their paths, and secrets in it are known once they were read"));
+            return;
+        }
+        Err(error) => return notices.add(error.to_string()),
+    };
+    let leaves = tree.leaves().filter_map(|(below, leaf)| match leaf {
+        Tree::Unreadable(leaf) => Some((seen.path.join(&below.0), leaf.reason())),
+        _ => None,
+    });
+    let leaves: Vec<_> = leaves.collect();
+    for (path, reason) in leaves.iter().take(MAX_LEAVES) {
+        notices.add(format!("`{path}` cannot be shown: {reason}"));
+    }
+    if let Some(more @ 1..) = leaves.len().checked_sub(MAX_LEAVES) {
+        notices.add(format!("{more} more values of `{}` cannot be shown", seen.path));
+    }
+}
+
+/// Why a path names nothing, if it does: no such state, or nothing of the kind stands there now.
+fn missing(seen: &[Seen], path: &Path) -> Option<String> {
+    let name = path.0.first().map(String::as_str).unwrap_or_default();
+    let Some(state) = seen.iter().find(|seen| seen.path.0.first().is_some_and(|known| known == name)) else {
+        let names = seen.iter().filter_map(|seen| seen.path.0.first()).map(String::as_str);
+        return Some(format!("no state is named `{name}`{}", near(name, names)));
+    };
+    // What cannot be looked at may be there.
+    let error = state.found.as_ref().ok()?.known_at(path.below()).err()?;
+    let at = state.path.join(&error.path.0);
+    let wanted = error.path.0.last().map(String::as_str).unwrap_or_default();
+    let above = error.path.0.split_last().map(|(_, above)| above).unwrap_or_default();
+    match state.found.as_ref().ok()?.at(above)? {
+        Tree::Map(entries) => {
+            let near = near(wanted, entries.iter().map(|(name, _)| name.as_str()));
+            Some(format!("nothing stands at `{at}` now{near}"))
+        }
+        Tree::Secret(_) | Tree::Unreadable(_) => None,
+        _ => Some(format!("nothing stands at `{at}` now")),
+    }
+}
+
+/// What is wrong with a path that the author closed. One that the state's type does not know closes nothing; one that is only
+/// not there at this moment stays closed.
+fn never_write(core: &Core, seen: &[Seen], path: &Path) -> Option<String> {
+    let why = missing(seen, path)?;
+    let is_known = core.states.named(path.0.first()?).is_ok();
+    if is_known && core.states.may_come(path) {
+        return Some(format!("`.never_write`: {why}; it is closed whenever something does"));
+    }
+    core.states.open(path);
+    Some(format!("`.never_write`: `{path}`: {why}; it closes nothing"))
+}
+
+/// Why a pattern of the policy matches nothing, if that can be told.
+fn unmatched(core: &Core, seen: &[Seen], named: &NamedResource<'_>) -> Option<String> {
+    if named.is_of_functions() {
+        let text = named.to_string();
+        let name = text.strip_prefix("point:").unwrap_or(&text);
+        let near =
+            core.points.nearest(name).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        return (!matches_point(core, named)).then(|| format!("matches no point{near}"));
+    }
+    // One that begins with a `*` is meant for whatever there is.
+    let exact = named.state_path().filter(|exact| !exact.is_empty())?;
+    let mut reached = seen.iter().filter(|seen| named.reaches(&seen.path.0)).peekable();
+    if reached.peek().is_none() {
+        let names = seen.iter().filter_map(|seen| seen.path.0.first()).map(String::as_str);
+        let wanted = exact.first().copied().unwrap_or_default();
+        return Some(format!("matches no state{}", near(wanted, names)));
+    }
+    if reached.any(|seen| covers_something(named, seen)) {
+        return None;
+    }
+    let path = Path(exact.into_iter().map(str::to_owned).collect());
+    Some(missing(seen, &path).map_or_else(
+        || "matches nothing that stands there now".to_owned(),
+        |why| format!("matches nothing: {why}"),
+    ))
+}
+
+/// Whether a pattern covers something of a state, or something that cannot be looked at.
+fn covers_something(named: &NamedResource<'_>, seen: &Seen) -> bool {
+    let Ok(tree) = &seen.found else { return true };
+    tree.leaves().any(|(below, leaf)| {
+        let path = seen.path.join(&below.0);
+        let is_closed = matches!(leaf, Tree::Secret(_) | Tree::Unreadable(_) | Tree::Null);
+        let mut prefixes =
+            (1..=path.0.len()).map(|end| Resource::State(path.0.iter().take(end).cloned().collect()));
+        (is_closed && named.reaches(&path.0)) || prefixes.any(|prefix| named.covers(&prefix))
+    })
+}
+
+fn matches_point(core: &Core, named: &NamedResource<'_>) -> bool {
+    let points = core.points.points();
+    let mut of_kind = points.iter().filter(|point| (point.kind == Kind::Route) == named.is_of_routes());
+    of_kind.any(|point| named.covers(&Resource::Point(point.name.clone())))
+}

@@ -1,0 +1,54 @@
+//! What a type says of its structs while it reads a tree: the names of their fields, those that are not there included.
+
+use std::cell::RefCell;
+
+use super::tree::Tree;
+
+/// What stands at a place of which it is asked whether the type knows it.
+const SOUGHT: &str = "‹sought›";
+
+thread_local! {
+    static LOOK: RefCell<Option<Look>> = const { RefCell::new(None) };
+}
+
+/// What was seen while a type read a tree.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    sought: Option<String>,
+    /// Whether the struct in which [`sought`] stands knows its name; nothing if it is in no struct, or was not read as one
+    /// (serde's buffers, for `flatten` and for tagged and untagged enums, ask for anything).
+    pub(super) is_known: Option<bool>,
+    /// Fields that a struct knows and the tree lacks, with the struct's name.
+    pub(super) lacking: Vec<(&'static str, &'static str)>,
+}
+
+/// What to put at the place that is asked about.
+pub(super) fn sought() -> Tree {
+    Tree::Str(SOUGHT.to_owned())
+}
+
+/// Runs `read`, which reads a tree, and tells what it saw. `name`: under which [`sought`] stands in the tree.
+pub(super) fn looking<R>(name: Option<&str>, read: impl FnOnce() -> R) -> (R, Look) {
+    LOOK.set(Some(Look { sought: name.map(str::to_owned), ..Look::default() }));
+    let result = read();
+    (result, LOOK.take().unwrap_or_default())
+}
+
+/// A type is about to read a struct.
+pub(super) fn on_struct(name: &'static str, fields: &'static [&'static str], entries: &[(String, Tree)]) {
+    let note = |look: &mut Option<Look>| {
+        let Some(look) = look else { return };
+        let is_there = |field: &str| entries.iter().any(|(name, _)| name == field);
+        look.lacking.extend(fields.iter().filter(|field| !is_there(field)).map(|field| (name, *field)));
+        if let Some(sought) = &look.sought {
+            let is_sought = |(name, value): &(String, Tree)| {
+                name == sought && matches!(value, Tree::Str(text) if text == SOUGHT)
+            };
+            if entries.iter().any(is_sought) {
+                look.is_known = Some(fields.contains(&sought.as_str()));
+            }
+        }
+    };
+    // A type may read from within what it reads; then the outer one is being looked at.
+    LOOK.with(|look| drop(look.try_borrow_mut().map(|mut look| note(&mut look))));
+}

@@ -1,0 +1,169 @@
+//! What a policy names, for those who know what there is: a name that matches nothing is most often a typing mistake.
+
+use std::fmt;
+
+use crate::Resource;
+use crate::pattern::{Glob, Pattern, Segment, Target, begins};
+use crate::policy::Policy;
+use crate::resource::push_segment;
+
+/// A pattern of a policy, and where it stands. Shown as it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct NamedResource<'p> {
+    /// The id of its rule.
+    pub rule: &'p str,
+    /// The list that it stands in: `on` or `except`.
+    pub list: &'static str,
+    pattern: &'p Pattern,
+}
+
+impl Policy {
+    /// Every pattern of its rules, in the order of the rules that deny and then of those that allow.
+    pub fn named_resources(&self) -> impl Iterator<Item = NamedResource<'_>> {
+        self.rules().flat_map(|rule| {
+            let on = rule.on.iter().map(move |pattern| ("on", pattern));
+            let except = rule.except.iter().map(move |pattern| ("except", pattern));
+            on.chain(except).map(|(list, pattern)| NamedResource { rule: &rule.name.id, list, pattern })
+        })
+    }
+}
+
+impl<'p> NamedResource<'p> {
+    /// Whether it covers a resource.
+    pub fn covers(&self, resource: &Resource) -> bool {
+        self.pattern.covers(&Target::new(resource))
+    }
+
+    /// Whether it covers something at or below a path of a state, should it be there.
+    pub fn reaches(&self, path: &[String]) -> bool {
+        matches!(self.pattern, Pattern::State(pattern) if begins(pattern, path))
+    }
+
+    /// Of a pattern of states, the segments before the first that holds a `*`.
+    pub fn state_path(&self) -> Option<Vec<&'p str>> {
+        let Pattern::State(segments) = self.pattern else { return None };
+        let exact = segments.iter().map_while(|segment| match segment {
+            Segment::One(Glob::Exact(text)) => Some(text.as_str()),
+            Segment::One(Glob::Parts { .. }) | Segment::Any => None,
+        });
+        Some(exact.collect())
+    }
+
+    /// Whether it names functions, all of which are known from the start.
+    pub fn is_of_functions(&self) -> bool {
+        matches!(self.pattern, Pattern::Function(_))
+    }
+
+    /// Whether it names routes.
+    pub fn is_of_routes(&self) -> bool {
+        matches!(self.pattern, Pattern::Route(..))
+    }
+}
+
+impl fmt::Display for NamedResource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pattern.fmt(f)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let joined = |segments: &[Segment], separator: &str| {
+            segments.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
+        };
+        match self {
+            Self::Agent => f.write_str("agent"),
+            Self::State(segments) => write!(f, "state:{}", state_path(segments)),
+            Self::EveryPoint => f.write_str("point:**"),
+            Self::Route(method, segments) => {
+                write!(f, "point:{} /{}", method.as_deref().unwrap_or("*"), joined(segments, "/"))
+            }
+            Self::Function(segments) => write!(f, "point:{}", joined(segments, "::")),
+            Self::Target(segments) => write!(f, "target:{}", joined(segments, "::")),
+            Self::Lease(glob) => write!(f, "lease:{glob}"),
+        }
+    }
+}
+
+fn state_path(segments: &[Segment]) -> String {
+    segments.iter().fold(String::new(), |mut path, segment| {
+        match segment {
+            // As a path spells it, which may need quotes.
+            Segment::One(Glob::Exact(text)) => push_segment(&mut path, text),
+            other => {
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.push_str(&other.to_string());
+            }
+        }
+        path
+    })
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("**"),
+            Self::One(glob) => glob.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(text) => f.write_str(text),
+            Self::Parts { first, middle, last } => {
+                write!(f, "{first}*")?;
+                middle.iter().try_for_each(|part| write!(f, "{part}*"))?;
+                f.write_str(last)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(patterns: &[&str]) -> Policy {
+        let list = patterns.iter().map(|pattern| format!("'{pattern}'")).collect::<Vec<_>>().join(", ");
+        let rule = "[[rule]]\nid = \"a\"\nwhy = \"b\"\nallow = [\"read\"]\n";
+        Policy::parse(&format!("version = 1\n{rule}on = [{list}]\n")).unwrap()
+    }
+
+    #[test]
+    fn a_pattern_is_shown_as_it_is_written() {
+        let patterns = [
+            "agent",
+            "state:config.**",
+            "state:a*b.*.c",
+            "state:hosts[\"a b\"].port",
+            "point:**",
+            "point:* /api/**",
+            "point:GET /api/x",
+            "point:billing::**",
+            "target:hyper::client",
+            "lease:*",
+        ];
+        let policy = policy(&patterns);
+        let shown: Vec<String> = policy.named_resources().map(|named| named.to_string()).collect();
+        assert_eq!(shown, patterns);
+    }
+
+    #[test]
+    fn a_pattern_reaches_what_it_covers_and_what_lies_above_that() {
+        let policy = policy(&["state:config.db.*.port"]);
+        let named = policy.named_resources().next().unwrap();
+        let path = |text: &str| -> Vec<String> { text.split('.').map(str::to_owned).collect() };
+        for (text, reached) in
+            [("config", true), ("config.db", true), ("confg", false), ("config.db.a.host", false)]
+        {
+            assert_eq!(named.reaches(&path(text)), reached, "{text}");
+        }
+        assert_eq!(named.state_path(), Some(vec!["config", "db"]));
+        assert!(named.covers(&Resource::State(path("config.db.a.port"))));
+        assert!(!named.is_of_routes() && !named.is_of_functions());
+    }
+}
