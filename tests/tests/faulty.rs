@@ -39,7 +39,7 @@ impl Set {
 
     #[track_caller]
     fn shows(&mut self, code: &str, parts: &[&str]) {
-        let shown = self.client.eval(code).display();
+        let shown = self.client.eval(code).display().to_owned();
         for part in parts {
             assert!(shown.contains(part), "{code}: expected `{part}` in: {shown}");
         }
@@ -62,7 +62,7 @@ impl Set {
         let states = || http::get(self.service.http, "/states").unwrap().body;
         let before = states();
         assert!(!before.contains(seen), "{before}");
-        let said = self.client.eval(code).display();
+        let said = self.client.eval(code).display().to_owned();
         let after = states();
         assert!(after.contains(seen), "{code}: {after}");
         self.client.eval("revert_all()").ok();
@@ -177,7 +177,7 @@ const TOLD: [&str; 13] = [
 #[test]
 fn what_is_wrong_is_told_at_start_in_the_log_and_in_info() {
     let mut set = Set::new();
-    let notes = set.client.eval("info().notes").display();
+    let notes = set.client.eval("info().notes").display().to_owned();
     let log = set.service.log();
     for told in TOLD {
         let line = set.service.wait_for_log(&format!("debug-agent: {told}"));
@@ -210,7 +210,7 @@ fn names_in_the_policy_that_match_nothing_are_told_with_the_nearest() {
          [[rule]]\nid = \"some\"\nwhy = \"Mistakes\"\ndeny = [\"read\"]\nroles = [\"oncall\"]\n\
          on = [\"state:logn.**\", \"state:login.pasword\", \"state:login.host.**\", \"point:faulty::other\", \"point:GET /api/helthcheck\"]\n"
     ));
-    let notes = set.client.eval("info().notes").display();
+    let notes = set.client.eval("info().notes").display().to_owned();
     for told in [
         "policy, rule `some`, `on`: `state:logn.**` matches no state; did you mean `login`?",
         "policy, rule `some`, `on`: `state:login.pasword` matches nothing: nothing stands at `login.pasword` now; did you mean `password`?",
@@ -228,6 +228,6 @@ fn a_text_that_equals_a_secret_is_told_so() {
     let mut set = Set::new();
     set.shows("login.host", &["‹secret", "its text is that of the secret `login.password`"]);
     set.fails("login.host + 1", &["its text is that of the secret `login.password`"]);
-    let shown = set.client.eval("login.password").display();
+    let shown = set.client.eval("login.password").display().to_owned();
     assert!(shown.contains("‹secret") && !shown.contains("its text"), "{shown}");
 }
