@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::clock::BootTime;
 use crate::emit::Emitter;
+use crate::fence::{Panicked, fenced};
 use crate::guard::Guards;
 use crate::helpers::Helpers;
 use crate::lease::{Cause, EndError, Leases, Stands, Undone, Writes};
@@ -23,6 +24,7 @@ use crate::session::Session;
 use crate::snapshot::Snapshots;
 use crate::state::{Keyed, Path, Redactor, Scrubber, StateError, States, Tree, Wait};
 use crate::status::Waits;
+use crate::threads::Faults;
 use crate::values;
 
 /// Everything of one running agent.
@@ -61,6 +63,8 @@ pub(crate) struct Core {
     pub(crate) helpers: Helpers,
     /// Which of them wait.
     pub(crate) waits: Waits,
+    /// What panicked inside the agent.
+    pub(crate) faults: Faults,
     /// What the service registered.
     pub(crate) states: Arc<States>,
     /// The points.
@@ -161,6 +165,22 @@ impl Core {
         observing.mark();
     }
 
+    /// Something of the agent's has panicked and goes on: counted, and told in the audit log and in the service's.
+    pub(crate) fn panicked(&self, what: &str) {
+        self.faults.panicked(what);
+    }
+
+    /// Does something whose panic must end here; nothing if it panicked, which is told.
+    pub(crate) fn guarded<R>(&self, what: &str, run: impl FnOnce() -> R) -> Option<R> {
+        fenced(run).map_err(|Panicked| self.panicked(what)).ok()
+    }
+
+    /// Says in both logs that something has panicked.
+    pub(crate) fn tell_panic(&self, what: &str, times: u64) {
+        self.append(vec![records::kept("alarm", json!({ "panicked": what, "times": times }))]);
+        self.emitter.alarm(&format!("{what} panicked inside the agent ({times} times by now) and goes on"));
+    }
+
     /// Who hears of failing patches.
     pub(crate) fn observer(&self) -> Option<Arc<Observing>> {
         self.observing.get().cloned()
@@ -172,6 +192,15 @@ impl Core {
     /// What became of it, or why it could not be undone; then an alarm is recorded and it is tried again.
     pub(crate) fn end_lease(&self, id: u64, cause: &Cause, by: &str, wait: Wait) -> Result<String, EndError> {
         self.end_lease_of(id, None, cause, by, wait)
+    }
+
+    /// Ends a lease for a cause of the agent's own. What stands in the way is an alarm in the log, and the revert thread tries
+    /// again, also if ending it panicked; so those that are to end with it go on at once.
+    pub(crate) fn see_to_end(&self, id: u64, cause: &Cause, wait: Wait) {
+        let end = || drop(self.end_lease(id, cause, "agent", wait));
+        if self.guarded("ending a lease", end).is_none() {
+            self.leases.postpone(id, cause);
+        }
     }
 
     /// As [`end_lease`](Self::end_lease), if it is still that owner's.
@@ -275,8 +304,7 @@ impl Core {
     )]
     pub(crate) fn revoke(&self, operator: &str, why: &str) -> usize {
         self.leases.revoke(operator, why, |id, cause| {
-            // An error is an alarm in the log, and the revert thread tries again.
-            drop(self.end_lease(id, cause, "agent", Wait::AGENT));
+            self.see_to_end(id, cause, Wait::AGENT);
         })
     }
 
@@ -288,7 +316,7 @@ impl Core {
         }
         for (id, cause) in self.leases.overdue(BootTime::now()) {
             // Losing the race against the revert thread is the normal case.
-            drop(self.end_lease(id, &cause, "agent", Wait::AGENT));
+            self.see_to_end(id, &cause, Wait::AGENT);
         }
     }
 

@@ -89,14 +89,21 @@ impl Desk {
         let (core, attaching, id) = (self.core.clone(), session.clone(), call.id);
         // Not behind the operator's running evals: attaching is how one comes to end what they changed.
         let greeting = Box::new(move || {
-            let answer = greet(&core, &attaching, method, &version, checkpoint, id);
+            let answer =
+                core.guarded("an attaching", || greet(&core, &attaching, method, &version, checkpoint, id));
+            let answer = answer.unwrap_or_else(|| {
+                failed(
+                    id,
+                    Failure::new(Code::Internal, "attaching panicked inside the agent", "attach again"),
+                )
+            });
             let refused = matches!(answer, FromAgent::Failure { .. });
             drop(attaching.outbox.send(answer));
             if refused {
                 attaching.outbox.close();
             }
             // The client may have gone while its record was on the way.
-            detach(&core, &attaching);
+            core.guarded("the end of a session", || detach(&core, &attaching));
         });
         if self.queue.push_reserved(&session.operator.name, greeting) {
             return Ok(Flow::Continue);
@@ -357,6 +364,10 @@ impl Dispatch for Desk {
             });
             self.core.append(vec![records::record("session.refused", body)]);
         }
+    }
+
+    fn panicked(&self) {
+        self.core.panicked("debug-net");
     }
 
     fn displaceable(&self, session: &Session) -> bool {

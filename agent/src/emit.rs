@@ -10,6 +10,7 @@ use debug_wire::messages::InForce;
 use tracing::subscriber::NoSubscriber;
 
 use crate::execute::escape;
+use crate::threads::Next;
 
 /// Events that may wait; more are counted and dropped.
 const WAITING: usize = 1_024;
@@ -54,7 +55,7 @@ fn subscriber_is_there() -> bool {
 
 impl Emitter {
     /// An emitter and the work of its thread.
-    pub(crate) fn new() -> (Self, impl FnOnce() + Send + 'static) {
+    pub(crate) fn new() -> (Self, impl FnMut() -> Next + Send + 'static) {
         let (queue, events) = sync_channel(WAITING);
         let dropped = Arc::new(AtomicU64::new(0));
         let emitter = Self { queue, dropped: dropped.clone() };
@@ -126,18 +127,19 @@ pub(crate) fn refused(why: &str) {
     drop(std::thread::Builder::new().name("debug-emit".to_owned()).spawn(tell));
 }
 
-fn emit(events: &Receiver<Event>, dropped: &Arc<AtomicU64>) {
+/// Tells one event. A subscriber that panics costs that event.
+fn emit(events: &Receiver<Event>, dropped: &Arc<AtomicU64>) -> Next {
     // Nothing is taken out of the queue before there is somebody to tell.
     if !await_subscriber(|| Arc::strong_count(dropped) == 1) {
-        return;
+        return Next::End;
     }
-    for event in events {
-        let lost = dropped.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            tracing::warn!(target: "debug_agent", lost, "events of the agent were dropped: their queue was full");
-        }
-        write(event);
+    let Ok(event) = events.recv() else { return Next::End };
+    let lost = dropped.swap(0, Ordering::Relaxed);
+    if lost > 0 {
+        tracing::warn!(target: "debug_agent", lost, "events of the agent were dropped: their queue was full");
     }
+    write(event);
+    Next::Turn
 }
 
 fn write(event: Event) {

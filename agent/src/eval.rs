@@ -3,7 +3,6 @@
 mod accept;
 mod outcome;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -17,12 +16,13 @@ use crate::clock::BootTime;
 use crate::convert;
 use crate::core::Core;
 use crate::explain;
+use crate::fence::{Panicked, fenced};
 use crate::handle::{self, Handle};
 use crate::host::EvalTag;
 use crate::records;
 use crate::run::Run;
 use crate::script::engine::EVAL;
-use crate::script::meter::{self, End};
+use crate::script::meter::{self, Bounds, End};
 use crate::script::nesting::{self, MAX_NESTING};
 use crate::script::{memory, walk};
 use crate::session::{Session, Workspace};
@@ -59,43 +59,48 @@ pub(crate) struct Submission {
     pub(crate) cancelled: Arc<AtomicBool>,
 }
 
-/// Evaluates a submission and answers it. Never panics: the thread has other evals to run.
+/// Evaluates a submission and answers it. A panic costs this eval and its session, and neither the thread nor what follows here.
 pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
-    core.sweep();
+    core.guarded("looking for what is overdue", || core.sweep());
     let session = submission.session.clone();
     let call = submission.call;
     // What an eval leaves half done is either dropped with it or belongs to its leases.
     let mut running = None;
-    let reply = catch_unwind(AssertUnwindSafe(|| match accept(core, submission) {
+    let reply = fenced(|| match accept(core, submission) {
         Ok(accepted) => {
             running = Some(accepted.run.clone());
             answer(core, accepted)
         }
         Err(failed) => failure(core, call, failed),
-    }));
+    });
     session.finish(call);
     match reply {
         // A client that is gone does not read its reply; the log has the outcome.
         Ok(reply) => drop(session.outbox.send_patiently(reply, PATIENCE)),
-        Err(panic) => {
-            // Its text is not shown: whose code panicked is not known, and what it says may be secret.
-            drop(catch_unwind(AssertUnwindSafe(|| drop(panic))));
-            core.append(vec![records::kept(
-                "alarm",
-                json!({ "session": session.id, "panicked": "an eval" }),
-            )]);
-            if let Some(run) = running {
-                let failed =
-                    Failed::new(Code::Internal, "the eval panicked inside the agent", explain::undone(&run));
-                drop(catch_unwind(AssertUnwindSafe(|| finish_failed(core, &run, failed, Instant::now()))));
+        Err(Panicked) => {
+            let failed = core.guarded("an eval", || panicked(core, &session, running.as_deref()));
+            let reply = failed.map(|failed| core.guarded("a reply", || failure(core, call, failed)));
+            if let Some(Some(reply)) = reply {
+                drop(session.outbox.send_patiently(reply, PATIENCE));
             }
-            core.emitter
-                .alarm("an eval panicked inside the agent; its session is closed, its changes are undone");
             session.outbox.close();
         }
     }
     // A lease may have been made after its session had been given up, and this may have been its last eval.
-    crate::dispatch::detach(core, &session);
+    core.guarded("the end of a session", || crate::dispatch::detach(core, &session));
+}
+
+/// Sees to what an eval left that panicked. The panic's own text is not shown: whose code it was is not known, and what it says
+/// may be secret.
+fn panicked(core: &Core, session: &Session, run: Option<&Run>) -> Failed {
+    core.append(vec![records::kept("alarm", json!({ "session": session.id, "panicked": "an eval" }))]);
+    core.faults.panicked("an eval");
+    core.emitter.alarm("an eval panicked inside the agent; its session is closed, its changes are undone");
+    let failed = |help: &str| Failed::new(Code::Internal, "the eval panicked inside the agent", help);
+    match run {
+        Some(run) => finish_failed(core, run, failed(explain::undone(run)), Instant::now()),
+        None => failed("nothing was changed; attach again"),
+    }
 }
 
 /// Streams what a script prints, in chunks, without the secrets that are known.
@@ -223,6 +228,10 @@ fn check_workspace(run: &Run, workspace: &Workspace) -> Result<(), Failed> {
     ))
 }
 
+/// How long a single call may take that ends changes: it asks the service for each of them, and one that was not told what
+/// became of them is worth nothing.
+const EMERGENCY: Duration = Duration::from_secs(60);
+
 fn run_code(
     core: &Arc<Core>,
     run: &Arc<Run>,
@@ -231,8 +240,9 @@ fn run_code(
     scope: &mut Scope<'static>,
 ) -> Result<(String, Value), Failed> {
     run.set_functions(ast.clone_functions_only(), walk::closures(ast).capture);
+    let bounds = if run.emergency() { Bounds { time: EMERGENCY, ..EVAL } } else { EVAL };
     let ((result, shown), end, _) =
-        meter::metered(EVAL, BootTime::now(), Some(run.cancelled.clone()), || {
+        meter::metered(bounds, BootTime::now(), Some(run.cancelled.clone()), || {
             let result = engine.eval_ast_with_scope::<Dynamic>(scope, ast);
             let shown = result.as_ref().ok().map(|value| show(core, run, value));
             (result, shown)

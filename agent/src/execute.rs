@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use debug_policy::{Action, Mode, Request, Resource, format_duration};
+use debug_wire::messages::Standing;
 use debug_wire::table::HostFunction;
 use rhai::{Array, Dynamic, INT, Map};
 use serde_json::Value;
@@ -253,6 +254,68 @@ fn revert(core: &Core, run: &Run, lease: &Lease) -> Result<Dynamic, Refusal> {
     Ok(values::say(done))
 }
 
+/// The most changes that an error names one by one.
+const MAX_NAMED: usize = 20;
+
+/// Ends each of these leases on its own, each behind the gate; what became of those that have ended.
+///
+/// # Errors
+/// Some could not be ended, which names those and what has ended. They are tried again until they have ended, too.
+pub(crate) fn end_each(core: &Core, run: &Run, leases: Vec<Lease>) -> Result<Vec<String>, Refusal> {
+    let (mut done, mut standing) = (Vec::new(), Vec::new());
+    for lease in leases {
+        let (id, target) = (lease.id, lease.target().to_string());
+        let end = || -> Result<Dynamic, Refusal> {
+            execute(core, run, gate::pass(core, run, Effect::Revert { lease: Box::new(lease) })?)
+        };
+        // A fault of ours in one of them is none of the others'.
+        let ended = core.guarded("ending a lease", end);
+        let ended = ended.unwrap_or_else(|| Err(Refusal::state("ending it panicked inside the agent", "")));
+        let why = match (ended, core.leases.find(id)) {
+            (Ok(said), _) => {
+                done.extend(values::said(&said));
+                continue;
+            }
+            // It came to its end in another way meanwhile.
+            (Err(_), Err(error @ EndError::Ended { .. })) => {
+                done.push(error.to_string());
+                continue;
+            }
+            (Err(_), Ok(Lease { failing: Some(failing), .. })) => failing.why,
+            (Err(_), Err(EndError::Failing { why, .. })) => why,
+            (Err(refusal), _) => refusal.message(),
+        };
+        standing.push(Standing { id, target, why });
+    }
+    if standing.is_empty() {
+        return Ok(done);
+    }
+    let refusal = not_all(&done, &standing);
+    run.stand(standing);
+    Err(refusal)
+}
+
+/// The first of them, and how many more there are.
+fn named(mut all: impl Iterator<Item = String>) -> String {
+    let mut named: Vec<String> = all.by_ref().take(MAX_NAMED).collect();
+    let more = all.count();
+    named.extend((more > 0).then(|| format!("and {more} more")));
+    named.join("; ")
+}
+
+/// What is said if some changes could not be ended.
+fn not_all(done: &[String], standing: &[Standing]) -> Refusal {
+    let stand =
+        named(standing.iter().map(|lease| format!("lease {} at {}: {}", lease.id, lease.target, lease.why)));
+    let ended = named(done.iter().cloned());
+    let ended = if ended.is_empty() { String::new() } else { format!("; ended: {ended}") };
+    let (standing, all) = (standing.len(), standing.len() + done.len());
+    Refusal::state(
+        format!("{standing} of {all} changes could not be ended yet: {stand}{ended}"),
+        "each is tried again until it has ended; `leases()` shows which stand",
+    )
+}
+
 /// Where a snapshot differs, as a list of maps; secrets are opaque.
 pub(crate) fn difference_rows(core: &Core, differences: &[(Path, Option<Tree>, Option<Tree>)]) -> Dynamic {
     let shown = |path: &Path, tree: Option<&Tree>| match tree {
@@ -381,7 +444,7 @@ pub(crate) fn undo(core: &Core, run: &Run) -> Vec<u64> {
         match step {
             Step::Made(id) => {
                 // A failure is recorded as an alarm and tried again by the revert thread.
-                drop(core.end_lease(id, &Cause::Undone, "agent", Wait::AGENT));
+                core.see_to_end(id, &Cause::Undone, Wait::AGENT);
                 undone.push(id);
             }
             Step::Renewed { before, after } => {

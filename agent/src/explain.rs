@@ -38,7 +38,13 @@ pub(crate) fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> (St
 
 /// What became of what a failed eval did.
 pub(crate) fn undone(run: &Run) -> &'static str {
-    if run.touched().is_empty() { "nothing was changed" } else { "what it had changed was undone" }
+    let reverted = run.ends().0.len();
+    match (reverted, run.touched().len() - reverted) {
+        (0, 0) => "nothing was changed",
+        (0, _) => "what it had changed was undone",
+        (_, 0) => "what it reverted stays reverted",
+        (_, _) => "what it had changed was undone, what it reverted stays reverted",
+    }
 }
 
 /// The error itself, without the calls that it came through.

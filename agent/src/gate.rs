@@ -57,6 +57,15 @@ impl Refusal {
     pub(crate) fn state(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self::State { message: message.into(), help: help.into() }
     }
+
+    /// What stood in the way, in one line.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Denied(denial) => format!("denied: {} {}", denial.action, denial.resource),
+            Self::Log(error) => error.to_string(),
+            Self::State { message, .. } => message.clone(),
+        }
+    }
 }
 
 /// Decides, records the intent, opens the lease; only then hands out the permit.

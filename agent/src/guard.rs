@@ -2,7 +2,6 @@
 //! agent's own, first before the change is made.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +12,7 @@ use debug_policy::Resource;
 use crate::clock::BootTime;
 use crate::convert;
 use crate::core::Core;
+use crate::fence::fenced;
 use crate::lease::Cause;
 use crate::points::{PatchCode, Point, Stats, Watch};
 use crate::script::frozen::Frozen;
@@ -101,7 +101,7 @@ impl Guards {
         let ask = move || {
             let number = |gauge: &Gauge| {
                 // The service's own code; what it cannot tell is no number.
-                let value = catch_unwind(AssertUnwindSafe(gauge)).unwrap_or(f64::NAN);
+                let value = fenced(gauge).unwrap_or(f64::NAN);
                 if value.is_finite() { Tree::F64(value) } else { Tree::Null }
             };
             let numbers = gauges.iter().map(|(name, gauge)| (name.clone(), number(gauge))).collect();
@@ -156,7 +156,9 @@ pub(crate) fn round(core: &Core) {
         if found.failing.is_some() {
             continue;
         }
-        let broken = match ask(core, lease, &code, &counts) {
+        let answer = core.guarded("a guard", || ask(core, lease, &code, &counts));
+        let answer = answer.unwrap_or_else(|| Answer::Silent("asking it panicked".to_owned()));
+        let broken = match answer {
             Answer::Holds => {
                 silent(core, lease, |silent| *silent = 0);
                 continue;
@@ -170,8 +172,7 @@ pub(crate) fn round(core: &Core) {
                 format!("the guard could not tell {times} times in a row: {why}")
             }
         };
-        // An error is an alarm in the log, and the revert thread tries again.
-        drop(core.end_lease(lease, &Cause::GuardFailed(broken), "agent", Wait::AGENT));
+        core.see_to_end(lease, &Cause::GuardFailed(broken), Wait::AGENT);
         if core.leases.find(lease).is_err() {
             core.guards.remove(lease);
         }
@@ -189,7 +190,7 @@ fn silent(core: &Core, lease: u64, change: impl FnOnce(&mut u32)) -> u32 {
 /// budget and variables are no business of the guard.
 pub(crate) fn first(core: &Core, lease: u64, code: &Frozen, counts: &Counts) -> Answer {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("debug-guard".to_owned());
+        let thread = std::thread::Builder::new().name("debug-guard-new".to_owned());
         let asking = thread.spawn_scoped(scope, || ask(core, lease, code, counts));
         let answer = asking.map_err(|error| format!("no thread to ask it on: {error}"));
         let answer = answer.and_then(|asking| asking.join().map_err(|_| "asking it panicked".to_owned()));

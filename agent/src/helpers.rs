@@ -1,11 +1,12 @@
 //! One thread for each state that was written: what waits there for a lock of the service keeps no other revert waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::{io, thread};
 
 use crate::status::Waits;
+use crate::threads::{self, Faults, Next};
 
 /// What became of a job.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,12 +27,13 @@ pub(crate) struct Helpers {
     /// The leases that wait for their turn or are being undone.
     queued: Arc<Mutex<BTreeSet<u64>>>,
     waits: Waits,
+    faults: Faults,
 }
 
 impl Helpers {
-    /// None yet. `waits` hears of each wait.
-    pub(crate) fn new(waits: Waits) -> Self {
-        Self { waits, ..Self::default() }
+    /// None yet. `waits` hears of each wait, `faults` of each panic.
+    pub(crate) fn new(waits: Waits, faults: Faults) -> Self {
+        Self { waits, faults, ..Self::default() }
     }
 
     /// Makes the state's thread, if it has none: before a write, since it may be too late for that when it is needed.
@@ -50,14 +52,14 @@ impl Helpers {
         let (jobs, sent) = channel::<(u64, Job)>();
         let (queued, waits, name) = (self.queued.clone(), self.waits.clone(), state.to_owned());
         let work = move || {
-            for (lease, job) in sent {
-                let waiting = waits.begin(&name);
-                job();
-                drop(waiting);
-                queued.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease);
-            }
+            let Ok((lease, job)) = sent.recv() else { return Next::End };
+            // Given up also if it panics: then it is undone when it comes up again.
+            let _turn = InTurn { queued: &queued, lease };
+            let _waiting = waits.begin(&name);
+            job();
+            Next::Turn
         };
-        thread::Builder::new().name("debug-state".to_owned()).spawn(work)?;
+        threads::spawn("debug-undo", None, self.faults.clone(), work)?;
         threads.insert(state.to_owned(), jobs.clone());
         Ok(jobs)
     }
@@ -84,6 +86,18 @@ impl Helpers {
     }
 }
 
+/// A lease that is being undone.
+struct InTurn<'a> {
+    queued: &'a Mutex<BTreeSet<u64>>,
+    lease: u64,
+}
+
+impl Drop for InTurn<'_> {
+    fn drop(&mut self) {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.lease);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
@@ -95,7 +109,7 @@ mod tests {
     #[test]
     fn a_wait_holds_up_its_own_state_only_and_is_told_of_when_it_is_long() {
         let status = Shared::new(Status::Running);
-        let helpers = Helpers::new(status.waits());
+        let helpers = Helpers::new(status.waits(), status.faults());
         let (go, gone) = mpsc::channel::<()>();
         let (began, has_begun) = mpsc::channel();
         let wait = move || {
@@ -125,5 +139,19 @@ mod tests {
         assert_eq!(done.recv().unwrap(), "same state");
         helpers.undo("config", 4, tell("afterwards")).unwrap();
         assert_eq!(done.recv().unwrap(), "afterwards", "a lease that is queued is not queued again");
+    }
+
+    #[test]
+    fn a_job_that_panics_neither_ends_the_thread_nor_stays_queued() {
+        let status = Shared::new(Status::Running);
+        let helpers = Helpers::new(status.waits(), status.faults());
+        let (told, done) = mpsc::channel();
+        helpers.undo("config", 1, || panic!("planted")).unwrap();
+        let next = told.clone();
+        helpers.undo("config", 2, move || next.send(2).unwrap()).unwrap();
+        assert_eq!(done.recv().unwrap(), 2);
+        assert_eq!(helpers.undo("config", 1, move || told.send(1).unwrap()).unwrap(), Turn::Next);
+        assert_eq!(done.recv().unwrap(), 1);
+        assert!(status.faults().sentence().unwrap().contains("debug-undo"));
     }
 }

@@ -126,6 +126,9 @@ fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dyna
     if function.id == HostFunction::Plan {
         return plan(ctx, &tag.run, a.unwrap_or(Dynamic::UNIT));
     }
+    if function.id == HostFunction::RevertAll && !tag.run.is_planning() {
+        return revert_all(&tag);
+    }
     perform(&tag, || wish::wish(function, &tag, a.clone(), b.clone(), c.clone()))
 }
 
@@ -147,15 +150,7 @@ pub(crate) fn perform(
     tag: &EvalTag,
     wish: impl FnOnce() -> Result<Vec<Effect>, Refusal>,
 ) -> Fallible<Dynamic> {
-    // A run that has ended gets nothing more, not even in what the unwinding of a closure calls.
-    if meter::ended().is_some() || tag.run.is_cancelled() {
-        meter::end(End::Cancelled);
-        return Err(terminated());
-    }
-    if tag.run.exhausted() {
-        meter::end(End::Operations);
-        return Err(terminated());
-    }
+    may_go_on(tag)?;
     let mut results = Vec::new();
     let passed = wish().and_then(|effects| {
         if tag.run.is_planning() {
@@ -177,11 +172,39 @@ pub(crate) fn perform(
         Ok(()) if results.len() == 1 => Ok(results.pop().unwrap_or(Dynamic::UNIT)),
         Ok(()) if results.is_empty() => Ok(values::say("nothing to do")),
         Ok(()) => Ok(values::say(results.iter().filter_map(values::said).collect::<Vec<_>>().join("\n"))),
-        Err(refusal) => {
-            tag.run.refuse(refusal);
-            meter::end(End::Refused);
-            Err(terminated())
-        }
+        Err(refusal) => refuse(tag, refusal),
+    }
+}
+
+/// A run that has ended gets nothing more, not even in what the unwinding of a closure calls.
+fn may_go_on(tag: &EvalTag) -> Fallible<()> {
+    if meter::ended().is_some() || tag.run.is_cancelled() {
+        meter::end(End::Cancelled);
+        return Err(terminated());
+    }
+    if tag.run.exhausted() {
+        meter::end(End::Operations);
+        return Err(terminated());
+    }
+    Ok(())
+}
+
+fn refuse(tag: &EvalTag, refusal: Refusal) -> Fallible<Dynamic> {
+    tag.run.refuse(refusal);
+    meter::end(End::Refused);
+    Err(terminated())
+}
+
+/// Ends each change that the operator may end, whatever becomes of the others; if some could not be ended, that is an error
+/// which lists both.
+fn revert_all(tag: &EvalTag) -> Fallible<Dynamic> {
+    may_go_on(tag)?;
+    let (core, run) = (&tag.core, &tag.run);
+    meter::charge(EFFECT);
+    match execute::end_each(core, run, wish::revertible(core, run)) {
+        Ok(ended) if ended.is_empty() => Ok(values::say("nothing to do")),
+        Ok(ended) => Ok(values::say(ended.join("\n"))),
+        Err(refusal) => refuse(tag, refusal),
     }
 }
 

@@ -17,6 +17,7 @@ mod emit;
 mod eval;
 mod execute;
 mod explain;
+mod fence;
 mod gate;
 mod guard;
 mod handle;
@@ -45,6 +46,7 @@ mod snapshot;
 mod start;
 mod state;
 mod status;
+mod threads;
 #[cfg(feature = "tracing")]
 mod tracing_layer;
 mod values;

@@ -116,6 +116,7 @@ fn info(core: &Core) -> Dynamic {
                 .chain(core.names.get().map(|names| names.not_yet(core)).unwrap_or_default())
                 .chain(kept)
                 .chain(core.waits.long())
+                .chain(core.faults.sentence())
                 .chain(unnoted.map(str::to_owned))
                 .chain(unsearched(core))
                 .map(Dynamic::from)

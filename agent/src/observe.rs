@@ -20,6 +20,7 @@ use crate::marks::{HEARTBEAT, Marks};
 use crate::points::{Observer, PatchFailure, Tripped};
 use crate::records::record;
 use crate::state::Wait;
+use crate::threads::{self, Next};
 
 /// Failures that may wait; a service thread never waits for them to be taken. What ends a layer always finds room: it
 /// comes once for each.
@@ -72,61 +73,59 @@ impl Observing {
         let (waiting, marked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let marks = Arc::new(marks);
         let (taken, shown, keeping) = (waiting.clone(), marked.clone(), marks.clone());
+        let faults = core.faults.clone();
         // The core holds this; holding the core back would keep both for ever.
         let core = Arc::downgrade(core);
-        let work = move || {
-            let (failures, mut told) = (RateLimit::default(), Told::default());
-            let mut round = Instant::now();
-            let mut beat = Instant::now() + HEARTBEAT;
-            loop {
-                let Some((mut wait, guarding)) =
-                    core.upgrade().map(|core| (warn(&core, &mut told), !core.guards.is_empty()))
-                else {
-                    return;
-                };
-                if let Some(due) = core.upgrade().and_then(|core| core.leases.next_due()) {
-                    wait = wait.min(due.remaining(BootTime::now()) + SLACK);
-                }
-                let now = Instant::now();
-                if guarding {
-                    wait = wait.min(round.saturating_duration_since(now));
-                }
-                if keeping.beats() {
-                    wait = wait.min(beat.saturating_duration_since(now));
-                }
-                let event = match sent.recv_timeout(wait) {
-                    Ok(event) => event,
-                    Err(RecvTimeoutError::Timeout) if keeping.beats() && beat <= Instant::now() => {
-                        Event::Marked
-                    }
-                    Err(RecvTimeoutError::Timeout) if guarding => Event::Guarded,
-                    Err(RecvTimeoutError::Timeout) => Event::Look,
-                    Err(RecvTimeoutError::Disconnected) => return,
-                };
-                let Some(core) = core.upgrade() else { return };
-                match event {
-                    // What is in force is looked at after this, so what changes from here on comes up again.
-                    Event::Marked => {
-                        shown.store(false, Ordering::Release);
-                        beat = Instant::now() + HEARTBEAT;
-                        show(&core, &keeping);
-                    }
-                    Event::Failed { .. } => {
-                        taken.fetch_sub(1, Ordering::Relaxed);
-                        take(&core, &failures, event);
-                    }
-                    Event::Breaker { .. } | Event::Guarded | Event::Look => take(&core, &failures, event),
-                }
-                if guarding && round <= Instant::now() {
-                    guard::round(&core);
-                    round = Instant::now() + guard::EVERY;
-                }
-                if core.leases.next_due().is_some_and(|due| due.after(SLACK) <= BootTime::now()) {
-                    core.sweep();
-                }
+        let (failures, mut told) = (RateLimit::default(), Told::default());
+        let mut round = Instant::now();
+        let mut beat = Instant::now() + HEARTBEAT;
+        let turn = move || {
+            let Some((mut wait, guarding)) =
+                core.upgrade().map(|core| (warn(&core, &mut told), !core.guards.is_empty()))
+            else {
+                return Next::End;
+            };
+            if let Some(due) = core.upgrade().and_then(|core| core.leases.next_due()) {
+                wait = wait.min(due.remaining(BootTime::now()) + SLACK);
             }
+            let now = Instant::now();
+            if guarding {
+                wait = wait.min(round.saturating_duration_since(now));
+            }
+            if keeping.beats() {
+                wait = wait.min(beat.saturating_duration_since(now));
+            }
+            let event = match sent.recv_timeout(wait) {
+                Ok(event) => event,
+                Err(RecvTimeoutError::Timeout) if keeping.beats() && beat <= Instant::now() => Event::Marked,
+                Err(RecvTimeoutError::Timeout) if guarding => Event::Guarded,
+                Err(RecvTimeoutError::Timeout) => Event::Look,
+                Err(RecvTimeoutError::Disconnected) => return Next::End,
+            };
+            let Some(core) = core.upgrade() else { return Next::End };
+            match event {
+                // What is in force is looked at after this, so what changes from here on comes up again.
+                Event::Marked => {
+                    shown.store(false, Ordering::Release);
+                    beat = Instant::now() + HEARTBEAT;
+                    show(&core, &keeping);
+                }
+                Event::Failed { .. } => {
+                    taken.fetch_sub(1, Ordering::Relaxed);
+                    take(&core, &failures, event);
+                }
+                Event::Breaker { .. } | Event::Guarded | Event::Look => take(&core, &failures, event),
+            }
+            if guarding && round <= Instant::now() {
+                guard::round(&core);
+                round = Instant::now() + guard::EVERY;
+            }
+            if core.leases.next_due().is_some_and(|due| due.after(SLACK) <= BootTime::now()) {
+                core.sweep();
+            }
+            Next::Turn
         };
-        std::thread::Builder::new().name("debug-guard".to_owned()).spawn(work)?;
+        threads::spawn("debug-guard", None, faults, turn)?;
         let (looked, process) = (AtomicU64::new(0), std::process::id());
         Ok(Self { events, waiting, looked, process, marks, inside, marked })
     }
@@ -201,7 +200,7 @@ fn take(core: &Core, failures: &RateLimit, event: Event) {
         }
         Event::Breaker { lease, why } => {
             // Whoever else ends it at this moment does the same.
-            drop(core.end_lease(lease, &Cause::Breaker(why), "agent", Wait::AGENT));
+            core.see_to_end(lease, &Cause::Breaker(why), Wait::AGENT);
         }
         Event::Marked => {}
     }

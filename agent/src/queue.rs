@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::threads::Next;
+
 /// Work for an eval thread.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
@@ -64,37 +66,30 @@ impl Queue {
         true
     }
 
-    /// Works until stopped.
-    pub(crate) fn work(&self) {
-        while let Some((operator, job)) = self.next() {
-            job();
-            let mut inner = self.lock();
-            inner.busy.remove(&operator);
-            let more = !inner.lines.is_empty();
-            drop(inner);
-            // This thread takes one of them; another may have waited for this operator only.
-            if more {
-                self.waiting.notify_one();
-            }
-        }
+    /// Waits for a job and does it; the last turn is the one in which it is stopped. Should the job panic, its operator's next
+    /// one can be done all the same.
+    pub(crate) fn work(&self) -> Next {
+        let Some((operator, job)) = self.next() else { return Next::End };
+        let _busy = Busy { queue: self, operator };
+        job();
+        Next::Turn
     }
 
-    /// Works on reserved jobs until stopped.
-    pub(crate) fn work_reserved(&self) {
-        loop {
-            let mut inner = self.lock();
-            let job = loop {
-                if let Some((_, job)) = inner.reserved.pop_front() {
-                    break job;
-                }
-                if inner.stopped {
-                    return;
-                }
-                inner = self.reserved.wait(inner).unwrap_or_else(PoisonError::into_inner);
-            };
-            drop(inner);
-            job();
-        }
+    /// The same for a reserved job.
+    pub(crate) fn work_reserved(&self) -> Next {
+        let mut inner = self.lock();
+        let job = loop {
+            if let Some((_, job)) = inner.reserved.pop_front() {
+                break job;
+            }
+            if inner.stopped {
+                return Next::End;
+            }
+            inner = self.reserved.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        };
+        drop(inner);
+        job();
+        Next::Turn
     }
 
     fn next(&self) -> Option<(String, Job)> {
@@ -121,6 +116,25 @@ impl Queue {
     }
 }
 
+/// An operator of whom an eval runs.
+struct Busy<'a> {
+    queue: &'a Queue,
+    operator: String,
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.queue.lock();
+        inner.busy.remove(&self.operator);
+        let more = !inner.lines.is_empty();
+        drop(inner);
+        // This thread takes one of them; another may have waited for this operator only.
+        if more {
+            self.queue.waiting.notify_one();
+        }
+    }
+}
+
 impl Inner {
     /// The next job of the first operator in line who has none running; that operator goes to the end.
     fn take(&mut self) -> Option<(String, Job)> {
@@ -132,5 +146,39 @@ impl Inner {
         }
         self.busy.insert(name.clone());
         Some((name, job))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::threads::{Faults, spawn};
+
+    /// Neither the thread nor the operator whose job it was is lost.
+    #[test]
+    fn after_a_job_that_panics_the_next_of_its_operator_is_done() {
+        let (queue, faults, (told, heard)) = (Arc::new(Queue::default()), Faults::default(), channel());
+        let works: [fn(&Queue) -> Next; 2] = [Queue::work, Queue::work_reserved];
+        let threads = works.map(|work| {
+            let queue = queue.clone();
+            spawn("debug-eval", None, faults.clone(), move || work(&queue)).unwrap()
+        });
+        let tell = |word: &'static str| -> Job {
+            let told = told.clone();
+            Box::new(move || told.send(word).unwrap())
+        };
+        for push in [Queue::push, Queue::push_reserved] {
+            assert!(push(&queue, "alice", Box::new(|| panic!("planted"))));
+            assert!(push(&queue, "alice", tell("hers")));
+            assert_eq!(heard.recv().unwrap(), "hers");
+            assert!(push(&queue, "bob", tell("his")));
+            assert_eq!(heard.recv().unwrap(), "his");
+        }
+        queue.stop();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(faults.sentence().unwrap().contains("debug-eval (2 times)"));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use debug_audit::{AppendError, Entry, Until};
 use debug_policy::{Action, Mode, Request, Resource};
-use debug_wire::messages::After;
+use debug_wire::messages::{After, Standing};
 use rhai::AST;
 use serde_json::json;
 
@@ -45,6 +45,8 @@ struct Done {
     effects: u64,
     planning: Option<Planning>,
     steps: Vec<Step>,
+    /// What it could not end.
+    standing: Vec<Standing>,
     functions: Option<AST>,
     refusal: Option<Refusal>,
     held: bool,
@@ -244,6 +246,21 @@ impl Run {
     /// Notes what to undo if it fails.
     pub(crate) fn step(&self, step: Step) {
         self.done().steps.push(step);
+    }
+
+    /// Notes leases that it could not end yet.
+    pub(crate) fn stand(&self, standing: Vec<Standing>) {
+        self.done().standing.extend(standing);
+    }
+
+    /// The leases that it ended, and those that it could not end yet.
+    pub(crate) fn ends(&self) -> (Vec<u64>, Vec<Standing>) {
+        let done = self.done();
+        let reverted = done.steps.iter().filter_map(|step| match step {
+            Step::Reverted(id) => Some(*id),
+            Step::Made(_) | Step::Renewed { .. } | Step::Guarded(_) | Step::Mode(..) => None,
+        });
+        (reverted.collect(), done.standing.clone())
     }
 
     /// Takes what is to undo, the newest first.

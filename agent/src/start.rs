@@ -23,6 +23,7 @@ use crate::config::{self, Config};
 use crate::core::{Core, RateLimit};
 use crate::dispatch::Desk;
 use crate::emit::Emitter;
+use crate::fence::{Panicked, fenced};
 use crate::gate;
 use crate::guard::{Gauge, Guards};
 use crate::helpers::{Helpers, Turn};
@@ -38,7 +39,8 @@ use crate::records::{self, record};
 use crate::script::engine;
 use crate::snapshot::Snapshots;
 use crate::state::{self, Keyed, Path, Redactor, Scrubber, States, Wait};
-use crate::status::{Shared, Status, Waits};
+use crate::status::{Shared, Status};
+use crate::threads::{self, Faults};
 use history::{History, digest, history};
 pub(crate) use names::Names;
 use notices::Notices;
@@ -274,8 +276,12 @@ pub(crate) fn launch(prepared: Prepared, status: Shared) -> Result<Running, Star
     let shared = Arc::new(Machinery { status, stopping: AtomicBool::new(false), up: Mutex::new(None) });
     let machinery = shared.clone();
     let boot = std::thread::Builder::new()
-        .name("debug-revert".to_owned())
-        .spawn(move || boot(prepared, &machinery))
+        .name(REVERT.to_owned())
+        .spawn(move || {
+            if let Err(Panicked) = fenced(|| boot(prepared, &machinery)) {
+                machinery.refuse("the agent panicked while it started".to_owned());
+            }
+        })
         .map_err(|e| StartError(format!("no thread for the agent: {e}")))?;
     Ok(Running { process: std::process::id(), shared, boot: Some(boot) })
 }
@@ -302,13 +308,24 @@ impl Machinery {
 /// The first thread: opens the log, then the socket, then stays as the revert thread.
 fn boot(prepared: Prepared, machinery: &Arc<Machinery>) {
     let Some((log, opened)) = open_log(&prepared, machinery) else { return };
-    let core = match build(prepared, log, &opened, machinery.status.waits()) {
+    let core = match build(prepared, log, &opened, &machinery.status) {
         Ok(core) => core,
         Err(why) => return machinery.refuse(why),
     };
     let (core, tls, listen) = core;
     let Some(()) = listen_and_serve(&core, tls, listen, machinery) else { return };
-    core.leases.clone().revert_loop(|id, cause| revert(&core, id, cause));
+    threads::stand(REVERT, &core.faults, || core.leases.revert_turn(|id, cause| end_due(&core, id, &cause)));
+}
+
+/// The first thread, which stays to end what is due.
+const REVERT: &str = "debug-revert";
+
+/// Ends a lease that is due. Should that panic, it comes up again later, and those that are due with it go on at once.
+fn end_due(core: &Arc<Core>, id: u64, cause: &Cause) {
+    if let Err(Panicked) = fenced(|| revert(core, id, cause.clone())) {
+        core.leases.postpone(id, cause);
+        core.panicked(REVERT);
+    }
 }
 
 /// Ends a lease that is due. An error is recorded as an alarm where it happens, and the lease comes up again.
@@ -374,7 +391,7 @@ fn build(
     prepared: Prepared,
     log: Log,
     opened: &Opened,
-    waits: Waits,
+    status: &Shared,
 ) -> Result<(Arc<Core>, Tls, std::net::SocketAddr), String> {
     let Prepared { config, policy, tls, registry, levels, states, redactor, gauges, names, notices, .. } =
         prepared;
@@ -382,7 +399,7 @@ fn build(
     history.check_lists(&config, &tls)?;
     let keyed = Keyed::new(digest_key(&config.audit.folder)?).map_err(|e| format!("no randomness: {e}"))?;
     let (emitter, emitting) = Emitter::new();
-    std::thread::Builder::new().name("debug-emit".to_owned()).spawn(emitting).map_err(|e| e.to_string())?;
+    threads::spawn("debug-emit", None, status.faults(), emitting).map_err(|e| e.to_string())?;
     let scrubber = Scrubber::default();
     let shown = states.list().map(|(name, _)| name).chain([config.service.as_str(), opened.origin.as_str()]);
     scrubber.protect_identifiers(shown);
@@ -402,8 +419,9 @@ fn build(
         permits: AtomicU64::new(0),
         snapshots: Snapshots::default(),
         writes: Arc::new(Writes::new(states.clone())),
-        helpers: Helpers::new(waits.clone()),
-        waits,
+        helpers: Helpers::new(status.waits(), status.faults()),
+        waits: status.waits(),
+        faults: status.faults(),
         states,
         points: registry,
         levels,
@@ -419,6 +437,12 @@ fn build(
         algorithms: net::provider().signature_verification_algorithms.all,
         sessions: Mutex::new(BTreeMap::new()),
         next_session: AtomicU64::new(history.sessions + 1),
+    });
+    let told = Arc::downgrade(&core);
+    core.faults.tell(move |what, times| {
+        if let Some(core) = told.upgrade() {
+            core.tell_panic(what, times);
+        }
     });
     core.learn_all();
     names.tell(&core, notices);
@@ -582,7 +606,7 @@ fn listen_and_serve(
             }
         }
     };
-    let threads = match eval_threads(&queue) {
+    let threads = match eval_threads(&queue, &core.faults) {
         Ok(threads) => threads,
         Err(error) => {
             // Those that there are wait for work that never comes.
@@ -606,20 +630,22 @@ fn listen_and_serve(
     Some(())
 }
 
-fn eval_threads(queue: &Arc<Queue>) -> std::io::Result<Vec<JoinHandle<()>>> {
-    let spawn = |name: &str, work: fn(&Queue)| {
-        let queue = queue.clone();
-        std::thread::Builder::new().name(name.to_owned()).stack_size(EVAL_STACK).spawn(move || work(&queue))
+fn eval_threads(queue: &Arc<Queue>, faults: &Faults) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let evals = |name| {
+        let (queue, mut nice) = (queue.clone(), false);
+        threads::spawn(name, Some(EVAL_STACK), faults.clone(), move || {
+            if !std::mem::replace(&mut nice, true) {
+                // On Linux this is of the calling thread alone (setpriority(2)). Without it evals take longer, no more.
+                let _ = rustix::process::nice(BEHIND_THE_SERVICE);
+            }
+            queue.work()
+        })
     };
-    let evals = |queue: &Queue| {
-        // On Linux this is of the calling thread alone (setpriority(2)). Without it evals take longer, no more.
-        let _ = rustix::process::nice(BEHIND_THE_SERVICE);
-        queue.work();
-    };
+    let reserved = queue.clone();
     Ok(vec![
-        spawn("debug-eval-1", evals)?,
-        spawn("debug-eval-2", evals)?,
-        spawn("debug-eval-r", Queue::work_reserved)?,
+        evals("debug-eval-1")?,
+        evals("debug-eval-2")?,
+        threads::spawn("debug-eval-r", Some(EVAL_STACK), faults.clone(), move || reserved.work_reserved())?,
     ])
 }
 
@@ -698,7 +724,7 @@ fn revert_all(core: &Core) {
             return;
         }
         for lease in leases {
-            drop(core.end_lease(lease.id, &Cause::Shutdown, "agent", Wait::AGENT));
+            core.see_to_end(lease.id, &Cause::Shutdown, Wait::AGENT);
         }
         if std::time::Instant::now() > until {
             return;

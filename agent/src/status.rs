@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::BootTime;
 use crate::lease::{Leases, Overdue, Stuck};
+use crate::threads::Faults;
 
 /// How long undoing a change may wait for a lock of the service before that is said.
 const LONG_WAIT: Duration = Duration::from_secs(1);
@@ -26,6 +27,9 @@ pub enum Status {
     /// It listens, and a change has been in force for more than 1 s past its end: the service holds the lock of its state or
     /// refuses the old value, or the agent's threads do not get on. It is tried again until it is undone.
     Late(String),
+    /// It listens, and a thread of its own or code of the service's that it called has panicked. It goes on; the service's log
+    /// and the audit log say more.
+    Faulty(String),
     /// Another process holds the port or the audit folder; it is tried again each second.
     Waiting(String),
     /// It did not start, for this reason; the service is not affected.
@@ -42,7 +46,7 @@ impl fmt::Display for Status {
             Self::Running => f.write_str("running"),
             Self::Changed(1) => f.write_str("running, with 1 change in force"),
             Self::Changed(count) => write!(f, "running, with {count} changes in force"),
-            Self::Late(why) => write!(f, "running, but {why}"),
+            Self::Late(why) | Self::Faulty(why) => write!(f, "running, but {why}"),
             Self::Waiting(why) => write!(f, "waiting: {why}"),
             // One line, for whoever writes it into a log.
             Self::Refused(why) => {
@@ -71,12 +75,13 @@ fn late(overdue: &Overdue) -> String {
 pub(crate) struct Shared {
     status: Arc<Mutex<Status>>,
     waits: Waits,
+    faults: Faults,
 }
 
 impl Shared {
     /// Beginning with `status`.
     pub(crate) fn new(status: Status) -> Self {
-        Self { status: Arc::new(Mutex::new(status)), waits: Waits::default() }
+        Self { status: Arc::new(Mutex::new(status)), waits: Waits::default(), faults: Faults::default() }
     }
 
     /// As it is now.
@@ -97,8 +102,11 @@ impl Shared {
         match leases.glance(BootTime::now()) {
             Err(Stuck) => Status::stuck(),
             Ok((_, Some(overdue))) if LONG_WAIT < overdue.by => Status::Late(late(&overdue)),
-            Ok((0, _)) => Status::Running,
-            Ok((count, _)) => Status::Changed(count),
+            Ok((count, _)) => match (self.faults.sentence(), count) {
+                (Some(why), _) => Status::Faulty(why),
+                (None, 0) => Status::Running,
+                (None, count) => Status::Changed(count),
+            },
         }
     }
 
@@ -108,6 +116,11 @@ impl Shared {
         let differs = *now != status;
         *now = status;
         differs
+    }
+
+    /// What panicked inside the agent.
+    pub(crate) fn faults(&self) -> Faults {
+        self.faults.clone()
     }
 
     /// Which reverts wait for a lock of the service.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use debug_wire::messages::{self, Code};
+use debug_wire::messages::{self, Code, Standing};
 use serde::Serialize;
 
 use crate::term;
@@ -37,6 +37,10 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// What to do next; empty if nothing is known to help.
     pub(crate) help: String,
+    /// The leases that a failed eval ended, which is not undone.
+    pub(crate) reverted: Vec<u64>,
+    /// Those that it could not end yet.
+    pub(crate) standing: Vec<Standing>,
     /// Whether the result that was asked for is on stdout already, so that `--json` prints no second object there.
     pub(crate) answered: bool,
 }
@@ -52,11 +56,23 @@ struct Members<'a> {
     code: &'a str,
     message: &'a str,
     help: &'a str,
+    #[serde(skip_serializing_if = "<[u64]>::is_empty")]
+    reverted: &'a [u64],
+    #[serde(skip_serializing_if = "<[Standing]>::is_empty")]
+    standing: &'a [Standing],
 }
 
 impl Failure {
     fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
-        Self { exit, code: code.to_owned(), message: message.into(), help: String::new(), answered: false }
+        Self {
+            exit,
+            code: code.to_owned(),
+            message: message.into(),
+            help: String::new(),
+            reverted: Vec::new(),
+            standing: Vec::new(),
+            answered: false,
+        }
     }
 
     /// The command line or a file that it names is wrong.
@@ -110,9 +126,9 @@ impl Failure {
 
     /// Prints it to stdout as one object.
     pub(crate) fn print_json(&self) {
-        let Self { code, message, help, .. } = self;
+        let Self { code, message, help, reverted, standing, .. } = self;
         // Where stdout is gone the exit code still tells.
-        let _ = term::json(&Report { error: Members { code, message, help } });
+        let _ = term::json(&Report { error: Members { code, message, help, reverted, standing } });
     }
 
     /// For the end of `main`.
@@ -155,7 +171,8 @@ impl From<messages::Failure> for Failure {
             | Code::State
             | Code::Internal => Exit::Evaluation,
         };
-        Self { exit, code, message: failure.message, help: failure.data.help, answered: false }
+        let messages::FailureData { help, reverted, standing, .. } = failure.data;
+        Self { exit, code, message: failure.message, help, reverted, standing, answered: false }
     }
 }
 
@@ -175,7 +192,13 @@ mod tests {
             (Code::Signature, "signature", 5),
             (Code::Audit, "audit", 6),
         ] {
-            let data = FailureData { code, help: "h".to_owned(), audit: None };
+            let data = FailureData {
+                code,
+                help: "h".to_owned(),
+                audit: None,
+                reverted: Vec::new(),
+                standing: Vec::new(),
+            };
             let failure =
                 Failure::from(messages::Failure { code: code.number(), message: "m".to_owned(), data });
             assert_eq!((failure.code.as_str(), failure.exit as u8), (name, exit));

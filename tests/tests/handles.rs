@@ -8,10 +8,10 @@
 
 use std::process::Command;
 
-use debug_tests::{Certificates, Client, Service, http, wait};
+use debug_tests::{Certificates, Client, Ctl, Service, http, wait};
 
 struct Set {
-    _certificates: Certificates,
+    certificates: Certificates,
     service: Service,
     client: Client,
 }
@@ -25,7 +25,7 @@ impl Set {
         let service = Service::spawn(command);
         let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
         client.eval(r#"change("a test")"#).ok();
-        Self { _certificates: certificates, service, client }
+        Self { certificates, service, client }
     }
 
     /// What the service answers.
@@ -80,6 +80,76 @@ fn what_the_service_refuses_is_not_written_and_its_words_are_told() {
     assert!(whole.contains("consists of fields"), "{whole}");
     assert_eq!(set.says("/states"), before);
     assert_eq!(set.client.eval("leases().len()").display(), "0");
+}
+
+/// In an incident this is the one command that must go on: a lock that the service holds and a setter that refuses cost their own
+/// changes and no other.
+#[test]
+fn revert_all_ends_all_that_it_can_and_says_which_it_could_not_and_why() {
+    let mut set = Set::new();
+    set.client.eval(r#"patch("handles::answer", || 7)"#).ok();
+    set.client.eval("mutex.most = 3").ok();
+    set.client.eval("limits.mail.rate = 2").ok();
+    set.client.eval("live.most = 2").ok();
+    set.says("/hold");
+    set.says("/refuse");
+
+    let reply = set.client.eval("revert_all()");
+    let (kind, message) = reply.failed();
+    assert_eq!(kind, "state");
+    assert!(message.starts_with("2 of 4 changes could not be ended yet: "), "{message}");
+    for told in [
+        "lease 2 at state:mutex.most: `mutex` is busy",
+        "lease 3 at state:limits.mail.rate: ",
+        "the disk is full",
+        "; ended: lease 4: state:live.most is as it was before; lease 1: point:handles::answer is as it was",
+    ] {
+        assert!(message.contains(told), "{told}: {message}");
+    }
+    let error = &reply.0["error"];
+    assert_eq!(error["data"]["reverted"], serde_json::json!([4, 1]), "{error}");
+    let standing = error["data"]["standing"].as_array().unwrap();
+    let ids: Vec<_> = standing.iter().map(|lease| lease["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids, [3, 2], "{error}");
+    assert_eq!(set.says("/answer"), "42");
+    assert!(set.says("/states").contains("live=1;"));
+
+    // Asked again, also by the command, it says what is still tried; nothing that was ended comes up again.
+    let (_, message) = set.client.eval("revert_all()").failed();
+    assert!(message.starts_with("2 of 2 changes could not be ended yet: "), "{message}");
+    assert!(message.contains("`mutex` is busy") && message.contains("the disk is full"), "{message}");
+    let certificates = &set.certificates;
+    let printed = Ctl::run(
+        certificates,
+        "alice",
+        &["eval", &set.service.agent().to_string(), "--json", "revert_all()"],
+    );
+    assert_eq!(printed.code, 1, "{}", printed.out);
+    let error: serde_json::Value = serde_json::from_str(&printed.out).unwrap();
+    assert_eq!(error["error"]["standing"].as_array().unwrap().len(), 2, "{error}");
+
+    set.says("/release");
+    set.says("/heal");
+    wait::until_true("all is as it was", || set.client.eval("leases().len()").display() == "0");
+    let states = set.says("/states");
+    assert!(states.contains("mutex=1;") && states.contains("field=1;"), "{states}");
+    set.client.eval("revert_all()").ok();
+    set.certificates.verified();
+}
+
+/// What a failed eval reverted stays reverted, and that is what is said.
+#[test]
+fn an_eval_that_fails_after_it_reverted_says_that_this_stays() {
+    let mut set = Set::new();
+    set.client.eval("live.most = 2").ok();
+    let reply = set.client.eval("revert(1); swap.most = 2; throw \"enough\"");
+    assert!(
+        reply.help().contains("what it had changed was undone, what it reverted stays reverted"),
+        "{reply:?}"
+    );
+    assert_eq!(reply.0["error"]["data"]["reverted"], serde_json::json!([1]));
+    let states = set.says("/states");
+    assert!(states.contains("live=1;") && states.contains("swap=1;"), "{states}");
 }
 
 #[test]

@@ -88,6 +88,24 @@ pub struct FailureData {
     /// For a failed eval: where its records are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditRange>,
+    /// For a failed eval: the leases that it ended. That is not undone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reverted: Vec<u64>,
+    /// For a failed eval: the leases that it could not end. Each is tried again until it has ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standing: Vec<Standing>,
+}
+
+/// A lease that could not be ended yet.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Standing {
+    /// Its id.
+    pub id: u64,
+    /// What it changed: `point:…`, `state:…` or `target:…`.
+    pub target: String,
+    /// What stood in the way.
+    pub why: String,
 }
 
 /// The stable codes of failures.

@@ -130,7 +130,8 @@ impl EvalPayload {
 impl Failure {
     /// A failure of that code.
     pub fn new(code: Code, message: impl Into<String>, help: impl Into<String>) -> Self {
-        let data = FailureData { code, help: help.into(), audit: None };
+        let data =
+            FailureData { code, help: help.into(), audit: None, reverted: Vec::new(), standing: Vec::new() };
         Self { code: code.number(), message: message.into(), data }
     }
 }

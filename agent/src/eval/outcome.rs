@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use debug_audit::{AppendError, Until};
-use debug_wire::messages::{AuditRange, Code, EvalResult, Failure, FromAgent, LeaseSummary};
+use debug_wire::messages::{AuditRange, Code, EvalResult, Failure, FromAgent, LeaseSummary, Standing};
 use rhai::EvalAltResult;
 use serde_json::{Map, Value, json};
 
@@ -25,11 +25,25 @@ pub(super) struct Failed {
     pub(super) help: String,
     /// Where its outcome is in the log, if it is there.
     audit: Option<AuditRange>,
+    /// The leases that it ended, which is not undone.
+    reverted: Vec<u64>,
+    /// Those that it could not end yet.
+    standing: Vec<Standing>,
 }
 
 impl Failed {
     pub(super) fn new(code: Code, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { code, message: message.into(), help: help.into(), audit: None }
+        let (message, help) = (message.into(), help.into());
+        Self { code, message, help, audit: None, reverted: Vec::new(), standing: Vec::new() }
+    }
+
+    /// With what its eval ended and could not end.
+    fn with_ends(self, core: &Core, run: &Run) -> Self {
+        let (reverted, mut standing) = run.ends();
+        for lease in &mut standing {
+            lease.why = run.scrub(core, &lease.why);
+        }
+        Self { reverted, standing, ..self }
     }
 }
 
@@ -93,6 +107,7 @@ pub(super) fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> Fai
 
 /// The outcome of a failed eval: undo, record, and only then the reply.
 pub(super) fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Instant) -> Failed {
+    let failed = failed.with_ends(core, run);
     let undone = execute::undo(core, run);
     let mut body = outcome_body(run, started);
     // Tells of a secret in it. The record shows none, not even a revealed one.
@@ -105,7 +120,7 @@ pub(super) fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Ins
         Err(error) => {
             let lost = unwritable(&error);
             let message = format!("{}; and {}", failed.message, lost.message);
-            Failed::new(Code::Audit, message, lost.help)
+            Failed { code: Code::Audit, message, help: lost.help, ..failed }
         }
     }
 }
@@ -184,8 +199,9 @@ pub(super) fn succeed(
         Ok(audit) => audit,
         Err(error) => {
             // What it did stands in no outcome; it must not stand at all.
+            let failed = unwritable(&error).with_ends(core, run);
             execute::undo(core, run);
-            return Err(Box::new(failure(core, run.call, unwritable(&error))));
+            return Err(Box::new(failure(core, run.call, failed)));
         }
     };
     let mut warnings = Vec::new();
@@ -240,5 +256,6 @@ pub(crate) fn summary(core: &Core, id: u64) -> LeaseSummary {
 pub(super) fn failure(core: &Core, call: u64, failed: Failed) -> FromAgent {
     let mut failure = Failure::new(failed.code, core.scrub(&failed.message), failed.help);
     failure.data.audit = failed.audit;
+    (failure.data.reverted, failure.data.standing) = (failed.reverted, failed.standing);
     crate::dispatch::failed(call, failure)
 }

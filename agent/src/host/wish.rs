@@ -80,7 +80,11 @@ pub(super) fn wish(
         }
         HostFunction::LogLevel => level::log_level(core, run, function, a, b, c)?,
         HostFunction::Revert => Effect::Revert { lease: lease(core, id(function, a)?)? },
-        HostFunction::RevertAll => return Ok(revertible(core, run)),
+        HostFunction::RevertAll => {
+            let each =
+                revertible(core, run).into_iter().map(|lease| Effect::Revert { lease: Box::new(lease) });
+            return Ok(each.collect());
+        }
         HostFunction::Confirm | HostFunction::Extend => Effect::Renew {
             confirm: function.id == HostFunction::Confirm,
             lease: lease(core, id(function, a)?)?,
@@ -530,7 +534,7 @@ fn readable(core: &Core, path: &Path) -> Vec<Path> {
 }
 
 /// The leases that this operator may end: one's own, and those of others that policy allows.
-fn revertible(core: &Core, run: &Run) -> Vec<Effect> {
+pub(super) fn revertible(core: &Core, run: &Run) -> Vec<Lease> {
     let mine = &run.session.operator.name;
     let may = |lease: &crate::lease::Lease| {
         let asks = [lease.target().clone(), Resource::Lease(lease.owner.clone())];
@@ -543,11 +547,8 @@ fn revertible(core: &Core, run: &Run) -> Vec<Effect> {
     // The newest first, so that nothing has to be rebased.
     let mut leases = core.leases.list();
     leases.reverse();
+    leases.retain(may);
     leases
-        .iter()
-        .filter(|lease| may(lease))
-        .map(|lease| Effect::Revert { lease: Box::new(lease.clone()) })
-        .collect()
 }
 
 /// An error of a state, with what to do. It names no more than this operator may know of.

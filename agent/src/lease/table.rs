@@ -1,15 +1,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use debug_policy::Resource;
 use debug_wire::messages::{After, InForce};
 
+use super::change::ChangeError;
 use super::planted::{Fault, planted};
 use super::{Cause, Conflict, Failing, GRACE, Lease, Phase, Rearmed, Undone};
 use crate::clock::BootTime;
+use crate::fence::{Panicked, fenced};
 use crate::state::Wait;
+use crate::threads::Next;
 
 /// How long after a failed undo it is tried again: after a quarter of the time that it has failed for, but no sooner and no
 /// later than this. A setter that panics does so for as long as it likes, and should not fill the service's log.
@@ -436,7 +439,10 @@ impl Leases {
             lease
         };
         // The service's own code runs in here (serialization, comparison, drop): no lock of ours is held.
-        let undone = lease.change.undo(id, wait);
+        // Should it panic all the same, the lease must not count as being ended for ever.
+        let undone = fenced(|| lease.change.undo(id, wait));
+        let undone =
+            undone.unwrap_or_else(|Panicked| Err(ChangeError::Refused("undoing it panicked".to_owned())));
         let mut inner = self.lock();
         inner.ending.remove(&id);
         match undone {
@@ -649,8 +655,14 @@ impl Inner {
         if let Some(lease) = self.open.get(&id) {
             return Ok(lease);
         }
-        if self.ending.contains_key(&id) {
-            return Err(EndError::Ending(id));
+        if let Some(lease) = self.ending.get(&id) {
+            // What it met before is what whoever asks wants to know.
+            let before = lease.failing.as_ref().filter(|failing| failing.tried);
+            return Err(before.map_or(EndError::Ending(id), |failing| EndError::Failing {
+                id,
+                why: failing.why.clone(),
+                first: false,
+            }));
         }
         match self.ended.get(&id) {
             Some(how) => Err(EndError::Ended { id, how }),
@@ -712,14 +724,13 @@ fn same_state(a: &Resource, b: &Resource) -> bool {
     matches!((a, b), (Resource::State(a), Resource::State(b)) if a.first() == b.first())
 }
 
-/// So that an `Arc` of it can be waited on by the revert thread.
 impl Leases {
-    /// Runs `end_due` for whatever is due until stopped.
-    pub(crate) fn revert_loop(self: &Arc<Self>, mut end_due: impl FnMut(u64, Cause)) {
-        while let Some(due) = self.wait_due() {
-            for (id, cause) in due {
-                end_due(id, cause);
-            }
+    /// Waits until something is due and runs `end_due` for each; the last turn is the one in which it is stopped.
+    pub(crate) fn revert_turn(&self, mut end_due: impl FnMut(u64, Cause)) -> Next {
+        let Some(due) = self.wait_due() else { return Next::End };
+        for (id, cause) in due {
+            end_due(id, cause);
         }
+        Next::Turn
     }
 }

@@ -18,6 +18,7 @@ use super::refused::Refused;
 use super::session::Closed;
 use super::tls::Tls;
 use super::{Client, Dispatch};
+use crate::fence::{Panicked, fenced};
 
 /// What all connections share.
 pub(super) struct Hub<D: Dispatch> {
@@ -189,6 +190,9 @@ impl<D: Dispatch> Drop for Open<D> {
     fn drop(&mut self) {
         self.hub.sessions.borrow_mut().retain(|p| p.number != self.number);
         self.outbox.finish(self.why.clone(), None);
-        self.hub.dispatch.closed(&self.session, self.why.clone());
+        // It may be a panic that drops this: another one would end the process.
+        if let Err(Panicked) = fenced(|| self.hub.dispatch.closed(&self.session, self.why.clone())) {
+            self.hub.dispatch.panicked();
+        }
     }
 }

@@ -20,6 +20,7 @@ use super::hub::{Hub, Turn};
 use super::refused::Refused;
 use super::session::serve;
 use super::tls::Tls;
+use crate::fence::{Panicked, fenced};
 
 /// The name of the thread.
 const THREAD: &str = "debug-net";
@@ -110,15 +111,15 @@ pub(crate) fn start<D: Dispatch>(
             Ok(runtime) => runtime,
             Err(e) => return drop(started.send(Err(e))),
         };
-        let listener = {
+        let bound = {
             let _entered = runtime.enter();
             tokio::net::TcpListener::from_std(listener)
         };
-        match listener {
+        match bound {
             Ok(listener) => {
                 let _ = started.send(Ok(()));
                 let hub = Rc::new(Hub::new(dispatch, tls, bounds, stopping));
-                LocalSet::new().block_on(&runtime, listen_on(listener, hub));
+                serve_until_stopped(&runtime, listener, &hub);
             }
             Err(e) => drop(started.send(Err(e))),
         }
@@ -130,8 +131,25 @@ pub(crate) fn start<D: Dispatch>(
     }
 }
 
+/// Accepts until told to stop. A panic of what accepts costs the connections that there are, and no more: otherwise no operator
+/// could attach.
+fn serve_until_stopped<D: Dispatch>(
+    runtime: &tokio::runtime::Runtime,
+    listener: tokio::net::TcpListener,
+    hub: &Rc<Hub<D>>,
+) {
+    let mut listener = Some(listener);
+    while let Err(Panicked) =
+        fenced(|| LocalSet::new().block_on(runtime, listen_on(&mut listener, Rc::clone(hub))))
+    {
+        hub.dispatch.panicked();
+        std::thread::sleep(ACCEPT_RETRY);
+    }
+}
+
 /// Accepts until told to stop, then lets the connections say goodbye.
-async fn listen_on<D: Dispatch>(listener: tokio::net::TcpListener, hub: Rc<Hub<D>>) {
+async fn listen_on<D: Dispatch>(listening: &mut Option<tokio::net::TcpListener>, hub: Rc<Hub<D>>) {
+    let Some(listener) = listening.as_mut() else { return };
     let mut stopping = hub.stopping.clone();
     let mut connections = JoinSet::new();
     loop {
@@ -139,7 +157,11 @@ async fn listen_on<D: Dispatch>(listener: tokio::net::TcpListener, hub: Rc<Hub<D
             biased;
             _ = stopping.wait_for(|stop| *stop) => break,
             // Reaped as they end; a panic in one has ended that one only.
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => {
+                if ended.is_err_and(|error| error.is_panic()) {
+                    hub.dispatch.panicked();
+                }
+            }
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     if let Some((accepted, turn)) = admit(&hub, stream, peer) {
@@ -150,7 +172,8 @@ async fn listen_on<D: Dispatch>(listener: tokio::net::TcpListener, hub: Rc<Hub<D
             },
         }
     }
-    drop(listener);
+    // Before the last words: nobody new is let in.
+    *listening = None;
     let _ = timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
 }
 

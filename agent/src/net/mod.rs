@@ -51,6 +51,9 @@ pub(crate) trait Dispatch: Send + Sync + 'static {
     /// A connection that became no session. Not rate-limited: whoever can connect can cause these.
     fn refused(&self, peer: SocketAddr, why: Refused);
 
+    /// What runs on `debug-net`, or for it, has panicked; the thread goes on.
+    fn panicked(&self);
+
     /// Whether a newcomer may take this session's place: it holds no leases and runs nothing.
     fn displaceable(&self, session: &Self::Session) -> bool;
 }

@@ -70,7 +70,7 @@ impl Aside {
         if jobs.is_none() {
             let (sender, receiver) = channel::<Job>();
             let work = move || receiver.into_iter().for_each(|job| job());
-            thread::Builder::new().name("debug-state".to_owned()).spawn(work).map_err(drop)?;
+            thread::Builder::new().name("debug-field".to_owned()).spawn(work).map_err(drop)?;
             *jobs = Some(sender);
         }
         jobs.as_ref().ok_or(())?.send(job).map_err(drop)

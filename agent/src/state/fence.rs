@@ -1,6 +1,6 @@
 //! Code of the service's types runs in our hands, and must not harm the service's locks.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+pub(super) use crate::fence::{Panicked, fenced};
 
 /// A value of the service's type that we hold: it drops behind a fence.
 pub(super) struct Outside<T>(Option<T>);
@@ -40,19 +40,4 @@ impl<T> Drop for Outside<T> {
         let value = self.0.take();
         let _ = fenced(|| drop(value));
     }
-}
-
-/// The service's code panicked in our hands.
-pub(super) struct Panicked;
-
-/// Runs code of the service's types so that its panic ends here: a guard dropped while unwinding would poison the
-/// service's lock.
-pub(super) fn fenced<R>(run: impl FnOnce() -> R) -> Result<R, Panicked> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
-        // The payload's own drop is the service's code too.
-        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(second);
-        }
-        Panicked
-    })
 }

@@ -39,6 +39,9 @@ pub(super) struct Recorder {
     pub(super) displaceable: AtomicBool,
     pub(super) outboxes: Mutex<Vec<Outbox>>,
     pub(super) sent: AtomicUsize,
+    pub(super) panicked: AtomicUsize,
+    /// Whether being told of an end of a connection panics.
+    pub(super) panics: AtomicBool,
 }
 
 pub(super) struct Session {
@@ -71,6 +74,10 @@ impl Dispatch for Recorder {
         (Arc::new(session), ready)
     }
 
+    fn panicked(&self) {
+        self.panicked.fetch_add(1, Ordering::SeqCst);
+    }
+
     fn call(&self, session: &Arc<Session>, call: Call) -> Flow {
         // What a test wants done stands in the parameters: only methods of the table get this far.
         let wanted = call.params.get("do").and_then(Value::as_str).unwrap_or(&call.method).to_owned();
@@ -91,10 +98,12 @@ impl Dispatch for Recorder {
     }
 
     fn closed(&self, session: &Arc<Session>, why: Closed) {
+        assert!(!self.panics.load(Ordering::SeqCst), "planted");
         self.tell(Event::Closed(session.operator.clone(), why));
     }
 
     fn refused(&self, peer: SocketAddr, why: Refused) {
+        assert!(!self.panics.load(Ordering::SeqCst), "planted");
         self.tell(Event::Refused(peer, why));
     }
 
@@ -128,6 +137,8 @@ impl Agent {
             displaceable: AtomicBool::new(false),
             outboxes: Mutex::default(),
             sent: AtomicUsize::new(0),
+            panicked: AtomicUsize::new(0),
+            panics: AtomicBool::new(false),
         });
         let tls = files.load_at(loaded).unwrap();
         let listen = "127.0.0.1:0".parse().unwrap();

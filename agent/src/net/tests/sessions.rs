@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpStream;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use debug_wire::MAX_MESSAGE;
@@ -220,6 +221,33 @@ fn a_failure_in_the_agent_ends_one_session_only() {
     assert!(alice.message().is_err());
     assert_eq!(bob.call("hello")["id"], 7);
     assert_eq!(agent.attach(&ca.operator("carol")).call("hello")["id"], 7);
+    assert_eq!(agent.recorder.panicked.load(Ordering::SeqCst), 1, "and it is told");
+}
+
+/// Where connections are accepted, and where a session is told to be over: neither may be the end of the thread.
+#[test]
+fn a_failure_in_the_agent_while_a_connection_comes_or_goes_keeps_nobody_out() {
+    let ca = Ca::new("ca");
+    let agent = Agent::start(&Files::new(&ca), Bounds::default());
+    let panics = &agent.recorder.panics;
+    panics.store(true, Ordering::SeqCst);
+    // No TLS: it is refused, and being told of that fails.
+    drop(agent.tcp());
+    wait_until(|| agent.recorder.panicked.load(Ordering::SeqCst) == 1);
+    let alice = agent.attach(&ca.operator("alice"));
+    agent.opened();
+    drop(alice);
+    wait_until(|| agent.recorder.panicked.load(Ordering::SeqCst) == 2);
+    panics.store(false, Ordering::SeqCst);
+    assert_eq!(agent.attach(&ca.operator("bob")).call("hello")["id"], 7);
+}
+
+fn wait_until(holds: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "it does not come to that");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
