@@ -29,6 +29,11 @@ impl BootTime {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
+    /// How long it has been since `earlier`; zero if that is still to come.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
     /// How long until this moment, seen from `now`; zero if it is past.
     pub(crate) fn remaining(self, now: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(now.0))

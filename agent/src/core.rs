@@ -310,6 +310,10 @@ impl Core {
 
     /// Does what the revert thread should have done, should it be dead or late, and tells of what the log noticed.
     pub(crate) fn sweep(&self) {
+        const WRITER: &str = "debug-audit";
+        if self.log.is_broken() && !self.faults.knows(WRITER) {
+            self.panicked(WRITER);
+        }
         for alarm in self.log.alarms() {
             self.append(vec![records::kept("alarm", json!({ "log": alarm }))]);
             self.emitter.alarm(&format!("audit log: {alarm}"));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use debug_audit::Until;
+use debug_audit::{Checkpoint, Until};
 use debug_wire::messages::{
     Call, CancelParams, CheckpointResult, Code, EvalParams, Failure, FromAgent, HelloParams, HelloResult,
     PingResult, ProofParams, ProofResult, Ready, Version,
@@ -56,8 +56,25 @@ impl Desk {
                 reply(session, FromAgent::success(call.id, &CheckpointResult { checkpoint }));
             }
             MethodId::AuditProof => {
-                let proof = self.proof(session, call.params()?)?;
-                reply(session, FromAgent::success(call.id, &proof));
+                let (params, id) = (call.params()?, call.id);
+                let (core, asking) = (self.core.clone(), session.clone());
+                // It may read a file.
+                let prove = Box::new(move || {
+                    let proven = core.guarded("a proof", || proof(&core, &asking, params));
+                    let proven = proven.unwrap_or_else(|| {
+                        Err(Failure::new(Code::Internal, "proving it panicked inside the agent", "ask again"))
+                    });
+                    reply(
+                        &asking,
+                        match proven {
+                            Ok(proof) => FromAgent::success(id, &proof),
+                            Err(failure) => failed(id, failure),
+                        },
+                    );
+                });
+                if !self.queue.push_reserved(&session.operator.name, prove) {
+                    return Err(too_many());
+                }
             }
             MethodId::Eval => return self.eval(session, call),
         }
@@ -164,29 +181,27 @@ impl Desk {
         let help = "attach again; every eval is signed for this connection, with a counter that rises by one";
         Failure::new(Code::Signature, format!("the signature of eval {counter} does not verify: {why}"), help)
     }
+}
 
-    fn proof(&self, session: &Session, params: ProofParams) -> Result<ProofResult, Failure> {
-        let missing = || {
-            Failure::new(
-                Code::Params,
-                "there is no such proof",
-                "give `index` or `from` below `size`, and a `size` of a checkpoint",
-            )
-        };
-        let (hashes, index) = match (params.index, params.from) {
-            (Some(index), None) => {
-                (self.core.log.inclusion(index, params.size).ok_or_else(missing)?, Some(index))
-            }
-            (None, Some(from)) => (self.core.log.consistency(from, params.size).ok_or_else(missing)?, None),
-            _ => return Err(missing()),
-        };
-        // A record itself is shown to the operator whose it is, and to nobody else.
-        let record = index
-            .and_then(|index| self.core.log.record(index).ok().flatten())
-            .and_then(|line| String::from_utf8(line).ok())
-            .filter(|line| own_record(line, &session.operator.spiffe));
-        Ok(ProofResult { hashes: hashes.iter().map(base64).collect(), record })
-    }
+fn proof(core: &Core, session: &Session, params: ProofParams) -> Result<ProofResult, Failure> {
+    let missing = || {
+        Failure::new(
+            Code::Params,
+            "there is no such proof",
+            "give `index` or `from` below `size`, and a `size` of a checkpoint",
+        )
+    };
+    let (hashes, index) = match (params.index, params.from) {
+        (Some(index), None) => (core.log.inclusion(index, params.size).ok_or_else(missing)?, Some(index)),
+        (None, Some(from)) => (core.log.consistency(from, params.size).ok_or_else(missing)?, None),
+        _ => return Err(missing()),
+    };
+    // A record itself is shown to the operator whose it is, and to nobody else.
+    let record = index
+        .and_then(|index| core.log.record(index).ok().flatten())
+        .and_then(|line| String::from_utf8(line).ok())
+        .filter(|line| own_record(line, &session.operator.spiffe));
+    Ok(ProofResult { hashes: hashes.iter().map(base64).collect(), record })
 }
 
 fn verify(
@@ -265,7 +280,10 @@ fn greet(
     session.attach();
     let receipt = opened.durable();
     let checkpoint = receipt.map_or_else(|_| core.log.checkpoint(), |r| r.checkpoint);
-    let size = checkpoint.lines().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+    let Some(size) = tree_size(&checkpoint) else {
+        let message = "the checkpoint of the agent's own log cannot be read";
+        return failed(call, Failure::new(Code::Internal, message, "see `info()` and the service's log"));
+    };
     let consistency =
         if known == 0 || known == size { Some(Vec::new()) } else { core.log.consistency(known, size) };
     let result = HelloResult {
@@ -279,6 +297,12 @@ fn greet(
         in_force: core.leases.in_force(BootTime::now()),
     };
     FromAgent::success(call, &result)
+}
+
+/// How many records a checkpoint of our own log covers; its text ends before the blank line behind which it is signed.
+fn tree_size(checkpoint: &str) -> Option<u64> {
+    let (text, _) = checkpoint.split_once("\n\n")?;
+    Checkpoint::parse(&format!("{text}\n")).ok().map(|head| head.size)
 }
 
 /// What follows when the client of a session is gone: its leases get their grace, and the log its end, which comes after

@@ -229,6 +229,27 @@ impl Effect {
         self.function().row().action
     }
 
+    /// Whether it does more than look.
+    pub(crate) fn acts(&self) -> bool {
+        match self {
+            Self::Reveal { .. }
+            | Self::Change(_)
+            | Self::Revert { .. }
+            | Self::Renew { .. }
+            | Self::Adopt { .. }
+            | Self::Settle { .. }
+            | Self::Guard { .. }
+            | Self::EnterChange { .. }
+            | Self::Observe
+            | Self::Log { .. } => true,
+            Self::See(..)
+            | Self::Read { .. }
+            | Self::Snapshot { .. }
+            | Self::Diff { .. }
+            | Self::Impossible { .. } => false,
+        }
+    }
+
     /// Whether its record must be on disk before it happens: it changes or reveals something.
     pub(crate) fn waits_for_disk(&self) -> bool {
         match self {

@@ -24,11 +24,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// One event, without code and without values.
 enum Event {
     Lease { id: u64, target: String, how: &'static str },
-    Record { operator: String, action: &'static str, outcome: &'static str, seq: u64 },
+    Record { operator: String, outcome: &'static str, weight: Weight, seq: u64 },
     InForce(InForce),
     Info(String),
     Warning(String),
     Alarm(String),
+}
+
+/// How much an eval matters to who reads the service's log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Weight {
+    /// It only looked, or failed by itself.
+    Looked,
+    /// It had an effect on the service, a lease or a session.
+    Acted,
+    /// Policy refused something of it.
+    Denied,
 }
 
 /// Where events go in.
@@ -81,9 +92,9 @@ impl Emitter {
         self.send(Event::InForce(now));
     }
 
-    /// A record was written.
-    pub(crate) fn recorded(&self, operator: &str, action: &'static str, outcome: &'static str, seq: u64) {
-        self.send(Event::Record { operator: operator.to_owned(), action, outcome, seq });
+    /// The outcome of an eval was recorded.
+    pub(crate) fn recorded(&self, operator: &str, outcome: &'static str, weight: Weight, seq: u64) {
+        self.send(Event::Record { operator: operator.to_owned(), outcome, weight, seq });
     }
 
     /// Something worth knowing.
@@ -147,8 +158,20 @@ fn write(event: Event) {
         Event::Lease { id, target, how } => {
             tracing::info!(target: "debug_agent", lease = id, %target, how, "a lease ended");
         }
-        Event::Record { operator, action, outcome, seq } => {
-            tracing::info!(target: "debug_agent", %operator, action, outcome, seq, "an operator's eval ended");
+        Event::Record { operator, outcome, weight, seq } => {
+            // The audit log has each of them; whoever reads the service's log wants those that did something.
+            macro_rules! tell {
+                ($level:ident) => {
+                    tracing::$level!(
+                        target: "debug_agent", %operator, action = "eval", outcome, seq, "an operator's eval ended"
+                    )
+                };
+            }
+            match weight {
+                Weight::Looked => tell!(debug),
+                Weight::Acted => tell!(info),
+                Weight::Denied => tell!(warn),
+            }
         }
         // The promise of `Agent::leases_in_force`: a gauge can be made of it.
         Event::InForce(InForce { count, shortest_ms }) => {

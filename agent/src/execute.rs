@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use debug_policy::{Action, Mode, Request, Resource, format_duration};
+use debug_policy::{Action, Mode, Request, Resource, format_duration, is_hidden};
 use debug_wire::messages::Standing;
 use debug_wire::table::HostFunction;
 use rhai::{Array, Dynamic, INT, Map};
@@ -30,6 +30,9 @@ use crate::values;
 /// What stood in the way; the effect has not happened then.
 pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic, Refusal> {
     let (effect, lease) = permit.spend();
+    if effect.acts() {
+        run.act();
+    }
     match effect {
         Effect::See(listing, about) => listing::list(core, run, listing, about.as_deref()),
         Effect::Read { path, value, .. } => {
@@ -111,8 +114,15 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
         }
         Effect::Log { warn, text } => {
             let line = run.clean(core, &text);
-            script_log(&run.session.operator.name, None, Some(run.record_number()), warn, &line);
-            Ok(Dynamic::UNIT)
+            let operator = &run.session.operator.name;
+            // The service's subscriber, on this thread.
+            let write = || script_log(operator, None, Some(run.record_number()), warn, &line);
+            core.guarded("the service's subscriber", write).map(Dynamic::from).ok_or_else(|| {
+                Refusal::state(
+                    "the service's subscriber panicked when it took the line",
+                    "tell the service's author",
+                )
+            })
         }
     }
 }
@@ -420,15 +430,11 @@ pub(crate) fn script_log(operator: &str, lease: Option<u64>, eval: Option<u64>, 
     }
 }
 
-/// Control, bidirectional and zero-width characters made visible, so that one text is one line.
+/// What cannot be seen, or changes how the text around it is shown, made visible, so that one text is one line.
 pub(crate) fn escape(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if hidden(c) {
+        if is_hidden(c) {
             line.extend(c.escape_unicode());
         } else {
             line.push(c);
@@ -522,5 +528,24 @@ impl PatchHost for PatchView {
     fn log(&self, lease: u64, warn: bool, text: &str) {
         let owner = self.core.leases.find(lease).map(|l| l.owner).unwrap_or_default();
         script_log(&owner, Some(lease), None, warn, &self.core.scrub(text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One rule for all that is shown: what policy calls hidden.
+    #[test]
+    fn nothing_that_cannot_be_seen_gets_into_a_line_of_the_services_log() {
+        for c in (0..=0x10_ffff).filter_map(char::from_u32) {
+            let line = escape(&format!("a{c}b"));
+            assert!(!line.chars().any(is_hidden), "U+{:04X}", u32::from(c));
+            assert_eq!(line == format!("a{c}b"), !is_hidden(c), "U+{:04X}", u32::from(c));
+        }
+        assert_eq!(
+            escape("A\u{61c}B\u{e0041}C\u{ad}D\u{200b}E\n"),
+            "A\\u{61c}B\\u{e0041}C\\u{ad}D\\u{200b}E\\u{a}"
+        );
     }
 }

@@ -135,7 +135,7 @@ pub(crate) fn consider(core: &Core, run: &Run, effect: Effect) -> Result<Conside
     }
     run.record(core, entries, Until::Written).map_err(Refusal::Log)?;
     let wants = asked.iter().find_map(|(request, decision)| match decision {
-        Decision::Deny(denial) if request.reason.is_none() => denial.wanted_reason().map(str::to_owned),
+        Decision::Deny(denial) if request.reason.is_none() => denial.wanted_reason.clone(),
         _ => None,
     });
     let verdict = match (denial(&effect, &asked), &effect) {
@@ -381,7 +381,7 @@ fn renew_requests(
     operator: &str,
     ask: impl Fn(Resource) -> Request,
 ) -> Vec<Request> {
-    let lived = now.remaining(lease.made); // `now` is later, so this is how long it has lived.
+    let lived = now.since(lease.made);
     let with_times = |request: Request| Request {
         ttl: Some(ttl),
         life: Some(lived.saturating_add(ttl)),

@@ -113,7 +113,7 @@ impl Inside {
         }
         let now = BootTime::now();
         let since = self.slow_since.load(Ordering::Relaxed);
-        if PAUSE < now.remaining(BootTime(since)) {
+        if PAUSE < now.since(BootTime(since)) {
             self.slow_since.store(now.0, Ordering::Relaxed);
             self.slow.store(1, Ordering::Relaxed);
         } else if MAX_SLOW <= self.slow.fetch_add(1, Ordering::Relaxed) + 1 {

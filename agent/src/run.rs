@@ -45,6 +45,8 @@ struct Done {
     effects: u64,
     planning: Option<Planning>,
     steps: Vec<Step>,
+    /// Whether it did more than look.
+    acted: bool,
     /// What it could not end.
     standing: Vec<Standing>,
     functions: Option<AST>,
@@ -246,6 +248,16 @@ impl Run {
     /// Notes what to undo if it fails.
     pub(crate) fn step(&self, step: Step) {
         self.done().steps.push(step);
+    }
+
+    /// Notes that it does more than look.
+    pub(crate) fn act(&self) {
+        self.done().acted = true;
+    }
+
+    /// Whether it did more than look.
+    pub(crate) fn acted(&self) -> bool {
+        self.done().acted
     }
 
     /// Notes leases that it could not end yet.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use debug_audit::kinds::LEASE_RESTART;
 use debug_audit::note::SigningKey;
@@ -28,7 +28,7 @@ use crate::gate;
 use crate::guard::{Gauge, Guards};
 use crate::helpers::{Helpers, Turn};
 use crate::inside::{Found, Inside};
-use crate::lease::{Cause, Leases, Stuck, Writes, lock_soon};
+use crate::lease::{Cause, Lease, Leases, Stuck, Writes, lock_soon};
 use crate::levels::Levels;
 use crate::marks::Marks;
 use crate::net::{self, Bounds, Identify, NetHandle, Tls};
@@ -52,8 +52,12 @@ const EVAL_STACK: usize = 16 << 20;
 /// The nice value of the threads on which evals run: where processors are short, a service thread gets about three times
 /// as much. What ends changes has a thread of its own, which is not behind.
 const BEHIND_THE_SERVICE: i32 = 5;
-/// How long stopping may take in all.
+/// How long stopping may take in all, from its first step to its last: under a second, with some milliseconds to spare.
 const STOP: Duration = Duration::from_millis(900);
+/// How much of it is the most that ending changes takes, which comes first.
+const REVERTING: Duration = Duration::from_millis(500);
+/// How much of it is left for the log, which comes last.
+const CLOSING: Duration = Duration::from_millis(250);
 
 /// Says that there is no agent: once on stderr, and in the service's log once it has one.
 pub(crate) fn refuse_start(why: &str) {
@@ -363,14 +367,7 @@ fn open_log(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, Opened)>
         if machinery.stopping() {
             return None;
         }
-        let key = match SigningKey::parse(&prepared.key.to_text()) {
-            Ok(key) => key,
-            Err(error) => {
-                machinery.refuse(format!("the log's key: {error}"));
-                return None;
-            }
-        };
-        match Log::open(&prepared.config.audit.folder, key) {
+        match Log::open(&prepared.config.audit.folder, prepared.key.clone()) {
             Ok(opened) => return Some(opened),
             Err(OpenError::Held { .. }) => {
                 machinery.wait(format!(
@@ -679,7 +676,8 @@ impl Running {
         core.and_then(|core| core.leases.glance(BootTime::now()).ok()).map_or(0, |(count, _)| count)
     }
 
-    /// Reverts everything, writes `shutdown`, ends the threads; within 1 s.
+    /// Reverts everything, writes `shutdown`, ends the threads; within 1 s in all, whatever hangs: each step gets what is left of
+    /// the time, and none waits for what another one has to wait for.
     pub(crate) fn stop(mut self) {
         if self.process != std::process::id() {
             // The log, the socket and the changes are the parent's, and nobody here would answer. Nothing of it is let go of.
@@ -695,28 +693,32 @@ impl Running {
             // Not up yet: the thread sees that it should stop at its next look.
             return;
         };
-        net.shutdown();
+        let begun = Instant::now();
+        // Running evals are cancelled as their sessions end, while changes are reverted.
+        net.begin_shutdown();
         queue.stop();
-        revert_all(&core);
+        revert_all(&core, begun + REVERTING);
+        let (until, last) = (begun + STOP - CLOSING, begun + STOP);
+        net.shutdown_within(until.saturating_duration_since(Instant::now()));
+        // Before the log is closed: they write how their evals ended.
+        threads.into_iter().for_each(|thread| join(thread, until));
         if let Some(observing) = core.observer() {
             observing.marks().end(core.leases.in_force(BootTime::now()));
         }
         core.leases.stop();
         core.append(vec![records::kept("shutdown", json!({}))]);
-        if let Err(error) = core.log.clone().close(STOP) {
+        if let Err(error) = core.log.clone().close(last.saturating_duration_since(Instant::now())) {
             complain(&format!("the audit log was not closed: {error}"));
         }
         if let Some(boot) = self.boot.take() {
-            join(boot);
+            join(boot, last);
         }
-        threads.into_iter().for_each(join);
     }
 }
 
-/// Ends every lease, the newest first; what cannot be undone at once is tried again for a while.
-fn revert_all(core: &Core) {
+/// Ends every lease, the newest first; what cannot be undone at once is tried again until `until`.
+fn revert_all(core: &Arc<Core>, until: Instant) {
     core.leases.close();
-    let until = std::time::Instant::now() + STOP / 2;
     loop {
         let mut leases = core.leases.list();
         leases.reverse();
@@ -724,19 +726,33 @@ fn revert_all(core: &Core) {
             return;
         }
         for lease in leases {
-            core.see_to_end(lease.id, &Cause::Shutdown, Wait::AGENT);
+            end_at_stop(core, &lease);
         }
-        if std::time::Instant::now() > until {
+        if Instant::now() > until {
             return;
         }
         std::thread::park_timeout(Duration::from_millis(1));
     }
 }
 
-/// Waits for a thread that was told to end; one that is stuck in the service's own code is left to itself.
-fn join(thread: JoinHandle<()>) {
-    let until = std::time::Instant::now() + STOP / 4;
-    while !thread.is_finished() && std::time::Instant::now() < until {
+/// Ends a lease as the agent stops. A write on the thread of its state: what the service holds up there holds up nothing else.
+fn end_at_stop(core: &Arc<Core>, lease: &Lease) {
+    let (id, ending) = (lease.id, core.clone());
+    let end = move || ending.see_to_end(id, &Cause::Shutdown, Wait::AGENT);
+    match lease.target() {
+        Resource::State(path) => {
+            let state = path.first().map(String::as_str).unwrap_or_default();
+            if core.helpers.undo(state, id, end).is_err() {
+                core.see_to_end(id, &Cause::Shutdown, Wait::Try);
+            }
+        }
+        _ => end(),
+    }
+}
+
+/// Waits for a thread that was told to end, until `until`; one that is stuck in the service's own code is left to itself.
+fn join(thread: JoinHandle<()>, until: Instant) {
+    while !thread.is_finished() && Instant::now() < until {
         std::thread::park_timeout(Duration::from_millis(1));
     }
     if thread.is_finished() {

@@ -63,6 +63,11 @@ impl Faults {
         }
     }
 
+    /// Whether this has panicked before.
+    pub(crate) fn knows(&self, what: &str) -> bool {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).contains_key(what)
+    }
+
     /// What `status()` and `info()` say of it; nothing while nothing has panicked.
     pub(crate) fn sentence(&self) -> Option<String> {
         let seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
+use debug_policy::is_hidden;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -64,20 +65,6 @@ pub(crate) fn prefix(text: &str, max: usize) -> &str {
 /// One line of at most 200 bytes, for a column or the middle of a message.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escape(text, Lines::Escape, 200)
-}
-
-/// Whether a character acts on a terminal or cannot be seen on it.
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-            | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Makes JSON safe to show without changing what it says: the same characters become `\uXXXX`, which can stand only

@@ -3,7 +3,7 @@ use std::collections::{BTreeSet, HashMap};
 use sha2::{Digest, Sha256};
 
 use crate::pattern::Target;
-use crate::rule::{Audience, Effect, Rule};
+use crate::rule::{Audience, Effect, Lack, Rule};
 use crate::{Allowed, Decision, Denial, Mode, PolicyError, Request, RuleRef, parse};
 
 /// How many rules and alternatives a denial names; more would bury what helps.
@@ -88,6 +88,7 @@ impl Policy {
 fn first_that_holds<'a>(request: &Request, matching: impl Iterator<Item = &'a Rule>) -> Decision {
     let mut rules = Vec::new();
     let mut help: Vec<String> = Vec::new();
+    let mut wanted_reason = None;
     for rule in matching {
         let Effect::Allow(conditions) = &rule.effect else { continue };
         let lacking = conditions.lacking(request);
@@ -96,7 +97,10 @@ fn first_that_holds<'a>(request: &Request, matching: impl Iterator<Item = &'a Ru
         }
         if rules.len() < MAX_NAMED {
             rules.push(rule.name.clone());
-            let alternative = lacking.join(" and ");
+            if let ([Lack::Reason(wanted)], None) = (lacking.as_slice(), &wanted_reason) {
+                wanted_reason = Some(wanted.clone());
+            }
+            let alternative = lacking.iter().map(Lack::to_string).collect::<Vec<_>>().join(" and ");
             if !help.contains(&alternative) {
                 help.push(alternative);
             }
@@ -111,11 +115,16 @@ fn first_that_holds<'a>(request: &Request, matching: impl Iterator<Item = &'a Ru
         let help = format!("no rule allows it ({roles}); ask for a role that may, or a change of the policy");
         return deny(request, rules, help);
     }
-    deny(request, rules, help.join(crate::request::OR))
+    Decision::Deny(Denial { wanted_reason, ..denial(request, rules, help.join("; or ")) })
 }
 
 fn deny(request: &Request, rules: Vec<RuleRef>, help: String) -> Decision {
-    Decision::Deny(Denial { action: request.action, resource: request.resource.clone(), rules, help })
+    Decision::Deny(denial(request, rules, help))
+}
+
+fn denial(request: &Request, rules: Vec<RuleRef>, help: String) -> Denial {
+    let (action, resource) = (request.action, request.resource.clone());
+    Denial { action, resource, rules, help, wanted_reason: None }
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rule::NEEDS_REASON;
 use crate::{Action, Resource};
 
 /// The mode of a session: it starts in `observe` and may enter `change` with a reason.
@@ -76,17 +75,10 @@ pub struct Denial {
     pub rules: Vec<RuleRef>,
     /// What would help: `allowed up to 30m`, `needs mode change`, `needs a reason`.
     pub help: String,
-}
-
-/// What stands between the alternatives of a help.
-pub(crate) const OR: &str = "; or ";
-
-impl Denial {
-    /// Whether a reason is all that is lacking, and which: `a reason`, or ``a reason like `INC-*` ``.
-    pub fn wanted_reason(&self) -> Option<&str> {
-        let only = self.help.split(OR).find(|alternative| alternative.starts_with(NEEDS_REASON))?;
-        only.strip_prefix("needs ")
-    }
+    /// The reason, if that is all that is lacking for one rule: `a reason`, or ``a reason like `INC-*` ``. The help says it
+    /// too, so records do without.
+    #[serde(skip)]
+    pub wanted_reason: Option<String>,
 }
 
 /// A rule, as a denial names it.

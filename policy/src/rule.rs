@@ -3,9 +3,23 @@ use std::time::Duration;
 use crate::pattern::{Glob, Pattern, Target};
 use crate::{Request, RuleRef, format_duration, is_hidden};
 
-/// How the help of a denial begins to say that a reason is lacking; after what else is, so that a help that begins so says
-/// nothing else.
-pub(crate) const NEEDS_REASON: &str = "needs a reason";
+/// Something that a request lacks of what a rule asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Lack {
+    /// Its time is longer than this sentence allows.
+    Time(String),
+    /// A reason, and which: `a reason`, or ``a reason like `INC-*` ``.
+    Reason(String),
+}
+
+impl std::fmt::Display for Lack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Time(sentence) => f.write_str(sentence),
+            Self::Reason(wanted) => write!(f, "needs {wanted}"),
+        }
+    }
+}
 
 /// A rule, checked and compiled.
 #[derive(Clone, Debug)]
@@ -78,24 +92,24 @@ impl Rule {
 }
 
 impl Conditions {
-    /// What the request lacks, in words; empty if the rule holds in full.
-    pub(crate) fn lacking(&self, request: &Request) -> Vec<String> {
+    /// What the request lacks; empty if the rule holds in full.
+    pub(crate) fn lacking(&self, request: &Request) -> Vec<Lack> {
         let mut lacking = Vec::new();
         if let Some(max) = self.max_ttl
             && exceeds(request, request.ttl, max)
         {
-            lacking.push(format!("allowed up to {}", format_duration(max)));
+            lacking.push(Lack::Time(format!("allowed up to {}", format_duration(max))));
         }
         if let Some(max) = self.max_life
             && exceeds(request, request.life, max)
         {
-            lacking.push(format!("may live {} in total", format_duration(max)));
+            lacking.push(Lack::Time(format!("may live {} in total", format_duration(max))));
         }
         if let Some(pattern) = &self.reason {
             match request.reason.as_deref().map(str::trim) {
                 Some(reason) if says_something(reason) && pattern.glob.covers(reason) => {}
-                _ if pattern.text == "*" => lacking.push(NEEDS_REASON.to_owned()),
-                _ => lacking.push(format!("{NEEDS_REASON} like `{}`", pattern.text)),
+                _ if pattern.text == "*" => lacking.push(Lack::Reason("a reason".to_owned())),
+                _ => lacking.push(Lack::Reason(format!("a reason like `{}`", pattern.text))),
             }
         }
         lacking

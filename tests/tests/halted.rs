@@ -22,7 +22,7 @@ const THREADS: [&str; 8] = [
     "debug-emit",
 ];
 /// That of a state which was written.
-const HELPER: &str = "debug-state";
+const HELPER: &str = "debug-undo";
 
 struct Set {
     certificates: Certificates,

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use crate::frame::FrameError;
 use crate::json::{self, JsonError, Problem, describe, shown};
 use crate::messages::{Call, Code, EvalPayload, Failure, FailureData, FromAgent, Version};
-use crate::{MAX_CODE, MAX_REPLY_DEPTH, table};
+use crate::table::{self, Function};
+use crate::{MAX_CODE, MAX_REPLY_DEPTH};
 
 /// The members of a call.
 const CALL: &[&str] = &["jsonrpc", "id", "method", "params"];
@@ -125,6 +126,39 @@ impl EvalPayload {
         }
         Ok(read)
     }
+
+    /// The function of the payload of an eval that is one call of it and nothing else, told before anything is compiled:
+    /// what is more than that must not get near the thread on which changes are ended. Payloads over 4 KiB are not
+    /// parsed.
+    pub fn single_call_in(payload: &str) -> Option<&'static Function> {
+        let short = (payload.len() <= MAX_SINGLE).then_some(payload)?;
+        json::from_str::<Self>(short).ok()?.single_call()
+    }
+
+    /// The function, if the code is one call of it and nothing else, with words, numbers and plain texts as arguments, and is
+    /// no plan.
+    pub fn single_call(&self) -> Option<&'static Function> {
+        // A plan of it ends nothing, and waits for the workspace like any code.
+        if self.dry {
+            return None;
+        }
+        let code = self.code.trim();
+        let code = code.strip_suffix(';').unwrap_or(code).trim_end();
+        let (name, rest) = code.split_once('(')?;
+        let arguments = rest.strip_suffix(')')?.trim();
+        let plain = arguments.is_empty() || arguments.split(',').map(str::trim).all(is_plain);
+        table::function(name.trim_end()).filter(|_| plain)
+    }
+}
+
+/// The longest payload that can be a single call, in bytes: a name, an id, a time.
+const MAX_SINGLE: usize = 4 << 10;
+
+/// A word, a number, or a text of nothing but words and spaces.
+fn is_plain(argument: &str) -> bool {
+    let word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let text = argument.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    text.map_or(!argument.is_empty() && word(argument), |text| text.split(' ').all(word))
 }
 
 impl Failure {

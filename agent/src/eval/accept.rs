@@ -23,26 +23,9 @@ use crate::session::Session;
 use crate::state::{Path, Tree};
 use crate::values;
 
-/// Whether code is one call that has a thread of its own, with nothing but words, numbers and plain texts as arguments.
-/// Looked at before it is parsed: what is more than that must not get near the thread on which changes are ended.
+/// Whether a payload is one call that has a thread of its own. Looked at before it is compiled.
 pub(crate) fn is_reserved_call(payload: &str) -> bool {
-    let payload: Option<Value> = serde_json::from_str(payload).ok();
-    // A plan of it waits for the workspace like any code, so it must wait elsewhere.
-    if payload.as_ref().is_some_and(|payload| payload["dry"] == true) {
-        return false;
-    }
-    let code =
-        payload.as_ref().and_then(|payload| payload["code"].as_str()).map(str::trim).unwrap_or_default();
-    let code = code.strip_suffix(';').unwrap_or(code).trim_end();
-    let Some((name, rest)) = code.split_once('(') else { return false };
-    let Some(arguments) = rest.strip_suffix(')').map(str::trim) else { return false };
-    let word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    let text = |text: &str| {
-        let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        inner.is_some_and(|inner| inner.bytes().all(|b| b.is_ascii_alphanumeric() || b == b' '))
-    };
-    let plain = |argument: &str| !argument.is_empty() && (word(argument) || text(argument));
-    is_reserved(name.trim_end()) && (arguments.is_empty() || arguments.split(',').map(str::trim).all(plain))
+    EvalPayload::single_call_in(payload).is_some_and(|function| function.reserved)
 }
 
 /// An eval that was recorded and may run.
@@ -69,7 +52,8 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     }
     let payload =
         EvalPayload::parse(&params.payload).map_err(|f| Failed::new(f.data.code, f.message, f.data.help))?;
-    if holds_secret(core, &payload, is_reserved_call(&params.payload)) {
+    let reserved = is_reserved_call(&params.payload);
+    if holds_secret(core, &payload, reserved) {
         let digest = core.digest(&Tree::Str(params.payload.clone()));
         let body = json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe, "refused": "holds a secret", "payload": digest });
         durable(core, vec![records::record("eval.refused", body)])?;
@@ -98,7 +82,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     let scope = bind(core, &run, &payload, &params)
         .map_err(|failed| outcome::finish_failed(core, &run, failed, Instant::now()))?;
     prepare(&mut engine, core, &run);
-    Ok(Accepted { run, engine, ast, scope, reserved: single.as_deref().is_some_and(is_reserved) })
+    Ok(Accepted { run, engine, ast, scope, reserved })
 }
 
 /// Whether code or arguments hold what is or looks like a secret. Single calls that end changes are not asked: their code
@@ -112,10 +96,6 @@ fn holds_secret(core: &Core, payload: &EvalPayload, reserved: bool) -> bool {
         || crate::state::has_secret_shape(&payload.code)
         || core.holds_secret(&arguments)
         || payload.reason.as_deref().is_some_and(|reason| core.holds_secret(reason))
-}
-
-fn is_reserved(name: &str) -> bool {
-    table::function(name).is_some_and(|function| function.reserved)
 }
 
 fn syntax(message: &str) -> Failed {
@@ -157,15 +137,15 @@ fn record_eval(
     body.insert("counter".to_owned(), counter.into());
     body.insert("sig".to_owned(), params.sig.as_str().into());
     body.extend(members);
-    let mut entry = records::record("eval", Value::Object(body));
-    entry.keep = emergency;
-    entries.push(entry);
+    entries.push(records::record("eval", Value::Object(body)));
     for part in &mut entries {
         part.keep = emergency;
     }
     match core.log.append(entries, Until::Written).written() {
         Ok(range) => Ok(range.end.saturating_sub(1)),
         Err(AppendError::Held) => Ok(HELD),
+        // What ends changes goes on without the log.
+        Err(AppendError::Broken) if emergency => Ok(HELD),
         Err(error) => Err(unwritable(&error)),
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::BootTime;
 use crate::core::Core;
+use crate::emit::Weight;
 use crate::execute;
 use crate::explain;
 use crate::gate::Refusal;
@@ -158,7 +159,13 @@ fn record_outcome(
     entry.keep = run.emergency();
     match core.log.append(vec![entry], Until::Durable).durable() {
         Ok(receipt) => {
-            core.emitter.recorded(&run.session.operator.name, "eval", outcome, receipt.last);
+            let denied = matches!(run.refusal(), Some(Refusal::Denied(_)));
+            let weight = match (denied, run.acted()) {
+                (true, _) => Weight::Denied,
+                (false, true) => Weight::Acted,
+                (false, false) => Weight::Looked,
+            };
+            core.emitter.recorded(&run.session.operator.name, outcome, weight, receipt.last);
             let eval = run.record_number();
             if eval == HELD {
                 // It waited in memory and got a number that nobody knows here. A wrong one would be taken for a lie.
@@ -176,6 +183,7 @@ fn record_outcome(
             run.hold();
             Ok(None)
         }
+        Err(AppendError::Broken) if run.emergency() => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -205,7 +213,9 @@ pub(super) fn succeed(
         }
     };
     let mut warnings = Vec::new();
-    if run.held() || audit.is_none() {
+    if core.log.is_broken() {
+        warnings.push(format!("not recorded: {}", AppendError::Broken));
+    } else if run.held() || audit.is_none() {
         warnings
             .push("not yet on disk: the audit log cannot be written; the records wait in memory".to_owned());
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use debug_policy::Resource;
+use debug_policy::{Resource, is_hidden};
 use debug_wire::table::Function;
 use rhai::Dynamic;
 use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
@@ -50,7 +50,7 @@ fn parse(function: &Function, text: &str) -> Result<LevelFilter, Refusal> {
     let found = LEVELS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
     found.map(|(_, level)| *level).ok_or_else(|| {
         let names = LEVELS.map(|(name, _)| name).join(", ");
-        let shown: String = text.chars().take(20).map(|c| if c.is_control() { '?' } else { c }).collect();
+        let shown: String = text.chars().take(20).map(|c| if is_hidden(c) { '?' } else { c }).collect();
         usage(function, &format!("there is no level `{shown}`; the levels are {names}"))
     })
 }

@@ -20,7 +20,7 @@ const RETRY: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::fr
 
 /// When an undo that has failed since `since` is tried again.
 fn again(since: BootTime, now: BootTime) -> BootTime {
-    now.after((now.remaining(since) / 4).clamp(*RETRY.start(), *RETRY.end()))
+    now.after((now.since(since) / 4).clamp(*RETRY.start(), *RETRY.end()))
 }
 
 /// All leases of the process.
@@ -622,7 +622,7 @@ impl Leases {
         let overdue = all().filter(|lease| !lease.change.ends_by_itself()).map(|lease| Overdue {
             lease: lease.id,
             target: lease.target().clone(),
-            by: now.remaining(lease.over()),
+            by: now.since(lease.over()),
             why: lease.failing.as_ref().map(|failing| failing.why.clone()),
         });
         let longest = overdue.max_by_key(|overdue| overdue.by).filter(|overdue| !overdue.by.is_zero());

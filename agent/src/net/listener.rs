@@ -59,9 +59,22 @@ pub(crate) struct NetHandle {
     stop: watch::Sender<bool>,
     ended: mpsc::Receiver<()>,
     thread: Option<JoinHandle<()>>,
+    /// How long to wait for it when this is dropped.
+    patience: Duration,
 }
 
 impl NetHandle {
+    /// Stops listening and ends every session with [`super::Closed::Shutdown`], and waits for nothing.
+    pub(crate) fn begin_shutdown(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// As [`shutdown`](Self::shutdown), waiting for the thread no longer than that.
+    pub(crate) fn shutdown_within(mut self, patience: Duration) {
+        self.patience = patience;
+        drop(self);
+    }
+
     /// Stops listening, ends every session with [`super::Closed::Shutdown`] and waits for the thread; under 1 s.
     pub(crate) fn shutdown(self) {
         drop(self);
@@ -77,7 +90,7 @@ impl Drop for NetHandle {
             return;
         }
         // Disconnected, not a message, is how the thread says that it is done.
-        if self.ended.recv_timeout(JOIN) == Err(mpsc::RecvTimeoutError::Disconnected) {
+        if self.ended.recv_timeout(self.patience) == Err(mpsc::RecvTimeoutError::Disconnected) {
             let _ = thread.join();
         }
     }
@@ -125,7 +138,7 @@ pub(crate) fn start<D: Dispatch>(
         }
     })?;
     match start.recv() {
-        Ok(Ok(())) => Ok(NetHandle { address, stop, ended, thread: Some(thread) }),
+        Ok(Ok(())) => Ok(NetHandle { address, stop, ended, thread: Some(thread), patience: JOIN }),
         Ok(Err(e)) => Err(e.into()),
         Err(_) => Err(io::Error::other("the thread ended at once").into()),
     }

@@ -94,7 +94,7 @@ pub(crate) fn run<R>(
             // What the note took is no time of the patch.
             let began = world::now();
             let outcome = fence(|| attempt(began)).unwrap_or(Err(PatchFailure::Panicked));
-            let took = world::now().remaining(began); // `began` is earlier, so this is how long it took.
+            let took = world::now().since(began);
             if let Some(place) = place {
                 layer.ends(place);
             }

@@ -248,7 +248,7 @@ impl Registry {
 
 fn route_name(method: &str, template: &str) -> Result<String, InvalidRoute> {
     let method = point_method(method).ok_or_else(|| InvalidRoute::Method(method.to_owned()))?;
-    let plain = template.chars().all(|c| !c.is_whitespace() && !c.is_control());
+    let plain = template.chars().all(|c| !c.is_whitespace() && !debug_policy::is_hidden(c));
     if !template.starts_with('/') || MAX_TEMPLATE_LEN < template.len() || !plain {
         return Err(InvalidRoute::Template(template.to_owned()));
     }

@@ -53,7 +53,7 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let took = world::now().remaining(self.began); // It began earlier, so this is how long it took.
+        let took = world::now().since(self.began);
         let error = self.error || std::thread::panicking();
         self.watches.iter().for_each(|watch| watch.book(took, error));
     }

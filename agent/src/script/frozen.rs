@@ -372,6 +372,13 @@ impl Frozen {
         self.host.read(path).ok()
     }
 
+    /// What a call for this lease carries. Made once, as code is nearly always called for one lease alone.
+    fn tag(&self, lease: u64) -> Arc<CallTag> {
+        let tag = || Arc::new(CallTag { lease, reads: self.reads.clone(), host: self.host.clone() });
+        let first = self.tag.get_or_init(tag);
+        if first.lease == lease { first.clone() } else { tag() }
+    }
+
     fn run(
         &self,
         engine: &Engine,
@@ -382,10 +389,7 @@ impl Frozen {
         let mut given = Vec::with_capacity(self.captured.len() + arguments.len());
         given.extend(self.captured.iter().cloned());
         given.extend(arguments.into_iter().map(values::argument));
-        let tag = self
-            .tag
-            .get_or_init(|| Arc::new(CallTag { lease, reads: self.reads.clone(), host: self.host.clone() }));
-        let options = CallFnOptions::new().eval_ast(false).with_tag(Dynamic::from(tag.clone()));
+        let options = CallFnOptions::new().eval_ast(false).with_tag(Dynamic::from(self.tag(lease)));
         let (result, end, _) = meter::metered(PATCH, now, None, || {
             engine.call_fn_with_options::<Dynamic>(
                 options,

@@ -283,6 +283,11 @@ impl Log {
         lock(&self.shared.state).health.clone()
     }
 
+    /// Whether nothing can be written any more because somebody panicked while writing.
+    pub fn is_broken(&self) -> bool {
+        lock(&self.shared.queue).broken
+    }
+
     /// Takes the messages about what happened to the log's files since the last call, for records of kind `alarm`.
     pub fn alarms(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.shared.state).alarms)

@@ -42,6 +42,8 @@ pub(super) struct Queue {
     pub(super) until: Option<Instant>,
     pub(super) closing: bool,
     pub(super) stopped: bool,
+    /// Somebody panicked while writing.
+    pub(super) broken: bool,
     /// Bytes of records that were still held at the end.
     pub(super) lost: usize,
 }
@@ -99,6 +101,9 @@ impl Shared {
 
     pub(super) fn push(&self, job: Job) {
         let mut queue = lock(&self.queue);
+        if queue.broken {
+            return job.promise.tell_error(&AppendError::Broken);
+        }
         if queue.closing {
             return; // Dropping the job tells its ticket that the log is closed.
         }

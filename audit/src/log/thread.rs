@@ -68,7 +68,16 @@ impl Drop for Stopped {
         let mut queue = lock(&self.0.queue);
         queue.closing = true;
         queue.stopped = true;
-        queue.jobs.clear();
+        let jobs = std::mem::take(&mut queue.jobs);
+        if self.0.writer.is_poisoned() {
+            queue.broken = true;
+            let reason = AppendError::Broken.to_string();
+            self.0.alarm(reason.clone());
+            lock(&self.0.state).health = Health::Failing { since: Instant::now(), reason, held: 0 };
+            for job in &jobs {
+                job.promise.tell_error(&AppendError::Broken);
+            }
+        }
         self.0.stopped.notify_all();
     }
 }

@@ -36,6 +36,9 @@ pub enum AppendError {
     /// The log cannot be written; the records wait in memory.
     #[error("not yet on disk: the audit log cannot be written, the record waits in memory")]
     Held,
+    /// What writes the log panicked, so that it is not known what is on disk. Nothing is written until it is opened anew.
+    #[error("the audit log cannot be written any more: writing it panicked; restart the service")]
+    Broken,
     /// The log was closed.
     #[error("the audit log is closed")]
     Closed,

@@ -15,6 +15,7 @@ fn what_acts_on_a_terminal_is_shown_instead() {
         ("a\u{2066}b\u{2069}", "a\\u{2066}b\\u{2069}"),
         ("tag\u{e0041}", "tag\\u{e0041}"),
         ("nul\0", "nul\\u{0}"),
+        ("a\u{61c}b\u{ad}c", "a\\u{61c}b\\u{ad}c"),
     ] {
         assert_eq!(escape(hostile, Lines::Keep, MAX_TEXT), shown);
         assert_eq!(escape(hostile, Lines::Escape, MAX_TEXT), shown);

@@ -192,7 +192,7 @@ fn conditions_of_different_rules_are_never_mixed() {
     patch.reason = Some("because".to_owned());
     check(&policy, &patch, "denied by short long: allowed up to 1m; or needs a reason like `INC-*`");
     let wanted = |patch: &Request| match policy.decide(patch) {
-        Decision::Deny(denial) => denial.wanted_reason().map(str::to_owned),
+        Decision::Deny(denial) => denial.wanted_reason,
         Decision::Allow(_) => None,
     };
     assert_eq!(wanted(&patch).as_deref(), Some("a reason like `INC-*`"));
