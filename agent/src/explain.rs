@@ -38,7 +38,7 @@ pub(crate) fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> (St
 
 /// What became of what a failed eval did.
 pub(crate) fn undone(run: &Run) -> &'static str {
-    let reverted = run.ends().0.len();
+    let reverted = run.ends().reverted.len();
     match (reverted, run.touched().len() - reverted) {
         (0, 0) => "nothing was changed",
         (0, _) => "what it had changed was undone",

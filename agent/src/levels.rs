@@ -6,6 +6,8 @@
 //! not anybody takes it out: it is looked at where it is used. In a forked child none holds.
 
 mod apply;
+#[cfg(feature = "tracing")]
+mod ceiling;
 mod change;
 #[cfg(feature = "tracing")]
 mod filter;
@@ -41,6 +43,9 @@ pub(crate) struct Levels {
     filters: AtomicUsize,
     /// How often a filter was asked what it lets through at most. Only those of a subscriber in use are.
     asked: AtomicU64,
+    /// The ceiling of the `log` crate, while it is raised.
+    #[cfg(feature = "tracing")]
+    ceiling: Mutex<Option<ceiling::Raised>>,
 }
 
 /// One level for one target.
@@ -55,6 +60,9 @@ pub(crate) struct SetLevel {
     process: u32,
     /// Whether a place in the code that logs under its target was reached yet.
     seen: AtomicBool,
+    /// Whether events of the `log` crate under its target come through the service's subscriber.
+    #[cfg(feature = "tracing")]
+    through_log: AtomicBool,
 }
 
 impl SetLevel {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use debug_audit::{AppendError, Entry, Until};
 use debug_policy::{Action, Mode, Request, Resource};
-use debug_wire::messages::{After, Standing};
+use debug_wire::messages::{After, Ends, Standing};
 use rhai::AST;
 use serde_json::json;
 
@@ -266,13 +266,13 @@ impl Run {
     }
 
     /// The leases that it ended, and those that it could not end yet.
-    pub(crate) fn ends(&self) -> (Vec<u64>, Vec<Standing>) {
+    pub(crate) fn ends(&self) -> Ends {
         let done = self.done();
         let reverted = done.steps.iter().filter_map(|step| match step {
             Step::Reverted(id) => Some(*id),
             Step::Made(_) | Step::Renewed { .. } | Step::Guarded(_) | Step::Mode(..) => None,
         });
-        (reverted.collect(), done.standing.clone())
+        Ends { reverted: reverted.collect(), standing: done.standing.clone() }
     }
 
     /// Takes what is to undo, the newest first.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use debug_wire::messages::{self, Code, Standing};
+use debug_wire::messages::{self, Code, Ends};
 use serde::Serialize;
 
 use crate::term;
@@ -37,10 +37,8 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// What to do next; empty if nothing is known to help.
     pub(crate) help: String,
-    /// The leases that a failed eval ended, which is not undone.
-    pub(crate) reverted: Vec<u64>,
-    /// Those that it could not end yet.
-    pub(crate) standing: Vec<Standing>,
+    /// What became of the leases that a failed eval was to end.
+    pub(crate) leases: Option<Box<Ends>>,
     /// Whether the result that was asked for is on stdout already, so that `--json` prints no second object there.
     pub(crate) answered: bool,
 }
@@ -56,10 +54,8 @@ struct Members<'a> {
     code: &'a str,
     message: &'a str,
     help: &'a str,
-    #[serde(skip_serializing_if = "<[u64]>::is_empty")]
-    reverted: &'a [u64],
-    #[serde(skip_serializing_if = "<[Standing]>::is_empty")]
-    standing: &'a [Standing],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leases: Option<&'a Ends>,
 }
 
 impl Failure {
@@ -69,8 +65,7 @@ impl Failure {
             code: code.to_owned(),
             message: message.into(),
             help: String::new(),
-            reverted: Vec::new(),
-            standing: Vec::new(),
+            leases: None,
             answered: false,
         }
     }
@@ -126,9 +121,9 @@ impl Failure {
 
     /// Prints it to stdout as one object.
     pub(crate) fn print_json(&self) {
-        let Self { code, message, help, reverted, standing, .. } = self;
+        let Self { code, message, help, leases, .. } = self;
         // Where stdout is gone the exit code still tells.
-        let _ = term::json(&Report { error: Members { code, message, help, reverted, standing } });
+        let _ = term::json(&Report { error: Members { code, message, help, leases: leases.as_deref() } });
     }
 
     /// For the end of `main`.
@@ -171,8 +166,8 @@ impl From<messages::Failure> for Failure {
             | Code::State
             | Code::Internal => Exit::Evaluation,
         };
-        let messages::FailureData { help, reverted, standing, .. } = failure.data;
-        Self { exit, code, message: failure.message, help, reverted, standing, answered: false }
+        let messages::FailureData { help, leases, .. } = failure.data;
+        Self { exit, code, message: failure.message, help, leases, answered: false }
     }
 }
 
@@ -192,13 +187,7 @@ mod tests {
             (Code::Signature, "signature", 5),
             (Code::Audit, "audit", 6),
         ] {
-            let data = FailureData {
-                code,
-                help: "h".to_owned(),
-                audit: None,
-                reverted: Vec::new(),
-                standing: Vec::new(),
-            };
+            let data = FailureData { code, help: "h".to_owned(), audit: None, leases: None };
             let failure =
                 Failure::from(messages::Failure { code: code.number(), message: "m".to_owned(), data });
             assert_eq!((failure.code.as_str(), failure.exit as u8), (name, exit));

@@ -107,8 +107,8 @@ fn revert_all_ends_all_that_it_can_and_says_which_it_could_not_and_why() {
         assert!(message.contains(told), "{told}: {message}");
     }
     let error = &reply.0["error"];
-    assert_eq!(error["data"]["reverted"], serde_json::json!([4, 1]), "{error}");
-    let standing = error["data"]["standing"].as_array().unwrap();
+    assert_eq!(error["data"]["leases"]["reverted"], serde_json::json!([4, 1]), "{error}");
+    let standing = error["data"]["leases"]["standing"].as_array().unwrap();
     let ids: Vec<_> = standing.iter().map(|lease| lease["id"].as_u64().unwrap()).collect();
     assert_eq!(ids, [3, 2], "{error}");
     assert_eq!(set.says("/answer"), "42");
@@ -126,7 +126,7 @@ fn revert_all_ends_all_that_it_can_and_says_which_it_could_not_and_why() {
     );
     assert_eq!(printed.code, 1, "{}", printed.out);
     let error: serde_json::Value = serde_json::from_str(&printed.out).unwrap();
-    assert_eq!(error["error"]["standing"].as_array().unwrap().len(), 2, "{error}");
+    assert_eq!(error["error"]["leases"]["standing"].as_array().unwrap().len(), 2, "{error}");
 
     set.says("/release");
     set.says("/heal");
@@ -135,6 +135,39 @@ fn revert_all_ends_all_that_it_can_and_says_which_it_could_not_and_why() {
     assert!(states.contains("mutex=1;") && states.contains("field=1;"), "{states}");
     set.client.eval("revert_all()").ok();
     set.certificates.verified();
+}
+
+/// Whatever of the service's panics in the agent's hands costs what it was asked for, and no thread: attaching, changing,
+/// deadlines and reverting go on, and it is told.
+#[test]
+fn a_subscriber_a_gauge_and_words_that_panic_cost_nothing_else() {
+    let mut set = Set::new();
+    set.says("/moody");
+    let (kind, message) = set.client.eval("log_info(\"hello\")").failed();
+    assert_eq!(kind, "state", "{message}");
+    assert!(message.contains("subscriber panicked"), "{message}");
+    let (kind, message) = set.client.eval("set(\"unspeakable\", 2)").failed();
+    assert_eq!(kind, "state", "{message}");
+
+    let mut bob = Client::attach(set.service.agent(), &set.certificates.operator("bob"));
+    bob.eval("1").ok();
+    set.client.eval(r#"patch("handles::answer", || 7, #{ guard: |s| s.gauges.mood == () })"#).ok();
+    set.client.eval(r#"set("atomic", 2, #{ ttl: "200ms" })"#).ok();
+    wait::until_true("the deadline ends it", || set.says("/states").contains("atomic=1;"));
+    assert_eq!(set.says("/answer"), "7", "the guard is asked, and a gauge that panics is silent");
+    set.client.eval("revert_all()").ok();
+    assert_eq!(set.says("/answer"), "42");
+
+    wait::until_true("the status tells of it", || set.says("/status").contains("panicked inside"));
+    let alarm = wait::until("an alarm is in the audit log", || {
+        set.certificates.records_of("alarm").into_iter().find(|alarm| alarm["panicked"] == "debug-emit")
+    });
+    assert_eq!(alarm["times"], 1);
+    assert!(set.client.eval("info().notes").display().contains("debug-emit"));
+    set.says("/calm");
+    set.client.eval("swap.most = 2").ok();
+    set.service.wait_for_log("an operator's eval ended");
+    set.client.eval("revert_all()").ok();
 }
 
 /// What a failed eval reverted stays reverted, and that is what is said.
@@ -147,7 +180,7 @@ fn an_eval_that_fails_after_it_reverted_says_that_this_stays() {
         reply.help().contains("what it had changed was undone, what it reverted stays reverted"),
         "{reply:?}"
     );
-    assert_eq!(reply.0["error"]["data"]["reverted"], serde_json::json!([1]));
+    assert_eq!(reply.0["error"]["data"]["leases"]["reverted"], serde_json::json!([1]));
     let states = set.says("/states");
     assert!(states.contains("live=1;") && states.contains("swap=1;"), "{states}");
 }

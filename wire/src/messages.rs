@@ -88,11 +88,18 @@ pub struct FailureData {
     /// For a failed eval: where its records are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditRange>,
-    /// For a failed eval: the leases that it ended. That is not undone.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// For a failed eval that ended leases, or should have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leases: Option<Box<Ends>>,
+}
+
+/// What became of the leases that a failed eval was to end.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ends {
+    /// Those that it ended. That is not undone.
     pub reverted: Vec<u64>,
-    /// For a failed eval: the leases that it could not end. Each is tried again until it has ended.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Those that it could not end. Each is tried again until it has ended.
     pub standing: Vec<Standing>,
 }
 

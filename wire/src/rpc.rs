@@ -164,8 +164,7 @@ fn is_plain(argument: &str) -> bool {
 impl Failure {
     /// A failure of that code.
     pub fn new(code: Code, message: impl Into<String>, help: impl Into<String>) -> Self {
-        let data =
-            FailureData { code, help: help.into(), audit: None, reverted: Vec::new(), standing: Vec::new() };
+        let data = FailureData { code, help: help.into(), audit: None, leases: None };
         Self { code: code.number(), message: message.into(), data }
     }
 }

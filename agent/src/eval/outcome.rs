@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use debug_audit::{AppendError, Until};
-use debug_wire::messages::{AuditRange, Code, EvalResult, Failure, FromAgent, LeaseSummary, Standing};
+use debug_wire::messages::{AuditRange, Code, Ends, EvalResult, Failure, FromAgent, LeaseSummary};
 use rhai::EvalAltResult;
 use serde_json::{Map, Value, json};
 
@@ -26,25 +26,22 @@ pub(super) struct Failed {
     pub(super) help: String,
     /// Where its outcome is in the log, if it is there.
     audit: Option<AuditRange>,
-    /// The leases that it ended, which is not undone.
-    reverted: Vec<u64>,
-    /// Those that it could not end yet.
-    standing: Vec<Standing>,
+    /// What became of the leases that it was to end.
+    ends: Option<Box<Ends>>,
 }
 
 impl Failed {
     pub(super) fn new(code: Code, message: impl Into<String>, help: impl Into<String>) -> Self {
-        let (message, help) = (message.into(), help.into());
-        Self { code, message, help, audit: None, reverted: Vec::new(), standing: Vec::new() }
+        Self { code, message: message.into(), help: help.into(), audit: None, ends: None }
     }
 
     /// With what its eval ended and could not end.
     fn with_ends(self, core: &Core, run: &Run) -> Self {
-        let (reverted, mut standing) = run.ends();
-        for lease in &mut standing {
+        let mut ends = run.ends();
+        for lease in &mut ends.standing {
             lease.why = run.scrub(core, &lease.why);
         }
-        Self { reverted, standing, ..self }
+        Self { ends: (ends != Ends::default()).then(|| Box::new(ends)), ..self }
     }
 }
 
@@ -266,6 +263,6 @@ pub(crate) fn summary(core: &Core, id: u64) -> LeaseSummary {
 pub(super) fn failure(core: &Core, call: u64, failed: Failed) -> FromAgent {
     let mut failure = Failure::new(failed.code, core.scrub(&failed.message), failed.help);
     failure.data.audit = failed.audit;
-    (failure.data.reverted, failure.data.standing) = (failed.reverted, failed.standing);
+    failure.data.leases = failed.ends;
     crate::dispatch::failed(call, failure)
 }

@@ -14,7 +14,7 @@ use tracing::metadata::Kind;
 use tracing::subscriber::{Interest, NoSubscriber};
 use tracing::{Dispatch, Level, Metadata, dispatcher};
 
-use super::Levels;
+use super::{Levels, SetLevel};
 
 /// How long the service's subscriber may take to hear of a change: each place in the code that logs is asked about, which
 /// takes microseconds.
@@ -49,12 +49,17 @@ impl Levels {
     ///
     /// # Errors
     /// Why they could not.
-    pub(super) fn apply(self: &Arc<Self>, target: &str, level: LevelFilter) -> Result<(), Hidden> {
+    pub(super) fn apply(self: &Arc<Self>, level: Arc<SetLevel>) -> Result<(), Hidden> {
         let (said, heard) = sync_channel(1);
-        let (levels, target) = (self.clone(), target.to_owned());
+        let levels = self.clone();
         let spawned = on_own_thread(move |dispatch| {
+            let passes = levels.look_through(dispatch, &level.target, level.level);
+            #[cfg(feature = "tracing")]
+            if passes.is_ok() {
+                levels.raise_ceiling(&level);
+            }
             // Nobody listens any more if it took too long.
-            let _ = said.send(levels.look_through(dispatch, &target, level));
+            let _ = said.send(passes);
         });
         if !spawned {
             return Err(Hidden::Failed);

@@ -34,6 +34,15 @@ impl LevelChange {
     pub(crate) fn new(levels: Arc<Levels>, target: String, level: LevelFilter) -> Self {
         Self { resource: Resource::Target(target.clone()), target, level, levels, made: Mutex::default() }
     }
+
+    /// Takes the level out of the list, with what it meant for others.
+    fn take(&self, lease: u64) -> Option<u64> {
+        let covered_by = self.levels.take(lease);
+        #[cfg(feature = "tracing")]
+        self.levels.follow_ceiling();
+        Levels::tell();
+        covered_by
+    }
 }
 
 impl Change for LevelChange {
@@ -49,12 +58,13 @@ impl Change for LevelChange {
             deadline: AtomicU64::new(deadline.0),
             process: std::process::id(),
             seen: AtomicBool::new(false),
+            #[cfg(feature = "tracing")]
+            through_log: AtomicBool::new(false),
         });
         *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(level.clone());
-        self.levels.put(level);
-        self.levels.apply(&self.target, self.level).map_err(|hidden| {
-            self.levels.take(lease);
-            Levels::tell();
+        self.levels.put(level.clone());
+        self.levels.apply(level).map_err(|hidden| {
+            self.take(lease);
             ChangeError::Refused(format!("`{}` was not set to {}: {hidden}", self.target, name(self.level)))
         })
     }
@@ -70,8 +80,7 @@ impl Change for LevelChange {
     }
 
     fn undo(&self, lease: u64, _wait: Wait) -> Result<Undone, ChangeError> {
-        let covered_by = self.levels.take(lease);
-        Levels::tell();
+        let covered_by = self.take(lease);
         let stands = Some(Stands::Layers(self.levels.layers(&self.target)));
         Ok(Undone { covered_by, stands, ..Undone::default() })
     }
@@ -94,11 +103,11 @@ impl Change for LevelChange {
     }
 }
 
-/// What of a level stays hidden because the `log` crate does not let it through: a subscriber that takes in its events sets
-/// its maximum once, when it is installed.
+/// What of a level stays hidden because the `log` crate does not let it through and its ceiling cannot be raised: its logger does
+/// not ask the filters of this agent.
 #[cfg(feature = "tracing")]
 fn through_log(level: LevelFilter) -> Option<String> {
-    hidden_in_log(log::max_level(), level)
+    hidden_in_log(log::max_level().min(log::STATIC_MAX_LEVEL), level)
 }
 
 /// Without the filter no level is ever set.
@@ -113,12 +122,15 @@ pub(super) fn hidden_in_log(most: log::LevelFilter, level: LevelFilter) -> Optio
     let level = level.into_level().filter(|_| most != log::LevelFilter::Off)?;
     let hidden = most.to_level().is_some_and(|most| as_log(level) > most);
     hidden.then(|| {
-        format!("events of the `log` crate stay hidden above {most}, which the service fixed at its start")
+        format!(
+            "events of the `log` crate stay hidden above {most}, which the service fixed at its start; its author lets them in \
+             with `tracing_log::LogTracer` as the logger, or with `log::set_max_level` behind one that filters by itself"
+        )
     })
 }
 
 #[cfg(feature = "tracing")]
-const fn as_log(level: Level) -> log::Level {
+pub(super) const fn as_log(level: Level) -> log::Level {
     match level {
         Level::ERROR => log::Level::Error,
         Level::WARN => log::Level::Warn,

@@ -197,6 +197,7 @@ fn a_level_of_another_process_does_not_hold() {
                 deadline: AtomicU64::new(later().0),
                 process: level.process + 1,
                 seen: AtomicBool::new(false),
+                through_log: AtomicBool::new(false),
             };
             *set = vec![Arc::new(foreign)];
         });
@@ -443,6 +444,7 @@ fn the_hint_is_that_of_the_service_unless_more_is_raised() {
             deadline: AtomicU64::new(later().0),
             process: std::process::id(),
             seen: AtomicBool::new(false),
+            through_log: AtomicBool::new(false),
         }));
         assert_eq!(hints(), (Some(expected), None));
         levels.take(1);

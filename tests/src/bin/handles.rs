@@ -2,11 +2,12 @@
 //!
 //! HTTP on a port that the system chooses: `GET /states` shows the states as the service itself sees them, `/answer` asks a
 //! function that can be patched, `/hold` takes the lock of `mutex` and keeps it until `/release`. `/refuse`, `/panic`,
-//! `/ignore` and `/hang` say what becomes of the next values of the field `limits.mail.rate`, until `/heal`.
+//! `/ignore` and `/hang` say what becomes of the next values of the field `limits.mail.rate`, until `/heal`. `/moody` has the subscriber and the gauge panic until `/calm`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
 
+use std::fmt;
 use std::io::{self, Read as _, Write as _};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
 use std::thread;
 
@@ -25,6 +26,8 @@ struct Limit {
 static ATOMIC: AtomicU32 = AtomicU32::new(1);
 static FIELD: AtomicU32 = AtomicU32::new(1);
 static BURST: AtomicU32 = AtomicU32::new(1);
+/// Whether the service's subscriber, gauge and words of refusal panic.
+static MOODY: AtomicBool = AtomicBool::new(false);
 static SETTING: Setting = Setting { how: Mutex::new(Set::Stores), changed: Condvar::new() };
 
 /// What becomes of a value that the field is set to.
@@ -93,6 +96,41 @@ fn set_field(value: u32) -> Result<(), String> {
     Ok(())
 }
 
+/// A layer of the subscriber that takes the agent's events amiss.
+struct Moody;
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Moody {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        let ours = event.metadata().target().starts_with("debug_agent");
+        assert!(!(ours && MOODY.load(Ordering::SeqCst)), "the subscriber is moody");
+    }
+}
+
+/// What a gauge panics with, and what panics once more when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(thread::panicking(), "the payload is moody");
+    }
+}
+
+fn mood() -> f64 {
+    if MOODY.load(Ordering::SeqCst) {
+        std::panic::panic_any(Bomb);
+    }
+    1.0
+}
+
+/// Why nothing is stored, in words that nobody gets to hear.
+struct Unspeakable;
+
+impl fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("the words are moody")
+    }
+}
+
 /// What can be patched.
 #[patchable]
 fn answer() -> u32 {
@@ -126,6 +164,8 @@ impl States {
             .state_mut("live", states.live.clone())
             .state_mut("atomic", &ATOMIC)
             .field("limits.mail.burst", || BURST.load(Ordering::SeqCst), set_burst)
+            .field("unspeakable", || 1_u32, |_: u32| Err(Unspeakable))
+            .gauge("mood", mood)
             .field("limits.mail.rate", || FIELD.load(Ordering::SeqCst), set_field)
             .validate("rwlock", |limit: &Limit| match limit.most {
                 0 => Err("nothing at all is too little"),
@@ -192,7 +232,7 @@ fn forked(states: &States, agent: &Mutex<Option<Agent>>) -> io::Result<String> {
 fn main() -> io::Result<()> {
     let (states, agent) = States::new();
     let log = tracing_subscriber::fmt::layer().with_ansi(false);
-    tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
+    tracing_subscriber::registry().with(log).with(Moody).with(agent.tracing_layer()).init();
     let (holding, agent) = (Mutex::new(None), Mutex::new(Some(agent)));
     let set = |how, word: &str| {
         SETTING.change(how);
@@ -200,6 +240,10 @@ fn main() -> io::Result<()> {
     };
     serve(move |path| match path {
         "/answer" => answer().to_string(),
+        "/moody" | "/calm" => {
+            MOODY.store(path == "/moody", Ordering::SeqCst);
+            path.to_owned()
+        }
         "/refuse" => set(Set::Refuses, "refuses"),
         "/panic" => set(Set::Panics, "panics"),
         "/ignore" => set(Set::Ignores, "ignores"),

@@ -1,0 +1,125 @@
+//! The ceiling of the `log` crate: one maximum for the whole process, above which the crate makes no records at all. A subscriber
+//! that takes in its events sets it once, when it is installed. It is raised while a level above it is in force, and put back.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use log::LevelFilter as Most;
+use tracing::level_filters::LevelFilter;
+
+use super::change::as_log;
+use super::{Levels, SetLevel};
+
+/// A target that no service has.
+const ELSEWHERE: &str = "debug_agent_elsewhere";
+
+/// A ceiling that was raised.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Raised {
+    /// What the service had set.
+    before: Most,
+    /// What it was raised to.
+    ours: Most,
+}
+
+impl Levels {
+    /// Notes whether events of the `log` crate under a level's target come through the service's subscriber, and raises the
+    /// ceiling to it if they do. Runs the service's logger, on a thread that keeps nothing.
+    pub(super) fn raise_ceiling(&self, level: &SetLevel) {
+        level.through_log.store(comes_through(log::logger(), level), Ordering::Relaxed);
+        self.follow_ceiling();
+    }
+
+    /// Sets the ceiling to what the levels that are set need, or back to what the service had set.
+    pub(super) fn follow_ceiling(&self) {
+        let mut raised = self.ceiling.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = self.set.load();
+        let through = set.iter().filter(|level| level.through_log.load(Ordering::Relaxed));
+        let wanted = through.map(|level| most(level.level)).max().unwrap_or(Most::Off);
+        let now = log::max_level();
+        let (ceiling, remembered) = next(*raised, now, wanted.min(log::STATIC_MAX_LEVEL));
+        if ceiling != now {
+            log::set_max_level(ceiling);
+        }
+        *raised = remembered;
+    }
+}
+
+/// What the ceiling should be and what is remembered of it. What the service has set itself meanwhile counts, and there is
+/// nothing of ours to put back then. Without a logger the ceiling is `Off`, and stays.
+fn next(raised: Option<Raised>, now: Most, wanted: Most) -> (Most, Option<Raised>) {
+    let before = raised.filter(|raised| raised.ours == now).map_or(now, |raised| raised.before);
+    if before == Most::Off || wanted <= before {
+        return (before, None);
+    }
+    (wanted, Some(Raised { before, ours: wanted }))
+}
+
+/// Whether a logger hands events of the level's target to the filters of this agent, and of those alone: one that filters nothing
+/// by itself would show those of every crate.
+fn comes_through(logger: &dyn log::Log, level: &SetLevel) -> bool {
+    let Some(lowest) = level.level.into_level() else { return false };
+    let enabled =
+        |target: &str| logger.enabled(&log::Metadata::builder().level(as_log(lowest)).target(target).build());
+    enabled(&level.target) && !enabled(ELSEWHERE)
+}
+
+fn most(level: LevelFilter) -> Most {
+    level.into_level().map_or(Most::Off, |level| as_log(level).to_level_filter())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+
+    use super::*;
+
+    #[test]
+    fn the_ceiling_follows_the_levels_and_what_the_service_sets_itself_stays() {
+        let (info, debug, trace) = (Most::Info, Most::Debug, Most::Trace);
+        let raised = |before, ours| Some(Raised { before, ours });
+        for (before, now, wanted, expected) in [
+            (None, info, debug, (debug, raised(info, debug))),
+            (None, info, Most::Off, (info, None)),
+            (None, debug, debug, (debug, None)),
+            (None, Most::Off, trace, (Most::Off, None)),
+            (raised(info, debug), debug, trace, (trace, raised(info, trace))),
+            (raised(info, trace), trace, debug, (debug, raised(info, debug))),
+            (raised(info, debug), debug, Most::Off, (info, None)),
+            // The service has set another one meanwhile.
+            (raised(info, debug), Most::Warn, Most::Off, (Most::Warn, None)),
+            (raised(info, debug), trace, Most::Off, (trace, None)),
+            (raised(info, debug), Most::Warn, debug, (debug, raised(Most::Warn, debug))),
+        ] {
+            assert_eq!(next(before, now, wanted), expected, "{before:?} {now} {wanted}");
+        }
+    }
+
+    struct Logger(fn(&str) -> bool);
+
+    impl log::Log for Logger {
+        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+            (self.0)(metadata.target())
+        }
+
+        fn log(&self, _: &log::Record<'_>) {}
+
+        fn flush(&self) {}
+    }
+
+    #[test]
+    fn only_a_logger_that_asks_the_filters_lets_the_ceiling_be_raised() {
+        let level = SetLevel {
+            lease: 1,
+            target: "a::b".to_owned(),
+            level: LevelFilter::DEBUG,
+            deadline: AtomicU64::new(u64::MAX),
+            process: std::process::id(),
+            seen: AtomicBool::new(false),
+            through_log: AtomicBool::new(false),
+        };
+        assert!(comes_through(&Logger(|target| target == "a::b"), &level));
+        assert!(!comes_through(&Logger(|_| true), &level), "it would show every crate");
+        assert!(!comes_through(&Logger(|_| false), &level), "it would show nothing");
+    }
+}
