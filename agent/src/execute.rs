@@ -310,13 +310,13 @@ fn named(mut all: impl Iterator<Item = String>) -> String {
     let mut named: Vec<String> = all.by_ref().take(MAX_NAMED).collect();
     let more = all.count();
     named.extend((more > 0).then(|| format!("and {more} more")));
-    named.join("; ")
+    named.join(", ")
 }
 
 /// What is said if some changes could not be ended.
 fn not_all(done: &[String], standing: &[Standing]) -> Refusal {
     let stand =
-        named(standing.iter().map(|lease| format!("lease {} at {}: {}", lease.id, lease.target, lease.why)));
+        named(standing.iter().map(|lease| format!("lease {} at {} ({})", lease.id, lease.target, lease.why)));
     let ended = named(done.iter().cloned());
     let ended = if ended.is_empty() { String::new() } else { format!("; ended: {ended}") };
     let (standing, all) = (standing.len(), standing.len() + done.len());

@@ -99,10 +99,10 @@ fn revert_all_ends_all_that_it_can_and_says_which_it_could_not_and_why() {
     assert_eq!(kind, "state");
     assert!(message.starts_with("2 of 4 changes could not be ended yet: "), "{message}");
     for told in [
-        "lease 2 at state:mutex.most: `mutex` is busy",
-        "lease 3 at state:limits.mail.rate: ",
+        "lease 2 at state:mutex.most (state `mutex` is busy",
+        "lease 3 at state:limits.mail.rate (",
         "the disk is full",
-        "; ended: lease 4: state:live.most is as it was before; lease 1: point:handles::answer is as it was",
+        "; ended: lease 4: state:live.most is as it was before, lease 1: point:handles::answer is as it was",
     ] {
         assert!(message.contains(told), "{told}: {message}");
     }
