@@ -75,9 +75,8 @@ pub struct Denial {
     pub rules: Vec<RuleRef>,
     /// What would help: `allowed up to 30m`, `needs mode change`, `needs a reason`.
     pub help: String,
-    /// The reason, if that is all that is lacking for one rule: `a reason`, or ``a reason like `INC-*` ``. The help says it
-    /// too, so records do without.
-    #[serde(skip)]
+    /// The reason, if that is all that is lacking for one rule: `a reason`, or ``a reason like `INC-*` ``.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted_reason: Option<String>,
 }
 
