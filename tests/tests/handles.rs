@@ -170,6 +170,37 @@ fn a_subscriber_a_gauge_and_words_that_panic_cost_nothing_else() {
     set.client.eval("revert_all()").ok();
 }
 
+/// Whatever hangs: evals that loop, a lock that the service holds, a setter that does not come back. What can be ended is ended. The
+/// promise is one second; on a machine that has more to do than this test it may be a little more, and each step by itself would
+/// take longer than that.
+#[test]
+fn stopping_waits_for_all_that_hangs_at_once() {
+    let mut set = Set::new();
+    set.client.eval(r#"patch("handles::answer", || 7)"#).ok();
+    set.client.eval("mutex.most = 3").ok();
+    set.client.eval("limits.mail.rate = 2").ok();
+    set.client.eval("live.most = 2").ok();
+    set.client.eval("swap.most = 2").ok();
+    let mut others: Vec<Client> = ["bob", "lea"]
+        .map(|name| Client::attach(set.service.agent(), &set.certificates.operator(name)))
+        .into();
+    for client in &mut others {
+        client.start_payload(&serde_json::json!({ "code": "loop { }" }));
+    }
+    set.says("/hold");
+    set.says("/hang");
+    let took: u64 = set.says("/stop").parse().unwrap();
+    assert!(took < 2_000, "{took} ms");
+    assert_eq!(set.says("/answer"), "42");
+    let states = set.says("/states");
+    assert!(states.contains("live=1;") && states.contains("swap=1;"), "{states}");
+    set.says("/heal");
+    set.says("/release");
+    let ended = set.certificates.records_of("lease.shutdown");
+    assert_eq!(ended.len(), 3, "{ended:?}");
+    assert_eq!(set.certificates.records_of("shutdown").len(), 1);
+}
+
 /// What a failed eval reverted stays reverted, and that is what is said.
 #[test]
 fn an_eval_that_fails_after_it_reverted_says_that_this_stays() {

@@ -487,3 +487,22 @@ fn whoever_asks_for_records_on_disk_gets_them_without_waiting() {
     }
     assert_eq!(ticket.durable().unwrap().last, 1);
 }
+
+/// What is on disk is not known then. Who waits is told so, and so is whoever comes later.
+#[test]
+fn a_panic_while_writing_ends_the_log_and_is_told_to_all() {
+    let key = key();
+    let (_dir, sim, log) = simulated(&key);
+    sim.plan(|_, op, _| match op {
+        Op::Write => panic!("planted"),
+        _ => Fault::None,
+    });
+    for _ in 0..3 {
+        assert_eq!(durable(&log, kept("lease.reverted", "x")), Err(AppendError::Broken));
+    }
+    assert!(log.is_broken());
+    let Health::Failing { reason, held: 0, .. } = log.health() else { panic!("{:?}", log.health()) };
+    assert!(reason.contains("panicked"), "{reason}");
+    assert_eq!(log.alarms(), [reason]);
+    assert_eq!(log.close(LONG), Ok(()));
+}

@@ -3,6 +3,7 @@
 //! One at a time does so: the thread `debug-audit`, or who waits for records while the thread does not.
 
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 use std::{io, mem, thread};
@@ -43,20 +44,17 @@ fn run(shared: &Arc<Shared>) {
 
 /// Does the thread's work once, unless somebody is at it or nothing is to do.
 pub(super) fn lead(shared: &Arc<Shared>) {
-    /// Whoever waits must not wait for a thread that does not know that this one failed.
-    struct Wake<'a>(&'a Shared);
-    impl Drop for Wake<'_> {
-        fn drop(&mut self) {
-            if thread::panicking() {
-                self.0.wake.notify_one();
-            }
+    let lead = || {
+        if let Ok(mut writer) = shared.writer.try_lock()
+            && let Some(writer) = writer.as_mut()
+        {
+            writer.lead();
         }
-    }
-    let _wake = Wake(shared);
-    if let Ok(mut writer) = shared.writer.try_lock()
-        && let Some(writer) = writer.as_mut()
-    {
-        writer.lead();
+    };
+    // A panic poisons the writer, by which the thread knows that nothing can be written any more. Who waits is told as an error.
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(lead)) {
+        drop(payload);
+        shared.wake.notify_one();
     }
 }
 

@@ -205,9 +205,10 @@ impl Job {
 }
 
 impl Drop for Job {
-    /// Nobody may wait for ever, not even if the thread panics.
+    /// Nobody may wait for ever, not even if writing panics.
     fn drop(&mut self) {
-        self.promise.tell_error(&AppendError::Closed);
+        let panicking = std::thread::panicking();
+        self.promise.tell_error(if panicking { &AppendError::Broken } else { &AppendError::Closed });
     }
 }
 

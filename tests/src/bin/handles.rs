@@ -2,7 +2,8 @@
 //!
 //! HTTP on a port that the system chooses: `GET /states` shows the states as the service itself sees them, `/answer` asks a
 //! function that can be patched, `/hold` takes the lock of `mutex` and keeps it until `/release`. `/refuse`, `/panic`,
-//! `/ignore` and `/hang` say what becomes of the next values of the field `limits.mail.rate`, until `/heal`. `/moody` has the subscriber and the gauge panic until `/calm`.
+//! `/ignore` and `/hang` say what becomes of the next values of the field `limits.mail.rate`, until `/heal`. `/moody` has the subscriber and the gauge panic until `/calm`. `/stop` lets go of the agent and answers how many
+//! milliseconds that took.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::io::{self, Read as _, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
 use std::thread;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use debug_agent::{Agent, Live, patchable};
@@ -258,6 +260,12 @@ fn main() -> io::Result<()> {
             "released".to_owned()
         }
         "/doubled" => doubled(4).to_string(),
+        "/stop" => {
+            let begun = Instant::now();
+            let stopping = agent.lock().unwrap().take();
+            drop(stopping);
+            begun.elapsed().as_millis().to_string()
+        }
         "/status" => agent.lock().unwrap().as_ref().unwrap().status().to_string(),
         "/fork" => forked(&states, &agent).unwrap(),
         _ => states.show(),
