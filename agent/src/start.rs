@@ -195,7 +195,8 @@ fn checked(builder: &mut Builder, notices: &mut Notices) -> Vec<Path> {
     let mut closed = Vec::new();
     for unused in state::add_checks(&mut builder.states, &builder.checks) {
         let names: Vec<String> = builder.states.iter().map(|state| state.root().to_string()).collect();
-        let near = notices::near(&unused.name, names.iter().map(String::as_str));
+        let names = names.iter().map(String::as_str).filter(|name| *name != unused.name);
+        let near = if unused.is_known { String::new() } else { notices::near(&unused.name, names) };
         let what = match unused.is_writable {
             true => "; the state is closed to writes until its check fits",
             false => "",

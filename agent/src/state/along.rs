@@ -63,8 +63,22 @@ pub(super) fn found_along<T: Serialize + ?Sized>(
     let number =
         |segment: &String| segment.parse().ok().filter(|number: &i128| number.to_string() == *segment);
     let numbers = path.iter().map(number).collect();
-    let mut along = Along { path, numbers, depth: 0, limits, ends, nodes: 0, bytes: 0, found: None, above };
-    value.serialize(&mut along)?;
+    let mut along = Along {
+        path,
+        numbers,
+        depth: 0,
+        limits,
+        ends,
+        nodes: 0,
+        bytes: 0,
+        found: None,
+        above,
+        is_over: false,
+    };
+    let walked = value.serialize(&mut along);
+    if !along.is_over {
+        walked?;
+    }
     let (found, above) = (along.found, along.above);
     Ok(found.map(|tree| Found { tree, above }))
 }
@@ -81,6 +95,8 @@ struct Along<'w> {
     bytes: usize,
     found: Option<Tree>,
     above: Vec<Names>,
+    /// What was found by its number in the outermost container: the rest of it tells nothing more.
+    is_over: bool,
 }
 
 impl Along<'_> {
@@ -116,6 +132,17 @@ impl Along<'_> {
             names.others = true;
         }
         Ok(is_wanted)
+    }
+
+    /// Ends the walk early where nothing more can come of it.
+    fn over(&mut self) -> Result<(), TreeError> {
+        let names = self.above.get(self.depth);
+        if 0 < self.depth || self.found.is_none() || names.is_some_and(|names| names.texts().next().is_some())
+        {
+            return Ok(());
+        }
+        self.is_over = true;
+        Err(TreeError::ours("what was looked for is found"))
     }
 
     /// The path goes on, or ends, with this part.
@@ -164,7 +191,7 @@ impl<'a, 'w> Open<'a, 'w> {
         self.along.node()?;
         let is_wanted = self.is_on_the_way && self.along.wanted().and_then(index_of) == Some(self.index);
         self.index += 1;
-        if is_wanted { self.along.enter(value) } else { Ok(()) }
+        if is_wanted { self.along.enter(value).and_then(|()| self.along.over()) } else { Ok(()) }
     }
 
     fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), TreeError> {
@@ -329,7 +356,13 @@ impl ser::SerializeMap for Open<'_, '_> {
         Ok(())
     }
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
-        if std::mem::take(&mut self.is_wanted) { self.along.enter(value) } else { Ok(()) }
+        if !std::mem::take(&mut self.is_wanted) {
+            return Ok(());
+        }
+        let is_number = self.along.numbers.get(self.along.depth).is_some_and(Option::is_some);
+        self.along.enter(value)?;
+        // Names that are text are looked at to the last: one of them may make the whole a secret.
+        if is_number { self.along.over() } else { Ok(()) }
     }
     fn end(self) -> Result<(), TreeError> {
         self.closed();

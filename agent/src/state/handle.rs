@@ -114,7 +114,9 @@ pub(crate) struct UnusedCheck {
     pub(crate) name: String,
     /// Why, in words.
     pub(crate) why: String,
-    /// Whether the state is there and could be written without being asked about.
+    /// Whether there is such a state.
+    pub(crate) is_known: bool,
+    /// Whether it could be written without the check being asked.
     pub(crate) is_writable: bool,
 }
 
@@ -126,18 +128,19 @@ pub(crate) fn add_checks(
 ) -> Vec<UnusedCheck> {
     let mut unused = Vec::new();
     for (name, check) in checks {
-        let mut add =
-            |why: String, is_writable| unused.push(UnusedCheck { name: name.clone(), why, is_writable });
+        let mut add = |why: String, is_known, is_writable| {
+            unused.push(UnusedCheck { name: name.clone(), why, is_known, is_writable });
+        };
         let named = states.iter_mut().find(|state| state.root().to_string() == *name);
         // Before the agent starts there is no other owner.
         let Some(state) = named.and_then(Arc::get_mut) else {
-            add(format!("no state is named `{name}`"), false);
+            add(format!("no state is named `{name}`"), false, false);
             continue;
         };
         if !state.add_check(&**check) {
             match state.writable() {
-                true => add(format!("state `{name}` is of another type"), true),
-                false => add(format!("state `{name}` is only read"), false),
+                true => add(format!("state `{name}` is of another type"), true, true),
+                false => add(format!("state `{name}` is only read"), true, false),
             }
         }
     }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::along::Found;
 use super::cell::Wait;
 use super::error::StateError;
 use super::field::{Closed, Fields};
@@ -108,7 +109,7 @@ impl States {
         let state = self.named(name)?;
         if !below.is_empty() {
             // Only along the path: what stands beside it may be large, slow, or nothing that can be shown.
-            let found = state.read_along(below, wait).map_err(|error| self.told(error, &[]))?;
+            let found = along(state.as_ref(), below, wait).map_err(|error| self.told(error, &[]))?;
             if let Some(tree) = found.and_then(|found| self.redactor.mark_found(path, found)) {
                 return Ok(tree);
             }
@@ -200,6 +201,19 @@ impl States {
         // A check sees the whole value, whatever part of it is written.
         marked.at(below).is_none_or(Tree::holds_secret) || marked.secrets().any(|secret| says(words, secret))
     }
+}
+
+/// Walks along a path. A walk that is late because another thread had the processor is begun anew, but for in a patch.
+fn along(state: &dyn State, below: &[String], wait: Wait) -> Result<Option<Found>, StateError> {
+    const AGAIN: usize = 3;
+    let tries = if matches!(wait, Wait::Try) { 0 } else { AGAIN };
+    for _ in 0..tries {
+        match state.read_along(below, wait) {
+            Err(StateError::Unreadable(error)) if error.is_late() => {}
+            found => return found,
+        }
+    }
+    state.read_along(below, wait)
 }
 
 /// Whether `words` hold the secret or a part of it.
