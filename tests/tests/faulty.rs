@@ -139,7 +139,7 @@ fn a_closed_state_says_which_field_closes_it_and_what_to_do() {
 #[test]
 fn a_value_that_is_spelled_otherwise_is_taken_where_it_means_the_same() {
     let mut set = Set::new();
-    let said = set.written(r#"opt.span = "PT90S""#, "Span(90)");
+    let said = set.written(r#"set("opt.span", "PT90S")"#, "Span(90)");
     assert!(said.contains("PT1M30S"), "{said}");
     set.shows(r#"plan(|| opt.span = "PT90S")"#, &["PT1M30S"]);
     set.fails(r#"opt.span = "soon""#, &["opt.span"]);
@@ -154,7 +154,7 @@ fn a_name_that_is_used_twice_costs_those_that_have_it() {
     set.shows(r#"get("mail.sent")"#, &["7"]);
     set.shows(r#"get("mail")"#, &["sent: 7", "‹unreadable", "panicked"]);
     set.shows(r#"describe("mail.sent").writable"#, &["false"]);
-    set.fails(r#"set("mail.sent", 1)"#, &["`mail.sent` was registered for reading only", ".field"]);
+    set.fails(r#"set("mail.sent", 1)"#, &["was registered for reading only", ".field"]);
 }
 
 /// In the order in which they are told.
@@ -198,7 +198,7 @@ fn what_is_wrong_is_told_at_start_in_the_log_and_in_info() {
 fn a_protection_with_a_typing_mistake_closes_nothing() {
     let mut set = Set::new();
     set.written(r#"opt.name = "y""#, "name: \"y\"");
-    set.fails(r#"set("opt.proxy", "p:1")"#, &["the service closes `opt.proxy` to writes"]);
+    set.fails(r#"set("opt", get("opt"))"#, &["the service closes `opt.proxy` to writes"]);
 }
 
 #[test]
