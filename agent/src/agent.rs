@@ -110,11 +110,52 @@ impl Agent {
         self.running.as_ref().map_or(0, Running::leases_in_force)
     }
 
-    /// The layer that makes routes points: give it to [`axum::Router::layer`], after the last route. A route is a
-    /// point once it was called, or when it was named in [`Builder::routes`].
+    /// The layer that makes routes points. A route is a point once a request has matched it, or when it was named in
+    /// [`Builder::routes`].
+    ///
+    /// **It belongs inside the service's other layers**: authentication, CORS, compression, limits, timeouts, tracing,
+    /// catching of panics. A patch answers in place of the handler and of all that lies inside this layer: what stands there
+    /// (also a check that an extractor of the handler makes) is left out while the patch is in force. So add it right after
+    /// the last route, and the other layers after it: of axum's layers the one that is added last is the outermost.
+    ///
+    /// [`Agent::outside`] gives a layer that must not be left out a name, and [`HttpLayer::behind`](crate::HttpLayer::behind)
+    /// demands it; an order that is wrong is then told, and takes no patches.
+    ///
+    /// ```
+    /// use axum::{Router, extract::Request, http::StatusCode, middleware::{self, Next}, response::Response, routing::get};
+    ///
+    /// async fn auth(request: Request, next: Next) -> Result<Response, StatusCode> {
+    ///     match request.headers().contains_key("authorization") {
+    ///         true => Ok(next.run(request).await),
+    ///         false => Err(StatusCode::UNAUTHORIZED),
+    ///     }
+    /// }
+    ///
+    /// let agent = debug_agent::Agent::builder("shop").start_from_env();
+    /// let admin = Router::new()
+    ///     .route("/admin", get(async || "the admin's page"))
+    ///     .layer(agent.http_layer().behind("auth"))                   // inside ..
+    ///     .layer(agent.outside("auth", middleware::from_fn(auth)));   // .. because this one is added later
+    /// let app: Router = Router::new()
+    ///     .route("/health", get(async || "ok"))
+    ///     .layer(agent.http_layer())
+    ///     .merge(admin);
+    /// # drop((app, agent));
+    /// ```
+    ///
+    /// A router that another one has under `nest_service` is a service of its own: it needs this layer, too.
     #[cfg(feature = "http")]
     pub fn http_layer(&self) -> crate::HttpLayer {
         crate::HttpLayer::new(self.registry.clone(), &[])
+    }
+
+    /// A layer of the service under a name, so that the agent sees where it stands. Add it after [`Agent::http_layer`].
+    ///
+    /// It does what it did. Should a request meet it inside the agent's layer, the route of that request takes no patches, and
+    /// the service's log, stderr and `info()` say so. While the agent is inert this is a branch.
+    #[cfg(feature = "http")]
+    pub fn outside<L>(&self, name: impl AsRef<str>, layer: L) -> crate::OutsideLayer<L> {
+        crate::OutsideLayer::new(layer, name.as_ref(), self.registry.as_deref())
     }
 
     /// The layer by which the agent learns that the service's subscriber is installed; its own events wait until then.

@@ -43,7 +43,8 @@ impl Desk {
             MethodId::Hello => return self.hello(session, method, call),
             MethodId::Ping => {
                 let in_force = self.core.leases.in_force(BootTime::now());
-                let told = PingResult { in_force, ended: session.take_ended() };
+                let told =
+                    PingResult { in_force, ended: session.take_ended(), failing: session.take_failing() };
                 reply(session, FromAgent::success(call.id, &told));
             }
             MethodId::Cancel => {

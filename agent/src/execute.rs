@@ -198,8 +198,14 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     let unseen =
         if core.points.is_unseen(lease.target()) { "; it has matched 0 requests so far" } else { "" };
     let warning = proposal.change.warning().map(|warning| format!("; {warning}")).unwrap_or_default();
+    let behind =
+        core.points.behind(lease.target()).iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+    let behind = match behind.is_empty() {
+        true => String::new(),
+        false => format!("; it answers before the handler, behind {}", behind.join(", ")),
+    };
     Ok(values::say(format!(
-        "lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}{warning}",
+        "lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}{behind}{warning}",
         plain(&lease)
     )))
 }

@@ -1,5 +1,6 @@
 //! The host functions: registered from the one table, each a wish that goes through the gate.
 
+mod answers;
 mod arguments;
 mod level;
 mod wish;

@@ -53,7 +53,7 @@ mod values;
 
 pub use crate::agent::{Agent, Builder, StartError};
 #[cfg(feature = "http")]
-pub use crate::http::{HttpLayer, HttpService, ResponseFuture};
+pub use crate::http::{HttpLayer, HttpService, Marking, Outside, OutsideLayer, ResponseFuture};
 #[cfg(feature = "tracing")]
 pub use crate::levels::LogFilter;
 pub use crate::secret::Secret;

@@ -15,11 +15,14 @@ use crate::handle;
 use crate::lease::{Conflict, DEFAULT_TTL, GRACE, Lease};
 use crate::levels::level_name;
 use crate::net::Bounds;
-use crate::points::{Kind, PointInfo};
 use crate::run::{MAX_EFFECTS, Run};
 use crate::script::engine::{EVAL, PATCH};
 use crate::state::{Path, Tree, Wait};
 use crate::values;
+
+mod points;
+
+pub(crate) use points::answers_before;
 
 /// What a listing is about, from its first argument.
 pub(crate) fn subject(argument: Option<&Dynamic>) -> Option<String> {
@@ -38,9 +41,9 @@ pub(crate) fn list(
         Listing::Help => help(subject),
         Listing::Info => Ok(info(core)),
         Listing::Ls => ls(core, run, subject),
-        Listing::Points => Ok(points(core)),
+        Listing::Points => Ok(points::all(core, run)),
         Listing::Describe => describe(core, run, subject.unwrap_or_default()),
-        Listing::Leases => Ok(leases(core)),
+        Listing::Leases => Ok(leases(core, run)),
         Listing::Sessions => Ok(sessions(core, run)),
         Listing::Snapshots => Ok(snapshots(core)),
     }
@@ -205,51 +208,6 @@ fn ls(core: &Core, run: &Run, subject: Option<&str>) -> Result<Dynamic, Refusal>
     Ok(names(core, run, &path, &tree))
 }
 
-fn points(core: &Core) -> Dynamic {
-    rows(core.points.points().iter().map(|point| point_row(core, point)))
-}
-
-fn point_row(core: &Core, point: &PointInfo) -> Vec<(&'static str, Dynamic)> {
-    let layers: rhai::Array = point.layers.iter().map(|layer| count(layer.lease)).collect();
-    let arguments: rhai::Array = point
-        .arguments
-        .iter()
-        .map(|a| {
-            if a.given { a.name.to_owned() } else { format!("{} (not given to patches)", a.name) }.into()
-        })
-        .collect();
-    let note = match (point.not_patchable, point.is_seen) {
-        (Some(why), _) => format!("cannot be patched: {why}"),
-        (None, Some(false)) => "has matched 0 requests".to_owned(),
-        (None, _) => String::new(),
-    };
-    let (calls, failures) =
-        point.layers.last().map_or((Dynamic::UNIT, Dynamic::UNIT), |l| (count(l.calls), count(l.failures)));
-    vec![
-        ("name", point.name.clone().into()),
-        (
-            "kind",
-            match point.kind {
-                Kind::Function => "function",
-                Kind::Route => "route",
-            }
-            .into(),
-        ),
-        ("where", point.place.map(|(file, line)| format!("{file}:{line}")).unwrap_or_default().into()),
-        ("arguments", arguments.into()),
-        ("patched", layers.into()),
-        ("owner", top_owner(core, point).into()),
-        ("patched_calls", calls),
-        ("failures", failures),
-        ("note", note.into()),
-    ]
-}
-
-fn top_owner(core: &Core, point: &PointInfo) -> String {
-    let top = point.layers.last().map(|layer| layer.lease);
-    top.and_then(|id| core.leases.find(id).ok()).map(|lease| lease.owner).unwrap_or_default()
-}
-
 /// A path and what stands there; for those who may read nothing of it, no more than that.
 fn at(core: &Core, run: &Run, subject: &str) -> Result<(Path, Tree), Refusal> {
     let path: Path = subject
@@ -277,9 +235,8 @@ pub(crate) fn known_below(core: &Core, run: &Run, path: &Path, tree: &Tree) -> V
 }
 
 fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
-    if let Some(point) = core.points.points().iter().find(|point| point.name == subject) {
-        let one = rows([point_row(core, point)]).into_array().ok().and_then(|mut one| one.pop());
-        return Ok(one.unwrap_or(Dynamic::UNIT));
+    if let Some(one) = points::one(core, run, subject) {
+        return Ok(one);
     }
     let root = subject.split(['.', '[']).next().unwrap_or_default();
     let known = |name: &str| {
@@ -307,11 +264,11 @@ fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
     Ok(one.into_array().ok().and_then(|mut one| one.pop()).unwrap_or(Dynamic::UNIT))
 }
 
-fn leases(core: &Core) -> Dynamic {
+fn leases(core: &Core, run: &Run) -> Dynamic {
     let now = BootTime::now();
     let conflicts =
         core.leases.conflicts().into_iter().map(|(lease, conflict)| conflict_row(&lease, &conflict));
-    rows(conflicts.chain(core.leases.list().into_iter().map(|lease| lease_row(&lease, now))))
+    rows(conflicts.chain(core.leases.list().into_iter().map(|lease| lease_row(core, run, &lease, now))))
 }
 
 /// A lease that has ended but for what the service itself had changed.
@@ -330,12 +287,15 @@ fn conflict_row(lease: &Lease, conflict: &Conflict) -> Vec<(&'static str, Dynami
     ]
 }
 
-fn lease_row(lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
+fn lease_row(core: &Core, run: &Run, lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
     let left = lease.due().0.remaining(now);
     let note = match (&lease.failing, lease.revertible_grace()) {
         (Some(failing), _) => format!("could not be undone yet, and is tried again: {}", failing.why),
         (None, Some(_)) => "its session is lost".to_owned(),
-        (None, None) => lease.change.warning().unwrap_or_default(),
+        (None, None) => {
+            let failing = points::failing(core, run, lease);
+            failing.into_iter().chain(lease.change.warning()).collect::<Vec<_>>().join("; ")
+        }
     };
     vec![
         ("id", count(lease.id)),

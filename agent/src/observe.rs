@@ -2,11 +2,15 @@
 //! what else somebody has to look at now and then: guards, what the revert thread missed, what ends by itself, and the mark of
 //! what is in force.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use debug_audit::Until;
+use debug_policy::Resource;
+use debug_wire::messages::FailingPatch;
 use pki_types::UnixTime;
 use serde_json::json;
 
@@ -17,7 +21,7 @@ use crate::inside::{Inside, Place};
 use crate::lease::Cause;
 use crate::lifetimes::{Left, Told};
 use crate::marks::{HEARTBEAT, Marks};
-use crate::points::{Observer, PatchFailure, Tripped};
+use crate::points::{Failed, Observer, PatchFailure, Tripped};
 use crate::records::record;
 use crate::state::Wait;
 use crate::threads::{self, Next};
@@ -41,6 +45,7 @@ enum Event {
     Look,
     Failed {
         lease: u64,
+        call: u64,
         why: String,
     },
     Breaker {
@@ -76,7 +81,7 @@ impl Observing {
         let faults = core.faults.clone();
         // The core holds this; holding the core back would keep both for ever.
         let core = Arc::downgrade(core);
-        let (failures, mut told) = (RateLimit::default(), Told::default());
+        let (mut failures, mut told) = (Failures::default(), Told::default());
         let mut round = Instant::now();
         let mut beat = Instant::now() + HEARTBEAT;
         let turn = move || {
@@ -112,10 +117,11 @@ impl Observing {
                 }
                 Event::Failed { .. } => {
                     taken.fetch_sub(1, Ordering::Relaxed);
-                    take(&core, &failures, event);
+                    take(&core, &mut failures, event);
                 }
-                Event::Breaker { .. } | Event::Guarded | Event::Look => take(&core, &failures, event),
+                Event::Breaker { .. } | Event::Guarded | Event::Look => take(&core, &mut failures, event),
             }
+            tell(&core);
             if guarding && round <= Instant::now() {
                 guard::round(&core);
                 round = Instant::now() + guard::EVERY;
@@ -152,6 +158,13 @@ impl Observing {
         drop(self.events.send(Event::Guarded));
     }
 
+    /// Wakes the thread: there is something to be told. Returns at once.
+    pub(crate) fn news(&self) {
+        if self.process == std::process::id() {
+            drop(self.events.send(Event::Look));
+        }
+    }
+
     /// Has what is overdue at `now` looked for, if that was not done a moment ago. Returns at once.
     pub(crate) fn look(&self, now: BootTime) {
         let looked = self.looked.load(Ordering::Relaxed);
@@ -184,26 +197,67 @@ fn show(core: &Core, marks: &Marks) {
     }
 }
 
-fn take(core: &Core, failures: &RateLimit, event: Event) {
+/// Says what was found out about points on the service's threads: in its log, in the audit log, on stderr, in `info()`.
+fn tell(core: &Core) {
+    for news in core.points.news() {
+        core.append(vec![record("alarm", json!({ "points": news }))]);
+        core.emitter.alarm(&news);
+        crate::start::complain(&news);
+        core.note(news);
+    }
+}
+
+/// What was told of patches that fail.
+#[derive(Default)]
+struct Failures {
+    /// Of the further failures of a patch only so many are told.
+    limit: RateLimit,
+    /// The leases in force whose first failure was told.
+    first: BTreeSet<u64>,
+}
+
+fn take(core: &Core, failures: &mut Failures, event: Event) {
     match event {
         // That it woke the thread is all.
         Event::Guarded => {}
         Event::Look => core.sweep(),
-        Event::Failed { lease, why } => {
-            if failures.allow().is_some() {
-                core.append(vec![record(
-                    "effect",
-                    json!({ "lease": lease, "patch_failed": crate::eval::cut(&core.scrub(&why)) }),
-                )]);
-                core.emitter.alarm(&format!("the patch of lease {lease} failed: {}", core.scrub(&why)));
+        Event::Failed { lease, call, why } => {
+            let why = crate::eval::cut(&core.scrub(&why));
+            failures.first.retain(|first| core.leases.find(*first).is_ok());
+            // The first one is told to its operator, so its record is always there.
+            let found = core.leases.find(lease).ok().filter(|_| !failures.first.contains(&lease));
+            if found.is_none() && failures.limit.allow().is_none() {
+                return;
+            }
+            let body = json!({ "lease": lease, "call": call, "patch_failed": why });
+            let recorded = core.log.append(vec![record("effect", body)], Until::Written);
+            core.emitter.alarm(&format!("the patch of lease {lease} failed in call {call}: {why}"));
+            let Some(found) = found else { return };
+            failures.first.insert(lease);
+            let holder = core.sessions().get(&found.session).cloned();
+            if let Some(holder) = holder {
+                let target = found.target().to_string();
+                holder.patch_fails(FailingPatch { id: lease, target, call, why }, recorded);
             }
         }
         Event::Breaker { lease, why } => {
+            let why = match last_failure(core, lease) {
+                Some(last) => format!("{why}; the last time {last}"),
+                None => why,
+            };
             // Whoever else ends it at this moment does the same.
             core.see_to_end(lease, &Cause::Breaker(why), Wait::AGENT);
         }
         Event::Marked => {}
     }
+}
+
+/// The last call in which the patch of a lease failed.
+pub(crate) fn last_failure(core: &Core, lease: u64) -> Option<Arc<Failed>> {
+    let found = core.leases.find(lease).ok()?;
+    let Resource::Point(name) = found.target() else { return None };
+    let layers = core.points.find(name)?.layers();
+    layers.iter().find(|layer| layer.lease() == lease)?.last_failure()
 }
 
 impl Observer for Observing {
@@ -221,14 +275,14 @@ impl Observer for Observing {
 
     fn ran(&self, _lease: u64, _took: Duration) {}
 
-    fn failed(&self, lease: u64, failure: &PatchFailure) {
+    fn failed(&self, lease: u64, call: u64, failure: &PatchFailure) {
         // A full queue loses the text of a failure; the layer has counted it.
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         // The thread is gone when the agent is; then nobody asks any more.
-        drop(self.events.send(Event::Failed { lease, why: failure.to_string() }));
+        drop(self.events.send(Event::Failed { lease, call, why: failure.to_string() }));
     }
 
     fn tripped(&self, lease: u64, why: Tripped) {

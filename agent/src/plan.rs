@@ -245,6 +245,10 @@ fn change_shown(core: &Core, proposal: &Proposal) -> (Option<Dynamic>, Option<Dy
             (Some(shown(before)), Some(shown(after)))
         }
         // The code of a patch stands in the eval itself.
+        (Resource::Point(name), _) => {
+            let point = core.points.described(name);
+            (None, point.map(|point| listing::answers_before(&point).into()))
+        }
         _ => (None, None),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use debug_audit::Ticket;
 use debug_policy::Mode;
-use debug_wire::messages::EndedLease;
+use debug_wire::messages::{EndedLease, FailingPatch};
 use rhai::{AST, Scope};
 
 use crate::clock::BootTime;
@@ -58,6 +58,8 @@ struct State {
     gone: Option<String>,
     /// Leases of this session that have ended, until its client asks.
     ended: VecDeque<(EndedLease, Ticket)>,
+    /// Patches of this session that have failed for the first time, likewise.
+    failing: VecDeque<(FailingPatch, Ticket)>,
 }
 
 /// The most ends of leases that are kept for a client that does not ask.
@@ -220,6 +222,24 @@ impl Session {
         let mut state = self.state();
         let on_disk = state.ended.iter().take_while(|(_, recorded)| recorded.is_durable()).count();
         state.ended.drain(..on_disk).map(|(ended, _)| ended).collect()
+    }
+
+    /// Keeps for the client that a patch of this session fails.
+    pub(crate) fn patch_fails(&self, failing: FailingPatch, recorded: Ticket) {
+        // Asks for it to be on disk soon.
+        recorded.is_durable();
+        let mut state = self.state();
+        if state.failing.len() >= MAX_ENDED {
+            state.failing.pop_front();
+        }
+        state.failing.push_back((failing, recorded));
+    }
+
+    /// The patches that were found to fail since this was asked last, as far as their records are on disk.
+    pub(crate) fn take_failing(&self) -> Vec<FailingPatch> {
+        let mut state = self.state();
+        let on_disk = state.failing.iter().take_while(|(_, recorded)| recorded.is_durable()).count();
+        state.failing.drain(..on_disk).map(|(failing, _)| failing).collect()
     }
 
     /// Whether the client is gone.

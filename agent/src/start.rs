@@ -69,7 +69,7 @@ pub(crate) fn refuse_start(why: &str) {
 
 /// Says something once on stderr: before the service's subscriber is installed there is no better place.
 #[expect(clippy::print_stderr, reason = "the one line that a refused start is worth; the service goes on")]
-fn complain(why: &str) {
+pub(crate) fn complain(why: &str) {
     eprintln!("debug-agent: {why}");
 }
 
@@ -145,7 +145,8 @@ pub(crate) fn prepare(mut builder: Builder) -> Result<Prepared, StartError> {
     for fault in faults {
         notices.add(format!("{fault}; all that share the name are closed"));
     }
-    let registry = Registry::new(builder.never_patch).map_err(|e| refuse(e.to_string(), e.advice()))?;
+    let registry = Registry::new(builder.never_patch);
+    registry.faults().iter().for_each(|fault| notices.add(fault.clone()));
     for route in &builder.routes {
         let (method, template) = route.split_once(' ').unwrap_or((route.as_str(), ""));
         if let Err(error) = registry.declare(method, template) {
@@ -466,7 +467,17 @@ fn build(
             .alarm(&format!("what stands in `calls` of the folder of marks cannot be cleared: {error}"));
     }
     let observing = Observing::new(&core, marks, inside).map_err(|e| format!("no thread: {e}"))?;
-    drop(core.observing.set(Arc::new(observing)));
+    let observing = Arc::new(observing);
+    // The points outlive the agent in the layers of the service's router.
+    let bell = Arc::downgrade(&observing);
+    core.points.on_news(move || {
+        if let Some(observing) = bell.upgrade() {
+            observing.news();
+        }
+    });
+    // What came before.
+    observing.news();
+    drop(core.observing.set(observing));
     Ok((core, tls, config.listen))
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use debug_wire::frame::{self, Decoder, FrameError};
-use debug_wire::messages::{self, Call, EndedLease, FromAgent, NoParams, Output, PingResult};
+use debug_wire::messages::{self, Call, EndedLease, FailingPatch, FromAgent, NoParams, Output, PingResult};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -116,6 +116,8 @@ struct Pending {
     output: Option<(u64, mpsc::Sender<String>)>,
     /// The leases of which answers to pings have told that they ended.
     ended: Vec<EndedLease>,
+    /// The patches of which they have told that they fail.
+    failing: Vec<FailingPatch>,
 }
 
 /// The most that is kept of them for somebody who does not look.
@@ -194,9 +196,10 @@ impl Link {
         }
     }
 
-    /// The leases of which answers to pings have told that they ended, since this was asked last.
-    pub(crate) fn take_ended(&self) -> Vec<EndedLease> {
-        std::mem::take(&mut self.shared.pending().ended)
+    /// The leases of which answers to pings have told that they ended, and the patches that fail, since this was asked last.
+    pub(crate) fn take_told(&self) -> (Vec<EndedLease>, Vec<FailingPatch>) {
+        let mut pending = self.shared.pending();
+        (std::mem::take(&mut pending.ended), std::mem::take(&mut pending.failing))
     }
 
     /// A channel for the output of an eval.
@@ -287,8 +290,11 @@ fn lost(error: &io::Error) -> String {
 
 /// What a ping's answer tells is told once, so it is kept for whoever looks next.
 fn heard(shared: &Shared, result: Value) {
-    let Ok(PingResult { ended, .. }) = serde_json::from_value(result) else { return };
+    let Ok(PingResult { ended, failing, .. }) = serde_json::from_value(result) else { return };
     let mut pending = shared.pending();
+    pending.failing.extend(failing);
+    let surplus = pending.failing.len().saturating_sub(MAX_ENDED);
+    pending.failing.drain(..surplus);
     pending.ended.extend(ended);
     let surplus = pending.ended.len().saturating_sub(MAX_ENDED);
     pending.ended.drain(..surplus);

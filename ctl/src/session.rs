@@ -9,8 +9,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use debug_policy::Mode;
 use debug_wire::messages::{
-    After, AuditRange, CancelParams, EndedLease, EvalParams, EvalPayload, EvalResult, HelloParams,
-    HelloResult, InForce, LeaseSummary, NoParams, PingResult, Ready, SecretArgument,
+    After, AuditRange, CancelParams, EndedLease, EvalParams, EvalPayload, EvalResult, FailingPatch,
+    HelloParams, HelloResult, InForce, LeaseSummary, NoParams, PingResult, Ready, SecretArgument,
 };
 use debug_wire::signature::{eval_message, secret_commitment};
 use rustls::SignatureScheme;
@@ -271,7 +271,9 @@ impl Session {
     pub(crate) async fn news(&mut self) -> Result<Vec<EndedLease>, EvalError> {
         let told: PingResult = call(&self.link, "ping", &NoParams {}).await?;
         self.in_force = Standing::told(told.in_force, Instant::now());
-        let mut ended = self.link.take_ended();
+        let (mut ended, mut failing) = self.link.take_told();
+        failing.extend(told.failing);
+        failing.iter().for_each(|failing| term::note(&failing_text(failing)));
         ended.extend(told.ended);
         ended.retain(|lease| self.ended.insert(lease.id));
         Ok(ended)
@@ -373,6 +375,14 @@ pub(crate) async fn call<T: DeserializeOwned>(
         Err(CallError::Failed(failure)) => Err(EvalError::Failed(failure.into())),
         Err(CallError::Lost(loss)) => Err(EvalError::Lost(loss)),
     }
+}
+
+/// That a patch fails, and why, in a line.
+fn failing_text(failing: &FailingPatch) -> String {
+    let FailingPatch { id, target, call, why } = failing;
+    let plain = target.split_once(':').map_or(target.as_str(), |(_, plain)| plain);
+    let (plain, why) = (term::line(plain), term::line(why));
+    format!("lease {id}, {plain}, fails: the original answered call {call}, because {why}")
 }
 
 fn unexpected(method: &str, error: &serde_json::Error) -> Failure {

@@ -3,9 +3,9 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -64,22 +64,39 @@ impl Service {
     }
 }
 
-/// The service's routes, without [`access_log`].
-pub fn routes(service: Service) -> Router {
-    Router::new()
-        .route("/api/healthcheck", get(healthcheck))
-        .route("/api/events", post(events))
+/// What anybody may ask.
+pub fn open_routes() -> Router {
+    Router::new().route("/api/healthcheck", get(healthcheck))
+}
+
+/// What only Slack may ask: they belong behind [`signed_by_slack`].
+pub fn slack_routes(service: Service) -> Router {
+    Router::new().route("/api/events", post(events)).with_state(service)
+}
+
+/// All routes together, with what is around each of them: how long a body may be, a line in the log while
+/// `server.access_log` is on, and answers to what is none of them.
+pub fn app(routes: Router, service: Service) -> Router {
+    routes
         .fallback(|| async { message(StatusCode::NOT_FOUND, "Page not found") })
         .method_not_allowed_fallback(|| async {
             message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(service)
+        .layer(middleware::from_fn_with_state(service, log_request))
 }
 
-/// `app` with a log line for each request, while `server.access_log` is on.
-pub fn access_log(app: Router, service: Service) -> Router {
-    app.layer(middleware::from_fn_with_state(service, log_request))
+/// Lets a request through if Slack signed it.
+pub async fn signed_by_slack(
+    State(service): State<Service>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    // What the limit of the body is stands in the parts.
+    let body = Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await?;
+    service.check_signature(&parts.headers, &body)?;
+    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
 }
 
 async fn log_request(State(service): State<Service>, request: Request, next: Next) -> Response {
@@ -101,11 +118,9 @@ async fn healthcheck() -> Json<Value> {
 
 async fn events(
     State(service): State<Service>,
-    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let body = body?;
-    service.check_signature(&headers, &body)?;
     Ok(Json(match serde_json::from_slice(&body)? {
         Envelope::UrlVerification { challenge } => json!({ "challenge": challenge }),
         Envelope::EventCallback { event: Event::AppMention { text, channel } } => {
@@ -123,11 +138,14 @@ async fn events(
 
 /// Why an event was not handled.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+pub enum Refusal {
+    /// The client broke off, or it is too long.
     #[error("the body cannot be read: {0}")]
     Body(#[from] BytesRejection),
+    /// It came from another.
     #[error("not signed by Slack: {0}")]
     Unsigned(#[from] Unsigned),
+    /// It is not what Slack sends.
     #[error("not an event: {0}")]
     Malformed(#[from] serde_json::Error),
 }

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
 
+use axum::middleware;
 use debug_agent::Agent;
 use dienstplan::config::Config;
 use dienstplan::http::{self, Service};
@@ -36,7 +37,12 @@ async fn run() -> Result<(), StartError> {
     tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
 
     let service = Service::new(config, rota);
-    let routes = http::routes(service.clone()).layer(agent.http_layer());
-    let app = http::access_log(routes, service);
-    serve::serve(port, app).await
+    // The agent's layer is inside all others, because they are added after it: a patch of `POST /api/events` answers only
+    // what Slack has signed.
+    let signature = middleware::from_fn_with_state(service.clone(), http::signed_by_slack);
+    let events = http::slack_routes(service.clone())
+        .layer(agent.http_layer().behind("slack"))
+        .layer(agent.outside("slack", signature));
+    let routes = http::open_routes().layer(agent.http_layer()).merge(events);
+    serve::serve(port, http::app(routes, service)).await
 }

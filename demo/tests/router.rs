@@ -6,8 +6,9 @@ use std::sync::{Arc, RwLock};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
+use axum::middleware;
 use dienstplan::config::Config;
-use dienstplan::http::{MAX_BODY, Service, access_log, routes};
+use dienstplan::http::{self, MAX_BODY, Service};
 use dienstplan::rota::Rota;
 use dienstplan::slack::{SIGNATURE_HEADER, TIMESTAMP_HEADER, sign};
 use http_body_util::BodyExt;
@@ -25,7 +26,9 @@ fn app() -> Router {
 fn app_with(config: Config) -> Router {
     let config = Arc::new(RwLock::new(config));
     let service = Service::new(config, Arc::new(RwLock::new(Rota::example(Timestamp::now()))));
-    access_log(routes(service.clone()), service)
+    let signature = middleware::from_fn_with_state(service.clone(), http::signed_by_slack);
+    let events = http::slack_routes(service.clone()).layer(signature);
+    http::app(http::open_routes().merge(events), service)
 }
 
 async fn answer(app: &Router, request: Request<Body>) -> (StatusCode, HeaderMap, Value) {

@@ -335,6 +335,15 @@ impl Client {
         self.reply(id).unwrap()
     }
 
+    /// Waits until it is told that the patch of a lease fails.
+    #[track_caller]
+    pub fn failing(&mut self, lease: u64) -> Value {
+        crate::wait::until("it is told that the patch fails", || {
+            let told = self.call("ping", json!({})).ok()["failing"].clone();
+            told.as_array()?.iter().find(|failing| failing["id"] == lease).cloned()
+        })
+    }
+
     /// Says goodbye as TLS does it.
     pub fn close(mut self) {
         self.stream.conn.send_close_notify();

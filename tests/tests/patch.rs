@@ -156,18 +156,42 @@ fn a_patch_that_fails_is_as_if_it_were_not_there() {
         "|req| { let a = [1]; loop { a = [a, a]; } }",
         "|req| { let m = #{}; loop { m.a = m; } }",
         "|req| { let a = []; loop { a.push(a); } }",
-        "|req| 5",
-        "|req| \"text\"",
-        "|req| #{ status: 99 }",
-        "|req| #{ status: 1000 }",
-        "|req| #{ status: 200, bodi: 1 }",
-        "|req| #{ status: 200, headers: #{ \"content-length\": \"3\" } }",
         "|req| 1 / 0",
+        "|req| { let n = 5; n }",
+        "|req| { let code = 99; #{ status: code } }",
+        "|req| { let answer = #{ status: 200 }; answer.bodi = 1; answer }",
+        "|req| { let h = #{}; h[\"content-length\"] = \"3\"; #{ status: 200, headers: h } }",
     ] {
         set.patch_fails(code);
     }
     let log = set.service.log();
     assert!(!log.contains("panicked"), "{log}");
+}
+
+/// What is written down of an answer is looked at before it is given.
+#[test]
+fn a_patch_whose_answer_can_be_seen_to_be_wrong_is_refused_when_it_is_made() {
+    let mut set = Set::new();
+    for (code, said) in [
+        ("|req| 5", "not a number"),
+        ("|req| \"text\"", "not a string"),
+        ("|req| ()", "not `()`"),
+        ("|req| #{ staus: 418 }", "it has `staus`; did you mean `status`?"),
+        (
+            "|req| if req.path == \"/\" { #{ status: 200 } } else { #{ statuss: 418 } }",
+            "did you mean `status`?",
+        ),
+        ("|req| { if req.path == \"/\" { return #{ bodi: req.path } } #{} }", "did you mean `body`?"),
+        ("|req| #{ status: 99 }", "from 200 to 599, not 99"),
+        ("|req| #{ status: 1000, body: req.path }", "from 200 to 599, not 1000"),
+        ("|req| #{ status: \"418\" }", "not a string"),
+        ("|req| #{ status: 200, headers: #{ \"content-length\": \"3\" } }", "follows from the body"),
+        ("|req| #{ headers: #{ \"a b\": req.path } }", "not a header's name"),
+        ("|req| #{ status: 204, body: \"x\" }", "has no body"),
+        ("|req| Err(\"no\")", "a route's patch answers a map"),
+    ] {
+        set.refused(&format!("patch(\"{HEALTH}\", {code})"), &[said, "line 1"]);
+    }
 }
 
 /// Recursion of the script's own functions, as deep as it is allowed to try.
@@ -303,6 +327,31 @@ fn the_request_is_what_was_sent_and_its_credentials_are_opaque() {
     )
     .unwrap();
     assert!(!answer.body.contains("bm9ib2R5"), "{}", answer.body);
+}
+
+/// The demo checks Slack's signature in a layer outside the agent's.
+#[test]
+fn a_patched_route_still_asks_for_what_lies_outside_the_agents_layer() {
+    let mut set = Set::new();
+    assert_eq!(slack(&set.service, r#"{"type":"url_verification","challenge":"a"}"#).status, 200);
+    let planned =
+        set.client.eval("plan(|| patch(\"POST /api/events\", |req| #{ status: 418 }))").display().to_owned();
+    assert!(
+        planned.contains("answers before the handler") && planned.contains("behind `slack`"),
+        "{planned}"
+    );
+    let reply = set.client.eval(r#"patch("POST /api/events", |req| #{ status: 418 })"#);
+    assert!(
+        reply.display().ends_with("; it answers before the handler, behind `slack`"),
+        "{}",
+        reply.display()
+    );
+    assert_eq!(slack(&set.service, "{}").status, 418);
+    let unsigned = http::request(set.service.http, "POST", "/api/events", &[], "{}").unwrap();
+    assert_eq!(unsigned.status, 401, "{}", unsigned.body);
+    let described = set.client.eval(r#"describe("POST /api/events")"#).ok()["value"].clone();
+    assert_eq!(described["behind"], json!(["slack"]));
+    assert!(described["leaves_out"].as_str().unwrap().contains("the handler"), "{described}");
 }
 
 #[test]

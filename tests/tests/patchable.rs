@@ -126,6 +126,7 @@ fn every_function_is_a_point_under_its_name() {
         "borrowed_within",
         "checked",
         "closed",
+        "connected",
         "counted",
         "fill",
         "hidden",
@@ -139,7 +140,10 @@ fn every_function_is_a_point_under_its_name() {
         "panics_when_made",
         "panics_when_shown",
         "parsed",
+        "parsed_later",
         "patterns",
+        "rate",
+        "rate",
         "recursive",
         "refuses_to_be_shown",
         "ring",
@@ -165,6 +169,8 @@ fn a_point_is_described_with_its_place_and_arguments() {
         "patched_calls": null,
         "failures": null,
         "note": "",
+        "answers": "the value",
+        "leaves_out": "the function's body, and what it would have done",
     });
     assert_eq!(set.described("on_duty"), expected);
     let lease = set.patch("on_duty", "|rota, week| ()");
@@ -174,6 +180,9 @@ fn a_point_is_described_with_its_place_and_arguments() {
     expected["patched_calls"] = 1.into();
     expected["failures"] = 0.into();
     assert_eq!(set.described("on_duty"), expected);
+    for member in ["answers", "leaves_out"] {
+        expected.as_object_mut().unwrap().remove(member);
+    }
     let rows = set.client.eval("points()").ok()["value"].clone();
     assert!(rows.as_array().unwrap().contains(&expected), "{rows}");
 }
@@ -185,6 +194,120 @@ fn arguments_and_results_go_through_serde() {
     set.answered("on_duty", "|rota, week| `${rota.names[0]} ${week}`", r#"Some("ada 1")"#);
     set.answered("on_duty", "|rota, week| ()", "None");
     set.left_to_the_original("on_duty", "|rota, week| 5", "expected a string");
+}
+
+/// Faults can be tried out: what a function fails with is made of what the patch says.
+#[test]
+fn a_function_that_can_fail_is_made_to_fail() {
+    let mut set = Set::new();
+    set.answered("checked", r#"|text| Err(text + " and down")"#, r#"Err("seven and down")"#);
+    set.answered("checked", "|text| Ok(5)", "Ok(5)");
+    set.answered("checked", r#"|text| if text == "seven" { return Err("no") } else { 5 }"#, r#"Err("no")"#);
+    set.answered("parsed_later", r#"|text| Err("down")"#, r#"Err("down")"#);
+    let error = r#"Err(Custom { kind: Other, error: "no route to host" })"#;
+    set.answered("connected", r#"|host| Err("no route to host")"#, error);
+    set.answered("not_decodable_within", r#"|n| Err("down")"#, r#"Err("down")"#);
+    set.left_to_the_original("checked", "|text| Err([1])", "expected a string");
+    set.left_to_the_original(
+        "checked",
+        r#"|text| #{ err: "no" }"#,
+        "`Err(..)` in the patch makes the function fail",
+    );
+    assert_eq!(set.described("checked")["answers"], "the value, or `Err(..)` to make it fail");
+    assert_eq!(set.described("connected")["answers"], "`Err(..)`, to make it fail");
+    // A guard of the patch sees it.
+    let guard = r#"#{ guard: |s| s.errors < 1 }"#;
+    let lease = set.patch("checked", &format!("|text| Err(\"down\"), {guard}"));
+    set.says("checked");
+    wait::until_true("the guard has ended it", || {
+        set.certificates.records().contains(&format!("\"kind\":\"lease.guard-failed\",\"lease\":{lease}"))
+            || set.client.eval("leases().len()").display() == "0"
+    });
+}
+
+#[test]
+fn a_patch_that_could_only_fail_is_refused_when_it_is_made() {
+    let mut set = Set::new();
+    for (name, code, why) in [
+        ("parsed", r#"|text| Err("no")"#, "no `Err` can be made here"),
+        ("on_duty", r#"|rota, week| Err("no")"#, "returns no `Result`"),
+        ("on_duty", r#"|rota, week| Ok("no")"#, "returns no `Result`"),
+        ("connected", "|host| 5", "only an `Err` can be made"),
+    ] {
+        let (_, message) = set.client.eval(&format!("patch(\"{}\", {code})", point(name))).failed();
+        assert!(message.contains(why) && message.contains(&point(name)), "{message}");
+    }
+    assert_eq!(set.client.eval("leases().len()").display(), "0");
+    // What is thrown is a failure of the patch.
+    let reply = set.client.eval(r#"patch("patchables::checked", |text| throw "no")"#);
+    assert!(reply.display().contains(r#"`Err("..")` makes the function fail"#), "{}", reply.display());
+}
+
+/// Nothing else is taken away by it.
+#[test]
+fn two_functions_with_one_name_are_listed_closed_and_told_and_all_else_works() {
+    let mut set = Set::new();
+    assert_eq!(set.says("rate"), "10 20");
+    let both = set.described("rate");
+    let both = both.as_array().unwrap();
+    assert_eq!(both.len(), 2);
+    let places: Vec<&str> = both.iter().map(|row| row["where"].as_str().unwrap()).collect();
+    assert_ne!(places[0], places[1]);
+    for row in both {
+        let note = row["note"].as_str().unwrap();
+        assert!(
+            note.starts_with("cannot be patched: 2 functions are points called `patchables::rate`"),
+            "{note}"
+        );
+        assert!(places.iter().all(|place| note.contains(place)), "{note}");
+    }
+    let (_, message) = set.client.eval(r#"patch("patchables::rate", |cents| 1)"#).failed();
+    assert!(message.contains("2 functions are points called"), "{message}");
+    let guard = r#"|s| s.points["patchables::rate"].calls < 2"#;
+    let code = format!("patch(\"patchables::on_duty\", |rota, week| (), #{{ guard: {guard} }})");
+    assert!(set.client.eval(&code).failed().1.contains("several functions have this name"));
+    let notes = set.client.eval("info()").ok()["value"]["notes"].to_string();
+    assert!(notes.contains("2 functions are points called `patchables::rate`"), "{notes}");
+    assert!(notes.contains("`.routes`: `no route`"), "{notes}");
+    set.service.wait_for_log("2 functions are points called `patchables::rate`");
+    assert_eq!(set.says("rate"), "10 20");
+    set.answered("on_duty", "|rota, week| ()", "None");
+}
+
+/// Which call it was, and why, stands wherever its operator looks.
+#[test]
+fn a_patch_that_fails_is_told_to_its_operator_with_the_line_and_the_call() {
+    let mut set = Set::new();
+    let code = "patch(\"patchables::counted\", |n| {\n if n < 9 {\n throw \"not \" + n;\n }\n n })";
+    let lease = set.client.eval(code).ok()["leases"][0]["id"].as_u64().unwrap();
+    set.says("counted");
+    let told = set.client.failing(lease);
+    assert_eq!((&told["target"], &told["call"]), (&json!("point:patchables::counted"), &json!(1)));
+    let why = told["why"].as_str().unwrap();
+    assert!(why.contains("not 4") && why.contains("line 3"), "{why}");
+    set.says("counted");
+    let note = set.client.eval("leases()").ok()["value"][0]["note"].as_str().unwrap().to_owned();
+    assert!(
+        note.starts_with("failed in 2 of 2 calls, the last time in call 2: ") && note.contains("line 3"),
+        "{note}"
+    );
+    let note = set.described("counted")["note"].as_str().unwrap().to_owned();
+    assert!(note.starts_with("failed in call 2: ") && note.contains("not 4"), "{note}");
+    // What passed through the point is not for all eyes.
+    let mut vera = Client::attach(set.service.agent(), &set.certificates.operator("vera"));
+    let seen = vera.eval("leases()").ok()["value"][0]["note"].as_str().unwrap().to_owned();
+    assert!(seen.contains("failed in 2 of 2 calls") && !seen.contains("not 4"), "{seen}");
+    for _ in 0..3 {
+        set.says("counted");
+    }
+    let records = wait::until("the breaker has ended it", || {
+        let records = set.certificates.records();
+        records.contains("lease.breaker").then_some(records)
+    });
+    let end = records.lines().find(|line| line.contains("lease.breaker")).unwrap();
+    assert!(end.contains("the patch failed 5 times in a row; the last time in call 5: "), "{end}");
+    let first = records.lines().find(|line| line.contains("patch_failed")).unwrap();
+    assert!(first.contains("\"call\":1") && first.contains("line 3"), "{first}");
 }
 
 /// Patches answer the value in `Ok`; of the error nothing is asked.
@@ -295,7 +418,6 @@ fn a_function_whose_result_cannot_be_made_refuses_patches() {
     let not_decodable = "its result lacks `Deserialize`, so nothing can be made into it";
     let borrowed = "its result is borrowed, and a patch has nothing that lives long enough to lend";
     set.refused("not_decodable", not_decodable);
-    set.refused("not_decodable_within", not_decodable);
     set.refused("borrowed", borrowed);
     set.refused("borrowed_within", borrowed);
     set.refused("hidden", "its result is hidden behind `impl`, so nothing can be made into it");
@@ -355,6 +477,7 @@ fn a_guard_counts_the_calls_of_functions_that_it_names() {
         ("checked", r#""patchables::checked":{"calls":2,"errors":2"#),
         ("patterns", r#""patchables::patterns":{"calls":2,"errors":0"#),
         ("async_patterns", r#""patchables::async_patterns":{"calls":2,"errors":0"#),
+        ("parsed_later", r#""patchables::parsed_later":{"calls":2,"errors":2"#),
         ("never", r#""patchables::never":{"calls":2,"errors":2"#),
     ] {
         let before = set.says(name);

@@ -313,6 +313,21 @@ fn the_end_of_ones_change_is_told_before_the_next_prompt() {
     assert_eq!(terminal.prompt(), CHANGE);
 }
 
+#[test]
+fn a_patch_that_fails_is_told_before_the_next_prompt() {
+    let set = Set::new();
+    let terminal = set.attach((30, 160));
+    terminal.submit(":change INC-42 a test");
+    shows(&terminal.submit(r#"patch("GET /api/healthcheck", |req| throw "not today")"#), "lease 1");
+    assert_eq!(set.service.health().status, 200);
+    let told = wait::until("it is told", || {
+        let screen = terminal.submit("");
+        screen.contains("fails:").then_some(screen)
+    });
+    shows(&told, "lease 1, GET /api/healthcheck, fails: the original answered call 1, because");
+    shows(&told, "not today (line 1");
+}
+
 /// What others change, and what has ended, is seen with the next prompt, also of who only looks.
 #[test]
 fn an_empty_line_makes_the_prompt_tell_what_is_in_force_now() {

@@ -210,6 +210,23 @@ pub struct PingResult {
     /// The leases of this session that have ended since the last `ping`, the oldest first; of very many the newest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<EndedLease>,
+    /// The patches of this session that have failed for the first time since the last `ping`; likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<FailingPatch>,
+}
+
+/// A patch that failed in a call, so that the original answered.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailingPatch {
+    /// Its lease.
+    pub id: u64,
+    /// What is patched: `point:…`.
+    pub target: String,
+    /// In which of its calls it was, from 1 on.
+    pub call: u64,
+    /// Why, with the line of the code where that is known.
+    pub why: String,
 }
 
 /// A lease that has ended.

@@ -22,6 +22,7 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStr
         true => Some("its author marked it `watch_only`"),
         false => signature::watch_only_result(&function.sig.output),
     };
+    signature::refuse_self(&arguments, watch_only.is_none().then_some(&function.sig.output))?;
     let point = Point { function, arguments, options, watch_only };
     Ok(match (point.watch_only, point.function.sig.asyncness) {
         (Some(_), _) => point.watch_only_function(),
@@ -45,26 +46,20 @@ impl Point {
     /// Both calls are tail calls, so the choice needs no stack frame: load, test, jump. A short original is moved into
     /// the function; a long one stays beside it and costs a jump more.
     fn function(&self) -> TokenStream {
-        let (outer, inner) = self.attributes();
-        let (vis, sig, block) = (&self.function.vis, &self.function.sig, &self.function.block);
+        let (outer, _) = self.attributes();
+        let (vis, sig) = (&self.function.vis, &self.function.sig);
         let (generics, output, bounds) = (&sig.generics, &sig.output, &sig.generics.where_clause);
         let following =
             outer.iter().filter(|attribute| signature::follows_the_body(attribute)).collect::<Vec<_>>();
-        let written = self.arguments.iter().map(|argument| &argument.written);
-        let names = self.names();
-        let types = self.arguments.iter().map(|argument| &argument.written.ty).collect::<Vec<_>>();
-        let name = &sig.ident;
-        let (registration, ask, result) = (self.registration("new"), self.ask(), self.result());
+        let (names, types, name) = (self.names(), self.types(), &sig.ident);
+        let (original, registration, ask) = (self.original(), self.registration("new"), self.ask());
+        let tell = self.tell();
         quote_spanned! { Span::mixed_site() =>
             #(#outer)*
             #vis fn #name #generics (#(#names: #types),*) #output #bounds {
                 #registration
                 #(#following)*
-                #[inline]
-                fn __debug_agent_original #generics (#(#written),*) #output #bounds {
-                    #(#inner)*
-                    #block
-                }
+                #original
                 #(#following)*
                 #[cold]
                 #[inline(never)]
@@ -74,11 +69,7 @@ impl Point {
                         ::core::option::Option::Some(answer) => answer,
                         ::core::option::Option::None => __debug_agent_original(#(#names),*),
                     };
-                    if let ::core::option::Option::Some(counted) = counted {
-                        #[allow(unused_imports, reason = "which trait is used depends on the types")]
-                        use ::debug_agent::__private::probe::*;
-                        counted.over((&&::debug_agent::__private::Probe::<#result>::NEW).is_error(&answer));
-                    }
+                    #tell
                     answer
                 }
                 if __DEBUG_AGENT_SLOT.is_armed() {
@@ -89,58 +80,80 @@ impl Point {
         }
     }
 
-    /// The check stands before the body in the same future, so the arguments are not stored twice.
+    /// The original stands beside the function, so that its answer is seen however it comes about: by `return`, by `?`,
+    /// or at the end.
     fn async_function(&self) -> TokenStream {
-        let (outer, inner) = self.attributes();
-        let (vis, sig, block) = (&self.function.vis, &self.function.sig, &self.function.block);
+        let (outer, _) = self.attributes();
+        let following = outer.iter().filter(|attribute| signature::follows_the_body(attribute));
+        let (vis, sig) = (&self.function.vis, &self.function.sig);
         let (generics, output, bounds) = (&sig.generics, &sig.output, &sig.generics.where_clause);
-        let inputs = self.arguments.iter().map(|argument| match (argument.is_plain(), &argument.written) {
-            (true, written) => written.to_token_stream(),
-            (false, written) => {
-                let (name, ty) = (&argument.name, &written.ty);
-                quote!(#name: #ty)
-            }
-        });
-        let patterns = self.arguments.iter().filter(|argument| !argument.is_plain()).map(|argument| {
-            let (name, pattern) = (&argument.name, &argument.written.pat);
-            quote_spanned!(Span::mixed_site() => let #pattern = #name;)
-        });
-        let name = &sig.ident;
-        let (registration, ask) = (self.registration("new"), self.ask());
+        let (names, types, name) = (self.names(), self.types(), &sig.ident);
+        let (original, registration, ask) = (self.original(), self.registration("new"), self.ask());
+        let tell = self.tell();
         quote_spanned! { Span::mixed_site() =>
             #(#outer)*
-            #vis async fn #name #generics (#(#inputs),*) #output #bounds {
-                #(#inner)*
-                // Until the future is done or given up. What it answers is not looked at.
-                let _counted = {
-                    #registration
-                    if __DEBUG_AGENT_SLOT.is_armed() {
-                        let counted = __DEBUG_AGENT_SLOT.count();
-                        if let ::core::option::Option::Some(answer) = #ask {
-                            return answer;
-                        }
-                        counted
-                    } else {
-                        ::core::option::Option::None
-                    }
+            #vis async fn #name #generics (#(#names: #types),*) #output #bounds {
+                #registration
+                #(#following)*
+                #original
+                if !__DEBUG_AGENT_SLOT.is_armed() {
+                    return __debug_agent_original(#(#names),*).await;
+                }
+                // Until the future is done or given up.
+                let counted = __DEBUG_AGENT_SLOT.count();
+                let asked = #ask;
+                let answer = match asked {
+                    ::core::option::Option::Some(answer) => answer,
+                    ::core::option::Option::None => __debug_agent_original(#(#names),*).await,
                 };
-                #(#patterns)*
-                #block
+                #tell
+                answer
             }
         }
     }
 
-    /// The function as it was, listed among the points.
+    /// The function as it was written, under another name. Its statements, and not its block in a block of ours: that
+    /// would be one pair of braces too many where they stand in one line.
+    fn original(&self) -> TokenStream {
+        let (_, inner) = self.attributes();
+        let (sig, statements) = (&self.function.sig, &self.function.block.stmts);
+        let (generics, output, bounds) = (&sig.generics, &sig.output, &sig.generics.where_clause);
+        let written = self.arguments.iter().map(|argument| &argument.written);
+        let asyncness = sig.asyncness.map(|_| quote_spanned!(Span::mixed_site() => async));
+        let inline = sig.asyncness.is_none().then(|| quote_spanned!(Span::mixed_site() => #[inline]));
+        quote_spanned! { Span::mixed_site() =>
+            #inline
+            #asyncness fn __debug_agent_original #generics (#(#written),*) #output #bounds {
+                #(#inner)*
+                #(#statements)*
+            }
+        }
+    }
+
+    /// Says of a counted call whether its answer is an error.
+    fn tell(&self) -> TokenStream {
+        let result = self.result();
+        quote_spanned! { Span::mixed_site() =>
+            if let ::core::option::Option::Some(counted) = counted {
+                #[allow(unused_imports, reason = "which trait is used depends on the types")]
+                use ::debug_agent::__private::probe::*;
+                counted.over((&&::debug_agent::__private::Probe::<#result>::NEW).is_error(&answer));
+            }
+        }
+    }
+
+    /// The function as it was, listed among the points. What is added are items: statements before those of the function
+    /// would be another function.
     fn watch_only_function(&self) -> TokenStream {
         let (outer, inner) = self.attributes();
-        let (vis, sig, block) = (&self.function.vis, &self.function.sig, &self.function.block);
+        let (vis, sig, statements) = (&self.function.vis, &self.function.sig, &self.function.block.stmts);
         let registration = self.registration("listed");
         quote_spanned! { Span::mixed_site() =>
             #(#outer)*
             #vis #sig {
                 #(#inner)*
-                { #registration }
-                #block
+                #registration
+                #(#statements)*
             }
         }
     }
@@ -171,18 +184,22 @@ impl Point {
                 },
             }
         });
-        let result = match self.watch_only {
-            Some(why) => quote!(::core::option::Option::Some(#why)),
+        let facts = match self.watch_only {
+            Some(why) => quote_spanned! { Span::mixed_site() =>
+                ::debug_agent::__private::Facts::new(&[#(#arguments),*], ::core::option::Option::Some(#why))
+            },
             None => {
                 let decoder = self.decoder();
-                quote_spanned!(Span::mixed_site() => #decoder.why_not())
+                quote_spanned! { Span::mixed_site() =>
+                    ::debug_agent::__private::Facts::of(&[#(#arguments),*], #decoder.makes())
+                }
             }
         };
         quote_spanned! { Span::mixed_site() =>
             fn __debug_agent_facts #generics () -> ::debug_agent::__private::Facts #bounds {
                 #[allow(unused_imports, reason = "which trait is used depends on the types")]
                 use ::debug_agent::__private::probe::*;
-                ::debug_agent::__private::Facts::new(&[#(#arguments),*], #result)
+                #facts
             }
         }
     }
@@ -190,8 +207,8 @@ impl Point {
     /// The call path: `Some` with the patch's answer, or `None` when the original is to run.
     fn ask(&self) -> TokenStream {
         let arguments = self.arguments.iter().map(|argument| {
-            let name = &argument.name;
-            match self.options.skip.contains(name) {
+            let name = argument.generated();
+            match self.options.skip.contains(&argument.name) {
                 true => quote_spanned!(Span::mixed_site() => arguments.skip();),
                 false => quote_spanned! { Span::mixed_site() =>
                     arguments.push((&&::debug_agent::__private::Argument(&#name)).encode());
@@ -224,7 +241,18 @@ impl Point {
 
     fn decoder(&self) -> TokenStream {
         let result = self.result();
-        quote_spanned!(Span::mixed_site() => (&&&::debug_agent::__private::Probe::<#result>::NEW).decoder())
+        // Each one more puts a way to make the error before the others. What is read by serde lives no longer than its
+        // source, which would be an error for `&'static str`.
+        let references = match signature::has_static_error(&self.function.sig.output) {
+            true => quote!(&&&),
+            false => quote!(&&&&&&),
+        };
+        quote_spanned! { Span::mixed_site() =>
+            {
+                let shape = (&&::debug_agent::__private::Probe::<#result>::NEW).shape();
+                shape.decoder((&&shape).ok(), (#references shape).err())
+            }
+        }
     }
 
     fn name(&self) -> TokenStream {
@@ -237,8 +265,14 @@ impl Point {
         }
     }
 
-    fn names(&self) -> Vec<&Ident> {
-        self.arguments.iter().map(|argument| &argument.name).collect()
+    /// What the generated code calls the arguments. Lints of the service look at names that its author wrote, so these
+    /// are made anew: `_unused` is used here.
+    fn names(&self) -> Vec<Ident> {
+        self.arguments.iter().map(Argument::generated).collect()
+    }
+
+    fn types(&self) -> Vec<&syn::Type> {
+        self.arguments.iter().map(|argument| &*argument.written.ty).collect()
     }
 
     /// Those before the function and those at the top of its body.

@@ -18,16 +18,20 @@ mod signature;
 /// async fn quote(pool: &Pool, article: u64) -> Result<f64, PriceError> { .. }
 /// ```
 ///
-/// Unpatched, the function costs one relaxed load and a predicted branch before a tail call into its body.
+/// Unpatched, the function costs one relaxed load and a predicted branch before a tail call into its body. The future of an
+/// `async` function has room for its arguments once more.
 ///
-/// - `name = "…"`: the name of the point, without spaces. Otherwise it is `module_path!()`, `::` and the function.
+/// - `name = "…"`: the name of the point, without spaces. Otherwise it is `module_path!()`, `::` and the function. The type
+///   that an associated function belongs to cannot be seen here: two types in one module whose functions have one name need
+///   this, or both are listed, told at start and take no patches.
 /// - `skip(a, b)`: arguments that a patch does not get. It sees `()` in their place, as it does for an argument
 ///   whose type lacks `Serialize`.
 /// - `watch_only`: nobody may patch this point.
 ///
 /// A patch gets a copy of every argument, also of a `&mut` one: what it changes there is not written back. Its answer
 /// becomes the result through `Deserialize`; where the function returns `Result<T, E>` the patch answers a `T`, which
-/// becomes `Ok`. A function whose result lacks `Deserialize`, is borrowed or is hidden behind `impl` is a point that
+/// becomes `Ok`, or `Err("no connection")`, where `E` has `Deserialize` or `From` of `String`, `&'static str` or
+/// `std::io::Error`. A function whose result lacks `Deserialize`, is borrowed or is hidden behind `impl` is a point that
 /// cannot be patched, and says so. A borrow that hides in a type's name (`-> View` for `View<'_>`) cannot be seen
 /// here: if the compiler then complains about `Deserialize`, add `watch_only`.
 ///

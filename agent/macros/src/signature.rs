@@ -14,9 +14,11 @@ pub(crate) struct Argument {
 }
 
 impl Argument {
-    /// Whether it was written as a plain name, perhaps with `mut`.
-    pub(crate) fn is_plain(&self) -> bool {
-        plain_name(&self.written.pat).is_some()
+    /// Its name in code that nobody wrote.
+    pub(crate) fn generated(&self) -> Ident {
+        let mut name = self.name.clone();
+        name.set_span(Span::mixed_site());
+        name
     }
 }
 
@@ -30,6 +32,19 @@ pub(crate) fn arguments(function: &ItemFn) -> Result<Vec<Argument>> {
     function.sig.inputs.iter().enumerate().map(|(index, input)| argument(index, input)).collect()
 }
 
+/// Checks that no type of the arguments, or of the result where a patch could make it, is `Self`.
+///
+/// # Errors
+/// At the token.
+pub(crate) fn refuse_self(arguments: &[Argument], output: Option<&ReturnType>) -> Result<()> {
+    let mut types =
+        arguments.iter().map(|argument| argument.written.ty.to_token_stream()).collect::<TokenStream>();
+    types.extend(output.map(ToTokens::to_token_stream));
+    let why =
+        "a point cannot say `Self`: its code is moved into a function of its own; write the type's name";
+    find(types, &is_self_type).map_or(Ok(()), |span| Err(Error::new(span, why)))
+}
+
 /// Why the result cannot come from a patch, as far as its tokens tell.
 pub(crate) fn watch_only_result(output: &ReturnType) -> Option<&'static str> {
     let ReturnType::Type(_, result) = output else {
@@ -40,7 +55,7 @@ pub(crate) fn watch_only_result(output: &ReturnType) -> Option<&'static str> {
         Some("it never returns")
     } else if find(tokens.clone(), &is_impl).is_some() {
         Some("its result is hidden behind `impl`, so nothing can be made into it")
-    } else if has_borrow(tokens) {
+    } else if has_borrow(tokens) && !has_static_error(output) {
         Some("its result is borrowed, and a patch has nothing that lives long enough to lend")
     } else {
         None
@@ -112,8 +127,25 @@ fn plain_name(pattern: &Pat) -> Option<Ident> {
     }
 }
 
+fn is_self_type(token: &TokenTree) -> bool {
+    matches!(token, TokenTree::Ident(ident) if ident == "Self")
+}
+
 fn is_impl(token: &TokenTree) -> bool {
     matches!(token, TokenTree::Ident(ident) if ident == "impl")
+}
+
+/// Whether a result is a `Result<T, &'static str>`, whose error needs nobody to lend it.
+pub(crate) fn has_static_error(output: &ReturnType) -> bool {
+    let ReturnType::Type(_, result) = output else { return false };
+    let syn::Type::Path(path) = &**result else { return false };
+    let Some(last) = path.path.segments.last() else { return false };
+    let syn::PathArguments::AngleBracketed(halves) = &last.arguments else { return false };
+    let halves: Vec<String> = halves.args.iter().map(|half| half.to_token_stream().to_string()).collect();
+    let [value, error] = halves.as_slice() else { return false };
+    let error: String = error.split_whitespace().collect();
+    let value_borrows = value.parse().is_ok_and(has_borrow);
+    last.ident == "Result" && error == "&'staticstr" && !value_borrows
 }
 
 /// Whether a type, by its tokens, holds a reference or a lifetime other than `'static`.

@@ -8,6 +8,7 @@ use debug_wire::table::{Function, HostFunction};
 use rhai::{Dynamic, FnPtr};
 
 use super::EvalTag;
+use super::answers;
 use super::arguments::{MAX_POINT, how, id, options, path, pointer, reason, text, ttl, usage};
 use super::level;
 use crate::clock::BootTime;
@@ -446,7 +447,17 @@ pub(super) fn guarding(
         .map(|p| p.parse::<Path>().map_err(|e| usage(function, &e.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
     let reads = paths.iter().flat_map(|p| readable(core, p)).collect();
+    answers::check_guard(&frozen)?;
     let points: Vec<Point> = frozen.words().filter_map(|word| core.points.find(word)).collect();
+    if let Some(point) = points.iter().find(|point| core.points.is_shared(point.name())) {
+        return Err(Refusal::state(
+            format!(
+                "calls of `{}` cannot be counted for a guard: several functions have this name",
+                point.name()
+            ),
+            "`points()` tells where they are; name another point, a state or a gauge",
+        ));
+    }
     if let Some(point) = points.iter().find(|point| !point.is_countable()) {
         return Err(Refusal::state(
             format!("calls of `{}` cannot be counted for a guard: it is only listed", point.name()),
@@ -507,6 +518,8 @@ fn patch(
                 "a patch may compute, `log_info`, `log_warn`, and `get` literal paths",
             )
         })?;
+    answers::check(&point, &frozen)?;
+    let warning = answers::warning(&point, &frozen);
     let reads = frozen
         .reads()
         .map(|p| p.parse::<Path>().map_err(|e| usage(function, &e.to_string())))
@@ -521,7 +534,7 @@ fn patch(
         after_digest: serde_json::Value::Null,
         after: record,
         shown: None,
-        change: Arc::new(PatchChange::new(point, Arc::new(frozen), observer)),
+        change: Arc::new(PatchChange::new(point, Arc::new(frozen), observer, warning)),
         guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
         options,
     };

@@ -7,16 +7,15 @@ use axum::response::{IntoResponse, Response};
 use tower_service::Service;
 
 use super::body::{Reading, TOO_LONG};
-use super::cell::{Cell, Route};
-use super::{request, response};
+use super::cell::{Cell, Lesson};
+use super::{grpc, request, response};
 use crate::clock::BootTime;
-use crate::points::{PatchFailure, Slot, run};
+use crate::points::{Counted, PatchFailure, Slot, run};
 
-/// Lets the request pass and makes its route a point, unless the router answered that it does not serve the method:
-/// otherwise every client could make points by trying methods.
+/// Lets the request pass and makes its route a point, however the call ends, unless the router answered that it does not
+/// serve the method: otherwise every client could make points by trying methods.
 pub(super) async fn learning<S>(
-    route: Route,
-    cell: Option<Arc<Cell>>,
+    mut lesson: Lesson,
     request: Request<Body>,
     mut inner: S,
 ) -> Result<Response, S::Error>
@@ -24,11 +23,23 @@ where
     S: Service<Request<Body>>,
     S::Response: IntoResponse,
 {
-    let response = inner.call(request).await?.into_response();
-    if let Some(cell) = cell.filter(|_| response.status() != StatusCode::METHOD_NOT_ALLOWED) {
-        cell.learn(route);
+    let answered = inner.call(request).await.map(S::Response::into_response);
+    if answered.as_ref().is_ok_and(|response| response.status() == StatusCode::METHOD_NOT_ALLOWED) {
+        lesson.forget();
     }
-    Ok(response)
+    count(answered, lesson.counted())
+}
+
+fn count<E>(answered: Result<Response, E>, counted: Option<Counted>) -> Result<Response, E> {
+    match (answered, counted) {
+        (Ok(response), Some(counted)) => Ok(grpc::count(response, counted)),
+        (answered, counted) => {
+            if let Some(counted) = counted {
+                counted.over(true);
+            }
+            answered
+        }
+    }
 }
 
 /// Answers by the newest layer in force, or by the original with the request as it came.
@@ -45,7 +56,8 @@ where
     let counted = slot.count();
     let (mut parts, body) = request.into_parts();
     let mut reading = Reading::new(body);
-    let answer = match cell {
+    // A closed one may be called for a guard that counts.
+    let answer = match cell.filter(|_| !slot.is_closed()) {
         Some(cell) => answer(&slot, &cell, &mut parts, &mut reading).await,
         None => None,
     };
@@ -55,10 +67,7 @@ where
             inner.call(Request::from_parts(parts, reading.replay())).await.map(S::Response::into_response)
         }
     };
-    if let Some(counted) = counted {
-        counted.over(answered.as_ref().map_or(true, |response| response.status().is_server_error()));
-    }
-    answered
+    count(answered, counted)
 }
 
 async fn answer(
@@ -90,7 +99,7 @@ async fn answer(
         response::from_tree(layer.code().call(layer.lease(), began, vec![request])?)
             .map_err(PatchFailure::Shape)
     })?;
-    if response.status().is_server_error() {
+    if response.status().is_server_error() || grpc::failed(response.headers()) == Some(true) {
         layer.count_error();
     }
     Some(response)

@@ -1,11 +1,13 @@
 //! The layer that makes routes points.
 //!
-//! Put it on the router with `Router::layer` or `Router::route_layer`, where it sees which template a request matched.
+//! It belongs inside the service's other layers: a patch answers in place of the handler and of all that lies inside. Put it on the router with `Router::layer` or `Router::route_layer`, where it sees which template a request matched.
 //! Around the router it sees none, and then lets every request pass. A request that matched no route is no point.
 
 mod answer;
 mod body;
 mod cell;
+mod grpc;
+mod outside;
 mod request;
 mod response;
 #[cfg(test)]
@@ -23,10 +25,13 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use self::cell::{Cell, Routes, Turn};
+use self::cell::{Cell, Lesson, Routes, Turn};
+pub use self::outside::{Marking, Outside, OutsideLayer};
+pub(crate) use self::response::check as check_answer;
 use crate::points::Registry;
 
-/// Makes every route of a router a point once it was called.
+/// Makes every route of a router a point once it was called. [`Agent::http_layer`](crate::Agent::http_layer) says where it
+/// belongs.
 ///
 /// A patch of a route gets the request as one map, `{method, path, params, query, headers, body}`, and answers a map
 /// `{status, headers, body}`. `GET` covers `HEAD`. While the agent is inert the layer is a branch.
@@ -40,6 +45,15 @@ impl HttpLayer {
     /// case) are secret, besides those that always are.
     pub(crate) fn new(active: Option<Arc<Registry>>, opaque_headers: &[String]) -> Self {
         Self { routes: active.map(|registry| Arc::new(Routes::new(registry, opaque_headers))) }
+    }
+
+    /// Says that each request comes through the layer of the service that
+    /// [`Agent::outside`](crate::Agent::outside) gave this name, before it comes here. The route of one that did not takes
+    /// no patches and runs none; that is said in the service's log, on stderr and in `info()`.
+    #[must_use = "it is another layer"]
+    pub fn behind(self, name: impl Into<String>) -> Self {
+        let name: Arc<str> = name.into().into();
+        Self { routes: self.routes.map(|routes| Arc::new(routes.behind(name))) }
     }
 }
 
@@ -73,7 +87,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let turn = self.cell.as_ref().map_or(Turn::Pass, |cell| cell.turn(&request));
         let step = match turn {
             Turn::Pass => Step::Pass { future: self.inner.call(request) },
@@ -83,7 +97,14 @@ where
             }
             Turn::Learn(route) => {
                 let (inner, cell) = self.take_ready();
-                Step::Boxed { future: Box::pin(answer::learning(route, cell, request, inner)) }
+                match cell {
+                    // Begun here: the service may end the call before it is polled.
+                    Some(cell) => {
+                        let lesson = Lesson::begin(cell, route, &mut request);
+                        Step::Boxed { future: Box::pin(answer::learning(lesson, request, inner)) }
+                    }
+                    None => Step::Pass { future: self.inner.call(request) },
+                }
             }
         };
         ResponseFuture { step }

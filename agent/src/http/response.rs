@@ -4,6 +4,8 @@ use axum::body::Body;
 use axum::response::Response;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
+use crate::points::distance;
+use crate::script::results::Known;
 use crate::state::Tree;
 
 /// What stands for a secret wherever text leaves.
@@ -12,6 +14,10 @@ const SECRET: &str = "‹secret›";
 /// Clients take what follows these for the next response (RFC 9110, section 6.4.1 and 15.3.6).
 const BODILESS: [StatusCode; 3] =
     [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+
+const MEMBERS: [&str; 3] = ["status", "headers", "body"];
+
+const STATUS: &str = "`status` is a number from 200 to 599";
 
 const EXPECTED: &str = "a route's patch answers a map with `status`, `headers` and `body`";
 
@@ -34,7 +40,7 @@ pub(super) fn from_tree(answer: Tree) -> Result<Response, String> {
             "status" => status = status_code(&value)?,
             "headers" => headers = header_map(value)?,
             "body" => body = typed_body(value)?,
-            other => return Err(format!("{EXPECTED}, and nothing else: it has `{other}`")),
+            other => return Err(unknown(other)),
         }
     }
     let (content_type, body) = body;
@@ -50,14 +56,48 @@ pub(super) fn from_tree(answer: Tree) -> Result<Response, String> {
     Ok(response)
 }
 
+fn unknown(key: &str) -> String {
+    let near = MEMBERS.into_iter().find(|known| distance(known, key) <= 2);
+    let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    format!("{EXPECTED}, and nothing else: it has `{key}`{near}")
+}
+
+/// Looks at as much of an answer as is known before it is given.
+///
+/// # Errors
+/// As [`from_tree`] would say.
+pub(crate) fn check(answer: &Known) -> Result<(), String> {
+    if let Some(tree) = answer.tree() {
+        return from_tree(tree).map(drop);
+    }
+    let Known::Map(entries) = answer else { return Ok(()) };
+    for (key, value) in entries {
+        match (key.as_str(), value, value.tree()) {
+            ("status" | "headers" | "body", _, Some(tree)) => {
+                from_tree(Tree::Map(vec![(key.clone(), tree)])).map(drop)?;
+            }
+            ("headers", Known::Map(headers), None) => {
+                for (name, value) in headers {
+                    // The name can be wrong whatever the value is.
+                    let value = value.tree().unwrap_or(Tree::Str(String::new()));
+                    header_map(Tree::Map(vec![(name.clone(), value)]))?;
+                }
+            }
+            ("status", Known::Map(_), None) => return Err(format!("{STATUS}, not a map")),
+            ("status" | "headers" | "body", ..) => {}
+            (other, ..) => return Err(unknown(other)),
+        }
+    }
+    Ok(())
+}
+
 fn status_code(value: &Tree) -> Result<StatusCode, String> {
     let Tree::I64(number) = value else {
-        return Err(format!("`status` is a number from 200 to 599, not {}", kind(value)));
+        return Err(format!("{STATUS}, not {}", kind(value)));
     };
     // 1xx announce another response, which nobody would send.
     let code = u16::try_from(*number).ok().filter(|code| (200..=599).contains(code));
-    code.and_then(|code| StatusCode::from_u16(code).ok())
-        .ok_or_else(|| format!("`status` is a number from 200 to 599, not {number}"))
+    code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| format!("{STATUS}, not {number}"))
 }
 
 /// Headers that speak for one connection (RFC 9110, section 7.6.1), which is the server's.

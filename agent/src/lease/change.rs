@@ -131,12 +131,18 @@ pub(crate) struct PatchChange {
     point: Point,
     code: Arc<dyn PatchCode>,
     observer: Arc<dyn Observer>,
+    warning: Option<String>,
 }
 
 impl PatchChange {
-    /// A patch with `code` at `point`, whose failures `observer` hears of.
-    pub(crate) fn new(point: Point, code: Arc<dyn PatchCode>, observer: Arc<dyn Observer>) -> Self {
-        Self { target: Resource::Point(point.name().to_owned()), point, code, observer }
+    /// A patch with `code` at `point`, whose failures `observer` hears of, and what its operator should know about it.
+    pub(crate) fn new(
+        point: Point,
+        code: Arc<dyn PatchCode>,
+        observer: Arc<dyn Observer>,
+        warning: Option<String>,
+    ) -> Self {
+        Self { target: Resource::Point(point.name().to_owned()), point, code, observer, warning }
     }
 }
 
@@ -168,6 +174,10 @@ impl Change for PatchChange {
 
     fn done(&self) -> String {
         "patched".to_owned()
+    }
+
+    fn warning(&self) -> Option<String> {
+        self.warning.clone()
     }
 
     fn force(&self, _wait: Wait) -> Result<(), ChangeError> {

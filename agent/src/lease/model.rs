@@ -122,6 +122,7 @@ impl Real {
                 Point::Route(self.slot.clone()),
                 code,
                 Arc::<Heard>::default(),
+                None,
             ));
         }
         let path: Path = PLACES[place].parse().unwrap();

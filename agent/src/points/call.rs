@@ -3,7 +3,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::layer::{Layer, PatchFailure};
-use super::probe::Decoder;
+use super::probe::Decode;
 use super::slot::Slot;
 use super::world::{self, of_each_thread};
 use crate::clock::BootTime;
@@ -69,14 +69,18 @@ impl Arguments {
 /// code included.
 #[cold]
 #[inline(never)]
-pub fn call<R>(slot: &Slot, arguments: impl FnOnce(&mut Arguments), decoder: Decoder<R>) -> Option<R> {
+pub fn call<R>(slot: &Slot, arguments: impl FnOnce(&mut Arguments), decoder: impl Decode<R>) -> Option<R> {
     let now = world::now();
     let layer = slot.in_force(now)?;
     run(&layer, now, |began| {
         let mut given = Arguments::default();
         arguments(&mut given);
-        let answer = layer.code().call(layer.lease(), began, given.finish()?)?;
-        (decoder.decode)(Answer(answer)).map_err(PatchFailure::Shape)
+        match layer.code().call(layer.lease(), began, given.finish()?) {
+            Ok(answer) => decoder.value(Answer(answer)),
+            Err(PatchFailure::Fault(error)) => decoder.error(Answer(error)).inspect(|_| layer.count_error()),
+            Err(failure) => return Err(failure),
+        }
+        .map_err(PatchFailure::Shape)
     })
 }
 

@@ -39,7 +39,7 @@ use loom::thread;
 use self::breaker::Tripped;
 use self::call::call;
 use self::layer::{Layer, Observer, PatchCode, PatchFailure};
-use self::probe::{DecodeValue as _, Probe};
+use self::probe::{IsPlain as _, MakesValue as _, Probe};
 use self::slot::{Facts, Slot};
 use self::world::{now, set_clock};
 use crate::clock::BootTime;
@@ -95,7 +95,7 @@ impl Observer for Heard {
         self.ran.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn failed(&self, _: u64, _: &PatchFailure) {
+    fn failed(&self, _: u64, _call: u64, _: &PatchFailure) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -139,7 +139,10 @@ impl Point {
 
     /// As the macro does it. Nothing means that the original answers.
     fn ask(&self) -> Option<u64> {
-        let asked = || call(&self.slot, |_| {}, (&&Probe::<u64>::NEW).decoder());
+        let asked = || {
+            let shape = Probe::<u64>::NEW.shape();
+            call(&self.slot, |_| {}, shape.decoder((&&shape).ok(), ()))
+        };
         self.slot.is_armed().then(asked).flatten()
     }
 

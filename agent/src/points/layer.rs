@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::breaker::{Breaker, Tripped};
-use super::world::{AtomicBool, AtomicU64};
+use super::world::{ArcSwapOption, AtomicBool, AtomicU64};
 use crate::clock::BootTime;
 use crate::inside::Place;
 use crate::state::Tree;
@@ -19,7 +19,7 @@ pub(crate) trait PatchCode: Send + Sync {
 }
 
 /// Why a patch gave no answer, so that the original ran.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub(crate) enum PatchFailure {
     /// The code threw; the text is the script's.
     #[error("the patch threw `{0}`")]
@@ -36,6 +36,24 @@ pub(crate) enum PatchFailure {
     /// Something panicked, if only the service's own serde code.
     #[error("a panic was caught around the patch")]
     Panicked,
+    /// The code answered `Err(..)` with this in it, which only functions that return a `Result` can give on.
+    #[error("the patch answered an `Err`, and only functions that return a `Result` have one")]
+    Fault(Tree),
+}
+
+/// The last call in which a patch failed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Failed {
+    /// Which one it was of its calls, from 1 on.
+    pub(crate) call: u64,
+    /// In words.
+    pub(crate) why: String,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "in call {}: {}", self.call, self.why)
+    }
 }
 
 /// Hears what patches do, on the service's own threads: it must return at once and may not wait for anything.
@@ -50,8 +68,8 @@ pub(crate) trait Observer: Send + Sync {
     fn ends(&self, _place: Place) {}
     /// A call was answered by the patch.
     fn ran(&self, lease: u64, took: Duration);
-    /// A call was answered by the original because the patch failed.
-    fn failed(&self, lease: u64, failure: &PatchFailure);
+    /// A call was answered by the original because the patch failed. `call` is which one it was, from 1 on.
+    fn failed(&self, lease: u64, call: u64, failure: &PatchFailure);
     /// The layer has ended itself: its lease is to be closed. Told once for each layer.
     fn tripped(&self, lease: u64, why: Tripped);
 }
@@ -70,6 +88,7 @@ pub(crate) struct Layer {
     calls: AtomicU64,
     failures: AtomicU64,
     errors: AtomicU64,
+    last_failure: ArcSwapOption<Failed>,
     timing: Timing,
 }
 
@@ -78,7 +97,7 @@ pub(crate) struct Layer {
 pub(crate) struct Stats {
     /// Calls that the patch was asked in, failures included.
     pub(crate) calls: u64,
-    /// Answers that are errors: responses from status 500 on, `Err`, and a panic. A patch of a function gives none.
+    /// Answers that are errors: responses from status 500 on or with another `grpc-status` than 0, `Err`, and a panic.
     pub(crate) errors: u64,
     /// Calls in which the patch failed and the original answered.
     pub(crate) failures: u64,
@@ -144,6 +163,7 @@ impl Layer {
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            last_failure: ArcSwapOption::const_empty(),
             timing: Timing::default(),
         }
     }
@@ -184,6 +204,11 @@ impl Layer {
         self.failures.load(Ordering::Relaxed)
     }
 
+    /// The last of them.
+    pub(crate) fn last_failure(&self) -> Option<Arc<Failed>> {
+        self.last_failure.load().as_ref().cloned()
+    }
+
     /// What happened since it was made.
     pub(crate) fn stats(&self) -> Stats {
         let (mean, p99) = self.timing.summary();
@@ -192,7 +217,6 @@ impl Layer {
     }
 
     /// Counts an answer of the patch that is an error of the service.
-    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only routes can tell"))]
     pub(crate) fn count_error(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);
     }
@@ -229,17 +253,18 @@ impl Layer {
 
     /// Counts one call, tells the observer, and ends the layer if the breaker says so.
     pub(super) fn book(&self, now: BootTime, took: Duration, failure: Option<&PatchFailure>) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        let call = self.calls.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         self.timing.book(took);
-        if failure.is_some() {
+        if let Some(failure) = failure {
             self.failures.fetch_add(1, Ordering::Relaxed);
+            self.last_failure.store(Some(Arc::new(Failed { call, why: failure.to_string() })));
         }
         let tripped = self.breaker.book(now.0 / 1_000_000_000, took, failure.is_some());
         // Ended before anybody is told: a panicking observer cannot keep it alive.
         let tripped = tripped.filter(|_| self.end());
         match failure {
             None => self.observer.ran(self.lease, took),
-            Some(failure) => self.observer.failed(self.lease, failure),
+            Some(failure) => self.observer.failed(self.lease, call, failure),
         }
         if let Some(why) = tripped {
             self.observer.tripped(self.lease, why);

@@ -1,8 +1,11 @@
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::layer::Layer;
+use super::layer::{Failed, Layer};
+use super::order::Order;
+use super::probe::Makes;
 use super::slot::{Given, Kind, Slot};
 use crate::clock::BootTime;
 
@@ -11,10 +14,13 @@ use crate::clock::BootTime;
 pub static POINTS: [&'static Slot];
 
 /// More routes than any router has; a bound because learnt ones are kept for the life of the process.
-const MAX_ROUTES: usize = 10_000;
+pub(super) const MAX_ROUTES: usize = 10_000;
 
 /// The longest template, in bytes: it becomes a name in policies and the log.
 const MAX_TEMPLATE_LEN: usize = 512;
+
+/// The longest name of a function, in bytes; its module path can be long.
+const MAX_NAME_LEN: usize = 1_000;
 
 /// Longer names are not compared with the known ones: the comparison costs the product of both lengths.
 const MAX_COMPARED_LEN: usize = 256;
@@ -42,22 +48,8 @@ impl Deref for Point {
     }
 }
 
-/// Two functions claim one name.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("two points are called `{name}`: at `{first}` and at `{second}`")]
-pub(crate) struct DuplicatePoint {
-    pub(crate) name: String,
-    /// File and line of the one the linker lists first.
-    pub(crate) first: String,
-    pub(crate) second: String,
-}
-
-impl DuplicatePoint {
-    /// What to do.
-    pub(crate) fn advice(&self) -> &'static str {
-        "give one of them a name of its own with `#[patchable(name = \"…\")]`"
-    }
-}
+/// Why a point is closed that its author named in `never_patch`.
+const NEVER: &str = "the service's author closed it with `never_patch`";
 
 /// Why something cannot be declared as a route.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -89,15 +81,19 @@ pub(crate) struct PointInfo {
     /// In order.
     pub(crate) arguments: Vec<Given>,
     /// Why it cannot be patched, if it cannot.
-    pub(crate) not_patchable: Option<&'static str>,
+    pub(crate) not_patchable: Option<Cow<'static, str>>,
+    /// What can be made of a patch's answer (functions that take patches).
+    pub(crate) makes: Option<Makes>,
     /// Whether a request has matched it since the start (routes; functions are not counted).
     pub(crate) is_seen: Option<bool>,
+    /// The layers with a name that lie outside of it (routes).
+    pub(crate) behind: Vec<Arc<str>>,
     /// Oldest first.
     pub(crate) layers: Vec<LayerInfo>,
 }
 
 /// One layer of a point as it is listed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct LayerInfo {
     /// The lease that it belongs to.
     pub(crate) lease: u64,
@@ -109,46 +105,71 @@ pub(crate) struct LayerInfo {
     pub(crate) calls: u64,
     /// Calls in which it failed.
     pub(crate) failures: u64,
+    /// The last of them.
+    pub(crate) last_failure: Option<Arc<Failed>>,
 }
 
 /// All points of the process by name.
 #[derive(Debug)]
 pub(crate) struct Registry {
     functions: BTreeMap<&'static str, &'static Slot>,
+    /// Functions that cannot be told from others by their names, or have none that can be written. They are listed.
+    nameless: Vec<&'static Slot>,
+    /// What is wrong with them, for who starts the service.
+    faults: Vec<String>,
     /// By `METHOD /template`. Only grows; services are asked under the lock once for each of their routes.
     routes: RwLock<BTreeMap<String, Arc<Slot>>>,
     never_patch: HashSet<String>,
+    /// Where the agent's layer stands among the service's own.
+    pub(super) order: Order,
 }
 
 impl Registry {
     /// Collects the functions that registered themselves and closes those named in `never_patch` (exact names; routes
-    /// are closed when they become known).
-    ///
-    /// # Errors
-    /// The first name that two functions claim.
-    pub(crate) fn new(never_patch: impl IntoIterator<Item = String>) -> Result<Self, DuplicatePoint> {
+    /// are closed when they become known). Functions with one name are all closed: which of them is meant cannot be said.
+    pub(crate) fn new(never_patch: impl IntoIterator<Item = String>) -> Self {
         Self::of(POINTS.iter().copied(), never_patch)
     }
 
     pub(super) fn of(
         slots: impl IntoIterator<Item = &'static Slot>,
         never_patch: impl IntoIterator<Item = String>,
-    ) -> Result<Self, DuplicatePoint> {
+    ) -> Self {
         let never_patch = never_patch.into_iter().collect::<HashSet<_>>();
-        let mut functions = BTreeMap::new();
-        for slot in slots {
-            if let Some(first) = functions.insert(slot.name(), slot) {
-                return Err(DuplicatePoint {
-                    name: slot.name().to_owned(),
-                    first: place(first),
-                    second: place(slot),
-                });
+        let mut by_name: BTreeMap<&'static str, Vec<&'static Slot>> = BTreeMap::new();
+        slots.into_iter().for_each(|slot| by_name.entry(slot.name()).or_default().push(slot));
+        let (mut functions, mut nameless, mut faults) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for (name, mut slots) in by_name {
+            if never_patch.contains(name) {
+                slots.iter().for_each(|slot| slot.close(NEVER));
             }
-            if never_patch.contains(slot.name()) {
-                slot.close();
+            // The linker's order says nothing.
+            slots.sort_by_key(|slot| slot.place());
+            if let Some(fault) = fault(name, &slots) {
+                slots.iter().for_each(|slot| slot.close(&fault));
+                faults.push(format!("{fault}; they take no patches"));
+            }
+            match is_name(name) {
+                true => {
+                    let mut slots = slots.into_iter();
+                    functions.extend(slots.next().map(|first| (name, first)));
+                    nameless.extend(slots);
+                }
+                // Found by it, it could hide a route.
+                false => nameless.extend(slots),
             }
         }
-        Ok(Self { functions, routes: RwLock::default(), never_patch })
+        Self { functions, nameless, faults, routes: RwLock::default(), never_patch, order: Order::default() }
+    }
+
+    /// What is wrong with points, each in a sentence.
+    pub(crate) fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
+    /// Whether several functions have this name.
+    pub(crate) fn is_shared(&self, name: &str) -> bool {
+        self.nameless.iter().any(|slot| slot.name() == name)
     }
 
     /// The point with exactly this name.
@@ -181,7 +202,9 @@ impl Registry {
         let now = BootTime::now();
         let routes =
             self.routes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>();
-        let functions = self.functions.values().map(|slot| info(slot, now));
+        let mut functions: Vec<_> = self.functions.values().chain(&self.nameless).copied().collect();
+        functions.sort_by_key(|slot| (slot.name(), slot.place()));
+        let functions = functions.into_iter().map(|slot| info(slot, now));
         functions.chain(routes.iter().map(|slot| info(slot, now))).collect()
     }
 
@@ -199,11 +222,18 @@ impl Registry {
             return Err(InvalidRoute::TooMany);
         }
         let slot = Arc::new(Slot::route(name.clone()));
-        if self.never_patch.contains(&name) {
-            slot.close();
-        }
+        self.close_if_needed(&slot);
         routes.insert(name, slot.clone());
         Ok(slot)
+    }
+
+    fn close_if_needed(&self, slot: &Slot) {
+        if self.never_patch.contains(slot.name()) {
+            slot.close(NEVER);
+        }
+        if let Some(why) = self.order.why_closed(slot.name()) {
+            slot.close(&why);
+        }
     }
 
     /// Every point that is patched, with what happened at its newest layer.
@@ -221,9 +251,7 @@ impl Registry {
     pub(crate) fn sketch(&self, method: &str, template: &str) -> Result<Arc<Slot>, InvalidRoute> {
         let name = route_name(method, template)?;
         let slot = self.known_route(&name).unwrap_or_else(|| Arc::new(Slot::route(name.clone())));
-        if self.never_patch.contains(&name) {
-            slot.close();
-        }
+        self.close_if_needed(&slot);
         Ok(slot)
     }
 
@@ -233,6 +261,17 @@ impl Registry {
             debug_policy::Resource::Point(name) => self.known_route(name).is_some_and(|slot| !slot.is_seen()),
             _ => false,
         }
+    }
+
+    /// The layers with a name that lie outside of a route.
+    pub(crate) fn behind(&self, resource: &debug_policy::Resource) -> Vec<Arc<str>> {
+        let debug_policy::Resource::Point(name) = resource else { return Vec::new() };
+        self.known_route(name).map(|slot| slot.behind()).unwrap_or_default()
+    }
+
+    /// What is to be told about the point of this name.
+    pub(crate) fn described(&self, name: &str) -> Option<PointInfo> {
+        self.find(name).map(|point| info(&point, BootTime::now()))
     }
 
     /// The route with this name, `METHOD /template`, if it is known.
@@ -246,7 +285,7 @@ impl Registry {
     }
 }
 
-fn route_name(method: &str, template: &str) -> Result<String, InvalidRoute> {
+pub(super) fn route_name(method: &str, template: &str) -> Result<String, InvalidRoute> {
     let method = point_method(method).ok_or_else(|| InvalidRoute::Method(method.to_owned()))?;
     let plain = template.chars().all(|c| !c.is_whitespace() && !debug_policy::is_hidden(c));
     if !template.starts_with('/') || MAX_TEMPLATE_LEN < template.len() || !plain {
@@ -261,8 +300,29 @@ pub(crate) fn point_method(method: &str) -> Option<&'static str> {
     METHODS.into_iter().find(|known| *known == method)
 }
 
+/// What is wrong with the functions of a name; nothing if it is a name, and of one function.
+fn fault(name: &str, slots: &[&'static Slot]) -> Option<String> {
+    let places: Vec<String> = slots.iter().map(|slot| place(slot)).collect();
+    let places = places.join(" and at ");
+    let advice = "give each a name of its own with `#[patchable(name = \"…\")]`";
+    if !is_name(name) {
+        let name = name.escape_debug();
+        return Some(format!(
+            "`{name}` is no name of a point (1 to {MAX_NAME_LEN} bytes without spaces), at {places}; {advice}"
+        ));
+    }
+    (slots.len() > 1)
+        .then(|| format!("{} functions are points called `{name}`, at {places}; {advice}", slots.len()))
+}
+
+/// Whether a function can be called so: a name with spaces would be taken for a route.
+fn is_name(name: &str) -> bool {
+    let plain = name.chars().all(|c| !c.is_whitespace() && !c.is_control());
+    !name.is_empty() && name.len() <= MAX_NAME_LEN && plain
+}
+
 fn place(slot: &Slot) -> String {
-    slot.place().map(|(file, line)| format!("{file}:{line}")).unwrap_or_default()
+    slot.place().map(|(file, line)| format!("`{file}:{line}`")).unwrap_or_default()
 }
 
 fn info(slot: &Slot, now: BootTime) -> PointInfo {
@@ -272,7 +332,9 @@ fn info(slot: &Slot, now: BootTime) -> PointInfo {
         place: slot.place(),
         arguments: slot.arguments(),
         not_patchable: slot.patchable().err().map(|refusal| refusal.why),
+        makes: slot.makes(),
         is_seen: (slot.kind() == Kind::Route).then(|| slot.is_seen()),
+        behind: slot.behind(),
         layers: slot.layers().iter().map(|layer| layer_info(layer, now)).collect(),
     }
 }
@@ -284,11 +346,12 @@ fn layer_info(layer: &Layer, now: BootTime) -> LayerInfo {
         is_in_force: layer.is_in_force(now),
         calls: layer.calls(),
         failures: layer.failures(),
+        last_failure: layer.last_failure(),
     }
 }
 
 /// Insertions, deletions and replacements (of bytes) that turn one name into the other.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let mut row = (0..=b.len()).collect::<Vec<_>>();
     for (i, x) in a.bytes().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], i + 1);

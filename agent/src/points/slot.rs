@@ -3,6 +3,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::layer::{Layer, Stats};
+use super::probe::Makes;
 use super::watch::{Counted, Watch};
 use super::world::{ArcSwapOption, AtomicBool, Mutex};
 use crate::clock::BootTime;
@@ -30,13 +31,20 @@ pub(crate) struct Given {
 pub struct Facts {
     pub(crate) arguments: Vec<Given>,
     pub(crate) not_patchable: Option<&'static str>,
+    /// What can be made of a patch's answer; nothing if no patch is possible, or it is a route.
+    pub(crate) makes: Option<Makes>,
 }
 
 impl Facts {
     /// Each argument's name and whether a patch gets it, and why no patch is possible, if none is.
     pub fn new(arguments: &[(&'static str, bool)], not_patchable: Option<&'static str>) -> Self {
         let arguments = arguments.iter().map(|&(name, given)| Given { name, given }).collect();
-        Self { arguments, not_patchable }
+        Self { arguments, not_patchable, makes: None }
+    }
+
+    /// The same of a function, of which a patch's answer can make this.
+    pub fn of(arguments: &[(&'static str, bool)], makes: Makes) -> Self {
+        Self { makes: Some(makes), ..Self::new(arguments, makes.why_not()) }
     }
 }
 
@@ -47,7 +55,7 @@ pub(crate) struct NotPatchable {
     /// The point.
     pub(crate) name: String,
     /// The reason.
-    pub(crate) why: &'static str,
+    pub(crate) why: Cow<'static, str>,
 }
 
 /// A point.
@@ -67,10 +75,12 @@ pub struct Slot {
     facts: fn() -> Facts,
     /// Whether its calls come by here at all.
     called_here: bool,
-    /// Whether the service's author closed it.
-    closed: AtomicBool,
+    /// Why it takes no patches, should its types allow them: its author's wish, or what is wrong with it.
+    closed: ArcSwapOption<String>,
     /// Whether a request has matched it (routes).
     seen: AtomicBool,
+    /// The layers with a name that the first such request had come through (routes).
+    behind: ArcSwapOption<Vec<Arc<str>>>,
 }
 
 impl Slot {
@@ -104,8 +114,9 @@ impl Slot {
             name,
             place,
             facts,
-            closed: AtomicBool::new(false),
+            closed: ArcSwapOption::const_empty(),
             seen: AtomicBool::new(false),
+            behind: ArcSwapOption::const_empty(),
         }
     }
 
@@ -174,24 +185,37 @@ impl Slot {
         (self.facts)().arguments
     }
 
+    /// What can be made of a patch's answer (functions).
+    pub(crate) fn makes(&self) -> Option<Makes> {
+        (self.facts)().makes
+    }
+
     /// Whether it can be patched at all.
     ///
     /// # Errors
-    /// The reason: the author's wish first, then what the types forbid.
+    /// The reason: why it was closed first, then what the types forbid.
     pub(crate) fn patchable(&self) -> Result<(), NotPatchable> {
-        let closed = self
-            .closed
-            .load(Ordering::Relaxed)
-            .then_some("the service's author closed it with `never_patch`");
-        match closed.or_else(|| (self.facts)().not_patchable) {
+        let closed = self.closed.load().as_ref().map(|why| Cow::Owned(why.to_string()));
+        match closed.or_else(|| (self.facts)().not_patchable.map(Cow::Borrowed)) {
             None => Ok(()),
             Some(why) => Err(NotPatchable { name: self.name.to_string(), why }),
         }
     }
 
-    /// Closes it to every patch from now on.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
+    /// Closes it to every patch from now on, also to those in force. The first reason stays.
+    pub(crate) fn close(&self, why: &str) {
+        if self.closed.load().is_none() {
+            self.closed.store(Some(Arc::new(why.to_owned())));
+        }
+    }
+
+    /// Whether that was done.
+    #[cfg_attr(
+        not(feature = "http"),
+        expect(dead_code, reason = "only routes are closed while they are patched")
+    )]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load().is_some()
     }
 
     /// Whether a request has matched it (routes).
@@ -199,9 +223,18 @@ impl Slot {
         self.seen.load(Ordering::Relaxed)
     }
 
-    /// Notes that a request has matched it.
-    pub(crate) fn mark_seen(&self) {
+    /// Notes that a request has matched it, which had come through these layers.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only routes are matched"))]
+    pub(crate) fn mark_seen(&self, passed: &[Arc<str>]) {
+        if !passed.is_empty() {
+            self.behind.store(Some(Arc::new(passed.to_vec())));
+        }
         self.seen.store(true, Ordering::Relaxed);
+    }
+
+    /// The layers of the service, by name, that lie outside of it (routes).
+    pub(crate) fn behind(&self) -> Vec<Arc<str>> {
+        self.behind.load().as_ref().map(|names| names.to_vec()).unwrap_or_default()
     }
 
     /// The newest layer that may run in a call at `now`, of which the observer of the top hears (invariant 3): should the

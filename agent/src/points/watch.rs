@@ -37,12 +37,15 @@ pub struct Counted {
     watches: Arc<Vec<Arc<Watch>>>,
     began: BootTime,
     error: bool,
+    /// Whether the thread was panicking already when the call began: it is made by what is dropped then.
+    panicking: bool,
 }
 
 impl Counted {
     /// A call begins now. Nothing if nobody watches the point.
     pub(super) fn begin(slot: &Slot) -> Option<Self> {
-        Some(Self { watches: slot.watches()?, began: world::now(), error: false })
+        let watches = slot.watches()?;
+        Some(Self { watches, began: world::now(), error: false, panicking: std::thread::panicking() })
     }
 
     /// It is over; whether its answer is an error of the service's.
@@ -54,7 +57,7 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         let took = world::now().since(self.began);
-        let error = self.error || std::thread::panicking();
+        let error = self.error || std::thread::panicking() && !self.panicking;
         self.watches.iter().for_each(|watch| watch.book(took, error));
     }
 }

@@ -8,11 +8,12 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use rhai::{
     AST, CallFnOptions, Dynamic, Engine, FnPtr, FuncRegistration, ImmutableString, Module, NativeCallContext,
-    Scope,
+    Position, Scope,
 };
 
 use super::engine::{self, PATCH, PATCH_CALLS, PATCH_EXPRESSIONS};
 use super::meter::{self, End};
+use super::results::{Results, results};
 use super::walk::{self, Mentions};
 use super::{memory, nesting};
 use crate::clock::BootTime;
@@ -64,6 +65,12 @@ pub(crate) struct Frozen {
     pub(crate) captures: Vec<Tree>,
     /// The functions reached, as `name/parameters`, for the record.
     pub(crate) reached: Vec<String>,
+    /// What it may answer, as far as its text tells.
+    pub(crate) results: Results,
+    /// Where it makes an `Err` or `Ok` first.
+    pub(crate) wraps: Option<Position>,
+    /// Whether it makes an `Err`.
+    pub(crate) makes_err: bool,
 }
 
 /// Why code cannot be frozen.
@@ -129,14 +136,14 @@ pub(crate) enum FreezeError {
     Missing(String),
 }
 
-fn at(position: rhai::Position) -> String {
+pub(crate) fn at(position: rhai::Position) -> String {
     match (position.line(), position.position()) {
         (Some(line), Some(column)) => format!(" (line {line}, position {column})"),
         _ => String::new(),
     }
 }
 
-/// The engine of all patches: the library, `get` of literal paths, `log_info` and `log_warn`. Nothing else.
+/// The engine of all patches: the library, `get` of literal paths, `log_info` and `log_warn`, `Ok` and `Err`. Nothing else.
 static ENGINE: LazyLock<Engine> = LazyLock::new(engine);
 
 /// The same for patches in which closures capture, that have many variables or that put values into each other again and
@@ -168,11 +175,22 @@ fn engine() -> Engine {
         .set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| log(&ctx, false, text));
     FuncRegistration::new("log_warn")
         .set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| log(&ctx, true, text));
+    FuncRegistration::new(OK).set_into_module(&mut module, |value: Dynamic| value);
+    FuncRegistration::new(ERR).set_into_module(&mut module, |value: Dynamic| Dynamic::from(Fault(value)));
+    module.set_custom_type::<Fault>("Err");
     convert::register_types(&mut module);
     module.build_index();
     engine.register_global_module(Arc::new(module));
     engine
 }
+
+/// What a patch of a function answers that returns a `Result`: `Err("no connection")`, and `Ok(5)`, which is the same as `5`.
+const OK: &str = "Ok";
+const ERR: &str = "Err";
+
+/// An `Err` on its way out of a patch.
+#[derive(Clone)]
+struct Fault(Dynamic);
 
 /// What a patched call carries through the engine: whose it is and what it may read.
 struct CallTag {
@@ -229,6 +247,13 @@ impl Frozen {
         check_depth(&mentions)?;
         check_calls(&mentions, functions)?;
         check_arguments(functions, &name, captured.len(), gives)?;
+        let results = results(functions, &name);
+        let own = |wrapper: &str| mentions.reached.contains(&(wrapper.to_owned(), 1));
+        let wraps = |wrapper: &str| {
+            let called = mentions.calls.iter().find(|((called, _), _)| called == wrapper);
+            called.filter(|_| !own(wrapper)).map(|(_, position)| *position)
+        };
+        let (makes_err, wraps) = (wraps(ERR).is_some(), wraps(ERR).or_else(|| wraps(OK)));
         let reached = mentions.reached.iter().map(|(name, params)| format!("{name}/{params}")).collect();
         let keep = mentions.reached.clone();
         let functions = walk::only(functions, |n, p| keep.contains(&(n.to_owned(), p)));
@@ -249,6 +274,9 @@ impl Frozen {
             tag: OnceLock::new(),
             captures,
             reached,
+            results,
+            wraps,
+            makes_err,
         })
     }
 
@@ -314,6 +342,7 @@ fn check_calls(mentions: &Mentions, functions: &AST) -> Result<(), FreezeError> 
     }
     for ((name, args), position) in &mentions.calls {
         let known = super::library::NAMES.contains(&name.as_str())
+            || [OK, ERR].contains(&name.as_str()) && matches!(*args, 1 | walk::ANY)
             || is_operator(name)
             || functions.iter_functions().any(|f| {
                 let takes = f.params.len();
@@ -408,6 +437,11 @@ impl Frozen {
             }));
         }
         let value = result.map_err(|e| PatchFailure::Threw(explain(&e)))?;
+        if value.is::<Fault>() {
+            let Fault(error) = value.cast();
+            let error = convert::from_dynamic(error, None).map_err(|e| PatchFailure::Shape(e.to_string()))?;
+            return Err(PatchFailure::Fault(error));
+        }
         convert::from_dynamic(value, None).map_err(|e| PatchFailure::Shape(e.to_string()))
     }
 }

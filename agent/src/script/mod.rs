@@ -6,6 +6,7 @@ pub(crate) mod library;
 pub(crate) mod memory;
 pub(crate) mod meter;
 pub(crate) mod nesting;
+pub(crate) mod results;
 #[cfg(test)]
 mod tests;
 pub(crate) mod walk;

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
 
+use axum::middleware;
 use dienstplan::config::Config;
 use dienstplan::http::{self, Service};
 use dienstplan::rota::Rota;
@@ -30,6 +31,8 @@ async fn run() -> Result<(), StartError> {
     tracing_subscriber::registry().with(log.with_filter(level)).init();
 
     let service = Service::new(config, rota);
-    let app = http::access_log(http::routes(service.clone()), service);
-    serve::serve(port, app).await
+    let signature = middleware::from_fn_with_state(service.clone(), http::signed_by_slack);
+    let events = http::slack_routes(service.clone()).layer(signature);
+    let routes = http::open_routes().merge(events);
+    serve::serve(port, http::app(routes, service)).await
 }

@@ -93,6 +93,37 @@ fn checked(text: &str) -> Result<u8, String> {
     text.parse().map_err(|_| format!("`{text}` is no number"))
 }
 
+/// Its error is one of the system's, and what it gives could be made of nothing.
+#[patchable]
+fn connected(host: &str) -> io::Result<NotSerde> {
+    if host.is_empty() { Err(io::Error::other("no host")) } else { Ok(NotSerde(3)) }
+}
+
+/// Fails by `?`, before its end.
+#[patchable]
+async fn parsed_later(text: &str) -> Result<u8, String> {
+    std::future::ready(()).await;
+    let number: u8 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    Ok(number + 1)
+}
+
+struct Retail;
+struct Wholesale;
+
+impl Retail {
+    #[patchable]
+    fn rate(cents: i64) -> i64 {
+        cents / 10
+    }
+}
+
+impl Wholesale {
+    #[patchable]
+    fn rate(cents: i64) -> i64 {
+        cents / 5
+    }
+}
+
 #[patchable]
 fn unknown_types(owned: NotSerde, lent: &NotSerde, out: &mut dyn fmt::Write, number: i64) -> i64 {
     out.write_str("written").unwrap();
@@ -171,7 +202,6 @@ fn closed(number: u8) -> u8 {
     number
 }
 
-/// How often the bell was rung.
 /// How often `counted` ran.
 static RUNS: AtomicU32 = AtomicU32::new(0);
 
@@ -181,6 +211,7 @@ fn counted(n: u32) -> u32 {
     n + 1
 }
 
+/// How often the bell was rung.
 static RUNG: AtomicU32 = AtomicU32::new(0);
 
 #[patchable]
@@ -234,6 +265,9 @@ fn called(name: &str) -> String {
         "quote" => format!("{:?}", block_on(quote(&Pool { rate: 3.0 }, 0))),
         "parsed" => format!("{:?}", parsed("seven")),
         "checked" => format!("{:?}", checked("seven")),
+        "connected" => format!("{:?}", connected("db")),
+        "parsed_later" => format!("{:?}", block_on(parsed_later("seven"))),
+        "rate" => format!("{} {}", Retail::rate(100), Wholesale::rate(100)),
         "unknown_types" => {
             let mut out = String::new();
             let sum = unknown_types(NotSerde(1), &NotSerde(2), &mut out, 3);
@@ -285,7 +319,10 @@ fn called(name: &str) -> String {
 }
 
 fn main() -> io::Result<()> {
-    let agent = Agent::builder("patchables").never_patch(["patchables::closed"]).start_from_env();
+    let agent = Agent::builder("patchables")
+        .never_patch(["patchables::closed"])
+        .routes(["no route"])
+        .start_from_env();
     let log = tracing_subscriber::fmt::layer().with_ansi(false);
     tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
     serve(|path| called(path.strip_prefix("/call/").unwrap()))

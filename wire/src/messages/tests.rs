@@ -70,7 +70,7 @@ fn what_opens_a_session_is_written_as_documented() {
         ),
     );
     golden(&NoParams {}, "{}");
-    let ping = PingResult { in_force: InForce::default(), ended: Vec::new() };
+    let ping = PingResult { in_force: InForce::default(), ended: Vec::new(), failing: Vec::new() };
     golden(&ping, r#"{"in_force":{"count":0,"shortest_ms":null}}"#);
     let (target, how) = ("state:config.db.port".to_owned(), "expired".to_owned());
     let ended = EndedLease { id: 3, target, how, why: String::new() };

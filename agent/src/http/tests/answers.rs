@@ -66,3 +66,36 @@ fn what_is_no_response_is_refused_with_what_was_expected() {
     refused(map([("headers", map([("transfer-encoding", text("chunked"))]))]), "`transfer-encoding`");
     refused(map([("body", Tree::I64(1))]), "`body` is a string, a map, a list or `()`, not a number");
 }
+
+#[test]
+fn what_is_written_down_of_an_answer_is_looked_at_before_it_is_given() {
+    use crate::http::check_answer;
+    use crate::script::results::Known::{self, Map, Unknown, Value};
+    let entry = |key: &str, value: Known| (key.to_owned(), value);
+    let refused = |answer: Known, expected: &str| {
+        let why = check_answer(&answer).unwrap_err();
+        assert!(why.contains(expected), "{why}");
+    };
+    refused(Map(vec![entry("staus", Unknown)]), "it has `staus`; did you mean `status`?");
+    refused(Map(vec![entry("Body", Unknown)]), "did you mean `body`?");
+    refused(Map(vec![entry("body", Unknown), entry("status", Value(Tree::I64(99)))]), "from 200 to 599");
+    refused(Map(vec![entry("body", Unknown), entry("status", Map(vec![entry("a", Unknown)]))]), "not a map");
+    refused(Map(vec![entry("headers", Map(vec![entry("a b", Unknown)]))]), "not a header's name");
+    refused(Map(vec![entry("headers", Map(vec![entry("Connection", Unknown)]))]), "about the connection");
+    refused(
+        Map(vec![entry("status", Value(Tree::I64(204))), entry("body", Value(text("x")))]),
+        "has no body",
+    );
+    refused(Value(Tree::Null), "not `()`");
+    for fine in [
+        Unknown,
+        Map(Vec::new()),
+        Map(vec![entry("status", Unknown), entry("headers", Unknown), entry("body", Unknown)]),
+        Map(vec![
+            entry("headers", Map(vec![entry("x-id", Unknown)])),
+            entry("status", Value(Tree::I64(204))),
+        ]),
+    ] {
+        check_answer(&fine).unwrap();
+    }
+}

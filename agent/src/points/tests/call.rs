@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Heard, fake, in_a_minute, patch};
-use crate::__private::probe::{DecodeValue as _, EncodeValue as _};
+use crate::__private::probe::{EncodeValue as _, IsPlain as _, MakesValue as _};
 use crate::clock::BootTime;
 use crate::points::{Argument, Arguments, Facts, Layer, PatchFailure, Probe, Slot, call};
 use crate::state::Tree;
@@ -15,7 +15,8 @@ fn slot() -> Slot {
 fn twice(slot: &Slot, n: i64) -> i64 {
     let asked = || {
         let arguments = |arguments: &mut Arguments| arguments.push((&&Argument(&n)).encode());
-        call(slot, arguments, (&&Probe::<i64>::NEW).decoder())
+        let shape = Probe::<i64>::NEW.shape();
+        call(slot, arguments, shape.decoder((&&shape).ok(), ()))
     };
     slot.is_armed().then(asked).flatten().unwrap_or(n * 2)
 }
@@ -214,7 +215,7 @@ fn an_observer_that_panics_does_not_reach_the_caller() {
         fn ran(&self, _: u64, _: Duration) {
             panic!("on purpose");
         }
-        fn failed(&self, _: u64, _: &PatchFailure) {}
+        fn failed(&self, _: u64, _call: u64, _: &PatchFailure) {}
         fn tripped(&self, _: u64, _: super::Tripped) {}
     }
     let slot = slot();
@@ -232,7 +233,7 @@ fn the_observer_hears_of_every_call_of_a_point_that_has_layers() {
             self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
         fn ran(&self, _: u64, _: Duration) {}
-        fn failed(&self, _: u64, _: &PatchFailure) {}
+        fn failed(&self, _: u64, _call: u64, _: &PatchFailure) {}
         fn tripped(&self, _: u64, _: super::Tripped) {}
     }
     let slot = slot();
@@ -313,7 +314,7 @@ fn a_slow_note_is_no_time_of_the_patch() {
             None
         }
         fn ran(&self, _: u64, _: Duration) {}
-        fn failed(&self, _: u64, _: &PatchFailure) {}
+        fn failed(&self, _: u64, _call: u64, _: &PatchFailure) {}
         fn tripped(&self, _: u64, why: crate::points::Tripped) {
             panic!("{why}");
         }

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod call;
+mod errs;
 mod registry;
 mod watch;
 
@@ -59,7 +60,7 @@ impl Observer for Heard {
         self.0.lock().unwrap().push(format!("{lease} ran"));
     }
 
-    fn failed(&self, lease: u64, failure: &PatchFailure) {
+    fn failed(&self, lease: u64, _call: u64, failure: &PatchFailure) {
         self.0.lock().unwrap().push(format!("{lease} failed: {failure}"));
     }
 

@@ -8,11 +8,10 @@ static NEXT: Slot = Slot::new("rota::next_on_duty", "src/rota.rs", 12, || {
 });
 static PICK: Slot =
     Slot::new("rota::pick", "src/rota.rs", 30, || Facts::new(&[], Some("its result is borrowed")));
-static PICK_AGAIN: Slot = Slot::new("rota::pick", "src/other.rs", 3, || Facts::new(&[], None));
 static DOOR: Slot = Slot::new("rota::door", "src/rota.rs", 50, || Facts::new(&[], None));
 
 fn registry() -> Registry {
-    Registry::of([&PICK, &NEXT], Vec::new()).unwrap()
+    Registry::of([&PICK, &NEXT], Vec::new())
 }
 
 #[test]
@@ -27,7 +26,7 @@ fn points_are_listed_with_what_is_known_about_them() {
         points[0].arguments.iter().map(|a| (a.name, a.given)).collect::<Vec<_>>(),
         [("rota", true), ("pool", false)]
     );
-    assert_eq!(points[1].not_patchable, Some("its result is borrowed"));
+    assert_eq!(points[1].not_patchable.as_deref(), Some("its result is borrowed"));
     assert_eq!((points[2].kind, points[2].is_seen, points[0].is_seen), (Kind::Route, Some(false), None));
 }
 
@@ -41,13 +40,36 @@ fn a_layer_is_listed_with_its_counts() {
 }
 
 #[test]
-fn two_functions_with_one_name_are_an_error_that_names_both_places() {
-    let error = Registry::of([&PICK, &PICK_AGAIN], Vec::new()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "two points are called `rota::pick`: at `src/rota.rs:30` and at `src/other.rs:3`"
-    );
-    assert!(error.advice().contains("name ="));
+fn functions_with_one_name_are_closed_and_told_with_all_places_and_the_rest_works() {
+    static ONE: Slot = Slot::new("rota::twin", "src/rota.rs", 30, || Facts::new(&[], None));
+    static OTHER: Slot = Slot::new("rota::twin", "src/other.rs", 3, || Facts::new(&[], None));
+    let registry = Registry::of([&ONE, &NEXT, &OTHER], Vec::new());
+    let why = "2 functions are points called `rota::twin`, at `src/other.rs:3` and at `src/rota.rs:30`; \
+               give each a name of its own with `#[patchable(name = \"…\")]`";
+    assert_eq!(registry.faults(), [format!("{why}; they take no patches")]);
+    let points = registry.points();
+    let shown = points.iter().map(|point| (point.name.as_str(), point.place.unwrap().1)).collect::<Vec<_>>();
+    assert_eq!(shown, [("rota::next_on_duty", 12), ("rota::twin", 3), ("rota::twin", 30)]);
+    assert!(points[1..].iter().all(|point| point.not_patchable.as_deref() == Some(why)));
+    for slot in [&ONE, &OTHER] {
+        assert_eq!(slot.patchable().unwrap_err().why, why);
+    }
+    assert!(registry.is_shared("rota::twin") && !registry.is_shared("rota::next_on_duty"));
+    assert_eq!(registry.find("rota::next_on_duty").unwrap().patchable(), Ok(()));
+}
+
+#[test]
+fn what_is_no_name_hides_no_route_and_is_told() {
+    static ROUTE: Slot = Slot::new("GET /x", "src/rota.rs", 1, || Facts::new(&[], None));
+    static EMPTY: Slot = Slot::new("", "src/rota.rs", 2, || Facts::new(&[], None));
+    let registry = Registry::of([&ROUTE, &EMPTY], Vec::new());
+    assert_eq!(registry.faults().len(), 2);
+    assert!(registry.faults()[1].starts_with("`GET /x` is no name of a point"), "{:?}", registry.faults());
+    assert!(registry.find("GET /x").is_none() && registry.find("").is_none());
+    let route = registry.declare("GET", "/x").unwrap();
+    assert_eq!(registry.find("GET /x").unwrap().kind(), Kind::Route);
+    assert_eq!(route.patchable(), Ok(()));
+    assert!(ROUTE.patchable().is_err() && EMPTY.patchable().is_err());
 }
 
 #[test]
@@ -72,7 +94,7 @@ fn a_close_name_is_suggested() {
 #[test]
 fn a_door_that_the_author_closed_stays_closed() {
     let never = ["rota::door".to_owned(), "POST /admin".to_owned()];
-    let registry = Registry::of([&DOOR], never).unwrap();
+    let registry = Registry::of([&DOOR], never);
     let why = "the service's author closed it with `never_patch`";
     assert_eq!(registry.find("rota::door").unwrap().patchable().unwrap_err().why, why);
     assert_eq!(registry.declare("POST", "/admin").unwrap().patchable().unwrap_err().why, why);

@@ -37,6 +37,25 @@ fn a_call_that_panics_is_an_error_and_one_that_is_given_up_is_none() {
     assert_eq!((watch.stats().calls, watch.stats().errors), (2, 1));
 }
 
+/// What is dropped while a thread panics may call a point, too.
+#[test]
+fn a_call_that_ends_well_while_the_thread_panics_is_no_error() {
+    struct Calls<'a>(&'a Slot);
+    impl Drop for Calls<'_> {
+        fn drop(&mut self) {
+            drop(self.0.count());
+        }
+    }
+    let slot = slot();
+    let watch = slot.watch();
+    let panics = || {
+        let _calls = Calls(&slot);
+        panic!("as the service does");
+    };
+    catch_unwind(AssertUnwindSafe(panics)).unwrap_err();
+    assert_eq!((watch.stats().calls, watch.stats().errors), (1, 0));
+}
+
 #[test]
 fn the_flag_tells_of_patches_and_of_watches() {
     let slot = slot();

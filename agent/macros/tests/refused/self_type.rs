@@ -1,0 +1,10 @@
+struct Rota;
+
+impl Rota {
+    #[debug_agent_macros::patchable]
+    fn merge(first: u8, other: Option<Self>) -> u8 {
+        first
+    }
+}
+
+fn main() {}

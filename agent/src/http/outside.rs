@@ -1,0 +1,118 @@
+//! Where the agent's layer stands among the service's own.
+//!
+//! A patch answers in place of all that lies inside the agent's layer. A layer that must not be left out, such as an
+//! authentication, is given a name where it is put on the router. Each request then carries the names of those that it has
+//! come through, and one of them that meets a request behind the agent's layer says so: its routes take no patches.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use ::http::Request;
+use axum::extract::MatchedPath;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::points::Registry;
+
+/// The names of the layers that a request has come through.
+#[derive(Clone, Debug, Default)]
+struct Passed(Vec<Arc<str>>);
+
+/// In a request that has come through the agent's layer before a layer of the service that has a name.
+#[derive(Clone, Debug)]
+pub(super) struct Within {
+    pub(super) registry: Arc<Registry>,
+    pub(super) method: &'static str,
+    pub(super) template: MatchedPath,
+}
+
+/// The names of the layers that a request has come through.
+pub(super) fn passed<B>(request: &Request<B>) -> &[Arc<str>] {
+    request.extensions().get::<Passed>().map_or(&[], |passed| &passed.0)
+}
+
+/// A layer of the service with a name, which belongs outside the agent's. Made by
+/// [`Agent::outside`](crate::Agent::outside).
+#[derive(Clone, Debug)]
+pub struct OutsideLayer<L> {
+    layer: L,
+    name: Arc<str>,
+    is_active: bool,
+}
+
+impl<L> OutsideLayer<L> {
+    pub(crate) fn new(layer: L, name: &str, active: Option<&Registry>) -> Self {
+        let name: Arc<str> = name.into();
+        if let Some(registry) = active {
+            registry.names_layer(&name);
+        }
+        Self { layer, name, is_active: active.is_some() }
+    }
+}
+
+impl<S, L: Layer<Marking<S>>> Layer<S> for OutsideLayer<L> {
+    type Service = Outside<L::Service>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let name = self.is_active.then(|| self.name.clone());
+        Outside { inner: self.layer.layer(Marking { inner, name: name.clone() }), name }
+    }
+}
+
+/// What such a layer makes of a service: it looks at requests before the layer does.
+#[derive(Clone, Debug)]
+pub struct Outside<S> {
+    inner: S,
+    /// Nothing while the agent is inert.
+    name: Option<Arc<str>>,
+}
+
+impl<S, B> Service<Request<B>> for Outside<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> S::Future {
+        if let (Some(name), Some(within)) = (&self.name, request.extensions().get::<Within>()) {
+            within.registry.misplace(within.method, within.template.as_str(), name);
+        }
+        self.inner.call(request)
+    }
+}
+
+/// What such a layer is put around: requests come here that it let through.
+#[derive(Clone, Debug)]
+pub struct Marking<S> {
+    inner: S,
+    name: Option<Arc<str>>,
+}
+
+impl<S, B> Service<Request<B>> for Marking<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        if let Some(name) = &self.name {
+            match request.extensions_mut().get_mut::<Passed>() {
+                Some(passed) => passed.0.push(name.clone()),
+                None => drop(request.extensions_mut().insert(Passed(vec![name.clone()]))),
+            }
+        }
+        self.inner.call(request)
+    }
+}

@@ -1,0 +1,236 @@
+//! Where the agent's layer stands among others, and what is learnt of calls however they end.
+
+use axum::extract::Request as Asked;
+use axum::middleware::{self, Next};
+
+use super::*;
+use crate::http::OutsideLayer;
+use crate::points::Kind;
+
+async fn auth(request: Asked, next: Next) -> Result<Response, StatusCode> {
+    match request.headers().contains_key("authorization") {
+        true => Ok(next.run(request).await),
+        false => Err(StatusCode::UNAUTHORIZED),
+    }
+}
+
+fn with_token(path: &str) -> Request<Body> {
+    Request::get(path).header("authorization", "Bearer x").body(Body::empty()).unwrap()
+}
+
+fn without_token(path: &str) -> Request<Body> {
+    Request::get(path).body(Body::empty()).unwrap()
+}
+
+fn why(registry: &Registry, name: &str) -> String {
+    registry.find(name).unwrap().patchable().unwrap_err().why.into_owned()
+}
+
+#[tokio::test]
+async fn a_patch_inside_a_layer_with_a_name_answers_only_what_it_lets_through() {
+    let registry = registry();
+    let service: Router = Router::new()
+        .route("/admin", get(async || "page"))
+        .layer(layer(&registry).behind("auth"))
+        .layer(OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry)));
+    assert_eq!(send(&service, without_token("/admin")).await.0, StatusCode::UNAUTHORIZED);
+    assert!(names(&registry).is_empty(), "nothing came through");
+    assert_eq!(send(&service, with_token("/admin")).await.2, "page");
+    patch_route(&registry, "GET", "/admin", teapot());
+    assert_eq!(send(&service, without_token("/admin")).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(send(&service, with_token("/admin")).await.0, StatusCode::IM_A_TEAPOT);
+    let behind = registry.find("GET /admin").unwrap().behind();
+    assert_eq!(behind.iter().map(|name| &**name).collect::<Vec<_>>(), ["auth"]);
+    assert!(registry.news().is_empty());
+}
+
+#[tokio::test]
+async fn a_layer_with_a_name_inside_the_agents_is_noticed_by_the_first_request_and_closes_the_route() {
+    let registry = registry();
+    let service: Router = Router::new()
+        .route("/admin", get(async || "page"))
+        .layer(OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry)))
+        .layer(layer(&registry));
+    // One that is refused is enough.
+    assert_eq!(send(&service, without_token("/admin")).await.0, StatusCode::UNAUTHORIZED);
+    let why = why(&registry, "GET /admin");
+    assert!(why.contains("would answer without the layer `auth`"), "{why}");
+    let news = registry.news();
+    assert_eq!(news.len(), 1);
+    assert!(news[0].starts_with("`GET /admin` takes no patches: "), "{news:?}");
+    assert_eq!(send(&service, with_token("/admin")).await.2, "page");
+    assert!(registry.news().is_empty(), "it is told once");
+}
+
+/// Made before any request came by, when nothing could be known.
+#[tokio::test]
+async fn a_patch_of_a_route_that_was_never_called_does_not_answer_without_the_layer_inside() {
+    let registry = registry();
+    let service: Router = Router::new()
+        .route("/admin", get(async || "page"))
+        .layer(OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry)))
+        .layer(layer(&registry));
+    let heard = patch_route(&registry, "GET", "/admin", teapot());
+    for _ in 0..3 {
+        assert_eq!(send(&service, without_token("/admin")).await.0, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(send(&service, with_token("/admin")).await.2, "page");
+    assert!(heard.lines().is_empty());
+}
+
+#[tokio::test]
+async fn a_route_beside_a_layer_with_a_name_is_patched_once_that_was_seen() {
+    let registry = registry();
+    let admin = Router::new()
+        .route("/admin", get(async || "page"))
+        .layer(layer(&registry))
+        .layer(OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry)));
+    let service: Router =
+        Router::new().route("/health", get(async || "healthy")).layer(layer(&registry)).merge(admin);
+    patch_route(&registry, "GET", "/health", teapot());
+    assert_eq!(send(&service, without_token("/health")).await.2, "healthy", "who knows what lies inside");
+    assert_eq!(send(&service, without_token("/health")).await.0, StatusCode::IM_A_TEAPOT);
+}
+
+#[tokio::test]
+async fn a_request_that_came_without_a_layer_that_is_demanded_closes_the_route_at_once() {
+    let registry = registry();
+    drop(OutsideLayer::new((), "auth", Some(&registry)));
+    let service: Router = Router::new()
+        .route("/admin", get(async || "page"))
+        .route("/seen", get(async || "seen"))
+        .layer(layer(&registry).behind("auht"));
+    let heard = patch_route(&registry, "GET", "/admin", teapot());
+    assert_eq!(send(&service, with_token("/admin")).await.2, "page");
+    assert_eq!(send(&service, with_token("/admin")).await.2, "page");
+    assert!(heard.lines().is_empty());
+    let said = why(&registry, "GET /admin");
+    assert!(said.contains("without the layer `auht`") && said.contains("did you mean `auth`?"), "{said}");
+    send(&service, with_token("/seen")).await;
+    assert_eq!(registry.find("GET /seen").unwrap().kind(), Kind::Route);
+    why(&registry, "GET /seen");
+    assert_eq!(registry.declare("GET", "/seen").unwrap().patchable().unwrap_err().name, "GET /seen");
+}
+
+#[tokio::test]
+async fn a_closed_route_is_still_counted_for_a_guard() {
+    let registry = registry();
+    let service: Router =
+        Router::new().route("/admin", get(async || "page")).layer(layer(&registry).behind("auth"));
+    send(&service, with_token("/admin")).await;
+    let point = registry.find("GET /admin").unwrap();
+    let watch = point.watch();
+    assert_eq!(send(&service, with_token("/admin")).await.2, "page");
+    assert_eq!(watch.stats().calls, 1);
+}
+
+#[tokio::test]
+async fn a_layer_with_a_name_does_what_it_did_while_the_agent_is_inert() {
+    let service: Router = Router::new()
+        .route("/admin", get(async || "page"))
+        .layer(HttpLayer::new(None, &[]).behind("auth"))
+        .layer(OutsideLayer::new(middleware::from_fn(auth), "auth", None));
+    assert_eq!(send(&service, without_token("/admin")).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(send(&service, with_token("/admin")).await.2, "page");
+}
+
+/// A handler that panics, wherever that is caught.
+#[tokio::test]
+async fn a_route_whose_handler_panics_is_a_point_and_can_be_patched() {
+    let registry = registry();
+    let panics = get(async || if true { panic!("as it does") } else { "never" });
+    let service: Router = Router::new().route("/panic", panics).layer(layer(&registry));
+    let spawned = tokio::spawn({
+        let service = service.clone();
+        async move { ask(&service, Method::GET, "/panic").await }
+    });
+    assert!(spawned.await.unwrap_err().is_panic());
+    assert_eq!(names(&registry), ["GET /panic"]);
+    assert_eq!(registry.points().pop().unwrap().is_seen, Some(true));
+    patch_route(&registry, "GET", "/panic", teapot());
+    assert_eq!(ask(&service, Method::GET, "/panic").await.0, StatusCode::IM_A_TEAPOT);
+}
+
+#[tokio::test]
+async fn a_route_whose_first_caller_leaves_is_a_point() {
+    let registry = registry();
+    let service: Router = Router::new()
+        .route("/waits", get(async || std::future::pending::<&'static str>().await))
+        .layer(layer(&registry));
+    let timeout = std::time::Duration::from_millis(1);
+    tokio::time::timeout(timeout, ask(&service, Method::GET, "/waits")).await.unwrap_err();
+    assert_eq!(names(&registry), ["GET /waits"]);
+}
+
+#[tokio::test]
+async fn what_a_guard_counts_is_counted_however_the_call_ends() {
+    let registry = registry();
+    let service: Router = Router::new()
+        .route("/panic", get(async || if true { panic!("as it does") } else { "never" }))
+        .route("/waits", get(async || std::future::pending::<&'static str>().await))
+        .layer(layer(&registry));
+    let (panics, waits) =
+        (registry.declare("GET", "/panic").unwrap(), registry.declare("GET", "/waits").unwrap());
+    let (panicked, left) = (panics.watch(), waits.watch());
+    let spawned = tokio::spawn({
+        let service = service.clone();
+        async move { ask(&service, Method::GET, "/panic").await }
+    });
+    assert!(spawned.await.unwrap_err().is_panic());
+    assert_eq!((panicked.stats().calls, panicked.stats().errors), (1, 1));
+    let timeout = std::time::Duration::from_millis(1);
+    tokio::time::timeout(timeout, ask(&service, Method::GET, "/waits")).await.unwrap_err();
+    assert_eq!((left.stats().calls, left.stats().errors), (1, 0));
+}
+
+/// A gRPC response: its status in the trailers behind a message, if it has any.
+struct Grpc(Vec<http_body::Frame<Bytes>>);
+
+impl http_body::Body for Grpc {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        let next = if self.0.is_empty() { None } else { Some(Ok(self.0.remove(0))) };
+        std::task::Poll::Ready(next)
+    }
+}
+
+fn grpc(trailer: Option<&'static str>) -> Response {
+    let mut frames = vec![http_body::Frame::data(Bytes::from_static(b"message"))];
+    if let Some(status) = trailer {
+        let trailers = [(header::HeaderName::from_static("grpc-status"), status.parse().unwrap())];
+        frames.push(http_body::Frame::trailers(trailers.into_iter().collect()));
+    }
+    let mut response = Response::new(Body::new(Grpc(frames)));
+    response.headers_mut().insert(header::CONTENT_TYPE, "application/grpc+proto".parse().unwrap());
+    response
+}
+
+#[tokio::test]
+async fn a_grpc_call_that_fails_is_an_error_for_a_guard() {
+    let registry = registry();
+    let only_headers = |status: &'static str| {
+        post(async move || [("content-type", "application/grpc"), ("grpc-status", status)])
+    };
+    let service: Router = Router::new()
+        .route("/shop.Shop/Ok", post(async || grpc(Some("0"))))
+        .route("/shop.Shop/Fails", post(async || grpc(Some("14"))))
+        .route("/shop.Shop/Silent", post(async || grpc(None)))
+        .route("/shop.Shop/Early", only_headers("5"))
+        .route("/shop.Shop/EarlyOk", only_headers("0"))
+        .layer(layer(&registry));
+    for (name, errors) in [("Ok", 0), ("Fails", 1), ("Silent", 1), ("Early", 1), ("EarlyOk", 0)] {
+        let path = format!("/shop.Shop/{name}");
+        let watch = registry.declare("POST", &path).unwrap().watch();
+        let response =
+            service.clone().oneshot(Request::post(&path).body(Body::empty()).unwrap()).await.unwrap();
+        let whole = response.into_body().collect().await.unwrap();
+        let expected = if name.starts_with("Early") { "" } else { "message" };
+        assert_eq!(whole.to_bytes(), expected, "{name}");
+        assert_eq!((watch.stats().calls, watch.stats().errors), (1, errors), "{name}");
+    }
+}

@@ -1,0 +1,145 @@
+//! What `points`, `describe` and `leases` tell about points and the patches at them.
+
+use debug_policy::Resource;
+use rhai::Dynamic;
+
+use crate::core::Core;
+use crate::effect::Options;
+use crate::execute::{count, rows};
+use crate::gate;
+use crate::lease::Lease;
+use crate::points::{Failed, Kind, Makes, PointInfo};
+use crate::run::Run;
+
+/// Every point.
+pub(super) fn all(core: &Core, run: &Run) -> Dynamic {
+    rows(core.points.points().iter().map(|point| row(core, run, point)))
+}
+
+/// The point of that name, or the points: functions can share a name.
+pub(super) fn one(core: &Core, run: &Run, name: &str) -> Option<Dynamic> {
+    let points = core.points.points();
+    let mut found: Vec<&PointInfo> = points.iter().filter(|point| point.name == name).collect();
+    let whole = |point: &PointInfo| {
+        let mut members = row(core, run, point);
+        members.push(("answers", answers(point).into()));
+        members.push(("leaves_out", leaves_out(point).into()));
+        if point.kind == Kind::Route {
+            let behind = point.behind.iter().map(|name| Dynamic::from(name.to_string()));
+            members.push(("behind", behind.collect::<rhai::Array>().into()));
+        }
+        members
+    };
+    match found.len() {
+        0 => None,
+        1 => found.pop().and_then(|point| rows([whole(point)]).into_array().ok()?.pop()),
+        _ => Some(rows(found.into_iter().map(whole))),
+    }
+}
+
+/// What a patch there answers before, in words, for who is about to make it.
+pub(crate) fn answers_before(point: &PointInfo) -> String {
+    let behind = point.behind.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    match (point.kind, behind.is_empty()) {
+        (Kind::Function, _) => "answers in place of the function's body".to_owned(),
+        (Kind::Route, true) => {
+            "answers before the handler and all that lies inside the agent's layer; no layer is known to lie outside"
+                .to_owned()
+        }
+        (Kind::Route, false) => {
+            format!("answers before the handler and all that lies inside the agent's layer, behind {behind}")
+        }
+    }
+}
+
+/// How a patch fails, for its row in `leases()`.
+pub(super) fn failing(core: &Core, run: &Run, lease: &Lease) -> Option<String> {
+    let Resource::Point(name) = lease.target() else { return None };
+    let layers = core.points.find(name)?.layers();
+    let layer = layers.iter().find(|layer| layer.lease() == lease.id)?;
+    let last = layer.last_failure()?;
+    Some(format!(
+        "failed in {} of {} calls, the last time {}",
+        layer.failures(),
+        layer.calls(),
+        shown(core, run, name, &lease.owner, &last)
+    ))
+}
+
+/// What the code threw can hold what passed through the point: for its owner, and for who may patch it.
+fn shown(core: &Core, run: &Run, point: &str, owner: &str, last: &Failed) -> String {
+    if *owner == run.session.operator.name || gate::may_patch(core, run, point, &Options::default()) {
+        return core.scrub(&last.to_string());
+    }
+    format!("in call {} (why is told to its owner)", last.call)
+}
+
+fn row(core: &Core, run: &Run, point: &PointInfo) -> Vec<(&'static str, Dynamic)> {
+    let layers: rhai::Array = point.layers.iter().map(|layer| count(layer.lease)).collect();
+    let arguments: rhai::Array = point
+        .arguments
+        .iter()
+        .map(|a| {
+            if a.given { a.name.to_owned() } else { format!("{} (not given to patches)", a.name) }.into()
+        })
+        .collect();
+    let owner = top_owner(core, point);
+    let top = point.layers.last();
+    let last = top.and_then(|layer| layer.last_failure.as_ref());
+    let last = last.map(|last| format!("failed {}", shown(core, run, &point.name, &owner, last)));
+    let note = match (&point.not_patchable, point.is_seen) {
+        (Some(why), _) => format!("cannot be patched: {why}"),
+        (None, Some(false)) => "has matched 0 requests".to_owned(),
+        (None, _) => last.unwrap_or_default(),
+    };
+    let (calls, failures) =
+        top.map_or((Dynamic::UNIT, Dynamic::UNIT), |l| (count(l.calls), count(l.failures)));
+    vec![
+        ("name", point.name.clone().into()),
+        (
+            "kind",
+            match point.kind {
+                Kind::Function => "function",
+                Kind::Route => "route",
+            }
+            .into(),
+        ),
+        ("where", point.place.map(|(file, line)| format!("{file}:{line}")).unwrap_or_default().into()),
+        ("arguments", arguments.into()),
+        ("patched", layers.into()),
+        ("owner", owner.into()),
+        ("patched_calls", calls),
+        ("failures", failures),
+        ("note", note.into()),
+    ]
+}
+
+fn top_owner(core: &Core, point: &PointInfo) -> String {
+    let top = point.layers.last().map(|layer| layer.lease);
+    top.and_then(|id| core.leases.find(id).ok()).map(|lease| lease.owner).unwrap_or_default()
+}
+
+/// What a patch may answer.
+fn answers(point: &PointInfo) -> &'static str {
+    if point.kind == Kind::Route {
+        return "a map with `status`, `headers` and `body`";
+    }
+    match point.makes {
+        None => "nothing: it takes no patches",
+        Some(Makes { value: true, error: None | Some(false) }) => "the value",
+        Some(Makes { value: true, error: Some(true) }) => "the value, or `Err(..)` to make it fail",
+        Some(Makes { value: false, error: Some(true) }) => "`Err(..)`, to make it fail",
+        Some(Makes { value: false, .. }) => "nothing",
+    }
+}
+
+/// What does not run while a patch answers.
+fn leaves_out(point: &PointInfo) -> &'static str {
+    match point.kind {
+        Kind::Function => "the function's body, and what it would have done",
+        Kind::Route => {
+            "the handler with the checks of its extractors, and each layer inside the agent's; \
+             `behind` names layers outside of it that the service has given a name"
+        }
+    }
+}
