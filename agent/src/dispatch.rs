@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::clock::BootTime;
 use crate::core::Core;
 use crate::eval::{self, Submission};
-use crate::gate::{self, Refusal};
+use crate::gate::{self, MethodPermit, Refusal};
 use crate::net::{Client, Closed, Dispatch, Flow, Outbox, Refused};
 use crate::queue::Queue;
 use crate::records;
@@ -36,9 +36,20 @@ impl Desk {
 
     fn method(&self, session: &Arc<Session>, method: &'static Method, call: Call) -> Result<Flow, Failure> {
         // `hello` passes the gate where it is answered, on a thread that may wait.
-        if method.id != MethodId::Hello {
-            self.admit(session, method)?;
+        if method.id == MethodId::Hello {
+            return self.hello(session, method, call);
         }
+        let permit = self.admit(session, method)?;
+        self.answer(permit, session, method, call)
+    }
+
+    fn answer(
+        &self,
+        _: MethodPermit,
+        session: &Arc<Session>,
+        method: &'static Method,
+        call: Call,
+    ) -> Result<Flow, Failure> {
         match method.id {
             MethodId::Hello => return self.hello(session, method, call),
             MethodId::Ping => {
@@ -83,7 +94,7 @@ impl Desk {
     }
 
     /// Nothing but `hello` is answered before it, and nothing that policy does not allow.
-    fn admit(&self, session: &Session, method: &'static Method) -> Result<(), Failure> {
+    fn admit(&self, session: &Session, method: &'static Method) -> Result<MethodPermit, Failure> {
         if !session.is_attached() {
             return Err(Failure::new(
                 Code::Order,
@@ -91,7 +102,7 @@ impl Desk {
                 "call `hello` first",
             ));
         }
-        gate::pass_method(&self.core, session, method).map(drop).map_err(denied)
+        gate::pass_method(&self.core, session, method).map_err(denied)
     }
 
     /// Opens the session, on an eval thread: its record must be on disk before the answer.
@@ -264,9 +275,20 @@ fn greet(
     known: u64,
     call: u64,
 ) -> FromAgent {
-    if let Err(refusal) = gate::pass_method(core, session, method) {
-        return failed(call, denied(refusal));
+    match gate::pass_method(core, session, method) {
+        Ok(permit) => welcome(permit, core, session, version, known, call),
+        Err(refusal) => failed(call, denied(refusal)),
     }
+}
+
+fn welcome(
+    _: MethodPermit,
+    core: &Core,
+    session: &Session,
+    version: &str,
+    known: u64,
+    call: u64,
+) -> FromAgent {
     let resumed = core.leases.take_over(&session.operator.name, session.id);
     core.mark();
     let body = json!({

@@ -8,7 +8,7 @@ use debug_wire::table::{Function, HostFunction};
 use rhai::FnPtr;
 
 use crate::clock::BootTime;
-use crate::gate::Refusal;
+use crate::gate::{Barred, NonEmpty, Refusal};
 use crate::lease::{Change, Lease};
 use crate::points::Point;
 use crate::script::frozen::Frozen;
@@ -23,7 +23,7 @@ pub(crate) enum Effect {
         /// As asked for.
         path: Path,
         /// What policy is asked about.
-        leaves: Vec<Path>,
+        leaves: NonEmpty<Path>,
         /// What stands there.
         value: Tree,
     },
@@ -45,6 +45,8 @@ pub(crate) enum Effect {
         /// What stands in the way.
         why: Refusal,
     },
+    /// What policy allows no part of, known before anything of the service was touched.
+    Barred(Barred),
     /// A change under a lease.
     Change(Box<Proposal>),
     /// The end of a lease.
@@ -68,14 +70,14 @@ pub(crate) enum Effect {
         /// As given.
         name: String,
         /// What stands where.
-        parts: Vec<(Path, Tree)>,
+        parts: NonEmpty<(Path, Tree)>,
     },
     /// What differs now from a snapshot.
     Diff {
         /// The snapshot's name.
         name: String,
         /// What policy is asked about: all that the snapshot holds, and what stands there now.
-        leaves: Vec<Path>,
+        leaves: NonEmpty<Path>,
         /// Path, then, now.
         rows: Vec<(Path, Option<Tree>, Option<Tree>)>,
     },
@@ -90,8 +92,9 @@ pub(crate) enum Effect {
         lease: Box<Lease>,
         /// Whether it is undone all the same.
         force: bool,
-        /// What the service itself had changed.
-        places: Vec<Path>,
+        /// What undoing it writes: the leaves of what stands in the places that the service itself had changed, and of what
+        /// is put there. None if it is left.
+        leaves: Vec<Path>,
     },
     /// A condition under which a lease ends.
     Guard {
@@ -152,7 +155,7 @@ pub(crate) struct Proposal {
     /// How it is made and undone.
     pub(crate) change: Arc<dyn Change>,
     /// What policy is asked about: the point or target, or each leaf that changes.
-    pub(crate) targets: Vec<Resource>,
+    pub(crate) targets: NonEmpty<Resource>,
     /// Literal state paths that the patch will read; each must be readable to its author.
     pub(crate) reads: Vec<Path>,
     /// The options given.
@@ -206,6 +209,7 @@ impl Effect {
         match self {
             Self::See(listing, _) => listing.function(),
             Self::Impossible { function, .. } => function.id,
+            Self::Barred(barred) => barred.function.id,
             Self::Read { .. } => HostFunction::Get,
             Self::Reveal { .. } => HostFunction::Reveal,
             Self::Change(proposal) => proposal.function.id,
@@ -246,7 +250,8 @@ impl Effect {
             | Self::Read { .. }
             | Self::Snapshot { .. }
             | Self::Diff { .. }
-            | Self::Impossible { .. } => false,
+            | Self::Impossible { .. }
+            | Self::Barred(_) => false,
         }
     }
 
@@ -267,6 +272,7 @@ impl Effect {
             | Self::Snapshot { .. }
             | Self::Diff { .. }
             | Self::Impossible { .. }
+            | Self::Barred(_)
             | Self::Observe
             | Self::Log { .. } => false,
         }

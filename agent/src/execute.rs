@@ -13,14 +13,15 @@ use crate::clock::{BootTime, roughly};
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Proposal};
-use crate::gate::{self, Permit, Refusal};
+use crate::gate::{self, NonEmpty, Opened, Permit, Refusal};
 use crate::guard::{self, Counts};
-use crate::lease::{Cause, EndError, Lease};
+use crate::lease::{Cause, EndError, Lease, overlaps};
 use crate::listing;
+use crate::plan::Overlay;
 use crate::records;
 use crate::run::{Run, Step};
 use crate::script::frozen::PatchHost;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, SnapshotError};
 use crate::state::{Path, Tree, Wait};
 use crate::values;
 
@@ -28,7 +29,7 @@ use crate::values;
 ///
 /// # Errors
 /// What stood in the way; the effect has not happened then.
-pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic, Refusal> {
+pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dynamic, Refusal> {
     let (effect, lease) = permit.spend();
     if effect.acts() {
         run.act();
@@ -47,7 +48,13 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
             Ok(values::revealed(&value))
         }
         Effect::Impossible { why, .. } => Err(why),
-        Effect::Change(proposal) => make(core, run, &proposal, lease),
+        Effect::Change(proposal) => match lease {
+            Some(opened) => make(core, run, &proposal, opened),
+            // INVARIANT: the gate opened a lease for every change; without one there is nothing to make it under.
+            None => Err(Refusal::state("the change has no lease", "this is a fault of the agent")),
+        },
+        // The gate denies it; should it not, it is no more than an effect that was not formed.
+        Effect::Barred(_) => Err(Refusal::state("policy says no", "this is a fault of the agent")),
         Effect::Revert { lease } => revert(core, run, &lease),
         Effect::Renew { confirm, lease, ttl, asked } => {
             let id = lease.id;
@@ -86,13 +93,14 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit) -> Result<Dynamic,
         }
         Effect::Guard { lease, guard } => {
             let id = lease.id;
-            core.leases.find(id).map_err(|e| ended(&e))?;
+            // Policy was asked about its owner.
+            let found = core.leases.find(id).map_err(|e| ended(&e))?;
+            if found.owner != lease.owner {
+                return Err(ended(&EndError::Owner(id)));
+            }
             let counts = holds(core, id, &guard).map_err(|why| broken(&why))?;
             if !put_guard(core, id, &guard, counts) {
-                return Err(Refusal::state(
-                    format!("lease {id} has a guard already"),
-                    "one condition can say it all",
-                ));
+                return Err(guarded_already(id));
             }
             run.step(Step::Guarded(id));
             Ok(values::say(format!(
@@ -139,7 +147,7 @@ fn alike(core: &Core, run: &Run, path: &Path, value: &Tree) -> Option<String> {
         Resource::Point(_) => lease.owner == run.session.operator.name,
         _ => false,
     };
-    if core.leases.list().iter().any(brought) {
+    if run.leases(core).iter().any(brought) {
         return None;
     }
     let alike = core.scrubber.alike(path, text);
@@ -154,18 +162,18 @@ fn alike(core: &Core, run: &Run, path: &Path, value: &Tree) -> Option<String> {
     Some(if *is_whole { format!("its text is that of {of}") } else { format!("it holds the text of {of}") })
 }
 
-fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Result<Dynamic, Refusal> {
-    // INVARIANT: the gate opened a lease for every change; without one there is nothing to make it under.
-    let Some(id) = lease else {
-        return Err(Refusal::state("the change has no lease", "this is a fault of the agent"));
-    };
-    let lease = core.leases.find(id).map_err(|e| ended(&e))?;
-    let making = core.leases.making(id);
+/// Makes a change under its lease, which is taken back if anything stands in the way or fails on the way.
+fn make(core: &Core, run: &Run, proposal: &Proposal, mut opened: Opened<'_>) -> Result<Dynamic, Refusal> {
+    let lease = opened.lease().clone();
+    let id = lease.id;
     let counts = proposal.guard.as_ref().map(|guard| holds(core, id, guard)).transpose();
-    let counts = counts.map_err(|why| {
-        never_made(core, &lease, &why);
-        broken(&why)
-    })?;
+    let counts = match counts {
+        Ok(counts) => counts,
+        Err(why) => {
+            opened.never_made(&why);
+            return Err(broken(&why));
+        }
+    };
     let stands = stands(core, lease.target());
     if let (Resource::State(path), Some(stands)) = (lease.target(), &stands) {
         let leases: Vec<u64> = core.leases.list().iter().map(|l| l.id).filter(|other| *other != id).collect();
@@ -174,10 +182,12 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
             core.note(format!("the snapshot {gone} went to make room for another"));
         }
     }
-    let made = undoable(core, lease.target())
-        .and_then(|()| proposal.change.make(id, lease.deadline).map_err(|error| error.to_string()));
+    let made = undoable(core, lease.target()).and_then(|()| {
+        opened.begin();
+        proposal.change.make(id, lease.deadline).map_err(|error| error.to_string())
+    });
     if let Err(error) = made {
-        never_made(core, &lease, &error);
+        opened.never_made(&error);
         return Err(Refusal::state(error, "nothing was changed"));
     }
     // What stood there will stand there again, and is no less a secret meanwhile.
@@ -186,7 +196,7 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
         drop(self::stands(core, lease.target()));
     }
     run.step(Step::Made(id));
-    drop(making);
+    opened.kept();
     if let (Some(guard), Some(counts)) = (&proposal.guard, counts) {
         put_guard(core, id, guard, counts);
     }
@@ -210,17 +220,41 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, lease: Option<u64>) -> Resu
     )))
 }
 
-/// Takes back a lease whose change could not be made, with its terminal record.
-fn never_made(core: &Core, lease: &Lease, why: &str) {
-    core.leases.withdraw(lease.id);
-    core.mark();
-    let detail = serde_json::json!({ "never_made": core.scrub(why) });
-    let undone = records::Told::default();
-    core.append(vec![records::lease_ended(Cause::Undone.kind(), lease, "agent", &undone, detail)]);
+/// A lease has one guard.
+pub(crate) fn guarded_already(id: u64) -> Refusal {
+    Refusal::state(format!("lease {id} has a guard already"), "one condition can say it all")
+}
+
+/// A conflict is settled once.
+pub(crate) fn settled_before(id: u64) -> Refusal {
+    Refusal::state(format!("lease {id} was settled before"), "nothing is left to do")
+}
+
+/// What the eval itself has put where a conflict is to be forced is undone if that fails: it is no lease to be ended first.
+pub(crate) fn not_own_above(core: &Core, run: &Run, id: u64, force: bool) -> Result<(), Refusal> {
+    let conflict = run.conflict(core, id).ok().filter(|_| force);
+    let Some((lease, _)) = conflict else { return Ok(()) };
+    let own =
+        run.leases(core).into_iter().find(|own| run.is_own(own) && overlaps(own.target(), lease.target()));
+    match own {
+        None => Ok(()),
+        Some(_) => Err(Refusal::state(
+            format!("this eval has itself changed the place of lease {id} before"),
+            "settle the lease first, or in an eval of its own",
+        )),
+    }
+}
+
+/// Why a snapshot was not taken.
+pub(crate) fn not_kept(error: &SnapshotError) -> Refusal {
+    Refusal::state(
+        error.to_string(),
+        "`snapshots()` lists them; take it of fewer paths or under another name",
+    )
 }
 
 /// Whether a guard holds now; one that does not must not be put on anything. What it counts is counted from here on.
-fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<Counts, String> {
+pub(crate) fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<Counts, String> {
     let counts = Counts::of(&guard.points);
     match guard::first(core, lease, &guard.code, &counts) {
         guard::Answer::Holds => Ok(counts),
@@ -229,7 +263,7 @@ fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<Counts, String> {
     }
 }
 
-fn broken(why: &str) -> Refusal {
+pub(crate) fn broken(why: &str) -> Refusal {
     Refusal::state(why, "nothing was changed; a guard must be true before the change and stay so")
 }
 
@@ -347,17 +381,13 @@ pub(crate) fn difference_rows(core: &Core, differences: &[(Path, Option<Tree>, O
     }))
 }
 
-fn snapshot(core: &Core, run: &Run, name: String, parts: Vec<(Path, Tree)>) -> Result<Dynamic, Refusal> {
+fn snapshot(core: &Core, run: &Run, name: String, parts: NonEmpty<(Path, Tree)>) -> Result<Dynamic, Refusal> {
+    let parts = parts.into_vec();
     let leases = core.leases.list().iter().map(|lease| lease.id).collect();
     let by = run.session.operator.name.clone();
     let taken = Snapshot { name: name.clone(), by, automatic: false, taken: BootTime::now(), leases, parts };
     let bytes = taken.bytes();
-    let gone = core.snapshots.keep(taken).map_err(|error| {
-        Refusal::state(
-            error.to_string(),
-            "`snapshots()` lists them; take it of fewer paths or under another name",
-        )
-    })?;
+    let gone = core.snapshots.keep(taken).map_err(|error| not_kept(&error))?;
     for gone in &gone {
         core.note(format!("the snapshot {gone} went to make room for {name}"));
     }
@@ -368,9 +398,10 @@ fn snapshot(core: &Core, run: &Run, name: String, parts: Vec<(Path, Tree)>) -> R
 
 /// Not undone if its eval fails: it leaves things as they are, or makes them what they were.
 fn settle(core: &Core, run: &Run, id: u64, force: bool) -> Result<Dynamic, Refusal> {
+    not_own_above(core, run, id, force)?;
     // Taken first: of two who settle it, one does.
     let Some((lease, conflict)) = core.leases.take_conflict(id) else {
-        return Err(Refusal::state(format!("lease {id} was settled before"), "nothing is left to do"));
+        return Err(settled_before(id));
     };
     if force && let Err(error) = lease.change.force(Wait::AGENT) {
         core.leases.put_conflict_back(lease, conflict);
@@ -492,6 +523,8 @@ pub(crate) fn count(number: u64) -> Dynamic {
 pub(crate) struct PatchView {
     core: Arc<Core>,
     author: Request,
+    /// What stands there in the plan, if one is being made.
+    planned: Option<Overlay>,
     permitted: RwLock<BTreeSet<Path>>,
 }
 
@@ -502,7 +535,7 @@ impl PatchView {
     /// For a patch of this eval's operator. What it reads when it is made is decided by the gate, as part of the change.
     pub(crate) fn new(core: &Arc<Core>, run: &Run) -> Self {
         let author = run.request(core, Action::Read, Resource::Agent);
-        Self { core: core.clone(), author, permitted: RwLock::default() }
+        Self { core: core.clone(), author, planned: run.overlay(), permitted: RwLock::default() }
     }
 
     fn is_permitted(&self, leaf: Path) -> bool {
@@ -524,14 +557,24 @@ impl PatchHost for PatchView {
     fn read(&self, path: &str) -> Result<Dynamic, String> {
         let path = path.parse::<Path>().map_err(|e| e.to_string())?;
         // What stands beside it, whoever reads the service's log need not know.
-        let tree = self.core.read(&path, Wait::Try).map_err(|e| e.knowing(&[]).to_string())?;
-        if !crate::host::leaves(&path, &tree).into_iter().all(|leaf| self.is_permitted(leaf)) {
-            return Err(format!("policy does not let the patch's author read all that is at `{path}` now"));
+        let unread =
+            || Err(format!("policy does not let the patch's author read all that is at `{path}` now"));
+        if !gate::might_read(&self.core, &self.author, &path) {
+            return unread();
+        }
+        let planned = self.planned.as_ref().and_then(|planned| planned.look(&self.core, &path));
+        let tree = planned.unwrap_or_else(|| self.core.read(&path, Wait::Try));
+        let tree = tree.map_err(|e| e.knowing(&[]).to_string())?;
+        if !crate::host::leaves(&path, &tree).into_vec().into_iter().all(|leaf| self.is_permitted(leaf)) {
+            return unread();
         }
         Ok(convert::to_dynamic(&tree, &path, &self.core.keyed))
     }
 
     fn log(&self, lease: u64, warn: bool, text: &str) {
+        if self.planned.is_some() {
+            return;
+        }
         let owner = self.core.leases.find(lease).map(|l| l.owner).unwrap_or_default();
         script_log(&owner, Some(lease), None, warn, &self.core.scrub(text));
     }

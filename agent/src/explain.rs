@@ -63,6 +63,9 @@ fn at(position: Position) -> String {
 fn near_state(core: &Core, run: &Run, name: &str) -> Option<String> {
     let near = nearest(name, core.states.list().map(|(name, _)| name))?;
     let path = Path(vec![near.to_owned()]);
+    if !gate::could_read(core, run, &path) {
+        return None;
+    }
     let tree = core.read(&path, Wait::AGENT).ok();
     gate::may_know(core, run, &path, tree.as_ref()).ok()?;
     Some(format!("did you mean `{near}`?"))

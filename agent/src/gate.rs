@@ -1,6 +1,14 @@
 //! The one door that every effect passes: policy decides, the log keeps it, the undo is set down. Only then is there
 //! a permit, and executing an effect consumes it.
 
+mod asked;
+mod permit;
+mod preview;
+mod requests;
+mod stack;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,30 +19,22 @@ use debug_wire::messages::After;
 use debug_wire::table::Method;
 use serde_json::{Map, Value, json};
 
-use crate::clock::{BootTime, roughly};
+use crate::clock::BootTime;
 use crate::core::Core;
-use crate::effect::{Effect, Guarding, Options, Proposal};
-use crate::lease::{Cause, Claim, DEFAULT_TTL, Lease, Phase};
+use crate::effect::{Effect, Options, Proposal};
+use crate::lease::{Claim, DEFAULT_TTL, Lease, Phase};
 use crate::records;
 use crate::run::Run;
 use crate::session::Session;
-use crate::state::{Path, Tree, Wait};
+use crate::state::{Path, Tree};
+use asked::Decided;
+use requests::{requests, resource};
+use stack::check_stack;
 
-/// Leave to execute one effect once. Neither `Clone` nor `Default`; only [`pass`] makes one.
-pub(crate) struct Permit {
-    effect: Effect,
-    lease: Option<u64>,
-}
-
-impl Permit {
-    /// The effect, with the lease that was opened for it. Consumes the permit.
-    pub(crate) fn spend(self) -> (Effect, Option<u64>) {
-        (self.effect, self.lease)
-    }
-}
-
-/// Leave to answer one call of a method that is no eval.
-pub(crate) struct MethodPermit(());
+pub(crate) use asked::NonEmpty;
+pub(crate) use permit::{MethodPermit, Opened, Permit};
+pub(crate) use preview::{Barred, could_read};
+pub(crate) use stack::{not_failing, stands, unagreed};
 
 /// Why the gate let nothing through.
 #[derive(Clone, Debug)]
@@ -72,43 +72,37 @@ impl Refusal {
 ///
 /// # Errors
 /// The first that holds, in this order: policy denies, the target is in another state, the log cannot be written.
-pub(crate) fn pass(core: &Core, run: &Run, effect: Effect) -> Result<Permit, Refusal> {
+pub(crate) fn pass<'a>(core: &'a Core, run: &Run, effect: Effect) -> Result<Permit<'a>, Refusal> {
     let now = BootTime::now();
     refuse_secrets(core, run, &effect)?;
-    let asked = decide(core, run, &effect, now);
-    if let Some(denial) = denial(&effect, &asked) {
-        let denied = intent(core, run, &effect, &asked, None);
+    let decided = decide(core, run, &effect, now);
+    if let Some(denial) = denial(&effect, &decided) {
+        let denied = intent(core, run, &effect, &decided, None);
         run.record(core, denied, Until::Written).map_err(Refusal::Log)?;
         return Err(Refusal::Denied(Box::new(denial)));
     }
     // Held until the lease is in the table: another eval must not put a change on the same target meanwhile.
     let claim = match &effect {
-        Effect::Change(proposal) => Some(claim(core, proposal, now)?),
+        Effect::Change(proposal) => Some(claim(core, run, proposal, now)?),
         _ => None,
     };
     let lease = match (&effect, &claim) {
-        (Effect::Change(proposal), Some(claim)) => Some(open_lease(run, proposal, claim.id, now)?),
+        (Effect::Change(proposal), Some(claim)) => Some(lease_of(run, proposal, claim.id, now)?),
         _ => None,
     };
-    let entries = intent(core, run, &effect, &asked, lease.as_ref());
+    let entries = intent(core, run, &effect, &decided, lease.as_ref());
     let until = if effect.waits_for_disk() { Until::Durable } else { Until::Written };
     if let Err(error) = run.record(core, entries, until)
         && !run.emergency()
     {
         return Err(Refusal::Log(error));
     }
-    let id = lease.as_ref().map(|lease| lease.id);
-    if let Some(Err(lease)) = lease.map(|lease| core.leases.open(lease)) {
-        let never_made = json!({ "never_made": "the agent is stopping" });
-        let kind = Cause::Shutdown.kind();
-        core.append(vec![records::lease_ended(kind, &lease, "agent", &records::Told::default(), never_made)]);
-        return Err(Refusal::state("the agent is stopping", "nothing was changed"));
-    }
+    let lease = lease.map(|lease| Opened::open(core, lease)).transpose()?;
     core.permits.fetch_add(1, Ordering::Relaxed);
-    if id.is_some() {
+    if lease.is_some() {
         core.mark();
     }
-    Ok(Permit { effect, lease: id })
+    Ok(Permit { effect, lease })
 }
 
 /// An effect that a plan would have, and what would become of it.
@@ -128,30 +122,30 @@ pub(crate) struct Considered {
 pub(crate) fn consider(core: &Core, run: &Run, effect: Effect) -> Result<Considered, Refusal> {
     let now = BootTime::now();
     refuse_secrets(core, run, &effect)?;
-    let asked = decide(core, run, &effect, now);
-    let mut entries = intent(core, run, &effect, &asked, None);
+    let decided = decide(core, run, &effect, now);
+    let mut entries = intent(core, run, &effect, &decided, None);
     if let Some(last) = entries.pop() {
         entries.push(records::planned(last));
     }
     run.record(core, entries, Until::Written).map_err(Refusal::Log)?;
-    let wants = asked.iter().find_map(|(request, decision)| match decision {
+    let wants = decided.answers().find_map(|(request, decision)| match decision {
         Decision::Deny(denial) if request.reason.is_none() => denial.wanted_reason.clone(),
         _ => None,
     });
-    let verdict = match (denial(&effect, &asked), &effect) {
+    let verdict = match (denial(&effect, &decided), &effect) {
         (Some(denial), _) => Err(Refusal::Denied(Box::new(denial))),
         (None, Effect::Change(proposal)) => {
-            check_stack(core, proposal, proposal.change.target(), now).map(|()| allowed_by(&asked))
+            check_stack(core, run, proposal, now).map(|()| allowed_by(&decided))
         }
-        (None, _) => Ok(allowed_by(&asked)),
+        (None, _) => Ok(allowed_by(&decided)),
     };
     Ok(Considered { effect, verdict, wants })
 }
 
 /// The rules that let it through, by id.
-fn allowed_by(asked: &[(Request, Decision)]) -> String {
-    let mut rules: Vec<String> = asked
-        .iter()
+fn allowed_by(decided: &Decided) -> String {
+    let mut rules: Vec<String> = decided
+        .answers()
         .filter_map(|(_, decision)| match decision {
             Decision::Allow(allowed) => Some(allowed.rule.clone()),
             Decision::Deny(_) => None,
@@ -195,9 +189,8 @@ pub(crate) fn may_know(core: &Core, run: &Run, path: &Path, tree: Option<&Tree>)
 /// # Errors
 /// A denial that names nothing that the operator did not name.
 pub(crate) fn must_see(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Result<(), Refusal> {
-    for leaf in crate::host::leaves(path, tree) {
-        if let Decision::Deny(denial) = core.policy.decide(&run.request(core, Action::Read, resource(&leaf)))
-        {
+    for leaf in crate::host::leaves(path, tree).iter() {
+        if let Decision::Deny(denial) = core.policy.decide(&run.request(core, Action::Read, resource(leaf))) {
             return Err(Refusal::Denied(Box::new(nameless(denial))));
         }
     }
@@ -217,10 +210,15 @@ pub(crate) fn may_read(core: &Core, author: &Request, leaf: &Path) -> bool {
     matches!(core.policy.decide(&request), Decision::Allow(_))
 }
 
+/// Whether policy might let the author of a patch read something at a path. Asked before the service is.
+pub(crate) fn might_read(core: &Core, author: &Request, path: &Path) -> bool {
+    core.policy.could_allow(&Request { resource: resource(path), ..author.clone() }).is_ok()
+}
+
 /// Whether policy would let this operator patch a point, with these options. No permit.
 pub(crate) fn may_patch(core: &Core, run: &Run, point: &str, options: &Options) -> bool {
     let request = run.request(core, Action::Patch, Resource::Point(point.to_owned()));
-    matches!(core.policy.decide(&with_options(run, options, request)), Decision::Allow(_))
+    matches!(core.policy.decide(&requests::with_options(run, options, request)), Decision::Allow(_))
 }
 
 /// What of an effect goes into the log as it was written.
@@ -239,6 +237,9 @@ fn written(effect: &Effect) -> Vec<String> {
         }
         Effect::Read { path, .. } | Effect::Reveal { path, .. } => vec![path.to_string()],
         Effect::Snapshot { name, .. } | Effect::Diff { name, .. } => vec![name.clone()],
+        Effect::Barred(barred) => {
+            reason(&barred.options).into_iter().chain([barred.resource.to_string()]).collect()
+        }
         // What these say is scrubbed, or holds nothing that was written.
         Effect::See(..)
         | Effect::Log { .. }
@@ -270,146 +271,21 @@ pub(crate) fn pass_method(core: &Core, session: &Session, method: &Method) -> Re
     }
 }
 
-/// Every request that an effect comes down to, each with its answer, up to the first that is denied.
-fn decide(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Vec<(Request, Decision)> {
-    let mut asked = Vec::new();
-    for request in requests(core, run, effect, now) {
-        let decision = core.policy.decide(&request);
-        let denied = matches!(decision, Decision::Deny(_));
-        asked.push((request, decision));
-        if denied {
-            break;
-        }
-    }
-    asked
-}
-
-fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Vec<Request> {
-    let action = effect.action();
-    let ask = |resource: Resource| run.request(core, action, resource);
-    match effect {
-        Effect::See(..) | Effect::EnterChange { .. } | Effect::Observe | Effect::Log { .. } => {
-            let reason = match effect {
-                Effect::EnterChange { reason } => Some(reason.clone()),
-                _ => None,
-            };
-            vec![Request { reason: reason.or_else(|| run.reason()), ..ask(Resource::Agent) }]
-        }
-        Effect::Snapshot { parts, .. } => {
-            let leaves = parts.iter().flat_map(|(path, tree)| crate::host::leaves(path, tree));
-            leaves.map(|leaf| ask(resource(&leaf))).collect()
-        }
-        Effect::Diff { leaves, .. } | Effect::Read { leaves, .. } => {
-            leaves.iter().map(|leaf| ask(resource(leaf))).collect()
-        }
-        // Its own path and what is in it: a map may be a secret as a whole.
-        Effect::Reveal { path, value } => {
-            let below = value.without_mark().leaves().map(|(below, _)| path.join(&below.0));
-            let inside: Vec<Path> = below.filter(|leaf| leaf != path).collect();
-            [path].into_iter().chain(&inside).map(|path| ask(resource(path))).collect()
-        }
-        Effect::Change(proposal) => change_requests(core, run, proposal, action),
-        Effect::Impossible { target, options, .. } => vec![with_options(run, options, ask(target.clone()))],
-        // One's own change may always be ended; nobody needs leave to make the service what it was.
-        Effect::Revert { lease } if lease.owner == run.session.operator.name => Vec::new(),
-        Effect::Revert { lease } => {
-            vec![ask(lease.target().clone()), ask(Resource::Lease(lease.owner.clone()))]
-        }
-        Effect::Settle { lease, force: true, places } => {
-            let owner = Resource::Lease(lease.owner.clone());
-            let others = (lease.owner != run.session.operator.name).then(|| ask(owner));
-            // It writes at each of these, with all that is below.
-            let below = places.iter().flat_map(|place| match core.read(place, Wait::AGENT) {
-                Ok(tree) => crate::host::leaves(place, &tree),
-                Err(_) => vec![place.clone()],
-            });
-            let asked =
-                [ask(lease.target().clone())].into_iter().chain(below.map(|leaf| ask(resource(&leaf))));
-            asked.chain(others).map(|request| with_reason(lease, request)).collect()
-        }
-        Effect::Adopt { lease } | Effect::Settle { lease, .. } => {
-            let owner = Resource::Lease(lease.owner.clone());
-            let others = (lease.owner != run.session.operator.name).then(|| ask(owner));
-            [ask(lease.target().clone())]
-                .into_iter()
-                .chain(others)
-                .map(|request| with_reason(lease, request))
-                .collect()
-        }
-        Effect::Guard { lease, guard } => {
-            let owner = Resource::Lease(lease.owner.clone());
-            let others = (lease.owner != run.session.operator.name).then(|| ask(owner));
-            let asked = [ask(lease.target().clone())].into_iter().chain(others);
-            let reads = guard_requests(core, run, guard);
-            asked.map(|request| with_reason(lease, request)).chain(reads).collect()
-        }
-        Effect::Renew { lease, ttl, .. } => renew_requests(lease, *ttl, now, &run.session.operator.name, ask),
-    }
-}
-
-fn resource(path: &Path) -> Resource {
-    Resource::State(path.0.clone())
-}
-
-fn change_requests(core: &Core, run: &Run, proposal: &Proposal, action: Action) -> Vec<Request> {
-    let asked =
-        |target: &Resource| with_options(run, &proposal.options, run.request(core, action, target.clone()));
-    let changes = proposal.targets.iter().map(asked);
-    let guard = proposal.guard.iter().flat_map(|guard| guard_requests(core, run, guard));
-    let reads = proposal.reads.iter().map(|path| run.request(core, Action::Read, resource(path)));
-    changes.chain(reads).chain(guard).collect()
-}
-
-/// What a guard may see its author must be allowed to see: states, and what `points()` tells of points.
-fn guard_requests(core: &Core, run: &Run, guard: &Guarding) -> Vec<Request> {
-    let reads = guard.reads.iter().map(|path| run.request(core, Action::Read, resource(path)));
-    let counts = (!guard.points.is_empty()).then(|| run.request(core, Action::List, Resource::Agent));
-    reads.chain(counts).collect()
-}
-
-/// A request with the times and the reason of a change.
-fn with_options(run: &Run, options: &Options, request: Request) -> Request {
-    let ttl = request.action.sets_deadline().then(|| options.ttl.unwrap_or(DEFAULT_TTL));
-    let reason = options.reason.clone().or_else(|| run.reason());
-    Request { ttl, life: ttl, reason, ..request }
-}
-
-fn renew_requests(
-    lease: &Lease,
-    ttl: Duration,
-    now: BootTime,
-    operator: &str,
-    ask: impl Fn(Resource) -> Request,
-) -> Vec<Request> {
-    let lived = now.since(lease.made);
-    let with_times = |request: Request| Request {
-        ttl: Some(ttl),
-        life: Some(lived.saturating_add(ttl)),
-        ..with_reason(lease, request)
-    };
-    let mut requests = vec![with_times(ask(lease.target().clone()))];
-    if lease.owner != operator {
-        requests.push(with_times(ask(Resource::Lease(lease.owner.clone()))));
-    }
-    requests
-}
-
-/// With the reason of the lease, unless its operator has given another one.
-fn with_reason(lease: &Lease, request: Request) -> Request {
-    Request { reason: request.reason.clone().or_else(|| Some(lease.reason.clone())), ..request }
+fn decide(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Decided {
+    Decided::of(requests(core, run, effect, now), |request| core.policy.decide(request))
 }
 
 /// The denial. For one leaf of several it names no leaf, and says the same of what is there and what is not: which there
 /// are may be what cannot be seen.
-fn denial(effect: &Effect, asked: &[(Request, Decision)]) -> Option<Denial> {
-    let denied = asked.iter().find_map(|(_, decision)| match decision {
-        Decision::Deny(denial) => Some(denial.clone()),
-        Decision::Allow(_) => None,
-    })?;
+fn denial(effect: &Effect, decided: &Decided) -> Option<Denial> {
+    let denied = decided.denial()?.clone();
     let whole = match effect {
         Effect::Read { path, .. } | Effect::Reveal { path, .. } => Some(resource(path)),
         Effect::Change(proposal) => Some(proposal.change.target().clone()),
         Effect::Impossible { target, .. } => Some(target.clone()),
+        Effect::Settle { lease, .. } => Some(lease.target().clone()),
+        Effect::Barred(barred) if barred.named => Some(barred.resource.clone()),
+        Effect::Barred(_) => return Some(nameless(denied)),
         _ => None,
     };
     match whole {
@@ -425,20 +301,21 @@ fn denial(effect: &Effect, asked: &[(Request, Decision)]) -> Option<Denial> {
 }
 
 /// Checks the stack, and keeps others from changing it before this change stands on it.
-fn claim<'a>(core: &'a Core, proposal: &Proposal, now: BootTime) -> Result<Claim<'a>, Refusal> {
+fn claim<'a>(core: &'a Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<Claim<'a>, Refusal> {
     let target = proposal.change.target();
-    let claim = core.leases.claim(target).map_err(|id| {
+    // The id of the other one is not told: it may come to nothing.
+    let claim = core.leases.claim(target).map_err(|_| {
         Refusal::state(
-            format!("`{target}` is being changed at this moment, as lease {id}"),
+            format!("`{target}` is being changed by another eval at this moment"),
             "look at `leases()` and decide anew",
         )
     })?;
-    check_stack(core, proposal, target, now)?;
+    check_stack(core, run, proposal, now)?;
     Ok(claim)
 }
 
 /// Sets down everything a lease needs, without making the change.
-fn open_lease(run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> Result<Lease, Refusal> {
+pub(crate) fn lease_of(run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> Result<Lease, Refusal> {
     let Some(after) = run.after() else {
         return Err(Refusal::state(
             "this eval does not say what becomes of its changes when the session ends",
@@ -462,84 +339,21 @@ fn open_lease(run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> Result<
     })
 }
 
-/// That no change of the point, or of the state, could not be undone (invariant 12).
-///
-/// # Errors
-/// One could not; its lease is named.
-pub(crate) fn not_failing(core: &Core, target: &Resource) -> Result<(), Refusal> {
-    match core.leases.failing_at(target) {
-        None => Ok(()),
-        Some(lease) => Err(Refusal::state(
-            format!(
-                "lease {} at `{}` could not be undone yet; nothing may be changed there until it is",
-                lease.id,
-                lease.target()
-            ),
-            "see `leases()`; the agent keeps trying",
-        )),
-    }
-}
-
-fn check_stack(core: &Core, proposal: &Proposal, target: &Resource, now: BootTime) -> Result<(), Refusal> {
-    let standing = core.leases.standing(target);
-    not_failing(core, target)?;
-    let Options { over, below, .. } = &proposal.options;
-    match (standing, over.first()) {
-        (None, None) => Ok(()),
-        (None, Some(over)) => Err(Refusal::state(
-            format!("`over: {over}` names no change in force at `{target}`"),
-            "leave `over` out: nothing stands there",
-        )),
-        (Some(lease), _) if over.contains(&lease.id) => {
-            match over.iter().find(|id| **id != lease.id && !stands(core, **id, target)) {
-                None => Ok(()),
-                Some(id) => Err(Refusal::state(
-                    format!("`over: {id}` names no change in force at `{target}`"),
-                    "leave it out; `leases()` shows what stands where",
-                )),
-            }
-        }
-        (Some(lease), _) => Err(Refusal::state(
-            format!(
-                "`{}` is already changed by lease {} of {}, {} left",
-                lease.target(),
-                lease.id,
-                lease.owner,
-                roughly(lease.due().0.remaining(now))
-            ),
-            match below.as_slice() {
-                [_, _, ..] => format!(
-                    "add `over: {below:?}` to put yours on top of all that is changed there, or end them with `revert(id)`"
-                ),
-                _ => {
-                    format!(
-                        "add `over: {}` to put yours on top, or end it with `revert({})`",
-                        lease.id, lease.id
-                    )
-                }
-            },
-        )),
-    }
-}
-
-/// Whether a lease is in force at a target, in it or around it.
-pub(crate) fn stands(core: &Core, id: u64, target: &Resource) -> bool {
-    let at = |other: &Resource| match (other, target) {
-        (Resource::State(one), Resource::State(other)) => Path(one.clone()).overlaps(&Path(other.clone())),
-        (one, other) => one == other,
-    };
-    core.leases.find(id).is_ok_and(|lease| at(lease.target()))
-}
-
 /// The records of an effect: the code it keeps in parts, the effect, and the lease with its undo.
 fn intent(
     core: &Core,
     run: &Run,
     effect: &Effect,
-    asked: &[(Request, Decision)],
+    decided: &Decided,
     lease: Option<&Lease>,
 ) -> Vec<debug_audit::Entry> {
-    let (mut entries, gate) = records::decisions(asked, &core.policy_digest);
+    let (mut entries, gate) = match decided {
+        Decided::Own(lease) => (Vec::new(), records::own(*lease, &core.policy_digest)),
+        Decided::Policy(_) => {
+            let answers: Vec<_> = decided.answers().cloned().collect();
+            records::decisions(&answers, &core.policy_digest)
+        }
+    };
     let mut body = json!({
         "eval": run.record_number(), "session": run.session.id, "operator": run.session.operator.spiffe,
         "function": effect.function().name(), "gate": gate,
@@ -596,6 +410,7 @@ fn detail(core: &Core, run: &Run, effect: &Effect) -> Vec<(&'static str, Value)>
             vec![("snapshot", name.as_str().into()), ("differing", paths.collect())]
         }
         Effect::Impossible { target, .. } => vec![("target", target.to_string().into())],
+        Effect::Barred(barred) => vec![("target", barred.resource.to_string().into())],
         Effect::Change(proposal) => {
             let target = proposal.change.target().to_string().into();
             let guard = proposal.guard.as_ref().map(|guard| ("guard", guard.record.clone()));

@@ -132,6 +132,11 @@ impl Guards {
         free
     }
 
+    /// Whether a lease has one.
+    pub(crate) fn has(&self, lease: u64) -> bool {
+        self.lock().contains_key(&lease)
+    }
+
     /// Takes the guard of a lease away.
     pub(crate) fn remove(&self, lease: u64) {
         self.lock().remove(&lease);

@@ -86,6 +86,10 @@ fn items(tag: &EvalTag, handle: &Handle) -> Fallible<Array> {
 
 /// What a path is: a leaf is read, a container stays a handle.
 pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
+    // Before the service is asked: the read is then the denial.
+    if !gate::could_read(&tag.core, &tag.run, &path) {
+        return read(tag, &path);
+    }
     match tag.run.look(&tag.core, &path) {
         Ok(tree)
             if host::is_container(&tree)

@@ -138,7 +138,7 @@ fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dyna
 const EFFECT: u64 = 100;
 
 /// Charges an effect, and every byte that it writes into logs. A run that has used up all ends behind it.
-fn charge(effect: &Effect) {
+pub(crate) fn charge(effect: &Effect) {
     let written = match effect {
         Effect::Log { text, .. } => 1_000 + text.len() as u64,
         _ => EFFECT,
@@ -155,7 +155,6 @@ pub(crate) fn perform(
     let mut results = Vec::new();
     let passed = wish().and_then(|effects| {
         if tag.run.is_planning() {
-            effects.iter().for_each(charge);
             results = plan::perform(&tag.core, &tag.run, effects)?;
             return Ok(());
         }

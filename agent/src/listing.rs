@@ -17,7 +17,7 @@ use crate::levels::level_name;
 use crate::net::Bounds;
 use crate::run::{MAX_EFFECTS, Run};
 use crate::script::engine::{EVAL, PATCH};
-use crate::state::{Path, Tree, Wait};
+use crate::state::{Path, Tree};
 use crate::values;
 
 mod points;
@@ -39,13 +39,13 @@ pub(crate) fn list(
 ) -> Result<Dynamic, Refusal> {
     match listing {
         Listing::Help => help(subject),
-        Listing::Info => Ok(info(core)),
+        Listing::Info => Ok(info(core, run)),
         Listing::Ls => ls(core, run, subject),
         Listing::Points => Ok(points::all(core, run)),
         Listing::Describe => describe(core, run, subject.unwrap_or_default()),
         Listing::Leases => Ok(leases(core, run)),
         Listing::Sessions => Ok(sessions(core, run)),
-        Listing::Snapshots => Ok(snapshots(core)),
+        Listing::Snapshots => Ok(snapshots(core, run)),
     }
 }
 
@@ -82,7 +82,7 @@ fn explain(function: &Function) -> String {
     )
 }
 
-fn info(core: &Core) -> Dynamic {
+fn info(core: &Core, run: &Run) -> Dynamic {
     let now = UnixTime::now().as_secs();
     let kept = core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     let notes = core.lifetimes.iter().filter_map(|lifetime| lifetime.warning(now));
@@ -90,8 +90,8 @@ fn info(core: &Core) -> Dynamic {
         .observer()
         .filter(|observer| !observer.notes_calls())
         .map(|_| "patched calls are not noted for now, so that the next process cannot tell if this one ends inside of one: `calls` in `[active] folder` takes too long to write; best is a folder in memory (tmpfs)");
-    let in_force = core.leases.in_force(BootTime::now());
-    let next = in_force.shortest_ms.map(std::time::Duration::from_millis);
+    let in_force = run.leases(core);
+    let next = in_force.iter().map(|lease| lease.until().remaining(BootTime::now())).min();
     rows([vec![
         ("service", core.service.clone().into()),
         ("instance", core.instance.clone().into()),
@@ -104,7 +104,7 @@ fn info(core: &Core) -> Dynamic {
         ("records", count(core.log.size())),
         ("log", health(&core.log.health()).into()),
         ("policy", core.policy_digest.clone().into()),
-        ("leases", count(in_force.count)),
+        ("leases", count(in_force.len() as u64)),
         ("limits", limits().into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
         ("levels", levels(core)),
         ("next_revert", next.map_or(Dynamic::UNIT, |d| roughly(d).into())),
@@ -195,11 +195,7 @@ fn health(health: &debug_audit::Health) -> String {
 fn ls(core: &Core, run: &Run, subject: Option<&str>) -> Result<Dynamic, Refusal> {
     let Some(subject) = subject else {
         let states = core.states.list();
-        let shown = states.into_iter().filter(|(name, _)| {
-            let path = Path(vec![(*name).to_owned()]);
-            let tree = core.read(&path, Wait::AGENT).ok();
-            gate::may_know(core, run, &path, tree.as_ref()).is_ok()
-        });
+        let shown = states.into_iter().filter(|(name, _)| knows(core, run, &Path(vec![(*name).to_owned()])));
         return Ok(rows(
             shown.map(|(name, writable)| vec![("name", name.into()), ("writable", writable.into())]),
         ));
@@ -213,9 +209,19 @@ fn at(core: &Core, run: &Run, subject: &str) -> Result<(Path, Tree), Refusal> {
     let path: Path = subject
         .parse()
         .map_err(|e: crate::state::InvalidPath| Refusal::state(e.to_string(), "as in `config.db.host`"))?;
-    let found = core.read(&path, Wait::AGENT);
+    // Before the service is asked.
+    if !gate::could_read(core, run, &path) {
+        gate::may_know(core, run, &path, None)?;
+    }
+    let found = run.look(core, &path);
     gate::may_know(core, run, &path, found.as_ref().ok())?;
     Ok((path, found.map_err(|e| crate::host::state_refusal(core, run, &e))?))
+}
+
+/// Whether the operator may read anything of a state. One who may not makes nobody ask the service.
+fn knows(core: &Core, run: &Run, state: &Path) -> bool {
+    gate::could_read(core, run, state)
+        && gate::may_know(core, run, state, run.look(core, state).ok().as_ref()).is_ok()
 }
 
 fn names(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Dynamic {
@@ -239,11 +245,8 @@ fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
         return Ok(one);
     }
     let root = subject.split(['.', '[']).next().unwrap_or_default();
-    let known = |name: &str| {
-        let path = Path(vec![name.to_owned()]);
-        let found = core.read(&path, Wait::AGENT);
-        core.states.named(name).is_ok() && gate::may_know(core, run, &path, found.as_ref().ok()).is_ok()
-    };
+    let known =
+        |name: &str| core.states.named(name).is_ok() && knows(core, run, &Path(vec![name.to_owned()]));
     // What one may not know of is as unknown as what is not there.
     if !known(root) {
         let nearest =
@@ -266,9 +269,9 @@ fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
 
 fn leases(core: &Core, run: &Run) -> Dynamic {
     let now = BootTime::now();
-    let conflicts =
-        core.leases.conflicts().into_iter().map(|(lease, conflict)| conflict_row(&lease, &conflict));
-    rows(conflicts.chain(core.leases.list().into_iter().map(|lease| lease_row(core, run, &lease, now))))
+    let conflicts = run.conflicts(core);
+    let conflicts = conflicts.into_iter().map(|(lease, conflict)| conflict_row(&lease, &conflict));
+    rows(conflicts.chain(run.leases(core).into_iter().map(|lease| lease_row(core, run, &lease, now))))
 }
 
 /// A lease that has ended but for what the service itself had changed.
@@ -314,23 +317,24 @@ fn lease_row(core: &Core, run: &Run, lease: &Lease, now: BootTime) -> Vec<(&'sta
 fn sessions(core: &Core, run: &Run) -> Dynamic {
     let now = BootTime::now();
     let sessions: Vec<_> = core.sessions().values().cloned().collect();
+    let leases = run.leases(core);
     rows(sessions.into_iter().map(|session| {
         vec![
             ("id", count(session.id)),
             ("operator", session.operator.name.clone().into()),
             ("roles", session.operator.roles.join(",").into()),
-            ("mode", mode_name(&session).into()),
+            ("mode", mode_name(run, &session).into()),
             ("since", roughly(now.since(session.opened)).into()),
             ("peer", session.peer.to_string().into()),
-            ("leases", count(core.leases.held_by(session.id).len() as u64)),
+            ("leases", count(leases.iter().filter(|lease| lease.session == session.id).count() as u64)),
             ("you", (session.id == run.session.id).into()),
         ]
     }))
 }
 
-fn snapshots(core: &Core) -> Dynamic {
+fn snapshots(core: &Core, run: &Run) -> Dynamic {
     let now = BootTime::now();
-    rows(core.snapshots.list().into_iter().map(|snapshot| {
+    rows(run.snapshots(core).into_iter().map(|snapshot| {
         let leases: Vec<String> = snapshot.leases.iter().map(u64::to_string).collect();
         vec![
             ("name", snapshot.name.clone().into()),
@@ -343,8 +347,9 @@ fn snapshots(core: &Core) -> Dynamic {
     }))
 }
 
-fn mode_name(session: &crate::session::Session) -> &'static str {
-    match session.mode().0 {
+fn mode_name(run: &Run, session: &crate::session::Session) -> &'static str {
+    let mode = if session.id == run.session.id { run.mode() } else { session.mode() };
+    match mode.0 {
         debug_policy::Mode::Observe => "observe",
         debug_policy::Mode::Change => "change",
     }

@@ -3,8 +3,12 @@
 //! Invariant: nothing here has a permit, and nothing here asks for one. What a plan looks at was decided and recorded by
 //! [`gate::consider`]; what it would change is listed and kept in the overlay alone.
 
+mod leases;
+mod overlay;
+mod rehearse;
+
 use debug_policy::{Mode, Resource, format_duration};
-use debug_wire::table::Undo;
+use debug_wire::table::{HostFunction, Undo};
 use rhai::{Dynamic, Map};
 
 use crate::clock::{BootTime, roughly};
@@ -12,17 +16,25 @@ use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Proposal};
 use crate::execute;
-use crate::gate::{self, Considered, Refusal};
+use crate::gate::{self, Barred, Considered, Refusal};
+use crate::host::charge;
 use crate::listing;
 use crate::run::Run;
-use crate::state::{Path, StateError, Tree, Wait};
+use crate::script::memory;
+use crate::snapshot::Snapshots;
+use crate::state::{Path, Tree};
 use crate::values;
+
+pub(crate) use leases::PlannedLeases;
+pub(crate) use overlay::Overlay;
 
 /// A plan that is being made.
 #[derive(Default)]
 pub(crate) struct Planning {
-    /// Writes, the newest last.
-    overlay: Vec<(Path, Tree)>,
+    overlay: Overlay,
+    leases: PlannedLeases,
+    /// With those that it would have taken; nothing until it takes one.
+    snapshots: Option<Snapshots>,
     lines: Vec<Line>,
     /// The mode that the code has entered; nothing was entered in fact.
     mode: Option<(Mode, Option<String>)>,
@@ -50,17 +62,23 @@ impl Planning {
         self.mode.clone()
     }
 
-    /// What stands at a path with the plan's own writes; nothing if it has made none there.
-    pub(crate) fn look(&self, core: &Core, path: &Path) -> Option<Result<Tree, StateError>> {
-        self.overlay.iter().any(|(written, _)| written.overlaps(path)).then(|| {
-            let root = Path(path.0.get(..1).unwrap_or_default().to_vec());
-            let mut tree = core.read(&root, Wait::AGENT)?;
-            for (written, value) in self.overlay.iter().filter(|(written, _)| written.is_within(&root)) {
-                tree = tree.clone().replaced(written.below(), value.clone()).unwrap_or(tree);
-            }
-            let marked = core.redactor.mark(&root, tree);
-            Ok(marked.known_at(path.below())?.clone())
-        })
+    /// What stands in the states with its own writes.
+    pub(crate) fn overlay(&self) -> &Overlay {
+        &self.overlay
+    }
+
+    /// What it has made of the leases.
+    pub(crate) fn leases(&self) -> &PlannedLeases {
+        &self.leases
+    }
+
+    /// The snapshots, if it would have taken any.
+    pub(crate) fn taken(&self) -> Option<&Snapshots> {
+        self.snapshots.as_ref()
+    }
+
+    fn snapshots(&mut self, core: &Core) -> &mut Snapshots {
+        self.snapshots.get_or_insert_with(|| core.snapshots.copy())
     }
 
     /// As a script sees it: a list of maps.
@@ -108,12 +126,23 @@ impl Line {
 /// # Errors
 /// The first effect that the code needs an answer of and may not have; a plan goes on behind a change that is denied.
 pub(crate) fn perform(core: &Core, run: &Run, effects: Vec<Effect>) -> Result<Vec<Dynamic>, Refusal> {
-    effects.into_iter().map(|effect| one(core, run, effect)).collect()
+    let mut results = Vec::new();
+    for effect in effects {
+        charge(&effect);
+        let result = one(core, run, effect)?;
+        drop(memory::made(values::size_at_most(&result)));
+        results.push(result);
+    }
+    Ok(results)
 }
 
 fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
     let mut line = described(core, &effect);
     let Considered { effect, verdict, wants } = gate::consider(core, run, effect)?;
+    let verdict = verdict.and_then(|said| rehearse::effect(core, run, &effect).map(|()| said));
+    if let (Effect::Change(proposal), Err(_)) = (&effect, &verdict) {
+        rehearse::go_on(core, run, proposal);
+    }
     (line.allowed, line.verdict) = match (&verdict, &wants) {
         (Ok(said), _) => (true, said.clone()),
         (Err(_), Some(reason)) => {
@@ -147,12 +176,6 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
         Effect::Reveal { path, .. } => {
             Ok(convert::to_dynamic(&Tree::Secret(Box::new(Tree::Null)), &path, &core.keyed))
         }
-        Effect::Change(proposal) => {
-            if let (Resource::State(path), Some((_, after))) = (proposal.change.target(), &proposal.shown) {
-                run.planning(|planning| planning.overlay.push((Path(path.clone()), after.clone())));
-            }
-            Ok(values::say(said))
-        }
         Effect::EnterChange { reason } => {
             run.planning(|planning| planning.mode = Some((Mode::Change, Some(reason))));
             Ok(values::say(said))
@@ -169,7 +192,19 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
             Ok(_) => Err(why),
             Err(refusal) => Err(refusal),
         },
-        Effect::Revert { .. }
+        // What would be a change is denied as one that was formed: the plan goes on behind it.
+        Effect::Barred(Barred { function, resource: Resource::State(path), .. })
+            if function.id == HostFunction::Reveal =>
+        {
+            let hidden = Tree::Secret(Box::new(Tree::Null));
+            Ok(convert::to_dynamic(&hidden, &Path(path), &core.keyed))
+        }
+        Effect::Barred(barred) => match verdict {
+            Err(refusal) if barred.function.undo != Undo::Lease => Err(refusal),
+            _ => Ok(values::say(said)),
+        },
+        Effect::Change(_)
+        | Effect::Revert { .. }
         | Effect::Renew { .. }
         | Effect::Adopt { .. }
         | Effect::Settle { .. }
@@ -219,6 +254,8 @@ fn described(core: &Core, effect: &Effect) -> Line {
             proposal.change.target().to_string()
         }
         Effect::Impossible { target, .. } => target.to_string(),
+        Effect::Barred(barred) if barred.named => barred.resource.to_string(),
+        Effect::Barred(barred) => barred.function.name.to_owned(),
         Effect::Revert { lease } | Effect::Adopt { lease } | Effect::Guard { lease, .. } => {
             format!("lease {} at {}", lease.id, lease.target())
         }

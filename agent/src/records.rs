@@ -120,6 +120,11 @@ pub(crate) fn decisions(asked: &[(Request, Decision)], policy: &str) -> (Vec<Ent
     (parts, gate)
 }
 
+/// The end of one's own change, about which policy is not asked.
+pub(crate) fn own(lease: u64, policy: &str) -> Value {
+    json!({ "policy": policy, "allowed": true, "own": lease })
+}
+
 /// What is recorded of an effect in place, in bytes; longer goes into parts.
 pub(crate) const MAX_INLINE: usize = PART;
 

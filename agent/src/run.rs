@@ -13,9 +13,10 @@ use serde_json::json;
 
 use crate::core::Core;
 use crate::gate::Refusal;
-use crate::lease::Lease;
-use crate::plan::Planning;
+use crate::lease::{ChangeError, Conflict, EndError, Lease};
+use crate::plan::{Overlay, Planning};
 use crate::session::Session;
+use crate::snapshot::Snapshot;
 use crate::state::{Path, Scrubber, Shown, StateError, Tree, Wait};
 
 /// The most effects of one eval: as many as a read may have leaves.
@@ -120,7 +121,7 @@ impl Run {
     }
 
     /// The mode, and the reason with which it was entered; a plan's own, while one is made.
-    fn mode(&self) -> (Mode, Option<String>) {
+    pub(crate) fn mode(&self) -> (Mode, Option<String>) {
         let planned = self.done().planning.as_ref().and_then(Planning::mode);
         planned.unwrap_or_else(|| self.session.mode())
     }
@@ -165,8 +166,119 @@ impl Run {
 
     /// What stands at a path; in a plan, with its own writes.
     pub(crate) fn look(&self, core: &Core, path: &Path) -> Result<Tree, StateError> {
-        let planned = self.done().planning.as_ref().and_then(|planning| planning.look(core, path));
+        let planned = self.done().planning.as_ref().and_then(|planning| planning.overlay().look(core, path));
         planned.unwrap_or_else(|| core.read(path, Wait::AGENT))
+    }
+
+    /// The leases in force, oldest first; in a plan as it would have left them.
+    pub(crate) fn leases(&self, core: &Core) -> Vec<Lease> {
+        let leases = core.leases.list();
+        match &self.done().planning {
+            Some(planning) => planning.leases().over(leases),
+            None => leases,
+        }
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// What became of it.
+    pub(crate) fn lease(&self, core: &Core, id: u64) -> Result<Lease, EndError> {
+        let planned = self.done().planning.as_ref().and_then(|planning| planning.leases().find(id));
+        planned.unwrap_or_else(|| core.leases.find(id))
+    }
+
+    /// Whether a lease is of this very eval: one submission is one transaction, and what it has changed is its own business.
+    pub(crate) fn is_own(&self, lease: &Lease) -> bool {
+        lease.eval == self.record && lease.owner == self.session.operator.name
+    }
+
+    /// Whether a lease has ended in the plan that is being made.
+    pub(crate) fn has_ended(&self, lease: u64) -> bool {
+        self.done().planning.as_ref().is_some_and(|planning| planning.leases().has_ended(lease))
+    }
+
+    /// How many layers there are at a point or target, of which `real` are in force; in a plan as it would have left them.
+    pub(crate) fn layers(&self, core: &Core, target: &Resource, real: usize) -> usize {
+        match self.is_planning() {
+            true => self.leases(core).iter().filter(|lease| lease.target() == target).count(),
+            false => real,
+        }
+    }
+
+    /// Whether the plan that is being made has changed exactly this.
+    pub(crate) fn plans_at(&self, target: &Resource) -> bool {
+        self.done().planning.as_ref().is_some_and(|planning| planning.leases().made_at(target))
+    }
+
+    /// A snapshot by its name; in a plan also one that it would have taken.
+    pub(crate) fn snapshot(&self, core: &Core, name: &str) -> Option<Snapshot> {
+        match self.done().planning.as_ref().and_then(Planning::taken) {
+            Some(planned) => planned.find(name),
+            None => core.snapshots.find(name),
+        }
+    }
+
+    /// All of them; in a plan also those that it would have taken.
+    pub(crate) fn snapshots(&self, core: &Core) -> Vec<Snapshot> {
+        match self.done().planning.as_ref().and_then(Planning::taken) {
+            Some(planned) => planned.list(),
+            None => core.snapshots.list(),
+        }
+    }
+
+    /// The leases that ended as a conflict and were not settled; in a plan as it would have left them.
+    pub(crate) fn conflicts(&self, core: &Core) -> Vec<(Lease, Conflict)> {
+        let conflicts = core.leases.conflicts();
+        match &self.done().planning {
+            Some(planning) => planning.leases().conflicts_over(conflicts),
+            None => conflicts,
+        }
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// What became of the lease.
+    pub(crate) fn conflict(&self, core: &Core, id: u64) -> Result<(Lease, Conflict), EndError> {
+        let done = self.done();
+        let Some(planning) = &done.planning else { return core.leases.conflict(id) };
+        let leases = planning.leases();
+        match (leases.conflict(id), leases.find(id)) {
+            _ if leases.is_settled(id) => Err(EndError::Ended { id, how: "conflict" }),
+            (Some(conflict), _) => Ok(conflict),
+            (None, Some(Ok(_))) => Err(EndError::InForce(id)),
+            (None, Some(Err(error))) => Err(error),
+            (None, None) => core.leases.conflict(id),
+        }
+    }
+
+    /// Whether a write would succeed now, and what stands there; in a plan with its own writes.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub(crate) fn check_write(&self, core: &Core, path: &Path, value: &Tree) -> Result<Tree, StateError> {
+        let planned = |planning: &Planning| planning.overlay().check_write(core, path, value);
+        let planned = self.done().planning.as_ref().and_then(planned);
+        planned.unwrap_or_else(|| core.states.check_write(path, value, Wait::AGENT))
+    }
+
+    /// The write without which nothing would stand at `path`: its lease, and its path below the state.
+    ///
+    /// # Errors
+    /// The stack of the state is in use.
+    pub(crate) fn outlived(
+        &self,
+        core: &Core,
+        path: &Path,
+    ) -> Result<Option<(u64, Vec<String>)>, ChangeError> {
+        let planned = self.done().planning.as_ref().and_then(|planning| planning.overlay().outlived(path));
+        planned.map_or_else(|| core.writes.outlived(path, Wait::AGENT), Ok)
+    }
+
+    /// What stands in the states with the writes of the plan that is being made.
+    pub(crate) fn overlay(&self) -> Option<Overlay> {
+        self.done().planning.as_ref().map(|planning| planning.overlay().clone())
     }
 
     /// Appends records of this eval and waits until they are where `until` says.

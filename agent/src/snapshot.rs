@@ -77,6 +77,11 @@ impl Snapshots {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same ones, for a plan.
+    pub(crate) fn copy(&self) -> Self {
+        Self { kept: Mutex::new(self.lock().clone()) }
+    }
+
     /// Keeps one. Returns the names of those that had to go for it: automatic ones, and the oldest of the same operator. Nobody's
     /// goes for another's.
     ///

@@ -217,6 +217,23 @@ impl Pattern {
             _ => self.covers(target),
         }
     }
+
+    /// Whether it covers a state path or some path below it.
+    pub(crate) fn reaches(&self, target: &Target<'_>) -> bool {
+        match (self, target) {
+            (Self::State(pattern), Target::State(path)) => begins(pattern, path),
+            _ => self.touches(target),
+        }
+    }
+
+    /// Whether it covers a state path and every path below it.
+    pub(crate) fn covers_below(&self, target: &Target<'_>) -> bool {
+        match self {
+            // What follows the path is taken by the `**` at the end.
+            Self::State(pattern) => pattern.last() == Some(&Segment::Any) && self.covers(target),
+            _ => self.covers(target),
+        }
+    }
 }
 
 impl Segment {

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::pattern::Target;
 use crate::rule::{Audience, Effect, Lack, Rule};
-use crate::{Allowed, Decision, Denial, Mode, PolicyError, Request, RuleRef, parse};
+use crate::{Allowed, Decision, Denial, Mode, PolicyError, Request, Resource, RuleRef, parse};
 
 /// How many rules and alternatives a denial names; more would bury what helps.
 const MAX_NAMED: usize = 8;
@@ -81,6 +81,45 @@ impl Policy {
             return deny(request, denied, help.to_owned());
         }
         first_that_holds(request, self.allowing.iter().filter(speaks).map(|placed| &placed.rule))
+    }
+
+    /// Whether the action might be allowed on the resource of the request, or on something below it, in this mode. Asked before
+    /// it is known what stands there, so that what is denied in any case costs the service nothing.
+    ///
+    /// Only a state path has something below it. It errs on the side of yes and allows nothing: times and reasons are not looked
+    /// at, and each leaf is decided once it is known.
+    ///
+    /// # Errors
+    /// Nothing there can be allowed: the denial of the resource itself, as [`decide`](Self::decide) gives it.
+    pub fn could_allow(&self, request: &Request) -> Result<(), Denial> {
+        if self.might_allow(request) {
+            return Ok(());
+        }
+        match self.decide(request) {
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny(denial) => Err(denial),
+        }
+    }
+
+    fn might_allow(&self, request: &Request) -> bool {
+        if request.resource.check().is_err() || request.action.needs_change() && request.mode == Mode::Observe
+        {
+            return false;
+        }
+        let target = Target::new(&request.resource);
+        let is_for = |placed: &&Placed| {
+            self.audiences.get(placed.audience).is_some_and(|audience| audience.includes(request))
+        };
+        let has_below = matches!(request.resource, Resource::State(_));
+        let denied = |Placed { rule, .. }: &Placed| match has_below {
+            true => rule.speaks_of_all_below(request, &target),
+            false => rule.speaks_of(request, &target),
+        };
+        let allowed = |Placed { rule, .. }: &Placed| match has_below {
+            true => rule.might_speak_below(request, &target),
+            false => rule.speaks_of(request, &target),
+        };
+        self.allowing.iter().filter(is_for).any(allowed) && !self.denying.iter().filter(is_for).any(denied)
     }
 }
 

@@ -77,10 +77,27 @@ pub(crate) struct Reason {
 impl Rule {
     /// Whether the rule is about this action and resource; whom it is for, the policy knows.
     pub(crate) fn speaks_of(&self, request: &Request, target: &Target<'_>) -> bool {
-        self.actions & request.action.bit() != 0
-            && self.kinds & target.kind() != 0
+        self.is_of(request, target)
             && (self.on.is_empty() || self.on.iter().any(|pattern| self.names(pattern, target, true)))
             && !self.except.iter().any(|pattern| self.names(pattern, target, false))
+    }
+
+    /// Whether the rule might be about something at or below a state path. It errs on the side of yes.
+    pub(crate) fn might_speak_below(&self, request: &Request, target: &Target<'_>) -> bool {
+        self.is_of(request, target)
+            && (self.on.is_empty() || self.on.iter().any(|pattern| pattern.reaches(target)))
+            && !self.except.iter().any(|pattern| pattern.covers_below(target))
+    }
+
+    /// Whether the rule is about all that is at or below a state path, whatever that is. It errs on the side of no.
+    pub(crate) fn speaks_of_all_below(&self, request: &Request, target: &Target<'_>) -> bool {
+        self.is_of(request, target)
+            && (self.on.is_empty() || self.on.iter().any(|pattern| pattern.covers_below(target)))
+            && !self.except.iter().any(|pattern| pattern.reaches(target))
+    }
+
+    fn is_of(&self, request: &Request, target: &Target<'_>) -> bool {
+        self.actions & request.action.bit() != 0 && self.kinds & target.kind() != 0
     }
 
     /// Whether a pattern names a resource. What takes leave away does so for a part of what is changed, too; what gives

@@ -185,3 +185,102 @@ fn who_may_read_a_part_learns_nothing_of_the_rest() {
         }
     }
 }
+
+/// How often the service's own code was run for its states so far.
+fn counted(service: &Service) -> u64 {
+    debug_tests::http::get(service.http, "/count").unwrap().body.parse().unwrap()
+}
+
+/// Policy has its say on action, path and mode before anything of the service is touched.
+#[test]
+fn who_is_denied_makes_nobody_ask_the_service() {
+    for allowed in [
+        &[Action::Attach][..],
+        &[Action::Attach, Action::Change],
+        &[Action::Attach, Action::Change, Action::List],
+    ] {
+        let certificates = Certificates::new();
+        let words: Vec<_> = allowed.iter().map(|action| format!("\"{}\"", action.name())).collect();
+        certificates.write_policy(&POLICY.replace("{}", &words.join(", ")));
+        let service = Service::start_program("counted", &certificates, &[("DEBUG_AGENT", "1")]);
+        service.wait_for_log("the debug agent listens on");
+        let mut lea = Client::attach(service.agent(), &certificates.operator("lea"));
+        lea.eval(r#"change("what the others then try to change")"#).ok();
+        let id = lea.eval(r#"set("config.server.port", 9)"#).ok()["leases"][0]["id"].as_u64().unwrap();
+        lea.eval(r#"snapshot("before", ["config.db"])"#).ok();
+        let mut alice = Client::attach(service.agent(), &certificates.operator("alice"));
+        if allowed.contains(&Action::Change) {
+            alice.eval(r#"change("to try")"#).ok();
+        }
+        let examples = FUNCTIONS.iter().map(|function| function.example.replace("(1", &format!("({id}")));
+        let others = [
+            "config",
+            "config.db.host",
+            "config.db.port = 1",
+            "config.db.keys()",
+            "held.db.port",
+            "config.nothing",
+            r#"get("held")"#,
+            r#"get("held.nothing")"#,
+            r#"get("fields.rate")"#,
+            r#"set("fields.rate", 3)"#,
+            r#"set("held", 1)"#,
+            r#"reveal("config.slack.token")"#,
+            r#"ls("config")"#,
+            r#"ls()"#,
+            r#"ls("held.db")"#,
+            r#"describe("config.db")"#,
+            r#"snapshot("all")"#,
+            r#"diff("before")"#,
+            r#"restore("before")"#,
+            r#"for x in config.db { print(x) }"#,
+            r#"confi"#,
+            r#"get("confg")"#,
+            r##"patch("GET /new", |req| get("config.db.port"), #{ unseen: true })"##,
+            r#"set("config.db.port", 1, #{ guard: |s| get("held.db.port") == 1 })"#,
+            r#"plan(|| { config.db.port = 1; get("held") })"#,
+        ];
+        for code in examples.chain(others.map(str::to_owned)) {
+            // What it may do it does in peace: only the denied are asked about.
+            if code.contains("log_") || code.starts_with("change") {
+                continue;
+            }
+            let before = counted(&service);
+            let reply = alice.eval(&code);
+            assert_eq!(counted(&service), before, "{code}: {}", reply.0);
+        }
+        let dry = alice.start_payload(
+            &serde_json::json!({ "code": "config.db.port = 1; get(\"held\")", "dry": true, "reason": "t" }),
+        );
+        let before = counted(&service);
+        alice.reply(dry).unwrap();
+        assert_eq!(counted(&service), before);
+        // The test would see it.
+        let before = counted(&service);
+        lea.eval("config.db.port").ok();
+        assert_ne!(counted(&service), before);
+        let points = lea.eval("points().map(|p| p.name)").display().to_owned();
+        assert!(!points.contains("/new"), "{points}");
+    }
+}
+
+/// The end of one's own change is the one thing about which policy is not asked, and its record says so.
+#[test]
+fn the_record_of_ending_ones_own_change_says_that_policy_was_not_asked() {
+    let set = Set::new(&[Action::Attach, Action::Change, Action::Write]);
+    let mut alice = set.attach("alice");
+    alice.eval(r#"change("a test")"#).ok();
+    let id = alice.eval(r#"set("config.db.port", 1)"#).ok()["leases"][0]["id"].as_u64().unwrap();
+    alice.eval(&format!("revert({id})")).ok();
+    let records = set.records();
+    let effects = records.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let gates: Vec<_> = effects.filter(|record| record["function"].is_string()).collect();
+    assert!(gates.len() > 2);
+    for record in gates {
+        let gate = &record["gate"];
+        let asked = gate["decisions"].as_array().is_some_and(|decisions| !decisions.is_empty());
+        let own = gate["own"].as_u64();
+        assert_eq!(own, record["revert"].as_u64(), "{record}");
+        assert!(asked != own.is_some(), "{record}");
+    }
+}

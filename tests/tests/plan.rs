@@ -410,3 +410,372 @@ fn a_secret_in_a_reason_is_not_recorded() {
     let text: String = logs.map(|path| std::fs::read_to_string(path).unwrap()).collect();
     assert!(!text.contains(debug_tests::process::SLACK_TOKEN), "{text}");
 }
+
+/// The end of the log, from where it was read to before.
+struct Tail {
+    file: std::path::PathBuf,
+    read: usize,
+    records: Vec<Value>,
+}
+
+impl Tail {
+    fn new(certificates: &Certificates) -> Self {
+        let files = std::fs::read_dir(certificates.audit()).unwrap().map(|entry| entry.unwrap().path());
+        let mut logs: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl")).collect();
+        assert_eq!(logs.len(), 1, "{logs:?}");
+        Self { file: logs.remove(0), read: 0, records: Vec::new() }
+    }
+
+    /// Reads on.
+    fn read(&mut self) {
+        let bytes = std::fs::read(&self.file).unwrap();
+        let whole = bytes[self.read..].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let text = std::str::from_utf8(&bytes[self.read..self.read + whole]).unwrap();
+        self.records = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        self.read += whole;
+    }
+
+    /// The effects of an eval, each as what tells it apart.
+    fn effects(&self, eval: u64) -> Vec<Value> {
+        let of = |record: &&Value| {
+            record["eval"] == eval && ["effect", "lease.made"].iter().any(|kind| record["kind"] == **kind)
+        };
+        let told = |record: &Value| {
+            let members = [
+                "function",
+                "path",
+                "target",
+                "before",
+                "after",
+                "value",
+                "about",
+                "text",
+                "revert",
+                "renew",
+                "ttl_ms",
+                "adopt",
+                "settle",
+                "how",
+                "guarded",
+                "snapshot",
+                "parts_kept",
+                "differing",
+                "reason",
+            ];
+            let mut told: serde_json::Map<String, Value> =
+                members.iter().map(|name| ((*name).to_owned(), record[*name].clone())).collect();
+            told.insert("allowed".to_owned(), record["gate"]["allowed"].clone());
+            told.insert("own".to_owned(), record["gate"]["own"].clone());
+            Value::Object(told)
+        };
+        self.records.iter().filter(of).map(told).collect()
+    }
+}
+
+/// Where a reply says that its eval stands in the log.
+#[track_caller]
+fn eval_of(reply: &debug_tests::Reply) -> u64 {
+    let result = reply.0["result"]["audit"]["eval"].as_u64();
+    result
+        .or_else(|| reply.0["error"]["data"]["audit"]["eval"].as_u64())
+        .unwrap_or_else(|| panic!("{}", reply.0))
+}
+
+/// Programs of more kinds than those above: whatever a plan could take for something else than a run does.
+struct Rich(Dice);
+
+impl Rich {
+    fn path(&mut self) -> &'static str {
+        self.0.one_of(&[
+            "config.db.port",
+            "config.db.host",
+            "config.db",
+            "config.server.loglevel",
+            "config.server.access_log",
+            "rota.people",
+            "rota.people.0",
+            "rota.on_duty",
+            "config.nothing",
+            "config.slack.token",
+        ])
+    }
+
+    fn value(&mut self) -> String {
+        let number = self.0.below(9_000);
+        match self.0.below(7) {
+            0 => format!("\"h{number}\""),
+            1 => "true".to_owned(),
+            2 => "\"DEBUG\"".to_owned(),
+            3 => "()".to_owned(),
+            4 => format!("[\"p{number}\", \"q\"]"),
+            _ => number.to_string(),
+        }
+    }
+
+    fn options(&mut self) -> &'static str {
+        self.0.one_of(&[
+            "",
+            "",
+            "",
+            ", #{ ttl: \"5m\" }",
+            ", #{ ttl: \"2h\" }",
+            ", #{ over: 999 }",
+            ", #{ persist: true }",
+            ", #{ over: leases()[0].id }",
+            ", #{ guard: |s| get(\"config.db.port\") < 9000 }",
+            ", #{ guard: |s| get(\"config.db.port\") > 4000, reason: \"r\" }",
+            ", #{ odd: 1 }",
+        ])
+    }
+
+    fn statement(&mut self, depth: u64) -> String {
+        let number = self.0.below(9_000);
+        match self.0.below(if depth == 0 { 26 } else { 31 }) {
+            0..=2 => format!("set(\"{}\", {}{});", self.path(), self.value(), self.options()),
+            3 => format!("config.db.port = {number};"),
+            4 => "config.db.port += 1; config.db.port += 1;".to_owned(),
+            5 => format!("rota.people[0] = \"n{number}\";"),
+            6 => format!(
+                "let d = get(\"config.db\"); d.port = {number}; d.host = \"z\"; set(\"config.db\", d{});",
+                self.options()
+            ),
+            7 => format!(
+                "let p = get(\"rota.people\"); p.push(\"n{number}\"); set(\"rota.people\", p); set(`rota.people.${{p.len() - 1}}`, \"again\");"
+            ),
+            8 => format!("patch(\"GET /api/healthcheck\", |req| #{{ status: 418 }}{});", self.options()),
+            9 => "patch(\"GET /api/healthchec\", |req| 1);".to_owned(),
+            10 => {
+                format!("patch(\"GET /made/{}\", |req| #{{ status: 418 }}, #{{ unseen: true }});", number % 3)
+            }
+            11 => "log_level(\"dienstplan::http\", \"debug\");".to_owned(),
+            12 => "log_level(\"dienstplan\", \"trace\");".to_owned(),
+            13 => "if leases().len() > 0 { revert(leases()[0].id); }".to_owned(),
+            14 => "if leases().len() > 1 { revert(leases()[1].id); revert(leases()[1].id); }".to_owned(),
+            15 => "revert_all();".to_owned(),
+            16 => "if leases().len() > 0 { confirm(leases()[0].id, \"7m\"); }".to_owned(),
+            17 => {
+                "if leases().len() > 0 { let l = leases(); extend(l[l.len() - 1].id, \"20m\"); }".to_owned()
+            }
+            18 => "if leases().len() > 0 { guard(leases()[0].id, |s| get(\"config.db.port\") > 100); }"
+                .to_owned(),
+            19 => format!("snapshot(\"s{}\", [\"{}\"]);", number % 9, self.path()),
+            20 => format!("diff(\"s{}\");", number % 9),
+            21 => format!("restore(\"s{}\"{});", number % 9, self.options()),
+            22 => self
+                .0
+                .one_of(&["observe();", "change(\"again\");", "observe(); change(\"back\");"])
+                .to_owned(),
+            23 => format!("log_info(\"line ${{leases().len()}} {number}\");"),
+            24 => format!("get(\"{}\");", self.path()),
+            25 => "if leases().len() > 0 { adopt(leases()[0].id); }".to_owned(),
+            26 => format!("for i in 0..3 {{ {} }}", self.statement(depth - 1)),
+            27 => format!(
+                "if config.db.port > {number} {{ {} }} else {{ {} }}",
+                self.statement(depth - 1),
+                self.statement(depth - 1)
+            ),
+            28 => format!("[1, 2].for_each(|| {{ {} }});", self.statement(depth - 1)),
+            29 => {
+                format!("try {{ {} }} catch {{ {} }}", self.statement(depth - 1), self.statement(depth - 1))
+            }
+            _ => format!("fn f() {{ {} }} f(); f();", self.statement(0)),
+        }
+    }
+
+    fn program(&mut self) -> String {
+        (0..=self.0.below(4)).map(|_| self.statement(2)).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Whether a plan and a run agree, each with its effects; `looks_on` is one who may not enter the mode.
+fn agree(
+    (planned, plan): (&debug_tests::Reply, &[Value]),
+    (ran, run): (&debug_tests::Reply, &[Value]),
+    looks_on: bool,
+) -> Result<(), String> {
+    if let Some((planned, ran)) = plan.iter().zip(run).find(|(planned, ran)| planned != ran) {
+        return Err(format!("an effect differs: {planned} {ran}"));
+    }
+    if plan.len() < run.len() {
+        return Err("the run has more effects than its plan".to_owned());
+    }
+    let lines = planned.0["result"]["value"].as_array();
+    let refused = lines.and_then(|lines| lines.iter().find(|line| line["allowed"] == false));
+    if ran.is_ok() {
+        let agrees = planned.is_ok() && refused.is_none() && plan.len() == run.len();
+        return if agrees { Ok(()) } else { Err("the plan refuses what the run does".to_owned()) };
+    }
+    let (kind, message) = ran.failed();
+    let agrees = match refused {
+        Some(line) => {
+            let verdict = line["verdict"].as_str().unwrap();
+            // Who may not enter the mode is denied for the mode first, and a plan is decided as if it were entered.
+            let denied = kind == "denied"
+                && verdict.starts_with("denied")
+                && (looks_on || verdict.ends_with(&ran.help()));
+            denied || verdict == format!("refused: {message}; {}", ran.help())
+        }
+        // A plan goes on behind a change that is refused, and may fail there: then it has recorded more.
+        None => {
+            let went_on = run.len() < plan.len() || kind == "denied";
+            !planned.is_ok() && (planned.failed() == ran.failed() || went_on)
+        }
+    };
+    if agrees { Ok(()) } else { Err("they are refused in other words".to_owned()) }
+}
+
+/// A plan lists what the run has: the same effects on the same targets with the same values and answers, up to the first that
+/// is refused, with the same words.
+#[test]
+fn a_run_has_the_effects_of_its_plan() {
+    const PROGRAMS: u64 = 320;
+    let (certificates, service, mut lea) = attach("lea");
+    service.health();
+    let mut clients: Vec<Client> = ["alice", "bob", "vera"]
+        .iter()
+        .map(|operator| Client::attach(service.agent(), &certificates.operator(operator)))
+        .collect();
+    lea.eval(r#"change("to clean up")"#).ok();
+    let mut tail = Tail::new(&certificates);
+    let (mut effects, mut failures, mut worked, mut differing) = (0, 0, 0, Vec::new());
+    for seed in 0..PROGRAMS {
+        let mut dice = Rich(Dice(seed * 7_919 + 17));
+        let code = dice.program();
+        // Something of others, and of an eval before.
+        if dice.0.below(3) == 0 {
+            let path = dice.0.one_of(&["config.db.port", "config.db.dbname", "config.server.loglevel"]);
+            let value = if path == "config.db.port" { "5000" } else { "\"WARN\"" };
+            lea.eval(&format!("set(\"{path}\", {value}, #{{ persist: true }})")).ok();
+        }
+        let who = [0, 0, 0, 0, 0, 0, 1, 2][usize::try_from(dice.0.below(8)).unwrap()];
+        let client = &mut clients[who];
+        if dice.0.below(3) == 0 {
+            client.eval("config.db.host = \"earlier\"");
+        }
+        client.eval("change(\"a test\")");
+        let id = client
+            .start_payload(&json!({ "code": code, "dry": true, "reason": "a test", "after": "revert" }));
+        let planned = client.reply(id).unwrap();
+        let ran = client.eval(&code);
+        let story = format!("seed {seed}:\n{code}\nplan: {}\nrun: {}", planned.0, ran.0);
+        tail.read();
+        let (plan, run) = (tail.effects(eval_of(&planned)), tail.effects(eval_of(&ran)));
+        effects += run.len();
+        match ran.is_ok() {
+            true => worked += 1,
+            false => failures += 1,
+        }
+        if let Err(why) = agree((&planned, &plan), (&ran, &run), who == 2) {
+            differing.push(format!("{why}\n{story}"));
+        }
+        lea.eval("revert_all()").ok();
+        assert_eq!(lea.eval("leases().len()").display(), "0", "{story}");
+        client.eval("observe()");
+    }
+    let shown = differing.iter().take(4).cloned().collect::<Vec<_>>().join("\n\n");
+    assert!(differing.is_empty(), "{} differ, such as\n{shown}", differing.len());
+    assert!(
+        effects > 500 && failures > 50 && worked > 50,
+        "{effects} effects, {failures} failed, {worked} did not"
+    );
+}
+
+/// One submission is one transaction: what it has written it may write again, and all of it is undone in any order.
+#[test]
+fn one_submission_writes_a_place_more_than_once() {
+    let (_certificates, service, mut client) = attach("alice");
+    service.health();
+    client.eval(r#"change("a test")"#).ok();
+    let look = r#"`${get("config.db")} ${get("rota")} ${points().map(|p| p.patched)} ${info().levels}`"#;
+    let before = client.eval(look).display().to_owned();
+    let programs = [
+        ("config.db.minimum_idle = 6; config.db.minimum_idle = 7", "config.db.minimum_idle", "7"),
+        ("config.db.port += 1; config.db.port += 1; config.db.port - 5432", "config.db.port", "5434"),
+        ("for i in 1..4 { config.db.port = i }", "config.db.port", "3"),
+        (
+            r#"config.db.port = 1; let d = get("config.db"); d.port += 1; set("config.db", d)"#,
+            "config.db.port",
+            "2",
+        ),
+        (
+            r#"let d = get("config.db"); d.port = 1; set("config.db", d); config.db.port = 2"#,
+            "config.db.port",
+            "2",
+        ),
+        (
+            r#"config.db.port = 1; config.db.host = "x"; let d = get("config.db"); d.host = "y"; set("config.db", d); config.db.port = 3"#,
+            "config.db.port",
+            "3",
+        ),
+        (
+            r#"rota.people = ["a", "b", "c", "d", "e"]; rota.people[4] = "z"; rota.people[4] = "y""#,
+            "rota.people.4",
+            "\"y\"",
+        ),
+        (
+            r##"patch("GET /api/healthcheck", |req| 1); patch("GET /api/healthcheck", |req| 2)"##,
+            "config.db.port",
+            "5432",
+        ),
+        (
+            r#"log_level("dienstplan::http", "debug"); log_level("dienstplan::http", "trace")"#,
+            "config.db.port",
+            "5432",
+        ),
+    ];
+    let mut dice = Dice(5);
+    for (code, path, value) in programs {
+        for order in 0..4 {
+            let lines = plan(&mut client, code);
+            assert!(lines.as_array().unwrap().iter().all(|line| line["allowed"] == true), "{code}: {lines}");
+            let reply = client.eval(code);
+            let leases = reply.ok()["leases"].as_array().unwrap().clone();
+            assert!(
+                !leases.is_empty() && leases.iter().all(|l| l["state"] == "provisional"),
+                "{code}: {leases:?}"
+            );
+            let mut ids: Vec<u64> = leases.iter().map(|lease| lease["id"].as_u64().unwrap()).collect();
+            assert_eq!(client.eval(&format!("get(\"{path}\")")).display(), value, "{code}");
+            match order {
+                0 => {}
+                1 => ids.reverse(),
+                _ => (1..ids.len())
+                    .for_each(|at| ids.swap(at, usize::try_from(dice.below(at as u64 + 1)).unwrap())),
+            }
+            for id in &ids {
+                client.eval(&format!("revert({id})")).ok();
+            }
+            assert_eq!(client.eval(look).display(), before, "{code}, reverted in the order {ids:?}");
+        }
+        // And all at once if it fails.
+        client.eval(&format!("{code}; throw 1")).failed();
+        assert_eq!(client.eval(look).display(), before, "{code}");
+        assert_eq!(client.eval("leases().len()").display(), "0", "{code}");
+    }
+}
+
+/// What others have changed stays theirs, and advice names only what will be there.
+#[test]
+fn a_submission_stands_on_no_change_of_others_that_it_did_not_name() {
+    let (certificates, service, mut alice) = attach("alice");
+    let mut bob = Client::attach(service.agent(), &certificates.operator("bob"));
+    bob.eval(r#"change("theirs")"#).ok();
+    alice.eval(r#"change("a test")"#).ok();
+    let theirs = bob.eval(r#"config.db.host = "b""#).ok()["leases"][0]["id"].as_u64().unwrap();
+    let earlier = alice.eval("config.db.minimum_idle = 3").ok()["leases"][0]["id"].as_u64().unwrap();
+    let whole = r#"config.db.port = 1; config.db.port = 2; let d = get("config.db"); d.dbname = "x"; set("config.db", d OPTIONS)"#;
+    // The newest of those that are not its own stands for all, as ever.
+    let reply = alice.eval(&whole.replace("OPTIONS", ""));
+    assert!(
+        reply.failed().1.contains(&format!("already changed by lease {earlier} of alice")),
+        "{}",
+        reply.0
+    );
+    assert!(reply.help().contains(&format!("`over: {earlier}`")), "{}", reply.0);
+    let reply = alice.eval(&whole.replace("OPTIONS", &format!(", #{{ over: {theirs} }}")));
+    assert!(reply.help().contains(&format!("`over: {earlier}`")), "{}", reply.0);
+    alice.eval(&whole.replace("OPTIONS", &format!(", #{{ over: {earlier} }}"))).ok();
+    // In an eval of its own its leases are as any.
+    let reply = alice.eval("config.db.port = 9");
+    assert!(reply.failed().1.contains("already changed by lease"), "{}", reply.0);
+}

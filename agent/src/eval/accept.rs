@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use debug_audit::{AppendError, Until};
 use debug_policy::Mode;
-use debug_wire::messages::{Code, EvalParams, EvalPayload};
+use debug_wire::messages::{After, Code, EvalParams, EvalPayload};
 use debug_wire::table;
 use rhai::{AST, Dynamic, Engine, Scope};
 use serde_json::{Map, Value, json};
@@ -70,7 +70,9 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     let single = single.filter(|_| !payload.dry);
     let emergency = single.as_deref().and_then(table::function).is_some_and(|f| f.emergency);
     let record = record_eval(core, &session, &params, counter, emergency)?;
-    let run = Arc::new(Run::new(session.clone(), call, cancelled, record, payload.after, emergency));
+    // Planned as it would be run, which must say what becomes of its changes.
+    let after = payload.after.or(payload.dry.then_some(After::Revert));
+    let run = Arc::new(Run::new(session.clone(), call, cancelled, record, after, emergency));
     let ast = match compiled.map_err(|e| syntax(&e.to_string())).and_then(check_names) {
         Ok(ast) => ast,
         Err(failed) => return Err(outcome::finish_failed(core, &run, failed, Instant::now())),

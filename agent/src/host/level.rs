@@ -11,7 +11,7 @@ use super::arguments::{options, text, usage};
 use super::wish::{guarding, possible};
 use crate::core::Core;
 use crate::effect::{Effect, Options, Proposal};
-use crate::gate::Refusal;
+use crate::gate::{Barred, NonEmpty, Refusal};
 use crate::levels::{LevelChange, OWN, is_inside, level_name};
 use crate::run::Run;
 
@@ -42,6 +42,10 @@ pub(super) fn log_level(
     resource.check().map_err(|e| usage(function, &e.to_string()))?;
     let level = parse(function, &text(function, "the level", level)?)?;
     let options = options(function, opts)?;
+    let barred = Barred::named(function, resource.clone(), options.clone());
+    if let Some(barred) = barred.unless_allowed(core, run) {
+        return Ok(barred);
+    }
     let formed = form(core, run, function, target, level, options.clone());
     Ok(possible(formed, function, resource, options))
 }
@@ -64,11 +68,12 @@ fn form(
     options: Options,
 ) -> Result<Effect, Refusal> {
     possible_at_all(core.levels.filters(), STATIC_MAX_LEVEL, &target, level)?;
+    let layers = run.layers(core, &Resource::Target(target.clone()), core.levels.layers(&target));
     let proposal = Proposal {
         function,
-        targets: vec![Resource::Target(target.clone())],
+        targets: NonEmpty::one(Resource::Target(target.clone())),
         reads: Vec::new(),
-        before: serde_json::json!({ "layers": core.levels.layers(&target) }),
+        before: serde_json::json!({ "layers": layers }),
         after: serde_json::json!({ "level": level_name(level) }),
         after_digest: serde_json::Value::Null,
         shown: None,

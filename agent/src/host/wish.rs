@@ -16,8 +16,8 @@ use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Listing, Options, Proposal};
 use crate::execute::{self, PatchView};
-use crate::gate::{self, Refusal};
-use crate::lease::{Lease, PatchChange, WriteChange};
+use crate::gate::{self, Barred, NonEmpty, Refusal};
+use crate::lease::{Conflict, Lease, PatchChange, WriteChange, only_because_of, overlaps};
 use crate::listing;
 use crate::points::{Kind, Point};
 use crate::run::Run;
@@ -50,7 +50,10 @@ pub(super) fn wish(
         HostFunction::Get => read(core, run, function, &path(function, a)?),
         HostFunction::Reveal => {
             let path = path(function, a)?;
-            possible(reveal(core, run, path.clone()), function, state(&path), Options::default())
+            let barred = Barred::named(function, state(&path), Options::default());
+            barred.unless_allowed(core, run).unwrap_or_else(|| {
+                possible(reveal(core, run, path.clone()), function, state(&path), Options::default())
+            })
         }
         HostFunction::Set => {
             let path = path(function, a)?;
@@ -58,9 +61,15 @@ pub(super) fn wish(
             set(core, run, function, path, b.unwrap_or(Dynamic::UNIT), options)
         }
         HostFunction::Snapshot => snapshot(core, run, function, a, b)?,
-        HostFunction::Diff => diff(core, run, &find_snapshot(core, function, a)?),
+        HostFunction::Diff => diff(core, run, function, &find_snapshot(core, run, function, a)?),
         HostFunction::Restore => {
-            return restore(core, run, function, &find_snapshot(core, function, a)?, options(function, b)?);
+            return restore(
+                core,
+                run,
+                function,
+                &find_snapshot(core, run, function, a)?,
+                options(function, b)?,
+            );
         }
         HostFunction::Patch => {
             let name = text(function, "the point", a)?;
@@ -69,18 +78,21 @@ pub(super) fn wish(
                 return Err(usage(function, &what));
             }
             let options = options(function, c)?;
-            let patch = patch(core, run, function, &name, b, options.clone());
-            possible(patch, function, Resource::Point(name), options)
+            let barred = Barred::named(function, Resource::Point(name.clone()), options.clone());
+            barred.unless_allowed(core, run).unwrap_or_else(|| {
+                let patch = patch(core, run, function, &name, b, options.clone());
+                possible(patch, function, Resource::Point(name), options)
+            })
         }
         HostFunction::Guard => {
-            let lease = lease(core, id(function, a)?)?;
+            let lease = lease(core, run, id(function, a)?)?;
             Effect::Guard {
                 lease,
                 guard: guarding(core, run, function, &pointer(function, "the guard", b)?)?,
             }
         }
         HostFunction::LogLevel => level::log_level(core, run, function, a, b, c)?,
-        HostFunction::Revert => Effect::Revert { lease: lease(core, id(function, a)?)? },
+        HostFunction::Revert => Effect::Revert { lease: lease(core, run, id(function, a)?)? },
         HostFunction::RevertAll => {
             let each =
                 revertible(core, run).into_iter().map(|lease| Effect::Revert { lease: Box::new(lease) });
@@ -88,20 +100,18 @@ pub(super) fn wish(
         }
         HostFunction::Confirm | HostFunction::Extend => Effect::Renew {
             confirm: function.id == HostFunction::Confirm,
-            lease: lease(core, id(function, a)?)?,
+            lease: lease(core, run, id(function, a)?)?,
             ttl: ttl(function, b)?,
             asked: BootTime::now(),
         },
-        HostFunction::Adopt => Effect::Adopt { lease: lease(core, id(function, a)?)? },
+        HostFunction::Adopt => Effect::Adopt { lease: lease(core, run, id(function, a)?)? },
         HostFunction::Settle => {
             let (id, force) = (id(function, a)?, how(function, b)?);
-            match core.leases.conflict(id) {
-                Ok((lease, conflict)) => {
-                    Effect::Settle { lease: Box::new(lease), force, places: conflict.places }
-                }
+            match run.conflict(core, id) {
+                Ok((lease, conflict)) => settle(core, run, function, lease, force.then_some(&conflict)),
                 Err(error) => {
                     // That it is in force is told only to who might settle it.
-                    let target = lease(core, id)?.target().clone();
+                    let target = lease(core, run, id)?.target().clone();
                     let why = execute::ended(&error);
                     Effect::Impossible { function, target, options: Options::default(), why }
                 }
@@ -130,13 +140,52 @@ fn state(path: &Path) -> Resource {
     Resource::State(path.0.clone())
 }
 
+/// What becomes of a conflict. To undo it all the same is to write in the places that the service had changed.
+fn settle(
+    core: &Core,
+    run: &Run,
+    function: &'static Function,
+    lease: Lease,
+    forced: Option<&Conflict>,
+) -> Effect {
+    let others = (lease.owner != run.session.operator.name).then(|| Resource::Lease(lease.owner.clone()));
+    let places = forced.map(|conflict| conflict.places.as_slice()).unwrap_or_default();
+    let reason = run.reason().or_else(|| Some(lease.reason.clone()));
+    let options = Options { reason, ..Options::default() };
+    for asked in [lease.target().clone()].into_iter().chain(others).chain(places.iter().map(state)) {
+        let barred = Barred { named: false, ..Barred::named(function, asked, options.clone()) };
+        if let Some(barred) = barred.unless_allowed(core, run) {
+            return barred;
+        }
+    }
+    let put = lease.change.left().map(|(_, put)| put);
+    let below = places.iter().flat_map(|place| {
+        let stands = core
+            .read(place, Wait::AGENT)
+            .map_or_else(|_| NonEmpty::one(place.clone()), |tree| leaves(place, &tree));
+        let target = Path(match lease.target() {
+            Resource::State(path) => path.clone(),
+            _ => Vec::new(),
+        });
+        let put = put.as_ref().and_then(|put| put.at(place.0.get(target.0.len()..)?));
+        stands.and(put.into_iter().flat_map(|put| leaves(place, put).into_vec())).into_vec()
+    });
+    let below: BTreeSet<Path> = below.collect();
+    let (force, leaves) = (forced.is_some(), below.into_iter().collect());
+    Effect::Settle { lease: Box::new(lease), force, leaves }
+}
+
 /// A lease in force. One that is not has no effect, so that nothing is permitted without having been decided on.
-fn lease(core: &Core, id: u64) -> Result<Box<Lease>, Refusal> {
-    core.leases.find(id).map(Box::new).map_err(|error| execute::ended(&error))
+fn lease(core: &Core, run: &Run, id: u64) -> Result<Box<Lease>, Refusal> {
+    run.lease(core, id).map(Box::new).map_err(|error| execute::ended(&error))
 }
 
 /// A read of a path: what stands there, and which leaves policy is asked about.
 pub(crate) fn read(core: &Core, run: &Run, function: &'static Function, path: &Path) -> Effect {
+    let barred = Barred::named(function, state(path), Options::default());
+    if let Some(barred) = barred.unless_allowed(core, run) {
+        return barred;
+    }
     let formed = run
         .look(core, path)
         .map(|value| Effect::Read { path: path.clone(), leaves: leaves(path, &value), value })
@@ -145,12 +194,9 @@ pub(crate) fn read(core: &Core, run: &Run, function: &'static Function, path: &P
 }
 
 /// What policy is asked about of a value at a path: each of its leaves, or itself if it has none.
-pub(crate) fn leaves(path: &Path, tree: &Tree) -> Vec<Path> {
-    let mut leaves: Vec<Path> = tree.leaves().map(|(below, _)| path.join(&below.0)).collect();
-    if leaves.is_empty() {
-        leaves.push(path.clone());
-    }
-    leaves
+pub(crate) fn leaves(path: &Path, tree: &Tree) -> NonEmpty<Path> {
+    let leaves = NonEmpty::of(tree.leaves().map(|(below, _)| path.join(&below.0)));
+    leaves.unwrap_or_else(|| NonEmpty::one(path.clone()))
 }
 
 fn reveal(core: &Core, run: &Run, path: Path) -> Result<Effect, Refusal> {
@@ -174,6 +220,10 @@ pub(crate) fn set(
     options: Options,
 ) -> Effect {
     let target = state(&path);
+    let barred = Barred::named(function, target.clone(), options.clone());
+    if let Some(barred) = barred.unless_allowed(core, run) {
+        return barred;
+    }
     possible(write(core, run, function, path, value, options.clone()), function, target, options)
 }
 
@@ -190,7 +240,7 @@ fn snapshot(
         let what = "the name must have 1 to 64 of `a-z`, `0-9`, `-`, `_`, `.` and not begin with `eval-`";
         return Err(usage(function, what));
     }
-    let is_of_all = paths.is_none();
+    let named = paths.is_some();
     let paths = match paths {
         None => core.states.list().map(|(name, _)| Path(vec![name.to_owned()])).collect(),
         Some(list) => {
@@ -200,17 +250,41 @@ fn snapshot(
             list.into_iter().map(|one| path(function, Some(one))).collect::<Result<Vec<_>, _>>()?
         }
     };
-    let parts = paths.into_iter().map(|path| match core.read(&path, Wait::AGENT) {
-        Ok(tree) => Ok((path, tree)),
-        // One state that cannot be read keeps none of the others out.
-        Err(error) if is_of_all && error.is_of_the_state() => Ok((path, unreadable(&error))),
-        Err(error) => Err(state_refusal(core, run, &error)),
-    });
-    let parts = parts.collect::<Result<Vec<_>, _>>()?;
-    match parts.is_empty() {
-        true => Err(Refusal::state("there is nothing to keep", "the service shows no state")),
-        false => Ok(Effect::Snapshot { name, parts }),
+    // Policy has its say on each before the first is read.
+    for path in &paths {
+        let barred = Barred { named, ..Barred::read(function, path) };
+        if let Some(barred) = barred.unless_allowed(core, run) {
+            return Ok(barred);
+        }
     }
+    let mut parts = Vec::new();
+    for path in outermost(paths) {
+        match run.look(core, &path) {
+            Ok(tree) => parts.push((path, tree)),
+            // One state that cannot be read keeps none of the others out.
+            Err(error) if !named && error.is_of_the_state() => parts.push((path, unreadable(&error))),
+            Err(error) => {
+                let why = state_refusal(core, run, &error);
+                let (target, options) = (state(&path), Options::default());
+                return Ok(Effect::Impossible { function, target, options, why });
+            }
+        }
+    }
+    let parts = NonEmpty::of(parts)
+        .ok_or_else(|| Refusal::state("there is nothing to keep", "the service shows no state"))?;
+    Ok(Effect::Snapshot { name, parts })
+}
+
+/// The paths that lie in no other of them, each once.
+fn outermost(paths: Vec<Path>) -> Vec<Path> {
+    let mut kept: Vec<Path> = Vec::new();
+    for path in paths {
+        if !kept.iter().any(|other| path.is_within(other)) {
+            kept.retain(|other| !other.is_within(&path));
+            kept.push(path);
+        }
+    }
+    kept
 }
 
 /// What stands for a state that cannot be read.
@@ -220,11 +294,12 @@ fn unreadable(error: &StateError) -> Tree {
 
 fn find_snapshot(
     core: &Core,
+    run: &Run,
     function: &'static Function,
     name: Option<Dynamic>,
 ) -> Result<Snapshot, Refusal> {
     let name = text(function, "the name", name)?;
-    core.snapshots.find(&name).ok_or_else(|| {
+    run.snapshot(core, &name).ok_or_else(|| {
         Refusal::state(
             format!("there is no snapshot `{}`", values::shortened(&name)),
             "`snapshots()` lists them",
@@ -233,17 +308,30 @@ fn find_snapshot(
 }
 
 /// What differs now. Policy is asked about everything that was compared: that nothing differs is an answer, too.
-fn diff(core: &Core, run: &Run, snapshot: &Snapshot) -> Effect {
-    let (mut asked, mut rows) = (Vec::new(), Vec::new());
-    for (path, then) in &snapshot.parts {
-        let now = match core.read(path, Wait::AGENT) {
+fn diff(core: &Core, run: &Run, function: &'static Function, snapshot: &Snapshot) -> Effect {
+    for (path, _) in snapshot.parts.iter() {
+        if let Some(barred) = Barred::read(function, path).unless_allowed(core, run) {
+            return barred;
+        }
+    }
+    let kept = snapshot.parts.iter().flat_map(|(path, then)| leaves(path, then).into_vec());
+    let Some(mut asked) = NonEmpty::of(kept) else {
+        return Effect::Impossible {
+            function,
+            target: Resource::Agent,
+            options: Options::default(),
+            why: Refusal::state(format!("the snapshot `{}` holds nothing", snapshot.name), "take another"),
+        };
+    };
+    let mut rows = Vec::new();
+    for (path, then) in snapshot.parts.iter() {
+        let now = match run.look(core, path) {
             Err(error) if error.is_of_the_state() => Ok(unreadable(&error)),
             now => now,
         };
-        asked.extend(leaves(path, then));
         match &now {
             Ok(now) => {
-                asked.extend(leaves(path, now));
+                asked = asked.and(leaves(path, now).into_vec());
                 let differing = then.differences(now).into_iter();
                 rows.extend(
                     differing.map(|(below, then, now)| (path.join(&below), then.cloned(), now.cloned())),
@@ -261,9 +349,7 @@ fn diff(core: &Core, run: &Run, snapshot: &Snapshot) -> Effect {
             }
         }
     }
-    asked.sort();
-    asked.dedup();
-    Effect::Diff { name: snapshot.name.clone(), leaves: asked, rows }
+    Effect::Diff { name: snapshot.name.clone(), leaves: asked.sorted(), rows }
 }
 
 /// One change for each part that differs, at the deepest path that holds all that differs in it.
@@ -274,12 +360,27 @@ fn restore(
     snapshot: &Snapshot,
     options: Options,
 ) -> Result<Vec<Effect>, Refusal> {
+    let parts = snapshot.parts.iter();
+    let unreadable = parts.filter(|(path, _)| !gate::could_read(core, run, path)).map(|(path, _)| path);
+    if let Some(path) = unreadable.into_iter().next() {
+        // Leave to write comes first: it is what is asked for.
+        let write = Barred { named: false, ..Barred::named(function, state(path), options.clone()) };
+        let barred = write.unless_allowed(core, run);
+        return Ok(barred
+            .or_else(|| Barred::read(function, path).unless_allowed(core, run))
+            .into_iter()
+            .collect());
+    }
     let mut changes = Vec::new();
-    for (path, then) in &snapshot.parts {
+    for (path, then) in snapshot.parts.iter() {
         // Whether something differs is told only to who may read both.
-        let now = match core.read(path, Wait::AGENT) {
+        let now = match run.look(core, path) {
             Err(error) if error.is_of_the_state() && then.holds_unreadable() => continue,
-            now => now.map_err(|error| state_refusal(core, run, &error))?,
+            Ok(now) => now,
+            Err(error) => {
+                let (target, why) = (state(path), state_refusal(core, run, &error));
+                return Ok(vec![Effect::Impossible { function, target, options, why }]);
+            }
         };
         if let Err(why) = [then, &now].into_iter().try_for_each(|tree| gate::must_see(core, run, path, tree))
         {
@@ -301,9 +402,13 @@ fn restore(
         let Some(value) = then.at(&common).cloned() else { continue };
         changes.push((path.join(&common), value));
     }
-    let stacked = stacked(core, &changes, &options);
+    let stacked = stacked(core, run, &changes, &options);
     let effects = changes.into_iter().zip(stacked).map(|((path, value), options)| {
         let target = state(&path);
+        let barred = Barred::named(function, target.clone(), options.clone());
+        if let Some(barred) = barred.unless_allowed(core, run) {
+            return barred;
+        }
         let effect = write_tree(core, run, function, path, value, options.clone());
         possible(effect, function, target, options)
     });
@@ -312,11 +417,16 @@ fn restore(
 
 /// The options of each of several changes: of `over` each gets what stands where it is made. The first gets also what stands
 /// nowhere, for which the gate refuses it.
-fn stacked(core: &Core, changes: &[(Path, Tree)], options: &Options) -> Vec<Options> {
+fn stacked(core: &Core, run: &Run, changes: &[(Path, Tree)], options: &Options) -> Vec<Options> {
     let targets: Vec<Resource> = changes.iter().map(|(path, _)| state(path)).collect();
-    let below = targets.iter().filter_map(|target| core.leases.standing(target)).map(|lease| lease.id);
+    let leases = run.leases(core);
+    let below = targets.iter().filter_map(|target| {
+        let at: Vec<Lease> =
+            leases.iter().filter(|lease| overlaps(lease.target(), target)).cloned().collect();
+        gate::unagreed(run, &at).map(|lease| lease.id)
+    });
     let below: BTreeSet<u64> = below.collect();
-    let stands = |id: u64, target: &Resource| gate::stands(core, id, target);
+    let stands = |id: u64, target: &Resource| gate::stands(core, run, id, target);
     let is_nowhere = |id: u64| !targets.iter().any(|target| stands(id, target));
     let of = |(at, target): (usize, &Resource)| {
         let is_meant = |id: &&u64| stands(**id, target) || (at == 0 && is_nowhere(**id));
@@ -360,24 +470,30 @@ fn write_tree(
     options: Options,
 ) -> Result<Effect, Refusal> {
     // Before it is looked at: a state that cannot be put back is often one that cannot be read.
-    gate::not_failing(core, &state(&path))?;
+    gate::not_failing(core, run, &state(&path))?;
     // What stands below a secret has no path, neither to read nor to write.
-    let seen = run.look(core, &path).map_err(|e| state_refusal(core, run, &e))?;
-    let (live, after, spelling) = checked(core, run, &path, after)?;
-    // A plan goes on from what it has written before.
-    let before = if run.is_planning() { seen } else { live };
-    core.writes.check(&path, Wait::AGENT).map_err(|e| {
-        Refusal::state(e.to_string(), "change what contains it instead, with `over` and that lease's id")
-    })?;
+    run.look(core, &path).map_err(|e| state_refusal(core, run, &e))?;
+    let (before, after, spelling) = checked(core, run, &path, after)?;
+    if let Some((lease, above)) = outlived(core, run, &path)? {
+        if !run.lease(core, lease).is_ok_and(|lease| run.is_own(&lease)) {
+            return Err(Refusal::state(
+                only_because_of(&path, lease),
+                "change what contains it instead, with `over` and that lease's id",
+            ));
+        }
+        // This very eval has brought what it stands in: it is written as a part of that, and goes with it.
+        let above = Path(path.0.iter().take(1).cloned().collect()).join(&above);
+        let whole = run.look(core, &above).map_err(|e| state_refusal(core, run, &e))?;
+        let whole = whole.replaced(&path.0[above.0.len()..], after);
+        let whole = whole.map_err(|e| state_refusal(core, run, &e.below(&above).into()))?;
+        return write_tree(core, run, function, above, whole, options);
+    }
     let marked = core.redactor.mark(&path, after.clone());
-    let mut targets = leaves(&path, &before);
-    targets.extend(leaves(&path, &after));
-    targets.sort();
-    targets.dedup();
+    let targets = leaves(&path, &before).and(leaves(&path, &after).into_vec()).sorted();
     let after_record = if marked.holds_secret() { core.digest(&after) } else { values::json(&marked) };
     let proposal = Proposal {
         function,
-        targets: targets.iter().map(state).collect(),
+        targets: targets.map(state),
         reads: Vec::new(),
         before: core.digest(&before),
         after_digest: core.digest(&after),
@@ -397,7 +513,7 @@ fn checked(
     path: &Path,
     after: Tree,
 ) -> Result<(Tree, Tree, Option<String>), Refusal> {
-    let check = |after: &Tree| core.states.check_write(path, after, Wait::AGENT);
+    let check = |after: &Tree| run.check_write(core, path, after);
     let refusal = |error: &StateError| state_refusal(core, run, error);
     let error = match check(&after) {
         Ok(live) => return Ok((live, after, None)),
@@ -427,6 +543,11 @@ fn spelled(core: &Core, path: &Path, value: &Tree) -> Option<String> {
     (is_open && text.len() <= MAX).then_some(text)
 }
 
+/// The write, if there is one, without which nothing would stand at a path.
+fn outlived(core: &Core, run: &Run, path: &Path) -> Result<Option<(u64, Vec<String>)>, Refusal> {
+    run.outlived(core, path).map_err(|e| Refusal::state(e.to_string(), "try again"))
+}
+
 /// A condition for a lease, frozen.
 pub(super) fn guarding(
     core: &Arc<Core>,
@@ -446,7 +567,7 @@ pub(super) fn guarding(
         .reads()
         .map(|p| p.parse::<Path>().map_err(|e| usage(function, &e.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
-    let reads = paths.iter().flat_map(|p| readable(core, p)).collect();
+    let reads = paths.iter().flat_map(|p| readable(core, run, p)).collect();
     answers::check_guard(&frozen)?;
     let points: Vec<Point> = frozen.words().filter_map(|word| core.points.find(word)).collect();
     if let Some(point) = points.iter().find(|point| core.points.is_shared(point.name())) {
@@ -524,26 +645,32 @@ fn patch(
         .reads()
         .map(|p| p.parse::<Path>().map_err(|e| usage(function, &e.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
-    let reads = reads.iter().flat_map(|p| readable(core, p)).collect();
+    let reads = reads.iter().flat_map(|p| readable(core, run, p)).collect();
     let record = frozen_record(&frozen);
+    let layers = run.layers(core, &Resource::Point(point.name().to_owned()), point.layers().len());
     let proposal = Proposal {
         function,
-        targets: vec![Resource::Point(point.name().to_owned())],
+        targets: NonEmpty::one(Resource::Point(point.name().to_owned())),
         reads,
-        before: serde_json::json!({ "layers": point.layers().len() }),
+        before: serde_json::json!({ "layers": layers }),
         after_digest: serde_json::Value::Null,
         after: record,
         shown: None,
-        change: Arc::new(PatchChange::new(point, Arc::new(frozen), observer, warning)),
+        change: Arc::new(
+            PatchChange::new(point, Arc::new(frozen), observer, warning).declaring(core.points.clone()),
+        ),
         guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
         options,
     };
     Ok(Effect::Change(Box::new(proposal)))
 }
 
-/// The leaves that a patch reads by a literal path; the path itself while nothing is there.
-fn readable(core: &Core, path: &Path) -> Vec<Path> {
-    core.read(path, Wait::AGENT).map_or_else(|_| vec![path.clone()], |tree| leaves(path, &tree))
+/// The leaves that a patch reads by a literal path; the path itself while nothing is there, or nothing of it may be read.
+fn readable(core: &Core, run: &Run, path: &Path) -> Vec<Path> {
+    if !gate::could_read(core, run, path) {
+        return vec![path.clone()];
+    }
+    run.look(core, path).map_or_else(|_| vec![path.clone()], |tree| leaves(path, &tree).into_vec())
 }
 
 /// The leases that this operator may end: one's own, and those of others that policy allows.
@@ -558,7 +685,7 @@ pub(super) fn revertible(core: &Core, run: &Run) -> Vec<Lease> {
             })
     };
     // The newest first, so that nothing has to be rebased.
-    let mut leases = core.leases.list();
+    let mut leases = run.leases(core);
     leases.reverse();
     leases.retain(may);
     leases
@@ -603,6 +730,9 @@ pub(crate) fn state_refusal(core: &Core, run: &Run, error: &StateError) -> Refus
 /// Tells of a path that is not there what this operator may know of the names beside it.
 fn missing_path(core: &Core, run: &Run, error: &StateError, path: &Path) -> StateError {
     let above = Path(path.0.split_last().map(|(_, above)| above.to_vec()).unwrap_or_default());
+    if !gate::could_read(core, run, &above) {
+        return error.knowing(&[]);
+    }
     let Ok(tree) = core.read(&above, Wait::AGENT) else { return error.knowing(&[]) };
     match tree {
         Tree::Map(_) => error.knowing(&listing::known_below(core, run, &above, &tree)),
@@ -615,7 +745,8 @@ fn missing_path(core: &Core, run: &Run, error: &StateError, path: &Path) -> Stat
 fn known_states(core: &Core, run: &Run) -> Vec<String> {
     let known = |name: &&str| {
         let path = Path(vec![(*name).to_owned()]);
-        gate::may_know(core, run, &path, core.read(&path, Wait::AGENT).ok().as_ref()).is_ok()
+        gate::could_read(core, run, &path)
+            && gate::may_know(core, run, &path, core.read(&path, Wait::AGENT).ok().as_ref()).is_ok()
     };
     core.states.list().map(|(name, _)| name).filter(known).map(str::to_owned).collect()
 }
@@ -625,12 +756,14 @@ pub(crate) fn is_container(tree: &Tree) -> bool {
     matches!(tree, Tree::Map(_) | Tree::Seq(_))
 }
 
-/// A point by its name. A route that nobody has called is made one only if the operator says that it is unseen.
+/// A point by its name. A route that no request has matched is one only if the operator says that it is unseen, and becomes known
+/// when the patch is made.
 fn find_point(core: &Core, run: &Run, name: &str, options: &Options) -> Result<Point, Refusal> {
     if let Some(point) = core.points.find(name) {
         return Ok(point);
     }
-    if let (true, Some((method, template))) = (options.unseen, name.split_once(' ')) {
+    let unseen = options.unseen || run.plans_at(&Resource::Point(name.to_owned()));
+    if let (true, Some((method, template))) = (unseen, name.split_once(' ')) {
         // It would stand in the log and in every listing.
         if run.holds_secret(core, name) || crate::state::has_secret_shape(name) {
             return Err(Refusal::state(
@@ -638,16 +771,11 @@ fn find_point(core: &Core, run: &Run, name: &str, options: &Options) -> Result<P
                 "name a route by its template, as in `GET /api/healthcheck`",
             ));
         }
-        // Declaring it changes what others see: only for who may patch it. The gate then says the denial.
-        if !gate::may_patch(core, run, name, options) {
-            return Err(Refusal::state(format!("there is no point `{name}`"), "`points()` lists them"));
-        }
-        // A plan leaves nothing behind, not even a point.
-        let slot = match run.is_planning() {
-            true => core.points.sketch(method, template),
-            false => core.points.declare(method, template),
-        };
-        let slot = slot.map_err(|e| Refusal::state(e.to_string(), "as in `GET /api/healthcheck`"))?;
+        // It becomes known to others when the patch is made.
+        let slot = core
+            .points
+            .sketch(method, template)
+            .map_err(|e| Refusal::state(e.to_string(), "as in `GET /api/healthcheck`"))?;
         return Ok(Point::Route(slot));
     }
     let nearest =

@@ -1,15 +1,16 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use debug_policy::Resource;
 
 use super::planted::{Fault, planted};
+use super::rehearsal::Rehearsal;
 use super::undo::{self, Layer, Otherwise};
 use crate::clock::BootTime;
-use crate::points::{self, Observer, PatchCode, Point};
+use crate::points::{self, Observer, PatchCode, Point, Registry};
 use crate::state::{Path, StateError, States, Tree, Wait};
 
 /// A change that can be made and undone; what a lease holds. The one trait for every kind of change.
@@ -49,6 +50,16 @@ pub(crate) trait Change: Send + Sync {
     /// # Errors
     /// Nothing was undone then.
     fn force(&self, wait: Wait) -> Result<(), ChangeError>;
+
+    /// What [`force`](Self::force) would undo at its target, if that is a value: what was put there, and what should stand there.
+    fn left(&self) -> Option<(Tree, Tree)> {
+        None
+    }
+
+    /// Where it writes what stood there before and what it puts there, if it writes a value.
+    fn write(&self) -> Option<(Path, (Tree, Tree))> {
+        None
+    }
 
     /// What is said of its target once it is made: that it is `set`, `patched`, `at DEBUG`.
     fn done(&self) -> String {
@@ -129,6 +140,9 @@ impl From<StateError> for ChangeError {
 pub(crate) struct PatchChange {
     target: Resource,
     point: Point,
+    /// The point that others know, if `point` is a route that none did; known from the patch on.
+    declared: OnceLock<Point>,
+    routes: Option<Arc<Registry>>,
     code: Arc<dyn PatchCode>,
     observer: Arc<dyn Observer>,
     warning: Option<String>,
@@ -142,7 +156,17 @@ impl PatchChange {
         observer: Arc<dyn Observer>,
         warning: Option<String>,
     ) -> Self {
-        Self { target: Resource::Point(point.name().to_owned()), point, code, observer, warning }
+        let target = Resource::Point(point.name().to_owned());
+        Self { target, point, declared: OnceLock::new(), routes: None, code, observer, warning }
+    }
+
+    /// One at a route that may not be known yet: it becomes a point when the patch is made, and not before.
+    pub(crate) fn declaring(self, routes: Arc<Registry>) -> Self {
+        Self { routes: Some(routes), ..self }
+    }
+
+    fn point(&self) -> &Point {
+        self.declared.get().unwrap_or(&self.point)
     }
 }
 
@@ -152,20 +176,24 @@ impl Change for PatchChange {
     }
 
     fn make(&self, lease: u64, deadline: BootTime) -> Result<(), ChangeError> {
+        if let (Some(routes), Some((method, template))) = (&self.routes, self.point.name().split_once(' ')) {
+            let slot = routes.declare(method, template).map_err(|e| ChangeError::Refused(e.to_string()))?;
+            drop(self.declared.set(Point::Route(slot)));
+        }
         let layer = points::Layer::new(lease, deadline, self.code.clone(), self.observer.clone());
-        self.point.push(Arc::new(layer)).map_err(|e| ChangeError::Refused(e.to_string()))
+        self.point().push(Arc::new(layer)).map_err(|e| ChangeError::Refused(e.to_string()))
     }
 
     fn set_deadline(&self, lease: u64, deadline: BootTime) {
         if !planted(Fault::PointNotTold) {
-            self.point.set_deadline(lease, deadline);
+            self.point().set_deadline(lease, deadline);
         }
     }
 
     fn undo(&self, lease: u64, _wait: Wait) -> Result<Undone, ChangeError> {
         // Layers of a point are independent: none knows what lies below it.
-        self.point.end(lease);
-        Ok(Undone { stands: Some(Stands::Layers(self.point.layers().len())), ..Undone::default() })
+        self.point().end(lease);
+        Ok(Undone { stands: Some(Stands::Layers(self.point().layers().len())), ..Undone::default() })
     }
 
     fn ends_by_itself(&self) -> bool {
@@ -204,12 +232,25 @@ impl Writes {
         Self { states, stacks }
     }
 
-    /// Whether a write at `path` would outlive the layers that it lies inside of.
+    /// The state that `path` is in, for a plan.
     ///
     /// # Errors
-    /// What stands there is only there because of a lease, which is named.
-    pub(crate) fn check(&self, path: &Path, wait: Wait) -> Result<(), ChangeError> {
-        outlives(&self.stack(path, wait)?, path)
+    /// It cannot be read, or the stack is in use.
+    pub(crate) fn rehearse(&self, path: &Path, wait: Wait) -> Result<Rehearsal, ChangeError> {
+        let layers = self.stack(path, wait)?;
+        Ok(Rehearsal::new(self.states.whole(path, wait)?, layers.clone()))
+    }
+
+    /// The write without which nothing would stand at `path`: its lease, and its path below the state.
+    ///
+    /// # Errors
+    /// The stack is in use.
+    pub(crate) fn outlived(
+        &self,
+        path: &Path,
+        wait: Wait,
+    ) -> Result<Option<(u64, Vec<String>)>, ChangeError> {
+        Ok(outlived(&self.stack(path, wait)?, path.below()))
     }
 
     /// What stood below each of the layers of the state that `path` is in: the lease, its path, its base. None while the
@@ -250,11 +291,18 @@ impl Writes {
 }
 
 fn outlives(layers: &[Layer], path: &Path) -> Result<(), ChangeError> {
-    undo::outlives(layers, path.below()).map_err(|lease| {
-        ChangeError::Refused(format!(
-            "`{path}` is only there because of lease {lease}, and would vanish with it"
-        ))
-    })
+    undo::outlives(layers, path.below()).map_err(|lease| ChangeError::Refused(only_because_of(path, lease)))
+}
+
+/// The layer without which nothing would stand at a path below the state: its lease and its own path.
+pub(super) fn outlived(layers: &[Layer], path: &[String]) -> Option<(u64, Vec<String>)> {
+    let lease = undo::outlives(layers, path).err()?;
+    layers.iter().find(|layer| layer.lease == lease).map(|layer| (lease, layer.path.clone()))
+}
+
+/// Why nothing is written at a place that a lease has brought.
+pub(crate) fn only_because_of(path: &Path, lease: u64) -> String {
+    format!("`{path}` is only there because of lease {lease}, and would vanish with it")
 }
 
 /// How a value was put back.
@@ -440,7 +488,7 @@ impl Change for WriteChange {
             (stands, _) => (stands, false),
         };
         Ok(Undone {
-            conflict: conflict(places),
+            conflict: Conflict::at(places),
             covered_by: ending.covered_by,
             stands: stands.map(Stands::Value),
             base,
@@ -452,10 +500,7 @@ impl Change for WriteChange {
         let layers = self.writes.stack(&self.path, wait)?;
         let above = layers.iter().find(|layer| layer.path.iter().zip(self.path.below()).all(|(a, b)| a == b));
         if let Some(above) = above {
-            return Err(ChangeError::Refused(format!(
-                "lease {} changes the same place; end it first",
-                above.lease
-            )));
+            return Err(ChangeError::Refused(stands_above(above.lease)));
         }
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((ours, target)) = left.as_ref() {
@@ -464,12 +509,28 @@ impl Change for WriteChange {
         }
         Ok(())
     }
+
+    fn write(&self) -> Option<(Path, (Tree, Tree))> {
+        Some((self.path.clone(), (self.before.clone(), self.after.clone())))
+    }
+
+    fn left(&self) -> Option<(Tree, Tree)> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
-fn conflict(places: Vec<Path>) -> Option<Conflict> {
-    let names: Vec<String> = places.iter().map(|place| format!("`{place}`")).collect();
-    (!places.is_empty()).then(|| Conflict {
-        why: format!("the service itself changed {} meanwhile", names.join(", ")),
-        places,
-    })
+/// Why a conflict is not undone by force.
+pub(crate) fn stands_above(lease: u64) -> String {
+    format!("lease {lease} changes the same place; end it first")
+}
+
+impl Conflict {
+    /// What the service itself had changed, if it had changed something.
+    pub(crate) fn at(places: Vec<Path>) -> Option<Self> {
+        let names: Vec<String> = places.iter().map(|place| format!("`{place}`")).collect();
+        (!places.is_empty()).then(|| Self {
+            why: format!("the service itself changed {} meanwhile", names.join(", ")),
+            places,
+        })
+    }
 }

@@ -4,6 +4,7 @@ mod change;
 #[cfg(test)]
 mod model;
 pub(crate) mod planted;
+mod rehearsal;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,10 @@ use crate::clock::BootTime;
 
 pub(crate) use change::{
     Change, ChangeError, Conflict, PatchChange, Rearmed, Stands, Undone, WriteChange, Writes,
+    only_because_of, stands_above,
 };
-pub(crate) use table::{Claim, EndError, Leases, Overdue, Stuck, lock_soon};
+pub(crate) use rehearsal::Rehearsal;
+pub(crate) use table::{Claim, EndError, Leases, Making, Overdue, Stuck, lock_soon, overlaps};
 
 /// How long a change lives when its author names no time: 10 minutes, long enough to watch a graph settle, short
 /// enough that a forgotten patch is gone before the next deploy.
@@ -145,6 +148,22 @@ impl Lease {
     /// What it changed.
     pub(crate) fn target(&self) -> &Resource {
         self.change.target()
+    }
+
+    /// That it is in force, not past its deadline, and still the owner's for whom policy has decided.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn alive(&self, owner: &str, now: BootTime) -> Result<(), EndError> {
+        let id = self.id;
+        match &self.failing {
+            _ if self.owner != owner => Err(EndError::Owner(id)),
+            Some(failing) => Err(EndError::Failing { id, why: failing.why.clone(), first: false }),
+            None if self.until() <= now && !planted::planted(planted::Fault::LateConfirm) => {
+                Err(EndError::Ended { id, how: self.due().1.word() })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Tells its change how long it lasts now: until its deadline, or the end of the grace of its lost session.

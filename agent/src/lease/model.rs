@@ -217,8 +217,7 @@ impl World {
             grace: None,
             failing: None,
         };
-        self.real.leases.open(lease).map_err(|_| "closed".to_owned())?;
-        let making = self.real.leases.making(id);
+        let making = self.real.leases.open(lease).map_err(|_| "closed".to_owned())?;
         change.make(id, deadline).map_err(|error| error.to_string())?;
         drop((making, claim));
         self.highest = id;

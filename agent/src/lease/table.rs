@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use debug_policy::Resource;
 use debug_wire::messages::{After, InForce};
 
-use super::change::ChangeError;
 use super::planted::{Fault, planted};
-use super::{Cause, Conflict, Failing, GRACE, Lease, Phase, Rearmed, Undone};
+use super::{Cause, ChangeError, Conflict, Failing, GRACE, Lease, Phase, Rearmed, Undone};
 use crate::clock::BootTime;
 use crate::fence::{Panicked, fenced};
 use crate::state::Wait;
@@ -121,6 +120,7 @@ impl Drop for Claim<'_> {
 }
 
 /// A change that is being made. Its lease can be ended once this is dropped.
+#[must_use = "while it lives, nobody ends the lease"]
 pub(crate) struct Making<'a> {
     leases: &'a Leases,
     id: u64,
@@ -179,30 +179,31 @@ impl Leases {
         Ok(Claim { leases: self, id })
     }
 
-    /// Takes a lease in, before its change is made. It cannot be ended before [`making`](Self::making) is over.
+    /// Takes a lease in, before its change is made. It cannot be ended while the guard lives.
     ///
     /// # Errors
     /// The lease, if none is taken in any more.
-    pub(crate) fn open(&self, lease: Lease) -> Result<(), Box<Lease>> {
+    pub(crate) fn open(&self, lease: Lease) -> Result<Making<'_>, Box<Lease>> {
         let mut inner = self.lock();
         if inner.closed {
             return Err(Box::new(lease));
         }
-        inner.making.insert(lease.id);
-        inner.open.insert(lease.id, lease);
+        let id = lease.id;
+        inner.making.insert(id);
+        inner.open.insert(id, lease);
         drop(inner);
         self.changed.notify_all();
-        Ok(())
+        Ok(Making { leases: self, id })
+    }
+
+    /// The id of the next lease, if nothing claims it before.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.lock().next
     }
 
     /// From now on no lease is taken in: those in the list are the last.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
-    }
-
-    /// The change of a lease that was just taken in is made while the guard lives.
-    pub(crate) fn making(&self, id: u64) -> Making<'_> {
-        Making { leases: self, id }
     }
 
     /// Takes one out again whose change could not be made.
@@ -239,6 +240,7 @@ impl Leases {
     }
 
     /// The newest lease in force whose target is `target`, lies inside it or contains it.
+    #[cfg(test)]
     pub(crate) fn standing(&self, target: &Resource) -> Option<Lease> {
         let inner = self.lock();
         inner
@@ -674,15 +676,9 @@ impl Inner {
     fn alive(&mut self, id: u64, owner: &str, now: BootTime) -> Result<&mut Lease, EndError> {
         self.find(id)?;
         let Some(lease) = self.open.get_mut(&id) else { return Err(EndError::Unknown(id)) };
-        match &lease.failing {
-            _ if lease.owner != owner => Err(EndError::Owner(id)),
-            Some(failing) => Err(EndError::Failing { id, why: failing.why.clone(), first: false }),
-            // The lock may have been waited for.
-            None if lease.until() <= now.max(BootTime::now()) && !planted(Fault::LateConfirm) => {
-                Err(EndError::Ended { id, how: lease.due().1.word() })
-            }
-            None => Ok(lease),
-        }
+        // The lock may have been waited for.
+        lease.alive(owner, now.max(BootTime::now()))?;
+        Ok(lease)
     }
 
     fn due(&self, now: BootTime) -> Vec<(u64, Cause)> {
@@ -713,7 +709,7 @@ pub(crate) fn lock_soon<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 }
 
 /// Whether two targets share something: the same point, or paths of which one contains the other.
-fn overlaps(a: &Resource, b: &Resource) -> bool {
+pub(crate) fn overlaps(a: &Resource, b: &Resource) -> bool {
     match (a, b) {
         (Resource::State(a), Resource::State(b)) => a.iter().zip(b).all(|(x, y)| x == y),
         _ => a == b,

@@ -68,15 +68,13 @@ impl Change for Fake {
 fn open_until(leases: &Leases, change: Arc<dyn Change>, deadline: BootTime) -> u64 {
     let id = leases.claim(change.target()).unwrap().id;
     let lease = Lease { change, deadline, ..lease(id, Fake::at(STATE), 1, After::Revert) };
-    assert!(leases.open(lease).is_ok());
-    drop(leases.making(id));
+    drop(leases.open(lease).unwrap_or_else(|_| panic!("closed")));
     id
 }
 
 fn open(leases: &Leases, change: Arc<Fake>, session: u64, after: After) -> u64 {
     let id = leases.claim(change.target()).unwrap().id;
-    assert!(leases.open(lease(id, change, session, after)).is_ok());
-    drop(leases.making(id));
+    drop(leases.open(lease(id, change, session, after)).unwrap_or_else(|_| panic!("closed")));
     id
 }
 
@@ -238,8 +236,7 @@ fn the_first_failure_is_told_from_waiting_before_it_and_from_failures_after_it()
     let id = open(&leases, change.clone(), 1, After::Revert);
     let lease = leases.find(id).unwrap();
     leases.withdraw(id);
-    assert!(leases.open(lease).is_ok());
-    let making = leases.making(id);
+    let Ok(making) = leases.open(lease) else { panic!("closed") };
     assert_eq!(leases.end(id, &Cause::Expired, Wait::AGENT).err(), Some(EndError::Ending(id)));
     drop(making);
     for expected in [true, false] {
@@ -358,6 +355,40 @@ fn two_layers_of_one_target_are_not_ended_at_once() {
     assert_eq!((below.undone(), above.undone()), (1, 1));
 }
 
+/// A change whose code panics where it is undone.
+struct Panics(Resource, std::sync::atomic::AtomicBool);
+
+impl Change for Panics {
+    fn target(&self) -> &Resource {
+        &self.0
+    }
+
+    fn make(&self, _: u64, _: BootTime) -> Result<(), change::ChangeError> {
+        Ok(())
+    }
+
+    fn set_deadline(&self, _: u64, _: BootTime) {}
+
+    fn undo(&self, _: u64, _: Wait) -> Result<Undone, change::ChangeError> {
+        assert!(!self.1.swap(false, Ordering::SeqCst), "nobody expected this");
+        Ok(Undone::default())
+    }
+
+    fn force(&self, _: Wait) -> Result<(), change::ChangeError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_undo_that_panics_is_a_failed_one_that_is_tried_again() {
+    let leases = Leases::after(0);
+    let id = open_until(&leases, Arc::new(Panics(STATE.parse().unwrap(), true.into())), BootTime::now());
+    let failed = leases.end(id, &Cause::Expired, Wait::AGENT).err();
+    assert!(matches!(failed, Some(EndError::Failing { first: true, .. })), "{failed:?}");
+    assert!(leases.find(id).is_ok());
+    assert!(leases.end(id, &Cause::Expired, Wait::AGENT).is_ok());
+}
+
 /// Undone before it was made, it would be made afterwards and stay.
 #[test]
 fn a_change_that_is_being_made_is_ended_when_it_is_made() {
@@ -365,8 +396,7 @@ fn a_change_that_is_being_made_is_ended_when_it_is_made() {
     let id = open(&leases, change.clone(), 1, After::Revert);
     let lease = leases.find(id).unwrap();
     leases.withdraw(id);
-    assert!(leases.open(lease).is_ok());
-    let making = leases.making(id);
+    let Ok(making) = leases.open(lease) else { panic!("closed") };
     assert_eq!(leases.end(id, &Cause::SessionLost, Wait::AGENT).err(), Some(EndError::Ending(id)));
     assert_eq!(change.undone(), 0);
     drop(making);
@@ -536,8 +566,7 @@ fn what_is_over_stays_over_and_for_the_cause_it_had() {
     let deadline = BootTime(now.0 - 1);
     let persists = leases.claim(kept.target()).unwrap().id;
     let made = Lease { deadline, ..lease(persists, kept, 1, After::Persist) };
-    assert!(leases.open(made).is_ok());
-    drop(leases.making(persists));
+    drop(leases.open(made).unwrap_or_else(|_| panic!("closed")));
     leases.session_lost(1, BootTime(0));
     let due = [(id, Cause::SessionLost), (persists, Cause::Expired)];
     assert_eq!(leases.overdue(now), due);
@@ -556,8 +585,7 @@ fn a_lease_that_must_wait_for_its_end_is_not_asked_for_again_at_once() {
     let (leases, change) = (Leases::after(0), Fake::at("target:a::b"));
     let id = leases.claim(change.target()).unwrap().id;
     let made = Lease { deadline: BootTime::now(), ..lease(id, change, 1, After::Revert) };
-    assert!(leases.open(made).is_ok());
-    let making = leases.making(id);
+    let Ok(making) = leases.open(made) else { panic!("closed") };
     for _ in 0..3 {
         let now = BootTime::now();
         assert_eq!(leases.end(id, &Cause::Expired, Wait::AGENT).err(), Some(EndError::Ending(id)));

@@ -247,10 +247,16 @@ impl Registry {
     /// The point of a method and a template; one that nobody else knows if it is not known yet.
     ///
     /// # Errors
-    /// What is no method, or no template.
+    /// As [`declare`](Self::declare).
     pub(crate) fn sketch(&self, method: &str, template: &str) -> Result<Arc<Slot>, InvalidRoute> {
         let name = route_name(method, template)?;
-        let slot = self.known_route(&name).unwrap_or_else(|| Arc::new(Slot::route(name.clone())));
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let slot = match routes.get(&name) {
+            Some(known) => known.clone(),
+            None if MAX_ROUTES <= routes.len() => return Err(InvalidRoute::TooMany),
+            None => Arc::new(Slot::route(name.clone())),
+        };
+        drop(routes);
         self.close_if_needed(&slot);
         Ok(slot)
     }

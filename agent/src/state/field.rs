@@ -144,6 +144,16 @@ impl State for Closed {
         Err(self.why.clone())
     }
 
+    fn check_write_into(
+        &self,
+        _: &Tree,
+        _: &[String],
+        _: &Tree,
+        _: Wait,
+    ) -> Result<(Tree, Tree), StateError> {
+        Err(self.why.clone())
+    }
+
     fn compare_and_set(
         &self,
         _: &[String],
@@ -276,6 +286,21 @@ impl State for Fields {
     fn check_write(&self, path: &[String], value: &Tree, wait: Wait) -> Result<Tree, StateError> {
         let (field, below) = self.field(path, wait)?;
         field.check_write(below, value, wait)
+    }
+
+    fn check_write_into(
+        &self,
+        whole: &Tree,
+        path: &[String],
+        value: &Tree,
+        wait: Wait,
+    ) -> Result<(Tree, Tree), StateError> {
+        let (field, below) = self.field(path, wait)?;
+        let root = field.root().below();
+        let own = whole.known_at(root).map_err(|error| error.below(&self.root))?;
+        let (before, stored) = field.check_write_into(own, below, value, wait)?;
+        let whole = whole.clone().replaced(root, stored).map_err(|error| error.below(&self.root))?;
+        Ok((before, whole))
     }
 
     fn compare_and_set(

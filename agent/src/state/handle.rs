@@ -68,6 +68,19 @@ pub(crate) trait State: Send + Sync {
     /// or would store another one.
     fn check_write(&self, path: &[String], value: &Tree, wait: Wait) -> Result<Tree, StateError>;
 
+    /// Whether writing `value` at `path` would succeed if the whole value were `whole`: what stands there, and what the whole
+    /// value would be then. The live value is not looked at.
+    ///
+    /// # Errors
+    /// As [`check_write`](Self::check_write).
+    fn check_write_into(
+        &self,
+        whole: &Tree,
+        path: &[String],
+        value: &Tree,
+        wait: Wait,
+    ) -> Result<(Tree, Tree), StateError>;
+
     /// Writes `value` at `path` if `expect` stands there. All or nothing: any error leaves the value as it was.
     fn compare_and_set(
         &self,
@@ -194,6 +207,16 @@ where
         Err(StateError::ReadOnly(self.0.root.to_string()))
     }
 
+    fn check_write_into(
+        &self,
+        _: &Tree,
+        _: &[String],
+        _: &Tree,
+        _: Wait,
+    ) -> Result<(Tree, Tree), StateError> {
+        Err(StateError::ReadOnly(self.0.root.to_string()))
+    }
+
     fn compare_and_set(
         &self,
         _: &[String],
@@ -244,6 +267,22 @@ where
             }
         }
         Err(StateError::Busy(self.value.root.to_string()))
+    }
+
+    fn check_write_into(
+        &self,
+        whole: &Tree,
+        path: &[String],
+        value: &Tree,
+        _: Wait,
+    ) -> Result<(Tree, Tree), StateError> {
+        let before = self.value.at(whole, path)?.clone();
+        let edit = self.prepare(whole, path, &before, value)?;
+        self.checked(edit.copy.get(), &self.value.root).map_err(|error| self.stands_unchecked(error))?;
+        match edit.compare(edit.copy.get())? {
+            Verdict::Lossy => Err(self.lossy(&edit)),
+            Verdict::AsRead | Verdict::Changed => Ok((before, edit.stored)),
+        }
     }
 
     fn compare_and_set(

@@ -110,7 +110,7 @@ impl PathError {
     }
 
     /// The same error, seen from the state's name on.
-    pub(super) fn below(self, prefix: &Path) -> Self {
+    pub(crate) fn below(self, prefix: &Path) -> Self {
         Self { path: prefix.join(&self.path.0), known: self.known }
     }
 }

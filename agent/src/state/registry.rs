@@ -131,6 +131,28 @@ impl States {
         Ok(self.redactor.mark(&root, before))
     }
 
+    /// The whole state that `path` is in, as its type writes it: marked by its type alone.
+    pub(crate) fn whole(&self, path: &Path, wait: Wait) -> Result<Tree, StateError> {
+        self.named(split(path).0)?.read(wait).map_err(|error| self.told(error, &[]))
+    }
+
+    /// Whether writing `value` at `path` would succeed if the whole state were `whole`. What stands there, marked as `read`
+    /// marks it, and what the whole state would be then.
+    pub(crate) fn check_write_into(
+        &self,
+        whole: &Tree,
+        path: &Path,
+        value: &Tree,
+        wait: Wait,
+    ) -> Result<(Tree, Tree), StateError> {
+        let (name, below) = split(path);
+        let state = self.writable(path)?;
+        let checked = state.check_write_into(whole, below, value, wait);
+        let (before, stored) = checked.map_err(|error| self.told(error, &[(path, value)]))?;
+        let root = Path(vec![name.to_owned()]).join(below);
+        Ok((self.redactor.mark(&root, before), stored))
+    }
+
     /// Writes `value` at `path` if `expect` stands there.
     pub(crate) fn compare_and_set(
         &self,

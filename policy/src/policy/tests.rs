@@ -241,6 +241,42 @@ fn what_only_changes_need_mode_change() {
 }
 
 #[test]
+fn what_could_be_allowed_is_known_from_the_path_alone() {
+    let policy = policy(
+        r#"
+[[rule]]
+id = "look"
+why = "w"
+allow = ["read"]
+on = ["state:config.db.*", "state:**.port", "state:rota.**"]
+except = ["state:config.secret.**", "state:rota.people.0"]
+[[rule]]
+id = "never"
+why = "w"
+deny = ["read"]
+on = ["state:rota.hidden.**"]
+"#,
+    );
+    for (path, expected) in [
+        ("config", true),
+        ("config.db", true),
+        ("config.db.host", true),
+        // Something below may be called `port`.
+        ("config.db.host.name", true),
+        ("config.secret", false),
+        ("config.secret.port", false),
+        ("rota", true),
+        ("rota.people.0", true),
+        ("rota.hidden", false),
+        ("rota.hidden.x", false),
+        ("other", true),
+    ] {
+        let request = request(&["viewer"], Action::Read, &format!("state:{path}"));
+        assert_eq!(policy.could_allow(&request).is_ok(), expected, "{path}");
+    }
+}
+
+#[test]
 fn a_resource_outside_its_bounds_is_denied() {
     let policy = policy("[[rule]]\nid = \"all\"\nwhy = \"w\"\nallow = [\"patch\", \"read\"]\n");
     for (action, resource) in [
@@ -370,6 +406,23 @@ fn rules() -> impl Strategy<Value = (String, bool)> {
         )
 }
 
+/// Rules about states alone, with patterns that meet one another's paths.
+fn state_rules() -> impl Strategy<Value = (String, bool)> {
+    let on = |key: &'static str| {
+        let segment = prop_oneof![4 => "[abc]", 1 => Just("*".to_owned()), 1 => Just("**".to_owned())];
+        let path =
+            proptest::collection::vec(segment, 1..5).prop_map(|path| format!("\"state:{}\"", path.join(".")));
+        proptest::option::of(proptest::collection::vec(path, 1..3)).prop_map(move |paths| {
+            paths.map(|paths| format!("{key} = [{}]\n", paths.join(", "))).unwrap_or_default()
+        })
+    };
+    (prop::bool::weighted(0.3), on("on"), on("except"), some("roles", &["viewer", "oncall", "lead"]))
+        .prop_map(|(deny, on, except, roles)| {
+            let effect = if deny { "deny" } else { "allow" };
+            (format!("{effect} = [\"read\", \"write\"]\nwhy = \"w\"\n{on}{except}{roles}"), deny)
+        })
+}
+
 fn numbered(rules: &[(String, bool)], keep: impl Fn(usize, bool) -> bool) -> Policy {
     let kept = rules.iter().enumerate().filter(|(i, (_, deny))| keep(*i, *deny));
     let text: String = kept.map(|(i, (text, _))| format!("[[rule]]\nid = \"r{i}\"\n{text}")).collect();
@@ -413,6 +466,29 @@ proptest! {
         // Without rules that allow, nothing is allowed.
         let only_denying = numbered(&rules, |_, deny| deny);
         prop_assert!(matches!(only_denying.decide(&request), Decision::Deny(_)));
+    }
+
+    /// What is denied before it is known what stands there is denied whatever stands there.
+    #[test]
+    fn what_is_allowed_below_a_path_could_be_allowed(
+        rules in proptest::collection::vec(state_rules(), 1..6),
+        request in requests(),
+        path in proptest::collection::vec("[abc]", 1..4),
+        below in proptest::collection::vec("[abc]", 0..4),
+        acted in select(vec![Action::Read, Action::Write]),
+    ) {
+        let whole = numbered(&rules, |_, _| true);
+        let of = |path: Vec<String>| Request { action: acted, resource: Resource::State(path), ..request.clone() };
+        let could = whole.could_allow(&of(path.clone()));
+        let leaf = whole.decide(&of([path.clone(), below].concat()));
+        prop_assert!(could.is_ok() || matches!(leaf, Decision::Deny(_)));
+        // A denial is the one that the path itself gets.
+        if let Err(denial) = could {
+            prop_assert_eq!(whole.decide(&of(path)), Decision::Deny(denial));
+        }
+        if matches!(whole.decide(&request), Decision::Allow(_)) {
+            prop_assert!(whole.could_allow(&request).is_ok());
+        }
     }
 
     #[test]

@@ -1,0 +1,111 @@
+//! What an effect comes down to: everything that policy is asked before it may happen.
+
+use std::time::Duration;
+
+use debug_policy::{Action, Request, Resource};
+
+use super::asked::{Asked, NonEmpty};
+use crate::clock::BootTime;
+use crate::core::Core;
+use crate::effect::{Effect, Guarding, Options, Proposal};
+use crate::lease::{DEFAULT_TTL, Lease};
+use crate::run::Run;
+use crate::state::Path;
+
+/// Every request that an effect comes down to.
+pub(super) fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Asked {
+    let action = effect.action();
+    let ask = |resource: Resource| run.request(core, action, resource);
+    Asked::Policy(match effect {
+        // One's own change may always be ended; nobody needs leave to make the service what it was.
+        Effect::Revert { lease } if lease.owner == run.session.operator.name => return Asked::Own(lease.id),
+        Effect::Revert { lease } => {
+            NonEmpty::one(ask(lease.target().clone())).and([ask(Resource::Lease(lease.owner.clone()))])
+        }
+        Effect::See(..) | Effect::EnterChange { .. } | Effect::Observe | Effect::Log { .. } => {
+            let reason = match effect {
+                Effect::EnterChange { reason } => Some(reason.clone()),
+                _ => None,
+            };
+            NonEmpty::one(Request { reason: reason.or_else(|| run.reason()), ..ask(Resource::Agent) })
+        }
+        Effect::Snapshot { parts, .. } => {
+            parts.flat_map(|(path, tree)| crate::host::leaves(path, tree)).map(|leaf| ask(resource(leaf)))
+        }
+        Effect::Diff { leaves, .. } | Effect::Read { leaves, .. } => leaves.map(|leaf| ask(resource(leaf))),
+        // Its own path and what is in it: a map may be a secret as a whole.
+        Effect::Reveal { path, value } => {
+            let below = value.without_mark().leaves().map(|(below, _)| path.join(&below.0));
+            let inside: Vec<Path> = below.filter(|leaf| leaf != path).collect();
+            NonEmpty::one(ask(resource(path))).and(inside.iter().map(|path| ask(resource(path))))
+        }
+        Effect::Change(proposal) => change_requests(core, run, proposal, action),
+        Effect::Impossible { target, options, .. } => {
+            NonEmpty::one(with_options(run, options, ask(target.clone())))
+        }
+        Effect::Barred(barred) => NonEmpty::one(barred.request(core, run)),
+        Effect::Adopt { lease } | Effect::Settle { lease, force: false, .. } => {
+            of_lease(run, lease, ask).map(|request| with_reason(lease, request.clone()))
+        }
+        // It writes at each of these, with all that is below.
+        Effect::Settle { lease, leaves, .. } => of_lease(run, lease, ask)
+            .and(leaves.iter().map(|leaf| ask(resource(leaf))))
+            .map(|request| with_reason(lease, request.clone())),
+        Effect::Guard { lease, guard } => of_lease(run, lease, ask)
+            .map(|request| with_reason(lease, request.clone()))
+            .and(guard_requests(core, run, guard)),
+        Effect::Renew { lease, ttl, .. } => renew_requests(run, lease, *ttl, now, ask),
+    })
+}
+
+pub(super) fn resource(path: &Path) -> Resource {
+    Resource::State(path.0.clone())
+}
+
+/// What it changed, and for the lease of somebody else its owner.
+fn of_lease(run: &Run, lease: &Lease, ask: impl Fn(Resource) -> Request) -> NonEmpty<Request> {
+    let others = lease.owner != run.session.operator.name;
+    NonEmpty::one(ask(lease.target().clone())).and(others.then(|| ask(Resource::Lease(lease.owner.clone()))))
+}
+
+fn change_requests(core: &Core, run: &Run, proposal: &Proposal, action: Action) -> NonEmpty<Request> {
+    let asked =
+        |target: &Resource| with_options(run, &proposal.options, run.request(core, action, target.clone()));
+    let guard = proposal.guard.iter().flat_map(|guard| guard_requests(core, run, guard));
+    let reads = proposal.reads.iter().map(|path| run.request(core, Action::Read, resource(path)));
+    proposal.targets.map(asked).and(reads).and(guard)
+}
+
+/// What a guard may see its author must be allowed to see: states, and what `points()` tells of points.
+fn guard_requests(core: &Core, run: &Run, guard: &Guarding) -> Vec<Request> {
+    let reads = guard.reads.iter().map(|path| run.request(core, Action::Read, resource(path)));
+    let counts = (!guard.points.is_empty()).then(|| run.request(core, Action::List, Resource::Agent));
+    reads.chain(counts).collect()
+}
+
+/// A request with the times and the reason of a change.
+pub(super) fn with_options(run: &Run, options: &Options, request: Request) -> Request {
+    let ttl = request.action.sets_deadline().then(|| options.ttl.unwrap_or(DEFAULT_TTL));
+    let reason = options.reason.clone().or_else(|| run.reason());
+    Request { ttl, life: ttl, reason, ..request }
+}
+
+fn renew_requests(
+    run: &Run,
+    lease: &Lease,
+    ttl: Duration,
+    now: BootTime,
+    ask: impl Fn(Resource) -> Request,
+) -> NonEmpty<Request> {
+    let lived = now.since(lease.made);
+    of_lease(run, lease, ask).map(|request| Request {
+        ttl: Some(ttl),
+        life: Some(lived.saturating_add(ttl)),
+        ..with_reason(lease, request.clone())
+    })
+}
+
+/// With the reason of the lease, unless its operator has given another one.
+fn with_reason(lease: &Lease, request: Request) -> Request {
+    Request { reason: request.reason.clone().or_else(|| Some(lease.reason.clone())), ..request }
+}

@@ -1,0 +1,126 @@
+//! What stands where a change is to be made, and who has agreed to put one on top of it.
+
+use debug_policy::{Action, Decision, Resource};
+
+use super::{Refusal, may_know};
+use crate::clock::{BootTime, roughly};
+use crate::core::Core;
+use crate::effect::{Options, Proposal};
+use crate::lease::{Lease, overlaps};
+use crate::run::Run;
+use crate::state::Path;
+
+/// That no change of the point, or of the state, could not be undone (invariant 12).
+///
+/// # Errors
+/// One could not; its lease is named.
+pub(crate) fn not_failing(core: &Core, run: &Run, target: &Resource) -> Result<(), Refusal> {
+    match core.leases.failing_at(target) {
+        None => Ok(()),
+        Some(lease) if run.has_ended(lease.id) => Ok(()),
+        Some(lease) => {
+            let seen = Seen::of(core, run, &lease, target);
+            Err(Refusal::state(
+                format!(
+                    "{} at `{}` could not be undone yet; nothing may be changed there until it is",
+                    seen.lease, seen.place
+                ),
+                "see `leases()`; the agent keeps trying",
+            ))
+        }
+    }
+}
+
+/// That the change stands on nothing but what its author has agreed to. What the same eval has changed is its own business:
+/// one submission is one transaction.
+pub(super) fn check_stack(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<(), Refusal> {
+    let target = proposal.change.target();
+    not_failing(core, run, target)?;
+    let standing: Vec<Lease> =
+        run.leases(core).into_iter().filter(|lease| overlaps(lease.target(), target)).collect();
+    let Options { over, below, .. } = &proposal.options;
+    let top = unagreed(run, &standing);
+    if let Some(lease) = top
+        && !over.contains(&lease.id)
+    {
+        return Err(already_changed(core, run, lease, target, below, now));
+    }
+    match over.iter().find(|id| !standing.iter().any(|lease| lease.id == **id)) {
+        None => Ok(()),
+        Some(id) => Err(Refusal::state(
+            format!("`over: {id}` names no change in force at `{target}`"),
+            match standing.is_empty() {
+                true => "leave `over` out: nothing stands there",
+                false => "leave it out; `leases()` shows what stands where",
+            },
+        )),
+    }
+}
+
+/// The newest lease on top of which the eval has not put anything yet, of those that overlap one place. What it put there
+/// before stands on what it agreed to then.
+pub(crate) fn unagreed<'l>(run: &Run, standing: &'l [Lease]) -> Option<&'l Lease> {
+    let agreed = |lease: &Lease| {
+        let on_top = |own: &&Lease| lease.id < own.id && overlaps(own.target(), lease.target());
+        standing.iter().filter(|own| run.is_own(own)).any(|own| on_top(&own))
+    };
+    standing.iter().filter(|lease| !run.is_own(lease) && !agreed(lease)).max_by_key(|lease| lease.id)
+}
+
+fn already_changed(
+    core: &Core,
+    run: &Run,
+    lease: &Lease,
+    target: &Resource,
+    below: &[u64],
+    now: BootTime,
+) -> Refusal {
+    let seen = Seen::of(core, run, lease, target);
+    let left = roughly(lease.due().0.remaining(now));
+    let help = match below {
+        _ if !seen.listed => {
+            "it may be put on top with `over` and the lease's id, which those can tell who may list leases"
+                .to_owned()
+        }
+        [_, _, ..] => format!(
+            "add `over: {below:?}` to put yours on top of all that is changed there, or end them with `revert(id)`"
+        ),
+        _ => format!("add `over: {0}` to put yours on top, or end it with `revert({0})`", lease.id),
+    };
+    Refusal::state(format!("`{}` is already changed by {}, {left} left", seen.place, seen.whose), help)
+}
+
+/// What an operator may hear of a lease that is in the way.
+struct Seen {
+    /// Where it stands; what was asked for, if it stands at a part of that which the operator may not know.
+    place: String,
+    lease: String,
+    whose: String,
+    /// Whether the operator may hear its id and owner.
+    listed: bool,
+}
+
+impl Seen {
+    fn of(core: &Core, run: &Run, lease: &Lease, target: &Resource) -> Self {
+        let list = run.request(core, Action::List, Resource::Agent);
+        let listed = lease.owner == run.session.operator.name
+            || matches!(core.policy.decide(&list), Decision::Allow(_));
+        let named = match (lease.target(), target) {
+            (Resource::State(stands), Resource::State(asked)) => {
+                asked.starts_with(stands) || may_know(core, run, &Path(stands.clone()), None).is_ok()
+            }
+            _ => true,
+        };
+        let place = if named { lease.target().to_string() } else { format!("a part of {target}") };
+        let (lease, whose) = match listed {
+            true => (format!("lease {}", lease.id), format!("lease {} of {}", lease.id, lease.owner)),
+            false => ("a lease".to_owned(), "another lease".to_owned()),
+        };
+        Self { place, lease, whose, listed }
+    }
+}
+
+/// Whether a lease is in force at a target, in it or around it.
+pub(crate) fn stands(core: &Core, run: &Run, id: u64, target: &Resource) -> bool {
+    run.lease(core, id).is_ok_and(|lease| overlaps(lease.target(), target))
+}

@@ -1,0 +1,190 @@
+//! What becomes of a lease whose change is not made.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use debug_audit::{Log, SigningKey};
+use debug_policy::{Policy, Resource};
+use debug_wire::messages::After;
+
+use super::Opened;
+use crate::clock::BootTime;
+use crate::core::{Core, RateLimit};
+use crate::emit::Emitter;
+use crate::guard::Guards;
+use crate::helpers::Helpers;
+use crate::lease::{Cause, Change, ChangeError, EndError, Lease, Leases, Phase, Undone, Writes};
+use crate::levels::Levels;
+use crate::points::Registry;
+use crate::snapshot::Snapshots;
+use crate::state::{Keyed, Redactor, Scrubber, States, Wait};
+use crate::status::Waits;
+
+/// A core that shows nothing, with its log in a folder of its own.
+fn core(folder: &tempfile::TempDir) -> Core {
+    let (log, opened) = Log::open(folder.path(), SigningKey::generate("test/test/1").unwrap()).unwrap();
+    let redactor = Arc::new(Redactor::new(&[]));
+    let states = Arc::new(States::new(Vec::new(), Vec::new(), redactor.clone()).unwrap());
+    let policy = Policy::parse(debug_policy::DEFAULT).unwrap();
+    let (waits, faults) = (Waits::default(), crate::threads::Faults::default());
+    Core {
+        service: "test".to_owned(),
+        instance: "1".to_owned(),
+        environment: "development".to_owned(),
+        origin: opened.origin,
+        policy_digest: super::digest_of(&policy),
+        policy,
+        log,
+        leases: Arc::new(Leases::after(0)),
+        writes: Arc::new(Writes::new(states.clone())),
+        guards: Guards::new(BTreeMap::new()),
+        notes: Mutex::default(),
+        permits: AtomicU64::new(0),
+        snapshots: Snapshots::default(),
+        helpers: Helpers::new(waits.clone(), faults.clone()),
+        waits,
+        states,
+        points: Arc::new(Registry::new([])),
+        levels: Arc::new(Levels::default()),
+        observing: OnceLock::new(),
+        redactor,
+        scrubber: Scrubber::default(),
+        keyed: Keyed::new([7; 32]).unwrap(),
+        emitter: Emitter::new().0,
+        started: BootTime::now(),
+        lifetimes: Vec::new(),
+        noise: RateLimit::default(),
+        refusals: RateLimit::default(),
+        algorithms: &[],
+        sessions: Mutex::default(),
+        next_session: AtomicU64::new(1),
+        at_start: Default::default(),
+        faults,
+        names: Default::default(),
+    }
+}
+
+/// A change that counts how often it was undone, and whose undoing panics so many times.
+struct Counts {
+    target: Resource,
+    undone: AtomicUsize,
+    panics: AtomicUsize,
+}
+
+impl Change for Counts {
+    fn target(&self) -> &Resource {
+        &self.target
+    }
+
+    fn make(&self, _: u64, _: BootTime) -> Result<(), ChangeError> {
+        panic!("nobody expected this");
+    }
+
+    fn set_deadline(&self, _: u64, _: BootTime) {}
+
+    fn undo(&self, _: u64, _: Wait) -> Result<Undone, ChangeError> {
+        if self.panics.load(Ordering::SeqCst) > 0 {
+            self.panics.fetch_sub(1, Ordering::SeqCst);
+            panic!("nor this");
+        }
+        self.undone.fetch_add(1, Ordering::SeqCst);
+        Ok(Undone::default())
+    }
+
+    fn force(&self, _: Wait) -> Result<(), ChangeError> {
+        Ok(())
+    }
+}
+
+fn change(panics: usize) -> Arc<Counts> {
+    let target = "point:GET /x".parse().unwrap();
+    Arc::new(Counts { target, undone: AtomicUsize::new(0), panics: AtomicUsize::new(panics) })
+}
+
+fn lease(core: &Core, change: Arc<Counts>) -> Lease {
+    let now = BootTime::now();
+    let id = core.leases.claim(change.target()).unwrap().id;
+    Lease {
+        id,
+        change,
+        owner: "alice".to_owned(),
+        session: 1,
+        eval: 0,
+        reason: "a test".to_owned(),
+        made: now,
+        deadline: now.after(Duration::from_secs(600)),
+        phase: Phase::Provisional,
+        after: After::Revert,
+        grace: None,
+        failing: None,
+    }
+}
+
+/// The kinds of the records that end a lease.
+fn ends(core: &Core, folder: &tempfile::TempDir, id: u64) -> Vec<String> {
+    core.log.append(Vec::new(), debug_audit::Until::Durable).durable().unwrap();
+    let files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let logs = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
+    let text: String = logs.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let records = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let of = records.filter(|record| record["lease"] == id && record["owner"] == "alice");
+    of.map(|record| record["kind"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let core = core(&folder);
+    // Dropped, told why, a panic before the change, a panic in it, a panic while that is undone.
+    for (case, panics) in [("dropped", 0), ("told", 0), ("before", 0), ("within", 0), ("undoing", 1)] {
+        let made = change(panics);
+        let lease = lease(&core, made.clone());
+        let id = lease.id;
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let mut opened = Opened::open(&core, lease).unwrap();
+            assert!(matches!(
+                core.leases.end(id, &Cause::Expired, Wait::AGENT).err(),
+                Some(EndError::Ending(_))
+            ));
+            match case {
+                "dropped" => drop(opened),
+                "told" => opened.never_made("it could not be made"),
+                "before" => panic!("a fault"),
+                _ => {
+                    opened.begin();
+                    drop(made.make(id, BootTime::now()));
+                }
+            }
+        }));
+        assert_eq!(ended.is_err(), ["before", "within", "undoing"].contains(&case), "{case}");
+        if case == "undoing" {
+            // Tried again until it succeeds, as any undo that fails.
+            assert!(ends(&core, &folder, id).is_empty());
+            core.end_lease(id, &Cause::Undone, "agent", Wait::AGENT).unwrap();
+        }
+        assert!(matches!(core.leases.find(id), Err(EndError::Ended { .. })), "{case}");
+        assert_eq!(ends(&core, &folder, id), ["lease.undone"], "{case}");
+        let begun = usize::from(["within", "undoing"].contains(&case));
+        assert_eq!(made.undone.load(Ordering::SeqCst), begun, "{case}");
+        assert!(core.leases.claim(made.target()).is_ok(), "{case}");
+    }
+    // What was kept stays.
+    let made = change(0);
+    let lease = lease(&core, made.clone());
+    let id = lease.id;
+    let mut opened = Opened::open(&core, lease).unwrap();
+    opened.begin();
+    opened.kept();
+    assert!(core.leases.find(id).is_ok() && made.undone.load(Ordering::SeqCst) == 0);
+    core.end_lease(id, &Cause::Reverted, "alice", Wait::AGENT).unwrap();
+    assert_eq!(ends(&core, &folder, id), ["lease.reverted"]);
+    // Once the agent stops nothing is taken in.
+    core.leases.close();
+    let refused = self::lease(&core, made);
+    let id = refused.id;
+    assert!(Opened::open(&core, refused).is_err());
+    assert_eq!(ends(&core, &folder, id), ["lease.shutdown"]);
+}

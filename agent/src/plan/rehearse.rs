@@ -1,0 +1,173 @@
+//! What executing effects comes down to in a plan: the same checks in the same order as [`crate::execute`], with the overlay in
+//! place of the service.
+
+use debug_policy::Resource;
+
+use super::Planning;
+use crate::clock::BootTime;
+use crate::core::Core;
+use crate::effect::{Effect, Guarding, Proposal};
+use crate::execute::{broken, ended, holds};
+use crate::gate::{self, Refusal};
+use crate::lease::{Conflict, EndError, Lease, Phase};
+use crate::run::Run;
+use crate::snapshot::{Snapshot, SnapshotError};
+use crate::state::Path;
+
+/// What would stand in the way of an effect that policy lets through.
+///
+/// # Errors
+/// As executing it would.
+pub(super) fn effect(core: &Core, run: &Run, effect: &Effect) -> Result<(), Refusal> {
+    match effect {
+        Effect::Change(proposal) => make(core, run, proposal),
+        Effect::Revert { lease } => revert(core, run, lease),
+        Effect::Renew { confirm, lease, ttl, asked } => {
+            let now = BootTime::now();
+            let mut renewed = run.lease(core, lease.id).map_err(|e| ended(&e))?;
+            renewed.alive(&lease.owner, now).map_err(|e| ended(&e))?;
+            if *confirm && renewed.phase == Phase::Confirmed {
+                return Err(ended(&EndError::Confirmed(lease.id)));
+            }
+            renewed.deadline = asked.after(*ttl);
+            if *confirm {
+                renewed.phase = Phase::Confirmed;
+            }
+            run.planning(|planning| planning.leases.change(renewed));
+            Ok(())
+        }
+        Effect::Adopt { lease } => {
+            let mut adopted = run.lease(core, lease.id).map_err(|e| ended(&e))?;
+            adopted.alive(&lease.owner, BootTime::now()).map_err(|e| ended(&e))?;
+            adopted.owner.clone_from(&run.session.operator.name);
+            (adopted.session, adopted.grace) = (run.session.id, None);
+            run.planning(|planning| planning.leases.change(adopted));
+            Ok(())
+        }
+        Effect::Guard { lease, guard } => {
+            let found = run.lease(core, lease.id).map_err(|e| ended(&e))?;
+            if found.owner != lease.owner {
+                return Err(ended(&EndError::Owner(lease.id)));
+            }
+            holds_now(core, lease.id, guard)?;
+            let free = with(run, |planning| planning.leases.guard(lease.id)) == Some(true);
+            if !free || core.guards.has(lease.id) {
+                return Err(crate::execute::guarded_already(lease.id));
+            }
+            Ok(())
+        }
+        Effect::Settle { lease, force, .. } => settle(core, run, lease, *force),
+        Effect::Snapshot { name, parts } => {
+            let taken = snapshot_of(core, run, name.clone(), parts.iter().cloned().collect());
+            let kept = with(run, |planning| planning.snapshots(core).keep(taken)).unwrap_or(Ok(Vec::new()));
+            kept.map(drop).map_err(|error: SnapshotError| crate::execute::not_kept(&error))
+        }
+        Effect::See(..)
+        | Effect::Read { .. }
+        | Effect::Reveal { .. }
+        | Effect::Impossible { .. }
+        | Effect::Barred(_)
+        | Effect::Diff { .. }
+        | Effect::EnterChange { .. }
+        | Effect::Observe
+        | Effect::Log { .. } => Ok(()),
+    }
+}
+
+/// Does something with the plan that is being made.
+fn with<R>(run: &Run, what: impl FnOnce(&mut Planning) -> R) -> Option<R> {
+    let mut result = None;
+    run.planning(|planning| result = Some(what(planning)));
+    result
+}
+
+/// As `execute`'s: the guard, what stood there, the change.
+fn make(core: &Core, run: &Run, proposal: &Proposal) -> Result<(), Refusal> {
+    let now = BootTime::now();
+    let id = with(run, |planning| planning.leases.next(&core.leases)).unwrap_or_default();
+    if let Some(guard) = &proposal.guard {
+        holds_now(core, id, guard)?;
+    }
+    put(core, run, proposal, id, now)?;
+    if proposal.guard.is_some() {
+        run.planning(|planning| {
+            planning.leases.guard(id);
+        });
+    }
+    Ok(())
+}
+
+/// The plan goes on behind a change that would not be let through as if it had been.
+pub(super) fn go_on(core: &Core, run: &Run, proposal: &Proposal) {
+    let id = with(run, |planning| planning.leases.next(&core.leases)).unwrap_or_default();
+    // What could not be made either way is told by the verdict.
+    drop(put(core, run, proposal, id, BootTime::now()));
+}
+
+fn put(core: &Core, run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> Result<(), Refusal> {
+    let lease = gate::lease_of(run, proposal, id, now)?;
+    let others: Vec<u64> = run.leases(core).iter().map(|lease| lease.id).collect();
+    let made = with(run, |planning| {
+        if let (Resource::State(path), Some((before, _))) = (proposal.change.target(), &proposal.shown) {
+            let path = Path(path.clone());
+            let (eval, by) = (run.record_number(), &run.session.operator.name);
+            planning.snapshots(core).before_change(eval, by, &others, &path, before.clone());
+        }
+        if let Some((path, change)) = proposal.change.write() {
+            planning.overlay.write(core, id, &path, change, lease.deadline)?;
+        }
+        planning.leases.make(lease);
+        Ok::<_, crate::lease::ChangeError>(())
+    });
+    match made {
+        None | Some(Ok(())) => Ok(()),
+        Some(Err(error)) => Err(Refusal::state(error.to_string(), "nothing was changed")),
+    }
+}
+
+fn holds_now(core: &Core, lease: u64, guard: &Guarding) -> Result<(), Refusal> {
+    holds(core, lease, guard).map(drop).map_err(|why| broken(&why))
+}
+
+fn revert(core: &Core, run: &Run, lease: &Lease) -> Result<(), Refusal> {
+    let found = run.lease(core, lease.id).map_err(|e| ended(&e))?;
+    if found.owner != lease.owner {
+        return Err(ended(&EndError::Owner(lease.id)));
+    }
+    let places = match found.change.write() {
+        Some((path, _)) => with(run, |planning| planning.overlay.end(core, lease.id, &path)),
+        None => None,
+    };
+    let places = places.unwrap_or(Ok(Vec::new())).map_err(|error| {
+        Refusal::state(format!("lease {} could not be undone: {error}", lease.id), "nothing was changed")
+    })?;
+    let conflict = Conflict::at(places);
+    run.planning(|planning| planning.leases.end(&found, "reverted", conflict));
+    Ok(())
+}
+
+fn settle(core: &Core, run: &Run, lease: &Lease, force: bool) -> Result<(), Refusal> {
+    crate::execute::not_own_above(core, run, lease.id, force)?;
+    if force && let Some((path, _)) = lease.change.write() {
+        let left = lease.change.left();
+        let forced = with(run, |planning| planning.overlay.force(core, &path, left.as_ref()));
+        let help = "nothing was changed; `leases()` shows what stands there";
+        match forced {
+            None | Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(above))) => {
+                return Err(Refusal::state(crate::lease::stands_above(above), help));
+            }
+            Some(Err(error)) => return Err(Refusal::state(error.to_string(), help)),
+        }
+    }
+    match with(run, |planning| planning.leases.settle(lease.id)) {
+        Some(false) => Err(crate::execute::settled_before(lease.id)),
+        _ => Ok(()),
+    }
+}
+
+fn snapshot_of(core: &Core, run: &Run, name: String, parts: Vec<(Path, crate::state::Tree)>) -> Snapshot {
+    let leases = run.leases(core).iter().map(|lease| lease.id).collect();
+    let by = run.session.operator.name.clone();
+    Snapshot { name, by, automatic: false, taken: BootTime::now(), leases, parts }
+}
