@@ -107,7 +107,7 @@ impl Desk {
 
     /// Opens the session, on an eval thread: its record must be on disk before the answer.
     fn hello(&self, session: &Arc<Session>, method: &'static Method, call: Call) -> Result<Flow, Failure> {
-        let HelloParams { version, checkpoint } = call.params()?;
+        let hello: HelloParams = call.params()?;
         if !session.greet() {
             return Err(Failure::new(
                 Code::Order,
@@ -118,8 +118,7 @@ impl Desk {
         let (core, attaching, id) = (self.core.clone(), session.clone(), call.id);
         // Not behind the operator's running evals: attaching is how one comes to end what they changed.
         let greeting = Box::new(move || {
-            let answer =
-                core.guarded("an attaching", || greet(&core, &attaching, method, &version, checkpoint, id));
+            let answer = core.guarded("an attaching", || greet(&core, &attaching, method, &hello, id));
             let answer = answer.unwrap_or_else(|| {
                 failed(
                     id,
@@ -271,25 +270,21 @@ fn greet(
     core: &Core,
     session: &Session,
     method: &'static Method,
-    version: &str,
-    known: u64,
+    hello: &HelloParams,
     call: u64,
 ) -> FromAgent {
     match gate::pass_method(core, session, method) {
-        Ok(permit) => welcome(permit, core, session, version, known, call),
+        Ok(permit) => welcome(permit, core, session, hello, call),
         Err(refusal) => failed(call, denied(refusal)),
     }
 }
 
-fn welcome(
-    _: MethodPermit,
-    core: &Core,
-    session: &Session,
-    version: &str,
-    known: u64,
-    call: u64,
-) -> FromAgent {
-    let resumed = core.leases.take_over(&session.operator.name, session.id);
+fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams, call: u64) -> FromAgent {
+    let HelloParams { version, checkpoint: known, attach } = hello;
+    let known = *known;
+    // Who only looks takes nothing over: the session that looks ends at once, and with it a grace that would begin anew.
+    let resumed =
+        if *attach { core.leases.take_over(&session.operator.name, session.id) } else { Vec::new() };
     core.mark();
     let body = json!({
         "session": session.id, "operator": session.operator.spiffe, "roles": session.operator.roles,

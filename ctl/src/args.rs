@@ -6,17 +6,18 @@ use clap::{Args, Parser, Subcommand};
 
 /// Attach to the debug agent inside a running service, change what it does for a while, and check its audit log.
 #[derive(Debug, Parser)]
-#[command(name = "debugctl", version, max_term_width = 110, after_help = ENDS)]
+#[command(name = "debugctl", version, max_term_width = 110, after_help = ends())]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-const ENDS: &str = "\
-Exit codes: 0 ok, 1 the eval failed, 2 usage, 3 denied by policy, 4 needs approval,
-5 cannot connect or not trusted, 6 the audit log does not verify,
-or the agent never proved that what it answered is in it.
+/// What stands below the help.
+fn ends() -> String {
+    format!("Exit codes, each with one meaning:\n{}\n{STEPS}", crate::failure::exits())
+}
 
+const STEPS: &str = "\
 First steps:
   debugctl attach 127.0.0.1:7777 --identity operators/alice     then `help()` at the prompt
   debugctl eval 127.0.0.1:7777 'config.db.host' --identity operators/alice
@@ -24,7 +25,13 @@ First steps:
 
 Something is on fire:
   debugctl leases 127.0.0.1:7777          what is changed, by whom, and when it reverts
-  debugctl revert 127.0.0.1:7777 3        end change 3 now; one's own may always be reverted";
+  debugctl revert 127.0.0.1:7777 3        end change 3 now; one's own may always be reverted
+  debugctl revert-all 127.0.0.1:7777      end all of them that are yours
+
+These three work whatever is wrong on this side: no HOME, a full disk, a clock that is off. What could
+not be remembered or checked is a warning and exit code 6.
+TARGET is an address; without a port it is 7777. Where a working set is in the current folder and has one
+operator, it is used and named.";
 
 /// What can be done.
 #[derive(Debug, Subcommand)]
@@ -37,6 +44,7 @@ Examples:
   debugctl attach 127.0.0.1:7777 < steps.rhai       no prompts; results on stdout
 
 At the prompt: help() lists what can be called, :help the commands, Ctrl-C cancels, Ctrl-D leaves.
+Lines of a file or pipe end at the first one that fails, with its exit code, unless --keep-going.
 Leases of the session revert 60 s after it is lost; attach again in that time to take them over.")]
     Attach(Attach),
     /// Run code once and print its value
@@ -70,6 +78,9 @@ it is listed until it is settled.")]
     /// End a change now; one's own may always be reverted
     #[command(after_help = "Example:\n  debugctl revert 127.0.0.1:7777 3")]
     Revert(Revert),
+    /// End all changes of your own now, and with the right to, those of others
+    #[command(alias = "revert_all", after_help = "Example:\n  debugctl revert-all 127.0.0.1:7777")]
+    RevertAll(At),
     /// Keep a change past its first deadline, until a later one
     #[command(after_help = "Example:\n  debugctl confirm 127.0.0.1:7777 3 20m --reason 'INC-42 holds'")]
     Confirm(Prolong),
@@ -115,7 +126,7 @@ pub(crate) struct Connection {
     /// The CA that vouches for agents
     #[arg(long, help_heading = "Connection", value_name = "FILE", env = "DEBUGCTL_CA")]
     pub(crate) ca: Option<PathBuf>,
-    /// The agent's SPIFFE id; nobody else is talked to
+    /// The agent's SPIFFE id; no other is talked to
     #[arg(long, help_heading = "Connection", value_name = "ID", env = "DEBUGCTL_AGENT_ID")]
     pub(crate) agent_id: Option<String>,
     /// The key of the agent's audit log
@@ -126,7 +137,7 @@ pub(crate) struct Connection {
 /// Where the agent is, and who is asking.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct At {
-    /// Address and port of the agent, such as 127.0.0.1:7777 or localhost:7777
+    /// Address of the agent, such as localhost, 127.0.0.1:7777 or [::1]:7777; without a port it is 7777
     pub(crate) target: String,
     #[command(flatten)]
     pub(crate) connection: Connection,
@@ -149,6 +160,9 @@ pub(crate) struct Attach {
     pub(crate) at: At,
     #[command(flatten)]
     pub(crate) change: Change,
+    /// Without a terminal: go on after a failure; the exit code is that of the first one
+    #[arg(long)]
+    pub(crate) keep_going: bool,
 }
 
 #[derive(Args, Debug)]

@@ -29,6 +29,14 @@ pub(crate) async fn revert(target: &Target, args: &Revert) -> Result<(), Failure
     one(target, None, Submission::code("revert(id)").bind("id", args.id), display).await
 }
 
+/// `debugctl revert-all`.
+///
+/// # Errors
+/// As [`show`].
+pub(crate) async fn revert_all(target: &Target) -> Result<(), Failure> {
+    one(target, None, Submission::code("revert_all()"), display).await
+}
+
 /// `debugctl confirm` and `debugctl extend`.
 ///
 /// # Errors
@@ -93,7 +101,7 @@ async fn run(
     reason: Option<&str>,
     submission: Submission,
 ) -> Result<EvalResult, EvalError> {
-    let mut interrupts = Interrupts::listen()?;
+    let mut interrupts = Interrupts::listen();
     if let Some(reason) = reason {
         enter_change(session, &mut interrupts, reason).await?;
     }

@@ -33,6 +33,8 @@ pub(crate) struct Connected {
     pub(crate) ready: Ready,
     /// What evals of this connection are bound to.
     pub(crate) exporter: [u8; 32],
+    /// What is wrong with the agent's certificate, if it is its time alone.
+    pub(crate) out_of_time: Option<Failure>,
 }
 
 /// The cryptography of this client: the post-quantum key exchange first, whatever other crates prefer.
@@ -42,17 +44,30 @@ pub(crate) fn provider() -> CryptoProvider {
     CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() }
 }
 
-/// Reads a target: an IP address or `localhost`, and a port. No name is looked up anywhere.
+/// Where an agent listens if nothing else was said: the default of `debugctl certs init`, too.
+pub(crate) const PORT: u16 = 7777;
+
+/// Reads a target: an IP address or `localhost`, and a port, [`PORT`] if there is none. No name is looked up anywhere.
 ///
 /// # Errors
 /// It is neither.
 pub(crate) fn address(target: &str) -> Result<SocketAddr, Failure> {
-    let local = target.strip_prefix("localhost:").and_then(|port| port.parse().ok());
-    let local = local.map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
-    local.or_else(|| target.parse().ok()).filter(|address| address.port() != 0).ok_or_else(|| {
+    let (host, port) = match target.strip_prefix("localhost") {
+        Some("") => (Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), Some(PORT)),
+        Some(rest) => {
+            let port = rest.strip_prefix(':').and_then(|port| port.parse().ok());
+            (Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port)
+        }
+        None => {
+            let bare = target.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(target);
+            (bare.parse().ok(), Some(PORT))
+        }
+    };
+    let address = host.zip(port).map(|(host, port)| SocketAddr::new(host, port));
+    address.or_else(|| target.parse().ok()).filter(|address| address.port() != 0).ok_or_else(|| {
         Failure::usage(format!("`{target}` is not a target")).help(
-            "give an address and a port, such as `127.0.0.1:7777`, `localhost:7777` or `[::1]:7777`; \
-             names of hosts are not looked up",
+            "give an address such as `localhost`, `127.0.0.1:7777` or `[::1]:7777`; without a port it is 7777, and names of \
+             hosts are not looked up",
         )
     })
 }
@@ -73,12 +88,20 @@ pub(crate) async fn connect(
     };
     // Without it each message waits for the other side's delayed acknowledgement, 40 ms.
     stream.set_nodelay(true).map_err(|error| unreachable(address, &error.to_string()))?;
-    let stream = handshake(stream, address, identity, pin).await?;
+    let (stream, out_of_time) = handshake(stream, address, identity, pin).await?;
     let exporter = exporter(&stream)?;
     let mut stream = Stream::new(stream);
     let ready = ready(&mut stream, identity).await?;
     check_ready(&ready, pin)?;
-    Ok(Connected { stream, ready, exporter })
+    Ok(Connected { stream, ready, exporter, out_of_time })
+}
+
+/// That the agent's certificate is not within its time, for people.
+fn late(why: &str) -> Failure {
+    Failure::trust(why).help(
+        "is that clock right? `date -u` shows it. If it is, the agent's certificate has to be renewed. Until then changes can \
+         be ended and looked at, and nothing else",
+    )
 }
 
 fn unreachable(address: SocketAddr, why: &str) -> Failure {
@@ -91,8 +114,8 @@ async fn handshake(
     address: SocketAddr,
     identity: &Identity,
     pin: &Pin,
-) -> Result<TlsStream<TcpStream>, Failure> {
-    let config = config(identity, pin)?;
+) -> Result<(TlsStream<TcpStream>, Option<Failure>), Failure> {
+    let (config, verifier) = config(identity, pin)?;
     // Neither sent nor checked: the pinned id is what counts.
     let name = ServerName::IpAddress(address.ip().into());
     let connector = TlsConnector::from(Arc::new(config));
@@ -103,25 +126,27 @@ async fn handshake(
         Err(_) => return Err(unreachable(address, "the TLS handshake was not finished within 5 s")),
     };
     if stream.get_ref().1.alpn_protocol() != Some(debug_wire::ALPN) {
-        return Err(Failure::trust("the other end does not speak `debug-agent/1`"));
+        return Err(Failure::trust("the other end does not speak `debug-agent/1`")
+            .help("is this the address of a debug agent of the same version?"));
     }
-    Ok(stream)
+    Ok((stream, verifier.out_of_time().map(late)))
 }
 
-fn config(identity: &Identity, pin: &Pin) -> Result<ClientConfig, Failure> {
+fn config(identity: &Identity, pin: &Pin) -> Result<(ClientConfig, Arc<OnlyAgent>), Failure> {
     let provider = provider();
     let verifier = OnlyAgent::new(&identity.anchors, &provider, &pin.id)
         .map_err(|error| Failure::usage(format!("the CA file holds what is not a certificate: {error}")))?;
+    let verifier = Arc::new(verifier);
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| Failure::evaluation(format!("TLS 1.3 is not available: {error}")))?
+        .map_err(|error| Failure::local(format!("TLS 1.3 is not available: {error}")))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(verifier.clone())
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified.clone())));
     config.alpn_protocols = vec![debug_wire::ALPN.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
-    Ok(config)
+    Ok((config, verifier))
 }
 
 fn exporter(stream: &TlsStream<TcpStream>) -> Result<[u8; 32], Failure> {
@@ -243,12 +268,30 @@ mod tests {
             ("127.0.0.1:7777", "127.0.0.1:7777"),
             ("localhost:7777", "127.0.0.1:7777"),
             ("[::1]:1", "[::1]:1"),
+            ("localhost", "127.0.0.1:7777"),
+            ("127.0.0.1", "127.0.0.1:7777"),
+            ("::1", "[::1]:7777"),
+            ("[::1]", "[::1]:7777"),
+            ("10.8.0.2", "10.8.0.2:7777"),
         ] {
             assert_eq!(address(target).unwrap().to_string(), expected);
         }
-        for target in
-            ["", "localhost", "localhost:0", "127.0.0.1", "example.org:7777", "127.0.0.1:99999", ":1"]
-        {
+        for target in [
+            "",
+            "localhost:0",
+            "localhost:",
+            "localhost:x",
+            "localhosts",
+            "127.0.0.1:",
+            "127.0.0.1:0",
+            "[127.0.0.1]:1",
+            "[::1",
+            "example.org",
+            "example.org:7777",
+            "127.0.0.1:99999",
+            ":1",
+            "7777",
+        ] {
             let failure = address(target).unwrap_err();
             assert_eq!(failure.exit as u8, 2, "{target}");
         }

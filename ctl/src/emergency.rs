@@ -1,4 +1,7 @@
-//! Which evals are answered before they are in the log: the single calls that must work while it cannot be written.
+//! The single calls that end changes and look at them: they must work while the log cannot be written, and while this client
+//! cannot hold an agent against what it knows.
+
+use std::collections::BTreeMap;
 
 use debug_wire::messages::EvalPayload;
 
@@ -9,6 +12,14 @@ use debug_wire::messages::EvalPayload;
 /// parsed: what is let through here is let off a proof.
 pub(crate) fn may_wait(payload: &str) -> bool {
     EvalPayload::single_call_in(payload).is_some_and(|function| function.emergency)
+}
+
+/// Whether code is one call of such a function.
+pub(crate) fn is_one_call(code: &str) -> bool {
+    let (args, secret_args) = (BTreeMap::new(), BTreeMap::new());
+    let code = code.to_owned();
+    let payload = EvalPayload { code, args, secret_args, dry: false, reason: None, after: None };
+    payload.single_call().is_some_and(|function| function.emergency)
 }
 
 #[cfg(test)]

@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pki_types::pem::PemObject;
-use pki_types::{CertificateDer, PrivateKeyDer};
+use pki_types::CertificateDer;
+use rustls::SignatureScheme;
 use rustls::crypto::CryptoProvider;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use serde::Deserialize;
 
 use crate::args::Connection;
+use crate::connect;
 use crate::failure::Failure;
+use crate::pem::{self, Facts};
 use crate::term;
 use crate::trust::Pin;
 
@@ -60,11 +62,14 @@ impl Validity {
         let ms = |seconds: i64| u64::try_from(seconds).unwrap_or_default().saturating_mul(1000);
         let left = self.not_after - now;
         if left < 0 {
-            return Some(format!("the certificate expired {} ago", term::span(ms(-left))));
+            let ago = term::span(ms(-left));
+            return Some(format!(
+                "the certificate expired {ago} ago by this machine's clock; get another one"
+            ));
         }
         if now < self.not_before {
             return Some(format!(
-                "the certificate is valid only in {}",
+                "the certificate is valid only in {} by this machine's clock: is that right? `date -u` shows it",
                 term::span(ms(self.not_before - now))
             ));
         }
@@ -109,20 +114,18 @@ impl Identity {
         let certificate = file(&args.cert, "cert.pem", "`--cert` (DEBUGCTL_CERT)")?;
         let key_file = file(&args.key, "key.pem", "`--key` (DEBUGCTL_KEY)")?;
         let ca = file(&args.ca, "ca.pem", "`--ca` (DEBUGCTL_CA)")?;
-        let chain = certificates(&certificate)?;
-        let anchors = certificates(&ca)?;
+        let chain = certificates(&certificate, "--cert")?;
+        let anchors = certificates(&ca, "--ca")?;
+        let facts = chain.first().map(|leaf| Facts::of(leaf)).unwrap_or_default();
+        must_be_an_operators(&certificate, &facts)?;
+        must_be_cas(&ca, &anchors)?;
         let validity = chain.first().map(|leaf| Validity::of(leaf)).unwrap_or(Err("it is empty".to_owned()));
         let validity = validity.map_err(|error| unreadable(&certificate, &error))?;
-        let key = PrivateKeyDer::from_pem_slice(&read_key(&key_file)?)
-            .map_err(|error| unreadable(&key_file, &format!("it holds no private key: {error}")))?;
-        let key = provider
-            .key_provider
-            .load_private_key(key)
-            .map_err(|error| unreadable(&key_file, &error.to_string()))?;
+        let key = signing_key(&key_file, facts.rsa_bits, provider)?;
         let certified = CertifiedKey::new(chain, key);
         certified.keys_match().map_err(|_| {
             Failure::usage(format!("`{}` is not the key of `{}`", key_file.display(), certificate.display()))
-                .help("give the two files that were issued together")
+                .help("give the two files that were issued together; `debugctl certs issue` writes both anew")
         })?;
         Ok(Self { certified: Arc::new(certified), anchors, validity, certificate })
     }
@@ -170,10 +173,71 @@ impl Identity {
     }
 }
 
-/// Whether two spellings are the same address; `localhost` is 127.0.0.1.
+/// Whether two spellings are the same address; `localhost` is 127.0.0.1, and no port is the usual one.
 fn same_address(one: &str, other: &str) -> bool {
-    let plain = |text: &str| text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    plain(one).as_deref().unwrap_or(one) == plain(other).as_deref().unwrap_or(other)
+    match (connect::address(one), connect::address(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+/// What evals can be signed with, the first choice first.
+pub(crate) const SCHEMES: [SignatureScheme; 4] = [
+    SignatureScheme::ED25519,
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::RSA_PSS_SHA256,
+];
+/// Which keys those are, for people.
+const KEYS: &str = "use an Ed25519, ECDSA P-256 or P-384 key, or an RSA key of 2048 bits or more";
+
+/// The private key of a file, if evals can be signed with it.
+fn signing_key(
+    path: &Path,
+    rsa_bits: Option<usize>,
+    provider: &CryptoProvider,
+) -> Result<Arc<dyn SigningKey>, Failure> {
+    let bytes = read_key(path)?;
+    let key = pem::private_key(&path.to_string_lossy(), &bytes)
+        .map_err(|(why, help)| unreadable(path, &why).help(help))?;
+    let key = provider.key_provider.load_private_key(key).map_err(|error| match rsa_bits {
+        // The provider does not say what is wrong with it.
+        Some(bits) if bits < 2048 => unreadable(path, &format!("its RSA key has {bits} bits")).help(KEYS),
+        _ => unreadable(path, &format!("its private key cannot be used: {error}")).help(KEYS),
+    })?;
+    if key.choose_scheme(&SCHEMES).is_none() {
+        return Err(unreadable(path, "its key is of a kind that cannot sign evals").help(KEYS));
+    }
+    Ok(key)
+}
+
+/// That a certificate is not somebody else's who has one in the same set.
+fn must_be_an_operators(path: &Path, facts: &Facts) -> Result<(), Failure> {
+    let help = "give your own, `cert.pem` in the folder that `debugctl certs` wrote for you";
+    if facts.is_ca {
+        return Err(unreadable(path, "it holds a certificate of a CA, and no operator's")
+            .help(format!("were `--cert` and `--ca` taken for one another? {help}")));
+    }
+    let is_agents = |uri: &&String| uri.starts_with("spiffe://") && uri.contains("/agent/");
+    if let Some(id) = facts.uris.iter().find(is_agents) {
+        // Whom an agent lets in is for the agent to say.
+        let path = path.display();
+        term::note(&format!(
+            "warning: `{path}` is the certificate of the agent `{id}`, and no operator's: {help}"
+        ));
+    }
+    Ok(())
+}
+
+/// That the CA file holds no certificate of an operator or an agent.
+fn must_be_cas(path: &Path, anchors: &[CertificateDer<'static>]) -> Result<(), Failure> {
+    let mut facts = anchors.iter().map(|anchor| Facts::of(anchor));
+    let other = facts.find(|facts| !facts.is_ca && !facts.uris.is_empty());
+    let Some(Facts { uris, .. }) = other else { return Ok(()) };
+    let whose = uris.first().map(String::as_str).unwrap_or_default();
+    Err(unreadable(path, &format!("it holds the certificate of `{whose}`, which is not one of a CA")).help(
+        "were `--cert` and `--ca` taken for one another? give the CA that vouches for agents, `ca.pem` in your folder",
+    ))
 }
 
 /// `named`: the file that is missing, where others of the identity are given one by one.
@@ -187,18 +251,13 @@ fn no_identity(args: &Connection, named: &str) -> Failure {
     )
 }
 
-/// The certificates of a PEM file, at least one.
+/// The certificates of a PEM file, at least one. `option` is what it was given with.
 ///
 /// # Errors
 /// It cannot be read, or holds none.
-pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let bytes = read(path)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let all = all.map_err(|error| unreadable(path, &error.to_string()))?;
-    if all.is_empty() {
-        return Err(unreadable(path, "it holds no certificate in PEM"));
-    }
-    Ok(all)
+pub(crate) fn certificates(path: &Path, option: &str) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    pem::certificates(&path.to_string_lossy(), &read(path)?, option)
+        .map_err(|(why, help)| unreadable(path, &why).help(help))
 }
 
 fn read_key(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -218,12 +277,25 @@ fn read_key(path: &Path) -> Result<Vec<u8>, Failure> {
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     use std::io::Read;
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| unreadable(path, &error.to_string()))?;
+    let file = std::fs::File::open(path).map_err(|error| not_opened(path, &error))?;
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error.to_string()))?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(unreadable(path, "it is longer than 1 MiB"));
     }
     Ok(bytes)
+}
+
+fn not_opened(path: &Path, error: &std::io::Error) -> Failure {
+    let failure = unreadable(path, &error.to_string());
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => failure
+            .help("`ls -l` shows whose it is: run as its owner, or have it given to you; do not open it to everyone"),
+        std::io::ErrorKind::NotADirectory => {
+            failure.help("`--identity` (DEBUGCTL_IDENTITY) names a folder; single files are given with `--cert`, `--key` and `--ca`")
+        }
+        std::io::ErrorKind::NotFound => failure.help("is the path right, seen from this folder?"),
+        _ => failure,
+    }
 }
 
 fn unreadable(path: &Path, why: &str) -> Failure {
@@ -242,13 +314,28 @@ mod tests {
             validity.warning(7 * 3600).as_deref(),
             Some("the certificate expires in 1h; get another one")
         );
-        assert_eq!(validity.warning(10 * 3600).as_deref(), Some("the certificate expired 2h ago"));
-        assert_eq!(validity.warning(-60).as_deref(), Some("the certificate is valid only in 1m"));
+        let warns = |now, text: &str| assert!(validity.warning(now).unwrap().starts_with(text));
+        warns(10 * 3600, "the certificate expired 2h ago by this machine's clock");
+        warns(-60, "the certificate is valid only in 1m by this machine's clock");
+    }
+
+    /// The provider says no more than that it does not like a key.
+    #[test]
+    fn an_rsa_key_that_is_too_short_is_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.pem");
+        std::fs::write(&path, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
+        let why = |bits| signing_key(&path, bits, &connect::provider()).map(drop).unwrap_err().message;
+        assert!(why(Some(1024)).ends_with("its RSA key has 1024 bits"));
+        assert!(why(Some(2048)).contains("its private key cannot be used: "));
+        assert!(why(None).contains("its private key cannot be used: "));
     }
 
     #[test]
     fn localhost_is_the_loopback_address_and_nothing_else_is() {
         assert!(same_address("localhost:7777", "127.0.0.1:7777"));
+        assert!(same_address("localhost", "127.0.0.1:7777"));
+        assert!(same_address("::1", "[::1]:7777"));
         assert!(same_address("[::1]:7777", "[::1]:7777"));
         assert!(!same_address("localhost:7777", "127.0.0.1:7778"));
         assert!(!same_address("localhost.evil:7777", "127.0.0.1:7777"));

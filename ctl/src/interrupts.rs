@@ -6,20 +6,22 @@ use std::task::Poll;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::Failure;
+use crate::term;
 
 /// The interrupts of the terminal.
 pub(crate) struct Interrupts(Option<Signal>);
 
 impl Interrupts {
-    /// Begins to listen; from then on an interrupt does not end the process.
-    ///
-    /// # Errors
-    /// The system does not let us.
-    pub(crate) fn listen() -> Result<Self, Failure> {
-        let signal = signal(SignalKind::interrupt());
-        signal
-            .map(|signal| Self(Some(signal)))
-            .map_err(|error| Failure::evaluation(format!("cannot listen for Ctrl-C: {error}")))
+    /// Begins to listen; from then on an interrupt does not end the process. Where the system does not let us that is told,
+    /// and an interrupt ends the process as ever: no reason to do nothing at all.
+    pub(crate) fn listen() -> Self {
+        match signal(SignalKind::interrupt()) {
+            Ok(signal) => Self(Some(signal)),
+            Err(error) => {
+                term::note(&format!("warning: cannot listen for Ctrl-C, which ends debugctl then: {error}"));
+                Self(None)
+            }
+        }
     }
 
     /// None at all, for what is not to be cancelled: whoever listens gets them afterwards.
@@ -60,7 +62,7 @@ impl Ends {
         // Ctrl-\ is the last of them.
         let kinds = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
         let signals: io::Result<_> = kinds.into_iter().map(signal).collect();
-        signals.map(Self).map_err(|error| Failure::evaluation(format!("cannot listen for signals: {error}")))
+        signals.map(Self).map_err(|error| Failure::local(format!("cannot listen for signals: {error}")))
     }
 
     /// None at all: they end the process.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use debug_wire::frame::{self, Decoder, FrameError};
 use debug_wire::messages::{self, Call, EndedLease, FailingPatch, FromAgent, NoParams, Output, PingResult};
@@ -12,10 +12,12 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::client::TlsStream;
+
+use crate::session::Standing;
 
 /// How often the agent is told that this client is alive. The agent gives up on one after 30 s of silence.
 const PING: Duration = Duration::from_secs(10);
@@ -107,6 +109,8 @@ pub(crate) struct Link {
 #[derive(Default)]
 struct Shared {
     pending: Mutex<Pending>,
+    /// Woken by each answer to a ping.
+    told: Notify,
 }
 
 #[derive(Default)]
@@ -114,10 +118,26 @@ struct Pending {
     replies: HashMap<u64, oneshot::Sender<Reply>>,
     /// Where the output of the running eval goes.
     output: Option<(u64, mpsc::Sender<String>)>,
-    /// The leases of which answers to pings have told that they ended.
-    ended: Vec<EndedLease>,
-    /// The patches of which they have told that they fail.
-    failing: Vec<FailingPatch>,
+    /// What answers to pings have told.
+    news: News,
+}
+
+/// What answers to pings have told since it was looked at last.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// What is in force in the process.
+    pub(crate) in_force: Option<Standing>,
+    /// The leases that ended.
+    pub(crate) ended: Vec<EndedLease>,
+    /// The patches that fail.
+    pub(crate) failing: Vec<FailingPatch>,
+}
+
+impl News {
+    /// Whether there is nothing to tell of.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ended.is_empty() && self.failing.is_empty()
+    }
 }
 
 /// The most that is kept of them for somebody who does not look.
@@ -196,10 +216,21 @@ impl Link {
         }
     }
 
-    /// The leases of which answers to pings have told that they ended, and the patches that fail, since this was asked last.
-    pub(crate) fn take_told(&self) -> (Vec<EndedLease>, Vec<FailingPatch>) {
-        let mut pending = self.shared.pending();
-        (std::mem::take(&mut pending.ended), std::mem::take(&mut pending.failing))
+    /// Sends a ping, whose answer is [news](Link::take_news). Where many calls wait to be sent already, none is added.
+    pub(crate) fn ask_news(&self) {
+        if let Some(line) = ping_line() {
+            let _ = self.calls.try_send(line);
+        }
+    }
+
+    /// Waits until a ping was answered.
+    pub(crate) async fn news_came(&self) {
+        self.shared.told.notified().await;
+    }
+
+    /// What answers to pings have told, since this was asked last.
+    pub(crate) fn take_news(&self) -> News {
+        std::mem::take(&mut self.shared.pending().news)
     }
 
     /// A channel for the output of an eval.
@@ -241,9 +272,7 @@ async fn ping(calls: mpsc::WeakSender<Vec<u8>>) {
     let mut ticks = interval(PING);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
-    // Nobody waits for the answers: that there are any is what counts, so all pings share an id.
-    let call = Call::new(PINGS, "ping", &NoParams {}).and_then(|call| frame::encode(&call));
-    let Ok(line) = call else { return };
+    let Some(line) = ping_line() else { return };
     loop {
         ticks.tick().await;
         let Some(calls) = calls.upgrade() else { return };
@@ -251,6 +280,11 @@ async fn ping(calls: mpsc::WeakSender<Vec<u8>>) {
             return;
         }
     }
+}
+
+/// That there are answers is what counts first, so all pings share an id.
+fn ping_line() -> Option<Vec<u8>> {
+    Call::new(PINGS, "ping", &NoParams {}).and_then(|call| frame::encode(&call)).ok()
 }
 
 async fn receive(mut incoming: Incoming, shared: Arc<Shared>, lose: watch::Sender<Option<Loss>>) {
@@ -288,16 +322,20 @@ fn lost(error: &io::Error) -> String {
     error.to_string()
 }
 
-/// What a ping's answer tells is told once, so it is kept for whoever looks next.
+/// What a ping's answer tells is told once, so it is kept for who looks next.
 fn heard(shared: &Shared, result: Value) {
-    let Ok(PingResult { ended, failing, .. }) = serde_json::from_value(result) else { return };
-    let mut pending = shared.pending();
-    pending.failing.extend(failing);
-    let surplus = pending.failing.len().saturating_sub(MAX_ENDED);
-    pending.failing.drain(..surplus);
-    pending.ended.extend(ended);
-    let surplus = pending.ended.len().saturating_sub(MAX_ENDED);
-    pending.ended.drain(..surplus);
+    let Ok(PingResult { in_force, ended, failing }) = serde_json::from_value(result) else { return };
+    {
+        let news = &mut shared.pending().news;
+        news.in_force = Some(Standing::told(in_force, Instant::now()));
+        news.ended.extend(ended);
+        let surplus = news.ended.len().saturating_sub(MAX_ENDED);
+        news.ended.drain(..surplus);
+        news.failing.extend(failing);
+        let surplus = news.failing.len().saturating_sub(MAX_ENDED);
+        news.failing.drain(..surplus);
+    }
+    shared.told.notify_one();
 }
 
 fn answer(shared: &Shared, id: u64, reply: Reply) {

@@ -12,10 +12,12 @@ mod connect;
 mod emergency;
 mod eval;
 mod failure;
+mod found;
 mod identity;
 mod interrupts;
 mod later;
 mod link;
+mod pem;
 mod proofs;
 mod repl;
 mod session;
@@ -25,6 +27,7 @@ mod trust;
 mod verifier;
 mod watch;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -67,7 +70,9 @@ fn refuse(error: &clap::Error) -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Attach(args) => online(&args.at.clone(), async |target| repl::attach(&target, &args).await),
+        Command::Attach(args) => online(&args.at.clone(), async |target| {
+            repl::attach(&Target { takes_over: true, ..target }, &args).await
+        }),
         Command::Eval(args) => {
             let prepared = eval::prepare(&args)?;
             online(&args.at.clone(), async |target| eval::run(&target, &args, prepared).await)
@@ -85,6 +90,7 @@ fn run(command: Command) -> Result<(), Failure> {
             online(&args.at.clone(), async |t| commands::show(&t, &args, "sessions").await)
         }
         Command::Revert(args) => online(&args.at.clone(), async |t| commands::revert(&t, &args).await),
+        Command::RevertAll(at) => online(&at, async |t| commands::revert_all(&t).await),
         Command::Confirm(args) => {
             online(&args.at.clone(), async |t| commands::prolong(&t, &args, "confirm").await)
         }
@@ -107,6 +113,7 @@ impl Command {
             Self::Points(args) | Self::Sessions(args) => args.json,
             Self::Attach(_)
             | Self::Revert(_)
+            | Self::RevertAll(_)
             | Self::Confirm(_)
             | Self::Extend(_)
             | Self::Adopt(_)
@@ -120,12 +127,14 @@ impl Command {
 /// Finds out where to attach and as whom, and does something there.
 fn online(at: &At, act: impl AsyncFnOnce(Target) -> Result<(), Failure>) -> Result<(), Failure> {
     let address = connect::address(&at.target)?;
-    let identity = Identity::load(&at.connection, &connect::provider())?;
-    let pin = identity.pin(&at.target, &at.connection)?;
-    let store = Store::open()?;
+    let mut connection = at.connection.clone();
+    found::complete(&mut connection, Path::new("."))?;
+    let identity = Identity::load(&connection, &connect::provider())?;
+    let pin = identity.pin(&at.target, &connection)?;
+    let store = Store::open();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::evaluation(format!("cannot start: {error}")))?;
-    let result = runtime.block_on(act(Target { address, identity, pin, store }));
+    let runtime = runtime.map_err(|error| Failure::local(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(act(Target { address, identity, pin, store, takes_over: false }));
     // A thread that waits for a line of input must not keep the process.
     runtime.shutdown_background();
     result

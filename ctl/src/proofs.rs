@@ -6,7 +6,7 @@ use debug_wire::messages::{AuditRange, Code, EvalParams, HelloResult, ProofParam
 use serde::Deserialize;
 
 use crate::emergency;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::link::Link;
 use crate::session::{EvalError, call};
 use crate::term;
@@ -26,6 +26,10 @@ pub(crate) struct Proofs {
     orphans: usize,
     /// How many evals were answered without saying where they are, though they must be in the log.
     unplaced: usize,
+    /// What keeps this session from being held against what is known, told already. Changes can be ended all the same.
+    trouble: Option<Failure>,
+    /// Whether the agent's head is not signed by the pinned key, so that nothing can be proven against it.
+    unverifiable: bool,
 }
 
 /// An eval that was sent and where its records shall be.
@@ -61,21 +65,51 @@ struct PartRecord {
 const MAX_PARTS: u64 = 1000;
 
 impl Proofs {
-    /// Begins with what is remembered of that origin.
-    ///
-    /// # Errors
-    /// What is remembered cannot be read.
-    pub(crate) fn new(store: Store, pin: Pin, origin: String) -> Result<Self, Failure> {
-        let latest = store.remembered(&origin, &pin.vkey)?;
-        if latest.is_none() {
+    /// Begins with what is remembered of that origin; that nothing can be remembered is [trouble](Proofs::troubled).
+    pub(crate) fn new(store: Store, pin: Pin, origin: String) -> Self {
+        let (latest, trouble) = match store.remembered(&origin, &pin.vkey) {
+            Ok(latest) => (latest, None),
+            Err(failure) => (None, Some(failure)),
+        };
+        if latest.is_none() && trouble.is_none() {
             for other in store.other_logs(&origin, &pin.vkey) {
                 term::alarm(&format!(
-                    "this agent begins another log, `{origin}`; known of this instance is `{other}`. If nobody \
-                     emptied its audit folder, ask why"
+                    "this agent begins another log, `{origin}`; known of this instance is `{other}`. If the audit folder \
+                     was not emptied on purpose, ask why"
                 ));
             }
         }
-        Ok(Self { store, pin, origin, latest, unseen: Vec::new(), orphans: 0, unplaced: 0 })
+        let mut proofs = Self {
+            store,
+            pin,
+            origin,
+            latest,
+            unseen: Vec::new(),
+            orphans: 0,
+            unplaced: 0,
+            trouble: None,
+            unverifiable: false,
+        };
+        if let Some(failure) = trouble {
+            proofs.troubled(failure);
+        }
+        proofs
+    }
+
+    /// Notes, and tells, what keeps this session from being held against what is known of the agent. From then on only what
+    /// ends changes and looks at them is sent: the way back must not need what it does not need.
+    pub(crate) fn troubled(&mut self, failure: Failure) {
+        term::alarm(&failure.message);
+        if !failure.help.is_empty() {
+            term::note(&format!("help: {}", failure.help));
+        }
+        // The first one decides the exit code and stands in refusals; all were told.
+        self.trouble.get_or_insert(failure);
+    }
+
+    /// What there is [to be wary of](Proofs::troubled).
+    pub(crate) fn trouble(&self) -> Option<&Failure> {
+        self.trouble.as_ref()
     }
 
     /// The size of the newest checkpoint known; 0 if none is.
@@ -83,13 +117,21 @@ impl Proofs {
         self.latest.as_ref().map_or(0, |signed| signed.head.size)
     }
 
-    /// Checks what `hello` showed against what is remembered.
-    ///
-    /// # Errors
-    /// The checkpoint is not signed by the pinned key, or does not continue the remembered one.
-    pub(crate) fn opened(&mut self, hello: &HelloResult) -> Result<(), Failure> {
-        let signed = self.open(&hello.checkpoint)?;
-        self.accept(signed, &hello.consistency)
+    /// Checks what `hello` showed against what is remembered. That the checkpoint is not signed by the pinned key, or does
+    /// not continue the remembered one, is [trouble](Proofs::troubled).
+    pub(crate) fn opened(&mut self, hello: &HelloResult) {
+        let signed = match self.open(&hello.checkpoint) {
+            Ok(signed) => signed,
+            Err(failure) => {
+                self.unverifiable = true;
+                return self.troubled(failure);
+            }
+        };
+        if let Err(rewritten) = self.accept(signed.clone(), &hello.consistency) {
+            self.troubled(rewritten);
+            // What is sent from here on is held against what the agent shows now; what was remembered stays as it is.
+            self.latest = Some(signed);
+        }
     }
 
     /// Notes an eval that has a result. Only what may be answered before it is recorded may lack its place in the log.
@@ -144,6 +186,9 @@ impl Proofs {
             let which = if unplaced == 1 { "an eval is".into() } else { format!("{unplaced} evals are") };
             open.push(format!("the agent did not say where in its log {which}"));
         }
+        if let Some(trouble) = self.trouble.as_ref().filter(|_| open.is_empty() || self.unverifiable) {
+            return Err(Failure { exit: Exit::Audit, ..trouble.clone().told() });
+        }
         if open.is_empty() {
             return Ok(());
         }
@@ -159,6 +204,9 @@ impl Proofs {
     /// # Errors
     /// A proof does not hold or is not given, or the connection is lost.
     pub(crate) async fn verify(&mut self, link: &Link) -> Result<(), EvalError> {
+        if self.unverifiable {
+            return Ok(());
+        }
         while let Some(sent) = self.unseen.first() {
             let (note, index) = (sent.audit.checkpoint.clone(), sent.audit.eval);
             self.advance(link, &note).await?;
@@ -202,7 +250,12 @@ impl Proofs {
             let grown = hashes(proof).and_then(|hashes| signed.grew_from(latest, &hashes));
             grown.map_err(|why| self.rewritten(latest, &signed, proof, &why))?;
         }
-        self.store.keep(&signed, &self.pin.vkey)?;
+        // In trouble nothing is written over what is remembered: it may be evidence.
+        if self.trouble.is_none()
+            && let Err(failure) = self.store.keep(&signed, &self.pin.vkey)
+        {
+            self.troubled(failure);
+        }
         self.latest = Some(signed);
         Ok(())
     }
@@ -221,7 +274,7 @@ impl Proofs {
         );
         let kept = self.store.keep_evidence(&what, &self.pin, latest, &offered.note, proof);
         Failure::verification(format!("the agent's log was rewritten: {what}: {why}"))
-            .help(format!("{kept}; do not trust this host before somebody has looked at it"))
+            .help(format!("{kept}; do not trust this host before it was looked into"))
     }
 
     /// Checks that the first eval that was not seen yet is in the log as it was sent, all of it.

@@ -9,21 +9,21 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use debug_policy::Mode;
 use debug_wire::messages::{
-    After, AuditRange, CancelParams, EndedLease, EvalParams, EvalPayload, EvalResult, FailingPatch,
-    HelloParams, HelloResult, InForce, LeaseSummary, NoParams, PingResult, Ready, SecretArgument,
+    After, AuditRange, CancelParams, EvalParams, EvalPayload, EvalResult, FailingPatch, HelloParams,
+    HelloResult, InForce, LeaseSummary, NoParams, PingResult, Ready, SecretArgument,
 };
 use debug_wire::signature::{eval_message, secret_commitment};
-use rustls::SignatureScheme;
 use rustls::sign::SigningKey;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::connect::connect;
+use crate::emergency;
 use crate::failure::Failure;
-use crate::identity::Identity;
+use crate::identity::{Identity, SCHEMES};
 use crate::interrupts::Interrupts;
-use crate::link::{CallError, Link, Loss};
+use crate::link::{CallError, Link, Loss, News};
 use crate::proofs::Proofs;
 use crate::tables;
 use crate::term;
@@ -40,6 +40,8 @@ pub(crate) struct Target {
     pub(crate) identity: Identity,
     pub(crate) pin: Pin,
     pub(crate) store: Store,
+    /// Whether what a lost session of this operator left is taken over.
+    pub(crate) takes_over: bool,
 }
 
 /// An open session.
@@ -153,19 +155,24 @@ fn lost(why: &str) -> Failure {
 }
 
 impl Session {
-    /// Connects, opens a session and checks that the log is the one known from before.
+    /// Connects, opens a session and checks that the log is the one known from before. Where it was rewritten, cut, or
+    /// replaced by another's, or where nothing can be remembered of it, that is told, and the session sends nothing but what
+    /// ends changes and looks at them.
     ///
     /// # Errors
-    /// As [`connect`]; and the log was rewritten, cut, or replaced by another's.
+    /// As [`connect`]; and the agent does not greet.
     pub(crate) async fn open(target: &Target) -> Result<Self, Failure> {
         let connected = connect(target.address, &target.identity, &target.pin).await?;
         let link = Link::start(connected.stream);
         let origin = connected.ready.origin.clone();
-        let mut proofs = Proofs::new(target.store.clone(), target.pin.clone(), origin)?;
+        let mut proofs = Proofs::new(target.store.clone(), target.pin.clone(), origin);
+        if let Some(late) = connected.out_of_time {
+            proofs.troubled(late);
+        }
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let hello = HelloParams { version, checkpoint: proofs.known_size() };
+        let hello = HelloParams { version, checkpoint: proofs.known_size(), attach: target.takes_over };
         let hello: HelloResult = call(&link, "hello", &hello).await?;
-        proofs.opened(&hello)?;
+        proofs.opened(&hello);
         Ok(Self {
             link,
             ready: connected.ready,
@@ -193,6 +200,7 @@ impl Session {
         interrupts: &mut Interrupts,
         output: &mut dyn FnMut(&str) -> Result<(), Failure>,
     ) -> Result<EvalResult, EvalError> {
+        self.must_be_sound(&submission)?;
         let params = self.sign(submission)?;
         let (sender, mut printed) = Link::output();
         let begun = self.link.begin("eval", &params, Some(sender)).await;
@@ -232,6 +240,26 @@ impl Session {
         }
     }
 
+    /// That this session may send a submission: where something is wrong with what is known of the agent, only what ends
+    /// changes and looks at them, and never a secret.
+    fn must_be_sound(&self, submission: &Submission) -> Result<(), Failure> {
+        let Some(trouble) = self.proofs.trouble() else { return Ok(()) };
+        if submission.secrets.is_empty() && emergency::is_one_call(&submission.code) {
+            return Ok(());
+        }
+        let message =
+            format!("{}; nothing was sent, as only changes can be ended and looked at now", trouble.message);
+        // What helps was told with the trouble.
+        let help =
+            "`debugctl leases`, `revert` and `revert-all` work; for all else mend that first".to_owned();
+        Err(Failure { message, help, ..trouble.clone() })
+    }
+
+    /// Whether this session sends nothing but what ends changes and looks at them.
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        self.proofs.trouble().is_some()
+    }
+
     /// Runs code whose output nobody wants and which Ctrl-C does not mean.
     ///
     /// # Errors
@@ -268,15 +296,33 @@ impl Session {
     ///
     /// # Errors
     /// The connection is lost, or the agent does not tell.
-    pub(crate) async fn news(&mut self) -> Result<Vec<EndedLease>, EvalError> {
+    pub(crate) async fn news(&mut self) -> Result<News, EvalError> {
         let told: PingResult = call(&self.link, "ping", &NoParams {}).await?;
         self.in_force = Standing::told(told.in_force, Instant::now());
-        let (mut ended, mut failing) = self.link.take_told();
-        failing.extend(told.failing);
-        failing.iter().for_each(|failing| term::note(&failing_text(failing)));
-        ended.extend(told.ended);
-        ended.retain(|lease| self.ended.insert(lease.id));
-        Ok(ended)
+        let mut news = self.take_news();
+        news.failing.extend(told.failing);
+        news.ended.extend(told.ended.into_iter().filter(|lease| self.ended.insert(lease.id)));
+        Ok(news)
+    }
+
+    /// Asks for news and does not wait for them.
+    pub(crate) fn ask_news(&self) {
+        self.link.ask_news();
+    }
+
+    /// Waits until there are news.
+    pub(crate) async fn news_came(&self) {
+        self.link.news_came().await;
+    }
+
+    /// The news that have come: what is in force, and which leases of this session have ended without an eval of its own.
+    pub(crate) fn take_news(&mut self) -> News {
+        let mut news = self.link.take_news();
+        if let Some(newer) = news.in_force.filter(|told| self.in_force.at < told.at) {
+            self.in_force = newer;
+        }
+        news.ended.retain(|lease| self.ended.insert(lease.id));
+        news
     }
 
     /// Waits until the connection is lost.
@@ -343,17 +389,9 @@ impl Session {
     }
 
     fn signature(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
-        let schemes = [
-            SignatureScheme::ED25519,
-            SignatureScheme::ECDSA_NISTP256_SHA256,
-            SignatureScheme::ECDSA_NISTP384_SHA384,
-            SignatureScheme::RSA_PSS_SHA256,
-        ];
-        let signer = self.key.choose_scheme(&schemes).ok_or_else(|| {
-            Failure::usage("the key of the certificate cannot sign evals")
-                .help("use an Ed25519, ECDSA P-256 or P-384, or RSA key")
-        })?;
-        signer.sign(message).map_err(|error| Failure::evaluation(format!("cannot sign the eval: {error}")))
+        let signer = self.key.choose_scheme(&SCHEMES);
+        let signer = signer.ok_or_else(|| Failure::usage("the key of the certificate cannot sign evals"))?;
+        signer.sign(message).map_err(|error| Failure::local(format!("cannot sign the eval: {error}")))
     }
 }
 
@@ -378,7 +416,7 @@ pub(crate) async fn call<T: DeserializeOwned>(
 }
 
 /// That a patch fails, and why, in a line.
-fn failing_text(failing: &FailingPatch) -> String {
+pub(crate) fn failing_text(failing: &FailingPatch) -> String {
     let FailingPatch { id, target, call, why } = failing;
     let plain = target.split_once(':').map_or(target.as_str(), |(_, plain)| plain);
     let (plain, why) = (term::line(plain), term::line(why));
@@ -394,7 +432,7 @@ fn unexpected(method: &str, error: &serde_json::Error) -> Failure {
 fn committed(value: String) -> Result<(String, SecretArgument), Failure> {
     let mut salt = [0; 32];
     getrandom::fill(&mut salt)
-        .map_err(|error| Failure::evaluation(format!("the system gives no random bytes: {error}")))?;
+        .map_err(|error| Failure::local(format!("the system gives no random bytes: {error}")))?;
     let commitment = hex(&secret_commitment(&salt, value.as_bytes()));
     Ok((commitment, SecretArgument { value, salt: BASE64_STANDARD.encode(salt) }))
 }

@@ -87,7 +87,7 @@ pub(crate) fn escape_json(json: &str) -> String {
 /// Writes a result to stdout, escaped, with a line break at its end.
 ///
 /// # Errors
-/// Stdout cannot be written; a closed pipe is no reason to panic.
+/// Stdout cannot be written. Where who reads it has stopped, as `head` does, that is [quiet](Failure::pipe).
 pub(crate) fn out(text: &str) -> Result<(), Failure> {
     let mut text = escape(text, Lines::Keep, MAX_TEXT).into_owned();
     text.push('\n');
@@ -108,16 +108,17 @@ pub(crate) fn stream(text: &str) -> Result<(), Failure> {
 /// Stdout cannot be written.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value)
-        .map_err(|error| Failure::evaluation(format!("the result cannot be written as JSON: {error}")))?;
+        .map_err(|error| Failure::local(format!("the result cannot be written as JSON: {error}")))?;
     write_out(&(escape_json(&text) + "\n"))
 }
 
 fn write_out(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::evaluation(format!("cannot write to stdout: {error}")))
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::pipe(),
+        _ => Failure::local(format!("cannot write to stdout: {error}"))
+            .help("what was asked for may have been done all the same: the audit log tells"),
+    })
 }
 
 /// Writes a warning, an explanation or progress to stderr, escaped. Where even that fails nothing is left to tell.
@@ -125,6 +126,28 @@ pub(crate) fn note(text: &str) {
     let mut text = escape(text, Lines::Keep, MAX_NOTE).into_owned();
     text.push('\n');
     let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Writes the beginning of a line to stderr, escaped, which something follows.
+pub(crate) fn unfinished(text: &str) {
+    let _ = io::stderr().lock().write_all(escape(text, Lines::Escape, MAX_NOTE).as_bytes());
+}
+
+/// Clears the row of the cursor, so many rows above it, and all below; the cursor is at the beginning of the first one then.
+pub(crate) fn clear_up(rows: usize) {
+    let up = if rows == 0 { String::new() } else { format!("\x1b[{rows}A") };
+    let _ = io::stderr().lock().write_all(format!("\r{up}\x1b[J").as_bytes());
+}
+
+/// How many columns the terminal at stderr has.
+pub(crate) fn columns() -> usize {
+    let columns = rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 { 80 } else { columns }
+}
+
+/// Whether the terminal shows text and no more, so that no line can be edited on it: it says so, or nothing about itself.
+pub(crate) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|name| name.is_empty() || name == "dumb")
 }
 
 /// Writes a warning to stderr that must not be overlooked.

@@ -1,9 +1,10 @@
 //! What this client holds against an agent: its pinned identity and log key, and the checkpoints it remembers.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -21,6 +22,11 @@ mod tests;
 const REMEMBERED: &str = "checkpoint";
 /// The most files of the folder that are looked at for other logs of an instance.
 const MAX_REMEMBERED: usize = 10_000;
+/// How long another client may hold the folder's lock. It does so for one write; one that was stopped amid it must not keep
+/// a change from being ended.
+const LOCK_LIMIT: Duration = Duration::from_secs(2);
+/// How often the lock is tried.
+const LOCK_EVERY: Duration = Duration::from_millis(20);
 
 /// Who the agent must be, and which key its log must be signed with.
 #[derive(Clone, Debug)]
@@ -101,10 +107,10 @@ pub(crate) fn hashes(texts: &[String]) -> Result<Vec<Hash>, String> {
     texts.iter().map(hash).collect()
 }
 
-/// The folder of what this client remembers.
+/// The folder of what this client remembers; or why there is none, which is no reason not to end a change.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
-    dir: PathBuf,
+    dir: Result<PathBuf, Failure>,
 }
 
 /// What is kept when an agent shows another log than it showed before.
@@ -120,49 +126,59 @@ struct Evidence<'a> {
 }
 
 impl Store {
-    /// The user's folder: `$XDG_STATE_HOME/debugctl`, else `~/.local/state/debugctl`. Made if it is missing.
-    ///
-    /// # Errors
-    /// Neither variable is set, or the folder cannot be made.
-    pub(crate) fn open() -> Result<Self, Failure> {
+    /// The user's folder: `$XDG_STATE_HOME/debugctl`, else `~/.local/state/debugctl`. Made if it is missing. Where neither
+    /// variable is set, or the folder cannot be made, all remembering fails with that.
+    pub(crate) fn open() -> Self {
         // As the XDG specification asks, a relative path counts as none.
         let absolute =
             |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let base =
             absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
-        let base = base.ok_or_else(|| {
-            Failure::usage("there is no place to remember checkpoints in: HOME is not set")
-                .help("set XDG_STATE_HOME to a folder that is kept")
-        })?;
-        Self::at(base.join("debugctl"))
+        let nowhere = || {
+            Failure::memory("there is no place to remember checkpoints in: HOME is not set")
+                .help("set XDG_STATE_HOME to a folder that is kept, such as `$HOME/.local/state`")
+        };
+        base.map_or_else(|| Self { dir: Err(nowhere()) }, |base| Self::at(base.join("debugctl")))
     }
 
-    /// The folder `dir`.
-    ///
-    /// # Errors
-    /// It cannot be made.
-    pub(crate) fn at(dir: PathBuf) -> Result<Self, Failure> {
+    /// The folder `dir`, made if it is missing.
+    pub(crate) fn at(dir: PathBuf) -> Self {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-        made.map_err(|error| Failure::usage(format!("cannot make the folder `{}`: {error}", dir.display())))?;
-        Ok(Self { dir })
+        let failed = |error: io::Error| {
+            Failure::memory(format!(
+                "there is no place to remember checkpoints in: cannot make the folder `{}`: {error}",
+                dir.display()
+            ))
+            .help(
+                "make room or give back the rights, or set XDG_STATE_HOME to a folder of yours that is kept",
+            )
+        };
+        Self { dir: made.map_err(failed).map(|()| dir) }
     }
 
     /// A file of the folder.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
+    ///
+    /// # Errors
+    /// There is no folder.
+    pub(crate) fn file(&self, name: &str) -> Result<PathBuf, Failure> {
+        self.dir.as_ref().map(|dir| dir.join(name)).map_err(Clone::clone)
     }
 
     /// Where the checkpoint of an origin is remembered.
-    pub(crate) fn path(&self, origin: &str) -> PathBuf {
-        self.dir.join(format!("{}.{REMEMBERED}", hex(&Sha256::digest(origin))))
+    ///
+    /// # Errors
+    /// There is no folder.
+    pub(crate) fn path(&self, origin: &str) -> Result<PathBuf, Failure> {
+        self.file(&format!("{}.{REMEMBERED}", hex(&Sha256::digest(origin))))
     }
 
     /// The remembered checkpoint of an origin.
     ///
     /// # Errors
-    /// It cannot be read or does not hold: without it a rewritten log could not be told, so nothing goes on.
+    /// It cannot be read or does not hold: without it a rewritten log could not be told, so nothing goes on but the end of
+    /// changes.
     pub(crate) fn remembered(&self, origin: &str, key: &VerifierKey) -> Result<Option<Signed>, Failure> {
-        let path = self.path(origin);
+        let path = self.path(origin)?;
         let broken = |why: String| {
             Failure::verification(format!(
                 "the remembered checkpoint `{}` does not hold: {why}",
@@ -170,9 +186,9 @@ impl Store {
             ))
             .help("if the log's key was replaced on purpose, move this file away; it is evidence")
         };
-        let note = match fs::read(&path) {
+        let note = match read(&path) {
             Ok(bytes) => String::from_utf8(bytes).map_err(|_| broken("it is not UTF-8".to_owned()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(broken(error.to_string())),
         };
         let signed = Signed::open(&note, key).map_err(broken)?;
@@ -187,30 +203,34 @@ impl Store {
     /// # Errors
     /// It cannot be written.
     pub(crate) fn keep(&self, signed: &Signed, key: &VerifierKey) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| {
-            Failure::evaluation(format!("cannot remember a checkpoint in `{}`: {error}", self.dir.display()))
+        let path = self.path(&signed.head.origin)?;
+        let failed = |error: io::Error| {
+            let folder = path.parent().unwrap_or(&path).display();
+            Failure::memory(format!("cannot remember a checkpoint in `{folder}`: {error}"))
                 .help("make room or give back the rights; without it a rewritten log cannot be told")
         };
         // Two clients at once: the look and the replacement belong together.
-        let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(self.file("lock"));
+        let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(self.file("lock")?);
         let lock = lock.map_err(failed)?;
-        lock.lock().map_err(failed)?;
+        hold(&lock).map_err(failed)?;
         if let Some(known) = self.remembered(&signed.head.origin, key)?
             && known.head.size >= signed.head.size
         {
             return Ok(());
         }
-        replace(&self.path(&signed.head.origin), signed.note.as_bytes()).map_err(failed)
+        replace(&path, signed.note.as_bytes()).map_err(failed)
     }
 
     /// The origins of other logs of the same instance that are remembered.
     pub(crate) fn other_logs(&self, origin: &str, key: &VerifierKey) -> Vec<String> {
-        let Ok(files) = fs::read_dir(&self.dir) else { return Vec::new() };
+        let Some(files) = self.dir.as_ref().ok().and_then(|dir| fs::read_dir(dir).ok()) else {
+            return Vec::new();
+        };
         let mut origins: Vec<String> = files
             .take(MAX_REMEMBERED)
             .filter_map(|file| {
                 let path = file.ok()?.path();
-                let note = fs::read(path).ok().filter(|bytes| bytes.len() <= note::MAX_NOTE)?;
+                let note = read(&path).ok().filter(|bytes| bytes.len() <= note::MAX_NOTE)?;
                 let origin = Checkpoint::open(std::str::from_utf8(&note).ok()?, key).ok()?.origin;
                 Some(origin)
             })
@@ -243,23 +263,56 @@ impl Store {
         };
         let text = serde_json::to_string_pretty(&evidence).unwrap_or_default();
         let digest = hex(&Sha256::digest(&text));
-        let path = self.file(&format!("evidence-{}-{}.json", seen.replace(':', ""), &digest[..8]));
-        match replace(&path, text.as_bytes()) {
-            Ok(()) => format!("both checkpoints and the proof are kept in `{}`", path.display()),
-            Err(error) => format!("the evidence could not be kept in `{}`: {error}:\n{text}", path.display()),
+        let kept = self.file(&format!("evidence-{}-{}.json", seen.replace(':', ""), &digest[..8]));
+        let kept = kept.map_err(|failure| failure.message).and_then(|path| {
+            let written = replace(&path, text.as_bytes());
+            written.map_err(|error| format!("`{}`: {error}", path.display())).map(|()| path)
+        });
+        match kept {
+            Ok(path) => format!("both checkpoints and the proof are kept in `{}`", path.display()),
+            Err(why) => format!("the evidence could not be kept: {why}:\n{text}"),
         }
     }
 }
 
-/// Writes a file so that either the old or the new content is there, whatever happens.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Takes the folder's lock, and gives up soon.
+fn hold(lock: &File) -> io::Result<()> {
+    let end = Instant::now() + LOCK_LIMIT;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if end <= Instant::now() => {
+                let why = "another debugctl has held its lock for 2 s";
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, why));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_EVERY),
+        }
+    }
+}
+
+/// Reads a file of the folder, up to a byte more than a checkpoint can have. What is no file is not waited for.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(note::MAX_NOTE as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes a file so that either the old or the new content is there, whatever happens. A failed attempt leaves nothing behind.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let new = PathBuf::from(name);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
 /// Lower-case hexadecimal.

@@ -1,7 +1,8 @@
 //! Whether the other end is the pinned agent.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use debug_certs::{AgentId, IdentityError};
 use pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
@@ -9,11 +10,15 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
 
+use crate::identity::Validity;
+
 /// Accepts exactly one agent, whatever address it answers at: names of hosts mean nothing here.
 pub(crate) struct OnlyAgent {
     anchors: Vec<TrustAnchor<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
     id: AgentId,
+    /// What is wrong with the time alone of a certificate that was accepted.
+    out_of_time: OnceLock<String>,
 }
 
 /// Why the other end is not the pinned agent.
@@ -50,7 +55,14 @@ impl OnlyAgent {
             .iter()
             .map(|anchor| webpki::anchor_from_trusted_cert(anchor).map(|anchor| anchor.to_owned()))
             .collect();
-        Ok(Self { anchors: anchors?, algorithms: provider.signature_verification_algorithms, id: id.clone() })
+        let algorithms = provider.signature_verification_algorithms;
+        Ok(Self { anchors: anchors?, algorithms, id: id.clone(), out_of_time: OnceLock::new() })
+    }
+
+    /// What this machine's clock has against the certificate of an agent that is the pinned one in all else. A wrong clock
+    /// must not lock out the way back, so the connection stands; what may be sent over it is for the session to decide.
+    pub(crate) fn out_of_time(&self) -> Option<&str> {
+        self.out_of_time.get().map(String::as_str)
     }
 
     fn check(
@@ -61,15 +73,67 @@ impl OnlyAgent {
     ) -> Result<(), Untrusted> {
         let chain = |error: webpki::Error| Untrusted::Chain(error.to_string());
         let leaf = webpki::EndEntityCert::try_from(certificate).map_err(chain)?;
-        let usage = webpki::KeyUsage::server_auth();
-        leaf.verify_for_usage(self.algorithms.all, &self.anchors, intermediates, now, usage, None, None)
-            .map_err(chain)?;
+        let verify = |at: UnixTime| {
+            let usage = webpki::KeyUsage::server_auth();
+            let verified = leaf.verify_for_usage(
+                self.algorithms.all,
+                &self.anchors,
+                intermediates,
+                at,
+                usage,
+                None,
+                None,
+            );
+            verified.map(drop)
+        };
+        let late = match verify(now) {
+            Ok(()) => None,
+            Err(error @ (webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. })) => {
+                // Everything but the time has to hold, as it held while the certificates were within theirs.
+                let within = within(certificate, intermediates).ok_or_else(|| chain(error))?;
+                verify(within).map_err(chain)?;
+                Some(lateness(certificate, now))
+            }
+            Err(error) => return Err(chain(error)),
+        };
         let found = debug_certs::agent(certificate, &self.id.trust_domain).map_err(Untrusted::Form)?;
         if found != self.id {
             return Err(Untrusted::Other { found: found.to_string(), expected: self.id.to_string() });
         }
+        if let Some(late) = late {
+            self.out_of_time.get_or_init(|| late);
+        }
         Ok(())
     }
+}
+
+/// A moment within the time of all certificates of a chain, if there is one.
+fn within(certificate: &[u8], intermediates: &[CertificateDer<'_>]) -> Option<UnixTime> {
+    let all = std::iter::once(certificate).chain(intermediates.iter().map(|der| der.as_ref()));
+    let all: Vec<Validity> = all.map(|der| Validity::of(der).ok()).collect::<Option<_>>()?;
+    let from = all.iter().map(|validity| validity.not_before).max()?;
+    let is_common = all.iter().all(|validity| validity.covers(from));
+    let seconds = u64::try_from(from).ok().filter(|_| is_common)?;
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+}
+
+/// What the clock says about the agent's certificate.
+fn lateness(certificate: &[u8], now: UnixTime) -> String {
+    let shown = |seconds: i64| {
+        jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |at| at.to_string())
+    };
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let what = match Validity::of(certificate) {
+        Ok(validity) if now < validity.not_before => {
+            format!("the agent's certificate is valid only from {} on", shown(validity.not_before))
+        }
+        Ok(validity) if validity.not_after < now => {
+            format!("the agent's certificate expired at {}", shown(validity.not_after))
+        }
+        // Its own time is kept, so it is that of a CA between it and ours.
+        _ => "a CA's certificate between the agent's and the CA file is not within its time".to_owned(),
+    };
+    format!("by the clock of this machine it is {}, and {what}", shown(now))
 }
 
 impl ServerCertVerifier for OnlyAgent {

@@ -32,7 +32,7 @@ struct Seen {
 /// The first look fails; without a terminal also a later one.
 pub(crate) async fn watch(target: &Target) -> Result<(), Failure> {
     let mut session = Session::open(target).await?;
-    let mut interrupts = Interrupts::listen()?;
+    let mut interrupts = Interrupts::listen();
     let watched = match term::is_screen() {
         true => in_place(target, &mut session, &mut interrupts).await,
         false => each_change(&mut session, &mut interrupts).await,

@@ -216,7 +216,7 @@ impl Client {
     #[track_caller]
     pub fn attach(address: SocketAddr, operator: &Path) -> Self {
         let mut client = Self::connect(address, Some(Identity::read(operator))).unwrap();
-        client.call("hello", json!({ "version": "test", "checkpoint": 0 })).ok();
+        client.call("hello", json!({ "version": "test", "checkpoint": 0, "attach": true })).ok();
         client
     }
 

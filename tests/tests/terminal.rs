@@ -201,7 +201,12 @@ fn who_leaves_changes_behind_is_asked_and_keeps_them() {
     leaves(&terminal, 0);
     terminal.wait_for("leases that were not confirmed revert 60 s after the session");
     assert_eq!(set.service.health().status, 418);
-    // They are handed to the next session, which is asked in turn.
+    // Who only looks takes nothing over.
+    let looked = Ctl::run(&set.certificates, "alice", &["leases", &set.service.agent().to_string()]);
+    assert_eq!(looked.code, 0, "{}", looked.err);
+    let opened = set.certificates.records_of("session.open");
+    assert_eq!(opened.last().unwrap()["resumed"], serde_json::json!([]));
+    // They are handed to the next one that attaches, which is asked in turn.
     let terminal = set.attach(WIDE);
     terminal.wait_for("taken over from your lost session: lease 1");
     terminal.press(&format!(":quit{ENTER}"));
@@ -245,10 +250,8 @@ fn the_prompt_counts_down_what_is_in_force() {
     let set = Set::new();
     let terminal = set.attach_and_patch();
     let in_force = |count: u32, left: &str| format!("{}[{count}, {left}", CHANGE.trim_end_matches('›'));
-    wait::until_true("the time goes by", || {
-        terminal.submit("1 + 1");
-        terminal.prompt().starts_with(&in_force(1, "9m5"))
-    });
+    // Also while nothing is typed.
+    wait::until_true("the time goes by", || terminal.prompt().starts_with(&in_force(1, "9m5")));
     terminal.submit(r#"set("config.db.port", 1, #{ ttl: "90s" })"#);
     let prompt = terminal.prompt();
     assert!(prompt.starts_with(&in_force(2, "1m")), "{prompt}");
@@ -284,65 +287,172 @@ fn a_change_without_a_value_is_told() {
 }
 
 #[test]
-fn the_end_of_ones_change_is_told_before_the_next_prompt() {
+fn the_end_of_ones_change_is_told_while_the_prompt_stands() {
     let set = Set::new();
     let terminal = set.attach_and_patch();
     let mut lea = Client::attach(set.service.agent(), &set.certificates.operator("lea"));
-    let mut ends = |made: &str| {
-        shows(&terminal.submit(made), "lease ");
-        wait::until_true("it has ended", || {
-            if made.contains("guard") {
-                set.service.health();
-            }
-            lea.eval("leases().len()").display() == "1"
-        });
-        terminal.submit("")
-    };
-    let told = ends(r#"set("config.db.port", 1, #{ ttl: "1s" })"#);
-    shows(&told, "›\nlease 2, config.db.port, has ended, as its time is over");
+    shows(&terminal.submit(r#"set("config.db.port", 1, #{ ttl: "1s" })"#), "lease ");
+    terminal.wait_for("lease 2, config.db.port, has ended, as its time is over");
     let guarded = r#"set("config.db.port", 1, #{ guard: |s| s.points["GET /api/healthcheck"].calls < 20 })"#;
-    shows(&ends(guarded), "lease 3, config.db.port, has ended, as its guard no longer holds");
+    shows(&terminal.submit(guarded), "lease ");
+    wait::until_true("it has ended", || {
+        set.service.health();
+        lea.eval("leases().len()").display() == "1"
+    });
+    terminal.wait_for("lease 3, config.db.port, has ended, as its guard no longer holds");
     // It is told once, and not of what one has ended oneself.
     assert_eq!(terminal.submit("1 + 1").lines().count(), 2);
     let told = terminal.submit(":revert 1");
     assert_eq!(told.matches("lease 1").count(), 1, "{told}");
     terminal.submit("config.db.port = 2");
     lea.eval("revert(4)").ok();
-    let told = terminal.submit("");
-    shows(&told, "lease 4, config.db.port, was reverted");
+    terminal.wait_for("lease 4, config.db.port, was reverted");
+    terminal.submit("");
     assert_eq!(terminal.prompt(), CHANGE);
+    let told = terminal.lines().iter().filter(|line| line.contains("lease 2, config.db.port")).count();
+    assert_eq!(told, 1);
+}
+
+/// The line that is being typed stays as it is, with the cursor where it was, on one row or on several, also on the last of
+/// the screen; and nothing of it is left above.
+#[test]
+fn what_ends_is_told_above_the_line_that_is_being_typed() {
+    let set = Set::new();
+    let mut lea = Client::attach(set.service.agent(), &set.certificates.operator("lea"));
+    let terminal = set.attach(USUAL);
+    terminal.submit(":change INC-42 a test");
+    let mut lease = 0;
+    let mut ends_amid = |typed: &str, rest: &str, first: &str, given: &str| {
+        terminal.submit("config.db.port = 1");
+        lease += 1;
+        terminal.press(typed);
+        terminal.wait_for(first);
+        lea.eval(&format!("revert({lease})")).ok();
+        let told = format!("lease {lease}, config.db.port, was reverted");
+        terminal.wait_for(&told);
+        wait::until_true("the line stands below", || {
+            let lines = terminal.lines();
+            let at = lines.iter().rposition(|line| *line == told).unwrap();
+            lines[at + 1..].iter().any(|line| line.contains(first))
+        });
+        let lines = terminal.lines();
+        assert_eq!(lines.iter().filter(|line| line.contains(first)).count(), 1, "{lines:#?}");
+        terminal.press(&format!("{rest}{ENTER}"));
+        terminal.wait_for(given);
+        terminal.prompt();
+    };
+    ends_amid("20 + 1", "00", "20 + 1", "120");
+    // The first row holds the prompt and some of it.
+    let long = "\"a long line that goes on and on until it takes a second row\"";
+    ends_amid(long, ".len()", long, "59");
+    // The cursor is in the first of two rows, and stays there.
+    let long = "\"one more line that goes on and on until it takes a second row\"";
+    ends_amid(&format!("{long}.len()\x01"), "1000 + ", long, "1061");
+    ends_amid(&format!("[71,{ENTER}72,{ENTER}73"), "]", "[71,", "[71,72,73]");
+    terminal.submit("for number in 0..50 { print(number); }");
+    ends_amid("30 + 1", "00", "30 + 1", "130");
+    ends_amid(&format!("[81,{ENTER}82"), "]", "[81,", "[81,82]");
+    let long = "\"another long line that goes on and on until it takes more rows\"";
+    ends_amid(&format!("{long}.len()\x01"), "2000 + ", long, "2062");
+}
+
+/// A patch that fails is ended by its breaker, which must be known before one trusts it further.
+#[test]
+fn a_patch_ended_by_its_breaker_is_told_above_the_line() {
+    let set = Set::new();
+    let terminal = set.attach(WIDE);
+    terminal.submit(":change INC-42 a test");
+    shows(&terminal.submit(r#"patch("GET /api/healthcheck", |req| { throw "no"; })"#), "lease 1");
+    terminal.press("20 + 1");
+    terminal.wait_for("› 20 + 1");
+    for _ in 0..5 {
+        assert_eq!(set.service.health().status, 200);
+    }
+    terminal.wait_for("lease 1, GET /api/healthcheck, has ended, as it failed too often or took too long");
+    terminal.wait_for(&format!("{CHANGE} 20 + 1"));
+    shows(&terminal.submit_rest("00"), "\n120");
 }
 
 #[test]
-fn a_patch_that_fails_is_told_before_the_next_prompt() {
+fn a_patch_that_fails_is_told_while_the_prompt_stands() {
     let set = Set::new();
     let terminal = set.attach((30, 160));
     terminal.submit(":change INC-42 a test");
     shows(&terminal.submit(r#"patch("GET /api/healthcheck", |req| throw "not today")"#), "lease 1");
     assert_eq!(set.service.health().status, 200);
-    let told = wait::until("it is told", || {
-        let screen = terminal.submit("");
-        screen.contains("fails:").then_some(screen)
-    });
+    let told = terminal.wait_for("fails:");
     shows(&told, "lease 1, GET /api/healthcheck, fails: the original answered call 1, because");
     shows(&told, "not today (line 1");
 }
 
-/// What others change, and what has ended, is seen with the next prompt, also of who only looks.
+/// What others change, and what has ended, is seen where one looks, also of who only looks.
 #[test]
-fn an_empty_line_makes_the_prompt_tell_what_is_in_force_now() {
+fn the_prompt_tells_what_is_in_force_now() {
     let set = Set::new();
     let terminal = set.attach(WIDE);
+    terminal.press("half a line");
     let mut bob = Client::attach(set.service.agent(), &set.certificates.operator("bob"));
     bob.eval(r#"change("a test")"#).ok();
     bob.eval("config.db.port = 1").ok();
-    assert_eq!(terminal.prompt(), OBSERVE, "a prompt that stands is not written over");
-    terminal.submit("");
-    let prompt = terminal.prompt();
-    assert!(prompt.starts_with(&format!("{}[1, ", OBSERVE.trim_end_matches('›'))), "{prompt}");
+    let begins = format!("{}[1, 9m5", OBSERVE.trim_end_matches('›'));
+    wait::until_true("it counts down", || {
+        let lines = terminal.lines();
+        let last = lines.last().unwrap();
+        last.starts_with(&begins) && last.ends_with("› half a line")
+    });
     bob.eval("revert_all()").ok();
-    terminal.submit("");
-    assert_eq!(terminal.prompt(), OBSERVE);
+    terminal.wait_for(&format!("{OBSERVE} half a line"));
+    assert_eq!(terminal.lines().iter().filter(|line| line.contains("half a line")).count(), 1);
+}
+
+/// Such as those inside editors: lines, and nothing that moves a cursor.
+#[test]
+fn a_terminal_that_shows_text_and_no_more_has_all_but_the_editor() {
+    let set = Set::new();
+    let mut lea = Client::attach(set.service.agent(), &set.certificates.operator("lea"));
+    for (name, lease) in [(Some("dumb"), 1), (None, 2)] {
+        let mut command = Ctl::command(&set.certificates, "alice");
+        command.args(["attach", &set.service.agent().to_string()]);
+        match name {
+            Some(name) => command.env("TERM", name),
+            None => command.env_remove("TERM"),
+        };
+        let terminal = Terminal::run(&command, WIDE.0, WIDE.1);
+        assert_eq!(terminal.prompt(), OBSERVE);
+        shows(&terminal.submit("[1,\r2]"), "\n[1,2]");
+        terminal.submit(":change INC-42 a test");
+        shows(&terminal.submit("config.db.port = 1"), &format!("lease {lease}: config.db.port set"));
+        lea.eval(&format!("revert({lease})")).ok();
+        terminal.wait_for(&format!("lease {lease}, config.db.port, was reverted"));
+        assert_eq!(terminal.prompt(), CHANGE);
+        begin_long(&terminal);
+        shows(&terminal.press_below(CTRL_C), "error: the eval was cancelled");
+        terminal.press("half a line");
+        terminal.wait_for("half a line");
+        terminal.press_below(CTRL_C);
+        shows(&terminal.submit("2 + 2"), "\n4");
+        assert!(!terminal.bytes().contains(&0x1b), "{:?}", String::from_utf8_lossy(&terminal.bytes()));
+        terminal.press(CTRL_D);
+        leaves(&terminal, 0);
+    }
+}
+
+#[test]
+fn who_leaves_as_other_programs_are_left_is_asked_as_with_ctrl_d() {
+    let set = Set::new();
+    let terminal = set.attach_and_patch();
+    for word in ["exit", "quit", "q", "quit()", ":q", ":exit"] {
+        terminal.press(&format!("{word}{ENTER}"));
+        terminal.wait_for(QUESTION);
+        assert!(!terminal.press_below(ENTER).contains("error"));
+    }
+    // A variable of that name is shown.
+    terminal.submit("let q = 41;");
+    shows(&terminal.submit("q + 1"), "\n42");
+    shows(&terminal.submit("q"), "\n41");
+    terminal.submit(":revert_all");
+    terminal.press(&format!("exit{ENTER}"));
+    leaves(&terminal, 0);
 }
 
 #[test]

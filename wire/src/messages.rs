@@ -252,6 +252,10 @@ pub struct HelloParams {
     pub version: String,
     /// The size of the newest checkpoint that the client remembers of this origin; 0 if it knows none.
     pub checkpoint: u64,
+    /// Whether a person attaches who goes on with what a lost session left: its leases are taken over. Who only looks takes
+    /// nothing over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attach: bool,
 }
 
 /// Result of `hello`.
@@ -268,7 +272,7 @@ pub struct HelloResult {
     pub roles: Vec<String>,
     /// The number of this session.
     pub session: u64,
-    /// Leases of this operator that an earlier, lost session left in grace, now taken over.
+    /// Leases of this operator that an earlier, lost session left in grace, now taken over; none unless that was asked for.
     pub resumed: Vec<LeaseSummary>,
     /// What is in force in the process.
     pub in_force: InForce,

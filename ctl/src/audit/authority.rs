@@ -32,7 +32,7 @@ impl Authority {
     /// The file cannot be read or holds anything else.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let source = path.display().to_string();
-        let anchors: Result<Vec<_>, _> = identity::certificates(path)?.iter().map(anchor).collect();
+        let anchors: Result<Vec<_>, _> = identity::certificates(path, "--ca")?.iter().map(anchor).collect();
         let anchors = anchors.map_err(|error| {
             Failure::usage(format!("cannot use `{source}`: it holds no certificate of a CA: {error}"))
         })?;

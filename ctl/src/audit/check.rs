@@ -176,11 +176,11 @@ fn unreadable(error: &debug_audit::ReadError) -> Failure {
 
 /// Compares with what this client remembers of the log.
 fn witness(vouched: &Vouched, verified: &Verified, tree: &Tree) -> Result<Option<Witness>, Failure> {
+    let store = Store::open();
     // Without a place to remember in there is nothing to compare with.
-    let Ok(store) = Store::open() else { return Ok(None) };
+    let Ok(path) = store.path(&verified.origin) else { return Ok(None) };
     let Some(known) = store.remembered(&verified.origin, &vouched.key)? else { return Ok(None) };
     let size = known.head.size;
-    let path = store.path(&verified.origin);
     let evidence = format!("keep the folder and `{}`: together they are the evidence", path.display());
     if size > verified.covered {
         return Err(Failure::verification(format!(

@@ -25,7 +25,7 @@ pub(super) fn renew(args: &Renew) -> Result<String, Failure> {
 
     // The inventory first: a number that is used twice would be worse than one that is never used.
     inventory.crl.number = number;
-    let text = inventory.text().map_err(|e| Failure::evaluation(format!("the inventory: {e}")))?;
+    let text = inventory.text().map_err(|e| Failure::local(format!("the inventory: {e}")))?;
     files::replace(&dir.join("inventory.json"), &text, 0o644)?;
     files::replace(&path, &list, 0o644)?;
     Ok(format!(

@@ -87,7 +87,7 @@ fn write(args: &Init, plan: &Plan) -> Result<String, Failure> {
     public(&agent.join("policy.toml"), debug_policy::DEFAULT)?;
     public(&agent.join("agent.toml"), &configuration(args, plan))?;
     let name = format!("{}/{}/{}", plan.domain, plan.agent.service, plan.agent.instance);
-    let key = SigningKey::generate(&name).map_err(|e| Failure::evaluation(format!("the log's key: {e}")))?;
+    let key = SigningKey::generate(&name).map_err(|e| Failure::local(format!("the log's key: {e}")))?;
     private(&agent.join("audit.key"), &format!("{}\n", key.to_text().as_str()))?;
 
     let certificate = ca.operator(&plan.operator, OPERATOR_LIFE, now).map_err(|e| issuing(&e))?;
@@ -99,7 +99,7 @@ fn write(args: &Init, plan: &Plan) -> Result<String, Failure> {
         operators: vec![OperatorCertificate::new(&plan.operator, &certificate)],
         crl: Crl { number: 1 },
     };
-    let text = inventory.text().map_err(|e| Failure::evaluation(format!("the inventory: {e}")))?;
+    let text = inventory.text().map_err(|e| Failure::local(format!("the inventory: {e}")))?;
     public(&dir.join("inventory.json"), &text)?;
     operator_folder(dir, &plan.operator, &certificate, &stored.certificate, &inventory)?;
     Ok(report(args, plan))

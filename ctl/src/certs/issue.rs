@@ -29,7 +29,7 @@ pub(super) fn issue(args: &Issue) -> Result<String, Failure> {
 
     // The inventory first: a certificate that nobody can look up later would be worse than an entry too many.
     inventory.operators.push(OperatorCertificate::new(&operator, &issued));
-    let text = inventory.text().map_err(|e| Failure::evaluation(format!("the inventory: {e}")))?;
+    let text = inventory.text().map_err(|e| Failure::local(format!("the inventory: {e}")))?;
     files::replace(&dir.join("inventory.json"), &text, 0o644)?;
     operator_folder(dir, &operator, &issued, &certificate, &inventory)?;
     let folder = dir.join("operators").join(&operator.name);

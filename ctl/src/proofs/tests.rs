@@ -12,8 +12,8 @@ fn proofs(log: &str) -> Proofs {
     let dir = tempfile::tempdir().unwrap();
     let key = SigningKey::generate(NAME).unwrap();
     let pin = Pin::new(ID, &key.verifier().to_string()).unwrap();
-    let store = Store::at(dir.path().join("state")).unwrap();
-    Proofs::new(store, pin, format!("{NAME}/{log}")).unwrap()
+    let store = Store::at(dir.path().join("state"));
+    Proofs::new(store, pin, format!("{NAME}/{log}"))
 }
 
 fn params(code: &str) -> EvalParams {

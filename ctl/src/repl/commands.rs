@@ -22,6 +22,7 @@ pub(super) const COLONS: &[Colon] = &[
     Colon { name: "points", usage: ":points", about: "what can be patched, and what is" },
     Colon { name: "sessions", usage: ":sessions", about: "who is attached" },
     Colon { name: "revert", usage: ":revert ID", about: "end a change now" },
+    Colon { name: "revert_all", usage: ":revert_all", about: "end all changes that you may end now" },
     Colon { name: "confirm", usage: ":confirm ID TTL", about: "keep a change past its first deadline" },
     Colon { name: "extend", usage: ":extend ID TTL", about: "give a change another deadline, from now" },
     Colon { name: "adopt", usage: ":adopt ID", about: "make another operator's change your own" },
@@ -32,8 +33,18 @@ pub(super) const COLONS: &[Colon] = &[
     },
     Colon { name: "info", usage: ":info", about: "the service, the agent and its limits" },
     Colon { name: "help", usage: ":help [NAME]", about: "this list, or a function explained" },
-    Colon { name: "quit", usage: ":quit", about: "detach; also Ctrl-D" },
+    Colon { name: "quit", usage: ":quit", about: "leave; also Ctrl-D, `:q`, `exit`, `quit` and `q`" },
 ];
+
+/// What else people type to leave.
+const GOODBYES: &[&str] = &["exit", "quit", "q"];
+
+/// Whether code is a word with which people leave other programs. It may be a name of the session or the service, too.
+pub(super) fn is_goodbye(code: &str) -> bool {
+    let word = code.trim().trim_end_matches(';').trim_end();
+    let word = word.strip_suffix("()").unwrap_or(word);
+    GOODBYES.contains(&word)
+}
 
 /// What a line asks for.
 #[derive(Debug)]
@@ -55,7 +66,10 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
     let line = line.trim().trim_start_matches(':');
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let rest = rest.trim();
-    let colon = COLONS.iter().find(|colon| colon.name == name).ok_or_else(|| unknown(name))?;
+    let plain = name.strip_suffix("()").unwrap_or(name);
+    let plain = if GOODBYES.contains(&plain) { "quit" } else { plain };
+    let plain = if plain == "revert-all" { "revert_all" } else { plain };
+    let colon = COLONS.iter().find(|colon| colon.name == plain).ok_or_else(|| unknown(name))?;
     let wrong = || Failure::usage(format!("expected `{}`", colon.usage));
     let without = |command| if rest.is_empty() { Ok(command) } else { Err(wrong()) };
     let id = |text: &str| text.parse::<u64>().map_err(|_| wrong());
@@ -66,6 +80,7 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
         "plan" if rest.is_empty() => Err(wrong()),
         "plan" => Ok(Command::Run(Submission::code(rest).dry(None))),
         "leases" | "points" | "sessions" => without(Command::Table(colon.name)),
+        "revert_all" => without(Command::Run(Submission::code("revert_all()"))),
         "revert" => Ok(Command::Run(Submission::code("revert(id)").bind("id", id(rest)?))),
         "confirm" | "extend" => {
             let (number, ttl) = rest.split_once(char::is_whitespace).ok_or_else(wrong)?;
@@ -87,9 +102,38 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
 
 fn unknown(name: &str) -> Failure {
     crate::later::colon(name).unwrap_or_else(|| {
-        Failure::usage(format!("there is no command `:{name}`"))
-            .help(":help lists them; code has no `:` before it")
+        let near = COLONS.iter().map(|colon| colon.name).filter(|known| is_near(name, known)).next();
+        let near = near.map(|known| format!("; did you mean `:{known}`?")).unwrap_or_default();
+        Failure::usage(format!("there is no command `:{name}`{near}"))
+            .help("`:help` lists them; code has no `:` before it; Ctrl-D leaves")
     })
+}
+
+/// Whether a word may be a slip of another: one letter too many, missing, wrong or swapped in five.
+fn is_near(word: &str, known: &str) -> bool {
+    let (word, known): (Vec<char>, Vec<char>) = (word.chars().collect(), known.chars().collect());
+    let most = known.len().div_ceil(5);
+    if word.len().abs_diff(known.len()) > most {
+        return false;
+    }
+    // The rows of Levenshtein's table, with swaps of neighbours as one slip.
+    let (mut above, mut row) = (Vec::new(), (0..=known.len()).collect::<Vec<_>>());
+    for (i, a) in word.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, b) in known.iter().enumerate() {
+            let mut least = (row[j] + usize::from(a != b)).min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && *a == known[j - 1] && word[i - 1] == *b {
+                least = least.min(above_at(&above, j - 1) + 1);
+            }
+            next.push(least);
+        }
+        above = std::mem::replace(&mut row, next);
+    }
+    row.last().is_some_and(|slips| *slips <= most)
+}
+
+fn above_at(row: &[usize], at: usize) -> usize {
+    row.get(at).copied().unwrap_or(usize::MAX - 1)
 }
 
 /// The list of commands, for `:help`.
@@ -170,10 +214,27 @@ mod tests {
             (":settle 3 undo", "expected `:settle ID keep|force`"),
             (":change", "expected `:change REASON`"),
             (":leases 3", "expected `:leases`"),
-            (":q", "there is no command `:q`"),
+            (":laeses", "there is no command `:laeses`; did you mean `:leases`?"),
+            (":rever 3", "there is no command `:rever`; did you mean `:revert`?"),
+            (":banana", "there is no command `:banana`"),
+            (":x", "there is no command `:x`"),
+            (":", "there is no command `:`"),
             (":watch x", "`:watch` is not part of this version"),
         ] {
             assert_eq!(parse(line).unwrap_err().message, message);
+        }
+    }
+
+    #[test]
+    fn all_ways_to_leave_are_known() {
+        for line in [":quit", ":q", ":exit", ":quit()", ": q".replace(": ", ":").as_str()] {
+            assert!(matches!(parse(line), Ok(Command::Quit)), "{line}");
+        }
+        for code in ["exit", "quit", "q", "exit()", "q();", " quit ;\n"] {
+            assert!(is_goodbye(code), "{code}");
+        }
+        for code in ["", "q1", "q + 1", "exit(1)", "quit.x", "\"q\""] {
+            assert!(!is_goodbye(code), "{code}");
         }
     }
 
@@ -196,7 +257,7 @@ mod tests {
         let values = |text: &str| -> Vec<String> {
             completions(text, text.len()).into_iter().map(|completion| completion.value).collect()
         };
-        assert_eq!(values(":re"), ["revert"]);
+        assert_eq!(values(":re"), ["revert", "revert_all"]);
         assert_eq!(values("rever"), ["revert", "revert_all"]);
         assert_eq!(values("let x = pat"), ["patch"]);
         assert_eq!(completions("f(pat", 5).first().map(|completion| completion.start), Some(2));

@@ -1,33 +1,16 @@
 //! Where submissions come from: a person at a terminal, or lines of a file or pipe.
 
-use std::fs::OpenOptions;
-use std::io::{BufRead, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use debug_wire::messages::EndedLease;
 
-use debug_wire::MAX_CODE;
-use reedline::{
-    ColumnarMenu, Completer, CompletionResult, DefaultHinter, EditCommand, Emacs, FileBackedHistory, KeyCode,
-    KeyModifiers, MenuBuilder, Reedline, ReedlineEvent, ReedlineMenu, Signal, Span, Suggestion,
-    ValidationResult, Validator, default_emacs_keybindings,
-};
-use tokio::task::spawn_blocking;
-
-use super::commands::{self, completions};
-use super::lexer::is_open;
-use super::prompt::{Question, SessionPrompt};
+use super::editor::Editor;
+use super::lines::Lines;
+use super::prompt::SessionPrompt;
 use crate::failure::Failure;
 use crate::interrupts::Interrupts;
-use crate::link::Loss;
+use crate::link::{Loss, News};
+use crate::session::{Session, failing_text};
 use crate::term;
 use crate::trust::Store;
-
-/// How many submissions the history keeps.
-const HISTORY: usize = 10_000;
-/// The name of the menu of completions, for the key that opens it.
-const MENU: &str = "completions";
 
 /// What came in.
 #[derive(Debug)]
@@ -44,218 +27,102 @@ pub(super) enum Input {
 
 /// A source of submissions.
 pub(super) enum Source {
-    Terminal(Box<Terminal>),
-    Piped,
+    /// A person at a terminal that a line editor can draw on.
+    Editor(Box<Editor>),
+    /// Lines: of a person at a terminal that shows text and no more, or of a file or pipe.
+    Lines(Lines),
 }
 
 impl Source {
-    /// The terminal if a person sits there, else stdin line by line.
+    /// The line editor where a person sits at a terminal that it can draw on, else stdin line by line.
     pub(super) fn open(store: &Store) -> Self {
-        if term::is_interactive() { Self::Terminal(Box::new(Terminal::open(store))) } else { Self::Piped }
+        match (term::is_interactive(), term::is_dumb()) {
+            (true, false) => Self::Editor(Box::new(Editor::open(store))),
+            (person, _) => Self::Lines(Lines::new(person)),
+        }
     }
 
     /// Whether a person can answer questions.
     pub(super) fn is_interactive(&self) -> bool {
-        matches!(self, Self::Terminal(_))
+        match self {
+            Self::Editor(_) => true,
+            Self::Lines(lines) => lines.person,
+        }
     }
 
-    /// The next submission. `loss` completes when the connection is lost, which ends the waiting.
+    /// Whether the terminal is drawn on while a line is typed.
+    pub(super) fn is_drawn(&self) -> bool {
+        matches!(self, Self::Editor(_))
+    }
+
+    /// Where the last submission began, if it came from a file or pipe: its line, counted from 1.
+    pub(super) fn line(&self) -> Option<usize> {
+        match self {
+            Self::Lines(lines) if !lines.person => Some(lines.began),
+            _ => None,
+        }
+    }
+
+    /// The next submission. What happens in the process meanwhile is told when it happens, and a lost connection ends the
+    /// waiting.
     ///
     /// # Errors
-    /// Stdin cannot be read.
+    /// Stdin or the terminal cannot be read.
     pub(super) async fn next(
         &mut self,
         prompt: SessionPrompt,
         interrupts: &mut Interrupts,
-        loss: impl Future<Output = Loss>,
+        session: &mut Session,
     ) -> Result<Input, Failure> {
         match self {
             // While a line is edited Ctrl-C is a key like others.
-            Self::Terminal(terminal) => terminal.next(prompt, loss).await,
-            Self::Piped => tokio::select! {
-                input = piped() => input,
-                loss = loss => Ok(Input::Lost(loss)),
-                () = interrupts.next() => Ok(Input::End),
-            },
+            Self::Editor(editor) => editor.next(prompt, session).await,
+            Self::Lines(lines) => lines.next(&prompt, interrupts, session).await,
         }
     }
 
     /// A one-line answer; `None` if there is none.
-    pub(super) async fn ask(&mut self, question: &'static str) -> Option<String> {
-        let asked = spawn_blocking(move || Reedline::create().read_line(&Question(question)));
-        match asked.await {
-            Ok(Ok(Signal::Success(answer))) => Some(answer.trim().to_lowercase()),
-            _ => None,
-        }
-    }
-}
-
-/// The line editor. It blocks, so it lives on a thread while it reads.
-pub(super) struct Terminal {
-    editor: Option<Reedline>,
-    interrupt: Arc<AtomicBool>,
-    /// What was submitted in the moment in which the connection was lost, to go on with.
-    typed: String,
-}
-
-impl Terminal {
-    fn open(store: &Store) -> Self {
-        let interrupt = Arc::new(AtomicBool::new(false));
-        let menu = ColumnarMenu::default().with_name(MENU).with_columns(1).with_marker("");
-        let mut keys = default_emacs_keybindings();
-        let complete = vec![ReedlineEvent::Menu(MENU.to_owned()), ReedlineEvent::MenuNext];
-        keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, ReedlineEvent::UntilFound(complete));
-        let mut editor = Reedline::create()
-            .with_validator(Box::new(WholeSubmissions))
-            .with_completer(Box::new(Names))
-            .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
-            .with_edit_mode(Box::new(Emacs::new(keys)))
-            .with_hinter(Box::new(DefaultHinter::default()))
-            .with_ansi_colors(term::wants_colour())
-            .with_history_exclusion_prefix(Some(" ".to_owned()))
-            .with_break_signal(interrupt.clone());
-        match history(store.file("history")) {
-            Ok(history) => editor = editor.with_history(Box::new(history)),
-            Err(error) => term::note(&format!("warning: no history: {error}")),
-        }
-        Self { editor: Some(editor), interrupt, typed: String::new() }
-    }
-
-    async fn next(
+    pub(super) async fn ask(
         &mut self,
-        prompt: SessionPrompt,
-        loss: impl Future<Output = Loss>,
-    ) -> Result<Input, Failure> {
-        let gone = || Failure::evaluation("the line editor is gone");
-        let mut editor = self.editor.take().ok_or_else(gone)?;
-        if !self.typed.is_empty() {
-            editor.run_edit_commands(&[EditCommand::InsertString(std::mem::take(&mut self.typed))]);
-        }
-        self.interrupt.store(false, Ordering::Relaxed);
-        let mut reading = spawn_blocking(move || {
-            let signal = editor.read_line(&prompt);
-            (editor, signal)
-        });
-        let mut lost = None;
-        let (editor, signal) = tokio::select! {
-            read = &mut reading => read.map_err(|_| gone())?,
-            loss = loss => {
-                lost = Some(loss);
-                self.interrupt.store(true, Ordering::Relaxed);
-                reading.await.map_err(|_| gone())?
-            }
-        };
-        self.editor = Some(editor);
-        let input = match signal {
-            Ok(Signal::Success(text)) => Input::Text(text),
-            Ok(Signal::CtrlC) => Input::Interrupted,
-            Ok(Signal::CtrlD) => Input::End,
-            Ok(Signal::ExternalBreak(_)) => {
-                // The editor keeps what is typed and goes on with it; what is told now begins on a line of its own.
-                term::note("");
-                Input::Interrupted
-            }
-            Ok(_) => Input::Interrupted,
-            Err(error) => return Err(Failure::evaluation(format!("cannot read the terminal: {error}"))),
-        };
-        Ok(match lost {
-            // What was submitted in the same moment waits to be sent to the next session.
-            Some(loss) => {
-                if let Input::Text(text) = input {
-                    self.typed = text;
-                }
-                Input::Lost(loss)
-            }
-            None => input,
-        })
-    }
-}
-
-/// The history file, which only its owner may read: code can hold what it should not.
-fn history(path: PathBuf) -> Result<FileBackedHistory, String> {
-    let made = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-    made.map_err(|error| error.to_string())?;
-    FileBackedHistory::with_file(HISTORY, path).map_err(|error| error.to_string())
-}
-
-/// Reads lines of stdin until they are a whole submission.
-async fn piped() -> Result<Input, Failure> {
-    let reading = spawn_blocking(|| submission(&mut std::io::stdin().lock()));
-    reading.await.map_err(|_| Failure::evaluation("reading stdin failed"))?
-}
-
-fn submission(lines: &mut impl BufRead) -> Result<Input, Failure> {
-    let mut text = String::new();
-    loop {
-        let before = text.len();
-        let read = Read::take(&mut *lines, MAX_CODE as u64 + 1).read_line(&mut text);
-        let read = read.map_err(|error| Failure::usage(format!("cannot read stdin: {error}")))?;
-        if text.len() > MAX_CODE {
-            return Err(Failure::usage(format!("a submission is longer than {MAX_CODE} bytes")));
-        }
-        if read == 0 {
-            // What is open at the end goes to the agent, which tells what is missing.
-            return Ok(if before == 0 { Input::End } else { Input::Text(text) });
-        }
-        if !is_open(&text) {
-            return Ok(Input::Text(text));
+        question: &'static str,
+        interrupts: &mut Interrupts,
+    ) -> Option<String> {
+        match self {
+            Self::Editor(_) => Editor::ask(question).await,
+            Self::Lines(lines) => lines.ask(question, interrupts).await,
         }
     }
 }
 
-/// Enter ends a submission where nothing is open.
-struct WholeSubmissions;
+/// The most ends of leases that are told at once.
+const MAX_ENDED: usize = 20;
 
-impl Validator for WholeSubmissions {
-    fn validate(&self, line: &str) -> ValidationResult {
-        if !line.starts_with(':') && is_open(line) {
-            ValidationResult::Incomplete
-        } else {
-            ValidationResult::Complete
-        }
+/// Tells which patches fail and which leases have ended, a line for each.
+pub(super) fn tell(News { ended, failing, .. }: &News) {
+    failing.iter().for_each(|failing| term::note(&failing_text(failing)));
+    for lease in ended.iter().take(MAX_ENDED) {
+        term::note(&end_text(lease));
+    }
+    if ended.len() > MAX_ENDED {
+        term::note(&format!("and {} leases more", ended.len() - MAX_ENDED));
     }
 }
 
-/// Completes `:` commands and host functions.
-struct Names;
-
-impl Completer for Names {
-    fn complete(&mut self, line: &str, at: usize) -> CompletionResult {
-        let suggestion = |completion: commands::Completion| Suggestion {
-            span: Span::new(completion.start, at.max(completion.start)),
-            value: completion.value,
-            description: Some(completion.about),
-            ..Suggestion::default()
-        };
-        CompletionResult::fresh(completions(line, at).into_iter().map(suggestion).collect::<Vec<_>>())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn submissions(text: &str) -> Vec<String> {
-        let mut lines = text.as_bytes();
-        std::iter::from_fn(|| match submission(&mut lines).unwrap() {
-            Input::Text(text) => Some(text),
-            _ => None,
-        })
-        .collect()
-    }
-
-    #[test]
-    fn lines_are_joined_while_something_is_open() {
-        assert_eq!(submissions("1\nf(\n 2)\n:help\n3"), ["1\n", "f(\n 2)\n", ":help\n", "3"]);
-        assert_eq!(submissions("f("), ["f("]);
-        assert_eq!(submissions(""), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_submission_without_end_is_refused() {
-        let endless = "(".repeat(MAX_CODE + 2);
-        assert!(submission(&mut endless.as_bytes()).is_err());
-        let endless = "(\n".repeat(MAX_CODE);
-        assert!(submission(&mut endless.as_bytes()).is_err());
-    }
+/// That a lease has ended, and why, in a line.
+fn end_text(lease: &EndedLease) -> String {
+    let EndedLease { id, target, how, why } = lease;
+    let plain = target.split_once(':').map_or(target.as_str(), |(_, plain)| plain);
+    let how = match how.as_str() {
+        "reverted" => "was reverted".to_owned(),
+        "expired" => "has ended, as its time is over".to_owned(),
+        "guard-failed" => "has ended, as its guard no longer holds".to_owned(),
+        "breaker" => "has ended, as it failed too often or took too long".to_owned(),
+        "conflict" => format!(
+            "has ended, but the service itself had changed that: `:settle {id} keep` leaves it so, `:settle {id} force` \
+             undoes the change all the same"
+        ),
+        other => format!("has ended: {}", term::line(other)),
+    };
+    let why = if why.is_empty() { String::new() } else { format!(" ({})", term::line(why)) };
+    format!("lease {id}, {}, {how}{why}", term::line(plain))
 }

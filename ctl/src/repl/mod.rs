@@ -1,15 +1,17 @@
 //! `debugctl attach`: submissions in, values out, until the operator leaves.
 
 mod commands;
+mod editor;
 mod input;
 mod keys;
 mod lexer;
+mod lines;
 mod prompt;
 
 use std::time::Duration;
 
 use debug_policy::Mode;
-use debug_wire::messages::{After, EndedLease, EvalResult, LeaseSummary};
+use debug_wire::messages::{After, EvalResult, LeaseSummary};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -30,11 +32,10 @@ use prompt::SessionPrompt;
 const RETRY_FOR: Duration = Duration::from_secs(30);
 /// How often.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// The code of what fails because a name is unknown, among others.
+const UNKNOWN: &str = "eval";
 /// What becomes of leases when a session is lost.
 const GRACE: &str = "leases that were not confirmed revert 60 s after the session, unless you attach again";
-
-/// The most ends of leases that are told before a prompt.
-const MAX_ENDED: usize = 20;
 
 /// An attached operator.
 struct Repl<'t> {
@@ -42,8 +43,10 @@ struct Repl<'t> {
     session: Session,
     interrupts: Interrupts,
     source: Source,
-    /// The first failure, for the exit code where nobody watches.
+    /// The first failure, for the exit code where no person watches.
     failed: Option<Failure>,
+    /// Whether to go on after it.
+    keep_going: bool,
 }
 
 /// Whether the loop goes on.
@@ -57,15 +60,16 @@ enum Flow {
 ///
 /// # Errors
 /// No connection, or none any more; the agent's log does not hold, or something was never proven to be in it; without a
-/// terminal also the first failed submission.
+/// terminal also the first failed submission, which ends it unless `--keep-going` says otherwise.
 pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure> {
     let session = Session::open(target).await?;
-    let interrupts = Interrupts::listen()?;
+    let interrupts = Interrupts::listen();
     let source = Source::open(&target.store);
     let interactive = source.is_interactive();
     let mut ends = if interactive { Ends::listen()? } else { Ends::at_once() };
-    let keys = if interactive { KeptKeys::begin() } else { None };
-    let mut repl = Repl { target, session, interrupts, source, failed: None };
+    let keys = if source.is_drawn() { KeptKeys::begin() } else { None };
+    let keep_going = interactive || args.keep_going;
+    let mut repl = Repl { target, session, interrupts, source, failed: None, keep_going };
     repl.greet();
     let left = tokio::select! {
         left = repl.run(args.change.reason.as_deref()) => left,
@@ -80,15 +84,16 @@ pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure
     };
     drop(keys);
     let closed = repl.session.close().await;
-    ended(left, closed)?;
-    match repl.failed {
-        Some(failure) if !interactive => {
+    let left = left.and(match repl.failed {
+        Some(failure) if args.keep_going && !interactive => {
             let message =
                 format!("not all submissions succeeded; the first failure was: {}", failure.message);
             Err(Failure { message, help: String::new(), ..failure })
         }
+        Some(failure) if !interactive => Err(failure.told()),
         _ => Ok(()),
-    }
+    });
+    ended(left, closed)
 }
 
 impl Repl<'_> {
@@ -104,7 +109,11 @@ impl Repl<'_> {
             term::line(self.session.name()),
             if roles.is_empty() { "none".into() } else { term::line(&roles.join(", ")).into_owned() },
         ));
-        if *mode == Mode::Observe && self.source.is_interactive() {
+        if self.session.is_in_trouble() {
+            term::note(
+                "so only these work here: `:leases`, `:revert ID`, `:revert_all`, `:sessions`, `:info`, `:help`",
+            );
+        } else if *mode == Mode::Observe && self.source.is_interactive() {
             term::note(
                 "nothing can be changed before `:change REASON`; help() and :help tell more, Ctrl-D leaves",
             );
@@ -125,8 +134,25 @@ impl Repl<'_> {
         if let Some(reason) = reason {
             let entered = enter_change(&mut self.session, &mut self.interrupts, reason).await;
             self.answer(entered, &print).await?;
+            if self.stops().await? {
+                return Ok(());
+            }
         }
         self.serve().await
+    }
+
+    /// Whether the last submission was the last one: it failed, and no person is there to decide what comes of the rest.
+    async fn stops(&mut self) -> Result<bool, Failure> {
+        if self.keep_going || self.failed.is_none() {
+            return Ok(false);
+        }
+        if let Some(line) = self.source.line().filter(|line| *line > 0) {
+            term::note(&format!(
+                "stopped at the submission in line {line}: nothing below it was run; `--keep-going` runs it"
+            ));
+        }
+        self.detach().await?;
+        Ok(true)
     }
 
     async fn serve(&mut self) -> Result<(), Failure> {
@@ -136,18 +162,33 @@ impl Repl<'_> {
                 return Ok(());
             }
             let prompt = SessionPrompt::new(&self.session);
-            let input = self.source.next(prompt, &mut self.interrupts, self.session.loss()).await?;
+            let input = self.source.next(prompt, &mut self.interrupts, &mut self.session).await?;
             let flow = match input {
                 Input::Text(text) if text.trim().is_empty() => Flow::Continue,
+                Input::Text(text) if commands::is_goodbye(&text) => self.goodbye(text).await?,
                 Input::Text(text) if text.starts_with(':') => self.command(&text).await?,
                 Input::Text(text) => self.submit(Submission::code(text), &print).await?,
                 Input::Interrupted => Flow::Continue,
                 Input::End => self.detach().await?,
                 Input::Lost(loss) => self.attach_again(loss).await?,
             };
-            if flow == Flow::Leave {
+            if flow == Flow::Leave || self.stops().await? {
                 return Ok(());
             }
+        }
+    }
+
+    /// Runs a word like `exit`, which may be a name of the session or the service; where it is none it means what it says.
+    async fn goodbye(&mut self, word: String) -> Result<Flow, Failure> {
+        let submission = Submission { after: Some(After::Revert), ..Submission::code(word) };
+        match self.session.eval(submission, &mut self.interrupts, &mut term::stream).await {
+            Err(EvalError::Failed(failure)) if failure.code == UNKNOWN || self.session.is_in_trouble() => {
+                match self.proven().await? {
+                    Flow::Continue => self.detach().await,
+                    Flow::Leave => Ok(Flow::Leave),
+                }
+            }
+            result => self.answer(result, &print).await,
         }
     }
 
@@ -155,12 +196,7 @@ impl Repl<'_> {
     async fn news(&mut self) -> Result<Flow, Failure> {
         match self.session.news().await {
             Ok(ended) => {
-                for lease in ended.iter().take(MAX_ENDED) {
-                    term::note(&end_text(lease));
-                }
-                if ended.len() > MAX_ENDED {
-                    term::note(&format!("and {} leases more", ended.len() - MAX_ENDED));
-                }
+                input::tell(&ended);
                 Ok(Flow::Continue)
             }
             Err(EvalError::Lost(loss)) => self.attach_again(loss).await,
@@ -221,6 +257,11 @@ impl Repl<'_> {
             }
             Err(abandoned @ EvalError::Abandoned) => return Err(abandoned.into()),
         }
+        self.proven().await
+    }
+
+    /// Demands the records of what was answered.
+    async fn proven(&mut self) -> Result<Flow, Failure> {
         match self.session.verify().await {
             Ok(()) | Err(EvalError::Abandoned) => Ok(Flow::Continue),
             Err(EvalError::Lost(loss)) => self.attach_again(loss).await,
@@ -277,7 +318,7 @@ impl Repl<'_> {
         // Leases of a session end with it, so keeping cannot mean more than the grace; `confirm` does.
         let question = "revert now, keep for 60 s more, or stay? [r/k/S]";
         loop {
-            match self.source.ask(question).await.as_deref() {
+            match self.source.ask(question, &mut self.interrupts).await.as_deref() {
                 Some("r" | "revert") => return self.revert(&held).await,
                 Some("k" | "keep") => {
                     term::note(&format!(
@@ -322,25 +363,6 @@ impl Repl<'_> {
         }
         Ok(held)
     }
-}
-
-/// That a lease has ended, and why, in a line.
-fn end_text(lease: &EndedLease) -> String {
-    let EndedLease { id, target, how, why } = lease;
-    let plain = target.split_once(':').map_or(target.as_str(), |(_, plain)| plain);
-    let how = match how.as_str() {
-        "reverted" => "was reverted".to_owned(),
-        "expired" => "has ended, as its time is over".to_owned(),
-        "guard-failed" => "has ended, as its guard no longer holds".to_owned(),
-        "breaker" => "has ended, as it failed too often or took too long".to_owned(),
-        "conflict" => format!(
-            "has ended, but the service itself had changed that: `:settle {id} keep` leaves it so, `:settle {id} force` \
-             undoes the change all the same"
-        ),
-        other => format!("has ended: {}", term::line(other)),
-    };
-    let why = if why.is_empty() { String::new() } else { format!(" ({})", term::line(why)) };
-    format!("lease {id}, {}, {how}{why}", term::line(plain))
 }
 
 /// The rows with these ids.

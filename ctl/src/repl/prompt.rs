@@ -1,6 +1,7 @@
 //! What stands before the cursor: which service, who, above all in which mode, and how much is changed for how long still.
 
 use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use debug_policy::Mode;
@@ -9,30 +10,46 @@ use reedline::{Color, Prompt, PromptEditMode, PromptHistorySearch, PromptHistory
 use crate::session::{Session, Standing};
 use crate::term;
 
-/// The prompt of a session.
+/// The prompt of a session. Its clones show the same text, which is made anew while a line is typed behind it.
 #[derive(Clone, Debug)]
 pub(super) struct SessionPrompt {
     /// `dienstplan(production) alice[oncall] `.
     who: String,
     mode: Mode,
-    in_force: Standing,
+    shown: Arc<Mutex<String>>,
 }
 
 impl SessionPrompt {
     pub(super) fn new(session: &Session) -> Self {
         let ready = &session.ready;
         let who = who(&ready.service, &ready.environment, session.name(), &session.roles);
-        Self { who, mode: session.mode, in_force: session.in_force }
+        let prompt = Self { who, mode: session.mode, shown: Arc::default() };
+        prompt.renew(session.in_force, Instant::now());
+        prompt
+    }
+
+    /// Makes the text as it is at a moment; whether it is another one than before.
+    pub(super) fn renew(&self, in_force: Standing, now: Instant) -> bool {
+        let text = self.made(in_force, now);
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *shown != text;
+        *shown = text;
+        is_new
     }
 
     /// `dienstplan(production) alice[oncall] CHANGE[2, 4m59s]› ` at a moment: the mode is a part of it, and no indicator
     /// beside it, because an open menu takes the indicator's place and the mode must always be seen.
-    fn text(&self, now: Instant) -> String {
+    fn made(&self, standing: Standing, now: Instant) -> String {
         let mode = match self.mode {
             Mode::Observe => "observe",
             Mode::Change => "CHANGE",
         };
-        format!("{}{mode}{}› ", self.who, in_force(self.in_force.at(now)))
+        format!("{}{mode}{}› ", self.who, in_force(standing.at(now)))
+    }
+
+    /// The text as it stands there.
+    pub(super) fn text(&self) -> String {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -55,7 +72,7 @@ fn in_force((count, left): (u64, Option<Duration>)) -> String {
 
 impl Prompt for SessionPrompt {
     fn render_prompt_left(&self) -> Cow<'_, str> {
-        Cow::Owned(self.text(Instant::now()))
+        Cow::Owned(self.text())
     }
 
     fn render_prompt_right(&self) -> Cow<'_, str> {
@@ -67,7 +84,7 @@ impl Prompt for SessionPrompt {
     }
 
     fn render_prompt_multiline_indicator(&self) -> Cow<'_, str> {
-        let width = self.text(Instant::now()).chars().count();
+        let width = self.text().chars().count();
         Cow::Owned(format!("{:>width$}", "... "))
     }
 
@@ -126,7 +143,10 @@ mod tests {
     fn prompt(mode: Mode, in_force: InForce) -> SessionPrompt {
         let roles = ["oncall".to_owned(), "lead".to_owned()];
         let who = who("dienstplan", "production", "alice", &roles);
-        SessionPrompt { who, mode, in_force: Standing::told(in_force, Instant::now()) }
+        let prompt = SessionPrompt { who, mode, shown: Arc::default() };
+        let now = Instant::now();
+        assert!(prompt.renew(Standing::told(in_force, now), now));
+        prompt
     }
 
     #[test]
@@ -145,9 +165,11 @@ mod tests {
         let told = InForce { count: 2, shortest_ms: Some(299_000) };
         let now = Instant::now();
         let after = |mode, seconds| {
-            let SessionPrompt { who, mode, .. } = prompt(mode, told);
-            let in_force = Standing::told(told, now);
-            SessionPrompt { who, mode, in_force }.text(now + Duration::from_secs(seconds))
+            let (prompt, standing) = (prompt(mode, told), Standing::told(told, now));
+            prompt.renew(standing, now + Duration::from_secs(seconds));
+            // It is told once that it has changed.
+            assert!(!prompt.renew(standing, now + Duration::from_secs(seconds)));
+            prompt.clone().text()
         };
         let who = "dienstplan(production) alice[oncall,lead] ";
         assert_eq!(after(Mode::Change, 0), format!("{who}CHANGE[2, 4m59s]› "));
@@ -155,7 +177,7 @@ mod tests {
         assert_eq!(after(Mode::Observe, 290), format!("{who}observe[2, 9s]› "));
         assert_eq!(after(Mode::Observe, 300), format!("{who}observe[2?]› "));
         let endless = prompt(Mode::Change, InForce { count: u64::MAX, shortest_ms: Some(u64::MAX) });
-        assert!(endless.text(now).starts_with(&format!("{who}CHANGE[18446744073709551615, ")));
+        assert!(endless.text().starts_with(&format!("{who}CHANGE[18446744073709551615, ")));
         let continued = prompt(Mode::Change, told).render_prompt_multiline_indicator().into_owned();
         assert_eq!(continued.chars().count(), after(Mode::Change, 0).chars().count());
     }
@@ -164,8 +186,8 @@ mod tests {
     #[test]
     fn an_agent_cannot_forge_its_prompt() {
         let who = who("a\u{1b}[2K\rb", "staging\n", "x\u{202e}", &[]);
-        let in_force = Standing::told(InForce::default(), Instant::now());
-        let prompt = SessionPrompt { who, mode: Mode::Observe, in_force };
-        assert_eq!(prompt.text(Instant::now()), r"a\u{1b}[2K\u{d}b(staging\u{a}) x\u{202e}[] observe› ");
+        let prompt = SessionPrompt { who, mode: Mode::Observe, shown: Arc::default() };
+        prompt.renew(Standing::told(InForce::default(), Instant::now()), Instant::now());
+        assert_eq!(prompt.text(), r"a\u{1b}[2K\u{d}b(staging\u{a}) x\u{202e}[] observe› ");
     }
 }

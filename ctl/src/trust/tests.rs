@@ -42,7 +42,7 @@ fn only_agents_can_be_pinned_and_only_with_the_key_of_the_same_instance() {
 fn a_remembered_checkpoint_never_shrinks_and_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let (folder, key) = (tempfile::tempdir().unwrap(), key());
-    let store = Store::at(folder.path().join("state")).unwrap();
+    let store = Store::at(folder.path().join("state"));
     let (small, _) = head(&key, "00", 3, "a");
     let (large, _) = head(&key, "00", 5, "a");
     assert_eq!(store.remembered(&small.head.origin, key.verifier()).unwrap(), None);
@@ -50,7 +50,7 @@ fn a_remembered_checkpoint_never_shrinks_and_is_private() {
         store.keep(kept, key.verifier()).unwrap();
         assert_eq!(store.remembered(&small.head.origin, key.verifier()).unwrap().as_ref(), Some(left));
     }
-    let mode = fs::metadata(store.path(&small.head.origin)).unwrap().permissions().mode();
+    let mode = fs::metadata(store.path(&small.head.origin).unwrap()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -58,7 +58,7 @@ fn a_remembered_checkpoint_never_shrinks_and_is_private() {
 #[test]
 fn another_log_of_a_known_instance_is_noticed() {
     let (folder, key) = (tempfile::tempdir().unwrap(), key());
-    let store = Store::at(folder.path().to_owned()).unwrap();
+    let store = Store::at(folder.path().to_owned());
     let (known, _) = head(&key, "00", 3, "a");
     store.keep(&known, key.verifier()).unwrap();
     assert!(store.other_logs(&known.head.origin, key.verifier()).is_empty());
@@ -68,10 +68,10 @@ fn another_log_of_a_known_instance_is_noticed() {
 #[test]
 fn a_damaged_memory_is_an_error_and_not_a_first_meeting() {
     let (folder, key) = (tempfile::tempdir().unwrap(), key());
-    let store = Store::at(folder.path().to_owned()).unwrap();
+    let store = Store::at(folder.path().to_owned());
     let (known, _) = head(&key, "00", 3, "a");
     store.keep(&known, key.verifier()).unwrap();
-    let path = store.path(&known.head.origin);
+    let path = store.path(&known.head.origin).unwrap();
     for damage in ["", "nothing", &known.note.replace("3\n", "4\n")] {
         fs::write(&path, damage).unwrap();
         let failure = store.remembered(&known.head.origin, key.verifier()).unwrap_err();

@@ -357,6 +357,7 @@ impl Session<'_> {
             }
             "deny" => fail(Code::Denied, "denied: patch point:GET /api/healthcheck"),
             "approve" => fail(Code::NeedsApproval, "needs 1 approval by lead"),
+            "exit" | "quit()" | "q;" => fail(Code::Eval, "line 1: no variable or state"),
             "throw" => fail(Code::Eval, "line 1: thrown\u{1b}[31m\u{202e}"),
             "patch()" => {
                 let mut result = result(json!(1), "lease 1: patched, reverts in 5m unless confirmed");
@@ -375,6 +376,10 @@ impl Session<'_> {
                 let id = payload.args["id"].as_u64().unwrap();
                 self.shared.seen.lock().unwrap().leases.retain(|lease| *lease != id);
                 Ok(result(json!(id), &format!("lease {id}: reverted")))
+            }
+            "revert_all()" => {
+                self.shared.seen.lock().unwrap().leases.clear();
+                Ok(result(json!([]), "all reverted"))
             }
             "print" => {
                 for text in ["one\n", "\u{1b}]0;two\u{7}\n"] {

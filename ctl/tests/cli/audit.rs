@@ -227,7 +227,7 @@ fn operators_that_the_ca_did_not_certify_are_named_with_their_record() {
     ended.check(6, "", finding);
     ended.check(6, "", "` did not issue it\nhelp: keep the folder as evidence");
     verify(&world.path("nowhere.pem")).check(2, "", "nowhere.pem");
-    verify(&world.path("alice/key.pem")).check(2, "", "it holds no certificate in PEM");
+    verify(&world.path("alice/key.pem")).check(2, "", "it holds a private key, and no certificate in PEM");
 
     let list = |more: &[&str]| world.run(&[&["audit", "list", "DIR", "--vkey", &vkey], more].concat());
     let ended = list(&["--ca", other.to_str().unwrap()]);

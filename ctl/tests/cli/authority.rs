@@ -42,6 +42,17 @@ impl Authority {
 
     /// A leaf for that id, valid from 6 hours ago for that many hours.
     pub(crate) fn leaf(&self, id: &str, hours: u64, algorithm: &'static SignatureAlgorithm) -> Leaf {
+        self.leaf_from(id, -6, hours, algorithm)
+    }
+
+    /// As [`Authority::leaf`], valid from so many hours from now on.
+    pub(crate) fn leaf_from(
+        &self,
+        id: &str,
+        from: i64,
+        hours: u64,
+        algorithm: &'static SignatureAlgorithm,
+    ) -> Leaf {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let at = |seconds: u64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
         let mut params = CertificateParams::default();
@@ -50,8 +61,9 @@ impl Authority {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.not_before = at(now - 6 * HOUR);
-        params.not_after = at(now - 6 * HOUR + hours * HOUR);
+        let from = now.checked_add_signed(from * HOUR.cast_signed()).unwrap();
+        params.not_before = at(from);
+        params.not_after = at(from + hours * HOUR);
         let key = KeyPair::generate_for(algorithm).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Leaf { certificate: certificate.der().clone(), pem: certificate.pem(), key }

@@ -25,6 +25,39 @@ fn failures_have_the_promised_exit_codes() {
     world.eval("deny").check(3, "", "help: ask for something else");
     world.eval("approve").check(4, "", "error: needs 1 approval by lead");
     world.run(&["eval", "TARGET", "1", "--change", "--reason", "x"]).check(2, "", "`--persist` or `--hold`");
+    // A file is one submission: what fails in it ends all of it.
+    write(&world.path("failing.rhai"), "throw");
+    let file = world.path("failing.rhai").display().to_string();
+    world.run(&["eval", "TARGET", "--file", &file]).check(1, "", "error: line 1: thrown");
+    world.run(&["eval", "TARGET", "--file", "nosuch.rhai"]).check(2, "", "cannot use `nosuch.rhai`");
+}
+
+/// What is piped into a program that has seen enough is no failure that anyone wants to read of.
+#[test]
+fn a_closed_pipe_is_quiet_and_a_full_disk_is_not() {
+    let world = World::new();
+    world.agent.seen.lock().unwrap().leases = vec![1];
+    for args in [&["eval", "TARGET", "print"][..], &["leases", "TARGET"], &["eval", "TARGET", "1", "--json"]]
+    {
+        let mut child = world.start(args);
+        drop(child.stdout.take());
+        let ended = Ended::of(child);
+        ended.check(141, "", "");
+        assert_eq!(ended.stderr, "", "{args:?}");
+    }
+    // What was asked for outweighs it.
+    let mut child = world.start(&["eval", "TARGET", "deny", "--json"]);
+    drop(child.stdout.take());
+    Ended::of(child).check(3, "", "error: denied");
+    world.lies.lock().unwrap().no_proof = true;
+    let mut child = world.start(&["revert", "TARGET", "1"]);
+    drop(child.stdout.take());
+    Ended::of(child).check(6, "", "error: the agent gives no proof");
+    world.lies.lock().unwrap().no_proof = false;
+
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let child = world.command(&["eval", "TARGET", "1"]).stdout(full).spawn().unwrap();
+    Ended::of(child).check(2, "", "error: cannot write to stdout: No space left on device");
 }
 
 #[test]

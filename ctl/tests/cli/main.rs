@@ -8,5 +8,7 @@ mod attach;
 mod audit;
 mod authority;
 mod evals;
+mod keys;
 mod trust;
+mod way_back;
 mod world;

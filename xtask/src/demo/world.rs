@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::http::{self, Answer};
 use super::sabotage::Sabotage;
 use super::service::{Service, log_in};
 use super::session::Session;
-use crate::process::{self, Said, finish, quoted, shown};
+use crate::process::{self, POLL, Said, finish, quoted, shown};
 use crate::scratch::{Folder, free_address};
 
 /// The Slack token of the demo; nobody's.
@@ -130,6 +131,29 @@ impl World {
         let target = self.agent.to_string();
         let mut command = self.debugctl(operator);
         self.show(command.args(["eval", &target, code]).args(options))
+    }
+
+    /// Evaluates code in a session of its own, once that says something else than `not_yet`, or the time is up; only what it
+    /// says then is shown.
+    pub(super) fn eval_once(
+        &mut self,
+        operator: &'static str,
+        code: &str,
+        not_yet: impl Fn(&Said) -> bool,
+        limit: Duration,
+    ) -> Result<Said, String> {
+        let target = self.agent.to_string();
+        let mut command = self.debugctl(operator);
+        println!("$ {}", shown(command.args(["eval", &target, code])));
+        let start = Instant::now();
+        loop {
+            let said = finish(&mut command, COMMAND_LIMIT)?;
+            if !not_yet(&said) || limit <= start.elapsed() {
+                print!("{}{}", said.out, said.err);
+                return Ok(said);
+            }
+            thread::sleep(POLL * 10);
+        }
     }
 
     /// Starts the service with its variables. A second one gets a log of its own.
