@@ -364,11 +364,66 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// The texts of this program, and the README.
+    fn texts(dir: &std::path::Path, all: &mut Vec<String>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                texts(&path, all);
+            } else {
+                all.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+
+    /// What an error, a help or the README tells people to type must be there: the command, and each of its flags.
+    #[test]
+    fn each_command_that_a_text_names_is_known() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut all = vec![std::fs::read_to_string(root.join("../README.md")).unwrap()];
+        texts(&root.join("src"), &mut all);
+        let (cli, mut found) = (Cli::command(), 0);
+        for text in &all {
+            // Behind prose it is what this program does, and no command.
+            for before in ["`", "\n  ", "\n$ ", "\n"] {
+                let begins = format!("{before}{} ", cli.get_name());
+                for (at, _) in text.match_indices(&begins) {
+                    let line = text[at + begins.len()..].split(['`', '\n', '|', '<', '#']).next().unwrap();
+                    if line.starts_with('{') {
+                        continue;
+                    }
+                    known(&cli, line);
+                    found += 1;
+                }
+            }
+        }
+        assert!(found > 40, "{found} commands are few");
+    }
+
+    #[track_caller]
+    fn known(cli: &clap::Command, line: &str) {
+        let mut command = cli;
+        let is_flag = |word: &&str| word.starts_with("--");
+        for word in line.split_whitespace().take_while(|word| !is_flag(word)) {
+            let Some(below) = command.find_subcommand(word) else { break };
+            command = below;
+        }
+        assert!(command.get_name() != "debugctl" || line.starts_with("--help"), "`debugctl {line}`");
+        for flag in line.split_whitespace().filter(is_flag) {
+            let name = flag.trim_start_matches("--").split('=').next().unwrap();
+            let is_known = |arg: &clap::Arg| arg.get_long() == Some(name);
+            assert!(name == "help" || command.get_arguments().any(is_known), "{flag}: `debugctl {line}`");
+        }
+    }
+
     #[test]
     fn what_belongs_together_is_demanded_together() {
         for good in [
             "debugctl attach t:1",
             "debugctl attach t:1 --change --reason x",
+            "debugctl attach t:1 --keep-going",
+            "debugctl revert-all t:1",
+            "debugctl revert_all t:1",
             "debugctl eval t:1 1+1 --arg a=1 --arg b=x=y",
             "debugctl eval t:1 - --json",
             "debugctl eval t:1 --file f --change --reason x --persist",

@@ -10,13 +10,13 @@ use crate::term;
 
 /// The widest a column gets, in characters; longer values are cut.
 const MAX_COLUMN: usize = 60;
-/// The same for notes, which say what to do and stand last.
+/// The same for notes, which say what to do and stand last or on a line of their own.
 const MAX_NOTE: usize = 200;
 
 /// The known columns of each list, in the order in which they are shown.
 fn columns(name: &str) -> &'static [&'static str] {
     match name {
-        "leases" => &["id", "target", "owner", "state", "reverts_in_ms", "reason", "note"],
+        "leases" => &["id", "target", "owner", "state", "reverts_in_ms", "reason"],
         "points" => &["name", "kind", "arguments", "patched", "owner", "where", "note"],
         "sessions" => &["id", "operator", "roles", "mode", "since", "leases"],
         _ => &[],
@@ -39,9 +39,26 @@ pub(crate) fn print(name: &str, value: &Value) -> Result<(), Failure> {
     }
 }
 
-/// Such a list as text; what is no map in it is left off.
+/// Such a list as text; what is no map in it is left off. What there is to say of a lease stands below its row, as it would
+/// make the rows of all longer than a screen is wide.
 pub(crate) fn text(name: &str, rows: &[Value]) -> String {
-    table(columns(name), rows)
+    let known = columns(name);
+    if name != "leases" {
+        return table(known, rows);
+    }
+    let mut rows: Vec<Value> = rows.iter().filter(|row| row.is_object()).cloned().collect();
+    let taken = rows.iter_mut().map(|row| row.as_object_mut().and_then(|row| row.remove("note")));
+    let notes: Vec<String> = taken.map(|note| cell("note", note.as_ref())).collect();
+    let table = table(known, &rows);
+    let mut lines = table.lines();
+    let mut text: Vec<String> = lines.next().map(str::to_owned).into_iter().collect();
+    for (line, note) in lines.zip(notes) {
+        text.push(line.to_owned());
+        if !note.is_empty() {
+            text.push(format!("    {note}"));
+        }
+    }
+    text.join("\n")
 }
 
 fn table(known: &[&str], rows: &[Value]) -> String {
@@ -146,6 +163,15 @@ id  target            owner  state        reverts in  zeal
 3   point:GET /api/x  alice  provisional  4m59s       1,yes
 12  state:config.a           confirmed    1m";
         assert_eq!(table(columns("leases"), rows.as_array().unwrap()), expected);
+    }
+
+    #[test]
+    fn what_there_is_to_say_of_a_lease_stands_below_it() {
+        let rows =
+            json!([{ "id": 3, "state": "conflict", "note": "one\ntwo" }, { "id": 4, "state": "confirmed" }]);
+        let expected = "id  state\n3   conflict\n    one\\u{a}two\n4   confirmed";
+        assert_eq!(text("leases", rows.as_array().unwrap()), expected);
+        assert_eq!(text("points", &[json!({ "name": "a", "note": "b" })]), "name  note\na     b");
     }
 
     /// T46.

@@ -215,8 +215,8 @@ mod tests {
         let conflict = json!({ "id": 1, "target": "state:a", "state": "conflict", "note": note });
         let table = table(&seen(&[conflict, row(2, 1_000)], at), at);
         let expected = format!(
-            "id  target   state        reverts in  note\n\
-             1   state:a  conflict                 {note}\n\
+            "id  target   state        reverts in\n\
+             1   state:a  conflict\n    {note}\n\
              2   state:a  provisional  1s"
         );
         assert_eq!(table, expected);
