@@ -348,10 +348,10 @@ fn what_ends_is_told_above_the_line_that_is_being_typed() {
     // The cursor is in the first of two rows, and stays there.
     let long = "\"one more line that goes on and on until it takes a second row\"";
     ends_amid(&format!("{long}.len()\x01"), "1000 + ", long, "1061");
-    ends_amid(&format!("[71,{ENTER}72,{ENTER}73"), "]", "[71,", "[71,72,73]");
+    ends_amid(&format!("[71,{ENTER}72,{ENTER}73"), "]", "[71,", "[71, 72, 73]");
     terminal.submit("for number in 0..50 { print(number); }");
     ends_amid("30 + 1", "00", "30 + 1", "130");
-    ends_amid(&format!("[81,{ENTER}82"), "]", "[81,", "[81,82]");
+    ends_amid(&format!("[81,{ENTER}82"), "]", "[81,", "[81, 82]");
     let long = "\"another long line that goes on and on until it takes more rows\"";
     ends_amid(&format!("{long}.len()\x01"), "2000 + ", long, "2062");
 }
@@ -419,7 +419,7 @@ fn a_terminal_that_shows_text_and_no_more_has_all_but_the_editor() {
         };
         let terminal = Terminal::run(&command, WIDE.0, WIDE.1);
         assert_eq!(terminal.prompt(), OBSERVE);
-        shows(&terminal.submit("[1,\r2]"), "\n[1,2]");
+        shows(&terminal.submit("[1,\r2]"), "\n[1, 2]");
         terminal.submit(":change INC-42 a test");
         shows(&terminal.submit("config.db.port = 1"), &format!("lease {lease}: config.db.port set"));
         lea.eval(&format!("revert({lease})")).ok();

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::check::{Record, check};
 use super::verify::{counts, operators, vouched};
 use crate::args::List;
-use crate::failure::Failure;
+use crate::failure::{Failure, ended};
 use crate::{tables, term};
 
 /// How much of a record's own words a line shows, in characters.
@@ -26,11 +26,11 @@ pub(super) fn run(args: &List) -> Result<(), Failure> {
         }
     });
     let shown = rows.len();
-    if shown > 0 {
-        term::out(&tables::aligned(&rows))?;
-    }
+    // That a log does not verify outweighs that its records could not be written down, or were enough for `head`.
+    let written = if shown > 0 { term::out(&tables::aligned(&rows)) } else { Ok(()) };
     let checked = report.and_then(|report| vouched(&report).map(|()| report));
     match checked {
+        Ok(_) if written.is_err() => written,
         Ok(report) => {
             term::note(&format!("{shown} of {total} records shown; verified: {}", counts(&report)));
             if report.authority.is_none() {
@@ -45,7 +45,7 @@ pub(super) fn run(args: &List) -> Result<(), Failure> {
         }
         Err(failure) => {
             term::alarm(&format!("{shown} of {total} records shown, of a log that is NOT verified"));
-            Err(failure)
+            ended(written, Err(failure))
         }
     }
 }

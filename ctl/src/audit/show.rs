@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::check::check;
 use super::verify::vouched;
 use crate::args::ShowRecord;
-use crate::failure::Failure;
+use crate::failure::{Failure, ended};
 use crate::term;
 
 /// Prints a record whole, its members on lines of their own.
@@ -31,6 +31,5 @@ pub(super) fn run(args: &ShowRecord) -> Result<(), Failure> {
     let value: Value = serde_json::from_str(&line)
         .map_err(|error| Failure::verification(format!("record {} is no JSON: {error}", args.seq)))?;
     let pretty = serde_json::to_string_pretty(&value).unwrap_or(line);
-    term::out(&term::escape_json(&pretty))?;
-    checked
+    ended(term::out(&term::escape_json(&pretty)), checked)
 }

@@ -102,7 +102,7 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
 
 fn unknown(name: &str) -> Failure {
     crate::later::colon(name).unwrap_or_else(|| {
-        let near = COLONS.iter().map(|colon| colon.name).filter(|known| is_near(name, known)).next();
+        let near = COLONS.iter().map(|colon| colon.name).find(|known| is_near(name, known));
         let near = near.map(|known| format!("; did you mean `:{known}`?")).unwrap_or_default();
         Failure::usage(format!("there is no command `:{name}`{near}"))
             .help("`:help` lists them; code has no `:` before it; Ctrl-D leaves")

@@ -209,6 +209,25 @@ const ISSUED: &str = "the operators' certificates were issued by the CA `";
 const WITH_NOTHING: &str =
     "the operators' certificates were compared with nothing: give their CA with `--ca`\n";
 
+/// What a log is found guilty of outweighs that it was enough for who read it.
+#[test]
+fn a_closed_pipe_is_quiet_unless_the_log_does_not_verify() {
+    let (world, vkey) = world();
+    let closed = |args: &[&str]| world.run_unread(&[args, &["--vkey", &vkey]].concat());
+    let all: [&[&str]; 3] =
+        [&["audit", "list", "DIR"], &["audit", "show", "DIR", "1"], &["audit", "verify", "DIR"]];
+    for args in all {
+        let ended = closed(args);
+        assert_eq!((ended.code, ended.stderr.as_str()), (141, ""), "{args:?}");
+    }
+    let file = world.audit().join("records-0.jsonl");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen("oncall", "onca11", 1)).unwrap();
+    for args in all {
+        closed(args).check(6, "", "error: the log does not verify");
+    }
+}
+
 /// Whoever has the log's key can let operators of their own making sign evals; only the CA tells.
 #[test]
 fn operators_that_the_ca_did_not_certify_are_named_with_their_record() {

@@ -39,20 +39,14 @@ fn a_closed_pipe_is_quiet_and_a_full_disk_is_not() {
     world.agent.seen.lock().unwrap().leases = vec![1];
     for args in [&["eval", "TARGET", "print"][..], &["leases", "TARGET"], &["eval", "TARGET", "1", "--json"]]
     {
-        let mut child = world.start(args);
-        drop(child.stdout.take());
-        let ended = Ended::of(child);
+        let ended = world.run_unread(args);
         ended.check(141, "", "");
         assert_eq!(ended.stderr, "", "{args:?}");
     }
     // What was asked for outweighs it.
-    let mut child = world.start(&["eval", "TARGET", "deny", "--json"]);
-    drop(child.stdout.take());
-    Ended::of(child).check(3, "", "error: denied");
+    world.run_unread(&["eval", "TARGET", "deny", "--json"]).check(3, "", "error: denied");
     world.lies.lock().unwrap().no_proof = true;
-    let mut child = world.start(&["revert", "TARGET", "1"]);
-    drop(child.stdout.take());
-    Ended::of(child).check(6, "", "error: the agent gives no proof");
+    world.run_unread(&["revert", "TARGET", "1"]).check(6, "", "error: the agent gives no proof");
     world.lies.lock().unwrap().no_proof = false;
 
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();

@@ -94,6 +94,16 @@ impl World {
         Ended::of(child)
     }
 
+    /// Runs the binary where who reads its stdout has stopped. A socket that was shut down is so for all who hold it, also for
+    /// the children of other tests between their fork and their exec.
+    pub(crate) fn run_unread(&self, args: &[&str]) -> Ended {
+        let (stdout, reader) = std::os::unix::net::UnixStream::pair().unwrap();
+        reader.shutdown(std::net::Shutdown::Both).unwrap();
+        let mut command = self.command(args);
+        command.stdout(std::os::fd::OwnedFd::from(stdout));
+        Ended::of(command.spawn().unwrap())
+    }
+
     pub(crate) fn run(&self, args: &[&str]) -> Ended {
         self.run_with(args, "")
     }
