@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rhai::{Dynamic, Map};
 
-pub(crate) use opaque::{BigInteger, NO_STATE, OpaqueSecret, register_types, tell_alike};
+pub(crate) use opaque::{BigInteger, NO_STATE, Opaque, OpaqueSecret, compare, register_types, tell_alike};
 pub(crate) use show::{display, to_json};
 pub(crate) use unreadable::UnreadableLeaf;
 
@@ -219,9 +219,49 @@ impl Walk {
     }
 }
 
+/// Whether a leaf is the very value that another one is: of the same type, too.
+pub(crate) fn identical(a: &Dynamic, b: &Dynamic) -> bool {
+    if let (Some(a), Some(b)) = (a.read_lock::<OpaqueSecret>(), b.read_lock::<OpaqueSecret>()) {
+        return a.path == b.path && Arc::ptr_eq(&a.value, &b.value);
+    }
+    let (a, b) = (a.flatten_clone(), b.flatten_clone());
+    match (from_dynamic(a, None), from_dynamic(b, None)) {
+        (Ok(Tree::F64(a)), Ok(Tree::F64(b))) => a.to_bits() == b.to_bits(),
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
+}
+
+/// What a value of a script is, in words for an error.
+pub(crate) fn kind(value: &Dynamic) -> String {
+    if value.is_string() {
+        "text".to_owned()
+    } else if value.is_int() || value.is::<BigInteger>() {
+        "an integer".to_owned()
+    } else if value.is_float() {
+        "a number".to_owned()
+    } else if value.is_bool() {
+        "a truth value".to_owned()
+    } else if value.is_char() {
+        "a character".to_owned()
+    } else if value.is_array() {
+        "a list".to_owned()
+    } else if value.is_map() {
+        "a map".to_owned()
+    } else if value.is_unit() {
+        "nothing".to_owned()
+    } else if value.is::<OpaqueSecret>() {
+        "a secret".to_owned()
+    } else {
+        named(value)
+    }
+}
+
 /// What a value is that is no data.
 fn named(value: &Dynamic) -> String {
-    if value.is_fnptr() {
+    if let Some(path) = crate::handle::path_of(value) {
+        format!("the live `{path}` (`get(\"{path}\")` is a copy)")
+    } else if value.is_fnptr() {
         "a function".to_owned()
     } else if value.is_timestamp() {
         "a moment in time".to_owned()

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use debug_audit::Until;
 use debug_wire::messages::{Code, EvalParams, FromAgent, Output};
-use rhai::{AST, Dynamic, Engine, Scope};
+use rhai::{AST, Dynamic, Engine, FnPtr, Scope};
 use serde_json::{Value, json};
 
 use crate::clock::BootTime;
@@ -17,8 +17,8 @@ use crate::convert;
 use crate::core::Core;
 use crate::explain;
 use crate::fence::{Panicked, fenced};
-use crate::handle::{self, Handle};
-use crate::host::EvalTag;
+use crate::handle;
+use crate::host::{self, EvalTag};
 use crate::records;
 use crate::run::Run;
 use crate::script::engine::EVAL;
@@ -146,7 +146,7 @@ fn answer(core: &Arc<Core>, accepted: Accepted) -> FromAgent {
 
 /// Runs the code in the operator's workspace, which is put back if it fails.
 fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Result<FromAgent, Failed> {
-    let Accepted { run, engine, ast, scope: arguments, reserved } = accepted;
+    let Accepted { run, engine, code, ast, scope: arguments, reserved } = accepted;
     // A single call that ends or keeps changes is done at once: it is cancelled before it begins, or not at all.
     if run.is_cancelled() || reserved && !run.session.commit(run.call) {
         return Err(outcome::cancelled(&run));
@@ -154,7 +154,7 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Resul
     if reserved {
         // It must not wait for the workspace, which a running eval of the same session holds.
         let mut scope = arguments;
-        let (display, value) = run_code(core, &run, &engine, &ast, &mut scope)?;
+        let (display, value) = run_code(core, &run, &engine, &code, &ast, &mut scope)?;
         return Ok(succeed(core, &run, display, value, started).unwrap_or_else(|failed| *failed));
     }
     let mut workspace = run.session.workspace();
@@ -168,7 +168,7 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Resul
         scope.push_dynamic(name.to_owned(), value);
     }
     memory::freeing(memory::EVAL, || {
-        let result = run_code(core, &run, &engine, &ast, &mut scope)?;
+        let result = run_code(core, &run, &engine, &code, &ast, &mut scope)?;
         // The arguments are gone with the eval; what it declared itself stays.
         let given = before..before + arguments.len();
         let kept = Workspace { scope: memory::select(&scope, |place| !given.contains(&place)), functions };
@@ -236,6 +236,7 @@ fn run_code(
     core: &Arc<Core>,
     run: &Arc<Run>,
     engine: &Engine,
+    code: &str,
     ast: &AST,
     scope: &mut Scope<'static>,
 ) -> Result<(String, Value), Failed> {
@@ -243,9 +244,11 @@ fn run_code(
     let bounds = if run.emergency() { Bounds { time: EMERGENCY, ..EVAL } } else { EVAL };
     let ((result, shown), end, _) =
         meter::metered(bounds, BootTime::now(), Some(run.cancelled.clone()), || {
-            let result = engine.eval_ast_with_scope::<Dynamic>(scope, ast);
-            let shown = result.as_ref().ok().map(|value| show(core, run, value));
-            (result, shown)
+            host::within(EvalTag { core: core.clone(), run: run.clone() }, || {
+                let result = engine.eval_ast_with_scope::<Dynamic>(scope, ast);
+                let shown = result.as_ref().ok().map(|value| show(value, walk::names_value(ast)));
+                (result, shown)
+            })
         });
     if let Some(refusal) = run.refusal() {
         return Err(outcome::refused(refusal));
@@ -254,7 +257,11 @@ fn run_code(
         return Err(outcome::ended(run, end));
     }
     if let Err(error) = result {
-        return Err(outcome::script_error(core, run, &error));
+        let is_closure = |name: &str| {
+            scope.get(name).is_some_and(|value| value.is_locked() || value.read_lock::<FnPtr>().is_some())
+                || walk::is_declared(ast, name)
+        };
+        return Err(outcome::script_error(core, run, code, is_closure, &error));
     }
     let (display, value) = shown.unwrap_or_default();
     if display.len() > MAX_RESULT {
@@ -264,17 +271,13 @@ fn run_code(
     Ok((display, value))
 }
 
-/// A handle as the result is read whole, through the gate like any read.
-fn show(core: &Arc<Core>, run: &Arc<Run>, value: &Dynamic) -> (String, Value) {
-    let handle = value.read_lock::<Handle>().map(|h| h.clone());
-    let whole = handle.and_then(|handle| {
-        let tag = EvalTag { core: core.clone(), run: run.clone() };
-        handle::contents(&tag, &handle).ok()
-    });
-    let value = whole.as_ref().unwrap_or(value);
-    if let Some(sentence) = values::said(value) {
+/// Handles in the result are read whole, through the gate like any read. `()` is shown where code names a value that is so.
+fn show(value: &Dynamic, is_named: bool) -> (String, Value) {
+    // A read that is refused has ended the eval.
+    let Ok(value) = handle::settled(value) else { return Default::default() };
+    if let Some(sentence) = values::said(&value) {
         return (sentence.clone(), sentence.into());
     }
-    let display = if value.is_unit() { String::new() } else { convert::display(value) };
-    (display, convert::to_json(value))
+    let display = if value.is_unit() && !is_named { String::new() } else { convert::display(&value) };
+    (display, convert::to_json(&value))
 }

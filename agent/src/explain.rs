@@ -1,32 +1,82 @@
 //! What is said of code that failed by itself: what, where, and what to do next.
 
 use debug_wire::table::{FUNCTIONS, LATER};
-use rhai::{EvalAltResult, Position};
+use rhai::{EvalAltResult, ParseError, ParseErrorType, Position};
 
 use crate::core::Core;
 use crate::gate;
 use crate::run::Run;
 use crate::script::frozen::explain;
-use crate::script::library;
+use crate::script::words::{self, WORDS};
 use crate::state::{Path, Wait, nearest};
 
-/// The message and the advice for an error of a script.
-pub(crate) fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> (String, String) {
+/// The message and the advice for an error of a script. `code` is what was submitted; `is_closure` says of a name whether a
+/// closure is held by it.
+pub(crate) fn script_error(
+    core: &Core,
+    run: &Run,
+    code: &str,
+    is_closure: impl Fn(&str) -> bool,
+    error: &EvalAltResult,
+) -> (String, String) {
     let undone = undone(run);
+    let advised = |what: String, help: String| (what, format!("{undone}; {help}"));
     match innermost(error) {
         EvalAltResult::ErrorVariableNotFound(name, position) => {
-            let near = near_state(core, run, name);
+            let near = leaving(name).or_else(|| near_state(core, run, name));
             let help = near.unwrap_or_else(|| "`ls()` lists the states, `help()` the functions".to_owned());
-            (format!("there is no variable or state `{name}`{}", at(*position)), format!("{undone}; {help}"))
+            advised(format!("there is no variable or state `{name}`{}", at(*position)), help)
         }
         // Rhai takes `call(x)` for the call of a closure, whatever `x` is.
         EvalAltResult::ErrorMismatchDataType(expected, _, position) if expected == "Fn" => {
             let (what, help) = later("call");
-            (format!("{what}, except for closures{}", at(*position)), format!("{undone}; {help}"))
+            advised(format!("{what}, except for closures{}", at(*position)), help)
+        }
+        EvalAltResult::ErrorMismatchDataType(expected, seen, position) => {
+            let what =
+                format!("{} stands where {} is needed{}", in_words(seen), in_words(expected), at(*position));
+            let help = match seen.contains("Range") || seen == "range" {
+                true => "a part of a list is `list.extract(start, len)`",
+                false if in_words(seen) == in_words("state") => "give a value of it, or a copy: `get(\"…\")`",
+                false => "give the one that is needed",
+            };
+            advised(what, help.to_owned())
         }
         EvalAltResult::ErrorFunctionNotFound(signature, position) => {
-            let (what, help) = no_function(signature);
-            (format!("{what}{}", at(*position)), format!("{undone}; {help}"))
+            let name = signature.split(' ').next().unwrap_or_default();
+            let (what, help) = match is_closure(name) {
+                true => {
+                    (format!("`{name}` is a closure, not a function"), closure_call(code, name, *position))
+                }
+                false => no_function(signature),
+            };
+            advised(format!("{what}{}", at(*position)), help)
+        }
+        EvalAltResult::ErrorFor(position) => advised(
+            format!("what is looped over is neither a list nor a range{}", at(*position)),
+            "of a map, loop over its names: `for name in map.keys()`".to_owned(),
+        ),
+        EvalAltResult::ErrorAssignmentToConstant(name, position) if core.states.named(name).is_ok() => {
+            advised(
+                format!("`{name}` is a state, and no variable{}", at(*position)),
+                format!("it is written with `set(\"{}\", value)`", Path(vec![name.clone()])),
+            )
+        }
+        EvalAltResult::ErrorDotExpr(text, position) => {
+            let quoted: Vec<&str> = text.split('\'').collect();
+            let (name, of) =
+                (quoted.get(1).copied().unwrap_or_default(), quoted.get(3).copied().unwrap_or_default());
+            let what = format!("{} has no `{name}`{}", in_words(of), at(*position));
+            advised(
+                what,
+                "`.` leads to the names in a map; what can be called is called with `(…)`".to_owned(),
+            )
+        }
+        EvalAltResult::ErrorIndexingType(text, position) => {
+            let (of, index) = text.split_once(" [").unwrap_or((text, ""));
+            let index = index.split(']').next().unwrap_or_default();
+            let what = format!("{} has no place for {}{}", in_words(of), in_words(index), at(*position));
+            advised(what, "lists have positions, maps have names".to_owned())
         }
         _ => {
             let text = explain(error);
@@ -34,6 +84,97 @@ pub(crate) fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> (St
             (text.to_owned(), undone.to_owned())
         }
     }
+}
+
+/// What people type to get out.
+fn leaving(name: &str) -> Option<String> {
+    const WORDS: [&str; 7] = ["bye", "disconnect", "exit", "logout", "q", "quit", "detach"];
+    WORDS.contains(&name).then(|| "Ctrl-D leaves, or `:quit` at the prompt".to_owned())
+}
+
+/// A type of Rhai in words.
+fn in_words(kind: &str) -> &str {
+    match kind {
+        "i64" => "an integer",
+        "f64" => "a number",
+        "bool" => "a truth value",
+        "char" => "a character",
+        "string" | "&str | ImmutableString | String" => "text",
+        "array" => "a list",
+        "map" => "a map",
+        "()" => "nothing",
+        "Fn" => "a function",
+        "state" | "debug_agent::handle::Handle" => "a list or map of a state",
+        "range" | "range=" => "a range",
+        kind if kind.contains("Range") => "a range",
+        other => other,
+    }
+}
+
+/// `f(3)` as it is written for a closure: `f.call(3)`.
+fn closure_call(code: &str, name: &str, position: Position) -> String {
+    const MAX: usize = 60;
+    let line = position.line().and_then(|line| code.lines().nth(line - 1)).unwrap_or_default();
+    let from = position.position().map_or(0, |column| column.saturating_sub(1));
+    let rest: String = line.chars().skip(from).collect();
+    let arguments = rest.strip_prefix(name).and_then(|rest| rest.strip_prefix('(')).and_then(|rest| {
+        let mut depth = 1;
+        let end = rest.char_indices().find(|(_, c)| {
+            depth += i32::from(*c == '(') - i32::from(*c == ')');
+            depth == 0
+        })?;
+        Some(&rest[..end.0])
+    });
+    match arguments.filter(|text| text.len() <= MAX && !text.contains(['"', '\'', '`'])) {
+        Some(arguments) => format!("call it with `{name}.call({arguments})`"),
+        None => format!("call it with `{name}.call(…)`"),
+    }
+}
+
+/// What is said of code that cannot be parsed. What stands behind a dot and is a word of the language has a way around.
+pub(crate) fn syntax(code: &str, error: &ParseError) -> (String, String) {
+    let (message, nothing_ran) = (error.to_string(), "nothing ran");
+    let position = error.position();
+    let line = position.line().and_then(|line| code.lines().nth(line - 1)).unwrap_or_default();
+    let column = position.position().map_or(0, |column| column.saturating_sub(1));
+    let is_word = |c: &char| c.is_alphanumeric() || *c == '_' || *c == '-';
+    let word: String = match error.err_type() {
+        ParseErrorType::Reserved(word) => word.clone(),
+        _ => line.chars().skip(column).take_while(is_word).collect(),
+    };
+    let before: String = line.chars().take(column).collect();
+    let Some(chain) = chain_before_dot(&before).filter(|_| !word.is_empty()) else {
+        return match error.err_type() {
+            ParseErrorType::Reserved(word) if is_word_of_states(word) => {
+                (message, format!("{nothing_ran}; a state of that name is read with `get(\"{word}\")`"))
+            }
+            _ => (message, nothing_ran.to_owned()),
+        };
+    };
+    let step = match word.bytes().all(|b| b.is_ascii_digit()) {
+        true => format!("`{chain}[{word}]`"),
+        false => format!("`{chain}[\"{word}\"]`"),
+    };
+    let what = format!("`{word}` is no name of the language{}", at(position));
+    (what, format!("{nothing_ran}; write {step}"))
+}
+
+fn is_word_of_states(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+}
+
+/// The chain that ends with the dot at the end of `before`: `config.application` of `x = config.application.`.
+fn chain_before_dot(before: &str) -> Option<&str> {
+    let chain = before.trim_end().strip_suffix('.')?.trim_end_matches('?');
+    let mut quoted = false;
+    let start = chain.char_indices().rev().take_while(|(_, c)| {
+        if *c == '"' {
+            quoted = !quoted;
+        }
+        quoted || c.is_alphanumeric() || matches!(c, '_' | '.' | '[' | ']' | '"')
+    });
+    let start = start.last().map(|(at, _)| at)?;
+    chain.get(start..).filter(|chain| !chain.is_empty())
 }
 
 /// What became of what a failed eval did.
@@ -91,23 +232,27 @@ fn shortened(types: &str) -> String {
 /// `foo (i64)` and `* (&str | ImmutableString | String, i64)` in words.
 fn no_function(signature: &str) -> (String, String) {
     let (name, types) = signature.split_once(' ').unwrap_or((signature, ""));
+    let is_closure_called = types.starts_with("(Fn");
     let types = types.replace("&str | ImmutableString | String", "string");
-    let types = shortened(&types.replace("i64", "integer").replace("f64", "number"));
+    let all = types.trim_start_matches('(').trim_end_matches(')').split(", ").filter(|kind| !kind.is_empty());
+    let types = shortened(&format!("({})", all.map(in_words).collect::<Vec<_>>().join(", ")));
     if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
         return (format!("`{name}` is not there for {types}"), "convert one of them".to_owned());
     }
     // `f.call(x)` calls a closure, in every version.
-    if LATER.contains(&name) && !types.starts_with("(Fn") {
+    if LATER.contains(&name) && !is_closure_called {
         return later(name);
     }
-    let known = FUNCTIONS.iter().map(|function| function.name).chain(library::NAMES.iter().copied());
-    if let Some(same) = known.clone().find(|known| *known == name) {
-        let what = format!("`{same}` does not take {types}");
-        return (what, format!("`help(\"{same}\")` explains the functions of the agent"));
+    if let Some(help) = leaving(name) {
+        return (format!("there is no function `{name}`"), help);
     }
+    if words::find(name).is_some() || FUNCTIONS.iter().any(|function| function.name == name) {
+        return (format!("`{name}` does not take {types}"), format!("`help(\"{name}\")` explains it"));
+    }
+    let known = FUNCTIONS.iter().map(|function| function.name).chain(WORDS.iter().map(|word| word.name));
     let help = nearest(name, known).map_or_else(
         || "`help()` lists the functions".to_owned(),
-        |near| format!("did you mean `{near}`? `help()` lists the functions"),
+        |near| format!("did you mean `{near}`? `help(\"{near}\")` explains it"),
     );
     (format!("there is no function `{name}` for {types}"), help)
 }

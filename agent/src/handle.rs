@@ -1,20 +1,28 @@
 //! State paths in scripts: `config.db.host` reads, `config.server.port = 9090` writes, `config.db` is a live handle.
 //!
-//! Only the last step of an expression is an effect: containers stay handles, and Rhai's own write-backs of handles
-//! are recognised.
+//! Only the last step of an expression is an effect: containers stay handles, and what Rhai stores back behind a method
+//! call is a write only if the method changed it. Wherever a value is needed, a handle is the value of its container
+//! ([`value`]).
+
+mod value;
 
 use std::any::TypeId;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use debug_wire::table::HostFunction;
 use rhai::{
-    Array, Dynamic, EvalAltResult, FuncRegistration, INT, ImmutableString, Module, NativeCallContext,
+    Array, Dynamic, EvalAltResult, FuncRegistration, INT, ImmutableString, Map, Module, NativeCallContext,
+    Position,
 };
 
+use crate::convert;
 use crate::effect::Options;
 use crate::gate;
 use crate::host::{self, EvalTag};
-use crate::state::Path;
+use crate::state::{Path, Tree};
+
+pub(crate) use value::{add, missing_function, settled, whole};
 
 /// A container in a state, by its path. Reading through it is live.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,34 +38,21 @@ pub(crate) fn path_of(value: &Dynamic) -> Option<Path> {
     value.read_lock::<Handle>().map(|handle| handle.path.clone())
 }
 
-/// Registers what can be done with a handle.
+/// Registers what can be done with a handle, but for what it can as the value that it is.
 pub(crate) fn register(module: &mut Module) {
     module.set_custom_type::<Handle>("state");
     FuncRegistration::new_index_getter().set_into_module(module, step_by_name);
     FuncRegistration::new_index_getter().set_into_module(module, step_by_index);
+    FuncRegistration::new_index_getter().set_into_module(module, slice);
+    FuncRegistration::new_index_getter().set_into_module(module, slice_inclusive);
+    FuncRegistration::new_index_getter().set_into_module(module, no_step);
     // Pure, because the root is a constant that Rhai would otherwise refuse to index for writing.
     FuncRegistration::new_index_setter().with_purity(true).set_into_module(module, write_by_name);
     FuncRegistration::new_index_setter().with_purity(true).set_into_module(module, write_by_index);
-    FuncRegistration::new("len").set_into_module(
-        module,
-        |ctx: NativeCallContext<'_>, handle: &mut Handle| {
-            Ok::<INT, Box<EvalAltResult>>(INT::try_from(entries(&ctx, handle)?.len()).unwrap_or(INT::MAX))
-        },
-    );
-    FuncRegistration::new("keys").set_into_module(
-        module,
-        |ctx: NativeCallContext<'_>, handle: &mut Handle| {
-            Ok::<Array, Box<EvalAltResult>>(entries(&ctx, handle)?.into_iter().map(Dynamic::from).collect())
-        },
-    );
-    FuncRegistration::new("contains").set_into_module(
-        module,
-        |ctx: NativeCallContext<'_>, handle: &mut Handle, key: ImmutableString| {
-            Ok::<bool, Box<EvalAltResult>>(entries(&ctx, handle)?.iter().any(|k| *k == key.as_str()))
-        },
-    );
-    FuncRegistration::new("==").set_into_module(module, |a: Handle, b: Handle| a == b);
-    FuncRegistration::new("!=").set_into_module(module, |a: Handle, b: Handle| a != b);
+    FuncRegistration::new_index_setter().with_purity(true).set_into_module(module, no_write);
+    // Otherwise it would be the `set` of the table, with the name as the value.
+    FuncRegistration::new("set").with_purity(true).set_into_module(module, set_entry);
+    value::register(module);
 }
 
 /// `for host in config.hosts`: one read of the whole list. A module of one eval, because Rhai gives an iterator no
@@ -107,8 +102,8 @@ pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
     }
 }
 
-/// The whole value behind a handle, read as an effect; for results and for loops.
-pub(crate) fn contents(tag: &EvalTag, handle: &Handle) -> Fallible<Dynamic> {
+/// The whole value behind a handle, read as an effect.
+fn contents(tag: &EvalTag, handle: &Handle) -> Fallible<Dynamic> {
     read(tag, &handle.path)
 }
 
@@ -117,11 +112,76 @@ fn read(tag: &EvalTag, path: &Path) -> Fallible<Dynamic> {
 }
 
 fn step_by_name(ctx: NativeCallContext<'_>, handle: &mut Handle, name: ImmutableString) -> Fallible<Dynamic> {
-    resolve(&host::tag(&ctx)?, handle.path.child(&name))
+    step(&ctx, handle.path.child(&name))
 }
 
 fn step_by_index(ctx: NativeCallContext<'_>, handle: &mut Handle, index: INT) -> Fallible<Dynamic> {
-    resolve(&host::tag(&ctx)?, handle.path.child(&index.to_string()))
+    let path = element(&host::tag(&ctx)?, handle, index);
+    step(&ctx, path)
+}
+
+/// One step of a chain. Behind a method call Rhai stores the value that was given out here back at the same place of the
+/// code, changed or not; an assignment never asks for it at its place.
+fn step(ctx: &NativeCallContext<'_>, path: Path) -> Fallible<Dynamic> {
+    let tag = host::tag(ctx)?;
+    let value = resolve(&tag, path.clone())?;
+    if !value.is::<Handle>() {
+        tag.run.gave(path, ctx.call_position(), value.clone());
+    }
+    Ok(value)
+}
+
+/// The path of an element; a negative index counts from the end, as in a list of the script.
+fn element(tag: &EvalTag, handle: &Handle, index: INT) -> Path {
+    let from_end = || match tag.run.look(&tag.core, &handle.path).ok()? {
+        tree @ Tree::Seq(_) if gate::may_know(&tag.core, &tag.run, &handle.path, Some(&tree)).is_err() => {
+            None
+        }
+        Tree::Seq(items) => INT::try_from(items.len()).ok()?.checked_add(index).filter(|at| *at >= 0),
+        _ => None,
+    };
+    let index = if index < 0 { from_end().unwrap_or(index) } else { index };
+    handle.path.child(&index.to_string())
+}
+
+fn slice(ctx: NativeCallContext<'_>, handle: &mut Handle, range: Range<INT>) -> Fallible<Dynamic> {
+    part(&ctx, handle, range.start, range.end)
+}
+
+fn slice_inclusive(
+    ctx: NativeCallContext<'_>,
+    handle: &mut Handle,
+    range: RangeInclusive<INT>,
+) -> Fallible<Dynamic> {
+    part(&ctx, handle, *range.start(), range.end().saturating_add(1))
+}
+
+/// A copy of some elements of a list.
+fn part(ctx: &NativeCallContext<'_>, handle: &Handle, from: INT, to: INT) -> Fallible<Dynamic> {
+    let items = items(&host::tag(ctx)?, handle)?;
+    let at = |index: INT| {
+        let len = INT::try_from(items.len()).unwrap_or(INT::MAX);
+        usize::try_from(if index < 0 { len.saturating_add(index) } else { index.min(len) }).unwrap_or(0)
+    };
+    let (from, to) = (at(from), at(to));
+    Ok(Dynamic::from_array(items.get(from..to.max(from)).unwrap_or_default().to_vec()))
+}
+
+fn no_step(handle: &mut Handle, index: Dynamic) -> Fallible<Dynamic> {
+    Err(no_name(handle, &index))
+}
+
+fn no_write(handle: &mut Handle, index: Dynamic, _: Dynamic) -> Fallible<()> {
+    Err(no_name(handle, &index))
+}
+
+fn no_name(handle: &Handle, index: &Dynamic) -> Box<EvalAltResult> {
+    let what = format!("{} names nothing below `{}`", convert::kind(index), handle.path);
+    error(format!("{what}; give a name as text or a position as integer"))
+}
+
+fn error(text: String) -> Box<EvalAltResult> {
+    EvalAltResult::ErrorRuntime(text.into(), Position::NONE).into()
 }
 
 fn write_by_name(
@@ -130,7 +190,7 @@ fn write_by_name(
     name: ImmutableString,
     value: Dynamic,
 ) -> Fallible<()> {
-    write(&ctx, handle.path.child(&name), value)
+    store(&ctx, handle.path.child(&name), value)
 }
 
 fn write_by_index(
@@ -139,27 +199,45 @@ fn write_by_index(
     index: INT,
     value: Dynamic,
 ) -> Fallible<()> {
-    write(&ctx, handle.path.child(&index.to_string()), value)
+    let path = element(&host::tag(&ctx)?, handle, index);
+    store(&ctx, path, value)
 }
 
-fn write(ctx: &NativeCallContext<'_>, path: Path, value: Dynamic) -> Fallible<()> {
+/// What Rhai stores: a value that was assigned, or one that a method was called on. The latter is a write only if it is
+/// another than was given out.
+fn store(ctx: &NativeCallContext<'_>, path: Path, value: Dynamic) -> Fallible<()> {
     // Rhai stores each level back into the one above it after an assignment; that is no effect.
     if path_of(&value).is_some_and(|p| p == path) {
         return Ok(());
     }
     let tag = host::tag(ctx)?;
-    host::perform(&tag, || {
+    match tag.run.take_given(&path, ctx.call_position()) {
+        Some(given) if convert::identical(&given, &value) => Ok(()),
+        _ => write(&tag, path, value),
+    }
+}
+
+/// Writes as an effect, as `set` does.
+pub(crate) fn write(tag: &EvalTag, path: Path, value: Dynamic) -> Fallible<()> {
+    let value = whole(value)?;
+    host::perform(tag, || {
         Ok(vec![host::set(&tag.core, &tag.run, HostFunction::Set.row(), path, value, Options::default())])
     })
     .map(drop)
 }
 
-/// The names below a handle, as an effect: whoever may not read what is there does not learn its names.
-fn entries(ctx: &NativeCallContext<'_>, handle: &Handle) -> Fallible<Vec<String>> {
-    let contents = contents(&host::tag(ctx)?, handle)?;
-    if let Some(map) = contents.read_lock::<rhai::Map>() {
-        return Ok(map.keys().map(ToString::to_string).collect());
+/// `config.db.set("host", "x")` is `config.db.host = "x"`; with options behind it, it is `set(config.db, "x", #{ … })`.
+fn set_entry(
+    ctx: NativeCallContext<'_>,
+    handle: &mut Handle,
+    name: ImmutableString,
+    value: Dynamic,
+) -> Fallible<Dynamic> {
+    let tag = host::tag(&ctx)?;
+    let is_options = value.read_lock::<Map>().is_some_and(|map| map.keys().all(|key| host::is_option(key)));
+    if is_options {
+        let path = Dynamic::from(handle.clone());
+        return host::set_with_options(&tag, path, name.into(), value);
     }
-    let len = contents.read_lock::<Array>().map_or(0, |items| items.len());
-    Ok((0..len).map(|at| at.to_string()).collect())
+    write(&tag, handle.path.child(&name), value).map(|()| Dynamic::UNIT)
 }

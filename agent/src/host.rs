@@ -5,6 +5,7 @@ mod arguments;
 mod level;
 mod wish;
 
+use std::cell::RefCell;
 use std::sync::{Arc, LazyLock};
 
 use debug_policy::Mode;
@@ -26,6 +27,7 @@ use crate::script::meter::{self, End};
 use crate::script::nesting;
 use crate::values;
 
+pub(crate) use arguments::is_option;
 pub(crate) use wish::{is_container, leaves, read, set, state_refusal};
 
 /// What a host function finds in the engine it is called from.
@@ -36,6 +38,29 @@ pub(crate) struct EvalTag {
 }
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
+
+thread_local! {
+    /// The eval that runs on this thread: functions of the library know no other way to what a handle stands for.
+    static CURRENT: RefCell<Option<EvalTag>> = const { RefCell::new(None) };
+}
+
+/// Runs the code of an eval, which is [`current`] meanwhile.
+pub(crate) fn within<T>(tag: EvalTag, code: impl FnOnce() -> T) -> T {
+    /// Puts the outer one back, also when the code panics.
+    struct Restore(Option<EvalTag>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CURRENT.set(self.0.take());
+        }
+    }
+    let _restore = Restore(CURRENT.replace(Some(tag)));
+    code()
+}
+
+/// The eval that runs on this thread.
+pub(crate) fn current() -> Fallible<EvalTag> {
+    CURRENT.with_borrow(Clone::clone).ok_or_else(|| Box::from("only an eval may do this"))
+}
 
 /// The module of host functions and state handles, built once.
 pub(crate) static MODULE: LazyLock<Arc<Module>> = LazyLock::new(|| {
@@ -106,6 +131,7 @@ fn plan(ctx: &NativeCallContext<'_>, run: &Run, function: Dynamic) -> Fallible<D
 /// Rhai's `print`: output of the eval itself, which reads and changes nothing.
 fn print(ctx: NativeCallContext<'_>, value: Dynamic) -> Fallible<()> {
     let tag = tag(&ctx)?;
+    let value = handle::whole(value)?;
     let text =
         if value.is_string() { values::text(&value).unwrap_or_default() } else { convert::display(&value) };
     eval::print(&tag.core, &tag.run, &text);
@@ -122,7 +148,7 @@ pub(crate) fn tag(ctx: &NativeCallContext<'_>) -> Fallible<EvalTag> {
 fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dynamic>) -> Fallible<Dynamic> {
     let tag = tag(ctx)?;
     let mut args = args.into_iter();
-    let (a, b, c) = (args.next(), args.next(), args.next());
+    let (a, mut b, c) = (args.next(), args.next(), args.next());
     // What it plans asks for its effects one by one, each through here.
     if function.id == HostFunction::Plan {
         return plan(ctx, &tag.run, a.unwrap_or(Dynamic::UNIT));
@@ -130,7 +156,21 @@ fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dyna
     if function.id == HostFunction::RevertAll && !tag.run.is_planning() {
         return revert_all(&tag);
     }
+    if function.id == HostFunction::Set {
+        b = b.map(handle::whole).transpose()?;
+    }
     perform(&tag, || wish::wish(function, &tag, a.clone(), b.clone(), c.clone()))
+}
+
+/// `set(path, value, options)` where the value is text and the path a handle.
+pub(crate) fn set_with_options(
+    tag: &EvalTag,
+    path: Dynamic,
+    value: Dynamic,
+    options: Dynamic,
+) -> Fallible<Dynamic> {
+    let function = HostFunction::Set.row();
+    perform(tag, || wish::wish(function, tag, Some(path.clone()), Some(value.clone()), Some(options.clone())))
 }
 
 /// What an effect costs, in operations: its record takes about as long to write, and as much room on the disk, as so many
@@ -156,12 +196,14 @@ pub(crate) fn perform(
     let passed = wish().and_then(|effects| {
         if tag.run.is_planning() {
             results = plan::perform(&tag.core, &tag.run, effects)?;
+            results.iter().for_each(|result| tag.run.session.shapes().note(result));
             return Ok(());
         }
         for effect in effects {
             charge(&effect);
             let permit = gate::pass(&tag.core, &tag.run, effect)?;
             let result = execute::execute(&tag.core, &tag.run, permit)?;
+            tag.run.session.shapes().note(&result);
             // If it is too much, the run ends behind this.
             drop(memory::made(values::size_at_most(&result)));
             results.push(result);

@@ -42,6 +42,7 @@ mod run;
 mod script;
 mod secret;
 mod session;
+mod shapes;
 mod snapshot;
 mod start;
 mod state;

@@ -17,7 +17,8 @@ use crate::levels::level_name;
 use crate::net::Bounds;
 use crate::run::{MAX_EFFECTS, Run};
 use crate::script::engine::{EVAL, PATCH};
-use crate::state::{Path, Tree};
+use crate::script::words;
+use crate::state::{Path, Tree, nearest};
 use crate::values;
 
 mod points;
@@ -49,21 +50,43 @@ pub(crate) fn list(
     }
 }
 
+/// What the list does not show: that a path is no copy.
+const LIVE: &str = "a state's name and what is below it are live: `let db = config.db` goes on showing what stands there, and writes there; `get(\"config.db\")` is a copy";
+
 fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
     let Some(name) = subject else {
         let width = FUNCTIONS.iter().map(|f| f.usage.len()).max().unwrap_or(0);
-        let lines: Vec<String> =
-            FUNCTIONS.iter().map(|f| format!("{:width$}  {}", f.usage, f.about)).collect();
-        return Ok(values::say(lines.join("\n")));
+        let lines = FUNCTIONS.iter().map(|f| format!("{:width$}  {}", f.usage, f.about));
+        let language: Vec<&str> = words::WORDS.iter().map(|word| word.name).collect();
+        let language =
+            format!("of the language, explained by name as in `help(\"map\")`: {}", language.join(", "));
+        return Ok(values::say(
+            lines.chain([String::new(), LIVE.to_owned(), language]).collect::<Vec<_>>().join("\n"),
+        ));
     };
-    let function = table::function(name).ok_or_else(|| {
-        if table::LATER.contains(&name) {
+    let word = words::find(name).map(|word| format!("{}\n{}", word.usage, word.about));
+    let said = match (table::function(name).map(explain), word) {
+        (Some(function), Some(word)) => format!("{function}\n\nof the language: {word}"),
+        (Some(said), None) | (None, Some(said)) => said,
+        (None, None) if table::LATER.contains(&name) => {
             let (message, help) = crate::explain::later(name);
-            return Refusal::state(message, &help);
+            return Err(Refusal::state(message, &help));
         }
-        Refusal::state(format!("there is no function `{name}`"), "`help()` lists all")
-    })?;
-    Ok(values::say(explain(function)))
+        (None, None) => {
+            let known = FUNCTIONS.iter().map(|f| f.name).chain(words::WORDS.iter().map(|word| word.name));
+            let near =
+                nearest(name, known).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+            let name = values::shortened(name);
+            return Err(Refusal::state(
+                format!("there is no function `{name}`"),
+                format!("{near}`help()` lists all"),
+            ));
+        }
+    };
+    Ok(values::say(match name {
+        "get" => format!("{said}\n{LIVE}"),
+        _ => said,
+    }))
 }
 
 fn explain(function: &Function) -> String {
@@ -283,6 +306,9 @@ fn conflict_row(lease: &Lease, conflict: &Conflict) -> Vec<(&'static str, Dynami
         ("target", lease.target().to_string().into()),
         ("owner", lease.owner.clone().into()),
         ("state", "conflict".into()),
+        // It is over; all rows have the same names.
+        ("reverts_in", Dynamic::UNIT),
+        ("reverts_in_ms", Dynamic::UNIT),
         ("session", count(lease.session)),
         ("eval", count(lease.eval)),
         ("reason", lease.reason.clone().into()),

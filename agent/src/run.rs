@@ -1,14 +1,14 @@
 //! One eval on its way: whose it is, what it may do, what it has done so far.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use debug_audit::{AppendError, Entry, Until};
 use debug_policy::{Action, Mode, Request, Resource};
 use debug_wire::messages::{After, Ends, Standing};
-use rhai::AST;
+use rhai::{AST, Dynamic, Position};
 use serde_json::json;
 
 use crate::core::Core;
@@ -57,6 +57,8 @@ struct Done {
     /// Whether something it put out held a secret that it had not revealed.
     hit: bool,
     sent: usize,
+    /// Leaves as chains of the code were given them, by where the step stands in the code.
+    given: HashMap<(Path, Position), Dynamic>,
 }
 
 /// Something to undo if the eval fails.
@@ -431,6 +433,16 @@ impl Run {
     /// The refusal that ended it.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.done().refusal.clone()
+    }
+
+    /// Notes what a step of the code was given: what Rhai stores back there is compared with it.
+    pub(crate) fn gave(&self, path: Path, at: Position, value: Dynamic) {
+        self.done().given.insert((path, at), value);
+    }
+
+    /// What the step at that place of the code was given, once.
+    pub(crate) fn take_given(&self, path: &Path, at: Position) -> Option<Dynamic> {
+        self.done().given.remove(&(path.clone(), at))
     }
 
     /// Counts bytes of output; false once there are too many.

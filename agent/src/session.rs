@@ -12,6 +12,7 @@ use rhai::{AST, Scope};
 
 use crate::clock::BootTime;
 use crate::net::Outbox;
+use crate::shapes::Shapes;
 
 /// Who is attached, as the certificate says.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -45,6 +46,7 @@ pub(crate) struct Session {
     detached: AtomicBool,
     state: Mutex<State>,
     workspace: Mutex<Workspace>,
+    shapes: Mutex<Shapes>,
 }
 
 #[derive(Default)]
@@ -97,6 +99,7 @@ impl Session {
             detached: AtomicBool::new(false),
             state: Mutex::new(State::default()),
             workspace: Mutex::new(Workspace { scope: Scope::new(), functions: AST::empty() }),
+            shapes: Mutex::default(),
         }
     }
 
@@ -245,6 +248,11 @@ impl Session {
     /// Whether the client is gone.
     pub(crate) fn is_gone(&self) -> bool {
         self.state().gone.is_some()
+    }
+
+    /// The names in the maps that it was handed.
+    pub(crate) fn shapes(&self) -> MutexGuard<'_, Shapes> {
+        self.shapes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the operator has made so far; held while an eval runs.

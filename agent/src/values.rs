@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use rhai::{Dynamic, Map};
+use rhai::{Dynamic, EvalAltResult, Map};
 
-use crate::convert::{BigInteger, NO_STATE, OpaqueSecret, UnreadableLeaf, display};
+use crate::convert::{self, BigInteger, NO_STATE, Opaque as _, OpaqueSecret, UnreadableLeaf, display};
 use crate::script::library::MAX_ITEMS;
 use crate::state::{Keyed, Path, Tree};
 
@@ -127,11 +127,21 @@ pub(crate) fn comparable(value: &Dynamic) -> Result<(), Box<rhai::EvalAltResult>
     value.read_lock::<UnreadableLeaf>().map_or(Ok(()), |leaf| Err(leaf.refuse()))
 }
 
-/// Whether two values that are neither lists nor maps are the same. Different kinds never are, numbers aside.
-pub(crate) fn same_scalar(a: &Dynamic, b: &Dynamic) -> bool {
-    if let (Some(a), Some(b)) = (a.read_lock::<OpaqueSecret>(), b.read_lock::<OpaqueSecret>()) {
-        return *a == *b;
+/// Whether two values that are neither lists nor maps are the same. Different kinds never are, but for numbers, and a
+/// character and a text of one.
+///
+/// # Errors
+/// One is a secret and the other is not one of the same sort: an answer would be a guess that came true or not.
+pub(crate) fn same_scalar(a: &Dynamic, b: &Dynamic) -> Result<bool, Box<EvalAltResult>> {
+    match (a.read_lock::<OpaqueSecret>(), b.read_lock::<OpaqueSecret>()) {
+        (Some(a), Some(b)) => return convert::compare(&a, &b),
+        (Some(secret), None) | (None, Some(secret)) => return Err(secret.refuse()),
+        (None, None) => {}
     }
+    Ok(same_plain(a, b))
+}
+
+fn same_plain(a: &Dynamic, b: &Dynamic) -> bool {
     if let (Some(a), Some(b)) = (a.read_lock::<BigInteger>(), b.read_lock::<BigInteger>()) {
         return *a == *b;
     }
@@ -142,14 +152,13 @@ pub(crate) fn same_scalar(a: &Dynamic, b: &Dynamic) -> bool {
     if let (Some(a), Some(b)) = (number(a), number(b)) {
         return a.total_cmp(&b).is_eq();
     }
-    match (a.clone().into_string(), b.clone().into_string()) {
-        (Ok(a), Ok(b)) => return a == b,
-        (Err(_), Err(_)) => {}
+    let text = |v: &Dynamic| v.clone().into_string().ok().or_else(|| v.as_char().ok().map(String::from));
+    match (text(a), text(b)) {
+        (Some(a), Some(b)) => return a == b,
+        (None, None) => {}
         _ => return false,
     }
-    a.is_unit() && b.is_unit()
-        || matches!((a.as_bool(), b.as_bool()), (Ok(a), Ok(b)) if a == b)
-        || matches!((a.as_char(), b.as_char()), (Ok(a), Ok(b)) if a == b)
+    a.is_unit() && b.is_unit() || matches!((a.as_bool(), b.as_bool()), (Ok(a), Ok(b)) if a == b)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "comparing an integer with a float is Rhai's own rule")]

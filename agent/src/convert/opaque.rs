@@ -41,7 +41,7 @@ pub(super) fn is_argument(path: &Path) -> bool {
 }
 
 /// A value that can be shown, and refuses every use that is not registered.
-pub(super) trait Opaque: fmt::Display + Clone + Send + Sync + 'static {
+pub(crate) trait Opaque: fmt::Display + Clone + Send + Sync + 'static {
     /// The error of every other use.
     fn refuse(&self) -> Box<EvalAltResult>;
 }
@@ -183,7 +183,7 @@ fn register_equality(module: &mut Module) {
 
 /// Secrets of the service among themselves, or arguments among themselves. An argument that could be compared with a secret
 /// of the service would be a guess, of which the log shows but a commitment.
-fn compare(a: &OpaqueSecret, b: &OpaqueSecret) -> Answer<bool> {
+pub(crate) fn compare(a: &OpaqueSecret, b: &OpaqueSecret) -> Answer<bool> {
     let argument = |secret: &OpaqueSecret| secret.path.0.first().is_some_and(|first| first == NO_STATE);
     match argument(a) == argument(b) {
         true => Ok(a == b),

@@ -2,6 +2,7 @@ use rhai::Dynamic;
 
 use super::opaque::{BigInteger, OpaqueSecret};
 use super::{MAX_DEPTH, UnreadableLeaf, is_range};
+use crate::{handle, values};
 
 /// How many bytes of a result are shown: 256 KiB.
 const MAX_SHOWN: usize = 256 * 1024;
@@ -210,6 +211,10 @@ fn object(value: &Dynamic) -> String {
         leaf.to_string()
     } else if let Some(big) = value.read_lock::<BigInteger>() {
         big.to_string()
+    } else if let Some(sentence) = values::said(value) {
+        sentence
+    } else if let Some(path) = handle::path_of(value) {
+        format!("‹{path}›")
     } else if value.is_fnptr() {
         // An anonymous function's name is a number that means nothing to anybody.
         "‹function›".to_owned()

@@ -7,19 +7,21 @@ use debug_audit::{AppendError, Until};
 use debug_policy::Mode;
 use debug_wire::messages::{After, Code, EvalParams, EvalPayload};
 use debug_wire::table;
-use rhai::{AST, Dynamic, Engine, Scope};
+use rhai::{AST, Dynamic, Engine, ParseError, Scope};
 use serde_json::{Map, Value, json};
 
 use super::Submission;
 use super::outcome::{self, Failed, HELD, unwritable};
 use crate::core::Core;
+use crate::explain;
 use crate::handle;
 use crate::host::{self, EvalTag, MODULE};
 use crate::plan::Planning;
 use crate::records;
 use crate::run::Run;
-use crate::script::{engine, memory, walk};
+use crate::script::{engine, memory, roots, walk};
 use crate::session::Session;
+use crate::shapes;
 use crate::state::{Path, Tree};
 use crate::values;
 
@@ -32,6 +34,7 @@ pub(crate) fn is_reserved_call(payload: &str) -> bool {
 pub(super) struct Accepted {
     pub(super) run: Arc<Run>,
     pub(super) engine: Engine,
+    pub(super) code: String,
     pub(super) ast: AST,
     pub(super) scope: Scope<'static>,
     pub(super) reserved: bool,
@@ -64,6 +67,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         ));
     }
     let mut engine = engine::for_eval();
+    roots::teach(&mut engine, &payload.code, |name| core.states.named(name).is_ok());
     let compiled = engine.compile(&payload.code);
     let single = compiled.as_ref().ok().and_then(walk::single_call);
     // A plan ends nothing, so it is not let off its records.
@@ -73,7 +77,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     // Planned as it would be run, which must say what becomes of its changes.
     let after = payload.after.or(payload.dry.then_some(After::Revert));
     let run = Arc::new(Run::new(session.clone(), call, cancelled, record, after, emergency));
-    let ast = match compiled.map_err(|e| syntax(&e.to_string())).and_then(check_names) {
+    let ast = match compiled.map_err(|e| syntax(&payload.code, &e)).and_then(check_names) {
         Ok(ast) => ast,
         Err(failed) => return Err(outcome::finish_failed(core, &run, failed, Instant::now())),
     };
@@ -83,8 +87,13 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     }
     let scope = bind(core, &run, &payload, &params)
         .map_err(|failed| outcome::finish_failed(core, &run, failed, Instant::now()))?;
+    let uses = session.shapes().uses(&ast);
     prepare(&mut engine, core, &run);
-    Ok(Accepted { run, engine, ast, scope, reserved })
+    if uses.are_apart() {
+        engine.on_map_missing_property(move |map, name, _| shapes::missing(&session, &uses, map, name));
+    }
+    let code = payload.code;
+    Ok(Accepted { run, engine, code, ast, scope, reserved })
 }
 
 /// Whether code or arguments hold what is or looks like a secret. Single calls that end changes are not asked: their code
@@ -100,8 +109,9 @@ fn holds_secret(core: &Core, payload: &EvalPayload, reserved: bool) -> bool {
         || payload.reason.as_deref().is_some_and(|reason| core.holds_secret(reason))
 }
 
-fn syntax(message: &str) -> Failed {
-    Failed::new(Code::Eval, message, "nothing ran")
+fn syntax(code: &str, error: &ParseError) -> Failed {
+    let (message, help) = explain::syntax(code, error);
+    Failed::new(Code::Eval, message, help)
 }
 
 fn check_names(ast: AST) -> Result<AST, Failed> {
@@ -237,6 +247,8 @@ fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
     let tag = EvalTag { core: core.clone(), run: run.clone() };
     engine.register_global_module(handle::loops(tag.clone()));
     engine.set_default_tag(Dynamic::from(tag.clone()));
+    #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
+    engine.on_missing_function(|name, args, _, context| handle::missing_function(name, args, context));
     #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
     engine.on_var(move |name, _, context| {
         memory::check_variable(name, tag.run.watches(), &context)?;

@@ -90,7 +90,13 @@ pub(super) fn refused(refusal: Refusal) -> Failed {
     }
 }
 
-pub(super) fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> Failed {
+pub(super) fn script_error(
+    core: &Core,
+    run: &Run,
+    source: &str,
+    is_closure: impl Fn(&str) -> bool,
+    error: &EvalAltResult,
+) -> Failed {
     let limit = matches!(
         error,
         EvalAltResult::ErrorTooManyOperations(_)
@@ -99,7 +105,7 @@ pub(super) fn script_error(core: &Core, run: &Run, error: &EvalAltResult) -> Fai
             | EvalAltResult::ErrorTooManyVariables(_)
     );
     let code = if limit { Code::Limit } else { Code::Eval };
-    let (message, help) = explain::script_error(core, run, error);
+    let (message, help) = explain::script_error(core, run, source, is_closure, error);
     Failed::new(code, message, help)
 }
 

@@ -7,6 +7,7 @@ use debug_policy::parse_duration;
 use debug_wire::table::{Function, HostFunction};
 use rhai::{Dynamic, FnPtr, Map};
 
+use crate::convert;
 use crate::effect::Options;
 use crate::gate::Refusal;
 use crate::handle;
@@ -21,7 +22,7 @@ pub(super) fn usage(function: &Function, what: &str) -> Refusal {
 
 pub(super) fn text(function: &Function, what: &str, value: Option<Dynamic>) -> Result<String, Refusal> {
     let value = value.unwrap_or(Dynamic::UNIT);
-    let kind = value.type_name();
+    let kind = convert::kind(&value);
     value.into_string().map_err(|_| usage(function, &format!("{what} must be a string, not {kind}")))
 }
 
@@ -77,7 +78,7 @@ pub(super) fn ttl(function: &Function, value: Option<Dynamic>) -> Result<Duratio
 /// A function that is to be kept.
 pub(super) fn pointer(function: &Function, what: &str, value: Option<Dynamic>) -> Result<FnPtr, Refusal> {
     let value = value.unwrap_or(Dynamic::UNIT);
-    let kind = value.type_name();
+    let kind = convert::kind(&value);
     value
         .try_cast::<FnPtr>()
         .ok_or_else(|| usage(function, &format!("{what} must be a function such as `|s| …`, not {kind}")))
@@ -96,10 +97,18 @@ pub(super) fn how(function: &Function, value: Option<Dynamic>) -> Result<bool, R
     }
 }
 
+/// The options of a change.
+const OPTIONS: [&str; 5] = ["ttl", "reason", "over", "persist", "guard"];
+
+/// Whether that is the name of an option of a change.
+pub(crate) fn is_option(name: &str) -> bool {
+    OPTIONS.contains(&name)
+}
+
 pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Options, Refusal> {
     let mut options = Options::default();
     let Some(value) = value else { return Ok(options) };
-    let kind = value.type_name();
+    let kind = convert::kind(&value);
     let Some(map) = value.try_cast::<Map>() else {
         return Err(usage(function, &format!("the options must be a map `#{{ ttl: \"5m\" }}`, not {kind}")));
     };

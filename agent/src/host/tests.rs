@@ -7,7 +7,7 @@ use rhai::{Dynamic, Engine, EvalAltResult, FnPtr, INT, Module, Scope};
 
 use super::MODULE;
 use crate::script::engine;
-use crate::script::library::NAMES;
+use crate::script::words::{self, WORDS};
 use crate::{convert, handle, values};
 
 /// The most arguments that are tried: one more than any function of ours or of Rhai's takes.
@@ -152,7 +152,7 @@ fn of_rhais_own_functions_only_those_of_the_list_are_there() {
     let missed: Vec<_> = OF_RHAI.split_whitespace().filter(|name| !is_known(&all, name)).collect();
     assert!(missed.is_empty(), "the samples do not reach {missed:?}, so this test would prove nothing");
     let listed = |name: &str| {
-        NAMES.contains(&name)
+        words::find(name).is_some()
             || FUNCTIONS.iter().any(|f| f.name == name)
             || ["print", "debug"].contains(&name)
     };
@@ -175,7 +175,7 @@ fn every_name_of_the_list_can_be_called() {
     // Part of the language: they are called in other ways than by arguments.
     let language = ["Fn", "call", "is_def_fn", "is_def_var", "is_shared", "throw", "type_of"];
     let engine = engine();
-    for name in NAMES.iter().filter(|name| !language.contains(name)) {
+    for name in WORDS.iter().map(|word| word.name).filter(|name| !language.contains(name)) {
         assert!(is_known(&engine, name), "{name}");
     }
 }
@@ -190,7 +190,7 @@ fn every_function_that_the_library_registers_stands_in_the_list() {
     });
     let mut seen = 0;
     for name in registered.filter(|name| name.starts_with(|c: char| c.is_alphabetic())) {
-        assert!(NAMES.contains(&name), "{name}");
+        assert!(words::find(name).is_some(), "{name}");
         seen += 1;
     }
     assert!(seen > 30, "only {seen} registrations were found");

@@ -614,7 +614,7 @@ fn patch(
     options: Options,
 ) -> Result<Effect, Refusal> {
     let code = code.unwrap_or(Dynamic::UNIT);
-    let kind = code.type_name();
+    let kind = convert::kind(&code);
     let Some(pointer) = code.try_cast::<FnPtr>() else {
         return Err(usage(function, &format!("the patch must be a function such as `|req| …`, not {kind}")));
     };

@@ -76,6 +76,13 @@ fn bare() -> Engine {
     engine
 }
 
+/// Whether a name can stand behind a dot: it is a plain word, and the language keeps no such word for itself.
+pub(crate) fn is_property(name: &str) -> bool {
+    static PARSER: LazyLock<Engine> = LazyLock::new(for_eval);
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    name.bytes().all(word) && PARSER.compile_expression(format!("x.{name}")).is_ok()
+}
+
 /// Tries that the limits hold in this build: features of Rhai that another crate of the service switched on
 /// (`unchecked`, for one) would change our engines.
 ///

@@ -341,7 +341,7 @@ fn check_calls(mentions: &Mentions, functions: &AST) -> Result<(), FreezeError> 
         return Err(FreezeError::UnknownVariable { name: name.clone(), at: at(*position) });
     }
     for ((name, args), position) in &mentions.calls {
-        let known = super::library::NAMES.contains(&name.as_str())
+        let known = super::words::find(name).is_some()
             || [OK, ERR].contains(&name.as_str()) && matches!(*args, 1 | walk::ANY)
             || is_operator(name)
             || functions.iter_functions().any(|f| {

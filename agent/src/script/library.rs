@@ -15,6 +15,7 @@ use rhai::{
 use super::memory;
 use super::meter::{self, End};
 use crate::convert;
+use crate::handle;
 use crate::values;
 
 /// Characters or bytes of a string that count as one operation.
@@ -25,99 +26,6 @@ const ITEM: usize = 64;
 pub(crate) const MAX_STRING: usize = 64 << 10;
 /// The most items in an array or map.
 pub(crate) const MAX_ITEMS: usize = 10_000;
-
-/// The names a script may call besides host functions and its own; operators aside.
-pub(crate) const NAMES: &[&str] = &[
-    "E",
-    "Fn",
-    "PI",
-    "abs",
-    "acos",
-    "acosh",
-    "all",
-    "asin",
-    "asinh",
-    "atan",
-    "atanh",
-    "bits",
-    "call",
-    "ceiling",
-    "chars",
-    "clear",
-    "contains",
-    "cos",
-    "cosh",
-    "end",
-    "ends_with",
-    "exp",
-    "extract",
-    "filter",
-    "find",
-    "floor",
-    "for_each",
-    "fraction",
-    "get",
-    "hypot",
-    "index_of",
-    "insert",
-    "int",
-    "is_def_fn",
-    "is_def_var",
-    "is_empty",
-    "is_even",
-    "is_exclusive",
-    "is_finite",
-    "is_inclusive",
-    "is_infinite",
-    "is_nan",
-    "is_odd",
-    "is_shared",
-    "is_zero",
-    "join",
-    "keys",
-    "len",
-    "ln",
-    "log",
-    "map",
-    "max",
-    "min",
-    "pad",
-    "parse_float",
-    "parse_int",
-    "pop",
-    "push",
-    "range",
-    "reduce",
-    "remove",
-    "replace",
-    "reverse",
-    "round",
-    "set",
-    "sign",
-    "sin",
-    "sinh",
-    "some",
-    "sort",
-    "split",
-    "sqrt",
-    "start",
-    "starts_with",
-    "sub_string",
-    "tan",
-    "tanh",
-    "throw",
-    "to_debug",
-    "to_degrees",
-    "to_float",
-    "to_int",
-    "to_lower",
-    "to_radians",
-    "to_string",
-    "to_upper",
-    "trim",
-    "type_of",
-    "values",
-];
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
@@ -260,7 +168,7 @@ fn shown(value: &Dynamic) -> Fallible<String> {
     if value.is_string() {
         return value.clone().into_string().map_err(|kind| Box::from(format!("a {kind} is no string")));
     }
-    let text = values::text(value).map_err(Box::<EvalAltResult>::from)?;
+    let text = values::text(handle::settled(value)?.as_ref()).map_err(Box::<EvalAltResult>::from)?;
     charge(text.len())?;
     Ok(text)
 }
@@ -340,14 +248,15 @@ fn arrays(module: &mut Module) {
         "index_of" => |a: &mut Array, item: Dynamic| -> Fallible<INT> { Ok(position(a, &item)?.map_or(-1, int)) };
         "join" => join;
         "sort" => sort;
-        "==" => |a: Array, b: Array| same_items(&a, &b, 0);
-        "!=" => |a: Array, b: Array| same_items(&a, &b, 0).map(|same| !same);
+        "==" => |a: Array, b: Array| same(&a.into(), &b.into());
+        "!=" => |a: Array, b: Array| same(&a.into(), &b.into()).map(|same| !same);
     }
 }
 
 fn position(array: &Array, item: &Dynamic) -> Fallible<Option<usize>> {
+    let item = handle::settled(item)?;
     for (at, candidate) in array.iter().enumerate() {
-        if same(candidate, item, 0)? {
+        if same_below(handle::settled(candidate)?.as_ref(), item.as_ref(), 0)? {
             return Ok(Some(at));
         }
     }
@@ -389,6 +298,7 @@ fn sort(a: &mut Array) -> Fallible<()> {
 fn maps(module: &mut Module) {
     register! { module,
         "len" => |m: &mut Map| int(m.len());
+        "clear" => |m: &mut Map| m.clear();
         "is_empty" => |m: &mut Map| m.is_empty();
         "contains" => |m: &mut Map, key: ImmutableString| m.contains_key(key.as_str());
         "get" => |m: &mut Map, key: ImmutableString| m.get(key.as_str()).cloned().unwrap_or(Dynamic::UNIT);
@@ -403,15 +313,20 @@ fn maps(module: &mut Module) {
         "values" => |m: &mut Map| -> Fallible<Array> {
             charge_items(m.len())?; Ok(m.values().cloned().collect())
         };
-        "==" => |a: Map, b: Map| same_entries(&a, &b, 0);
-        "!=" => |a: Map, b: Map| same_entries(&a, &b, 0).map(|same| !same);
+        "==" => |a: Map, b: Map| same(&a.into(), &b.into());
+        "!=" => |a: Map, b: Map| same(&a.into(), &b.into()).map(|same| !same);
     }
 }
 
 /// How deep a comparison looks; deeper values are refused rather than compared in part.
 const COMPARE_DEPTH: usize = 32;
 
-fn same(a: &Dynamic, b: &Dynamic, depth: usize) -> Fallible<bool> {
+/// Whether two values are the same; what a handle in them stands for is read.
+pub(crate) fn same(a: &Dynamic, b: &Dynamic) -> Fallible<bool> {
+    same_below(handle::settled(a)?.as_ref(), handle::settled(b)?.as_ref(), 0)
+}
+
+fn same_below(a: &Dynamic, b: &Dynamic, depth: usize) -> Fallible<bool> {
     charge_operations(1)?;
     if depth > COMPARE_DEPTH {
         return Err("values nested deeper than 32 cannot be compared".into());
@@ -423,7 +338,7 @@ fn same(a: &Dynamic, b: &Dynamic, depth: usize) -> Fallible<bool> {
         return same_entries(&a, &b, depth + 1);
     }
     values::comparable(a).and_then(|()| values::comparable(b))?;
-    Ok(values::same_scalar(a, b))
+    values::same_scalar(a, b)
 }
 
 fn same_items(a: &Array, b: &Array, depth: usize) -> Fallible<bool> {
@@ -431,7 +346,7 @@ fn same_items(a: &Array, b: &Array, depth: usize) -> Fallible<bool> {
         return Ok(false);
     }
     for (x, y) in a.iter().zip(b) {
-        if !same(x, y, depth)? {
+        if !same_below(x, y, depth)? {
             return Ok(false);
         }
     }
@@ -443,7 +358,7 @@ fn same_entries(a: &Map, b: &Map, depth: usize) -> Fallible<bool> {
         return Ok(false);
     }
     for ((key, x), (other, y)) in a.iter().zip(b) {
-        if key != other || !same(x, y, depth)? {
+        if key != other || !same_below(x, y, depth)? {
             return Ok(false);
         }
     }
@@ -506,7 +421,7 @@ fn any(module: &mut Module) {
     register! { module,
         "to_string" => |value: &mut Dynamic| -> Fallible<String> { shown(value) };
         "to_debug" => |value: &mut Dynamic| -> Fallible<String> {
-            let text = convert::display(value);
+            let text = convert::display(handle::settled(value)?.as_ref());
             charge(text.len())?;
             Ok(text)
         };

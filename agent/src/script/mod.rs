@@ -7,6 +7,8 @@ pub(crate) mod memory;
 pub(crate) mod meter;
 pub(crate) mod nesting;
 pub(crate) mod results;
+pub(crate) mod roots;
 #[cfg(test)]
 mod tests;
 pub(crate) mod walk;
+pub(crate) mod words;

@@ -343,7 +343,7 @@ fn nothing_dangerous_is_in_the_engines() {
 #[test]
 fn every_name_of_the_library_is_one() {
     let engine = engine::for_eval();
-    for name in super::library::NAMES {
+    for name in super::words::WORDS.iter().map(|word| word.name) {
         // A function that exists but not with these arguments says so by its signature; an unknown one likewise. What
         // tells them apart is that the name is known for some arguments, so all that are used in scripts are tried.
         let tries = [

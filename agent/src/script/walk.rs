@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rhai::{AST, ASTNode, Expr, FnCallExpr, FnPtr, Position, Stmt};
+use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, FnPtr, Position, Stmt};
 
 /// The number of arguments of a call through a pointer, which is not known before it happens.
 pub(crate) const ANY: usize = usize::MAX;
@@ -122,6 +122,8 @@ impl Visitor<'_> {
                 self.called(call.name.as_str(), call.args.len() + 1, *position);
                 self.called(call.name.as_str(), call.args.len(), *position);
             }
+            // The only one there is assigns to a state.
+            ASTNode::Expr(Expr::Custom(_, position)) => self.called("set", 2, *position),
             ASTNode::Expr(Expr::Variable(name, _, position)) => {
                 self.variables.push((name.1.to_string(), *position))
             }
@@ -247,6 +249,139 @@ pub(crate) fn closures(ast: &AST) -> Closures {
         true
     });
     closures
+}
+
+/// The names in maps that code uses.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names {
+    written: BTreeSet<String>,
+    /// Whether some are known only when the code runs.
+    computed: bool,
+}
+
+impl Names {
+    fn add(&mut self, step: &Expr) {
+        match step {
+            Expr::Property(name, _) => drop(self.written.insert(name.2.to_string())),
+            Expr::StringConstant(name, _) => drop(self.written.insert(name.to_string())),
+            Expr::IntegerConstant(..) => {}
+            _ => self.computed = true,
+        }
+    }
+
+    /// Adds others. Once there are too many, every name may be one.
+    fn extend(&mut self, other: Self) {
+        const MAX: usize = 1_000;
+        self.written.extend(other.written);
+        self.computed |= other.computed || MAX < self.written.len();
+        if self.computed {
+            self.written.clear();
+        }
+    }
+
+    fn overlap(&self, other: &Self) -> bool {
+        let any = |names: &Self| names.computed || !names.written.is_empty();
+        self.computed && any(other)
+            || other.computed && any(self)
+            || !self.written.is_disjoint(&other.written)
+    }
+}
+
+/// What code reads of maps, and what it assigns to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Uses {
+    assigned: Names,
+    read: Names,
+}
+
+impl Uses {
+    /// Those of statements and functions.
+    pub(crate) fn of(ast: &AST) -> Self {
+        let mut uses = Self::default();
+        let mut last_steps = BTreeSet::new();
+        ast.walk(&mut |nodes: &[ASTNode<'_>]| {
+            if let Some(ASTNode::Stmt(Stmt::Assignment(parts))) = nodes.last()
+                && !matches!(parts.1.lhs, Expr::Variable(..))
+            {
+                let last = last_step(&parts.1.lhs);
+                last_steps.insert(std::ptr::from_ref(last).addr());
+                uses.assigned.add(last);
+            }
+            true
+        });
+        ast.walk(&mut |nodes: &[ASTNode<'_>]| {
+            let step = match nodes.last() {
+                Some(ASTNode::Expr(step @ (Expr::Property(..) | Expr::StringConstant(..)))) => Some(*step),
+                Some(ASTNode::Expr(Expr::Index(parts, ..))) => Some(first_step(&parts.rhs)),
+                _ => None,
+            };
+            if let Some(step) = step.filter(|step| !last_steps.contains(&std::ptr::from_ref(*step).addr())) {
+                uses.read.add(step);
+            }
+            true
+        });
+        uses
+    }
+
+    /// Adds those of other code.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.assigned.extend(other.assigned);
+        self.read.extend(other.read);
+    }
+
+    /// Whether no name that is assigned to is also read: then the name alone tells which of both is done.
+    pub(crate) fn are_apart(&self) -> bool {
+        !self.assigned.overlap(&self.read)
+    }
+
+    /// Whether that name is assigned to.
+    pub(crate) fn assigns(&self, name: &str) -> bool {
+        self.assigned.computed || self.assigned.written.contains(name)
+    }
+}
+
+fn last_step(chain: &Expr) -> &Expr {
+    match chain {
+        Expr::Dot(parts, ..) | Expr::Index(parts, ..) => last_step(&parts.rhs),
+        step => step,
+    }
+}
+
+/// What indexes first in what stands behind `[`.
+fn first_step(rest: &Expr) -> &Expr {
+    match rest {
+        Expr::Dot(parts, flags, _) | Expr::Index(parts, flags, _) if !flags.contains(ASTFlags::BREAK) => {
+            &parts.lhs
+        }
+        step => step,
+    }
+}
+
+/// Whether the last statement names a value, so that `()` is what stands there and not that nothing was asked for.
+pub(crate) fn names_value(ast: &AST) -> bool {
+    let is_read = |name: &str| ["get", "reveal"].contains(&name);
+    match ast.statements().last() {
+        Some(Stmt::FnCall(call, _)) => is_read(&call.name),
+        Some(Stmt::Expr(expression)) => match &**expression {
+            Expr::FnCall(call, _) => is_read(&call.name),
+            Expr::Variable(..) => true,
+            chain @ (Expr::Dot(..) | Expr::Index(..)) => !matches!(last_step(chain), Expr::MethodCall(..)),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Whether that is the name of a variable or parameter, and of no function, in the code.
+pub(crate) fn is_declared(ast: &AST, name: &str) -> bool {
+    let mut declared = ast.iter_functions().any(|f| f.params.contains(&name));
+    ast.walk(&mut |nodes: &[ASTNode<'_>]| {
+        if let Some(ASTNode::Stmt(Stmt::Var(parts, _, _))) = nodes.last() {
+            declared |= parts.0.name == name;
+        }
+        true
+    });
+    declared && !ast.iter_functions().any(|f| f.name == name)
 }
 
 /// The names and numbers of parameters of the functions that a submission defines, closures aside.

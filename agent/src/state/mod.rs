@@ -36,7 +36,7 @@ pub(crate) use error::StateError;
 pub(crate) use field::{FieldCell, ReadCell};
 pub(crate) use handle::{Check, State, add_checks, read_only, writable};
 pub use live::Live;
-pub(crate) use path::{InvalidPath, Path, nearest};
+pub(crate) use path::{InvalidPath, Path, known_names, nearest};
 pub(crate) use redact::Redactor;
 pub(crate) use registry::States;
 pub(crate) use scope::SecretScope;

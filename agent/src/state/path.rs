@@ -124,28 +124,46 @@ pub(super) fn known_clause(wanted: &str, names: &[String]) -> String {
 }
 
 /// `known: a, b, c`, with the nearest name first where one is near.
-pub(super) fn known_names<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn known_names<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.collect();
     if names.is_empty() {
         return "nothing is there".to_owned();
     }
-    let listed = names.iter().take(MAX_NAMES_SHOWN).copied().collect::<Vec<_>>().join(", ");
+    let listed = names.iter().take(MAX_NAMES_SHOWN).map(|name| step(name)).collect::<Vec<_>>().join(", ");
     let more = names.len().saturating_sub(MAX_NAMES_SHOWN);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     match nearest(wanted, names) {
-        Some(name) => format!("did you mean `{name}`? known: {listed}{more}"),
+        Some(name) => format!("did you mean `{}`? known: {listed}{more}", step(name)),
         None => format!("known: {listed}{more}"),
     }
 }
 
-/// The name most like `wanted`, if it is at most a third of its characters, and at least one, away.
+/// A name as it is written behind a dot, or in the brackets that it needs there.
+fn step(name: &str) -> String {
+    let is_property = crate::script::engine::is_property(name);
+    if is_property { name.to_owned() } else { format!("[{}]", serde_json::Value::from(name)) }
+}
+
+/// The name most like `wanted`: at most a third of its characters, and at least one, away, but less than half of the longer
+/// of both; or else the shortest that begins with it or that it begins with, by two characters at least.
 pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (wanted.chars().count() / 3).max(1);
-    let measured = names.into_iter().map(|name| (distance(wanted, name, allowed), name));
-    measured
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
+    let length = wanted.chars().count();
+    let allowed = (length / 3).max(1);
+    let names: Vec<&str> = names.into_iter().collect();
+    // `config.max-conn` is read as `config.max - conn`.
+    let hyphened = |name: &&&str| name.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('-'));
+    if let Some(name) = names.iter().find(hyphened).filter(|_| 0 < length) {
+        return Some(name);
+    }
+    let measured = names.iter().map(|name| (distance(wanted, name, allowed), *name));
+    let near = measured
+        .filter(|(distance, name)| *distance <= allowed && 2 * distance < length.max(name.chars().count()))
+        .min_by_key(|(distance, _)| *distance);
+    let begins = |name: &&str| {
+        2 <= length.min(name.chars().count()) && (name.starts_with(wanted) || wanted.starts_with(*name))
+    };
+    let begun = || names.iter().filter(|name| begins(name)).min_by_key(|name| name.len()).copied();
+    near.map(|(_, name)| name).or_else(begun)
 }
 
 /// How many characters were inserted, left out, replaced or swapped with their neighbour (optimal string alignment), or

@@ -1,0 +1,154 @@
+//! A handle as the value that it is: what a function or an operator is given is what stands there, read as an effect.
+
+use std::borrow::Cow;
+
+use rhai::{Array, Dynamic, EvalAltResult, EvalContext, FuncRegistration, Map, Module, NativeCallContext};
+
+use super::{Fallible, Handle, contents, error, path_of, write};
+use crate::convert;
+use crate::host::{self, EvalTag};
+use crate::script::library;
+use crate::script::meter;
+use crate::state::Path;
+
+/// The functions that change what they are called on; on a handle each is one write of the container.
+const CHANGERS: [&str; 7] = ["clear", "insert", "pop", "push", "remove", "reverse", "sort"];
+
+/// How deep handles are looked for in a value, and how many values are looked at.
+const MAX_DEPTH: usize = 64;
+const MAX_SEEN: usize = 200_000;
+
+pub(super) fn register(module: &mut Module) {
+    // Rhai answers comparisons of different types itself: `false`, whatever they are.
+    FuncRegistration::new("==").set_into_module(module, |a: Handle, b: Dynamic| same(Dynamic::from(a), b));
+    FuncRegistration::new("==").set_into_module(module, |a: Dynamic, b: Handle| same(a, Dynamic::from(b)));
+    FuncRegistration::new("!=")
+        .set_into_module(module, |a: Handle, b: Dynamic| same(Dynamic::from(a), b).map(|same| !same));
+    FuncRegistration::new("!=")
+        .set_into_module(module, |a: Dynamic, b: Handle| same(a, Dynamic::from(b)).map(|same| !same));
+    for name in ["<", "<=", ">", ">="] {
+        FuncRegistration::new(name)
+            .set_into_module(module, move |a: Handle, _: Dynamic| no_order(name, &a.path));
+        FuncRegistration::new(name)
+            .set_into_module(module, move |_: Dynamic, b: Handle| no_order(name, &b.path));
+    }
+    FuncRegistration::new("+=").with_purity(true).set_into_module(
+        module,
+        |ctx: NativeCallContext<'_>, handle: &mut Handle, more: Dynamic| {
+            add(&host::tag(&ctx)?, &handle.path, more)
+        },
+    );
+}
+
+fn same(a: Dynamic, b: Dynamic) -> Fallible<bool> {
+    library::same(&a, &b)
+}
+
+fn no_order(operator: &str, path: &Path) -> Fallible<bool> {
+    Err(error(format!("`{operator}` is not there for lists and maps, and `{path}` is one")))
+}
+
+/// `config.hosts += ["x"]`.
+pub(crate) fn add(tag: &EvalTag, path: &Path, more: Dynamic) -> Fallible<()> {
+    let Ok(mut items) = contents(tag, &Handle { path: path.clone() })?.into_array() else {
+        let what = format!("`+=` is not there for maps, and `{path}` is one");
+        return Err(error(format!("{what}; write an entry of it: `{path}[\"name\"] = …`")));
+    };
+    let Ok(more) = whole(more)?.into_array() else {
+        return Err(error(format!("`+=` adds a list to `{path}`; one item is added with `{path}.push(…)`")));
+    };
+    if more.is_empty() {
+        return Ok(());
+    }
+    items.extend(more);
+    write(tag, path.clone(), Dynamic::from_array(items))
+}
+
+/// A value without handles in it: what each stands for, read as an effect, is in its place.
+pub(crate) fn whole(value: Dynamic) -> Fallible<Dynamic> {
+    Ok(match settled(&value)? {
+        Cow::Borrowed(_) => value,
+        Cow::Owned(whole) => whole,
+    })
+}
+
+/// The same of a value that is only looked at.
+pub(crate) fn settled(value: &Dynamic) -> Fallible<Cow<'_, Dynamic>> {
+    if !holds_handle(value, 0, &mut 0) {
+        return Ok(Cow::Borrowed(value));
+    }
+    Ok(Cow::Owned(settle(&host::current()?, value, 0)?))
+}
+
+fn holds_handle(value: &Dynamic, depth: usize, seen: &mut usize) -> bool {
+    *seen += 1;
+    if depth > MAX_DEPTH || *seen > MAX_SEEN || value.is_locked() {
+        return false;
+    }
+    if let Some(items) = value.read_lock::<Array>() {
+        return items.iter().any(|item| holds_handle(item, depth + 1, seen));
+    }
+    if let Some(entries) = value.read_lock::<Map>() {
+        return entries.values().any(|value| holds_handle(value, depth + 1, seen));
+    }
+    value.is::<Handle>()
+}
+
+fn settle(tag: &EvalTag, value: &Dynamic, depth: usize) -> Fallible<Dynamic> {
+    if depth > MAX_DEPTH || value.is_locked() {
+        return Ok(value.clone());
+    }
+    if let Some(path) = path_of(value) {
+        return contents(tag, &Handle { path });
+    }
+    if let Some(items) = value.read_lock::<Array>() {
+        let items = items.iter().map(|item| settle(tag, item, depth + 1));
+        return Ok(Dynamic::from_array(items.collect::<Fallible<_>>()?));
+    }
+    if let Some(entries) = value.read_lock::<Map>() {
+        let entries = entries.iter().map(|(key, value)| Ok((key.clone(), settle(tag, value, depth + 1)?)));
+        return Ok(Dynamic::from_map(entries.collect::<Fallible<_>>()?));
+    }
+    Ok(value.clone())
+}
+
+/// What Rhai asks when a call failed: one that no function takes with a handle is made again with what stands there.
+///
+/// # Errors
+/// What that call said.
+pub(crate) fn missing_function(
+    name: &str,
+    args: &mut [&mut Dynamic],
+    mut ctx: EvalContext<'_, '_, '_, '_, '_, '_>,
+) -> Fallible<Option<Dynamic>> {
+    // A run that has ended gets nothing more, and what failed with other arguments has said why.
+    if meter::ended().is_some() || !args.iter().any(|argument| path_of(argument).is_some()) {
+        return Ok(None);
+    }
+    let tag = host::current()?;
+    let receiver = args.first().and_then(|first| path_of(first));
+    let mut values = args.iter().map(|argument| whole((**argument).clone())).collect::<Fallible<Vec<_>>>()?;
+    let changed = receiver.filter(|_| CHANGERS.contains(&name));
+    let before = changed.zip(values.first().cloned());
+    let mut given: Vec<&mut Dynamic> = values.iter_mut().collect();
+    let result = match ctx.call_native_fn_raw(name, true, &mut given) {
+        Ok(result) => result,
+        // Rhai's own words name the place in the code.
+        Err(error) if matches!(*error, EvalAltResult::ErrorFunctionNotFound(..)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let after = values.swap_remove(0);
+    match (before, args.first_mut()) {
+        (Some((path, before)), _) if is_other(&path, &before, &after) => write(&tag, path, after)?,
+        // What the function did to a value of the script, it did to a copy.
+        (None, Some(first)) if path_of(first).is_none() && !first.is_read_only() => **first = after,
+        _ => {}
+    }
+    Ok(Some(result))
+}
+
+/// Whether a container was changed. What cannot be stored is for the write to refuse.
+fn is_other(path: &Path, before: &Dynamic, after: &Dynamic) -> bool {
+    let tree = |value: &Dynamic| convert::from_dynamic(value.clone(), Some(path));
+    !matches!((tree(before), tree(after)), (Ok(before), Ok(after)) if before == after)
+}

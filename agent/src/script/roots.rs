@@ -1,0 +1,141 @@
+//! Assignments to whole states: `pause_ms = 20` is written as `set("pause_ms", 20)` is.
+//!
+//! Rhai has no way to assign to what is no variable of its own. So where a state's name stands left of an assignment, and
+//! the code has no variable of that name, the parser is handed another word, which begins a statement of ours. The text that
+//! runs, and that the log shows, is the operator's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rhai::{Dynamic, Engine, EvalAltResult, EvalContext, Expression, Position, Scope, Token};
+
+use super::engine;
+use crate::convert;
+use crate::handle;
+use crate::host;
+use crate::state::Path;
+
+type Fallible<T> = Result<T, Box<EvalAltResult>>;
+
+/// Teaches an engine the assignments to states that stand in `code`.
+pub(crate) fn teach(engine: &mut Engine, code: &str, is_state: impl Fn(&str) -> bool) {
+    let places = assigned(engine, code, is_state);
+    if places.is_empty() {
+        return;
+    }
+    let names: BTreeSet<&String> = places.values().collect();
+    for name in names {
+        let path = Path(vec![name.clone()]);
+        engine.register_custom_syntax_with_state_raw(
+            word(name),
+            |symbols, next, operator| {
+                Ok(match symbols.len() {
+                    1 => {
+                        *operator = next.to_owned().into();
+                        Some(next.into())
+                    }
+                    2 => Some("$expr$".into()),
+                    _ => None,
+                })
+            },
+            false,
+            move |context, inputs, operator| assign(context, &path, inputs, operator),
+        );
+    }
+    #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
+    engine.on_parse_token(move |token, position, _| match (&token, places.get(&position)) {
+        (Token::Identifier(seen), Some(name)) if seen.as_str() == name => {
+            Token::Identifier(Box::new(word(name).into()))
+        }
+        _ => token,
+    });
+}
+
+/// A word that cannot be typed.
+fn word(name: &str) -> String {
+    format!("{name} =")
+}
+
+/// Where the names of states are assigned to. Not those of which the code has a variable, too: which of both is meant is
+/// known only to Rhai.
+fn assigned(engine: &Engine, code: &str, is_state: impl Fn(&str) -> bool) -> BTreeMap<Position, String> {
+    let (tokens, _) = engine.lex([&code]);
+    // What is behind the end is the end again.
+    let tokens: Vec<(Token, Position)> = tokens.take_while(|(token, _)| *token != Token::EOF).collect();
+    let mut found = BTreeMap::new();
+    for (at, (token, position)) in tokens.iter().enumerate() {
+        let Token::Identifier(name) = token else { continue };
+        let is_target =
+            tokens.get(at + 1).is_some_and(|(next, _)| *next == Token::Equals || next.is_op_assignment());
+        let before = at.checked_sub(1).and_then(|at| tokens.get(at)).map(|(token, _)| token);
+        let is_part = matches!(before, Some(Token::Period | Token::Elvis | Token::Let | Token::Const));
+        if is_target && !is_part && is_state(name) {
+            found.insert(*position, name.to_string());
+        }
+    }
+    let declared = declared(&tokens);
+    found.retain(|_, name| !declared.contains(name));
+    found
+}
+
+/// The names of variables and parameters, and more than these where it is not clear.
+fn declared(tokens: &[(Token, Position)]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let name_at = |at: usize| match tokens.get(at) {
+        Some((Token::Identifier(name), _)) => Some(name.to_string()),
+        _ => None,
+    };
+    for (at, (token, _)) in tokens.iter().enumerate() {
+        match token {
+            Token::Let | Token::Const => names.extend(name_at(at + 1)),
+            Token::For | Token::Fn | Token::Catch | Token::Pipe => {
+                // Everything up to the body, or to the list that is looped over.
+                let ends = |token: &Token| {
+                    matches!(token, Token::In | Token::LeftBrace | Token::Pipe | Token::SemiColon)
+                };
+                let list = (at + 1..tokens.len()).take_while(|at| !ends(&tokens[*at].0));
+                names.extend(list.filter_map(name_at));
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+/// Writes what stands on the right, or what the operator makes of it and of what stands in the state.
+fn assign(
+    context: &mut EvalContext<'_, '_, '_, '_, '_, '_>,
+    path: &Path,
+    inputs: &[Expression<'_>],
+    operator: &Dynamic,
+) -> Fallible<Dynamic> {
+    let [input] = inputs else { return Err("an assignment has one right side".into()) };
+    let value = context.eval_expression_tree(input)?;
+    let name = path.0.first().map(String::as_str).unwrap_or_default();
+    let operator = operator.clone().into_string().unwrap_or_default();
+    let operator = operator.strip_suffix('=').unwrap_or_default();
+    // A variable that an earlier submission made.
+    if let Some(variable) = context.scope_mut().get_mut(name) {
+        *variable = if operator.is_empty() { value } else { applied(operator, variable.clone(), value)? };
+        return Ok(Dynamic::UNIT);
+    }
+    let tag = host::current()?;
+    if operator.is_empty() {
+        return handle::write(&tag, path.clone(), value).map(|()| Dynamic::UNIT);
+    }
+    let before = handle::resolve(&tag, path.clone())?;
+    if operator == "+" && handle::path_of(&before).is_some() {
+        return handle::add(&tag, path, value).map(|()| Dynamic::UNIT);
+    }
+    let after = applied(operator, before.clone(), handle::whole(value)?)?;
+    if !convert::identical(&before, &after) {
+        handle::write(&tag, path.clone(), after)?;
+    }
+    Ok(Dynamic::UNIT)
+}
+
+fn applied(operator: &str, before: Dynamic, value: Dynamic) -> Fallible<Dynamic> {
+    let mut scope = Scope::new();
+    scope.push_dynamic("before", handle::whole(before)?);
+    scope.push_dynamic("value", value);
+    engine::for_eval().eval_with_scope(&mut scope, &format!("before {operator} value"))
+}

@@ -1,0 +1,394 @@
+//! What code says is what it does: reading writes nothing, a path is the value that stands there, what is not there is an
+//! error. Through real processes and sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test fails the test"
+)]
+
+use std::process::Command;
+
+use debug_tests::{Certificates, Client, Service, http};
+
+struct Set {
+    _certificates: Certificates,
+    service: Service,
+    client: Client,
+}
+
+impl Set {
+    /// Runs the service `kinds`, with `alice` attached.
+    fn new() -> Self {
+        let certificates = Certificates::for_service("kinds");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kinds"));
+        command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
+        let service = Service::spawn(command);
+        let client = Client::attach(service.agent(), &certificates.operator("alice"));
+        Self { _certificates: certificates, service, client }
+    }
+
+    /// The same in the mode `change`.
+    fn changing() -> Self {
+        let mut set = Self::new();
+        set.client.eval(r#"change("a test")"#).ok();
+        set
+    }
+
+    #[track_caller]
+    fn shows(&mut self, code: &str, expected: &str) {
+        let reply = self.client.eval(code);
+        assert!(reply.is_ok(), "{code}: {}", reply.0);
+        assert_eq!(reply.display(), expected, "{code}");
+    }
+
+    /// Fails, with all of these in its message or its help.
+    #[track_caller]
+    fn fails(&mut self, code: &str, said: &[&str]) {
+        let reply = self.client.eval(code);
+        let text = format!("{} — {}", reply.failed().1, reply.help());
+        for part in said {
+            assert!(text.contains(part), "{code}: `{part}` is not in: {text}");
+        }
+        for internal in ["‹object›", "anon$", "core::ops", "debug_agent::", "Fn)", "(state"] {
+            assert!(!text.contains(internal), "{code}: {text}");
+        }
+    }
+
+    #[track_caller]
+    fn says(&self) -> String {
+        http::get(self.service.http, "/").unwrap().body
+    }
+
+    #[track_caller]
+    fn leases(&mut self) -> String {
+        self.client.eval("leases().len()").display().to_owned()
+    }
+}
+
+/// What stands in the states of `kinds`, leaves first.
+const PATHS: [&str; 13] = [
+    "kinds.text",
+    "kinds.integer",
+    "kinds.float",
+    "kinds.truth",
+    "kinds.nothing",
+    "kinds.letter",
+    "kinds.big",
+    "kinds.hidden",
+    "kinds.rows[0].name",
+    "kinds.list",
+    "kinds.empty",
+    "kinds.map",
+    "kinds.rows",
+];
+
+/// What changes the value that it is called on: a write of it is what is meant.
+const CHANGERS: [&str; 11] =
+    ["clear", "insert", "pad", "pop", "push", "remove", "replace", "reverse", "set", "sort", "trim"];
+
+/// What is called in another way than by arguments, or is the name of a function of the table, too.
+const OTHERS: [&str; 5] = ["throw", "is_def_fn", "is_def_var", "Fn", "get"];
+
+/// Arguments that functions take behind what they are called on.
+const ARGUMENTS: [&str; 9] =
+    ["", "1", "\"a\"", "'a'", "1, 1", "\"a\", \"b\"", "|x| true", "|a, b| a, 0", "[1]"];
+
+/// The functions of the language, as the agent lists them.
+fn language(client: &mut Client) -> Vec<String> {
+    let help = client.eval("help()").display().to_owned();
+    let (_, names) = help.split_once("of the language").unwrap();
+    let (_, names) = names.split_once("`: ").unwrap();
+    names.split(", ").map(|name| name.trim().to_owned()).collect()
+}
+
+/// In the mode `observe` a write ends the eval, whatever is caught.
+#[test]
+fn no_function_of_the_language_writes_what_it_only_reads() {
+    let mut set = Set::new();
+    let before = set.says();
+    let names = language(&mut set.client);
+    assert!(names.len() > 80, "{names:?}");
+    let reads =
+        names.iter().map(String::as_str).filter(|name| !CHANGERS.contains(name) && !OTHERS.contains(name));
+    let reads: Vec<&str> = reads.collect();
+    for path in PATHS {
+        for arguments in ARGUMENTS {
+            let comma = if arguments.is_empty() { "" } else { ", " };
+            let forms: [&dyn Fn(&str) -> String; 4] = [
+                &|name| format!("{path}.{name}({arguments})"),
+                &|name| format!("{name}({path}{comma}{arguments})"),
+                &|name| format!("let v = {path}; v.{name}({arguments})"),
+                &|name| format!("`${{{path}.{name}({arguments})}}`"),
+            ];
+            for form in forms {
+                for some in reads.chunks(100) {
+                    let tries = some.iter().map(|name| format!("try {{ {} }} catch {{}}", form(name)));
+                    let code = tries.collect::<Vec<_>>().join("\n");
+                    let reply = set.client.eval(&format!("{code}\n1"));
+                    assert!(reply.is_ok(), "{path} ({arguments}): {}\n{code}", reply.0);
+                }
+            }
+        }
+    }
+    assert_eq!(set.leases(), "0");
+    assert_eq!(set.says(), before);
+}
+
+#[test]
+fn reading_is_no_change_in_the_mode_change_either() {
+    let mut set = Set::changing();
+    let before = set.says();
+    for code in [
+        "kinds.integer.to_string()",
+        "kinds.text.len()",
+        "kinds.list[0].to_upper()",
+        "kinds[\"integer\"].to_string()",
+        "let k = kinds; k.integer.to_string()",
+        "let f = || kinds.integer.to_string(); f.call()",
+        "[1, 2].map(|x| kinds.float.to_string())",
+        "`${kinds.integer.to_string()}`",
+        "kinds.hidden.to_string()",
+        "kinds.nothing.to_debug()",
+        "kinds.integer += 0",
+        "kinds.text += \"\"",
+        "kinds.hosts_are_not_here ?? 1",
+        "switch kinds.integer { 7 => 1, _ => 2 }",
+        "for x in kinds.list { x.trim() }",
+        "kinds.list[0].trim()",
+        "kinds.list.sort()",
+        "7 in kinds.numbers",
+        "kinds.list = kinds.list",
+        "plan(|| kinds.integer.to_string())",
+    ] {
+        let reply = set.client.eval(code);
+        let leases = reply.0["result"]["leases"].as_array().map_or(0, Vec::len);
+        assert_eq!(leases, 0, "{code}: {}", reply.0);
+    }
+    assert_eq!(set.client.eval("plan(|| kinds.integer.to_string()).len()").display(), "0");
+    assert_eq!(set.leases(), "0");
+    assert_eq!(set.says(), before);
+}
+
+#[test]
+fn an_assignment_of_an_equal_value_is_a_write() {
+    for code in [
+        "kinds.integer = 7",
+        "kinds.integer = kinds.integer",
+        r#"set("kinds.integer", 7)"#,
+        "let k = kinds; k.integer = 7",
+        "pause_ms = 10",
+    ] {
+        let mut set = Set::changing();
+        set.client.eval(code).ok();
+        assert_eq!(set.leases(), "1", "{code}");
+    }
+}
+
+#[test]
+fn a_method_that_changes_is_one_write() {
+    for (code, seen) in [
+        (r#"kinds.list.push("dora")"#, r#"list: ["anna", "ben", "chloe", "dora"]"#),
+        (r#"push(kinds.list, "dora")"#, r#"list: ["anna", "ben", "chloe", "dora"]"#),
+        (r#"let l = kinds.list; l.push("dora")"#, r#"list: ["anna", "ben", "chloe", "dora"]"#),
+        ("kinds.list.pop()", r#"list: ["anna", "ben"]"#),
+        ("kinds.list.remove(0)", r#"list: ["ben", "chloe"]"#),
+        ("kinds.list.clear()", "list: []"),
+        ("kinds.list.reverse()", r#"list: ["chloe", "ben", "anna"]"#),
+        ("kinds.numbers.sort()", "numbers: [1, 2, 3]"),
+        (r#"kinds.list += ["x"]"#, r#"list: ["anna", "ben", "chloe", "x"]"#),
+        (r#"kinds.map.set("one", 9)"#, r#"{"one": 9, "two": 2}"#),
+        ("kinds.text.trim()", r#"text: "some Text""#),
+        (r#"kinds.text.replace("some", "any")"#, r#"text: " any Text ""#),
+        (r#"kinds.list[0].replace("a", "x")"#, r#"list: ["xnnx", "ben", "chloe"]"#),
+        ("kinds.list[-1] = \"z\"", r#"list: ["anna", "ben", "z"]"#),
+        ("kinds.integer += 1", "integer: 8"),
+        ("pause_ms = 20", "pause_ms=20"),
+        ("pause_ms += 5", "pause_ms=15"),
+        ("fn f() { pause_ms = 21; } f()", "pause_ms=21"),
+        ("let f = || pause_ms = 22; f.call()", "pause_ms=22"),
+        (r#"hosts = ["h2"]"#, r#"hosts=["h2"]"#),
+        (r#"hosts += ["h2"]"#, r#"hosts=["h1", "h2"]"#),
+        ("kinds.numbers = [kinds.integer]", "numbers: [7]"),
+        ("hosts = kinds.list", r#"hosts=["anna", "ben", "chloe"]"#),
+        (r#"kinds["max-conn"] = 9"#, "max_conn: 9"),
+    ] {
+        let mut set = Set::changing();
+        let before = set.says();
+        assert!(!before.contains(seen), "{code}");
+        let reply = set.client.eval(code);
+        assert_eq!(reply.ok()["leases"].as_array().unwrap().len(), 1, "{code}: {}", reply.0);
+        assert!(set.says().contains(seen), "{code}: {}", set.says());
+        set.client.eval("revert_all()").ok();
+        assert_eq!(set.says(), before, "{code}");
+    }
+}
+
+#[test]
+fn a_variable_of_the_code_stays_one() {
+    let mut set = Set::changing();
+    let before = set.says();
+    set.shows("let pause_ms = 5; pause_ms = 6; pause_ms += 1; pause_ms", "7");
+    set.client.eval("let hosts = 1;").ok();
+    set.shows("hosts = 2; hosts", "2");
+    set.shows("let f = |pause_ms| { pause_ms = 3; pause_ms }; f.call(1)", "3");
+    assert_eq!((set.leases().as_str(), set.says()), ("0", before));
+}
+
+#[test]
+fn a_plan_of_an_assignment_to_a_state_lists_it() {
+    let mut set = Set::new();
+    set.shows("plan(|| pause_ms = 20).len()", "1");
+    set.shows("plan(|| pause_ms = 20)[0].target", "\"state:pause_ms\"");
+    set.fails("pause_ms = 20", &["denied: write state:pause_ms"]);
+    set.client.eval(r#"change("a test")"#).ok();
+    set.fails(r#"patch("GET /x", |req| { pause_ms = 1; 2 }, #{ unseen: true })"#, &["`set`", "effect"]);
+}
+
+#[test]
+fn a_path_is_the_value_that_stands_there() {
+    let mut set = Set::new();
+    for (code, expected) in [
+        (r#"kinds.list.contains("anna")"#, "true"),
+        (r#"kinds.list.contains("1")"#, "false"),
+        (r#""anna" in kinds.list"#, "true"),
+        (r#""one" in kinds.map"#, "true"),
+        (r#"kinds.list == ["anna", "ben", "chloe"]"#, "true"),
+        (r#"["anna", "ben", "chloe"] == kinds.list"#, "true"),
+        (r#"kinds.list != ["anna", "ben", "chloe"]"#, "false"),
+        (r#"kinds.map == get("kinds.map")"#, "true"),
+        (r#"get("kinds.map") == kinds.map"#, "true"),
+        ("kinds.map == #{ one: 1, two: 2 }", "true"),
+        ("kinds == get(\"kinds\")", "true"),
+        ("kinds.list == kinds.map", "false"),
+        ("kinds.list == 5", "false"),
+        ("kinds.rows[0] == #{ name: \"a\", weight: 1 }", "true"),
+        ("[kinds.list] == [get(\"kinds.list\")]", "true"),
+        ("#{ a: kinds.map } == #{ a: get(\"kinds.map\") }", "true"),
+        ("[get(\"kinds.map\")].contains(kinds.map)", "true"),
+        ("[kinds.map].index_of(get(\"kinds.map\"))", "0"),
+        ("kinds.list.map(|p| p.len())", "[4, 3, 5]"),
+        ("kinds.rows.map(|r| r.weight)", "[1, 2]"),
+        ("kinds.list.filter(|p| p == \"ben\")", "[\"ben\"]"),
+        ("kinds.list.index_of(\"ben\")", "1"),
+        ("kinds.list.find(|p| p == \"ben\")", "\"ben\""),
+        ("kinds.list.some(|p| p == \"ben\")", "true"),
+        ("kinds.list.all(|p| p == \"ben\")", "false"),
+        ("kinds.numbers.reduce(|sum, n| sum + n, 0)", "6"),
+        ("kinds.list.len()", "3"),
+        ("kinds.map.len()", "2"),
+        ("kinds.empty.is_empty()", "true"),
+        ("kinds.map.keys()", "[\"one\", \"two\"]"),
+        ("kinds.map.values()", "[1, 2]"),
+        ("kinds.map.get(\"one\")", "1"),
+        ("kinds.list[0..2]", "[\"anna\", \"ben\"]"),
+        ("kinds.list[1..=2]", "[\"ben\", \"chloe\"]"),
+        ("kinds.list[-1]", "\"chloe\""),
+        ("kinds.list.extract(1, 1)", "[\"ben\"]"),
+        ("kinds.list.join(\"+\")", "\"anna+ben+chloe\""),
+        ("kinds.list + [\"dora\"]", "[\"anna\", \"ben\", \"chloe\", \"dora\"]"),
+        ("[\"dora\"] + kinds.list", "[\"dora\", \"anna\", \"ben\", \"chloe\"]"),
+        ("`${kinds.numbers}`", "\"[3, 1, 2]\""),
+        ("\"n: \" + kinds.numbers", "\"n: [3, 1, 2]\""),
+        ("kinds.numbers.to_string()", "\"[3, 1, 2]\""),
+        ("[kinds.numbers, 1]", "[[3, 1, 2], 1]"),
+        ("#{ a: kinds.numbers }", "#{a: [3, 1, 2]}"),
+        ("fn f(x) { x.len() } f(kinds.list)", "3"),
+        ("let n = 0; for x in kinds.numbers { n += x; } n", "6"),
+        ("try { kinds.list.map(|p| p.len())[0] } catch { 0 }", "4"),
+        ("if kinds.list == [] { 1 } else { 2 }", "2"),
+        ("let old = kinds; [old.integer, kinds.integer]", "[7, 7]"),
+    ] {
+        set.shows(code, expected);
+    }
+    assert_eq!(set.leases(), "0");
+}
+
+#[test]
+fn what_a_list_or_map_cannot_be_is_said() {
+    let mut set = Set::new();
+    set.fails("kinds.list < 5", &["`<`", "`kinds.list`"]);
+    set.fails("if kinds.list { 1 }", &["a list or map of a state", "a truth value"]);
+    set.fails("kinds.list.nosuch()", &["`nosuch`"]);
+    set.fails("kinds[true]", &["`kinds`", "truth value"]);
+    set.fails("for x in kinds.map { x }", &["kinds.map.keys()"]);
+    set.fails("kinds.list[7]", &["kinds.list", "0 to 2"]);
+    set.fails("-kinds.map", &["`-`"]);
+}
+
+/// A comparison that holds a secret of the service tells nothing about it.
+#[test]
+fn secrets_below_a_path_are_not_guessed() {
+    let mut set = Set::new();
+    for guess in ["another-guess-1", "not-a-real-secret-8"] {
+        for code in [
+            format!("[kinds.hidden] == [\"{guess}\"]"),
+            format!("#{{ a: kinds.hidden }} == #{{ a: \"{guess}\" }}"),
+            format!("[kinds.hidden].contains(\"{guess}\")"),
+            format!("kinds.values().contains(\"{guess}\")"),
+            format!("let k = get(\"kinds\"); k.hidden = \"{guess}\"; kinds == k"),
+        ] {
+            set.fails(&code, &["secret"]);
+        }
+    }
+    assert!(!set.client.eval("kinds").display().contains("not-a-real-secret-9"));
+    assert!(!set.client.eval("`${kinds} ${[kinds]}`").display().contains("not-a-real-secret-9"));
+}
+
+#[test]
+fn what_is_not_there_is_an_error_with_the_nearest_name() {
+    let mut set = Set::changing();
+    set.fails("info().uptime", &["`uptime`", "did you mean `up`?"]);
+    set.fails("info()[\"uptime\"]", &["`uptime`"]);
+    set.fails("get(\"kinds.map\").won", &["`won`", "known: one, two"]);
+    set.fails("get(\"kinds\").rows[0].wieght", &["did you mean `weight`?"]);
+    set.fails("sessions().map(|s| s.operatr)", &["did you mean `operator`?"]);
+    set.client.eval("kinds.integer = 8").ok();
+    set.fails("leases()[0].ownr", &["did you mean `owner`?"]);
+    set.client.eval("let i = info();").ok();
+    set.fails("i.uptime", &["did you mean `up`?"]);
+    // A map of one's own is one's own.
+    set.shows("let m = #{ a: 1 }; if m.b == () { 1 } else { 2 }", "1");
+    set.shows("let m = #{}; m.x = 1; m.y = 2; m.keys()", "[\"x\", \"y\"]");
+    set.shows("let m = #{}; m.x = 1; if m.z == () { 0 }; m.keys()", "[\"x\"]");
+    set.shows("let m = #{}; for k in [\"a\", \"b\"] { m[k] = 1; } m[\"c\"]; m.keys()", "[\"a\", \"b\"]");
+    set.shows("let o = get(\"kinds.map\"); o.three = 3; o.len()", "3");
+    set.shows("kinds.nothing", "()");
+    set.shows("get(\"kinds.nothing\")", "()");
+    set.shows("let x = 1;", "");
+}
+
+#[test]
+fn names_that_are_no_names_of_the_language_have_a_way() {
+    let mut set = Set::changing();
+    for word in ["debug", "private", "import", "new", "if"] {
+        set.fails(&format!("kinds.{word}"), &[&format!("`kinds[\"{word}\"]`"), "nothing ran"]);
+        set.fails(&format!("kinds.{word} = 1"), &[&format!("`kinds[\"{word}\"]`")]);
+        assert!(set.client.eval(&format!("kinds[\"{word}\"]")).is_ok());
+        assert!(set.client.eval(&format!("get(\"kinds.{word}\")")).is_ok());
+    }
+    set.shows("kinds.type", "4");
+    set.fails("kinds.max-conn", &["[\"max-conn\"]"]);
+    set.fails("kinds.2fast", &["`kinds[\"2fast\"]`"]);
+    set.fails("kinds.list.0", &["`kinds.list[0]`"]);
+}
+
+/// What is advised can be typed, and is found.
+#[test]
+fn help_can_be_followed() {
+    let mut set = Set::new();
+    for name in language(&mut set.client) {
+        set.client.eval(&format!("help(\"{name}\")")).ok();
+    }
+    set.fails("exit", &["Ctrl-D leaves"]);
+    set.fails("quit", &["Ctrl-D leaves"]);
+    set.fails("q()", &["Ctrl-D leaves"]);
+    set.fails("let f = |x| x; f(3)", &["`f.call(3)`"]);
+    set.fails("fn g(f) { f(3) } g(|x| x)", &["`f.call(3)`"]);
+    let far = set.client.eval("zzz(1)");
+    assert!(!far.help().contains("did you mean"), "{}", far.help());
+    set.fails("lenn(\"a\")", &["did you mean `len`?"]);
+    set.fails("help(\"mapp\")", &["did you mean `map`?"]);
+    set.client.eval("help(\"len\")").ok();
+    assert!(set.client.eval("help()").display().contains("is a copy"));
+}
