@@ -47,10 +47,10 @@ mod in_one_line {
     #[debug_agent::patchable] pub(crate) fn ends_in_a_macro(cents: i64) -> String { format!("{cents}") }
     #[debug_agent::patchable] pub(crate) fn is_a_macro() { println!("a macro that is a statement") }
     #[debug_agent::patchable] pub(crate) fn branches(cents: i64) -> i64 { if cents < 0 { 0 } else { cents } }
-    #[debug_agent::patchable] pub(crate) fn matches(cents: i64) -> bool { match cents { 0 => true, _ => false } }
+    #[debug_agent::patchable] pub(crate) fn matches(cents: i64) -> bool { match cents { 0 => true, n => n > 9 } }
     #[debug_agent::patchable] pub(crate) fn question(text: &str) -> Result<i64, std::num::ParseIntError> { Ok(text.parse::<i64>()? + 1) }
-    #[debug_agent::patchable] pub(crate) fn closure(cents: i64) -> i64 { (|n: i64| n + 1)(cents) }
-    #[debug_agent::patchable] pub(crate) fn block(cents: i64) -> i64 { let half = { cents / 2 }; half }
+    #[debug_agent::patchable] pub(crate) fn closure(cents: i64) -> i64 { Some(cents).map_or(0, |n| n + 1) }
+    #[debug_agent::patchable] pub(crate) fn block(cents: i64) -> i64 { let half = { cents / 2 }; half.max(0) }
     #[debug_agent::patchable] pub(crate) fn pattern((a, b): (i64, i64), _: u8, _unused: u8) -> i64 { a + b }
     #[debug_agent::patchable] pub(crate) fn for_ever() -> ! { std::process::exit(0) }
     #[debug_agent::patchable(watch_only)] pub(crate) fn watched(cents: i64) -> i64 { cents / 10 }
@@ -111,13 +111,16 @@ mod in_many_lines {
         let mut steps = 0;
         'all: loop {
             while n > 1 {
-                n = if n % 2 == 0 { n / 2 } else { 3 * n + 1 };
+                n = if n.is_multiple_of(2) { n / 2 } else { 3 * n + 1 };
                 steps += 1;
                 if steps == 1_000 {
                     break 'all;
                 }
             }
-            return steps;
+            if n == 1 {
+                return steps;
+            }
+            n += 1;
         }
         0
     }
@@ -193,9 +196,9 @@ mod in_many_lines {
     }
 }
 
+#[expect(clippy::expect_used, reason = "a test that gets no runtime fails")]
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime.map(|runtime| runtime.block_on(future)).unwrap()
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
 }
 
 #[test]

@@ -80,7 +80,7 @@ pub(super) enum Decided {
     /// Policy was not asked.
     Own(u64),
     /// Each request with its answer, up to the first that is denied.
-    Policy(NonEmpty<(Request, Decision)>),
+    Policy(Box<NonEmpty<(Request, Decision)>>),
 }
 
 impl Decided {
@@ -102,7 +102,7 @@ impl Decided {
             denied = matches!(decision, Decision::Deny(_));
             answers = answers.and([(request, decision)]);
         }
-        Self::Policy(answers)
+        Self::Policy(Box::new(answers))
     }
 
     /// Each request with its answer; none for the end of one's own change.

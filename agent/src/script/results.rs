@@ -35,13 +35,10 @@ pub(crate) fn results(functions: &AST, name: &str) -> Results {
         let alone = walk::only(functions, |n, p| n == name && p == params);
         let mut last = Results::default();
         alone.walk(&mut |nodes: &[ASTNode<'_>]| {
-            match nodes {
-                // Of the statements of its body the last one counts.
-                [ASTNode::Stmt(one)] => {
-                    last = Results::default();
-                    statement(one, &mut last);
-                }
-                _ => {}
+            // Of the statements of its body the last one counts.
+            if let [ASTNode::Stmt(one)] = nodes {
+                last = Results::default();
+                statement(one, &mut last);
             }
             if let Some(ASTNode::Stmt(Stmt::Return(value, flags, position))) = nodes.last() {
                 // The parser says `break` of a `throw`, and not of a `return`.

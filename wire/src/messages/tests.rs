@@ -51,8 +51,12 @@ fn what_opens_a_session_is_written_as_documented() {
         r#"{"protocol":1,"version":"0.1.0","service":"shop","instance":"one","environment":"production","origin":"example.org/shop/one/0123456789abcdef"}"#,
     );
     golden(
-        &HelloParams { version: "0.1.0".to_owned(), checkpoint: 12 },
+        &HelloParams { version: "0.1.0".to_owned(), checkpoint: 12, attach: false },
         r#"{"version":"0.1.0","checkpoint":12}"#,
+    );
+    golden(
+        &HelloParams { version: "0.1.0".to_owned(), checkpoint: 12, attach: true },
+        r#"{"version":"0.1.0","checkpoint":12,"attach":true}"#,
     );
     let result = HelloResult {
         checkpoint: "note".to_owned(),
