@@ -137,7 +137,7 @@ pub(crate) struct Connection {
 /// Where the agent is, and who is asking.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct At {
-    /// Address of the agent, such as localhost, 127.0.0.1:7777 or [::1]:7777; without a port it is 7777
+    /// Address of the agent, such as `localhost`, `127.0.0.1:7777` or `[::1]:7777`; without a port it is 7777
     pub(crate) target: String,
     #[command(flatten)]
     pub(crate) connection: Connection,
