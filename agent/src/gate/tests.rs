@@ -26,6 +26,9 @@ use crate::status::Waits;
 /// A core that shows nothing, with its log in a folder of its own.
 fn core(folder: &tempfile::TempDir) -> Core {
     let (log, opened) = Log::open(folder.path(), SigningKey::generate("test/test/1").unwrap()).unwrap();
+    // Nothing else may be the first record of a log.
+    let boot = crate::records::record("boot", serde_json::json!({}));
+    log.append(vec![boot], debug_audit::Until::Durable).durable().unwrap();
     let redactor = Arc::new(Redactor::new(&[]));
     let states = Arc::new(States::new(Vec::new(), Vec::new(), redactor.clone()).unwrap());
     let policy = Policy::parse(debug_policy::DEFAULT).unwrap();

@@ -3,7 +3,7 @@ struct Rota;
 impl Rota {
     #[debug_agent_macros::patchable]
     fn merge(first: u8, other: Option<Self>) -> u8 {
-        first
+        first + u8::from(other.is_some())
     }
 }
 
