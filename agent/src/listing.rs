@@ -67,6 +67,11 @@ fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
     let word = words::find(name).map(|word| format!("{}\n{}", word.usage, word.about));
     let said = match (table::function(name).map(explain), word) {
         (Some(function), Some(word)) => format!("{function}\n\nof the language: {word}"),
+        // Who asks for a function that is planned learns that, whatever else the name stands for.
+        (None, Some(word)) if table::LATER.contains(&name) => {
+            let (message, _) = crate::explain::later(name);
+            format!("{word}\n\nas a function of the agent: {message}")
+        }
         (Some(said), None) | (None, Some(said)) => said,
         (None, None) if table::LATER.contains(&name) => {
             let (message, help) = crate::explain::later(name);

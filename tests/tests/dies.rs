@@ -412,7 +412,8 @@ fn stray_keys_at_a_terminal_confirm_nothing() {
 fn a_killed_service_comes_back_as_it_was() {
     let mut set = Set::new();
     let mut vera = set.attach("vera");
-    let states = "[config, rota.name, info().levels, leases()].to_string()";
+    let states =
+        "[config.db.port, config.server, config.application, rota.name, info().levels, leases()].to_string()";
     let before = vera.eval(states).display().to_owned();
     let mut alice = set.change("alice");
     for code in [

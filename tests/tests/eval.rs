@@ -74,14 +74,14 @@ fn a_mistake_is_told_with_what_was_probably_meant() {
         ),
         ("nothing", "there is no variable or state `nothing`", "`ls()` lists the states"),
         ("lease()", "there is no function `lease` for ()", "did you mean `leases`?"),
-        ("foo(1)", "there is no function `foo` for (integer) (line 1, position 1)", "`help()` lists"),
-        ("\"a\" * 2", "`*` is not there for (string, integer)", "nothing was changed"),
+        ("foo(1)", "there is no function `foo` for (an integer) (line 1, position 1)", "`help()` lists"),
+        ("\"a\" * 2", "`*` is not there for (text, an integer)", "nothing was changed"),
         (
             "fn f(x) { x - 1 }\nf(\"a\")",
-            "`-` is not there for (string, integer) (line 1, position 13)",
+            "`-` is not there for (text, an integer) (line 1, position 13)",
             "nothing was changed",
         ),
-        ("leases(1, 2)", "`leases` does not take (integer, integer)", "`help(\"leases\")`"),
+        ("leases(1, 2)", "`leases` does not take (an integer, an integer)", "`help(\"leases\")`"),
         ("throw \"teapot\"", "teapot (line 1, position 1)", "nothing was changed"),
     ] {
         let reply = client.eval(code);
@@ -104,8 +104,12 @@ fn a_function_of_a_later_version_is_said_to_be_one() {
             assert_eq!(kind, "eval", "{code}: {message}");
             assert!(message.starts_with(&told), "{code}: {message}");
         }
-        let (_, message) = client.eval(&format!("help(\"{name}\")")).failed();
-        assert_eq!(message, told);
+        let help = client.eval(&format!("help(\"{name}\")"));
+        match *name {
+            // A function of the language has this name, too.
+            "call" => assert!(help.display().ends_with(&told), "{}", help.display()),
+            _ => assert_eq!(help.failed().1, told),
+        }
     }
     assert_eq!(client.eval("fn watch(x) { x + 1 } watch(1)").display(), "2", "one's own is one's own");
 }

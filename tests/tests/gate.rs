@@ -60,7 +60,7 @@ impl Set {
 fn everything(client: &mut Client) -> String {
     let mut all = String::new();
     for code in
-        ["config", "rota", r#"leases().map(|l| [l.id, l.owner, l.target])"#, "points().map(|p| p.layers)"]
+        ["config", "rota", r#"leases().map(|l| [l.id, l.owner, l.target])"#, "points().map(|p| p.patched)"]
     {
         all += client.eval(code).display();
     }
