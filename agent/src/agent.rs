@@ -49,6 +49,8 @@ pub struct Builder {
     pub(crate) checks: Vec<(String, Box<dyn Any + Send>)>,
     /// What is wrong with single names, each of which costs only itself.
     pub(crate) faults: Vec<String>,
+    /// A list by its path, and the field that tells its elements apart.
+    pub(crate) keys: Vec<(String, String)>,
     pub(crate) never_patch: Vec<String>,
     pub(crate) never_write: Vec<String>,
     pub(crate) routes: Vec<String>,
@@ -74,6 +76,7 @@ impl Agent {
             states: Vec::new(),
             checks: Vec::new(),
             faults: Vec::new(),
+            keys: Vec::new(),
             never_patch: Vec::new(),
             never_write: Vec::new(),
             routes: Vec::new(),
@@ -320,6 +323,29 @@ impl Builder {
     {
         let check: Check<T> = Arc::new(move |value| check(value).map_err(|error| error.to_string()));
         self.checks.push((name.into(), Box::new(check)));
+        self
+    }
+
+    /// Names the field by which the elements of a list are told apart: text or an integer that no two of them share. The list is
+    /// then shown and addressed as a map by that field, in scripts, in policy and in the log: `pool.backends.b.weight` instead
+    /// of `pool.backends.1.weight`, whatever the order in which the service keeps them.
+    ///
+    /// `*` stands for any one name on the way, as in `pools.*.backends`. While two elements have the same key, or one has none, the
+    /// list is shown as a list, and `info()` says why.
+    ///
+    /// ```
+    /// # use std::sync::{Arc, RwLock};
+    /// # #[derive(Clone, PartialEq, serde::Serialize, serde::Deserialize)] struct Backend { name: String, weight: u32 }
+    /// # #[derive(Clone, PartialEq, serde::Serialize, serde::Deserialize)] struct Pool { backends: Vec<Backend> }
+    /// let pool = Arc::new(RwLock::new(Pool { backends: Vec::new() }));
+    /// let agent = debug_agent::Agent::builder("shop")
+    ///     .state_mut("pool", pool.clone())
+    ///     .key("pool.backends", "name")
+    ///     .start_from_env();
+    /// # drop(agent);
+    /// ```
+    pub fn key(mut self, path: impl Into<String>, field: impl Into<String>) -> Self {
+        self.keys.push((path.into(), field.into()));
         self
     }
 

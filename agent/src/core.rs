@@ -22,7 +22,7 @@ use crate::points::Registry;
 use crate::records;
 use crate::session::Session;
 use crate::snapshot::Snapshots;
-use crate::state::{Keyed, Path, Redactor, Scrubber, StateError, States, Tree, Wait};
+use crate::state::{Basis, Keyed, Path, Redactor, Scrubber, StateError, States, Tree, Wait};
 use crate::status::Waits;
 use crate::threads::Faults;
 use crate::values;
@@ -226,6 +226,7 @@ impl Core {
                     self.scrubber.learn(&Self::below(id), &Tree::Null);
                     // Layers above may have taken over what stood below it, which will stand there again.
                     for (lease, path, base) in self.writes.bases(&path) {
+                        let base = base.unwrap_or(Tree::Null);
                         self.scrubber.learn(&Self::below(lease), &self.redactor.mark(&path, base));
                     }
                 }
@@ -257,7 +258,7 @@ impl Core {
                     (None, Some(above)) => {
                         format!("lease {id}: ended; {target} stays as lease {above} above it made it")
                     }
-                    (None, None) => format!("lease {id}: {target} is as it was before"),
+                    (None, None) => format!("lease {id}: {}", ended_as(&target, undone)),
                 })
             }
             Err(EndError::Failing { id, why, first }) => {
@@ -276,14 +277,25 @@ impl Core {
         records::Told {
             conflict: undone.conflict.as_ref().map(|conflict| conflict.why.clone()),
             covered_by: undone.covered_by,
-            restored: match &undone.stands {
-                None => Value::Null,
-                Some(Stands::Value(value)) => self.digest(value),
-                Some(Stands::Layers(count)) => json!({ "layers": count }),
-            },
-            base: undone.base.as_ref().map_or(Value::Null, |base| self.digest(base)),
+            restored: undone.stands.as_ref().map_or(Value::Null, |stands| self.stands(stands)),
+            base: undone.base.as_ref().map_or(Value::Null, |base| self.stands(base)),
             foreign: undone.foreign,
+            found: undone.found.as_ref().map(Path::to_string),
+            compared: compared(undone),
         }
+    }
+
+    fn stands(&self, stands: &Stands) -> Value {
+        match stands {
+            Stands::Value(value) => self.digest(value),
+            Stands::Nothing => self.digest_of(None),
+            Stands::Layers(count) => json!({ "layers": count }),
+        }
+    }
+
+    /// Keyed digest and length of what stands at a place, or that nothing does.
+    pub(crate) fn digest_of(&self, value: Option<&Tree>) -> Value {
+        value.map_or_else(|| json!({ "absent": true }), |value| self.digest(value))
     }
 
     /// Leaves the oldest conflict as it is if too many wait for somebody to say so.
@@ -348,6 +360,33 @@ impl Core {
             notes.remove(0);
         }
         notes.push(sentence);
+    }
+}
+
+/// What is said of a target whose change was undone: no more than was seen.
+fn ended_as(target: &str, undone: &Undone) -> String {
+    let found = undone.found.as_ref().map(|now| format!("; it moved meanwhile and is `{now}` now"));
+    let found = found.unwrap_or_default();
+    match undone.stands {
+        Some(Stands::Layers(0)) => format!("{target} is as it was before"),
+        Some(Stands::Layers(_)) => format!("{target} is as the others in force there make it"),
+        _ if undone.is_as_before() => format!("{target} is as it was before{found}"),
+        Some(_) => format!(
+            "what was changed at {target} is undone; what the service itself wrote there meanwhile stays{found}"
+        ),
+        None => format!("{target} was undone; what stands there was not seen"),
+    }
+}
+
+/// What the claim of a record rests on, in words.
+fn compared(undone: &Undone) -> &'static [&'static str] {
+    match (&undone.stands, undone.basis) {
+        (Some(Stands::Layers(_)), _) => &["layers"],
+        (_, Some(Basis::Names)) => &["value"],
+        (_, Some(Basis::WholeList)) => &["value", "list"],
+        (_, Some(Basis::Identity)) => &["value", "identity"],
+        (_, Some(Basis::Neighbours)) => &["value", "length", "neighbours"],
+        (_, None) => &[],
     }
 }
 

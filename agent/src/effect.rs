@@ -165,7 +165,7 @@ pub(crate) struct Proposal {
     /// For the record: what is put in force, never a secret.
     pub(crate) after: serde_json::Value,
     /// What stands there and what is to, for a plan; marked. Nothing for patches.
-    pub(crate) shown: Option<(Tree, Tree)>,
+    pub(crate) shown: Option<(Option<Tree>, Option<Tree>)>,
     /// For the record: keyed digest and length of what stood there.
     pub(crate) before: serde_json::Value,
     /// The same of what is put there; null for what is no value.

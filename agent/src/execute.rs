@@ -15,7 +15,7 @@ use crate::core::Core;
 use crate::effect::{Effect, Guarding, Proposal};
 use crate::gate::{self, NonEmpty, Opened, Permit, Refusal};
 use crate::guard::{self, Counts};
-use crate::lease::{Cause, EndError, Lease, overlaps};
+use crate::lease::{Cause, ChangeError, EndError, Lease, overlaps};
 use crate::listing;
 use crate::plan::Overlay;
 use crate::records;
@@ -230,6 +230,14 @@ pub(crate) fn settled_before(id: u64) -> Refusal {
     Refusal::state(format!("lease {id} was settled before"), "nothing is left to do")
 }
 
+/// Why a conflict was not undone by force, and what can be done then.
+pub(crate) fn not_forced(id: u64, error: &ChangeError) -> Refusal {
+    let help = format!(
+        "nothing was changed; `settle({id}, \"keep\")` leaves it so, and what stands there can be written by hand"
+    );
+    Refusal::state(error.to_string(), help)
+}
+
 /// What the eval itself has put where a conflict is to be forced is undone if that fails: it is no lease to be ended first.
 pub(crate) fn not_own_above(core: &Core, run: &Run, id: u64, force: bool) -> Result<(), Refusal> {
     let conflict = run.conflict(core, id).ok().filter(|_| force);
@@ -403,16 +411,23 @@ fn settle(core: &Core, run: &Run, id: u64, force: bool) -> Result<Dynamic, Refus
     let Some((lease, conflict)) = core.leases.take_conflict(id) else {
         return Err(settled_before(id));
     };
-    if force && let Err(error) = lease.change.force(Wait::AGENT) {
-        core.leases.put_conflict_back(lease, conflict);
-        let help = "nothing was changed; `leases()` shows what stands there";
-        return Err(Refusal::state(error.to_string(), help));
+    let mut as_before = false;
+    if force {
+        match lease.change.force(Wait::AGENT) {
+            Ok(seen) => as_before = seen,
+            Err(error) => {
+                core.leases.put_conflict_back(lease, conflict);
+                return Err(not_forced(id, &error));
+            }
+        }
     }
+    core.leases.ended(id, "conflict, settled");
     let stands = stands(core, lease.target()).map_or(Value::Null, |value| core.digest(&value));
     let (by, how) = (&run.session.operator.name, gate::settled_as(force));
     core.append(vec![records::lease_settled(&lease, by, how, &stands, Value::Null)]);
     Ok(values::say(match force {
-        true => format!("lease {}: {} is as it was before", lease.id, lease.target()),
+        true if as_before => format!("lease {}: {} is as it was before", lease.id, lease.target()),
+        true => format!("lease {}: what it changed at {} is undone", lease.id, lease.target()),
         false => format!("lease {}: {} stays as the service made it", lease.id, lease.target()),
     }))
 }
@@ -423,7 +438,11 @@ pub(crate) fn ended(error: &EndError) -> Refusal {
             "`settle(id, \"keep\")` leaves what the service changed, `settle(id, \"force\")` undoes the change all the same"
         }
         EndError::Unknown(_) => "`leases()` lists those in force",
-        EndError::Ended { .. } => "nothing is left to do; what it changed is as it was before",
+        EndError::Ended { how: "never made", .. } => "nothing is left to do; it changed nothing",
+        EndError::Ended { how: "conflict, settled", .. } => {
+            "nothing is left to do; what became of its conflict stands in the log"
+        }
+        EndError::Ended { .. } => "nothing is left to do; the record of its end says what stood there then",
         EndError::Ending(_) => "look at `leases()` again",
         EndError::Failing { .. } => "`leases()` shows it until it succeeds",
         EndError::Busy(_) => "nothing was changed",

@@ -148,6 +148,7 @@ fn info(core: &Core, run: &Run) -> Dynamic {
                 .chain(kept)
                 .chain(core.waits.long())
                 .chain(core.faults.sentence())
+                .chain(core.states.unkeyed())
                 .chain(unnoted.map(str::to_owned))
                 .chain(unsearched(core))
                 .map(Dynamic::from)

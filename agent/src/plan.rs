@@ -220,7 +220,11 @@ fn may_see(core: &Core, run: &Run, effect: &Effect) -> bool {
     match (proposal.change.target(), &proposal.shown) {
         (Resource::State(path), Some((before, after))) => {
             let path = Path(path.clone());
-            [before, after].into_iter().all(|tree| gate::must_see(core, run, &path, tree).is_ok())
+            let see = |tree: &Option<Tree>| {
+                let nothing = Tree::Null;
+                gate::must_see(core, run, &path, tree.as_ref().unwrap_or(&nothing)).is_ok()
+            };
+            see(before) && see(after)
         }
         _ => true,
     }
@@ -276,8 +280,11 @@ fn change_shown(core: &Core, proposal: &Proposal) -> (Option<Dynamic>, Option<Dy
     match (proposal.change.target(), &proposal.shown) {
         (Resource::State(path), Some((before, after))) => {
             let path = Path(path.clone());
-            let shown = |tree: &Tree| {
-                convert::to_dynamic(&core.redactor.mark(&path, tree.clone()), &path, &core.keyed)
+            let shown = |tree: &Option<Tree>| match tree {
+                Some(tree) => {
+                    convert::to_dynamic(&core.redactor.mark(&path, tree.clone()), &path, &core.keyed)
+                }
+                None => values::say("(nothing)"),
             };
             (Some(shown(before)), Some(shown(after)))
         }

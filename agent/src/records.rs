@@ -154,6 +154,10 @@ pub(crate) struct Told {
     pub(crate) base: Value,
     /// Whether the service itself wrote there meanwhile, which was left.
     pub(crate) foreign: bool,
+    /// Where the thing that was changed was found, if not at the target.
+    pub(crate) found: Option<String>,
+    /// What was compared.
+    pub(crate) compared: &'static [&'static str],
 }
 
 /// The terminal record of a lease.
@@ -165,7 +169,8 @@ pub(crate) fn lease_ended(kind: &'static str, lease: &Lease, by: &str, told: &To
     let body = json!({
         "lease": lease.id, "target": lease.target(), "owner": lease.owner, "session": lease.session,
         "by": by, "conflict": conflict, "covered_by": told.covered_by, "restored": told.restored,
-        "base": told.base, "foreign": told.foreign, "detail": detail,
+        "base": told.base, "foreign": told.foreign, "found": told.found, "compared": told.compared,
+        "detail": detail,
     });
     Entry { terminal: true, ..kept(kind, body) }
 }

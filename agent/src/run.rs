@@ -17,7 +17,7 @@ use crate::lease::{ChangeError, Conflict, EndError, Lease};
 use crate::plan::{Overlay, Planning};
 use crate::session::Session;
 use crate::snapshot::Snapshot;
-use crate::state::{Path, Scrubber, Shown, StateError, Tree, Wait};
+use crate::state::{Checked, Path, Scrubber, Shown, StateError, Tree, Wait};
 
 /// The most effects of one eval: as many as a read may have leaves.
 pub(crate) const MAX_EFFECTS: u64 = 10_000;
@@ -255,11 +255,11 @@ impl Run {
         }
     }
 
-    /// Whether a write would succeed now, and what stands there; in a plan with its own writes.
+    /// Whether a write would succeed now, what stands there, and what would; in a plan with its own writes.
     ///
     /// # Errors
     /// What stands in the way.
-    pub(crate) fn check_write(&self, core: &Core, path: &Path, value: &Tree) -> Result<Tree, StateError> {
+    pub(crate) fn check_write(&self, core: &Core, path: &Path, value: &Tree) -> Result<Checked, StateError> {
         let planned = |planning: &Planning| planning.overlay().check_write(core, path, value);
         let planned = self.done().planning.as_ref().and_then(planned);
         planned.unwrap_or_else(|| core.states.check_write(path, value, Wait::AGENT))

@@ -97,6 +97,7 @@ pub(crate) struct Prepared {
     gauges: BTreeMap<String, Gauge>,
     names: Names,
     notices: Notices,
+    keys: Vec<(String, String)>,
 }
 
 /// Reads and checks the configuration and all that it names.
@@ -141,6 +142,9 @@ pub(crate) fn prepare(mut builder: Builder) -> Result<Prepared, StartError> {
     let mut closed = closed_to_writes(&builder, &mut notices);
     let names = Names::new(closed.clone(), builder.never_patch.clone(), config.redact.visible.clone());
     closed.extend(checked(&mut builder, &mut notices));
+    for what in state::add_keys(&mut builder.states, &builder.keys, &redactor) {
+        notices.add(what);
+    }
     let (states, faults) = States::of(builder.states, closed, redactor.clone());
     for fault in faults {
         notices.add(format!("{fault}; all that share the name are closed"));
@@ -165,6 +169,7 @@ pub(crate) fn prepare(mut builder: Builder) -> Result<Prepared, StartError> {
         gauges: builder.gauges,
         names,
         notices,
+        keys: builder.keys,
     })
 }
 
@@ -392,8 +397,20 @@ fn build(
     opened: &Opened,
     status: &Shared,
 ) -> Result<(Arc<Core>, Tls, std::net::SocketAddr), String> {
-    let Prepared { config, policy, tls, registry, levels, states, redactor, gauges, names, notices, .. } =
-        prepared;
+    let Prepared {
+        config,
+        policy,
+        tls,
+        registry,
+        levels,
+        states,
+        redactor,
+        gauges,
+        names,
+        notices,
+        keys,
+        ..
+    } = prepared;
     let history = if opened.fresh { History::default() } else { history(&config)? };
     history.check_lists(&config, &tls)?;
     let keyed = Keyed::new(digest_key(&config.audit.folder)?).map_err(|e| format!("no randomness: {e}"))?;
@@ -444,6 +461,8 @@ fn build(
         }
     });
     core.learn_all();
+    let mut notices = notices;
+    core.states.keys_of_nothing(&keys).into_iter().for_each(|what| notices.add(what));
     names.tell(&core, notices);
     let (marks, made) = Marks::begin(config.active.clone());
     if let Err(error) = made {

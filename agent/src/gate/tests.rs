@@ -97,8 +97,8 @@ impl Change for Counts {
         Ok(Undone::default())
     }
 
-    fn force(&self, _: Wait) -> Result<(), ChangeError> {
-        Ok(())
+    fn force(&self, _: Wait) -> Result<bool, ChangeError> {
+        Ok(true)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::points::{Kind, Point};
 use crate::run::Run;
 use crate::script::frozen::Frozen;
 use crate::snapshot::Snapshot;
-use crate::state::{Path, StateError, Tree, Unreadable, Wait};
+use crate::state::{Checked, Path, StateError, Tree, Unreadable, Wait};
 use crate::values;
 
 /// What a call comes down to; more than one effect only for `revert_all`.
@@ -158,21 +158,31 @@ fn settle(
             return barred;
         }
     }
-    let put = lease.change.left().map(|(_, put)| put);
+    let put = put_by_force(&lease);
     let below = places.iter().flat_map(|place| {
         let stands = core
             .read(place, Wait::AGENT)
             .map_or_else(|_| NonEmpty::one(place.clone()), |tree| leaves(place, &tree));
-        let target = Path(match lease.target() {
-            Resource::State(path) => path.clone(),
+        let put = put.as_ref().map(|(at, put)| match (place.0.get(at.0.len()..), at.is_within(place)) {
+            (_, true) => leaves(at, put).into_vec(),
+            (Some(below), _) if place.is_within(at) => {
+                put.at(below).map(|put| leaves(place, put).into_vec()).unwrap_or_default()
+            }
             _ => Vec::new(),
         });
-        let put = put.as_ref().and_then(|put| put.at(place.0.get(target.0.len()..)?));
-        stands.and(put.into_iter().flat_map(|put| leaves(place, put).into_vec())).into_vec()
+        stands.and(put.unwrap_or_default()).into_vec()
     });
     let below: BTreeSet<Path> = below.collect();
     let (force, leaves) = (forced.is_some(), below.into_iter().collect());
     Effect::Settle { lease: Box::new(lease), force, leaves }
+}
+
+/// What undoing by force would put in place of what the service made, and where.
+fn put_by_force(lease: &Lease) -> Option<(Path, Tree)> {
+    let Resource::State(target) = lease.target() else { return None };
+    let layer = lease.change.left()?;
+    let root = Path(target.get(..1).unwrap_or_default().to_vec());
+    Some((root.join(&layer.path), layer.base?))
 }
 
 /// A lease in force. One that is not has no effect, so that nothing is permitted without having been decided on.
@@ -399,6 +409,8 @@ fn restore(
         while then.at(&common).is_none() || now.at(&common).is_none() {
             common.pop();
         }
+        let places: Vec<Vec<String>> = differing.iter().map(|(below, ..)| below.clone()).collect();
+        let common = above_moved(common, &places, then, &now);
         let Some(value) = then.at(&common).cloned() else { continue };
         changes.push((path.join(&common), value));
     }
@@ -413,6 +425,19 @@ fn restore(
         possible(effect, function, target, options)
     });
     Ok(effects.collect())
+}
+
+/// A path that leads to the same things in both, or the first list on it that does not: what stands at one position now need not
+/// be what stood there then.
+fn above_moved(path: Vec<String>, places: &[Vec<String>], then: &Tree, now: &Tree) -> Vec<String> {
+    match crate::state::follow(&path, places, then, now) {
+        Ok(trail) if trail.path == path => path,
+        _ => {
+            let is_list = |depth: &usize| matches!(then.at(&path[..*depth]), Some(Tree::Seq(_)));
+            let depth = (0..path.len()).find(is_list).unwrap_or(path.len());
+            path[..depth].to_vec()
+        }
+    }
 }
 
 /// The options of each of several changes: of `over` each gets what stands where it is made. The first gets also what stands
@@ -472,8 +497,14 @@ fn write_tree(
     // Before it is looked at: a state that cannot be put back is often one that cannot be read.
     gate::not_failing(core, run, &state(&path))?;
     // What stands below a secret has no path, neither to read nor to write.
-    run.look(core, &path).map_err(|e| state_refusal(core, run, &e))?;
-    let (before, after, spelling) = checked(core, run, &path, after)?;
+    match run.look(core, &path) {
+        // A place that is empty can be filled.
+        Ok(_) | Err(StateError::NoSuchPath(_)) => {}
+        Err(error) => return Err(state_refusal(core, run, &error)),
+    }
+    let (checked, after, spelling) = checked(core, run, &path, after)?;
+    let Checked { before, after: stored } = checked;
+    let after = stored.map(|stored| if stored.same_unordered(&after) { after } else { stored });
     if let Some((lease, above)) = outlived(core, run, &path)? {
         if !run.lease(core, lease).is_ok_and(|lease| run.is_own(&lease)) {
             return Err(Refusal::state(
@@ -484,19 +515,25 @@ fn write_tree(
         // This very eval has brought what it stands in: it is written as a part of that, and goes with it.
         let above = Path(path.0.iter().take(1).cloned().collect()).join(&above);
         let whole = run.look(core, &above).map_err(|e| state_refusal(core, run, &e))?;
-        let whole = whole.replaced(&path.0[above.0.len()..], after);
+        let whole = whole.with(&path.0[above.0.len()..], after, &[]);
         let whole = whole.map_err(|e| state_refusal(core, run, &e.below(&above).into()))?;
         return write_tree(core, run, function, above, whole, options);
     }
-    let marked = core.redactor.mark(&path, after.clone());
-    let targets = leaves(&path, &before).and(leaves(&path, &after).into_vec()).sorted();
-    let after_record = if marked.holds_secret() { core.digest(&after) } else { values::json(&marked) };
+    let marked = after.clone().map(|after| core.redactor.mark(&path, after));
+    let of = |tree: &Option<Tree>| {
+        tree.as_ref().map_or_else(|| NonEmpty::one(path.clone()), |tree| leaves(&path, tree))
+    };
+    let targets = of(&before).and(of(&after).into_vec()).sorted();
+    let after_record = match &marked {
+        Some(marked) if marked.holds_secret() => core.digest_of(after.as_ref()),
+        marked => marked.as_ref().map_or(serde_json::Value::Null, values::json),
+    };
     let proposal = Proposal {
         function,
         targets: targets.map(state),
         reads: Vec::new(),
-        before: core.digest(&before),
-        after_digest: core.digest(&after),
+        before: core.digest_of(before.as_ref()),
+        after_digest: core.digest_of(after.as_ref()),
         after: after_record,
         shown: Some((before.clone(), marked)),
         change: Arc::new(WriteChange::new(core.writes.clone(), path, before, after).spelled(spelling)),
@@ -512,7 +549,7 @@ fn checked(
     run: &Run,
     path: &Path,
     after: Tree,
-) -> Result<(Tree, Tree, Option<String>), Refusal> {
+) -> Result<(Checked, Tree, Option<String>), Refusal> {
     let check = |after: &Tree| run.check_write(core, path, after);
     let refusal = |error: &StateError| state_refusal(core, run, error);
     let error = match check(&after) {
@@ -698,6 +735,16 @@ pub(crate) fn state_refusal(core: &Core, run: &Run, error: &StateError) -> Refus
         StateError::NoSuchState { .. } => &error.knowing(&known_states(core, run)),
         other => other,
     };
+    if let StateError::NoSuchPath(missing) = error
+        && gate::may_know(core, run, &missing.path, None).is_ok()
+        && core.states.could_hold(&missing.path, Wait::AGENT)
+    {
+        let help = format!(
+            "nothing stands there now, and the service's type takes something: `{} = …` fills it until the lease ends",
+            missing.path
+        );
+        return Refusal::state(error.to_string(), help);
+    }
     let help = match error {
         StateError::NoSuchState { .. } | StateError::NoSuchPath(_) => {
             "`ls()` lists the states, `ls(path)` what is below a path"

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use debug_policy::Resource;
 
+use super::merge::Otherwise;
 use super::planted::{Fault, planted};
 use super::rehearsal::Rehearsal;
-use super::undo::{self, Layer, Otherwise};
+use super::stack::{self, Ended};
+use super::undo::{self, Layer};
 use crate::clock::BootTime;
 use crate::points::{self, Observer, PatchCode, Point, Registry};
-use crate::state::{Path, StateError, States, Tree, Wait};
+use crate::state::{Basis, Edited, Later, Orders, Path, StateError, States, Tree, Wait};
 
 /// A change that can be made and undone; what a lease holds. The one trait for every kind of change.
 pub(crate) trait Change: Send + Sync {
@@ -45,19 +47,20 @@ pub(crate) trait Change: Send + Sync {
     /// It is still in force then; it must be tried again.
     fn undo(&self, lease: u64, wait: Wait) -> Result<Undone, ChangeError>;
 
-    /// Undoes what a conflict left, whoever changed it meanwhile. Called at most once, after `undo` told of a conflict.
+    /// Undoes what a conflict left, whoever changed it meanwhile. Called at most once, after `undo` told of a conflict. Whether
+    /// what stood there before was seen to stand there again.
     ///
     /// # Errors
     /// Nothing was undone then.
-    fn force(&self, wait: Wait) -> Result<(), ChangeError>;
+    fn force(&self, wait: Wait) -> Result<bool, ChangeError>;
 
-    /// What [`force`](Self::force) would undo at its target, if that is a value: what was put there, and what should stand there.
-    fn left(&self) -> Option<(Tree, Tree)> {
+    /// What [`force`](Self::force) would undo, if that is a value.
+    fn left(&self) -> Option<Layer> {
         None
     }
 
-    /// Where it writes what stood there before and what it puts there, if it writes a value.
-    fn write(&self) -> Option<(Path, (Tree, Tree))> {
+    /// Where it writes, what stood there before and what it puts there, if it writes a value.
+    fn write(&self) -> Option<(Path, (Option<Tree>, Option<Tree>))> {
         None
     }
 
@@ -92,10 +95,21 @@ pub(crate) struct Undone {
     pub(crate) covered_by: Option<u64>,
     /// What stands there now.
     pub(crate) stands: Option<Stands>,
-    /// What will stand there when the lease above ends.
-    pub(crate) base: Option<Tree>,
+    /// What will stand there when the lease above ends; nothing where that is not told.
+    pub(crate) base: Option<Stands>,
     /// The service itself wrote there meanwhile, and that was left: what stands there need not be what stood before.
     pub(crate) foreign: bool,
+    /// Where the thing that was changed was found, if not where it was.
+    pub(crate) found: Option<Path>,
+    /// What its place was told by; nothing where it was not found, or is no place of a state.
+    pub(crate) basis: Option<Basis>,
+}
+
+impl Undone {
+    /// Whether it was seen that what stood there before stands there again.
+    pub(crate) fn is_as_before(&self) -> bool {
+        self.conflict.is_none() && self.covered_by.is_none() && !self.foreign && self.stands.is_some()
+    }
 }
 
 /// What was not undone, and why.
@@ -112,6 +126,8 @@ pub(crate) struct Conflict {
 pub(crate) enum Stands {
     /// The value at a state path.
     Value(Tree),
+    /// Nothing, at a state path.
+    Nothing,
     /// So many layers at a point or target.
     Layers(usize),
 }
@@ -208,8 +224,8 @@ impl Change for PatchChange {
         self.warning.clone()
     }
 
-    fn force(&self, _wait: Wait) -> Result<(), ChangeError> {
-        Ok(())
+    fn force(&self, _wait: Wait) -> Result<bool, ChangeError> {
+        Ok(true)
     }
 }
 
@@ -222,14 +238,16 @@ pub(crate) struct Writes {
 /// How often a stack that is in use is asked for again.
 const BETWEEN_TRIES: Duration = Duration::from_micros(50);
 
-/// How often an undo begins anew because the service changed the value between our reading and our writing.
-const ATTEMPTS: u32 = 4;
-
 impl Writes {
     /// None yet, at any of these states.
     pub(crate) fn new(states: Arc<States>) -> Self {
         let stacks = states.list().map(|(name, _)| (name.to_owned(), Mutex::default())).collect();
         Self { states, stacks }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn states_for_test(&self) -> &States {
+        &self.states
     }
 
     /// The state that `path` is in, for a plan.
@@ -250,12 +268,12 @@ impl Writes {
         path: &Path,
         wait: Wait,
     ) -> Result<Option<(u64, Vec<String>)>, ChangeError> {
-        Ok(outlived(&self.stack(path, wait)?, path.below()))
+        Ok(stack::outlived(&self.stack(path, wait)?, path.below()))
     }
 
     /// What stood below each of the layers of the state that `path` is in: the lease, its path, its base. None while the
     /// stack is in use.
-    pub(crate) fn bases(&self, path: &Path) -> Vec<(u64, Path, Tree)> {
+    pub(crate) fn bases(&self, path: &Path) -> Vec<(u64, Path, Option<Tree>)> {
         let name = path.0.get(..1).unwrap_or_default();
         let layers = self.stack(path, Wait::AGENT);
         let layers = layers.iter().flat_map(|layers| layers.iter());
@@ -290,52 +308,32 @@ impl Writes {
     }
 }
 
-fn outlives(layers: &[Layer], path: &Path) -> Result<(), ChangeError> {
-    undo::outlives(layers, path.below()).map_err(|lease| ChangeError::Refused(only_because_of(path, lease)))
-}
-
-/// The layer without which nothing would stand at a path below the state: its lease and its own path.
-pub(super) fn outlived(layers: &[Layer], path: &[String]) -> Option<(u64, Vec<String>)> {
-    let lease = undo::outlives(layers, path).err()?;
-    layers.iter().find(|layer| layer.lease == lease).map(|layer| (lease, layer.path.clone()))
-}
-
 /// Why nothing is written at a place that a lease has brought.
 pub(crate) fn only_because_of(path: &Path, lease: u64) -> String {
     format!("`{path}` is only there because of lease {lease}, and would vanish with it")
 }
 
-/// How a value was put back.
-struct PutBack {
-    /// What was put there.
-    tree: Tree,
-    /// Where that was not possible.
-    places: Vec<Path>,
-    /// Whether the service itself had written there.
-    foreign: bool,
-}
-
-/// A value at a state path.
+/// A value at a state path, or none.
 pub(crate) struct WriteChange {
     target: Resource,
     writes: Arc<Writes>,
     path: Path,
-    before: Tree,
-    after: Tree,
+    /// What stood there before and what it puts there.
+    values: (Option<Tree>, Option<Tree>),
     /// Nanoseconds on the boot-time clock.
     deadline: AtomicU64,
     /// The value as its type spells it, where that is not as it was given.
     spelling: Option<String>,
-    /// What a conflict left to be forced: ours, and what should stand there.
-    left: Mutex<Option<(Tree, Tree)>>,
+    /// What a conflict left to be forced.
+    left: Mutex<Option<Layer>>,
 }
 
 impl WriteChange {
-    /// `after` in place of `before` at `path`.
-    pub(crate) fn new(writes: Arc<Writes>, path: Path, before: Tree, after: Tree) -> Self {
+    /// `after` in place of `before` at `path`; nothing where the place is empty.
+    pub(crate) fn new(writes: Arc<Writes>, path: Path, before: Option<Tree>, after: Option<Tree>) -> Self {
         let target = Resource::State(path.0.clone());
         let (deadline, left) = (AtomicU64::new(0), Mutex::new(None));
-        Self { target, writes, path, before, after, deadline, spelling: None, left }
+        Self { target, writes, path, values: (before, after), deadline, spelling: None, left }
     }
 
     /// Tells how the type spells the value.
@@ -347,42 +345,14 @@ impl WriteChange {
         &self.writes.states
     }
 
-    /// What stands at the path, as the service's type writes it.
-    fn live(&self, wait: Wait) -> Result<Tree, StateError> {
-        self.states().read(&self.path, wait)
+    /// The path of the state itself.
+    fn root(&self) -> Path {
+        Path(self.path.0.get(..1).unwrap_or_default().to_vec())
     }
 
-    /// Undoes what can be undone without overwriting anybody.
-    fn put_back(
-        &self,
-        ours: &Tree,
-        target: &Tree,
-        otherwise: Otherwise,
-        layers: &[Layer],
-        wait: Wait,
-    ) -> Result<PutBack, StateError> {
-        let later = |live: &Tree| undo::schedule(layers, live);
-        for _ in 0..ATTEMPTS {
-            match self.states().compare_and_set(&self.path, ours, target, &later, wait) {
-                Err(StateError::Conflict(_)) => {}
-                other => {
-                    let whole = PutBack { tree: target.clone(), places: Vec::new(), foreign: false };
-                    return other.map(|()| whole);
-                }
-            }
-            let live = self.live(wait)?;
-            let otherwise = if planted(Fault::Overwrites) { Otherwise::Force } else { otherwise };
-            let merged = undo::merge(ours, &live, target, otherwise);
-            match self.states().compare_and_set(&self.path, &live, &merged.tree, &later, wait) {
-                Ok(()) => {
-                    let places = merged.conflicts.iter().map(|place| self.path.join(place)).collect();
-                    return Ok(PutBack { tree: merged.tree, places, foreign: true });
-                }
-                Err(StateError::Conflict(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(StateError::Busy(self.path.0.first().cloned().unwrap_or_default()))
+    fn update(&self, change: &Edited<'_>, later: &Later<'_>, wait: Wait) -> Result<Tree, StateError> {
+        let written: Vec<&Tree> = self.values.0.iter().chain(&self.values.1).collect();
+        self.states().update(&self.path, &written, change, later, wait)
     }
 }
 
@@ -393,19 +363,9 @@ impl Change for WriteChange {
 
     fn make(&self, lease: u64, deadline: BootTime) -> Result<(), ChangeError> {
         let mut layers = self.writes.stack(&self.path, Wait::AGENT)?;
-        outlives(&layers, &self.path)?;
         self.deadline.store(deadline.0, Ordering::Relaxed);
-        let layer = Layer {
-            lease,
-            path: self.path.below().to_vec(),
-            after: self.after.clone(),
-            base: self.before.clone(),
-            deadline,
-        };
-        let mut next = layers.clone();
-        next.push(layer);
-        let later = |live: &Tree| undo::schedule(&next, live);
-        self.states().compare_and_set(&self.path, &self.before, &self.after, &later, Wait::AGENT)?;
+        let update = |change: &Edited<'_>, later: &Later<'_>| self.update(change, later, Wait::AGENT);
+        let (next, _) = stack::make(&layers, lease, &self.path, &self.values, deadline, &update)?;
         *layers = next;
         Ok(())
     }
@@ -422,7 +382,7 @@ impl Change for WriteChange {
         let Some(at) = layers.iter().position(|layer| layer.lease == lease) else { return Rearmed::InForce };
         let arm = |layers: &mut [Layer], deadline| {
             let before = std::mem::replace(&mut layers[at].deadline, deadline);
-            let later = |live: &Tree| undo::schedule(layers, live);
+            let later = |live: &Tree, orders: &dyn Orders| undo::schedule(layers, live, orders);
             (before, self.states().rearm(&self.path, &later, Wait::AGENT).is_ok())
         };
         let (before, armed) = arm(&mut layers, BootTime(self.deadline.load(Ordering::Relaxed)));
@@ -450,71 +410,56 @@ impl Change for WriteChange {
 
     fn undo(&self, lease: u64, wait: Wait) -> Result<Undone, ChangeError> {
         let mut layers = self.writes.stack(&self.path, wait)?;
-        let live = match self.live(wait) {
-            // The service took away what it stood in. Nothing is overwritten; layers above get its base all the same.
-            Err(StateError::NoSuchPath(_)) => None,
-            other => Some(other?),
-        };
-        let mut next = layers.clone();
-        let Some((_, ending)) = undo::take_out(&mut next, lease, live.as_ref().unwrap_or(&Tree::Null)) else {
+        let otherwise = if planted(Fault::Overwrites) { Otherwise::Force } else { Otherwise::Keep };
+        let update = |change: &Edited<'_>, later: &Later<'_>| self.update(change, later, wait);
+        let ended: Option<Ended> = stack::end(&layers, lease, otherwise, &update)?;
+        let Some((next, ending, whole)) = ended else {
             return Ok(Undone::default());
         };
-        let mut places: Vec<Path> = ending.conflicts.iter().map(|place| self.path.join(place)).collect();
-        let mut put = None;
-        if ending.covered_by.is_some() {
-            let later = |live: &Tree| undo::schedule(&next, live);
-            self.states().rearm(&self.path, &later, wait)?;
-        } else if live.is_some() {
-            let back = self.put_back(&ending.ours, &ending.target, Otherwise::Keep, &next, wait)?;
-            places.extend(back.places);
-            put = Some((back.tree, back.foreign));
-        } else {
-            places.push(self.path.clone());
-        }
-        let base = ending.covered_by.and_then(|above| {
-            let above = next.iter().find(|layer| layer.lease == above)?;
-            above.base.at(&self.path.below()[above.path.len()..]).cloned()
-        });
         *layers = next;
         drop(layers);
-        if !places.is_empty() {
-            *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some((ending.ours, ending.target));
-        }
-        let stands = self.live(wait).ok();
-        let (stands, foreign) = match (stands, put) {
-            // A set need not come back in the order in which it was put there.
-            (Some(live), Some((tree, foreign))) if live.same_unordered(&tree) => (Some(tree), foreign),
-            (Some(live), Some(_)) => (Some(live), true),
-            (stands, _) => (stands, false),
+        let root = self.root();
+        let conflict = stack::conflict(&ending.left, &root);
+        let there = |value: Option<Tree>| value.map_or(Stands::Nothing, Stands::Value);
+        let (stands, base) = match (ending.covered_by, ending.stands) {
+            (_, None) => (None, None),
+            (None, Some(stands)) => (Some(there(stands)), None),
+            (Some(_), Some(base)) => (Some(there(whole.at(self.path.below()).cloned())), Some(there(base))),
         };
-        Ok(Undone {
-            conflict: Conflict::at(places),
+        let at = root.join(&ending.layer.path);
+        let undone = Undone {
+            foreign: conflict.is_none() && !ending.as_before,
+            conflict,
             covered_by: ending.covered_by,
-            stands: stands.map(Stands::Value),
+            stands,
             base,
-            foreign,
-        })
+            found: (ending.basis.is_some() && at != self.path).then_some(at),
+            basis: ending.basis,
+        };
+        if undone.conflict.is_some() {
+            *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(ending.layer);
+        }
+        Ok(undone)
     }
 
-    fn force(&self, wait: Wait) -> Result<(), ChangeError> {
-        let layers = self.writes.stack(&self.path, wait)?;
-        let above = layers.iter().find(|layer| layer.path.iter().zip(self.path.below()).all(|(a, b)| a == b));
-        if let Some(above) = above {
-            return Err(ChangeError::Refused(stands_above(above.lease)));
-        }
+    fn force(&self, wait: Wait) -> Result<bool, ChangeError> {
+        let mut layers = self.writes.stack(&self.path, wait)?;
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((ours, target)) = left.as_ref() {
-            self.put_back(ours, target, Otherwise::Force, &layers, wait)?;
-            *left = None;
-        }
-        Ok(())
+        let Some(layer) = left.as_ref() else { return Ok(false) };
+        let update = |change: &Edited<'_>, later: &Later<'_>| self.update(change, later, wait);
+        let Some((next, ending, _)) = stack::force(&layers, layer, &self.root(), &update)? else {
+            return Ok(false);
+        };
+        *layers = next;
+        *left = None;
+        Ok(ending.as_before)
     }
 
-    fn write(&self) -> Option<(Path, (Tree, Tree))> {
-        Some((self.path.clone(), (self.before.clone(), self.after.clone())))
+    fn write(&self) -> Option<(Path, (Option<Tree>, Option<Tree>))> {
+        Some((self.path.clone(), self.values.clone()))
     }
 
-    fn left(&self) -> Option<(Tree, Tree)> {
+    fn left(&self) -> Option<Layer> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -522,15 +467,4 @@ impl Change for WriteChange {
 /// Why a conflict is not undone by force.
 pub(crate) fn stands_above(lease: u64) -> String {
     format!("lease {lease} changes the same place; end it first")
-}
-
-impl Conflict {
-    /// What the service itself had changed, if it had changed something.
-    pub(crate) fn at(places: Vec<Path>) -> Option<Self> {
-        let names: Vec<String> = places.iter().map(|place| format!("`{place}`")).collect();
-        (!places.is_empty()).then(|| Self {
-            why: format!("the service itself changed {} meanwhile", names.join(", ")),
-            places,
-        })
-    }
 }

@@ -1,10 +1,12 @@
 //! Leases: every change has an owner, a reason, undo data and a deadline, and ends exactly once.
 
 mod change;
+mod merge;
 #[cfg(test)]
 mod model;
 pub(crate) mod planted;
 mod rehearsal;
+mod stack;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -19,11 +21,13 @@ use debug_wire::messages::After;
 use crate::clock::BootTime;
 
 pub(crate) use change::{
-    Change, ChangeError, Conflict, PatchChange, Rearmed, Stands, Undone, WriteChange, Writes,
-    only_because_of, stands_above,
+    Change, ChangeError, Conflict, PatchChange, Rearmed, Stands, Undone, WriteChange, Writes, only_because_of,
 };
+#[cfg(test)]
+pub(crate) use merge::{Here, alike};
 pub(crate) use rehearsal::Rehearsal;
 pub(crate) use table::{Claim, EndError, Leases, Making, Overdue, Stuck, lock_soon, overlaps};
+pub(crate) use undo::Layer;
 
 /// How long a change lives when its author names no time: 10 minutes, long enough to watch a graph settle, short
 /// enough that a forgotten patch is gone before the next deploy.

@@ -131,7 +131,7 @@ impl Real {
         };
         let at = |tree: Tree| tree.at(path.below()).unwrap().clone();
         let (before, after) = (at(whole(self.values())), at(whole(values)));
-        Arc::new(WriteChange::new(self.writes.clone(), path, before, after))
+        Arc::new(WriteChange::new(self.writes.clone(), path, Some(before), Some(after)))
     }
 }
 
@@ -263,8 +263,9 @@ impl World {
         let real = self.real.leases.renew(id, owner, until, confirm, now).err();
         let (deadline, now) = (self.now + ttl, self.now);
         let Some(known) = self.known.get_mut(&id) else { return Ok(()) };
-        let model = if known.deadline <= now {
-            Some(EndError::Ended { id, how: "expired" })
+        let model = if known.until() <= now {
+            let how = if known.until() < known.deadline { "session-lost" } else { "expired" };
+            Some(EndError::Ended { id, how })
         } else if confirm && known.confirmed {
             Some(EndError::Confirmed(id))
         } else {
@@ -329,7 +330,7 @@ impl World {
                     let from = self.known.get(&id).map_or("", |known| known.owner);
                     let real = self.real.leases.adopt(id, from, owner, session, at(self.now)).is_ok();
                     let (now, Some(known)) = (self.now, self.known.get_mut(&id)) else { return Ok(()) };
-                    let model = now < known.deadline;
+                    let model = now < known.until();
                     if model {
                         (known.owner, known.session, known.grace) = (owner, session, None);
                     }
@@ -407,6 +408,8 @@ fn play(history: &[Act]) -> Result<(), String> {
     demand!(world.ended.len() as u64, world.highest, "the leases that have ended");
     Ok(())
 }
+
+mod things;
 
 /// 500 histories, or as many as `DEBUG_TESTS_HISTORIES` says: 10,000 in the long run.
 fn histories() -> u32 {

@@ -27,6 +27,16 @@ pub(crate) enum Fault {
     ConfirmsTwice,
     /// A point is not told of another deadline.
     PointNotTold,
+    /// An element of a list is what stands at its position.
+    PositionTrusted,
+    /// A list that became shorter or longer is compared as if it had not.
+    LengthIgnored,
+    /// The first of several elements that look alike is taken for the one that was changed.
+    IdentityNotUnique,
+    /// What was filled is left as it is when its lease ends.
+    AbsenceForgotten,
+    /// What has no positions is merged position by position.
+    SetAsList,
 }
 
 #[cfg(test)]

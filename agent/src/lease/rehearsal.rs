@@ -1,21 +1,27 @@
 //! One state as a plan would have changed it: its whole value and the stack of its writes, of which nothing is in force.
 
-use super::change::outlived;
-use super::undo::{self, Layer, Otherwise};
+use std::collections::BTreeMap;
+
+use super::change::{ChangeError, Conflict};
+use super::merge::Otherwise;
+use super::stack;
+use super::undo::Layer;
 use crate::clock::BootTime;
-use crate::state::{Path, Tree};
+use crate::state::{Edited, Later, Path, StateError, States, Tree, Wait};
 
 /// A state in a plan.
 #[derive(Clone)]
 pub(crate) struct Rehearsal {
     tree: Tree,
     layers: Vec<Layer>,
+    /// What the conflicts left that the plan would have brought about, by lease.
+    left: BTreeMap<u64, Layer>,
 }
 
 impl Rehearsal {
     /// As the state is: its whole value as its type writes it, and the writes in force.
     pub(super) fn new(tree: Tree, layers: Vec<Layer>) -> Self {
-        Self { tree, layers }
+        Self { tree, layers, left: BTreeMap::new() }
     }
 
     /// The whole value.
@@ -25,64 +31,87 @@ impl Rehearsal {
 
     /// The write whose end would take away what stands at `path`: its lease, and its path below the state.
     pub(crate) fn outlived(&self, path: &[String]) -> Option<(u64, Vec<String>)> {
-        outlived(&self.layers, path)
+        stack::outlived(&self.layers, path)
     }
 
-    /// Takes a write in. `whole` is what it makes of the whole value.
+    /// Makes a write as its lease would.
+    ///
+    /// # Errors
+    /// As making it.
     pub(crate) fn write(
         &mut self,
+        states: &States,
         lease: u64,
-        path: &[String],
-        change: (Tree, Tree),
+        path: &Path,
+        values: &(Option<Tree>, Option<Tree>),
         deadline: BootTime,
-        whole: Tree,
-    ) {
-        let (base, after) = change;
-        self.layers.push(Layer { lease, path: path.to_vec(), after, base, deadline });
-        self.tree = whole;
+    ) -> Result<(), ChangeError> {
+        let written: Vec<&Tree> = values.0.iter().chain(&values.1).collect();
+        let update = |change: &Edited<'_>, _: &Later<'_>| self.update(states, path, &written, change);
+        (self.layers, self.tree) = stack::make(&self.layers, lease, path, values, deadline, &update)?;
+        Ok(())
     }
 
-    /// Ends a write as its lease would. The places that stay as the service made them.
-    pub(crate) fn end(&mut self, lease: u64, path: &[String]) -> Vec<Path> {
-        let stands = self.tree.at(path).cloned();
-        let Some((_, ending)) =
-            undo::take_out(&mut self.layers, lease, stands.as_ref().unwrap_or(&Tree::Null))
-        else {
-            return Vec::new();
+    /// Ends a write as its lease would; what that leaves.
+    ///
+    /// # Errors
+    /// As undoing it.
+    pub(crate) fn end(
+        &mut self,
+        states: &States,
+        lease: u64,
+        path: &Path,
+    ) -> Result<Option<Conflict>, ChangeError> {
+        let written = self.written(lease);
+        let update = |change: &Edited<'_>, _: &Later<'_>| self.update(states, path, &written, change);
+        let Some((layers, ending, tree)) = stack::end(&self.layers, lease, Otherwise::Keep, &update)? else {
+            return Ok(None);
         };
-        let mut places = ending.conflicts;
-        if ending.covered_by.is_none() {
-            match stands {
-                None => places.push(Vec::new()),
-                Some(stands) => {
-                    let merged = undo::merge(&ending.ours, &stands, &ending.target, Otherwise::Keep);
-                    places.extend(merged.conflicts);
-                    self.put(path, merged.tree);
-                }
-            }
+        (self.layers, self.tree) = (layers, tree);
+        let conflict = stack::conflict(&ending.left, &root(path));
+        if conflict.is_some() {
+            self.left.insert(lease, ending.layer);
         }
-        places.into_iter().map(|place| Path([path, &place].concat())).collect()
+        Ok(conflict)
     }
 
     /// Undoes what a conflict left.
     ///
     /// # Errors
-    /// Another write stands there, whose lease is told.
-    pub(crate) fn force(&mut self, path: &[String], left: Option<&(Tree, Tree)>) -> Result<(), u64> {
-        let above = self.layers.iter().find(|layer| layer.path.iter().zip(path).all(|(a, b)| a == b));
-        if let Some(above) = above {
-            return Err(above.lease);
+    /// As undoing it by force.
+    pub(crate) fn force(
+        &mut self,
+        states: &States,
+        lease: u64,
+        path: &Path,
+        left: Option<Layer>,
+    ) -> Result<(), ChangeError> {
+        let Some(left) = left.or_else(|| self.left.get(&lease).cloned()) else { return Ok(()) };
+        let written: Vec<&Tree> = left.values().collect();
+        let update = |change: &Edited<'_>, _: &Later<'_>| self.update(states, path, &written, change);
+        if let Some((layers, _, tree)) = stack::force(&self.layers, &left, &root(path), &update)? {
+            (self.layers, self.tree) = (layers, tree);
         }
-        if let (Some((ours, target)), Some(stands)) = (left, self.tree.at(path)) {
-            let merged = undo::merge(ours, stands, target, Otherwise::Force);
-            self.put(path, merged.tree);
-        }
+        self.left.remove(&lease);
         Ok(())
     }
 
-    fn put(&mut self, path: &[String], value: Tree) {
-        if let Ok(tree) = self.tree.clone().replaced(path, value) {
-            self.tree = tree;
-        }
+    /// The values of a write, for what may be told of them.
+    fn written(&self, lease: u64) -> Vec<&Tree> {
+        self.layers.iter().filter(|layer| layer.lease == lease).flat_map(Layer::values).collect()
     }
+
+    fn update(
+        &self,
+        states: &States,
+        path: &Path,
+        written: &[&Tree],
+        change: &Edited<'_>,
+    ) -> Result<Tree, StateError> {
+        states.update_into(&self.tree, path, written, change, Wait::AGENT)
+    }
+}
+
+fn root(path: &Path) -> Path {
+    Path(path.0.get(..1).unwrap_or_default().to_vec())
 }

@@ -60,8 +60,8 @@ impl Change for Fake {
         Ok(Undone::default())
     }
 
-    fn force(&self, _: Wait) -> Result<(), change::ChangeError> {
-        Ok(())
+    fn force(&self, _: Wait) -> Result<bool, change::ChangeError> {
+        Ok(true)
     }
 }
 
@@ -180,7 +180,7 @@ fn a_live_value_is_extended_before_its_deadline_or_not_at_all() {
         let state = writable("limit".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
         let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
         let (writes, path) = (Arc::new(Writes::new(states)), "limit".parse().unwrap());
-        let change = Arc::new(WriteChange::new(writes, path, Tree::I64(1), Tree::I64(2)));
+        let change = Arc::new(WriteChange::new(writes, path, Some(Tree::I64(1)), Some(Tree::I64(2))));
         let leases = Leases::after(0);
         let id = open_until(&leases, change.clone(), BootTime::now().after(TTL));
         let first = leases.find(id).unwrap().deadline;
@@ -374,8 +374,8 @@ impl Change for Panics {
         Ok(Undone::default())
     }
 
-    fn force(&self, _: Wait) -> Result<(), change::ChangeError> {
-        Ok(())
+    fn force(&self, _: Wait) -> Result<bool, change::ChangeError> {
+        Ok(true)
     }
 }
 

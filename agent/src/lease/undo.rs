@@ -1,117 +1,366 @@
 //! What the end of one write does to the others and to the live value: pure functions over trees.
 //!
+//! Each layer is looked at as it would show itself if none of those above it were there: they are lifted, the newest first,
+//! and put back afterwards. In that view its place is found by what it is, see [`follow`].
+//!
 //! Invariant: the live value is always that of the newest layer in force, and what the service made it where no layer
-//! covers it. Nothing here knows a lock, a clock or a service's type.
+//! covers it; what cannot be told from others is not written. Nothing here knows a lock, a clock or a service's type.
 
+use super::merge::{Here, Left, Otherwise, Why, alike, merge};
 use super::planted::{Fault, planted};
 use crate::clock::BootTime;
-use crate::state::Tree;
+use crate::state::{Basis, Doubt, Orders, Trail, Tree, changed_places, follow};
 
 /// One write in force at a path of a state.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
     /// Whose it is. Ids rise, so the larger one lies above.
     pub(crate) lease: u64,
-    /// From the state's root on.
+    /// From the state's root on, as it was when it was last looked at.
     pub(crate) path: Vec<String>,
-    /// What it put there.
-    pub(crate) after: Tree,
-    /// What will stand there without it, as far as layers below and the service's own writes tell.
-    pub(crate) base: Tree,
+    /// What it put there; nothing where it emptied a place.
+    pub(crate) after: Option<Tree>,
+    /// What will stand there without it, as far as layers below and the service's own writes tell; nothing if the place was
+    /// empty.
+    pub(crate) base: Option<Tree>,
     /// When it is over.
     pub(crate) deadline: BootTime,
+    /// By what its place is found.
+    pub(crate) anchor: Anchor,
+}
+
+/// What the claim rests on that something is the place of a layer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Anchor {
+    /// The outermost list on the path, with the layer in it: how many segments lead to it, and the list.
+    list: Option<(usize, Tree)>,
+    /// The places, from the state's root on, that the layer changed.
+    changed: Vec<Vec<String>>,
+    /// The names of the map that it is in as they stood before, so that what was taken out comes back to its place.
+    order: Vec<String>,
 }
 
 impl Layer {
-    fn overlaps(&self, path: &[String]) -> bool {
+    /// A write that makes `whole` of the state in which `base` stood at `path`.
+    pub(crate) fn new(
+        lease: u64,
+        path: &[String],
+        (base, after): (Option<Tree>, Option<Tree>),
+        (before, whole): (&Tree, &Tree),
+        deadline: BootTime,
+    ) -> Self {
+        let mut changed = changed_places(base.as_ref(), after.as_ref());
+        if changed.is_empty() {
+            changed.push(Vec::new());
+        }
+        let anchor = Anchor {
+            list: outermost_list(path, whole),
+            changed: changed.into_iter().map(|place| [path, &place].concat()).collect(),
+            order: names_beside(path, before),
+        };
+        Self { lease, path: path.to_vec(), after, base, deadline, anchor }
+    }
+
+    /// Where it is in a view of the state, or why that cannot be told. `others`: places changed by layers that may have ended
+    /// without anybody undoing them, where the clock is looked at.
+    fn find(&self, view: &Tree, others: &[Vec<String>]) -> Result<Trail, Doubt> {
+        let changed = self.anchor.changed.clone();
+        let found = self.anchor.follow(&self.path, &changed, view);
+        found.or_else(|doubt| match others {
+            [] => Err(doubt),
+            others => self.anchor.follow(&self.path, &[changed, others.to_vec()].concat(), view),
+        })
+    }
+
+    /// It is at `path` now, and this is what it looks like with what is around it.
+    fn is_at(&mut self, path: Vec<String>, view: &Tree) {
+        let old = std::mem::replace(&mut self.path, path);
+        for place in &mut self.anchor.changed {
+            if let Some(below) = place.strip_prefix(old.as_slice()) {
+                *place = [self.path.as_slice(), below].concat();
+            }
+        }
+        self.anchor.list = outermost_list(&self.path, view);
+    }
+
+    /// What it put there and what will stand there without it.
+    pub(super) fn values(&self) -> impl Iterator<Item = &Tree> {
+        self.after.iter().chain(&self.base)
+    }
+
+    fn contains(&self, path: &[String]) -> bool {
+        path.starts_with(&self.path)
+    }
+
+    pub(super) fn overlaps(&self, path: &[String]) -> bool {
         self.path.iter().zip(path).all(|(a, b)| a == b)
     }
 }
 
-/// What remains to be done at the path of a layer that was taken out of its stack.
-#[derive(Clone, Debug)]
-pub(crate) struct Ending {
-    /// What its layer put there, with what layers inside it made of that: what must stand there if the service changed
-    /// nothing.
-    pub(crate) ours: Tree,
-    /// What should stand there without it, layers inside it included.
-    pub(crate) target: Tree,
-    /// The layer above that covers it: then nothing live changes, and that layer's base was changed instead.
-    pub(crate) covered_by: Option<u64>,
-    /// Places, from the layer's path on, that somebody else has changed meanwhile below a layer above.
-    pub(crate) conflicts: Vec<Vec<String>>,
-}
-
-/// Takes a layer out of its stack and hands its base on to the layers above it. `live` is what stands at its path.
-///
-/// Layers above that lie inside it keep their value, and their base becomes what stood there below. One that covers it
-/// takes its base over. Nothing if there is no such layer.
-pub(crate) fn take_out(layers: &mut Vec<Layer>, lease: u64, live: &Tree) -> Option<(Layer, Ending)> {
-    let at = layers.iter().position(|layer| layer.lease == lease)?;
-    let ended = layers.remove(at);
-    let mut ending = Ending {
-        ours: ended.after.clone(),
-        target: ended.base.clone(),
-        covered_by: None,
-        conflicts: Vec::new(),
-    };
-    // Those that were made after it, the oldest first; what one of them hides, those above it never saw.
-    let mut hidden: Vec<Vec<String>> = Vec::new();
-    for above in layers.iter_mut().filter(|layer| ended.lease < layer.lease && layer.overlaps(&ended.path)) {
-        match above.path.strip_prefix(ended.path.as_slice()) {
-            Some(below) if !below.is_empty() => {
-                if hidden.iter().any(|hidden| below.starts_with(hidden)) {
-                    continue;
-                }
-                if let (Some(ours), Some(target)) = (ended.after.at(below), ended.base.at(below)) {
-                    let inside: Vec<Vec<String>> =
-                        hidden.iter().filter_map(|place| Some(place.strip_prefix(below)?.to_vec())).collect();
-                    let (ours, target) =
-                        (shown(ours, &inside, &above.base), shown(target, &inside, &above.base));
-                    let merged = merge(&ours, &above.base, &target, Otherwise::Keep);
-                    above.base = merged.tree;
-                    ending
-                        .conflicts
-                        .extend(merged.conflicts.into_iter().map(|place| [below, &place].concat()));
-                }
-                hidden.push(below.to_vec());
-            }
-            // It is at the same path or contains it.
-            _ => {
-                let below = ended.path[above.path.len()..].to_vec();
-                let seen = above.base.at(&below).cloned().unwrap_or(Tree::Null);
-                let (ours, target) =
-                    (shown(&ending.ours, &hidden, &seen), shown(&ending.target, &hidden, &seen));
-                let merged = merge(&ours, &seen, &target, Otherwise::Keep);
-                if let Ok(base) = above.base.clone().replaced(&below, merged.tree)
-                    && !planted(Fault::BaseLost)
-                {
-                    above.base = base;
-                }
-                ending.conflicts.extend(merged.conflicts);
-                ending.covered_by = Some(above.lease);
-                return Some((ended, ending));
+impl Anchor {
+    fn follow(&self, path: &[String], changed: &[Vec<String>], view: &Tree) -> Result<Trail, Doubt> {
+        let Some((depth, list)) = &self.list else {
+            return match path.split_last().is_none_or(|(_, above)| is_map(view.at(above))) {
+                true => Ok(Trail { path: path.to_vec(), basis: Basis::Names }),
+                false => Err(Doubt::Gone(missing(path, view))),
+            };
+        };
+        let (above, below) = path.split_at(*depth);
+        let Some(now) = view.at(above) else { return Err(Doubt::Gone(missing(path, view))) };
+        let changed: Vec<_> =
+            changed.iter().filter_map(|place| Some(place.strip_prefix(above)?.to_vec())).collect();
+        match follow(below, &changed, list, now) {
+            Ok(trail) => Ok(Trail { path: [above, &trail.path].concat(), basis: trail.basis }),
+            Err(Doubt::Gone(path)) => Err(Doubt::Gone([above, &path].concat())),
+            Err(Doubt::List { path, had, has, alike }) => {
+                Err(Doubt::List { path: [above, &path].concat(), had, has, alike })
             }
         }
     }
-    ending.ours = shown(&ending.ours, &hidden, live);
-    ending.target = shown(&ending.target, &hidden, live);
-    Some((ended, ending))
 }
 
-/// A tree with what stands in `seen` at the hidden places, so that nothing is done there.
-fn shown(tree: &Tree, hidden: &[Vec<String>], seen: &Tree) -> Tree {
-    hidden.iter().fold(tree.clone(), |tree, place| match seen.at(place) {
-        Some(value) => tree.clone().replaced(place, value.clone()).unwrap_or(tree),
-        None => tree,
-    })
+fn is_map(tree: Option<&Tree>) -> bool {
+    matches!(tree.map(Tree::without_mark), Some(Tree::Map(_)))
+}
+
+/// The path up to the first segment that is not there.
+fn missing(path: &[String], view: &Tree) -> Vec<String> {
+    let there = (0..=path.len()).take_while(|&depth| view.at(&path[..depth]).is_some()).count();
+    path[..there.min(path.len())].to_vec()
+}
+
+fn outermost_list(path: &[String], whole: &Tree) -> Option<(usize, Tree)> {
+    let at = |depth: usize| Some((depth, whole.at(path.get(..depth)?)?.clone()));
+    (0..path.len()).filter_map(at).find(|(_, tree)| matches!(tree, Tree::Seq(_)))
+}
+
+fn names_beside(path: &[String], whole: &Tree) -> Vec<String> {
+    let parent = path.split_last().and_then(|(_, above)| whole.at(above));
+    parent.map(Tree::names).unwrap_or_default()
+}
+
+/// What the end of a layer makes of the state.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    /// As it was found.
+    pub(crate) layer: Layer,
+    /// The whole state without it.
+    pub(crate) tree: Tree,
+    /// What its place was told by; nothing if it could not be.
+    pub(crate) basis: Option<Basis>,
+    /// What stands at its place now, or in what the layer that covers it will put back; nothing where it was not found.
+    pub(crate) stands: Option<Option<Tree>>,
+    /// Whether that is what stood there before, as a value.
+    pub(crate) as_before: bool,
+    /// The layer above that covers it: then nothing live changes, and that layer's base was changed instead.
+    pub(crate) covered_by: Option<u64>,
+    /// What was not undone.
+    pub(crate) left: Vec<Left>,
+}
+
+impl Ending {
+    /// Nothing is undone: `live` stays.
+    pub(crate) fn stays(&mut self, live: &Tree) {
+        self.tree = live.clone();
+        let place = self.layer.path.clone();
+        if self.covered_by.is_none() && self.basis.is_some() {
+            self.stands = Some(live.at(&place).cloned());
+        }
+        self.left = vec![Left { place, why: Why::Unfit }];
+    }
+}
+
+/// A layer that was taken off, and what stood at its place with it.
+struct Lifted {
+    at: usize,
+    path: Vec<String>,
+    stood: Option<Tree>,
+    order: Vec<String>,
+}
+
+/// Takes a layer out of its stack and undoes it in `live`, the whole state with all layers in force. Nothing if there is no such
+/// layer.
+pub(crate) fn end(
+    layers: &mut Vec<Layer>,
+    lease: u64,
+    live: &Tree,
+    otherwise: Otherwise,
+    orders: &dyn Orders,
+) -> Option<Ending> {
+    let at = layers.iter().position(|layer| layer.lease == lease)?;
+    let (mut view, mut lifted, mut lost) = (live.clone(), Vec::new(), Vec::new());
+    for above in (at + 1..layers.len()).rev() {
+        match lift(layers, above, &mut view, orders) {
+            Ok(taken) => lifted.push(taken),
+            Err(_) => lost.push(above),
+        }
+    }
+    let mut ended = layers[at].clone();
+    let over_lost = lost.iter().find(|&&above| layers[above].overlaps(&ended.path)).copied();
+    let found = match over_lost {
+        // It may stand on this one: what can be seen here is not what this one looks like.
+        Some(above) => {
+            layers[above].find(&view, &[]).and_then(|_| ended.find(&view, &others(layers, at, orders)))
+        }
+        None => ended.find(&view, &others(layers, at, orders)),
+    };
+    let covered_by = |path: &[String]| {
+        let covers = |taken: &&Lifted| layers[taken.at].contains(path);
+        lifted.iter().rev().find(covers).map(|taken| layers[taken.at].lease)
+    };
+    let mut ending = match found {
+        Ok(trail) => {
+            ended.is_at(trail.path, &view);
+            let covered_by = covered_by(&ended.path);
+            let seen = view.clone();
+            let mut ending = undone(ended, &mut view, otherwise, orders);
+            ending.covered_by = covered_by;
+            ending.basis = Some(trail.basis);
+            if let Some(inside) = place_again(layers, &mut lifted, &ending.layer.path, &seen, &view) {
+                view = seen;
+                let place = ending.layer.path.clone();
+                ending.stands = Some(view.at(&place).cloned());
+                ending.as_before = false;
+                ending.left = vec![Left { place, why: Why::Inside(inside) }];
+            }
+            ending
+        }
+        Err(doubt) => {
+            let place = nearest_place(&doubt, &ended.path);
+            Ending {
+                layer: ended,
+                tree: Tree::Null,
+                basis: None,
+                stands: None,
+                as_before: false,
+                covered_by: None,
+                left: vec![Left { place, why: Why::Doubt(doubt) }],
+            }
+        }
+    };
+    // Those below are looked at, too, so that what the agent itself has just done around them does not hide them later.
+    let mut below = Vec::new();
+    for under in (0..at).rev() {
+        below.extend(lift(layers, under, &mut view, orders));
+    }
+    put_back(layers, below, &mut view);
+    put_back(layers, lifted, &mut view);
+    layers.remove(at);
+    ending.tree = view;
+    Some(ending)
+}
+
+/// What of the place of a lost layer is told: the list in which it was, or the path up to what is gone.
+fn nearest_place(doubt: &Doubt, path: &[String]) -> Vec<String> {
+    match doubt {
+        Doubt::List { path, .. } => path.clone(),
+        Doubt::Gone(_) => path.to_vec(),
+    }
+}
+
+/// The places that other layers changed in the same state, if those end where they are read: then one may have ended that
+/// nobody has undone yet, and what it changed tells nothing.
+fn others(layers: &[Layer], at: usize, orders: &dyn Orders) -> Vec<Vec<String>> {
+    if !orders.is_timed() {
+        return Vec::new();
+    }
+    let others = layers.iter().enumerate().filter(|(other, _)| *other != at);
+    others.flat_map(|(_, layer)| layer.anchor.changed.iter().cloned()).collect()
+}
+
+/// Undoes a layer in a view in which nothing lies above it.
+fn undone(layer: Layer, view: &mut Tree, otherwise: Otherwise, orders: &dyn Orders) -> Ending {
+    let (path, target) = (layer.path.clone(), layer.base.clone());
+    let here = Here { whole: view, path: &path, orders };
+    let merged = merge(layer.after.as_ref(), view.at(&path), target.as_ref(), otherwise, here);
+    let mut left = merged.left;
+    match view.clone().with(&path, merged.value, &layer.anchor.order) {
+        Ok(next) => *view = next,
+        Err(_) => left.push(Left { place: path.clone(), why: Why::Unfit }),
+    }
+    let stands = view.at(&path).cloned();
+    let here = Here { whole: view, path: &path, orders };
+    let as_before = left.is_empty() && alike(stands.as_ref(), target.as_ref(), here);
+    // A set need not come back in the order in which it was put there: it is the value of before.
+    let stands = if as_before { target } else { stands };
+    Ending { layer, tree: Tree::Null, basis: None, stands: Some(stands), as_before, covered_by: None, left }
+}
+
+/// Takes a layer off a view in which nothing lies above it.
+fn lift(layers: &mut [Layer], at: usize, view: &mut Tree, orders: &dyn Orders) -> Result<Lifted, Doubt> {
+    let others = others(layers, at, orders);
+    let trail = layers[at].find(view, &others)?;
+    let layer = &mut layers[at];
+    let seen = view.at(&trail.path).cloned();
+    let order = names_beside(&trail.path, view);
+    let without = view.clone().with(&trail.path, layer.base.clone(), &layer.anchor.order);
+    // An element of a list that was not there before cannot be: nothing is added to lists but as a whole.
+    let without = without.map_err(|_| Doubt::Gone(trail.path.clone()))?;
+    layer.is_at(trail.path.clone(), view);
+    *view = without;
+    Ok(Lifted { at, path: trail.path, stood: seen, order })
+}
+
+/// Finds the places of the lifted layers inside `path` anew, where undoing has changed the elements of lists around them. The
+/// first that has none.
+fn place_again(
+    layers: &[Layer],
+    lifted: &mut [Lifted],
+    path: &[String],
+    seen: &Tree,
+    now: &Tree,
+) -> Option<u64> {
+    for taken in lifted.iter_mut().filter(|taken| taken.path.len() > path.len()) {
+        let Some(below) = taken.path.strip_prefix(path) else { continue };
+        let changed = &layers[taken.at].anchor.changed;
+        let changed: Vec<_> =
+            changed.iter().filter_map(|place| Some(place.strip_prefix(path)?.to_vec())).collect();
+        let (Some(seen), Some(now)) = (seen.at(path), now.at(path)) else {
+            return Some(layers[taken.at].lease);
+        };
+        match follow(below, &changed, seen, now) {
+            Ok(trail) => taken.path = [path, &trail.path].concat(),
+            Err(_) => return Some(layers[taken.at].lease),
+        }
+    }
+    None
+}
+
+/// Puts lifted layers back, the oldest first; what stands at the place of each is what will stand there without it.
+fn put_back(layers: &mut [Layer], mut lifted: Vec<Lifted>, view: &mut Tree) {
+    while let Some(Lifted { at, path, stood, order }) = lifted.pop() {
+        let base = view.at(&path).cloned();
+        let Ok(next) = view.clone().with(&path, stood, &order) else { continue };
+        let layer = &mut layers[at];
+        if !planted(Fault::BaseLost) {
+            layer.base = base;
+        }
+        *view = next;
+        layer.is_at(path, view);
+    }
+}
+
+/// Looks where each layer is in `live`, so that later on each is found from here.
+pub(crate) fn look(layers: &mut [Layer], live: &Tree, orders: &dyn Orders) {
+    let (mut view, mut lifted) = (live.clone(), Vec::new());
+    for at in (0..layers.len()).rev() {
+        lifted.extend(lift(layers, at, &mut view, orders));
+    }
+    put_back(layers, lifted, &mut view);
 }
 
 /// Whether a new layer at `path` could outlive those that it lies inside of: what only they brought goes with them.
+///
+/// # Errors
+/// The lease that brought it.
 pub(crate) fn outlives(layers: &[Layer], path: &[String]) -> Result<(), u64> {
-    let containing = layers.iter().filter(|layer| path.len() > layer.path.len() && layer.overlaps(path));
+    let containing = layers.iter().filter(|layer| path.len() > layer.path.len() && layer.contains(path));
     for layer in containing {
-        if layer.base.at(&path[layer.path.len()..]).is_none() {
+        let below = &path[layer.path.len()..];
+        let (Some(after), Some(base)) = (&layer.after, &layer.base) else { return Err(layer.lease) };
+        // The place itself counts as changed: it will be.
+        let found = follow(below, &[below.to_vec()], after, base).map_err(|_| layer.lease)?;
+        if base.at(&found.path).is_none() && after.at(below).is_some() {
             return Err(layer.lease);
         }
     }
@@ -120,7 +369,7 @@ pub(crate) fn outlives(layers: &[Layer], path: &[String]) -> Result<(), u64> {
 
 /// What the whole state will be from each deadline on, if nobody does anything until then; for states that look at the
 /// clock where they are read. `live` is the whole state with all layers in force.
-pub(crate) fn schedule(layers: &[Layer], live: &Tree) -> Vec<(BootTime, Tree)> {
+pub(crate) fn schedule(layers: &[Layer], live: &Tree, orders: &dyn Orders) -> Vec<(BootTime, Tree)> {
     let (mut layers, mut live) = (layers.to_vec(), live.clone());
     let mut deadlines: Vec<BootTime> = layers.iter().map(|layer| layer.deadline).collect();
     deadlines.sort_unstable();
@@ -129,121 +378,12 @@ pub(crate) fn schedule(layers: &[Layer], live: &Tree) -> Vec<(BootTime, Tree)> {
     for deadline in deadlines {
         while let Some(layer) = layers.iter().rev().find(|layer| layer.deadline <= deadline) {
             let lease = layer.lease;
-            let stands = live.at(&layer.path).cloned().unwrap_or(Tree::Null);
-            let Some((ended, ending)) = take_out(&mut layers, lease, &stands) else { break };
-            if ending.covered_by.is_none() {
-                let merged = merge(&ending.ours, &stands, &ending.target, Otherwise::Keep);
-                live = live.clone().replaced(&ended.path, merged.tree).unwrap_or(live);
-            }
+            let Some(ending) = end(&mut layers, lease, &live, Otherwise::Keep, orders) else { break };
+            live = ending.tree;
         }
         later.push((deadline, live.clone()));
     }
     later
-}
-
-/// What becomes of a place that was changed by us and by somebody else.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Otherwise {
-    /// Theirs stays; it is a conflict.
-    Keep,
-    /// Ours is undone all the same.
-    Force,
-}
-
-/// A value that was put together, and where that was not possible.
-#[derive(Clone, Debug)]
-pub(crate) struct Merged {
-    pub(crate) tree: Tree,
-    /// Places at which `live` stayed although it should have been `target`.
-    pub(crate) conflicts: Vec<Vec<String>>,
-}
-
-/// Undoes a change from `target` to `ours` in `live`, which somebody else may have changed, too: what they changed and we
-/// did not stays, what we changed and they did not becomes as in `target`.
-pub(crate) fn merge(ours: &Tree, live: &Tree, target: &Tree, otherwise: Otherwise) -> Merged {
-    let mut merging = Merging { otherwise, place: Vec::new(), conflicts: Vec::new() };
-    let tree = merging.merge(Some(ours), Some(live), Some(target)).unwrap_or(Tree::Null);
-    Merged { tree, conflicts: merging.conflicts }
-}
-
-struct Merging {
-    otherwise: Otherwise,
-    place: Vec<String>,
-    conflicts: Vec<Vec<String>>,
-}
-
-impl Merging {
-    /// Nothing stands for a name that is not in the map.
-    fn merge(&mut self, ours: Option<&Tree>, live: Option<&Tree>, target: Option<&Tree>) -> Option<Tree> {
-        if same(live, target) || same(ours, target) {
-            return live.cloned();
-        }
-        if same(live, ours) {
-            return target.cloned();
-        }
-        match (ours, live, target) {
-            (Some(Tree::Map(ours)), Some(Tree::Map(live)), Some(Tree::Map(target))) => {
-                Some(Tree::Map(self.maps(ours, live, target)))
-            }
-            (Some(Tree::Seq(ours)), Some(Tree::Seq(live)), Some(Tree::Seq(target)))
-                if ours.len() == live.len() && live.len() == target.len() =>
-            {
-                let items = ours.iter().zip(live).zip(target).enumerate();
-                let merged = items.filter_map(|(index, ((ours, live), target))| {
-                    self.below(&index.to_string(), Some(ours), Some(live), Some(target))
-                });
-                Some(Tree::Seq(merged.collect()))
-            }
-            _ => {
-                if self.otherwise == Otherwise::Force {
-                    return target.cloned();
-                }
-                self.conflicts.push(self.place.clone());
-                live.cloned()
-            }
-        }
-    }
-
-    fn below(
-        &mut self,
-        name: &str,
-        ours: Option<&Tree>,
-        live: Option<&Tree>,
-        target: Option<&Tree>,
-    ) -> Option<Tree> {
-        self.place.push(name.to_owned());
-        let merged = self.merge(ours, live, target);
-        self.place.pop();
-        merged
-    }
-
-    /// In the order of the live map; what it lacks comes behind.
-    fn maps(
-        &mut self,
-        ours: &[(String, Tree)],
-        live: &[(String, Tree)],
-        target: &[(String, Tree)],
-    ) -> Vec<(String, Tree)> {
-        let missing = target.iter().filter(|(name, _)| named(live, name).is_none());
-        let names = live.iter().chain(missing).map(|(name, _)| name);
-        names
-            .filter_map(|name| {
-                let merged = self.below(name, named(ours, name), named(live, name), named(target, name));
-                merged.map(|value| (name.clone(), value))
-            })
-            .collect()
-    }
-}
-
-fn named<'t>(entries: &'t [(String, Tree)], name: &str) -> Option<&'t Tree> {
-    entries.iter().find(|(key, _)| key == name).map(|(_, value)| value)
-}
-
-fn same(left: Option<&Tree>, right: Option<&Tree>) -> bool {
-    match (left, right) {
-        (Some(left), Some(right)) => left.same(right),
-        (left, right) => left.is_none() && right.is_none(),
-    }
 }
 
 #[cfg(test)]

@@ -85,8 +85,8 @@ impl Change for LevelChange {
         Ok(Undone { covered_by, stands, ..Undone::default() })
     }
 
-    fn force(&self, _wait: Wait) -> Result<(), ChangeError> {
-        Ok(())
+    fn force(&self, _wait: Wait) -> Result<bool, ChangeError> {
+        Ok(true)
     }
 
     fn done(&self) -> String {

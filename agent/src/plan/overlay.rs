@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::clock::BootTime;
 use crate::core::Core;
-use crate::lease::{ChangeError, Rehearsal};
-use crate::state::{Path, StateError, Tree, Wait};
+use crate::lease::{ChangeError, Conflict, Layer, Rehearsal};
+use crate::state::{Checked, Path, StateError, Tree, Wait};
 
 /// The states that a plan has changed, by name.
 #[derive(Clone, Default)]
@@ -35,16 +35,15 @@ impl Overlay {
         Some(marked.known_at(path.below()).cloned().map_err(|error| error.below(&root).into()))
     }
 
-    /// Whether a write would succeed, and what stands there; nothing if the plan has not changed the state.
+    /// Whether a write would succeed, what stands there, and what would; nothing if the plan has not changed the state.
     pub(crate) fn check_write(
         &self,
         core: &Core,
         path: &Path,
         value: &Tree,
-    ) -> Option<Result<Tree, StateError>> {
+    ) -> Option<Result<Checked, StateError>> {
         let whole = self.of(path)?.tree();
-        let checked = core.states.check_write_into(whole, path, value, Wait::AGENT);
-        Some(checked.map(|(before, _)| before))
+        Some(core.states.check_write_into(whole, path, value, Wait::AGENT))
     }
 
     /// The write without which nothing would stand at `path`; nothing if the plan has not changed the state.
@@ -61,29 +60,30 @@ impl Overlay {
         core: &Core,
         lease: u64,
         path: &Path,
-        change: (Tree, Tree),
+        values: &(Option<Tree>, Option<Tree>),
         deadline: BootTime,
     ) -> Result<(), ChangeError> {
-        let state = self.begin(core, path)?;
-        let (_, whole) = core.states.check_write_into(state.tree(), path, &change.1, Wait::AGENT)?;
-        state.write(lease, path.below(), change, deadline, whole);
-        Ok(())
+        self.begin(core, path)?.write(&core.states, lease, path, values, deadline)
     }
 
-    /// Ends a write; the places that would stay as the service made them.
-    pub(super) fn end(&mut self, core: &Core, lease: u64, path: &Path) -> Result<Vec<Path>, ChangeError> {
-        let places = self.begin(core, path)?.end(lease, path.below());
-        let root = Path(path.0.get(..1).unwrap_or_default().to_vec());
-        Ok(places.iter().map(|place| root.join(&place.0)).collect())
+    /// Ends a write; what that would leave.
+    pub(super) fn end(
+        &mut self,
+        core: &Core,
+        lease: u64,
+        path: &Path,
+    ) -> Result<Option<Conflict>, ChangeError> {
+        self.begin(core, path)?.end(&core.states, lease, path)
     }
 
     /// Undoes what a conflict left.
     pub(super) fn force(
         &mut self,
         core: &Core,
+        lease: u64,
         path: &Path,
-        left: Option<&(Tree, Tree)>,
-    ) -> Result<Result<(), u64>, ChangeError> {
-        Ok(self.begin(core, path)?.force(path.below(), left))
+        left: Option<Layer>,
+    ) -> Result<(), ChangeError> {
+        self.begin(core, path)?.force(&core.states, lease, path, left)
     }
 }

@@ -9,7 +9,7 @@ use crate::core::Core;
 use crate::effect::{Effect, Guarding, Proposal};
 use crate::execute::{broken, ended, holds};
 use crate::gate::{self, Refusal};
-use crate::lease::{Conflict, EndError, Lease, Phase};
+use crate::lease::{EndError, Lease, Phase};
 use crate::run::Run;
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::state::Path;
@@ -108,13 +108,14 @@ fn put(core: &Core, run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> R
     let lease = gate::lease_of(run, proposal, id, now)?;
     let others: Vec<u64> = run.leases(core).iter().map(|lease| lease.id).collect();
     let made = with(run, |planning| {
-        if let (Resource::State(path), Some((before, _))) = (proposal.change.target(), &proposal.shown) {
+        if let (Resource::State(path), Some((Some(before), _))) = (proposal.change.target(), &proposal.shown)
+        {
             let path = Path(path.clone());
             let (eval, by) = (run.record_number(), &run.session.operator.name);
             planning.snapshots(core).before_change(eval, by, &others, &path, before.clone());
         }
-        if let Some((path, change)) = proposal.change.write() {
-            planning.overlay.write(core, id, &path, change, lease.deadline)?;
+        if let Some((path, values)) = proposal.change.write() {
+            planning.overlay.write(core, id, &path, &values, lease.deadline)?;
         }
         planning.leases.make(lease);
         Ok::<_, crate::lease::ChangeError>(())
@@ -134,14 +135,13 @@ fn revert(core: &Core, run: &Run, lease: &Lease) -> Result<(), Refusal> {
     if found.owner != lease.owner {
         return Err(ended(&EndError::Owner(lease.id)));
     }
-    let places = match found.change.write() {
+    let conflict = match found.change.write() {
         Some((path, _)) => with(run, |planning| planning.overlay.end(core, lease.id, &path)),
         None => None,
     };
-    let places = places.unwrap_or(Ok(Vec::new())).map_err(|error| {
+    let conflict = conflict.unwrap_or(Ok(None)).map_err(|error| {
         Refusal::state(format!("lease {} could not be undone: {error}", lease.id), "nothing was changed")
     })?;
-    let conflict = Conflict::at(places);
     run.planning(|planning| planning.leases.end(&found, "reverted", conflict));
     Ok(())
 }
@@ -150,14 +150,9 @@ fn settle(core: &Core, run: &Run, lease: &Lease, force: bool) -> Result<(), Refu
     crate::execute::not_own_above(core, run, lease.id, force)?;
     if force && let Some((path, _)) = lease.change.write() {
         let left = lease.change.left();
-        let forced = with(run, |planning| planning.overlay.force(core, &path, left.as_ref()));
-        let help = "nothing was changed; `leases()` shows what stands there";
-        match forced {
-            None | Some(Ok(Ok(()))) => {}
-            Some(Ok(Err(above))) => {
-                return Err(Refusal::state(crate::lease::stands_above(above), help));
-            }
-            Some(Err(error)) => return Err(Refusal::state(error.to_string(), help)),
+        let forced = with(run, |planning| planning.overlay.force(core, lease.id, &path, left));
+        if let Some(Err(error)) = forced {
+            return Err(crate::execute::not_forced(lease.id, &error));
         }
     }
     match with(run, |planning| planning.leases.settle(lease.id)) {

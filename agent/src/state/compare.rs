@@ -3,6 +3,7 @@
 //! Marks of secrets do not count, nor does the order of a map (a `HashMap` has another in each copy), nor whether a
 //! whole number came as an integer or a float.
 
+use super::align::reordered;
 use super::digest::feed;
 use super::tree::Tree;
 
@@ -17,12 +18,43 @@ impl Tree {
         self.same(other) || unordered_bytes(self) == unordered_bytes(other)
     }
 
-    /// Every place, from here, where the two differ, with what stands there in each; a list of another length differs as a
-    /// whole.
+    /// Every place, from here, where the two differ, with what stands there in each; a list of another length or with
+    /// elements that changed places differs as a whole.
     pub(crate) fn differences<'t>(&'t self, other: &'t Tree) -> Vec<Difference<'t>> {
         let mut found = Vec::new();
         differences(&mut Vec::new(), Some(self), Some(other), &mut found);
         found
+    }
+
+    /// The path, from here, of the first place where the two differ in more than the order of a list.
+    pub(crate) fn first_difference_unordered(&self, other: &Tree) -> Option<Vec<String>> {
+        if self.same_unordered(other) {
+            return None;
+        }
+        let pairs: Vec<(String, Option<&Tree>, Option<&Tree>)> =
+            match (self.without_mark(), other.without_mark()) {
+                (Tree::Map(left), Tree::Map(_)) => {
+                    let there = left.iter().map(|(name, value)| {
+                        (name.clone(), Some(value), other.without_mark().at(std::slice::from_ref(name)))
+                    });
+                    let only_there = other.without_mark().names().into_iter();
+                    let only_there = only_there
+                        .filter(|name| self.without_mark().at(std::slice::from_ref(name)).is_none());
+                    there.chain(only_there.map(|name| (name, None, None))).collect()
+                }
+                (Tree::Seq(left), Tree::Seq(right)) if left.len() == right.len() => {
+                    let pairs = left.iter().zip(right).enumerate();
+                    pairs.map(|(at, (left, right))| (at.to_string(), Some(left), Some(right))).collect()
+                }
+                _ => Vec::new(),
+            };
+        let below = pairs.into_iter().find_map(|(name, left, right)| match (left, right) {
+            (Some(left), Some(right)) => {
+                left.first_difference_unordered(right).map(|below| prefixed(name, below))
+            }
+            _ => Some(vec![name]),
+        });
+        Some(below.unwrap_or_default())
     }
 
     /// The path, from here, of the first place where the two differ.
@@ -66,7 +98,9 @@ fn differences<'t>(
                 below(name, at(ours, name), at(theirs, name));
             }
         }
-        (Some(Tree::Seq(ours)), Some(Tree::Seq(theirs))) if ours.len() == theirs.len() => {
+        (Some(Tree::Seq(ours)), Some(Tree::Seq(theirs)))
+            if ours.len() == theirs.len() && !reordered(ours, theirs) =>
+        {
             for (index, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
                 below(&index.to_string(), Some(ours), Some(theirs));
             }
@@ -132,7 +166,7 @@ fn whole_of(tree: &Tree) -> Option<i128> {
 }
 
 /// Canonical bytes in which the elements of every list are sorted.
-fn unordered_bytes(tree: &Tree) -> Vec<u8> {
+pub(super) fn unordered_bytes(tree: &Tree) -> Vec<u8> {
     let mut bytes = Vec::new();
     feed(&sorted(tree), &mut |part| bytes.extend_from_slice(part));
     bytes

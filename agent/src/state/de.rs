@@ -245,7 +245,8 @@ impl<'de> de::MapAccess<'de> for &mut Entries {
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>> {
         let Some((key, value)) = self.entries.next() else { return Ok(None) };
-        let read = seed.deserialize(KeyDeserializer(key.clone())).map_err(|error| error.under(&key))?;
+        let read = seed.deserialize(KeyDeserializer(key.clone()));
+        let read = read.map_err(|error| error.of_key().under(&key))?;
         self.value = Some((key, value));
         Ok(Some(read))
     }

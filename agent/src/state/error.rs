@@ -11,6 +11,8 @@ pub(crate) struct TreeError {
     /// From where the walk began.
     pub(crate) path: Path,
     problem: Problem,
+    /// Whether it is about the last name of the path rather than about what stands there.
+    of_key: bool,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -43,18 +45,18 @@ struct Bound {
 
 impl TreeError {
     pub(super) fn ours(message: impl Into<String>) -> Self {
-        Self { path: Path(Vec::new()), problem: Problem::Ours(message.into()) }
+        Self { path: Path(Vec::new()), of_key: false, problem: Problem::Ours(message.into()) }
     }
 
     /// That a bound of the whole was reached.
     pub(super) fn bound(what: impl Into<String>, is_time: bool) -> Self {
         let bound = Bound { what: what.into(), is_time, entries: None, inside: false };
-        Self { path: Path(Vec::new()), problem: Problem::Bound(bound) }
+        Self { path: Path(Vec::new()), of_key: false, problem: Problem::Bound(bound) }
     }
 
     /// That a leaf that cannot be read would be lost.
     pub(super) fn lost(reason: &str) -> Self {
-        Self { path: Path(Vec::new()), problem: Problem::Lost(reason.to_owned()) }
+        Self { path: Path(Vec::new()), of_key: false, problem: Problem::Lost(reason.to_owned()) }
     }
 
     /// The same error, seen from the container of a part: of a bound the path names the largest container, not the part at
@@ -63,9 +65,9 @@ impl TreeError {
         match self.problem {
             Problem::Bound(bound) if bound.entries.unwrap_or(0) < entries.unwrap_or(1) => {
                 let bound = Bound { entries, inside: true, ..bound };
-                Self { path: Path(Vec::new()), problem: Problem::Bound(bound) }
+                Self { path: Path(Vec::new()), of_key: false, problem: Problem::Bound(bound) }
             }
-            problem => Self { path: self.path, problem }.under(segment),
+            problem => Self { path: self.path, of_key: false, problem }.under(segment),
         }
     }
 
@@ -113,7 +115,7 @@ impl TreeError {
 
     /// What a check of the service says of a value.
     pub(super) fn checked(words: String) -> Self {
-        Self { path: Path(Vec::new()), problem: Problem::Checked(Some(words)) }
+        Self { path: Path(Vec::new()), of_key: false, problem: Problem::Checked(Some(words)) }
     }
 
     /// The same error, seen from one segment further up.
@@ -124,12 +126,26 @@ impl TreeError {
 
     /// The same error, seen from `prefix` on.
     pub(super) fn below(self, prefix: &Path) -> Self {
-        Self { path: prefix.join(&self.path.0), problem: self.problem }
+        Self { path: prefix.join(&self.path.0), ..self }
+    }
+
+    /// The same error, about a name that the type does not take.
+    pub(super) fn of_key(self) -> Self {
+        Self { of_key: true, ..self }
+    }
+
+    /// Whether it is a name that the type does not take, whatever stands there.
+    pub(super) fn is_of_key(&self) -> bool {
+        self.of_key
+    }
+
+    fn is_of_check(&self) -> bool {
+        matches!(self.problem, Problem::Checked(_))
     }
 
     /// What is told of an error inside a secret: that there was one. Lengths and inner names tell of the value too.
     pub(super) fn hidden(self) -> Self {
-        Self { path: Path(Vec::new()), problem: Problem::Hidden }
+        Self { path: Path(Vec::new()), of_key: false, problem: Problem::Hidden }
     }
 
     /// What is told of an error of writing out a secret. That a bound of the whole was reached says nothing of it.
@@ -137,6 +153,7 @@ impl TreeError {
         match self.problem {
             Problem::Bound(bound) => Self {
                 path: Path(Vec::new()),
+                of_key: false,
                 problem: Problem::Bound(Bound { entries: None, inside: false, ..bound }),
             },
             _ => self.hidden(),
@@ -146,8 +163,8 @@ impl TreeError {
     /// The same error without the words of the service's own type.
     pub(super) fn without_service_words(self) -> Self {
         match self.problem {
-            Problem::Service(_) => Self { path: self.path, problem: Problem::Hidden },
-            Problem::Checked(_) => Self { path: self.path, problem: Problem::Checked(None) },
+            Problem::Service(_) => Self { problem: Problem::Hidden, ..self },
+            Problem::Checked(_) => Self { problem: Problem::Checked(None), ..self },
             _ => self,
         }
     }
@@ -189,14 +206,14 @@ impl std::error::Error for TreeError {}
 
 impl serde::ser::Error for TreeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { path: Path(Vec::new()), problem: Problem::Service(message.to_string()) }
+        Self { path: Path(Vec::new()), of_key: false, problem: Problem::Service(message.to_string()) }
     }
 }
 
 // serde's own texts contain the value that was seen (`invalid type: string "hunter2"`), so all of them are replaced.
 impl serde::de::Error for TreeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { path: Path(Vec::new()), problem: Problem::Service(message.to_string()) }
+        Self { path: Path(Vec::new()), of_key: false, problem: Problem::Service(message.to_string()) }
     }
 
     fn invalid_type(seen: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
@@ -336,6 +353,15 @@ impl StateError {
                 Self::NoSuchState { name: name.clone(), known: known_clause(name, names) }
             }
             other => other.clone(),
+        }
+    }
+
+    /// Whether the service's type does not take a value, rather than its check or its setter.
+    pub(crate) fn is_of_type(&self) -> bool {
+        match self {
+            Self::Refused(error) => !error.is_of_check(),
+            Self::NotStored(_) | Self::Lossy { .. } => true,
+            _ => false,
         }
     }
 

@@ -10,7 +10,7 @@ use super::cell::{Cell, Held, Wait};
 use super::edit::Edit;
 use super::error::{StateError, TreeError};
 use super::fence::{Outside, Panicked, fenced};
-use super::handle::{Later, State};
+use super::handle::{Change, Checked, Later, Orders, State};
 use super::path::Path;
 use super::tree::Tree;
 use super::unreadable::Unreadable;
@@ -140,7 +140,7 @@ impl State for Closed {
         Err(self.why.clone())
     }
 
-    fn check_write(&self, _: &[String], _: &Tree, _: Wait) -> Result<Tree, StateError> {
+    fn check_write(&self, _: &[String], _: &Tree, _: Wait) -> Result<Checked, StateError> {
         Err(self.why.clone())
     }
 
@@ -150,19 +150,24 @@ impl State for Closed {
         _: &[String],
         _: &Tree,
         _: Wait,
-    ) -> Result<(Tree, Tree), StateError> {
+    ) -> Result<(Checked, Tree), StateError> {
         Err(self.why.clone())
     }
 
-    fn compare_and_set(
-        &self,
-        _: &[String],
-        _: &Tree,
-        _: &Tree,
-        _: &Later<'_>,
-        _: Wait,
-    ) -> Result<(), StateError> {
+    fn update_into(&self, _: &Tree, _: &[String], _: &Change<'_>, _: Wait) -> Result<Tree, StateError> {
         Err(self.why.clone())
+    }
+
+    fn update(&self, _: &[String], _: &Change<'_>, _: &Later<'_>, _: Wait) -> Result<Tree, StateError> {
+        Err(self.why.clone())
+    }
+
+    fn add_key(&mut self, _: &[String], _: &str) -> bool {
+        false
+    }
+
+    fn unkeyed(&self) -> Vec<(Path, String)> {
+        Vec::new()
     }
 }
 
@@ -283,7 +288,7 @@ impl State for Fields {
         })
     }
 
-    fn check_write(&self, path: &[String], value: &Tree, wait: Wait) -> Result<Tree, StateError> {
+    fn check_write(&self, path: &[String], value: &Tree, wait: Wait) -> Result<Checked, StateError> {
         let (field, below) = self.field(path, wait)?;
         field.check_write(below, value, wait)
     }
@@ -294,25 +299,89 @@ impl State for Fields {
         path: &[String],
         value: &Tree,
         wait: Wait,
-    ) -> Result<(Tree, Tree), StateError> {
+    ) -> Result<(Checked, Tree), StateError> {
         let (field, below) = self.field(path, wait)?;
         let root = field.root().below();
         let own = whole.known_at(root).map_err(|error| error.below(&self.root))?;
-        let (before, stored) = field.check_write_into(own, below, value, wait)?;
+        let (checked, stored) = field.check_write_into(own, below, value, wait)?;
         let whole = whole.clone().replaced(root, stored).map_err(|error| error.below(&self.root))?;
-        Ok((before, whole))
+        Ok((checked, whole))
     }
 
-    fn compare_and_set(
+    fn update_into(
+        &self,
+        whole: &Tree,
+        path: &[String],
+        change: &Change<'_>,
+        wait: Wait,
+    ) -> Result<Tree, StateError> {
+        let (field, below) = self.field(path, wait)?;
+        let above = field.root().below();
+        let own = whole.known_at(above).map_err(|error| error.below(&self.root))?;
+        let change = |tree: &Tree, orders: &dyn Orders| {
+            let changed = change(&only(above, tree), &Within { above, orders })?;
+            Ok(changed.and_then(|changed| changed.at(above).cloned()))
+        };
+        let stored = field.update_into(own, below, &change, wait)?;
+        whole.clone().replaced(above, stored).map_err(|error| error.below(&self.root).into())
+    }
+
+    fn update(
         &self,
         path: &[String],
-        expect: &Tree,
-        value: &Tree,
+        change: &Change<'_>,
         later: &Later<'_>,
         wait: Wait,
-    ) -> Result<(), StateError> {
+    ) -> Result<Tree, StateError> {
         let (field, below) = self.field(path, wait)?;
-        field.compare_and_set(below, expect, value, later, wait)
+        let above = field.root().below();
+        let change = |tree: &Tree, orders: &dyn Orders| {
+            let changed = change(&only(above, tree), &Within { above, orders })?;
+            Ok(changed.and_then(|changed| changed.at(above).cloned()))
+        };
+        let later = |tree: &Tree, orders: &dyn Orders| {
+            let later = later(&only(above, tree), &Within { above, orders }).into_iter();
+            later.filter_map(|(deadline, tree)| Some((deadline, tree.at(above)?.clone()))).collect()
+        };
+        Ok(only(above, &field.update(below, &change, &later, wait)?))
+    }
+
+    fn could_hold(&self, path: &[String], wait: Wait) -> bool {
+        self.field(path, wait).is_ok_and(|(field, below)| field.could_hold(below, wait))
+    }
+
+    fn add_key(&mut self, _path: &[String], _field: &str) -> bool {
+        false
+    }
+
+    fn unkeyed(&self) -> Vec<(Path, String)> {
+        self.fields.iter().flat_map(|field| field.unkeyed()).collect()
+    }
+}
+
+/// The state as if it had this field alone.
+fn only(above: &[String], value: &Tree) -> Tree {
+    let mut tree = Tree::Map(Vec::new());
+    insert(&mut tree, above, value.clone());
+    tree
+}
+
+/// What the type of one field knows, asked by paths from the state's root on.
+struct Within<'a> {
+    above: &'a [String],
+    orders: &'a dyn Orders,
+}
+
+impl Orders for Within<'_> {
+    fn is_set(&self, whole: &Tree, path: &[String], items: &[&Tree]) -> bool {
+        match (path.strip_prefix(self.above), whole.at(self.above)) {
+            (Some(below), Some(value)) => self.orders.is_set(value, below, items),
+            _ => false,
+        }
+    }
+
+    fn is_timed(&self) -> bool {
+        self.orders.is_timed()
     }
 }
 

@@ -1,5 +1,6 @@
 //! States: values that the service registered, as trees that can be read, edited at a path and written back.
 
+mod align;
 mod along;
 mod aside;
 mod cell;
@@ -12,6 +13,7 @@ mod fence;
 mod field;
 mod handle;
 mod key;
+mod keys;
 mod known;
 mod live;
 mod lossy;
@@ -29,12 +31,14 @@ mod tests;
 mod tree;
 mod unreadable;
 
+pub(crate) use align::{Basis, Doubt, Trail, changed_places, follow, locate, reordered};
 pub(crate) use cell::{Place, Wait};
 pub(crate) use de::{TreeDeserializer, from_tree};
 pub(crate) use digest::{Keyed, same_in_constant_time};
 pub(crate) use error::StateError;
 pub(crate) use field::{FieldCell, ReadCell};
-pub(crate) use handle::{Check, State, add_checks, read_only, writable};
+pub(crate) use handle::Change as Edited;
+pub(crate) use handle::{Check, Checked, Later, Orders, State, add_checks, add_keys, read_only, writable};
 pub use live::Live;
 pub(crate) use path::{InvalidPath, Path, known_names, nearest};
 pub(crate) use redact::Redactor;
@@ -44,7 +48,7 @@ pub(crate) use scrub::{Scrubber, Shown};
 pub(crate) use ser::{Limits, TreeSerializer, to_tree};
 pub(crate) use shapes::has_secret_shape;
 pub use source::StateHandle;
-pub(crate) use tree::Tree;
+pub(crate) use tree::{Tree, insert};
 pub(crate) use unreadable::Unreadable;
 
 /// What stands for a secret wherever its value may not go. Never a value: storing it is an error.

@@ -109,6 +109,11 @@ impl PathError {
         Self { path: self.path.clone(), known: known_clause(wanted, names) }
     }
 
+    /// The same error with one more thing to know.
+    pub(super) fn and(self, why: &str) -> Self {
+        Self { path: self.path, known: format!("{}; {why}", self.known) }
+    }
+
     /// The same error, seen from the state's name on.
     pub(crate) fn below(self, prefix: &Path) -> Self {
         Self { path: prefix.join(&self.path.0), known: self.known }

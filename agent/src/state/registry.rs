@@ -5,7 +5,7 @@ use super::along::Found;
 use super::cell::Wait;
 use super::error::StateError;
 use super::field::{Closed, Fields};
-use super::handle::{Later, State};
+use super::handle::{Change, Checked, Later, State};
 use super::path::{Path, known_names};
 use super::redact::Redactor;
 use super::tree::Tree;
@@ -116,19 +116,69 @@ impl States {
         }
         let tree = state.read(wait).map_err(|error| self.told(error, &[]))?;
         let marked = self.redactor.mark(&Path(vec![name.to_owned()]), tree);
-        let found = marked.known_at(below).map_err(|error| error.below(&Path(vec![name.to_owned()])))?;
-        Ok(found.clone())
+        let found = marked.known_at(below).map_err(|error| error.below(&Path(vec![name.to_owned()])));
+        Ok(found.map_err(|error| without_key(state.as_ref(), error.into()))?.clone())
     }
 
-    /// Whether writing `value` at `path` would succeed now; what stands there, marked as `read` marks it.
-    pub(crate) fn check_write(&self, path: &Path, value: &Tree, wait: Wait) -> Result<Tree, StateError> {
+    /// Whether the type of the state would take something at `path`, where nothing stands now.
+    pub(crate) fn could_hold(&self, path: &Path, wait: Wait) -> bool {
+        self.writable(path).is_ok_and(|state| state.could_hold(split(path).1, wait))
+    }
+
+    /// Which of the keys that the author named have no list at their path, in words; what cannot be read now is not told.
+    pub(crate) fn keys_of_nothing(&self, keys: &[(String, String)]) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (text, field) in keys {
+            let Ok(path) = text.parse::<Path>() else { continue };
+            if path.0.iter().any(|segment| segment == "*") || !self.states.contains_key(split(&path).0) {
+                continue;
+            }
+            let why = match self.read(&path, Wait::AGENT) {
+                Err(StateError::NoSuchPath(error)) => error.to_string(),
+                Ok(Tree::Map(entries)) if entries.iter().all(|(_, value)| matches!(value, Tree::Map(_))) => {
+                    continue;
+                }
+                // Empty, or its elements have no key now, which is told elsewhere.
+                Ok(Tree::Seq(items)) if items.iter().all(|item| matches!(item, Tree::Map(_))) => continue,
+                Ok(_) => format!("what stands there is no list of things that have a `{field}`"),
+                Err(_) => continue,
+            };
+            notes.push(format!("`key` of `{text}` has no effect: {why}"));
+        }
+        notes
+    }
+
+    /// The lists that are to be shown by a key and could not be when they were last read, in words.
+    pub(crate) fn unkeyed(&self) -> Vec<String> {
+        let lists = self.states.values().flat_map(|state| state.unkeyed());
+        lists.map(|(path, why)| format!("`{path}` is shown as a list, not by its key: {why}")).collect()
+    }
+
+    /// Whether writing `value` at `path` would succeed now; what stands there, marked as `read` marks it, and what will.
+    pub(crate) fn check_write(&self, path: &Path, value: &Tree, wait: Wait) -> Result<Checked, StateError> {
         let (name, below) = split(path);
         let state = self.writable(path)?;
-        let before =
-            state.check_write(below, value, wait).map_err(|error| self.told(error, &[(path, value)]))?;
+        let checked =
+            state.check_write(below, value, wait).map_err(|error| self.told(error, &[(path, value)]));
+        let Checked { before, after } = checked.map_err(|error| without_key(state.as_ref(), error))?;
         // Marks by shape look at the leaf, marks by name at its path, so both can be made here.
         let root = Path(vec![name.to_owned()]).join(below);
-        Ok(self.redactor.mark(&root, before))
+        Ok(Checked { before: before.map(|before| self.redactor.mark(&root, before)), after })
+    }
+
+    /// Puts in place of the state of `path` what `change` makes of it; see [`State::update`]. `written`: what of it may be told
+    /// in the words of the service's type only if it is no secret.
+    pub(crate) fn update(
+        &self,
+        path: &Path,
+        written: &[&Tree],
+        change: &Change<'_>,
+        later: &Later<'_>,
+        wait: Wait,
+    ) -> Result<Tree, StateError> {
+        let state = self.writable(path)?;
+        let written: Vec<(&Path, &Tree)> = written.iter().map(|tree| (path, *tree)).collect();
+        state.update(split(path).1, change, later, wait).map_err(|error| self.told(error, &written))
     }
 
     /// The whole state that `path` is in, as its type writes it: marked by its type alone.
@@ -137,23 +187,39 @@ impl States {
     }
 
     /// Whether writing `value` at `path` would succeed if the whole state were `whole`. What stands there, marked as `read`
-    /// marks it, and what the whole state would be then.
+    /// marks it, and what would.
     pub(crate) fn check_write_into(
         &self,
         whole: &Tree,
         path: &Path,
         value: &Tree,
         wait: Wait,
-    ) -> Result<(Tree, Tree), StateError> {
+    ) -> Result<Checked, StateError> {
         let (name, below) = split(path);
         let state = self.writable(path)?;
         let checked = state.check_write_into(whole, below, value, wait);
-        let (before, stored) = checked.map_err(|error| self.told(error, &[(path, value)]))?;
+        let checked = checked.map_err(|error| self.told(error, &[(path, value)]));
+        let (Checked { before, after }, _) = checked.map_err(|error| without_key(state.as_ref(), error))?;
         let root = Path(vec![name.to_owned()]).join(below);
-        Ok((self.redactor.mark(&root, before), stored))
+        Ok(Checked { before: before.map(|before| self.redactor.mark(&root, before)), after })
+    }
+
+    /// What [`update`](Self::update) would make of the state of `path` if it were `whole`.
+    pub(crate) fn update_into(
+        &self,
+        whole: &Tree,
+        path: &Path,
+        written: &[&Tree],
+        change: &Change<'_>,
+        wait: Wait,
+    ) -> Result<Tree, StateError> {
+        let state = self.writable(path)?;
+        let written: Vec<(&Path, &Tree)> = written.iter().map(|tree| (path, *tree)).collect();
+        state.update_into(whole, split(path).1, change, wait).map_err(|error| self.told(error, &written))
     }
 
     /// Writes `value` at `path` if `expect` stands there.
+    #[cfg(test)]
     pub(crate) fn compare_and_set(
         &self,
         path: &Path,
@@ -236,6 +302,18 @@ fn along(state: &dyn State, below: &[String], wait: Wait) -> Result<Option<Found
         }
     }
     state.read_along(below, wait)
+}
+
+/// An error about a path through a list that has a key and is not shown by it says why.
+fn without_key(state: &dyn State, error: StateError) -> StateError {
+    let StateError::NoSuchPath(missing) = &error else { return error };
+    let above = missing.path.0.split_last().map(|(_, above)| above).unwrap_or_default();
+    match state.unkeyed().into_iter().find(|(path, _)| path.0 == above) {
+        Some((_, why)) => {
+            StateError::NoSuchPath(missing.clone().and(&format!("its elements have no key now: {why}")))
+        }
+        None => error,
+    }
 }
 
 /// Whether `words` hold the secret or a part of it.

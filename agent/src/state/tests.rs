@@ -101,6 +101,6 @@ pub(super) trait Set {
 
 impl Set for dyn State {
     fn set(&self, path: &[String], expect: &Tree, value: &Tree, wait: Wait) -> Result<(), StateError> {
-        self.compare_and_set(path, expect, value, &|_| Vec::new(), wait)
+        self.compare_and_set(path, expect, value, &|_, _| Vec::new(), wait)
     }
 }

@@ -65,6 +65,43 @@ impl Tree {
         Ok(self)
     }
 
+    /// This tree with `value` at `path`, or with nothing there. A name that its map does not hold yet comes behind the last
+    /// of those before it in `order`, or behind all.
+    ///
+    /// # Errors
+    /// What should hold it is not there, or is a list that has no such element or would lose one.
+    pub(crate) fn with(
+        mut self,
+        path: &[String],
+        value: Option<Tree>,
+        order: &[String],
+    ) -> Result<Tree, PathError> {
+        let Some((last, above)) = path.split_last() else {
+            return value.ok_or_else(|| PathError::new(path, &Tree::Null));
+        };
+        self.known_at(above)?;
+        let parent = above.iter().try_fold(&mut self, |here, segment| here.child_mut(segment));
+        let parent = parent.ok_or_else(|| PathError::new(path, &Tree::Null))?;
+        let index = parent.child_index(last);
+        match (parent, index, value) {
+            (Tree::Map(entries), Some(index), Some(value)) => entries[index].1 = value,
+            (Tree::Map(entries), Some(index), None) => drop(entries.remove(index)),
+            (Tree::Map(entries), None, Some(value)) => insert(entries, last, value, order),
+            (Tree::Map(_), None, None) => {}
+            (Tree::Seq(items), Some(index), Some(value)) => items[index] = value,
+            (parent, ..) => return Err(PathError::new(path, parent)),
+        }
+        Ok(self)
+    }
+
+    /// The names of a map, in its order; none of anything else.
+    pub(crate) fn names(&self) -> Vec<String> {
+        match self {
+            Tree::Map(entries) => entries.iter().map(|(name, _)| name.clone()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// What stands at `path`, or an error that names what is known there.
     pub(crate) fn known_at(&self, path: &[String]) -> Result<&Tree, PathError> {
         let mut here = self;
@@ -164,6 +201,20 @@ impl Tree {
             Tree::Unreadable(_) => "unreadable",
         }
     }
+}
+
+/// Adds an entry behind the last of those that come before it in `order`; in front of all if none of them is there; behind all
+/// if `order` does not know it.
+pub(crate) fn insert(entries: &mut Vec<(String, Tree)>, name: &str, value: Tree, order: &[String]) {
+    let before = order.iter().position(|known| known == name).and_then(|at| order.get(..at));
+    let at = match before {
+        None => entries.len(),
+        Some(before) => {
+            let last = entries.iter().rposition(|(known, _)| before.contains(known));
+            last.map_or(0, |last| last + 1)
+        }
+    };
+    entries.insert(at, (name.to_owned(), value));
 }
 
 fn joined(path: &[String], segment: &str) -> Vec<String> {

@@ -52,6 +52,8 @@ struct End {
     /// Whether the service itself wrote there meanwhile.
     #[serde(default)]
     foreign: bool,
+    /// Where what was changed was found, if not at the target.
+    found: Option<String>,
     detail: Option<Value>,
 }
 
@@ -158,6 +160,8 @@ pub(super) struct Tally {
     pub(super) ended: u64,
     /// Those of them of which digests show that they put back what stood there before.
     pub(super) put_back: u64,
+    /// Those that did so at an element of a list that had moved.
+    pub(super) moved: u64,
     /// Those of them that changed no state, so that there is no digest to compare.
     pub(super) stateless: u64,
     /// The others, each in one of these: below another, which puts back what this one would have.
@@ -177,6 +181,7 @@ impl Tally {
             return;
         }
         match verdict {
+            Verdict::PutBack if end.found.is_some() => self.moved += 1,
             Verdict::PutBack => self.put_back += 1,
             Verdict::Conflict => self.conflicts += 1,
             Verdict::Untold if end.covered_by.is_some() => self.covered += 1,
@@ -186,7 +191,8 @@ impl Tally {
 
     /// For people.
     pub(super) fn text(&self) -> String {
-        let Self { made, ended, put_back, stateless, covered, conflicts, restarted, never_made } = *self;
+        let Self { made, ended, put_back, moved, stateless, covered, conflicts, restarted, never_made } =
+            *self;
         let leases = format!("{made} lease{}", if made == 1 { "" } else { "s" });
         let ends = match made - ended {
             0 if made == 0 => return "no leases".to_owned(),
@@ -196,8 +202,9 @@ impl Tally {
             open => format!("{open} not ended yet, the others exactly once"),
         };
         // Together they are as many as have ended: a lease that nothing is said of would look forgotten.
-        let told = put_back + stateless + covered + conflicts + restarted + never_made;
+        let told = put_back + moved + stateless + covered + conflicts + restarted + never_made;
         let others: String = [
+            (moved, "put it back at an element that had moved"),
             (stateless, "changed no state"),
             (covered, "ended below another change"),
             (conflicts, "ended as a conflict"),
@@ -418,6 +425,10 @@ impl Leases {
         if !known {
             return Verdict::Wrong(format!("lease {id} is covered by lease {above}, which no record makes"));
         }
+        // What it changed had moved, so that another path covers it.
+        if end.found.is_some() {
+            return Verdict::Untold;
+        }
         let found = self.above(id, &lease.target).into_iter().find(|(other, _)| *other == above);
         // One that has ended, and of which everything was told.
         let Some((_, upper)) = found else { return Verdict::Untold };
@@ -444,6 +455,13 @@ impl Leases {
         if end.foreign {
             return Verdict::Untold;
         }
+        // At an element that had moved: what other records say of the path is about another one.
+        if end.found.is_some() {
+            return match before == &restored {
+                true => Verdict::PutBack,
+                false => Verdict::Untold,
+            };
+        }
         for (above, upper) in self.above(id, &lease.target) {
             if upper.target != lease.target {
                 return Verdict::Untold;
@@ -465,6 +483,14 @@ impl Leases {
 
     /// What the end of a lease makes of what those above it will put back.
     fn hand_down(&mut self, lease: &Standing, end: &End) {
+        let found = end.found.as_ref().map(|path| Target::of(&format!("state:{path}")));
+        if let (Some(found), Some(above)) = (&found, end.covered_by) {
+            let (base, open) = (digest(end.base.as_ref()), self.open.get_mut(&above));
+            if let Some(upper) = open.or_else(|| self.waiting.get_mut(&above).map(|w| &mut w.standing)) {
+                let same = upper.target == *found;
+                upper.before = base.filter(|_| same);
+            }
+        }
         let (covered_by, base) = (end.covered_by, digest(end.base.as_ref()));
         let is_covered = covered_by.is_some();
         for (id, upper) in self.above(end.lease, &lease.target) {
@@ -490,8 +516,11 @@ fn layers(lease: &Standing, end: &End) -> Verdict {
     }
 }
 
-/// The digest of a value that may be there.
+/// The digest of a value that may be there, or that nothing is.
 fn digest(value: Option<&Value>) -> Option<String> {
+    if value?.get("absent").and_then(Value::as_bool) == Some(true) {
+        return Some("absent".to_owned());
+    }
     value?.get("hmac")?.as_str().map(str::to_owned)
 }
 

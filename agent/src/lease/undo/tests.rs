@@ -4,10 +4,25 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Every list keeps its order.
+struct Lists;
+
+impl Orders for Lists {
+    fn is_set(&self, _: &Tree, _: &[String], _: &[&Tree]) -> bool {
+        false
+    }
+}
+
+fn merged(ours: &Tree, live: &Tree, target: &Tree, otherwise: Otherwise) -> (Tree, Vec<Vec<String>>) {
+    let here = Here { whole: live, path: &[], orders: &Lists };
+    let merged = merge(Some(ours), Some(live), Some(target), otherwise, here);
+    (merged.value.unwrap(), merged.left.into_iter().map(|left| left.place).collect())
+}
+
 fn tree(a: i64, b: i64, c: i64, d: i64) -> Tree {
     Tree::Map(vec![
         ("m".to_owned(), Tree::Map(vec![("x".to_owned(), Tree::I64(a)), ("y".to_owned(), Tree::I64(b))])),
-        ("s".to_owned(), Tree::Seq(vec![Tree::I64(c), Tree::I64(d)])),
+        ("n".to_owned(), Tree::Map(vec![("x".to_owned(), Tree::I64(c)), ("y".to_owned(), Tree::I64(d))])),
     ])
 }
 
@@ -16,8 +31,8 @@ fn path(text: &str) -> Vec<String> {
 }
 
 /// The leaves of the tree above, and the places at which a write covers some of them.
-const LEAVES: [&str; 4] = ["m.x", "m.y", "s.0", "s.1"];
-const PLACES: [&str; 7] = ["", "m", "s", "m.x", "m.y", "s.0", "s.1"];
+const LEAVES: [&str; 4] = ["m.x", "m.y", "n.x", "n.y"];
+const PLACES: [&str; 7] = ["", "m", "n", "m.x", "m.y", "n.x", "n.y"];
 
 /// What the service and the layers have made of one leaf, the oldest first: an independent telling of the same story.
 #[derive(Clone, Debug)]
@@ -107,10 +122,13 @@ impl Play {
         let path = path(PLACES[place]);
         let after = tree(a, b, c, d).at(&path).unwrap().clone();
         let base = self.live.at(&path).unwrap().clone();
+        look(&mut self.layers, &self.live, &Lists);
         assert_eq!(outlives(&self.layers, &path), Ok(()));
-        self.live = self.live.clone().replaced(&path, after.clone()).unwrap();
+        let before = self.live.clone();
+        self.live = before.clone().replaced(&path, after.clone()).unwrap();
         let deadline = BootTime(0).after(Duration::from_secs(deadline));
-        self.layers.push(Layer { lease: self.next, path, after, base, deadline });
+        let pair = (Some(base), Some(after));
+        self.layers.push(Layer::new(self.next, &path, pair, (&before, &self.live), deadline));
         for (leaf, value) in covered(place).map(|leaf| (leaf, values[leaf])) {
             self.leaves[leaf].above.push((Some(self.next), value));
         }
@@ -124,15 +142,9 @@ impl Play {
 
     /// Whether it was a conflict, as told by the real thing and by the model.
     fn end(&mut self, lease: u64) -> (bool, bool) {
-        let at = self.layers.iter().find(|layer| layer.lease == lease).unwrap().path.clone();
-        let stands = self.live.at(&at).unwrap().clone();
-        let (ended, ending) = take_out(&mut self.layers, lease, &stands).unwrap();
-        let mut conflicts = ending.conflicts.len();
-        if ending.covered_by.is_none() {
-            let merged = merge(&ending.ours, &stands, &ending.target, Otherwise::Keep);
-            conflicts += merged.conflicts.len();
-            self.live = self.live.clone().replaced(&ended.path, merged.tree).unwrap();
-        }
+        let ending = end(&mut self.layers, lease, &self.live, Otherwise::Keep, &Lists).unwrap();
+        self.live = ending.tree;
+        let conflicts = ending.left.len();
         let modelled = self.leaves.iter_mut().map(|leaf| leaf.end(lease)).fold(false, |any, one| any | one);
         (conflicts > 0, modelled)
     }
@@ -192,7 +204,7 @@ proptest! {
         for act in &acts {
             play.play(act)?;
         }
-        for (deadline, value) in schedule(&play.layers, &play.live) {
+        for (deadline, value) in schedule(&play.layers, &play.live, &Lists) {
             while let Some(layer) = play.layers.iter().rev().find(|layer| layer.deadline <= deadline) {
                 let lease = layer.lease;
                 play.end(lease);
@@ -241,10 +253,9 @@ fn map(entries: &[(&str, i64)]) -> Tree {
 fn what_the_service_changed_meanwhile_is_left_and_the_rest_is_undone() {
     let (target, ours) = (map(&[("a", 1), ("b", 1)]), map(&[("a", 2), ("b", 2)]));
     let live = map(&[("a", 2), ("b", 3)]);
-    let kept = merge(&ours, &live, &target, Otherwise::Keep);
-    assert_eq!((kept.tree, kept.conflicts), (map(&[("a", 1), ("b", 3)]), vec![path("b")]));
-    let forced = merge(&ours, &live, &target, Otherwise::Force);
-    assert_eq!((forced.tree, forced.conflicts), (target, Vec::new()));
+    let kept = merged(&ours, &live, &target, Otherwise::Keep);
+    assert_eq!(kept, (map(&[("a", 1), ("b", 3)]), vec![path("b")]));
+    assert_eq!(merged(&ours, &live, &target, Otherwise::Force), (target, Vec::new()));
 }
 
 #[test]
@@ -252,27 +263,29 @@ fn names_that_came_or_went_meanwhile_are_the_services() {
     let (target, ours) = (map(&[("a", 1), ("b", 1)]), map(&[("b", 2), ("c", 2)]));
     // It added `d` and removed `b`, which we had changed.
     let live = map(&[("c", 2), ("d", 4)]);
-    let merged = merge(&ours, &live, &target, Otherwise::Keep);
-    assert_eq!((merged.tree, merged.conflicts), (map(&[("d", 4), ("a", 1)]), vec![path("b")]));
+    let merged = merged(&ours, &live, &target, Otherwise::Keep);
+    assert_eq!(merged, (map(&[("a", 1), ("d", 4)]), vec![path("b")]));
+}
+
+fn list(items: &[i64]) -> Tree {
+    Tree::Seq(items.iter().map(|item| Tree::I64(*item)).collect())
 }
 
 #[test]
 fn a_list_of_another_length_is_a_conflict_as_a_whole() {
-    let list = |items: &[i64]| Tree::Seq(items.iter().map(|item| Tree::I64(*item)).collect());
-    let merged = merge(&list(&[1, 2]), &list(&[1, 2, 3]), &list(&[1]), Otherwise::Keep);
-    assert_eq!((merged.tree, merged.conflicts), (list(&[1, 2, 3]), vec![Vec::new()]));
+    let merged = merged(&list(&[1, 2]), &list(&[1, 2, 3]), &list(&[1]), Otherwise::Keep);
+    assert_eq!(merged, (list(&[1, 2, 3]), vec![Vec::new()]));
 }
 
 #[test]
 fn what_only_a_lease_brought_cannot_be_changed_by_another() {
-    let layer = Layer {
-        lease: 7,
-        path: path("m"),
-        after: map(&[("x", 1), ("new", 2)]),
-        base: map(&[("x", 0)]),
-        deadline: BootTime(1),
-    };
+    let (after, base) = (map(&[("x", 1), ("new", 2)]), map(&[("x", 0)]));
+    let whole = |value: &Tree| Tree::Map(vec![("m".to_owned(), value.clone())]);
+    let wholes = (&whole(&base), &whole(&after));
+    let layer = Layer::new(7, &path("m"), (Some(base.clone()), Some(after.clone())), wholes, BootTime(1));
     assert_eq!(outlives(std::slice::from_ref(&layer), &path("m.new")), Err(7));
     assert_eq!(outlives(std::slice::from_ref(&layer), &path("m.x")), Ok(()));
     assert_eq!(outlives(&[layer], &path("m")), Ok(()));
 }
+
+mod lists;

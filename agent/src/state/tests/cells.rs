@@ -102,7 +102,7 @@ fn reads_and_writes<H: StateHandle<Value = Config> + Clone>(
     let state = writable("config", handle.clone());
     let port = segments("server.port");
     assert_eq!(state.read(WAIT).unwrap().at(&port), Some(&Tree::I64(8080)));
-    assert_eq!(state.check_write(&port, &Tree::I64(9090), WAIT).unwrap(), Tree::I64(8080));
+    assert_eq!(state.check_write(&port, &Tree::I64(9090), WAIT).unwrap().before, Some(Tree::I64(8080)));
     assert_eq!(peek(&handle), config());
     let conflict = state.set(&port, &Tree::I64(1), &Tree::I64(9090), WAIT).unwrap_err();
     assert_eq!(conflict, StateError::Conflict(path("config.server.port")));

@@ -50,9 +50,10 @@ fn fields_are_shown_under_their_paths_and_written_one_by_one() {
     let all = states.read(&path("limits"), WAIT).unwrap();
     assert_eq!(format!("{all:?}"), r#"{"mail": {"rate": 1}, "burst": 1}"#);
     let set = |place: &str, from, to| {
-        states.compare_and_set(&path(place), &Tree::I64(from), &Tree::I64(to), &|_| Vec::new(), WAIT)
+        states.compare_and_set(&path(place), &Tree::I64(from), &Tree::I64(to), &|_, _| Vec::new(), WAIT)
     };
-    assert_eq!(states.check_write(&path("limits.mail.rate"), &Tree::I64(5), WAIT).unwrap(), Tree::I64(1));
+    let checked = states.check_write(&path("limits.mail.rate"), &Tree::I64(5), WAIT).unwrap();
+    assert_eq!(checked.before, Some(Tree::I64(1)));
     set("limits.mail.rate", 1, 5).unwrap();
     assert_eq!((rate.load(Ordering::SeqCst), burst.load(Ordering::SeqCst)), (5, 1));
     assert_eq!(set("limits.mail.rate", 1, 6).unwrap_err(), StateError::Conflict(path("limits.mail.rate")));
@@ -84,7 +85,7 @@ fn fields_do_not_overlap_one_another_or_a_state() {
 fn a_set_that_says_no_is_an_error_with_the_path_and_its_words() {
     let (value, state) = number("limit", |_, value| Err(format!("{value} is too much")));
     let states = states(vec![state]).unwrap();
-    let set = states.compare_and_set(&path("limit"), &Tree::I64(1), &Tree::I64(7), &|_| Vec::new(), WAIT);
+    let set = states.compare_and_set(&path("limit"), &Tree::I64(1), &Tree::I64(7), &|_, _| Vec::new(), WAIT);
     assert_eq!(
         set.unwrap_err().to_string(),
         "cannot write `limit`: refused by the service's check: 7 is too much"
@@ -190,7 +191,7 @@ fn what_the_services_check_refuses_is_not_written_and_its_words_are_told() {
     let expected = "cannot write `config.server.port`: refused by the service's check: port 80 is not for us";
     let error = states.check_write(&port, &Tree::I64(80), WAIT).unwrap_err().to_string();
     assert_eq!(error, expected);
-    let set = |to| states.compare_and_set(&port, &Tree::I64(8080), &Tree::I64(to), &|_| Vec::new(), WAIT);
+    let set = |to| states.compare_and_set(&port, &Tree::I64(8080), &Tree::I64(to), &|_, _| Vec::new(), WAIT);
     assert_eq!(set(80).unwrap_err().to_string(), expected);
     assert_eq!(*lock.read().unwrap(), config());
     set(9090).unwrap();
@@ -262,7 +263,8 @@ fn a_name_that_is_used_twice_costs_those_that_have_it() {
         assert!(states.read(&path(closed), WAIT).is_err(), "{closed}");
         assert!(states.check_write(&path(closed), &Tree::I64(2), WAIT).is_err(), "{closed}");
     }
-    let written = states.compare_and_set(&path("a.d"), &Tree::I64(1), &Tree::I64(2), &|_| Vec::new(), WAIT);
+    let written =
+        states.compare_and_set(&path("a.d"), &Tree::I64(1), &Tree::I64(2), &|_, _| Vec::new(), WAIT);
     written.unwrap();
 }
 

@@ -12,7 +12,7 @@ const WAIT: Wait = Wait::Bounded(Duration::from_secs(10));
 fn written(path: &str, expect: Tree, value: Tree) -> Result<Config, StateError> {
     let lock = shared(config());
     let state = writable("config", lock.clone());
-    let result = state.compare_and_set(&segments(path), &expect, &value, &|_| Vec::new(), WAIT);
+    let result = state.compare_and_set(&segments(path), &expect, &value, &|_, _| Vec::new(), WAIT);
     let after = lock.read().unwrap().clone();
     match result {
         Ok(()) => Ok(after),
@@ -55,7 +55,8 @@ fn a_container_is_written_whatever_the_order_of_its_keys() {
 fn checking_a_write_gives_what_stands_there_and_changes_nothing() {
     let lock = shared(config());
     let state = writable("config", lock.clone());
-    assert_eq!(state.check_write(&segments("server.port"), &Tree::I64(9090), WAIT).unwrap(), Tree::I64(8080));
+    let checked = state.check_write(&segments("server.port"), &Tree::I64(9090), WAIT).unwrap();
+    assert_eq!(checked, Checked { before: Some(Tree::I64(8080)), after: Some(Tree::I64(9090)) });
     assert_eq!(*lock.read().unwrap(), config());
 }
 
@@ -118,7 +119,7 @@ struct Nested {
 fn lossy(value: Skipping) -> String {
     let state = writable("s", shared(value));
     let set = state
-        .compare_and_set(&segments("port"), &Tree::I64(0), &Tree::I64(1), &|_| Vec::new(), WAIT)
+        .compare_and_set(&segments("port"), &Tree::I64(0), &Tree::I64(1), &|_, _| Vec::new(), WAIT)
         .unwrap_err();
     let checked = state.check_write(&segments("port"), &Tree::I64(1), WAIT).unwrap_err();
     assert_eq!(set, checked);
@@ -145,7 +146,7 @@ fn a_live_value_that_does_not_survive_the_round_trip_is_never_written() {
          reads back as `None`"
     );
     let fine = writable("s", shared(Skipping::default()));
-    fine.compare_and_set(&segments("port"), &Tree::I64(0), &Tree::I64(1), &|_| Vec::new(), WAIT).unwrap();
+    fine.compare_and_set(&segments("port"), &Tree::I64(0), &Tree::I64(1), &|_, _| Vec::new(), WAIT).unwrap();
 }
 
 /// Reads back as another number than it writes, except 0.
@@ -176,12 +177,12 @@ fn a_set_is_writable_though_each_copy_has_another_order() {
     let names: HashSet<String> = (0..50).map(|n| n.to_string()).collect();
     let lock = shared((names.clone(), 1_u8));
     let state = writable("s", lock.clone());
-    state.compare_and_set(&segments("1"), &Tree::I64(1), &Tree::I64(2), &|_| Vec::new(), WAIT).unwrap();
+    state.compare_and_set(&segments("1"), &Tree::I64(1), &Tree::I64(2), &|_, _| Vec::new(), WAIT).unwrap();
     let new = Tree::Seq((0..55).map(|n| text(&n.to_string())).collect());
-    let before = state.check_write(&segments("0"), &new, WAIT).unwrap();
-    state.compare_and_set(&segments("0"), &before, &new, &|_| Vec::new(), WAIT).unwrap();
+    let before = state.check_write(&segments("0"), &new, WAIT).unwrap().before.unwrap();
+    state.compare_and_set(&segments("0"), &before, &new, &|_, _| Vec::new(), WAIT).unwrap();
     assert_eq!(lock.read().unwrap().0.len(), 55);
-    state.compare_and_set(&segments("0"), &new, &before, &|_| Vec::new(), WAIT).unwrap();
+    state.compare_and_set(&segments("0"), &new, &before, &|_, _| Vec::new(), WAIT).unwrap();
     assert_eq!(*lock.read().unwrap(), (names, 2));
 }
 
@@ -190,7 +191,7 @@ fn a_list_in_another_order_is_a_conflict() {
     let state = writable("s", shared(vec![1, 2]));
     let reordered = Tree::Seq(vec![Tree::I64(2), Tree::I64(1)]);
     let error =
-        state.compare_and_set(&[], &reordered, &Tree::Seq(vec![]), &|_| Vec::new(), WAIT).unwrap_err();
+        state.compare_and_set(&[], &reordered, &Tree::Seq(vec![]), &|_, _| Vec::new(), WAIT).unwrap_err();
     assert_eq!(error, StateError::Conflict(path("s")));
 }
 
@@ -219,7 +220,7 @@ fn a_busy_lock_is_an_error_and_leaves_nobody_waiting() {
             &segments("server.port"),
             &Tree::I64(8080),
             &Tree::I64(1),
-            &|_| Vec::new(),
+            &|_, _| Vec::new(),
             wait,
         )
     };
@@ -241,7 +242,7 @@ fn a_revert_waits_for_the_lock_as_any_writer() {
             &segments("server.port"),
             &Tree::I64(8080),
             &Tree::I64(1),
-            &|_| Vec::new(),
+            &|_, _| Vec::new(),
             Wait::Until,
         );
         done.send(()).unwrap();
@@ -298,8 +299,9 @@ impl Drop for Panicking {
 fn a_panic_of_the_services_type_poisons_nothing() {
     let lock = shared((Panicking(0), 7_u8));
     let state = writable("s", lock.clone());
-    let set =
-        |to: i64| state.compare_and_set(&segments("0"), &Tree::I64(0), &Tree::I64(to), &|_| Vec::new(), WAIT);
+    let set = |to: i64| {
+        state.compare_and_set(&segments("0"), &Tree::I64(0), &Tree::I64(to), &|_, _| Vec::new(), WAIT)
+    };
     assert!(matches!(set(1), Err(StateError::Panicked { doing: "reading a value", .. })));
     let unwritten = set(2).unwrap_err().to_string();
     assert!(
@@ -331,7 +333,7 @@ impl Drop for Exploding {
 fn an_old_value_that_panics_when_it_drops_harms_nobody() {
     let lock = shared(Exploding(9));
     let state = writable("s", lock.clone());
-    state.compare_and_set(&[], &Tree::I64(9), &Tree::I64(1), &|_| Vec::new(), WAIT).unwrap();
+    state.compare_and_set(&[], &Tree::I64(9), &Tree::I64(1), &|_, _| Vec::new(), WAIT).unwrap();
     assert!(!lock.is_poisoned());
     assert_eq!(lock.read().unwrap().0, 1);
 }
@@ -366,7 +368,7 @@ fn of_two_writers_that_expect_the_same_one_wins() {
                         &segments("n"),
                         &Tree::I64(n),
                         &Tree::I64(n + 1),
-                        &|_| Vec::new(),
+                        &|_, _| Vec::new(),
                         Wait::Until,
                     ) {
                         Ok(()) => added += 1,
@@ -421,10 +423,10 @@ fn what_the_author_closed_is_not_written_nor_is_what_contains_it() {
     }
     assert!(states.check_write(&path("config.db.port"), &Tree::I64(1), WAIT).is_ok());
     let error = states
-        .compare_and_set(&path("metrics.requests"), &Tree::I64(5), &Tree::I64(1), &|_| Vec::new(), WAIT)
+        .compare_and_set(&path("metrics.requests"), &Tree::I64(5), &Tree::I64(1), &|_, _| Vec::new(), WAIT)
         .unwrap_err();
     assert_eq!(error, StateError::ReadOnly("metrics".into()));
-    let before = states.check_write(&path("config.db.password"), &text("new"), WAIT).unwrap();
+    let before = states.check_write(&path("config.db.password"), &text("new"), WAIT).unwrap().before.unwrap();
     assert!(matches!(before, Tree::Secret(_)));
 }
 

@@ -17,7 +17,7 @@ fn future() -> BootTime {
 
 /// Writes `to` over `from`, which will be `then` from each moment on.
 fn write(state: &Arc<dyn State>, from: i64, to: i64, then: &[(BootTime, i64)]) -> Result<(), StateError> {
-    let later = |live: &Tree| {
+    let later = |live: &Tree, _: &dyn Orders| {
         assert_eq!(live, &Tree::I64(to), "asked about the state as it will be");
         then.iter().map(|(deadline, value)| (*deadline, Tree::I64(*value))).collect()
     };
@@ -88,7 +88,9 @@ fn another_deadline_keeps_what_is_in_force() {
     let before = live.load();
     let rearm = |deadline: BootTime| {
         state.rearm(
-            &|live: &Tree| vec![(deadline, if live == &Tree::I64(2) { Tree::I64(1) } else { live.clone() })],
+            &|live: &Tree, _: &dyn Orders| {
+                vec![(deadline, if live == &Tree::I64(2) { Tree::I64(1) } else { live.clone() })]
+            },
             WAIT,
         )
     };

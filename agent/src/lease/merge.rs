@@ -1,0 +1,277 @@
+//! One value put together from three: what we put there, what stands there, and what should stand there without us.
+//!
+//! Invariant: what somebody else changed and we did not stays; an element of a list is only written if it is beyond doubt the
+//! one that we changed. Nothing stands for a name that is not in its map.
+
+use super::planted::{Fault, planted};
+use crate::state::{Doubt, Orders, Path, Tree, changed_places, insert, locate, reordered};
+
+/// What becomes of a place that was changed by us and by somebody else.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Otherwise {
+    /// Theirs stays; it is a conflict.
+    Keep,
+    /// Ours is undone all the same, where it is beyond doubt what was changed.
+    Force,
+}
+
+/// A place at which what stands there stayed although something else should stand there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Left {
+    /// From the state's root on.
+    pub(crate) place: Vec<String>,
+    pub(crate) why: Why,
+}
+
+/// Why it stayed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Why {
+    /// The service wrote there.
+    Changed,
+    /// What was changed cannot be told from others, or is not there any more.
+    Doubt(Doubt),
+    /// What stood there does not fit what the service made of the rest.
+    Unfit,
+    /// A change that lies inside would have no place any more.
+    Inside(u64),
+}
+
+impl Why {
+    /// In words; paths are seen from `root` on.
+    pub(crate) fn words(&self, place: &[String], root: &Path) -> String {
+        match self {
+            Self::Changed => format!("the service itself changed `{}` meanwhile", root.join(place)),
+            Self::Doubt(doubt) => doubt.words(root),
+            Self::Unfit => format!(
+                "what stood at `{}` before does not fit what the service itself has made of it",
+                root.join(place)
+            ),
+            Self::Inside(lease) => {
+                format!("lease {lease} inside `{}` would have no place any more", root.join(place))
+            }
+        }
+    }
+}
+
+/// A value that was put together, and where that was not possible.
+#[derive(Clone, Debug)]
+pub(crate) struct Merged {
+    pub(crate) value: Option<Tree>,
+    pub(crate) left: Vec<Left>,
+}
+
+/// Where a value is put together.
+#[derive(Clone, Copy)]
+pub(crate) struct Here<'a> {
+    /// The whole state in which it stands.
+    pub(crate) whole: &'a Tree,
+    /// From the state's root on.
+    pub(crate) path: &'a [String],
+    pub(crate) orders: &'a dyn Orders,
+}
+
+/// Undoes a change from `target` to `ours` in `live`, which somebody else may have changed, too: what they changed and we
+/// did not stays, what we changed and they did not becomes as in `target`.
+pub(crate) fn merge(
+    ours: Option<&Tree>,
+    live: Option<&Tree>,
+    target: Option<&Tree>,
+    otherwise: Otherwise,
+    here: Here<'_>,
+) -> Merged {
+    let mut merging = Merging { otherwise, here, place: here.path.to_vec(), left: Vec::new() };
+    let value = merging.merge(ours, live, target);
+    Merged { value, left: merging.left }
+}
+
+/// Whether two values are the same where they stand: those without positions in any order.
+pub(crate) fn alike(one: Option<&Tree>, other: Option<&Tree>, here: Here<'_>) -> bool {
+    let place = here.path.to_vec();
+    Merging { otherwise: Otherwise::Keep, here, place, left: Vec::new() }.same(one, other)
+}
+
+struct Merging<'a> {
+    otherwise: Otherwise,
+    here: Here<'a>,
+    place: Vec<String>,
+    left: Vec<Left>,
+}
+
+impl Merging<'_> {
+    fn merge(&mut self, ours: Option<&Tree>, live: Option<&Tree>, target: Option<&Tree>) -> Option<Tree> {
+        if self.same(live, target) || self.same(ours, target) {
+            return live.cloned();
+        }
+        if self.same(live, ours) {
+            return match (live, target) {
+                (Some(live), None) if planted(Fault::AbsenceForgotten) => Some(live.clone()),
+                _ => target.cloned(),
+            };
+        }
+        match (ours, live, target) {
+            (Some(Tree::Map(ours)), Some(Tree::Map(live)), Some(Tree::Map(target))) => {
+                Some(Tree::Map(self.maps(ours, live, target)))
+            }
+            (Some(Tree::Seq(ours)), Some(Tree::Seq(live)), Some(Tree::Seq(target))) => {
+                Some(Tree::Seq(self.lists(ours, live, target)))
+            }
+            _ => match self.otherwise {
+                Otherwise::Force => target.cloned(),
+                Otherwise::Keep => self.leave(live, Why::Changed),
+            },
+        }
+    }
+
+    fn leave(&mut self, live: Option<&Tree>, why: Why) -> Option<Tree> {
+        self.left.push(Left { place: self.place.clone(), why });
+        live.cloned()
+    }
+
+    fn below<T>(&mut self, name: &str, then: impl FnOnce(&mut Self) -> T) -> T {
+        self.place.push(name.to_owned());
+        let result = then(self);
+        self.place.pop();
+        result
+    }
+
+    /// In the order of the live map; what it lacks stands where it stood.
+    fn maps(
+        &mut self,
+        ours: &[(String, Tree)],
+        live: &[(String, Tree)],
+        target: &[(String, Tree)],
+    ) -> Vec<(String, Tree)> {
+        let order: Vec<String> = target.iter().map(|(name, _)| name.clone()).collect();
+        let mut merged = Vec::new();
+        for (name, value) in live {
+            let value =
+                self.below(name, |here| here.merge(named(ours, name), Some(value), named(target, name)));
+            merged.extend(value.map(|value| (name.clone(), value)));
+        }
+        for (name, value) in target.iter().filter(|(name, _)| named(live, name).is_none()) {
+            let value = self.below(name, |here| here.merge(named(ours, name), None, Some(value)));
+            if let Some(value) = value {
+                insert(&mut merged, name, value, &order);
+            }
+        }
+        merged
+    }
+
+    fn lists(&mut self, ours: &[Tree], live: &[Tree], target: &[Tree]) -> Vec<Tree> {
+        let all: Vec<&Tree> = ours.iter().chain(live).chain(target).collect();
+        if self.here.orders.is_set(self.here.whole, &self.place, &all) && !planted(Fault::SetAsList) {
+            return sets(ours, live, target);
+        }
+        if planted(Fault::SetAsList) || planted(Fault::PositionTrusted) {
+            return self.positions(ours, live, target);
+        }
+        // Elements came, went or changed places by our change: that can only be undone as a whole.
+        if ours.len() != target.len() || reordered(ours, target) {
+            if self.otherwise == Otherwise::Force {
+                return target.to_vec();
+            }
+            self.leave(None, Why::Changed);
+            return live.to_vec();
+        }
+        let mut merged = live.to_vec();
+        for (from, (mine, target)) in ours.iter().zip(target).enumerate() {
+            if mine.same(target) {
+                continue;
+            }
+            match locate(ours, from, live, &changed_places(Some(target), Some(mine))) {
+                Ok((at, _)) => {
+                    let value = self
+                        .below(&at.to_string(), |here| here.merge(Some(mine), live.get(at), Some(target)));
+                    if let (Some(value), Some(item)) = (value, merged.get_mut(at)) {
+                        *item = value;
+                    }
+                }
+                Err(doubt) => {
+                    let doubt = match doubt {
+                        Doubt::List { path, had, has, alike } => {
+                            Doubt::List { path: [self.place.clone(), path].concat(), had, has, alike }
+                        }
+                        Doubt::Gone(path) => Doubt::Gone([self.place.clone(), path].concat()),
+                    };
+                    self.leave(None, Why::Doubt(doubt));
+                }
+            }
+        }
+        merged
+    }
+
+    /// As it must not be.
+    fn positions(&mut self, ours: &[Tree], live: &[Tree], target: &[Tree]) -> Vec<Tree> {
+        if ours.len() != live.len() || live.len() != target.len() {
+            self.leave(None, Why::Changed);
+            return live.to_vec();
+        }
+        let items = ours.iter().zip(live).zip(target).enumerate();
+        let merged = items.filter_map(|(at, ((ours, live), target))| {
+            self.below(&at.to_string(), |here| here.merge(Some(ours), Some(live), Some(target)))
+        });
+        merged.collect()
+    }
+
+    fn same(&mut self, one: Option<&Tree>, other: Option<&Tree>) -> bool {
+        let (Some(one), Some(other)) = (one, other) else { return one.is_none() && other.is_none() };
+        if one.same(other) {
+            return true;
+        }
+        one.same_unordered(other) && self.same_but_for_order(one.without_mark(), other.without_mark())
+    }
+
+    /// Whether values that hold the same elements in another order are the same: where order counts for nothing.
+    fn same_but_for_order(&mut self, one: &Tree, other: &Tree) -> bool {
+        match (one, other) {
+            (Tree::Map(entries), Tree::Map(others)) => {
+                entries.len() == others.len()
+                    && entries.iter().all(|(name, value)| {
+                        self.below(name, |here| here.same(Some(value), named(others, name)))
+                    })
+            }
+            (Tree::Seq(items), Tree::Seq(others)) => {
+                let in_order = items.len() == others.len()
+                    && items.iter().zip(others).enumerate().all(|(at, (item, other))| {
+                        self.below(&at.to_string(), |here| here.same(Some(item), Some(other)))
+                    });
+                let all: Vec<&Tree> = items.iter().chain(others).collect();
+                in_order || self.here.orders.is_set(self.here.whole, &self.place, &all)
+            }
+            (one, other) => one.same(other),
+        }
+    }
+}
+
+/// By presence: what we added goes, what we removed comes again, what somebody else did stays.
+fn sets(ours: &[Tree], live: &[Tree], target: &[Tree]) -> Vec<Tree> {
+    let take = |from: &mut Vec<&Tree>, item: &Tree| {
+        let at = from.iter().position(|other| other.same_unordered(item));
+        at.map(|at| from.remove(at)).is_some()
+    };
+    let mut added: Vec<&Tree> = ours.iter().collect();
+    let mut removed = Vec::new();
+    for item in target {
+        if !take(&mut added, item) {
+            removed.push(item);
+        }
+    }
+    let (mut known, mut merged) = (ours.iter().collect(), Vec::new());
+    for item in live {
+        match take(&mut known, item) {
+            true if take(&mut added, item) => {}
+            true => merged.push(item.clone()),
+            // The service's own; it may have brought back what we removed.
+            false => {
+                take(&mut removed, item);
+                merged.push(item.clone());
+            }
+        }
+    }
+    merged.extend(removed.into_iter().cloned());
+    merged
+}
+
+fn named<'t>(entries: &'t [(String, Tree)], name: &str) -> Option<&'t Tree> {
+    entries.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+}

@@ -1,0 +1,441 @@
+//! Histories of changes at things that the service moves, takes away, fills and empties between all steps.
+//!
+//! The property, from the user's side: after all leases have ended each leaf of each thing holds what the service last wrote
+//! there itself, or a conflict names it; and at no time does a leaf change that nobody changed. Which thing is which the model
+//! knows by numbers that the agent never sees.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, RwLock};
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use serde::{Deserialize, Serialize};
+
+use super::histories;
+use crate::clock::BootTime;
+use crate::lease::planted::{self, Fault};
+use crate::lease::{Change as _, WriteChange, Writes};
+use crate::state::{Path, Place, Redactor, States, Tree, Wait, add_keys, writable};
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Thing {
+    name: String,
+    weight: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<i64>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Shop {
+    things: Vec<Thing>,
+    ring: Vec<Thing>,
+    names: BTreeSet<i64>,
+    marks: HashSet<i64>,
+    on: BTreeMap<String, i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proxy: Option<i64>,
+}
+
+/// What is done in one step. Numbers choose among what there is at the time.
+#[derive(Clone, Debug)]
+enum Act {
+    /// An operator writes: which kind of place, which of its kind, what.
+    Write(usize, usize, i64),
+    /// A lease ends.
+    End(usize),
+    /// The service writes one leaf.
+    Service(usize, usize),
+    /// The service moves, takes away or adds a thing, in the list or in the one with keys.
+    Move(bool, usize, usize),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        5 => (0..9usize, 0..6usize, 0..3i64).prop_map(|(kind, which, value)| Act::Write(kind, which, value)),
+        3 => (0..6usize).prop_map(Act::End),
+        2 => (0..7usize, 0..6usize).prop_map(|(kind, which)| Act::Service(kind, which)),
+        4 => (any::<bool>(), 0..4usize, 0..6usize).prop_map(|(keyed, how, which)| Act::Move(keyed, how, which)),
+    ]
+}
+
+fn history() -> impl Strategy<Value = (bool, Vec<Act>)> {
+    (any::<bool>(), prop::collection::vec(act(), 1..30))
+}
+
+/// A leaf of the shop, by the thing that it belongs to.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Leaf {
+    Weight(u64),
+    Note(u64),
+    Names,
+    Marks,
+    On(usize),
+    Proxy,
+}
+
+const SWITCHES: [&str; 3] = ["alpha", "beta", "gamma"];
+
+/// A lease, the leaves that it changes, and what it put there.
+struct Held {
+    lease: u64,
+    change: Arc<WriteChange>,
+    leaves: Vec<(Leaf, Option<i64>)>,
+}
+
+struct World {
+    live: Arc<RwLock<Shop>>,
+    writes: Arc<Writes>,
+    /// What the service itself has made of it.
+    own: Shop,
+    /// The numbers of the things in both lists of `own`.
+    ids: [Vec<u64>; 2],
+    /// Both as they were when the agent last looked.
+    seen: (Shop, Shop, [Vec<u64>; 2]),
+    held: Vec<Held>,
+    /// What leases put at leaves that a conflict names.
+    left: BTreeSet<(Leaf, Option<i64>)>,
+    next: u64,
+    /// Unlike anything before.
+    fresh: i64,
+    twins: bool,
+}
+
+impl World {
+    fn new(twins: bool) -> Self {
+        let names = if twins { ["x", "x", "y", "x"] } else { ["a", "b", "c", "d"] };
+        let things = |weights: [i64; 4]| -> Vec<Thing> {
+            let things = names.iter().zip(weights);
+            things.map(|(name, weight)| Thing { name: (*name).to_owned(), weight, note: None }).collect()
+        };
+        let mut keyed = things([50, 51, 52, 53]);
+        for (thing, name) in keyed.iter_mut().zip(["a", "b", "c", "d"]) {
+            thing.name = name.to_owned();
+        }
+        let own = Shop {
+            // What operators write, too: a position alone would hit others that hold the same.
+            things: things(if twins { [0, 1, 0, 1] } else { [10, 0, 1, 2] }),
+            ring: keyed,
+            names: BTreeSet::from([1, 5]),
+            marks: HashSet::from([1, 5, 7]),
+            on: BTreeMap::from([("alpha".to_owned(), 100)]),
+            proxy: None,
+        };
+        let live = Arc::new(RwLock::new(own.clone()));
+        let mut states = vec![writable("shop".parse().unwrap(), Place::Shared(live.clone()))];
+        let (keys, redactor) = ([("shop.ring".to_owned(), "name".to_owned())], Arc::new(Redactor::new(&[])));
+        assert!(add_keys(&mut states, &keys, &redactor).is_empty());
+        let states = Arc::new(States::new(states, Vec::new(), redactor).unwrap());
+        let ids = [vec![1, 2, 3, 4], vec![5, 6, 7, 8]];
+        Self {
+            live,
+            writes: Arc::new(Writes::new(states)),
+            seen: (own.clone(), own.clone(), ids.clone()),
+            own,
+            ids,
+            held: Vec::new(),
+            left: BTreeSet::new(),
+            next: 1,
+            fresh: 1_000,
+            twins,
+        }
+    }
+
+    /// Things of which the live data say that they stand where they stood are those: of twins nobody could tell.
+    fn look(&mut self) {
+        let live = self.live.read().unwrap().clone();
+        let (seen, seen_own, seen_ids) = &self.seen;
+        let lists = [(&live.things, &seen.things), (&live.ring, &seen.ring)];
+        for (at, (now, then)) in lists.into_iter().enumerate() {
+            let own = if at == 0 { &mut self.own.things } else { &mut self.own.ring };
+            let old = if at == 0 { &seen_own.things } else { &seen_own.ring };
+            for place in 0..now.len().min(then.len()) {
+                if now[place] != then[place] || self.ids[at][place] == seen_ids[at][place] {
+                    continue;
+                }
+                let twin = (0..now.len())
+                    .find(|&other| now[other] == now[place] && self.ids[at][other] == seen_ids[at][place]);
+                if let Some(twin) = twin {
+                    self.ids[at].swap(place, twin);
+                    own.swap(place, twin);
+                }
+            }
+            // One that went, and of which another that looks the same has taken the place in an untouched list.
+            if now == then {
+                self.ids[at].clone_from(&seen_ids[at]);
+                own.clone_from(old);
+            }
+        }
+    }
+
+    fn looked(&mut self) {
+        self.seen = (self.live.read().unwrap().clone(), self.own.clone(), self.ids.clone());
+    }
+
+    fn write(&mut self, kind: usize, which: usize, value: i64) -> Result<(), String> {
+        self.look();
+        let live = self.live.read().unwrap().clone();
+        let number = |value: i64| Some(Tree::I64(value));
+        let set = |items: Vec<i64>| Some(Tree::Seq(items.into_iter().map(Tree::I64).collect()));
+        let at = |list: &[Thing]| (!list.is_empty()).then(|| which % list.len().max(1));
+        let (path, after, leaves) = match kind {
+            0 | 1 | 2 => {
+                let Some(at) = at(&live.things) else { return Ok(()) };
+                let leaf = Leaf::Weight(self.ids[0][at]);
+                (format!("shop.things.{at}.weight"), number(value), vec![(leaf, Some(value))])
+            }
+            3 => {
+                let Some(at) = at(&live.things) else { return Ok(()) };
+                let after = if live.things[at].note.is_some() { None } else { Some(value) };
+                let leaf = Leaf::Note(self.ids[0][at]);
+                (format!("shop.things.{at}.note"), after.and_then(number), vec![(leaf, after)])
+            }
+            // All weights at once, element by element.
+            4 => {
+                let things = live.things.iter().map(|thing| {
+                    let mut fields = vec![
+                        ("name".to_owned(), Tree::Str(thing.name.clone())),
+                        ("weight".to_owned(), Tree::I64(value)),
+                    ];
+                    fields.extend(thing.note.map(|note| ("note".to_owned(), Tree::I64(note))));
+                    Tree::Map(fields)
+                });
+                let ids = self.ids[0].iter().zip(&live.things);
+                let leaves = ids.flat_map(|(id, thing)| {
+                    [(Leaf::Weight(*id), Some(value)), (Leaf::Note(*id), thing.note)]
+                });
+                ("shop.things".to_owned(), Some(Tree::Seq(things.collect())), leaves.collect())
+            }
+            5 => {
+                let Some(at) = at(&live.ring) else { return Ok(()) };
+                let leaf = Leaf::Weight(self.ids[1][at]);
+                let path = format!("shop.ring.{}.weight", live.ring[at].name);
+                (path, number(value), vec![(leaf, Some(value))])
+            }
+            6 => {
+                let (names, path) = match which % 2 {
+                    0 => (live.names.clone(), "shop.names"),
+                    _ => (live.marks.iter().copied().collect(), "shop.marks"),
+                };
+                let mut names: Vec<i64> = names.into_iter().skip(usize::from(value == 1)).collect();
+                let new = 20 + value;
+                if !names.contains(&new) {
+                    names.push(new);
+                }
+                (
+                    path.to_owned(),
+                    set(names),
+                    vec![(if which % 2 == 0 { Leaf::Names } else { Leaf::Marks }, None)],
+                )
+            }
+            7 => {
+                let name = SWITCHES[which % 3];
+                let after = if value == 0 && live.on.contains_key(name) { None } else { Some(value) };
+                (format!("shop.on.{name}"), after.and_then(number), vec![(Leaf::On(which % 3), after)])
+            }
+            _ => {
+                let after = if live.proxy.is_some() && value == 0 { None } else { Some(value) };
+                ("shop.proxy".to_owned(), after.and_then(number), vec![(Leaf::Proxy, after)])
+            }
+        };
+        let path: Path = path.parse().unwrap();
+        let states = self.writes.states_for_test();
+        let value = after.clone().unwrap_or(Tree::Null);
+        let checked = patiently(|| states.check_write(&path, &value, Wait::AGENT));
+        let checked = checked.map_err(|error| format!("{path} <- {after:?}: {error}"))?;
+        let change =
+            Arc::new(WriteChange::new(self.writes.clone(), path.clone(), checked.before, checked.after));
+        // What only another change brought is not changed.
+        if change.make(self.next, BootTime(u64::MAX)).is_ok() {
+            self.held.push(Held { lease: self.next, change, leaves });
+        }
+        self.next += 1;
+        self.looked();
+        Ok(())
+    }
+
+    fn end(&mut self, which: usize) -> Result<(), String> {
+        self.look();
+        let held = self.held.remove(which);
+        let undone = patiently(|| held.change.undo(held.lease, Wait::AGENT));
+        let undone = undone.map_err(|error| format!("lease {}: {error}", held.lease))?;
+        if let Some(conflict) = &undone.conflict {
+            if held.leaves.iter().any(|(leaf, _)| matches!(leaf, Leaf::Names | Leaf::Marks)) {
+                return Err(format!("a set ended as a conflict: {}", conflict.why));
+            }
+            self.left.extend(held.leaves);
+        }
+        self.looked();
+        Ok(())
+    }
+
+    fn service(&mut self, kind: usize, which: usize) {
+        let live = &mut *self.live.write().unwrap();
+        let own = &mut self.own;
+        self.fresh += 1;
+        let fresh = self.fresh;
+        let at = which % live.things.len().max(1);
+        match kind {
+            0 | 1 if at < live.things.len() => {
+                (live.things[at].weight, own.things[at].weight) = (fresh, fresh);
+            }
+            2 if at < live.things.len() => {
+                let note = live.things[at].note.is_none().then_some(fresh);
+                (live.things[at].note, own.things[at].note) = (note, note);
+            }
+            3 if which < live.ring.len() => {
+                (live.ring[which].weight, own.ring[which].weight) = (fresh, fresh);
+            }
+            4 => {
+                live.names.insert(fresh);
+                own.names.insert(fresh);
+                // What is not there is not taken away.
+                if live.names.remove(&5) {
+                    own.names.remove(&5);
+                }
+                live.marks.insert(fresh);
+                own.marks.insert(fresh);
+                if live.marks.remove(&7) {
+                    own.marks.remove(&7);
+                }
+            }
+            5 => {
+                let name = SWITCHES[which % 3].to_owned();
+                for on in [&mut live.on, &mut own.on] {
+                    on.insert(name.clone(), fresh);
+                }
+            }
+            _ => {
+                let proxy = live.proxy.is_none().then_some(fresh);
+                (live.proxy, own.proxy) = (proxy, proxy);
+            }
+        }
+    }
+
+    fn moved(&mut self, keyed: bool, how: usize, which: usize) {
+        let live = &mut *self.live.write().unwrap();
+        let (live, own, ids) = match keyed {
+            false => (&mut live.things, &mut self.own.things, &mut self.ids[0]),
+            true => (&mut live.ring, &mut self.own.ring, &mut self.ids[1]),
+        };
+        self.fresh += 1;
+        match how {
+            0 if !live.is_empty() => {
+                let at = which % live.len();
+                live.remove(at);
+                own.remove(at);
+                ids.remove(at);
+            }
+            1 if !live.is_empty() => {
+                live.rotate_left(1);
+                own.rotate_left(1);
+                ids.rotate_left(1);
+            }
+            2 if 1 < live.len() && !self.twins => {
+                let (one, other) = (which % live.len(), (which + 1) % live.len());
+                live.swap(one, other);
+                own.swap(one, other);
+                ids.swap(one, other);
+            }
+            _ if live.len() < 6 => {
+                let name = match self.twins && !keyed {
+                    true => "x".to_owned(),
+                    false => format!("n{}", self.fresh),
+                };
+                let weight = if self.twins { (which % 2) as i64 } else { self.fresh };
+                let thing = Thing { name, weight, note: None };
+                live.push(thing.clone());
+                own.push(thing);
+                ids.push(self.fresh.unsigned_abs());
+            }
+            _ => {}
+        }
+    }
+
+    /// Each leaf is the service's own, or what a lease in force, or one that ended as a conflict, put there.
+    fn check(&self) -> Result<(), String> {
+        let live = self.live.read().unwrap().clone();
+        let held: BTreeSet<(Leaf, Option<i64>)> =
+            self.held.iter().flat_map(|held| held.leaves.iter().copied()).collect();
+        let check = |leaf: Leaf, live: Option<i64>, own: Option<i64>| {
+            let explained = live == own || held.contains(&(leaf, live)) || self.left.contains(&(leaf, live));
+            if explained { Ok(()) } else { Err(format!("{leaf:?} is {live:?}, the service has {own:?}")) }
+        };
+        for (at, (live, own)) in
+            [(&live.things, &self.own.things), (&live.ring, &self.own.ring)].into_iter().enumerate()
+        {
+            if live.len() != own.len() {
+                return Err(format!("{} things, the service has {}", live.len(), own.len()));
+            }
+            for ((live, own), id) in live.iter().zip(own).zip(&self.ids[at]) {
+                if live.name != own.name {
+                    return Err(format!("thing {id} is called {}", live.name));
+                }
+                check(Leaf::Weight(*id), Some(live.weight), Some(own.weight))?;
+                check(Leaf::Note(*id), live.note, own.note)?;
+            }
+        }
+        for (at, name) in SWITCHES.iter().enumerate() {
+            check(Leaf::On(at), live.on.get(*name).copied(), self.own.on.get(*name).copied())?;
+        }
+        check(Leaf::Proxy, live.proxy, self.own.proxy)?;
+        let is_held =
+            |leaf: Leaf| self.held.iter().any(|held| held.leaves.iter().any(|(other, _)| *other == leaf));
+        if !is_held(Leaf::Names) && live.names != self.own.names {
+            return Err(format!("the names are {:?}, the service has {:?}", live.names, self.own.names));
+        }
+        if !is_held(Leaf::Marks) && live.marks != self.own.marks {
+            return Err(format!("the marks are {:?}, the service has {:?}", live.marks, self.own.marks));
+        }
+        Ok(())
+    }
+}
+
+/// On a loaded machine a value may take longer to read than the service may be held up.
+fn patiently<T, E>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    const TRIES: usize = 50;
+    (1..TRIES).find_map(|_| attempt().ok()).map_or_else(attempt, Ok)
+}
+
+fn play((twins, acts): &(bool, Vec<Act>)) -> Result<(), String> {
+    let mut world = World::new(*twins);
+    for act in acts {
+        match act {
+            Act::Write(kind, which, value) => world.write(*kind, *which, *value)?,
+            Act::End(which) if *which < world.held.len() => world.end(*which)?,
+            Act::End(_) => {}
+            Act::Service(kind, which) => world.service(*kind, *which),
+            Act::Move(keyed, how, which) => world.moved(*keyed, *how, *which),
+        }
+        world.check()?;
+    }
+    while !world.held.is_empty() {
+        world.end(world.held.len() / 2)?;
+        world.check()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn each_thing_holds_what_the_service_last_wrote_or_a_conflict_names_it() {
+    let config =
+        ProptestConfig { cases: histories(), failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(history in history())| {
+        if let Err(why) = play(&history) {
+            return Err(TestCaseError::fail(why));
+        }
+    });
+}
+
+/// The test above would find each of these.
+#[test]
+fn each_fault_of_places_is_found() {
+    use Fault::{AbsenceForgotten, IdentityNotUnique, LengthIgnored, PositionTrusted, SetAsList};
+    for fault in [PositionTrusted, LengthIgnored, IdentityNotUnique, AbsenceForgotten, SetAsList] {
+        let mut runner = TestRunner::deterministic();
+        let found = planted::with(fault, || {
+            (0..2_000).any(|_| play(&history().new_tree(&mut runner).unwrap().current()).is_err())
+        });
+        assert!(found, "{fault:?} was not found");
+    }
+}

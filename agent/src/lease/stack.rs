@@ -1,0 +1,161 @@
+//! What making, ending and forcing a write does to the stack of its state and to what stands there; in the service or in a plan.
+
+use std::cell::RefCell;
+
+use super::change::{ChangeError, Conflict, only_because_of, stands_above};
+use super::merge::{Here, Left, Otherwise, Why, alike};
+use super::undo::{self, Ending, Layer};
+use crate::clock::BootTime;
+use crate::state::{Edited, Later, Orders, Path, StateError, Tree};
+
+/// Puts in place of a state what becomes of it, and returns what stands there then. All or nothing.
+pub(super) type Update<'a> = dyn Fn(&Edited<'_>, &Later<'_>) -> Result<Tree, StateError> + 'a;
+
+/// A stack without one of its layers, what that makes of the state, and the state as it is then.
+pub(super) type Ended = (Vec<Layer>, Ending, Tree);
+
+/// The layer without which nothing would stand at a path below the state: its lease and its own path.
+pub(super) fn outlived(layers: &[Layer], path: &[String]) -> Option<(u64, Vec<String>)> {
+    let lease = undo::outlives(layers, path).err()?;
+    layers.iter().find(|layer| layer.lease == lease).map(|layer| (lease, layer.path.clone()))
+}
+
+/// Makes a write on top of a stack: the stack with it, and the state.
+///
+/// # Errors
+/// Something else stands there than before, the type takes no such value, or it would vanish with another lease.
+pub(super) fn make(
+    layers: &[Layer],
+    lease: u64,
+    at: &Path,
+    values: &(Option<Tree>, Option<Tree>),
+    deadline: BootTime,
+    update: &Update<'_>,
+) -> Result<(Vec<Layer>, Tree), ChangeError> {
+    let path = at.below();
+    let (before, after) = values;
+    let (made, refused) = (RefCell::new(Vec::new()), RefCell::new(None));
+    let change = |live: &Tree, orders: &dyn Orders| {
+        let here = Here { whole: live, path, orders };
+        if !alike(live.at(path), before.as_ref(), here) {
+            return Err(StateError::Conflict(at.clone()));
+        }
+        let mut next = layers.to_vec();
+        undo::look(&mut next, live, orders);
+        if let Err(lease) = undo::outlives(&next, path) {
+            *refused.borrow_mut() = Some(ChangeError::Refused(only_because_of(at, lease)));
+            return Err(StateError::Conflict(at.clone()));
+        }
+        let edited = live.clone().with(path, after.clone(), &[]);
+        let edited = edited.map_err(|_| StateError::Conflict(at.clone()))?;
+        next.push(Layer::new(lease, path, values.clone(), (live, &edited), deadline));
+        *made.borrow_mut() = next;
+        Ok(Some(edited))
+    };
+    let later = |live: &Tree, orders: &dyn Orders| undo::schedule(&made.borrow(), live, orders);
+    match (update(&change, &later), refused.into_inner()) {
+        (Ok(tree), _) => Ok((made.into_inner(), tree)),
+        (Err(_), Some(refused)) => Err(refused),
+        (Err(error), None) => Err(error.into()),
+    }
+}
+
+/// Ends a layer of a stack. Nothing if there is no such layer.
+pub(super) fn end(
+    layers: &[Layer],
+    lease: u64,
+    otherwise: Otherwise,
+    update: &Update<'_>,
+) -> Result<Option<Ended>, StateError> {
+    let ended = RefCell::new(None);
+    let done = end_so(layers, lease, otherwise, Fit::AsMerged, &ended, update);
+    let mixed = ended.borrow().as_ref().is_some_and(|(_, ending): &(_, Ending)| !ending.as_before);
+    let done = match done {
+        // Parts of what stood there before beside parts of what the service made of it: its type takes no such thing.
+        Err(error) if mixed && error.is_of_type() => {
+            end_so(layers, lease, otherwise, Fit::WholeOrNot, &ended, update)
+        }
+        other => other,
+    };
+    let stored = done?;
+    Ok(ended.into_inner().map(|(next, ending)| (next, ending, stored)))
+}
+
+/// Undoes what a conflict left, whatever the service made of it. Nothing if nothing was left.
+///
+/// # Errors
+/// Another write stands there, or it is not beyond doubt what was changed.
+pub(super) fn force(
+    layers: &[Layer],
+    left: &Layer,
+    root: &Path,
+    update: &Update<'_>,
+) -> Result<Option<Ended>, ChangeError> {
+    if let Some(above) = layers.iter().find(|layer| layer.overlaps(&left.path)) {
+        return Err(ChangeError::Refused(stands_above(above.lease)));
+    }
+    // On top of the others, none of which lies at its place.
+    let stack = [layers, std::slice::from_ref(left)].concat();
+    let ended = end(&stack, left.lease, Otherwise::Force, update)?;
+    match ended.as_ref().and_then(|(_, ending, _)| conflict(&ending.left, root)) {
+        Some(conflict) => Err(ChangeError::Refused(conflict.why)),
+        None => Ok(ended),
+    }
+}
+
+/// What was not undone, in words.
+pub(super) fn conflict(left: &[Left], root: &Path) -> Option<Conflict> {
+    let (changed, others): (Vec<&Left>, Vec<&Left>) = left.iter().partition(|left| left.why == Why::Changed);
+    let names: Vec<String> = changed.iter().map(|left| format!("`{}`", root.join(&left.place))).collect();
+    let changed =
+        (!names.is_empty()).then(|| format!("the service itself changed {} meanwhile", names.join(", ")));
+    let mut why: Vec<String> = changed.into_iter().collect();
+    for left in others {
+        let words = left.why.words(&left.place, root);
+        if !why.contains(&words) {
+            why.push(words);
+        }
+    }
+    let mut places: Vec<Path> = left.iter().map(|left| root.join(&left.place)).collect();
+    places.dedup();
+    (!places.is_empty()).then(|| Conflict { why: why.join("; "), places })
+}
+
+/// Whether what was put together may be written although it is not what stood there before.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Fit {
+    AsMerged,
+    WholeOrNot,
+}
+
+fn end_so(
+    layers: &[Layer],
+    lease: u64,
+    otherwise: Otherwise,
+    fit: Fit,
+    ended: &RefCell<Option<(Vec<Layer>, Ending)>>,
+    update: &Update<'_>,
+) -> Result<Tree, StateError> {
+    let change = |live: &Tree, orders: &dyn Orders| {
+        let mut next = layers.to_vec();
+        let Some(mut ending) = undo::end(&mut next, lease, live, otherwise, orders) else {
+            return Ok(None);
+        };
+        if fit == Fit::WholeOrNot && !ending.as_before {
+            ending.stays(live);
+            next = layers.to_vec();
+            undo::look(&mut next, live, orders);
+            next.retain(|layer| layer.lease != lease);
+        }
+        // Nothing is written where nothing is to be done.
+        let changed = (ending.tree != *live).then(|| ending.tree.clone());
+        let refused = otherwise == Otherwise::Force && !ending.left.is_empty();
+        *ended.borrow_mut() = Some((next, ending));
+        Ok(changed.filter(|_| !refused))
+    };
+    let later = |live: &Tree, orders: &dyn Orders| match &*ended.borrow() {
+        Some((next, _)) => undo::schedule(next, live, orders),
+        None => undo::schedule(layers, live, orders),
+    };
+    update(&change, &later)
+}

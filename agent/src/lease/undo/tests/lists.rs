@@ -1,0 +1,163 @@
+//! Changes inside lists whose elements the service moves, replaces and takes away.
+
+use super::*;
+use crate::state::Path;
+
+fn backend(name: &str, weight: i64) -> Tree {
+    Tree::Map(vec![("name".to_owned(), Tree::Str(name.to_owned())), ("weight".to_owned(), Tree::I64(weight))])
+}
+
+fn pool(backends: &[(&str, i64)]) -> Tree {
+    let backends = backends.iter().map(|(name, weight)| backend(name, *weight)).collect();
+    Tree::Map(vec![("backends".to_owned(), Tree::Seq(backends))])
+}
+
+/// A change of one place, with what the service makes of the state afterwards, undone.
+fn undone(before: &Tree, at: &str, value: Tree, service: &Tree) -> Ending {
+    let path = path(at);
+    let whole = before.clone().replaced(&path, value.clone()).unwrap();
+    let values = (before.at(&path).cloned(), Some(value));
+    let mut layers = vec![Layer::new(1, &path, values, (before, &whole), BootTime(1))];
+    end(&mut layers, 1, service, Otherwise::Keep, &Lists).unwrap()
+}
+
+#[track_caller]
+fn is_undone(before: &[(&str, i64)], at: usize, service: &[(&str, i64)], expected: &[(&str, i64)]) {
+    let ending = undone(&pool(before), &format!("backends.{at}.weight"), Tree::I64(0), &pool(service));
+    assert_eq!((ending.left, ending.tree), (Vec::new(), pool(expected)));
+}
+
+#[track_caller]
+fn is_a_conflict(before: &[(&str, i64)], at: usize, service: &[(&str, i64)], words: &str) {
+    let ending = undone(&pool(before), &format!("backends.{at}.weight"), Tree::I64(0), &pool(service));
+    assert_eq!(ending.tree, pool(service), "something was written");
+    let root = Path(vec!["pool".to_owned()]);
+    let why: Vec<String> = ending.left.iter().map(|left| left.why.words(&left.place, &root)).collect();
+    assert!(why.join("; ").contains(words), "{why:?}");
+}
+
+const POOL: [(&str, i64); 3] = [("a", 1), ("b", 1), ("c", 0)];
+
+#[test]
+fn an_element_that_moved_is_found_by_what_it_is() {
+    // The first one went, the list was turned round, one came in front.
+    is_undone(&POOL, 1, &[("b", 0), ("c", 0)], &[("b", 1), ("c", 0)]);
+    is_undone(&POOL, 1, &[("b", 0), ("c", 0), ("a", 1)], &[("b", 1), ("c", 0), ("a", 1)]);
+    is_undone(&POOL, 1, &[("z", 0), ("a", 1), ("b", 0), ("c", 0)], &[("z", 0), ("a", 1), ("b", 1), ("c", 0)]);
+    // In its place, beside others that are not what they were.
+    is_undone(&POOL, 1, &[("a", 7), ("b", 0), ("c", 9)], &[("a", 7), ("b", 1), ("c", 9)]);
+}
+
+#[test]
+fn an_element_that_went_or_was_replaced_leaves_a_conflict() {
+    is_a_conflict(
+        &POOL,
+        1,
+        &[("a", 1), ("c", 0)],
+        "had 3 elements, now 2; the element that was changed is not among them",
+    );
+    is_a_conflict(&POOL, 1, &[("a", 1), ("d", 0), ("c", 0)], "not among them");
+    is_a_conflict(&POOL, 1, &[], "`pool.backends` had 3 elements, now 0");
+    is_a_conflict(&POOL, 1, &[("b", 5), ("c", 0)], "`pool.backends.0.weight`");
+}
+
+#[test]
+fn elements_that_look_alike_are_told_apart_by_nothing_but_an_untouched_list() {
+    let twins = [("x", 1), ("x", 0), ("y", 0)];
+    is_undone(&twins, 0, &[("x", 0), ("x", 0), ("y", 0)], &[("x", 1), ("x", 0), ("y", 0)]);
+    is_a_conflict(&twins, 0, &[("x", 0), ("y", 0)], "cannot be told from others");
+    is_a_conflict(&twins, 0, &[("y", 0), ("x", 0), ("x", 0)], "cannot be told from others");
+    is_a_conflict(&[("x", 1), ("x", 0), ("x", 0)], 0, &[("x", 0), ("x", 0)], "cannot be told from others");
+    // One that looked alike has come.
+    is_a_conflict(&POOL, 1, &[("b", 0), ("b", 0), ("c", 0)], "cannot be told from others");
+}
+
+#[test]
+fn numbers_that_count_up_do_not_make_one_element_another() {
+    let hits = |of: &[(i64, i64)]| {
+        let items = of.iter().map(|(hits, weight)| {
+            Tree::Map(vec![("hits".to_owned(), Tree::I64(*hits)), ("weight".to_owned(), Tree::I64(*weight))])
+        });
+        Tree::Map(vec![("backends".to_owned(), Tree::Seq(items.collect()))])
+    };
+    let service = hits(&[(4, 0), (5, 0)]);
+    let ending = undone(&hits(&[(3, 0), (4, 7)]), "backends.1.weight", Tree::I64(0), &service);
+    assert_eq!((ending.left.len(), ending.tree), (1, service));
+}
+
+#[test]
+fn a_value_of_its_own_has_a_place_only_where_length_and_neighbours_say_so() {
+    let hosts = |of: &[i64]| Tree::Map(vec![("hosts".to_owned(), list(of))]);
+    let end = |service: &[i64]| {
+        let ending = undone(&hosts(&[1, 2, 3]), "hosts.1", Tree::I64(9), &hosts(service));
+        (ending.tree, ending.left.len())
+    };
+    assert_eq!(end(&[1, 9, 3]), (hosts(&[1, 2, 3]), 0));
+    assert_eq!(end(&[7, 9, 8]), (hosts(&[7, 2, 8]), 0));
+    for service in [&[9, 3][..], &[1, 9], &[9, 1, 3], &[0, 1, 9, 3], &[1, 5, 3]] {
+        assert_eq!(end(service), (hosts(service), 1), "{service:?}");
+    }
+}
+
+#[test]
+fn a_whole_list_is_undone_element_by_element() {
+    let before = pool(&POOL);
+    let value = pool(&[("a", 1), ("b", 0), ("c", 5)]).at(&path("backends")).unwrap().clone();
+    let end = |service: &[(&str, i64)]| {
+        let ending = undone(&before, "backends", value.clone(), &pool(service));
+        (ending.tree, ending.left.iter().map(|left| left.place.join(".")).collect::<Vec<_>>())
+    };
+    assert_eq!(end(&[("c", 5), ("a", 3), ("b", 0)]), (pool(&[("c", 0), ("a", 3), ("b", 1)]), Vec::new()));
+    assert_eq!(end(&[("b", 0), ("d", 0)]), (pool(&[("b", 1), ("d", 0)]), vec!["backends".to_owned()]));
+    assert_eq!(
+        end(&[("b", 8), ("c", 5)]),
+        (pool(&[("b", 8), ("c", 0)]), vec!["backends.0.weight".to_owned()])
+    );
+}
+
+/// One on top of, inside and around another, with elements that move in between; they end in every order.
+#[test]
+fn stacks_over_elements_that_move_end_in_every_order() {
+    for order in orders(&[1, 2, 3]) {
+        let mut live = pool(&[("a", 10), ("b", 20), ("c", 0)]);
+        let mut layers = Vec::new();
+        let write = |live: &mut Tree, layers: &mut Vec<Layer>, lease, at: &str, value: Tree| {
+            look(layers, live, &Lists);
+            let (path, before) = (path(at), live.clone());
+            *live = before.clone().replaced(&path, value.clone()).unwrap();
+            let values = (before.at(&path).cloned(), Some(value));
+            layers.push(Layer::new(lease, &path, values, (&before, live), BootTime(1)));
+        };
+        write(&mut live, &mut layers, 1, "backends.1.weight", Tree::I64(0));
+        // The first one goes to the end.
+        live = pool(&[("b", 0), ("c", 0), ("a", 10)]);
+        let whole = pool(&[("b", 1), ("c", 1), ("a", 1)]).at(&path("backends")).unwrap().clone();
+        write(&mut live, &mut layers, 2, "backends", whole);
+        live = pool(&[("c", 1), ("a", 1), ("b", 1)]);
+        write(&mut live, &mut layers, 3, "backends.2.weight", Tree::I64(2));
+        live = pool(&[("b", 2), ("c", 1), ("a", 1)]);
+        for lease in &order {
+            let ending = end(&mut layers, *lease, &live, Otherwise::Keep, &Lists).unwrap();
+            assert_eq!(ending.left, Vec::new(), "lease {lease} of {order:?}");
+            live = ending.tree;
+        }
+        assert_eq!(live, pool(&[("b", 20), ("c", 0), ("a", 10)]), "{order:?}");
+    }
+}
+
+#[test]
+fn a_place_that_was_empty_is_empty_again_and_the_other_way_round() {
+    let map = |entries: &[(&str, i64)]| map(entries);
+    let (with, without) = (map(&[("a", 1), ("b", 2), ("c", 3)]), map(&[("a", 1), ("c", 3)]));
+    for (before, after, value) in [(&without, &with, Some(Tree::I64(2))), (&with, &without, None)] {
+        let path = path("b");
+        let values = (before.at(&path).cloned(), value);
+        let layer = Layer::new(1, &path, values, (before, after), BootTime(1));
+        let ending = end(&mut vec![layer.clone()], 1, after, Otherwise::Keep, &Lists).unwrap();
+        assert_eq!((ending.as_before, ending.left.len(), &ending.tree), (true, 0, before));
+        // The service filled or emptied it itself.
+        let service = map(&[("a", 1), ("b", 9), ("c", 3)]);
+        let ending = end(&mut vec![layer], 1, &service, Otherwise::Keep, &Lists).unwrap();
+        assert_eq!((ending.left.len(), ending.tree), (1, service));
+    }
+}

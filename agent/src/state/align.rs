@@ -1,0 +1,333 @@
+//! Where an element of a list is now: found by what it is, never by its position alone.
+//!
+//! Invariant: in doubt there is no answer. What was changed by us is left out of what is compared, so that a changed value
+//! never counts as what an element is.
+
+use super::compare::unordered_bytes;
+use super::path::{Path, index_of};
+use super::tree::Tree;
+use crate::lease::planted::{Fault, planted};
+
+/// What the place of an element was told by.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Basis {
+    /// No list lies on the path: names only.
+    Names,
+    /// The whole list is as it was, apart from what we changed.
+    WholeList,
+    /// What the element is occurs once in the list as it was and once in the list as it is.
+    Identity,
+    /// The length, and the elements beside it.
+    Neighbours,
+}
+
+/// A path as it is now, and what that was told by: the weakest of all lists on it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Trail {
+    pub(crate) path: Vec<String>,
+    pub(crate) basis: Basis,
+}
+
+/// Why the place of an element cannot be told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Doubt {
+    /// What held it is not there any more, or is of another kind.
+    Gone(Vec<String>),
+    /// A list has other elements.
+    List {
+        /// From where the walk began.
+        path: Vec<String>,
+        /// How many elements it had.
+        had: usize,
+        /// How many it has.
+        has: usize,
+        /// Whether something in it looks like the element that was changed.
+        alike: bool,
+    },
+}
+
+impl Doubt {
+    /// In words; paths are seen from `root` on.
+    pub(crate) fn words(&self, root: &Path) -> String {
+        match self {
+            Self::Gone(path) => format!("`{}` is not there any more", root.join(path)),
+            Self::List { path, had, has, alike } => {
+                let path = root.join(path);
+                let elements = if *had == 1 { "element" } else { "elements" };
+                let what = match alike {
+                    true => "the element that was changed cannot be told from others",
+                    false => "the element that was changed is not among them",
+                };
+                format!("the list `{path}` had {had} {elements}, now {has}; {what}")
+            }
+        }
+    }
+
+    /// Where it was seen.
+    #[cfg(test)]
+    pub(crate) fn path(&self) -> &[String] {
+        match self {
+            Self::Gone(path) | Self::List { path, .. } => path,
+        }
+    }
+
+    fn under(self, segment: &str) -> Self {
+        let longer = |mut path: Vec<String>| {
+            path.insert(0, segment.to_owned());
+            path
+        };
+        match self {
+            Self::Gone(path) => Self::Gone(longer(path)),
+            Self::List { path, had, has, alike } => Self::List { path: longer(path), had, has, alike },
+        }
+    }
+}
+
+/// Follows `path` from a tree as it was to the same tree as it is now. `changed`: the places, from here, that we changed. The
+/// last segment may name what is not in its map: that is a place, too.
+///
+/// # Errors
+/// Where it cannot be told what has become of it.
+pub(crate) fn follow(
+    path: &[String],
+    changed: &[Vec<String>],
+    then: &Tree,
+    now: &Tree,
+) -> Result<Trail, Doubt> {
+    let Some((segment, rest)) = path.split_first() else {
+        return Ok(Trail { path: Vec::new(), basis: Basis::Names });
+    };
+    let gone = || Doubt::Gone(Vec::new());
+    let inside = |segment: &str| -> Vec<Vec<String>> {
+        let below = changed.iter().filter(|place| place.first().is_none_or(|first| first == segment));
+        below.map(|place| place.get(1..).unwrap_or_default().to_vec()).collect()
+    };
+    let (name, basis, then, now) = match (then.without_mark(), now.without_mark()) {
+        (Tree::Seq(had), Tree::Seq(has)) => {
+            let from = index_of(segment).filter(|&index| index < had.len()).ok_or_else(gone)?;
+            let (to, basis) = locate(had, from, has, &inside(segment))?;
+            (to.to_string(), basis, had.get(from), has.get(to))
+        }
+        (Tree::Map(_), Tree::Map(_)) => {
+            let step = std::slice::from_ref(segment);
+            (segment.clone(), Basis::Names, then.at(step), now.at(step))
+        }
+        _ => return Err(gone()),
+    };
+    if rest.is_empty() {
+        return Ok(Trail { path: vec![name], basis });
+    }
+    let (Some(then), Some(now)) = (then, now) else { return Err(gone().under(&name)) };
+    let below = follow(rest, &inside(segment), then, now).map_err(|doubt| doubt.under(&name))?;
+    Ok(Trail { path: [vec![name], below.path].concat(), basis: basis.max(below.basis) })
+}
+
+/// Where the element at `from` of `had` is in `has`. `changed`: the places in it that we changed.
+///
+/// # Errors
+/// That is not beyond doubt.
+pub(crate) fn locate(
+    had: &[Tree],
+    from: usize,
+    has: &[Tree],
+    changed: &[Vec<String>],
+) -> Result<(usize, Basis), Doubt> {
+    let here = Looking { had, from, has, changed };
+    if planted(Fault::PositionTrusted) && from < has.len() {
+        return Ok((from, Basis::WholeList));
+    }
+    let full = (here.identities(had, Kind::All), here.identities(has, Kind::All));
+    if here.is_untouched(&full) {
+        return Ok((from, Basis::WholeList));
+    }
+    let texts = (here.identities(had, Kind::Text), here.identities(has, Kind::Text));
+    let by_identity = here.by_identity(&texts, Kind::Text).or_else(|| here.by_identity(&full, Kind::All));
+    if let Some(to) = by_identity {
+        return Ok((to, Basis::Identity));
+    }
+    if here.is_in_place(&full) {
+        return Ok((from, Basis::Neighbours));
+    }
+    let known = if texts.0[from].is_empty() { &full } else { &texts };
+    let alike = known.0[from].is_empty() || known.1.contains(&known.0[from]);
+    Err(Doubt::List { path: Vec::new(), had: had.len(), has: has.len(), alike })
+}
+
+/// Which leaves an element is known by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    /// What the service calls it: text.
+    Text,
+    /// All that we did not change.
+    All,
+}
+
+/// What an element is: canonical bytes of its leaves, sorted. Empty if nothing but what we changed is in it.
+type Identity = Vec<Vec<u8>>;
+
+struct Looking<'a> {
+    had: &'a [Tree],
+    from: usize,
+    has: &'a [Tree],
+    changed: &'a [Vec<String>],
+}
+
+impl Looking<'_> {
+    fn identities(&self, items: &[Tree], kind: Kind) -> Vec<Identity> {
+        items.iter().map(|item| identity(item, self.changed, kind)).collect()
+    }
+
+    /// Whether the list is as it was but for what we changed.
+    fn is_untouched(&self, (had, has): &(Vec<Identity>, Vec<Identity>)) -> bool {
+        self.same_length()
+            && had[self.from] == has[self.from]
+            && (0..self.had.len().min(self.has.len()))
+                .filter(|&at| at != self.from)
+                .all(|at| self.had[at].same_unordered(&self.has[at]))
+    }
+
+    fn same_length(&self) -> bool {
+        let ignored = planted(Fault::LengthIgnored) && self.from < self.has.len();
+        self.had.len() == self.has.len() || ignored
+    }
+
+    fn by_identity(&self, (had, has): &(Vec<Identity>, Vec<Identity>), kind: Kind) -> Option<usize> {
+        let mine = &had[self.from];
+        let once = |identities: &[Identity]| identities.iter().filter(|other| *other == mine).count() == 1;
+        let unique = once(had) && once(has) || planted(Fault::IdentityNotUnique);
+        if mine.is_empty() || !unique {
+            return None;
+        }
+        let to = has.iter().position(|other| other == mine)?;
+        let (gone, came) =
+            (had.iter().any(|one| !has.contains(one)), has.iter().any(|one| !had.contains(one)));
+        if to == self.from || !(gone && came) {
+            return Some(to);
+        }
+        // Some elements went and others came, or values that count up make elements look like their neighbours of before.
+        let ours_in_place = self.had.len() == self.has.len() && self.place_is_ours();
+        (kind == Kind::Text && !ours_in_place).then_some(to)
+    }
+
+    /// Whether the element that is now where ours was holds what we put there, too.
+    fn place_is_ours(&self) -> bool {
+        let at = |items: &[Tree], place: &[String]| items[self.from].at(place).cloned();
+        self.changed.iter().all(|place| match (at(self.had, place), at(self.has, place)) {
+            (Some(ours), Some(theirs)) => ours.same_unordered(&theirs),
+            (ours, theirs) => ours.is_none() && theirs.is_none(),
+        })
+    }
+
+    /// Whether length and neighbours say that it is where it was, and no other that looks like it has moved.
+    fn is_in_place(&self, (had, has): &(Vec<Identity>, Vec<Identity>)) -> bool {
+        let from = self.from;
+        if !self.same_length() || had[from] != has[from] {
+            return false;
+        }
+        let beside = [from.checked_sub(1), Some(from + 1)];
+        let both = self.had.len().min(self.has.len());
+        let neighbours = beside.into_iter().flatten().filter(|&at| at < both);
+        let neighbours_stayed = neighbours.into_iter().all(|at| self.had[at].same_unordered(&self.has[at]));
+        if !had[from].is_empty() {
+            // One that looks like it and holds another value now may have come for one that went.
+            let (was, is) = (positions(had, &had[from]), positions(has, &has[from]));
+            let twins = was.iter().filter(|&&at| at != from);
+            let same = |at: usize| at < both && self.had[at].same_unordered(&self.has[at]);
+            let twins_stayed = twins.into_iter().all(|&at| same(at));
+            return neighbours_stayed && was == is && twins_stayed;
+        }
+        // It has nothing but its value.
+        let value = |items: &[Tree]| -> Vec<Identity> {
+            items.iter().map(|item| vec![unordered_bytes(item)]).collect()
+        };
+        let (had, has) = (value(self.had), value(self.has));
+        let (was, is) = (positions(&had, &had[from]), positions(&has, &had[from]));
+        let changed = had[from] != has[from];
+        neighbours_stayed && (changed || was == is) || was == [from] && is == [from]
+    }
+}
+
+fn positions(identities: &[Identity], of: &Identity) -> Vec<usize> {
+    identities.iter().enumerate().filter(|(_, other)| *other == of).map(|(at, _)| at).collect()
+}
+
+fn identity(item: &Tree, changed: &[Vec<String>], kind: Kind) -> Identity {
+    let mut found = Vec::new();
+    let changed: Vec<&[String]> = changed.iter().map(Vec::as_slice).collect();
+    collect(item, &mut Vec::new(), &changed, kind, &mut found);
+    found.sort();
+    found
+}
+
+fn collect(tree: &Tree, path: &mut Vec<u8>, changed: &[&[String]], kind: Kind, found: &mut Identity) {
+    if changed.iter().any(|place| place.is_empty()) {
+        return;
+    }
+    let before = path.len();
+    match tree.without_mark() {
+        Tree::Map(entries) if !entries.is_empty() => {
+            for (name, value) in entries {
+                path.extend(name.as_bytes());
+                path.push(0);
+                let inside = changed.iter().filter_map(|place| {
+                    let (first, rest) = place.split_first()?;
+                    (first == name).then_some(rest)
+                });
+                collect(value, path, &inside.collect::<Vec<_>>(), kind, found);
+                path.truncate(before);
+            }
+        }
+        // Of a list in it of which we changed an element nothing is told: that may have moved, too.
+        Tree::Seq(_) if !changed.is_empty() => {}
+        Tree::Seq(items) if !items.is_empty() => {
+            path.extend(b"*\0");
+            for item in items {
+                collect(item, path, &[], kind, found);
+            }
+            path.truncate(before);
+        }
+        leaf => {
+            if kind == Kind::All || matches!(leaf, Tree::Str(_)) {
+                found.push([path.as_slice(), &unordered_bytes(leaf)].concat());
+            }
+        }
+    }
+}
+
+/// Whether the elements of one list stand in another order in the other: then a comparison by positions tells nothing.
+pub(crate) fn reordered(one: &[Tree], other: &[Tree]) -> bool {
+    let of = |items: &[Tree]| -> Vec<Identity> {
+        let kind = if items.iter().all(|item| identity(item, &[], Kind::Text).is_empty()) {
+            Kind::All
+        } else {
+            Kind::Text
+        };
+        items.iter().map(|item| identity(item, &[], kind)).collect()
+    };
+    let containers = |items: &[Tree]| items.iter().all(|item| matches!(item, Tree::Map(_) | Tree::Seq(_)));
+    if !containers(one) || !containers(other) {
+        return false;
+    }
+    let (one, other) = (of(one), of(other));
+    let moved = |from: &[Identity], to: &[Identity]| {
+        from.iter().enumerate().any(|(at, mine)| {
+            !mine.is_empty()
+                && to.get(at) != Some(mine)
+                && to.iter().enumerate().any(|(there, other)| there != at && other == mine)
+        })
+    };
+    moved(&one, &other) || moved(&other, &one)
+}
+
+/// The places, from here, at which two values differ; the value itself where only one of them is there.
+pub(crate) fn changed_places(before: Option<&Tree>, after: Option<&Tree>) -> Vec<Vec<String>> {
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            before.differences(after).into_iter().map(|(place, ..)| place).collect()
+        }
+        _ => vec![Vec::new()],
+    }
+}
+
+#[cfg(test)]
+mod tests;
