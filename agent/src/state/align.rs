@@ -199,8 +199,9 @@ impl Looking<'_> {
             return None;
         }
         let to = has.iter().position(|other| other == mine)?;
-        let (gone, came) =
-            (had.iter().any(|one| !has.contains(one)), has.iter().any(|one| !had.contains(one)));
+        let count = |of: &[Identity], one: &Identity| of.iter().filter(|other| *other == one).count();
+        let gone = had.iter().any(|one| count(has, one) < count(had, one));
+        let came = has.iter().any(|one| count(had, one) < count(has, one));
         if to == self.from || !(gone && came) {
             return Some(to);
         }

@@ -81,6 +81,8 @@ struct Held {
     lease: u64,
     change: Arc<WriteChange>,
     leaves: Vec<(Leaf, Option<i64>)>,
+    /// The list with the numbers of its things, as it stood when all of it was written.
+    list: Option<(Vec<Thing>, Vec<u64>)>,
 }
 
 struct World {
@@ -93,6 +95,8 @@ struct World {
     /// Both as they were when the agent last looked.
     seen: (Shop, Shop, [Vec<u64>; 2]),
     held: Vec<Held>,
+    /// What the service itself had made of the things of the list that went.
+    gone: BTreeMap<u64, Thing>,
     /// What leases put at leaves that a conflict names.
     left: BTreeSet<(Leaf, Option<i64>)>,
     next: u64,
@@ -134,6 +138,7 @@ impl World {
             own,
             ids,
             held: Vec::new(),
+            gone: BTreeMap::new(),
             left: BTreeSet::new(),
             next: 1,
             fresh: 1_000,
@@ -164,6 +169,43 @@ impl World {
             if now == then {
                 self.ids[at].clone_from(&seen_ids[at]);
                 own.clone_from(old);
+            }
+        }
+    }
+
+    /// A whole list that was written is compared with what was written there: a thing that stands where one stood that looked the
+    /// same, beside those that stood beside it, is that one.
+    fn take_for(&mut self, then: &[Thing], then_ids: &[u64], lease: u64) {
+        let now = self.live.read().unwrap().things.clone();
+        if now.len() != then.len() {
+            return;
+        }
+        let newer = self.held.iter().filter(|held| lease < held.lease);
+        let newer: BTreeSet<Leaf> =
+            newer.flat_map(|held| held.leaves.iter().map(|(leaf, _)| *leaf)).collect();
+        let ids = self.ids[0].clone();
+        let alike = |place: usize| {
+            let (Some(now), Some(then)) = (now.get(place), then.get(place)) else { return true };
+            let is_newer = |leaf: Leaf| newer.contains(&leaf);
+            now.name == then.name
+                && (now.weight == then.weight || is_newer(Leaf::Weight(ids[place])))
+                && (now.note == then.note || is_newer(Leaf::Note(ids[place])))
+        };
+        for (place, &id) in then_ids.iter().enumerate() {
+            let stands = alike(place) && alike(place + 1) && place.checked_sub(1).is_none_or(alike);
+            if self.ids[0][place] == id || !stands {
+                continue;
+            }
+            match self.ids[0].iter().position(|other| *other == id) {
+                Some(other) if now[other] == now[place] => {
+                    self.ids[0].swap(place, other);
+                    self.own.things.swap(place, other);
+                }
+                Some(_) => {}
+                None => {
+                    self.ids[0][place] = id;
+                    self.own.things[place].clone_from(&self.gone[&id]);
+                }
             }
         }
     }
@@ -247,7 +289,8 @@ impl World {
             Arc::new(WriteChange::new(self.writes.clone(), path.clone(), checked.before, checked.after));
         // What only another change brought is not changed.
         if change.make(self.next, BootTime(u64::MAX)).is_ok() {
-            self.held.push(Held { lease: self.next, change, leaves });
+            let list = (kind == 4).then(|| (self.live.read().unwrap().things.clone(), self.ids[0].clone()));
+            self.held.push(Held { lease: self.next, change, leaves, list });
         }
         self.next += 1;
         self.looked();
@@ -257,6 +300,9 @@ impl World {
     fn end(&mut self, which: usize) -> Result<(), String> {
         self.look();
         let held = self.held.remove(which);
+        if let Some((then, ids)) = &held.list {
+            self.take_for(then, ids, held.lease);
+        }
         let undone = patiently(|| held.change.undo(held.lease, Wait::AGENT));
         let undone = undone.map_err(|error| format!("lease {}: {error}", held.lease))?;
         if let Some(conflict) = &undone.conflict {
@@ -270,6 +316,11 @@ impl World {
     }
 
     fn service(&mut self, kind: usize, which: usize) {
+        // A place that the service fills and empties again is as if it had never been filled: where a lease has emptied it, that
+        // could not be told, so there it is only filled.
+        let held = self.held.iter().flat_map(|held| &held.leaves);
+        let emptied: BTreeSet<Leaf> =
+            held.filter(|(_, value)| value.is_none()).map(|(leaf, _)| *leaf).collect();
         let live = &mut *self.live.write().unwrap();
         let own = &mut self.own;
         self.fresh += 1;
@@ -280,7 +331,8 @@ impl World {
                 (live.things[at].weight, own.things[at].weight) = (fresh, fresh);
             }
             2 if at < live.things.len() => {
-                let note = live.things[at].note.is_none().then_some(fresh);
+                let is_emptied = emptied.contains(&Leaf::Note(self.ids[0][at]));
+                let note = (live.things[at].note.is_none() || is_emptied).then_some(fresh);
                 (live.things[at].note, own.things[at].note) = (note, note);
             }
             3 if which < live.ring.len() => {
@@ -306,7 +358,7 @@ impl World {
                 }
             }
             _ => {
-                let proxy = live.proxy.is_none().then_some(fresh);
+                let proxy = (live.proxy.is_none() || emptied.contains(&Leaf::Proxy)).then_some(fresh);
                 (live.proxy, own.proxy) = (proxy, proxy);
             }
         }
@@ -323,8 +375,7 @@ impl World {
             0 if !live.is_empty() => {
                 let at = which % live.len();
                 live.remove(at);
-                own.remove(at);
-                ids.remove(at);
+                self.gone.insert(ids.remove(at), own.remove(at));
             }
             1 if !live.is_empty() => {
                 live.rotate_left(1);
