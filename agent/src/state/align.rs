@@ -202,19 +202,23 @@ impl Looking<'_> {
         let count = |of: &[Identity], one: &Identity| of.iter().filter(|other| *other == one).count();
         let gone = had.iter().any(|one| count(has, one) < count(had, one));
         let came = has.iter().any(|one| count(had, one) < count(has, one));
-        if to == self.from || !(gone && came) {
+        if to == self.from {
             return Some(to);
         }
+        let ours_stays = self.from < self.has.len() && self.is_ours(self.from) && !self.is_ours(to);
+        if !(gone && came) {
+            // One that came and looks like it is not it, if what was put there stands where it was put.
+            return (kind == Kind::Text || !ours_stays).then_some(to);
+        }
         // Some elements went and others came, or values that count up make elements look like their neighbours of before.
-        let ours_in_place = self.had.len() == self.has.len() && self.place_is_ours();
+        let ours_in_place = self.had.len() == self.has.len() && self.is_ours(self.from);
         (kind == Kind::Text && !ours_in_place).then_some(to)
     }
 
-    /// Whether the element that is now where ours was holds what we put there, too.
-    fn place_is_ours(&self) -> bool {
-        let at = |items: &[Tree], place: &[String]| items[self.from].at(place).cloned();
-        self.changed.iter().all(|place| match (at(self.had, place), at(self.has, place)) {
-            (Some(ours), Some(theirs)) => ours.same_unordered(&theirs),
+    /// Whether the element that is now at a place holds what we put into ours, too.
+    fn is_ours(&self, at: usize) -> bool {
+        self.changed.iter().all(|place| match (self.had[self.from].at(place), self.has[at].at(place)) {
+            (Some(ours), Some(theirs)) => ours.same_unordered(theirs),
             (ours, theirs) => ours.is_none() && theirs.is_none(),
         })
     }

@@ -790,6 +790,17 @@ where
     }
 }
 
+/// Each of them once.
+fn distinct<'t>(items: impl Iterator<Item = &'t Tree>) -> Vec<Tree> {
+    let mut distinct: Vec<Tree> = Vec::new();
+    for item in items {
+        if !distinct.iter().any(|known| known.same_unordered(item)) {
+            distinct.push(item.clone());
+        }
+    }
+    distinct
+}
+
 /// Values of each kind, to see whether a type knows a place.
 fn probes() -> [Tree; 7] {
     let text = Tree::Str("0".to_owned());
@@ -806,29 +817,29 @@ where
     fn is_set(&self, whole: &Tree, path: &[String], items: &[&Tree]) -> bool {
         /// A hash set of two elements keeps the order that it was given by chance half of the time.
         const TRIALS: usize = 20;
-        let mut distinct: Vec<Tree> = Vec::new();
-        for item in items {
-            if !distinct.iter().any(|known| known.same_unordered(item)) {
-                distinct.push((*item).clone());
-            }
-        }
-        if distinct.len() < 2 {
-            return false;
-        }
-        let backwards: Vec<Tree> = distinct.iter().rev().cloned().collect();
         let made = |items: &[Tree]| {
             let tree = whole.clone().with(path, Some(Tree::Seq(items.to_vec())), &[]).ok()?;
             self.value.value_of(tree).ok()?.ok()
         };
+        let written = |made: &C::Value| match fenced(|| to_tree(made, &Limits::COPY)) {
+            Ok(Ok(raw)) => self.value.keys.by_key(&raw).at(path).cloned(),
+            _ => None,
+        };
+        // As the type writes them: two that it reads as one and the same are no two elements.
+        let stored = made(&distinct(items.iter().copied())).and_then(|made| written(made.get()));
+        let Some(Tree::Seq(stored)) = stored else { return false };
+        let distinct = distinct(stored.iter());
+        if distinct.len() < 2 {
+            return false;
+        }
+        let backwards: Vec<Tree> = distinct.iter().rev().cloned().collect();
         let (Some(one), Some(other)) = (made(&distinct), made(&backwards)) else { return false };
         if !fenced(|| one.get() == other.get()).unwrap_or(false) {
             return false;
         }
         let keeps = |items: &[Tree]| {
-            let Some(made) = made(items) else { return true };
-            let Ok(Ok(raw)) = fenced(|| to_tree(made.get(), &Limits::COPY)) else { return true };
-            let written = self.value.keys.by_key(&raw);
-            written.at(path).is_none_or(|written| written.same(&Tree::Seq(items.to_vec())))
+            let written = made(items).and_then(|made| written(made.get()));
+            written.is_none_or(|written| written.same(&Tree::Seq(items.to_vec())))
         };
         (0..TRIALS).any(|trial| !keeps(if trial % 2 == 0 { &distinct } else { &backwards }))
     }
