@@ -61,15 +61,25 @@ impl Layer {
         Self { lease, path: path.to_vec(), after, base, deadline, anchor }
     }
 
-    /// Where it is in a view of the state, or why that cannot be told. `others`: places changed by layers that may have ended
-    /// without anybody undoing them, where the clock is looked at.
-    fn find(&self, view: &Tree, others: &[Vec<String>]) -> Result<Trail, Doubt> {
-        let changed = self.anchor.changed.clone();
+    /// Where it is in a view of the state, or why that cannot be told. `lost`: places changed by layers above that could not be
+    /// taken off. `others`: places changed by layers that may have ended without being undone, where the clock is looked at.
+    fn find(&self, view: &Tree, lost: &[Vec<String>], others: &[Vec<String>]) -> Result<Trail, Doubt> {
+        let changed = [self.anchor.changed.clone(), self.in_each(lost)].concat();
         let found = self.anchor.follow(&self.path, &changed, view);
         found.or_else(|doubt| match others {
             [] => Err(doubt),
             others => self.anchor.follow(&self.path, &[changed, others.to_vec()].concat(), view),
         })
+    }
+
+    /// Places in elements of the list that the layer is in, as if they were in its own: where the others are now is not known.
+    fn in_each(&self, lost: &[Vec<String>]) -> Vec<Vec<String>> {
+        let Some((depth, _)) = self.anchor.list else { return Vec::new() };
+        let (Some(list), Some(own)) = (self.path.get(..depth), self.path.get(..=depth)) else {
+            return Vec::new();
+        };
+        let inside = lost.iter().filter(|place| place.starts_with(list));
+        inside.filter_map(|place| Some([own, place.get(depth + 1..)?].concat())).collect()
     }
 
     /// It is at `path` now, and this is what it looks like with what is around it.
@@ -190,19 +200,22 @@ pub(crate) fn end(
     let at = layers.iter().position(|layer| layer.lease == lease)?;
     let (mut view, mut lifted, mut lost) = (live.clone(), Vec::new(), Vec::new());
     for above in (at + 1..layers.len()).rev() {
-        match lift(layers, above, &mut view, orders) {
+        let lost_places = changed_by(layers, &lost);
+        match lift(layers, above, &mut view, &lost_places, orders) {
             Ok(taken) => lifted.push(taken),
             Err(_) => lost.push(above),
         }
     }
+    let lost_places = changed_by(layers, &lost);
     let mut ended = layers[at].clone();
     let over_lost = lost.iter().find(|&&above| layers[above].overlaps(&ended.path)).copied();
     let found = match over_lost {
         // It may stand on this one: what can be seen here is not what this one looks like.
         Some(above) => {
-            layers[above].find(&view, &[]).and_then(|_| ended.find(&view, &others(layers, at, orders)))
+            let found = layers[above].find(&view, &lost_places, &[]);
+            found.and_then(|_| ended.find(&view, &lost_places, &others(layers, at, orders)))
         }
-        None => ended.find(&view, &others(layers, at, orders)),
+        None => ended.find(&view, &lost_places, &others(layers, at, orders)),
     };
     let covered_by = |path: &[String]| {
         let covers = |taken: &&Lifted| layers[taken.at].contains(path);
@@ -241,7 +254,7 @@ pub(crate) fn end(
     // Those below are looked at, too, so that what the agent itself has just done around them does not hide them later.
     let mut below = Vec::new();
     for under in (0..at).rev() {
-        below.extend(lift(layers, under, &mut view, orders));
+        below.extend(lift(layers, under, &mut view, &lost_places, orders));
     }
     put_back(layers, below, &mut view);
     put_back(layers, lifted, &mut view);
@@ -268,6 +281,11 @@ fn others(layers: &[Layer], at: usize, orders: &dyn Orders) -> Vec<Vec<String>> 
     others.flat_map(|(_, layer)| layer.anchor.changed.iter().cloned()).collect()
 }
 
+/// The places that some of the layers changed.
+fn changed_by(layers: &[Layer], some: &[usize]) -> Vec<Vec<String>> {
+    some.iter().flat_map(|&at| layers[at].anchor.changed.iter().cloned()).collect()
+}
+
 /// Undoes a layer in a view in which nothing lies above it.
 fn undone(layer: Layer, view: &mut Tree, otherwise: Otherwise, orders: &dyn Orders) -> Ending {
     let (path, target) = (layer.path.clone(), layer.base.clone());
@@ -287,9 +305,15 @@ fn undone(layer: Layer, view: &mut Tree, otherwise: Otherwise, orders: &dyn Orde
 }
 
 /// Takes a layer off a view in which nothing lies above it.
-fn lift(layers: &mut [Layer], at: usize, view: &mut Tree, orders: &dyn Orders) -> Result<Lifted, Doubt> {
+fn lift(
+    layers: &mut [Layer],
+    at: usize,
+    view: &mut Tree,
+    lost: &[Vec<String>],
+    orders: &dyn Orders,
+) -> Result<Lifted, Doubt> {
     let others = others(layers, at, orders);
-    let trail = layers[at].find(view, &others)?;
+    let trail = layers[at].find(view, lost, &others)?;
     let layer = &mut layers[at];
     let seen = view.at(&trail.path).cloned();
     let order = names_beside(&trail.path, view);
@@ -342,9 +366,13 @@ fn put_back(layers: &mut [Layer], mut lifted: Vec<Lifted>, view: &mut Tree) {
 
 /// Looks where each layer is in `live`, so that later on each is found from here.
 pub(crate) fn look(layers: &mut [Layer], live: &Tree, orders: &dyn Orders) {
-    let (mut view, mut lifted) = (live.clone(), Vec::new());
+    let (mut view, mut lifted, mut lost) = (live.clone(), Vec::new(), Vec::new());
     for at in (0..layers.len()).rev() {
-        lifted.extend(lift(layers, at, &mut view, orders));
+        let lost_places = changed_by(layers, &lost);
+        match lift(layers, at, &mut view, &lost_places, orders) {
+            Ok(taken) => lifted.push(taken),
+            Err(_) => lost.push(at),
+        }
     }
     put_back(layers, lifted, &mut view);
 }

@@ -825,8 +825,12 @@ where
             Ok(Ok(raw)) => self.value.keys.by_key(&raw).at(path).cloned(),
             _ => None,
         };
+        let items = distinct(items.iter().copied());
+        if items.len() < 2 {
+            return false;
+        }
         // As the type writes them: two that it reads as one and the same are no two elements.
-        let stored = made(&distinct(items.iter().copied())).and_then(|made| written(made.get()));
+        let stored = made(&items).and_then(|made| written(made.get()));
         let Some(Tree::Seq(stored)) = stored else { return false };
         let distinct = distinct(stored.iter());
         if distinct.len() < 2 {

@@ -167,6 +167,7 @@ impl World {
             }
             // One that went, and of which another that looks the same has taken the place in an untouched list.
             if now == then {
+                self.gone.extend(self.ids[at].iter().copied().zip(own.iter().cloned()));
                 self.ids[at].clone_from(&seen_ids[at]);
                 own.clone_from(old);
             }
@@ -203,8 +204,9 @@ impl World {
                 }
                 Some(_) => {}
                 None => {
-                    self.ids[0][place] = id;
-                    self.own.things[place].clone_from(&self.gone[&id]);
+                    let other = std::mem::replace(&mut self.ids[0][place], id);
+                    let own = std::mem::replace(&mut self.own.things[place], self.gone[&id].clone());
+                    self.gone.insert(other, own);
                 }
             }
         }
