@@ -202,13 +202,14 @@ impl Looking<'_> {
         let count = |of: &[Identity], one: &Identity| of.iter().filter(|other| *other == one).count();
         let gone = had.iter().any(|one| count(has, one) < count(had, one));
         let came = has.iter().any(|one| count(had, one) < count(has, one));
-        if to == self.from {
-            return Some(to);
+        // What was put there stands in one that came: that may be it with another value, and this one only looks like it.
+        let has_come = |at: usize| count(had, &has[at]) < count(has, &has[at]);
+        let elsewhere = |at: usize| at != to && has_come(at) && self.is_ours(at);
+        if kind == Kind::All && !self.is_ours(to) && (0..has.len()).any(elsewhere) {
+            return None;
         }
-        let ours_stays = self.from < self.has.len() && self.is_ours(self.from) && !self.is_ours(to);
-        if !(gone && came) {
-            // One that came and looks like it is not it, if what was put there stands where it was put.
-            return (kind == Kind::Text || !ours_stays).then_some(to);
+        if to == self.from || !(gone && came) {
+            return Some(to);
         }
         // Some elements went and others came, or values that count up make elements look like their neighbours of before.
         let ours_in_place = self.had.len() == self.has.len() && self.is_ours(self.from);
