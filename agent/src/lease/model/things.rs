@@ -81,8 +81,8 @@ struct Held {
     lease: u64,
     change: Arc<WriteChange>,
     leaves: Vec<(Leaf, Option<i64>)>,
-    /// The list with the numbers of its things, as it stood when all of it was written.
-    list: Option<(Vec<Thing>, Vec<u64>)>,
+    /// Where all of the list was written: what stood there before, what stood there then, and the numbers of its things.
+    list: Option<(Vec<Thing>, Vec<Thing>, Vec<u64>)>,
 }
 
 struct World {
@@ -177,11 +177,21 @@ impl World {
     /// A whole list that was written is compared with what was written there: a thing that stands where one stood that looked the
     /// same, beside those that stood beside it, is that one.
     fn take_for(&mut self, then: &[Thing], then_ids: &[u64], lease: u64) {
-        let now = self.live.read().unwrap().things.clone();
+        let mut now = self.live.read().unwrap().things.clone();
         if now.len() != then.len() {
             return;
         }
-        let newer = self.held.iter().filter(|held| lease < held.lease);
+        // What stands below lists that were written later, and elements in which something was.
+        for (before, after, _) in
+            self.held.iter().rev().filter_map(|held| held.list.as_ref().filter(|_| lease < held.lease))
+        {
+            for (now, (before, after)) in now.iter_mut().zip(before.iter().zip(after)) {
+                if now.weight == after.weight {
+                    now.weight = before.weight;
+                }
+            }
+        }
+        let newer = self.held.iter().filter(|held| lease < held.lease && held.list.is_none());
         let newer: BTreeSet<Leaf> =
             newer.flat_map(|held| held.leaves.iter().map(|(leaf, _)| *leaf)).collect();
         let ids = self.ids[0].clone();
@@ -207,9 +217,24 @@ impl World {
                     let other = std::mem::replace(&mut self.ids[0][place], id);
                     let own = std::mem::replace(&mut self.own.things[place], self.gone[&id].clone());
                     self.gone.insert(other, own);
+                    self.called(other, id);
                 }
             }
         }
+    }
+
+    /// What leases put into one thing they have put into the other.
+    fn called(&mut self, one: u64, other: u64) {
+        let called = |leaf: Leaf| match leaf {
+            Leaf::Weight(id) if id == one => Leaf::Weight(other),
+            Leaf::Note(id) if id == one => Leaf::Note(other),
+            leaf => leaf,
+        };
+        for (leaf, _) in self.held.iter_mut().flat_map(|held| &mut held.leaves) {
+            *leaf = called(*leaf);
+        }
+        self.left =
+            std::mem::take(&mut self.left).into_iter().map(|(leaf, value)| (called(leaf), value)).collect();
     }
 
     fn looked(&mut self) {
@@ -291,7 +316,9 @@ impl World {
             Arc::new(WriteChange::new(self.writes.clone(), path.clone(), checked.before, checked.after));
         // What only another change brought is not changed.
         if change.make(self.next, BootTime(u64::MAX)).is_ok() {
-            let list = (kind == 4).then(|| (self.live.read().unwrap().things.clone(), self.ids[0].clone()));
+            let list = (kind == 4).then(|| {
+                (live.things.clone(), self.live.read().unwrap().things.clone(), self.ids[0].clone())
+            });
             self.held.push(Held { lease: self.next, change, leaves, list });
         }
         self.next += 1;
@@ -302,7 +329,7 @@ impl World {
     fn end(&mut self, which: usize) -> Result<(), String> {
         self.look();
         let held = self.held.remove(which);
-        if let Some((then, ids)) = &held.list {
+        if let Some((_, then, ids)) = &held.list {
             self.take_for(then, ids, held.lease);
         }
         let undone = patiently(|| held.change.undo(held.lease, Wait::AGENT));
