@@ -208,6 +208,13 @@ impl Looking<'_> {
         if kind == Kind::All && !self.is_ours(to) && (0..has.len()).any(elsewhere) {
             return None;
         }
+        // Of those that are called the same one may have gone, and one that came may be it with other values.
+        let text = |item: &Tree| identity(item, self.changed, Kind::Text);
+        let mine = text(&self.had[self.from]);
+        let namesake = |at: usize| has_come(at) && text(&self.has[at]) == mine;
+        if kind == Kind::All && gone && !mine.is_empty() && (0..has.len()).any(namesake) {
+            return None;
+        }
         if to == self.from || !(gone && came) {
             return Some(to);
         }
