@@ -713,7 +713,7 @@ fn one_submission_writes_a_place_more_than_once() {
             "\"y\"",
         ),
         (
-            r##"patch("GET /api/healthcheck", |req| 1); patch("GET /api/healthcheck", |req| 2)"##,
+            r##"patch("GET /api/healthcheck", |req| #{ status: 418 }); patch("GET /api/healthcheck", |req| #{ status: 419 })"##,
             "config.db.port",
             "5432",
         ),

@@ -12,7 +12,7 @@ use std::process::Command;
 use debug_tests::{Certificates, Client, Service, http};
 
 struct Set {
-    _certificates: Certificates,
+    certificates: Certificates,
     service: Service,
     client: Client,
 }
@@ -25,7 +25,7 @@ impl Set {
         command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
         let service = Service::spawn(command);
         let client = Client::attach(service.agent(), &certificates.operator("alice"));
-        Self { _certificates: certificates, service, client }
+        Self { certificates, service, client }
     }
 
     /// The same in the mode `change`.
@@ -113,6 +113,8 @@ fn no_function_of_the_language_writes_what_it_only_reads() {
         names.iter().map(String::as_str).filter(|name| !CHANGERS.contains(name) && !OTHERS.contains(name));
     let reads: Vec<&str> = reads.collect();
     for path in PATHS {
+        // A session keeps every closure that it was given, so one session is not enough for all.
+        set.client = Client::attach(set.service.agent(), &set.certificates.operator("alice"));
         for arguments in ARGUMENTS {
             let comma = if arguments.is_empty() { "" } else { ", " };
             let forms: [&dyn Fn(&str) -> String; 4] = [
