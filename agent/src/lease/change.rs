@@ -60,7 +60,7 @@ pub(crate) trait Change: Send + Sync {
     }
 
     /// Where it writes, what stood there before and what it puts there, if it writes a value.
-    fn write(&self) -> Option<(Path, (Option<Tree>, Option<Tree>))> {
+    fn write(&self) -> Option<(Path, BeforeAfter)> {
         None
     }
 
@@ -74,6 +74,9 @@ pub(crate) trait Change: Send + Sync {
         None
     }
 }
+
+/// What stood at a place before a change, and what it puts there; nothing where nothing stood or stands.
+pub(crate) type BeforeAfter = (Option<Tree>, Option<Tree>);
 
 /// What became of another deadline.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -455,7 +458,7 @@ impl Change for WriteChange {
         Ok(ending.as_before)
     }
 
-    fn write(&self) -> Option<(Path, (Option<Tree>, Option<Tree>))> {
+    fn write(&self) -> Option<(Path, BeforeAfter)> {
         Some((self.path.clone(), self.values.clone()))
     }
 
