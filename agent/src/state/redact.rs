@@ -117,7 +117,10 @@ pub(super) fn is_field_name(key: &str) -> bool {
 /// A container that is a secret as a whole. One of which a part cannot be read is like no other, so that it is not compared.
 fn secret(container: Tree) -> Tree {
     match container.holds_unreadable() {
-        true => Tree::Unreadable(Unreadable::because("a secret of which a part cannot be read")),
+        true => {
+            let leaf = Unreadable::because("a secret of which a part cannot be read");
+            Tree::Unreadable(leaf.hiding(container))
+        }
         false => Tree::Secret(Box::new(container)),
     }
 }

@@ -42,7 +42,12 @@ impl Scrubber {
     pub(crate) fn learn(&self, path: &Path, tree: &Tree) {
         let mut found = BTreeMap::new();
         for (below, leaf) in tree.leaves() {
-            if let Tree::Secret(inner) = leaf {
+            let hidden = match leaf {
+                Tree::Secret(inner) => Some(&**inner),
+                Tree::Unreadable(leaf) => leaf.hidden(),
+                _ => None,
+            };
+            if let Some(inner) = hidden {
                 let mut texts = Vec::new();
                 secret_texts(inner, &mut texts);
                 if !texts.is_empty() {
@@ -202,7 +207,10 @@ fn secret_texts(tree: &Tree, texts: &mut Vec<Zeroizing<String>>) {
             }
         }
         Tree::Secret(inner) => secret_texts(inner, texts),
-        Tree::Unreadable(leaf) => leaf.kept().iter().for_each(|kept| add(kept.to_string(), texts)),
+        Tree::Unreadable(leaf) => {
+            leaf.kept().iter().for_each(|kept| add(kept.to_string(), texts));
+            leaf.hidden().iter().for_each(|hidden| secret_texts(hidden, texts));
+        }
     }
 }
 

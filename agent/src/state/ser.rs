@@ -432,7 +432,8 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
         if name == SECRET_NAME {
             let inner = value.serialize(self.deeper()?).map_err(TreeError::in_secret)?;
             if inner.holds_unreadable() {
-                return Err(TreeError::ours("refused inside of a secret").hidden());
+                let leaf = TreeError::ours("refused inside of a secret").hidden().unreadable();
+                return Ok(close(self, None, Tree::Unreadable(leaf.hiding(inner))));
             }
             return Ok(close(self, None, Tree::Secret(Box::new(inner))));
         }

@@ -159,6 +159,7 @@ impl Tree {
             Tree::Secret(_) => true,
             Tree::Seq(items) => items.iter().any(Tree::holds_secret),
             Tree::Map(entries) => entries.iter().any(|(_, value)| value.holds_secret()),
+            Tree::Unreadable(leaf) => leaf.hidden().is_some(),
             _ => false,
         }
     }
@@ -176,7 +177,11 @@ impl Tree {
 
     /// Every secret, without its mark.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Tree> {
-        self.leaves().filter(|(_, leaf)| matches!(leaf, Tree::Secret(_))).map(|(_, leaf)| leaf.without_mark())
+        self.leaves().filter_map(|(_, leaf)| match leaf {
+            Tree::Secret(_) => Some(leaf.without_mark()),
+            Tree::Unreadable(leaf) => leaf.hidden(),
+            _ => None,
+        })
     }
 
     /// The value without the mark of a secret, if it has one.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::tree::Tree;
+
 /// A value of the service that has no place in a tree, or whose type does not write it out.
 ///
 /// It is shown as what it is and refuses every other use. The reason holds only words of ours: what could not be looked at
@@ -10,6 +12,7 @@ use std::fmt;
 pub(crate) struct Unreadable {
     reason: String,
     kept: Option<Wide>,
+    hidden: Option<Box<Tree>>,
 }
 
 /// An integer of more than 64 bits, kept so that what stands beside it can be written.
@@ -24,12 +27,23 @@ pub(crate) enum Wide {
 impl Unreadable {
     /// For a reason in words of ours.
     pub(crate) fn because(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), kept: None }
+        Self { reason: reason.into(), kept: None, hidden: None }
+    }
+
+    /// For a secret of which a part cannot be read. The parts that can be are shown to no operator, and what leaves the process
+    /// is searched for them.
+    pub(super) fn hiding(self, secret: Tree) -> Self {
+        Self { hidden: Some(Box::new(secret)), ..self }
+    }
+
+    /// The secret of which a part cannot be read.
+    pub(super) fn hidden(&self) -> Option<&Tree> {
+        self.hidden.as_deref()
     }
 
     /// An integer that no script can hold.
     pub(super) fn wide(value: Wide) -> Self {
-        Self { reason: "an integer of more than 64 bits".to_owned(), kept: Some(value) }
+        Self { reason: "an integer of more than 64 bits".to_owned(), kept: Some(value), hidden: None }
     }
 
     /// Why it cannot be shown.

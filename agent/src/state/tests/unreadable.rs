@@ -201,3 +201,19 @@ proptest! {
         }
     }
 }
+
+/// A part that cannot be read hides no secret from what searches all that leaves the process.
+#[test]
+fn the_parts_of_a_secret_that_can_be_read_are_searched_for_beside_one_that_cannot() {
+    let long = "k".repeat(300);
+    let entries = BTreeMap::from([("first", "a-secret-of-a-peer"), (long.as_str(), "another-secret-of-it")]);
+    let sessions = BTreeMap::from([("auth_sessions", entries)]);
+    let root: Path = "web".parse().unwrap();
+    let marked = Redactor::new(&["*auth*"].map(str::to_owned)).mark(&root, tree(&sessions));
+    assert!(format!("{marked:?}").contains("‹unreadable"), "{marked:?}");
+    assert!(!format!("{marked:?}").contains("a-secret"), "{marked:?}");
+    assert!(marked.holds_secret());
+    let scrubber = Scrubber::default();
+    scrubber.learn(&root, &marked);
+    assert_eq!(scrubber.scrub("it says a-secret-of-a-peer"), "it says ‹secret›");
+}
