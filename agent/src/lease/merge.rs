@@ -34,6 +34,8 @@ pub(crate) enum Why {
     Unfit,
     /// A change that lies inside would have no place any more.
     Inside(u64),
+    /// A change above could not be undone: what stands there is its.
+    Below(u64),
 }
 
 impl Why {
@@ -48,6 +50,9 @@ impl Why {
             ),
             Self::Inside(lease) => {
                 format!("lease {lease} inside `{}` would have no place any more", root.join(place))
+            }
+            Self::Below(lease) => {
+                format!("what stands at `{}` is what lease {lease} left there", root.join(place))
             }
         }
     }

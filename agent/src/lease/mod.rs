@@ -1,6 +1,7 @@
 //! Leases: every change has an owner, a reason, undo data and a deadline, and ends exactly once.
 
 mod change;
+mod disputed;
 mod merge;
 #[cfg(test)]
 mod model;

@@ -99,7 +99,10 @@ pub(super) fn force(
     let ended = end(&stack, left.lease, Otherwise::Force, update)?;
     match ended.as_ref().and_then(|(_, ending, _)| conflict(&ending.left, root)) {
         Some(conflict) => Err(ChangeError::Refused(conflict.why)),
-        None => Ok(ended),
+        None => Ok(ended.map(|(mut layers, ending, tree)| {
+            undo::settled(&mut layers, left.lease);
+            (layers, ending, tree)
+        })),
     }
 }
 
@@ -145,7 +148,7 @@ fn end_so(
             ending.stays(live);
             next = layers.to_vec();
             undo::look(&mut next, live, orders);
-            next.retain(|layer| layer.lease != lease);
+            undo::abandon(&mut next, lease, &ending.left);
         }
         // Nothing is written where nothing is to be done.
         let changed = (ending.tree != *live).then(|| ending.tree.clone());

@@ -6,6 +6,7 @@
 //! Invariant: the live value is always that of the newest layer in force, and what the service made it where no layer
 //! covers it; what cannot be told from others is not written. Nothing here knows a lock, a clock or a service's type.
 
+use super::disputed::{Claim, Dispute, disputes};
 use super::merge::{Here, Left, Otherwise, Why, alike, merge};
 use super::planted::{Fault, planted};
 use crate::clock::BootTime;
@@ -27,6 +28,8 @@ pub(crate) struct Layer {
     pub(crate) deadline: BootTime,
     /// By what its place is found.
     pub(crate) anchor: Anchor,
+    /// Where layers above could not be undone.
+    disputed: Vec<Dispute>,
 }
 
 /// What the claim rests on that something is the place of a layer.
@@ -58,7 +61,7 @@ impl Layer {
             changed: changed.into_iter().map(|place| [path, &place].concat()).collect(),
             order: names_beside(path, before),
         };
-        Self { lease, path: path.to_vec(), after, base, deadline, anchor }
+        Self { lease, path: path.to_vec(), after, base, deadline, anchor, disputed: Vec::new() }
     }
 
     /// Where it is in a view of the state, or why that cannot be told. `lost`: places changed by layers above that could not be
@@ -85,7 +88,8 @@ impl Layer {
     /// It is at `path` now, and this is what it looks like with what is around it.
     fn is_at(&mut self, path: Vec<String>, view: &Tree) {
         let old = std::mem::replace(&mut self.path, path);
-        for place in &mut self.anchor.changed {
+        let disputed = self.disputed.iter_mut().map(|dispute| &mut dispute.place);
+        for place in self.anchor.changed.iter_mut().chain(disputed) {
             if let Some(below) = place.strip_prefix(old.as_slice()) {
                 *place = [self.path.as_slice(), below].concat();
             }
@@ -96,6 +100,15 @@ impl Layer {
     /// What it put there and what will stand there without it.
     pub(super) fn values(&self) -> impl Iterator<Item = &Tree> {
         self.after.iter().chain(&self.base)
+    }
+
+    /// A layer above ended, of which this was left.
+    fn dispute(&mut self, lease: u64, left: &[Left], is_found: bool) {
+        let depth = match (&self.anchor.list, is_found) {
+            (Some((depth, _)), false) => *depth,
+            _ => self.path.len(),
+        };
+        self.disputed.extend(disputes(lease, left, &self.path, depth));
     }
 
     fn contains(&self, path: &[String]) -> bool {
@@ -253,14 +266,23 @@ pub(crate) fn end(
     };
     // Those below are looked at, too, so that what the agent itself has just done around them does not hide them later.
     let mut below = Vec::new();
+    let left: Vec<Left> = ending.left.iter().filter(|left| may_be_ours(left, &view)).cloned().collect();
     for under in (0..at).rev() {
-        below.extend(lift(layers, under, &mut view, &lost_places, orders));
+        let found = lift(layers, under, &mut view, &lost_places, orders);
+        layers[under].dispute(lease, &left, found.is_ok());
+        below.extend(found);
     }
     put_back(layers, below, &mut view);
     put_back(layers, lifted, &mut view);
     layers.remove(at);
     ending.tree = view;
     Some(ending)
+}
+
+/// Whether what an ended layer left may be what it put there. A leaf that was changed is the service's; of a list only some
+/// elements may be.
+fn may_be_ours(left: &Left, view: &Tree) -> bool {
+    left.why != Why::Changed || matches!(view.at(&left.place), Some(Tree::Seq(_)))
 }
 
 /// What of the place of a lost layer is told: the list in which it was, or the path up to what is gone.
@@ -289,9 +311,13 @@ fn changed_by(layers: &[Layer], some: &[usize]) -> Vec<Vec<String>> {
 /// Undoes a layer in a view in which nothing lies above it.
 fn undone(layer: Layer, view: &mut Tree, otherwise: Otherwise, orders: &dyn Orders) -> Ending {
     let (path, target) = (layer.path.clone(), layer.base.clone());
+    let mut claim = Claim::new(layer.after.clone(), target.clone());
+    if otherwise == Otherwise::Keep {
+        claim.yield_to(&layer.disputed, &path, view.at(&path));
+    }
     let here = Here { whole: view, path: &path, orders };
-    let merged = merge(layer.after.as_ref(), view.at(&path), target.as_ref(), otherwise, here);
-    let mut left = merged.left;
+    let merged = merge(claim.ours.as_ref(), view.at(&path), claim.target.as_ref(), otherwise, here);
+    let mut left = [claim.left, merged.left].concat();
     match view.clone().with(&path, merged.value, &layer.anchor.order) {
         Ok(next) => *view = next,
         Err(_) => left.push(Left { place: path.clone(), why: Why::Unfit }),
@@ -375,6 +401,21 @@ pub(crate) fn look(layers: &mut [Layer], live: &Tree, orders: &dyn Orders) {
         }
     }
     put_back(layers, lifted, &mut view);
+}
+
+/// Takes a layer out of its stack although all of what it put there stays, as `left` tells.
+pub(crate) fn abandon(layers: &mut Vec<Layer>, lease: u64, left: &[Left]) {
+    for below in layers.iter_mut().take_while(|layer| layer.lease < lease) {
+        below.dispute(lease, left, true);
+    }
+    layers.retain(|layer| layer.lease != lease);
+}
+
+/// What a lease left has been undone by force: what stands there is what was below it.
+pub(crate) fn settled(layers: &mut [Layer], lease: u64) {
+    for layer in layers {
+        layer.disputed.retain(|dispute| dispute.lease != lease);
+    }
 }
 
 /// Whether a new layer at `path` could outlive those that it lies inside of: what only they brought goes with them.
