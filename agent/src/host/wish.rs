@@ -23,7 +23,7 @@ use crate::points::{Kind, Point};
 use crate::run::Run;
 use crate::script::frozen::Frozen;
 use crate::snapshot::Snapshot;
-use crate::state::{Checked, Path, StateError, Tree, Unreadable, Wait};
+use crate::state::{Checked, Evidence, Path, StateError, Tree, Unreadable, Wait};
 use crate::values;
 
 /// What a call comes down to; more than one effect only for `revert_all`.
@@ -430,7 +430,7 @@ fn restore(
 /// A path that leads to the same things in both, or the first list on it that does not: what stands at one position now need not
 /// be what stood there then.
 fn above_moved(path: Vec<String>, places: &[Vec<String>], then: &Tree, now: &Tree) -> Vec<String> {
-    match crate::state::follow(&path, places, then, now) {
+    match crate::state::follow(&path, places, then, now, Evidence::All) {
         Ok(trail) if trail.path == path => path,
         _ => {
             let is_list = |depth: &usize| matches!(then.at(&path[..*depth]), Some(Tree::Seq(_)));

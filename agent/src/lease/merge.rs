@@ -4,7 +4,7 @@
 //! one that we changed. Nothing stands for a name that is not in its map.
 
 use super::planted::{Fault, planted};
-use crate::state::{Doubt, Orders, Path, Tree, changed_places, insert, locate, reordered};
+use crate::state::{Doubt, Evidence, Orders, Path, Tree, changed_places, insert, locate, reordered};
 
 /// What becomes of a place that was changed by us and by somebody else.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -183,7 +183,7 @@ impl Merging<'_> {
             if mine.same(target) {
                 continue;
             }
-            match locate(ours, from, live, &changed_places(Some(target), Some(mine))) {
+            match locate(ours, from, live, &changed_places(Some(target), Some(mine)), Evidence::All) {
                 Ok((at, _)) => {
                     let value = self
                         .below(&at.to_string(), |here| here.merge(Some(mine), live.get(at), Some(target)));

@@ -10,7 +10,7 @@ use super::disputed::{Claim, Dispute, disputes};
 use super::merge::{Here, Left, Otherwise, Why, alike, merge};
 use super::planted::{Fault, planted};
 use crate::clock::BootTime;
-use crate::state::{Basis, Doubt, Orders, Trail, Tree, changed_places, follow};
+use crate::state::{Basis, Doubt, Evidence, Orders, Trail, Tree, changed_places, follow};
 
 /// One write in force at a path of a state.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub(crate) struct Anchor {
     list: Option<(usize, Tree)>,
     /// The places, from the state's root on, that the layer changed.
     changed: Vec<Vec<String>>,
+    /// What tells where it is.
+    evidence: Evidence,
     /// The names of the map that it is in as they stood before, so that what was taken out comes back to its place.
     order: Vec<String>,
 }
@@ -59,6 +61,7 @@ impl Layer {
         let anchor = Anchor {
             list: outermost_list(path, whole),
             changed: changed.into_iter().map(|place| [path, &place].concat()).collect(),
+            evidence: Evidence::All,
             order: names_beside(path, before),
         };
         Self { lease, path: path.to_vec(), after, base, deadline, anchor, disputed: Vec::new() }
@@ -95,6 +98,7 @@ impl Layer {
             }
         }
         self.anchor.list = outermost_list(&self.path, view);
+        self.anchor.evidence = Evidence::All;
     }
 
     /// What it put there and what will stand there without it.
@@ -132,7 +136,7 @@ impl Anchor {
         let Some(now) = view.at(above) else { return Err(Doubt::Gone(missing(path, view))) };
         let changed: Vec<_> =
             changed.iter().filter_map(|place| Some(place.strip_prefix(above)?.to_vec())).collect();
-        match follow(below, &changed, list, now) {
+        match follow(below, &changed, list, now, self.evidence) {
             Ok(trail) => Ok(Trail { path: [above, &trail.path].concat(), basis: trail.basis }),
             Err(Doubt::Gone(path)) => Err(Doubt::Gone([above, &path].concat())),
             Err(Doubt::List { path, had, has, alike }) => {
@@ -339,8 +343,9 @@ fn lift(
     orders: &dyn Orders,
 ) -> Result<Lifted, Doubt> {
     let others = others(layers, at, orders);
-    let trail = layers[at].find(view, lost, &others)?;
+    let trail = layers[at].find(view, lost, &others);
     let layer = &mut layers[at];
+    let trail = trail.inspect_err(|_| layer.anchor.evidence = Evidence::Text)?;
     let seen = view.at(&trail.path).cloned();
     let order = names_beside(&trail.path, view);
     let without = view.clone().with(&trail.path, layer.base.clone(), &layer.anchor.order);
@@ -368,7 +373,7 @@ fn place_again(
         let (Some(seen), Some(now)) = (seen.at(path), now.at(path)) else {
             return Some(layers[taken.at].lease);
         };
-        match follow(below, &changed, seen, now) {
+        match follow(below, &changed, seen, now, Evidence::All) {
             Ok(trail) => taken.path = [path, &trail.path].concat(),
             Err(_) => return Some(layers[taken.at].lease),
         }
@@ -428,7 +433,7 @@ pub(crate) fn outlives(layers: &[Layer], path: &[String]) -> Result<(), u64> {
         let below = &path[layer.path.len()..];
         let (Some(after), Some(base)) = (&layer.after, &layer.base) else { return Err(layer.lease) };
         // The place itself counts as changed: it will be.
-        let found = follow(below, &[below.to_vec()], after, base).map_err(|_| layer.lease)?;
+        let found = follow(below, &[below.to_vec()], after, base, Evidence::All).map_err(|_| layer.lease)?;
         if base.at(&found.path).is_none() && after.at(below).is_some() {
             return Err(layer.lease);
         }

@@ -28,6 +28,16 @@ pub(crate) struct Trail {
     pub(crate) basis: Basis,
 }
 
+/// What may be taken as evidence of where an element is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Evidence {
+    /// All that can be seen.
+    #[default]
+    All,
+    /// Text only: the element was lost since the list was as it is compared with, so that another may stand where it stood.
+    Text,
+}
+
 /// Why the place of an element cannot be told.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Doubt {
@@ -93,6 +103,7 @@ pub(crate) fn follow(
     changed: &[Vec<String>],
     then: &Tree,
     now: &Tree,
+    evidence: Evidence,
 ) -> Result<Trail, Doubt> {
     let Some((segment, rest)) = path.split_first() else {
         return Ok(Trail { path: Vec::new(), basis: Basis::Names });
@@ -105,7 +116,7 @@ pub(crate) fn follow(
     let (name, basis, then, now) = match (then.without_mark(), now.without_mark()) {
         (Tree::Seq(had), Tree::Seq(has)) => {
             let from = index_of(segment).filter(|&index| index < had.len()).ok_or_else(gone)?;
-            let (to, basis) = locate(had, from, has, &inside(segment))?;
+            let (to, basis) = locate(had, from, has, &inside(segment), evidence)?;
             (to.to_string(), basis, had.get(from), has.get(to))
         }
         (Tree::Map(_), Tree::Map(_)) => {
@@ -118,7 +129,7 @@ pub(crate) fn follow(
         return Ok(Trail { path: vec![name], basis });
     }
     let (Some(then), Some(now)) = (then, now) else { return Err(gone().under(&name)) };
-    let below = follow(rest, &inside(segment), then, now).map_err(|doubt| doubt.under(&name))?;
+    let below = follow(rest, &inside(segment), then, now, evidence).map_err(|doubt| doubt.under(&name))?;
     Ok(Trail { path: [vec![name], below.path].concat(), basis: basis.max(below.basis) })
 }
 
@@ -131,21 +142,24 @@ pub(crate) fn locate(
     from: usize,
     has: &[Tree],
     changed: &[Vec<String>],
+    evidence: Evidence,
 ) -> Result<(usize, Basis), Doubt> {
     let here = Looking { had, from, has, changed };
     if planted(Fault::PositionTrusted) && from < has.len() {
         return Ok((from, Basis::WholeList));
     }
     let full = (here.identities(had, Kind::All), here.identities(has, Kind::All));
-    if here.is_untouched(&full) {
+    let by_all = evidence == Evidence::All;
+    if by_all && here.is_untouched(&full) {
         return Ok((from, Basis::WholeList));
     }
     let texts = (here.identities(had, Kind::Text), here.identities(has, Kind::Text));
-    let by_identity = here.by_identity(&texts, Kind::Text).or_else(|| here.by_identity(&full, Kind::All));
+    let by_text = here.by_identity(&texts, Kind::Text);
+    let by_identity = by_text.or_else(|| here.by_identity(&full, Kind::All).filter(|_| by_all));
     if let Some(to) = by_identity {
         return Ok((to, Basis::Identity));
     }
-    if here.is_in_place(&full) {
+    if by_all && here.is_in_place(&full) {
         return Ok((from, Basis::Neighbours));
     }
     let known = if texts.0[from].is_empty() { &full } else { &texts };
@@ -181,9 +195,16 @@ impl Looking<'_> {
     fn is_untouched(&self, (had, has): &(Vec<Identity>, Vec<Identity>)) -> bool {
         self.same_length()
             && had[self.from] == has[self.from]
+            && self.is_no_other(has)
             && (0..self.had.len().min(self.has.len()))
                 .filter(|&at| at != self.from)
                 .all(|at| self.had[at].same_unordered(&self.has[at]))
+    }
+
+    /// Whether what stands where it stood holds what we put there, or is the only one that looks like it: else that one may have
+    /// come for it, and it may be elsewhere.
+    fn is_no_other(&self, has: &[Identity]) -> bool {
+        self.is_ours(self.from) || positions(has, &has[self.from]).len() == 1
     }
 
     fn same_length(&self) -> bool {
@@ -208,11 +229,16 @@ impl Looking<'_> {
         if kind == Kind::All && !self.is_ours(to) && (0..has.len()).any(elsewhere) {
             return None;
         }
-        // Of those that are called the same one may have gone, and one that came may be it with other values.
+        // Known by its values, of which the service may have changed some: then one of the same name that came may be it, and
+        // this one only looks like it. Unless nothing speaks against its being where it was.
         let text = |item: &Tree| identity(item, self.changed, Kind::Text);
         let mine = text(&self.had[self.from]);
-        let namesake = |at: usize| has_come(at) && text(&self.has[at]) == mine;
-        if kind == Kind::All && gone && !mine.is_empty() && (0..has.len()).any(namesake) {
+        let came_beside = (0..has.len()).any(|at| at != to && has_come(at) && text(&self.has[at]) == mine);
+        let gone_beside = (0..had.len()).any(|at| {
+            at != self.from && count(has, &had[at]) < count(had, &had[at]) && text(&self.had[at]) == mine
+        });
+        let is_named = !mine.is_empty();
+        if kind == Kind::All && (is_named && gone_beside || (is_named || came_beside) && !self.stays(to)) {
             return None;
         }
         if to == self.from || !(gone && came) {
@@ -221,6 +247,12 @@ impl Looking<'_> {
         // Some elements went and others came, or values that count up make elements look like their neighbours of before.
         let ours_in_place = self.had.len() == self.has.len() && self.is_ours(self.from);
         (kind == Kind::Text && !ours_in_place).then_some(to)
+    }
+
+    /// Whether nothing speaks against its being where it was: it holds what we put there, and all before it is as it was.
+    fn stays(&self, to: usize) -> bool {
+        let before = |at: usize| self.has.get(at).is_some_and(|item| item.same_unordered(&self.had[at]));
+        to == self.from && self.is_ours(to) && (0..to).all(before)
     }
 
     /// Whether the element that is now at a place holds what we put into ours, too.
@@ -234,7 +266,7 @@ impl Looking<'_> {
     /// Whether length and neighbours say that it is where it was, and no other that looks like it has moved.
     fn is_in_place(&self, (had, has): &(Vec<Identity>, Vec<Identity>)) -> bool {
         let from = self.from;
-        if !self.same_length() || had[from] != has[from] {
+        if !self.same_length() || had[from] != has[from] || !self.is_no_other(has) {
             return false;
         }
         let beside = [from.checked_sub(1), Some(from + 1)];

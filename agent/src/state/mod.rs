@@ -31,7 +31,7 @@ mod tests;
 mod tree;
 mod unreadable;
 
-pub(crate) use align::{Basis, Doubt, Trail, changed_places, follow, locate, reordered};
+pub(crate) use align::{Basis, Doubt, Evidence, Trail, changed_places, follow, locate, reordered};
 pub(crate) use cell::{Place, Wait};
 pub(crate) use de::{TreeDeserializer, from_tree};
 pub(crate) use digest::{Keyed, same_in_constant_time};

@@ -81,8 +81,8 @@ struct Held {
     lease: u64,
     change: Arc<WriteChange>,
     leaves: Vec<(Leaf, Option<i64>)>,
-    /// Where all of the list was written: what stood there before, what stood there then, and the numbers of its things.
-    list: Option<(Vec<Thing>, Vec<Thing>, Vec<u64>)>,
+    /// Where all of the list was written: its things, as the service itself had made them.
+    list: Option<Vec<(u64, Thing)>>,
 }
 
 struct World {
@@ -97,6 +97,12 @@ struct World {
     held: Vec<Held>,
     /// What the service itself had made of the things of the list that went.
     gone: BTreeMap<u64, Thing>,
+    /// The things that were the only one of their name, by list and name: one that goes and comes again is the same.
+    only: BTreeMap<(usize, String), BTreeSet<u64>>,
+    /// Things that may be each other, as far as anything that can be seen tells.
+    alike: BTreeSet<(u64, u64)>,
+    /// What the service had made of those that a thing may be, when a list of them was written.
+    as_then: BTreeMap<u64, Vec<Thing>>,
     /// What leases put at leaves that a conflict names.
     left: BTreeSet<(Leaf, Option<i64>)>,
     next: u64,
@@ -139,6 +145,9 @@ impl World {
             ids,
             held: Vec::new(),
             gone: BTreeMap::new(),
+            only: BTreeMap::new(),
+            alike: BTreeSet::new(),
+            as_then: BTreeMap::new(),
             left: BTreeSet::new(),
             next: 1,
             fresh: 1_000,
@@ -146,95 +155,75 @@ impl World {
         }
     }
 
-    /// Things of which the live data say that they stand where they stood are those: of twins nobody could tell.
+    /// Things of which the live data say that they stand where they stood may be those, as may one that is called as only one
+    /// was: of twins nothing tells.
     fn look(&mut self) {
         let live = self.live.read().unwrap().clone();
-        let (seen, seen_own, seen_ids) = &self.seen;
+        let (seen, _, seen_ids) = &self.seen;
         let lists = [(&live.things, &seen.things), (&live.ring, &seen.ring)];
+        let mut alike = Vec::new();
         for (at, (now, then)) in lists.into_iter().enumerate() {
-            let own = if at == 0 { &mut self.own.things } else { &mut self.own.ring };
-            let old = if at == 0 { &seen_own.things } else { &seen_own.ring };
             for place in 0..now.len().min(then.len()) {
-                if now[place] != then[place] || self.ids[at][place] == seen_ids[at][place] {
-                    continue;
-                }
-                let twin = (0..now.len())
-                    .find(|&other| now[other] == now[place] && self.ids[at][other] == seen_ids[at][place]);
-                if let Some(twin) = twin {
-                    self.ids[at].swap(place, twin);
-                    own.swap(place, twin);
+                let is_there = |id: u64| {
+                    (0..now.len()).any(|other| now[other] == now[place] && self.ids[at][other] == id)
+                };
+                if now[place] == then[place] && (now == then || is_there(seen_ids[at][place])) {
+                    alike.push((self.ids[at][place], seen_ids[at][place]));
                 }
             }
-            // One that went, and of which another that looks the same has taken the place in an untouched list.
-            if now == then {
-                self.gone.extend(self.ids[at].iter().copied().zip(own.iter().cloned()));
-                self.ids[at].clone_from(&seen_ids[at]);
-                own.clone_from(old);
+            for (place, thing) in now.iter().enumerate() {
+                if now.iter().filter(|other| other.name == thing.name).count() == 1 {
+                    let known = self.only.entry((at, thing.name.clone())).or_default();
+                    known.insert(self.ids[at][place]);
+                    alike.extend(known.iter().map(|id| (self.ids[at][place], *id)));
+                }
             }
+        }
+        for (one, other) in alike {
+            self.may_be(one, other);
         }
     }
 
-    /// A whole list that was written is compared with what was written there: a thing that stands where one stood that looked the
-    /// same, beside those that stood beside it, is that one.
-    fn take_for(&mut self, then: &[Thing], then_ids: &[u64], lease: u64) {
-        let mut now = self.live.read().unwrap().things.clone();
-        if now.len() != then.len() {
+    fn may_be(&mut self, one: u64, other: u64) {
+        if one != other {
+            self.alike.extend([(one, other), (other, one)]);
+        }
+    }
+
+    /// A thing and all that it may be.
+    fn names(&self, id: u64) -> BTreeSet<u64> {
+        let mut names = BTreeSet::from([id]);
+        loop {
+            let more = self.alike.iter().filter(|(one, _)| names.contains(one)).map(|(_, other)| *other);
+            let all: BTreeSet<u64> = more.chain(names.iter().copied()).collect();
+            if all.len() == names.len() {
+                return names;
+            }
+            names = all;
+        }
+    }
+
+    /// What the service itself has made of a thing.
+    fn owned(&self, id: u64) -> &Thing {
+        let lists = [(&self.ids[0], &self.own.things), (&self.ids[1], &self.own.ring)];
+        let there = lists
+            .into_iter()
+            .find_map(|(ids, own)| ids.iter().position(|other| *other == id).map(|at| &own[at]));
+        there.unwrap_or_else(|| &self.gone[&id])
+    }
+
+    /// A whole list that was written is compared with what was written there: of things that are called the same, the one that
+    /// stands where one stood may be that one, as it was then.
+    fn take_for(&mut self, then: &[(u64, Thing)]) {
+        if self.own.things.len() != then.len() {
             return;
         }
-        // What stands below lists that were written later, and elements in which something was.
-        for (before, after, _) in
-            self.held.iter().rev().filter_map(|held| held.list.as_ref().filter(|_| lease < held.lease))
-        {
-            for (now, (before, after)) in now.iter_mut().zip(before.iter().zip(after)) {
-                if now.weight == after.weight {
-                    now.weight = before.weight;
-                }
+        for (place, (id, own)) in then.iter().enumerate() {
+            if self.own.things[place].name == own.name {
+                self.may_be(self.ids[0][place], *id);
+                self.as_then.entry(self.ids[0][place]).or_default().push(own.clone());
             }
         }
-        let newer = self.held.iter().filter(|held| lease < held.lease && held.list.is_none());
-        let newer: BTreeSet<Leaf> =
-            newer.flat_map(|held| held.leaves.iter().map(|(leaf, _)| *leaf)).collect();
-        let ids = self.ids[0].clone();
-        let alike = |place: usize| {
-            let (Some(now), Some(then)) = (now.get(place), then.get(place)) else { return true };
-            let is_newer = |leaf: Leaf| newer.contains(&leaf);
-            now.name == then.name
-                && (now.weight == then.weight || is_newer(Leaf::Weight(ids[place])))
-                && (now.note == then.note || is_newer(Leaf::Note(ids[place])))
-        };
-        for (place, &id) in then_ids.iter().enumerate() {
-            let stands = alike(place) && alike(place + 1) && place.checked_sub(1).is_none_or(alike);
-            if self.ids[0][place] == id || !stands {
-                continue;
-            }
-            match self.ids[0].iter().position(|other| *other == id) {
-                Some(other) if now[other] == now[place] => {
-                    self.ids[0].swap(place, other);
-                    self.own.things.swap(place, other);
-                }
-                Some(_) => {}
-                None => {
-                    let other = std::mem::replace(&mut self.ids[0][place], id);
-                    let own = std::mem::replace(&mut self.own.things[place], self.gone[&id].clone());
-                    self.gone.insert(other, own);
-                    self.called(other, id);
-                }
-            }
-        }
-    }
-
-    /// What leases put into one thing they have put into the other.
-    fn called(&mut self, one: u64, other: u64) {
-        let called = |leaf: Leaf| match leaf {
-            Leaf::Weight(id) if id == one => Leaf::Weight(other),
-            Leaf::Note(id) if id == one => Leaf::Note(other),
-            leaf => leaf,
-        };
-        for (leaf, _) in self.held.iter_mut().flat_map(|held| &mut held.leaves) {
-            *leaf = called(*leaf);
-        }
-        self.left =
-            std::mem::take(&mut self.left).into_iter().map(|(leaf, value)| (called(leaf), value)).collect();
     }
 
     fn looked(&mut self) {
@@ -316,9 +305,8 @@ impl World {
             Arc::new(WriteChange::new(self.writes.clone(), path.clone(), checked.before, checked.after));
         // What only another change brought is not changed.
         if change.make(self.next, BootTime(u64::MAX)).is_ok() {
-            let list = (kind == 4).then(|| {
-                (live.things.clone(), self.live.read().unwrap().things.clone(), self.ids[0].clone())
-            });
+            let things = self.ids[0].iter().copied().zip(self.own.things.iter().cloned());
+            let list = (kind == 4).then(|| things.collect());
             self.held.push(Held { lease: self.next, change, leaves, list });
         }
         self.next += 1;
@@ -329,10 +317,8 @@ impl World {
     fn end(&mut self, which: usize) -> Result<(), String> {
         self.look();
         let held = self.held.remove(which);
-        if let Some((before, then, ids)) = &held.list {
-            // What is as it was before the change in all that can be seen is what stood there before.
-            let restored = self.live.read().unwrap().things == *before;
-            self.take_for(if restored { before } else { then }, ids, held.lease);
+        if let Some(then) = &held.list {
+            self.take_for(then);
         }
         let undone = patiently(|| held.change.undo(held.lease, Wait::AGENT));
         let undone = undone.map_err(|error| format!("lease {}: {error}", held.lease))?;
@@ -453,8 +439,18 @@ impl World {
                 if live.name != own.name {
                     return Err(format!("thing {id} is called {}", live.name));
                 }
-                check(Leaf::Weight(*id), Some(live.weight), Some(own.weight))?;
-                check(Leaf::Note(*id), live.note, own.note)?;
+                let names = self.names(*id);
+                let any = |leaf: fn(u64) -> Leaf, live, own: fn(&Thing) -> Option<i64>| {
+                    let as_other = |id: &u64| {
+                        let then = self.as_then.get(id).into_iter().flatten();
+                        let mut owned = then.chain([self.owned(*id)]);
+                        owned.any(|thing| check(leaf(*id), live, own(thing)).is_ok())
+                    };
+                    names.iter().any(as_other).then_some(()).ok_or_else(|| leaf(*id))
+                };
+                let weight = any(Leaf::Weight, Some(live.weight), |thing| Some(thing.weight));
+                let note = any(Leaf::Note, live.note, |thing| thing.note);
+                weight.and(note).map_err(|leaf| format!("{leaf:?} of {live:?}, the service has {own:?}"))?;
             }
         }
         for (at, name) in SWITCHES.iter().enumerate() {
@@ -502,15 +498,13 @@ fn play((twins, acts): &(bool, Vec<Act>)) -> Result<(), String> {
 fn each_thing_holds_what_the_service_last_wrote_or_a_conflict_names_it() {
     let config =
         ProptestConfig { cases: histories(), failure_persistence: None, ..ProptestConfig::default() };
-    // FIXME: about one history in ten thousand, and where things look the same in all that can be seen one in a thousand, ends
-    // with a leaf as a lease left it, and no conflict names it. The normal run plays the same histories each time, of things
-    // that can be told apart; the long run plays others, and finds that.
+    // The normal run plays the same histories each time; the long run plays others.
     let rng = match histories() {
         0..=500 => TestRng::deterministic_rng(RngAlgorithm::ChaCha),
         _ => TestRng::from_seed(RngAlgorithm::ChaCha, &seed()),
     };
     let played = TestRunner::new_with_rng(config, rng)
-        .run(&history(), |(_, acts)| play(&(false, acts)).map_err(TestCaseError::fail));
+        .run(&history(), |history| play(&history).map_err(TestCaseError::fail));
     if let Err(why) = played {
         panic!("{why}");
     }

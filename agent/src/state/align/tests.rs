@@ -13,10 +13,11 @@ fn nested_lists_are_followed_one_after_the_other() {
     let then = Tree::Seq(vec![group("g", vec![item("a", 1), item("b", 2)]), group("h", vec![item("a", 1)])]);
     let now = Tree::Seq(vec![group("h", vec![item("a", 1)]), group("g", vec![item("b", 2)])]);
     let changed = [segments("0.items.1.weight")];
-    let trail = follow(&segments("0.items.1.weight"), &changed, &then, &now).unwrap();
+    let trail = follow(&segments("0.items.1.weight"), &changed, &then, &now, Evidence::All).unwrap();
     assert_eq!((trail.path, trail.basis), (segments("1.items.0.weight"), Basis::Identity));
     let gone =
-        follow(&segments("0.items.0.weight"), &[segments("0.items.0.weight")], &then, &now).unwrap_err();
+        follow(&segments("0.items.0.weight"), &[segments("0.items.0.weight")], &then, &now, Evidence::All)
+            .unwrap_err();
     assert_eq!(gone.path(), segments("1.items"));
 }
 
