@@ -72,6 +72,78 @@ fn elements_that_look_alike_are_told_apart_by_nothing_but_an_untouched_list() {
     is_a_conflict(&POOL, 1, &[("b", 0), ("b", 0), ("c", 0)], "cannot be told from others");
 }
 
+fn ports(of: &[(&str, i64, i64)]) -> Tree {
+    let items = of.iter().map(|(name, port, weight)| {
+        let Tree::Map(mut entries) = backend(name, *weight) else { unreachable!() };
+        entries.push(("port".to_owned(), Tree::I64(*port)));
+        Tree::Map(entries)
+    });
+    Tree::Map(vec![("backends".to_owned(), Tree::Seq(items.collect()))])
+}
+
+/// Names are the same, so that only what the service may change tells them apart.
+#[test]
+fn of_those_that_are_called_the_same_one_is_found_only_where_it_was() {
+    let before = ports(&[("x", 1, 5), ("y", 2, 5), ("x", 3, 5)]);
+    let end = |service: &[(&str, i64, i64)]| {
+        let service = ports(service);
+        let ending = undone(&before, "backends.2.weight", Tree::I64(0), &service);
+        let written = ending.tree != service;
+        (ending.left.len(), written)
+    };
+    assert_eq!(end(&[("x", 1, 5), ("y", 2, 5), ("x", 3, 0)]), (0, true));
+    assert_eq!(end(&[("x", 1, 5), ("y", 2, 5), ("x", 3, 0), ("x", 4, 0)]), (0, true));
+    // Another one changed; it stands between its neighbours.
+    assert_eq!(end(&[("x", 9, 5), ("y", 2, 5), ("x", 3, 0)]), (0, true));
+    // It changed, and one that came looks like it; or one changed that has come to look like it; or it may just have moved.
+    assert_eq!(end(&[("x", 1, 5), ("y", 2, 5), ("x", 9, 0), ("x", 3, 0)]), (1, false));
+    assert_eq!(end(&[("y", 2, 5), ("x", 9, 0), ("x", 3, 0)]), (1, false));
+    assert_eq!(end(&[("y", 2, 5), ("x", 3, 0), ("x", 1, 5)]), (1, false));
+}
+
+/// What stands where it stood is taken for it only as long as it was there each time that the agent looked.
+#[test]
+fn an_element_that_was_lost_is_found_again_by_its_name_only() {
+    for (name, expected) in [("x", 1), ("b", 0)] {
+        let before = pool(&[("x", 5), ("y", 5), (name, 5)]);
+        let at = path("backends.2.weight");
+        let whole = before.clone().replaced(&at, Tree::I64(0)).unwrap();
+        let layer =
+            Layer::new(1, &at, (Some(Tree::I64(5)), Some(Tree::I64(0))), (&before, &whole), BootTime(1));
+        let mut layers = vec![layer];
+        look(&mut layers, &pool(&[("x", 5), ("y", 5)]), &Lists);
+        let ending = end(&mut layers, 1, &whole, Otherwise::Keep, &Lists).unwrap();
+        assert_eq!(ending.left.len(), expected, "{name}");
+    }
+}
+
+/// One layer in an element, one on top of it over the whole list; the list changes its length, and the upper one ends first.
+#[test]
+fn what_an_upper_layer_left_is_not_what_a_lower_one_put_there() {
+    let mut live = pool(&[("a", 7), ("b", 8)]);
+    let mut layers = Vec::new();
+    let write = |live: &mut Tree, layers: &mut Vec<Layer>, lease, at: &str, value: Tree| {
+        look(layers, live, &Lists);
+        let (path, before) = (path(at), live.clone());
+        *live = before.clone().replaced(&path, value.clone()).unwrap();
+        let values = (before.at(&path).cloned(), Some(value));
+        layers.push(Layer::new(lease, &path, values, (&before, live), BootTime(1)));
+    };
+    write(&mut live, &mut layers, 1, "backends.0.weight", Tree::I64(1));
+    // The service writes there itself, and the list is written over that with what the first one put there.
+    live = pool(&[("a", 30), ("b", 8)]);
+    let whole = pool(&[("c", 1), ("b", 1), ("a", 1)]).at(&path("backends")).unwrap().clone();
+    write(&mut live, &mut layers, 2, "backends", whole);
+    live = pool(&[("d", 4), ("b", 1), ("a", 1)]);
+    let upper = end(&mut layers, 2, &live, Otherwise::Keep, &Lists).unwrap();
+    assert_eq!(upper.left.len(), 1);
+    let lower = end(&mut layers, 1, &upper.tree, Otherwise::Keep, &Lists).unwrap();
+    assert_eq!(lower.tree, live, "something was written");
+    let root = Path(vec!["pool".to_owned()]);
+    let why: Vec<String> = lower.left.iter().map(|left| left.why.words(&left.place, &root)).collect();
+    assert_eq!(why, ["what stands at `pool.backends.2.weight` is what lease 2 left there"]);
+}
+
 #[test]
 fn numbers_that_count_up_do_not_make_one_element_another() {
     let hits = |of: &[(i64, i64)]| {
