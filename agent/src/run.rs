@@ -1,7 +1,7 @@
 //! One eval on its way: whose it is, what it may do, what it has done so far.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -170,6 +170,14 @@ impl Run {
     pub(crate) fn look(&self, core: &Core, path: &Path) -> Result<Tree, StateError> {
         let planned = self.done().planning.as_ref().and_then(|planning| planning.overlay().look(core, path));
         planned.unwrap_or_else(|| core.read(path, Wait::AGENT))
+    }
+
+    /// Where each write in the state of a path is now, by lease, as far as that can be told at this moment; in a plan, with its
+    /// own writes.
+    pub(crate) fn places(&self, core: &Core, path: &Path) -> BTreeMap<u64, Path> {
+        let planned =
+            self.done().planning.as_ref().and_then(|planning| planning.overlay().places(core, path));
+        planned.unwrap_or_else(|| core.writes.places(path, Wait::AGENT)).unwrap_or_default()
     }
 
     /// The leases in force, oldest first; in a plan as it would have left them.

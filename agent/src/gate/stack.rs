@@ -1,5 +1,7 @@
 //! What stands where a change is to be made, and who has agreed to put one on top of it.
 
+use std::collections::BTreeMap;
+
 use debug_policy::{Action, Decision, Resource};
 
 use super::{Refusal, may_know};
@@ -36,8 +38,7 @@ pub(crate) fn not_failing(core: &Core, run: &Run, target: &Resource) -> Result<(
 pub(super) fn check_stack(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<(), Refusal> {
     let target = proposal.change.target();
     not_failing(core, run, target)?;
-    let standing: Vec<Lease> =
-        run.leases(core).into_iter().filter(|lease| overlaps(lease.target(), target)).collect();
+    let standing = standing(core, run, target);
     let Options { over, below, .. } = &proposal.options;
     let top = unagreed(run, &standing);
     if let Some(lease) = top
@@ -45,7 +46,7 @@ pub(super) fn check_stack(core: &Core, run: &Run, proposal: &Proposal, now: Boot
     {
         return Err(already_changed(core, run, lease, target, below, now));
     }
-    match over.iter().find(|id| !standing.iter().any(|lease| lease.id == **id)) {
+    match over.iter().find(|id| !standing.iter().any(|standing| standing.lease.id == **id)) {
         None => Ok(()),
         Some(id) => Err(Refusal::state(
             format!("`over: {id}` names no change in force at `{target}`"),
@@ -59,12 +60,32 @@ pub(super) fn check_stack(core: &Core, run: &Run, proposal: &Proposal, now: Boot
 
 /// The newest lease on top of which the eval has not put anything yet, of those that overlap one place. What it put there
 /// before stands on what it agreed to then.
-pub(crate) fn unagreed<'l>(run: &Run, standing: &'l [Lease]) -> Option<&'l Lease> {
-    let agreed = |lease: &Lease| {
-        let on_top = |own: &&Lease| lease.id < own.id && overlaps(own.target(), lease.target());
-        standing.iter().filter(|own| run.is_own(own)).any(|own| on_top(&own))
+pub(crate) fn unagreed<'l>(run: &Run, standing: &'l [Standing]) -> Option<&'l Lease> {
+    let agreed = |one: &Standing| {
+        let on_top = |own: &&Standing| one.lease.id < own.lease.id && overlaps(&own.at, &one.at);
+        standing.iter().filter(|own| run.is_own(&own.lease)).any(|own| on_top(&own))
     };
-    standing.iter().filter(|lease| !run.is_own(lease) && !agreed(lease)).max_by_key(|lease| lease.id)
+    let others = standing.iter().filter(|one| !run.is_own(&one.lease) && !agreed(one));
+    others.map(|one| &one.lease).max_by_key(|lease| lease.id)
+}
+
+/// A lease in force, and where its change stands now: the service may have moved the element that it changes.
+pub(crate) struct Standing {
+    pub(crate) lease: Lease,
+    pub(crate) at: Resource,
+}
+
+/// Those that share something with a target.
+pub(crate) fn standing(core: &Core, run: &Run, target: &Resource) -> Vec<Standing> {
+    let mut places = match target {
+        Resource::State(path) => run.places(core, &Path(path.clone())),
+        _ => BTreeMap::new(),
+    };
+    let leases = run.leases(core).into_iter().map(|lease| {
+        let at = places.remove(&lease.id).map(|path| Resource::State(path.0));
+        Standing { at: at.unwrap_or_else(|| lease.target().clone()), lease }
+    });
+    leases.filter(|standing| overlaps(&standing.at, target)).collect()
 }
 
 fn already_changed(
@@ -118,9 +139,4 @@ impl Seen {
         };
         Self { place, lease, whose, listed }
     }
-}
-
-/// Whether a lease is in force at a target, in it or around it.
-pub(crate) fn stands(core: &Core, run: &Run, id: u64, target: &Resource) -> bool {
-    run.lease(core, id).is_ok_and(|lease| overlaps(lease.target(), target))
 }

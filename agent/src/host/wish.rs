@@ -16,8 +16,8 @@ use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Listing, Options, Proposal};
 use crate::execute::{self, PatchView};
-use crate::gate::{self, Barred, NonEmpty, Refusal};
-use crate::lease::{Conflict, Lease, PatchChange, WriteChange, only_because_of, overlaps};
+use crate::gate::{self, Barred, NonEmpty, Refusal, Standing};
+use crate::lease::{Conflict, Lease, PatchChange, WriteChange, only_because_of};
 use crate::listing;
 use crate::points::{Kind, Point};
 use crate::run::Run;
@@ -444,21 +444,18 @@ fn above_moved(path: Vec<String>, places: &[Vec<String>], then: &Tree, now: &Tre
 /// nowhere, for which the gate refuses it.
 fn stacked(core: &Core, run: &Run, changes: &[(Path, Tree)], options: &Options) -> Vec<Options> {
     let targets: Vec<Resource> = changes.iter().map(|(path, _)| state(path)).collect();
-    let leases = run.leases(core);
-    let below = targets.iter().filter_map(|target| {
-        let at: Vec<Lease> =
-            leases.iter().filter(|lease| overlaps(lease.target(), target)).cloned().collect();
-        gate::unagreed(run, &at).map(|lease| lease.id)
-    });
+    let standing: Vec<Vec<Standing>> =
+        targets.iter().map(|target| gate::standing(core, run, target)).collect();
+    let below = standing.iter().filter_map(|at| gate::unagreed(run, at).map(|lease| lease.id));
     let below: BTreeSet<u64> = below.collect();
-    let stands = |id: u64, target: &Resource| gate::stands(core, run, id, target);
-    let is_nowhere = |id: u64| !targets.iter().any(|target| stands(id, target));
-    let of = |(at, target): (usize, &Resource)| {
-        let is_meant = |id: &&u64| stands(**id, target) || (at == 0 && is_nowhere(**id));
+    let stands = |id: u64, at: usize| standing[at].iter().any(|one| one.lease.id == id);
+    let is_nowhere = |id: u64| !(0..targets.len()).any(|at| stands(id, at));
+    let of = |at: usize| {
+        let is_meant = |id: &&u64| stands(**id, at) || (at == 0 && is_nowhere(**id));
         let over = options.over.iter().filter(is_meant).copied().collect();
         Options { over, below: below.iter().copied().collect(), ..options.clone() }
     };
-    targets.iter().enumerate().map(of).collect()
+    (0..targets.len()).map(of).collect()
 }
 
 fn write(

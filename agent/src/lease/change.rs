@@ -262,6 +262,19 @@ impl Writes {
         Ok(Rehearsal::new(self.states.whole(path, wait)?, layers.clone()))
     }
 
+    /// Where each write in the state that `path` is in is now, by lease; none if no list lies on the way to any.
+    ///
+    /// # Errors
+    /// The state cannot be read, or the stack is in use.
+    pub(crate) fn places(&self, path: &Path, wait: Wait) -> Result<BTreeMap<u64, Path>, ChangeError> {
+        let layers = self.stack(path, wait)?.clone();
+        if !layers.iter().any(Layer::is_in_list) {
+            return Ok(BTreeMap::new());
+        }
+        let whole = self.states.whole(path, wait)?;
+        Ok(Rehearsal::new(whole, layers).places(&self.states, path)?)
+    }
+
     /// The write without which nothing would stand at `path`: its lease, and its path below the state.
     ///
     /// # Errors

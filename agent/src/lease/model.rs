@@ -409,6 +409,7 @@ fn play(history: &[Act]) -> Result<(), String> {
     Ok(())
 }
 
+mod cells;
 mod things;
 
 /// 500 histories, or as many as `DEBUG_TESTS_HISTORIES` says: 10,000 in the long run.

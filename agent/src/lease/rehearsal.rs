@@ -1,13 +1,14 @@
 //! One state as a plan would have changed it: its whole value and the stack of its writes, of which nothing is in force.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::change::{ChangeError, Conflict};
 use super::merge::Otherwise;
 use super::stack;
-use super::undo::Layer;
+use super::undo::{self, Layer};
 use crate::clock::BootTime;
-use crate::state::{Edited, Later, Path, StateError, States, Tree, Wait};
+use crate::state::{Edited, Later, Orders, Path, StateError, States, Tree, Wait};
 
 /// A state in a plan.
 #[derive(Clone)]
@@ -27,6 +28,23 @@ impl Rehearsal {
     /// The whole value.
     pub(crate) fn tree(&self) -> &Tree {
         &self.tree
+    }
+
+    /// Where each of the writes is now, by lease: the service may have moved the elements that they change. One that is not
+    /// found is where it was.
+    ///
+    /// # Errors
+    /// The state's type does not take its own value.
+    pub(crate) fn places(&self, states: &States, path: &Path) -> Result<BTreeMap<u64, Path>, StateError> {
+        let layers = RefCell::new(self.layers.clone());
+        let look = |live: &Tree, orders: &dyn Orders| {
+            undo::look(&mut layers.borrow_mut(), live, orders);
+            Ok(None)
+        };
+        self.update(states, path, &[], &look)?;
+        let root = root(path);
+        let place = |layer: Layer| (layer.lease, root.join(&layer.path));
+        Ok(layers.into_inner().into_iter().map(place).collect())
     }
 
     /// The write whose end would take away what stands at `path`: its lease, and its path below the state.

@@ -101,6 +101,11 @@ impl Layer {
         self.anchor.evidence = Evidence::All;
     }
 
+    /// Whether the service can move what it changes.
+    pub(super) fn is_in_list(&self) -> bool {
+        self.anchor.list.is_some()
+    }
+
     /// What it put there and what will stand there without it.
     pub(super) fn values(&self) -> impl Iterator<Item = &Tree> {
         self.after.iter().chain(&self.base)

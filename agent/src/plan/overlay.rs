@@ -51,6 +51,15 @@ impl Overlay {
         Some(self.of(path)?.outlived(path.below()))
     }
 
+    /// Where each write in the state is now, by lease; nothing if the plan has not changed the state.
+    pub(crate) fn places(
+        &self,
+        core: &Core,
+        path: &Path,
+    ) -> Option<Result<BTreeMap<u64, Path>, ChangeError>> {
+        Some(self.of(path)?.places(&core.states, path).map_err(ChangeError::from))
+    }
+
     /// Makes a write.
     ///
     /// # Errors

@@ -5,18 +5,19 @@
 //! knows by numbers that the agent never sees.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use serde::{Deserialize, Serialize};
 
+use super::cells::{KINDS, Shared};
 use super::histories;
 use crate::clock::BootTime;
 use crate::lease::planted::{self, Fault};
 use crate::lease::{Change as _, WriteChange, Writes};
-use crate::state::{Path, Place, Redactor, States, Tree, Wait, add_keys, writable};
+use crate::state::{Path, Redactor, States, Tree, Wait, add_keys};
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Thing {
@@ -59,8 +60,9 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-fn history() -> impl Strategy<Value = (bool, Vec<Act>)> {
-    (any::<bool>(), prop::collection::vec(act(), 1..30))
+/// The kind of handle, whether things look alike, and what is done.
+fn history() -> impl Strategy<Value = (usize, bool, Vec<Act>)> {
+    (0..KINDS, any::<bool>(), prop::collection::vec(act(), 1..30))
 }
 
 /// A leaf of the shop, by the thing that it belongs to.
@@ -86,7 +88,7 @@ struct Held {
 }
 
 struct World {
-    live: Arc<RwLock<Shop>>,
+    live: Shared<Shop>,
     writes: Arc<Writes>,
     /// What the service itself has made of it.
     own: Shop,
@@ -112,7 +114,7 @@ struct World {
 }
 
 impl World {
-    fn new(twins: bool) -> Self {
+    fn new(kind: usize, twins: bool) -> Self {
         let names = if twins { ["x", "x", "y", "x"] } else { ["a", "b", "c", "d"] };
         let things = |weights: [i64; 4]| -> Vec<Thing> {
             let things = names.iter().zip(weights);
@@ -131,8 +133,8 @@ impl World {
             on: BTreeMap::from([("alpha".to_owned(), 100)]),
             proxy: None,
         };
-        let live = Arc::new(RwLock::new(own.clone()));
-        let mut states = vec![writable("shop".parse().unwrap(), Place::Shared(live.clone()))];
+        let (state, live) = Shared::new(kind, "shop", own.clone());
+        let mut states = vec![state];
         let (keys, redactor) = ([("shop.ring".to_owned(), "name".to_owned())], Arc::new(Redactor::new(&[])));
         assert!(add_keys(&mut states, &keys, &redactor).is_empty());
         let states = Arc::new(States::new(states, Vec::new(), redactor).unwrap());
@@ -158,7 +160,7 @@ impl World {
     /// Things of which the live data say that they stand where they stood may be those, as may one that is called as only one
     /// was: of twins nothing tells.
     fn look(&mut self) {
-        let live = self.live.read().unwrap().clone();
+        let live = self.live.read();
         let (seen, _, seen_ids) = &self.seen;
         let lists = [(&live.things, &seen.things), (&live.ring, &seen.ring)];
         let mut alike = Vec::new();
@@ -227,12 +229,12 @@ impl World {
     }
 
     fn looked(&mut self) {
-        self.seen = (self.live.read().unwrap().clone(), self.own.clone(), self.ids.clone());
+        self.seen = (self.live.read(), self.own.clone(), self.ids.clone());
     }
 
     fn write(&mut self, kind: usize, which: usize, value: i64) -> Result<(), String> {
         self.look();
-        let live = self.live.read().unwrap().clone();
+        let live = self.live.read();
         let number = |value: i64| Some(Tree::I64(value));
         let set = |items: Vec<i64>| Some(Tree::Seq(items.into_iter().map(Tree::I64).collect()));
         let at = |list: &[Thing]| (!list.is_empty()).then(|| which % list.len().max(1));
@@ -338,7 +340,7 @@ impl World {
         let held = self.held.iter().flat_map(|held| &held.leaves);
         let emptied: BTreeSet<Leaf> =
             held.filter(|(_, value)| value.is_none()).map(|(leaf, _)| *leaf).collect();
-        let live = &mut *self.live.write().unwrap();
+        let mut live = self.live.read();
         let own = &mut self.own;
         self.fresh += 1;
         let fresh = self.fresh;
@@ -379,13 +381,14 @@ impl World {
                 (live.proxy, own.proxy) = (proxy, proxy);
             }
         }
+        self.live.change(|shop| shop.clone_from(&live));
     }
 
     fn moved(&mut self, keyed: bool, how: usize, which: usize) {
-        let live = &mut *self.live.write().unwrap();
+        let mut shop = self.live.read();
         let (live, own, ids) = match keyed {
-            false => (&mut live.things, &mut self.own.things, &mut self.ids[0]),
-            true => (&mut live.ring, &mut self.own.ring, &mut self.ids[1]),
+            false => (&mut shop.things, &mut self.own.things, &mut self.ids[0]),
+            true => (&mut shop.ring, &mut self.own.ring, &mut self.ids[1]),
         };
         self.fresh += 1;
         match how {
@@ -418,11 +421,12 @@ impl World {
             }
             _ => {}
         }
+        self.live.change(|live| live.clone_from(&shop));
     }
 
     /// Each leaf is the service's own, or what a lease in force, or one that ended as a conflict, put there.
     fn check(&self) -> Result<(), String> {
-        let live = self.live.read().unwrap().clone();
+        let live = self.live.read();
         let held: BTreeSet<(Leaf, Option<i64>)> =
             self.held.iter().flat_map(|held| held.leaves.iter().copied()).collect();
         let check = |leaf: Leaf, live: Option<i64>, own: Option<i64>| {
@@ -475,8 +479,8 @@ fn patiently<T, E>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     (1..TRIES).find_map(|_| attempt().ok()).map_or_else(attempt, Ok)
 }
 
-fn play((twins, acts): &(bool, Vec<Act>)) -> Result<(), String> {
-    let mut world = World::new(*twins);
+fn play((kind, twins, acts): &(usize, bool, Vec<Act>)) -> Result<(), String> {
+    let mut world = World::new(*kind, *twins);
     for act in acts {
         match act {
             Act::Write(kind, which, value) => world.write(*kind, *which, *value)?,
