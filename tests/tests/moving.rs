@@ -84,6 +84,45 @@ fn a_change_inside_a_list_is_undone_at_its_deadline_at_the_element_that_was_chan
     assert!(verified.out.contains("0 put back what stood there before"), "{verified:?}");
 }
 
+/// An element that was changed is changed still, wherever the service has moved it, and the one that stands there now is not.
+#[test]
+fn a_change_on_top_of_another_is_told_so_where_that_one_is_now() {
+    let mut set = Set::new();
+    let id = set.made("pool.backends[1].weight = 0");
+    assert_eq!(set.weights("/pop"), "b0 c0 ");
+    let plan = set.says("plan(|| { pool.backends[0].weight = 5; })");
+    let answer = set.client.eval("pool.backends[0].weight = 5");
+    let help = answer.help().to_owned();
+    let (_, message) = answer.failed();
+    let told = format!("already changed by lease {id}");
+    assert!(message.contains(&told), "{message}");
+    assert!(plan.contains(&told), "{plan}");
+    assert!(help.contains("over"), "{help}");
+    // What stands at the position of before was not changed.
+    let (_, message) =
+        set.client.eval(&format!("set(\"pool.backends.1.weight\", 5, #{{ over: {id} }})")).failed();
+    assert!(message.contains("names no change in force"), "{message}");
+    set.made("pool.backends[1].weight = 6");
+    set.made(&format!("set(\"pool.backends.0.weight\", 5, #{{ over: {id} }})"));
+    assert_eq!(set.weights("/state"), "b5 c6 ");
+    set.client.eval("revert_all()").ok();
+    assert_eq!(set.weights("/state"), "b1 c0 ");
+}
+
+/// What a snapshot holds is put back as a whole where positions do not say what is what.
+#[test]
+fn a_snapshot_is_put_back_over_elements_that_moved() {
+    let mut set = Set::new();
+    set.client.eval(r#"snapshot("then", ["pool.backends"])"#).ok();
+    assert_eq!(set.weights("/pop"), "b1 c0 ");
+    assert!(set.says(r#"diff("then")"#).contains("pool.backends"));
+    let id = set.made(r#"restore("then")"#);
+    assert_eq!(set.weights("/state"), "a1 b1 c0 ");
+    let said = set.says(&format!("revert({id})"));
+    assert!(said.contains("is as it was before"), "{said}");
+    assert_eq!(set.weights("/state"), "b1 c0 ");
+}
+
 #[test]
 fn an_element_that_went_leaves_a_conflict_in_words_and_is_not_forced() {
     let mut set = Set::new();
