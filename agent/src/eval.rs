@@ -21,13 +21,14 @@ use crate::handle;
 use crate::host::{self, EvalTag};
 use crate::records;
 use crate::run::Run;
+use crate::script::copies::Switched;
 use crate::script::engine::EVAL;
 use crate::script::meter::{self, Bounds, End};
 use crate::script::nesting::{self, MAX_NESTING};
 use crate::script::{memory, walk};
 use crate::session::{Session, Workspace};
 use crate::values;
-use accept::{Accepted, accept};
+use accept::{Accepted, accept, tell_missing};
 use outcome::{Failed, failure, finish_failed, succeed};
 
 pub(crate) use accept::is_reserved_call;
@@ -146,7 +147,7 @@ fn answer(core: &Arc<Core>, accepted: Accepted) -> FromAgent {
 
 /// Runs the code in the operator's workspace, which is put back if it fails.
 fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Result<FromAgent, Failed> {
-    let Accepted { run, engine, code, ast, scope: arguments, reserved } = accepted;
+    let Accepted { run, mut engine, code, ast, scope: arguments, reserved } = accepted;
     // A single call that ends or keeps changes is done at once: it is cancelled before it begins, or not at all.
     if run.is_cancelled() || reserved && !run.session.commit(run.call) {
         return Err(outcome::cancelled(&run));
@@ -158,6 +159,7 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Resul
         return Ok(succeed(core, &run, display, value, started).unwrap_or_else(|failed| *failed));
     }
     let mut workspace = run.session.workspace();
+    tell_missing(&mut engine, core, &run, &ast, &workspace.scope);
     // Of two functions with one name and arity, the newer one counts.
     let ast = workspace.functions.merge(&ast);
     let functions = ast.clone_functions_only();
@@ -241,6 +243,7 @@ fn run_code(
     scope: &mut Scope<'static>,
 ) -> Result<(String, Value), Failed> {
     run.set_functions(ast.clone_functions_only(), walk::closures(ast).capture);
+    run.set_switched(Switched::of(ast));
     let bounds = if run.emergency() { Bounds { time: EMERGENCY, ..EVAL } } else { EVAL };
     let ((result, shown), end, _) =
         meter::metered(bounds, BootTime::now(), Some(run.cancelled.clone()), || {

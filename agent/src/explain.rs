@@ -7,6 +7,7 @@ use crate::core::Core;
 use crate::gate;
 use crate::run::Run;
 use crate::script::frozen::explain;
+use crate::script::roots::typed;
 use crate::script::words::{self, WORDS};
 use crate::state::{Path, Wait, nearest};
 
@@ -37,7 +38,7 @@ pub(crate) fn script_error(
                 format!("{} stands where {} is needed{}", in_words(seen), in_words(expected), at(*position));
             let help = match seen.contains("Range") || seen == "range" {
                 true => "a part of a list is `list.extract(start, len)`",
-                false if in_words(seen) == in_words("state") => "give a value of it, or a copy: `get(\"…\")`",
+                false if in_words(seen) == in_words("state") => "give a value of it, or a copy: `get(path)`",
                 false => "give the one that is needed",
             };
             advised(what, help.to_owned())
@@ -54,7 +55,7 @@ pub(crate) fn script_error(
         }
         EvalAltResult::ErrorFor(position) => advised(
             format!("what is looped over is neither a list nor a range{}", at(*position)),
-            "of a map, loop over its names: `for name in map.keys()`".to_owned(),
+            "of a map, loop over its names: `for name in map.keys() { print(name) }`".to_owned(),
         ),
         EvalAltResult::ErrorAssignmentToConstant(name, position) if core.states.named(name).is_ok() => {
             advised(
@@ -69,7 +70,8 @@ pub(crate) fn script_error(
             let what = format!("{} has no `{name}`{}", in_words(of), at(*position));
             advised(
                 what,
-                "`.` leads to the names in a map; what can be called is called with `(…)`".to_owned(),
+                "`.` leads to the names in a map; what can be called is called as in `value.len()`"
+                    .to_owned(),
             )
         }
         EvalAltResult::ErrorIndexingType(text, position) => {
@@ -127,7 +129,7 @@ fn closure_call(code: &str, name: &str, position: Position) -> String {
     });
     match arguments.filter(|text| text.len() <= MAX && !text.contains(['"', '\'', '`'])) {
         Some(arguments) => format!("call it with `{name}.call({arguments})`"),
-        None => format!("call it with `{name}.call(…)`"),
+        None => format!("call it with `{name}.call(value)`"),
     }
 }
 
@@ -232,6 +234,7 @@ fn shortened(types: &str) -> String {
 /// `foo (i64)` and `* (&str | ImmutableString | String, i64)` in words.
 fn no_function(signature: &str) -> (String, String) {
     let (name, types) = signature.split_once(' ').unwrap_or((signature, ""));
+    let name = typed(name);
     let is_closure_called = types.starts_with("(Fn");
     let types = types.replace("&str | ImmutableString | String", "string");
     let all = types.trim_start_matches('(').trim_end_matches(')').split(", ").filter(|kind| !kind.is_empty());
@@ -256,3 +259,6 @@ fn no_function(signature: &str) -> (String, String) {
     );
     (format!("there is no function `{name}` for {types}"), help)
 }
+
+#[cfg(test)]
+mod tests;

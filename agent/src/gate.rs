@@ -34,7 +34,7 @@ use stack::check_stack;
 pub(crate) use asked::NonEmpty;
 pub(crate) use permit::{MethodPermit, Opened, Permit};
 pub(crate) use preview::{Barred, could_read};
-pub(crate) use stack::{Standing, not_failing, standing, unagreed};
+pub(crate) use stack::{Standing, not_failing, on_top, standing, unagreed};
 
 /// Why the gate let nothing through.
 #[derive(Clone, Debug)]

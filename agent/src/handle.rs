@@ -13,7 +13,7 @@ use std::sync::Arc;
 use debug_wire::table::HostFunction;
 use rhai::{
     Array, Dynamic, EvalAltResult, FuncRegistration, INT, ImmutableString, Map, Module, NativeCallContext,
-    Position,
+    Position, Scope,
 };
 
 use crate::convert;
@@ -75,7 +75,8 @@ pub(crate) fn loops(tag: EvalTag) -> Arc<Module> {
 
 fn items(tag: &EvalTag, handle: &Handle) -> Fallible<Array> {
     contents(tag, handle)?.into_array().map_err(|_| {
-        Box::from(format!("`{0}` is no list; loop over its names with `{0}.keys()`", handle.path))
+        let code = handle.path.as_code().unwrap_or_else(|| "state".to_owned());
+        Box::from(format!("`{}` is no list; loop over its names with `{code}.keys()`", handle.path))
     })
 }
 
@@ -102,6 +103,27 @@ pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
     }
 }
 
+/// That a variable or state which a `switch` compares is a value that it can compare.
+pub(crate) fn check_switched(tag: &EvalTag, name: &str, scope: &Scope<'_>) -> Fallible<()> {
+    if !tag.run.switches(name) {
+        return Ok(());
+    }
+    let path = match scope.get(name) {
+        Some(variable) => path_of(variable),
+        None if tag.core.states.named(name).is_err() => None,
+        None => path_of(&resolve(tag, Path(vec![name.to_owned()]))?),
+    };
+    match path {
+        None => Ok(()),
+        Some(path) => {
+            let copy = format!("get({})", serde_json::Value::from(path.to_string()));
+            Err(error(format!(
+                "`switch` compares values, and `{name}` is a list or map of a state, which is live; compare `{copy}`"
+            )))
+        }
+    }
+}
+
 /// The whole value behind a handle, read as an effect.
 fn contents(tag: &EvalTag, handle: &Handle) -> Fallible<Dynamic> {
     read(tag, &handle.path)
@@ -124,6 +146,10 @@ fn step_by_index(ctx: NativeCallContext<'_>, handle: &mut Handle, index: INT) ->
 /// code, changed or not; an assignment never asks for it at its place.
 fn step(ctx: &NativeCallContext<'_>, path: Path) -> Fallible<Dynamic> {
     let tag = host::tag(ctx)?;
+    // Rhai's `switch` compares a handle with nothing. A step counts as a call itself.
+    if tag.run.switches_at(ctx.call_position(), 1 < ctx.call_level()) {
+        return read(&tag, &path);
+    }
     let value = resolve(&tag, path.clone())?;
     if !value.is::<Handle>() {
         tag.run.gave(path, ctx.call_position(), value.clone());

@@ -125,7 +125,9 @@ fn plan(ctx: &NativeCallContext<'_>, run: &Run, function: Dynamic) -> Fallible<D
     let result = function.call_within_context::<Dynamic>(ctx, ());
     let planned = run.end_plan().unwrap_or_default();
     drop(result?);
-    Ok(planned.into_value())
+    let rows = planned.into_value();
+    run.session.shapes().note(&rows);
+    Ok(rows)
 }
 
 /// Rhai's `print`: output of the eval itself, which reads and changes nothing.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use debug_audit::{AppendError, Entry, Until};
 use debug_policy::{Action, Mode, Request, Resource};
@@ -15,6 +15,7 @@ use crate::core::Core;
 use crate::gate::Refusal;
 use crate::lease::{ChangeError, Conflict, EndError, Lease};
 use crate::plan::{Overlay, Planning};
+use crate::script::copies::Switched;
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::state::{Checked, Path, Scrubber, Shown, StateError, Tree, Wait};
@@ -35,6 +36,8 @@ pub(crate) struct Run {
     emergency: bool,
     /// Whether closures in reach capture variables, so that these are looked at before they are used.
     watches: AtomicBool,
+    /// What its code compares by `switch`.
+    switched: OnceLock<Switched>,
     /// Its secret arguments. Of this eval alone: what an operator calls a secret must not hide anything from others.
     bound: Scrubber,
     done: Mutex<Done>,
@@ -98,6 +101,7 @@ impl Run {
             after,
             emergency,
             watches: AtomicBool::new(false),
+            switched: OnceLock::new(),
             bound: Scrubber::default(),
             done: Mutex::new(Done::default()),
         }
@@ -421,6 +425,21 @@ impl Run {
     pub(crate) fn set_functions(&self, functions: AST, watches: bool) {
         self.watches.store(watches, Ordering::Relaxed);
         self.done().functions = Some(functions);
+    }
+
+    /// What its code compares by `switch`, told once.
+    pub(crate) fn set_switched(&self, switched: Switched) {
+        self.switched.get_or_init(|| switched);
+    }
+
+    /// Whether its code compares by `switch` what the step at that place leads to.
+    pub(crate) fn switches_at(&self, position: Position, in_function: bool) -> bool {
+        self.switched.get().is_some_and(|switched| switched.compares(position, in_function))
+    }
+
+    /// Whether its code compares by `switch` a variable or state of that name.
+    pub(crate) fn switches(&self, name: &str) -> bool {
+        self.switched.get().is_some_and(|switched| switched.names(name))
     }
 
     /// Whether variables are looked at before they are used.

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use rhai::{AST, Array, Dynamic, EvalAltResult, Map, Position, Target};
 
-use crate::script::walk::Uses;
+use crate::script::walk::{self, Uses};
 use crate::session::Session;
 use crate::state::known_names;
 
@@ -17,6 +17,8 @@ pub(crate) struct Shapes {
     handed_out: HashSet<u64>,
     /// What the functions of the session do with maps.
     functions: Uses,
+    /// Their names.
+    defined: HashSet<String>,
 }
 
 /// How many are remembered; a session that was handed more different ones is not told of all mistakes.
@@ -25,15 +27,22 @@ const MAX_SHAPES: usize = 2_000;
 const MAX_SEEN: usize = 10_000;
 
 impl Shapes {
-    /// What submitted code does with maps, with the functions that it may call.
-    pub(crate) fn uses(&mut self, ast: &AST) -> Uses {
-        let mut uses = Uses::of(ast);
+    /// What submitted code does with maps, with the functions that it may call. `is_state` says whether a name that is no
+    /// variable is that of a state.
+    pub(crate) fn uses(&mut self, ast: &AST, is_state: impl Fn(&str) -> bool) -> Uses {
+        let mut uses = Uses::of(ast, is_state);
         if ast.has_functions() {
+            self.defined.extend(walk::defined(ast).into_iter().map(|(name, _)| name));
             self.functions.extend(uses);
             return self.functions.clone();
         }
         uses.extend(self.functions.clone());
         uses
+    }
+
+    /// Whether the session has defined a function of that name.
+    pub(crate) fn defines(&self, name: &str) -> bool {
+        self.defined.contains(name)
     }
 
     /// Notes the maps in what a function returned.

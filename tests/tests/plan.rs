@@ -217,9 +217,9 @@ fn a_snapshot_is_put_back_over_several_changes() {
     let level = id(&mut client, r#"config.server.loglevel = "TRACE""#);
     let refused = [
         // The newest of those in one place stands for all of them.
-        (String::new(), format!("`over: [{db}, {level}]`")),
-        (format!("#{{ over: {db} }}"), format!("`over: [{db}, {level}]`")),
-        (format!("#{{ over: [{db}, {server}] }}"), format!("`over: [{db}, {level}]`")),
+        (String::new(), format!("`restore(name, #{{ over: [{db}, {level}] }})`")),
+        (format!("#{{ over: {db} }}"), format!("`restore(name, #{{ over: [{db}, {level}] }})`")),
+        (format!("#{{ over: [{db}, {server}] }}"), format!("`restore(name, #{{ over: [{db}, {level}] }})`")),
         (format!("#{{ over: [{db}, {level}, 999] }}"), "`over: 999` names no change in force".to_owned()),
         (format!("#{{ over: [{db}, \"x\"] }}"), "must be a whole number".to_owned()),
     ];
@@ -771,9 +771,17 @@ fn a_submission_stands_on_no_change_of_others_that_it_did_not_name() {
         "{}",
         reply.0
     );
-    assert!(reply.help().contains(&format!("`over: {earlier}`")), "{}", reply.0);
+    assert!(
+        reply.help().contains(&format!("`set(\"config.db\", value, #{{ over: {earlier} }})`")),
+        "{}",
+        reply.0
+    );
     let reply = alice.eval(&whole.replace("OPTIONS", &format!(", #{{ over: {theirs} }}")));
-    assert!(reply.help().contains(&format!("`over: {earlier}`")), "{}", reply.0);
+    assert!(
+        reply.help().contains(&format!("`set(\"config.db\", value, #{{ over: {earlier} }})`")),
+        "{}",
+        reply.0
+    );
     alice.eval(&whole.replace("OPTIONS", &format!(", #{{ over: {earlier} }}"))).ok();
     // In an eval of its own its leases are as any.
     let reply = alice.eval("config.db.port = 9");

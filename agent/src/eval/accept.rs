@@ -19,6 +19,7 @@ use crate::host::{self, EvalTag, MODULE};
 use crate::plan::Planning;
 use crate::records;
 use crate::run::Run;
+use crate::script::copies::{self, Lost};
 use crate::script::{engine, memory, roots, walk};
 use crate::session::Session;
 use crate::shapes;
@@ -63,7 +64,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         return Err(Failed::new(
             Code::Denied,
             "the code or its arguments hold what is or looks like a secret; it was neither run nor recorded",
-            "bind the secret: `debugctl eval … --arg-secret name=@FILE`, and use `name` in the code",
+            "bind the secret: `debugctl eval AT CODE --arg-secret name=@FILE`, and use `name` in the code",
         ));
     }
     let mut engine = engine::for_eval();
@@ -77,7 +78,8 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     // Planned as it would be run, which must say what becomes of its changes.
     let after = payload.after.or(payload.dry.then_some(After::Revert));
     let run = Arc::new(Run::new(session.clone(), call, cancelled, record, after, emergency));
-    let ast = match compiled.map_err(|e| syntax(&payload.code, &e)).and_then(check_names) {
+    let checked = |ast| check_names(ast).and_then(|ast| check_copies(core, &session, ast));
+    let ast = match compiled.map_err(|e| syntax(&payload.code, &e)).and_then(checked) {
         Ok(ast) => ast,
         Err(failed) => return Err(outcome::finish_failed(core, &run, failed, Instant::now())),
     };
@@ -87,11 +89,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     }
     let scope = bind(core, &run, &payload, &params)
         .map_err(|failed| outcome::finish_failed(core, &run, failed, Instant::now()))?;
-    let uses = session.shapes().uses(&ast);
     prepare(&mut engine, core, &run);
-    if uses.are_apart() {
-        engine.on_map_missing_property(move |map, name, _| shapes::missing(&session, &uses, map, name));
-    }
     let code = payload.code;
     Ok(Accepted { run, engine, code, ast, scope, reserved })
 }
@@ -129,6 +127,36 @@ fn check_names(ast: AST) -> Result<AST, Failed> {
             format!("`{name}` is a host function; a script may not define another"),
             "give your function another name",
         )),
+    }
+}
+
+/// That the code does not change copies which are thrown away.
+fn check_copies(core: &Core, session: &Session, ast: AST) -> Result<AST, Failed> {
+    let declared = walk::declared(&ast);
+    let is_state = |name: &str| !declared.contains(name) && core.states.named(name).is_ok();
+    let own: Vec<String> = walk::defined(&ast).into_iter().map(|(name, _)| name).collect();
+    let is_own = |name: &str| own.iter().any(|own| own == name) || session.shapes().defines(name);
+    match copies::lost(&ast, is_state, is_own) {
+        None => Ok(ast),
+        Some(Lost { name, position, help }) => Err(Failed::new(
+            Code::Eval,
+            format!(
+                "`{name}` changes what it is called on, and here that is a copy which is thrown away ({position})"
+            ),
+            format!("nothing ran; {help}"),
+        )),
+    }
+}
+
+/// Teaches an engine to tell names that maps of the agent lack; `variables` are those of the session.
+pub(super) fn tell_missing(engine: &mut Engine, core: &Core, run: &Run, ast: &AST, variables: &Scope<'_>) {
+    let declared = walk::declared(ast);
+    let is_state =
+        |name: &str| !declared.contains(name) && !variables.contains(name) && core.states.named(name).is_ok();
+    let session = run.session.clone();
+    let uses = session.shapes().uses(ast, is_state);
+    if uses.are_apart() {
+        engine.on_map_missing_property(move |map, name, _| shapes::missing(&session, &uses, map, name));
     }
 }
 
@@ -252,6 +280,7 @@ fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
     #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
     engine.on_var(move |name, _, context| {
         memory::check_variable(name, tag.run.watches(), &context)?;
+        handle::check_switched(&tag, name, context.scope())?;
         // Locals and parameters come first: `let config = 5` must mean 5. What works without a log reads no state.
         if tag.run.emergency() || context.scope().contains(name) || tag.core.states.named(name).is_err() {
             return Ok(None);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use debug_policy::{Action, Decision, Resource};
+use debug_wire::table::HostFunction;
 
 use super::{Refusal, may_know};
 use crate::clock::{BootTime, roughly};
@@ -44,7 +45,7 @@ pub(super) fn check_stack(core: &Core, run: &Run, proposal: &Proposal, now: Boot
     if let Some(lease) = top
         && !over.contains(&lease.id)
     {
-        return Err(already_changed(core, run, lease, target, below, now));
+        return Err(already_changed(core, run, lease, proposal, below, now));
     }
     match over.iter().find(|id| !standing.iter().any(|standing| standing.lease.id == **id)) {
         None => Ok(()),
@@ -92,10 +93,11 @@ fn already_changed(
     core: &Core,
     run: &Run,
     lease: &Lease,
-    target: &Resource,
+    proposal: &Proposal,
     below: &[u64],
     now: BootTime,
 ) -> Refusal {
+    let target = proposal.change.target();
     let seen = Seen::of(core, run, lease, target);
     let left = roughly(lease.due().0.remaining(now));
     let help = match below {
@@ -104,11 +106,32 @@ fn already_changed(
                 .to_owned()
         }
         [_, _, ..] => format!(
-            "add `over: {below:?}` to put yours on top of all that is changed there, or end them with `revert(id)`"
+            "`{}` puts yours on top of all that is changed there, `revert(id)` ends one of them",
+            on_top(proposal.function.id, target, &format!("{below:?}"))
         ),
-        _ => format!("add `over: {0}` to put yours on top, or end it with `revert({0})`", lease.id),
+        _ => format!(
+            "`{}` puts yours on top, `revert({})` ends it",
+            on_top(proposal.function.id, target, &lease.id.to_string()),
+            lease.id
+        ),
     };
     Refusal::state(format!("`{}` is already changed by {}, {left} left", seen.place, seen.whose), help)
+}
+
+/// The call that puts a change on top of others. An assignment and a method take no options, so what they wrote is written by
+/// `set`; `value`, `code` and `name` stand for what the operator gave.
+pub(crate) fn on_top(function: HostFunction, target: &Resource, over: &str) -> String {
+    let options = format!("#{{ over: {over} }}");
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    match (function, target) {
+        (HostFunction::Restore, _) => format!("restore(name, {options})"),
+        (_, Resource::State(path)) => {
+            format!("set({}, value, {options})", quoted(&Path(path.clone()).to_string()))
+        }
+        (_, Resource::Point(name)) => format!("patch({}, code, {options})", quoted(name)),
+        (_, Resource::Target(name)) => format!("log_level({}, level, {options})", quoted(name)),
+        _ => options,
+    }
 }
 
 /// What an operator may hear of a lease that is in the way.

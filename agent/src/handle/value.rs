@@ -50,12 +50,15 @@ fn no_order(operator: &str, path: &Path) -> Fallible<bool> {
 
 /// `config.hosts += ["x"]`.
 pub(crate) fn add(tag: &EvalTag, path: &Path, more: Dynamic) -> Fallible<()> {
+    let code = path.as_code().unwrap_or_else(|| "state".to_owned());
     let Ok(mut items) = contents(tag, &Handle { path: path.clone() })?.into_array() else {
         let what = format!("`+=` is not there for maps, and `{path}` is one");
-        return Err(error(format!("{what}; write an entry of it: `{path}[\"name\"] = …`")));
+        return Err(error(format!("{what}; write an entry of it: `{code}[\"name\"] = value`")));
     };
     let Ok(more) = whole(more)?.into_array() else {
-        return Err(error(format!("`+=` adds a list to `{path}`; one item is added with `{path}.push(…)`")));
+        return Err(error(format!(
+            "`+=` adds a list to `{path}`; one item is added with `{code}.push(value)`"
+        )));
     };
     if more.is_empty() {
         return Ok(());

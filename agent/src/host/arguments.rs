@@ -79,9 +79,9 @@ pub(super) fn ttl(function: &Function, value: Option<Dynamic>) -> Result<Duratio
 pub(super) fn pointer(function: &Function, what: &str, value: Option<Dynamic>) -> Result<FnPtr, Refusal> {
     let value = value.unwrap_or(Dynamic::UNIT);
     let kind = convert::kind(&value);
-    value
-        .try_cast::<FnPtr>()
-        .ok_or_else(|| usage(function, &format!("{what} must be a function such as `|s| …`, not {kind}")))
+    value.try_cast::<FnPtr>().ok_or_else(|| {
+        usage(function, &format!("{what} must be a function such as `|s| s.errors < 10`, not {kind}"))
+    })
 }
 
 fn truth(function: &Function, name: &str, value: &Dynamic) -> Result<bool, Refusal> {

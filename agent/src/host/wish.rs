@@ -458,6 +458,11 @@ fn stacked(core: &Core, run: &Run, changes: &[(Path, Tree)], options: &Options) 
     (0..targets.len()).map(of).collect()
 }
 
+/// The lease that a change there must name by `over`.
+fn stacked_at(core: &Core, run: &Run, target: &Resource) -> Option<u64> {
+    gate::unagreed(run, &gate::standing(core, run, target)).map(|lease| lease.id)
+}
+
 fn write(
     core: &Arc<Core>,
     run: &Run,
@@ -504,10 +509,11 @@ fn write_tree(
     let after = stored.map(|stored| if stored.same_unordered(&after) { after } else { stored });
     if let Some((lease, above)) = outlived(core, run, &path)? {
         if !run.lease(core, lease).is_ok_and(|lease| run.is_own(&lease)) {
-            return Err(Refusal::state(
-                only_because_of(&path, lease),
-                "change what contains it instead, with `over` and that lease's id",
-            ));
+            let target = state(&Path(path.0.iter().take(1).cloned().collect()).join(&above));
+            let top = stacked_at(core, run, &target).unwrap_or(lease);
+            let whole = gate::on_top(function.id, &target, &top.to_string());
+            let help = format!("change what contains it instead: `{whole}`");
+            return Err(Refusal::state(only_because_of(&path, lease), help));
         }
         // This very eval has brought what it stands in: it is written as a part of that, and goes with it.
         let above = Path(path.0.iter().take(1).cloned().collect()).join(&above);
@@ -650,7 +656,10 @@ fn patch(
     let code = code.unwrap_or(Dynamic::UNIT);
     let kind = convert::kind(&code);
     let Some(pointer) = code.try_cast::<FnPtr>() else {
-        return Err(usage(function, &format!("the patch must be a function such as `|req| …`, not {kind}")));
+        return Err(usage(
+            function,
+            &format!("the patch must be a function such as `|req| #{{ status: 503 }}`, not {kind}"),
+        ));
     };
     let point = find_point(core, run, name, &options)?;
     point.patchable().map_err(|e| Refusal::state(e.to_string(), "`points()` says which can be patched"))?;
@@ -736,9 +745,10 @@ pub(crate) fn state_refusal(core: &Core, run: &Run, error: &StateError) -> Refus
         && gate::may_know(core, run, &missing.path, None).is_ok()
         && core.states.could_hold(&missing.path, Wait::AGENT)
     {
+        let set = format!("set({}, value)", serde_json::Value::from(missing.path.to_string()));
+        let fills = missing.path.as_code().map_or(set, |code| format!("{code} = value"));
         let help = format!(
-            "nothing stands there now, and the service's type takes something: `{} = …` fills it until the lease ends",
-            missing.path
+            "nothing stands there now, and the service's type takes something: `{fills}` fills it until the lease ends"
         );
         return Refusal::state(error.to_string(), help);
     }

@@ -14,6 +14,7 @@ use rhai::{
 
 use super::memory;
 use super::meter::{self, End};
+use super::roots;
 use crate::convert;
 use crate::handle;
 use crate::values;
@@ -426,4 +427,11 @@ fn any(module: &mut Module) {
             Ok(text)
         };
     }
+    FuncRegistration::new(roots::TYPE_OF).in_global_namespace().set_into_module(
+        module,
+        |ctx: NativeCallContext, value: &mut Dynamic| -> Fallible<String> {
+            let value = handle::settled(value)?;
+            Ok(ctx.engine().map_type_name(value.type_name()).to_owned())
+        },
+    );
 }

@@ -1,5 +1,6 @@
 //! Rhai, bounded: the engines of evals and patches, their library, and what may be kept of a script.
 
+pub(crate) mod copies;
 pub(crate) mod engine;
 pub(crate) mod frozen;
 pub(crate) mod library;

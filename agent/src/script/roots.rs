@@ -1,5 +1,6 @@
-//! Assignments to whole states: `pause_ms = 20` is written as `set("pause_ms", 20)` is.
+//! Words that the parser is handed in place of those that stand in the code: assignments to whole states, and `type_of`.
 //!
+//! `pause_ms = 20` is written as `set("pause_ms", 20)` is.
 //! Rhai has no way to assign to what is no variable of its own. So where a state's name stands left of an assignment, and
 //! the code has no variable of that name, the parser is handed another word, which begins a statement of ours. The text that
 //! runs, and that the log shows, is the operator's.
@@ -16,12 +17,9 @@ use crate::state::Path;
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
-/// Teaches an engine the assignments to states that stand in `code`.
+/// Teaches an engine the assignments to states that stand in `code`, and types of what stands in states.
 pub(crate) fn teach(engine: &mut Engine, code: &str, is_state: impl Fn(&str) -> bool) {
     let places = assigned(engine, code, is_state);
-    if places.is_empty() {
-        return;
-    }
     let names: BTreeSet<&String> = places.values().collect();
     for name in names {
         let path = Path(vec![name.clone()]);
@@ -46,8 +44,19 @@ pub(crate) fn teach(engine: &mut Engine, code: &str, is_state: impl Fn(&str) -> 
         (Token::Identifier(seen), Some(name)) if seen.as_str() == name => {
             Token::Identifier(Box::new(word(name).into()))
         }
+        (Token::Reserved(word), _) if word.as_str() == "type_of" => {
+            Token::Identifier(Box::new(TYPE_OF.into()))
+        }
         _ => token,
     });
+}
+
+/// What `type_of` is called in parsed code: Rhai's own, which is no function that could be another, knows no handles.
+pub(crate) const TYPE_OF: &str = "type_of=";
+
+/// The name of a function as it is typed.
+pub(crate) fn typed(name: &str) -> &str {
+    if name == TYPE_OF { "type_of" } else { name }
 }
 
 /// A word that cannot be typed.

@@ -202,6 +202,7 @@ impl Visitor<'_> {
     }
 
     fn called(&mut self, name: &str, args: usize, position: Position) {
+        let name = super::roots::typed(name);
         self.mentions.calls.entry((name.to_owned(), args)).or_insert(position);
         self.names.push(name.to_owned());
     }
@@ -295,8 +296,9 @@ pub(crate) struct Uses {
 }
 
 impl Uses {
-    /// Those of statements and functions.
-    pub(crate) fn of(ast: &AST) -> Self {
+    /// Those of statements and functions. What is assigned below a state, as `is_state` says of the name that the code begins
+    /// with, goes to the state and into no map.
+    pub(crate) fn of(ast: &AST, is_state: impl Fn(&str) -> bool) -> Self {
         let mut uses = Self::default();
         let mut last_steps = BTreeSet::new();
         ast.walk(&mut |nodes: &[ASTNode<'_>]| {
@@ -305,7 +307,17 @@ impl Uses {
             {
                 let last = last_step(&parts.1.lhs);
                 last_steps.insert(std::ptr::from_ref(last).addr());
-                uses.assigned.add(last);
+                if !is_below_state(&parts.1.lhs, &is_state) {
+                    uses.assigned.add(last);
+                }
+            }
+            true
+        });
+        ast.walk(&mut |nodes: &[ASTNode<'_>]| {
+            if let Some(ASTNode::Expr(chain @ (Expr::Dot(..) | Expr::Index(..)))) = nodes.last()
+                && is_below_state(chain, &is_state)
+            {
+                last_steps.extend(plain_steps(chain).map(|step| std::ptr::from_ref(step).addr()));
             }
             true
         });
@@ -337,6 +349,42 @@ impl Uses {
     /// Whether that name is assigned to.
     pub(crate) fn assigns(&self, name: &str) -> bool {
         self.assigned.computed || self.assigned.written.contains(name)
+    }
+}
+
+/// Whether a chain begins with a state and calls nothing.
+fn is_below_state(chain: &Expr, is_state: impl Fn(&str) -> bool) -> bool {
+    match chain {
+        Expr::Dot(parts, ..) | Expr::Index(parts, ..) => {
+            let begins = matches!(&parts.lhs, Expr::Variable(name, ..) if is_state(&name.1));
+            begins && plain_steps(chain).all(|step| !matches!(step, Expr::MethodCall(..)))
+        }
+        _ => false,
+    }
+}
+
+/// The steps of a chain behind its beginning.
+fn plain_steps(chain: &Expr) -> impl Iterator<Item = &Expr> {
+    let mut next = rest(chain);
+    std::iter::from_fn(move || {
+        let (step, ends) = next.take()?;
+        match step {
+            Expr::Dot(parts, ..) | Expr::Index(parts, ..) if !ends => {
+                next = rest(step);
+                Some(&parts.lhs)
+            }
+            step => Some(step),
+        }
+    })
+}
+
+/// What stands behind the beginning of a chain, and whether that is its end, whatever it is.
+fn rest(chain: &Expr) -> Option<(&Expr, bool)> {
+    match chain {
+        Expr::Dot(parts, flags, _) | Expr::Index(parts, flags, _) => {
+            Some((&parts.rhs, flags.contains(ASTFlags::BREAK)))
+        }
+        _ => None,
     }
 }
 
@@ -382,6 +430,30 @@ pub(crate) fn is_declared(ast: &AST, name: &str) -> bool {
         true
     });
     declared && !ast.iter_functions().any(|f| f.name == name)
+}
+
+/// The names of all variables and parameters that code declares.
+pub(crate) fn declared(ast: &AST) -> BTreeSet<String> {
+    let params =
+        ast.iter_functions().flat_map(|f| f.params.into_iter().map(str::to_owned).collect::<Vec<_>>());
+    let mut names: BTreeSet<String> = params.collect();
+    ast.walk(&mut |nodes: &[ASTNode<'_>]| {
+        match nodes.last() {
+            Some(ASTNode::Stmt(Stmt::Var(parts, ..))) => drop(names.insert(parts.0.name.to_string())),
+            Some(ASTNode::Stmt(Stmt::For(parts, _))) => {
+                names.insert(parts.0.name.to_string());
+                names.extend(parts.1.as_ref().map(|counter| counter.name.to_string()));
+            }
+            Some(ASTNode::Stmt(Stmt::TryCatch(flow, _))) => {
+                if let Expr::Variable(name, ..) = &flow.expr {
+                    names.insert(name.1.to_string());
+                }
+            }
+            _ => {}
+        }
+        true
+    });
+    names
 }
 
 /// The names and numbers of parameters of the functions that a submission defines, closures aside.

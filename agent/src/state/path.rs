@@ -50,6 +50,19 @@ impl Path {
         self.0.iter().zip(&other.0).all(|(a, b)| a == b)
     }
 
+    /// As a script writes it: `config.hosts[0]`, which the path itself spells `config.hosts.0`. Nothing if the state's name is
+    /// no name of the language; then there is `get("…")`.
+    pub(crate) fn as_code(&self) -> Option<String> {
+        let (state, steps) = self.0.split_first()?;
+        let is_name = crate::script::engine::is_property(state) && state.parse::<f64>().is_err();
+        let step = |step: &String| match index_of(step) {
+            Some(index) => format!("[{index}]"),
+            None if crate::script::engine::is_property(step) => format!(".{step}"),
+            None => format!("[{}]", serde_json::Value::from(step.as_str())),
+        };
+        is_name.then(|| steps.iter().map(step).fold(state.clone(), |code, step| format!("{code}{step}")))
+    }
+
     /// Whether this path is `prefix` or lies inside it.
     pub(crate) fn is_within(&self, prefix: &Path) -> bool {
         self.0.starts_with(&prefix.0)

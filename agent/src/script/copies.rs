@@ -1,0 +1,294 @@
+//! Where the text of a script shows that it would change a copy that is thrown away, or compare what `switch` cannot.
+//!
+//! Rhai says nothing in either case: `trim(config.name)` trims a copy, and `switch config.db { … }` takes its last arm,
+//! because a handle is no value that it knows. Both are seen before anything runs or where it is read.
+
+use std::collections::HashSet;
+
+use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, Position, Stmt};
+
+use crate::state::Path;
+
+/// The functions that change a text and return nothing. A step of a state that is a text is read as a copy.
+const OF_TEXTS: [&str; 3] = ["pad", "replace", "trim"];
+/// Those that change a list or map and return nothing.
+const OF_CONTAINERS: [&str; 6] = ["clear", "insert", "push", "reverse", "set", "sort"];
+/// Those that return what they take out.
+const TAKERS: [&str; 2] = ["pop", "remove"];
+
+/// A change of a copy.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Lost {
+    /// The function.
+    pub(crate) name: String,
+    /// Where it is called.
+    pub(crate) position: Position,
+    /// How it is written instead.
+    pub(crate) help: String,
+}
+
+/// The first change of a copy in the code. `is_own` says of a function that the script defines it.
+pub(crate) fn lost(
+    ast: &AST,
+    is_state: impl Fn(&str) -> bool,
+    is_own: impl Fn(&str) -> bool,
+) -> Option<Lost> {
+    let mut lost = None;
+    ast.walk(&mut |nodes: &[ASTNode<'_>]| {
+        let found = match nodes.last() {
+            Some(
+                ASTNode::Stmt(Stmt::FnCall(call, position)) | ASTNode::Expr(Expr::FnCall(call, position)),
+            ) => called(call, *position, &is_state),
+            Some(ASTNode::Expr(chain @ (Expr::Dot(..) | Expr::Index(..)))) if is_top(nodes) => {
+                in_chain(chain)
+            }
+            _ => None,
+        };
+        lost = found.filter(|found| !is_own(&found.name));
+        lost.is_none()
+    });
+    lost
+}
+
+/// Whether a chain is no rest of another.
+fn is_top(nodes: &[ASTNode<'_>]) -> bool {
+    let [.., ASTNode::Expr(parent), ASTNode::Expr(chain)] = nodes else { return true };
+    match parent {
+        Expr::Dot(parts, flags, _) | Expr::Index(parts, flags, _) => {
+            flags.contains(ASTFlags::BREAK) || !std::ptr::eq(&parts.rhs, *chain)
+        }
+        _ => true,
+    }
+}
+
+/// `trim(config.name)`: what is no variable is given as a copy, but for a list or map of a state, which is live.
+fn called(call: &FnCallExpr, position: Position, is_state: impl Fn(&str) -> bool) -> Option<Lost> {
+    let name = call.name.as_str();
+    let of_texts = OF_TEXTS.contains(&name);
+    if !of_texts && !OF_CONTAINERS.contains(&name) || name == "set" {
+        return None;
+    }
+    let receiver = call.args.first()?;
+    let help = match receiver {
+        Expr::Variable(..) => return None,
+        Expr::Dot(..) | Expr::Index(..) => {
+            let chain = Chain::of(receiver);
+            let is_live = matches!(chain.root, Expr::Variable(root, ..) if is_state(&root.1));
+            if is_live && !of_texts && chain.is_place() {
+                return None;
+            }
+            match chain.text() {
+                Some(text) => format!("write `{}`", method(&text, call, 1)),
+                None => through_a_variable(name),
+            }
+        }
+        _ => through_a_variable(name),
+    };
+    Some(Lost { name: name.to_owned(), position, help })
+}
+
+/// `get("rota.people").push(1)`: what a call returned is a copy.
+fn in_chain(chain: &Expr) -> Option<Lost> {
+    let chain = Chain::of(chain);
+    let mut is_copy = !matches!(chain.root, Expr::Variable(..) | Expr::ThisPtr(..));
+    let direct = got(chain.root);
+    for (at, step) in chain.steps.iter().enumerate() {
+        let Expr::MethodCall(call, position) = step else { continue };
+        let name = call.name.as_str();
+        let is_first = chain.steps[..at].iter().all(|step| !matches!(step, Expr::MethodCall(..)));
+        let of_state = direct.as_ref().filter(|_| is_first);
+        let changes = OF_TEXTS.contains(&name) || OF_CONTAINERS.contains(&name);
+        if is_copy && (changes || TAKERS.contains(&name) && of_state.is_some()) {
+            let help = of_state
+                .and_then(|path| with_steps(path.as_code()?, &chain.steps[..at]))
+                .map_or_else(|| through_a_variable(name), |place| in_place(&place, call));
+            return Some(Lost { name: name.to_owned(), position: *position, help });
+        }
+        is_copy = true;
+    }
+    None
+}
+
+fn in_place(place: &str, call: &FnCallExpr) -> String {
+    let change = method(place, call, 0);
+    match TAKERS.contains(&call.name.as_str()) {
+        true => format!(
+            "`{change}` takes it out of the state, `let copy = {place}` and then `copy` changes a copy"
+        ),
+        false => format!("`{change}` changes the state"),
+    }
+}
+
+fn through_a_variable(name: &str) -> String {
+    match OF_TEXTS.contains(&name) {
+        true => "give it a name first: `let text = \" a \"; text.trim(); text`",
+        false => "give it a name first: `let list = [2, 1]; list.sort(); list`",
+    }
+    .to_owned()
+}
+
+/// The path of `get("…")`.
+fn got(root: &Expr) -> Option<Path> {
+    let Expr::FnCall(call, _) = root else { return None };
+    match (call.name.as_str(), call.args.as_slice()) {
+        ("get", [Expr::StringConstant(path, _)]) => path.parse().ok(),
+        _ => None,
+    }
+}
+
+/// A call as it is written for a method; arguments that are more than a constant are named `value`.
+fn method(place: &str, call: &FnCallExpr, from: usize) -> String {
+    let argument = |argument: &Expr| constant(argument).unwrap_or_else(|| "value".to_owned());
+    let arguments: Vec<String> = call.args.iter().skip(from).map(argument).collect();
+    format!("{place}.{}({})", call.name, arguments.join(", "))
+}
+
+fn constant(value: &Expr) -> Option<String> {
+    Some(match value {
+        Expr::IntegerConstant(number, _) => number.to_string(),
+        Expr::StringConstant(text, _) => serde_json::Value::from(text.as_str()).to_string(),
+        Expr::CharConstant(letter, _) => format!("'{letter}'"),
+        Expr::BoolConstant(truth, _) => truth.to_string(),
+        Expr::Variable(name, ..) => name.1.to_string(),
+        _ => return None,
+    })
+}
+
+/// `config.db["max-conn"]`, taken apart.
+struct Chain<'a> {
+    root: &'a Expr,
+    steps: Vec<&'a Expr>,
+    /// Whether each step is an index, in the order of the steps.
+    indexed: Vec<bool>,
+    /// Where each step is taken.
+    taken: Vec<Position>,
+}
+
+impl<'a> Chain<'a> {
+    fn of(chain: &'a Expr) -> Self {
+        let mut parts = Chain { root: chain, steps: Vec::new(), indexed: Vec::new(), taken: Vec::new() };
+        let mut rest = chain;
+        let mut is_first = true;
+        while let Expr::Dot(pair, flags, position) | Expr::Index(pair, flags, position) = rest {
+            if is_first {
+                parts.root = &pair.lhs;
+            }
+            parts.indexed.push(matches!(rest, Expr::Index(..)));
+            parts.taken.push(*position);
+            let goes_on =
+                !flags.contains(ASTFlags::BREAK) && matches!(pair.rhs, Expr::Dot(..) | Expr::Index(..));
+            parts.steps.push(match (&pair.rhs, goes_on) {
+                (Expr::Dot(next, ..) | Expr::Index(next, ..), true) => &next.lhs,
+                (step, _) => step,
+            });
+            if !goes_on {
+                break;
+            }
+            (rest, is_first) = (&pair.rhs, false);
+        }
+        parts
+    }
+
+    /// Whether it leads to a place and calls nothing on the way.
+    fn is_place(&self) -> bool {
+        !self.steps.iter().any(|step| matches!(step, Expr::MethodCall(..)))
+    }
+
+    /// As it is written, if it is a variable and constant steps.
+    fn text(&self) -> Option<String> {
+        let Expr::Variable(root, ..) = self.root else { return None };
+        self.steps.iter().zip(&self.indexed).try_fold(root.1.to_string(), |text, (step, indexed)| {
+            Some(match (step, indexed) {
+                (Expr::Property(name, _), _) => format!("{text}.{}", name.2),
+                (step, true) => format!("{text}[{}]", constant(step)?),
+                _ => return None,
+            })
+        })
+    }
+}
+
+fn with_steps(place: String, steps: &[&Expr]) -> Option<String> {
+    steps.iter().try_fold(place, |text, step| {
+        Some(match step {
+            Expr::Property(name, _) => format!("{text}.{}", name.2),
+            step => format!("{text}[{}]", constant(step)?),
+        })
+    })
+}
+
+/// What the `switch`es of some code compare.
+#[derive(Debug, Default)]
+pub(crate) struct Switched {
+    /// Where the last step of a chain is taken that is compared, in statements.
+    in_statements: HashSet<Position>,
+    /// The same in functions.
+    in_functions: HashSet<Position>,
+    /// The variables, and states, that are compared themselves.
+    names: HashSet<String>,
+}
+
+impl Switched {
+    /// Those of statements and functions.
+    pub(crate) fn of(ast: &AST) -> Self {
+        let mut switched = Self::default();
+        // Functions come from several submissions, so one place in the text may be that of another step, too.
+        let functions = ast.clone_functions_only();
+        let others = steps_not_compared(&functions);
+        let mut names = HashSet::new();
+        switched.in_functions = compared(&functions, &mut names);
+        switched.in_functions.retain(|position| !others.contains(position));
+        switched.in_statements = compared(&statements_of(ast), &mut names);
+        switched.names = names;
+        switched
+    }
+
+    /// Whether the step at that place is what a `switch` compares.
+    pub(crate) fn compares(&self, position: Position, in_function: bool) -> bool {
+        if in_function { &self.in_functions } else { &self.in_statements }.contains(&position)
+    }
+
+    /// Whether a `switch` compares a variable or state of that name.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+}
+
+fn statements_of(ast: &AST) -> AST {
+    let mut statements = ast.clone();
+    statements.clear_functions();
+    statements
+}
+
+fn compared(ast: &AST, names: &mut HashSet<String>) -> HashSet<Position> {
+    let mut places = HashSet::new();
+    ast.walk(&mut |nodes: &[ASTNode<'_>]| {
+        if let Some(ASTNode::Stmt(Stmt::Switch(parts, _))) = nodes.last() {
+            match &parts.0 {
+                Expr::Variable(name, ..) => drop(names.insert(name.1.to_string())),
+                chain @ (Expr::Dot(..) | Expr::Index(..)) => places.extend(Chain::of(chain).taken.last()),
+                _ => {}
+            }
+        }
+        true
+    });
+    places
+}
+
+/// Where steps are taken that no `switch` compares.
+fn steps_not_compared(functions: &AST) -> HashSet<Position> {
+    let mut places = HashSet::new();
+    functions.walk(&mut |nodes: &[ASTNode<'_>]| {
+        if let Some(ASTNode::Expr(chain @ (Expr::Dot(..) | Expr::Index(..)))) = nodes.last()
+            && is_top(nodes)
+        {
+            let is_compared = matches!(nodes, [.., ASTNode::Stmt(Stmt::Switch(parts, _)), _] if std::ptr::eq(&parts.0, *chain));
+            let mut steps = Chain::of(chain).taken;
+            if is_compared {
+                steps.pop();
+            }
+            places.extend(steps);
+        }
+        true
+    });
+    places
+}

@@ -1,0 +1,145 @@
+//! The command line as it is typed, and as texts tell to type it.
+
+use super::*;
+use clap::CommandFactory;
+
+fn parses(line: &str) -> bool {
+    Cli::try_parse_from(line.split(' ')).is_ok()
+}
+
+#[test]
+fn the_command_line_is_consistent_in_itself() {
+    Cli::command().debug_assert();
+}
+
+/// The texts of this program, and the README.
+fn texts(dir: &std::path::Path, all: &mut Vec<String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            texts(&path, all);
+        } else {
+            all.push(std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+/// What an error, a help or the README tells people to type must be there: the command, and each of its flags.
+#[test]
+fn each_command_that_a_text_names_is_known() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = vec![std::fs::read_to_string(root.join("../README.md")).unwrap()];
+    for folder in ["src", "../agent/src"] {
+        texts(&root.join(folder), &mut all);
+    }
+    let (cli, mut found) = (Cli::command(), 0);
+    for text in &all {
+        // Behind prose it is what this program does, and no command.
+        for before in ["`", "\n  ", "\n$ ", "\n"] {
+            let begins = format!("{before}{} ", cli.get_name());
+            for (at, _) in text.match_indices(&begins) {
+                let line = text[at + begins.len()..].split(['`', '\n', '|', '<', '#']).next().unwrap();
+                if line.starts_with('{') {
+                    continue;
+                }
+                known(&cli, line);
+                if before == "`" && is_whole(&cli, line) {
+                    assert!(parses(&filled(line)), "`debugctl {line}`: {}", filled(line));
+                }
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 40, "{found} commands are few");
+}
+
+/// Whether a line has more than the name of a command, and so is one to type.
+fn is_whole(cli: &clap::Command, line: &str) -> bool {
+    let mut command = cli;
+    for word in line.split_whitespace() {
+        match command.find_subcommand(word) {
+            Some(below) => command = below,
+            None => return !word.starts_with("--"),
+        }
+    }
+    false
+}
+
+/// A line with values in place of what its reader puts there.
+fn filled(line: &str) -> String {
+    let value = |word: &str| {
+        match word {
+            "AT" => "127.0.0.1:7777",
+            "ID" => "3",
+            "TTL" => "20m",
+            "name=@FILE" => "name=@file",
+            word if word.starts_with('{') => "t:1",
+            word => word,
+        }
+        .to_owned()
+    };
+    let words: Vec<String> = line.split_whitespace().map(value).collect();
+    format!("debugctl {}", words.join(" "))
+}
+
+#[track_caller]
+fn known(cli: &clap::Command, line: &str) {
+    let mut command = cli;
+    let is_flag = |word: &&str| word.starts_with("--");
+    for word in line.split_whitespace().take_while(|word| !is_flag(word)) {
+        let Some(below) = command.find_subcommand(word) else { break };
+        command = below;
+    }
+    assert!(command.get_name() != "debugctl" || line.starts_with("--help"), "`debugctl {line}`");
+    for flag in line.split_whitespace().filter(is_flag) {
+        let name = flag.trim_start_matches("--").split('=').next().unwrap();
+        let is_known = |arg: &clap::Arg| arg.get_long() == Some(name);
+        assert!(name == "help" || command.get_arguments().any(is_known), "{flag}: `debugctl {line}`");
+    }
+}
+
+#[test]
+fn what_belongs_together_is_demanded_together() {
+    for good in [
+        "debugctl attach t:1",
+        "debugctl attach t:1 --change --reason x",
+        "debugctl attach t:1 --keep-going",
+        "debugctl revert-all t:1",
+        "debugctl revert_all t:1",
+        "debugctl eval t:1 1+1 --arg a=1 --arg b=x=y",
+        "debugctl eval t:1 - --json",
+        "debugctl eval t:1 --file f --change --reason x --persist",
+        "debugctl confirm t:1 3 20m --reason x",
+        "debugctl leases t:1 --watch",
+        "debugctl adopt t:1 3 --reason x",
+        "debugctl settle t:1 3 keep --reason x",
+        "debugctl settle t:1 3 force --reason x",
+        "debugctl audit verify d --vkey k --ca c",
+        "debugctl audit verify d --inventory i --ca c",
+    ] {
+        assert!(parses(good), "{good}");
+    }
+    for bad in [
+        "debugctl attach t:1 --change",
+        "debugctl attach t:1 --reason x",
+        "debugctl eval t:1",
+        "debugctl eval t:1 1 --file f",
+        "debugctl eval t:1 1 --persist",
+        "debugctl eval t:1 1 --change --reason x --persist --hold",
+        "debugctl eval t:1 1 --arg a",
+        "debugctl eval t:1 1 --arg 1a=2",
+        "debugctl eval t:1 1 --arg-secret a=b",
+        "debugctl confirm t:1 3 20m",
+        "debugctl revert t:1 x",
+        "debugctl leases t:1 --watch --json",
+        "debugctl points t:1 --watch",
+        "debugctl adopt t:1 3",
+        "debugctl adopt t:1 --reason x",
+        "debugctl settle t:1 3 keep",
+        "debugctl settle t:1 3 --reason x",
+        "debugctl settle t:1 3 undo --reason x",
+        "debugctl audit verify d --vkey k --inventory i",
+    ] {
+        assert!(!parses(bad), "{bad}");
+    }
+}
