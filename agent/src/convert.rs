@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rhai::{Dynamic, Map};
 
-pub(crate) use opaque::{BigInteger, NO_STATE, Opaque, OpaqueSecret, compare, register_types, tell_alike};
+pub(crate) use opaque::{BigInteger, Opaque, OpaqueSecret, compare, register_types, tell_alike};
 pub(crate) use show::{display, to_json};
 pub(crate) use unreadable::UnreadableLeaf;
 
@@ -49,12 +49,12 @@ pub(crate) fn to_dynamic(tree: &Tree, path: &Path, keyed: &Keyed) -> Dynamic {
             Dynamic::from_map(entries.map(entry).collect::<Map>())
         }
         Tree::Secret(inner) => Dynamic::from(OpaqueSecret {
-            path: path.clone(),
+            origin: path.into(),
             fingerprint: keyed.fingerprint(inner),
             value: Arc::new(inner.as_ref().clone()),
             like: None,
         }),
-        Tree::Unreadable(leaf) => Dynamic::from(UnreadableLeaf { path: path.clone(), leaf: leaf.clone() }),
+        Tree::Unreadable(leaf) => Dynamic::from(UnreadableLeaf { origin: path.into(), leaf: leaf.clone() }),
     }
 }
 
@@ -157,13 +157,13 @@ impl Walk {
             return Ok(value.as_int().ok().map(Tree::I64));
         }
         if let Some(secret) = value.read_lock::<OpaqueSecret>() {
-            let home = self.is_target && secret.path == self.place;
+            let home = self.is_target && secret.origin.path() == Some(&self.place);
             return if home {
                 Ok(Some(Tree::Secret(Box::new(secret.value.as_ref().clone()))))
             } else {
-                Err(match opaque::is_argument(&secret.path) {
-                    true => ConvertError::SecretArgument,
-                    false => ConvertError::SecretMoved(secret.path.clone()),
+                Err(match secret.origin.path() {
+                    None => ConvertError::SecretArgument,
+                    Some(path) => ConvertError::SecretMoved(path.clone()),
                 })
             };
         }
@@ -171,7 +171,7 @@ impl Walk {
             return Ok(Some(Tree::U64(big.0)));
         }
         if let Some(unreadable) = value.read_lock::<UnreadableLeaf>() {
-            let home = self.is_target && unreadable.path == self.place;
+            let home = self.is_target && unreadable.origin.path() == Some(&self.place);
             return if home {
                 Ok(Some(Tree::Unreadable(unreadable.leaf.clone())))
             } else {
@@ -222,7 +222,7 @@ impl Walk {
 /// Whether a leaf is the very value that another one is: of the same type, too.
 pub(crate) fn identical(a: &Dynamic, b: &Dynamic) -> bool {
     if let (Some(a), Some(b)) = (a.read_lock::<OpaqueSecret>(), b.read_lock::<OpaqueSecret>()) {
-        return a.path == b.path && Arc::ptr_eq(&a.value, &b.value);
+        return a.origin == b.origin && Arc::ptr_eq(&a.value, &b.value);
     }
     let (a, b) = (a.flatten_clone(), b.flatten_clone());
     match (from_dynamic(a, None), from_dynamic(b, None)) {

@@ -22,7 +22,7 @@ use crate::points::Registry;
 use crate::records;
 use crate::session::Session;
 use crate::snapshot::Snapshots;
-use crate::state::{Basis, Keyed, Path, Redactor, Scrubber, StateError, States, Tree, Wait};
+use crate::state::{Basis, Keyed, Origin, Path, Redactor, Scrubber, StateError, States, Tree, Wait};
 use crate::status::Waits;
 use crate::threads::Faults;
 use crate::values;
@@ -151,11 +151,6 @@ impl Core {
         }
     }
 
-    /// Under which the scrubber knows what a lease replaced.
-    pub(crate) fn below(lease: u64) -> Path {
-        Path(vec![format!("below lease {lease}")])
-    }
-
     /// Says so where the number of changes in force, or the first deadline of them, may be another than before. Waits for
     /// nothing: the event leaves through a queue, and the file is written elsewhere.
     pub(crate) fn mark(&self) {
@@ -223,11 +218,11 @@ impl Core {
                     // What stands there now must be known before it is forgotten that it once stood below.
                     let path = Path(path.clone());
                     drop(self.read(&path, Wait::AGENT));
-                    self.scrubber.learn(&Self::below(id), &Tree::Null);
+                    self.scrubber.learn(Origin::replaced(id), &Tree::Null);
                     // Layers above may have taken over what stood below it, which will stand there again.
                     for (lease, path, base) in self.writes.bases(&path) {
                         let base = base.unwrap_or(Tree::Null);
-                        self.scrubber.learn(&Self::below(lease), &self.redactor.mark(&path, base));
+                        self.scrubber.learn(Origin::replaced(lease), &self.redactor.mark(&path, base));
                     }
                 }
                 let undone = &ended.undone;

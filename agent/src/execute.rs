@@ -22,7 +22,7 @@ use crate::records;
 use crate::run::{Run, Step};
 use crate::script::frozen::PatchHost;
 use crate::snapshot::{Snapshot, SnapshotError};
-use crate::state::{Path, Tree, Wait};
+use crate::state::{Origin, Path, Tree, Wait};
 use crate::values;
 
 /// Executes the effect that `permit` is for, and uses the permit up.
@@ -151,12 +151,11 @@ fn alike(core: &Core, run: &Run, path: &Path, value: &Tree) -> Option<String> {
         return None;
     }
     let alike = core.scrubber.alike(path, text);
-    let known = alike.iter().find(|(at, _)| {
-        let is_of_state = core.states.named(at.0.first().map(String::as_str).unwrap_or_default()).is_ok();
-        is_of_state && gate::may_know(core, run, at, None).is_ok()
-    });
+    let known = alike
+        .iter()
+        .find(|(origin, _)| origin.path().is_some_and(|at| gate::may_know(core, run, at, None).is_ok()));
     let (of, is_whole) = match known.or(alike.first())? {
-        (at, is_whole) if known.is_some() => (format!("the secret `{at}`"), is_whole),
+        (at, is_whole) if known.is_some() => (format!("the secret {at}"), is_whole),
         (_, is_whole) => ("a secret".to_owned(), is_whole),
     };
     Some(if *is_whole { format!("its text is that of {of}") } else { format!("it holds the text of {of}") })
@@ -192,7 +191,7 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, mut opened: Opened<'_>) -> 
     }
     // What stood there will stand there again, and is no less a secret meanwhile.
     if let Some(before) = stands {
-        core.scrubber.learn(&Core::below(id), &before);
+        core.scrubber.learn(Origin::replaced(id), &before);
         drop(self::stands(core, lease.target()));
     }
     run.step(Step::Made(id));

@@ -18,7 +18,7 @@ use crate::net::Bounds;
 use crate::run::{MAX_EFFECTS, Run};
 use crate::script::engine::{EVAL, PATCH};
 use crate::script::words;
-use crate::state::{Path, Tree, nearest};
+use crate::state::{Origin, Path, Tree, nearest};
 use crate::values;
 
 mod points;
@@ -198,15 +198,13 @@ fn levels(core: &Core) -> Dynamic {
 
 /// Secrets that are not searched for in what leaves, because they equal a name that is shown everywhere.
 fn unsearched(core: &Core) -> Vec<String> {
-    let paths = core.scrubber.unsearched();
-    paths
-        .iter()
-        .map(|path| {
-            format!(
-                "the secret `{path}` equals a name that is shown everywhere; it is not searched for in output"
-            )
-        })
-        .collect()
+    let origins = core.scrubber.unsearched();
+    let told = |origin: &Origin| {
+        format!(
+            "the secret {origin} equals a name that is shown everywhere; it is not searched for in output"
+        )
+    };
+    origins.iter().map(told).collect()
 }
 
 fn health(health: &debug_audit::Health) -> String {

@@ -18,7 +18,7 @@ use crate::plan::{Overlay, Planning};
 use crate::script::copies::Switched;
 use crate::session::Session;
 use crate::snapshot::Snapshot;
-use crate::state::{Checked, Path, Scrubber, Shown, StateError, Tree, Wait};
+use crate::state::{Checked, Origin, Path, Scrubber, Shown, StateError, Tree, Wait};
 
 /// The most effects of one eval: as many as a read may have leaves.
 pub(crate) const MAX_EFFECTS: u64 = 10_000;
@@ -333,7 +333,7 @@ impl Run {
     /// Takes a secret argument, which is replaced in all that leaves from now on.
     pub(crate) fn bind(&self, name: &str, value: &str) {
         let secret = Tree::Secret(Box::new(Tree::Str(value.to_owned())));
-        self.bound.learn(&Path(vec![name.to_owned()]), &secret);
+        self.bound.learn(Origin::Argument(name.to_owned()), &secret);
     }
 
     /// A text for a record or the service's log, without any secret.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use rhai::{Dynamic, EvalAltResult, Map};
 
-use crate::convert::{self, BigInteger, NO_STATE, Opaque as _, OpaqueSecret, UnreadableLeaf, display};
+use crate::convert::{self, BigInteger, Opaque as _, OpaqueSecret, UnreadableLeaf, display};
 use crate::script::library::MAX_ITEMS;
-use crate::state::{Keyed, Path, Tree};
+use crate::state::{Keyed, Origin, Tree};
 
 /// An argument of an eval or of a patched point. Secrets become opaque; they stand in no state.
 pub(crate) fn argument(tree: Tree) -> Dynamic {
@@ -22,14 +22,12 @@ pub(crate) fn argument(tree: Tree) -> Dynamic {
             Dynamic::from_map(entries.into_iter().map(|(k, v)| (k.into(), argument(v))).collect::<Map>())
         }
         Tree::Secret(inner) => Dynamic::from(OpaqueSecret {
-            path: Path(vec![NO_STATE.to_owned()]),
+            origin: Origin::Call,
             fingerprint: "of the caller".to_owned(),
             value: Arc::new(*inner),
             like: None,
         }),
-        Tree::Unreadable(leaf) => {
-            Dynamic::from(UnreadableLeaf { path: Path(vec![NO_STATE.to_owned()]), leaf })
-        }
+        Tree::Unreadable(leaf) => Dynamic::from(UnreadableLeaf { origin: Origin::Call, leaf }),
     }
 }
 
@@ -37,7 +35,7 @@ pub(crate) fn argument(tree: Tree) -> Dynamic {
 pub(crate) fn bound_secret(name: &str, value: &str, keyed: &Keyed) -> Dynamic {
     let tree = Tree::Str(value.to_owned());
     Dynamic::from(OpaqueSecret {
-        path: Path(vec![NO_STATE.to_owned(), name.to_owned()]),
+        origin: Origin::Argument(name.to_owned()),
         // Not comparable by eye with that of a state's secret: an argument could be a guess.
         fingerprint: keyed.fingerprint(&Tree::Seq(vec![Tree::Str("argument".to_owned()), tree.clone()])),
         value: Arc::new(tree),
@@ -48,7 +46,7 @@ pub(crate) fn bound_secret(name: &str, value: &str, keyed: &Keyed) -> Dynamic {
 /// The value behind [`bound_secret`], marked; nothing for any other value.
 pub(crate) fn bound(value: &Dynamic) -> Option<Tree> {
     let secret = value.read_lock::<OpaqueSecret>()?;
-    let is_bound = secret.path.0.len() == 2 && secret.path.0.first().is_some_and(|first| first == NO_STATE);
+    let is_bound = matches!(secret.origin, Origin::Argument(_));
     is_bound.then(|| Tree::Secret(Box::new(secret.value.as_ref().clone())))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use rhai::{Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Module, Position};
 
 use super::UnreadableLeaf;
-use crate::state::{Path, Tree, same_in_constant_time};
+use crate::state::{Origin, Path, Tree, same_in_constant_time};
 
 /// An integer above `i64::MAX`. A script can show it, compare it with another one, and write it; Rhai has no integer
 /// of that size, and a float would be another number.
@@ -21,23 +21,14 @@ impl fmt::Display for BigInteger {
 /// path. Every other use is an error that names it.
 #[derive(Clone)]
 pub(crate) struct OpaqueSecret {
-    /// Where the value stands.
-    pub(crate) path: Path,
+    /// Where the value came from.
+    pub(crate) origin: Origin,
     /// 8 hex digits under a key of this start.
     pub(crate) fingerprint: String,
     /// The value, without its mark.
     pub(crate) value: Arc<Tree>,
     /// Why it is opaque if it is no secret of its own.
     pub(crate) like: Option<String>,
-}
-
-/// The first segment of the path of a secret that stands in no state: an argument. No state can have it as a name that is
-/// written plainly.
-pub(crate) const NO_STATE: &str = "‹argument›";
-
-/// Whether a secret's path leads nowhere, so that there is nothing to reveal.
-pub(super) fn is_argument(path: &Path) -> bool {
-    path.0.first().is_some_and(|root| root == NO_STATE)
 }
 
 /// A value that can be shown, and refuses every use that is not registered.
@@ -48,22 +39,21 @@ pub(crate) trait Opaque: fmt::Display + Clone + Send + Sync + 'static {
 
 impl Opaque for OpaqueSecret {
     fn refuse(&self) -> Box<EvalAltResult> {
-        let quoted = quoted(&self.path);
-        let message = if is_argument(&self.path) {
-            "a secret argument can only be shown, compared with another secret, and passed on as it is"
-                .to_owned()
-        } else if let Some(like) = &self.like {
-            format!(
-                "`{}` can only be shown, compared with a secret, and written back to its own path: {like}; \
-                 reveal({quoted}) needs action reveal",
-                self.path
-            )
-        } else {
-            format!(
-                "the secret of `{}` can only be shown, compared with another secret, and written back to its own path; \
-                 reveal({quoted}) needs action reveal",
-                self.path
-            )
+        let message = match (reveal(&self.origin), &self.like) {
+            (None, _) => {
+                "a secret argument can only be shown, compared with another secret, and passed on as it is"
+                    .to_owned()
+            }
+            (Some(reveal), Some(like)) => format!(
+                "{} can only be shown, compared with a secret, and written back to its own path: {like}; \
+                 {reveal} needs action reveal",
+                self.origin
+            ),
+            (Some(reveal), None) => format!(
+                "the secret of {} can only be shown, compared with another secret, and written back to its own path; \
+                 {reveal} needs action reveal",
+                self.origin
+            ),
         };
         Box::new(EvalAltResult::ErrorRuntime(message.into(), Position::NONE))
     }
@@ -77,13 +67,11 @@ impl PartialEq for OpaqueSecret {
 
 impl fmt::Display for OpaqueSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if is_argument(&self.path) {
-            return write!(f, "‹secret {}…, an argument›", self.fingerprint);
-        }
-        let (mark, reveal) = (&self.fingerprint, quoted(&self.path));
-        match &self.like {
-            Some(like) => write!(f, "‹secret {mark}…: {like}; reveal({reveal}) needs action reveal›"),
-            None => write!(f, "‹secret {mark}…, reveal({reveal}) needs action reveal›"),
+        let mark = &self.fingerprint;
+        match (reveal(&self.origin), &self.like) {
+            (None, _) => write!(f, "‹secret {mark}…, an argument›"),
+            (Some(reveal), Some(like)) => write!(f, "‹secret {mark}…: {like}; {reveal} needs action reveal›"),
+            (Some(reveal), None) => write!(f, "‹secret {mark}…, {reveal} needs action reveal›"),
         }
     }
 }
@@ -97,7 +85,7 @@ impl fmt::Debug for OpaqueSecret {
 /// Tells of each secret in a value why it is opaque, where that is not because it is a secret of its own.
 pub(crate) fn tell_alike(value: &mut Dynamic, why: &dyn Fn(&Path, &Tree) -> Option<String>) {
     if let Some(mut secret) = value.write_lock::<OpaqueSecret>() {
-        secret.like = why(&secret.path, &secret.value);
+        secret.like = secret.origin.path().and_then(|path| why(path, &secret.value));
         return;
     }
     if let Some(mut items) = value.write_lock::<rhai::Array>() {
@@ -108,8 +96,9 @@ pub(crate) fn tell_alike(value: &mut Dynamic, why: &dyn Fn(&Path, &Tree) -> Opti
     }
 }
 
-fn quoted(path: &Path) -> String {
-    serde_json::to_string(&path.to_string()).unwrap_or_default()
+/// The call that reveals a value, if it stands in a state.
+fn reveal(origin: &Origin) -> Option<String> {
+    origin.path().map(|path| format!("reveal({})", serde_json::Value::from(path.to_string())))
 }
 
 /// Operators that Rhai would answer for values of different types (`secret == "a"` is `false` to it), or refuse
@@ -184,8 +173,7 @@ fn register_equality(module: &mut Module) {
 /// Secrets of the service among themselves, or arguments among themselves. An argument that could be compared with a secret
 /// of the service would be a guess, of which the log shows but a commitment.
 pub(crate) fn compare(a: &OpaqueSecret, b: &OpaqueSecret) -> Answer<bool> {
-    let argument = |secret: &OpaqueSecret| secret.path.0.first().is_some_and(|first| first == NO_STATE);
-    match argument(a) == argument(b) {
+    match a.origin.is_given() == b.origin.is_given() {
         true => Ok(a == b),
         false => {
             Err("a secret of the service is not compared with an argument: that would be guessing".into())

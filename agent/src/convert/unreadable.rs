@@ -2,15 +2,15 @@ use std::fmt;
 
 use rhai::{EvalAltResult, Position};
 
-use super::opaque::{Opaque, is_argument};
-use crate::state::{Path, Unreadable};
+use super::opaque::Opaque;
+use crate::state::{Origin, Unreadable};
 
 /// A value of the service that cannot be read, in a script: it can be shown with the reason, and stand where it stood.
 /// Every other use is an error that names it.
 #[derive(Clone)]
 pub(crate) struct UnreadableLeaf {
-    /// Where it stands.
-    pub(crate) path: Path,
+    /// Where it came from.
+    pub(crate) origin: Origin,
     /// Why it cannot be read.
     pub(crate) leaf: Unreadable,
 }
@@ -18,9 +18,9 @@ pub(crate) struct UnreadableLeaf {
 impl UnreadableLeaf {
     /// What it is and why it is no more than that.
     pub(crate) fn why(&self) -> String {
-        match is_argument(&self.path) {
+        match self.origin.is_given() {
             true => format!("an argument cannot be read: {}", self.leaf.reason()),
-            false => format!("`{}` cannot be read: {}", self.path, self.leaf.reason()),
+            false => format!("{} cannot be read: {}", self.origin, self.leaf.reason()),
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::listing;
 use crate::points::{Kind, Point};
 use crate::run::Run;
 use crate::script::frozen::Frozen;
+use crate::script::unfrozen::Purpose;
 use crate::snapshot::Snapshot;
 use crate::state::{Checked, Evidence, Path, StateError, Tree, Unreadable, Wait};
 use crate::values;
@@ -597,9 +598,8 @@ pub(super) fn guarding(
 ) -> Result<Guarding, Refusal> {
     let host = Arc::new(PatchView::new(core, run));
     let frozen = Frozen::new(&run.functions(), pointer, Some(1), host).map_err(|e| {
-        let what = e.to_string().replace("the patch", "the guard").replace("the point", "the agent");
         Refusal::state(
-            what,
+            e.told(Purpose::Guard),
             "a guard takes one argument, as in `|s| s.errors < 10`; it may compute and `get` literal paths",
         )
     })?;
@@ -678,7 +678,7 @@ fn patch(
     let frozen = Frozen::new(&run.functions(), &pointer, Some(gives), Arc::new(PatchView::new(core, run)))
         .map_err(|e| {
             Refusal::state(
-                e.to_string(),
+                e.told(Purpose::Patch),
                 "a patch may compute, `log_info`, `log_warn`, and `get` literal paths",
             )
         })?;

@@ -14,6 +14,7 @@ use rhai::{
 use super::engine::{self, PATCH, PATCH_CALLS, PATCH_EXPRESSIONS};
 use super::meter::{self, End};
 use super::results::{Results, results};
+use super::unfrozen::FreezeError;
 use super::walk::{self, Mentions};
 use super::{memory, nesting};
 use crate::clock::BootTime;
@@ -71,69 +72,6 @@ pub(crate) struct Frozen {
     pub(crate) wraps: Option<Position>,
     /// Whether it makes an `Err`.
     pub(crate) makes_err: bool,
-}
-
-/// Why code cannot be frozen.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum FreezeError {
-    /// Nothing by that name.
-    #[error("the patch calls `{name}`, which takes other arguments or does not exist in a patch{at}")]
-    UnknownFunction {
-        /// As written.
-        name: String,
-        /// ` (line 1, position 5)`.
-        at: String,
-    },
-    /// A variable that will not be there.
-    #[error("the patch uses `{name}`, which is neither a parameter, a local nor a captured variable{at}")]
-    UnknownVariable {
-        /// As written.
-        name: String,
-        /// ` (line 1, position 5)`.
-        at: String,
-    },
-    /// A name put together at run time.
-    #[error("the patch computes the name of what it calls or reads{at}; write the name down")]
-    Computed {
-        /// ` (line 1, position 5)`.
-        at: String,
-    },
-    /// A host function that has an effect.
-    #[error("the patch calls `{name}`, which has an effect; inside a patch there is no operator{at}")]
-    Effect {
-        /// As written.
-        name: String,
-        /// ` (line 1, position 5)`.
-        at: String,
-    },
-    /// A captured value that cannot be kept.
-    #[error("the patch captures a value that cannot be frozen: {0}")]
-    Capture(String),
-    /// Another number of parameters than the point has.
-    #[error("the patch takes {takes} arguments, the point gives {gives}")]
-    Arguments {
-        /// Of the function, captures aside.
-        takes: usize,
-        /// Of the point.
-        gives: usize,
-    },
-    /// Expressions or statements stand too deeply in one another for the stack of a service's thread.
-    #[error("the patch nests {depth} expressions in one another, the limit is {PATCH_EXPRESSIONS}{at}")]
-    TooDeep {
-        /// As found.
-        depth: usize,
-        /// ` (line 1, position 5)`.
-        at: String,
-    },
-    /// `curry` by hand.
-    #[error("the patch calls `curry`{at}; write a closure that captures, as in `|x| f.call(1, x)`")]
-    Curry {
-        /// ` (line 1, position 5)`.
-        at: String,
-    },
-    /// The function is not part of the submission or session.
-    #[error("`{0}` is no function of this session")]
-    Missing(String),
 }
 
 pub(crate) fn at(position: rhai::Position) -> String {

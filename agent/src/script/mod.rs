@@ -11,5 +11,6 @@ pub(crate) mod results;
 pub(crate) mod roots;
 #[cfg(test)]
 mod tests;
+pub(crate) mod unfrozen;
 pub(crate) mod walk;
 pub(crate) mod words;

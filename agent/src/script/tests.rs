@@ -4,9 +4,10 @@ use std::time::Duration;
 use rhai::{AST, Dynamic, FnPtr, Scope};
 
 use super::engine::{self, EVAL, PATCH};
-use super::frozen::{FreezeError, Frozen, PatchHost};
+use super::frozen::{Frozen, PatchHost};
 use super::memory;
 use super::meter::{self, Bounds, End};
+use super::unfrozen::{FreezeError, Purpose};
 use super::walk;
 use crate::clock::BootTime;
 use crate::points::{PatchCode, PatchFailure};
@@ -37,13 +38,13 @@ fn freeze(code: &str, gives: usize) -> Result<Frozen, FreezeError> {
 
 #[track_caller]
 fn answers(code: &str, arguments: Vec<Tree>, expected: Tree) {
-    let frozen = freeze(code, arguments.len()).unwrap_or_else(|e| panic!("{code}: {e}"));
+    let frozen = freeze(code, arguments.len()).unwrap_or_else(|e| panic!("{code}: {e:?}"));
     assert_eq!(frozen.call(1, BootTime::now(), arguments), Ok(expected), "{code}");
 }
 
 #[track_caller]
 fn refused(code: &str, said: &str) {
-    let error = freeze(code, 1).err().unwrap_or_else(|| panic!("{code} was frozen")).to_string();
+    let error = freeze(code, 1).err().unwrap_or_else(|| panic!("{code} was frozen")).told(Purpose::Patch);
     assert!(error.contains(said), "{error}");
 }
 
@@ -121,7 +122,7 @@ fn hostile_patches_end() {
         "|x| { let a = [3, 2, 1]; loop { a.sort(); } }",
         "|x| { throw x }",
     ] {
-        let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e}"));
+        let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e:?}"));
         let failure = frozen.call(1, BootTime::now(), vec![Tree::I64(0)]).unwrap_err();
         assert!(matches!(failure, PatchFailure::Limit(_) | PatchFailure::Threw(_)), "{code}: {failure:?}");
     }
@@ -143,7 +144,7 @@ fn the_deepest_patch_fits_the_smallest_stack() {
     let pushed = "fn f(n, m) { let a = []; a.push(m); f(n + 1, a) } |x| { let m = [0]; for i in 0..900 { m[0] = m; } throw m }";
     let straight = format!("|x| {{ let m = []; {} throw m }}", "m = [m];".repeat(900));
     for code in [deepest, &full, nested, &both, pushed, &straight] {
-        let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e}"));
+        let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e:?}"));
         // What `points` demands before it calls: 256 KiB, or 1 MiB with debug assertions.
         let left = if cfg!(debug_assertions) { 1 << 20 } else { 256 << 10 };
         let on_small_stack = move || frozen.call(1, BootTime::now(), vec![Tree::I64(0)]).is_err();
@@ -155,7 +156,7 @@ fn the_deepest_patch_fits_the_smallest_stack() {
 #[test]
 fn a_patch_nests_as_deep_as_a_service_thread_bears_and_no_deeper() {
     let chain = |n: usize| format!("|x| x{}", ".a".repeat(n));
-    freeze(&chain(15), 1).unwrap_or_else(|e| panic!("{e}"));
+    freeze(&chain(15), 1).unwrap_or_else(|e| panic!("{e:?}"));
     refused(&chain(16), "nests 17 expressions in one another, the limit is 16 (line 1, position");
     // Also where it is called from the patch.
     refused(&format!("fn f(x) {{ x{} }} |x| f(x)", ".a".repeat(16)), "nests 17 expressions");
@@ -172,14 +173,14 @@ fn closures_do_not_capture_closures_without_end() {
         "|x| { let f = || 1; loop { f = [f].map(|g| { || g.call() })[0]; } }",
         "|x| { let f = || 1; loop { let g = f; try { f = || g.call(); } catch {} } }",
     ] {
-        let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e}"));
+        let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e:?}"));
         let failure = frozen.call(1, BootTime::now(), vec![Tree::I64(0)]);
         assert_eq!(failure, Err(PatchFailure::Limit("size of a value")), "{code}");
     }
     refused("let f = |y| y; |x| { let g = |z| z; g.curry(1) }", "calls `curry` (line 1");
     refused("|x| { let g = |z| z; curry(g, g) }", "calls `curry` (line 1");
     let harmless =
-        freeze("|x| { let k = [1, 2]; [0, 1].map(|i| k[i] + x) }", 1).unwrap_or_else(|e| panic!("{e}"));
+        freeze("|x| { let k = [1, 2]; [0, 1].map(|i| k[i] + x) }", 1).unwrap_or_else(|e| panic!("{e:?}"));
     let answer = harmless.call(1, BootTime::now(), vec![Tree::I64(5)]);
     assert_eq!(answer, Ok(Tree::Seq(vec![Tree::I64(6), Tree::I64(7)])));
 }
@@ -288,13 +289,13 @@ fn the_variables_of_a_patched_call_are_bounded_together() {
         "fn f(n) { let a = n; let b = a; let c = b; let d = c; let e = d; let g = e; let h = g; let i = h; let j = i; f(j) } |x| f(x)"
             .to_owned(),
     ] {
-        let frozen = freeze(&code, 1).unwrap_or_else(|e| panic!("{code}: {e}"));
+        let frozen = freeze(&code, 1).unwrap_or_else(|e| panic!("{code}: {e:?}"));
         let failure = frozen.call(1, BootTime::now(), vec![Tree::I64(0)]);
         assert_eq!(failure, Err(PatchFailure::Limit("size of a value")), "{code}");
     }
     let few: String = (0..20).map(|n| format!("let a{n} = s + {n};")).collect();
     let harmless =
-        freeze(&format!("|x| {{ let s = \"abc\"; {few} a1 + a2 }}"), 1).unwrap_or_else(|e| panic!("{e}"));
+        freeze(&format!("|x| {{ let s = \"abc\"; {few} a1 + a2 }}"), 1).unwrap_or_else(|e| panic!("{e:?}"));
     let answer = harmless.call(1, BootTime::now(), vec![Tree::I64(0)]);
     assert_eq!(answer, Ok(Tree::Str("abc1abc2".to_owned())));
 }

@@ -8,6 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::PLACEHOLDER;
+use super::origin::Origin;
 use super::path::Path;
 use super::redact::is_field_name;
 use super::shapes::url_userinfo;
@@ -22,7 +23,7 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove
 
 /// Replaces every secret that the agent knows of in what leaves it.
 ///
-/// Knows what `learn` was last told below each path. Each secret text of 6 bytes or more is searched for as it is, in
+/// Knows what `learn` was last told of each origin. Each secret text of 6 bytes or more is searched for as it is, in
 /// base64 (both alphabets, padded or not, at any offset within a larger text, as in `Basic` credentials),
 /// percent-encoded and escaped for JSON. One pass; every byte costs at most a binary search among the patterns. The
 /// search is ours because automata of libraries keep copies of their patterns that nobody wipes.
@@ -31,15 +32,16 @@ pub(crate) struct Scrubber(RwLock<Known>);
 
 #[derive(Default)]
 struct Known {
-    secrets: BTreeMap<Path, Vec<Zeroizing<String>>>,
+    secrets: BTreeMap<Origin, Vec<Zeroizing<String>>>,
     identifiers: BTreeSet<String>,
     patterns: Patterns,
-    unsearched: Vec<Path>,
+    unsearched: Vec<Origin>,
 }
 
 impl Scrubber {
-    /// Takes the secrets in `tree`, which was read and marked at `path`, in place of those known at and below it.
-    pub(crate) fn learn(&self, path: &Path, tree: &Tree) {
+    /// Takes the secrets in `tree`, which was marked and came from `origin`, in place of those known from there.
+    pub(crate) fn learn(&self, origin: impl Into<Origin>, tree: &Tree) {
+        let origin = origin.into();
         let mut found = BTreeMap::new();
         for (below, leaf) in tree.leaves() {
             let hidden = match leaf {
@@ -51,14 +53,14 @@ impl Scrubber {
                 let mut texts = Vec::new();
                 secret_texts(inner, &mut texts);
                 if !texts.is_empty() {
-                    found.insert(path.join(&below.0), texts);
+                    found.insert(origin.join(&below.0), texts);
                 }
             }
         }
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let same = known.secrets.iter().filter(|(at, _)| at.is_within(path)).eq(found.iter());
+        let same = known.secrets.iter().filter(|(at, _)| at.is_within(&origin)).eq(found.iter());
         if !same {
-            known.secrets.retain(|at, _| !at.is_within(path));
+            known.secrets.retain(|at, _| !at.is_within(&origin));
             known.secrets.append(&mut found);
             known.rebuild();
         }
@@ -123,9 +125,9 @@ impl Scrubber {
 
     /// The secrets whose text stands in `text`, which stands at `path` and is no secret of its own; none for one that is.
     /// Whether `text` is nothing else is told with each.
-    pub(crate) fn alike(&self, path: &Path, text: &str) -> Vec<(Path, bool)> {
+    pub(crate) fn alike(&self, path: &Path, text: &str) -> Vec<(Origin, bool)> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if known.secrets.contains_key(path) {
+        if known.secrets.contains_key(&Origin::from(path)) {
             return Vec::new();
         }
         let alike = known.secrets.iter().filter_map(|(at, texts)| {
@@ -140,8 +142,8 @@ impl Scrubber {
         self.0.read().unwrap_or_else(PoisonError::into_inner).patterns.find(text, 0).is_some()
     }
 
-    /// Where the secrets stand that are not searched for because they equal an identifier.
-    pub(crate) fn unsearched(&self) -> Vec<Path> {
+    /// Where the secrets are from that are not searched for because they equal an identifier.
+    pub(crate) fn unsearched(&self) -> Vec<Origin> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).unsearched.clone()
     }
 }
@@ -163,11 +165,11 @@ impl Known {
     fn rebuild(&mut self) {
         let mut patterns = Vec::new();
         self.unsearched.clear();
-        for (path, texts) in &self.secrets {
+        for (origin, texts) in &self.secrets {
             let (named, searched): (Vec<_>, Vec<_>) =
                 texts.iter().partition(|text| self.identifiers.contains(text.as_str()));
             if !named.is_empty() {
-                self.unsearched.push(path.clone());
+                self.unsearched.push(origin.clone());
             }
             for text in searched {
                 forms(text, &mut patterns);

@@ -1,0 +1,150 @@
+//! Why code cannot be frozen, in words for what it was to be.
+
+use std::fmt;
+
+use super::engine::PATCH_EXPRESSIONS;
+
+/// What code is frozen for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Purpose {
+    /// To answer calls of a point.
+    Patch,
+    /// To say whether a change may stay.
+    Guard,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Patch => "patch",
+            Self::Guard => "guard",
+        })
+    }
+}
+
+impl Purpose {
+    /// Who calls it with arguments.
+    fn caller(self) -> &'static str {
+        match self {
+            Self::Patch => "the point",
+            Self::Guard => "the agent",
+        }
+    }
+}
+
+/// What in code cannot be kept, or would not be there when it runs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum FreezeError {
+    /// Nothing by that name.
+    UnknownFunction {
+        /// As written.
+        name: String,
+        /// ` (line 1, position 5)`.
+        at: String,
+    },
+    /// A variable that will not be there.
+    UnknownVariable {
+        /// As written.
+        name: String,
+        /// ` (line 1, position 5)`.
+        at: String,
+    },
+    /// A name put together at run time.
+    Computed {
+        /// ` (line 1, position 5)`.
+        at: String,
+    },
+    /// A host function that has an effect.
+    Effect {
+        /// As written.
+        name: String,
+        /// ` (line 1, position 5)`.
+        at: String,
+    },
+    /// A captured value that cannot be kept.
+    Capture(String),
+    /// Another number of parameters than the point has.
+    Arguments {
+        /// Of the function, captures aside.
+        takes: usize,
+        /// Of the point.
+        gives: usize,
+    },
+    /// Expressions or statements stand too deeply in one another for the stack of a service's thread.
+    TooDeep {
+        /// As found.
+        depth: usize,
+        /// ` (line 1, position 5)`.
+        at: String,
+    },
+    /// `curry` by hand.
+    Curry {
+        /// ` (line 1, position 5)`.
+        at: String,
+    },
+    /// The function is not part of the submission or session.
+    Missing(String),
+}
+
+impl FreezeError {
+    /// What is wrong, said of what the code was to be.
+    pub(crate) fn told(&self, purpose: Purpose) -> String {
+        let caller = purpose.caller();
+        match self {
+            Self::UnknownFunction { name, at } => {
+                format!(
+                    "the {purpose} calls `{name}`, which takes other arguments or does not exist in a {purpose}{at}"
+                )
+            }
+            Self::UnknownVariable { name, at } => {
+                format!(
+                    "the {purpose} uses `{name}`, which is neither a parameter, a local nor a captured variable{at}"
+                )
+            }
+            Self::Computed { at } => {
+                format!("the {purpose} computes the name of what it calls or reads{at}; write the name down")
+            }
+            Self::Effect { name, at } => {
+                format!(
+                    "the {purpose} calls `{name}`, which has an effect; inside a {purpose} there is no operator{at}"
+                )
+            }
+            Self::Capture(why) => format!("the {purpose} captures a value that cannot be frozen: {why}"),
+            Self::Arguments { takes, gives } => {
+                format!("the {purpose} takes {takes} arguments, {caller} gives {gives}")
+            }
+            Self::TooDeep { depth, at } => {
+                format!(
+                    "the {purpose} nests {depth} expressions in one another, the limit is {PATCH_EXPRESSIONS}{at}"
+                )
+            }
+            Self::Curry { at } => {
+                format!(
+                    "the {purpose} calls `curry`{at}; write a closure that captures, as in `|x| f.call(1, x)`"
+                )
+            }
+            Self::Missing(name) => format!("`{name}` is no function of this session"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a guard is told names no patch, and what the operator wrote stays as it was written.
+    #[test]
+    fn what_is_wrong_is_said_of_what_the_code_was_to_be() {
+        let error = FreezeError::UnknownFunction { name: "the patch".to_owned(), at: String::new() };
+        let guard = "the guard calls `the patch`, which takes other arguments or does not exist in a guard";
+        assert_eq!(error.told(Purpose::Guard), guard);
+        let error = FreezeError::Capture("the patch of the point".to_owned());
+        assert_eq!(
+            error.told(Purpose::Guard),
+            "the guard captures a value that cannot be frozen: the patch of the point"
+        );
+        let error = FreezeError::Arguments { takes: 2, gives: 1 };
+        assert_eq!(error.told(Purpose::Guard), "the guard takes 2 arguments, the agent gives 1");
+        assert_eq!(error.told(Purpose::Patch), "the patch takes 2 arguments, the point gives 1");
+    }
+}
