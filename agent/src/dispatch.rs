@@ -5,7 +5,7 @@ use std::sync::Arc;
 use debug_audit::{Checkpoint, Until};
 use debug_wire::messages::{
     Call, CancelParams, CheckpointResult, Code, EvalParams, Failure, FromAgent, HelloParams, HelloResult,
-    PingResult, ProofParams, ProofResult, Ready, Version,
+    PingResult, Process, ProofParams, ProofResult, Ready, Version,
 };
 use debug_wire::table::{self, Method, MethodId};
 use serde_json::{Value, json};
@@ -313,6 +313,7 @@ fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams,
         session: session.id,
         resumed: resumed.iter().map(|lease| eval::summary(core, lease.id)).collect(),
         in_force: core.leases.in_force(BootTime::now()),
+        process: Process { pid: std::process::id(), began: core.started.0 },
     };
     FromAgent::success(call, &result)
 }

@@ -170,7 +170,8 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Resul
         scope.push_dynamic(name.to_owned(), value);
     }
     memory::freeing(memory::EVAL, || {
-        let result = run_code(core, &run, &engine, &code, &ast, &mut scope)?;
+        let result = run_code(core, &run, &engine, &code, &ast, &mut scope);
+        let result = result.inspect_err(|_| tell_planned(core, &run))?;
         // The arguments are gone with the eval; what it declared itself stays.
         let given = before..before + arguments.len();
         let kept = Workspace { scope: memory::select(&scope, |place| !given.contains(&place)), functions };
@@ -195,6 +196,13 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Resul
             *failed
         }))
     })
+}
+
+/// Shows what a plan lists whose code has failed: that much is known of it.
+fn tell_planned(core: &Core, run: &Run) {
+    if let Some(text) = run.end_plan().and_then(|planned| planned.up_to_failure()) {
+        print(core, run, &text);
+    }
 }
 
 /// The most functions, closures included, that a session keeps: every closure ever typed is one.

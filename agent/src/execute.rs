@@ -30,12 +30,13 @@ use crate::values;
 /// # Errors
 /// What stood in the way; the effect has not happened then.
 pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dynamic, Refusal> {
+    let now = BootTime::now();
     let (effect, lease) = permit.spend();
     if effect.acts() {
         run.act();
     }
     match effect {
-        Effect::See(listing, about) => listing::list(core, run, listing, about.as_deref()),
+        Effect::See(listing, about) => listing::list(core, run, listing, about.as_deref(), now),
         Effect::Read { path, value, .. } => {
             let mut shown = convert::to_dynamic(&value, &path, &core.keyed);
             if value.holds_secret() {
@@ -58,7 +59,6 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
         Effect::Revert { lease } => revert(core, run, &lease),
         Effect::Renew { confirm, lease, ttl, asked } => {
             let id = lease.id;
-            let now = BootTime::now();
             let before = core.leases.find(id).map_err(|e| ended(&e))?;
             let lease =
                 core.leases.renew(id, &lease.owner, asked.after(ttl), confirm, now).map_err(|e| ended(&e))?;
@@ -73,15 +73,13 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
             );
             Ok(values::say(renewed(&lease, confirm, asked, sooner)))
         }
-        Effect::Snapshot { name, parts } => snapshot(core, run, name, parts),
+        Effect::Snapshot { name, parts } => snapshot(core, run, name, parts, now),
         Effect::Diff { rows, .. } => Ok(difference_rows(core, &rows)),
         Effect::Adopt { lease } => {
             let before = core.leases.find(lease.id).map_err(|e| ended(&e))?;
             let (owner, session) = (&run.session.operator.name, run.session.id);
-            let lease = core
-                .leases
-                .adopt(lease.id, &lease.owner, owner, session, BootTime::now())
-                .map_err(|e| ended(&e))?;
+            let lease =
+                core.leases.adopt(lease.id, &lease.owner, owner, session, now).map_err(|e| ended(&e))?;
             let was = match before.owner == *owner {
                 true => "it was yours before, and is this session's now".to_owned(),
                 false => format!("it was {}'s", before.owner),
@@ -388,11 +386,17 @@ pub(crate) fn difference_rows(core: &Core, differences: &[(Path, Option<Tree>, O
     }))
 }
 
-fn snapshot(core: &Core, run: &Run, name: String, parts: NonEmpty<(Path, Tree)>) -> Result<Dynamic, Refusal> {
+fn snapshot(
+    core: &Core,
+    run: &Run,
+    name: String,
+    parts: NonEmpty<(Path, Tree)>,
+    now: BootTime,
+) -> Result<Dynamic, Refusal> {
     let parts = parts.into_vec();
     let leases = core.leases.list().iter().map(|lease| lease.id).collect();
     let by = run.session.operator.name.clone();
-    let taken = Snapshot { name: name.clone(), by, automatic: false, taken: BootTime::now(), leases, parts };
+    let taken = Snapshot { name: name.clone(), by, automatic: false, taken: now, leases, parts };
     let bytes = taken.bytes();
     let gone = core.snapshots.keep(taken).map_err(|error| not_kept(&error))?;
     for gone in &gone {

@@ -137,6 +137,14 @@ impl Guards {
         self.lock().contains_key(&lease)
     }
 
+    /// How the guard of a lease stands, if it has one.
+    pub(crate) fn told(&self, lease: u64) -> Option<String> {
+        self.lock().get(&lease).map(|guard| match guard.silent {
+            0 => "holds".to_owned(),
+            _ => "could not tell".to_owned(),
+        })
+    }
+
     /// Takes the guard of a lease away.
     pub(crate) fn remove(&self, lease: u64) {
         self.lock().remove(&lease);

@@ -104,7 +104,11 @@ fn register(module: &mut Module, function: &'static Function) {
 
 /// Runs a function as a plan and returns what it would do. The function is called with copies of what it captured, so that
 /// it changes no variable of the session either.
-fn plan(ctx: &NativeCallContext<'_>, run: &Run, function: Dynamic) -> Fallible<Dynamic> {
+fn plan(
+    ctx: &NativeCallContext<'_>,
+    EvalTag { core, run }: &EvalTag,
+    function: Dynamic,
+) -> Fallible<Dynamic> {
     let Some(mut function) = function.try_cast::<FnPtr>() else {
         return Err("what is planned must be a function such as `|| config.server.port = 9090`".into());
     };
@@ -124,6 +128,9 @@ fn plan(ctx: &NativeCallContext<'_>, run: &Run, function: Dynamic) -> Fallible<D
     function.set_curry(memory::copy(&captured).iter().map(|(.., value)| value.flatten()).collect::<Vec<_>>());
     let result = function.call_within_context::<Dynamic>(ctx, ());
     let planned = run.end_plan().unwrap_or_default();
+    if let (Err(_), Some(text)) = (&result, planned.up_to_failure()) {
+        eval::print(core, run, &text);
+    }
     drop(result?);
     let rows = planned.into_value();
     run.session.shapes().note(&rows);
@@ -153,7 +160,7 @@ fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dyna
     let (a, mut b, c) = (args.next(), args.next(), args.next());
     // What it plans asks for its effects one by one, each through here.
     if function.id == HostFunction::Plan {
-        return plan(ctx, &tag.run, a.unwrap_or(Dynamic::UNIT));
+        return plan(ctx, &tag, a.unwrap_or(Dynamic::UNIT));
     }
     if function.id == HostFunction::RevertAll && !tag.run.is_planning() {
         return revert_all(&tag);

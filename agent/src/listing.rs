@@ -1,6 +1,6 @@
 //! What `help`, `info`, `ls`, `points`, `describe`, `leases` and `sessions` show.
 
-use debug_policy::format_duration;
+use debug_policy::{Resource, format_duration};
 use debug_wire::table::{self, FUNCTIONS, Function, Undo};
 use pki_types::UnixTime;
 use rhai::Dynamic;
@@ -37,16 +37,17 @@ pub(crate) fn list(
     run: &Run,
     listing: Listing,
     subject: Option<&str>,
+    now: BootTime,
 ) -> Result<Dynamic, Refusal> {
     match listing {
         Listing::Help => help(subject),
-        Listing::Info => Ok(info(core, run)),
+        Listing::Info => Ok(info(core, run, now)),
         Listing::Ls => ls(core, run, subject),
         Listing::Points => Ok(points::all(core, run)),
         Listing::Describe => describe(core, run, subject.unwrap_or_default()),
-        Listing::Leases => Ok(leases(core, run)),
-        Listing::Sessions => Ok(sessions(core, run)),
-        Listing::Snapshots => Ok(snapshots(core, run)),
+        Listing::Leases => Ok(leases(core, run, now)),
+        Listing::Sessions => Ok(sessions(core, run, now)),
+        Listing::Snapshots => Ok(snapshots(core, run, now)),
     }
 }
 
@@ -110,23 +111,23 @@ fn explain(function: &Function) -> String {
     )
 }
 
-fn info(core: &Core, run: &Run) -> Dynamic {
-    let now = UnixTime::now().as_secs();
+fn info(core: &Core, run: &Run, now: BootTime) -> Dynamic {
+    let today = UnixTime::now().as_secs();
     let kept = core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-    let notes = core.lifetimes.iter().filter_map(|lifetime| lifetime.warning(now));
+    let notes = core.lifetimes.iter().filter_map(|lifetime| lifetime.warning(today));
     let unnoted = core
         .observer()
         .filter(|observer| !observer.notes_calls())
         .map(|_| "patched calls are not noted for now, so that the next process cannot tell if this one ends inside of one: `calls` in `[active] folder` takes too long to write; best is a folder in memory (tmpfs)");
     let in_force = run.leases(core);
-    let next = in_force.iter().map(|lease| lease.until().remaining(BootTime::now())).min();
+    let next = in_force.iter().map(|lease| lease.until().remaining(now)).min();
     rows([vec![
         ("service", core.service.clone().into()),
         ("instance", core.instance.clone().into()),
         ("environment", core.environment.clone().into()),
         ("agent", env!("CARGO_PKG_VERSION").into()),
         ("pid", count(std::process::id().into())),
-        ("up", roughly(BootTime::now().since(core.started)).into()),
+        ("up", roughly(now.since(core.started)).into()),
         ("origin", core.origin.clone().into()),
         ("permits", count(core.permits.load(std::sync::atomic::Ordering::Relaxed))),
         ("records", count(core.log.size())),
@@ -134,7 +135,7 @@ fn info(core: &Core, run: &Run) -> Dynamic {
         ("policy", core.policy_digest.clone().into()),
         ("leases", count(in_force.len() as u64)),
         ("limits", limits().into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
-        ("levels", levels(core)),
+        ("levels", levels(core, run)),
         ("next_revert", next.map_or(Dynamic::UNIT, |d| roughly(d).into())),
         (
             "panic",
@@ -191,7 +192,22 @@ fn limits() -> Vec<String> {
 }
 
 /// The levels that are set for targets of the service's log.
-fn levels(core: &Core) -> Dynamic {
+fn levels(core: &Core, run: &Run) -> Dynamic {
+    if run.is_planning() {
+        let line = |lease: Lease| match lease.target() {
+            Resource::Target(target) => {
+                Some(format!("{target} {} by lease {}", lease.change.done(), lease.id))
+            }
+            _ => None,
+        };
+        return run
+            .leases(core)
+            .into_iter()
+            .filter_map(line)
+            .map(Dynamic::from)
+            .collect::<rhai::Array>()
+            .into();
+    }
     let line = |(lease, target, level)| format!("{target} at {} by lease {lease}", level_name(level));
     core.levels.list().into_iter().map(line).map(Dynamic::from).collect::<rhai::Array>().into()
 }
@@ -294,8 +310,7 @@ fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
     Ok(one.into_array().ok().and_then(|mut one| one.pop()).unwrap_or(Dynamic::UNIT))
 }
 
-fn leases(core: &Core, run: &Run) -> Dynamic {
-    let now = BootTime::now();
+fn leases(core: &Core, run: &Run, now: BootTime) -> Dynamic {
     let conflicts = run.conflicts(core);
     let conflicts = conflicts.into_iter().map(|(lease, conflict)| conflict_row(&lease, &conflict));
     rows(conflicts.chain(run.leases(core).into_iter().map(|lease| lease_row(core, run, &lease, now))))
@@ -313,6 +328,7 @@ fn conflict_row(lease: &Lease, conflict: &Conflict) -> Vec<(&'static str, Dynami
         // It is over; all rows have the same names.
         ("reverts_in", Dynamic::UNIT),
         ("reverts_in_ms", Dynamic::UNIT),
+        ("guard", "".into()),
         ("session", count(lease.session)),
         ("eval", count(lease.eval)),
         ("reason", lease.reason.clone().into()),
@@ -322,6 +338,7 @@ fn conflict_row(lease: &Lease, conflict: &Conflict) -> Vec<(&'static str, Dynami
 
 fn lease_row(core: &Core, run: &Run, lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
     let left = lease.due().0.remaining(now);
+    let guard = if run.plans_guard(lease.id) { Some("holds".to_owned()) } else { core.guards.told(lease.id) };
     let note = match (&lease.failing, lease.revertible_grace()) {
         (Some(failing), _) => format!("could not be undone yet, and is tried again: {}", failing.why),
         (None, Some(_)) => "its session is lost".to_owned(),
@@ -337,6 +354,7 @@ fn lease_row(core: &Core, run: &Run, lease: &Lease, now: BootTime) -> Vec<(&'sta
         ("state", lease.phase.name().into()),
         ("reverts_in", roughly(left).into()),
         ("reverts_in_ms", count(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))),
+        ("guard", guard.unwrap_or_default().into()),
         ("session", count(lease.session)),
         ("eval", count(lease.eval)),
         ("reason", lease.reason.clone().into()),
@@ -344,8 +362,7 @@ fn lease_row(core: &Core, run: &Run, lease: &Lease, now: BootTime) -> Vec<(&'sta
     ]
 }
 
-fn sessions(core: &Core, run: &Run) -> Dynamic {
-    let now = BootTime::now();
+fn sessions(core: &Core, run: &Run, now: BootTime) -> Dynamic {
     let sessions: Vec<_> = core.sessions().values().cloned().collect();
     let leases = run.leases(core);
     rows(sessions.into_iter().map(|session| {
@@ -362,8 +379,7 @@ fn sessions(core: &Core, run: &Run) -> Dynamic {
     }))
 }
 
-fn snapshots(core: &Core, run: &Run) -> Dynamic {
-    let now = BootTime::now();
+fn snapshots(core: &Core, run: &Run, now: BootTime) -> Dynamic {
     rows(run.snapshots(core).into_iter().map(|snapshot| {
         let leases: Vec<String> = snapshot.leases.iter().map(u64::to_string).collect();
         vec![

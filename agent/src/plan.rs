@@ -86,6 +86,12 @@ impl Planning {
         Dynamic::from_array(self.lines.into_iter().map(|line| Dynamic::from_map(line.into_map())).collect())
     }
 
+    /// What it lists up to where the code failed; nothing if that is nothing.
+    pub(crate) fn up_to_failure(&self) -> Option<String> {
+        let heading = "a plan up to where the code failed:".to_owned();
+        (!self.lines.is_empty()).then(|| [heading, self.to_text()].join("\n"))
+    }
+
     /// As people read it.
     pub(crate) fn to_text(&self) -> String {
         let lines = self.lines.iter().zip(1..).map(|(line, number)| format!("{number}. {}", line.to_text()));
@@ -137,13 +143,17 @@ pub(crate) fn perform(core: &Core, run: &Run, effects: Vec<Effect>) -> Result<Ve
 }
 
 fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
-    let mut line = described(core, &effect);
+    let now = BootTime::now();
+    let mut line = described(core, &effect, now);
     let Considered { effect, verdict, wants } = gate::consider(core, run, effect)?;
-    let verdict = verdict.and_then(|said| rehearse::effect(core, run, &effect).map(|()| said));
+    let verdict = verdict.and_then(|said| rehearse::effect(core, run, &effect, now).map(|()| said));
     if let (Effect::Change(proposal), Err(_)) = (&effect, &verdict) {
-        rehearse::go_on(core, run, proposal);
+        rehearse::go_on(core, run, proposal, now);
     }
     (line.allowed, line.verdict) = match (&verdict, &wants) {
+        (Ok(said), _) if lacks_mode(run, &effect) => {
+            (false, format!("would need: mode change, as `:change REASON` enters it; then {said}"))
+        }
         (Ok(said), _) => (true, said.clone()),
         (Err(_), Some(reason)) => {
             (false, format!("would need: mode change with {reason}, as `:change REASON` enters it"))
@@ -162,7 +172,7 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
     match effect {
         Effect::See(listing, about) => {
             verdict?;
-            listing::list(core, run, listing, about.as_deref())
+            listing::list(core, run, listing, about.as_deref(), now)
         }
         Effect::Read { path, value, .. } => {
             verdict?;
@@ -230,6 +240,12 @@ fn may_see(core: &Core, run: &Run, effect: &Effect) -> bool {
     }
 }
 
+/// Whether an effect needs the mode `change`, and neither the session nor the plan has entered it: a reason comes with it. Plans
+/// are decided as if it were entered, as what policy says of the rest is worth knowing before.
+fn lacks_mode(run: &Run, effect: &Effect) -> bool {
+    effect.function().row().action.needs_change() && run.reason().is_none()
+}
+
 /// Whether an effect only looks.
 fn is_look(effect: &Effect) -> bool {
     matches!(effect, Effect::See(..) | Effect::Read { .. } | Effect::Diff { .. })
@@ -247,7 +263,7 @@ fn told(refusal: &Refusal) -> String {
     }
 }
 
-fn described(core: &Core, effect: &Effect) -> Line {
+fn described(core: &Core, effect: &Effect, now: BootTime) -> Line {
     let (mut before, mut after) = (None, None);
     let target = match effect {
         Effect::See(listing, about) => about.clone().unwrap_or_else(|| listing.function().name().to_owned()),
@@ -264,7 +280,7 @@ fn described(core: &Core, effect: &Effect) -> Line {
             format!("lease {} at {}", lease.id, lease.target())
         }
         Effect::Renew { lease, ttl, .. } => {
-            let left = lease.deadline.remaining(BootTime::now());
+            let left = lease.deadline.remaining(now);
             (before, after) = (Some(roughly(left).into()), Some(format_duration(*ttl).into()));
             format!("lease {} at {}", lease.id, lease.target())
         }

@@ -116,9 +116,10 @@ impl Run {
         self.record
     }
 
-    /// What becomes of its leases when the session ends; none are made without it.
+    /// What becomes of its leases when the session ends; none are made without it. What is planned is run by another eval, which
+    /// says it.
     pub(crate) fn after(&self) -> Option<After> {
-        self.after
+        self.after.or_else(|| self.is_planning().then_some(After::Revert))
     }
 
     /// Whether it is a single call that works while the log cannot be written.
@@ -223,6 +224,11 @@ impl Run {
     /// Whether the plan that is being made has changed exactly this.
     pub(crate) fn plans_at(&self, target: &Resource) -> bool {
         self.done().planning.as_ref().is_some_and(|planning| planning.leases().made_at(target))
+    }
+
+    /// Whether the plan that is being made has put a guard on a lease.
+    pub(crate) fn plans_guard(&self, lease: u64) -> bool {
+        self.done().planning.as_ref().is_some_and(|planning| planning.leases().has_guard(lease))
     }
 
     /// A snapshot by its name; in a plan also one that it would have taken.

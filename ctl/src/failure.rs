@@ -122,6 +122,11 @@ impl Failure {
         Self::new(Exit::Usage, "local", message)
     }
 
+    /// The agent could not do what was asked for, though nothing is wrong with how it was asked.
+    pub(crate) fn not_done(message: impl Into<String>) -> Self {
+        Self::new(Exit::Evaluation, "state", message)
+    }
+
     /// Who read stdout has stopped: nobody is to be told.
     pub(crate) fn pipe() -> Self {
         let failure = Self::new(Exit::Pipe, "pipe", "who read stdout has stopped reading");

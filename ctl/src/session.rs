@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use debug_policy::Mode;
 use debug_wire::messages::{
     After, AuditRange, CancelParams, EvalParams, EvalPayload, EvalResult, FailingPatch, HelloParams,
-    HelloResult, InForce, LeaseSummary, NoParams, PingResult, Ready, SecretArgument,
+    HelloResult, InForce, LeaseSummary, NoParams, PingResult, Process, Ready, SecretArgument,
 };
 use debug_wire::signature::{eval_message, secret_commitment};
 use rustls::sign::SigningKey;
@@ -54,6 +54,8 @@ pub(crate) struct Session {
     pub(crate) mode: Mode,
     /// Leases of an earlier session that this one took over.
     pub(crate) resumed: Vec<LeaseSummary>,
+    /// The process that it is attached to.
+    pub(crate) process: Process,
     /// The leases that this session made or took over.
     pub(crate) made: BTreeSet<u64>,
     /// What was in force in the process when the agent last said so.
@@ -181,6 +183,7 @@ impl Session {
             mode: Mode::Observe,
             made: hello.resumed.iter().map(|lease| lease.id).collect(),
             resumed: hello.resumed,
+            process: hello.process,
             in_force: Standing::told(hello.in_force, Instant::now()),
             ended: BTreeSet::new(),
             key: target.identity.certified.key.clone(),

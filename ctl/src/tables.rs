@@ -16,7 +16,7 @@ const MAX_NOTE: usize = 200;
 /// The known columns of each list, in the order in which they are shown.
 fn columns(name: &str) -> &'static [&'static str] {
     match name {
-        "leases" => &["id", "target", "owner", "state", "reverts_in_ms", "reason"],
+        "leases" => &["id", "target", "owner", "state", "reverts_in_ms", "guard", "reason"],
         "points" => &["name", "kind", "arguments", "patched", "owner", "where", "note"],
         "sessions" => &["id", "operator", "roles", "mode", "since", "leases"],
         _ => &[],

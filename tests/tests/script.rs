@@ -416,10 +416,10 @@ fn advice_for_a_place_that_is_changed_already_can_be_followed() {
         let made = reply.0["result"]["leases"][0]["id"].as_u64().unwrap();
         set.client.eval(&format!("revert({made})")).ok();
     }
-    set.client.eval(r#"patch("GET /x", |req| #{ body: 1 }, #{ unseen: true })"#).ok();
-    set.fails(r#"patch("GET /x", |req| #{ body: 2 })"#, &[r#"`patch("GET /x", code, #{ over: "#]);
+    set.client.eval(r#"patch("GET /x", |req| #{ body: "1" }, #{ unseen: true })"#).ok();
+    set.fails(r#"patch("GET /x", |req| #{ body: "2" })"#, &[r#"`patch("GET /x", code, #{ over: "#]);
     set.client
-        .eval(r#"let code = |req| #{ body: 2 }; patch("GET /x", code, #{ over: leases()[-1].id })"#)
+        .eval(r#"let code = |req| #{ body: "2" }; patch("GET /x", code, #{ over: leases()[-1].id })"#)
         .ok();
 }
 

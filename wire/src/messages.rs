@@ -276,6 +276,18 @@ pub struct HelloResult {
     pub resumed: Vec<LeaseSummary>,
     /// What is in force in the process.
     pub in_force: InForce,
+    /// Which process it is.
+    pub process: Process,
+}
+
+/// One process of a service: another one has another of these, also where it has the same process id, as in containers.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// When the agent in it began, in nanoseconds on the host's clock since boot.
+    pub began: u64,
 }
 
 /// Parameters of `eval`.

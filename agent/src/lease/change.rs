@@ -26,6 +26,14 @@ pub(crate) trait Change: Send + Sync {
     /// It is not in force then.
     fn make(&self, lease: u64, deadline: BootTime) -> Result<(), ChangeError>;
 
+    /// What a plan can find out of whether it could be made, without making it; in the words in which making it would fail.
+    ///
+    /// # Errors
+    /// It could not.
+    fn could_be_made(&self) -> Result<(), ChangeError> {
+        Ok(())
+    }
+
     /// Tells it about another deadline. Called under the lock of all leases: it may wait for nothing and run no code of
     /// the service.
     fn set_deadline(&self, lease: u64, deadline: BootTime);

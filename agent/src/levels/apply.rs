@@ -72,6 +72,17 @@ impl Levels {
         })
     }
 
+    /// That there is a subscriber to tell.
+    ///
+    /// # Errors
+    /// There is none yet.
+    pub(super) fn subscriber() -> Result<(), Hidden> {
+        match dispatcher::get_default(|dispatch| dispatch.is::<NoSubscriber>()) {
+            true => Err(Hidden::NoSubscriber),
+            false => Ok(()),
+        }
+    }
+
     /// Tells who caches that a level is gone, and waits for nobody: whoever is asked knows already.
     pub(super) fn tell() {
         // Without a thread to spare the caches ask a little more often than they have to.

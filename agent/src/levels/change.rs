@@ -8,6 +8,7 @@ use debug_policy::Resource;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 
+use super::apply::Hidden;
 use super::{Levels, SetLevel};
 use crate::clock::BootTime;
 use crate::lease::{Change, ChangeError, Stands, Undone};
@@ -33,6 +34,10 @@ impl LevelChange {
     /// `level` for `target` and everything below it.
     pub(crate) fn new(levels: Arc<Levels>, target: String, level: LevelFilter) -> Self {
         Self { resource: Resource::Target(target.clone()), target, level, levels, made: Mutex::default() }
+    }
+
+    fn refused(&self, hidden: Hidden) -> ChangeError {
+        ChangeError::Refused(format!("`{}` was not set to {}: {hidden}", self.target, name(self.level)))
     }
 
     /// Takes the level out of the list, with what it meant for others.
@@ -65,8 +70,12 @@ impl Change for LevelChange {
         self.levels.put(level.clone());
         self.levels.apply(level).map_err(|hidden| {
             self.take(lease);
-            ChangeError::Refused(format!("`{}` was not set to {}: {hidden}", self.target, name(self.level)))
+            self.refused(hidden)
         })
+    }
+
+    fn could_be_made(&self) -> Result<(), ChangeError> {
+        Levels::subscriber().map_err(|hidden| self.refused(hidden))
     }
 
     fn ends_by_itself(&self) -> bool {

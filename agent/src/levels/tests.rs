@@ -284,7 +284,18 @@ fn a_filter_that_is_installed_nowhere_is_said() {
     within(tracing_subscriber::registry().with(Log::default()), || {
         refused(&levels, LevelFilter::DEBUG, "no filter of this agent is installed");
     });
-    within(NoSubscriber::new(), || refused(&levels, LevelFilter::DEBUG, "no `tracing` subscriber"));
+    within(NoSubscriber::new(), || {
+        refused(&levels, LevelFilter::DEBUG, "no `tracing` subscriber");
+        // A plan finds it out in the same words, and sets nothing.
+        let change = LevelChange::new(levels.clone(), "a".to_owned(), LevelFilter::DEBUG);
+        let made = change.make(9, BootTime::now().after(Duration::from_secs(60)));
+        assert_eq!(change.could_be_made().unwrap_err().to_string(), made.unwrap_err().to_string());
+        assert_eq!(levels.layers("a"), 0);
+    });
+    within(tracing_subscriber::registry(), || {
+        let change = LevelChange::new(levels.clone(), "a".to_owned(), LevelFilter::DEBUG);
+        assert!(change.could_be_made().is_ok());
+    });
     assert_eq!(levels.filters(), 1);
     drop(unused);
     assert_eq!(levels.filters(), 0);

@@ -8,17 +8,46 @@ use crate::effect::Options;
 use crate::execute::{count, rows};
 use crate::gate;
 use crate::lease::Lease;
-use crate::points::{Failed, Kind, Makes, PointInfo};
+use crate::points::{Failed, Kind, LayerInfo, Makes, PointInfo};
 use crate::run::Run;
 
 /// Every point.
 pub(super) fn all(core: &Core, run: &Run) -> Dynamic {
-    rows(core.points.points().iter().map(|point| row(core, run, point)))
+    rows(points(core, run).iter().map(|point| row(core, run, point)))
+}
+
+/// Every point, in a plan with the layers that it would have left.
+fn points(core: &Core, run: &Run) -> Vec<PointInfo> {
+    let mut points = core.points.points();
+    if !run.is_planning() {
+        return points;
+    }
+    let leases = run.leases(core);
+    for lease in &leases {
+        if let Resource::Point(name) = lease.target()
+            && !points.iter().any(|point| point.name == *name)
+        {
+            points.extend(core.points.sketched(name));
+        }
+    }
+    points.iter_mut().for_each(|point| point.layers = planned_layers(&leases, point));
+    // Functions come first, as they were, and then routes by name.
+    points.sort_by_key(|point| (point.kind == Kind::Route).then(|| point.name.clone()));
+    points
+}
+
+fn planned_layers(leases: &[Lease], point: &PointInfo) -> Vec<LayerInfo> {
+    let here = |lease: &&Lease| matches!(lease.target(), Resource::Point(name) if *name == point.name);
+    let layer = |lease: &Lease| {
+        let made = point.layers.iter().find(|layer| layer.lease == lease.id).cloned();
+        made.unwrap_or_else(|| LayerInfo::planned(lease.id, lease.deadline))
+    };
+    leases.iter().filter(here).map(layer).collect()
 }
 
 /// The point of that name, or the points: functions can share a name.
 pub(super) fn one(core: &Core, run: &Run, name: &str) -> Option<Dynamic> {
-    let points = core.points.points();
+    let points = points(core, run);
     let mut found: Vec<&PointInfo> = points.iter().filter(|point| point.name == name).collect();
     let whole = |point: &PointInfo| {
         let mut members = row(core, run, point);
@@ -83,7 +112,7 @@ fn row(core: &Core, run: &Run, point: &PointInfo) -> Vec<(&'static str, Dynamic)
             if a.given { a.name.to_owned() } else { format!("{} (not given to patches)", a.name) }.into()
         })
         .collect();
-    let owner = top_owner(core, point);
+    let owner = top_owner(core, run, point);
     let top = point.layers.last();
     let last = top.and_then(|layer| layer.last_failure.as_ref());
     let last = last.map(|last| format!("failed {}", shown(core, run, &point.name, &owner, last)));
@@ -114,9 +143,9 @@ fn row(core: &Core, run: &Run, point: &PointInfo) -> Vec<(&'static str, Dynamic)
     ]
 }
 
-fn top_owner(core: &Core, point: &PointInfo) -> String {
+fn top_owner(core: &Core, run: &Run, point: &PointInfo) -> String {
     let top = point.layers.last().map(|layer| layer.lease);
-    top.and_then(|id| core.leases.find(id).ok()).map(|lease| lease.owner).unwrap_or_default()
+    top.and_then(|id| run.lease(core, id).ok()).map(|lease| lease.owner).unwrap_or_default()
 }
 
 /// What a patch may answer.

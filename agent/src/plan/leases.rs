@@ -78,6 +78,11 @@ impl PlannedLeases {
         self.guarded.insert(id)
     }
 
+    /// Whether it has put a guard on one.
+    pub(crate) fn has_guard(&self, id: u64) -> bool {
+        self.guarded.contains(&id)
+    }
+
     /// A conflict that waits to be settled.
     pub(crate) fn conflict(&self, id: u64) -> Option<(Lease, Conflict)> {
         self.conflicts.get(&id).cloned()

@@ -9,7 +9,7 @@ use crate::core::Core;
 use crate::effect::{Effect, Guarding, Proposal};
 use crate::execute::{broken, ended, holds};
 use crate::gate::{self, Refusal};
-use crate::lease::{EndError, Lease, Phase};
+use crate::lease::{ChangeError, EndError, Lease, Phase};
 use crate::run::Run;
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::state::Path;
@@ -18,12 +18,11 @@ use crate::state::Path;
 ///
 /// # Errors
 /// As executing it would.
-pub(super) fn effect(core: &Core, run: &Run, effect: &Effect) -> Result<(), Refusal> {
+pub(super) fn effect(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Result<(), Refusal> {
     match effect {
-        Effect::Change(proposal) => make(core, run, proposal),
+        Effect::Change(proposal) => make(core, run, proposal, now),
         Effect::Revert { lease } => revert(core, run, lease),
         Effect::Renew { confirm, lease, ttl, asked } => {
-            let now = BootTime::now();
             let mut renewed = run.lease(core, lease.id).map_err(|e| ended(&e))?;
             renewed.alive(&lease.owner, now).map_err(|e| ended(&e))?;
             if *confirm && renewed.phase == Phase::Confirmed {
@@ -38,7 +37,7 @@ pub(super) fn effect(core: &Core, run: &Run, effect: &Effect) -> Result<(), Refu
         }
         Effect::Adopt { lease } => {
             let mut adopted = run.lease(core, lease.id).map_err(|e| ended(&e))?;
-            adopted.alive(&lease.owner, BootTime::now()).map_err(|e| ended(&e))?;
+            adopted.alive(&lease.owner, now).map_err(|e| ended(&e))?;
             adopted.owner.clone_from(&run.session.operator.name);
             (adopted.session, adopted.grace) = (run.session.id, None);
             run.planning(|planning| planning.leases.change(adopted));
@@ -58,7 +57,7 @@ pub(super) fn effect(core: &Core, run: &Run, effect: &Effect) -> Result<(), Refu
         }
         Effect::Settle { lease, force, .. } => settle(core, run, lease, *force),
         Effect::Snapshot { name, parts } => {
-            let taken = snapshot_of(core, run, name.clone(), parts.iter().cloned().collect());
+            let taken = snapshot_of(core, run, name.clone(), parts.iter().cloned().collect(), now);
             let kept = with(run, |planning| planning.snapshots(core).keep(taken)).unwrap_or(Ok(Vec::new()));
             kept.map(drop).map_err(|error: SnapshotError| crate::execute::not_kept(&error))
         }
@@ -82,12 +81,12 @@ fn with<R>(run: &Run, what: impl FnOnce(&mut Planning) -> R) -> Option<R> {
 }
 
 /// As `execute`'s: the guard, what stood there, the change.
-fn make(core: &Core, run: &Run, proposal: &Proposal) -> Result<(), Refusal> {
-    let now = BootTime::now();
+fn make(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<(), Refusal> {
     let id = with(run, |planning| planning.leases.next(&core.leases)).unwrap_or_default();
     if let Some(guard) = &proposal.guard {
         holds_now(core, id, guard)?;
     }
+    proposal.change.could_be_made().map_err(|error| not_made(&error))?;
     put(core, run, proposal, id, now)?;
     if proposal.guard.is_some() {
         run.planning(|planning| {
@@ -98,10 +97,10 @@ fn make(core: &Core, run: &Run, proposal: &Proposal) -> Result<(), Refusal> {
 }
 
 /// The plan goes on behind a change that would not be let through as if it had been.
-pub(super) fn go_on(core: &Core, run: &Run, proposal: &Proposal) {
+pub(super) fn go_on(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) {
     let id = with(run, |planning| planning.leases.next(&core.leases)).unwrap_or_default();
     // What could not be made either way is told by the verdict.
-    drop(put(core, run, proposal, id, BootTime::now()));
+    drop(put(core, run, proposal, id, now));
 }
 
 fn put(core: &Core, run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> Result<(), Refusal> {
@@ -118,12 +117,16 @@ fn put(core: &Core, run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> R
             planning.overlay.write(core, id, &path, &values, lease.deadline)?;
         }
         planning.leases.make(lease);
-        Ok::<_, crate::lease::ChangeError>(())
+        Ok::<_, ChangeError>(())
     });
     match made {
         None | Some(Ok(())) => Ok(()),
-        Some(Err(error)) => Err(Refusal::state(error.to_string(), "nothing was changed")),
+        Some(Err(error)) => Err(not_made(&error)),
     }
+}
+
+fn not_made(error: &ChangeError) -> Refusal {
+    Refusal::state(error.to_string(), "nothing was changed")
 }
 
 fn holds_now(core: &Core, lease: u64, guard: &Guarding) -> Result<(), Refusal> {
@@ -161,8 +164,14 @@ fn settle(core: &Core, run: &Run, lease: &Lease, force: bool) -> Result<(), Refu
     }
 }
 
-fn snapshot_of(core: &Core, run: &Run, name: String, parts: Vec<(Path, crate::state::Tree)>) -> Snapshot {
+fn snapshot_of(
+    core: &Core,
+    run: &Run,
+    name: String,
+    parts: Vec<(Path, crate::state::Tree)>,
+    now: BootTime,
+) -> Snapshot {
     let leases = run.leases(core).iter().map(|lease| lease.id).collect();
     let by = run.session.operator.name.clone();
-    Snapshot { name, by, automatic: false, taken: BootTime::now(), leases, parts }
+    Snapshot { name, by, automatic: false, taken: now, leases, parts }
 }

@@ -25,7 +25,7 @@ pub(crate) use layer::{Failed, Layer, Observer, PatchCode, PatchFailure, Stats};
 pub use probe::Probe;
 pub(crate) use probe::{Makes, NO_ERR, NO_RESULT};
 pub use registry::POINTS;
-pub(crate) use registry::{Point, PointInfo, Registry, distance, point_method};
+pub(crate) use registry::{LayerInfo, Point, PointInfo, Registry, distance, point_method};
 pub(crate) use slot::Kind;
 pub use slot::{Facts, Slot};
 pub(crate) use values::encode;

@@ -109,6 +109,13 @@ pub(crate) struct LayerInfo {
     pub(crate) last_failure: Option<Arc<Failed>>,
 }
 
+impl LayerInfo {
+    /// One that a plan would make.
+    pub(crate) fn planned(lease: u64, deadline: BootTime) -> Self {
+        Self { lease, deadline, is_in_force: true, calls: 0, failures: 0, last_failure: None }
+    }
+}
+
 /// All points of the process by name.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -278,6 +285,12 @@ impl Registry {
     /// What is to be told about the point of this name.
     pub(crate) fn described(&self, name: &str) -> Option<PointInfo> {
         self.find(name).map(|point| info(&point, BootTime::now()))
+    }
+
+    /// The same of a route that a plan would make known.
+    pub(crate) fn sketched(&self, name: &str) -> Option<PointInfo> {
+        let (method, template) = name.split_once(' ')?;
+        self.sketch(method, template).ok().map(|slot| info(&slot, BootTime::now()))
     }
 
     /// The route with this name, `METHOD /template`, if it is known.

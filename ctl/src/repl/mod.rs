@@ -11,7 +11,7 @@ mod prompt;
 use std::time::Duration;
 
 use debug_policy::Mode;
-use debug_wire::messages::{After, EvalResult, LeaseSummary};
+use debug_wire::messages::{After, EvalResult, LeaseSummary, Process};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -287,8 +287,10 @@ impl Repl<'_> {
             match Session::open(self.target).await {
                 Ok(session) => {
                     let lost = std::mem::replace(&mut self.session, session);
+                    let (before, had_changes) = (lost.process, !lost.made.is_empty());
                     self.session.take_over(lost);
                     self.greet();
+                    term::note(&anew(before, self.session.process, had_changes));
                     return Ok(Flow::Continue);
                 }
                 // Nobody there yet; whatever else is wrong does not pass by waiting.
@@ -334,13 +336,23 @@ impl Repl<'_> {
         }
     }
 
+    /// Reverts them, the newest first, and leaves whatever comes of it: who has answered does not expect a prompt.
+    ///
+    /// # Errors
+    /// Some could not be reverted.
     async fn revert(&mut self, held: &[u64]) -> Result<Flow, Failure> {
-        for id in held {
+        for id in held.iter().rev() {
             let submission = Submission::code("revert(id)").bind("id", *id);
             self.submit(submission, &print).await?;
         }
-        // Stay where something could not be reverted: it was told, and leaving would hide it.
-        Ok(if self.in_force().await?.is_empty() { Flow::Leave } else { Flow::Continue })
+        let left = self.in_force().await?;
+        if left.is_empty() {
+            return Ok(Flow::Leave);
+        }
+        let message =
+            format!("{} could not be reverted yet; the agent goes on trying", tables::leases_text(&left));
+        let help = format!("`debugctl leases {}` tells what became of it", self.target.address);
+        Err(Failure::not_done(message).help(help))
     }
 
     /// The leases of this session that are in force, shown as a table; to stderr, as they answer no submission.
@@ -363,6 +375,20 @@ impl Repl<'_> {
         }
         Ok(held)
     }
+}
+
+/// What is another in a session that was opened in place of a lost one.
+fn anew(before: Process, now: Process, had_changes: bool) -> String {
+    const SESSION: &str = "variables, functions and the mode of the session before are gone";
+    if before == now {
+        return format!("a new session of the same process: {SESSION}");
+    }
+    let which = match before.pid == now.pid {
+        true => format!("another one, which has the id {} again", now.pid),
+        false => format!("{}, before it was {}", now.pid, before.pid),
+    };
+    let changes = if had_changes { "what you had changed in it is gone with it, and " } else { "" };
+    format!("the service was started anew meanwhile (its process is {which}): {changes}{SESSION}")
 }
 
 /// The rows with these ids.

@@ -13,7 +13,7 @@ use debug_policy::Mode;
 use debug_wire::frame::{self, Decoder};
 use debug_wire::messages::{
     AuditRange, Call, Code, EvalParams, EvalPayload, EvalResult, Failure, FromAgent, HelloParams,
-    HelloResult, InForce, LeaseSummary, NoParams, Output, ProofParams, ProofResult, Ready,
+    HelloResult, InForce, LeaseSummary, NoParams, Output, Process, ProofParams, ProofResult, Ready,
 };
 use debug_wire::signature::{EXPORTER_LABEL, eval_message, verify};
 use rustls::crypto::aws_lc_rs;
@@ -266,6 +266,7 @@ impl Session<'_> {
             session: self.number,
             resumed: Vec::new(),
             in_force: InForce::default(),
+            process: Process::default(),
         })
     }
 

@@ -66,11 +66,12 @@ fn what_opens_a_session_is_written_as_documented() {
         session: 3,
         resumed: vec![lease()],
         in_force: InForce { count: 2, shortest_ms: Some(1_500) },
+        process: Process { pid: 17, began: 5 },
     };
     golden(
         &result,
         &format!(
-            r#"{{"checkpoint":"note","consistency":["aGFzaA=="],"operator":"spiffe://example.org/operator/alice","roles":["oncall"],"session":3,"resumed":[{LEASE}],"in_force":{{"count":2,"shortest_ms":1500}}}}"#
+            r#"{{"checkpoint":"note","consistency":["aGFzaA=="],"operator":"spiffe://example.org/operator/alice","roles":["oncall"],"session":3,"resumed":[{LEASE}],"in_force":{{"count":2,"shortest_ms":1500}},"process":{{"pid":17,"began":5}}}}"#
         ),
     );
     golden(&NoParams {}, "{}");
