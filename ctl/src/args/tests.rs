@@ -19,9 +19,16 @@ fn texts(dir: &std::path::Path, all: &mut Vec<String>) {
         if path.is_dir() {
             texts(&path, all);
         } else {
-            all.push(std::fs::read_to_string(path).unwrap());
+            all.push(joined(&std::fs::read_to_string(path).unwrap()));
         }
     }
+}
+
+/// Texts of the code as they are told: what is written over several lines is one.
+fn joined(code: &str) -> String {
+    let mut lines = code.split("\\\n");
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |joined, line| joined + line.trim_start())
 }
 
 /// What an error, a help or the README tells people to type must be there: the command, and each of its flags.
@@ -32,7 +39,7 @@ fn each_command_that_a_text_names_is_known() {
     for folder in ["src", "../agent/src"] {
         texts(&root.join(folder), &mut all);
     }
-    let (cli, mut found) = (Cli::command(), 0);
+    let (cli, mut found, mut wrong) = (Cli::command(), 0, Vec::new());
     for text in &all {
         // Behind prose it is what this program does, and no command.
         for before in ["`", "\n  ", "\n$ ", "\n"] {
@@ -43,13 +50,14 @@ fn each_command_that_a_text_names_is_known() {
                     continue;
                 }
                 known(&cli, line);
-                if before == "`" && is_whole(&cli, line) {
-                    assert!(parses(&filled(line)), "`debugctl {line}`: {}", filled(line));
+                if before == "`" && is_whole(&cli, line) && !parses(&filled(line)) {
+                    wrong.push(filled(line));
                 }
                 found += 1;
             }
         }
     }
+    assert!(wrong.is_empty(), "cannot be typed: {wrong:#?}");
     assert!(found > 40, "{found} commands are few");
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn run(command: Audit) -> Result<(), Failure> {
 /// That a log lies there. Where none does nothing was found out about any: that is a mistake in the command, and no evidence.
 fn must_hold_a_log(dir: &Path) -> Result<(), Failure> {
     let help = "give the log's folder or a copy of it: `audit.folder` in `agent.toml` says where it is, and \
-                `debugctl certs init DIR` makes it `DIR/agent/audit`";
+                `debugctl certs init` makes it `agent/audit` in the working set";
     let entries = std::fs::read_dir(dir).map_err(|error| {
         Failure::usage(match error.kind() {
             ErrorKind::NotFound => format!("there is no folder `{}`", dir.display()),
