@@ -1,6 +1,8 @@
 //! The names in the maps that a session was handed: one that such a map lacks is a mistake, where Rhai says `()`.
 //!
-//! In a map of the operator's own a missing name is `()`, as the language has it.
+//! In a map of the operator's own a missing name is `()`, as the language has it. Rhai tells a name that is read and one that is
+//! assigned apart for nobody; so where code assigns a name in a map of its own and reads the same name anywhere, or computes one
+//! that it assigns, all missing names of that submission are `()`.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

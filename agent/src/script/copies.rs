@@ -216,7 +216,8 @@ fn with_steps(place: String, steps: &[&Expr]) -> Option<String> {
     })
 }
 
-/// What the `switch`es of some code compare.
+/// What the `switch`es of some code compare: steps, and variables. What a function returns, or what lies in a list of the script,
+/// is not seen: there a handle still takes the last arm.
 #[derive(Debug, Default)]
 pub(crate) struct Switched {
     /// Where the last step of a chain is taken that is compared, in statements.
