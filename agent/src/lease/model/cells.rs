@@ -12,8 +12,11 @@ use crate::state::{FieldCell, Live, Path, Place, State, writable};
 /// A value that the agent shares with the service, and how the service reads and changes it.
 pub(super) struct Shared<T> {
     read: Box<dyn Fn() -> T>,
-    change: Box<dyn Fn(&mut dyn FnMut(&mut T))>,
+    change: Change<T>,
 }
+
+/// The service changes its value.
+type Change<T> = Box<dyn Fn(&mut dyn FnMut(&mut T))>;
 
 /// How many kinds there are.
 pub(super) const KINDS: usize = 6;
