@@ -122,7 +122,8 @@ impl Agent {
     /// the last route, and the other layers after it: of axum's layers the one that is added last is the outermost.
     ///
     /// [`Agent::outside`] gives a layer that must not be left out a name, and [`HttpLayer::behind`](crate::HttpLayer::behind)
-    /// demands it; an order that is wrong is then told, and takes no patches.
+    /// demands it. A request that has not come through each layer with a name is never answered by a patch; routes that need
+    /// none of what such a layer does say so with [`HttpLayer::beside`](crate::HttpLayer::beside).
     ///
     /// ```
     /// use axum::{Router, extract::Request, http::StatusCode, middleware::{self, Next}, response::Response, routing::get};
@@ -141,7 +142,7 @@ impl Agent {
     ///     .layer(agent.outside("auth", middleware::from_fn(auth)));   // .. because this one is added later
     /// let app: Router = Router::new()
     ///     .route("/health", get(async || "ok"))
-    ///     .layer(agent.http_layer())
+    ///     .layer(agent.http_layer().beside("auth"))
     ///     .merge(admin);
     /// # drop((app, agent));
     /// ```
@@ -154,8 +155,9 @@ impl Agent {
 
     /// A layer of the service under a name, so that the agent sees where it stands. Add it after [`Agent::http_layer`].
     ///
-    /// It does what it did. Should a request meet it inside the agent's layer, the route of that request takes no patches, and
-    /// the service's log, stderr and `info()` say so. While the agent is inert this is a branch.
+    /// It does what it did. Should a request come to the agent's layer without having come through it, no patch answers that
+    /// request, its route takes no patches, and the service's log, stderr and `info()` say so, unless the route is said not to
+    /// need it ([`HttpLayer::beside`](crate::HttpLayer::beside)). While the agent is inert this is a branch.
     #[cfg(feature = "http")]
     pub fn outside<L>(&self, name: impl AsRef<str>, layer: L) -> crate::OutsideLayer<L> {
         crate::OutsideLayer::new(layer, name.as_ref(), self.registry.as_deref())

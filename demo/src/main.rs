@@ -43,6 +43,6 @@ async fn run() -> Result<(), StartError> {
     let events = http::slack_routes(service.clone())
         .layer(agent.http_layer().behind("slack"))
         .layer(agent.outside("slack", signature));
-    let routes = http::open_routes().layer(agent.http_layer()).merge(events);
+    let routes = http::open_routes().layer(agent.http_layer().beside("slack")).merge(events);
     serve::serve(port, http::app(routes, service)).await
 }

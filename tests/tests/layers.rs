@@ -78,6 +78,19 @@ fn a_login_inside_the_agents_layer_is_told_at_the_first_request_and_never_left_o
     assert_eq!(http::get(set.service.http, "/health").unwrap().body, "p");
 }
 
+/// What a layer between the two answers says nothing of what lies behind it.
+#[test]
+fn a_login_inside_the_agents_layer_is_never_left_out_even_if_the_first_request_does_not_get_to_it() {
+    let mut set = Set::new("refused");
+    set.client.eval(r#"patch("GET /admin", |req| #{ body: "p" }, #{ unseen: true })"#).ok();
+    assert_eq!(set.admin(false).0, 429);
+    for _ in 0..3 {
+        assert_eq!(set.admin(false).0, 401);
+    }
+    assert_eq!(set.admin(true), (200, "the admin's page".to_owned()));
+    set.told("a patch would answer without the layer `auth`");
+}
+
 #[test]
 fn a_login_that_is_demanded_and_was_forgotten_closes_the_route() {
     let mut set = Set::new("forgotten");

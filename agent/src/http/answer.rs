@@ -42,7 +42,7 @@ fn count<E>(answered: Result<Response, E>, counted: Option<Counted>) -> Result<R
     }
 }
 
-/// Answers by the newest layer in force, or by the original with the request as it came.
+/// Answers by the newest layer in force, or by the original with the request as it came; without a cell always by that.
 pub(super) async fn patched<S>(
     slot: Arc<Slot>,
     cell: Option<Arc<Cell>>,

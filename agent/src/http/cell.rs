@@ -20,8 +20,10 @@ pub(super) struct Routes {
     registry: Arc<Registry>,
     /// Lower case.
     opaque_headers: Vec<String>,
-    /// The layers that each request must have come through.
+    /// The layers that each request must have come through, named here so that they are demanded even if nothing has the name.
     behind: Vec<Arc<str>>,
+    /// Layers with a name that belong to other routes, as the service says.
+    beside: Vec<Arc<str>>,
 }
 
 impl Routes {
@@ -30,6 +32,7 @@ impl Routes {
             registry,
             opaque_headers: opaque_headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
             behind: Vec::new(),
+            beside: Vec::new(),
         }
     }
 
@@ -40,17 +43,34 @@ impl Routes {
         routes
     }
 
-    /// Closes the route of a request that has not come through each layer that it should have.
-    fn check(&self, method: &str, template: &str, passed: &[Arc<str>]) {
-        if let Some(missing) = self.behind.iter().find(|name| !passed.contains(name)) {
-            self.registry.unguarded(method, template, missing);
+    /// The same, with one layer more that belongs to other routes.
+    pub(super) fn beside(&self, name: Arc<str>) -> Self {
+        let mut routes = self.clone();
+        routes.beside.push(name);
+        routes
+    }
+
+    /// The layer that a request should have come through and has not. No patch answers it then: that is decided for each
+    /// request by what it has come through itself, never by what was learnt of others.
+    fn missing(&self, passed: &[Arc<str>]) -> Option<Missing> {
+        if let Some(name) = self.behind.iter().find(|name| !passed.contains(name)) {
+            return Some(Missing { layer: name.clone(), is_demanded: true });
         }
+        let layer = self.registry.layer_beside(&[passed, &self.beside].concat())?;
+        Some(Missing { layer, is_demanded: false })
     }
 
     /// Whether a patch may see that a header has a value, but not which. `name` is lower case.
     pub(super) fn is_opaque(&self, name: &str) -> bool {
         OPAQUE_HEADERS.contains(&name) || self.opaque_headers.iter().any(|opaque| opaque == name)
     }
+}
+
+/// A layer that a request has not come through.
+struct Missing {
+    layer: Arc<str>,
+    /// Whether `behind` names it.
+    is_demanded: bool,
 }
 
 /// A method and a template that this service has not met yet.
@@ -61,6 +81,8 @@ pub(super) struct Route {
     passed: Vec<Arc<str>>,
     /// Whether it has not come through all that there are: one of them may lie inside.
     may_hide_some: bool,
+    /// The one that it should have come through.
+    missing: Option<Missing>,
 }
 
 /// A route that becomes a point when the call is over, however it ends.
@@ -112,6 +134,8 @@ pub(super) enum Turn {
     Pass,
     /// A patch may be in force.
     Patched(Arc<Slot>),
+    /// A patch may be in force and must not answer this request, which is only counted.
+    Counted(Arc<Slot>),
     /// The route is called for the first time.
     Learn(Route),
 }
@@ -154,13 +178,24 @@ impl Cell {
             return Turn::Pass;
         };
         match self.find(method, template.as_str()) {
-            Some(slot) if slot.is_armed() => {
-                self.routes.check(method, template.as_str(), passed(request));
-                Turn::Patched(slot.clone())
-            }
+            Some(slot) if slot.is_armed() => self.armed(slot.clone(), method, template, passed(request)),
             Some(_) => Turn::Pass,
             None => self.meet(method, template, passed(request)),
         }
+    }
+
+    fn armed(&self, slot: Arc<Slot>, method: &str, template: &MatchedPath, passed: &[Arc<str>]) -> Turn {
+        match self.routes.missing(passed) {
+            None => Turn::Patched(slot),
+            Some(missing) => {
+                self.close(method, template, &missing);
+                Turn::Counted(slot)
+            }
+        }
+    }
+
+    fn close(&self, method: &str, template: &MatchedPath, missing: &Missing) {
+        self.routes.registry.unguarded(method, template.as_str(), &missing.layer, missing.is_demanded);
     }
 
     /// Makes the route a point.
@@ -168,6 +203,10 @@ impl Cell {
         // Too many routes, or a template that cannot be a name: it is then no point, and the request was answered.
         if let Ok(slot) = self.routes.registry.declare(route.method, route.template.as_str()) {
             slot.mark_seen(&route.passed);
+            // Told behind the call: had the request met the layer inside, that is what was told.
+            if let Some(missing) = &route.missing {
+                self.close(route.method, &route.template, missing);
+            }
             self.remember(Known {
                 method: route.method,
                 template: route.template,
@@ -184,17 +223,21 @@ impl Cell {
         if template.as_str().contains(ROUTERS_OWN) {
             return Turn::Pass;
         }
-        self.routes.check(method, template.as_str(), passed);
-        let may_hide_some = self.routes.registry.has_layer_beside(passed);
+        let missing = self.routes.missing(passed);
+        let may_hide_some = self.routes.registry.layer_beside(passed).is_some();
         let known = self.routes.registry.known_route(&format!("{method} {}", template.as_str()));
         let Some(slot) = known.filter(|slot| !may_hide_some || slot.is_seen()) else {
             let (template, passed) = (template.clone(), passed.to_vec());
-            return Turn::Learn(Route { method, template, passed, may_hide_some });
+            return Turn::Learn(Route { method, template, passed, may_hide_some, missing });
         };
         slot.mark_seen(passed);
-        let template = template.clone();
-        self.remember(Known { method, template, slot: slot.clone(), next: OnceLock::new() });
-        if slot.is_armed() { Turn::Patched(slot) } else { Turn::Pass }
+        self.remember(Known {
+            method,
+            template: template.clone(),
+            slot: slot.clone(),
+            next: OnceLock::new(),
+        });
+        if slot.is_armed() { self.armed(slot, method, template, passed) } else { Turn::Pass }
     }
 
     fn find(&self, method: &str, template: &str) -> Option<&Arc<Slot>> {

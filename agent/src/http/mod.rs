@@ -1,6 +1,7 @@
 //! The layer that makes routes points.
 //!
-//! It belongs inside the service's other layers: a patch answers in place of the handler and of all that lies inside. Put it on the router with `Router::layer` or `Router::route_layer`, where it sees which template a request matched.
+//! It belongs inside the service's other layers: a patch answers in place of the handler and of all that lies inside. Put it
+//! on the router with `Router::layer` or `Router::route_layer`, where it sees which template a request matched.
 //! Around the router it sees none, and then lets every request pass. A request that matched no route is no point.
 
 mod answer;
@@ -55,6 +56,17 @@ impl HttpLayer {
         let name: Arc<str> = name.into().into();
         Self { routes: self.routes.map(|routes| Arc::new(routes.behind(name))) }
     }
+
+    /// Says that the layer of the service that [`Agent::outside`](crate::Agent::outside) gave this name belongs to other
+    /// routes, and that these need none of what it does: patches of them answer requests that have not come through it.
+    ///
+    /// Without this no request that has not come through each layer with a name is answered by a patch. Said of a layer that
+    /// lies inside all the same, it is noticed by the first request that gets to that layer, and only then.
+    #[must_use = "it is another layer"]
+    pub fn beside(self, name: impl Into<String>) -> Self {
+        let name: Arc<str> = name.into().into();
+        Self { routes: self.routes.map(|routes| Arc::new(routes.beside(name))) }
+    }
 }
 
 impl<S> Layer<S> for HttpLayer {
@@ -94,6 +106,10 @@ where
             Turn::Patched(slot) => {
                 let (inner, cell) = self.take_ready();
                 Step::Boxed { future: Box::pin(answer::patched(slot, cell, request, inner)) }
+            }
+            Turn::Counted(slot) => {
+                let (inner, _) = self.take_ready();
+                Step::Boxed { future: Box::pin(answer::patched(slot, None, request, inner)) }
             }
             Turn::Learn(route) => {
                 let (inner, cell) = self.take_ready();

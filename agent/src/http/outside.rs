@@ -2,7 +2,8 @@
 //!
 //! A patch answers in place of all that lies inside the agent's layer. A layer that must not be left out, such as an
 //! authentication, is given a name where it is put on the router. Each request then carries the names of those that it has
-//! come through, and one of them that meets a request behind the agent's layer says so: its routes take no patches.
+//! come through, and no patch answers one that lacks a name. Where a route is said not to need a layer, and that layer meets a
+//! request of it behind the agent's, it says so: the route takes no patches.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

@@ -74,10 +74,10 @@ impl Registry {
         }
     }
 
-    /// Whether there is a layer with a name that is none of these.
-    pub(crate) fn has_layer_beside(&self, passed: &[Arc<str>]) -> bool {
+    /// A layer with a name that is none of these.
+    pub(crate) fn layer_beside(&self, known: &[Arc<str>]) -> Option<Arc<str>> {
         let layers = self.order.layers.read().unwrap_or_else(PoisonError::into_inner);
-        layers.iter().any(|name| !passed.contains(name))
+        layers.iter().find(|name| !known.contains(name)).cloned()
     }
 
     /// A layer with a name was met inside the agent's, at this route: a patch would answer without it.
@@ -90,29 +90,45 @@ impl Registry {
         });
     }
 
-    /// A request came without having come through a layer that lies outside the agent's, as the service says.
-    pub(crate) fn unguarded(&self, method: &str, template: &str, layer: &str) {
+    /// A request came without having come through a layer with a name, which `behind` demands or which is not said to belong
+    /// to other routes.
+    pub(crate) fn unguarded(&self, method: &str, template: &str, layer: &str, is_demanded: bool) {
         self.unprotected(method, template, || {
-            let layers = self.order.layers.read().unwrap_or_else(PoisonError::into_inner);
-            let known = layers.iter().any(|known| **known == *layer);
-            let near = layers.iter().find(|known| distance(known, layer) <= layer.len().div_ceil(3));
-            let way = match (known, near) {
-                (true, _) => format!(
-                    "add `agent.outside(\"{layer}\", ..)` to this route's router after the agent's layer: the one \
-                     that is added last is the outermost"
-                ),
-                (false, Some(near)) => format!("no layer has that name; did you mean `{near}`?"),
-                (false, None) => {
-                    format!("no layer has that name; give it with `agent.outside(\"{layer}\", ..)`")
+            let way = self.way_behind(layer);
+            match is_demanded {
+                true => {
+                    format!("a request came to it without the layer `{layer}`, which it is said to be behind; {way}")
                 }
-            };
-            format!("a request came to it without the layer `{layer}`, which it is said to be behind; {way}")
+                false => format!(
+                    "a patch would answer without the layer `{layer}`: a request came to it that has not come through \
+                     it; {way}. If this route is one that needs no `{layer}`, say so with \
+                     `agent.http_layer().beside(\"{layer}\")`"
+                ),
+            }
         });
+    }
+
+    /// How a route comes to lie behind a layer.
+    fn way_behind(&self, layer: &str) -> String {
+        let layers = self.order.layers.read().unwrap_or_else(PoisonError::into_inner);
+        let near = layers.iter().find(|known| distance(known, layer) <= layer.len().div_ceil(3));
+        match (layers.iter().any(|known| **known == *layer), near) {
+            (true, _) => format!(
+                "add `agent.outside(\"{layer}\", ..)` to this route's router after the agent's layer: the one that is \
+                 added last is the outermost"
+            ),
+            (false, Some(near)) => format!("no layer has that name; did you mean `{near}`?"),
+            (false, None) => {
+                format!("no layer has that name; give it with `agent.outside(\"{layer}\", ..)`")
+            }
+        }
     }
 
     fn unprotected(&self, method: &str, template: &str, why: impl FnOnce() -> String) {
         let Ok(name) = route_name(method, template) else { return };
-        if self.order.why_closed(&name).is_some() {
+        if let Some(why) = self.order.why_closed(&name) {
+            // Another thread may have noted it and not have come to this yet.
+            self.close_route(&name, &why);
             return;
         }
         let why = why();
@@ -122,9 +138,13 @@ impl Registry {
             return;
         }
         drop(misplaced);
-        if let Some(slot) = self.known_route(&name) {
-            slot.close(&why);
-        }
+        self.close_route(&name, &why);
         self.order.tell(format!("`{name}` takes no patches: {why}"));
+    }
+
+    fn close_route(&self, name: &str, why: &str) {
+        if let Some(slot) = self.known_route(name) {
+            slot.close(why);
+        }
     }
 }

@@ -2,14 +2,17 @@
 //!
 //! HTTP on a port that the system chooses: `GET /admin` wants the header `authorization`, `GET /panic` panics, and `GET /grpc`
 //! fails as gRPC calls do. With `ORDER=wrong` the layer that looks at the header lies inside the agent's; with
-//! `ORDER=forgotten` the agent's is said to be behind it, and it is on no router.
+//! `ORDER=refused` it does, too, and a layer between the two refuses the first request; with `ORDER=forgotten` the agent's is
+//! said to be behind it, and it is on no router.
 #![forbid(unsafe_code)]
 #![allow(clippy::panic, reason = "a program for tests: what fails here fails the test")]
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -25,11 +28,27 @@ async fn auth(request: Request, next: Next) -> Result<Response, StatusCode> {
     }
 }
 
+/// As a limit does that is reached for a moment.
+async fn refuses_the_first(
+    State(met): State<Arc<AtomicUsize>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, StatusCode> {
+    match met.fetch_add(1, Ordering::Relaxed) {
+        0 => Err(StatusCode::TOO_MANY_REQUESTS),
+        _ => Ok(next.run(request).await),
+    }
+}
+
 fn routes(agent: &Agent) -> Router {
     let admin = Router::new().route("/admin", get(async || "the admin's page"));
     let auth = agent.outside("auth", middleware::from_fn(auth));
     let admin = match std::env::var("ORDER").as_deref() {
         Ok("wrong") => admin.layer(auth).layer(agent.http_layer()),
+        Ok("refused") => {
+            let few = middleware::from_fn_with_state(Arc::new(AtomicUsize::new(0)), refuses_the_first);
+            admin.layer(auth).layer(few).layer(agent.http_layer())
+        }
         Ok("forgotten") => admin.layer(agent.http_layer().behind("auth")),
         _ => admin.layer(agent.http_layer().behind("auth")).layer(auth),
     };
@@ -37,7 +56,7 @@ fn routes(agent: &Agent) -> Router {
         .route("/health", get(async || "well"))
         .route("/panic", get(async || if true { panic!("as it does") } else { "never" }))
         .route("/grpc", get(async || [("content-type", "application/grpc"), ("grpc-status", "14")]))
-        .layer(agent.http_layer());
+        .layer(agent.http_layer().beside("auth"));
     open.merge(admin)
 }
 

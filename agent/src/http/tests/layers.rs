@@ -85,11 +85,86 @@ async fn a_route_beside_a_layer_with_a_name_is_patched_once_that_was_seen() {
         .route("/admin", get(async || "page"))
         .layer(layer(&registry))
         .layer(OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry)));
-    let service: Router =
-        Router::new().route("/health", get(async || "healthy")).layer(layer(&registry)).merge(admin);
+    let health = Router::new().route("/health", get(async || "healthy"));
+    let service: Router = health.layer(layer(&registry).beside("auth")).merge(admin);
     patch_route(&registry, "GET", "/health", teapot());
     assert_eq!(send(&service, without_token("/health")).await.2, "healthy", "who knows what lies inside");
     assert_eq!(send(&service, without_token("/health")).await.0, StatusCode::IM_A_TEAPOT);
+}
+
+/// Refuses every request, as a limit that is reached does: what lies behind it is not met.
+async fn busy(_: Asked, _: Next) -> StatusCode {
+    StatusCode::SERVICE_UNAVAILABLE
+}
+
+#[tokio::test]
+async fn what_lies_inside_is_not_left_out_where_another_layer_refused_every_request_until_then() {
+    let registry = registry();
+    let admin = || {
+        Router::new().route("/admin", get(async || "page")).layer(OutsideLayer::new(
+            middleware::from_fn(auth),
+            "auth",
+            Some(&registry),
+        ))
+    };
+    let refused: Router = admin().layer(middleware::from_fn(busy)).layer(layer(&registry));
+    let heard = patch_route(&registry, "GET", "/admin", teapot());
+    for _ in 0..3 {
+        assert_eq!(send(&refused, without_token("/admin")).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let serves: Router = admin().layer(layer(&registry));
+    assert_eq!(send(&serves, without_token("/admin")).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(send(&serves, with_token("/admin")).await.2, "page");
+    assert!(heard.lines().is_empty());
+    let why = why(&registry, "GET /admin");
+    assert!(why.contains("without the layer `auth`") && why.contains(r#"beside("auth")"#), "{why}");
+}
+
+/// Of two routers that serve a route of one name, what was seen of one says nothing of the other.
+#[tokio::test]
+async fn a_route_of_another_router_that_has_the_same_name_is_decided_for_itself() {
+    let registry = registry();
+    let page = || Router::new().route("/admin", get(async || "page"));
+    let named = || OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry));
+    let right: Router = page().layer(layer(&registry).behind("auth")).layer(named());
+    let wrong: Router = page().layer(named()).layer(layer(&registry));
+    assert_eq!(send(&right, with_token("/admin")).await.2, "page");
+    patch_route(&registry, "GET", "/admin", teapot());
+    assert_eq!(send(&right, with_token("/admin")).await.0, StatusCode::IM_A_TEAPOT);
+    assert_eq!(send(&wrong, without_token("/admin")).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(send(&wrong, with_token("/admin")).await.2, "page");
+    assert!(why(&registry, "GET /admin").contains("without the layer `auth`"));
+}
+
+/// No order of the two layers lets a patch answer a request without a token.
+#[tokio::test]
+async fn no_patch_answers_who_did_not_come_through_the_login() {
+    for inner in [false, true] {
+        for demands in [false, true] {
+            for unseen in [false, true] {
+                let registry = registry();
+                let agents = if demands { layer(&registry).behind("auth") } else { layer(&registry) };
+                let login = OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry));
+                let page = Router::new().route("/admin", get(async || "page"));
+                let service: Router = match inner {
+                    true => page.layer(login).layer(agents),
+                    false => page.layer(agents).layer(login),
+                };
+                if !unseen {
+                    send(&service, with_token("/admin")).await;
+                }
+                let point = registry.declare("GET", "/admin").unwrap();
+                if point.patchable().is_ok() {
+                    patch_route(&registry, "GET", "/admin", teapot());
+                }
+                for _ in 0..3 {
+                    assert_eq!(send(&service, without_token("/admin")).await.0, StatusCode::UNAUTHORIZED);
+                }
+                let expected = if inner { StatusCode::OK } else { StatusCode::IM_A_TEAPOT };
+                assert_eq!(send(&service, with_token("/admin")).await.0, expected);
+            }
+        }
+    }
 }
 
 #[tokio::test]
