@@ -8,10 +8,10 @@ use serde::ser::{self, Serialize};
 
 use super::SECRET_NAME;
 use super::error::TreeError;
-use super::key::KeySerializer;
+use super::key::{KeySerializer, no_names};
 use super::path::index_of;
 use super::scope::SecretScope;
-use super::ser::{Limits, TreeSerializer, ends, is_late, late, too_large};
+use super::ser::{Limits, TreeSerializer, containers, ends, is_late, late, too_large};
 use super::tree::Tree;
 use super::unreadable::Unreadable;
 
@@ -95,7 +95,7 @@ struct Along<'w> {
     bytes: usize,
     found: Option<Tree>,
     above: Vec<Names>,
-    /// What was found by its number in the outermost container: the rest of it tells nothing more.
+    /// What was wanted of the outermost list is found: the rest of it tells nothing more.
     is_over: bool,
 }
 
@@ -134,11 +134,10 @@ impl Along<'_> {
         Ok(is_wanted)
     }
 
-    /// Ends the walk early where nothing more can come of it.
+    /// Ends the walk early where nothing more can come of it: behind an element of a list that is the whole value. A list has
+    /// no names by which it could be a secret, and no element twice.
     fn over(&mut self) -> Result<(), TreeError> {
-        let names = self.above.get(self.depth);
-        if 0 < self.depth || self.found.is_none() || names.is_some_and(|names| names.texts().next().is_some())
-        {
+        if 0 < self.depth || self.found.is_none() {
             return Ok(());
         }
         self.is_over = true;
@@ -198,8 +197,13 @@ impl<'a, 'w> Open<'a, 'w> {
         if self.is_on_the_way && self.along.is_wanted(name)? { self.along.enter(value) } else { Ok(()) }
     }
 
-    fn closed(self) {
+    fn seq(self) -> Result<(), TreeError> {
         self.along.depth -= self.levels;
+        Ok(())
+    }
+
+    fn map(self) -> Result<(), TreeError> {
+        self.seq()
     }
 }
 
@@ -300,46 +304,7 @@ impl<'a, 'w> ser::Serializer for &'a mut Along<'w> {
     }
 }
 
-macro_rules! elements {
-    ($($kind:ident $method:ident),*) => {$(
-        impl ser::$kind for Open<'_, '_> {
-            type Ok = ();
-            type Error = TreeError;
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
-                self.element(value)
-            }
-            fn end(self) -> Result<(), TreeError> {
-                self.closed();
-                Ok(())
-            }
-        }
-    )*};
-}
-
-elements!(SerializeSeq serialize_element, SerializeTuple serialize_element, SerializeTupleStruct serialize_field,
-    SerializeTupleVariant serialize_field);
-
-macro_rules! fields {
-    ($($kind:ident),*) => {$(
-        impl ser::$kind for Open<'_, '_> {
-            type Ok = ();
-            type Error = TreeError;
-            fn serialize_field<T: Serialize + ?Sized>(
-                &mut self,
-                key: &'static str,
-                value: &T,
-            ) -> Result<(), TreeError> {
-                self.field(key, value)
-            }
-            fn end(self) -> Result<(), TreeError> {
-                self.closed();
-                Ok(())
-            }
-        }
-    )*};
-}
-
-fields!(SerializeStruct, SerializeStructVariant);
+containers!(Open<'_, '_> => ());
 
 impl ser::SerializeMap for Open<'_, '_> {
     type Ok = ();
@@ -359,14 +324,11 @@ impl ser::SerializeMap for Open<'_, '_> {
         if !std::mem::take(&mut self.is_wanted) {
             return Ok(());
         }
-        let is_number = self.along.numbers.get(self.along.depth).is_some_and(Option::is_some);
-        self.along.enter(value)?;
-        // Names that are text are looked at to the last: one of them may make the whole a secret.
-        if is_number { self.along.over() } else { Ok(()) }
+        // Its names are looked at to the last, whatever they are: one of them may make the whole a secret.
+        self.along.enter(value)
     }
     fn end(self) -> Result<(), TreeError> {
-        self.closed();
-        Ok(())
+        self.map()
     }
 }
 
@@ -392,14 +354,6 @@ macro_rules! integers {
     ($($method:ident: $type:ty),*) => {$(
         fn $method(self, value: $type) -> Result<bool, TreeError> {
             self.integer(value.into())
-        }
-    )*};
-}
-
-macro_rules! not_a_name {
-    ($($method:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
-        fn $method(self, $(_: $type),*) -> Result<$result, TreeError> {
-            Err(TreeError::ours("a name of a map is no text"))
         }
     )*};
 }
@@ -450,33 +404,5 @@ impl ser::Serializer for Key<'_, '_> {
     }
 
     // An entry without a name that a path could hold is not looked for along a path; the whole value tells of it.
-    not_a_name! {
-        serialize_f32(value: f32) -> bool;
-        serialize_f64(value: f64) -> bool;
-        serialize_bytes(value: &[u8]) -> bool;
-        serialize_none() -> bool;
-        serialize_unit() -> bool;
-        serialize_unit_struct(name: &'static str) -> bool;
-        serialize_seq(length: Option<usize>) -> Self::SerializeSeq;
-        serialize_tuple(length: usize) -> Self::SerializeTuple;
-        serialize_tuple_struct(name: &'static str, length: usize) -> Self::SerializeTupleStruct;
-        serialize_tuple_variant(name: &'static str, index: u32, variant: &'static str, length: usize)
-            -> Self::SerializeTupleVariant;
-        serialize_map(length: Option<usize>) -> Self::SerializeMap;
-        serialize_struct(name: &'static str, length: usize) -> Self::SerializeStruct;
-        serialize_struct_variant(name: &'static str, index: u32, variant: &'static str, length: usize)
-            -> Self::SerializeStructVariant;
-    }
-    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<bool, TreeError> {
-        Err(TreeError::ours("a name of a map is no text"))
-    }
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _name: &'static str,
-        _index: u32,
-        _variant: &'static str,
-        _value: &T,
-    ) -> Result<bool, TreeError> {
-        Err(TreeError::ours("a name of a map is no text"))
-    }
+    no_names!(bool);
 }

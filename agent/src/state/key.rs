@@ -10,11 +10,51 @@ use super::error::TreeError;
 /// Writes a key as text.
 pub(super) struct KeySerializer;
 
-fn no_key<T>() -> Result<T, TreeError> {
+/// Refuses what is no name of a path.
+pub(super) fn no_name<T>() -> Result<T, TreeError> {
     Err(TreeError::ours(
         "a key that is neither text, an integer, a truth value, a character nor a plain variant",
     ))
 }
+
+/// The kinds of values that are no names, for a serializer of names.
+macro_rules! no_names {
+    ($ok:ty) => {
+        no_names! { @
+            serialize_f32(f32) -> $ok;
+            serialize_f64(f64) -> $ok;
+            serialize_bytes(&[u8]) -> $ok;
+            serialize_none() -> $ok;
+            serialize_unit() -> $ok;
+            serialize_unit_struct(&'static str) -> $ok;
+            serialize_seq(Option<usize>) -> Self::SerializeSeq;
+            serialize_tuple(usize) -> Self::SerializeTuple;
+            serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct;
+            serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Self::SerializeTupleVariant;
+            serialize_map(Option<usize>) -> Self::SerializeMap;
+            serialize_struct(&'static str, usize) -> Self::SerializeStruct;
+            serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant;
+        }
+        fn serialize_some<T: serde::Serialize + ?Sized>(self, _: &T) -> Result<$ok, TreeError> {
+            $crate::state::key::no_name()
+        }
+        fn serialize_newtype_variant<T: serde::Serialize + ?Sized>(
+            self,
+            _name: &'static str,
+            _index: u32,
+            _variant: &'static str,
+            _value: &T,
+        ) -> Result<$ok, TreeError> {
+            $crate::state::key::no_name()
+        }
+    };
+    (@ $($method:ident($($argument:ty),*) -> $result:ty;)*) => {$(
+        fn $method(self, $(_: $argument),*) -> Result<$result, TreeError> {
+            $crate::state::key::no_name()
+        }
+    )*};
+}
+pub(super) use no_names;
 
 macro_rules! as_text {
     ($($method:ident: $type:ty),*) => {$(
@@ -58,73 +98,7 @@ impl ser::Serializer for KeySerializer {
         // A `Secret<T>` does not come here: for every serializer but the tree's own it is the placeholder.
         value.serialize(self)
     }
-    fn serialize_f32(self, _: f32) -> Result<String, TreeError> {
-        no_key()
-    }
-    fn serialize_f64(self, _: f64) -> Result<String, TreeError> {
-        no_key()
-    }
-    fn serialize_bytes(self, _: &[u8]) -> Result<String, TreeError> {
-        no_key()
-    }
-    fn serialize_none(self) -> Result<String, TreeError> {
-        no_key()
-    }
-    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<String, TreeError> {
-        no_key()
-    }
-    fn serialize_unit(self) -> Result<String, TreeError> {
-        no_key()
-    }
-    fn serialize_unit_struct(self, _: &'static str) -> Result<String, TreeError> {
-        no_key()
-    }
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _name: &'static str,
-        _index: u32,
-        _variant: &'static str,
-        _value: &T,
-    ) -> Result<String, TreeError> {
-        no_key()
-    }
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, TreeError> {
-        no_key()
-    }
-    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, TreeError> {
-        no_key()
-    }
-    fn serialize_tuple_struct(
-        self,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleStruct, TreeError> {
-        no_key()
-    }
-    fn serialize_tuple_variant(
-        self,
-        _name: &'static str,
-        _index: u32,
-        _variant: &'static str,
-        _length: usize,
-    ) -> Result<Self::SerializeTupleVariant, TreeError> {
-        no_key()
-    }
-    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, TreeError> {
-        no_key()
-    }
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, TreeError> {
-        no_key()
-    }
-    fn serialize_struct_variant(
-        self,
-        _name: &'static str,
-        _index: u32,
-        _variant: &'static str,
-        _length: usize,
-    ) -> Result<Self::SerializeStructVariant, TreeError> {
-        no_key()
-    }
+    no_names!(String);
 }
 
 /// Reads a key back as the type that the service's map has.

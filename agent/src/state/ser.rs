@@ -199,6 +199,47 @@ impl TreeSerializer {
     }
 }
 
+/// Makes of a type that takes one `element` or `field` after the other, and ends as a `seq` or a `map`, all that serde calls so.
+macro_rules! containers {
+    ($open:ty => $ok:ty) => {
+        containers!(@list $open => $ok: SerializeSeq serialize_element);
+        containers!(@list $open => $ok: SerializeTuple serialize_element);
+        containers!(@list $open => $ok: SerializeTupleStruct serialize_field);
+        containers!(@list $open => $ok: SerializeTupleVariant serialize_field);
+        containers!(@fields $open => $ok: SerializeStruct);
+        containers!(@fields $open => $ok: SerializeStructVariant);
+    };
+    (@list $open:ty => $ok:ty: $kind:ident $add:ident) => {
+        impl serde::ser::$kind for $open {
+            type Ok = $ok;
+            type Error = TreeError;
+            fn $add<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
+                self.element(value)
+            }
+            fn end(self) -> Result<$ok, TreeError> {
+                self.seq()
+            }
+        }
+    };
+    (@fields $open:ty => $ok:ty: $kind:ident) => {
+        impl serde::ser::$kind for $open {
+            type Ok = $ok;
+            type Error = TreeError;
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                name: &'static str,
+                value: &T,
+            ) -> Result<(), TreeError> {
+                self.field(name, value)
+            }
+            fn end(self) -> Result<$ok, TreeError> {
+                self.map()
+            }
+        }
+    };
+}
+pub(super) use containers;
+
 /// A list, tuple, map or struct that is not complete yet, and the variants that wrap it.
 pub(crate) struct Open<'a> {
     serializer: &'a mut TreeSerializer,
@@ -226,7 +267,7 @@ impl<'a> Open<'a> {
         Ok(Self { serializer, variant, length, items, entries, key, unnamed: 0 })
     }
 
-    fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
         let index = self.items.len();
         if index == 0 {
             self.items.reserve(self.length.unwrap_or(0).min(MAX_RESERVED));
@@ -235,7 +276,7 @@ impl<'a> Open<'a> {
             None => self.serializer.part(value),
             Some(_) => self.serializer.named_part(&index.to_string(), value),
         };
-        let item = item.map_err(|error| self.seen_from_here(error, &index.to_string()))?;
+        let item = item.map_err(|error| self.of_variant(self.seen_from_here(error, &index.to_string())))?;
         self.items.push(item);
         Ok(())
     }
@@ -264,9 +305,20 @@ impl<'a> Open<'a> {
         error.of_part(segment, self.length)
     }
 
-    fn seq(self) -> Tree {
+    fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), TreeError> {
+        self.entry(name.to_owned(), value).map_err(|error| self.of_variant(error))
+    }
+
+    fn of_variant(&self, error: TreeError) -> TreeError {
+        match self.variant {
+            Some(variant) => error.of_part(variant, None),
+            None => error,
+        }
+    }
+
+    fn seq(self) -> Result<Tree, TreeError> {
         let items = self.items;
-        close(self.serializer, self.variant, Tree::Seq(items))
+        Ok(close(self.serializer, self.variant, Tree::Seq(items)))
     }
 
     fn map(mut self) -> Result<Tree, TreeError> {
@@ -493,49 +545,7 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
     }
 }
 
-impl ser::SerializeSeq for Open<'_> {
-    type Ok = Tree;
-    type Error = TreeError;
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
-        self.item(value)
-    }
-    fn end(self) -> Result<Tree, TreeError> {
-        Ok(self.seq())
-    }
-}
-
-impl ser::SerializeTuple for Open<'_> {
-    type Ok = Tree;
-    type Error = TreeError;
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
-        self.item(value)
-    }
-    fn end(self) -> Result<Tree, TreeError> {
-        Ok(self.seq())
-    }
-}
-
-impl ser::SerializeTupleStruct for Open<'_> {
-    type Ok = Tree;
-    type Error = TreeError;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
-        self.item(value)
-    }
-    fn end(self) -> Result<Tree, TreeError> {
-        Ok(self.seq())
-    }
-}
-
-impl ser::SerializeTupleVariant for Open<'_> {
-    type Ok = Tree;
-    type Error = TreeError;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
-        self.item(value).map_err(|error| error.of_part(self.variant.unwrap_or_default(), None))
-    }
-    fn end(self) -> Result<Tree, TreeError> {
-        Ok(self.seq())
-    }
-}
+containers!(Open<'_> => Tree);
 
 impl ser::SerializeMap for Open<'_> {
     type Ok = Tree;
@@ -552,37 +562,6 @@ impl ser::SerializeMap for Open<'_> {
             Some(Err(why)) => self.unnamed(&why),
             None => Err(TreeError::ours("a map gave a value without its key")),
         }
-    }
-    fn end(self) -> Result<Tree, TreeError> {
-        self.map()
-    }
-}
-
-impl ser::SerializeStruct for Open<'_> {
-    type Ok = Tree;
-    type Error = TreeError;
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        key: &'static str,
-        value: &T,
-    ) -> Result<(), TreeError> {
-        self.entry(key.to_owned(), value)
-    }
-    fn end(self) -> Result<Tree, TreeError> {
-        self.map()
-    }
-}
-
-impl ser::SerializeStructVariant for Open<'_> {
-    type Ok = Tree;
-    type Error = TreeError;
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        key: &'static str,
-        value: &T,
-    ) -> Result<(), TreeError> {
-        let variant = self.variant.unwrap_or_default();
-        self.entry(key.to_owned(), value).map_err(|error| error.of_part(variant, None))
     }
     fn end(self) -> Result<Tree, TreeError> {
         self.map()

@@ -1,3 +1,4 @@
+mod along;
 mod cells;
 mod digests;
 mod fields;
