@@ -15,6 +15,7 @@ pub(crate) trait PatchCode: Send + Sync {
     fn call(&self, lease: u64, began: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure>;
 
     /// Whether the code mentions the request's body (routes).
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only requests have bodies"))]
     fn mentions_body(&self) -> bool;
 }
 

@@ -19,15 +19,20 @@ mod watch;
 mod world;
 
 pub(crate) use breaker::Tripped;
+pub(crate) use call::PANIC_ABORTS;
+#[cfg(feature = "http")]
+pub(crate) use call::run;
 pub use call::{Answer, Argument, Arguments, call};
-pub(crate) use call::{PANIC_ABORTS, run};
 pub(crate) use layer::{Failed, Layer, Observer, PatchCode, PatchFailure, Stats};
 pub use probe::Probe;
 pub(crate) use probe::{Makes, NO_ERR, NO_RESULT};
 pub use registry::POINTS;
-pub(crate) use registry::{LayerInfo, Point, PointInfo, Registry, distance, point_method};
+pub(crate) use registry::{LayerInfo, Point, PointInfo, Registry};
+#[cfg(feature = "http")]
+pub(crate) use registry::{distance, point_method};
 pub(crate) use slot::Kind;
 pub use slot::{Facts, Slot};
+#[cfg(feature = "http")]
 pub(crate) use values::encode;
 pub use watch::Counted;
 pub(crate) use watch::Watch;

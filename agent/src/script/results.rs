@@ -94,6 +94,10 @@ fn known(value: &Expr) -> Known {
 
 impl Known {
     /// The whole value, if all of it is written down.
+    #[cfg_attr(
+        not(feature = "http"),
+        allow(dead_code, reason = "only answers of routes are looked at whole")
+    )]
     pub(crate) fn tree(&self) -> Option<Tree> {
         match self {
             Self::Unknown => None,

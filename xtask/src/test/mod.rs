@@ -58,6 +58,7 @@ const CORE: &[Step] = &[
             pass_through(&mut place.cargo(&args))
         },
     },
+    Step { name: "without", run: check_without_features },
     Step {
         name: "doc",
         run: |place| {
@@ -68,6 +69,19 @@ const CORE: &[Step] = &[
     Step { name: "test", run: |place| pass_through(&mut place.cargo(&["test", "--workspace", "--locked"])) },
     Step { name: "hosts", run: hosts::run_all },
 ];
+
+/// The library where single features of it are off, and where all are that can be.
+const FEWER: [&str; 4] =
+    ["aws-lc-rs,macros,tracing", "aws-lc-rs,http,macros", "aws-lc-rs,macros", "aws-lc-rs"];
+
+/// Compiles the library with fewer features than the workspace uses: no warning may come of one that is off.
+fn check_without_features(place: &Place) -> Result<(), String> {
+    FEWER.iter().try_for_each(|features| {
+        let package = ["clippy", "-p", "debug-agent", "--lib", "--locked", "--no-default-features"];
+        let mut command = place.cargo(&package);
+        pass_through(command.args(["--features", features, "--", "-D", "warnings"]))
+    })
+}
 
 /// What foreign tools see.
 const FOREIGN: &[Step] = &[
