@@ -15,6 +15,7 @@ mod filter;
 #[cfg(feature = "tracing")]
 mod tests;
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,6 +30,11 @@ pub use filter::LogFilter;
 
 /// The target of the agent's own events, with everything below it.
 pub(crate) const OWN: &str = "debug_agent";
+
+thread_local! {
+    /// How often a level decided on this thread: a logger that asks a filter of ours can be told by it.
+    static DECIDED: Cell<u64> = const { Cell::new(0) };
+}
 
 /// The levels in force.
 #[derive(Default)]
@@ -94,7 +100,9 @@ impl Levels {
         // The clock and the process are asked for only where it matters.
         covering.peek()?;
         let (now, process) = (BootTime::now(), std::process::id());
-        covering.find(|level| level.process == process && !level.is_over(now)).map(|level| level.level)
+        let found = covering.find(|level| level.process == process && !level.is_over(now))?;
+        DECIDED.set(DECIDED.get().wrapping_add(1));
+        Some(found.level)
     }
 
     /// Whether a level is set for the target of a place in the code that logs, in force or over. Asked when a level is set,

@@ -12,6 +12,7 @@ pub mod http;
 pub mod process;
 pub mod proxy;
 pub mod serve;
+pub mod set;
 pub mod terminal;
 pub mod wait;
 
@@ -21,6 +22,7 @@ pub use dice::Dice;
 pub use halt::Halted;
 pub use process::{Ctl, Running, Service};
 pub use proxy::Proxy;
+pub use set::Set;
 pub use terminal::Terminal;
 
 /// The signature that Slack would send: `v0=` and the HMAC-SHA256 of `v0:<timestamp>:<body>` in hex.

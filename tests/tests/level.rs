@@ -191,3 +191,35 @@ fn a_service_without_the_filter_is_told_so() {
     assert!(reply.failed().1.contains("no filter of this agent is installed"), "{}", reply.0);
     assert!(reply.help().contains("agent.log_filter"), "{}", reply.help());
 }
+
+/// Crates that use `log` make no event above the ceiling of that crate, which is raised while the level holds, and no longer.
+#[test]
+fn events_of_the_log_crate_come_through_while_a_level_holds() {
+    let mut set = debug_tests::Set::changing(env!("CARGO_BIN_EXE_logged"));
+    assert_eq!(set.says("/before"), "INFO");
+    set.client.eval(r#"log_level("logged::old", "debug", #{ ttl: "3s" })"#).ok();
+    assert_eq!(set.says("/during"), "DEBUG");
+    let line = set.service.wait_for_log("old /during");
+    assert!(line.contains("DEBUG logged::old: old /during"), "{line}");
+    wait::until_true("it expired", || set.client.eval("leases().len()").display() == "0");
+    assert_eq!(set.says("/after"), "INFO");
+    set.client.eval(r#"log_level("logged::old", "debug")"#).ok();
+    set.says("/again");
+    set.service.wait_for_log("old /again");
+    set.client.eval("revert_all()").ok();
+    assert_eq!(set.says("/end"), "INFO");
+    let log = set.service.log();
+    for absent in ["old /before", "old /after", "old /end", "other /"] {
+        assert!(!log.contains(absent), "{absent}: {log}");
+    }
+}
+
+/// A logger that asks no filter would show the events of every crate: its ceiling stays.
+#[test]
+fn the_ceiling_of_a_logger_that_filters_nothing_stays() {
+    let program = env!("CARGO_BIN_EXE_logged");
+    let mut set = debug_tests::Set::with(program, None, &[("LOGGER", "own")]);
+    set.client.eval(r#"log_level("logged::old", "debug")"#);
+    assert_eq!(set.says("/during"), "INFO");
+    assert!(!set.service.log().contains("old /during"), "{}", set.service.log());
+}

@@ -8,7 +8,7 @@ use log::LevelFilter as Most;
 use tracing::level_filters::LevelFilter;
 
 use super::change::as_log;
-use super::{Levels, SetLevel};
+use super::{DECIDED, Levels, SetLevel};
 
 /// A target that no service has.
 const ELSEWHERE: &str = "debug_agent_elsewhere";
@@ -26,7 +26,7 @@ impl Levels {
     /// Notes whether events of the `log` crate under a level's target come through the service's subscriber, and raises the
     /// ceiling to it if they do. Runs the service's logger, on a thread that keeps nothing.
     pub(super) fn raise_ceiling(&self, level: &SetLevel) {
-        level.through_log.store(comes_through(log::logger(), level), Ordering::Relaxed);
+        level.through_log.store(self.comes_through(log::logger(), level), Ordering::Relaxed);
         self.follow_ceiling();
     }
 
@@ -45,6 +45,31 @@ impl Levels {
     }
 }
 
+impl Levels {
+    /// Whether a logger hands events of the level's target to the filters of this agent, and of those alone: one that filters
+    /// nothing by itself would show those of every crate.
+    ///
+    /// Where each layer has a filter of its own, `tracing-subscriber` says of every event that it is enabled. Then what counts is
+    /// that a filter of ours was asked, and that nothing else takes events of so low a level.
+    fn comes_through(&self, logger: &dyn log::Log, level: &SetLevel) -> bool {
+        let Some(lowest) = level.level.into_level() else { return false };
+        let enabled = |target: &str| {
+            logger.enabled(&log::Metadata::builder().level(as_log(lowest)).target(target).build())
+        };
+        let before = DECIDED.get();
+        let is_shown = enabled(&level.target);
+        let asks_us = DECIDED.get() != before;
+        is_shown && (!enabled(ELSEWHERE) || asks_us && self.are_the_lowest())
+    }
+
+    /// Whether the levels that are set let in more than all that the service itself takes, as far as that can be told: of what
+    /// takes everything it cannot be told at TRACE.
+    fn are_the_lowest(&self) -> bool {
+        let most = self.most();
+        most < LevelFilter::TRACE && LevelFilter::current() <= most
+    }
+}
+
 /// What the ceiling should be and what is remembered of it. What the service has set itself meanwhile counts, and there is
 /// nothing of ours to put back then. Without a logger the ceiling is `Off`, and stays.
 fn next(raised: Option<Raised>, now: Most, wanted: Most) -> (Most, Option<Raised>) {
@@ -53,15 +78,6 @@ fn next(raised: Option<Raised>, now: Most, wanted: Most) -> (Most, Option<Raised
         return (before, None);
     }
     (wanted, Some(Raised { before, ours: wanted }))
-}
-
-/// Whether a logger hands events of the level's target to the filters of this agent, and of those alone: one that filters nothing
-/// by itself would show those of every crate.
-fn comes_through(logger: &dyn log::Log, level: &SetLevel) -> bool {
-    let Some(lowest) = level.level.into_level() else { return false };
-    let enabled =
-        |target: &str| logger.enabled(&log::Metadata::builder().level(as_log(lowest)).target(target).build());
-    enabled(&level.target) && !enabled(ELSEWHERE)
 }
 
 fn most(level: LevelFilter) -> Most {
@@ -109,6 +125,7 @@ mod tests {
 
     #[test]
     fn only_a_logger_that_asks_the_filters_lets_the_ceiling_be_raised() {
+        let levels = Levels::default();
         let level = SetLevel {
             lease: 1,
             target: "a::b".to_owned(),
@@ -118,8 +135,8 @@ mod tests {
             seen: AtomicBool::new(false),
             through_log: AtomicBool::new(false),
         };
-        assert!(comes_through(&Logger(|target| target == "a::b"), &level));
-        assert!(!comes_through(&Logger(|_| true), &level), "it would show every crate");
-        assert!(!comes_through(&Logger(|_| false), &level), "it would show nothing");
+        assert!(levels.comes_through(&Logger(|target| target == "a::b"), &level));
+        assert!(!levels.comes_through(&Logger(|_| true), &level), "it would show every crate");
+        assert!(!levels.comes_through(&Logger(|_| false), &level), "it would show nothing");
     }
 }
