@@ -228,7 +228,7 @@ table! {
         reserved: false,
         in_patches: false,
         usage: "patch(point, fn, opts?)",
-        about: "puts a function in a point's place for a while; `Err(\"no\")` fails; opts: ttl, reason, over, persist, guard, unseen",
+        about: "puts a function at a point until a deadline; `Err(\"no\")` makes it fail; opts: ttl, reason, over, persist, guard, unseen",
         example: r#"patch("GET /api/healthcheck", |req| #{ status: 418, body: #{ status: "I'm a teapot" } }, #{ ttl: "5m" })"#,
     }
     LogLevel {
