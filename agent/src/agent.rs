@@ -17,6 +17,8 @@ use crate::config::{self, Flag};
 use crate::guard::Gauge;
 #[cfg(feature = "tracing")]
 use crate::levels::{Levels, LogFilter};
+use crate::notes::Note;
+#[cfg(feature = "http")]
 use crate::points::Registry;
 use crate::start::{self, Running};
 use crate::state::{self, Check, FieldCell, Path, Place, ReadCell, State, StateHandle};
@@ -28,6 +30,7 @@ use crate::status::{Shared, Status};
 #[must_use = "dropping the agent stops it"]
 pub struct Agent {
     status: Shared,
+    #[cfg(feature = "http")]
     registry: Option<Arc<Registry>>,
     #[cfg(feature = "tracing")]
     levels: Option<Arc<Levels>>,
@@ -48,7 +51,7 @@ pub struct Builder {
     /// Each the [`Check`] of a state's type, with the state's path as its author wrote it.
     pub(crate) checks: Vec<(String, Box<dyn Any + Send>)>,
     /// What is wrong with single names, each of which costs only itself.
-    pub(crate) faults: Vec<String>,
+    pub(crate) faults: Vec<Note>,
     /// A list by its path, and the field that tells its elements apart.
     pub(crate) keys: Vec<(String, String)>,
     pub(crate) never_patch: Vec<String>,
@@ -88,6 +91,7 @@ impl Agent {
     fn without(status: Status) -> Self {
         Self {
             status: Shared::new(status),
+            #[cfg(feature = "http")]
             registry: None,
             #[cfg(feature = "tracing")]
             levels: None,
@@ -289,8 +293,11 @@ impl Builder {
 
     /// The path of a field; one that is none costs that field, and is told at start.
     fn path_of(&mut self, function: &str, path: String) -> Option<Path> {
-        let parsed = path.parse::<Path>();
-        parsed.map_err(|error| self.faults.push(format!("`.{function}`: {error}; it is not shown"))).ok()
+        let tell = |error| {
+            let state = Path(vec![path.split(['.', '[']).next().unwrap_or_default().to_owned()]);
+            self.faults.push(Note::about([state], format!("`.{function}`: {error}; it is not shown")));
+        };
+        path.parse::<Path>().map_err(tell).ok()
     }
 
     /// What the service demands of every new value of a state: `check` sees the whole value before it is put in place, while
@@ -378,7 +385,7 @@ impl Builder {
     ) -> Self {
         let name = name.into();
         if self.gauges.contains_key(&name) {
-            self.faults.push(format!("two gauges are named `{name}`; both are seen as `()`"));
+            self.faults.push(Note::for_all(format!("two gauges are named `{name}`; both are seen as `()`")));
             self.gauges.insert(name, Box::new(|| f64::NAN));
         } else {
             self.gauges.insert(name, Box::new(number));
@@ -425,12 +432,14 @@ impl Builder {
             Flag::On => {
                 let prepared = start::prepare(self)?;
                 let status = Shared::new(Status::Starting);
+                #[cfg(feature = "http")]
                 let registry = prepared.registry.clone();
                 #[cfg(feature = "tracing")]
                 let levels = prepared.levels.clone();
                 let running = start::launch(prepared, status.clone())?;
                 Ok(Agent {
                     status,
+                    #[cfg(feature = "http")]
                     registry: Some(registry),
                     #[cfg(feature = "tracing")]
                     levels: Some(levels),

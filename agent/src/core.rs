@@ -17,6 +17,7 @@ use crate::helpers::Helpers;
 use crate::lease::{Cause, EndError, Leases, Stands, Undone, Writes};
 use crate::levels::Levels;
 use crate::lifetimes::Lifetime;
+use crate::notes::Note;
 use crate::observe::Observing;
 use crate::points::Registry;
 use crate::records;
@@ -50,9 +51,9 @@ pub(crate) struct Core {
     /// The conditions under which leases stay.
     pub(crate) guards: Guards,
     /// Sentences for `info()` about what happened, the newest last.
-    pub(crate) notes: Mutex<Vec<String>>,
+    pub(crate) notes: Mutex<Vec<Note>>,
     /// What was found at start that costs only itself, and is so for as long as this process runs; set once.
-    pub(crate) at_start: OnceLock<Vec<String>>,
+    pub(crate) at_start: OnceLock<Vec<Note>>,
     /// Names in the author's code and in the policy; set once.
     pub(crate) names: OnceLock<crate::start::Names>,
     /// How many permits the gate has made.
@@ -77,6 +78,8 @@ pub(crate) struct Core {
     pub(crate) redactor: Arc<Redactor>,
     /// What must not leave, searched for in everything that does.
     pub(crate) scrubber: Scrubber,
+    /// Texts that are those of secrets, by their paths, as they were found at start; set once.
+    pub(crate) alike: OnceLock<BTreeMap<Path, Vec<(Origin, bool)>>>,
     /// Keyed digests.
     pub(crate) keyed: Keyed,
     /// Where events for the service's log wait.
@@ -151,6 +154,30 @@ impl Core {
         }
     }
 
+    /// Finds the texts that are those of secrets as the service has them at start. Later an operator could have brought one, and
+    /// would learn whether it was the right one.
+    pub(crate) fn find_alike(&self) {
+        let mut alike = BTreeMap::new();
+        for (name, _) in self.states.list() {
+            let state = Path(vec![name.to_owned()]);
+            let Ok(tree) = self.read(&state, Wait::AGENT) else { continue };
+            for (below, leaf) in tree.leaves() {
+                let Tree::Str(text) = leaf.without_mark() else { continue };
+                let path = state.join(&below.0);
+                let secrets = self.scrubber.alike(&path, text);
+                if !secrets.is_empty() {
+                    alike.insert(path, secrets);
+                }
+            }
+        }
+        drop(self.alike.set(alike));
+    }
+
+    /// The secrets whose text was found at a path at start, and whether it was nothing else.
+    pub(crate) fn alike(&self, path: &Path) -> &[(Origin, bool)] {
+        self.alike.get().and_then(|alike| alike.get(path)).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// Says so where the number of changes in force, or the first deadline of them, may be another than before. Waits for
     /// nothing: the event leaves through a queue, and the file is written elsewhere.
     pub(crate) fn mark(&self) {
@@ -167,6 +194,11 @@ impl Core {
 
     /// Does something whose panic must end here; nothing if it panicked, which is told.
     pub(crate) fn guarded<R>(&self, what: &str, run: impl FnOnce() -> R) -> Option<R> {
+        let run = || {
+            #[cfg(test)]
+            crate::fence::planted::meet(what);
+            run()
+        };
         fenced(run).map_err(|Panicked| self.panicked(what)).ok()
     }
 
@@ -342,11 +374,11 @@ impl Core {
     }
 
     /// What was found at start that costs only itself.
-    pub(crate) fn at_start(&self) -> &[String] {
+    pub(crate) fn at_start(&self) -> &[Note] {
         self.at_start.get().map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Adds a sentence to what `info()` says.
+    /// Adds a sentence to what `info()` says to all.
     pub(crate) fn note(&self, sentence: String) {
         /// The newest are kept: a service may run for years.
         const MAX_NOTES: usize = 100;
@@ -354,7 +386,7 @@ impl Core {
         if notes.len() >= MAX_NOTES {
             notes.remove(0);
         }
-        notes.push(sentence);
+        notes.push(Note::for_all(sentence));
     }
 }
 

@@ -417,3 +417,6 @@ impl Dispatch for Desk {
         self.core.leases.held_by(session.id).is_empty() && session.pending() == 0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
         Effect::Read { path, value, .. } => {
             let mut shown = convert::to_dynamic(&value, &path, &core.keyed);
             if value.holds_secret() {
-                convert::tell_alike(&mut shown, &|path, value| alike(core, run, path, value));
+                convert::tell_alike(&mut shown, &|path| alike(core, run, path));
             }
             Ok(shown)
         }
@@ -136,19 +136,15 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
 /// Why a text of the service is opaque though it is no secret of its own: it holds that of one, which is named to those who may
 /// know of it.
 ///
-/// Nothing of what an operator brought: nobody learns by it whether a guess was right. So not where a change is in force, and
-/// not while a patch of this operator could make the service store what they like.
-fn alike(core: &Core, run: &Run, path: &Path, value: &Tree) -> Option<String> {
-    let Tree::Str(text) = value else { return None };
-    let brought = |lease: &Lease| match lease.target() {
-        Resource::State(at) => Path(at.clone()).overlaps(path),
-        Resource::Point(_) => lease.owner == run.session.operator.name,
-        _ => false,
-    };
-    if run.leases(core).iter().any(brought) {
+/// Only what was found at start is told, also where another text stands there now: an operator who has brought a text since then, by a patch
+/// or as a client of the service, does not learn by it whether a guess was right.
+fn alike(core: &Core, run: &Run, path: &Path) -> Option<String> {
+    let is_there =
+        |lease: &Lease| matches!(lease.target(), Resource::State(at) if Path(at.clone()).overlaps(path));
+    if run.leases(core).iter().any(is_there) {
         return None;
     }
-    let alike = core.scrubber.alike(path, text);
+    let alike = core.alike(path);
     let known = alike
         .iter()
         .find(|(origin, _)| origin.path().is_some_and(|at| gate::may_know(core, run, at, None).is_ok()));
@@ -156,7 +152,8 @@ fn alike(core: &Core, run: &Run, path: &Path, value: &Tree) -> Option<String> {
         (at, is_whole) if known.is_some() => (format!("the secret {at}"), is_whole),
         (_, is_whole) => ("a secret".to_owned(), is_whole),
     };
-    Some(if *is_whole { format!("its text is that of {of}") } else { format!("it holds the text of {of}") })
+    let what = if *is_whole { "its text is that of" } else { "it holds the text of" };
+    Some(format!("{what} {of}, as found at start"))
 }
 
 /// Makes a change under its lease, which is taken back if anything stands in the way or fails on the way.

@@ -19,3 +19,31 @@ pub(crate) fn fenced<R>(run: impl FnOnce() -> R) -> Result<R, Panicked> {
         Panicked
     })
 }
+
+/// Panics of tests, in the place of those that no test can cause.
+#[cfg(test)]
+pub(crate) mod planted {
+    use std::cell::Cell;
+
+    thread_local! {
+        static IN: Cell<Option<&'static str>> = const { Cell::new(None) };
+    }
+
+    /// The next thing of this name that this thread does guarded panics.
+    pub(crate) fn panic_in(what: &'static str) {
+        IN.set(Some(what));
+    }
+
+    /// Whether it has come to that.
+    pub(crate) fn has_panicked() -> bool {
+        IN.get().is_none()
+    }
+
+    /// Panics if it was asked to.
+    pub(crate) fn meet(what: &str) {
+        if IN.get() == Some(what) {
+            IN.set(None);
+            panic!("planted");
+        }
+    }
+}

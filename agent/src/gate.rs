@@ -7,7 +7,7 @@ mod preview;
 mod requests;
 mod stack;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,7 +33,7 @@ use stack::check_stack;
 
 pub(crate) use asked::NonEmpty;
 pub(crate) use permit::{MethodPermit, Opened, Permit};
-pub(crate) use preview::{Barred, could_read};
+pub(crate) use preview::{Barred, could_read, speaks_of};
 pub(crate) use stack::{Standing, not_failing, on_top, standing, unagreed};
 
 /// Why the gate let nothing through.
@@ -303,10 +303,11 @@ fn denial(effect: &Effect, decided: &Decided) -> Option<Denial> {
 /// Checks the stack, and keeps others from changing it before this change stands on it.
 fn claim<'a>(core: &'a Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<Claim<'a>, Refusal> {
     let target = proposal.change.target();
-    // The id of the other one is not told: it may come to nothing.
-    let claim = core.leases.claim(target).map_err(|_| {
+    let by = format!("eval {} of {}", run.record_number(), run.session.operator.name);
+    // The id of the lease to be is not told: it may come to nothing.
+    let claim = core.leases.claim(target, by).map_err(|other| {
         Refusal::state(
-            format!("`{target}` is being changed by another eval at this moment"),
+            format!("`{target}` is being changed by {other} at this moment"),
             "look at `leases()` and decide anew",
         )
     })?;

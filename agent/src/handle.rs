@@ -20,7 +20,7 @@ use crate::convert;
 use crate::effect::Options;
 use crate::gate;
 use crate::host::{self, EvalTag};
-use crate::state::{Path, Tree};
+use crate::state::{Path, StateError, Tree};
 
 pub(crate) use value::{add, missing_function, settled, whole};
 
@@ -86,21 +86,23 @@ pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
     if !gate::could_read(&tag.core, &tag.run, &path) {
         return read(tag, &path);
     }
-    match tag.run.look(&tag.core, &path) {
-        Ok(tree)
-            if host::is_container(&tree)
-                && gate::may_know(&tag.core, &tag.run, &path, Some(&tree)).is_ok() =>
-        {
-            Ok(Dynamic::from(Handle { path }))
-        }
-        // Of what is too large to be read whole parts are read all the same.
-        Err(error)
-            if error.is_large_container() && gate::may_know(&tag.core, &tag.run, &path, None).is_ok() =>
-        {
-            Ok(Dynamic::from(Handle { path }))
-        }
-        _ => read(tag, &path),
+    host::may_go_on(tag)?;
+    let found = tag.run.look(&tag.core, &path);
+    if !stays_handle(tag, &path, &found) {
+        return host::perform(tag, || Ok(vec![host::read_found(&tag.core, &tag.run, &path, found)]));
     }
+    host::looked(tag, &path);
+    Ok(Dynamic::from(Handle { path }))
+}
+
+fn stays_handle(tag: &EvalTag, path: &Path, found: &Result<Tree, StateError>) -> bool {
+    let tree = match found {
+        Ok(tree) if host::is_container(tree) => Some(tree),
+        // Of what is too large to be read whole parts are read all the same.
+        Err(error) if error.is_large_container() => None,
+        _ => return false,
+    };
+    gate::may_know(&tag.core, &tag.run, path, tree).is_ok()
 }
 
 /// That a variable or state which a `switch` compares is a value that it can compare.
@@ -130,7 +132,7 @@ fn contents(tag: &EvalTag, handle: &Handle) -> Fallible<Dynamic> {
 }
 
 fn read(tag: &EvalTag, path: &Path) -> Fallible<Dynamic> {
-    host::perform(tag, || Ok(vec![host::read(&tag.core, &tag.run, HostFunction::Get.row(), path)]))
+    host::perform(tag, || Ok(vec![host::read(&tag.core, &tag.run, path)]))
 }
 
 fn step_by_name(ctx: NativeCallContext<'_>, handle: &mut Handle, name: ImmutableString) -> Fallible<Dynamic> {
@@ -138,7 +140,7 @@ fn step_by_name(ctx: NativeCallContext<'_>, handle: &mut Handle, name: Immutable
 }
 
 fn step_by_index(ctx: NativeCallContext<'_>, handle: &mut Handle, index: INT) -> Fallible<Dynamic> {
-    let path = element(&host::tag(&ctx)?, handle, index);
+    let path = element(&host::tag(&ctx)?, handle, index)?;
     step(&ctx, path)
 }
 
@@ -158,16 +160,21 @@ fn step(ctx: &NativeCallContext<'_>, path: Path) -> Fallible<Dynamic> {
 }
 
 /// The path of an element; a negative index counts from the end, as in a list of the script.
-fn element(tag: &EvalTag, handle: &Handle, index: INT) -> Path {
-    let from_end = || match tag.run.look(&tag.core, &handle.path).ok()? {
-        tree @ Tree::Seq(_) if gate::may_know(&tag.core, &tag.run, &handle.path, Some(&tree)).is_err() => {
-            None
-        }
-        Tree::Seq(items) => INT::try_from(items.len()).ok()?.checked_add(index).filter(|at| *at >= 0),
-        _ => None,
-    };
-    let index = if index < 0 { from_end().unwrap_or(index) } else { index };
-    handle.path.child(&index.to_string())
+fn element(tag: &EvalTag, handle: &Handle, index: INT) -> Fallible<Path> {
+    let from_end = if index < 0 { from_end(tag, &handle.path, index)? } else { None };
+    Ok(handle.path.child(&from_end.unwrap_or(index).to_string()))
+}
+
+/// A position counted from the end of a list, as it is now; nothing where there is no such list for this operator.
+fn from_end(tag: &EvalTag, path: &Path, index: INT) -> Fallible<Option<INT>> {
+    host::may_go_on(tag)?;
+    let found = tag.run.look(&tag.core, path);
+    host::looked(tag, path);
+    let Ok(tree @ Tree::Seq(items)) = &found else { return Ok(None) };
+    if gate::may_know(&tag.core, &tag.run, path, Some(tree)).is_err() {
+        return Ok(None);
+    }
+    Ok(INT::try_from(items.len()).ok().and_then(|len| len.checked_add(index)).filter(|at| *at >= 0))
 }
 
 fn slice(ctx: NativeCallContext<'_>, handle: &mut Handle, range: Range<INT>) -> Fallible<Dynamic> {
@@ -225,7 +232,7 @@ fn write_by_index(
     index: INT,
     value: Dynamic,
 ) -> Fallible<()> {
-    let path = element(&host::tag(&ctx)?, handle, index);
+    let path = element(&host::tag(&ctx)?, handle, index)?;
     store(&ctx, path, value)
 }
 

@@ -25,10 +25,11 @@ use crate::script::library::terminated;
 use crate::script::memory;
 use crate::script::meter::{self, End};
 use crate::script::nesting;
+use crate::state::Path;
 use crate::values;
 
 pub(crate) use arguments::is_option;
-pub(crate) use wish::{is_container, leaves, read, set, state_refusal};
+pub(crate) use wish::{is_container, leaves, read, read_found, set, state_refusal};
 
 /// What a host function finds in the engine it is called from.
 #[derive(Clone)]
@@ -227,8 +228,14 @@ pub(crate) fn perform(
     }
 }
 
+/// Charges a look at a container as a read, and notes it: it has taken the service's lock, and is no effect of its own.
+pub(crate) fn looked(tag: &EvalTag, path: &Path) {
+    meter::charge(EFFECT);
+    tag.run.looked_at(path);
+}
+
 /// A run that has ended gets nothing more, not even in what the unwinding of a closure calls.
-fn may_go_on(tag: &EvalTag) -> Fallible<()> {
+pub(crate) fn may_go_on(tag: &EvalTag) -> Fallible<()> {
     if meter::ended().is_some() || tag.run.is_cancelled() {
         meter::end(End::Cancelled);
         return Err(terminated());

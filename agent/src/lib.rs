@@ -33,6 +33,7 @@ mod lifetimes;
 mod listing;
 mod marks;
 mod net;
+mod notes;
 mod observe;
 mod plan;
 mod points;

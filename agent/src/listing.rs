@@ -15,6 +15,7 @@ use crate::handle;
 use crate::lease::{Conflict, DEFAULT_TTL, GRACE, Lease};
 use crate::levels::level_name;
 use crate::net::Bounds;
+use crate::notes::Note;
 use crate::run::{MAX_EFFECTS, Run};
 use crate::script::engine::{EVAL, PATCH};
 use crate::script::words;
@@ -112,13 +113,6 @@ fn explain(function: &Function) -> String {
 }
 
 fn info(core: &Core, run: &Run, now: BootTime) -> Dynamic {
-    let today = UnixTime::now().as_secs();
-    let kept = core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-    let notes = core.lifetimes.iter().filter_map(|lifetime| lifetime.warning(today));
-    let unnoted = core
-        .observer()
-        .filter(|observer| !observer.notes_calls())
-        .map(|_| "patched calls are not noted for now, so that the next process cannot tell if this one ends inside of one: `calls` in `[active] folder` takes too long to write; best is a folder in memory (tmpfs)");
     let in_force = run.leases(core);
     let next = in_force.iter().map(|lease| lease.until().remaining(now)).min();
     rows([vec![
@@ -143,16 +137,10 @@ fn info(core: &Core, run: &Run, now: BootTime) -> Dynamic {
         ),
         (
             "notes",
-            notes
-                .chain(core.at_start().iter().cloned())
-                .chain(core.names.get().map(|names| names.not_yet(core)).unwrap_or_default())
-                .chain(kept)
-                .chain(core.waits.long())
-                .chain(core.faults.sentence())
-                .chain(core.states.unkeyed())
-                .chain(unnoted.map(str::to_owned))
-                .chain(unsearched(core))
-                .map(Dynamic::from)
+            notes(core)
+                .into_iter()
+                .filter(|note| note.is_for(core, run))
+                .map(|note| Dynamic::from(note.text))
                 .collect::<rhai::Array>()
                 .into(),
         ),
@@ -161,6 +149,24 @@ fn info(core: &Core, run: &Run, now: BootTime) -> Dynamic {
     .ok()
     .and_then(|mut one| one.pop())
     .unwrap_or(Dynamic::UNIT)
+}
+
+/// What there is to tell, to those who may know of it.
+fn notes(core: &Core) -> Vec<Note> {
+    let now = UnixTime::now().as_secs();
+    let mut notes: Vec<Note> =
+        core.lifetimes.iter().filter_map(|lifetime| lifetime.warning(now)).map(Note::for_all).collect();
+    notes.extend(core.at_start().iter().cloned());
+    notes.extend(core.names.get().map(|names| names.not_yet(core)).unwrap_or_default());
+    notes.extend(core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().cloned());
+    let long = core.waits.long().into_iter();
+    notes.extend(long.map(|(state, what)| Note::about([Path(vec![state])], what)));
+    notes.extend(core.faults.sentence().map(Note::for_all));
+    notes.extend(core.states.unkeyed().into_iter().map(|(path, what)| Note::about([path], what)));
+    let unnoted = core.observer().filter(|observer| !observer.notes_calls());
+    notes.extend(unnoted.map(|_| Note::for_all("patched calls are not noted for now, so that the next process cannot tell if this one ends inside of one: `calls` in `[active] folder` takes too long to write; best is a folder in memory (tmpfs)")));
+    notes.extend(unsearched(core));
+    notes
 }
 
 /// What bounds everybody, whatever policy says.
@@ -213,14 +219,14 @@ fn levels(core: &Core, run: &Run) -> Dynamic {
 }
 
 /// Secrets that are not searched for in what leaves, because they equal a name that is shown everywhere.
-fn unsearched(core: &Core) -> Vec<String> {
-    let origins = core.scrubber.unsearched();
-    let told = |origin: &Origin| {
-        format!(
+fn unsearched(core: &Core) -> Vec<Note> {
+    let told = |origin: Origin| {
+        let what = format!(
             "the secret {origin} equals a name that is shown everywhere; it is not searched for in output"
-        )
+        );
+        Note::about(origin.path().cloned(), what)
     };
-    origins.iter().map(told).collect()
+    core.scrubber.unsearched().into_iter().map(told).collect()
 }
 
 fn health(health: &debug_audit::Health) -> String {

@@ -1,5 +1,7 @@
 //! One eval on its way: whose it is, what it may do, what it has done so far.
 
+mod looks;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,19 +11,31 @@ use debug_audit::{AppendError, Entry, Until};
 use debug_policy::{Action, Mode, Request, Resource};
 use debug_wire::messages::{After, Ends, Standing};
 use rhai::{AST, Dynamic, Position};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
+use self::looks::Looks;
 use crate::core::Core;
 use crate::gate::Refusal;
 use crate::lease::{ChangeError, Conflict, EndError, Lease};
 use crate::plan::{Overlay, Planning};
 use crate::script::copies::Switched;
+use crate::script::meter;
 use crate::session::Session;
 use crate::snapshot::Snapshot;
-use crate::state::{Checked, Origin, Path, Scrubber, Shown, StateError, Tree, Wait};
+use crate::state::{self, Checked, Origin, Path, Scrubber, Shown, StateError, Tree, Wait};
 
 /// The most effects of one eval: as many as a read may have leaves.
 pub(crate) const MAX_EFFECTS: u64 = 10_000;
+
+/// Asks the service, and charges the eval an operation for each microsecond in which that may have held it up: all that one
+/// eval asks holds locks for a second at most, a fifth of the time that it has.
+fn charged<R>(ask: impl FnOnce() -> R) -> R {
+    let before = state::asked();
+    let answer = ask();
+    let held_up = state::asked().saturating_sub(before);
+    meter::charge(u64::try_from(held_up.as_micros()).unwrap_or(u64::MAX));
+    answer
+}
 
 /// One eval.
 pub(crate) struct Run {
@@ -60,6 +74,7 @@ struct Done {
     /// Whether something it put out held a secret that it had not revealed.
     hit: bool,
     sent: usize,
+    looks: Looks,
     /// Leaves as chains of the code were given them, by where the step stands in the code.
     given: HashMap<(Path, Position), Dynamic>,
 }
@@ -174,7 +189,17 @@ impl Run {
     /// What stands at a path; in a plan, with its own writes.
     pub(crate) fn look(&self, core: &Core, path: &Path) -> Result<Tree, StateError> {
         let planned = self.done().planning.as_ref().and_then(|planning| planning.overlay().look(core, path));
-        planned.unwrap_or_else(|| core.read(path, Wait::AGENT))
+        planned.unwrap_or_else(|| charged(|| core.read(path, Wait::AGENT)))
+    }
+
+    /// Notes that it has looked at a container without reading what is in it.
+    pub(crate) fn looked_at(&self, path: &Path) {
+        self.done().looks.add(path);
+    }
+
+    /// What it has so looked at, for the record of its outcome.
+    pub(crate) fn looks(&self, core: &Core) -> Map<String, Value> {
+        self.done().looks.members(|path| self.clean(core, path))
     }
 
     /// Where each write in the state of a path is now, by lease, as far as that can be told at this moment; in a plan, with its
@@ -280,7 +305,7 @@ impl Run {
     pub(crate) fn check_write(&self, core: &Core, path: &Path, value: &Tree) -> Result<Checked, StateError> {
         let planned = |planning: &Planning| planning.overlay().check_write(core, path, value);
         let planned = self.done().planning.as_ref().and_then(planned);
-        planned.unwrap_or_else(|| core.states.check_write(path, value, Wait::AGENT))
+        planned.unwrap_or_else(|| charged(|| core.states.check_write(path, value, Wait::AGENT)))
     }
 
     /// The write without which nothing would stand at `path`: its lease, and its path below the state.

@@ -32,6 +32,7 @@ use crate::lease::{Cause, Lease, Leases, Stuck, Writes, lock_soon};
 use crate::levels::Levels;
 use crate::marks::Marks;
 use crate::net::{self, Bounds, Identify, NetHandle, Tls};
+use crate::notes::Note;
 use crate::observe::Observing;
 use crate::points::Registry;
 use crate::queue::Queue;
@@ -142,12 +143,13 @@ pub(crate) fn prepare(mut builder: Builder) -> Result<Prepared, StartError> {
     let mut closed = closed_to_writes(&builder, &mut notices);
     let names = Names::new(closed.clone(), builder.never_patch.clone(), config.redact.visible.clone());
     closed.extend(checked(&mut builder, &mut notices));
-    for what in state::add_keys(&mut builder.states, &builder.keys, &redactor) {
-        notices.add(what);
+    for (path, what) in state::add_keys(&mut builder.states, &builder.keys, &redactor) {
+        notices.add_note(Note::about(path, what));
     }
     let (states, faults) = States::of(builder.states, closed, redactor.clone());
     for fault in faults {
-        notices.add(format!("{fault}; all that share the name are closed"));
+        let text = format!("{fault}; all that share the name are closed");
+        notices.add_note(Note::about(fault.state(), text));
     }
     let registry = Registry::new(builder.never_patch);
     registry.faults().iter().for_each(|fault| notices.add(fault.clone()));
@@ -188,8 +190,9 @@ fn closed_to_writes(builder: &Builder, notices: &mut Notices) -> Vec<Path> {
                     true => format!("the whole state `{state}` is closed to writes until it is a path"),
                     false => "it closes nothing".to_owned(),
                 };
-                notices.add(format!("`.never_write`: {error}; {what}"));
-                closed.extend(known.then(|| Path(vec![state.to_owned()])));
+                let state = Path(vec![state.to_owned()]);
+                notices.add_note(Note::about([state.clone()], format!("`.never_write`: {error}; {what}")));
+                closed.extend(known.then_some(state));
             }
         }
     }
@@ -202,13 +205,16 @@ fn checked(builder: &mut Builder, notices: &mut Notices) -> Vec<Path> {
     for unused in state::add_checks(&mut builder.states, &builder.checks) {
         let names: Vec<String> = builder.states.iter().map(|state| state.root().to_string()).collect();
         let names = names.iter().map(String::as_str).filter(|name| *name != unused.name);
-        let near = if unused.is_known { String::new() } else { notices::near(&unused.name, names) };
+        let near = if unused.is_known { None } else { state::nearest(&unused.name, names) };
+        let guess = notices::guess(near);
         let what = match unused.is_writable {
             true => "; the state is closed to writes until its check fits",
             false => "",
         };
-        notices.add(format!("`.validate`: {}{near}{what}", unused.why));
-        closed.extend(unused.name.parse::<Path>().ok().filter(|_| unused.is_writable));
+        let path = unused.name.parse::<Path>().ok();
+        let about = path.clone().into_iter().chain(near.and_then(|near| near.parse().ok()));
+        notices.add_note(Note::about(about, format!("`.validate`: {}{guess}{what}", unused.why)));
+        closed.extend(path.filter(|_| unused.is_writable));
     }
     closed
 }
@@ -444,6 +450,7 @@ fn build(
         redactor,
         observing: OnceLock::new(),
         scrubber,
+        alike: OnceLock::new(),
         keyed,
         emitter,
         started: BootTime::now(),
@@ -461,8 +468,11 @@ fn build(
         }
     });
     core.learn_all();
+    core.find_alike();
     let mut notices = notices;
-    core.states.keys_of_nothing(&keys).into_iter().for_each(|what| notices.add(what));
+    for (path, what) in core.states.keys_of_nothing(&keys) {
+        notices.add_note(Note::about([path], what));
+    }
     names.tell(&core, notices);
     let (marks, made) = Marks::begin(config.active.clone());
     if let Err(error) = made {
@@ -514,7 +524,7 @@ fn boot_records(
     });
     let notices = core.at_start();
     if !notices.is_empty() {
-        boot["notices"] = json!(notices);
+        boot["notices"] = notices.iter().map(|note| note.text.as_str()).collect();
     }
     let tell = |what: String| {
         core.emitter.alarm(&what);

@@ -88,7 +88,7 @@ impl Shared {
     pub(crate) fn now(&self) -> Status {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (status, self.waits.long().pop()) {
-            (Status::Running, Some(why)) => Status::Late(why),
+            (Status::Running, Some((_, why))) => Status::Late(why),
             (status, _) => status,
         }
     }
@@ -144,8 +144,8 @@ impl Waits {
         Waiting { waits: self.clone(), state: state.to_owned() }
     }
 
-    /// A sentence for each that has lasted more than 1 s, the longest last.
-    pub(crate) fn long(&self) -> Vec<String> {
+    /// A sentence for each that has lasted more than 1 s, with its state, the longest last.
+    pub(crate) fn long(&self) -> Vec<(String, String)> {
         let mut long: Vec<(Duration, String)> = self
             .lock()
             .iter()
@@ -155,10 +155,11 @@ impl Waits {
         long.sort();
         long.into_iter()
             .map(|(waited, state)| {
-                format!(
-                    "undoing a change has waited {} s for the lock or setter of state `{state}`",
-                    waited.as_secs()
-                )
+                let waited = waited.as_secs();
+                let what = format!(
+                    "undoing a change has waited {waited} s for the lock or setter of state `{state}`"
+                );
+                (state, what)
             })
             .collect()
     }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::Resource;
 use crate::pattern::{Glob, Pattern, Segment, Target, begins};
 use crate::policy::Policy;
 use crate::resource::push_segment;
+use crate::{Request, Resource};
 
 /// A pattern of a policy, and where it stands. Shown as it is written.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,13 @@ impl Policy {
             let except = rule.except.iter().map(move |pattern| ("except", pattern));
             on.chain(except).map(|(list, pattern)| NamedResource { rule: &rule.name.id, list, pattern })
         })
+    }
+}
+
+impl Policy {
+    /// Whether the rule with this id is for the one who asks.
+    pub fn speaks_of(&self, rule: &str, request: &Request) -> bool {
+        self.rules().any(|known| known.name.id == rule && known.audience.includes(request))
     }
 }
 

@@ -6,9 +6,7 @@
     reason = "what fails in a test fails the test"
 )]
 
-use std::process::Command;
-
-use debug_tests::{Certificates, Client, Halted, Service, http, wait};
+use debug_tests::{Halted, Set, wait};
 
 /// Each thread that the agent has while changes are in force, by the beginning of its name.
 const THREADS: [&str; 8] = [
@@ -24,71 +22,52 @@ const THREADS: [&str; 8] = [
 /// That of a state which was written.
 const HELPER: &str = "debug-undo";
 
-struct Set {
-    certificates: Certificates,
-    service: Service,
-    client: Client,
+fn set() -> Set {
+    Set::changing(env!("CARGO_BIN_EXE_handles"))
 }
 
-impl Set {
-    /// The service `handles`, with `alice` attached in the mode `change`.
-    fn new() -> Self {
-        let certificates = Certificates::for_service("handles");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_handles"));
-        command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
-        let service = Service::spawn(command);
-        let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
-        client.eval(r#"change("a test")"#).ok();
-        Self { certificates, service, client }
+/// Changes a point, a value that looks at the clock and one that does not, long enough for threads to be halted.
+fn change(set: &mut Set) {
+    let options = r#"#{ ttl: "6s", persist: true }"#;
+    for code in [
+        format!(r#"set("rwlock.most", 2, {options})"#),
+        format!(r#"set("live.most", 2, {options})"#),
+        format!(r#"patch("handles::doubled", |n| 0, {options})"#),
+    ] {
+        set.client.eval(&code).ok();
     }
+    assert!(is_changed(set));
+}
 
-    fn says(&self, path: &str) -> String {
-        http::get(self.service.http, path).unwrap().body
-    }
+fn plain(set: &Set) -> bool {
+    set.says("/states").contains("rwlock=2;")
+}
 
-    /// Changes a point, a value that looks at the clock and one that does not, long enough for threads to be halted.
-    fn change(&mut self) {
-        let options = r#"#{ ttl: "6s", persist: true }"#;
-        for code in [
-            format!(r#"set("rwlock.most", 2, {options})"#),
-            format!(r#"set("live.most", 2, {options})"#),
-            format!(r#"patch("handles::doubled", |n| 0, {options})"#),
-        ] {
-            self.client.eval(&code).ok();
-        }
-        assert!(self.is_changed());
-    }
+fn timed(set: &Set) -> bool {
+    set.says("/states").contains("live=2;") || set.says("/doubled") == "0"
+}
 
-    fn plain(&self) -> bool {
-        self.says("/states").contains("rwlock=2;")
-    }
+fn is_changed(set: &Set) -> bool {
+    let states = set.says("/states");
+    states.contains("rwlock=2;") && states.contains("live=2;") && set.says("/doubled") == "0"
+}
 
-    fn timed(&self) -> bool {
-        self.says("/states").contains("live=2;") || self.says("/doubled") == "0"
-    }
-
-    fn is_changed(&self) -> bool {
-        let states = self.says("/states");
-        states.contains("rwlock=2;") && states.contains("live=2;") && self.says("/doubled") == "0"
-    }
-
-    /// Waits until each lease has its terminal record, and looks that it has one.
-    fn ended_once(&self, leases: usize) {
-        let terminal = || self.certificates.records().matches("\"kind\":\"lease.expired\"").count();
-        wait::until_true("every lease has its terminal record", || leases <= terminal());
-        assert_eq!(terminal(), leases);
-        wait::until_true("the status is as it was", || self.says("/status") == "running");
-    }
+/// Waits until each lease has its terminal record, and looks that it has one.
+fn ended_once(set: &Set, leases: usize) {
+    let terminal = || set.certificates.records().matches("\"kind\":\"lease.expired\"").count();
+    wait::until_true("every lease has its terminal record", || leases <= terminal());
+    assert_eq!(terminal(), leases);
+    wait::until_true("the status is as it was", || set.says("/status") == "running");
 }
 
 fn halted_until_it_is_over(thread: &str) {
-    let mut set = Set::new();
-    set.change();
+    let mut set = set();
+    change(&mut set);
     let halted = Halted::threads(set.service.pid(), &[thread]);
-    assert!(set.is_changed(), "{thread}: it is too late to see anything");
-    wait::until_true(&format!("with {thread} halted all is as it was"), || !set.plain() && !set.timed());
+    assert!(is_changed(&set), "{thread}: it is too late to see anything");
+    wait::until_true(&format!("with {thread} halted all is as it was"), || !plain(&set) && !timed(&set));
     drop(halted);
-    set.ended_once(3);
+    ended_once(&set, 3);
 }
 
 #[test]
@@ -104,21 +83,21 @@ fn with_any_thread_halted_every_change_ends() {
 /// takes nothing from the parent, whose changes stay and whose log goes on.
 #[test]
 fn a_forked_child_sees_no_change_and_ends_none() {
-    let mut set = Set::new();
-    set.change();
+    let mut set = set();
+    change(&mut set);
     let seen = set.says("/fork");
     assert!(seen.starts_with("doubled=8 live=1 then Some(\"stopped\")"), "{seen}");
     assert!(seen.ends_with("exit 0"), "{seen}");
-    assert!(set.is_changed(), "the parent's changes stay");
+    assert!(is_changed(&set), "the parent's changes stay");
     assert!(!set.certificates.records().contains("\"kind\":\"shutdown\""));
-    wait::until_true("they end at their deadlines", || !set.plain() && !set.timed());
-    set.ended_once(3);
+    wait::until_true("they end at their deadlines", || !plain(&set) && !timed(&set));
+    ended_once(&set, 3);
 }
 
 /// A revert that found the lock held was handed to the thread of its state.
 #[test]
 fn with_the_thread_of_its_state_halted_a_change_ends_when_the_lock_is_free() {
-    let mut set = Set::new();
+    let mut set = set();
     set.client.eval(r#"set("mutex.most", 2, #{ ttl: "2s", persist: true })"#).ok();
     let halted = Halted::threads(set.service.pid(), &[HELPER]);
     set.says("/hold");
@@ -128,19 +107,19 @@ fn with_the_thread_of_its_state_halted_a_change_ends_when_the_lock_is_free() {
     set.says("/release");
     wait::until_true("it is as it was", || set.says("/states").contains("mutex=1;"));
     drop(halted);
-    set.ended_once(1);
+    ended_once(&set, 1);
 }
 
 /// Nobody is left to undo anything. What looks at the clock where it is used is over all the same, and the status says what is
 /// not.
 #[test]
 fn with_every_thread_halted_points_and_live_values_are_as_they_were() {
-    let mut set = Set::new();
-    set.change();
+    let mut set = set();
+    change(&mut set);
     let halted = Halted::threads(set.service.pid(), &["debug-"]);
-    assert!(set.is_changed(), "it is too late to see anything");
+    assert!(is_changed(&set), "it is too late to see anything");
     assert_eq!(set.says("/status"), "running, with 3 changes in force");
-    wait::until_true("points and live values are as they were", || !set.timed());
+    wait::until_true("points and live values are as they were", || !timed(&set));
     let status = wait::until("the status tells that it is late", || {
         Some(set.says("/status")).filter(|status| status.starts_with("running, but lease"))
     });
@@ -148,8 +127,8 @@ fn with_every_thread_halted_points_and_live_values_are_as_they_were() {
         status.contains("state:rwlock.most is still changed: no thread of the agent has got to it"),
         "{status}"
     );
-    assert!(set.plain(), "nobody could undo it");
+    assert!(plain(&set), "nobody could undo it");
     drop(halted);
-    wait::until_true("it is undone as soon as anybody can", || !set.plain());
-    set.ended_once(3);
+    wait::until_true("it is undone as soon as anybody can", || !plain(&set));
+    ended_once(&set, 3);
 }

@@ -6,69 +6,52 @@
     reason = "what fails in a test fails the test"
 )]
 
-use std::process::Command;
+use debug_tests::{Set, http, wait};
 
-use debug_tests::{Certificates, Client, Service, http, wait};
-
-struct Set {
-    certificates: Certificates,
-    service: Service,
-    client: Client,
+/// The service `layers`, with its layers in this order.
+fn set(order: &str) -> Set {
+    Set::with(env!("CARGO_BIN_EXE_layers"), None, &[("ORDER", order)])
 }
 
-impl Set {
-    /// Runs the service `layers` in this order, with `alice` attached in the mode `change`.
-    fn new(order: &str) -> Self {
-        let certificates = Certificates::for_service("layers");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_layers"));
-        command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
-        command.env("ORDER", order);
-        let service = Service::spawn(command);
-        let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
-        client.eval(r#"change("a test")"#).ok();
-        Self { certificates, service, client }
-    }
+fn admin(set: &Set, token: bool) -> (u16, String) {
+    let headers: &[(&str, &str)] = if token { &[("authorization", "Bearer x")] } else { &[] };
+    let answer = http::request(set.service.http, "GET", "/admin", headers, "").unwrap();
+    (answer.status, answer.body)
+}
 
-    fn admin(&self, token: bool) -> (u16, String) {
-        let headers: &[(&str, &str)] = if token { &[("authorization", "Bearer x")] } else { &[] };
-        let answer = http::request(self.service.http, "GET", "/admin", headers, "").unwrap();
-        (answer.status, answer.body)
-    }
-
-    /// It is told wherever an author or operator looks.
-    #[track_caller]
-    fn told(&mut self, what: &str) {
-        self.service.wait_for_log(what);
-        wait::until_true("info() tells it", || {
-            self.client.eval("info()").ok()["value"]["notes"].to_string().contains(what)
-        });
-        wait::until_true("the audit log tells it", || self.certificates.records().contains(what));
-        let note = self.client.eval(r#"describe("GET /admin")"#).ok()["value"]["note"].to_string();
-        assert!(note.contains("cannot be patched: ") && note.contains(what), "{note}");
-    }
+/// It is told wherever an author or operator looks.
+#[track_caller]
+fn told(set: &mut Set, what: &str) {
+    set.service.wait_for_log(what);
+    wait::until_true("info() tells it", || {
+        set.client.eval("info()").ok()["value"]["notes"].to_string().contains(what)
+    });
+    wait::until_true("the audit log tells it", || set.certificates.records().contains(what));
+    let note = set.client.eval(r#"describe("GET /admin")"#).ok()["value"]["note"].to_string();
+    assert!(note.contains("cannot be patched: ") && note.contains(what), "{note}");
 }
 
 #[test]
 fn a_patch_behind_a_login_stays_behind_it() {
-    let mut set = Set::new("right");
-    assert_eq!(set.admin(false).0, 401);
-    assert_eq!(set.admin(true), (200, "the admin's page".to_owned()));
+    let mut set = set("right");
+    assert_eq!(admin(&set, false).0, 401);
+    assert_eq!(admin(&set, true), (200, "the admin's page".to_owned()));
     let reply = set.client.eval(r#"patch("GET /admin", |req| #{ body: "p" })"#);
     assert!(reply.display().ends_with("behind `auth`"), "{}", reply.display());
-    assert_eq!(set.admin(false).0, 401);
-    assert_eq!(set.admin(true), (200, "p".to_owned()));
+    assert_eq!(admin(&set, false).0, 401);
+    assert_eq!(admin(&set, true), (200, "p".to_owned()));
 }
 
 #[test]
 fn a_login_inside_the_agents_layer_is_told_at_the_first_request_and_never_left_out() {
-    let mut set = Set::new("wrong");
+    let mut set = set("wrong");
     // Made when nothing could be known yet.
     set.client.eval(r#"patch("GET /admin", |req| #{ body: "p" }, #{ unseen: true })"#).ok();
     for _ in 0..3 {
-        assert_eq!(set.admin(false).0, 401);
+        assert_eq!(admin(&set, false).0, 401);
     }
-    assert_eq!(set.admin(true), (200, "the admin's page".to_owned()));
-    set.told("a patch would answer without the layer `auth`");
+    assert_eq!(admin(&set, true), (200, "the admin's page".to_owned()));
+    told(&mut set, "a patch would answer without the layer `auth`");
     set.client.eval("revert_all()").ok();
     let (_, message) = set.client.eval(r#"patch("GET /admin", |req| #{ body: "p" })"#).failed();
     assert!(message.contains("would answer without the layer `auth`"), "{message}");
@@ -81,27 +64,27 @@ fn a_login_inside_the_agents_layer_is_told_at_the_first_request_and_never_left_o
 /// What a layer between the two answers says nothing of what lies behind it.
 #[test]
 fn a_login_inside_the_agents_layer_is_never_left_out_even_if_the_first_request_does_not_get_to_it() {
-    let mut set = Set::new("refused");
+    let mut set = set("refused");
     set.client.eval(r#"patch("GET /admin", |req| #{ body: "p" }, #{ unseen: true })"#).ok();
-    assert_eq!(set.admin(false).0, 429);
+    assert_eq!(admin(&set, false).0, 429);
     for _ in 0..3 {
-        assert_eq!(set.admin(false).0, 401);
+        assert_eq!(admin(&set, false).0, 401);
     }
-    assert_eq!(set.admin(true), (200, "the admin's page".to_owned()));
-    set.told("a patch would answer without the layer `auth`");
+    assert_eq!(admin(&set, true), (200, "the admin's page".to_owned()));
+    told(&mut set, "a patch would answer without the layer `auth`");
 }
 
 #[test]
 fn a_login_that_is_demanded_and_was_forgotten_closes_the_route() {
-    let mut set = Set::new("forgotten");
+    let mut set = set("forgotten");
     set.client.eval(r#"patch("GET /admin", |req| #{ body: "p" }, #{ unseen: true })"#).ok();
-    assert_eq!(set.admin(false), (200, "the admin's page".to_owned()), "as the service itself does");
-    set.told("without the layer `auth`, which it is said to be behind");
+    assert_eq!(admin(&set, false), (200, "the admin's page".to_owned()), "as the service itself does");
+    told(&mut set, "without the layer `auth`, which it is said to be behind");
 }
 
 #[test]
 fn a_handler_that_panics_can_be_patched_and_is_counted() {
-    let mut set = Set::new("right");
+    let mut set = set("right");
     http::get(set.service.http, "/panic").unwrap_err();
     let guard = r#"#{ guard: |s| s.points["GET /panic"].errors < 1 }"#;
     http::get(set.service.http, "/health").unwrap();
@@ -114,7 +97,7 @@ fn a_handler_that_panics_can_be_patched_and_is_counted() {
 
 #[test]
 fn a_guard_sees_that_a_grpc_call_failed() {
-    let mut set = Set::new("right");
+    let mut set = set("right");
     for path in ["/health", "/grpc"] {
         assert_eq!(http::get(set.service.http, path).unwrap().status, 200);
     }

@@ -7,76 +7,50 @@
     reason = "what fails in a test fails the test"
 )]
 
-use std::process::Command;
-
-use debug_tests::{Certificates, Client, Ctl, Service, http, wait};
+use debug_tests::{Ctl, Set, http, wait};
 use serde_json::Value;
 
-struct Set {
-    certificates: Certificates,
-    service: Service,
-    client: Client,
+fn set() -> Set {
+    Set::changing(env!("CARGO_BIN_EXE_moving"))
 }
 
-impl Set {
-    /// Runs the service `moving`, with `alice` attached in the mode `change`.
-    fn new() -> Self {
-        let certificates = Certificates::for_service("moving");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_moving"));
-        command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
-        let service = Service::spawn(command);
-        let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
-        client.eval(r#"change("a test")"#).ok();
-        Self { certificates, service, client }
-    }
+/// The states as the service itself sees them, after it did what `path` says.
+fn state(set: &Set, path: &str) -> Value {
+    serde_json::from_str(&http::get(set.service.http, path).unwrap().body).unwrap()
+}
 
-    /// The states as the service itself sees them, after it did what `path` says.
-    fn state(&self, path: &str) -> Value {
-        serde_json::from_str(&http::get(self.service.http, path).unwrap().body).unwrap()
-    }
+fn weights(set: &Set, path: &str) -> String {
+    let state = state(set, path);
+    let weights = state["pool"]["backends"].as_array().unwrap().iter();
+    weights.map(|b| format!("{}{} ", b["name"].as_str().unwrap(), b["weight"])).collect()
+}
 
-    fn weights(&self, path: &str) -> String {
-        let state = self.state(path);
-        let weights = state["pool"]["backends"].as_array().unwrap().iter();
-        weights.map(|b| format!("{}{} ", b["name"].as_str().unwrap(), b["weight"])).collect()
-    }
+/// The lease that a change made.
+#[track_caller]
+fn made(set: &mut Set, code: &str) -> u64 {
+    set.client.eval(code).ok()["leases"][0]["id"].as_u64().unwrap()
+}
 
-    /// The lease that a change made.
-    #[track_caller]
-    fn made(&mut self, code: &str) -> u64 {
-        self.client.eval(code).ok()["leases"][0]["id"].as_u64().unwrap()
-    }
-
-    #[track_caller]
-    fn says(&mut self, code: &str) -> String {
-        self.client.eval(code).display().to_owned()
-    }
-
-    fn records(&self, kind: &str) -> Vec<Value> {
-        let files = std::fs::read_dir(self.certificates.audit()).unwrap().map(|entry| entry.unwrap().path());
-        let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl")).collect();
-        files.sort();
-        let text: String = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
-        let records = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        records.filter(|record| record["kind"] == kind).collect()
-    }
+#[track_caller]
+fn shown(set: &mut Set, code: &str) -> String {
+    set.client.eval(code).display().to_owned()
 }
 
 #[test]
 fn a_change_inside_a_list_is_undone_at_its_deadline_at_the_element_that_was_changed() {
-    let mut set = Set::new();
-    set.made(r#"set("pool.backends.1.weight", 0, #{ ttl: "1s" })"#);
-    assert_eq!(set.weights("/state"), "a1 b0 c0 ");
-    assert_eq!(set.weights("/pop"), "b0 c0 ");
-    wait::until_true("the lease ends", || set.records("lease.expired").len() == 1);
-    assert_eq!(set.weights("/state"), "b1 c0 ");
-    let ended = set.records("lease.expired").remove(0);
+    let mut set = set();
+    made(&mut set, r#"set("pool.backends.1.weight", 0, #{ ttl: "1s" })"#);
+    assert_eq!(weights(&set, "/state"), "a1 b0 c0 ");
+    assert_eq!(weights(&set, "/pop"), "b0 c0 ");
+    wait::until_true("the lease ends", || set.certificates.records_of("lease.expired").len() == 1);
+    assert_eq!(weights(&set, "/state"), "b1 c0 ");
+    let ended = set.certificates.records_of("lease.expired").remove(0);
     assert_eq!(
         (ended["found"].as_str(), ended["foreign"].as_bool()),
         (Some("pool.backends.0.weight"), Some(false))
     );
     assert_eq!(ended["compared"], serde_json::json!(["value", "identity"]));
-    let made = set.records("lease.made").remove(0);
+    let made = set.certificates.records_of("lease.made").remove(0);
     assert_eq!(ended["restored"], made["before"]);
     let folder = set.certificates.audit().display().to_string();
     let verified = Ctl::run(&set.certificates, "alice", &["audit", "verify", &folder]);
@@ -125,17 +99,17 @@ fn a_snapshot_is_put_back_over_elements_that_moved() {
 
 #[test]
 fn an_element_that_went_leaves_a_conflict_in_words_and_is_not_forced() {
-    let mut set = Set::new();
-    let id = set.made("pool.backends[1].weight = 0");
-    assert_eq!(set.weights("/replace"), "a1 new0 c0 ");
-    let said = set.says(&format!("revert({id})"));
+    let mut set = set();
+    let id = made(&mut set, "pool.backends[1].weight = 0");
+    assert_eq!(weights(&set, "/replace"), "a1 new0 c0 ");
+    let said = shown(&mut set, &format!("revert({id})"));
     assert!(
         said.contains("`pool.backends` had 3 elements, now 3") && said.contains("not among them"),
         "{said}"
     );
     let (_, message) = set.client.eval(&format!("settle({id}, \"force\")")).failed();
     assert!(message.contains("not among them"), "{message}");
-    assert_eq!(set.weights("/state"), "a1 new0 c0 ");
+    assert_eq!(weights(&set, "/state"), "a1 new0 c0 ");
     set.client.eval(&format!("settle({id}, \"keep\")")).ok();
     let again = set.client.eval(&format!("revert({id})"));
     assert!(!again.help().contains("as it was before"), "{}", again.help());
@@ -143,51 +117,51 @@ fn an_element_that_went_leaves_a_conflict_in_words_and_is_not_forced() {
 
 #[test]
 fn elements_have_their_keys_as_paths_wherever_they_stand() {
-    let mut set = Set::new();
-    let before = set.state("/state")["pool"]["ring"].clone();
-    let id = set.made("pool.ring.b.weight = 7");
-    assert_eq!(set.says("pool.ring.b.weight"), "7");
-    assert_eq!(set.says("pool.ring.keys()"), r#"["a", "b", "c"]"#);
-    let made = set.records("lease.made").remove(0);
-    assert_eq!(made["lease"]["target"], "state:pool.ring.b.weight");
-    set.state("/swap");
-    let said = set.says(&format!("revert({id})"));
+    let mut set = set();
+    let before = state(&set, "/state")["pool"]["ring"].clone();
+    let id = made(&mut set, "pool.ring.b.weight = 7");
+    assert_eq!(shown(&mut set, "pool.ring.b.weight"), "7");
+    assert_eq!(shown(&mut set, "pool.ring.keys()"), r#"["a", "b", "c"]"#);
+    let record = set.certificates.records_of("lease.made").remove(0);
+    assert_eq!(record["lease"]["target"], "state:pool.ring.b.weight");
+    state(&set, "/swap");
+    let said = shown(&mut set, &format!("revert({id})"));
     assert!(said.contains("is as it was before"), "{said}");
-    assert_eq!(set.state("/swap")["pool"]["ring"], before);
+    assert_eq!(state(&set, "/swap")["pool"]["ring"], before);
     // One that is taken out comes back to where it stood.
-    let id = set.made("pool.ring.b = ()");
-    assert_eq!(set.state("/state")["pool"]["ring"].as_array().unwrap().len(), 2);
+    let id = made(&mut set, "pool.ring.b = ()");
+    assert_eq!(state(&set, "/state")["pool"]["ring"].as_array().unwrap().len(), 2);
     set.client.eval(&format!("revert({id})")).ok();
-    assert_eq!(set.state("/state")["pool"]["ring"], before);
+    assert_eq!(state(&set, "/state")["pool"]["ring"], before);
     let (_, message) = set.client.eval(r#"pool.ring.b.name = "z""#).failed();
     assert!(message.contains("key of an element is not changed"), "{message}");
-    assert!(set.says("info().notes").contains("`pol.ring`"));
-    set.state("/twin");
+    assert!(shown(&mut set, "info().notes").contains("`pol.ring`"));
+    state(&set, "/twin");
     let (_, message) = set.client.eval("pool.ring.b.weight").failed();
     assert!(message.contains("two elements have the same `name`"), "{message}");
-    assert!(set.says("info().notes").contains("`pool.ring` is shown as a list"));
+    assert!(shown(&mut set, "info().notes").contains("`pool.ring` is shown as a list"));
 }
 
 #[test]
 fn what_is_empty_is_filled_and_empty_again() {
-    let mut set = Set::new();
-    let before = set.state("/state");
+    let mut set = set();
+    let before = state(&set, "/state");
     for (code, at, filled) in [
         (r#"opt.proxy = "p:1""#, "/opt/proxy", serde_json::json!("p:1")),
         ("opt.on.beta = true", "/opt/on/beta", serde_json::json!(true)),
     ] {
-        let id = set.made(code);
-        assert_eq!(set.state("/state").pointer(at), Some(&filled), "{code}");
-        let said = set.says(&format!("revert({id})"));
+        let id = made(&mut set, code);
+        assert_eq!(state(&set, "/state").pointer(at), Some(&filled), "{code}");
+        let said = shown(&mut set, &format!("revert({id})"));
         assert!(said.contains("as it was before"), "{said}");
-        assert_eq!(set.state("/state"), before, "{code}");
+        assert_eq!(state(&set, "/state"), before, "{code}");
     }
     // And the other way round.
     for (code, at) in [("opt.on.alpha = ()", "/opt/on/alpha"), ("opt.hosts = []", "/opt/hosts")] {
-        let id = set.made(code);
-        assert_eq!(set.state("/state").pointer(at), None, "{code}");
+        let id = made(&mut set, code);
+        assert_eq!(state(&set, "/state").pointer(at), None, "{code}");
         set.client.eval(&format!("revert({id})")).ok();
-        assert_eq!(set.state("/state"), before, "{code}");
+        assert_eq!(state(&set, "/state"), before, "{code}");
     }
     let (_, message) = set.client.eval(r#"opt.prxy = "p:1""#).failed();
     assert!(message.contains("no such path `opt.prxy`"), "{message}");
@@ -199,11 +173,11 @@ fn what_is_empty_is_filled_and_empty_again() {
 
 #[test]
 fn what_has_no_positions_is_written_whole_and_undone_by_what_is_in_it() {
-    let mut set = Set::new();
+    let mut set = set();
     let (_, message) = set.client.eval(r#"pool.tags[0] = "x""#).failed();
     assert!(message.contains("keeps no order"), "{message}");
-    let before = set.state("/state");
-    let id = set.made(r#"pool.tags = ["zeta", "new"]"#);
+    let before = state(&set, "/state");
+    let id = made(&mut set, r#"pool.tags = ["zeta", "new"]"#);
     set.client.eval(&format!("revert({id})")).ok();
-    assert_eq!(set.state("/state"), before);
+    assert_eq!(state(&set, "/state"), before);
 }

@@ -7,100 +7,69 @@
     reason = "what fails in a test fails the test"
 )]
 
-use std::process::Command;
+use debug_tests::Set;
 
-use debug_tests::{Certificates, Client, Service, http};
-
-struct Set {
-    _certificates: Certificates,
-    service: Service,
-    client: Client,
+fn set() -> Set {
+    Set::changing(env!("CARGO_BIN_EXE_oddball"))
 }
 
-impl Set {
-    /// Runs the service `oddball`, with `alice` attached in the mode `change`.
-    fn new() -> Self {
-        Self::with_policy("")
+/// The write is refused with all of these words, and neither the service nor the agent knows of a change.
+#[track_caller]
+fn refused(set: &mut Set, code: &str, words: &[&str]) {
+    let before = set.says("/states");
+    let (kind, message) = set.client.eval(code).failed();
+    assert_eq!(kind, "state", "{code}: {message}");
+    for word in words {
+        assert!(message.contains(word), "{code}: expected `{word}` in: {message}");
     }
+    assert_eq!(set.says("/states"), before, "{code}");
+    assert_eq!(set.client.eval("leases().len()").display(), "0", "{code}");
+}
 
-    /// The same under another policy than the shipped one.
-    fn with_policy(policy: &str) -> Self {
-        let certificates = Certificates::for_service("oddball");
-        if !policy.is_empty() {
-            certificates.write_policy(policy);
-        }
-        let mut command = Command::new(env!("CARGO_BIN_EXE_oddball"));
-        command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
-        let service = Service::spawn(command);
-        let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
-        client.eval(r#"change("a test")"#).ok();
-        Self { _certificates: certificates, service, client }
-    }
-
-    /// What the service answers.
-    #[track_caller]
-    fn says(&self, path: &str) -> String {
-        http::get(self.service.http, path).unwrap().body
-    }
-
-    /// The write is refused with all of these words, and neither the service nor the agent knows of a change.
-    #[track_caller]
-    fn refused(&mut self, code: &str, words: &[&str]) {
-        let before = self.says("/states");
-        let (kind, message) = self.client.eval(code).failed();
-        assert_eq!(kind, "state", "{code}: {message}");
-        for word in words {
-            assert!(message.contains(word), "{code}: expected `{word}` in: {message}");
-        }
-        assert_eq!(self.says("/states"), before, "{code}");
-        assert_eq!(self.client.eval("leases().len()").display(), "0", "{code}");
-    }
-
-    /// The write is made, the service sees it, and reverting gives back what was there.
-    #[track_caller]
-    fn written(&mut self, code: &str, seen: &str) {
-        let before = self.says("/states");
-        assert!(!before.contains(seen), "{before}");
-        self.client.eval(code).ok();
-        let states = self.says("/states");
-        assert!(states.contains(seen), "{code}: {states}");
-        self.client.eval("revert_all()").ok();
-        assert_eq!(self.says("/states"), before, "{code}");
-    }
+/// The write is made, the service sees it, and reverting gives back what was there.
+#[track_caller]
+fn written(set: &mut Set, code: &str, seen: &str) {
+    let before = set.says("/states");
+    assert!(!before.contains(seen), "{before}");
+    set.client.eval(code).ok();
+    let states = set.says("/states");
+    assert!(states.contains(seen), "{code}: {states}");
+    set.client.eval("revert_all()").ok();
+    assert_eq!(set.says("/states"), before, "{code}");
 }
 
 #[test]
 fn a_field_that_serde_skips_closes_its_state_to_writes() {
-    let mut set = Set::new();
-    set.refused("skips.limit = 2", &["`skips`", "does not survive", "left out by serde"]);
-    set.refused(r#"set("skips", #{ limit: 2 })"#, &["`skips`"]);
+    let mut set = set();
+    refused(&mut set, "skips.limit = 2", &["`skips`", "does not survive", "left out by serde"]);
+    refused(&mut set, r#"set("skips", #{ limit: 2 })"#, &["`skips`"]);
     assert_eq!(set.client.eval("skips.limit").display(), "1");
 }
 
 #[test]
 fn a_field_that_is_not_read_back_is_named() {
-    let mut set = Set::new();
-    set.refused("forgets.limit = 2", &["`forgets.hits`", "does not survive"]);
+    let mut set = set();
+    refused(&mut set, "forgets.limit = 2", &["`forgets.hits`", "does not survive"]);
 }
 
 #[test]
 fn a_number_that_is_not_equal_to_itself_is_named() {
-    let mut set = Set::new();
-    set.refused("unequal.limit = 2", &["`unequal.ratio`"]);
+    let mut set = set();
+    refused(&mut set, "unequal.limit = 2", &["`unequal.ratio`"]);
 }
 
 #[test]
 fn a_type_that_panics_poisons_no_lock_and_changes_nothing() {
-    let mut set = Set::new();
-    set.refused("fragile.level = 13", &["`fragile`", "panicked"]);
-    set.refused(r#"set("fragile", #{ level: 13 })"#, &["`fragile`", "panicked"]);
-    set.written("fragile.level = 12", "Level(12)");
+    let mut set = set();
+    refused(&mut set, "fragile.level = 13", &["`fragile`", "panicked"]);
+    refused(&mut set, r#"set("fragile", #{ level: 13 })"#, &["`fragile`", "panicked"]);
+    written(&mut set, "fragile.level = 12", "Level(12)");
 }
 
 /// Reading takes the service's lock: no longer than the service may be held up, and never a part of it as the whole.
 #[test]
 fn what_is_too_slow_or_too_large_is_neither_read_nor_written() {
-    let mut set = Set::new();
+    let mut set = set();
     for code in [r#"get("slow")"#, r#"ls("slow")"#] {
         let (kind, message) = set.client.eval(code).failed();
         assert_eq!(kind, "state", "{code}: {message}");
@@ -109,8 +78,8 @@ fn what_is_too_slow_or_too_large_is_neither_read_nor_written() {
     let (kind, message) = set.client.eval(r#"get("huge")"#).failed();
     assert_eq!(kind, "state");
     assert!(message.contains("huge") && message.contains("larger than 1048576 bytes"), "{message}");
-    set.refused("slow[0] = 2", &["slow", "takes longer"]);
-    set.refused(r#"set("huge", "small")"#, &["huge", "larger than"]);
+    refused(&mut set, "slow[0] = 2", &["slow", "takes longer"]);
+    refused(&mut set, r#"set("huge", "small")"#, &["huge", "larger than"]);
     // A part of it is read, and they keep none of the others from being read.
     assert_eq!(set.client.eval("slow[0]").display(), "1");
     assert_eq!(set.client.eval("numbers.small").display(), "1");
@@ -118,11 +87,12 @@ fn what_is_too_slow_or_too_large_is_neither_read_nor_written() {
 
 #[test]
 fn closed_doors_stay_closed() {
-    let mut set = Set::new();
-    set.refused(r#"set("fixed", 2)"#, &["`fixed`", "reading only"]);
-    set.refused("numbers.sealed = 2", &["`numbers.sealed`", "closes"]);
+    let mut set = set();
+    refused(&mut set, r#"set("fixed", 2)"#, &["`fixed`", "reading only"]);
+    refused(&mut set, "numbers.sealed = 2", &["`numbers.sealed`", "closes"]);
     // Not by the way of what holds it, either.
-    set.refused(
+    refused(
+        &mut set,
         r#"let all = get("numbers"); all.sealed = 2; set("numbers", all)"#,
         &["`numbers`", "closes `numbers.sealed`"],
     );
@@ -133,7 +103,7 @@ fn closed_doors_stay_closed() {
 /// Rhai's integers have 64 bits with a sign.
 #[test]
 fn a_number_beyond_the_scripts_stays_exact_when_its_neighbour_is_written() {
-    let mut set = Set::new();
+    let mut set = set();
     assert_eq!(set.client.eval("numbers.big").display(), u64::MAX.to_string());
     set.client.eval("numbers.small = 2").ok();
     let states = set.says("/states");
@@ -141,48 +111,52 @@ fn a_number_beyond_the_scripts_stays_exact_when_its_neighbour_is_written() {
     set.client.eval("revert_all()").ok();
     let states = set.says("/states");
     assert!(states.contains("big=18446744073709551615 small=1"), "{states}");
-    set.written("numbers.big = 5", "big=5 ");
-    set.written("let big = numbers.big; numbers.big = 5; set(\"numbers.small\", 3); big", "big=5 small=3");
-    set.refused("numbers.big = -1", &["`numbers.big`"]);
-    set.refused("numbers.small = numbers.big", &["`numbers.small`"]);
+    written(&mut set, "numbers.big = 5", "big=5 ");
+    written(
+        &mut set,
+        "let big = numbers.big; numbers.big = 5; set(\"numbers.small\", 3); big",
+        "big=5 small=3",
+    );
+    refused(&mut set, "numbers.big = -1", &["`numbers.big`"]);
+    refused(&mut set, "numbers.small = numbers.big", &["`numbers.small`"]);
 }
 
 #[test]
 fn a_short_float_takes_what_it_can_hold_exactly() {
-    let mut set = Set::new();
+    let mut set = set();
     assert_eq!(set.client.eval("numbers.ratio").display(), "0.1");
-    set.written("numbers.ratio = 0.25", "ratio=0.25 ");
-    set.written("numbers.ratio = 0.3", "ratio=0.3 ");
-    set.written("numbers.ratio = 2", "ratio=2 ");
-    set.refused("numbers.ratio = 0.1234567890123", &["`numbers.ratio`", "would store another value"]);
-    set.refused("numbers.ratio = 1e300", &["`numbers.ratio`"]);
-    set.refused(r#"numbers.ratio = "0.5""#, &["`numbers.ratio`"]);
+    written(&mut set, "numbers.ratio = 0.25", "ratio=0.25 ");
+    written(&mut set, "numbers.ratio = 0.3", "ratio=0.3 ");
+    written(&mut set, "numbers.ratio = 2", "ratio=2 ");
+    refused(&mut set, "numbers.ratio = 0.1234567890123", &["`numbers.ratio`", "would store another value"]);
+    refused(&mut set, "numbers.ratio = 1e300", &["`numbers.ratio`"]);
+    refused(&mut set, r#"numbers.ratio = "0.5""#, &["`numbers.ratio`"]);
 }
 
 #[test]
 fn an_enum_takes_its_variants_and_nothing_else() {
-    let mut set = Set::new();
-    set.written("numbers.mode = #{ Level: 3 }", "mode=Level(3)");
-    set.written(r#"numbers.mode = #{ Named: #{ name: "low" } }"#, r#"mode=Named { name: "low" }"#);
-    set.refused(r#"numbers.mode = "Loud""#, &["`numbers.mode`", "`Off`, `Level`, `Named`"]);
-    set.refused("numbers.mode = #{ Level: 300 }", &["`numbers.mode"]);
-    set.refused("numbers.mode = #{ Level: 3, Off: () }", &["`numbers.mode`"]);
+    let mut set = set();
+    written(&mut set, "numbers.mode = #{ Level: 3 }", "mode=Level(3)");
+    written(&mut set, r#"numbers.mode = #{ Named: #{ name: "low" } }"#, r#"mode=Named { name: "low" }"#);
+    refused(&mut set, r#"numbers.mode = "Loud""#, &["`numbers.mode`", "`Off`, `Level`, `Named`"]);
+    refused(&mut set, "numbers.mode = #{ Level: 300 }", &["`numbers.mode"]);
+    refused(&mut set, "numbers.mode = #{ Level: 3, Off: () }", &["`numbers.mode`"]);
 }
 
 #[test]
 fn a_map_with_numbers_as_keys_is_written_by_them() {
-    let mut set = Set::new();
+    let mut set = set();
     assert_eq!(set.client.eval(r#"get("numbers.by_id.7")"#).display(), "\"seven\"");
-    set.written(r#"set("numbers.by_id.7", "sieben")"#, r#"by_id={7: "sieben", 8: "eight"}"#);
-    set.written(r#"numbers.by_id["8"] = "acht""#, r#"by_id={7: "seven", 8: "acht"}"#);
-    set.written(r#"numbers.by_id = #{ "9": "nine" }"#, r#"by_id={9: "nine"}"#);
-    set.refused(r#"numbers.by_id = #{ "x": "nine" }"#, &["`numbers.by_id"]);
-    set.refused(r#"set("numbers.by_id.7", 7)"#, &["`numbers.by_id.7`"]);
+    written(&mut set, r#"set("numbers.by_id.7", "sieben")"#, r#"by_id={7: "sieben", 8: "eight"}"#);
+    written(&mut set, r#"numbers.by_id["8"] = "acht""#, r#"by_id={7: "seven", 8: "acht"}"#);
+    written(&mut set, r#"numbers.by_id = #{ "9": "nine" }"#, r#"by_id={9: "nine"}"#);
+    refused(&mut set, r#"numbers.by_id = #{ "x": "nine" }"#, &["`numbers.by_id"]);
+    refused(&mut set, r#"set("numbers.by_id.7", 7)"#, &["`numbers.by_id.7`"]);
 }
 
 #[test]
 fn an_async_function_is_patched_and_reverted() {
-    let mut set = Set::new();
+    let mut set = set();
     assert_eq!(set.says("/greeting/anna"), "hello anna");
     set.client.eval(r#"patch("oddball::greeting", |name| `bye ${name}`)"#).ok();
     assert_eq!(set.says("/greeting/anna"), "bye anna");
@@ -202,7 +176,7 @@ const USED: [u32; 9] = [0, 512, 960, 992, 1_000, 1_008, 1_100, 1_500, 1_900];
 /// Where the stack does not suffice for the patch, the original answers; nowhere does the process die.
 #[test]
 fn a_patch_runs_only_where_the_stack_suffices() {
-    let mut set = Set::new();
+    let mut set = set();
     for used in USED {
         assert_eq!(set.says(&format!("/deep/{used}")), "42");
         set.client.eval(r#"patch("oddball::doubled", |number| number + 1)"#).ok();
@@ -220,7 +194,7 @@ fn a_patch_runs_only_where_the_stack_suffices() {
 /// Each fails inside its bounds, at every depth at which the service may call.
 #[test]
 fn after_a_patch_that_never_ends_the_original_answers_on_a_small_stack_too() {
-    let mut set = Set::new();
+    let mut set = set();
     let hostile = [
         ("fn f(n) { f(n + 1) }", "|n| f(n)"),
         ("fn f(n) { [n].map(|x| f(x + 1))[0] }", "|n| f(n)"),
@@ -245,7 +219,7 @@ fn after_a_patch_that_never_ends_the_original_answers_on_a_small_stack_too() {
 /// patch to run at all.
 #[test]
 fn the_deepest_patch_that_is_taken_harms_no_small_stack() {
-    let mut set = Set::new();
+    let mut set = set();
     let nestings = [
         ("(1 + ", ")"),
         ("[", "][0]"),
@@ -278,11 +252,15 @@ fn the_deepest_patch_that_is_taken_harms_no_small_stack() {
 #[test]
 fn a_patch_does_not_read_what_came_later_and_its_author_may_not() {
     let actions = "\"attach\", \"list\", \"read\", \"change\", \"patch\", \"write\", \"revert\"";
-    let mut set = Set::with_policy(&format!(
-        "version = 1\n\
+    let mut set = Set::with(
+        env!("CARGO_BIN_EXE_oddball"),
+        Some(&format!(
+            "version = 1\n\
          [[rule]]\nid = \"all\"\nwhy = \"Tests\"\nallow = [{actions}]\nroles = [\"oncall\"]\nmax_ttl = \"30m\"\nmax_life = \"30m\"\n\
          [[rule]]\nid = \"nine\"\nwhy = \"Not this one\"\ndeny = [\"read\"]\nroles = [\"oncall\"]\non = [\"state:numbers.by_id.9\"]\n"
-    ));
+        )),
+        &[],
+    );
     let code = r#"patch("oddball::doubled", |n| { let all = get("numbers.by_id"); all.len() * 1000 })"#;
     set.client.eval(code).ok();
     assert_eq!(set.says("/doubled/21"), "2000");
@@ -295,4 +273,12 @@ fn a_patch_does_not_read_what_came_later_and_its_author_may_not() {
     assert_eq!(set.says("/doubled/21"), "42", "the original answers");
     let why = set.service.wait_for_log("does not let the patch's author read");
     assert!(why.contains("numbers.by_id") && !why.contains("more"), "{why}");
+}
+
+/// The looks of one eval hold a lock of the service for a second in all at most: an eval that does nothing else has time left.
+#[test]
+fn looks_that_hold_the_service_up_cost_operations() {
+    let mut set = set();
+    let (kind, message) = set.client.eval("for i in 0..2_000 { let looked = slow; }").failed();
+    assert_eq!((kind.as_str(), message.as_str()), ("limit", "the eval used more than 1000000 operations"));
 }

@@ -6,45 +6,23 @@
     reason = "what fails in a test fails the test"
 )]
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use debug_tests::{Certificates, Client, Service, http, wait};
+use debug_tests::{Certificates, Client, Service, Set, http, wait};
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
-struct Set {
-    certificates: Certificates,
-    service: Service,
-    client: Client,
+fn set() -> Set {
+    Set::changing(env!("CARGO_BIN_EXE_handles"))
 }
 
-impl Set {
-    /// Runs the service `handles`, with `alice` attached in the mode `change`.
-    fn new() -> Self {
-        let certificates = Certificates::for_service("handles");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_handles"));
-        command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
-        let service = Service::spawn(command);
-        let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
-        client.eval(r#"change("a test")"#).ok();
-        Self { certificates, service, client }
-    }
-
-    /// What the service answers.
-    #[track_caller]
-    fn says(&self, path: &str) -> String {
-        http::get(self.service.http, path).unwrap().body
-    }
-
-    /// The one lease in force.
-    #[track_caller]
-    fn row(&mut self) -> Value {
-        let rows = self.client.eval("leases()").ok()["value"].clone();
-        assert_eq!(rows.as_array().unwrap().len(), 1, "{rows}");
-        rows[0].clone()
-    }
+/// The one lease in force.
+#[track_caller]
+fn row(set: &mut Set) -> Value {
+    let rows = set.client.eval("leases()").ok()["value"].clone();
+    assert_eq!(rows.as_array().unwrap().len(), 1, "{rows}");
+    rows[0].clone()
 }
 
 /// On the boot-time clock.
@@ -63,7 +41,7 @@ fn now() -> Duration {
 #[test]
 fn what_was_over_while_the_process_stood_still_is_over_in_its_first_step() {
     const TTL: Duration = Duration::from_secs(8);
-    let mut set = Set::new();
+    let mut set = set();
     let began = Instant::now();
     let changes = [
         "patch(\"handles::answer\", || 7, #{ ttl: \"8s\" })",
@@ -104,7 +82,7 @@ fn what_was_over_while_the_process_stood_still_is_over_in_its_first_step() {
 
 /// The field is changed, its setter goes wrong in one way, the change is over, and in the end the setter works again.
 fn check(wrong: &str, why: &str) {
-    let mut set = Set::new();
+    let mut set = set();
     set.client.eval("limits.mail.rate = 2").ok();
     set.says(wrong);
     set.client.eval("extend(1, \"100ms\")").ok();
@@ -117,7 +95,7 @@ fn check(wrong: &str, why: &str) {
     assert!(told.contains(why), "{told}");
     let line = set.service.wait_for_log("lease 1 could not be undone");
     assert!(line.contains("ERROR") && line.contains(why), "{line}");
-    let note = set.row()["note"].as_str().unwrap().to_owned();
+    let note = row(&mut set)["note"].as_str().unwrap().to_owned();
     assert!(note.contains("could not be undone") && note.contains("tried again"), "{note}");
     assert!(note.contains(why), "{note}");
 
@@ -189,7 +167,7 @@ fn an_undo_that_hangs_is_told_and_done_once_it_goes_on() {
 /// T75: what hangs is in the status of the service, too.
 #[test]
 fn an_undo_that_hangs_is_in_the_status() {
-    let mut set = Set::new();
+    let mut set = set();
     set.client.eval("limits.mail.rate = 2").ok();
     set.says("/hang");
     set.client.eval("revert(1)").failed();

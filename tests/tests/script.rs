@@ -7,63 +7,40 @@
     reason = "what fails in a test fails the test"
 )]
 
-use std::process::Command;
+use debug_tests::{Client, Set};
 
-use debug_tests::{Certificates, Client, Service, http};
-
-struct Set {
-    certificates: Certificates,
-    service: Service,
-    client: Client,
+/// `alice` only looks.
+fn set() -> Set {
+    Set::looking(env!("CARGO_BIN_EXE_kinds"))
 }
 
-impl Set {
-    /// Runs the service `kinds`, with `alice` attached.
-    fn new() -> Self {
-        let certificates = Certificates::for_service("kinds");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kinds"));
-        command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
-        let service = Service::spawn(command);
-        let client = Client::attach(service.agent(), &certificates.operator("alice"));
-        Self { certificates, service, client }
-    }
+fn changing() -> Set {
+    Set::changing(env!("CARGO_BIN_EXE_kinds"))
+}
 
-    /// The same in the mode `change`.
-    fn changing() -> Self {
-        let mut set = Self::new();
-        set.client.eval(r#"change("a test")"#).ok();
-        set
-    }
+#[track_caller]
+fn shows(set: &mut Set, code: &str, expected: &str) {
+    let reply = set.client.eval(code);
+    assert!(reply.is_ok(), "{code}: {}", reply.0);
+    assert_eq!(reply.display(), expected, "{code}");
+}
 
-    #[track_caller]
-    fn shows(&mut self, code: &str, expected: &str) {
-        let reply = self.client.eval(code);
-        assert!(reply.is_ok(), "{code}: {}", reply.0);
-        assert_eq!(reply.display(), expected, "{code}");
+/// Fails, with all of these in its message or its help.
+#[track_caller]
+fn fails(set: &mut Set, code: &str, said: &[&str]) {
+    let reply = set.client.eval(code);
+    let text = format!("{} — {}", reply.failed().1, reply.help());
+    for part in said {
+        assert!(text.contains(part), "{code}: `{part}` is not in: {text}");
     }
+    for internal in ["‹object›", "anon$", "core::ops", "debug_agent::", "Fn)", "(state"] {
+        assert!(!text.contains(internal), "{code}: {text}");
+    }
+}
 
-    /// Fails, with all of these in its message or its help.
-    #[track_caller]
-    fn fails(&mut self, code: &str, said: &[&str]) {
-        let reply = self.client.eval(code);
-        let text = format!("{} — {}", reply.failed().1, reply.help());
-        for part in said {
-            assert!(text.contains(part), "{code}: `{part}` is not in: {text}");
-        }
-        for internal in ["‹object›", "anon$", "core::ops", "debug_agent::", "Fn)", "(state"] {
-            assert!(!text.contains(internal), "{code}: {text}");
-        }
-    }
-
-    #[track_caller]
-    fn says(&self) -> String {
-        http::get(self.service.http, "/").unwrap().body
-    }
-
-    #[track_caller]
-    fn leases(&mut self) -> String {
-        self.client.eval("leases().len()").display().to_owned()
-    }
+#[track_caller]
+fn leases(set: &mut Set) -> String {
+    set.client.eval("leases().len()").display().to_owned()
 }
 
 /// What stands in the states of `kinds`, leaves first.
@@ -105,8 +82,8 @@ fn language(client: &mut Client) -> Vec<String> {
 /// In the mode `observe` a write ends the eval, whatever is caught.
 #[test]
 fn no_function_of_the_language_writes_what_it_only_reads() {
-    let mut set = Set::new();
-    let before = set.says();
+    let mut set = set();
+    let before = set.says("/");
     let names = language(&mut set.client);
     assert!(names.len() > 80, "{names:?}");
     let reads =
@@ -133,14 +110,14 @@ fn no_function_of_the_language_writes_what_it_only_reads() {
             }
         }
     }
-    assert_eq!(set.leases(), "0");
-    assert_eq!(set.says(), before);
+    assert_eq!(leases(&mut set), "0");
+    assert_eq!(set.says("/"), before);
 }
 
 #[test]
 fn reading_is_no_change_in_the_mode_change_either() {
-    let mut set = Set::changing();
-    let before = set.says();
+    let mut set = changing();
+    let before = set.says("/");
     for code in [
         "kinds.integer.to_string()",
         "kinds.text.len()",
@@ -168,8 +145,8 @@ fn reading_is_no_change_in_the_mode_change_either() {
         assert_eq!(leases, 0, "{code}: {}", reply.0);
     }
     assert_eq!(set.client.eval("plan(|| kinds.integer.to_string()).len()").display(), "0");
-    assert_eq!(set.leases(), "0");
-    assert_eq!(set.says(), before);
+    assert_eq!(leases(&mut set), "0");
+    assert_eq!(set.says("/"), before);
 }
 
 #[test]
@@ -181,9 +158,9 @@ fn an_assignment_of_an_equal_value_is_a_write() {
         "let k = kinds; k.integer = 7",
         "pause_ms = 10",
     ] {
-        let mut set = Set::changing();
+        let mut set = changing();
         set.client.eval(code).ok();
-        assert_eq!(set.leases(), "1", "{code}");
+        assert_eq!(leases(&mut set), "1", "{code}");
     }
 }
 
@@ -215,41 +192,41 @@ fn a_method_that_changes_is_one_write() {
         ("hosts = kinds.list", r#"hosts=["anna", "ben", "chloe"]"#),
         (r#"kinds["max-conn"] = 9"#, "max_conn: 9"),
     ] {
-        let mut set = Set::changing();
-        let before = set.says();
+        let mut set = changing();
+        let before = set.says("/");
         assert!(!before.contains(seen), "{code}");
         let reply = set.client.eval(code);
         assert_eq!(reply.ok()["leases"].as_array().unwrap().len(), 1, "{code}: {}", reply.0);
-        assert!(set.says().contains(seen), "{code}: {}", set.says());
+        assert!(set.says("/").contains(seen), "{code}: {}", set.says("/"));
         set.client.eval("revert_all()").ok();
-        assert_eq!(set.says(), before, "{code}");
+        assert_eq!(set.says("/"), before, "{code}");
     }
 }
 
 #[test]
 fn a_variable_of_the_code_stays_one() {
-    let mut set = Set::changing();
-    let before = set.says();
-    set.shows("let pause_ms = 5; pause_ms = 6; pause_ms += 1; pause_ms", "7");
+    let mut set = changing();
+    let before = set.says("/");
+    shows(&mut set, "let pause_ms = 5; pause_ms = 6; pause_ms += 1; pause_ms", "7");
     set.client.eval("let hosts = 1;").ok();
-    set.shows("hosts = 2; hosts", "2");
-    set.shows("let f = |pause_ms| { pause_ms = 3; pause_ms }; f.call(1)", "3");
-    assert_eq!((set.leases().as_str(), set.says()), ("0", before));
+    shows(&mut set, "hosts = 2; hosts", "2");
+    shows(&mut set, "let f = |pause_ms| { pause_ms = 3; pause_ms }; f.call(1)", "3");
+    assert_eq!((leases(&mut set).as_str(), set.says("/")), ("0", before));
 }
 
 #[test]
 fn a_plan_of_an_assignment_to_a_state_lists_it() {
-    let mut set = Set::new();
-    set.shows("plan(|| pause_ms = 20).len()", "1");
-    set.shows("plan(|| pause_ms = 20)[0].target", "\"state:pause_ms\"");
-    set.fails("pause_ms = 20", &["denied: write state:pause_ms"]);
+    let mut set = set();
+    shows(&mut set, "plan(|| pause_ms = 20).len()", "1");
+    shows(&mut set, "plan(|| pause_ms = 20)[0].target", "\"state:pause_ms\"");
+    fails(&mut set, "pause_ms = 20", &["denied: write state:pause_ms"]);
     set.client.eval(r#"change("a test")"#).ok();
-    set.fails(r#"patch("GET /x", |req| { pause_ms = 1; 2 }, #{ unseen: true })"#, &["`set`", "effect"]);
+    fails(&mut set, r#"patch("GET /x", |req| { pause_ms = 1; 2 }, #{ unseen: true })"#, &["`set`", "effect"]);
 }
 
 #[test]
 fn a_path_is_the_value_that_stands_there() {
-    let mut set = Set::new();
+    let mut set = set();
     for (code, expected) in [
         (r#"kinds.list.contains("anna")"#, "true"),
         (r#"kinds.list.contains("1")"#, "false"),
@@ -301,27 +278,27 @@ fn a_path_is_the_value_that_stands_there() {
         ("if kinds.list == [] { 1 } else { 2 }", "2"),
         ("let old = kinds; [old.integer, kinds.integer]", "[7, 7]"),
     ] {
-        set.shows(code, expected);
+        shows(&mut set, code, expected);
     }
-    assert_eq!(set.leases(), "0");
+    assert_eq!(leases(&mut set), "0");
 }
 
 #[test]
 fn what_a_list_or_map_cannot_be_is_said() {
-    let mut set = Set::new();
-    set.fails("kinds.list < 5", &["`<`", "`kinds.list`"]);
-    set.fails("if kinds.list { 1 }", &["a list or map of a state", "a truth value"]);
-    set.fails("kinds.list.nosuch()", &["`nosuch`"]);
-    set.fails("kinds[true]", &["`kinds`", "truth value"]);
-    set.fails("for x in kinds.map { x }", &["kinds.map.keys()"]);
-    set.fails("kinds.list[7]", &["kinds.list", "0 to 2"]);
-    set.fails("-kinds.map", &["`-`"]);
+    let mut set = set();
+    fails(&mut set, "kinds.list < 5", &["`<`", "`kinds.list`"]);
+    fails(&mut set, "if kinds.list { 1 }", &["a list or map of a state", "a truth value"]);
+    fails(&mut set, "kinds.list.nosuch()", &["`nosuch`"]);
+    fails(&mut set, "kinds[true]", &["`kinds`", "truth value"]);
+    fails(&mut set, "for x in kinds.map { x }", &["kinds.map.keys()"]);
+    fails(&mut set, "kinds.list[7]", &["kinds.list", "0 to 2"]);
+    fails(&mut set, "-kinds.map", &["`-`"]);
 }
 
 /// A comparison that holds a secret of the service tells nothing about it.
 #[test]
 fn secrets_below_a_path_are_not_guessed() {
-    let mut set = Set::new();
+    let mut set = set();
     for guess in ["another-guess-1", "not-a-real-secret-8"] {
         for code in [
             format!("[kinds.hidden] == [\"{guess}\"]"),
@@ -330,7 +307,7 @@ fn secrets_below_a_path_are_not_guessed() {
             format!("kinds.values().contains(\"{guess}\")"),
             format!("let k = get(\"kinds\"); k.hidden = \"{guess}\"; kinds == k"),
         ] {
-            set.fails(&code, &["secret"]);
+            fails(&mut set, &code, &["secret"]);
         }
     }
     assert!(!set.client.eval("kinds").display().contains("not-a-real-secret-9"));
@@ -339,58 +316,62 @@ fn secrets_below_a_path_are_not_guessed() {
 
 #[test]
 fn what_is_not_there_is_an_error_with_the_nearest_name() {
-    let mut set = Set::changing();
-    set.fails("info().uptime", &["`uptime`", "did you mean `up`?"]);
-    set.fails("info()[\"uptime\"]", &["`uptime`"]);
-    set.fails("get(\"kinds.map\").won", &["`won`", "known: one, two"]);
-    set.fails("get(\"kinds\").rows[0].wieght", &["did you mean `weight`?"]);
-    set.fails("sessions().map(|s| s.operatr)", &["did you mean `operator`?"]);
+    let mut set = changing();
+    fails(&mut set, "info().uptime", &["`uptime`", "did you mean `up`?"]);
+    fails(&mut set, "info()[\"uptime\"]", &["`uptime`"]);
+    fails(&mut set, "get(\"kinds.map\").won", &["`won`", "known: one, two"]);
+    fails(&mut set, "get(\"kinds\").rows[0].wieght", &["did you mean `weight`?"]);
+    fails(&mut set, "sessions().map(|s| s.operatr)", &["did you mean `operator`?"]);
     set.client.eval("kinds.integer = 8").ok();
-    set.fails("leases()[0].ownr", &["did you mean `owner`?"]);
+    fails(&mut set, "leases()[0].ownr", &["did you mean `owner`?"]);
     set.client.eval("let i = info();").ok();
-    set.fails("i.uptime", &["did you mean `up`?"]);
+    fails(&mut set, "i.uptime", &["did you mean `up`?"]);
     // A map of one's own is one's own.
-    set.shows("let m = #{ a: 1 }; if m.b == () { 1 } else { 2 }", "1");
-    set.shows("let m = #{}; m.x = 1; m.y = 2; m.keys()", "[\"x\", \"y\"]");
-    set.shows("let m = #{}; m.x = 1; if m.z == () { 0 }; m.keys()", "[\"x\"]");
-    set.shows("let m = #{}; for k in [\"a\", \"b\"] { m[k] = 1; } m[\"c\"]; m.keys()", "[\"a\", \"b\"]");
-    set.shows("let o = get(\"kinds.map\"); o.three = 3; o.len()", "3");
-    set.shows("kinds.nothing", "()");
-    set.shows("get(\"kinds.nothing\")", "()");
-    set.shows("let x = 1;", "");
+    shows(&mut set, "let m = #{ a: 1 }; if m.b == () { 1 } else { 2 }", "1");
+    shows(&mut set, "let m = #{}; m.x = 1; m.y = 2; m.keys()", "[\"x\", \"y\"]");
+    shows(&mut set, "let m = #{}; m.x = 1; if m.z == () { 0 }; m.keys()", "[\"x\"]");
+    shows(
+        &mut set,
+        "let m = #{}; for k in [\"a\", \"b\"] { m[k] = 1; } m[\"c\"]; m.keys()",
+        "[\"a\", \"b\"]",
+    );
+    shows(&mut set, "let o = get(\"kinds.map\"); o.three = 3; o.len()", "3");
+    shows(&mut set, "kinds.nothing", "()");
+    shows(&mut set, "get(\"kinds.nothing\")", "()");
+    shows(&mut set, "let x = 1;", "");
 }
 
 #[test]
 fn names_that_are_no_names_of_the_language_have_a_way() {
-    let mut set = Set::changing();
+    let mut set = changing();
     for word in ["debug", "private", "import", "new", "if"] {
-        set.fails(&format!("kinds.{word}"), &[&format!("`kinds[\"{word}\"]`"), "nothing ran"]);
-        set.fails(&format!("kinds.{word} = 1"), &[&format!("`kinds[\"{word}\"]`")]);
+        fails(&mut set, &format!("kinds.{word}"), &[&format!("`kinds[\"{word}\"]`"), "nothing ran"]);
+        fails(&mut set, &format!("kinds.{word} = 1"), &[&format!("`kinds[\"{word}\"]`")]);
         assert!(set.client.eval(&format!("kinds[\"{word}\"]")).is_ok());
         assert!(set.client.eval(&format!("get(\"kinds.{word}\")")).is_ok());
     }
-    set.shows("kinds.type", "4");
-    set.fails("kinds.max-conn", &["[\"max-conn\"]"]);
-    set.fails("kinds.2fast", &["`kinds[\"2fast\"]`"]);
-    set.fails("kinds.list.0", &["`kinds.list[0]`"]);
+    shows(&mut set, "kinds.type", "4");
+    fails(&mut set, "kinds.max-conn", &["[\"max-conn\"]"]);
+    fails(&mut set, "kinds.2fast", &["`kinds[\"2fast\"]`"]);
+    fails(&mut set, "kinds.list.0", &["`kinds.list[0]`"]);
 }
 
 /// What is advised can be typed, and is found.
 #[test]
 fn help_can_be_followed() {
-    let mut set = Set::new();
+    let mut set = set();
     for name in language(&mut set.client) {
         set.client.eval(&format!("help(\"{name}\")")).ok();
     }
-    set.fails("exit", &["Ctrl-D leaves"]);
-    set.fails("quit", &["Ctrl-D leaves"]);
-    set.fails("q()", &["Ctrl-D leaves"]);
-    set.fails("let f = |x| x; f(3)", &["`f.call(3)`"]);
-    set.fails("fn g(f) { f(3) } g(|x| x)", &["`f.call(3)`"]);
+    fails(&mut set, "exit", &["Ctrl-D leaves"]);
+    fails(&mut set, "quit", &["Ctrl-D leaves"]);
+    fails(&mut set, "q()", &["Ctrl-D leaves"]);
+    fails(&mut set, "let f = |x| x; f(3)", &["`f.call(3)`"]);
+    fails(&mut set, "fn g(f) { f(3) } g(|x| x)", &["`f.call(3)`"]);
     let far = set.client.eval("zzz(1)");
     assert!(!far.help().contains("did you mean"), "{}", far.help());
-    set.fails("lenn(\"a\")", &["did you mean `len`?"]);
-    set.fails("help(\"mapp\")", &["did you mean `map`?"]);
+    fails(&mut set, "lenn(\"a\")", &["did you mean `len`?"]);
+    fails(&mut set, "help(\"mapp\")", &["did you mean `map`?"]);
     set.client.eval("help(\"len\")").ok();
     assert!(set.client.eval("help()").display().contains("is a copy"));
 }
@@ -398,7 +379,7 @@ fn help_can_be_followed() {
 /// An assignment and a method take no options: what is advised can be typed, and then the change is made.
 #[test]
 fn advice_for_a_place_that_is_changed_already_can_be_followed() {
-    let mut set = Set::changing();
+    let mut set = changing();
     set.client.eval("kinds.list.push(\"dora\")").ok();
     for code in
         ["kinds.list.push(\"eve\")", "kinds.list = [\"eve\"]", "kinds.list[0] = \"eve\"", "hosts += [\"h2\"]"]
@@ -417,7 +398,7 @@ fn advice_for_a_place_that_is_changed_already_can_be_followed() {
         set.client.eval(&format!("revert({made})")).ok();
     }
     set.client.eval(r#"patch("GET /x", |req| #{ body: "1" }, #{ unseen: true })"#).ok();
-    set.fails(r#"patch("GET /x", |req| #{ body: "2" })"#, &[r#"`patch("GET /x", code, #{ over: "#]);
+    fails(&mut set, r#"patch("GET /x", |req| #{ body: "2" })"#, &[r#"`patch("GET /x", code, #{ over: "#]);
     set.client
         .eval(r#"let code = |req| #{ body: "2" }; patch("GET /x", code, #{ over: leases()[-1].id })"#)
         .ok();
@@ -425,7 +406,7 @@ fn advice_for_a_place_that_is_changed_already_can_be_followed() {
 
 #[test]
 fn the_type_of_a_path_is_that_of_what_stands_there() {
-    let mut set = Set::new();
+    let mut set = set();
     for (code, expected) in [
         ("type_of(kinds.list)", "\"array\""),
         ("type_of(kinds.map)", "\"map\""),
@@ -439,16 +420,16 @@ fn the_type_of_a_path_is_that_of_what_stands_there() {
         ("type_of([1])", "\"array\""),
         ("fn kind(x) { type_of(x) } kind(kinds.list)", "\"array\""),
     ] {
-        set.shows(code, expected);
+        shows(&mut set, code, expected);
     }
-    set.fails("type_of(1, 2)", &["`type_of` does not take"]);
+    fails(&mut set, "type_of(1, 2)", &["`type_of` does not take"]);
     set.client.eval(r#"change("a test")"#).ok();
     set.client.eval(r#"patch("GET /x", |req| #{ body: type_of(req) }, #{ unseen: true })"#).ok();
 }
 
 #[test]
 fn switch_compares_what_stands_at_a_path() {
-    let mut set = Set::new();
+    let mut set = set();
     for (code, expected) in [
         ("switch kinds.integer { 7 => 1, _ => 2 }", "1"),
         ("switch kinds.list { [\"anna\", \"ben\", \"chloe\"] => 1, _ => 2 }", "1"),
@@ -459,19 +440,23 @@ fn switch_compares_what_stands_at_a_path() {
         ("let f = || switch kinds.numbers { [3, 1, 2] => 1, _ => 2 }; f.call()", "1"),
         ("switch get(\"kinds.numbers\") { [3, 1, 2] => 1, _ => 2 }", "1"),
     ] {
-        set.shows(code, expected);
+        shows(&mut set, code, expected);
     }
     // In a later submission, in a function of an earlier one.
-    set.shows("f(kinds)", "1");
-    set.fails("switch hosts { [\"h1\"] => 1, _ => 2 }", &["`switch`", "`get(\"hosts\")`"]);
-    set.fails("let n = kinds.numbers; switch n { [3, 1, 2] => 1, _ => 2 }", &["`get(\"kinds.numbers\")`"]);
-    set.shows("let n = get(\"kinds.numbers\"); switch n { [3, 1, 2] => 1, _ => 2 }", "1");
+    shows(&mut set, "f(kinds)", "1");
+    fails(&mut set, "switch hosts { [\"h1\"] => 1, _ => 2 }", &["`switch`", "`get(\"hosts\")`"]);
+    fails(
+        &mut set,
+        "let n = kinds.numbers; switch n { [3, 1, 2] => 1, _ => 2 }",
+        &["`get(\"kinds.numbers\")`"],
+    );
+    shows(&mut set, "let n = get(\"kinds.numbers\"); switch n { [3, 1, 2] => 1, _ => 2 }", "1");
 }
 
 #[test]
 fn a_copy_is_not_changed_in_silence() {
-    let mut set = Set::changing();
-    let before = set.says();
+    let mut set = changing();
+    let before = set.says("/");
     for (code, way) in [
         ("trim(kinds.text)", "`kinds.text.trim()`"),
         ("replace(kinds.list[0], \"a\", \"x\")", "`kinds.list[0].replace(\"a\", \"x\")`"),
@@ -487,9 +472,9 @@ fn a_copy_is_not_changed_in_silence() {
         ("let o = get(\"kinds\"); push(o.list, 1)", "`o.list.push(1)`"),
         ("sort([2, 1])", "give it a name first"),
     ] {
-        set.fails(code, &["copy", way, "nothing ran"]);
+        fails(&mut set, code, &["copy", way, "nothing ran"]);
     }
-    assert_eq!((set.leases().as_str(), set.says()), ("0", before));
+    assert_eq!((leases(&mut set).as_str(), set.says("/")), ("0", before));
     for (code, expected) in [
         ("let l = get(\"kinds.numbers\"); l.sort(); l", "[1, 2, 3]"),
         ("let l = get(\"kinds.numbers\"); sort(l); l", "[1, 2, 3]"),
@@ -497,14 +482,14 @@ fn a_copy_is_not_changed_in_silence() {
         ("\"a,b\".split(\",\").pop()", "\"b\""),
         ("fn trim(a, b) { a + b } trim(kinds.integer, 1)", "8"),
     ] {
-        set.shows(code, expected);
+        shows(&mut set, code, expected);
     }
 }
 
 /// What an assignment to a state names is no name of a map.
 #[test]
 fn a_missing_name_is_told_also_where_a_state_is_assigned_to() {
-    let mut set = Set::changing();
+    let mut set = changing();
     for code in [
         "kinds.integer = kinds.integer + 1; info().uptime",
         "kinds.integer = 9; info().integer",
@@ -513,11 +498,40 @@ fn a_missing_name_is_told_also_where_a_state_is_assigned_to() {
         "plan(|| kinds.integer = 3)[0].targt",
         "let rows = plan(|| kinds.integer = 3); rows[0].targt",
     ] {
-        set.fails(code, &["there is no `"]);
+        fails(&mut set, code, &["there is no `"]);
     }
-    set.shows("let n = #{}; for p in kinds.list { n[p] = (n[p] ?? 0) + 1; } n.len()", "3");
+    shows(&mut set, "let n = #{}; for p in kinds.list { n[p] = (n[p] ?? 0) + 1; } n.len()", "3");
     // A variable with the name of a state is a variable.
     set.client.eval("let pause_ms = #{};").ok();
-    set.shows("pause_ms.a = 1; pause_ms.b = pause_ms.a; pause_ms", "#{a: 1, b: 1}");
-    set.shows("let kinds = #{ a: 1 }; kinds.b = 2; kinds.b", "2");
+    shows(&mut set, "pause_ms.a = 1; pause_ms.b = pause_ms.a; pause_ms", "#{a: 1, b: 1}");
+    shows(&mut set, "let kinds = #{ a: 1 }; kinds.b = 2; kinds.b", "2");
+}
+
+/// What an eval looks at on the way takes the service's lock as a read does: it costs as much, and the record of the eval says
+/// what it was.
+#[test]
+fn containers_that_are_looked_at_are_counted_and_recorded() {
+    let mut set = set();
+    set.client.eval("kinds.rows; kinds.rows[-1]; kinds.list[-1]").ok();
+    let looked = set.certificates.records_of("outcome").pop().unwrap()["looked"].clone();
+    let expected = serde_json::json!([
+        { "path": "kinds", "times": 3 },
+        { "path": "kinds.list", "times": 2 },
+        { "path": "kinds.rows", "times": 3 },
+        { "path": "kinds.rows.1", "times": 1 },
+    ]);
+    assert_eq!(looked, expected);
+    set.client.eval("1 + 1").ok();
+    assert!(set.certificates.records_of("outcome").pop().unwrap().get("looked").is_none());
+    // Nearly all that an eval may use, with and without looks.
+    let spent = "for i in 0..900_000 { }";
+    set.client.eval(&format!("{spent} for i in 0..1_000 {{ i; }}")).ok();
+    for code in ["kinds;", "kinds.map;", "kinds.list[-1];"] {
+        let (kind, message) = set.client.eval(&format!("{spent} for i in 0..1_000 {{ {code} }}")).failed();
+        assert_eq!(
+            (kind.as_str(), message.as_str()),
+            ("limit", "the eval used more than 1000000 operations"),
+            "{code}"
+        );
+    }
 }

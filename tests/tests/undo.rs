@@ -171,8 +171,11 @@ fn of_two_sessions_that_change_one_place_at_once_one_does() {
             replies.iter().partition(|(reply, _)| reply.0.get("result").is_some());
         assert_eq!((made.len(), refused.len()), (1, 1), "round {round}: {replies:?}");
         let (kind, message) = refused[0].0.failed();
-        let told = message.contains("lease ") || message.contains("is being changed by another eval");
-        assert!(kind == "state" && told, "round {round}: {message}");
+        let (mine, name) = (made[0].0.ok(), if made[0].1 == "1111" { "alice" } else { "bob" });
+        let lease = format!("already changed by lease {} of {name}", mine["leases"][0]["id"]);
+        let eval = format!("is being changed by eval {} of {name} at this moment", mine["audit"]["eval"]);
+        let told = message.contains(&lease) || message.contains(&eval);
+        assert!(kind == "state" && told, "round {round}: {message}, not `{lease}` or `{eval}`");
         assert_eq!(alice.eval("config.db.port").display(), made[0].1);
         alice.eval("revert_all()").ok();
         bob.eval("revert_all()").ok();

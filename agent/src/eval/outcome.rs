@@ -113,7 +113,7 @@ pub(super) fn script_error(
 pub(super) fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Instant) -> Failed {
     let failed = failed.with_ends(core, run);
     let undone = execute::undo(core, run);
-    let mut body = outcome_body(run, started);
+    let mut body = outcome_body(core, run, started);
     // Tells of a secret in it. The record shows none, not even a revealed one.
     let failed = Failed { message: run.scrub(core, &failed.message), ..failed };
     let message = cut(&run.clean(core, &failed.message));
@@ -141,14 +141,15 @@ pub(crate) fn cut(text: &str) -> String {
     format!("{}… ({} bytes)", &text[..end], text.len())
 }
 
-fn outcome_body(run: &Run, started: Instant) -> Map<String, Value> {
+fn outcome_body(core: &Core, run: &Run, started: Instant) -> Map<String, Value> {
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    Map::from_iter([
+    let members = [
         ("eval".to_owned(), run.record_number().into()),
         ("session".to_owned(), run.session.id.into()),
         ("operator".to_owned(), run.session.operator.spiffe.as_str().into()),
         ("micros".to_owned(), micros.into()),
-    ])
+    ];
+    members.into_iter().chain(run.looks(core)).collect()
 }
 
 /// Appends the outcome and waits until it is on disk; no reply leaves before.
@@ -204,7 +205,7 @@ pub(super) fn succeed(
 ) -> Result<FromAgent, Box<FromAgent>> {
     // What was revealed is what the reply is for; everything else leaves scrubbed.
     let (display, value) = (run.scrub(core, &display), scrub_value(core, run, value));
-    let mut body = outcome_body(run, started);
+    let mut body = outcome_body(core, run, started);
     body.insert("result".to_owned(), core.digest(&Tree::Str(display.clone())));
     let audit = match record_outcome(core, run, body) {
         Ok(audit) => audit,

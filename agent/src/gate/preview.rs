@@ -50,6 +50,11 @@ impl Barred {
     }
 }
 
+/// Whether a rule of the policy is about this operator: it would be named where it denies.
+pub(crate) fn speaks_of(core: &Core, run: &Run, rule: &str) -> bool {
+    core.policy.speaks_of(rule, &run.request(core, Action::List, Resource::Agent))
+}
+
 /// Whether this operator might be allowed to read something at a path or below.
 pub(crate) fn could_read(core: &Core, run: &Run, path: &Path) -> bool {
     core.policy.could_allow(&run.request(core, Action::Read, resource(path))).is_ok()

@@ -24,7 +24,7 @@ use crate::state::{Keyed, Redactor, Scrubber, States, Wait};
 use crate::status::Waits;
 
 /// A core that shows nothing, with its log in a folder of its own.
-fn core(folder: &tempfile::TempDir) -> Core {
+pub(crate) fn core(folder: &tempfile::TempDir) -> Core {
     let (log, opened) = Log::open(folder.path(), SigningKey::generate("test/test/1").unwrap()).unwrap();
     // Nothing else may be the first record of a log.
     let boot = crate::records::record("boot", serde_json::json!({}));
@@ -55,6 +55,7 @@ fn core(folder: &tempfile::TempDir) -> Core {
         observing: OnceLock::new(),
         redactor,
         scrubber: Scrubber::default(),
+        alike: OnceLock::new(),
         keyed: Keyed::new([7; 32]).unwrap(),
         emitter: Emitter::new().0,
         started: BootTime::now(),
@@ -109,7 +110,7 @@ fn change(panics: usize) -> Arc<Counts> {
 
 fn lease(core: &Core, change: Arc<Counts>) -> Lease {
     let now = BootTime::now();
-    let id = core.leases.claim(change.target()).unwrap().id;
+    let id = core.leases.claim(change.target(), "a test").unwrap().id;
     Lease {
         id,
         change,
@@ -172,7 +173,7 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
         assert_eq!(ends(&core, &folder, id), ["lease.undone"], "{case}");
         let begun = usize::from(["within", "undoing"].contains(&case));
         assert_eq!(made.undone.load(Ordering::SeqCst), begun, "{case}");
-        assert!(core.leases.claim(made.target()).is_ok(), "{case}");
+        assert!(core.leases.claim(made.target(), "a test").is_ok(), "{case}");
     }
     // What was kept stays.
     let made = change(0);

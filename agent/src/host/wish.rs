@@ -48,7 +48,7 @@ pub(super) fn wish(
         HostFunction::Snapshots => see(Listing::Snapshots),
         // It has no effect of its own; those of what it plans come through here one by one.
         HostFunction::Plan => return Ok(Vec::new()),
-        HostFunction::Get => read(core, run, function, &path(function, a)?),
+        HostFunction::Get => read(core, run, &path(function, a)?),
         HostFunction::Reveal => {
             let path = path(function, a)?;
             let barred = Barred::named(function, state(&path), Options::default());
@@ -192,16 +192,20 @@ fn lease(core: &Core, run: &Run, id: u64) -> Result<Box<Lease>, Refusal> {
 }
 
 /// A read of a path: what stands there, and which leaves policy is asked about.
-pub(crate) fn read(core: &Core, run: &Run, function: &'static Function, path: &Path) -> Effect {
-    let barred = Barred::named(function, state(path), Options::default());
+pub(crate) fn read(core: &Core, run: &Run, path: &Path) -> Effect {
+    let barred = Barred::named(HostFunction::Get.row(), state(path), Options::default());
     if let Some(barred) = barred.unless_allowed(core, run) {
         return barred;
     }
-    let formed = run
-        .look(core, path)
+    read_found(core, run, path, run.look(core, path))
+}
+
+/// The same of a path that policy could allow, which the eval has looked at.
+pub(crate) fn read_found(core: &Core, run: &Run, path: &Path, found: Result<Tree, StateError>) -> Effect {
+    let formed = found
         .map(|value| Effect::Read { path: path.clone(), leaves: leaves(path, &value), value })
         .map_err(|error| state_refusal(core, run, &error));
-    possible(formed, function, state(path), Options::default())
+    possible(formed, HostFunction::Get.row(), state(path), Options::default())
 }
 
 /// What policy is asked about of a value at a path: each of its leaves, or itself if it has none.
@@ -478,12 +482,10 @@ fn write(
             Refusal::state(format!("`{path}` was not changed: {e}"), "give a value that JSON could hold")
         })?,
     };
-    if shows_secret(&after) {
+    if let Some((what, help)) = stands_for(&after) {
         return Err(Refusal::state(
-            format!(
-                "`{path}` was not changed: the value holds the text by which a secret is shown, not the secret"
-            ),
-            "assign the secret itself, to its own path; `--arg-secret` gives a new one",
+            format!("`{path}` was not changed: the value holds the text by which {what}"),
+            help,
         ));
     }
     write_tree(core, run, function, path, after, options)
@@ -640,9 +642,15 @@ fn frozen_record(frozen: &Frozen) -> serde_json::Value {
     })
 }
 
-/// Whether a text in a value is, or was made with, what is shown in place of a secret.
-fn shows_secret(tree: &Tree) -> bool {
-    tree.leaves().any(|(_, leaf)| matches!(leaf, Tree::Str(text) if text.contains("‹secret")))
+/// What a text in a value stands for, if it is, or was made with, what is shown in place of a value; with what helps.
+fn stands_for(tree: &Tree) -> Option<(&'static str, &'static str)> {
+    let shows =
+        |what: &str| tree.leaves().any(|(_, leaf)| matches!(leaf, Tree::Str(text) if text.contains(what)));
+    if shows("‹secret") {
+        let help = "assign the secret itself, to its own path; `--arg-secret` gives a new one";
+        return Some(("a secret is shown, not the secret", help));
+    }
+    shows("‹unreadable").then_some(("what cannot be read is shown", "leave it out"))
 }
 
 fn patch(

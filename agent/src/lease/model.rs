@@ -199,7 +199,8 @@ impl World {
         session: u64,
     ) -> Result<(), String> {
         let change = self.real.change(place, values);
-        let claim = self.real.leases.claim(change.target()).map_err(|id| format!("claimed by {id}"))?;
+        let claim =
+            self.real.leases.claim(change.target(), "a test").map_err(|by| format!("claimed by {by}"))?;
         let (id, owner) = (claim.id, self.sessions[session as usize].0);
         demand!(id, self.highest + 1, "the next id");
         let (now, deadline) = (at(self.now), at(self.now + ttl));

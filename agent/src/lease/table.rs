@@ -38,8 +38,8 @@ struct Inner {
     ended: BTreeMap<u64, &'static str>,
     /// Ended, but somebody else had changed a part of it: until somebody settles what is to become of that.
     conflicts: BTreeMap<u64, (Lease, Conflict)>,
-    /// What is about to be changed, by the id of the lease to be.
-    claimed: BTreeMap<u64, Resource>,
+    /// What is about to be changed and by whom, by the id of the lease to be.
+    claimed: BTreeMap<u64, (Resource, String)>,
     /// In force, but their change is not made yet: there is nothing to undo.
     making: BTreeSet<u64>,
     /// No lease is taken in any more.
@@ -167,15 +167,15 @@ impl Leases {
     /// Between looking what stands there and taking the lease in lies a wait for the disk.
     ///
     /// # Errors
-    /// The claim that overlaps.
-    pub(crate) fn claim(&self, target: &Resource) -> Result<Claim<'_>, u64> {
+    /// Whose claim overlaps, as they called themselves.
+    pub(crate) fn claim(&self, target: &Resource, by: impl Into<String>) -> Result<Claim<'_>, String> {
         let mut inner = self.lock();
-        if let Some((id, _)) = inner.claimed.iter().find(|(_, claimed)| overlaps(claimed, target)) {
-            return Err(*id);
+        if let Some((_, by)) = inner.claimed.values().find(|(claimed, _)| overlaps(claimed, target)) {
+            return Err(by.clone());
         }
         let id = inner.next;
         inner.next += 1;
-        inner.claimed.insert(id, target.clone());
+        inner.claimed.insert(id, (target.clone(), by.into()));
         Ok(Claim { leases: self, id })
     }
 

@@ -66,14 +66,14 @@ impl Change for Fake {
 }
 
 fn open_until(leases: &Leases, change: Arc<dyn Change>, deadline: BootTime) -> u64 {
-    let id = leases.claim(change.target()).unwrap().id;
+    let id = leases.claim(change.target(), "a test").unwrap().id;
     let lease = Lease { change, deadline, ..lease(id, Fake::at(STATE), 1, After::Revert) };
     drop(leases.open(lease).unwrap_or_else(|_| panic!("closed")));
     id
 }
 
 fn open(leases: &Leases, change: Arc<Fake>, session: u64, after: After) -> u64 {
-    let id = leases.claim(change.target()).unwrap().id;
+    let id = leases.claim(change.target(), "a test").unwrap().id;
     drop(leases.open(lease(id, change, session, after)).unwrap_or_else(|_| panic!("closed")));
     id
 }
@@ -302,18 +302,18 @@ fn a_lease_past_its_deadline_cannot_be_confirmed() {
 fn ids_go_on_from_the_log() {
     let leases = Leases::after(41);
     let target = STATE.parse().unwrap();
-    assert_eq!(leases.claim(&target).unwrap().id, 42);
-    assert_eq!(leases.claim(&target).unwrap().id, 43);
+    assert_eq!(leases.claim(&target, "a test").unwrap().id, 42);
+    assert_eq!(leases.claim(&target, "a test").unwrap().id, 43);
     assert_eq!(leases.find(7).err(), Some(EndError::Unknown(7)));
 }
 
 #[test]
 fn what_is_about_to_be_changed_is_kept_free_of_others() {
     let leases = Leases::after(0);
-    let claim = |target: &str| leases.claim(&target.parse().unwrap());
+    let claim = |target: &str| leases.claim(&target.parse().unwrap(), "a test");
     let standing = claim("state:config.db").unwrap();
     for overlapping in ["state:config", "state:config.db", "state:config.db.port"] {
-        assert_eq!(claim(overlapping).err(), Some(standing.id), "{overlapping}");
+        assert_eq!(claim(overlapping).err(), Some("a test".to_owned()), "{overlapping}");
     }
     claim("state:config.server").unwrap();
     drop(standing);
@@ -564,7 +564,7 @@ fn what_is_over_stays_over_and_for_the_cause_it_had() {
     let id = open(&leases, lost.clone(), 1, After::Revert);
     let now = BootTime::now();
     let deadline = BootTime(now.0 - 1);
-    let persists = leases.claim(kept.target()).unwrap().id;
+    let persists = leases.claim(kept.target(), "a test").unwrap().id;
     let made = Lease { deadline, ..lease(persists, kept, 1, After::Persist) };
     drop(leases.open(made).unwrap_or_else(|_| panic!("closed")));
     leases.session_lost(1, BootTime(0));
@@ -583,7 +583,7 @@ fn what_is_over_stays_over_and_for_the_cause_it_had() {
 #[test]
 fn a_lease_that_must_wait_for_its_end_is_not_asked_for_again_at_once() {
     let (leases, change) = (Leases::after(0), Fake::at("target:a::b"));
-    let id = leases.claim(change.target()).unwrap().id;
+    let id = leases.claim(change.target(), "a test").unwrap().id;
     let made = Lease { deadline: BootTime::now(), ..lease(id, change, 1, After::Revert) };
     let Ok(making) = leases.open(made) else { panic!("closed") };
     for _ in 0..3 {

@@ -46,7 +46,7 @@ enum State {
 }
 
 impl Outbox {
-    pub(super) fn new(bound: usize) -> Self {
+    pub(crate) fn new(bound: usize) -> Self {
         let (room, filled, overrun) = (Condvar::new(), Notify::new(), Notify::new());
         Self(Arc::new(Shared { queue: Mutex::default(), room, filled, overrun, bound }))
     }

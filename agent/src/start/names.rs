@@ -3,10 +3,11 @@
 
 use debug_policy::{NamedResource, Resource};
 
-use super::notices::{Notices, near};
+use super::notices::{Notices, guess};
 use crate::core::Core;
+use crate::notes::Note;
 use crate::points::Kind;
-use crate::state::{Path, StateError, Tree, Wait};
+use crate::state::{Path, StateError, Tree, Wait, nearest};
 
 /// How many leaves of a state are named that cannot be shown; one fault of a type often has many.
 const MAX_LEAVES: usize = 5;
@@ -26,6 +27,19 @@ struct Seen {
     found: Result<Tree, StateError>,
 }
 
+/// Why a name matches nothing, and which paths of states that tells of.
+struct Why {
+    text: String,
+    paths: Vec<Path>,
+}
+
+impl Why {
+    fn note(self, text: impl FnOnce(&str) -> String) -> Note {
+        let text = text(&self.text);
+        Note::about(self.paths, text)
+    }
+}
+
 impl Names {
     /// From the builder and the configuration.
     pub(crate) fn new(never_write: Vec<Path>, never_patch: Vec<String>, visible: Vec<String>) -> Self {
@@ -37,14 +51,18 @@ impl Names {
         let seen: Vec<Seen> = core.states.list().map(|(name, _)| seen(core, name)).collect();
         seen.iter().for_each(|seen| unreadable(seen, &mut notices));
         for path in &self.never_write {
-            if let Some(notice) = never_write(core, &seen, path) {
-                notices.add(notice);
+            if let Some(note) = never_write(core, &seen, path) {
+                notices.add_note(note);
             }
         }
         for text in &self.visible {
             let Ok(path) = text.parse::<Path>() else { continue };
             if let Some(missing) = missing(&seen, &path) {
-                notices.add(format!("`visible` in the configuration: {missing}; it makes nothing visible"));
+                notices.add_note(
+                    missing.note(|why| {
+                        format!("`visible` in the configuration: {why}; it makes nothing visible")
+                    }),
+                );
             }
         }
         for name in self.never_patch.iter().filter(|name| !is_route(name)) {
@@ -58,13 +76,13 @@ impl Names {
         }
         for named in core.policy.named_resources() {
             if let Some(why) = unmatched(core, &seen, &named) {
-                notices.add(in_policy(&named, &why));
+                notices.add_note(in_policy(&named, why));
             }
         }
         // Routes are known once they were called, so most of these are no mistakes; one that is like a known one may be.
         for (notice, is_near) in self.unknown_routes(core) {
             if is_near {
-                notices.add(notice);
+                notices.add_note(notice);
             }
         }
         notices.tell(core);
@@ -72,22 +90,22 @@ impl Names {
     }
 
     /// What names a route that is no point yet, for `info()`; what was told at start is left out.
-    pub(crate) fn not_yet(&self, core: &Core) -> Vec<String> {
+    pub(crate) fn not_yet(&self, core: &Core) -> Vec<Note> {
         let routes = self.unknown_routes(core).into_iter().map(|(notice, _)| notice);
         routes.filter(|notice| !core.at_start().contains(notice)).collect()
     }
 
     /// Names of routes that are no points, and whether a known route is near.
-    fn unknown_routes(&self, core: &Core) -> Vec<(String, bool)> {
+    fn unknown_routes(&self, core: &Core) -> Vec<(Note, bool)> {
         let mut unknown = Vec::new();
-        let mut add = |name: &str, notice: &dyn Fn(String) -> String| {
+        let mut add = |name: &str, notice: &dyn Fn(Why) -> Note| {
             let near = core.points.nearest(name).filter(|near| is_route(near));
-            let why = near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            unknown.push((notice(format!("matches no point yet{why}")), near.is_some()));
+            let text = format!("matches no point yet{}", guess(near.as_deref()));
+            unknown.push((notice(Why { text, paths: Vec::new() }), near.is_some()));
         };
         for name in self.never_patch.iter().filter(|name| is_route(name)) {
             if core.points.find(name).is_none() {
-                add(name, &|why| format!("`.never_patch`: `{name}` {why}"));
+                add(name, &|why| why.note(|why| format!("`.never_patch`: `{name}` {why}")));
             }
         }
         let routes = core.policy.named_resources().filter(NamedResource::is_of_routes);
@@ -96,15 +114,16 @@ impl Names {
             // Of a pattern with `*` in it nothing is near.
             let name = text.strip_prefix("point:").unwrap_or(&text);
             if !name.contains('*') {
-                add(name, &|why| in_policy(&named, &why));
+                add(name, &|why| in_policy(&named, why));
             }
         }
         unknown
     }
 }
 
-fn in_policy(named: &NamedResource<'_>, why: &str) -> String {
-    format!("policy, rule `{}`, `{}`: `{named}` {why}", named.rule, named.list)
+fn in_policy(named: &NamedResource<'_>, why: Why) -> Note {
+    why.note(|why| format!("policy, rule `{}`, `{}`: `{named}` {why}", named.rule, named.list))
+        .in_rule(named.rule)
 }
 
 fn is_route(name: &str) -> bool {
@@ -124,10 +143,12 @@ fn unreadable(seen: &Seen, notices: &mut Notices) {
         // Told as what they are, or gone at the next look.
         Err(StateError::DuplicateName(_) | StateError::InsideState(_) | StateError::Busy(_)) => return,
         Err(error) if error.is_large_container() => {
-            notices.add(format!("{error}; parts of it are read by their paths, and secrets in it are known once they were read"));
-            return;
+            let what = format!(
+                "{error}; parts of it are read by their paths, and secrets in it are known once they were read"
+            );
+            return notices.add_note(Note::about([seen.path.clone()], what));
         }
-        Err(error) => return notices.add(error.to_string()),
+        Err(error) => return notices.add_note(Note::about([seen.path.clone()], error.to_string())),
     };
     let leaves = tree.leaves().filter_map(|(below, leaf)| match leaf {
         Tree::Unreadable(leaf) => Some((seen.path.join(&below.0), leaf.reason())),
@@ -135,72 +156,79 @@ fn unreadable(seen: &Seen, notices: &mut Notices) {
     });
     let leaves: Vec<_> = leaves.collect();
     for (path, reason) in leaves.iter().take(MAX_LEAVES) {
-        notices.add(format!("`{path}` cannot be shown: {reason}"));
+        notices.add_note(Note::about([path.clone()], format!("`{path}` cannot be shown: {reason}")));
     }
     if let Some(more @ 1..) = leaves.len().checked_sub(MAX_LEAVES) {
-        notices.add(format!("{more} more values of `{}` cannot be shown", seen.path));
+        let what = format!("{more} more values of `{}` cannot be shown", seen.path);
+        notices.add_note(Note::about([seen.path.clone()], what));
     }
 }
 
 /// Why a path names nothing, if it does: no such state, or nothing of the kind stands there now.
-fn missing(seen: &[Seen], path: &Path) -> Option<String> {
+fn missing(seen: &[Seen], path: &Path) -> Option<Why> {
     let name = path.0.first().map(String::as_str).unwrap_or_default();
     let Some(state) = seen.iter().find(|seen| seen.path.0.first().is_some_and(|known| known == name)) else {
-        let names = seen.iter().filter_map(|seen| seen.path.0.first()).map(String::as_str);
-        return Some(format!("no state is named `{name}`{}", near(name, names)));
+        return Some(no_state(seen, name, &format!("no state is named `{name}`")));
     };
     // What cannot be looked at may be there.
     let error = state.found.as_ref().ok()?.known_at(path.below()).err()?;
     let at = state.path.join(&error.path.0);
     let wanted = error.path.0.last().map(String::as_str).unwrap_or_default();
     let above = error.path.0.split_last().map(|(_, above)| above).unwrap_or_default();
+    let container = state.path.join(above);
     match state.found.as_ref().ok()?.at(above)? {
         Tree::Map(entries) => {
-            let near = near(wanted, entries.iter().map(|(name, _)| name.as_str()));
-            Some(format!("nothing stands at `{at}` now{near}"))
+            let near = nearest(wanted, entries.iter().map(|(name, _)| name.as_str()));
+            let text = format!("nothing stands at `{at}` now{}", guess(near));
+            let near = near.map(|near| container.child(near));
+            Some(Why { text, paths: [container].into_iter().chain(near).collect() })
         }
         Tree::Secret(_) | Tree::Unreadable(_) => None,
-        _ => Some(format!("nothing stands at `{at}` now")),
+        _ => Some(Why { text: format!("nothing stands at `{at}` now"), paths: vec![container] }),
     }
+}
+
+/// That there is no state of a name, with the nearest that there is.
+fn no_state(seen: &[Seen], name: &str, what: &str) -> Why {
+    let near = nearest(name, seen.iter().filter_map(|seen| seen.path.0.first()).map(String::as_str));
+    let paths = near.map(|near| Path(vec![near.to_owned()])).into_iter().collect();
+    Why { text: format!("{what}{}", guess(near)), paths }
 }
 
 /// What is wrong with a path that the author closed. One that the state's type does not know closes nothing; one that is only
 /// not there at this moment stays closed.
-fn never_write(core: &Core, seen: &[Seen], path: &Path) -> Option<String> {
+fn never_write(core: &Core, seen: &[Seen], path: &Path) -> Option<Note> {
     let why = missing(seen, path)?;
     let is_known = core.states.named(path.0.first()?).is_ok();
     if is_known && core.states.may_come(path) {
-        return Some(format!("`.never_write`: {why}; it is closed whenever something does"));
+        return Some(why.note(|why| format!("`.never_write`: {why}; it is closed whenever something does")));
     }
     core.states.open(path);
-    Some(format!("`.never_write`: `{path}`: {why}; it closes nothing"))
+    Some(why.note(|why| format!("`.never_write`: `{path}`: {why}; it closes nothing")))
 }
 
 /// Why a pattern of the policy matches nothing, if that can be told.
-fn unmatched(core: &Core, seen: &[Seen], named: &NamedResource<'_>) -> Option<String> {
+fn unmatched(core: &Core, seen: &[Seen], named: &NamedResource<'_>) -> Option<Why> {
     if named.is_of_functions() {
         let text = named.to_string();
         let name = text.strip_prefix("point:").unwrap_or(&text);
-        let near =
-            core.points.nearest(name).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        return (!matches_point(core, named)).then(|| format!("matches no point{near}"));
+        let text = format!("matches no point{}", guess(core.points.nearest(name).as_deref()));
+        return (!matches_point(core, named)).then_some(Why { text, paths: Vec::new() });
     }
     // One that begins with a `*` is meant for whatever there is.
     let exact = named.state_path().filter(|exact| !exact.is_empty())?;
     let mut reached = seen.iter().filter(|seen| named.reaches(&seen.path.0)).peekable();
     if reached.peek().is_none() {
-        let names = seen.iter().filter_map(|seen| seen.path.0.first()).map(String::as_str);
-        let wanted = exact.first().copied().unwrap_or_default();
-        return Some(format!("matches no state{}", near(wanted, names)));
+        return Some(no_state(seen, exact.first().copied().unwrap_or_default(), "matches no state"));
     }
     if reached.any(|seen| covers_something(named, seen)) {
         return None;
     }
     let path = Path(exact.into_iter().map(str::to_owned).collect());
-    Some(missing(seen, &path).map_or_else(
-        || "matches nothing that stands there now".to_owned(),
-        |why| format!("matches nothing: {why}"),
-    ))
+    Some(match missing(seen, &path) {
+        Some(why) => Why { text: format!("matches nothing: {}", why.text), ..why },
+        None => Why { text: "matches nothing that stands there now".to_owned(), paths: vec![path] },
+    })
 }
 
 /// Whether a pattern covers something of a state, or something that cannot be looked at.

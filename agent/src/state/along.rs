@@ -324,7 +324,7 @@ impl ser::SerializeMap for Open<'_, '_> {
         if !std::mem::take(&mut self.is_wanted) {
             return Ok(());
         }
-        // Its names are looked at to the last, whatever they are: one of them may make the whole a secret.
+        // Its names are looked at to the last, numbers too: one of them may make the whole a secret.
         self.along.enter(value)
     }
     fn end(self) -> Result<(), TreeError> {

@@ -327,6 +327,16 @@ pub(crate) enum StateError {
 }
 
 impl StateError {
+    /// The state that a fault of names is about; both where two are.
+    pub(crate) fn state(&self) -> Vec<Path> {
+        match self {
+            Self::DuplicateName(name) => vec![Path(vec![name.clone()])],
+            Self::Overlapping(one, other) => vec![one.clone(), other.clone()],
+            Self::InsideState(path) => vec![path.clone()],
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether what stands there has parts and is only too large to be read whole.
     pub(crate) fn is_large_container(&self) -> bool {
         matches!(self, Self::Unreadable(error) if error.is_large_container())

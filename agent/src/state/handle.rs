@@ -10,6 +10,7 @@ use super::cell::{Cell, Held, Place, Wait};
 use super::edit::{Edit, Schedule, Ticket, Verdict, tree_of};
 use super::error::{StateError, TreeError};
 use super::fence::{Outside, Panicked, fenced};
+use super::held;
 use super::keys::Keys;
 use super::known;
 use super::lossy;
@@ -233,22 +234,25 @@ pub(crate) fn add_checks(
 }
 
 /// Gives each state the keys of its lists. Those that name no state are told, with the nearest name, and those that are secret:
-/// a key stands openly in every path.
+/// a key stands openly in every path. With each sentence the paths that it is about.
 pub(crate) fn add_keys(
     states: &mut [Arc<dyn State>],
     keys: &[(String, String)],
     redactor: &Redactor,
-) -> Vec<String> {
+) -> Vec<(Vec<Path>, String)> {
     let mut notes = Vec::new();
     let names: Vec<String> = states.iter().map(|state| state.root().to_string()).collect();
     for (text, field) in keys {
         let Ok(path) = text.parse::<Path>() else {
-            notes.push(format!("`key` of `{text}` has no effect: that is no path, such as `pool.backends`"));
+            let state = text.split(['.', '[']).next().unwrap_or_default();
+            let what = format!("`key` of `{text}` has no effect: that is no path, such as `pool.backends`");
+            notes.push((vec![Path(vec![state.to_owned()])], what));
             continue;
         };
         let of_one = path.child("*").child(field);
         if redactor.mark(&of_one, Tree::Str("plain".to_owned())).holds_secret() {
-            notes.push(format!("`key` of `{text}` has no effect: what stands there is a secret by its name"));
+            let what = format!("`key` of `{text}` has no effect: what stands there is a secret by its name");
+            notes.push((vec![path], what));
             continue;
         }
         let of = states.iter_mut().find(|state| path.is_within(state.root()));
@@ -260,8 +264,10 @@ pub(crate) fn add_keys(
         if !added {
             let first = path.0.first().map(String::as_str).unwrap_or_default();
             let near = nearest(first, names.iter().map(String::as_str));
+            let about = near.map(|near| Path(vec![near.to_owned()])).into_iter().collect();
             let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            notes.push(format!("`key` of `{text}` has no effect: no state is named `{first}`{near}"));
+            notes
+                .push((about, format!("`key` of `{text}` has no effect: no state is named `{first}`{near}")));
         }
     }
     notes
@@ -546,12 +552,14 @@ impl<C: Cell> Kept<C> {
         ticket: Option<&Ticket>,
         ask: impl FnOnce(&C, Wait) -> Result<R, Held> + Send + 'static,
     ) -> Result<R, StateError> {
-        let answer = if C::WAITS {
-            let place = self.place.clone();
-            self.aside.ask(wait, ticket, move || ask(&place, Wait::Until))
-        } else {
-            ask(&self.place, wait)
-        };
+        let answer = held::counted(|| {
+            if C::WAITS {
+                let place = self.place.clone();
+                self.aside.ask(wait, ticket, move || ask(&place, Wait::Until))
+            } else {
+                ask(&self.place, wait)
+            }
+        });
         answer.map_err(|held| match held {
             Held::Busy => StateError::Busy(self.root.to_string()),
             Held::Poisoned => StateError::Poisoned(self.root.to_string()),

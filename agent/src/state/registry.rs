@@ -126,7 +126,7 @@ impl States {
     }
 
     /// Which of the keys that the author named have no list at their path, in words; what cannot be read now is not told.
-    pub(crate) fn keys_of_nothing(&self, keys: &[(String, String)]) -> Vec<String> {
+    pub(crate) fn keys_of_nothing(&self, keys: &[(String, String)]) -> Vec<(Path, String)> {
         let mut notes = Vec::new();
         for (text, field) in keys {
             let Ok(path) = text.parse::<Path>() else { continue };
@@ -143,15 +143,19 @@ impl States {
                 Ok(_) => format!("what stands there is no list of things that have a `{field}`"),
                 Err(_) => continue,
             };
-            notes.push(format!("`key` of `{text}` has no effect: {why}"));
+            notes.push((path, format!("`key` of `{text}` has no effect: {why}")));
         }
         notes
     }
 
     /// The lists that are to be shown by a key and could not be when they were last read, in words.
-    pub(crate) fn unkeyed(&self) -> Vec<String> {
+    pub(crate) fn unkeyed(&self) -> Vec<(Path, String)> {
         let lists = self.states.values().flat_map(|state| state.unkeyed());
-        lists.map(|(path, why)| format!("`{path}` is shown as a list, not by its key: {why}")).collect()
+        let told = |(path, why): (Path, String)| {
+            let what = format!("`{path}` is shown as a list, not by its key: {why}");
+            (path, what)
+        };
+        lists.map(told).collect()
     }
 
     /// Whether writing `value` at `path` would succeed now; what stands there, marked as `read` marks it, and what will.

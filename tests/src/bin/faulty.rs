@@ -1,6 +1,7 @@
 //! A service whose states and names have faults, each of which must cost only itself. Tests meet it as a program.
 //!
-//! HTTP on a port that the system chooses: `GET /states` shows what can be written as the service itself sees it.
+//! HTTP on a port that the system chooses: `GET /states` shows what can be written as the service itself sees it, and
+//! `GET /bring` gives `opt` the name that `brought` makes of the password, as a client or a patch could guess it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
 
 use std::collections::{BTreeMap, HashMap};
@@ -246,10 +247,21 @@ impl States {
     }
 }
 
+#[debug_agent::patchable]
+fn brought(name: String) -> String {
+    name
+}
+
 fn main() -> io::Result<()> {
     let states = States::new();
     let agent = states.agent();
     let log = tracing_subscriber::fmt::layer().with_ansi(false);
     tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
-    serve(move |_| states.show())
+    serve(move |path| {
+        if path == "/bring" {
+            let name = brought(states.login.read().unwrap().password.clone());
+            states.opt.write().unwrap().name = name;
+        }
+        states.show()
+    })
 }

@@ -42,6 +42,8 @@ pub(super) struct Recorder {
     pub(super) panicked: AtomicUsize,
     /// Whether being told of an end of a connection panics.
     pub(super) panics: AtomicBool,
+    /// Whether being told of a client that is to be greeted panics.
+    pub(super) greeting_panics: AtomicBool,
 }
 
 pub(super) struct Session {
@@ -60,6 +62,7 @@ impl Dispatch for Recorder {
     type Session = Session;
 
     fn open(&self, client: Client, outbox: Outbox) -> (Arc<Session>, Ready) {
+        assert!(!self.greeting_panics.load(Ordering::SeqCst), "planted");
         let session = Session { operator: client.operator.name.clone(), outbox: outbox.clone() };
         self.outboxes.lock().unwrap().push(outbox);
         self.tell(Event::Opened(Box::new(client)));
@@ -139,6 +142,7 @@ impl Agent {
             sent: AtomicUsize::new(0),
             panicked: AtomicUsize::new(0),
             panics: AtomicBool::new(false),
+            greeting_panics: AtomicBool::new(false),
         });
         let tls = files.load_at(loaded).unwrap();
         let listen = "127.0.0.1:0".parse().unwrap();

@@ -242,6 +242,19 @@ fn a_failure_in_the_agent_while_a_connection_comes_or_goes_keeps_nobody_out() {
     assert_eq!(agent.attach(&ca.operator("bob")).call("hello")["id"], 7);
 }
 
+/// Before a session there is nothing to tell of an end: the connection ends, and its place is free.
+#[test]
+fn a_failure_in_the_agent_while_a_client_is_greeted_costs_that_connection() {
+    let ca = Ca::new("ca");
+    let bounds = Bounds { sessions: 1, ..Bounds::default() };
+    let agent = Agent::start(&Files::new(&ca), bounds);
+    agent.recorder.greeting_panics.store(true, Ordering::SeqCst);
+    assert!(agent.connect(client_config(&ca.operator("alice"))).message().is_err());
+    wait_until(|| agent.recorder.panicked.load(Ordering::SeqCst) == 1);
+    agent.recorder.greeting_panics.store(false, Ordering::SeqCst);
+    assert_eq!(agent.attach(&ca.operator("bob")).call("hello")["id"], 7);
+}
+
 fn wait_until(holds: impl Fn() -> bool) {
     let begin = Instant::now();
     while !holds() {

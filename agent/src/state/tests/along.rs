@@ -171,7 +171,7 @@ proptest! {
     }
 }
 
-/// A name that makes its map a secret can come behind the one that is looked for, whatever that one is.
+/// A name that makes its map a secret can come behind the one that is looked for, also where that one is a number.
 #[test]
 fn a_name_behind_the_one_wanted_makes_the_map_a_secret_all_the_same() {
     let token = Name::Text(concat!("xoxb", "-1234567890ab").to_owned());

@@ -1,0 +1,80 @@
+//! What an eval has looked at without reading a value, for the record of its outcome.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::state::Path;
+
+/// How many paths are named, and how many bytes they take at most: with every byte escaped they fit a line of the log beside
+/// the text of an error. The rest is counted.
+const MAX_PATHS: usize = 100;
+const MAX_BYTES: usize = 4_000;
+
+/// The containers that were looked at, and how often.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    times: BTreeMap<Path, u64>,
+    /// What the names of these take.
+    bytes: usize,
+    elsewhere: u64,
+}
+
+impl Looks {
+    /// One more at this path.
+    pub(super) fn add(&mut self, path: &Path) {
+        if let Some(times) = self.times.get_mut(path) {
+            *times += 1;
+            return;
+        }
+        let bytes = path.to_string().len();
+        if self.times.len() < MAX_PATHS && self.bytes + bytes <= MAX_BYTES {
+            self.bytes += bytes;
+            self.times.insert(path.clone(), 1);
+        } else {
+            self.elsewhere += 1;
+        }
+    }
+
+    /// The members of a record, with each path as `clean` makes it.
+    pub(super) fn members(&self, clean: impl Fn(&str) -> String) -> Map<String, Value> {
+        let one = |(path, times): (&Path, &u64)| json!({ "path": clean(&path.to_string()), "times": times });
+        let mut members = Map::new();
+        if !self.times.is_empty() {
+            members.insert("looked".to_owned(), self.times.iter().map(one).collect());
+        }
+        if 0 < self.elsewhere {
+            members.insert("looked_elsewhere".to_owned(), self.elsewhere.into());
+        }
+        members
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_at_a_path_are_counted_and_so_are_those_at_more_paths_than_are_named() {
+        let mut looks = Looks::default();
+        assert!(looks.members(str::to_owned).is_empty());
+        for at in 0..3 * MAX_PATHS {
+            looks.add(&Path(vec!["config".to_owned(), at.to_string()]));
+            looks.add(&Path(vec!["config".to_owned(), "0".to_owned()]));
+        }
+        let members = looks.members(str::to_owned);
+        let named = members["looked"].as_array().unwrap();
+        assert_eq!(named.len(), MAX_PATHS);
+        assert_eq!(named[0], json!({ "path": "config.0", "times": 3 * MAX_PATHS + 1 }));
+        assert_eq!(members["looked_elsewhere"], json!(2 * MAX_PATHS));
+    }
+
+    #[test]
+    fn names_that_are_long_leave_room_for_the_rest_of_the_record() {
+        let mut looks = Looks::default();
+        for at in 0..MAX_PATHS {
+            looks.add(&Path(vec![format!("{at}{}", "\u{1}".repeat(200))]));
+        }
+        assert!(json!(looks.members(str::to_owned)).to_string().len() < 32_000);
+    }
+}
