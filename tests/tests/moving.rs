@@ -61,10 +61,10 @@ fn a_change_inside_a_list_is_undone_at_its_deadline_at_the_element_that_was_chan
 /// An element that was changed is changed still, wherever the service has moved it, and the one that stands there now is not.
 #[test]
 fn a_change_on_top_of_another_is_told_so_where_that_one_is_now() {
-    let mut set = Set::new();
-    let id = set.made("pool.backends[1].weight = 0");
-    assert_eq!(set.weights("/pop"), "b0 c0 ");
-    let plan = set.says("plan(|| { pool.backends[0].weight = 5; })");
+    let mut set = set();
+    let id = made(&mut set, "pool.backends[1].weight = 0");
+    assert_eq!(weights(&set, "/pop"), "b0 c0 ");
+    let plan = shown(&mut set, "plan(|| { pool.backends[0].weight = 5; })");
     let answer = set.client.eval("pool.backends[0].weight = 5");
     let help = answer.help().to_owned();
     let (_, message) = answer.failed();
@@ -76,25 +76,25 @@ fn a_change_on_top_of_another_is_told_so_where_that_one_is_now() {
     let (_, message) =
         set.client.eval(&format!("set(\"pool.backends.1.weight\", 5, #{{ over: {id} }})")).failed();
     assert!(message.contains("names no change in force"), "{message}");
-    set.made("pool.backends[1].weight = 6");
-    set.made(&format!("set(\"pool.backends.0.weight\", 5, #{{ over: {id} }})"));
-    assert_eq!(set.weights("/state"), "b5 c6 ");
+    made(&mut set, "pool.backends[1].weight = 6");
+    made(&mut set, &format!("set(\"pool.backends.0.weight\", 5, #{{ over: {id} }})"));
+    assert_eq!(weights(&set, "/state"), "b5 c6 ");
     set.client.eval("revert_all()").ok();
-    assert_eq!(set.weights("/state"), "b1 c0 ");
+    assert_eq!(weights(&set, "/state"), "b1 c0 ");
 }
 
 /// What a snapshot holds is put back as a whole where positions do not say what is what.
 #[test]
 fn a_snapshot_is_put_back_over_elements_that_moved() {
-    let mut set = Set::new();
+    let mut set = set();
     set.client.eval(r#"snapshot("then", ["pool.backends"])"#).ok();
-    assert_eq!(set.weights("/pop"), "b1 c0 ");
-    assert!(set.says(r#"diff("then")"#).contains("pool.backends"));
-    let id = set.made(r#"restore("then")"#);
-    assert_eq!(set.weights("/state"), "a1 b1 c0 ");
-    let said = set.says(&format!("revert({id})"));
+    assert_eq!(weights(&set, "/pop"), "b1 c0 ");
+    assert!(shown(&mut set, r#"diff("then")"#).contains("pool.backends"));
+    let id = made(&mut set, r#"restore("then")"#);
+    assert_eq!(weights(&set, "/state"), "a1 b1 c0 ");
+    let said = shown(&mut set, &format!("revert({id})"));
     assert!(said.contains("is as it was before"), "{said}");
-    assert_eq!(set.weights("/state"), "b1 c0 ");
+    assert_eq!(weights(&set, "/state"), "b1 c0 ");
 }
 
 #[test]
