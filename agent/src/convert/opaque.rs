@@ -85,7 +85,7 @@ impl fmt::Debug for OpaqueSecret {
 /// Tells of each secret in a value why it is opaque, where that is not because it is a secret of its own.
 pub(crate) fn tell_alike(value: &mut Dynamic, why: &dyn Fn(&Path) -> Option<String>) {
     if let Some(mut secret) = value.write_lock::<OpaqueSecret>() {
-        secret.like = secret.origin.path().and_then(|path| why(path));
+        secret.like = secret.origin.path().and_then(why);
         return;
     }
     if let Some(mut items) = value.write_lock::<rhai::Array>() {
