@@ -48,6 +48,64 @@ fn an_element_that_moved_is_found_by_what_it_is() {
     is_undone(&POOL, 1, &[("a", 7), ("b", 0), ("c", 9)], &[("a", 7), ("b", 1), ("c", 9)]);
 }
 
+/// A state that is a list, a list in an element of another one, and elements that are lists themselves.
+#[test]
+fn lists_lie_at_the_root_and_in_each_other() {
+    let at = |tree: &Tree| tree.at(&path("backends")).unwrap().clone();
+    let (root, turned) = (at(&pool(&POOL)), at(&pool(&[("b", 0), ("c", 0), ("a", 1)])));
+    let ending = undone(&root, "1.weight", Tree::I64(0), &turned);
+    assert_eq!((ending.left.len(), ending.tree), (0, at(&pool(&[("b", 1), ("c", 0), ("a", 1)]))));
+    let zone = |name: &str, backends: &[(&str, i64)]| {
+        Tree::Map(vec![("zone".to_owned(), Tree::Str(name.to_owned())), ("pool".to_owned(), pool(backends))])
+    };
+    let zones = |of: Vec<Tree>| Tree::Map(vec![("zones".to_owned(), Tree::Seq(of))]);
+    let before = zones(vec![zone("north", &[("z", 1)]), zone("south", &POOL)]);
+    let leaf = "zones.1.pool.backends.1.weight";
+    let turned = zones(vec![zone("south", &[("c", 0), ("b", 0)]), zone("north", &[("z", 1)])]);
+    let ending = undone(&before, leaf, Tree::I64(0), &turned);
+    let expected = zones(vec![zone("south", &[("c", 0), ("b", 1)]), zone("north", &[("z", 1)])]);
+    assert_eq!((ending.left.len(), ending.tree), (0, expected));
+    let gone = zones(vec![zone("south", &[("c", 0)]), zone("north", &[("z", 1)])]);
+    let ending = undone(&before, leaf, Tree::I64(0), &gone);
+    assert_eq!((ending.left.len(), ending.tree), (1, gone));
+    // Rows of a matrix are not told apart by anything but their place.
+    let rows = |of: &[&[i64]]| Tree::Seq(of.iter().map(|row| list(row)).collect());
+    let ending = undone(&rows(&[&[1, 2], &[3, 4]]), "1.0", Tree::I64(9), &rows(&[&[1, 2], &[9, 4]]));
+    assert_eq!((ending.left.len(), ending.tree), (0, rows(&[&[1, 2], &[3, 4]])));
+    let ending = undone(&rows(&[&[1, 2], &[3, 4]]), "1.0", Tree::I64(9), &rows(&[&[9, 4], &[1, 2]]));
+    assert_eq!((ending.left.len(), ending.tree), (1, rows(&[&[9, 4], &[1, 2]])));
+}
+
+/// The service makes another variant of what was changed: names came and went, and the lease's place with them.
+#[test]
+fn an_enum_that_is_another_variant_by_now_is_left() {
+    let variant = |name: &str, entries: &[(&str, i64)]| map_of(&[(name, map(entries))]);
+    let before = variant("Fixed", &[("limit", 1)]);
+    let service = variant("Adaptive", &[("limit", 0), ("step", 1)]);
+    let ending = undone(&before, "Fixed.limit", Tree::I64(0), &service);
+    assert_eq!((ending.left.len(), ending.tree), (1, service.clone()));
+    // The whole of it was changed, to what the service has made of it since.
+    let ending = undone(
+        &map_of(&[("mode", before.clone())]),
+        "mode",
+        service.clone(),
+        &map_of(&[("mode", service.clone())]),
+    );
+    assert_eq!((ending.left.len(), ending.tree), (0, map_of(&[("mode", before)])));
+    let unit = Tree::Str("Off".to_owned());
+    let ending = undone(
+        &map_of(&[("mode", unit.clone())]),
+        "mode",
+        service,
+        &map_of(&[("mode", variant("Fixed", &[("limit", 1)]))]),
+    );
+    assert_eq!(ending.left.len(), 1);
+}
+
+fn map_of(entries: &[(&str, Tree)]) -> Tree {
+    Tree::Map(entries.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+}
+
 #[test]
 fn an_element_that_went_or_was_replaced_leaves_a_conflict() {
     is_a_conflict(
