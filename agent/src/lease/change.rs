@@ -15,141 +15,140 @@ use crate::clock::BootTime;
 use crate::points::{self, Observer, PatchCode, Point, Registry};
 use crate::state::{Basis, Edited, Later, Orders, Path, StateError, States, Tree, Wait};
 
-/// A change that can be made and undone; what a lease holds. The one trait for every kind of change.
+/// A change held by a lease, which can be applied and undone. Every kind of change implements this trait.
 pub(crate) trait Change: Send + Sync {
-    /// What it changes.
+    /// Target of the change.
     fn target(&self) -> &Resource;
 
-    /// Puts it in force. Called once, with a permit.
+    /// Applies the change. Called once, with a permit.
     ///
     /// # Errors
-    /// It is not in force then.
+    /// The change is not in force.
     fn make(&self, lease: u64, deadline: BootTime) -> Result<(), ChangeError>;
 
-    /// What a plan can find out of whether it could be made, without making it; in the words in which making it would fail.
+    /// Checks, for a plan, whether the change could be applied; applies nothing.
     ///
     /// # Errors
-    /// It could not.
+    /// The error that applying it would return.
     fn could_be_made(&self) -> Result<(), ChangeError> {
         Ok(())
     }
 
-    /// Tells it about another deadline. Called under the lock of all leases: it may wait for nothing and run no code of
-    /// the service.
+    /// Sets another deadline. Called under the lease table's lock: must not block or run service code.
     fn set_deadline(&self, lease: u64, deadline: BootTime);
 
-    /// Called behind [`Change::set_deadline`] without any lock, for changes that have more to do about it. Nothing is told
-    /// unless the answer is that it is in force.
+    /// Completes [`Change::set_deadline`] for changes that keep a schedule; called without locks. The caller reports the
+    /// new deadline only after `InForce`.
     fn rearm(&self, _lease: u64) -> Rearmed {
         Rearmed::InForce
     }
 
-    /// Whether its effect is over at the deadline even if nobody undoes it, because the clock is looked at where it is used.
+    /// Whether the effect stops at the deadline without an undo, because the clock is checked on each use.
     fn ends_by_itself(&self) -> bool {
         false
     }
 
-    /// Takes it out of force. May be called again after an error.
+    /// Undoes the change. May be called again after an error.
     ///
     /// # Errors
-    /// It is still in force then; it must be tried again.
+    /// The change is still in force; the caller must retry.
     fn undo(&self, lease: u64, wait: Wait) -> Result<Undone, ChangeError>;
 
-    /// Undoes what a conflict left, whoever changed it meanwhile. Called at most once, after `undo` told of a conflict. Whether
-    /// what stood there before was seen to stand there again.
+    /// Undoes the rest of a conflict, overwriting what the service wrote. Called after `undo` reported a conflict, at
+    /// most once with success. Returns whether the earlier value was seen in place again.
     ///
     /// # Errors
-    /// Nothing was undone then.
+    /// Nothing was undone.
     fn force(&self, wait: Wait) -> Result<bool, ChangeError>;
 
-    /// What [`force`](Self::force) would undo, if that is a value.
+    /// What [`force`](Self::force) would undo, if the change writes a value.
     fn left(&self) -> Option<Layer> {
         None
     }
 
-    /// Where it writes, what stood there before and what it puts there, if it writes a value.
+    /// Path, value before and value after, if the change writes a value.
     fn write(&self) -> Option<(Path, BeforeAfter)> {
         None
     }
 
-    /// What is said of its target once it is made: that it is `set`, `patched`, `at DEBUG`.
+    /// Participle for the report on an applied change: `set`, `patched`, `at DEBUG`.
     fn done(&self) -> String {
         "set".to_owned()
     }
 
-    /// What everybody should know of it while it is in force.
+    /// Warning to show while the change is in force.
     fn warning(&self) -> Option<String> {
         None
     }
 }
 
-/// What stood at a place before a change, and what it puts there; nothing where nothing stood or stands.
+/// The value before a change and the value it writes; `None` for an empty place.
 pub(crate) type BeforeAfter = (Option<Tree>, Option<Tree>);
 
-/// What became of another deadline.
+/// Result of rearming a change with another deadline.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Rearmed {
-    /// It holds.
+    /// The new deadline holds.
     InForce,
-    /// The one before came first: the change is out of force already, and only has to be undone.
+    /// The previous deadline passed first: the effect has stopped and only the undo remains.
     Over,
-    /// It could not be told at this moment; the one before holds.
+    /// The new deadline could not be set now; the previous one holds.
     NotYet,
 }
 
-/// How undoing went.
+/// Result of an undo.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Undone {
-    /// The service itself changed a part of it meanwhile, which was not overwritten.
+    /// The service changed part of the target since; that part was not overwritten.
     pub(crate) conflict: Option<Conflict>,
-    /// The lease above whose change stands there: then nothing live changed.
+    /// Lease above that covers the place; the live value did not change then.
     pub(crate) covered_by: Option<u64>,
-    /// What stands there now.
+    /// Value or layers now at the target.
     pub(crate) stands: Option<Stands>,
-    /// What will stand there when the lease above ends; nothing where that is not told.
+    /// Value that will be there when the covering lease ends, if known.
     pub(crate) base: Option<Stands>,
-    /// The service itself wrote there meanwhile, and that was left: what stands there need not be what stood before.
+    /// The service wrote there since and its value was kept, so `stands` may differ from the earlier value.
     pub(crate) foreign: bool,
-    /// Where the thing that was changed was found, if not where it was.
+    /// Path at which the changed element was found, if it has moved.
     pub(crate) found: Option<Path>,
-    /// What its place was told by; nothing where it was not found, or is no place of a state.
+    /// Evidence by which the place was identified; `None` if it was not found or is not in a state.
     pub(crate) basis: Option<Basis>,
 }
 
 impl Undone {
-    /// Whether it was seen that what stood there before stands there again.
+    /// Whether the earlier value was seen in place again.
     pub(crate) fn is_as_before(&self) -> bool {
         self.conflict.is_none() && self.covered_by.is_none() && !self.foreign && self.stands.is_some()
     }
 }
 
-/// What was not undone, and why.
+/// The part of a change that was not undone, and why.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Conflict {
-    /// In words.
+    /// Reason, in words.
     pub(crate) why: String,
-    /// The paths that were left as they are.
+    /// Paths that were left as they are.
     pub(crate) places: Vec<Path>,
 }
 
-/// What stands at a target.
+/// What is now at a target.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Stands {
-    /// The value at a state path.
+    /// A value at a state path.
     Value(Tree),
-    /// Nothing, at a state path.
+    /// A state path without a value.
     Nothing,
-    /// So many layers at a point or target.
+    /// Number of layers at a point or target.
     Layers(usize),
 }
 
-/// Why a change could not be made or undone.
+/// Why a change could not be applied or undone.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum ChangeError {
-    /// In words.
+    /// Refused, with the reason.
     #[error("{0}")]
     Refused(String),
-    /// The lock was held all the time.
+    /// The state's lock was not free in time.
     #[error("{0}")]
     Busy(String),
 }
@@ -167,7 +166,7 @@ impl From<StateError> for ChangeError {
 pub(crate) struct PatchChange {
     target: Resource,
     point: Point,
-    /// The point that others know, if `point` is a route that none did; known from the patch on.
+    /// The point declared in the registry, for a route unknown before; set when the patch is applied.
     declared: OnceLock<Point>,
     routes: Option<Arc<Registry>>,
     code: Arc<dyn PatchCode>,
@@ -176,7 +175,7 @@ pub(crate) struct PatchChange {
 }
 
 impl PatchChange {
-    /// A patch with `code` at `point`, whose failures `observer` hears of, and what its operator should know about it.
+    /// Creates a patch of `point` with `code`. `observer` receives its failures; `warning` is shown to the operator.
     pub(crate) fn new(
         point: Point,
         code: Arc<dyn PatchCode>,
@@ -187,7 +186,7 @@ impl PatchChange {
         Self { target, point, declared: OnceLock::new(), routes: None, code, observer, warning }
     }
 
-    /// One at a route that may not be known yet: it becomes a point when the patch is made, and not before.
+    /// For a route that may not be declared yet: it becomes a point when the patch is applied, not earlier.
     pub(crate) fn declaring(self, routes: Arc<Registry>) -> Self {
         Self { routes: Some(routes), ..self }
     }
@@ -218,7 +217,7 @@ impl Change for PatchChange {
     }
 
     fn undo(&self, lease: u64, _wait: Wait) -> Result<Undone, ChangeError> {
-        // Layers of a point are independent: none knows what lies below it.
+        // Layers of a point are independent of each other.
         self.point().end(lease);
         Ok(Undone { stands: Some(Stands::Layers(self.point().layers().len())), ..Undone::default() })
     }
@@ -240,17 +239,17 @@ impl Change for PatchChange {
     }
 }
 
-/// The writes in force, a stack for each state.
+/// The writes in force: one stack per state.
 pub(crate) struct Writes {
     states: Arc<States>,
     stacks: BTreeMap<String, Mutex<Vec<Layer>>>,
 }
 
-/// How often a stack that is in use is asked for again.
+/// Interval between attempts to lock a stack.
 const BETWEEN_TRIES: Duration = Duration::from_micros(50);
 
 impl Writes {
-    /// None yet, at any of these states.
+    /// Creates empty stacks for these states.
     pub(crate) fn new(states: Arc<States>) -> Self {
         let stacks = states.list().map(|(name, _)| (name.to_owned(), Mutex::default())).collect();
         Self { states, stacks }
@@ -261,19 +260,20 @@ impl Writes {
         &self.states
     }
 
-    /// The state that `path` is in, for a plan.
+    /// A copy of the state of `path` and of its stack, for a plan.
     ///
     /// # Errors
-    /// It cannot be read, or the stack is in use.
+    /// The state cannot be read, or its stack is locked.
     pub(crate) fn rehearse(&self, path: &Path, wait: Wait) -> Result<Rehearsal, ChangeError> {
         let layers = self.stack(path, wait)?;
         Ok(Rehearsal::new(self.states.whole(path, wait)?, layers.clone()))
     }
 
-    /// Where each write in the state that `path` is in is now, by lease; none if no list lies on the way to any.
+    /// The current path of each write in the state of `path`, by lease. Empty if no write lies below a list: then none
+    /// can move.
     ///
     /// # Errors
-    /// The state cannot be read, or the stack is in use.
+    /// The state cannot be read, or its stack is locked.
     pub(crate) fn places(&self, path: &Path, wait: Wait) -> Result<BTreeMap<u64, Path>, ChangeError> {
         let layers = self.stack(path, wait)?.clone();
         if !layers.iter().any(Layer::is_in_list) {
@@ -283,10 +283,10 @@ impl Writes {
         Ok(Rehearsal::new(whole, layers).places(&self.states, path)?)
     }
 
-    /// The write without which nothing would stand at `path`: its lease, and its path below the state.
+    /// The write that alone keeps `path` in existence: its lease, and its path below the state.
     ///
     /// # Errors
-    /// The stack is in use.
+    /// The stack is locked.
     pub(crate) fn outlived(
         &self,
         path: &Path,
@@ -295,8 +295,7 @@ impl Writes {
         Ok(stack::outlived(&self.stack(path, wait)?, path.below()))
     }
 
-    /// What stood below each of the layers of the state that `path` is in: the lease, its path, its base. None while the
-    /// stack is in use.
+    /// Lease, path and base value of each layer in the state of `path`. Empty while the stack is locked.
     pub(crate) fn bases(&self, path: &Path) -> Vec<(u64, Path, Option<Tree>)> {
         let name = path.0.get(..1).unwrap_or_default();
         let layers = self.stack(path, Wait::AGENT);
@@ -304,14 +303,14 @@ impl Writes {
         layers.map(|layer| (layer.lease, Path(name.to_vec()).join(&layer.path), layer.base.clone())).collect()
     }
 
-    /// The stack of the state that `path` is in. Held while code of the service's types runs; whoever does not want to
-    /// wait for that does not.
+    /// Locks the stack of the state of `path`, within `wait`. The lock is held while code of the service's types runs,
+    /// so a bounded caller gives up with `Busy`.
     fn stack(&self, path: &Path, wait: Wait) -> Result<MutexGuard<'_, Vec<Layer>>, ChangeError> {
         let name = path.0.first().map(String::as_str).unwrap_or_default();
         let Some(stack) = self.stacks.get(name) else {
             return Err(ChangeError::Refused(format!("there is no state `{name}`")));
         };
-        // INVARIANT: a stack is replaced as a whole, so it is never left half-way through a change.
+        // INVARIANT: a stack is replaced as a whole, so a panic never leaves it half changed.
         let began = Instant::now();
         loop {
             match stack.try_lock() {
@@ -332,35 +331,35 @@ impl Writes {
     }
 }
 
-/// Why nothing is written at a place that a lease has brought.
+/// Error text for a write to a place that exists only because of a lease.
 pub(crate) fn only_because_of(path: &Path, lease: u64) -> String {
     format!("`{path}` is only there because of lease {lease}, and would vanish with it")
 }
 
-/// A value at a state path, or none.
+/// A write or removal of the value at a state path.
 pub(crate) struct WriteChange {
     target: Resource,
     writes: Arc<Writes>,
     path: Path,
-    /// What stood there before and what it puts there.
+    /// The value before and the value it writes.
     values: (Option<Tree>, Option<Tree>),
     /// Nanoseconds on the boot-time clock.
     deadline: AtomicU64,
-    /// The value as its type spells it, where that is not as it was given.
+    /// The value as its type spells it, if that differs from the given one.
     spelling: Option<String>,
-    /// What a conflict left to be forced.
+    /// The layer of a conflict, kept for `force`.
     left: Mutex<Option<Layer>>,
 }
 
 impl WriteChange {
-    /// `after` in place of `before` at `path`; nothing where the place is empty.
+    /// A write of `after` at `path` in place of `before`; `None` is an empty place.
     pub(crate) fn new(writes: Arc<Writes>, path: Path, before: Option<Tree>, after: Option<Tree>) -> Self {
         let target = Resource::State(path.0.clone());
         let (deadline, left) = (AtomicU64::new(0), Mutex::new(None));
         Self { target, writes, path, values: (before, after), deadline, spelling: None, left }
     }
 
-    /// Tells how the type spells the value.
+    /// Sets the spelling reported by `done`.
     pub(crate) fn spelled(self, spelling: Option<String>) -> Self {
         Self { spelling, ..self }
     }
@@ -410,7 +409,7 @@ impl Change for WriteChange {
             (before, self.states().rearm(&self.path, &later, Wait::AGENT).is_ok())
         };
         let (before, armed) = arm(&mut layers, BootTime(self.deadline.load(Ordering::Relaxed)));
-        // Looked at last: what was not over by now was not over when the new deadline came in place.
+        // Checked last: if the previous deadline has not passed by now, it had not when the new one took effect.
         if before <= BootTime::now() {
             arm(&mut layers, before);
             return Rearmed::Over;
@@ -488,7 +487,7 @@ impl Change for WriteChange {
     }
 }
 
-/// Why a conflict is not undone by force.
+/// Error text for `force` when another lease changes the same place.
 pub(crate) fn stands_above(lease: u64) -> String {
     format!("lease {lease} changes the same place; end it first")
 }

@@ -1,19 +1,20 @@
-//! Places at which a layer above ended as a conflict: what it left there may look like what a layer below put there, and is not.
+//! Places at which a layer above ended with a conflict. The value left there may look like the one a layer below wrote.
 //!
-//! Invariant: what another lease left is never taken for one's own, so it is never replaced by a value of before.
+//! Invariant: a value that another lease left is never taken for the layer's own, so it is never replaced by an earlier
+//! value.
 
 use super::merge::{Left, Why};
 use crate::state::Tree;
 
-/// A place, from the state's root on, and the lease whose value was left there.
+/// A place, from the state's root, and the lease that left its value there.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Dispute {
     pub(super) place: Vec<String>,
     pub(super) lease: u64,
 }
 
-/// Those that `left` of `lease` brings to a layer at `path`. `depth`: how many segments of the path are known to be where
-/// they were.
+/// The disputes that `left` of `lease` brings to a layer at `path`. `depth`: number of leading segments of `path` known
+/// to be current.
 pub(super) fn disputes(lease: u64, left: &[Left], path: &[String], depth: usize) -> Vec<Dispute> {
     let known = path.get(..depth).unwrap_or(path);
     let overlap = |left: &&Left| left.place.iter().zip(known).all(|(one, other)| one == other);
@@ -24,12 +25,12 @@ pub(super) fn disputes(lease: u64, left: &[Left], path: &[String], depth: usize)
     left.iter().filter(overlap).map(|left| Dispute { place: place(left), lease }).collect()
 }
 
-/// What a layer at a path put there and what should stand there without it, but for what is disputed: there both are what
-/// stands there now, so that it stays.
+/// A layer's value and target, without the disputed parts. In those parts both equal the live value, so the merge keeps
+/// it.
 pub(super) struct Claim {
     pub(super) ours: Option<Tree>,
     pub(super) target: Option<Tree>,
-    /// What stays because of disputes, and would not stand there otherwise.
+    /// Disputed parts that keep a value other than the target.
     pub(super) left: Vec<Left>,
 }
 
@@ -38,11 +39,11 @@ impl Claim {
         Self { ours, target, left: Vec::new() }
     }
 
-    /// Without what is disputed.
+    /// Excludes the disputed parts.
     pub(super) fn yield_to(&mut self, disputes: &[Dispute], path: &[String], live: Option<&Tree>) {
         for dispute in disputes {
             let below = dispute.place.strip_prefix(path).unwrap_or_default();
-            // Positions are not followed: all of the value is disputed then.
+            // A list position may have moved, so a dispute below one covers the whole value.
             let is_named = |value: Option<&Tree>| value.is_none_or(|value| is_named(value, below));
             let all = [self.ours.as_ref(), self.target.as_ref(), live].into_iter().all(is_named);
             self.yield_at(if all { below } else { &[] }, path, live, dispute.lease);
@@ -66,7 +67,7 @@ impl Claim {
     }
 }
 
-/// The value with another one, or none, at a place in it; nothing if it has no such place.
+/// `value` with another value, or none, at `below`; outer `None` if it has no such place.
 fn replace(value: Option<&Tree>, below: &[String], with: Option<&Tree>) -> Option<Option<Tree>> {
     if below.is_empty() {
         return Some(with.cloned());
@@ -74,7 +75,7 @@ fn replace(value: Option<&Tree>, below: &[String], with: Option<&Tree>) -> Optio
     value?.clone().with(below, with.cloned(), &[]).ok().map(Some)
 }
 
-/// Whether only names lead to a place in a value.
+/// Whether the path leads through maps only.
 fn is_named(value: &Tree, below: &[String]) -> bool {
     (0..below.len())
         .all(|depth| !matches!(value.at(&below[..depth]).map(Tree::without_mark), Some(Tree::Seq(_))))

@@ -1,45 +1,45 @@
-//! One value put together from three: what we put there, what stands there, and what should stand there without us.
+//! Three-way merge of our value, the live value and the value that should be there without us.
 //!
-//! Invariant: what somebody else changed and we did not stays; an element of a list is only written if it is beyond doubt the
-//! one that we changed. Nothing stands for a name that is not in its map.
+//! Invariant: a change by the service that we did not make stays. A list element is written only if it is beyond doubt
+//! the one that we changed. An absent name is `None`.
 
 use super::planted::{Fault, planted};
 use crate::state::{Doubt, Evidence, Orders, Path, Tree, changed_places, insert, locate, reordered};
 
-/// What becomes of a place that was changed by us and by somebody else.
+/// How a place is resolved that both we and the service changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Otherwise {
-    /// Theirs stays; it is a conflict.
+    /// The service's value stays; this is a conflict.
     Keep,
-    /// Ours is undone all the same, where it is beyond doubt what was changed.
+    /// Our change is undone anyway, if the changed place is identified beyond doubt.
     Force,
 }
 
-/// A place at which what stands there stayed although something else should stand there.
+/// A place that kept its value although the merge should have replaced it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Left {
-    /// From the state's root on.
+    /// From the state's root.
     pub(crate) place: Vec<String>,
     pub(crate) why: Why,
 }
 
-/// Why it stayed.
+/// Reason why a place kept its value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Why {
     /// The service wrote there.
     Changed,
-    /// What was changed cannot be told from others, or is not there any more.
+    /// The changed element cannot be told from others, or is gone.
     Doubt(Doubt),
-    /// What stood there does not fit what the service made of the rest.
+    /// The earlier value does not fit the rest as changed by the service.
     Unfit,
-    /// A change that lies inside would have no place any more.
+    /// Another lease's change inside would lose its place.
     Inside(u64),
-    /// A change above could not be undone: what stands there is its.
+    /// A layer above ended with a conflict, and its value is still there.
     Below(u64),
 }
 
 impl Why {
-    /// In words; paths are seen from `root` on.
+    /// The reason in words; paths are shown from `root`.
     pub(crate) fn words(&self, place: &[String], root: &Path) -> String {
         match self {
             Self::Changed => format!("the service itself changed `{}` meanwhile", root.join(place)),
@@ -58,25 +58,25 @@ impl Why {
     }
 }
 
-/// A value that was put together, and where that was not possible.
+/// Result of a merge, and the places that kept their value.
 #[derive(Clone, Debug)]
 pub(crate) struct Merged {
     pub(crate) value: Option<Tree>,
     pub(crate) left: Vec<Left>,
 }
 
-/// Where a value is put together.
+/// Context of a merge.
 #[derive(Clone, Copy)]
 pub(crate) struct Here<'a> {
-    /// The whole state in which it stands.
+    /// The whole state.
     pub(crate) whole: &'a Tree,
-    /// From the state's root on.
+    /// Path of the merged value from the state's root.
     pub(crate) path: &'a [String],
     pub(crate) orders: &'a dyn Orders,
 }
 
-/// Undoes a change from `target` to `ours` in `live`, which somebody else may have changed, too: what they changed and we
-/// did not stays, what we changed and they did not becomes as in `target`.
+/// Undoes a change from `target` to `ours` in `live`, which the service may have changed too. Changes by the service
+/// alone stay; our changes alone become as in `target`.
 pub(crate) fn merge(
     ours: Option<&Tree>,
     live: Option<&Tree>,
@@ -89,7 +89,7 @@ pub(crate) fn merge(
     Merged { value, left: merging.left }
 }
 
-/// Whether two values are the same where they stand: those without positions in any order.
+/// Whether two values are equal at this place; the order of a list without positions does not count.
 pub(crate) fn alike(one: Option<&Tree>, other: Option<&Tree>, here: Here<'_>) -> bool {
     let place = here.path.to_vec();
     Merging { otherwise: Otherwise::Keep, here, place, left: Vec::new() }.same(one, other)
@@ -139,7 +139,7 @@ impl Merging<'_> {
         result
     }
 
-    /// In the order of the live map; what it lacks stands where it stood.
+    /// Keeps the order of the live map; restored names go where they were in `target`.
     fn maps(
         &mut self,
         ours: &[(String, Tree)],
@@ -170,7 +170,7 @@ impl Merging<'_> {
         if planted(Fault::SetAsList) || planted(Fault::PositionTrusted) {
             return self.positions(ours, live, target);
         }
-        // Elements came, went or changed places by our change: that can only be undone as a whole.
+        // Our change added, removed or moved elements: it can only be undone as a whole.
         if ours.len() != target.len() || reordered(ours, target) {
             if self.otherwise == Otherwise::Force {
                 return target.to_vec();
@@ -205,7 +205,7 @@ impl Merging<'_> {
         merged
     }
 
-    /// As it must not be.
+    /// Merges by position: a planted fault.
     fn positions(&mut self, ours: &[Tree], live: &[Tree], target: &[Tree]) -> Vec<Tree> {
         if ours.len() != live.len() || live.len() != target.len() {
             self.leave(None, Why::Changed);
@@ -226,7 +226,7 @@ impl Merging<'_> {
         one.same_unordered(other) && self.same_but_for_order(one.without_mark(), other.without_mark())
     }
 
-    /// Whether values that hold the same elements in another order are the same: where order counts for nothing.
+    /// Whether values with the same elements in another order are equal: only in lists without positions.
     fn same_but_for_order(&mut self, one: &Tree, other: &Tree) -> bool {
         match (one, other) {
             (Tree::Map(entries), Tree::Map(others)) => {
@@ -248,7 +248,7 @@ impl Merging<'_> {
     }
 }
 
-/// By presence: what we added goes, what we removed comes again, what somebody else did stays.
+/// Merges sets: removes the elements we added, restores those we removed, keeps the service's changes.
 fn sets(ours: &[Tree], live: &[Tree], target: &[Tree]) -> Vec<Tree> {
     let take = |from: &mut Vec<&Tree>, item: &Tree| {
         let at = from.iter().position(|other| other.same_unordered(item));
@@ -266,7 +266,7 @@ fn sets(ours: &[Tree], live: &[Tree], target: &[Tree]) -> Vec<Tree> {
         match take(&mut known, item) {
             true if take(&mut added, item) => {}
             true => merged.push(item.clone()),
-            // The service's own; it may have brought back what we removed.
+            // The service added it; this may restore one that we removed.
             false => {
                 take(&mut removed, item);
                 merged.push(item.clone());

@@ -39,14 +39,14 @@ pub(crate) const GRACE: Duration = Duration::from_secs(60);
 /// Whether a lease has been confirmed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Phase {
-    /// Reverts at its first deadline.
+    /// Reverts at its first deadline unless confirmed.
     Provisional,
-    /// Was kept past it, until a later one.
+    /// Confirmed: kept past the first deadline, until a later one.
     Confirmed,
 }
 
 impl Phase {
-    /// The word for it.
+    /// Name of the phase, as shown to clients.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Provisional => "provisional",
@@ -58,21 +58,21 @@ impl Phase {
 /// Why a lease ended; the kind of its terminal record is `lease.` and the word.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Cause {
-    /// By `revert`.
+    /// An operator or a script reverted it.
     Reverted,
-    /// At its deadline.
+    /// Its deadline passed.
     Expired,
-    /// Its eval failed.
+    /// The eval that made it failed.
     Undone,
-    /// Its session was lost and nobody took it over.
+    /// Its session was lost and the grace period ended without a takeover.
     SessionLost,
-    /// Its guard said so, or failed; what was seen.
+    /// Its guard returned false or failed; the text says what the guard saw.
     GuardFailed(String),
-    /// The patch failed or cost too much.
+    /// The patch failed or exceeded its cost limit.
     Breaker(String),
-    /// Its operator may be here no longer.
+    /// Its operator lost access.
     Revoked(String),
-    /// The agent stopped.
+    /// The agent shut down.
     Shutdown,
 }
 
@@ -91,12 +91,12 @@ impl Cause {
         }
     }
 
-    /// The word for it.
+    /// Name of the cause: the record kind without `lease.`.
     pub(crate) fn word(&self) -> &'static str {
         self.kind().trim_start_matches("lease.")
     }
 
-    /// What was seen, where the cause alone does not say it.
+    /// Details that the cause alone does not carry, if any.
     pub(crate) fn detail(&self) -> Option<&str> {
         match self {
             Self::GuardFailed(seen) | Self::Breaker(seen) | Self::Revoked(seen) => Some(seen),
@@ -105,35 +105,35 @@ impl Cause {
     }
 }
 
-/// An undo that did not succeed yet.
+/// An undo that has not succeeded yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Failing {
-    /// In words.
+    /// Error text of the last attempt.
     pub(crate) why: String,
-    /// Since when it should have been undone.
+    /// When the undo was first due.
     pub(crate) since: BootTime,
-    /// When to try again.
+    /// Time of the next attempt.
     pub(crate) again: BootTime,
-    /// Why the lease is to end.
+    /// Cause with which the lease is to end.
     pub(crate) cause: Cause,
-    /// Whether undoing failed, rather than had to wait for its turn.
+    /// True if an undo was attempted and failed; false if it is waiting its turn.
     pub(crate) tried: bool,
 }
 
 /// A change in force.
 #[derive(Clone)]
 pub(crate) struct Lease {
-    /// Rises over the life of the log.
+    /// Unique and increasing over the life of the log.
     pub(crate) id: u64,
-    /// How it is made and undone.
+    /// The change, with the code to apply and undo it.
     pub(crate) change: Arc<dyn Change>,
     /// The operator's name.
     pub(crate) owner: String,
     /// The session that holds it now.
     pub(crate) session: u64,
-    /// The number of the eval's record.
+    /// Number of the record of the eval that made it.
     pub(crate) eval: u64,
-    /// Why.
+    /// Reason given by the operator.
     pub(crate) reason: String,
     /// When it was made.
     pub(crate) made: BootTime,
@@ -141,24 +141,24 @@ pub(crate) struct Lease {
     pub(crate) deadline: BootTime,
     /// Whether it was confirmed.
     pub(crate) phase: Phase,
-    /// What becomes of it when the session ends.
+    /// What happens to it when its session ends.
     pub(crate) after: After,
-    /// Until when its operator may come back, once the session is lost.
+    /// End of the grace period after its session was lost.
     pub(crate) grace: Option<BootTime>,
-    /// The last failed attempt to undo it.
+    /// The undo that is due but has not succeeded yet.
     pub(crate) failing: Option<Failing>,
 }
 
 impl Lease {
-    /// What it changed.
+    /// Target of the change.
     pub(crate) fn target(&self) -> &Resource {
         self.change.target()
     }
 
-    /// That it is in force, not past its deadline, and still the owner's for whom policy has decided.
+    /// Checks that the lease is in force, not past its deadline, and still owned by `owner`, for whom policy decided.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why it is not.
     pub(crate) fn alive(&self, owner: &str, now: BootTime) -> Result<(), EndError> {
         let id = self.id;
         match &self.failing {
@@ -171,28 +171,28 @@ impl Lease {
         }
     }
 
-    /// Tells its change how long it lasts now: until its deadline, or the end of the grace of its lost session.
+    /// Passes the current end of the lease (deadline or end of grace) to its change; returns a copy of the lease.
     fn tell(&mut self) -> Self {
         self.change.set_deadline(self.id, self.until());
         self.clone()
     }
 
-    /// Until when it is in force, unless somebody ends it.
+    /// End of the lease: its deadline, or the end of its grace period if that comes first.
     pub(crate) fn until(&self) -> BootTime {
         self.revertible_grace().map_or(self.deadline, |grace| grace.min(self.deadline))
     }
 
-    /// The moment from which it should be undone.
+    /// Moment from which the undo is due.
     pub(crate) fn over(&self) -> BootTime {
         self.failing.as_ref().map_or_else(|| self.until(), |failing| failing.since)
     }
 
-    /// The end of the grace of its lost session, unless it was confirmed: then it no longer depends on a session.
+    /// End of the grace period. `None` once the lease is confirmed: then it no longer depends on a session.
     pub(crate) fn revertible_grace(&self) -> Option<BootTime> {
         self.grace.filter(|_| self.phase == Phase::Provisional)
     }
 
-    /// When somebody must do something about it, and why.
+    /// When the revert thread must act on the lease next, and for which cause.
     pub(crate) fn due(&self) -> (BootTime, Cause) {
         if let Some(failing) = &self.failing {
             return (failing.again, failing.cause.clone());

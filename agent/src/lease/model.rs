@@ -1,4 +1,4 @@
-//! Random histories of leases, played on the real thing and on a model of it that shares no code with it.
+//! Random histories of leases, run on the real table and on an independent model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
@@ -30,7 +30,7 @@ const OPERATORS: [&str; 2] = ["alice", "lea"];
 /// The places that are changed: three in the state, and a point.
 const PLACES: [&str; 3] = ["config", "config.x", "config.y"];
 const POINT: usize = 3;
-/// Seconds; ahead of the clock of any host, as what is past on that is over here, too.
+/// Seconds, ahead of any host's clock: the table also compares with the real clock, so an earlier time would be past.
 const START: u64 = 1_000_000_000;
 
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ enum Act {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    // Times that meet often, so that moments coincide.
+    // Few distinct times, so that deadlines coincide.
     let time = prop_oneof![Just(1u64), Just(30), Just(60), Just(90)];
     prop_oneof![
         6 => (0..4usize, prop::array::uniform2(0..3i64), time.clone(), any::<bool>(), 0..4usize).prop_map(
@@ -140,10 +140,10 @@ struct World {
     now: u64,
     known: BTreeMap<u64, Known>,
     leaves: [Leaf; 2],
-    /// By number; gone ones stay.
+    /// By number; lost sessions stay in the list.
     sessions: Vec<(&'static str, bool)>,
     highest: u64,
-    /// How often each lease was ended.
+    /// How often each lease ended.
     ended: BTreeMap<u64, u32>,
     conflicts: BTreeSet<u64>,
 }
@@ -238,7 +238,7 @@ impl World {
         Ok(())
     }
 
-    /// A lease ends, here and there.
+    /// Ends a lease in the table and in the model.
     fn end(&mut self, id: u64, cause: &Cause) -> Result<(), String> {
         let real = self.real.leases.end(id, cause, Wait::AGENT).map_err(|error| error.to_string())?;
         self.real.leases.ended(id, cause.word());
@@ -278,9 +278,9 @@ impl World {
         Ok(())
     }
 
-    /// What is due ends, and everything is compared.
+    /// Ends the due leases and compares everything.
     fn look(&mut self) -> Result<(), String> {
-        // Where a point is called the deadline holds, whoever has ended what.
+        // A point enforces the deadline on each call, independent of the revert thread.
         let now = at(self.now);
         let real = self.real.slot.in_force(now).map(|layer| layer.lease());
         let standing =
@@ -376,13 +376,13 @@ impl World {
                     (known.grace, known.session) = (None, session);
                 }
             }
-            // Nobody looks at once: whoever asks first finds what is overdue.
+            // The revert thread does not run: the next access finds what is overdue.
             Act::Pass { seconds } => {
                 self.now += seconds;
                 return Ok(());
             }
             Act::Restart => {
-                // The log tells which leases there were, and the highest id.
+                // After a restart, the log gives the leases and the highest id.
                 for id in std::mem::take(&mut self.known).into_keys() {
                     *self.ended.entry(id).or_default() += 1;
                 }
@@ -402,7 +402,7 @@ fn covers(place: usize, leaf: usize) -> bool {
 fn play(history: &[Act]) -> Result<(), String> {
     let mut world = World::new();
     history.iter().try_for_each(|act| world.play(act))?;
-    // In the end there is nothing in force, and nothing that is not as the service made it.
+    // At the end nothing is in force and every value is the service's own.
     world.now += 10_000;
     world.look()?;
     demand!(world.real.values(), world.leaves.each_ref().map(Leaf::live), "what is left");

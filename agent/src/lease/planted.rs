@@ -1,41 +1,41 @@
-//! Faults that a test plants to show that it would find them. In every other build there are none.
+//! Faults that tests plant to prove that they would be found. Other builds contain none.
 
 /// One way in which leases could be wrong.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Fault {
-    /// A lease is due a moment after its deadline.
+    /// A lease becomes due just after its deadline instead of at it.
     DeadlineLate,
-    /// What stood below a layer is not handed on when it ends.
+    /// The base of a layer is lost when a layer below ends.
     BaseLost,
-    /// A lease that has ended is still in force.
+    /// An ended lease stays in force.
     EndsTwice,
-    /// A lease past its deadline can be confirmed as long as nobody has ended it.
+    /// A lease past its deadline can be confirmed until it is undone.
     LateConfirm,
-    /// A lost session changes nothing.
+    /// A lost session starts no grace period.
     NoGrace,
-    /// Coming back does not take the grace away.
+    /// A takeover does not clear the grace period.
     GraceStays,
-    /// A lease stays whose it was.
+    /// An adopted lease keeps its owner.
     AdoptKeepsOwner,
-    /// A new deadline counts from the old one.
+    /// A new deadline is added to the old one.
     ExtendAdds,
-    /// What the service wrote is overwritten.
+    /// A value written by the service is overwritten.
     Overwrites,
-    /// Ids begin anew with the process.
+    /// Ids start again with each process.
     IdsAgain,
-    /// A lease can be confirmed again and again.
+    /// A lease can be confirmed more than once.
     ConfirmsTwice,
-    /// A point is not told of another deadline.
+    /// A point does not receive a new deadline.
     PointNotTold,
-    /// An element of a list is what stands at its position.
+    /// A list element is identified by its position.
     PositionTrusted,
-    /// A list that became shorter or longer is compared as if it had not.
+    /// Lists of different lengths are compared as if of equal length.
     LengthIgnored,
-    /// The first of several elements that look alike is taken for the one that was changed.
+    /// The first of several equal elements is taken for the changed one.
     IdentityNotUnique,
-    /// What was filled is left as it is when its lease ends.
+    /// A place that was filled stays filled when its lease ends.
     AbsenceForgotten,
-    /// What has no positions is merged position by position.
+    /// A list without positions is merged by position.
     SetAsList,
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn planted(fault: Fault) -> bool {
     PLANTED.get() == Some(fault)
 }
 
-/// No fault is.
+/// No fault is planted outside tests.
 #[cfg(not(test))]
 #[inline(always)]
 pub(crate) const fn planted(_fault: Fault) -> bool {

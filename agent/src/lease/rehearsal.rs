@@ -1,4 +1,4 @@
-//! One state as a plan would have changed it: its whole value and the stack of its writes, of which nothing is in force.
+//! One state as a plan would change it: its value and its stack of writes, neither of them live.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,12 +15,12 @@ use crate::state::{Edited, Later, Orders, Path, StateError, States, Tree, Wait};
 pub(crate) struct Rehearsal {
     tree: Tree,
     layers: Vec<Layer>,
-    /// What the conflicts left that the plan would have brought about, by lease.
+    /// Layers of the conflicts that the plan would cause, by lease.
     left: BTreeMap<u64, Layer>,
 }
 
 impl Rehearsal {
-    /// As the state is: its whole value as its type writes it, and the writes in force.
+    /// From the whole value as its type writes it, and the writes in force.
     pub(super) fn new(tree: Tree, layers: Vec<Layer>) -> Self {
         Self { tree, layers, left: BTreeMap::new() }
     }
@@ -30,11 +30,11 @@ impl Rehearsal {
         &self.tree
     }
 
-    /// Where each of the writes is now, by lease: the service may have moved the elements that they change. One that is not
-    /// found is where it was.
+    /// The current path of each write, by lease: the service may have moved the elements. A write that is not found
+    /// keeps its last path.
     ///
     /// # Errors
-    /// The state's type does not take its own value.
+    /// The state's type refuses its own value.
     pub(crate) fn places(&self, states: &States, path: &Path) -> Result<BTreeMap<u64, Path>, StateError> {
         let layers = RefCell::new(self.layers.clone());
         let look = |live: &Tree, orders: &dyn Orders| {
@@ -47,15 +47,15 @@ impl Rehearsal {
         Ok(layers.into_inner().into_iter().map(place).collect())
     }
 
-    /// The write whose end would take away what stands at `path`: its lease, and its path below the state.
+    /// The write that alone keeps `path` in existence: its lease, and its path below the state.
     pub(crate) fn outlived(&self, path: &[String]) -> Option<(u64, Vec<String>)> {
         stack::outlived(&self.layers, path)
     }
 
-    /// Makes a write as its lease would.
+    /// Makes a write in the plan.
     ///
     /// # Errors
-    /// As making it.
+    /// As for the real write.
     pub(crate) fn write(
         &mut self,
         states: &States,
@@ -70,10 +70,10 @@ impl Rehearsal {
         Ok(())
     }
 
-    /// Ends a write as its lease would; what that leaves.
+    /// Ends a write in the plan; returns the conflict, if any.
     ///
     /// # Errors
-    /// As undoing it.
+    /// As for the real undo.
     pub(crate) fn end(
         &mut self,
         states: &States,
@@ -93,10 +93,10 @@ impl Rehearsal {
         Ok(conflict)
     }
 
-    /// Undoes what a conflict left.
+    /// Undoes the rest of a conflict in the plan.
     ///
     /// # Errors
-    /// As undoing it by force.
+    /// As for the real undo by force.
     pub(crate) fn force(
         &mut self,
         states: &States,
@@ -114,7 +114,7 @@ impl Rehearsal {
         Ok(())
     }
 
-    /// The values of a write, for what may be told of them.
+    /// The values of a write; error texts must not reveal them if they are secret.
     fn written(&self, lease: u64) -> Vec<&Tree> {
         self.layers.iter().filter(|layer| layer.lease == lease).flat_map(Layer::values).collect()
     }

@@ -1,4 +1,4 @@
-//! What making, ending and forcing a write does to the stack of its state and to what stands there; in the service or in a plan.
+//! Makes, ends and forces writes on the layer stack of one state, live or in a plan.
 
 use std::cell::RefCell;
 
@@ -8,22 +8,23 @@ use super::undo::{self, Ending, Layer};
 use crate::clock::BootTime;
 use crate::state::{Edited, Later, Orders, Path, StateError, Tree};
 
-/// Puts in place of a state what becomes of it, and returns what stands there then. All or nothing.
+/// Replaces the value of a state with the result of `change`; returns the value stored. All or nothing.
 pub(super) type Update<'a> = dyn Fn(&Edited<'_>, &Later<'_>) -> Result<Tree, StateError> + 'a;
 
-/// A stack without one of its layers, what that makes of the state, and the state as it is then.
+/// The stack without the ended layer, the result of ending it, and the state's value after that.
 pub(super) type Ended = (Vec<Layer>, Ending, Tree);
 
-/// The layer without which nothing would stand at a path below the state: its lease and its own path.
+/// The layer that alone keeps `path` (below the state) in existence: its lease and its path.
 pub(super) fn outlived(layers: &[Layer], path: &[String]) -> Option<(u64, Vec<String>)> {
     let lease = undo::outlives(layers, path).err()?;
     layers.iter().find(|layer| layer.lease == lease).map(|layer| (lease, layer.path.clone()))
 }
 
-/// Makes a write on top of a stack: the stack with it, and the state.
+/// Puts a write on top of a stack. Returns the new stack and the state's value.
 ///
 /// # Errors
-/// Something else stands there than before, the type takes no such value, or it would vanish with another lease.
+/// The value at the path is not `before`, the type refuses the new value, or the place exists only because of another
+/// lease.
 pub(super) fn make(
     layers: &[Layer],
     lease: u64,
@@ -60,7 +61,7 @@ pub(super) fn make(
     }
 }
 
-/// Ends a layer of a stack. Nothing if there is no such layer.
+/// Ends a layer of a stack. `None` if no layer has this lease.
 pub(super) fn end(
     layers: &[Layer],
     lease: u64,
@@ -71,7 +72,8 @@ pub(super) fn end(
     let done = end_so(layers, lease, otherwise, Fit::AsMerged, &ended, update);
     let mixed = ended.borrow().as_ref().is_some_and(|(_, ending): &(_, Ending)| !ending.as_before);
     let done = match done {
-        // Parts of what stood there before beside parts of what the service made of it: its type takes no such thing.
+        // The merge mixes the earlier value with the service's own changes, and the type refuses the result. Retried
+        // whole or not at all.
         Err(error) if mixed && error.is_of_type() => {
             end_so(layers, lease, otherwise, Fit::WholeOrNot, &ended, update)
         }
@@ -81,10 +83,10 @@ pub(super) fn end(
     Ok(ended.into_inner().map(|(next, ending)| (next, ending, stored)))
 }
 
-/// Undoes what a conflict left, whatever the service made of it. Nothing if nothing was left.
+/// Undoes the rest of a conflict, overwriting the service's changes. `None` if there is nothing to undo.
 ///
 /// # Errors
-/// Another write stands there, or it is not beyond doubt what was changed.
+/// Another write overlaps the place, or the changed element cannot be identified beyond doubt.
 pub(super) fn force(
     layers: &[Layer],
     left: &Layer,
@@ -94,7 +96,7 @@ pub(super) fn force(
     if let Some(above) = layers.iter().find(|layer| layer.overlaps(&left.path)) {
         return Err(ChangeError::Refused(stands_above(above.lease)));
     }
-    // On top of the others, none of which lies at its place.
+    // On top of the stack: no other layer overlaps it.
     let stack = [layers, std::slice::from_ref(left)].concat();
     let ended = end(&stack, left.lease, Otherwise::Force, update)?;
     match ended.as_ref().and_then(|(_, ending, _)| conflict(&ending.left, root)) {
@@ -106,7 +108,7 @@ pub(super) fn force(
     }
 }
 
-/// What was not undone, in words.
+/// Describes what was not undone; `None` if everything was.
 pub(super) fn conflict(left: &[Left], root: &Path) -> Option<Conflict> {
     let (changed, others): (Vec<&Left>, Vec<&Left>) = left.iter().partition(|left| left.why == Why::Changed);
     let names: Vec<String> = changed.iter().map(|left| format!("`{}`", root.join(&left.place))).collect();
@@ -124,7 +126,7 @@ pub(super) fn conflict(left: &[Left], root: &Path) -> Option<Conflict> {
     (!places.is_empty()).then(|| Conflict { why: why.join("; "), places })
 }
 
-/// Whether what was put together may be written although it is not what stood there before.
+/// Whether a merge that differs from the earlier value may be written.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Fit {
     AsMerged,
@@ -150,7 +152,7 @@ fn end_so(
             undo::look(&mut next, live, orders);
             undo::abandon(&mut next, lease, &ending.left);
         }
-        // Nothing is written where nothing is to be done.
+        // If the value is unchanged, nothing is written.
         let changed = (ending.tree != *live).then(|| ending.tree.clone());
         let refused = otherwise == Otherwise::Force && !ending.left.is_empty();
         *ended.borrow_mut() = Some((next, ending));

@@ -13,11 +13,11 @@ use crate::fence::{Panicked, fenced};
 use crate::state::Wait;
 use crate::threads::Next;
 
-/// How long after a failed undo it is tried again: after a quarter of the time that it has failed for, but no sooner and no
-/// later than this. A setter that panics does so for as long as it likes, and should not fill the service's log.
+/// Bounds of the delay between two attempts to undo a change. The delay is a quarter of the time for which the undo has
+/// failed. The lower bound keeps a setter that always panics from filling the service's log.
 const RETRY: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
 
-/// When an undo that has failed since `since` is tried again.
+/// Time of the next attempt for an undo that has failed since `since`.
 fn again(since: BootTime, now: BootTime) -> BootTime {
     now.after((now.since(since) / 4).clamp(*RETRY.start(), *RETRY.end()))
 }
@@ -30,48 +30,48 @@ pub(crate) struct Leases {
 
 struct Inner {
     next: u64,
-    /// In force, by id; also those whose undo failed.
+    /// In force, by id. Includes leases with a failed undo.
     open: BTreeMap<u64, Lease>,
-    /// Being ended right now, so that nobody ends them twice.
+    /// Being ended right now. Keeps two threads from ending one lease.
     ending: BTreeMap<u64, Lease>,
-    /// The causes of the last ended leases, for errors that tell the real state.
+    /// How the last leases ended, for precise error messages.
     ended: BTreeMap<u64, &'static str>,
-    /// Ended, but somebody else had changed a part of it: until somebody settles what is to become of that.
+    /// Ended leases with a conflict: another writer had changed part of the target. Kept until settled.
     conflicts: BTreeMap<u64, (Lease, Conflict)>,
-    /// What is about to be changed and by whom, by the id of the lease to be.
+    /// Targets reserved by a claim, with the claimant's name, by the id of the future lease.
     claimed: BTreeMap<u64, (Resource, String)>,
-    /// In force, but their change is not made yet: there is nothing to undo.
+    /// Listed, but not applied yet: there is nothing to undo.
     making: BTreeSet<u64>,
-    /// No lease is taken in any more.
+    /// Set at shutdown: `open` refuses new leases.
     closed: bool,
     stopped: bool,
 }
 
-/// How many ended leases are remembered by id, and how many conflicts wait to be settled.
+/// Limit on ended leases remembered by id, and on unsettled conflicts.
 const REMEMBERED: usize = 1_000;
 
-/// A change that is in force past its end.
+/// A change that is in force past the end of its lease.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Overdue {
     pub(crate) lease: u64,
     pub(crate) target: Resource,
-    /// For how long.
+    /// Time since the end of the lease.
     pub(crate) by: Duration,
-    /// What the last attempt to undo it met.
+    /// Error of the last attempt to undo it.
     pub(crate) why: Option<String>,
 }
 
-/// The list of leases has been in somebody's hands for too long.
+/// The lease table was locked by another thread for more than 5 ms.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Stuck;
 
 /// Why a lease could not be ended or renewed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum EndError {
-    /// No such id.
+    /// No lease has this id.
     #[error("there is no lease {0}")]
     Unknown(u64),
-    /// Ended before.
+    /// It has already ended.
     #[error("lease {id} has already ended: {how}")]
     Ended {
         /// The lease.
@@ -79,37 +79,37 @@ pub(crate) enum EndError {
         /// The word of its terminal record.
         how: &'static str,
     },
-    /// Being ended by somebody else at this moment.
+    /// Another thread is ending it right now.
     #[error("lease {0} is being ended right now")]
     Ending(u64),
-    /// Undoing failed; it is tried again.
+    /// The undo failed; the revert thread retries it.
     #[error("lease {id} could not be undone: {why}; it is tried again until it succeeds")]
     Failing {
         /// The lease.
         id: u64,
-        /// In words.
+        /// Error text of the attempt.
         why: String,
-        /// Whether it had not failed before.
+        /// True on the first failed attempt.
         first: bool,
     },
-    /// It has become another operator's since policy was asked.
+    /// It was adopted by another operator after the policy decision.
     #[error("lease {0} is another operator's by now")]
     Owner(u64),
-    /// It has not ended, so there is nothing to settle.
+    /// It is still in force, so there is no conflict to settle.
     #[error("lease {0} is in force")]
     InForce(u64),
-    /// It cannot be told of another deadline at this moment.
+    /// Its change could not be rearmed with the new deadline now.
     #[error("lease {0} stays as it was: its state is in use; try again")]
     Busy(u64),
-    /// It was confirmed before.
+    /// It is already confirmed.
     #[error("lease {0} was confirmed before")]
     Confirmed(u64),
 }
 
-/// The right to make the next lease on a target.
+/// Reserves a target for the next lease. Dropping it releases the target.
 pub(crate) struct Claim<'a> {
     leases: &'a Leases,
-    /// Of the lease to be.
+    /// Id of the future lease.
     pub(crate) id: u64,
 }
 
@@ -119,7 +119,7 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// A change that is being made. Its lease can be ended once this is dropped.
+/// A lease in the table with a change not yet applied. The lease cannot be ended until this is dropped.
 #[must_use = "while it lives, nobody ends the lease"]
 pub(crate) struct Making<'a> {
     leases: &'a Leases,
@@ -135,14 +135,14 @@ impl Drop for Making<'_> {
 
 /// A lease that has ended.
 pub(crate) struct Ended {
-    /// As it was.
+    /// The lease as it was in force.
     pub(crate) lease: Lease,
-    /// How undoing went.
+    /// Result of the undo.
     pub(crate) undone: Undone,
 }
 
 impl Leases {
-    /// None yet; the first id is one above `highest`.
+    /// Creates an empty table; the first id is `highest + 1`.
     pub(crate) fn after(highest: u64) -> Self {
         let inner = Inner {
             next: if planted(Fault::IdsAgain) { 1 } else { highest + 1 },
@@ -159,15 +159,15 @@ impl Leases {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // INVARIANT: no code of the service runs under this lock, so it is never poisoned half-way through a change.
+        // INVARIANT: no service code runs under this lock, so a panic cannot leave the table half changed.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The id of the next lease, with its target kept free of others until the lease is taken in or the claim dropped.
-    /// Between looking what stands there and taking the lease in lies a wait for the disk.
+    /// Reserves `target` and the next lease id. The caller then reads the target, waits for the log to reach the disk
+    /// and opens the lease; until the claim is dropped, no other claim on an overlapping target succeeds.
     ///
     /// # Errors
-    /// Whose claim overlaps, as they called themselves.
+    /// The name of the claimant with an overlapping target.
     pub(crate) fn claim(&self, target: &Resource, by: impl Into<String>) -> Result<Claim<'_>, String> {
         let mut inner = self.lock();
         if let Some((_, by)) = inner.claimed.values().find(|(claimed, _)| overlaps(claimed, target)) {
@@ -179,10 +179,10 @@ impl Leases {
         Ok(Claim { leases: self, id })
     }
 
-    /// Takes a lease in, before its change is made. It cannot be ended while the guard lives.
+    /// Adds a lease before its change is applied. The lease cannot be ended while the guard lives.
     ///
     /// # Errors
-    /// The lease, if none is taken in any more.
+    /// The lease itself, if the table is closed.
     pub(crate) fn open(&self, lease: Lease) -> Result<Making<'_>, Box<Lease>> {
         let mut inner = self.lock();
         if inner.closed {
@@ -196,30 +196,30 @@ impl Leases {
         Ok(Making { leases: self, id })
     }
 
-    /// The id of the next lease, if nothing claims it before.
+    /// Id that the next claim will get.
     pub(crate) fn next_id(&self) -> u64 {
         self.lock().next
     }
 
-    /// From now on no lease is taken in: those in the list are the last.
+    /// Closes the table: no lease can be added afterwards.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
     }
 
-    /// Takes one out again whose change could not be made.
+    /// Removes a lease after its change failed to apply.
     pub(crate) fn withdraw(&self, id: u64) {
         let mut inner = self.lock();
         inner.open.remove(&id);
         inner.remember(id, "never made");
     }
 
-    /// The leases in force, oldest first.
+    /// Leases in force, oldest first, including those being ended.
     pub(crate) fn list(&self) -> Vec<Lease> {
         let inner = self.lock();
         inner.open.values().chain(inner.ending.values()).cloned().collect()
     }
 
-    /// How many there are, and when the first of them reverts; one that could not be undone yet is past its time.
+    /// Number of leases in force and time until the first of them ends, in ms (0 if an undo is overdue).
     pub(crate) fn in_force(&self, now: BootTime) -> InForce {
         let inner = self.lock();
         let (mut count, mut shortest) = (0, None);
@@ -231,10 +231,10 @@ impl Leases {
         InForce { count, shortest_ms: shortest.map(left) }
     }
 
-    /// One lease in force.
+    /// Looks up a lease in force.
     ///
     /// # Errors
-    /// What became of it.
+    /// `Unknown`, `Ended`, `Ending` or `Failing`.
     pub(crate) fn find(&self, id: u64) -> Result<Lease, EndError> {
         self.lock().find(id).cloned()
     }
@@ -252,8 +252,8 @@ impl Leases {
             .cloned()
     }
 
-    /// A lease that could not be undone yet and is in the way of a change of `target`: at the same point, or in the same
-    /// state, since what goes wrong in one part of it may go wrong in all.
+    /// Returns a lease that blocks a change of `target` because its undo has not succeeded. It overlaps `target`, or an
+    /// attempt to undo it failed in the same state: a fault in one part of a state may affect all of it.
     pub(crate) fn failing_at(&self, target: &Resource) -> Option<Lease> {
         let inner = self.lock();
         let near = |lease: &&Lease| {
@@ -263,10 +263,11 @@ impl Leases {
         inner.open.values().chain(inner.ending.values()).rfind(near).cloned()
     }
 
-    /// Sets the deadline `ttl` from `now`, and confirms if asked to.
+    /// Sets a new deadline for a lease, and confirms it if `confirm`.
     ///
     /// # Errors
-    /// What became of it; also when it is past its deadline and only not undone yet.
+    /// The lease is not alive (a lease past its deadline is not, even before its undo), is already confirmed, or could
+    /// not be rearmed.
     pub(crate) fn renew(
         &self,
         id: u64,
@@ -292,10 +293,10 @@ impl Leases {
         self.renewed(inner, before)
     }
 
-    /// Makes a lease another operator's, in that operator's session.
+    /// Transfers a lease to another operator and their session.
     ///
     /// # Errors
-    /// What became of it; also when it is past its deadline and only not undone yet.
+    /// The lease is not alive (a lease past its deadline is not, even before its undo), or could not be rearmed.
     pub(crate) fn adopt(
         &self,
         id: u64,
@@ -315,13 +316,13 @@ impl Leases {
         self.renewed(inner, before)
     }
 
-    /// Sees to it that a lease that was just changed and told so holds; returns it.
+    /// Rearms the change behind a renewed lease; rolls the lease back if that fails.
     ///
     /// # Errors
-    /// What it was before was over first, or its change cannot be told now. Then it is as before.
+    /// `Ended` if the previous end of the lease passed first, `Busy` if the change cannot be rearmed now.
     fn renewed(&self, inner: MutexGuard<'_, Inner>, before: Lease) -> Result<Lease, EndError> {
         let id = before.id;
-        // Looked at once more behind the change of the deadline: a thread may stand still between any two steps.
+        // Checked again after the deadline was set: this thread may have been preempted between any two steps.
         let over = before.until() <= BootTime::now();
         let Some(renewed) = inner.open.get(&id).cloned() else { return Err(EndError::Unknown(id)) };
         drop(inner);
@@ -347,10 +348,10 @@ impl Leases {
         })
     }
 
-    /// Tells a change that keeps a deadline itself that there is another, behind [`Lease::tell`]. If the deadline of before came
-    /// first, or if it cannot be told and must be, the lease ends as it would have before.
+    /// Passes the end set by [`Lease::tell`] to a change that enforces deadlines without the revert thread. The lease
+    /// becomes due if its previous end passed first, or if `must` is set and the change cannot be rearmed.
     fn rearm(&self, before: &Lease, must: bool) {
-        /// A state is in use for milliseconds.
+        /// A state is locked for milliseconds only.
         const TRIES: usize = 3;
         let mut tries = (0..TRIES).map(|_| before.change.rearm(before.id));
         let last = tries.find(|rearmed| *rearmed != Rearmed::NotYet).unwrap_or(Rearmed::NotYet);
@@ -360,10 +361,10 @@ impl Leases {
         self.changed.notify_all();
     }
 
-    /// Puts a lease back to what it was before it was renewed or adopted, when the eval that did so failed; returns it.
-    /// Nothing if somebody else has done so since: then theirs counts.
+    /// Restores a renewed or adopted lease to `before` because the eval that changed it failed; returns it. `None` if
+    /// the lease has been renewed or adopted again since: the later change wins.
     ///
-    /// `lost`: whether the session that held it before is gone; then it gets its grace.
+    /// `lost`: the session that held it before is gone, so the lease enters its grace period.
     pub(crate) fn restore(
         &self,
         before: &Lease,
@@ -391,20 +392,21 @@ impl Leases {
         Some(restored)
     }
 
-    /// Ends a lease and undoes its change. Whoever gets the answer writes its one terminal record.
+    /// Ends a lease and undoes its change. The caller that gets `Ok` writes the one terminal record.
     ///
     /// # Errors
-    /// What became of it, or why undoing failed; then it stays and is tried again.
+    /// The lease is not in force or is being ended, or the undo failed; after a failed undo the lease stays and the undo
+    /// is retried.
     #[cfg(test)]
     pub(crate) fn end(&self, id: u64, cause: &Cause, wait: Wait) -> Result<Ended, EndError> {
         self.end_of(id, None, cause, wait)
     }
 
-    /// Ends a lease and undoes its change, if it is still that owner's for whom policy has decided. Whoever gets the answer
-    /// writes its one terminal record.
+    /// Ends a lease and undoes its change, if `owner` is unset or still owns it. The caller that gets `Ok` writes the
+    /// one terminal record.
     ///
     /// # Errors
-    /// What became of it, or why undoing failed; then it stays and is tried again. It has become another operator's.
+    /// As for `end`; `Owner` if the lease was adopted by another operator after the policy decision.
     pub(crate) fn end_of(
         &self,
         id: u64,
@@ -420,7 +422,7 @@ impl Leases {
             }
             let target = found.target().clone();
             let other = inner.ending.values().find(|l| l.id != id && overlaps(l.target(), &target));
-            // Two layers of one stack that end at once would each take the other for standing. This one is next.
+            // If two overlapping layers ended at once, each would treat the other as still in force. This one waits.
             let later = other.map(|other| format!("lease {} of the same target is being ended", other.id));
             let making = inner.making.contains(&id).then(|| "its change is just being made".to_owned());
             if let Some(why) = making.or(later) {
@@ -429,7 +431,7 @@ impl Leases {
                 if let Some(lease) = inner.open.get_mut(&id) {
                     let first = Failing { why, since, again, cause: cause.clone(), tried: false };
                     let failing = lease.failing.get_or_insert(first);
-                    // Whoever ends what is due would otherwise come back at once, again and again.
+                    // Without this delay the revert thread would find the lease due again at once and spin.
                     failing.again = failing.again.max(again);
                 }
                 drop(inner);
@@ -440,8 +442,8 @@ impl Leases {
             inner.ending.insert(id, lease.clone());
             lease
         };
-        // The service's own code runs in here (serialization, comparison, drop): no lock of ours is held.
-        // Should it panic all the same, the lease must not count as being ended for ever.
+        // Service code runs here (serialization, comparison, drop), so no agent lock is held. The fence keeps a panic
+        // from leaving the lease in `ending` for ever.
         let undone = fenced(|| lease.change.undo(id, wait));
         let undone =
             undone.unwrap_or_else(|Panicked| Err(ChangeError::Refused("undoing it panicked".to_owned())));
@@ -473,13 +475,13 @@ impl Leases {
         }
     }
 
-    /// Remembers how a lease ended, for later errors.
+    /// Records how a lease ended, for later error messages.
     pub(crate) fn ended(&self, id: u64, how: &'static str) {
         self.lock().remember(id, how);
     }
 
-    /// Gives the leases of a lost session their grace. Those that keep their deadline stay, and so do those that were
-    /// confirmed, as long as they are.
+    /// Starts the grace period of the leases of a lost session, except those with `After::Persist`. Confirmed leases are
+    /// not affected by it while they stay confirmed.
     pub(crate) fn session_lost(&self, session: u64, now: BootTime) {
         self.tell(|lease| {
             let loses = lease.session == session && lease.after != After::Persist && lease.grace.is_none();
@@ -490,8 +492,8 @@ impl Leases {
         });
     }
 
-    /// Changes leases, and tells the changes of those that were how long these last now, and whoever waits for a deadline. Returns
-    /// those.
+    /// Applies `change` to each open lease. For each lease that changed, rearms its change; then wakes the revert
+    /// thread. Returns the changed leases.
     fn tell(&self, mut change: impl FnMut(&mut Lease) -> bool) -> Vec<Lease> {
         let mut inner = self.lock();
         let mut told = Vec::new();
@@ -509,8 +511,8 @@ impl Leases {
         told.into_iter().map(|(_, lease)| lease).collect()
     }
 
-    /// Ends every lease of an operator who may be here no longer, confirmed ones too, the newest first, so that nothing has
-    /// to be rebased. Returns how many there were.
+    /// Ends every lease of an operator who has lost access, confirmed ones too. Newest first, so no lower layer has to
+    /// be rebased. Returns their number.
     #[cfg_attr(not(test), allow(dead_code, reason = "see `Core::revoke`"))]
     pub(crate) fn revoke(&self, owner: &str, why: &str, mut end: impl FnMut(u64, &Cause)) -> usize {
         let mut owned = self.list();
@@ -520,10 +522,10 @@ impl Leases {
         owned.len()
     }
 
-    /// Hands the leases that an operator's lost sessions left to a new session; returns them.
+    /// Moves the leases of an operator's lost sessions to a new session and clears their grace; returns them.
     pub(crate) fn take_over(&self, owner: &str, session: u64) -> Vec<Lease> {
         self.tell(|lease| {
-            // What is over only waits to be undone: coming back now does not bring it back.
+            // An expired lease only waits for its undo; a takeover does not revive it.
             let left = lease.owner == owner && lease.grace.is_some() && BootTime::now() < lease.until();
             if left {
                 lease.session = session;
@@ -535,15 +537,15 @@ impl Leases {
         })
     }
 
-    /// The leases that ended as a conflict and were not settled yet, each with what was left, oldest first.
+    /// Unsettled conflicts with their ended leases, oldest first.
     pub(crate) fn conflicts(&self) -> Vec<(Lease, Conflict)> {
         self.lock().conflicts.values().cloned().collect()
     }
 
-    /// One of them.
+    /// Looks up one unsettled conflict.
     ///
     /// # Errors
-    /// What became of the lease.
+    /// `InForce` if the lease has not ended, otherwise how it ended.
     pub(crate) fn conflict(&self, id: u64) -> Result<(Lease, Conflict), EndError> {
         let inner = self.lock();
         match inner.conflicts.get(&id) {
@@ -555,29 +557,29 @@ impl Leases {
         }
     }
 
-    /// Takes a conflict out to be settled; nothing if somebody else has.
+    /// Removes a conflict in order to settle it; `None` if another thread has removed it.
     pub(crate) fn take_conflict(&self, id: u64) -> Option<(Lease, Conflict)> {
         self.lock().conflicts.remove(&id)
     }
 
-    /// Puts one back that could not be settled.
+    /// Puts back a conflict that could not be settled.
     pub(crate) fn put_conflict_back(&self, lease: Lease, conflict: Conflict) {
         self.lock().conflicts.insert(lease.id, (lease, conflict));
     }
 
-    /// The oldest conflict, if more wait than are kept.
+    /// The oldest conflict, if there are more than `REMEMBERED`.
     pub(crate) fn surplus_conflict(&self) -> Option<Lease> {
         let inner = self.lock();
         let oldest = inner.conflicts.values().next().map(|(lease, _)| lease.clone());
         oldest.filter(|_| REMEMBERED < inner.conflicts.len())
     }
 
-    /// Whether a session holds leases.
+    /// Leases held by a session.
     pub(crate) fn held_by(&self, session: u64) -> Vec<Lease> {
         self.lock().open.values().filter(|l| l.session == session).cloned().collect()
     }
 
-    /// Waits until leases are due and returns them with the cause; nothing once stopped.
+    /// Blocks until leases are due; returns them with their causes. `None` once stopped.
     pub(crate) fn wait_due(&self) -> Option<Vec<(u64, Cause)>> {
         let mut inner = self.lock();
         loop {
@@ -590,14 +592,16 @@ impl Leases {
                 return Some(due);
             }
             let next = inner.open.values().map(|l| l.due().0).min();
-            // A suspended host wakes this thread late; what it guards is checked where it is used as well.
+            // The host may be suspended, so this thread may wake late. Points and timed states also check deadlines on
+            // use.
             let nap =
                 next.map_or(Duration::from_secs(1), |next| next.remaining(now).min(Duration::from_secs(1)));
             inner = self.changed.wait_timeout(inner, nap).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Somebody else was asked to end a lease: it comes up again later, should that fail.
+    /// Another thread was asked to end the lease. Delays the next attempt of the revert thread, which retries if that
+    /// fails.
     pub(crate) fn postpone(&self, id: u64, cause: &Cause) {
         let now = BootTime::now();
         if let Some(lease) = self.lock().open.get_mut(&id) {
@@ -613,11 +617,11 @@ impl Leases {
         self.lock().open.values().map(|lease| lease.due().0).min()
     }
 
-    /// How many leases there are, and the one whose end is the longest overdue, of those whose change does not end by itself.
-    /// Waits for nobody longer than 5 ms: whoever ends leases may have been stopped with the list in its hands.
+    /// Returns the number of leases and, among those that do not end without a thread of the agent, the most overdue.
+    /// Waits at most 5 ms for the table: the thread that ends leases may have been suspended while it held the lock.
     ///
     /// # Errors
-    /// Somebody has.
+    /// `Stuck` if another thread has held the lease table for 5 ms.
     pub(crate) fn glance(&self, now: BootTime) -> Result<(usize, Option<Overdue>), Stuck> {
         let inner = lock_soon(&self.inner).ok_or(Stuck)?;
         let all = || inner.open.values().chain(inner.ending.values());
@@ -631,12 +635,12 @@ impl Leases {
         Ok((all().count(), longest))
     }
 
-    /// The leases that are due at `now`; what the revert thread missed, seen from another.
+    /// Leases due at `now`. Another thread calls this to find what the revert thread missed.
     pub(crate) fn overdue(&self, now: BootTime) -> Vec<(u64, Cause)> {
         self.lock().due(now)
     }
 
-    /// Stops the waiting thread.
+    /// Stops the revert thread.
     pub(crate) fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();
@@ -644,7 +648,7 @@ impl Leases {
 }
 
 impl Inner {
-    /// A lease is over, as it was before somebody tried to change that.
+    /// Marks a lease as due now because its previous end passed before the renewal took effect.
     fn is_over(&mut self, before: &Lease) {
         if let Some(lease) = self.open.get_mut(&before.id) {
             let (now, (_, cause)) = (BootTime::now(), before.due());
@@ -658,7 +662,7 @@ impl Inner {
             return Ok(lease);
         }
         if let Some(lease) = self.ending.get(&id) {
-            // What it met before is what whoever asks wants to know.
+            // The caller needs the earlier error more than the fact that an attempt is running.
             let before = lease.failing.as_ref().filter(|failing| failing.tried);
             return Err(before.map_or(EndError::Ending(id), |failing| EndError::Failing {
                 id,
@@ -672,11 +676,11 @@ impl Inner {
         }
     }
 
-    /// A lease in force that is not past its deadline either, and still the owner's for whom policy has decided.
+    /// Returns an open lease if [`Lease::alive`] accepts it.
     fn alive(&mut self, id: u64, owner: &str, now: BootTime) -> Result<&mut Lease, EndError> {
         self.find(id)?;
         let Some(lease) = self.open.get_mut(&id) else { return Err(EndError::Unknown(id)) };
-        // The lock may have been waited for.
+        // Taking the lock may have taken time.
         lease.alive(owner, now.max(BootTime::now()))?;
         Ok(lease)
     }
@@ -695,7 +699,7 @@ impl Inner {
     }
 }
 
-/// A lock, unless it takes longer than 5 ms to get it.
+/// Locks a mutex; gives up after 5 ms.
 pub(crate) fn lock_soon<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     let until = Instant::now() + Duration::from_millis(5);
     loop {
@@ -708,7 +712,7 @@ pub(crate) fn lock_soon<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
-/// Whether two targets share something: the same point, or paths of which one contains the other.
+/// Whether two targets overlap: the same point, or state paths of which one is a prefix of the other.
 pub(crate) fn overlaps(a: &Resource, b: &Resource) -> bool {
     match (a, b) {
         (Resource::State(a), Resource::State(b)) => a.iter().zip(b).all(|(x, y)| x == y),
@@ -721,7 +725,7 @@ fn same_state(a: &Resource, b: &Resource) -> bool {
 }
 
 impl Leases {
-    /// Waits until something is due and runs `end_due` for each; the last turn is the one in which it is stopped.
+    /// Waits until leases are due and calls `end_due` for each. Returns `End` once stopped.
     pub(crate) fn revert_turn(&self, mut end_due: impl FnMut(u64, Cause)) -> Next {
         let Some(due) = self.wait_due() else { return Next::End };
         for (id, cause) in due {

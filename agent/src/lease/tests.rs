@@ -8,14 +8,14 @@ use debug_wire::messages::After;
 use super::*;
 use crate::state::{Live, Place, Redactor, States, Tree, Wait, writable};
 
-/// A change that counts how often it was undone, and fails as often as it is told to.
+/// A change that counts its undos, and fails as many as it is told to.
 struct Fake {
     target: Resource,
     undone: AtomicUsize,
     failures: AtomicUsize,
-    /// Undoing waits for it.
+    /// An undo blocks on it.
     hold: Mutex<()>,
-    /// What becomes of another deadline.
+    /// The answer to `rearm`.
     rearmed: Mutex<Rearmed>,
 }
 
@@ -111,8 +111,9 @@ fn a_lease_ends_once() {
     assert_eq!(change.undone(), 1);
 }
 
-/// T74: 10,000 races of a confirmation against the deadline and against a second who ends it. One ends it or it is confirmed
-/// first and then ended, once in any case; and nobody is told of a confirmation that did not hold.
+/// T74: 10,000 races of a confirmation against the deadline and against a second thread that ends the lease. The lease
+/// either ends, or is confirmed and then ends; exactly once in both cases. No confirmation is reported that did not
+/// hold.
 #[test]
 fn of_many_who_end_a_lease_at_once_one_does() {
     const RACES: usize = 10_000;
@@ -128,7 +129,7 @@ fn of_many_who_end_a_lease_at_once_one_does() {
                     start.wait();
                     let (leases, id, deadline) = round.lock().unwrap().clone().unwrap();
                     let won = match racer {
-                        // A clock that stands right before the deadline, and one that stands at it.
+                        // One clock just before the deadline, one exactly at it.
                         0 => {
                             let now = BootTime(deadline.0 - 1);
                             leases
@@ -168,8 +169,8 @@ fn of_many_who_end_a_lease_at_once_one_does() {
     assert!(expired > 0 && reverted > 0 && confirmed > 0, "{expired} {reverted} {confirmed}");
 }
 
-/// A value that looks at the clock itself goes back at its deadline, whoever is just setting another: then nobody is told that
-/// it was extended, and the lease ends at once. Otherwise it stays changed.
+/// A timed value reverts at its deadline even while an extension is in progress. In that case no extension is reported
+/// and the lease ends at once; otherwise the change stays.
 #[test]
 fn a_live_value_is_extended_before_its_deadline_or_not_at_all() {
     const RACES: u64 = 2_000;
@@ -212,7 +213,7 @@ fn a_live_value_is_extended_before_its_deadline_or_not_at_all() {
     assert!(extended > 0 && expired > 0, "{extended} {expired}");
 }
 
-/// Invariant 12: it stays, is tried again for the same cause, and is not forgotten.
+/// Invariant 12: the lease stays and is retried for the same cause.
 #[test]
 fn a_lease_that_cannot_be_undone_stays_until_it_can() {
     let (leases, change) = (Leases::after(0), Fake::at(STATE));
@@ -228,7 +229,8 @@ fn a_lease_that_cannot_be_undone_stays_until_it_can() {
     assert_eq!(change.undone(), 1);
 }
 
-/// It raises the alarm: having to wait until the change is made does not, and does not take its place.
+/// The first failure raises the alarm. Waiting for the change to be applied raises none and does not count as the first
+/// failure.
 #[test]
 fn the_first_failure_is_told_from_waiting_before_it_and_from_failures_after_it() {
     let (leases, change) = (Leases::after(0), Fake::at(STATE));
@@ -330,7 +332,7 @@ fn a_session_lost_twice_gives_no_second_grace() {
     assert_eq!(leases.find(id).unwrap().due().0, now.after(GRACE));
 }
 
-/// Each would take the other for standing, and restore what that one had changed.
+/// Each would treat the other as still in force, and restore what that one had changed.
 #[test]
 fn two_layers_of_one_target_are_not_ended_at_once() {
     let (leases, below, above) = (Arc::new(Leases::after(0)), Fake::at(STATE), Fake::at("state:config.db"));
@@ -341,7 +343,7 @@ fn two_layers_of_one_target_are_not_ended_at_once() {
         let leases = leases.clone();
         move || leases.end(first, &Cause::Expired, Wait::AGENT).is_ok()
     });
-    // In use as soon as the other thread is undoing it.
+    // The lease is in `ending` once the other thread undoes it.
     while leases.find(first).is_ok() {
         std::thread::yield_now();
     }
@@ -349,7 +351,7 @@ fn two_layers_of_one_target_are_not_ended_at_once() {
     assert_eq!(above.undone(), 0);
     drop(held);
     assert!(ending.join().unwrap());
-    // Nobody has to ask again: the revert thread does it, for the cause that was given.
+    // No second request is needed: the revert thread ends it, with the cause given.
     assert_eq!(leases.wait_due(), Some(vec![(second, Cause::Reverted)]));
     assert!(leases.end(second, &Cause::Reverted, Wait::AGENT).is_ok());
     assert_eq!((below.undone(), above.undone()), (1, 1));
@@ -389,7 +391,7 @@ fn an_undo_that_panics_is_a_failed_one_that_is_tried_again() {
     assert!(leases.end(id, &Cause::Expired, Wait::AGENT).is_ok());
 }
 
-/// Undone before it was made, it would be made afterwards and stay.
+/// An undo before the change is applied would be lost: the change would be applied afterwards and stay.
 #[test]
 fn a_change_that_is_being_made_is_ended_when_it_is_made() {
     let (leases, change) = (Leases::after(0), Fake::at(STATE));
@@ -405,7 +407,7 @@ fn a_change_that_is_being_made_is_ended_when_it_is_made() {
     assert_eq!(change.undone(), 1);
 }
 
-/// Its author renewed it in an eval that then failed; a lead had shortened it meanwhile.
+/// The author renewed it in an eval that then failed, after a lead had shortened it.
 #[test]
 fn a_failed_eval_takes_back_no_more_than_its_own_renewal() {
     let leases = Leases::after(0);
@@ -447,7 +449,7 @@ fn nothing_is_taken_in_once_the_agent_stops() {
     assert_eq!(leases.list().len(), 1);
 }
 
-/// A renewal of another session that failed must not keep what its lost session would have ended.
+/// A failed renewal from another session must not save a lease that its lost session would have ended.
 #[test]
 fn a_lease_that_is_confirmed_only_for_a_moment_still_depends_on_its_session() {
     let leases = Leases::after(0);
@@ -485,7 +487,7 @@ fn a_lease_is_confirmed_once() {
     assert!(leases.renew(id, "alice", now.after(Duration::from_secs(90)), false, now).is_ok());
 }
 
-/// It is about to be tried again; a confirmation would be told and not kept.
+/// The lease is about to be retried; a confirmation would be reported and not kept.
 #[test]
 fn a_lease_whose_undo_failed_is_not_renewed() {
     let (leases, change) = (Leases::after(0), Fake::at(STATE));
@@ -499,7 +501,7 @@ fn a_lease_whose_undo_failed_is_not_renewed() {
     }
 }
 
-/// What somebody else has adopted is no longer the revoked operator's.
+/// An adopted lease no longer belongs to the revoked operator.
 #[test]
 fn a_revoked_operators_leases_end_confirmed_ones_too() {
     let leases = Leases::after(0);
@@ -518,7 +520,7 @@ fn a_revoked_operators_leases_end_confirmed_ones_too() {
     assert_eq!(leases.list().iter().map(|lease| lease.id).collect::<Vec<_>>(), [ids[2]]);
 }
 
-/// Policy was asked about a lease of one operator; it must not reach one of another.
+/// A policy decision about one operator's lease must not apply to another's.
 #[test]
 fn what_was_decided_of_one_owner_does_not_hold_for_the_next() {
     let (leases, change) = (Leases::after(0), Fake::at(STATE));
@@ -534,7 +536,7 @@ fn what_was_decided_of_one_owner_does_not_hold_for_the_next() {
     assert!(leases.end_of(id, Some("lea"), &Cause::Reverted, Wait::AGENT).is_ok());
 }
 
-/// It is no deadline that only the list knows of.
+/// A deadline known only to the table would not be enforced.
 #[test]
 fn a_deadline_that_the_change_cannot_be_told_of_is_refused() {
     let (leases, change) = (Leases::after(0), Fake::at(STATE));
@@ -547,7 +549,7 @@ fn a_deadline_that_the_change_cannot_be_told_of_is_refused() {
     let after = leases.find(id).unwrap();
     let told = |lease: &Lease| (lease.deadline, lease.phase, lease.owner.clone(), lease.session);
     assert_eq!(told(&after), told(&before));
-    // Shorter is no harm; longer than it is told of would be.
+    // An earlier end needs no rearming; a later one does.
     leases.session_lost(1, now);
     assert!(leases.overdue(BootTime::now()).is_empty());
     leases.take_over("alice", 2);
@@ -556,7 +558,7 @@ fn a_deadline_that_the_change_cannot_be_told_of_is_refused() {
     leases.end(id, &Cause::SessionLost, Wait::AGENT).unwrap();
 }
 
-/// Whoever comes back, adopts or extends after the end does not bring back what only waits to be undone.
+/// A takeover, adoption or extension after the end does not revive a lease that only waits for its undo.
 #[test]
 fn what_is_over_stays_over_and_for_the_cause_it_had() {
     let leases = Leases::after(0);

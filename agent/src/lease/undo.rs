@@ -1,10 +1,10 @@
-//! What the end of one write does to the others and to the live value: pure functions over trees.
+//! Effect of the end of one write on the other writes and on the live value: pure functions over trees.
 //!
-//! Each layer is looked at as it would show itself if none of those above it were there: they are lifted, the newest first,
-//! and put back afterwards. In that view its place is found by what it is, see [`follow`].
+//! The place of a layer is looked up in the state as it would be without the layers above it. They are lifted off,
+//! newest first, and put back afterwards. The element at the place is identified by its content, see [`follow`].
 //!
-//! Invariant: the live value is always that of the newest layer in force, and what the service made it where no layer
-//! covers it; what cannot be told from others is not written. Nothing here knows a lock, a clock or a service's type.
+//! Invariant: the live value is that of the newest layer in force, and the service's own value where no layer covers it.
+//! A place that cannot be identified is not written. No function here uses a lock, a clock or a type of the service.
 
 use super::disputed::{Claim, Dispute, disputes};
 use super::merge::{Here, Left, Otherwise, Why, alike, merge};
@@ -15,38 +15,39 @@ use crate::state::{Basis, Doubt, Evidence, Orders, Trail, Tree, changed_places, 
 /// One write in force at a path of a state.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
-    /// Whose it is. Ids rise, so the larger one lies above.
+    /// Id of its lease. Ids increase, so a larger id lies above.
     pub(crate) lease: u64,
-    /// From the state's root on, as it was when it was last looked at.
+    /// Its path below the state when it was last located.
     pub(crate) path: Vec<String>,
-    /// What it put there; nothing where it emptied a place.
+    /// Value it wrote; `None` if it removed one.
     pub(crate) after: Option<Tree>,
-    /// What will stand there without it, as far as layers below and the service's own writes tell; nothing if the place was
+    /// Value that will be there without it, given the layers below and the service's own writes; `None` if the place was
     /// empty.
     pub(crate) base: Option<Tree>,
-    /// When it is over.
+    /// When its lease ends.
     pub(crate) deadline: BootTime,
-    /// By what its place is found.
+    /// Evidence by which its place is located.
     pub(crate) anchor: Anchor,
-    /// Where layers above could not be undone.
+    /// Places below which a layer above ended with a conflict.
     disputed: Vec<Dispute>,
 }
 
-/// What the claim rests on that something is the place of a layer.
+/// Evidence that identifies the place of a layer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Anchor {
-    /// The outermost list on the path, with the layer in it: how many segments lead to it, and the list.
+    /// The outermost list on the path, as it was with the layer in place: the number of segments that lead to it, and
+    /// the list.
     list: Option<(usize, Tree)>,
-    /// The places, from the state's root on, that the layer changed.
+    /// Places, from the state's root, that the layer changed.
     changed: Vec<Vec<String>>,
-    /// What tells where it is.
+    /// Kind of evidence that may be used.
     evidence: Evidence,
-    /// The names of the map that it is in as they stood before, so that what was taken out comes back to its place.
+    /// Names in the surrounding map before the write, so that a removed name is restored in its position.
     order: Vec<String>,
 }
 
 impl Layer {
-    /// A write that makes `whole` of the state in which `base` stood at `path`.
+    /// A write that turned the state `before` into `whole`, and the value `base` at `path` into `after`.
     pub(crate) fn new(
         lease: u64,
         path: &[String],
@@ -67,8 +68,11 @@ impl Layer {
         Self { lease, path: path.to_vec(), after, base, deadline, anchor, disputed: Vec::new() }
     }
 
-    /// Where it is in a view of the state, or why that cannot be told. `lost`: places changed by layers above that could not be
-    /// taken off. `others`: places changed by layers that may have ended without being undone, where the clock is looked at.
+    /// Locates the layer in a view of the state. `lost`: places changed by layers above that could not be lifted.
+    /// `others`: for timed states, places changed by layers that may have ended without an undo.
+    ///
+    /// # Errors
+    /// Why the place cannot be identified.
     fn find(&self, view: &Tree, lost: &[Vec<String>], others: &[Vec<String>]) -> Result<Trail, Doubt> {
         let changed = [self.anchor.changed.clone(), self.in_each(lost)].concat();
         let found = self.anchor.follow(&self.path, &changed, view);
@@ -78,7 +82,8 @@ impl Layer {
         })
     }
 
-    /// Places in elements of the list that the layer is in, as if they were in its own: where the others are now is not known.
+    /// Maps places in other elements of the layer's list to its own element: it is not known where those elements are
+    /// now.
     fn in_each(&self, lost: &[Vec<String>]) -> Vec<Vec<String>> {
         let Some((depth, _)) = self.anchor.list else { return Vec::new() };
         let (Some(list), Some(own)) = (self.path.get(..depth), self.path.get(..=depth)) else {
@@ -88,7 +93,7 @@ impl Layer {
         inside.filter_map(|place| Some([own, place.get(depth + 1..)?].concat())).collect()
     }
 
-    /// It is at `path` now, and this is what it looks like with what is around it.
+    /// Records the layer's current path and its surroundings there.
     fn is_at(&mut self, path: Vec<String>, view: &Tree) {
         let old = std::mem::replace(&mut self.path, path);
         let disputed = self.disputed.iter_mut().map(|dispute| &mut dispute.place);
@@ -101,17 +106,17 @@ impl Layer {
         self.anchor.evidence = Evidence::All;
     }
 
-    /// Whether the service can move what it changes.
+    /// Whether the layer lies in a list, so that the service can move its element.
     pub(super) fn is_in_list(&self) -> bool {
         self.anchor.list.is_some()
     }
 
-    /// What it put there and what will stand there without it.
+    /// The value it wrote and its base.
     pub(super) fn values(&self) -> impl Iterator<Item = &Tree> {
         self.after.iter().chain(&self.base)
     }
 
-    /// A layer above ended, of which this was left.
+    /// Records what an ended layer above left in place.
     fn dispute(&mut self, lease: u64, left: &[Left], is_found: bool) {
         let depth = match (&self.anchor.list, is_found) {
             (Some((depth, _)), false) => *depth,
@@ -155,7 +160,7 @@ fn is_map(tree: Option<&Tree>) -> bool {
     matches!(tree.map(Tree::without_mark), Some(Tree::Map(_)))
 }
 
-/// The path up to the first segment that is not there.
+/// The path up to and including the first missing segment.
 fn missing(path: &[String], view: &Tree) -> Vec<String> {
     let there = (0..=path.len()).take_while(|&depth| view.at(&path[..depth]).is_some()).count();
     path[..there.min(path.len())].to_vec()
@@ -171,27 +176,27 @@ fn names_beside(path: &[String], whole: &Tree) -> Vec<String> {
     parent.map(Tree::names).unwrap_or_default()
 }
 
-/// What the end of a layer makes of the state.
+/// Result of ending a layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Ending {
-    /// As it was found.
+    /// The layer at the place where it was found.
     pub(crate) layer: Layer,
     /// The whole state without it.
     pub(crate) tree: Tree,
-    /// What its place was told by; nothing if it could not be.
+    /// Evidence for its place; `None` if it was not found.
     pub(crate) basis: Option<Basis>,
-    /// What stands at its place now, or in what the layer that covers it will put back; nothing where it was not found.
+    /// Value now at its place, or in the base of the covering layer; outer `None` if the place was not found.
     pub(crate) stands: Option<Option<Tree>>,
-    /// Whether that is what stood there before, as a value.
+    /// Whether that value equals the earlier one.
     pub(crate) as_before: bool,
-    /// The layer above that covers it: then nothing live changes, and that layer's base was changed instead.
+    /// Layer above that covers the place: the live value stays and that layer's base was changed instead.
     pub(crate) covered_by: Option<u64>,
-    /// What was not undone.
+    /// Parts that were not undone.
     pub(crate) left: Vec<Left>,
 }
 
 impl Ending {
-    /// Nothing is undone: `live` stays.
+    /// Turns the ending into one that undoes nothing: `live` stays.
     pub(crate) fn stays(&mut self, live: &Tree) {
         self.tree = live.clone();
         let place = self.layer.path.clone();
@@ -202,7 +207,7 @@ impl Ending {
     }
 }
 
-/// A layer that was taken off, and what stood at its place with it.
+/// A layer lifted off the view, with the value that was at its place.
 struct Lifted {
     at: usize,
     path: Vec<String>,
@@ -210,8 +215,8 @@ struct Lifted {
     order: Vec<String>,
 }
 
-/// Takes a layer out of its stack and undoes it in `live`, the whole state with all layers in force. Nothing if there is no such
-/// layer.
+/// Removes a layer from its stack and undoes it in `live`, the whole state with all layers in force. `None` if there is
+/// no such layer.
 pub(crate) fn end(
     layers: &mut Vec<Layer>,
     lease: u64,
@@ -232,7 +237,8 @@ pub(crate) fn end(
     let mut ended = layers[at].clone();
     let over_lost = lost.iter().find(|&&above| layers[above].overlaps(&ended.path)).copied();
     let found = match over_lost {
-        // It may stand on this one: what can be seen here is not what this one looks like.
+        // The layer above could not be lifted, so the view still shows its value here rather than that of the ended
+        // layer.
         Some(above) => {
             let found = layers[above].find(&view, &lost_places, &[]);
             found.and_then(|_| ended.find(&view, &lost_places, &others(layers, at, orders)))
@@ -273,7 +279,8 @@ pub(crate) fn end(
             }
         }
     };
-    // Those below are looked at, too, so that what the agent itself has just done around them does not hide them later.
+    // The layers below are located too: otherwise the agent's own undo around them could hide their elements from a
+    // later lookup.
     let mut below = Vec::new();
     let left: Vec<Left> = ending.left.iter().filter(|left| may_be_ours(left, &view)).cloned().collect();
     for under in (0..at).rev() {
@@ -288,13 +295,13 @@ pub(crate) fn end(
     Some(ending)
 }
 
-/// Whether what an ended layer left may be what it put there. A leaf that was changed is the service's; of a list only some
-/// elements may be.
+/// Whether a value left by an ended layer may be the one it wrote. A changed leaf is the service's own. Of a changed
+/// list only some elements may be.
 fn may_be_ours(left: &Left, view: &Tree) -> bool {
     left.why != Why::Changed || matches!(view.at(&left.place), Some(Tree::Seq(_)))
 }
 
-/// What of the place of a lost layer is told: the list in which it was, or the path up to what is gone.
+/// The place to report for a layer that was not found: the list it was in, or else its path.
 fn nearest_place(doubt: &Doubt, path: &[String]) -> Vec<String> {
     match doubt {
         Doubt::List { path, .. } => path.clone(),
@@ -302,8 +309,8 @@ fn nearest_place(doubt: &Doubt, path: &[String]) -> Vec<String> {
     }
 }
 
-/// The places that other layers changed in the same state, if those end where they are read: then one may have ended that
-/// nobody has undone yet, and what it changed tells nothing.
+/// For timed states, the places that other layers in the same state changed. One of them may have ended without an undo,
+/// so those places are no evidence.
 fn others(layers: &[Layer], at: usize, orders: &dyn Orders) -> Vec<Vec<String>> {
     if !orders.is_timed() {
         return Vec::new();
@@ -312,12 +319,12 @@ fn others(layers: &[Layer], at: usize, orders: &dyn Orders) -> Vec<Vec<String>> 
     others.flat_map(|(_, layer)| layer.anchor.changed.iter().cloned()).collect()
 }
 
-/// The places that some of the layers changed.
+/// The places that the layers at these indices changed.
 fn changed_by(layers: &[Layer], some: &[usize]) -> Vec<Vec<String>> {
     some.iter().flat_map(|&at| layers[at].anchor.changed.iter().cloned()).collect()
 }
 
-/// Undoes a layer in a view in which nothing lies above it.
+/// Undoes a layer in a view without layers above it.
 fn undone(layer: Layer, view: &mut Tree, otherwise: Otherwise, orders: &dyn Orders) -> Ending {
     let (path, target) = (layer.path.clone(), layer.base.clone());
     let mut claim = Claim::new(layer.after.clone(), target.clone());
@@ -334,12 +341,12 @@ fn undone(layer: Layer, view: &mut Tree, otherwise: Otherwise, orders: &dyn Orde
     let stands = view.at(&path).cloned();
     let here = Here { whole: view, path: &path, orders };
     let as_before = left.is_empty() && alike(stands.as_ref(), target.as_ref(), here);
-    // A set need not come back in the order in which it was put there: it is the value of before.
+    // A set may have come back in another order: report the earlier value.
     let stands = if as_before { target } else { stands };
     Ending { layer, tree: Tree::Null, basis: None, stands: Some(stands), as_before, covered_by: None, left }
 }
 
-/// Takes a layer off a view in which nothing lies above it.
+/// Lifts a layer off a view without layers above it.
 fn lift(
     layers: &mut [Layer],
     at: usize,
@@ -354,15 +361,15 @@ fn lift(
     let seen = view.at(&trail.path).cloned();
     let order = names_beside(&trail.path, view);
     let without = view.clone().with(&trail.path, layer.base.clone(), &layer.anchor.order);
-    // An element of a list that was not there before cannot be: nothing is added to lists but as a whole.
+    // Fails for a list element that did not exist before: lists are only written whole, never extended.
     let without = without.map_err(|_| Doubt::Gone(trail.path.clone()))?;
     layer.is_at(trail.path.clone(), view);
     *view = without;
     Ok(Lifted { at, path: trail.path, stood: seen, order })
 }
 
-/// Finds the places of the lifted layers inside `path` anew, where undoing has changed the elements of lists around them. The
-/// first that has none.
+/// Locates the lifted layers inside `path` again after an undo changed list elements around them. Returns the first
+/// lease that has no place any more.
 fn place_again(
     layers: &[Layer],
     lifted: &mut [Lifted],
@@ -386,7 +393,7 @@ fn place_again(
     None
 }
 
-/// Puts lifted layers back, the oldest first; what stands at the place of each is what will stand there without it.
+/// Puts lifted layers back, oldest first; the value then at each place becomes the layer's base.
 fn put_back(layers: &mut [Layer], mut lifted: Vec<Lifted>, view: &mut Tree) {
     while let Some(Lifted { at, path, stood, order }) = lifted.pop() {
         let base = view.at(&path).cloned();
@@ -400,7 +407,7 @@ fn put_back(layers: &mut [Layer], mut lifted: Vec<Lifted>, view: &mut Tree) {
     }
 }
 
-/// Looks where each layer is in `live`, so that later on each is found from here.
+/// Locates each layer in `live`, so that later lookups start from its current place.
 pub(crate) fn look(layers: &mut [Layer], live: &Tree, orders: &dyn Orders) {
     let (mut view, mut lifted, mut lost) = (live.clone(), Vec::new(), Vec::new());
     for at in (0..layers.len()).rev() {
@@ -413,7 +420,7 @@ pub(crate) fn look(layers: &mut [Layer], live: &Tree, orders: &dyn Orders) {
     put_back(layers, lifted, &mut view);
 }
 
-/// Takes a layer out of its stack although all of what it put there stays, as `left` tells.
+/// Removes a layer from its stack but keeps what it wrote, as listed in `left`.
 pub(crate) fn abandon(layers: &mut Vec<Layer>, lease: u64, left: &[Left]) {
     for below in layers.iter_mut().take_while(|layer| layer.lease < lease) {
         below.dispute(lease, left, true);
@@ -421,23 +428,24 @@ pub(crate) fn abandon(layers: &mut Vec<Layer>, lease: u64, left: &[Left]) {
     layers.retain(|layer| layer.lease != lease);
 }
 
-/// What a lease left has been undone by force: what stands there is what was below it.
+/// Drops the disputes of a lease after its conflict was undone by force: the values there are those from below it again.
 pub(crate) fn settled(layers: &mut [Layer], lease: u64) {
     for layer in layers {
         layer.disputed.retain(|dispute| dispute.lease != lease);
     }
 }
 
-/// Whether a new layer at `path` could outlive those that it lies inside of: what only they brought goes with them.
+/// Checks that a new layer at `path` could outlive the layers around it: a place that only one of them created goes when
+/// that layer ends.
 ///
 /// # Errors
-/// The lease that brought it.
+/// The lease that created the place.
 pub(crate) fn outlives(layers: &[Layer], path: &[String]) -> Result<(), u64> {
     let containing = layers.iter().filter(|layer| path.len() > layer.path.len() && layer.contains(path));
     for layer in containing {
         let below = &path[layer.path.len()..];
         let (Some(after), Some(base)) = (&layer.after, &layer.base) else { return Err(layer.lease) };
-        // The place itself counts as changed: it will be.
+        // The place itself counts as changed, because the write will change it.
         let found = follow(below, &[below.to_vec()], after, base, Evidence::All).map_err(|_| layer.lease)?;
         if base.at(&found.path).is_none() && after.at(below).is_some() {
             return Err(layer.lease);
@@ -446,8 +454,8 @@ pub(crate) fn outlives(layers: &[Layer], path: &[String]) -> Result<(), u64> {
     Ok(())
 }
 
-/// What the whole state will be from each deadline on, if nobody does anything until then; for states that look at the
-/// clock where they are read. `live` is the whole state with all layers in force.
+/// The whole state from each deadline on if no lease changes until then; for timed states, which check the clock on each
+/// read. `live` is the whole state with all layers in force.
 pub(crate) fn schedule(layers: &[Layer], live: &Tree, orders: &dyn Orders) -> Vec<(BootTime, Tree)> {
     let (mut layers, mut live) = (layers.to_vec(), live.clone());
     let mut deadlines: Vec<BootTime> = layers.iter().map(|layer| layer.deadline).collect();

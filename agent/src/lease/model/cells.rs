@@ -1,4 +1,4 @@
-//! The kinds of handle that a service can give to the agent, behind one face for the models.
+//! Every kind of handle that a service can register, behind one interface for the models.
 
 use std::sync::{Arc, Mutex, RwLock};
 

@@ -1,8 +1,8 @@
-//! Histories of changes at things that the service moves, takes away, fills and empties between all steps.
+//! Histories of changes to elements that the service moves, removes, fills and empties between steps.
 //!
-//! The property, from the user's side: after all leases have ended each leaf of each thing holds what the service last wrote
-//! there itself, or a conflict names it; and at no time does a leaf change that nobody changed. Which thing is which the model
-//! knows by numbers that the agent never sees.
+//! The property, as the user sees it: after all leases have ended, each leaf holds what the service last wrote there, or
+//! a conflict names it. At no time does a leaf change that neither the service nor a lease changed. The model identifies
+//! elements by numbers that the agent never sees.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ struct Shop {
     proxy: Option<i64>,
 }
 
-/// What is done in one step. Numbers choose among what there is at the time.
+/// One step. Numbers choose among the elements present at the time.
 #[derive(Clone, Debug)]
 enum Act {
     /// An operator writes: which kind of place, which of its kind, what.
@@ -78,37 +78,37 @@ enum Leaf {
 
 const SWITCHES: [&str; 3] = ["alpha", "beta", "gamma"];
 
-/// A lease, the leaves that it changes, and what it put there.
+/// A lease, the leaves it changes, and the values it wrote.
 struct Held {
     lease: u64,
     change: Arc<WriteChange>,
     leaves: Vec<(Leaf, Option<i64>)>,
-    /// Where all of the list was written: its things, as the service itself had made them.
+    /// For a write of the whole list: its elements, as the service had made them.
     list: Option<Vec<(u64, Thing)>>,
 }
 
 struct World {
     live: Shared<Shop>,
     writes: Arc<Writes>,
-    /// What the service itself has made of it.
+    /// The value as the service alone has made it.
     own: Shop,
     /// The numbers of the things in both lists of `own`.
     ids: [Vec<u64>; 2],
-    /// Both as they were when the agent last looked.
+    /// Both as they were when the agent last read them.
     seen: (Shop, Shop, [Vec<u64>; 2]),
     held: Vec<Held>,
-    /// What the service itself had made of the things of the list that went.
+    /// Elements removed from the list, as the service had made them.
     gone: BTreeMap<u64, Thing>,
-    /// The things that were the only one of their name, by list and name: one that goes and comes again is the same.
+    /// Elements with a unique name, by list and name: a removed one that returns counts as the same.
     only: BTreeMap<(usize, String), BTreeSet<u64>>,
-    /// Things that may be each other, as far as anything that can be seen tells.
+    /// Pairs of elements that visible data cannot tell apart.
     alike: BTreeSet<(u64, u64)>,
-    /// What the service had made of those that a thing may be, when a list of them was written.
+    /// For each element, what the service had made of its possible identities when a whole list was written.
     as_then: BTreeMap<u64, Vec<Thing>>,
-    /// What leases put at leaves that a conflict names.
+    /// Values of leases left at leaves that a conflict names.
     left: BTreeSet<(Leaf, Option<i64>)>,
     next: u64,
-    /// Unlike anything before.
+    /// A value not used before.
     fresh: i64,
     twins: bool,
 }
@@ -125,7 +125,7 @@ impl World {
             thing.name = name.to_owned();
         }
         let own = Shop {
-            // What operators write, too: a position alone would hit others that hold the same.
+            // Values that operators also write: by position alone, other elements with the same value would be hit.
             things: things(if twins { [0, 1, 0, 1] } else { [10, 0, 1, 2] }),
             ring: keyed,
             names: BTreeSet::from([1, 5]),
@@ -157,8 +157,8 @@ impl World {
         }
     }
 
-    /// Things of which the live data say that they stand where they stood may be those, as may one that is called as only one
-    /// was: of twins nothing tells.
+    /// Records which elements may be mistaken for each other: an element that the live data show in its old position, or
+    /// with a formerly unique name. Nothing tells twins apart.
     fn look(&mut self) {
         let live = self.live.read();
         let (seen, _, seen_ids) = &self.seen;
@@ -192,7 +192,7 @@ impl World {
         }
     }
 
-    /// A thing and all that it may be.
+    /// An element and all its possible identities.
     fn names(&self, id: u64) -> BTreeSet<u64> {
         let mut names = BTreeSet::from([id]);
         loop {
@@ -205,7 +205,7 @@ impl World {
         }
     }
 
-    /// What the service itself has made of a thing.
+    /// An element as the service has made it.
     fn owned(&self, id: u64) -> &Thing {
         let lists = [(&self.ids[0], &self.own.things), (&self.ids[1], &self.own.ring)];
         let there = lists
@@ -214,8 +214,8 @@ impl World {
         there.unwrap_or_else(|| &self.gone[&id])
     }
 
-    /// A whole list that was written is compared with what was written there: of things that are called the same, the one that
-    /// stands where one stood may be that one, as it was then.
+    /// A write of a whole list is compared with the list as written: of elements with equal names, the one in the old
+    /// position may be the same, in its state of then.
     fn take_for(&mut self, then: &[(u64, Thing)]) {
         if self.own.things.len() != then.len() {
             return;
@@ -305,7 +305,7 @@ impl World {
         let checked = checked.map_err(|error| format!("{path} <- {after:?}: {error}"))?;
         let change =
             Arc::new(WriteChange::new(self.writes.clone(), path.clone(), checked.before, checked.after));
-        // What only another change brought is not changed.
+        // A place that only another lease created is not written.
         if change.make(self.next, BootTime(u64::MAX)).is_ok() {
             let things = self.ids[0].iter().copied().zip(self.own.things.iter().cloned());
             let list = (kind == 4).then(|| things.collect());
@@ -335,8 +335,8 @@ impl World {
     }
 
     fn service(&mut self, kind: usize, which: usize) {
-        // A place that the service fills and empties again is as if it had never been filled: where a lease has emptied it, that
-        // could not be told, so there it is only filled.
+        // If the service fills an emptied place and empties it again, this cannot be detected. A place that a lease has
+        // emptied is therefore only filled.
         let held = self.held.iter().flat_map(|held| &held.leaves);
         let emptied: BTreeSet<Leaf> =
             held.filter(|(_, value)| value.is_none()).map(|(leaf, _)| *leaf).collect();
@@ -360,7 +360,7 @@ impl World {
             4 => {
                 live.names.insert(fresh);
                 own.names.insert(fresh);
-                // What is not there is not taken away.
+                // Only a present value is removed.
                 if live.names.remove(&5) {
                     own.names.remove(&5);
                 }
@@ -424,7 +424,7 @@ impl World {
         self.live.change(|live| live.clone_from(&shop));
     }
 
-    /// Each leaf is the service's own, or what a lease in force, or one that ended as a conflict, put there.
+    /// Each leaf is the service's own, or was written by a lease in force or by one that ended with a conflict.
     fn check(&self) -> Result<(), String> {
         let live = self.live.read();
         let held: BTreeSet<(Leaf, Option<i64>)> =
@@ -473,7 +473,7 @@ impl World {
     }
 }
 
-/// On a loaded machine a value may take longer to read than the service may be held up.
+/// On a loaded machine one read may exceed the time limit, so it is repeated.
 fn patiently<T, E>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     const TRIES: usize = 50;
     (1..TRIES).find_map(|_| attempt().ok()).map_or_else(attempt, Ok)
@@ -514,7 +514,7 @@ fn each_thing_holds_what_the_service_last_wrote_or_a_conflict_names_it() {
     }
 }
 
-/// Another one each time.
+/// A different seed each time.
 fn seed() -> [u8; 32] {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).unwrap();

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Every list keeps its order.
+/// Every list is ordered.
 struct Lists;
 
 impl Orders for Lists {
@@ -30,15 +30,15 @@ fn path(text: &str) -> Vec<String> {
     text.split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect()
 }
 
-/// The leaves of the tree above, and the places at which a write covers some of them.
+/// The leaves of the tree above, and the places where a write covers some of them.
 const LEAVES: [&str; 4] = ["m.x", "m.y", "n.x", "n.y"];
 const PLACES: [&str; 7] = ["", "m", "n", "m.x", "m.y", "n.x", "n.y"];
 
-/// What the service and the layers have made of one leaf, the oldest first: an independent telling of the same story.
+/// History of one leaf, oldest first, kept independently of the code under test.
 #[derive(Clone, Debug)]
 pub(in crate::lease) struct Leaf {
     pub(in crate::lease) base: i64,
-    /// Who put it there, nobody's lease being the service itself, and what.
+    /// Writer (`None` is the service) and value.
     pub(in crate::lease) above: Vec<(Option<u64>, i64)>,
 }
 
@@ -56,19 +56,19 @@ impl Leaf {
         }
         match self.above.is_empty() {
             true => self.base = value,
-            // The service put back what a layer had put there: nobody can tell that from its never having touched it.
+            // The service restored a layer's value: indistinguishable from never having touched it.
             false if self.live() == value => {}
             false => self.above.push((None, value)),
         }
     }
 
-    /// Whether ending it is a conflict.
+    /// Ends a lease; returns whether this is a conflict.
     pub(in crate::lease) fn end(&mut self, lease: u64) -> bool {
         let Some(at) = self.above.iter().position(|(whose, _)| *whose == Some(lease)) else { return false };
         let below = if at == 0 { self.base } else { self.above[at - 1].1 };
         let (_, ours) = self.above.remove(at);
         let Some((None, theirs)) = self.above.get(at).copied() else { return false };
-        // Two writes of the service in a row are one, and one that puts back what a layer had put there is none.
+        // Consecutive writes of the service count as one; one that restores a layer's value counts as none.
         let mut at = at;
         while at > 0 && self.above[at - 1].0.is_none() {
             self.above.remove(at - 1);
@@ -98,7 +98,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Plays acts on the real thing and on the model, and compares after each.
+/// Runs acts on the real code and on the model, and compares after each.
 struct Play {
     live: Tree,
     layers: Vec<Layer>,
@@ -140,7 +140,7 @@ impl Play {
         self.leaves[leaf].foreign(value);
     }
 
-    /// Whether it was a conflict, as told by the real thing and by the model.
+    /// Whether it was a conflict, according to the code and to the model.
     fn end(&mut self, lease: u64) -> (bool, bool) {
         let ending = end(&mut self.layers, lease, &self.live, Otherwise::Keep, &Lists).unwrap();
         self.live = ending.tree;
@@ -186,7 +186,7 @@ proptest! {
         for act in &acts {
             play.play(act)?;
         }
-        // In whatever order the rest ends, what the service made of it is what is left.
+        // In any order in which the rest ends, the service's values remain.
         while let Some(layer) = play.layers.first() {
             let lease = layer.lease;
             let (told, modelled) = play.end(lease);
@@ -195,7 +195,7 @@ proptest! {
         prop_assert_eq!(&play.live, &play.expected());
     }
 
-    /// What a state that looks at the clock is told is what the revert thread will do.
+    /// The schedule given to a timed state equals what the revert thread will do.
     #[test]
     fn the_schedule_is_what_ending_in_the_order_of_deadlines_does(
         acts in prop::collection::vec(act(), 1..16),
@@ -215,7 +215,7 @@ proptest! {
     }
 }
 
-/// T80: whichever of four ends when, on one path and on paths around it.
+/// T80: four layers end in every order, on one path and on paths around it.
 #[test]
 fn four_layers_end_in_every_order() {
     for places in [[3, 3, 3, 3], [1, 3, 1, 3], [0, 1, 3, 4], [3, 1, 0, 5], [1, 3, 0, 4]] {

@@ -1,4 +1,4 @@
-//! Changes inside lists whose elements the service moves, replaces and takes away.
+//! Changes inside lists with elements that the service moves, replaces and removes.
 
 use super::*;
 use crate::state::Path;
@@ -12,7 +12,7 @@ fn pool(backends: &[(&str, i64)]) -> Tree {
     Tree::Map(vec![("backends".to_owned(), Tree::Seq(backends))])
 }
 
-/// A change of one place, with what the service makes of the state afterwards, undone.
+/// Undoes a change of one place after the service changed the state.
 fn undone(before: &Tree, at: &str, value: Tree, service: &Tree) -> Ending {
     let path = path(at);
     let whole = before.clone().replaced(&path, value.clone()).unwrap();
@@ -40,15 +40,15 @@ const POOL: [(&str, i64); 3] = [("a", 1), ("b", 1), ("c", 0)];
 
 #[test]
 fn an_element_that_moved_is_found_by_what_it_is() {
-    // The first one went, the list was turned round, one came in front.
+    // The first element removed; the list reversed; an element added in front.
     is_undone(&POOL, 1, &[("b", 0), ("c", 0)], &[("b", 1), ("c", 0)]);
     is_undone(&POOL, 1, &[("b", 0), ("c", 0), ("a", 1)], &[("b", 1), ("c", 0), ("a", 1)]);
     is_undone(&POOL, 1, &[("z", 0), ("a", 1), ("b", 0), ("c", 0)], &[("z", 0), ("a", 1), ("b", 1), ("c", 0)]);
-    // In its place, beside others that are not what they were.
+    // In its place, between neighbours that have changed.
     is_undone(&POOL, 1, &[("a", 7), ("b", 0), ("c", 9)], &[("a", 7), ("b", 1), ("c", 9)]);
 }
 
-/// A state that is a list, a list in an element of another one, and elements that are lists themselves.
+/// A list at the root, a list in an element of a list, and elements that are lists.
 #[test]
 fn lists_lie_at_the_root_and_in_each_other() {
     let at = |tree: &Tree| tree.at(&path("backends")).unwrap().clone();
@@ -68,7 +68,7 @@ fn lists_lie_at_the_root_and_in_each_other() {
     let gone = zones(vec![zone("south", &[("c", 0)]), zone("north", &[("z", 1)])]);
     let ending = undone(&before, leaf, Tree::I64(0), &gone);
     assert_eq!((ending.left.len(), ending.tree), (1, gone));
-    // Rows of a matrix are not told apart by anything but their place.
+    // Rows of a matrix are identified by position only.
     let rows = |of: &[&[i64]]| Tree::Seq(of.iter().map(|row| list(row)).collect());
     let ending = undone(&rows(&[&[1, 2], &[3, 4]]), "1.0", Tree::I64(9), &rows(&[&[1, 2], &[9, 4]]));
     assert_eq!((ending.left.len(), ending.tree), (0, rows(&[&[1, 2], &[3, 4]])));
@@ -76,7 +76,7 @@ fn lists_lie_at_the_root_and_in_each_other() {
     assert_eq!((ending.left.len(), ending.tree), (1, rows(&[&[9, 4], &[1, 2]])));
 }
 
-/// The service makes another variant of what was changed: names came and went, and the lease's place with them.
+/// The service switched to another variant: the lease's place is gone with the variant's names.
 #[test]
 fn an_enum_that_is_another_variant_by_now_is_left() {
     let variant = |name: &str, entries: &[(&str, i64)]| map_of(&[(name, map(entries))]);
@@ -84,7 +84,7 @@ fn an_enum_that_is_another_variant_by_now_is_left() {
     let service = variant("Adaptive", &[("limit", 0), ("step", 1)]);
     let ending = undone(&before, "Fixed.limit", Tree::I64(0), &service);
     assert_eq!((ending.left.len(), ending.tree), (1, service.clone()));
-    // The whole of it was changed, to what the service has made of it since.
+    // The lease had changed the whole enum, to the variant that the service later modified.
     let ending = undone(
         &map_of(&[("mode", before.clone())]),
         "mode",
@@ -126,7 +126,7 @@ fn elements_that_look_alike_are_told_apart_by_nothing_but_an_untouched_list() {
     is_a_conflict(&twins, 0, &[("x", 0), ("y", 0)], "cannot be told from others");
     is_a_conflict(&twins, 0, &[("y", 0), ("x", 0), ("x", 0)], "cannot be told from others");
     is_a_conflict(&[("x", 1), ("x", 0), ("x", 0)], 0, &[("x", 0), ("x", 0)], "cannot be told from others");
-    // One that looked alike has come.
+    // An equal element was added.
     is_a_conflict(&POOL, 1, &[("b", 0), ("b", 0), ("c", 0)], "cannot be told from others");
 }
 
@@ -139,7 +139,7 @@ fn ports(of: &[(&str, i64, i64)]) -> Tree {
     Tree::Map(vec![("backends".to_owned(), Tree::Seq(items.collect()))])
 }
 
-/// Names are the same, so that only what the service may change tells them apart.
+/// Equal names: only values that the service may change tell the elements apart.
 #[test]
 fn of_those_that_are_called_the_same_one_is_found_only_where_it_was() {
     let before = ports(&[("x", 1, 5), ("y", 2, 5), ("x", 3, 5)]);
