@@ -1,63 +1,64 @@
-//! Where an element of a list is now: found by what it is, never by its position alone.
+//! Locates a list element in a later version of the list, by its content and never by position alone.
 //!
-//! Invariant: in doubt there is no answer. What was changed by us is left out of what is compared, so that a changed value
-//! never counts as what an element is.
+//! Invariant: if there is doubt, there is no answer. Values that we changed are left out of the comparison, so they
+//! never count as the identity of an element.
 
 use super::compare::unordered_bytes;
 use super::path::{Path, index_of};
 use super::tree::Tree;
 use crate::lease::planted::{Fault, planted};
 
-/// What the place of an element was told by.
+/// Evidence by which an element was located.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Basis {
-    /// No list lies on the path: names only.
+    /// No list lies on the path: names alone.
     Names,
-    /// The whole list is as it was, apart from what we changed.
+    /// The whole list is unchanged, except for our changes.
     WholeList,
-    /// What the element is occurs once in the list as it was and once in the list as it is.
+    /// The identity of the element occurs once in the old list and once in the new one.
     Identity,
-    /// The length, and the elements beside it.
+    /// Same length and same neighbours.
     Neighbours,
 }
 
-/// A path as it is now, and what that was told by: the weakest of all lists on it.
+/// A current path and the weakest evidence of all lists on it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Trail {
     pub(crate) path: Vec<String>,
     pub(crate) basis: Basis,
 }
 
-/// What may be taken as evidence of where an element is.
+/// Evidence that may be used to locate an element.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Evidence {
-    /// All that can be seen.
+    /// All of it.
     #[default]
     All,
-    /// Text only: the element was lost since the list was as it is compared with, so that another may stand where it stood.
+    /// Text only: a lookup has failed since the reference list was recorded, so another element may now be in its
+    /// position.
     Text,
 }
 
-/// Why the place of an element cannot be told.
+/// Why an element cannot be located.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Doubt {
-    /// What held it is not there any more, or is of another kind.
+    /// The container is gone or has become another kind of value.
     Gone(Vec<String>),
-    /// A list has other elements.
+    /// The list has other elements.
     List {
-        /// From where the walk began.
+        /// Path of the list, from where the walk began.
         path: Vec<String>,
-        /// How many elements it had.
+        /// Number of elements in the old list.
         had: usize,
-        /// How many it has.
+        /// Number of elements in the new list.
         has: usize,
-        /// Whether something in it looks like the element that was changed.
+        /// Whether some element looks like the changed one.
         alike: bool,
     },
 }
 
 impl Doubt {
-    /// In words; paths are seen from `root` on.
+    /// The reason in words; paths are shown from `root`.
     pub(crate) fn words(&self, root: &Path) -> String {
         match self {
             Self::Gone(path) => format!("`{}` is not there any more", root.join(path)),
@@ -73,7 +74,7 @@ impl Doubt {
         }
     }
 
-    /// Where it was seen.
+    /// Where the doubt arose.
     #[cfg(test)]
     pub(crate) fn path(&self) -> &[String] {
         match self {
@@ -93,11 +94,11 @@ impl Doubt {
     }
 }
 
-/// Follows `path` from a tree as it was to the same tree as it is now. `changed`: the places, from here, that we changed. The
-/// last segment may name what is not in its map: that is a place, too.
+/// Follows `path` from an old version of a tree to the current one. `changed`: the places that we changed, relative to
+/// `then`. The last segment may name an entry that its map does not have.
 ///
 /// # Errors
-/// Where it cannot be told what has become of it.
+/// Where the walk could not be continued with certainty.
 pub(crate) fn follow(
     path: &[String],
     changed: &[Vec<String>],
@@ -133,10 +134,10 @@ pub(crate) fn follow(
     Ok(Trail { path: [vec![name], below.path].concat(), basis: basis.max(below.basis) })
 }
 
-/// Where the element at `from` of `had` is in `has`. `changed`: the places in it that we changed.
+/// Index in `has` of the element at `from` of `had`. `changed`: the places in the element that we changed.
 ///
 /// # Errors
-/// That is not beyond doubt.
+/// The element cannot be identified beyond doubt.
 pub(crate) fn locate(
     had: &[Tree],
     from: usize,
@@ -167,16 +168,16 @@ pub(crate) fn locate(
     Err(Doubt::List { path: Vec::new(), had: had.len(), has: has.len(), alike })
 }
 
-/// Which leaves an element is known by.
+/// Which leaves make up the identity of an element.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
-    /// What the service calls it: text.
+    /// Text: the names that the service gives.
     Text,
-    /// All that we did not change.
+    /// All leaves that we did not change.
     All,
 }
 
-/// What an element is: canonical bytes of its leaves, sorted. Empty if nothing but what we changed is in it.
+/// Identity of an element: the canonical bytes of its leaves, sorted. Empty if it holds only values that we changed.
 type Identity = Vec<Vec<u8>>;
 
 struct Looking<'a> {
@@ -191,7 +192,7 @@ impl Looking<'_> {
         items.iter().map(|item| identity(item, self.changed, kind)).collect()
     }
 
-    /// Whether the list is as it was but for what we changed.
+    /// Whether the list is unchanged except for our changes.
     fn is_untouched(&self, (had, has): &(Vec<Identity>, Vec<Identity>)) -> bool {
         self.same_length()
             && had[self.from] == has[self.from]
@@ -201,8 +202,8 @@ impl Looking<'_> {
                 .all(|at| self.had[at].same_unordered(&self.has[at]))
     }
 
-    /// Whether what stands where it stood holds what we put there, or is the only one that looks like it: else that one may have
-    /// come for it, and it may be elsewhere.
+    /// Whether the element now at the old position holds our value, or is the only one with its identity. Otherwise it
+    /// may be a replacement, and ours may be elsewhere.
     fn is_no_other(&self, has: &[Identity]) -> bool {
         self.is_ours(self.from) || positions(has, &has[self.from]).len() == 1
     }
@@ -223,14 +224,16 @@ impl Looking<'_> {
         let count = |of: &[Identity], one: &Identity| of.iter().filter(|other| *other == one).count();
         let gone = had.iter().any(|one| count(has, one) < count(had, one));
         let came = has.iter().any(|one| count(had, one) < count(has, one));
-        // What was put there stands in one that came: that may be it with another value, and this one only looks like it.
+        // An added element that holds our value may be ours after the service changed it; the one found here may only
+        // look alike.
         let has_come = |at: usize| count(had, &has[at]) < count(has, &has[at]);
         let elsewhere = |at: usize| at != to && has_come(at) && self.is_ours(at);
         if kind == Kind::All && !self.is_ours(to) && (0..has.len()).any(elsewhere) {
             return None;
         }
-        // Known by its values, of which the service may have changed some: then one of the same name that came may be it, and
-        // this one only looks like it. Unless nothing speaks against its being where it was.
+        // Identified by values, some of which the service may have changed. An added element with the same name may then
+        // be ours, and this one may only look alike. Exception: everything before it is unchanged and it still holds our
+        // value.
         let text = |item: &Tree| identity(item, self.changed, Kind::Text);
         let mine = text(&self.had[self.from]);
         let came_beside = (0..has.len()).any(|at| at != to && has_come(at) && text(&self.has[at]) == mine);
@@ -244,18 +247,19 @@ impl Looking<'_> {
         if to == self.from || !(gone && came) {
             return Some(to);
         }
-        // Some elements went and others came, or values that count up make elements look like their neighbours of before.
+        // Elements went and others came, or counters make elements look like their former neighbours: only text is
+        // trusted.
         let ours_in_place = self.had.len() == self.has.len() && self.is_ours(self.from);
         (kind == Kind::Text && !ours_in_place).then_some(to)
     }
 
-    /// Whether nothing speaks against its being where it was: it holds what we put there, and all before it is as it was.
+    /// Whether the element holds our value and every element before it is unchanged.
     fn stays(&self, to: usize) -> bool {
         let before = |at: usize| self.has.get(at).is_some_and(|item| item.same_unordered(&self.had[at]));
         to == self.from && self.is_ours(to) && (0..to).all(before)
     }
 
-    /// Whether the element that is now at a place holds what we put into ours, too.
+    /// Whether the element now at `at` holds the value that we wrote to ours.
     fn is_ours(&self, at: usize) -> bool {
         self.changed.iter().all(|place| match (self.had[self.from].at(place), self.has[at].at(place)) {
             (Some(ours), Some(theirs)) => ours.same_unordered(theirs),
@@ -263,7 +267,7 @@ impl Looking<'_> {
         })
     }
 
-    /// Whether length and neighbours say that it is where it was, and no other that looks like it has moved.
+    /// Whether length and neighbours show that the element has not moved, and no equal-looking one has moved either.
     fn is_in_place(&self, (had, has): &(Vec<Identity>, Vec<Identity>)) -> bool {
         let from = self.from;
         if !self.same_length() || had[from] != has[from] || !self.is_no_other(has) {
@@ -274,14 +278,14 @@ impl Looking<'_> {
         let neighbours = beside.into_iter().flatten().filter(|&at| at < both);
         let neighbours_stayed = neighbours.into_iter().all(|at| self.had[at].same_unordered(&self.has[at]));
         if !had[from].is_empty() {
-            // One that looks like it and holds another value now may have come for one that went.
+            // An equal-looking element with a changed value may have replaced one that went.
             let (was, is) = (positions(had, &had[from]), positions(has, &has[from]));
             let twins = was.iter().filter(|&&at| at != from);
             let same = |at: usize| at < both && self.had[at].same_unordered(&self.has[at]);
             let twins_stayed = twins.into_iter().all(|&at| same(at));
             return neighbours_stayed && was == is && twins_stayed;
         }
-        // It has nothing but its value.
+        // The element consists only of the value that we changed.
         let value = |items: &[Tree]| -> Vec<Identity> {
             items.iter().map(|item| vec![unordered_bytes(item)]).collect()
         };
@@ -322,7 +326,7 @@ fn collect(tree: &Tree, path: &mut Vec<u8>, changed: &[&[String]], kind: Kind, f
                 path.truncate(before);
             }
         }
-        // Of a list in it of which we changed an element nothing is told: that may have moved, too.
+        // A list in the element in which we changed something is no evidence: its elements may have moved too.
         Tree::Seq(_) if !changed.is_empty() => {}
         Tree::Seq(items) if !items.is_empty() => {
             path.extend(b"*\0");
@@ -339,7 +343,7 @@ fn collect(tree: &Tree, path: &mut Vec<u8>, changed: &[&[String]], kind: Kind, f
     }
 }
 
-/// Whether the elements of one list stand in another order in the other: then a comparison by positions tells nothing.
+/// Whether elements of one list are in another order in the other, so that comparing by position is meaningless.
 pub(crate) fn reordered(one: &[Tree], other: &[Tree]) -> bool {
     let of = |items: &[Tree]| -> Vec<Identity> {
         let kind = if items.iter().all(|item| identity(item, &[], Kind::Text).is_empty()) {
@@ -364,7 +368,7 @@ pub(crate) fn reordered(one: &[Tree], other: &[Tree]) -> bool {
     moved(&one, &other) || moved(&other, &one)
 }
 
-/// The places, from here, at which two values differ; the value itself where only one of them is there.
+/// The places at which two values differ, relative to them; the root if only one of them exists.
 pub(crate) fn changed_places(before: Option<&Tree>, after: Option<&Tree>) -> Vec<Vec<String>> {
     match (before, after) {
         (Some(before), Some(after)) => {

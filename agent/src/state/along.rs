@@ -1,4 +1,4 @@
-//! Reads what stands at one path of a value, and serializes nothing beside it.
+//! Reads the value at one path; serializes nothing beside it.
 
 use std::fmt::Display;
 use std::time::Instant;
@@ -15,44 +15,44 @@ use super::ser::{Limits, TreeSerializer, containers, ends, is_late, late, too_la
 use super::tree::Tree;
 use super::unreadable::Unreadable;
 
-/// What stands at a path, and the names in the maps above it, by which these may be secrets.
+/// The value at a path, and the names in the maps above it: these may make it a secret.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
-    /// What stands there.
+    /// The value at the path.
     pub(crate) tree: Tree,
-    /// From the outermost container on, one for each segment of the path.
+    /// Names per container, from the outermost, one entry per segment of the path.
     pub(crate) above: Vec<Names>,
 }
 
-/// The names in a map; of a list none.
+/// The names in a map; empty for a list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
-    /// Behind each other.
+    /// All names, concatenated.
     texts: String,
-    /// Where each ends.
+    /// End of each name in `texts`.
     ends: Vec<usize>,
-    /// Whether there are others: numbers, or names that no path can hold.
+    /// Whether other names exist: integers, which are not kept, or names that no path can hold.
     pub(crate) others: bool,
 }
 
 impl Names {
-    /// Those that are text.
+    /// The names that are text.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
         let begins = std::iter::once(0).chain(self.ends.iter().copied());
         begins.zip(&self.ends).filter_map(|(begin, end)| self.texts.get(begin..*end))
     }
 
-    /// Takes a name in.
+    /// Adds a name.
     pub(crate) fn add(&mut self, name: &str) {
         self.texts.push_str(name);
         self.ends.push(self.texts.len());
     }
 }
 
-/// What stands at `path` in `value`; nothing if the walk does not come to its end, whatever the reason.
+/// The value at `path` in `value`; `None` if the walk does not reach it.
 ///
 /// # Errors
-/// A limit was reached, or the type's own `Serialize` refused.
+/// A limit was reached, or the type's own `Serialize` failed.
 pub(super) fn found_along<T: Serialize + ?Sized>(
     value: &T,
     path: &[String],
@@ -85,9 +85,9 @@ pub(super) fn found_along<T: Serialize + ?Sized>(
 
 struct Along<'w> {
     path: &'w [String],
-    /// The segments that are numbers, in the one spelling that a number has as a name.
+    /// The segments that are integers in canonical spelling.
     numbers: Vec<Option<i128>>,
-    /// How many segments of the path are behind.
+    /// Number of segments already walked.
     depth: usize,
     limits: &'w Limits,
     ends: Option<Instant>,
@@ -95,7 +95,7 @@ struct Along<'w> {
     bytes: usize,
     found: Option<Tree>,
     above: Vec<Names>,
-    /// What was wanted of the outermost list is found: the rest of it tells nothing more.
+    /// Set when the wanted element of the outermost list is found: the rest of the list cannot change the result.
     is_over: bool,
 }
 
@@ -109,7 +109,7 @@ impl Along<'_> {
         self.path.get(self.depth).map(String::as_str)
     }
 
-    /// Whether the path goes on with this name; the name is kept.
+    /// Whether the path continues with this name; records the name.
     fn is_wanted(&mut self, name: &str) -> Result<bool, TreeError> {
         self.node()?;
         let Some(names) = self.above.get_mut(self.depth) else { return Ok(false) };
@@ -125,7 +125,7 @@ impl Along<'_> {
         Ok(self.wanted() == Some(name))
     }
 
-    /// A name that is a number, which is never written out.
+    /// Records an integer name, which is never formatted.
     fn number(&mut self, is_wanted: bool) -> Result<bool, TreeError> {
         self.node()?;
         if let Some(names) = self.above.get_mut(self.depth) {
@@ -134,8 +134,8 @@ impl Along<'_> {
         Ok(is_wanted)
     }
 
-    /// Ends the walk early where nothing more can come of it: behind an element of a list that is the whole value. A list has
-    /// no names by which it could be a secret, and no element twice.
+    /// Ends the walk early after the wanted element of a list at the root. A list has no names that could make it a
+    /// secret, and no index twice.
     fn over(&mut self) -> Result<(), TreeError> {
         if 0 < self.depth || self.found.is_none() {
             return Ok(());
@@ -144,7 +144,7 @@ impl Along<'_> {
         Err(TreeError::ours("what was looked for is found"))
     }
 
-    /// The path goes on, or ends, with this part.
+    /// Descends into this part, or reads it if the path ends here.
     fn enter<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
         if self.depth + 1 < self.path.len() {
             self.depth += 1;
@@ -161,16 +161,16 @@ impl Along<'_> {
     }
 }
 
-/// A container on the way, of which the wanted parts are entered.
+/// A container on the walk; only the wanted parts are entered.
 struct Open<'a, 'w> {
     along: &'a mut Along<'w>,
     /// Whether the path leads into it.
     is_on_the_way: bool,
-    /// Of a list, the element that is next.
+    /// Index of the next element of a list.
     index: usize,
-    /// Of a map, whether the value that comes next is wanted.
+    /// Whether the next value of a map is wanted.
     is_wanted: bool,
-    /// How many segments of the path it took to get in.
+    /// Number of path segments consumed by opening it.
     levels: usize,
 }
 
@@ -180,7 +180,7 @@ impl<'a, 'w> Open<'a, 'w> {
     }
 
     fn variant(along: &'a mut Along<'w>, variant: &'static str) -> Result<Self, TreeError> {
-        // A path that ends here asks for the variant whole, which only the whole value tells.
+        // A path that ends here wants the whole variant, which only a full read can show.
         let is_on_the_way = along.is_wanted(variant)? && along.depth + 1 < along.path.len();
         along.depth += usize::from(is_on_the_way);
         Ok(Self { levels: usize::from(is_on_the_way), is_on_the_way, ..Self::plain(along) })
@@ -254,7 +254,7 @@ impl<'a, 'w> ser::Serializer for &'a mut Along<'w> {
         name: &'static str,
         value: &T,
     ) -> Result<(), TreeError> {
-        // Nothing below a secret has a path.
+        // No path leads into a secret.
         if name == SECRET_NAME { Ok(()) } else { value.serialize(self) }
     }
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -314,7 +314,7 @@ impl ser::SerializeMap for Open<'_, '_> {
             return Ok(());
         }
         self.is_wanted = match key.serialize(Key(&mut *self.along)) {
-            // The entry stands under a name of ours when the whole value is read.
+            // A full read shows this entry under a name made by the agent.
             Err(error) if !error.is_bound() => self.along.number(false)?,
             is_wanted => is_wanted?,
         };
@@ -324,7 +324,7 @@ impl ser::SerializeMap for Open<'_, '_> {
         if !std::mem::take(&mut self.is_wanted) {
             return Ok(());
         }
-        // Its names are looked at to the last, numbers too: one of them may make the whole a secret.
+        // All names of a map are read to the end, integers too: a later one may make the whole map a secret.
         self.along.enter(value)
     }
     fn end(self) -> Result<(), TreeError> {
@@ -332,7 +332,7 @@ impl ser::SerializeMap for Open<'_, '_> {
     }
 }
 
-/// Compares a name with the one wanted. Numbers are compared as numbers: a map may have very many.
+/// Compares a key with the wanted name. Integers are compared as integers, for speed in large maps.
 struct Key<'a, 'w>(&'a mut Along<'w>);
 
 impl Key<'_, '_> {
@@ -341,7 +341,7 @@ impl Key<'_, '_> {
         self.0.number(wanted == Some(value))
     }
 
-    /// As the whole value is read: by the name that it has there.
+    /// Compares by the name that a full read would show.
     fn other(self, name: Result<String, TreeError>) -> Result<bool, TreeError> {
         match name {
             Ok(name) => self.0.is_wanted(&name),
@@ -403,6 +403,6 @@ impl ser::Serializer for Key<'_, '_> {
         value.serialize(self)
     }
 
-    // An entry without a name that a path could hold is not looked for along a path; the whole value tells of it.
+    // An entry with a key that no path can hold cannot be wanted; a full read reports it.
     no_names!(bool);
 }

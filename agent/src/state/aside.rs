@@ -1,4 +1,4 @@
-//! A thread for what can only be asked for by waiting as long as it takes: whoever asks does not wait that long.
+//! A thread for cells that can only be read by waiting without a bound. The caller waits for a bounded time only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -10,28 +10,29 @@ use super::cell::{BETWEEN_TRIES, Held, Wait};
 use super::edit::Ticket;
 use super::fence::{Panicked, fenced};
 
-/// How long a patched call waits for the answer: as long as a service thread may be held up by us.
+/// Longest wait of a patched call: as long as the agent may delay a service thread.
 const IN_A_PATCH: Duration = Duration::from_millis(5);
 
-/// How long one of the agent's own threads waits at least. Nobody of the service waits meanwhile, and on a loaded machine
-/// waking another thread alone may take longer than 5 ms.
+/// Shortest patience of the agent's own threads. No service thread waits here, and on a loaded machine waking another
+/// thread may take longer than 5 ms.
 const ON_OUR_THREADS: Duration = Duration::from_millis(250);
 
-/// How long a `set` of the service may take once it has begun, before it is taken back.
+/// Longest run time of a service's `set` before the write is rolled back.
 const LONGEST_SET: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The thread, made when it is first needed; it ends with this.
+/// The thread: started on first use, ends when this is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
     jobs: Mutex<Option<Sender<Job>>>,
-    /// By one question at a time: what is left behind must not pile up.
+    /// Set while one question is pending: abandoned questions must not pile up.
     occupied: Arc<AtomicBool>,
 }
 
 impl Aside {
-    /// Has `work` done there and waits for its answer, or gives up. What was given up is done no more, or taken back.
+    /// Runs `work` on the thread and waits for the answer within the patience of `wait`. An abandoned write is not
+    /// started, or is rolled back.
     pub(super) fn ask<R: Send + 'static>(
         &self,
         wait: Wait,
@@ -55,7 +56,7 @@ impl Aside {
         let sent = self.send(Box::new(move || {
             let done = fenced(work).unwrap_or_else(|Panicked| Err(Held::Panicked("being asked")));
             occupied.store(false, Ordering::Release);
-            // Nobody may wait for it any more; then what is in it drops here.
+            // The caller may have stopped waiting; then the answer is dropped here.
             let _ = fenced(|| drop(answer.send(done)));
         }));
         if sent.is_err() {
@@ -100,6 +101,6 @@ fn wait_for<R>(
     if ticket.give_up_begun() {
         return Err(Held::Busy);
     }
-    // It is in place: only the answer is still on its way.
+    // The value is in place; only the answer is still on its way.
     answered.recv().unwrap_or(gone)
 }

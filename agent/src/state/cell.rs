@@ -1,5 +1,5 @@
-//! What a value of the service may lie in: locks, swaps, channels, atomics. Each is a few lines, because all of them are
-//! asked for the same two things: show the value, and put another one in its place.
+//! Containers of a service's value: locks, swaps, channels, atomics. Each implements two operations: show the value, and
+//! replace it.
 
 use std::future::Future;
 use std::ops::Deref;
@@ -19,42 +19,42 @@ use tokio::sync::watch;
 use super::edit::Edit;
 use super::fence::{Outside, fenced};
 
-/// How long to wait for a lock of the service.
+/// How long to wait for a lock or another resource of the service.
 #[derive(Clone, Copy, Debug)]
 pub enum Wait {
-    /// Not at all: inside a patch, whose caller may hold the lock itself.
+    /// Not at all: inside a patch, because the patched caller may hold the lock.
     Try,
-    /// At most so long, asking again and again: a reader that blocks behind a waiting writer would hold up the
-    /// service's own readers, and std's lock cannot give up waiting.
+    /// At most this long, by polling. A reader that blocks behind a waiting writer would delay the service's own
+    /// readers, and std's locks have no timeout.
     Bounded(Duration),
-    /// As an ordinary waiting writer, for a revert, on a thread that may wait.
+    /// Without a bound, as an ordinary waiting writer: for a revert, on a thread that may block.
     Until,
 }
 
 impl Wait {
-    /// For the agent's own threads: 5 ms, as long as a service thread may be held up by us.
+    /// For the agent's own threads: 5 ms, as long as the agent may delay a service thread.
     pub(crate) const AGENT: Self = Self::Bounded(Duration::from_millis(5));
 }
 
-/// How often a bounded wait asks for the lock again: seldom enough to cost nothing, often enough for 5 ms.
+/// Poll interval of a bounded wait: long enough to cost nothing, short enough for a bound of 5 ms.
 pub(super) const BETWEEN_TRIES: Duration = Duration::from_micros(50);
 
-/// Why a value could not be asked for, or not be put in place.
+/// Why a cell could not be read or written.
 #[derive(Debug)]
 pub enum Held {
     /// It was not free in time.
     Busy,
-    /// The service panicked while it held the lock for writing.
+    /// The lock is poisoned: a service thread panicked while it held the lock for writing.
     Poisoned,
-    /// Code of the service panicked while doing this.
+    /// Service code panicked during this operation.
     Panicked(&'static str),
-    /// The service's own `set` said no, in its words.
+    /// The service's own `set` refused the value; the text is its error.
     Refused(String),
-    /// The service's own `set` stored another value than the one given.
+    /// The service's own `set` stored another value.
     NotStored,
 }
 
-/// What holds a value of the service.
+/// A container of a service's value.
 ///
 /// Closures given to it are fenced: they do not panic.
 #[diagnostic::on_unimplemented(
@@ -65,27 +65,26 @@ pub trait Cell: Send + Sync + 'static {
     /// The service's type.
     type Value: Send + Sync + 'static;
 
-    /// Whether it can only be asked for by waiting as long as it takes. It is then asked on a thread of its own, with
-    /// [`Wait::Until`], which whoever wants the answer leaves behind when their own time is up.
+    /// Whether it can only be read by waiting without a bound. The agent then asks on a separate thread, with
+    /// [`Wait::Until`]; the caller abandons the request when its own bound is reached.
     const WAITS: bool = false;
 
-    /// Whether it looks at the clock where the service reads it.
+    /// Whether the service's reads check the clock.
     const TIMED: bool = false;
 
-    /// Shows the value.
+    /// Calls `look` with the value.
     fn look<R>(&self, wait: Wait, look: impl FnOnce(&Self::Value) -> R) -> Result<R, Held>;
 
-    /// Puts the edit's value in place if it fits. What it replaced is in the edit afterwards, so that it drops outside any
-    /// lock.
+    /// Stores the edit's value if it fits. The replaced value is in the edit afterwards and drops outside any lock.
     fn swap(&self, wait: Wait, edit: &mut Edit<Self::Value>) -> Result<(), Held>;
 }
 
-/// A cell that the agent shares with the service.
+/// How the agent shares a cell with the service.
 #[derive(Debug)]
 pub enum Place<C: 'static> {
-    /// As most are.
+    /// In an `Arc`.
     Shared(Arc<C>),
-    /// A `static` of the service.
+    /// As a `static` of the service.
     Static(&'static C),
 }
 
@@ -109,7 +108,7 @@ impl<C> Deref for Place<C> {
     }
 }
 
-/// Asks for a guard again and again, within `wait`.
+/// Polls for a guard within `wait`.
 fn tried<G>(wait: Wait, mut attempt: impl FnMut() -> Result<G, Held>) -> Result<G, Held> {
     let began = Instant::now();
     loop {
@@ -261,12 +260,12 @@ impl<T: Send + Sync + 'static> Cell for parking_lot::Mutex<T> {
     }
 }
 
-// Nobody waits for anybody here: whoever swaps the value first wins, and the other begins anew.
+// No waiting here: the first to swap wins, and the other starts again.
 impl<T: Send + Sync + 'static> Cell for ArcSwap<T> {
     type Value = T;
 
     fn look<R>(&self, _: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
-        // Ours may be the last one: then it drops here, behind the fence.
+        // The agent's reference may be the last one: the value then drops here, behind the fence.
         let value = Outside::new(self.load_full());
         Ok(look(value.get()))
     }
@@ -335,9 +334,9 @@ impl Wake for Unpark {
     }
 }
 
-/// Waits on this thread, as tokio's `blocking_` functions do, which would panic on a thread of a runtime.
+/// Blocks this thread on a future. tokio's `blocking_` functions do the same but panic on a runtime thread.
 fn wait_for<F: Future>(future: F) -> F::Output {
-    // A task's budget that is used up would never be filled again while its thread waits here.
+    // Unconstrained: a task's exhausted budget would not be refilled while its thread waits here.
     let mut future = pin!(tokio::task::unconstrained(future));
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     loop {

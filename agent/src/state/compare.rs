@@ -1,14 +1,14 @@
-//! When two trees are the same value, and where they first differ.
+//! Equality of trees, and where they first differ.
 //!
-//! Marks of secrets do not count, nor does the order of a map (a `HashMap` has another in each copy), nor whether a
-//! whole number came as an integer or a float.
+//! Three things do not count: marks of secrets, the order of a map (a `HashMap` iterates in another order in each copy),
+//! and whether a whole number is an integer or a float.
 
 use super::align::reordered;
 use super::digest::feed;
 use super::tree::Tree;
 
 impl Tree {
-    /// Whether both are the same value. Lists must agree in order. NaN is the same as NaN.
+    /// Whether both are the same value. Lists must agree in order. NaN equals NaN.
     pub(crate) fn same(&self, other: &Tree) -> bool {
         self.first_difference(other).is_none()
     }
@@ -18,15 +18,15 @@ impl Tree {
         self.same(other) || unordered_bytes(self) == unordered_bytes(other)
     }
 
-    /// Every place, from here, where the two differ, with what stands there in each; a list of another length or with
-    /// elements that changed places differs as a whole.
+    /// Every path at which the two differ, with both values. A list with another length or with reordered elements
+    /// differs as a whole.
     pub(crate) fn differences<'t>(&'t self, other: &'t Tree) -> Vec<Difference<'t>> {
         let mut found = Vec::new();
         differences(&mut Vec::new(), Some(self), Some(other), &mut found);
         found
     }
 
-    /// The path, from here, of the first place where the two differ in more than the order of a list.
+    /// Path of the first difference other than the order of a list.
     pub(crate) fn first_difference_unordered(&self, other: &Tree) -> Option<Vec<String>> {
         if self.same_unordered(other) {
             return None;
@@ -57,7 +57,7 @@ impl Tree {
         Some(below.unwrap_or_default())
     }
 
-    /// The path, from here, of the first place where the two differ.
+    /// Path of the first difference.
     pub(crate) fn first_difference(&self, other: &Tree) -> Option<Vec<String>> {
         match (self.without_mark(), other.without_mark()) {
             (Tree::Map(left), Tree::Map(right)) => map_difference(left, right),
@@ -73,7 +73,7 @@ impl Tree {
     }
 }
 
-/// A path, and what stands there in each of two trees.
+/// A path, and the value there in each of two trees.
 pub(crate) type Difference<'t> = (Vec<String>, Option<&'t Tree>, Option<&'t Tree>);
 
 fn differences<'t>(
@@ -105,7 +105,7 @@ fn differences<'t>(
                 below(&index.to_string(), Some(ours), Some(theirs));
             }
         }
-        // Of what cannot be read it cannot be told whether it is the same.
+        // An unreadable value cannot be known to be equal.
         (Some(ours), Some(theirs)) if ours.same(theirs) && !ours.holds_unreadable() => {}
         (None, None) => {}
         (left, right) => found.push((path.clone(), left, right)),
@@ -151,7 +151,7 @@ fn same_leaf(left: &Tree, right: &Tree) -> bool {
     }
 }
 
-/// The whole number that a float stands for, if it stands for one exactly and within 64 bits.
+/// The whole number that a float represents exactly within 64 bits, if any.
 fn whole(float: f64) -> Option<i128> {
     // Within these bounds the conversion to `i128` is exact.
     (float.fract() == 0.0 && float.abs() <= 18_446_744_073_709_551_615.0).then_some(float as i128)
@@ -165,7 +165,7 @@ fn whole_of(tree: &Tree) -> Option<i128> {
     }
 }
 
-/// Canonical bytes in which the elements of every list are sorted.
+/// Canonical bytes with the elements of every list sorted.
 pub(super) fn unordered_bytes(tree: &Tree) -> Vec<u8> {
     let mut bytes = Vec::new();
     feed(&sorted(tree), &mut |part| bytes.extend_from_slice(part));

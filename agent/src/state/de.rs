@@ -9,21 +9,21 @@ use super::tree::Tree;
 use super::unreadable::Wide;
 use super::{PLACEHOLDER, SECRET_NAME};
 
-/// The value of which `tree` is the tree.
+/// Deserializes a value from its tree.
 ///
-/// Integers are taken where floats are wanted, text for characters and plain variants, nothing for `Option`, a list
-/// for bytes, and text for every kind of key that `to_tree` writes. A `Secret<T>` takes only a marked secret.
+/// Accepts an integer for a float, text for a character or unit variant, `null` for `Option`, a list for bytes, and text
+/// for every kind of key that `to_tree` writes. A `Secret<T>` accepts only a marked secret.
 ///
 /// # Errors
 /// Names the path and what was expected there, never the value; inside a secret only that it was refused. The
-/// placeholder for secrets is refused wherever it stands, so that it is never stored.
+/// placeholder for secrets is refused everywhere, so it is never stored.
 pub(crate) fn from_tree<T: DeserializeOwned>(tree: Tree) -> Result<T, TreeError> {
     let _scope = SecretScope::enter();
     watched(tree, |tree| T::deserialize(tree))
 }
 
-/// Reads `tree`, and drops the words of the service's own type from an error if anything in it is marked: a type may
-/// look at what it has read (`try_from`) long after the deserializer handed it over.
+/// Reads `tree`. If it holds a secret, removes the service type's own words from an error: a type may validate what it
+/// read (`try_from`) long after the deserializer handed it over.
 fn watched<T>(tree: Tree, read: impl FnOnce(TreeDeserializer) -> Result<T>) -> Result<T> {
     let secret = tree.holds_secret();
     read(TreeDeserializer(tree)).map_err(|error| if secret { error.without_service_words() } else { error })
@@ -40,8 +40,8 @@ impl TreeDeserializer {
         std::any::type_name::<D>() == std::any::type_name::<TreeDeserializer>()
     }
 
-    /// Runs `read` on the value itself where it is marked, for a type that does not know of marks (a `String` that is
-    /// secret by its name); then nothing about it is told.
+    /// Runs `read` on the value inside a mark, for a type that knows no marks (a `String` that is secret by its name).
+    /// Errors then reveal nothing.
     fn open<T>(self, read: impl FnOnce(Tree) -> Result<T>) -> Result<T> {
         match self.0 {
             Tree::Secret(inner) => Self(*inner).open(read).map_err(TreeError::hidden),
@@ -50,12 +50,13 @@ impl TreeDeserializer {
     }
 }
 
-/// Visits what the tree is, whatever was asked for: the visitor then says what it expected.
+/// Visits the tree's own kind of value, independent of the kind requested; the visitor's error then names what it
+/// expected.
 fn visit<'de, V: Visitor<'de>>(tree: Tree, visitor: V) -> Result<V::Value> {
     match tree {
         Tree::Null => visitor.visit_unit(),
         Tree::Bool(value) => visitor.visit_bool(value),
-        // As serde_json: visitors written by hand often know unsigned integers only.
+        // As in serde_json: hand-written visitors often accept only unsigned integers.
         Tree::I64(value) => match u64::try_from(value) {
             Ok(value) => visitor.visit_u64(value),
             Err(_) => visitor.visit_i64(value),
@@ -100,7 +101,7 @@ fn visit_map<'de, V: Visitor<'de>>(entries: Vec<(String, Tree)>, visitor: V) -> 
     }
 }
 
-/// The bytes of a list that holds nothing else.
+/// The bytes of a list of integers that each fit into a byte.
 fn as_bytes(items: &[Tree]) -> Option<Vec<u8>> {
     let byte = |item: &Tree| match item {
         Tree::I64(value) => u8::try_from(*value).ok(),
@@ -164,7 +165,7 @@ impl<'de> de::Deserializer<'de> for TreeDeserializer {
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         match self.0 {
             Tree::Null => visitor.visit_none(),
-            // A mark stays: the `Option` may hold a `Secret<T>`.
+            // The mark stays: the `Option` may hold a `Secret<T>`.
             tree => visitor.visit_some(TreeDeserializer(tree)),
         }
     }
@@ -278,7 +279,7 @@ impl<'de> de::EnumAccess<'de> for Variant {
     }
 }
 
-/// What stands beside the name of a variant.
+/// The content of a variant.
 struct Content {
     variant: String,
     value: Option<Tree>,

@@ -7,17 +7,26 @@ use zeroize::Zeroizing;
 use super::tree::Tree;
 use super::unreadable::Wide;
 
-/// How many bytes of a fingerprint are shown: enough to tell values apart by eye, too few to search for a value.
+/// Length of a shown fingerprint in bytes: enough to tell values apart by eye, too short for a search to confirm a
+/// value.
 const FINGERPRINT_LEN: usize = 4;
 
 /// Feeds the canonical bytes of `tree` to `sink`, piece by piece.
 ///
-/// One tag byte, then: null `00`; truth value `01` and `00` or `01`; integer `02` and 8 bytes two's complement;
-/// integer above `i64::MAX` `03` and 8 bytes; float `04` and the 8 bytes of IEEE 754 (every NaN as
-/// `7ff8000000000000`); text `05`, length, UTF-8; list `06`, count, elements; map `07`, count, and for each entry in
-/// the order of the keys' bytes length and bytes of the key, then the value; integer of more than 64 bits `08`
-/// (without a sign) or `09` (two's complement) and 16 bytes; what cannot be read `0a`, length and UTF-8 of the reason.
-/// Lengths and counts are 8 bytes; all integers are big-endian. The mark of a secret adds nothing, so a value has one digest whoever looks at it.
+/// One tag byte, then its content:
+/// - null `00`
+/// - boolean `01`, then `00` or `01`
+/// - integer `02`, 8 bytes, two's complement
+/// - integer above `i64::MAX` `03`, 8 bytes
+/// - float `04`, 8 bytes of IEEE 754 (every NaN as `7ff8000000000000`)
+/// - text `05`, length, UTF-8
+/// - list `06`, count, elements
+/// - map `07`, count, then per entry, sorted by the bytes of the keys: length and bytes of the key, and the value
+/// - integer of more than 64 bits `08` (unsigned) or `09` (two's complement), 16 bytes
+/// - unreadable value `0a`, length and UTF-8 of the reason
+///
+/// Lengths and counts are 8 bytes; all integers are big-endian. The mark of a secret adds nothing, so a marked value has
+/// the same digest as an unmarked one.
 pub(super) fn feed(tree: &Tree, sink: &mut impl FnMut(&[u8])) {
     match tree {
         Tree::Null => sink(&[0]),

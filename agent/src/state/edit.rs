@@ -1,5 +1,5 @@
-//! One write to a value of the service: ready but for the swap, so that under the service's lock nothing happens but
-//! serializing, comparing and swapping.
+//! One prepared write to a value of the service. Under the service's lock only serializing, comparing and swapping
+//! remain to be done.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,46 +14,46 @@ use super::tree::Tree;
 use super::{Limits, to_tree};
 use crate::clock::BootTime;
 
-/// A write that is ready but for the swap.
+/// A prepared write, complete except for the swap.
 pub struct Edit<T> {
     /// The state's own path.
     pub(super) root: Path,
-    /// The whole value as it was read.
+    /// The whole value as read.
     pub(super) tree: Tree,
-    /// The type's own reading of it: equal to the live value if nothing is lost.
+    /// The type's own copy of the value as read; equal to the live value if nothing is lost.
     pub(super) copy: Outside<T>,
-    /// The value to store; the value that was there, once swapped.
+    /// The value to store; after the swap, the replaced value.
     pub(super) new: Outside<T>,
     /// The new value as its type writes it.
     pub(super) stored: Tree,
-    /// What the value will be from each deadline on; for cells that look at the clock.
+    /// For timed cells: the value from each deadline on.
     pub(super) later: Schedule<T>,
-    /// Only what it will be later is new: the value that is in force stays.
+    /// Only the schedule is new; the value in force stays.
     pub(super) keeps_value: bool,
-    /// Who decides whether it is still wanted.
+    /// Decides whether the write is still wanted.
     pub(super) ticket: Ticket,
-    /// What serde is told of the live value, if it does not survive the round trip.
+    /// The kinds that serde saw in the live value, if the value does not survive the round trip.
     pub(super) kinds: OnceLock<Kinds>,
     verdict: Option<Result<Verdict, StateError>>,
     compare: fn(&Edit<T>, &T) -> Result<Verdict, StateError>,
 }
 
-/// What a value will be from each deadline on, in their order.
+/// Values from each deadline on, in the order of their deadlines.
 pub(super) type Schedule<T> = Vec<(BootTime, Outside<T>)>;
 
-/// How the live value and the edit's reading of it compare.
+/// Result of comparing the live value with the edit's copy of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Verdict {
     /// The live value is the one that was read, and survives the round trip.
     AsRead,
-    /// It is another one by now.
+    /// The live value has changed since.
     Changed,
-    /// It is the one that was read, but reading it back gives another value.
+    /// The live value is the one that was read, but its deserialized copy is not equal to it.
     Lossy,
 }
 
 impl<T: Serialize + PartialEq> Edit<T> {
-    /// From the whole value as it was read, the type's own copy of it, and the new value with its tree.
+    /// From the value as read, the type's copy of it, and the new value with its tree.
     pub(super) fn new(root: Path, tree: Tree, copy: Outside<T>, new: Outside<T>, stored: Tree) -> Self {
         Self {
             root,
@@ -70,17 +70,17 @@ impl<T: Serialize + PartialEq> Edit<T> {
         }
     }
 
-    /// Compares with nothing but the type's own code and ours, fenced.
+    /// Compares with the type's code and ours only, behind fences.
     fn compared(&self, live: &T) -> Result<Verdict, StateError> {
         let equal = fenced(|| live == self.copy.get())
             .map_err(|Panicked| StateError::Panicked { state: self.root.to_string(), doing: "comparing" })?;
-        // Asked in any case: `PartialEq` may leave out what serde writes.
+        // Serialized in any case: `PartialEq` may ignore what serde writes.
         let now = tree_of(&self.root, fenced(|| to_tree(live, &Limits::STATE)))?;
         Ok(match (now.same(&self.tree), equal) {
             (false, _) => Verdict::Changed,
             (true, true) => Verdict::AsRead,
             (true, false) => {
-                // The live value alone can tell what it lost.
+                // Only the live value can show what its copy lost.
                 let kinds = fenced(|| ser::kinds(live, &Limits::STATE));
                 drop(kinds.map(|kinds| self.kinds.set(kinds)));
                 Verdict::Lossy
@@ -90,12 +90,12 @@ impl<T: Serialize + PartialEq> Edit<T> {
 }
 
 impl<T> Edit<T> {
-    /// How the live value and what was read compare.
+    /// Compares the live value with the value as read.
     pub(super) fn compare(&self, live: &T) -> Result<Verdict, StateError> {
         (self.compare)(self, live)
     }
 
-    /// Takes note of how they compare. Whether the value may be replaced and nobody will take that back.
+    /// Records the verdict. Returns whether the value may be replaced and the ticket was not given up.
     fn may_go_in(&mut self, live: &T, begin: fn(&Ticket) -> bool) -> bool {
         let verdict = self.compare(live);
         let fits = matches!(verdict, Ok(Verdict::AsRead));
@@ -112,7 +112,7 @@ impl<T> Edit<T> {
         self.may_go_in(live, Ticket::finish)
     }
 
-    /// Exchanges the new value with the live one if that is the one that was read. Whether it did.
+    /// Swaps the new value in if the live one is the one that was read; returns whether it did.
     pub(super) fn put_into(&mut self, live: &mut T) -> bool {
         let fits = self.fits(live);
         if fits {
@@ -121,30 +121,30 @@ impl<T> Edit<T> {
         fits
     }
 
-    /// The new value, if the live one is the one that was read.
+    /// Takes the new value if the live one is the one that was read.
     pub(super) fn take_if_fits(&mut self, live: &T) -> Option<T> {
         self.fits(live).then(|| self.new.take()).flatten()
     }
 
-    /// As [`Self::take_if_fits`], for what takes its time to be put in place: the ticket is to be finished afterwards.
+    /// As [`Self::take_if_fits`], for a slow write: the caller finishes the ticket afterwards.
     pub(super) fn begin_if_fits(&mut self, live: &T) -> Option<T> {
         self.may_go_in(live, Ticket::begin).then(|| self.new.take()).flatten()
     }
 
-    /// Takes note of whether the new value came in place; somebody else may have been faster.
+    /// Records whether the new value is in place; another writer may have won the race.
     pub(super) fn exchanged(&mut self, done: bool) {
         if !done {
             self.verdict = Some(Ok(Verdict::Changed));
         }
     }
 
-    /// How it went: `AsRead` if the new value is in place.
+    /// Result of the write: `AsRead` if the new value is in place.
     pub(super) fn outcome(&mut self) -> Result<Verdict, StateError> {
         self.verdict.take().unwrap_or(Ok(Verdict::Changed))
     }
 }
 
-/// What came of serializing, with the state's path in its errors.
+/// Result of serializing; errors get the state's path.
 pub(super) fn tree_of(
     root: &Path,
     tree: Result<Result<Tree, TreeError>, Panicked>,
@@ -153,7 +153,7 @@ pub(super) fn tree_of(
         .map_err(|error| StateError::Unreadable(error.below(root)))
 }
 
-/// Whether what was asked for on another thread is still wanted: decided once, by whoever comes first.
+/// Whether a write handed to another thread is still wanted. The first transition wins.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ticket(Arc<AtomicU8>);
 
@@ -167,22 +167,22 @@ impl Ticket {
         self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Begins to put the value in place. False if nobody wants that any more.
+    /// Starts the write. Returns false if the caller has given it up.
     pub(super) fn begin(&self) -> bool {
         self.step(WANTED, BEGUN)
     }
 
-    /// The value is in place, or will be at once. False if nobody wants that any more: then it is to be taken back.
+    /// Commits the write. Returns false if the caller has given it up: then the write must be rolled back.
     pub(super) fn finish(&self) -> bool {
         self.step(WANTED, FINISHED) || self.step(BEGUN, FINISHED)
     }
 
-    /// Gives up what has not begun. Whether that was so.
+    /// Gives up a write that has not started; returns whether it did.
     pub(super) fn give_up(&self) -> bool {
         self.step(WANTED, GIVEN_UP)
     }
 
-    /// Gives up even what has begun, which is then taken back by whoever does it. False if it is finished.
+    /// Gives up a started write, which its thread then rolls back. Returns false if the write is finished.
     pub(super) fn give_up_begun(&self) -> bool {
         self.step(BEGUN, GIVEN_UP)
     }

@@ -5,41 +5,41 @@ use serde::de::Unexpected;
 use super::path::{Path, PathError, known_clause};
 use super::unreadable::Unreadable;
 
-/// Why a value could not become a tree, or a tree a value. Names the path and what was expected there, never a value.
+/// Why a value could not become a tree, or a tree a value. Names the path and what was expected, never a value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct TreeError {
-    /// From where the walk began.
+    /// Relative to the value at which the walk began.
     pub(crate) path: Path,
     problem: Problem,
-    /// Whether it is about the last name of the path rather than about what stands there.
+    /// Whether the error is about the last name of the path rather than the value there.
     of_key: bool,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Problem {
-    /// Our words, which hold no value.
+    /// Words of the agent, which contain no value.
     Ours(String),
-    /// The words of the service's own type, which may hold any value.
+    /// Words of the service's type, which may contain any value.
     Service(String),
-    /// The words of a check that the service registered, which may hold any value, too; nothing if they are not told.
+    /// Words of a check that the service registered, which may contain any value; `None` once removed.
     Checked(Option<String>),
-    /// A bound of the whole was reached, not a fault of the place.
+    /// A limit of the whole value was reached; the place itself is not at fault.
     Bound(Bound),
-    /// A leaf that could not be read would be lost, for this reason.
+    /// A leaf could not be read and would be lost, for this reason.
     Lost(String),
-    /// Something inside a secret: not even our words.
+    /// An error inside a secret: not even the agent's words are shown.
     Hidden,
 }
 
-/// Which bound was reached, and how large what reached it is.
+/// The limit that was reached.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Bound {
     what: String,
-    /// It was time, which does not come back where a part is left out.
+    /// Whether the limit was time; leaving out a part does not win time back.
     is_time: bool,
-    /// The entries of the container that the path names, if it told so.
+    /// Length of the container at the path, if it announced one.
     entries: Option<usize>,
-    /// Whether it was reached inside of a container.
+    /// Whether the limit was reached inside a container.
     inside: bool,
 }
 
@@ -48,19 +48,19 @@ impl TreeError {
         Self { path: Path(Vec::new()), of_key: false, problem: Problem::Ours(message.into()) }
     }
 
-    /// That a bound of the whole was reached.
+    /// A limit of the whole value was reached.
     pub(super) fn bound(what: impl Into<String>, is_time: bool) -> Self {
         let bound = Bound { what: what.into(), is_time, entries: None, inside: false };
         Self { path: Path(Vec::new()), of_key: false, problem: Problem::Bound(bound) }
     }
 
-    /// That a leaf that cannot be read would be lost.
+    /// An unreadable leaf would be lost.
     pub(super) fn lost(reason: &str) -> Self {
         Self { path: Path(Vec::new()), of_key: false, problem: Problem::Lost(reason.to_owned()) }
     }
 
-    /// The same error, seen from the container of a part: of a bound the path names the largest container, not the part at
-    /// which it happened to be reached.
+    /// The same error, seen from the container of a part. For a limit, the path names the largest container instead of
+    /// the part at which the limit happened to be reached.
     pub(super) fn of_part(self, segment: &str, entries: Option<usize>) -> Self {
         match self.problem {
             Problem::Bound(bound) if bound.entries.unwrap_or(0) < entries.unwrap_or(1) => {
@@ -71,7 +71,7 @@ impl TreeError {
         }
     }
 
-    /// Whether a leaf that cannot be read would be lost.
+    /// Whether an unreadable leaf would be lost.
     pub(super) fn is_lost(&self) -> bool {
         matches!(self.problem, Problem::Lost(_))
     }
@@ -81,28 +81,28 @@ impl TreeError {
         Self { path: Path(Vec::new()), ..self }.to_string()
     }
 
-    /// The field that a type missed, if that is what it says.
+    /// The field that the type misses, if that is the error.
     pub(super) fn missing_field_name(&self) -> Option<&str> {
         let Problem::Ours(message) = &self.problem else { return None };
         message.strip_prefix("missing field `")?.strip_suffix('`')
     }
 
-    /// Whether a bound of the whole was reached.
+    /// Whether a limit of the whole value was reached.
     pub(crate) fn is_bound(&self) -> bool {
         matches!(self.problem, Problem::Bound(_))
     }
 
-    /// Whether a bound was reached inside of a container, of which parts may be read all the same.
+    /// Whether a limit was reached inside a container, so that its parts may still be read one by one.
     pub(crate) fn is_large_container(&self) -> bool {
         matches!(&self.problem, Problem::Bound(bound) if bound.inside)
     }
 
-    /// Whether what was reached is the time that reading may take.
+    /// Whether the time limit was reached.
     pub(super) fn is_late(&self) -> bool {
         matches!(&self.problem, Problem::Bound(bound) if bound.is_time)
     }
 
-    /// The leaf that stands for what could not be read, in words of ours.
+    /// A leaf in place of the unreadable value, with a reason in the agent's words.
     pub(super) fn unreadable(&self) -> Unreadable {
         match &self.problem {
             Problem::Service(_) | Problem::Checked(_) => {
@@ -113,7 +113,7 @@ impl TreeError {
         }
     }
 
-    /// What a check of the service says of a value.
+    /// An error in the words of a service's check.
     pub(super) fn checked(words: String) -> Self {
         Self { path: Path(Vec::new()), of_key: false, problem: Problem::Checked(Some(words)) }
     }
@@ -124,17 +124,17 @@ impl TreeError {
         self
     }
 
-    /// The same error, seen from `prefix` on.
+    /// The same error, with `prefix` in front of its path.
     pub(super) fn below(self, prefix: &Path) -> Self {
         Self { path: prefix.join(&self.path.0), ..self }
     }
 
-    /// The same error, about a name that the type does not take.
+    /// The same error, marked as about a name that the type refuses.
     pub(super) fn of_key(self) -> Self {
         Self { of_key: true, ..self }
     }
 
-    /// Whether it is a name that the type does not take, whatever stands there.
+    /// Whether it is about a name that the type refuses, independent of the value there.
     pub(super) fn is_of_key(&self) -> bool {
         self.of_key
     }
@@ -143,12 +143,13 @@ impl TreeError {
         matches!(self.problem, Problem::Checked(_))
     }
 
-    /// What is told of an error inside a secret: that there was one. Lengths and inner names tell of the value too.
+    /// The error shown for a fault inside a secret: only that there was one. Lengths and inner names reveal the value
+    /// too.
     pub(super) fn hidden(self) -> Self {
         Self { path: Path(Vec::new()), of_key: false, problem: Problem::Hidden }
     }
 
-    /// What is told of an error of writing out a secret. That a bound of the whole was reached says nothing of it.
+    /// The error shown when serializing a secret fails. A limit of the whole value reveals nothing about it and is kept.
     pub(super) fn in_secret(self) -> Self {
         match self.problem {
             Problem::Bound(bound) => Self {
@@ -160,7 +161,7 @@ impl TreeError {
         }
     }
 
-    /// The same error without the words of the service's own type.
+    /// The same error without the words of the service's code.
     pub(super) fn without_service_words(self) -> Self {
         match self.problem {
             Problem::Service(_) => Self { problem: Problem::Hidden, ..self },
@@ -169,7 +170,7 @@ impl TreeError {
         }
     }
 
-    /// The words of the service's own code that the message holds.
+    /// The words of the service's code in the message, if any.
     pub(super) fn service_words(&self) -> Option<&str> {
         match &self.problem {
             Problem::Service(words) | Problem::Checked(Some(words)) => Some(words),
@@ -210,7 +211,7 @@ impl serde::ser::Error for TreeError {
     }
 }
 
-// serde's own texts contain the value that was seen (`invalid type: string "hunter2"`), so all of them are replaced.
+// serde's own texts contain the value seen (`invalid type: string "hunter2"`), so all of them are replaced.
 impl serde::de::Error for TreeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self { path: Path(Vec::new()), of_key: false, problem: Problem::Service(message.to_string()) }
@@ -233,7 +234,7 @@ impl serde::de::Error for TreeError {
     }
 
     fn unknown_field(seen: &str, expected: &'static [&'static str]) -> Self {
-        // A field's name is a segment of a path, which is said openly everywhere.
+        // A field's name is a segment of a path, and paths are public.
         Self::ours(format!("unknown field `{seen}`, expected {}", one_of(expected)))
     }
 
@@ -274,60 +275,60 @@ fn one_of(names: &[&str]) -> String {
     }
 }
 
-/// Why a state could not be read or written. Says names and paths, never values.
+/// Why a state could not be read or written. Contains names and paths, never values.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum StateError {
     /// No state has this name.
     #[error("no state is named `{name}`{known}")]
     NoSuchState { name: String, known: String },
-    /// Two states have one name.
+    /// Two states have the same name.
     #[error("two states are named `{0}`; names must differ")]
     DuplicateName(String),
-    /// Of two fields one is inside the other.
+    /// One of two fields is inside the other.
     #[error("field `{0}` and field `{1}` overlap")]
     Overlapping(Path, Path),
-    /// A field has the first name of a state.
+    /// The first name of a field is the name of a state.
     #[error("state `{0}` is a whole; a field inside it needs another first name")]
     InsideState(Path),
-    /// Nothing stands at the path.
+    /// The path does not exist.
     #[error(transparent)]
     NoSuchPath(#[from] PathError),
-    /// The state was registered for reading.
+    /// The state was registered for reading only.
     #[error("state `{0}` was registered for reading only")]
     ReadOnly(String),
-    /// The service's author closed the path.
+    /// The service's author closed the path to writes.
     #[error("`{path}` cannot be written: the service closes `{closed}` to writes")]
     NeverWrite { path: Path, closed: Path },
-    /// The lock was not free in time, or the value changed under every attempt.
+    /// The lock was not free in time, or the value changed during every attempt.
     #[error("state `{0}` is busy; try again")]
     Busy(String),
-    /// Some thread of the service panicked while it held the lock for writing.
+    /// A service thread panicked while it held the lock for writing.
     #[error(
         "state `{0}` may be half-written: the service panicked while it held the lock; restart the service"
     )]
     Poisoned(String),
-    /// Code of the service's type panicked; the lock is not poisoned by it.
+    /// Code of the service's type panicked; this did not poison the lock.
     #[error("the service's type of state `{state}` panicked while {doing}; nothing was changed")]
     Panicked { state: String, doing: &'static str },
     /// The value does not become a tree within the limits.
     #[error("cannot read {0}")]
     Unreadable(TreeError),
-    /// Writing back even what stands there would change it.
+    /// Writing the live value back would change it.
     #[error("`{path}` cannot be written: {reason}")]
     Lossy { path: Path, reason: String },
-    /// The service's type does not take the new value. The old one stays.
+    /// The service's type refuses the new value. The old one stays.
     #[error("cannot write {0}")]
     Refused(TreeError),
-    /// The type took the value, but would store another one.
+    /// The type accepted the value but would store another one.
     #[error("cannot write `{0}`: the service's type would store another value than the one given")]
     NotStored(Path),
-    /// What stands at the path is not what the writer expects.
+    /// The value at the path is not the one that the writer expects.
     #[error("`{0}` has changed meanwhile; read it again")]
     Conflict(Path),
 }
 
 impl StateError {
-    /// The state that a fault of names is about; both where two are.
+    /// The states that a naming error is about; two for an overlap.
     pub(crate) fn state(&self) -> Vec<Path> {
         match self {
             Self::DuplicateName(name) => vec![Path(vec![name.clone()])],
@@ -337,12 +338,13 @@ impl StateError {
         }
     }
 
-    /// Whether what stands there has parts and is only too large to be read whole.
+    /// Whether the value is a container that is only too large to be read whole.
     pub(crate) fn is_large_container(&self) -> bool {
         matches!(self, Self::Unreadable(error) if error.is_large_container())
     }
 
-    /// Whether the state itself cannot be read, whoever asks and when: it costs itself, and what else is read beside it reads.
+    /// Whether the state is unreadable for every caller and at any time. Such a state is reported alone; states read
+    /// together with it are not affected.
     pub(crate) fn is_of_the_state(&self) -> bool {
         matches!(
             self,
@@ -355,7 +357,7 @@ impl StateError {
         )
     }
 
-    /// The same error with no other names than those given; all that are there may be more than may be told.
+    /// The same error, listing only the given names: the caller may not be allowed to see all of them.
     pub(crate) fn knowing(&self, names: &[String]) -> Self {
         match self {
             Self::NoSuchPath(error) => Self::NoSuchPath(error.knowing(names)),
@@ -366,7 +368,7 @@ impl StateError {
         }
     }
 
-    /// Whether the service's type does not take a value, rather than its check or its setter.
+    /// Whether the service's type refuses a value, rather than its check or setter.
     pub(crate) fn is_of_type(&self) -> bool {
         match self {
             Self::Refused(error) => !error.is_of_check(),
@@ -375,7 +377,7 @@ impl StateError {
         }
     }
 
-    /// The same error without the words of the service's own type.
+    /// The same error without the words of the service's code.
     pub(super) fn without_service_words(self) -> Self {
         match self {
             Self::Refused(error) => Self::Refused(error.without_service_words()),

@@ -1,17 +1,17 @@
-//! Code of the service's types runs in our hands, and must not harm the service's locks.
+//! Runs code of the service's types without harm to the service's locks.
 
 pub(super) use crate::fence::{Panicked, fenced};
 
-/// A value of the service's type that we hold: it drops behind a fence.
+/// A value of the service's type held by the agent: it drops behind a fence.
 pub(super) struct Outside<T>(Option<T>);
 
 impl<T> Outside<T> {
-    /// Takes the value in.
+    /// Holds `value`.
     pub(super) fn new(value: T) -> Self {
         Self(Some(value))
     }
 
-    /// The value. Only for those that are not taken.
+    /// The value. Must not be called after `take`.
     #[expect(clippy::expect_used, reason = "filled when made, emptied by drop and by those who hand it on")]
     pub(super) fn get(&self) -> &T {
         self.0.as_ref().expect("an outside value is there until it is handed on")
@@ -22,12 +22,12 @@ impl<T> Outside<T> {
         Self(None)
     }
 
-    /// Takes it out, to hand it on; nothing if it was taken before.
+    /// Takes the value out; `None` if it was taken before.
     pub(super) fn take(&mut self) -> Option<T> {
         self.0.take()
     }
 
-    /// Exchanges it with the live value. Runs no code of the type.
+    /// Swaps it with the live value. Runs no code of the type.
     pub(super) fn swap(&mut self, live: &mut T) {
         if let Some(value) = &mut self.0 {
             std::mem::swap(value, live);
