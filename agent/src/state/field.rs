@@ -1,4 +1,4 @@
-//! Fields that the service shows by closures: one at a time, and all that share a first name as one state.
+//! Fields that the service shows by closures: each alone, and all fields with the same first name as one state.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,11 +19,11 @@ use super::{Limits, to_tree};
 type Get<V> = Box<dyn Fn() -> V + Send + Sync>;
 type Set<V> = Box<dyn Fn(V) -> Result<(), String> + Send + Sync>;
 
-/// A field behind two closures of the service, which may wait for whatever they like.
+/// A field behind two closures of the service, which may block without a bound.
 pub(crate) struct FieldCell<V> {
     get: Get<V>,
     set: Set<V>,
-    /// One write of ours at a time. Nobody of the service knows it.
+    /// Serializes the agent's own writes. The service does not use this lock.
     turn: Mutex<()>,
 }
 
@@ -40,7 +40,7 @@ impl<V: Serialize + PartialEq + Send + Sync + 'static> FieldCell<V> {
         fenced(|| (self.get)()).map(Outside::new).map_err(|Panicked| Held::Panicked("getting the field"))
     }
 
-    /// Calls `set`, and looks whether it did what it was asked to.
+    /// Calls `set`, then reads the field back to check that `set` stored the value.
     fn put(&self, new: V, stored: &Tree) -> Result<(), Held> {
         match fenced(|| (self.set)(new)) {
             Ok(Ok(())) => {}
@@ -53,13 +53,13 @@ impl<V: Serialize + PartialEq + Send + Sync + 'static> FieldCell<V> {
         if as_asked { Ok(()) } else { Err(Held::NotStored) }
     }
 
-    /// After a `set` that failed or came too late: what stood there is put back, if it does not stand there still.
+    /// Restores the old value after a `set` that failed or finished too late, unless the field still holds it.
     fn put_back(&self, old: Option<V>) {
         let Some(old) = old.map(Outside::new) else { return };
         let stands = self.live().is_ok_and(|live| fenced(|| live.get() == old.get()).unwrap_or(false));
         let mut old = old;
         if let (false, Some(old)) = (stands, old.take()) {
-            // There is nothing left to do if this fails, too.
+            // If this fails too, nothing more can be done.
             drop(fenced(|| (self.set)(old)));
         }
     }
@@ -68,7 +68,7 @@ impl<V: Serialize + PartialEq + Send + Sync + 'static> FieldCell<V> {
 impl<V: Serialize + PartialEq + Send + Sync + 'static> Cell for FieldCell<V> {
     type Value = V;
 
-    /// Nobody knows what the closures wait for.
+    /// The closures may block without a bound.
     const WAITS: bool = true;
 
     fn look<R>(&self, _: Wait, look: impl FnOnce(&V) -> R) -> Result<R, Held> {
@@ -90,7 +90,7 @@ impl<V: Serialize + PartialEq + Send + Sync + 'static> Cell for FieldCell<V> {
     }
 }
 
-/// A value that a closure of the service gives, to be read only.
+/// A read-only value returned by a closure of the service.
 pub(crate) struct ReadCell<V>(Get<V>);
 
 impl<V> ReadCell<V> {
@@ -102,7 +102,7 @@ impl<V> ReadCell<V> {
 impl<V: Send + Sync + 'static> Cell for ReadCell<V> {
     type Value = V;
 
-    /// Nothing is known of what the closure waits for.
+    /// The closure may block without a bound.
     const WAITS: bool = true;
 
     fn look<R>(&self, _: Wait, look: impl FnOnce(&V) -> R) -> Result<R, Held> {
@@ -115,7 +115,8 @@ impl<V: Send + Sync + 'static> Cell for ReadCell<V> {
     }
 }
 
-/// A name, or a part of one, that was given twice: neither of the two is shown, which would be a guess.
+/// A state or field with a name, or a part of one, that was registered twice. Neither is shown: choosing one would be a
+/// guess.
 pub(super) struct Closed {
     root: Path,
     why: StateError,
@@ -171,22 +172,22 @@ impl State for Closed {
     }
 }
 
-/// The fields whose paths begin with the same name, as one state.
+/// The fields with the same first name, as one state.
 pub(super) struct Fields {
     root: Path,
     fields: Vec<Arc<dyn State>>,
 }
 
 impl Fields {
-    /// Beginning with one of them.
+    /// Starts with one field.
     pub(super) fn of(field: Arc<dyn State>) -> Self {
         Self { root: Path(field.root().0.iter().take(1).cloned().collect()), fields: vec![field] }
     }
 
-    /// Adds one with the same first name. Those that it overlaps are closed, and so is it.
+    /// Adds a field with the same first name. If it overlaps other fields, it and they are closed.
     ///
     /// # Errors
-    /// The first of those, and why: it is the same, contains it or lies inside it.
+    /// `DuplicateName` if the first overlapping field has the same path, otherwise `Overlapping`.
     pub(super) fn add(&mut self, field: Arc<dyn State>) -> Result<(), StateError> {
         let path = field.root().clone();
         let Some(other) = self.fields.iter().find(|other| other.root().overlaps(&path)) else {
@@ -213,7 +214,7 @@ impl Fields {
                 return Ok((&**field, below));
             }
         }
-        // Not a field, so it is above some, or nowhere.
+        // Not inside a field: the path is above fields, or does not exist.
         self.read(wait)?.known_at(path).map_err(|error| error.below(&self.root))?;
         let several = TreeError::ours("it consists of fields that are set one by one; write one of them");
         Err(StateError::Refused(several.below(&self.root.join(path))))
@@ -243,7 +244,7 @@ impl State for Fields {
         for field in &self.fields {
             let value = match field.read(wait) {
                 Err(error @ StateError::Busy(_)) => return Err(error),
-                // One field costs itself.
+                // A field that fails is shown as unreadable; the others are not affected.
                 Err(error) => {
                     Tree::Unreadable(Unreadable::because(error.without_service_words().to_string()))
                 }
@@ -282,7 +283,7 @@ impl State for Fields {
 
     fn may_come(&self, path: &[String], wait: Wait) -> bool {
         let field = self.fields.iter().find(|field| path.starts_with(field.root().below()));
-        // What fields there are is known from the start.
+        // The set of fields is fixed at start.
         field.is_some_and(|field| {
             field.may_come(path.get(field.root().below().len()..).unwrap_or_default(), wait)
         })
@@ -359,14 +360,14 @@ impl State for Fields {
     }
 }
 
-/// The state as if it had this field alone.
+/// The state as if this field were its only one.
 fn only(above: &[String], value: &Tree) -> Tree {
     let mut tree = Tree::Map(Vec::new());
     insert(&mut tree, above, value.clone());
     tree
 }
 
-/// What the type of one field knows, asked by paths from the state's root on.
+/// The order knowledge of one field's type, for paths from the state's root.
 struct Within<'a> {
     above: &'a [String],
     orders: &'a dyn Orders,
@@ -385,7 +386,7 @@ impl Orders for Within<'_> {
     }
 }
 
-/// Puts a field's value where its path says; maps are made on the way.
+/// Inserts a field's value at its path; creates maps on the way.
 fn insert(tree: &mut Tree, path: &[String], value: Tree) {
     let (Some((name, below)), Tree::Map(entries)) = (path.split_first(), &mut *tree) else {
         *tree = value;

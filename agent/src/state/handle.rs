@@ -21,26 +21,25 @@ use super::tree::Tree;
 use super::{Limits, from_tree, to_tree};
 use crate::clock::BootTime;
 
-/// How often a write begins anew because the service changed the value between our reading and our writing.
+/// How often a write starts again because the service changed the value between the agent's read and its write.
 const ATTEMPTS: u32 = 4;
 
-/// The same for a revert, which must come through even where the service writes some other part of the value all the time.
+/// The same for a revert, which must succeed even if the service keeps writing other parts of the value.
 const ATTEMPTS_OF_A_REVERT: u32 = 64;
 
 fn attempts(wait: Wait) -> std::ops::Range<u32> {
     0..if matches!(wait, Wait::Until) { ATTEMPTS_OF_A_REVERT } else { ATTEMPTS }
 }
 
-/// A value of the service under its name. Paths are counted from the value: the state's name is not in them; in
-/// errors it is.
+/// A registered value of the service. Paths are relative to the value and do not include the state's name; errors do.
 pub(crate) trait State: Send + Sync {
-    /// The path under which the service registered it: one name, or more for a field.
+    /// The path under which the service registered it: one name, or several for a field.
     fn root(&self) -> &Path;
 
     /// Whether it was registered for writing.
     fn writable(&self) -> bool;
 
-    /// Whether what stands at a path was registered for writing.
+    /// Whether the place at a path was registered for writing.
     fn writable_at(&self, _path: &[String]) -> bool {
         self.writable()
     }
@@ -48,36 +47,39 @@ pub(crate) trait State: Send + Sync {
     /// The whole value, with secrets marked.
     fn read(&self, wait: Wait) -> Result<Tree, StateError>;
 
-    /// What stands at `path`, read without what stands beside it; nothing where only the whole value can tell.
+    /// The value at `path`, read without its surroundings; `None` if only a full read can tell.
     fn read_along(&self, _path: &[String], _wait: Wait) -> Result<Option<Found>, StateError> {
         Ok(None)
     }
 
-    /// What the type makes of `value` at `path`, where it would store another one than the one given: what would stand there,
-    /// and whether that is the same to the type in another spelling.
+    /// The value that the type would store for `value` at `path`, if it differs, and whether it is only another spelling
+    /// of the same value.
     fn spelled(&self, _path: &[String], _value: &Tree, _wait: Wait) -> Option<(Tree, bool)> {
         None
     }
 
-    /// Whether something may come to stand at `path`, where nothing stands now. What cannot be told may.
+    /// Whether a value could appear at `path`, where there is none now. True if unknown.
     fn may_come(&self, _path: &[String], _wait: Wait) -> bool {
         true
     }
 
-    /// Whether writing `value` at `path` would succeed now, what stands there, and what will.
+    /// Checks whether writing `value` at `path` would succeed now; returns the current value and the one that would be
+    /// stored.
     ///
-    /// A place that is empty can be filled, if the type takes it; nothing in place of what stands there empties it, if the type
-    /// can do without.
+    /// An empty place can be filled if the type accepts it. `null` in place of a value removes it if the type can do
+    /// without.
     ///
     /// # Errors
-    /// The type knows no such place, or it is a position in what has none; the live value does not survive being written back;
-    /// the type does not take the new value or would store another one.
+    /// - The type has no such place, or the place is a position in a list without positions.
+    /// - The live value does not survive the round trip through serde.
+    /// - The type refuses the new value or would store another one.
     fn check_write(&self, path: &[String], value: &Tree, wait: Wait) -> Result<Checked, StateError>;
 
-    /// Reads the whole value, asks `change` what it is to be, and puts that in its place if it is still the one that was read;
-    /// else begins anew. Returns the whole value as it is then. All or nothing: any error leaves the value as it was.
+    /// Reads the whole value, asks `change` for the new one, and stores it if the live value is still the one that was
+    /// read; otherwise starts again. Returns the value after that. All or nothing: after any error the value is
+    /// unchanged.
     ///
-    /// `path`: what is written, as it was asked for.
+    /// `path`: the written path, as requested.
     fn update(
         &self,
         path: &[String],
@@ -86,11 +88,11 @@ pub(crate) trait State: Send + Sync {
         wait: Wait,
     ) -> Result<Tree, StateError>;
 
-    /// Whether writing `value` at `path` would succeed if the whole value were `whole`: what stands there, what would, and what
-    /// the whole value would be then. The live value is not looked at.
+    /// As [`check_write`](Self::check_write), with `whole` in place of the live value. Also returns the whole value
+    /// after the write. Does not read the live value.
     ///
     /// # Errors
-    /// As [`check_write`](Self::check_write).
+    /// As for [`check_write`](Self::check_write).
     fn check_write_into(
         &self,
         whole: &Tree,
@@ -99,10 +101,10 @@ pub(crate) trait State: Send + Sync {
         wait: Wait,
     ) -> Result<(Checked, Tree), StateError>;
 
-    /// What [`update`](Self::update) would make of the whole value if it were `whole`. The live value is not looked at.
+    /// The result of [`update`](Self::update) if the whole value were `whole`. Does not read the live value.
     ///
     /// # Errors
-    /// As those of `update`.
+    /// As for `update`.
     fn update_into(
         &self,
         whole: &Tree,
@@ -111,7 +113,7 @@ pub(crate) trait State: Send + Sync {
         wait: Wait,
     ) -> Result<Tree, StateError>;
 
-    /// Writes `value` at `path` if `expect` stands there. All or nothing: any error leaves the value as it was.
+    /// Writes `value` at `path` if the value there is `expect`. All or nothing: after any error the value is unchanged.
     #[cfg(test)]
     fn compare_and_set(
         &self,
@@ -132,47 +134,46 @@ pub(crate) trait State: Send + Sync {
         self.update(path, &change, later, wait).map(drop)
     }
 
-    /// Whether it looks at the clock where it is read, so that a change is over at its deadline whoever undoes it.
+    /// Whether the service's reads check the clock, so that a change ends at its deadline without an undo.
     fn is_timed(&self) -> bool {
         false
     }
 
-    /// Whether it cannot be asked within bounds, as it has no lock that could be tried.
+    /// Whether it cannot be read within a bound, because it has no lock with a `try`.
     fn waits(&self) -> bool {
         false
     }
 
-    /// Takes note of what the state will be from each deadline on. Only states that look at the clock where they are
-    /// read have something to do.
+    /// Stores the schedule of values from each deadline on. Does nothing for states that are not timed.
     fn rearm(&self, _later: &Later<'_>, _wait: Wait) -> Result<(), StateError> {
         Ok(())
     }
 
-    /// Whether the type would take something at `path`, where nothing stands now.
+    /// Whether the type would accept some value at `path`, where there is none now.
     fn could_hold(&self, _path: &[String], _wait: Wait) -> bool {
         false
     }
 
-    /// Shows the elements of the list at `path` by the text that each has in `field`. False if nothing of the kind can be there.
+    /// Shows the elements of the list at `path` by their `field`. Returns false if there can be no such list.
     fn add_key(&mut self, path: &[String], field: &str) -> bool;
 
-    /// The lists that are to be shown by a key and could not be when they were last read, and why.
+    /// Lists that have a key but could not be shown by it at the last read, and why.
     fn unkeyed(&self) -> Vec<(Path, String)>;
 
-    /// Takes in a check of the service that every new value must pass, a [`Check`] of the state's own type. False if it is
-    /// of another type, or nothing can be written.
+    /// Adds a service check, a [`Check`] of the state's own type, that every new value must pass. Returns false if the
+    /// check is for another type or the state is read-only.
     fn add_check(&mut self, _check: &dyn Any) -> bool {
         false
     }
 }
 
-/// Given the whole state as it is in force, what it will be from each deadline on.
+/// Given the whole value in force, its values from each deadline on.
 pub(crate) type Later<'a> = dyn Fn(&Tree, &dyn Orders) -> Vec<(BootTime, Tree)> + 'a;
 
-/// Given the whole state as it was read, what it is to be; nothing if it is to stay.
+/// Given the whole value as read, the new one; `None` to keep it.
 pub(crate) type Change<'a> = dyn Fn(&Tree, &dyn Orders) -> Result<Option<Tree>, StateError> + 'a;
 
-/// What a write would replace, and what would stand there then; nothing where the place is empty.
+/// The value that a write would replace, and the value after it; `None` for an empty place.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Checked {
     pub(crate) before: Option<Tree>,
@@ -181,33 +182,33 @@ pub(crate) struct Checked {
 
 /// What only a state's type knows of its values.
 pub(crate) trait Orders {
-    /// Whether the list at `path` of `whole` has no positions: what its type makes of `items` does not keep their order.
+    /// Whether the list at `path` of `whole` has no positions: the type does not keep the order of `items`.
     fn is_set(&self, whole: &Tree, path: &[String], items: &[&Tree]) -> bool;
 
-    /// Whether changes end where the state is read, whoever undoes them.
+    /// Whether changes end on reads at the deadline, without an undo.
     fn is_timed(&self) -> bool {
         false
     }
 }
 
-/// What the service itself demands of a new value of the type, or why not, in its words.
+/// A service's condition for new values; the error is in the service's words.
 pub(crate) type Check<T> = Arc<dyn Fn(&T) -> Result<(), String> + Send + Sync>;
 
-/// A check that could not be given to its state.
+/// A check that could not be attached to its state.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct UnusedCheck {
-    /// As the author wrote it.
+    /// The state's name as the author wrote it.
     pub(crate) name: String,
-    /// Why, in words.
+    /// Reason, in words.
     pub(crate) why: String,
-    /// Whether there is such a state.
+    /// Whether the state exists.
     pub(crate) is_known: bool,
-    /// Whether it could be written without the check being asked.
+    /// Whether the state can be written, so that the check would be skipped.
     pub(crate) is_writable: bool,
 }
 
-/// Gives each state the checks that the service registered for it. Returns those that no state could take: there is none, it
-/// is only read, or it is of another type.
+/// Attaches the registered checks to their states. Returns those that could not be attached: no such state, a read-only
+/// state, or another type.
 pub(crate) fn add_checks(
     states: &mut [Arc<dyn State>],
     checks: &[(String, Box<dyn Any + Send>)],
@@ -218,7 +219,7 @@ pub(crate) fn add_checks(
             unused.push(UnusedCheck { name: name.clone(), why, is_known, is_writable });
         };
         let named = states.iter_mut().find(|state| state.root().to_string() == *name);
-        // Before the agent starts there is no other owner.
+        // Before the agent starts, this is the only reference.
         let Some(state) = named.and_then(Arc::get_mut) else {
             add(format!("no state is named `{name}`"), false, false);
             continue;
@@ -233,8 +234,8 @@ pub(crate) fn add_checks(
     unused
 }
 
-/// Gives each state the keys of its lists. Those that name no state are told, with the nearest name, and those that are secret:
-/// a key stands openly in every path. With each sentence the paths that it is about.
+/// Attaches the registered keys to their states. Returns a note, with the paths it concerns, for each key without
+/// effect: an invalid path, no such state (with the nearest name), or a secret key, which would appear in every path.
 pub(crate) fn add_keys(
     states: &mut [Arc<dyn State>],
     keys: &[(String, String)],
@@ -256,7 +257,7 @@ pub(crate) fn add_keys(
             continue;
         }
         let of = states.iter_mut().find(|state| path.is_within(state.root()));
-        // Nobody else has it before the agent starts.
+        // Before the agent starts, this is the only reference.
         let added = of.and_then(Arc::get_mut).is_some_and(|state| {
             let below = path.0.get(state.root().0.len()..).unwrap_or_default().to_vec();
             state.add_key(&below, field)
@@ -273,7 +274,7 @@ pub(crate) fn add_keys(
     notes
 }
 
-/// A state that can be read.
+/// Creates a state that can be read.
 pub(crate) fn read_only<C: Cell>(root: Path, place: Place<C>) -> Arc<dyn State>
 where
     C::Value: Serialize,
@@ -281,7 +282,7 @@ where
     Arc::new(ReadOnly(Kept::new(root, place)))
 }
 
-/// A state that can be read and written.
+/// Creates a state that can be read and written.
 pub(crate) fn writable<C: Cell>(root: Path, place: Place<C>) -> Arc<dyn State>
 where
     C::Value: Serialize + DeserializeOwned + PartialEq,
@@ -374,7 +375,7 @@ where
             let before = read.tree.at(path).cloned();
             let (edit, stored) = self.tried(&read, path, value)?;
             let after = stored.at(path).cloned();
-            // Undoing the write will have to pass, too.
+            // The undo will have to pass the check too.
             self.checked(edit.copy.get(), &self.value.root).map_err(|error| self.stands_unchecked(error))?;
             let (verdict, edit) = self.value.ask(wait, None, move |cell, wait| {
                 let verdict = cell.look(wait, |live| edit.compare(live))?;
@@ -473,7 +474,7 @@ where
         let mut with = entries.clone();
         with.push((name.clone(), known::sought()));
         let Ok(tree) = tree.clone().with(above, Some(Tree::Map(with)), &[]) else { return true };
-        // Whether the type takes the rest is another matter: it names its fields before it looks at them.
+        // Only the field's name matters: the type lists its fields before it validates the rest.
         let (_, look) = known::looking(Some(name), || self.value.value_of(tree));
         look.is_known != Some(false)
     }
@@ -490,7 +491,7 @@ where
         if !C::TIMED {
             return Ok(());
         }
-        // Nothing is changed but what it will be.
+        // The value stays; only the schedule is new.
         self.update(&[], &|_, _| Ok(None), later, wait).map(drop)
     }
 
@@ -498,7 +499,7 @@ where
         let Ok(read) = self.value.read(wait) else { return false };
         probes().into_iter().any(|value| match self.tried(&read, path, &value) {
             Ok((_, stored)) => stored.at(path).is_some(),
-            // The type has looked at it: it knows the place, and wants another kind of value.
+            // The type has examined the value: it knows the place and wants another kind of value.
             Err(StateError::Refused(error)) => error.path == self.value.path(path) && !error.is_of_key(),
             Err(_) => false,
         })
@@ -520,7 +521,7 @@ where
     }
 }
 
-/// A value of the service, and where it lies.
+/// A value of the service, and its cell.
 struct Kept<C: Cell> {
     root: Path,
     place: Place<C>,
@@ -528,11 +529,11 @@ struct Kept<C: Cell> {
     keys: Keys,
 }
 
-/// A value as it was read.
+/// A value as read.
 struct Read {
-    /// As its type writes it.
+    /// As its type serializes it.
     raw: Tree,
-    /// With the elements of lists by their keys, where the author named one.
+    /// With keyed lists as maps.
     tree: Tree,
 }
 
@@ -545,7 +546,7 @@ impl<C: Cell> Kept<C> {
         self.root.join(below)
     }
 
-    /// Asks the cell, on another thread if it cannot be asked within bounds.
+    /// Runs `ask` on the cell, on another thread if the cell cannot be read within a bound.
     fn ask<R: Send + 'static>(
         &self,
         wait: Wait,
@@ -588,7 +589,7 @@ where
     }
 
     fn read_along(&self, path: &[String], wait: Wait) -> Result<Option<Found>, StateError> {
-        // Where a key is part of a path only the whole value tells which element has it.
+        // If a path may contain a key, only a full read shows which element has it.
         if self.keys.are_named() {
             return Ok(None);
         }
@@ -597,12 +598,12 @@ where
         match self.ask(wait, None, move |cell, wait| cell.look(wait, look))? {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) if error.is_bound() => Err(StateError::Unreadable(error.below(&self.root))),
-            // Where the walk itself fails the whole value tells what can be shown.
+            // If the walk fails, a full read shows what can be shown.
             Ok(Err(_)) | Err(Panicked) => Ok(None),
         }
     }
 
-    /// As deep as paths may be long that begin with the state's own.
+    /// The depth limit allows for the state's own name in the longest path.
     fn limits(&self) -> Limits {
         let depth = debug_policy::MAX_SEGMENTS.saturating_sub(self.root.0.len());
         Limits { depth, ..Limits::STATE }
@@ -627,8 +628,8 @@ impl<C: Cell> Writable<C>
 where
     C::Value: Serialize + DeserializeOwned + PartialEq,
 {
-    /// Tries a write without making it: the value as it is, or, if the type refuses nothing at the place, the place left empty.
-    /// With it what the whole value will be.
+    /// Prepares a write without making it. If the type stores nothing at the place, or refuses `null` there, prepares a
+    /// removal instead. Returns the edit and the whole value after it.
     fn tried(
         &self,
         read: &Read,
@@ -650,7 +651,7 @@ where
         };
         match self.prepare(read, path, edited) {
             Err(StateError::Refused(error)) if empty && error.is_of_key() => Err(missing()),
-            // It was read, and is not written: the type drops it, or leaves it out because it counts as empty.
+            // The type read the value but does not write it: it drops the field, or skips it as empty.
             Err(StateError::NotStored(place)) => match self.means_empty(read, path, value)? {
                 true if empty => Err(missing()),
                 true => self.prepare(read, path, with(None)?),
@@ -664,13 +665,13 @@ where
         }
     }
 
-    /// A whole value as if it had been read.
+    /// Treats `whole` as if it had been read.
     fn given(&self, whole: &Tree) -> Result<Read, StateError> {
         let raw = self.value.keys.as_lists(whole.clone()).map_err(|error| self.not_read(&error, whole))?;
         Ok(Read { raw, tree: whole.clone() })
     }
 
-    /// Whether the type makes of `value` at `path` what it makes of nothing there.
+    /// Whether the type stores for `value` at `path` the same as for an empty place.
     fn means_empty(&self, read: &Read, path: &[String], value: &Tree) -> Result<bool, StateError> {
         let stored = |value: Option<Tree>| -> Result<Option<Tree>, StateError> {
             let Ok(edited) = read.tree.clone().with(path, value, &[]) else { return Ok(None) };
@@ -682,7 +683,7 @@ where
         Ok(matches!((with, without), (Some(with), Some(without)) if with.same_unordered(&without)))
     }
 
-    /// That each list on the way has positions.
+    /// Checks that every list on the path has positions.
     fn has_positions(&self, tree: &Tree, edited: &Tree, path: &[String]) -> Result<(), StateError> {
         for depth in 0..path.len() {
             let above = &path[..depth];
@@ -698,7 +699,7 @@ where
         Ok(())
     }
 
-    /// Makes the copy to compare with and the value to store, and its tree. Holds no lock.
+    /// Creates the copy to compare with and the value to store; returns the edit and the tree after it. Takes no lock.
     fn prepare(
         &self,
         read: &Read,
@@ -724,7 +725,7 @@ where
         Ok((Edit::new(root.clone(), read.raw.clone(), copy, new, raw), stored))
     }
 
-    /// An edit that keeps the value.
+    /// An edit that keeps the value and changes only the schedule.
     fn kept(&self, read: &Read) -> Result<Edit<C::Value>, StateError> {
         let root = &self.value.root;
         let copy = self.value.value_of(read.tree.clone())?;
@@ -734,19 +735,19 @@ where
         Ok(edit)
     }
 
-    /// Why the type does not read back what it wrote.
+    /// Explains why the type does not deserialize what it serialized.
     fn not_read(&self, error: &TreeError, tree: &Tree) -> StateError {
         let takes = |tree| self.value.value_of(tree).is_ok_and(|value| value.is_ok());
         lossy::unreadable(&self.value.root, error, tree, &takes)
     }
 
-    /// Why the type's reading of the live value is another one.
+    /// Explains why the deserialized copy differs from the live value.
     fn lossy(&self, edit: &Edit<C::Value>) -> StateError {
         let (_, look) = known::looking(None, || self.value.value_of(edit.tree.clone()));
         lossy::lossy(edit, &look)
     }
 
-    /// Asks the service itself about a value that is to be written at `path`.
+    /// Runs the service's checks on a value to be written at `path`.
     fn checked(&self, value: &C::Value, path: &Path) -> Result<(), StateError> {
         for check in &self.checks {
             let said = fenced(|| check(value)).map_err(|Panicked| self.value.panicked("checking a value"))?;
@@ -767,7 +768,7 @@ where
         }
     }
 
-    /// What the whole value will be from each deadline on, given what it will be when it was written.
+    /// Values from each deadline on, given the value after the write.
     fn scheduled(&self, stored: &Tree, later: &Later<'_>) -> Result<Schedule<C::Value>, StateError> {
         let value = |(deadline, tree): (BootTime, Tree)| {
             let value = self.value.value_of(aligned(&tree, stored))?;
@@ -776,8 +777,8 @@ where
         later(stored, self).into_iter().map(value).collect()
     }
 
-    /// Why the stored tree is not the edited one: the new value's fault if the difference lies at the path, else the
-    /// type loses something elsewhere.
+    /// Explains a stored tree that differs from the edited one: the new value is at fault if they differ at the path,
+    /// otherwise the type loses data elsewhere.
     fn not_stored(&self, tree: &Tree, path: &[String], place: Vec<String>) -> StateError {
         let full = self.value.path(&place);
         let filled = path.split_last().is_none_or(|(_, above)| tree.at(above).is_some());
@@ -798,7 +799,7 @@ where
     }
 }
 
-/// Each of them once.
+/// The items without duplicates.
 fn distinct<'t>(items: impl Iterator<Item = &'t Tree>) -> Vec<Tree> {
     let mut distinct: Vec<Tree> = Vec::new();
     for item in items {
@@ -809,7 +810,7 @@ fn distinct<'t>(items: impl Iterator<Item = &'t Tree>) -> Vec<Tree> {
     distinct
 }
 
-/// Values of each kind, to see whether a type knows a place.
+/// One value of each kind, to probe whether a type knows a place.
 fn probes() -> [Tree; 7] {
     let text = Tree::Str("0".to_owned());
     let list = Tree::Seq(vec![text.clone()]);
@@ -820,10 +821,10 @@ impl<C: Cell> Orders for Writable<C>
 where
     C::Value: Serialize + DeserializeOwned + PartialEq,
 {
-    /// Two values that differ in nothing but the order of the elements are equal, and the order that they were given in is not
-    /// the one in which they are written. (A type's own `PartialEq` may leave out what serde writes.)
+    /// A list is a set if two values that differ only in its order are equal and the type does not keep the given order.
+    /// (`PartialEq` may ignore what serde writes.)
     fn is_set(&self, whole: &Tree, path: &[String], items: &[&Tree]) -> bool {
-        /// A hash set of two elements keeps the order that it was given by chance half of the time.
+        /// A hash set of two elements keeps the given order by chance half of the time.
         const TRIALS: usize = 20;
         let made = |items: &[Tree]| {
             let tree = whole.clone().with(path, Some(Tree::Seq(items.to_vec())), &[]).ok()?;
@@ -837,7 +838,7 @@ where
         if items.len() < 2 {
             return false;
         }
-        // As the type writes them: two that it reads as one and the same are no two elements.
+        // As the type writes them: two elements that it reads as equal count as one.
         let stored = made(&items).and_then(|made| written(made.get()));
         let Some(Tree::Seq(stored)) = stored else { return false };
         let distinct = distinct(stored.iter());
@@ -863,8 +864,8 @@ where
 
 /// `value` with marks exactly where the type has a `Secret<T>`.
 ///
-/// A field that is secret only by its name is a plain `String` to its type. Nothing that is not marked becomes marked:
-/// text typed by an operator is no secret.
+/// A field that is secret only by its name is a plain `String` to its type, so its mark is removed. Unmarked values stay
+/// unmarked: text typed by an operator is no secret.
 fn aligned(value: &Tree, live: &Tree) -> Tree {
     match (value, live) {
         (Tree::Secret(_), Tree::Secret(_)) => value.clone(),

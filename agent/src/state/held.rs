@@ -1,4 +1,4 @@
-//! How long the service may have been held up: the time in which its cells were asked on a thread.
+//! How long the agent may have delayed the service: the time for which each thread waited for or held cells.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ thread_local! {
     static ASKED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// Runs what asks a cell: waits for its lock, and holds it.
+/// Runs `ask`, which waits for a cell's lock and holds it, and adds its duration.
 pub(super) fn counted<R>(ask: impl FnOnce() -> R) -> R {
     let began = Instant::now();
     let answer = ask();
@@ -15,7 +15,7 @@ pub(super) fn counted<R>(ask: impl FnOnce() -> R) -> R {
     answer
 }
 
-/// How long cells have been asked on this thread since it began.
+/// Total time spent on cells by this thread.
 pub(crate) fn asked() -> Duration {
     ASKED.get()
 }

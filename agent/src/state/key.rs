@@ -1,4 +1,4 @@
-//! Keys of maps, which are text in a tree whatever type they have in the service.
+//! Keys of maps: text in a tree, independent of their type in the service.
 
 use std::fmt::Display;
 
@@ -7,17 +7,17 @@ use serde::ser::{self, Impossible, Serialize};
 
 use super::error::TreeError;
 
-/// Writes a key as text.
+/// Serializes a key as text.
 pub(super) struct KeySerializer;
 
-/// Refuses what is no name of a path.
+/// The error for a key that cannot be a name in a path.
 pub(super) fn no_name<T>() -> Result<T, TreeError> {
     Err(TreeError::ours(
         "a key that is neither text, an integer, a truth value, a character nor a plain variant",
     ))
 }
 
-/// The kinds of values that are no names, for a serializer of names.
+/// Implements the serializer methods for kinds of values that are no names.
 macro_rules! no_names {
     ($ok:ty) => {
         no_names! { @
@@ -95,13 +95,13 @@ impl ser::Serializer for KeySerializer {
         _name: &'static str,
         value: &T,
     ) -> Result<String, TreeError> {
-        // A `Secret<T>` does not come here: for every serializer but the tree's own it is the placeholder.
+        // A `Secret<T>` never arrives here: it serializes as its placeholder for every serializer except the tree's own.
         value.serialize(self)
     }
     no_names!(String);
 }
 
-/// Reads a key back as the type that the service's map has.
+/// Deserializes a key as the type that the service's map has.
 pub(super) struct KeyDeserializer(pub(super) String);
 
 macro_rules! parsed {

@@ -1,7 +1,7 @@
-//! Lists whose elements the author named a key of: shown and addressed as a map by that key.
+//! Lists with a key named by the author: shown and addressed as maps by that key.
 //!
-//! Invariant: what is shown by key becomes the same list again, in the same order; a list whose keys do not tell its elements
-//! apart is shown as the list that it is.
+//! Invariant: a list shown by key converts back to the same list in the same order. A list with keys that do not
+//! distinguish its elements is shown as a list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,20 +10,20 @@ use super::error::TreeError;
 use super::path::Path;
 use super::tree::Tree;
 
-/// Of what is a map already.
+/// Reason for a place that is a map in the service already.
 const OWN_NAMES: &str = "it has names of its own";
 
-/// Lists by their paths, and why they have no keys.
+/// Lists by path, and why they are not shown by key.
 type Unkeyed = BTreeMap<Vec<String>, String>;
 
 /// The keys of a state's lists.
 #[derive(Default)]
 pub(super) struct Keys {
-    /// By path from the state's root on, `*` standing for any one segment.
+    /// Keys by path from the state's root; `*` matches any one segment.
     keys: Vec<(Vec<String>, String)>,
-    /// The lists that were not shown by their key when they were last looked at, and why.
+    /// Lists not shown by key at the last read, and why.
     unkeyed: Mutex<Unkeyed>,
-    /// Where maps were seen for which the author named a key: they are no lists, and never become one.
+    /// Places with a key that held a map when read: they are not lists and are not converted to lists.
     maps: Mutex<BTreeSet<Vec<String>>>,
 }
 
@@ -32,7 +32,7 @@ impl Keys {
         self.keys.push((path.to_vec(), field.to_owned()));
     }
 
-    /// Whether the author named any.
+    /// Whether the author named any key.
     pub(super) fn are_named(&self) -> bool {
         !self.keys.is_empty()
     }
@@ -44,7 +44,7 @@ impl Keys {
         self.keys.iter().find(|(pattern, _)| fits(pattern)).map(|(_, field)| field.as_str())
     }
 
-    /// The live value with each list that has a key as a map by it, with a note of those that cannot be shown so.
+    /// Converts each keyed list of a live value to a map, and records the lists for which this fails.
     pub(super) fn live(&self, tree: &Tree) -> Tree {
         if self.keys.is_empty() {
             return tree.clone();
@@ -58,7 +58,7 @@ impl Keys {
         shown
     }
 
-    /// The value with each list that has a key as a map by it.
+    /// Converts each keyed list of a value to a map.
     pub(super) fn by_key(&self, tree: &Tree) -> Tree {
         match self.keys.is_empty() {
             true => tree.clone(),
@@ -111,10 +111,10 @@ impl Keys {
         self.unkeyed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The value with each map that stands for a list as that list.
+    /// Converts each map that represents a keyed list back to the list.
     ///
     /// # Errors
-    /// An element has another key than its name.
+    /// The key of an element differs from its name in the map.
     pub(super) fn as_lists(&self, tree: Tree) -> Result<Tree, TreeError> {
         if self.keys.is_empty() {
             return Ok(tree);
@@ -128,7 +128,7 @@ impl Keys {
             (Tree::Map(entries), Some(field)) => {
                 let mut items = Vec::new();
                 for (name, value) in entries {
-                    // A mark that its path gave it hides nothing here: the name is in the path.
+                    // The mark of a key that is secret by its path hides nothing: the same text is a name in the path.
                     let key = value.at(std::slice::from_ref(&field)).map(Tree::without_mark);
                     if key.and_then(key_of).as_ref() != Some(&name) {
                         let why = format!(
@@ -163,8 +163,7 @@ impl Keys {
         listed
     }
 
-    /// The value with the elements of each list in the order in which they stand in `live`, new ones behind: what an operator
-    /// gives as a map has no order.
+    /// Orders the elements of each keyed list as in `live`, new ones last: a map given by an operator has no order.
     pub(super) fn in_order(&self, tree: Tree, live: &Tree) -> Tree {
         if self.keys.is_empty() {
             return tree;
@@ -188,13 +187,13 @@ impl Keys {
         Tree::Map(ordered.collect())
     }
 
-    /// The lists that are shown as such although they have a key, and why.
+    /// Lists that have a key but are shown as lists, and why.
     pub(super) fn unkeyed(&self, root: &Path) -> Vec<(Path, String)> {
         self.lock().iter().map(|(path, why)| (root.join(path), why.clone())).collect()
     }
 }
 
-/// The keys of all elements, or why they are none.
+/// The keys of all elements, or why the list cannot be shown by key.
 fn keys_of(items: &[Tree], field: &str) -> Result<Vec<String>, String> {
     let mut names: Vec<String> = Vec::new();
     for (index, item) in items.iter().enumerate() {
@@ -209,7 +208,7 @@ fn keys_of(items: &[Tree], field: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// The name that a key gives. A secret gives none: it would stand in every path.
+/// The name given by a key. A secret gives none: it would appear in every path.
 fn key_of(key: &Tree) -> Option<String> {
     match key {
         Tree::Str(text) => Some(text.clone()),

@@ -1,40 +1,40 @@
-//! What a type says of its structs while it reads a tree: the names of their fields, those that are not there included.
+//! Records which fields a type's structs know while the type reads a tree, including fields absent from the tree.
 
 use std::cell::RefCell;
 
 use super::tree::Tree;
 
-/// What stands at a place of which it is asked whether the type knows it.
+/// Value at a place of which the caller asks whether the type knows it.
 const SOUGHT: &str = "‹sought›";
 
 thread_local! {
     static LOOK: RefCell<Option<Look>> = const { RefCell::new(None) };
 }
 
-/// What was seen while a type read a tree.
+/// What was recorded while a type read a tree.
 #[derive(Debug, Default)]
 pub(super) struct Look {
     sought: Option<String>,
-    /// Whether the struct in which [`sought`] stands knows its name; nothing if it is in no struct, or was not read as one
-    /// (serde's buffers, for `flatten` and for tagged and untagged enums, ask for anything).
+    /// Whether the struct around [`sought`] knows its name. `None` if there is no such struct, or it was not read as
+    /// one: serde's buffers, for `flatten` and for tagged and untagged enums, accept any name.
     pub(super) is_known: Option<bool>,
     /// Fields that a struct knows and the tree lacks, with the struct's name.
     pub(super) lacking: Vec<(&'static str, &'static str)>,
 }
 
-/// What to put at the place that is asked about.
+/// The value for the place to ask about.
 pub(super) fn sought() -> Tree {
     Tree::Str(SOUGHT.to_owned())
 }
 
-/// Runs `read`, which reads a tree, and tells what it saw. `name`: under which [`sought`] stands in the tree.
+/// Runs `read`, which reads a tree, and returns what was recorded. `name`: the name of [`sought`] in the tree.
 pub(super) fn looking<R>(name: Option<&str>, read: impl FnOnce() -> R) -> (R, Look) {
     LOOK.set(Some(Look { sought: name.map(str::to_owned), ..Look::default() }));
     let result = read();
     (result, LOOK.take().unwrap_or_default())
 }
 
-/// A type is about to read a struct.
+/// Called when a type is about to read a struct.
 pub(super) fn on_struct(name: &'static str, fields: &'static [&'static str], entries: &[(String, Tree)]) {
     let note = |look: &mut Option<Look>| {
         let Some(look) = look else { return };
@@ -49,6 +49,6 @@ pub(super) fn on_struct(name: &'static str, fields: &'static [&'static str], ent
             }
         }
     };
-    // A type may read from within what it reads; then the outer one is being looked at.
+    // A type may read another tree while it is read; only the outer read is recorded.
     LOOK.with(|look| drop(look.try_borrow_mut().map(|mut look| note(&mut look))));
 }

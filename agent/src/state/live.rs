@@ -8,13 +8,14 @@ use super::edit::Edit;
 use super::fence::Outside;
 use crate::clock::BootTime;
 
-/// A value of the service that looks at the deadline of a change where it is read.
+/// A value that checks the deadline of a change on each read.
 ///
-/// A change of any other state is undone by a thread of the agent. An expired change of a `Live` is over even if every
-/// thread of the agent is dead, or in a child of `fork`, which has none: [`load`](Self::load) then answers what it will be
-/// without the change. While nothing is changed a read is one load of a pointer and one count, and looks at no clock.
+/// A thread of the agent undoes a change of any other state. A change of a `Live` ends at its deadline even if every
+/// thread of the agent is dead, or in a child of `fork`, which has none: [`load`](Self::load) then returns the value
+/// without the change. While no change is in force, a read is one atomic load and one reference count, without a look at
+/// the clock.
 ///
-/// Clones are the same value. Give one to [`Builder::state_mut`](crate::Builder::state_mut) or
+/// Clones share the value. Pass one to [`Builder::state_mut`](crate::Builder::state_mut) or
 /// [`Builder::state`](crate::Builder::state).
 ///
 /// ```
@@ -30,40 +31,41 @@ use crate::clock::BootTime;
 /// ```
 pub struct Live<T>(Arc<ArcSwap<InForce<T>>>);
 
-/// The value as it is now, and what it will be. Each may be the last one, and each drops behind a fence of its own: two
-/// panics at once would end the process.
+/// The value in force and its schedule. Each value may be the last reference and drops behind a fence of its own: two
+/// panics at once would abort the process.
 struct InForce<T> {
     now: Outside<Arc<T>>,
     later: Option<Schedule<T>>,
 }
 
 struct Schedule<T> {
-    /// Of the process that made it: after a fork the child has nobody who could end it.
+    /// Id of the process that made the schedule. A forked child has no agent thread, so every change counts as ended
+    /// there.
     process: u32,
-    /// In the order of their deadlines.
+    /// Values in the order of their deadlines.
     then: Vec<(BootTime, Outside<Arc<T>>)>,
 }
 
 impl<T> Live<T> {
-    /// Holds `value`.
+    /// Creates a `Live` with `value`.
     pub fn new(value: T) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(InForce::of(value))))
     }
 
-    /// The value in force now.
+    /// Returns the value in force now.
     pub fn load(&self) -> Arc<T> {
         self.0.load().value().clone()
     }
 
-    /// Puts another value in place. It wins over a change in force, which then ends as a conflict.
+    /// Replaces the value. It wins over a change in force, which then ends as a conflict.
     ///
-    /// A value that was made from what was loaded while a change was in force holds that change, and no deadline: then the
-    /// agent's thread ends it, as in any other state.
+    /// A value computed from `load` while a change was in force contains that change but carries no deadline. The
+    /// agent's thread then undoes the change, as in any other state.
     pub fn store(&self, value: T) {
         self.0.store(Arc::new(InForce::of(value)));
     }
 
-    /// The same value as a child of `process` would see it.
+    /// Simulates a child: the schedule of another process.
     #[cfg(test)]
     pub(crate) fn in_process_for_test(&self, process: u32) {
         let found = self.0.load_full();
@@ -75,7 +77,7 @@ impl<T> Live<T> {
         self.0.store(Arc::new(InForce { now: shared(&found.now), later }));
     }
 
-    /// Whether a read looks at the clock.
+    /// Whether a read checks the clock.
     #[cfg(test)]
     pub(crate) fn has_schedule_for_test(&self) -> bool {
         self.0.load().later.is_some()
@@ -100,7 +102,7 @@ impl<T> InForce<T> {
 }
 
 impl<T> Schedule<T> {
-    /// What stands in place of the value, if anything does by now.
+    /// The value scheduled by now, if any.
     fn in_force(&self) -> Option<&Arc<T>> {
         if self.process != std::process::id() {
             return self.then.last().map(|(_, value)| value.get());
@@ -140,7 +142,7 @@ impl<T: Send + Sync + 'static> Cell for Live<T> {
     const TIMED: bool = true;
 
     fn look<R>(&self, _: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
-        // Ours may be the last one: then it drops here, behind the fence.
+        // The agent's reference may be the last one: the value then drops here, behind the fence.
         let value = Outside::new(self.load());
         Ok(look(value.get()))
     }
@@ -156,7 +158,7 @@ impl<T: Send + Sync + 'static> Cell for Live<T> {
         let Some(now) = now else { return Ok(()) };
         let then: Vec<_> = edit.later.iter_mut().filter_map(scheduled).collect();
         let later = (!then.is_empty()).then(|| Schedule { process: std::process::id(), then });
-        // INVARIANT: value and deadlines come in place at once, so that no reader sees one without the other.
+        // INVARIANT: value and schedule are swapped together, so no reader sees one without the other.
         let new = Outside::new(Arc::new(InForce { now, later }));
         let seen = Outside::new(Guard::into_inner(self.0.compare_and_swap(found.get(), new.get().clone())));
         edit.exchanged(Arc::ptr_eq(seen.get(), found.get()));

@@ -1,4 +1,4 @@
-//! Why a state cannot be written: which of its parts does not come back from the way through serde, and why.
+//! Explains why a state cannot be written: which part does not survive the round trip through serde, and why.
 
 use serde::Serialize;
 
@@ -15,12 +15,12 @@ const LOST: &str = "it does not survive being written back";
 /// Where serde reads values into a buffer of its own.
 const BUFFERED: &str = "under `flatten` and in tagged and untagged enums";
 
-/// How many parts are tried in place of others to find the one that a type does not read back.
+/// Limit on substitutions tried to find the part that a type does not deserialize.
 const MAX_TRIES: usize = 2_000;
-/// How many values are read for that in all.
+/// Limit on values deserialized for that in total.
 const MAX_NODES: usize = 200_000;
 
-/// Why the type does not read back what it wrote. `takes` reads a tree as the type does.
+/// Explains why the type does not deserialize what it serialized. `takes`: whether the type accepts a tree.
 pub(super) fn unreadable(
     root: &Path,
     error: &TreeError,
@@ -51,7 +51,7 @@ pub(super) fn unreadable(
     lossy(&place, reason)
 }
 
-/// Why the type's reading of the live value is another value. `look`: what it said while it read.
+/// Explains why the deserialized copy differs from the live value. `look`: what the type asked for while it read.
 pub(super) fn lossy<T: Serialize>(edit: &Edit<T>, look: &Look) -> StateError {
     let at = |place: Vec<String>, reason: String| StateError::Lossy { path: edit.root.join(&place), reason };
     let copied = fenced(|| to_tree(edit.copy.get(), &Limits::COPY));
@@ -83,9 +83,9 @@ fn not_a_number(tree: &Tree) -> Option<Vec<String>> {
         .map(|(p, _)| p.0)
 }
 
-/// The first place at which serde is told of another kind of value, and what that means.
+/// The first place at which serde saw another kind of value, and the explanation.
 fn other_kind(live: &Kinds, read: &Kinds) -> Option<(Vec<String>, String)> {
-    // A map may come in another order.
+    // Maps may iterate in another order.
     let by_place = |kinds: &Kinds| {
         let mut kinds = kinds.clone();
         kinds.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -101,14 +101,14 @@ fn other_kind(live: &Kinds, read: &Kinds) -> Option<(Vec<String>, String)> {
     Some((place.clone(), why))
 }
 
-/// Whether a name in a map is written out from something that is no text.
+/// Whether a name in a map was serialized from something other than text.
 fn is_no_text(name: &str) -> bool {
     name.parse::<i128>().is_ok() || name.parse::<u128>().is_ok() || name.parse::<bool>().is_ok()
 }
 
-/// The smallest part of `tree`, at or below a place, in place of which the type takes another one of its kind.
+/// The smallest part of `tree`, at or below a place, that the type accepts a substitute for.
 fn culprit(tree: &Tree, from: &[String], takes: &dyn Fn(Tree) -> bool) -> Option<Vec<String>> {
-    // Each try reads all of it.
+    // Each try deserializes the whole tree.
     let nodes = tree.leaves().count().max(1);
     search(tree, from.to_vec(), takes, &mut MAX_TRIES.min(MAX_NODES / nodes))
 }
@@ -138,7 +138,7 @@ fn search(
     taken.then_some(place)
 }
 
-/// Other values of the kind, which a type takes most likely.
+/// Substitutes of the same kind that a type is likely to accept.
 fn substitutes(value: &Tree) -> Vec<Tree> {
     match value {
         Tree::Map(_) => vec![Tree::Map(Vec::new()), Tree::Null],

@@ -1,4 +1,4 @@
-//! States: values that the service registered, as trees that can be read, edited at a path and written back.
+//! States: values registered by the service, as trees that can be read, edited at a path and written back.
 
 mod align;
 mod along;
@@ -55,8 +55,8 @@ pub use source::StateHandle;
 pub(crate) use tree::{Tree, insert};
 pub(crate) use unreadable::Unreadable;
 
-/// What stands for a secret wherever its value may not go. Never a value: storing it is an error.
+/// Stands for a secret where its value must not appear. Never stored: writing it is an error.
 pub(crate) const PLACEHOLDER: &str = "‹secret›";
 
-/// The name under which a `Secret<T>` makes itself known to our own serializer and deserializer.
+/// The name by which a `Secret<T>` identifies itself to the agent's serializer and deserializer.
 pub(crate) const SECRET_NAME: &str = "$debug_agent::Secret";

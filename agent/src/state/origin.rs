@@ -2,31 +2,31 @@ use std::fmt;
 
 use super::path::Path;
 
-/// Where a value came from that is shown, compared or searched for.
+/// Where a value that is shown, compared or searched for came from.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Origin {
-    /// It stands in a state.
+    /// A state.
     State(Path),
-    /// It stood in a state until a lease put something else there, and will stand there again.
+    /// A state, until a lease replaced the value; it returns when the lease ends.
     Replaced {
         /// The lease.
         lease: u64,
-        /// Below what the lease replaced.
+        /// Path within the replaced value.
         below: Vec<String>,
     },
-    /// An operator gave it to an eval under this name.
+    /// An argument with this name that an operator passed to an eval.
     Argument(String),
-    /// The service gave it to a patched call.
+    /// An argument of a patched call.
     Call,
 }
 
 impl Origin {
-    /// All that a lease replaced.
+    /// The whole value replaced by a lease.
     pub(crate) fn replaced(lease: u64) -> Self {
         Self::Replaced { lease, below: Vec::new() }
     }
 
-    /// Where it stands, if it stands in a state.
+    /// Path in the state, for a value in a state.
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
             Self::State(path) => Some(path),
@@ -34,7 +34,7 @@ impl Origin {
         }
     }
 
-    /// Whether it was given, by an operator or by the service's caller, and stands in no state.
+    /// Whether it was passed in, by an operator or a patched call, and is in no state.
     pub(crate) fn is_given(&self) -> bool {
         match self {
             Self::Argument(_) | Self::Call => true,
@@ -42,7 +42,7 @@ impl Origin {
         }
     }
 
-    /// This and the segments of `steps`. What was given is one value, whatever is in it.
+    /// This origin with `steps` appended. An argument is one value and has no inner origins.
     pub(super) fn join(&self, steps: &[String]) -> Self {
         match self {
             Self::State(path) => Self::State(path.join(steps)),

@@ -5,23 +5,23 @@ use debug_policy::{InvalidResource, format_path, parse_path};
 
 use super::tree::Tree;
 
-/// How long the text of a path may be, in bytes: far above any path of a configuration, far below a log line.
+/// Longest text of a path in bytes: well above any configuration path, well below a log line.
 pub(crate) const MAX_PATH_LEN: usize = 1024;
 
-/// How many names an error lists before it stops.
+/// Number of names that an error lists.
 const MAX_NAMES_SHOWN: usize = 12;
 
-/// A path of a state, from the state's name on: a list of segments. It is spelled as [`format_path`] says, and in no other
-/// way: two texts that name one path would let a rule see one and the effect reach the other (T39).
+/// A path into a state, beginning with the state's name. It has exactly one spelling, that of [`format_path`]: with two
+/// spellings, a rule could match one and the effect reach the other (T39).
 ///
 /// Elements of lists are segments of digits: `config.hosts.0`, `config["a b"].x`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Path(pub(crate) Vec<String>);
 
-/// A text that is no path, or not in the one spelling that it has.
+/// A text that is not a path in its one spelling.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum InvalidPath {
-    /// Not as policy spells it.
+    /// Not in the spelling that policy uses.
     #[error(transparent)]
     Spelling(#[from] InvalidResource),
     /// Longer than `MAX_PATH_LEN`.
@@ -30,17 +30,17 @@ pub(crate) enum InvalidPath {
 }
 
 impl Path {
-    /// This path and one more segment.
+    /// Appends one segment.
     pub(crate) fn child(&self, segment: &str) -> Self {
         Self(self.0.iter().cloned().chain([segment.to_owned()]).collect())
     }
 
-    /// This path and all the segments of `below`.
+    /// Appends the segments of `below`.
     pub(crate) fn join(&self, below: &[String]) -> Self {
         Self(self.0.iter().chain(below).cloned().collect())
     }
 
-    /// The path from the state's root on: without the state's name.
+    /// The path below the state's root, without the state's name.
     pub(crate) fn below(&self) -> &[String] {
         self.0.get(1..).unwrap_or_default()
     }
@@ -50,8 +50,8 @@ impl Path {
         self.0.iter().zip(&other.0).all(|(a, b)| a == b)
     }
 
-    /// As a script writes it: `config.hosts[0]`, which the path itself spells `config.hosts.0`. Nothing if the state's name is
-    /// no name of the language; then there is `get("…")`.
+    /// The path as a script writes it: `config.hosts[0]` for `config.hosts.0`. `None` if the state's name is not an
+    /// identifier of the language; scripts then use `get("…")`.
     pub(crate) fn as_code(&self) -> Option<String> {
         let (state, steps) = self.0.split_first()?;
         let is_name = crate::script::engine::is_property(state) && state.parse::<f64>().is_err();
@@ -86,14 +86,14 @@ impl FromStr for Path {
     }
 }
 
-/// The index that a segment of digits names; no sign and no leading zero, so that an element has one spelling.
+/// The index in a segment of digits. No sign and no leading zero, so that an element has one spelling.
 pub(super) fn index_of(segment: &str) -> Option<usize> {
     let digits = !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit());
     let canonical = digits && (segment == "0" || !segment.starts_with('0'));
     canonical.then(|| segment.parse().ok()).flatten()
 }
 
-/// A path at which nothing stands.
+/// A path that does not exist.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("no such path `{path}`{known}")]
 pub(crate) struct PathError {
@@ -116,24 +116,24 @@ impl PathError {
         Self { path: Path(path.to_vec()), known: format!("; {known}") }
     }
 
-    /// The same error with other names than all that are there.
+    /// The same error, listing `names` instead of all existing names.
     pub(crate) fn knowing(&self, names: &[String]) -> Self {
         let wanted = self.path.0.last().map(String::as_str).unwrap_or_default();
         Self { path: self.path.clone(), known: known_clause(wanted, names) }
     }
 
-    /// The same error with one more thing to know.
+    /// The same error with a further explanation.
     pub(super) fn and(self, why: &str) -> Self {
         Self { path: self.path, known: format!("{}; {why}", self.known) }
     }
 
-    /// The same error, seen from the state's name on.
+    /// The same error, seen from the state's name.
     pub(crate) fn below(self, prefix: &Path) -> Self {
         Self { path: prefix.join(&self.path.0), known: self.known }
     }
 }
 
-/// `; known: a, b, c`, or nothing where there is no name to tell.
+/// `; known: a, b, c`, or empty text without names.
 pub(super) fn known_clause(wanted: &str, names: &[String]) -> String {
     if names.is_empty() {
         return String::new();
@@ -141,7 +141,7 @@ pub(super) fn known_clause(wanted: &str, names: &[String]) -> String {
     format!("; {}", known_names(wanted, names.iter().map(String::as_str)))
 }
 
-/// `known: a, b, c`, with the nearest name first where one is near.
+/// `known: a, b, c`, after the nearest name if one is near.
 pub(crate) fn known_names<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.collect();
     if names.is_empty() {
@@ -156,19 +156,20 @@ pub(crate) fn known_names<'a>(wanted: &str, names: impl Iterator<Item = &'a str>
     }
 }
 
-/// A name as it is written behind a dot, or in the brackets that it needs there.
+/// A name as written after a dot, or in brackets if it needs them.
 fn step(name: &str) -> String {
     let is_property = crate::script::engine::is_property(name);
     if is_property { name.to_owned() } else { format!("[{}]", serde_json::Value::from(name)) }
 }
 
-/// The name most like `wanted`: at most a third of its characters, and at least one, away, but less than half of the longer
-/// of both; or else the shortest that begins with it or that it begins with, by two characters at least.
+/// The name most similar to `wanted`. Its edit distance is at most a third of the length of `wanted` (at least 1) and
+/// less than half of the longer length. Otherwise, the shortest name that is a prefix of `wanted` or starts with it, if
+/// both have at least two characters.
 pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = wanted.chars().count();
     let allowed = (length / 3).max(1);
     let names: Vec<&str> = names.into_iter().collect();
-    // `config.max-conn` is read as `config.max - conn`.
+    // A script reads `config.max-conn` as `config.max - conn`.
     let hyphened = |name: &&&str| name.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('-'));
     if let Some(name) = names.iter().find(hyphened).filter(|_| 0 < length) {
         return Some(name);
@@ -184,14 +185,14 @@ pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>
     near.map(|(_, name)| name).or_else(begun)
 }
 
-/// How many characters were inserted, left out, replaced or swapped with their neighbour (optimal string alignment), or
-/// more than `allowed` where the lengths alone say so.
+/// Edit distance by insertions, deletions, replacements and swaps of neighbours (optimal string alignment); `allowed +
+/// 1` if the lengths alone exceed `allowed`.
 fn distance(from: &str, to: &str, allowed: usize) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     if allowed < from.len().abs_diff(to.len()) {
         return allowed + 1;
     }
-    // The lines of the table for the first, second, … characters of `from`; two of them are kept.
+    // The table's rows for successive characters of `from`; only two are kept.
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=to.len()).collect();
     for (line, a) in from.iter().enumerate() {

@@ -4,43 +4,43 @@ use super::shapes::has_secret_shape;
 use super::tree::Tree;
 use super::unreadable::Unreadable;
 
-/// Segments that make everything at and below them secret, whatever the configuration says. Case does not count.
+/// Segments that make the values at and below them secret, independent of the configuration. Case is ignored.
 const SECRET_SEGMENTS: [&str; 9] =
     ["*pass*", "*secret*", "*token*", "*key*", "*sign*", "*dsn*", "*cred*", "*cookie*", "*auth*"];
 
-/// Decides which values are secret though their type does not say so.
+/// Decides which values are secret although their type does not mark them.
 #[derive(Debug)]
 pub(crate) struct Redactor {
     globs: Vec<String>,
-    /// With `redact = "all"`: the paths whose text stays visible.
+    /// With `redact = "all"`: paths of text that stays visible.
     all_but: Option<Vec<Path>>,
 }
 
 impl Redactor {
-    /// The built-in globs and `extra`, in which `*` stands for any characters of one segment.
+    /// The built-in globs and `extra`; `*` matches any characters of one segment.
     pub(crate) fn new(extra: &[String]) -> Self {
         let globs = SECRET_SEGMENTS.iter().map(|glob| (*glob).to_owned());
         Self { globs: globs.chain(extra.iter().map(|glob| glob.to_lowercase())).collect(), all_but: None }
     }
 
-    /// Makes every text secret but those at or below `visible`. Secret names and shapes stay secret there too.
+    /// Makes all text secret except at or below `visible`. Secret names and shapes stay secret there too.
     pub(crate) fn redact_all(mut self, visible: Vec<Path>) -> Self {
         self.all_but = Some(visible);
         self
     }
 
-    /// `tree`, which stands at `path`, with every secret leaf marked. `null`, empty text and empty containers stay
-    /// visible: that nothing is configured is worth knowing and tells no secret.
+    /// Marks every secret leaf of `tree`, which is at `path`. `null`, empty text and empty containers stay visible: an
+    /// operator must see that something is not configured, and this reveals no secret.
     pub(crate) fn mark(&self, path: &Path, tree: Tree) -> Tree {
         let named = path.0.iter().any(|segment| self.is_secret_segment(segment));
         self.walk(&mut path.clone(), named, tree)
     }
 
-    /// What was read at `path` without what stands beside it, marked as the whole value would be; nothing if something above
-    /// it is a secret as a whole, because one of its names is.
+    /// Marks a value read along `path` as a full read would. `None` if a container above it is secret as a whole because
+    /// one of its names is.
     pub(crate) fn mark_found(&self, path: &Path, found: Found) -> Option<Tree> {
         for (depth, names) in found.above.iter().enumerate() {
-            // The names in the container at this path.
+            // Path of the container with these names.
             let at = Path(path.0.get(..=depth)?.to_vec());
             let named = at.0.iter().any(|segment| self.is_secret_segment(segment));
             let hidden = names.others && (named || self.is_hidden(&at));
@@ -51,7 +51,7 @@ impl Redactor {
         Some(self.mark(path, found.tree))
     }
 
-    /// Whether a segment of a path, or the name of a header, is one that makes its value secret.
+    /// Whether a path segment or header name makes its value secret.
     pub(crate) fn is_secret_segment(&self, segment: &str) -> bool {
         let segment = segment.to_lowercase();
         self.globs.iter().any(|glob| matches(glob.as_bytes(), segment.as_bytes()))
@@ -59,7 +59,7 @@ impl Redactor {
 
     fn walk(&self, path: &mut Path, named: bool, tree: Tree) -> Tree {
         match tree {
-            // Its names are shown wherever a path is.
+            // The names of a map appear in paths.
             Tree::Map(entries) if entries.iter().any(|(key, _)| self.is_secret_key(path, named, key)) => {
                 secret(Tree::Map(entries))
             }
@@ -88,8 +88,8 @@ impl Redactor {
         }
     }
 
-    /// Whether a name in a map is itself a secret: by its shape, or where the map's values are secret and it is no name that
-    /// a programmer gave.
+    /// Whether a name in a map is itself a secret: it has the shape of one, or the map's values are secret and the name
+    /// does not look like a programmer's.
     fn is_secret_key(&self, path: &Path, named: bool, key: &str) -> bool {
         has_secret_shape(key) || (named || self.is_hidden(path)) && !is_field_name(key)
     }
@@ -105,7 +105,7 @@ impl Redactor {
     }
 }
 
-/// Whether a name in a map looks like that of a field: a word or several, where tokens and ids have more digits.
+/// Whether a map name looks like a field name: short, plain characters and few digits. Tokens and ids have more digits.
 pub(super) fn is_field_name(key: &str) -> bool {
     const MAX_LENGTH: usize = 40;
     const MAX_DIGITS: usize = 3;
@@ -114,7 +114,8 @@ pub(super) fn is_field_name(key: &str) -> bool {
     plain && key.len() <= MAX_LENGTH && digits <= MAX_DIGITS && digits < key.len()
 }
 
-/// A container that is a secret as a whole. One of which a part cannot be read is like no other, so that it is not compared.
+/// Marks a container as a whole. If a part is unreadable, the container becomes unreadable, so that it is never
+/// compared.
 fn secret(container: Tree) -> Tree {
     match container.holds_unreadable() {
         true => {
@@ -125,7 +126,7 @@ fn secret(container: Tree) -> Tree {
     }
 }
 
-/// Already marked, or nothing that could be a secret.
+/// Whether a leaf is already marked or cannot be a secret.
 fn is_visible(leaf: &Tree) -> bool {
     match leaf {
         Tree::Secret(_) | Tree::Null | Tree::Unreadable(_) => true,
@@ -134,10 +135,10 @@ fn is_visible(leaf: &Tree) -> bool {
     }
 }
 
-/// Whether `text` matches `glob`, in which `*` stands for any bytes, none included.
+/// Whether `text` matches `glob`; `*` matches any bytes, including none.
 fn matches(glob: &[u8], text: &[u8]) -> bool {
     let (mut g, mut t) = (0, 0);
-    // Where to go on when a later part does not match: just after the last star, one byte further in the text.
+    // Where to resume after a mismatch: just after the last star, one byte further in the text.
     let mut retry: Option<(usize, usize)> = None;
     while t < text.len() {
         if glob.get(g) == Some(&b'*') {

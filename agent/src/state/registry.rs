@@ -10,7 +10,7 @@ use super::path::{Path, known_names};
 use super::redact::Redactor;
 use super::tree::Tree;
 
-/// The states that the service registered, by name. Every path begins with the state's name.
+/// The registered states, by name. Every path begins with the state's name.
 pub(crate) struct States {
     states: BTreeMap<String, Arc<dyn State>>,
     never_write: RwLock<Vec<Path>>,
@@ -32,8 +32,8 @@ impl States {
         faults.into_iter().next().map_or(Ok(states), Err)
     }
 
-    /// All states of a service, the paths its author closed to writes, and what makes a value secret. A name that is used
-    /// twice closes those that have it, and no others; each such fault is told.
+    /// All states of a service, the paths its author closed to writes, and the redaction rules. States that share a name
+    /// are closed, the others are not affected; returns each such fault.
     pub(crate) fn of(
         states: Vec<Arc<dyn State>>,
         never_write: Vec<Path>,
@@ -68,24 +68,24 @@ impl States {
         (Self { states: by_name, never_write: RwLock::new(never_write), redactor }, faults)
     }
 
-    /// What the type makes of a value that it would not store as it was given; see [`State::spelled`].
+    /// The value that the type would store for `value`; see [`State::spelled`].
     pub(crate) fn spelled(&self, path: &Path, value: &Tree, wait: Wait) -> Option<(Tree, bool)> {
         self.writable(path).ok()?.spelled(split(path).1, value, wait)
     }
 
-    /// Whether something may come to stand at a path at which nothing stands now. What cannot be told may.
+    /// Whether a value could appear at a path where there is none now. True if unknown.
     pub(crate) fn may_come(&self, path: &Path) -> bool {
         let (name, below) = split(path);
         self.states.get(name).is_none_or(|state| state.may_come(below, Wait::AGENT))
     }
 
-    /// Takes back that a path is closed to writes, which names nothing.
+    /// Removes a path from those closed to writes, because it names nothing.
     pub(crate) fn open(&self, path: &Path) {
         let mut never_write = self.never_write.write().unwrap_or_else(PoisonError::into_inner);
         never_write.retain(|closed| closed != path);
     }
 
-    /// Whether what stands at a path can be written as a whole, as far as its registration and its author say.
+    /// Whether the place at a path can be written as a whole, according to its registration and the author's rules.
     pub(crate) fn is_writable(&self, path: &Path) -> bool {
         self.writable(path).is_ok_and(|state| state.writable_at(split(path).1))
     }
@@ -95,7 +95,7 @@ impl States {
         self.states.iter().map(|(name, state)| (name.as_str(), state.writable()))
     }
 
-    /// The state named, or an error with the nearest name.
+    /// The state with this name, or an error with the nearest name.
     pub(crate) fn named(&self, name: &str) -> Result<&Arc<dyn State>, StateError> {
         self.states.get(name).ok_or_else(|| {
             let known = known_names(name, self.states.keys().map(String::as_str));
@@ -103,12 +103,12 @@ impl States {
         })
     }
 
-    /// What stands at `path`, each secret leaf marked: by its type, by a name on its path, or by its shape.
+    /// The value at `path` with each secret leaf marked: secret by type, by a name on its path, or by shape.
     pub(crate) fn read(&self, path: &Path, wait: Wait) -> Result<Tree, StateError> {
         let (name, below) = split(path);
         let state = self.named(name)?;
         if !below.is_empty() {
-            // Only along the path: what stands beside it may be large, slow, or nothing that can be shown.
+            // Along the path only: its surroundings may be large, slow or unreadable.
             let found = along(state.as_ref(), below, wait).map_err(|error| self.told(error, &[]))?;
             if let Some(tree) = found.and_then(|found| self.redactor.mark_found(path, found)) {
                 return Ok(tree);
@@ -120,12 +120,12 @@ impl States {
         Ok(found.map_err(|error| without_key(state.as_ref(), error.into()))?.clone())
     }
 
-    /// Whether the type of the state would take something at `path`, where nothing stands now.
+    /// Whether the type of the state would accept some value at `path`, where there is none now.
     pub(crate) fn could_hold(&self, path: &Path, wait: Wait) -> bool {
         self.writable(path).is_ok_and(|state| state.could_hold(split(path).1, wait))
     }
 
-    /// Which of the keys that the author named have no list at their path, in words; what cannot be read now is not told.
+    /// Keys named by the author without a list at their path, in words; paths that cannot be read now are skipped.
     pub(crate) fn keys_of_nothing(&self, keys: &[(String, String)]) -> Vec<(Path, String)> {
         let mut notes = Vec::new();
         for (text, field) in keys {
@@ -138,7 +138,7 @@ impl States {
                 Ok(Tree::Map(entries)) if entries.iter().all(|(_, value)| matches!(value, Tree::Map(_))) => {
                     continue;
                 }
-                // Empty, or its elements have no key now, which is told elsewhere.
+                // Empty, or its elements have no key now, which `unkeyed` reports.
                 Ok(Tree::Seq(items)) if items.iter().all(|item| matches!(item, Tree::Map(_))) => continue,
                 Ok(_) => format!("what stands there is no list of things that have a `{field}`"),
                 Err(_) => continue,
@@ -148,7 +148,7 @@ impl States {
         notes
     }
 
-    /// The lists that are to be shown by a key and could not be when they were last read, in words.
+    /// Lists that have a key but could not be shown by it at the last read, in words.
     pub(crate) fn unkeyed(&self) -> Vec<(Path, String)> {
         let lists = self.states.values().flat_map(|state| state.unkeyed());
         let told = |(path, why): (Path, String)| {
@@ -158,20 +158,21 @@ impl States {
         lists.map(told).collect()
     }
 
-    /// Whether writing `value` at `path` would succeed now; what stands there, marked as `read` marks it, and what will.
+    /// Checks whether writing `value` at `path` would succeed now; returns the current value, marked as by `read`, and
+    /// the one that would be stored.
     pub(crate) fn check_write(&self, path: &Path, value: &Tree, wait: Wait) -> Result<Checked, StateError> {
         let (name, below) = split(path);
         let state = self.writable(path)?;
         let checked =
             state.check_write(below, value, wait).map_err(|error| self.told(error, &[(path, value)]));
         let Checked { before, after } = checked.map_err(|error| without_key(state.as_ref(), error))?;
-        // Marks by shape look at the leaf, marks by name at its path, so both can be made here.
+        // Marks by shape depend on the leaf, marks by name on its path: both can be set here.
         let root = Path(vec![name.to_owned()]).join(below);
         Ok(Checked { before: before.map(|before| self.redactor.mark(&root, before)), after })
     }
 
-    /// Puts in place of the state of `path` what `change` makes of it; see [`State::update`]. `written`: what of it may be told
-    /// in the words of the service's type only if it is no secret.
+    /// Updates the state of `path` with `change`; see [`State::update`]. `written`: the written values; if one is a
+    /// secret, an error omits the words of the service's type.
     pub(crate) fn update(
         &self,
         path: &Path,
@@ -185,13 +186,12 @@ impl States {
         state.update(split(path).1, change, later, wait).map_err(|error| self.told(error, &written))
     }
 
-    /// The whole state that `path` is in, as its type writes it: marked by its type alone.
+    /// The whole state of `path` as its type serializes it, with only the marks of its type.
     pub(crate) fn whole(&self, path: &Path, wait: Wait) -> Result<Tree, StateError> {
         self.named(split(path).0)?.read(wait).map_err(|error| self.told(error, &[]))
     }
 
-    /// Whether writing `value` at `path` would succeed if the whole state were `whole`. What stands there, marked as `read`
-    /// marks it, and what would.
+    /// As [`check_write`](Self::check_write), with `whole` in place of the live state.
     pub(crate) fn check_write_into(
         &self,
         whole: &Tree,
@@ -208,7 +208,7 @@ impl States {
         Ok(Checked { before: before.map(|before| self.redactor.mark(&root, before)), after })
     }
 
-    /// What [`update`](Self::update) would make of the state of `path` if it were `whole`.
+    /// The result of [`update`](Self::update) if the state of `path` were `whole`.
     pub(crate) fn update_into(
         &self,
         whole: &Tree,
@@ -222,7 +222,7 @@ impl States {
         state.update_into(whole, split(path).1, change, wait).map_err(|error| self.told(error, &written))
     }
 
-    /// Writes `value` at `path` if `expect` stands there.
+    /// Writes `value` at `path` if the value there is `expect`.
     #[cfg(test)]
     pub(crate) fn compare_and_set(
         &self,
@@ -238,17 +238,17 @@ impl States {
         result.map_err(|error| self.told(error, &[(path, value), (path, expect)]))
     }
 
-    /// Whether the state of `path` looks at the clock where it is read.
+    /// Whether reads of the state of `path` check the clock.
     pub(crate) fn is_timed(&self, path: &Path) -> bool {
         self.named(split(path).0).is_ok_and(|state| state.is_timed())
     }
 
-    /// Whether code of the service's that may take its time is run to ask the state of `path`.
+    /// Whether reading the state of `path` runs service code that may block without a bound.
     pub(crate) fn waits(&self, path: &Path) -> bool {
         self.named(split(path).0).is_ok_and(|state| state.waits())
     }
 
-    /// Tells a state that looks at the clock where it is read what it will be later.
+    /// Stores the schedule of a timed state.
     pub(crate) fn rearm(&self, path: &Path, later: &Later<'_>, wait: Wait) -> Result<(), StateError> {
         self.named(split(path).0)?.rearm(later, wait)
     }
@@ -259,7 +259,7 @@ impl States {
         if !state.writable() {
             return Err(StateError::ReadOnly(state.root().to_string()));
         }
-        // A container that holds a closed path is closed too: writing it would write the path.
+        // A container of a closed path is closed too: writing it would write the path.
         let never_write = self.never_write.read().unwrap_or_else(PoisonError::into_inner);
         match never_write.iter().find(|closed| closed.overlaps(path)) {
             Some(closed) => Err(StateError::NeverWrite { path: path.clone(), closed: closed.clone() }),
@@ -267,14 +267,14 @@ impl States {
         }
     }
 
-    /// What may be told of an error: the words of the service's own type only where nothing is secret.
+    /// Removes the words of the service's type from an error unless no secret is involved.
     fn told(&self, error: StateError, written: &[(&Path, &Tree)]) -> StateError {
         let (place, words) = match &error {
             StateError::Refused(inner) => match inner.service_words() {
                 Some(words) => (&inner.path, words),
                 None => return error,
             },
-            // What cannot be read cannot be looked through for secrets.
+            // An unreadable value cannot be searched for secrets.
             StateError::Unreadable(_) => return error.without_service_words(),
             _ => return error,
         };
@@ -284,19 +284,19 @@ impl States {
         if hidden { error.without_service_words() } else { error }
     }
 
-    /// Whether a secret stands at `path` or below, or one of the same state is in `words`, as far as can be seen without
-    /// waiting; if nothing can be, yes.
+    /// Whether a secret is at `path` or below it, or `words` contain a secret of the same state. Does not wait; true if
+    /// the state cannot be read.
     fn may_tell_a_secret(&self, path: &Path, words: &str) -> bool {
         let (name, below) = split(path);
         let Some(Ok(tree)) = self.states.get(name).map(|state| state.read(Wait::Try)) else { return true };
         let marked = self.redactor.mark(&Path(vec![name.to_owned()]), tree);
-        // A check sees the whole value, whatever part of it is written.
+        // A check sees the whole value, even if only a part is written.
         let may = |tree: &Tree| tree.holds_secret() || tree.holds_unreadable();
         marked.at(below).is_none_or(may) || marked.secrets().any(|secret| says(words, secret))
     }
 }
 
-/// Walks along a path. A walk that is late because another thread had the processor is begun anew, but for in a patch.
+/// Reads along a path. A walk that was late because another thread had the processor is repeated, except in a patch.
 fn along(state: &dyn State, below: &[String], wait: Wait) -> Result<Option<Found>, StateError> {
     const AGAIN: usize = 3;
     let tries = if matches!(wait, Wait::Try) { 0 } else { AGAIN };
@@ -309,7 +309,7 @@ fn along(state: &dyn State, below: &[String], wait: Wait) -> Result<Option<Found
     state.read_along(below, wait)
 }
 
-/// An error about a path through a list that has a key and is not shown by it says why.
+/// Adds to a missing-path error why a keyed list is not shown by its key.
 fn without_key(state: &dyn State, error: StateError) -> StateError {
     let StateError::NoSuchPath(missing) = &error else { return error };
     let above = missing.path.0.split_last().map(|(_, above)| above).unwrap_or_default();
@@ -321,7 +321,7 @@ fn without_key(state: &dyn State, error: StateError) -> StateError {
     }
 }
 
-/// Whether `words` hold the secret or a part of it.
+/// Whether `words` contain the secret or a part of it.
 fn says(words: &str, secret: &Tree) -> bool {
     let holds = |text: &str| !text.is_empty() && words.contains(text);
     secret.leaves().any(|(_, leaf)| match leaf {

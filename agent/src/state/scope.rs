@@ -5,14 +5,14 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// While one lives, a `Secret<T>` on this thread hands its value to our own serializer, marked.
+/// While one exists on this thread, a `Secret<T>` passes its marked value to the agent's serializer.
 ///
-/// Necessary, not sufficient: `Secret<T>` also asks whether the serializer is ours, so that a service's type that
+/// Necessary, not sufficient: `Secret<T>` also checks that the serializer is the agent's, so a service's type that
 /// writes JSON inside its own `Serialize` still gets the placeholder.
 pub(crate) struct SecretScope(PhantomData<*const ()>); // Not `Send`: it must end on the thread that began it.
 
 impl SecretScope {
-    /// Begins a scope on this thread; it ends when the value is dropped.
+    /// Begins a scope on this thread, which ends when the value is dropped.
     pub(crate) fn enter() -> Self {
         DEPTH.set(DEPTH.get().saturating_add(1));
         Self(PhantomData)
@@ -20,7 +20,7 @@ impl SecretScope {
 
     /// Whether this thread is inside a scope.
     pub(crate) fn is_active() -> bool {
-        // A thread whose locals are already gone is inside none.
+        // If the thread's locals are already destroyed, it is in no scope.
         DEPTH.try_with(|depth| 0 < depth.get()).unwrap_or(false)
     }
 }

@@ -14,19 +14,19 @@ use super::redact::is_field_name;
 use super::shapes::url_userinfo;
 use super::tree::Tree;
 
-/// Shorter secrets are not searched for: replacing every `12345` or `admin` would destroy the output, and show where
-/// it stood.
+/// Shorter secrets are not searched for. Replacing every `12345` or `admin` would destroy the output and show where the
+/// secret occurs.
 const MIN_SECRET_LEN: usize = 6;
 
-/// What RFC 3986 leaves as it is.
+/// The unreserved characters of RFC 3986.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Replaces every secret that the agent knows of in what leaves it.
+/// Replaces every known secret in text that leaves the agent.
 ///
-/// Knows what `learn` was last told of each origin. Each secret text of 6 bytes or more is searched for as it is, in
-/// base64 (both alphabets, padded or not, at any offset within a larger text, as in `Basic` credentials),
-/// percent-encoded and escaped for JSON. One pass; every byte costs at most a binary search among the patterns. The
-/// search is ours because automata of libraries keep copies of their patterns that nobody wipes.
+/// It knows the secrets of the last `learn` for each origin. Each secret text of 6 bytes or more is searched for
+/// verbatim, in base64 (both alphabets, padded or not, at any offset within a larger text, as in `Basic` credentials),
+/// percent-encoded, and JSON-escaped. One pass; each byte costs at most one binary search among the patterns. The search
+/// is written here because the automata of libraries keep copies of their patterns that are not wiped.
 #[derive(Default)]
 pub(crate) struct Scrubber(RwLock<Known>);
 
@@ -39,7 +39,7 @@ struct Known {
 }
 
 impl Scrubber {
-    /// Takes the secrets in `tree`, which was marked and came from `origin`, in place of those known from there.
+    /// Replaces the secrets known from `origin` with those in `tree`, which is marked.
     pub(crate) fn learn(&self, origin: impl Into<Origin>, tree: &Tree) {
         let origin = origin.into();
         let mut found = BTreeMap::new();
@@ -66,21 +66,22 @@ impl Scrubber {
         }
     }
 
-    /// Names that are shown everywhere (service, operators, points, paths): a secret equal to one of them, or to a
-    /// whole segment of one, is not searched for. A password equal to the service's name would otherwise make every
-    /// line unreadable, and so be told.
+    /// Sets the names that are shown everywhere (service, operators, points, paths). A secret equal to a name, or to a
+    /// whole segment of one, is not searched for: a password equal to the service's name would make every line
+    /// unreadable, and thereby reveal itself.
     pub(crate) fn protect_identifiers<'a>(&self, identifiers: impl IntoIterator<Item = &'a str>) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         known.identifiers = identifiers.into_iter().flat_map(segments).map(str::to_owned).collect();
         known.rebuild();
     }
 
-    /// `text` with `‹secret›` in place of each secret known; where two overlap, the first, and of those the longest.
+    /// `text` with `‹secret›` in place of each known secret. Of overlapping matches the first wins, of those the
+    /// longest.
     pub(crate) fn scrub<'t>(&self, text: &'t str) -> Cow<'t, str> {
         self.scrub_but(text, &Shown::default())
     }
 
-    /// As [`Scrubber::scrub`], but what was revealed stays.
+    /// As [`Scrubber::scrub`], but revealed secrets stay.
     pub(crate) fn scrub_but<'t>(&self, text: &'t str, shown: &Shown) -> Cow<'t, str> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut clean = String::new();
@@ -102,7 +103,7 @@ impl Scrubber {
         Cow::Owned(clean)
     }
 
-    /// `tree` with each text marked as secret in which a known secret stands, and each map in one of whose names it does.
+    /// `tree` with each text that contains a known secret marked, and each map with such a name.
     pub(crate) fn mark(&self, tree: Tree) -> Tree {
         fn walk(patterns: &Patterns, tree: Tree) -> Tree {
             match tree {
@@ -110,7 +111,7 @@ impl Scrubber {
                     Tree::Secret(Box::new(Tree::Str(text)))
                 }
                 Tree::Seq(items) => Tree::Seq(items.into_iter().map(|item| walk(patterns, item)).collect()),
-                // Its names are shown wherever a path is.
+                // The names of a map appear in paths.
                 Tree::Map(entries) if entries.iter().any(|(key, _)| patterns.find(key, 0).is_some()) => {
                     Tree::Secret(Box::new(Tree::Map(entries)))
                 }
@@ -123,8 +124,8 @@ impl Scrubber {
         walk(&self.0.read().unwrap_or_else(PoisonError::into_inner).patterns, tree)
     }
 
-    /// The secrets whose text stands in `text`, which stands at `path` and is no secret of its own; none for one that is.
-    /// Whether `text` is nothing else is told with each.
+    /// The secrets contained in `text`, which is at `path`, each with whether `text` equals it. Empty if the value at
+    /// `path` is itself a known secret.
     pub(crate) fn alike(&self, path: &Path, text: &str) -> Vec<(Origin, bool)> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if known.secrets.contains_key(&Origin::from(path)) {
@@ -137,12 +138,12 @@ impl Scrubber {
         alike.collect()
     }
 
-    /// Whether a known secret stands in `text`, in any of its forms.
+    /// Whether `text` contains a known secret, in any form.
     pub(crate) fn find(&self, text: &str) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).patterns.find(text, 0).is_some()
     }
 
-    /// Where the secrets are from that are not searched for because they equal an identifier.
+    /// Origins of secrets that are not searched for because they equal an identifier.
     pub(crate) fn unsearched(&self) -> Vec<Origin> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).unsearched.clone()
     }
@@ -153,7 +154,7 @@ impl Scrubber {
 pub(crate) struct Shown(Vec<Zeroizing<String>>);
 
 impl Shown {
-    /// Adds what was revealed.
+    /// Adds a revealed value.
     pub(crate) fn add(&mut self, tree: &Tree) {
         let mut texts = Vec::new();
         secret_texts(tree, &mut texts);
@@ -185,7 +186,7 @@ fn segments(identifier: &str) -> impl Iterator<Item = &str> {
     std::iter::once(identifier).chain(parts).filter(|part| !part.is_empty())
 }
 
-/// The texts by which a secret value could be recognised: text, and the decimals of numbers.
+/// The texts that identify a secret value: its text, and the decimals of its numbers.
 fn secret_texts(tree: &Tree, texts: &mut Vec<Zeroizing<String>>) {
     match tree {
         Tree::Null | Tree::Bool(_) => {}
@@ -194,7 +195,7 @@ fn secret_texts(tree: &Tree, texts: &mut Vec<Zeroizing<String>>) {
         Tree::F64(value) => add(value.to_string(), texts),
         Tree::Str(text) => {
             add(text.clone(), texts);
-            // A driver's error shows the password of a URL without the URL.
+            // A driver's error may show the password of a URL without the URL.
             for userinfo in url_userinfo(text) {
                 add(userinfo.split_once(':').map_or(userinfo, |(_, password)| password).to_owned(), texts);
             }
@@ -243,14 +244,13 @@ fn forms(secret: &str, patterns: &mut Vec<Zeroizing<String>>) {
     add(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned());
 }
 
-/// The characters that stand for `secret` alone in the base64 of a larger text, in which so many bytes (modulo 3)
-/// come before it.
+/// The base64 characters that depend on `secret` alone, if `offset` bytes (modulo 3) of a larger text precede it.
 fn base64_core(engine: &impl Engine, secret: &str, offset: usize) -> String {
     let mut bytes = Zeroizing::new(vec![0; offset]);
     bytes.extend_from_slice(secret.as_bytes());
     let encoded = Zeroizing::new(engine.encode(&*bytes));
-    // A character holds 6 bits: the first ones that hold a bit of what comes before are left out, and so is the last
-    // one unless all its bits are the secret's.
+    // A character holds 6 bits. Leading characters with bits of the preceding bytes are dropped, and so is the last one
+    // unless all its bits belong to the secret.
     let (first, end) = ((offset * 8).div_ceil(6), bytes.len() * 8 / 6);
     encoded.get(first..end).unwrap_or_default().to_owned()
 }
@@ -268,13 +268,13 @@ fn lower_escapes(encoded: &str) -> String {
     lower
 }
 
-/// Texts to search for, sorted, each once.
+/// Texts to search for, sorted, without duplicates.
 #[derive(Default)]
 struct Patterns {
     sorted: Vec<Zeroizing<String>>,
-    /// For each pattern the longest other one that it begins with.
+    /// For each pattern, the longest other pattern that is a prefix of it.
     shorter: Vec<Option<usize>>,
-    /// Which first two bytes occur, so that most positions cost one look. Wiped like the patterns.
+    /// Bit set of the first two bytes of all patterns: most positions cost one lookup. Wiped like the patterns.
     begins: Vec<u64>,
 }
 
@@ -289,7 +289,7 @@ impl Patterns {
             if let Some(bit) = first_two(pattern.as_bytes()) {
                 begins[bit / 64] |= 1 << (bit % 64);
             }
-            // What this one begins with is its predecessor, or what that one begins with, and so on.
+            // The longest prefix is the predecessor, or the longest prefix of the predecessor, and so on.
             let mut candidate = index.checked_sub(1);
             while let Some(before) = candidate.filter(|before| !pattern.starts_with(sorted[*before].as_str()))
             {
@@ -300,7 +300,7 @@ impl Patterns {
         Self { sorted, shorter, begins }
     }
 
-    /// The first occurrence of any pattern at or after `from`, the longest if several begin there.
+    /// The first match at or after `from`; the longest if several begin there.
     fn find(&self, text: &str, from: usize) -> Option<(usize, usize)> {
         if self.sorted.is_empty() {
             return None;
@@ -316,8 +316,8 @@ impl Patterns {
 
     /// The length of the longest pattern that `rest` begins with.
     fn longest_at(&self, rest: &[u8]) -> Option<usize> {
-        // Patterns that `rest` begins with sort at or before it, and each longer one begins with each shorter one: all
-        // of them are the last pattern that sorts so, or on its chain.
+        // Patterns that are prefixes of `rest` sort at or before it, and each is a prefix of the longer ones. So all of
+        // them are the last pattern that sorts at or before `rest`, or on its chain.
         let mut candidate = self.sorted.partition_point(|pattern| pattern.as_bytes() <= rest).checked_sub(1);
         while let Some(index) = candidate {
             let pattern = self.sorted.get(index)?;

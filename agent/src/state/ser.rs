@@ -11,23 +11,23 @@ use super::scope::SecretScope;
 use super::tree::Tree;
 use super::unreadable::{Unreadable, Wide};
 
-/// How large a tree may become, and how long that may take. Reaching one is an error: a part is never shown as the
+/// Limits on the size of a tree and on the time to build it. Exceeding one is an error: a part is never shown as the
 /// whole.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Text and keys, plus `NODE_COST` for every node, in bytes.
+    /// Size of text and keys, plus `NODE_COST` per node, in bytes.
     pub(crate) bytes: usize,
-    /// Leaves.
+    /// Number of leaves.
     pub(crate) leaves: usize,
-    /// Containers inside each other.
+    /// Nesting depth of containers.
     pub(crate) depth: usize,
-    /// Time since the walk began, looked at every `NODES_BETWEEN_LOOKS` nodes.
+    /// Time since the walk began, checked every `NODES_BETWEEN_LOOKS` nodes.
     pub(crate) time: Option<Duration>,
 }
 
 impl Limits {
-    /// For a state, serialized while its lock is held: 1 MiB, 10,000 leaves and 5 ms, so that no thread of the
-    /// service waits longer than that for us. No deeper than a path may be long, the state's own name included.
+    /// For a state, serialized under its lock: 1 MiB, 10,000 leaves and 5 ms, so that the agent delays no service thread
+    /// longer. The depth is that of the longest path, including the state's name.
     pub(crate) const STATE: Self = Self {
         bytes: 1024 * 1024,
         leaves: 10_000,
@@ -35,73 +35,76 @@ impl Limits {
         time: Some(Duration::from_millis(5)),
     };
 
-    /// For a state's copy, which no lock protects: as `STATE`, but nobody waits.
+    /// For a copy of a state, which no lock protects: as `STATE`, without a time limit.
     pub(crate) const COPY: Self = Self { time: None, ..Self::STATE };
 
-    /// For the arguments and the result of one patched call: 256 KiB, as deep as values of scripts.
+    /// For the arguments and the result of one patched call: 256 KiB, 64 levels (the depth allowed for script values).
     pub(crate) const ARGUMENTS: Self = Self { bytes: 256 * 1024, depth: 64, ..Self::STATE };
 }
 
-/// What one node counts against `Limits::bytes`: about what it takes in memory.
+/// Cost of one node against `Limits::bytes`: about its size in memory.
 const NODE_COST: usize = 8;
 
-/// A clock is read once per so many nodes: reading it costs as much as serializing a few of them.
+/// Nodes between two reads of the clock. One read costs as much as serializing a few nodes.
 const NODES_BETWEEN_LOOKS: usize = 64;
 
-/// Up to how many elements a length announced by the value is believed before they have come.
+/// Limit on the capacity reserved for an announced length.
 const MAX_RESERVED: usize = 256;
 
 /// The tree of `value`, in serde_json's shape, with every `Secret<T>` marked and its value kept.
 ///
-/// An `f32` becomes the `f64` of its own shortest decimal, so that `0.1` shows as `0.1`; a `char` is text, bytes are a
-/// list. Keys may be strings, integers, truth values, characters and unit variants.
+/// An `f32` becomes the `f64` of its shortest decimal, so that `0.1` shows as `0.1`; a `char` is text, bytes are a list.
+/// Keys may be strings, integers, booleans, characters and unit variants.
 ///
-/// A part that cannot be shown is a leaf that says why: an integer of more than 64 bits, an entry whose name is no text, is
-/// too long for a path or comes twice, what nests too deep, what the type's own `Serialize` refuses or panics at, and a part
-/// that alone takes more than half of what the whole may.
+/// A part that cannot be shown becomes a leaf with the reason:
+/// - an integer of more than 64 bits
+/// - an entry with a name that is not text, is too long for a path or occurs twice
+/// - a part nested too deeply
+/// - a part whose `Serialize` fails or panics
+/// - a part that alone takes more than half of a limit of the whole
 ///
 /// # Errors
-/// Names the path where a limit of the whole was reached, or says why nothing of it can be shown.
+/// The path at which a limit of the whole was reached, or why nothing of the value can be shown.
 pub(crate) fn to_tree<T: Serialize + ?Sized>(value: &T, limits: &Limits) -> Result<Tree, TreeError> {
     let _scope = SecretScope::enter();
     value.serialize(&mut TreeSerializer::new(*limits, ends(limits)))
 }
 
-/// What serde was told at each place of a value beyond what its tree shows: the difference between two values that are
-/// written alike.
+/// The kind that serde was told at each place, which the tree does not show: the difference between two values with
+/// equal trees.
 pub(super) type Kinds = Vec<(Vec<String>, &'static str)>;
 
-/// The kinds of what `value` holds, as far as it can be written out.
+/// The kinds of the values in `value`, as far as it serializes.
 pub(super) fn kinds<T: Serialize + ?Sized>(value: &T, limits: &Limits) -> Kinds {
     let _scope = SecretScope::enter();
     let mut serializer = TreeSerializer::new(*limits, ends(limits));
     serializer.kinds = Some((Vec::new(), Vec::new()));
-    // An error leaves what was seen until then.
+    // After an error, the kinds seen so far are kept.
     drop(value.serialize(&mut serializer));
     serializer.kinds.map(|(_, kinds)| kinds).unwrap_or_default()
 }
 
-/// The moment at which a walk that begins now is late.
+/// Deadline of a walk that begins now.
 pub(super) fn ends(limits: &Limits) -> Option<Instant> {
     limits.time.and_then(|time| Instant::now().checked_add(time))
 }
 
-/// Whether a walk with so many nodes behind it is late.
+/// Whether a walk that has visited this number of nodes is late. Reads the clock only for some numbers.
 pub(super) fn is_late(nodes: usize, ends: Option<Instant>) -> bool {
     nodes.is_multiple_of(NODES_BETWEEN_LOOKS) && ends.is_some_and(|ends| ends < Instant::now())
 }
 
-/// That a walk is late.
+/// The error for a late walk.
 pub(super) fn late() -> TreeError {
     TreeError::bound("takes longer to read than the service may be held up", true)
 }
 
-/// That a walk has seen more bytes than it may.
+/// The error for a walk that exceeds the byte limit.
 pub(super) fn too_large(limits: &Limits) -> TreeError {
     TreeError::bound(format!("larger than {} bytes", limits.bytes), false)
 }
 
-/// Builds a tree within limits. Public to the crate only so that `Secret<T>` can recognise it.
+/// Builds a tree within limits. Visible in the crate only so that `Secret<T>` can recognise it.
 pub(crate) struct TreeSerializer {
     limits: Limits,
     ends: Option<Instant>,
@@ -109,13 +112,13 @@ pub(crate) struct TreeSerializer {
     leaves: usize,
     nodes: usize,
     depth: usize,
-    /// The place at which the walk is, and what it saw; only where that was asked for.
+    /// Path of the walk and the kinds seen; set only for [`kinds`].
     kinds: Option<(Vec<String>, Kinds)>,
 }
 
 impl TreeSerializer {
-    /// Whether `S` is this serializer. The name of a type is unique within our crate, and a wrapper around it (such
-    /// as serde's own, for tagged enums) has another, so what is not surely ours gets the placeholder.
+    /// Whether `S` is this serializer. A type name is unique within the crate, and wrappers (such as serde's own, for
+    /// tagged enums) have other names. If in doubt, a secret is written as its placeholder.
     pub(crate) fn is<S>() -> bool {
         std::any::type_name::<S>() == std::any::type_name::<&mut TreeSerializer>()
     }
@@ -170,15 +173,15 @@ impl TreeSerializer {
     }
 
     fn text(&mut self, text: &str) -> Result<Tree, TreeError> {
-        // Counted before it is copied.
+        // Counted before the text is copied.
         self.leaf(text.len(), Tree::Null)?;
         Ok(Tree::Str(text.to_owned()))
     }
 
-    /// The tree of a part of a value. What cannot be shown of it costs the part, not the whole.
+    /// The tree of a part. If the part cannot be shown, it becomes an unreadable leaf and the rest is not affected.
     ///
     /// # Errors
-    /// A bound of the whole was reached, and the part alone is not what reached it.
+    /// A limit of the whole was reached, and not by this part alone.
     pub(super) fn part<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<Tree, TreeError> {
         let (depth, bytes, leaves) = (self.depth, self.bytes, self.leaves);
         let error = match fenced(|| value.serialize(&mut *self)) {
@@ -199,7 +202,7 @@ impl TreeSerializer {
     }
 }
 
-/// Makes of a type that takes one `element` or `field` after the other, and ends as a `seq` or a `map`, all that serde calls so.
+/// Implements serde's container traits for a type with `element` or `field`, and with `seq` or `map` at the end.
 macro_rules! containers {
     ($open:ty => $ok:ty) => {
         containers!(@list $open => $ok: SerializeSeq serialize_element);
@@ -240,16 +243,16 @@ macro_rules! containers {
 }
 pub(super) use containers;
 
-/// A list, tuple, map or struct that is not complete yet, and the variants that wrap it.
+/// A list, tuple, map or struct under construction, with the variant that wraps it.
 pub(crate) struct Open<'a> {
     serializer: &'a mut TreeSerializer,
     variant: Option<&'static str>,
-    /// As the value announced it.
+    /// Length announced by the value.
     length: Option<usize>,
     items: Vec<Tree>,
     entries: Vec<(String, Tree)>,
     key: Option<Result<String, TreeError>>,
-    /// How many entries have names that no path can hold.
+    /// Number of entries with names that no path can hold.
     unnamed: usize,
 }
 
@@ -292,7 +295,7 @@ impl<'a> Open<'a> {
         Ok(())
     }
 
-    /// An entry of a map whose name cannot be one of a path: it stands under another, and cannot be read.
+    /// Adds an entry with a name that no path can hold: an unreadable leaf under a generated name.
     fn unnamed(&mut self, why: &TreeError) -> Result<(), TreeError> {
         self.unnamed += 1;
         let leaf = self.serializer.leaf(0, Tree::Unreadable(why.unreadable()));
@@ -322,7 +325,7 @@ impl<'a> Open<'a> {
     }
 
     fn map(mut self) -> Result<Tree, TreeError> {
-        // A map of which no entry has a name is no map to anybody who reads it.
+        // If no entry has a usable name, the whole map is unreadable.
         if 0 < self.unnamed
             && self.unnamed == self.entries.len()
             && let Some((_, Tree::Unreadable(leaf))) = self.entries.pop()
@@ -335,7 +338,7 @@ impl<'a> Open<'a> {
     }
 }
 
-/// Puts one leaf that cannot be read in place of all entries that share a name: a path must name one value.
+/// Replaces all entries that share a name with one unreadable leaf: a path must name one value.
 fn each_name_once(entries: &mut Vec<(String, Tree)>) {
     let mut names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();

@@ -1,8 +1,8 @@
-//! Texts that are secret by what they look like, wherever they stand.
+//! Texts that are secret by their form, in any place.
 
-/// Beginnings of well-known tokens, and how many token characters (`A-Z a-z 0-9 _ - .`) must follow at least.
+/// Prefixes of well-known tokens, and the minimum number of token characters (`A-Z a-z 0-9 _ - .`) after them.
 ///
-/// From the issuers' own documents: Slack, GitHub, GitLab, AWS, Stripe, Google, npm, PyPI, Hugging Face, SendGrid,
+/// Sources: the documentation of Slack, GitHub, GitLab, AWS, Stripe, Google, npm, PyPI, Hugging Face, SendGrid,
 /// DigitalOcean, Shopify, Vault, OpenAI and Anthropic.
 const PREFIXES: [(&str, usize); 33] = [
     ("xoxb-", 8),
@@ -40,11 +40,11 @@ const PREFIXES: [(&str, usize); 33] = [
     ("sk-", 40),
 ];
 
-/// The shortest part of a JSON Web Token that counts: `{}` alone is three characters, any claim makes it longer.
+/// Minimum length of a part of a JSON Web Token: `{}` alone is three characters, any claim makes it longer.
 const MIN_JWT_PART: usize = 8;
 
-/// Whether a secret of a known shape stands anywhere in `text`: a private key or certificate in PEM, a URL with
-/// userinfo, a JSON Web Token, a token with a known beginning.
+/// Whether `text` contains a secret of a known form: a private key or certificate in PEM, a URL with userinfo, a JSON
+/// Web Token, or a token with a known prefix.
 pub(crate) fn has_secret_shape(text: &str) -> bool {
     text.contains("-----BEGIN") || url_userinfo(text).next().is_some() || tokens(text).any(is_token)
 }
@@ -53,7 +53,8 @@ pub(crate) fn has_secret_shape(text: &str) -> bool {
 pub(super) fn url_userinfo(text: &str) -> impl Iterator<Item = &str> {
     text.match_indices("://").filter_map(|(at, separator)| {
         let after = text.get(at + separator.len()..)?;
-        // A password with a bare `/` or `#` in it is wrong, and common; so what ends a URL is white space or a quote.
+        // A bare `/` or `#` in a password is invalid but common, so only white space, a quote or an angle bracket ends
+        // the URL.
         let end = after
             .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>'))
             .unwrap_or(after.len());
@@ -62,7 +63,7 @@ pub(super) fn url_userinfo(text: &str) -> impl Iterator<Item = &str> {
         let authority = url.get(..path)?;
         let userinfo = match authority.rfind('@') {
             Some(at) => authority.get(..at)?,
-            // The password goes on behind a slash only if there is a colon before it and an `@` after it.
+            // The password continues after a slash only if a colon precedes the slash and an `@` follows.
             None if authority.split_once(':').is_some_and(|(_, port)| !is_port(port)) => {
                 url.get(..url.rfind('@')?)?
             }
@@ -83,7 +84,7 @@ fn tokens(text: &str) -> impl Iterator<Item = &str> {
 
 fn is_token(word: &str) -> bool {
     let known = |(prefix, least): &(&str, usize)| {
-        // Not only at the beginning: `key.AKIA…` and `v1.ghp_…` occur too.
+        // A token may also follow a separator: `key.AKIA…`, `v1.ghp_…`.
         word.match_indices(prefix).any(|(at, _)| {
             let bounded =
                 word.get(..at).is_some_and(|before| !before.ends_with(|c: char| c.is_ascii_alphanumeric()));
@@ -98,6 +99,6 @@ fn is_jwt(word: &str) -> bool {
     let Some(at) = word.find("eyJ") else { return false };
     let mut parts = word.get(at..).unwrap_or_default().split('.');
     let long = |part: Option<&str>| part.is_some_and(|part| MIN_JWT_PART <= part.len());
-    // An unsigned one has an empty third part.
+    // An unsigned token has an empty third part.
     long(parts.next()) && long(parts.next()) && parts.next().is_some()
 }

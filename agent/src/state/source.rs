@@ -5,25 +5,25 @@ use tokio::sync::watch;
 use super::cell::{Cell, Place};
 use super::live::Live;
 
-/// What [`Builder::state`](crate::Builder::state) and [`Builder::state_mut`](crate::Builder::state_mut) take: a value that
-/// the agent shares with the service.
+/// A value shared by the agent and the service, for [`Builder::state`](crate::Builder::state) and
+/// [`Builder::state_mut`](crate::Builder::state_mut).
 ///
-/// In an `Arc`, or as a `&'static`:
+/// Accepted in an `Arc` or as a `&'static`:
 ///
 /// - `std::sync::RwLock` and `Mutex`,
 /// - `tokio::sync::RwLock` and `Mutex`,
 /// - `parking_lot::RwLock` and `Mutex`, with the feature `parking_lot`,
 /// - `arc_swap::ArcSwap`,
-/// - `tokio::sync::watch::Sender`, also by itself,
+/// - `tokio::sync::watch::Sender`, also without an `Arc`,
 /// - `AtomicBool` and the atomic integers,
-/// - [`Live`], also by itself.
+/// - [`Live`], also without an `Arc`.
 ///
-/// The agent holds a lock only while it serializes, compares and swaps, and waits for it at most 5 ms. Only to undo a change
-/// it waits longer, on a thread of its own, as an ordinary writer: a thread that takes a lock for reading twice at once may
-/// then wait for ever, as the locks' own documentation says.
+/// The agent holds a lock only to serialize, compare and swap, and waits at most 5 ms for it. To undo a change it waits
+/// longer, on its own thread, as an ordinary writer. A service thread that takes a read lock twice at once may then
+/// deadlock, as the documentation of the locks says.
 ///
-/// A `watch` has no `try`: a write waits for it as any other sender does. Its channel stays open until the agent is dropped,
-/// too.
+/// A `watch` channel has no `try`: a write waits for it like any other sender. The agent keeps the channel open until it
+/// is dropped.
 ///
 /// ```
 /// use std::sync::atomic::AtomicU32;
@@ -49,7 +49,7 @@ pub trait StateHandle: Sealed<Inner = <Self as StateHandle>::Value> {
     type Value: Send + Sync + 'static;
 }
 
-/// Only the agent knows what it can handle.
+/// Sealed: the agent supports only the types in this module.
 pub trait Sealed {
     type Inner: Send + Sync + 'static;
     type Cell: Cell<Value = Self::Inner>;

@@ -1,11 +1,11 @@
-//! Values that a type spells otherwise than they were given: `PT90S`, which it writes as `PT1M30S`.
+//! Values that a type writes in another spelling than given: `PT90S`, written as `PT1M30S`.
 
 use super::tree::Tree;
 
-/// Whether `stored`, which a type made of `given`, may be the same in another spelling: nothing differs but single values of
-/// which one is text. Whether it is the same only the type can tell, by reading both.
+/// Whether `stored`, which a type made of `given`, may be the same value in another spelling: they differ only in single
+/// values of which at least one is text. Whether they are equal only the type can decide, by reading both.
 ///
-/// A number that became another number is another one, and a text that was cut is no spelling of the whole.
+/// A number that became another number is another value, and a truncated text is no spelling of the whole.
 pub(super) fn may_be_respelled(given: &Tree, stored: &Tree) -> bool {
     given.differences(stored).into_iter().all(|(_, given, stored)| match (given, stored) {
         (Some(given), Some(stored)) => is_spelling(given.without_mark(), stored.without_mark()),
@@ -25,7 +25,7 @@ fn is_spelling(given: &Tree, stored: &Tree) -> bool {
     }
 }
 
-/// Whether something was left out at the end that says something: more than spaces, noughts and signs.
+/// Whether `stored` is `given` cut at the end, with more lost than spaces, zeros and punctuation.
 fn is_cut(given: &str, stored: &str) -> bool {
     let rest = given.strip_prefix(stored);
     rest.is_some_and(|rest| rest.chars().any(|c| c.is_alphanumeric() && c != '0'))

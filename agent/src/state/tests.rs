@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::*;
 use crate::Secret;
 
-/// A configuration as services have it.
+/// A typical configuration of a service.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Config {
     pub(super) app: App,
@@ -96,7 +96,7 @@ where
 }
 
 pub(super) trait Set {
-    /// Writes where nobody looks at a clock.
+    /// Writes without a schedule, for states that are not timed.
     fn set(&self, path: &[String], expect: &Tree, value: &Tree, wait: Wait) -> Result<(), StateError>;
 }
 

@@ -3,37 +3,37 @@ use std::fmt;
 use super::path::{Path, PathError, index_of};
 use super::unreadable::Unreadable;
 
-/// A value of the service between serde and everything of ours: reads, writes, undo, digests and patches' arguments.
+/// A service's value between serde and the agent: for reads, writes, undo, digests and arguments of patches.
 ///
-/// Untouched numbers never pass through Rhai; a secret keeps its value, marked. Printing one for debugging shows no
+/// Numbers that a script does not touch never pass through Rhai. A secret keeps its value, marked. `Debug` shows no
 /// secret.
 #[derive(Clone, PartialEq)]
 pub(crate) enum Tree {
     /// `None`, `()` and unit structs.
     Null,
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
-    /// Every integer that fits.
+    /// An integer that fits.
     I64(i64),
-    /// Integers above `i64::MAX` only.
+    /// An integer above `i64::MAX`.
     U64(u64),
     /// A floating-point number.
     F64(f64),
-    /// Text; `char` too.
+    /// Text, also of a `char`.
     Str(String),
     /// A list, tuple or byte string.
     Seq(Vec<Tree>),
-    /// A map or struct in the order in which it was serialized. Keys are strings, or integers, booleans and unit
-    /// variants written as strings.
+    /// A map or struct, in the order of serialization. Keys are strings, or integers, booleans and unit variants written
+    /// as strings.
     Map(Vec<(String, Tree)>),
-    /// What a `Secret<T>` holds. Shown to nobody without a permit to reveal.
+    /// The value of a `Secret<T>`, or a value marked as secret. Shown only with a permit to reveal.
     Secret(Box<Tree>),
-    /// What cannot be shown, with the reason.
+    /// A value that cannot be shown, with the reason.
     Unreadable(Unreadable),
 }
 
 impl Tree {
-    /// What stands at `path`, counted from this value. A secret is a leaf: nothing below it has a path.
+    /// The value at `path`, relative to this one. A secret is a leaf: no path leads into it.
     pub(crate) fn at(&self, path: &[String]) -> Option<&Tree> {
         let mut here = self;
         for segment in path {
@@ -46,10 +46,10 @@ impl Tree {
         Some(here)
     }
 
-    /// This tree with `value` in place of what stands at `path`.
+    /// This tree with `value` in place of the value at `path`.
     ///
     /// # Errors
-    /// Every segment must exist already: nothing is added to a map or a list. The error names what is known there.
+    /// A segment does not exist: nothing is added to a map or list. The error lists the names that exist there.
     pub(crate) fn replaced(mut self, path: &[String], value: Tree) -> Result<Tree, PathError> {
         let mut here = &mut self;
         for (depth, segment) in path.iter().enumerate() {
@@ -65,11 +65,11 @@ impl Tree {
         Ok(self)
     }
 
-    /// This tree with `value` at `path`, or with nothing there. A name that its map does not hold yet comes behind the last
-    /// of those before it in `order`, or behind all.
+    /// This tree with `value` at `path`, or with nothing there. A new name goes after the last of the names that precede
+    /// it in `order`; to the end if `order` does not have it.
     ///
     /// # Errors
-    /// What should hold it is not there, or is a list that has no such element or would lose one.
+    /// The container does not exist, or is a list without this element, or would lose an element.
     pub(crate) fn with(
         mut self,
         path: &[String],
@@ -94,7 +94,7 @@ impl Tree {
         Ok(self)
     }
 
-    /// The names of a map, in its order; none of anything else.
+    /// The names of a map, in order; empty for other values.
     pub(crate) fn names(&self) -> Vec<String> {
         match self {
             Tree::Map(entries) => entries.iter().map(|(name, _)| name.clone()).collect(),
@@ -102,7 +102,7 @@ impl Tree {
         }
     }
 
-    /// What stands at `path`, or an error that names what is known there.
+    /// The value at `path`, or an error that lists the names that exist there.
     pub(crate) fn known_at(&self, path: &[String]) -> Result<&Tree, PathError> {
         let mut here = self;
         for (depth, segment) in path.iter().enumerate() {
@@ -129,10 +129,10 @@ impl Tree {
         }
     }
 
-    /// Every leaf with its path from here, in the tree's order.
+    /// All leaves with their paths from here, in the tree's order.
     ///
-    /// Reading or writing a container asks for each of these, so an empty container is a leaf too: otherwise it
-    /// would be readable without being asked for. A secret is one leaf, whatever it holds.
+    /// Reads and writes of a container are checked for each of these, so an empty container is a leaf too: otherwise it
+    /// would be accessible without a check. A secret is one leaf, independent of its content.
     pub(crate) fn leaves(&self) -> impl Iterator<Item = (Path, &Tree)> {
         let mut pending = vec![(Vec::new(), self)];
         std::iter::from_fn(move || {
@@ -153,7 +153,7 @@ impl Tree {
         })
     }
 
-    /// Whether a secret stands here or anywhere below.
+    /// Whether this is or contains a secret.
     pub(crate) fn holds_secret(&self) -> bool {
         match self {
             Tree::Secret(_) => true,
@@ -164,7 +164,7 @@ impl Tree {
         }
     }
 
-    /// Whether a leaf that would be lost on the way through serde stands here or anywhere below.
+    /// Whether this is or contains a leaf that would be lost in a round trip through serde.
     pub(crate) fn holds_unreadable(&self) -> bool {
         match self {
             Tree::Unreadable(leaf) => leaf.kept().is_none(),
@@ -184,7 +184,7 @@ impl Tree {
         })
     }
 
-    /// The value without the mark of a secret, if it has one.
+    /// The value without its mark, if it has one.
     pub(crate) fn without_mark(&self) -> &Tree {
         match self {
             Tree::Secret(inner) => inner.without_mark(),
@@ -192,7 +192,7 @@ impl Tree {
         }
     }
 
-    /// What kind of value this is, in words for an error.
+    /// The kind of value, in words for an error.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Tree::Null => "nothing",
@@ -208,8 +208,8 @@ impl Tree {
     }
 }
 
-/// Adds an entry behind the last of those that come before it in `order`; in front of all if none of them is there; behind all
-/// if `order` does not know it.
+/// Inserts an entry after the last of the names that precede it in `order`; first if none of them exists; last if
+/// `order` does not have the name.
 pub(crate) fn insert(entries: &mut Vec<(String, Tree)>, name: &str, value: Tree, order: &[String]) {
     let before = order.iter().position(|known| known == name).and_then(|at| order.get(..at));
     let at = match before {

@@ -1,13 +1,13 @@
-//! Leaves that cannot be shown: each costs itself, and everything around it reads.
+//! Leaves that cannot be shown. Each affects only itself; everything around it stays readable.
 
 use std::fmt;
 
 use super::tree::Tree;
 
-/// A value of the service that has no place in a tree, or whose type does not write it out.
+/// A value that has no form in a tree, or that its type does not serialize.
 ///
-/// It is shown as what it is and refuses every other use. The reason holds only words of ours: what could not be looked at
-/// cannot be looked through for secrets, and the service's own words may hold anything.
+/// It can be shown, with the reason, and refuses every other use. The reason contains only the agent's words: the
+/// service's words may contain anything, and an unreadable value cannot be searched for secrets.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Unreadable {
     reason: String,
@@ -15,33 +15,33 @@ pub(crate) struct Unreadable {
     hidden: Option<Box<Tree>>,
 }
 
-/// An integer of more than 64 bits, kept so that what stands beside it can be written.
+/// An integer of more than 64 bits, kept so that its surroundings can be written.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Wide {
-    /// Below zero, or in a type with a sign.
+    /// Negative, or of a signed type.
     Signed(i128),
-    /// In a type without one.
+    /// Of an unsigned type.
     Unsigned(u128),
 }
 
 impl Unreadable {
-    /// For a reason in words of ours.
+    /// Creates a leaf with a reason in the agent's words.
     pub(crate) fn because(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), kept: None, hidden: None }
     }
 
-    /// For a secret of which a part cannot be read. The parts that can be are shown to no operator, and what leaves the process
-    /// is searched for them.
+    /// For a secret with an unreadable part. Its readable parts are shown to no operator, but outgoing text is searched
+    /// for them.
     pub(super) fn hiding(self, secret: Tree) -> Self {
         Self { hidden: Some(Box::new(secret)), ..self }
     }
 
-    /// The secret of which a part cannot be read.
+    /// The secret with an unreadable part.
     pub(super) fn hidden(&self) -> Option<&Tree> {
         self.hidden.as_deref()
     }
 
-    /// An integer that no script can hold.
+    /// An integer too wide for a script.
     pub(super) fn wide(value: Wide) -> Self {
         Self { reason: "an integer of more than 64 bits".to_owned(), kept: Some(value), hidden: None }
     }
@@ -51,7 +51,7 @@ impl Unreadable {
         &self.reason
     }
 
-    /// What survives being written back, if the value does.
+    /// The integer, if the value is one and survives being written back.
     pub(crate) fn kept(&self) -> Option<Wide> {
         self.kept
     }

@@ -34,7 +34,7 @@ fn elements_are_read_and_written_by_their_key_and_keep_their_order() {
     assert_eq!(tree.at(&segments("backends.a.weight")), Some(&Tree::I64(2)));
     state.set(&segments("backends.a.weight"), &Tree::I64(2), &Tree::I64(9), Wait::AGENT).unwrap();
     assert_eq!(lock.read().unwrap().backends, backends(&[("c", 1), ("a", 9)]));
-    // Whatever the order in which they are given: those that are there stay where they are, new ones come behind.
+    // In any given order: existing elements keep their positions, new ones come last.
     let given = |names: &[&str]| {
         Tree::Map(
             names

@@ -1,4 +1,4 @@
-//! Reading along one path shows nothing that reading the whole does not show.
+//! A read along one path shows nothing that a full read does not show.
 
 use proptest::prelude::*;
 use serde::ser::{self, SerializeMap, SerializeSeq, SerializeTupleVariant, Serializer};
@@ -6,7 +6,7 @@ use serde::ser::{self, SerializeMap, SerializeSeq, SerializeTupleVariant, Serial
 use super::*;
 use crate::state::along::found_along;
 
-/// A value of any shape, with all that makes one secret.
+/// A value of any shape, with every feature that makes a value secret.
 #[derive(Clone, Debug)]
 enum Any {
     Nothing,
@@ -75,7 +75,7 @@ impl Serialize for Any {
     }
 }
 
-/// Plain text, the name of a secret, and a text of which the shape alone tells that it is one.
+/// Plain text, a secret name, and text that is secret by its shape.
 fn words() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[a-c]{1,2}",
@@ -146,8 +146,7 @@ fn paths(value: &Any) -> Vec<Vec<String>> {
     found
 }
 
-/// What is shown at a path by a walk along it, and what by a look at the whole value. Without an answer of the walk the whole
-/// value is read.
+/// The value at a path by a read along it, and by a full read. If the walk has no answer, the full read replaces it.
 fn both(value: &Any, path: &[String], redactor: &Redactor) -> Option<(Tree, Option<Tree>)> {
     let root = Path(vec!["s".to_owned()]);
     let found = found_along(value, path, &Limits::COPY).ok().flatten()?;
@@ -171,7 +170,7 @@ proptest! {
     }
 }
 
-/// A name that makes its map a secret can come behind the one that is looked for, also where that one is a number.
+/// The name that makes a map secret may follow the wanted one, even if the wanted name is an integer.
 #[test]
 fn a_name_behind_the_one_wanted_makes_the_map_a_secret_all_the_same() {
     let token = Name::Text(concat!("xoxb", "-1234567890ab").to_owned());

@@ -1,4 +1,4 @@
-//! Every kind of handle keeps the same promises.
+//! Every kind of handle gives the same guarantees.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI8, AtomicU64, AtomicUsize, Ordering};
@@ -58,7 +58,7 @@ fn touchy<H: StateHandle<Value = Touchy>>(handle: H) -> Arc<dyn State> {
     states.remove(0)
 }
 
-/// What a panic in each piece of the service's own code does: nothing.
+/// A panic in any part of the service's own code changes nothing.
 fn panics_change_nothing<H: StateHandle<Value = Touchy> + Clone>(
     make: impl Fn(Touchy) -> H,
     peek: impl Fn(&H) -> u8,
@@ -81,7 +81,7 @@ fn panics_change_nothing<H: StateHandle<Value = Touchy> + Clone>(
             "{doing}: {error}"
         );
         assert_eq!(peek(&handle), live, "{doing}");
-        // The service's own use of it is unharmed, and so is ours where its code does not panic.
+        // The service and the agent can still use it where its code does not panic.
         if live == 0 {
             set(&state, 0, 7).unwrap();
             assert_eq!(peek(&handle), 7);
@@ -190,7 +190,7 @@ fn peek_live<T, R>(live: &Live<T>, peek: Peek<'_, T, R>) -> R {
     peek(&live.load())
 }
 
-/// While `hold` runs its argument, this thread holds the lock for writing: asking for it does not wait for ever.
+/// While `hold` runs its argument, this thread holds the write lock: a request for the lock must not block for ever.
 fn busy_while_held<H: StateHandle<Value = u8>>(handle: H, hold: impl FnOnce(&dyn Fn())) {
     let state = writable("s", handle);
     hold(&|| {
@@ -200,7 +200,7 @@ fn busy_while_held<H: StateHandle<Value = u8>>(handle: H, hold: impl FnOnce(&dyn
             assert_eq!(set.unwrap_err(), StateError::Busy("s".into()));
         }
     });
-    // Nothing that was given up is made later.
+    // An abandoned write is not made later.
     assert_eq!(state.read(WAIT).unwrap(), Tree::I64(0));
     state.set(&[], &Tree::I64(0), &Tree::I64(1), WAIT).unwrap();
 }
@@ -260,17 +260,17 @@ fn a_reader_of_the_service_is_not_waited_for_on_its_own_thread_either() {
     let sender = watch::Sender::new(0);
     let state = writable("s", sender.clone());
     let held = sender.borrow();
-    // By another thread, which on a loaded machine may need more than the 5 ms of a patch.
+    // On another thread, which on a loaded machine may need more than the 5 ms of a patch.
     assert_eq!(state.read(WAIT).unwrap(), Tree::I64(0));
     let set = state.set(&[], &Tree::I64(0), &Tree::I64(1), Wait::AGENT);
     assert_eq!(set.unwrap_err(), StateError::Busy("s".into()));
     drop(held);
-    // The write that was given up finds that out once the channel is free.
+    // The abandoned write notices that once the channel is free.
     state.set(&[], &Tree::I64(0), &Tree::I64(2), WAIT).unwrap();
     assert_eq!(*sender.borrow(), 2);
 }
 
-/// The lock is held when the wait begins, and then let go.
+/// The lock is held when the wait begins, and then released.
 fn waits_its_turn<H, G>(handle: H, hold: impl FnOnce() -> G)
 where
     H: StateHandle<Value = u8>,
@@ -374,7 +374,7 @@ fn steady_readers_keep_no_revert_waiting() {
     }
 }
 
-/// Looks, when it drops, whether the lock that it was in is free.
+/// Checks, when dropped, whether the lock that held it is free.
 #[derive(Clone, Deserialize, Serialize)]
 struct Looking {
     number: u8,

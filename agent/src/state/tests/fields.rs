@@ -1,4 +1,4 @@
-//! Fields behind closures of the service, and what the service says of new values.
+//! Fields behind closures of the service, and the service's checks of new values.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -195,7 +195,7 @@ fn what_the_services_check_refuses_is_not_written_and_its_words_are_told() {
     assert_eq!(set(80).unwrap_err().to_string(), expected);
     assert_eq!(*lock.read().unwrap(), config());
     set(9090).unwrap();
-    // What could not be put back is not changed.
+    // A value that could not be restored is not changed.
     lock.write().unwrap().server.port = 80;
     let error = states.check_write(&port, &Tree::I64(9090), WAIT).unwrap_err().to_string();
     assert_eq!(
@@ -290,7 +290,7 @@ fn what_is_only_read_is_shown_and_listed_so() {
     assert!(whole.contains(r#""sent": 7, "rate": 1"#) && whole.contains("panicked while getting"), "{whole}");
 }
 
-/// What of a path that is not there now a type knows.
+/// What a type knows of a path that does not exist now.
 #[test]
 fn a_place_that_a_struct_does_not_know_never_comes() {
     #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
@@ -333,7 +333,7 @@ fn a_place_that_a_struct_does_not_know_never_comes() {
     };
     let states = states(vec![writable("opt", shared(value)), writable("plain", shared(plain))]).unwrap();
     let comes = |place: &str| states.may_come(&path(place));
-    // Read through serde's buffer, the struct with `flatten` may know any name.
+    // Read through serde's buffer: the struct with `flatten` may know any name.
     for place in
         ["opt.naem", "opt.proxy", "opt.on.b", "opt.mode.rate", "opt.more", "opt.plain.inner", "plain.inner"]
     {
@@ -342,6 +342,6 @@ fn a_place_that_a_struct_does_not_know_never_comes() {
     for place in ["plain.txet", "plain.iner.text", "opt.plain.txet"] {
         assert!(!comes(place), "{place}");
     }
-    // Below what is not there now it cannot be told.
+    // Below a missing container this is unknown.
     assert!(comes("plain.inner.txet"));
 }

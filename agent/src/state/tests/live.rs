@@ -1,4 +1,4 @@
-//! A `Live` looks at deadlines where it is read: no thread of the agent is there in these tests.
+//! A `Live` checks deadlines on each read: these tests run without a thread of the agent.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn future() -> BootTime {
     BootTime::now().after(Duration::from_secs(3600))
 }
 
-/// Writes `to` over `from`, which will be `then` from each moment on.
+/// Writes `to` over `from`, with `then` as its schedule.
 fn write(state: &Arc<dyn State>, from: i64, to: i64, then: &[(BootTime, i64)]) -> Result<(), StateError> {
     let later = |live: &Tree, _: &dyn Orders| {
         assert_eq!(live, &Tree::I64(to), "asked about the state as it will be");
@@ -41,7 +41,7 @@ fn of_several_deadlines_that_are_past_the_newest_counts() {
     let state = writable("s", live.clone());
     write(&state, 1, 4, &[(BootTime(1), 3), (BootTime(2), 2), (future(), 1)]).unwrap();
     assert_eq!(*live.load(), 2);
-    // At its very deadline a change is over.
+    // A change ends exactly at its deadline.
     let now = BootTime::now();
     write(&state, 2, 4, &[(now, 1)]).unwrap();
     assert_eq!(*live.load(), 1);
@@ -98,7 +98,7 @@ fn another_deadline_keeps_what_is_in_force() {
     assert!(Arc::ptr_eq(&before, &live.load()), "the value itself was replaced");
     rearm(past()).unwrap();
     assert_eq!(*live.load(), 1);
-    // What is over stays over, whatever deadline it gets.
+    // An expired change stays expired under any later deadline.
     rearm(future()).unwrap();
     assert_eq!(*live.load(), 1);
 }
@@ -142,7 +142,7 @@ fn a_live_shows_what_is_in_force_and_is_made_of_values() {
     assert_eq!(*Live::<u8>::default().load(), 0);
 }
 
-/// Panics whenever it drops.
+/// Panics on drop.
 #[derive(Deserialize, PartialEq, Serialize)]
 struct Exploding(u8);
 

@@ -1,4 +1,5 @@
-//! A state that cannot be written says which of its parts does not come back from the way through serde, and why.
+//! The error for a state that cannot be written names the part that does not survive the round trip through serde, and
+//! why.
 
 use std::collections::BTreeMap;
 

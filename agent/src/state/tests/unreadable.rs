@@ -94,7 +94,7 @@ fn what_cannot_be_shown_costs_itself() {
     assert_eq!(text, "‹unreadable: larger than 1048576 bytes›");
 }
 
-/// As deep as a path may be long, and deeper.
+/// As deep as the longest path, and deeper.
 #[test]
 fn what_nests_deeper_than_a_path_may_be_long_is_a_leaf() {
     let mut value = serde_json::json!(1);
@@ -157,7 +157,7 @@ fn one_entry_of_a_large_map_is_read_alone() {
     assert!(found_along(&list, &segments("99999"), &late).unwrap_err().is_bound());
 }
 
-/// Names that make what is above a secret do so as well where it is not read.
+/// Names that make the map above secret do so in a partial read too.
 #[test]
 fn a_map_that_is_a_secret_by_its_names_is_one_along_a_path_too() {
     let states = |names: [&str; 2]| {
@@ -202,7 +202,7 @@ proptest! {
     }
 }
 
-/// A part that cannot be read hides no secret from what searches all that leaves the process.
+/// An unreadable part must not keep the readable parts of a secret from being searched for in outgoing text.
 #[test]
 fn the_parts_of_a_secret_that_can_be_read_are_searched_for_beside_one_that_cannot() {
     let long = "k".repeat(300);
