@@ -1,6 +1,6 @@
-//! Between trees and the values of scripts.
+//! Converts between trees and the values of scripts.
 //!
-//! Our own walk, because Rhai's turns large integers into floats and functions into text without a word.
+//! This is a walk of our own: Rhai's silently turns large integers into floats and functions into text.
 
 mod opaque;
 mod show;
@@ -18,16 +18,16 @@ pub(crate) use unreadable::UnreadableLeaf;
 
 use crate::state::{Keyed, Path, Tree};
 
-/// How deep a value given by a script may be nested; as deep as states are read.
+/// Maximum nesting depth of a value given by a script.
 const MAX_DEPTH: usize = 64;
 
-/// How many values one given by a script may hold; as many as are read from a state.
+/// Maximum number of values in a value given by a script; as many as in a state.
 const MAX_ENTRIES: usize = 10_000;
 
-/// How many bytes of text one given by a script may hold: 1 MiB, as much as is read from a state.
+/// Maximum size of text in a value given by a script: 1 MiB, as in a state.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// The script's copy of `tree`, which stands at `path` of a state. Secrets become opaque values that know their path.
+/// The script's copy of `tree`, which is at `path` of a state. Secrets become opaque values that know their path.
 pub(crate) fn to_dynamic(tree: &Tree, path: &Path, keyed: &Keyed) -> Dynamic {
     match tree {
         Tree::Null => Dynamic::UNIT,
@@ -58,7 +58,7 @@ pub(crate) fn to_dynamic(tree: &Tree, path: &Path, keyed: &Keyed) -> Dynamic {
     }
 }
 
-/// Why a value of a script cannot leave it.
+/// Why a script's value cannot be stored or returned.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum ConvertError {
     /// A function, a time, a range or an object of the agent.
@@ -67,26 +67,26 @@ pub(crate) enum ConvertError {
     /// NaN or an infinity.
     #[error("{0}a number that is not finite cannot be stored")]
     NotFinite(Place),
-    /// A bound was reached.
+    /// A limit was reached.
     #[error("the value is {0}; store it in parts")]
     TooLarge(String),
-    /// A captured variable that is being changed at this moment.
+    /// A captured variable that is in use by the current operation.
     #[error("{0}the variable is in use by another part of the script")]
     InUse(Place),
-    /// A secret argument that would become part of a value.
+    /// A secret argument would become part of a value.
     #[error("a secret argument cannot be part of a value or an answer")]
     SecretArgument,
-    /// A secret that would go elsewhere.
+    /// A secret would be written to another path.
     #[error(
         "the secret of `{0}` can only be written back to its own path; `reveal(\"{0}\")` needs action reveal"
     )]
     SecretMoved(Path),
-    /// What cannot be read cannot go anywhere.
+    /// An unreadable value cannot be written elsewhere.
     #[error("{0}")]
     Unreadable(String),
 }
 
-/// Where in a script's value something stands.
+/// Position within a script's value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Place(Path);
 
@@ -96,13 +96,13 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// The tree of a script's value that is to be written at `target`, or that leaves the script otherwise (`None`).
+/// The tree of a script's value, to be written at `target` or to leave the script otherwise (`None`).
 ///
-/// Shared variables are copied. An opaque secret is taken only if it comes to stand at its own path.
+/// Shared variables are copied. An opaque secret is accepted only at its own path.
 ///
 /// # Errors
-/// Functions, times, ranges and objects of the agent; numbers that are not finite; more than 64 levels, 10,000 values
-/// or 1 MiB of text.
+/// The value contains a function, a time, a range or an object of the agent, or a number that is not finite. It exceeds
+/// 64 levels, 10,000 values or 1 MiB of text. It contains a secret or an unreadable value outside of its own path.
 pub(crate) fn from_dynamic(value: Dynamic, target: Option<&Path>) -> Result<Tree, ConvertError> {
     let place = target.cloned().unwrap_or(Path(Vec::new()));
     Walk { is_target: target.is_some(), place, entries: 0, bytes: 0 }.tree(&value)
@@ -119,7 +119,7 @@ impl Walk {
     fn tree(&mut self, value: &Dynamic) -> Result<Tree, ConvertError> {
         self.count(0)?;
         if value.is_shared() {
-            // Waiting for another part of the same script would be waiting for ourselves.
+            // Waiting for another part of the same script would be a deadlock.
             if value.is_locked() {
                 return Err(ConvertError::InUse(self.place()));
             }
@@ -152,7 +152,7 @@ impl Walk {
     }
 
     fn leaf(&mut self, value: &Dynamic) -> Result<Option<Tree>, ConvertError> {
-        // What is most common first.
+        // Most common kind first.
         if value.is_int() {
             return Ok(value.as_int().ok().map(Tree::I64));
         }
@@ -202,7 +202,7 @@ impl Walk {
     }
 
     fn count(&mut self, bytes: usize) -> Result<(), ConvertError> {
-        // A text counts once more than its container did; nobody needs the exact number.
+        // A text counts as one value more than it should; the exact number does not matter.
         self.entries += usize::from(bytes == 0);
         self.bytes = self.bytes.saturating_add(bytes);
         if MAX_ENTRIES < self.entries {
@@ -219,7 +219,7 @@ impl Walk {
     }
 }
 
-/// Whether a leaf is the very value that another one is: of the same type, too.
+/// Whether two values are identical, including their types. Secrets are identical only if they share origin and value.
 pub(crate) fn identical(a: &Dynamic, b: &Dynamic) -> bool {
     if let (Some(a), Some(b)) = (a.read_lock::<OpaqueSecret>(), b.read_lock::<OpaqueSecret>()) {
         return a.origin == b.origin && Arc::ptr_eq(&a.value, &b.value);
@@ -232,7 +232,7 @@ pub(crate) fn identical(a: &Dynamic, b: &Dynamic) -> bool {
     }
 }
 
-/// What a value of a script is, in words for an error.
+/// The kind of a script's value, in words for an error.
 pub(crate) fn kind(value: &Dynamic) -> String {
     if value.is_string() {
         "text".to_owned()
@@ -257,7 +257,7 @@ pub(crate) fn kind(value: &Dynamic) -> String {
     }
 }
 
-/// What a value is that is no data.
+/// The kind of a value that is not data.
 fn named(value: &Dynamic) -> String {
     if let Some(path) = crate::handle::path_of(value) {
         format!("the live `{path}` (`get(\"{path}\")` is a copy)")

@@ -1,8 +1,8 @@
 //! State paths in scripts: `config.db.host` reads, `config.server.port = 9090` writes, `config.db` is a live handle.
 //!
-//! Only the last step of an expression is an effect: containers stay handles, and what Rhai stores back behind a method
-//! call is a write only if the method changed it. Wherever a value is needed, a handle is the value of its container
-//! ([`value`]).
+//! Only the last step of an expression is an effect: containers stay handles. Rhai stores a value back after each method
+//! call; that is a write only if the method changed the value. If a value is needed, a handle is replaced by the value
+//! of its container ([`value`]).
 
 mod value;
 
@@ -24,21 +24,21 @@ use crate::state::{Path, StateError, Tree};
 
 pub(crate) use value::{add, missing_function, settled, whole};
 
-/// A container in a state, by its path. Reading through it is live.
+/// A container in a state, identified by its path. Reads through it are live.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Handle {
-    /// Where it points.
+    /// Path of the container.
     pub(crate) path: Path,
 }
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
-/// The path that a value stands for, if it is a handle.
+/// The path of a handle; `None` for other values.
 pub(crate) fn path_of(value: &Dynamic) -> Option<Path> {
     value.read_lock::<Handle>().map(|handle| handle.path.clone())
 }
 
-/// Registers what can be done with a handle, but for what it can as the value that it is.
+/// Registers the operations on handles, except those on the value of the container.
 pub(crate) fn register(module: &mut Module) {
     module.set_custom_type::<Handle>("state");
     FuncRegistration::new_index_getter().set_into_module(module, step_by_name);
@@ -46,17 +46,17 @@ pub(crate) fn register(module: &mut Module) {
     FuncRegistration::new_index_getter().set_into_module(module, slice);
     FuncRegistration::new_index_getter().set_into_module(module, slice_inclusive);
     FuncRegistration::new_index_getter().set_into_module(module, no_step);
-    // Pure, because the root is a constant that Rhai would otherwise refuse to index for writing.
+    // Pure, because the root is a constant, which Rhai would otherwise refuse to index for writing.
     FuncRegistration::new_index_setter().with_purity(true).set_into_module(module, write_by_name);
     FuncRegistration::new_index_setter().with_purity(true).set_into_module(module, write_by_index);
     FuncRegistration::new_index_setter().with_purity(true).set_into_module(module, no_write);
-    // Otherwise it would be the `set` of the table, with the name as the value.
+    // Otherwise this would call the host function `set`, with the name as the value.
     FuncRegistration::new("set").with_purity(true).set_into_module(module, set_entry);
     value::register(module);
 }
 
-/// `for host in config.hosts`: one read of the whole list. A module of one eval, because Rhai gives an iterator no
-/// context to find the eval by.
+/// `for host in config.hosts`: one read of the whole list. The module belongs to one eval, because Rhai gives an
+/// iterator no context from which to find the eval.
 pub(crate) fn loops(tag: EvalTag) -> Arc<Module> {
     let mut module = Module::new();
     module.set_iter_result(TypeId::of::<Handle>(), move |value| {
@@ -80,9 +80,9 @@ fn items(tag: &EvalTag, handle: &Handle) -> Fallible<Array> {
     })
 }
 
-/// What a path is: a leaf is read, a container stays a handle.
+/// Resolves a path: reads a leaf, returns a handle for a container.
 pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
-    // Before the service is asked: the read is then the denial.
+    // Before the service is accessed: the read then fails with the denial.
     if !gate::could_read(&tag.core, &tag.run, &path) {
         return read(tag, &path);
     }
@@ -98,14 +98,14 @@ pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
 fn stays_handle(tag: &EvalTag, path: &Path, found: &Result<Tree, StateError>) -> bool {
     let tree = match found {
         Ok(tree) if host::is_container(tree) => Some(tree),
-        // Of what is too large to be read whole parts are read all the same.
+        // A container too large to be read whole can still be read in parts.
         Err(error) if error.is_large_container() => None,
         _ => return false,
     };
     gate::may_know(&tag.core, &tag.run, path, tree).is_ok()
 }
 
-/// That a variable or state which a `switch` compares is a value that it can compare.
+/// Checks that a variable or state compared by a `switch` is a value, not a handle.
 pub(crate) fn check_switched(tag: &EvalTag, name: &str, scope: &Scope<'_>) -> Fallible<()> {
     if !tag.run.switches(name) {
         return Ok(());
@@ -144,11 +144,11 @@ fn step_by_index(ctx: NativeCallContext<'_>, handle: &mut Handle, index: INT) ->
     step(&ctx, path)
 }
 
-/// One step of a chain. Behind a method call Rhai stores the value that was given out here back at the same place of the
-/// code, changed or not; an assignment never asks for it at its place.
+/// One step of a chain. After a method call, Rhai stores the value returned here back at the same position in the code,
+/// changed or not. For an assignment, it does not read the value at that position first.
 fn step(ctx: &NativeCallContext<'_>, path: Path) -> Fallible<Dynamic> {
     let tag = host::tag(ctx)?;
-    // Rhai's `switch` compares a handle with nothing. A step counts as a call itself.
+    // Rhai's `switch` finds no handle equal to any value. A step counts as a call level of its own.
     if tag.run.switches_at(ctx.call_position(), 1 < ctx.call_level()) {
         return read(&tag, &path);
     }
@@ -165,7 +165,7 @@ fn element(tag: &EvalTag, handle: &Handle, index: INT) -> Fallible<Path> {
     Ok(handle.path.child(&from_end.unwrap_or(index).to_string()))
 }
 
-/// A position counted from the end of a list, as it is now; nothing where there is no such list for this operator.
+/// A position counted from the current end of a list; `None` if there is no list that this operator may know.
 fn from_end(tag: &EvalTag, path: &Path, index: INT) -> Fallible<Option<INT>> {
     host::may_go_on(tag)?;
     let found = tag.run.look(&tag.core, path);
@@ -189,7 +189,7 @@ fn slice_inclusive(
     part(&ctx, handle, *range.start(), range.end().saturating_add(1))
 }
 
-/// A copy of some elements of a list.
+/// A copy of a range of a list's elements.
 fn part(ctx: &NativeCallContext<'_>, handle: &Handle, from: INT, to: INT) -> Fallible<Dynamic> {
     let items = items(&host::tag(ctx)?, handle)?;
     let at = |index: INT| {
@@ -236,10 +236,10 @@ fn write_by_index(
     store(&ctx, path, value)
 }
 
-/// What Rhai stores: a value that was assigned, or one that a method was called on. The latter is a write only if it is
-/// another than was given out.
+/// Handles a store by Rhai: of an assigned value, or of one on which a method was called. The latter is a write only if
+/// the value differs from the one returned by the step.
 fn store(ctx: &NativeCallContext<'_>, path: Path, value: Dynamic) -> Fallible<()> {
-    // Rhai stores each level back into the one above it after an assignment; that is no effect.
+    // After an assignment, Rhai also stores each level back into the one above; that is not an effect.
     if path_of(&value).is_some_and(|p| p == path) {
         return Ok(());
     }
@@ -250,7 +250,7 @@ fn store(ctx: &NativeCallContext<'_>, path: Path, value: Dynamic) -> Fallible<()
     }
 }
 
-/// Writes as an effect, as `set` does.
+/// Writes as an effect, like `set`.
 pub(crate) fn write(tag: &EvalTag, path: Path, value: Dynamic) -> Fallible<()> {
     let value = whole(value)?;
     host::perform(tag, || {
@@ -259,7 +259,7 @@ pub(crate) fn write(tag: &EvalTag, path: Path, value: Dynamic) -> Fallible<()> {
     .map(drop)
 }
 
-/// `config.db.set("host", "x")` is `config.db.host = "x"`; with options behind it, it is `set(config.db, "x", #{ … })`.
+/// `config.db.set("host", "x")` means `config.db.host = "x"`; with options it means `set(config.db, "x", #{ … })`.
 fn set_entry(
     ctx: NativeCallContext<'_>,
     handle: &mut Handle,

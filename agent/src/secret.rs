@@ -8,11 +8,11 @@ use crate::state::{PLACEHOLDER, SECRET_NAME, SecretScope, TreeDeserializer, Tree
 
 mod plain;
 
-/// A value of the service that nobody sees by accident: it prints and serializes as `‹secret›`.
+/// A value protected from accidental disclosure: it prints and serializes as `‹secret›`.
 ///
-/// The service reads it with [`expose`](Self::expose). An operator sees a fingerprint, unless policy allows the reveal,
-/// which is recorded. A configuration is read as usual, from TOML, JSON or the environment; the placeholder itself is
-/// refused, so that a configuration that was written out and read back cannot lose its secrets unnoticed.
+/// The service reads it with [`expose`](Self::expose). An operator sees a fingerprint, unless policy allows a reveal,
+/// which is recorded. Deserialization works as usual, from TOML, JSON or the environment. The placeholder itself is
+/// refused, so a configuration that was written and read back cannot silently lose its secrets.
 ///
 /// ```
 /// use debug_agent::Secret;
@@ -36,7 +36,7 @@ mod plain;
 pub struct Secret<T>(T);
 
 impl<T> Secret<T> {
-    /// Makes a value secret.
+    /// Wraps a value as secret.
     pub fn new(value: T) -> Self {
         Self(value)
     }
@@ -67,8 +67,8 @@ impl<T> fmt::Display for Secret<T> {
 
 impl<T: Serialize> Serialize for Secret<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Both are needed: the agent must be the one that serializes, and into its own tree. A type of the service may
-        // write JSON text inside its own `Serialize`, on the same thread.
+        // Both conditions are needed: the agent must be serializing, and into its own tree. A type of the service may
+        // write JSON inside its own `Serialize`, on the same thread.
         if SecretScope::is_active() && TreeSerializer::is::<S>() {
             serializer.serialize_newtype_struct(SECRET_NAME, &self.0)
         } else {
@@ -86,14 +86,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Secret<T> {
         if TreeDeserializer::is::<D>() {
             deserializer.deserialize_newtype_struct(SECRET_NAME, marked)
         } else {
-            // serde's own buffer, for a flattened or untagged type: it kept the mark, and would take anything else too
-            // if it were asked for a newtype.
+            // serde's own buffer, for a flattened or untagged type: it kept the mark, but would accept any value if
+            // asked for a newtype.
             deserializer.deserialize_any(marked)
         }
     }
 }
 
-/// Takes a marked secret and nothing else.
+/// Accepts only a marked secret.
 struct Marked<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for Marked<T> {

@@ -1,4 +1,4 @@
-//! Values of scripts beside the way to and from states: arguments, bound secrets, texts, sizes.
+//! Script values other than those of states: arguments, bound secrets, texts, sizes.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::convert::{self, BigInteger, Opaque as _, OpaqueSecret, UnreadableLeaf
 use crate::script::library::MAX_ITEMS;
 use crate::state::{Keyed, Origin, Tree};
 
-/// An argument of an eval or of a patched point. Secrets become opaque; they stand in no state.
+/// An argument of an eval or of a patched point. Its secrets become opaque and belong to no state.
 pub(crate) fn argument(tree: Tree) -> Dynamic {
     match tree {
         Tree::Null => Dynamic::UNIT,
@@ -36,21 +36,21 @@ pub(crate) fn bound_secret(name: &str, value: &str, keyed: &Keyed) -> Dynamic {
     let tree = Tree::Str(value.to_owned());
     Dynamic::from(OpaqueSecret {
         origin: Origin::Argument(name.to_owned()),
-        // Not comparable by eye with that of a state's secret: an argument could be a guess.
+        // Its fingerprint differs from that of an equal secret of a state: the argument could be a guess.
         fingerprint: keyed.fingerprint(&Tree::Seq(vec![Tree::Str("argument".to_owned()), tree.clone()])),
         value: Arc::new(tree),
         like: None,
     })
 }
 
-/// The value behind [`bound_secret`], marked; nothing for any other value.
+/// The marked value behind [`bound_secret`]; `None` for any other value.
 pub(crate) fn bound(value: &Dynamic) -> Option<Tree> {
     let secret = value.read_lock::<OpaqueSecret>()?;
     let is_bound = matches!(secret.origin, Origin::Argument(_));
     is_bound.then(|| Tree::Secret(Box::new(secret.value.as_ref().clone())))
 }
 
-/// What a host function says to people: shown as it is, where a text of the service would be shown in quotes.
+/// A sentence from a host function to the operator: shown verbatim, while text of the service is shown in quotes.
 #[derive(Clone, Debug)]
 pub(crate) struct Sentence(String);
 
@@ -60,12 +60,12 @@ impl std::fmt::Display for Sentence {
     }
 }
 
-/// A sentence as a value.
+/// A sentence as a script value.
 pub(crate) fn say(text: impl Into<String>) -> Dynamic {
     Dynamic::from(Sentence(text.into()))
 }
 
-/// The sentence that a value is, if it is one.
+/// The sentence in a value; `None` for other values.
 pub(crate) fn said(value: &Dynamic) -> Option<String> {
     value.read_lock::<Sentence>().map(|sentence| sentence.0.clone())
 }
@@ -79,12 +79,12 @@ pub(crate) fn register(module: &mut rhai::Module) {
     }
 }
 
-/// A secret in the clear, for the one effect that may show it.
+/// A secret in the clear, for the effect that may show it.
 pub(crate) fn revealed(tree: &Tree) -> Dynamic {
     argument(tree.without_mark().clone())
 }
 
-/// The beginning of a text of somebody, for one line.
+/// The first characters of a text, escaped, for one line.
 pub(crate) fn shortened(text: &str) -> String {
     const MAX: usize = 64;
     let line = crate::execute::escape(text);
@@ -94,10 +94,10 @@ pub(crate) fn shortened(text: &str) -> String {
     }
 }
 
-/// The text of a value that is put into a string.
+/// The text of a value inserted into a string.
 ///
 /// # Errors
-/// It is a secret, or holds one.
+/// The value is a secret or unreadable.
 pub(crate) fn text(value: &Dynamic) -> Result<String, String> {
     if let Some(secret) = value.read_lock::<OpaqueSecret>() {
         return Err(format!("{} cannot be put into a text", *secret));
@@ -117,19 +117,19 @@ pub(crate) fn text(value: &Dynamic) -> Result<String, String> {
     Ok(display(value))
 }
 
-/// What cannot be read is like nothing and unlike nothing.
+/// Checks that a value can be compared. An unreadable value is neither equal nor unequal to any value.
 ///
 /// # Errors
-/// The value cannot be read.
+/// The value is unreadable.
 pub(crate) fn comparable(value: &Dynamic) -> Result<(), Box<rhai::EvalAltResult>> {
     value.read_lock::<UnreadableLeaf>().map_or(Ok(()), |leaf| Err(leaf.refuse()))
 }
 
-/// Whether two values that are neither lists nor maps are the same. Different kinds never are, but for numbers, and a
-/// character and a text of one.
+/// Whether two values other than lists and maps are equal. Values of different kinds are unequal, except numbers, and a
+/// character and a text of one character.
 ///
 /// # Errors
-/// One is a secret and the other is not one of the same sort: an answer would be a guess that came true or not.
+/// Only one is a secret, or they are secrets of different kinds: the answer would confirm or refute a guess.
 pub(crate) fn same_scalar(a: &Dynamic, b: &Dynamic) -> Result<bool, Box<EvalAltResult>> {
     match (a.read_lock::<OpaqueSecret>(), b.read_lock::<OpaqueSecret>()) {
         (Some(a), Some(b)) => return convert::compare(&a, &b),
@@ -164,7 +164,7 @@ fn float(value: i64) -> f64 {
     value as f64
 }
 
-/// About how many bytes a value takes.
+/// Approximate size of a value in bytes.
 pub(crate) fn size(value: &Dynamic) -> usize {
     const EACH: usize = 32;
     if value.is_locked() {
@@ -182,7 +182,7 @@ pub(crate) fn size(value: &Dynamic) -> usize {
     EACH + value.as_immutable_string_ref().map_or(0, |text| text.len())
 }
 
-/// The most bytes that what is made with a value takes: of a small one as it is, of any other as if it were the largest.
+/// Upper bound on the bytes created with a value: computed for a small value, for any other that of the largest.
 pub(crate) fn size_at_most(value: &Dynamic) -> usize {
     const SMALL: usize = 64;
     const EACH: usize = 64;
@@ -203,7 +203,7 @@ pub(crate) fn size_at_most(value: &Dynamic) -> usize {
     if left == 0 { MAX_ITEMS * EACH } else { (SMALL - left) * EACH }
 }
 
-/// How many bytes of text and how many numbers a tree holds, each number counted as 8.
+/// Size of the data in a tree in bytes: text by its length, each number as 8.
 pub(crate) fn size_of(tree: &Tree) -> usize {
     match tree {
         Tree::Null => 0,
@@ -217,7 +217,7 @@ pub(crate) fn size_of(tree: &Tree) -> usize {
     }
 }
 
-/// A tree as JSON for a record; a secret is its placeholder.
+/// A tree as JSON for a record; secrets as their placeholder.
 pub(crate) fn json(tree: &Tree) -> serde_json::Value {
     match tree {
         Tree::Null => serde_json::Value::Null,

@@ -6,8 +6,8 @@ use rhai::{Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Module, Po
 use super::UnreadableLeaf;
 use crate::state::{Origin, Path, Tree, same_in_constant_time};
 
-/// An integer above `i64::MAX`. A script can show it, compare it with another one, and write it; Rhai has no integer
-/// of that size, and a float would be another number.
+/// An integer above `i64::MAX`. A script can show it, compare it with another one, and write it. Rhai has no integer of
+/// that size, and a float would change the number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct BigInteger(pub(crate) u64);
 
@@ -17,23 +17,23 @@ impl fmt::Display for BigInteger {
     }
 }
 
-/// A secret in a script: it can be shown as a fingerprint, compared with another one, and written back to its own
+/// A secret in a script. It can be shown as a fingerprint, compared with another secret, and written back to its own
 /// path. Every other use is an error that names it.
 #[derive(Clone)]
 pub(crate) struct OpaqueSecret {
     /// Where the value came from.
     pub(crate) origin: Origin,
-    /// 8 hex digits under a key of this start.
+    /// 8 hex digits, under a key that is new on each start.
     pub(crate) fingerprint: String,
     /// The value, without its mark.
     pub(crate) value: Arc<Tree>,
-    /// Why it is opaque if it is no secret of its own.
+    /// For a value that is opaque only because it contains a known secret: the explanation.
     pub(crate) like: Option<String>,
 }
 
-/// A value that can be shown, and refuses every use that is not registered.
+/// A value that can be shown, and refuses every other use that is not registered.
 pub(crate) trait Opaque: fmt::Display + Clone + Send + Sync + 'static {
-    /// The error of every other use.
+    /// The error for every other use.
     fn refuse(&self) -> Box<EvalAltResult>;
 }
 
@@ -82,7 +82,7 @@ impl fmt::Debug for OpaqueSecret {
     }
 }
 
-/// Tells of each secret in a value why it is opaque, where that is not because it is a secret of its own.
+/// Adds to each secret in a value why it is opaque, if it is not a secret in its own right.
 pub(crate) fn tell_alike(value: &mut Dynamic, why: &dyn Fn(&Path) -> Option<String>) {
     if let Some(mut secret) = value.write_lock::<OpaqueSecret>() {
         secret.like = secret.origin.path().and_then(why);
@@ -96,19 +96,19 @@ pub(crate) fn tell_alike(value: &mut Dynamic, why: &dyn Fn(&Path) -> Option<Stri
     }
 }
 
-/// The call that reveals a value, if it stands in a state.
+/// The call that reveals a value in a state; `None` for other origins.
 fn reveal(origin: &Origin) -> Option<String> {
     origin.path().map(|path| format!("reveal({})", serde_json::Value::from(path.to_string())))
 }
 
-/// Operators that Rhai would answer for values of different types (`secret == "a"` is `false` to it), or refuse
+/// Operators that Rhai would evaluate for values of different types (`secret == "a"` would be `false`), or refuse
 /// without naming the secret.
 const OPERATORS: [&str; 28] = [
     "+", "-", "*", "/", "%", "**", "<<", ">>", "&", "|", "^", "<", "<=", ">", ">=", "..", "..=", "+=", "-=",
     "*=", "/=", "%=", "**=", "<<=", ">>=", "&=", "|=", "^=",
 ];
 
-/// Functions of text and numbers that people try on a secret first.
+/// Functions of text and numbers that operators are likely to try on a secret.
 const OF_ONE: [&str; 16] = [
     "len",
     "is_empty",
@@ -144,8 +144,8 @@ const OF_THREE: [&str; 5] = ["sub_string", "replace", "split", "crop", "index_of
 
 type Answer<T> = Result<T, Box<EvalAltResult>>;
 
-/// Registers how opaque secrets and big integers behave. A module that an engine has without this shows no secret
-/// either, but answers some comparisons instead of refusing them.
+/// Registers the behaviour of opaque secrets and big integers. Without this, an engine shows no secret either, but
+/// evaluates some comparisons instead of refusing them.
 pub(crate) fn register_types(module: &mut Module) {
     module.set_custom_type::<OpaqueSecret>("secret");
     module.set_custom_type::<BigInteger>("integer");
@@ -170,8 +170,8 @@ fn register_equality(module: &mut Module) {
     module.set_native_fn("!=", |a: BigInteger, b: BigInteger| Answer::Ok(a != b));
 }
 
-/// Secrets of the service among themselves, or arguments among themselves. An argument that could be compared with a secret
-/// of the service would be a guess, of which the log shows but a commitment.
+/// Compares two secrets of the service, or two arguments. Comparing an argument with a secret of the service is refused:
+/// it would be a guess, and the log contains only a commitment to the argument.
 pub(crate) fn compare(a: &OpaqueSecret, b: &OpaqueSecret) -> Answer<bool> {
     match a.origin.is_given() == b.origin.is_given() {
         true => Ok(a == b),
@@ -181,7 +181,7 @@ pub(crate) fn compare(a: &OpaqueSecret, b: &OpaqueSecret) -> Answer<bool> {
     }
 }
 
-/// What cannot be read is neither the same as anything nor another.
+/// Registers refusals: an unreadable value is neither equal nor unequal to any value.
 fn register_unreadable(module: &mut Module) {
     module.set_custom_type::<UnreadableLeaf>("unreadable");
     register_refusals::<UnreadableLeaf>(module);
@@ -213,7 +213,7 @@ fn refuse_operator<T: Opaque>(module: &mut Module, name: &str) {
     module.set_native_fn(name, |a: T, _: T| -> Answer<Dynamic> { Err(a.refuse()) });
     module.set_native_fn(name, |a: T, _: Dynamic| -> Answer<Dynamic> { Err(a.refuse()) });
     module.set_native_fn(name, |_: Dynamic, b: T| -> Answer<Dynamic> { Err(b.refuse()) });
-    // Text would otherwise take the placeholder in, and go on as if it were the value.
+    // Text concatenation would otherwise use the placeholder as if it were the value.
     module.set_native_fn(name, |_: ImmutableString, b: T| -> Answer<Dynamic> { Err(b.refuse()) });
     module.set_native_fn(name, |a: T, _: ImmutableString| -> Answer<Dynamic> { Err(a.refuse()) });
 }

@@ -4,21 +4,21 @@ use super::opaque::{BigInteger, OpaqueSecret};
 use super::{MAX_DEPTH, UnreadableLeaf, is_range};
 use crate::{handle, values};
 
-/// How many bytes of a result are shown: 256 KiB.
+/// Maximum size of a shown result in bytes: 256 KiB.
 const MAX_SHOWN: usize = 256 * 1024;
 
-/// How many values are walked through to show one: more than any result within the bounds of an eval has. A list that
-/// holds itself would have no end.
+/// Maximum number of values visited to show one, above that of any result within the bounds of an eval. A list that
+/// contains itself would have no end.
 const MAX_VALUES: usize = 100_000;
 
-/// How many bytes of a byte string are shown: it is there to be told apart, not read.
+/// Maximum number of bytes shown of a byte string: enough to tell strings apart.
 const MAX_BYTES_SHOWN: usize = 32;
 
-/// A container stands on one line if it is no wider than this many characters: what a terminal shows.
+/// Maximum width of a container shown on one line, in characters: the width of a terminal.
 const WIDTH: usize = 100;
 
-/// The text by which the REPL shows a value: text in JSON's quotes, lists and maps in Rhai's notation, on one line where
-/// they fit, opaque secrets as fingerprints. What lies beyond 256 KiB is cut, and the text says how much.
+/// The text that the REPL shows for a value. Text is in JSON quotes, lists and maps in Rhai's notation, on one line if
+/// they fit, and opaque secrets as fingerprints. Text beyond 256 KiB is cut, with a note of its size.
 pub(crate) fn display(value: &Dynamic) -> String {
     let mut out = Out { text: String::new(), cut: 0, values: 0 };
     out.value(value, 0);
@@ -30,9 +30,9 @@ pub(crate) fn display(value: &Dynamic) -> String {
     out.text
 }
 
-/// The value as JSON, for programs: opaque secrets, functions and other objects as the text by which they are shown,
-/// numbers that are not finite as `null`. What lies beyond 100,000 values or 64 levels is `"…"`; how many bytes the
-/// text may have is for its sender to bound.
+/// The value as JSON, for programs. Opaque secrets, functions and other objects appear as their text, numbers that are
+/// not finite as `null`. Values beyond 100,000, or deeper than 64 levels, are `"…"`. The caller must limit the size in
+/// bytes.
 pub(crate) fn to_json(value: &Dynamic) -> serde_json::Value {
     json(value, &mut 0, 0)
 }
@@ -131,7 +131,7 @@ impl Out {
     }
 }
 
-/// One line of limited width; `None` once it is full.
+/// One line of limited width; operations return `None` once it is full.
 struct Line {
     text: String,
     columns: usize,
@@ -139,7 +139,7 @@ struct Line {
 
 impl Line {
     fn push(&mut self, part: &str) -> Option<()> {
-        // Characters are at least a byte each, so a text this long need not be counted.
+        // A character has at least one byte, so a longer text need not be counted.
         self.columns =
             self.columns.checked_sub(if part.len() <= WIDTH { part.chars().count() } else { WIDTH + 1 })?;
         self.text.push_str(part);
@@ -203,7 +203,7 @@ fn leaf(value: &Dynamic) -> String {
     }
 }
 
-/// Everything that is neither text, a container nor a float.
+/// The text of a value that is neither text, a container nor a float.
 fn object(value: &Dynamic) -> String {
     if let Some(secret) = value.read_lock::<OpaqueSecret>() {
         secret.to_string()
@@ -216,7 +216,7 @@ fn object(value: &Dynamic) -> String {
     } else if let Some(path) = handle::path_of(value) {
         format!("‹{path}›")
     } else if value.is_fnptr() {
-        // An anonymous function's name is a number that means nothing to anybody.
+        // The name of an anonymous function is a number without meaning to an operator.
         "‹function›".to_owned()
     } else if value.is_timestamp() {
         "‹time›".to_owned()

@@ -127,7 +127,7 @@ fn what_exceeds_a_bound_is_refused_and_shown_within_bounds() {
     let shown = display(&long);
     let (text, marker) = shown.rsplit_once("\n… ").unwrap();
     let cut: usize = marker.strip_suffix(" more bytes cut").unwrap().parse().unwrap();
-    // A line is indented by 2, and has quotes, a comma and its end.
+    // A line is indented by 2, and has quotes, a comma and a line break.
     assert_eq!(text.len() + cut, 2 + 2000 * (1000 + 6) + 1);
 }
 
@@ -261,7 +261,7 @@ fn every_other_use_of_a_secret_is_an_error_that_names_it() {
         let error = run(code).map(|value| value.to_string()).expect_err(code).to_string();
         assert!(error.contains("secret") && !error.contains("CANARY"), "{code}: {error}");
     }
-    // Rhai's own checks, which name no value; they show none either.
+    // Rhai's own checks, which name no value: they must not show one.
     for code in ["for c in s { c }", "if s { 1 }", "[s, u].sort()", "#{CANARY: 1}[s]"] {
         let error = run(code).map(|value| value.to_string()).expect_err(code).to_string();
         assert!(!error.contains("CANARY"), "{code}: {error}");

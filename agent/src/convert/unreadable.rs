@@ -5,7 +5,7 @@ use rhai::{EvalAltResult, Position};
 use super::opaque::Opaque;
 use crate::state::{Origin, Unreadable};
 
-/// A value of the service that cannot be read, in a script: it can be shown with the reason, and stand where it stood.
+/// An unreadable value of the service in a script. It can be shown with the reason and written back to its own path.
 /// Every other use is an error that names it.
 #[derive(Clone)]
 pub(crate) struct UnreadableLeaf {
@@ -16,7 +16,7 @@ pub(crate) struct UnreadableLeaf {
 }
 
 impl UnreadableLeaf {
-    /// What it is and why it is no more than that.
+    /// What it is and why it cannot be read.
     pub(crate) fn why(&self) -> String {
         match self.origin.is_given() {
             true => format!("an argument cannot be read: {}", self.leaf.reason()),
@@ -32,7 +32,7 @@ impl Opaque for UnreadableLeaf {
 }
 
 impl UnreadableLeaf {
-    /// The error of every use but showing it.
+    /// The error for every use other than showing it.
     pub(crate) fn refuse(&self) -> Box<EvalAltResult> {
         Opaque::refuse(self)
     }

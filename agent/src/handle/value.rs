@@ -1,4 +1,4 @@
-//! A handle as the value that it is: what a function or an operator is given is what stands there, read as an effect.
+//! Handles as values: a function or operator gets the value of the container, read as an effect.
 
 use std::borrow::Cow;
 
@@ -11,15 +11,15 @@ use crate::script::library;
 use crate::script::meter;
 use crate::state::Path;
 
-/// The functions that change what they are called on; on a handle each is one write of the container.
+/// Functions that change their receiver; on a handle each is one write of the container.
 const CHANGERS: [&str; 7] = ["clear", "insert", "pop", "push", "remove", "reverse", "sort"];
 
-/// How deep handles are looked for in a value, and how many values are looked at.
+/// Limits on the search for handles in a value: depth, and number of values visited.
 const MAX_DEPTH: usize = 64;
 const MAX_SEEN: usize = 200_000;
 
 pub(super) fn register(module: &mut Module) {
-    // Rhai answers comparisons of different types itself: `false`, whatever they are.
+    // Rhai itself evaluates comparisons of different types, always to `false`.
     FuncRegistration::new("==").set_into_module(module, |a: Handle, b: Dynamic| same(Dynamic::from(a), b));
     FuncRegistration::new("==").set_into_module(module, |a: Dynamic, b: Handle| same(a, Dynamic::from(b)));
     FuncRegistration::new("!=")
@@ -67,7 +67,7 @@ pub(crate) fn add(tag: &EvalTag, path: &Path, more: Dynamic) -> Fallible<()> {
     write(tag, path.clone(), Dynamic::from_array(items))
 }
 
-/// A value without handles in it: what each stands for, read as an effect, is in its place.
+/// Replaces each handle in a value by the value of its container, read as an effect.
 pub(crate) fn whole(value: Dynamic) -> Fallible<Dynamic> {
     Ok(match settled(&value)? {
         Cow::Borrowed(_) => value,
@@ -75,7 +75,7 @@ pub(crate) fn whole(value: Dynamic) -> Fallible<Dynamic> {
     })
 }
 
-/// The same of a value that is only looked at.
+/// As [`whole`], without copying a value that contains no handle.
 pub(crate) fn settled(value: &Dynamic) -> Fallible<Cow<'_, Dynamic>> {
     if !holds_handle(value, 0, &mut 0) {
         return Ok(Cow::Borrowed(value));
@@ -115,16 +115,17 @@ fn settle(tag: &EvalTag, value: &Dynamic, depth: usize) -> Fallible<Dynamic> {
     Ok(value.clone())
 }
 
-/// What Rhai asks when a call failed: one that no function takes with a handle is made again with what stands there.
+/// Called by Rhai after a failed call. If a handle was among the arguments, repeats the call with the value of its
+/// container.
 ///
 /// # Errors
-/// What that call said.
+/// The error of the repeated call.
 pub(crate) fn missing_function(
     name: &str,
     args: &mut [&mut Dynamic],
     mut ctx: EvalContext<'_, '_, '_, '_, '_, '_>,
 ) -> Fallible<Option<Dynamic>> {
-    // A run that has ended gets nothing more, and what failed with other arguments has said why.
+    // A run that has ended stops here. A failed call without handles has its own error.
     if meter::ended().is_some() || !args.iter().any(|argument| path_of(argument).is_some()) {
         return Ok(None);
     }
@@ -136,21 +137,21 @@ pub(crate) fn missing_function(
     let mut given: Vec<&mut Dynamic> = values.iter_mut().collect();
     let result = match ctx.call_native_fn_raw(name, true, &mut given) {
         Ok(result) => result,
-        // Rhai's own words name the place in the code.
+        // Rhai's own error names the position in the code.
         Err(error) if matches!(*error, EvalAltResult::ErrorFunctionNotFound(..)) => return Ok(None),
         Err(error) => return Err(error),
     };
     let after = values.swap_remove(0);
     match (before, args.first_mut()) {
         (Some((path, before)), _) if is_other(&path, &before, &after) => write(&tag, path, after)?,
-        // What the function did to a value of the script, it did to a copy.
+        // The function changed a copy of the script's value: store it back.
         (None, Some(first)) if path_of(first).is_none() && !first.is_read_only() => **first = after,
         _ => {}
     }
     Ok(Some(result))
 }
 
-/// Whether a container was changed. What cannot be stored is for the write to refuse.
+/// Whether a container was changed. A value that cannot be stored counts as changed, so that the write refuses it.
 fn is_other(path: &Path, before: &Dynamic, after: &Dynamic) -> bool {
     let tree = |value: &Dynamic| convert::from_dynamic(value.clone(), Some(path));
     !matches!((tree(before), tree(after)), (Ok(before), Ok(after)) if before == after)

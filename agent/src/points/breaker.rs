@@ -3,19 +3,19 @@ use std::time::Duration;
 
 use super::world::{AtomicU32, AtomicU64};
 
-/// A patch that fails this often without a success between does nothing but cost time.
+/// Failures in a row after which a patch is ended: without a success it only costs time.
 const MAX_FAILURES_IN_A_ROW: u32 = 5;
 
-/// The window over which time is added up, in seconds: long enough that one slow start does not trip it.
+/// Window over which time is summed, in seconds: long enough that one slow start does not trip the breaker.
 const WINDOW_SECONDS: u64 = 10;
 
-/// 5 % of one CPU over the window: what a service can lose without anybody paging.
+/// 5 % of one CPU over the window: a loss that pages no operator.
 const MAX_SPENT: Duration = Duration::from_millis(WINDOW_SECONDS * 1000 / 20);
 
-/// Time is counted in steps of 100 ns, rounded up: 32 bits of them are 429 s, more than the window.
+/// Time is counted in steps of 100 ns, rounded up: 32 bits of steps are 429 s, more than the window.
 const STEP_NANOS: u128 = 100;
 
-/// Why a patch was ended by itself.
+/// Why the breaker ended a patch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Tripped {
     /// See [`MAX_FAILURES_IN_A_ROW`].
@@ -26,16 +26,16 @@ pub(crate) enum Tripped {
     Time,
 }
 
-/// Watches one layer, from any thread, without waiting.
+/// Breaker of one layer. Called from any thread; never blocks.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     failures_in_a_row: AtomicU32,
-    /// One cell for each second of the window: the second (its low 32 bits) above the steps spent in it.
+    /// One cell per second of the window: the low 32 bits of the second, above the steps spent in it.
     seconds: [AtomicU64; WINDOW_SECONDS as usize],
 }
 
 impl Breaker {
-    /// Books one call that ended at `second` (of the boot-time clock). `Some` if the layer must end.
+    /// Records one call that ended at `second` (of the boot-time clock). Returns the reason if the layer must end.
     pub(super) fn book(&self, second: u64, took: Duration, failed: bool) -> Option<Tripped> {
         let spent = self.spend(second, took);
         let failures = match failed {
@@ -54,7 +54,7 @@ impl Breaker {
         }
     }
 
-    /// Adds to the current second and returns what the window holds.
+    /// Adds time to the current second; returns the sum over the window.
     fn spend(&self, second: u64, took: Duration) -> Duration {
         let steps = u32::try_from(took.as_nanos().div_ceil(STEP_NANOS)).unwrap_or(u32::MAX);
         let mut sum = 0u64;
@@ -73,7 +73,7 @@ impl Breaker {
     }
 }
 
-/// The steps in a cell if it belongs to `second`; a cell of an older second counts nothing.
+/// The steps in a cell if it belongs to `second`; 0 if the cell is from an older second.
 fn steps_at(packed: u64, second: u64) -> u32 {
     if packed >> 32 == second & 0xffff_ffff { (packed & 0xffff_ffff) as u32 } else { 0 }
 }

@@ -9,26 +9,26 @@ use super::world::{self, of_each_thread};
 use crate::clock::BootTime;
 use crate::state::Tree;
 
-/// Whether a panic ends the process before [`call`] could catch it; patches are then as dangerous as their arguments'
-/// serde code.
+/// Whether a panic aborts the process before [`call`] can catch it; a patch is then as dangerous as the serde code of
+/// its arguments.
 pub(crate) const PANIC_ABORTS: bool = cfg!(panic = "abort");
 
-/// The stack that must be left before a patch runs on a thread of the service: twice what the worst script needed at
-/// call depth 8 and expression depth 16 (128 KiB, 512 KiB unoptimized).
+/// Stack that must be left before a patch runs on a service thread: twice the maximum measured for scripts at call depth
+/// 8 and expression depth 16 (128 KiB, 512 KiB unoptimized).
 const MIN_STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 256 * 1024 };
 
-// Whether a patch is running on this thread. Points called meanwhile run their originals.
+// Set while a patch runs on this thread. Points called in that time run their originals.
 of_each_thread! {
     static RUNNING: Cell<bool> = Cell::new(false);
 }
 
-/// An argument on its way to a patch.
+/// An argument to be encoded for a patch.
 pub struct Argument<'a, T>(pub &'a T);
 
-/// An argument as a patch gets it, or why its own serde code failed.
+/// An encoded argument, or the error of its own serde code.
 pub struct Encoded(pub(super) Result<Tree, String>);
 
-/// What a patch answered.
+/// The answer of a patch.
 pub struct Answer(pub(super) Tree);
 
 /// The arguments of one call, in order.
@@ -39,7 +39,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Appends one. After the first error the rest is not looked at.
+    /// Appends an argument. After an error only the first error is kept.
     pub fn push(&mut self, argument: Encoded) {
         match argument.0 {
             Ok(tree) => self.trees.push(tree),
@@ -47,7 +47,7 @@ impl Arguments {
         }
     }
 
-    /// Appends `()` for an argument that a patch does not get.
+    /// Appends `()` for an argument that is not passed to patches.
     pub fn skip(&mut self) {
         self.trees.push(Tree::Null);
     }
@@ -64,9 +64,9 @@ impl Arguments {
 
 /// Asks the newest layer in force at `slot` for the result of a call.
 ///
-/// `None` means: run the original, with the arguments as they are. That is so if no layer is in force, if a patch is
-/// already running on this thread, and after any failure of the patch, a panic in the arguments' or the result's serde
-/// code included.
+/// `None` means: run the original with the unchanged arguments. Returned if no layer is in force, if a patch is already
+/// running on this thread, and after any failure of the patch, including a panic in the serde code of the arguments or
+/// the result.
 #[cold]
 #[inline(never)]
 pub fn call<R>(slot: &Slot, arguments: impl FnOnce(&mut Arguments), decoder: impl Decode<R>) -> Option<R> {
@@ -84,8 +84,8 @@ pub fn call<R>(slot: &Slot, arguments: impl FnOnce(&mut Arguments), decoder: imp
     })
 }
 
-/// Makes one attempt at an answer inside the fence, which is told when it began, and books it on the layer. `None` means: run the
-/// original.
+/// Runs one attempt at an answer behind the fence, passes it the time at which it began, and records it on the layer.
+/// `None` means: run the original.
 pub(crate) fn run<R>(
     layer: &Layer,
     now: BootTime,
@@ -95,7 +95,7 @@ pub(crate) fn run<R>(
     let (outcome, took) = match world::remaining_stack() {
         Some(left) if MIN_STACK <= left => {
             let place = layer.begins();
-            // What the note took is no time of the patch.
+            // The time for the note does not count as time of the patch.
             let began = world::now();
             let outcome = fence(|| attempt(began)).unwrap_or(Err(PatchFailure::Panicked));
             let took = world::now().since(began);
@@ -110,13 +110,13 @@ pub(crate) fn run<R>(
     outcome.ok()
 }
 
-/// Runs `inside` and survives its panic.
+/// Runs `inside` and catches its panic.
 fn fence<R>(inside: impl FnOnce() -> R) -> Option<R> {
-    // Unwind safety: what `inside` may leave half done is dropped with it; layers and slots hold atomics only.
+    // Unwind safety: state left inconsistent by `inside` is dropped with it; layers and slots contain only atomics.
     match catch_unwind(AssertUnwindSafe(inside)) {
         Ok(value) => Some(value),
         Err(payload) => {
-            // The payload is the service's own value: dropping it may panic again. Then it is leaked.
+            // The payload is a value of the service, and dropping it may panic again. The second payload is leaked.
             if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
                 std::mem::forget(again);
             }
@@ -125,11 +125,11 @@ fn fence<R>(inside: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
-/// Held while a patch runs on this thread.
+/// Exists while a patch runs on this thread.
 struct Running;
 
 impl Running {
-    /// `None` if a patch is running on this thread already, or the thread is ending.
+    /// `None` if a patch is already running on this thread, or the thread is ending.
     fn enter() -> Option<Self> {
         let already = RUNNING.try_with(|running| running.replace(true)).unwrap_or(true);
         (!already).then_some(Self)

@@ -1,9 +1,9 @@
-//! The very files that call a patch, once more, in surroundings in which a model checker plays every order in which threads can
-//! meet, and everything that weak memory allows them to see: a patch is put in force, stacked, called, expires and is reverted,
-//! all at once.
+//! Compiles the source files of the call path a second time with a model checker's atomics and locks. The checker runs
+//! every interleaving of threads and every weak-memory result: a patch is put in force, stacked, called, expires and is
+//! reverted, all concurrently.
 //!
-//! Source: <https://docs.rs/loom>. Up to [`PREEMPTIONS`] of a thread at places where it need not wait are played; two are
-//! enough for nearly all faults of this kind (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007).
+//! Source: <https://docs.rs/loom>. Up to [`PREEMPTIONS`] preemptions per run at places where a thread need not wait; two
+//! find nearly all faults of this kind (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007).
 
 #![allow(
     clippy::duplicate_mod,
@@ -46,10 +46,10 @@ use crate::clock::BootTime;
 use crate::state::Tree;
 
 const PREEMPTIONS: usize = 2;
-/// Of every patch of these checks, unless a check says otherwise.
+/// Deadline of every patch here, unless a check sets another.
 const DEADLINE: BootTime = BootTime(1_000);
 
-/// Plays all orders and returns how many there were.
+/// Runs all interleavings and returns their number.
 fn all_orders(play: impl Fn() + Send + Sync + 'static) -> usize {
     let mut checker = loom::model::Builder::new();
     checker.preemption_bound = Some(PREEMPTIONS);
@@ -62,7 +62,7 @@ fn all_orders(play: impl Fn() + Send + Sync + 'static) -> usize {
     played.load(Order::Relaxed)
 }
 
-/// Answers with the number of its lease, or fails.
+/// Answers with the id of its lease, or fails.
 struct Code {
     fails: bool,
 }
@@ -80,7 +80,7 @@ impl PatchCode for Code {
     }
 }
 
-/// Counts what it hears.
+/// Counts the events it receives.
 #[derive(Default)]
 struct Heard {
     ran: AtomicUsize,
@@ -104,14 +104,14 @@ impl Observer for Heard {
     }
 }
 
-/// A point, and what was done to it: each flag is set behind what it tells of.
+/// A point and the history of its layers. Each flag is set after the event it records.
 struct Point {
     slot: Slot,
     heard: Arc<Heard>,
-    /// By lease.
+    /// By lease id.
     made: [AtomicBool; 3],
     ended: [AtomicBool; 3],
-    /// Set before.
+    /// Set before the event.
     ending: [AtomicBool; 3],
 }
 
@@ -119,7 +119,7 @@ impl Point {
     fn new() -> Arc<Self> {
         let flags = || std::array::from_fn(|_| AtomicBool::new(false));
         let slot = Slot::new("twice", file!(), line!(), || Facts::new(&[], None));
-        // What is made at its first use is made now, as it is outside of this check.
+        // Initializes lazy values now, as is the case outside of this check.
         assert!(!slot.is_armed() && !slot.end(0) && now() < DEADLINE);
         Arc::new(Self { slot, heard: Arc::default(), made: flags(), ended: flags(), ending: flags() })
     }
@@ -137,7 +137,7 @@ impl Point {
         flag(&self.ended, lease).store(true, Ordering::Release);
     }
 
-    /// As the macro does it. Nothing means that the original answers.
+    /// As the macro does it. `None` means that the original answers.
     fn ask(&self) -> Option<u64> {
         let asked = || {
             let shape = Probe::<u64>::NEW.shape();
@@ -146,14 +146,14 @@ impl Point {
         self.slot.is_armed().then(asked).flatten()
     }
 
-    /// One call of the point, held against everything that the caller can know.
+    /// Makes one call of the point and checks it against everything that the caller can know.
     fn check_call(&self) {
         let known = |flags: &[AtomicBool; 3]| flags.each_ref().map(|flag| flag.load(Ordering::Acquire));
-        // The order matters: what has ended was made before.
+        // The order matters: an ended layer was made before.
         let (ended, made) = (known(&self.ended), known(&self.made));
         let before = now();
         let answer = self.ask();
-        // Whatever the call saw, these see the newest: one exchange comes after the other.
+        // These reads see the newest values: the exchanges of one flag are totally ordered.
         let ending = self.ending.each_ref().map(|flag| flag.fetch_or(false, Ordering::AcqRel));
         let after = now();
         if let Some(lease) = answer {
@@ -166,13 +166,14 @@ impl Point {
         }
     }
 
-    /// What must be true once nobody else is there: the flag tells of the layers, and the newest in force answers.
+    /// Checks the state after all threads have finished: the flag matches the layers, and the newest layer in force
+    /// answers.
     fn check_at_rest(&self) {
         let layers = self.slot.layers();
         assert_eq!(self.slot.is_armed(), !layers.is_empty());
         let newest = layers.last().filter(|layer| layer.is_in_force(now())).map(|layer| layer.lease());
         assert_eq!(self.ask(), newest);
-        // What a patch itself asserts is caught as its failure.
+        // A failed assertion of a patch is caught and counted as its failure.
         assert_eq!(self.heard.failed.load(Ordering::Relaxed), 0, "a patch failed");
     }
 }
@@ -262,8 +263,8 @@ fn everything_at_once() {
     assert!(orders > 100, "{orders}");
 }
 
-/// Somebody begins and ends to count while a patch comes and goes: neither takes the flag from the other, and each call that began
-/// while somebody counted is counted.
+/// A watch begins and ends while a patch is added and removed. Neither clears the other's flag, and each call that began
+/// during the watch is counted.
 #[test]
 fn counting_and_patching_meet() {
     let orders = all_orders(|| {
@@ -289,8 +290,8 @@ fn counting_and_patching_meet() {
     assert!(orders > 10, "{orders}");
 }
 
-/// The fifth failure in a row ends the layer, and the sixth that was already under way ends nothing more: it is told once, and
-/// whoever knows of it never gets to the patch.
+/// The fifth failure in a row ends the layer, and a concurrent sixth ends nothing more. It is reported once, and a
+/// caller that knows of the end never reaches the patch.
 #[test]
 fn two_callers_trip_the_breaker_once() {
     let orders = all_orders(|| {

@@ -11,7 +11,8 @@ use crate::state::Tree;
 
 /// Frozen code in force at a point.
 pub(crate) trait PatchCode: Send + Sync {
-    /// Runs it with the point's arguments, in order, in a call that began at `began`. At most 100,000 operations and 10 ms; never panics.
+    /// Runs the code with the point's arguments, in order, in a call that began at `began`. Bounded by 100,000
+    /// operations and 10 ms of processor time; never panics.
     fn call(&self, lease: u64, began: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure>;
 
     /// Whether the code mentions the request's body (routes).
@@ -25,19 +26,19 @@ pub(crate) enum PatchFailure {
     /// The code threw; the text is the script's.
     #[error("the patch threw `{0}`")]
     Threw(String),
-    /// A bound was met.
+    /// A bound was reached.
     #[error("the patch met a limit: {0}")]
     Limit(&'static str),
     /// Too little of the thread's stack is left to run a script safely.
     #[error("too little of the thread's stack is left to run the patch")]
     Stack,
-    /// An argument or the answer does not have the form that the point needs.
+    /// An argument or the answer does not have the required form.
     #[error("{0}")]
     Shape(String),
-    /// Something panicked, if only the service's own serde code.
+    /// A panic was caught; it may come from the service's own serde code.
     #[error("a panic was caught around the patch")]
     Panicked,
-    /// The code answered `Err(..)` with this in it, which only functions that return a `Result` can give on.
+    /// The code answered `Err(..)` with this value. A failure unless the function returns a `Result`.
     #[error("the patch answered an `Err`, and only functions that return a `Result` have one")]
     Fault(Tree),
 }
@@ -45,9 +46,9 @@ pub(crate) enum PatchFailure {
 /// The last call in which a patch failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Failed {
-    /// Which one it was of its calls, from 1 on.
+    /// Number of the call among the calls of the patch, from 1.
     pub(crate) call: u64,
-    /// In words.
+    /// The failure, in words.
     pub(crate) why: String,
 }
 
@@ -57,28 +58,29 @@ impl fmt::Display for Failed {
     }
 }
 
-/// Hears what patches do, on the service's own threads: it must return at once and may not wait for anything.
+/// Receives events of patches, on service threads. Every method must return at once and must not block.
 pub(crate) trait Observer: Send + Sync {
-    /// A point that has this layer is called at `now`, whatever answers: what should be over by then can be looked for.
+    /// A point is called at `now` and this layer is its newest. Lets the observer look for overdue layers, independent
+    /// of which code answers.
     fn called(&self, now: BootTime);
-    /// A call of the patch begins: should the process end inside of it, somebody wants to know.
+    /// A call of the patch begins. The observer may leave a note in case the process ends during the call.
     fn begins(&self, _lease: u64) -> Option<Place> {
         None
     }
-    /// It is over, whatever came of it.
+    /// The call has ended, with any outcome.
     fn ends(&self, _place: Place) {}
     /// A call was answered by the patch.
     fn ran(&self, lease: u64, took: Duration);
-    /// A call was answered by the original because the patch failed. `call` is which one it was, from 1 on.
+    /// The original answered because the patch failed. `call`: number of the call, from 1.
     fn failed(&self, lease: u64, call: u64, failure: &PatchFailure);
-    /// The layer has ended itself: its lease is to be closed. Told once for each layer.
+    /// The breaker ended the layer, so its lease must be closed. Called once per layer.
     fn tripped(&self, lease: u64, why: Tripped);
 }
 
 /// One patch in the stack of a point.
 pub(crate) struct Layer {
     lease: u64,
-    /// Of the process that made it: after a fork the child has nobody who could end it.
+    /// Process that made the layer. A forked child has no agent thread to end it, so the layer does not run there.
     process: u32,
     /// Nanoseconds on the boot-time clock.
     deadline: AtomicU64,
@@ -93,22 +95,22 @@ pub(crate) struct Layer {
     timing: Timing,
 }
 
-/// What happened at a layer since it was made, or at a point since somebody began to watch it.
+/// Statistics of a layer since it was made, or of a point since a watch began.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Stats {
-    /// Calls that the patch was asked in, failures included.
+    /// Calls passed to the patch, failures included.
     pub(crate) calls: u64,
-    /// Answers that are errors: responses from status 500 on or with another `grpc-status` than 0, `Err`, and a panic.
+    /// Error answers: responses with status 500 or higher or a `grpc-status` other than 0, `Err`, and panics.
     pub(crate) errors: u64,
     /// Calls in which the patch failed and the original answered.
     pub(crate) failures: u64,
-    /// How long the patch took on the average.
+    /// Mean duration of a call.
     pub(crate) mean: Duration,
-    /// The time within which 99 of 100 calls of it were done, to the next power of two of nanoseconds.
+    /// 99th percentile of the durations, rounded up to a power of two of nanoseconds.
     pub(crate) p99: Duration,
 }
 
-/// How long calls took, in powers of two of nanoseconds: the last is 2^39 ns, 9 minutes.
+/// Histogram of durations in powers of two of nanoseconds; the last bucket is 2^39 ns, 9 minutes.
 pub(super) struct Timing {
     spent: AtomicU64,
     buckets: [AtomicU64; 40],
@@ -130,7 +132,7 @@ impl Timing {
         }
     }
 
-    /// The mean, and the upper end of the bucket that the 99th of 100 calls lies in.
+    /// The mean, and the upper end of the bucket of the 99th percentile.
     pub(super) fn summary(&self) -> (Duration, Duration) {
         let counts = self.buckets.each_ref().map(|bucket| bucket.load(Ordering::Relaxed));
         let calls: u64 = counts.iter().sum();
@@ -146,7 +148,7 @@ impl Timing {
 }
 
 impl Layer {
-    /// A layer of this process, in force before `deadline` once pushed.
+    /// Creates a layer of this process, in force until `deadline` once pushed.
     pub(crate) fn new(
         lease: u64,
         deadline: BootTime,
@@ -169,13 +171,13 @@ impl Layer {
         }
     }
 
-    /// The same layer as another process would have made it.
+    /// The same layer, as if made by another process.
     #[cfg(test)]
     pub(crate) fn in_process_for_test(self, process: u32) -> Self {
         Self { process, ..self }
     }
 
-    /// The lease that it belongs to.
+    /// The lease that the layer belongs to.
     pub(crate) fn lease(&self) -> u64 {
         self.lease
     }
@@ -185,7 +187,7 @@ impl Layer {
         &*self.code
     }
 
-    /// The moment from which it is expired.
+    /// The moment at which it expires.
     pub(crate) fn deadline(&self) -> BootTime {
         BootTime(self.deadline.load(Ordering::Relaxed))
     }
@@ -195,34 +197,34 @@ impl Layer {
         self.deadline.store(deadline.0, Ordering::Relaxed);
     }
 
-    /// Calls that the patch was asked in, failures included.
+    /// Calls passed to the patch, failures included.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Calls in which it failed.
+    /// Calls in which the patch failed.
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// The last of them.
+    /// The last failure.
     pub(crate) fn last_failure(&self) -> Option<Arc<Failed>> {
         self.last_failure.load().as_ref().cloned()
     }
 
-    /// What happened since it was made.
+    /// Statistics since the layer was made.
     pub(crate) fn stats(&self) -> Stats {
         let (mean, p99) = self.timing.summary();
         let errors = self.errors.load(Ordering::Relaxed);
         Stats { calls: self.calls(), errors, failures: self.failures(), mean, p99 }
     }
 
-    /// Counts an answer of the patch that is an error of the service.
+    /// Counts an answer of the patch that is an error for the service's caller.
     pub(crate) fn count_error(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether it was ended, by its owner or its breaker. It then never runs again.
+    /// Whether its owner or its breaker ended it. An ended layer never runs again.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
@@ -232,12 +234,12 @@ impl Layer {
         !self.has_ended() && now < self.deadline() && self.process == std::process::id()
     }
 
-    /// Tells the observer of a call of the point.
+    /// Tells the observer about a call of the point.
     pub(super) fn tell_of_call(&self, now: BootTime) {
         self.observer.called(now);
     }
 
-    /// Ends it for good. Whether this call did.
+    /// Ends the layer irrevocably. Returns whether this call did.
     pub(super) fn end(&self) -> bool {
         !self.ended.swap(true, Ordering::Relaxed)
     }
@@ -247,12 +249,12 @@ impl Layer {
         self.observer.begins(self.lease)
     }
 
-    /// Tells it that the call is over.
+    /// Tells the observer that the call has ended.
     pub(super) fn ends(&self, place: Place) {
         self.observer.ends(place);
     }
 
-    /// Counts one call, tells the observer, and ends the layer if the breaker says so.
+    /// Records one call, tells the observer, and ends the layer if the breaker trips.
     pub(super) fn book(&self, now: BootTime, took: Duration, failure: Option<&PatchFailure>) {
         let call = self.calls.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         self.timing.book(took);
@@ -261,7 +263,7 @@ impl Layer {
             self.last_failure.store(Some(Arc::new(Failed { call, why: failure.to_string() })));
         }
         let tripped = self.breaker.book(now.0 / 1_000_000_000, took, failure.is_some());
-        // Ended before anybody is told: a panicking observer cannot keep it alive.
+        // Ended before the observer is told: a panicking observer cannot keep the layer alive.
         let tripped = tripped.filter(|_| self.end());
         match failure {
             None => self.observer.ran(self.lease, took),

@@ -1,5 +1,5 @@
-//! Where the agent's layer stands among the service's own: the layers that have a name belong outside of it, and a route that
-//! one of them would be left out of takes no patches.
+//! The position of the agent's layer among the service's own: named layers belong outside of it. A route at which a
+//! patch would bypass a named layer takes no patches.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,20 +7,20 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use super::registry::{MAX_ROUTES, Registry, distance, route_name};
 
-/// How many sentences wait to be told at most.
+/// Maximum number of pending messages.
 const MAX_NEWS: usize = 20;
 
-/// What is known of it.
+/// Known layers and closed routes.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    /// The layers of the service that have a name.
+    /// The named layers of the service.
     layers: RwLock<Vec<Arc<str>>>,
-    /// Why routes are closed that a patch would leave unprotected, by name.
+    /// By name, the routes that a patch would leave unprotected, and why.
     misplaced: RwLock<BTreeMap<String, String>>,
     news: News,
 }
 
-/// What was found out on threads of the service and is told by one of the agent's.
+/// Messages found on service threads, to be logged by an agent thread.
 #[derive(Default)]
 struct News {
     waiting: Mutex<Vec<String>>,
@@ -41,7 +41,7 @@ impl Order {
 
     fn tell(&self, news: String) {
         let mut waiting = self.news.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // The reason stands at each route; one line for each of hundreds is too much for a log.
+        // Each route lists its reason; a log line for each of hundreds of routes would be too much.
         if waiting.len() < MAX_NEWS {
             waiting.push(news);
         }
@@ -53,12 +53,12 @@ impl Order {
 }
 
 impl Registry {
-    /// What was found out since this was asked last.
+    /// The messages since the last call.
     pub(crate) fn news(&self) -> Vec<String> {
         std::mem::take(&mut self.order.news.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Has `ring` called when there is something, on a thread of the service: it must return at once.
+    /// Sets a callback for new messages. It runs on a service thread and must return at once.
     pub(crate) fn on_news(&self, ring: impl Fn() + Send + Sync + 'static) {
         drop(self.order.news.bell.set(Box::new(ring)));
     }
@@ -66,7 +66,7 @@ impl Registry {
 
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only the layer for routes finds something out"))]
 impl Registry {
-    /// A layer of the service has this name.
+    /// Records the name of a layer of the service.
     pub(crate) fn names_layer(&self, name: &Arc<str>) {
         let mut layers = self.order.layers.write().unwrap_or_else(PoisonError::into_inner);
         if !layers.contains(name) {
@@ -74,13 +74,13 @@ impl Registry {
         }
     }
 
-    /// A layer with a name that is none of these.
+    /// A named layer that is not in `known`.
     pub(crate) fn layer_beside(&self, known: &[Arc<str>]) -> Option<Arc<str>> {
         let layers = self.order.layers.read().unwrap_or_else(PoisonError::into_inner);
         layers.iter().find(|name| !known.contains(name)).cloned()
     }
 
-    /// A layer with a name was met inside the agent's, at this route: a patch would answer without it.
+    /// Records that a named layer lies inside the agent's at this route: a patch would answer without it.
     pub(crate) fn misplace(&self, method: &str, template: &str, layer: &str) {
         self.unprotected(method, template, || {
             format!(
@@ -90,8 +90,8 @@ impl Registry {
         });
     }
 
-    /// A request came without having come through a layer with a name, which `behind` demands or which is not said to belong
-    /// to other routes.
+    /// Records a request that did not pass a named layer which `behind` demands, or which is not declared for other
+    /// routes only.
     pub(crate) fn unguarded(&self, method: &str, template: &str, layer: &str, is_demanded: bool) {
         self.unprotected(method, template, || {
             let way = self.way_behind(layer);
@@ -108,7 +108,7 @@ impl Registry {
         });
     }
 
-    /// How a route comes to lie behind a layer.
+    /// Advice on how to put a route behind a layer.
     fn way_behind(&self, layer: &str) -> String {
         let layers = self.order.layers.read().unwrap_or_else(PoisonError::into_inner);
         let near = layers.iter().find(|known| distance(known, layer) <= layer.len().div_ceil(3));
@@ -127,13 +127,13 @@ impl Registry {
     fn unprotected(&self, method: &str, template: &str, why: impl FnOnce() -> String) {
         let Ok(name) = route_name(method, template) else { return };
         if let Some(why) = self.order.why_closed(&name) {
-            // Another thread may have noted it and not have come to this yet.
+            // Another thread may have recorded it without having closed the route yet.
             self.close_route(&name, &why);
             return;
         }
         let why = why();
         let mut misplaced = self.order.misplaced.write().unwrap_or_else(PoisonError::into_inner);
-        // More are no points.
+        // Beyond this number, routes are not points.
         if misplaced.len() < MAX_ROUTES && misplaced.insert(name.clone(), why.clone()).is_some() {
             return;
         }

@@ -1,7 +1,7 @@
-//! Asks types what serde can do with them, so that the macro need not be told.
+//! Asks types what serde can do with them, so that the macro needs no hints.
 //!
-//! Method lookup tries receivers from the most references to the fewest; a trait implemented for `&&Probe<…>` with a
-//! bound is therefore preferred to one for `Probe<…>` without, and the bound only decides whether it takes part.
+//! Method lookup tries receivers with more references first. So a trait implemented for `&&Probe<…>` with a bound is
+//! preferred over one for `Probe<…>` without, and the bound only decides whether the first one applies.
 
 use std::marker::PhantomData;
 
@@ -12,52 +12,52 @@ use super::call::{Answer, Argument, Encoded};
 use super::values;
 use crate::state::Tree;
 
-/// Stands for a type of which there is no value yet.
+/// Stands for a type without a value.
 pub struct Probe<T: ?Sized>(PhantomData<fn() -> Box<T>>);
 
 impl<T: ?Sized> Probe<T> {
-    /// The one value.
+    /// The only value.
     pub const NEW: Self = Self(PhantomData);
 }
 
-/// Makes something of what a patch answered.
+/// Makes a value from the answer of a patch.
 pub type Make<T> = fn(Answer) -> Result<T, String>;
 
-/// What can be made at a point.
+/// The results that can be made at a point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Makes {
-    /// Whether a value can: the result, or what is in its `Ok`.
+    /// Whether a value can be made: the result, or the content of its `Ok`.
     pub(crate) value: bool,
-    /// Whether an `Err` can; nothing if the function returns no `Result`.
+    /// Whether an `Err` can be made; `None` if the function returns no `Result`.
     pub(crate) error: Option<bool>,
 }
 
-/// How a patch's answer becomes a result.
+/// Converts a patch's answer to a result.
 pub trait Decode<R> {
-    /// The result of what the patch answered.
+    /// Makes a result from an answer.
     ///
     /// # Errors
-    /// What the service's types refused.
+    /// The error of the service's types.
     fn value(&self, answer: Answer) -> Result<R, String>;
 
-    /// The result where the patch answered `Err(..)`.
+    /// Makes a result from an answer of `Err(..)`.
     ///
     /// # Errors
-    /// Likewise.
+    /// The error of the service's types.
     fn error(&self, answer: Answer) -> Result<R, String>;
 
-    /// What of it can be made at all.
+    /// The results that can be made at all.
     fn makes(&self) -> Makes;
 }
 
 const NOT_DECODABLE: &str = "its result lacks `Deserialize`, so nothing can be made into it";
-/// Why an `Err` cannot be made.
+/// Why no `Err` can be made.
 pub(crate) const NO_ERR: &str = "no `Err` can be made here: its error has neither `Deserialize` nor `From` of a text or of `std::io::Error`";
 /// Why there is no `Err`.
 pub(crate) const NO_RESULT: &str = "the function returns no `Result`, so there is no `Err` to answer";
 
 impl Makes {
-    /// Why no patch is possible, if none is.
+    /// Why the function cannot be patched, if it cannot.
     pub(crate) fn why_not(self) -> Option<&'static str> {
         (!self.value && self.error != Some(true)).then_some(NOT_DECODABLE)
     }
@@ -66,12 +66,12 @@ impl Makes {
 /// Stands for a `Result<T, E>`.
 pub struct Fallible<T, E>(PhantomData<fn() -> (T, E)>);
 
-/// Stands for a result that is no `Result`.
+/// Stands for a result type other than `Result`.
 pub struct Plain<R>(PhantomData<fn() -> R>);
 
-/// First choice for results: `Result<T, E>`, of which the patch answers the `T`, or `Err(..)`.
+/// First choice for results: `Result<T, E>`. A patch answers the `T`, or `Err(..)`.
 pub trait IsFallible<T, E> {
-    /// Its two halves.
+    /// The types of `Ok` and `Err`.
     fn shape(&self) -> Fallible<T, E>;
 }
 
@@ -81,7 +81,7 @@ impl<T, E> IsFallible<T, E> for &Probe<Result<T, E>> {
     }
 }
 
-/// Second choice: all others.
+/// Second choice: all other types.
 pub trait IsPlain<R> {
     /// The type itself.
     fn shape(&self) -> Plain<R>;
@@ -94,20 +94,20 @@ impl<R> IsPlain<R> for Probe<R> {
 }
 
 impl<T, E> Fallible<T, E> {
-    /// Of what makes each half.
+    /// Creates a decoder from the makers of both halves.
     pub fn decoder(&self, ok: Option<Make<T>>, err: Option<Make<E>>) -> FallibleDecoder<T, E> {
         FallibleDecoder { ok, err }
     }
 }
 
 impl<R> Plain<R> {
-    /// Of what makes it.
+    /// Creates a decoder from the maker of the value.
     pub fn decoder(&self, value: Option<Make<R>>, (): ()) -> PlainDecoder<R> {
         PlainDecoder { value }
     }
 }
 
-/// Makes `Ok` of a value and `Err` of an `Err`.
+/// Makes `Ok` from a value and `Err` from an `Err`.
 pub struct FallibleDecoder<T, E> {
     ok: Option<Make<T>>,
     err: Option<Make<E>>,
@@ -116,7 +116,7 @@ pub struct FallibleDecoder<T, E> {
 impl<T, E> Decode<Result<T, E>> for FallibleDecoder<T, E> {
     fn value(&self, answer: Answer) -> Result<Result<T, E>, String> {
         let ok = self.ok.ok_or("only an `Err` can be made here: the value in `Ok` lacks `Deserialize`")?;
-        // What serde calls a `Result`.
+        // The form in which serde writes an `Err`.
         let like_err = matches!(&answer.0, Tree::Map(entries)
             if matches!(entries.as_slice(), [(key, _)] if key.eq_ignore_ascii_case("err")));
         ok(answer).map(Ok).map_err(|why| match like_err {
@@ -153,9 +153,9 @@ impl<R> Decode<R> for PlainDecoder<R> {
     }
 }
 
-/// First choice for values: what serde can read.
+/// First choice for values: types that serde can read.
 pub trait MakesValue<T> {
-    /// Makes one.
+    /// The maker of the value.
     fn ok(&self) -> Option<Make<T>>;
 }
 
@@ -171,9 +171,9 @@ impl<R: DeserializeOwned> MakesValue<R> for &Plain<R> {
     }
 }
 
-/// Others cannot be made.
+/// Second choice: no value can be made.
 pub trait MakesNoValue<T> {
-    /// Nothing.
+    /// No maker.
     fn ok(&self) -> Option<Make<T>> {
         None
     }
@@ -182,9 +182,9 @@ pub trait MakesNoValue<T> {
 impl<T, E> MakesNoValue<T> for Fallible<T, E> {}
 impl<R> MakesNoValue<R> for Plain<R> {}
 
-/// First choice for errors: what serde can read, or else a text.
+/// First choice for errors: read by serde, or else made from text.
 pub trait ErrOfValueOrText<E> {
-    /// Makes one.
+    /// The maker of the error.
     fn err(&self) -> Option<Make<E>>;
 }
 
@@ -197,9 +197,9 @@ impl<T, E: DeserializeOwned + From<String>> ErrOfValueOrText<E> for &&&&&Fallibl
     }
 }
 
-/// Second: what serde can read.
+/// Second choice: read by serde.
 pub trait ErrOfValue<E> {
-    /// Makes one.
+    /// The maker of the error.
     fn err(&self) -> Option<Make<E>>;
 }
 
@@ -209,9 +209,9 @@ impl<T, E: DeserializeOwned> ErrOfValue<E> for &&&&Fallible<T, E> {
     }
 }
 
-/// Third: a text.
+/// Third choice: made from text.
 pub trait ErrOfText<E> {
-    /// Makes one.
+    /// The maker of the error.
     fn err(&self) -> Option<Make<E>>;
 }
 
@@ -221,10 +221,10 @@ impl<T, E: From<String>> ErrOfText<E> for &&&Fallible<T, E> {
     }
 }
 
-/// Fourth: a text that must live for ever. (Whether any text would do cannot be asked: a bound on all lifetimes is an error
-/// where only one of them will do.)
+/// Fourth choice: made from text that lives as long as the process. (Whether any lifetime would do cannot be tested: a
+/// bound on all lifetimes is a compile error if only one of them holds.)
 pub trait ErrOfStaticText<E> {
-    /// Makes one.
+    /// The maker of the error.
     fn err(&self) -> Option<Make<E>>;
 }
 
@@ -234,9 +234,9 @@ impl<T, E: From<&'static str>> ErrOfStaticText<E> for &&Fallible<T, E> {
     }
 }
 
-/// Fifth: an error of the system, which most errors of services can be made of.
+/// Fifth choice: made from an I/O error, which most error types of services accept.
 pub trait ErrOfIo<E> {
-    /// Makes one.
+    /// The maker of the error.
     fn err(&self) -> Option<Make<E>>;
 }
 
@@ -246,9 +246,9 @@ impl<T, E: From<std::io::Error>> ErrOfIo<E> for &Fallible<T, E> {
     }
 }
 
-/// Others cannot be made.
+/// Last choice: no error can be made.
 pub trait MakesNoErr<E> {
-    /// Nothing.
+    /// No maker.
     fn err(&self) -> Option<Make<E>> {
         None
     }
@@ -256,17 +256,17 @@ pub trait MakesNoErr<E> {
 
 impl<T, E> MakesNoErr<E> for Fallible<T, E> {}
 
-/// There is none.
+/// For results without an `Err`.
 pub trait HasNoErr {
-    /// Nothing.
+    /// No maker.
     fn err(&self) {}
 }
 
 impl<R> HasNoErr for Plain<R> {}
 
-/// First choice for what was answered: `Result` tells whether it is an error.
+/// First choice for counting errors: a `Result` shows whether it is one.
 pub trait TellsErrors<R> {
-    /// Whether it is one.
+    /// Whether the answer is an error.
     fn is_error(&self, answer: &R) -> bool;
 }
 
@@ -276,9 +276,9 @@ impl<T, E> TellsErrors<Result<T, E>> for &Probe<Result<T, E>> {
     }
 }
 
-/// Others are none.
+/// Second choice: other types are never errors.
 pub trait TellsNoErrors<R> {
-    /// Never.
+    /// Always false.
     fn is_error(&self, _answer: &R) -> bool {
         false
     }
@@ -286,9 +286,9 @@ pub trait TellsNoErrors<R> {
 
 impl<R> TellsNoErrors<R> for Probe<R> {}
 
-/// First choice for arguments: what serde can write is given to the patch.
+/// First choice for arguments: types that serde can write are passed to patches.
 pub trait Given {
-    /// Whether a patch gets the argument.
+    /// Whether the argument is passed to patches.
     fn is_given(&self) -> bool;
 }
 
@@ -298,9 +298,9 @@ impl<T: Serialize> Given for &Probe<T> {
     }
 }
 
-/// Other arguments are not.
+/// Second choice: other arguments are not passed.
 pub trait Withheld {
-    /// Whether a patch gets the argument.
+    /// Whether the argument is passed to patches.
     fn is_given(&self) -> bool;
 }
 
@@ -310,7 +310,7 @@ impl<T> Withheld for Probe<T> {
     }
 }
 
-/// First choice for arguments' values: through serde.
+/// First choice for the values of arguments: through serde.
 pub trait EncodeValue {
     /// The argument for the patch.
     fn encode(&self) -> Encoded;
@@ -322,7 +322,7 @@ impl<T: Serialize> EncodeValue for &Argument<'_, T> {
     }
 }
 
-/// Others become `()`.
+/// Second choice: `()`.
 pub trait EncodeNothing {
     /// The argument for the patch.
     fn encode(&self) -> Encoded;

@@ -9,31 +9,31 @@ use super::probe::Makes;
 use super::slot::{Given, Kind, Slot};
 use crate::clock::BootTime;
 
-/// Every `#[patchable]` function that the linker kept.
+/// All `#[patchable]` functions in the binary.
 #[linkme::distributed_slice]
 pub static POINTS: [&'static Slot];
 
-/// More routes than any router has; a bound because learnt ones are kept for the life of the process.
+/// Limit on routes, above that of any real router: learnt routes are kept for the life of the process.
 pub(super) const MAX_ROUTES: usize = 10_000;
 
-/// The longest template, in bytes: it becomes a name in policies and the log.
+/// The longest template in bytes; it becomes a name in policies and the log.
 const MAX_TEMPLATE_LEN: usize = 512;
 
-/// The longest name of a function, in bytes; its module path can be long.
+/// The longest name of a function in bytes; its module path can be long.
 const MAX_NAME_LEN: usize = 1_000;
 
-/// Longer names are not compared with the known ones: the comparison costs the product of both lengths.
+/// Longer names are not compared with known ones: the cost is the product of both lengths.
 const MAX_COMPARED_LEN: usize = 256;
 
-/// The methods that can be points. `HEAD` is the point of `GET`, as in the router; `CONNECT` has no template.
+/// The methods of points. `HEAD` uses the point of `GET`, as in the router; `CONNECT` has no template.
 const METHODS: [&str; 7] = ["DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
 
-/// A point that was looked up.
+/// A point found in the registry.
 #[derive(Clone, Debug)]
 pub(crate) enum Point {
-    /// Of a `#[patchable]` function.
+    /// A `#[patchable]` function.
     Function(&'static Slot),
-    /// Of a route.
+    /// A route.
     Route(Arc<Slot>),
 }
 
@@ -48,10 +48,10 @@ impl Deref for Point {
     }
 }
 
-/// Why a point is closed that its author named in `never_patch`.
+/// Reason for a point closed by its author with `never_patch`.
 const NEVER: &str = "the service's author closed it with `never_patch`";
 
-/// Why something cannot be declared as a route.
+/// Why a route cannot be declared.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum InvalidRoute {
     /// Not in [`METHODS`].
@@ -59,17 +59,17 @@ pub(crate) enum InvalidRoute {
         "method `{0}` cannot be a point: expected one of DELETE, GET (also for HEAD), OPTIONS, PATCH, POST, PUT, TRACE"
     )]
     Method(String),
-    /// Not something that the router would report.
+    /// Not a template that a router would report.
     #[error(
         "`{0}` is not a route's template: expected `/` and at most {MAX_TEMPLATE_LEN} bytes without spaces"
     )]
     Template(String),
-    /// [`MAX_ROUTES`] is reached.
+    /// [`MAX_ROUTES`] was reached.
     #[error("{MAX_ROUTES} routes are known already")]
     TooMany,
 }
 
-/// One point as `points()` and `describe` tell it.
+/// Description of a point for `points()` and `describe`.
 #[derive(Clone, Debug)]
 pub(crate) struct PointInfo {
     /// The point's name.
@@ -78,62 +78,62 @@ pub(crate) struct PointInfo {
     pub(crate) kind: Kind,
     /// File and line of a function.
     pub(crate) place: Option<(&'static str, u32)>,
-    /// In order.
+    /// Its arguments, in order.
     pub(crate) arguments: Vec<Given>,
     /// Why it cannot be patched, if it cannot.
     pub(crate) not_patchable: Option<Cow<'static, str>>,
-    /// What can be made of a patch's answer (functions that take patches).
+    /// The results that can be made from a patch's answer (patchable functions).
     pub(crate) makes: Option<Makes>,
-    /// Whether a request has matched it since the start (routes; functions are not counted).
+    /// Whether a request has matched it since the start (routes).
     pub(crate) is_seen: Option<bool>,
-    /// The layers with a name that lie outside of it (routes).
+    /// The named layers outside of it (routes).
     pub(crate) behind: Vec<Arc<str>>,
-    /// Oldest first.
+    /// Its layers, oldest first.
     pub(crate) layers: Vec<LayerInfo>,
 }
 
-/// One layer of a point as it is listed.
+/// Description of a layer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct LayerInfo {
     /// The lease that it belongs to.
     pub(crate) lease: u64,
-    /// The moment from which it is expired.
+    /// The moment at which it expires.
     pub(crate) deadline: BootTime,
     /// Whether it may still run.
     pub(crate) is_in_force: bool,
-    /// Calls that it was asked in, failures included.
+    /// Calls passed to the patch, failures included.
     pub(crate) calls: u64,
-    /// Calls in which it failed.
+    /// Calls in which the patch failed.
     pub(crate) failures: u64,
-    /// The last of them.
+    /// The last failure.
     pub(crate) last_failure: Option<Arc<Failed>>,
 }
 
 impl LayerInfo {
-    /// One that a plan would make.
+    /// A layer that a plan would add.
     pub(crate) fn planned(lease: u64, deadline: BootTime) -> Self {
         Self { lease, deadline, is_in_force: true, calls: 0, failures: 0, last_failure: None }
     }
 }
 
-/// All points of the process by name.
+/// All points of the process, by name.
 #[derive(Debug)]
 pub(crate) struct Registry {
     functions: BTreeMap<&'static str, &'static Slot>,
-    /// Functions that cannot be told from others by their names, or have none that can be written. They are listed.
+    /// Functions with a duplicate or an invalid name. They are listed only.
     nameless: Vec<&'static Slot>,
-    /// What is wrong with them, for who starts the service.
+    /// Faults of points, for the operator who starts the service.
     faults: Vec<String>,
-    /// By `METHOD /template`. Only grows; services are asked under the lock once for each of their routes.
+    /// By `METHOD /template`. Only grows; the service takes the lock once per route.
     routes: RwLock<BTreeMap<String, Arc<Slot>>>,
     never_patch: HashSet<String>,
-    /// Where the agent's layer stands among the service's own.
+    /// The position of the agent's layer among the service's own.
     pub(super) order: Order,
 }
 
 impl Registry {
-    /// Collects the functions that registered themselves and closes those named in `never_patch` (exact names; routes
-    /// are closed when they become known). Functions with one name are all closed: which of them is meant cannot be said.
+    /// Collects the registered functions and closes those in `never_patch` (exact names; routes are closed when they
+    /// become known). Functions with the same name are all closed, because the name does not tell them apart.
     pub(crate) fn new(never_patch: impl IntoIterator<Item = String>) -> Self {
         Self::of(POINTS.iter().copied(), never_patch)
     }
@@ -150,7 +150,7 @@ impl Registry {
             if never_patch.contains(name) {
                 slots.iter().for_each(|slot| slot.close(NEVER));
             }
-            // The linker's order says nothing.
+            // The linker's order is arbitrary.
             slots.sort_by_key(|slot| slot.place());
             if let Some(fault) = fault(name, &slots) {
                 slots.iter().for_each(|slot| slot.close(&fault));
@@ -162,14 +162,14 @@ impl Registry {
                     functions.extend(slots.next().map(|first| (name, first)));
                     nameless.extend(slots);
                 }
-                // Found by it, it could hide a route.
+                // A lookup by this name could hide a route.
                 false => nameless.extend(slots),
             }
         }
         Self { functions, nameless, faults, routes: RwLock::default(), never_patch, order: Order::default() }
     }
 
-    /// What is wrong with points, each in a sentence.
+    /// Faults of points, one sentence each.
     pub(crate) fn faults(&self) -> &[String] {
         &self.faults
     }
@@ -185,7 +185,7 @@ impl Registry {
         function.or_else(|| self.known_route(name).map(Point::Route))
     }
 
-    /// The known name that was probably meant: one that ends in `::name`, or one that few typing mistakes turn into it.
+    /// The known name that was probably meant: one that ends in `::name`, or the nearest by edit distance.
     pub(crate) fn nearest(&self, name: &str) -> Option<String> {
         if MAX_COMPARED_LEN < name.len() {
             return None;
@@ -200,11 +200,11 @@ impl Registry {
             .iter()
             .filter(|known| known.len() <= MAX_COMPARED_LEN)
             .min_by_key(|known| mistakes(known))?;
-        // A third of the name wrong is another name.
+        // More than a third of the name wrong means another name.
         (mistakes(best) <= name.len().div_ceil(3)).then(|| best.clone())
     }
 
-    /// Every point, functions first, each kind by name.
+    /// All points, functions first, each kind sorted by name.
     pub(crate) fn points(&self) -> Vec<PointInfo> {
         let now = BootTime::now();
         let routes =
@@ -215,10 +215,10 @@ impl Registry {
         functions.chain(routes.iter().map(|slot| info(slot, now))).collect()
     }
 
-    /// The point of a method and a template; made if it is not known yet.
+    /// The point of a route; creates it if unknown.
     ///
     /// # Errors
-    /// What is no method, no template, or one route too many.
+    /// The method or template is invalid, or there are too many routes.
     pub(crate) fn declare(&self, method: &str, template: &str) -> Result<Arc<Slot>, InvalidRoute> {
         let name = route_name(method, template)?;
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
@@ -243,7 +243,7 @@ impl Registry {
         }
     }
 
-    /// Every point that is patched, with what happened at its newest layer.
+    /// Every patched point, with the statistics of its newest layer.
     pub(crate) fn patched(&self) -> Vec<(String, super::Stats)> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let slots = self.functions.values().copied().chain(routes.values().map(|slot| &**slot));
@@ -251,10 +251,10 @@ impl Registry {
         patched.filter_map(|slot| Some((slot.name().to_owned(), slot.layers().last()?.stats()))).collect()
     }
 
-    /// The point of a method and a template; one that nobody else knows if it is not known yet.
+    /// The point of a route; if unknown, a new one that is not registered.
     ///
     /// # Errors
-    /// As [`declare`](Self::declare).
+    /// As for [`declare`](Self::declare).
     pub(crate) fn sketch(&self, method: &str, template: &str) -> Result<Arc<Slot>, InvalidRoute> {
         let name = route_name(method, template)?;
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
@@ -276,24 +276,24 @@ impl Registry {
         }
     }
 
-    /// The layers with a name that lie outside of a route.
+    /// The named layers outside of a route.
     pub(crate) fn behind(&self, resource: &debug_policy::Resource) -> Vec<Arc<str>> {
         let debug_policy::Resource::Point(name) = resource else { return Vec::new() };
         self.known_route(name).map(|slot| slot.behind()).unwrap_or_default()
     }
 
-    /// What is to be told about the point of this name.
+    /// Describes the point with this name.
     pub(crate) fn described(&self, name: &str) -> Option<PointInfo> {
         self.find(name).map(|point| info(&point, BootTime::now()))
     }
 
-    /// The same of a route that a plan would make known.
+    /// Describes a route that a plan would declare.
     pub(crate) fn sketched(&self, name: &str) -> Option<PointInfo> {
         let (method, template) = name.split_once(' ')?;
         self.sketch(method, template).ok().map(|slot| info(&slot, BootTime::now()))
     }
 
-    /// The route with this name, `METHOD /template`, if it is known.
+    /// The route with this name, `METHOD /template`, if known.
     pub(crate) fn known_route(&self, name: &str) -> Option<Arc<Slot>> {
         self.routes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
@@ -313,13 +313,13 @@ pub(super) fn route_name(method: &str, template: &str) -> Result<String, Invalid
     Ok(format!("{method} {template}"))
 }
 
-/// The name under which a method's points are kept; `None` for methods that cannot be points.
+/// The method under which points are kept; `None` for methods without points.
 pub(crate) fn point_method(method: &str) -> Option<&'static str> {
     let method = if method == "HEAD" { "GET" } else { method };
     METHODS.into_iter().find(|known| *known == method)
 }
 
-/// What is wrong with the functions of a name; nothing if it is a name, and of one function.
+/// The fault of the functions with this name; `None` if the name is valid and unique.
 fn fault(name: &str, slots: &[&'static Slot]) -> Option<String> {
     let places: Vec<String> = slots.iter().map(|slot| place(slot)).collect();
     let places = places.join(" and at ");
@@ -334,7 +334,7 @@ fn fault(name: &str, slots: &[&'static Slot]) -> Option<String> {
         .then(|| format!("{} functions are points called `{name}`, at {places}; {advice}", slots.len()))
 }
 
-/// Whether a function can be called so: a name with spaces would be taken for a route.
+/// Whether a name is valid for a function: one with spaces would be taken for a route.
 fn is_name(name: &str) -> bool {
     let plain = name.chars().all(|c| !c.is_whitespace() && !c.is_control());
     !name.is_empty() && name.len() <= MAX_NAME_LEN && plain
@@ -369,7 +369,7 @@ fn layer_info(layer: &Layer, now: BootTime) -> LayerInfo {
     }
 }
 
-/// Insertions, deletions and replacements (of bytes) that turn one name into the other.
+/// Number of insertions, deletions and replacements of bytes that turn one name into the other.
 pub(crate) fn distance(a: &str, b: &str) -> usize {
     let mut row = (0..=b.len()).collect::<Vec<_>>();
     for (i, x) in a.bytes().enumerate() {

@@ -8,7 +8,7 @@ use super::watch::{Counted, Watch};
 use super::world::{ArcSwapOption, AtomicBool, Mutex};
 use crate::clock::BootTime;
 
-/// What a point is.
+/// Kind of a point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     /// A `#[patchable]` function.
@@ -20,29 +20,29 @@ pub(crate) enum Kind {
 /// An argument of a point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Given {
-    /// As in the source; `arg0` and so on where the source has a pattern.
+    /// Name in the source; `arg0` and so on for a pattern.
     pub(crate) name: &'static str,
-    /// Whether a patch gets it; otherwise it gets `()`.
+    /// Whether it is passed to patches; otherwise they get `()`.
     pub(crate) given: bool,
 }
 
-/// What the types of a point tell.
+/// Properties of a point that follow from its types.
 #[derive(Debug)]
 pub struct Facts {
     pub(crate) arguments: Vec<Given>,
     pub(crate) not_patchable: Option<&'static str>,
-    /// What can be made of a patch's answer; nothing if no patch is possible, or it is a route.
+    /// The results that can be made from a patch's answer; `None` if no patch is possible, or for a route.
     pub(crate) makes: Option<Makes>,
 }
 
 impl Facts {
-    /// Each argument's name and whether a patch gets it, and why no patch is possible, if none is.
+    /// Name of each argument and whether it is passed to patches; `not_patchable`: why no patch is possible, if none is.
     pub fn new(arguments: &[(&'static str, bool)], not_patchable: Option<&'static str>) -> Self {
         let arguments = arguments.iter().map(|&(name, given)| Given { name, given }).collect();
         Self { arguments, not_patchable, makes: None }
     }
 
-    /// The same of a function, of which a patch's answer can make this.
+    /// The facts of a function, with the results that can be made from an answer.
     pub fn of(arguments: &[(&'static str, bool)], makes: Makes) -> Self {
         Self { makes: Some(makes), ..Self::new(arguments, makes.why_not()) }
     }
@@ -60,41 +60,41 @@ pub(crate) struct NotPatchable {
 
 /// A point.
 ///
-/// INVARIANT: `armed` is set while `layers` or `watches` holds something, except while these are changed.
+/// INVARIANT: `armed` is set while `layers` or `watches` is not empty, except while a writer changes them.
 pub struct Slot {
     armed: AtomicBool,
-    /// Oldest first; nothing instead of an empty list. Readers never wait for a writer.
+    /// Oldest first; `None` instead of an empty list. Readers never wait for a writer.
     layers: ArcSwapOption<Vec<Arc<Layer>>>,
-    /// Who counts its calls; likewise.
+    /// The watches that count its calls; `None` instead of an empty list.
     watches: ArcSwapOption<Vec<Arc<Watch>>>,
-    /// Taken by those who change the two, never by callers.
+    /// Held by writers of these two lists, never by callers of the point.
     writers: Mutex<()>,
     name: Cow<'static, str>,
     /// File and line of a function.
     place: Option<(&'static str, u32)>,
     facts: fn() -> Facts,
-    /// Whether its calls come by here at all.
+    /// Whether its calls pass through the agent's code.
     called_here: bool,
-    /// Why it takes no patches, should its types allow them: its author's wish, or what is wrong with it.
+    /// Why it takes no patches although its types allow them: closed by its author, or faulty.
     closed: ArcSwapOption<String>,
     /// Whether a request has matched it (routes).
     seen: AtomicBool,
-    /// The layers with a name that the first such request had come through (routes).
+    /// The named layers that the last matching request had passed (routes).
     behind: ArcSwapOption<Vec<Arc<str>>>,
 }
 
 impl Slot {
-    /// The point of a function.
+    /// Creates the point of a function.
     pub const fn new(name: &'static str, file: &'static str, line: u32, facts: fn() -> Facts) -> Self {
         Self::at(Cow::Borrowed(name), Some((file, line)), facts, true)
     }
 
-    /// The point of a function whose calls are neither patched nor counted: it is only listed.
+    /// Creates the point of a function that is only listed: its calls are neither patched nor counted.
     pub const fn listed(name: &'static str, file: &'static str, line: u32, facts: fn() -> Facts) -> Self {
         Self::at(Cow::Borrowed(name), Some((file, line)), facts, false)
     }
 
-    /// The point of a route; `name` is its method, a space and its template.
+    /// Creates the point of a route; `name` is its method, a space and its template.
     pub(crate) fn route(name: String) -> Self {
         Self::at(Cow::Owned(name), None, || Facts::new(&[("request", true)], None), true)
     }
@@ -120,13 +120,13 @@ impl Slot {
         }
     }
 
-    /// Whether anything may be in force here, or anybody counts. One relaxed load.
+    /// Whether a layer may be in force or a watch may count here. One relaxed load.
     #[inline(always)]
     pub fn is_armed(&self) -> bool {
         self.armed.load(Ordering::Relaxed)
     }
 
-    /// Counts a call of it, if anybody wants to know.
+    /// Starts counting a call if the point is watched.
     pub fn count(&self) -> Option<Counted> {
         Counted::begin(self)
     }
@@ -135,19 +135,19 @@ impl Slot {
         self.watches.load().as_ref().cloned()
     }
 
-    /// Whether its calls can be counted; those of functions that are only listed do not come by here.
+    /// Whether its calls can be counted; those of listed-only functions cannot.
     pub(crate) fn is_countable(&self) -> bool {
         self.called_here
     }
 
-    /// Begins to count its calls, for one who wants to know.
+    /// Starts a watch, which counts the calls.
     pub(crate) fn watch(&self) -> Arc<Watch> {
         let watch = Arc::new(Watch::default());
         self.change_watches(|watches| watches.push(watch.clone()));
         watch
     }
 
-    /// Ends that.
+    /// Ends a watch.
     pub(crate) fn unwatch(&self, watch: &Arc<Watch>) {
         self.change_watches(|watches| watches.retain(|other| !Arc::ptr_eq(other, watch)));
     }
@@ -165,7 +165,7 @@ impl Slot {
         self.armed.store(armed, Ordering::Relaxed);
     }
 
-    /// Its name: unique in the process.
+    /// Its name, unique in the process.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -185,15 +185,15 @@ impl Slot {
         (self.facts)().arguments
     }
 
-    /// What can be made of a patch's answer (functions).
+    /// The results that can be made from a patch's answer (functions).
     pub(crate) fn makes(&self) -> Option<Makes> {
         (self.facts)().makes
     }
 
-    /// Whether it can be patched at all.
+    /// Checks whether it can be patched.
     ///
     /// # Errors
-    /// The reason: why it was closed first, then what the types forbid.
+    /// Why not: the reason for closing it, otherwise the restriction of its types.
     pub(crate) fn patchable(&self) -> Result<(), NotPatchable> {
         let closed = self.closed.load().as_ref().map(|why| Cow::Owned(why.to_string()));
         match closed.or_else(|| (self.facts)().not_patchable.map(Cow::Borrowed)) {
@@ -202,14 +202,14 @@ impl Slot {
         }
     }
 
-    /// Closes it to every patch from now on, also to those in force. The first reason stays.
+    /// Closes the point to all patches, including those in force. The first reason is kept.
     pub(crate) fn close(&self, why: &str) {
         if self.closed.load().is_none() {
             self.closed.store(Some(Arc::new(why.to_owned())));
         }
     }
 
-    /// Whether that was done.
+    /// Whether the point is closed.
     #[cfg_attr(
         not(feature = "http"),
         expect(dead_code, reason = "only routes are closed while they are patched")
@@ -223,7 +223,7 @@ impl Slot {
         self.seen.load(Ordering::Relaxed)
     }
 
-    /// Notes that a request has matched it, which had come through these layers.
+    /// Records that a request has matched it, after passing these named layers.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only routes are matched"))]
     pub(crate) fn mark_seen(&self, passed: &[Arc<str>]) {
         if !passed.is_empty() {
@@ -232,13 +232,13 @@ impl Slot {
         self.seen.store(true, Ordering::Relaxed);
     }
 
-    /// The layers of the service, by name, that lie outside of it (routes).
+    /// The named layers of the service outside of it (routes).
     pub(crate) fn behind(&self) -> Vec<Arc<str>> {
         self.behind.load().as_ref().map(|names| names.to_vec()).unwrap_or_default()
     }
 
-    /// The newest layer that may run in a call at `now`, of which the observer of the top hears (invariant 3): should the
-    /// revert thread be dead or late, an expired layer is the first that notices.
+    /// The newest layer in force at `now`. Tells the observer of the top layer about the call (invariant 3): if the
+    /// revert thread is dead or late, this is where an expired layer is noticed first.
     pub(crate) fn in_force(&self, now: BootTime) -> Option<Arc<Layer>> {
         let layers = self.layers.load();
         let layers = layers.as_ref()?;
@@ -248,27 +248,27 @@ impl Slot {
         layers.iter().rev().find(|layer| layer.is_in_force(now)).cloned()
     }
 
-    /// All layers, oldest first, ended ones that were not taken out yet included.
+    /// All layers, oldest first, including ended ones that were not removed yet.
     pub(crate) fn layers(&self) -> Vec<Arc<Layer>> {
         self.layers.load().as_ref().map(|layers| layers.to_vec()).unwrap_or_default()
     }
 
-    /// What happened at the layer of a lease.
+    /// Statistics of a lease's layer.
     pub(crate) fn stats(&self, lease: u64) -> Option<Stats> {
         self.layers().iter().find(|layer| layer.lease() == lease).map(|layer| layer.stats())
     }
 
-    /// Puts a layer on top. Calls that begin later see it.
+    /// Adds a layer on top. Calls that begin later see it.
     ///
     /// # Errors
-    /// As [`Slot::patchable`].
+    /// As for [`Slot::patchable`].
     pub(crate) fn push(&self, layer: Arc<Layer>) -> Result<(), NotPatchable> {
         self.patchable()?;
         self.change(|layers| layers.push(layer));
         Ok(())
     }
 
-    /// Ends the layer of a lease and takes it out. Whether there was one. Calls that begin later do not run it.
+    /// Ends and removes the layer of a lease; returns whether there was one. Calls that begin later do not run it.
     pub(crate) fn end(&self, lease: u64) -> bool {
         let mut found = false;
         self.change(|layers| {
@@ -284,7 +284,7 @@ impl Slot {
         found
     }
 
-    /// Sets the deadline of a lease's layer. Whether there was one.
+    /// Sets the deadline of a lease's layer; returns whether there is one.
     pub(crate) fn set_deadline(&self, lease: u64, deadline: BootTime) -> bool {
         let layers = self.layers();
         let layer = layers.iter().find(|layer| layer.lease() == lease);
@@ -292,7 +292,7 @@ impl Slot {
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Arc<Layer>>)) {
-        // Without this an `end` that empties the stack could clear the flag of a `push` that came between.
+        // Without this lock, an `end` that empties the stack could clear the flag set by a concurrent `push`.
         let _writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut layers = self.layers();
         change(&mut layers);

@@ -1,4 +1,4 @@
-//! Arguments to trees and trees to results.
+//! Converts arguments to trees and trees to results.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -8,18 +8,18 @@ use serde::de::DeserializeOwned;
 
 use crate::state::{Limits, Tree, from_tree, to_tree};
 
-/// The value as a tree; what a `Secret<T>` holds is marked, and opaque to the patch.
+/// Encodes a value as a tree. The content of a `Secret<T>` is marked, and opaque to the patch.
 ///
 /// # Errors
-/// What the value's own `Serialize` refused, or that it is larger than 256 KiB.
+/// The value's `Serialize` failed, or it is larger than 256 KiB.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Tree, String> {
     to_tree(value, &Limits::ARGUMENTS).map_err(|error| error.to_string())
 }
 
-/// The value that a tree describes.
+/// Decodes a value from a tree.
 ///
 /// # Errors
-/// What the value's own `Deserialize` refused, and any secret: a patch cannot hand one on.
+/// The value's `Deserialize` failed, or the tree contains a secret: a patch must not pass one on.
 pub(super) fn decode<T: DeserializeOwned>(tree: Tree) -> Result<T, String> {
     if tree.holds_secret() {
         return Err("a secret cannot become a result".to_owned());
@@ -27,14 +27,14 @@ pub(super) fn decode<T: DeserializeOwned>(tree: Tree) -> Result<T, String> {
     from_tree(tree).map_err(|error| error.to_string())
 }
 
-/// The most texts that are kept for the life of the process, and the longest of them, in bytes.
+/// Limits on texts kept for the life of the process: their number, and the length of each in bytes.
 const MAX_STATIC: usize = 256;
 const MAX_STATIC_LEN: usize = 1024;
 
-/// The text that an error is made of.
+/// The text from which an error is made.
 ///
 /// # Errors
-/// It is something else.
+/// The tree is not text.
 pub(super) fn text(tree: Tree) -> Result<String, String> {
     match tree {
         Tree::Str(text) => Ok(text),
@@ -42,10 +42,10 @@ pub(super) fn text(tree: Tree) -> Result<String, String> {
     }
 }
 
-/// The same for a text that must live as long as the process: each is kept once, and not more than a few.
+/// The text, kept for the life of the process. Equal texts are kept once; their number is limited.
 ///
 /// # Errors
-/// Likewise; and if it is too long, or one too many.
+/// The tree is not text, the text is too long, or the limit is reached.
 pub(super) fn static_text(tree: Tree) -> Result<&'static str, String> {
     static KEPT: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let text = text(tree)?;

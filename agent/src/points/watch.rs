@@ -1,4 +1,4 @@
-//! Counting the calls of a point for somebody who watches it, whoever answers them.
+//! Counts the calls of a watched point, answered by a patch or by the original.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +9,7 @@ use super::slot::Slot;
 use super::world::{self, AtomicU64};
 use crate::clock::BootTime;
 
-/// What was counted since somebody began to watch.
+/// Counters since a watch began.
 #[derive(Default)]
 pub(crate) struct Watch {
     calls: AtomicU64,
@@ -18,7 +18,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Calls that are over by now.
+    /// Statistics of the calls that have ended.
     pub(crate) fn stats(&self) -> Stats {
         let (mean, p99) = self.timing.summary();
         let (calls, errors) = (self.calls.load(Ordering::Relaxed), self.errors.load(Ordering::Relaxed));
@@ -32,23 +32,23 @@ impl Watch {
     }
 }
 
-/// A call that is counted when it is over, which is when this is dropped at the latest.
+/// A call in progress that is being counted; recorded when this is dropped, at the latest.
 pub struct Counted {
     watches: Arc<Vec<Arc<Watch>>>,
     began: BootTime,
     error: bool,
-    /// Whether the thread was panicking already when the call began: it is made by what is dropped then.
+    /// Whether the thread was already panicking when the call began, so that a destructor made the call.
     panicking: bool,
 }
 
 impl Counted {
-    /// A call begins now. Nothing if nobody watches the point.
+    /// Starts counting a call. `None` if the point is not watched.
     pub(super) fn begin(slot: &Slot) -> Option<Self> {
         let watches = slot.watches()?;
         Some(Self { watches, began: world::now(), error: false, panicking: std::thread::panicking() })
     }
 
-    /// It is over; whether its answer is an error of the service's.
+    /// Ends the call. `error`: whether its answer is an error of the service.
     pub fn over(mut self, error: bool) {
         self.error = error;
     }

@@ -1,5 +1,5 @@
-//! What calling a patch takes from its surroundings: atomics, a lock, the list that readers do not wait for, a flag of each
-//! thread, the clock and the stack. A check of every order in which threads can meet puts its own in place of these.
+//! Dependencies of the call path: atomics, a lock, a list with lock-free readers, thread-local flags, the clock and the
+//! stack. The model checker's tests replace them.
 
 pub(super) use std::sync::Mutex;
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -8,7 +8,7 @@ pub(super) use arc_swap::ArcSwapOption;
 
 use crate::clock::BootTime;
 
-/// A value that each thread has for itself.
+/// Declares a thread-local value.
 macro_rules! of_each_thread {
     (static $name:ident: $kind:ty = $value:expr;) => {
         ::std::thread_local! {
@@ -18,12 +18,12 @@ macro_rules! of_each_thread {
 }
 pub(super) use of_each_thread;
 
-/// The moment at which a call begins or ends.
+/// The time at which a call begins or ends.
 pub(super) fn now() -> BootTime {
     BootTime::now()
 }
 
-/// How much is left of the stack of this thread, in bytes; nothing if nobody can tell.
+/// Remaining stack of this thread in bytes; `None` if unknown.
 pub(super) fn remaining_stack() -> Option<usize> {
     stacker::remaining_stack()
 }

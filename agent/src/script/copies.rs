@@ -1,7 +1,8 @@
-//! Where the text of a script shows that it would change a copy that is thrown away, or compare what `switch` cannot.
+//! Finds code that changes a copy which is then discarded, or compares a handle in a `switch`.
 //!
-//! Rhai says nothing in either case: `trim(config.name)` trims a copy, and `switch config.db { … }` takes its last arm,
-//! because a handle is no value that it knows. Both are seen before anything runs or where it is read.
+//! Rhai reports neither: `trim(config.name)` trims a copy, and `switch config.db { … }` takes its last arm, because a
+//! handle is not a value that it can compare. The first is refused before the code runs; a compared step is read as a
+//! value.
 
 use std::collections::HashSet;
 
@@ -9,11 +10,11 @@ use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, Position, Stmt};
 
 use crate::state::Path;
 
-/// The functions that change a text and return nothing. A step of a state that is a text is read as a copy.
+/// Functions that change a text in place. A step of a state that is text is read as a copy.
 const OF_TEXTS: [&str; 3] = ["pad", "replace", "trim"];
-/// Those that change a list or map and return nothing.
+/// Functions that change a list or map in place and return nothing.
 const OF_CONTAINERS: [&str; 6] = ["clear", "insert", "push", "reverse", "set", "sort"];
-/// Those that return what they take out.
+/// Functions that return the removed item.
 const TAKERS: [&str; 2] = ["pop", "remove"];
 
 /// A change of a copy.
@@ -21,13 +22,13 @@ const TAKERS: [&str; 2] = ["pop", "remove"];
 pub(crate) struct Lost {
     /// The function.
     pub(crate) name: String,
-    /// Where it is called.
+    /// Position of the call.
     pub(crate) position: Position,
-    /// How it is written instead.
+    /// The correct way to write it.
     pub(crate) help: String,
 }
 
-/// The first change of a copy in the code. `is_own` says of a function that the script defines it.
+/// The first change of a copy in the code. `is_own`: whether the script itself defines a function.
 pub(crate) fn lost(
     ast: &AST,
     is_state: impl Fn(&str) -> bool,
@@ -50,7 +51,7 @@ pub(crate) fn lost(
     lost
 }
 
-/// Whether a chain is no rest of another.
+/// Whether a chain is not the tail of another chain.
 fn is_top(nodes: &[ASTNode<'_>]) -> bool {
     let [.., ASTNode::Expr(parent), ASTNode::Expr(chain)] = nodes else { return true };
     match parent {
@@ -61,7 +62,8 @@ fn is_top(nodes: &[ASTNode<'_>]) -> bool {
     }
 }
 
-/// `trim(config.name)`: what is no variable is given as a copy, but for a list or map of a state, which is live.
+/// `trim(config.name)`: an argument that is not a variable is passed as a copy, except a list or map of a state, which
+/// is live.
 fn called(call: &FnCallExpr, position: Position, is_state: impl Fn(&str) -> bool) -> Option<Lost> {
     let name = call.name.as_str();
     let of_texts = OF_TEXTS.contains(&name);
@@ -87,7 +89,7 @@ fn called(call: &FnCallExpr, position: Position, is_state: impl Fn(&str) -> bool
     Some(Lost { name: name.to_owned(), position, help })
 }
 
-/// `get("rota.people").push(1)`: what a call returned is a copy.
+/// `get("rota.people").push(1)`: the result of a call is a copy.
 fn in_chain(chain: &Expr) -> Option<Lost> {
     let chain = Chain::of(chain);
     let mut is_copy = !matches!(chain.root, Expr::Variable(..) | Expr::ThisPtr(..));
@@ -127,7 +129,7 @@ fn through_a_variable(name: &str) -> String {
     .to_owned()
 }
 
-/// The path of `get("…")`.
+/// The path in `get("…")`.
 fn got(root: &Expr) -> Option<Path> {
     let Expr::FnCall(call, _) = root else { return None };
     match (call.name.as_str(), call.args.as_slice()) {
@@ -136,7 +138,7 @@ fn got(root: &Expr) -> Option<Path> {
     }
 }
 
-/// A call as it is written for a method; arguments that are more than a constant are named `value`.
+/// The call in method notation; arguments other than constants and variables are written `value`.
 fn method(place: &str, call: &FnCallExpr, from: usize) -> String {
     let argument = |argument: &Expr| constant(argument).unwrap_or_else(|| "value".to_owned());
     let arguments: Vec<String> = call.args.iter().skip(from).map(argument).collect();
@@ -154,13 +156,13 @@ fn constant(value: &Expr) -> Option<String> {
     })
 }
 
-/// `config.db["max-conn"]`, taken apart.
+/// The parts of `config.db["max-conn"]`.
 struct Chain<'a> {
     root: &'a Expr,
     steps: Vec<&'a Expr>,
     /// Whether each step is an index, in the order of the steps.
     indexed: Vec<bool>,
-    /// Where each step is taken.
+    /// Position of each step.
     taken: Vec<Position>,
 }
 
@@ -189,12 +191,12 @@ impl<'a> Chain<'a> {
         parts
     }
 
-    /// Whether it leads to a place and calls nothing on the way.
+    /// Whether it is a place: no step is a method call.
     fn is_place(&self) -> bool {
         !self.steps.iter().any(|step| matches!(step, Expr::MethodCall(..)))
     }
 
-    /// As it is written, if it is a variable and constant steps.
+    /// The source text, if it consists of a variable and constant steps.
     fn text(&self) -> Option<String> {
         let Expr::Variable(root, ..) = self.root else { return None };
         self.steps.iter().zip(&self.indexed).try_fold(root.1.to_string(), |text, (step, indexed)| {
@@ -216,23 +218,23 @@ fn with_steps(place: String, steps: &[&Expr]) -> Option<String> {
     })
 }
 
-/// What the `switch`es of some code compare: steps, and variables. What a function returns, or what lies in a list of the script,
-/// is not seen: there a handle still takes the last arm.
+/// The steps and variables that `switch` compares. Function results and elements of script lists are not covered: there
+/// a handle still takes the last arm.
 #[derive(Debug, Default)]
 pub(crate) struct Switched {
-    /// Where the last step of a chain is taken that is compared, in statements.
+    /// In statements, the position of the last step of each compared chain.
     in_statements: HashSet<Position>,
     /// The same in functions.
     in_functions: HashSet<Position>,
-    /// The variables, and states, that are compared themselves.
+    /// Compared variables and states.
     names: HashSet<String>,
 }
 
 impl Switched {
-    /// Those of statements and functions.
+    /// Those in statements and functions.
     pub(crate) fn of(ast: &AST) -> Self {
         let mut switched = Self::default();
-        // Functions come from several submissions, so one place in the text may be that of another step, too.
+        // Functions come from several submissions, so steps of different functions may share a position.
         let functions = ast.clone_functions_only();
         let others = steps_not_compared(&functions);
         let mut names = HashSet::new();
@@ -243,12 +245,12 @@ impl Switched {
         switched
     }
 
-    /// Whether the step at that place is what a `switch` compares.
+    /// Whether a `switch` compares the step at this position.
     pub(crate) fn compares(&self, position: Position, in_function: bool) -> bool {
         if in_function { &self.in_functions } else { &self.in_statements }.contains(&position)
     }
 
-    /// Whether a `switch` compares a variable or state of that name.
+    /// Whether a `switch` compares the variable or state of this name.
     pub(crate) fn names(&self, name: &str) -> bool {
         self.names.contains(name)
     }
@@ -275,7 +277,7 @@ fn compared(ast: &AST, names: &mut HashSet<String>) -> HashSet<Position> {
     places
 }
 
-/// Where steps are taken that no `switch` compares.
+/// Positions of steps that no `switch` compares.
 fn steps_not_compared(functions: &AST) -> HashSet<Position> {
     let mut places = HashSet::new();
     functions.walk(&mut |nodes: &[ASTNode<'_>]| {

@@ -1,4 +1,4 @@
-//! The two engines: one per eval, one for all patches. Both start from nothing but the library.
+//! The two engines: one per eval, one for all patches. Both contain only the library.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -9,32 +9,33 @@ use super::library::{self, MAX_ITEMS, MAX_STRING};
 use super::meter::{self, Bounds};
 use crate::clock::BootTime;
 
-/// The bounds of an eval: a million operations, 5 s.
+/// Bounds of an eval: a million operations, 5 s.
 pub(crate) const EVAL: Bounds =
     Bounds { operations: 1_000_000, time: Duration::from_secs(5), patient: false };
-/// The bounds of a patched call, which runs on a thread of the service: 100,000 operations, 10 ms of processor time.
+/// Bounds of a patched call, which runs on a service thread: 100,000 operations, 10 ms of processor time.
 pub(crate) const PATCH: Bounds =
     Bounds { operations: 100_000, time: Duration::from_millis(10), patient: true };
 
-/// How deeply functions of an eval may call each other; eval threads have 16 MiB of stack.
+/// Call depth of functions in an eval; eval threads have 16 MiB of stack.
 const EVAL_CALLS: usize = 32;
-/// How deeply expressions of an eval may nest.
+/// Nesting depth of expressions in an eval.
 const EVAL_EXPRESSIONS: usize = 32;
-/// How deeply functions of a patch may call each other, on a stack of the service's.
+/// Call depth of functions in a patch, on the stack of a service thread.
 pub(crate) const PATCH_CALLS: usize = 8;
-/// How deeply expressions of a patch may nest.
+/// Nesting depth of expressions in a patch.
 pub(crate) const PATCH_EXPRESSIONS: usize = 16;
-/// The most items in an array or map of a patch: nested one in the other they are that many frames to drop.
+/// Maximum number of items in an array or map of a patch. If each nests in the previous one, dropping them takes as many
+/// frames.
 const PATCH_ITEMS: usize = 1_000;
-/// Variables of a session; each holds at most one string bound and one item bound.
+/// Maximum number of session variables; each holds at most `MAX_STRING` bytes or `MAX_ITEMS` items.
 const MAX_VARIABLES: usize = 128;
-/// Functions of one submission, closures included.
+/// Maximum number of functions in one submission, closures included.
 const MAX_FUNCTIONS: usize = 128;
 
 /// The library, built once.
 static LIBRARY: LazyLock<Arc<Module>> = LazyLock::new(library::build);
 
-/// An engine for one eval, without host functions.
+/// Creates an engine for one eval, without host functions.
 pub(crate) fn for_eval() -> Engine {
     let mut engine = bare();
     engine.set_max_call_levels(EVAL_CALLS);
@@ -45,7 +46,7 @@ pub(crate) fn for_eval() -> Engine {
     engine
 }
 
-/// An engine for patches, without host functions.
+/// Creates an engine for patches, without host functions.
 pub(crate) fn for_patches() -> Engine {
     let mut engine = bare();
     engine.set_max_call_levels(PATCH_CALLS);
@@ -53,17 +54,18 @@ pub(crate) fn for_patches() -> Engine {
     engine.set_max_array_size(PATCH_ITEMS);
     engine.set_max_map_size(PATCH_ITEMS);
     engine.set_max_operations(PATCH.operations * 2);
-    // There is no operator inside a patch, and nobody who would read what it prints.
+    // No operator is present when a patch runs, so its output would have no reader.
     engine.disable_symbol("print").disable_symbol("debug");
     engine
 }
 
-/// Nothing but the language and the library, every limit set. What runs is what was submitted: no optimizer.
+/// An engine with the language and the library only, and every limit set. The optimizer is off: the submitted code runs
+/// as written.
 fn bare() -> Engine {
     let mut engine = Engine::new_raw();
     engine.set_optimization_level(OptimizationLevel::None);
     engine.disable_symbol("eval").disable_symbol("import").disable_symbol("export");
-    // It is no variable, so nobody would see how large it is when it is used.
+    // `this` is not a variable, so `on_var` could not check its size on use.
     engine.disable_symbol("this");
     engine.set_max_string_size(MAX_STRING);
     engine.set_max_variables(MAX_VARIABLES);
@@ -76,18 +78,18 @@ fn bare() -> Engine {
     engine
 }
 
-/// Whether a name can stand behind a dot: it is a plain word, and the language keeps no such word for itself.
+/// Whether a name can follow a dot: a plain word that the language does not reserve.
 pub(crate) fn is_property(name: &str) -> bool {
     static PARSER: LazyLock<Engine> = LazyLock::new(for_eval);
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     name.bytes().all(word) && PARSER.compile_expression(format!("x.{name}")).is_ok()
 }
 
-/// Tries that the limits hold in this build: features of Rhai that another crate of the service switched on
-/// (`unchecked`, for one) would change our engines.
+/// Tests that the limits hold in this build: another crate of the service may have enabled features of Rhai (such as
+/// `unchecked`) that disable limits of these engines.
 ///
 /// # Errors
-/// The limit that does not hold.
+/// The name of a limit that does not hold.
 pub(crate) fn self_test() -> Result<(), &'static str> {
     let bounds = Bounds { operations: 2_000, time: Duration::from_secs(5), patient: false };
     let ends = |engine: &Engine, code: &str| {

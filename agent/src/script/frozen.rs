@@ -1,7 +1,7 @@
-//! Frozen code: what the agent keeps of a script, out of reach of everything that happens later.
+//! Frozen code: the agent's own copy of a script function, independent of later changes in the session.
 //!
-//! Captured variables are shared cells in Rhai: without a deep copy, an assignment in the session would change the
-//! patch in force with no gate, lease or record. The functions it reaches are copied along.
+//! Captured variables are shared cells in Rhai. Without a deep copy, an assignment in the session would change the patch
+//! in force without gate, lease or record. The functions that it reaches are copied too.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -23,54 +23,54 @@ use crate::points::{PatchCode, PatchFailure};
 use crate::state::Tree;
 use crate::values;
 
-/// How deeply captured values may nest.
+/// Maximum nesting depth of captured values.
 const CAPTURE_DEPTH: usize = 32;
-/// The longest source of frozen code with its captures, in bytes: 32 KiB, as an eval's.
+/// Limit on the captured values as text, in bytes: 32 KiB, like the source of an eval.
 const MAX_CAPTURED: usize = 32 << 10;
 
-/// So many places where a value is put into another need no watching if none is passed twice.
+/// Up to this number of places that put a value into another need no memory checks, if no place runs twice.
 const MAX_BUILDS: usize = nesting::MAX_NESTING / 2;
 
-/// So many parameters and locals need no watching: in all calls that can be in progress at once they are no more variables
-/// than a patched call may have.
+/// Up to this number of parameters and locals needs no memory checks: at the maximum call depth they are no more
+/// variables than a patched call may have.
 const UNWATCHED: usize = memory::PATCH.variables / PATCH_CALLS;
 
-/// What frozen code may ask of the service while it runs; there is no operator in it.
+/// What frozen code may ask of the host while it runs; no operator is present.
 pub(crate) trait PatchHost: Send + Sync {
-    /// The value at a state path, opaque where it is secret, without waiting for a lock.
+    /// Reads the value at a state path without waiting for a lock; secret parts are opaque.
     ///
     /// # Errors
-    /// In words, also when the state is busy.
+    /// The reason in words, also if the state is busy.
     fn read(&self, path: &str) -> Result<Dynamic, String>;
-    /// Writes a line into the service's log, under the lease that the patch belongs to.
+    /// Writes a line to the service's log, under the patch's lease.
     fn log(&self, lease: u64, warn: bool, text: &str);
 }
 
-/// A function of a script, with deep copies of all it captured and reached.
+/// A script function with deep copies of all captured values and reached functions.
 pub(crate) struct Frozen {
     functions: AST,
     name: String,
     captured: Vec<Dynamic>,
     reads: BTreeSet<String>,
-    /// Whether its variables are looked at while it runs: closures in it capture some, or there are many.
+    /// Whether its variables are checked while it runs: its closures capture, or it has many variables.
     watched: bool,
     mentions_body: bool,
-    /// Whether a name that a map does not have is an error.
+    /// Whether access to a missing name of a map is an error.
     strict: bool,
-    /// Names and texts in it: properties, keys, and whatever else is written down between quotes.
+    /// Names and literal texts in it: properties, keys and string constants.
     words: BTreeSet<String>,
     host: Arc<dyn PatchHost>,
-    /// What its calls carry; made at the first, as the lease is not known before.
+    /// Data passed to its calls; created on the first call, because the lease is not known before.
     tag: OnceLock<Arc<CallTag>>,
-    /// The values captured, for the record: position in the parameter list and value.
+    /// The captured values in the order of the parameter list, for the record.
     pub(crate) captures: Vec<Tree>,
     /// The functions reached, as `name/parameters`, for the record.
     pub(crate) reached: Vec<String>,
-    /// What it may answer, as far as its text tells.
+    /// The results it may return, as far as its source shows.
     pub(crate) results: Results,
-    /// Where it makes an `Err` or `Ok` first.
+    /// Position of the first `Err` or `Ok` call.
     pub(crate) wraps: Option<Position>,
-    /// Whether it makes an `Err`.
+    /// Whether it calls `Err`.
     pub(crate) makes_err: bool,
 }
 
@@ -81,11 +81,11 @@ pub(crate) fn at(position: rhai::Position) -> String {
     }
 }
 
-/// The engine of all patches: the library, `get` of literal paths, `log_info` and `log_warn`, `Ok` and `Err`. Nothing else.
+/// The engine of all patches: the library, `get` of literal paths, `log_info`, `log_warn`, `Ok` and `Err`.
 static ENGINE: LazyLock<Engine> = LazyLock::new(engine);
 
-/// The same for patches in which closures capture, that have many variables or that put values into each other again and
-/// again: it looks at them before they are used.
+/// The engine for patches that have closures with captures or many variables, or that repeatedly put values into each
+/// other: it checks variables before their use.
 static WATCHING: LazyLock<Engine> = LazyLock::new(watching);
 
 fn watching() -> Engine {
@@ -95,8 +95,8 @@ fn watching() -> Engine {
     engine
 }
 
-/// The same two for guards: what they are shown has names that are known, and one that is not is a mistake, where in a patch it
-/// may be a header that is not there.
+/// The same two engines for guards. The names in a guard's argument are known, so a missing name is a mistake; in a
+/// patch it may be an absent header.
 static STRICT: LazyLock<Engine> = LazyLock::new(|| strict(engine()));
 static STRICT_WATCHING: LazyLock<Engine> = LazyLock::new(|| strict(watching()));
 
@@ -122,7 +122,8 @@ fn engine() -> Engine {
     engine
 }
 
-/// What a patch of a function answers that returns a `Result`: `Err("no connection")`, and `Ok(5)`, which is the same as `5`.
+/// Constructors for a patch of a function that returns a `Result`: `Err("no connection")`, and `Ok(5)`, which equals
+/// `5`.
 const OK: &str = "Ok";
 const ERR: &str = "Err";
 
@@ -130,7 +131,7 @@ const ERR: &str = "Err";
 #[derive(Clone)]
 struct Fault(Dynamic);
 
-/// What a patched call carries through the engine: whose it is and what it may read.
+/// Data that a patched call carries through the engine: its lease and the paths it may read.
 struct CallTag {
     lease: u64,
     reads: BTreeSet<String>,
@@ -153,7 +154,7 @@ fn read(ctx: NativeCallContext<'_>, path: ImmutableString) -> Result<Dynamic, Bo
 
 fn log(ctx: &NativeCallContext<'_>, warn: bool, text: &str) -> Result<(), Box<rhai::EvalAltResult>> {
     let tag = tag(ctx)?;
-    // A line costs what it takes to write: a patch in a loop would otherwise flood the service's log.
+    // A line is charged what it costs to write: a patch in a loop would otherwise flood the service's log.
     if meter::charge(1_000 + text.len() as u64).is_some() {
         return Err(super::library::terminated());
     }
@@ -162,10 +163,10 @@ fn log(ctx: &NativeCallContext<'_>, warn: bool, text: &str) -> Result<(), Box<rh
 }
 
 impl Frozen {
-    /// Freezes `function`, found in `functions`, for a point that gives `gives` arguments (unknown: any number).
+    /// Freezes `function`, found in `functions`, for a point that passes `gives` arguments (`None`: any number).
     ///
     /// # Errors
-    /// What in it cannot be kept or would not exist when it runs.
+    /// A part that cannot be kept, or would not exist when it runs.
     pub(crate) fn new(
         functions: &AST,
         function: &FnPtr,
@@ -218,17 +219,17 @@ impl Frozen {
         })
     }
 
-    /// The same, for which a name that a map does not have is an error.
+    /// Makes access to a missing name of a map an error.
     pub(crate) fn strictly(self) -> Self {
         Self { strict: true, ..self }
     }
 
-    /// What is written down in it: properties, keys, texts.
+    /// Names and literal texts in it: properties, keys and string constants.
     pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
         self.words.iter().map(String::as_str)
     }
 
-    /// The literal state paths it reads: its author must be allowed to, when it is made.
+    /// The literal state paths that it reads. Its author must be allowed to read them when it is made.
     pub(crate) fn reads(&self) -> impl Iterator<Item = &str> {
         self.reads.iter().map(String::as_str)
     }
@@ -257,7 +258,7 @@ fn as_tree(value: &Dynamic) -> Result<Tree, FreezeError> {
     convert::from_dynamic(value.clone(), None).map_err(|e| FreezeError::Capture(e.to_string()))
 }
 
-/// The source was parsed by the engine of evals, which lets more through than fits a thread of the service.
+/// The eval engine parsed the source, with limits too high for the stack of a service thread.
 fn check_depth(mentions: &Mentions) -> Result<(), FreezeError> {
     let (depth, position) = mentions.deepest;
     if depth > PATCH_EXPRESSIONS {
@@ -266,7 +267,8 @@ fn check_depth(mentions: &Mentions) -> Result<(), FreezeError> {
     Ok(())
 }
 
-/// Whether the patch could make values deeper than its text is. Dropping these takes stack, of which little may be left.
+/// Whether the patch could create values that nest deeper than its source. Dropping them takes stack, and little may be
+/// left.
 fn nests(mentions: &Mentions) -> bool {
     mentions.builds > MAX_BUILDS || mentions.repeats && mentions.builds > 0
 }
@@ -334,12 +336,12 @@ impl PatchCode for Frozen {
 }
 
 impl Frozen {
-    /// What it would read at a path now; nothing if it may not, or nothing stands there.
+    /// The value at a path as it would read it now; `None` if it may not or there is no value.
     pub(crate) fn look(&self, path: &str) -> Option<Dynamic> {
         self.host.read(path).ok()
     }
 
-    /// What a call for this lease carries. Made once, as code is nearly always called for one lease alone.
+    /// The data for calls under this lease. Cached, because nearly all code is called for one lease only.
     fn tag(&self, lease: u64) -> Arc<CallTag> {
         let tag = || Arc::new(CallTag { lease, reads: self.reads.clone(), host: self.host.clone() });
         let first = self.tag.get_or_init(tag);
@@ -384,7 +386,7 @@ impl Frozen {
     }
 }
 
-/// An error of Rhai without the names it makes up for closures.
+/// The text of a Rhai error, without the names that Rhai generates for closures.
 pub(crate) fn explain(error: &rhai::EvalAltResult) -> String {
     let text = error.to_string();
     let mut clean = String::with_capacity(text.len());

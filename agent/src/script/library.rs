@@ -19,18 +19,18 @@ use crate::convert;
 use crate::handle;
 use crate::values;
 
-/// Characters or bytes of a string that count as one operation.
+/// Bytes of a string that count as one operation.
 const BYTES_PER_OPERATION: usize = 64;
-/// What an item of a list takes, in bytes, with a short text of its own.
+/// Size of a list item in bytes, with a short text.
 const ITEM: usize = 64;
-/// The longest string a function of this library makes, in bytes.
+/// The longest string that a function of this library creates, in bytes.
 pub(crate) const MAX_STRING: usize = 64 << 10;
-/// The most items in an array or map.
+/// Maximum number of items in an array or map.
 pub(crate) const MAX_ITEMS: usize = 10_000;
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
-/// Gives an engine the library.
+/// Adds the library to an engine.
 pub(crate) fn install(engine: &mut Engine, library: &Arc<Module>) {
     engine.register_global_module(library.clone());
 }
@@ -52,19 +52,19 @@ pub(crate) fn build() -> Arc<Module> {
     Arc::new(module)
 }
 
-/// Charges work that goes through `size` bytes or items, and may make as many bytes.
+/// Charges work on `size` bytes or items that may create as many bytes.
 fn charge(size: usize) -> Fallible<()> {
     memory::made(size)?;
     charge_operations(1 + (size / BYTES_PER_OPERATION) as u64)
 }
 
-/// Charges a list of so many items that is made.
+/// Charges the creation of a list with `count` items.
 fn charge_items(count: usize) -> Fallible<()> {
     memory::made(count.saturating_mul(ITEM))?;
     charge_operations(1 + count as u64)
 }
 
-/// Notes a value that a function gives on, or collects.
+/// Records the size of a value that a function returns or collects.
 fn given(value: Dynamic) -> Fallible<Dynamic> {
     memory::made(values::size_at_most(&value))?;
     Ok(value)
@@ -77,12 +77,12 @@ fn charge_operations(cost: u64) -> Fallible<()> {
     }
 }
 
-/// What Rhai is told when the run has ended; the true reason is the meter's.
+/// The error that ends a run in Rhai; the meter has the actual reason.
 pub(crate) fn terminated() -> Box<EvalAltResult> {
     EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE).into()
 }
 
-/// Refuses before memory is asked for.
+/// Refuses a size before memory is allocated.
 fn fits(what: &str, size: usize, limit: usize) -> Fallible<()> {
     if size <= limit {
         return Ok(());
@@ -140,12 +140,12 @@ fn strings(module: &mut Module) {
     for_each_text_operator(module);
 }
 
-/// The beginning of a text, for an error.
+/// The first characters of a text, for an error.
 fn excerpt(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// `"a" + 1`, `1 + "a"` and `"a" += 1`: a text and something that can be shown.
+/// `"a" + 1`, `1 + "a"` and `"a" += 1`: text and a value that can be shown.
 fn for_each_text_operator(module: &mut Module) {
     register! { module,
         "+" => |a: ImmutableString, b: Dynamic| -> Fallible<String> { join_texts(a.as_str(), &shown(&b)?) };
@@ -164,7 +164,7 @@ fn join_texts(a: &str, b: &str) -> Fallible<String> {
     Ok(format!("{a}{b}"))
 }
 
-/// The text of a value that is put into a string; a secret is refused by name.
+/// The text of a value inserted into a string; secrets are refused with their name.
 fn shown(value: &Dynamic) -> Fallible<String> {
     if value.is_string() {
         return value.clone().into_string().map_err(|kind| Box::from(format!("a {kind} is no string")));
@@ -192,7 +192,7 @@ fn split(s: ImmutableString, by: ImmutableString) -> Fallible<Array> {
     Ok(s.split(by.as_str()).map(|part| Dynamic::from(part.to_owned())).collect())
 }
 
-/// Makes each `from` in `s` a `to`, as Rhai's own does; the length is known before anything is made.
+/// Replaces each `from` in `s` with `to`, like Rhai's own; checks the length before allocating.
 fn replace(s: &mut ImmutableString, from: ImmutableString, to: ImmutableString) -> Fallible<()> {
     charge(s.len())?;
     if from.is_empty() {
@@ -206,7 +206,7 @@ fn replace(s: &mut ImmutableString, from: ImmutableString, to: ImmutableString) 
     Ok(())
 }
 
-/// Fills `s` up at its end to `len` characters, as Rhai's own does.
+/// Pads `s` at its end to `len` characters, like Rhai's own.
 fn pad(s: &mut ImmutableString, len: INT, with: char) -> Fallible<()> {
     let len = usize::try_from(len).unwrap_or(0);
     let size = len.saturating_mul(with.len_utf8());
@@ -279,7 +279,7 @@ fn join(a: &mut Array, between: ImmutableString) -> Fallible<String> {
     Ok(text)
 }
 
-/// Sorts integers, numbers or strings; a mixture is refused.
+/// Sorts integers, numbers or strings; refuses mixtures.
 fn sort(a: &mut Array) -> Fallible<()> {
     // A comparison sort makes about n log n comparisons, each charged like an operation.
     let comparisons = a.len() * (usize::BITS - a.len().leading_zeros()) as usize;
@@ -319,10 +319,10 @@ fn maps(module: &mut Module) {
     }
 }
 
-/// How deep a comparison looks; deeper values are refused rather than compared in part.
+/// Maximum depth of a comparison; deeper values are refused rather than compared in part.
 const COMPARE_DEPTH: usize = 32;
 
-/// Whether two values are the same; what a handle in them stands for is read.
+/// Whether two values are equal; handles in them are read.
 pub(crate) fn same(a: &Dynamic, b: &Dynamic) -> Fallible<bool> {
     same_below(handle::settled(a)?.as_ref(), handle::settled(b)?.as_ref(), 0)
 }
@@ -366,7 +366,7 @@ fn same_entries(a: &Map, b: &Map, depth: usize) -> Fallible<bool> {
     Ok(true)
 }
 
-/// Functions that call closures. Each call runs under the same meter, so nothing is gained by nesting.
+/// Functions that call closures. Each call runs under the same meter, so nesting bypasses no bound.
 fn closures(module: &mut Module) {
     register! { module,
         "map" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<Array> {

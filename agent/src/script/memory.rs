@@ -1,10 +1,10 @@
-//! What the variables of a run hold: bounded together, and freed.
+//! Bounds the memory of all variables of a run together, and frees it.
 //!
-//! Rhai bounds each value and the variables of each call. That many calls in progress each have many large variables, and
-//! what closures share with the variables they were taken from, it does not see.
+//! Rhai bounds each value, and the number of variables of each call. It does not see that many calls in progress may
+//! each have many large variables, nor what closures share with the variables they captured.
 //!
-//! Such a shared value, a cell, is also never freed by counting references when a closure is put into a variable which it
-//! captured: it holds itself. So each cell is noted when its variable is used, and emptied when the run is over, unless it
+//! Such a shared value, a cell, holds itself if a closure is stored in a variable that it captured. Reference counting
+//! then never frees it. So each cell is recorded when its variable is used, and emptied at the end of the run unless it
 //! is kept.
 
 use std::cell::RefCell;
@@ -17,57 +17,57 @@ use super::meter::{self, End};
 use super::nesting;
 use crate::values;
 
-/// How much the variables of a run may hold.
+/// Memory bounds of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    /// Variables of all calls in progress. Each holds at most 10,000 items and 64 KiB of text.
+    /// Number of variables of all calls in progress. Each holds at most 10,000 items and 64 KiB of text.
     pub(crate) variables: usize,
-    /// Bytes in all, looked at now and then: values grow past it by what the uses between two looks can add.
+    /// Total bytes in variables. Checked at intervals: values may exceed it by what the uses between two checks can add.
     pub(crate) bytes: usize,
-    /// Bytes that may be made or copied before somebody looks what became of them.
+    /// Bytes that may be created or copied between two checks of the process's memory.
     pub(crate) made: usize,
-    /// How many bytes the process may grow by meanwhile; nothing if the run ends as soon as somebody would look.
+    /// Limit on the growth of the process in bytes. If `None`, the run ends instead of the first check.
     pub(crate) growth: Option<usize>,
 }
 
-/// The room of an eval: 256 variables, 16 MiB, as much as a session may keep. What it holds besides, on its way from one
-/// function to the next, cannot be counted: so what the process grows by is looked at after each 4 MiB.
+/// Bounds of an eval: 256 variables and 16 MiB, as much as a session may keep. Temporary values between functions cannot
+/// be counted, so the growth of the process is checked after each 4 MiB.
 pub(crate) const EVAL: Room = Room { variables: 256, bytes: 16 << 20, made: 4 << 20, growth: Some(64 << 20) };
-/// The room of a patched call: 64 variables, 256 KiB; 4 MiB of results in all.
+/// Bounds of a patched call: 64 variables, 256 KiB, and 4 MiB of results in total.
 pub(crate) const PATCH: Room = Room { variables: 64, bytes: 256 << 10, made: 4 << 20, growth: None };
 
-/// The most cells of one run.
+/// Maximum number of cells in one run.
 const MAX_CELLS: usize = 10_000;
-/// Uses of a call's variables from one sum of what they hold to the next, once it had as many; before, after each doubling
-/// from 4 on. Each use lets one value grow, to about 300 KiB.
+/// Number of uses of a call's variables between two sums of their sizes. Before that many uses, the sum is taken at 4
+/// uses and at each power of two. Each use can grow one value, to about 300 KiB.
 const SUM_EVERY: u32 = 64;
-/// Uses of any variables from one sum of what all cells hold to the next: there may be more than there are variables.
+/// Number of uses of any variables between two sums of all cells, of which there may be more than variables.
 const SUM_CELLS_EVERY: u32 = 16;
-/// What may be made where nobody can tell what the process grew by.
+/// Limit on created bytes if the memory of the process is unknown.
 const MAX_UNSEEN: usize = 256 << 20;
-/// How many bytes are summed for the price of an operation.
+/// Number of bytes summed for the cost of one operation.
 const BYTES_PER_OPERATION: usize = 4 << 10;
 
-/// What is known of the run on this thread.
+/// Memory of the run on this thread.
 #[derive(Default)]
 struct Memory {
-    /// Nothing outside of [`freeing`].
+    /// `None` outside of [`freeing`].
     room: Option<Room>,
-    /// By their address: while they are here nothing else can have it.
+    /// Cells by address. Holding them here keeps their addresses from being reused.
     cells: HashMap<usize, Dynamic>,
-    /// What they held when they were last summed.
+    /// Size of all cells at the last sum.
     in_cells: usize,
-    /// Of each call in progress, the outermost first.
+    /// Variables of each call in progress, outermost first.
     calls: Vec<Held>,
     uses: u32,
-    /// Made or copied since somebody looked, and in all.
+    /// Bytes created or copied since the last check, and in total.
     made: usize,
     made_in_all: usize,
-    /// What the process held when somebody first looked.
+    /// Memory of the process at the first check.
     resident: Option<usize>,
 }
 
-/// What the variables of one call hold, as last seen.
+/// Variables of one call, as of the last sum.
 #[derive(Clone, Copy, Default)]
 struct Held {
     variables: usize,
@@ -80,7 +80,7 @@ thread_local! {
 }
 
 impl Memory {
-    /// Notes that a variable is about to be used. False if there is no room for what it and the others hold.
+    /// Records the use of a variable. Returns false if the variables of the run exceed their bounds.
     fn note(&mut self, value: &Dynamic, level: usize, scope: &Scope<'_>) -> bool {
         let Some(room) = self.room else { return true };
         if let Some(address) = address(value)
@@ -104,16 +104,16 @@ impl Memory {
                 summed += call.bytes;
             }
         }
-        // An end by the meter shows at the next operation.
+        // If the charge ends the run, the next operation notices it.
         meter::charge((summed / BYTES_PER_OPERATION) as u64);
-        // Whether it is copied or only looked at, nobody tells.
+        // Rhai does not tell whether the value is copied or only read.
         let has_room = self.made(values::size_at_most(value));
         let (variables, bytes) =
             self.calls.iter().fold((0, self.in_cells), |(v, b), call| (v + call.variables, b + call.bytes));
         has_room && variables <= room.variables && bytes <= room.bytes && self.cells.len() < MAX_CELLS
     }
 
-    /// Notes that so many bytes were made or copied. False if that is more than the run may.
+    /// Records created or copied bytes. Returns false if they exceed the bounds of the run.
     fn made(&mut self, bytes: usize) -> bool {
         let Some(room) = self.room else { return true };
         self.made = self.made.saturating_add(bytes);
@@ -144,17 +144,17 @@ impl Memory {
     }
 }
 
-/// How many bytes of memory the process has, as `/proc/self/statm` tells (proc_pid_statm(5)).
+/// Resident memory of the process in bytes, from `/proc/self/statm` (proc_pid_statm(5)).
 fn resident() -> Option<usize> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: usize = statm.split(' ').nth(1)?.parse().ok()?;
     pages.checked_mul(rustix::param::page_size())
 }
 
-/// Notes that a run made or copied so many bytes outside of its variables.
+/// Records bytes that a run created or copied outside of its variables.
 ///
 /// # Errors
-/// It has ended: that was more than it may.
+/// The run has ended because it exceeded its bounds.
 pub(crate) fn made(bytes: usize) -> Result<(), Box<EvalAltResult>> {
     if MEMORY.with(|memory| memory.borrow_mut().made(bytes)) {
         return Ok(());
@@ -163,7 +163,7 @@ pub(crate) fn made(bytes: usize) -> Result<(), Box<EvalAltResult>> {
     Err(terminated())
 }
 
-/// Where a cell is; nothing for what is none, or is in use by the very operation that asks.
+/// Address of a cell; `None` if the value is not a cell, or is in use by the current operation.
 fn address(cell: &Dynamic) -> Option<usize> {
     if !cell.is_shared() || cell.is_locked() {
         return None;
@@ -171,10 +171,10 @@ fn address(cell: &Dynamic) -> Option<usize> {
     cell.read_lock::<Dynamic>().map(|inner| std::ptr::from_ref(&*inner).addr())
 }
 
-/// Runs code whose variables have so much room, and frees afterwards what its closures captured, but for what was
-/// [`keep`]t. Runs nest, as those of the meter do.
+/// Runs code under these memory bounds. At the end, frees what its closures captured, except cells passed to [`keep`].
+/// Runs nest, like those of the meter.
 pub(crate) fn freeing<T>(room: Room, code: impl FnOnce() -> T) -> T {
-    /// Frees also when the code panics.
+    /// Frees even if the code panics.
     struct Free(Memory);
     impl Drop for Free {
         fn drop(&mut self) {
@@ -186,8 +186,9 @@ pub(crate) fn freeing<T>(room: Room, code: impl FnOnce() -> T) -> T {
     code()
 }
 
-/// Looks at a variable before it is used: ends the run if it nests too deeply or if there is no room for what all hold,
-/// and notes its cell for [`freeing`]. Only where closures capture can anything nest without end: `nests` says so.
+/// Checks a variable before its use. Ends the run if the value nests too deeply or the variables exceed their bounds,
+/// and records the variable's cell for [`freeing`]. `nests`: whether closures capture variables; only then can values
+/// nest without a limit.
 ///
 /// # Errors
 /// The run has ended.
@@ -206,14 +207,14 @@ pub(crate) fn check_variable(
     Err(terminated())
 }
 
-/// Variables of a scope, the oldest first. (Rhai hands them out the other way round.)
+/// Variables of a scope, oldest first. (Rhai returns them newest first.)
 fn variables<'a>(scope: &'a Scope<'static>) -> impl Iterator<Item = (&'a str, bool, &'a Dynamic)> {
     let mut variables: Vec<_> = scope.iter_raw().collect();
     variables.reverse();
     variables.into_iter()
 }
 
-/// The variables of `scope` that `wanted` says, by their place; they go on sharing what they share.
+/// The variables of `scope` selected by `wanted`, by index; cells stay shared.
 pub(crate) fn select(scope: &Scope<'static>, wanted: impl Fn(usize) -> bool) -> Scope<'static> {
     let mut selected = Scope::new();
     for (_, (name, constant, value)) in variables(scope).enumerate().filter(|(place, _)| wanted(*place)) {
@@ -222,8 +223,8 @@ pub(crate) fn select(scope: &Scope<'static>, wanted: impl Fn(usize) -> bool) -> 
     selected
 }
 
-/// A copy of variables that shares no cell with them; what shares one among them does so among the copies. What they hold
-/// must nest as [`nesting::fits`] demands, which rules out that one holds itself.
+/// A deep copy of variables: cells shared among them are shared among the copies only. Their values must pass
+/// [`nesting::fits`], so none contains itself.
 pub(crate) fn copy(scope: &Scope<'static>) -> Scope<'static> {
     let mut copies = HashMap::new();
     let mut copied = Scope::new();
@@ -262,20 +263,20 @@ fn copy_value(value: &Dynamic, copies: &mut HashMap<usize, Dynamic>) -> Dynamic 
     copied
 }
 
-/// Keeps the cells that variables hold when the run is over: they are not emptied.
+/// Excludes the cells of these variables from being emptied at the end of the run.
 pub(crate) fn keep(scope: &Scope<'static>) {
     let kept = reached(scope);
     MEMORY.with(|memory| memory.borrow_mut().cells.retain(|address, _| !kept.contains_key(address)));
 }
 
-/// About how many bytes variables take, with all that their closures captured.
+/// Approximate size of variables in bytes, including everything their closures captured.
 pub(crate) fn size(scope: &Scope<'static>) -> usize {
     let own = scope.iter_raw().filter(|(_, _, value)| !value.is_shared());
     let own: usize = own.map(|(name, _, value)| name.len() + values::size(value)).sum();
     own + reached(scope).values().map(values::size).sum::<usize>()
 }
 
-/// All cells that variables hold.
+/// All cells reachable from variables.
 fn reached(scope: &Scope<'static>) -> HashMap<usize, Dynamic> {
     let mut found = HashMap::new();
     for (_, _, value) in scope.iter_raw() {

@@ -1,8 +1,8 @@
-//! What bounds a run of Rhai: operations, time, cancellation, refusals.
+//! Bounds on a run of Rhai: operations, time, cancellation, refusals.
 //!
-//! Rhai's own operation limit does not hold (natives call closures with a copy of the counter) and what ends a
-//! closure under `map` or `filter` can be caught by `try`. So the operations are counted here, and an end is
-//! sticky: once a run has ended, its next operation ends too, wherever it is.
+//! Rhai's own operation limit does not hold: native functions call closures with a copy of the counter, and `try` can
+//! catch the end of a closure under `map` or `filter`. So operations are counted here, and an end is sticky: once a run
+//! has ended, each further operation ends too, in any function.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -11,43 +11,43 @@ use std::time::Duration;
 
 use crate::clock::BootTime;
 
-/// Time and cancellation are looked at once in so many operations: a clock read each would cost a third of the run.
+/// Operations between two checks of time and cancellation: a clock read per operation would cost a third of the run.
 const LOOK_EVERY: u64 = 256;
 
-/// Why a run of Rhai was ended from outside the code.
+/// Why a run was ended from outside the code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum End {
     /// More operations than allowed.
     Operations,
     /// Longer than allowed.
     Time,
-    /// The operator cancelled it, or vanished.
+    /// The operator cancelled it or disconnected.
     Cancelled,
-    /// The gate refused an effect, or the log could not be written; the refusal itself is kept by the eval.
+    /// The gate refused an effect, or the log could not be written; the eval keeps the refusal itself.
     Refused,
-    /// Values grew past their bound.
+    /// Values exceeded their bound.
     Size,
 }
 
 /// The bounds of one run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Operations.
+    /// Maximum number of operations.
     pub(crate) operations: u64,
-    /// Time by a clock that does not jump.
+    /// Maximum time on a clock that does not jump.
     pub(crate) time: Duration,
-    /// Whether a thread that the system took the processor from gets the time back, [`PATIENCE`] times as much at most:
-    /// on a busy host a patch would fail for what it did not do.
+    /// Whether time during which the thread had no processor is not counted, up to [`PATIENCE`] times the bound.
+    /// Otherwise patches would fail on a busy host through no fault of their own.
     pub(crate) patient: bool,
 }
 
-/// How many times as long a patient run may take from begin to end.
+/// Limit on the elapsed time of a patient run, as a multiple of its bound.
 const PATIENCE: u32 = 10;
 
-/// The count of the run on this thread. Cells of plain numbers: each operation of a script comes by here.
+/// Counters of the run on this thread. Cells of plain numbers, because every operation of a script updates them.
 struct Count {
     used: Cell<u64>,
-    /// From here on there is something to look at: time and cancellation, the limit, or that the run has ended.
+    /// Count from which `look` must run: for time and cancellation, the limit, or an end.
     look_at: Cell<u64>,
     limit: Cell<u64>,
     deadline: Cell<BootTime>,
@@ -55,17 +55,17 @@ struct Count {
     ended: Cell<Option<End>>,
 }
 
-/// What a patient run has left once half of its time is over by the clock: half of its time on the processor.
+/// State of a patient run. The first half of its time is measured by the clock, the second half by processor time.
 #[derive(Clone, Copy)]
 struct Patience {
     half: Duration,
-    /// The end, whoever had the processor.
+    /// Time at which the run ends regardless of processor time.
     last: BootTime,
-    /// The processor time of the thread when the first half was over.
+    /// Processor time of the thread at the end of the first half.
     mark: Option<Duration>,
 }
 
-/// A count that is put aside while a run nests in another.
+/// Counters of an outer run, saved while another run nests in it.
 struct Saved {
     used: u64,
     look_at: u64,
@@ -77,8 +77,8 @@ struct Saved {
 }
 
 thread_local! {
-    /// Outside of a run there is nothing to look at. Runs nest: the agent serializes a state on an eval thread, and the
-    /// service's own code there calls a patched point.
+    /// Outside of a run, `look` never runs. Runs nest: the agent serializes a state on an eval thread, and service code
+    /// called there calls a patched point.
     static COUNT: Count = const {
         Count {
             used: Cell::new(0),
@@ -89,7 +89,7 @@ thread_local! {
             ended: Cell::new(None),
         }
     };
-    /// Apart, because what needs dropping makes every access look whether the thread is ending.
+    /// Separate, because a thread local with a destructor checks on each access whether the thread is ending.
     static CANCELLED: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
 }
 
@@ -106,7 +106,7 @@ impl Count {
         }
     }
 
-    /// Looks whether the run must end; rarely, as it reads the clock.
+    /// Checks whether the run must end; called rarely, because it reads the clock.
     #[cold]
     fn look(&self) -> Option<End> {
         let used = self.used.get();
@@ -123,7 +123,7 @@ impl Count {
         self.ended.get()
     }
 
-    /// Whether the time is over. Of a patient run only what the thread had of the processor counts.
+    /// Whether the time is used up. For a patient run, only processor time of the thread counts.
     fn is_late(&self, now: BootTime) -> bool {
         if now < self.deadline.get() {
             return false;
@@ -144,26 +144,26 @@ impl Count {
     }
 }
 
-/// How long this thread has had a processor.
+/// Processor time of this thread.
 fn processor_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// The count at which to look again: soon for the clock, and right behind the limit.
+/// Next count at which to check: soon for the clock, and just above the limit.
 fn next_look(used: u64, limit: u64) -> u64 {
     used.saturating_add(LOOK_EVERY).min(limit.saturating_add(1))
 }
 
-/// Runs `code`, begun at `now`, under bounds of its own. Returns what it returned, with why it was ended, if it was,
-/// and how many operations it used.
+/// Runs `code`, begun at `now`, under its own bounds. Returns its result, the reason if the run was ended, and the
+/// number of operations.
 pub(crate) fn metered<T>(
     bounds: Bounds,
     now: BootTime,
     cancelled: Option<Arc<AtomicBool>>,
     code: impl FnOnce() -> T,
 ) -> (T, Option<End>, u64) {
-    /// Puts the outer run back, also when the code panics.
+    /// Restores the outer run, even if the code panics.
     struct Restore(Option<Saved>);
     impl Restore {
         fn inner(&mut self) -> Option<Saved> {
@@ -194,7 +194,7 @@ pub(crate) fn metered<T>(
     (result, ended, used)
 }
 
-/// Counts `cost` operations of the run on this thread. Outside of a run there is nothing to count.
+/// Counts `cost` operations of the run on this thread. Has no effect outside of a run.
 #[inline]
 pub(crate) fn charge(cost: u64) -> Option<End> {
     COUNT.with(|count| {
@@ -204,7 +204,7 @@ pub(crate) fn charge(cost: u64) -> Option<End> {
     })
 }
 
-/// Ends the run on this thread; the first end stands.
+/// Ends the run on this thread. The first reason is kept.
 pub(crate) fn end(why: End) {
     COUNT.with(|count| {
         if count.ended.get().is_none() && count.limit.get() != u64::MAX {
@@ -213,7 +213,7 @@ pub(crate) fn end(why: End) {
     });
 }
 
-/// Why the run on this thread has ended, if it has.
+/// Why the run on this thread was ended, if it was.
 pub(crate) fn ended() -> Option<End> {
     COUNT.with(|count| count.ended.get())
 }

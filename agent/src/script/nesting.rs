@@ -1,30 +1,31 @@
-//! How deeply values hold each other.
+//! Bounds on how deeply values contain each other.
 //!
-//! Rhai counts lists and maps, but not what closures capture: a loop in which each closure captures the one before makes
-//! a chain as long as there are operations, and dropping it overflows the stack, which ends the process. Every link of
-//! such a chain is captured from a variable, so it is enough to look at the variables of code that has such closures.
+//! Rhai counts lists and maps, but not what closures capture. A loop in which each closure captures the previous one
+//! makes a chain as long as the number of operations, and dropping it overflows the stack, which kills the process.
+//! Every link of such a chain is captured from a variable, so it is enough to check the variables of code with such
+//! closures.
 
 use rhai::{Array, Dynamic, FnPtr, Map};
 
 use super::meter;
 
-/// How deeply values may hold each other: lists, maps and what closures captured.
+/// Maximum nesting depth of lists, maps and captured values.
 pub(crate) const MAX_NESTING: usize = 64;
-/// How deeply closures may capture closures; each is several frames to drop.
+/// Maximum nesting depth of captured closures; each takes several frames to drop.
 const MAX_CLOSURES: usize = 8;
-/// How many items of a list are looked at for the price of an operation.
+/// Number of values checked for the cost of one operation.
 const ITEMS_PER_OPERATION: u64 = 64;
 
-/// How many values are looked at in all. What closures share may be reached in many more ways than there are values.
+/// Limit on the number of visits. A shared value may be reachable on many more paths than there are values.
 const MAX_SEEN: u64 = 200_000;
 
-/// What is left of both bounds, and how many values were looked at.
+/// A check in progress; `seen` counts the visits.
 struct Look {
     seen: u64,
 }
 
 impl Look {
-    /// Whether `value` stays within what is left.
+    /// Whether `value` stays within the remaining depths.
     fn fits(&mut self, value: &Dynamic, nesting: usize, closures: usize) -> bool {
         self.seen += 1;
         if self.seen > MAX_SEEN {
@@ -33,7 +34,7 @@ impl Look {
         if self.seen.is_multiple_of(ITEMS_PER_OPERATION) && meter::charge(1).is_some() {
             return false;
         }
-        // In use by the very operation that looks: it is looked at when that is done.
+        // In use by the current operation: checked at its next use.
         if value.is_locked() {
             return true;
         }
@@ -54,7 +55,7 @@ impl Look {
     }
 }
 
-/// Whether a value nests no deeper than [`MAX_NESTING`].
+/// Whether a value nests no deeper than [`MAX_NESTING`] and [`MAX_CLOSURES`].
 pub(crate) fn fits(value: &Dynamic) -> bool {
     Look { seen: 0 }.fits(value, MAX_NESTING, MAX_CLOSURES)
 }

@@ -1,4 +1,4 @@
-//! What a function may answer, as far as its text tells without running it.
+//! The results that a function may return, as far as its source shows.
 
 use rhai::{AST, ASTFlags, ASTNode, Expr, Position, Stmt};
 
@@ -7,26 +7,26 @@ use super::walk;
 use crate::convert;
 use crate::state::Tree;
 
-/// An answer, or a part of one.
+/// A result, or a part of one.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Known {
-    /// It depends on what happens.
+    /// Known only at run time.
     Unknown,
-    /// It is written down.
+    /// A literal.
     Value(Tree),
-    /// It is a map with these keys.
+    /// A map with these keys.
     Map(Vec<(String, Known)>),
 }
 
-/// What a function may answer, and where that is written.
+/// The results that a function may return, with their positions.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
     pub(crate) answers: Vec<(Known, Position)>,
-    /// The first `throw`.
+    /// Position of the first `throw`.
     pub(crate) throws: Option<Position>,
 }
 
-/// The answers of the functions named; what is not written down is left out.
+/// The literal results of the functions with this name; unknown results are left out.
 pub(crate) fn results(functions: &AST, name: &str) -> Results {
     let mut found = Results::default();
     let signatures: Vec<usize> =
@@ -35,13 +35,13 @@ pub(crate) fn results(functions: &AST, name: &str) -> Results {
         let alone = walk::only(functions, |n, p| n == name && p == params);
         let mut last = Results::default();
         alone.walk(&mut |nodes: &[ASTNode<'_>]| {
-            // Of the statements of its body the last one counts.
+            // Of the top-level statements, only the last gives the result.
             if let [ASTNode::Stmt(one)] = nodes {
                 last = Results::default();
                 statement(one, &mut last);
             }
             if let Some(ASTNode::Stmt(Stmt::Return(value, flags, position))) = nodes.last() {
-                // The parser says `break` of a `throw`, and not of a `return`.
+                // The parser flags a `throw` with `BREAK`, and a `return` without it.
                 if flags.intersects(ASTFlags::BREAK) {
                     found.throws.get_or_insert(*position);
                 } else if let Some(value) = value {
@@ -56,7 +56,7 @@ pub(crate) fn results(functions: &AST, name: &str) -> Results {
     found
 }
 
-/// A block answers what its last statement does.
+/// The result of a block is that of its last statement.
 fn statement(last: &Stmt, found: &mut Results) {
     let mut block = |statements: &[Stmt]| {
         if let Some(last) = statements.last() {
@@ -71,7 +71,7 @@ fn statement(last: &Stmt, found: &mut Results) {
             block(parts.branch.statements());
         }
         Stmt::Switch(parts, _) => parts.1.expressions.iter().for_each(|arm| expression(&arm.rhs, found)),
-        // A `return` is found wherever it stands, and of the others nothing is written down.
+        // A nested `return` is found by the walk; other statements give no literal result.
         _ => {}
     }
 }
@@ -88,12 +88,12 @@ fn known(value: &Expr) -> Known {
         return Known::Map(parts.0.iter().map(|(key, value)| (key.name.to_string(), known(value))).collect());
     }
     let literal = value.get_literal_value(None);
-    // A function is no value; whether it may stand there is found out elsewhere.
+    // A function is not a value; other checks decide whether it is allowed here.
     literal.and_then(|value| convert::from_dynamic(value, None).ok()).map_or(Known::Unknown, Known::Value)
 }
 
 impl Known {
-    /// The whole value, if all of it is written down.
+    /// The whole value, if all of it is literal.
     #[cfg_attr(
         not(feature = "http"),
         allow(dead_code, reason = "only answers of routes are looked at whole")

@@ -1,9 +1,8 @@
-//! Words that the parser is handed in place of those that stand in the code: assignments to whole states, and `type_of`.
+//! Tokens that the parser gets in place of those in the code: for assignments to whole states, and for `type_of`.
 //!
-//! `pause_ms = 20` is written as `set("pause_ms", 20)` is.
-//! Rhai has no way to assign to what is no variable of its own. So where a state's name stands left of an assignment, and
-//! the code has no variable of that name, the parser is handed another word, which begins a statement of ours. The text that
-//! runs, and that the log shows, is the operator's.
+//! `pause_ms = 20` means `set("pause_ms", 20)`. Rhai cannot assign to anything but its own variables. If a state's name
+//! is the target of an assignment and the code has no variable of that name, the parser gets another token, which starts
+//! a custom statement. The code that runs, and that the log shows, is the operator's text.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +16,7 @@ use crate::state::Path;
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
-/// Teaches an engine the assignments to states that stand in `code`, and types of what stands in states.
+/// Registers with an engine the assignments to states in `code`, and `type_of` for values of states.
 pub(crate) fn teach(engine: &mut Engine, code: &str, is_state: impl Fn(&str) -> bool) {
     let places = assigned(engine, code, is_state);
     let names: BTreeSet<&String> = places.values().collect();
@@ -51,24 +50,24 @@ pub(crate) fn teach(engine: &mut Engine, code: &str, is_state: impl Fn(&str) -> 
     });
 }
 
-/// What `type_of` is called in parsed code: Rhai's own, which is no function that could be another, knows no handles.
+/// Name of `type_of` in parsed code. Rhai's own `type_of` cannot be overridden and does not know handles.
 pub(crate) const TYPE_OF: &str = "type_of=";
 
-/// The name of a function as it is typed.
+/// The name of a function as typed in code.
 pub(crate) fn typed(name: &str) -> &str {
     if name == TYPE_OF { "type_of" } else { name }
 }
 
-/// A word that cannot be typed.
+/// A token that cannot be typed in code.
 fn word(name: &str) -> String {
     format!("{name} =")
 }
 
-/// Where the names of states are assigned to. Not those of which the code has a variable, too: which of both is meant is
-/// known only to Rhai.
+/// Positions of assignments to states. Excludes names that the code also declares as variables: only Rhai knows which
+/// one is meant.
 fn assigned(engine: &Engine, code: &str, is_state: impl Fn(&str) -> bool) -> BTreeMap<Position, String> {
     let (tokens, _) = engine.lex([&code]);
-    // What is behind the end is the end again.
+    // Beyond the end, the lexer repeats `EOF`.
     let tokens: Vec<(Token, Position)> = tokens.take_while(|(token, _)| *token != Token::EOF).collect();
     let mut found = BTreeMap::new();
     for (at, (token, position)) in tokens.iter().enumerate() {
@@ -86,7 +85,7 @@ fn assigned(engine: &Engine, code: &str, is_state: impl Fn(&str) -> bool) -> BTr
     found
 }
 
-/// The names of variables and parameters, and more than these where it is not clear.
+/// Names of variables and parameters, plus other names if the tokens are ambiguous.
 fn declared(tokens: &[(Token, Position)]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let name_at = |at: usize| match tokens.get(at) {
@@ -97,7 +96,7 @@ fn declared(tokens: &[(Token, Position)]) -> BTreeSet<String> {
         match token {
             Token::Let | Token::Const => names.extend(name_at(at + 1)),
             Token::For | Token::Fn | Token::Catch | Token::Pipe => {
-                // Everything up to the body, or to the list that is looped over.
+                // All names up to the body, or up to the list of the loop.
                 let ends = |token: &Token| {
                     matches!(token, Token::In | Token::LeftBrace | Token::Pipe | Token::SemiColon)
                 };
@@ -110,7 +109,7 @@ fn declared(tokens: &[(Token, Position)]) -> BTreeSet<String> {
     names
 }
 
-/// Writes what stands on the right, or what the operator makes of it and of what stands in the state.
+/// Writes the right-hand side, or the result of the operator on the state's value and the right-hand side.
 fn assign(
     context: &mut EvalContext<'_, '_, '_, '_, '_, '_>,
     path: &Path,
@@ -122,7 +121,7 @@ fn assign(
     let name = path.0.first().map(String::as_str).unwrap_or_default();
     let operator = operator.clone().into_string().unwrap_or_default();
     let operator = operator.strip_suffix('=').unwrap_or_default();
-    // A variable that an earlier submission made.
+    // A variable of an earlier submission.
     if let Some(variable) = context.scope_mut().get_mut(name) {
         *variable = if operator.is_empty() { value } else { applied(operator, variable.clone(), value)? };
         return Ok(Dynamic::UNIT);

@@ -13,7 +13,7 @@ use crate::clock::BootTime;
 use crate::points::{PatchCode, PatchFailure};
 use crate::state::Tree;
 
-/// A host in which one path can be read and nothing is logged.
+/// A host with one readable path and no log.
 struct Host;
 
 impl PatchHost for Host {
@@ -128,14 +128,14 @@ fn hostile_patches_end() {
     }
 }
 
-/// The stack that is left to a patch is enough for the deepest that it may go, in this build.
+/// The minimum stack left to a patch suffices for the deepest patch, in this build.
 #[test]
 fn the_deepest_patch_fits_the_smallest_stack() {
     let deepest = "fn f(n) { [n].map(|y| { try { switch n { _ => f(((((((y + 1))))))) } } catch (e) { throw e } }) } |x| f(0)";
-    // As many calls in one another as the parser lets through, at every level of calls.
+    // The maximum expression depth at every level of calls.
     let full = format!("fn f(n) {{ {}f(1){} }} |x| f(0)", "(1 + ".repeat(13), ")".repeat(13));
     let nested = "|x| { let m = #{}; loop { m = #{ a: [m] }; } }";
-    // The deepest value in the deepest call; also where no loop makes it.
+    // The deepest value in the deepest call; also without a loop that creates it.
     let both = format!(
         "fn f(n) {{ for i in 0..1 {{ if n < 7 {{ {}f(n + 1){}; }} else {{ let m = #{{}}; loop {{ m = #{{ a: [m] }}; }} }} }} }} |x| f(0)",
         "(1 + ".repeat(9),
@@ -145,7 +145,7 @@ fn the_deepest_patch_fits_the_smallest_stack() {
     let straight = format!("|x| {{ let m = []; {} throw m }}", "m = [m];".repeat(900));
     for code in [deepest, &full, nested, &both, pushed, &straight] {
         let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e:?}"));
-        // What `points` demands before it calls: 256 KiB, or 1 MiB with debug assertions.
+        // The minimum that `points` checks before a call: 256 KiB, or 1 MiB with debug assertions.
         let left = if cfg!(debug_assertions) { 1 << 20 } else { 256 << 10 };
         let on_small_stack = move || frozen.call(1, BootTime::now(), vec![Tree::I64(0)]).is_err();
         let thread = std::thread::Builder::new().stack_size(left).spawn(on_small_stack).unwrap();
@@ -158,11 +158,11 @@ fn a_patch_nests_as_deep_as_a_service_thread_bears_and_no_deeper() {
     let chain = |n: usize| format!("|x| x{}", ".a".repeat(n));
     freeze(&chain(15), 1).unwrap_or_else(|e| panic!("{e:?}"));
     refused(&chain(16), "nests 17 expressions in one another, the limit is 16 (line 1, position");
-    // Also where it is called from the patch.
+    // Also in a function called from the patch.
     refused(&format!("fn f(x) {{ x{} }} |x| f(x)", ".a".repeat(16)), "nests 17 expressions");
 }
 
-/// A chain of closures that is as long as there are operations would overflow the stack when it is dropped.
+/// A chain of closures as long as the number of operations would overflow the stack when dropped.
 #[test]
 fn closures_do_not_capture_closures_without_end() {
     for code in [
@@ -196,7 +196,7 @@ fn an_end_cannot_be_caught() {
     assert!(used < 11_000, "{used}");
 }
 
-/// A closure in a variable that it captured holds itself.
+/// A closure stored in a variable that it captured holds itself.
 #[test]
 fn what_closures_captured_is_freed_after_the_call() {
     for code in [
@@ -217,12 +217,12 @@ fn what_closures_captured_is_freed_after_the_call() {
     }
 }
 
-/// An engine of evals that looks at variables, and what a line of it leaves in a scope.
+/// Runs a line on an eval engine that checks variables; its variables stay in the scope.
 fn in_session(scope: &mut Scope<'static>, code: &str) -> (Result<Dynamic, String>, Option<End>) {
     let mut engine = engine::for_eval();
     #[expect(deprecated, reason = "as evals do")]
     engine.on_var(|name, _, context| memory::check_variable(name, true, &context).map(|()| None));
-    // On a busy host the time of an eval would be over first.
+    // A busy host would exceed the time bound of an eval.
     let bounds = Bounds { time: Duration::from_secs(60), ..EVAL };
     let (result, end, _) = meter::metered(bounds, BootTime::now(), None, || {
         memory::freeing(memory::EVAL, || {
@@ -250,14 +250,14 @@ fn a_copy_of_variables_shares_among_itself_what_they_share() {
     assert_eq!(scope.get_value::<i64>("x"), Some(2));
     let copy = memory::select(&scope, |place| place != 0);
     assert_eq!(order(&copy), order(&scope)[1..]);
-    // What closures captured goes on: in the session, and not in the copy made before.
+    // Captured cells stay live in the session, but not in the copy made before.
     let n = |scope: &Scope<'_>| {
         scope.get("n").unwrap().clone().flatten().into_array().unwrap()[0].as_int().unwrap()
     };
     assert_eq!(n(&scope), 0);
     scope.get_mut("n").unwrap().write_lock::<rhai::Array>().unwrap()[0] = 5_i64.into();
     assert_eq!((n(&scope), n(&before)), (5, 0));
-    // What is captured counts, though no variable shows it.
+    // Captured values count although no variable shows them.
     let small = memory::size(&scope);
     drop(in_session(&mut scope, "let g = 0; { let s = \"\"; s.pad(60000, 'x'); g = || s; }").0.unwrap());
     assert!((60_000..61_000).contains(&(memory::size(&scope) - small)), "{} {small}", memory::size(&scope));
@@ -279,7 +279,7 @@ fn captured_values_are_bounded_together() {
     }
 }
 
-/// On a thread of the service: a patched call has 256 KiB, wherever it keeps them.
+/// On a service thread: a patched call has 256 KiB for its variables in total.
 #[test]
 fn the_variables_of_a_patched_call_are_bounded_together() {
     let many: String = (0..20).map(|n| format!("let a{n} = s + {n};")).collect();
@@ -308,7 +308,7 @@ fn a_patch_is_not_ended_for_time_that_others_had() {
     assert_eq!(run(PATCH.time * 2), None);
     assert_eq!(run(PATCH.time * 20), Some(End::Time), "not for ever either");
     assert_eq!(meter::metered(EVAL, begun(EVAL.time), None, || meter::charge(300)).1, Some(End::Time));
-    // Work is always ended; each charge stands for much of it.
+    // A run that computes is always ended; each charge here represents much work.
     let (_, end, used) = meter::metered(PATCH, BootTime::now(), None, || {
         while meter::charge(1).is_none() {
             std::hint::black_box((0..10_000).sum::<u64>());
@@ -345,8 +345,8 @@ fn nothing_dangerous_is_in_the_engines() {
 fn every_name_of_the_library_is_one() {
     let engine = engine::for_eval();
     for name in super::words::WORDS.iter().map(|word| word.name) {
-        // A function that exists but not with these arguments says so by its signature; an unknown one likewise. What
-        // tells them apart is that the name is known for some arguments, so all that are used in scripts are tried.
+        // A wrong number of arguments and an unknown function give the same error, with the signature. They differ in
+        // that a known name accepts some arguments, so all argument lists used in scripts are tried.
         let tries = [
             "()",
             "(1)",

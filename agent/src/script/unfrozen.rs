@@ -1,4 +1,4 @@
-//! Why code cannot be frozen, in words for what it was to be.
+//! Why code cannot be frozen, in words that fit its purpose.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::engine::PATCH_EXPRESSIONS;
 pub(crate) enum Purpose {
     /// To answer calls of a point.
     Patch,
-    /// To say whether a change may stay.
+    /// To decide whether a change may stay.
     Guard,
 }
 
@@ -23,7 +23,7 @@ impl fmt::Display for Purpose {
 }
 
 impl Purpose {
-    /// Who calls it with arguments.
+    /// Who passes it arguments.
     fn caller(self) -> &'static str {
         match self {
             Self::Patch => "the point",
@@ -32,29 +32,29 @@ impl Purpose {
     }
 }
 
-/// What in code cannot be kept, or would not be there when it runs.
+/// A part of the code that cannot be kept, or would not exist when it runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum FreezeError {
-    /// Nothing by that name.
+    /// No such function.
     UnknownFunction {
         /// As written.
         name: String,
         /// ` (line 1, position 5)`.
         at: String,
     },
-    /// A variable that will not be there.
+    /// A variable that will not exist.
     UnknownVariable {
         /// As written.
         name: String,
         /// ` (line 1, position 5)`.
         at: String,
     },
-    /// A name put together at run time.
+    /// A name computed at run time.
     Computed {
         /// ` (line 1, position 5)`.
         at: String,
     },
-    /// A host function that has an effect.
+    /// A host function with an effect.
     Effect {
         /// As written.
         name: String,
@@ -63,21 +63,21 @@ pub(crate) enum FreezeError {
     },
     /// A captured value that cannot be kept.
     Capture(String),
-    /// Another number of parameters than the point has.
+    /// The number of parameters differs from that of the point.
     Arguments {
-        /// Of the function, captures aside.
+        /// Parameters of the function, without captures.
         takes: usize,
-        /// Of the point.
+        /// Arguments of the point.
         gives: usize,
     },
-    /// Expressions or statements stand too deeply in one another for the stack of a service's thread.
+    /// Expressions or statements nest too deeply for the stack of a service thread.
     TooDeep {
-        /// As found.
+        /// Depth found.
         depth: usize,
         /// ` (line 1, position 5)`.
         at: String,
     },
-    /// `curry` by hand.
+    /// An explicit call of `curry`.
     Curry {
         /// ` (line 1, position 5)`.
         at: String,
@@ -87,7 +87,7 @@ pub(crate) enum FreezeError {
 }
 
 impl FreezeError {
-    /// What is wrong, said of what the code was to be.
+    /// The error in words for this purpose.
     pub(crate) fn told(&self, purpose: Purpose) -> String {
         let caller = purpose.caller();
         match self {
@@ -132,7 +132,7 @@ impl FreezeError {
 mod tests {
     use super::*;
 
-    /// What a guard is told names no patch, and what the operator wrote stays as it was written.
+    /// An error about a guard does not speak of a patch, and the operator's own text is not changed.
     #[test]
     fn what_is_wrong_is_said_of_what_the_code_was_to_be() {
         let error = FreezeError::UnknownFunction { name: "the patch".to_owned(), at: String::new() };

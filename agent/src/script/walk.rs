@@ -1,35 +1,35 @@
-//! Looks through the syntax tree of a script. A courtesy to its author and the way to find literal paths; what
-//! frozen code can do is bounded by the engine it runs on, in which nothing else exists.
+//! Examines the syntax tree of a script. It gives the author early errors and finds literal paths; it is not a security
+//! boundary. Frozen code is bounded by its engine, which provides nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, FnPtr, Position, Stmt};
 
-/// The number of arguments of a call through a pointer, which is not known before it happens.
+/// Stands for the unknown number of arguments of a call through a function pointer.
 pub(crate) const ANY: usize = usize::MAX;
 
-/// What a function, and everything it calls, mentions.
+/// Everything that a function, and each function it calls, mentions.
 #[derive(Debug, Default)]
 pub(crate) struct Mentions {
-    /// Functions called, by name and number of arguments without a receiver, with the first place.
+    /// Functions called, by name and number of arguments without a receiver, with the first position.
     pub(crate) calls: BTreeMap<(String, usize), Position>,
     /// Literal first arguments of `get`.
     pub(crate) paths: BTreeSet<String>,
     /// Properties, literal indices and other texts: `req.body`, `req["body"]`, `"body"`.
     pub(crate) properties: BTreeSet<String>,
-    /// Variables that are neither parameters nor locals of the function they stand in.
+    /// Variables that are neither parameters nor locals of their function.
     pub(crate) free: BTreeMap<String, Position>,
-    /// The first name that is computed, so that nobody can say what is called or read.
+    /// Position of the first computed name, which makes the called function or read path unknown.
     pub(crate) computed: Option<Position>,
     /// The script functions reached, by name and number of parameters.
     pub(crate) reached: BTreeSet<(String, usize)>,
-    /// How many parameters and locals the functions reached have.
+    /// Number of parameters and locals of the reached functions.
     pub(crate) declared: usize,
-    /// In how many places a value is put into another.
+    /// Number of places that put a value into another.
     pub(crate) builds: usize,
-    /// Whether something may run more than once.
+    /// Whether any code may run more than once.
     pub(crate) repeats: bool,
-    /// How deeply expressions and statements stand in one another at most, and where the deepest is.
+    /// Maximum nesting depth of expressions and statements, and its position.
     pub(crate) deepest: (usize, Position),
 }
 
@@ -62,22 +62,22 @@ pub(crate) fn reachable(functions: &AST, name: &str) -> Mentions {
             open.extend(visitor.finish());
         }
     }
-    // A function that calls itself is but one, and repeats all the same.
+    // A recursive function is one function, but it repeats.
     let calls_itself =
         mentions.reached.iter().any(|(name, _)| mentions.calls.keys().any(|(called, _)| called == name));
     mentions.repeats |= mentions.reached.len() > 1 || calls_itself;
     mentions
 }
 
-/// Only those functions. (`clone_functions_only_filtered` of Rhai 1.27 does not look at its filter: merging into an empty
-/// module copies everything.)
+/// Keeps only the selected functions. (`clone_functions_only_filtered` of Rhai 1.27 ignores its filter: merging into an
+/// empty module copies everything.)
 pub(crate) fn only(functions: &AST, keep: impl Fn(&str, usize) -> bool) -> AST {
     let mut some = functions.clone_functions_only();
     some.retain_functions(|_, _, name, params| keep(name, params));
     some
 }
 
-/// The functions of that name: how many parameters each has, and their names.
+/// The functions with this name: number and names of their parameters.
 fn signatures(functions: &AST, name: &str) -> Vec<(usize, BTreeSet<String>)> {
     functions
         .iter_functions()
@@ -115,14 +115,14 @@ impl Visitor<'_> {
             ASTNode::Stmt(Stmt::FnCall(call, position)) | ASTNode::Expr(Expr::FnCall(call, position)) => {
                 self.call(call, *position);
             }
-            // `f.call(x)` calls a value; which one is known only when it was written down as a closure here.
+            // `f.call(x)` calls a value, which is known only if it is a closure written here.
             ASTNode::Expr(Expr::MethodCall(call, position))
                 if call.name != "call" && call.name != "curry" =>
             {
                 self.called(call.name.as_str(), call.args.len() + 1, *position);
                 self.called(call.name.as_str(), call.args.len(), *position);
             }
-            // The only one there is assigns to a state.
+            // The only custom syntax assigns to a state.
             ASTNode::Expr(Expr::Custom(_, position)) => self.called("set", 2, *position),
             ASTNode::Expr(Expr::Variable(name, _, position)) => {
                 self.variables.push((name.1.to_string(), *position))
@@ -142,13 +142,13 @@ impl Visitor<'_> {
         }
     }
 
-    /// What may make values that hold each other, and so be deep.
+    /// Counts code that may create nested, and so deep, values.
     fn nesting(&mut self, node: &ASTNode<'_>) {
         const BUILDERS: [&str; 3] = ["insert", "map", "push"];
         match node {
             ASTNode::Stmt(Stmt::While(..) | Stmt::Do(..) | Stmt::For(..)) => self.mentions.repeats = true,
             ASTNode::Expr(Expr::Array(..) | Expr::Map(..)) => self.mentions.builds += 1,
-            // Of a part of a value: `a[0] = a`, `m.x = m`.
+            // Assignment to a part of a value: `a[0] = a`, `m.x = m`.
             ASTNode::Stmt(Stmt::Assignment(parts)) if !matches!(parts.1.lhs, Expr::Variable(..)) => {
                 self.mentions.builds += 1;
             }
@@ -162,7 +162,7 @@ impl Visitor<'_> {
         }
     }
 
-    /// What the parser wraps around a statement or expression to make it the other is no level of its own.
+    /// Nodes that the parser inserts to convert between statement and expression do not count as a level.
     fn depth(&mut self, nodes: &[ASTNode<'_>], position: Position) {
         let wrapper =
             |n: &&ASTNode<'_>| matches!(n, ASTNode::Stmt(Stmt::Expr(_)) | ASTNode::Expr(Expr::Stmt(_)));
@@ -211,7 +211,7 @@ impl Visitor<'_> {
         self.mentions.computed.get_or_insert(position);
     }
 
-    /// Settles what was only a name until all locals were known; returns the names to look up next.
+    /// Resolves the recorded variables once all locals are known; returns the function names to look up next.
     fn finish(self) -> Vec<String> {
         for (name, position) in self.variables {
             if !self.locals.contains(&name) && name != "this" {
@@ -225,13 +225,13 @@ impl Visitor<'_> {
 /// How a script uses closures.
 #[derive(Debug, Default)]
 pub(crate) struct Closures {
-    /// Whether any captures variables.
+    /// Whether any closure captures variables.
     pub(crate) capture: bool,
-    /// Where `curry` is called by hand: what it is given would be copied each time, twice as much as before.
+    /// Position of an explicit `curry` call: its arguments would be copied on each call, doubling in size.
     pub(crate) curry: Option<Position>,
 }
 
-/// Looks at the closures of statements and functions.
+/// Examines the closures in statements and functions.
 pub(crate) fn closures(ast: &AST) -> Closures {
     let mut closures = Closures::default();
     ast.walk(&mut |nodes: &[ASTNode<'_>]| {
@@ -241,7 +241,7 @@ pub(crate) fn closures(ast: &AST) -> Closures {
                 ASTNode::Stmt(Stmt::FnCall(call, position)) | ASTNode::Expr(Expr::FnCall(call, position)),
             ) if call.name == "curry" => {
                 closures.capture = true;
-                // What the parser makes of a closure begins with the function itself.
+                // The parser's own `curry` call for a closure starts with the function itself.
                 (!matches!(call.args.first(), Some(Expr::DynamicConstant(..)))).then_some(*position)
             }
             _ => None,
@@ -252,11 +252,11 @@ pub(crate) fn closures(ast: &AST) -> Closures {
     closures
 }
 
-/// The names in maps that code uses.
+/// Names of map entries used in code.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     written: BTreeSet<String>,
-    /// Whether some are known only when the code runs.
+    /// Whether some names are known only at run time.
     computed: bool,
 }
 
@@ -270,7 +270,7 @@ impl Names {
         }
     }
 
-    /// Adds others. Once there are too many, every name may be one.
+    /// Adds other names. Above the limit, any name counts as used.
     fn extend(&mut self, other: Self) {
         const MAX: usize = 1_000;
         self.written.extend(other.written);
@@ -288,7 +288,7 @@ impl Names {
     }
 }
 
-/// What code reads of maps, and what it assigns to.
+/// Names of map entries that code reads and assigns.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Uses {
     assigned: Names,
@@ -296,8 +296,8 @@ pub(crate) struct Uses {
 }
 
 impl Uses {
-    /// Those of statements and functions. What is assigned below a state, as `is_state` says of the name that the code begins
-    /// with, goes to the state and into no map.
+    /// Collects the names in statements and functions. An assignment below a state (a chain that begins with a state, as
+    /// told by `is_state`) writes to the state, not to a map, and is left out.
     pub(crate) fn of(ast: &AST, is_state: impl Fn(&str) -> bool) -> Self {
         let mut uses = Self::default();
         let mut last_steps = BTreeSet::new();
@@ -335,24 +335,24 @@ impl Uses {
         uses
     }
 
-    /// Adds those of other code.
+    /// Adds the names used in other code.
     pub(crate) fn extend(&mut self, other: Self) {
         self.assigned.extend(other.assigned);
         self.read.extend(other.read);
     }
 
-    /// Whether no name that is assigned to is also read: then the name alone tells which of both is done.
+    /// Whether no assigned name is also read, so that the name alone tells a write from a read.
     pub(crate) fn are_apart(&self) -> bool {
         !self.assigned.overlap(&self.read)
     }
 
-    /// Whether that name is assigned to.
+    /// Whether this name is assigned.
     pub(crate) fn assigns(&self, name: &str) -> bool {
         self.assigned.computed || self.assigned.written.contains(name)
     }
 }
 
-/// Whether a chain begins with a state and calls nothing.
+/// Whether a chain begins with a state and calls no method.
 fn is_below_state(chain: &Expr, is_state: impl Fn(&str) -> bool) -> bool {
     match chain {
         Expr::Dot(parts, ..) | Expr::Index(parts, ..) => {
@@ -363,7 +363,7 @@ fn is_below_state(chain: &Expr, is_state: impl Fn(&str) -> bool) -> bool {
     }
 }
 
-/// The steps of a chain behind its beginning.
+/// The steps of a chain after its first part.
 fn plain_steps(chain: &Expr) -> impl Iterator<Item = &Expr> {
     let mut next = rest(chain);
     std::iter::from_fn(move || {
@@ -378,7 +378,7 @@ fn plain_steps(chain: &Expr) -> impl Iterator<Item = &Expr> {
     })
 }
 
-/// What stands behind the beginning of a chain, and whether that is its end, whatever it is.
+/// The part after the first part of a chain, and whether the chain ends there.
 fn rest(chain: &Expr) -> Option<(&Expr, bool)> {
     match chain {
         Expr::Dot(parts, flags, _) | Expr::Index(parts, flags, _) => {
@@ -395,7 +395,7 @@ fn last_step(chain: &Expr) -> &Expr {
     }
 }
 
-/// What indexes first in what stands behind `[`.
+/// The first index in the expression after `[`.
 fn first_step(rest: &Expr) -> &Expr {
     match rest {
         Expr::Dot(parts, flags, _) | Expr::Index(parts, flags, _) if !flags.contains(ASTFlags::BREAK) => {
@@ -405,7 +405,7 @@ fn first_step(rest: &Expr) -> &Expr {
     }
 }
 
-/// Whether the last statement names a value, so that `()` is what stands there and not that nothing was asked for.
+/// Whether the last statement names a value, so that a result of `()` is the value there.
 pub(crate) fn names_value(ast: &AST) -> bool {
     let is_read = |name: &str| ["get", "reveal"].contains(&name);
     match ast.statements().last() {
@@ -420,7 +420,7 @@ pub(crate) fn names_value(ast: &AST) -> bool {
     }
 }
 
-/// Whether that is the name of a variable or parameter, and of no function, in the code.
+/// Whether this is the name of a variable or parameter, and not of a function, in the code.
 pub(crate) fn is_declared(ast: &AST, name: &str) -> bool {
     let mut declared = ast.iter_functions().any(|f| f.params.contains(&name));
     ast.walk(&mut |nodes: &[ASTNode<'_>]| {
@@ -456,7 +456,7 @@ pub(crate) fn declared(ast: &AST) -> BTreeSet<String> {
     names
 }
 
-/// The names and numbers of parameters of the functions that a submission defines, closures aside.
+/// Name and number of parameters of each function that a submission defines, except closures.
 pub(crate) fn defined(ast: &AST) -> Vec<(String, usize)> {
     ast.iter_functions()
         .filter(|f| !f.name.starts_with("anon$"))
@@ -464,7 +464,7 @@ pub(crate) fn defined(ast: &AST) -> Vec<(String, usize)> {
         .collect()
 }
 
-/// The name of the function that a submission calls, if that one call with constant or bound arguments is all it is.
+/// The name of the called function, if the submission is a single call with constants or variables as arguments.
 pub(crate) fn single_call(ast: &AST) -> Option<String> {
     let call = match ast.statements() {
         [Stmt::FnCall(call, _)] => call,

@@ -1,14 +1,14 @@
-//! The names of the language that a script may call besides host functions and its own, operators aside, each in one
-//! line: `help` shows them, frozen code is checked against them.
+//! Functions of the language that a script may call, besides host functions, its own functions and operators. Each has
+//! one line for `help`; frozen code is checked against this list.
 
 /// A function of the language.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Word {
     /// Its name.
     pub(crate) name: &'static str,
-    /// How it is called.
+    /// Its call syntax.
     pub(crate) usage: &'static str,
-    /// What it is for, in one line.
+    /// Its purpose, in one line.
     pub(crate) about: &'static str,
 }
 
@@ -16,7 +16,7 @@ const fn word(name: &'static str, usage: &'static str, about: &'static str) -> W
     Word { name, usage, about }
 }
 
-/// All of them, by name.
+/// All functions, by name.
 pub(crate) const WORDS: &[Word] = &[
     word("E", "E()", "the number e"),
     word("Fn", r#"Fn("name")"#, "the function of that name as a value; a closure `|x| x + 1` is one, too"),
@@ -125,7 +125,7 @@ pub(crate) const WORDS: &[Word] = &[
     word("values", "map.values()", "the values in a map"),
 ];
 
-/// The word of that name.
+/// The function with this name.
 pub(crate) fn find(name: &str) -> Option<&'static Word> {
     WORDS.iter().find(|word| word.name == name)
 }

@@ -1,4 +1,5 @@
-//! Reads any value from any format, but refuses the placeholder for secrets wherever text stands.
+//! Deserializes any value from any format, but refuses the placeholder for secrets in its texts, except in names of maps
+//! and in enum variants.
 
 use std::fmt;
 
@@ -8,14 +9,14 @@ use serde::de::{
 
 use crate::state::PLACEHOLDER;
 
-/// The value, unless the placeholder is in it.
+/// Deserializes a value; fails if one of the checked texts is the placeholder.
 pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     T::deserialize(Checked(deserializer))
 }
 
-/// A deserializer, visitor, access or seed that looks at each text before it hands it on.
+/// A deserializer, visitor, access or seed that checks each text before it passes it on.
 struct Checked<T>(T);
 
 fn checked<E: de::Error>(text: &str) -> Result<(), E> {
@@ -102,7 +103,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Checked<V> {
         self.0.visit_map(Checked(entries))
     }
     fn visit_enum<A: EnumAccess<'de>>(self, variant: A) -> Result<V::Value, A::Error> {
-        // The name of a variant is no secret; one that holds text is not looked into.
+        // The name of a variant is no secret; the content of a variant is not checked.
         self.0.visit_enum(variant)
     }
 }

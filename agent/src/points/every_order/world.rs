@@ -1,5 +1,5 @@
-//! The surroundings of the check: each atomic, lock and list is one that the checker sees, and the clock stands still until a
-//! thread of the check moves it.
+//! Replacements for the check: every atomic, lock and list is visible to the checker, and only a test thread moves the
+//! clock.
 
 use std::ops::Deref;
 use std::sync::{Arc, LockResult, Mutex as Store, OnceLock, PoisonError};
@@ -32,12 +32,12 @@ pub(super) fn set_clock(now: BootTime) {
     CLOCK.store(now.0, Ordering::Relaxed);
 }
 
-/// Threads of the checker have small stacks; how the code behaves on those is tested elsewhere.
+/// The checker's threads have small stacks; behaviour on small stacks is tested elsewhere.
 pub(super) fn remaining_stack() -> Option<usize> {
     Some(usize::MAX)
 }
 
-/// Made at its first use, because the checker's own cannot be made in a constant.
+/// Created on first use, because the checker's type has no const constructor.
 pub(super) struct AtomicBool {
     first: bool,
     inner: OnceLock<loom::sync::atomic::AtomicBool>,
@@ -57,7 +57,7 @@ impl Deref for AtomicBool {
     }
 }
 
-/// Likewise.
+/// Created on first use, like `AtomicBool`.
 pub(super) struct Mutex<T>(OnceLock<loom::sync::Mutex<T>>);
 
 impl<T: Default> Mutex<T> {
@@ -70,8 +70,8 @@ impl<T: Default> Mutex<T> {
     }
 }
 
-/// What `arc_swap` promises and no more: a store releases, a load acquires, and neither waits for the other. All that ever
-/// stood in it is kept, so that which of them a load sees is the checker's choice.
+/// Guarantees only what `arc_swap` does: a store releases, a load acquires, and neither blocks the other. All stored
+/// values are kept, so the checker chooses which one a load sees.
 pub(super) struct ArcSwapOption<T> {
     seen: Store<Vec<Option<Arc<T>>>>,
     newest: OnceLock<AtomicUsize>,
@@ -89,7 +89,7 @@ impl<T> ArcSwapOption<T> {
     pub(super) fn load(&self) -> Option<Arc<T>> {
         let newest = self.newest().load(Ordering::Acquire);
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        // Place 0 stands for the nothing that it begins with.
+        // Place 0 is the initial `None`.
         newest.checked_sub(1).and_then(|at| seen[at].clone())
     }
 

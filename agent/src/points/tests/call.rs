@@ -11,7 +11,7 @@ fn slot() -> Slot {
     Slot::new("twice", file!(), line!(), || Facts::new(&[("n", true)], None))
 }
 
-/// A point as the macro would write it: doubles its argument.
+/// A point as the macro generates it: doubles its argument.
 fn twice(slot: &Slot, n: i64) -> i64 {
     let asked = || {
         let arguments = |arguments: &mut Arguments| arguments.push((&&Argument(&n)).encode());
@@ -223,7 +223,7 @@ fn an_observer_that_panics_does_not_reach_the_caller() {
     assert_eq!(twice(&slot, 4), 5);
 }
 
-/// Also where nothing is in force any more: that is when the revert thread has missed something.
+/// Also without a layer in force: then the revert thread has missed something.
 #[test]
 fn the_observer_hears_of_every_call_of_a_point_that_has_layers() {
     #[derive(Default)]
@@ -302,14 +302,15 @@ fn callers_never_see_anything_but_one_of_the_answers_while_layers_come_and_go() 
     assert!(slot.layers().is_empty());
 }
 
-/// What a note takes, on a slow disk, is no time of the patch: it neither ends it nor is shown as its own.
+/// The time for a note, on a slow disk, does not count for the patch: it neither trips the breaker nor appears in the
+/// statistics.
 #[test]
 fn a_slow_note_is_no_time_of_the_patch() {
     struct Slow;
     impl crate::points::Observer for Slow {
         fn called(&self, _: BootTime) {}
         fn begins(&self, _: u64) -> Option<crate::inside::Place> {
-            // More than the breaker lets a patch use in its whole window.
+            // More than the breaker allows in its whole window.
             std::thread::sleep(Duration::from_millis(600));
             None
         }

@@ -1,4 +1,4 @@
-//! How an `Err` is made where a patch answers one.
+//! How an `Err` is made when a patch answers one.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::__private::probe::*;
 use crate::points::{Answer, Makes, Probe};
 use crate::state::Tree;
 
-/// As the macro writes it.
+/// As the macro generates it.
 macro_rules! decoder {
     ($result:ty) => {{
         let shape = (&&Probe::<$result>::NEW).shape();
@@ -47,7 +47,7 @@ impl From<&'static str> for OfProgramText {
 #[derive(Debug)]
 struct Nothing;
 
-/// Can be read, and made of any text.
+/// Readable by serde, and made from any text.
 #[derive(Debug, PartialEq, serde::Deserialize)]
 #[serde(from = "u8")]
 enum Both {

@@ -1,4 +1,4 @@
-//! The call path with made-up patches.
+//! The call path with fake patches.
 
 mod breaker;
 mod call;
@@ -43,7 +43,7 @@ pub(crate) fn fake_with_body(
     Arc::new(Fake { answer: Box::new(answer), mentions_body: true })
 }
 
-/// What an observer heard, in words.
+/// Events that an observer received, in words.
 #[derive(Default)]
 pub(crate) struct Heard(Mutex<Vec<String>>);
 
@@ -73,7 +73,7 @@ pub(crate) fn in_a_minute() -> BootTime {
     BootTime::now().after(Duration::from_secs(60))
 }
 
-/// Puts a patch with a minute to live on a slot.
+/// Puts a patch with a deadline in one minute on a slot.
 pub(crate) fn patch(slot: &Slot, lease: u64, code: Arc<dyn PatchCode>) -> Arc<Heard> {
     let heard = Arc::new(Heard::default());
     slot.push(Arc::new(Layer::new(lease, in_a_minute(), code, heard.clone()))).unwrap();

@@ -37,7 +37,7 @@ fn a_call_that_panics_is_an_error_and_one_that_is_given_up_is_none() {
     assert_eq!((watch.stats().calls, watch.stats().errors), (2, 1));
 }
 
-/// What is dropped while a thread panics may call a point, too.
+/// A destructor that runs during a panic may call a point too.
 #[test]
 fn a_call_that_ends_well_while_the_thread_panics_is_no_error() {
     struct Calls<'a>(&'a Slot);
