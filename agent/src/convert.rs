@@ -101,8 +101,8 @@ impl std::fmt::Display for Place {
 /// Shared variables are copied. An opaque secret is accepted only at its own path.
 ///
 /// # Errors
-/// The value contains a function, a time, a range or an object of the agent, or a number that is not finite. It exceeds
-/// 64 levels, 10,000 values or 1 MiB of text. It contains a secret or an unreadable value outside of its own path.
+/// The value contains a function, a time, a range or an object of the agent, or a number that is not finite. It exceeds 64
+/// levels, 10,000 values or 1 MiB of text. It contains a secret or an unreadable value outside of its own path.
 pub(crate) fn from_dynamic(value: Dynamic, target: Option<&Path>) -> Result<Tree, ConvertError> {
     let place = target.cloned().unwrap_or(Path(Vec::new()));
     Walk { is_target: target.is_some(), place, entries: 0, bytes: 0 }.tree(&value)

@@ -1,8 +1,8 @@
 //! State paths in scripts: `config.db.host` reads, `config.server.port = 9090` writes, `config.db` is a live handle.
 //!
 //! Only the last step of an expression is an effect: containers stay handles. Rhai stores a value back after each method
-//! call; that is a write only if the method changed the value. If a value is needed, a handle is replaced by the value
-//! of its container ([`value`]).
+//! call; that is a write only if the method changed the value. If a value is needed, a handle is replaced by the value of its
+//! container ([`value`]).
 
 mod value;
 
@@ -55,8 +55,8 @@ pub(crate) fn register(module: &mut Module) {
     value::register(module);
 }
 
-/// `for host in config.hosts`: one read of the whole list. The module belongs to one eval, because Rhai gives an
-/// iterator no context from which to find the eval.
+/// `for host in config.hosts`: one read of the whole list. The module belongs to one eval, because Rhai gives an iterator no
+/// context from which to find the eval.
 pub(crate) fn loops(tag: EvalTag) -> Arc<Module> {
     let mut module = Module::new();
     module.set_iter_result(TypeId::of::<Handle>(), move |value| {
@@ -236,8 +236,8 @@ fn write_by_index(
     store(&ctx, path, value)
 }
 
-/// Handles a store by Rhai: of an assigned value, or of one on which a method was called. The latter is a write only if
-/// the value differs from the one returned by the step.
+/// Handles a store by Rhai: of an assigned value, or of one on which a method was called. The latter is a write only if the
+/// value differs from the one returned by the step.
 fn store(ctx: &NativeCallContext<'_>, path: Path, value: Dynamic) -> Fallible<()> {
     // After an assignment, Rhai also stores each level back into the one above; that is not an effect.
     if path_of(&value).is_some_and(|p| p == path) {

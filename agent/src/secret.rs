@@ -10,9 +10,9 @@ mod plain;
 
 /// A value protected from accidental disclosure: it prints and serializes as `‹secret›`.
 ///
-/// The service reads it with [`expose`](Self::expose). An operator sees a fingerprint, unless policy allows a reveal,
-/// which is recorded. Deserialization works as usual, from TOML, JSON or the environment. The placeholder itself is
-/// refused, so a configuration that was written and read back cannot silently lose its secrets.
+/// The service reads it with [`expose`](Self::expose). An operator sees a fingerprint, unless policy allows a reveal, which
+/// is recorded. Deserialization works as usual, from TOML, JSON or the environment. The placeholder itself is refused, so a
+/// configuration that was written and read back cannot silently lose its secrets.
 ///
 /// ```
 /// use debug_agent::Secret;
@@ -67,8 +67,8 @@ impl<T> fmt::Display for Secret<T> {
 
 impl<T: Serialize> Serialize for Secret<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Both conditions are needed: the agent must be serializing, and into its own tree. A type of the service may
-        // write JSON inside its own `Serialize`, on the same thread.
+        // Both conditions are needed: the agent must be serializing, and into its own tree. A type of the service may write
+        // JSON inside its own `Serialize`, on the same thread.
         if SecretScope::is_active() && TreeSerializer::is::<S>() {
             serializer.serialize_newtype_struct(SECRET_NAME, &self.0)
         } else {
@@ -86,8 +86,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Secret<T> {
         if TreeDeserializer::is::<D>() {
             deserializer.deserialize_newtype_struct(SECRET_NAME, marked)
         } else {
-            // serde's own buffer, for a flattened or untagged type: it kept the mark, but would accept any value if
-            // asked for a newtype.
+            // serde's own buffer, for a flattened or untagged type: it kept the mark, but would accept any value if asked for
+            // a newtype.
             deserializer.deserialize_any(marked)
         }
     }

@@ -6,8 +6,8 @@ use rhai::{Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Module, Po
 use super::UnreadableLeaf;
 use crate::state::{Origin, Path, Tree, same_in_constant_time};
 
-/// An integer above `i64::MAX`. A script can show it, compare it with another one, and write it. Rhai has no integer of
-/// that size, and a float would change the number.
+/// An integer above `i64::MAX`. A script can show it, compare it with another one, and write it. Rhai has no integer of that
+/// size, and a float would change the number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct BigInteger(pub(crate) u64);
 
@@ -17,8 +17,8 @@ impl fmt::Display for BigInteger {
     }
 }
 
-/// A secret in a script. It can be shown as a fingerprint, compared with another secret, and written back to its own
-/// path. Every other use is an error that names it.
+/// A secret in a script. It can be shown as a fingerprint, compared with another secret, and written back to its own path.
+/// Every other use is an error that names it.
 #[derive(Clone)]
 pub(crate) struct OpaqueSecret {
     /// Where the value came from.
@@ -101,8 +101,8 @@ fn reveal(origin: &Origin) -> Option<String> {
     origin.path().map(|path| format!("reveal({})", serde_json::Value::from(path.to_string())))
 }
 
-/// Operators that Rhai would evaluate for values of different types (`secret == "a"` would be `false`), or refuse
-/// without naming the secret.
+/// Operators that Rhai would evaluate for values of different types (`secret == "a"` would be `false`), or refuse without
+/// naming the secret.
 const OPERATORS: [&str; 28] = [
     "+", "-", "*", "/", "%", "**", "<<", ">>", "&", "|", "^", "<", "<=", ">", ">=", "..", "..=", "+=", "-=",
     "*=", "/=", "%=", "**=", "<<=", ">>=", "&=", "|=", "^=",
@@ -144,8 +144,8 @@ const OF_THREE: [&str; 5] = ["sub_string", "replace", "split", "crop", "index_of
 
 type Answer<T> = Result<T, Box<EvalAltResult>>;
 
-/// Registers the behaviour of opaque secrets and big integers. Without this, an engine shows no secret either, but
-/// evaluates some comparisons instead of refusing them.
+/// Registers the behaviour of opaque secrets and big integers. Without this, an engine shows no secret either, but evaluates
+/// some comparisons instead of refusing them.
 pub(crate) fn register_types(module: &mut Module) {
     module.set_custom_type::<OpaqueSecret>("secret");
     module.set_custom_type::<BigInteger>("integer");
@@ -170,8 +170,8 @@ fn register_equality(module: &mut Module) {
     module.set_native_fn("!=", |a: BigInteger, b: BigInteger| Answer::Ok(a != b));
 }
 
-/// Compares two secrets of the service, or two arguments. Comparing an argument with a secret of the service is refused:
-/// it would be a guess, and the log contains only a commitment to the argument.
+/// Compares two secrets of the service, or two arguments. Comparing an argument with a secret of the service is refused: it
+/// would be a guess, and the log contains only a commitment to the argument.
 pub(crate) fn compare(a: &OpaqueSecret, b: &OpaqueSecret) -> Answer<bool> {
     match a.origin.is_given() == b.origin.is_given() {
         true => Ok(a == b),

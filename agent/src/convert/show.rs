@@ -7,8 +7,8 @@ use crate::{handle, values};
 /// Maximum size of a shown result in bytes: 256 KiB.
 const MAX_SHOWN: usize = 256 * 1024;
 
-/// Maximum number of values visited to show one, above that of any result within the bounds of an eval. A list that
-/// contains itself would have no end.
+/// Maximum number of values visited to show one, above that of any result within the bounds of an eval. A list that contains
+/// itself would have no end.
 const MAX_VALUES: usize = 100_000;
 
 /// Maximum number of bytes shown of a byte string: enough to tell strings apart.
@@ -17,8 +17,8 @@ const MAX_BYTES_SHOWN: usize = 32;
 /// Maximum width of a container shown on one line, in characters: the width of a terminal.
 const WIDTH: usize = 100;
 
-/// The text that the REPL shows for a value. Text is in JSON quotes, lists and maps in Rhai's notation, on one line if
-/// they fit, and opaque secrets as fingerprints. Text beyond 256 KiB is cut, with a note of its size.
+/// The text that the REPL shows for a value. Text is in JSON quotes, lists and maps in Rhai's notation, on one line if they
+/// fit, and opaque secrets as fingerprints. Text beyond 256 KiB is cut, with a note of its size.
 pub(crate) fn display(value: &Dynamic) -> String {
     let mut out = Out { text: String::new(), cut: 0, values: 0 };
     out.value(value, 0);
@@ -30,9 +30,8 @@ pub(crate) fn display(value: &Dynamic) -> String {
     out.text
 }
 
-/// The value as JSON, for programs. Opaque secrets, functions and other objects appear as their text, numbers that are
-/// not finite as `null`. Values beyond 100,000, or deeper than 64 levels, are `"…"`. The caller must limit the size in
-/// bytes.
+/// The value as JSON, for programs. Opaque secrets, functions and other objects appear as their text, numbers that are not
+/// finite as `null`. Values beyond 100,000, or deeper than 64 levels, are `"…"`. The caller must limit the size in bytes.
 pub(crate) fn to_json(value: &Dynamic) -> serde_json::Value {
     json(value, &mut 0, 0)
 }

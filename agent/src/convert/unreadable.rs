@@ -5,8 +5,8 @@ use rhai::{EvalAltResult, Position};
 use super::opaque::Opaque;
 use crate::state::{Origin, Unreadable};
 
-/// An unreadable value of the service in a script. It can be shown with the reason and written back to its own path.
-/// Every other use is an error that names it.
+/// An unreadable value of the service in a script. It can be shown with the reason and written back to its own path. Every
+/// other use is an error that names it.
 #[derive(Clone)]
 pub(crate) struct UnreadableLeaf {
     /// Where it came from.

@@ -115,8 +115,7 @@ fn settle(tag: &EvalTag, value: &Dynamic, depth: usize) -> Fallible<Dynamic> {
     Ok(value.clone())
 }
 
-/// Called by Rhai after a failed call. If a handle was among the arguments, repeats the call with the value of its
-/// container.
+/// Called by Rhai after a failed call. If a handle was among the arguments, repeats the call with the value of its container.
 ///
 /// # Errors
 /// The error of the repeated call.

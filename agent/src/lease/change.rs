@@ -37,8 +37,8 @@ pub(crate) trait Change: Send + Sync {
     /// Sets another deadline. Called under the lease table's lock: must not block or run service code.
     fn set_deadline(&self, lease: u64, deadline: BootTime);
 
-    /// Completes [`Change::set_deadline`] for changes that keep a schedule; called without locks. The caller reports the
-    /// new deadline only after `InForce`.
+    /// Completes [`Change::set_deadline`] for changes that keep a schedule; called without locks. The caller reports the new
+    /// deadline only after `InForce`.
     fn rearm(&self, _lease: u64) -> Rearmed {
         Rearmed::InForce
     }
@@ -54,8 +54,8 @@ pub(crate) trait Change: Send + Sync {
     /// The change is still in force; the caller must retry.
     fn undo(&self, lease: u64, wait: Wait) -> Result<Undone, ChangeError>;
 
-    /// Undoes the rest of a conflict, overwriting what the service wrote. Called after `undo` reported a conflict, at
-    /// most once with success. Returns whether the earlier value was seen in place again.
+    /// Undoes the rest of a conflict, overwriting what the service wrote. Called after `undo` reported a conflict, at most
+    /// once with success. Returns whether the earlier value was seen in place again.
     ///
     /// # Errors
     /// Nothing was undone.
@@ -269,8 +269,8 @@ impl Writes {
         Ok(Rehearsal::new(self.states.whole(path, wait)?, layers.clone()))
     }
 
-    /// The current path of each write in the state of `path`, by lease. Empty if no write lies below a list: then none
-    /// can move.
+    /// The current path of each write in the state of `path`, by lease. Empty if no write lies below a list: then none can
+    /// move.
     ///
     /// # Errors
     /// The state cannot be read, or its stack is locked.
@@ -303,8 +303,8 @@ impl Writes {
         layers.map(|layer| (layer.lease, Path(name.to_vec()).join(&layer.path), layer.base.clone())).collect()
     }
 
-    /// Locks the stack of the state of `path`, within `wait`. The lock is held while code of the service's types runs,
-    /// so a bounded caller gives up with `Busy`.
+    /// Locks the stack of the state of `path`, within `wait`. The lock is held while code of the service's types runs, so a
+    /// bounded caller gives up with `Busy`.
     fn stack(&self, path: &Path, wait: Wait) -> Result<MutexGuard<'_, Vec<Layer>>, ChangeError> {
         let name = path.0.first().map(String::as_str).unwrap_or_default();
         let Some(stack) = self.stacks.get(name) else {

@@ -13,8 +13,8 @@ pub(super) struct Dispute {
     pub(super) lease: u64,
 }
 
-/// The disputes that `left` of `lease` brings to a layer at `path`. `depth`: number of leading segments of `path` known
-/// to be current.
+/// The disputes that `left` of `lease` brings to a layer at `path`. `depth`: number of leading segments of `path` known to be
+/// current.
 pub(super) fn disputes(lease: u64, left: &[Left], path: &[String], depth: usize) -> Vec<Dispute> {
     let known = path.get(..depth).unwrap_or(path);
     let overlap = |left: &&Left| left.place.iter().zip(known).all(|(one, other)| one == other);
@@ -25,8 +25,7 @@ pub(super) fn disputes(lease: u64, left: &[Left], path: &[String], depth: usize)
     left.iter().filter(overlap).map(|left| Dispute { place: place(left), lease }).collect()
 }
 
-/// A layer's value and target, without the disputed parts. In those parts both equal the live value, so the merge keeps
-/// it.
+/// A layer's value and target, without the disputed parts. In those parts both equal the live value, so the merge keeps it.
 pub(super) struct Claim {
     pub(super) ours: Option<Tree>,
     pub(super) target: Option<Tree>,

@@ -1,7 +1,7 @@
 //! Three-way merge of our value, the live value and the value that should be there without us.
 //!
-//! Invariant: a change by the service that we did not make stays. A list element is written only if it is beyond doubt
-//! the one that we changed. An absent name is `None`.
+//! Invariant: a change by the service that we did not make stays. A list element is written only if it is beyond doubt the
+//! one that we changed. An absent name is `None`.
 
 use super::planted::{Fault, planted};
 use crate::state::{Doubt, Evidence, Orders, Path, Tree, changed_places, insert, locate, reordered};
@@ -75,8 +75,8 @@ pub(crate) struct Here<'a> {
     pub(crate) orders: &'a dyn Orders,
 }
 
-/// Undoes a change from `target` to `ours` in `live`, which the service may have changed too. Changes by the service
-/// alone stay; our changes alone become as in `target`.
+/// Undoes a change from `target` to `ours` in `live`, which the service may have changed too. Changes by the service alone
+/// stay; our changes alone become as in `target`.
 pub(crate) fn merge(
     ours: Option<&Tree>,
     live: Option<&Tree>,

@@ -30,10 +30,10 @@ pub(crate) use rehearsal::Rehearsal;
 pub(crate) use table::{Claim, EndError, Leases, Making, Overdue, Stuck, lock_soon, overlaps};
 pub(crate) use undo::Layer;
 
-/// How long a change lives when its author names no time: 10 minutes, long enough to watch a graph settle, short
-/// enough that a forgotten patch is gone before the next deploy.
+/// Lifetime of a change without an explicit one: 10 minutes. Long enough to watch a graph settle, short enough that a
+/// forgotten patch ends before the next deploy.
 pub(crate) const DEFAULT_TTL: Duration = Duration::from_secs(10 * 60);
-/// How long leases outlive a lost session, so that its operator can attach again and take them over.
+/// Grace period of leases after their session was lost, in which the operator can attach again and take them over.
 pub(crate) const GRACE: Duration = Duration::from_secs(60);
 
 /// Whether a lease has been confirmed.
@@ -55,7 +55,7 @@ impl Phase {
     }
 }
 
-/// Why a lease ended; the kind of its terminal record is `lease.` and the word.
+/// Why a lease ended. The kind of its terminal record is `lease.` and the name of the cause.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Cause {
     /// An operator or a script reverted it.

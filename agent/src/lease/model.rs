@@ -27,7 +27,7 @@ struct Config {
 
 const FRESH: Config = Config { x: 0, y: 1 };
 const OPERATORS: [&str; 2] = ["alice", "lea"];
-/// The places that are changed: three in the state, and a point.
+/// The places that change: three in the state, and a point.
 const PLACES: [&str; 3] = ["config", "config.x", "config.y"];
 const POINT: usize = 3;
 /// Seconds, ahead of any host's clock: the table also compares with the real clock, so an earlier time would be past.
@@ -93,7 +93,7 @@ impl Known {
     }
 }
 
-/// The real thing.
+/// The system under test.
 struct Real {
     config: Arc<RwLock<Config>>,
     leases: Leases,
@@ -413,7 +413,7 @@ fn play(history: &[Act]) -> Result<(), String> {
 mod cells;
 mod things;
 
-/// 500 histories, or as many as `DEBUG_TESTS_HISTORIES` says: 10,000 in the long run.
+/// Number of histories: 500, or `DEBUG_TESTS_HISTORIES`; 10,000 in the long run.
 fn histories() -> u32 {
     std::env::var("DEBUG_TESTS_HISTORIES").ok().and_then(|count| count.parse().ok()).unwrap_or(500)
 }
@@ -429,7 +429,7 @@ fn leases_do_what_the_model_says() {
     });
 }
 
-/// The test above would find each of these.
+/// Proves that the test above finds each planted fault.
 #[test]
 fn each_planted_fault_is_found() {
     use Fault::*;

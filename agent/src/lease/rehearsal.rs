@@ -30,8 +30,8 @@ impl Rehearsal {
         &self.tree
     }
 
-    /// The current path of each write, by lease: the service may have moved the elements. A write that is not found
-    /// keeps its last path.
+    /// The current path of each write, by lease: the service may have moved the elements. A write that is not found keeps its
+    /// last path.
     ///
     /// # Errors
     /// The state's type refuses its own value.

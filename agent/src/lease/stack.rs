@@ -23,8 +23,7 @@ pub(super) fn outlived(layers: &[Layer], path: &[String]) -> Option<(u64, Vec<St
 /// Puts a write on top of a stack. Returns the new stack and the state's value.
 ///
 /// # Errors
-/// The value at the path is not `before`, the type refuses the new value, or the place exists only because of another
-/// lease.
+/// The value at the path is not `before`, the type refuses the new value, or the place exists only because of another lease.
 pub(super) fn make(
     layers: &[Layer],
     lease: u64,
@@ -72,8 +71,8 @@ pub(super) fn end(
     let done = end_so(layers, lease, otherwise, Fit::AsMerged, &ended, update);
     let mixed = ended.borrow().as_ref().is_some_and(|(_, ending): &(_, Ending)| !ending.as_before);
     let done = match done {
-        // The merge mixes the earlier value with the service's own changes, and the type refuses the result. Retried
-        // whole or not at all.
+        // The merge mixes the earlier value with the service's own changes, and the type refuses the result. Retried whole or
+        // not at all.
         Err(error) if mixed && error.is_of_type() => {
             end_so(layers, lease, otherwise, Fit::WholeOrNot, &ended, update)
         }

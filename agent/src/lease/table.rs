@@ -163,8 +163,8 @@ impl Leases {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reserves `target` and the next lease id. The caller then reads the target, waits for the log to reach the disk
-    /// and opens the lease; until the claim is dropped, no other claim on an overlapping target succeeds.
+    /// Reserves `target` and the next lease id. The caller then reads the target, waits for the log to reach the disk and
+    /// opens the lease; until the claim is dropped, no other claim on an overlapping target succeeds.
     ///
     /// # Errors
     /// The name of the claimant with an overlapping target.
@@ -239,7 +239,7 @@ impl Leases {
         self.lock().find(id).cloned()
     }
 
-    /// The newest lease in force whose target is `target`, lies inside it or contains it.
+    /// The newest lease in force with a target that overlaps `target`.
     #[cfg(test)]
     pub(crate) fn standing(&self, target: &Resource) -> Option<Lease> {
         let inner = self.lock();
@@ -266,8 +266,8 @@ impl Leases {
     /// Sets a new deadline for a lease, and confirms it if `confirm`.
     ///
     /// # Errors
-    /// The lease is not alive (a lease past its deadline is not, even before its undo), is already confirmed, or could
-    /// not be rearmed.
+    /// The lease is not alive (a lease past its deadline is not, even before its undo), is already confirmed, or could not be
+    /// rearmed.
     pub(crate) fn renew(
         &self,
         id: u64,
@@ -348,8 +348,8 @@ impl Leases {
         })
     }
 
-    /// Passes the end set by [`Lease::tell`] to a change that enforces deadlines without the revert thread. The lease
-    /// becomes due if its previous end passed first, or if `must` is set and the change cannot be rearmed.
+    /// Passes the end set by [`Lease::tell`] to a change that enforces deadlines without the revert thread. The lease becomes
+    /// due if its previous end passed first, or if `must` is set and the change cannot be rearmed.
     fn rearm(&self, before: &Lease, must: bool) {
         /// A state is locked for milliseconds only.
         const TRIES: usize = 3;
@@ -361,8 +361,8 @@ impl Leases {
         self.changed.notify_all();
     }
 
-    /// Restores a renewed or adopted lease to `before` because the eval that changed it failed; returns it. `None` if
-    /// the lease has been renewed or adopted again since: the later change wins.
+    /// Restores a renewed or adopted lease to `before` because the eval that changed it failed; returns it. `None` if the
+    /// lease has been renewed or adopted again since: the later change wins.
     ///
     /// `lost`: the session that held it before is gone, so the lease enters its grace period.
     pub(crate) fn restore(
@@ -395,15 +395,15 @@ impl Leases {
     /// Ends a lease and undoes its change. The caller that gets `Ok` writes the one terminal record.
     ///
     /// # Errors
-    /// The lease is not in force or is being ended, or the undo failed; after a failed undo the lease stays and the undo
-    /// is retried.
+    /// The lease is not in force or is being ended, or the undo failed; after a failed undo the lease stays and the undo is
+    /// retried.
     #[cfg(test)]
     pub(crate) fn end(&self, id: u64, cause: &Cause, wait: Wait) -> Result<Ended, EndError> {
         self.end_of(id, None, cause, wait)
     }
 
-    /// Ends a lease and undoes its change, if `owner` is unset or still owns it. The caller that gets `Ok` writes the
-    /// one terminal record.
+    /// Ends a lease and undoes its change, if `owner` is unset or still owns it. The caller that gets `Ok` writes the one
+    /// terminal record.
     ///
     /// # Errors
     /// As for `end`; `Owner` if the lease was adopted by another operator after the policy decision.
@@ -442,8 +442,8 @@ impl Leases {
             inner.ending.insert(id, lease.clone());
             lease
         };
-        // Service code runs here (serialization, comparison, drop), so no agent lock is held. The fence keeps a panic
-        // from leaving the lease in `ending` for ever.
+        // Service code runs here (serialization, comparison, drop), so no agent lock is held. The fence keeps a panic from
+        // leaving the lease in `ending` for ever.
         let undone = fenced(|| lease.change.undo(id, wait));
         let undone =
             undone.unwrap_or_else(|Panicked| Err(ChangeError::Refused("undoing it panicked".to_owned())));
@@ -480,8 +480,8 @@ impl Leases {
         self.lock().remember(id, how);
     }
 
-    /// Starts the grace period of the leases of a lost session, except those with `After::Persist`. Confirmed leases are
-    /// not affected by it while they stay confirmed.
+    /// Starts the grace period of the leases of a lost session, except those with `After::Persist`. Confirmed leases are not
+    /// affected by it while they stay confirmed.
     pub(crate) fn session_lost(&self, session: u64, now: BootTime) {
         self.tell(|lease| {
             let loses = lease.session == session && lease.after != After::Persist && lease.grace.is_none();
@@ -492,8 +492,8 @@ impl Leases {
         });
     }
 
-    /// Applies `change` to each open lease. For each lease that changed, rearms its change; then wakes the revert
-    /// thread. Returns the changed leases.
+    /// Applies `change` to each open lease. For each lease that changed, rearms its change; then wakes the revert thread.
+    /// Returns the changed leases.
     fn tell(&self, mut change: impl FnMut(&mut Lease) -> bool) -> Vec<Lease> {
         let mut inner = self.lock();
         let mut told = Vec::new();
@@ -511,8 +511,8 @@ impl Leases {
         told.into_iter().map(|(_, lease)| lease).collect()
     }
 
-    /// Ends every lease of an operator who has lost access, confirmed ones too. Newest first, so no lower layer has to
-    /// be rebased. Returns their number.
+    /// Ends every lease of an operator who has lost access, confirmed ones too. Newest first, so no lower layer has to be
+    /// rebased. Returns their number.
     #[cfg_attr(not(test), allow(dead_code, reason = "see `Core::revoke`"))]
     pub(crate) fn revoke(&self, owner: &str, why: &str, mut end: impl FnMut(u64, &Cause)) -> usize {
         let mut owned = self.list();
@@ -592,16 +592,14 @@ impl Leases {
                 return Some(due);
             }
             let next = inner.open.values().map(|l| l.due().0).min();
-            // The host may be suspended, so this thread may wake late. Points and timed states also check deadlines on
-            // use.
+            // The host may be suspended, so this thread may wake late. Points and timed states also check deadlines on use.
             let nap =
                 next.map_or(Duration::from_secs(1), |next| next.remaining(now).min(Duration::from_secs(1)));
             inner = self.changed.wait_timeout(inner, nap).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Another thread was asked to end the lease. Delays the next attempt of the revert thread, which retries if that
-    /// fails.
+    /// Another thread was asked to end the lease. Delays the next attempt of the revert thread, which retries if that fails.
     pub(crate) fn postpone(&self, id: u64, cause: &Cause) {
         let now = BootTime::now();
         if let Some(lease) = self.lock().open.get_mut(&id) {
@@ -617,8 +615,8 @@ impl Leases {
         self.lock().open.values().map(|lease| lease.due().0).min()
     }
 
-    /// Returns the number of leases and, among those that do not end without a thread of the agent, the most overdue.
-    /// Waits at most 5 ms for the table: the thread that ends leases may have been suspended while it held the lock.
+    /// Returns the number of leases and, among those that do not end without a thread of the agent, the most overdue. Waits
+    /// at most 5 ms for the table: the thread that ends leases may have been suspended while it held the lock.
     ///
     /// # Errors
     /// `Stuck` if another thread has held the lease table for 5 ms.

@@ -111,9 +111,8 @@ fn a_lease_ends_once() {
     assert_eq!(change.undone(), 1);
 }
 
-/// T74: 10,000 races of a confirmation against the deadline and against a second thread that ends the lease. The lease
-/// either ends, or is confirmed and then ends; exactly once in both cases. No confirmation is reported that did not
-/// hold.
+/// T74: 10,000 races of a confirmation against the deadline and against a second thread that ends the lease. The lease either
+/// ends, or is confirmed and then ends; exactly once in both cases. No confirmation is reported that did not hold.
 #[test]
 fn of_many_who_end_a_lease_at_once_one_does() {
     const RACES: usize = 10_000;
@@ -169,8 +168,8 @@ fn of_many_who_end_a_lease_at_once_one_does() {
     assert!(expired > 0 && reverted > 0 && confirmed > 0, "{expired} {reverted} {confirmed}");
 }
 
-/// A timed value reverts at its deadline even while an extension is in progress. In that case no extension is reported
-/// and the lease ends at once; otherwise the change stays.
+/// A timed value reverts at its deadline even while an extension is in progress. In that case no extension is reported and
+/// the lease ends at once; otherwise the change stays.
 #[test]
 fn a_live_value_is_extended_before_its_deadline_or_not_at_all() {
     const RACES: u64 = 2_000;
@@ -357,7 +356,7 @@ fn two_layers_of_one_target_are_not_ended_at_once() {
     assert_eq!((below.undone(), above.undone()), (1, 1));
 }
 
-/// A change whose code panics where it is undone.
+/// A change that panics when it is undone.
 struct Panics(Resource, std::sync::atomic::AtomicBool);
 
 impl Change for Panics {

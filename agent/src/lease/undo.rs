@@ -1,10 +1,10 @@
 //! Effect of the end of one write on the other writes and on the live value: pure functions over trees.
 //!
-//! The place of a layer is looked up in the state as it would be without the layers above it. They are lifted off,
-//! newest first, and put back afterwards. The element at the place is identified by its content, see [`follow`].
+//! The place of a layer is looked up in the state as it would be without the layers above it. They are lifted off, newest
+//! first, and put back afterwards. The element at the place is identified by its content, see [`follow`].
 //!
-//! Invariant: the live value is that of the newest layer in force, and the service's own value where no layer covers it.
-//! A place that cannot be identified is not written. No function here uses a lock, a clock or a type of the service.
+//! Invariant: the live value is that of the newest layer in force, and the service's own value where no layer covers it. A
+//! place that cannot be identified is not written. No function here uses a lock, a clock or a type of the service.
 
 use super::disputed::{Claim, Dispute, disputes};
 use super::merge::{Here, Left, Otherwise, Why, alike, merge};
@@ -35,8 +35,8 @@ pub(crate) struct Layer {
 /// Evidence that identifies the place of a layer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Anchor {
-    /// The outermost list on the path, as it was with the layer in place: the number of segments that lead to it, and
-    /// the list.
+    /// The outermost list on the path, as it was with the layer in place: the number of segments that lead to it, and the
+    /// list.
     list: Option<(usize, Tree)>,
     /// Places, from the state's root, that the layer changed.
     changed: Vec<Vec<String>>,
@@ -68,8 +68,8 @@ impl Layer {
         Self { lease, path: path.to_vec(), after, base, deadline, anchor, disputed: Vec::new() }
     }
 
-    /// Locates the layer in a view of the state. `lost`: places changed by layers above that could not be lifted.
-    /// `others`: for timed states, places changed by layers that may have ended without an undo.
+    /// Locates the layer in a view of the state. `lost`: places changed by layers above that could not be lifted. `others`:
+    /// for timed states, places changed by layers that may have ended without an undo.
     ///
     /// # Errors
     /// Why the place cannot be identified.
@@ -82,8 +82,7 @@ impl Layer {
         })
     }
 
-    /// Maps places in other elements of the layer's list to its own element: it is not known where those elements are
-    /// now.
+    /// Maps places in other elements of the layer's list to its own element: it is not known where those elements are now.
     fn in_each(&self, lost: &[Vec<String>]) -> Vec<Vec<String>> {
         let Some((depth, _)) = self.anchor.list else { return Vec::new() };
         let (Some(list), Some(own)) = (self.path.get(..depth), self.path.get(..=depth)) else {
@@ -215,8 +214,8 @@ struct Lifted {
     order: Vec<String>,
 }
 
-/// Removes a layer from its stack and undoes it in `live`, the whole state with all layers in force. `None` if there is
-/// no such layer.
+/// Removes a layer from its stack and undoes it in `live`, the whole state with all layers in force. `None` if there is no
+/// such layer.
 pub(crate) fn end(
     layers: &mut Vec<Layer>,
     lease: u64,
@@ -237,8 +236,7 @@ pub(crate) fn end(
     let mut ended = layers[at].clone();
     let over_lost = lost.iter().find(|&&above| layers[above].overlaps(&ended.path)).copied();
     let found = match over_lost {
-        // The layer above could not be lifted, so the view still shows its value here rather than that of the ended
-        // layer.
+        // The layer above could not be lifted, so the view still shows its value here rather than that of the ended layer.
         Some(above) => {
             let found = layers[above].find(&view, &lost_places, &[]);
             found.and_then(|_| ended.find(&view, &lost_places, &others(layers, at, orders)))
@@ -279,8 +277,8 @@ pub(crate) fn end(
             }
         }
     };
-    // The layers below are located too: otherwise the agent's own undo around them could hide their elements from a
-    // later lookup.
+    // The layers below are located too: otherwise the agent's own undo around them could hide their elements from a later
+    // lookup.
     let mut below = Vec::new();
     let left: Vec<Left> = ending.left.iter().filter(|left| may_be_ours(left, &view)).cloned().collect();
     for under in (0..at).rev() {
@@ -295,8 +293,8 @@ pub(crate) fn end(
     Some(ending)
 }
 
-/// Whether a value left by an ended layer may be the one it wrote. A changed leaf is the service's own. Of a changed
-/// list only some elements may be.
+/// Whether a value left by an ended layer may be the one it wrote. A changed leaf is the service's own. Of a changed list
+/// only some elements may be.
 fn may_be_ours(left: &Left, view: &Tree) -> bool {
     left.why != Why::Changed || matches!(view.at(&left.place), Some(Tree::Seq(_)))
 }
@@ -309,8 +307,8 @@ fn nearest_place(doubt: &Doubt, path: &[String]) -> Vec<String> {
     }
 }
 
-/// For timed states, the places that other layers in the same state changed. One of them may have ended without an undo,
-/// so those places are no evidence.
+/// For timed states, the places that other layers in the same state changed. One of them may have ended without an undo, so
+/// those places are no evidence.
 fn others(layers: &[Layer], at: usize, orders: &dyn Orders) -> Vec<Vec<String>> {
     if !orders.is_timed() {
         return Vec::new();
@@ -368,8 +366,8 @@ fn lift(
     Ok(Lifted { at, path: trail.path, stood: seen, order })
 }
 
-/// Locates the lifted layers inside `path` again after an undo changed list elements around them. Returns the first
-/// lease that has no place any more.
+/// Locates the lifted layers inside `path` again after an undo changed list elements around them. Returns the first lease
+/// that has no place any more.
 fn place_again(
     layers: &[Layer],
     lifted: &mut [Lifted],
@@ -435,8 +433,8 @@ pub(crate) fn settled(layers: &mut [Layer], lease: u64) {
     }
 }
 
-/// Checks that a new layer at `path` could outlive the layers around it: a place that only one of them created goes when
-/// that layer ends.
+/// Checks that a new layer at `path` could outlive the layers around it: a place that only one of them created goes when that
+/// layer ends.
 ///
 /// # Errors
 /// The lease that created the place.

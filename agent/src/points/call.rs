@@ -9,12 +9,12 @@ use super::world::{self, of_each_thread};
 use crate::clock::BootTime;
 use crate::state::Tree;
 
-/// Whether a panic aborts the process before [`call`] can catch it; a patch is then as dangerous as the serde code of
-/// its arguments.
+/// Whether a panic aborts the process before [`call`] can catch it; a patch is then as dangerous as the serde code of its
+/// arguments.
 pub(crate) const PANIC_ABORTS: bool = cfg!(panic = "abort");
 
-/// Stack that must be left before a patch runs on a service thread: twice the maximum measured for scripts at call depth
-/// 8 and expression depth 16 (128 KiB, 512 KiB unoptimized).
+/// Stack that must be left before a patch runs on a service thread: twice the maximum measured for scripts at call depth 8
+/// and expression depth 16 (128 KiB, 512 KiB unoptimized).
 const MIN_STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 256 * 1024 };
 
 // Set while a patch runs on this thread. Points called in that time run their originals.
@@ -65,8 +65,8 @@ impl Arguments {
 /// Asks the newest layer in force at `slot` for the result of a call.
 ///
 /// `None` means: run the original with the unchanged arguments. Returned if no layer is in force, if a patch is already
-/// running on this thread, and after any failure of the patch, including a panic in the serde code of the arguments or
-/// the result.
+/// running on this thread, and after any failure of the patch, including a panic in the serde code of the arguments or the
+/// result.
 #[cold]
 #[inline(never)]
 pub fn call<R>(slot: &Slot, arguments: impl FnOnce(&mut Arguments), decoder: impl Decode<R>) -> Option<R> {
@@ -84,8 +84,8 @@ pub fn call<R>(slot: &Slot, arguments: impl FnOnce(&mut Arguments), decoder: imp
     })
 }
 
-/// Runs one attempt at an answer behind the fence, passes it the time at which it began, and records it on the layer.
-/// `None` means: run the original.
+/// Runs one attempt at an answer behind the fence, passes it the time at which it began, and records it on the layer. `None`
+/// means: run the original.
 pub(crate) fn run<R>(
     layer: &Layer,
     now: BootTime,
@@ -138,7 +138,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A thread that is ending has no flag to clear.
+        // The flag of an ending thread no longer exists.
         let _ = RUNNING.try_with(|running| running.set(false));
     }
 }

@@ -1,9 +1,9 @@
-//! Compiles the source files of the call path a second time with a model checker's atomics and locks. The checker runs
-//! every interleaving of threads and every weak-memory result: a patch is put in force, stacked, called, expires and is
-//! reverted, all concurrently.
+//! Compiles the source files of the call path a second time with a model checker's atomics and locks. The checker runs every
+//! interleaving of threads and every weak-memory result: a patch is put in force, stacked, called, expires and is reverted,
+//! all concurrently.
 //!
-//! Source: <https://docs.rs/loom>. Up to [`PREEMPTIONS`] preemptions per run at places where a thread need not wait; two
-//! find nearly all faults of this kind (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007).
+//! Source: <https://docs.rs/loom>. Up to [`PREEMPTIONS`] preemptions per run at places where a thread need not wait; two find
+//! nearly all faults of this kind (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007).
 
 #![allow(
     clippy::duplicate_mod,
@@ -166,8 +166,7 @@ impl Point {
         }
     }
 
-    /// Checks the state after all threads have finished: the flag matches the layers, and the newest layer in force
-    /// answers.
+    /// Checks the state after all threads have finished: the flag matches the layers, and the newest layer in force answers.
     fn check_at_rest(&self) {
         let layers = self.slot.layers();
         assert_eq!(self.slot.is_armed(), !layers.is_empty());
@@ -290,8 +289,8 @@ fn counting_and_patching_meet() {
     assert!(orders > 10, "{orders}");
 }
 
-/// The fifth failure in a row ends the layer, and a concurrent sixth ends nothing more. It is reported once, and a
-/// caller that knows of the end never reaches the patch.
+/// The fifth failure in a row ends the layer, and a concurrent sixth ends nothing more. It is reported once, and a caller
+/// that knows of the end never reaches the patch.
 #[test]
 fn two_callers_trip_the_breaker_once() {
     let orders = all_orders(|| {

@@ -11,8 +11,8 @@ use crate::state::Tree;
 
 /// Frozen code in force at a point.
 pub(crate) trait PatchCode: Send + Sync {
-    /// Runs the code with the point's arguments, in order, in a call that began at `began`. Bounded by 100,000
-    /// operations and 10 ms of processor time; never panics.
+    /// Runs the code with the point's arguments, in order, in a call that began at `began`. Bounded by 100,000 operations and
+    /// 10 ms of processor time; never panics.
     fn call(&self, lease: u64, began: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure>;
 
     /// Whether the code mentions the request's body (routes).
@@ -60,8 +60,8 @@ impl fmt::Display for Failed {
 
 /// Receives events of patches, on service threads. Every method must return at once and must not block.
 pub(crate) trait Observer: Send + Sync {
-    /// A point is called at `now` and this layer is its newest. Lets the observer look for overdue layers, independent
-    /// of which code answers.
+    /// A point is called at `now` and this layer is its newest. Lets the observer look for overdue layers, independent of
+    /// which code answers.
     fn called(&self, now: BootTime);
     /// A call of the patch begins. The observer may leave a note in case the process ends during the call.
     fn begins(&self, _lease: u64) -> Option<Place> {
@@ -229,7 +229,7 @@ impl Layer {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Whether it may run now in this process.
+    /// Whether it may run at `now` in this process.
     pub(crate) fn is_in_force(&self, now: BootTime) -> bool {
         !self.has_ended() && now < self.deadline() && self.process == std::process::id()
     }

@@ -1,8 +1,8 @@
 //! Points: places of the service with behaviour that can be overridden.
 //!
-//! Invariant: in all circumstances the caller of a point gets an answer. It is the patch's if the patch gives a valid
-//! one, otherwise the original's, which runs once with the caller's own arguments. An expired, ended or inherited (fork)
-//! layer never runs.
+//! Invariant: in all circumstances the caller of a point gets an answer. It is the patch's if the patch gives a valid one,
+//! otherwise the original's, which runs once with the caller's own arguments. An expired, ended or inherited (fork) layer
+//! never runs.
 
 mod breaker;
 mod call;

@@ -1,5 +1,5 @@
-//! The position of the agent's layer among the service's own: named layers belong outside of it. A route at which a
-//! patch would bypass a named layer takes no patches.
+//! The position of the agent's layer among the service's own: named layers belong outside of it. A route at which a patch
+//! would bypass a named layer takes no patches.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -90,8 +90,8 @@ impl Registry {
         });
     }
 
-    /// Records a request that did not pass a named layer which `behind` demands, or which is not declared for other
-    /// routes only.
+    /// Records a request that did not pass a named layer which `behind` demands, or which is not declared for other routes
+    /// only.
     pub(crate) fn unguarded(&self, method: &str, template: &str, layer: &str, is_demanded: bool) {
         self.unprotected(method, template, || {
             let way = self.way_behind(layer);

@@ -221,8 +221,8 @@ impl<T, E: From<String>> ErrOfText<E> for &&&Fallible<T, E> {
     }
 }
 
-/// Fourth choice: made from text that lives as long as the process. (Whether any lifetime would do cannot be tested: a
-/// bound on all lifetimes is a compile error if only one of them holds.)
+/// Fourth choice: made from text that lives as long as the process. (Whether any lifetime would do cannot be tested: a bound
+/// on all lifetimes is a compile error if only one of them holds.)
 pub trait ErrOfStaticText<E> {
     /// The maker of the error.
     fn err(&self) -> Option<Make<E>>;

@@ -132,8 +132,8 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Collects the registered functions and closes those in `never_patch` (exact names; routes are closed when they
-    /// become known). Functions with the same name are all closed, because the name does not tell them apart.
+    /// Collects the registered functions and closes those in `never_patch` (exact names; routes are closed when they become
+    /// known). Functions with the same name are all closed, because the name does not tell them apart.
     pub(crate) fn new(never_patch: impl IntoIterator<Item = String>) -> Self {
         Self::of(POINTS.iter().copied(), never_patch)
     }

@@ -79,7 +79,7 @@ pub struct Slot {
     closed: ArcSwapOption<String>,
     /// Whether a request has matched it (routes).
     seen: AtomicBool,
-    /// The named layers that the last matching request had passed (routes).
+    /// The named layers that the last request recorded by [`mark_seen`](Self::mark_seen) had passed (routes).
     behind: ArcSwapOption<Vec<Arc<str>>>,
 }
 
@@ -237,8 +237,8 @@ impl Slot {
         self.behind.load().as_ref().map(|names| names.to_vec()).unwrap_or_default()
     }
 
-    /// The newest layer in force at `now`. Tells the observer of the top layer about the call (invariant 3): if the
-    /// revert thread is dead or late, this is where an expired layer is noticed first.
+    /// The newest layer in force at `now`. Tells the observer of the top layer about the call (invariant 3): if the revert
+    /// thread is dead or late, this is where an expired layer is noticed first.
     pub(crate) fn in_force(&self, now: BootTime) -> Option<Arc<Layer>> {
         let layers = self.layers.load();
         let layers = layers.as_ref()?;

@@ -1,8 +1,7 @@
 //! Finds code that changes a copy which is then discarded, or compares a handle in a `switch`.
 //!
-//! Rhai reports neither: `trim(config.name)` trims a copy, and `switch config.db { … }` takes its last arm, because a
-//! handle is not a value that it can compare. The first is refused before the code runs; a compared step is read as a
-//! value.
+//! Rhai reports neither: `trim(config.name)` trims a copy, and `switch config.db { … }` takes its last arm, because a handle
+//! is not a value that it can compare. The first is refused before the code runs; a compared step is read as a value.
 
 use std::collections::HashSet;
 
@@ -62,8 +61,8 @@ fn is_top(nodes: &[ASTNode<'_>]) -> bool {
     }
 }
 
-/// `trim(config.name)`: an argument that is not a variable is passed as a copy, except a list or map of a state, which
-/// is live.
+/// `trim(config.name)`: an argument that is not a variable is passed as a copy, except a list or map of a state, which is
+/// live.
 fn called(call: &FnCallExpr, position: Position, is_state: impl Fn(&str) -> bool) -> Option<Lost> {
     let name = call.name.as_str();
     let of_texts = OF_TEXTS.contains(&name);
@@ -218,8 +217,8 @@ fn with_steps(place: String, steps: &[&Expr]) -> Option<String> {
     })
 }
 
-/// The steps and variables that `switch` compares. Function results and elements of script lists are not covered: there
-/// a handle still takes the last arm.
+/// The steps and variables that `switch` compares. Function results and elements of script lists are not covered: there a
+/// handle still takes the last arm.
 #[derive(Debug, Default)]
 pub(crate) struct Switched {
     /// In statements, the position of the last step of each compared chain.

@@ -59,8 +59,8 @@ pub(crate) fn for_patches() -> Engine {
     engine
 }
 
-/// An engine with the language and the library only, and every limit set. The optimizer is off: the submitted code runs
-/// as written.
+/// An engine with the language and the library only, and every limit set. The optimizer is off: the submitted code runs as
+/// written.
 fn bare() -> Engine {
     let mut engine = Engine::new_raw();
     engine.set_optimization_level(OptimizationLevel::None);

@@ -1,7 +1,7 @@
 //! Frozen code: the agent's own copy of a script function, independent of later changes in the session.
 //!
-//! Captured variables are shared cells in Rhai. Without a deep copy, an assignment in the session would change the patch
-//! in force without gate, lease or record. The functions that it reaches are copied too.
+//! Captured variables are shared cells in Rhai. Without a deep copy, an assignment in the session would change the patch in
+//! force without gate, lease or record. The functions that it reaches are copied too.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -31,8 +31,8 @@ const MAX_CAPTURED: usize = 32 << 10;
 /// Up to this number of places that put a value into another need no memory checks, if no place runs twice.
 const MAX_BUILDS: usize = nesting::MAX_NESTING / 2;
 
-/// Up to this number of parameters and locals needs no memory checks: at the maximum call depth they are no more
-/// variables than a patched call may have.
+/// Up to this number of parameters and locals needs no memory checks: at the maximum call depth they are no more variables
+/// than a patched call may have.
 const UNWATCHED: usize = memory::PATCH.variables / PATCH_CALLS;
 
 /// What frozen code may ask of the host while it runs; no operator is present.
@@ -84,8 +84,8 @@ pub(crate) fn at(position: rhai::Position) -> String {
 /// The engine of all patches: the library, `get` of literal paths, `log_info`, `log_warn`, `Ok` and `Err`.
 static ENGINE: LazyLock<Engine> = LazyLock::new(engine);
 
-/// The engine for patches that have closures with captures or many variables, or that repeatedly put values into each
-/// other: it checks variables before their use.
+/// The engine for patches that have closures with captures or many variables, or that repeatedly put values into each other:
+/// it checks variables before their use.
 static WATCHING: LazyLock<Engine> = LazyLock::new(watching);
 
 fn watching() -> Engine {
@@ -95,8 +95,8 @@ fn watching() -> Engine {
     engine
 }
 
-/// The same two engines for guards. The names in a guard's argument are known, so a missing name is a mistake; in a
-/// patch it may be an absent header.
+/// The same two engines for guards. The names in a guard's argument are known, so a missing name is a mistake; in a patch it
+/// may be an absent header.
 static STRICT: LazyLock<Engine> = LazyLock::new(|| strict(engine()));
 static STRICT_WATCHING: LazyLock<Engine> = LazyLock::new(|| strict(watching()));
 
@@ -122,8 +122,7 @@ fn engine() -> Engine {
     engine
 }
 
-/// Constructors for a patch of a function that returns a `Result`: `Err("no connection")`, and `Ok(5)`, which equals
-/// `5`.
+/// Constructors for a patch of a function that returns a `Result`: `Err("no connection")`, and `Ok(5)`, which equals `5`.
 const OK: &str = "Ok";
 const ERR: &str = "Err";
 
@@ -267,8 +266,7 @@ fn check_depth(mentions: &Mentions) -> Result<(), FreezeError> {
     Ok(())
 }
 
-/// Whether the patch could create values that nest deeper than its source. Dropping them takes stack, and little may be
-/// left.
+/// Whether the patch could create values that nest deeper than its source. Dropping them takes stack, and little may be left.
 fn nests(mentions: &Mentions) -> bool {
     mentions.builds > MAX_BUILDS || mentions.repeats && mentions.builds > 0
 }

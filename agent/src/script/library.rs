@@ -1,8 +1,8 @@
-//! The functions of Rhai's standard library that scripts have: each written here, with a cost bounded by its inputs
-//! and charged to the run.
+//! The functions of Rhai's standard library that scripts have. Each is written here, with a cost that its inputs bound and
+//! that is charged to the run.
 //!
-//! Rhai's own packages check sizes after the fact (`pad` and `replace` can ask for a terabyte in one line), sleep,
-//! and walk whole arrays in one operation. Arithmetic, comparison, ranges and number functions are Rhai's: constant time.
+//! Rhai's own packages check sizes afterwards (`pad` and `replace` can request a terabyte in one line), sleep, and walk whole
+//! arrays in one operation. Arithmetic, comparison, ranges and number functions are Rhai's: they take constant time.
 
 use std::sync::Arc;
 

@@ -1,11 +1,10 @@
 //! Bounds the memory of all variables of a run together, and frees it.
 //!
-//! Rhai bounds each value, and the number of variables of each call. It does not see that many calls in progress may
-//! each have many large variables, nor what closures share with the variables they captured.
+//! Rhai bounds each value, and the number of variables of each call. It does not see that many calls in progress may each
+//! have many large variables, nor what closures share with the variables they captured.
 //!
-//! Such a shared value, a cell, holds itself if a closure is stored in a variable that it captured. Reference counting
-//! then never frees it. So each cell is recorded when its variable is used, and emptied at the end of the run unless it
-//! is kept.
+//! Such a shared value, a cell, holds itself if a closure is stored in a variable that it captured. Reference counting then
+//! never frees it. So each cell is recorded when its variable is used, and emptied at the end of the run unless it is kept.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -30,16 +29,16 @@ pub(crate) struct Room {
     pub(crate) growth: Option<usize>,
 }
 
-/// Bounds of an eval: 256 variables and 16 MiB, as much as a session may keep. Temporary values between functions cannot
-/// be counted, so the growth of the process is checked after each 4 MiB.
+/// Bounds of an eval: 256 variables and 16 MiB, as much as a session may keep. Temporary values between functions cannot be
+/// counted, so the growth of the process is checked after each 4 MiB.
 pub(crate) const EVAL: Room = Room { variables: 256, bytes: 16 << 20, made: 4 << 20, growth: Some(64 << 20) };
 /// Bounds of a patched call: 64 variables, 256 KiB, and 4 MiB of results in total.
 pub(crate) const PATCH: Room = Room { variables: 64, bytes: 256 << 10, made: 4 << 20, growth: None };
 
 /// Maximum number of cells in one run.
 const MAX_CELLS: usize = 10_000;
-/// Number of uses of a call's variables between two sums of their sizes. Before that many uses, the sum is taken at 4
-/// uses and at each power of two. Each use can grow one value, to about 300 KiB.
+/// Number of uses of a call's variables between two sums of their sizes. Before that many uses, the sum is taken at 4 uses
+/// and at each power of two. Each use can grow one value, to about 300 KiB.
 const SUM_EVERY: u32 = 64;
 /// Number of uses of any variables between two sums of all cells, of which there may be more than variables.
 const SUM_CELLS_EVERY: u32 = 16;
@@ -171,8 +170,8 @@ fn address(cell: &Dynamic) -> Option<usize> {
     cell.read_lock::<Dynamic>().map(|inner| std::ptr::from_ref(&*inner).addr())
 }
 
-/// Runs code under these memory bounds. At the end, frees what its closures captured, except cells passed to [`keep`].
-/// Runs nest, like those of the meter.
+/// Runs code under these memory bounds. At the end, frees what its closures captured, except cells passed to [`keep`]. Runs
+/// nest, like those of the meter.
 pub(crate) fn freeing<T>(room: Room, code: impl FnOnce() -> T) -> T {
     /// Frees even if the code panics.
     struct Free(Memory);
@@ -186,9 +185,9 @@ pub(crate) fn freeing<T>(room: Room, code: impl FnOnce() -> T) -> T {
     code()
 }
 
-/// Checks a variable before its use. Ends the run if the value nests too deeply or the variables exceed their bounds,
-/// and records the variable's cell for [`freeing`]. `nests`: whether closures capture variables; only then can values
-/// nest without a limit.
+/// Checks a variable before its use. Ends the run if the value nests too deeply or the variables exceed their bounds, and
+/// records the variable's cell for [`freeing`]. `nests`: whether closures capture variables; only then can values nest
+/// without a limit.
 ///
 /// # Errors
 /// The run has ended.

@@ -1,8 +1,8 @@
 //! Bounds on a run of Rhai: operations, time, cancellation, refusals.
 //!
-//! Rhai's own operation limit does not hold: native functions call closures with a copy of the counter, and `try` can
-//! catch the end of a closure under `map` or `filter`. So operations are counted here, and an end is sticky: once a run
-//! has ended, each further operation ends too, in any function.
+//! Rhai's own operation limit does not hold: native functions call closures with a copy of the counter, and `try` can catch
+//! the end of a closure under `map` or `filter`. So operations are counted here, and an end is sticky: once a run has ended,
+//! each further operation ends too, in any function.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -36,8 +36,8 @@ pub(crate) struct Bounds {
     pub(crate) operations: u64,
     /// Maximum time on a clock that does not jump.
     pub(crate) time: Duration,
-    /// Whether time during which the thread had no processor is not counted, up to [`PATIENCE`] times the bound.
-    /// Otherwise patches would fail on a busy host through no fault of their own.
+    /// Whether time during which the thread had no processor is not counted, up to [`PATIENCE`] times the bound. Otherwise
+    /// patches would fail on a busy host through no fault of their own.
     pub(crate) patient: bool,
 }
 
@@ -155,8 +155,8 @@ fn next_look(used: u64, limit: u64) -> u64 {
     used.saturating_add(LOOK_EVERY).min(limit.saturating_add(1))
 }
 
-/// Runs `code`, begun at `now`, under its own bounds. Returns its result, the reason if the run was ended, and the
-/// number of operations.
+/// Runs `code`, begun at `now`, under its own bounds. Returns its result, the reason if the run was ended, and the number of
+/// operations.
 pub(crate) fn metered<T>(
     bounds: Bounds,
     now: BootTime,

@@ -1,4 +1,4 @@
-//! Rhai, bounded: the engines of evals and patches, their library, and what may be kept of a script.
+//! Rhai with bounds: the engines of evals and patches, their library, and the parts of a script that the agent keeps.
 
 pub(crate) mod copies;
 pub(crate) mod engine;

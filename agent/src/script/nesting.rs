@@ -1,9 +1,8 @@
 //! Bounds on how deeply values contain each other.
 //!
-//! Rhai counts lists and maps, but not what closures capture. A loop in which each closure captures the previous one
-//! makes a chain as long as the number of operations, and dropping it overflows the stack, which kills the process.
-//! Every link of such a chain is captured from a variable, so it is enough to check the variables of code with such
-//! closures.
+//! Rhai counts lists and maps, but not what closures capture. A loop in which each closure captures the previous one makes a
+//! chain as long as the number of operations, and dropping it overflows the stack, which kills the process. Every link of
+//! such a chain is captured from a variable, so it is enough to check the variables of code with such closures.
 
 use rhai::{Array, Dynamic, FnPtr, Map};
 

@@ -1,8 +1,8 @@
 //! Tokens that the parser gets in place of those in the code: for assignments to whole states, and for `type_of`.
 //!
-//! `pause_ms = 20` means `set("pause_ms", 20)`. Rhai cannot assign to anything but its own variables. If a state's name
-//! is the target of an assignment and the code has no variable of that name, the parser gets another token, which starts
-//! a custom statement. The code that runs, and that the log shows, is the operator's text.
+//! `pause_ms = 20` means `set("pause_ms", 20)`. Rhai cannot assign to anything but its own variables. If a state's name is
+//! the target of an assignment and the code has no variable of that name, the parser gets another token, which starts a
+//! custom statement. The code that runs, and that the log shows, is the operator's text.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,8 +63,8 @@ fn word(name: &str) -> String {
     format!("{name} =")
 }
 
-/// Positions of assignments to states. Excludes names that the code also declares as variables: only Rhai knows which
-/// one is meant.
+/// Positions of assignments to states. Excludes names that the code also declares as variables: only Rhai knows which one is
+/// meant.
 fn assigned(engine: &Engine, code: &str, is_state: impl Fn(&str) -> bool) -> BTreeMap<Position, String> {
     let (tokens, _) = engine.lex([&code]);
     // Beyond the end, the lexer repeats `EOF`.

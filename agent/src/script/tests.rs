@@ -345,8 +345,8 @@ fn nothing_dangerous_is_in_the_engines() {
 fn every_name_of_the_library_is_one() {
     let engine = engine::for_eval();
     for name in super::words::WORDS.iter().map(|word| word.name) {
-        // A wrong number of arguments and an unknown function give the same error, with the signature. They differ in
-        // that a known name accepts some arguments, so all argument lists used in scripts are tried.
+        // A wrong number of arguments and an unknown function give the same error, with the signature. They differ in that a
+        // known name accepts some arguments, so all argument lists used in scripts are tried.
         let tries = [
             "()",
             "(1)",

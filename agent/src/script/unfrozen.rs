@@ -37,28 +37,28 @@ impl Purpose {
 pub(crate) enum FreezeError {
     /// No such function.
     UnknownFunction {
-        /// As written.
+        /// Name in the source.
         name: String,
-        /// ` (line 1, position 5)`.
+        /// Position as text: ` (line 1, position 5)`.
         at: String,
     },
     /// A variable that will not exist.
     UnknownVariable {
-        /// As written.
+        /// Name in the source.
         name: String,
-        /// ` (line 1, position 5)`.
+        /// Position as text: ` (line 1, position 5)`.
         at: String,
     },
     /// A name computed at run time.
     Computed {
-        /// ` (line 1, position 5)`.
+        /// Position as text: ` (line 1, position 5)`.
         at: String,
     },
     /// A host function with an effect.
     Effect {
-        /// As written.
+        /// Name in the source.
         name: String,
-        /// ` (line 1, position 5)`.
+        /// Position as text: ` (line 1, position 5)`.
         at: String,
     },
     /// A captured value that cannot be kept.
@@ -74,12 +74,12 @@ pub(crate) enum FreezeError {
     TooDeep {
         /// Depth found.
         depth: usize,
-        /// ` (line 1, position 5)`.
+        /// Position as text: ` (line 1, position 5)`.
         at: String,
     },
     /// An explicit call of `curry`.
     Curry {
-        /// ` (line 1, position 5)`.
+        /// Position as text: ` (line 1, position 5)`.
         at: String,
     },
     /// The function is not part of the submission or session.

@@ -69,8 +69,8 @@ pub(crate) fn reachable(functions: &AST, name: &str) -> Mentions {
     mentions
 }
 
-/// Keeps only the selected functions. (`clone_functions_only_filtered` of Rhai 1.27 ignores its filter: merging into an
-/// empty module copies everything.)
+/// Keeps only the selected functions. (`clone_functions_only_filtered` of Rhai 1.27 ignores its filter: merging into an empty
+/// module copies everything.)
 pub(crate) fn only(functions: &AST, keep: impl Fn(&str, usize) -> bool) -> AST {
     let mut some = functions.clone_functions_only();
     some.retain_functions(|_, _, name, params| keep(name, params));
@@ -296,8 +296,8 @@ pub(crate) struct Uses {
 }
 
 impl Uses {
-    /// Collects the names in statements and functions. An assignment below a state (a chain that begins with a state, as
-    /// told by `is_state`) writes to the state, not to a map, and is left out.
+    /// Collects the names in statements and functions. An assignment below a state (a chain that begins with a state, as told
+    /// by `is_state`) writes to the state, not to a map, and is left out.
     pub(crate) fn of(ast: &AST, is_state: impl Fn(&str) -> bool) -> Self {
         let mut uses = Self::default();
         let mut last_steps = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! Functions of the language that a script may call, besides host functions, its own functions and operators. Each has
-//! one line for `help`; frozen code is checked against this list.
+//! Functions of the language that a script may call, besides host functions, its own functions and operators. Each has one
+//! line for `help`; frozen code is checked against this list.
 
 /// A function of the language.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,5 @@
-//! Deserializes any value from any format, but refuses the placeholder for secrets in its texts, except in names of maps
-//! and in enum variants.
+//! Deserializes any value from any format, but refuses the placeholder for secrets in its texts, except in names of maps and
+//! in enum variants.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Locates a list element in a later version of the list, by its content and never by position alone.
 //!
-//! Invariant: if there is doubt, there is no answer. Values that we changed are left out of the comparison, so they
-//! never count as the identity of an element.
+//! Invariant: if there is doubt, there is no answer. Values that we changed are left out of the comparison, so they never
+//! count as the identity of an element.
 
 use super::compare::unordered_bytes;
 use super::path::{Path, index_of};
@@ -34,8 +34,7 @@ pub(crate) enum Evidence {
     /// All of it.
     #[default]
     All,
-    /// Text only: a lookup has failed since the reference list was recorded, so another element may now be in its
-    /// position.
+    /// Text only: a lookup has failed since the reference list was recorded, so another element may now be in its position.
     Text,
 }
 
@@ -202,8 +201,8 @@ impl Looking<'_> {
                 .all(|at| self.had[at].same_unordered(&self.has[at]))
     }
 
-    /// Whether the element now at the old position holds our value, or is the only one with its identity. Otherwise it
-    /// may be a replacement, and ours may be elsewhere.
+    /// Whether the element now at the old position holds our value, or is the only one with its identity. Otherwise it may be
+    /// a replacement, and ours may be elsewhere.
     fn is_no_other(&self, has: &[Identity]) -> bool {
         self.is_ours(self.from) || positions(has, &has[self.from]).len() == 1
     }
@@ -224,16 +223,15 @@ impl Looking<'_> {
         let count = |of: &[Identity], one: &Identity| of.iter().filter(|other| *other == one).count();
         let gone = had.iter().any(|one| count(has, one) < count(had, one));
         let came = has.iter().any(|one| count(had, one) < count(has, one));
-        // An added element that holds our value may be ours after the service changed it; the one found here may only
-        // look alike.
+        // An added element that holds our value may be ours after the service changed it; the one found here may only look
+        // alike.
         let has_come = |at: usize| count(had, &has[at]) < count(has, &has[at]);
         let elsewhere = |at: usize| at != to && has_come(at) && self.is_ours(at);
         if kind == Kind::All && !self.is_ours(to) && (0..has.len()).any(elsewhere) {
             return None;
         }
-        // Identified by values, some of which the service may have changed. An added element with the same name may then
-        // be ours, and this one may only look alike. Exception: everything before it is unchanged and it still holds our
-        // value.
+        // Identified by values, some of which the service may have changed. An added element with the same name may then be
+        // ours, and this one may only look alike. Exception: everything before it is unchanged and it still holds our value.
         let text = |item: &Tree| identity(item, self.changed, Kind::Text);
         let mine = text(&self.had[self.from]);
         let came_beside = (0..has.len()).any(|at| at != to && has_come(at) && text(&self.has[at]) == mine);
@@ -247,8 +245,7 @@ impl Looking<'_> {
         if to == self.from || !(gone && came) {
             return Some(to);
         }
-        // Elements went and others came, or counters make elements look like their former neighbours: only text is
-        // trusted.
+        // Elements went and others came, or counters make elements look like their former neighbours: only text is trusted.
         let ours_in_place = self.had.len() == self.has.len() && self.is_ours(self.from);
         (kind == Kind::Text && !ours_in_place).then_some(to)
     }

@@ -134,8 +134,8 @@ impl Along<'_> {
         Ok(is_wanted)
     }
 
-    /// Ends the walk early after the wanted element of a list at the root. A list has no names that could make it a
-    /// secret, and no index twice.
+    /// Ends the walk early after the wanted element of a list at the root. A list has no names that could make it a secret,
+    /// and no index twice.
     fn over(&mut self) -> Result<(), TreeError> {
         if 0 < self.depth || self.found.is_none() {
             return Ok(());

@@ -13,8 +13,8 @@ use super::fence::{Panicked, fenced};
 /// Longest wait of a patched call: as long as the agent may delay a service thread.
 const IN_A_PATCH: Duration = Duration::from_millis(5);
 
-/// Shortest patience of the agent's own threads. No service thread waits here, and on a loaded machine waking another
-/// thread may take longer than 5 ms.
+/// Shortest patience of the agent's own threads. No service thread waits here, and on a loaded machine waking another thread
+/// may take longer than 5 ms.
 const ON_OUR_THREADS: Duration = Duration::from_millis(250);
 
 /// Longest run time of a service's `set` before the write is rolled back.
@@ -31,8 +31,8 @@ pub(super) struct Aside {
 }
 
 impl Aside {
-    /// Runs `work` on the thread and waits for the answer within the patience of `wait`. An abandoned write is not
-    /// started, or is rolled back.
+    /// Runs `work` on the thread and waits for the answer within the patience of `wait`. An abandoned write is not started,
+    /// or is rolled back.
     pub(super) fn ask<R: Send + 'static>(
         &self,
         wait: Wait,

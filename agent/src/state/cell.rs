@@ -24,8 +24,8 @@ use super::fence::{Outside, fenced};
 pub enum Wait {
     /// Not at all: inside a patch, because the patched caller may hold the lock.
     Try,
-    /// At most this long, by polling. A reader that blocks behind a waiting writer would delay the service's own
-    /// readers, and std's locks have no timeout.
+    /// At most this long, by polling. A reader that blocks behind a waiting writer would delay the service's own readers, and
+    /// std's locks have no timeout.
     Bounded(Duration),
     /// Without a bound, as an ordinary waiting writer: for a revert, on a thread that may block.
     Until,
@@ -282,7 +282,7 @@ impl<T: Send + Sync + 'static> Cell for ArcSwap<T> {
     }
 }
 
-// A channel has no `try`: its lock is tokio's own. Written as by any other sender, so that receivers hear of it.
+// A channel has no `try`: tokio's own lock protects it. Written like by any other sender, so that receivers are notified.
 impl<T: Send + Sync + 'static> Cell for watch::Sender<T> {
     type Value = T;
 
@@ -293,7 +293,7 @@ impl<T: Send + Sync + 'static> Cell for watch::Sender<T> {
     }
 
     fn swap(&self, _: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
-        // Receivers are woken outside the channel's lock, by code that may be the service's.
+        // Receivers are woken outside of the channel's lock, by code that may belong to the service.
         drop(fenced(|| self.send_if_modified(|live| edit.put_into(live))));
         Ok(())
     }

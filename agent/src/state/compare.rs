@@ -1,7 +1,7 @@
 //! Equality of trees, and where they first differ.
 //!
-//! Three things do not count: marks of secrets, the order of a map (a `HashMap` iterates in another order in each copy),
-//! and whether a whole number is an integer or a float.
+//! Three things do not count: marks of secrets, the order of a map (a `HashMap` iterates in another order in each copy), and
+//! whether a whole number is an integer or a float.
 
 use super::align::reordered;
 use super::digest::feed;
@@ -18,8 +18,8 @@ impl Tree {
         self.same(other) || unordered_bytes(self) == unordered_bytes(other)
     }
 
-    /// Every path at which the two differ, with both values. A list with another length or with reordered elements
-    /// differs as a whole.
+    /// Every path at which the two differ, with both values. A list with another length or with reordered elements differs as
+    /// a whole.
     pub(crate) fn differences<'t>(&'t self, other: &'t Tree) -> Vec<Difference<'t>> {
         let mut found = Vec::new();
         differences(&mut Vec::new(), Some(self), Some(other), &mut found);

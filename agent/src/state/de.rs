@@ -11,25 +11,25 @@ use super::{PLACEHOLDER, SECRET_NAME};
 
 /// Deserializes a value from its tree.
 ///
-/// Accepts an integer for a float, text for a character or unit variant, `null` for `Option`, a list for bytes, and text
-/// for every kind of key that `to_tree` writes. A `Secret<T>` accepts only a marked secret.
+/// Accepts an integer for a float, text for a character or unit variant, `null` for `Option`, a list for bytes, and text for
+/// every kind of key that `to_tree` writes. A `Secret<T>` accepts only a marked secret.
 ///
 /// # Errors
-/// Names the path and what was expected there, never the value; inside a secret only that it was refused. The
-/// placeholder for secrets is refused everywhere, so it is never stored.
+/// Names the path and what was expected there, never the value; inside a secret only that it was refused. The placeholder for
+/// secrets is refused everywhere, so it is never stored.
 pub(crate) fn from_tree<T: DeserializeOwned>(tree: Tree) -> Result<T, TreeError> {
     let _scope = SecretScope::enter();
     watched(tree, |tree| T::deserialize(tree))
 }
 
-/// Reads `tree`. If it holds a secret, removes the service type's own words from an error: a type may validate what it
-/// read (`try_from`) long after the deserializer handed it over.
+/// Reads `tree`. If it holds a secret, removes the service type's own words from an error: a type may validate what it read
+/// (`try_from`) long after the deserializer handed it over.
 fn watched<T>(tree: Tree, read: impl FnOnce(TreeDeserializer) -> Result<T>) -> Result<T> {
     let secret = tree.holds_secret();
     read(TreeDeserializer(tree)).map_err(|error| if secret { error.without_service_words() } else { error })
 }
 
-/// Reads a tree. Public to the crate only so that `Secret<T>` can recognise it.
+/// Deserializes from a tree. Visible in the crate only so that `Secret<T>` can recognise it.
 pub(crate) struct TreeDeserializer(Tree);
 
 type Result<T, E = TreeError> = std::result::Result<T, E>;
@@ -40,8 +40,8 @@ impl TreeDeserializer {
         std::any::type_name::<D>() == std::any::type_name::<TreeDeserializer>()
     }
 
-    /// Runs `read` on the value inside a mark, for a type that knows no marks (a `String` that is secret by its name).
-    /// Errors then reveal nothing.
+    /// Runs `read` on the value inside a mark, for a type that knows no marks (a `String` that is secret by its name). Errors
+    /// then reveal nothing.
     fn open<T>(self, read: impl FnOnce(Tree) -> Result<T>) -> Result<T> {
         match self.0 {
             Tree::Secret(inner) => Self(*inner).open(read).map_err(TreeError::hidden),
@@ -50,8 +50,7 @@ impl TreeDeserializer {
     }
 }
 
-/// Visits the tree's own kind of value, independent of the kind requested; the visitor's error then names what it
-/// expected.
+/// Visits the tree's own kind of value, independent of the kind requested; the visitor's error then names what it expected.
 fn visit<'de, V: Visitor<'de>>(tree: Tree, visitor: V) -> Result<V::Value> {
     match tree {
         Tree::Null => visitor.visit_unit(),

@@ -7,8 +7,7 @@ use zeroize::Zeroizing;
 use super::tree::Tree;
 use super::unreadable::Wide;
 
-/// Length of a shown fingerprint in bytes: enough to tell values apart by eye, too short for a search to confirm a
-/// value.
+/// Length of a shown fingerprint in bytes: enough to tell values apart by eye, too short for a search to confirm a value.
 const FINGERPRINT_LEN: usize = 4;
 
 /// Feeds the canonical bytes of `tree` to `sink`, piece by piece.
@@ -25,8 +24,8 @@ const FINGERPRINT_LEN: usize = 4;
 /// - integer of more than 64 bits `08` (unsigned) or `09` (two's complement), 16 bytes
 /// - unreadable value `0a`, length and UTF-8 of the reason
 ///
-/// Lengths and counts are 8 bytes; all integers are big-endian. The mark of a secret adds nothing, so a marked value has
-/// the same digest as an unmarked one.
+/// Lengths and counts are 8 bytes; all integers are big-endian. The mark of a secret adds nothing, so a marked value has the
+/// same digest as an unmarked one.
 pub(super) fn feed(tree: &Tree, sink: &mut impl FnMut(&[u8])) {
     match tree {
         Tree::Null => sink(&[0]),
@@ -86,37 +85,37 @@ fn count(length: usize) -> [u8; 8] {
 
 /// Keyed digests of values: HMAC-SHA256 (RFC 2104) over a tree's canonical bytes.
 ///
-/// Keyed, because a plain hash of a short secret can be searched for. Both keys are wiped when it drops.
+/// Keyed, because an attacker can search for the preimage of a plain hash of a short secret. Both keys are wiped on drop.
 pub(crate) struct Keyed {
     start: Zeroizing<[u8; 32]>,
     log: Zeroizing<[u8; 32]>,
 }
 
 impl Keyed {
-    /// Digests under `log_key`, the 32 bytes kept beside the log, and fingerprints under a new random key.
+    /// Creates digests under `log_key`, the 32 bytes stored beside the log, and fingerprints under a new random key.
     ///
     /// # Errors
-    /// The system gives no randomness.
+    /// The system provides no randomness.
     pub(crate) fn new(log_key: [u8; 32]) -> Result<Self, getrandom::Error> {
         let mut start = Zeroizing::new([0; 32]);
         getrandom::fill(start.as_mut_slice())?;
         Ok(Self { start, log: Zeroizing::new(log_key) })
     }
 
-    /// 8 hex digits, to tell apart secrets on the screen. Of no use after the next start, whose key is another.
+    /// 8 hex digits, to tell secrets apart on a screen. Useless after a restart, which creates another key.
     pub(crate) fn fingerprint(&self, tree: &Tree) -> String {
         hex(mac(&self.start, tree).get(..FINGERPRINT_LEN).unwrap_or_default())
     }
 
-    /// 64 hex digits, for the log: whoever has the key can look up whether a record is about a value.
+    /// 64 hex digits, for the log: a holder of the key can check whether a record is about a value.
     pub(crate) fn digest(&self, tree: &Tree) -> String {
         hex(&mac(&self.log, tree))
     }
 }
 
-/// Whether two trees have the same canonical bytes, in a time that does not depend on where they differ.
+/// Whether two trees have the same canonical bytes. The time does not depend on where they differ.
 pub(crate) fn same_in_constant_time(left: &Tree, right: &Tree) -> bool {
-    let key = [0; 32]; // The comparison is of digests within this process; nobody sees them.
+    let key = [0; 32]; // Both digests stay within this process.
     begun(&key, left).verify(&mac(&key, right).into()).is_ok()
 }
 
@@ -125,7 +124,7 @@ fn mac(key: &[u8; 32], tree: &Tree) -> [u8; 32] {
 }
 
 fn begun(key: &[u8; 32], tree: &Tree) -> Hmac<Sha256> {
-    // RFC 2104 fills a short key with zeros up to the hash's block; doing so here leaves no length that could be wrong.
+    // RFC 2104 pads a short key with zeros to the hash's block size. A padded key excludes a length error.
     let mut block = Zeroizing::new([0; 64]);
     block[..key.len()].copy_from_slice(key);
     let mut mac = Hmac::<Sha256>::new((&*block).into());

@@ -1,5 +1,5 @@
-//! One prepared write to a value of the service. Under the service's lock only serializing, comparing and swapping
-//! remain to be done.
+//! One prepared write to a value of the service. Under the service's lock only serializing, comparing and swapping remain to
+//! be done.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -59,8 +59,8 @@ impl TreeError {
         Self { path: Path(Vec::new()), of_key: false, problem: Problem::Lost(reason.to_owned()) }
     }
 
-    /// The same error, seen from the container of a part. For a limit, the path names the largest container instead of
-    /// the part at which the limit happened to be reached.
+    /// The same error, seen from the container of a part. For a limit, the path names the largest container instead of the
+    /// part at which the limit happened to be reached.
     pub(super) fn of_part(self, segment: &str, entries: Option<usize>) -> Self {
         match self.problem {
             Problem::Bound(bound) if bound.entries.unwrap_or(0) < entries.unwrap_or(1) => {
@@ -143,8 +143,7 @@ impl TreeError {
         matches!(self.problem, Problem::Checked(_))
     }
 
-    /// The error shown for a fault inside a secret: only that there was one. Lengths and inner names reveal the value
-    /// too.
+    /// The error shown for a fault inside a secret: only that there was one. Lengths and inner names reveal the value too.
     pub(super) fn hidden(self) -> Self {
         Self { path: Path(Vec::new()), of_key: false, problem: Problem::Hidden }
     }
@@ -343,8 +342,8 @@ impl StateError {
         matches!(self, Self::Unreadable(error) if error.is_large_container())
     }
 
-    /// Whether the state is unreadable for every caller and at any time. Such a state is reported alone; states read
-    /// together with it are not affected.
+    /// Whether the state is unreadable for every caller and at any time. Such a state is reported alone; states read together
+    /// with it are not affected.
     pub(crate) fn is_of_the_state(&self) -> bool {
         matches!(
             self,

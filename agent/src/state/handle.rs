@@ -52,8 +52,8 @@ pub(crate) trait State: Send + Sync {
         Ok(None)
     }
 
-    /// The value that the type would store for `value` at `path`, if it differs, and whether it is only another spelling
-    /// of the same value.
+    /// The value that the type would store for `value` at `path`, if it differs, and whether it is only another spelling of
+    /// the same value.
     fn spelled(&self, _path: &[String], _value: &Tree, _wait: Wait) -> Option<(Tree, bool)> {
         None
     }
@@ -66,8 +66,7 @@ pub(crate) trait State: Send + Sync {
     /// Checks whether writing `value` at `path` would succeed now; returns the current value and the one that would be
     /// stored.
     ///
-    /// An empty place can be filled if the type accepts it. `null` in place of a value removes it if the type can do
-    /// without.
+    /// An empty place can be filled if the type accepts it. `null` in place of a value removes it if the type can do without.
     ///
     /// # Errors
     /// - The type has no such place, or the place is a position in a list without positions.
@@ -75,9 +74,8 @@ pub(crate) trait State: Send + Sync {
     /// - The type refuses the new value or would store another one.
     fn check_write(&self, path: &[String], value: &Tree, wait: Wait) -> Result<Checked, StateError>;
 
-    /// Reads the whole value, asks `change` for the new one, and stores it if the live value is still the one that was
-    /// read; otherwise starts again. Returns the value after that. All or nothing: after any error the value is
-    /// unchanged.
+    /// Reads the whole value, asks `change` for the new one, and stores it if the live value is still the one that was read;
+    /// otherwise starts again. Returns the value after that. All or nothing: after any error the value is unchanged.
     ///
     /// `path`: the written path, as requested.
     fn update(
@@ -88,8 +86,8 @@ pub(crate) trait State: Send + Sync {
         wait: Wait,
     ) -> Result<Tree, StateError>;
 
-    /// As [`check_write`](Self::check_write), with `whole` in place of the live value. Also returns the whole value
-    /// after the write. Does not read the live value.
+    /// As [`check_write`](Self::check_write), with `whole` in place of the live value. Also returns the whole value after the
+    /// write. Does not read the live value.
     ///
     /// # Errors
     /// As for [`check_write`](Self::check_write).
@@ -160,8 +158,8 @@ pub(crate) trait State: Send + Sync {
     /// Lists that have a key but could not be shown by it at the last read, and why.
     fn unkeyed(&self) -> Vec<(Path, String)>;
 
-    /// Adds a service check, a [`Check`] of the state's own type, that every new value must pass. Returns false if the
-    /// check is for another type or the state is read-only.
+    /// Adds a service check, a [`Check`] of the state's own type, that every new value must pass. Returns false if the check
+    /// is for another type or the state is read-only.
     fn add_check(&mut self, _check: &dyn Any) -> bool {
         false
     }
@@ -234,8 +232,8 @@ pub(crate) fn add_checks(
     unused
 }
 
-/// Attaches the registered keys to their states. Returns a note, with the paths it concerns, for each key without
-/// effect: an invalid path, no such state (with the nearest name), or a secret key, which would appear in every path.
+/// Attaches the registered keys to their states. Returns a note, with the paths it concerns, for each key without effect: an
+/// invalid path, no such state (with the nearest name), or a secret key, which would appear in every path.
 pub(crate) fn add_keys(
     states: &mut [Arc<dyn State>],
     keys: &[(String, String)],

@@ -1,7 +1,7 @@
 //! Lists with a key named by the author: shown and addressed as maps by that key.
 //!
-//! Invariant: a list shown by key converts back to the same list in the same order. A list with keys that do not
-//! distinguish its elements is shown as a list.
+//! Invariant: a list shown by key converts back to the same list in the same order. A list with keys that do not distinguish
+//! its elements is shown as a list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -15,8 +15,8 @@ thread_local! {
 #[derive(Debug, Default)]
 pub(super) struct Look {
     sought: Option<String>,
-    /// Whether the struct around [`sought`] knows its name. `None` if there is no such struct, or it was not read as
-    /// one: serde's buffers, for `flatten` and for tagged and untagged enums, accept any name.
+    /// Whether the struct around [`sought`] knows its name. `None` if there is no such struct, or it was not read as one:
+    /// serde's buffers, for `flatten` and for tagged and untagged enums, accept any name.
     pub(super) is_known: Option<bool>,
     /// Fields that a struct knows and the tree lacks, with the struct's name.
     pub(super) lacking: Vec<(&'static str, &'static str)>,

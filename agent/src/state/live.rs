@@ -10,10 +10,9 @@ use crate::clock::BootTime;
 
 /// A value that checks the deadline of a change on each read.
 ///
-/// A thread of the agent undoes a change of any other state. A change of a `Live` ends at its deadline even if every
-/// thread of the agent is dead, or in a child of `fork`, which has none: [`load`](Self::load) then returns the value
-/// without the change. While no change is in force, a read is one atomic load and one reference count, without a look at
-/// the clock.
+/// A thread of the agent undoes a change of any other state. A change of a `Live` ends at its deadline even if every thread
+/// of the agent is dead, or in a child of `fork`, which has none: [`load`](Self::load) then returns the value without the
+/// change. While no change is in force, a read is one atomic load and one reference count, without a look at the clock.
 ///
 /// Clones share the value. Pass one to [`Builder::state_mut`](crate::Builder::state_mut) or
 /// [`Builder::state`](crate::Builder::state).
@@ -31,16 +30,15 @@ use crate::clock::BootTime;
 /// ```
 pub struct Live<T>(Arc<ArcSwap<InForce<T>>>);
 
-/// The value in force and its schedule. Each value may be the last reference and drops behind a fence of its own: two
-/// panics at once would abort the process.
+/// The value in force and its schedule. Each value may be the last reference and drops behind a fence of its own: two panics
+/// at once would abort the process.
 struct InForce<T> {
     now: Outside<Arc<T>>,
     later: Option<Schedule<T>>,
 }
 
 struct Schedule<T> {
-    /// Id of the process that made the schedule. A forked child has no agent thread, so every change counts as ended
-    /// there.
+    /// Id of the process that made the schedule. A forked child has no agent thread, so every change counts as ended there.
     process: u32,
     /// Values in the order of their deadlines.
     then: Vec<(BootTime, Outside<Arc<T>>)>,
@@ -59,8 +57,8 @@ impl<T> Live<T> {
 
     /// Replaces the value. It wins over a change in force, which then ends as a conflict.
     ///
-    /// A value computed from `load` while a change was in force contains that change but carries no deadline. The
-    /// agent's thread then undoes the change, as in any other state.
+    /// A value computed from `load` while a change was in force contains that change but carries no deadline. The agent's
+    /// thread then undoes the change, as in any other state.
     pub fn store(&self, value: T) {
         self.0.store(Arc::new(InForce::of(value)));
     }

@@ -162,9 +162,9 @@ fn step(name: &str) -> String {
     if is_property { name.to_owned() } else { format!("[{}]", serde_json::Value::from(name)) }
 }
 
-/// The name most similar to `wanted`. Its edit distance is at most a third of the length of `wanted` (at least 1) and
-/// less than half of the longer length. Otherwise, the shortest name that is a prefix of `wanted` or starts with it, if
-/// both have at least two characters.
+/// The name most similar to `wanted`. Its edit distance is at most a third of the length of `wanted` (at least 1) and less
+/// than half of the longer length. Otherwise, the shortest name that is a prefix of `wanted` or starts with it, if both have
+/// at least two characters.
 pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = wanted.chars().count();
     let allowed = (length / 3).max(1);
@@ -185,8 +185,8 @@ pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>
     near.map(|(_, name)| name).or_else(begun)
 }
 
-/// Edit distance by insertions, deletions, replacements and swaps of neighbours (optimal string alignment); `allowed +
-/// 1` if the lengths alone exceed `allowed`.
+/// Edit distance by insertions, deletions, replacements and swaps of neighbours (optimal string alignment); `allowed + 1` if
+/// the lengths alone exceed `allowed`.
 fn distance(from: &str, to: &str, allowed: usize) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     if allowed < from.len().abs_diff(to.len()) {

@@ -36,8 +36,8 @@ impl Redactor {
         self.walk(&mut path.clone(), named, tree)
     }
 
-    /// Marks a value read along `path` as a full read would. `None` if a container above it is secret as a whole because
-    /// one of its names is.
+    /// Marks a value read along `path` as a full read would. `None` if a container above it is secret as a whole because one
+    /// of its names is.
     pub(crate) fn mark_found(&self, path: &Path, found: Found) -> Option<Tree> {
         for (depth, names) in found.above.iter().enumerate() {
             // Path of the container with these names.
@@ -88,8 +88,8 @@ impl Redactor {
         }
     }
 
-    /// Whether a name in a map is itself a secret: it has the shape of one, or the map's values are secret and the name
-    /// does not look like a programmer's.
+    /// Whether a name in a map is itself a secret: it has the shape of one, or the map's values are secret and the name does
+    /// not look like a programmer's.
     fn is_secret_key(&self, path: &Path, named: bool, key: &str) -> bool {
         has_secret_shape(key) || (named || self.is_hidden(path)) && !is_field_name(key)
     }
@@ -114,8 +114,7 @@ pub(super) fn is_field_name(key: &str) -> bool {
     plain && key.len() <= MAX_LENGTH && digits <= MAX_DIGITS && digits < key.len()
 }
 
-/// Marks a container as a whole. If a part is unreadable, the container becomes unreadable, so that it is never
-/// compared.
+/// Marks a container as a whole. If a part is unreadable, the container becomes unreadable, so that it is never compared.
 fn secret(container: Tree) -> Tree {
     match container.holds_unreadable() {
         true => {

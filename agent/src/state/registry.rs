@@ -18,10 +18,10 @@ pub(crate) struct States {
 }
 
 impl States {
-    /// All states of a service, the paths its author closed to writes, and what makes a value secret.
+    /// All states of a service, the paths its author closed to writes, and the redaction rules.
     ///
     /// # Errors
-    /// Two states with one name, or a field inside another state.
+    /// Two states have one name, or a field lies inside another state.
     #[cfg(test)]
     pub(crate) fn new(
         states: Vec<Arc<dyn State>>,
@@ -32,8 +32,8 @@ impl States {
         faults.into_iter().next().map_or(Ok(states), Err)
     }
 
-    /// All states of a service, the paths its author closed to writes, and the redaction rules. States that share a name
-    /// are closed, the others are not affected; returns each such fault.
+    /// All states of a service, the paths its author closed to writes, and the redaction rules. States that share a name are
+    /// closed, the others are not affected; returns each such fault.
     pub(crate) fn of(
         states: Vec<Arc<dyn State>>,
         never_write: Vec<Path>,
@@ -158,8 +158,8 @@ impl States {
         lists.map(told).collect()
     }
 
-    /// Checks whether writing `value` at `path` would succeed now; returns the current value, marked as by `read`, and
-    /// the one that would be stored.
+    /// Checks whether writing `value` at `path` would succeed now; returns the current value, marked as by `read`, and the
+    /// one that would be stored.
     pub(crate) fn check_write(&self, path: &Path, value: &Tree, wait: Wait) -> Result<Checked, StateError> {
         let (name, below) = split(path);
         let state = self.writable(path)?;
@@ -171,8 +171,8 @@ impl States {
         Ok(Checked { before: before.map(|before| self.redactor.mark(&root, before)), after })
     }
 
-    /// Updates the state of `path` with `change`; see [`State::update`]. `written`: the written values; if one is a
-    /// secret, an error omits the words of the service's type.
+    /// Updates the state of `path` with `change`; see [`State::update`]. `written`: the written values; if one is a secret,
+    /// an error omits the words of the service's type.
     pub(crate) fn update(
         &self,
         path: &Path,
@@ -284,8 +284,8 @@ impl States {
         if hidden { error.without_service_words() } else { error }
     }
 
-    /// Whether a secret is at `path` or below it, or `words` contain a secret of the same state. Does not wait; true if
-    /// the state cannot be read.
+    /// Whether a secret is at `path` or below it, or `words` contain a secret of the same state. Does not wait; true if the
+    /// state cannot be read.
     fn may_tell_a_secret(&self, path: &Path, words: &str) -> bool {
         let (name, below) = split(path);
         let Some(Ok(tree)) = self.states.get(name).map(|state| state.read(Wait::Try)) else { return true };

@@ -7,8 +7,8 @@ thread_local! {
 
 /// While one exists on this thread, a `Secret<T>` passes its marked value to the agent's serializer.
 ///
-/// Necessary, not sufficient: `Secret<T>` also checks that the serializer is the agent's, so a service's type that
-/// writes JSON inside its own `Serialize` still gets the placeholder.
+/// Necessary, not sufficient: `Secret<T>` also checks that the serializer is the agent's, so a service's type that writes
+/// JSON inside its own `Serialize` still gets the placeholder.
 pub(crate) struct SecretScope(PhantomData<*const ()>); // Not `Send`: it must end on the thread that began it.
 
 impl SecretScope {

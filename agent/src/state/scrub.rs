@@ -23,10 +23,10 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove
 
 /// Replaces every known secret in text that leaves the agent.
 ///
-/// It knows the secrets of the last `learn` for each origin. Each secret text of 6 bytes or more is searched for
-/// verbatim, in base64 (both alphabets, padded or not, at any offset within a larger text, as in `Basic` credentials),
-/// percent-encoded, and JSON-escaped. One pass; each byte costs at most one binary search among the patterns. The search
-/// is written here because the automata of libraries keep copies of their patterns that are not wiped.
+/// It knows the secrets of the last `learn` for each origin. Each secret text of 6 bytes or more is searched for verbatim, in
+/// base64 (both alphabets, padded or not, at any offset within a larger text, as in `Basic` credentials), percent-encoded,
+/// and JSON-escaped. One pass; each byte costs at most one binary search among the patterns. The search is written here
+/// because the automata of libraries keep copies of their patterns that are not wiped.
 #[derive(Default)]
 pub(crate) struct Scrubber(RwLock<Known>);
 
@@ -66,17 +66,16 @@ impl Scrubber {
         }
     }
 
-    /// Sets the names that are shown everywhere (service, operators, points, paths). A secret equal to a name, or to a
-    /// whole segment of one, is not searched for: a password equal to the service's name would make every line
-    /// unreadable, and thereby reveal itself.
+    /// Sets the names that are shown everywhere (service, operators, points, paths). A secret equal to a name, or to a whole
+    /// segment of one, is not searched for: a password equal to the service's name would make every line unreadable, and
+    /// thereby reveal itself.
     pub(crate) fn protect_identifiers<'a>(&self, identifiers: impl IntoIterator<Item = &'a str>) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         known.identifiers = identifiers.into_iter().flat_map(segments).map(str::to_owned).collect();
         known.rebuild();
     }
 
-    /// `text` with `‹secret›` in place of each known secret. Of overlapping matches the first wins, of those the
-    /// longest.
+    /// `text` with `‹secret›` in place of each known secret. Of overlapping matches the first wins, of those the longest.
     pub(crate) fn scrub<'t>(&self, text: &'t str) -> Cow<'t, str> {
         self.scrub_but(text, &Shown::default())
     }
@@ -124,8 +123,8 @@ impl Scrubber {
         walk(&self.0.read().unwrap_or_else(PoisonError::into_inner).patterns, tree)
     }
 
-    /// The secrets contained in `text`, which is at `path`, each with whether `text` equals it. Empty if the value at
-    /// `path` is itself a known secret.
+    /// The secrets contained in `text`, which is at `path`, each with whether `text` equals it. Empty if the value at `path`
+    /// is itself a known secret.
     pub(crate) fn alike(&self, path: &Path, text: &str) -> Vec<(Origin, bool)> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if known.secrets.contains_key(&Origin::from(path)) {
@@ -316,8 +315,8 @@ impl Patterns {
 
     /// The length of the longest pattern that `rest` begins with.
     fn longest_at(&self, rest: &[u8]) -> Option<usize> {
-        // Patterns that are prefixes of `rest` sort at or before it, and each is a prefix of the longer ones. So all of
-        // them are the last pattern that sorts at or before `rest`, or on its chain.
+        // Patterns that are prefixes of `rest` sort at or before it, and each is a prefix of the longer ones. So all of them
+        // are the last pattern that sorts at or before `rest`, or on its chain.
         let mut candidate = self.sorted.partition_point(|pattern| pattern.as_bytes() <= rest).checked_sub(1);
         while let Some(index) = candidate {
             let pattern = self.sorted.get(index)?;

@@ -11,8 +11,7 @@ use super::scope::SecretScope;
 use super::tree::Tree;
 use super::unreadable::{Unreadable, Wide};
 
-/// Limits on the size of a tree and on the time to build it. Exceeding one is an error: a part is never shown as the
-/// whole.
+/// Limits on the size of a tree and on the time to build it. Exceeding one is an error: a part is never shown as the whole.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Size of text and keys, plus `NODE_COST` per node, in bytes.
@@ -53,14 +52,14 @@ const MAX_RESERVED: usize = 256;
 
 /// The tree of `value`, in serde_json's shape, with every `Secret<T>` marked and its value kept.
 ///
-/// An `f32` becomes the `f64` of its shortest decimal, so that `0.1` shows as `0.1`; a `char` is text, bytes are a list.
-/// Keys may be strings, integers, booleans, characters and unit variants.
+/// An `f32` becomes the `f64` of its shortest decimal, so that `0.1` shows as `0.1`; a `char` is text, bytes are a list. Keys
+/// may be strings, integers, booleans, characters and unit variants.
 ///
 /// A part that cannot be shown becomes a leaf with the reason:
 /// - an integer of more than 64 bits
 /// - an entry with a name that is not text, is too long for a path or occurs twice
 /// - a part nested too deeply
-/// - a part whose `Serialize` fails or panics
+/// - a part with a `Serialize` that fails or panics
 /// - a part that alone takes more than half of a limit of the whole
 ///
 /// # Errors
@@ -70,8 +69,7 @@ pub(crate) fn to_tree<T: Serialize + ?Sized>(value: &T, limits: &Limits) -> Resu
     value.serialize(&mut TreeSerializer::new(*limits, ends(limits)))
 }
 
-/// The kind that serde was told at each place, which the tree does not show: the difference between two values with
-/// equal trees.
+/// The kind that serde saw at each place, which the tree does not show: the difference between two values with equal trees.
 pub(super) type Kinds = Vec<(Vec<String>, &'static str)>;
 
 /// The kinds of the values in `value`, as far as it serializes.
@@ -117,8 +115,8 @@ pub(crate) struct TreeSerializer {
 }
 
 impl TreeSerializer {
-    /// Whether `S` is this serializer. A type name is unique within the crate, and wrappers (such as serde's own, for
-    /// tagged enums) have other names. If in doubt, a secret is written as its placeholder.
+    /// Whether `S` is this serializer. A type name is unique within the crate, and wrappers (such as serde's own, for tagged
+    /// enums) have other names. If in doubt, a secret is written as its placeholder.
     pub(crate) fn is<S>() -> bool {
         std::any::type_name::<S>() == std::any::type_name::<&mut TreeSerializer>()
     }

@@ -2,8 +2,8 @@
 
 /// Prefixes of well-known tokens, and the minimum number of token characters (`A-Z a-z 0-9 _ - .`) after them.
 ///
-/// Sources: the documentation of Slack, GitHub, GitLab, AWS, Stripe, Google, npm, PyPI, Hugging Face, SendGrid,
-/// DigitalOcean, Shopify, Vault, OpenAI and Anthropic.
+/// Sources: the documentation of Slack, GitHub, GitLab, AWS, Stripe, Google, npm, PyPI, Hugging Face, SendGrid, DigitalOcean,
+/// Shopify, Vault, OpenAI and Anthropic.
 const PREFIXES: [(&str, usize); 33] = [
     ("xoxb-", 8),
     ("xoxp-", 8),
@@ -43,8 +43,8 @@ const PREFIXES: [(&str, usize); 33] = [
 /// Minimum length of a part of a JSON Web Token: `{}` alone is three characters, any claim makes it longer.
 const MIN_JWT_PART: usize = 8;
 
-/// Whether `text` contains a secret of a known form: a private key or certificate in PEM, a URL with userinfo, a JSON
-/// Web Token, or a token with a known prefix.
+/// Whether `text` contains a secret of a known form: a private key or certificate in PEM, a URL with userinfo, a JSON Web
+/// Token, or a token with a known prefix.
 pub(crate) fn has_secret_shape(text: &str) -> bool {
     text.contains("-----BEGIN") || url_userinfo(text).next().is_some() || tokens(text).any(is_token)
 }
@@ -53,8 +53,8 @@ pub(crate) fn has_secret_shape(text: &str) -> bool {
 pub(super) fn url_userinfo(text: &str) -> impl Iterator<Item = &str> {
     text.match_indices("://").filter_map(|(at, separator)| {
         let after = text.get(at + separator.len()..)?;
-        // A bare `/` or `#` in a password is invalid but common, so only white space, a quote or an angle bracket ends
-        // the URL.
+        // A bare `/` or `#` in a password is invalid but common, so only white space, a quote or an angle bracket ends the
+        // URL.
         let end = after
             .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>'))
             .unwrap_or(after.len());

@@ -19,11 +19,11 @@ use super::live::Live;
 /// - [`Live`], also without an `Arc`.
 ///
 /// The agent holds a lock only to serialize, compare and swap, and waits at most 5 ms for it. To undo a change it waits
-/// longer, on its own thread, as an ordinary writer. A service thread that takes a read lock twice at once may then
-/// deadlock, as the documentation of the locks says.
+/// longer, on its own thread, as an ordinary writer. A service thread that takes a read lock twice at once may then deadlock,
+/// as the documentation of the locks says.
 ///
-/// A `watch` channel has no `try`: a write waits for it like any other sender. The agent keeps the channel open until it
-/// is dropped.
+/// A `watch` channel has no `try`: a write waits for it like any other sender. The agent keeps the channel open until it is
+/// dropped.
 ///
 /// ```
 /// use std::sync::atomic::AtomicU32;

@@ -79,7 +79,7 @@ pub(super) fn tree<T: Serialize>(value: &T) -> Tree {
     to_tree(value, &Limits::COPY).unwrap()
 }
 
-/// A state to be read.
+/// A read-only state.
 pub(super) fn read_only<H: StateHandle>(name: &str, handle: H) -> Arc<dyn State>
 where
     H::Value: Serialize,
@@ -87,7 +87,7 @@ where
     handle::read_only(Path(vec![name.to_owned()]), handle.place())
 }
 
-/// A state to be written.
+/// A writable state.
 pub(super) fn writable<H: StateHandle>(name: &str, handle: H) -> Arc<dyn State>
 where
     H::Value: Serialize + serde::de::DeserializeOwned + PartialEq,

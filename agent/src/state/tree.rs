@@ -5,8 +5,7 @@ use super::unreadable::Unreadable;
 
 /// A service's value between serde and the agent: for reads, writes, undo, digests and arguments of patches.
 ///
-/// Numbers that a script does not touch never pass through Rhai. A secret keeps its value, marked. `Debug` shows no
-/// secret.
+/// Numbers that a script does not touch never pass through Rhai. A secret keeps its value, marked. `Debug` shows no secret.
 #[derive(Clone, PartialEq)]
 pub(crate) enum Tree {
     /// `None`, `()` and unit structs.
@@ -23,8 +22,8 @@ pub(crate) enum Tree {
     Str(String),
     /// A list, tuple or byte string.
     Seq(Vec<Tree>),
-    /// A map or struct, in the order of serialization. Keys are strings, or integers, booleans and unit variants written
-    /// as strings.
+    /// A map or struct, in the order of serialization. Keys are strings, or integers, booleans and unit variants written as
+    /// strings.
     Map(Vec<(String, Tree)>),
     /// The value of a `Secret<T>`, or a value marked as secret. Shown only with a permit to reveal.
     Secret(Box<Tree>),
@@ -65,8 +64,8 @@ impl Tree {
         Ok(self)
     }
 
-    /// This tree with `value` at `path`, or with nothing there. A new name goes after the last of the names that precede
-    /// it in `order`; to the end if `order` does not have it.
+    /// This tree with `value` at `path`, or with nothing there. A new name goes after the last of the names that precede it
+    /// in `order`; to the end if `order` does not have it.
     ///
     /// # Errors
     /// The container does not exist, or is a list without this element, or would lose an element.
@@ -131,8 +130,8 @@ impl Tree {
 
     /// All leaves with their paths from here, in the tree's order.
     ///
-    /// Reads and writes of a container are checked for each of these, so an empty container is a leaf too: otherwise it
-    /// would be accessible without a check. A secret is one leaf, independent of its content.
+    /// Reads and writes of a container are checked for each of these, so an empty container is a leaf too: otherwise it would
+    /// be accessible without a check. A secret is one leaf, independent of its content.
     pub(crate) fn leaves(&self) -> impl Iterator<Item = (Path, &Tree)> {
         let mut pending = vec![(Vec::new(), self)];
         std::iter::from_fn(move || {
@@ -208,8 +207,8 @@ impl Tree {
     }
 }
 
-/// Inserts an entry after the last of the names that precede it in `order`; first if none of them exists; last if
-/// `order` does not have the name.
+/// Inserts an entry after the last of the names that precede it in `order`; first if none of them exists; last if `order`
+/// does not have the name.
 pub(crate) fn insert(entries: &mut Vec<(String, Tree)>, name: &str, value: Tree, order: &[String]) {
     let before = order.iter().position(|known| known == name).and_then(|at| order.get(..at));
     let at = match before {

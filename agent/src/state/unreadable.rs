@@ -6,8 +6,8 @@ use super::tree::Tree;
 
 /// A value that has no form in a tree, or that its type does not serialize.
 ///
-/// It can be shown, with the reason, and refuses every other use. The reason contains only the agent's words: the
-/// service's words may contain anything, and an unreadable value cannot be searched for secrets.
+/// It can be shown, with the reason, and refuses every other use. The reason contains only the agent's words: the service's
+/// words may contain anything, and an unreadable value cannot be searched for secrets.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Unreadable {
     reason: String,
@@ -30,8 +30,8 @@ impl Unreadable {
         Self { reason: reason.into(), kept: None, hidden: None }
     }
 
-    /// For a secret with an unreadable part. Its readable parts are shown to no operator, but outgoing text is searched
-    /// for them.
+    /// For a secret with an unreadable part. Its readable parts are shown to no operator, but outgoing text is searched for
+    /// them.
     pub(super) fn hiding(self, secret: Tree) -> Self {
         Self { hidden: Some(Box::new(secret)), ..self }
     }

@@ -1,7 +1,7 @@
 //! Histories of changes to elements that the service moves, removes, fills and empties between steps.
 //!
-//! The property, as the user sees it: after all leases have ended, each leaf holds what the service last wrote there, or
-//! a conflict names it. At no time does a leaf change that neither the service nor a lease changed. The model identifies
+//! The property, as the user sees it: after all leases have ended, each leaf holds what the service last wrote there, or a
+//! conflict names it. At no time does a leaf change that neither the service nor a lease changed. The model identifies
 //! elements by numbers that the agent never sees.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -47,7 +47,7 @@ enum Act {
     End(usize),
     /// The service writes one leaf.
     Service(usize, usize),
-    /// The service moves, takes away or adds a thing, in the list or in the one with keys.
+    /// The service moves, removes or adds an element, in the list or in the keyed list.
     Move(bool, usize, usize),
 }
 
@@ -60,12 +60,12 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// The kind of handle, whether things look alike, and what is done.
+/// Kind of handle, whether elements look alike, and the steps.
 fn history() -> impl Strategy<Value = (usize, bool, Vec<Act>)> {
     (0..KINDS, any::<bool>(), prop::collection::vec(act(), 1..30))
 }
 
-/// A leaf of the shop, by the thing that it belongs to.
+/// A leaf of the shop, with the element it belongs to.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Leaf {
     Weight(u64),
@@ -92,7 +92,7 @@ struct World {
     writes: Arc<Writes>,
     /// The value as the service alone has made it.
     own: Shop,
-    /// The numbers of the things in both lists of `own`.
+    /// The numbers of the elements in both lists of `own`.
     ids: [Vec<u64>; 2],
     /// Both as they were when the agent last read them.
     seen: (Shop, Shop, [Vec<u64>; 2]),
@@ -157,8 +157,8 @@ impl World {
         }
     }
 
-    /// Records which elements may be mistaken for each other: an element that the live data show in its old position, or
-    /// with a formerly unique name. Nothing tells twins apart.
+    /// Records which elements may be mistaken for each other: an element that the live data show in its old position, or with
+    /// a formerly unique name. Nothing tells twins apart.
     fn look(&mut self) {
         let live = self.live.read();
         let (seen, _, seen_ids) = &self.seen;
@@ -250,7 +250,7 @@ impl World {
                 let leaf = Leaf::Note(self.ids[0][at]);
                 (format!("shop.things.{at}.note"), after.and_then(number), vec![(leaf, after)])
             }
-            // All weights at once, element by element.
+            // All weights in one write.
             4 => {
                 let things = live.things.iter().map(|thing| {
                     let mut fields = vec![
@@ -521,7 +521,7 @@ fn seed() -> [u8; 32] {
     seed
 }
 
-/// The test above would find each of these.
+/// Proves that the test above finds each planted fault.
 #[test]
 fn each_fault_of_places_is_found() {
     use Fault::{AbsenceForgotten, IdentityNotUnique, LengthIgnored, PositionTrusted, SetAsList};

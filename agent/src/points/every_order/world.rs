@@ -1,5 +1,4 @@
-//! Replacements for the check: every atomic, lock and list is visible to the checker, and only a test thread moves the
-//! clock.
+//! Replacements for the check: every atomic, lock and list is visible to the checker, and only a test thread moves the clock.
 
 use std::ops::Deref;
 use std::sync::{Arc, LockResult, Mutex as Store, OnceLock, PoisonError};
@@ -70,8 +69,8 @@ impl<T: Default> Mutex<T> {
     }
 }
 
-/// Guarantees only what `arc_swap` does: a store releases, a load acquires, and neither blocks the other. All stored
-/// values are kept, so the checker chooses which one a load sees.
+/// Guarantees only what `arc_swap` does: a store releases, a load acquires, and neither blocks the other. All stored values
+/// are kept, so the checker chooses which one a load sees.
 pub(super) struct ArcSwapOption<T> {
     seen: Store<Vec<Option<Arc<T>>>>,
     newest: OnceLock<AtomicUsize>,

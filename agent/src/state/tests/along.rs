@@ -23,13 +23,13 @@ enum Any {
     Tuple(&'static str, Vec<Any>),
 }
 
-/// A name in a map; one map can have several kinds of them.
+/// A name in a map; one map may mix several kinds.
 #[derive(Clone, Debug)]
 enum Name {
     Text(String),
     Number(i64),
     Truth(bool),
-    /// No path holds it.
+    /// A name that no path can hold.
     Half,
 }
 
@@ -117,14 +117,14 @@ fn values() -> impl Strategy<Value = Any> {
     })
 }
 
-/// The ways to declare secrets by more than a value's own type.
+/// The ways to declare secrets other than by type.
 fn redactors() -> Vec<Redactor> {
     let visible = || vec!["s.a".parse().unwrap(), "s.0".parse().unwrap()];
     let own = || Redactor::new(&["own".to_owned()]);
     vec![Redactor::new(&[]), own(), own().redact_all(visible()), Redactor::new(&[]).redact_all(Vec::new())]
 }
 
-/// Each path of a value, below its secrets too, and one that is not there.
+/// Each path of a value, including those below its secrets, and one that does not exist.
 fn paths(value: &Any) -> Vec<Vec<String>> {
     fn below(tree: &Tree, path: &[String], found: &mut Vec<Vec<String>>) {
         let parts: Vec<(String, &Tree)> = match tree {

@@ -10,10 +10,10 @@ use tokio::sync::watch;
 
 use super::*;
 
-/// Long enough for a loaded machine; a bound that is reached on purpose is not waited for.
+/// Long enough for a loaded machine. Tests that exceed a bound on purpose use another one.
 const WAIT: Wait = Wait::Bounded(Duration::from_secs(10));
 
-/// Panics where its number says so, or in the service's own check.
+/// Panics in the operation that its number selects, or in the service's check.
 #[derive(Clone, Debug)]
 struct Touchy(u8);
 
@@ -50,7 +50,7 @@ impl Drop for Touchy {
     }
 }
 
-/// A state over `handle` whose check panics, too.
+/// A state over `handle` with a check that panics too.
 fn touchy<H: StateHandle<Value = Touchy>>(handle: H) -> Arc<dyn State> {
     let check: Check<Touchy> = Arc::new(|value| if value.0 == IN_CHECK { panic!("check") } else { Ok(()) });
     let mut states = vec![writable("s", handle)];
@@ -93,7 +93,7 @@ fn panics_change_nothing<H: StateHandle<Value = Touchy> + Clone>(
     assert_eq!(peek(&handle), 7);
 }
 
-/// A value is read, written where the expected one stands, checked without a change, and refused where it is another.
+/// Reads a value, writes over the expected one, checks without a change, and refuses a write over another value.
 fn reads_and_writes<H: StateHandle<Value = Config> + Clone>(
     make: impl Fn(Config) -> H,
     peek: impl Fn(&H) -> Config,
@@ -318,7 +318,7 @@ fn a_revert_may_wait_on_a_thread_of_a_runtime() {
     assert_eq!(*lock.try_read().unwrap(), 1);
 }
 
-/// Several threads that hold the lock for reading nearly all the time, so that it is hardly ever free.
+/// Several threads hold the read lock nearly all the time, so that the lock is rarely free.
 fn gets_through_steady_readers<H>(handle: H, read: impl Fn(&dyn Fn()) + Send + Sync + 'static)
 where
     H: StateHandle<Value = u8>,

@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn a_digest_is_hmac_sha256_over_the_canonical_bytes() {
     let keyed = Keyed::new([7; 32]).unwrap();
-    // Computed apart from this code: HMAC-SHA256 with 32 bytes 07 over the bytes written out in `feed`.
+    // Computed independently: HMAC-SHA256 with a key of 32 bytes `07` over the bytes documented at `feed`.
     let value =
         Tree::Map(vec![("b".into(), Tree::I64(1)), ("a".into(), Tree::Seq(vec![text("x"), Tree::Null]))]);
     assert_eq!(keyed.digest(&value), "29cd4ba51ff8aff85cea463bfb6147454334ca789a406315b7fd507a5e4a710e");

@@ -21,7 +21,7 @@ where
     handle::writable(path.parse().unwrap(), Place::Shared(Arc::new(FieldCell::new(get, set))))
 }
 
-/// A number behind closures; `set` is told what to do with it.
+/// A number behind closures; the caller chooses what `set` does.
 fn number(
     path: &str,
     set: impl Fn(&AtomicU32, u32) -> Result<(), String> + Send + Sync + 'static,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::trees::Telltale;
 use super::*;
 
-/// Long enough for a loaded machine; a bound that is reached on purpose is not waited for.
+/// Long enough for a loaded machine. Tests that exceed a bound on purpose use another one.
 const WAIT: Wait = Wait::Bounded(Duration::from_secs(10));
 
 fn written(path: &str, expect: Tree, value: Tree) -> Result<Config, StateError> {
@@ -137,7 +137,7 @@ fn a_live_value_that_does_not_survive_the_round_trip_is_never_written() {
         nan,
         "`s.rate` cannot be written: it does not survive being written back: NaN is not equal to itself"
     );
-    // `Some(None)` and `None` are one to serde, and are written alike.
+    // serde does not distinguish `Some(None)` from `None`: both are written alike.
     let nested = vec![Nested { name: None }, Nested { name: Some(None) }];
     let nothing = lossy(Skipping { nested, ..Skipping::default() });
     assert_eq!(
@@ -149,7 +149,7 @@ fn a_live_value_that_does_not_survive_the_round_trip_is_never_written() {
     fine.compare_and_set(&segments("port"), &Tree::I64(0), &Tree::I64(1), &|_, _| Vec::new(), WAIT).unwrap();
 }
 
-/// Reads back as another number than it writes, except 0.
+/// Deserializes to another number than it serializes, except 0.
 #[derive(Clone, Debug, PartialEq)]
 struct Halving(u8);
 
@@ -254,7 +254,7 @@ fn a_revert_waits_for_the_lock_as_any_writer() {
     assert_eq!(lock.read().unwrap().server.port, 1);
 }
 
-/// Panics in the operation named, and counts its drops.
+/// Panics in the named operation, and counts its drops.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(try_from = "u8", into = "u8")]
 struct Panicking(u8);
@@ -317,7 +317,7 @@ fn a_panic_of_the_services_type_poisons_nothing() {
     assert_eq!(lock.read().unwrap().0.0, 4);
 }
 
-/// Panics when it drops, if armed.
+/// Panics on drop if armed.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Exploding(u8);
 
@@ -440,7 +440,7 @@ fn the_services_words_are_told_only_where_nothing_is_secret() {
     assert_eq!(error("telltale.db_key"), "cannot write `telltale.db_key`: refused by the service's type");
 }
 
-/// Cannot be serialized, and says why.
+/// Fails to serialize, with a message.
 struct Unspeakable;
 
 impl Serialize for Unspeakable {

@@ -1,5 +1,4 @@
-//! The error for a state that cannot be written names the part that does not survive the round trip through serde, and
-//! why.
+//! The error for a state that cannot be written names the part that does not survive the round trip through serde, and why.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +6,7 @@ use super::*;
 
 const WAIT: Wait = Wait::AGENT;
 
-/// Why `limit` beside a part cannot be written.
+/// Why `limit` next to this part cannot be written.
 fn why<T>(part: T) -> String
 where
     T: Clone + PartialEq + Serialize + serde::de::DeserializeOwned + Send + Sync + 'static,

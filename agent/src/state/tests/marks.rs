@@ -146,7 +146,7 @@ fn what_was_revealed_stays_and_nothing_else() {
     let scrubber = scrubber();
     let mut shown = Shown::default();
     shown.add(&text("CANARY-token"));
-    // In base64 and as it is; the other one in neither.
+    // The shown secret in base64 and verbatim; the other one in neither form.
     let said = "CANARY-token Q0FOQVJZLXRva2Vu CANARY-sign Q0FOQVJZLXNpZ24=";
     assert_eq!(scrubber.scrub_but(said, &shown), "CANARY-token Q0FOQVJZLXRva2Vu ‹secret› ‹secret›");
 }

@@ -47,7 +47,7 @@ fn every_other_spelling_is_refused() {
     }
     let error = r#"config["db"]"#.parse::<Path>().unwrap_err().to_string();
     assert!(error.contains("write `db`"), "{error}");
-    // What cannot be seen is written down.
+    // Invisible characters are escaped.
     let path = Path(vec!["config".to_owned(), "a\u{202e}b".to_owned()]);
     assert_eq!(path.to_string(), r#"config["a\u202eb"]"#);
     assert!("a".repeat(MAX_LEN + 1).parse::<Path>().is_err());

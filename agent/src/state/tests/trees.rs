@@ -109,7 +109,7 @@ fn model() -> impl Strategy<Value = Model> {
         .prop_map(|(outer, inner)| Model { nested: inner.map(Box::new), ..outer })
 }
 
-/// The tree as serde_json would have it, secrets opened: the oracle.
+/// The oracle: the tree as serde_json would write it, with secrets in the clear.
 fn as_json(tree: &Tree) -> serde_json::Value {
     match tree {
         Tree::Null => serde_json::Value::Null,
@@ -125,7 +125,7 @@ fn as_json(tree: &Tree) -> serde_json::Value {
     }
 }
 
-/// Floats of 32 bits by their shortest decimal, as everywhere in a tree.
+/// `f32` values compare by their shortest decimal, as in trees.
 fn close(left: &serde_json::Value, right: &serde_json::Value) -> bool {
     use serde_json::Value;
     match (left, right) {
@@ -274,7 +274,7 @@ fn an_error_names_the_path_and_never_the_value() {
     assert_eq!(color, "unknown variant, expected `Red`, `Green`");
 }
 
-/// A type that tells everything it sees.
+/// A type with errors that contain everything it reads.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub(super) struct Telltale(String);
@@ -308,7 +308,7 @@ fn the_words_of_the_services_type_are_told_but_not_inside_a_secret() {
     assert_eq!(from_tree::<Telltale>(marked()).unwrap_err().to_string(), "refused by the service's type");
 }
 
-/// Writes JSON inside its own `Serialize`, on the thread and in the scope of the agent.
+/// Writes JSON inside its own `Serialize`, on a thread in the agent's scope.
 struct JsonInside(Secret<&'static str>);
 
 impl Serialize for JsonInside {
@@ -334,7 +334,7 @@ fn a_secret_takes_only_a_marked_secret_also_in_flattened_and_untagged_types() {
     assert!(from_tree::<Untagged>(plain).is_err());
 }
 
-/// Judges a whole struct after its parts were read, and tells them.
+/// Validates a whole struct after its parts were read; its error contains them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Slack")]
 struct Judged;

@@ -1,4 +1,4 @@
-//! Leaves that cannot be shown, and reading along one path.
+//! Leaves that cannot be shown, and reads along one path.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde::{Serializer, ser};
 use super::*;
 use crate::state::along::found_along;
 
-/// Refuses, or panics, where it is written out.
+/// Fails or panics when serialized.
 #[derive(Clone, Copy)]
 enum Faulty {
     Refuses,
@@ -25,7 +25,7 @@ impl Serialize for Faulty {
     }
 }
 
-/// Two entries of one name, as a flattened map makes them.
+/// Two entries with one name, as a flattened map may write them.
 struct Twice;
 
 impl Serialize for Twice {
@@ -34,7 +34,7 @@ impl Serialize for Twice {
     }
 }
 
-/// Has a number that is not one as a name.
+/// A map with `Option`s as names, which no path can hold.
 struct ByFloat(&'static [Option<u8>]);
 
 impl Serialize for ByFloat {

@@ -151,15 +151,15 @@ fn of_those_that_are_called_the_same_one_is_found_only_where_it_was() {
     };
     assert_eq!(end(&[("x", 1, 5), ("y", 2, 5), ("x", 3, 0)]), (0, true));
     assert_eq!(end(&[("x", 1, 5), ("y", 2, 5), ("x", 3, 0), ("x", 4, 0)]), (0, true));
-    // Another one changed; it stands between its neighbours.
+    // An element before it changed; its own neighbours did not.
     assert_eq!(end(&[("x", 9, 5), ("y", 2, 5), ("x", 3, 0)]), (0, true));
-    // It changed, and one that came looks like it; or one changed that has come to look like it; or it may just have moved.
+    // Ambiguous: its value changed and a similar element came, or another element now looks like it, or it only moved.
     assert_eq!(end(&[("x", 1, 5), ("y", 2, 5), ("x", 9, 0), ("x", 3, 0)]), (1, false));
     assert_eq!(end(&[("y", 2, 5), ("x", 9, 0), ("x", 3, 0)]), (1, false));
     assert_eq!(end(&[("y", 2, 5), ("x", 3, 0), ("x", 1, 5)]), (1, false));
 }
 
-/// What stands where it stood is taken for it only as long as it was there each time that the agent looked.
+/// After a failed lookup, the element in the old position is no longer trusted to be the same.
 #[test]
 fn an_element_that_was_lost_is_found_again_by_its_name_only() {
     for (name, expected) in [("x", 1), ("b", 0)] {
@@ -175,7 +175,7 @@ fn an_element_that_was_lost_is_found_again_by_its_name_only() {
     }
 }
 
-/// One layer in an element, one on top of it over the whole list; the list changes its length, and the upper one ends first.
+/// One layer in an element, one above it on the whole list. The list changes its length, and the upper layer ends first.
 #[test]
 fn what_an_upper_layer_left_is_not_what_a_lower_one_put_there() {
     let mut live = pool(&[("a", 7), ("b", 8)]);
@@ -188,7 +188,7 @@ fn what_an_upper_layer_left_is_not_what_a_lower_one_put_there() {
         layers.push(Layer::new(lease, &path, values, (&before, live), BootTime(1)));
     };
     write(&mut live, &mut layers, 1, "backends.0.weight", Tree::I64(1));
-    // The service writes there itself, and the list is written over that with what the first one put there.
+    // The service changes the leaf. Then the list is written with the same value that the first layer wrote.
     live = pool(&[("a", 30), ("b", 8)]);
     let whole = pool(&[("c", 1), ("b", 1), ("a", 1)]).at(&path("backends")).unwrap().clone();
     write(&mut live, &mut layers, 2, "backends", whole);
@@ -245,7 +245,7 @@ fn a_whole_list_is_undone_element_by_element() {
     );
 }
 
-/// One on top of, inside and around another, with elements that move in between; they end in every order.
+/// Layers on top of, inside and around each other, with elements that move between the writes; they end in every order.
 #[test]
 fn stacks_over_elements_that_move_end_in_every_order() {
     for order in orders(&[1, 2, 3]) {
@@ -259,7 +259,7 @@ fn stacks_over_elements_that_move_end_in_every_order() {
             layers.push(Layer::new(lease, &path, values, (&before, live), BootTime(1)));
         };
         write(&mut live, &mut layers, 1, "backends.1.weight", Tree::I64(0));
-        // The first one goes to the end.
+        // The first element moves to the end.
         live = pool(&[("b", 0), ("c", 0), ("a", 10)]);
         let whole = pool(&[("b", 1), ("c", 1), ("a", 1)]).at(&path("backends")).unwrap().clone();
         write(&mut live, &mut layers, 2, "backends", whole);
@@ -285,7 +285,7 @@ fn a_place_that_was_empty_is_empty_again_and_the_other_way_round() {
         let layer = Layer::new(1, &path, values, (before, after), BootTime(1));
         let ending = end(&mut vec![layer.clone()], 1, after, Otherwise::Keep, &Lists).unwrap();
         assert_eq!((ending.as_before, ending.left.len(), &ending.tree), (true, 0, before));
-        // The service filled or emptied it itself.
+        // The service itself filled or emptied the place.
         let service = map(&[("a", 1), ("b", 9), ("c", 3)]);
         let ending = end(&mut vec![layer], 1, &service, Otherwise::Keep, &Lists).unwrap();
         assert_eq!((ending.left.len(), ending.tree), (1, service));
