@@ -646,7 +646,8 @@ impl Leases {
 }
 
 impl Inner {
-    /// Marks a lease as due now because its previous end passed before the renewal took effect.
+    /// Marks a lease as due now, with the cause of its previous end: that end passed first, or the change could not be
+    /// rearmed.
     fn is_over(&mut self, before: &Lease) {
         if let Some(lease) = self.open.get_mut(&before.id) {
             let (now, (_, cause)) = (BootTime::now(), before.due());

@@ -124,7 +124,7 @@ fn mac(key: &[u8; 32], tree: &Tree) -> [u8; 32] {
 }
 
 fn begun(key: &[u8; 32], tree: &Tree) -> Hmac<Sha256> {
-    // RFC 2104 pads a short key with zeros to the hash's block size. A padded key excludes a length error.
+    // RFC 2104 pads a short key with zeros to the hash's block size. Padding it here rules out an invalid key length.
     let mut block = Zeroizing::new([0; 64]);
     block[..key.len()].copy_from_slice(key);
     let mut mac = Hmac::<Sha256>::new((&*block).into());

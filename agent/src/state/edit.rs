@@ -107,12 +107,13 @@ impl<T> Edit<T> {
         fits
     }
 
-    /// Whether the live value is the one that was read.
+    /// Records the verdict and commits the ticket. Returns whether the new value may be stored: the live value is the one
+    /// that was read, and the ticket was not given up.
     pub(super) fn fits(&mut self, live: &T) -> bool {
         self.may_go_in(live, Ticket::finish)
     }
 
-    /// Swaps the new value in if the live one is the one that was read; returns whether it did.
+    /// Swaps the new value in if it [`fits`](Self::fits); returns whether it did.
     pub(super) fn put_into(&mut self, live: &mut T) -> bool {
         let fits = self.fits(live);
         if fits {
@@ -121,7 +122,7 @@ impl<T> Edit<T> {
         fits
     }
 
-    /// Takes the new value if the live one is the one that was read.
+    /// Takes the new value if it [`fits`](Self::fits).
     pub(super) fn take_if_fits(&mut self, live: &T) -> Option<T> {
         self.fits(live).then(|| self.new.take()).flatten()
     }

@@ -22,8 +22,8 @@ use super::live::Live;
 /// longer, on its own thread, as an ordinary writer. A service thread that takes a read lock twice at once may then deadlock,
 /// as the documentation of the locks says.
 ///
-/// A `watch` channel has no `try`: a write waits for it like any other sender. The agent keeps the channel open until it is
-/// dropped.
+/// A `watch` channel has no `try`: a write waits for it like any other sender. The channel stays open at least until the
+/// agent is dropped.
 ///
 /// ```
 /// use std::sync::atomic::AtomicU32;
