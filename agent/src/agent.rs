@@ -1,4 +1,4 @@
-//! What a service author writes: the builder, the handle, the layers.
+//! The API for the service author: the builder, the handle, the layers.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -43,16 +43,16 @@ impl fmt::Debug for Agent {
     }
 }
 
-/// What the service shows to the agent, before it starts.
+/// What the service registers with the agent before it starts.
 #[must_use = "nothing happens before `start_from_env`"]
 pub struct Builder {
     pub(crate) service: String,
     pub(crate) states: Vec<Arc<dyn State>>,
-    /// Each the [`Check`] of a state's type, with the state's path as its author wrote it.
+    /// The [`Check`] of a state's type, with the state's path as its author wrote it.
     pub(crate) checks: Vec<(String, Box<dyn Any + Send>)>,
-    /// What is wrong with single names, each of which costs only itself.
+    /// Faults in single names; each disables only that name.
     pub(crate) faults: Vec<Note>,
-    /// A list by its path, and the field that tells its elements apart.
+    /// The path of a list, and the field that identifies its elements.
     pub(crate) keys: Vec<(String, String)>,
     pub(crate) never_patch: Vec<String>,
     pub(crate) never_write: Vec<String>,
@@ -72,7 +72,7 @@ impl fmt::Debug for Builder {
 pub struct StartError(pub(crate) String);
 
 impl Agent {
-    /// Begins an agent for the service named; the name must be that of the agent's certificate.
+    /// Begins an agent for the service `service`; the agent's certificate must carry the same name.
     pub fn builder(service: impl Into<String>) -> Builder {
         Builder {
             service: service.into(),
@@ -87,7 +87,7 @@ impl Agent {
         }
     }
 
-    /// One that does nothing.
+    /// An agent that does nothing.
     fn without(status: Status) -> Self {
         Self {
             status: Shared::new(status),
@@ -99,35 +99,40 @@ impl Agent {
         }
     }
 
-    /// How the agent is. Waits for nothing longer than 5 ms.
+    /// The state of the agent. Waits at most 5 ms.
     pub fn status(&self) -> Status {
         self.running.as_ref().map_or_else(|| self.status.now(), Running::status)
     }
 
-    /// How many changes are in force in this process, for a gauge. 0 when the service is as it was written; also where that
-    /// cannot be told within 5 ms, and then [`Agent::status`] says so.
+    /// The number of changes in force in this process, for a gauge.
     ///
-    /// Each time the number is another than before, an event at INFO with the target `debug_agent::leases` and the fields
-    /// `in_force` (how many) and `shortest_ms` (milliseconds until the first of them reverts, missing if there is none) goes
-    /// to the service's subscriber. And while there are any, `active.json` stands in the folder `[active] folder` of the
-    /// configuration (`active` beside the audit folder): `{"version": 1, "pid", "in_force", "shortest_deadline",
-    /// "heartbeat"}`, the last two RFC 3339 in UTC. It is written anew at least every 10 s; one whose heartbeat is much older
-    /// was left by a process that died, and so undid its changes.
+    /// It is 0 while the service runs unchanged. It is also 0 if it cannot be read within 5 ms; [`Agent::status`] then
+    /// says so.
+    ///
+    /// Each time the number changes, an event at INFO with the target `debug_agent::leases` goes to the service's
+    /// subscriber. Its fields are `in_force` (the number) and `shortest_ms` (milliseconds until the first change
+    /// reverts; missing if there is none).
+    ///
+    /// While changes are in force, `active.json` exists in the folder `[active] folder` of the configuration (`active`
+    /// beside the audit folder): `{"version": 1, "pid", "in_force", "shortest_deadline", "heartbeat"}`, the last two
+    /// RFC 3339 in UTC. It is rewritten at least every 10 s. A file with a much older heartbeat was left by a process
+    /// that died; its changes died with it.
     pub fn leases_in_force(&self) -> usize {
         self.running.as_ref().map_or(0, Running::leases_in_force)
     }
 
-    /// The layer that makes routes points. A route is a point once a request has matched it, or when it was named in
-    /// [`Builder::routes`].
+    /// The layer that makes routes points. A route becomes a point after its first request, or at start if it is named
+    /// in [`Builder::routes`].
     ///
     /// **It belongs inside the service's other layers**: authentication, CORS, compression, limits, timeouts, tracing,
-    /// catching of panics. A patch answers in place of the handler and of all that lies inside this layer: what stands there
-    /// (also a check that an extractor of the handler makes) is left out while the patch is in force. So add it right after
-    /// the last route, and the other layers after it: of axum's layers the one that is added last is the outermost.
+    /// catching of panics. A patch answers in place of the handler and of everything inside this layer. A check inside
+    /// it (also one that an extractor of the handler makes) is skipped while the patch is in force. So add this layer
+    /// right after the last route, and the other layers after it: in axum the layer that is added last is the
+    /// outermost.
     ///
-    /// [`Agent::outside`] gives a layer that must not be left out a name, and [`HttpLayer::behind`](crate::HttpLayer::behind)
-    /// demands it. A request that has not come through each layer with a name is never answered by a patch; routes that need
-    /// none of what such a layer does say so with [`HttpLayer::beside`](crate::HttpLayer::beside).
+    /// [`Agent::outside`] names a layer that must not be skipped, and [`HttpLayer::behind`](crate::HttpLayer::behind)
+    /// requires it. A patch never answers a request that has not passed every named layer, unless its route is exempt
+    /// from the missing one by [`HttpLayer::beside`](crate::HttpLayer::beside).
     ///
     /// ```
     /// use axum::{Router, extract::Request, http::StatusCode, middleware::{self, Next}, response::Response, routing::get};
@@ -151,23 +156,25 @@ impl Agent {
     /// # drop((app, agent));
     /// ```
     ///
-    /// A router that another one has under `nest_service` is a service of its own: it needs this layer, too.
+    /// A router under `nest_service` is a service of its own: it needs this layer, too.
     #[cfg(feature = "http")]
     pub fn http_layer(&self) -> crate::HttpLayer {
         crate::HttpLayer::new(self.registry.clone(), &[])
     }
 
-    /// A layer of the service under a name, so that the agent sees where it stands. Add it after [`Agent::http_layer`].
+    /// Names a layer of the service, so that the agent sees where it stands. Add it after [`Agent::http_layer`].
     ///
-    /// It does what it did. Should a request come to the agent's layer without having come through it, no patch answers that
-    /// request, its route takes no patches, and the service's log, stderr and `info()` say so, unless the route is said not to
-    /// need it ([`HttpLayer::beside`](crate::HttpLayer::beside)). While the agent is inert this is a branch.
+    /// The layer's behaviour is unchanged. If a request reaches the agent's layer without having passed the named one,
+    /// no patch answers it, its route takes no patches, and the service's log, stderr and `info()` say so. A route that
+    /// does not need the layer is exempted with [`HttpLayer::beside`](crate::HttpLayer::beside). While the agent is
+    /// inert this costs one branch.
     #[cfg(feature = "http")]
     pub fn outside<L>(&self, name: impl AsRef<str>, layer: L) -> crate::OutsideLayer<L> {
         crate::OutsideLayer::new(layer, name.as_ref(), self.registry.as_deref())
     }
 
-    /// The layer by which the agent learns that the service's subscriber is installed; its own events wait until then.
+    /// The layer that tells the agent that the service's subscriber is installed. The agent's own events wait until
+    /// then.
     #[cfg(feature = "tracing")]
     pub fn tracing_layer<S>(&self) -> Filtered<crate::TracingLayer, LevelFilter, S>
     where
@@ -176,8 +183,8 @@ impl Agent {
         crate::TracingLayer::wanting_nothing()
     }
 
-    /// The service's own filter with the levels that operators set for single targets until a deadline. Give it to the layer
-    /// that writes the log:
+    /// The service's own filter, with the levels that operators set for single targets until a deadline. Give it to the
+    /// layer that writes the log:
     ///
     /// ```
     /// use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*};
@@ -187,9 +194,10 @@ impl Agent {
     /// tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
     /// ```
     ///
-    /// Of several layers each may have its own. It decides as `inner` does while no level is set, and then for all other
-    /// targets; below a level that is set it lets in what `inner` would not, and refuses what `inner` would let in. A filter
-    /// that stands in the subscriber as a layer of its own is asked before any of these, and no level opens it.
+    /// Each of several layers can have its own. Without an operator's level for a target, `inner` decides. With one,
+    /// the operator's level decides: it admits events that `inner` would refuse, and refuses events that `inner` would
+    /// admit. Exception: `inner` may still refuse an event for its fields if it admits the event's target and level
+    /// itself. A filter that is a layer of the subscriber is asked first, and no operator's level opens it.
     #[cfg(feature = "tracing")]
     pub fn log_filter<F>(&self, inner: F) -> LogFilter<F> {
         LogFilter::new(inner, self.levels.clone())
@@ -197,7 +205,7 @@ impl Agent {
 }
 
 impl Builder {
-    /// Shows a value under a name, to be read only. [`StateHandle`] lists what it may lie in.
+    /// Registers a value under a name, read-only. [`StateHandle`] lists the containers it can live in.
     pub fn state<H>(mut self, name: impl Into<String>, handle: H) -> Self
     where
         H: StateHandle,
@@ -207,9 +215,9 @@ impl Builder {
         self
     }
 
-    /// Shows a value under a name, to be read and changed. [`StateHandle`] lists what it may lie in.
+    /// Registers a value under a name, readable and writable. [`StateHandle`] lists the containers it can live in.
     ///
-    /// `PartialEq` tells whether a value survives the way through serde and back; if not, writes are refused.
+    /// `PartialEq` checks that a value survives a round trip through serde; writes to one that does not are refused.
     pub fn state_mut<H>(mut self, name: impl Into<String>, handle: H) -> Self
     where
         H: StateHandle,
@@ -219,15 +227,16 @@ impl Builder {
         self
     }
 
-    /// Shows one field by closures, to be read and changed; best for what is large, or has no type that serde knows.
+    /// Registers one field by closures, readable and writable; best for large values, and for types that serde does not
+    /// know.
     ///
-    /// `path` is a name of its own or a path such as `limits.mail.rate`; fields with the same first name are shown as one
-    /// state. A change is undone by `set` with the value that `get` gave before.
+    /// `path` is a name of its own or a path such as `limits.mail.rate`; fields with the same first name appear as one
+    /// state. A change is reverted by `set` with the value that `get` returned before.
     ///
-    /// The closures may wait for locks of the service: they run on a thread of the agent that nobody waits for longer than
-    /// 250 ms, in a patched call 5 ms. Comparing and setting is three steps here, `get`, compare, `set`: what the service
-    /// sets in between is overwritten. If `set` fails, stores another value than the one given, or takes longer than 1 s,
-    /// it is called again with the old value and the change counts as never made.
+    /// The closures may wait for locks of the service. They run on a thread of the agent; a caller waits at most 250 ms
+    /// for it, and a patched call at most 5 ms. A write takes three steps, `get`, compare, `set`, and is not atomic: it
+    /// overwrites what the service sets in between. If `set` fails, stores another value than the one given, or takes
+    /// longer than 1 s, it is called again with the old value, and the change counts as never made.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU32, Ordering};
@@ -266,10 +275,10 @@ impl Builder {
         self
     }
 
-    /// Shows what a closure gives, to be read only: [`Builder::field`] without `set`, for what has no value of its own that
-    /// could lie in a lock, or is too large to be shown whole. It is listed as not writable.
+    /// Registers the result of a closure, read-only: [`Builder::field`] without `set`. For a value that lies in no
+    /// lock, or is too large to be shown whole. It is listed as not writable.
     ///
-    /// `path` and the closure are as for [`Builder::field`]; the value needs `Serialize` alone.
+    /// `path` and the closure are as for [`Builder::field`]; the value only needs `Serialize`.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -291,7 +300,7 @@ impl Builder {
         self
     }
 
-    /// The path of a field; one that is none costs that field, and is told at start.
+    /// Parses the path of a field; an invalid one disables that field and is reported at start.
     fn path_of(&mut self, function: &str, path: String) -> Option<Path> {
         let tell = |error| {
             let state = Path(vec![path.split(['.', '[']).next().unwrap_or_default().to_owned()]);
@@ -300,11 +309,11 @@ impl Builder {
         path.parse::<Path>().map_err(tell).ok()
     }
 
-    /// What the service demands of every new value of a state: `check` sees the whole value before it is put in place, while
-    /// no lock is held. What it says is shown to the operator, unless secrets are involved.
+    /// Adds the service's own check for every new value of a state. `check` sees the whole value before it is stored,
+    /// while no lock is held. Its error is shown to the operator, unless secrets are involved.
     ///
-    /// It is asked about the value that stands there, too, because undoing the change brings that back: a state whose own
-    /// value does not pass is not written.
+    /// It also checks the current value, because reverting the change restores that one: if it fails the check, the
+    /// state is not writable.
     ///
     /// ```
     /// # use std::sync::{Arc, RwLock};
@@ -335,12 +344,12 @@ impl Builder {
         self
     }
 
-    /// Names the field by which the elements of a list are told apart: text or an integer that no two of them share. The list is
-    /// then shown and addressed as a map by that field, in scripts, in policy and in the log: `pool.backends.b.weight` instead
-    /// of `pool.backends.1.weight`, whatever the order in which the service keeps them.
+    /// Names the field that identifies the elements of a list: text or an integer, unique in the list. The list is then
+    /// shown and addressed as a map by that field, in scripts, in policy and in the log: `pool.backends.b.weight`
+    /// instead of `pool.backends.1.weight`, independent of the order of the elements.
     ///
-    /// `*` stands for any one name on the way, as in `pools.*.backends`. While two elements have the same key, or one has none, the
-    /// list is shown as a list, and `info()` says why.
+    /// `*` stands for any one name on the way, as in `pools.*.backends`. While two elements have the same key, or one
+    /// has none, the list is shown as a list, and `info()` says why.
     ///
     /// ```
     /// # use std::sync::{Arc, RwLock};
@@ -358,26 +367,29 @@ impl Builder {
         self
     }
 
-    /// Points that no policy can open, by their full names: `POST /api/login`, `shop::price::discount`. A function that is not
-    /// there is told when the agent starts; a route, which is known once it was called, in the notes of `info()`.
+    /// Points that no policy can open, by their full names: `POST /api/login`, `shop::price::discount`. An unknown
+    /// function is reported when the agent starts; an unknown route in the notes of `info()`, because routes become
+    /// known as they are called.
     pub fn never_patch<S: Into<String>>(mut self, points: impl IntoIterator<Item = S>) -> Self {
         self.never_patch.extend(points.into_iter().map(Into::into));
         self
     }
 
-    /// A state path that no policy can open for writing, with everything below it; what contains it is not written either.
+    /// A state path that no policy can open for writing, with everything below it. Its containers are not writable
+    /// either.
     ///
-    /// A path that is there only at times (a field that serde leaves out while it is `None`, an entry of a map) is closed
-    /// whenever it is there. One that the state's type does not know closes nothing, which is told when the agent starts.
+    /// A path that exists only at times (a field that serde leaves out while it is `None`, an entry of a map) is closed
+    /// whenever it exists. A path that the state's type does not know closes nothing, which is reported when the agent
+    /// starts.
     pub fn never_write(mut self, path: impl Into<String>) -> Self {
         self.never_write.push(path.into());
         self
     }
 
-    /// A number of the service, such as the length of a queue, that guards see as `s.gauges.NAME`.
+    /// A number of the service, such as the length of a queue; guards read it as `s.gauges.NAME`.
     ///
-    /// Asked a few times each second while a guard is in force, on a thread of the agent's: it must not wait for anything.
-    /// A number that is not finite, or a panic, is seen as `()`.
+    /// `number` is called a few times each second while a guard is in force, on a thread of the agent: it must not
+    /// block. A number that is not finite, or a panic, reads as `()`.
     pub fn gauge(
         mut self,
         name: impl Into<String>,
@@ -393,21 +405,21 @@ impl Builder {
         self
     }
 
-    /// Routes that are points before they are called: `GET /api/healthcheck`.
+    /// Routes that are points before their first request: `GET /api/healthcheck`.
     pub fn routes<S: Into<String>>(mut self, routes: impl IntoIterator<Item = S>) -> Self {
         self.routes.extend(routes.into_iter().map(Into::into));
         self
     }
 
-    /// Starts the agent if the environment says so, and never fails the service.
+    /// Starts the agent if the environment says so; never fails the service.
     ///
-    /// A fault in one name costs that name and nothing else: two states with one name, a path that is none, a `validate`,
-    /// `never_write` or `never_patch` for what is not there. It is said once on stderr and in the service's log, and stands in
-    /// the notes of `info()`.
+    /// A fault in one name disables that name and nothing else: two states with one name, an invalid path, a
+    /// `validate`, `never_write` or `never_patch` for a name that does not exist. It is reported once on stderr and in
+    /// the service's log, and stays in the notes of `info()`.
     ///
     /// `DEBUG_AGENT` unset, empty, `0` or `off`: inert. `1` or `on`: starts with the file named by
-    /// `DEBUG_AGENT_CONFIG`. Anything that stands in the way is said once on stderr, in the
-    /// service's log and in [`Agent::status`].
+    /// `DEBUG_AGENT_CONFIG`. An error that prevents the start is reported once on stderr, in the service's log and in
+    /// [`Agent::status`].
     pub fn start_from_env(self) -> Agent {
         match self.try_start_from_env() {
             Ok(agent) => agent,
@@ -418,12 +430,12 @@ impl Builder {
         }
     }
 
-    /// As [`Builder::start_from_env`], with what stands in the way as an error. The log is checked and the socket is
-    /// opened afterwards on a thread of the agent's own; [`Agent::status`] tells how that went.
+    /// As [`Builder::start_from_env`], but returns an error that prevents the start. A thread of the agent then checks
+    /// the log and opens the socket; [`Agent::status`] reports the outcome.
     ///
     /// # Errors
-    /// A flag or configuration that is not understood, a file that is missing or may be changed by others, an
-    /// unusable certificate, an invalid policy.
+    /// A flag or configuration that does not parse, a file that is missing or writable by others, an unusable
+    /// certificate, an invalid policy.
     pub fn try_start_from_env(self) -> Result<Agent, StartError> {
         let flag = Flag::from_env(std::env::var_os(config::FLAG).as_deref())
             .map_err(|e| StartError(format!("{e}\nhelp: {}", e.help)))?;

@@ -1,11 +1,11 @@
-//! Deadlines run on `CLOCK_BOOTTIME`: a suspended host counts, a wall clock that jumps does not.
+//! Deadlines run on `CLOCK_BOOTTIME`: it counts while the host is suspended, and ignores jumps of the wall clock.
 
 use std::time::Duration;
 
 use debug_policy::format_duration;
 use rustix::time::{ClockId, clock_gettime};
 
-/// How long something takes, for people: from ten seconds on in whole seconds.
+/// Formats a duration for people: in whole seconds from ten seconds on.
 pub(crate) fn roughly(duration: Duration) -> String {
     let whole = Duration::from_secs(duration.as_secs());
     format_duration(if whole < Duration::from_secs(10) { duration } else { whole })
@@ -24,17 +24,17 @@ impl BootTime {
         Self(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
     }
 
-    /// The moment `duration` later; the end of time if that is past it.
+    /// The moment `duration` later; saturates.
     pub(crate) fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// How long it has been since `earlier`; zero if that is still to come.
+    /// The time since `earlier`; zero if that is in the future.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// How long until this moment, seen from `now`; zero if it is past.
+    /// The time from `now` until this moment; zero if it is past.
     pub(crate) fn remaining(self, now: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(now.0))
     }

@@ -1,19 +1,19 @@
-//! The layer by which the agent learns that the service's subscriber is there.
+//! The layer that tells the agent that the service's subscriber is installed.
 
 use tracing::{Dispatch, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{Filtered, LevelFilter};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Tells the agent that its events have somewhere to go. It filters nothing and records nothing.
+/// Tells the agent that a subscriber receives its events. It filters nothing and records nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TracingLayer {
     _private: (),
 }
 
 impl TracingLayer {
-    /// The layer as it goes into a subscriber: wanting no event. A layer without a filter of its own wants all, and what all
-    /// others have switched off would be asked about each time.
+    /// The layer with a filter that wants no event. A layer without its own filter wants all events, so callsites that
+    /// every other layer disables would be evaluated for each event.
     pub(crate) fn wanting_nothing<S>() -> Filtered<Self, LevelFilter, S>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,

@@ -1,5 +1,5 @@
-//! `#[patchable]` under a service that denies every warning: nothing generated causes one, whatever the form of the function,
-//! in one line or in many.
+//! `#[patchable]` in a service that denies every warning: generated code causes none, for any form of the function, on
+//! one line or on several.
 #![forbid(unsafe_code)]
 #![deny(
     warnings,
@@ -37,7 +37,7 @@ mod rota {
     }
 }
 
-/// Bodies in one line, as they are written by hand.
+/// Bodies on one line, as they are written by hand.
 #[rustfmt::skip]
 mod in_one_line {
     #[debug_agent::patchable] pub(crate) fn expression(cents: i64) -> i64 { cents / 10 }
@@ -67,7 +67,7 @@ mod in_one_line {
     #[debug_agent::patchable] pub(crate) async fn later_lent(text: &str) -> &str { text }
 }
 
-/// What bodies can hold.
+/// Bodies with various contents.
 mod in_many_lines {
     use std::fmt::{Display, Write as _};
 
@@ -159,7 +159,7 @@ mod in_many_lines {
         n
     }
 
-    /// Calls itself.
+    /// A recursive function.
     #[debug_agent::patchable]
     pub(crate) async fn recursive(n: u64) -> u64 {
         if n == 0 {

@@ -6,10 +6,10 @@ use syn::{AttrStyle, Attribute, Error, Ident, ItemFn, LitStr, Result, ReturnType
 use crate::options::Options;
 use crate::signature::{self, Argument};
 
-/// The function as a point.
+/// Expands `#[patchable]`: the function, and its registration as a point.
 ///
 /// # Errors
-/// At the token that cannot be supported, with the reason.
+/// The reason, at the token that is not supported.
 pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let options: Options = syn::parse2(options)?;
     let function: ItemFn = syn::parse2(item)
@@ -35,16 +35,16 @@ struct Point {
     function: ItemFn,
     arguments: Vec<Argument>,
     options: Options,
-    /// Why nobody can patch it.
+    /// Why the point takes no patches.
     watch_only: Option<&'static str>,
 }
 
-// Everything generated has mixed-site spans: with the caller's spans the registration would count as the service's
-// own code and fail where the service forbids `unsafe_code`. Items are not hygienic, hence their long names.
+// Generated code has mixed-site spans. With the caller's spans the registration would count as the service's own code
+// and fail where the service forbids `unsafe_code`. Items are not hygienic, hence their long names.
 impl Point {
-    /// Three siblings: the original, a cold twin that asks the patch, and the function itself, which only chooses.
-    /// Both calls are tail calls, so the choice needs no stack frame: load, test, jump. A short original is moved into
-    /// the function; a long one stays beside it and costs a jump more.
+    /// Three functions: the original, a cold twin that asks the patch, and the function itself, which only dispatches.
+    /// Both calls are tail calls, so the dispatch needs no stack frame: load, test, jump. The compiler inlines a short
+    /// original; a long one stays separate and costs one more jump.
     fn function(&self) -> TokenStream {
         let (outer, _) = self.attributes();
         let (vis, sig) = (&self.function.vis, &self.function.sig);
@@ -80,8 +80,7 @@ impl Point {
         }
     }
 
-    /// The original stands beside the function, so that its answer is seen however it comes about: by `return`, by `?`,
-    /// or at the end.
+    /// The original becomes a function of its own, so that every answer is seen: by `return`, by `?`, or at the end.
     fn async_function(&self) -> TokenStream {
         let (outer, _) = self.attributes();
         let following = outer.iter().filter(|attribute| signature::follows_the_body(attribute));
@@ -99,7 +98,7 @@ impl Point {
                 if !__DEBUG_AGENT_SLOT.is_armed() {
                     return __debug_agent_original(#(#names),*).await;
                 }
-                // Until the future is done or given up.
+                // Held until the future completes or is dropped.
                 let counted = __DEBUG_AGENT_SLOT.count();
                 let asked = #ask;
                 let answer = match asked {
@@ -112,8 +111,8 @@ impl Point {
         }
     }
 
-    /// The function as it was written, under another name. Its statements, and not its block in a block of ours: that
-    /// would be one pair of braces too many where they stand in one line.
+    /// The function as it was written, under another name. It holds the statements and not the block: a nested block
+    /// would trip lints about needless braces where the body is on one line.
     fn original(&self) -> TokenStream {
         let (_, inner) = self.attributes();
         let (sig, statements) = (&self.function.sig, &self.function.block.stmts);
@@ -130,7 +129,7 @@ impl Point {
         }
     }
 
-    /// Says of a counted call whether its answer is an error.
+    /// Reports whether the answer of a counted call is an error.
     fn tell(&self) -> TokenStream {
         let result = self.result();
         quote_spanned! { Span::mixed_site() =>
@@ -142,8 +141,7 @@ impl Point {
         }
     }
 
-    /// The function as it was, listed among the points. What is added are items: statements before those of the function
-    /// would be another function.
+    /// The function unchanged, listed as a point. Only items are added: added statements would change the function.
     fn watch_only_function(&self) -> TokenStream {
         let (outer, inner) = self.attributes();
         let (vis, sig, statements) = (&self.function.vis, &self.function.sig, &self.function.block.stmts);
@@ -158,7 +156,7 @@ impl Point {
         }
     }
 
-    /// `kind` is the function that makes the slot.
+    /// Registers the point; `kind` is the constructor of its slot.
     fn registration(&self, kind: &str) -> TokenStream {
         let (name, facts, kind) = (self.name(), self.facts(), Ident::new(kind, Span::mixed_site()));
         quote_spanned! { Span::mixed_site() =>
@@ -171,7 +169,7 @@ impl Point {
         }
     }
 
-    /// What the types tell: a function, because the choice between implementations cannot be made in a constant.
+    /// The facts that only the types tell. A function, because autoref specialization does not work in a constant.
     fn facts(&self) -> TokenStream {
         let generics = &self.function.sig.generics;
         let bounds = &generics.where_clause;
@@ -204,7 +202,7 @@ impl Point {
         }
     }
 
-    /// The call path: `Some` with the patch's answer, or `None` when the original is to run.
+    /// The call path: `Some` with the patch's answer, or `None` if the original must run.
     fn ask(&self) -> TokenStream {
         let arguments = self.arguments.iter().map(|argument| {
             let name = argument.generated();
@@ -241,8 +239,8 @@ impl Point {
 
     fn decoder(&self) -> TokenStream {
         let result = self.result();
-        // Each one more puts a way to make the error before the others. What is read by serde lives no longer than its
-        // source, which would be an error for `&'static str`.
+        // Each further `&` enables one more conversion of the error, tried before the others. A `&'static str` gets
+        // none that uses serde: what serde reads lives no longer than its source.
         let references = match signature::has_static_error(&self.function.sig.output) {
             true => quote!(&&&),
             false => quote!(&&&&&&),
@@ -265,8 +263,8 @@ impl Point {
         }
     }
 
-    /// What the generated code calls the arguments. Lints of the service look at names that its author wrote, so these
-    /// are made anew: `_unused` is used here.
+    /// The names of the arguments in generated code. Lints look only at names that the service's author wrote, so these
+    /// get new spans: `_unused` is used here.
     fn names(&self) -> Vec<Ident> {
         self.arguments.iter().map(Argument::generated).collect()
     }
@@ -275,7 +273,7 @@ impl Point {
         self.arguments.iter().map(|argument| &*argument.written.ty).collect()
     }
 
-    /// Those before the function and those at the top of its body.
+    /// The outer and the inner attributes.
     fn attributes(&self) -> (Vec<&Attribute>, Vec<&Attribute>) {
         self.function.attrs.iter().partition(|attribute| matches!(attribute.style, AttrStyle::Outer))
     }

@@ -8,7 +8,7 @@ mod expand;
 mod options;
 mod signature;
 
-/// Makes a free function a point: a place whose behaviour an operator can override for a while.
+/// Makes a free function a point: a place where an operator can override behaviour until a deadline.
 ///
 /// ```text
 /// #[debug_agent::patchable]
@@ -18,22 +18,24 @@ mod signature;
 /// async fn quote(pool: &Pool, article: u64) -> Result<f64, PriceError> { .. }
 /// ```
 ///
-/// Unpatched, the function costs one relaxed load and a predicted branch before a tail call into its body. The future of an
-/// `async` function has room for its arguments once more.
+/// Unpatched, the function costs one relaxed load and a predicted branch before a tail call into its body. The future
+/// of an `async` function holds its arguments twice.
 ///
-/// - `name = "…"`: the name of the point, without spaces. Otherwise it is `module_path!()`, `::` and the function. The type
-///   that an associated function belongs to cannot be seen here: two types in one module whose functions have one name need
-///   this, or both are listed, told at start and take no patches.
-/// - `skip(a, b)`: arguments that a patch does not get. It sees `()` in their place, as it does for an argument
-///   whose type lacks `Serialize`.
-/// - `watch_only`: nobody may patch this point.
+/// - `name = "…"`: the name of the point, without spaces. The default is `module_path!()`, `::` and the function's
+///   name. The macro cannot see the type that an associated function belongs to: if two types of one module have
+///   functions with the same name, name them here. Otherwise both are listed, reported at start and take no patches.
+/// - `skip(a, b)`: arguments that a patch does not get. It sees `()` in their place, as for an argument with a type
+///   that lacks `Serialize`.
+/// - `watch_only`: the point takes no patches.
 ///
-/// A patch gets a copy of every argument, also of a `&mut` one: what it changes there is not written back. Its answer
-/// becomes the result through `Deserialize`; where the function returns `Result<T, E>` the patch answers a `T`, which
+/// A patch gets a copy of every argument, also of a `&mut` one: its changes to a copy are not written back. Its answer
+/// becomes the result through `Deserialize`. Where the function returns `Result<T, E>`, the patch answers a `T`, which
 /// becomes `Ok`, or `Err("no connection")`, where `E` has `Deserialize` or `From` of `String`, `&'static str` or
-/// `std::io::Error`. A function whose result lacks `Deserialize`, is borrowed or is hidden behind `impl` is a point that
-/// cannot be patched, and says so. A borrow that hides in a type's name (`-> View` for `View<'_>`) cannot be seen
-/// here: if the compiler then complains about `Deserialize`, add `watch_only`.
+/// `std::io::Error`.
+///
+/// A function is a point that takes no patches, and says why, if its result lacks `Deserialize`, is borrowed or is
+/// hidden behind `impl`. The macro cannot see a borrow that hides in a type's name (`-> View` for `View<'_>`): if the
+/// compiler then complains about `Deserialize`, add `watch_only`.
 ///
 /// # Errors
 /// Methods, generic functions, `impl Trait` arguments, `const`, `unsafe` and `extern` functions are refused with the
@@ -42,7 +44,7 @@ mod signature;
 pub fn patchable(options: TokenStream, item: TokenStream) -> TokenStream {
     let item = proc_macro2::TokenStream::from(item);
     let expanded = expand::expand(options.into(), item.clone()).unwrap_or_else(|error| {
-        // The function as it was, so that this is the only error.
+        // Emit the function unchanged, so that this is the only error.
         let mut tokens = error.into_compile_error();
         tokens.extend(item);
         tokens

@@ -2,10 +2,10 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Error, Ident, LitStr, Result, Token, parenthesized};
 
-/// The longest name of a point, in bytes: it is shown in lists and written into policies and the log.
+/// The longest name of a point, in bytes. Names appear in lists, policies and the log.
 const MAX_NAME_LEN: usize = 200;
 
-/// What stands in the parentheses of `#[patchable(…)]`.
+/// The options in the parentheses of `#[patchable(…)]`.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) name: Option<LitStr>,

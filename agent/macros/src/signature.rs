@@ -7,14 +7,14 @@ use syn::{
 
 /// One argument of a function that may be a point.
 pub(crate) struct Argument {
-    /// What the generated code calls it: its own name or, for a pattern, `arg0`, `arg1` and so on.
+    /// Its own name or, for a pattern, `arg0`, `arg1` and so on.
     pub(crate) name: Ident,
     /// The argument as it was written.
     pub(crate) written: PatType,
 }
 
 impl Argument {
-    /// Its name in code that nobody wrote.
+    /// The argument's name with a mixed-site span, for generated code.
     pub(crate) fn generated(&self) -> Ident {
         let mut name = self.name.clone();
         name.set_span(Span::mixed_site());
@@ -22,17 +22,17 @@ impl Argument {
     }
 }
 
-/// Checks that the function can be a point and takes its arguments apart.
+/// Checks that the function can be a point and returns its arguments.
 ///
 /// # Errors
-/// At the token that cannot be supported, with the reason.
+/// The reason, at the token that is not supported.
 pub(crate) fn arguments(function: &ItemFn) -> Result<Vec<Argument>> {
     refuse_qualifiers(&function.sig)?;
     refuse_generics(&function.sig)?;
     function.sig.inputs.iter().enumerate().map(|(index, input)| argument(index, input)).collect()
 }
 
-/// Checks that no type of the arguments, or of the result where a patch could make it, is `Self`.
+/// Refuses `Self` in the types of the arguments and, where a patch can make it, of the result.
 ///
 /// # Errors
 /// At the token.
@@ -45,7 +45,7 @@ pub(crate) fn refuse_self(arguments: &[Argument], output: Option<&ReturnType>) -
     find(types, &is_self_type).map_or(Ok(()), |span| Err(Error::new(span, why)))
 }
 
-/// Why the result cannot come from a patch, as far as its tokens tell.
+/// Why a patch cannot make the result, as far as its tokens tell.
 pub(crate) fn watch_only_result(output: &ReturnType) -> Option<&'static str> {
     let ReturnType::Type(_, result) = output else {
         return None;
@@ -62,7 +62,7 @@ pub(crate) fn watch_only_result(output: &ReturnType) -> Option<&'static str> {
     }
 }
 
-/// Attributes that change how a function's code behaves, which its body must have wherever it is moved.
+/// Attributes that change how a function's code behaves, and that must move with its body.
 pub(crate) fn follows_the_body(attribute: &Attribute) -> bool {
     attribute.path().is_ident("track_caller") || attribute.path().is_ident("target_feature")
 }
@@ -135,7 +135,7 @@ fn is_impl(token: &TokenTree) -> bool {
     matches!(token, TokenTree::Ident(ident) if ident == "impl")
 }
 
-/// Whether a result is a `Result<T, &'static str>`, whose error needs nobody to lend it.
+/// Whether a result is a `Result<T, &'static str>`: a patch can make its error although that is a reference.
 pub(crate) fn has_static_error(output: &ReturnType) -> bool {
     let ReturnType::Type(_, result) = output else { return false };
     let syn::Type::Path(path) = &**result else { return false };
@@ -167,7 +167,7 @@ fn has_lifetime(tokens: TokenStream) -> bool {
     })
 }
 
-/// Where the first token is that `wanted` wants, groups included.
+/// The span of the first token that `wanted` accepts, groups included.
 fn find(tokens: TokenStream, wanted: &dyn Fn(&TokenTree) -> bool) -> Option<Span> {
     tokens.into_iter().find_map(|token| match &token {
         _ if wanted(&token) => Some(token.span()),

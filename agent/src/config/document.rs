@@ -1,4 +1,4 @@
-//! From the text of the file and the environment to one value per key, each with its place.
+//! Parses the file and the environment to one value per key, each with its place.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::error::{ConfigError, Place, nearest, quoted};
 use super::keys::{self, Key, Shape};
 
-/// What an override begins with; the section and the key follow in capitals, separated by two underscores.
+/// The prefix of an override; the section and the key follow in capitals, separated by two underscores.
 pub(crate) const PREFIX: &str = "DEBUG_AGENT__";
 
 /// A value of the shape its key asks for.
@@ -31,16 +31,16 @@ pub(crate) enum Value {
 pub(crate) struct Document {
     path: PathBuf,
     values: BTreeMap<(&'static str, &'static str), (Value, Place)>,
-    /// Where each section's header is, for what is missing in it.
+    /// Where each section's header is: the place of a missing key.
     sections: BTreeMap<String, Place>,
-    /// Keys that are there but wrong: they are not reported as missing too.
+    /// Keys that are present but wrong: they are not reported as missing, too.
     wrong: Vec<(&'static str, &'static str)>,
     mistakes: Vec<ConfigError>,
 }
 
 impl Document {
-    /// Reads the text of a file. A text that is not TOML yields its syntax errors and nothing else: what a parser
-    /// guesses after an error would be reported as mistakes that nobody made.
+    /// Parses a file. A text that is not TOML yields its syntax errors and nothing else: mistakes in what the parser
+    /// recovered after an error would be the parser's, not the author's.
     pub(crate) fn read(path: &Path, text: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let text = std::str::from_utf8(text).map_err(|e| {
             let valid = text.get(..e.valid_up_to()).unwrap_or_default();
@@ -107,7 +107,7 @@ impl Document {
         }
     }
 
-    /// Lays the variables that begin with [`PREFIX`] over the file and returns their names, sorted.
+    /// Applies the variables that begin with [`PREFIX`] over the file; returns their names, sorted.
     pub(crate) fn override_from(
         &mut self,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -166,12 +166,12 @@ impl Document {
         matches!(self.values.get(&("", "environment")), Some((Value::Text(e), _)) if e == PRODUCTION)
     }
 
-    /// Takes the value of a key out of the document; `None` if nobody gave one.
+    /// Takes the value of a key out of the document; `None` if it has none.
     pub(crate) fn take(&mut self, section: &'static str, name: &'static str) -> Option<(Value, Place)> {
         self.values.remove(&(section, name))
     }
 
-    /// Notes that a key is missing, unless it is there and wrong.
+    /// Records that a key is missing, unless it is present and wrong.
     pub(crate) fn missing(&mut self, section: &'static str, name: &'static str, help: &str) {
         if self.wrong.contains(&(section, name)) {
             return;
@@ -181,12 +181,12 @@ impl Document {
         self.mistake(place, format!("`{name}` is missing {}", keys::whereabouts(section)), help.to_owned());
     }
 
-    /// Notes a mistake.
+    /// Records a mistake.
     pub(crate) fn mistake(&mut self, place: Place, message: String, help: String) {
         self.mistakes.push(ConfigError { place, message, help });
     }
 
-    /// All mistakes, in the order of the file, those of the environment last.
+    /// All mistakes, in the order of the file; those of the environment last.
     pub(crate) fn into_mistakes(mut self) -> Vec<ConfigError> {
         self.mistakes.sort_by_key(|m| match &m.place {
             Place::At { line, column, .. } => (0, *line, *column),
@@ -197,14 +197,14 @@ impl Document {
     }
 }
 
-/// The environment in which access is not decided by variables.
+/// The value of `environment` under which variables cannot override access.
 const PRODUCTION: &str = "production";
 
 type Name<'i> = toml::de::DeString<'i>;
-/// Message and advice; the caller knows the place.
+/// Message and advice; the caller adds the place.
 type Mistake = (String, String);
 
-/// The keys that a variable may name: the version describes the file and nothing else.
+/// The keys that a variable can override: all but `version`, which describes the file.
 fn overridable() -> impl Iterator<Item = &'static Key> {
     keys::KEYS.iter().filter(|k| k.shape != Shape::Version)
 }
@@ -215,7 +215,7 @@ fn variable(section: &str, name: &str) -> String {
     format!("{PREFIX}{}{separator}{}", section.to_uppercase(), name.to_uppercase())
 }
 
-/// A table's entries as they stand in the file; the parser sorts them by name.
+/// A table's entries in the order of the file; the parser sorts them by name.
 fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<Name<'i>>, &'t Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);

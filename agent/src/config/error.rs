@@ -1,9 +1,9 @@
-//! What is wrong with a configuration, where, and what helps.
+//! Mistakes in a configuration: what, where, and what to do.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// How much of a user's text an error repeats, in characters: enough to recognise it, too little to fill a log.
+/// The most characters of a user's text that an error repeats: enough to recognise it, too few to fill a log.
 const SHOWN: usize = 64;
 
 /// Where a mistake is.
@@ -33,7 +33,7 @@ impl fmt::Display for Place {
 pub(crate) struct ConfigError {
     /// Where it is.
     pub(crate) place: Place,
-    /// What was seen and what was expected.
+    /// What was found and what was expected.
     pub(crate) message: String,
     /// What to do; never empty.
     pub(crate) help: String,
@@ -61,14 +61,14 @@ impl From<ConfigError> for ConfigErrors {
     }
 }
 
-/// A user's text as errors repeat it: in backticks, on one line, at most [`SHOWN`] characters.
+/// Quotes a user's text for an error: in backticks, on one line, cut to [`SHOWN`] characters before escaping.
 pub(crate) fn quoted(text: &str) -> String {
     let shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     let more = if text.chars().nth(SHOWN).is_some() { "…" } else { "" };
     format!("`{shown}{more}`")
 }
 
-/// Which of `known` the writer probably meant: the one with the fewest typing mistakes, three at most.
+/// Which of `known` the author probably meant: the one with the fewest typing mistakes, three at most.
 pub(crate) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     // A name of three letters that differs in three of them is another word, not a slip.
     let allowed = (name.chars().count() / 2).min(3);

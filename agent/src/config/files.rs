@@ -1,7 +1,7 @@
-//! Reading files that decide who gets in: only where nobody else could have changed them.
+//! Reads files that decide about access: only from where no user but root and the service's can change them.
 //!
-//! The path is resolved, then walked again from the root, one descriptor at a time, without following links; what is
-//! checked is what is read, whatever happens to the names meanwhile.
+//! `canonicalize` resolves the path, then it is walked from the root, one descriptor at a time, without following
+//! links. The file that is checked is the file that is read, even if the names change in between.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,10 +19,10 @@ const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
 const GROUP_OR_OTHERS_ANY: u32 = 0o077;
 const STICKY: u32 = 0o1000;
 
-/// Why a file is not believed.
+/// Why a file is not trusted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
-    /// It or a folder above it does not exist, or may not be read.
+    /// The file or a folder above it does not exist, or is not readable.
     #[error("cannot read `{}`", .path.display())]
     Read {
         /// The file or folder.
@@ -30,7 +30,7 @@ pub(crate) enum FileError {
         /// What the system said.
         source: io::Error,
     },
-    /// Somebody else owns it or a folder above it.
+    /// The file or a folder above it belongs to a user other than root and the service's.
     #[error("`{}` belongs to user {owner}, not to root or the service's user {user}", .path.display())]
     Owner {
         /// The file or folder.
@@ -40,7 +40,7 @@ pub(crate) enum FileError {
         /// The user id the service runs as.
         user: u32,
     },
-    /// Others may write it or a folder above it.
+    /// The file or a folder above it is writable by its group or by others.
     #[error("`{}` can be written by its group or by others (mode {mode:04o})", .path.display())]
     Writable {
         /// The file or folder.
@@ -48,7 +48,7 @@ pub(crate) enum FileError {
         /// Its permission bits.
         mode: u32,
     },
-    /// A private key that others may read.
+    /// A private key is readable by its group or by others.
     #[error("the private key `{}` can be read by its group or by others (mode {mode:04o})", .path.display())]
     Readable {
         /// The file.
@@ -56,10 +56,10 @@ pub(crate) enum FileError {
         /// Its permission bits.
         mode: u32,
     },
-    /// A folder, a pipe, a device.
+    /// Not a regular file: a folder, a pipe, a device.
     #[error("`{}` is not a file", .path.display())]
     Kind {
-        /// What it is called.
+        /// The path.
         path: PathBuf,
     },
     /// Larger than [`MAX_FILE`].
@@ -92,10 +92,11 @@ impl FileError {
     }
 }
 
-/// Reads a file that only root and the service's user can have changed, itself and every folder above it.
+/// Reads a file that only root and the service's user can have changed: the file itself and every folder above it are
+/// checked.
 ///
 /// # Errors
-/// It is missing, too large, no file, or others could change it.
+/// The file is missing, too large, not a regular file, or writable by others.
 pub(crate) fn trusted_file(path: &Path) -> Result<Vec<u8>, FileError> {
     let (resolved, file, stat) = open(path)?;
     let mut content = Vec::new();
@@ -103,23 +104,23 @@ pub(crate) fn trusted_file(path: &Path) -> Result<Vec<u8>, FileError> {
     Ok(content)
 }
 
-/// Reads a private key: a [`trusted_file`] that nobody but its owner can read. It is wiped when dropped.
+/// Reads a private key: a [`trusted_file`] that only its owner can read. It is wiped when dropped.
 ///
 /// # Errors
-/// As [`trusted_file`], or others could read it.
+/// As [`trusted_file`], or the file is readable by others.
 pub(crate) fn private_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let (resolved, file, stat) = open(path)?;
     if stat.st_mode & GROUP_OR_OTHERS_ANY != 0 {
         return Err(FileError::Readable { path: resolved, mode: stat.st_mode & 0o7777 });
     }
     let size = usize::try_from(stat.st_size).unwrap_or(0);
-    // Room for all of it at once: a vector that grows leaves copies behind that nobody wipes.
+    // Reserve the whole size: a vector that grows leaves unwiped copies behind.
     let mut content = Zeroizing::new(Vec::with_capacity(size.min(MAX_FILE as usize) + 1));
     read_all(&resolved, file, &stat, &mut content)?;
     Ok(content)
 }
 
-/// Opens the file that `path` resolves to and checks it and every folder above it, each by its descriptor.
+/// Opens the file that `path` resolves to; checks it and every folder above it by their descriptors.
 fn open(path: &Path) -> Result<(PathBuf, OwnedFd, Stat), FileError> {
     let unreadable = |path: &Path, source: io::Error| FileError::Read { path: path.to_owned(), source };
     let resolved = path.canonicalize().map_err(|e| unreadable(path, e))?;
@@ -135,7 +136,7 @@ fn open(path: &Path) -> Result<(PathBuf, OwnedFd, Stat), FileError> {
         at.push(name);
         folder = open_folder(folder.as_fd(), name, &at)?;
     }
-    // Without NONBLOCK a pipe put in the file's place would hold the agent's thread for ever.
+    // Without NONBLOCK a pipe in the file's place would block the thread for ever.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = openat(&folder, *name, flags, Mode::empty()).map_err(|e| unreadable(&resolved, e.into()))?;
     let stat = fstat(&file).map_err(|e| unreadable(&resolved, e.into()))?;
@@ -155,8 +156,8 @@ fn open_folder(parent: impl AsFd, name: &OsStr, path: &Path) -> Result<OwnedFd, 
     Ok(folder)
 }
 
-/// Owned by root or us, and writable by nobody else; except that in a sticky folder of root's, such as the system's
-/// temporary one, nobody can replace what belongs to somebody else.
+/// Requires an owner that is root or the service's user, and no write access for group or others. Exception: a sticky
+/// folder of root's, such as the system's temporary one, where users cannot replace each other's files.
 fn check(path: &Path, stat: &Stat, folder: bool) -> Result<(), FileError> {
     let user = rustix::process::geteuid().as_raw();
     judge(path, stat.st_uid, stat.st_mode, folder, user)
@@ -173,7 +174,7 @@ pub(super) fn judge(path: &Path, owner: u32, mode: u32, folder: bool, user: u32)
     Ok(())
 }
 
-/// Reads to the end, and not one byte beyond the limit, whatever size the file claims.
+/// Reads to the end, but at most one byte beyond the limit: the size that `fstat` reports may be wrong.
 fn read_all(path: &Path, file: OwnedFd, stat: &Stat, content: &mut Vec<u8>) -> Result<(), FileError> {
     let too_large = || FileError::Size { path: path.to_owned() };
     if u64::try_from(stat.st_size).unwrap_or(u64::MAX) > MAX_FILE {

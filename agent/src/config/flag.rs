@@ -20,8 +20,8 @@ impl Flag {
     /// Reads the value of [`FLAG`]: unset, empty, `0` and `off` are off, `1` and `on` are on, as written.
     ///
     /// # Errors
-    /// Anything else. It is not on (a typing mistake must not open a port) and not silently off either (who meant to
-    /// switch it on learns why nothing listens).
+    /// Any other value. It does not start the agent (a typing mistake must not open a port), and it is not silently off
+    /// either: an operator who meant to switch the agent on learns why nothing listens.
     pub(crate) fn from_env(value: Option<&OsStr>) -> Result<Self, ConfigError> {
         let Some(value) = value else { return Ok(Self::Off) };
         match value.to_str() {

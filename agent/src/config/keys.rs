@@ -1,8 +1,8 @@
-//! The one table of configuration keys; the file, the overrides and the advice are read against it.
+//! The table of configuration keys: the file, the overrides and the advice are checked against it.
 
 use super::error::nearest;
 
-/// What a key's value looks like.
+/// The type of a key's value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Shape {
     /// The number 1.
@@ -22,7 +22,7 @@ pub(crate) struct Key {
     pub(crate) section: &'static str,
     /// Its name in the section.
     pub(crate) name: &'static str,
-    /// What its value looks like.
+    /// The type of its value.
     pub(crate) shape: Shape,
     /// Whether the environment may override it where `environment = "production"`.
     pub(crate) in_production: bool,
@@ -34,8 +34,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("", "service", Shape::Text, true),
     key("", "instance", Shape::Text, true),
     key("", "environment", Shape::Text, true),
-    // Who may enter, what they may do and where the door is: whoever can set a variable of the service (a chart, a
-    // unit file) is not thereby the one who decides that in production.
+    // Access: who may connect, what they may do, and where the agent listens. A deployer who can set a variable of the
+    // service (in a chart, in a unit file) must not thereby decide that in production.
     key("listen", "address", Shape::Text, false),
     key("trust", "domain", Shape::Text, false),
     key("trust", "ca", Shape::Text, false),
@@ -51,7 +51,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("redact", "visible", Shape::Texts, true),
 ];
 
-/// Keys and sections that people will look for, and what this version says to them.
+/// Keys and sections of other versions, and what this version says about them.
 const LATER: &[(&str, &str)] = &[
     (
         "vpn_interfaces",
@@ -74,12 +74,12 @@ pub(crate) fn is_section(name: &str) -> bool {
     !name.is_empty() && KEYS.iter().any(|k| k.section == name)
 }
 
-/// The key as the file spells it from outside its section: `listen.address`.
+/// The key's full name: `listen.address`.
 pub(crate) fn dotted(section: &str, name: &str) -> String {
     if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }
 
-/// What helps somebody who wrote a name that is no key of `section` (and no section, at the top).
+/// Advice for a name that is no key of `section` (and no section, at the top).
 pub(crate) fn advice(section: &str, name: &str) -> String {
     if let Some(later) = later(name) {
         return later.to_owned();

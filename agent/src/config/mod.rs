@@ -1,4 +1,4 @@
-//! Configuration: the flag, the file, what the environment overrides, and which files may be believed.
+//! Configuration: the flag, the file, the overrides from the environment, and which files are trusted.
 
 mod document;
 mod error;
@@ -22,50 +22,50 @@ pub(crate) use flag::{FLAG, Flag};
 /// The environment variable that names the configuration file.
 pub(crate) const FILE: &str = "DEBUG_AGENT_CONFIG";
 
-/// The longest name of a service, instance or environment, in bytes; they appear in certificates and in every record.
+/// The longest name of a service, instance or environment, in bytes. The names are in certificates and in every record.
 const MAX_NAME: usize = 64;
 /// The longest trust domain, in bytes (SPIFFE ID, section 2.1).
 const MAX_DOMAIN: usize = 255;
 
-/// A configuration without mistakes. Paths are absolute.
+/// A valid configuration. All paths are absolute.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Config {
     /// The file it was read from.
     pub(crate) file: PathBuf,
-    /// The service's name: 1 to 64 bytes of `a-z`, `A-Z`, `0-9`, `.`, `_`, `-`, as the two names below.
+    /// The service's name. It and the two names below are 1 to 64 bytes of `a-z`, `A-Z`, `0-9`, `.`, `_`, `-`.
     pub(crate) service: String,
-    /// Which instance of the service.
+    /// The instance of the service.
     pub(crate) instance: String,
-    /// Such as `production`.
+    /// The environment, such as `production`.
     pub(crate) environment: String,
-    /// Where to listen: an address of loopback; port 0 lets the system choose.
+    /// Where to listen: a loopback address; with port 0 the system chooses the port.
     pub(crate) listen: SocketAddr,
-    /// Who may connect, and who we are.
+    /// Who may connect, and the agent's own identity.
     pub(crate) trust: Trust,
     /// The policy.
     pub(crate) policy: PathBuf,
     /// The audit log.
     pub(crate) audit: Audit,
-    /// `[active]`: the folder of the file that marks changes in force.
+    /// `[active]`: the folder of `active.json`, the file that exists while changes are in force.
     pub(crate) active: PathBuf,
-    /// What is opaque besides what always is.
+    /// What is opaque in addition to the built-in patterns.
     pub(crate) redact: Redact,
-    /// The names of the variables that changed the above, sorted; for the `boot` record.
+    /// The names of the variables that overrode the above, sorted; for the `boot` record.
     pub(crate) from_environment: Vec<String>,
 }
 
-/// `[trust]`: who may connect, and who we are.
+/// `[trust]`: who may connect, and the agent's own identity.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Trust {
     /// The SPIFFE trust domain.
     pub(crate) domain: String,
     /// The certificates of the authorities that issue operators' and agents' certificates, PEM.
     pub(crate) ca: PathBuf,
-    /// A revocation list of each of them, PEM.
+    /// The revocation list of each authority, PEM.
     pub(crate) crl: PathBuf,
     /// The agent's certificate, PEM.
     pub(crate) certificate: PathBuf,
-    /// Its private key, PEM.
+    /// The certificate's private key, PEM.
     pub(crate) key: PathBuf,
 }
 
@@ -78,23 +78,23 @@ pub(crate) struct Audit {
     pub(crate) key: PathBuf,
 }
 
-/// `[redact]`: what is opaque besides what always is.
+/// `[redact]`: what is opaque in addition to the built-in patterns.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Redact {
-    /// Patterns of path segments whose values are opaque, added to those built in.
+    /// Patterns of path segments with opaque values, added to the built-in ones.
     pub(crate) names: Vec<String>,
     /// Whether every string is opaque.
     pub(crate) all: bool,
-    /// Paths that stay visible where `all` is set.
+    /// Paths that stay visible although `all` is set.
     pub(crate) visible: Vec<String>,
 }
 
 impl Config {
-    /// Reads the file at `path` and lays `variables` over it (`DEBUG_AGENT__SECTION__KEY`; others are ignored).
+    /// Loads the file at `path` and applies `variables` over it (`DEBUG_AGENT__SECTION__KEY`; others are ignored).
     /// Relative paths, also those of variables, are relative to the file's folder.
     ///
     /// # Errors
-    /// All mistakes at once; or that the file cannot be read or may be changed by others.
+    /// All mistakes at once; or that the file is unreadable or writable by others.
     pub(crate) fn load(
         path: &Path,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -117,14 +117,14 @@ impl Config {
     }
 }
 
-/// Takes typed fields out of a document; what is missing or wrong is noted there and reading goes on.
+/// Takes typed fields out of a document. A missing or wrong field is recorded as a mistake, and reading goes on.
 struct Fields<'d> {
     document: &'d mut Document,
     folder: &'d Path,
 }
 
 impl Fields<'_> {
-    /// Every field is read before the first `?`, so that every mistake is found.
+    /// Reads every field before the first `?`, so that every mistake is reported.
     fn config(&mut self, file: PathBuf, from_environment: Vec<String>) -> Option<Config> {
         self.version();
         let service = self.name("service", "the service's name as its certificate has it");
@@ -173,7 +173,7 @@ impl Fields<'_> {
         Some(Audit { folder: folder?, key: key? })
     }
 
-    /// `active` beside the audit folder, unless it says otherwise.
+    /// The configured folder, or `active` beside the audit folder.
     fn active(&mut self, audit: Option<&Audit>) -> Option<PathBuf> {
         match self.document.take("active", "folder") {
             Some((Value::Text(text), place)) if text.is_empty() || text.contains('\0') => {
@@ -259,10 +259,10 @@ impl Fields<'_> {
     }
 }
 
-/// An address and port to listen on, given as numbers and on loopback.
+/// Parses the address and port to listen on: numbers, on loopback.
 fn listen_address(text: &str) -> Result<SocketAddr, (String, &'static str)> {
     let Ok(address) = text.parse::<SocketAddr>() else {
-        // A name would leave it to a resolver, and so to whoever can answer for it, where we listen.
+        // A host name would let the resolver decide where the agent listens.
         let message = format!("{} is not an IP address with a port; host names are refused", quoted(text));
         return Err((message, "write an address of loopback, such as `127.0.0.1:7777` or `[::1]:7777`"));
     };

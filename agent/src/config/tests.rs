@@ -30,7 +30,7 @@ folder = "audit"
 key = "audit.key"
 "#;
 
-/// Loads that text with those variables; paths and errors show the folder as `DIR`.
+/// Loads a configuration text with variables; paths and errors show the folder as `DIR`.
 fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.toml");
@@ -61,7 +61,7 @@ fn refused(text: &str, variables: &[(&str, &str)], expected: &str) {
     assert!(error.contains(expected), "{error}");
 }
 
-/// The good text with one line changed.
+/// The valid text with one line changed.
 fn changed(from: &str, to: &str) -> String {
     assert!(GOOD.contains(from));
     GOOD.replace(from, to)
@@ -266,7 +266,7 @@ fn in_production_the_environment_does_not_decide_who_gets_in() {
     }
     refused(GOOD, &[("DEBUG_AGENT__ENVIRONMENT", "development")], "`environment` cannot be overridden");
     assert_eq!(load(GOOD, &[("DEBUG_AGENT__INSTANCE", "7")]).unwrap().instance, "7");
-    // Nor where the environment itself says that it is production.
+    // The same if a variable sets the environment to production.
     let development = changed("\"production\"", "\"development\"");
     let both = [("DEBUG_AGENT__ENVIRONMENT", "production"), ("DEBUG_AGENT__POLICY__FILE", "x")];
     refused(&development, &both, "`policy.file` cannot be overridden");
@@ -342,7 +342,7 @@ fn owners_are_root_or_the_service_and_only_roots_sticky_folders_may_be_shared() 
     assert!(matches!(verdict(1001, 0o700, true), Err(FileError::Owner { .. })));
     assert!(matches!(verdict(1000, 0o1777, true), Err(FileError::Writable { .. })));
     assert!(matches!(verdict(0, 0o777, true), Err(FileError::Writable { .. })));
-    // Sticky says something about folders only.
+    // Only for folders does the sticky bit have a meaning here.
     assert!(matches!(verdict(0, 0o1666, false), Err(FileError::Writable { .. })));
 }
 
