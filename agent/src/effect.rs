@@ -1,4 +1,5 @@
-//! What an eval does to the service or reads from it. An effect is only a wish until the gate has passed it.
+//! The effects of evals on the service, and their reads from it. An effect is only a proposal until the gate has passed
+//! it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,101 +15,102 @@ use crate::points::Point;
 use crate::script::frozen::Frozen;
 use crate::state::{Path, Tree};
 
-/// Something asked for through a host function.
+/// An effect requested through a host function.
 pub(crate) enum Effect {
-    /// What is listed or explained, and what about.
+    /// A listing or explanation, and its subject.
     See(Listing, Option<String>),
-    /// The value at a path, with the paths of its leaves (itself, for a leaf).
+    /// The value at a path, and the paths of its leaves (the path itself, for a leaf).
     Read {
-        /// As asked for.
+        /// The path, as requested.
         path: Path,
-        /// What policy is asked about.
+        /// The leaves that policy decides about.
         leaves: NonEmpty<Path>,
-        /// What stands there.
+        /// The value there.
         value: Tree,
     },
     /// A secret in the clear.
     Reveal {
-        /// As asked for.
+        /// The path, as requested.
         path: Path,
-        /// What stands there.
+        /// The value there.
         value: Tree,
     },
-    /// What cannot be done, and why not: told only to those who would be allowed to do it.
+    /// A request that cannot be done, and why. The reason goes only to operators who would be allowed to do it.
     Impossible {
         /// The function called.
         function: &'static Function,
-        /// What it was called on.
+        /// The target of the call.
         target: Resource,
         /// The options given.
         options: Options,
-        /// What stands in the way.
+        /// The reason.
         why: Refusal,
     },
-    /// What policy allows no part of, known before anything of the service was touched.
+    /// A request that policy denies in whole, known before the service's states were read.
     Barred(Barred),
     /// A change under a lease.
     Change(Box<Proposal>),
     /// The end of a lease.
     Revert {
-        /// The lease as it was when policy was asked; one that did not exist then has no effect.
+        /// The lease at the time of the policy decision. A lease that did not exist then is not reverted.
         lease: Box<Lease>,
     },
-    /// Another deadline.
+    /// A new deadline.
     Renew {
-        /// Whether it is a confirmation.
+        /// Whether the lease is confirmed.
         confirm: bool,
-        /// The lease as it was when policy was asked.
+        /// The lease at the time of the policy decision.
         lease: Box<Lease>,
-        /// How long from the moment in which it was asked for.
+        /// The time to live, from `asked`.
         ttl: Duration,
-        /// That moment. What is decided later is within the bounds of policy then, however long the disk takes.
+        /// When it was requested. The deadline stays within the bounds of policy at that moment, however long the disk
+        /// takes.
         asked: BootTime,
     },
-    /// Keeping what stands at some paths, by name.
+    /// A snapshot of some paths, under a name.
     Snapshot {
         /// As given.
         name: String,
-        /// What stands where.
+        /// The paths and their values.
         parts: NonEmpty<(Path, Tree)>,
     },
-    /// What differs now from a snapshot.
+    /// The differences between a snapshot and now.
     Diff {
         /// The snapshot's name.
         name: String,
-        /// What policy is asked about: all that the snapshot holds, and what stands there now.
+        /// The leaves that policy decides about: of the snapshot and of the current values.
         leaves: NonEmpty<Path>,
-        /// Path, then, now.
+        /// Path, value then, value now.
         rows: Vec<(Path, Option<Tree>, Option<Tree>)>,
     },
-    /// Another owner: whoever asks.
+    /// Adoption: the caller becomes the lease's owner.
     Adopt {
-        /// The lease as it was when policy was asked.
+        /// The lease at the time of the policy decision.
         lease: Box<Lease>,
     },
-    /// What becomes of what a lease could not undo.
+    /// The settlement of a conflict.
     Settle {
         /// The lease that ended as a conflict.
         lease: Box<Lease>,
-        /// Whether it is undone all the same.
+        /// True to revert in spite of the conflict, false to keep what stands.
         force: bool,
-        /// What undoing it writes: the leaves of what stands in the places that the service itself had changed, and of what
-        /// is put there. None if it is left.
+        /// What the revert writes: the leaves of the current values in the places that the service changed, and of the
+        /// restored values. Empty if it is kept.
         leaves: Vec<Path>,
     },
     /// A condition under which a lease ends.
     Guard {
-        /// The lease as it was when policy was asked.
+        /// The lease at the time of the policy decision.
         lease: Box<Lease>,
         /// The condition.
         guard: Guarding,
     },
     /// Entering the mode `change`.
     EnterChange {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Leaving it.
+    /// Leaving the mode `change`.
     Observe,
     /// A line in the service's log.
     Log {
@@ -119,7 +121,7 @@ pub(crate) enum Effect {
     },
 }
 
-/// What is listed or explained.
+/// The kinds of listings and explanations.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Listing {
     Help,
@@ -133,7 +135,7 @@ pub(crate) enum Listing {
 }
 
 impl Listing {
-    /// The host function that shows it.
+    /// The host function that requests it.
     pub(crate) fn function(self) -> HostFunction {
         match self {
             Self::Help => HostFunction::Help,
@@ -148,37 +150,37 @@ impl Listing {
     }
 }
 
-/// A change as it was asked for.
+/// A requested change.
 pub(crate) struct Proposal {
     /// `set`, `patch` or `log_level`.
     pub(crate) function: &'static Function,
-    /// How it is made and undone.
+    /// How it is applied and reverted.
     pub(crate) change: Arc<dyn Change>,
-    /// What policy is asked about: the point or target, or each leaf that changes.
+    /// What policy decides about: the point or target, or each leaf that changes.
     pub(crate) targets: NonEmpty<Resource>,
-    /// Literal state paths that the patch will read; each must be readable to its author.
+    /// The literal state paths that the patch reads; each must be readable to its author.
     pub(crate) reads: Vec<Path>,
     /// The options given.
     pub(crate) options: Options,
-    /// What must stay true while it is in force.
+    /// The condition for staying in force.
     pub(crate) guard: Option<Guarding>,
-    /// For the record: what is put in force, never a secret.
+    /// For the record: the new value or code, never a secret.
     pub(crate) after: serde_json::Value,
-    /// What stands there and what is to, for a plan; marked. Nothing for patches.
+    /// For a plan: the old and the new value, marked. `None` for patches.
     pub(crate) shown: Option<(Option<Tree>, Option<Tree>)>,
-    /// For the record: keyed digest and length of what stood there.
+    /// For the record: keyed digest and length of the old value.
     pub(crate) before: serde_json::Value,
-    /// The same of what is put there; null for what is no value.
+    /// The same of the new value; null for patches.
     pub(crate) after_digest: serde_json::Value,
 }
 
 /// A condition for a lease.
 pub(crate) struct Guarding {
-    /// Frozen.
+    /// The frozen closure.
     pub(crate) code: Arc<Frozen>,
     /// The leaves that it reads; each must be readable to its author.
     pub(crate) reads: Vec<Path>,
-    /// The points that it names, whose calls are counted for it.
+    /// The points that it names; their calls are counted for it.
     pub(crate) points: Vec<Point>,
     /// For the record: the functions and captures that were frozen.
     pub(crate) record: serde_json::Value,
@@ -187,24 +189,24 @@ pub(crate) struct Guarding {
 /// The options of a change: `#{ ttl: "5m", reason: "INC-42", over: 3, persist: true, unseen: true }`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
-    /// From now until it reverts.
+    /// The time to live.
     pub(crate) ttl: Option<Duration>,
-    /// Why; otherwise the reason with which the mode was entered.
+    /// The reason; the default is the reason given on entering the mode.
     pub(crate) reason: Option<String>,
-    /// The leases that may stand below; more than one only where one call makes several changes.
+    /// The leases that the change may cover; several only where one call makes several changes.
     pub(crate) over: Vec<u64>,
-    /// What stands below all changes of the call, if there are several: what `over` should have named.
+    /// The leases that all changes of the call cover, if there are several: `over` must name them.
     pub(crate) below: Vec<u64>,
-    /// Whether it keeps its deadline when its session is lost.
+    /// Whether the lease keeps its deadline when its session is lost.
     pub(crate) persist: bool,
-    /// What must stay true.
+    /// The condition for staying in force.
     pub(crate) guard: Option<FnPtr>,
-    /// Whether a route that was never called may be patched.
+    /// Whether a route without any request so far may be patched.
     pub(crate) unseen: bool,
 }
 
 impl Effect {
-    /// The host function it came through.
+    /// The host function that requested it.
     pub(crate) fn function(&self) -> HostFunction {
         match self {
             Self::See(listing, _) => listing.function(),
@@ -228,12 +230,12 @@ impl Effect {
         }
     }
 
-    /// What policy decides about, from the one table.
+    /// The action that policy decides about, from the one table.
     pub(crate) fn action(&self) -> Action {
         self.function().row().action
     }
 
-    /// Whether it does more than look.
+    /// Whether it does more than read.
     pub(crate) fn acts(&self) -> bool {
         match self {
             Self::Reveal { .. }
@@ -255,7 +257,7 @@ impl Effect {
         }
     }
 
-    /// Whether its record must be on disk before it happens: it changes or reveals something.
+    /// Whether its record must be on disk first, because it changes or reveals something.
     pub(crate) fn waits_for_disk(&self) -> bool {
         match self {
             Self::Reveal { .. }
@@ -265,7 +267,7 @@ impl Effect {
             | Self::Settle { .. }
             | Self::Guard { .. }
             | Self::EnterChange { .. } => true,
-            // Reverting must not wait for a disk that may be full; its outcome is on disk before the reply.
+            // A revert must not wait for a disk that may be full; its outcome is on disk before the reply.
             Self::Revert { .. }
             | Self::See(..)
             | Self::Read { .. }

@@ -1,5 +1,5 @@
-//! The one door that every effect passes: policy decides, the log keeps it, the undo is set down. Only then is there
-//! a permit, and executing an effect consumes it.
+//! The gate that every effect passes: policy decides, the log records the intent, the lease with its undo is opened.
+//! Only then is there a permit, and executing the effect consumes it.
 
 mod asked;
 mod permit;
@@ -36,16 +36,16 @@ pub(crate) use permit::{MethodPermit, Opened, Permit};
 pub(crate) use preview::{Barred, could_read, speaks_of};
 pub(crate) use stack::{Standing, not_failing, on_top, standing, unagreed};
 
-/// Why the gate let nothing through.
+/// Why the gate refused.
 #[derive(Clone, Debug)]
 pub(crate) enum Refusal {
-    /// Policy says no.
+    /// Policy denies it.
     Denied(Box<Denial>),
     /// The log cannot be written.
     Log(AppendError),
-    /// What is asked for is not there or is in another state.
+    /// The target does not exist or is in another state.
     State {
-        /// What was seen.
+        /// What the agent found.
         message: String,
         /// What to do.
         help: String,
@@ -53,12 +53,12 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// About the state of things.
+    /// A refusal because of the state of the target.
     pub(crate) fn state(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self::State { message: message.into(), help: help.into() }
     }
 
-    /// What stood in the way, in one line.
+    /// The reason in one line.
     pub(crate) fn message(&self) -> String {
         match self {
             Self::Denied(denial) => format!("denied: {} {}", denial.action, denial.resource),
@@ -68,10 +68,11 @@ impl Refusal {
     }
 }
 
-/// Decides, records the intent, opens the lease; only then hands out the permit.
+/// Decides, records the intent, opens the lease; only then returns the permit.
 ///
 /// # Errors
-/// The first that holds, in this order: policy denies, the target is in another state, the log cannot be written.
+/// In this order: the record would hold a secret, policy denies, the target is in another state, the log cannot be
+/// written, the agent is stopping.
 pub(crate) fn pass<'a>(core: &'a Core, run: &Run, effect: Effect) -> Result<Permit<'a>, Refusal> {
     let now = BootTime::now();
     refuse_secrets(core, run, &effect)?;
@@ -81,7 +82,7 @@ pub(crate) fn pass<'a>(core: &'a Core, run: &Run, effect: Effect) -> Result<Perm
         run.record(core, denied, Until::Written).map_err(Refusal::Log)?;
         return Err(Refusal::Denied(Box::new(denial)));
     }
-    // Held until the lease is in the table: another eval must not put a change on the same target meanwhile.
+    // Held until the lease is in the table, so that no other eval changes the same target in between.
     let claim = match &effect {
         Effect::Change(proposal) => Some(claim(core, run, proposal, now)?),
         _ => None,
@@ -105,20 +106,21 @@ pub(crate) fn pass<'a>(core: &'a Core, run: &Run, effect: Effect) -> Result<Perm
     Ok(Permit { effect, lease })
 }
 
-/// An effect that a plan would have, and what would become of it.
+/// An effect of a plan, and the decision about it.
 pub(crate) struct Considered {
     /// The effect.
     pub(crate) effect: Effect,
-    /// Why it would be let through, or why not.
+    /// The rules that allow it, or why it is refused.
     pub(crate) verdict: Result<String, Refusal>,
-    /// The reason that is all it lacks: there is none before the mode `change` is entered with one.
+    /// The pattern of the reason that is all it lacks: a plan has no reason before the mode `change` is entered with
+    /// one.
     pub(crate) wants: Option<String>,
 }
 
-/// Decides about an effect of a plan and records that, without letting anything happen: no lease, no permit.
+/// Decides about an effect of a plan and records the decision. Nothing happens: no lease, no permit.
 ///
 /// # Errors
-/// The log cannot be written, or what would stand in it holds a secret.
+/// The log cannot be written, or the record would hold a secret.
 pub(crate) fn consider(core: &Core, run: &Run, effect: Effect) -> Result<Considered, Refusal> {
     let now = BootTime::now();
     refuse_secrets(core, run, &effect)?;
@@ -142,7 +144,7 @@ pub(crate) fn consider(core: &Core, run: &Run, effect: Effect) -> Result<Conside
     Ok(Considered { effect, verdict, wants })
 }
 
-/// The rules that let it through, by id.
+/// The ids of the rules that allow it.
 fn allowed_by(decided: &Decided) -> String {
     let mut rules: Vec<String> = decided
         .answers()
@@ -158,7 +160,7 @@ fn allowed_by(decided: &Decided) -> String {
     }
 }
 
-/// What would stand in the log as it was written must hold no secret.
+/// Refuses an effect if a text that would be recorded verbatim holds a secret.
 fn refuse_secrets(core: &Core, run: &Run, effect: &Effect) -> Result<(), Refusal> {
     if written(effect).iter().any(|text| run.holds_secret(core, text)) {
         return Err(Refusal::state(
@@ -169,8 +171,8 @@ fn refuse_secrets(core: &Core, run: &Run, effect: &Effect) -> Result<(), Refusal
     Ok(())
 }
 
-/// Whether this operator may read anything of what stands at a path. Names of what nobody showed them are not listed, and
-/// what they may not read looks the same whether it is there or not.
+/// Checks that the operator may read at least one leaf at a path. Otherwise the denial names only that path: what an
+/// operator may not read looks the same whether it exists or not.
 pub(crate) fn may_know(core: &Core, run: &Run, path: &Path, tree: Option<&Tree>) -> Result<(), Refusal> {
     let mut refusal = None;
     let whole = vec![path.clone()];
@@ -184,10 +186,10 @@ pub(crate) fn may_know(core: &Core, run: &Run, path: &Path, tree: Option<&Tree>)
     refusal.map_or(Ok(()), |denial| Err(Refusal::Denied(Box::new(denial))))
 }
 
-/// Whether this operator may read all of what stands at a path.
+/// Checks that this operator may read all leaves at a path.
 ///
 /// # Errors
-/// A denial that names nothing that the operator did not name.
+/// A denial that names no path.
 pub(crate) fn must_see(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Result<(), Refusal> {
     for leaf in crate::host::leaves(path, tree).iter() {
         if let Decision::Deny(denial) = core.policy.decide(&run.request(core, Action::Read, resource(leaf))) {
@@ -197,31 +199,31 @@ pub(crate) fn must_see(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Resu
     Ok(())
 }
 
-/// The denial without the path that it is about, of which the operator may know nothing.
+/// The denial without its path, which the operator need not know.
 fn nameless(denial: Denial) -> Denial {
     let help = format!("all or a part of what it reads: {}", denial.help);
     Denial { resource: Resource::Agent, help, ..denial }
 }
 
-/// Whether policy lets the author of a patch read a leaf that came after the patch was made. No permit: what it reads is
-/// part of the permit to make it.
+/// Whether policy lets the author of a patch read a leaf now; leaves may appear after the patch was made. There is no
+/// permit: the reads of a patch are part of the permit to make it.
 pub(crate) fn may_read(core: &Core, author: &Request, leaf: &Path) -> bool {
     let request = Request { resource: resource(leaf), ..author.clone() };
     matches!(core.policy.decide(&request), Decision::Allow(_))
 }
 
-/// Whether policy might let the author of a patch read something at a path. Asked before the service is.
+/// Whether policy might let the author of a patch read something at a path. Checked before the service's state is read.
 pub(crate) fn might_read(core: &Core, author: &Request, path: &Path) -> bool {
     core.policy.could_allow(&Request { resource: resource(path), ..author.clone() }).is_ok()
 }
 
-/// Whether policy would let this operator patch a point, with these options. No permit.
+/// Whether policy would let this operator patch a point with these options. It issues no permit.
 pub(crate) fn may_patch(core: &Core, run: &Run, point: &str, options: &Options) -> bool {
     let request = run.request(core, Action::Patch, Resource::Point(point.to_owned()));
     matches!(core.policy.decide(&requests::with_options(run, options, request)), Decision::Allow(_))
 }
 
-/// What of an effect goes into the log as it was written.
+/// Texts of an effect that are recorded verbatim.
 fn written(effect: &Effect) -> Vec<String> {
     let reason = |options: &Options| options.reason.clone();
     match effect {
@@ -240,7 +242,7 @@ fn written(effect: &Effect) -> Vec<String> {
         Effect::Barred(barred) => {
             reason(&barred.options).into_iter().chain([barred.resource.to_string()]).collect()
         }
-        // What these say is scrubbed, or holds nothing that was written.
+        // The texts of these are scrubbed, or they have none.
         Effect::See(..)
         | Effect::Log { .. }
         | Effect::Revert { .. }
@@ -252,7 +254,7 @@ fn written(effect: &Effect) -> Vec<String> {
     }
 }
 
-/// Decides about a method that is no eval. A denial is recorded; that a client is alive is not.
+/// Decides about a method other than `eval`. A denial is recorded; an allowed method is not.
 ///
 /// # Errors
 /// The denial.
@@ -275,8 +277,8 @@ fn decide(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Decided {
     Decided::of(requests(core, run, effect, now), |request| core.policy.decide(request))
 }
 
-/// The denial. For one leaf of several it names no leaf, and says the same of what is there and what is not: which there
-/// are may be what cannot be seen.
+/// The denial of an effect. If one leaf of several is denied, the denial does not name the leaf, and is the same
+/// whether the leaf exists or not: which leaves exist may itself be hidden from the operator.
 fn denial(effect: &Effect, decided: &Decided) -> Option<Denial> {
     let denied = decided.denial()?.clone();
     let whole = match effect {
@@ -292,7 +294,7 @@ fn denial(effect: &Effect, decided: &Decided) -> Option<Denial> {
         Some(whole @ Resource::State(_)) if matches!(denied.resource, Resource::State(_)) => {
             Some(Denial { resource: whole, help: format!("all or a part of it: {}", denied.help), ..denied })
         }
-        // What a snapshot, a guard or a patch reads has leaves that its operator did not name.
+        // A snapshot, a guard or a patch reads leaves that the operator did not name.
         _ if denied.action == Action::Read && matches!(denied.resource, Resource::State(_)) => {
             Some(nameless(denied))
         }
@@ -300,11 +302,11 @@ fn denial(effect: &Effect, decided: &Decided) -> Option<Denial> {
     }
 }
 
-/// Checks the stack, and keeps others from changing it before this change stands on it.
+/// Claims the target and checks the stack on it. While the claim is held, no other eval changes that stack.
 fn claim<'a>(core: &'a Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<Claim<'a>, Refusal> {
     let target = proposal.change.target();
     let by = format!("eval {} of {}", run.record_number(), run.session.operator.name);
-    // The id of the lease to be is not told: it may come to nothing.
+    // The id of the future lease is not told: the change may fail.
     let claim = core.leases.claim(target, by).map_err(|other| {
         Refusal::state(
             format!("`{target}` is being changed by {other} at this moment"),
@@ -315,7 +317,7 @@ fn claim<'a>(core: &'a Core, run: &Run, proposal: &Proposal, now: BootTime) -> R
     Ok(claim)
 }
 
-/// Sets down everything a lease needs, without making the change.
+/// Makes the lease of a change without applying the change.
 pub(crate) fn lease_of(run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> Result<Lease, Refusal> {
     let Some(after) = run.after() else {
         return Err(Refusal::state(
@@ -340,7 +342,7 @@ pub(crate) fn lease_of(run: &Run, proposal: &Proposal, id: u64, now: BootTime) -
     })
 }
 
-/// The records of an effect: the code it keeps in parts, the effect, and the lease with its undo.
+/// The records of an effect: parts of long members first, then the effect or the lease with its undo.
 fn intent(
     core: &Core,
     run: &Run,
@@ -389,7 +391,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What an effect is, for its record: never a secret in the clear.
+/// The members of an effect's record; never a secret in the clear.
 fn detail(core: &Core, run: &Run, effect: &Effect) -> Vec<(&'static str, Value)> {
     match effect {
         Effect::Observe => Vec::new(),
@@ -441,12 +443,12 @@ fn detail(core: &Core, run: &Run, effect: &Effect) -> Vec<(&'static str, Value)>
     }
 }
 
-/// The word for what becomes of a conflict.
+/// The word for how a conflict is settled.
 pub(crate) fn settled_as(force: bool) -> &'static str {
     if force { "force" } else { "keep" }
 }
 
-/// The policy that decides, with what the log says of it.
+/// The policy's digest in hex, as the log has it.
 pub(crate) fn digest_of(policy: &Policy) -> String {
     policy.digest().iter().map(|byte| format!("{byte:02x}")).collect()
 }

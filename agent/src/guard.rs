@@ -1,5 +1,5 @@
-//! Guards: conditions that must stay true while a lease is in force. Frozen code, run again and again on a thread of the
-//! agent's own, first before the change is made.
+//! Guards: conditions that must stay true while a lease is in force. A guard is frozen code that a thread of the agent
+//! evaluates periodically, for the first time before the change is made.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,24 +19,25 @@ use crate::script::frozen::Frozen;
 use crate::state::{Tree, Wait};
 use crate::values;
 
-/// How often each guard is asked: often enough to be quicker than whoever watches a graph, seldom enough that a hundred
-/// guards of 1 ms cost a tenth of one CPU.
+/// The interval between two evaluations of a guard: shorter than the reaction of an operator who watches a graph, long
+/// enough that a hundred guards of 1 ms take less than half of one CPU.
 pub(crate) const EVERY: Duration = Duration::from_millis(250);
 
-/// How often in a row a guard may fail to answer, because its code failed or a state was busy.
+/// The number of consecutive evaluations without an answer, because the code failed or a state was busy, that ends the
+/// lease.
 const MAX_SILENT: u32 = 2;
 
-/// How much of what was seen stands in the reason of a revert, in bytes.
+/// The longest description of what a guard saw in the reason of a revert, in bytes.
 const MAX_SEEN: usize = 1_000;
 
-/// A number of the service that guards see.
+/// A number of the service that guards can read.
 pub(crate) type Gauge = Box<dyn Fn() -> f64 + Send + Sync>;
 
-/// What is counted for a guard, until this is dropped.
+/// The counts for a guard, kept until this is dropped.
 pub(crate) struct Counts(Vec<(Point, Arc<Watch>)>);
 
 impl Counts {
-    /// Begins to count the calls of these points.
+    /// Starts counting the calls of these points.
     pub(crate) fn of(points: &[Point]) -> Self {
         Self(points.iter().map(|point| (point.clone(), point.watch())).collect())
     }
@@ -54,43 +55,44 @@ impl Drop for Counts {
     }
 }
 
-/// A guard that is in force.
+/// A guard in force.
 struct Guard {
     code: Arc<Frozen>,
     counts: Arc<Counts>,
-    /// In a row.
+    /// Evaluations without an answer, in a row.
     silent: u32,
 }
 
-/// The guards in force, by lease, and the gauges that they see.
+/// The guards in force, by lease, and the gauges that they read.
 pub(crate) struct Guards {
     guards: Mutex<BTreeMap<u64, Guard>>,
     gauges: Arc<BTreeMap<String, Gauge>>,
-    /// Whether the service's gauges are being asked, on a thread of their own.
+    /// Whether a thread is reading the service's gauges.
     asking: Arc<AtomicBool>,
 }
 
-/// How long the service may take to tell its gauges; one that takes longer shows none, and is not asked again meanwhile.
+/// How long the service may take to report its gauges. If it takes longer, all read as `()`, and no second thread is
+/// started until the first one is done.
 const GAUGES: Duration = Duration::from_millis(20);
 
-/// What a guard said.
+/// The answer of a guard.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Answer {
     /// The condition holds.
     Holds,
-    /// It does not; what was seen.
+    /// It does not hold; what the guard saw.
     Broken(String),
-    /// It could not tell, and why.
+    /// It has no answer, and why.
     Silent(String),
 }
 
 impl Guards {
-    /// None yet.
+    /// No guards yet.
     pub(crate) fn new(gauges: BTreeMap<String, Gauge>) -> Self {
         Self { guards: Mutex::default(), gauges: Arc::new(gauges), asking: Arc::default() }
     }
 
-    /// What the gauges say; nothing of one that cannot tell, and of all if they take too long.
+    /// The values of the gauges; null for one without a number, and for all if they take too long.
     fn gauges(&self) -> Vec<(String, Tree)> {
         let silent = || self.gauges.keys().map(|name| (name.clone(), Tree::Null)).collect();
         if self.gauges.is_empty() || self.asking.swap(true, Ordering::AcqRel) {
@@ -100,13 +102,13 @@ impl Guards {
         let (told, hear) = sync_channel(1);
         let ask = move || {
             let number = |gauge: &Gauge| {
-                // The service's own code; what it cannot tell is no number.
+                // The service's own code: a panic counts as no number.
                 let value = fenced(gauge).unwrap_or(f64::NAN);
                 if value.is_finite() { Tree::F64(value) } else { Tree::Null }
             };
             let numbers = gauges.iter().map(|(name, gauge)| (name.clone(), number(gauge))).collect();
             asking.store(false, Ordering::Release);
-            // Whoever asked may have gone on without them.
+            // The receiver may have timed out.
             drop(told.try_send(numbers));
         };
         match std::thread::Builder::new().name("debug-gauge".to_owned()).spawn(ask) {
@@ -122,7 +124,7 @@ impl Guards {
         self.guards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a guard on a lease; false if it has one.
+    /// Adds a guard to a lease; false if it has one.
     pub(crate) fn add(&self, lease: u64, code: Arc<Frozen>, counts: Counts) -> bool {
         let mut guards = self.lock();
         let free = !guards.contains_key(&lease);
@@ -132,12 +134,12 @@ impl Guards {
         free
     }
 
-    /// Whether a lease has one.
+    /// Whether a lease has a guard.
     pub(crate) fn has(&self, lease: u64) -> bool {
         self.lock().contains_key(&lease)
     }
 
-    /// How the guard of a lease stands, if it has one.
+    /// The last answer of a lease's guard, in words; `None` without a guard.
     pub(crate) fn told(&self, lease: u64) -> Option<String> {
         self.lock().get(&lease).map(|guard| match guard.silent {
             0 => "holds".to_owned(),
@@ -145,18 +147,18 @@ impl Guards {
         })
     }
 
-    /// Takes the guard of a lease away.
+    /// Removes the guard of a lease.
     pub(crate) fn remove(&self, lease: u64) {
         self.lock().remove(&lease);
     }
 
-    /// Whether there is any.
+    /// Whether no lease has a guard.
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 }
 
-/// Asks every guard once, and ends the leases whose condition no longer holds, or which cannot be told twice in a row.
+/// Evaluates every guard once. Ends a lease if its guard is false, or has had no answer [`MAX_SILENT`] times in a row.
 pub(crate) fn round(core: &Core) {
     let parts = |(lease, guard): (&u64, &Guard)| (*lease, guard.code.clone(), guard.counts.clone());
     let asked: Vec<_> = core.guards.lock().iter().map(parts).collect();
@@ -165,7 +167,7 @@ pub(crate) fn round(core: &Core) {
             core.guards.remove(lease);
             continue;
         };
-        // It is on its way out already.
+        // The lease is already being ended.
         if found.failing.is_some() {
             continue;
         }
@@ -199,8 +201,8 @@ fn silent(core: &Core, lease: u64, change: impl FnOnce(&mut u32)) -> u32 {
     })
 }
 
-/// Asks a guard for the first time, before its change is made. On a thread of its own: this one runs a script already, whose
-/// budget and variables are no business of the guard.
+/// Evaluates a guard for the first time, before its change is made. It uses a separate thread: the current one runs a
+/// script with a budget and variables that the guard must not share.
 pub(crate) fn first(core: &Core, lease: u64, code: &Frozen, counts: &Counts) -> Answer {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("debug-guard-new".to_owned());
@@ -211,7 +213,7 @@ pub(crate) fn first(core: &Core, lease: u64, code: &Frozen, counts: &Counts) -> 
     })
 }
 
-/// Asks a guard.
+/// Evaluates a guard.
 fn ask(core: &Core, lease: u64, code: &Frozen, counts: &Counts) -> Answer {
     let sight = sight(core, lease, counts);
     match code.call(lease, BootTime::now(), vec![sight.clone()]) {
@@ -222,9 +224,12 @@ fn ask(core: &Core, lease: u64, code: &Frozen, counts: &Counts) -> Answer {
     }
 }
 
-/// What a guard is shown: of the lease's own patch since the change `calls`, `errors`, `failures`, `mean_us`, `p99_us`; in `points`
-/// the same of every patch, and of the calls of each point that the guard names, whoever answers them, since it began; the
-/// service's own numbers in `gauges`.
+/// The argument of a guard.
+///
+/// - `calls`, `errors`, `failures`, `mean_us`, `p99_us` of the lease's own patch since the change.
+/// - `points`: the same for every patch and, since the guard began, for all calls of each point that the guard names,
+///   whether a patch or the original answers.
+/// - `gauges`: the service's own numbers.
 fn sight(core: &Core, lease: u64, counts: &Counts) -> Tree {
     let own = core.leases.find(lease).ok().and_then(|lease| match lease.target() {
         Resource::Point(name) => core.points.find(name)?.stats(lease.id),
@@ -233,7 +238,7 @@ fn sight(core: &Core, lease: u64, counts: &Counts) -> Tree {
     let mut entries = numbers(&own.unwrap_or_default());
     let mut points: BTreeMap<String, Stats> = core.points.patched().into_iter().collect();
     for (name, counted) in counts.stats() {
-        // How often its patch failed is nothing that a caller sees.
+        // A watch sees calls as the caller does, and the caller does not see that a patch failed.
         let failures = points.get(name).map_or(0, |patch| patch.failures);
         points.insert(name.to_owned(), Stats { failures, ..counted });
     }
@@ -255,10 +260,10 @@ fn numbers(stats: &Stats) -> Vec<(String, Tree)> {
     ]
 }
 
-/// What the guard looked at, in one line, without secrets.
+/// The values that the guard read, in one line, without secrets.
 fn seen(core: &Core, sight: &Tree, code: &Frozen) -> String {
     let reads = code.reads().filter_map(|path| {
-        // As the guard itself reads: no more than its author may.
+        // Reads as the guard does: only what its author may read.
         Some(format!("{path} = {}", convert::display(&code.look(path)?)))
     });
     let text = [values::json(sight).to_string()].into_iter().chain(reads).collect::<Vec<_>>().join(", ");

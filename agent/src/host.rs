@@ -1,4 +1,4 @@
-//! The host functions: registered from the one table, each a wish that goes through the gate.
+//! The host functions, registered from the one table. Each call forms effects that pass the gate.
 
 mod answers;
 mod arguments;
@@ -31,7 +31,7 @@ use crate::values;
 pub(crate) use arguments::is_option;
 pub(crate) use wish::{is_container, leaves, read, read_found, set, state_refusal};
 
-/// What a host function finds in the engine it is called from.
+/// The eval that a host function is called from.
 #[derive(Clone)]
 pub(crate) struct EvalTag {
     pub(crate) core: Arc<Core>,
@@ -41,13 +41,13 @@ pub(crate) struct EvalTag {
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
 thread_local! {
-    /// The eval that runs on this thread: functions of the library know no other way to what a handle stands for.
+    /// The eval that runs on this thread. Library functions have no other way to read what a handle stands for.
     static CURRENT: RefCell<Option<EvalTag>> = const { RefCell::new(None) };
 }
 
-/// Runs the code of an eval, which is [`current`] meanwhile.
+/// Runs the code of an eval as the [`current`] one.
 pub(crate) fn within<T>(tag: EvalTag, code: impl FnOnce() -> T) -> T {
-    /// Puts the outer one back, also when the code panics.
+    /// Restores the outer eval, also on a panic.
     struct Restore(Option<EvalTag>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -79,7 +79,7 @@ pub(crate) static MODULE: LazyLock<Arc<Module>> = LazyLock::new(|| {
     Arc::new(module)
 });
 
-/// Registers one function for each number of arguments that the table gives it.
+/// Registers one function for each arity in the table.
 fn register(module: &mut Module, function: &'static Function) {
     for arity in function.arities() {
         let registration = FuncRegistration::new(function.name);
@@ -103,8 +103,8 @@ fn register(module: &mut Module, function: &'static Function) {
     }
 }
 
-/// Runs a function as a plan and returns what it would do. The function is called with copies of what it captured, so that
-/// it changes no variable of the session either.
+/// Runs a function as a plan and returns the effects that it would have. It runs on copies of the captured variables,
+/// so that it changes no variable of the session.
 fn plan(
     ctx: &NativeCallContext<'_>,
     EvalTag { core, run }: &EvalTag,
@@ -117,7 +117,7 @@ fn plan(
     if !run.begin_plan(Planning::in_mode(Mode::Change, reason)) {
         return Err("a plan is being made already; what it lists is all that would happen".into());
     }
-    // What holds itself has no end to copy.
+    // A value that contains itself has no finite copy.
     if !function.curry().iter().all(nesting::fits) {
         run.end_plan();
         return Err("what the function captured nests too deeply".into());
@@ -138,7 +138,7 @@ fn plan(
     Ok(rows)
 }
 
-/// Rhai's `print`: output of the eval itself, which reads and changes nothing.
+/// Rhai's `print`: output of the eval, which reads and changes nothing.
 fn print(ctx: NativeCallContext<'_>, value: Dynamic) -> Fallible<()> {
     let tag = tag(&ctx)?;
     let value = handle::whole(value)?;
@@ -148,7 +148,7 @@ fn print(ctx: NativeCallContext<'_>, value: Dynamic) -> Fallible<()> {
     if meter::ended().is_some() { Err(terminated()) } else { Ok(()) }
 }
 
-/// The eval that a native function was called from.
+/// The eval that called a native function.
 pub(crate) fn tag(ctx: &NativeCallContext<'_>) -> Fallible<EvalTag> {
     ctx.tag()
         .and_then(|t| t.clone().try_cast::<EvalTag>())
@@ -159,7 +159,7 @@ fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dyna
     let tag = tag(ctx)?;
     let mut args = args.into_iter();
     let (a, mut b, c) = (args.next(), args.next(), args.next());
-    // What it plans asks for its effects one by one, each through here.
+    // The planned function requests its effects one by one, each through here.
     if function.id == HostFunction::Plan {
         return plan(ctx, &tag, a.unwrap_or(Dynamic::UNIT));
     }
@@ -172,7 +172,7 @@ fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dyna
     perform(&tag, || wish::wish(function, &tag, a.clone(), b.clone(), c.clone()))
 }
 
-/// `set(path, value, options)` where the value is text and the path a handle.
+/// `set(path, value, options)` where the value is text and the path is a handle.
 pub(crate) fn set_with_options(
     tag: &EvalTag,
     path: Dynamic,
@@ -183,11 +183,11 @@ pub(crate) fn set_with_options(
     perform(tag, || wish::wish(function, tag, Some(path.clone()), Some(value.clone()), Some(options.clone())))
 }
 
-/// What an effect costs, in operations: its record takes about as long to write, and as much room on the disk, as so many
-/// take time.
+/// The cost of an effect in operations: its record takes about as long to write, and as much room on the disk, as that
+/// many operations take time.
 const EFFECT: u64 = 100;
 
-/// Charges an effect, and every byte that it writes into logs. A run that has used up all ends behind it.
+/// Charges an effect, and every byte that it writes into logs. A run that exceeds its budget ends after this effect.
 pub(crate) fn charge(effect: &Effect) {
     let written = match effect {
         Effect::Log { text, .. } => 1_000 + text.len() as u64,
@@ -196,7 +196,7 @@ pub(crate) fn charge(effect: &Effect) {
     meter::charge(written);
 }
 
-/// Forms the effect, passes it through the gate, executes it. A refusal ends the eval, wherever it is.
+/// Forms the effects, passes each through the gate, and executes it. A refusal ends the eval, however deep the call is.
 pub(crate) fn perform(
     tag: &EvalTag,
     wish: impl FnOnce() -> Result<Vec<Effect>, Refusal>,
@@ -214,7 +214,7 @@ pub(crate) fn perform(
             let permit = gate::pass(&tag.core, &tag.run, effect)?;
             let result = execute::execute(&tag.core, &tag.run, permit)?;
             tag.run.session.shapes().note(&result);
-            // If it is too much, the run ends behind this.
+            // If the result is too large, the run ends after this effect.
             drop(memory::made(values::size_at_most(&result)));
             results.push(result);
         }
@@ -228,13 +228,13 @@ pub(crate) fn perform(
     }
 }
 
-/// Charges a look at a container as a read, and notes it: it has taken the service's lock, and is no effect of its own.
+/// Charges a look at a container as a read, and records it: it takes the service's lock, but is no effect of its own.
 pub(crate) fn looked(tag: &EvalTag, path: &Path) {
     meter::charge(EFFECT);
     tag.run.looked_at(path);
 }
 
-/// A run that has ended gets nothing more, not even in what the unwinding of a closure calls.
+/// Refuses to go on after the run has ended, also in what the unwinding of a closure calls.
 pub(crate) fn may_go_on(tag: &EvalTag) -> Fallible<()> {
     if meter::ended().is_some() || tag.run.is_cancelled() {
         meter::end(End::Cancelled);
@@ -253,8 +253,8 @@ fn refuse(tag: &EvalTag, refusal: Refusal) -> Fallible<Dynamic> {
     Err(terminated())
 }
 
-/// Ends each change that the operator may end, whatever becomes of the others; if some could not be ended, that is an error
-/// which lists both.
+/// Ends each change that the operator may end; one failure does not stop the others. If some could not be ended, the
+/// error lists both kinds.
 fn revert_all(tag: &EvalTag) -> Fallible<Dynamic> {
     may_go_on(tag)?;
     let (core, run) = (&tag.core, &tag.run);
@@ -266,7 +266,7 @@ fn revert_all(tag: &EvalTag) -> Fallible<Dynamic> {
     }
 }
 
-/// The names that a script may not define functions with.
+/// The names that a script must not define as functions.
 pub(crate) fn is_host_function(name: &str) -> bool {
     table::function(name).is_some()
 }

@@ -1,4 +1,4 @@
-//! What policy is asked, and what it answered. Nothing asked is not expressible: it would be allowed.
+//! The requests to policy, and its answers. An empty list of requests cannot be expressed: it would be allowed.
 
 use debug_policy::{Decision, Denial, Request};
 
@@ -10,18 +10,18 @@ pub(crate) struct NonEmpty<T> {
 }
 
 impl<T> NonEmpty<T> {
-    /// One.
+    /// A list of one.
     pub(crate) const fn one(first: T) -> Self {
         Self { first, rest: Vec::new() }
     }
 
-    /// All of them; nothing if there are none.
+    /// A list of all items; `None` if there are none.
     pub(crate) fn of(items: impl IntoIterator<Item = T>) -> Option<Self> {
         let mut items = items.into_iter();
         Some(Self { first: items.next()?, rest: items.collect() })
     }
 
-    /// With more behind.
+    /// Appends items.
     pub(crate) fn and(mut self, more: impl IntoIterator<Item = T>) -> Self {
         self.rest.extend(more);
         self
@@ -32,12 +32,12 @@ impl<T> NonEmpty<T> {
         std::iter::once(&self.first).chain(&self.rest)
     }
 
-    /// What becomes of each.
+    /// Maps each item.
     pub(crate) fn map<U>(&self, mut of: impl FnMut(&T) -> U) -> NonEmpty<U> {
         NonEmpty { first: of(&self.first), rest: self.rest.iter().map(of).collect() }
     }
 
-    /// Several for each.
+    /// Maps each item to several.
     pub(crate) fn flat_map<U>(&self, mut of: impl FnMut(&T) -> NonEmpty<U>) -> NonEmpty<U> {
         let first = of(&self.first);
         first.and(self.rest.iter().flat_map(|item| of(item).into_vec()))
@@ -50,7 +50,7 @@ impl<T> NonEmpty<T> {
 }
 
 impl<T: Ord> NonEmpty<T> {
-    /// Sorted, each once.
+    /// Sorted, without duplicates.
     pub(crate) fn sorted(self) -> Self {
         let Self { first, rest } = self;
         let mut least = first;
@@ -67,24 +67,25 @@ impl<T: Ord> NonEmpty<T> {
     }
 }
 
-/// What an effect comes down to.
+/// What must be decided before an effect.
 pub(super) enum Asked {
-    /// The end of one's own change, by the id of its lease: nobody needs leave to make the service what it was.
+    /// An operator's own change is ended, by its lease's id. That needs no permission: it makes the service what it
+    /// was.
     Own(u64),
-    /// Policy is asked all of these.
+    /// Policy must allow all of these.
     Policy(NonEmpty<Request>),
 }
 
-/// What was answered.
+/// The decisions.
 pub(super) enum Decided {
-    /// Policy was not asked.
+    /// No policy decision was needed.
     Own(u64),
-    /// Each request with its answer, up to the first that is denied.
+    /// Each request with its decision, up to the first denial.
     Policy(Box<NonEmpty<(Request, Decision)>>),
 }
 
 impl Decided {
-    /// Asks until something is denied.
+    /// Decides the requests up to the first denial.
     pub(super) fn of(asked: Asked, decide: impl Fn(&Request) -> Decision) -> Self {
         let requests = match asked {
             Asked::Own(lease) => return Self::Own(lease),
@@ -105,7 +106,7 @@ impl Decided {
         Self::Policy(Box::new(answers))
     }
 
-    /// Each request with its answer; none for the end of one's own change.
+    /// Each request with its decision; none for the end of an operator's own change.
     pub(super) fn answers(&self) -> impl Iterator<Item = &(Request, Decision)> {
         let answers = match self {
             Self::Own(_) => None,

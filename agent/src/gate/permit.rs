@@ -1,4 +1,4 @@
-//! Permits, and what becomes of one that is not spent.
+//! Permits, and the cleanup of a permit that is not spent.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,8 +11,8 @@ use crate::lease::{Cause, Lease, Making};
 use crate::records;
 use crate::state::Wait;
 
-/// Leave to execute one effect once. Neither `Clone` nor `Default`; only [`super::pass`] makes one. A lease that was opened
-/// for it ends with it if it is dropped unspent.
+/// The permission to execute one effect once. It is neither `Clone` nor `Default`; only [`super::pass`] makes one.
+/// Dropping it unspent ends the lease that was opened for it.
 #[must_use = "an effect happens only where its permit is spent"]
 pub(crate) struct Permit<'a> {
     pub(super) effect: Effect,
@@ -20,45 +20,45 @@ pub(crate) struct Permit<'a> {
 }
 
 impl<'a> Permit<'a> {
-    /// The effect, with the lease that was opened for it. Consumes the permit.
+    /// Consumes the permit; returns the effect and the lease that was opened for it.
     pub(crate) fn spend(self) -> (Effect, Option<Opened<'a>>) {
         (self.effect, self.lease)
     }
 }
 
-/// Leave to answer one call of a method that is no eval; whoever answers takes it.
+/// The permission to answer one call of a method other than `eval`.
 #[must_use = "only who has leave answers"]
 pub(crate) struct MethodPermit(pub(super) ());
 
-/// A lease that is in the log, and whose change is not in force yet.
+/// A lease that is in the log but has no change in force yet.
 ///
-/// Whatever ends this before [`kept`](Self::kept), a panic included, ends the lease with its one terminal record.
+/// If it is dropped before [`kept`](Self::kept), also by a panic, the lease ends with its one terminal record.
 #[must_use = "dropped, it takes its lease back"]
 pub(crate) struct Opened<'a> {
     core: &'a Core,
     lease: Lease,
-    /// Nobody ends it while this is there.
+    /// Keeps other threads from ending the lease.
     making: Option<Making<'a>>,
     stage: Stage,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
-    /// Nothing of the service was changed.
+    /// The service is unchanged.
     Waits,
-    /// It may be in force.
+    /// The change may be in force.
     Begun,
-    /// Its end or its keeping is told.
+    /// The outcome is recorded.
     Told,
 }
 
 impl<'a> Opened<'a> {
-    /// Takes in a lease that the log has.
+    /// Opens a lease that the log has.
     ///
     /// # Errors
-    /// None is taken in any more.
+    /// The agent is stopping and opens no more leases.
     pub(super) fn open(core: &'a Core, lease: Lease) -> Result<Self, Refusal> {
-        // From here on: it stands in the log.
+        // From here on the record in the log needs its terminal record.
         let mut opened = Self { core, lease, making: None, stage: Stage::Waits };
         match core.leases.open(opened.lease.clone()) {
             Ok(making) => {
@@ -77,17 +77,17 @@ impl<'a> Opened<'a> {
         &self.lease
     }
 
-    /// Its change is made now: from here on it may be in force, and is undone if this is dropped.
+    /// The change is being applied: from here on it may be in force, and a drop reverts it.
     pub(crate) fn begin(&mut self) {
         self.stage = Stage::Begun;
     }
 
-    /// The change is in force, and its eval knows that it has made it.
+    /// The change is in force, and its eval has noted it.
     pub(crate) fn kept(mut self) {
         self.stage = Stage::Told;
     }
 
-    /// The change could not be made and is not in force.
+    /// The change failed to apply and is not in force.
     pub(crate) fn never_made(mut self, why: &str) {
         self.end_untouched(Cause::Undone.kind(), why);
     }
@@ -102,7 +102,7 @@ impl<'a> Opened<'a> {
         core.mark();
     }
 
-    /// What a fault left: undone, if it may be in force.
+    /// Cleans up after a fault: reverts the change if it may be in force.
     fn give_up(&mut self) {
         match self.stage {
             Stage::Told => {}
@@ -112,7 +112,7 @@ impl<'a> Opened<'a> {
             Stage::Begun => {
                 self.stage = Stage::Told;
                 drop(self.making.take());
-                // What cannot be undone now is an alarm in the log and tried again.
+                // A revert that fails now is an alarm in the log, and is tried again.
                 drop(self.core.end_lease(self.lease.id, &Cause::Undone, "agent", Wait::AGENT));
             }
         }
@@ -121,7 +121,8 @@ impl<'a> Opened<'a> {
 
 impl Drop for Opened<'_> {
     fn drop(&mut self) {
-        // The usual case costs nothing; otherwise a panic may be on its way through here, and a second one would end the service.
+        // In the normal case this does nothing. Otherwise a panic may be unwinding, and a second one would abort the
+        // service.
         if self.stage != Stage::Told
             && let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.give_up()))
         {

@@ -1,4 +1,4 @@
-//! What an effect comes down to: everything that policy is asked before it may happen.
+//! Maps an effect to every request that policy must allow first.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::lease::{DEFAULT_TTL, Lease};
 use crate::run::Run;
 use crate::state::Path;
 
-/// Every request that an effect comes down to.
+/// Every request that policy must allow for an effect.
 pub(super) fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Asked {
     let action = effect.action();
     let ask = |resource: Resource| run.request(core, action, resource);
     Asked::Policy(match effect {
-        // One's own change may always be ended; nobody needs leave to make the service what it was.
+        // An operator may always end their own change: that makes the service what it was.
         Effect::Revert { lease } if lease.owner == run.session.operator.name => return Asked::Own(lease.id),
         Effect::Revert { lease } => {
             NonEmpty::one(ask(lease.target().clone())).and([ask(Resource::Lease(lease.owner.clone()))])
@@ -33,7 +33,7 @@ pub(super) fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -
             parts.flat_map(|(path, tree)| crate::host::leaves(path, tree)).map(|leaf| ask(resource(leaf)))
         }
         Effect::Diff { leaves, .. } | Effect::Read { leaves, .. } => leaves.map(|leaf| ask(resource(leaf))),
-        // Its own path and what is in it: a map may be a secret as a whole.
+        // The path itself and everything below it: a map may be secret as a whole.
         Effect::Reveal { path, value } => {
             let below = value.without_mark().leaves().map(|(below, _)| path.join(&below.0));
             let inside: Vec<Path> = below.filter(|leaf| leaf != path).collect();
@@ -47,7 +47,7 @@ pub(super) fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -
         Effect::Adopt { lease } | Effect::Settle { lease, force: false, .. } => {
             of_lease(run, lease, ask).map(|request| with_reason(lease, request.clone()))
         }
-        // It writes at each of these, with all that is below.
+        // A forced settlement writes each of these leaves.
         Effect::Settle { lease, leaves, .. } => of_lease(run, lease, ask)
             .and(leaves.iter().map(|leaf| ask(resource(leaf))))
             .map(|request| with_reason(lease, request.clone())),
@@ -62,7 +62,7 @@ pub(super) fn resource(path: &Path) -> Resource {
     Resource::State(path.0.clone())
 }
 
-/// What it changed, and for the lease of somebody else its owner.
+/// The target of a lease and, if another operator owns the lease, that owner.
 fn of_lease(run: &Run, lease: &Lease, ask: impl Fn(Resource) -> Request) -> NonEmpty<Request> {
     let others = lease.owner != run.session.operator.name;
     NonEmpty::one(ask(lease.target().clone())).and(others.then(|| ask(Resource::Lease(lease.owner.clone()))))
@@ -76,14 +76,14 @@ fn change_requests(core: &Core, run: &Run, proposal: &Proposal, action: Action) 
     proposal.targets.map(asked).and(reads).and(guard)
 }
 
-/// What a guard may see its author must be allowed to see: states, and what `points()` tells of points.
+/// The author of a guard must be allowed to read what the guard sees: states, and the counts that `points()` lists.
 fn guard_requests(core: &Core, run: &Run, guard: &Guarding) -> Vec<Request> {
     let reads = guard.reads.iter().map(|path| run.request(core, Action::Read, resource(path)));
     let counts = (!guard.points.is_empty()).then(|| run.request(core, Action::List, Resource::Agent));
     reads.chain(counts).collect()
 }
 
-/// A request with the times and the reason of a change.
+/// Adds the time to live and the reason of a change to a request.
 pub(super) fn with_options(run: &Run, options: &Options, request: Request) -> Request {
     let ttl = request.action.sets_deadline().then(|| options.ttl.unwrap_or(DEFAULT_TTL));
     let reason = options.reason.clone().or_else(|| run.reason());
@@ -105,7 +105,7 @@ fn renew_requests(
     })
 }
 
-/// With the reason of the lease, unless its operator has given another one.
+/// Adds the lease's reason, unless the operator gave one.
 fn with_reason(lease: &Lease, request: Request) -> Request {
     Request { reason: request.reason.clone().or_else(|| Some(lease.reason.clone())), ..request }
 }

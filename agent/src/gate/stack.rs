@@ -1,4 +1,4 @@
-//! What stands where a change is to be made, and who has agreed to put one on top of it.
+//! The leases in force at the target of a change, and whether its author agreed to cover them.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use crate::lease::{Lease, overlaps};
 use crate::run::Run;
 use crate::state::Path;
 
-/// That no change of the point, or of the state, could not be undone (invariant 12).
+/// Checks that no lease at the point or state is failing to revert (invariant 12).
 ///
 /// # Errors
-/// One could not; its lease is named.
+/// A lease is; it is named if the operator may list leases.
 pub(crate) fn not_failing(core: &Core, run: &Run, target: &Resource) -> Result<(), Refusal> {
     match core.leases.failing_at(target) {
         None => Ok(()),
@@ -34,8 +34,8 @@ pub(crate) fn not_failing(core: &Core, run: &Run, target: &Resource) -> Result<(
     }
 }
 
-/// That the change stands on nothing but what its author has agreed to. What the same eval has changed is its own business:
-/// one submission is one transaction.
+/// Checks that the change covers only leases that its author named in `over`. Changes of the same eval need not be
+/// named: one submission is one transaction.
 pub(super) fn check_stack(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<(), Refusal> {
     let target = proposal.change.target();
     not_failing(core, run, target)?;
@@ -59,8 +59,8 @@ pub(super) fn check_stack(core: &Core, run: &Run, proposal: &Proposal, now: Boot
     }
 }
 
-/// The newest lease on top of which the eval has not put anything yet, of those that overlap one place. What it put there
-/// before stands on what it agreed to then.
+/// The newest lease that the eval has not covered yet, of those that overlap one place. Where the eval has already put
+/// a change, that change was checked against the leases below it.
 pub(crate) fn unagreed<'l>(run: &Run, standing: &'l [Standing]) -> Option<&'l Lease> {
     let agreed = |one: &Standing| {
         let on_top = |own: &&Standing| one.lease.id < own.lease.id && overlaps(&own.at, &one.at);
@@ -76,7 +76,7 @@ pub(crate) struct Standing {
     pub(crate) at: Resource,
 }
 
-/// Those that share something with a target.
+/// The leases that overlap a target.
 pub(crate) fn standing(core: &Core, run: &Run, target: &Resource) -> Vec<Standing> {
     let mut places = match target {
         Resource::State(path) => run.places(core, &Path(path.clone())),
@@ -118,8 +118,8 @@ fn already_changed(
     Refusal::state(format!("`{}` is already changed by {}, {left} left", seen.place, seen.whose), help)
 }
 
-/// The call that puts a change on top of others. An assignment and a method take no options, so what they wrote is written by
-/// `set`; `value`, `code` and `name` stand for what the operator gave.
+/// The call that puts a change on top of others. An assignment and a method take no options, so it is spelled as `set`;
+/// `value`, `code` and `name` stand for what the operator gave.
 pub(crate) fn on_top(function: HostFunction, target: &Resource, over: &str) -> String {
     let options = format!("#{{ over: {over} }}");
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
@@ -134,13 +134,13 @@ pub(crate) fn on_top(function: HostFunction, target: &Resource, over: &str) -> S
     }
 }
 
-/// What an operator may hear of a lease that is in the way.
+/// What an operator may learn about a lease that is in the way.
 struct Seen {
-    /// Where it stands; what was asked for, if it stands at a part of that which the operator may not know.
+    /// Where it stands; the requested target, if it stands at a part of that which the operator may not know.
     place: String,
     lease: String,
     whose: String,
-    /// Whether the operator may hear its id and owner.
+    /// Whether the operator may learn its id and owner.
     listed: bool,
 }
 

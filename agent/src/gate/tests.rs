@@ -1,4 +1,4 @@
-//! What becomes of a lease whose change is not made.
+//! The end of a lease that never had its change applied.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,10 +23,10 @@ use crate::snapshot::Snapshots;
 use crate::state::{Keyed, Redactor, Scrubber, States, Wait};
 use crate::status::Waits;
 
-/// A core that shows nothing, with its log in a folder of its own.
+/// A core without states, with its log in a folder of its own.
 pub(crate) fn core(folder: &tempfile::TempDir) -> Core {
     let (log, opened) = Log::open(folder.path(), SigningKey::generate("test/test/1").unwrap()).unwrap();
-    // Nothing else may be the first record of a log.
+    // A log must begin with this record.
     let boot = crate::records::record("boot", serde_json::json!({}));
     log.append(vec![boot], debug_audit::Until::Durable).durable().unwrap();
     let redactor = Arc::new(Redactor::new(&[]));
@@ -71,7 +71,7 @@ pub(crate) fn core(folder: &tempfile::TempDir) -> Core {
     }
 }
 
-/// A change that counts how often it was undone, and whose undoing panics so many times.
+/// A change that counts its reverts; the first `panics` of them panic.
 struct Counts {
     target: Resource,
     undone: AtomicUsize,
@@ -142,7 +142,7 @@ fn ends(core: &Core, folder: &tempfile::TempDir, id: u64) -> Vec<String> {
 fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target() {
     let folder = tempfile::tempdir().unwrap();
     let core = core(&folder);
-    // Dropped, told why, a panic before the change, a panic in it, a panic while that is undone.
+    // Dropped, refused with a reason, a panic before the change, a panic in it, a panic while it is reverted.
     for (case, panics) in [("dropped", 0), ("told", 0), ("before", 0), ("within", 0), ("undoing", 1)] {
         let made = change(panics);
         let lease = lease(&core, made.clone());
@@ -165,7 +165,7 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
         }));
         assert_eq!(ended.is_err(), ["before", "within", "undoing"].contains(&case), "{case}");
         if case == "undoing" {
-            // Tried again until it succeeds, as any undo that fails.
+            // Tried again until it succeeds, as any failed revert.
             assert!(ends(&core, &folder, id).is_empty());
             core.end_lease(id, &Cause::Undone, "agent", Wait::AGENT).unwrap();
         }
@@ -175,7 +175,7 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
         assert_eq!(made.undone.load(Ordering::SeqCst), begun, "{case}");
         assert!(core.leases.claim(made.target(), "a test").is_ok(), "{case}");
     }
-    // What was kept stays.
+    // A kept change stays.
     let made = change(0);
     let lease = lease(&core, made.clone());
     let id = lease.id;
@@ -185,7 +185,7 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
     assert!(core.leases.find(id).is_ok() && made.undone.load(Ordering::SeqCst) == 0);
     core.end_lease(id, &Cause::Reverted, "alice", Wait::AGENT).unwrap();
     assert_eq!(ends(&core, &folder, id), ["lease.reverted"]);
-    // Once the agent stops nothing is taken in.
+    // When the agent stops, no lease is opened.
     core.leases.close();
     let refused = self::lease(&core, made);
     let id = refused.id;

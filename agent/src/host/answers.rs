@@ -1,10 +1,10 @@
-//! What a patch may answer is compared with what its point can take, as far as the text of the patch tells.
+//! Compares the possible answers of a patch, as far as its text tells, with the type that its point returns.
 
 use crate::gate::Refusal;
 use crate::points::{Kind, NO_ERR, NO_RESULT, Point};
 use crate::script::frozen::{Frozen, at};
 
-/// Refuses a patch that could answer nothing but a failure.
+/// Refuses a patch if all its possible answers would fail.
 pub(super) fn check(point: &Point, patch: &Frozen) -> Result<(), Refusal> {
     match point.kind() {
         Kind::Route => check_route(patch),
@@ -12,7 +12,7 @@ pub(super) fn check(point: &Point, patch: &Frozen) -> Result<(), Refusal> {
     }
 }
 
-/// A guard answers true or false.
+/// Refuses a guard that answers `Ok` or `Err`.
 pub(super) fn check_guard(guard: &Frozen) -> Result<(), Refusal> {
     let Some(position) = guard.wraps else { return Ok(()) };
     Err(Refusal::state(
@@ -56,7 +56,7 @@ fn check_function(point: &Point, patch: &Frozen) -> Result<(), Refusal> {
     }
 }
 
-/// What its operator should know about a patch that is taken.
+/// A warning for the operator about an accepted patch.
 pub(super) fn warning(point: &Point, patch: &Frozen) -> Option<String> {
     let can_fail = point.makes()?.error == Some(true);
     let throws = patch.results.throws.filter(|_| can_fail && !patch.makes_err)?;

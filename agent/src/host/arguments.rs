@@ -1,4 +1,4 @@
-//! The arguments of host functions, and what is said of those that are none.
+//! The arguments of host functions, and the errors for wrong ones.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(super) fn reason(function: &Function, value: Option<Dynamic>) -> Result<Stri
     Ok(reason)
 }
 
-/// The longest name of a point, in bytes: what names it stands in a record several times.
+/// The longest name of a point, in bytes: a record may hold it several times.
 pub(super) const MAX_POINT: usize = 1_000;
 
 /// The longest reason, in bytes.
@@ -53,16 +53,16 @@ pub(super) fn id(function: &Function, value: Option<Dynamic>) -> Result<u64, Ref
     number.ok_or_else(|| usage(function, "the lease's id must be a whole number"))
 }
 
-/// How many leases `over` may name.
+/// The most leases that `over` may name.
 const MAX_OVER: usize = 64;
 
-/// One lease; for `restore`, which may make several changes, also a list of them.
+/// One lease's id; for `restore`, which may make several changes, also a list of ids.
 fn over(function: &Function, value: Dynamic) -> Result<Vec<u64>, Refusal> {
     if function.id != HostFunction::Restore || !value.is_array() {
         return Ok(vec![id(function, Some(value))?]);
     }
     let ids = value.into_array().unwrap_or_default().into_iter().map(|value| id(function, Some(value)));
-    // Each is looked up for each change.
+    // Limited, because each is looked up for each change.
     let ids = ids.collect::<Result<BTreeSet<u64>, _>>()?;
     match ids.len() <= MAX_OVER {
         true => Ok(ids.into_iter().collect()),
@@ -75,7 +75,7 @@ pub(super) fn ttl(function: &Function, value: Option<Dynamic>) -> Result<Duratio
     parse_duration(&spelled).map_err(|e| usage(function, &e.to_string()))
 }
 
-/// A function that is to be kept.
+/// A closure or function pointer.
 pub(super) fn pointer(function: &Function, what: &str, value: Option<Dynamic>) -> Result<FnPtr, Refusal> {
     let value = value.unwrap_or(Dynamic::UNIT);
     let kind = convert::kind(&value);
@@ -88,7 +88,7 @@ fn truth(function: &Function, name: &str, value: &Dynamic) -> Result<bool, Refus
     value.as_bool().map_err(|_| usage(function, &format!("`{name}` must be true or false")))
 }
 
-/// What becomes of a conflict: whether it is forced.
+/// How a conflict is settled: true for `force`.
 pub(super) fn how(function: &Function, value: Option<Dynamic>) -> Result<bool, Refusal> {
     match text(function, "what becomes of it", value)?.as_str() {
         "keep" => Ok(false),
@@ -97,10 +97,10 @@ pub(super) fn how(function: &Function, value: Option<Dynamic>) -> Result<bool, R
     }
 }
 
-/// The options of a change.
+/// The options of every change; `patch` also has `unseen`.
 const OPTIONS: [&str; 5] = ["ttl", "reason", "over", "persist", "guard"];
 
-/// Whether that is the name of an option of a change.
+/// Whether `name` is an option of a change.
 pub(crate) fn is_option(name: &str) -> bool {
     OPTIONS.contains(&name)
 }

@@ -1,4 +1,4 @@
-//! `log_level(target, level, opts?)`: what is asked for, and what stands in its way before anybody is asked for leave.
+//! `log_level(target, level, opts?)`: the effect that it requests, and the checks before the policy decision.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::gate::{Barred, NonEmpty, Refusal};
 use crate::levels::{LevelChange, OWN, is_inside, level_name};
 use crate::run::Run;
 
-/// The levels by name, the one that lets least through first.
+/// The levels by name, from the least verbose.
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::OFF),
     ("error", LevelFilter::ERROR),
@@ -25,10 +25,10 @@ const LEVELS: [(&str, LevelFilter); 6] = [
     ("trace", LevelFilter::TRACE),
 ];
 
-/// A level for a target, or what stands in its way.
+/// The effect of `log_level`: a change, or why it is impossible.
 ///
 /// # Errors
-/// The arguments are not such as the function takes.
+/// Wrong arguments.
 pub(super) fn log_level(
     core: &Arc<Core>,
     run: &Run,
@@ -84,7 +84,7 @@ fn form(
     Ok(Effect::Change(Box::new(proposal)))
 }
 
-/// What can be known beforehand; `built` is the most that is compiled in.
+/// Checks what is known before the change is made; `built` is the most verbose level that is compiled in.
 fn possible_at_all(
     filters: usize,
     built: LevelFilter,

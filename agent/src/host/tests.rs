@@ -1,4 +1,5 @@
-//! What a script can call is the one table and the library's list, and no host function acts outside of an eval.
+//! Scripts can call exactly the functions of the one table and of the library's list, and no host function works
+//! outside an eval.
 
 use std::collections::BTreeSet;
 
@@ -10,17 +11,17 @@ use crate::script::engine;
 use crate::script::words::{self, WORDS};
 use crate::{convert, handle, values};
 
-/// The most arguments that are tried: one more than any function of ours or of Rhai's takes.
+/// The most arguments tried: one more than any function of the agent or of Rhai takes.
 const MOST: usize = 5;
 
-/// An engine as an eval has it, but for the tag that says which eval it is.
+/// An engine as an eval has it, without the tag that identifies the eval.
 fn engine() -> Engine {
     let mut engine = engine::for_eval();
     engine.register_global_module(MODULE.clone());
     engine
 }
 
-/// Every function of the packages that Rhai gives an engine by itself, of which the library offers a part.
+/// Every function of the packages that a new Rhai engine has; the library offers a part of them.
 const OF_RHAI: &str = "
     E PI abs acos acosh all append as_string asin asinh atan atanh bits blob bytes ceiling chars chop clear
     contains cos cosh crop debug dedup drain end ends_with exit exp extract fill_with filter find
@@ -35,7 +36,7 @@ const OF_RHAI: &str = "
     to_radians to_string to_upper trim truncate values write_ascii write_be write_le write_utf8 zip
 ";
 
-/// Arguments of every type that a function of Rhai's takes.
+/// Arguments of every type that Rhai's functions take.
 fn samples() -> Vec<Dynamic> {
     let closure = Dynamic::from(FnPtr::new("abs").unwrap());
     vec![
@@ -54,11 +55,11 @@ fn samples() -> Vec<Dynamic> {
     ]
 }
 
-/// How a call ended that was made with these arguments.
+/// The outcome of a call with these arguments.
 enum Tried {
     /// No function of that name takes them.
     Unknown,
-    /// One does; with what it said if it failed.
+    /// One takes them; with its error, if it failed.
     Known(String),
 }
 
@@ -78,7 +79,7 @@ fn call(engine: &Engine, name: &str, arguments: &[Dynamic]) -> Tried {
     }
 }
 
-/// Whether any arguments, up to two of any types and further ones of the commonest, reach a function of that name.
+/// Whether any one, two or three sample arguments, or none, reach a function of that name.
 fn is_known(engine: &Engine, name: &str) -> bool {
     let samples = samples();
     let known = |arguments: &[Dynamic]| matches!(call(engine, name, arguments), Tried::Known(_));
@@ -90,7 +91,7 @@ fn is_known(engine: &Engine, name: &str) -> bool {
         })
 }
 
-/// Without the tag of an eval there is no operator, no session and nothing to record: nothing happens.
+/// Without the tag of an eval there is no operator and no session, so nothing must happen.
 #[test]
 fn every_function_of_the_table_can_be_called_with_its_numbers_of_arguments_only_and_only_by_an_eval() {
     let engine = engine();
@@ -117,7 +118,7 @@ fn print_is_the_evals_own() {
     }
 }
 
-/// The key under which a module keeps a function of that name with so many arguments of any type.
+/// The key of a module's function with this name and number of arguments, of any type.
 fn key(name: &str, count: usize) -> u64 {
     let mut module = Module::new();
     match count {
@@ -129,7 +130,7 @@ fn key(name: &str, count: usize) -> u64 {
     }
 }
 
-/// Counted, because Rhai does not tell names: whatever else was registered would be one more.
+/// The functions are counted, because Rhai does not list their names: any other function would increase the count.
 #[test]
 fn the_module_holds_the_table_print_and_what_values_can_do_and_nothing_else() {
     let mut of_values = Module::new();
@@ -169,10 +170,10 @@ fn what_would_load_or_compile_code_is_no_word_here() {
     }
 }
 
-/// The list itself: nothing stands in it that is not there.
+/// Every name in the list exists.
 #[test]
 fn every_name_of_the_list_can_be_called() {
-    // Part of the language: they are called in other ways than by arguments.
+    // Part of the language: these are not called with arguments in parentheses alone.
     let language = ["Fn", "call", "is_def_fn", "is_def_var", "is_shared", "throw", "type_of"];
     let engine = engine();
     for name in WORDS.iter().map(|word| word.name).filter(|name| !language.contains(name)) {
@@ -180,7 +181,7 @@ fn every_name_of_the_list_can_be_called() {
     }
 }
 
-/// As written in the library: each name that it registers stands in the list, so that frozen code knows it too.
+/// Every name that the library registers is in the list, so that frozen code knows it, too.
 #[test]
 fn every_function_that_the_library_registers_stands_in_the_list() {
     let source = include_str!("../script/library.rs");

@@ -1,4 +1,4 @@
-//! What calls of host functions come down to: effects, which the gate has yet to pass.
+//! Forms effects from calls of host functions. The gate has yet to pass them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::snapshot::Snapshot;
 use crate::state::{Checked, Evidence, Path, StateError, Tree, Unreadable, Wait};
 use crate::values;
 
-/// What a call comes down to; more than one effect only for `revert_all`.
+/// The effects of a call. Only `revert_all` and `restore` can have several.
 pub(super) fn wish(
     function: &'static Function,
     tag: &EvalTag,
@@ -46,7 +46,7 @@ pub(super) fn wish(
         HostFunction::Leases => see(Listing::Leases),
         HostFunction::Sessions => see(Listing::Sessions),
         HostFunction::Snapshots => see(Listing::Snapshots),
-        // It has no effect of its own; those of what it plans come through here one by one.
+        // It has no effect of its own; those of the planned function come through here one by one.
         HostFunction::Plan => return Ok(Vec::new()),
         HostFunction::Get => read(core, run, &path(function, a)?),
         HostFunction::Reveal => {
@@ -111,7 +111,7 @@ pub(super) fn wish(
             match run.conflict(core, id) {
                 Ok((lease, conflict)) => settle(core, run, function, lease, force.then_some(&conflict)),
                 Err(error) => {
-                    // That it is in force is told only to who might settle it.
+                    // That the lease is in force is told only to an operator who might settle it.
                     let target = lease(core, run, id)?.target().clone();
                     let why = execute::ended(&error);
                     Effect::Impossible { function, target, options: Options::default(), why }
@@ -127,7 +127,7 @@ pub(super) fn wish(
     Ok(vec![effect])
 }
 
-/// An effect as it was formed, or what stands in its way, which is told only to who would be allowed to have it.
+/// A formed effect, or why it is impossible; the reason goes only to operators who would be allowed to have the effect.
 pub(super) fn possible(
     formed: Result<Effect, Refusal>,
     function: &'static Function,
@@ -141,7 +141,7 @@ fn state(path: &Path) -> Resource {
     Resource::State(path.0.clone())
 }
 
-/// What becomes of a conflict. To undo it all the same is to write in the places that the service had changed.
+/// The settlement of a conflict. To force it is to write in the places that the service changed.
 fn settle(
     core: &Core,
     run: &Run,
@@ -178,7 +178,7 @@ fn settle(
     Effect::Settle { lease: Box::new(lease), force, leaves }
 }
 
-/// What undoing by force would put in place of what the service made, and where.
+/// The value that a forced revert would restore in place of the service's, and its path.
 fn put_by_force(lease: &Lease) -> Option<(Path, Tree)> {
     let Resource::State(target) = lease.target() else { return None };
     let layer = lease.change.left()?;
@@ -186,12 +186,12 @@ fn put_by_force(lease: &Lease) -> Option<(Path, Tree)> {
     Some((root.join(&layer.path), layer.base?))
 }
 
-/// A lease in force. One that is not has no effect, so that nothing is permitted without having been decided on.
+/// A lease in force. Without one there is no effect, so nothing is permitted that policy did not decide about.
 fn lease(core: &Core, run: &Run, id: u64) -> Result<Box<Lease>, Refusal> {
     run.lease(core, id).map(Box::new).map_err(|error| execute::ended(&error))
 }
 
-/// A read of a path: what stands there, and which leaves policy is asked about.
+/// A read of a path, with the leaves that policy decides about.
 pub(crate) fn read(core: &Core, run: &Run, path: &Path) -> Effect {
     let barred = Barred::named(HostFunction::Get.row(), state(path), Options::default());
     if let Some(barred) = barred.unless_allowed(core, run) {
@@ -200,7 +200,7 @@ pub(crate) fn read(core: &Core, run: &Run, path: &Path) -> Effect {
     read_found(core, run, path, run.look(core, path))
 }
 
-/// The same of a path that policy could allow, which the eval has looked at.
+/// As [`read`], for a path that policy could allow and that the eval has read already.
 pub(crate) fn read_found(core: &Core, run: &Run, path: &Path, found: Result<Tree, StateError>) -> Effect {
     let formed = found
         .map(|value| Effect::Read { path: path.clone(), leaves: leaves(path, &value), value })
@@ -208,7 +208,7 @@ pub(crate) fn read_found(core: &Core, run: &Run, path: &Path, found: Result<Tree
     possible(formed, HostFunction::Get.row(), state(path), Options::default())
 }
 
-/// What policy is asked about of a value at a path: each of its leaves, or itself if it has none.
+/// The paths that policy decides about for a value: its leaves, or `path` itself if it has none.
 pub(crate) fn leaves(path: &Path, tree: &Tree) -> NonEmpty<Path> {
     let leaves = NonEmpty::of(tree.leaves().map(|(below, _)| path.join(&below.0)));
     leaves.unwrap_or_else(|| NonEmpty::one(path.clone()))
@@ -225,7 +225,7 @@ fn reveal(core: &Core, run: &Run, path: Path) -> Result<Effect, Refusal> {
     Ok(Effect::Reveal { path, value })
 }
 
-/// A write: checked against the live state in full before it is asked for, so that what would fail is never made.
+/// A write. It is checked in full against the live state first, so that a change that would fail is never made.
 pub(crate) fn set(
     core: &Arc<Core>,
     run: &Run,
@@ -242,7 +242,7 @@ pub(crate) fn set(
     possible(write(core, run, function, path, value, options.clone()), function, target, options)
 }
 
-/// A snapshot of the paths given, or of every state.
+/// A snapshot of the given paths, or of every state.
 fn snapshot(
     core: &Core,
     run: &Run,
@@ -265,7 +265,7 @@ fn snapshot(
             list.into_iter().map(|one| path(function, Some(one))).collect::<Result<Vec<_>, _>>()?
         }
     };
-    // Policy has its say on each before the first is read.
+    // Policy decides about every path before the first one is read.
     for path in &paths {
         let barred = Barred { named, ..Barred::read(function, path) };
         if let Some(barred) = barred.unless_allowed(core, run) {
@@ -276,7 +276,7 @@ fn snapshot(
     for path in outermost(paths) {
         match run.look(core, &path) {
             Ok(tree) => parts.push((path, tree)),
-            // One state that cannot be read keeps none of the others out.
+            // One unreadable state must not keep the others out of the snapshot.
             Err(error) if !named && error.is_of_the_state() => parts.push((path, unreadable(&error))),
             Err(error) => {
                 let why = state_refusal(core, run, &error);
@@ -290,7 +290,7 @@ fn snapshot(
     Ok(Effect::Snapshot { name, parts })
 }
 
-/// The paths that lie in no other of them, each once.
+/// The paths that lie within no other one, without duplicates.
 fn outermost(paths: Vec<Path>) -> Vec<Path> {
     let mut kept: Vec<Path> = Vec::new();
     for path in paths {
@@ -302,7 +302,7 @@ fn outermost(paths: Vec<Path>) -> Vec<Path> {
     kept
 }
 
-/// What stands for a state that cannot be read.
+/// The placeholder for a state that cannot be read.
 fn unreadable(error: &StateError) -> Tree {
     Tree::Unreadable(Unreadable::because(error.to_string()))
 }
@@ -322,7 +322,8 @@ fn find_snapshot(
     })
 }
 
-/// What differs now. Policy is asked about everything that was compared: that nothing differs is an answer, too.
+/// The differences from a snapshot. Policy decides about everything that is compared: that nothing differs is an
+/// answer, too.
 fn diff(core: &Core, run: &Run, function: &'static Function, snapshot: &Snapshot) -> Effect {
     for (path, _) in snapshot.parts.iter() {
         if let Some(barred) = Barred::read(function, path).unless_allowed(core, run) {
@@ -367,7 +368,7 @@ fn diff(core: &Core, run: &Run, function: &'static Function, snapshot: &Snapshot
     Effect::Diff { name: snapshot.name.clone(), leaves: asked.sorted(), rows }
 }
 
-/// One change for each part that differs, at the deepest path that holds all that differs in it.
+/// One change for each part that differs, at the deepest path that contains all its differences.
 fn restore(
     core: &Arc<Core>,
     run: &Run,
@@ -378,7 +379,7 @@ fn restore(
     let parts = snapshot.parts.iter();
     let unreadable = parts.filter(|(path, _)| !gate::could_read(core, run, path)).map(|(path, _)| path);
     if let Some(path) = unreadable.into_iter().next() {
-        // Leave to write comes first: it is what is asked for.
+        // Check the write first: it is what the operator requested.
         let write = Barred { named: false, ..Barred::named(function, state(path), options.clone()) };
         let barred = write.unless_allowed(core, run);
         return Ok(barred
@@ -388,7 +389,7 @@ fn restore(
     }
     let mut changes = Vec::new();
     for (path, then) in snapshot.parts.iter() {
-        // Whether something differs is told only to who may read both.
+        // Only an operator who may read both values learns whether they differ.
         let now = match run.look(core, path) {
             Err(error) if error.is_of_the_state() && then.holds_unreadable() => continue,
             Ok(now) => now,
@@ -402,7 +403,7 @@ fn restore(
             return Ok(vec![Effect::Impossible { function, target: Resource::Agent, options, why }]);
         }
         let mut differing = then.differences(&now);
-        // What could be read neither then nor now is nothing to put back.
+        // A part that was unreadable then and still is has nothing to restore.
         differing.retain(|(_, then, now)| !matches!((then, now), (Some(Tree::Unreadable(a)), Some(Tree::Unreadable(b))) if a == b));
         let Some((first, ..)) = differing.first() else { continue };
         let mut common = first.clone();
@@ -410,7 +411,7 @@ fn restore(
             let same = common.iter().zip(below).take_while(|(a, b)| a == b).count();
             common.truncate(same);
         }
-        // What one of them lacks is put back with what contains it.
+        // A path that exists only in one of the two is restored with its container.
         while then.at(&common).is_none() || now.at(&common).is_none() {
             common.pop();
         }
@@ -432,8 +433,8 @@ fn restore(
     Ok(effects.collect())
 }
 
-/// A path that leads to the same things in both, or the first list on it that does not: what stands at one position now need not
-/// be what stood there then.
+/// Returns `path` if it leads to the same elements in both trees; otherwise the path of the first list on it: a
+/// position in that list may now hold another element.
 fn above_moved(path: Vec<String>, places: &[Vec<String>], then: &Tree, now: &Tree) -> Vec<String> {
     match crate::state::follow(&path, places, then, now, Evidence::All) {
         Ok(trail) if trail.path == path => path,
@@ -445,8 +446,8 @@ fn above_moved(path: Vec<String>, places: &[Vec<String>], then: &Tree, now: &Tre
     }
 }
 
-/// The options of each of several changes: of `over` each gets what stands where it is made. The first gets also what stands
-/// nowhere, for which the gate refuses it.
+/// The options of each of several changes: each gets the ids in `over` of leases at its target. The first also gets ids
+/// of leases at no target, so that the gate refuses it.
 fn stacked(core: &Core, run: &Run, changes: &[(Path, Tree)], options: &Options) -> Vec<Options> {
     let targets: Vec<Resource> = changes.iter().map(|(path, _)| state(path)).collect();
     let standing: Vec<Vec<Standing>> =
@@ -463,7 +464,7 @@ fn stacked(core: &Core, run: &Run, changes: &[(Path, Tree)], options: &Options) 
     (0..targets.len()).map(of).collect()
 }
 
-/// The lease that a change there must name by `over`.
+/// The id of the lease that a change at `target` must name in `over`.
 fn stacked_at(core: &Core, run: &Run, target: &Resource) -> Option<u64> {
     gate::unagreed(run, &gate::standing(core, run, target)).map(|lease| lease.id)
 }
@@ -499,11 +500,11 @@ fn write_tree(
     after: Tree,
     options: Options,
 ) -> Result<Effect, Refusal> {
-    // Before it is looked at: a state that cannot be put back is often one that cannot be read.
+    // Checked before the read: a state that fails to revert is often unreadable.
     gate::not_failing(core, run, &state(&path))?;
-    // What stands below a secret has no path, neither to read nor to write.
+    // A path below a secret cannot be read or written.
     match run.look(core, &path) {
-        // A place that is empty can be filled.
+        // An empty place can be filled.
         Ok(_) | Err(StateError::NoSuchPath(_)) => {}
         Err(error) => return Err(state_refusal(core, run, &error)),
     }
@@ -518,7 +519,8 @@ fn write_tree(
             let help = format!("change what contains it instead: `{whole}`");
             return Err(Refusal::state(only_because_of(&path, lease), help));
         }
-        // This very eval has brought what it stands in: it is written as a part of that, and goes with it.
+        // The path exists only because of this eval's own write: write it as a part of that, so that both revert
+        // together.
         let above = Path(path.0.iter().take(1).cloned().collect()).join(&above);
         let whole = run.look(core, &above).map_err(|e| state_refusal(core, run, &e))?;
         let whole = whole.with(&path.0[above.0.len()..], after, &[]);
@@ -549,7 +551,7 @@ fn write_tree(
     Ok(Effect::Change(Box::new(proposal)))
 }
 
-/// What stands at a path, what is put there, and that as text where its type spells it otherwise than it was given.
+/// The value at a path, the new value, and its spelling if the type spells it differently from what was given.
 fn checked(
     core: &Core,
     run: &Run,
@@ -578,7 +580,7 @@ fn checked(
     }
 }
 
-/// A value as text for one line, if no secret is in it.
+/// A value as text on one line, unless it holds a secret or is too long.
 fn spelled(core: &Core, path: &Path, value: &Tree) -> Option<String> {
     const MAX: usize = 200;
     let text = values::json(value).to_string();
@@ -586,12 +588,12 @@ fn spelled(core: &Core, path: &Path, value: &Tree) -> Option<String> {
     (is_open && text.len() <= MAX).then_some(text)
 }
 
-/// The write, if there is one, without which nothing would stand at a path.
+/// The write, if there is one, without which the path would not exist.
 fn outlived(core: &Core, run: &Run, path: &Path) -> Result<Option<(u64, Vec<String>)>, Refusal> {
     run.outlived(core, path).map_err(|e| Refusal::state(e.to_string(), "try again"))
 }
 
-/// A condition for a lease, frozen.
+/// Freezes the condition for a lease.
 pub(super) fn guarding(
     core: &Arc<Core>,
     run: &Run,
@@ -634,7 +636,7 @@ pub(super) fn guarding(
     Ok(Guarding { code: Arc::new(frozen.strictly()), reads, points, record })
 }
 
-/// Frozen code as its record has it; the code itself stands in the eval.
+/// The record of frozen code; the code itself is in the eval's record.
 fn frozen_record(frozen: &Frozen) -> serde_json::Value {
     serde_json::json!({
         "code": "as in the eval", "functions": frozen.reached,
@@ -642,7 +644,8 @@ fn frozen_record(frozen: &Frozen) -> serde_json::Value {
     })
 }
 
-/// What a text in a value stands for, if it is, or was made with, what is shown in place of a value; with what helps.
+/// Finds a text that contains one of the placeholders that the agent shows instead of a value; returns its meaning, and
+/// advice.
 fn stands_for(tree: &Tree) -> Option<(&'static str, &'static str)> {
     let shows =
         |what: &str| tree.leaves().any(|(_, leaf)| matches!(leaf, Tree::Str(text) if text.contains(what)));
@@ -716,7 +719,8 @@ fn patch(
     Ok(Effect::Change(Box::new(proposal)))
 }
 
-/// The leaves that a patch reads by a literal path; the path itself while nothing is there, or nothing of it may be read.
+/// The leaves that frozen code reads by a literal path; the path itself if nothing is there or the operator could read
+/// none of it.
 fn readable(core: &Core, run: &Run, path: &Path) -> Vec<Path> {
     if !gate::could_read(core, run, path) {
         return vec![path.clone()];
@@ -724,7 +728,7 @@ fn readable(core: &Core, run: &Run, path: &Path) -> Vec<Path> {
     run.look(core, path).map_or_else(|_| vec![path.clone()], |tree| leaves(path, &tree).into_vec())
 }
 
-/// The leases that this operator may end: one's own, and those of others that policy allows.
+/// The leases that this operator may end: their own, and those that policy lets them revert.
 pub(super) fn revertible(core: &Core, run: &Run) -> Vec<Lease> {
     let mine = &run.session.operator.name;
     let may = |lease: &crate::lease::Lease| {
@@ -735,14 +739,14 @@ pub(super) fn revertible(core: &Core, run: &Run) -> Vec<Lease> {
                 matches!(core.policy.decide(&request), Decision::Allow(_))
             })
     };
-    // The newest first, so that nothing has to be rebased.
+    // Newest first, so that no lease has to be rebased.
     let mut leases = run.leases(core);
     leases.reverse();
     leases.retain(may);
     leases
 }
 
-/// An error of a state, with what to do. It names no more than this operator may know of.
+/// The refusal for a state's error, with advice. It names only what this operator may know of.
 pub(crate) fn state_refusal(core: &Core, run: &Run, error: &StateError) -> Refusal {
     let error = match error {
         StateError::NoSuchPath(missing) => &missing_path(core, run, error, &missing.path),
@@ -789,7 +793,7 @@ pub(crate) fn state_refusal(core: &Core, run: &Run, error: &StateError) -> Refus
     Refusal::state(error.to_string(), help)
 }
 
-/// Tells of a path that is not there what this operator may know of the names beside it.
+/// Adds to the error for a missing path the sibling names that this operator may know of.
 fn missing_path(core: &Core, run: &Run, error: &StateError, path: &Path) -> StateError {
     let above = Path(path.0.split_last().map(|(_, above)| above.to_vec()).unwrap_or_default());
     if !gate::could_read(core, run, &above) {
@@ -798,7 +802,7 @@ fn missing_path(core: &Core, run: &Run, error: &StateError, path: &Path) -> Stat
     let Ok(tree) = core.read(&above, Wait::AGENT) else { return error.knowing(&[]) };
     match tree {
         Tree::Map(_) => error.knowing(&listing::known_below(core, run, &above, &tree)),
-        // Of a list it tells the length, of anything else the kind.
+        // The error tells the length of a list, and the kind of any other value.
         _ if gate::may_know(core, run, &above, Some(&tree)).is_ok() => error.clone(),
         _ => error.knowing(&[]),
     }
@@ -813,27 +817,27 @@ fn known_states(core: &Core, run: &Run) -> Vec<String> {
     core.states.list().map(|(name, _)| name).filter(known).map(str::to_owned).collect()
 }
 
-/// Whether a value has names or elements below it, so that a path to it stays a handle.
+/// Whether a value has names or elements, so that a path to it stays a handle.
 pub(crate) fn is_container(tree: &Tree) -> bool {
     matches!(tree, Tree::Map(_) | Tree::Seq(_))
 }
 
-/// A point by its name. A route that no request has matched is one only if the operator says that it is unseen, and becomes known
-/// when the patch is made.
+/// Looks up a point by name. A route without any request so far is found only with `unseen`, and is listed once its
+/// patch is made.
 fn find_point(core: &Core, run: &Run, name: &str, options: &Options) -> Result<Point, Refusal> {
     if let Some(point) = core.points.find(name) {
         return Ok(point);
     }
     let unseen = options.unseen || run.plans_at(&Resource::Point(name.to_owned()));
     if let (true, Some((method, template))) = (unseen, name.split_once(' ')) {
-        // It would stand in the log and in every listing.
+        // The name would appear in the log and in every listing.
         if run.holds_secret(core, name) || crate::state::has_secret_shape(name) {
             return Err(Refusal::state(
                 "the name of the point holds what is or looks like a secret",
                 "name a route by its template, as in `GET /api/healthcheck`",
             ));
         }
-        // It becomes known to others when the patch is made.
+        // Other operators see the route once the patch is made.
         let slot = core
             .points
             .sketch(method, template)
