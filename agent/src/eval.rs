@@ -1,4 +1,4 @@
-//! One eval from its signed payload to its reply: recorded, run, undone if it fails, recorded again, answered.
+//! One eval, from its signed payload to its reply: record it, run it, undo it if it fails, record the outcome, reply.
 
 mod accept;
 mod outcome;
@@ -43,29 +43,30 @@ const OUTPUT_CHUNK: usize = 64 << 10;
 /// The longest displayed result, in bytes.
 pub(crate) const MAX_RESULT: usize = 256 << 10;
 
-/// How long an eval waits for a slow client to take what was said before the session is given up.
+/// How long an eval waits for a slow client to take output before its session is closed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// An eval whose signature was verified, as it waits for its turn.
+/// An eval with a verified signature, queued to run.
 pub(crate) struct Submission {
-    /// Whose.
+    /// The session it came from.
     pub(crate) session: Arc<Session>,
     /// The id of the call.
     pub(crate) call: u64,
-    /// As received.
+    /// The parameters as received.
     pub(crate) params: EvalParams,
-    /// What it was signed with.
+    /// The counter that it was signed with.
     pub(crate) counter: u64,
     /// Set when it is cancelled.
     pub(crate) cancelled: Arc<AtomicBool>,
 }
 
-/// Evaluates a submission and answers it. A panic costs this eval and its session, and neither the thread nor what follows here.
+/// Evaluates a submission and replies. A panic ends this eval and its session; the thread and the rest of this function
+/// go on.
 pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
     core.guarded("looking for what is overdue", || core.sweep());
     let session = submission.session.clone();
     let call = submission.call;
-    // What an eval leaves half done is either dropped with it or belongs to its leases.
+    // Unwind safe: what a panicking eval leaves half done is dropped with it or belongs to its leases.
     let mut running = None;
     let reply = fenced(|| match accept(core, submission) {
         Ok(accepted) => {
@@ -87,12 +88,12 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
             session.outbox.close();
         }
     }
-    // A lease may have been made after its session had been given up, and this may have been its last eval.
+    // The eval may have made a lease after its session was closed, and it may have been the session's last.
     core.guarded("the end of a session", || crate::dispatch::detach(core, &session));
 }
 
-/// Sees to what an eval left that panicked. The panic's own text is not shown: whose code it was is not known, and what it says
-/// may be secret.
+/// Cleans up after an eval that panicked. The panic's text is not shown: it may come from the service's code and may
+/// hold a secret.
 fn panicked(core: &Core, session: &Session, run: Option<&Run>) -> Failed {
     core.append(vec![records::kept("alarm", json!({ "session": session.id, "panicked": "an eval" }))]);
     core.faults.panicked("an eval");
@@ -104,7 +105,7 @@ fn panicked(core: &Core, session: &Session, run: Option<&Run>) -> Failed {
     }
 }
 
-/// Streams what a script prints, in chunks, without the secrets that are known.
+/// Streams what a script prints, in chunks, without the secrets known now.
 pub(crate) fn print(core: &Core, run: &Run, text: &str) {
     let outbox = &run.session.outbox;
     let line = format!("{}\n", run.scrub(core, text));
@@ -112,7 +113,7 @@ pub(crate) fn print(core: &Core, run: &Run, text: &str) {
         meter::end(End::Size);
         return;
     }
-    // What is printed may be the last anyone sees of the process; its record must be on disk before that.
+    // The process may die after the output: the eval's record must be on disk first.
     if core.log.append(Vec::new(), Until::Durable).durable().is_err() {
         meter::end(End::Refused);
         return;
@@ -135,7 +136,7 @@ pub(crate) fn print(core: &Core, run: &Run, text: &str) {
     }
 }
 
-/// Runs what was accepted, and answers.
+/// Runs an accepted eval and replies.
 fn answer(core: &Arc<Core>, accepted: Accepted) -> FromAgent {
     let started = Instant::now();
     let run = accepted.run.clone();
@@ -145,25 +146,25 @@ fn answer(core: &Arc<Core>, accepted: Accepted) -> FromAgent {
     }
 }
 
-/// Runs the code in the operator's workspace, which is put back if it fails.
+/// Runs the code in the operator's workspace, and restores the workspace if the code fails.
 fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Result<FromAgent, Failed> {
     let Accepted { run, mut engine, code, ast, scope: arguments, reserved } = accepted;
-    // A single call that ends or keeps changes is done at once: it is cancelled before it begins, or not at all.
+    // A single call that ends or keeps changes commits before it runs: it is cancelled before that, or not at all.
     if run.is_cancelled() || reserved && !run.session.commit(run.call) {
         return Err(outcome::cancelled(&run));
     }
     if reserved {
-        // It must not wait for the workspace, which a running eval of the same session holds.
+        // It must not wait for the workspace lock, which a running eval of the same session holds.
         let mut scope = arguments;
         let (display, value) = run_code(core, &run, &engine, &code, &ast, &mut scope)?;
         return Ok(succeed(core, &run, display, value, started).unwrap_or_else(|failed| *failed));
     }
     let mut workspace = run.session.workspace();
     tell_missing(&mut engine, core, &run, &ast, &workspace.scope);
-    // Of two functions with one name and arity, the newer one counts.
+    // Of two functions with the same name and arity the newer one wins.
     let ast = workspace.functions.merge(&ast);
     let functions = ast.clone_functions_only();
-    // A copy: what closures share with the variables that are put back if it fails must not change with it.
+    // Work on a copy: closures share variables, and a failed eval must leave the session's variables unchanged.
     let mut scope = memory::copy(&workspace.scope);
     let before = scope.len();
     for (name, _, value) in arguments.iter() {
@@ -172,18 +173,18 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Resul
     memory::freeing(memory::EVAL, || {
         let result = run_code(core, &run, &engine, &code, &ast, &mut scope);
         let result = result.inspect_err(|_| tell_planned(core, &run))?;
-        // The arguments are gone with the eval; what it declared itself stays.
+        // Drop the arguments, keep the variables that the eval declared.
         let given = before..before + arguments.len();
         let kept = Workspace { scope: memory::select(&scope, |place| !given.contains(&place)), functions };
         if !run.is_planning() {
             check_workspace(&run, &kept)?;
         }
-        // All its effects are made. Whoever cancels it later is told that it is too late.
+        // All effects are made. Commit: from here on a cancellation comes too late.
         if !run.session.commit(run.call) {
             return Err(outcome::cancelled(&run));
         }
         if let Some(planned) = run.end_plan() {
-            // Nothing of it stays, not even a variable.
+            // A plan keeps no variables.
             let (display, value) = (planned.to_text(), convert::to_json(&planned.into_value()));
             return Ok(succeed(core, &run, display, value, started).unwrap_or_else(|failed| *failed));
         }
@@ -191,24 +192,24 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Resul
         let (display, value) = result;
         let before = std::mem::replace(&mut *workspace, kept);
         Ok(succeed(core, &run, display, value, started).unwrap_or_else(|failed| {
-            // Its record is not on disk, so nothing of it may stay.
+            // The outcome is not on disk, so the eval must leave nothing behind.
             *workspace = before;
             *failed
         }))
     })
 }
 
-/// Shows what a plan lists whose code has failed: that much is known of it.
+/// Prints what a plan listed before its code failed.
 fn tell_planned(core: &Core, run: &Run) {
     if let Some(text) = run.end_plan().and_then(|planned| planned.up_to_failure()) {
         print(core, run, &text);
     }
 }
 
-/// The most functions, closures included, that a session keeps: every closure ever typed is one.
+/// The most functions, closures included, that a session keeps: every closure that an eval contains adds one.
 const MAX_SESSION_FUNCTIONS: usize = 2_000;
 
-/// The most that a session keeps between evals, as displayed: 16 MiB.
+/// The most that a session keeps between evals, as displayed, in bytes: 16 MiB.
 const MAX_WORKSPACE: usize = 16 << 20;
 
 fn check_workspace(run: &Run, workspace: &Workspace) -> Result<(), Failed> {
@@ -217,7 +218,7 @@ fn check_workspace(run: &Run, workspace: &Workspace) -> Result<(), Failed> {
         let message = format!("the session has {functions} functions, the limit is {MAX_SESSION_FUNCTIONS}");
         return Err(Failed::new(Code::Limit, message, "attach again: a new session starts empty"));
     }
-    // Deeper values may only exist while a thread with a large stack is there to drop them.
+    // Deeper values may exist only on a thread with a stack large enough to drop them.
     if let Some((name, ..)) = workspace.scope.iter_raw().find(|(_, _, value)| !nesting::fits(value)) {
         return Err(Failed::new(
             Code::Limit,
@@ -238,8 +239,8 @@ fn check_workspace(run: &Run, workspace: &Workspace) -> Result<(), Failed> {
     ))
 }
 
-/// How long a single call may take that ends changes: it asks the service for each of them, and one that was not told what
-/// became of them is worth nothing.
+/// How long a single call that ends changes may take. It asks the service about each change, and its reply must tell
+/// the operator the outcome of every one.
 const EMERGENCY: Duration = Duration::from_secs(60);
 
 fn run_code(
@@ -282,9 +283,10 @@ fn run_code(
     Ok((display, value))
 }
 
-/// Handles in the result are read whole, through the gate like any read. `()` is shown where code names a value that is so.
+/// Displays a result. Handles in it are read whole, through the gate like any read. `()` is shown only where the code
+/// names a value that is `()`.
 fn show(value: &Dynamic, is_named: bool) -> (String, Value) {
-    // A read that is refused has ended the eval.
+    // A read that was refused has already ended the eval.
     let Ok(value) = handle::settled(value) else { return Default::default() };
     if let Some(sentence) = values::said(&value) {
         return (sentence.clone(), sentence.into());

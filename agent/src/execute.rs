@@ -1,4 +1,4 @@
-//! Effects happen here and nowhere else, each against its permit.
+//! Executes effects. Nothing else does, and each effect needs its permit.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -25,10 +25,10 @@ use crate::snapshot::{Snapshot, SnapshotError};
 use crate::state::{Origin, Path, Tree, Wait};
 use crate::values;
 
-/// Executes the effect that `permit` is for, and uses the permit up.
+/// Executes the effect of `permit` and uses the permit up.
 ///
 /// # Errors
-/// What stood in the way; the effect has not happened then.
+/// Why the effect did not happen.
 pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dynamic, Refusal> {
     let now = BootTime::now();
     let (effect, lease) = permit.spend();
@@ -54,7 +54,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
             // INVARIANT: the gate opened a lease for every change; without one there is nothing to make it under.
             None => Err(Refusal::state("the change has no lease", "this is a fault of the agent")),
         },
-        // The gate denies it; should it not, it is no more than an effect that was not formed.
+        // Unreachable: the gate denies every barred effect.
         Effect::Barred(_) => Err(Refusal::state("policy says no", "this is a fault of the agent")),
         Effect::Revert { lease } => revert(core, run, &lease),
         Effect::Renew { confirm, lease, ttl, asked } => {
@@ -91,7 +91,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
         }
         Effect::Guard { lease, guard } => {
             let id = lease.id;
-            // Policy was asked about its owner.
+            // The policy decision was about the owner at that time.
             let found = core.leases.find(id).map_err(|e| ended(&e))?;
             if found.owner != lease.owner {
                 return Err(ended(&EndError::Owner(id)));
@@ -121,7 +121,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
         Effect::Log { warn, text } => {
             let line = run.clean(core, &text);
             let operator = &run.session.operator.name;
-            // The service's subscriber, on this thread.
+            // Runs the service's subscriber on this thread.
             let write = || script_log(operator, None, Some(run.record_number()), warn, &line);
             core.guarded("the service's subscriber", write).map(Dynamic::from).ok_or_else(|| {
                 Refusal::state(
@@ -133,11 +133,12 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
     }
 }
 
-/// Why a text of the service is opaque though it is no secret of its own: it holds that of one, which is named to those who may
-/// know of it.
+/// Why a text of the service is opaque although its path is no secret: it contains a secret. The secret's path is named
+/// to operators who may know of it.
 ///
-/// Only what was found at start is told, also where another text stands there now: an operator who has brought a text since then, by a patch
-/// or as a client of the service, does not learn by it whether a guess was right.
+/// Only what was found at start is told, even if the text has changed since, and nothing while a lease is in force
+/// there. Otherwise an operator could plant a text, by a patch or as a client of the service, and learn whether it was
+/// a correct guess of a secret.
 fn alike(core: &Core, run: &Run, path: &Path) -> Option<String> {
     let is_there =
         |lease: &Lease| matches!(lease.target(), Resource::State(at) if Path(at.clone()).overlaps(path));
@@ -156,7 +157,7 @@ fn alike(core: &Core, run: &Run, path: &Path) -> Option<String> {
     Some(format!("{what} {of}, as found at start"))
 }
 
-/// Makes a change under its lease, which is taken back if anything stands in the way or fails on the way.
+/// Applies a change under its lease; cancels the lease if anything fails.
 fn make(core: &Core, run: &Run, proposal: &Proposal, mut opened: Opened<'_>) -> Result<Dynamic, Refusal> {
     let lease = opened.lease().clone();
     let id = lease.id;
@@ -184,7 +185,7 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, mut opened: Opened<'_>) -> 
         opened.never_made(&error);
         return Err(Refusal::state(error, "nothing was changed"));
     }
-    // What stood there will stand there again, and is no less a secret meanwhile.
+    // The old value will come back, so it stays secret while the change is in force.
     if let Some(before) = stands {
         core.scrubber.learn(Origin::replaced(id), &before);
         drop(self::stands(core, lease.target()));
@@ -214,17 +215,17 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, mut opened: Opened<'_>) -> 
     )))
 }
 
-/// A lease has one guard.
+/// The error for a lease that has a guard: it can have only one.
 pub(crate) fn guarded_already(id: u64) -> Refusal {
     Refusal::state(format!("lease {id} has a guard already"), "one condition can say it all")
 }
 
-/// A conflict is settled once.
+/// The error for a conflict that is settled already.
 pub(crate) fn settled_before(id: u64) -> Refusal {
     Refusal::state(format!("lease {id} was settled before"), "nothing is left to do")
 }
 
-/// Why a conflict was not undone by force, and what can be done then.
+/// The error for a conflict that could not be reverted by force, with advice.
 pub(crate) fn not_forced(id: u64, error: &ChangeError) -> Refusal {
     let help = format!(
         "nothing was changed; `settle({id}, \"keep\")` leaves it so, and what stands there can be written by hand"
@@ -232,7 +233,8 @@ pub(crate) fn not_forced(id: u64, error: &ChangeError) -> Refusal {
     Refusal::state(error.to_string(), help)
 }
 
-/// What the eval itself has put where a conflict is to be forced is undone if that fails: it is no lease to be ended first.
+/// Refuses to force a conflict at a place that the same eval has changed: its own change is undone if the eval fails,
+/// so the operator is not told to end that lease first.
 pub(crate) fn not_own_above(core: &Core, run: &Run, id: u64, force: bool) -> Result<(), Refusal> {
     let conflict = run.conflict(core, id).ok().filter(|_| force);
     let Some((lease, _)) = conflict else { return Ok(()) };
@@ -247,7 +249,7 @@ pub(crate) fn not_own_above(core: &Core, run: &Run, id: u64, force: bool) -> Res
     }
 }
 
-/// Why a snapshot was not taken.
+/// The error for a snapshot that was not taken.
 pub(crate) fn not_kept(error: &SnapshotError) -> Refusal {
     Refusal::state(
         error.to_string(),
@@ -255,7 +257,7 @@ pub(crate) fn not_kept(error: &SnapshotError) -> Refusal {
     )
 }
 
-/// Whether a guard holds now; one that does not must not be put on anything. What it counts is counted from here on.
+/// Checks that a guard holds now; one that does not must not be attached. Its counts start here.
 pub(crate) fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<Counts, String> {
     let counts = Counts::of(&guard.points);
     match guard::first(core, lease, &guard.code, &counts) {
@@ -269,7 +271,7 @@ pub(crate) fn broken(why: &str) -> Refusal {
     Refusal::state(why, "nothing was changed; a guard must be true before the change and stay so")
 }
 
-/// Whether the lease had none; then it has this one.
+/// Attaches a guard; false if the lease has one already.
 fn put_guard(core: &Core, lease: u64, guard: &Guarding, counts: Counts) -> bool {
     let free = core.guards.add(lease, guard.code.clone(), counts);
     if let Some(observing) = core.observer() {
@@ -278,20 +280,21 @@ fn put_guard(core: &Core, lease: u64, guard: &Guarding, counts: Counts) -> bool 
     free
 }
 
-/// Makes sure that a write can be undone even if the service holds its lock again and again.
+/// Starts the thread that reverts writes to this state, so that a write can be reverted even if the service keeps
+/// taking its lock.
 fn undoable(core: &Core, target: &Resource) -> Result<(), String> {
     let Resource::State(path) = target else { return Ok(()) };
     let state = path.first().map(String::as_str).unwrap_or_default();
     core.helpers.ready(state).map_err(|error| format!("no thread to undo a change of `{state}` on: {error}"))
 }
 
-/// What stands at a state path, with its secrets made known.
+/// Reads a state path; the scrubber learns its secrets.
 fn stands(core: &Core, target: &Resource) -> Option<Tree> {
     let Resource::State(path) = target else { return None };
     core.read(&Path(path.clone()), Wait::AGENT).ok()
 }
 
-/// The target as people write it: without its kind.
+/// The target without its kind, as operators write it.
 fn plain(lease: &Lease) -> String {
     let text = lease.target().to_string();
     text.split_once(':').map_or(text.clone(), |(_, rest)| rest.to_owned())
@@ -309,10 +312,10 @@ fn revert(core: &Core, run: &Run, lease: &Lease) -> Result<Dynamic, Refusal> {
 /// The most changes that an error names one by one.
 const MAX_NAMED: usize = 20;
 
-/// Ends each of these leases on its own, each behind the gate; what became of those that have ended.
+/// Ends each of these leases separately, each behind the gate; returns what happened to each.
 ///
 /// # Errors
-/// Some could not be ended, which names those and what has ended. They are tried again until they have ended, too.
+/// The leases that could not be ended, and those that were. The former are tried again until they end.
 pub(crate) fn end_each(core: &Core, run: &Run, leases: Vec<Lease>) -> Result<Vec<String>, Refusal> {
     let (mut done, mut standing) = (Vec::new(), Vec::new());
     for lease in leases {
@@ -320,7 +323,7 @@ pub(crate) fn end_each(core: &Core, run: &Run, leases: Vec<Lease>) -> Result<Vec
         let end = || -> Result<Dynamic, Refusal> {
             execute(core, run, gate::pass(core, run, Effect::Revert { lease: Box::new(lease) })?)
         };
-        // A fault of ours in one of them is none of the others'.
+        // A panic while one lease is ended must not stop the others.
         let ended = core.guarded("ending a lease", end);
         let ended = ended.unwrap_or_else(|| Err(Refusal::state("ending it panicked inside the agent", "")));
         let why = match (ended, core.leases.find(id)) {
@@ -328,7 +331,7 @@ pub(crate) fn end_each(core: &Core, run: &Run, leases: Vec<Lease>) -> Result<Vec
                 done.extend(values::said(&said));
                 continue;
             }
-            // It came to its end in another way meanwhile.
+            // The lease ended in another way first.
             (Err(_), Err(error @ EndError::Ended { .. })) => {
                 done.push(error.to_string());
                 continue;
@@ -347,7 +350,7 @@ pub(crate) fn end_each(core: &Core, run: &Run, leases: Vec<Lease>) -> Result<Vec
     Err(refusal)
 }
 
-/// The first of them, and how many more there are.
+/// The first [`MAX_NAMED`], and the number of further ones.
 fn named(mut all: impl Iterator<Item = String>) -> String {
     let mut named: Vec<String> = all.by_ref().take(MAX_NAMED).collect();
     let more = all.count();
@@ -355,7 +358,7 @@ fn named(mut all: impl Iterator<Item = String>) -> String {
     named.join(", ")
 }
 
-/// What is said if some changes could not be ended.
+/// The error for leases that could not be ended.
 fn not_all(done: &[String], standing: &[Standing]) -> Refusal {
     let stand =
         named(standing.iter().map(|lease| format!("lease {} at {} ({})", lease.id, lease.target, lease.why)));
@@ -368,7 +371,7 @@ fn not_all(done: &[String], standing: &[Standing]) -> Refusal {
     )
 }
 
-/// Where a snapshot differs, as a list of maps; secrets are opaque.
+/// The differences from a snapshot, as a list of maps; secrets are opaque.
 pub(crate) fn difference_rows(core: &Core, differences: &[(Path, Option<Tree>, Option<Tree>)]) -> Dynamic {
     let shown = |path: &Path, tree: Option<&Tree>| match tree {
         Some(tree) => convert::to_dynamic(tree, path, &core.keyed),
@@ -404,10 +407,10 @@ fn snapshot(
     Ok(values::say(format!("snapshot {name}: {bytes} bytes{gone}")))
 }
 
-/// Not undone if its eval fails: it leaves things as they are, or makes them what they were.
+/// Settles a conflict. A failed eval does not undo this: it keeps the current value or restores the old one.
 fn settle(core: &Core, run: &Run, id: u64, force: bool) -> Result<Dynamic, Refusal> {
     not_own_above(core, run, id, force)?;
-    // Taken first: of two who settle it, one does.
+    // Take the conflict out first: if two operators settle it, one wins.
     let Some((lease, conflict)) = core.leases.take_conflict(id) else {
         return Err(settled_before(id));
     };
@@ -465,7 +468,7 @@ fn renewed(lease: &Lease, confirm: bool, now: BootTime, sooner: bool) -> String 
     format!("lease {} {word}: {} reverts in {left}{sooner}{lost}", lease.id, lease.target())
 }
 
-/// `undone`: why it is as it was before.
+/// Records a renewal. `undone`: why the lease has its former terms again.
 fn record_renewal(core: &Core, run: &Run, lease: &Lease, kind: &'static str, undone: Option<&str>) {
     let by = if undone.is_some() { "agent" } else { &run.session.operator.name };
     let body = serde_json::json!({
@@ -476,7 +479,8 @@ fn record_renewal(core: &Core, run: &Run, lease: &Lease, kind: &'static str, und
     core.mark();
 }
 
-/// One line in the service's log that cannot pose as the service: its own target, escaped, with who wrote it.
+/// Writes one line to the service's log that cannot pose as the service's: with its own target, escaped, with its
+/// author.
 pub(crate) fn script_log(operator: &str, lease: Option<u64>, eval: Option<u64>, warn: bool, text: &str) {
     let line = escape(text);
     if warn {
@@ -486,7 +490,7 @@ pub(crate) fn script_log(operator: &str, lease: Option<u64>, eval: Option<u64>, 
     }
 }
 
-/// What cannot be seen, or changes how the text around it is shown, made visible, so that one text is one line.
+/// Escapes characters that are invisible or change how the text around them is shown, so that one text is one line.
 pub(crate) fn escape(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -499,7 +503,7 @@ pub(crate) fn escape(text: &str) -> String {
     line
 }
 
-/// Undoes what a failed eval did, the newest first.
+/// Undoes the effects of a failed eval, newest first; returns the leases that were undone.
 pub(crate) fn undo(core: &Core, run: &Run) -> Vec<u64> {
     let mut undone = Vec::new();
     for step in run.take_steps() {
@@ -524,7 +528,7 @@ pub(crate) fn undo(core: &Core, run: &Run) -> Vec<u64> {
     undone
 }
 
-/// A list of maps as Rhai has it.
+/// A list of maps as a Rhai value.
 pub(crate) fn rows(rows: impl IntoIterator<Item = Vec<(&'static str, Dynamic)>>) -> Dynamic {
     let map = |row: Vec<(&'static str, Dynamic)>| {
         Dynamic::from(row.into_iter().map(|(k, v)| (k.into(), v)).collect::<Map>())
@@ -532,26 +536,26 @@ pub(crate) fn rows(rows: impl IntoIterator<Item = Vec<(&'static str, Dynamic)>>)
     rows.into_iter().map(map).collect::<Array>().into()
 }
 
-/// A count as Rhai has it.
+/// A count as a Rhai integer.
 pub(crate) fn count(number: u64) -> Dynamic {
     INT::try_from(number).unwrap_or(INT::MAX).into()
 }
 
-/// What a patch sees of the service: what its author was let read when it was made, and of what came later what policy
-/// lets its author read by the same request.
+/// What a patch sees of the service. The gate decides about its literal reads when the patch is made. Leaves may appear
+/// later, so every leaf that it reads is decided again, by its author's request of that time.
 pub(crate) struct PatchView {
     core: Arc<Core>,
     author: Request,
-    /// What stands there in the plan, if one is being made.
+    /// The planned values, while a plan is being made.
     planned: Option<Overlay>,
     permitted: RwLock<BTreeSet<Path>>,
 }
 
-/// How many leaves are remembered as permitted; beyond that each is decided again.
+/// The most permitted leaves that are cached; policy decides about further ones each time.
 const MAX_PERMITTED: usize = 10_000;
 
 impl PatchView {
-    /// For a patch of this eval's operator. What it reads when it is made is decided by the gate, as part of the change.
+    /// The view of a patch of this eval's operator. The gate decides about its literal reads as part of the change.
     pub(crate) fn new(core: &Arc<Core>, run: &Run) -> Self {
         let author = run.request(core, Action::Read, Resource::Agent);
         Self { core: core.clone(), author, planned: run.overlay(), permitted: RwLock::default() }
@@ -575,7 +579,7 @@ impl PatchView {
 impl PatchHost for PatchView {
     fn read(&self, path: &str) -> Result<Dynamic, String> {
         let path = path.parse::<Path>().map_err(|e| e.to_string())?;
-        // What stands beside it, whoever reads the service's log need not know.
+        // Do not name the leaf that is not permitted: the service's log may have readers who must not know of it.
         let unread =
             || Err(format!("policy does not let the patch's author read all that is at `{path}` now"));
         if !gate::might_read(&self.core, &self.author, &path) {
@@ -603,7 +607,7 @@ impl PatchHost for PatchView {
 mod tests {
     use super::*;
 
-    /// One rule for all that is shown: what policy calls hidden.
+    /// Nothing that policy calls hidden may appear in a line.
     #[test]
     fn nothing_that_cannot_be_seen_gets_into_a_line_of_the_services_log() {
         for c in (0..=0x10_ffff).filter_map(char::from_u32) {

@@ -1,4 +1,4 @@
-//! What is said of code that failed by itself: what, where, and what to do next.
+//! Errors of a script, explained: what failed, where, and what to do next.
 
 use debug_wire::table::{FUNCTIONS, LATER};
 use rhai::{EvalAltResult, ParseError, ParseErrorType, Position};
@@ -11,8 +11,8 @@ use crate::script::roots::typed;
 use crate::script::words::{self, WORDS};
 use crate::state::{Path, Wait, nearest};
 
-/// The message and the advice for an error of a script. `code` is what was submitted; `is_closure` says of a name whether a
-/// closure is held by it.
+/// The message and the advice for a script's error. `code` is the submitted source; `is_closure` tells whether a name
+/// holds a closure.
 pub(crate) fn script_error(
     core: &Core,
     run: &Run,
@@ -28,7 +28,7 @@ pub(crate) fn script_error(
             let help = near.unwrap_or_else(|| "`ls()` lists the states, `help()` the functions".to_owned());
             advised(format!("there is no variable or state `{name}`{}", at(*position)), help)
         }
-        // Rhai takes `call(x)` for the call of a closure, whatever `x` is.
+        // Rhai takes `call(x)` for a call of a closure, even if `x` is none.
         EvalAltResult::ErrorMismatchDataType(expected, _, position) if expected == "Fn" => {
             let (what, help) = later("call");
             advised(format!("{what}, except for closures{}", at(*position)), help)
@@ -88,13 +88,13 @@ pub(crate) fn script_error(
     }
 }
 
-/// What people type to get out.
+/// Advice for words that operators type to leave.
 fn leaving(name: &str) -> Option<String> {
     const WORDS: [&str; 7] = ["bye", "disconnect", "exit", "logout", "q", "quit", "detach"];
     WORDS.contains(&name).then(|| "Ctrl-D leaves, or `:quit` at the prompt".to_owned())
 }
 
-/// A type of Rhai in words.
+/// A Rhai type in words.
 fn in_words(kind: &str) -> &str {
     match kind {
         "i64" => "an integer",
@@ -113,7 +113,7 @@ fn in_words(kind: &str) -> &str {
     }
 }
 
-/// `f(3)` as it is written for a closure: `f.call(3)`.
+/// The call `f(3)` spelled for a closure: `f.call(3)`.
 fn closure_call(code: &str, name: &str, position: Position) -> String {
     const MAX: usize = 60;
     let line = position.line().and_then(|line| code.lines().nth(line - 1)).unwrap_or_default();
@@ -133,7 +133,8 @@ fn closure_call(code: &str, name: &str, position: Position) -> String {
     }
 }
 
-/// What is said of code that cannot be parsed. What stands behind a dot and is a word of the language has a way around.
+/// The message and the advice for code that does not parse. A word of the language after a dot can be written as an
+/// index.
 pub(crate) fn syntax(code: &str, error: &ParseError) -> (String, String) {
     let (message, nothing_ran) = (error.to_string(), "nothing ran");
     let position = error.position();
@@ -165,7 +166,7 @@ fn is_word_of_states(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
 }
 
-/// The chain that ends with the dot at the end of `before`: `config.application` of `x = config.application.`.
+/// The chain before the dot at the end of `before`: `config.application` of `x = config.application.`.
 fn chain_before_dot(before: &str) -> Option<&str> {
     let chain = before.trim_end().strip_suffix('.')?.trim_end_matches('?');
     let mut quoted = false;
@@ -179,7 +180,7 @@ fn chain_before_dot(before: &str) -> Option<&str> {
     chain.get(start..).filter(|chain| !chain.is_empty())
 }
 
-/// What became of what a failed eval did.
+/// What happened to the effects of a failed eval.
 pub(crate) fn undone(run: &Run) -> &'static str {
     let reverted = run.ends().reverted.len();
     match (reverted, run.touched().len() - reverted) {
@@ -190,7 +191,7 @@ pub(crate) fn undone(run: &Run) -> &'static str {
     }
 }
 
-/// The error itself, without the calls that it came through.
+/// The error without the calls around it.
 fn innermost(error: &EvalAltResult) -> &EvalAltResult {
     match error {
         EvalAltResult::ErrorInFunctionCall(_, _, inner, _) => innermost(inner),
@@ -202,7 +203,7 @@ fn at(position: Position) -> String {
     if position.is_none() { String::new() } else { format!(" ({position})") }
 }
 
-/// The state that was probably meant, if this operator may know of it.
+/// The state that the operator probably meant, if this operator may know of it.
 fn near_state(core: &Core, run: &Run, name: &str) -> Option<String> {
     let near = nearest(name, core.states.list().map(|(name, _)| name))?;
     let path = Path(vec![near.to_owned()]);
@@ -214,15 +215,15 @@ fn near_state(core: &Core, run: &Run, name: &str) -> Option<String> {
     Some(format!("did you mean `{near}`?"))
 }
 
-/// What is said of a function that is planned.
+/// The error for a function of a later version.
 pub(crate) fn later(name: &str) -> (String, String) {
     (format!("`{name}` is not part of this version"), "`help()` lists the functions".to_owned())
 }
 
-/// The most arguments whose types an error lists.
+/// The most argument types that an error lists.
 const MAX_TYPES: usize = 8;
 
-/// `(string, string and 12 more)`.
+/// The first types, and the number of further ones: `(string, string and 12 more)`.
 fn shortened(types: &str) -> String {
     let all: Vec<&str> = types.split(", ").collect();
     match all.split_at_checked(MAX_TYPES) {
@@ -231,7 +232,7 @@ fn shortened(types: &str) -> String {
     }
 }
 
-/// `foo (i64)` and `* (&str | ImmutableString | String, i64)` in words.
+/// The error for a signature such as `foo (i64)` or `* (&str | ImmutableString | String, i64)`, in words.
 fn no_function(signature: &str) -> (String, String) {
     let (name, types) = signature.split_once(' ').unwrap_or((signature, ""));
     let name = typed(name);
@@ -242,7 +243,7 @@ fn no_function(signature: &str) -> (String, String) {
     if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
         return (format!("`{name}` is not there for {types}"), "convert one of them".to_owned());
     }
-    // `f.call(x)` calls a closure, in every version.
+    // `f.call(x)` calls a closure in every version.
     if LATER.contains(&name) && !is_closure_called {
         return later(name);
     }

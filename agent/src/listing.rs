@@ -1,4 +1,4 @@
-//! What `help`, `info`, `ls`, `points`, `describe`, `leases` and `sessions` show.
+//! The output of `help`, `info`, `ls`, `points`, `describe`, `leases`, `sessions` and `snapshots`.
 
 use debug_policy::{Resource, format_duration};
 use debug_wire::table::{self, FUNCTIONS, Function, Undo};
@@ -26,13 +26,13 @@ mod points;
 
 pub(crate) use points::answers_before;
 
-/// What a listing is about, from its first argument.
+/// The subject of a listing, from its first argument.
 pub(crate) fn subject(argument: Option<&Dynamic>) -> Option<String> {
     let argument = argument?;
     handle::path_of(argument).map(|path| path.to_string()).or_else(|| argument.clone().into_string().ok())
 }
 
-/// Lists, for a permit to see.
+/// Makes a listing; its permit was spent by the caller.
 pub(crate) fn list(
     core: &Core,
     run: &Run,
@@ -52,7 +52,7 @@ pub(crate) fn list(
     }
 }
 
-/// What the list does not show: that a path is no copy.
+/// A fact that the list of functions does not show: a path is not a copy.
 const LIVE: &str = "a state's name and what is below it are live: `let db = config.db` goes on showing what stands there, and writes there; `get(\"config.db\")` is a copy";
 
 fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
@@ -69,7 +69,7 @@ fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
     let word = words::find(name).map(|word| format!("{}\n{}", word.usage, word.about));
     let said = match (table::function(name).map(explain), word) {
         (Some(function), Some(word)) => format!("{function}\n\nof the language: {word}"),
-        // Who asks for a function that is planned learns that, whatever else the name stands for.
+        // Also tell that the name is a function of a later version: the operator may mean that one.
         (None, Some(word)) if table::LATER.contains(&name) => {
             let (message, _) = crate::explain::later(name);
             format!("{word}\n\nas a function of the agent: {message}")
@@ -151,7 +151,7 @@ fn info(core: &Core, run: &Run, now: BootTime) -> Dynamic {
     .unwrap_or(Dynamic::UNIT)
 }
 
-/// What there is to tell, to those who may know of it.
+/// All notes, each with the paths that an operator must know of to see it.
 fn notes(core: &Core) -> Vec<Note> {
     let now = UnixTime::now().as_secs();
     let mut notes: Vec<Note> =
@@ -169,7 +169,7 @@ fn notes(core: &Core) -> Vec<Note> {
     notes
 }
 
-/// What bounds everybody, whatever policy says.
+/// The limits that apply to every operator, independent of policy.
 fn limits() -> Vec<String> {
     let (bounds, time) = (Bounds::default(), format_duration);
     vec![
@@ -197,7 +197,7 @@ fn limits() -> Vec<String> {
     ]
 }
 
-/// The levels that are set for targets of the service's log.
+/// The levels set for targets of the service's log.
 fn levels(core: &Core, run: &Run) -> Dynamic {
     if run.is_planning() {
         let line = |lease: Lease| match lease.target() {
@@ -218,7 +218,7 @@ fn levels(core: &Core, run: &Run) -> Dynamic {
     core.levels.list().into_iter().map(line).map(Dynamic::from).collect::<rhai::Array>().into()
 }
 
-/// Secrets that are not searched for in what leaves, because they equal a name that is shown everywhere.
+/// Secrets that output is not searched for, because they equal a name that is shown everywhere.
 fn unsearched(core: &Core) -> Vec<Note> {
     let told = |origin: Origin| {
         let what = format!(
@@ -253,12 +253,12 @@ fn ls(core: &Core, run: &Run, subject: Option<&str>) -> Result<Dynamic, Refusal>
     Ok(names(core, run, &path, &tree))
 }
 
-/// A path and what stands there; for those who may read nothing of it, no more than that.
+/// A path and its value. An operator who may read nothing there gets the same denial whether it exists or not.
 fn at(core: &Core, run: &Run, subject: &str) -> Result<(Path, Tree), Refusal> {
     let path: Path = subject
         .parse()
         .map_err(|e: crate::state::InvalidPath| Refusal::state(e.to_string(), "as in `config.db.host`"))?;
-    // Before the service is asked.
+    // Checked before the service's state is read.
     if !gate::could_read(core, run, &path) {
         gate::may_know(core, run, &path, None)?;
     }
@@ -267,7 +267,7 @@ fn at(core: &Core, run: &Run, subject: &str) -> Result<(Path, Tree), Refusal> {
     Ok((path, found.map_err(|e| crate::host::state_refusal(core, run, &e))?))
 }
 
-/// Whether the operator may read anything of a state. One who may not makes nobody ask the service.
+/// Whether the operator may read anything of a state. If policy rules it out, the state is not read.
 fn knows(core: &Core, run: &Run, state: &Path) -> bool {
     gate::could_read(core, run, state)
         && gate::may_know(core, run, state, run.look(core, state).ok().as_ref()).is_ok()
@@ -277,7 +277,7 @@ fn names(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Dynamic {
     known_below(core, run, path, tree).into_iter().map(Dynamic::from).collect::<rhai::Array>().into()
 }
 
-/// The names below a value that this operator may know of; nothing for a leaf.
+/// The names below a value that this operator may know of; empty for a leaf.
 pub(crate) fn known_below(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Vec<String> {
     let below: Vec<(String, &Tree)> = match tree {
         Tree::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value)).collect(),
@@ -296,7 +296,7 @@ fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
     let root = subject.split(['.', '[']).next().unwrap_or_default();
     let known =
         |name: &str| core.states.named(name).is_ok() && knows(core, run, &Path(vec![name.to_owned()]));
-    // What one may not know of is as unknown as what is not there.
+    // A state that the operator may not know of looks like one that does not exist.
     if !known(root) {
         let nearest =
             core.points.nearest(subject).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
@@ -322,7 +322,7 @@ fn leases(core: &Core, run: &Run, now: BootTime) -> Dynamic {
     rows(conflicts.chain(run.leases(core).into_iter().map(|lease| lease_row(core, run, &lease, now))))
 }
 
-/// A lease that has ended but for what the service itself had changed.
+/// The row of a lease that ended in a conflict.
 fn conflict_row(lease: &Lease, conflict: &Conflict) -> Vec<(&'static str, Dynamic)> {
     let note =
         format!("{}; `settle({}, \"keep\")` or `settle({}, \"force\")`", conflict.why, lease.id, lease.id);
@@ -331,7 +331,7 @@ fn conflict_row(lease: &Lease, conflict: &Conflict) -> Vec<(&'static str, Dynami
         ("target", lease.target().to_string().into()),
         ("owner", lease.owner.clone().into()),
         ("state", "conflict".into()),
-        // It is over; all rows have the same names.
+        // It has no deadline, but all rows have the same columns.
         ("reverts_in", Dynamic::UNIT),
         ("reverts_in_ms", Dynamic::UNIT),
         ("guard", "".into()),

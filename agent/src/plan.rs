@@ -1,7 +1,8 @@
-//! Plans: code run against an overlay in which it sees its own writes, listing the effects it would have.
+//! Plans: code runs against an overlay in which it sees its own writes, and the plan lists the effects that the code
+//! would have.
 //!
-//! Invariant: nothing here has a permit, and nothing here asks for one. What a plan looks at was decided and recorded by
-//! [`gate::consider`]; what it would change is listed and kept in the overlay alone.
+//! Invariant: no code here holds or requests a permit. [`gate::consider`] decides and records what a plan reads; what
+//! the plan would change is listed, and kept in the overlay only.
 
 mod leases;
 mod overlay;
@@ -28,15 +29,15 @@ use crate::values;
 pub(crate) use leases::PlannedLeases;
 pub(crate) use overlay::Overlay;
 
-/// A plan that is being made.
+/// A plan in progress.
 #[derive(Default)]
 pub(crate) struct Planning {
     overlay: Overlay,
     leases: PlannedLeases,
-    /// With those that it would have taken; nothing until it takes one.
+    /// The snapshots, with those that the plan would take; `None` until it would take one.
     snapshots: Option<Snapshots>,
     lines: Vec<Line>,
-    /// The mode that the code has entered; nothing was entered in fact.
+    /// The mode that the code has entered; the session's mode is unchanged.
     mode: Option<(Mode, Option<String>)>,
 }
 
@@ -52,27 +53,27 @@ struct Line {
 }
 
 impl Planning {
-    /// Decided as if in this mode.
+    /// A plan that is decided as if in this mode.
     pub(crate) fn in_mode(mode: Mode, reason: Option<String>) -> Self {
         Self { mode: Some((mode, reason)), ..Self::default() }
     }
 
-    /// The mode to decide in.
+    /// The mode that decisions are made in.
     pub(crate) fn mode(&self) -> Option<(Mode, Option<String>)> {
         self.mode.clone()
     }
 
-    /// What stands in the states with its own writes.
+    /// The states with the plan's own writes.
     pub(crate) fn overlay(&self) -> &Overlay {
         &self.overlay
     }
 
-    /// What it has made of the leases.
+    /// The leases as the plan has changed them.
     pub(crate) fn leases(&self) -> &PlannedLeases {
         &self.leases
     }
 
-    /// The snapshots, if it would have taken any.
+    /// The snapshots, if the plan would take any.
     pub(crate) fn taken(&self) -> Option<&Snapshots> {
         self.snapshots.as_ref()
     }
@@ -81,18 +82,18 @@ impl Planning {
         self.snapshots.get_or_insert_with(|| core.snapshots.copy())
     }
 
-    /// As a script sees it: a list of maps.
+    /// The plan as a script sees it: a list of maps.
     pub(crate) fn into_value(self) -> Dynamic {
         Dynamic::from_array(self.lines.into_iter().map(|line| Dynamic::from_map(line.into_map())).collect())
     }
 
-    /// What it lists up to where the code failed; nothing if that is nothing.
+    /// The effects listed before the code failed; `None` if there are none.
     pub(crate) fn up_to_failure(&self) -> Option<String> {
         let heading = "a plan up to where the code failed:".to_owned();
         (!self.lines.is_empty()).then(|| [heading, self.to_text()].join("\n"))
     }
 
-    /// As people read it.
+    /// The plan as text for people.
     pub(crate) fn to_text(&self) -> String {
         let lines = self.lines.iter().zip(1..).map(|(line, number)| format!("{number}. {}", line.to_text()));
         let effects = match self.lines.len() {
@@ -127,10 +128,10 @@ impl Line {
     }
 }
 
-/// What performing effects comes down to in a plan.
+/// Performs effects in a plan: each is considered and listed.
 ///
 /// # Errors
-/// The first effect that the code needs an answer of and may not have; a plan goes on behind a change that is denied.
+/// The first refused effect if the code needs its result. A denied change is listed, and the plan goes on.
 pub(crate) fn perform(core: &Core, run: &Run, effects: Vec<Effect>) -> Result<Vec<Dynamic>, Refusal> {
     let mut results = Vec::new();
     for effect in effects {
@@ -160,12 +161,12 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
         }
         (Err(refusal), None) => (false, told(refusal)),
     };
-    // Leave to write is not leave to read.
+    // Permission to write does not include permission to read.
     if !may_see(core, run, &effect) {
         (line.before, line.after) = (None, None);
     }
     let said = format!("planned: {} {}", line.function, line.target);
-    // That something was looked at is worth a line only if it may not be.
+    // A read is listed only if it would be denied.
     if !is_look(&effect) || !line.allowed {
         run.planning(|planning| planning.lines.push(line));
     }
@@ -182,7 +183,7 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
             verdict?;
             Ok(execute::difference_rows(core, &rows))
         }
-        // Nothing is revealed for a plan, whoever may: what stands for it has no value at all.
+        // A plan reveals nothing, even if policy would allow it: the placeholder holds no value.
         Effect::Reveal { path, .. } => {
             Ok(convert::to_dynamic(&Tree::Secret(Box::new(Tree::Null)), &path, &core.keyed))
         }
@@ -194,7 +195,7 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
             run.planning(|planning| planning.mode = Some((Mode::Observe, None)));
             Ok(values::say(said))
         }
-        // Without the reason it is not told what else stands in the way; the plan goes on as behind any change that is denied.
+        // While the reason is missing, other obstacles are not told. The plan goes on as after any denied change.
         Effect::Impossible { function, .. } if wants.is_some() && function.undo == Undo::Lease => {
             Ok(values::say(said))
         }
@@ -202,7 +203,7 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
             Ok(_) => Err(why),
             Err(refusal) => Err(refusal),
         },
-        // What would be a change is denied as one that was formed: the plan goes on behind it.
+        // A barred change is denied like one that was formed, and the plan goes on.
         Effect::Barred(Barred { function, resource: Resource::State(path), .. })
             if function.id == HostFunction::Reveal =>
         {
@@ -224,7 +225,7 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
     }
 }
 
-/// Whether the operator may read all that a change replaces and puts there.
+/// Whether the operator may read everything that a change replaces and writes.
 fn may_see(core: &Core, run: &Run, effect: &Effect) -> bool {
     let Effect::Change(proposal) = effect else { return true };
     match (proposal.change.target(), &proposal.shown) {
@@ -240,13 +241,13 @@ fn may_see(core: &Core, run: &Run, effect: &Effect) -> bool {
     }
 }
 
-/// Whether an effect needs the mode `change`, and neither the session nor the plan has entered it: a reason comes with it. Plans
-/// are decided as if it were entered, as what policy says of the rest is worth knowing before.
+/// Whether an effect needs the mode `change`, and neither the session nor the plan has entered it with a reason. Plans
+/// are decided as if it were entered, so that the operator learns policy's other requirements, too.
 fn lacks_mode(run: &Run, effect: &Effect) -> bool {
     effect.function().row().action.needs_change() && run.reason().is_none()
 }
 
-/// Whether an effect only looks.
+/// Whether an effect only reads.
 fn is_look(effect: &Effect) -> bool {
     matches!(effect, Effect::See(..) | Effect::Read { .. } | Effect::Diff { .. })
 }
@@ -304,7 +305,7 @@ fn change_shown(core: &Core, proposal: &Proposal) -> (Option<Dynamic>, Option<Dy
             };
             (Some(shown(before)), Some(shown(after)))
         }
-        // The code of a patch stands in the eval itself.
+        // The code of a patch is in the eval itself.
         (Resource::Point(name), _) => {
             let point = core.points.described(name);
             (None, point.map(|point| listing::answers_before(&point).into()))

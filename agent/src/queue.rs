@@ -1,4 +1,4 @@
-//! Evals wait here: round robin over operators, one at a time for each, and a thread kept free for ending changes.
+//! The queue of evals: round robin over operators, one at a time for each, and one thread reserved for ending changes.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,29 +8,29 @@ use crate::threads::Next;
 /// Work for an eval thread.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// The most jobs of one operator that may wait: a client sends the next eval when it has read the last reply.
+/// The most queued jobs of one operator: a client sends the next eval when it has read the last reply.
 const MAX_WAITING: usize = 64;
 
-/// The most reserved jobs of one operator that may wait; there are at most 16 sessions.
+/// The most queued reserved jobs of one operator; there are at most 16 sessions.
 const MAX_RESERVED: usize = 16;
 
-/// All waiting evals.
+/// All queued evals.
 #[derive(Default)]
 pub(crate) struct Queue {
     inner: Mutex<Inner>,
-    /// Told once for each job that a thread could take.
+    /// Notified once for each job that a thread could take.
     waiting: Condvar,
-    /// The same for reserved jobs, which have a thread of their own.
+    /// The same for reserved jobs, which have their own thread.
     reserved: Condvar,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// Operators in the order in which they are served, each with what waits.
+    /// The operators in the order of service, each with the queued jobs.
     lines: VecDeque<(String, VecDeque<Job>)>,
-    /// Operators of whom an eval runs.
+    /// The operators with a running eval.
     busy: BTreeSet<String>,
-    /// In order, each with whose it is.
+    /// In order, each with its operator.
     reserved: VecDeque<(String, Job)>,
     stopped: bool,
 }
@@ -40,7 +40,7 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a job wait for its operator's turn; false if too many of that operator's wait already.
+    /// Queues a job; false if the operator has the most queued already.
     pub(crate) fn push(&self, operator: &str, job: Job) -> bool {
         let mut inner = self.lock();
         match inner.lines.iter_mut().find(|(name, _)| name == operator) {
@@ -53,8 +53,8 @@ impl Queue {
         true
     }
 
-    /// A job that must not wait behind running code: attaching, ending changes. False if too many of that operator's wait
-    /// already; those of others find room.
+    /// Queues a job that must not wait behind running code: attaching, ending changes. False if the operator has the
+    /// most queued already; other operators are not affected.
     pub(crate) fn push_reserved(&self, operator: &str, job: Job) -> bool {
         let mut inner = self.lock();
         if inner.reserved.iter().filter(|(name, _)| name == operator).count() >= MAX_RESERVED {
@@ -66,8 +66,8 @@ impl Queue {
         true
     }
 
-    /// Waits for a job and does it; the last turn is the one in which it is stopped. Should the job panic, its operator's next
-    /// one can be done all the same.
+    /// Waits for a job and runs it; returns `End` once the queue is stopped and empty. If the job panics, its
+    /// operator's next job can still run.
     pub(crate) fn work(&self) -> Next {
         let Some((operator, job)) = self.next() else { return Next::End };
         let _busy = Busy { queue: self, operator };
@@ -105,7 +105,7 @@ impl Queue {
         }
     }
 
-    /// Lets the threads finish what they do and end.
+    /// Stops the queue: drops the queued jobs other than reserved ones. Threads finish their job and end.
     pub(crate) fn stop(&self) {
         let mut inner = self.lock();
         inner.stopped = true;
@@ -116,7 +116,7 @@ impl Queue {
     }
 }
 
-/// An operator of whom an eval runs.
+/// Marks an operator as having a running eval.
 struct Busy<'a> {
     queue: &'a Queue,
     operator: String,
@@ -128,7 +128,7 @@ impl Drop for Busy<'_> {
         inner.busy.remove(&self.operator);
         let more = !inner.lines.is_empty();
         drop(inner);
-        // This thread takes one of them; another may have waited for this operator only.
+        // This thread takes one of the jobs; another thread may wait for a job of this operator.
         if more {
             self.queue.waiting.notify_one();
         }
@@ -136,7 +136,7 @@ impl Drop for Busy<'_> {
 }
 
 impl Inner {
-    /// The next job of the first operator in line who has none running; that operator goes to the end.
+    /// The next job of the first operator without a running one; that operator goes to the end.
     fn take(&mut self) -> Option<(String, Job)> {
         let at = self.lines.iter().position(|(name, _)| !self.busy.contains(name))?;
         let (name, mut line) = self.lines.remove(at)?;
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use crate::threads::{Faults, spawn};
 
-    /// Neither the thread nor the operator whose job it was is lost.
+    /// After a panic neither the thread nor the operator's turn is lost.
     #[test]
     fn after_a_job_that_panics_the_next_of_its_operator_is_done() {
         let (queue, faults, (told, heard)) = (Arc::new(Queue::default()), Faults::default(), channel());

@@ -1,4 +1,4 @@
-//! One eval on its way: whose it is, what it may do, what it has done so far.
+//! One eval in progress: its session, its permissions, and what it has done so far.
 
 mod looks;
 
@@ -27,8 +27,8 @@ use crate::state::{self, Checked, Origin, Path, Scrubber, Shown, StateError, Tre
 /// The most effects of one eval: as many as a read may have leaves.
 pub(crate) const MAX_EFFECTS: u64 = 10_000;
 
-/// Asks the service, and charges the eval an operation for each microsecond in which that may have held it up: all that one
-/// eval asks holds locks for a second at most, a fifth of the time that it has.
+/// Calls `ask`, and charges the eval one operation for each microsecond in which that may have blocked the service. One
+/// eval thus blocks the service's locks for a second at most, a fifth of its time.
 fn charged<R>(ask: impl FnOnce() -> R) -> R {
     let before = state::asked();
     let answer = ask();
@@ -39,67 +39,68 @@ fn charged<R>(ask: impl FnOnce() -> R) -> R {
 
 /// One eval.
 pub(crate) struct Run {
-    /// Whose.
+    /// The session it came from.
     pub(crate) session: Arc<Session>,
     /// The id of the call.
     pub(crate) call: u64,
-    /// Set when the operator cancels or is gone.
+    /// Set when the operator cancels it or leaves.
     pub(crate) cancelled: Arc<AtomicBool>,
     record: u64,
     after: Option<After>,
     emergency: bool,
-    /// Whether closures in reach capture variables, so that these are looked at before they are used.
+    /// Whether reachable closures capture variables; variables are then checked before each use.
     watches: AtomicBool,
-    /// What its code compares by `switch`.
+    /// What its code compares with `switch`.
     switched: OnceLock<Switched>,
-    /// Its secret arguments. Of this eval alone: what an operator calls a secret must not hide anything from others.
+    /// Its secret arguments. They are secret in this eval only: an operator must not be able to hide values from others
+    /// by calling them secret.
     bound: Scrubber,
     done: Mutex<Done>,
 }
 
-/// What an eval has done so far.
+/// The effects and outputs of an eval so far.
 #[derive(Default)]
 struct Done {
     effects: u64,
     planning: Option<Planning>,
     steps: Vec<Step>,
-    /// Whether it did more than look.
+    /// Whether it did more than read.
     acted: bool,
-    /// What it could not end.
+    /// The leases that it could not end.
     standing: Vec<Standing>,
     functions: Option<AST>,
     refusal: Option<Refusal>,
     held: bool,
     revealed: Shown,
-    /// Whether something it put out held a secret that it had not revealed.
+    /// Whether its output held a secret that it had not revealed.
     hit: bool,
     sent: usize,
     looks: Looks,
-    /// Leaves as chains of the code were given them, by where the step stands in the code.
+    /// The leaves that steps of the code were given, by path and position in the code.
     given: HashMap<(Path, Position), Dynamic>,
 }
 
-/// Something to undo if the eval fails.
+/// An effect to undo if the eval fails.
 pub(crate) enum Step {
     /// A lease was made.
     Made(u64),
     /// A lease was renewed.
     Renewed {
-        /// As it was.
+        /// The lease before.
         before: Box<Lease>,
-        /// As it is.
+        /// The lease after.
         after: Box<Lease>,
     },
     /// A lease got a guard.
     Guarded(u64),
-    /// The mode was another.
+    /// The mode was changed; the former mode and reason.
     Mode(Mode, Option<String>),
-    /// A lease was ended. That is not undone: it made the service what it was.
+    /// A lease was ended. This is not undone: it made the service what it was.
     Reverted(u64),
 }
 
 impl Run {
-    /// An eval whose record has the number `record`.
+    /// An eval with the record number `record`.
     pub(crate) fn new(
         session: Arc<Session>,
         call: u64,
@@ -126,40 +127,40 @@ impl Run {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of its record.
+    /// The number of the eval's record.
     pub(crate) fn record_number(&self) -> u64 {
         self.record
     }
 
-    /// What becomes of its leases when the session ends; none are made without it. What is planned is run by another eval, which
-    /// says it.
+    /// What happens to its leases when the session ends; without it no lease is made. A plan assumes `Revert`: the eval
+    /// that runs the code must declare it.
     pub(crate) fn after(&self) -> Option<After> {
         self.after.or_else(|| self.is_planning().then_some(After::Revert))
     }
 
-    /// Whether it is a single call that works while the log cannot be written.
+    /// Whether it is a single call that works even if the log cannot be written.
     pub(crate) fn emergency(&self) -> bool {
         self.emergency
     }
 
-    /// The mode, and the reason with which it was entered; a plan's own, while one is made.
+    /// The mode and the reason given on entering it; in a plan, the plan's own.
     pub(crate) fn mode(&self) -> (Mode, Option<String>) {
         let planned = self.done().planning.as_ref().and_then(Planning::mode);
         planned.unwrap_or_else(|| self.session.mode())
     }
 
-    /// The reason with which the mode `change` was entered.
+    /// The reason given on entering the mode `change`.
     pub(crate) fn reason(&self) -> Option<String> {
         self.mode().1
     }
 
-    /// A request of this operator at this moment.
+    /// A request of this operator in the current mode.
     pub(crate) fn request(&self, core: &Core, action: Action, resource: Resource) -> Request {
         let (mode, reason) = self.mode();
         Request { mode, reason, ..core.request(&self.session, action, resource) }
     }
 
-    /// Begins a plan; false if one is being made.
+    /// Begins a plan; false if one is in progress.
     pub(crate) fn begin_plan(&self, planning: Planning) -> bool {
         let mut done = self.done();
         let free = done.planning.is_none();
@@ -169,40 +170,40 @@ impl Run {
         free
     }
 
-    /// Ends it.
+    /// Ends the plan and returns it.
     pub(crate) fn end_plan(&self) -> Option<Planning> {
         self.done().planning.take()
     }
 
-    /// Whether one is being made: then nothing is executed.
+    /// Whether a plan is in progress: then nothing is executed.
     pub(crate) fn is_planning(&self) -> bool {
         self.done().planning.is_some()
     }
 
-    /// Changes the plan that is being made.
+    /// Changes the plan in progress.
     pub(crate) fn planning(&self, change: impl FnOnce(&mut Planning)) {
         if let Some(planning) = &mut self.done().planning {
             change(planning);
         }
     }
 
-    /// What stands at a path; in a plan, with its own writes.
+    /// The value at a path; in a plan, with the plan's own writes.
     pub(crate) fn look(&self, core: &Core, path: &Path) -> Result<Tree, StateError> {
         let planned = self.done().planning.as_ref().and_then(|planning| planning.overlay().look(core, path));
         planned.unwrap_or_else(|| charged(|| core.read(path, Wait::AGENT)))
     }
 
-    /// Notes that it has looked at a container without reading what is in it.
+    /// Records a look at a container that did not read its values.
     pub(crate) fn looked_at(&self, path: &Path) {
         self.done().looks.add(path);
     }
 
-    /// What it has so looked at, for the record of its outcome.
+    /// These looks, for the record of the outcome.
     pub(crate) fn looks(&self, core: &Core) -> Map<String, Value> {
         self.done().looks.members(|path| self.clean(core, path))
     }
 
-    /// Where each write in the state of a path is now, by lease, as far as that can be told at this moment; in a plan, with its
+    /// The current place of each write in a path's state, by lease, as far as it is known; in a plan, with the plan's
     /// own writes.
     pub(crate) fn places(&self, core: &Core, path: &Path) -> BTreeMap<u64, Path> {
         let planned =
@@ -210,7 +211,7 @@ impl Run {
         planned.unwrap_or_else(|| core.writes.places(path, Wait::AGENT)).unwrap_or_default()
     }
 
-    /// The leases in force, oldest first; in a plan as it would have left them.
+    /// The leases in force, oldest first; in a plan as the plan would leave them.
     pub(crate) fn leases(&self, core: &Core) -> Vec<Lease> {
         let leases = core.leases.list();
         match &self.done().planning {
@@ -219,26 +220,26 @@ impl Run {
         }
     }
 
-    /// One of them.
+    /// One lease in force; in a plan as the plan would leave it.
     ///
     /// # Errors
-    /// What became of it.
+    /// What happened to the lease instead.
     pub(crate) fn lease(&self, core: &Core, id: u64) -> Result<Lease, EndError> {
         let planned = self.done().planning.as_ref().and_then(|planning| planning.leases().find(id));
         planned.unwrap_or_else(|| core.leases.find(id))
     }
 
-    /// Whether a lease is of this very eval: one submission is one transaction, and what it has changed is its own business.
+    /// Whether this eval made the lease: one submission is one transaction, and its changes may cover each other.
     pub(crate) fn is_own(&self, lease: &Lease) -> bool {
         lease.eval == self.record && lease.owner == self.session.operator.name
     }
 
-    /// Whether a lease has ended in the plan that is being made.
+    /// Whether the plan in progress has ended a lease.
     pub(crate) fn has_ended(&self, lease: u64) -> bool {
         self.done().planning.as_ref().is_some_and(|planning| planning.leases().has_ended(lease))
     }
 
-    /// How many layers there are at a point or target, of which `real` are in force; in a plan as it would have left them.
+    /// The number of layers at a point or target, of which `real` are in force; in a plan as the plan would leave them.
     pub(crate) fn layers(&self, core: &Core, target: &Resource, real: usize) -> usize {
         match self.is_planning() {
             true => self.leases(core).iter().filter(|lease| lease.target() == target).count(),
@@ -246,17 +247,17 @@ impl Run {
         }
     }
 
-    /// Whether the plan that is being made has changed exactly this.
+    /// Whether the plan in progress has a change at exactly this target.
     pub(crate) fn plans_at(&self, target: &Resource) -> bool {
         self.done().planning.as_ref().is_some_and(|planning| planning.leases().made_at(target))
     }
 
-    /// Whether the plan that is being made has put a guard on a lease.
+    /// Whether the plan in progress has put a guard on a lease.
     pub(crate) fn plans_guard(&self, lease: u64) -> bool {
         self.done().planning.as_ref().is_some_and(|planning| planning.leases().has_guard(lease))
     }
 
-    /// A snapshot by its name; in a plan also one that it would have taken.
+    /// A snapshot by name; in a plan also one that the plan would take.
     pub(crate) fn snapshot(&self, core: &Core, name: &str) -> Option<Snapshot> {
         match self.done().planning.as_ref().and_then(Planning::taken) {
             Some(planned) => planned.find(name),
@@ -264,7 +265,7 @@ impl Run {
         }
     }
 
-    /// All of them; in a plan also those that it would have taken.
+    /// All snapshots; in a plan also those that the plan would take.
     pub(crate) fn snapshots(&self, core: &Core) -> Vec<Snapshot> {
         match self.done().planning.as_ref().and_then(Planning::taken) {
             Some(planned) => planned.list(),
@@ -272,7 +273,7 @@ impl Run {
         }
     }
 
-    /// The leases that ended as a conflict and were not settled; in a plan as it would have left them.
+    /// The unsettled conflicts; in a plan as the plan would leave them.
     pub(crate) fn conflicts(&self, core: &Core) -> Vec<(Lease, Conflict)> {
         let conflicts = core.leases.conflicts();
         match &self.done().planning {
@@ -281,10 +282,10 @@ impl Run {
         }
     }
 
-    /// One of them.
+    /// One unsettled conflict.
     ///
     /// # Errors
-    /// What became of the lease.
+    /// What happened to the lease instead.
     pub(crate) fn conflict(&self, core: &Core, id: u64) -> Result<(Lease, Conflict), EndError> {
         let done = self.done();
         let Some(planning) = &done.planning else { return core.leases.conflict(id) };
@@ -298,20 +299,20 @@ impl Run {
         }
     }
 
-    /// Whether a write would succeed now, what stands there, and what would; in a plan with its own writes.
+    /// Checks a write: the value before and after it; in a plan, with the plan's own writes.
     ///
     /// # Errors
-    /// What stands in the way.
+    /// Why the write would fail.
     pub(crate) fn check_write(&self, core: &Core, path: &Path, value: &Tree) -> Result<Checked, StateError> {
         let planned = |planning: &Planning| planning.overlay().check_write(core, path, value);
         let planned = self.done().planning.as_ref().and_then(planned);
         planned.unwrap_or_else(|| charged(|| core.states.check_write(path, value, Wait::AGENT)))
     }
 
-    /// The write without which nothing would stand at `path`: its lease, and its path below the state.
+    /// The write without which `path` would not exist: its lease, and its path within the state.
     ///
     /// # Errors
-    /// The stack of the state is in use.
+    /// Another thread holds the stack of the state.
     pub(crate) fn outlived(
         &self,
         core: &Core,
@@ -321,15 +322,15 @@ impl Run {
         planned.map_or_else(|| core.writes.outlived(path, Wait::AGENT), Ok)
     }
 
-    /// What stands in the states with the writes of the plan that is being made.
+    /// The overlay of the plan in progress.
     pub(crate) fn overlay(&self) -> Option<Overlay> {
         self.done().planning.as_ref().map(|planning| planning.overlay().clone())
     }
 
-    /// Appends records of this eval and waits until they are where `until` says.
+    /// Appends records of this eval and blocks until they are where `until` says.
     ///
     /// # Errors
-    /// The log cannot be written. Records that may wait in memory are no error, but the reply will say so.
+    /// The log cannot be written. Records that wait in memory are no error; the reply then says so.
     pub(crate) fn record(&self, core: &Core, entries: Vec<Entry>, until: Until) -> Result<(), AppendError> {
         self.done().effects += 1;
         let ticket = core.log.append(entries, until);
@@ -346,39 +347,39 @@ impl Run {
         }
     }
 
-    /// Whether something of it waits in memory for the disk.
+    /// Whether one of its records waits in memory for the disk.
     pub(crate) fn held(&self) -> bool {
         self.done().held
     }
 
-    /// Notes that something of it waits in memory for the disk.
+    /// Notes that one of its records waits in memory for the disk.
     pub(crate) fn hold(&self) {
         self.done().held = true;
     }
 
-    /// Notes that it revealed a secret, which its reply then shows.
+    /// Notes that it revealed a secret, which its reply may then show.
     pub(crate) fn reveal(&self, value: &Tree) {
         self.done().revealed.add(value);
     }
 
-    /// Takes a secret argument, which is replaced in all that leaves from now on.
+    /// Adds a secret argument; from now on it is replaced in everything that leaves the agent.
     pub(crate) fn bind(&self, name: &str, value: &str) {
         let secret = Tree::Secret(Box::new(Tree::Str(value.to_owned())));
         self.bound.learn(Origin::Argument(name.to_owned()), &secret);
     }
 
-    /// A text for a record or the service's log, without any secret.
+    /// A text without any secret, for a record or the service's log.
     pub(crate) fn clean(&self, core: &Core, text: &str) -> String {
         self.bound.scrub(&core.scrub(text)).into_owned()
     }
 
-    /// Whether a text holds a secret that is known now, or one of its arguments.
+    /// Whether a text holds a secret known now, or a secret argument.
     pub(crate) fn holds_secret(&self, core: &Core, text: &str) -> bool {
         core.holds_secret(text) || self.bound.find(text)
     }
 
-    /// A text for its operator, without the secrets that it did not reveal. That it held one is told in the log: what is
-    /// replaced tells that it is a secret, so secrets can be guessed in this way.
+    /// A text for the operator, without secrets that this eval did not reveal. The first secret found raises an alarm:
+    /// a replaced text confirms a guess, so secrets could be guessed this way.
     pub(crate) fn scrub(&self, core: &Core, text: &str) -> String {
         let text = self.bound.scrub(text);
         let clean = match core.scrubber.scrub_but(&text, &self.done().revealed) {
@@ -397,27 +398,27 @@ impl Run {
         clean
     }
 
-    /// Whether it has asked for too many effects.
+    /// Whether it has had the most effects allowed.
     pub(crate) fn exhausted(&self) -> bool {
         self.done().effects >= MAX_EFFECTS
     }
 
-    /// Notes what to undo if it fails.
+    /// Adds a step to undo if the eval fails.
     pub(crate) fn step(&self, step: Step) {
         self.done().steps.push(step);
     }
 
-    /// Notes that it does more than look.
+    /// Notes that it does more than read.
     pub(crate) fn act(&self) {
         self.done().acted = true;
     }
 
-    /// Whether it did more than look.
+    /// Whether it did more than read.
     pub(crate) fn acted(&self) -> bool {
         self.done().acted
     }
 
-    /// Notes leases that it could not end yet.
+    /// Adds leases that it could not end yet.
     pub(crate) fn stand(&self, standing: Vec<Standing>) {
         self.done().standing.extend(standing);
     }
@@ -432,14 +433,14 @@ impl Run {
         Ends { reverted: reverted.collect(), standing: done.standing.clone() }
     }
 
-    /// Takes what is to undo, the newest first.
+    /// Takes the steps to undo, newest first.
     pub(crate) fn take_steps(&self) -> Vec<Step> {
         let mut steps = std::mem::take(&mut self.done().steps);
         steps.reverse();
         steps
     }
 
-    /// The leases it made, renewed or ended, each once.
+    /// The leases that it made, renewed, guarded or ended, without duplicates.
     pub(crate) fn touched(&self) -> Vec<u64> {
         let done = self.done();
         let mut seen = BTreeSet::new();
@@ -452,38 +453,38 @@ impl Run {
         ids.filter(|id| seen.insert(*id)).collect()
     }
 
-    /// The functions in reach of what is kept: those of the session and of this submission.
+    /// Sets the functions that frozen code can reach: those of the session and of this submission.
     pub(crate) fn set_functions(&self, functions: AST, watches: bool) {
         self.watches.store(watches, Ordering::Relaxed);
         self.done().functions = Some(functions);
     }
 
-    /// What its code compares by `switch`, told once.
+    /// Sets what its code compares with `switch`; only the first call counts.
     pub(crate) fn set_switched(&self, switched: Switched) {
         self.switched.get_or_init(|| switched);
     }
 
-    /// Whether its code compares by `switch` what the step at that place leads to.
+    /// Whether its code compares the result of the step at this position with `switch`.
     pub(crate) fn switches_at(&self, position: Position, in_function: bool) -> bool {
         self.switched.get().is_some_and(|switched| switched.compares(position, in_function))
     }
 
-    /// Whether its code compares by `switch` a variable or state of that name.
+    /// Whether its code compares a variable or state of this name with `switch`.
     pub(crate) fn switches(&self, name: &str) -> bool {
         self.switched.get().is_some_and(|switched| switched.names(name))
     }
 
-    /// Whether variables are looked at before they are used.
+    /// Whether variables are checked before each use.
     pub(crate) fn watches(&self) -> bool {
         self.watches.load(Ordering::Relaxed)
     }
 
-    /// The functions in reach of what is kept.
+    /// The functions that frozen code can reach.
     pub(crate) fn functions(&self) -> AST {
         self.done().functions.clone().unwrap_or_else(AST::empty)
     }
 
-    /// Keeps the first refusal; it ends the eval, also inside `try`.
+    /// Records the first refusal; it ends the eval, also inside `try`.
     pub(crate) fn refuse(&self, refusal: Refusal) {
         self.done().refusal.get_or_insert(refusal);
     }
@@ -493,24 +494,24 @@ impl Run {
         self.done().refusal.clone()
     }
 
-    /// Notes what a step of the code was given: what Rhai stores back there is compared with it.
+    /// Records the value that a step of the code was given, to compare it with what Rhai stores back.
     pub(crate) fn gave(&self, path: Path, at: Position, value: Dynamic) {
         self.done().given.insert((path, at), value);
     }
 
-    /// What the step at that place of the code was given, once.
+    /// Takes the value that the step at this position was given.
     pub(crate) fn take_given(&self, path: &Path, at: Position) -> Option<Dynamic> {
         self.done().given.remove(&(path.clone(), at))
     }
 
-    /// Counts bytes of output; false once there are too many.
+    /// Counts bytes of output; false if they exceed `limit`.
     pub(crate) fn may_send(&self, bytes: usize, limit: usize) -> bool {
         let mut done = self.done();
         done.sent += bytes;
         done.sent <= limit
     }
 
-    /// Whether it should end.
+    /// Whether it was cancelled.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }

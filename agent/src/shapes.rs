@@ -1,8 +1,9 @@
-//! The names in the maps that a session was handed: one that such a map lacks is a mistake, where Rhai says `()`.
+//! The shapes of the maps that a session was handed. Reading a name that such a map lacks is an error, where Rhai gives
+//! `()`.
 //!
-//! In a map of the operator's own a missing name is `()`, as the language has it. Rhai tells a name that is read and one that is
-//! assigned apart for nobody; so where code assigns a name in a map of its own and reads the same name anywhere, or computes one
-//! that it assigns, all missing names of that submission are `()`.
+//! In a map of the operator's own a missing name is `()`, as in plain Rhai. Rhai's callback does not tell a read from
+//! an assignment. So if code assigns a name in a map of its own and reads the same name anywhere, or assigns a computed
+//! name, all missing names of that submission are `()`.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -13,24 +14,25 @@ use crate::script::walk::{self, Uses};
 use crate::session::Session;
 use crate::state::known_names;
 
-/// The maps handed out, by a digest of their names: one of the operator's with the very same names is taken for one of them.
+/// The maps handed out, by a digest of their names. A map of the operator's with exactly the same names counts as
+/// handed out.
 #[derive(Debug, Default)]
 pub(crate) struct Shapes {
     handed_out: HashSet<u64>,
-    /// What the functions of the session do with maps.
+    /// How the functions of the session use maps.
     functions: Uses,
-    /// Their names.
+    /// The names of these functions.
     defined: HashSet<String>,
 }
 
-/// How many are remembered; a session that was handed more different ones is not told of all mistakes.
+/// The most shapes kept; beyond that some errors are not detected.
 const MAX_SHAPES: usize = 2_000;
-/// How many values of one result are looked at.
+/// The most values of one result that are examined.
 const MAX_SEEN: usize = 10_000;
 
 impl Shapes {
-    /// What submitted code does with maps, with the functions that it may call. `is_state` says whether a name that is no
-    /// variable is that of a state.
+    /// How submitted code, with the functions that it may call, uses maps. `is_state` tells whether a name that is no
+    /// variable is a state.
     pub(crate) fn uses(&mut self, ast: &AST, is_state: impl Fn(&str) -> bool) -> Uses {
         let mut uses = Uses::of(ast, is_state);
         if ast.has_functions() {
@@ -42,12 +44,12 @@ impl Shapes {
         uses
     }
 
-    /// Whether the session has defined a function of that name.
+    /// Whether the session has defined a function of this name.
     pub(crate) fn defines(&self, name: &str) -> bool {
         self.defined.contains(name)
     }
 
-    /// Notes the maps in what a function returned.
+    /// Records the maps in a function's result.
     pub(crate) fn note(&mut self, value: &Dynamic) {
         self.note_below(value, &mut 0);
     }
@@ -78,11 +80,11 @@ fn digest(map: &Map) -> u64 {
     hasher.finish()
 }
 
-/// What Rhai asks when a map lacks a name, without saying whether it is read or assigned: of code whose uses are apart, the
-/// name tells it.
+/// Handles Rhai's callback for a missing name, which does not tell a read from an assignment. Where the uses are apart,
+/// the name tells.
 ///
 /// # Errors
-/// The name is read, and the map was handed out by the agent.
+/// The name is read, and the agent handed out the map.
 pub(crate) fn missing<'a>(
     session: &Session,
     uses: &Uses,

@@ -1,6 +1,6 @@
-//! Snapshots: what stood at some paths at one moment, by name. In memory, bounded, gone with the process.
+//! Snapshots: the values at some paths at one moment, by name. They are in memory, bounded, and end with the process.
 //!
-//! A snapshot holds secrets, marked as such; what leaves of it leaves as any read does.
+//! A snapshot holds secrets, marked as such; they leave the agent only as in any read.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,45 +9,45 @@ use crate::clock::BootTime;
 use crate::state::{Path, Tree};
 use crate::values;
 
-/// How much all snapshots of the process may hold: 16 MiB.
+/// The most bytes of all snapshots of the process: 16 MiB.
 const MAX_BYTES: usize = 16 << 20;
-/// How many there may be, however small.
+/// The most snapshots.
 const MAX_SNAPSHOTS: usize = 1_000;
-/// The share of one operator, so that none takes the room of all.
+/// The most bytes of one operator's snapshots, so that none takes all the room.
 const MAX_OWN_BYTES: usize = MAX_BYTES / 4;
-/// Likewise, however small.
+/// The most snapshots of one operator.
 const MAX_OWN: usize = 100;
 
-/// What stood at some paths.
+/// The values at some paths.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
-    /// Unique among those that are kept.
+    /// Unique among the kept snapshots.
     pub(crate) name: String,
-    /// Who took it; an eval's own are taken for the operator whose eval it was.
+    /// The operator who took it; for an automatic one, the operator of the eval.
     pub(crate) by: String,
-    /// Whether the agent took it, before an eval changed something.
+    /// Whether the agent took it before a change of an eval.
     pub(crate) automatic: bool,
-    /// When.
+    /// When it was taken.
     pub(crate) taken: BootTime,
-    /// The leases that were in force.
+    /// The leases in force at that time.
     pub(crate) leases: Vec<u64>,
-    /// Each path once, with what stood there.
+    /// Each path once, with its value.
     pub(crate) parts: Vec<(Path, Tree)>,
 }
 
 impl Snapshot {
-    /// About how many bytes it holds.
+    /// Its approximate size in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.parts.iter().map(|(path, tree)| path.to_string().len() + weight(tree)).sum()
     }
 }
 
-/// What a tree takes: its contents, and about as much as each node does by itself.
+/// The approximate size of a tree: its contents, and 64 bytes for each leaf.
 fn weight(tree: &Tree) -> usize {
     values::size_of(tree) + tree.leaves().count() * 64
 }
 
-/// All snapshots, the oldest first.
+/// All snapshots, oldest first.
 #[derive(Default)]
 pub(crate) struct Snapshots {
     kept: Mutex<VecDeque<Snapshot>>,
@@ -59,15 +59,15 @@ pub(crate) enum SnapshotError {
     /// The name is in use.
     #[error("there is a snapshot `{0}` already")]
     Taken(String),
-    /// It alone is more than an operator's may be in all.
+    /// It is larger than all snapshots of an operator may be.
     #[error("the snapshot would hold {bytes} bytes, the limit is {most}")]
     TooLarge {
-        /// Its own.
+        /// Its size in bytes.
         bytes: usize,
-        /// In all.
+        /// The limit in bytes.
         most: usize,
     },
-    /// What others keep leaves no room.
+    /// Snapshots of other operators leave no room.
     #[error("the snapshots of others leave no room")]
     Full,
 }
@@ -77,16 +77,16 @@ impl Snapshots {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same ones, for a plan.
+    /// A copy, for a plan.
     pub(crate) fn copy(&self) -> Self {
         Self { kept: Mutex::new(self.lock().clone()) }
     }
 
-    /// Keeps one. Returns the names of those that had to go for it: automatic ones, and the oldest of the same operator. Nobody's
-    /// goes for another's.
+    /// Keeps a snapshot. To make room it removes automatic snapshots and the oldest of the same operator, never those
+    /// that another operator took. Returns the names of the removed ones.
     ///
     /// # Errors
-    /// None is kept then, and none of another operator goes.
+    /// The snapshot is not kept. For `Full`, automatic snapshots and the operator's own may have been removed.
     pub(crate) fn keep(&self, snapshot: Snapshot) -> Result<Vec<String>, SnapshotError> {
         let mut kept = self.lock();
         if kept.iter().any(|other| other.name == snapshot.name) {
@@ -123,8 +123,8 @@ impl Snapshots {
         Ok(gone)
     }
 
-    /// Adds what stands at a path to the automatic snapshot of an eval, unless the path or what contains it is in there.
-    /// One that grows beyond all bounds takes no more in. Returns what had to go.
+    /// Adds the value at a path to the automatic snapshot of an eval, unless it holds the path or its container
+    /// already. A snapshot that would exceed the limit stays as it is. Returns the names of the removed ones.
     pub(crate) fn before_change(
         &self,
         eval: u64,
@@ -154,23 +154,23 @@ impl Snapshots {
         self.keep(snapshot).unwrap_or_default()
     }
 
-    /// The one of that name.
+    /// Looks up a snapshot by name.
     pub(crate) fn find(&self, name: &str) -> Option<Snapshot> {
         self.lock().iter().find(|snapshot| snapshot.name == name).cloned()
     }
 
-    /// All of them, without what they hold.
+    /// All snapshots, with their values.
     pub(crate) fn list(&self) -> Vec<Snapshot> {
         self.lock().iter().cloned().collect()
     }
 }
 
-/// The name of the snapshot that an eval's first change takes.
+/// The name of an eval's automatic snapshot.
 pub(crate) fn automatic_name(eval: u64) -> String {
     format!("eval-{eval}")
 }
 
-/// Whether an operator may give a snapshot this name: it would stand in lists, and must not pose as the agent's own.
+/// Whether an operator may use this name: names appear in lists and must not pose as the agent's own.
 pub(crate) fn is_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
     !name.is_empty() && name.len() <= 64 && name.bytes().all(plain) && !name.starts_with("eval-")

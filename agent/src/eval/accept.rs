@@ -1,4 +1,4 @@
-//! What comes before the first operation of an eval: bounds, secrets, its record, syntax.
+//! The steps before an eval's first operation: bounds, secrets, its record, syntax.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,12 +26,12 @@ use crate::shapes;
 use crate::state::{Path, Tree};
 use crate::values;
 
-/// Whether a payload is one call that has a thread of its own. Looked at before it is compiled.
+/// Whether a payload is one call that runs on the reserved thread. Checked before the payload is compiled.
 pub(crate) fn is_reserved_call(payload: &str) -> bool {
     EvalPayload::single_call_in(payload).is_some_and(|function| function.reserved)
 }
 
-/// An eval that was recorded and may run.
+/// An eval that is recorded and may run.
 pub(super) struct Accepted {
     pub(super) run: Arc<Run>,
     pub(super) engine: Engine,
@@ -41,11 +41,12 @@ pub(super) struct Accepted {
     pub(super) reserved: bool,
 }
 
-/// Everything before the first operation: bounds, secrets, the record, syntax.
+/// The steps before the first operation: bounds, secrets, the record, syntax.
 pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepted, Failed> {
     let Submission { session, call, params, counter, cancelled } = submission;
     if cancelled.load(std::sync::atomic::Ordering::Relaxed) {
-        // Nothing ran. Its session may be closed in the log already, so it is no record of that session's evals.
+        // Nothing ran. The log may hold the close record of the session already, so this is not recorded as an eval of
+        // it.
         let digest = core.digest(&Tree::Str(params.payload.clone()));
         core.append(vec![records::record(
             "eval.refused",
@@ -71,11 +72,11 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     roots::teach(&mut engine, &payload.code, |name| core.states.named(name).is_ok());
     let compiled = engine.compile(&payload.code);
     let single = compiled.as_ref().ok().and_then(walk::single_call);
-    // A plan ends nothing, so it is not let off its records.
+    // A plan ends nothing, so it is not exempt from its records.
     let single = single.filter(|_| !payload.dry);
     let emergency = single.as_deref().and_then(table::function).is_some_and(|f| f.emergency);
     let record = record_eval(core, &session, &params, counter, emergency)?;
-    // Planned as it would be run, which must say what becomes of its changes.
+    // A plan runs as an eval that declares what happens to its changes afterwards.
     let after = payload.after.or(payload.dry.then_some(After::Revert));
     let run = Arc::new(Run::new(session.clone(), call, cancelled, record, after, emergency));
     let checked = |ast| check_names(ast).and_then(|ast| check_copies(core, &session, ast));
@@ -94,8 +95,8 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     Ok(Accepted { run, engine, code, ast, scope, reserved })
 }
 
-/// Whether code or arguments hold what is or looks like a secret. Single calls that end changes are not asked: their code
-/// holds no more than words, and with no more than numbers to it they must work whatever somebody made a secret.
+/// Whether code or arguments hold what is or looks like a secret. Single calls that end changes are exempt while their
+/// only arguments are numbers: they must work even if a word in them is a secret of some state.
 fn holds_secret(core: &Core, payload: &EvalPayload, reserved: bool) -> bool {
     if reserved && payload.reason.is_none() && payload.args.values().all(Value::is_u64) {
         return false;
@@ -130,7 +131,7 @@ fn check_names(ast: AST) -> Result<AST, Failed> {
     }
 }
 
-/// That the code does not change copies which are thrown away.
+/// Refuses code that changes a copy which is then dropped.
 fn check_copies(core: &Core, session: &Session, ast: AST) -> Result<AST, Failed> {
     let declared = walk::declared(&ast);
     let is_state = |name: &str| !declared.contains(name) && core.states.named(name).is_ok();
@@ -148,7 +149,7 @@ fn check_copies(core: &Core, session: &Session, ast: AST) -> Result<AST, Failed>
     }
 }
 
-/// Teaches an engine to tell names that maps of the agent lack; `variables` are those of the session.
+/// Makes an engine report names that the agent's maps lack; `variables` are those of the session.
 pub(super) fn tell_missing(engine: &mut Engine, core: &Core, run: &Run, ast: &AST, variables: &Scope<'_>) {
     let declared = walk::declared(ast);
     let is_state =
@@ -172,7 +173,8 @@ fn record_eval(
         ("session".to_owned(), session.id.into()),
         ("operator".to_owned(), session.operator.spiffe.as_str().into()),
     ]);
-    // The parts have them as well: they are shown to the operator whose they are, who must be able to compare them.
+    // The parts carry session and operator as well: an operator may see only their own records, and must be able to
+    // compare the parts.
     let (mut entries, members) = records::parted("eval.part", "payload", &params.payload, &body);
     body.insert("counter".to_owned(), counter.into());
     body.insert("sig".to_owned(), params.sig.as_str().into());
@@ -184,7 +186,7 @@ fn record_eval(
     match core.log.append(entries, Until::Written).written() {
         Ok(range) => Ok(range.end.saturating_sub(1)),
         Err(AppendError::Held) => Ok(HELD),
-        // What ends changes goes on without the log.
+        // An eval that ends changes goes on without the log.
         Err(AppendError::Broken) if emergency => Ok(HELD),
         Err(error) => Err(unwritable(&error)),
     }
@@ -194,12 +196,12 @@ fn durable(core: &Core, entries: Vec<debug_audit::Entry>) -> Result<(), Failed> 
     core.log.append(entries, Until::Durable).durable().map(drop).map_err(|e| unwritable(&e))
 }
 
-/// The most secret arguments of an eval, and the most bytes that they have together: each is searched for in all that
-/// leaves while the eval runs.
+/// The most secret arguments of an eval; and the most bytes of all of them. Each is searched for in everything that
+/// leaves the agent while the eval runs.
 const MAX_SECRET_ARGUMENTS: usize = 16;
 const MAX_SECRETS: usize = 32 << 10;
 
-/// Binds arguments by name. A secret one is opaque, and its commitment was signed.
+/// Binds arguments by name. A secret argument is opaque, and must match the commitment that was signed.
 fn bind(
     core: &Core,
     run: &Run,
@@ -281,7 +283,8 @@ fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
     engine.on_var(move |name, _, context| {
         memory::check_variable(name, tag.run.watches(), &context)?;
         handle::check_switched(&tag, name, context.scope())?;
-        // Locals and parameters come first: `let config = 5` must mean 5. What works without a log reads no state.
+        // Locals and parameters take precedence: `let config = 5` must mean 5. An eval that works without a log reads
+        // no state.
         if tag.run.emergency() || context.scope().contains(name) || tag.core.states.named(name).is_err() {
             return Ok(None);
         }

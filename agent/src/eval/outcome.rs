@@ -1,4 +1,4 @@
-//! How an eval ended: what it did is undone if it failed, its outcome recorded, and only then is it answered.
+//! The end of an eval: undo it if it failed, record the outcome, and only then reply.
 
 use std::time::Instant;
 
@@ -24,9 +24,9 @@ pub(super) struct Failed {
     pub(super) code: Code,
     pub(super) message: String,
     pub(super) help: String,
-    /// Where its outcome is in the log, if it is there.
+    /// The range of its records in the log, if it is there.
     audit: Option<AuditRange>,
-    /// What became of the leases that it was to end.
+    /// The leases that it ended, and those that it could not end.
     ends: Option<Box<Ends>>,
 }
 
@@ -35,7 +35,7 @@ impl Failed {
         Self { code, message: message.into(), help: help.into(), audit: None, ends: None }
     }
 
-    /// With what its eval ended and could not end.
+    /// Adds the leases that the eval ended and those that it could not end.
     fn with_ends(self, core: &Core, run: &Run) -> Self {
         let mut ends = run.ends();
         for lease in &mut ends.standing {
@@ -45,7 +45,7 @@ impl Failed {
     }
 }
 
-/// The number of a record that has none yet, because it waits in memory for the disk.
+/// Stands for the number of a record that has none yet, because it waits in memory for the disk.
 pub(super) const HELD: u64 = u64::MAX;
 
 pub(super) fn unwritable(error: &AppendError) -> Failed {
@@ -109,12 +109,13 @@ pub(super) fn script_error(
     Failed::new(code, message, help)
 }
 
-/// The outcome of a failed eval: undo, record, and only then the reply.
+/// Completes a failed eval: undo it, record the outcome; the caller then replies.
 pub(super) fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Instant) -> Failed {
     let failed = failed.with_ends(core, run);
     let undone = execute::undo(core, run);
     let mut body = outcome_body(core, run, started);
-    // Tells of a secret in it. The record shows none, not even a revealed one.
+    // `scrub` also raises an alarm if the message holds a secret. The record must not hold even a revealed secret:
+    // `clean` removes those, too.
     let failed = Failed { message: run.scrub(core, &failed.message), ..failed };
     let message = cut(&run.clean(core, &failed.message));
     body.insert("error".to_owned(), json!({ "code": failed.code, "message": message }));
@@ -129,10 +130,10 @@ pub(super) fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Ins
     }
 }
 
-/// The longest text of an error that a record holds, in bytes: with every byte escaped it still fits a line.
+/// The longest text of an error in a record, in bytes: with every byte escaped it still fits a line.
 const MAX_ERROR: usize = 4_000;
 
-/// The beginning of a text, and how long it was.
+/// Cuts a text to [`MAX_ERROR`] bytes, and adds its full length.
 pub(crate) fn cut(text: &str) -> String {
     if text.len() <= MAX_ERROR {
         return text.to_owned();
@@ -152,7 +153,7 @@ fn outcome_body(core: &Core, run: &Run, started: Instant) -> Map<String, Value> 
     members.into_iter().chain(run.looks(core)).collect()
 }
 
-/// Appends the outcome and waits until it is on disk; no reply leaves before.
+/// Appends the outcome and blocks until it is on disk; no reply leaves before.
 fn record_outcome(
     core: &Core,
     run: &Run,
@@ -172,7 +173,8 @@ fn record_outcome(
             core.emitter.recorded(&run.session.operator.name, outcome, weight, receipt.last);
             let eval = run.record_number();
             if eval == HELD {
-                // It waited in memory and got a number that nobody knows here. A wrong one would be taken for a lie.
+                // The record waited in memory, and its number is not known here. A wrong number would look like a
+                // forgery.
                 run.hold();
                 return Ok(None);
             }
@@ -192,10 +194,10 @@ fn record_outcome(
     }
 }
 
-/// The outcome of an eval that went well: record, and only then the reply.
+/// Completes an eval that succeeded: record the outcome, and only then reply.
 ///
 /// # Errors
-/// The reply that says that it could not be recorded; what it did is undone.
+/// The reply that says that it could not be recorded; its effects are undone.
 pub(super) fn succeed(
     core: &Core,
     run: &Run,
@@ -203,14 +205,14 @@ pub(super) fn succeed(
     value: Value,
     started: Instant,
 ) -> Result<FromAgent, Box<FromAgent>> {
-    // What was revealed is what the reply is for; everything else leaves scrubbed.
+    // Secrets that this eval revealed are what the reply is for; all others are scrubbed.
     let (display, value) = (run.scrub(core, &display), scrub_value(core, run, value));
     let mut body = outcome_body(core, run, started);
     body.insert("result".to_owned(), core.digest(&Tree::Str(display.clone())));
     let audit = match record_outcome(core, run, body) {
         Ok(audit) => audit,
         Err(error) => {
-            // What it did stands in no outcome; it must not stand at all.
+            // An effect without a recorded outcome must not stay.
             let failed = unwritable(&error).with_ends(core, run);
             execute::undo(core, run);
             return Err(Box::new(failure(core, run.call, failed)));
@@ -247,7 +249,7 @@ fn scrub_value(core: &Core, run: &Run, value: Value) -> Value {
     }
 }
 
-/// A lease as replies show it, ended ones too.
+/// A lease as replies show it, also an ended one.
 pub(crate) fn summary(core: &Core, id: u64) -> LeaseSummary {
     match core.leases.find(id) {
         Ok(lease) => LeaseSummary {

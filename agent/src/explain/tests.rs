@@ -1,4 +1,4 @@
-//! What is advised can be typed: code in the texts that operators read is code of the language.
+//! Advice can be typed: code in texts for operators is code of the script language.
 
 use std::path::Path;
 
@@ -9,18 +9,18 @@ use crate::script::engine;
 use crate::script::words::WORDS;
 use debug_wire::table::FUNCTIONS;
 
-/// An engine that parses what an eval may be.
+/// An engine that parses everything that an eval may contain.
 fn parser() -> Engine {
     let mut engine = engine::for_eval();
     engine.register_global_module(MODULE.clone());
     engine
 }
 
-/// Code that is Rust, a configuration or a shell's, and so for other readers.
+/// Beginnings of code in other languages (Rust, configuration, shell), which is for other readers.
 const FOR_OTHERS: [&str; 9] =
     ["#[", ".with_filter(", "agent.", "panic = ", "version = ", "key = ", "allow = ", "x1 = [", "(umask "];
 
-/// All texts in the code of a folder, tests and comments aside, as they look when they are told.
+/// All texts in the code of a folder, without tests and comments, as operators see them.
 fn texts(folder: &Path, all: &mut Vec<(String, String)>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -43,7 +43,7 @@ fn literals(code: &str) -> Vec<String> {
         let before = &rest[..at];
         let behind = &rest[at + 1..];
         if rest[at..].starts_with('\'') {
-            // A character, which may be a quote; a lifetime has no second one.
+            // A character literal may be a quote; a lifetime has no closing one.
             let escaped = behind.starts_with('\\');
             let width = behind.chars().take(if escaped { 2 } else { 1 }).map(char::len_utf8).sum::<usize>();
             rest = if behind[width..].starts_with('\'') { &behind[width + 1..] } else { behind };
@@ -101,10 +101,10 @@ fn filled(text: &str) -> String {
     filled
 }
 
-/// What stands between backticks and is more than a name.
+/// The spans between backticks that are more than a name.
 fn code_in(text: &str) -> impl Iterator<Item = String> {
     let parts: Vec<&str> = text.split('`').collect();
-    // Without its second half it is no code.
+    // A backtick without its partner begins no span.
     let pairs = (parts.len() - 1) / 2;
     let spans: Vec<String> = parts.iter().skip(1).step_by(2).take(pairs).map(|part| filled(part)).collect();
     let is_code = |span: &String| span.contains(['(', '|']) || span.contains(" = ") || span.starts_with("#{");
@@ -126,7 +126,7 @@ fn code_in_every_text_that_an_operator_reads_parses() {
     let (engine, mut seen, mut wrong) = (parser(), 0, Vec::new());
     for (file, text) in &all {
         for code in code_in(text) {
-            // This one names a function, whatever it is given.
+            // This text names a function with an arbitrary argument.
             let code = code.replace("Err(..)", "Err(\"..\")");
             if engine.compile(&code).is_err() {
                 wrong.push(format!("{file}: `{code}` in: {text}"));

@@ -1,4 +1,4 @@
-//! What `points`, `describe` and `leases` tell about points and the patches at them.
+//! What `points`, `describe` and `leases` show about points and their patches.
 
 use debug_policy::Resource;
 use rhai::Dynamic;
@@ -11,12 +11,12 @@ use crate::lease::Lease;
 use crate::points::{Failed, Kind, LayerInfo, Makes, PointInfo};
 use crate::run::Run;
 
-/// Every point.
+/// All points.
 pub(super) fn all(core: &Core, run: &Run) -> Dynamic {
     rows(points(core, run).iter().map(|point| row(core, run, point)))
 }
 
-/// Every point, in a plan with the layers that it would have left.
+/// All points; in a plan with the layers that they would have.
 fn points(core: &Core, run: &Run) -> Vec<PointInfo> {
     let mut points = core.points.points();
     if !run.is_planning() {
@@ -31,7 +31,7 @@ fn points(core: &Core, run: &Run) -> Vec<PointInfo> {
         }
     }
     points.iter_mut().for_each(|point| point.layers = planned_layers(&leases, point));
-    // Functions come first, as they were, and then routes by name.
+    // Functions first, in their order, then routes by name.
     points.sort_by_key(|point| (point.kind == Kind::Route).then(|| point.name.clone()));
     points
 }
@@ -45,7 +45,7 @@ fn planned_layers(leases: &[Lease], point: &PointInfo) -> Vec<LayerInfo> {
     leases.iter().filter(here).map(layer).collect()
 }
 
-/// The point of that name, or the points: functions can share a name.
+/// The point of that name; a list of points if several functions share the name.
 pub(super) fn one(core: &Core, run: &Run, name: &str) -> Option<Dynamic> {
     let points = points(core, run);
     let mut found: Vec<&PointInfo> = points.iter().filter(|point| point.name == name).collect();
@@ -66,7 +66,7 @@ pub(super) fn one(core: &Core, run: &Run, name: &str) -> Option<Dynamic> {
     }
 }
 
-/// What a patch there answers before, in words, for who is about to make it.
+/// What a patch of a point would run before, for the operator who is about to make it.
 pub(crate) fn answers_before(point: &PointInfo) -> String {
     let behind = point.behind.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     match (point.kind, behind.is_empty()) {
@@ -81,7 +81,7 @@ pub(crate) fn answers_before(point: &PointInfo) -> String {
     }
 }
 
-/// How a patch fails, for its row in `leases()`.
+/// The last failure of a patch, for its row in `leases()`.
 pub(super) fn failing(core: &Core, run: &Run, lease: &Lease) -> Option<String> {
     let Resource::Point(name) = lease.target() else { return None };
     let layers = core.points.find(name)?.layers();
@@ -95,7 +95,8 @@ pub(super) fn failing(core: &Core, run: &Run, lease: &Lease) -> Option<String> {
     ))
 }
 
-/// What the code threw can hold what passed through the point: for its owner, and for who may patch it.
+/// The text of a failure may hold data that passed through the point: it is shown to the patch's owner and to operators
+/// who may patch the point.
 fn shown(core: &Core, run: &Run, point: &str, owner: &str, last: &Failed) -> String {
     if *owner == run.session.operator.name || gate::may_patch(core, run, point, &Options::default()) {
         return core.scrub(&last.to_string());
@@ -148,7 +149,7 @@ fn top_owner(core: &Core, run: &Run, point: &PointInfo) -> String {
     top.and_then(|id| run.lease(core, id).ok()).map(|lease| lease.owner).unwrap_or_default()
 }
 
-/// What a patch may answer.
+/// What a patch of a point may answer.
 fn answers(point: &PointInfo) -> &'static str {
     if point.kind == Kind::Route {
         return "a map with `status`, `headers` and `body`";

@@ -1,4 +1,4 @@
-//! What stands in the states with a plan's own writes.
+//! The states with a plan's own writes.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ impl Overlay {
         self.states.get(path.0.first()?)
     }
 
-    /// The state of a path, taken over from what is in force when the plan first changes it.
+    /// The rehearsal of a path's state; taken from the leases in force when the plan first changes the state.
     fn begin(&mut self, core: &Core, path: &Path) -> Result<&mut Rehearsal, ChangeError> {
         use std::collections::btree_map::Entry;
         match self.states.entry(path.0.first().cloned().unwrap_or_default()) {
@@ -27,7 +27,7 @@ impl Overlay {
         }
     }
 
-    /// What stands at a path, as a read shows it; nothing if the plan has not changed the state.
+    /// The value at a path, as a read shows it; `None` if the plan has not changed the state.
     pub(crate) fn look(&self, core: &Core, path: &Path) -> Option<Result<Tree, StateError>> {
         let whole = self.of(path)?.tree();
         let root = Path(path.0.get(..1).unwrap_or_default().to_vec());
@@ -35,7 +35,7 @@ impl Overlay {
         Some(marked.known_at(path.below()).cloned().map_err(|error| error.below(&root).into()))
     }
 
-    /// Whether a write would succeed, what stands there, and what would; nothing if the plan has not changed the state.
+    /// Checks a write: the value before and after it. `None` if the plan has not changed the state.
     pub(crate) fn check_write(
         &self,
         core: &Core,
@@ -46,12 +46,12 @@ impl Overlay {
         Some(core.states.check_write_into(whole, path, value, Wait::AGENT))
     }
 
-    /// The write without which nothing would stand at `path`; nothing if the plan has not changed the state.
+    /// The write without which `path` would not exist; `None` if the plan has not changed the state.
     pub(crate) fn outlived(&self, path: &Path) -> Option<Option<(u64, Vec<String>)>> {
         Some(self.of(path)?.outlived(path.below()))
     }
 
-    /// Where each write in the state is now, by lease; nothing if the plan has not changed the state.
+    /// The current place of each write in the state, by lease; `None` if the plan has not changed the state.
     pub(crate) fn places(
         &self,
         core: &Core,
@@ -60,10 +60,10 @@ impl Overlay {
         Some(self.of(path)?.places(&core.states, path).map_err(ChangeError::from))
     }
 
-    /// Makes a write.
+    /// Applies a write to the overlay.
     ///
     /// # Errors
-    /// It would fail as well if it were made.
+    /// As the real write would fail.
     pub(super) fn write(
         &mut self,
         core: &Core,
@@ -75,7 +75,7 @@ impl Overlay {
         self.begin(core, path)?.write(&core.states, lease, path, values, deadline)
     }
 
-    /// Ends a write; what that would leave.
+    /// Ends a write; returns the conflict that this would leave.
     pub(super) fn end(
         &mut self,
         core: &Core,
@@ -85,7 +85,7 @@ impl Overlay {
         self.begin(core, path)?.end(&core.states, lease, path)
     }
 
-    /// Undoes what a conflict left.
+    /// Reverts a conflict by force.
     pub(super) fn force(
         &mut self,
         core: &Core,

@@ -1,5 +1,5 @@
-//! What executing effects comes down to in a plan: the same checks in the same order as [`crate::execute`], with the overlay in
-//! place of the service.
+//! Executes effects in a plan: the same checks in the same order as [`crate::execute`], on the overlay in place of the
+//! service.
 
 use debug_policy::Resource;
 
@@ -14,10 +14,10 @@ use crate::run::Run;
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::state::Path;
 
-/// What would stand in the way of an effect that policy lets through.
+/// Rehearses an effect that policy allows.
 ///
 /// # Errors
-/// As executing it would.
+/// As executing it would fail.
 pub(super) fn effect(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Result<(), Refusal> {
     match effect {
         Effect::Change(proposal) => make(core, run, proposal, now),
@@ -73,14 +73,14 @@ pub(super) fn effect(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> 
     }
 }
 
-/// Does something with the plan that is being made.
+/// Calls `what` with the current plan.
 fn with<R>(run: &Run, what: impl FnOnce(&mut Planning) -> R) -> Option<R> {
     let mut result = None;
     run.planning(|planning| result = Some(what(planning)));
     result
 }
 
-/// As `execute`'s: the guard, what stood there, the change.
+/// The checks of `execute`'s `make`, in its order: the guard, the snapshot before, the change.
 fn make(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<(), Refusal> {
     let id = with(run, |planning| planning.leases.next(&core.leases)).unwrap_or_default();
     if let Some(guard) = &proposal.guard {
@@ -96,10 +96,10 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<()
     Ok(())
 }
 
-/// The plan goes on behind a change that would not be let through as if it had been.
+/// Adds a refused change to the overlay, so that the plan goes on as if it had been made.
 pub(super) fn go_on(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) {
     let id = with(run, |planning| planning.leases.next(&core.leases)).unwrap_or_default();
-    // What could not be made either way is told by the verdict.
+    // If the change could not be made anyway, the verdict says why.
     drop(put(core, run, proposal, id, now));
 }
 

@@ -1,4 +1,4 @@
-//! What an eval has looked at without reading a value, for the record of its outcome.
+//! The looks of an eval at containers without reading their values, for the record of its outcome.
 
 use std::collections::BTreeMap;
 
@@ -6,22 +6,22 @@ use serde_json::{Map, Value, json};
 
 use crate::state::Path;
 
-/// How many paths are named, and how many bytes they take at most: with every byte escaped they fit a line of the log beside
-/// the text of an error. The rest is counted.
+/// The most paths that are named, and the most bytes of their text: with every byte escaped they fit a line of the log
+/// beside an error's text. Further looks are only counted.
 const MAX_PATHS: usize = 100;
 const MAX_BYTES: usize = 4_000;
 
-/// The containers that were looked at, and how often.
+/// The containers looked at, and how often each.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     times: BTreeMap<Path, u64>,
-    /// What the names of these take.
+    /// The bytes of the named paths.
     bytes: usize,
     elsewhere: u64,
 }
 
 impl Looks {
-    /// One more at this path.
+    /// Counts one look at a path.
     pub(super) fn add(&mut self, path: &Path) {
         if let Some(times) = self.times.get_mut(path) {
             *times += 1;
@@ -36,7 +36,7 @@ impl Looks {
         }
     }
 
-    /// The members of a record, with each path as `clean` makes it.
+    /// The members for the record; each path is passed through `clean`.
     pub(super) fn members(&self, clean: impl Fn(&str) -> String) -> Map<String, Value> {
         let one = |(path, times): (&Path, &u64)| json!({ "path": clean(&path.to_string()), "times": times });
         let mut members = Map::new();
