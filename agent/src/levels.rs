@@ -1,9 +1,9 @@
-//! The levels that operators set for targets of the service's log: one list for each agent, which all filters made from
-//! it share.
+//! The levels that operators set for targets of the service's log: one list for each agent, which all its filters
+//! share.
 //!
-//! A level that is set for `a::b` holds for `a::b` and everything below it, `a::b::c`, but not for `a::bc`. Where several
-//! hold, the longest target decides, and of several for one target the newest. A level is over at its deadline, whether or
-//! not anybody takes it out: it is looked at where it is used. In a forked child none holds.
+//! A level for `a::b` covers `a::b` and everything below it, such as `a::b::c`, but not `a::bc`. Where several levels
+//! cover a target, the longest target wins; of several for one target the newest wins. A level expires at its deadline
+//! even if no thread removes it, because every lookup checks the deadline. In a forked child no level is in force.
 
 mod apply;
 #[cfg(feature = "tracing")]
@@ -32,22 +32,22 @@ pub use filter::LogFilter;
 pub(crate) const OWN: &str = "debug_agent";
 
 thread_local! {
-    /// How often a level decided on this thread: a logger that asks a filter of ours can be told by it.
+    /// How often a level decided on this thread: shows whether a logger asks one of the agent's filters.
     static DECIDED: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The levels in force.
 #[derive(Default)]
 pub(crate) struct Levels {
-    /// Whether anything is set: one relaxed load of it is all that an event costs while nothing is.
+    /// Whether any level is set. While none is, an event costs one relaxed load of it.
     any: AtomicBool,
-    /// The longest target first, of one target the newest: the first that covers an event and is in force decides.
+    /// Longest target first, then newest lease first: the first entry that covers an event and is in force decides.
     set: ArcSwap<Vec<Arc<SetLevel>>>,
     /// Held while the list is replaced.
     changing: Mutex<()>,
-    /// How many filters there are.
+    /// The number of filters.
     filters: AtomicUsize,
-    /// How often a filter was asked what it lets through at most. Only those of a subscriber in use are.
+    /// How often a filter was asked for its maximum level. Only the filters of a subscriber in use are asked.
     asked: AtomicU64,
     /// The ceiling of the `log` crate, while it is raised.
     #[cfg(feature = "tracing")]
@@ -60,13 +60,13 @@ pub(crate) struct SetLevel {
     lease: u64,
     target: String,
     level: LevelFilter,
-    /// Nanoseconds on the boot-time clock.
+    /// In nanoseconds on the boot-time clock.
     deadline: AtomicU64,
-    /// The process that it was set in.
+    /// The process in which it was set.
     process: u32,
-    /// Whether a place in the code that logs under its target was reached yet.
+    /// Whether an event's callsite under its target has been reached.
     seen: AtomicBool,
-    /// Whether events of the `log` crate under its target come through the service's subscriber.
+    /// Whether events of the `log` crate under its target reach the service's subscriber.
     #[cfg(feature = "tracing")]
     through_log: AtomicBool,
 }
@@ -87,7 +87,7 @@ pub(crate) fn is_inside(target: &str, outer: &str) -> bool {
 }
 
 impl Levels {
-    /// The level that holds for a target. Nothing if the service's own filter decides.
+    /// The level in force for a target; `None` if the service's own filter decides.
     #[inline]
     pub(crate) fn of(&self, target: &str) -> Option<LevelFilter> {
         if self.any.load(Ordering::Relaxed) { self.look(target) } else { None }
@@ -97,7 +97,7 @@ impl Levels {
     fn look(&self, target: &str) -> Option<LevelFilter> {
         let set = self.set.load();
         let mut covering = set.iter().filter(|level| level.covers(target)).peekable();
-        // The clock and the process are asked for only where it matters.
+        // Read the clock and the process id only if an entry covers the target.
         covering.peek()?;
         let (now, process) = (BootTime::now(), std::process::id());
         let found = covering.find(|level| level.process == process && !level.is_over(now))?;
@@ -105,9 +105,9 @@ impl Levels {
         Some(found.level)
     }
 
-    /// Whether a level is set for the target of a place in the code that logs, in force or over. Asked when a level is set,
-    /// and when a place is reached for the first time, so that it costs events nothing; by the way it is learnt which
-    /// targets there are.
+    /// Whether a level is set for the target of a callsite, in force or expired. Called when a level is set and when a
+    /// callsite is reached for the first time, so it costs events nothing. It also records which targets have
+    /// callsites.
     #[cfg(feature = "tracing")]
     fn mentions(&self, place: &tracing::Metadata<'_>) -> bool {
         if !self.any.load(Ordering::Relaxed) {
@@ -122,22 +122,22 @@ impl Levels {
         mentioned
     }
 
-    /// The most that any level lets through.
+    /// The most verbose of all levels.
     fn most(&self) -> LevelFilter {
         self.set.load().iter().map(|level| level.level).max().unwrap_or(LevelFilter::OFF)
     }
 
-    /// How many filters of this agent there are.
+    /// The number of this agent's filters.
     pub(crate) fn filters(&self) -> usize {
         self.filters.load(Ordering::Relaxed)
     }
 
-    /// How many levels are set for exactly this target.
+    /// The number of levels set for exactly this target.
     pub(crate) fn layers(&self, target: &str) -> usize {
         self.set.load().iter().filter(|level| level.target == target).count()
     }
 
-    /// What is in force: lease, target and level.
+    /// The levels in force: lease, target and level.
     pub(crate) fn list(&self) -> Vec<(u64, String, LevelFilter)> {
         let now = BootTime::now();
         let set = self.set.load();
@@ -145,7 +145,7 @@ impl Levels {
         in_force.map(|level| (level.lease, level.target.clone(), level.level)).collect()
     }
 
-    /// Takes a level in. It holds from now on for whatever asks; who caches must be told.
+    /// Adds a level. Every lookup from now on sees it; caches must be rebuilt.
     fn put(&self, level: Arc<SetLevel>) {
         self.replace(|set| {
             set.push(level);
@@ -153,7 +153,7 @@ impl Levels {
         });
     }
 
-    /// Takes one out, and tells which newer one of its target stands there.
+    /// Removes a lease's level; returns the lease of a newer level in force for the same target.
     fn take(&self, lease: u64) -> Option<u64> {
         let mut above = None;
         self.replace(|set| {

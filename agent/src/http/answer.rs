@@ -12,8 +12,8 @@ use super::{grpc, request, response};
 use crate::clock::BootTime;
 use crate::points::{Counted, PatchFailure, Slot, run};
 
-/// Lets the request pass and makes its route a point, however the call ends, unless the router answered that it does not
-/// serve the method: otherwise every client could make points by trying methods.
+/// Passes the request on and makes its route a point when the call ends, also if the call is dropped. Exception: a 405
+/// of the router, otherwise any client could make points by trying methods.
 pub(super) async fn learning<S>(
     mut lesson: Lesson,
     request: Request<Body>,
@@ -42,7 +42,8 @@ fn count<E>(answered: Result<Response, E>, counted: Option<Counted>) -> Result<R
     }
 }
 
-/// Answers by the newest layer in force, or by the original with the request as it came; without a cell always by that.
+/// Answers by the newest layer in force. Without a layer, or without a cell, the original answers the unchanged
+/// request.
 pub(super) async fn patched<S>(
     slot: Arc<Slot>,
     cell: Option<Arc<Cell>>,
@@ -56,7 +57,7 @@ where
     let counted = slot.count();
     let (mut parts, body) = request.into_parts();
     let mut reading = Reading::new(body);
-    // A closed one may be called for a guard that counts.
+    // A closed route may be armed only to count calls for a guard.
     let answer = match cell.filter(|_| !slot.is_closed()) {
         Some(cell) => answer(&slot, &cell, &mut parts, &mut reading).await,
         None => None,
@@ -76,7 +77,7 @@ async fn answer(
     parts: &mut ::http::request::Parts,
     reading: &mut Reading,
 ) -> Option<Response> {
-    // Reading may take long: the layer is chosen again after it, so that one that expired meanwhile does not run.
+    // Reading may take long, so the layer is chosen again afterwards: an expired one must not run.
     let (layer, now) = loop {
         let now = BootTime::now();
         let layer = slot.in_force(now)?;

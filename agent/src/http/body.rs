@@ -9,14 +9,14 @@ use http_body_util::BodyExt;
 /// The most of a request's body that a patch gets, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
-/// What a patch fails with beyond [`MAX_BODY`].
+/// The error of a patch for a request with a body longer than [`MAX_BODY`].
 pub(super) const TOO_LONG: &str = "the request's body is over 64 KiB";
 
-/// A request's body that may have been read in part and can still be given on whole.
+/// A request's body of which a part may have been read, and which can be passed on whole.
 pub(super) struct Reading {
-    /// What was read, as it came.
+    /// The frames read, as they came.
     frames: VecDeque<Result<Frame<Bytes>, axum::Error>>,
-    /// What was not.
+    /// The part not read.
     rest: Body,
     end: End,
 }
@@ -34,7 +34,7 @@ impl Reading {
         Self { frames: VecDeque::new(), rest: body, end: End::NotYet }
     }
 
-    /// Whether nothing more will be read.
+    /// Whether reading is done.
     pub(super) fn has_ended(&self) -> bool {
         self.end != End::NotYet
     }
@@ -44,7 +44,7 @@ impl Reading {
         self.end == End::Broken
     }
 
-    /// Reads to the end, to [`MAX_BODY`], or to an error. A body that says it is longer is not touched.
+    /// Reads up to the end, [`MAX_BODY`] or an error. A body that declares a greater length is not read.
     pub(super) async fn read(&mut self) {
         let mut left = MAX_BODY;
         if u64::try_from(MAX_BODY).is_ok_and(|most| most < self.rest.size_hint().lower()) {
@@ -61,7 +61,7 @@ impl Reading {
                 Some(less) => left = less,
                 None => self.end = End::TooLong,
             }
-            // Empty ones say nothing and are not counted by the limit, so they are not kept either.
+            // Empty frames do not count towards the limit, so they are dropped: they must not fill memory.
             let is_empty = frame.as_ref().ok().and_then(Frame::data_ref).is_some_and(Bytes::is_empty);
             if !is_empty {
                 self.frames.push_back(frame);
@@ -69,7 +69,7 @@ impl Reading {
         }
     }
 
-    /// All bytes, if all were read.
+    /// All bytes, if the whole body was read.
     pub(super) fn whole(&self) -> Option<Vec<u8>> {
         let data = self.frames.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
         (self.end == End::Whole).then(|| data.flatten().copied().collect())
@@ -86,7 +86,7 @@ impl Reading {
     }
 }
 
-/// What was read, then what was not.
+/// The frames read, then the rest.
 struct Replay {
     frames: VecDeque<Result<Frame<Bytes>, axum::Error>>,
     rest: Body,

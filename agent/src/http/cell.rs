@@ -7,22 +7,22 @@ use axum::extract::MatchedPath;
 use super::outside::{Within, passed};
 use crate::points::{Counted, Registry, Slot, point_method};
 
-/// Headers whose values authenticate somebody.
+/// Headers with credentials.
 const OPAQUE_HEADERS: [&str; 6] =
     ["authorization", "cookie", "set-cookie", "proxy-authorization", "x-api-key", "x-slack-signature"];
 
-/// In the router's own names for what it matches internally.
+/// Part of the router's own names for its internal routes.
 const ROUTERS_OWN: &str = "__private__axum";
 
-/// What all routes of a layer share.
+/// The state that all routes of a layer share.
 #[derive(Clone, Debug)]
 pub(super) struct Routes {
     registry: Arc<Registry>,
-    /// Lower case.
+    /// In lower case.
     opaque_headers: Vec<String>,
-    /// The layers that each request must have come through, named here so that they are demanded even if nothing has the name.
+    /// The layers that every request must have passed. They are required even if the service gave no layer that name.
     behind: Vec<Arc<str>>,
-    /// Layers with a name that belong to other routes, as the service says.
+    /// Named layers that the service declared unnecessary for these routes.
     beside: Vec<Arc<str>>,
 }
 
@@ -36,22 +36,22 @@ impl Routes {
         }
     }
 
-    /// The same, behind one layer more.
+    /// A copy that requires one more layer.
     pub(super) fn behind(&self, name: Arc<str>) -> Self {
         let mut routes = self.clone();
         routes.behind.push(name);
         routes
     }
 
-    /// The same, with one layer more that belongs to other routes.
+    /// A copy with one more unnecessary layer.
     pub(super) fn beside(&self, name: Arc<str>) -> Self {
         let mut routes = self.clone();
         routes.beside.push(name);
         routes
     }
 
-    /// The layer that a request should have come through and has not. No patch answers it then: that is decided for each
-    /// request by what it has come through itself, never by what was learnt of others.
+    /// The layer that a request must have passed and has not; no patch answers such a request. This is decided for each
+    /// request by the layers it passed itself, never by those of other requests.
     fn missing(&self, passed: &[Arc<str>]) -> Option<Missing> {
         if let Some(name) = self.behind.iter().find(|name| !passed.contains(name)) {
             return Some(Missing { layer: name.clone(), is_demanded: true });
@@ -66,35 +66,35 @@ impl Routes {
     }
 }
 
-/// A layer that a request has not come through.
+/// A layer that a request has not passed.
 struct Missing {
     layer: Arc<str>,
-    /// Whether `behind` names it.
+    /// Whether `behind` requires it.
     is_demanded: bool,
 }
 
-/// A method and a template that this service has not met yet.
+/// A method and a template that this cell has not met yet.
 pub(super) struct Route {
     method: &'static str,
     template: MatchedPath,
-    /// The layers with a name that the request has come through.
+    /// The named layers that the request has passed.
     passed: Vec<Arc<str>>,
-    /// Whether it has not come through all that there are: one of them may lie inside.
+    /// Whether it has not passed all named layers: one of them may lie further inside.
     may_hide_some: bool,
-    /// The one that it should have come through.
+    /// The layer that it must have passed and has not.
     missing: Option<Missing>,
 }
 
-/// A route that becomes a point when the call is over, however it ends.
+/// A route that becomes a point when the call ends, also if the call is dropped.
 pub(super) struct Lesson {
     cell: Arc<Cell>,
     route: Option<Route>,
-    /// For guards that count a route which was named before it was called.
+    /// The count of the call, for guards on a route that was declared before its first request.
     counted: Option<Counted>,
 }
 
 impl Lesson {
-    /// Begins, and marks the request for layers of the service that lie inside.
+    /// Begins a lesson; marks the request for named layers that lie further inside.
     pub(super) fn begin(cell: Arc<Cell>, route: Route, request: &mut Request<Body>) -> Self {
         if route.may_hide_some {
             request.extensions_mut().insert(Within {
@@ -109,12 +109,12 @@ impl Lesson {
         Self { cell, route: Some(route), counted }
     }
 
-    /// Who counts the call.
+    /// Takes the count of the call.
     pub(super) fn counted(&mut self) -> Option<Counted> {
         self.counted.take()
     }
 
-    /// It is no point after all.
+    /// The route does not become a point.
     pub(super) fn forget(&mut self) {
         self.route = None;
     }
@@ -128,21 +128,21 @@ impl Drop for Lesson {
     }
 }
 
-/// What is to be done with a request.
+/// How a request is handled.
 pub(super) enum Turn {
-    /// It belongs to the service alone.
+    /// The service alone handles it.
     Pass,
-    /// A patch may be in force.
+    /// A patch may answer it.
     Patched(Arc<Slot>),
-    /// A patch may be in force and must not answer this request, which is only counted.
+    /// No patch may answer it; it is only counted.
     Counted(Arc<Slot>),
-    /// The route is called for the first time.
+    /// It is the first request of its route.
     Learn(Route),
 }
 
-/// What one service of the router knows about the routes that reach it.
+/// The routes that reach one service of the router.
 ///
-/// The router calls the layer once for each handler, so nearly always this is one route. It is a list, because one
+/// The router calls the layer once for each handler, so this is nearly always one route. It is a list, because one
 /// handler may serve several methods (`any`) and a `MethodRouter` may be mounted under several templates: a patch of
 /// one of them must not run for another.
 #[derive(Debug)]
@@ -168,8 +168,8 @@ impl Cell {
         &self.routes
     }
 
-    /// Looks at a request. For a known route without a patch: a look at the request's extensions, two comparisons and
-    /// relaxed loads; no allocation, no lock.
+    /// Classifies a request. For a known route without a patch it costs a lookup in the request's extensions, two
+    /// comparisons and relaxed loads; no allocation, no lock.
     pub(super) fn turn(&self, request: &Request<Body>) -> Turn {
         let Some(template) = request.extensions().get::<MatchedPath>() else {
             return Turn::Pass;
@@ -200,10 +200,11 @@ impl Cell {
 
     /// Makes the route a point.
     fn learn(&self, route: Route) {
-        // Too many routes, or a template that cannot be a name: it is then no point, and the request was answered.
+        // On an error (too many routes, or a template that cannot be a name) the route is no point. The request was
+        // answered already.
         if let Ok(slot) = self.routes.registry.declare(route.method, route.template.as_str()) {
             slot.mark_seen(&route.passed);
-            // Told behind the call: had the request met the layer inside, that is what was told.
+            // Reported after the call: if the request had met the layer further inside, that was reported instead.
             if let Some(missing) = &route.missing {
                 self.close(route.method, &route.template, missing);
             }
@@ -216,8 +217,8 @@ impl Cell {
         }
     }
 
-    /// A request of a route that this service has not met. It may be declared, and even patched, already. If a layer
-    /// with a name may lie inside, the original answers the first one: that layer is met on the way.
+    /// Handles the first request of a route in this cell. The route may be declared, and even patched, already. If a
+    /// named layer may lie further inside, the original answers this request, so that it meets that layer.
     #[cold]
     fn meet(&self, method: &'static str, template: &MatchedPath, passed: &[Arc<str>]) -> Turn {
         if template.as_str().contains(ROUTERS_OWN) {
@@ -251,7 +252,7 @@ impl Cell {
         None
     }
 
-    /// Appends to the list, without waiting; two requests at once may append the same, which changes nothing.
+    /// Appends to the list without blocking. If two requests append the same route, one entry is kept.
     fn remember(&self, known: Known) {
         let mut known = Box::new(known);
         let mut end = &self.known;

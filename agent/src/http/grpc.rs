@@ -1,5 +1,5 @@
-//! Whether a gRPC call failed: its response is 200 all the same, and says so in `grpc-status`, in the headers if there is
-//! nothing else to say, otherwise in the trailers.
+//! Detects failed gRPC calls. Their response has status 200; `grpc-status` tells the outcome: in the headers of a
+//! response without a body, otherwise in the trailers.
 //!
 //! Source: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 
@@ -16,12 +16,12 @@ use crate::points::Counted;
 
 const STATUS: &str = "grpc-status";
 
-/// Whether headers or trailers say that a call failed; nothing if they do not say how it ended.
+/// Whether headers or trailers report a failed call; `None` without a `grpc-status`.
 pub(super) fn failed(headers: &HeaderMap) -> Option<bool> {
     headers.get(STATUS).map(|status| status.as_bytes() != b"0")
 }
 
-/// Counts a call that was answered: of a gRPC call that did not end with its headers, when its trailers are there.
+/// Counts an answered call. A gRPC call without the outcome in its headers is counted when its trailers arrive.
 pub(super) fn count(response: Response, counted: Counted) -> Response {
     let error = response.status().is_server_error() || failed(response.headers()) == Some(true);
     if error || failed(response.headers()).is_some() || !is_grpc(response.headers()) {
@@ -31,14 +31,14 @@ pub(super) fn count(response: Response, counted: Counted) -> Response {
     response.map(|body| Body::new(Counting { body, counted: Some(counted) }))
 }
 
-/// In the form with trailers; the one for browsers has them inside its body.
+/// Whether it is gRPC with trailers; gRPC-Web has them inside the body.
 fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes());
     kind.and_then(|kind| kind.strip_prefix(b"application/grpc"))
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// A body whose trailers tell how the call ended. Dropped before, it was the client who left: that is no error.
+/// A body with the outcome in its trailers. If it is dropped before, the client left, which is no error.
 struct Counting {
     body: Body,
     counted: Option<Counted>,
@@ -64,7 +64,7 @@ impl HttpBody for Counting {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    // Without a status a call counts as failed, as clients see it.
+                    // Without a status the call counts as failed, as clients see it.
                     self.over(failed(trailers).unwrap_or(true));
                 }
             }
@@ -75,7 +75,7 @@ impl HttpBody for Counting {
     }
 
     fn is_end_stream(&self) -> bool {
-        // Whoever asks may not poll again; the trailers must be seen.
+        // A caller that gets `true` may stop polling, and the trailers would not be seen.
         self.counted.is_none() && self.body.is_end_stream()
     }
 

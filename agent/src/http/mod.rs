@@ -1,8 +1,9 @@
 //! The layer that makes routes points.
 //!
-//! It belongs inside the service's other layers: a patch answers in place of the handler and of all that lies inside. Put it
-//! on the router with `Router::layer` or `Router::route_layer`, where it sees which template a request matched.
-//! Around the router it sees none, and then lets every request pass. A request that matched no route is no point.
+//! It belongs inside the service's other layers: a patch answers in place of the handler and of everything inside this
+//! layer. Put it on the router with `Router::layer` or `Router::route_layer`, where it sees which template a request
+//! matched. Around the router it sees no template and passes every request on. A request that matches no route is no
+//! point.
 
 mod answer;
 mod body;
@@ -31,37 +32,38 @@ pub use self::outside::{Marking, Outside, OutsideLayer};
 pub(crate) use self::response::check as check_answer;
 use crate::points::Registry;
 
-/// Makes every route of a router a point once it was called. [`Agent::http_layer`](crate::Agent::http_layer) says where it
-/// belongs.
+/// Makes each route of a router a point after its first request. [`Agent::http_layer`](crate::Agent::http_layer) says
+/// where it belongs.
 ///
 /// A patch of a route gets the request as one map, `{method, path, params, query, headers, body}`, and answers a map
-/// `{status, headers, body}`. `GET` covers `HEAD`. While the agent is inert the layer is a branch.
+/// `{status, headers, body}`. `GET` covers `HEAD`. While the agent is inert the layer costs one branch.
 #[derive(Clone, Debug)]
 pub struct HttpLayer {
     routes: Option<Arc<Routes>>,
 }
 
 impl HttpLayer {
-    /// A layer whose routes enter `active`; inert without one. Values of the headers named in `opaque_headers` (in any
-    /// case) are secret, besides those that always are.
+    /// A layer that registers its routes in `active`; inert without it. Values of the headers named in `opaque_headers`
+    /// (in any case) are secret, in addition to the built-in ones.
     pub(crate) fn new(active: Option<Arc<Registry>>, opaque_headers: &[String]) -> Self {
         Self { routes: active.map(|registry| Arc::new(Routes::new(registry, opaque_headers))) }
     }
 
-    /// Says that each request comes through the layer of the service that
-    /// [`Agent::outside`](crate::Agent::outside) gave this name, before it comes here. The route of one that did not takes
-    /// no patches and runs none; that is said in the service's log, on stderr and in `info()`.
+    /// Requires that each request passes the service's layer that [`Agent::outside`](crate::Agent::outside) gave this
+    /// name, before it arrives here.
+    ///
+    /// If a request does not, its route takes and runs no patches; the service's log, stderr and `info()` say so.
     #[must_use = "it is another layer"]
     pub fn behind(self, name: impl Into<String>) -> Self {
         let name: Arc<str> = name.into().into();
         Self { routes: self.routes.map(|routes| Arc::new(routes.behind(name))) }
     }
 
-    /// Says that the layer of the service that [`Agent::outside`](crate::Agent::outside) gave this name belongs to other
-    /// routes, and that these need none of what it does: patches of them answer requests that have not come through it.
+    /// Exempts these routes from the service's layer that [`Agent::outside`](crate::Agent::outside) gave this name:
+    /// patches of them answer requests that have not passed it.
     ///
-    /// Without this no request that has not come through each layer with a name is answered by a patch. Said of a layer that
-    /// lies inside all the same, it is noticed by the first request that gets to that layer, and only then.
+    /// Without an exemption a patch never answers a request that has not passed every named layer. If an exempted layer
+    /// lies inside the agent's after all, that is detected when the first request reaches it, and not before.
     #[must_use = "it is another layer"]
     pub fn beside(self, name: impl Into<String>) -> Self {
         let name: Arc<str> = name.into().into();
@@ -77,11 +79,11 @@ impl<S> Layer<S> for HttpLayer {
     }
 }
 
-/// A service whose routes are points. See [`HttpLayer`].
+/// A service with routes that are points. See [`HttpLayer`].
 #[derive(Clone, Debug)]
 pub struct HttpService<S> {
     inner: S,
-    /// What its clones have learnt together.
+    /// The routes that all clones have met.
     cell: Option<Arc<Cell>>,
 }
 
@@ -114,7 +116,7 @@ where
             Turn::Learn(route) => {
                 let (inner, cell) = self.take_ready();
                 match cell {
-                    // Begun here: the service may end the call before it is polled.
+                    // Begun here and not in the future: the service may drop the future before it is polled.
                     Some(cell) => {
                         let lesson = Lesson::begin(cell, route, &mut request);
                         Step::Boxed { future: Box::pin(answer::learning(lesson, request, inner)) }
@@ -128,7 +130,7 @@ where
 }
 
 impl<S: Clone> HttpService<S> {
-    /// The service that was polled ready, for a future that calls it later; a clone takes its place.
+    /// Takes the service that was polled ready, for a future that calls it later; leaves a clone.
     fn take_ready(&mut self) -> (S, Option<Arc<Cell>>) {
         let clone = self.inner.clone();
         (std::mem::replace(&mut self.inner, clone), self.cell.clone())
@@ -138,7 +140,8 @@ impl<S: Clone> HttpService<S> {
 type Boxed<E> = Pin<Box<dyn Future<Output = Result<Response, E>> + Send>>;
 
 pin_project! {
-    /// The response of an [`HttpService`]. Only a patched route, or one that is called for the first time, allocates.
+    /// The response of an [`HttpService`]. It allocates only for a route with a patch or a counting guard, and for the
+    /// first request of a route.
     pub struct ResponseFuture<F, E> {
         #[pin]
         step: Step<F, E>,

@@ -1,9 +1,9 @@
-//! Where the agent's layer stands among the service's own.
+//! Detects where the agent's layer stands among the service's own.
 //!
-//! A patch answers in place of all that lies inside the agent's layer. A layer that must not be left out, such as an
-//! authentication, is given a name where it is put on the router. Each request then carries the names of those that it has
-//! come through, and no patch answers one that lacks a name. Where a route is said not to need a layer, and that layer meets a
-//! request of it behind the agent's, it says so: the route takes no patches.
+//! A patch answers in place of everything inside the agent's layer. A layer that must not be skipped, such as
+//! authentication, gets a name where it is put on the router. Each request then carries the names of the layers that it
+//! has passed, and no patch answers one that lacks a name. If a route is exempt from a layer, and that layer meets a
+//! request of it further inside than the agent's, the layer reports this: the route takes no patches.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,11 +15,11 @@ use tower_service::Service;
 
 use crate::points::Registry;
 
-/// The names of the layers that a request has come through.
+/// The names of the layers that a request has passed.
 #[derive(Clone, Debug, Default)]
 struct Passed(Vec<Arc<str>>);
 
-/// In a request that has come through the agent's layer before a layer of the service that has a name.
+/// Marks a request that has passed the agent's layer but not yet every named layer.
 #[derive(Clone, Debug)]
 pub(super) struct Within {
     pub(super) registry: Arc<Registry>,
@@ -27,13 +27,12 @@ pub(super) struct Within {
     pub(super) template: MatchedPath,
 }
 
-/// The names of the layers that a request has come through.
+/// The names of the layers that a request has passed.
 pub(super) fn passed<B>(request: &Request<B>) -> &[Arc<str>] {
     request.extensions().get::<Passed>().map_or(&[], |passed| &passed.0)
 }
 
-/// A layer of the service with a name, which belongs outside the agent's. Made by
-/// [`Agent::outside`](crate::Agent::outside).
+/// A named layer of the service, which belongs outside the agent's. Made by [`Agent::outside`](crate::Agent::outside).
 #[derive(Clone, Debug)]
 pub struct OutsideLayer<L> {
     layer: L,
@@ -60,11 +59,11 @@ impl<S, L: Layer<Marking<S>>> Layer<S> for OutsideLayer<L> {
     }
 }
 
-/// What such a layer makes of a service: it looks at requests before the layer does.
+/// The service of an [`OutsideLayer`]: it sees requests before the named layer does.
 #[derive(Clone, Debug)]
 pub struct Outside<S> {
     inner: S,
-    /// Nothing while the agent is inert.
+    /// `None` while the agent is inert.
     name: Option<Arc<str>>,
 }
 
@@ -88,7 +87,7 @@ where
     }
 }
 
-/// What such a layer is put around: requests come here that it let through.
+/// The service inside the named layer: it sees the requests that the layer has passed on.
 #[derive(Clone, Debug)]
 pub struct Marking<S> {
     inner: S,

@@ -9,11 +9,12 @@ use crate::state::Tree;
 
 /// The request as a patch sees it: `{method, path, params, query, headers, body}`.
 ///
-/// `path` is as it came, without the query. `params`, `query` and `headers` map names to strings, header names in
-/// lower case; what occurs more than once in `query` or `headers` is a list of strings in order. Header values are
-/// secret if `is_opaque` says so of the name or the service marked the value. `body` is `()` if the patch does not
-/// mention it or it is empty; a value if the content type is JSON and it parses; else a string if it is UTF-8; else a
-/// list of bytes.
+/// `path` is as it came, without the query. `params`, `query` and `headers` map names to strings; header names are in
+/// lower case. A name that occurs more than once in `query` or `headers` maps to a list of strings in order. A header's
+/// value is secret if `is_opaque` is true for its name or the service marked the value as sensitive.
+///
+/// `body` is `()` if the patch does not mention it or it is empty; a value if the content type is JSON and it parses;
+/// else a string if it is UTF-8; else a list of bytes.
 pub(super) fn tree(
     parts: &Parts,
     params: Option<&RawPathParams>,
@@ -33,7 +34,7 @@ pub(super) fn tree(
     ])
 }
 
-/// As a form is encoded: pairs between `&`, `+` for a space, percent-encoded UTF-8.
+/// Parses a query in form encoding: pairs separated by `&`, `+` for a space, percent-encoded UTF-8.
 fn query(query: &str) -> Tree {
     let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
@@ -51,7 +52,7 @@ fn headers(headers: &HeaderMap, is_opaque: impl Fn(&str) -> bool) -> Tree {
     }))
 }
 
-/// A map in the order of first occurrence; a name that occurs again becomes a list.
+/// Makes a map in the order of first occurrence; repeated names become lists.
 fn collect(pairs: impl Iterator<Item = (String, Tree)>) -> Tree {
     let mut order = Vec::new();
     let mut values = std::collections::HashMap::<String, Vec<Tree>>::new();
@@ -87,7 +88,7 @@ fn body_tree(headers: &HeaderMap, bytes: &[u8]) -> Tree {
     }
 }
 
-/// `application/json`, and types that end in `+json` (RFC 6839, section 3.1).
+/// Whether it is `application/json` or a type that ends in `+json` (RFC 6839, section 3.1).
 fn is_json(content_type: &HeaderValue) -> bool {
     let Ok(text) = content_type.to_str() else {
         return false;

@@ -8,10 +8,10 @@ use crate::points::distance;
 use crate::script::results::Known;
 use crate::state::Tree;
 
-/// What stands for a secret wherever text leaves.
+/// The text that replaces a secret.
 const SECRET: &str = "‹secret›";
 
-/// Clients take what follows these for the next response (RFC 9110, section 6.4.1 and 15.3.6).
+/// These have no body: clients take what follows for the next response (RFC 9110, sections 6.4.1 and 15.3.6).
 const BODILESS: [StatusCode; 3] =
     [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
 
@@ -21,15 +21,15 @@ const STATUS: &str = "`status` is a number from 200 to 599";
 
 const EXPECTED: &str = "a route's patch answers a map with `status`, `headers` and `body`";
 
-/// The response that a patch's answer describes.
+/// Builds the response that a patch's answer describes.
 ///
-/// `{status, headers, body}`, each may be missing. `status` is 200 to 599, by default 200. `headers` maps names to
-/// strings or lists of strings; the length and encoding of the message are not the patch's to say. A `body` that is a
+/// The answer is `{status, headers, body}`; each may be missing. `status` is 200 to 599, by default 200. `headers` maps
+/// names to strings or lists of strings; a patch cannot set the length or the transfer encoding. A `body` that is a
 /// string is sent as `text/plain; charset=utf-8`, a map or list as `application/json`, unless `headers` has a
 /// `content-type`; `()` is empty, as it must be for 204, 205 and 304. Secrets are written as `‹secret›`.
 ///
 /// # Errors
-/// What was seen and what was expected.
+/// What was found and what was expected.
 pub(super) fn from_tree(answer: Tree) -> Result<Response, String> {
     let Tree::Map(entries) = answer else {
         return Err(format!("{EXPECTED}, not {}", kind(&answer)));
@@ -62,10 +62,10 @@ fn unknown(key: &str) -> String {
     format!("{EXPECTED}, and nothing else: it has `{key}`{near}")
 }
 
-/// Looks at as much of an answer as is known before it is given.
+/// Checks the parts of an answer that are known before the patch runs.
 ///
 /// # Errors
-/// As [`from_tree`] would say.
+/// As [`from_tree`].
 pub(crate) fn check(answer: &Known) -> Result<(), String> {
     if let Some(tree) = answer.tree() {
         return from_tree(tree).map(drop);
@@ -78,7 +78,7 @@ pub(crate) fn check(answer: &Known) -> Result<(), String> {
             }
             ("headers", Known::Map(headers), None) => {
                 for (name, value) in headers {
-                    // The name can be wrong whatever the value is.
+                    // The name can be wrong even if the value is not known.
                     let value = value.tree().unwrap_or(Tree::Str(String::new()));
                     header_map(Tree::Map(vec![(name.clone(), value)]))?;
                 }
@@ -95,12 +95,12 @@ fn status_code(value: &Tree) -> Result<StatusCode, String> {
     let Tree::I64(number) = value else {
         return Err(format!("{STATUS}, not {}", kind(value)));
     };
-    // 1xx announce another response, which nobody would send.
+    // 1xx announce another response, which would never come.
     let code = u16::try_from(*number).ok().filter(|code| (200..=599).contains(code));
     code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| format!("{STATUS}, not {number}"))
 }
 
-/// Headers that speak for one connection (RFC 9110, section 7.6.1), which is the server's.
+/// Headers about a single connection (RFC 9110, section 7.6.1), which the server manages.
 const OF_THE_CONNECTION: [&str; 6] =
     ["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
 
@@ -138,7 +138,7 @@ fn header_value(name: &HeaderName, value: &Tree) -> Result<HeaderValue, String> 
     HeaderValue::from_bytes(text.as_bytes()).map_err(|_| format!("header `{name}` holds a control character"))
 }
 
-/// The body and the content type that it has if nothing else is said.
+/// The body, and its default content type.
 fn typed_body(value: Tree) -> Result<(Option<&'static str>, Body), String> {
     const TEXT: &str = "text/plain; charset=utf-8";
     Ok(match value {
@@ -167,7 +167,7 @@ fn kind(tree: &Tree) -> &'static str {
     }
 }
 
-/// A tree as anybody may see it.
+/// Serializes a tree with its secrets replaced.
 struct Shown<'a>(&'a Tree);
 
 impl Serialize for Shown<'_> {

@@ -51,7 +51,7 @@ fn headers_of(headers: &HeaderMap) -> [(&'static str, String); 1] {
     [("x-seen", names.join(" "))]
 }
 
-/// A stream that never ends by itself.
+/// An endless stream.
 async fn events() -> Response {
     let (sender, receiver) = tokio::sync::mpsc::channel::<&'static str>(1);
     sender.send("data: 1\n\n").await.unwrap();
@@ -414,7 +414,7 @@ async fn a_patch_that_expires_while_the_body_is_read_does_not_run() {
     assert!(heard.lines().is_empty());
 }
 
-/// A body during whose transfer the deadline of lease 1 passes.
+/// A body that outlives the deadline of lease 1 during its transfer.
 struct Expiring(Option<Point>);
 
 impl http_body::Body for Expiring {

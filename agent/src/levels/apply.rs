@@ -1,7 +1,7 @@
-//! Telling the service's subscriber that other levels hold, and seeing what it makes of them.
+//! Makes the service's subscriber apply changed levels, and checks the effect.
 //!
-//! Both happen on a thread of the agent's own that ends with it: what a subscriber keeps for each thread stays untouched,
-//! and a subscriber that hangs holds up nobody.
+//! Both happen on a short-lived thread: the per-thread data that a subscriber keeps for other threads stays untouched,
+//! and a subscriber that hangs blocks no other thread.
 
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,14 +16,14 @@ use tracing::{Dispatch, Level, Metadata, dispatcher};
 
 use super::{Levels, SetLevel};
 
-/// How long the service's subscriber may take to hear of a change: each place in the code that logs is asked about, which
-/// takes microseconds.
+/// How long the service's subscriber may take to apply a change. It is asked about each callsite, which takes
+/// microseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Held while everybody who caches is told: who is told last must be told the newest. What is cached is the process's.
+/// Held while the process-wide interest cache is rebuilt, so that the last rebuild sees the newest levels.
 static TELLING: Mutex<()> = Mutex::new(());
 
-/// Why a level that was set would show nothing.
+/// Why a level would show nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum Hidden {
     #[error("the service has no `tracing` subscriber yet; nothing was set")]
@@ -45,7 +45,7 @@ pub(super) enum Hidden {
 }
 
 impl Levels {
-    /// Tells who caches, and waits until it is seen whether a target's events of a level could pass.
+    /// Rebuilds the interest cache, and blocks until it is known whether events of the level and target could pass.
     ///
     /// # Errors
     /// Why they could not.
@@ -58,7 +58,7 @@ impl Levels {
             if passes.is_ok() {
                 levels.raise_ceiling(&level);
             }
-            // Nobody listens any more if it took too long.
+            // After a timeout there is no receiver.
             let _ = said.send(passes);
         });
         if !spawned {
@@ -72,7 +72,7 @@ impl Levels {
         })
     }
 
-    /// That there is a subscriber to tell.
+    /// Checks that there is a subscriber.
     ///
     /// # Errors
     /// There is none yet.
@@ -83,9 +83,9 @@ impl Levels {
         }
     }
 
-    /// Tells who caches that a level is gone, and waits for nobody: whoever is asked knows already.
+    /// Rebuilds the interest cache after a level was removed. It does not block: lookups do not use the level any more.
     pub(super) fn tell() {
-        // Without a thread to spare the caches ask a little more often than they have to.
+        // If no thread starts, the cache stays as it is: some callsites are then evaluated for each event without need.
         on_own_thread(|dispatch| {
             if !dispatch.is::<NoSubscriber>() {
                 Self::rebuild();
@@ -99,7 +99,7 @@ impl Levels {
     }
 
     fn look_through(&self, dispatch: &Dispatch, target: &str, level: LevelFilter) -> Result<(), Hidden> {
-        // Without a subscriber on this thread, rebuilding could silence one that another thread has for itself.
+        // Without a subscriber on this thread, a rebuild could silence one that another thread has for itself.
         if dispatch.is::<NoSubscriber>() {
             return Err(Hidden::NoSubscriber);
         }
@@ -118,21 +118,21 @@ impl Levels {
     }
 }
 
-/// Runs something on a thread of its own, in the subscriber of this one.
+/// Runs `work` on a new thread with this thread's subscriber; false if no thread starts.
 fn on_own_thread(work: impl FnOnce(&Dispatch) + Send + 'static) -> bool {
     let dispatch = dispatcher::get_default(Dispatch::clone);
     let run = move || dispatcher::with_default(&dispatch, || work(&dispatch));
     std::thread::Builder::new().name("debug-levels".to_owned()).spawn(run).is_ok()
 }
 
-/// Whether a filter of the whole subscriber would let an event pass. Those of single layers say nothing here.
+/// Whether the filters of the whole subscriber would let an event pass. Filters of single layers have no say here.
 fn passes(dispatch: &Dispatch, target: &str, level: Level) -> bool {
     let fields = FieldSet::new(&[], Identifier(&Asking));
     let event = Metadata::new("level", target, level, None, None, Some(target), fields, Kind::EVENT);
     dispatch.enabled(&event)
 }
 
-/// The place in the code of an event that is only asked about.
+/// The callsite of an event that is only tested.
 struct Asking;
 
 impl Callsite for Asking {

@@ -1,5 +1,6 @@
-//! The ceiling of the `log` crate: one maximum for the whole process, above which the crate makes no records at all. A subscriber
-//! that takes in its events sets it once, when it is installed. It is raised while a level above it is in force, and put back.
+//! The maximum level of the `log` crate: one for the whole process, above which the crate makes no records. A
+//! subscriber that receives records of that crate sets it once, when it is installed. The agent raises it while a level
+//! above it is in force, and restores it.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -13,24 +14,24 @@ use super::{DECIDED, Levels, SetLevel};
 /// A target that no service has.
 const ELSEWHERE: &str = "debug_agent_elsewhere";
 
-/// A ceiling that was raised.
+/// A raised maximum.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Raised {
-    /// What the service had set.
+    /// The service's value.
     before: Most,
-    /// What it was raised to.
+    /// The agent's value.
     ours: Most,
 }
 
 impl Levels {
-    /// Notes whether events of the `log` crate under a level's target come through the service's subscriber, and raises the
-    /// ceiling to it if they do. Runs the service's logger, on a thread that keeps nothing.
+    /// Records whether events of the `log` crate under a level's target reach the service's subscriber, and raises the
+    /// maximum if they do. It runs the service's logger, so call it on a short-lived thread.
     pub(super) fn raise_ceiling(&self, level: &SetLevel) {
         level.through_log.store(self.comes_through(log::logger(), level), Ordering::Relaxed);
         self.follow_ceiling();
     }
 
-    /// Sets the ceiling to what the levels that are set need, or back to what the service had set.
+    /// Sets the maximum to what the current levels need, or back to the service's value.
     pub(super) fn follow_ceiling(&self) {
         let mut raised = self.ceiling.lock().unwrap_or_else(PoisonError::into_inner);
         let set = self.set.load();
@@ -46,11 +47,11 @@ impl Levels {
 }
 
 impl Levels {
-    /// Whether a logger hands events of the level's target to the filters of this agent, and of those alone: one that filters
-    /// nothing by itself would show those of every crate.
+    /// Whether a logger passes events of the level's target to this agent's filters, and only those events: a logger
+    /// that does not filter would show the events of every crate.
     ///
-    /// Where each layer has a filter of its own, `tracing-subscriber` says of every event that it is enabled. Then what counts is
-    /// that a filter of ours was asked, and that nothing else takes events of so low a level.
+    /// If each layer has its own filter, `tracing-subscriber` reports every event as enabled. Then one of the agent's
+    /// filters must have been asked, and nothing else may take events of so verbose a level.
     fn comes_through(&self, logger: &dyn log::Log, level: &SetLevel) -> bool {
         let Some(lowest) = level.level.into_level() else { return false };
         let enabled = |target: &str| {
@@ -62,16 +63,16 @@ impl Levels {
         is_shown && (!enabled(ELSEWHERE) || asks_us && self.are_the_lowest())
     }
 
-    /// Whether the levels that are set let in more than all that the service itself takes, as far as that can be told: of what
-    /// takes everything it cannot be told at TRACE.
+    /// Whether the operators' levels are the most verbose of all, as far as that can be known. At TRACE it cannot be
+    /// known: a layer that takes everything looks the same.
     fn are_the_lowest(&self) -> bool {
         let most = self.most();
         most < LevelFilter::TRACE && LevelFilter::current() <= most
     }
 }
 
-/// What the ceiling should be and what is remembered of it. What the service has set itself meanwhile counts, and there is
-/// nothing of ours to put back then. Without a logger the ceiling is `Off`, and stays.
+/// The new maximum, and what to remember of it. A value that the service has set in between wins, and then there is
+/// nothing to restore. Without a logger the maximum is `Off`, and stays.
 fn next(raised: Option<Raised>, now: Most, wanted: Most) -> (Most, Option<Raised>) {
     let before = raised.filter(|raised| raised.ours == now).map_or(now, |raised| raised.before);
     if before == Most::Off || wanted <= before {
@@ -102,7 +103,7 @@ mod tests {
             (raised(info, debug), debug, trace, (trace, raised(info, trace))),
             (raised(info, trace), trace, debug, (debug, raised(info, debug))),
             (raised(info, debug), debug, Most::Off, (info, None)),
-            // The service has set another one meanwhile.
+            // The service has set another value in between.
             (raised(info, debug), Most::Warn, Most::Off, (Most::Warn, None)),
             (raised(info, debug), trace, Most::Off, (trace, None)),
             (raised(info, debug), Most::Warn, debug, (debug, raised(Most::Warn, debug))),

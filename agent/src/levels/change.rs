@@ -14,11 +14,11 @@ use crate::clock::BootTime;
 use crate::lease::{Change, ChangeError, Stands, Undone};
 use crate::state::Wait;
 
-/// What most often means that a name is misspelt. Whether an event is there is known of those that were reached and not
-/// switched off for all.
+/// Usually a sign of a misspelt target. An event is known to exist if its callsite was reached and not disabled for all
+/// subscribers.
 const UNSEEN: &str = "no event of this target has been seen so far; if none comes, is it spelt right? (what was switched off \
                       until now, and what comes by the `log` crate, is not seen)";
-/// What TRACE of another crate may show.
+/// The warning for TRACE.
 const WARNING: &str = "events of other crates may print secrets";
 
 /// A level for a target.
@@ -40,7 +40,7 @@ impl LevelChange {
         ChangeError::Refused(format!("`{}` was not set to {}: {hidden}", self.target, name(self.level)))
     }
 
-    /// Takes the level out of the list, with what it meant for others.
+    /// Removes the level, restores the maximum of the `log` crate and rebuilds the caches.
     fn take(&self, lease: u64) -> Option<u64> {
         let covered_by = self.levels.take(lease);
         #[cfg(feature = "tracing")]
@@ -112,14 +112,14 @@ impl Change for LevelChange {
     }
 }
 
-/// What of a level stays hidden because the `log` crate does not let it through and its ceiling cannot be raised: its logger does
-/// not ask the filters of this agent.
+/// A warning about events that stay hidden because the `log` crate's maximum excludes them and cannot be raised: its
+/// logger does not ask this agent's filters.
 #[cfg(feature = "tracing")]
 fn through_log(level: LevelFilter) -> Option<String> {
     hidden_in_log(log::max_level().min(log::STATIC_MAX_LEVEL), level)
 }
 
-/// Without the filter no level is ever set.
+/// Without the `tracing` feature no level is ever set.
 #[cfg(not(feature = "tracing"))]
 const fn through_log(_: LevelFilter) -> Option<String> {
     None
@@ -127,7 +127,7 @@ const fn through_log(_: LevelFilter) -> Option<String> {
 
 #[cfg(feature = "tracing")]
 pub(super) fn hidden_in_log(most: log::LevelFilter, level: LevelFilter) -> Option<String> {
-    // Without a logger there is nothing that could be hidden.
+    // Without a logger there are no records to hide.
     let level = level.into_level().filter(|_| most != log::LevelFilter::Off)?;
     let hidden = most.to_level().is_some_and(|most| as_log(level) > most);
     hidden.then(|| {

@@ -1,4 +1,4 @@
-//! The filter that a service puts around its own.
+//! The filter that wraps the service's own.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,16 +11,18 @@ use tracing_subscriber::layer::{Context, Filter};
 
 use super::{Levels, OWN, is_inside};
 
-/// A filter of the service's with the levels that operators set for single targets; made by `Agent::log_filter`.
+/// The service's own filter, with the levels that operators set for single targets; made by `Agent::log_filter`.
 ///
-/// While none is set it is the filter inside, for one relaxed load more of each event that reaches it. A level decides alone
-/// about the spans and events of its target and of all below it, until its deadline.
+/// Without a level it behaves as the inner filter, at the cost of one relaxed load for each event that reaches it. A
+/// level decides about the spans and events of its target and of everything below it, until its deadline. Exceptions:
+/// it does not silence the agent's own events, and the inner filter may still refuse an event for its fields if it
+/// admits the event's target and level itself.
 pub struct LogFilter<F> {
     inner: F,
     levels: Option<Share>,
 }
 
-/// A share in the levels of an agent, which counts who has one.
+/// A counted reference to an agent's levels.
 struct Share(Arc<Levels>);
 
 impl Drop for Share {
@@ -30,7 +32,7 @@ impl Drop for Share {
 }
 
 impl<F> LogFilter<F> {
-    /// `inner`, with the levels of an agent; without one, that of an inert agent.
+    /// Wraps `inner` with the levels of an agent; without them the filter belongs to an inert agent.
     pub(crate) fn new(inner: F, levels: Option<Arc<Levels>>) -> Self {
         let share = |levels: Arc<Levels>| {
             levels.filters.fetch_add(1, Ordering::Relaxed);
@@ -56,21 +58,22 @@ impl<S, F: Filter<S>> Filter<S> for LogFilter<F> {
         match self.level(metadata) {
             None => self.inner.enabled(metadata, context),
             Some(level) if *metadata.level() <= level => true,
-            // Nobody silences what the agent says of its operators.
+            // No operator silences the agent's own events.
             Some(_) => is_inside(metadata.target(), OWN) && self.inner.enabled(metadata, context),
         }
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        // Asked in any case: a filter may take note of the callsite.
+        // Always called: a filter may register the callsite.
         let own = self.inner.callsite_enabled(metadata);
-        // A level ends at a moment of which nobody may tell, so that what it concerns is asked for each time.
+        // A level may expire at any time, so the callsites that it covers are evaluated for each event.
         let mentioned = self.levels.as_ref().is_some_and(|levels| levels.0.mentions(metadata));
         if mentioned { Interest::sometimes() } else { own }
     }
 
     fn event_enabled(&self, event: &Event<'_>, context: &Context<'_, S>) -> bool {
-        // What only a level lets in, the service's filter has no say in; what both do, it may still refuse by its fields.
+        // If only a level admits the event, `inner` has no say. If `inner` does as well, it may still refuse the event
+        // for its fields.
         let raised = self.level(event.metadata()).is_some() && !self.inner.enabled(event.metadata(), context);
         raised || self.inner.event_enabled(event, context)
     }

@@ -12,10 +12,10 @@ use super::*;
 use crate::lease::{Change, Stands};
 use crate::state::Wait;
 
-/// The places in the code that log are shared by all tests, and who asks for what at them is cached.
+/// All tests share the callsites, and the interest of subscribers in them is cached.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Remembers what reaches it.
+/// Collects the events that reach it.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -31,7 +31,7 @@ impl Log {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 
-    /// What reached it of all events.
+    /// The events that reach it when all are emitted.
     fn of_all(&self) -> Vec<String> {
         everything();
         self.take()
@@ -52,7 +52,7 @@ fn everything() {
 
 const INFO: [&str; 5] = ["INFO a", "INFO a::b", "INFO a::b::c", "INFO a::bc", "INFO debug_agent"];
 
-/// What reaches the log while nothing is set.
+/// The events that reach the log without a level, and `others`.
 fn info_and(others: &[&str]) -> Vec<String> {
     let mut all: Vec<String> = INFO.iter().chain(others).map(|line| (*line).to_owned()).collect();
     all.sort();
@@ -64,7 +64,8 @@ fn sorted(mut lines: Vec<String>) -> Vec<String> {
     lines
 }
 
-/// Runs something in a subscriber, which is not the only one: of an only one it is assumed that it is everybody's.
+/// Runs `run` in a subscriber while others exist: `tracing` assumes that the only subscriber is the one of every
+/// thread.
 fn within<T>(subscriber: impl Subscriber + Send + Sync + 'static, run: impl FnOnce() -> T) -> T {
     let _one_at_a_time = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let _others = [Dispatch::new(NoSubscriber::new()), Dispatch::new(NoSubscriber::new())];
@@ -107,7 +108,7 @@ fn a_level_that_is_raised_holds_for_its_target_and_all_below_until_it_is_undone(
         let undone = change.undo(1, Wait::AGENT).unwrap();
         assert_eq!((undone.covered_by, undone.stands), (None, Some(Stands::Layers(0))));
         assert_eq!(sorted(log.of_all()), info_and(&[]));
-        // Doing it again changes nothing.
+        // A second time changes nothing.
         assert!(change.undo(1, Wait::AGENT).is_ok());
     });
 }
@@ -162,7 +163,7 @@ fn ending_a_level_below_another_changes_nothing_live() {
     });
 }
 
-/// Nobody undoes it here.
+/// No thread removes the level here.
 #[test]
 fn an_expired_level_holds_no_longer_even_if_the_agent_is_dead() {
     let levels = Arc::new(Levels::default());
@@ -187,7 +188,7 @@ fn a_level_of_another_process_does_not_hold() {
     let (log, subscriber) = with_log(&levels, EnvFilter::new("info"));
     within(subscriber, || {
         set(&levels, 1, "a", LevelFilter::DEBUG);
-        // As a forked child finds it.
+        // As in a forked child.
         levels.replace(|set| {
             let level = &set[0];
             let foreign = SetLevel {
@@ -242,7 +243,7 @@ fn a_layer_without_the_filter_sees_what_it_saw() {
     });
 }
 
-/// What cannot be shown is no success, and nothing of it stays.
+/// A level that would show nothing is refused, and leaves nothing behind.
 #[track_caller]
 fn refused(levels: &Arc<Levels>, level: LevelFilter, why: &str) {
     let change = LevelChange::new(levels.clone(), "a::b".to_owned(), level);
@@ -269,7 +270,7 @@ fn a_filter_of_the_whole_subscriber_that_hides_it_is_said() {
         within(subscriber, || {
             refused(&levels, LevelFilter::DEBUG, "a filter of the whole subscriber hides");
             assert_eq!(sorted(log.of_all()), info_and(&[]));
-            // What it lets through can be lowered.
+            // Events that it admits can be lowered.
             set(&levels, 2, "a", LevelFilter::INFO);
             set(&levels, 3, "a", LevelFilter::OFF);
             assert_eq!(log.of_all(), ["INFO debug_agent"]);
@@ -286,7 +287,7 @@ fn a_filter_that_is_installed_nowhere_is_said() {
     });
     within(NoSubscriber::new(), || {
         refused(&levels, LevelFilter::DEBUG, "no `tracing` subscriber");
-        // A plan finds it out in the same words, and sets nothing.
+        // A plan finds the same error, and sets nothing.
         let change = LevelChange::new(levels.clone(), "a".to_owned(), LevelFilter::DEBUG);
         let made = change.make(9, BootTime::now().after(Duration::from_secs(60)));
         assert_eq!(change.could_be_made().unwrap_err().to_string(), made.unwrap_err().to_string());
@@ -325,7 +326,7 @@ fn what_the_service_says_of_spans_still_holds() {
     });
 }
 
-/// Refuses events by what only an event has.
+/// Refuses events by their fields, which only an event has.
 struct NoInfoOfB;
 
 impl<S> Filter<S> for NoInfoOfB {
@@ -357,13 +358,13 @@ fn what_the_agent_says_is_raised_and_never_silenced() {
     within(subscriber, || {
         set(&levels, 1, OWN, LevelFilter::DEBUG);
         assert_eq!(sorted(log.of_all()), info_and(&["DEBUG debug_agent"]));
-        // The host function refuses this; the filter does not do it either.
+        // The host function refuses this; the filter does not silence these events either.
         set(&levels, 2, OWN, LevelFilter::OFF);
         assert_eq!(sorted(log.of_all()), info_and(&[]));
     });
 }
 
-/// What the service has switched off costs a comparison, beside the agent's layer as well.
+/// A callsite that the service has disabled costs a comparison, also beside the agent's layer.
 #[test]
 fn the_agents_layer_wants_no_event() {
     let levels = Arc::new(Levels::default());
@@ -386,7 +387,7 @@ fn the_agents_layer_wants_no_event() {
     });
 }
 
-/// A misspelt target is one under which nothing is ever logged.
+/// No event is ever logged under a misspelt target.
 #[test]
 fn a_target_of_which_no_event_was_seen_is_said() {
     let levels = Arc::new(Levels::default());

@@ -1,4 +1,4 @@
-//! Where the agent's layer stands among others, and what is learnt of calls however they end.
+//! Where the agent's layer stands among others, and what it learns of calls, also of those that are dropped.
 
 use axum::extract::Request as Asked;
 use axum::middleware::{self, Next};
@@ -51,7 +51,7 @@ async fn a_layer_with_a_name_inside_the_agents_is_noticed_by_the_first_request_a
         .route("/admin", get(async || "page"))
         .layer(OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry)))
         .layer(layer(&registry));
-    // One that is refused is enough.
+    // One refused request is enough.
     assert_eq!(send(&service, without_token("/admin")).await.0, StatusCode::UNAUTHORIZED);
     let why = why(&registry, "GET /admin");
     assert!(why.contains("would answer without the layer `auth`"), "{why}");
@@ -62,7 +62,7 @@ async fn a_layer_with_a_name_inside_the_agents_is_noticed_by_the_first_request_a
     assert!(registry.news().is_empty(), "it is told once");
 }
 
-/// Made before any request came by, when nothing could be known.
+/// Made before the first request, when the layers are not known yet.
 #[tokio::test]
 async fn a_patch_of_a_route_that_was_never_called_does_not_answer_without_the_layer_inside() {
     let registry = registry();
@@ -92,7 +92,7 @@ async fn a_route_beside_a_layer_with_a_name_is_patched_once_that_was_seen() {
     assert_eq!(send(&service, without_token("/health")).await.0, StatusCode::IM_A_TEAPOT);
 }
 
-/// Refuses every request, as a limit that is reached does: what lies behind it is not met.
+/// Refuses every request, as an exhausted limit does: the layers inside are not reached.
 async fn busy(_: Asked, _: Next) -> StatusCode {
     StatusCode::SERVICE_UNAVAILABLE
 }
@@ -120,7 +120,7 @@ async fn what_lies_inside_is_not_left_out_where_another_layer_refused_every_requ
     assert!(why.contains("without the layer `auth`") && why.contains(r#"beside("auth")"#), "{why}");
 }
 
-/// Of two routers that serve a route of one name, what was seen of one says nothing of the other.
+/// Two routers serve a route of the same name: what one of them has shown says nothing about the other.
 #[tokio::test]
 async fn a_route_of_another_router_that_has_the_same_name_is_decided_for_itself() {
     let registry = registry();
@@ -209,7 +209,7 @@ async fn a_layer_with_a_name_does_what_it_did_while_the_agent_is_inert() {
     assert_eq!(send(&service, with_token("/admin")).await.2, "page");
 }
 
-/// A handler that panics, wherever that is caught.
+/// A handler that panics, caught at different places.
 #[tokio::test]
 async fn a_route_whose_handler_panics_is_a_point_and_can_be_patched() {
     let registry = registry();
@@ -258,7 +258,7 @@ async fn what_a_guard_counts_is_counted_however_the_call_ends() {
     assert_eq!((left.stats().calls, left.stats().errors), (1, 0));
 }
 
-/// A gRPC response: its status in the trailers behind a message, if it has any.
+/// A gRPC response: its status in the trailers after a message, if it has one.
 struct Grpc(Vec<http_body::Frame<Bytes>>);
 
 impl http_body::Body for Grpc {
