@@ -1,4 +1,5 @@
-//! Calls from the wire: each method of the one table, behind the gate. Nothing here waits; this is the net thread.
+//! Dispatches calls from the wire: each method of the one table, behind the gate. Nothing here blocks: this is the net
+//! thread.
 
 use std::sync::Arc;
 
@@ -19,23 +20,23 @@ use crate::queue::Queue;
 use crate::records;
 use crate::session::{Session, Who};
 
-/// What the net thread hands calls to.
+/// The dispatcher that the net thread hands calls to.
 pub(crate) struct Desk {
     core: Arc<Core>,
     queue: Arc<Queue>,
 }
 
-/// The most evals of one session that may wait or run.
+/// The most evals of one session that may be queued or running.
 const MAX_PENDING: usize = 16;
 
 impl Desk {
-    /// A desk for a core, whose evals go into `queue`.
+    /// A dispatcher for `core` that queues evals in `queue`.
     pub(crate) fn new(core: Arc<Core>, queue: Arc<Queue>) -> Self {
         Self { core, queue }
     }
 
     fn method(&self, session: &Arc<Session>, method: &'static Method, call: Call) -> Result<Flow, Failure> {
-        // `hello` passes the gate where it is answered, on a thread that may wait.
+        // `hello` passes the gate on an eval thread, which may block.
         if method.id == MethodId::Hello {
             return self.hello(session, method, call);
         }
@@ -70,7 +71,7 @@ impl Desk {
             MethodId::AuditProof => {
                 let (params, id) = (call.params()?, call.id);
                 let (core, asking) = (self.core.clone(), session.clone());
-                // It may read a file.
+                // A proof may read a file.
                 let prove = Box::new(move || {
                     let proven = core.guarded("a proof", || proof(&core, &asking, params));
                     let proven = proven.unwrap_or_else(|| {
@@ -93,7 +94,7 @@ impl Desk {
         Ok(Flow::Continue)
     }
 
-    /// Nothing but `hello` is answered before it, and nothing that policy does not allow.
+    /// Refuses every method before `hello`, and every method that policy denies.
     fn admit(&self, session: &Session, method: &'static Method) -> Result<MethodPermit, Failure> {
         if !session.is_attached() {
             return Err(Failure::new(
@@ -105,7 +106,7 @@ impl Desk {
         gate::pass_method(&self.core, session, method).map_err(denied)
     }
 
-    /// Opens the session, on an eval thread: its record must be on disk before the answer.
+    /// Opens the session on an eval thread, because its record must be on disk before the answer.
     fn hello(&self, session: &Arc<Session>, method: &'static Method, call: Call) -> Result<Flow, Failure> {
         let hello: HelloParams = call.params()?;
         if !session.greet() {
@@ -116,7 +117,7 @@ impl Desk {
             ));
         }
         let (core, attaching, id) = (self.core.clone(), session.clone(), call.id);
-        // Not behind the operator's running evals: attaching is how one comes to end what they changed.
+        // Not queued behind the operator's running evals: an operator may attach to revert what they changed.
         let greeting = Box::new(move || {
             let answer = core.guarded("an attaching", || greet(&core, &attaching, method, &hello, id));
             let answer = answer.unwrap_or_else(|| {
@@ -130,13 +131,13 @@ impl Desk {
             if refused {
                 attaching.outbox.close();
             }
-            // The client may have gone while its record was on the way.
+            // The client may have disconnected while the record was being written.
             core.guarded("the end of a session", || detach(&core, &attaching));
         });
         if self.queue.push_reserved(&session.operator.name, greeting) {
             return Ok(Flow::Continue);
         }
-        // It may ask again.
+        // The client may ask again.
         session.forget_greeting();
         Err(too_many())
     }
@@ -182,7 +183,7 @@ impl Desk {
         Err(too_many())
     }
 
-    /// A wrong, missing, replayed or skipped signature ends the session: its counter can no longer be trusted.
+    /// Ends the session after a wrong, missing, replayed or skipped signature: its counter can no longer be trusted.
     fn bad_signature(&self, session: &Session, counter: u64, why: &str) -> Failure {
         let body = json!({ "session": session.id, "operator": session.operator.spiffe, "counter": counter, "bad_signature": why });
         self.core.append(vec![records::record("alarm", body)]);
@@ -207,7 +208,7 @@ fn proof(core: &Core, session: &Session, params: ProofParams) -> Result<ProofRes
         (None, Some(from)) => (core.log.consistency(from, params.size).ok_or_else(missing)?, None),
         _ => return Err(missing()),
     };
-    // A record itself is shown to the operator whose it is, and to nobody else.
+    // An operator sees only their own records.
     let record = index
         .and_then(|index| core.log.record(index).ok().flatten())
         .and_then(|line| String::from_utf8(line).ok())
@@ -237,7 +238,7 @@ pub(crate) fn base64(bytes: &[u8; 32]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// A failure as the reply to a call.
+/// The reply for a failed call.
 pub(crate) fn failed(id: u64, error: Failure) -> FromAgent {
     FromAgent::Failure { jsonrpc: Version::V2, id: Some(id), error }
 }
@@ -251,7 +252,7 @@ fn too_many() -> Failure {
 }
 
 fn reply(session: &Session, message: FromAgent) {
-    // A client that no longer reads is closed by the connection itself.
+    // The connection closes a client that no longer reads.
     drop(session.outbox.send(message));
 }
 
@@ -282,7 +283,8 @@ fn greet(
 fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams, call: u64) -> FromAgent {
     let HelloParams { version, checkpoint: known, attach } = hello;
     let known = *known;
-    // Who only looks takes nothing over: the session that looks ends at once, and with it a grace that would begin anew.
+    // A client that does not attach takes over no leases: its session ends at once, and the grace of the leases would
+    // begin again.
     let resumed =
         if *attach { core.leases.take_over(&session.operator.name, session.id) } else { Vec::new() };
     core.mark();
@@ -292,9 +294,10 @@ fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams,
         "client": version.chars().take(64).collect::<String>(), "policy": core.policy_digest,
         "resumed": resumed.iter().map(|lease| lease.id).collect::<Vec<_>>(),
     });
-    // Attaching must be possible while the disk is full: it is how changes are reverted by hand.
+    // A record that waits in memory if it must: attaching has to work while the disk is full, because that is how an
+    // operator reverts changes.
     let opened = core.log.append(vec![records::kept("session.open", body)], Until::Durable);
-    // Records are in the order in which they are appended: from here on the log knows whose evals come.
+    // Records are in the order in which they are appended: from here on the log has the session that evals refer to.
     session.attach();
     let receipt = opened.durable();
     let checkpoint = receipt.map_or_else(|_| core.log.checkpoint(), |r| r.checkpoint);
@@ -306,7 +309,7 @@ fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams,
         if known == 0 || known == size { Some(Vec::new()) } else { core.log.consistency(known, size) };
     let result = HelloResult {
         checkpoint: checkpoint.to_string(),
-        // A client that knows more than there is gets no proof, and sees that by itself.
+        // A client that knows a larger tree gets no proof, and detects that.
         consistency: consistency.unwrap_or_default().iter().map(base64).collect(),
         operator: session.operator.spiffe.clone(),
         roles: session.operator.roles.clone(),
@@ -318,14 +321,15 @@ fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams,
     FromAgent::success(call, &result)
 }
 
-/// How many records a checkpoint of our own log covers; its text ends before the blank line behind which it is signed.
+/// The number of records that a checkpoint of the agent's own log covers. Its text ends before the blank line; the
+/// signature follows.
 fn tree_size(checkpoint: &str) -> Option<u64> {
     let (text, _) = checkpoint.split_once("\n\n")?;
     Checkpoint::parse(&format!("{text}\n")).ok().map(|head| head.size)
 }
 
-/// What follows when the client of a session is gone: its leases get their grace, and the log its end, which comes after
-/// the last of its evals. Called whenever one of the two may have become due.
+/// Completes the end of a session: its leases get their grace once the client is gone, and the close record is written
+/// after the last of its evals. Called whenever either may be due.
 pub(crate) fn detach(core: &Core, session: &Session) {
     if session.is_gone() {
         core.leases.session_lost(session.id, BootTime::now());
@@ -374,7 +378,7 @@ impl Dispatch for Desk {
     }
 
     fn call(&self, session: &Arc<Session>, call: Call) -> Flow {
-        // Whoever is attached sees to it that nothing stays that is overdue (invariant 3); a ping is enough.
+        // Each call of an attached client, even a ping, also ends overdue leases (invariant 3).
         if let Some(observer) = self.core.observer() {
             observer.look(BootTime::now());
         }

@@ -1,4 +1,4 @@
-//! One TLS connection of one operator, and what it keeps between evals.
+//! One operator's TLS connection, and its state between evals.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -14,32 +14,32 @@ use crate::clock::BootTime;
 use crate::net::Outbox;
 use crate::shapes::Shapes;
 
-/// Who is attached, as the certificate says.
+/// The operator, as the certificate names them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Who {
     /// The SPIFFE id.
     pub(crate) spiffe: String,
-    /// The last segment of it: the operator's name.
+    /// The operator's name, the last segment of the id.
     pub(crate) name: String,
-    /// From the subject's `O`.
+    /// The roles, from the subject's `O`.
     pub(crate) roles: Vec<String>,
 }
 
 /// One attached client.
 pub(crate) struct Session {
-    /// Counts up in one life of the process.
+    /// Unique in the instance's log: it continues from the highest session there.
     pub(crate) id: u64,
-    /// From the certificate.
+    /// The operator.
     pub(crate) operator: Who,
-    /// Where it comes from.
+    /// The client's address.
     pub(crate) peer: SocketAddr,
     /// The client's certificate, DER.
     pub(crate) certificate: Vec<u8>,
     /// The TLS exporter that evals are signed for.
     pub(crate) exporter: [u8; 32],
-    /// Since when.
+    /// When it was opened.
     pub(crate) opened: BootTime,
-    /// Where replies go.
+    /// The queue of replies.
     pub(crate) outbox: Outbox,
     greeted: AtomicBool,
     attached: AtomicBool,
@@ -54,30 +54,30 @@ struct State {
     mode: Mode,
     reason: Option<String>,
     counter: u64,
-    /// The flag is gone once it is too late to cancel.
+    /// Calls queued or running. The flag is taken on commit, when it is too late to cancel.
     running: Vec<(u64, Option<Arc<AtomicBool>>)>,
-    /// Why the client is gone.
+    /// Why the client is gone, once it is.
     gone: Option<String>,
-    /// Leases of this session that have ended, until its client asks.
+    /// Ended leases of this session that its client has not heard of.
     ended: VecDeque<(EndedLease, Ticket)>,
-    /// Patches of this session that have failed for the first time, likewise.
+    /// Patches of this session with a first failure that its client has not heard of.
     failing: VecDeque<(FailingPatch, Ticket)>,
 }
 
-/// The most ends of leases that are kept for a client that does not ask.
+/// The most ended leases, and the most failing patches, kept for a client that does not ask.
 const MAX_ENDED: usize = 32;
 
-/// The variables and functions that an operator has made so far. Restored if an eval fails.
+/// The operator's variables and functions. Restored if an eval fails.
 #[derive(Clone)]
 pub(crate) struct Workspace {
-    /// Variables.
+    /// The variables.
     pub(crate) scope: Scope<'static>,
-    /// Functions, closures included: a variable may hold one.
+    /// The functions, with the closures that variables hold.
     pub(crate) functions: AST,
 }
 
 impl Session {
-    /// A session in the mode `observe`, from which no eval has come yet.
+    /// A session in the mode `observe`, before its first eval.
     pub(crate) fn new(
         id: u64,
         operator: Who,
@@ -107,28 +107,29 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Marks that `hello` came; false if it had before.
+    /// Notes that `hello` came; false if it had come before.
     pub(crate) fn greet(&self) -> bool {
         !self.greeted.swap(true, Ordering::AcqRel)
     }
 
-    /// Takes that back: the greeting could not be answered.
+    /// Reverts [`greet`](Self::greet): `hello` could not be answered.
     pub(crate) fn forget_greeting(&self) {
         self.greeted.store(false, Ordering::Release);
     }
 
-    /// Marks that its record is in the log; nothing else is answered before, as the log says who a session is.
+    /// Notes that the session's record is in the log. Other calls are answered only after that, because the log must
+    /// say who a session is.
     pub(crate) fn attach(&self) {
         self.attached.store(true, Ordering::SeqCst);
     }
 
-    /// Whether its record is in the log.
+    /// Whether the session's record is in the log.
     pub(crate) fn is_attached(&self) -> bool {
         self.attached.load(Ordering::SeqCst)
     }
 
-    /// Why its client is gone, if its end is to be recorded now. That is so once, of a session that was recorded, when none
-    /// of its evals can be recorded any more.
+    /// The reason for the close record, if it is due now: the client is gone, the session was recorded, and no eval of
+    /// it is queued or running. Returned once.
     pub(crate) fn detach(&self) -> Option<String> {
         let why = {
             let state = self.state();
@@ -137,7 +138,7 @@ impl Session {
         why.filter(|_| self.is_attached() && !self.detached.swap(true, Ordering::SeqCst))
     }
 
-    /// The mode, and the reason it was entered with.
+    /// The mode, and the reason given on entering it.
     pub(crate) fn mode(&self) -> (Mode, Option<String>) {
         let state = self.state();
         (state.mode, state.reason.clone())
@@ -155,12 +156,12 @@ impl Session {
         self.state().counter + 1
     }
 
-    /// Uses it up.
+    /// Uses up the next counter.
     pub(crate) fn count(&self) {
         self.state().counter += 1;
     }
 
-    /// Takes note of a call that runs, so that it can be cancelled. Cancelled at once if the client is gone.
+    /// Registers a call, so that it can be cancelled; cancelled at once if the client is gone.
     pub(crate) fn begin(&self, call: u64) -> Arc<AtomicBool> {
         let mut state = self.state();
         let cancelled = Arc::new(AtomicBool::new(state.gone.is_some()));
@@ -168,22 +169,22 @@ impl Session {
         cancelled
     }
 
-    /// Whether a call with that id waits or runs.
+    /// Whether a call with this id is queued or running.
     pub(crate) fn is_running(&self, call: u64) -> bool {
         self.state().running.iter().any(|(id, _)| *id == call)
     }
 
-    /// Calls that wait or run.
+    /// The number of calls queued or running.
     pub(crate) fn pending(&self) -> usize {
         self.state().running.len()
     }
 
-    /// Forgets a call that is done.
+    /// Removes a finished call.
     pub(crate) fn finish(&self, call: u64) {
         self.state().running.retain(|(id, _)| *id != call);
     }
 
-    /// From here on a call cannot be cancelled any more. False if it was before: whoever asked has been told so.
+    /// Commits the call. Returns false if it was already cancelled.
     pub(crate) fn commit(&self, call: u64) -> bool {
         let mut state = self.state();
         let found = state.running.iter_mut().find(|(id, _)| *id == call);
@@ -191,14 +192,14 @@ impl Session {
         flag.is_none_or(|flag| !flag.load(Ordering::Relaxed))
     }
 
-    /// Cancels a call; false if it neither waits nor runs, or is done but for its record.
+    /// Cancels a call; false if it is not queued or running, or has committed.
     pub(crate) fn cancel(&self, call: u64) -> bool {
         let state = self.state();
         let found = state.running.iter().find(|(id, _)| *id == call).and_then(|(_, flag)| flag.as_ref());
         found.inspect(|flag| flag.store(true, Ordering::Relaxed)).is_some()
     }
 
-    /// The client is gone: whatever runs or waits is cancelled.
+    /// The client is gone: cancels all its calls.
     pub(crate) fn leave(&self, why: String) {
         let mut state = self.state();
         state.gone = Some(why);
@@ -209,9 +210,9 @@ impl Session {
             .for_each(|flag| flag.store(true, Ordering::Relaxed));
     }
 
-    /// Keeps for the client that a lease of this session has ended.
+    /// Keeps the end of a lease of this session for the client.
     pub(crate) fn lease_ended(&self, ended: EndedLease, recorded: Ticket) {
-        // Asks for it to be on disk soon.
+        // Requests that the record be on disk soon.
         recorded.is_durable();
         let mut state = self.state();
         if state.ended.len() >= MAX_ENDED {
@@ -220,16 +221,16 @@ impl Session {
         state.ended.push_back((ended, recorded));
     }
 
-    /// The leases that have ended since this was asked last, as far as their records are on disk.
+    /// Takes the ended leases that are not reported yet and have their records on disk.
     pub(crate) fn take_ended(&self) -> Vec<EndedLease> {
         let mut state = self.state();
         let on_disk = state.ended.iter().take_while(|(_, recorded)| recorded.is_durable()).count();
         state.ended.drain(..on_disk).map(|(ended, _)| ended).collect()
     }
 
-    /// Keeps for the client that a patch of this session fails.
+    /// Keeps the failure of a patch of this session for the client.
     pub(crate) fn patch_fails(&self, failing: FailingPatch, recorded: Ticket) {
-        // Asks for it to be on disk soon.
+        // Requests that the record be on disk soon.
         recorded.is_durable();
         let mut state = self.state();
         if state.failing.len() >= MAX_ENDED {
@@ -238,7 +239,7 @@ impl Session {
         state.failing.push_back((failing, recorded));
     }
 
-    /// The patches that were found to fail since this was asked last, as far as their records are on disk.
+    /// Takes the failing patches that are not reported yet and have their records on disk.
     pub(crate) fn take_failing(&self) -> Vec<FailingPatch> {
         let mut state = self.state();
         let on_disk = state.failing.iter().take_while(|(_, recorded)| recorded.is_durable()).count();
@@ -250,12 +251,12 @@ impl Session {
         self.state().gone.is_some()
     }
 
-    /// The names in the maps that it was handed.
+    /// The shapes of the maps that the session was handed.
     pub(crate) fn shapes(&self) -> MutexGuard<'_, Shapes> {
         self.shapes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the operator has made so far; held while an eval runs.
+    /// The operator's workspace; held while an eval runs.
     pub(crate) fn workspace(&self) -> MutexGuard<'_, Workspace> {
         self.workspace.lock().unwrap_or_else(PoisonError::into_inner)
     }

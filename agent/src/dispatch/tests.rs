@@ -1,4 +1,4 @@
-//! A panic in what serves a session costs that session, is told, and ends neither the thread nor what follows.
+//! A panic while a session is served costs that session and is reported; the thread and the other work go on.
 
 use std::sync::atomic::AtomicBool;
 
@@ -26,18 +26,18 @@ impl Set {
         Arc::new(Session::new(self.core.next_session(), who, peer, Vec::new(), [0; 32], outbox))
     }
 
-    /// Greets on this thread, as the reserved thread does; the thread goes on.
+    /// Answers `hello` on this thread, as the reserved thread does.
     fn greet(&self, session: &Arc<Session>) {
         let params = json!({ "version": "0", "checkpoint": 0 });
         let call = Call { jsonrpc: Version::V2, id: 1, method: "hello".to_owned(), params };
         let queue = Arc::new(Queue::default());
         Desk::new(self.core.clone(), queue.clone()).call(session, call);
-        // Nothing more comes: without a greeting this ends.
+        // No more messages come: without an answer to `hello` this loop ends.
         queue.stop();
         assert_eq!(queue.work_reserved(), Next::Turn);
     }
 
-    /// Evaluates code without a signature, with all that the thread does before and behind it.
+    /// Evaluates code without a signature, with everything that the eval thread does before and after it.
     fn evaluate(&self, session: &Arc<Session>) {
         let params: EvalParams = serde_json::from_value(json!({ "payload": "{}", "sig": "" })).unwrap();
         let (session, cancelled) = (session.clone(), Arc::new(AtomicBool::new(false)));

@@ -1,29 +1,30 @@
-//! How much of everything the socket allows.
+//! The limits of the socket.
 
 use std::time::Duration;
 
 use debug_wire::MAX_MESSAGE;
 
-/// The bounds of the socket; [`Bounds::default`] is what runs, tests use shorter times.
+/// The limits of the socket; [`Bounds::default`] is used in production, tests use shorter times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// How long a handshake may take: 5 s, a hundred times what one takes on a loaded host.
+    /// How long a handshake may take: 5 s, a hundred times the time on a loaded host.
     pub(crate) handshake: Duration,
-    /// How many handshakes may be unfinished: 32. A newcomer displaces the oldest, of those that have said
-    /// nothing first, so that connections which say nothing keep nobody out.
+    /// The most unfinished handshakes: 32. A new one displaces the oldest, first of all the oldest silent one, so that
+    /// silent connections cannot lock clients out.
     pub(crate) handshakes: usize,
-    /// How many sessions may be open: 16.
+    /// The most open sessions: 16.
     pub(crate) sessions: usize,
-    /// How many sessions of one operator may be open: 4.
+    /// The most open sessions of one operator: 4.
     pub(crate) per_operator: usize,
-    /// How long a session may go without a call other than `ping`: 30 min, after which a forgotten terminal is shut.
+    /// How long a session may go without a call other than `ping`: 30 min. This ends the session of a forgotten
+    /// terminal.
     pub(crate) idle: Duration,
-    /// How long a session may say nothing at all: 30 s, three missed pings.
+    /// How long a session may send nothing at all: 30 s, three missed pings.
     pub(crate) silence: Duration,
-    /// How many bytes may wait for a client that does not read, newlines counted: one message of the largest size.
+    /// The most bytes, newlines included, queued for a client that does not read: one message of the largest size.
     pub(crate) outgoing: usize,
-    /// How long a closing connection may take to send its last messages: short enough that the agent is gone within
-    /// a second of being told.
+    /// How long a closing connection may take to send its last messages: short enough that the agent stops within a
+    /// second.
     pub(crate) farewell: Duration,
 }
 
@@ -42,6 +43,6 @@ impl Default for Bounds {
     }
 }
 
-/// How often an open session is looked at by the wall clock: each second, so that a certificate that expires while
-/// its session is open ends it within one.
+/// How often an open session is checked against the wall clock: each second, so that an expired certificate ends its
+/// session within one.
 pub(super) const LOOK: Duration = Duration::from_secs(1);

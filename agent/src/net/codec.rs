@@ -1,24 +1,24 @@
-//! From bytes to calls and from messages to bytes. The one place that knows how `debug_wire` frames and parses.
+//! Decodes calls and encodes messages. Only this module uses the framing and parsing of `debug_wire`.
 
 use debug_wire::MAX_MESSAGE;
 pub(super) use debug_wire::frame::Decoder;
 use debug_wire::messages::{Call, Code, Failure, FromAgent, Ready, Version};
 
-/// A line that is no call: what to answer, and whether the stream can be read on.
+/// A line that is not a call: the reply, and whether reading can go on.
 #[derive(Debug)]
 pub(super) struct NoCall {
-    /// The id to answer under, if the line had one.
+    /// The id for the reply, if the line had one.
     pub(super) id: Option<u64>,
-    /// What to answer.
+    /// The reply.
     pub(super) failure: Failure,
-    /// The line was JSON-RPC at least, so that the next one may be a call.
+    /// Whether the line was JSON-RPC, so that the next line may be a call.
     pub(super) goes_on: bool,
 }
 
-/// The next call of a stream; `None` until more bytes come.
+/// The next call of a stream; `None` until more bytes arrive.
 ///
 /// # Errors
-/// What to answer.
+/// The reply.
 pub(super) fn next(decoder: &mut Decoder) -> Result<Option<Call>, Box<NoCall>> {
     match decoder.next() {
         Ok(None) => Ok(None),
@@ -31,10 +31,10 @@ pub(super) fn next(decoder: &mut Decoder) -> Result<Option<Call>, Box<NoCall>> {
     }
 }
 
-/// Reads a line as a call.
+/// Parses a line as a call.
 ///
 /// # Errors
-/// What to answer.
+/// The reply.
 pub(super) fn parse(line: &[u8]) -> Result<Call, Box<NoCall>> {
     Call::parse(line).map_err(|failure| {
         let id = Call::id_of(line);
@@ -43,8 +43,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Call, Box<NoCall>> {
     })
 }
 
-/// A message as it is sent, its newline included. One that is longer than a message may be becomes the failure that
-/// says so, under the same id: the client waits for an answer.
+/// Encodes a message with its newline. A message over the limit is replaced by a failure with the same id, because the
+/// client waits for a reply.
 pub(super) fn encode(message: &FromAgent) -> Vec<u8> {
     let line = to_line(message);
     if line.len() <= MAX_MESSAGE + 1 {
@@ -61,8 +61,8 @@ pub(super) fn encode(message: &FromAgent) -> Vec<u8> {
 }
 
 fn to_line(message: &FromAgent) -> Vec<u8> {
-    // Cannot fail: no map of these types has keys that are not strings. Were it to, an empty line would tell the
-    // client that we are broken, which is then the truth.
+    // Cannot fail: no map of these types has keys other than strings. If it did, the client would get an empty line and
+    // report a protocol error.
     let mut line = serde_json::to_vec(message).unwrap_or_default();
     line.push(b'\n');
     line

@@ -1,4 +1,4 @@
-//! A connection, in the two states it can be in before it is a session.
+//! A connection before it is a session, in its two states.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,43 +17,43 @@ use super::tls::Tls;
 /// The exporter's label, RFC 9266; its context is empty.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
-/// A connection whose client has proved nothing yet.
+/// A connection from a client that is not authenticated.
 #[derive(Debug)]
 pub(super) struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
 }
 
-/// A connection whose client holds the key of a certificate that our CA vouches for and that names an operator.
+/// A connection from a client that holds the key of an operator's certificate issued by the CA.
 #[derive(Debug)]
 pub(super) struct Authenticated {
     pub(super) stream: TlsStream<TcpStream>,
     pub(super) client: Client,
 }
 
-/// Who is at the other end, as the handshake proved it.
+/// The client, as the handshake authenticated it.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     /// The operator.
     pub(crate) operator: Operator,
-    /// Where they connect from.
+    /// The address of the client.
     pub(crate) peer: SocketAddr,
-    /// Their certificate, DER; its key signs evals.
+    /// The operator's certificate, DER; its key signs evals.
     pub(crate) certificate: CertificateDer<'static>,
-    /// What ties signatures to this connection: `EXPORTER-Channel-Binding` of RFC 9266.
+    /// Binds signatures to this connection: `EXPORTER-Channel-Binding` of RFC 9266.
     pub(crate) exporter: [u8; 32],
     /// When the certificate expires, and the session with it, in seconds since 1970.
     pub(crate) not_after: u64,
 }
 
 impl Accepted {
-    /// Takes a connection whose peer is on this host; others are dropped before a byte of theirs is read. (Packets
-    /// for loopback addresses from other hosts get this far where `route_localnet` is set.)
+    /// Accepts a connection from this host; others are dropped before anything is read. (Packets from other hosts for
+    /// loopback addresses arrive here if `route_localnet` is set.)
     pub(super) fn new(stream: TcpStream, peer: SocketAddr) -> Result<Self, Refused> {
         if !is_local(peer) {
             return Err(Refused::Peer);
         }
-        // Nagle's algorithm and delayed acknowledgements together cost 40 ms a message.
+        // Nagle's algorithm and delayed acknowledgements together cost 40 ms per message.
         stream.set_nodelay(true).map_err(|_| Refused::Vanished)?;
         Ok(Self { stream, peer })
     }
@@ -62,8 +62,8 @@ impl Accepted {
         self.peer
     }
 
-    /// Shakes hands, `within` that time; everything the client must prove is proved when this returns. Says `begun` once
-    /// the client has said anything.
+    /// Performs the handshake in at most `within`, and authenticates the client. Calls `begun` when the client's first
+    /// bytes arrive.
     pub(super) async fn authenticate(
         self,
         tls: &Tls,
@@ -71,7 +71,7 @@ impl Accepted {
         begun: impl FnOnce(),
     ) -> Result<Authenticated, Refused> {
         let handshake = async {
-            // What is wrong with the stream shows again when it is read.
+            // An error of the stream comes up again when it is read.
             drop(self.stream.peek(&mut [0]).await);
             begun();
             TlsAcceptor::from(tls.config.clone()).accept(self.stream).await
@@ -86,10 +86,10 @@ impl Accepted {
     }
 }
 
-/// Reads off a finished handshake who it was made with.
+/// The client of a finished handshake.
 fn client(stream: &TlsStream<TcpStream>, peer: SocketAddr, tls: &Tls) -> Result<Client, Refused> {
     let (_, connection) = stream.get_ref();
-    // A client that names no protocol at all passes the handshake.
+    // A client that offers no protocol at all passes the handshake.
     if connection.alpn_protocol() != Some(debug_wire::ALPN) {
         return Err(Refused::Protocol);
     }
@@ -103,7 +103,7 @@ fn client(stream: &TlsStream<TcpStream>, peer: SocketAddr, tls: &Tls) -> Result<
     Ok(Client { operator, peer, certificate: certificate.clone().into_owned(), exporter, not_after })
 }
 
-/// When a certificate expires, in seconds since 1970; `None` if it cannot be parsed.
+/// The expiry of a certificate in seconds since 1970; `None` if it does not parse.
 pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
     let (_, parsed) = parse_x509_certificate(certificate).ok()?;
     u64::try_from(parsed.validity().not_after.timestamp()).ok()
@@ -113,7 +113,7 @@ pub(super) fn is_local(peer: SocketAddr) -> bool {
     peer.ip().to_canonical().is_loopback()
 }
 
-/// What an error of a connection means for people: whether the other end closed, broke TLS or vanished.
+/// An error of a connection, for people: whether the other end closed, broke TLS or vanished.
 pub(super) fn lost(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "the connection ended without saying so".to_owned(),

@@ -1,7 +1,7 @@
-//! Who holds which place: unfinished handshakes and open sessions, counted and displaced.
+//! The places for unfinished handshakes and open sessions, counted and displaced.
 //!
-//! Lives on `debug-net` alone, so nothing here is shared between threads; no borrow lasts across an await or a call
-//! into the agent that could come back here.
+//! It lives on `debug-net`, so nothing here is shared between threads. No borrow may last across an await, or across a
+//! call into the agent that could re-enter this module.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ use super::tls::Tls;
 use super::{Client, Dispatch};
 use crate::fence::{Panicked, fenced};
 
-/// What all connections share.
+/// The state that all connections share.
 pub(super) struct Hub<D: Dispatch> {
     pub(super) dispatch: Arc<D>,
     pub(super) tls: Tls,
@@ -28,7 +28,7 @@ pub(super) struct Hub<D: Dispatch> {
     /// Turns true when the agent stops.
     pub(super) stopping: watch::Receiver<bool>,
     next: Cell<u64>,
-    /// The oldest first.
+    /// Oldest first.
     handshakes: RefCell<VecDeque<Handshake>>,
     sessions: RefCell<Vec<Place<D::Session>>>,
 }
@@ -36,7 +36,7 @@ pub(super) struct Hub<D: Dispatch> {
 /// An unfinished handshake. Dropping it displaces it.
 struct Handshake {
     number: u64,
-    /// Whether its client has said anything.
+    /// Whether its client has sent anything.
     begun: bool,
     _displace: oneshot::Sender<()>,
 }
@@ -50,22 +50,22 @@ struct Place<S> {
     _displace: oneshot::Sender<()>,
 }
 
-/// When a session was last heard of.
+/// When a session's client last sent something.
 pub(super) struct Activity {
-    /// When anything came, if only a part of a message.
+    /// When any bytes arrived, even a part of a message.
     pub(super) heard: Cell<Instant>,
-    /// When a call other than `ping` came.
+    /// When a call other than `ping` arrived.
     pub(super) called: Cell<Instant>,
 }
 
-/// A place among the unfinished handshakes; given up when dropped.
+/// A place among the unfinished handshakes; dropping it frees the place.
 pub(super) struct Turn<D: Dispatch> {
     hub: Rc<Hub<D>>,
     number: u64,
     displaced: oneshot::Receiver<()>,
 }
 
-/// An open session; when it is dropped the rest of the agent is told, however it came about.
+/// An open session. Dropping it reports the end to the rest of the agent.
 pub(super) struct Open<D: Dispatch> {
     hub: Rc<Hub<D>>,
     number: u64,
@@ -82,8 +82,8 @@ impl<D: Dispatch> Hub<D> {
         Self { dispatch, tls, bounds, stopping, next: Cell::new(0), handshakes, sessions }
     }
 
-    /// A place for a handshake; if there is none, the oldest unfinished one loses its, and first of all one whose client
-    /// has said nothing yet: connecting costs whoever wants to keep others out next to nothing.
+    /// Takes a place for a handshake. If there is none, it displaces the oldest silent handshake, or else the oldest:
+    /// it costs an attacker next to nothing to connect and stay silent.
     pub(super) fn begin_handshake(self: &Rc<Self>) -> Turn<D> {
         let (number, (displace, displaced)) = (self.number(), oneshot::channel());
         let mut handshakes = self.handshakes.borrow_mut();
@@ -95,7 +95,7 @@ impl<D: Dispatch> Hub<D> {
         Turn { hub: Rc::clone(self), number, displaced }
     }
 
-    /// Opens a session for a client that proved who it is.
+    /// Opens a session for an authenticated client.
     ///
     /// # Errors
     /// All places are taken by sessions that are in use.
@@ -104,7 +104,7 @@ impl<D: Dispatch> Hub<D> {
         let operator = client.operator.id.clone();
         let outbox = Outbox::new(self.bounds.outgoing);
         let (session, ready) = self.dispatch.open(client, outbox.clone());
-        // Fits: the queue is empty, and a closed one needs no greeting.
+        // The message fits: the queue is empty. If the session is closed already, it needs no greeting.
         let _ = outbox.send(super::codec::ready(&ready));
 
         let (number, (displace, displaced)) = (self.number(), oneshot::channel());
@@ -129,7 +129,7 @@ impl<D: Dispatch> Hub<D> {
         Ok(())
     }
 
-    /// Takes the place of the longest idle session `among` those that hold nothing; whether there was one.
+    /// Displaces the session idle for longest `among` those that may be displaced; false if there is none.
     fn displace(&self, among: impl Fn(&Place<D::Session>) -> bool) -> bool {
         let mut sessions = self.sessions.borrow_mut();
         let free = |p: &Place<D::Session>| among(p) && self.dispatch.displaceable(&p.session);
@@ -146,7 +146,7 @@ impl<D: Dispatch> Hub<D> {
 }
 
 impl<D: Dispatch> Turn<D> {
-    /// What is to be called once the client has begun its handshake.
+    /// The callback for the first bytes of the handshake.
     pub(super) fn beginning(&self) -> impl FnOnce() + use<D> {
         let (hub, number) = (Rc::clone(&self.hub), self.number);
         move || {
@@ -157,7 +157,7 @@ impl<D: Dispatch> Turn<D> {
         }
     }
 
-    /// Waits until a newcomer takes this place.
+    /// Waits until another handshake takes this place.
     pub(super) async fn displaced(&mut self) {
         let _ = (&mut self.displaced).await;
     }
@@ -170,17 +170,17 @@ impl<D: Dispatch> Drop for Turn<D> {
 }
 
 impl<D: Dispatch> Open<D> {
-    /// Waits until a newcomer takes this place.
+    /// Waits until another session takes this place.
     pub(super) async fn displaced(displaced: &mut oneshot::Receiver<()>) {
         let _ = displaced.await;
     }
 
-    /// What [`Self::displaced`] waits for.
+    /// The receiver that [`Self::displaced`] waits for.
     pub(super) fn displacement(&mut self) -> oneshot::Receiver<()> {
         std::mem::replace(&mut self.displaced, oneshot::channel().1)
     }
 
-    /// Gives up the place and tells the rest of the agent why.
+    /// Frees the place and reports why to the rest of the agent.
     pub(super) fn end(mut self, why: Closed) {
         self.why = why;
     }
@@ -190,7 +190,7 @@ impl<D: Dispatch> Drop for Open<D> {
     fn drop(&mut self) {
         self.hub.sessions.borrow_mut().retain(|p| p.number != self.number);
         self.outbox.finish(self.why.clone(), None);
-        // It may be a panic that drops this: another one would end the process.
+        // A panic may be unwinding, and a second one would abort the process.
         if let Err(Panicked) = fenced(|| self.hub.dispatch.closed(&self.session, self.why.clone())) {
             self.hub.dispatch.panicked();
         }

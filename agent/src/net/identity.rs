@@ -1,35 +1,35 @@
-//! Who a certificate stands for, as the socket needs to know it.
+//! The identities in certificates, as the socket needs them.
 
 use std::fmt;
 use std::sync::Arc;
 
 use pki_types::CertificateDer;
 
-/// An operator, as a certificate of the trust domain names them.
+/// An operator named by a certificate of the trust domain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Operator {
     /// The SPIFFE id: `spiffe://<trust domain>/operator/<name>`.
     pub(crate) id: String,
-    /// The name in it.
+    /// The operator's name in the id.
     pub(crate) name: String,
-    /// The roles that the certificate gives.
+    /// The roles in the certificate.
     pub(crate) roles: Vec<String>,
 }
 
-/// An agent, as a certificate of the trust domain names it: `spiffe://<trust domain>/agent/<service>/<instance>`.
+/// An agent named by a certificate of the trust domain: `spiffe://<trust domain>/agent/<service>/<instance>`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct AgentName {
     /// The service.
     pub(crate) service: String,
-    /// Which instance of it.
+    /// The instance of the service.
     pub(crate) instance: String,
 }
 
-/// Reads one side's identity from a certificate, or says why it has none.
+/// Reads an identity from a certificate; the error says why it has none.
 type Reader<T> = Arc<dyn Fn(&CertificateDer<'_>) -> Result<T, String> + Send + Sync>;
 
-/// The identity rules of one trust domain. They see a certificate after its chain and revocation were verified and
-/// refuse everything that is not exactly one identity of the side asked for.
+/// The identity rules of one trust domain. They are applied after chain and revocation were verified, and refuse a
+/// certificate with anything but exactly one identity of the requested kind.
 #[derive(Clone)]
 pub(crate) struct Identify {
     /// Reads an operator.

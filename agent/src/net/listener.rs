@@ -1,4 +1,4 @@
-//! The listener and the thread on which everything here runs.
+//! The listener, and the thread that runs this module.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -22,20 +22,21 @@ use super::session::serve;
 use super::tls::Tls;
 use crate::fence::{Panicked, fenced};
 
-/// The name of the thread.
+/// The thread's name.
 const THREAD: &str = "debug-net";
-/// How long to wait after the system refused to accept: long enough not to spin while the service is out of file
-/// descriptors, short enough that nobody notices afterwards.
+/// The wait after a failed accept: long enough not to spin while the service is out of file descriptors, short enough
+/// not to delay clients noticeably afterwards.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// How long connections get to say goodbye when the agent stops; with joining the thread, under a second.
+/// How long connections may take to send their last messages when the agent stops. Together with joining the thread
+/// this is under a second.
 const LAST_WORDS: Duration = Duration::from_millis(600);
-/// How long to wait for the thread to end before leaving it to itself: it cannot hold up the service's own end.
+/// How long to wait for the thread before it is detached: it must not block the service's exit.
 const JOIN: Duration = Duration::from_millis(900);
 
 /// Why the agent does not listen.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    /// Another process listens there, perhaps the previous one of this service; worth trying again.
+    /// Another process listens there, perhaps the previous one of this service; a retry may help.
     #[error("another process listens on `{0}`")]
     InUse(SocketAddr),
     /// The system refuses the address.
@@ -43,10 +44,10 @@ pub(crate) enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The system refuses a thread or what a runtime needs.
+    /// The system refuses a thread or a runtime.
     #[error("cannot start the thread `debug-net`")]
     Thread(#[from] io::Error),
 }
@@ -54,28 +55,28 @@ pub(crate) enum StartError {
 /// The running listener; dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct NetHandle {
-    /// Where it listens; with the port that the system chose if the configuration said 0.
+    /// The address it listens on; with the port that the system chose if the configuration said 0.
     pub(crate) address: SocketAddr,
     stop: watch::Sender<bool>,
     ended: mpsc::Receiver<()>,
     thread: Option<JoinHandle<()>>,
-    /// How long to wait for it when this is dropped.
+    /// How long to wait for the thread on drop.
     patience: Duration,
 }
 
 impl NetHandle {
-    /// Stops listening and ends every session with [`super::Closed::Shutdown`], and waits for nothing.
+    /// Stops listening and ends every session with [`super::Closed::Shutdown`]; does not block.
     pub(crate) fn begin_shutdown(&self) {
         self.stop.send_replace(true);
     }
 
-    /// As [`shutdown`](Self::shutdown), waiting for the thread no longer than that.
+    /// As [`shutdown`](Self::shutdown), waiting at most `patience` for the thread.
     pub(crate) fn shutdown_within(mut self, patience: Duration) {
         self.patience = patience;
         drop(self);
     }
 
-    /// Stops listening, ends every session with [`super::Closed::Shutdown`] and waits for the thread; under 1 s.
+    /// Stops listening, ends every session with [`super::Closed::Shutdown`] and waits for the thread, less than 1 s.
     pub(crate) fn shutdown(self) {
         drop(self);
     }
@@ -85,11 +86,11 @@ impl Drop for NetHandle {
     fn drop(&mut self) {
         self.stop.send_replace(true);
         let Some(thread) = self.thread.take() else { return };
-        // On the thread itself there is nothing to wait for but itself.
+        // The thread must not wait for itself.
         if thread.thread().id() == std::thread::current().id() {
             return;
         }
-        // Disconnected, not a message, is how the thread says that it is done.
+        // The thread sends no message: its end disconnects the channel.
         if self.ended.recv_timeout(self.patience) == Err(mpsc::RecvTimeoutError::Disconnected) {
             let _ = thread.join();
         }
@@ -99,7 +100,7 @@ impl Drop for NetHandle {
 /// Listens on `listen` and serves on a thread of its own until the handle is dropped.
 ///
 /// # Errors
-/// The address is taken ([`StartError::InUse`], worth waiting for) or refused, or there is no thread to be had.
+/// The address is in use ([`StartError::InUse`], a retry may help) or refused, or the system refuses a thread.
 pub(crate) fn start<D: Dispatch>(
     listen: SocketAddr,
     tls: Tls,
@@ -144,8 +145,8 @@ pub(crate) fn start<D: Dispatch>(
     }
 }
 
-/// Accepts until told to stop. A panic of what accepts costs the connections that there are, and no more: otherwise no operator
-/// could attach.
+/// Accepts connections until the agent stops. A panic of the accept loop ends the open connections; the loop then
+/// starts again, otherwise no operator could attach.
 fn serve_until_stopped<D: Dispatch>(
     runtime: &tokio::runtime::Runtime,
     listener: tokio::net::TcpListener,
@@ -160,7 +161,7 @@ fn serve_until_stopped<D: Dispatch>(
     }
 }
 
-/// Accepts until told to stop, then lets the connections say goodbye.
+/// Accepts connections until the agent stops, then lets them send their last messages.
 async fn listen_on<D: Dispatch>(listening: &mut Option<tokio::net::TcpListener>, hub: Rc<Hub<D>>) {
     let Some(listener) = listening.as_mut() else { return };
     let mut stopping = hub.stopping.clone();
@@ -169,7 +170,7 @@ async fn listen_on<D: Dispatch>(listening: &mut Option<tokio::net::TcpListener>,
         tokio::select! {
             biased;
             _ = stopping.wait_for(|stop| *stop) => break,
-            // Reaped as they end; a panic in one has ended that one only.
+            // Finished connections are reaped here; a panic in one has ended only that one.
             Some(ended) = connections.join_next() => {
                 if ended.is_err_and(|error| error.is_panic()) {
                     hub.dispatch.panicked();
@@ -185,7 +186,7 @@ async fn listen_on<D: Dispatch>(listening: &mut Option<tokio::net::TcpListener>,
             },
         }
     }
-    // Before the last words: nobody new is let in.
+    // Close the listener before the last messages are sent, so that no new client enters.
     *listening = None;
     let _ = timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
 }
@@ -200,14 +201,14 @@ fn admit<D: Dispatch>(hub: &Rc<Hub<D>>, stream: TcpStream, peer: SocketAddr) -> 
     }
 }
 
-/// One connection: proves who it is, then is served.
+/// One connection: authenticates it, then serves it.
 async fn connect<D: Dispatch>(hub: Rc<Hub<D>>, accepted: Accepted, mut turn: Turn<D>) {
     let peer = accepted.peer();
     let mut stopping = hub.stopping.clone();
     let begun = turn.beginning();
     let authenticated = tokio::select! {
         biased;
-        // Nobody to say goodbye to.
+        // The client is not authenticated, so it gets no last message.
         _ = stopping.wait_for(|stop| *stop) => return,
         () = turn.displaced() => Err(Refused::Displaced),
         authenticated = accepted.authenticate(&hub.tls, hub.bounds.handshake, begun) => authenticated,

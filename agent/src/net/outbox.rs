@@ -1,4 +1,4 @@
-//! What waits to be sent to a client.
+//! The messages queued for a client.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,20 +10,20 @@ use tokio::sync::Notify;
 use super::codec;
 use super::session::Closed;
 
-/// The way to a session's client. Usable from any thread, cheap to clone, bounded in bytes.
+/// The queue of a session's client. Usable from any thread, cheap to clone, bounded in bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// Wakes threads that wait for room.
+    /// Wakes threads that wait for room in the queue.
     room: Condvar,
-    /// Wakes the sender of the session: there is a line, or the queue is closing.
+    /// Wakes the session's sender: there is a line, or the queue is closing.
     filled: Notify,
     /// Wakes the session: the client does not read.
     overrun: Notify,
-    /// How many bytes may wait.
+    /// The most bytes in the queue.
     bound: usize,
 }
 
@@ -36,12 +36,12 @@ struct Queue {
 
 #[derive(Clone, Debug, Default)]
 enum State {
-    /// Takes messages.
+    /// Accepts messages.
     #[default]
     Open,
-    /// Takes no more and sends what is left.
+    /// Accepts no more messages and sends what is queued.
     Closing(Closed),
-    /// Takes and sends nothing.
+    /// Accepts and sends nothing.
     Gone(Closed),
 }
 
@@ -51,17 +51,17 @@ impl Outbox {
         Self(Arc::new(Shared { queue: Mutex::default(), room, filled, overrun, bound }))
     }
 
-    /// Puts a message in the queue and returns at once.
+    /// Queues a message without blocking.
     ///
     /// # Errors
-    /// The session has ended; or too much waits for a client that does not read, which ends it now.
+    /// The session has ended; or the queue of a client that does not read is full, which ends the session now.
     pub(crate) fn send(&self, message: FromAgent) -> Result<(), Closed> {
         let line = codec::encode(&message);
         self.push(self.lock(), line)
     }
 
-    /// Puts a message in the queue and waits for room, at most `patience`, if there is none. For threads that make
-    /// output faster than any client can read it; never on `debug-net`, which is what makes room.
+    /// Queues a message; blocks for at most `patience` while there is no room. For threads that make output faster than
+    /// a client reads it. Never call it on `debug-net`, which is the thread that makes room.
     ///
     /// # Errors
     /// As [`Self::send`].
@@ -79,12 +79,12 @@ impl Outbox {
         self.push(queue, line)
     }
 
-    /// Ends the session once everything sent so far has reached the client.
+    /// Ends the session once everything queued so far has been sent.
     pub(crate) fn close(&self) {
         self.finish(Closed::Ended, None);
     }
 
-    /// Whether the session has ended or is about to: what still runs for it may stop.
+    /// Why the session has ended or is about to, if so: work for it may stop.
     pub(crate) fn closed(&self) -> Option<Closed> {
         match &self.lock().state {
             State::Open => None,
@@ -109,7 +109,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Takes no more messages after `last`, which is sent even if it goes over the bound. Only the first call counts.
+    /// Accepts no more messages after `last`, which is sent even if it exceeds the bound. Only the first call counts.
     pub(super) fn finish(&self, why: Closed, last: Option<FromAgent>) {
         let mut queue = self.lock();
         if matches!(queue.state, State::Open) {
@@ -121,7 +121,7 @@ impl Outbox {
         self.0.room.notify_all();
     }
 
-    /// Forgets what waits: nobody will read it.
+    /// Drops the queue: the client will not read it.
     pub(super) fn abandon(&self, why: Closed) {
         let mut queue = self.lock();
         if !matches!(queue.state, State::Gone(_)) {
@@ -132,7 +132,7 @@ impl Outbox {
         self.0.room.notify_all();
     }
 
-    /// The next line to send; `None` when there will be none. For one waiter.
+    /// The next line to send; `None` when there will be no more. For one waiter.
     pub(super) async fn next(&self) -> Option<Vec<u8>> {
         loop {
             {
@@ -151,13 +151,13 @@ impl Outbox {
         }
     }
 
-    /// Waits until the client has let too much pile up. For one waiter.
+    /// Waits until the queue of a client that does not read is full. For one waiter.
     pub(super) async fn overrun(&self) {
         self.0.overrun.notified().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing panics while it is held, and a queue is whole between any two of its lines.
+        // Code that holds the lock does not panic, and the queue is consistent between its statements.
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,38 +1,38 @@
-//! PEM files that hold what they should and nothing else.
+//! Strict PEM parsing: a file must hold the expected sections and nothing else.
 //!
-//! The usual readers skip what they do not know; a trust file whose second half was lost to a bad edit would then
-//! silently trust less, or a list of the revoked forget some.
+//! The usual parsers skip what they do not know. A trust file that was damaged by an edit would then silently trust
+//! fewer authorities, and a damaged revocation list would revoke fewer certificates.
 
 use pki_types::pem::PemObject;
 
-/// What a PEM file is wrong about, in one line.
+/// An error in a PEM file, in one line.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum PemError {
     /// Text outside the sections that is neither empty nor a comment.
     #[error("line {0} is neither part of a PEM section nor a comment")]
     Stray(usize),
-    /// A section of another kind.
+    /// A section with an unexpected label.
     #[error("line {line} begins a section `{label}`, expected `{expected}`")]
     Label {
-        /// The line, from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// What it says.
+        /// Its label.
         label: String,
-        /// What belongs here.
+        /// The expected label.
         expected: &'static str,
     },
-    /// A section without its end, or an end of something else.
+    /// A section without its end, or with the end of another one.
     #[error("the section that begins in line {0} does not end as it began")]
     Unfinished(usize),
-    /// Base64 that is none.
+    /// Invalid base64.
     #[error("a section is not base64: {0}")]
     Encoding(String),
-    /// No section at all.
+    /// No section.
     #[error("it holds no section `{0}`")]
     Empty(&'static str),
 }
 
-/// Every section of `text`, each of which must have one of `labels`; lines beginning with `#` are comments.
+/// Parses every section of `text`; each must have one of `labels`. Lines that begin with `#` are comments.
 pub(super) fn sections<T: PemObject>(text: &[u8], labels: &[&'static str]) -> Result<Vec<T>, PemError> {
     let expected = labels.first().copied().unwrap_or_default();
     let mut open: Option<(usize, String)> = None;

@@ -6,31 +6,31 @@ use rustls::{CertificateError, Error};
 
 use super::verifier::IdentityRefused;
 
-/// Why a connection became no session. The peer itself is told by a TLS alert at most, unless it proved who it is.
+/// Why a connection became no session. The peer itself gets at most a TLS alert, unless it is authenticated.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Refused {
     /// The peer's address is not loopback; dropped before the handshake.
     #[error("the peer is not on loopback")]
     Peer,
-    /// The handshake took too long.
+    /// The handshake exceeded its deadline.
     #[error("the handshake was not finished in time")]
     Timeout,
-    /// A newcomer took the place of the unfinished handshake.
+    /// A newer handshake displaced this unfinished one.
     #[error("too many handshakes were unfinished, and this one was the oldest")]
     Displaced,
-    /// The peer went away during the handshake.
+    /// The connection ended during the handshake.
     #[error("the connection ended during the handshake")]
     Vanished,
-    /// What came was not TLS, or not as TLS wants it.
+    /// The bytes received are not TLS, or violate it.
     #[error("not TLS: {0}")]
     NotTls(String),
-    /// TLS of a kind that is not spoken here, such as TLS 1.2.
+    /// TLS of an unsupported kind, such as TLS 1.2.
     #[error("no common ground: {0}")]
     Incompatible(String),
-    /// The peer did not ask for our protocol by ALPN, but perhaps for HTTP.
+    /// The peer did not offer the agent's protocol by ALPN; it may speak HTTP.
     #[error("the peer did not ask for the protocol `debug-agent/1`")]
     Protocol,
-    /// The peer refused our certificate, or gave up.
+    /// The peer refused the agent's certificate, or aborted.
     #[error("the peer refused: {0}")]
     ByPeer(String),
     /// No certificate.
@@ -39,44 +39,45 @@ pub(crate) enum Refused {
     /// A certificate of another CA.
     #[error("the certificate was not issued by the CA")]
     UnknownIssuer,
-    /// Past its time.
+    /// After its validity.
     #[error("the certificate has expired")]
     Expired,
-    /// Before its time.
+    /// Before its validity.
     #[error("the certificate is not valid yet")]
     NotYetValid,
     /// On the revocation list.
     #[error("the certificate has been revoked")]
     Revoked,
-    /// Our revocation list is out of date, so nobody gets in.
+    /// The agent's revocation list has expired, so no client is accepted.
     #[error("the revocation list has expired")]
     CrlExpired,
-    /// Wrong in another way.
+    /// Refused for another reason.
     #[error("the certificate is refused: {0}")]
     Certificate(String),
-    /// A certificate of our CA that names no operator of ours.
+    /// A certificate of the CA that names no operator.
     #[error("the certificate names no operator: {0}")]
     Identity(String),
-    /// The operator has as many sessions as one may have, none of which could make room.
+    /// The operator has the most sessions allowed, and none can be displaced.
     #[error("operator `{operator}` has {limit} sessions, and all are in use")]
     OperatorFull {
         /// The operator's SPIFFE id.
         operator: String,
-        /// How many are allowed.
+        /// The limit.
         limit: usize,
     },
-    /// There are as many sessions as there may be, none of which could make room.
+    /// The agent has the most sessions allowed, and none can be displaced.
     #[error("there are {limit} sessions, and all are in use (refused: `{operator}`)")]
     AgentFull {
         /// The operator's SPIFFE id.
         operator: String,
-        /// How many are allowed.
+        /// The limit.
         limit: usize,
     },
 }
 
 impl Refused {
-    /// Whether a certificate was shown and looked at. Without one a peer is nobody, and may be many.
+    /// Whether the peer showed a certificate that was checked. Without one a peer is anonymous, and there may be many
+    /// of them.
     pub(crate) fn saw_certificate(&self) -> bool {
         match self {
             Self::Peer
@@ -100,7 +101,7 @@ impl Refused {
         }
     }
 
-    /// The stable word for it, for records and counters.
+    /// The stable code for records and counters.
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::Peer => "peer",
@@ -124,7 +125,7 @@ impl Refused {
         }
     }
 
-    /// What a failed handshake failed for.
+    /// The reason of a failed handshake.
     pub(super) fn from_handshake(error: &io::Error) -> Self {
         match error.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
             Some(Error::InvalidCertificate(why)) => Self::from_certificate(why),

@@ -1,4 +1,4 @@
-//! An open session: lines in, lines out, until one of the many ends.
+//! An open session: lines in, lines out, until one of several ends.
 
 use std::fmt;
 use std::pin::pin;
@@ -17,16 +17,16 @@ use super::connection::{Authenticated, lost};
 use super::hub::{Activity, Hub, Open};
 use super::outbox::Outbox;
 
-/// How much is read at once: what a TLS record holds.
+/// The bytes per read: the size of a TLS record.
 const CHUNK: usize = 16 << 10;
-/// How much of what a client still sends is read after its session has ended, so that closing does not destroy the
-/// message that says why: eight of the largest messages.
+/// The most bytes read from a client after its session has ended, eight of the largest messages. Without reading them,
+/// closing could destroy the message that says why.
 const LINGER: usize = 8 << 20;
 
 /// Whether a session goes on after a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Flow {
-    /// It does.
+    /// It goes on.
     Continue,
     /// It ends once what was sent has reached the client.
     Close,
@@ -35,19 +35,19 @@ pub(crate) enum Flow {
 /// Why a session ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Closed {
-    /// The client said goodbye (TLS `close_notify`).
+    /// The client closed the connection properly (TLS `close_notify`).
     Clean,
-    /// The client vanished, or may not be here any more; the reason.
+    /// The client vanished, or may be gone; the reason.
     Lost(String),
-    /// No call but `ping` for too long.
+    /// No call other than `ping` for too long.
     Idle,
-    /// A newcomer took its place.
+    /// A newer session displaced it.
     Displaced,
-    /// The client sent what is no call; the reason.
+    /// The client sent something that is not a call; the reason.
     Protocol(String),
-    /// The client does not read what it is sent.
+    /// The client does not read its messages.
     SlowReader,
-    /// The agent ended it, by [`Flow::Close`] or [`Outbox::close`].
+    /// The agent ended the session, by [`Flow::Close`] or [`Outbox::close`].
     Ended,
     /// The agent stops.
     Shutdown,
@@ -69,7 +69,7 @@ impl fmt::Display for Closed {
 }
 
 impl Closed {
-    /// What the client is told, where it does not know by itself and can still hear it.
+    /// The last message to the client: none if the client knows the reason or no longer reads.
     fn farewell(&self) -> Option<FromAgent> {
         let (code, message, help) = match self {
             Self::Idle => (Code::Limit, "the session was idle for too long", "attach again"),
@@ -101,7 +101,7 @@ impl Closed {
 
 const EXPIRED: &str = "the certificate expired";
 
-/// Serves a client that proved who it is, from its first message to its last.
+/// Serves an authenticated client from its first message to its last.
 pub(super) async fn serve<D: Dispatch>(hub: Rc<Hub<D>>, authenticated: Authenticated) {
     let Authenticated { stream, client } = authenticated;
     let (peer, not_after) = (client.peer, client.not_after);
@@ -144,13 +144,13 @@ pub(super) async fn serve<D: Dispatch>(hub: Rc<Hub<D>>, authenticated: Authentic
     outbox.abandon(why);
 }
 
-/// Sends what is left, then reads on until the client has closed its side too.
+/// Sends the queued messages, then reads until the client has closed its side.
 async fn hang_up(transmitting: impl Future<Output = Closed>, read: &mut (impl AsyncRead + Unpin)) {
     tokio::join!(transmitting, linger(read));
 }
 
-/// Reads and forgets. Closing a socket with unread bytes in it resets the connection, and the reset can overtake the
-/// last message.
+/// Reads and discards. Closing a socket with unread bytes resets the connection, and the reset can overtake the last
+/// message.
 async fn linger(read: &mut (impl AsyncRead + Unpin)) {
     let mut buffer = vec![0; CHUNK];
     let mut left = LINGER;
@@ -162,7 +162,7 @@ async fn linger(read: &mut (impl AsyncRead + Unpin)) {
     }
 }
 
-/// Reads calls and hands them on, until the client goes or says what is no call.
+/// Reads calls and dispatches them, until the client leaves or sends something that is not a call.
 async fn receive<D: Dispatch>(read: &mut (impl AsyncRead + Unpin), hub: &Hub<D>, open: &Open<D>) -> Closed {
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; CHUNK];
@@ -190,25 +190,25 @@ async fn receive<D: Dispatch>(read: &mut (impl AsyncRead + Unpin), hub: &Hub<D>,
                         open.outbox.finish(why.clone(), Some(answer));
                         return why;
                     }
-                    // A queue that is closed is noticed by whoever empties it.
+                    // If the outbox is closed, `transmit` ends the session.
                     let _ = open.outbox.send(answer);
                 }
             }
-            // One client's thousand small calls must not keep the others waiting.
+            // Yield, so that a client with many small calls does not delay others.
             tokio::task::coop::consume_budget().await;
         }
     }
 }
 
 fn take<D: Dispatch>(hub: &Hub<D>, open: &Open<D>, call: Call) -> Flow {
-    // Pings tell that the client is there, not that somebody uses it.
+    // A ping shows that the client is alive, not that it is in use.
     if call.method != "ping" {
         open.activity.called.set(Instant::now());
     }
     hub.dispatch.call(&open.session, call)
 }
 
-/// Sends lines until there will be none, then says goodbye.
+/// Sends lines until there will be no more, then closes the stream.
 async fn transmit(mut write: impl AsyncWrite + Unpin, outbox: &Outbox) -> Closed {
     while let Some(line) = outbox.next().await {
         let sent = async {

@@ -1,4 +1,4 @@
-//! The TLS configuration, made of files that are checked one by one.
+//! Builds the TLS configuration from files, each of which is checked.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,18 +26,18 @@ const RENEW_CRL: &str =
     "write a fresh one with `debugctl certs crl DIR`, DIR being the working set, and put it in this place";
 const CHECK_CA: &str = "put the PEM certificates of the CA into this file, and nothing else";
 
-/// Why there is no TLS configuration: the file at fault, what is wrong with it, what to do.
+/// Why there is no TLS configuration: the file, what is wrong with it, what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    /// It cannot be read, or others could have changed it.
+    /// The file is unreadable, or writable by others.
     #[error(transparent)]
     File(#[from] FileError),
-    /// What is in it is not what belongs there.
+    /// The file's content is wrong.
     #[error("`{}`: {message}", .file.display())]
     Content {
         /// The file.
         file: PathBuf,
-        /// What was seen and what was expected.
+        /// What was found and what was expected.
         message: String,
         /// What to do.
         help: String,
@@ -54,37 +54,37 @@ impl TlsError {
     }
 }
 
-/// An authority whose certificates are accepted, and its revocation list.
+/// A trusted authority and its revocation list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Authority {
     /// Its subject, DER.
     pub(crate) subject: Vec<u8>,
     /// When its certificate expires, in seconds since 1970.
     pub(crate) not_after: u64,
-    /// The number of its revocation list, in hex.
+    /// The number of its revocation list, hex.
     pub(crate) crl_number: String,
-    /// Until when that list is in force, in seconds since 1970; afterwards nobody gets in.
+    /// The expiry of that list, in seconds since 1970; afterwards no client is accepted.
     pub(crate) next_update: u64,
 }
 
-/// What the listener needs to shake hands.
+/// What the listener needs for handshakes.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
     pub(super) config: Arc<ServerConfig>,
     pub(super) identify: Identify,
-    /// Who is trusted, in the order of the file.
+    /// The trusted authorities, in the order of the file.
     pub(crate) authorities: Vec<Authority>,
-    /// All that ends by itself: the agent's certificate, and each authority's own and its revocation list.
+    /// Everything that expires: the agent's certificate, and each authority's certificate and revocation list.
     pub(crate) lifetimes: Vec<Lifetime>,
 }
 
 impl Tls {
-    /// Reads the files of `trust` and checks that they belong together: the CA is in force, each authority has one
-    /// current revocation list that it signed itself, and our certificate is one of theirs, for this service and
+    /// Reads the files of `trust` and checks that they belong together: the CA is valid, each authority has one current
+    /// revocation list that it signed, and the agent's certificate was issued by one of them, for this service and
     /// instance, with this key.
     ///
     /// # Errors
-    /// The first file that is not as it must be.
+    /// The first file that is wrong.
     pub(crate) fn load(
         trust: &Trust,
         service: &str,
@@ -109,8 +109,9 @@ impl Tls {
     }
 }
 
-/// The cryptography of this build. Chosen here and never installed as the process's default, which belongs to the
-/// service; the order of the key exchanges is ours too, as a feature set elsewhere in the build could change it.
+/// The cryptography of this build. It is chosen here and never installed as the process's default, which belongs to the
+/// service. The order of key exchanges is set here, too: a feature enabled elsewhere in the build could change the
+/// default order.
 pub(crate) fn provider() -> CryptoProvider {
     #[cfg(feature = "aws-lc-rs")]
     {
@@ -139,11 +140,11 @@ fn server_config(
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![debug_wire::ALPN.to_vec()];
-    // Every connection proves itself anew: a resumed one would not meet the verifier, nor the revocation list.
+    // Every connection does a full handshake: a resumed one would skip the verifier and the revocation list.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
-    // What is not needed is not parsed before the peer is known.
+    // Do not parse what is not needed before the peer is authenticated.
     config.cert_compressors = Vec::new();
     config.cert_decompressors = Vec::new();
     Ok(config)
@@ -252,7 +253,7 @@ fn parse_list<'l>(
     }
 }
 
-/// The one list of an authority. Webpki takes the first that fits, so an old one before a new one would be believed.
+/// The only list of an authority. Webpki uses the first that matches, so an old list before a new one would win.
 fn list_of<'l, 'a>(
     trust: &Trust,
     authority: &X509Certificate<'_>,
@@ -273,7 +274,7 @@ fn list_of<'l, 'a>(
     }
 }
 
-/// The number of a list and until when it is in force.
+/// The number and the expiry of a list.
 fn in_force(
     trust: &Trust,
     list: &CertificateRevocationList<'_>,
@@ -311,7 +312,7 @@ fn own_certificate(
             "leave the agent's own certificate in it and nothing else",
         ));
     };
-    // An agent's certificate is for both sides (SPIFFE X509-SVID, section 4.4), so the check of a client's holds.
+    // An agent's certificate is for both sides (SPIFFE X509-SVID, section 4.4), so the check for clients applies.
     webpki.verify_client_cert(&own, &[], now).map_err(|e| {
         let message = match e {
             Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
@@ -383,12 +384,12 @@ fn certificates(file: &Path, help: &str) -> Result<Vec<CertificateDer<'static>>,
 }
 
 fn revocation_lists(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    // Without a list webpki checks nothing and says nothing, so none is an error here.
+    // Without a list webpki silently checks no revocation, so a file without one is an error.
     let text = trusted_file(file)?;
     pem::sections(&text, &["X509 CRL"]).map_err(|e| error(file, e.to_string(), RENEW_CRL))
 }
 
-/// From when until when the agent's own certificate holds.
+/// The lifetime of the agent's own certificate.
 fn lifetime(file: &Path, certificate: &CertificateDer<'_>) -> Result<Lifetime, TlsError> {
     let (_, parsed) = X509Certificate::from_der(certificate)
         .map_err(|_| error(file, "the certificate cannot be parsed".to_owned(), REISSUE))?;
@@ -405,7 +406,7 @@ fn error(file: &Path, message: String, help: &str) -> TlsError {
     TlsError::Content { file: file.to_owned(), message, help: help.to_owned() }
 }
 
-/// Seconds since 1970; what lies before counts as then.
+/// Seconds since 1970; 0 for times before.
 fn seconds(timestamp: i64) -> u64 {
     u64::try_from(timestamp).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! Who may finish a handshake.
+//! Decides who may finish a handshake.
 
 use std::sync::Arc;
 
@@ -13,18 +13,17 @@ use x509_parser::parse_x509_certificate;
 use super::identity::Identify;
 use super::tls::Authority;
 
-/// How long an operator's certificate may be made for, in seconds: a day, and an hour by which a CA may have set its
-/// beginning back for hosts whose clocks are slow. What is lost or stolen is worthless by tomorrow.
+/// The longest validity of an operator's certificate, in seconds: a day, and an hour by which a CA may backdate it for
+/// hosts with slow clocks. A stolen certificate is useless the next day.
 const MAX_LIFETIME: i64 = 25 * 3600;
 
-/// A certificate that the CA vouches for and that names no operator of ours; the reason travels in the handshake's
-/// error, the peer gets an alert only.
+/// A certificate of the CA that names no operator. The reason is in the handshake's error; the peer gets only an alert.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct IdentityRefused(pub(super) String);
 
-/// Webpki's checks (chain, times, purpose, revocation), then ours: one certificate, an authority still in force, and
-/// exactly one operator's identity.
+/// Applies webpki's checks (chain, times, purpose, revocation), then the agent's own: a single certificate, an
+/// authority that is still valid, and exactly one operator's identity.
 #[derive(Debug)]
 pub(super) struct OperatorVerifier {
     pub(super) webpki: Arc<dyn ClientCertVerifier>,
@@ -46,7 +45,7 @@ impl ClientCertVerifier for OperatorVerifier {
             )));
         }
         let verified = self.webpki.verify_client_cert(end_entity, &[], now)?;
-        // Who it is comes before how long it lives: of an agent's certificate its name is the thing to say.
+        // Check the identity before the lifetime: an agent's certificate must be refused for its name.
         (self.identify.operator)(end_entity).map_err(refuse)?;
         self.times(end_entity, now).map_err(refuse)?;
         Ok(verified)
@@ -58,7 +57,7 @@ impl ClientCertVerifier for OperatorVerifier {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        // Never asked: TLS 1.3 is the only version there is.
+        // Never called: TLS 1.3 is the only version enabled.
         Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
     }
 
@@ -76,7 +75,7 @@ impl ClientCertVerifier for OperatorVerifier {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // Whom we trust is nobody's business before they have shown a certificate.
+        // Do not reveal the trusted authorities to a peer that has shown no certificate.
         &[]
     }
 
@@ -90,7 +89,7 @@ impl ClientCertVerifier for OperatorVerifier {
 }
 
 impl OperatorVerifier {
-    /// What webpki does not ask of times: it takes an authority as given for ever, and any lifetime.
+    /// Checks what webpki does not: that the authority has not expired, and the length of the validity.
     fn times(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), String> {
         let (_, parsed) =
             parse_x509_certificate(certificate).map_err(|_| "the certificate cannot be parsed".to_owned())?;

@@ -1,4 +1,4 @@
-//! A CA for tests, and identity rules as strict as the tests need them.
+//! A CA for tests, and identity rules that are strict enough for them.
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub(super) struct Leaf {
     pub(super) serial: SerialNumber,
 }
 
-/// A moment that many seconds from now, as rcgen takes it.
+/// The moment that many seconds from now, as `rcgen` takes it.
 macro_rules! moment {
     ($seconds:expr) => {
         rcgen::date_time_ymd(1970, 1, 1)
@@ -72,7 +72,7 @@ impl Ca {
         self.leaf(&format!("spiffe://{DOMAIN}/agent/dienstplan/1"), |_| {})
     }
 
-    /// A certificate as it should be, then changed.
+    /// A valid certificate, then changed by `change`.
     pub(super) fn leaf(&self, id: &str, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
@@ -177,7 +177,7 @@ pub(super) fn now_and(seconds: i64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now + seconds).unwrap()))
 }
 
-/// Rules as strict as these tests need them.
+/// Identity rules that are strict enough for these tests.
 pub(super) fn identify() -> Identify {
     Identify {
         operator: Arc::new(|certificate| {

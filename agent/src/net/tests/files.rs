@@ -1,4 +1,4 @@
-//! Each file of the trust, as it must be and otherwise.
+//! Each trust file, valid and invalid.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::authority::{Ca, DAY, Files, HOUR, moment, write};
 use crate::lifetimes::What;
 use crate::net::Tls;
 
-/// The files of a CA after a change: which file and what the error says.
+/// The files of a CA after a change: the file at fault, and a part of the error.
 #[track_caller]
 fn refused(file: &str, message: &str, change: impl FnOnce(&Ca, &Files)) {
     let ca = Ca::new("ca");
@@ -159,7 +159,7 @@ fn a_key_that_is_not_the_certificates_or_not_private_is_refused() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
-    /// RUSTSEC-2026-0104 was a panic while a list was parsed, before its signature was looked at.
+    /// RUSTSEC-2026-0104: a panic while a list was parsed, before its signature was checked.
     #[test]
     fn a_damaged_revocation_list_is_an_error(at in 0_usize..400, bit in 0_u8..8, cut in any::<bool>()) {
         use base64::Engine as _;

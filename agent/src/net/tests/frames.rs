@@ -1,4 +1,4 @@
-//! What is a call, and answers that are too long. Framing itself is tested where it stands, in the wire's crate.
+//! Lines that are calls, and replies that are too long. Framing itself is tested in the wire's crate.
 
 use debug_wire::MAX_MESSAGE;
 use debug_wire::messages::FromAgent;

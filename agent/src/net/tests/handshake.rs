@@ -1,4 +1,4 @@
-//! Who gets through the door.
+//! Which clients pass the handshake.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use super::peer::{
 use crate::net::connection::is_local;
 use crate::net::{Bounds, Refused};
 
-/// Starts an agent of that CA, connects with that configuration and returns why it was refused; nothing but TLS
-/// alerts may have been said.
+/// Starts an agent of that CA, connects with that configuration and returns why it was refused. The agent may have sent
+/// only TLS alerts.
 #[track_caller]
 fn refusal(ca: &Ca, config: rustls::ClientConfig) -> Refused {
     let agent = Agent::start(&Files::new(ca), Bounds::default());
@@ -87,7 +87,7 @@ fn a_client_without_a_certificate_is_refused() {
 fn a_certificate_of_another_ca_is_refused() {
     let stranger = Ca::new("other").operator("alice");
     assert_eq!(refusal(&Ca::new("ca"), client_config(&stranger)), Refused::UnknownIssuer);
-    // One that has the same name, but not the key.
+    // A CA with the same name but another key.
     let impostor = Ca::new("ca").operator("alice");
     let why = refusal(&Ca::new("ca"), client_config(&impostor));
     assert!(matches!(why, Refused::UnknownIssuer | Refused::Certificate(_)), "{why:?}");
@@ -114,7 +114,7 @@ fn a_certificate_may_be_made_for_a_day_and_no_longer() {
     let ca = Ca::new("ca");
     let id = "spiffe://demo.internal/operator/alice";
     let agent = Agent::start(&Files::new(&ca), Bounds::default());
-    // Its beginning is set back by an hour.
+    // Backdated by an hour.
     agent.attach(&ca.leaf(id, |p| p.not_after = moment!(24 * HOUR - 60)));
     agent.opened();
     let long = refused_leaf(|p| p.not_after = moment!(24 * HOUR + 60));
@@ -212,7 +212,7 @@ fn a_client_that_closes_during_the_handshake_is_forgotten() {
     let agent = Agent::start(&Files::new(&ca), Bounds::default());
     drop(agent.tcp());
     assert_eq!(agent.refused(), Refused::Vanished);
-    // The first bytes of a record that promises more.
+    // The first bytes of an incomplete record.
     agent.tcp().write_all(&[22, 3, 1, 2, 0, 1]).unwrap();
     assert_eq!(agent.refused(), Refused::Vanished);
 }
@@ -300,7 +300,7 @@ fn the_oldest_of_too_many_unfinished_handshakes_makes_room() {
         Event::Refused(peer, Refused::Displaced) => assert_eq!(peer, silent[0].local_addr().unwrap()),
         other => panic!("{other:?}"),
     }
-    // Thirty-two of them are still there, and an operator gets in all the same.
+    // Thirty-two of them are still connected, and an operator is accepted all the same.
     let mut peer = agent.connect(client_config(&ca.operator("alice")));
     assert_eq!(peer.message().unwrap()["method"], "ready");
 }
@@ -311,7 +311,7 @@ fn who_says_nothing_displaces_nobody_who_has_begun() {
     let agent = Agent::start(&Files::new(&ca), Bounds::default());
     let mut begun = agent.tcp();
     begun.write_all(&[0x16, 3, 1]).unwrap();
-    // By the time that another handshake is finished these bytes were seen.
+    // When another handshake is finished, these bytes have been read.
     let mut peer = agent.connect(client_config(&ca.operator("alice")));
     assert_eq!(peer.message().unwrap()["method"], "ready");
     assert!(matches!(agent.next(), Event::Opened(..)));
@@ -345,7 +345,7 @@ fn peers_outside_loopback_are_dropped() {
 }
 
 impl Ca {
-    /// The agent's certificate, valid since that time.
+    /// The agent's certificate, valid from that time.
     fn leaf_agent_since(&self, since: i64) -> Leaf {
         self.leaf("spiffe://demo.internal/agent/dienstplan/1", |p| p.not_before = moment!(since))
     }

@@ -1,4 +1,4 @@
-//! Real sockets, real certificates, real time; nothing waits longer than it must and nothing sleeps for a guess.
+//! Real sockets, real certificates, real time. No test waits longer than it must or sleeps for a guessed time.
 
 mod authority;
 mod files;

@@ -1,4 +1,4 @@
-//! Both ends as the tests use them: an agent that records what happens, and clients of every kind.
+//! Both ends of a connection for tests: an agent that records events, and clients of every kind.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,10 +22,10 @@ use serde_json::{Value, json};
 use super::authority::{Files, Leaf};
 use crate::net::{Bounds, Client, Closed, Dispatch, Flow, NetHandle, Outbox, Refused, provider, start};
 
-/// How long anything may take before a test calls it lost; nothing waits for it otherwise.
+/// How long anything may take before a test fails; no test waits that long otherwise.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the agent saw.
+/// An event that the agent recorded.
 #[derive(Debug)]
 pub(super) enum Event {
     Opened(Box<Client>),
@@ -40,9 +40,9 @@ pub(super) struct Recorder {
     pub(super) outboxes: Mutex<Vec<Outbox>>,
     pub(super) sent: AtomicUsize,
     pub(super) panicked: AtomicUsize,
-    /// Whether being told of an end of a connection panics.
+    /// Whether `closed` and `refused` panic.
     pub(super) panics: AtomicBool,
-    /// Whether being told of a client that is to be greeted panics.
+    /// Whether `open` panics.
     pub(super) greeting_panics: AtomicBool,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Session {
 
 impl Recorder {
     fn tell(&self, event: Event) {
-        // A test that has ended listens no more.
+        // A test that has ended has dropped the receiver.
         let _ = self.events.lock().unwrap().send(event);
     }
 }
@@ -82,7 +82,7 @@ impl Dispatch for Recorder {
     }
 
     fn call(&self, session: &Arc<Session>, call: Call) -> Flow {
-        // What a test wants done stands in the parameters: only methods of the table get this far.
+        // The parameters say what the test wants: a call with an unknown method does not get here.
         let wanted = call.params.get("do").and_then(Value::as_str).unwrap_or(&call.method).to_owned();
         self.tell(Event::Called);
         match wanted.as_str() {
@@ -132,7 +132,7 @@ impl Agent {
         Self::start_at(files, bounds, UnixTime::now())
     }
 
-    /// An agent whose files were found good at another time; the handshakes are now.
+    /// An agent that loaded its files at another time; the handshakes are now.
     pub(super) fn start_at(files: &Files, bounds: Bounds, loaded: UnixTime) -> Self {
         let (sender, events) = mpsc::channel();
         let recorder = Arc::new(Recorder {
@@ -162,7 +162,7 @@ impl Agent {
         }
     }
 
-    /// Why the next session to end did; calls before are passed over.
+    /// Why the next session ends; earlier events of calls are skipped.
     #[track_caller]
     pub(super) fn closed(&self) -> Closed {
         self.closed_of().1
@@ -207,7 +207,7 @@ impl Agent {
     }
 }
 
-/// A client, and what it has read of the next line.
+/// A client, with the bytes read of the next line.
 pub(super) struct Peer<S: Read + Write> {
     pub(super) stream: StreamOwned<ClientConnection, S>,
     line: Vec<u8>,
@@ -225,7 +225,7 @@ impl<S: Read + Write> Peer<S> {
         self.stream.flush().unwrap();
     }
 
-    /// Sends a call without reading the answer.
+    /// Sends a call without reading the reply.
     pub(super) fn ask(&mut self, method: &str) {
         let call = if debug_wire::table::method(method).is_some() {
             json!({ "jsonrpc": "2.0", "id": 7, "method": method })
@@ -245,7 +245,7 @@ impl<S: Read + Write> Peer<S> {
         self.stream.flush().unwrap();
     }
 
-    /// The next message; `UnexpectedEof` when the agent closed.
+    /// The next message; `UnexpectedEof` once the agent has closed.
     pub(super) fn message(&mut self) -> io::Result<Value> {
         let mut buffer = [0; 16 << 10];
         loop {
@@ -281,12 +281,12 @@ impl Write for Trickle {
     }
 }
 
-/// A client's configuration as it should be.
+/// A valid configuration of a client.
 pub(super) fn client_config(leaf: &Leaf) -> ClientConfig {
     presenting(vec![leaf.certificate.clone()], leaf)
 }
 
-/// One of a client with other cryptography.
+/// A client's configuration with another provider.
 pub(super) fn client_config_with(provider: CryptoProvider, leaf: &Leaf) -> ClientConfig {
     let good = client_config(leaf);
     let mut config = anonymous_with(provider);
@@ -294,7 +294,7 @@ pub(super) fn client_config_with(provider: CryptoProvider, leaf: &Leaf) -> Clien
     config
 }
 
-/// One that shows those certificates and signs with the key of `leaf`.
+/// A client's configuration that shows those certificates and signs with the key of `leaf`.
 pub(super) fn presenting(chain: Vec<CertificateDer<'static>>, leaf: &Leaf) -> ClientConfig {
     let key = provider().key_provider.load_private_key(leaf.key_der()).unwrap();
     let resolver = Shows(Arc::new(CertifiedKey::new(chain, key)));
@@ -303,7 +303,7 @@ pub(super) fn presenting(chain: Vec<CertificateDer<'static>>, leaf: &Leaf) -> Cl
     config
 }
 
-/// One that shows no certificate.
+/// A client's configuration without a certificate.
 pub(super) fn anonymous() -> ClientConfig {
     anonymous_with(provider())
 }
@@ -319,7 +319,7 @@ fn anonymous_with(provider: CryptoProvider) -> ClientConfig {
     config
 }
 
-/// Shows its certificate whatever the server asks for, its key's or not.
+/// Always shows its certificate and key, even if they do not match.
 #[derive(Debug)]
 struct Shows(Arc<CertifiedKey>);
 
@@ -333,7 +333,7 @@ impl ResolvesClientCert for Shows {
     }
 }
 
-/// These tests are about what the agent accepts.
+/// Accepts any agent: these tests are about what the agent accepts.
 #[derive(Debug)]
 struct AnyServer;
 

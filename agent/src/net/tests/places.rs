@@ -1,4 +1,4 @@
-//! How many sessions there may be, and who makes room.
+//! The number of sessions, and which one is displaced.
 
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
@@ -33,7 +33,7 @@ fn a_seventeenth_session_is_told_that_all_places_are_in_use() {
     let operator = "spiffe://demo.internal/operator/late".to_owned();
     assert_eq!(agent.refused(), Refused::AgentFull { operator, limit: 16 });
 
-    // One leaves, and there is room.
+    // One session ends, and its place is free.
     peers.remove(3).close_notify();
     assert_eq!(agent.closed(), Closed::Clean);
     agent.attach(&ca.operator("late"));
@@ -43,7 +43,7 @@ fn a_seventeenth_session_is_told_that_all_places_are_in_use() {
 fn a_seventeenth_session_displaces_the_longest_idle_of_those_that_hold_nothing() {
     let ca = Ca::new("ca");
     let (agent, mut peers) = full(&ca);
-    // All are in use again but the second and third; pings do not count as use.
+    // All sessions are in use again but the second and third; pings do not count as use.
     for (n, peer) in peers.iter_mut().enumerate() {
         peer.call(if n == 1 || n == 2 { "ping" } else { "hello" });
         assert!(matches!(agent.next(), super::peer::Event::Called));

@@ -1,4 +1,4 @@
-//! What happens between the greeting and the end.
+//! Sessions between `ready` and their end.
 
 use std::io;
 use std::net::TcpStream;
@@ -20,10 +20,10 @@ fn attached(bounds: Bounds) -> (Agent, Peer<TcpStream>) {
     (agent, peer)
 }
 
-/// Sends bytes, expects one failure that says so, and the end.
+/// Sends bytes; expects one failure with that code, and the end.
 #[track_caller]
 fn refused_message(bytes: &[u8], reason: &str) {
-    // Time enough to read what the client still sends, on a busy host too.
+    // Enough time to read what the client still sends, also on a busy host.
     let (agent, mut peer) = attached(Bounds { farewell: PATIENCE, ..Bounds::default() });
     peer.send(bytes);
     let failure = peer.message().unwrap();
@@ -74,7 +74,7 @@ fn a_message_may_be_as_long_as_the_bound_and_no_longer() {
     let largest = call(&"m".repeat(MAX_MESSAGE + 1 - call("").len()));
     assert_eq!(largest.len(), MAX_MESSAGE + 1);
     peer.send(largest.as_bytes());
-    // The answer would be longer than a message, so it is the failure that says so.
+    // The reply would exceed the limit of a message, so it is a failure.
     assert_eq!(peer.message().unwrap()["error"]["data"]["code"], "limit");
 
     refused_message(&vec![b'x'; MAX_MESSAGE + 1], "longer than 1048576 bytes");
@@ -82,7 +82,7 @@ fn a_message_may_be_as_long_as_the_bound_and_no_longer() {
 
 #[test]
 fn a_client_that_is_still_sending_learns_why_it_was_refused() {
-    // A reset on unread bytes would take the failure away from it.
+    // A reset because of unread bytes would destroy the failure.
     refused_message(&vec![b'x'; 7 * MAX_MESSAGE], "longer than 1048576 bytes");
 }
 
@@ -142,7 +142,7 @@ fn a_client_that_does_not_read_is_lost() {
     let (agent, mut peer) = attached(Bounds::default());
     peer.ask("flood");
     assert_eq!(agent.closed(), Closed::SlowReader);
-    // At most the bound was kept for it.
+    // The queue held at most the bound.
     let sent = agent.recorder.sent.load(std::sync::atomic::Ordering::Relaxed);
     assert!(sent * (64 << 10) <= MAX_MESSAGE, "{sent} chunks");
 }
@@ -193,7 +193,7 @@ fn pings_keep_a_session_alive_but_not_in_use() {
         }
         assert!(begin.elapsed() < PATIENCE, "the pings count as use");
     };
-    // Longer than silence allows, so the pings counted; no longer than idle allows, so they did not count there.
+    // Longer than `silence` allows, so pings count there; no longer than `idle` allows, so they do not count there.
     assert!(begin.elapsed() > silence, "{:?}", begin.elapsed());
     assert_eq!(last["error"]["message"], "the session was idle for too long");
     assert_eq!(agent.closed(), Closed::Idle);
@@ -207,7 +207,7 @@ fn a_session_ends_with_its_certificate() {
     let mut peer = agent.attach(&brief);
     assert_eq!(peer.message().unwrap()["error"]["message"], "the certificate expired");
     assert_eq!(agent.closed(), Closed::Lost("the certificate expired".into()));
-    // And another whose certificate lasts is still welcome.
+    // An operator with a valid certificate is still accepted.
     agent.attach(&ca.leaf("spiffe://demo.internal/operator/bob", |p| p.not_after = moment!(HOUR)));
 }
 
@@ -224,14 +224,14 @@ fn a_failure_in_the_agent_ends_one_session_only() {
     assert_eq!(agent.recorder.panicked.load(Ordering::SeqCst), 1, "and it is told");
 }
 
-/// Where connections are accepted, and where a session is told to be over: neither may be the end of the thread.
+/// `refused` and `closed` panic on the net thread; neither panic may end it.
 #[test]
 fn a_failure_in_the_agent_while_a_connection_comes_or_goes_keeps_nobody_out() {
     let ca = Ca::new("ca");
     let agent = Agent::start(&Files::new(&ca), Bounds::default());
     let panics = &agent.recorder.panics;
     panics.store(true, Ordering::SeqCst);
-    // No TLS: it is refused, and being told of that fails.
+    // Not TLS: the connection is refused, and the report of that panics.
     drop(agent.tcp());
     wait_until(|| agent.recorder.panicked.load(Ordering::SeqCst) == 1);
     let alice = agent.attach(&ca.operator("alice"));
@@ -242,7 +242,7 @@ fn a_failure_in_the_agent_while_a_connection_comes_or_goes_keeps_nobody_out() {
     assert_eq!(agent.attach(&ca.operator("bob")).call("hello")["id"], 7);
 }
 
-/// Before a session there is nothing to tell of an end: the connection ends, and its place is free.
+/// Before there is a session no end is reported: the connection ends, and its place is free.
 #[test]
 fn a_failure_in_the_agent_while_a_client_is_greeted_costs_that_connection() {
     let ca = Ca::new("ca");
@@ -295,6 +295,6 @@ fn an_address_in_use_is_told_from_one_that_is_refused() {
     assert!(
         matches!(again(&agent.net.address.to_string()), Err(StartError::InUse(a)) if a == agent.net.address)
     );
-    // An address of the documentation (RFC 5737) that no host has.
+    // An address for documentation (RFC 5737) that no host has.
     assert!(matches!(again("192.0.2.1:7777"), Err(StartError::Listen { .. })));
 }
