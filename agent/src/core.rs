@@ -1,4 +1,4 @@
-//! What all threads of the agent share.
+//! The state that all threads of the agent share.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,17 +28,17 @@ use crate::status::Waits;
 use crate::threads::Faults;
 use crate::values;
 
-/// Everything of one running agent.
+/// One running agent.
 pub(crate) struct Core {
     /// The service's name.
     pub(crate) service: String,
-    /// Which instance of it.
+    /// The instance of the service.
     pub(crate) instance: String,
-    /// Such as `production`.
+    /// The environment, such as `production`.
     pub(crate) environment: String,
-    /// The origin of the log.
+    /// The origin of the log, as its checkpoints name it.
     pub(crate) origin: String,
-    /// What decides.
+    /// Decides what operators may do.
     pub(crate) policy: Policy,
     /// SHA-256 of the policy's text, hex.
     pub(crate) policy_digest: String,
@@ -46,51 +46,51 @@ pub(crate) struct Core {
     pub(crate) log: Log,
     /// The changes in force.
     pub(crate) leases: Arc<Leases>,
-    /// Those of them that are writes to states.
+    /// The leases in force that write to states.
     pub(crate) writes: Arc<Writes>,
-    /// The conditions under which leases stay.
+    /// The conditions under which leases stay in force.
     pub(crate) guards: Guards,
-    /// Sentences for `info()` about what happened, the newest last.
+    /// Notes for `info()` about what happened, the newest last.
     pub(crate) notes: Mutex<Vec<Note>>,
-    /// What was found at start that costs only itself, and is so for as long as this process runs; set once.
+    /// Faults found at start, each of which disables only itself; set once, for the life of the process.
     pub(crate) at_start: OnceLock<Vec<Note>>,
     /// Names in the author's code and in the policy; set once.
     pub(crate) names: OnceLock<crate::start::Names>,
-    /// How many permits the gate has made.
+    /// The number of permits that the gate has issued.
     pub(crate) permits: AtomicU64,
-    /// What was kept of states.
+    /// Snapshots of states.
     pub(crate) snapshots: Snapshots,
-    /// The threads on which writes are undone that must wait for the service.
+    /// The threads that revert writes which must wait for a lock of the service.
     pub(crate) helpers: Helpers,
-    /// Which of them wait.
+    /// The reverts that wait now.
     pub(crate) waits: Waits,
-    /// What panicked inside the agent.
+    /// The panics inside the agent.
     pub(crate) faults: Faults,
-    /// What the service registered.
+    /// The states that the service registered.
     pub(crate) states: Arc<States>,
     /// The points.
     pub(crate) points: Arc<Registry>,
-    /// The levels that are set for targets of the service's log.
+    /// The log levels set for targets of the service's log.
     pub(crate) levels: Arc<Levels>,
-    /// Who hears of failing patches; set once, right after the core is made.
+    /// Observes failing patches; set once, right after the core is made.
     pub(crate) observing: OnceLock<Arc<Observing>>,
-    /// What is secret.
+    /// Decides which values are secret.
     pub(crate) redactor: Arc<Redactor>,
-    /// What must not leave, searched for in everything that does.
+    /// Removes known secrets from everything that leaves the agent.
     pub(crate) scrubber: Scrubber,
-    /// Texts that are those of secrets, by their paths, as they were found at start; set once.
+    /// Texts that contain a secret of another path, by their own paths, as found at start; set once.
     pub(crate) alike: OnceLock<BTreeMap<Path, Vec<(Origin, bool)>>>,
-    /// Keyed digests.
+    /// Makes keyed digests.
     pub(crate) keyed: Keyed,
-    /// Where events for the service's log wait.
+    /// The queue of events for the service's log.
     pub(crate) emitter: Emitter,
-    /// Since when.
+    /// When the agent started.
     pub(crate) started: BootTime,
-    /// What ends by itself and keeps everybody out then.
+    /// The lifetimes of certificates and revocation lists: clients cannot attach once one has expired.
     pub(crate) lifetimes: Vec<Lifetime>,
-    /// How many refused handshakes are still recorded, of peers that showed no certificate.
+    /// The budget of records of refused handshakes without a client certificate.
     pub(crate) noise: RateLimit,
-    /// Likewise, of peers whose certificate was looked at: noise must not keep these out of the log.
+    /// The same with a client certificate: noise must not keep these records out of the log.
     pub(crate) refusals: RateLimit,
     /// Verifies operators' signatures.
     pub(crate) algorithms: &'static [&'static dyn pki_types::SignatureVerificationAlgorithm],
@@ -99,7 +99,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// A request of a session's operator at this moment.
+    /// A request by the session's operator, in the session's current mode.
     pub(crate) fn request(&self, session: &Session, action: Action, resource: Resource) -> Request {
         let (mode, reason) = session.mode();
         Request {
@@ -115,7 +115,7 @@ impl Core {
         }
     }
 
-    /// Appends records that nobody waits for.
+    /// Appends records without waiting for the disk.
     pub(crate) fn append(&self, entries: Vec<Entry>) {
         drop(self.log.append(entries, Until::Written));
     }
@@ -125,37 +125,38 @@ impl Core {
         json!({ "hmac": self.keyed.digest(value), "bytes": values::size_of(value) })
     }
 
-    /// A text without the secrets that are known now.
+    /// The text without the secrets known now.
     pub(crate) fn scrub(&self, text: &str) -> String {
         self.scrubber.scrub(text).into_owned()
     }
 
-    /// Whether a text holds a secret that is known now.
+    /// Whether a text holds a secret known now.
     pub(crate) fn holds_secret(&self, text: &str) -> bool {
         self.scrubber.find(text)
     }
 
-    /// Reads a path with its secrets marked, and lets the scrubber know them before anybody sees anything of it.
+    /// Reads a path with its secrets marked. The scrubber learns them before any caller sees the value.
     ///
     /// # Errors
-    /// Nothing stands there, or the service's lock is not free in time.
+    /// The path does not exist, or the service's lock is not free in time.
     pub(crate) fn read(&self, path: &Path, wait: Wait) -> Result<Tree, StateError> {
         let tree = self.states.read(path, wait)?;
         self.scrubber.learn(path, &tree);
-        // A script could take a text apart and so get a secret in it past the scrubber.
+        // Also mark texts that contain a secret: a script could take such a text apart and so get the secret past the
+        // scrubber.
         Ok(self.scrubber.mark(tree))
     }
 
-    /// Lets the scrubber know the secrets of every state, so that none leaves that nobody has read yet.
+    /// Makes the scrubber learn the secrets of every state, also of those that no eval has read yet.
     pub(crate) fn learn_all(&self) {
         for (name, _) in self.states.list() {
-            // A state that cannot be read now is learnt when it is read.
+            // A state that is not readable now is learnt when it is read.
             drop(self.read(&Path(vec![name.to_owned()]), Wait::AGENT));
         }
     }
 
-    /// Finds the texts that are those of secrets as the service has them at start. Later an operator could have brought one, and
-    /// would learn whether it was the right one.
+    /// Finds the texts that contain secrets of other paths. It runs at start only: a text that an operator wrote later
+    /// could be a guess, and the answer would tell whether the guess was right.
     pub(crate) fn find_alike(&self) {
         let mut alike = BTreeMap::new();
         for (name, _) in self.states.list() {
@@ -173,13 +174,13 @@ impl Core {
         drop(self.alike.set(alike));
     }
 
-    /// The secrets whose text was found at a path at start, and whether it was nothing else.
+    /// The secrets that the text at a path contained at start; true for each that was the whole text.
     pub(crate) fn alike(&self, path: &Path) -> &[(Origin, bool)] {
         self.alike.get().and_then(|alike| alike.get(path)).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Says so where the number of changes in force, or the first deadline of them, may be another than before. Waits for
-    /// nothing: the event leaves through a queue, and the file is written elsewhere.
+    /// Publishes the number of leases in force and their first deadline. Call it after every change of either. It does
+    /// not block: the event goes through a queue, and another thread writes `active.json`.
     pub(crate) fn mark(&self) {
         let Some(observing) = self.observing.get() else { return };
         let tell = |now: InForce| self.emitter.in_force(now);
@@ -187,12 +188,12 @@ impl Core {
         observing.mark();
     }
 
-    /// Something of the agent's has panicked and goes on: counted, and told in the audit log and in the service's.
+    /// Counts a panic inside the agent that did not stop it, and reports it in the audit log and in the service's log.
     pub(crate) fn panicked(&self, what: &str) {
         self.faults.panicked(what);
     }
 
-    /// Does something whose panic must end here; nothing if it panicked, which is told.
+    /// Runs `run` and contains its panic; `None` if it panicked, which is reported.
     pub(crate) fn guarded<R>(&self, what: &str, run: impl FnOnce() -> R) -> Option<R> {
         let run = || {
             #[cfg(test)]
@@ -202,27 +203,28 @@ impl Core {
         fenced(run).map_err(|Panicked| self.panicked(what)).ok()
     }
 
-    /// Says in both logs that something has panicked.
+    /// Reports a panic in both logs.
     pub(crate) fn tell_panic(&self, what: &str, times: u64) {
         self.append(vec![records::kept("alarm", json!({ "panicked": what, "times": times }))]);
         self.emitter.alarm(&format!("{what} panicked inside the agent ({times} times by now) and goes on"));
     }
 
-    /// Who hears of failing patches.
+    /// The observer of failing patches.
     pub(crate) fn observer(&self) -> Option<Arc<Observing>> {
         self.observing.get().cloned()
     }
 
-    /// Ends a lease, whoever asks, and writes its one terminal record.
+    /// Ends a lease and writes its one terminal record. Every way to end a lease goes through here.
     ///
     /// # Errors
-    /// What became of it, or why it could not be undone; then an alarm is recorded and it is tried again.
+    /// What happened to the lease instead, or why it could not be reverted. In the latter case an alarm is recorded and
+    /// the revert is tried again.
     pub(crate) fn end_lease(&self, id: u64, cause: &Cause, by: &str, wait: Wait) -> Result<String, EndError> {
         self.end_lease_of(id, None, cause, by, wait)
     }
 
-    /// Ends a lease for a cause of the agent's own. What stands in the way is an alarm in the log, and the revert thread tries
-    /// again, also if ending it panicked; so those that are to end with it go on at once.
+    /// Ends a lease for a cause of the agent's own. On failure, also on a panic, an alarm is recorded and the revert
+    /// thread tries again; the caller goes on with the next lease.
     pub(crate) fn see_to_end(&self, id: u64, cause: &Cause, wait: Wait) {
         let end = || drop(self.end_lease(id, cause, "agent", wait));
         if self.guarded("ending a lease", end).is_none() {
@@ -230,10 +232,10 @@ impl Core {
         }
     }
 
-    /// As [`end_lease`](Self::end_lease), if it is still that owner's.
+    /// As [`end_lease`](Self::end_lease), if the lease still belongs to `owner`.
     ///
     /// # Errors
-    /// Likewise; and if it has become another operator's.
+    /// As there; and if another operator has adopted the lease.
     pub(crate) fn end_lease_of(
         &self,
         id: u64,
@@ -247,11 +249,13 @@ impl Core {
                 let detail = cause.detail().map_or(Value::Null, |seen| self.scrub(seen).into());
                 let target = ended.lease.target().to_string();
                 if let Resource::State(path) = ended.lease.target() {
-                    // What stands there now must be known before it is forgotten that it once stood below.
+                    // Learn the value that stands there now before the scrubber forgets the one that the lease
+                    // replaced.
                     let path = Path(path.clone());
                     drop(self.read(&path, Wait::AGENT));
                     self.scrubber.learn(Origin::replaced(id), &Tree::Null);
-                    // Layers above may have taken over what stood below it, which will stand there again.
+                    // Layers above may have inherited the value below the lease as their base: it can come back, so the
+                    // scrubber must know it.
                     for (lease, path, base) in self.writes.bases(&path) {
                         let base = base.unwrap_or(Tree::Null);
                         self.scrubber.learn(Origin::replaced(lease), &self.redactor.mark(&path, base));
@@ -261,14 +265,14 @@ impl Core {
                 let how = if undone.conflict.is_some() { "conflict" } else { cause.word() };
                 self.leases.ended(id, how);
                 let why = match cause {
-                    // What a guard saw its author could see, who need not be the one who holds the lease.
+                    // What a guard saw was readable to the guard's author, who need not be the lease's holder.
                     Cause::GuardFailed(_) => String::new(),
                     _ => crate::eval::cut(detail.as_str().unwrap_or_default()),
                 };
                 let record = records::lease_ended(cause.kind(), &ended.lease, by, &self.told(undone), detail);
                 let recorded = self.log.append(vec![record], Until::Written);
                 let holder = self.sessions().get(&ended.lease.session).cloned();
-                // Of what its own eval undid its reply tells.
+                // The reply to the holder's own eval reports what that eval reverted.
                 if let Some(holder) = holder.filter(|_| *cause != Cause::Undone) {
                     let ended = EndedLease { id, target: target.clone(), how: how.to_owned(), why };
                     holder.lease_ended(ended, recorded);
@@ -299,7 +303,7 @@ impl Core {
         }
     }
 
-    /// How undoing went, for the record of it: digests, never values.
+    /// The outcome of a revert, for its record: digests, never values.
     fn told(&self, undone: &Undone) -> records::Told {
         records::Told {
             conflict: undone.conflict.as_ref().map(|conflict| conflict.why.clone()),
@@ -320,12 +324,12 @@ impl Core {
         }
     }
 
-    /// Keyed digest and length of what stands at a place, or that nothing does.
+    /// Keyed digest and length of the value at a path; `{"absent": true}` if there is none.
     pub(crate) fn digest_of(&self, value: Option<&Tree>) -> Value {
         value.map_or_else(|| json!({ "absent": true }), |value| self.digest(value))
     }
 
-    /// Leaves the oldest conflict as it is if too many wait for somebody to say so.
+    /// Settles the oldest conflict as `keep` if too many wait for an operator to settle them.
     fn settle_surplus(&self) {
         if let Some(lease) = self.leases.surplus_conflict()
             && self.leases.take_conflict(lease.id).is_some()
@@ -335,8 +339,8 @@ impl Core {
         }
     }
 
-    /// Ends every lease of an operator who may be here no longer, confirmed ones too; those that somebody else has adopted
-    /// are no longer this operator's. What cannot be undone at once is tried again. Returns how many there were.
+    /// Ends every lease of a revoked operator, confirmed leases too. Leases that another operator has adopted belong to
+    /// that operator and stay. A revert that fails is tried again. Returns the number of leases.
     #[expect(
         dead_code,
         reason = "called when a revocation list or a lock file is read anew, which this version does not"
@@ -347,7 +351,7 @@ impl Core {
         })
     }
 
-    /// Does what the revert thread should have done, should it be dead or late, and tells of what the log noticed.
+    /// Ends overdue leases in case the revert thread is dead or late, and reports the alarms of the audit log.
     pub(crate) fn sweep(&self) {
         const WRITER: &str = "debug-audit";
         if self.log.is_broken() && !self.faults.knows(WRITER) {
@@ -363,7 +367,7 @@ impl Core {
         }
     }
 
-    /// The sessions that are attached.
+    /// The attached sessions.
     pub(crate) fn sessions(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Session>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -373,14 +377,14 @@ impl Core {
         self.next_session.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// What was found at start that costs only itself.
+    /// Faults found at start, each of which disables only itself.
     pub(crate) fn at_start(&self) -> &[Note] {
         self.at_start.get().map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Adds a sentence to what `info()` says to all.
+    /// Adds a note that `info()` shows to every operator.
     pub(crate) fn note(&self, sentence: String) {
-        /// The newest are kept: a service may run for years.
+        /// The newest are kept, because a service may run for years.
         const MAX_NOTES: usize = 100;
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         if notes.len() >= MAX_NOTES {
@@ -390,7 +394,7 @@ impl Core {
     }
 }
 
-/// What is said of a target whose change was undone: no more than was seen.
+/// What the agent says about the target of a reverted change: no more than it saw.
 fn ended_as(target: &str, undone: &Undone) -> String {
     let found = undone.found.as_ref().map(|now| format!("; it moved meanwhile and is `{now}` now"));
     let found = found.unwrap_or_default();
@@ -405,7 +409,7 @@ fn ended_as(target: &str, undone: &Undone) -> String {
     }
 }
 
-/// What the claim of a record rests on, in words.
+/// What the comparison in a record is based on.
 fn compared(undone: &Undone) -> &'static [&'static str] {
     match (&undone.stands, undone.basis) {
         (Some(Stands::Layers(_)), _) => &["layers"],
@@ -417,10 +421,10 @@ fn compared(undone: &Undone) -> &'static [&'static str] {
     }
 }
 
-/// At most so many records of refused handshakes per minute: an intruder must not fill the disk with them.
+/// The most records of refused handshakes per minute: an intruder must not fill the disk with them.
 const REFUSALS_PER_MINUTE: u32 = 60;
 
-/// A budget that is filled up again each minute.
+/// A budget that refills each minute.
 #[derive(Default)]
 pub(crate) struct RateLimit {
     inner: Mutex<Budget>,
@@ -430,12 +434,13 @@ pub(crate) struct RateLimit {
 struct Budget {
     minute: u64,
     used: u32,
-    /// What found nothing left since something last did.
+    /// Requests refused since the last one that was granted.
     lost: u64,
 }
 
 impl RateLimit {
-    /// Takes one from the budget of this minute, with how many found nothing left before; nothing if it is used up.
+    /// Takes one record from this minute's budget; returns the number refused since the last grant, or `None` if the
+    /// budget is used up.
     pub(crate) fn allow(&self) -> Option<u64> {
         let minute = BootTime::now().0 / 60_000_000_000;
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
-//! The agent's own events in the service's log: they leave through a bounded queue on a thread of their own, and wait
-//! there until the service has installed its subscriber.
+//! The agent's own events in the service's log. They go through a bounded queue to a thread of their own, and stay in
+//! the queue until the service has installed its subscriber.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,16 +12,16 @@ use tracing::subscriber::NoSubscriber;
 use crate::execute::escape;
 use crate::threads::Next;
 
-/// Events that may wait; more are counted and dropped.
+/// The most queued events; further ones are counted and dropped.
 const WAITING: usize = 1_024;
-/// After this long it is looked again whether a subscriber is there, then after twice as long each time.
+/// The first wait between two checks for a subscriber; it doubles each time.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
-/// The longest between two looks: a service may never have one.
+/// The longest wait between two checks: a service may never install a subscriber.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a start that failed waits to be told: a service installs its subscriber when it starts, or never.
+/// How long the event of a failed start waits for a subscriber: a service installs one at startup or never.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One event, without code and without values.
+/// One event. It carries no code and no values.
 enum Event {
     Lease { id: u64, target: String, how: &'static str },
     Record { operator: String, outcome: &'static str, weight: Weight, seq: u64 },
@@ -31,41 +31,41 @@ enum Event {
     Alarm(String),
 }
 
-/// How much an eval matters to who reads the service's log.
+/// How relevant an eval is to a reader of the service's log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Weight {
-    /// It only looked, or failed by itself.
+    /// It only read, or failed.
     Looked,
     /// It had an effect on the service, a lease or a session.
     Acted,
-    /// Policy refused something of it.
+    /// Policy denied a part of it.
     Denied,
 }
 
-/// Where events go in.
+/// The sending half.
 #[derive(Clone)]
 pub(crate) struct Emitter {
     queue: SyncSender<Event>,
     dropped: Arc<AtomicU64>,
 }
 
-/// Whether the service's subscriber has taken in the agent's layer: it will be there in a moment.
+/// Whether a subscriber has registered the agent's layer: it becomes the default in a moment.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
-/// The agent's layer is part of a subscriber now.
+/// Called when a subscriber registers the agent's layer.
 #[cfg(feature = "tracing")]
 pub(crate) fn installed() {
     INSTALLED.store(true, Ordering::Release);
 }
 
-/// Whether events of this thread reach anybody. A subscriber takes in its layers before it becomes the global one, and
-/// one that another thread has for itself is not ours.
+/// Whether this thread's events reach a subscriber. `INSTALLED` does not tell: a subscriber registers its layers before
+/// it becomes the global default, and another thread may have one for itself only.
 fn subscriber_is_there() -> bool {
     tracing::dispatcher::get_default(|dispatch| !dispatch.is::<NoSubscriber>())
 }
 
 impl Emitter {
-    /// An emitter and the work of its thread.
+    /// An emitter, and the loop body of its thread.
     pub(crate) fn new() -> (Self, impl FnMut() -> Next + Send + 'static) {
         let (queue, events) = sync_channel(WAITING);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -87,7 +87,7 @@ impl Emitter {
         self.send(Event::Lease { id, target: target.to_owned(), how });
     }
 
-    /// The number of leases in force is another than before.
+    /// The number of leases in force changed.
     pub(crate) fn in_force(&self, now: InForce) {
         self.send(Event::InForce(now));
     }
@@ -97,23 +97,23 @@ impl Emitter {
         self.send(Event::Record { operator: operator.to_owned(), outcome, weight, seq });
     }
 
-    /// Something worth knowing.
+    /// An event at INFO.
     pub(crate) fn info(&self, text: &str) {
         self.send(Event::Info(text.to_owned()));
     }
 
-    /// Something somebody should see to before long.
+    /// An event at WARN: an operator should act before long.
     pub(crate) fn warning(&self, text: &str) {
         self.send(Event::Warning(text.to_owned()));
     }
 
-    /// Something somebody must look at.
+    /// An event at ERROR: an operator must look at once.
     pub(crate) fn alarm(&self, text: &str) {
         self.send(Event::Alarm(text.to_owned()));
     }
 }
 
-/// Waits until there is somebody to tell; false if `abandoned` says so first.
+/// Blocks until a subscriber is installed; false if `abandoned` is true first.
 fn await_subscriber(abandoned: impl Fn() -> bool) -> bool {
     let mut nap = FIRST_LOOK;
     while !subscriber_is_there() {
@@ -126,7 +126,7 @@ fn await_subscriber(abandoned: impl Fn() -> bool) -> bool {
     true
 }
 
-/// Tells the service's log why there is no agent, once it has one; on a thread that then ends.
+/// Logs why the agent did not start, once the service has a subscriber; on a thread that then ends.
 pub(crate) fn refused(why: &str) {
     let (why, since) = (why.to_owned(), Instant::now());
     let tell = move || {
@@ -134,13 +134,13 @@ pub(crate) fn refused(why: &str) {
             tracing::error!(target: "debug_agent", "{why}");
         }
     };
-    // Without a thread to spare the line on stderr has to do.
+    // If the thread does not start, the line on stderr has to do.
     drop(std::thread::Builder::new().name("debug-emit".to_owned()).spawn(tell));
 }
 
-/// Tells one event. A subscriber that panics costs that event.
+/// Emits one event. A subscriber that panics loses that event.
 fn emit(events: &Receiver<Event>, dropped: &Arc<AtomicU64>) -> Next {
-    // Nothing is taken out of the queue before there is somebody to tell.
+    // Leave the events in the queue until there is a subscriber.
     if !await_subscriber(|| Arc::strong_count(dropped) == 1) {
         return Next::End;
     }
@@ -159,7 +159,7 @@ fn write(event: Event) {
             tracing::info!(target: "debug_agent", lease = id, %target, how, "a lease ended");
         }
         Event::Record { operator, outcome, weight, seq } => {
-            // The audit log has each of them; whoever reads the service's log wants those that did something.
+            // The audit log has every eval; a reader of the service's log wants those that acted.
             macro_rules! tell {
                 ($level:ident) => {
                     tracing::$level!(
@@ -173,14 +173,14 @@ fn write(event: Event) {
                 Weight::Denied => tell!(warn),
             }
         }
-        // The promise of `Agent::leases_in_force`: a gauge can be made of it.
+        // Documented at `Agent::leases_in_force`: services build a gauge on it.
         Event::InForce(InForce { count, shortest_ms }) => {
             tracing::info!(
                 target: "debug_agent::leases", in_force = count, shortest_ms,
                 "the number of changes in force is another"
             );
         }
-        // Texts may come from scripts: one event is one line, whatever stands in it.
+        // Texts may come from scripts: escape them, so that one event is one line.
         Event::Info(text) => tracing::info!(target: "debug_agent", "{}", escape(&text)),
         Event::Warning(text) => tracing::warn!(target: "debug_agent", "{}", escape(&text)),
         Event::Alarm(text) => tracing::error!(target: "debug_agent", alarm = true, "{}", escape(&text)),

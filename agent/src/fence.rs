@@ -1,18 +1,18 @@
-//! A panic ends here: what the service's code or a fault of ours does to one thing is none of the others'.
+//! Contains panics: a panic while one thing is handled, in the service's code or the agent's, must not affect others.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Code panicked in our hands.
+/// The code panicked.
 pub(crate) struct Panicked;
 
-/// Runs code so that its panic ends here, and that of what it panicked with. Code of the service's types runs in it while one of
-/// its locks is held: a guard dropped while unwinding would poison the lock.
+/// Runs code and contains its panic, also a panic in the drop of the panic's payload. Code of the service's types runs
+/// in it while one of the service's locks is held: a guard dropped while unwinding would poison that lock.
 ///
 /// # Errors
-/// It panicked.
+/// The code panicked.
 pub(crate) fn fenced<R>(run: impl FnOnce() -> R) -> Result<R, Panicked> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
-        // The payload's own drop is the service's code too.
+        // The payload's drop is the service's code, too.
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             std::mem::forget(second);
         }
@@ -20,7 +20,7 @@ pub(crate) fn fenced<R>(run: impl FnOnce() -> R) -> Result<R, Panicked> {
     })
 }
 
-/// Panics of tests, in the place of those that no test can cause.
+/// Panics planted by tests, for places where a test cannot cause one.
 #[cfg(test)]
 pub(crate) mod planted {
     use std::cell::Cell;
@@ -29,17 +29,17 @@ pub(crate) mod planted {
         static IN: Cell<Option<&'static str>> = const { Cell::new(None) };
     }
 
-    /// The next thing of this name that this thread does guarded panics.
+    /// Makes the next `guarded` call of this name on this thread panic.
     pub(crate) fn panic_in(what: &'static str) {
         IN.set(Some(what));
     }
 
-    /// Whether it has come to that.
+    /// Whether the planted panic has happened.
     pub(crate) fn has_panicked() -> bool {
         IN.get().is_none()
     }
 
-    /// Panics if it was asked to.
+    /// Panics if a panic of this name is planted.
     pub(crate) fn meet(what: &str) {
         if IN.get() == Some(what) {
             IN.set(None);

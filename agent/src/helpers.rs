@@ -1,4 +1,5 @@
-//! One thread for each state that was written: what waits there for a lock of the service keeps no other revert waiting.
+//! One thread per written state for reverts that must wait for the service's lock: a blocked state does not delay other
+//! reverts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -8,38 +9,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::status::Waits;
 use crate::threads::{self, Faults, Next};
 
-/// What became of a job.
+/// What happened to a submitted job.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Turn {
-    /// It is done when its turn comes.
+    /// It is queued and runs in its turn.
     Next,
-    /// It was given before, and has not been done yet.
+    /// A job of the same lease is still queued or running, so this one is dropped.
     Queued,
 }
 
-/// Undoes one lease, waiting for the service as an ordinary writer.
+/// Reverts one lease, waiting for the service's lock as an ordinary writer.
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The threads, by the name of their state. They end with this.
+/// The threads, by state. They end when this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Helpers {
     threads: Mutex<BTreeMap<String, Sender<(u64, Job)>>>,
-    /// The leases that wait for their turn or are being undone.
+    /// The leases with a queued or running job.
     queued: Arc<Mutex<BTreeSet<u64>>>,
     waits: Waits,
     faults: Faults,
 }
 
 impl Helpers {
-    /// None yet. `waits` hears of each wait, `faults` of each panic.
+    /// No threads yet. `waits` records each wait, `faults` each panic.
     pub(crate) fn new(waits: Waits, faults: Faults) -> Self {
         Self { waits, faults, ..Self::default() }
     }
 
-    /// Makes the state's thread, if it has none: before a write, since it may be too late for that when it is needed.
+    /// Starts the state's thread unless it runs. Called before a write: when the thread is needed, it may be too late
+    /// to start one.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The system starts no thread.
     pub(crate) fn ready(&self, state: &str) -> io::Result<()> {
         self.thread(state).map(drop)
     }
@@ -53,7 +55,7 @@ impl Helpers {
         let (queued, waits, name) = (self.queued.clone(), self.waits.clone(), state.to_owned());
         let work = move || {
             let Ok((lease, job)) = sent.recv() else { return Next::End };
-            // Given up also if it panics: then it is undone when it comes up again.
+            // Removed also if the job panics: the revert thread then submits the lease again.
             let _turn = InTurn { queued: &queued, lease };
             let _waiting = waits.begin(&name);
             job();
@@ -64,10 +66,10 @@ impl Helpers {
         Ok(jobs)
     }
 
-    /// Has `job` done on the state's thread, which undoes a lease; once at a time for each lease.
+    /// Runs `job`, which reverts a lease, on the state's thread; at most one job per lease at a time.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The system starts no thread.
     pub(crate) fn undo(
         &self,
         state: &str,
@@ -86,7 +88,7 @@ impl Helpers {
     }
 }
 
-/// A lease that is being undone.
+/// A lease with a running job.
 struct InTurn<'a> {
     queued: &'a Mutex<BTreeSet<u64>>,
     lease: u64,

@@ -1,9 +1,10 @@
-//! Whether a process ended inside a patched call: noted where it outlives the process, told by the log of the next one.
+//! Detects that a process ended inside a patched call: notes in a file survive the process, and the next process
+//! reports them.
 //!
-//! A patch that overflows a stack or aborts takes the process with it, and nobody is left who could say so. Each patched call
-//! therefore writes the number of its lease into a place of a small file before, and zero after it. The file is not synced: what
-//! the page cache holds survives a process, though not a host that loses power. In memory (tmpfs) a note takes a microsecond; a
-//! disk can keep the caller waiting, and then notes are left out for a while, which is noted, too.
+//! A patch that overflows the stack or aborts ends the process, which then cannot report it. Each patched call
+//! therefore writes the number of its lease into a slot of a small file before it runs, and zero afterwards. The file
+//! is not synced: the page cache survives the process, though not a host that loses power. In memory (tmpfs) a note
+//! takes a microsecond. A disk can delay the caller; then notes pause, and the pause is noted, too.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -17,47 +18,48 @@ use rustix::fs::OFlags;
 
 use crate::clock::BootTime;
 
-/// The file, in the folder of the marks, which belongs to one process at a time.
+/// The file, in the folder of `active.json`, which belongs to one process at a time.
 const NAME: &str = "calls";
-/// How many calls at once are noted; further ones are not.
+/// The most concurrent calls that are noted.
 const PLACES: usize = u64::BITS as usize;
-/// The bytes of a place: the number of a lease, little-endian.
+/// The bytes of a slot: the number of a lease, little-endian.
 const PLACE: usize = size_of::<u64>();
-/// Stands in the place behind the last one while notes are left out.
+/// The value in the slot after the last one while notes are paused.
 const UNKNOWN: u64 = u64::MAX;
-/// How long a note may take: a service's thread waits for it.
+/// How long a note may take: a thread of the service waits for it.
 const SLOW: Duration = Duration::from_millis(5);
-/// So many that took longer within [`PAUSE`], and none are made for as long.
+/// This many slow notes within [`PAUSE`] pause the notes for [`PAUSE`].
 const MAX_SLOW: u64 = 3;
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The notes of this process.
 pub(crate) struct Inside {
     file: Option<File>,
-    /// A bit for each place that is in use.
+    /// One bit for each slot in use.
     taken: AtomicU64,
-    /// The first slow note of late, in nanoseconds on the boot-time clock, and how many there were since.
+    /// The first slow note of the current window, in nanoseconds on the boot-time clock; and the number of slow notes
+    /// since.
     slow_since: AtomicU64,
     slow: AtomicU64,
-    /// Until when none are made; 0 if they are.
+    /// The end of the pause on the boot-time clock, in nanoseconds; 0 while notes are written.
     paused: AtomicU64,
 }
 
-/// A note that was made, to be taken back.
+/// A written note, to be cleared.
 #[derive(Debug)]
 pub(crate) struct Place(usize);
 
-/// What the process before this one left.
+/// The notes that the previous process left.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Found {
-    /// The leases inside whose calls it ended.
+    /// The leases of the calls that it ended in.
     pub(crate) leases: BTreeSet<u64>,
-    /// It made no notes at that time, so that there may be others.
+    /// Its notes were paused, so there may be more leases.
     pub(crate) unknown: bool,
 }
 
 impl Inside {
-    /// Opens the notes in a folder, and reads what stands there. On an error it notes nothing.
+    /// Opens the file in a folder and reads the previous notes. On an error, nothing is noted from then on.
     pub(crate) fn begin(folder: &Path) -> (Self, io::Result<Found>) {
         let (file, found) = match begin(folder) {
             Ok((file, found)) => (Some(file), Ok(found)),
@@ -67,15 +69,15 @@ impl Inside {
         (Self { file, taken: zero(), slow_since: zero(), slow: zero(), paused: zero() }, found)
     }
 
-    /// Forgets what stood there, once it is told for good.
+    /// Clears the previous notes, once they are in the audit log.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub(crate) fn clear(&self) -> io::Result<()> {
         self.file.as_ref().map_or(Ok(()), |file| file.write_all_at(&[0; (PLACES + 1) * PLACE], 0))
     }
 
-    /// Notes that a call of a lease's patch begins. Nothing if there is no place left, or notes take too long.
+    /// Notes that a call of a lease's patch begins. `None` if all slots are in use or notes are paused.
     pub(crate) fn begins(&self, lease: u64) -> Option<Place> {
         let file = self.file.as_ref()?;
         if !self.resumed(file) {
@@ -91,7 +93,7 @@ impl Inside {
         Some(place)
     }
 
-    /// Takes the note back.
+    /// Clears the note.
     pub(crate) fn ends(&self, place: Place) {
         if let Some(file) = &self.file {
             self.note(file, &place, 0);
@@ -99,14 +101,14 @@ impl Inside {
         self.taken.fetch_and(!(1 << place.0), Ordering::Relaxed);
     }
 
-    /// Whether notes are made.
+    /// Whether notes are written.
     pub(crate) fn works(&self) -> bool {
         self.file.is_some() && self.paused.load(Ordering::Relaxed) == 0
     }
 
     fn note(&self, file: &File, place: &Place, lease: u64) {
         let began = Instant::now();
-        // What cannot be written is as if it were too slow: neither is tried for long.
+        // A failed write counts as a slow one: either leads to a pause.
         let written = write(file, place.0, lease).is_ok();
         if written && began.elapsed() <= SLOW {
             return;
@@ -123,12 +125,12 @@ impl Inside {
 
     fn pause(&self, file: &File, now: BootTime) {
         if self.paused.swap(now.after(PAUSE).0, Ordering::Relaxed) == 0 {
-            // If not even this can be written, what is known next time is too little; nobody can do more.
+            // If this write fails, too, the next process does not learn of the pause. Nothing can be done about that.
             let _ = write(file, PLACES, UNKNOWN);
         }
     }
 
-    /// Whether notes are made, or made again.
+    /// Whether notes are written; ends a pause that is over.
     fn resumed(&self, file: &File) -> bool {
         let paused = self.paused.load(Ordering::Relaxed);
         if paused == 0 {
@@ -136,7 +138,7 @@ impl Inside {
         }
         let over = BootTime(paused) <= BootTime::now()
             && self.paused.compare_exchange(paused, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        // Of the calls that began meanwhile only those of the last 10 ms can still run; they stay without a note.
+        // Calls that began during the pause have no note. Only those of the last 10 ms can still run.
         over && write(file, PLACES, 0).is_ok()
     }
 }
@@ -146,7 +148,7 @@ fn write(file: &File, place: usize, lease: u64) -> io::Result<()> {
 }
 
 fn begin(folder: &Path) -> io::Result<(File, Found)> {
-    // Whatever else stands there is neither followed nor waited for.
+    // Do not follow a link and do not block on a pipe in the file's place.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
@@ -180,7 +182,7 @@ mod tests {
         assert_eq!(before.unwrap(), Found::default());
         let (first, _second) = (inside.begins(7).unwrap(), inside.begins(9).unwrap());
         inside.ends(first);
-        // As if the process had ended here. What nobody was told of yet is still there.
+        // As if the process had ended here. Notes stay until they are cleared.
         for _ in 0..2 {
             let (_, found) = Inside::begin(folder.path());
             assert_eq!(found.unwrap(), Found { leases: BTreeSet::from([9]), unknown: false });
@@ -199,7 +201,7 @@ mod tests {
         assert!(!inside.works(), "for a while");
         places.drain(..).for_each(|place| inside.ends(place));
         assert_eq!(found(folder.path()), Found { leases: BTreeSet::new(), unknown: true });
-        // The while is over.
+        // The pause is over.
         inside.paused.store(1, Ordering::Relaxed);
         inside.ends(inside.begins(66).unwrap());
         assert_eq!(found(folder.path()), Found::default());
@@ -208,7 +210,7 @@ mod tests {
     #[test]
     fn a_few_slow_notes_at_once_end_them_for_a_while() {
         let folder = tempfile::tempdir().unwrap();
-        // A file that cannot be written counts as one that takes too long.
+        // A file that cannot be written counts as a slow one.
         std::fs::write(folder.path().join(NAME), []).unwrap();
         let file = File::open(folder.path().join(NAME)).unwrap();
         let (inside, _) = Inside::begin(folder.path());

@@ -1,6 +1,7 @@
-//! How long what the agent is trusted by still holds, and what is said when half of that is over.
+//! The lifetimes of the certificates and lists that the agent's trust depends on, and warnings from half of a lifetime
+//! on.
 //!
-//! Nothing here is enforced: the handshake refuses what is over. This is so that nobody learns of it there.
+//! Nothing is enforced here: the handshake refuses what has expired. The warnings come first.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use debug_policy::format_duration;
 
-/// What ends by itself.
+/// What expires.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum What {
     /// The agent's own certificate.
@@ -19,20 +20,20 @@ pub(crate) enum What {
     Authority,
 }
 
-/// One thing that ends, in seconds since 1970.
+/// One lifetime; times are in seconds since 1970.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Lifetime {
-    /// What it is.
+    /// What it belongs to.
     pub(crate) what: What,
-    /// Where it was read from.
+    /// The file that it was read from.
     pub(crate) file: PathBuf,
-    /// From when it is.
+    /// Its first second.
     pub(crate) from: u64,
-    /// The last second in which it holds.
+    /// Its last second.
     pub(crate) until: u64,
 }
 
-/// How much of a life is left.
+/// How much of a lifetime is left.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Left {
     /// More than half.
@@ -59,7 +60,7 @@ impl Lifetime {
         }
     }
 
-    /// What is to be said at `now`, if anything.
+    /// The warning that is due at `now`.
     pub(crate) fn warning(&self, now: u64) -> Option<String> {
         let left = match self.left(now) {
             Left::Plenty => return None,
@@ -70,14 +71,14 @@ impl Lifetime {
         Some(format!("{} `{}` {left}; {}", self.what, self.file.display(), self.what.advice()))
     }
 
-    /// Days and hours where there are any: nobody plans by the second.
+    /// The time left, in whole hours if it is at least one hour.
     fn remaining(&self, now: u64) -> String {
         let left = self.until.saturating_sub(now);
         let unit = if left < 3600 { 1 } else { 3600 };
         format_duration(Duration::from_secs(left / unit * unit))
     }
 
-    /// How long after `now` there is something new to say; nothing if never.
+    /// The time from `now` to the next warning; `None` if there is none.
     pub(crate) fn next(&self, now: u64) -> Option<Duration> {
         let whole = self.until.saturating_sub(self.from);
         let turns = [self.until - whole / 2, self.until - whole / 4, self.until.saturating_add(1)];
@@ -86,7 +87,7 @@ impl Lifetime {
 }
 
 impl What {
-    /// What can be done in this version. Files are read at the start, so each ends with one.
+    /// What the operator can do in this version. Files are read only at start, so each advice ends with a restart.
     fn advice(self) -> &'static str {
         match self {
             Self::RevocationList => {
@@ -113,12 +114,12 @@ impl fmt::Display for What {
     }
 }
 
-/// What was said already, so that each thing is said once.
+/// The warnings already given, so that each is given once.
 #[derive(Debug, Default)]
 pub(crate) struct Told(Vec<Left>);
 
 impl Told {
-    /// What is new at `now`: each warning whose turn has come since the last time, and whether the thing is over.
+    /// The warnings that have become due since the last call, each with how much is left.
     pub(crate) fn news(&mut self, lifetimes: &[Lifetime], now: u64) -> Vec<(Left, String)> {
         self.0.resize(lifetimes.len(), Left::Plenty);
         let mut news = Vec::new();
@@ -127,7 +128,7 @@ impl Told {
             if *told < left {
                 news.extend(lifetime.warning(now).map(|warning| (left, warning)));
             }
-            // A clock that was set back says nothing twice.
+            // A clock that is set back repeats no warning.
             *told = left.max(*told);
         }
         news

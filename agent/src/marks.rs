@@ -1,5 +1,5 @@
-//! A process with changes in force is marked: a number that the service can read, an event in its log, and a file that
-//! monitoring can read without attaching. None of it says what is changed, by whom or why.
+//! Marks a process with changes in force: a number that the service can read, an event in its log, and a file that
+//! monitoring can read without attaching. None of them tells what was changed, by whom or why.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,11 +12,11 @@ use debug_wire::messages::InForce;
 use jiff::Timestamp;
 use serde_json::json;
 
-/// How often the file is written anew while changes are in force. One that is much older is of a process that died.
+/// How often the file is rewritten while changes are in force. A much older file was left by a process that died.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
-/// The file.
+/// The file's name.
 const NAME: &str = "active.json";
-/// It while it is written. The name is the agent's own.
+/// Its name while it is being written. No other program may use it.
 const NEW: &str = "active.json.new";
 
 /// The marks of one process.
@@ -27,21 +27,21 @@ pub(crate) struct Marks {
 
 #[derive(Default)]
 struct Inner {
-    /// The number that was told last.
+    /// The number reported last.
     told: u64,
-    /// Whether the file is there.
+    /// Whether the file exists.
     written: bool,
-    /// It could not be written, and that was told.
+    /// The last write failed, and that was reported.
     failing: bool,
-    /// The agent has stopped: there is nothing in force any more.
+    /// The agent has stopped: the file is not written any more.
     over: bool,
 }
 
 impl Marks {
-    /// Marks in a folder, which is made if it is not there; what a process that died left in it is removed.
+    /// Begins the marks in a folder. It creates the folder if needed, and removes the file of a process that died.
     ///
     /// # Errors
-    /// Nothing can be written there. The marks work all the same, without a file.
+    /// The folder is not writable. The marks then work without a file.
     pub(crate) fn begin(folder: PathBuf) -> (Self, io::Result<()>) {
         let made = make(&folder).and_then(|()| remove(&folder));
         let inner = Inner { failing: made.is_err(), ..Inner::default() };
@@ -52,9 +52,9 @@ impl Marks {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls `tell` if the number of changes in force is another than before.
+    /// Calls `tell` if the number of changes in force has changed.
     ///
-    /// `now` is asked under a lock, so that what is told last is what is true.
+    /// `now` is called under the lock, so that the last report is the current number.
     pub(crate) fn tell(&self, now: impl FnOnce() -> InForce, tell: impl FnOnce(InForce)) {
         let mut inner = self.lock();
         let now = now();
@@ -63,10 +63,10 @@ impl Marks {
         }
     }
 
-    /// Writes the file, or removes it when nothing is in force.
+    /// Writes the file, or removes it if no change is in force.
     ///
     /// # Errors
-    /// That it cannot be written; once, until it could be again.
+    /// The file cannot be written; reported only for the first failure in a row.
     pub(crate) fn write(&self, now: InForce) -> io::Result<()> {
         let mut inner = self.lock();
         let done = match now {
@@ -82,13 +82,13 @@ impl Marks {
         if failed_before { Ok(()) } else { done }
     }
 
-    /// Whether the file is there and must be written again in time.
+    /// Whether the file must be rewritten in time.
     pub(crate) fn beats(&self) -> bool {
         let inner = self.lock();
         (inner.written || inner.failing) && !inner.over
     }
 
-    /// Removes the file for good, unless something is in force that could not be undone: then it stays, and its heartbeat
+    /// Removes the file and writes it no more. If a change could not be reverted, the file stays, and its heartbeat
     /// ends with the process.
     pub(crate) fn end(&self, now: InForce) {
         if now.count > 0 {
@@ -97,13 +97,13 @@ impl Marks {
         let mut inner = self.lock();
         inner.over = true;
         if now.count == 0 && inner.written {
-            // Nobody is left to be told; the next start removes it.
+            // An error has no receiver any more; the next start removes the file.
             drop(remove(&self.folder));
         }
     }
 }
 
-/// What the file says. A time on the wall clock, which others have, too; the deadline itself does not depend on it.
+/// The file's content. The deadline is given as wall-clock time for other programs; the agent does not use it.
 fn text(now: InForce, at: Timestamp) -> String {
     let left = Duration::from_millis(now.shortest_ms.unwrap_or(0));
     let reverts = at.checked_add(left).unwrap_or(Timestamp::MAX);
@@ -116,7 +116,7 @@ fn text(now: InForce, at: Timestamp) -> String {
 
 fn make(folder: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o755).create(folder) {
-        // The service's umask may have taken bits away that others need.
+        // The service's umask may have removed bits that readers need.
         Ok(()) => fs::set_permissions(folder, fs::Permissions::from_mode(0o755)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(error) => Err(error),
@@ -133,12 +133,12 @@ fn remove(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whoever reads it sees the old text or the new one, whole.
+/// Replaces the file atomically: a reader sees the old text or the new one.
 fn replace(folder: &Path, text: &str) -> io::Result<()> {
     make(folder)?;
     let new = folder.join(NEW);
     drop(fs::remove_file(&new));
-    // Never through a link that somebody else put there.
+    // Never write through a link in the file's place.
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
     file.set_permissions(fs::Permissions::from_mode(0o644))?;
     file.write_all(text.as_bytes())?;
@@ -176,7 +176,7 @@ mod tests {
         marks.write(TWO).unwrap();
         marks.end(NONE);
         assert!(!file.exists());
-        // One that was on its way.
+        // A write that raced with the end.
         marks.write(TWO).unwrap();
         assert!(!file.exists() && !marks.beats());
     }

@@ -1,38 +1,38 @@
-//! Sentences that `info()` tells, each with what an operator must be allowed to know of to be told.
+//! The notes of `info()`, each with what an operator must be allowed to know to see it.
 
 use crate::core::Core;
 use crate::gate;
 use crate::run::Run;
 use crate::state::Path;
 
-/// A sentence, and what it gives away beside what every operator may list (points, layers, the agent itself).
+/// A note, and what it reveals beyond what every operator may list (points, layers, the agent itself).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Note {
-    /// The sentence.
+    /// The text.
     pub(crate) text: String,
-    /// Paths of states. Who could read nothing at or below one of them is not told.
+    /// Paths of states. An operator sees the note only if they could read something at or below each of them.
     paths: Vec<Path>,
-    /// The id of a rule of the policy, which those are told of whom it speaks.
+    /// The id of a rule of the policy. Only operators to whom the rule applies see the note.
     rule: Option<String>,
 }
 
 impl Note {
-    /// For all who may list.
+    /// A note for every operator who may list.
     pub(crate) fn for_all(text: impl Into<String>) -> Self {
         Self { text: text.into(), paths: Vec::new(), rule: None }
     }
 
-    /// About what stands at these paths.
+    /// A note about the values at these paths.
     pub(crate) fn about(paths: impl IntoIterator<Item = Path>, text: impl Into<String>) -> Self {
         Self { paths: paths.into_iter().collect(), ..Self::for_all(text) }
     }
 
-    /// The same, in a rule of the policy.
+    /// The same note, about a rule of the policy.
     pub(crate) fn in_rule(self, id: &str) -> Self {
         Self { rule: Some(id.to_owned()), ..self }
     }
 
-    /// Whether this operator may be told.
+    /// Whether this operator may see the note.
     pub(crate) fn is_for(&self, core: &Core, run: &Run) -> bool {
         self.paths.iter().all(|path| gate::could_read(core, run, path))
             && self.rule.as_ref().is_none_or(|id| gate::speaks_of(core, run, id))

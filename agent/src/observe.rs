@@ -1,6 +1,6 @@
-//! What happens to patched calls, told by the points without ever blocking a thread of the service; and on the same thread
-//! what else somebody has to look at now and then: guards, what the revert thread missed, what ends by itself, and the mark of
-//! what is in force.
+//! Records what happens to patched calls; the points report it without ever blocking a thread of the service. The same
+//! thread does periodic work: it evaluates guards, ends what the revert thread missed, warns of expiring certificates,
+//! and writes `active.json`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,22 +26,23 @@ use crate::records::record;
 use crate::state::Wait;
 use crate::threads::{self, Next};
 
-/// Failures that may wait; a service thread never waits for them to be taken. What ends a layer always finds room: it
-/// comes once for each.
+/// The most queued failures; a thread of the service never blocks on them. Events that end a layer are not limited:
+/// there is one for each layer.
 const WAITING: usize = 256;
 
-/// How rarely patched calls and sessions ask to look for what the revert thread missed, in nanoseconds: a second late is
-/// soon enough for what should never happen, and once a second costs nothing.
+/// The minimum time between two requests of patched calls and sessions to look for overdue leases, in nanoseconds. The
+/// revert thread should never miss one, so a delay of a second is acceptable.
 const LOOK_EVERY: u64 = 1_000_000_000;
-/// How long after a lease was due this thread looks whether the revert thread has missed it: it is the first that tries.
+/// How long after a lease is due this thread checks whether the revert thread has missed it: the revert thread goes
+/// first.
 const SLACK: Duration = Duration::from_millis(250);
-/// The longest between two looks at what ends by itself: the clock that certificates go by can jump.
+/// The longest time between two checks of expiring certificates: the wall clock can jump.
 const CLOCK: Duration = Duration::from_secs(3600);
 
 enum Event {
-    /// There is a guard to be asked.
+    /// There is a guard to evaluate.
     Guarded,
-    /// Something may be overdue.
+    /// A lease may be overdue.
     Look,
     Failed {
         lease: u64,
@@ -52,34 +53,34 @@ enum Event {
         lease: u64,
         why: String,
     },
-    /// What is in force may be another than before.
+    /// The leases in force may have changed.
     Marked,
 }
 
-/// Takes note of failed patches and ends those that the breaker stopped.
+/// Records failed patches and ends those that the breaker stopped.
 pub(crate) struct Observing {
     events: Sender<Event>,
-    /// Failures sent and not yet taken.
+    /// Failures queued.
     waiting: Arc<AtomicUsize>,
-    /// When somebody last asked to look for what is overdue.
+    /// When a look for overdue leases was last requested.
     looked: AtomicU64,
-    /// After a fork the child has no thread that could be asked, and the lock on which that waits may be held for ever.
+    /// The process that has the thread. A forked child has none, and the lock of the queue may be held for ever there.
     process: u32,
     marks: Arc<Marks>,
     inside: Inside,
-    /// Whether a [`Event::Marked`] was sent and not yet taken.
+    /// Whether an [`Event::Marked`] is queued.
     marked: Arc<AtomicBool>,
 }
 
 impl Observing {
-    /// Starts the thread that writes records for what patches do. It ends when this is dropped.
+    /// Starts the thread that records what patches do. It ends when this is dropped.
     pub(crate) fn new(core: &Arc<Core>, marks: Marks, inside: Inside) -> std::io::Result<Self> {
         let (events, sent) = channel();
         let (waiting, marked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let marks = Arc::new(marks);
         let (taken, shown, keeping) = (waiting.clone(), marked.clone(), marks.clone());
         let faults = core.faults.clone();
-        // The core holds this; holding the core back would keep both for ever.
+        // The core owns this value; a strong reference back would leak both.
         let core = Arc::downgrade(core);
         let (mut failures, mut told) = (Failures::default(), Told::default());
         let mut round = Instant::now();
@@ -109,7 +110,7 @@ impl Observing {
             };
             let Some(core) = core.upgrade() else { return Next::End };
             match event {
-                // What is in force is looked at after this, so what changes from here on comes up again.
+                // Cleared before the leases are read, so that a later change queues another event.
                 Event::Marked => {
                     shown.store(false, Ordering::Release);
                     beat = Instant::now() + HEARTBEAT;
@@ -141,31 +142,31 @@ impl Observing {
         self.inside.works()
     }
 
-    /// The marks that the thread keeps.
+    /// The marks that the thread writes.
     pub(crate) fn marks(&self) -> &Marks {
         &self.marks
     }
 
-    /// Has the file of the marks written, soon.
+    /// Requests that the file of the marks be written soon.
     pub(crate) fn mark(&self) {
         if !self.marked.swap(true, Ordering::AcqRel) {
             drop(self.events.send(Event::Marked));
         }
     }
 
-    /// Wakes the thread that asks guards.
+    /// Wakes the thread to evaluate guards.
     pub(crate) fn guarded(&self) {
         drop(self.events.send(Event::Guarded));
     }
 
-    /// Wakes the thread: there is something to be told. Returns at once.
+    /// Wakes the thread to report news of the points. It does not block.
     pub(crate) fn news(&self) {
         if self.process == std::process::id() {
             drop(self.events.send(Event::Look));
         }
     }
 
-    /// Has what is overdue at `now` looked for, if that was not done a moment ago. Returns at once.
+    /// Requests a look for leases overdue at `now`, unless there was one a moment ago. It does not block.
     pub(crate) fn look(&self, now: BootTime) {
         let looked = self.looked.load(Ordering::Relaxed);
         if now.0 < looked.saturating_add(LOOK_EVERY) {
@@ -178,7 +179,7 @@ impl Observing {
     }
 }
 
-/// Says in the service's log what is new about what ends by itself; how long until there can be more.
+/// Logs new warnings about expiring certificates and lists; returns the time until the next one can be due.
 fn warn(core: &Core, told: &mut Told) -> Duration {
     let now = UnixTime::now().as_secs();
     for (left, warning) in told.news(&core.lifetimes, now) {
@@ -190,14 +191,15 @@ fn warn(core: &Core, told: &mut Told) -> Duration {
     core.lifetimes.iter().filter_map(|lifetime| lifetime.next(now)).min().unwrap_or(CLOCK).min(CLOCK)
 }
 
-/// Shows what is in force to whoever looks at the file.
+/// Writes `active.json`.
 fn show(core: &Core, marks: &Marks) {
     if let Err(error) = marks.write(core.leases.in_force(BootTime::now())) {
         core.emitter.alarm(&format!("the file that marks changes in force cannot be written: {error}"));
     }
 }
 
-/// Says what was found out about points on the service's threads: in its log, in the audit log, on stderr, in `info()`.
+/// Reports what the points found out on the service's threads: in the service's log, in the audit log, on stderr and in
+/// `info()`.
 fn tell(core: &Core) {
     for news in core.points.news() {
         core.append(vec![record("alarm", json!({ "points": news }))]);
@@ -207,24 +209,24 @@ fn tell(core: &Core) {
     }
 }
 
-/// What was told of patches that fail.
+/// The failures of patches reported so far.
 #[derive(Default)]
 struct Failures {
-    /// Of the further failures of a patch only so many are told.
+    /// Limits the records of further failures of a patch.
     limit: RateLimit,
-    /// The leases in force whose first failure was told.
+    /// The leases in force with a reported first failure.
     first: BTreeSet<u64>,
 }
 
 fn take(core: &Core, failures: &mut Failures, event: Event) {
     match event {
-        // That it woke the thread is all.
+        // Its only purpose is to wake the thread.
         Event::Guarded => {}
         Event::Look => core.sweep(),
         Event::Failed { lease, call, why } => {
             let why = crate::eval::cut(&core.scrub(&why));
             failures.first.retain(|first| core.leases.find(*first).is_ok());
-            // The first one is told to its operator, so its record is always there.
+            // The first failure is reported to its operator, so it is always recorded.
             let found = core.leases.find(lease).ok().filter(|_| !failures.first.contains(&lease));
             if found.is_none() && failures.limit.allow().is_none() {
                 return;
@@ -245,7 +247,7 @@ fn take(core: &Core, failures: &mut Failures, event: Event) {
                 Some(last) => format!("{why}; the last time {last}"),
                 None => why,
             };
-            // Whoever else ends it at this moment does the same.
+            // Another thread may end it at the same moment, with the same effect.
             core.see_to_end(lease, &Cause::Breaker(why), Wait::AGENT);
         }
         Event::Marked => {}
@@ -276,12 +278,12 @@ impl Observer for Observing {
     fn ran(&self, _lease: u64, _took: Duration) {}
 
     fn failed(&self, lease: u64, call: u64, failure: &PatchFailure) {
-        // A full queue loses the text of a failure; the layer has counted it.
+        // A full queue drops the text of a failure; the layer has counted it.
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        // The thread is gone when the agent is; then nobody asks any more.
+        // The send fails only when the agent has stopped.
         drop(self.events.send(Event::Failed { lease, call, why: failure.to_string() }));
     }
 

@@ -1,4 +1,4 @@
-//! What the log says: one function per kind of record. Values go in as keyed digests unless they may be read.
+//! The records of the audit log: one function per kind. Values are recorded as keyed digests unless they may be read.
 
 use debug_audit::Entry;
 use debug_audit::kinds::LEASE_CONFLICT;
@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use crate::clock::BootTime;
 use crate::lease::Lease;
 
-/// The longest piece of text in one line: with every byte escaped as `\u0000` it still fits 65,535 bytes.
+/// The longest text in one record, in bytes: with every byte escaped as `\u0000` the line still fits 65,535 bytes.
 const PART: usize = 9_000;
 
-/// A record with the times that every record has.
+/// A record with the two times of every record.
 pub(crate) fn record(kind: &'static str, body: Value) -> Entry {
     let mut members = match body {
         Value::Object(members) => members,
@@ -27,7 +27,7 @@ pub(crate) fn kept(kind: &'static str, body: Value) -> Entry {
     Entry { keep: true, ..record(kind, body) }
 }
 
-/// The record of an effect that a plan would have: marked so, because it had none.
+/// Marks the record of a planned effect, which did not happen.
 pub(crate) fn planned(entry: Entry) -> Entry {
     let body = match serde_json::from_str::<Value>(&entry.body) {
         Ok(Value::Object(mut members)) => {
@@ -39,14 +39,15 @@ pub(crate) fn planned(entry: Entry) -> Entry {
     Entry { body, ..entry }
 }
 
-/// RFC 3339 in UTC, with microseconds.
+/// The time in RFC 3339, UTC, with microseconds.
 fn wall_clock() -> String {
     format!("{:.6}", jiff::Timestamp::now())
 }
 
-/// A long text as records of its own before the one that it belongs to, or in place if it is short.
+/// Splits a long text into records of their own, which precede the record that it belongs to; a short text stays in
+/// place.
 ///
-/// Each part has the members `common`, too. Returns the parts and the members for the record: `{name: text}` or
+/// Each part also has the members `common`. Returns the parts, and the members for the record: `{name: text}` or
 /// `{"parts": n}`.
 pub(crate) fn parted(
     kind: &'static str,
@@ -69,7 +70,7 @@ pub(crate) fn parted(
     (pieces.into_iter().enumerate().map(entry).collect(), members)
 }
 
-/// Cuts at character boundaries.
+/// Splits a text at character boundaries.
 fn pieces(text: &str) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut rest = text;
@@ -85,8 +86,8 @@ fn pieces(text: &str) -> Vec<&str> {
     pieces
 }
 
-/// What policy was asked and what it answered; the same for every record of an effect or method. What was asked of
-/// several resources in the same words and answered by the same rule stands once, with all of them.
+/// The policy decisions, in the form that every record of an effect or method has. Consecutive requests that differ
+/// only in the resource and have the same decision are grouped.
 pub(crate) fn decisions(asked: &[(Request, Decision)], policy: &str) -> (Vec<Entry>, Value) {
     let allowed = asked.iter().all(|(_, decision)| matches!(decision, Decision::Allow(_)));
     let mut groups: Vec<(Value, &Request, &Decision, Vec<&Resource>)> = Vec::new();
@@ -120,15 +121,15 @@ pub(crate) fn decisions(asked: &[(Request, Decision)], policy: &str) -> (Vec<Ent
     (parts, gate)
 }
 
-/// The end of one's own change, about which policy is not asked.
+/// The decision for the end of an operator's own change, which policy does not decide about.
 pub(crate) fn own(lease: u64, policy: &str) -> Value {
     json!({ "policy": policy, "allowed": true, "own": lease })
 }
 
-/// What is recorded of an effect in place, in bytes; longer goes into parts.
+/// The longest member in the record itself, in bytes; a longer one is split into parts.
 pub(crate) const MAX_INLINE: usize = PART;
 
-/// Whether two requests differ in nothing but the resource.
+/// Whether two requests differ only in the resource.
 fn alike(one: &Request, other: &Request) -> bool {
     let Request { action, resource: _, operator, roles, environment, mode, ttl, life, reason } = one;
     *action == other.action
@@ -141,22 +142,22 @@ fn alike(one: &Request, other: &Request) -> bool {
         && *reason == other.reason
 }
 
-/// How undoing a change went, as the log tells it.
+/// The outcome of a revert, for its record.
 #[derive(Default)]
 pub(crate) struct Told {
-    /// Why a part of it was left as it is.
+    /// Why a part of the change was kept.
     pub(crate) conflict: Option<String>,
-    /// The lease above, whose change stands there.
+    /// The lease above that covers the change.
     pub(crate) covered_by: Option<u64>,
-    /// Keyed digest and length of what stands there now.
+    /// Keyed digest and length of the value there now.
     pub(crate) restored: Value,
-    /// The same of what will stand there when the lease above ends.
+    /// The same of the value that the end of the lease above will restore.
     pub(crate) base: Value,
-    /// Whether the service itself wrote there meanwhile, which was left.
+    /// Whether the service wrote there in between; its value was kept.
     pub(crate) foreign: bool,
-    /// Where the thing that was changed was found, if not at the target.
+    /// Where the changed element was found, if not at the target.
     pub(crate) found: Option<String>,
-    /// What was compared.
+    /// What was compared to find it.
     pub(crate) compared: &'static [&'static str],
 }
 
@@ -175,7 +176,7 @@ pub(crate) fn lease_ended(kind: &'static str, lease: &Lease, by: &str, told: &To
     Entry { terminal: true, ..kept(kind, body) }
 }
 
-/// What became of a conflict. Not terminal: the lease had ended before.
+/// The record of a settled conflict. It is not terminal: the lease had ended before.
 pub(crate) fn lease_settled(lease: &Lease, by: &str, how: &str, restored: &Value, detail: Value) -> Entry {
     let body = json!({
         "lease": lease.id, "target": lease.target(), "owner": lease.owner, "by": by, "how": how,

@@ -1,4 +1,4 @@
-//! From the configuration to a running agent, and back: everything checked first, then the log, then the socket.
+//! Starts and stops the agent: first every check, then the log, then the socket.
 
 mod history;
 mod names;
@@ -46,21 +46,21 @@ use history::{History, digest, history};
 pub(crate) use names::Names;
 use notices::Notices;
 
-/// How often a port or folder that another process holds is tried again: a rolling restart takes seconds.
+/// How often a port or folder that another process holds is retried: a rolling restart takes seconds.
 const RETRY: Duration = Duration::from_secs(1);
-/// The stack of eval threads; only touched pages cost.
+/// The stack of eval threads, in bytes; only touched pages cost memory.
 const EVAL_STACK: usize = 16 << 20;
-/// The nice value of the threads on which evals run: where processors are short, a service thread gets about three times
-/// as much. What ends changes has a thread of its own, which is not behind.
+/// The nice value of the threads that run evals: under load a thread of the service gets about three times as much. The
+/// thread that ends changes keeps the service's priority.
 const BEHIND_THE_SERVICE: i32 = 5;
-/// How long stopping may take in all, from its first step to its last: under a second, with some milliseconds to spare.
+/// How long stopping may take in total: under a second, with some milliseconds to spare.
 const STOP: Duration = Duration::from_millis(900);
-/// How much of it is the most that ending changes takes, which comes first.
+/// The part of [`STOP`] for the first step, reverting changes.
 const REVERTING: Duration = Duration::from_millis(500);
-/// How much of it is left for the log, which comes last.
+/// The part of [`STOP`] reserved for the last step, closing the log.
 const CLOSING: Duration = Duration::from_millis(250);
 
-/// Says that there is no agent: once on stderr, and in the service's log once it has one.
+/// Reports that the agent does not start: once on stderr, and in the service's log once it has a subscriber.
 pub(crate) fn refuse_start(why: &str) {
     let what = format!("the debug agent does not start, the service goes on without it: {why}");
     complain(&what);
@@ -68,13 +68,13 @@ pub(crate) fn refuse_start(why: &str) {
     crate::emit::refused(&lines.join("; "));
 }
 
-/// Says something once on stderr: before the service's subscriber is installed there is no better place.
+/// Prints a line on stderr: before the service's subscriber is installed there is no better place.
 #[expect(clippy::print_stderr, reason = "the one line that a refused start is worth; the service goes on")]
 pub(crate) fn complain(why: &str) {
     eprintln!("debug-agent: {why}");
 }
 
-/// An error with what is behind it, in one line.
+/// An error with its sources, in one line.
 fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -85,7 +85,7 @@ fn whole(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Everything that could be checked without waiting for anybody.
+/// Everything that can be checked without blocking.
 pub(crate) struct Prepared {
     config: Config,
     policy: Policy,
@@ -101,10 +101,10 @@ pub(crate) struct Prepared {
     keys: Vec<(String, String)>,
 }
 
-/// Reads and checks the configuration and all that it names.
+/// Reads and checks the configuration and all files that it names.
 ///
 /// # Errors
-/// The first thing that is not as it must be, with what to do.
+/// The first mistake, with advice.
 pub(crate) fn prepare(mut builder: Builder) -> Result<Prepared, StartError> {
     let refuse = |what: String, help: &str| {
         StartError(if help.is_empty() { what } else { format!("{what}\nhelp: {help}") })
@@ -175,8 +175,8 @@ pub(crate) fn prepare(mut builder: Builder) -> Result<Prepared, StartError> {
     })
 }
 
-/// The paths that the author closed to writes. Of one that cannot be read its whole state is closed, as far as it can be told
-/// which one was meant.
+/// The paths that the author closed to writes. For an invalid path the whole state is closed, if its first segment
+/// names a state.
 fn closed_to_writes(builder: &Builder, notices: &mut Notices) -> Vec<Path> {
     let mut closed = Vec::new();
     for text in &builder.never_write {
@@ -199,7 +199,8 @@ fn closed_to_writes(builder: &Builder, notices: &mut Notices) -> Vec<Path> {
     closed
 }
 
-/// Gives the states their checks. The paths of those that would be written without being asked about by theirs.
+/// Adds the checks to their states. Returns the writable states with a check that does not fit: they must be closed to
+/// writes.
 fn checked(builder: &mut Builder, notices: &mut Notices) -> Vec<Path> {
     let mut closed = Vec::new();
     for unused in state::add_checks(&mut builder.states, &builder.checks) {
@@ -248,7 +249,7 @@ fn identify(domain: &str) -> Result<Identify, StartError> {
     })
 }
 
-/// The key that signs checkpoints; its name says whose log it is.
+/// The key that signs checkpoints; its name must be that of this instance's log.
 fn log_key(config: &Config) -> Result<SigningKey, StartError> {
     let file = config.audit.key.display();
     let bytes = config::private_file(&config.audit.key)
@@ -262,15 +263,15 @@ fn log_key(config: &Config) -> Result<SigningKey, StartError> {
     Ok(key)
 }
 
-/// The threads of a running agent.
+/// A running agent's threads.
 pub(crate) struct Running {
-    /// After a fork the child has a copy of everything but the threads.
+    /// The process that has the threads. A forked child has a copy of everything else.
     process: u32,
     shared: Arc<Machinery>,
     boot: Option<JoinHandle<()>>,
 }
 
-/// What the threads share besides the core, which exists once the log is open.
+/// The state that the threads share before the core exists, which needs the open log.
 struct Machinery {
     status: Shared,
     stopping: AtomicBool,
@@ -288,7 +289,7 @@ struct Up {
 /// Starts the agent's first thread, which does the rest.
 ///
 /// # Errors
-/// The system gives no thread.
+/// The system starts no thread.
 pub(crate) fn launch(prepared: Prepared, status: Shared) -> Result<Running, StartError> {
     let shared = Arc::new(Machinery { status, stopping: AtomicBool::new(false), up: Mutex::new(None) });
     let machinery = shared.clone();
@@ -308,7 +309,7 @@ impl Machinery {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Waits for what another process holds.
+    /// Waits for something that another process holds.
     fn wait(&self, why: String) {
         if self.status.set(Status::Waiting(why.clone())) {
             complain(&format!("waiting: {why}"));
@@ -322,7 +323,7 @@ impl Machinery {
     }
 }
 
-/// The first thread: opens the log, then the socket, then stays as the revert thread.
+/// Runs the first thread: opens the log, then the socket, then serves as the revert thread.
 fn boot(prepared: Prepared, machinery: &Arc<Machinery>) {
     let Some((log, opened)) = open_log(&prepared, machinery) else { return };
     let core = match build(prepared, log, &opened, &machinery.status) {
@@ -334,10 +335,11 @@ fn boot(prepared: Prepared, machinery: &Arc<Machinery>) {
     threads::stand(REVERT, &core.faults, || core.leases.revert_turn(|id, cause| end_due(&core, id, &cause)));
 }
 
-/// The first thread, which stays to end what is due.
+/// The name of the first thread, which becomes the revert thread.
 const REVERT: &str = "debug-revert";
 
-/// Ends a lease that is due. Should that panic, it comes up again later, and those that are due with it go on at once.
+/// Ends a lease that is due. If that panics, the lease is tried again later, and the thread goes on with the other due
+/// leases.
 fn end_due(core: &Arc<Core>, id: u64, cause: &Cause) {
     if let Err(Panicked) = fenced(|| revert(core, id, cause.clone())) {
         core.leases.postpone(id, cause);
@@ -345,7 +347,7 @@ fn end_due(core: &Arc<Core>, id: u64, cause: &Cause) {
     }
 }
 
-/// Ends a lease that is due. An error is recorded as an alarm where it happens, and the lease comes up again.
+/// Ends a lease that is due. An error is recorded as an alarm where it happens, and the lease is tried again.
 fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
     let Ok(lease) = core.leases.find(id) else { return };
     let aside = |path: &[String]| lease.failing.is_some() || core.states.waits(&Path(path.to_vec()));
@@ -357,19 +359,20 @@ fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
         drop(core.end_lease(id, &cause, "agent", Wait::AGENT));
         return;
     }
-    // The service holds the state's lock again and again, or its setter takes its time. Asking as an ordinary writer gets it in
-    // turn, on the state's own thread, so that no revert of another state waits behind it.
+    // The service keeps taking the state's lock, or its setter is slow. Queue for the lock as an ordinary writer, on
+    // the state's own thread, so that it does not delay reverts of other states.
     core.leases.postpone(id, &cause);
     let state = path.first().map(String::as_str).unwrap_or_default();
     let waiting = core.clone();
     let for_the_helper = cause.clone();
-    // What has not failed yet is asked within bounds: should it hang, that is to be told.
+    // The first attempt has a time limit: if it hangs, that must be reported.
     let wait =
         if lease.failing.as_ref().is_some_and(|failing| failing.tried) { Wait::Until } else { Wait::AGENT };
     let undo = move || drop(waiting.end_lease(id, &for_the_helper, "agent", wait));
     match core.helpers.undo(state, id, undo) {
         Ok(Turn::Next) => {}
-        // Should that thread be stuck with something else, or dead: whoever comes first. Without waiting, because others do.
+        // The state's thread may be blocked by another job, or dead. Try here, too, without blocking, because other
+        // leases are due.
         Ok(Turn::Queued) => drop(core.end_lease(id, &cause, "agent", Wait::Try)),
         Err(error) => core.emitter.alarm(&format!("no thread to undo lease {id} on: {error}")),
     }
@@ -396,7 +399,7 @@ fn open_log(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, Opened)>
     }
 }
 
-/// Puts the core together and writes the records of the start.
+/// Builds the core and writes the records of the start.
 fn build(
     prepared: Prepared,
     log: Log,
@@ -488,7 +491,7 @@ fn build(
             .alarm(&format!("whether this process ends inside a patched call cannot be noted: {error}"));
         Found::default()
     });
-    // Whoever could write there could make up numbers.
+    // A user who can write that file could invent lease ids.
     found.leases.retain(|lease| *lease <= history.highest);
     boot_records(&core, &config, opened, &history, &found, &tls)?;
     if let Err(error) = inside.clear() {
@@ -497,14 +500,14 @@ fn build(
     }
     let observing = Observing::new(&core, marks, inside).map_err(|e| format!("no thread: {e}"))?;
     let observing = Arc::new(observing);
-    // The points outlive the agent in the layers of the service's router.
+    // A weak reference: the points outlive the agent in the layers of the service's router.
     let bell = Arc::downgrade(&observing);
     core.points.on_news(move || {
         if let Some(observing) = bell.upgrade() {
             observing.news();
         }
     });
-    // What came before.
+    // Report the news from before the start.
     observing.news();
     drop(core.observing.set(observing));
     Ok((core, tls, config.listen))
@@ -583,7 +586,7 @@ fn boot_records(
         .map_err(|e| format!("the audit log cannot be written: {}", whole(&e)))
 }
 
-/// What a crash left behind and what was done about it.
+/// What a crash left behind, and how it was repaired.
 fn recovery(recovered: &debug_audit::Recovered) -> Value {
     let torn = recovered.torn.as_ref().map(
         |torn| json!({ "file": torn.file, "moved_to": torn.moved_to, "seq": torn.seq, "bytes": torn.bytes }),
@@ -591,7 +594,7 @@ fn recovery(recovered: &debug_audit::Recovered) -> Value {
     json!({ "covered": recovered.covered, "adopted": recovered.adopted, "torn": torn })
 }
 
-/// The key of the digests in the log, kept beside it: 32 random bytes, made with the log.
+/// The key of the log's digests, stored beside the log: 32 random bytes, generated with it.
 fn digest_key(folder: &std::path::Path) -> Result<[u8; 32], String> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -605,8 +608,8 @@ fn digest_key(folder: &std::path::Path) -> Result<[u8; 32], String> {
     }
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(|e| format!("no randomness: {e}"))?;
-    // Whole or not there: a crash in between must not leave an empty key that is refused for ever. The folder is held by
-    // this process alone.
+    // Atomic: a crash in between must not leave an empty key that is refused for ever. Only this process uses the
+    // folder.
     let new = folder.join("digest.key.new");
     let write = || -> std::io::Result<()> {
         let mut file =
@@ -620,7 +623,7 @@ fn digest_key(folder: &std::path::Path) -> Result<[u8; 32], String> {
     Ok(key)
 }
 
-/// Opens the socket and starts the threads that answer it.
+/// Opens the socket and starts the eval threads.
 fn listen_and_serve(
     core: &Arc<Core>,
     tls: Tls,
@@ -647,7 +650,7 @@ fn listen_and_serve(
     let threads = match eval_threads(&queue, &core.faults) {
         Ok(threads) => threads,
         Err(error) => {
-            // Those that there are wait for work that never comes.
+            // The threads that did start wait for work that never comes.
             queue.stop();
             machinery.refuse(format!("no threads for evals: {error}"));
             return None;
@@ -655,7 +658,7 @@ fn listen_and_serve(
     };
     let mut up = machinery.up.lock().unwrap_or_else(PoisonError::into_inner);
     if machinery.stopping() {
-        // Whoever stops found nothing up yet, and takes nothing down any more.
+        // The thread that stops the agent has found nothing to stop, and will not look again.
         drop(up);
         net.shutdown();
         queue.stop();
@@ -673,7 +676,8 @@ fn eval_threads(queue: &Arc<Queue>, faults: &Faults) -> std::io::Result<Vec<Join
         let (queue, mut nice) = (queue.clone(), false);
         threads::spawn(name, Some(EVAL_STACK), faults.clone(), move || {
             if !std::mem::replace(&mut nice, true) {
-                // On Linux this is of the calling thread alone (setpriority(2)). Without it evals take longer, no more.
+                // On Linux this affects only the calling thread (setpriority(2)). If it fails, evals compete with the
+                // service at equal priority.
                 let _ = rustix::process::nice(BEHIND_THE_SERVICE);
             }
             queue.work()
@@ -688,14 +692,17 @@ fn eval_threads(queue: &Arc<Queue>, faults: &Faults) -> std::io::Result<Vec<Join
 }
 
 impl Running {
-    /// The core of an agent that listens; waits for nobody longer than 5 ms, and for nothing in a child of `fork`, where whoever held
-    /// a lock is gone.
+    /// The core of an agent that listens; `None` before that. Waits at most 5 ms. Do not call it in a forked child,
+    /// where the holder of a lock may not exist.
+    ///
+    /// # Errors
+    /// `Stuck` if the lock is held for 5 ms.
     fn core(&self) -> Result<Option<Arc<Core>>, Stuck> {
         let up = lock_soon(&self.shared.up).ok_or(Stuck)?;
         Ok(up.as_ref().map(|up| up.core.clone()))
     }
 
-    /// How the agent is.
+    /// The state of the agent.
     pub(crate) fn status(&self) -> Status {
         if self.process != std::process::id() {
             return Status::Stopped;
@@ -708,7 +715,7 @@ impl Running {
         }
     }
 
-    /// How many leases are in force; 0 as well if that cannot be told within milliseconds.
+    /// The number of leases in force; 0 also if it cannot be read within milliseconds.
     pub(crate) fn leases_in_force(&self) -> usize {
         if self.process != std::process::id() {
             return 0;
@@ -717,11 +724,12 @@ impl Running {
         core.and_then(|core| core.leases.glance(BootTime::now()).ok()).map_or(0, |(count, _)| count)
     }
 
-    /// Reverts everything, writes `shutdown`, ends the threads; within 1 s in all, whatever hangs: each step gets what is left of
-    /// the time, and none waits for what another one has to wait for.
+    /// Reverts everything, writes `shutdown` and ends the threads, within 1 s in total even if something hangs: each
+    /// step gets what is left of the time, and none blocks on what blocks another.
     pub(crate) fn stop(mut self) {
         if self.process != std::process::id() {
-            // The log, the socket and the changes are the parent's, and nobody here would answer. Nothing of it is let go of.
+            // The log, the socket and the changes belong to the parent, and this process has no threads. Release none
+            // of it.
             std::mem::forget(self);
             return;
         }
@@ -731,7 +739,7 @@ impl Running {
             boot.thread().unpark();
         }
         let Some(Up { core, queue, net, threads }) = up else {
-            // Not up yet: the thread sees that it should stop at its next look.
+            // The agent is not up yet: the boot thread checks `stopping` before its next step.
             return;
         };
         let begun = Instant::now();
@@ -741,7 +749,7 @@ impl Running {
         revert_all(&core, begun + REVERTING);
         let (until, last) = (begun + STOP - CLOSING, begun + STOP);
         net.shutdown_within(until.saturating_duration_since(Instant::now()));
-        // Before the log is closed: they write how their evals ended.
+        // Before the log is closed: these threads write the outcomes of their evals.
         threads.into_iter().for_each(|thread| join(thread, until));
         if let Some(observing) = core.observer() {
             observing.marks().end(core.leases.in_force(BootTime::now()));
@@ -757,7 +765,7 @@ impl Running {
     }
 }
 
-/// Ends every lease, the newest first; what cannot be undone at once is tried again until `until`.
+/// Ends every lease, newest first; retries failed reverts until `until`.
 fn revert_all(core: &Arc<Core>, until: Instant) {
     core.leases.close();
     loop {
@@ -776,7 +784,8 @@ fn revert_all(core: &Arc<Core>, until: Instant) {
     }
 }
 
-/// Ends a lease as the agent stops. A write on the thread of its state: what the service holds up there holds up nothing else.
+/// Ends a lease as the agent stops. A write is reverted on its state's thread, so that a blocked state delays no other
+/// revert.
 fn end_at_stop(core: &Arc<Core>, lease: &Lease) {
     let (id, ending) = (lease.id, core.clone());
     let end = move || ending.see_to_end(id, &Cause::Shutdown, Wait::AGENT);
@@ -791,7 +800,7 @@ fn end_at_stop(core: &Arc<Core>, lease: &Lease) {
     }
 }
 
-/// Waits for a thread that was told to end, until `until`; one that is stuck in the service's own code is left to itself.
+/// Waits for a thread to end, until `until`; a thread that hangs in the service's code is detached.
 fn join(thread: JoinHandle<()>, until: Instant) {
     while !thread.is_finished() && Instant::now() < until {
         std::thread::park_timeout(Duration::from_millis(1));

@@ -1,4 +1,4 @@
-//! How the agent is, readable by the service at any time.
+//! The state of the agent, readable by the service at any time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,32 +9,33 @@ use crate::clock::BootTime;
 use crate::lease::{Leases, Overdue, Stuck};
 use crate::threads::Faults;
 
-/// How long undoing a change may wait for a lock of the service before that is said.
+/// How long a revert may wait for a lock of the service before it is reported.
 const LONG_WAIT: Duration = Duration::from_secs(1);
 
-/// How the agent is.
+/// The state of the agent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Status {
-    /// The environment flag is not set: there is no thread, no socket, no file.
+    /// `DEBUG_AGENT` is off: there is no thread, no socket, no file.
     Inert,
-    /// It checks the log and opens its socket.
+    /// The agent checks the log and opens its socket.
     Starting,
-    /// It listens, and nothing is changed.
+    /// The agent listens, and no change is in force.
     Running,
-    /// It listens, and so many changes are in force.
+    /// The agent listens, and this many changes are in force.
     Changed(usize),
-    /// It listens, and a change has been in force for more than 1 s past its end: the service holds the lock of its state or
-    /// refuses the old value, or the agent's threads do not get on. It is tried again until it is undone.
+    /// The agent listens, and a change is in force more than 1 s past its end; the reason. The service holds the lock
+    /// of its state or refuses the old value, or the agent's threads are blocked. The revert is retried until it
+    /// succeeds.
     Late(String),
-    /// It listens, and a thread of its own or code of the service's that it called has panicked. It goes on; the service's log
-    /// and the audit log say more.
+    /// The agent listens, and a thread of its own, or the service's code on it, has panicked; what panicked. It goes
+    /// on; the service's log and the audit log have details.
     Faulty(String),
-    /// Another process holds the port or the audit folder; it is tried again each second.
+    /// Another process holds the port or the audit folder; retried each second.
     Waiting(String),
-    /// It did not start, for this reason; the service is not affected.
+    /// The agent did not start, for this reason; the service is not affected.
     Refused(String),
-    /// It was stopped; or this process is a child that was forked off the one it runs in.
+    /// The agent was stopped; or this process is a forked child of the one it runs in.
     Stopped,
 }
 
@@ -48,7 +49,7 @@ impl fmt::Display for Status {
             Self::Changed(count) => write!(f, "running, with {count} changes in force"),
             Self::Late(why) | Self::Faulty(why) => write!(f, "running, but {why}"),
             Self::Waiting(why) => write!(f, "waiting: {why}"),
-            // One line, for whoever writes it into a log.
+            // One line, fit for a log.
             Self::Refused(why) => {
                 write!(f, "refused: {}", why.lines().map(str::trim).collect::<Vec<_>>().join("; "))
             }
@@ -58,7 +59,7 @@ impl fmt::Display for Status {
 }
 
 impl Status {
-    /// Nobody can look at the leases.
+    /// Another thread holds the lease table for too long.
     pub(crate) fn stuck() -> Self {
         Self::Late("a thread that ends changes does not get on".to_owned())
     }
@@ -79,12 +80,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Beginning with `status`.
+    /// Starts as `status`.
     pub(crate) fn new(status: Status) -> Self {
         Self { status: Arc::new(Mutex::new(status)), waits: Waits::default(), faults: Faults::default() }
     }
 
-    /// As it is now.
+    /// The current status.
     pub(crate) fn now(&self) -> Status {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (status, self.waits.long().pop()) {
@@ -93,7 +94,7 @@ impl Shared {
         }
     }
 
-    /// As it is now, with what is to be said of the leases of a running agent.
+    /// The current status, with what the leases of a running agent add.
     pub(crate) fn with_leases(&self, leases: &Leases) -> Status {
         let status = self.now();
         if status != Status::Running {
@@ -110,7 +111,7 @@ impl Shared {
         }
     }
 
-    /// Changes it; true if it was another before.
+    /// Sets the status; true if it differs from the one before.
     pub(crate) fn set(&self, status: Status) -> bool {
         let mut now = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let differs = *now != status;
@@ -118,18 +119,18 @@ impl Shared {
         differs
     }
 
-    /// What panicked inside the agent.
+    /// The panics inside the agent.
     pub(crate) fn faults(&self) -> Faults {
         self.faults.clone()
     }
 
-    /// Which reverts wait for a lock of the service.
+    /// The reverts that wait for a lock of the service.
     pub(crate) fn waits(&self) -> Waits {
         self.waits.clone()
     }
 }
 
-/// The states whose lock a revert waits for, each since when.
+/// The states with a revert that waits for their lock, each with the start of the wait.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Waits(Arc<Mutex<BTreeMap<String, Instant>>>);
 
@@ -138,13 +139,13 @@ impl Waits {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A wait for the lock of this state begins; it ends with the guard.
+    /// Begins a wait for the lock of a state; it ends when the guard is dropped.
     pub(crate) fn begin(&self, state: &str) -> Waiting {
         self.lock().insert(state.to_owned(), Instant::now());
         Waiting { waits: self.clone(), state: state.to_owned() }
     }
 
-    /// A sentence for each that has lasted more than 1 s, with its state, the longest last.
+    /// The waits of more than 1 s: state and sentence, the longest last.
     pub(crate) fn long(&self) -> Vec<(String, String)> {
         let mut long: Vec<(Duration, String)> = self
             .lock()
@@ -164,14 +165,14 @@ impl Waits {
             .collect()
     }
 
-    /// As if every wait had begun so much earlier.
+    /// Moves the start of every wait back by `by`.
     #[cfg(test)]
     pub(crate) fn age_for_test(&self, by: Duration) {
         self.lock().values_mut().for_each(|since| *since = since.checked_sub(by).unwrap_or(*since));
     }
 }
 
-/// A wait that lasts as long as this.
+/// A wait in progress.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     waits: Waits,

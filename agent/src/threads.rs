@@ -1,4 +1,4 @@
-//! The agent's standing threads: each goes on after a panic, and what panicked is told.
+//! The agent's standing threads: each goes on after a panic, which is reported.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -7,25 +7,25 @@ use std::time::Duration;
 
 use crate::fence::{Panicked, fenced};
 
-/// How long a thread pauses after its turn panicked, twice as long each time in a row up to [`LONGEST_PAUSE`]: what panics each
-/// time must not use up a processor.
+/// The pause after a turn that panicked, doubled for each one in a row up to [`LONGEST_PAUSE`]: a turn that always
+/// panics must not use up a processor.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Short enough that the next turn still comes in time for people.
+/// Short enough that an operator does not notice the delay of the next turn.
 const LONGEST_PAUSE: Duration = Duration::from_millis(640);
 
-/// Whether a standing thread has another turn.
+/// Whether a standing thread takes another turn.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Next {
-    /// It has.
+    /// It does.
     Turn,
     /// It ends.
     End,
 }
 
-/// Hears of a panic: of what, and how often it has panicked by now.
+/// Called on a panic with what panicked, and how often so far.
 type Hears = Box<dyn Fn(&str, u64) + Send + Sync>;
 
-/// What panicked inside the agent so far.
+/// The panics inside the agent so far.
 #[derive(Clone, Default)]
 pub(crate) struct Faults(Arc<Inner>);
 
@@ -42,14 +42,14 @@ impl std::fmt::Debug for Faults {
 }
 
 impl Faults {
-    /// From now on `hears` is told of the first panic of each thing, the second, the fourth and so on: what panics again and
-    /// again must not fill the log.
+    /// Sets the function to call on a panic: for the first of each kind, the second, the fourth and so on, so that a
+    /// repeated panic does not fill the log.
     pub(crate) fn tell(&self, hears: impl Fn(&str, u64) + Send + Sync + 'static) {
-        // Only the first counts: there is one core.
+        // Only the first call counts: there is one core.
         drop(self.0.hears.set(Box::new(hears)));
     }
 
-    /// Something of the agent's, such as a thread by its name, has panicked and goes on.
+    /// Counts and reports a panic of a part of the agent that goes on, such as a thread, by its name.
     pub(crate) fn panicked(&self, what: &str) {
         let times = {
             let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,17 +58,17 @@ impl Faults {
             *times
         };
         if let Some(hears) = self.0.hears.get().filter(|_| times.is_power_of_two()) {
-            // Telling of a fault must not be another.
+            // Contain a panic of the report itself.
             drop(fenced(|| hears(what, times)));
         }
     }
 
-    /// Whether this has panicked before.
+    /// Whether this part has panicked before.
     pub(crate) fn knows(&self, what: &str) -> bool {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).contains_key(what)
     }
 
-    /// What `status()` and `info()` say of it; nothing while nothing has panicked.
+    /// The panics in one sentence, for `status()` and `info()`; `None` without any.
     pub(crate) fn sentence(&self) -> Option<String> {
         let seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let each: Vec<String> = seen.iter().map(|(what, times)| format!("{what} ({times} times)")).collect();
@@ -76,11 +76,11 @@ impl Faults {
     }
 }
 
-/// Starts a thread that takes turns until one of them says that it was the last. A turn that panics is told, and another
+/// Starts a thread that takes turns until one returns [`Next::End`]. A panic in a turn is reported, and the next turn
 /// follows.
 ///
 /// # Errors
-/// The system gives no thread.
+/// The system starts no thread.
 pub(crate) fn spawn(
     name: &'static str,
     stack: Option<usize>,
@@ -152,7 +152,7 @@ mod tests {
         );
     }
 
-    /// What a panic was made with may panic again when it is dropped.
+    /// The payload of a panic may panic when it is dropped.
     #[test]
     fn a_panic_whose_payload_panics_is_one() {
         struct Bomb;

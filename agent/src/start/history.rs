@@ -1,4 +1,4 @@
-//! What the log of earlier processes says that this one must go on from.
+//! Reads from the log of earlier processes what this one must continue.
 
 use std::collections::BTreeMap;
 
@@ -9,30 +9,29 @@ use sha2::{Digest, Sha256};
 use crate::config::Config;
 use crate::net::Tls;
 
-/// What the log tells about the previous process.
+/// What the log says about earlier processes.
 #[derive(Default)]
 pub(super) struct History {
     /// The highest lease id so far.
     pub(super) highest: u64,
-    /// The highest session so far.
+    /// The highest session id so far.
     pub(super) sessions: u64,
     /// Leases without a terminal record: id and target.
     pub(super) open: BTreeMap<u64, Value>,
-    /// The revocation lists that were in force last: the CA and the list's number, in hex.
+    /// The revocation lists used last: the CA's digest and the list's number, hex.
     lists: BTreeMap<String, String>,
 }
 
 impl History {
-    /// Refuses revocation lists that are older than those that were in force: with them whoever was revoked since would
-    /// get in again.
+    /// Refuses a revocation list older than one used before: it would accept certificates that were revoked since.
     ///
     /// # Errors
-    /// Which list it is, and what to do.
+    /// The list and what to do.
     pub(super) fn check_lists(&self, config: &Config, tls: &Tls) -> Result<(), String> {
         for authority in &tls.authorities {
             let Some(seen) = self.lists.get(&digest(&authority.subject)) else { continue };
             let now = &authority.crl_number;
-            // Hex without leading zeros.
+            // Hex numbers without leading zeros: compare the length first.
             if (now.len(), now) < (seen.len(), seen) {
                 return Err(format!(
                     "the revocation list in `{}` has the number {now} (hex), the audit log has seen {seen} in force\n\
@@ -45,12 +44,12 @@ impl History {
     }
 }
 
-/// Names a CA by its subject: the SHA-256 of its DER, in hex.
+/// Names a CA by the SHA-256 of its subject's DER, hex.
 pub(super) fn digest(subject: &[u8]) -> String {
     Sha256::digest(subject).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads the log once, after it was verified, for what must go on: leases that never ended, numbers that only rise.
+/// Reads the log once, after it was verified, for what this process must continue: open leases and the highest numbers.
 ///
 /// # Errors
 /// The log cannot be read.
@@ -60,7 +59,7 @@ pub(super) fn history(config: &Config) -> Result<History, String> {
     for line in reader {
         let line = line.map_err(|e| e.to_string())?;
         let text = String::from_utf8_lossy(&line.bytes);
-        // Most records are none of these; parsing them all would make starting slow.
+        // Skip other records unparsed: parsing them all would make the start slow.
         let kinds = ["\"kind\":\"lease.", "\"kind\":\"session.open\"", "\"kind\":\"crl.loaded\""];
         if !kinds.iter().any(|kind| text.contains(kind)) {
             continue;

@@ -1,5 +1,5 @@
-//! Names in the author's code and in the policy that match nothing. A protection with a typing mistake in it protects nothing,
-//! and nothing else would tell.
+//! Detects names in the author's code and in the policy that match nothing. A misspelt protection protects nothing, and
+//! nothing else would report it.
 
 use debug_policy::{NamedResource, Resource};
 
@@ -9,25 +9,25 @@ use crate::notes::Note;
 use crate::points::Kind;
 use crate::state::{Path, StateError, Tree, Wait, nearest};
 
-/// How many leaves of a state are named that cannot be shown; one fault of a type often has many.
+/// The most unreadable leaves of one state that are named; one fault of a type often causes many.
 const MAX_LEAVES: usize = 5;
 
-/// The names that stand for something which must be there.
+/// The names that must match something.
 #[derive(Debug)]
 pub(crate) struct Names {
     never_write: Vec<Path>,
     never_patch: Vec<String>,
-    /// Of the configuration: what stays visible with `redact = "all"`.
+    /// From the configuration: the paths that stay visible with `redact.all`.
     visible: Vec<String>,
 }
 
-/// A state as it was found at start.
+/// A state as found at start.
 struct Seen {
     path: Path,
     found: Result<Tree, StateError>,
 }
 
-/// Why a name matches nothing, and which paths of states that tells of.
+/// Why a name matches nothing, and the paths of states that this reveals.
 struct Why {
     text: String,
     paths: Vec<Path>,
@@ -41,12 +41,13 @@ impl Why {
 }
 
 impl Names {
-    /// From the builder and the configuration.
+    /// The names from the builder and the configuration.
     pub(crate) fn new(never_write: Vec<Path>, never_patch: Vec<String>, visible: Vec<String>) -> Self {
         Self { never_write, never_patch, visible }
     }
 
-    /// Looks at all of them against what there is, tells what is wrong, and stays with the core for what is not there yet.
+    /// Checks all names, reports those that match nothing, and stays with the core for routes that may become known
+    /// later.
     pub(crate) fn tell(self, core: &Core, mut notices: Notices) {
         let seen: Vec<Seen> = core.states.list().map(|(name, _)| seen(core, name)).collect();
         seen.iter().for_each(|seen| unreadable(seen, &mut notices));
@@ -79,7 +80,8 @@ impl Names {
                 notices.add_note(in_policy(&named, why));
             }
         }
-        // Routes are known once they were called, so most of these are no mistakes; one that is like a known one may be.
+        // Routes become known with their first request, so most of these are no mistakes. Report only those that
+        // resemble a known route.
         for (notice, is_near) in self.unknown_routes(core) {
             if is_near {
                 notices.add_note(notice);
@@ -89,13 +91,13 @@ impl Names {
         drop(core.names.set(self));
     }
 
-    /// What names a route that is no point yet, for `info()`; what was told at start is left out.
+    /// The names of routes that are no points yet, for `info()`, without those reported at start.
     pub(crate) fn not_yet(&self, core: &Core) -> Vec<Note> {
         let routes = self.unknown_routes(core).into_iter().map(|(notice, _)| notice);
         routes.filter(|notice| !core.at_start().contains(notice)).collect()
     }
 
-    /// Names of routes that are no points, and whether a known route is near.
+    /// The names of routes that are no points, each with whether a known route resembles it.
     fn unknown_routes(&self, core: &Core) -> Vec<(Note, bool)> {
         let mut unknown = Vec::new();
         let mut add = |name: &str, notice: &dyn Fn(Why) -> Note| {
@@ -111,7 +113,7 @@ impl Names {
         let routes = core.policy.named_resources().filter(NamedResource::is_of_routes);
         for named in routes.filter(|named| !matches_point(core, named)) {
             let text = named.to_string();
-            // Of a pattern with `*` in it nothing is near.
+            // A pattern with `*` resembles no route.
             let name = text.strip_prefix("point:").unwrap_or(&text);
             if !name.contains('*') {
                 add(name, &|why| in_policy(&named, why));
@@ -136,11 +138,11 @@ fn seen(core: &Core, name: &str) -> Seen {
     Seen { path, found }
 }
 
-/// What of a state cannot be shown, and so is not looked through for secrets either.
+/// Reports the values of a state that cannot be shown, and hence are not searched for secrets either.
 fn unreadable(seen: &Seen, notices: &mut Notices) {
     let tree = match &seen.found {
         Ok(tree) => tree,
-        // Told as what they are, or gone at the next look.
+        // Reported elsewhere, or gone at the next read.
         Err(StateError::DuplicateName(_) | StateError::InsideState(_) | StateError::Busy(_)) => return,
         Err(error) if error.is_large_container() => {
             let what = format!(
@@ -164,13 +166,13 @@ fn unreadable(seen: &Seen, notices: &mut Notices) {
     }
 }
 
-/// Why a path names nothing, if it does: no such state, or nothing of the kind stands there now.
+/// Why a path matches nothing, if so: there is no such state, or no value at the path now.
 fn missing(seen: &[Seen], path: &Path) -> Option<Why> {
     let name = path.0.first().map(String::as_str).unwrap_or_default();
     let Some(state) = seen.iter().find(|seen| seen.path.0.first().is_some_and(|known| known == name)) else {
         return Some(no_state(seen, name, &format!("no state is named `{name}`")));
     };
-    // What cannot be looked at may be there.
+    // An unreadable value may contain it.
     let error = state.found.as_ref().ok()?.known_at(path.below()).err()?;
     let at = state.path.join(&error.path.0);
     let wanted = error.path.0.last().map(String::as_str).unwrap_or_default();
@@ -188,15 +190,15 @@ fn missing(seen: &[Seen], path: &Path) -> Option<Why> {
     }
 }
 
-/// That there is no state of a name, with the nearest that there is.
+/// There is no state of this name; adds the nearest one.
 fn no_state(seen: &[Seen], name: &str, what: &str) -> Why {
     let near = nearest(name, seen.iter().filter_map(|seen| seen.path.0.first()).map(String::as_str));
     let paths = near.map(|near| Path(vec![near.to_owned()])).into_iter().collect();
     Why { text: format!("{what}{}", guess(near)), paths }
 }
 
-/// What is wrong with a path that the author closed. One that the state's type does not know closes nothing; one that is only
-/// not there at this moment stays closed.
+/// Checks a path that the author closed. A path that the state's type does not know closes nothing; a path that is only
+/// missing now stays closed.
 fn never_write(core: &Core, seen: &[Seen], path: &Path) -> Option<Note> {
     let why = missing(seen, path)?;
     let is_known = core.states.named(path.0.first()?).is_ok();
@@ -207,7 +209,7 @@ fn never_write(core: &Core, seen: &[Seen], path: &Path) -> Option<Note> {
     Some(why.note(|why| format!("`.never_write`: `{path}`: {why}; it closes nothing")))
 }
 
-/// Why a pattern of the policy matches nothing, if that can be told.
+/// Why a pattern of the policy matches nothing, if that is known.
 fn unmatched(core: &Core, seen: &[Seen], named: &NamedResource<'_>) -> Option<Why> {
     if named.is_of_functions() {
         let text = named.to_string();
@@ -215,7 +217,7 @@ fn unmatched(core: &Core, seen: &[Seen], named: &NamedResource<'_>) -> Option<Wh
         let text = format!("matches no point{}", guess(core.points.nearest(name).as_deref()));
         return (!matches_point(core, named)).then_some(Why { text, paths: Vec::new() });
     }
-    // One that begins with a `*` is meant for whatever there is.
+    // A pattern that begins with `*` may match anything.
     let exact = named.state_path().filter(|exact| !exact.is_empty())?;
     let mut reached = seen.iter().filter(|seen| named.reaches(&seen.path.0)).peekable();
     if reached.peek().is_none() {
@@ -231,7 +233,7 @@ fn unmatched(core: &Core, seen: &[Seen], named: &NamedResource<'_>) -> Option<Wh
     })
 }
 
-/// Whether a pattern covers something of a state, or something that cannot be looked at.
+/// Whether a pattern covers a value of a state, or a value that cannot be searched.
 fn covers_something(named: &NamedResource<'_>, seen: &Seen) -> bool {
     let Ok(tree) = &seen.found else { return true };
     tree.leaves().any(|(below, leaf)| {

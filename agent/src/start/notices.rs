@@ -1,42 +1,42 @@
-//! What is wrong in the author's code or in the policy and costs only itself: one name used twice, one path that is none, a
-//! protection that protects nothing. The agent starts all the same.
+//! Faults in the author's code or in the policy that disable only themselves: a name used twice, an invalid path, a
+//! protection that protects nothing. The agent starts in spite of them.
 //!
-//! To add to it: `notices.add(..)` in [`super::prepare`], or `add_note` where a path of a state or a rule is named, with a
-//! sentence that names the thing, says what is wrong, and what follows. All are told once, when the log is open: on stderr, in the service's log, in the `boot` record, and from then on in
-//! `info().notes`.
+//! To add one, call `notices.add(..)` in [`super::prepare`], or `add_note` if it names a state's path or a rule. The
+//! sentence names the thing, says what is wrong and what follows. All are reported once, when the log is open: on
+//! stderr, in the service's log and in the `boot` record, and from then on in `info().notes`.
 
 use crate::core::Core;
 use crate::notes::Note;
 
-/// How many lines of these a start is worth on stderr; the rest stands in `info()`.
+/// The most notices on stderr; the others are only in `info()`.
 const MAX_ON_STDERR: usize = 20;
 
-/// How many are kept: the record of the start holds them, and `info()` shows them.
+/// The most notices kept: the `boot` record holds them, and `info()` shows them.
 const MAX_KEPT: usize = 100;
-/// The longest of one that is kept, in characters.
+/// The longest notice kept, in characters.
 const MAX_LINE: usize = 400;
 
-/// What was found so far.
+/// The notices so far.
 #[derive(Debug, Default)]
 pub(crate) struct Notices(Vec<Note>);
 
 impl Notices {
-    /// Those that are known already.
+    /// Starts with known notices.
     pub(crate) fn of(notices: Vec<Note>) -> Self {
         Self(notices)
     }
 
-    /// Adds one, in one sentence, that says nothing of states and rules.
+    /// Adds a notice, one sentence, that names no state and no rule.
     pub(crate) fn add(&mut self, notice: impl Into<String>) {
         self.0.push(Note::for_all(notice));
     }
 
-    /// Adds one that is not for all.
+    /// Adds a notice for the operators who may know its paths and its rule.
     pub(crate) fn add_note(&mut self, note: Note) {
         self.0.push(note);
     }
 
-    /// Tells of all, and keeps them.
+    /// Reports all notices and keeps them.
     pub(super) fn tell(mut self, core: &Core) {
         let more = self.0.len().saturating_sub(MAX_KEPT);
         self.0.truncate(MAX_KEPT);
@@ -57,7 +57,7 @@ impl Notices {
     }
 }
 
-/// `; did you mean `x`?`, or nothing where no name is near.
+/// `; did you mean `x`?`, or an empty text without a near name.
 pub(crate) fn guess(near: Option<&str>) -> String {
     near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
 }
