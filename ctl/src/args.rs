@@ -12,7 +12,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What stands below the help.
+/// The text below the help.
 fn ends() -> String {
     format!("Exit codes, each with one meaning:\n{}\n{STEPS}", crate::failure::exits())
 }
@@ -33,7 +33,7 @@ not be remembered or checked is a warning and exit code 6.
 TARGET is an address; without a port it is 7777. Where a working set is in the current folder and has one
 operator, it is used and named.";
 
-/// What can be done.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Open the REPL inside the service
@@ -111,7 +111,7 @@ Examples:
     Certs(crate::certs::Certs),
 }
 
-/// How an agent is reached and trusted.
+/// How to reach the agent, and what to trust it by.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Connection {
     /// Your folder, with cert.pem, key.pem, ca.pem and agents.toml

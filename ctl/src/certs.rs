@@ -1,4 +1,4 @@
-//! `debugctl certs`: a working set of certificates, made and renewed without any other tool.
+//! `debugctl certs`: makes and renews a working set of certificates without any other tool.
 
 mod crl;
 mod files;
@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 
 use crate::failure::Failure;
 
-/// What can be done with certificates.
+/// The subcommands of `certs`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Certs {
     /// Write a working set for one agent and one operator
@@ -85,10 +85,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     debug_policy::parse_duration(text).map_err(|error| error.to_string())
 }
 
-/// Carries a command out.
+/// Runs a subcommand of `certs`.
 ///
 /// # Errors
-/// Nothing is left behind by a failed `init`; a failed `issue` or `crl` leaves what was there.
+/// The command failed. A failed `init` leaves nothing behind; a failed `issue` or `crl` leaves the files that were there.
 pub(crate) fn run(command: &Certs) -> Result<(), Failure> {
     let report = match command {
         Certs::Init(args) => init::init(args)?,

@@ -1,4 +1,4 @@
-//! The subcommands that are one eval of a host function.
+//! The subcommands that run one eval of a host function.
 
 use debug_wire::messages::EvalResult;
 
@@ -54,7 +54,7 @@ pub(crate) async fn prolong(target: &Target, args: &Prolong, name: &str) -> Resu
 pub(crate) async fn adopt(target: &Target, args: &Adopt) -> Result<(), Failure> {
     let adopted = |result: &EvalResult| {
         display(result)?;
-        // Whoever adopts a change and goes on to watch it would not expect it to end with this command.
+        // An operator who adopts a change and goes on to watch it would not expect it to end with this command.
         if result.leases.iter().any(|lease| lease.state == "provisional") {
             term::note(
                 "it was not confirmed: it reverts 60 s from now unless you attach, or `debugctl confirm` it",

@@ -1,4 +1,4 @@
-//! From a target to a stream on which the pinned agent has said `ready`.
+//! From a target to a stream on which the pinned agent has sent `ready`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,33 +24,33 @@ use crate::term;
 use crate::trust::Pin;
 use crate::verifier::{OnlyAgent, Untrusted};
 
-/// How long connecting, the handshake and the agent's first words may take, each: as long as the agent waits itself.
+/// The deadline of the connection, of the handshake and of the agent's first message, each: the same as the agent's own.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection whose other end is the pinned agent, which has accepted the operator's certificate.
+/// A connection to the pinned agent, which has accepted the operator's certificate.
 pub(crate) struct Connected {
     pub(crate) stream: Stream,
     pub(crate) ready: Ready,
-    /// What evals of this connection are bound to.
+    /// The TLS exporter to which this connection's evals are bound.
     pub(crate) exporter: [u8; 32],
-    /// What is wrong with the agent's certificate, if it is its time alone.
+    /// What is wrong with the agent's certificate, if only its validity period is.
     pub(crate) out_of_time: Option<Failure>,
 }
 
-/// The cryptography of this client: the post-quantum key exchange first, whatever other crates prefer.
+/// The cryptography of this client: the post-quantum key exchange first, independent of what other crates prefer.
 pub(crate) fn provider() -> CryptoProvider {
     use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
     let kx_groups = vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1];
     CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() }
 }
 
-/// Where an agent listens if nothing else was said: the default of `debugctl certs init`, too.
+/// The port of an agent if none is given; also the default of `debugctl certs init`.
 pub(crate) const PORT: u16 = 7777;
 
-/// Reads a target: an IP address or `localhost`, and a port, [`PORT`] if there is none. No name is looked up anywhere.
+/// Parses a target: an IP address or `localhost`, and a port, by default [`PORT`]. No name is looked up.
 ///
 /// # Errors
-/// It is neither.
+/// The target is neither.
 pub(crate) fn address(target: &str) -> Result<SocketAddr, Failure> {
     let (host, port) = match target.strip_prefix("localhost") {
         Some("") => (Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), Some(PORT)),
@@ -75,7 +75,7 @@ pub(crate) fn address(target: &str) -> Result<SocketAddr, Failure> {
 /// Connects and waits until the agent is ready.
 ///
 /// # Errors
-/// Nobody listens, the other end is not the pinned agent, or it refuses the operator's certificate.
+/// Nothing listens there, the other end is not the pinned agent, or it refuses the operator's certificate.
 pub(crate) async fn connect(
     address: SocketAddr,
     identity: &Identity,
@@ -96,7 +96,7 @@ pub(crate) async fn connect(
     Ok(Connected { stream, ready, exporter, out_of_time })
 }
 
-/// That the agent's certificate is not within its time, for people.
+/// The failure for an agent's certificate outside its validity period.
 fn late(why: &str) -> Failure {
     Failure::trust(why).help(
         "is that clock right? `date -u` shows it. If it is, the agent's certificate has to be renewed. Until then changes can \
@@ -116,7 +116,7 @@ async fn handshake(
     pin: &Pin,
 ) -> Result<(TlsStream<TcpStream>, Option<Failure>), Failure> {
     let (config, verifier) = config(identity, pin)?;
-    // Neither sent nor checked: the pinned id is what counts.
+    // Neither sent nor checked: the pinned id decides.
     let name = ServerName::IpAddress(address.ip().into());
     let connector = TlsConnector::from(Arc::new(config));
     let connecting = connector.connect_with(name, stream, |_| {});
@@ -154,7 +154,7 @@ fn exporter(stream: &TlsStream<TcpStream>) -> Result<[u8; 32], Failure> {
     exported.map_err(|error| Failure::connection(format!("the connection gives no binding: {error}")))
 }
 
-/// In TLS 1.3 a client learns that its certificate is refused only when it first reads.
+/// Awaits `ready`. In TLS 1.3 a client learns that its certificate is refused only when it first reads.
 async fn ready(stream: &mut Stream, identity: &Identity) -> Result<Ready, Failure> {
     let line = match timeout(PATIENCE, stream.next()).await {
         Ok(Ok(Some(line))) => line,
@@ -197,7 +197,7 @@ fn check_ready(ready: &Ready, pin: &Pin) -> Result<(), Failure> {
         .help("use the debugctl of the agent's release"));
     }
     let log = ready.origin.strip_prefix(pin.vkey.name()).and_then(|rest| rest.strip_prefix('/'));
-    // What follows the name is shown in places; a line break in it could pose as a line of ours.
+    // What follows the name is displayed; a line break in it could pose as a line of ours.
     if log.is_none_or(|id| id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric())) {
         let origin = term::line(&ready.origin);
         let message = format!("the agent's log is `{origin}`, expected one of `{}`", pin.vkey.name());
@@ -207,7 +207,7 @@ fn check_ready(ready: &Ready, pin: &Pin) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The agent does not want this operator.
+/// The failure for an agent that refuses this operator's certificate.
 fn refusal(why: &str, identity: &Identity) -> Failure {
     let help = identity.validity.warning(now()).unwrap_or_else(|| {
         "the certificate is within its time: is it revoked, of another CA, or of another trust domain? \
@@ -239,7 +239,7 @@ fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Whether the other end went away, rather than saying something wrong.
+/// Whether the connection was cut, rather than carrying something wrong.
 fn is_cut(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)

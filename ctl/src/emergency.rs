@@ -1,20 +1,20 @@
-//! The single calls that end changes and look at them: they must work while the log cannot be written, and while this client
-//! cannot hold an agent against what it knows.
+//! The single calls that end changes and list them. They must work while the log cannot be written, and while this client cannot
+//! verify the agent.
 
 use std::collections::BTreeMap;
 
 use debug_wire::messages::EvalPayload;
 
-/// Whether a payload may be answered without saying where its records are: its code is one call of a function that the
-/// table marks so, with words, numbers and plain texts as arguments. Everything else has its record before it runs.
+/// Whether a payload may be answered without the position of its records: its code is one call of a function that the table marks
+/// as `emergency`, with words, numbers and plain texts as arguments. Any other payload has its record before it runs.
 ///
-/// The rule by which the agent chooses a thread for it. Stricter than that by which it runs without a log, for which the code is
-/// parsed: what is let through here is let off a proof.
+/// The agent chooses a thread for it by the same rule. The rule by which it runs code without a log is wider, since it parses the
+/// code; this one exempts an eval from a proof, so it is stricter.
 pub(crate) fn may_wait(payload: &str) -> bool {
     EvalPayload::single_call_in(payload).is_some_and(|function| function.emergency)
 }
 
-/// Whether code is one call of such a function.
+/// Whether the code is one call of a function marked as `emergency`.
 pub(crate) fn is_one_call(code: &str) -> bool {
     let (args, secret_args) = (BTreeMap::new(), BTreeMap::new());
     let code = code.to_owned();

@@ -18,7 +18,7 @@ use crate::session::{EvalError, Session, Submission, Target, is_in_force, record
 use crate::tables;
 use crate::term;
 
-/// How often `--hold` looks whether its leases are still in force.
+/// How often `--hold` checks whether its leases are still in force.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What `--json` prints for an eval that succeeded.
@@ -31,7 +31,7 @@ struct Report<'a> {
     audit: Option<&'a AuditRange>,
 }
 
-/// Reads everything that the command line names, before anything is connected.
+/// Reads the files and options that the command line names, before anything is connected.
 ///
 /// # Errors
 /// A file cannot be read, or the options contradict each other.
@@ -59,7 +59,7 @@ pub(crate) fn prepare(args: &Eval) -> Result<Submission, Failure> {
     if let Some(name) = submission.secrets.keys().find(|name| submission.args.contains_key(*name)) {
         return Err(twice(name));
     }
-    // A plan enters no mode: it tells what would be, as if that had been done for this reason.
+    // A plan does not enter the mode `change`: it lists what the code would do in that mode, for this reason.
     Ok(if args.plan { submission.dry(args.change.reason.clone()) } else { submission })
 }
 
@@ -91,7 +91,7 @@ fn secrets(args: &Eval) -> Result<BTreeMap<String, String>, Failure> {
     for (name, path) in &args.secrets {
         let value = String::from_utf8(identity::read(path)?)
             .map_err(|_| Failure::usage(format!("`{}` is not UTF-8", path.display())))?;
-        // Editors and `echo` end a file with a line break that is not meant.
+        // Editors and `echo` end a file with a newline that is not part of the secret.
         let value = value.strip_suffix('\n').unwrap_or(&value).to_owned();
         if secrets.insert(name.clone(), value).is_some() {
             return Err(twice(name));
@@ -109,7 +109,7 @@ pub(crate) async fn run(target: &Target, args: &Eval, submission: Submission) ->
     let mut interrupts = Interrupts::listen();
     let mut printed = false;
     let result = evaluate(&mut session, &mut interrupts, args, submission, &mut printed).await;
-    // Also what failed must be in the log.
+    // A failed eval must be in the log, too.
     let closed = session.close().await;
     ended(result.map_err(Failure::from), closed).map_err(|failure| failure.answered(printed))
 }
@@ -167,11 +167,11 @@ fn print(result: &EvalResult, output: &str, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The most changes of one eval that are told one by one.
+/// The limit on changes of one eval that are listed one by one.
 const MAX_CHANGES: usize = 20;
 
-/// Tells of changes that an eval made and whose value does not speak of them, as that of an assignment, which has none; to
-/// stderr, as it is no value.
+/// Prints, to stderr, the changes in force that an eval made and that its displayed value does not name. An assignment, for
+/// example, has no value.
 pub(crate) fn tell_changes(result: &EvalResult) {
     let untold = |lease: &&LeaseSummary| is_in_force(lease) && !tables::speaks_of(&result.display, lease.id);
     let mut changes = result.leases.iter().filter(untold);
@@ -192,7 +192,7 @@ pub(crate) fn tell_changes(result: &EvalResult) {
     }
 }
 
-/// Tells what an eval's answer says beside its value.
+/// Prints an eval's warnings to stderr, and that it is not recorded yet if it is not.
 pub(crate) fn warn(result: &EvalResult) {
     for warning in &result.warnings {
         term::note(&format!("warning: {warning}"));
@@ -202,7 +202,7 @@ pub(crate) fn warn(result: &EvalResult) {
     }
 }
 
-/// Stays until the leases have ended; Ctrl-C reverts them.
+/// Waits until the leases have ended; Ctrl-C reverts them.
 async fn hold(
     session: &mut Session,
     interrupts: &mut Interrupts,
@@ -216,7 +216,7 @@ async fn hold(
             () = interrupts.next() => return revert_all(session, &held).await,
             loss = session.loss() => return Err(EvalError::Lost(loss)),
         }
-        // Ctrl-C means the leases and not this look at them.
+        // Ctrl-C is for the leases and does not cancel this lookup.
         let result = session.quietly(Submission::code("leases()")).await?;
         let standing = tables::in_force(&result.value);
         held.retain(|id| standing.contains(id));
@@ -228,7 +228,7 @@ async fn hold(
     }
 }
 
-/// Reverts each; the first failure is told at the end.
+/// Reverts each lease and returns the first failure after all were tried.
 async fn revert_all(session: &mut Session, held: &[u64]) -> Result<(), EvalError> {
     let mut failed = Ok(());
     for id in held {

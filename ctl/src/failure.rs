@@ -1,4 +1,4 @@
-//! How a command ends when it does not end well: message, advice, exit code.
+//! How a failed command ends: message, advice, exit code.
 
 use std::process::ExitCode;
 
@@ -7,27 +7,27 @@ use serde::Serialize;
 
 use crate::term;
 
-/// The exit codes, a promise to scripts: each means one thing, and what failed decides which. 0 is success.
+/// The exit codes, a promise to scripts: each has one meaning, decided by what failed. 0 is success.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Exit {
-    /// The agent ran the eval, and it failed there: code, limits, a state that is not as it must be.
+    /// The agent ran the eval, and it failed there: faulty code, a limit, or a state that does not allow it.
     Evaluation = 1,
-    /// Nothing was asked of an agent, or its answer could not be written down: the command line, a file that it names, or
-    /// what this machine gives (stdout, a terminal) is not as it must be.
+    /// Nothing was sent to an agent, or its answer could not be printed: the command line, a file that it names, or a resource of
+    /// this machine (stdout, a terminal) is unusable.
     Usage = 2,
-    /// Policy refuses.
+    /// Denied by policy.
     Denied = 3,
-    /// Policy would allow it with approvals.
+    /// Allowed by policy only with approvals.
     NeedsApproval = 4,
     /// No connection, or one side does not trust the other.
     Trust = 5,
     /// A log does not verify, is not proven to hold what was sent, could not be remembered, or cannot be written.
     Audit = 6,
-    /// Who read stdout has had enough. It is what a shell shows of a program that `SIGPIPE` ended, and as quiet.
+    /// The reader of stdout closed it. The code is what a shell reports for a program that `SIGPIPE` ended; nothing is printed.
     Pipe = 141,
 }
 
-/// The exit codes as help and README tell them.
+/// The exit codes as help and README print them.
 pub(crate) const EXITS: &[(u8, &str)] = &[
     (0, "it is done; for `audit`, the log is verified"),
     (Exit::Evaluation as u8, "the eval failed in the agent; its changes are undone"),
@@ -39,15 +39,15 @@ pub(crate) const EXITS: &[(u8, &str)] = &[
     (Exit::Pipe as u8, "who read stdout stopped reading, as in `| head -1`"),
 ];
 
-/// [`EXITS`], a line for each.
+/// [`EXITS`], one a line.
 pub(crate) fn exits() -> String {
     EXITS.iter().map(|(code, about)| format!("  {code:>3}  {about}\n")).collect()
 }
 
-/// The code of what does not verify.
+/// The code of a failed verification.
 const VERIFICATION: &str = "verification";
 
-/// Why a command failed. Text of an agent may be in it: it is escaped where it is shown.
+/// Why a command failed. It may contain text of an agent, which is escaped when it is printed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
@@ -57,11 +57,11 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// What to do next; empty if nothing is known to help.
     pub(crate) help: String,
-    /// What became of the leases that a failed eval was to end.
+    /// The result of ending a failed eval's leases.
     pub(crate) leases: Option<Box<Ends>>,
-    /// Whether the result that was asked for is on stdout already, so that `--json` prints no second object there.
+    /// Whether the result is already on stdout, so that `--json` prints no second object there.
     pub(crate) answered: bool,
-    /// Whether it was told already, or is not to be told at all: then it is an exit code and no more.
+    /// Whether it was printed already or must not be printed: then only the exit code is left.
     pub(crate) told: bool,
 }
 
@@ -87,47 +87,47 @@ impl Failure {
         Self { exit, code: code.to_owned(), message, help, leases, answered, told }
     }
 
-    /// The command line or a file that it names is wrong.
+    /// The failure for a wrong command line, or a wrong file that it names.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "usage", message)
     }
 
-    /// There is no connection, or it was lost.
+    /// The failure for a connection that cannot be made or was lost.
     pub(crate) fn connection(message: impl Into<String>) -> Self {
         Self::new(Exit::Trust, "connection", message)
     }
 
-    /// Whether it is that nobody is there, which may pass by waiting.
+    /// Whether there is no connection, which waiting may cure.
     pub(crate) fn is_no_connection(&self) -> bool {
         self.exit == Exit::Trust && self.code == "connection"
     }
 
-    /// The agent is not the pinned one, or it refuses the operator's certificate.
+    /// The failure for an agent that is not the pinned one, or that refuses the operator's certificate.
     pub(crate) fn trust(message: impl Into<String>) -> Self {
         Self::new(Exit::Trust, "trust", message)
     }
 
-    /// A log or a proof does not hold, or is not there.
+    /// The failure for a log or a proof that does not verify or is missing.
     pub(crate) fn verification(message: impl Into<String>) -> Self {
         Self::new(Exit::Audit, VERIFICATION, message)
     }
 
-    /// What the agent said cannot be remembered, so that a log that is rewritten afterwards could not be told.
+    /// The failure for a checkpoint that cannot be remembered, so that a later rewrite of the log could not be detected.
     pub(crate) fn memory(message: impl Into<String>) -> Self {
         Self::new(Exit::Audit, "memory", message)
     }
 
-    /// This machine does not give what is needed.
+    /// The failure for a resource that this machine lacks.
     pub(crate) fn local(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "local", message)
     }
 
-    /// The agent could not do what was asked for, though nothing is wrong with how it was asked.
+    /// The failure for a valid request that the agent could not carry out.
     pub(crate) fn not_done(message: impl Into<String>) -> Self {
         Self::new(Exit::Evaluation, "state", message)
     }
 
-    /// Who read stdout has stopped: nobody is to be told.
+    /// The failure for a closed stdout: it is not printed.
     pub(crate) fn pipe() -> Self {
         let failure = Self::new(Exit::Pipe, "pipe", "who read stdout has stopped reading");
         Self { answered: true, told: true, ..failure }
@@ -139,17 +139,17 @@ impl Failure {
         self
     }
 
-    /// Says whether the result is on stdout already.
+    /// Sets whether the result is already on stdout.
     pub(crate) fn answered(self, answered: bool) -> Self {
         Self { answered, ..self }
     }
 
-    /// The same once it was told: what is left of it is the exit code.
+    /// The same failure, marked as printed: only the exit code is left.
     pub(crate) fn told(self) -> Self {
         Self { told: true, ..self }
     }
 
-    /// Prints it to stderr, unless it was told.
+    /// Prints it to stderr, unless it was printed.
     pub(crate) fn print(&self) {
         if self.told {
             return;
@@ -160,25 +160,25 @@ impl Failure {
         }
     }
 
-    /// Prints it to stdout as one object.
+    /// Prints it to stdout as one JSON object.
     pub(crate) fn print_json(&self) {
         let Self { code, message, help, leases, .. } = self;
-        // Where stdout is gone the exit code still tells.
+        // If stdout is gone, the exit code still tells.
         let _ = term::json(&Report { error: Members { code, message, help, leases: leases.as_deref() } });
     }
 
-    /// For the end of `main`.
+    /// The exit code, for the end of `main`.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.exit as u8)
     }
 }
 
-/// How a command ends that did something and then closed its session. What the log does not hold outweighs the rest, as
-/// nothing that the agent said can be relied on then; the rest is told first. What was known and told before the session did
-/// anything does not: then it is the rest that is news.
+/// The result of a command that did something and then closed its session. A failed verification of the log outweighs the
+/// command's own failure, since then nothing that the agent said can be relied on; the command's failure is printed first. A
+/// verification failure that was printed before the session did anything is not news: then the command's failure is returned.
 ///
 /// # Errors
-/// One of the two did not end well.
+/// The command or the close failed.
 pub(crate) fn ended(done: Result<(), Failure>, closed: Result<(), Failure>) -> Result<(), Failure> {
     match (done, closed) {
         (Err(failure), Err(known)) if known.told && failure.exit != Exit::Pipe => Err(failure),
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use debug_wire::messages::FailureData;
 
-    /// Each variant is listed, each code once, and in the README as in the help.
+    /// Each variant is listed, each code once, in the help and in the README.
     #[test]
     fn each_exit_code_is_told_once_and_in_the_readme() {
         let known = [

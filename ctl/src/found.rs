@@ -1,4 +1,4 @@
-//! A working set in the current folder, for people who have not said who they are.
+//! Finds a working set in the current folder, for an operator who gave no identity.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,17 +8,17 @@ use crate::args::Connection;
 use crate::failure::Failure;
 use crate::term;
 
-/// The folder of a working set in which each operator has one, as `debugctl certs init` makes it.
+/// The folder that holds a folder for each operator, as `debugctl certs init` makes it.
 const OPERATORS: &str = "operators";
-/// The most operators that are looked at, and that are named.
+/// The limits on operators looked at, and on operators named in an error.
 const MOST: usize = 1000;
 const NAMED: usize = 8;
 
-/// Fills in the one operator's folder of the working set in `folder`, and says so, where the command line and the environment
-/// say nothing at all of an identity. What was given is never replaced and never added to.
+/// Fills in the one operator's folder of the working set in `folder`, and prints that. It does so only if the command line and
+/// the environment give no part of an identity: what was given is never replaced and never added to.
 ///
 /// # Errors
-/// There are several, or the one there could have been put there by somebody else.
+/// There are several, or another user could have written the one that is there.
 pub(crate) fn complete(connection: &mut Connection, folder: &Path) -> Result<(), Failure> {
     let Connection { identity, cert, key, ca, .. } = connection;
     if identity.is_some() || cert.is_some() || key.is_some() || ca.is_some() {
@@ -40,7 +40,7 @@ pub(crate) fn complete(connection: &mut Connection, folder: &Path) -> Result<(),
             .help("give one of them with `--identity` (DEBUGCTL_IDENTITY)"));
         }
     };
-    // Else a folder that others can write, such as the system's for temporary files, would decide whom to trust.
+    // Otherwise a folder that others can write, such as `/tmp`, would decide whom to trust.
     if let Some(open) = [folder.join(OPERATORS), found.clone()].into_iter().find(|dir| !is_ones_own(dir)) {
         return Err(Failure::usage(format!(
             "who you are is not given, and `{}` is not taken unasked: others own it or may write it",
@@ -55,20 +55,20 @@ pub(crate) fn complete(connection: &mut Connection, folder: &Path) -> Result<(),
     Ok(())
 }
 
-/// The folders below `operators` that hold a certificate and a key.
+/// The folders in `operators` that hold a certificate and a key.
 fn operators(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder.join(OPERATORS)) else { return Vec::new() };
     let holds_both = |dir: &PathBuf| dir.join("cert.pem").is_file() && dir.join("key.pem").is_file();
     entries.take(MOST).flatten().map(|entry| entry.path()).filter(holds_both).collect()
 }
 
-/// Whether nobody but this user and root could have put something into a folder.
+/// Whether only this user and root can have written to a folder.
 fn is_ones_own(dir: &Path) -> bool {
     let own = rustix::process::geteuid().as_raw();
     fs::metadata(dir).is_ok_and(|meta| (meta.uid() == own || meta.uid() == 0) && meta.mode() & 0o022 == 0)
 }
 
-/// Without the `./` of the current folder.
+/// The path without a leading `./`.
 fn shown(path: &Path) -> String {
     path.strip_prefix(".").unwrap_or(path).display().to_string()
 }

@@ -1,4 +1,4 @@
-//! Who the operator is and which agents they trust: the files of an operator's folder.
+//! The operator's identity and the agents that they trust: the files of an operator's folder.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::pem::{self, Facts};
 use crate::term;
 use crate::trust::Pin;
 
-/// The most that is read of a file of the identity, in bytes: chains and lists of agents are a few KiB.
+/// The limit on a file of the identity, in bytes: chains and lists of agents are a few KiB.
 const MAX_FILE: u64 = 1 << 20;
 
-/// The operator's certificate with its key, the CA, and where the list of agents is.
+/// The operator's certificate with its key, the CA, and the path of the list of agents.
 pub(crate) struct Identity {
     /// Certificate chain and key, for TLS and for signing evals.
     pub(crate) certified: Arc<CertifiedKey>,
@@ -28,21 +28,21 @@ pub(crate) struct Identity {
     pub(crate) anchors: Vec<CertificateDer<'static>>,
     /// When the certificate is valid.
     pub(crate) validity: Validity,
-    /// Where the certificate is.
+    /// The path of the certificate.
     certificate: PathBuf,
 }
 
-/// When a certificate is valid, in seconds since 1970.
+/// The validity of a certificate, in seconds since 1970.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Validity {
-    /// From then on.
+    /// The first valid second.
     pub(crate) not_before: i64,
-    /// Until then.
+    /// The last valid second.
     pub(crate) not_after: i64,
 }
 
 impl Validity {
-    /// Reads it out of a certificate.
+    /// Reads the validity of a certificate.
     ///
     /// # Errors
     /// The certificate cannot be parsed.
@@ -52,12 +52,12 @@ impl Validity {
         Ok(Self { not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() })
     }
 
-    /// Whether it covers that moment.
+    /// Whether the certificate is valid at that moment.
     pub(crate) fn covers(self, seconds: i64) -> bool {
         self.not_before <= seconds && seconds <= self.not_after
     }
 
-    /// What to tell about the certificate now: expired, not yet valid, or in the last quarter of its life.
+    /// The warning about the certificate now, if it is expired, not yet valid, or in the last quarter of its life.
     pub(crate) fn warning(self, now: i64) -> Option<String> {
         let ms = |seconds: i64| u64::try_from(seconds).unwrap_or_default().saturating_mul(1000);
         let left = self.not_after - now;
@@ -92,7 +92,7 @@ struct Agents {
     agent: Vec<Agent>,
 }
 
-/// One agent of the list: where it is, who it must be, and the key of its log.
+/// One agent of the list: its address, its pinned id, and the key of its log.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Agent {
@@ -130,10 +130,10 @@ impl Identity {
         Ok(Self { certified: Arc::new(certified), anchors, validity, certificate })
     }
 
-    /// What is pinned for a target: from the arguments, else from the list of agents beside the certificate.
+    /// The pin of a target: from the arguments, else from the list of agents beside the certificate.
     ///
     /// # Errors
-    /// The list cannot be read, or does not tell which agent is meant.
+    /// The list cannot be read, or does not identify the agent.
     pub(crate) fn pin(&self, target: &str, args: &Connection) -> Result<Pin, Failure> {
         if let (Some(id), Some(vkey)) = (&args.agent_id, &args.vkey) {
             return Pin::new(id, vkey);
@@ -173,7 +173,7 @@ impl Identity {
     }
 }
 
-/// Whether two spellings are the same address; `localhost` is 127.0.0.1, and no port is the usual one.
+/// Whether two spellings mean the same address; `localhost` is 127.0.0.1, and no port is the default port.
 fn same_address(one: &str, other: &str) -> bool {
     match (connect::address(one), connect::address(other)) {
         (Ok(one), Ok(other)) => one == other,
@@ -181,17 +181,17 @@ fn same_address(one: &str, other: &str) -> bool {
     }
 }
 
-/// What evals can be signed with, the first choice first.
+/// The schemes that can sign evals, the first choice first.
 pub(crate) const SCHEMES: [SignatureScheme; 4] = [
     SignatureScheme::ED25519,
     SignatureScheme::ECDSA_NISTP256_SHA256,
     SignatureScheme::ECDSA_NISTP384_SHA384,
     SignatureScheme::RSA_PSS_SHA256,
 ];
-/// Which keys those are, for people.
+/// The keys of these schemes, in words.
 const KEYS: &str = "use an Ed25519, ECDSA P-256 or P-384 key, or an RSA key of 2048 bits or more";
 
-/// The private key of a file, if evals can be signed with it.
+/// The private key of a file, if it can sign evals.
 fn signing_key(
     path: &Path,
     rsa_bits: Option<usize>,
@@ -201,7 +201,7 @@ fn signing_key(
     let key = pem::private_key(&path.to_string_lossy(), &bytes)
         .map_err(|(why, help)| unreadable(path, &why).help(help))?;
     let key = provider.key_provider.load_private_key(key).map_err(|error| match rsa_bits {
-        // The provider does not say what is wrong with it.
+        // The provider does not say why it rejects the key.
         Some(bits) if bits < 2048 => unreadable(path, &format!("its RSA key has {bits} bits")).help(KEYS),
         _ => unreadable(path, &format!("its private key cannot be used: {error}")).help(KEYS),
     })?;
@@ -211,7 +211,7 @@ fn signing_key(
     Ok(key)
 }
 
-/// That a certificate is not somebody else's who has one in the same set.
+/// Checks that a certificate is an operator's, and not the CA's or an agent's of the same set.
 fn must_be_an_operators(path: &Path, facts: &Facts) -> Result<(), Failure> {
     let help = "give your own, `cert.pem` in the folder that `debugctl certs` wrote for you";
     if facts.is_ca {
@@ -220,7 +220,7 @@ fn must_be_an_operators(path: &Path, facts: &Facts) -> Result<(), Failure> {
     }
     let is_agents = |uri: &&String| uri.starts_with("spiffe://") && uri.contains("/agent/");
     if let Some(id) = facts.uris.iter().find(is_agents) {
-        // Whom an agent lets in is for the agent to say.
+        // Only a warning: the agent decides whom it lets in.
         let path = path.display();
         term::note(&format!(
             "warning: `{path}` is the certificate of the agent `{id}`, and no operator's: {help}"
@@ -229,7 +229,7 @@ fn must_be_an_operators(path: &Path, facts: &Facts) -> Result<(), Failure> {
     Ok(())
 }
 
-/// That the CA file holds no certificate of an operator or an agent.
+/// Checks that the CA file holds no certificate of an operator or an agent.
 fn must_be_cas(path: &Path, anchors: &[CertificateDer<'static>]) -> Result<(), Failure> {
     let mut facts = anchors.iter().map(|anchor| Facts::of(anchor));
     let other = facts.find(|facts| !facts.is_ca && !facts.uris.is_empty());
@@ -240,10 +240,10 @@ fn must_be_cas(path: &Path, anchors: &[CertificateDer<'static>]) -> Result<(), F
     ))
 }
 
-/// `named`: the file that is missing, where others of the identity are given one by one.
+/// The failure for a missing identity. `named` is the missing file, if others of the identity are given one by one.
 fn no_identity(args: &Connection, named: &str) -> Failure {
     let one_by_one = args.cert.is_some() || args.key.is_some() || args.ca.is_some();
-    // Who has given none of them has most likely never heard of the single files.
+    // An operator who has given none of them most likely does not know the single files.
     let missing = if one_by_one { named } else { "`--identity` (DEBUGCTL_IDENTITY)" };
     Failure::usage(format!("who you are is not given: {missing} is missing")).help(
         "give `--identity DIR`, the folder that `debugctl certs` wrote for you, such as `set/operators/alice`, \
@@ -251,7 +251,7 @@ fn no_identity(args: &Connection, named: &str) -> Failure {
     )
 }
 
-/// The certificates of a PEM file, at least one. `option` is what it was given with.
+/// The certificates of a PEM file, at least one. `option` is the option that gave it.
 ///
 /// # Errors
 /// It cannot be read, or holds none.
@@ -270,7 +270,7 @@ fn read_key(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Reads a small file whole.
+/// Reads a small file.
 ///
 /// # Errors
 /// It cannot be read or is longer than [`MAX_FILE`].
@@ -319,7 +319,7 @@ mod tests {
         warns(-60, "the certificate is valid only in 1m by this machine's clock");
     }
 
-    /// The provider says no more than that it does not like a key.
+    /// The provider itself only says that it rejects the key.
     #[test]
     fn an_rsa_key_that_is_too_short_is_told_so() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Ctrl-C, from the moment on in which there is something to cancel; and what asks the process to end.
+//! Ctrl-C, once there is something to cancel, and the signals that ask the process to end.
 
 use std::io;
 use std::task::Poll;
@@ -12,8 +12,8 @@ use crate::term;
 pub(crate) struct Interrupts(Option<Signal>);
 
 impl Interrupts {
-    /// Begins to listen; from then on an interrupt does not end the process. Where the system does not let us that is told,
-    /// and an interrupt ends the process as ever: no reason to do nothing at all.
+    /// Starts to listen; from then on an interrupt does not end the process. If the system refuses, a warning is printed and an
+    /// interrupt ends the process as before: that is no reason to fail.
     pub(crate) fn listen() -> Self {
         match signal(SignalKind::interrupt()) {
             Ok(signal) => Self(Some(signal)),
@@ -24,12 +24,12 @@ impl Interrupts {
         }
     }
 
-    /// None at all, for what is not to be cancelled: whoever listens gets them afterwards.
+    /// A source without interrupts, for what must not be cancelled. An `Interrupts` that listens receives them afterwards.
     pub(crate) fn later() -> Self {
         Self(None)
     }
 
-    /// Forgets one that came before there was anything to cancel.
+    /// Discards an interrupt that came before there was anything to cancel.
     pub(crate) async fn forget(&mut self) {
         tokio::select! {
             biased;
@@ -38,7 +38,7 @@ impl Interrupts {
         }
     }
 
-    /// Waits for the next one.
+    /// Waits for the next interrupt.
     pub(crate) async fn next(&mut self) {
         let received = match &mut self.0 {
             Some(signal) => signal.recv().await,
@@ -50,27 +50,27 @@ impl Interrupts {
     }
 }
 
-/// The signals that ask a process to end, while a terminal has to be given back before it does.
+/// The signals that ask a process to end, held back while a terminal has to be restored first.
 pub(crate) struct Ends(Vec<Signal>);
 
 impl Ends {
-    /// Begins to listen; from then on they do not end the process.
+    /// Starts to listen; from then on these signals do not end the process.
     ///
     /// # Errors
-    /// The system does not let us.
+    /// The system refuses.
     pub(crate) fn listen() -> Result<Self, Failure> {
-        // Ctrl-\ is the last of them.
+        // Ctrl-\ sends the last of them.
         let kinds = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
         let signals: io::Result<_> = kinds.into_iter().map(signal).collect();
         signals.map(Self).map_err(|error| Failure::local(format!("cannot listen for signals: {error}")))
     }
 
-    /// None at all: they end the process.
+    /// A source without signals: they end the process.
     pub(crate) fn at_once() -> Self {
         Self(Vec::new())
     }
 
-    /// Waits for the first one.
+    /// Waits for the first signal.
     pub(crate) async fn next(&mut self) {
         std::future::poll_fn(|context| {
             let came = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());

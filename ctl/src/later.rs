@@ -1,11 +1,11 @@
-//! Commands and flags that are planned and not part of this version: an error that names the nearest known one would
-//! send people in the wrong direction.
+//! Commands and flags that are planned and not part of this version. Without them, an error that suggests the nearest known name
+//! would mislead.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::failure::Failure;
 
-/// Subcommands, with the command that they are of before them.
+/// Subcommands, each after its parent command.
 const COMMANDS: &[&str] = &[
     "tail",
     "watch",
@@ -36,13 +36,12 @@ const COMMANDS: &[&str] = &[
     "certs list",
     "certs inspect",
 ];
-/// Flags, with the command that they are of before them.
+/// Flags, each after its command.
 const FLAGS: &[&str] = &["eval --request", "eval --break-glass", "attach --wait"];
-/// `:` commands of the REPL, which have the names of subcommands.
+/// `:` commands of the REPL, named like the subcommands.
 const COLONS: &[&str] = &["tail", "watch", "profile", "pending", "approve", "deny", "run"];
 
-/// What to say of a command line that clap refuses, if it asks for something that is planned. `command` is its first
-/// word.
+/// The failure for a command line that clap refuses, if it asks for something planned. `command` is its first word.
 pub(crate) fn of(error: &clap::Error, command: &str) -> Option<Failure> {
     let (kind, known) = match error.kind() {
         ErrorKind::InvalidSubcommand => (ContextKind::InvalidSubcommand, COMMANDS),
@@ -54,7 +53,7 @@ pub(crate) fn of(error: &clap::Error, command: &str) -> Option<Failure> {
     known.contains(&whole.as_str()).then(|| not_yet(&format!("debugctl {whole}")))
 }
 
-/// Whether it is a `:` command that is planned.
+/// The failure for a `:` command, if it is planned.
 pub(crate) fn colon(name: &str) -> Option<Failure> {
     COLONS.contains(&name).then(|| not_yet(&format!(":{name}")))
 }

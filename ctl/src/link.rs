@@ -1,4 +1,4 @@
-//! Calls and replies over a stream: who waits for which reply, what an eval prints meanwhile, and when it is over.
+//! Calls and replies over a stream: pairs replies with callers, passes on an eval's output, and detects the loss of the stream.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,19 +19,19 @@ use tokio_rustls::client::TlsStream;
 
 use crate::session::Standing;
 
-/// How often the agent is told that this client is alive. The agent gives up on one after 30 s of silence.
+/// How often the client pings the agent. The agent drops a client after 30 s of silence.
 const PING: Duration = Duration::from_secs(10);
-/// The id that all of them share.
+/// The id that all pings share.
 const PINGS: u64 = 0;
-/// After how much silence the agent counts as gone: three pings without an answer.
+/// The silence after which the agent counts as lost: three unanswered pings.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How long a goodbye may take.
+/// The deadline of an orderly close.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// How many chunks of output (64 KiB at most each) wait to be shown before the agent is no longer read.
+/// How many chunks of output (64 KiB at most each) may wait to be shown before reading from the agent pauses.
 const OUTPUTS: usize = 16;
-/// How much is read at once: what a TLS record holds.
+/// How much is read at once: the content of a TLS record.
 const CHUNK: usize = 16 << 10;
-/// How many calls wait to be sent.
+/// How many calls may wait to be sent.
 const CALLS: usize = 16;
 
 /// A stream of messages in both directions, not in use yet.
@@ -40,7 +40,7 @@ pub(crate) struct Stream {
     write: WriteHalf<TlsStream<TcpStream>>,
 }
 
-/// The messages that arrive.
+/// The incoming messages.
 struct Incoming {
     read: ReadHalf<TlsStream<TcpStream>>,
     decoder: Decoder,
@@ -57,14 +57,14 @@ impl Stream {
     /// The next message without its newline; `None` at the end.
     ///
     /// # Errors
-    /// The stream fails or ends inside a message, or holds what is none.
+    /// The stream fails, ends inside a message, or holds something that is not a message.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         self.incoming.next().await
     }
 }
 
 impl Incoming {
-    /// As [`Stream::next`]. The future may be dropped and begun again: nothing is lost.
+    /// Like [`Stream::next`]. Cancel safe: the future may be dropped and created again without loss.
     async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         let invalid = |error: FrameError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
         loop {
@@ -79,7 +79,7 @@ impl Incoming {
     }
 }
 
-/// Why a connection is over.
+/// Why a connection was lost.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Loss(pub(crate) String);
 
@@ -88,7 +88,7 @@ pub(crate) struct Loss(pub(crate) String);
 pub(crate) enum CallError {
     /// The agent answered with a failure.
     Failed(messages::Failure),
-    /// The connection is over; whether the call was carried out is not known.
+    /// The connection was lost; whether the call was carried out is unknown.
     Lost(Loss),
 }
 
@@ -105,27 +105,27 @@ pub(crate) struct Link {
     others: [JoinHandle<()>; 2],
 }
 
-/// What the task that reads shares with callers.
+/// What the reading task shares with callers.
 #[derive(Default)]
 struct Shared {
     pending: Mutex<Pending>,
-    /// Woken by each answer to a ping.
+    /// Notified by each answer to a ping.
     told: Notify,
 }
 
 #[derive(Default)]
 struct Pending {
     replies: HashMap<u64, oneshot::Sender<Reply>>,
-    /// Where the output of the running eval goes.
+    /// The id and output channel of the running eval.
     output: Option<(u64, mpsc::Sender<String>)>,
-    /// What answers to pings have told.
+    /// The news since the last [`Link::take_news`].
     news: News,
 }
 
-/// What answers to pings have told since it was looked at last.
+/// What answers to pings have reported since the last lookup.
 #[derive(Debug, Default)]
 pub(crate) struct News {
-    /// What is in force in the process.
+    /// The changes in force in the process.
     pub(crate) in_force: Option<Standing>,
     /// The leases that ended.
     pub(crate) ended: Vec<EndedLease>,
@@ -134,24 +134,24 @@ pub(crate) struct News {
 }
 
 impl News {
-    /// Whether there is nothing to tell of.
+    /// Whether nothing is to be reported.
     pub(crate) fn is_empty(&self) -> bool {
         self.ended.is_empty() && self.failing.is_empty()
     }
 }
 
-/// The most that is kept of them for somebody who does not look.
+/// The limit on news kept until they are taken.
 const MAX_ENDED: usize = 256;
 
 impl Shared {
     fn pending(&self) -> MutexGuard<'_, Pending> {
-        // Nothing panics while it is held; were it to, the map would still be whole.
+        // No code panics while it holds the lock; if it did, the map would still be whole.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Link {
-    /// Takes the stream over.
+    /// Starts the tasks that read, write and ping.
     pub(crate) fn start(stream: Stream) -> Self {
         let shared = Arc::new(Shared::default());
         let (calls, queue) = mpsc::channel(CALLS);
@@ -160,7 +160,7 @@ impl Link {
         let writer = tokio::spawn(send(write, queue));
         let reader = tokio::spawn(receive(incoming, shared.clone(), lose));
         let pinger = tokio::spawn(ping(calls.downgrade()));
-        // The ids below are the pings'.
+        // The id below is the pings'.
         Self { next_id: AtomicU64::new(1), calls, shared, lost, writer, others: [reader, pinger] }
     }
 
@@ -173,7 +173,7 @@ impl Link {
         self.wait(reply).await
     }
 
-    /// Sends a call; its output, if it is an eval, goes to `output`.
+    /// Sends a call. If it is an eval, its output goes to `output`.
     ///
     /// # Errors
     /// The connection is lost.
@@ -192,8 +192,8 @@ impl Link {
                 pending.output = Some((id, output));
             }
         }
-        // INVARIANT: the reader tells the loss before it empties the map, so either the loss is seen here or the
-        // entry made above is dropped by the reader.
+        // INVARIANT: the reader publishes the loss before it empties the map, so either the loss is seen here or the reader drops
+        // the entry made above.
         if let Some(loss) = self.lost.borrow().clone() {
             return Err(loss);
         }
@@ -216,19 +216,19 @@ impl Link {
         }
     }
 
-    /// Sends a ping, whose answer is [news](Link::take_news). Where many calls wait to be sent already, none is added.
+    /// Sends a ping; its answer brings [news](Link::take_news). If the queue of calls is full, none is sent.
     pub(crate) fn ask_news(&self) {
         if let Some(line) = ping_line() {
             let _ = self.calls.try_send(line);
         }
     }
 
-    /// Waits until a ping was answered.
+    /// Waits for the answer to a ping.
     pub(crate) async fn news_came(&self) {
         self.shared.told.notified().await;
     }
 
-    /// What answers to pings have told, since this was asked last.
+    /// Takes the news since the last call.
     pub(crate) fn take_news(&self) -> News {
         std::mem::take(&mut self.shared.pending().news)
     }
@@ -238,7 +238,7 @@ impl Link {
         mpsc::channel(OUTPUTS)
     }
 
-    /// Waits until the connection is lost and tells why.
+    /// Waits until the connection is lost and returns the reason.
     pub(crate) async fn loss(&self) -> Loss {
         let mut lost = self.lost.clone();
         let lost = lost.wait_for(Option::is_some).await;
@@ -247,7 +247,7 @@ impl Link {
             .unwrap_or_else(|| Loss("the connection was closed".to_owned()))
     }
 
-    /// Says goodbye, so that the agent need not wait for a vanished client.
+    /// Closes in order, so that the agent need not wait for a vanished client.
     pub(crate) async fn close(self) {
         let Self { calls, writer, others, .. } = self;
         drop(calls);
@@ -260,7 +260,7 @@ impl Link {
 
 async fn send(mut write: WriteHalf<TlsStream<TcpStream>>, mut queue: mpsc::Receiver<Vec<u8>>) {
     while let Some(line) = queue.recv().await {
-        // A failure shows where the stream is read, too; there it is told.
+        // The reader sees the failure as well, and reports it.
         if write.write_all(&line).await.is_err() || write.flush().await.is_err() {
             return;
         }
@@ -282,13 +282,13 @@ async fn ping(calls: mpsc::WeakSender<Vec<u8>>) {
     }
 }
 
-/// That there are answers is what counts first, so all pings share an id.
+/// A ping. All pings share an id, since what matters is that answers arrive.
 fn ping_line() -> Option<Vec<u8>> {
     Call::new(PINGS, "ping", &NoParams {}).and_then(|call| frame::encode(&call)).ok()
 }
 
 async fn receive(mut incoming: Incoming, shared: Arc<Shared>, lose: watch::Sender<Option<Loss>>) {
-    // The last failure that answers no call tells why the agent closes the connection.
+    // The last failure without a call tells why the agent closes the connection.
     let mut farewell = None;
     let why = loop {
         let message = match timeout(SILENCE, incoming.next()).await {
@@ -305,7 +305,7 @@ async fn receive(mut incoming: Incoming, shared: Arc<Shared>, lose: watch::Sende
             Ok(FromAgent::Notification { method, params, .. }) if method == "output" => {
                 pass_on(&shared, params).await;
             }
-            // A newer agent may tell more than this client knows.
+            // A newer agent may send notifications that this client does not know.
             Ok(FromAgent::Notification { .. }) => {}
             Err(error) => break format!("the agent sent what is no message: {error}"),
         }
@@ -314,7 +314,7 @@ async fn receive(mut incoming: Incoming, shared: Arc<Shared>, lose: watch::Sende
     *shared.pending() = Pending::default();
 }
 
-/// In words; a stream that is cut is the commonest, and what rustls says about it is meant for programmers.
+/// The reason in words. A cut stream is the most common case, and rustls' text for it is meant for programmers.
 fn lost(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return "the agent vanished without a goodbye".to_owned();
@@ -322,7 +322,7 @@ fn lost(error: &io::Error) -> String {
     error.to_string()
 }
 
-/// What a ping's answer tells is told once, so it is kept for who looks next.
+/// Keeps the news of a ping's answer until they are taken: the agent sends each only once.
 fn heard(shared: &Shared, result: Value) {
     let Ok(PingResult { in_force, ended, failing }) = serde_json::from_value(result) else { return };
     {
@@ -344,7 +344,7 @@ fn answer(shared: &Shared, id: u64, reply: Reply) {
         pending.output = None;
     }
     if let Some(waiting) = pending.replies.remove(&id) {
-        // Whoever has stopped waiting does not care.
+        // The caller may have stopped waiting.
         let _ = waiting.send(reply);
     }
 }

@@ -1,8 +1,8 @@
 //! The client of the debug agent.
 //!
-//! Deliberately absent: any trust in what an agent says beyond what its certificate, its log's key and the remembered
-//! checkpoints prove; names of hosts; a way to run code that is not signed. Nothing an agent sends is executed, and all
-//! of it is escaped before it is shown ([`term`]).
+//! Deliberately absent: trust in anything an agent says beyond what its certificate, its log's key and the remembered checkpoints
+//! prove; host names; a way to run unsigned code. Nothing that an agent sends is executed, and all of it is escaped before it is
+//! shown ([`term`]).
 
 mod args;
 mod audit;
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says what is wrong with the command line; also prints the help that was asked for.
+/// Prints what is wrong with the command line, or the requested help.
 fn refuse(error: &clap::Error) -> ExitCode {
     let command = std::env::args_os().nth(1).unwrap_or_default();
     match later::of(error, &command.to_string_lossy()) {
@@ -105,7 +105,7 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 impl Command {
-    /// Whether a failure is to be printed as an object, too.
+    /// Whether a failure is also printed as a JSON object.
     fn wants_json(&self) -> bool {
         match self {
             Self::Eval(args) => args.json,
@@ -124,7 +124,7 @@ impl Command {
     }
 }
 
-/// Finds out where to attach and as whom, and does something there.
+/// Resolves target, identity and pin, then runs `act`.
 fn online(at: &At, act: impl AsyncFnOnce(Target) -> Result<(), Failure>) -> Result<(), Failure> {
     let address = connect::address(&at.target)?;
     let mut connection = at.connection.clone();
@@ -135,7 +135,7 @@ fn online(at: &At, act: impl AsyncFnOnce(Target) -> Result<(), Failure>) -> Resu
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::local(format!("cannot start: {error}")))?;
     let result = runtime.block_on(act(Target { address, identity, pin, store, takes_over: false }));
-    // A thread that waits for a line of input must not keep the process.
+    // A thread blocked on a line of input must not keep the process alive.
     runtime.shutdown_background();
     result
 }

@@ -1,40 +1,40 @@
-//! What is in a file that should hold a certificate or a private key, for people who gave another one.
+//! Recognizes what a file holds that should hold a certificate or a private key, to explain a mixed-up file.
 
 use pki_types::pem::PemObject;
 use pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::public_key::PublicKey;
 
-/// What a file holds, as far as its first bytes and the labels of its PEM blocks tell.
+/// What a file holds, judged by its first bytes and the labels of its PEM blocks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Content {
     /// Nothing.
     Empty,
     /// At least one certificate, and no key.
     Certificate,
-    /// A private key that can be read as it is.
+    /// A private key without a passphrase.
     Key,
-    /// A private key behind a passphrase.
+    /// A private key encrypted with a passphrase.
     EncryptedKey,
     /// The public half of a key.
     PublicKey,
-    /// What a CA is asked for a certificate with.
+    /// A certificate signing request.
     Request,
     /// A private key in the format of OpenSSH.
     Ssh,
     /// A revocation list.
     RevocationList,
-    /// A certificate without PEM around it.
+    /// A certificate in DER.
     DerCertificate,
     /// Something else in DER: a key, or PKCS#12.
     Der,
     /// A PEM block that begins and does not end.
     Cut,
-    /// Nothing of the above.
+    /// None of the above.
     Other,
 }
 
 impl Content {
-    /// Looks at the bytes of a file. Where more than one thing is in it, a key that can be used counts first.
+    /// Judges the bytes of a file. If it holds several things, a usable key takes precedence.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         if bytes.trim_ascii().is_empty() {
             return Self::Empty;
@@ -70,7 +70,7 @@ impl Content {
         }
     }
 
-    /// In words.
+    /// A description in words.
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Empty => "it is empty",
@@ -92,7 +92,7 @@ impl Content {
 /// The private key of a file.
 ///
 /// # Errors
-/// Why there is none that can be used, and what to do about it.
+/// Why there is no usable key, and what to do about it.
 pub(crate) fn private_key(path: &str, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, (String, String)> {
     let content = Content::of(bytes);
     let issued = "give the key that was issued with the certificate, `key.pem` in the folder that `debugctl certs` wrote";
@@ -128,7 +128,7 @@ pub(crate) fn private_key(path: &str, bytes: &[u8]) -> Result<PrivateKeyDer<'sta
     Err((message, help))
 }
 
-/// The certificates of a file, at least one. `option` names what they are given with.
+/// The certificates of a file, at least one. `option` names the option that gave it.
 ///
 /// # Errors
 /// Why there are none, and what to do about it.
@@ -161,7 +161,7 @@ pub(crate) fn certificates(
     }
 }
 
-/// What a certificate is for, which its holder may have mistaken.
+/// What a certificate is for, to detect a mixed-up one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Facts {
     /// Whether it is a CA's.
@@ -173,7 +173,7 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Reads them out of a certificate; what cannot be parsed has none.
+    /// Reads the facts of a certificate; an unparsable one has none.
     pub(crate) fn of(certificate: &[u8]) -> Self {
         let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
             return Self::default();

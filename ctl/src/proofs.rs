@@ -1,4 +1,4 @@
-//! What the agent must prove: that its log only grew, and that it holds what this session sent, as it was sent.
+//! What the agent must prove: that its log only grew, and that it holds what this session sent, unaltered.
 
 use debug_audit::tree;
 use debug_wire::json;
@@ -15,31 +15,31 @@ use crate::trust::{Pin, Signed, Store, hashes};
 #[cfg(test)]
 mod tests;
 
-/// The newest checkpoint that holds, and the evals whose records were not seen yet.
+/// The newest checkpoint that holds, and the evals that are not proven to be in the log yet.
 pub(crate) struct Proofs {
     store: Store,
     pin: Pin,
     origin: String,
     latest: Option<Signed>,
     unseen: Vec<Sent>,
-    /// How many evals were in another log, of which nothing can be proven any more.
+    /// The number of evals that went into another log, of which nothing can be proven any more.
     orphans: usize,
-    /// How many evals were answered without saying where they are, though they must be in the log.
+    /// The number of evals that must be in the log and were answered without their position in it.
     unplaced: usize,
-    /// What keeps this session from being held against what is known, told already. Changes can be ended all the same.
+    /// Why this session cannot be verified against what is remembered; printed already. Changes can be ended nevertheless.
     trouble: Option<Failure>,
     /// Whether the agent's head is not signed by the pinned key, so that nothing can be proven against it.
     unverifiable: bool,
 }
 
-/// An eval that was sent and where its records shall be.
+/// An eval that was sent, and the position that its records must have.
 struct Sent {
     payload: String,
     sig: String,
     audit: AuditRange,
 }
 
-/// The members of an `eval` record that are the operator's own.
+/// The members of an `eval` record that the operator decides.
 #[derive(Deserialize)]
 struct EvalRecord {
     seq: u64,
@@ -47,7 +47,7 @@ struct EvalRecord {
     session: u64,
     sig: String,
     payload: Option<String>,
-    /// How many `eval.part` records right before it hold the payload, where it does not fit into this one.
+    /// The number of `eval.part` records right before it that hold the payload, if it does not fit into this one.
     parts: Option<u64>,
 }
 
@@ -61,11 +61,11 @@ struct PartRecord {
     text: String,
 }
 
-/// The most parts of a payload that are asked for: an agent makes fewer than 100 of the longest that fits into a message.
+/// The limit on the parts of a payload: an agent splits the longest payload of a message into fewer than 100.
 const MAX_PARTS: u64 = 1000;
 
 impl Proofs {
-    /// Begins with what is remembered of that origin; that nothing can be remembered is [trouble](Proofs::troubled).
+    /// Starts from the remembered checkpoint of that origin; an unusable store is [trouble](Proofs::troubled).
     pub(crate) fn new(store: Store, pin: Pin, origin: String) -> Self {
         let (latest, trouble) = match store.remembered(&origin, &pin.vkey) {
             Ok(latest) => (latest, None),
@@ -96,29 +96,29 @@ impl Proofs {
         proofs
     }
 
-    /// Notes, and tells, what keeps this session from being held against what is known of the agent. From then on only what
-    /// ends changes and looks at them is sent: the way back must not need what it does not need.
+    /// Prints and keeps the reason why this session cannot be verified against what is known of the agent. From then on only
+    /// calls that end changes or list them are sent: the way back must not depend on a proof that it does not need.
     pub(crate) fn troubled(&mut self, failure: Failure) {
         term::alarm(&failure.message);
         if !failure.help.is_empty() {
             term::note(&format!("help: {}", failure.help));
         }
-        // The first one decides the exit code and stands in refusals; all were told.
+        // The first failure decides the exit code and is named in refusals; all were printed.
         self.trouble.get_or_insert(failure);
     }
 
-    /// What there is [to be wary of](Proofs::troubled).
+    /// The first [trouble](Proofs::troubled) of the session.
     pub(crate) fn trouble(&self) -> Option<&Failure> {
         self.trouble.as_ref()
     }
 
-    /// The size of the newest checkpoint known; 0 if none is.
+    /// The size of the newest known checkpoint; 0 if there is none.
     pub(crate) fn known_size(&self) -> u64 {
         self.latest.as_ref().map_or(0, |signed| signed.head.size)
     }
 
-    /// Checks what `hello` showed against what is remembered. That the checkpoint is not signed by the pinned key, or does
-    /// not continue the remembered one, is [trouble](Proofs::troubled).
+    /// Checks the checkpoint of `hello` against what is remembered. One that the pinned key did not sign, or that does not
+    /// continue the remembered one, is [trouble](Proofs::troubled).
     pub(crate) fn opened(&mut self, hello: &HelloResult) {
         let signed = match self.open(&hello.checkpoint) {
             Ok(signed) => signed,
@@ -129,12 +129,12 @@ impl Proofs {
         };
         if let Err(rewritten) = self.accept(signed.clone(), &hello.consistency) {
             self.troubled(rewritten);
-            // What is sent from here on is held against what the agent shows now; what was remembered stays as it is.
+            // From here on evals are verified against this checkpoint; the remembered one stays as it is.
             self.latest = Some(signed);
         }
     }
 
-    /// Notes an eval that has a result. Only what may be answered before it is recorded may lack its place in the log.
+    /// Notes an eval with a result. Only an eval that may be answered before it is recorded may lack its position in the log.
     pub(crate) fn answered(&mut self, params: EvalParams, audit: Option<AuditRange>) {
         match audit {
             Some(audit) => self.expect(params, audit),
@@ -143,8 +143,8 @@ impl Proofs {
         }
     }
 
-    /// Notes an eval that failed. What failed by itself was recorded like what has a result. What was refused otherwise may
-    /// never have got that far, and may lack its place in the log.
+    /// Notes a failed eval. One whose own code failed was recorded like one with a result. One refused for another reason may
+    /// never have reached the log, so it may lack its position in it.
     pub(crate) fn failed(&mut self, params: EvalParams, code: Code, audit: Option<AuditRange>) {
         match audit {
             Some(audit) => self.expect(params, audit),
@@ -157,7 +157,7 @@ impl Proofs {
         self.unseen.push(Sent { payload: params.payload, sig: params.sig, audit });
     }
 
-    /// Takes over what an earlier session with this agent has not seen proven: the log may be the same.
+    /// Takes over the unproven evals of an earlier session with this agent: the log may be the same.
     pub(crate) fn take_over(&mut self, earlier: Self) {
         let Self { origin, unseen, orphans, unplaced, .. } = earlier;
         self.orphans += orphans;
@@ -169,10 +169,11 @@ impl Proofs {
         }
     }
 
-    /// That nothing is left to prove when the session ends, for the reason `why` if it was not the operator who ended it.
+    /// Checks that nothing is left to prove when the session ends. `why` is the reason of the end, if the operator did not end
+    /// it.
     ///
     /// # Errors
-    /// Something is; what the agent said about it rests on its word alone.
+    /// Something is left: what the agent said about it rests on its word alone.
     pub(crate) fn complete(&self, why: Option<&str>) -> Result<(), Failure> {
         let (unproven, unplaced) = (self.unseen.len() + self.orphans, self.unplaced);
         let mut open = Vec::new();
@@ -199,7 +200,7 @@ impl Proofs {
         )))
     }
 
-    /// Demands the proofs for all evals since the last time.
+    /// Requests the proofs of all evals since the last call.
     ///
     /// # Errors
     /// A proof does not hold or is not given, or the connection is lost.
@@ -216,7 +217,7 @@ impl Proofs {
         Ok(())
     }
 
-    /// Goes on to a newer checkpoint, with a proof that the log only grew.
+    /// Advances to a newer checkpoint, with a proof that the log only grew.
     async fn advance(&mut self, link: &Link, note: &str) -> Result<(), EvalError> {
         let signed = self.open(note)?;
         let (known, size) = (self.known_size(), signed.head.size);
@@ -227,7 +228,7 @@ impl Proofs {
             prove(link, &ProofParams { index: None, from: Some(from), size: to }).await?.hashes
         };
         if size < known {
-            // The newer head came with an earlier reply; this one must be a part of that log.
+            // A newer head came with an earlier reply; this one must be a prefix of that log.
             return Ok(self.check_earlier(&signed, &proof)?);
         }
         Ok(self.accept(signed, &proof)?)
@@ -250,7 +251,7 @@ impl Proofs {
             let grown = hashes(proof).and_then(|hashes| signed.grew_from(latest, &hashes));
             grown.map_err(|why| self.rewritten(latest, &signed, proof, &why))?;
         }
-        // In trouble nothing is written over what is remembered: it may be evidence.
+        // After trouble the remembered checkpoint is not overwritten: it may be evidence.
         if self.trouble.is_none()
             && let Err(failure) = self.store.keep(&signed, &self.pin.vkey)
         {
@@ -266,7 +267,7 @@ impl Proofs {
         part.map_err(|why| self.rewritten(latest, signed, proof, &why))
     }
 
-    /// The log is not the one it was: refused, and the evidence kept.
+    /// The failure for a log that was rewritten; keeps the evidence.
     fn rewritten(&self, latest: &Signed, offered: &Signed, proof: &[String], why: &str) -> Failure {
         let what = format!(
             "the log of {} records does not continue the one of {} records that it was",
@@ -277,7 +278,7 @@ impl Proofs {
             .help(format!("{kept}; do not trust this host before it was looked into"))
     }
 
-    /// Checks that the first eval that was not seen yet is in the log as it was sent, all of it.
+    /// Checks that the first unproven eval is in the log, complete and as it was sent.
     async fn check_own(&self, link: &Link, index: u64) -> Result<(), EvalError> {
         let Some(sent) = self.unseen.first() else { return Ok(()) };
         let line = self.record(link, index, index).await?;
@@ -296,8 +297,8 @@ impl Proofs {
         }
     }
 
-    /// Checks that the records right before that of an eval hold its payload and nothing else. That its signature is the
-    /// one that was sent says nothing about them.
+    /// Checks that the records right before an eval's hold its payload and nothing else. The signature in the eval's record does
+    /// not prove that.
     async fn check_parts(
         &self,
         link: &Link,
@@ -328,7 +329,7 @@ impl Proofs {
         }
     }
 
-    /// The line of the record `seq`, which belongs to the eval in record `eval`; proven to be in the newest tree known.
+    /// The line of the record `seq`, which belongs to the eval in record `eval`; proven to be in the newest known tree.
     async fn record(&self, link: &Link, eval: u64, seq: u64) -> Result<String, EvalError> {
         let size = self.known_size();
         let proof: ProofResult = prove(link, &ProofParams { index: Some(seq), from: None, size }).await?;
@@ -340,7 +341,7 @@ impl Proofs {
         };
         let line = proof.record.ok_or_else(|| wrong("the agent does not show it".to_owned()))?;
         let hashes = hashes(&proof.hashes).map_err(wrong)?;
-        // The hash is made here, from the bytes that are looked at: a proof for another record is none for this one.
+        // The leaf hash is computed here, from the line that is used: a proof of another record does not fit it.
         let leaf = tree::leaf_hash(line.as_bytes());
         tree::verify_inclusion(seq, latest.head.size, &leaf, &hashes, &latest.head.root)
             .map_err(|error| wrong(error.to_string()))?;
@@ -348,7 +349,7 @@ impl Proofs {
     }
 }
 
-/// The log holds something else than what was sent.
+/// The failure for a log that holds something else than what was sent.
 fn differs(eval: u64, why: String) -> Failure {
     Failure::verification(format!("record {eval} is not the eval that was sent: {why}"))
         .help("keep this message: the log does not say what you did")

@@ -1,4 +1,4 @@
-//! The command line as it is typed, and as texts tell to type it.
+//! The command line as typed, and as the texts of the program tell people to type it.
 
 use super::*;
 use clap::CommandFactory;
@@ -24,14 +24,14 @@ fn texts(dir: &std::path::Path, all: &mut Vec<String>) {
     }
 }
 
-/// Texts of the code as they are told: what is written over several lines is one.
+/// Texts of the code as they are printed: a literal continued over several lines is one text.
 fn joined(code: &str) -> String {
     let mut lines = code.split("\\\n");
     let first = lines.next().unwrap_or_default().to_owned();
     lines.fold(first, |joined, line| joined + line.trim_start())
 }
 
-/// What an error, a help or the README tells people to type must be there: the command, and each of its flags.
+/// Every command and flag that an error, a help text or the README tells people to type must exist.
 #[test]
 fn each_command_that_a_text_names_is_known() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -41,7 +41,7 @@ fn each_command_that_a_text_names_is_known() {
     }
     let (cli, mut found, mut wrong) = (Cli::command(), 0, Vec::new());
     for text in &all {
-        // Behind prose it is what this program does, and no command.
+        // Inside prose the name says what this program does, and is no command line.
         for before in ["`", "\n  ", "\n$ ", "\n"] {
             let begins = format!("{before}{} ", cli.get_name());
             for (at, _) in text.match_indices(&begins) {
@@ -61,7 +61,7 @@ fn each_command_that_a_text_names_is_known() {
     assert!(found > 40, "{found} commands are few");
 }
 
-/// Whether a line has more than the name of a command, and so is one to type.
+/// Whether a line holds more than the name of a command, and so is a command line to type.
 fn is_whole(cli: &clap::Command, line: &str) -> bool {
     let mut command = cli;
     for word in line.split_whitespace() {
@@ -73,7 +73,7 @@ fn is_whole(cli: &clap::Command, line: &str) -> bool {
     false
 }
 
-/// A line with values in place of what its reader puts there.
+/// A command line with values in place of its placeholders.
 fn filled(line: &str) -> String {
     let value = |word: &str| {
         match word {

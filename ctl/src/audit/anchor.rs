@@ -1,4 +1,4 @@
-//! What a log is verified against: a key, and a CA of its operators, that did not come from the log.
+//! What a log is verified against: a key and an operators' CA that did not come from the log.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub(super) struct Vouched {
     pub(super) certificates: Vec<String>,
 }
 
-/// All that vouches for a log.
+/// Everything that vouches for a log.
 pub(super) struct Anchors {
     /// For the log itself.
     pub(super) vouched: Option<Vouched>,
@@ -27,11 +27,11 @@ pub(super) struct Anchors {
     pub(super) authority: Option<Authority>,
 }
 
-/// Finds the key: the one given, else the one in the inventory given, else in one beside the folder. And the CA of the
-/// operators: the one given, else the one beside that inventory.
+/// Finds the log's key: the one given, else the one in the inventory given, else in one beside the folder. Finds the operators'
+/// CA: the one given, else the one beside that inventory.
 ///
 /// # Errors
-/// What was given is no key, inventory or CA, or an inventory has no key for this log.
+/// The key, inventory or CA given is not one, or an inventory has no key for this log.
 pub(super) fn find(anchor: &Anchor) -> Result<Anchors, Failure> {
     let path = match anchor.vkey {
         Some(_) => None,
@@ -54,8 +54,8 @@ fn given(text: &str) -> Result<Vouched, Failure> {
     Ok(Vouched { key, source: "the key given".to_owned(), certificates: Vec::new() })
 }
 
-/// The inventory of the set that the folder is part of, as `debugctl certs init` lays it out: `agent/audit` and
-/// `inventory.json` in one folder. Never one in the folder itself: who can write the log would vouch for it.
+/// The inventory of the set that the folder is part of, as `debugctl certs init` lays it out: `agent/audit` and `inventory.json`
+/// in one folder. Never one in the log's folder itself: then anyone who can write the log could vouch for it.
 fn beside(dir: &Path) -> Option<PathBuf> {
     let dir = dir.canonicalize().ok()?;
     let set = dir.ends_with("agent/audit").then(|| dir.ancestors().nth(2)).flatten()?;
@@ -85,7 +85,7 @@ fn inventory(dir: &Path, path: &Path) -> Result<Vouched, Failure> {
     Ok(Vouched { key, source: format!("the inventory `{}`", path.display()), certificates })
 }
 
-/// All strings that are members of that name, at any depth.
+/// All strings that are members with that name, at any depth.
 fn strings(value: &Value, name: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
@@ -101,7 +101,7 @@ fn strings(value: &Value, name: &str, found: &mut Vec<String>) {
     }
 }
 
-/// What the log says that it is; only to choose the key that then has to verify it.
+/// The origin that the log claims. It only selects the key, which then has to verify the log.
 fn claimed_origin(dir: &Path) -> Option<String> {
     let boot = Reader::open(dir).ok()?.next()?.ok()?;
     let boot: Value = serde_json::from_slice(&boot.bytes).ok()?;

@@ -1,6 +1,6 @@
-//! Who vouches for the operators of a log: their CA, which the log's own host does not have the key of.
+//! Who vouches for the operators of a log: their CA, the key of which the log's host does not hold.
 //!
-//! Whoever holds the log's key can write sessions with certificates of their own making, and sign evals with them. Only
+//! An attacker who holds the log's key can write sessions with certificates of their own making and sign evals with them. Only
 //! the CA tells those from real ones.
 
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    /// Reads the certificate of a CA, or several of one CA that was renewed; PEM.
+    /// Reads a CA's certificate in PEM, or several certificates of one CA that was renewed.
     ///
     /// # Errors
     /// The file cannot be read or holds anything else.
@@ -40,11 +40,11 @@ impl Authority {
         Ok(Self { anchors, algorithms, source })
     }
 
-    /// Checks what the agent must have checked when the session was opened: that this CA issued the certificate, for TLS
-    /// clients, and that it was valid at `at` (seconds since 1970). Whose it is, [`operator`] tells.
+    /// Checks what the agent must have checked when the session was opened: that this CA issued the certificate, for TLS clients,
+    /// and that it was valid at `at` (seconds since 1970). [`operator`] tells the operator it names.
     ///
     /// # Errors
-    /// What does not hold, in words.
+    /// The check that failed, in words.
     pub(super) fn vouches(&self, certificate: &[u8], at: i64) -> Result<(), String> {
         let der = CertificateDer::from(certificate);
         let time = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at).unwrap_or_default()));
@@ -77,11 +77,11 @@ fn anchor(certificate: &CertificateDer<'static>) -> Result<TrustAnchor<'static>,
     webpki::anchor_from_trusted_cert(certificate).map(|anchor| anchor.to_owned())
 }
 
-/// The operator whose certificate it is, in the trust domain of the log with that origin. It counts that it is no
-/// agent's: the host of the log has one, which the same CA issued.
+/// The operator that a certificate names, in the trust domain of the log with that origin. This matters because the log's host
+/// holds an agent's certificate of the same CA, which must not pass for an operator's.
 ///
 /// # Errors
-/// It is none's, or the origin begins with no trust domain, in words.
+/// In words: the certificate names no operator of that trust domain, or the origin does not begin with a trust domain.
 pub(super) fn operator(certificate: &[u8], origin: &str) -> Result<Operator, String> {
     let domain: TrustDomain = origin
         .split('/')
@@ -92,8 +92,8 @@ pub(super) fn operator(certificate: &[u8], origin: &str) -> Result<Operator, Str
     debug_certs::operator(certificate, &domain).map_err(|error| error.to_string())
 }
 
-/// The CA that lies beside an inventory: `ca/ca.pem`, as `debugctl certs init` lays it out, or `ca.pem`, where somebody
-/// took both along. Never one in the log's own folder `log`: who can write the log could have put it there.
+/// The CA beside an inventory: `ca/ca.pem`, as `debugctl certs init` lays it out, or `ca.pem`, if both were copied. Never one in
+/// the log's own folder `log`: whoever can write the log could have put it there.
 pub(super) fn beside(inventory: &Path, log: &Path) -> Option<PathBuf> {
     let (set, log) = (inventory.parent()?, log.canonicalize().ok()?);
     let outside = |path: &Path| path.canonicalize().is_ok_and(|path| !path.starts_with(&log));

@@ -1,5 +1,5 @@
-//! The whole check of a log: its form and signed root, every operator's certificate and signature, the end of every
-//! lease, and what this client remembers.
+//! The complete check of a log: its form and signed root, every operator's certificate and signature, the end of every lease, and
+//! the checkpoint that this client remembers.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,29 +14,29 @@ use crate::args::Anchor;
 use crate::failure::Failure;
 use crate::trust::Store;
 
-/// A record on its way through the check.
+/// A record, as the check hands it out.
 pub(super) struct Record<'a> {
     pub(super) seq: u64,
     pub(super) kind: &'a str,
-    /// The line as it is on disk.
+    /// The line as on disk.
     pub(super) text: &'a str,
-    /// Who opened the session that it belongs to.
+    /// The operator who opened the record's session.
     pub(super) operator: Option<&'a str>,
-    /// Whether a verified checkpoint covers it. What follows may be anybody's who can write the folder.
+    /// Whether a verified checkpoint covers it. Anyone who can write the folder may have written an uncovered record.
     pub(super) covered: bool,
 }
 
 /// What was found.
 pub(super) struct Report {
     pub(super) verified: Verified,
-    /// Where the key came from; without one nobody vouches for the log.
+    /// Where the key came from; `None` if the log is not vouched for.
     pub(super) vouched: Option<Vouched>,
     pub(super) evals: u64,
     pub(super) leases: Tally,
     pub(super) certificates: usize,
     /// How many of the certificates the inventory does not hold, if it holds any.
     pub(super) unlisted: usize,
-    /// Where the CA is that issued the certificate of every session; without one nobody vouches for the operators.
+    /// The path of the CA that issued the certificate of every session; `None` if the operators are not vouched for.
     pub(super) authority: Option<String>,
     pub(super) witness: Option<Witness>,
 }
@@ -48,10 +48,10 @@ pub(super) struct Witness {
     pub(super) seen: String,
 }
 
-/// Checks a log and hands out each of its records, also of one that does not hold: who looks at it must see it.
+/// Checks a log and hands out each record, also of a log that fails the check: its reader must see them.
 ///
 /// # Errors
-/// The first thing that does not hold, once all records were handed out.
+/// The first check that failed, once all records were handed out.
 pub(super) fn check(anchor: &Anchor, visit: &mut dyn FnMut(&Record<'_>)) -> Result<Report, Failure> {
     let found = anchor::find(anchor).and_then(|anchors| {
         let key = anchors.vouched.as_ref().map(|vouched| &vouched.key);
@@ -62,7 +62,7 @@ pub(super) fn check(anchor: &Anchor, visit: &mut dyn FnMut(&Record<'_>)) -> Resu
     let covered = found.as_ref().map_or(0, |(_, verified)| verified.covered);
     let authority = found.as_ref().ok().and_then(|(anchors, _)| anchors.authority.as_ref());
     let joined = join(&anchor.dir, Signatures::new(origin, authority), covered, visit);
-    // What the log itself is guilty of comes first: signatures in a log that was altered prove nothing.
+    // Faults of the log itself come first: signatures in a log that was altered prove nothing.
     let (Anchors { vouched, authority }, verified) = found?;
     let Joined { tree, evals, leases, certificates } = joined?;
     if tree.root_at(verified.covered) != Some(verified.root) {
@@ -86,7 +86,7 @@ fn broken(error: &debug_audit::VerifyError) -> Failure {
     Failure::verification(message).help(error.advice())
 }
 
-/// The covered records as a tree, and what was signed in them, with which certificates.
+/// The covered records as a tree, with their evals, leases and certificates.
 struct Joined {
     tree: Tree,
     evals: u64,
@@ -94,7 +94,7 @@ struct Joined {
     certificates: BTreeSet<String>,
 }
 
-/// Reads the log once more, now for what is in the records. The tree tells that they are those that were verified.
+/// Reads the log a second time, now for the content of the records. The tree proves that they are the verified ones.
 fn join(
     dir: &Path,
     mut signatures: Signatures<'_>,
@@ -109,7 +109,7 @@ fn join(
         let line = match line {
             Ok(line) => line,
             Err(error) => {
-                // Behind the covered records a torn line is a write in progress.
+                // After the covered records, a torn line is a write in progress.
                 if tree.size() < covered || covered == 0 {
                     failed.get_or_insert(unreadable(&error));
                 }
@@ -155,7 +155,7 @@ fn record(
     taken
 }
 
-/// The kind of a record of the form that the reader has checked: `{"v":1,"seq":N,"kind":"…"`.
+/// The kind of a record, in the form that the reader has checked: `{"v":1,"seq":N,"kind":"…"`.
 fn kind(text: &str) -> &str {
     let kind = text.split_once(r#","kind":""#).and_then(|(_, rest)| rest.split_once('"'));
     kind.map(|(kind, _)| kind).unwrap_or_default()
@@ -174,10 +174,10 @@ fn unreadable(error: &debug_audit::ReadError) -> Failure {
         .help("check that the folder is the log's and that you may read its files")
 }
 
-/// Compares with what this client remembers of the log.
+/// Compares the log with the checkpoint that this client remembers of it.
 fn witness(vouched: &Vouched, verified: &Verified, tree: &Tree) -> Result<Option<Witness>, Failure> {
     let store = Store::open();
-    // Without a place to remember in there is nothing to compare with.
+    // Without a store there is nothing to compare with.
     let Ok(path) = store.path(&verified.origin) else { return Ok(None) };
     let Some(known) = store.remembered(&verified.origin, &vouched.key)? else { return Ok(None) };
     let size = known.head.size;

@@ -1,8 +1,8 @@
-//! That each lease ended exactly once, and that what stood there before it stands there again.
+//! Checks that each lease ended exactly once, and that its end restored what it had replaced.
 //!
-//! The log tells both: each lease has one record that ends it, and keyed digests of what stood at a state path before,
-//! of what was put there and of what stands there afterwards. Only what they can tell is judged. Where changes overlap
-//! without being of the same path, or the service itself wrote meanwhile, digests of whole values tell nothing.
+//! The log tells both: each lease has one record that ends it, and keyed digests of what stood at a state path before, of what
+//! was written there, and of what stands there afterwards. Only what the digests can tell is judged. They tell nothing where
+//! changes overlap without having the same path, or where the service wrote between a change and its end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -35,7 +35,7 @@ struct MadeLease {
     target: String,
 }
 
-/// A record about a lease that was made before.
+/// A record about an existing lease.
 #[derive(Deserialize)]
 struct About {
     lease: u64,
@@ -49,10 +49,10 @@ struct End {
     covered_by: Option<u64>,
     restored: Option<Value>,
     base: Option<Value>,
-    /// Whether the service itself wrote there meanwhile.
+    /// Whether the service itself wrote there while the lease stood.
     #[serde(default)]
     foreign: bool,
-    /// Where what was changed was found, if not at the target.
+    /// The path at which the changed element was found, if it is not the target.
     found: Option<String>,
     detail: Option<Value>,
 }
@@ -67,11 +67,11 @@ struct Standing {
     /// The number of its record.
     made: u64,
     target: Target,
-    /// The keyed digest of what will stand there without it, as far as that can be told.
+    /// The keyed digest of what its end will restore, if that can be told.
     before: Option<String>,
-    /// Of what it put there.
+    /// The keyed digest of what it wrote.
     after: Option<String>,
-    /// How many others stood at some time at a target that overlaps.
+    /// How many other leases have stood at an overlapping target.
     others: u64,
     /// Whether a checkpoint covers its record.
     counted: bool,
@@ -100,7 +100,7 @@ impl Target {
         }
     }
 
-    /// Whether all of `other` lies in it.
+    /// Whether `other` lies within this target.
     fn contains(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::State(outer), Self::State(inner)) => inner.starts_with(outer),
@@ -117,65 +117,65 @@ struct Ended {
     settled: bool,
 }
 
-/// A lease whose end is only right if one below it had ended before: the records of two ends need not be in the order
-/// in which the changes were undone.
+/// A lease whose end is only correct if one below it had ended earlier: two ends may be recorded in another order than they
+/// happened.
 struct Waiting {
     standing: Standing,
     end: End,
     by: u64,
 }
 
-/// What digests tell about an end.
+/// What the digests tell about an end.
 enum Verdict {
-    /// What stood there before stands there again, or is what the lease above will put back.
+    /// The original value stands there again, or is what the lease above will restore.
     PutBack,
-    /// The service itself had written there, which no digest of ours tells more about.
+    /// The service itself had written there; our digests tell nothing more.
     Conflict,
     Untold,
-    /// In words.
+    /// What is wrong, in words.
     Wrong(String),
 }
 
-/// Goes through a log and checks its leases.
+/// Checks the leases of a log, record by record.
 #[derive(Default)]
 pub(super) struct Leases {
     open: BTreeMap<u64, Standing>,
     waiting: BTreeMap<u64, Waiting>,
     ended: HashMap<u64, Ended>,
-    /// Of an earlier run, without an end.
+    /// Leases of an earlier run without a record of their end.
     former: BTreeSet<u64>,
-    /// Evals without outcome.
+    /// Evals without an outcome so far.
     running: HashSet<u64>,
-    /// The record of the end of the run.
+    /// The number of the record that ended the run.
     stopped: Option<u64>,
-    /// Whether the records now taken in are covered by a checkpoint; others are checked but not counted.
+    /// Whether a checkpoint covers the records now taken in; uncovered ones are checked but not counted.
     pub(super) counts: bool,
     pub(super) tally: Tally,
 }
 
-/// What was found.
+/// The counts of a checked log.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Tally {
     pub(super) made: u64,
     pub(super) ended: u64,
-    /// Those of them of which digests show that they put back what stood there before.
+    /// Ended, and digests show that the original value was restored.
     pub(super) put_back: u64,
-    /// Those that did so at an element of a list that had moved.
+    /// Ended, and the value was restored at an element of a list that had moved.
     pub(super) moved: u64,
-    /// Those of them that changed no state, so that there is no digest to compare.
+    /// Ended, having changed no state, so that there is no digest to compare.
     pub(super) stateless: u64,
-    /// The others, each in one of these: below another, which puts back what this one would have.
+    /// Ended below another lease, which restores what this one would have.
     pub(super) covered: u64,
-    /// Where the service itself had written.
+    /// Ended where the service itself had written.
     pub(super) conflicts: u64,
-    /// With the process, and so with all that they had changed in it.
+    /// Ended with their process, and so with all that they had changed in it.
     pub(super) restarted: u64,
-    /// Their change was set down but not made.
+    /// Their change was recorded but never applied.
     pub(super) never_made: u64,
 }
 
 impl Tally {
-    /// Counts the end of a lease by what digests tell of it.
+    /// Counts the end of a lease by what its digests tell.
     fn ended_so(&mut self, lease: &Standing, end: &End, verdict: &Verdict) {
         if !lease.counted || matches!(lease.target, Target::Other(_)) {
             return;
@@ -189,7 +189,7 @@ impl Tally {
         }
     }
 
-    /// For people.
+    /// The counts in words.
     pub(super) fn text(&self) -> String {
         let Self { made, ended, put_back, moved, stateless, covered, conflicts, restarted, never_made } =
             *self;
@@ -201,7 +201,7 @@ impl Tally {
             _ if ended == 0 => "none ended yet".to_owned(),
             open => format!("{open} not ended yet, the others exactly once"),
         };
-        // Together they are as many as have ended: a lease that nothing is said of would look forgotten.
+        // The counts add up to `ended`: an unaccounted lease would look forgotten.
         let told = put_back + moved + stateless + covered + conflicts + restarted + never_made;
         let others: String = [
             (moved, "put it back at an element that had moved"),
@@ -224,7 +224,7 @@ impl Leases {
     /// Takes in the next record.
     ///
     /// # Errors
-    /// What does not hold, in words.
+    /// The check that failed, in words.
     pub(super) fn take(&mut self, seq: u64, kind: &str, line: &str) -> Result<(), Wrong> {
         let taken = match kind {
             "boot" => {
@@ -255,10 +255,10 @@ impl Leases {
         taken.map_err(wrong)
     }
 
-    /// What the end of the log tells.
+    /// Checks what can only be judged at the end of the log.
     ///
     /// # Errors
-    /// The run has ended, and a lease of it has not.
+    /// The run has ended, and one of its leases has not.
     pub(super) fn finish(&self) -> Result<(), Wrong> {
         let (Some(stopped), Some((id, lease))) = (self.stopped, self.open.first_key_value()) else {
             return Ok(());
@@ -269,7 +269,7 @@ impl Leases {
         )))
     }
 
-    /// No lease outlives its process. What was on its way into the log when it ended is not known.
+    /// Starts a run. No lease outlives its process; records that were still queued when the process ended are lost.
     fn boot(&mut self) {
         self.former.extend(self.open.keys());
         self.waiting.clear();
@@ -277,7 +277,7 @@ impl Leases {
         self.stopped = None;
     }
 
-    /// The first records of a run end what the run before it left.
+    /// Checks that every lease of an earlier run has ended: the first records of a run must end them.
     fn former_have_ended(&self) -> Result<(), String> {
         match self.former.first() {
             None => Ok(()),
@@ -309,7 +309,7 @@ impl Leases {
             return Ok(());
         }
         let Some(Ended { by, .. }) = self.ended.get(&id) else { return Err(unknown(id)) };
-        // Both happened at the same time, and the other was written first.
+        // The eval and the end ran concurrently, and the end was recorded first.
         if about.eval.is_some_and(|eval| eval < *by && self.running.contains(&eval)) {
             return Ok(());
         }
@@ -363,7 +363,7 @@ impl Leases {
         self.undone(standing, end, kind == LEASE_CONFLICT, seq)
     }
 
-    /// Judges the end of a lease, and anew those that waited for one below them.
+    /// Judges the end of a lease, then judges again the ends that waited for one below them.
     fn undone(&mut self, standing: Standing, end: End, conflict: bool, by: u64) -> Result<(), String> {
         let mut verdict = if conflict { Verdict::Conflict } else { self.judge(&standing, &end) };
         let id = end.lease;
@@ -376,7 +376,7 @@ impl Leases {
         }
         self.tally.ended_so(&standing, &end, &verdict);
         self.hand_down(&standing, &end);
-        // Those that waited: the lower first, as each hands on to the one above it.
+        // The waiting ends, the lowest first: each hands its base on to the one above.
         for id in self.waiting.keys().copied().collect::<Vec<_>>() {
             let Some(Waiting { standing, end, by }) = self.waiting.remove(&id) else { continue };
             verdict = self.judge(&standing, &end);
@@ -394,14 +394,14 @@ impl Leases {
         Ok(())
     }
 
-    /// Whether one below it has not ended, or its end is not understood yet.
+    /// Whether a lease below it has not ended, or has an end that is not explained yet.
     fn lies_on_another(&self, id: u64, target: &Target) -> bool {
         let below = self.open.range(..id).map(|(_, lease)| lease);
         let waiting = self.waiting.range(..id).map(|(_, waiting)| &waiting.standing);
         below.chain(waiting).any(|lease| lease.target.overlaps(target))
     }
 
-    /// Those above a lease that are known to stand, or to have stood when it ended.
+    /// The leases above one that stand, or that may have stood when it ended.
     fn above(&mut self, id: u64, target: &Target) -> Vec<(u64, &mut Standing)> {
         let open = self.open.range_mut(id + 1..).map(|(id, lease)| (*id, lease));
         let waiting = self.waiting.range_mut(id + 1..).map(|(id, waiting)| (*id, &mut waiting.standing));
@@ -418,19 +418,19 @@ impl Leases {
         }
     }
 
-    /// The end of one below another changes nothing live: the one above puts back what this one would have.
+    /// Judges the end of a lease below another: it changes nothing live, and the one above restores what it would have.
     fn judge_covered(&mut self, above: u64, lease: &Standing, end: &End) -> Verdict {
         let id = end.lease;
         let known = above > id && (self.open.contains_key(&above) || self.ended.contains_key(&above));
         if !known {
             return Verdict::Wrong(format!("lease {id} is covered by lease {above}, which no record makes"));
         }
-        // What it changed had moved, so that another path covers it.
+        // The changed element had moved, so that a lease on another path covers it.
         if end.found.is_some() {
             return Verdict::Untold;
         }
         let found = self.above(id, &lease.target).into_iter().find(|(other, _)| *other == above);
-        // One that has ended, and of which everything was told.
+        // `None`: the lease above has ended, and its end was judged.
         let Some((_, upper)) = found else { return Verdict::Untold };
         if !upper.target.contains(&lease.target) {
             return Verdict::Wrong(format!(
@@ -455,7 +455,7 @@ impl Leases {
         if end.foreign {
             return Verdict::Untold;
         }
-        // At an element that had moved: what other records say of the path is about another one.
+        // The element had moved: other records of this path are about another element.
         if end.found.is_some() {
             return match before == &restored {
                 true => Verdict::PutBack,
@@ -466,7 +466,7 @@ impl Leases {
             if upper.target != lease.target {
                 return Verdict::Untold;
             }
-            // It may have been made when this one was undone, though not yet written to have ended.
+            // The lease above may have been made after this one was undone and before its end was recorded.
             if upper.before.as_ref().is_some_and(|stood| *stood != restored) {
                 return Verdict::Wrong(format!(
                     "lease {id} ended as if nothing lay above it, where lease {above} stands"
@@ -481,7 +481,7 @@ impl Leases {
         ))
     }
 
-    /// What the end of a lease makes of what those above it will put back.
+    /// Updates what the leases above will restore, from the end of the one below.
     fn hand_down(&mut self, lease: &Standing, end: &End) {
         let found = end.found.as_ref().map(|path| Target::of(&format!("state:{path}")));
         if let (Some(found), Some(above)) = (&found, end.covered_by) {
@@ -504,7 +504,7 @@ impl Leases {
     }
 }
 
-/// A point has no more layers than there are leases that could be there.
+/// Checks that a point has no more layers left than there are leases that could be there.
 fn layers(lease: &Standing, end: &End) -> Verdict {
     let left = end.restored.as_ref().and_then(|restored| restored.get("layers")).and_then(Value::as_u64);
     match left {
@@ -516,7 +516,7 @@ fn layers(lease: &Standing, end: &End) -> Verdict {
     }
 }
 
-/// The digest of a value that may be there, or that nothing is.
+/// The digest of a value, or `absent` if the record says that there is none.
 fn digest(value: Option<&Value>) -> Option<String> {
     if value?.get("absent").and_then(Value::as_bool) == Some(true) {
         return Some("absent".to_owned());

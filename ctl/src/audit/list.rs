@@ -11,10 +11,10 @@ use crate::{tables, term};
 /// How much of a record's own words a line shows, in characters.
 const MAX_WHAT: usize = 80;
 
-/// Prints the records that were asked for.
+/// Prints the requested records.
 ///
 /// # Errors
-/// The log does not verify; what it holds is printed nevertheless.
+/// The log does not verify; its records are printed nevertheless.
 pub(super) fn run(args: &List) -> Result<(), Failure> {
     // INVARIANT: the lines are made from the bytes that were verified, and printed only once all of them were.
     let (mut rows, mut total, mut unproven) = (Vec::new(), 0_u64, 0_u64);
@@ -26,7 +26,7 @@ pub(super) fn run(args: &List) -> Result<(), Failure> {
         }
     });
     let shown = rows.len();
-    // That a log does not verify outweighs that its records could not be written down, or were enough for `head`.
+    // A log that does not verify outweighs a failed write to stdout, or a reader such as `head` that closed the pipe.
     let written = if shown > 0 { term::out(&tables::aligned(&rows)) } else { Ok(()) };
     let checked = report.and_then(|report| vouched(&report).map(|()| report));
     match checked {
@@ -60,14 +60,14 @@ fn is_asked_for(record: &Record<'_>, args: &List) -> bool {
     kind && who.is_none_or(|who| operator(record).is_some_and(|id| id == who || name(&id) == who))
 }
 
-/// Who a record is about: it says so itself, or its session does.
+/// The operator that a record names, else the operator of its session.
 fn operator(record: &Record<'_>) -> Option<String> {
     let own = serde_json::from_str::<Value>(record.text).ok();
     let own = own.as_ref().and_then(|value| value.get("operator")).and_then(Value::as_str).map(str::to_owned);
     own.or_else(|| record.operator.map(str::to_owned))
 }
 
-/// Number, time, kind, who, what, outcome.
+/// The columns: number, time, kind, operator, subject, outcome.
 fn row(record: &Record<'_>) -> Vec<String> {
     let members: Map<String, Value> = serde_json::from_str(record.text).unwrap_or_default();
     let who = operator(record).unwrap_or_default();
@@ -85,7 +85,7 @@ fn row(record: &Record<'_>) -> Vec<String> {
     ]
 }
 
-/// What a record is about, from the members that each kind has (`FORMAT.md` and the agent's records).
+/// The subject of a record, from the members of its kind (`FORMAT.md` and the agent's records).
 fn what(kind: &str, members: &Map<String, Value>) -> String {
     let text = |name: &str| members.get(name).map(shown).unwrap_or_default();
     let named = |name: &str, value: String| if value.is_empty() { value } else { format!("{name} {value}") };
@@ -131,14 +131,14 @@ fn what(kind: &str, members: &Map<String, Value>) -> String {
     cut(&parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(" "))
 }
 
-/// The code of an eval, if it is not in parts.
+/// The code of an eval, unless it is recorded in parts.
 fn code(members: &Map<String, Value>) -> Option<String> {
     let payload = members.get("payload")?.as_str()?;
     let payload: Value = serde_json::from_str(payload).ok()?;
     payload.get("code")?.as_str().map(|code| code.trim().to_owned())
 }
 
-/// How it went: of an outcome, and of what policy decided.
+/// The result of an outcome, or the decision of the policy.
 fn outcome(kind: &str, members: &Map<String, Value>) -> String {
     if kind == "outcome" {
         let error = members.get("error").and_then(|error| error.get("code"));
@@ -151,7 +151,7 @@ fn outcome(kind: &str, members: &Map<String, Value>) -> String {
     }
 }
 
-/// A value in words: lists joined, objects left to `audit show`.
+/// A value in words: lists joined, objects left out (`audit show` prints them).
 fn shown(value: &Value) -> String {
     match value {
         Value::Null | Value::Object(_) => String::new(),
@@ -161,7 +161,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// A string of a record as one line.
+/// A string of a record, escaped onto one line.
 fn word(value: Option<&Value>) -> String {
     value.and_then(Value::as_str).map(|text| term::line(text).into_owned()).unwrap_or_default()
 }

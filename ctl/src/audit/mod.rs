@@ -1,4 +1,4 @@
-//! `debugctl audit`: reading a log's folder, and never without verifying it.
+//! `debugctl audit`: reads a log's folder, and always verifies it.
 
 mod anchor;
 mod authority;
@@ -15,7 +15,7 @@ use std::path::Path;
 use crate::args::{Audit, List, ShowRecord, Verify};
 use crate::failure::Failure;
 
-/// Carries a command out.
+/// Runs a subcommand of `audit`.
 ///
 /// # Errors
 /// There is no log, it does not verify, or it cannot be read.
@@ -37,7 +37,7 @@ pub(crate) fn run(command: Audit) -> Result<(), Failure> {
     }
 }
 
-/// That a log lies there. Where none does nothing was found out about any: that is a mistake in the command, and no evidence.
+/// Checks that a folder holds a log. If it holds none, nothing was learned about any log: that is a usage error, and no evidence.
 fn must_hold_a_log(dir: &Path) -> Result<(), Failure> {
     let help = "give the log's folder or a copy of it: `audit.folder` in `agent.toml` says where it is, and \
                 `debugctl certs init` makes it `agent/audit` in the working set";
@@ -49,14 +49,14 @@ fn must_hold_a_log(dir: &Path) -> Result<(), Failure> {
         })
         .help(help)
     })?;
-    // Any one of its files will do: where others are missing the log was tampered with, which the verifier tells.
+    // Any one of its files is enough: missing others mean tampering, which the verifier reports.
     let is_of_a_log = |name: &str| name == "checkpoint" || name.starts_with("records-");
     let found = entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_of_a_log));
     let none = || Failure::usage(format!("there is no log in `{}`", dir.display())).help(help);
     if found { Ok(()) } else { Err(none()) }
 }
 
-/// Whether it is an address and a port, and no folder.
+/// Whether the argument is an address and port rather than a folder.
 fn is_target(dir: &Path) -> bool {
     let port = dir.to_str().and_then(|text| text.rsplit_once(':')).map(|(_, port)| port);
     port.is_some_and(|port| port.parse::<u16>().is_ok()) && !dir.exists()

@@ -8,10 +8,10 @@ use crate::args::ShowRecord;
 use crate::failure::{Failure, ended};
 use crate::term;
 
-/// Prints a record whole, its members on lines of their own.
+/// Prints a record, one member a line.
 ///
 /// # Errors
-/// There is no such record, or the log does not verify; the record is printed nevertheless.
+/// There is no such record, or the log does not verify; a record that was found is printed nevertheless.
 pub(super) fn run(args: &ShowRecord) -> Result<(), Failure> {
     let (mut found, mut total) = (None, 0_u64);
     let report = check(&args.anchor, &mut |record| {

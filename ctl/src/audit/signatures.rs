@@ -1,4 +1,4 @@
-//! Joining the log with what operators signed: each `eval` record against the certificate of its session.
+//! Joins the log with what operators signed: each `eval` record is verified against the certificate of its session.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -15,12 +15,12 @@ use crate::identity::Validity;
 use crate::term;
 use crate::trust::hex;
 
-/// The most that parts of payloads may hold while their `eval` record is awaited, in bytes: a payload is at most a
-/// message long, and only as many evals run at once as there are eval threads.
+/// The limit of the payload parts held until their `eval` record, in bytes: a payload is at most one message long, and no more
+/// evals run at once than there are eval threads.
 const MAX_PARTS: usize = 16 << 20;
 
-/// For how long after its certificate ended a session may still write, in seconds: the agent looks once a second whether
-/// it must end it, and what was asked before that waits for its turn to be written.
+/// How long a session may still write records after its certificate expired, in seconds: the agent checks once a second whether
+/// to end it, and what was requested before that is still queued to be written.
 const LATE: i64 = 5;
 
 /// A record that opens a session.
@@ -38,7 +38,7 @@ struct SessionClose {
     session: u64,
 }
 
-/// A piece of a payload that does not fit into one record.
+/// A part of a payload that does not fit into one record.
 #[derive(Deserialize)]
 struct EvalPart {
     session: Option<u64>,
@@ -56,7 +56,7 @@ struct Eval {
     parts: Option<u64>,
 }
 
-/// A session whose evals may follow.
+/// An open session.
 struct Session {
     operator: String,
     certificate: Vec<u8>,
@@ -65,7 +65,7 @@ struct Session {
     counter: u64,
 }
 
-/// What does not hold about a record, and what to do about it.
+/// The check that a record failed, and what to do about it.
 pub(super) struct Wrong {
     pub(super) why: String,
     pub(super) help: &'static str,
@@ -86,18 +86,18 @@ impl From<&str> for Wrong {
     }
 }
 
-/// Goes through a log and checks each session's certificate and each eval's signature.
+/// Checks each session's certificate and each eval's signature, record by record.
 pub(super) struct Signatures<'a> {
     origin: String,
-    /// Who must have issued the certificates of sessions, if that is known.
+    /// The CA that must have issued the sessions' certificates, if it is known.
     authority: Option<&'a Authority>,
     algorithms: Vec<&'static dyn SignatureVerificationAlgorithm>,
     sessions: HashMap<u64, Session>,
     parts: HashMap<Option<u64>, Vec<EvalPart>>,
     held: usize,
-    /// Of all sessions: the exporter is what binds a signature to one connection.
+    /// The exporters of all sessions: the exporter binds a signature to one connection.
     exporters: HashSet<[u8; 32]>,
-    /// Whether the records now taken in are covered by a checkpoint; others are checked but not counted.
+    /// Whether a checkpoint covers the records now taken in; uncovered ones are checked but not counted.
     pub(super) counts: bool,
     /// How many evals were checked.
     pub(super) evals: u64,
@@ -106,7 +106,7 @@ pub(super) struct Signatures<'a> {
 }
 
 impl<'a> Signatures<'a> {
-    /// Begins with record 0 of the log with that origin.
+    /// A checker that begins with record 0 of the log with that origin.
     pub(super) fn new(origin: String, authority: Option<&'a Authority>) -> Self {
         let algorithms = crate::connect::provider().signature_verification_algorithms.all.to_vec();
         Self {
@@ -131,7 +131,7 @@ impl<'a> Signatures<'a> {
     /// Takes in the next record.
     ///
     /// # Errors
-    /// What does not hold, in words.
+    /// The check that failed, in words.
     pub(super) fn take(&mut self, kind: &str, line: &str) -> Result<(), Wrong> {
         match kind {
             // Sessions do not outlive the process.
@@ -170,12 +170,12 @@ impl<'a> Signatures<'a> {
         }
         let vouched = self.vouched(&operator, &certificate, validity, &time);
         let opened = Session { operator, certificate, validity, exporter, counter: 0 };
-        // Also where nobody vouches for it: what follows is to be shown as what it says it is.
+        // Also without a CA that vouches: the records that follow are shown under the operator that they claim.
         self.sessions.insert(session, opened);
         vouched
     }
 
-    /// That the operators' CA vouches for the certificate of a session.
+    /// Checks that the operators' CA vouches for the certificate of a session.
     fn vouched(
         &self,
         operator: &str,
@@ -230,7 +230,7 @@ impl<'a> Signatures<'a> {
         Ok(())
     }
 
-    /// The payload as it was signed, from the record itself or from the parts before it.
+    /// The payload as signed, from the record itself or from the parts before it.
     fn payload(&mut self, eval: &Eval) -> Result<String, String> {
         let expected = match (&eval.payload, eval.parts) {
             (Some(payload), None) => return Ok(payload.clone()),
@@ -249,7 +249,7 @@ impl<'a> Signatures<'a> {
     }
 }
 
-/// The moment at which a certificate must have been valid for a record of that time, in seconds since 1970.
+/// The moment at which a certificate must have been valid for a record with that time, in seconds since 1970.
 fn moment(time: &str, Validity { not_after, .. }: Validity) -> Result<i64, String> {
     let time: jiff::Timestamp = time.parse().map_err(|error| format!("its time cannot be read: {error}"))?;
     let late = time.as_second().saturating_sub(not_after);

@@ -5,29 +5,29 @@ use crate::args::Verify;
 use crate::failure::{Failure, ended};
 use crate::term;
 
-/// Verifies a log and says what that means.
+/// Verifies a log and prints what that shows.
 ///
 /// # Errors
-/// The log does not verify, or nobody vouches for it.
+/// The log does not verify, or is not vouched for.
 pub(super) fn run(args: &Verify) -> Result<(), Failure> {
     let report = check(&args.anchor, &mut |_| ())?;
     match vouched(&report) {
         Ok(()) => term::out(&text(&report)),
         Err(failure) => {
-            // T55: the word `verified` stands on stdout only where the exit code is 0.
+            // T55: stdout holds the word `verified` only if the exit code is 0.
             match term::out(&format!("consistent in itself: {}", counts(&report))) {
                 Ok(()) => Err(failure),
-                // What was found outweighs that it could not be written down.
+                // A finding outweighs a failed write to stdout.
                 written => ended(written, Err(failure)),
             }
         }
     }
 }
 
-/// That somebody beside the host vouches for the log.
+/// Checks that an authority other than the log's host vouches for the log.
 ///
 /// # Errors
-/// Nobody does.
+/// No authority does.
 pub(super) fn vouched(report: &Report) -> Result<(), Failure> {
     if report.unlisted > 0 {
         let count = report.unlisted;
@@ -49,7 +49,7 @@ pub(super) fn vouched(report: &Report) -> Result<(), Failure> {
     ))
 }
 
-/// All that is known, for stdout.
+/// The full report, for stdout.
 fn text(report: &Report) -> String {
     let verified = &report.verified;
     let source = report.vouched.as_ref().map(|vouched| vouched.source.as_str()).unwrap_or_default();
@@ -75,7 +75,7 @@ fn text(report: &Report) -> String {
     lines.join("\n")
 }
 
-/// Who vouches for the operators' certificates.
+/// Which authority vouches for the operators' certificates.
 pub(super) fn operators(report: &Report) -> String {
     let listed = report.vouched.as_ref().is_some_and(|vouched| !vouched.certificates.is_empty());
     match (&report.authority, listed) {

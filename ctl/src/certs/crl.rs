@@ -9,12 +9,12 @@ use super::files;
 use super::issue::{inventory, issuing};
 use crate::failure::Failure;
 
-/// Writes a fresh revocation list with a higher number in the place of the last. Returns what to tell.
+/// Replaces the revocation list with a fresh one under a higher number. Returns the text to print.
 pub(super) fn renew(args: &Renew) -> Result<String, Failure> {
     let (dir, now) = (&args.dir, Timestamp::now());
     let mut inventory = inventory(dir)?;
     let path = dir.join("agent/crl.pem");
-    // Whoever is on the list stays on it.
+    // Every revoked certificate stays on the list.
     let (last, revoked) = read_list(&files::read(&path)?)
         .map_err(|error| issuing(&error).help(format!("put the last list into `{}`", path.display())))?;
     let number = last.max(inventory.crl.number).checked_add(1);
@@ -23,7 +23,7 @@ pub(super) fn renew(args: &Renew) -> Result<String, Failure> {
         .map_err(|error| issuing(&error))?;
     let list = ca.revocation_list(number, &revoked, now).map_err(|error| issuing(&error))?;
 
-    // The inventory first: a number that is used twice would be worse than one that is never used.
+    // The inventory first: a number used twice would be worse than one never used.
     inventory.crl.number = number;
     let text = inventory.text().map_err(|e| Failure::local(format!("the inventory: {e}")))?;
     files::replace(&dir.join("inventory.json"), &text, 0o644)?;

@@ -1,4 +1,4 @@
-//! Writing files that nobody else may read or find half-written.
+//! Writing files that other users cannot write and that are never seen half-written.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::failure::Failure;
 
-/// The longest file that is read, in bytes.
+/// The limit on files that are read, in bytes.
 const MAX_READ: u64 = 8 << 20;
 
 /// Makes a folder that only its owner can enter.
@@ -15,7 +15,7 @@ pub(super) fn folder(path: &Path) -> Result<(), Failure> {
     DirBuilder::new().mode(0o700).create(path).map_err(|error| failed("make the folder", path, &error))
 }
 
-/// Writes a new file that everybody may read.
+/// Writes a new file that all users may read.
 pub(super) fn public(path: &Path, text: &str) -> Result<(), Failure> {
     create(path, text, 0o644)
 }
@@ -34,10 +34,10 @@ fn create(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     write().map_err(|error| failed("write", path, &error))
 }
 
-/// Puts a file in the place of another in one step.
+/// Replaces a file atomically.
 pub(super) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let fresh = path.with_extension("new");
-    // Left behind by somebody who was interrupted; nothing of value is in it.
+    // An interrupted command left it behind; it holds nothing of value.
     if let Err(error) = std::fs::remove_file(&fresh)
         && error.kind() != io::ErrorKind::NotFound
     {

@@ -14,20 +14,20 @@ use super::inventory::{Agent, Crl, Inventory, OperatorCertificate};
 use super::issue::{issuing, operator_folder, unknown_roles};
 use crate::failure::Failure;
 
-/// Everything that is named in the arguments, checked before anything is written.
+/// The names in the arguments, checked before anything is written.
 struct Plan {
     domain: TrustDomain,
     agent: AgentId,
     operator: Operator,
 }
 
-/// Writes the working set, or nothing. Returns what to tell.
+/// Writes the whole working set, or nothing. Returns the text to print.
 pub(super) fn init(args: &Init) -> Result<String, Failure> {
     let plan = plan(args)?;
     claim(&args.dir)?;
     let result = write(args, &plan);
     if result.is_err() {
-        // What cannot be removed is named by the first error already.
+        // The first error already names the folder that could not be removed.
         drop(std::fs::remove_dir_all(&args.dir));
     }
     result
@@ -52,7 +52,7 @@ fn plan(args: &Init) -> Result<Plan, Failure> {
     Ok(Plan { domain, agent, operator })
 }
 
-/// Makes the folder, or takes an empty one. Never one in which something stands.
+/// Makes the folder, or takes an empty one; never one with anything in it.
 fn claim(dir: &Path) -> Result<(), Failure> {
     match std::fs::read_dir(dir) {
         Ok(mut entries) => match entries.next() {

@@ -1,4 +1,4 @@
-//! `inventory.json`: what was issued, for whoever verifies a log later.
+//! `inventory.json`: all certificates issued, for the later verification of logs.
 
 use debug_certs::issue::Issued;
 use debug_certs::{AgentId, Operator};
@@ -12,11 +12,11 @@ use sha2::{Digest, Sha256};
 pub(super) struct Inventory {
     /// Always 1.
     pub(super) version: u32,
-    /// The trust domain of all.
+    /// The trust domain of all entries.
     pub(super) trust_domain: String,
     /// The agents.
     pub(super) agents: Vec<Agent>,
-    /// Certificates of operators, the newest last; old ones stay, as old records were signed with them.
+    /// The operators' certificates, the newest last; old ones stay, as old records were signed with them.
     pub(super) operators: Vec<OperatorCertificate>,
     /// The revocation list.
     pub(super) crl: Crl,
@@ -37,7 +37,7 @@ pub(super) struct Agent {
     pub(super) vkey: String,
     /// The serial number of its certificate.
     pub(super) serial: String,
-    /// Until when that is valid, RFC 3339.
+    /// The end of that certificate's validity, RFC 3339.
     pub(super) not_after: String,
 }
 
@@ -46,13 +46,13 @@ pub(super) struct Agent {
 pub(super) struct OperatorCertificate {
     /// The SPIFFE id.
     pub(super) id: String,
-    /// The roles that it gives.
+    /// The roles that it grants.
     pub(super) roles: Vec<String>,
     /// Its serial number.
     pub(super) serial: String,
-    /// From when it is valid, RFC 3339.
+    /// The start of its validity, RFC 3339.
     pub(super) not_before: String,
-    /// Until when.
+    /// The end of its validity, RFC 3339.
     pub(super) not_after: String,
     /// The certificate, PEM.
     pub(super) certificate: String,
@@ -63,7 +63,7 @@ pub(super) struct OperatorCertificate {
 /// The revocation list.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Crl {
-    /// The number of the newest.
+    /// The number of the newest list.
     pub(super) number: u64,
 }
 
@@ -97,19 +97,19 @@ impl OperatorCertificate {
     }
 }
 
-/// The hash by which a certificate in a log is found here. What is hashed was made a moment ago, so it can be read.
+/// The hash by which a certificate in a log is found in the inventory. Its input was issued a moment ago, so it parses.
 fn sha256(pem: &str) -> String {
     let der = CertificateDer::from_pem_slice(pem.as_bytes());
     der.map(|der| Sha256::digest(&der).iter().map(|byte| format!("{byte:02x}")).collect()).unwrap_or_default()
 }
 
 impl Inventory {
-    /// As it is written.
+    /// The JSON text of the file.
     pub(super) fn text(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self).map(|text| text + "\n")
     }
 
-    /// `agents.toml`: what an operator's folder says about each agent.
+    /// `agents.toml`: the entry of each agent for an operator's folder.
     pub(super) fn agents_toml(&self) -> String {
         let mut text = String::from("# Where each agent is, who it must be, and the key of its log.\n");
         for agent in &self.agents {

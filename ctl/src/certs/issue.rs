@@ -12,10 +12,10 @@ use super::files;
 use super::inventory::{Inventory, OperatorCertificate};
 use crate::failure::Failure;
 
-/// The inventory's version that this program reads.
+/// The inventory version that this program reads.
 const VERSION: u32 = 1;
 
-/// Issues a certificate into the operator's folder. Returns what to tell.
+/// Issues a certificate into the operator's folder. Returns the text to print.
 pub(super) fn issue(args: &Issue) -> Result<String, Failure> {
     let (dir, now) = (&args.dir, Timestamp::now());
     let certificate = files::read(&dir.join("ca/ca.pem"))?;
@@ -27,7 +27,7 @@ pub(super) fn issue(args: &Issue) -> Result<String, Failure> {
     let ca = Ca::load(&certificate, &files::read(&dir.join("ca/ca.key"))?).map_err(|e| issuing(&e))?;
     let issued = ca.operator(&operator, args.ttl, now).map_err(|e| issuing(&e))?;
 
-    // The inventory first: a certificate that nobody can look up later would be worse than an entry too many.
+    // The inventory first: a certificate missing from it would be worse than an entry without a certificate.
     inventory.operators.push(OperatorCertificate::new(&operator, &issued));
     let text = inventory.text().map_err(|e| Failure::local(format!("the inventory: {e}")))?;
     files::replace(&dir.join("inventory.json"), &text, 0o644)?;
@@ -43,8 +43,8 @@ pub(super) fn issue(args: &Issue) -> Result<String, Failure> {
     ))
 }
 
-/// A warning, on a line of its own, about roles that no rule names of the policy beside the set, or of the shipped one
-/// where none is there that can be read. Only a warning: the agent may run with another one.
+/// A warning, on its own line, about roles that no rule of the policy names: the policy beside the set, or the shipped one if
+/// that cannot be read. Only a warning, as the agent may run with another policy.
 pub(super) fn unknown_roles(dir: &Path, operator: &Operator) -> String {
     let path = dir.join("agent/policy.toml");
     let own = files::read(&path).ok().and_then(|text| Policy::parse(&text).ok());
@@ -100,7 +100,7 @@ pub(super) fn operator_folder(
     files::replace(&folder.join("agents.toml"), &inventory.agents_toml(), 0o644)
 }
 
-/// Why the CA issued nothing.
+/// The failure for an error of the CA.
 pub(super) fn issuing(error: &IssueError) -> Failure {
     let failure = Failure::usage(match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),

@@ -59,7 +59,7 @@ fn the_next_session_takes_over_what_the_lost_one_has_not_seen_proven() {
     assert_eq!(order, [1, 2, 3]);
     open(&same, &["3 evals are", "where in its log an eval is"]);
 
-    // Another log cannot prove them, so nobody is asked, and they stay open.
+    // Another log cannot prove them, so the agent is not asked and they stay open.
     other.take_over(same);
     assert!(other.unseen.is_empty());
     open(&other, &["3 evals are", "where in its log an eval is"]);

@@ -1,4 +1,4 @@
-//! The `:` commands. Each is an eval of a host function with bound arguments; none is pasted into code.
+//! The `:` commands. Each is an eval of a host function with bound arguments; arguments are never pasted into code.
 
 use debug_wire::table;
 
@@ -13,7 +13,7 @@ pub(super) struct Colon {
     pub(super) about: &'static str,
 }
 
-/// All of them, in the order in which help lists them.
+/// All `:` commands, in the order of the help.
 pub(super) const COLONS: &[Colon] = &[
     Colon { name: "change", usage: ":change REASON", about: "enter the mode in which changes are possible" },
     Colon { name: "observe", usage: ":observe", about: "leave it" },
@@ -36,29 +36,29 @@ pub(super) const COLONS: &[Colon] = &[
     Colon { name: "quit", usage: ":quit", about: "leave; also Ctrl-D, `:q`, `exit`, `quit` and `q`" },
 ];
 
-/// What else people type to leave.
+/// Other words that people type to leave.
 const GOODBYES: &[&str] = &["exit", "quit", "q"];
 
-/// Whether code is a word with which people leave other programs. It may be a name of the session or the service, too.
+/// Whether code is a word with which people leave other programs. It may also be a name in the session or the service.
 pub(super) fn is_goodbye(code: &str) -> bool {
     let word = code.trim().trim_end_matches(';').trim_end();
     let word = word.strip_suffix("()").unwrap_or(word);
     GOODBYES.contains(&word)
 }
 
-/// What a line asks for.
+/// What a `:` line requests.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Run this and show its display text.
+    /// Run this and print its display text.
     Run(Submission),
-    /// Run this and show the list under that name as a table.
+    /// Run this and print the list under that name as a table.
     Table(&'static str),
-    /// Show the commands, then the agent's own help.
+    /// Print the commands, then the agent's own help.
     Help,
     Quit,
 }
 
-/// Reads a line that begins with `:`.
+/// Parses a line that begins with `:`.
 ///
 /// # Errors
 /// There is no such command, or its arguments are wrong.
@@ -109,14 +109,14 @@ fn unknown(name: &str) -> Failure {
     })
 }
 
-/// Whether a word may be a slip of another: one letter too many, missing, wrong or swapped in five.
+/// Whether a word may be a typo of another: one letter added, missing, wrong or swapped for every five.
 fn is_near(word: &str, known: &str) -> bool {
     let (word, known): (Vec<char>, Vec<char>) = (word.chars().collect(), known.chars().collect());
     let most = known.len().div_ceil(5);
     if word.len().abs_diff(known.len()) > most {
         return false;
     }
-    // The rows of Levenshtein's table, with swaps of neighbours as one slip.
+    // The rows of Levenshtein's table, with a swap of neighbours counted as one edit.
     let (mut above, mut row) = (Vec::new(), (0..=known.len()).collect::<Vec<_>>());
     for (i, a) in word.iter().enumerate() {
         let mut next = vec![i + 1];
@@ -143,7 +143,7 @@ pub(super) fn help() -> String {
     crate::tables::aligned(&lines)
 }
 
-/// A completion: where the word begins, what it becomes, what it is.
+/// A completion: where the word begins, its replacement, and a description.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Completion {
     pub(super) start: usize,
@@ -151,7 +151,7 @@ pub(super) struct Completion {
     pub(super) about: String,
 }
 
-/// What the word before byte `at` of `text` may become: a `:` command at the beginning, a host function elsewhere.
+/// The completions of the word before byte `at` of `text`: a `:` command at the beginning, a host function elsewhere.
 pub(super) fn completions(text: &str, at: usize) -> Vec<Completion> {
     let before = crate::term::prefix(text, at);
     if let Some(word) = before.strip_prefix(':') {

@@ -1,4 +1,4 @@
-//! A person at a terminal: the line editor, and what is told above the line while it is typed.
+//! A person at a terminal: the line editor, and the news printed above the line that is being typed.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -26,27 +26,27 @@ use crate::session::Session;
 use crate::term;
 use crate::trust::Store;
 
-/// How often the agent is asked what has happened while a line is typed, and the prompt counts down: what happens is told
-/// within about a second.
+/// How often the agent is asked for news while a line is typed, and how often the prompt counts down: news are shown within about
+/// a second.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// How many submissions the history keeps.
 const HISTORY: usize = 10_000;
-/// The name of the menu of completions, for the key that opens it.
+/// The name of the completion menu, for its key binding.
 const MENU: &str = "completions";
 
-/// The line editor. It blocks, so it lives on a thread while it reads.
+/// The line editor. Reading blocks, so it happens on a thread of its own.
 pub(super) struct Editor {
     editor: Option<Reedline>,
     interrupt: Arc<AtomicBool>,
-    /// Where the history is kept, if it can be.
+    /// The history file, if there is one.
     history: Option<PathBuf>,
-    /// What was submitted in the moment in which the connection was lost, to go on with.
+    /// A submission made at the moment when the connection was lost, with which the next line begins.
     typed: String,
 }
 
-/// An editor that reads, and comes back with what ended that.
+/// An editor that is reading; it returns with the event that ended the reading.
 type Reading = JoinHandle<(Reedline, io::Result<Signal>)>;
-/// Has the editor show its prompt anew.
+/// Makes the editor repaint its prompt.
 type Repaint = Box<dyn Fn()>;
 
 impl Editor {
@@ -62,7 +62,8 @@ impl Editor {
         Self { editor: None, interrupt: Arc::default(), history, typed: String::new() }
     }
 
-    /// A new one with nothing typed. One whose place on the screen is no longer right is replaced, as it cannot be told.
+    /// A new editor with an empty line. An editor whose position on the screen is wrong is replaced, as its position cannot be
+    /// set.
     fn fresh(&self) -> Reedline {
         let menu = ColumnarMenu::default().with_name(MENU).with_columns(1).with_marker("");
         let mut keys = default_emacs_keybindings();
@@ -77,7 +78,7 @@ impl Editor {
             .with_ansi_colors(term::wants_colour())
             .with_history_exclusion_prefix(Some(" ".to_owned()))
             .with_break_signal(self.interrupt.clone());
-        // That there is none was told at the start; one that has gone since is no reason to stop.
+        // A missing history was reported at the start; one that has disappeared since is no reason to fail.
         match self.history.clone().and_then(|path| history(path).ok()) {
             Some(history) => editor.with_history(Box::new(history)),
             None => editor,
@@ -132,7 +133,7 @@ impl Editor {
         }
     }
 
-    /// Begins to read. The terminal's break signal is lowered first: a raised one meant what was read before.
+    /// Starts to read. The break signal is reset first: a raised one was meant for the previous reading.
     fn read(&self, mut editor: Reedline, prompt: &SessionPrompt) -> (Reading, Repaint) {
         self.interrupt.store(false, Ordering::Relaxed);
         let repaint = editor.repaint_signal();
@@ -144,7 +145,7 @@ impl Editor {
         (reading, Box::new(move || repaint.request_repaint()))
     }
 
-    /// Tells of ends in the place of the line that is being typed, and shows that again below, as it was.
+    /// Prints the news in place of the line that is being typed, and shows that line again below, unchanged.
     async fn tell_above(
         &mut self,
         reading: Reading,
@@ -155,7 +156,7 @@ impl Editor {
         self.interrupt.store(true, Ordering::Relaxed);
         let (editor, signal) = reading.await.map_err(|_| gone())?;
         let Ok(Signal::ExternalBreak(typed)) = signal else {
-            // It was submitted in this moment: what is told comes below it.
+            // The line was submitted at this moment: the news come below it.
             self.editor = Some(editor);
             tell(ended);
             return input(signal).map(Told::Below);
@@ -176,19 +177,19 @@ impl Editor {
         Ok(Told::Above(Box::new(self.read(editor, prompt))))
     }
 
-    /// Ends the reading, as there is no session any more.
+    /// Ends the reading, since the session is lost.
     async fn lost(&mut self, reading: Reading, loss: Loss) -> Result<Input, Failure> {
         self.interrupt.store(true, Ordering::Relaxed);
         let (editor, signal) = reading.await.map_err(|_| gone())?;
         self.editor = Some(editor);
-        // What was submitted in the same moment waits to be sent to the next session.
+        // A line submitted at the same moment waits for the next session.
         if let Input::Text(text) = input(signal)? {
             self.typed = text;
         }
         Ok(Input::Lost(loss))
     }
 
-    /// A one-line answer; `None` if there is none.
+    /// Asks for a one-line answer; `None` if there is none.
     pub(super) async fn ask(question: &'static str) -> Option<String> {
         let asked = spawn_blocking(move || Reedline::create().read_line(&Question(question)));
         match asked.await {
@@ -198,11 +199,11 @@ impl Editor {
     }
 }
 
-/// How the end of a lease was told.
+/// Where news were printed.
 enum Told {
-    /// Above the line, which is read on.
+    /// Above the line, which is still being read.
     Above(Box<(Reading, Repaint)>),
-    /// Below what came in at that moment.
+    /// Below the line submitted at that moment.
     Below(Input),
 }
 
@@ -215,7 +216,7 @@ fn input(signal: io::Result<Signal>) -> Result<Input, Failure> {
         Ok(Signal::Success(text)) => Input::Text(text),
         Ok(Signal::CtrlD) => Input::End,
         Ok(Signal::ExternalBreak(_)) => {
-            // The editor keeps what is typed and goes on with it; what is told now begins on a line of its own.
+            // The editor keeps the typed text for its next reading; messages begin on a line of their own.
             term::note("");
             Input::Interrupted
         }
@@ -224,27 +225,27 @@ fn input(signal: io::Result<Signal>) -> Result<Input, Failure> {
     })
 }
 
-/// What stands between the prompt and the cursor, with the margin that each further line has.
+/// The text between the prompt and the cursor, with the margin of each further line.
 fn before(typed: &str, at: usize, margin: usize) -> String {
     term::prefix(typed, at).replace('\n', &format!("\n{}", " ".repeat(margin)))
 }
 
-/// How many rows of a terminal lie above the one in which a text ends that began in its first column. Each character counts as
-/// one column: where some take two, rows are left standing, and none is cleared that is not the editor's.
+/// The number of terminal rows above the last row of a text that begins in the first column. Each character counts as one column:
+/// wide characters leave stale rows, but no row that is not the editor's is cleared.
 fn rows_above(text: &str, columns: usize) -> usize {
     let rows = |line: &str| line.chars().count().saturating_sub(1) / columns;
     let lines = text.split('\n');
     lines.clone().count() - 1 + lines.map(rows).sum::<usize>()
 }
 
-/// The history file, which only its owner may read: code can hold what it should not.
+/// The history file, readable only by its owner: code can contain secrets.
 fn history(path: PathBuf) -> Result<FileBackedHistory, String> {
     let made = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
     made.map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
     FileBackedHistory::with_file(HISTORY, path).map_err(|error| error.to_string())
 }
 
-/// Enter ends a submission where nothing is open.
+/// Enter submits unless a bracket, string or comment is open.
 struct WholeSubmissions;
 
 impl Validator for WholeSubmissions {
@@ -283,7 +284,7 @@ mod tests {
         };
         assert_eq!(above("a› ", "", 0), 0);
         assert_eq!(above("a› ", "123456", 6), 0);
-        // A full line wraps with its next character.
+        // A full row wraps at the next character.
         assert_eq!(above("a› ", "1234567", 7), 0);
         assert_eq!(above("a› ", "12345678", 8), 1);
         assert_eq!(above("a› ", "12345678", 2), 0);

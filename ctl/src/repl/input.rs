@@ -1,4 +1,4 @@
-//! Where submissions come from: a person at a terminal, or lines of a file or pipe.
+//! The sources of submissions: a person at a terminal, or lines of a file or pipe.
 
 use debug_wire::messages::EndedLease;
 
@@ -12,7 +12,7 @@ use crate::session::{Session, failing_text};
 use crate::term;
 use crate::trust::Store;
 
-/// What came in.
+/// An input.
 #[derive(Debug)]
 pub(super) enum Input {
     /// A submission, of one or more lines.
@@ -21,7 +21,7 @@ pub(super) enum Input {
     Interrupted,
     /// Ctrl-D, or the end of the file.
     End,
-    /// Nothing: the connection was lost meanwhile.
+    /// The connection was lost before a submission came.
     Lost(Loss),
 }
 
@@ -29,12 +29,12 @@ pub(super) enum Input {
 pub(super) enum Source {
     /// A person at a terminal that a line editor can draw on.
     Editor(Box<Editor>),
-    /// Lines: of a person at a terminal that shows text and no more, or of a file or pipe.
+    /// Lines: from a person at a dumb terminal, or from a file or pipe.
     Lines(Lines),
 }
 
 impl Source {
-    /// The line editor where a person sits at a terminal that it can draw on, else stdin line by line.
+    /// The line editor if a person sits at a terminal that it can draw on, else stdin line by line.
     pub(super) fn open(store: &Store) -> Self {
         match (term::is_interactive(), term::is_dumb()) {
             (true, false) => Self::Editor(Box::new(Editor::open(store))),
@@ -55,7 +55,7 @@ impl Source {
         matches!(self, Self::Editor(_))
     }
 
-    /// Where the last submission began, if it came from a file or pipe: its line, counted from 1.
+    /// The line at which the last submission began, counted from 1, if it came from a file or pipe.
     pub(super) fn line(&self) -> Option<usize> {
         match self {
             Self::Lines(lines) if !lines.person => Some(lines.began),
@@ -63,8 +63,7 @@ impl Source {
         }
     }
 
-    /// The next submission. What happens in the process meanwhile is told when it happens, and a lost connection ends the
-    /// waiting.
+    /// The next submission. News of the process are printed as they come; a lost connection ends the wait.
     ///
     /// # Errors
     /// Stdin or the terminal cannot be read.
@@ -75,13 +74,13 @@ impl Source {
         session: &mut Session,
     ) -> Result<Input, Failure> {
         match self {
-            // While a line is edited Ctrl-C is a key like others.
+            // While a line is edited, Ctrl-C is an ordinary key.
             Self::Editor(editor) => editor.next(prompt, session).await,
             Self::Lines(lines) => lines.next(&prompt, interrupts, session).await,
         }
     }
 
-    /// A one-line answer; `None` if there is none.
+    /// Asks for a one-line answer; `None` if there is none.
     pub(super) async fn ask(
         &mut self,
         question: &'static str,
@@ -94,10 +93,10 @@ impl Source {
     }
 }
 
-/// The most ends of leases that are told at once.
+/// The limit on ended leases printed at once.
 const MAX_ENDED: usize = 20;
 
-/// Tells which patches fail and which leases have ended, a line for each.
+/// Prints which patches fail and which leases have ended, one a line.
 pub(super) fn tell(News { ended, failing, .. }: &News) {
     failing.iter().for_each(|failing| term::note(&failing_text(failing)));
     for lease in ended.iter().take(MAX_ENDED) {
@@ -108,7 +107,7 @@ pub(super) fn tell(News { ended, failing, .. }: &News) {
     }
 }
 
-/// That a lease has ended, and why, in a line.
+/// The line about a lease that has ended, and why.
 fn end_text(lease: &EndedLease) -> String {
     let EndedLease { id, target, how, why } = lease;
     let plain = target.split_once(':').map_or(target.as_str(), |(_, plain)| plain);

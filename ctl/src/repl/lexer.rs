@@ -1,6 +1,6 @@
-//! Whether a submission goes on in the next line: just enough of Rhai's lexer to tell open brackets, strings and comments.
+//! Whether a submission continues on the next line: just enough of Rhai's lexer to find open brackets, strings and comments.
 //!
-//! It decides nothing but where a submission ends. What it lets through is parsed by the agent, whose word counts.
+//! It only decides where a submission ends. The agent parses the submission, and its verdict counts.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -8,14 +8,14 @@ use std::str::Chars;
 #[cfg(test)]
 mod tests;
 
-/// What is open, the innermost last.
+/// An open construct; the innermost is last.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Open {
     /// A bracket, closed by this one.
     Bracket(char),
     /// A string in backticks, which may span lines.
     Backtick,
-    /// `${` inside one.
+    /// `${` inside a string in backticks.
     Interpolation,
 }
 
@@ -24,14 +24,14 @@ enum End {
     Closed,
     /// By the end of the text: more lines may close it.
     Open,
-    /// By the end of a line where Rhai does not allow it: more lines do not help.
+    /// By the end of a line where Rhai does not allow it: no further line can close it.
     Broken,
 }
 
-/// Whether `text` is not a whole submission yet: a bracket, a string that may span lines, or a comment is open.
+/// Whether `text` is an incomplete submission: a bracket, a string that may span lines, or a comment is open.
 ///
-/// A text with a mistake that no further line repairs (a bracket that closes nothing, a `"` string that is not closed
-/// in its line) counts as whole, so that the agent can tell the mistake.
+/// A text with a mistake that no further line can repair (a bracket that closes nothing, an unterminated `"` string in a line)
+/// counts as complete, so that the agent reports the mistake.
 pub(super) fn is_open(text: &str) -> bool {
     let mut chars = text.chars().peekable();
     let mut open = Vec::new();
@@ -73,7 +73,7 @@ fn push(open: &mut Vec<Open>, what: Open) -> End {
     End::Closed
 }
 
-/// What ends a stretch of a string in backticks.
+/// What ends a part of a string in backticks.
 enum Inside {
     Closed,
     Interpolation,
@@ -83,10 +83,10 @@ enum Inside {
 fn backtick(chars: &mut Peekable<Chars<'_>>) -> Inside {
     while let Some(c) = chars.next() {
         match c {
-            // Two of them stand for one.
+            // A doubled backtick stands for one.
             '`' if chars.next_if_eq(&'`').is_none() => return Inside::Closed,
             '$' if chars.next_if_eq(&'{').is_some() => return Inside::Interpolation,
-            // The one escape of these strings: `\${` is no interpolation.
+            // The only escape in these strings: `\${` is no interpolation.
             '\\' if chars.next_if_eq(&'$').is_some() => drop(chars.next_if_eq(&'{')),
             _ => {}
         }
@@ -94,7 +94,7 @@ fn backtick(chars: &mut Peekable<Chars<'_>>) -> Inside {
     Inside::Open
 }
 
-/// A string or character; it may go on in the next line only after a backslash.
+/// A string or character; it continues on the next line only after a backslash.
 fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char) -> End {
     while let Some(c) = chars.next() {
         match c {
@@ -104,7 +104,7 @@ fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char) -> End {
                 _ => {}
             },
             '\n' => return End::Broken,
-            // Two of them stand for one.
+            // A doubled quote stands for one.
             c if c == quote && chars.next_if_eq(&quote).is_none() => return End::Closed,
             _ => {}
         }
@@ -112,7 +112,7 @@ fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char) -> End {
     End::Broken
 }
 
-/// `#"…"#` with any number of `#`; a lone `#` begins a map and is passed over.
+/// `#"…"#` with any number of `#`; a single `#` begins a map and is skipped.
 fn raw(chars: &mut Peekable<Chars<'_>>) -> End {
     let mut hashes = 1;
     while chars.next_if_eq(&'#').is_some() {
@@ -135,7 +135,7 @@ fn raw(chars: &mut Peekable<Chars<'_>>) -> End {
     End::Open
 }
 
-/// `// …` to the end of the line, `/* … */` nesting; a lone `/` is an operator.
+/// `// …` to the end of the line, nested `/* … */`; a single `/` is an operator.
 fn comment(chars: &mut Peekable<Chars<'_>>) -> End {
     if chars.next_if_eq(&'/').is_some() {
         chars.by_ref().take_while(|c| *c != '\n').for_each(drop);

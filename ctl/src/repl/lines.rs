@@ -1,4 +1,4 @@
-//! Submissions line by line: of a file, a pipe, or a person at a terminal that shows text and no more.
+//! Submissions line by line: from a file, a pipe, or a person at a dumb terminal.
 
 use std::io::{BufRead, Read};
 
@@ -21,13 +21,13 @@ pub(super) struct Lines {
     pub(super) person: bool,
     /// The line in which the last submission began, counted from 1.
     pub(super) began: usize,
-    /// How many lines were read.
+    /// The number of lines read.
     read: usize,
-    /// What waits for a submission. It cannot be called back, and what it reads is for who asks next.
+    /// The pending read of a submission. It cannot be cancelled; the next caller takes its result.
     reading: Option<JoinHandle<Result<MaybeText, Failure>>>,
 }
 
-/// A submission and how many lines it took, or the end.
+/// A submission and its number of lines; `None` at the end.
 type MaybeText = Option<(String, usize)>;
 
 impl Lines {
@@ -35,7 +35,7 @@ impl Lines {
         Self { person, began: 0, read: 0, reading: None }
     }
 
-    /// The next submission. A person is shown the prompt before it, and again below what is told meanwhile.
+    /// The next submission. A person sees the prompt before it, and again below any news.
     ///
     /// # Errors
     /// Stdin cannot be read.
@@ -82,7 +82,7 @@ impl Lines {
         }
     }
 
-    /// Reads on from where the last one who asked stopped waiting. The future may be dropped and begun again.
+    /// Continues the read that an earlier caller abandoned. Cancel safe: the future may be dropped and created again.
     async fn submission(&mut self) -> Result<Input, Failure> {
         let reading =
             self.reading.get_or_insert_with(|| spawn_blocking(|| submission(&mut std::io::stdin().lock())));
@@ -123,7 +123,7 @@ fn submission(lines: &mut impl BufRead) -> Result<MaybeText, Failure> {
             return Err(Failure::usage(format!("a submission is longer than {MAX_CODE} bytes")));
         }
         if read == 0 {
-            // What is open at the end goes to the agent, which tells what is missing.
+            // A submission that is still open at the end goes to the agent, which reports what is missing.
             return Ok(if before == 0 { None } else { Some((text, count)) });
         }
         if text.starts_with(':') || !is_open(&text) {

@@ -28,13 +28,13 @@ use input::{Input, Source};
 use keys::KeptKeys;
 use prompt::SessionPrompt;
 
-/// How long a lost session is attached again for: half of the agent's grace, so that there is time left to act in.
+/// How long a lost session is retried: half of the agent's grace, so that time is left to act.
 const RETRY_FOR: Duration = Duration::from_secs(30);
-/// How often.
+/// The interval of these retries.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-/// The code of what fails because a name is unknown, among others.
+/// The failure code of an unknown name, among others.
 const UNKNOWN: &str = "eval";
-/// What becomes of leases when a session is lost.
+/// What happens to leases when a session is lost.
 const GRACE: &str = "leases that were not confirmed revert 60 s after the session, unless you attach again";
 
 /// An attached operator.
@@ -43,13 +43,13 @@ struct Repl<'t> {
     session: Session,
     interrupts: Interrupts,
     source: Source,
-    /// The first failure, for the exit code where no person watches.
+    /// The first failure, for the exit code of a non-interactive run.
     failed: Option<Failure>,
-    /// Whether to go on after it.
+    /// Whether to continue after a failure.
     keep_going: bool,
 }
 
-/// Whether the loop goes on.
+/// Whether the loop continues.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Flow {
     Continue,
@@ -59,8 +59,8 @@ enum Flow {
 /// Attaches and serves the operator.
 ///
 /// # Errors
-/// No connection, or none any more; the agent's log does not hold, or something was never proven to be in it; without a
-/// terminal also the first failed submission, which ends it unless `--keep-going` says otherwise.
+/// There is no connection, or it was lost; the agent's log does not verify, or an eval was never proven to be in it. Without a
+/// terminal also the first failed submission; it ends the run unless `--keep-going` was given.
 pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure> {
     let session = Session::open(target).await?;
     let interrupts = Interrupts::listen();
@@ -74,10 +74,10 @@ pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure
     let left = tokio::select! {
         left = repl.run(args.change.reason.as_deref()) => left,
         () = ends.next() => {
-            // The editor still reads in a mode of its own, and what is told now begins on a line of its own.
+            // The editor still reads in its own mode; messages begin on a line of their own.
             drop(keys);
             term::note("");
-            // No goodbye, which could take as long as an agent wants that does not answer.
+            // No orderly close: it could take as long as an unresponsive agent likes.
             let left = Failure::connection("a signal asked to end").help(GRACE);
             return ended(Err(left), repl.session.complete());
         }
@@ -97,7 +97,7 @@ pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure
 }
 
 impl Repl<'_> {
-    /// Tells where the operator is and as whom; to stderr.
+    /// Prints, to stderr, the agent and the operator's identity and roles.
     fn greet(&self) {
         let Session { ready, roles, resumed, mode, .. } = &self.session;
         term::note(&format!(
@@ -129,7 +129,7 @@ impl Repl<'_> {
         }
     }
 
-    /// Enters the mode `change` if there is a reason to, and serves until the operator leaves.
+    /// Enters the mode `change` if a reason is given, and serves until the operator leaves.
     async fn run(&mut self, reason: Option<&str>) -> Result<(), Failure> {
         if let Some(reason) = reason {
             let entered = enter_change(&mut self.session, &mut self.interrupts, reason).await;
@@ -141,7 +141,7 @@ impl Repl<'_> {
         self.serve().await
     }
 
-    /// Whether the last submission was the last one: it failed, and no person is there to decide what comes of the rest.
+    /// Whether the run stops here: the last submission failed, and no person is there to decide about the rest.
     async fn stops(&mut self) -> Result<bool, Failure> {
         if self.keep_going || self.failed.is_none() {
             return Ok(false);
@@ -157,7 +157,7 @@ impl Repl<'_> {
 
     async fn serve(&mut self) -> Result<(), Failure> {
         loop {
-            // What the prompt tells of changes in force is told anew each time: others change, too, and time goes by.
+            // The changes in force are looked up for every prompt: other sessions make changes, and deadlines pass.
             if self.source.is_interactive() && self.news().await? == Flow::Leave {
                 return Ok(());
             }
@@ -178,7 +178,7 @@ impl Repl<'_> {
         }
     }
 
-    /// Runs a word like `exit`, which may be a name of the session or the service; where it is none it means what it says.
+    /// Runs a word like `exit`, which may be a name in the session or the service. If it is not, the operator leaves.
     async fn goodbye(&mut self, word: String) -> Result<Flow, Failure> {
         let submission = Submission { after: Some(After::Revert), ..Submission::code(word) };
         match self.session.eval(submission, &mut self.interrupts, &mut term::stream).await {
@@ -192,7 +192,7 @@ impl Repl<'_> {
         }
     }
 
-    /// Tells of leases that have ended since the last prompt.
+    /// Prints the news since the last prompt.
     async fn news(&mut self) -> Result<Flow, Failure> {
         match self.session.news().await {
             Ok(ended) => {
@@ -200,7 +200,7 @@ impl Repl<'_> {
                 Ok(Flow::Continue)
             }
             Err(EvalError::Lost(loss)) => self.attach_again(loss).await,
-            // One that tells nothing is no reason to leave; its next answers show what is wrong.
+            // Missing news are no reason to leave; the next answers show what is wrong.
             Err(EvalError::Failed(_) | EvalError::Abandoned) => Ok(Flow::Continue),
         }
     }
@@ -224,7 +224,7 @@ impl Repl<'_> {
         }
     }
 
-    /// Runs a submission, shows its result, and demands its record.
+    /// Runs a submission, shows its result, and requests the proof of its record.
     async fn submit(
         &mut self,
         mut submission: Submission,
@@ -232,7 +232,7 @@ impl Repl<'_> {
     ) -> Result<Flow, Failure> {
         submission.after = Some(After::Revert);
         if self.source.is_interactive() {
-            // One that came after the last answer did not mean this.
+            // A Ctrl-C after the last answer was not meant for this submission.
             self.interrupts.forget().await;
         }
         let result = self.session.eval(submission, &mut self.interrupts, &mut term::stream).await;
@@ -260,7 +260,7 @@ impl Repl<'_> {
         self.proven().await
     }
 
-    /// Demands the records of what was answered.
+    /// Requests the proofs of the answered evals.
     async fn proven(&mut self) -> Result<Flow, Failure> {
         match self.session.verify().await {
             Ok(()) | Err(EvalError::Abandoned) => Ok(Flow::Continue),
@@ -293,7 +293,7 @@ impl Repl<'_> {
                     term::note(&anew(before, self.session.process, had_changes));
                     return Ok(Flow::Continue);
                 }
-                // Nobody there yet; whatever else is wrong does not pass by waiting.
+                // Nothing listens there yet. Any other failure does not pass by waiting.
                 Err(failure) if failure.is_no_connection() => {}
                 Err(failure) => return Err(failure),
             }
@@ -305,7 +305,7 @@ impl Repl<'_> {
         Err(lost)
     }
 
-    /// Leaves, after asking what becomes of the changes that are in force.
+    /// Leaves, after asking what to do with the changes in force.
     async fn detach(&mut self) -> Result<Flow, Failure> {
         let held = self.in_force().await?;
         if held.is_empty() {
@@ -317,7 +317,7 @@ impl Repl<'_> {
             return Ok(Flow::Leave);
         }
         term::note(&format!("of this session, in force: {ids}"));
-        // Leases of a session end with it, so keeping cannot mean more than the grace; `confirm` does.
+        // A session's leases end with it, so `keep` only means the grace; `confirm` keeps them.
         let question = "revert now, keep for 60 s more, or stay? [r/k/S]";
         loop {
             match self.source.ask(question, &mut self.interrupts).await.as_deref() {
@@ -330,13 +330,13 @@ impl Repl<'_> {
                     return Ok(Flow::Leave);
                 }
                 Some("" | "s" | "stay") | None => return Ok(Flow::Continue),
-                // A mistyped answer must not pass for one.
+                // A mistyped answer must not pass for a valid one.
                 Some(_) => term::note("that is no answer: `r` reverts, `k` keeps, `s` or Enter alone stays"),
             }
         }
     }
 
-    /// Reverts them, the newest first, and leaves whatever comes of it: who has answered does not expect a prompt.
+    /// Reverts the leases, the newest first, and leaves even if that fails: an operator who has answered expects no prompt.
     ///
     /// # Errors
     /// Some could not be reverted.
@@ -355,7 +355,7 @@ impl Repl<'_> {
         Err(Failure::not_done(message).help(help))
     }
 
-    /// The leases of this session that are in force, shown as a table; to stderr, as they answer no submission.
+    /// The leases of this session that are in force. Prints them as a table to stderr, as it answers no submission.
     async fn in_force(&mut self) -> Result<Vec<u64>, Failure> {
         if self.session.made.is_empty() {
             return Ok(Vec::new());
@@ -377,7 +377,7 @@ impl Repl<'_> {
     }
 }
 
-/// What is another in a session that was opened in place of a lost one.
+/// What differs in a session that replaces a lost one.
 fn anew(before: Process, now: Process, had_changes: bool) -> String {
     const SESSION: &str = "variables, functions and the mode of the session before are gone";
     if before == now {

@@ -9,7 +9,7 @@ use super::*;
 
 const ORIGIN: &str = "example.internal/dienstplan/1/00";
 const ALICE: &str = "spiffe://example.internal/operator/alice";
-/// When certificates begin, in seconds since 1970; they live 8 hours.
+/// When certificates become valid, in seconds since 1970; they live 8 hours.
 const BEGIN: i64 = 1_800_000_000;
 const LIFE: i64 = 8 * 3600;
 const BOTH: &[ExtendedKeyUsagePurpose] =
@@ -17,7 +17,7 @@ const BOTH: &[ExtendedKeyUsagePurpose] =
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
-/// CAs of one name: only their keys tell them apart.
+/// CAs of one name: only their keys differ.
 fn ca() -> Ca {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "test CA");

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Of a value, as far as these tests go.
+/// The digest of a value, as these tests write it.
 fn hmac(value: &str) -> Value {
     if value.is_empty() { Value::Null } else { json!({ "hmac": value, "bytes": value.len() }) }
 }
@@ -18,7 +18,7 @@ fn shutdown() -> Record {
     ("shutdown", json!({}))
 }
 
-/// A write of `after` where `before` stood.
+/// A lease that writes `after` where `before` stood.
 fn made(id: u64, path: &str, before: &str, after: &str) -> Record {
     let lease = json!({ "id": id, "target": format!("state:{path}") });
     ("lease.made", json!({ "lease": lease, "before": hmac(before), "after": hmac(after) }))
@@ -36,7 +36,7 @@ fn ended(kind: &'static str, id: u64, restored: &str) -> Record {
     (kind, body)
 }
 
-/// As [`ended`], below another.
+/// Like [`ended`], below another lease.
 fn covered(id: u64, above: u64, base: &str) -> Record {
     let body = json!({ "lease": id, "covered_by": above, "restored": hmac("whatever"), "base": hmac(base) });
     ("lease.expired", body)
@@ -52,7 +52,7 @@ fn with(record: Record, name: &str, value: Value) -> Record {
     (kind, body)
 }
 
-/// Goes through records as they are numbered from 0, up to the first that does not hold.
+/// Checks records, numbered from 0, up to the first that fails.
 fn verdict(records: &[Record]) -> Result<Tally, String> {
     let mut leases = Leases { counts: true, ..Leases::default() };
     for (seq, (kind, body)) in (0..).zip(records) {
@@ -100,10 +100,10 @@ fn a_lease_without_an_end_is_of_a_run_that_goes_on() {
     holds(&open, 2, 1, 1);
     let and = |more: &[Record]| [open.as_slice(), more].concat();
     fails(&and(&[shutdown()]), "the run ended with record 4, but no record ends lease 2, made by record 2");
-    // What the system could not undo before it stopped, the next start ends.
+    // What the agent failed to undo before it stopped, the next start ends.
     holds(&and(&[shutdown(), boot(), ended("lease.restart", 2, ""), ("armed", json!({}))]), 2, 2, 1);
     holds(&and(&[boot()]), 2, 1, 1);
-    // A start that died itself left it to the next one.
+    // A start that died before it could end the lease leaves that to the next start.
     holds(&and(&[boot(), boot(), ended("lease.restart", 2, "")]), 2, 2, 1);
     for next in [("armed", json!({})), ("session.open", json!({})), shutdown(), made(3, "c", "x", "y")] {
         fails(
@@ -127,7 +127,7 @@ fn renewals_stand_between_the_making_and_the_end() {
         fails(&[boot(), about(kind, 1)], "record 1: no record before it makes lease 1");
         let late = [boot(), made.clone(), end.clone(), about(kind, 1)];
         fails(&late, "record 3: lease 1 had ended with record 2");
-        // The eval ran while somebody else ended the lease.
+        // The eval ran while another session ended the lease.
         let eval = |seq: u64| with(about(kind, 1), "eval", seq.into());
         let at_once = [boot(), made.clone(), ("eval", json!({})), end.clone(), eval(2)];
         holds(&at_once, 1, 1, 1);
@@ -166,14 +166,14 @@ const NOT_BACK: &str =
 fn what_stood_before_stands_there_again() {
     let lease = made(1, "a", "x", "y");
     fails(&[boot(), lease.clone(), ended("lease.expired", 1, "y")], &format!("record 2: lease 1 {NOT_BACK}"));
-    // The service wrote meanwhile, or what stands there could not be read, or the log is of a version without digests.
+    // The service wrote in between, or the value was unreadable, or the log is of a version without digests.
     let foreign = with(ended("lease.expired", 1, "z"), "foreign", true.into());
     holds(&[boot(), lease.clone(), foreign], 1, 1, 0);
     holds(&[boot(), lease.clone(), ended("lease.expired", 1, "")], 1, 1, 0);
     holds(&[boot(), made(1, "a", "", ""), ("lease.expired", json!({ "lease": 1 }))], 1, 1, 0);
     let never_made = with(ended("lease.undone", 1, ""), "detail", json!({ "never_made": "busy" }));
     holds(&[boot(), lease.clone(), never_made], 1, 1, 0);
-    // Others elsewhere do not matter.
+    // Leases on other paths do not matter.
     let beside = [boot(), lease.clone(), made(2, "b.c", "x", "y"), ended("lease.expired", 1, "y")];
     fails(&beside, &format!("record 3: lease 1 {NOT_BACK}"));
 }
@@ -203,23 +203,23 @@ fn a_stack_hands_its_base_up_in_whatever_order_it_ends() {
     fails(&ends(&[covered(1, 7, "0")]), "record 4: lease 1 is covered by lease 7, which no record makes");
 }
 
-/// Two threads end two layers: what was undone first may be written last.
+/// Two threads end two layers: the first to be undone may be the last to be recorded.
 #[test]
 fn ends_that_are_written_in_another_order_than_they_happened_are_understood() {
     let stack = [boot(), made(1, "a", "0", "1"), made(2, "a", "1", "2"), made(3, "a", "2", "3")];
     let top = ended("lease.reverted", 3, "0");
     let ends = [top.clone(), covered(2, 3, "0"), covered(1, 2, "0")];
     holds(&[stack.as_slice(), &ends].concat(), 3, 3, 3);
-    // As long as the others have not ended it is open whether they were.
+    // Until the others have ended, the order is unknown.
     holds(&[stack.as_slice(), std::slice::from_ref(&top)].concat(), 3, 1, 0);
-    // They were not.
+    // They were not undone before it.
     let apart = [top, ended("lease.expired", 2, "1"), ended("lease.expired", 1, "0")];
     let why = "record 6: lease 1 ended as if nothing lay above it, where lease 2 stands";
     fails(&[stack.as_slice(), &apart].concat(), why);
     let other = [ended("lease.reverted", 2, "9"), covered(1, 2, "0")];
     let why = format!("record 4: of record 3: lease 2 {NOT_BACK}");
     fails(&[&stack[..3], &other].concat(), &why);
-    // A new one was made where one was just undone.
+    // A new lease was made where one had just been undone.
     let at_once = [
         boot(),
         made(1, "a", "0", "1"),
@@ -242,13 +242,13 @@ fn where_the_service_wrote_between_two_layers_the_base_is_believed() {
 #[test]
 fn where_paths_overlap_only_what_can_be_told_is_judged() {
     let (outer, inner) = (made(1, "a", "0", "1"), made(2, "a.b", "b1", "b2"));
-    // The inner one was made last and ends first: both are told.
+    // The inner lease was made last and ends first: the digests tell both.
     let nested = [boot(), outer.clone(), inner.clone()];
     let and = |more: &[Record]| [nested.as_slice(), more].concat();
     holds(&and(&[ended("lease.expired", 2, "b1"), ended("lease.expired", 1, "0")]), 2, 2, 2);
-    // It may be that the outer one was undone first.
+    // The outer one may have been undone first.
     holds(&and(&[ended("lease.expired", 2, "b0"), ended("lease.expired", 1, "0")]), 2, 2, 0);
-    // The outer one ends below: what is in the inner one's place then is known to nobody but the agent.
+    // The outer one ends below: only the agent knows what is in the inner one's place then.
     holds(&and(&[ended("lease.expired", 1, "?"), ended("lease.expired", 2, "b0")]), 2, 2, 0);
     // The other way round: the outer one covers the inner one.
     let other = [boot(), made(1, "a.b", "b0", "b1"), made(2, "a", "1", "2")];
@@ -298,7 +298,7 @@ fn the_report_is_in_words() {
     assert!(text(1, 0, 0).starts_with("1 lease, none ended yet; 0 put back"));
 }
 
-/// Each way to end is counted once, so that whoever adds them up finds nothing forgotten.
+/// Each end is counted once, so that the counts add up to the number of ended leases.
 #[test]
 fn the_counts_of_the_report_add_up() {
     let told = |records: &[Record], ends: &str| {
@@ -306,7 +306,7 @@ fn the_counts_of_the_report_add_up() {
         let text = tally.text();
         let (_, seen) = text.split_once("(checked by digest)").unwrap();
         assert_eq!(seen, ends, "{text}");
-        // Behind the first `;` each number counts leases that have ended.
+        // After the first `;` each number counts ended leases.
         let counts = text.split_once("; ").unwrap().1.split(", ");
         let counts = counts.map(|part| part.split(' ').next().unwrap().parse::<u64>().unwrap());
         assert_eq!(counts.sum::<u64>(), tally.ended, "{text}");

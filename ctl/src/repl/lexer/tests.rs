@@ -57,7 +57,7 @@ fn what_no_line_can_repair_is_left_to_the_agent() {
     }
 }
 
-/// Rhai in which everything that is opened is closed.
+/// Rhai in which every construct is closed.
 fn balanced() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         "[a-z0-9 .,;+|=-]{0,8}",
