@@ -1,4 +1,4 @@
-//! How long appending and verifying take on this machine: `cargo run --release -p debug-audit --example measure [DIR]`.
+//! Measures appending and verifying on this machine: `cargo run --release -p debug-audit --example measure [DIR]`.
 #![expect(clippy::print_stdout, reason = "printing is its purpose")]
 
 use std::error::Error;

@@ -6,27 +6,27 @@ use base64::prelude::BASE64_STANDARD;
 use crate::Hash;
 use crate::note::{self, NoteError, SigningKey, VerifierKey};
 
-/// A head of the log: which log, how many records, the root over them.
+/// A head of the log: its origin, its number of records, and the root over them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Checkpoint {
-    /// Which log: `<key name>/<log id>`.
+    /// The log's origin: `<key name>/<log id>`.
     pub origin: String,
-    /// How many records the root covers.
+    /// The number of records that the root covers.
     pub size: u64,
     /// The root of the tree over the first `size` records.
     pub root: Hash,
 }
 
-/// Why a checkpoint is not accepted.
+/// Why a checkpoint is rejected.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CheckpointError {
-    /// The note around it does not hold.
+    /// The note around it does not verify.
     #[error(transparent)]
     Note(#[from] NoteError),
     /// The signed text is not origin, size and root, one a line.
     #[error("not a checkpoint: {0}")]
     Form(&'static str),
-    /// Signed by the key, but for a log that is not of this key's instance.
+    /// Signed by the key, but for a log outside the key's instance.
     #[error("the checkpoint is for the log `{}`, whose name does not begin with `{key}/`", .origin.escape_debug())]
     Origin {
         /// The origin found.
@@ -42,7 +42,7 @@ impl Checkpoint {
         format!("{}\n{}\n{}\n", self.origin, self.size, BASE64_STANDARD.encode(self.root))
     }
 
-    /// Parses the text. Extension lines are not accepted: our logs write none, and a client would have to guess at them.
+    /// Parses the text. Extension lines are rejected: our logs write none, and a client could not interpret them.
     ///
     /// # Errors
     /// [`CheckpointError::Form`]; exactly the texts that [`Checkpoint::text`] writes are accepted.
@@ -69,7 +69,7 @@ impl Checkpoint {
         note::sign(&self.text(), key)
     }
 
-    /// Checks the note's signature and that its origin belongs to the key.
+    /// Verifies the note's signature, and that its origin belongs to the key.
     ///
     /// # Errors
     /// [`CheckpointError`].

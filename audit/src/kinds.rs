@@ -1,11 +1,11 @@
-//! The kinds of records that end a lease (FORMAT.md, section 9): for those who write them and those who check them.
+//! The kinds of records that end a lease (FORMAT.md, section 9), shared by writers and verifiers.
 
-/// Of a lease that the process before this one left in force.
+/// Ends a lease that an earlier process left in force.
 pub const LEASE_RESTART: &str = "lease.restart";
-/// Of a lease that could not be undone whole.
+/// Ends a lease that could not be fully undone.
 pub const LEASE_CONFLICT: &str = "lease.conflict";
 
-/// All of them; each lease of a run that has ended has exactly one such record.
+/// All kinds that end a lease; each lease of a run that has ended has exactly one such record.
 pub const LEASE_ENDS: [&str; 10] = [
     "lease.reverted",
     "lease.expired",

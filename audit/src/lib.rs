@@ -1,10 +1,10 @@
 //! A tamper-evident log: append, recover, prove, verify.
 //!
-//! The format on disk, byte for byte, is `FORMAT.md` beside this crate's `Cargo.toml`. Records are lines of JSON; they are the
-//! leaves of an RFC 6962 hash tree ([`tree`]), whose head is signed as a C2SP checkpoint ([`Checkpoint`], [`note`]).
+//! `FORMAT.md` beside this crate's `Cargo.toml` specifies the format on disk, byte for byte. Records are lines of JSON, the
+//! leaves of an RFC 6962 hash tree ([`tree`]). Its head is signed as a C2SP checkpoint ([`Checkpoint`], [`note`]).
 //! [`Log`] writes, [`Reader`] reads, [`verify`] checks a folder without changing it.
 //!
-//! Deliberately absent: tokio, TLS, operators' signatures, and the wall clock (records bring their own times).
+//! Deliberately absent: tokio, TLS, operators' signatures, and the wall clock (callers put the time into their records).
 
 mod checkpoint;
 pub mod kinds;

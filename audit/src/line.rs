@@ -1,24 +1,24 @@
-//! The form of one record: which lines are written, which are accepted.
+//! The form of one record: the lines that are written and accepted.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// The longest line, in bytes without its newline. 65,535 is what an entry of a C2SP tile can hold.
+/// The limit on a line, in bytes without its newline: 65,535, the capacity of an entry of a C2SP tile.
 pub const MAX_LINE: usize = 65_535;
 /// The members that this crate writes; a body must not have them.
 const OURS: [&str; 4] = ["v", "seq", "kind", "origin"];
-/// The longest sequence number, in digits: whether a body fits then does not depend on when it is written.
+/// The longest sequence number, in digits, so that whether a body fits does not depend on its number.
 const MAX_DIGITS: usize = 20;
 
-/// Why a record's body or kind cannot be written.
+/// Why a record's body or kind is rejected.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BodyError {
     /// Not a JSON object from `{` to `}`.
     #[error("a record's body must be one JSON object from its first byte to its last: {0}")]
     Object(String),
-    /// It would not stay one line.
+    /// It would not stay on one line.
     #[error("a record's body holds the control character U+{0:04X}; it must be escaped")]
     Control(u32),
     /// The log writes this member itself.
@@ -29,7 +29,7 @@ pub enum BodyError {
     Kind(String),
 }
 
-/// How many bytes of JSON a record of this kind can hold, the braces of its body included.
+/// The room for a record of this kind, in bytes of JSON, including the braces of its body.
 ///
 /// `origin` is the log's origin for kind `boot` and `None` otherwise.
 pub fn room(kind: &str, origin: Option<&str>) -> usize {
@@ -38,10 +38,10 @@ pub fn room(kind: &str, origin: Option<&str>) -> usize {
     MAX_LINE.saturating_sub(overhead)
 }
 
-/// All of a line after the number, with the newline: `,"kind":"…"` + the body's members + `}` + newline.
+/// The part of a line after the number, with the newline: `,"kind":"…"` + the body's members + `}` + newline.
 ///
 /// # Errors
-/// [`BodyError`]. The length is the caller's to check, against [`room`].
+/// [`BodyError`]. The caller must check the length against [`room`].
 pub(crate) fn tail(kind: &str, origin: Option<&str>, body: &str) -> Result<Vec<u8>, BodyError> {
     check_kind(kind)?;
     let members = members_of(body)?;
@@ -63,7 +63,7 @@ pub(crate) fn numbered(seq: u64, tail: &[u8]) -> Vec<u8> {
 
 fn head(kind: &str, origin: Option<&str>) -> String {
     match origin {
-        // An origin holds no control character (it is a line of a checkpoint), so two escapes are enough for JSON.
+        // An origin holds no control characters (it is a line of a checkpoint), so that two escapes suffice for JSON.
         Some(origin) => {
             format!(r#","kind":"{kind}","origin":"{}""#, origin.replace('\\', r"\\").replace('"', r#"\""#))
         }
@@ -79,7 +79,7 @@ fn check_kind(kind: &str) -> Result<(), BodyError> {
     Ok(())
 }
 
-/// The body without its opening brace, after all checks.
+/// The body without its opening brace, once it has passed all checks.
 fn members_of(body: &str) -> Result<&str, BodyError> {
     if let Some(control) = body.chars().find(|c| *c < ' ') {
         return Err(BodyError::Control(u32::from(control)));
@@ -90,7 +90,7 @@ fn members_of(body: &str) -> Result<&str, BodyError> {
     let Object(names) = serde_json::from_str(body).map_err(|error| BodyError::Object(error.to_string()))?;
     match OURS.iter().find(|ours| names.iter().any(|name| name == **ours)) {
         Some(ours) => Err(BodyError::Reserved(ours)),
-        // `{ }` is an object too; a comma before its brace would not be.
+        // `{ }` is an object too, but a comma before its brace would be invalid.
         None if names.is_empty() => Ok("}"),
         None => Ok(members),
     }
@@ -102,7 +102,7 @@ fn members_of(body: &str) -> Result<&str, BodyError> {
 /// `{"v":1,"seq":<seq>,"kind":"`, has no name twice in any of its objects and nests at most 127 deep.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// The check that failed, in words.
 pub(crate) fn check(line: &[u8], seq: u64) -> Result<(), String> {
     let Ok(text) = std::str::from_utf8(line) else {
         return Err("it is not UTF-8".to_owned());
@@ -130,7 +130,7 @@ pub(crate) fn origin_of(line: &[u8]) -> Option<String> {
     (boot.kind == "boot").then_some(boot.origin)
 }
 
-/// The names of an object's members, in order of bytes; no object in it has a name twice.
+/// The names of an object's members, in byte order, from an object in which no name repeats at any depth.
 struct Object<'a>(Vec<Cow<'a, str>>);
 
 impl<'de> Deserialize<'de> for Object<'de> {
@@ -155,7 +155,7 @@ fn names<'de, A: MapAccess<'de>>(mut map: A) -> Result<Vec<Cow<'de, str>>, A::Er
         names.push(name);
         let AnyValue = map.next_value()?;
     }
-    // Sorted rather than compared pair by pair: a line has room for ten thousand members.
+    // Sorted rather than compared pairwise: a line has room for ten thousand members.
     names.sort_unstable();
     if let Some((name, _)) = names.iter().zip(names.iter().skip(1)).find(|(a, b)| a == b) {
         return Err(de::Error::custom(format_args!("the member `{}` appears twice", name.escape_debug())));
@@ -163,7 +163,7 @@ fn names<'de, A: MapAccess<'de>>(mut map: A) -> Result<Vec<Cow<'de, str>>, A::Er
     Ok(names)
 }
 
-/// A member's name, borrowed where it holds no escape.
+/// A member's name, borrowed unless it holds an escape.
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {
@@ -185,7 +185,7 @@ impl<'de> Deserialize<'de> for Name<'de> {
     }
 }
 
-/// Any JSON value in which no object has a name twice.
+/// Any JSON value in which no object repeats a name.
 struct AnyValue;
 
 impl<'de> Deserialize<'de> for AnyValue {
@@ -278,7 +278,7 @@ mod tests {
         for kind in ["", "Eval", "a b", "a\"b", "é", &"x".repeat(65)] {
             assert!(matches!(tail(kind, None, "{}"), Err(BodyError::Kind(_))), "{kind:?}");
         }
-        // Inside strings everything printable stays as it is.
+        // Inside strings, all other characters stay as they are.
         written(1, "eval", None, "{\"a\":\"\u{202e}\u{9b} \u{7f}\",\"b\":\"\\n\\u001b\"}").unwrap();
     }
 

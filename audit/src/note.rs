@@ -1,7 +1,8 @@
 //! Signed notes (C2SP `signed-note`) with Ed25519 keys.
 //!
 //! A note is UTF-8 without control characters other than newline: a text that ends in a newline, an empty line, and signature
-//! lines `— <key name> <base64(4-byte key id || signature)>`. Signed is the text with its last newline, without the empty line.
+//! lines `— <key name> <base64(4-byte key id || signature)>`. The signature covers the text with its last newline, without the
+//! empty line.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,22 +16,22 @@ use zeroize::Zeroizing;
 #[cfg(test)]
 mod tests;
 
-/// The longest note that is read, in bytes: a checkpoint is under 1 KiB, and 64 cosignatures of the largest kind known
-/// would still fit sixteen times fewer bytes than a verifier can hash in a millisecond.
+/// The limit on a note, in bytes: a checkpoint is under 1 KiB, and 64 cosignatures of the largest known kind still take a
+/// sixteenth of what a verifier can hash in a millisecond.
 pub const MAX_NOTE: usize = 64 * 1024;
-/// The most signature lines that are read; C2SP asks for at least 16.
+/// The limit on signature lines; C2SP asks for at least 16.
 pub const MAX_SIGNATURES: usize = 64;
-/// The longest key name, in bytes: trust domain, service and instance fit many times over.
+/// The limit on a key name, in bytes: ample for trust domain, service and instance.
 pub const MAX_KEY_NAME: usize = 255;
 
-/// Ed25519 in key ids and key texts.
+/// The type of an Ed25519 key in key ids and key texts.
 const ED25519: u8 = 1;
-/// Before each signature line: U+2014 and a space.
+/// The beginning of a signature line: U+2014 and a space.
 const DASH: &str = "— ";
-/// Before a signing key's text, as Go's `sumdb/note` writes it.
+/// The beginning of a signing key's text, as Go's `sumdb/note` writes it.
 const PRIVATE: &str = "PRIVATE+KEY+";
 
-/// Why a key's text cannot be used.
+/// Why a key's text is rejected.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum KeyError {
     /// The name breaks the rules of C2SP or is longer than [`MAX_KEY_NAME`].
@@ -45,12 +46,12 @@ pub enum KeyError {
     /// The hash in the text is not the hash of the key.
     #[error("the key's hash is `{found}`, its text says `{expected}`: the text was changed or mistyped")]
     Hash {
-        /// Computed from name and key.
+        /// The hash computed from name and key.
         found: String,
-        /// As the text says.
+        /// The hash in the text.
         expected: String,
     },
-    /// The 32 bytes are no point of the curve, or one of the few that accept forged signatures.
+    /// The 32 bytes are no point of the curve, or one of the few weak points that accept forged signatures.
     #[error("the public key is not a sound Ed25519 key")]
     Point,
     /// The system gives no random bytes.
@@ -58,26 +59,26 @@ pub enum KeyError {
     Random(String),
 }
 
-/// Why a note is not accepted.
+/// Why a note is rejected.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NoteError {
     /// Longer than [`MAX_NOTE`] or more signatures than [`MAX_SIGNATURES`].
     #[error("the note is too large: at most {MAX_NOTE} bytes and {MAX_SIGNATURES} signatures are read")]
     TooLarge,
-    /// Not the form of a note.
+    /// Not in the form of a note.
     #[error("not a signed note: {0}")]
     Form(&'static str),
     /// No signature by the expected key.
     #[error("the note is not signed by the key `{0}`")]
     UnknownKey(String),
-    /// A signature under the expected key's name and id that is not its signature.
+    /// A line with the expected key's name and id holds a signature that the key did not make.
     #[error("the signature by the key `{0}` does not fit the note: the note or its signature was changed")]
     Signature(String),
 }
 
 /// The public half of a key: its name, id and 32 bytes.
 ///
-/// As text a vkey: `name+<8 hex of the id>+base64(0x01 || key)`.
+/// Its text is a vkey: `name+<8 hex of the id>+base64(0x01 || key)`.
 #[derive(Clone, Eq, PartialEq)]
 pub struct VerifierKey {
     name: String,
@@ -89,7 +90,7 @@ impl VerifierKey {
     /// Parses a vkey.
     ///
     /// # Errors
-    /// [`KeyError`]; also a weak key is refused, since it would accept signatures that nobody made.
+    /// [`KeyError`]; a weak key is rejected too, since it would accept forged signatures.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let form = KeyError::Form("name+hash+base64");
         let (name, hash, encoded) = parts(text).ok_or(form.clone())?;
@@ -150,7 +151,7 @@ impl FromStr for VerifierKey {
     }
 }
 
-/// A key that signs notes. Wiped from memory when dropped; `Debug` shows the public half only.
+/// A key that signs notes. Wiped from memory when dropped; `Debug` shows only the public half.
 #[derive(Clone)]
 pub struct SigningKey {
     public: VerifierKey,
@@ -158,7 +159,7 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// A new key from the system's random bytes.
+    /// Generates a key from the system's random bytes.
     ///
     /// # Errors
     /// [`KeyError::Name`] or [`KeyError::Random`].
@@ -171,7 +172,7 @@ impl SigningKey {
     /// Parses Go's text form, `PRIVATE+KEY+name+hash+base64(0x01 || 32-byte seed)`. One newline after it is allowed.
     ///
     /// # Errors
-    /// [`KeyError`], never with a part of the seed in it.
+    /// [`KeyError`]; it never contains a part of the seed.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let form = KeyError::Form("PRIVATE+KEY+name+hash+base64");
         let text = text.strip_suffix('\n').unwrap_or(text);
@@ -219,13 +220,13 @@ pub fn sign(text: &str, key: &SigningKey) -> String {
     format!("{text}\n{DASH}{} {encoded}\n", key.public.name)
 }
 
-/// Checks a note and returns its text.
+/// Verifies a note and returns its text.
 ///
-/// Signatures whose name or id is not the key's are ignored; each one with both must verify (strictly: no weak keys, no
-/// malleable signatures), and there must be at least one.
+/// Signature lines with another name or id than the key's are ignored. Each line with both must verify (strictly: no weak keys,
+/// no malleable signatures), and there must be at least one.
 ///
 /// # Errors
-/// [`NoteError`]; nothing of a note that fails is to be used.
+/// [`NoteError`]; no part of a rejected note may be used.
 pub fn open<'n>(note: &'n str, key: &VerifierKey) -> Result<&'n str, NoteError> {
     let (text, signatures) = split(note)?;
     let mut signed = false;
@@ -246,7 +247,7 @@ pub fn open<'n>(note: &'n str, key: &VerifierKey) -> Result<&'n str, NoteError> 
     if signed { Ok(text) } else { Err(NoteError::UnknownKey(key.name.clone())) }
 }
 
-/// The text of a note whose signatures nobody checks: only for saying what it claims.
+/// The text of a note without verifying its signatures; only for showing what the note claims.
 ///
 /// # Errors
 /// [`NoteError::TooLarge`] or [`NoteError::Form`].
@@ -254,10 +255,10 @@ pub fn dangerous_text_of(note: &str) -> Result<&str, NoteError> {
     split(note).map(|(text, _)| text)
 }
 
-/// Of a signature line, name and base64.
+/// The name and base64 of a signature line.
 type SignatureLine<'n> = (&'n str, &'n str);
 
-/// A note's text and its signature lines.
+/// Splits a note into its text and its signature lines.
 fn split(note: &str) -> Result<(&str, Vec<SignatureLine<'_>>), NoteError> {
     if note.len() > MAX_NOTE {
         return Err(NoteError::TooLarge);
@@ -265,7 +266,7 @@ fn split(note: &str) -> Result<(&str, Vec<SignatureLine<'_>>), NoteError> {
     if note.chars().any(|c| c < ' ' && c != '\n') {
         return Err(NoteError::Form("it holds a control character"));
     }
-    // The text may hold empty lines itself, so the last one counts.
+    // The text may hold empty lines itself, so the last one separates.
     let Some(blank) = note.rfind("\n\n") else {
         return Err(NoteError::Form("no empty line between text and signatures"));
     };
@@ -295,7 +296,7 @@ fn check_name(name: &str) -> Result<(), KeyError> {
     Ok(())
 }
 
-/// `name+hash+base64`; base64 may hold `+` itself.
+/// Splits `name+hash+base64`; the base64 may contain `+`.
 fn parts(text: &str) -> Option<(&str, &str, &str)> {
     let (name, rest) = text.split_once('+')?;
     let (hash, encoded) = rest.split_once('+')?;

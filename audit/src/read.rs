@@ -1,4 +1,4 @@
-//! Reading a log's lines in order, in bounded memory, whatever the files hold.
+//! Reading a log's lines in order and in bounded memory, for any content of the files.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use crate::line::{self, MAX_LINE};
 
-/// Before and after the first sequence number in the name of a file of records.
+/// The name of a file of records, before and after its first sequence number.
 const PREFIX: &str = "records-";
 const SUFFIX: &str = ".jsonl";
 
-/// Where in a log something is.
+/// A place in a log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Place {
     /// The file's name in the log's folder.
@@ -30,14 +30,14 @@ impl fmt::Display for Place {
     }
 }
 
-/// One record as it is on disk.
+/// One record, as on disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Line {
     /// The record's sequence number.
     pub seq: u64,
     /// The line without its newline: a JSON object, at most [`MAX_LINE`] bytes.
     pub bytes: Vec<u8>,
-    /// The name of the file it is in.
+    /// The name of its file.
     pub file: Arc<str>,
     /// The line in that file, counted from 1.
     pub line: u64,
@@ -51,47 +51,47 @@ pub enum ReadError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// A line that no log writes.
+    /// A line in a form that no log writes.
     #[error("{place} is broken: {reason}")]
     Broken {
-        /// Where.
+        /// The line's place.
         place: Place,
-        /// What is wrong with it.
+        /// Why it is rejected.
         reason: String,
     },
     /// The last line lacks its newline: it is being written, or a crash cut it.
     #[error("{place} is torn: its line has no end")]
     Torn {
-        /// Where.
+        /// The line's place.
         place: Place,
     },
-    /// Files begin later than the one before ends.
+    /// A file begins later than the previous one ends.
     #[error("the records {first} to {last} are missing before `{file}`")]
     Missing {
-        /// The first that is missing.
+        /// The first missing record.
         first: u64,
-        /// The last that is missing.
+        /// The last missing record.
         last: u64,
-        /// The file before which they should be.
+        /// The file that follows the gap.
         file: Arc<str>,
     },
 }
 
-/// Reads a log's records in order, without checking them against a checkpoint: for showing, not for trusting.
+/// Reads a log's records in order without verifying them against a checkpoint: for showing, not for trusting.
 ///
-/// A broken record is reported in its place and reading goes on behind it; after [`ReadError::Io`] nothing follows.
+/// A broken record is reported in its place, and reading continues after it; [`ReadError::Io`] ends the iteration.
 pub struct Reader {
     raw: Option<RawLines>,
 }
 
 impl Reader {
-    /// Opens the log in `dir` for reading; takes no lock, so it may be live or a copy.
+    /// Opens the log in `dir` for reading, live or a copy; takes no lock.
     ///
     /// # Errors
-    /// [`ReadError::Io`] if the folder cannot be listed or holds no records at all.
+    /// [`ReadError::Io`] if the folder cannot be listed or has no file of records.
     pub fn open(dir: &Path) -> Result<Self, ReadError> {
         let raw = RawLines::open(dir)?;
         if raw.files.is_empty() {
@@ -125,7 +125,7 @@ impl Iterator for Reader {
     }
 }
 
-/// Whether a line is whole and of the form that a log writes.
+/// Checks that a line is complete and in the form that a log writes.
 pub(crate) fn checked(at: &At, bytes: &[u8]) -> Result<(), ReadError> {
     let broken = |reason| ReadError::Broken { place: at.place.clone(), reason };
     match at.end {
@@ -139,17 +139,17 @@ pub(crate) fn checked(at: &At, bytes: &[u8]) -> Result<(), ReadError> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum End {
     Newline,
-    /// At the end of the file.
+    /// At the end of the file, without a newline.
     Torn,
-    /// With a newline, but only after more than [`MAX_LINE`] bytes, of which the first are given.
+    /// With a newline after more than [`MAX_LINE`] bytes; only the first of them are returned.
     TooLong,
 }
 
-/// A line's place in the log, counted by lines: what the line itself says of it is not looked at.
+/// A line's place in the log, found by counting lines; the number in the line itself is not read.
 #[derive(Clone, Debug)]
 pub(crate) struct At {
     pub(crate) place: Place,
-    /// Where in the file it begins, in bytes.
+    /// The offset at which it begins in the file, in bytes.
     pub(crate) offset: u64,
     pub(crate) end: End,
     /// Whether the file is the log's last.
@@ -161,12 +161,12 @@ pub(crate) enum Raw {
     Gap { first: u64, last: u64, file: Arc<str> },
 }
 
-/// The lines of all files in order; of a file that is followed by another, only those before the other's first.
+/// The lines of all files in order; of a file with a successor, only the lines before the successor's first.
 pub(crate) struct RawLines {
     dir: PathBuf,
     /// First sequence number and name, in order.
     pub(crate) files: Vec<(u64, Arc<str>)>,
-    /// Index of the file being read.
+    /// The index of the file being read.
     at: usize,
     open: Option<BufReader<File>>,
     seq: u64,
@@ -189,7 +189,7 @@ impl RawLines {
                 self.seq = first;
                 return Ok(Some(gap));
             }
-            // A later file supersedes what an earlier one holds from there on.
+            // A later file supersedes an earlier one from its first record on.
             let superseded = self.files.get(self.at + 1).is_some_and(|(next, _)| *next <= self.seq);
             let found = if superseded { None } else { self.read(&name, bytes)? };
             let Some((end, length)) = found else {
@@ -228,7 +228,7 @@ pub(crate) fn list(dir: &Path) -> io::Result<Vec<(u64, Arc<str>)>> {
         let name = entry?.file_name();
         let Some(name) = name.to_str() else { continue };
         let first = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)?.parse().ok());
-        // `records-007.jsonl` is not ours: one number, one name.
+        // `records-007.jsonl` is not ours: each number has one name.
         if let Some(first) = first.filter(|first| file_name(*first) == name) {
             files.push((first, Arc::from(name)));
         }
@@ -237,12 +237,12 @@ pub(crate) fn list(dir: &Path) -> io::Result<Vec<(u64, Arc<str>)>> {
     Ok(files)
 }
 
-/// The name of the file whose first record is `first`.
+/// The name of the file that begins with record `first`.
 pub(crate) fn file_name(first: u64) -> String {
     format!("{PREFIX}{first}{SUFFIX}")
 }
 
-/// Opens a regular file for reading: no link is followed, and a pipe does not make us wait.
+/// Opens a regular file for reading; follows no link, and does not block on a pipe.
 pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
@@ -262,7 +262,7 @@ pub(crate) fn read_small(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The line that begins at `offset`, without its newline; `None` if it is not whole.
+/// The line at `offset`, without its newline; `None` if it is incomplete.
 pub(crate) fn line_at(path: &Path, offset: u64) -> io::Result<Option<Vec<u8>>> {
     let mut file = open_file(path)?;
     file.seek(SeekFrom::Start(offset))?;
@@ -271,7 +271,7 @@ pub(crate) fn line_at(path: &Path, offset: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(found.filter(|(end, _)| *end == End::Newline).map(|_| bytes))
 }
 
-/// Reads one line; gives how it ends and its whole length in the file, or `None` at the end of the file.
+/// Reads one line. Returns how it ends and its full length in the file, or `None` at the end of the file.
 pub(crate) fn read_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::Result<Option<(End, u64)>> {
     bytes.clear();
     let limit = MAX_LINE as u64 + 1;
@@ -288,7 +288,7 @@ pub(crate) fn read_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::R
     Ok(Some((if ended { End::TooLong } else { End::Torn }, length + more)))
 }
 
-/// Skips to behind the next newline; gives how far that was and whether there was one.
+/// Skips to the end of the line. Returns the length skipped and whether there was a newline.
 fn skip_line(reader: &mut impl BufRead) -> io::Result<(u64, bool)> {
     let mut skipped = 0;
     loop {

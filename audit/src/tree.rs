@@ -25,10 +25,10 @@ pub fn empty_root() -> Hash {
     Sha256::digest([]).into()
 }
 
-/// A tree that answers for every size it ever had.
+/// A tree that can answer for every size it ever had.
 ///
 /// Keeps the hash of every complete subtree: 64 bytes a leaf (32 × 2n), so 64 MB for a million records, and at most twice that
-/// while a level grows. In return a root costs O(log n) hashes and a proof O(log² n), however long the log.
+/// while a level grows. In return a root costs O(log n) hashes and a proof O(log² n).
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     /// `levels[k][i]` is the hash over the leaves `i·2^k .. (i+1)·2^k`; only complete subtrees.
@@ -60,7 +60,7 @@ impl Tree {
         index
     }
 
-    /// How many leaves there are.
+    /// The number of leaves.
     pub fn size(&self) -> u64 {
         self.levels.first().map_or(0, |leaves| leaves.len() as u64)
     }
@@ -111,7 +111,7 @@ impl Tree {
             return Some(Vec::new());
         }
         let (mut start, mut count, mut path) = (0, to, Vec::new());
-        // Whether the old tree is, from here on, exactly the subtree `start..start + count`.
+        // Whether the old tree is exactly the subtree `start..start + count` from here on.
         while from != start + count {
             let left = split(count);
             if from <= start + left {
@@ -130,7 +130,7 @@ impl Tree {
         Some(path)
     }
 
-    /// The hash over `count` > 0 leaves from `start`, where `start` is a multiple of the power of two at or above `count`.
+    /// The hash over `count` > 0 leaves from `start`; `start` is a multiple of the smallest power of two not below `count`.
     fn subtree(&self, start: u64, count: u64) -> Option<Hash> {
         if count.is_power_of_two() {
             let row = self.levels.get(count.trailing_zeros() as usize)?;
@@ -146,7 +146,7 @@ fn split(count: u64) -> u64 {
     1 << (63 - (count - 1).leading_zeros())
 }
 
-/// The right edge of a growing tree: enough for its root, at most 64 hashes.
+/// The right edge of a growing tree: at most 64 hashes, enough for its root.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Edge {
     size: u64,
@@ -158,7 +158,7 @@ impl Edge {
     pub(crate) fn append(&mut self, leaf: Hash) {
         let mut hash = leaf;
         for _ in 0..self.size.trailing_ones() {
-            // One root stands for each bit set in `size`, so the list does not run out.
+            // `roots` has one entry for each bit set in `size`, so it does not run out.
             let Some(left) = self.roots.pop() else { break };
             hash = node_hash(&left, &hash);
         }
@@ -177,16 +177,16 @@ impl Edge {
     }
 }
 
-/// Why a proof does not hold.
+/// Why a proof is rejected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ProofError {
     /// The index lies outside the tree, or the older tree is the larger.
     #[error("the proof is for a record or a size outside the log")]
     OutOfRange,
-    /// More or fewer hashes than the sizes ask for.
+    /// More or fewer hashes than the sizes require.
     #[error("the proof has {found} hashes, which do not fit the sizes")]
     Length {
-        /// How many hashes were given.
+        /// The number of hashes given.
         found: usize,
     },
     /// The hashes lead to another root than the signed one.
@@ -194,7 +194,7 @@ pub enum ProofError {
     Root,
 }
 
-/// Checks that `leaf` is the leaf `index` of the tree of `size` leaves with that `root` (RFC 9162, 2.1.3.2).
+/// Verifies that `leaf` is the leaf `index` of the tree of `size` leaves with that `root` (RFC 9162, 2.1.3.2).
 ///
 /// # Errors
 /// [`ProofError`]; exactly one proof is accepted for each index, size and root (unless SHA-256 is broken).
@@ -228,7 +228,7 @@ pub fn verify_inclusion(
     if hash == *root { Ok(()) } else { Err(ProofError::Root) }
 }
 
-/// Checks that the tree of `from` leaves is a prefix of the tree of `to` leaves (RFC 9162, 2.1.4.2).
+/// Verifies that the tree of `from` leaves is a prefix of the tree of `to` leaves (RFC 9162, 2.1.4.2).
 ///
 /// Every log continues the empty one: with `from` = 0 the proof must be empty and `root_from` the empty root.
 ///
@@ -275,7 +275,7 @@ pub fn verify_consistency(
     if old == *root_from && new == *root_to { Ok(()) } else { Err(ProofError::Root) }
 }
 
-/// Climbs past the levels where the node is the left-most of an incomplete right edge and so has no sibling.
+/// Climbs past the levels at which the node is the left-most of an incomplete right edge and so has no sibling.
 fn up_to_right_child(mut at: u64, mut last: u64) -> (u64, u64) {
     while at & 1 == 0 && at != 0 {
         (at, last) = (at >> 1, last >> 1);

@@ -1,4 +1,4 @@
-//! A session with an agent: opened with proofs, every eval signed, every own record demanded back.
+//! A session with an agent: opened with proofs, every eval signed, and the record of every eval verified.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -29,18 +29,18 @@ use crate::tables;
 use crate::term;
 use crate::trust::{Pin, Store, hex};
 
-/// How long the agent may take for a call that is no eval.
+/// The deadline of a call other than an eval.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How much of an eval's output is shown, in bytes: the agent's own bound, so only a broken agent exceeds it.
+/// The limit on an eval's output, in bytes: the agent's own limit, so only a broken agent exceeds it.
 const MAX_OUTPUT: usize = 1 << 20;
 
-/// Where to attach and as whom: all that is needed to do it again.
+/// The agent's address and pin, and the operator's identity: all that attaching again needs.
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) identity: Identity,
     pub(crate) pin: Pin,
     pub(crate) store: Store,
-    /// Whether what a lost session of this operator left is taken over.
+    /// Whether the session takes over the leases of a lost session of this operator.
     pub(crate) takes_over: bool,
 }
 
@@ -52,15 +52,15 @@ pub(crate) struct Session {
     pub(crate) operator: String,
     pub(crate) roles: Vec<String>,
     pub(crate) mode: Mode,
-    /// Leases of an earlier session that this one took over.
+    /// The leases of an earlier session that this one took over.
     pub(crate) resumed: Vec<LeaseSummary>,
-    /// The process that it is attached to.
+    /// The agent's process.
     pub(crate) process: Process,
     /// The leases that this session made or took over.
     pub(crate) made: BTreeSet<u64>,
-    /// What was in force in the process when the agent last said so.
+    /// The changes in force in the process, as the agent last reported them.
     pub(crate) in_force: Standing,
-    /// The leases of whose end the operator knows.
+    /// The leases that the operator was told have ended.
     ended: BTreeSet<u64>,
     key: Arc<dyn SigningKey>,
     exporter: [u8; 32],
@@ -68,7 +68,7 @@ pub(crate) struct Session {
     proofs: Proofs,
 }
 
-/// What is in force in a process, as it was at some moment.
+/// The changes in force in a process at some moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Standing {
     told: InForce,
@@ -76,13 +76,13 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// As it was told at a moment.
+    /// The changes in force, as reported at a moment.
     pub(crate) fn told(told: InForce, at: Instant) -> Self {
         Self { told, at }
     }
 
-    /// How many, and how long until the first of them reverts at a later moment; nothing for how long once it is over: from then
-    /// on it is not known how many there are.
+    /// The number of changes, and the time until the first reverts, at a later moment. The time is `None` once it has passed:
+    /// from then on the number is not known.
     pub(crate) fn at(&self, moment: Instant) -> (u64, Option<Duration>) {
         let left = self.told.shortest_ms.map(Duration::from_millis);
         let passed = moment.saturating_duration_since(self.at);
@@ -90,17 +90,17 @@ impl Standing {
     }
 }
 
-/// Code to run, with what is bound to names in it.
+/// Code to run, with the values bound to names in it.
 #[derive(Debug, Default)]
 pub(crate) struct Submission {
     pub(crate) code: String,
     pub(crate) args: BTreeMap<String, Value>,
-    /// Values that travel beside the payload, which holds only commitments.
+    /// Secrets, sent beside the payload, which holds only their commitments.
     pub(crate) secrets: BTreeMap<String, String>,
     pub(crate) after: Option<After>,
     /// Whether it is a plan, which changes nothing.
     pub(crate) dry: bool,
-    /// Why, for a plan.
+    /// The reason, for a plan.
     pub(crate) reason: Option<String>,
 }
 
@@ -110,7 +110,7 @@ impl Submission {
         Self { code: code.into(), ..Self::default() }
     }
 
-    /// The same as a plan.
+    /// The same submission as a plan.
     pub(crate) fn dry(self, reason: Option<String>) -> Self {
         Self { dry: true, reason, after: None, ..self }
     }
@@ -125,11 +125,11 @@ impl Submission {
 /// Why an eval has no result.
 #[derive(Debug)]
 pub(crate) enum EvalError {
-    /// It failed, there or here; the session goes on.
+    /// It failed, in the agent or in this client; the session continues.
     Failed(Failure),
-    /// The connection is gone; whether the eval ran on is not known.
+    /// The connection is lost; whether the eval continued is unknown.
     Lost(Loss),
-    /// The operator did not want to wait for the end of a cancelled eval.
+    /// The operator stopped waiting for a cancelled eval.
     Abandoned,
 }
 
@@ -157,11 +157,11 @@ fn lost(why: &str) -> Failure {
 }
 
 impl Session {
-    /// Connects, opens a session and checks that the log is the one known from before. Where it was rewritten, cut, or
-    /// replaced by another's, or where nothing can be remembered of it, that is told, and the session sends nothing but what
-    /// ends changes and looks at them.
+    /// Connects, opens a session and checks that the log continues the remembered one. If the log was rewritten, cut or replaced,
+    /// or if the store is unusable, an alarm is printed and the session sends only calls that end changes or list them.
     ///
     /// # Errors
+    /// As [`connect`]; also if the agent does not answer `hello`.
     /// As [`connect`]; and the agent does not greet.
     pub(crate) async fn open(target: &Target) -> Result<Self, Failure> {
         let connected = connect(target.address, &target.identity, &target.pin).await?;
@@ -193,7 +193,7 @@ impl Session {
         })
     }
 
-    /// Runs code and passes what it prints to `output`. Ctrl-C cancels it; the second one gives up waiting.
+    /// Runs code and passes its output to `output`. The first Ctrl-C cancels it; the second stops waiting.
     ///
     /// # Errors
     /// [`EvalError`].
@@ -212,7 +212,7 @@ impl Session {
         let reply = loop {
             tokio::select! {
                 biased;
-                // Everything printed comes before the reply.
+                // The output is shown before the reply is taken.
                 Some(text) = printed.recv() => show(&text, &mut left, output)?,
                 () = interrupts.next() => {
                     if cancelled {
@@ -243,8 +243,8 @@ impl Session {
         }
     }
 
-    /// That this session may send a submission: where something is wrong with what is known of the agent, only what ends
-    /// changes and looks at them, and never a secret.
+    /// Checks that this session may send a submission. If the agent could not be verified, only single calls that end changes or
+    /// list them may be sent, and never a secret.
     fn must_be_sound(&self, submission: &Submission) -> Result<(), Failure> {
         let Some(trouble) = self.proofs.trouble() else { return Ok(()) };
         if submission.secrets.is_empty() && emergency::is_one_call(&submission.code) {
@@ -252,18 +252,18 @@ impl Session {
         }
         let message =
             format!("{}; nothing was sent, as only changes can be ended and looked at now", trouble.message);
-        // What helps was told with the trouble.
+        // The advice was printed with the trouble.
         let help =
             "`debugctl leases`, `revert` and `revert-all` work; for all else mend that first".to_owned();
         Err(Failure { message, help, ..trouble.clone() })
     }
 
-    /// Whether this session sends nothing but what ends changes and looks at them.
+    /// Whether this session sends only calls that end changes or list them.
     pub(crate) fn is_in_trouble(&self) -> bool {
         self.proofs.trouble().is_some()
     }
 
-    /// Runs code whose output nobody wants and which Ctrl-C does not mean.
+    /// Runs code without showing its output; Ctrl-C does not cancel it.
     ///
     /// # Errors
     /// [`EvalError`].
@@ -277,7 +277,8 @@ impl Session {
         self.mode = result.mode;
         self.in_force = Standing::told(result.in_force, Instant::now());
         self.made.extend(result.leases.iter().map(|lease| lease.id));
-        // What an eval ended itself its value tells. One that was made by it and ended by its guard meanwhile is still news.
+        // The value names the leases that the eval ended itself. A lease that it made and its guard ended in between is still
+        // news.
         let is_told = |lease: &&LeaseSummary| {
             matches!(lease.state.as_str(), "reverted" | "conflict")
                 && tables::speaks_of(&result.display, lease.id)
@@ -287,18 +288,18 @@ impl Session {
         Ok(result)
     }
 
-    /// Demands that each eval of this session is in the log as it was sent.
+    /// Verifies that each eval of this session is in the log as it was sent.
     ///
     /// # Errors
-    /// It is not, or the agent does not prove it.
+    /// One is not, or the agent does not prove it.
     pub(crate) async fn verify(&mut self) -> Result<(), EvalError> {
         self.proofs.verify(&self.link).await
     }
 
-    /// Asks what is in force now, and tells which leases of this session have ended without an eval of its own.
+    /// Asks for the changes in force and for the leases of this session that ended without an eval of its own.
     ///
     /// # Errors
-    /// The connection is lost, or the agent does not tell.
+    /// The connection is lost, or the agent does not answer.
     pub(crate) async fn news(&mut self) -> Result<News, EvalError> {
         let told: PingResult = call(&self.link, "ping", &NoParams {}).await?;
         self.in_force = Standing::told(told.in_force, Instant::now());
@@ -308,17 +309,18 @@ impl Session {
         Ok(news)
     }
 
-    /// Asks for news and does not wait for them.
+    /// Asks for news without waiting for them.
     pub(crate) fn ask_news(&self) {
         self.link.ask_news();
     }
 
-    /// Waits until there are news.
+    /// Waits for news.
     pub(crate) async fn news_came(&self) {
         self.link.news_came().await;
     }
 
-    /// The news that have come: what is in force, and which leases of this session have ended without an eval of its own.
+    /// Takes the news that have arrived: the changes in force, and the leases of this session that ended without an eval of its
+    /// own.
     pub(crate) fn take_news(&mut self) -> News {
         let mut news = self.link.take_news();
         if let Some(newer) = news.in_force.filter(|told| self.in_force.at < told.at) {
@@ -333,23 +335,23 @@ impl Session {
         self.link.loss().await
     }
 
-    /// Takes over from a session that was lost what is still to be proven.
+    /// Takes over the unproven evals of a lost session.
     pub(crate) fn take_over(&mut self, lost: Self) {
         self.proofs.take_over(lost.proofs);
     }
 
-    /// That nothing is left to prove, without asking the agent.
+    /// Checks that nothing is left to prove, without asking the agent.
     ///
     /// # Errors
-    /// Something is.
+    /// Something is left.
     pub(crate) fn complete(&self) -> Result<(), Failure> {
         self.proofs.complete(None)
     }
 
-    /// Ends the session after a last look at the log.
+    /// Ends the session after a last verification of the log.
     ///
     /// # Errors
-    /// As [`Session::verify`]; and the connection is lost, or was before, while something was left to prove.
+    /// As [`Session::verify`]; also if the connection is or was lost while something was left to prove.
     pub(crate) async fn close(mut self) -> Result<(), Failure> {
         let verified = self.verify().await;
         self.link.close().await;
@@ -365,7 +367,7 @@ impl Session {
         self.operator.rsplit('/').next().unwrap_or_default()
     }
 
-    /// Signs code for this session; the counter rises with each.
+    /// Signs code for this session; the counter rises with each eval.
     fn sign(&mut self, submission: Submission) -> Result<EvalParams, Failure> {
         let Submission { code, args, secrets, after, dry, reason } = submission;
         let (mut secret_args, mut beside) = (BTreeMap::new(), BTreeMap::new());
@@ -377,7 +379,7 @@ impl Session {
         let payload = EvalPayload { code, args, secret_args, dry, reason, after };
         let payload = serde_json::to_string(&payload)
             .map_err(|error| Failure::usage(format!("the arguments cannot be written as JSON: {error}")))?;
-        // As it travels the payload is a string inside JSON, so its quotes and line breaks take two bytes.
+        // In the message the payload is a string inside JSON, so that its quotes and line breaks take two bytes.
         if payload.len() > debug_wire::MAX_MESSAGE / 2 {
             return Err(Failure::usage(format!(
                 "the code takes {} bytes, too many for a message",
@@ -398,7 +400,7 @@ impl Session {
     }
 }
 
-/// Whether a lease of a reply still changes something.
+/// Whether a lease of a reply is in force.
 pub(crate) fn is_in_force(lease: &LeaseSummary) -> bool {
     matches!(lease.state.as_str(), "provisional" | "confirmed")
 }
@@ -418,7 +420,7 @@ pub(crate) async fn call<T: DeserializeOwned>(
     }
 }
 
-/// That a patch fails, and why, in a line.
+/// The line about a patch that fails, and why.
 pub(crate) fn failing_text(failing: &FailingPatch) -> String {
     let FailingPatch { id, target, call, why } = failing;
     let plain = target.split_once(':').map_or(target.as_str(), |(_, plain)| plain);
@@ -431,7 +433,7 @@ fn unexpected(method: &str, error: &serde_json::Error) -> Failure {
         .help("does the agent have the same version as this client?")
 }
 
-/// A secret's commitment in hex, and the secret with 32 random bytes, without which the log would allow guessing.
+/// A secret's commitment in hex, and the secret with its 32 random bytes; without them the log would allow guessing it.
 fn committed(value: String) -> Result<(String, SecretArgument), Failure> {
     let mut salt = [0; 32];
     getrandom::fill(&mut salt)
@@ -440,7 +442,7 @@ fn committed(value: String) -> Result<(String, SecretArgument), Failure> {
     Ok((commitment, SecretArgument { value, salt: BASE64_STANDARD.encode(salt) }))
 }
 
-/// Passes output on as long as there is room for it.
+/// Passes output on up to the limit.
 fn show(
     text: &str,
     left: &mut usize,
@@ -457,7 +459,7 @@ fn show(
     output(shown)
 }
 
-/// Where an eval's records are, for people.
+/// The position of an eval's records, in words.
 pub(crate) fn recorded(audit: Option<&AuditRange>) -> String {
     match audit {
         Some(AuditRange { first, last, .. }) if first == last => format!("record {first}"),

@@ -1,4 +1,4 @@
-//! Lists of an agent as tables. They show the keys that are there, the known ones first.
+//! An agent's lists as tables. A table shows the keys that are present, the known ones first.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 use crate::failure::Failure;
 use crate::term;
 
-/// The widest a column gets, in characters; longer values are cut.
+/// The limit on the width of a column, in characters; longer values are cut.
 const MAX_COLUMN: usize = 60;
-/// The same for notes, which say what to do and stand last or on a line of their own.
+/// The limit for notes, which say what to do and stand last or on a line of their own.
 const MAX_NOTE: usize = 200;
 
-/// The known columns of each list, in the order in which they are shown.
+/// The known columns of each list, in display order.
 fn columns(name: &str) -> &'static [&'static str] {
     match name {
         "leases" => &["id", "target", "owner", "state", "reverts_in_ms", "guard", "reason"],
@@ -34,13 +34,13 @@ pub(crate) fn print(name: &str, value: &Value) -> Result<(), Failure> {
             Ok(())
         }
         Some(rows) if rows.iter().all(Value::is_object) => term::out(&text(name, rows)),
-        // Not a list of maps: another version of the agent, and its answer is still worth seeing.
+        // Not a list of maps: an agent of another version. Its answer is still worth showing.
         _ => term::json(value),
     }
 }
 
-/// Such a list as text; what is no map in it is left off. What there is to say of a lease stands below its row, as it would
-/// make the rows of all longer than a screen is wide.
+/// Such a list as text, without elements that are no maps. The notes on a lease stand below its row, since they would make all
+/// rows longer than a screen is wide.
 pub(crate) fn text(name: &str, rows: &[Value]) -> String {
     let known = columns(name);
     if name != "leases" {
@@ -63,7 +63,7 @@ pub(crate) fn text(name: &str, rows: &[Value]) -> String {
 
 fn table(known: &[&str], rows: &[Value]) -> String {
     let rows: Vec<&Map<String, Value>> = rows.iter().filter_map(Value::as_object).collect();
-    // A column in which nothing stands says nothing, and one in words says the same as the one in milliseconds.
+    // An empty column says nothing, and a duration in words repeats its column in milliseconds.
     let says = |row: &&Map<String, Value>, key: &str| {
         !cell(key, row.get(key)).is_empty() && !row.contains_key(&format!("{key}_ms"))
     };
@@ -101,7 +101,7 @@ fn cell(key: &str, value: Option<&Value>) -> String {
     text.chars().take(most - 1).chain(['…']).collect()
 }
 
-/// Columns as wide as their widest cell, two spaces apart; nothing behind the last cell of a line.
+/// Columns as wide as their widest cell, two spaces apart, without trailing spaces.
 pub(crate) fn aligned(lines: &[Vec<String>]) -> String {
     let count = lines.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
@@ -125,7 +125,7 @@ pub(crate) fn aligned(lines: &[Vec<String>]) -> String {
 pub(crate) fn in_force(value: &Value) -> BTreeSet<u64> {
     let rows = value.as_array().map(Vec::as_slice).unwrap_or_default();
     let live = |row: &&Value| {
-        // A lease in conflict is listed until it is settled, but changes nothing any more.
+        // A lease in conflict is listed until it is settled, but no longer changes anything.
         row.get("state").and_then(Value::as_str).is_none_or(|s| matches!(s, "provisional" | "confirmed"))
     };
     rows.iter().filter(live).filter_map(|row| row.get("id").and_then(Value::as_u64)).collect()
@@ -137,7 +137,7 @@ pub(crate) fn leases_text(ids: &[u64]) -> String {
     format!("{} {}", if ids.len() == 1 { "lease" } else { "leases" }, list.join(", "))
 }
 
-/// Whether a text names a lease: `lease 7`, and not as a part of `lease 71`.
+/// Whether a text names a lease: `lease 7`, and not as part of `lease 71`.
 pub(crate) fn speaks_of(text: &str, id: u64) -> bool {
     let name = format!("lease {id}");
     text.match_indices(&name).any(|(at, _)| {

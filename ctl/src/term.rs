@@ -1,7 +1,7 @@
-//! The one way to the terminal. Whatever an agent or a log says passes [`escape`] on its way out.
+//! All output to the terminal. Text of an agent or a log passes [`escape`] first.
 //!
-//! An agent is hostile until proven otherwise, and a log holds what operators typed: neither may move the cursor,
-//! rename the window, or show text in another order than it has.
+//! An agent is hostile until proven otherwise, and a log holds what operators typed: neither may move the cursor, rename the
+//! window, or show text in a misleading order.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -15,22 +15,22 @@ use crate::failure::Failure;
 #[cfg(test)]
 mod tests;
 
-/// The most text that is shown at once, in bytes: all that a message can hold, so nothing that arrived whole is cut.
+/// The limit on text shown at once, in bytes: the size of a message, so that nothing that arrived complete is cut.
 pub(crate) const MAX_TEXT: usize = debug_wire::MAX_MESSAGE;
-/// The most text of a warning or an error, in bytes: a screen or two, so that what matters is not scrolled away.
+/// The limit on a warning or an error, in bytes: a screen or two, so that the important part does not scroll away.
 pub(crate) const MAX_NOTE: usize = 8 << 10;
 
-/// Whether line breaks and tabs stay as they are.
+/// Whether line breaks and tabs are kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lines {
-    /// They stay: the text may take more than one line.
+    /// They are kept: the text may take several lines.
     Keep,
     /// They are escaped: the text is part of a line.
     Escape,
 }
 
-/// Makes text safe to show: control characters, those that change the direction of writing, and those that cannot be
-/// seen become `\u{..}`; what exceeds `max` bytes of the original is left off, and the number of bytes is told.
+/// Makes text safe to show: control characters, characters that change the writing direction, and invisible ones become `\u{..}`.
+/// The text is cut after `max` bytes of the original, and the number of bytes left off is appended.
 pub(crate) fn escape(text: &str, lines: Lines, max: usize) -> Cow<'_, str> {
     let shown = prefix(text, max);
     let left_off = text.len() - shown.len();
@@ -53,7 +53,7 @@ pub(crate) fn escape(text: &str, lines: Lines, max: usize) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// As much of the text as fits into `max` bytes, cut between characters.
+/// The longest prefix of the text within `max` bytes, cut between characters.
 pub(crate) fn prefix(text: &str, max: usize) -> &str {
     let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {
@@ -67,8 +67,8 @@ pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escape(text, Lines::Escape, 200)
 }
 
-/// Makes JSON safe to show without changing what it says: the same characters become `\uXXXX`, which can stand only
-/// inside strings, where they are.
+/// Makes JSON safe to show without changing its meaning: the same characters become `\uXXXX`. They occur only inside strings,
+/// where that is allowed.
 pub(crate) fn escape_json(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     let mut units = [0; 2];
@@ -84,10 +84,10 @@ pub(crate) fn escape_json(json: &str) -> String {
     safe
 }
 
-/// Writes a result to stdout, escaped, with a line break at its end.
+/// Writes a result to stdout, escaped, with a final newline.
 ///
 /// # Errors
-/// Stdout cannot be written. Where who reads it has stopped, as `head` does, that is [quiet](Failure::pipe).
+/// Stdout cannot be written. If its reader has closed it, as `head` does, the failure is [quiet](Failure::pipe).
 pub(crate) fn out(text: &str) -> Result<(), Failure> {
     let mut text = escape(text, Lines::Keep, MAX_TEXT).into_owned();
     text.push('\n');
@@ -121,31 +121,31 @@ fn write_out(text: &str) -> Result<(), Failure> {
     })
 }
 
-/// Writes a warning, an explanation or progress to stderr, escaped. Where even that fails nothing is left to tell.
+/// Writes a warning, an explanation or progress to stderr, escaped. A failure is ignored: there is nowhere left to report it.
 pub(crate) fn note(text: &str) {
     let mut text = escape(text, Lines::Keep, MAX_NOTE).into_owned();
     text.push('\n');
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Writes the beginning of a line to stderr, escaped, which something follows.
+/// Writes the beginning of a line to stderr, escaped.
 pub(crate) fn unfinished(text: &str) {
     let _ = io::stderr().lock().write_all(escape(text, Lines::Escape, MAX_NOTE).as_bytes());
 }
 
-/// Clears the row of the cursor, so many rows above it, and all below; the cursor is at the beginning of the first one then.
+/// Clears the cursor's row, the `rows` rows above it, and everything below; leaves the cursor at the beginning of the topmost.
 pub(crate) fn clear_up(rows: usize) {
     let up = if rows == 0 { String::new() } else { format!("\x1b[{rows}A") };
     let _ = io::stderr().lock().write_all(format!("\r{up}\x1b[J").as_bytes());
 }
 
-/// How many columns the terminal at stderr has.
+/// The width of the terminal at stderr, in columns; 80 if unknown.
 pub(crate) fn columns() -> usize {
     let columns = rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
     if columns == 0 { 80 } else { columns }
 }
 
-/// Whether the terminal shows text and no more, so that no line can be edited on it: it says so, or nothing about itself.
+/// Whether the terminal can only show text, so that no line can be edited on it: `TERM` is `dumb` or missing.
 pub(crate) fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|name| name.is_empty() || name == "dumb")
 }
@@ -155,8 +155,8 @@ pub(crate) fn alarm(text: &str) {
     note(&format!("WARNING: {text}"));
 }
 
-/// Draws text at the end of stdout in place of the `above` lines that were drawn before, and returns how many lines it has
-/// taken now: no more than the terminal has.
+/// Draws text at the end of stdout in place of the `above` lines drawn before. Returns the number of lines drawn, at most the
+/// height of the terminal.
 ///
 /// # Errors
 /// Stdout cannot be written.
@@ -166,22 +166,22 @@ pub(crate) fn redraw(text: &str, above: usize) -> Result<usize, Failure> {
     write_out(&text).map(|()| drawn)
 }
 
-/// The bytes of [`redraw`], for a terminal of so many rows, and how many lines they take. The last row stays free for the
-/// cursor: a terminal that scrolls would leave the first line behind.
+/// The bytes of [`redraw`] for a terminal of `rows` rows, and the number of lines they take. The last row stays free for the
+/// cursor: if the terminal scrolled, the first line would be left behind.
 fn drawing(text: &str, above: usize, rows: usize) -> (String, usize) {
     let safe = escape(text, Lines::Keep, MAX_NOTE);
     let lines: Vec<&str> = safe.lines().collect();
     let most = rows.saturating_sub(1).max(1);
     let mut shown: Vec<Cow<'_, str>> = lines.iter().take(most).map(|line| Cow::Borrowed(*line)).collect();
     if lines.len() > most {
-        // The last line says what the whole is worth, and so it stays.
+        // The last line tells whether the table is current, so it stays.
         let left_off = lines.len() - most + 1;
         let foot = lines.last().copied().unwrap_or_default();
         shown.truncate(most.saturating_sub(2));
         shown.push(Cow::Owned(format!("… {left_off} more lines")));
         shown.push(Cow::Borrowed(foot));
     }
-    // Without wrapping, which the terminal gets back, each line is one row, whatever its characters are as wide as.
+    // Wrapping is off while drawing, so that each line takes one row, however wide its characters are.
     let up = if above == 0 { String::new() } else { format!("\x1b[{above}A") };
     let body: String = shown.iter().map(|line| format!("{line}\x1b[K\r\n")).collect();
     (format!("\r{up}\x1b[?7l{body}\x1b[?7h\x1b[J"), shown.len())
@@ -202,7 +202,7 @@ pub(crate) fn wants_colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// A span of time in words, in whole seconds, rounded up so that only what is over is none: `4m59s`.
+/// A span of time in words, in whole seconds, rounded up so that only an elapsed one is `0s`: `4m59s`.
 pub(crate) fn in_seconds(time: std::time::Duration) -> String {
     let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
     if seconds == 0 { "0s".to_owned() } else { span(seconds.saturating_mul(1000)) }

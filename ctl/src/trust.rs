@@ -1,4 +1,4 @@
-//! What this client holds against an agent: its pinned identity and log key, and the checkpoints it remembers.
+//! What this client knows of an agent: its pinned identity and log key, and the remembered checkpoints.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -18,17 +18,17 @@ use crate::failure::Failure;
 #[cfg(test)]
 mod tests;
 
-/// The end of the names of remembered checkpoints.
+/// The file extension of remembered checkpoints.
 const REMEMBERED: &str = "checkpoint";
-/// The most files of the folder that are looked at for other logs of an instance.
+/// The limit on files of the folder searched for other logs of an instance.
 const MAX_REMEMBERED: usize = 10_000;
-/// How long another client may hold the folder's lock. It does so for one write; one that was stopped amid it must not keep
-/// a change from being ended.
+/// How long to wait for the folder's lock. Another client holds it for one write; a client that was stopped during that write
+/// must not keep a change from being ended.
 const LOCK_LIMIT: Duration = Duration::from_secs(2);
 /// How often the lock is tried.
 const LOCK_EVERY: Duration = Duration::from_millis(20);
 
-/// Who the agent must be, and which key its log must be signed with.
+/// The id that the agent must have, and the key that must sign its log.
 #[derive(Clone, Debug)]
 pub(crate) struct Pin {
     /// `spiffe://<trust domain>/agent/<service>/<instance>`.
@@ -38,11 +38,11 @@ pub(crate) struct Pin {
 }
 
 impl Pin {
-    /// Reads both texts.
+    /// Parses both texts.
     ///
     /// # Errors
-    /// The id is not an agent's (T22: a person's or another service's certificate must never be taken for an agent),
-    /// or the vkey is none, or it is of another instance than the id.
+    /// The id is not an agent's (T22: a person's or another service's certificate must never be taken for an agent's), the vkey
+    /// is invalid, or it is of another instance than the id.
     pub(crate) fn new(id: &str, vkey: &str) -> Result<Self, Failure> {
         let id: AgentId = id.parse().map_err(|error| {
             Failure::usage(format!("`{id}` is not the id of an agent: {error}"))
@@ -59,7 +59,7 @@ impl Pin {
     }
 }
 
-/// A checkpoint whose signature by the pinned key was checked, with the note it came in.
+/// A checkpoint that the pinned key signed, with its note.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Signed {
     pub(crate) note: String,
@@ -67,7 +67,7 @@ pub(crate) struct Signed {
 }
 
 impl Signed {
-    /// Checks a note.
+    /// Verifies a note.
     ///
     /// # Errors
     /// It is not a checkpoint signed by `key`.
@@ -76,10 +76,10 @@ impl Signed {
         Ok(Self { note: note.to_owned(), head })
     }
 
-    /// Checks that the larger of two heads only grew from the smaller, in whichever order they came.
+    /// Checks that this head only grew from the older one.
     ///
     /// # Errors
-    /// What does not hold.
+    /// The check that failed.
     pub(crate) fn grew_from(&self, older: &Self, proof: &[Hash]) -> Result<(), String> {
         if self.head.origin != older.head.origin {
             return Err(format!("it is of the log `{}`", self.head.origin));
@@ -93,7 +93,7 @@ impl Signed {
     }
 }
 
-/// Hashes as they travel.
+/// Decodes the hashes of a message.
 ///
 /// # Errors
 /// One is not 32 bytes of standard base64.
@@ -107,13 +107,13 @@ pub(crate) fn hashes(texts: &[String]) -> Result<Vec<Hash>, String> {
     texts.iter().map(hash).collect()
 }
 
-/// The folder of what this client remembers; or why there is none, which is no reason not to end a change.
+/// The folder of this client's memory, or why there is none; a missing folder must not keep a change from being ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     dir: Result<PathBuf, Failure>,
 }
 
-/// What is kept when an agent shows another log than it showed before.
+/// The evidence kept when an agent shows another log than before.
 #[derive(Serialize)]
 struct Evidence<'a> {
     what: &'a str,
@@ -126,10 +126,10 @@ struct Evidence<'a> {
 }
 
 impl Store {
-    /// The user's folder: `$XDG_STATE_HOME/debugctl`, else `~/.local/state/debugctl`. Made if it is missing. Where neither
-    /// variable is set, or the folder cannot be made, all remembering fails with that.
+    /// The user's folder: `$XDG_STATE_HOME/debugctl`, else `~/.local/state/debugctl`, made if it is missing. If neither variable
+    /// is set or the folder cannot be made, every use of the store fails with that reason.
     pub(crate) fn open() -> Self {
-        // As the XDG specification asks, a relative path counts as none.
+        // The XDG specification asks to ignore a relative path.
         let absolute =
             |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let base =
@@ -156,7 +156,7 @@ impl Store {
         Self { dir: made.map_err(failed).map(|()| dir) }
     }
 
-    /// A file of the folder.
+    /// The path of a file in the folder.
     ///
     /// # Errors
     /// There is no folder.
@@ -164,7 +164,7 @@ impl Store {
         self.dir.as_ref().map(|dir| dir.join(name)).map_err(Clone::clone)
     }
 
-    /// Where the checkpoint of an origin is remembered.
+    /// The path of an origin's remembered checkpoint.
     ///
     /// # Errors
     /// There is no folder.
@@ -175,8 +175,8 @@ impl Store {
     /// The remembered checkpoint of an origin.
     ///
     /// # Errors
-    /// It cannot be read or does not hold: without it a rewritten log could not be told, so nothing goes on but the end of
-    /// changes.
+    /// It cannot be read or does not verify. Without it a rewritten log could not be detected, so the session then only ends and
+    /// lists changes.
     pub(crate) fn remembered(&self, origin: &str, key: &VerifierKey) -> Result<Option<Signed>, Failure> {
         let path = self.path(origin)?;
         let broken = |why: String| {
@@ -198,7 +198,7 @@ impl Store {
         Ok(Some(signed))
     }
 
-    /// Remembers a checkpoint, unless a larger one is remembered already.
+    /// Remembers a checkpoint, unless a larger one is already remembered.
     ///
     /// # Errors
     /// It cannot be written.
@@ -209,7 +209,7 @@ impl Store {
             Failure::memory(format!("cannot remember a checkpoint in `{folder}`: {error}"))
                 .help("make room or give back the rights; without it a rewritten log cannot be told")
         };
-        // Two clients at once: the look and the replacement belong together.
+        // Other clients may run at the same time: the lock makes the comparison and the replacement atomic.
         let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(self.file("lock")?);
         let lock = lock.map_err(failed)?;
         hold(&lock).map_err(failed)?;
@@ -221,7 +221,7 @@ impl Store {
         replace(&path, signed.note.as_bytes()).map_err(failed)
     }
 
-    /// The origins of other logs of the same instance that are remembered.
+    /// The origins of other remembered logs of the same instance.
     pub(crate) fn other_logs(&self, origin: &str, key: &VerifierKey) -> Vec<String> {
         let Some(files) = self.dir.as_ref().ok().and_then(|dir| fs::read_dir(dir).ok()) else {
             return Vec::new();
@@ -240,7 +240,7 @@ impl Store {
         origins
     }
 
-    /// Keeps both heads and the proof that does not join them, and tells where.
+    /// Keeps both heads and the proof that fails to connect them, and tells where.
     pub(crate) fn keep_evidence(
         &self,
         what: &str,
@@ -275,7 +275,7 @@ impl Store {
     }
 }
 
-/// Takes the folder's lock, and gives up soon.
+/// Takes the folder's lock within [`LOCK_LIMIT`].
 fn hold(lock: &File) -> io::Result<()> {
     let end = Instant::now() + LOCK_LIMIT;
     loop {
@@ -291,7 +291,8 @@ fn hold(lock: &File) -> io::Result<()> {
     }
 }
 
-/// Reads a file of the folder, up to a byte more than a checkpoint can have. What is no file is not waited for.
+/// Reads a file of the folder, up to one byte more than a checkpoint can have. Anything but a regular file is refused, since
+/// reading it could block.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is no file"));
@@ -301,7 +302,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes a file so that either the old or the new content is there, whatever happens. A failed attempt leaves nothing behind.
+/// Replaces a file atomically: it holds either the old or the new content. A failed attempt leaves nothing behind.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.new", std::process::id()));

@@ -1,4 +1,4 @@
-//! Whether the other end is the pinned agent.
+//! Verifies that the other end is the pinned agent.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -12,31 +12,31 @@ use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureSchem
 
 use crate::identity::Validity;
 
-/// Accepts exactly one agent, whatever address it answers at: names of hosts mean nothing here.
+/// Accepts exactly one agent, at any address: host names mean nothing here.
 pub(crate) struct OnlyAgent {
     anchors: Vec<TrustAnchor<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
     id: AgentId,
-    /// What is wrong with the time alone of a certificate that was accepted.
+    /// What is wrong with the validity period of a certificate that was accepted otherwise.
     out_of_time: OnceLock<String>,
 }
 
 /// Why the other end is not the pinned agent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Untrusted {
-    /// The chain does not lead to the CA, or the certificate is out of its time or for another use.
+    /// The chain does not lead to the CA, or the certificate is outside its validity period or for another use.
     #[error("the agent's certificate is not vouched for by the CA: {0}")]
     Chain(String),
-    /// The certificate is not one that an agent of that trust domain has; webpki, which has verified the chain, would
-    /// let it pass.
+    /// The certificate does not have the form of an agent's in that trust domain; webpki, which verified the chain, does not
+    /// check this.
     #[error("the agent's certificate is not an agent's: {0}")]
     Form(IdentityError),
-    /// It is somebody else's.
+    /// The certificate is another's.
     #[error("the other end is `{found}`, expected `{expected}`")]
     Other {
-        /// Who it is.
+        /// The identity in the certificate.
         found: String,
-        /// Who was pinned.
+        /// The pinned identity.
         expected: String,
     },
 }
@@ -59,8 +59,8 @@ impl OnlyAgent {
         Ok(Self { anchors: anchors?, algorithms, id: id.clone(), out_of_time: OnceLock::new() })
     }
 
-    /// What this machine's clock has against the certificate of an agent that is the pinned one in all else. A wrong clock
-    /// must not lock out the way back, so the connection stands; what may be sent over it is for the session to decide.
+    /// What this machine's clock says against the certificate of an agent that passes every other check. A wrong clock must not
+    /// block the way back, so the connection stands; the session decides what may be sent over it.
     pub(crate) fn out_of_time(&self) -> Option<&str> {
         self.out_of_time.get().map(String::as_str)
     }
@@ -89,7 +89,7 @@ impl OnlyAgent {
         let late = match verify(now) {
             Ok(()) => None,
             Err(error @ (webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. })) => {
-                // Everything but the time has to hold, as it held while the certificates were within theirs.
+                // All checks but the time must pass, as they did while the certificates were valid.
                 let within = within(certificate, intermediates).ok_or_else(|| chain(error))?;
                 verify(within).map_err(chain)?;
                 Some(lateness(certificate, now))
@@ -107,7 +107,7 @@ impl OnlyAgent {
     }
 }
 
-/// A moment within the time of all certificates of a chain, if there is one.
+/// A moment at which all certificates of a chain are valid, if there is one.
 fn within(certificate: &[u8], intermediates: &[CertificateDer<'_>]) -> Option<UnixTime> {
     let all = std::iter::once(certificate).chain(intermediates.iter().map(|der| der.as_ref()));
     let all: Vec<Validity> = all.map(|der| Validity::of(der).ok()).collect::<Option<_>>()?;
@@ -117,7 +117,7 @@ fn within(certificate: &[u8], intermediates: &[CertificateDer<'_>]) -> Option<Un
     Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
 }
 
-/// What the clock says about the agent's certificate.
+/// The clock's verdict on the agent's certificate.
 fn lateness(certificate: &[u8], now: UnixTime) -> String {
     let shown = |seconds: i64| {
         jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |at| at.to_string())
@@ -130,7 +130,7 @@ fn lateness(certificate: &[u8], now: UnixTime) -> String {
         Ok(validity) if validity.not_after < now => {
             format!("the agent's certificate expired at {}", shown(validity.not_after))
         }
-        // Its own time is kept, so it is that of a CA between it and ours.
+        // The agent's own certificate is valid, so the failing one is of a CA between it and ours.
         _ => "a CA's certificate between the agent's and the CA file is not within its time".to_owned(),
     };
     format!("by the clock of this machine it is {}, and {what}", shown(now))

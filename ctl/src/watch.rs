@@ -1,6 +1,6 @@
-//! `debugctl leases --watch`: what is in force, and how long still.
+//! `debugctl leases --watch`: the changes in force and the time that they have left.
 //!
-//! The agent is asked every few seconds, as each answer is an eval in its log; in between, this side's clock counts down.
+//! The agent is asked only every few seconds, as each lookup is an eval in its log; in between, the local clock counts down.
 
 use std::time::Duration;
 
@@ -17,19 +17,19 @@ use crate::{tables, term};
 const ASK: Duration = Duration::from_secs(3);
 /// How often the table is drawn.
 const DRAW: Duration = Duration::from_secs(1);
-/// How far two answers may tell of one deadline: less than what is meant by extending one.
+/// The tolerance between two reports of one deadline: less than an operator would extend a lease by.
 const SAME: Duration = Duration::from_millis(1500);
 
-/// What the agent answered last.
+/// The agent's last answer.
 struct Seen {
     rows: Vec<Value>,
     at: Instant,
 }
 
-/// Shows the leases until Ctrl-C: in a terminal one table in place, else one for each change.
+/// Shows the leases until Ctrl-C: on a terminal one table in place, else one for each change.
 ///
 /// # Errors
-/// The first look fails; without a terminal also a later one.
+/// The first lookup fails; without a terminal also a later one.
 pub(crate) async fn watch(target: &Target) -> Result<(), Failure> {
     let mut session = Session::open(target).await?;
     let mut interrupts = Interrupts::listen();
@@ -41,7 +41,7 @@ pub(crate) async fn watch(target: &Target) -> Result<(), Failure> {
     ended(watched, closed)
 }
 
-/// Asks once, and has it proven that the question is in the log.
+/// Looks the leases up and verifies that the lookup is in the log.
 async fn look(session: &mut Session) -> Result<Seen, EvalError> {
     let result = session.quietly(Submission::code("leases()")).await?;
     session.verify().await?;
@@ -96,7 +96,7 @@ async fn in_place(
     }
 }
 
-/// Asks, in another session if this one was lost; nothing while nobody is there.
+/// Looks the leases up, in a new session if this one was lost; `None` while nothing listens there.
 async fn look_again(target: &Target, session: &mut Session, lost: bool) -> Result<Option<Seen>, EvalError> {
     if lost {
         let Some(again) = attach_again(target).await? else { return Ok(None) };
@@ -106,7 +106,7 @@ async fn look_again(target: &Target, session: &mut Session, lost: bool) -> Resul
     look(session).await.map(Some)
 }
 
-/// Another session in place of a lost one; nothing while there is nobody.
+/// Opens another session in place of a lost one; `None` while nothing listens there.
 async fn attach_again(target: &Target) -> Result<Option<Session>, Failure> {
     match Session::open(target).await {
         Ok(session) => Ok(Some(session)),
@@ -115,19 +115,19 @@ async fn attach_again(target: &Target) -> Result<Option<Session>, Failure> {
     }
 }
 
-/// Whether it is time to ask again: after a while, or when something should have ended meanwhile.
+/// Whether the next lookup is due: the last one is [`ASK`] old, or a lease should have ended since.
 fn is_due(seen: &Seen) -> bool {
     let age = seen.at.elapsed();
     let over = |row: &Value| left(row).is_some_and(|left| left <= age);
     age >= ASK || seen.rows.iter().any(over)
 }
 
-/// How long a lease had left when it was asked for.
+/// The time that a lease had left at its lookup.
 fn left(row: &Value) -> Option<Duration> {
     row.get("reverts_in_ms").and_then(Value::as_u64).map(Duration::from_millis)
 }
 
-/// Whether two answers say the same but for the time between them.
+/// Whether two answers agree, apart from the time between them.
 fn is_as(before: &Seen, now: &Seen) -> bool {
     let between = now.at.saturating_duration_since(before.at);
     before.rows.len() == now.rows.len()
@@ -141,7 +141,7 @@ fn is_as(before: &Seen, now: &Seen) -> bool {
         })
 }
 
-/// A row without what changes by itself.
+/// A row without its remaining time.
 fn timeless(row: &Value) -> Value {
     let mut row = row.clone();
     if let Some(members) = row.as_object_mut() {
@@ -151,14 +151,14 @@ fn timeless(row: &Value) -> Value {
     row
 }
 
-/// The table as it is at that moment.
+/// The table at a moment.
 fn table(seen: &Seen, at: Instant) -> String {
     let age = at.saturating_duration_since(seen.at);
     let aged = |row: &Value| {
         let mut row = row.clone();
         if let (Some(left), Some(members)) = (left(&row), row.as_object_mut()) {
             let left = left.saturating_sub(age);
-            // What is over reverts now; until the agent says so it is not known that it has.
+            // A lease past its deadline is being reverted; only the agent knows whether it has been.
             let shown = if left.is_zero() { Value::from("now") } else { Value::from(term::in_seconds(left)) };
             members.insert("reverts_in_ms".to_owned(), shown);
         }
@@ -168,7 +168,7 @@ fn table(seen: &Seen, at: Instant) -> String {
     if rows.is_empty() { "no leases".to_owned() } else { tables::text("leases", &rows) }
 }
 
-/// The table with what else there is to say.
+/// The table with its footer.
 fn screen(seen: &Seen, at: Instant, lost: Option<&str>) -> String {
     let table = table(seen, at);
     let foot = match lost {

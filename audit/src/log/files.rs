@@ -1,4 +1,4 @@
-//! The few operations on files that the log writes with, behind a trait so that tests can make each of them fail.
+//! The file operations that the log writes with, behind a trait so that tests can make each one fail.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags};
 
-/// Which file it is and how long.
+/// A file's identity and length.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Stat {
     pub(crate) device: u64,
@@ -18,25 +18,25 @@ pub(crate) struct Stat {
 /// Operations on the files of one folder, by name.
 pub(crate) trait Files: Send {
     fn dir(&self) -> &Path;
-    /// A new file, for appending; an error if the name is taken.
+    /// Creates a file for appending; an error if the name is taken.
     fn create(&self, name: &str) -> io::Result<Box<dyn Appender>>;
-    /// An existing file, for appending.
+    /// Opens an existing file for appending.
     fn append(&self, name: &str) -> io::Result<Box<dyn Appender>>;
-    /// Of the name itself: links are not followed.
+    /// The status of the name itself: links are not followed.
     fn stat(&self, name: &str) -> io::Result<Stat>;
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Exchanges two names in one step.
+    /// Exchanges two names atomically.
     fn exchange(&self, one: &str, other: &str) -> io::Result<()>;
-    /// Writes over an existing file of the same length, in place.
+    /// Overwrites an existing file of the same length in place.
     fn overwrite(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes names that were created, renamed or removed survive a power loss.
+    /// Makes created, renamed and removed names survive a power loss.
     fn sync_dir(&self) -> io::Result<()>;
-    /// A new file of that many bytes for which the disk has set room aside.
+    /// Creates a file of that many bytes for which the disk has reserved space.
     fn allocate(&self, name: &str, bytes: u64) -> io::Result<()>;
 }
 
-/// An open file of which only the end can be written.
+/// An open file that can only be written at its end.
 pub(crate) trait Appender: Send {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// `fdatasync`: contents and length survive a power loss.
@@ -46,7 +46,7 @@ pub(crate) trait Appender: Send {
 }
 
 impl dyn Files + '_ {
-    /// Creates a file under a name that may be left over from an earlier attempt.
+    /// Creates a file under a name that an earlier attempt may have left behind.
     pub(crate) fn create_over(&self, name: &str) -> io::Result<Box<dyn Appender>> {
         match self.create(name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -57,7 +57,7 @@ impl dyn Files + '_ {
         }
     }
 
-    /// Replaces the file `name` in one step, by way of `temporary`.
+    /// Replaces the file `name` atomically, by way of `temporary`.
     pub(crate) fn replace(&self, temporary: &str, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
         let mut file = self.create_over(temporary)?;
         file.write(bytes)?;
@@ -69,7 +69,7 @@ impl dyn Files + '_ {
     }
 }
 
-/// The real thing. Files are made with mode 0600, opened for appending only, and never through a link.
+/// The real disk. Files are made with mode 0600, opened for appending only, and never through a link.
 pub(crate) struct Disk {
     dir: PathBuf,
 }
@@ -86,7 +86,7 @@ pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    // The name of a new folder must survive a power loss as well as the files in it.
+    // A new folder's name must survive a power loss as the files in it do.
     match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
@@ -157,7 +157,7 @@ impl Files for Disk {
         let file = options().write(true).create_new(true).open(self.dir.join(name))?;
         let allocated = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes);
         if let Err(error) = allocated {
-            // Half a reserve would be taken for a whole one; the error told is that of the disk.
+            // A half-sized reserve would pass for a full one; the error returned is the disk's.
             let _ = self.remove(name);
             return Err(error.into());
         }

@@ -1,8 +1,8 @@
 //! Writing a log.
 //!
-//! Everybody queues; one at a time (the thread `debug-audit`, or who waits while the thread does not work) numbers what waits,
-//! hands it to the kernel in one write, syncs once for all who asked, and signs one head. Taking turns and the decisions are in
-//! `thread`, the files and their order in `store`.
+//! All appends go through one queue. One writer at a time, the thread `debug-audit` or a caller that waits while that thread is
+//! idle, numbers the queued records, hands them to the kernel in one write, syncs once for all that need it, and signs one head.
+//! The writer's turns and decisions are in `thread`, the files and the order of their changes in `store`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,42 +29,42 @@ use shared::{Index, Shared};
 pub use ticket::{AppendError, Receipt, Ticket};
 use ticket::{Job, Promise, lock};
 
-/// How many bytes of records wait in memory, at most, while the log cannot be written: room for thousands of reverts, and
-/// little enough that a service with a full disk does not also run out of memory.
+/// The limit on bytes of records held in memory while the log cannot be written: room for thousands of reverts, and small enough
+/// that a service with a full disk does not also run out of memory.
 pub const HELD_MAX: usize = 4 * 1024 * 1024;
-/// How often a log that cannot be written is tried again, besides at each append.
+/// How often an unwritable log is retried, besides at each append.
 pub const RETRY: Duration = Duration::from_secs(1);
-/// After this long without work, what was only written is synced, and so is the file `checkpoint`.
+/// After this time without work, records that were written without a sync are synced, and so is the file `checkpoint`.
 pub const IDLE: Duration = Duration::from_millis(200);
-/// The room set aside for terminal records on a full disk: some thousand of them.
+/// The disk space reserved for terminal records on a full disk: room for some thousand of them.
 pub const RESERVE: u64 = 1024 * 1024;
 
 /// One record to be appended.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// What happened, such as `eval`: 1 to 64 of `a-z`, `0-9`, `.`, `_`, `-`.
+    /// What happened, such as `eval`: 1 to 64 bytes of `a-z`, `0-9`, `.`, `_`, `-`.
     pub kind: &'static str,
-    /// A JSON object on one line, without the members `v`, `seq`, `kind` and `origin`; its bytes go into the log as they are.
+    /// A JSON object on one line, without the members `v`, `seq`, `kind` and `origin`; logged byte for byte.
     pub body: String,
     /// Whether to hold the record in memory while the log cannot be written, instead of failing.
     pub keep: bool,
-    /// Whether it may use the reserve on a full disk: the end of a lease.
+    /// Whether the record may use the reserve on a full disk: for the end of a lease.
     pub terminal: bool,
 }
 
-/// How far the records of an append must get by themselves.
+/// How far the records of an append get without a call on their [`Ticket`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Until {
-    /// To the kernel: no sync for their sake, until the log is idle or somebody waits for [`Ticket::durable`].
+    /// To the kernel: they cause no sync until the log is idle or a caller waits for [`Ticket::durable`].
     Written,
-    /// To the disk: one sync serves all that wait for one.
+    /// To the disk: one sync serves all records that need one.
     Durable,
 }
 
 /// Whether the log can be written.
 #[derive(Clone, Debug)]
 pub enum Health {
-    /// The last write went well.
+    /// The last write succeeded.
     Ok,
     /// Records are refused, or held in memory.
     Failing {
@@ -72,36 +72,36 @@ pub enum Health {
         since: Instant,
         /// The last reason.
         reason: String,
-        /// How many bytes of records wait in memory.
+        /// The bytes of records held in memory.
         held: usize,
     },
 }
 
-/// What [`Log::open`] found.
+/// The state of the log that [`Log::open`] opened.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Opened {
-    /// Which log: `<key name>/<16 hex digits>`.
+    /// The log's origin: `<key name>/<16 hex digits>`.
     pub origin: String,
-    /// How many records it holds, all of them covered by the checkpoint.
+    /// The number of its records; the checkpoint covers all of them.
     pub size: u64,
-    /// Whether it holds none, so that the next must be of kind `boot`.
+    /// Whether it has no records, so that the next must be of kind `boot`.
     pub fresh: bool,
-    /// What was done to make it whole again, for a record of kind `recovered`.
+    /// The repairs after a crash, for a record of kind `recovered`.
     pub recovered: Option<Recovered>,
 }
 
-/// What a crash left behind and what was done about it.
+/// What a crash left behind, and how it was repaired.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Recovered {
     /// The part of a line that was moved aside.
     pub torn: Option<Torn>,
     /// The number of records that the stored checkpoint covered.
     pub covered: u64,
-    /// How many whole records followed those; they are signed now.
+    /// The number of complete records after those; they are signed now.
     pub adopted: u64,
 }
 
-/// A torn line and where its bytes are now.
+/// A torn line, and where its bytes are now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Torn {
     /// The file it was cut from.
@@ -110,11 +110,11 @@ pub struct Torn {
     pub moved_to: String,
     /// The number that its record would have had.
     pub seq: u64,
-    /// How many bytes.
+    /// The length of the torn line, in bytes.
     pub bytes: u64,
 }
 
-/// Why a log cannot be opened. Nothing on disk was changed, unless it says [`OpenError::Io`] while recovering.
+/// Why a log cannot be opened. Nothing on disk was changed, except by [`OpenError::Io`] during recovery.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has the log open.
@@ -123,11 +123,11 @@ pub enum OpenError {
     /// A file or the folder cannot be made, read or written.
     #[error("cannot {what} in `{}`", .dir.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         what: &'static str,
         /// The log's folder.
         dir: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The log does not verify; the error names the exact place.
@@ -144,7 +144,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// What a person can do next; printed after `help:`.
+    /// What an operator can do next; printed after `help:`.
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Held(_) => "give each instance a folder of its own",
@@ -158,10 +158,10 @@ impl OpenError {
 /// Why a log was not closed cleanly.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CloseError {
-    /// Records still waited in memory for a log that cannot be written.
+    /// The log cannot be written, and records were still held in memory.
     #[error("{bytes} bytes of records never got to the disk, because the audit log cannot be written")]
     Lost {
-        /// How many bytes of records.
+        /// The number of their bytes.
         bytes: usize,
     },
     /// The disk did not answer in time.
@@ -169,7 +169,7 @@ pub enum CloseError {
     Timeout,
 }
 
-/// A log open for appending. Clones share it; the last to go closes it.
+/// A log open for appending. Clones share it; dropping the last one closes it.
 #[derive(Clone)]
 pub struct Log {
     shared: Arc<Shared>,
@@ -177,10 +177,10 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log in `dir`, or begins one there, and verifies all of it.
+    /// Opens the log in `dir`, or creates one there, and verifies all of it.
     ///
-    /// A torn last line is moved aside, if the stored checkpoint does not cover it; everything else that does not verify is an
-    /// error. Needs 72 bytes of memory a record (hashes and offset) as long as the log is open.
+    /// A torn last line is moved aside if the stored checkpoint does not cover it; anything else that does not verify is an
+    /// error. An open log needs 72 bytes of memory a record (hashes and offset).
     ///
     /// # Errors
     /// [`OpenError`]
@@ -205,9 +205,9 @@ impl Log {
         Ok((Self { _closer: Arc::new(Closer(Arc::clone(&shared))), shared }, opened))
     }
 
-    /// Appends records, with consecutive numbers and all or none of them; never waits.
+    /// Appends records with consecutive numbers, all or none of them; never blocks.
     ///
-    /// If one of them is to be kept while the log cannot be written, all are. Without entries the ticket is about everything
+    /// If one of them is to be kept while the log cannot be written, all are. Without entries the ticket waits for everything
     /// appended before; its receipt's `first` is then one past its `last`.
     pub fn append(&self, entries: Vec<Entry>, until: Until) -> Ticket {
         let promise = Arc::new(Promise::default());
@@ -237,12 +237,12 @@ impl Log {
         entries.iter().map(tail).collect()
     }
 
-    /// The log's name: `<key name>/<16 hex digits>`.
+    /// The log's origin: `<key name>/<16 hex digits>`.
     pub fn origin(&self) -> &str {
         &self.shared.origin
     }
 
-    /// How many records are on disk and covered by [`Log::checkpoint`].
+    /// The number of records that are on disk and covered by [`Log::checkpoint`].
     pub fn size(&self) -> u64 {
         self.shared.read(|index| index.tree.size())
     }
@@ -252,20 +252,20 @@ impl Log {
         self.shared.read(|index| Arc::clone(&index.checkpoint))
     }
 
-    /// The proof that record `index` is in the log of `size` records; `None` if there are not that many on disk.
+    /// The proof that record `index` is in the log of `size` records; `None` if fewer are on disk.
     pub fn inclusion(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
         self.shared.read(|shared| shared.tree.inclusion(index, size))
     }
 
-    /// The proof that the log of `from` records is a prefix of that of `to`; `None` if there are not that many on disk.
+    /// The proof that the log of `from` records is a prefix of the log of `to` records; `None` if fewer are on disk.
     pub fn consistency(&self, from: u64, to: u64) -> Option<Vec<Hash>> {
         self.shared.read(|index| index.tree.consistency(from, to))
     }
 
-    /// The line of record `seq` without its newline; `None` if there are not that many on disk.
+    /// The line of record `seq` without its newline; `None` if it is not on disk.
     ///
     /// # Errors
-    /// If it cannot be read, or is no longer what was written.
+    /// It cannot be read, or is not what was written.
     pub fn record(&self, seq: u64) -> io::Result<Option<Vec<u8>>> {
         let Some((name, offset, leaf)) = self.shared.read(|index| index.find(seq)) else { return Ok(None) };
         let line = read::line_at(&self.shared.dir.join(&name), offset)?;
@@ -283,20 +283,20 @@ impl Log {
         lock(&self.shared.state).health.clone()
     }
 
-    /// Whether nothing can be written any more because somebody panicked while writing.
+    /// Whether the log is broken: a panic while writing ended it.
     pub fn is_broken(&self) -> bool {
         lock(&self.shared.queue).broken
     }
 
-    /// Takes the messages about what happened to the log's files since the last call, for records of kind `alarm`.
+    /// Takes the messages about the log's files since the last call, for records of kind `alarm`.
     pub fn alarms(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.shared.state).alarms)
     }
 
-    /// Writes and syncs what waits, ends the thread and gives the folder free, for all clones.
+    /// Writes and syncs the queue, ends the thread and releases the folder, for all clones.
     ///
     /// # Errors
-    /// [`CloseError`]; after [`CloseError::Timeout`] the thread still goes on to its end.
+    /// [`CloseError`]; after [`CloseError::Timeout`] the thread still runs to its end.
     pub fn close(self, timeout: Duration) -> Result<(), CloseError> {
         self.shared.ask_to_close();
         let queue = lock(&self.shared.queue);
@@ -313,7 +313,7 @@ impl Log {
     }
 }
 
-/// Asks the thread to end when the last clone of the log is gone.
+/// Asks the thread to end when the last clone of the log is dropped.
 struct Closer(Arc<Shared>);
 
 impl Drop for Closer {

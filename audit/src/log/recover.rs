@@ -1,4 +1,4 @@
-//! Opening a log: lock, verify everything, and only then mend what a crash left.
+//! Opening a log: lock it, verify all of it, and only then repair what a crash left.
 
 use std::fs::TryLockError;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -14,10 +14,10 @@ use crate::read::{self, At};
 use crate::tree::Tree;
 use crate::verify::{self, CHECKPOINT, Examined, LEAVES, VerifyError};
 
-/// A copy of a torn line until it is complete.
+/// The name of a copy of a torn line until it is complete.
 const NEW_TORN: &str = "torn.new";
 
-/// Opens or begins the log.
+/// Opens or creates the log.
 pub(super) fn open(files: Box<dyn Files>, key: SigningKey) -> Result<(Store, Opened), OpenError> {
     let dir = files.dir().to_owned();
     let lock = take_lock(&dir)?;
@@ -63,7 +63,7 @@ pub(super) fn open(files: Box<dyn Files>, key: SigningKey) -> Result<(Store, Ope
         leaves_written: size,
         _lock: lock,
     };
-    // On a full disk the log opens all the same: it then takes terminal records only, and says why.
+    // On a full disk the log opens nevertheless: it then takes terminal records only, and reports why.
     let _ = store.make_reserve();
     Ok((store, opened))
 }
@@ -82,7 +82,7 @@ fn take_lock(dir: &Path) -> Result<std::fs::File, OpenError> {
 struct Found {
     origin: String,
     index: Index,
-    /// How many records the stored checkpoint covers; `None` if there was none, because the folder is empty.
+    /// The number of records that the stored checkpoint covers; `None` if there is no checkpoint because the folder is empty.
     covered: Option<u64>,
     torn: Option<At>,
 }
@@ -109,7 +109,7 @@ fn examine(dir: &Path, key: &SigningKey) -> Result<Found, OpenError> {
     Ok(Found { origin: checkpoint.origin, index, covered: Some(checkpoint.size), torn })
 }
 
-/// Whether no file of records holds anything.
+/// Whether no file of records has content.
 fn is_empty(dir: &Path) -> Result<bool, VerifyError> {
     let io = |path: PathBuf| move |source| VerifyError::Io { path, source };
     for (first, name) in read::list(dir).map_err(io(dir.to_owned()))? {
@@ -121,14 +121,14 @@ fn is_empty(dir: &Path) -> Result<bool, VerifyError> {
     Ok(true)
 }
 
-/// 8 random bytes in hex: nobody can guess the name of a log to come (T50).
+/// 8 random bytes in hex, so that the name of a future log cannot be guessed (T50).
 fn log_id() -> Result<String, OpenError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| OpenError::Random(error.to_string()))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Copies the torn end of a file to a file of its own, then cuts it off. A crash in between leaves one copy too many.
+/// Copies the torn end of a file into its own file, then cuts it off. A crash in between leaves an extra copy.
 fn move_aside(files: &dyn Files, at: &At) -> io::Result<Torn> {
     let mut source = read::open_file(&files.dir().join(&*at.place.file))?;
     source.seek(SeekFrom::Start(at.offset))?;
@@ -164,7 +164,7 @@ fn free_name(files: &dyn Files, seq: u64) -> io::Result<String> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// Opens the last file for appending and syncs it, so that the whole records in it may be signed.
+/// Opens the last file for appending and syncs it, so that its complete records may be signed.
 fn open_current(files: &dyn Files, found: &Found) -> io::Result<Option<Current>> {
     let Some((first, name)) = found.index.files.last().cloned() else { return Ok(None) };
     let mut handle = files.append(&name)?;
@@ -177,7 +177,7 @@ fn open_current(files: &dyn Files, found: &Found) -> io::Result<Option<Current>>
     Ok(Some(Current { name, first, device: stat.device, inode: stat.inode, written, durable, handle }))
 }
 
-/// Brings the cache of leaf hashes up to date and opens it for appending.
+/// Updates the cache of leaf hashes and opens it for appending.
 fn rebuild_leaves(files: &dyn Files, tree: &Tree) -> io::Result<Box<dyn Appender>> {
     let right: Vec<u8> = (0..tree.size()).filter_map(|seq| tree.leaf(seq)).flatten().collect();
     let path = files.dir().join(LEAVES);

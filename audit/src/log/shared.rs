@@ -1,4 +1,4 @@
-//! What the thread and everybody else share.
+//! What the thread `debug-audit` shares with the log's callers.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -12,17 +12,17 @@ use super::ticket::{AppendError, Job, lock};
 use crate::Hash;
 use crate::tree::Tree;
 
-/// How many bytes wait for the thread, at most: only reached if the disk hangs.
+/// The limit on bytes that wait for the thread: only reached if the disk hangs.
 const QUEUE_MAX: usize = 64 * 1024 * 1024;
-/// How many messages [`crate::Log::alarms`] keeps; more of them say nothing new.
+/// The limit on messages kept for [`crate::Log::alarms`]; more of them add nothing.
 const ALARMS_MAX: usize = 16;
 
-/// What the thread and everybody else share.
+/// What the thread `debug-audit` shares with the log's callers.
 pub(crate) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) origin: String,
     pub(super) queue: Mutex<Queue>,
-    /// Held while records are written; nothing while the log is not open.
+    /// Held while records are written; `None` while the log is not open.
     pub(super) writer: Mutex<Option<Writer>>,
     /// The thread waits here.
     pub(super) wake: Condvar,
@@ -36,15 +36,15 @@ pub(crate) struct Shared {
 pub(super) struct Queue {
     pub(super) jobs: VecDeque<Job>,
     pub(super) bytes: usize,
-    /// Somebody waits for records that were appended without a sync.
+    /// Whether a caller waits for records that were appended without a sync.
     pub(super) sync: bool,
-    /// When the thread has something to do without being asked.
+    /// The time of the thread's next planned work.
     pub(super) until: Option<Instant>,
     pub(super) closing: bool,
     pub(super) stopped: bool,
-    /// Somebody panicked while writing.
+    /// Whether a panic while writing ended the log.
     pub(super) broken: bool,
-    /// Bytes of records that were still held at the end.
+    /// The bytes of records still held when the log was closed.
     pub(super) lost: usize,
 }
 
@@ -53,12 +53,12 @@ pub(super) struct State {
     pub(super) alarms: Vec<String>,
 }
 
-/// What is on disk: everything here is durable and covered by the checkpoint.
+/// The index of the records on disk: all of them are durable and covered by the checkpoint.
 pub(super) struct Index {
     pub(super) tree: Tree,
-    /// Where each record's line begins in its file.
+    /// The offset of each record's line in its file.
     pub(super) offsets: Vec<u64>,
-    /// First record and name of each file, in order.
+    /// The first record and the name of each file, in order.
     pub(super) files: Vec<(u64, String)>,
     pub(super) checkpoint: Arc<str>,
 }
@@ -115,7 +115,7 @@ impl Shared {
         queue.jobs.push_back(job);
     }
 
-    /// Waits for jobs, for the moment planned or for the end.
+    /// Waits for jobs, for the planned time or for the request to close.
     pub(super) fn wait_for_work(&self) {
         let mut queue = lock(&self.queue);
         while queue.jobs.is_empty() && !queue.sync && !queue.closing {
@@ -131,7 +131,7 @@ impl Shared {
         }
     }
 
-    /// What waits, whether a sync is wanted, and whether it is the end.
+    /// Takes the queued jobs, whether a sync is wanted, and whether the log is closing.
     pub(super) fn take(&self) -> (Vec<Job>, bool, bool) {
         let mut queue = lock(&self.queue);
         let closing = queue.closing;
@@ -139,13 +139,13 @@ impl Shared {
         (jobs, sync, closing)
     }
 
-    /// What waits and whether a sync is wanted; nothing at the end, which is the thread's.
+    /// Takes the queued jobs and whether a sync is wanted; `None` while closing, as the last turn is the thread's.
     pub(super) fn take_unless_closing(&self) -> Option<(Vec<Job>, bool)> {
         let mut queue = lock(&self.queue);
         (!queue.closing).then(|| queue.take())
     }
 
-    /// Sets when the thread has something to do; wakes it if it sleeps for good.
+    /// Sets the time of the thread's next work; wakes the thread if it sleeps without a timeout.
     pub(super) fn plan(&self, until: Option<Instant>) {
         let before = mem::replace(&mut lock(&self.queue).until, until);
         if before.is_none() && until.is_some() {

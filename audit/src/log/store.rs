@@ -1,7 +1,7 @@
-//! The files of a log that is being written, and the order in which they change.
+//! The files of an open log, and the order in which they change.
 //!
-//! INVARIANT: lines are signed only after they are durable under their final names, and the tree only grows. So no two roots
-//! are ever signed for one size, and a signed head never covers a record that a crash could take.
+//! INVARIANT: a line is signed only once it is durable under its file's final name, and the tree only grows. So no two roots are
+//! ever signed for one size, and a signed head never covers a record that a crash could lose.
 
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -14,20 +14,20 @@ use crate::read::{self, End};
 use crate::tree;
 use crate::verify::CHECKPOINT;
 
-/// A new file of records until it is complete.
+/// The name of a new file of records until it is complete.
 pub(super) const NEW_RECORDS: &str = "records.new";
-/// A new checkpoint until it replaces the old.
+/// The name of a new checkpoint until it replaces the old one.
 pub(super) const NEW_CHECKPOINT: &str = "checkpoint.new";
-/// New leaf hashes until they replace the old.
+/// The name of new leaf hashes until they replace the old ones.
 pub(super) const NEW_LEAVES: &str = "leaves.new";
-/// Room on the disk for terminal records.
+/// The file that reserves disk space for terminal records.
 pub(super) const RESERVE_FILE: &str = "reserve";
 
 /// Why the log cannot be written.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) reason: String,
-    /// The disk or the quota is full: the reserve may help.
+    /// Whether the disk or the quota is full, so that the reserve may help.
     pub(super) full: bool,
 }
 
@@ -45,15 +45,15 @@ pub(super) struct Current {
     pub(super) first: u64,
     pub(super) device: u64,
     pub(super) inode: u64,
-    /// How long it is, as far as we wrote it.
+    /// The length that we wrote.
     pub(super) written: u64,
-    /// How much of it is durable.
+    /// The length that is durable.
     pub(super) durable: u64,
-    /// `None` after an error: what a failed write or sync left behind cannot be known, so the file is never used again.
+    /// `None` after an error: what a failed write or sync left is unknown, so the file is never written again.
     pub(super) handle: Option<Box<dyn Appender>>,
 }
 
-/// A line that has its number and is not yet known to be durable.
+/// A numbered line that is not yet known to be durable.
 pub(super) struct Pending {
     line: Vec<u8>,
     offset: u64,
@@ -65,21 +65,21 @@ pub(super) struct Store {
     pub(super) key: SigningKey,
     pub(super) current: Option<Current>,
     pub(super) pending: Vec<Pending>,
-    /// Whether the reserve is there, or the file system cannot make one.
+    /// Whether the reserve exists, or the file system does not support it.
     pub(super) reserve: bool,
-    /// The file `checkpoint` is older than [`super::Index::checkpoint`].
+    /// Whether the file `checkpoint` is older than [`super::Index::checkpoint`].
     pub(super) checkpoint_stale: bool,
-    /// The file `checkpoint` was replaced since it was last synced.
+    /// Whether the file `checkpoint` was replaced since its last sync.
     pub(super) checkpoint_unsynced: bool,
     /// The length of the note in [`NEW_CHECKPOINT`], if that is on disk and the file system can exchange names.
     pub(super) spare: Option<usize>,
     pub(super) can_exchange: bool,
-    /// A changed file that was looked at and does not hold what we signed.
+    /// The last changed file that was found not to hold what we signed.
     pub(super) refused: Option<Stat>,
-    /// `None` once it could not be written: a hole would spoil all of it.
+    /// `None` once a write failed: a gap would invalidate the whole cache.
     pub(super) leaves: Option<Box<dyn Appender>>,
     pub(super) leaves_written: u64,
-    /// Held as long as the log is open; closing the file gives it free.
+    /// Held while the log is open; closing the file releases the lock.
     pub(super) _lock: std::fs::File,
 }
 
@@ -88,7 +88,7 @@ impl Store {
         &self.shared
     }
 
-    /// The number that the next new line gets.
+    /// The number of the next new line.
     pub(super) fn next(&self) -> u64 {
         self.durable() + self.pending.len() as u64
     }
@@ -101,9 +101,9 @@ impl Store {
         self.shared.read(|index| index.tree.size())
     }
 
-    /// Hands `lines` (numbered from [`Store::next`], with newlines) to the kernel; gives whether they are durable as well.
+    /// Hands `lines` (numbered from [`Store::next`], with newlines) to the kernel. Returns whether they are durable as well.
     ///
-    /// On an error nothing of them is kept here, and their numbers are free again.
+    /// On an error none of them is kept here, and their numbers are free again.
     pub(super) fn put(&mut self, lines: Vec<Vec<u8>>) -> Result<bool, Failure> {
         self.check()?;
         let at = self.pending.len();
@@ -157,7 +157,7 @@ impl Store {
         self.rotate()
     }
 
-    /// Closes the current file for good.
+    /// Closes the current file permanently.
     fn give_up(&mut self, failure: &Failure) {
         if let Some(current) = &mut self.current {
             current.handle = None;
@@ -165,10 +165,10 @@ impl Store {
         }
     }
 
-    /// Begins a new file with everything that is not durable, which makes it so.
+    /// Starts a new file with all lines that are not durable, and so makes them durable.
     ///
-    /// It gets its name only when it is complete. If the last file held nothing durable it has that name, and is replaced by
-    /// a file with the same lines and more.
+    /// The file gets its name only when it is complete. If the last file held nothing durable, the new one has the same name and
+    /// replaces it, with the same lines and more.
     fn rotate(&mut self) -> Result<(), Failure> {
         let first = self.durable();
         let name = read::file_name(first);
@@ -178,7 +178,7 @@ impl Store {
             bytes.extend_from_slice(&pending.line);
         }
         let (handle, stat) = self.new_file(&name, &bytes).map_err(|error| {
-            // Best effort: on a full disk it frees room, and the next attempt replaces it anyway.
+            // Best effort: on a full disk it frees space, and the next attempt replaces the file anyway.
             let _ = self.files.remove(NEW_RECORDS);
             Failure::of(&format!("write a new file `{name}`"), &error)
         })?;
@@ -206,11 +206,11 @@ impl Store {
         Ok((Some(handle), stat))
     }
 
-    /// Looks whether somebody truncated, extended or replaced the file; if what was signed is intact, a new file is begun.
+    /// Checks whether the file was truncated, extended or replaced. If the signed records are intact, starts a new file.
     fn check(&mut self) -> Result<(), Failure> {
         let Some(current) = &self.current else { return Ok(()) };
         if current.handle.is_none() && current.durable == 0 {
-            return Ok(()); // Nothing in it counts.
+            return Ok(()); // None of its content is durable.
         }
         let seen =
             self.files.stat(&current.name).map_err(|error| Failure::of("find the current file", &error))?;
@@ -241,7 +241,7 @@ impl Store {
         Err(Failure { reason: format!("{changed}, and it no longer holds the signed records"), full: false })
     }
 
-    /// Whether the current file's name leads to the lines that were signed.
+    /// Whether the current file's name leads to the signed lines.
     fn is_intact(&self) -> bool {
         let Some(current) = &self.current else { return true };
         let Ok(file) = read::open_file(&self.files.dir().join(&current.name)) else { return false };
@@ -266,7 +266,7 @@ impl Store {
         index.checkpoint = Arc::clone(&note);
         drop(index);
         if let Err(error) = self.put_checkpoint(note.as_bytes()) {
-            // The records are on disk, and the next start signs anew; but before new ones this has to work.
+            // The records are on disk, and the next start signs again; but this must succeed before new records are taken.
             self.shared.alarm(format!("cannot replace `{CHECKPOINT}`: {error}"));
             self.checkpoint_stale = true;
         } else {
@@ -276,12 +276,12 @@ impl Store {
         note
     }
 
-    /// Replaces the file `checkpoint` in one step.
+    /// Replaces the file `checkpoint` atomically.
     ///
-    /// Renaming over a file makes ext4 write the new one out at once and lengthens the journal that the next `fdatasync` waits
-    /// for: a batch then took three times as long (370 against 120 µs). Two files that take turns cost 25 µs.
+    /// A rename over an existing file makes ext4 write the new file at once and lengthens the journal that the next `fdatasync`
+    /// waits for: a batch then took three times as long (370 against 120 µs). Exchanging two files costs 25 µs.
     fn put_checkpoint(&mut self, note: &[u8]) -> io::Result<()> {
-        // Only over a note of the same length: then a power loss leaves a whole note, this one or an older.
+        // Only over a note of the same length: then a power loss leaves a complete note, this one or an older one.
         if self.spare == Some(note.len()) {
             let written = self.files.overwrite(NEW_CHECKPOINT, note);
             if written.and_then(|()| self.files.exchange(NEW_CHECKPOINT, CHECKPOINT)).is_ok() {
@@ -297,21 +297,21 @@ impl Store {
         Ok(())
     }
 
-    /// Synced, so that its blocks are on disk before it ever gets the name `checkpoint`.
+    /// Writes and syncs the spare, so that its blocks are on disk before it is ever named `checkpoint`.
     fn make_spare(&self, note: &[u8]) -> io::Result<()> {
         let mut file = self.files.create_over(NEW_CHECKPOINT)?;
         file.write(note)?;
         file.sync()
     }
 
-    /// Removes what only a log in use needs.
+    /// Removes the files that only an open log needs.
     pub(super) fn tidy(&mut self) {
         if self.spare.take().is_some() {
             let _ = self.files.remove(NEW_CHECKPOINT);
         }
     }
 
-    /// Does again what failed without a record being lost; until it works, no record is taken.
+    /// Retries what failed without losing a record; no record is taken until it succeeds.
     pub(super) fn prepare(&mut self) -> Result<(), Failure> {
         if !self.reserve {
             self.make_reserve()?;
@@ -327,7 +327,7 @@ impl Store {
 
     pub(super) fn make_reserve(&mut self) -> Result<(), Failure> {
         match self.files.allocate(RESERVE_FILE, RESERVE) {
-            // A file system that cannot set room aside has none to give back either.
+            // A file system that cannot reserve space has none to release either.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(Failure::of("set the reserve aside", &error)),
@@ -337,7 +337,7 @@ impl Store {
         Ok(())
     }
 
-    /// Gives the reserve back to the disk. Until it is made again only terminal records are written.
+    /// Releases the reserve to the disk. Until it exists again only terminal records are written.
     pub(super) fn release_reserve(&mut self) {
         self.reserve = false;
         if self.files.remove(RESERVE_FILE).is_ok() {
@@ -345,7 +345,7 @@ impl Store {
         }
     }
 
-    /// Appends the leaf hashes of what is durable to the cache. Nothing depends on it but saying which record was altered.
+    /// Appends the leaf hashes of durable records to the cache. It only serves to name the record that was altered.
     pub(super) fn cache_leaves(&mut self) {
         let Some(file) = &mut self.leaves else { return };
         let written = self.leaves_written;
@@ -361,10 +361,10 @@ impl Store {
         }
     }
 
-    /// Makes the file `checkpoint` survive a power loss, so that the next start need not sign anew.
+    /// Makes the file `checkpoint` survive a power loss, so that the next start need not sign again.
     pub(super) fn sync_checkpoint(&mut self) {
         if self.checkpoint_unsynced {
-            // If it fails, a power loss may bring an older checkpoint back, which is sound too.
+            // If it fails, a power loss may restore an older checkpoint, which is valid too.
             let _ = self.files.append(CHECKPOINT).and_then(|mut file| file.sync());
             let _ = self.files.sync_dir();
             self.checkpoint_unsynced = false;

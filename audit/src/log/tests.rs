@@ -55,7 +55,7 @@ fn checked(dir: &Path, key: &SigningKey) -> Verified {
     verify(dir, Some(key.verifier())).unwrap()
 }
 
-/// A new log on a disk whose faults the test decides.
+/// A new log on a simulated disk with the test's faults.
 fn simulated(key: &SigningKey) -> (tempfile::TempDir, Sim, Log) {
     let dir = tempfile::tempdir().unwrap();
     let sim = Sim::new(dir.path());
@@ -65,7 +65,7 @@ fn simulated(key: &SigningKey) -> (tempfile::TempDir, Sim, Log) {
     (dir, sim, log)
 }
 
-/// The real log of `count` records, closed.
+/// A real log of `count` records, closed.
 pub(super) fn example(dir: &Path, key: &SigningKey, count: usize) {
     let (log, _) = Log::open(dir, key.clone()).unwrap();
     boot(&log);
@@ -184,7 +184,7 @@ fn every_receipt_is_proven_by_the_log() {
     assert_eq!((log.inclusion(0, 42), log.consistency(3, 42)), (None, None));
 }
 
-/// Lets the thread go on from a sync only when told to.
+/// Makes each sync block until the test releases it.
 fn gate(sim: &Sim) -> mpsc::Sender<()> {
     let (release, gate) = mpsc::channel();
     let gate = Mutex::new(gate);
@@ -203,7 +203,7 @@ fn a_record_that_is_only_written_waits_for_no_sync() {
     let key = key();
     let (_dir, sim, log) = simulated(&key);
     let release = gate(&sim);
-    // No sync can return, and yet:
+    // While no sync returns, the record is written.
     assert_eq!(log.append(vec![entry("eval", "x")], Until::Written).written(), Ok(1..2));
     assert_eq!(log.size(), 1);
     let ticket = log.append(vec![entry("outcome", "y")], Until::Durable);
@@ -222,7 +222,7 @@ fn what_was_only_written_is_synced_when_somebody_asks_or_nothing_else_happens() 
     assert_eq!(asked.durable().unwrap().last, 1);
     let idle = log.append(vec![entry("eval", "x")], Until::Written);
     idle.written().unwrap();
-    // A ticket that says `Durable` does not ask.
+    // A ticket of [`Until::Durable`] does not ask for a sync.
     let silent = Ticket {
         until: Until::Durable,
         seen_to: AtomicBool::new(true),
@@ -239,7 +239,7 @@ fn one_sync_serves_all_who_wait() {
     let release = gate(&sim);
     let first = log.append(vec![entry("eval", "first")], Until::Durable);
     first.written().unwrap();
-    // The thread is now in the first sync, or about to be: all of these come after it.
+    // The thread is in the first sync, or about to be: all these appends come after it.
     let others: Vec<_> = (0..16).map(|_| log.append(vec![entry("eval", "other")], Until::Durable)).collect();
     release.send(()).unwrap();
     release.send(()).unwrap();
@@ -248,7 +248,7 @@ fn one_sync_serves_all_who_wait() {
     drop(release);
 }
 
-/// T48: the effects' records fail at once, what must not be lost waits, and no restart is needed.
+/// T48: records of effects fail at once, records to be kept are held, and no restart is needed.
 #[test]
 fn a_full_disk_refuses_holds_and_mends_itself() {
     let key = key();
@@ -267,7 +267,7 @@ fn a_full_disk_refuses_holds_and_mends_itself() {
     let Health::Failing { reason, held, .. } = log.health() else { panic!("healthy on a full disk") };
     assert!(reason.contains("No space left"), "{reason}");
     assert!(held > 0);
-    // The torn line of the failed write is there; a copy of the folder verifies all the same.
+    // The torn line of the failed write is there; a copy of the folder verifies nevertheless.
     let verified = checked(dir.path(), &key);
     assert_eq!((verified.covered, verified.total, verified.torn), (1, 1, true));
     sim.plan(|_, _, _| Fault::None);
@@ -297,7 +297,7 @@ fn a_log_that_cannot_be_written_is_tried_again_without_being_asked() {
     assert_eq!(kinds(dir.path()), ["boot", "leases"]);
 }
 
-/// DESIGN 15: after a failed sync nobody knows what the disk holds.
+/// DESIGN 15: after a failed sync the content of the disk is unknown.
 #[test]
 fn a_failed_sync_closes_the_file_and_writes_the_lines_again_byte_for_byte() {
     let key = key();
@@ -345,7 +345,7 @@ fn a_read_only_disk_refuses_and_a_failing_checkpoint_stops_the_next_record() {
     sim.plan(|_, op, name| {
         if op != Op::Rename && name.starts_with("checkpoint") { Fault::Fail(EROFS) } else { Fault::None }
     });
-    // It is on disk and signed, although the file with the signature is old.
+    // The record is on disk and signed, although the file `checkpoint` is stale.
     durable(&log, entry("eval", "x")).unwrap();
     assert!(matches!(durable(&log, entry("eval", "y")), Err(AppendError::Unwritable { .. })));
     sim.plan(|_, op, _| if matches!(op, Op::Create | Op::Write) { Fault::Fail(EROFS) } else { Fault::None });
@@ -361,7 +361,7 @@ fn the_end_of_a_lease_is_written_with_the_reserve_and_nothing_else_uses_it() {
     let key = key();
     let (dir, sim, log) = simulated(&key);
     assert_eq!(fs::metadata(dir.path().join("reserve")).unwrap().len(), RESERVE);
-    // Full, unless the reserve is gone.
+    // Full while the reserve exists.
     let path = dir.path().to_owned();
     sim.plan(move |_, op, name| match op {
         Op::Write if name.starts_with("records") && path.join("reserve").exists() => {
@@ -474,7 +474,7 @@ fn a_folder_that_is_gone_refuses_until_it_is_back() {
     checked(&dir, &key);
 }
 
-/// Asking whether records are on disk waits for nothing, and sees to it that they will be.
+/// `is_durable` does not block, and makes sure that the records are written.
 #[test]
 fn whoever_asks_for_records_on_disk_gets_them_without_waiting() {
     let key = key();
@@ -488,7 +488,7 @@ fn whoever_asks_for_records_on_disk_gets_them_without_waiting() {
     assert_eq!(ticket.durable().unwrap().last, 1);
 }
 
-/// What is on disk is not known then. Who waits is told so, and so is whoever comes later.
+/// The content of the disk is then unknown. Current and later callers get the error.
 #[test]
 fn a_panic_while_writing_ends_the_log_and_is_told_to_all() {
     let key = key();

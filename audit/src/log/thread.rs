@@ -1,6 +1,6 @@
-//! Writing: takes what waits, commits it together, and decides what becomes of it when it cannot.
+//! Writing: takes the queue, commits it as a batch, and handles its failure.
 //!
-//! One at a time does so: the thread `debug-audit`, or who waits for records while the thread does not.
+//! One writer works at a time: the thread `debug-audit`, or a caller that waits for records while the thread is idle.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,10 +13,10 @@ use super::ticket::{AppendError, Job, Receipt, lock};
 use super::{HELD_MAX, Health, IDLE, RETRY, Shared, Until};
 use crate::line;
 
-/// How many bytes are written without a sync, at most: they are kept in memory to be written again if the sync fails.
+/// The limit on bytes written without a sync: they are kept in memory to be written again if the sync fails.
 const PENDING_MAX: usize = 1024 * 1024;
 
-/// Starts the thread. It ends when asked to, and gives the lock on the folder free.
+/// Starts the thread. It ends on request and releases the lock on the folder.
 pub(super) fn spawn(store: Store) -> io::Result<()> {
     let shared = store.shared().clone();
     let writer = Writer { store, held: Vec::new(), waiting: Vec::new(), failing: None, idle_at: None };
@@ -24,13 +24,13 @@ pub(super) fn spawn(store: Store) -> io::Result<()> {
     thread::Builder::new().name("debug-audit".to_owned()).spawn(move || {
         let stopped = Stopped(shared);
         run(&stopped.0);
-        // Before `stopped` tells: whoever waited may open the log again.
+        // Before `stopped` is notified: the caller of `close` may open the log again.
         drop(lock(&stopped.0.writer).take());
     })?;
     Ok(())
 }
 
-/// Works until asked to end, or until somebody panicked while writing.
+/// Works until asked to end, or until a panic while writing has poisoned the writer.
 fn run(shared: &Arc<Shared>) {
     loop {
         shared.wait_for_work();
@@ -42,7 +42,7 @@ fn run(shared: &Arc<Shared>) {
     }
 }
 
-/// Does the thread's work once, unless somebody is at it or nothing is to do.
+/// Does one turn in a caller's thread, unless another writer is at work or there is nothing to do.
 pub(super) fn lead(shared: &Arc<Shared>) {
     let lead = || {
         if let Ok(mut writer) = shared.writer.try_lock()
@@ -51,14 +51,15 @@ pub(super) fn lead(shared: &Arc<Shared>) {
             writer.lead();
         }
     };
-    // A panic poisons the writer, by which the thread knows that nothing can be written any more. Who waits is told as an error.
+    // The panic poisons the writer, by which the thread learns that nothing can be written any more. Waiting callers get an
+    // error.
     if let Err(payload) = catch_unwind(AssertUnwindSafe(lead)) {
         drop(payload);
         shared.wake.notify_one();
     }
 }
 
-/// Tells that the thread is gone, also when it panicked.
+/// Marks the thread as stopped, also after a panic.
 struct Stopped(Arc<Shared>);
 
 impl Drop for Stopped {
@@ -82,13 +83,13 @@ impl Drop for Stopped {
 
 pub(super) struct Writer {
     store: Store,
-    /// Records that wait for the log to be writable, in order.
+    /// Jobs held until the log is writable, in order.
     held: Vec<Job>,
-    /// Jobs whose lines are written and not yet durable, with their numbers.
+    /// Numbered jobs with lines that are written and not yet durable.
     waiting: Vec<Numbered>,
-    /// Since when the log cannot be written, and when it is tried again.
+    /// When the log began to fail, and when it is tried again.
     failing: Option<Failing>,
-    /// When what was written without a sync gets one.
+    /// When records written without a sync are synced.
     idle_at: Option<Instant>,
 }
 
@@ -97,19 +98,19 @@ struct Failing {
     retry: Instant,
 }
 
-/// A job and the numbers that its records got.
+/// A job and the numbers of its records.
 type Numbered = (Range<u64>, Job);
 /// Jobs that could not be written.
 type Refused = (Failure, Vec<Job>);
 
 impl Writer {
-    /// The thread's turn; gives whether it was the last.
+    /// The thread's turn; returns whether it was the last.
     fn turn_or_idle(&mut self) -> bool {
         let (jobs, sync, closing) = self.store.shared().take();
         let due = self.until().is_some_and(|until| until <= Instant::now());
         let idle = jobs.is_empty() && !sync;
         if idle && !due && !closing {
-            return false; // Somebody else was quicker.
+            return false; // Another writer was quicker.
         }
         self.turn(jobs, sync || idle || closing);
         if idle || closing {
@@ -124,7 +125,7 @@ impl Writer {
         false
     }
 
-    /// A turn for who waits, with all that others wait for. The last turn is the thread's.
+    /// A caller's turn, for all queued jobs. The last turn is the thread's.
     fn lead(&mut self) {
         let shared = self.store.shared().clone();
         let Some((jobs, sync)) = shared.take_unless_closing() else { return };
@@ -134,7 +135,7 @@ impl Writer {
         }
     }
 
-    /// When there is something to do without anybody asking.
+    /// The time of the next work that no caller asks for.
     fn until(&self) -> Option<Instant> {
         self.failing.as_ref().map(|failing| failing.retry).or(self.idle_at)
     }
@@ -145,7 +146,7 @@ impl Writer {
         self.store.shared().plan(self.until());
     }
 
-    /// Tries to write everything held and everything new.
+    /// Tries to write the held jobs and the new ones.
     fn turn(&mut self, new: Vec<Job>, sync: bool) {
         let mut jobs = mem::take(&mut self.held);
         jobs.extend(new);
@@ -161,7 +162,7 @@ impl Writer {
         self.store.cache_leaves();
     }
 
-    /// Numbers, writes and, if wanted, syncs and signs.
+    /// Numbers and writes the jobs; syncs and signs them if wanted.
     fn commit(&mut self, jobs: Vec<Job>, sync: bool) -> Result<(), Refused> {
         let (lines, jobs) = self.number(jobs);
         let durable = match self.store.put(lines) {
@@ -201,14 +202,14 @@ impl Writer {
         (lines, numbered)
     }
 
-    /// Everything written is durable: signs it and tells who waits.
+    /// Signs the written records, which are durable, and notifies their tickets.
     fn settle(&mut self) {
         let checkpoint = if self.store.pending.is_empty() {
             self.store.shared().read(|index| index.checkpoint.clone())
         } else {
             self.store.publish()
         };
-        // Before anybody is told, so that nobody who was told finds the log failing. Without its reserve it still is.
+        // Before any ticket is notified, so that its holder does not find the log failing. Without its reserve the log still is.
         if self.store.reserve {
             self.mend();
         }
@@ -218,7 +219,7 @@ impl Writer {
         }
     }
 
-    /// On a full disk, writes the terminal records alone with the room of the reserve; gives back what is left.
+    /// On a full disk, writes only the terminal records, in the space of the reserve; returns the others.
     fn use_reserve(&mut self, (failure, jobs): Refused) -> Refused {
         let (terminal, mut others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.terminal);
         if !failure.full || (terminal.is_empty() && self.waiting.iter().all(|(_, job)| !job.terminal)) {
@@ -232,10 +233,10 @@ impl Writer {
         (failure, others)
     }
 
-    /// Holds what is to be kept, as far as there is room, and fails the rest.
+    /// Holds the jobs to be kept, as far as there is room, and fails the others.
     fn refuse(&mut self, failure: Failure, jobs: Vec<Job>) {
         let unwritable = AppendError::Unwritable { reason: failure.reason.clone() };
-        // What was written stays pending and is written again; only its durability is in doubt.
+        // Written lines stay pending and are written again; only their durability is in doubt.
         for (_, job) in self.waiting.drain(..) {
             job.promise.tell_error(if job.keep { &AppendError::Held } else { &unwritable });
         }

@@ -1,4 +1,4 @@
-//! What an append waits on.
+//! The result of an append, to wait for.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,10 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::{Shared, Until, thread};
 use crate::line::BodyError;
 
-/// Why records were not appended, or not known to be.
+/// Why records were not appended, or are not known to be.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum AppendError {
-    /// The body or kind cannot be a record.
+    /// The body or kind is invalid.
     #[error(transparent)]
     Body(#[from] BodyError),
     /// The line would be longer than [`crate::MAX_LINE`] bytes.
@@ -18,7 +18,7 @@ pub enum AppendError {
     TooLong {
         /// The body's length, braces included.
         bytes: usize,
-        /// The most that fit ([`crate::room`]).
+        /// The limit ([`crate::room`]).
         max: usize,
     },
     /// A log begins with `boot`, which names it.
@@ -27,16 +27,16 @@ pub enum AppendError {
         /// The kind found.
         kind: &'static str,
     },
-    /// The log cannot be written. The records are not known to be on disk; some may appear in the log nevertheless.
+    /// The log cannot be written. The records are not known to be on disk; some may nevertheless appear in the log.
     #[error("the audit log cannot be written: {reason}")]
     Unwritable {
-        /// What the system says.
+        /// The system's error.
         reason: String,
     },
-    /// The log cannot be written; the records wait in memory.
+    /// The log cannot be written; the records are held in memory.
     #[error("not yet on disk: the audit log cannot be written, the record waits in memory")]
     Held,
-    /// What writes the log panicked, so that it is not known what is on disk. Nothing is written until it is opened anew.
+    /// A panic while writing broke the log: what is on disk is unknown, and nothing is written until the log is opened again.
     #[error("the audit log cannot be written any more: writing it panicked; restart the service")]
     Broken,
     /// The log was closed.
@@ -44,7 +44,7 @@ pub enum AppendError {
     Closed,
 }
 
-/// Where records are, and the head that covers them.
+/// The position of records, and the head that covers them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Receipt {
     /// The number of the first record of the call.
@@ -55,32 +55,32 @@ pub struct Receipt {
     pub checkpoint: Arc<str>,
 }
 
-/// Waits for the records of one [`crate::Log::append`]. Dropped without waiting, the records are written soon.
+/// Waits for the records of one [`crate::Log::append`]. If it is dropped, the records are still written soon.
 ///
-/// Whoever waits does the work of the thread `debug-audit`, for all who wait, if the thread is not at it: waking it and
+/// A waiting caller does the work of the thread `debug-audit`, for all waiting callers, if the thread is idle: waking it and
 /// being woken by it takes longer than the write.
 #[must_use = "a record that nobody waits for may never be on disk"]
 pub struct Ticket {
     pub(super) promise: Arc<Promise>,
     pub(super) shared: Arc<Shared>,
     pub(super) until: Until,
-    /// Whether somebody has seen to it that the records are written.
+    /// Whether the records are sure to be written: a caller waited for them or asked for a sync.
     pub(super) seen_to: AtomicBool,
 }
 
 impl Ticket {
-    /// Waits until the kernel has the records: they survive the death of this process. Gives their numbers.
+    /// Waits until the kernel has the records, so that they survive the death of this process. Returns their numbers.
     ///
     /// # Errors
     /// [`AppendError`]
     pub fn written(&self) -> Result<Range<u64>, AppendError> {
-        // Who does not wait for the disk does not sync for others either.
+        // A caller that does not wait for the disk does not sync for others either.
         self.wait(self.until == Until::Written, |state| state.written.clone())
     }
 
-    /// Waits until the records are on disk: they survive a power loss, and the head signed covers them.
+    /// Waits until the records are on disk: they survive a power loss, and the returned head covers them.
     ///
-    /// On a ticket of [`Until::Written`] this asks for the sync that appending did not ask for.
+    /// On a ticket of [`Until::Written`] this asks for the sync that the append did not cause.
     ///
     /// # Errors
     /// [`AppendError`]
@@ -91,7 +91,7 @@ impl Ticket {
         self.wait(true, |state| state.durable.clone())
     }
 
-    /// Whether the records are on disk by now. If nobody has asked for that yet, this does, and waits for nothing.
+    /// Whether the records are on disk. Asks for a sync if none was asked for yet; never blocks.
     pub fn is_durable(&self) -> bool {
         self.seen_to.store(true, Ordering::Relaxed);
         match &lock(&self.promise.state).durable {
@@ -115,7 +115,7 @@ impl Ticket {
         }
         let answer = of(&lock(&self.promise.state));
         answer.unwrap_or_else(|| {
-            // Whoever is writing may have begun before these records came: the thread goes on from there.
+            // The current writer may have started before these records were queued: the thread continues with them.
             self.shared.wake.notify_one();
             self.promise.wait(of)
         })
@@ -130,7 +130,7 @@ impl Drop for Ticket {
     }
 }
 
-/// The side of a ticket that is told.
+/// The state that a ticket waits for.
 #[derive(Default)]
 pub(super) struct Promise {
     state: Mutex<State>,
@@ -141,7 +141,7 @@ pub(super) struct Promise {
 struct State {
     written: Option<Result<Range<u64>, AppendError>>,
     durable: Option<Result<Receipt, AppendError>>,
-    /// How many wait: telling nobody costs a system call too.
+    /// The number of waiting callers: a notification costs a system call even without any.
     waiting: usize,
 }
 
@@ -178,7 +178,7 @@ impl Promise {
         });
     }
 
-    /// Tells whatever has not been told. What was told before stays: a ticket never changes its mind.
+    /// Sets each result that is still open to the error. Earlier results stay: a ticket never changes its answer.
     pub(super) fn tell_error(&self, error: &AppendError) {
         self.tell(|state| {
             state.written.get_or_insert_with(|| Err(error.clone()));
@@ -189,7 +189,7 @@ impl Promise {
 
 /// The records of one append, on their way to the disk.
 pub(super) struct Job {
-    /// All of each line after its number.
+    /// The part of each line after its number.
     pub(super) tails: Vec<Vec<u8>>,
     pub(super) first_kind: Option<&'static str>,
     pub(super) until: Until,
@@ -205,14 +205,14 @@ impl Job {
 }
 
 impl Drop for Job {
-    /// Nobody may wait for ever, not even if writing panics.
+    /// Releases the waiting callers, even after a panic while writing.
     fn drop(&mut self) {
         let panicking = std::thread::panicking();
         self.promise.tell_error(if panicking { &AppendError::Broken } else { &AppendError::Closed });
     }
 }
 
-/// A panic while a lock was held leaves these structures whole: each is changed by single assignments.
+/// Locks a mutex, also a poisoned one: each of these structures is changed by single assignments, so a panic leaves it whole.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

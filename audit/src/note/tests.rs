@@ -29,7 +29,7 @@ fn a_changed_text_or_signature_is_refused() {
         open(&note.replace("example message", "Example message"), &vkey()),
         Err(NoteError::Signature("example.com/foo".to_owned()))
     );
-    // Every single character of the signature counts, the bits that base64 leaves over included.
+    // Each character of the signature counts, including the unused bits of base64.
     let start = note.find("Uw2Q").unwrap();
     for at in start..note.len() - 1 {
         let mut bytes = note.clone().into_bytes();
@@ -48,7 +48,7 @@ fn a_wrong_key_never_opens_a_note() {
     assert!(matches!(open(&note, other_name.verifier()), Err(NoteError::UnknownKey(_))));
     let renamed = SigningKey::from_seed("b/log", ours.key.as_bytes()).unwrap();
     assert!(matches!(open(&note, renamed.verifier()), Err(NoteError::UnknownKey(_))));
-    // Another key with the same name and a colliding id: known by both, so its signature must fail the note.
+    // Another key with the same name and a colliding id: its signature fails the note under both keys.
     let mut colliding = same_name.verifier().clone();
     colliding.id = ours.public.id;
     assert!(matches!(open(&note, &colliding), Err(NoteError::Signature(_))));
@@ -115,7 +115,7 @@ fn a_signing_key_survives_its_text_and_hides_from_debug() {
     let again = SigningKey::parse(&text).unwrap();
     assert_eq!(again.verifier(), ours.verifier());
     assert_eq!(SigningKey::parse(&format!("{}\n", text.as_str())).unwrap().verifier(), ours.verifier());
-    // `PRIVATE+KEY+name+id+seed`; the seed is in base64, in which there may be more of them.
+    // `PRIVATE+KEY+name+id+seed`; the base64 of the seed may contain more `+`.
     let secret = text.splitn(5, '+').last().unwrap();
     assert!(secret.len() >= 40 && !format!("{ours:?}").contains(secret));
     assert!(open(&sign(TEXT, &again), ours.verifier()).is_ok());

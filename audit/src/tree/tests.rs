@@ -1,6 +1,6 @@
 use super::*;
 
-/// Sizes up to which every pair is tried.
+/// All pairs up to this size are tried.
 const ALL: u64 = 130;
 
 fn hex(text: &str) -> Vec<u8> {
@@ -15,7 +15,7 @@ fn tree_of(size: u64) -> Tree {
     tree
 }
 
-/// The definition of RFC 6962, written down as it stands there.
+/// The definition in RFC 6962, transcribed.
 fn defined_root(leaves: &[Hash]) -> Hash {
     match leaves {
         [] => empty_root(),
@@ -66,7 +66,7 @@ fn every_root_is_the_defined_one_at_every_later_size() {
     assert_eq!(tree.root_at(301), None);
 }
 
-/// Each proof that differs from `proof` by one hash flipped, dropped, doubled or swapped with its neighbour, or by one added.
+/// All proofs that differ from `proof` by one hash flipped, dropped, doubled, swapped with its neighbour, or added.
 fn forgeries(proof: &[Hash]) -> Vec<Vec<Hash>> {
     let mut all = Vec::new();
     for i in 0..proof.len() {
@@ -134,7 +134,7 @@ fn consistency_proofs_hold_and_no_forgery_of_one_does() {
                 );
             }
             assert!(verify_consistency(from, to, &[7; 32], &root_to, &proof).is_err(), "{from} to {to}");
-            // Every log continues the empty one, so there the later root is free.
+            // Every log continues the empty one, so the later root is arbitrary there.
             assert_eq!(
                 verify_consistency(from, to, &root_from, &[7; 32], &proof).is_err(),
                 from != 0 || to == 0,
@@ -147,7 +147,7 @@ fn consistency_proofs_hold_and_no_forgery_of_one_does() {
     assert_eq!(tree.consistency(1, ALL + 1), None);
 }
 
-/// T69: whatever the sizes claimed, 64 hashes are more than any proof has.
+/// T69: for any claimed sizes, 64 hashes are more than a proof has.
 #[test]
 fn sizes_at_the_edge_of_the_numbers_are_errors_not_panics() {
     let many = [[1; 32]; 70];

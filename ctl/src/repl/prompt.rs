@@ -1,4 +1,4 @@
-//! What stands before the cursor: which service, who, above all in which mode, and how much is changed for how long still.
+//! The prompt: the service, the operator and above all the mode, with the number of changes in force and their next deadline.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use reedline::{Color, Prompt, PromptEditMode, PromptHistorySearch, PromptHistory
 use crate::session::{Session, Standing};
 use crate::term;
 
-/// The prompt of a session. Its clones show the same text, which is made anew while a line is typed behind it.
+/// The prompt of a session. Its clones share one text, which is updated while a line is typed after it.
 #[derive(Clone, Debug)]
 pub(super) struct SessionPrompt {
     /// `dienstplan(production) alice[oncall] `.
@@ -28,7 +28,7 @@ impl SessionPrompt {
         prompt
     }
 
-    /// Makes the text as it is at a moment; whether it is another one than before.
+    /// Updates the text for the moment `now`. Returns whether it changed.
     pub(super) fn renew(&self, in_force: Standing, now: Instant) -> bool {
         let text = self.made(in_force, now);
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -37,8 +37,8 @@ impl SessionPrompt {
         is_new
     }
 
-    /// `dienstplan(production) alice[oncall] CHANGE[2, 4m59s]› ` at a moment: the mode is a part of it, and no indicator
-    /// beside it, because an open menu takes the indicator's place and the mode must always be seen.
+    /// `dienstplan(production) alice[oncall] CHANGE[2, 4m59s]› ` at a moment. The mode is part of the text and not an indicator:
+    /// an open menu replaces the indicator, and the mode must always be visible.
     fn made(&self, standing: Standing, now: Instant) -> String {
         let mode = match self.mode {
             Mode::Observe => "observe",
@@ -47,7 +47,7 @@ impl SessionPrompt {
         format!("{}{mode}{}› ", self.who, in_force(standing.at(now)))
     }
 
-    /// The text as it stands there.
+    /// The current text.
     pub(super) fn text(&self) -> String {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -60,8 +60,8 @@ fn who(service: &str, environment: &str, name: &str, roles: &[String]) -> String
     format!("{service}({environment}) {name}[{roles}] ")
 }
 
-/// `[2, 4m59s]`: so many changes are in force in the process, and the first of them reverts then. `[2?]` once it should have:
-/// then only the agent knows how many are left. Nothing where there is none.
+/// `[2, 4m59s]`: the number of changes in force in the process, and the time until the first reverts. `[2?]` once that time has
+/// passed: then only the agent knows how many are left. Empty without changes.
 fn in_force((count, left): (u64, Option<Duration>)) -> String {
     match (count, left) {
         (0, _) => String::new(),
@@ -106,7 +106,7 @@ impl Prompt for SessionPrompt {
     }
 }
 
-/// A question in the middle of something, answered with a letter.
+/// A question that is answered with a letter.
 pub(super) struct Question(pub(super) &'static str);
 
 impl Prompt for Question {
@@ -167,7 +167,7 @@ mod tests {
         let after = |mode, seconds| {
             let (prompt, standing) = (prompt(mode, told), Standing::told(told, now));
             prompt.renew(standing, now + Duration::from_secs(seconds));
-            // It is told once that it has changed.
+            // `renew` reports a change once.
             assert!(!prompt.renew(standing, now + Duration::from_secs(seconds)));
             prompt.clone().text()
         };

@@ -1,4 +1,4 @@
-//! An agent that does what a test needs: honest by default, with a real log.
+//! An agent under a test's control: honest by default, with a real log.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -28,16 +28,16 @@ type Tls = StreamOwned<ServerConnection, TcpStream>;
 /// Alters records before they are written.
 pub(crate) type Alter = fn(&mut Vec<Value>);
 
-/// In which ways the agent is not what it should be.
+/// In which ways the agent misbehaves.
 #[derive(Clone, Default)]
 pub(crate) struct Lies {
     /// Sent instead of `ready`.
     pub(crate) ready: Option<Vec<u8>>,
     /// The origin that `ready` names.
     pub(crate) origin: Option<String>,
-    /// `hello` shows a head of as many records that the log never had.
+    /// `hello` shows a forked head with this number of records.
     pub(crate) forked: Option<u64>,
-    /// Eval records say that this was sent.
+    /// Eval records hold this payload.
     pub(crate) payload: Option<String>,
     /// `audit.proof` shows this record.
     pub(crate) record: Option<String>,
@@ -47,13 +47,13 @@ pub(crate) struct Lies {
     pub(crate) cut: bool,
     /// Payloads are recorded in two parts, as long ones are.
     pub(crate) split: bool,
-    /// Their parts are altered before they are recorded.
+    /// The parts are altered before they are recorded.
     pub(crate) parts: Option<Alter>,
     /// Evals cannot be recorded.
     pub(crate) unrecorded: bool,
 }
 
-/// What became of evals so far.
+/// The evals received so far, and their effects.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) payloads: Vec<EvalPayload>,
@@ -68,7 +68,7 @@ pub(crate) struct Agent {
     pub(crate) seen: Arc<Mutex<Seen>>,
 }
 
-/// All that a connection needs.
+/// What all connections share.
 struct Shared {
     config: Arc<ServerConfig>,
     log: Log,
@@ -150,7 +150,7 @@ fn serve(mut socket: TcpStream, shared: &Shared) {
     let mut connection = ServerConnection::new(shared.config.clone()).unwrap();
     while connection.is_handshaking() {
         if connection.complete_io(&mut socket).is_err() {
-            // The alert, which says why.
+            // The alert, which tells why.
             while connection.wants_write() && connection.write_tls(&mut socket).is_ok() {}
             return;
         }
@@ -341,7 +341,7 @@ impl Session<'_> {
         }
     }
 
-    /// What a few words of code give here.
+    /// The outcome of the few words of code that this agent knows.
     fn outcome(&mut self, id: u64, payload: &EvalPayload) -> Result<EvalResult, Failure> {
         let fail = |code, message: &str| Err(Failure::new(code, message, "ask for something else"));
         let lease = |id, state: &str| LeaseSummary {
@@ -431,7 +431,7 @@ fn encoded(hashes: &[debug_audit::Hash]) -> Vec<String> {
     hashes.iter().map(|hash| BASE64_STANDARD.encode(hash)).collect()
 }
 
-/// Waits until something holds; for what another thread does.
+/// Waits until a condition holds that another thread brings about.
 pub(crate) fn until(holds: impl Fn() -> bool) {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while !holds() {

@@ -36,7 +36,7 @@ lease 1: reverted
     ended.check(3, stdout, "error: not all submissions succeeded; the first failure was: denied");
 }
 
-/// Of whatever kind it is: what stands below it was written by who took it for granted.
+/// Any kind of failure counts: the following lines may depend on the failed one.
 #[test]
 fn the_first_failure_ends_a_pipe_with_its_exit_code() {
     for (failing, code, error) in [
@@ -78,7 +78,7 @@ fn words_with_which_people_leave_other_programs_leave_this_one() {
         ended.check(0, "1\n", "");
         assert!(!ended.stderr.contains("error"), "{word}: {}", ended.stderr);
     }
-    // Here it is a name that the service knows.
+    // Here `q` is a name that the service knows.
     World::new().run_with(&["attach", "TARGET"], "q\n2\n").check(0, "q\n2\n", "");
 }
 

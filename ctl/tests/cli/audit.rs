@@ -1,4 +1,4 @@
-//! `debugctl audit` on the log of a real run, and on what somebody made of it.
+//! `debugctl audit` on the log of a real run, and on altered copies of it.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use sha2::Digest;
 use crate::authority::{AGENT_ID, Authority, OPERATOR_ID};
 use crate::world::{World, write};
 
-/// A world in which something happened, with the key of the log.
+/// A world with a log that holds evals and leases, and the key of the log.
 fn world() -> (World, String) {
     let world = World::new();
     world.eval("config.db.host").check(0, "config.db.host\n", "");
@@ -34,7 +34,7 @@ fn edit(dir: &Path, change: impl FnOnce(String) -> String) {
     fs::write(&path, change(text)).unwrap();
 }
 
-/// A copy of the log with other records, signed with its key as its host could.
+/// A copy of the log with other records, signed with its key, as its host could do.
 fn resign(world: &World, dir: &Path, records: &str) {
     copy(&world.audit(), dir);
     let mut tree = debug_audit::tree::Tree::new();
@@ -95,7 +95,7 @@ fn without_a_key_nobody_vouches() {
     assert!(!ended.stdout.contains("verified"), "{}", ended.stdout);
 }
 
-/// T51, T52, T54, T55: never exit 0, never the word.
+/// T51, T52, T54, T55: the exit code is never 0, and `verified` is never printed.
 #[test]
 fn a_log_that_was_touched_does_not_verify() {
     let (world, vkey) = world();
@@ -119,7 +119,7 @@ fn a_log_that_was_touched_does_not_verify() {
     check("no-checkpoint", &vkey, "does not verify", &|dir| fs::remove_file(dir.join("checkpoint")).unwrap());
 }
 
-/// A mistake in the command is no evidence.
+/// A usage error is no evidence against a log.
 #[test]
 fn where_no_log_is_nothing_is_said_of_one() {
     let (world, vkey) = world();
@@ -135,7 +135,7 @@ fn where_no_log_is_nothing_is_said_of_one() {
     check(&world.path("nowhere"), "there is no folder `");
     check(&world.path("agent"), "there is no log in `");
     check(&world.audit().join("records-0.jsonl"), "is no folder");
-    // A part of one is another matter.
+    // A part of a log does count as one.
     let dir = world.path("part");
     fs::create_dir(&dir).unwrap();
     fs::copy(world.audit().join("checkpoint"), dir.join("checkpoint")).unwrap();
@@ -146,7 +146,7 @@ fn where_no_log_is_nothing_is_said_of_one() {
     );
 }
 
-/// T52: whoever has the log's key can sign another log, but not what this client has seen.
+/// T52: the holder of the log's key can sign another log, but cannot change what this client remembers.
 #[test]
 fn a_log_signed_anew_is_told_by_the_witness() {
     let (world, vkey) = world();
@@ -159,7 +159,7 @@ fn a_log_signed_anew_is_told_by_the_witness() {
     verify().check(6, "", "the log was cut: 4 records are signed, this client has seen 7");
     resign(&records.replace(r#""outcome":"failed""#, r#""outcome":"ok""#));
     verify().check(6, "", "the log was rewritten");
-    // With the operator's words changed the signature tells, before any witness does.
+    // If the operator's code was altered, its signature already fails, before the remembered checkpoint is compared.
     fs::remove_dir_all(world.path("state")).unwrap();
     resign(&records.replace("config.db.host", "config.db.port"));
     verify().check(6, "", "record 2 (`records-0.jsonl`, line 3) does not verify: the operator's signature");
@@ -171,7 +171,7 @@ fn a_log_signed_anew_is_told_by_the_witness() {
     assert_eq!(verify().code, 0);
 }
 
-/// Whatever the host signs: what is wrong with a lease is named with its record.
+/// Also in a log signed with the right key, a fault in the leases is reported with its record.
 #[test]
 fn leases_end_once_and_put_back_what_stood_there() {
     let (world, vkey) = world();
@@ -209,7 +209,7 @@ const ISSUED: &str = "the operators' certificates were issued by the CA `";
 const WITH_NOTHING: &str =
     "the operators' certificates were compared with nothing: give their CA with `--ca`\n";
 
-/// What a log is found guilty of outweighs that it was enough for who read it.
+/// A log that does not verify outweighs a closed stdout.
 #[test]
 fn a_closed_pipe_is_quiet_unless_the_log_does_not_verify() {
     let (world, vkey) = world();
@@ -228,7 +228,7 @@ fn a_closed_pipe_is_quiet_unless_the_log_does_not_verify() {
     }
 }
 
-/// Whoever has the log's key can let operators of their own making sign evals; only the CA tells.
+/// The holder of the log's key can record evals signed by invented operators; only the CA tells them from real ones.
 #[test]
 fn operators_that_the_ca_did_not_certify_are_named_with_their_record() {
     let (world, vkey) = world();
@@ -275,14 +275,14 @@ fn the_ca_is_found_beside_the_inventory_and_never_in_the_logs_folder() {
     write(&world.path("ca/ca.pem"), &world.authority.pem());
     said(&[], ISSUED);
     said(&["--inventory", world.path("inventory.json").to_str().unwrap()], "/ca/ca.pem`\n");
-    // A key given by hand is of no set.
+    // A key given by hand comes without a set to find the CA in.
     said(&["--vkey", &vkey], WITH_NOTHING);
     write(&world.path("ca/ca.pem"), &Authority::new().pem());
     verify(&[]).check(6, "", "record 1 (`records-0.jsonl`, line 2) does not verify: nobody vouches");
     write(&world.path("own.pem"), &world.authority.pem());
     said(&["--ca", world.path("own.pem").to_str().unwrap()], "/own.pem`\n");
 
-    // Who writes the log could have put these there.
+    // Whoever writes the log could have put these there.
     write(&world.audit().join("inventory.json"), &inventory);
     write(&world.audit().join("ca.pem"), &world.authority.pem());
     let inside = world.audit().join("inventory.json");
@@ -299,7 +299,7 @@ fn the_ca_is_found_beside_the_inventory_and_never_in_the_logs_folder() {
     );
 }
 
-/// The host of a log holds a certificate that the CA issued: its agent's.
+/// The host of a log holds a certificate of the same CA: its agent's.
 #[test]
 fn an_agent_is_no_operator_though_the_ca_issued_its_certificate() {
     let world = World::new();
@@ -314,7 +314,8 @@ fn an_agent_is_no_operator_though_the_ca_issued_its_certificate() {
     world.run(&["audit", "verify", dir.to_str().unwrap(), "--vkey", &vkey]).check(6, "", finding);
 }
 
-/// Neither when the log is looked at, nor to the second: an agent ends a session a moment after its certificate.
+/// The time of the check does not matter, and a record may be a few seconds late: an agent ends a session a moment after its
+/// certificate expires.
 #[test]
 fn a_certificate_is_judged_at_the_time_of_its_record() {
     let world = World::new();

@@ -40,12 +40,12 @@ impl Authority {
         self.issuer.as_ref().der().clone()
     }
 
-    /// A leaf for that id, valid from 6 hours ago for that many hours.
+    /// A leaf for that id, valid from 6 hours ago, for that many hours.
     pub(crate) fn leaf(&self, id: &str, hours: u64, algorithm: &'static SignatureAlgorithm) -> Leaf {
         self.leaf_from(id, -6, hours, algorithm)
     }
 
-    /// As [`Authority::leaf`], valid from so many hours from now on.
+    /// Like [`Authority::leaf`], valid from `from` hours from now.
     pub(crate) fn leaf_from(
         &self,
         id: &str,

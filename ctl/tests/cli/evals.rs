@@ -25,14 +25,14 @@ fn failures_have_the_promised_exit_codes() {
     world.eval("deny").check(3, "", "help: ask for something else");
     world.eval("approve").check(4, "", "error: needs 1 approval by lead");
     world.run(&["eval", "TARGET", "1", "--change", "--reason", "x"]).check(2, "", "`--persist` or `--hold`");
-    // A file is one submission: what fails in it ends all of it.
+    // A file is one submission: a failure in it ends all of it.
     write(&world.path("failing.rhai"), "throw");
     let file = world.path("failing.rhai").display().to_string();
     world.run(&["eval", "TARGET", "--file", &file]).check(1, "", "error: line 1: thrown");
     world.run(&["eval", "TARGET", "--file", "nosuch.rhai"]).check(2, "", "cannot use `nosuch.rhai`");
 }
 
-/// What is piped into a program that has seen enough is no failure that anyone wants to read of.
+/// Output piped into a program that has stopped reading is no failure worth a message.
 #[test]
 fn a_closed_pipe_is_quiet_and_a_full_disk_is_not() {
     let world = World::new();
@@ -43,7 +43,7 @@ fn a_closed_pipe_is_quiet_and_a_full_disk_is_not() {
         ended.check(141, "", "");
         assert_eq!(ended.stderr, "", "{args:?}");
     }
-    // What was asked for outweighs it.
+    // The failed eval outweighs the closed stdout.
     world.run_unread(&["eval", "TARGET", "deny", "--json"]).check(3, "", "error: denied");
     world.lies.lock().unwrap().no_proof = true;
     world.run_unread(&["revert", "TARGET", "1"]).check(6, "", "error: the agent gives no proof");
@@ -154,7 +154,7 @@ fn an_interrupt_reverts_what_is_held_and_cancels_what_runs() {
     };
     let child = world.start(&["eval", "TARGET", "patch()", "--change", "--reason", "INC-42", "--hold"]);
     until(|| !world.agent.seen.lock().unwrap().leases.is_empty());
-    // The lease is known to the client once it has asked for the list.
+    // The client knows the lease once it has asked for the list.
     until(|| world.agent.seen.lock().unwrap().payloads.iter().any(|payload| payload.code == "leases()"));
     interrupt(&child);
     let ended = Ended::of(child);
@@ -211,7 +211,7 @@ fn changes_of_others_are_adopted_and_conflicts_settled() {
     );
 }
 
-/// Without a terminal there is a table for each change; Ctrl-C is how it ends.
+/// Without a terminal each change prints a table; Ctrl-C ends the command.
 #[test]
 fn leases_are_watched_until_an_interrupt() {
     let world = World::new();
@@ -224,7 +224,7 @@ fn leases_are_watched_until_an_interrupt() {
     until(|| looks() == 1);
     world.agent.seen.lock().unwrap().leases.clear();
     until(|| looks() == 2);
-    // It is shown once it was looked at again.
+    // The end shows at the next lookup.
     until(|| looks() == 3);
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
@@ -247,7 +247,7 @@ fn a_watch_that_loses_its_agent_says_so() {
     );
 }
 
-/// What must work while the log cannot be written is no failure then.
+/// Calls that must work while the log cannot be written do not fail then.
 #[test]
 fn a_call_that_ends_changes_may_wait_for_its_record() {
     let world = World::new();
@@ -274,7 +274,7 @@ fn an_eval_of_which_the_agent_does_not_say_where_it_is_recorded_is_exit_6() {
     points.check(6, &points.stdout, finding);
     let change = ["eval", "TARGET", "leases()", "--change", "--reason", "x", "--persist"];
     world.run(&change).check(6, "[..]\n", finding);
-    // What failed did not run, and its exit code says so.
+    // A denied eval did not run, and its exit code says so.
     world.eval("deny").check(3, "", "error: denied");
 }
 
@@ -298,7 +298,7 @@ fn an_agent_that_vanishes_before_it_has_proven_an_eval_is_exit_6() {
     let denied = world.run(&["eval", "TARGET", "deny", "--json"]);
     let value: Value = serde_json::from_str(&denied.stdout).unwrap();
     assert_eq!((denied.code, &value["error"]["code"]), (6, &json!("verification")));
-    // The proofs that are missing can be had later.
+    // The missing proofs can be fetched later.
     world.lies.lock().unwrap().cut = false;
     world.eval("3").check(0, "3\n", "");
 }

@@ -7,7 +7,7 @@ use rcgen::PKCS_ECDSA_P521_SHA512;
 use crate::authority::{AGENT_ID, OPERATOR_ID};
 use crate::world::{Ended, World, write};
 
-/// With `--key`, `--cert` or `--ca` naming another file.
+/// Runs an eval with `--key`, `--cert` or `--ca` naming another file.
 fn with(world: &World, option: &str, file: &str) -> Ended {
     let path = world.path(file).display().to_string();
     world.run(&["eval", "TARGET", "1", option, &path])
@@ -25,7 +25,7 @@ fn says(world: &World, option: &str, file: &str, why: &str, help: &str) {
 fn a_key_that_cannot_be_used_is_told_what_it_is() {
     let world = World::new();
     let key = fs::read_to_string(world.path("alice/key.pem")).unwrap();
-    // What is behind a passphrase is nothing to anyone here; what stands around it is what `openssl` writes.
+    // The encrypted content does not matter here; the lines around it are what `openssl` writes.
     let body = key.lines().nth(1).unwrap();
     let label = "ENCRYPTED PRIVATE KEY";
     write(&world.path("locked.pem"), &format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n"));
@@ -59,7 +59,7 @@ fn a_key_that_cannot_be_used_is_told_what_it_is() {
     write(&world.path("words.pem"), "hello\n");
     says(&world, "--key", "words.pem", "it holds nothing in PEM that is known here", "`key.pem`");
 
-    // Line ends of another system are no reason.
+    // Line ends of another system are accepted.
     write(&world.path("crlf.pem"), &key.replace('\n', "\r\n"));
     with(&world, "--key", "crlf.pem").check(0, "1\n", "");
 }
@@ -110,7 +110,7 @@ fn a_key_that_cannot_sign_evals_is_told_before_anything_is_connected() {
     assert_eq!(world.agent.seen.lock().unwrap().sessions, 0);
 }
 
-/// Who has said nothing at all is who the working set here has been made for, and is told so.
+/// An operator who gives no identity is the one of the working set in the current folder, and is told so.
 #[test]
 fn the_only_operator_of_a_working_set_in_the_current_folder_is_used_and_named() {
     use std::os::unix::fs::PermissionsExt;
@@ -126,7 +126,7 @@ fn the_only_operator_of_a_working_set_in_the_current_folder_is_used_and_named() 
         fs::set_permissions(world.path(dir), fs::Permissions::from_mode(0o755)).unwrap();
     }
     run(&["eval", "TARGET", "1"]).check(0, "1\n", "as `alice`, with `operators/alice` of this folder");
-    // What is given is never replaced, also where it is wrong.
+    // A given identity is never replaced, even if it is wrong.
     run(&["eval", "TARGET", "1", "--identity", "nowhere"]).check(2, "", "cannot use `nowhere/cert.pem`");
     fs::create_dir(world.path("set/operators/bob")).unwrap();
     for file in ["cert.pem", "key.pem"] {

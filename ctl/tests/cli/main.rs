@@ -1,5 +1,4 @@
-//! The binary against an agent made for the test: real sockets, real certificates, real proofs, and lies where a test
-//! wants them.
+//! The binary against a test agent: real sockets, real certificates, real proofs, and lies where a test needs them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -1,4 +1,4 @@
-//! Whom the client trusts, and what it makes of those it must not.
+//! Whom the client trusts, and how it refuses the others.
 
 use crate::authority::{AGENT_ID, Authority, OPERATOR_ID};
 use crate::world::{Ended, KEY_NAME, World};
@@ -14,7 +14,7 @@ fn an_agent_that_refuses_the_certificate_is_exit_5() {
     world.eval("1").check(5, "", "error: the agent refused this certificate");
 }
 
-/// What is named is what a newcomer can set, and only beside other single files the single file.
+/// The error names the option that a newcomer can set; a single file is named only if other single files are given.
 #[test]
 fn who_says_not_who_they_are_is_told_how_to() {
     let world = World::new();
@@ -140,7 +140,7 @@ fn the_log_must_hold_what_was_sent() {
     }
 }
 
-/// The signature stands in the eval's record, the payload in those before it.
+/// The signature stands in the eval's record, the payload in the records before it.
 #[test]
 fn the_parts_of_a_payload_must_be_what_was_sent() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! Changes can be ended, and seen, whatever is wrong on the operator's side.
+//! Changes can be ended and listed, independent of faults on the operator's side.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use rcgen::PKCS_ECDSA_P256_SHA256;
 use crate::authority::{AGENT_ID, Authority};
 use crate::world::{Ended, KEY_NAME, World};
 
-/// The ways to end changes and to see them.
+/// The commands that end and list changes.
 const WAYS: [&[&str]; 5] = [
     &["revert", "TARGET", "1"],
     &["revert-all", "TARGET"],
@@ -20,7 +20,7 @@ const WAYS: [&[&str]; 5] = [
     &["eval", "TARGET", "revert_all()"],
 ];
 
-/// All of them succeed, warn of this, and are exit code 6; nothing else is sent.
+/// Each of them succeeds, prints the warning and exits with 6; nothing else is sent.
 #[track_caller]
 fn check(world: &World, warning: &str, prepare: &dyn Fn(&mut Command)) {
     let run = |args: &[&str], input: &str| {
@@ -81,7 +81,7 @@ fn without_a_home() {
 #[test]
 fn with_a_home_that_cannot_be_written() {
     let world = World::new();
-    // Also root cannot make a folder there.
+    // Not even root can make a folder there.
     check(&world, "cannot make the folder `/proc/nowhere/debugctl`", &|command| {
         command.env("XDG_STATE_HOME", "/proc/nowhere");
     });
@@ -92,7 +92,7 @@ fn with_a_home_that_cannot_be_written() {
     });
 }
 
-/// A disk without room gives the lock, and no byte behind it. (`ulimit -f` makes each write fail like that, also for root.)
+/// A full disk allows the empty lock file, and no content. (`ulimit -f` makes each write fail like that, also for root.)
 #[test]
 fn with_a_disk_that_is_full() {
     let world = World::new();
@@ -101,7 +101,7 @@ fn with_a_disk_that_is_full() {
     assert!(left.iter().all(|file| !file.path().to_string_lossy().ends_with(".new")), "{left:?}");
 }
 
-/// Makes the command run where files cannot grow.
+/// Makes the command run with a file size limit of 0.
 fn limited(command: &mut Command) {
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"]).arg(command.get_program());
@@ -113,7 +113,7 @@ fn limited(command: &mut Command) {
     *command = shell;
 }
 
-/// The one checkpoint that is remembered.
+/// The only remembered checkpoint.
 fn remembered(world: &World) -> std::path::PathBuf {
     let files = fs::read_dir(world.path("state/debugctl")).unwrap().flatten();
     let mut paths = files.map(|file| file.path());
@@ -136,14 +136,14 @@ fn with_a_memory_that_is_damaged() {
     broken(&|path| fs::write(path, good.iter().rev().copied().collect::<Vec<_>>()).unwrap());
     broken(&|path| std::os::unix::fs::symlink(path, path).unwrap());
     broken(&|path| fs::create_dir(path).unwrap());
-    // What is there may be evidence, and stays.
+    // The file may be evidence, so it stays.
     assert!(path.is_dir());
     fs::remove_dir(&path).unwrap();
     fs::write(&path, good).unwrap();
     world.eval("2").check(0, "2\n", "");
 }
 
-/// Nothing would ever write into it.
+/// No process ever writes to it, so reading it would block.
 #[test]
 fn with_a_memory_that_would_be_waited_for() {
     let world = World::new();
@@ -166,7 +166,7 @@ fn while_another_debugctl_was_stopped_amid_its_writing() {
     ended.check(6, "lease 1: reverted\n", "another debugctl has held its lock for 2 s");
 }
 
-/// The evidence is kept, and what was remembered is not written over.
+/// The evidence is kept, and the remembered checkpoint is not overwritten.
 #[test]
 fn with_a_log_that_is_not_the_one_it_was() {
     let world = World::new();
@@ -188,7 +188,7 @@ fn with_a_log_of_another_key() {
     check(&world, "the agent's checkpoint does not hold: the note is not signed by the key", &|_| ());
 }
 
-/// A clock far ahead sees the certificate so.
+/// To a clock far ahead, the certificate has expired.
 #[test]
 fn with_a_clock_by_which_the_agents_certificate_is_over() {
     let authority = Authority::new();
@@ -198,7 +198,7 @@ fn with_a_clock_by_which_the_agents_certificate_is_over() {
     check(&world, "is that clock right? `date -u` shows it", &|_| ());
 }
 
-/// And one in 1970 so.
+/// To a clock in 1970, the certificate is not valid yet.
 #[test]
 fn with_a_clock_by_which_the_agents_certificate_is_not_valid_yet() {
     let authority = Authority::new();
@@ -207,7 +207,7 @@ fn with_a_clock_by_which_the_agents_certificate_is_not_valid_yet() {
     check(&world, "the agent's certificate is valid only from 2", &|_| ());
 }
 
-/// The time is the only thing that may be wrong with it.
+/// The validity period is the only fault that is tolerated.
 #[test]
 fn a_certificate_that_is_over_and_not_the_agents_is_trusted_for_nothing() {
     let stranger = Authority::new().leaf(AGENT_ID, 5, &PKCS_ECDSA_P256_SHA256);
@@ -220,7 +220,7 @@ fn a_certificate_that_is_over_and_not_the_agents_is_trusted_for_nothing() {
     assert!(world.agent.seen.lock().unwrap().payloads.is_empty());
 }
 
-/// What does not matter at all is not warned of.
+/// Harmless circumstances cause no warning.
 #[test]
 fn with_streams_that_are_closed_and_no_terminal() {
     let world = World::new();
@@ -242,7 +242,7 @@ fn with_streams_that_are_closed_and_no_terminal() {
     }
 }
 
-/// Rights are nothing to root, who runs these tests in some places; then there is nothing to warn of either.
+/// File permissions do not bind root, who runs these tests in some places; then there is no warning either.
 #[test]
 fn with_a_memory_that_may_not_be_read() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! A folder with everything that a client needs, an agent to talk to, and the binary.
+//! A folder with everything a client needs, an agent, and the binary.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -35,7 +35,7 @@ impl World {
         Self::with(authority, &leaf)
     }
 
-    /// With that certificate at the agent's side.
+    /// A world with an agent that has that certificate.
     pub(crate) fn with(authority: Authority, leaf: &Leaf) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = SigningKey::generate(KEY_NAME).unwrap();
@@ -89,13 +89,13 @@ impl World {
     /// Runs the binary with that input. `TARGET` stands for the agent's address, `DIR` for its log.
     pub(crate) fn run_with(&self, args: &[&str], input: &str) -> Ended {
         let mut child = self.start(args);
-        // It may end before it has read everything.
+        // The binary may end before it has read everything.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         Ended::of(child)
     }
 
-    /// Runs the binary where who reads its stdout has stopped. A socket that was shut down is so for all who hold it, also for
-    /// the children of other tests between their fork and their exec.
+    /// Runs the binary with a stdout that has no reader. The socket is shut down, which holds for all its holders, also for
+    /// children of other tests between their fork and their exec.
     pub(crate) fn run_unread(&self, args: &[&str]) -> Ended {
         let (stdout, reader) = std::os::unix::net::UnixStream::pair().unwrap();
         reader.shutdown(std::net::Shutdown::Both).unwrap();

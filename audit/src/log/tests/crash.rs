@@ -5,16 +5,16 @@ use proptest::prelude::*;
 use super::sim::{Image, World};
 use super::*;
 
-/// What a crash left, with how many of the acknowledged records it must hold.
+/// The files after a crash, with the number of acknowledged records that they must hold.
 struct Crash {
     image: Image,
     acknowledged: usize,
 }
 
-/// Everything that a run told its callers.
+/// Everything that a run acknowledged to its callers.
 #[derive(Default)]
 struct Told {
-    /// Number and line of each record that was acknowledged as durable, in order of telling.
+    /// Number and line of each record acknowledged as durable, in order.
     records: Vec<(u64, Vec<u8>)>,
     heads: Vec<(usize, Checkpoint)>,
 }
@@ -30,7 +30,7 @@ fn tell(told: &Shared<Told>, log: &Log, key: &SigningKey, receipt: &Receipt) {
     told.heads.push((count, Checkpoint::open(&receipt.checkpoint, key.verifier()).unwrap()));
 }
 
-/// Opens what a crash left, as the next start would, and checks it against what was told before the crash.
+/// Opens the files after a crash, as the next start would, and checks them against what was acknowledged before it.
 fn check_crash(crash: &Crash, told: &Told, key: &SigningKey) {
     let dir = tempfile::tempdir().unwrap();
     for (name, content) in &crash.image {
@@ -211,7 +211,7 @@ proptest! {
                 tell(&told, &log, &key, &receipt);
             }
         }
-        // The disk is well again: everything that is held must get there.
+        // The disk works again: all held records must reach it.
         sim.plan(|_, _, _| Fault::None);
         tell(&told, &log, &key, &durable(&log, entry("eval", "last")).unwrap());
         let told_again = Arc::clone(&told);
@@ -222,7 +222,7 @@ proptest! {
             prop_assert_eq!(found.as_ref(), Some(line));
         }
         let size = log.size();
-        // The thread asks for what was told, too.
+        // The simulated disk holds a reference to `told` as well.
         drop(told);
         log.close(LONG).unwrap();
         let told = lock(&told_again);

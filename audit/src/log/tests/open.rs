@@ -1,4 +1,4 @@
-//! What opening accepts, mends and refuses.
+//! What opening accepts, repairs and refuses.
 
 use super::*;
 use crate::read::Place;
@@ -7,7 +7,7 @@ fn folder(dir: &Path) -> Vec<(String, Vec<u8>)> {
     names(dir).into_iter().map(|name| (name.clone(), fs::read(dir.join(name)).unwrap())).collect()
 }
 
-/// Changes an example of 5 records, and expects that opening refuses it and leaves it as it is.
+/// Alters an example of 5 records; opening must refuse it and leave it unchanged.
 #[track_caller]
 fn refused(change: impl FnOnce(&Path)) -> VerifyError {
     let (dir, key) = (tempfile::tempdir().unwrap(), key());
@@ -41,7 +41,7 @@ fn an_altered_record_is_named() {
         fs::remove_file(dir.join("leaves")).unwrap();
     });
     assert!(matches!(error, VerifyError::Root { covered: 5, .. }), "{error}");
-    // Whoever alters the leaf hashes as well proves nothing with them.
+    // Altering the leaf hashes as well does not help the attacker.
     let error = refused(|dir| {
         alter(dir);
         fs::write(dir.join("leaves"), [7; 160]).unwrap();
@@ -67,7 +67,7 @@ fn a_missing_spoilt_or_foreign_checkpoint_is_refused() {
     assert!(matches!(error, VerifyError::NoCheckpoint { .. }));
     let error = refused(|dir| fs::write(dir.join("checkpoint"), "").unwrap());
     assert!(matches!(error, VerifyError::Note(_)));
-    // T54: the right name with another key; and another log of the right key.
+    // T54: the right name with another key, then another log of the right key.
     for key in [key(), SigningKey::generate("other").unwrap()] {
         let error = refused(|dir| {
             let note = fs::read_to_string(dir.join("checkpoint")).unwrap();

@@ -1,4 +1,4 @@
-//! A disk that fails when told to, and that knows what a crash at any step would leave.
+//! A disk that fails on demand and knows what a crash at any step would leave.
 
 use std::collections::BTreeMap;
 
@@ -29,22 +29,22 @@ pub(super) enum Op {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     None,
-    /// Nothing is done.
+    /// The operation does nothing and fails.
     Fail(i32),
-    /// Of a write, so many bytes are done.
+    /// A write stores this number of bytes and fails.
     Partial(usize, i32),
 }
 
-/// Names and contents of a folder.
+/// The names and contents of a folder.
 pub(super) type Image = BTreeMap<String, Vec<u8>>;
 type Plan = dyn FnMut(u64, Op, &str) -> Fault + Send;
-/// Called before each operation, and amid each write.
+/// Called before each operation, and during each write.
 type Watch = Box<dyn FnMut(&World) + Send>;
 
 #[derive(Clone, Default)]
 struct Node {
     content: Vec<u8>,
-    /// As of the last sync.
+    /// The content at the last sync.
     synced: Vec<u8>,
 }
 
@@ -52,7 +52,7 @@ struct Node {
 pub(super) struct World {
     nodes: Vec<Node>,
     names: BTreeMap<String, usize>,
-    /// As of the last sync of the folder.
+    /// The names at the last sync of the folder.
     synced_names: BTreeMap<String, usize>,
 }
 
@@ -62,8 +62,8 @@ impl World {
         self.names.iter().map(|(name, node)| (name.clone(), self.nodes[*node].content.clone())).collect()
     }
 
-    /// What is there after a power loss: names as of the last sync or as of now, and of what was appended since the last
-    /// sync `kept` bytes, or as many zeros. File systems order a replaced file before its new name (ext4, btrfs, XFS).
+    /// What is there after a power loss: the names at the last sync or now, and `kept` of the bytes appended since the last sync,
+    /// or as many zeros. File systems order a replaced file before its new name (ext4, btrfs, XFS).
     pub(super) fn power_lost(&self, new_names: bool, kept: usize, zeros: bool) -> Image {
         let names = if new_names { &self.names } else { &self.synced_names };
         let content = |name: &str, node: &Node| {
@@ -111,7 +111,7 @@ impl Sim {
         Self { dir: dir.to_owned(), inner: Arc::new(Mutex::new(inner)) }
     }
 
-    /// From now on, faults are as `plan` says for each step, operation and file.
+    /// From now on, `plan` decides the fault of each step, operation and file.
     pub(super) fn plan(&self, plan: impl FnMut(u64, Op, &str) -> Fault + Send + 'static) {
         lock(&self.inner).plan = Arc::new(Mutex::new(Box::new(plan)));
     }
@@ -120,9 +120,9 @@ impl Sim {
         lock(&self.inner).watch = Box::new(watch);
     }
 
-    /// Asks the plan; gives how much of a write is to be done, if not all of it, and its error.
+    /// Asks the plan for a fault. Returns the length to write, if it is not all of it, and its error.
     ///
-    /// A plan may wait for the test, which must be able to change it meanwhile.
+    /// A plan may wait for the test, which must still be able to replace it.
     fn step(&self, op: Op, name: &str) -> io::Result<Stepped<'_>> {
         let mut inner = lock(&self.inner);
         inner.step += 1;
