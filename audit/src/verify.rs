@@ -1,4 +1,4 @@
-//! Checking a log folder from its first record to its last, changing nothing.
+//! Verifies a log folder from its first record to its last; changes nothing.
 
 use std::fmt;
 use std::io::{self, BufReader, Read};
@@ -15,23 +15,23 @@ mod tests;
 
 /// The newest signed head.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
-/// The leaf hashes, 32 bytes each: a cache that nobody trusts, to tell which record was altered.
+/// The leaf hashes, 32 bytes each: an untrusted cache, used to name the record that was altered.
 pub(crate) const LEAVES: &str = "leaves";
 
-/// What a log that verifies amounts to.
+/// A log that verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Verified {
-    /// Which log.
+    /// The log's origin.
     pub origin: String,
-    /// How many records the checkpoint covers. Nothing is proven about those after it.
+    /// The number of records that the checkpoint covers. Nothing is proven about later records.
     pub covered: u64,
-    /// How many records there are, each whole and of the right form.
+    /// The number of complete, well-formed records.
     pub total: u64,
     /// The root over the covered records.
     pub root: Hash,
-    /// Whether the checkpoint's signature was checked against a key; if not, the log is only consistent in itself.
+    /// Whether the checkpoint's signature was verified with a key; if not, the log is only consistent in itself.
     pub vouched: bool,
-    /// Whether something that is not a whole record follows the last: a write in progress, or one that a crash cut.
+    /// Whether an incomplete record follows the last one: a write in progress, or one that a crash cut.
     pub torn: bool,
 }
 
@@ -43,7 +43,7 @@ pub enum VerifyError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// There is no checkpoint.
@@ -52,58 +52,58 @@ pub enum VerifyError {
         /// The log's folder.
         dir: PathBuf,
     },
-    /// The checkpoint does not hold.
+    /// The checkpoint does not verify.
     #[error("the file `{CHECKPOINT}` does not hold")]
     Note(#[source] CheckpointError),
-    /// The first record is of another log than the checkpoint.
+    /// The first record has another origin than the checkpoint.
     #[error("{place} is of the log {}, the checkpoint of `{}`", Found(.record), .checkpoint.escape_debug())]
     Origin {
-        /// Where: record 0.
+        /// The place of record 0.
         place: Place,
-        /// The origin in the first record; `None` if it is no `boot` record with one.
+        /// The origin in the first record; `None` if that is no `boot` record with an origin.
         record: Option<String>,
-        /// The origin that was signed.
+        /// The signed origin.
         checkpoint: String,
     },
-    /// This covered record is not the one that was signed; the leaf hashes beside the log tell.
+    /// This covered record is not the one that was signed, according to the leaf hashes beside the log.
     #[error("{place} was altered: it is not what was signed")]
     Altered {
-        /// Where.
+        /// The record's place.
         place: Place,
     },
-    /// A line that no log writes.
+    /// A line in a form that no log writes.
     #[error("{place} is broken: {reason}")]
     Broken {
-        /// Where.
+        /// The line's place.
         place: Place,
-        /// What is wrong with it.
+        /// Why it is rejected.
         reason: String,
     },
     /// A covered record was cut.
     #[error("{place} is torn: its line has no end; the checkpoint covers {covered} records")]
     Torn {
-        /// Where.
+        /// The record's place.
         place: Place,
-        /// How many records were signed.
+        /// The number of signed records.
         covered: u64,
     },
-    /// Records in the middle or at the end are not there.
+    /// Records in the middle or at the end are missing.
     #[error("the records {first} to {last} are missing")]
     Missing {
-        /// The first that is missing.
+        /// The first missing record.
         first: u64,
-        /// The last that is missing.
+        /// The last missing record.
         last: u64,
     },
-    /// Some covered record was altered, and it cannot be told which.
+    /// A covered record was altered; it is unknown which.
     #[error(
         "the {covered} records do not lead to the signed root hash; \
          which of them was altered cannot be told, because the file `{LEAVES}` {leaves}"
     )]
     Root {
-        /// How many records were signed.
+        /// The number of signed records.
         covered: u64,
-        /// What is wrong with the file of leaf hashes.
+        /// Why the leaf hashes cannot tell which.
         leaves: &'static str,
     },
 }
@@ -120,7 +120,7 @@ impl fmt::Display for Found<'_> {
 }
 
 impl VerifyError {
-    /// The exact place, where there is one.
+    /// The exact place, if there is one.
     pub fn place(&self) -> Option<&Place> {
         match self {
             Self::Origin { place, .. }
@@ -135,7 +135,7 @@ impl VerifyError {
         }
     }
 
-    /// What a person can do next; printed after `help:`.
+    /// What an operator can do next; printed after `help:`.
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Io { .. } => "check that the folder is the log's and that you may read its files",
@@ -170,15 +170,15 @@ impl From<ReadError> for VerifyError {
     }
 }
 
-/// Checks the log in `dir`: every line's form and number, and the root over the covered ones against the checkpoint.
+/// Verifies the log in `dir`: the form and number of each line, and the root over the covered ones against the checkpoint.
 ///
-/// Reads only and takes no lock, so the log may be live or a copy. Needs memory for one line and 64 hashes. With `key` the
-/// checkpoint must be signed by it and be of a log of its name.
+/// Only reads and takes no lock, so the log may be live or a copy. Needs memory for one line and 64 hashes. With `key` the
+/// checkpoint must be signed by it and belong to a log of its name.
 ///
 /// # Errors
-/// [`VerifyError`], with the exact place where it can be told.
+/// [`VerifyError`], with the exact place if it is known.
 pub fn verify(dir: &Path, key: Option<&VerifierKey>) -> Result<Verified, VerifyError> {
-    // The checkpoint is read first: what it covers was on disk before it was written, also while a log is live.
+    // The checkpoint is read first: the records that it covers were on disk before it was written, also in a live log.
     let (_, checkpoint) =
         stored(dir, key)?.ok_or_else(|| VerifyError::NoCheckpoint { dir: dir.to_owned() })?;
     let examined = examine(dir, &checkpoint, &mut |_, _| ())?;
@@ -193,7 +193,7 @@ pub fn verify(dir: &Path, key: Option<&VerifierKey>) -> Result<Verified, VerifyE
     })
 }
 
-/// The stored checkpoint and the note it is in; `None` if there is no such file.
+/// The stored checkpoint and its note; `None` if there is no such file.
 pub(crate) fn stored(
     dir: &Path,
     key: Option<&VerifierKey>,
@@ -213,14 +213,14 @@ pub(crate) fn stored(
     Ok(Some((note, checkpoint.map_err(VerifyError::Note)?)))
 }
 
-/// What a log holds, once its covered part verifies.
+/// The extent of a log with a covered part that verifies.
 pub(crate) struct Examined {
     pub(crate) total: u64,
-    /// Where the whole records end, if something follows them: only ever in the last file and not covered.
+    /// Where the complete records end, if anything follows them: only in the last file, and never covered.
     pub(crate) torn: Option<At>,
 }
 
-/// Checks all lines against `checkpoint` and hands each good one to `sink`, with its leaf hash.
+/// Verifies all lines against `checkpoint` and hands each valid one to `sink`, with its leaf hash.
 pub(crate) fn examine(
     dir: &Path,
     checkpoint: &Checkpoint,
@@ -233,7 +233,7 @@ pub(crate) fn examine(
     let covered = checkpoint.size;
     match &error {
         VerifyError::Root { .. } => {}
-        // A covered line that is broken was altered, and perhaps not as the first.
+        // A broken covered line was altered, and perhaps is not the first such line.
         VerifyError::Broken { place, .. } | VerifyError::Origin { place, .. } if place.seq < covered => {}
         _ => return Err(error),
     }
@@ -274,7 +274,7 @@ fn examine_lines(
     Ok(Examined { total: edge.size(), torn })
 }
 
-/// Whether a crash may have left this line: it has no end, or holds bytes that never reached the disk and read as zeros.
+/// Whether a crash may have left this line: it has no newline, or holds bytes that never reached the disk and read as zeros.
 fn is_torn(at: &At, bytes: &[u8]) -> bool {
     at.last_file && (at.end == End::Torn || bytes.contains(&0))
 }
@@ -304,12 +304,12 @@ fn check_root(edge: &Edge, checkpoint: &Checkpoint) -> Result<(), VerifyError> {
     Ok(())
 }
 
-/// Finds the first covered record that is not the signed one.
+/// Finds the first covered record that differs from the signed one.
 ///
-/// The leaf hashes prove themselves: only if they lead to the signed root is a line compared with them.
+/// The leaf hashes prove themselves: lines are compared with them only if they lead to the signed root.
 ///
 /// # Errors
-/// Why the leaf hashes are of no use.
+/// Why the leaf hashes cannot be used.
 fn locate(dir: &Path, checkpoint: &Checkpoint) -> Result<Place, &'static str> {
     let unreadable = |_| "cannot be read";
     let mut edge = Edge::default();

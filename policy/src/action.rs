@@ -3,15 +3,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What an operator does to a service or reads from it; the words that policy rules and records use.
+/// What an operator does to a service or reads from it; policy rules and records use its name.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Open a session, and what a session does about itself: ping, cancel, checkpoints, back to `observe`.
+    /// Open a session, and manage it: ping, cancel, checkpoints, back to `observe`.
     Attach,
     /// See the value at a state path.
     Read,
-    /// See the names of states and points, leases, sessions and what the agent is.
+    /// See the names of states and points, and leases, sessions and facts about the agent.
     List,
     /// See a secret in the clear.
     Reveal,
@@ -19,19 +19,19 @@ pub enum Action {
     Write,
     /// Override a point.
     Patch,
-    /// Let more or less of a target into the service's log.
+    /// Change the level of a target in the service's log.
     SetLevel,
-    /// End a lease of another operator (one's own always may be ended).
+    /// End a lease of another operator (one's own may always be ended).
     Revert,
     /// Keep a change past its first deadline.
     Confirm,
     /// Set another deadline.
     Extend,
-    /// Make a lease one's own.
+    /// Take over a lease.
     Adopt,
-    /// Give a lease a condition under which it ends.
+    /// Give a lease a condition that ends it.
     Guard,
-    /// Say what becomes of what a lease could not undo because the service had changed it.
+    /// Decide about a change that a lease could not undo because the service had changed the same place.
     Settle,
     /// Enter the mode `change`.
     Change,
@@ -59,7 +59,7 @@ impl Action {
         Self::Log,
     ];
 
-    /// The word for it in policies and records.
+    /// Its name in policies and records.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Attach => "attach",
@@ -80,7 +80,7 @@ impl Action {
         }
     }
 
-    /// Whether it is possible only in the mode `change` (invariant 10). Reverting is possible in every mode.
+    /// Whether it needs the mode `change` (invariant 10). Reverting is possible in every mode.
     pub const fn needs_change(self) -> bool {
         match self {
             Self::Write
@@ -101,7 +101,7 @@ impl Action {
         }
     }
 
-    /// Whether it gives a lease its deadline, so that a request without one is not within any bound.
+    /// Whether it gives a lease its deadline, so that a request without one exceeds every bound.
     pub const fn sets_deadline(self) -> bool {
         match self {
             Self::Write | Self::Patch | Self::SetLevel | Self::Confirm | Self::Extend => true,
@@ -118,7 +118,7 @@ impl Action {
         }
     }
 
-    /// A set of actions in which it is the only one.
+    /// The set that contains only this action.
     pub(crate) const fn bit(self) -> u32 {
         1 << self as u32
     }

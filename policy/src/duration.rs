@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// The longest duration that can be written: 365 days. What must live longer belongs into the service's own code.
+/// The limit on a written duration: 365 days. A change that must live longer belongs in the service's own code.
 pub const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// How much of a refused text an error shows, in characters.
@@ -9,13 +9,13 @@ const SHOWN: usize = 40;
 /// The units, the largest first, in milliseconds.
 const UNITS: &[(&str, u64)] = &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Reads a duration: decimal digits and a unit (`ms`, `s`, `m`, `h`, `d`), such as `90s`, `5m`, `2h`.
+/// Parses a duration: decimal digits and a unit (`ms`, `s`, `m`, `h`, `d`), such as `90s`, `5m`, `2h`.
 ///
 /// Several parts follow each other without a space, the larger unit first and each unit once: `1h30m`, `4m59s`.
 ///
 /// # Errors
-/// Anything else, also zero, a sign, a fraction, a number without a unit, and more than [`MAX_DURATION`]: a deadline
-/// that was mistyped must not become none or another one.
+/// Anything else, including zero, a sign, a fraction, a number without a unit, and more than [`MAX_DURATION`]: a mistyped
+/// deadline must not become another deadline, or none.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     let error = |problem| InvalidDuration { text: shown(text), problem };
     let mut rest = text;
@@ -32,7 +32,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
         if unit.is_empty() && after.is_empty() {
             return Err(error(Problem::NoUnit));
         }
-        // The iterator goes on where the part before stopped, so units can only shrink.
+        // The iterator continues after the previous part's unit, so units only get smaller.
         let (_, factor) = units.find(|(name, _)| *name == unit).ok_or_else(|| error(Problem::Malformed))?;
         let part = number.parse::<u64>().ok().and_then(|n| n.checked_mul(*factor));
         total = part.and_then(|p| total.checked_add(p)).ok_or_else(|| error(Problem::TooLong))?;
@@ -48,9 +48,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     }
 }
 
-/// Writes a duration as [`parse_duration`] reads it, the largest units first: `5m`, `1h30m`, `4m59s`.
+/// Formats a duration as [`parse_duration`] reads it, the largest units first: `5m`, `1h30m`, `4m59s`.
 ///
-/// What is below a millisecond is left off, and nothing at all is `0s`, which does not read back: no deadline is zero.
+/// Truncates to milliseconds. Zero becomes `0s`, which does not parse: no deadline is zero.
 pub fn format_duration(duration: Duration) -> String {
     let mut rest = duration.as_millis();
     let mut text = String::new();
@@ -86,7 +86,7 @@ enum Problem {
     TooLong,
 }
 
-/// The beginning of a text from outside, safe to print.
+/// The beginning of an untrusted text, safe to print.
 fn shown(text: &str) -> String {
     text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
 }

@@ -6,28 +6,27 @@ use crate::text::is_hidden;
 /// How much of a line an error shows, in characters.
 const SHOWN: usize = 120;
 
-/// Why a text is no policy, and where.
+/// Why a text is not a policy, with the place.
 ///
-/// Displayed for people, on several lines: the place, the message, the line with a mark below it, the advice. Logs take
-/// `message` alone.
+/// Its display has several lines: the place, the message, the line with a mark below it, the advice. Logs record only `message`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PolicyError {
     /// The line, counted from 1.
     pub line: usize,
     /// The column in characters, counted from 1.
     pub column: usize,
-    /// What was seen and what was expected, in one line.
+    /// The fault and what was expected, in one line.
     pub message: String,
     /// What to do; empty if the message says it.
     pub help: String,
-    /// The part of the line around the place.
+    /// The part of the line around the fault.
     excerpt: String,
-    /// Where in `excerpt` the place begins and how wide it is, in characters.
+    /// The position and width of the mark below `excerpt`, in characters.
     mark: (usize, usize),
 }
 
 impl PolicyError {
-    /// An error about a range of bytes of the text.
+    /// An error about a byte range of the text.
     pub(crate) fn new(
         text: &str,
         span: &Range<usize>,
@@ -38,7 +37,7 @@ impl PolicyError {
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let line = text.get(line_start..).unwrap_or_default().lines().next().unwrap_or_default();
         let column = before.get(line_start..).unwrap_or_default().chars().count();
-        // A long line is shown from a little before the place on.
+        // A long line is shown from a little before the fault.
         let first = column.saturating_sub(SHOWN / 2);
         let printable = |c| if is_hidden(c) { ' ' } else { c };
         let excerpt: String = line.chars().skip(first).take(SHOWN).map(printable).collect();

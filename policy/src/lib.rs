@@ -1,6 +1,6 @@
-//! Decides whether an operator may have an effect, and says what would help if not.
+//! Decides whether an operator may have an effect, and tells what would help if not.
 //!
-//! Invariant: deciding reads no clock, file or socket, so a denial in last year's log replays with the same result.
+//! Invariant: a decision reads no clock, file or socket, so that a denial in last year's log replays with the same result.
 //!
 //! # The policy
 //! A text in TOML: `version = 1` and one or more `[[rule]]`. What no rule allows is denied; a rule that denies wins.
@@ -17,29 +17,29 @@
 //! | `max_ttl`, `max_life` | allow | the longest deadline, and total life, of a lease |
 //! | `reason` | allow | a pattern that the whole reason must fit, such as `"INC-*"`; `"*"` asks for any reason |
 //!
-//! A rule without `on` does not speak of leases: what belongs to other people must be named (`lease:*`).
+//! A rule without `on` does not cover leases: they may belong to other operators, so it must name them (`lease:*`).
 //!
-//! Patterns name their kind. `*` is any run of characters in one segment, `**` any number of segments, none included;
-//! segments split at `.` in `state:config.**` (which covers `config`), at `/` in `point:* /api/**` (the method is exact
-//! or `*`), at `::` in `point:billing::**`. `point:**` covers every point, `lease:*` everybody's leases. In a state
-//! pattern, `["…"]` holds a segment that is no plain word, and a `*` in it is a `*`.
+//! Patterns name their kind. `*` is any run of characters in one segment, `**` any number of segments, none included; segments
+//! split at `.` in `state:config.**` (which covers `config`), at `/` in `point:* /api/**` (the method is exact or `*`), at `::`
+//! in `point:billing::**`. `point:**` covers every point, `lease:*` the leases of all operators. In a state pattern, `["…"]`
+//! holds a segment that is no plain word, and a `*` in it is a `*`.
 //!
-//! `target:…` is a target of the service's log events, split at `::` as well. A level that is set for one holds for every
-//! target below it, so an allow rule must name that one, and a `deny` or an `except` that names anything below it counts.
+//! `target:…` is a target of the service's log events, split at `::` as well. A level set for a target holds for every target
+//! below it, so an allow rule must name that target, and a `deny` or an `except` that names anything below it counts.
 //!
 //! # The order of a decision
-//! 1. A resource outside its bounds is denied, and so is what needs the mode `change` in the mode `observe`.
+//! 1. A resource outside its bounds is denied, and so is an action that needs the mode `change` in the mode `observe`.
 //! 2. If any matching rule denies, the request is denied, and those rules are named.
 //! 3. Each matching allow rule is an alternative: the first in file order that holds in full allows. Conditions of
 //!    different rules are never mixed.
 //! 4. Otherwise it is denied, with what the matching rules would ask for.
 //!
-//! A denial names rules that speak of this operator's roles, this action and this resource, and no others.
+//! A denial only names rules that cover this operator's roles, this action and this resource.
 //!
-//! # Somebody else's lease
-//! Reverting one's own lease needs no policy, and is not asked. Confirming or extending one's own asks one request:
-//! the action on the target of the lease (`state:…`, `point:…` or `target:…`). For a lease of another operator two requests are
-//! made, the action on the target and the action on `lease:<owner>`, and both must be allowed.
+//! # Another operator's lease
+//! Reverting one's own lease needs no policy. Confirming or extending one's own makes one request: the action on the target of
+//! the lease (`state:…`, `point:…` or `target:…`). For a lease of another operator two requests are made, the action on the
+//! target and the action on `lease:<owner>`, and both must be allowed.
 
 mod action;
 mod duration;
@@ -66,5 +66,5 @@ pub use resource::{
 };
 pub use text::is_hidden;
 
-/// The policy that is shipped: what viewers, on-call engineers and leads may do.
+/// The shipped policy, for the roles viewer, on-call engineer and lead.
 pub const DEFAULT: &str = include_str!("../default.toml");

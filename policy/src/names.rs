@@ -1,4 +1,4 @@
-//! What a policy names, for those who know what there is: a name that matches nothing is most often a typing mistake.
+//! The names in a policy, to compare with the names that exist: a name that matches nothing is most often a typing mistake.
 
 use std::fmt;
 
@@ -7,18 +7,18 @@ use crate::policy::Policy;
 use crate::resource::push_segment;
 use crate::{Request, Resource};
 
-/// A pattern of a policy, and where it stands. Shown as it is written.
+/// A pattern of a policy, and its position. Displays as written.
 #[derive(Clone, Copy, Debug)]
 pub struct NamedResource<'p> {
     /// The id of its rule.
     pub rule: &'p str,
-    /// The list that it stands in: `on` or `except`.
+    /// The list that contains it: `on` or `except`.
     pub list: &'static str,
     pattern: &'p Pattern,
 }
 
 impl Policy {
-    /// Every pattern of its rules, in the order of the rules that deny and then of those that allow.
+    /// Every pattern of the rules: first of the rules that deny, then of those that allow.
     pub fn named_resources(&self) -> impl Iterator<Item = NamedResource<'_>> {
         self.rules().flat_map(|rule| {
             let on = rule.on.iter().map(move |pattern| ("on", pattern));
@@ -29,24 +29,24 @@ impl Policy {
 }
 
 impl Policy {
-    /// Whether the rule with this id is for the one who asks.
+    /// Whether the rule with this id applies to the requesting operator.
     pub fn speaks_of(&self, rule: &str, request: &Request) -> bool {
         self.rules().any(|known| known.name.id == rule && known.audience.includes(request))
     }
 }
 
 impl<'p> NamedResource<'p> {
-    /// Whether it covers a resource.
+    /// Whether the pattern covers a resource.
     pub fn covers(&self, resource: &Resource) -> bool {
         self.pattern.covers(&Target::new(resource))
     }
 
-    /// Whether it covers something at or below a path of a state, should it be there.
+    /// Whether the pattern covers a state path or could cover something below it.
     pub fn reaches(&self, path: &[String]) -> bool {
         matches!(self.pattern, Pattern::State(pattern) if begins(pattern, path))
     }
 
-    /// Of a pattern of states, the segments before the first that holds a `*`.
+    /// The segments of a state pattern before the first with a `*`.
     pub fn state_path(&self) -> Option<Vec<&'p str>> {
         let Pattern::State(segments) = self.pattern else { return None };
         let exact = segments.iter().map_while(|segment| match segment {
@@ -56,12 +56,12 @@ impl<'p> NamedResource<'p> {
         Some(exact.collect())
     }
 
-    /// Whether it names functions, all of which are known from the start.
+    /// Whether the pattern names functions, all of which are known from the start.
     pub fn is_of_functions(&self) -> bool {
         matches!(self.pattern, Pattern::Function(_))
     }
 
-    /// Whether it names routes.
+    /// Whether the pattern names routes.
     pub fn is_of_routes(&self) -> bool {
         matches!(self.pattern, Pattern::Route(..))
     }
@@ -95,7 +95,7 @@ impl fmt::Display for Pattern {
 fn state_path(segments: &[Segment]) -> String {
     segments.iter().fold(String::new(), |mut path, segment| {
         match segment {
-            // As a path spells it, which may need quotes.
+            // Spelled as in a path, which may need quotes.
             Segment::One(Glob::Exact(text)) => push_segment(&mut path, text),
             other => {
                 if !path.is_empty() {

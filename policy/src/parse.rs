@@ -1,4 +1,4 @@
-//! From the text of a policy to its rules, or to the place that is wrong.
+//! From the text of a policy to its rules, or to the first fault and its place.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use crate::rule::{Audience, Conditions, Effect, Reason, Rule};
 use crate::text::{nearest, shown};
 use crate::{Action, PolicyError, RuleRef, is_hidden, parse_duration};
 
-/// The longest policy, in bytes: 256 KiB, a thousand rules with room to explain them.
+/// The limit on a policy, in bytes: 256 KiB, a thousand rules with room to explain them.
 pub const MAX_POLICY: usize = 256 << 10;
-/// The most rules of a policy: beyond, nobody can say what it allows, and a decision would take too long.
+/// The limit on rules: a larger policy could not be reviewed, and a decision would take too long.
 pub const MAX_RULES: usize = 1000;
-/// The most entries of one list in a rule.
+/// The limit on entries of one list in a rule.
 pub const MAX_LIST: usize = 256;
-/// The longest `id` of a rule and the longest role or environment, in bytes.
+/// The limit on a rule's `id`, a role and an environment, in bytes.
 const MAX_NAME: usize = 64;
-/// The longest `why` and the longest pattern of a reason, in characters.
+/// The limit on a `why` and on the pattern of a reason, in characters.
 const MAX_LINE: usize = 200;
 /// How much of a refused word an error shows, in characters.
 const SHOWN: usize = 60;
@@ -40,16 +40,16 @@ const RULE_KEYS: &[&str] = &[
     "max_life",
     "reason",
 ];
-/// Conditions of later versions. Passing over one would make a rule mean more than its author wrote.
+/// Conditions of later versions. Ignoring one would make a rule allow more than its author wrote.
 const LATER_KEYS: &[&str] = &["approvals", "hours", "peers", "break_glass"];
-/// Actions of later versions. The nearest known one would be another right than its author meant.
+/// Actions of later versions. The nearest known action would be another right than the author meant.
 const LATER_ACTIONS: &[&str] =
     &["watch", "tail", "profile", "call", "approve", "end_session", "lock", "read_audit"];
 
 type Value<'i> = Spanned<DeValue<'i>>;
 type Result<T> = std::result::Result<T, PolicyError>;
 
-/// Reads the rules of a policy.
+/// Parses the rules of a policy.
 pub(crate) fn rules(text: &str) -> Result<Vec<Rule>> {
     let parser = Parser { text };
     parser.check_text()?;
@@ -100,7 +100,7 @@ struct Parser<'t> {
     text: &'t str,
 }
 
-/// A rule's table, with the place to point at when something is missing.
+/// A rule's table, with the place to report if a key is missing.
 struct Fields<'a, 'i> {
     table: &'a DeTable<'i>,
     span: Range<usize>,
@@ -111,7 +111,7 @@ impl<'a, 'i> Fields<'a, 'i> {
         self.table.get(key)
     }
 
-    /// The key itself, for errors about its presence.
+    /// The place of the key, or of the rule if the key is missing.
     fn key(&self, key: &str) -> Range<usize> {
         self.table.get_key_value(key).map_or_else(|| self.span.clone(), |(key, _)| key.span())
     }
@@ -127,7 +127,7 @@ impl Parser<'_> {
         self.error(&error.span().unwrap_or(0..0), shown(&message, MAX_LINE), "a policy is written in TOML")
     }
 
-    /// What can be said before the text is read as TOML.
+    /// The checks before the text is parsed as TOML.
     fn check_text(self) -> Result<()> {
         if self.text.len() > MAX_POLICY {
             let message = format!("the policy has {} bytes, expected at most {MAX_POLICY}", self.text.len());
@@ -140,7 +140,7 @@ impl Parser<'_> {
                 "begin with `version = 1` and a `[[rule]]`",
             ));
         }
-        // A rule that an editor shows in another place, or not at all, is one that nobody has reviewed.
+        // A rule that an editor shows in another place, or does not show, has not been reviewed.
         for (at, c) in self.text.char_indices() {
             let newline = c == '\n' || (c == '\r' && self.text[at..].starts_with("\r\n"));
             if is_hidden(c) && !newline && c != '\t' {
@@ -195,7 +195,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A rule, and where its id stands.
+    /// Parses a rule; returns the place of its id, too.
     fn rule(self, value: &Value<'_>) -> Result<(Rule, Range<usize>)> {
         let DeValue::Table(table) = value.get_ref() else {
             return Err(self.error(&value.span(), "this is no rule", "write each rule as a `[[rule]]`"));
@@ -291,7 +291,7 @@ impl Parser<'_> {
         })
     }
 
-    /// A list that is missing is empty here; one that is written and empty is an error, as it could mean all or none.
+    /// Parses a list. A missing list is empty; a written empty list is an error, as it could mean all or none.
     fn list<T>(
         self,
         fields: &Fields<'_, '_>,

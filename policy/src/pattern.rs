@@ -1,6 +1,6 @@
-//! Patterns of resources, compiled when a policy is read.
+//! Patterns of resources, compiled when a policy is parsed.
 //!
-//! A pattern names its kind, so that none covers more than its author saw: `agent`, `state:…`, `point:…`, `target:…`,
+//! A pattern names its kind, so that it covers only kinds that its author saw: `agent`, `state:…`, `point:…`, `target:…`,
 //! `lease:…`.
 //!
 //! | pattern | segments split at | covers |
@@ -13,14 +13,14 @@
 //! | `point:billing::**` | `::` | functions, and points with a name of their own |
 //! | `point:**` | | every point, routes and functions |
 //! | `target:hyper::**` | `::` | targets of log events |
-//! | `lease:*` | (one segment) | everybody's leases |
+//! | `lease:*` | (one segment) | the leases of all operators |
 //!
-//! `*` stands for any run of characters inside one segment, none included; `**` is a whole segment and stands for any
-//! number of segments, none included. All else is compared byte for byte. Matching takes at most the product of the
-//! two lengths, whatever the pattern: only the last `*` and the last `**` are ever taken back.
+//! `*` stands for any run of characters inside one segment, none included; `**` is a complete segment and stands for any number
+//! of segments, none included. All other characters are compared byte for byte. Matching takes at most the product of the two
+//! lengths, since only the last `*` and the last `**` are ever backtracked.
 //!
-//! A level that is set for a target holds for every target below it. So what allows it must cover the target itself, and
-//! what takes away (`deny`, `except`) does so already if it covers anything below.
+//! A level set for a target holds for every target below it. So a pattern that allows must cover the target itself, while a
+//! pattern that takes away (`deny`, `except`) already counts if it covers anything below.
 
 use crate::resource::{self, InvalidResource, Resource};
 use crate::text::shown;
@@ -34,7 +34,7 @@ pub(crate) enum Pattern {
     Agent,
     State(Vec<Segment>),
     EveryPoint,
-    /// A method, unless every one, and the segments of the path.
+    /// A method, or `None` for every method, and the segments of the path.
     Route(Option<String>, Vec<Segment>),
     Function(Vec<Segment>),
     Target(Vec<Segment>),
@@ -53,7 +53,7 @@ pub(crate) enum Segment {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Glob {
     Exact(String),
-    /// What stands before the first `*`, between each two, and after the last.
+    /// The text before the first `*`, between each two, and after the last.
     Parts {
         first: String,
         middle: Vec<String>,
@@ -61,7 +61,7 @@ pub(crate) enum Glob {
     },
 }
 
-/// A resource, cut into segments once for all rules.
+/// A resource, split into segments once for all rules.
 #[derive(Debug)]
 pub(crate) enum Target<'a> {
     Agent,
@@ -86,7 +86,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Its kind, as one bit.
+    /// The pattern's kind, as one bit.
     pub(crate) const fn kind(&self) -> u8 {
         match self {
             Self::Agent => AGENT,
@@ -104,7 +104,7 @@ const POINT: u8 = 4;
 const LEASE: u8 = 8;
 const TARGET: u8 = 16;
 
-/// The kinds that a rule with these patterns speaks of, as bits. Leases belong to other people and must be named.
+/// The kinds covered by a rule with these patterns, as bits. Leases may belong to other operators and must be named.
 pub(crate) fn kinds(on: &[Pattern]) -> u8 {
     if on.is_empty() {
         AGENT | STATE | POINT | TARGET
@@ -120,7 +120,7 @@ fn route(name: &str) -> Option<(&str, &str)> {
 }
 
 impl Pattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidPattern> {
         match text.split_once(':') {
             None if text == "agent" => Ok(Self::Agent),
@@ -139,7 +139,7 @@ impl Pattern {
             }
             Some(("lease", operator)) if operator.contains("**") => Err(InvalidPattern::LeaseDepth),
             Some(("lease", operator)) => {
-                // Checked with its `*` taken for letters: what is left must be able to be a name.
+                // Checked with each `*` replaced by a letter: the rest must be able to be part of a name.
                 resource::check_operator(&operator.replace('*', "a"))?;
                 Ok(Self::Lease(Glob::new(operator)))
             }
@@ -156,7 +156,7 @@ impl Pattern {
             return Ok(Self::EveryPoint);
         }
         let Some((method, path)) = route(name) else {
-            // A method without a path, or a path without a method, would be a pattern that never matches.
+            // A method without a path, or a path without a method, would never match.
             if name.contains(' ') || name.starts_with('/') {
                 return Err(InvalidPattern::Route(shown(name, SHOWN)));
             }
@@ -210,7 +210,7 @@ impl Pattern {
         }
     }
 
-    /// Whether it covers the resource or something that is changed with it: a target stands for all below it.
+    /// Whether the pattern covers the resource or something that changes with it: a level set for a target changes all below it.
     pub(crate) fn touches(&self, target: &Target<'_>) -> bool {
         match (self, target) {
             (Self::Target(pattern), Target::Events(path)) => begins(pattern, path),
@@ -218,7 +218,7 @@ impl Pattern {
         }
     }
 
-    /// Whether it covers a state path or some path below it.
+    /// Whether the pattern covers a state path or some path below it.
     pub(crate) fn reaches(&self, target: &Target<'_>) -> bool {
         match (self, target) {
             (Self::State(pattern), Target::State(path)) => begins(pattern, path),
@@ -226,10 +226,10 @@ impl Pattern {
         }
     }
 
-    /// Whether it covers a state path and every path below it.
+    /// Whether the pattern covers a state path and every path below it.
     pub(crate) fn covers_below(&self, target: &Target<'_>) -> bool {
         match self {
-            // What follows the path is taken by the `**` at the end.
+            // The `**` at the end takes the segments after the path.
             Self::State(pattern) => pattern.last() == Some(&Segment::Any) && self.covers(target),
             _ => self.covers(target),
         }
@@ -254,8 +254,8 @@ impl Segment {
     }
 }
 
-/// Whether the segments of a pattern cover those of a name. After a mismatch only the newest `**` takes one segment
-/// more: an older one could do nothing that the newest cannot.
+/// Whether the segments of a pattern cover those of a name. After a mismatch only the newest `**` takes one segment more: an
+/// older one could match nothing that the newest cannot.
 fn covers<S: AsRef<str>>(pattern: &[Segment], path: &[S]) -> bool {
     let rest = |rest: &[Segment]| rest.iter().all(|rest| *rest == Segment::Any);
     consumed(pattern, path).is_some_and(|p| rest(pattern.get(p..).unwrap_or_default()))
@@ -263,11 +263,11 @@ fn covers<S: AsRef<str>>(pattern: &[Segment], path: &[S]) -> bool {
 
 /// Whether the segments of a pattern cover those of a name, or of any longer name that begins with them.
 pub(crate) fn begins<S: AsRef<str>>(pattern: &[Segment], path: &[S]) -> bool {
-    // Whatever is left of the pattern, some longer name has it: each segment with a `*` covers some text.
+    // Some longer name matches the rest of the pattern: each segment with a `*` covers some text.
     consumed(pattern, path).is_some()
 }
 
-/// How much of a pattern the whole name took, if the pattern covers it so far.
+/// The number of the pattern's segments that the complete name used up; `None` if the pattern does not match it so far.
 fn consumed<S: AsRef<str>>(pattern: &[Segment], path: &[S]) -> Option<usize> {
     let (mut p, mut s) = (0, 0);
     let mut newest_any: Option<(usize, usize)> = None;
@@ -312,7 +312,7 @@ impl Glob {
             Self::Parts { first, middle, last } => {
                 let inside =
                     text.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str()));
-                // The earliest place of each part leaves the most room for those after it.
+                // The earliest place of each part leaves the most room for the later parts.
                 let place = |rest: &'_ str, part: &String| rest.find(part.as_str()).map(|at| at + part.len());
                 inside.is_some_and(|mut rest| {
                     middle.iter().all(|part| match place(rest, part).and_then(|end| rest.get(end..)) {

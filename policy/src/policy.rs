@@ -6,21 +6,21 @@ use crate::pattern::Target;
 use crate::rule::{Audience, Effect, Lack, Rule};
 use crate::{Allowed, Decision, Denial, Mode, PolicyError, Request, Resource, RuleRef, parse};
 
-/// How many rules and alternatives a denial names; more would bury what helps.
+/// The limit on rules and alternatives that a denial names; more would bury the helpful ones.
 const MAX_NAMED: usize = 8;
 
-/// A policy: rules that were read, checked and compiled.
+/// A policy: rules, parsed, checked and compiled.
 #[derive(Clone, Debug)]
 pub struct Policy {
     denying: Vec<Placed>,
     /// In file order.
     allowing: Vec<Placed>,
-    /// Each kind of audience once: most rules share a few, so a request is compared with names only so often.
+    /// Each distinct audience once: most rules share a few, so that a request is compared with few names.
     audiences: Vec<Audience>,
     digest: [u8; 32],
 }
 
-/// A rule, and which of the audiences it is for.
+/// A rule, and the index of its audience.
 #[derive(Clone, Debug)]
 struct Placed {
     rule: Rule,
@@ -28,11 +28,11 @@ struct Placed {
 }
 
 impl Policy {
-    /// Reads a policy.
+    /// Parses a policy.
     ///
     /// # Errors
-    /// The first thing in the text that is not as the crate's documentation says, with its place. Nothing is skipped:
-    /// a policy is either understood whole or refused.
+    /// The first fault by the crate's documentation, with its place. Nothing is skipped: a policy is understood completely or
+    /// refused.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let mut audiences: Vec<Audience> = Vec::new();
         let mut places: HashMap<Audience, usize> = HashMap::new();
@@ -47,22 +47,22 @@ impl Policy {
         Ok(Self { denying, allowing, audiences, digest: Sha256::digest(text.as_bytes()).into() })
     }
 
-    /// SHA-256 of the text that it was read from, byte for byte.
+    /// The SHA-256 of its text, byte for byte.
     pub const fn digest(&self) -> [u8; 32] {
         self.digest
     }
 
-    /// The rules that deny, and behind them those that allow.
+    /// The rules that deny, then those that allow.
     pub(crate) fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.denying.iter().chain(&self.allowing).map(|placed| &placed.rule)
     }
 
-    /// The roles that its rules name. Whoever has none of them gets only what is for everybody.
+    /// The roles that the rules name. An operator without any of them gets only what rules without `roles` allow.
     pub fn roles(&self) -> BTreeSet<&str> {
         self.audiences.iter().flat_map(|audience| &audience.roles).map(String::as_str).collect()
     }
 
-    /// Decides, in the order that the crate's documentation gives.
+    /// Decides a request, in the order that the crate's documentation gives.
     pub fn decide(&self, request: &Request) -> Decision {
         if let Err(error) = request.resource.check() {
             return deny(request, Vec::new(), error.to_string());
@@ -83,14 +83,14 @@ impl Policy {
         first_that_holds(request, self.allowing.iter().filter(speaks).map(|placed| &placed.rule))
     }
 
-    /// Whether the action might be allowed on the resource of the request, or on something below it, in this mode. Asked before
-    /// it is known what stands there, so that what is denied in any case costs the service nothing.
+    /// Checks whether the action might be allowed, in this mode, on the resource of the request or on something below it. Asked
+    /// before the service's value is read, so that an action denied in any case costs the service nothing.
     ///
-    /// Only a state path has something below it. It errs on the side of yes and allows nothing: times and reasons are not looked
-    /// at, and each leaf is decided once it is known.
+    /// Only a state path has something below it. The answer errs on the side of yes and allows nothing: times and reasons are
+    /// ignored, and each leaf is decided once it is known.
     ///
     /// # Errors
-    /// Nothing there can be allowed: the denial of the resource itself, as [`decide`](Self::decide) gives it.
+    /// Nothing there can be allowed: the denial of the resource itself, as [`decide`](Self::decide) returns it.
     pub fn could_allow(&self, request: &Request) -> Result<(), Denial> {
         if self.might_allow(request) {
             return Ok(());
@@ -123,7 +123,7 @@ impl Policy {
     }
 }
 
-/// The first of the matching rules that holds in full allows; without one, what each lacks is told.
+/// Allows by the first matching rule that holds in full; if none does, denies with what each lacks.
 fn first_that_holds<'a>(request: &Request, matching: impl Iterator<Item = &'a Rule>) -> Decision {
     let mut rules = Vec::new();
     let mut help: Vec<String> = Vec::new();
@@ -146,7 +146,7 @@ fn first_that_holds<'a>(request: &Request, matching: impl Iterator<Item = &'a Ru
         }
     }
     if rules.is_empty() {
-        // With the roles: one that is misspelt in the certificate is not seen otherwise.
+        // The roles are named, since a role misspelt in the certificate shows nowhere else.
         let roles = match request.roles.as_slice() {
             [] => "you have no role".to_owned(),
             roles => format!("your roles: {}", roles.join(", ")),

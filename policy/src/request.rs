@@ -8,20 +8,20 @@ use crate::{Action, Resource};
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Nothing of the service can be changed.
+    /// The service cannot be changed.
     #[default]
     Observe,
     /// Changes are possible, as leases.
     Change,
 }
 
-/// Everything that a decision rests on. It is recorded whole, so the decision can be made again later.
+/// Everything that a decision depends on. It is recorded completely, so that the decision can be replayed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// What would be done.
+    /// The action.
     pub action: Action,
-    /// To what.
+    /// The resource that it affects.
     pub resource: Resource,
     /// The operator's name, from the certificate.
     pub operator: String,
@@ -29,28 +29,28 @@ pub struct Request {
     pub roles: Vec<String>,
     /// The agent's own environment, from its configuration; never from a client.
     pub environment: String,
-    /// The mode of the session at this moment.
+    /// The current mode of the session.
     pub mode: Mode,
-    /// How long the lease would live from now, in milliseconds; only for changes.
+    /// The lease's time to live from now, in milliseconds; only for changes.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "milliseconds")]
     pub ttl: Option<Duration>,
-    /// How long the lease would have lived in total when `ttl` ends, since it was made; for a new lease equal to `ttl`.
+    /// The lease's total life when `ttl` ends, since it was made; for a new lease equal to `ttl`.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "milliseconds")]
     pub life: Option<Duration>,
-    /// Why, in the operator's words: of this effect, else the reason that the mode `change` was entered with. Missing,
-    /// or without a visible character, is no reason.
+    /// The operator's reason: of this effect, else the one with which the mode `change` was entered. A missing reason and one
+    /// without a visible character do not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// The answer of a policy to a request.
+/// The decision of a policy on a request.
 #[must_use = "a decision that nobody reads protects nothing"]
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
-    /// One rule holds in full.
+    /// A rule holds in full.
     Allow(Allowed),
-    /// No rule holds in full, or one denies.
+    /// No rule holds in full, or a rule denies.
     Deny(Denial),
 }
 
@@ -59,23 +59,23 @@ pub enum Decision {
 pub struct Allowed {
     /// The first rule in file order that holds in full.
     pub rule: String,
-    /// The longest total life that this rule allows a lease, if it says.
+    /// The total life to which this rule limits a lease, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "milliseconds")]
     pub max_life: Option<Duration>,
 }
 
-/// What was asked, which rules decided, and what would help.
+/// The denied request, the rules that decided, and what would help.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Denial {
-    /// What was asked for.
+    /// The requested action.
     pub action: Action,
-    /// On what.
+    /// The requested resource.
     pub resource: Resource,
-    /// The rules that denied, or that matched but did not hold in full; none if no rule speaks of it.
+    /// The rules that denied, or that matched and did not hold in full; empty if no rule covers the request.
     pub rules: Vec<RuleRef>,
     /// What would help: `allowed up to 30m`, `needs mode change`, `needs a reason`.
     pub help: String,
-    /// The reason, if that is all that is lacking for one rule: `a reason`, or ``a reason like `INC-*` ``.
+    /// The reason, if one rule lacks nothing else: `a reason`, or ``a reason like `INC-*` ``.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted_reason: Option<String>,
 }
@@ -89,7 +89,7 @@ pub struct RuleRef {
     pub why: String,
 }
 
-/// Durations as whole milliseconds, so that a recorded request reads back equal.
+/// Durations as whole milliseconds, so that a recorded request parses back equal.
 mod milliseconds {
     use std::time::Duration;
 

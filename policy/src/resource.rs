@@ -5,53 +5,53 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{is_hidden, shown};
 
-/// How many segments a state path may have; values nest less deeply than this.
+/// The limit on segments of a state path; values nest less deeply.
 pub const MAX_SEGMENTS: usize = 32;
-/// The longest segment of a state path, in bytes.
+/// The limit on a segment of a state path, in bytes.
 pub const MAX_SEGMENT: usize = 256;
-/// The longest name of a point, in bytes: a method and a long route template fit.
+/// The limit on the name of a point, in bytes: room for a method and a long route template.
 pub const MAX_POINT: usize = 512;
-/// The longest target of log events, in bytes: by default a target is the path of a module.
+/// The limit on a target of log events, in bytes: by default a target is a module path.
 pub const MAX_TARGET: usize = 512;
-/// The longest name of an operator, in bytes.
+/// The limit on the name of an operator, in bytes.
 pub const MAX_OPERATOR: usize = 128;
 
 /// How much of a refused text an error shows, in characters.
 const SHOWN: usize = 80;
 
-/// What an action is done to, in one spelling: `agent`, `state:<path>`, `point:<name>`, `target:<name>` or
+/// The resource of an action, in its only spelling: `agent`, `state:<path>`, `point:<name>`, `target:<name>` or
 /// `lease:<operator>`.
 ///
 /// - `agent`: the agent itself (attach, list, change, log).
-/// - `state:config.db.host`: a state path, spelled as [`format_path`] does.
-/// - `point:GET /api/healthcheck` (method and template) or `point:dienstplan::rota::next_on_duty` (function): 1 to
-///   [`MAX_POINT`] bytes, no whitespace but single spaces inside, no hidden characters ([`crate::is_hidden`]).
-/// - `target:hyper::client`: a target of the service's log events, with everything below it. 1 to [`MAX_TARGET`] bytes,
-///   within the alphabet of points, and no segment between `::` is empty.
-/// - `lease:alice`: a lease that belongs to operator `alice`; asked for in addition to the lease's own target. 1 to
-///   [`MAX_OPERATOR`] bytes of `A-Z`, `a-z`, `0-9`, `.`, `_` or `-`.
+/// - `state:config.db.host`: a state path, spelled as [`format_path`] spells it.
+/// - `point:GET /api/healthcheck` (method and template) or `point:dienstplan::rota::next_on_duty` (function): 1 to [`MAX_POINT`]
+///   bytes, no whitespace except single spaces inside, no hidden characters ([`crate::is_hidden`]).
+/// - `target:hyper::client`: a target of the service's log events, with everything below it. 1 to [`MAX_TARGET`] bytes, within
+///   the alphabet of points, without empty segments between `::`.
+/// - `lease:alice`: a lease of the operator `alice`; requested in addition to the lease's own target. 1 to [`MAX_OPERATOR`] bytes
+///   of `A-Z`, `a-z`, `0-9`, `.`, `_` or `-`.
 ///
-/// The text is compared byte for byte: nothing is folded or normalized, so one text is one resource.
+/// The text is compared byte for byte, without folding or normalizing, so that one text is one resource.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Resource {
     /// The agent itself.
     Agent,
-    /// A path of a state, from the state's name on; never empty.
+    /// A state path, beginning with the state's name; never empty.
     State(Vec<String>),
     /// The name of a point.
     Point(String),
     /// A target of the service's log events, such as `hyper::client`.
     Target(String),
-    /// Leases of the operator named.
+    /// The leases of an operator.
     Lease(String),
 }
 
 impl Resource {
-    /// Whether it is within the bounds and alphabets above, as it always is when it was read from text.
+    /// Checks the bounds and alphabets above; a parsed resource always passes.
     ///
     /// # Errors
-    /// What is wrong with it. [`crate::Policy::decide`] denies such a resource.
+    /// The check that failed. [`crate::Policy::decide`] denies such a resource.
     pub fn check(&self) -> Result<(), InvalidResource> {
         match self {
             Self::Agent => Ok(()),
@@ -68,7 +68,7 @@ impl fmt::Display for Resource {
         match self {
             Self::Agent => f.write_str("agent"),
             Self::State(path) => write!(f, "state:{}", format_path(path)),
-            // These are without hidden characters unless somebody made the variant by hand; a log line stays one line.
+            // Only a variant built by hand can hold hidden characters; a log line must stay one line.
             Self::Point(name) => write!(f, "point:{}", shown(name, MAX_POINT)),
             Self::Target(name) => write!(f, "target:{}", shown(name, MAX_TARGET)),
             Self::Lease(operator) => write!(f, "lease:{}", shown(operator, MAX_OPERATOR)),
@@ -107,14 +107,14 @@ impl From<Resource> for String {
     }
 }
 
-/// Reads a state path: segments with `.` between them; a segment that is no plain word stands as `["…"]` with a JSON
-/// string inside and no `.` before it.
+/// Parses a state path: segments with `.` between them. A segment that is no plain word is written as `["…"]` around a JSON
+/// string, without a `.` before it.
 ///
 /// A plain word is one or more of `A-Z`, `a-z`, `0-9`, `_` and `-`. `config.db.host`, `config["a b"].x`, `["odd name"].x`.
 ///
 /// # Errors
-/// A path that is empty, too long ([`MAX_SEGMENTS`], [`MAX_SEGMENT`]) or not spelled as [`format_path`] spells it: a
-/// second spelling of a path could slip past a rule.
+/// The path is empty, too long ([`MAX_SEGMENTS`], [`MAX_SEGMENT`]) or not spelled as [`format_path`] spells it: a second spelling
+/// could slip past a rule.
 pub fn parse_path(text: &str) -> Result<Vec<String>, InvalidResource> {
     let read = segments(text)?;
     if read.iter().any(|segment| !segment.quoted && segment.text.contains('*')) {
@@ -125,10 +125,10 @@ pub fn parse_path(text: &str) -> Result<Vec<String>, InvalidResource> {
     Ok(path)
 }
 
-/// Writes a state path in its one spelling, which [`parse_path`] reads back equal if the path is within the bounds.
+/// Formats a state path in its only spelling; [`parse_path`] parses it back if it is within the bounds.
 ///
-/// Inside `["…"]` only `"`, `\` and hidden characters are escaped: as `\"`, `\\`, `\n`, `\r`, `\t`, others as `\uXXXX` in
-/// lower case.
+/// Inside `["…"]` only `"`, `\` and hidden characters are escaped: as `\"`, `\\`, `
+/// `, `\r`, `\t`, others as `\uXXXX` in lower case.
 pub fn format_path(path: &[String]) -> String {
     let mut out = String::new();
     for segment in path {
@@ -137,14 +137,14 @@ pub fn format_path(path: &[String]) -> String {
     out
 }
 
-/// A segment as it was read, with whether it stood in brackets (there, patterns are literal).
+/// A parsed segment, and whether it was in brackets (where `*` is literal).
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) text: String,
     pub(crate) quoted: bool,
 }
 
-/// Splits the text of a path or of a path pattern. Words may hold `*` here; what a word may be, the caller checks.
+/// Splits the text of a path or a path pattern. Words may contain `*` here; the caller checks them.
 pub(crate) fn segments(text: &str) -> Result<Vec<Segment>, InvalidResource> {
     let malformed = || InvalidResource::Path(shown(text, SHOWN));
     let mut found = Vec::new();
@@ -185,7 +185,7 @@ pub(crate) fn segments(text: &str) -> Result<Vec<Segment>, InvalidResource> {
     }
 }
 
-/// Where the JSON string that the text begins with ends, its closing quote included.
+/// The end of the JSON string at the beginning of the text, after its closing quote.
 fn string_end(text: &str) -> Option<usize> {
     let mut escaped = false;
     let inside = text.strip_prefix('"')?;
@@ -240,7 +240,7 @@ fn check_path(path: &[String]) -> Result<(), InvalidResource> {
 }
 
 pub(crate) fn check_point(name: &str) -> Result<(), InvalidResource> {
-    // Checked first: nothing below looks at more than a bounded text.
+    // Checked first: the checks below then read a bounded text.
     if name.len() > MAX_POINT {
         return Err(InvalidResource::LongPoint);
     }
@@ -250,7 +250,7 @@ pub(crate) fn check_point(name: &str) -> Result<(), InvalidResource> {
     Ok(())
 }
 
-/// Whether something in a name cannot be seen.
+/// Whether a name has hidden characters, or whitespace other than single spaces inside.
 fn is_odd(name: &str) -> bool {
     let odd = |c: char| is_hidden(c) || (c.is_whitespace() && c != ' ');
     name.starts_with(' ') || name.ends_with(' ') || name.contains("  ") || name.chars().any(odd)
@@ -260,7 +260,7 @@ pub(crate) fn check_target(name: &str) -> Result<(), InvalidResource> {
     if name.len() > MAX_TARGET {
         return Err(InvalidResource::LongTarget);
     }
-    // An empty segment would let a root such as `hyper::` pass for a target inside of a crate.
+    // With an empty segment, a root such as `hyper::` would pass for a target inside of a crate.
     if is_odd(name) || name.split("::").any(str::is_empty) {
         return Err(InvalidResource::Target(shown(name, SHOWN)));
     }
@@ -274,7 +274,7 @@ pub(crate) fn check_operator(name: &str) -> Result<(), InvalidResource> {
     Ok(())
 }
 
-/// The bytes of a plain word.
+/// Whether a plain word may contain the byte.
 pub(crate) const fn plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
@@ -285,19 +285,19 @@ pub enum InvalidResource {
     /// It does not begin with a kind.
     #[error("`{0}` names no resource: expected `agent`, `state:…`, `point:…`, `target:…` or `lease:…`")]
     Kind(String),
-    /// It is no path at all.
+    /// It is no path.
     #[error(
         "`{0}` is no state path: expected words with `.` between them, others as `[\"…\"]`, such as `config.db[\"a b\"]`"
     )]
     Path(String),
-    /// It is a path, spelled in another way than its one spelling.
+    /// It is a path in another spelling than its only one.
     #[error(
         "`{seen}` is another spelling of a segment: write `{expected}`, or a plain word without brackets"
     )]
     Spelling {
-        /// As it was written.
+        /// The segment as written.
         seen: String,
-        /// As it must be written.
+        /// The segment as it must be written.
         expected: String,
     },
     /// It has too many segments.
@@ -309,7 +309,7 @@ pub enum InvalidResource {
     /// The name of a point is too long.
     #[error("the name of the point is longer than {MAX_POINT} bytes")]
     LongPoint,
-    /// The name of a point is empty or has characters that cannot be seen.
+    /// The name of a point is empty or has hidden characters.
     #[error(
         "`{0}` names no point: expected such as `GET /api/x` or `module::function`, without control, invisible or doubled space characters"
     )]
@@ -317,7 +317,7 @@ pub enum InvalidResource {
     /// A target is too long.
     #[error("the target is longer than {MAX_TARGET} bytes")]
     LongTarget,
-    /// A target is empty, has an empty segment or characters that cannot be seen.
+    /// A target is empty, or has an empty segment or hidden characters.
     #[error(
         "`{0}` is no target: expected such as `hyper::client`, without empty parts and without control, invisible or doubled space characters"
     )]

@@ -3,12 +3,12 @@ use std::time::Duration;
 use crate::pattern::{Glob, Pattern, Target};
 use crate::{Request, RuleRef, format_duration, is_hidden};
 
-/// Something that a request lacks of what a rule asks for.
+/// A condition of a rule that a request does not meet.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Lack {
-    /// Its time is longer than this sentence allows.
+    /// The request's time is longer than this text allows.
     Time(String),
-    /// A reason, and which: `a reason`, or ``a reason like `INC-*` ``.
+    /// The reason that is missing: `a reason`, or ``a reason like `INC-*` ``.
     Reason(String),
 }
 
@@ -26,17 +26,17 @@ impl std::fmt::Display for Lack {
 pub(crate) struct Rule {
     pub(crate) name: RuleRef,
     pub(crate) effect: Effect,
-    /// The actions it speaks of, as bits.
+    /// The actions that it covers, as bits.
     pub(crate) actions: u32,
     pub(crate) audience: Audience,
-    /// The kinds of resource that `on` speaks of, as bits: most rules are passed over by this and `actions` alone.
+    /// The kinds of resource that `on` covers, as bits: with `actions` they rule most rules out.
     pub(crate) kinds: u8,
-    /// Empty: everything but leases.
+    /// Empty: everything except leases.
     pub(crate) on: Vec<Pattern>,
     pub(crate) except: Vec<Pattern>,
 }
 
-/// Whom a rule is for, and where. Of each list one name must fit; an empty one fits all.
+/// The roles, operators and environments that a rule applies to. Of each list one name must match; an empty list matches all.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Audience {
     pub(crate) roles: Vec<String>,
@@ -59,7 +59,7 @@ pub(crate) enum Effect {
     Allow(Conditions),
 }
 
-/// What an allow rule asks for beyond its match.
+/// The conditions of an allow rule beyond its match.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Conditions {
     pub(crate) max_ttl: Option<Duration>,
@@ -75,21 +75,21 @@ pub(crate) struct Reason {
 }
 
 impl Rule {
-    /// Whether the rule is about this action and resource; whom it is for, the policy knows.
+    /// Whether the rule covers this action and resource; the policy has checked the audience.
     pub(crate) fn speaks_of(&self, request: &Request, target: &Target<'_>) -> bool {
         self.is_of(request, target)
             && (self.on.is_empty() || self.on.iter().any(|pattern| self.names(pattern, target, true)))
             && !self.except.iter().any(|pattern| self.names(pattern, target, false))
     }
 
-    /// Whether the rule might be about something at or below a state path. It errs on the side of yes.
+    /// Whether the rule might cover something at or below a state path. Errs on the side of yes.
     pub(crate) fn might_speak_below(&self, request: &Request, target: &Target<'_>) -> bool {
         self.is_of(request, target)
             && (self.on.is_empty() || self.on.iter().any(|pattern| pattern.reaches(target)))
             && !self.except.iter().any(|pattern| pattern.covers_below(target))
     }
 
-    /// Whether the rule is about all that is at or below a state path, whatever that is. It errs on the side of no.
+    /// Whether the rule covers everything at or below a state path, for any value there. Errs on the side of no.
     pub(crate) fn speaks_of_all_below(&self, request: &Request, target: &Target<'_>) -> bool {
         self.is_of(request, target)
             && (self.on.is_empty() || self.on.iter().any(|pattern| pattern.covers_below(target)))
@@ -100,8 +100,8 @@ impl Rule {
         self.actions & request.action.bit() != 0 && self.kinds & target.kind() != 0
     }
 
-    /// Whether a pattern names a resource. What takes leave away does so for a part of what is changed, too; what gives
-    /// it must name the whole.
+    /// Whether a pattern names a resource. A pattern that takes permission away already counts if it names a part of what
+    /// changes; one that gives permission must name all of it.
     fn names(&self, pattern: &Pattern, target: &Target<'_>, on: bool) -> bool {
         let takes_away = matches!(self.effect, Effect::Deny) == on;
         if takes_away { pattern.touches(target) } else { pattern.covers(target) }
@@ -109,7 +109,7 @@ impl Rule {
 }
 
 impl Conditions {
-    /// What the request lacks; empty if the rule holds in full.
+    /// The conditions that the request does not meet; empty if the rule holds in full.
     pub(crate) fn lacking(&self, request: &Request) -> Vec<Lack> {
         let mut lacking = Vec::new();
         if let Some(max) = self.max_ttl
@@ -133,13 +133,13 @@ impl Conditions {
     }
 }
 
-/// Whether a time is beyond what a rule allows. An effect that sets a deadline and does not say which is beyond any.
-/// Compared in whole milliseconds, as requests are recorded: otherwise the record could decide differently.
+/// Whether a time exceeds a rule's limit. An effect that sets a deadline without giving one exceeds every limit. Compared in
+/// whole milliseconds, as requests are recorded: otherwise a replay could decide differently.
 fn exceeds(request: &Request, time: Option<Duration>, max: Duration) -> bool {
     time.map_or(request.action.sets_deadline(), |time| time.as_millis() > max.as_millis())
 }
 
-/// Whether anybody can see anything of a reason.
+/// Whether a reason has a visible character.
 fn says_something(reason: &str) -> bool {
     reason.chars().any(|c| !is_hidden(c) && !c.is_whitespace())
 }

@@ -1,6 +1,6 @@
-//! Characters that deceive readers, and names that nearly match.
+//! Hidden characters, and names that nearly match.
 
-/// Whether a character cannot be seen, or changes how the text around it is shown.
+/// Whether a character is invisible, or changes how the text around it is displayed.
 ///
 /// Control characters, Unicode's Default_Ignorable_Code_Point (zero width, joiners, variation selectors, tags), line and
 /// paragraph separators, and the bidirectional controls. Two names that differ by such a character look the same.
@@ -13,7 +13,7 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// At most the first `max` characters of a text, those that are hidden written as escapes.
+/// The first `max` characters of a text at most, hidden ones written as escapes.
 pub(crate) fn shown(text: &str, max: usize) -> String {
     let mut out = String::new();
     for c in text.chars().take(max) {
@@ -29,9 +29,9 @@ pub(crate) fn shown(text: &str, max: usize) -> String {
     out
 }
 
-/// The known name that a mistyped one most likely stands for.
+/// The known name that a mistyped one most likely means.
 pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    // A word beyond this length is no typing mistake, and the distance costs the product of the lengths.
+    // A longer word is no typing mistake, and the distance costs the product of the lengths.
     if word.len() > 64 {
         return None;
     }
@@ -39,7 +39,7 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     known.iter().copied().filter(|name| close(name)).min_by_key(|name| distance(word, name))
 }
 
-/// How many letters must be added, removed or changed (Levenshtein), two swapped neighbours counting twice.
+/// The number of letters to add, remove or change (Levenshtein); two swapped neighbours count twice.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for (i, x) in a.chars().enumerate() {

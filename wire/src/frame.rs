@@ -1,4 +1,4 @@
-//! Lines from a stream of bytes, and messages to lines. No input or output happens here.
+//! From a stream of bytes to messages, and from messages to lines. Performs no input or output.
 
 use std::io;
 
@@ -6,26 +6,26 @@ use serde::Serialize;
 
 use crate::MAX_MESSAGE;
 
-/// Cuts a stream of bytes into messages, each ended by one `\n`.
+/// Splits a stream of bytes into messages, each ended by one `
+/// `.
 ///
-/// A message is 1 to [`MAX_MESSAGE`] bytes and holds no control byte (below 0x20): JSON needs none, and a line ended by
-/// `\r\n` would be a second spelling of it. After an error the stream cannot be read on: every later call returns the
-/// same error, and nothing more is kept.
+/// A message is 1 to [`MAX_MESSAGE`] bytes without control bytes (below 0x20): JSON needs none, and a line ended by `\r
+/// ` would be a second spelling. An error is final: every later call returns it, and no more bytes are kept.
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: Vec<u8>,
-    /// Where the first message that was not handed out begins.
+    /// The start of the first message that was not returned yet.
     start: usize,
-    /// Up to where `buffer` was searched for the end of that message.
+    /// The end of the part of `buffer` that was searched for the end of that message.
     searched: usize,
     failed: Option<FrameError>,
 }
 
 impl Decoder {
-    /// Takes in bytes as they came from the stream.
+    /// Takes bytes from the stream.
     ///
-    /// Call [`Decoder::next`] until it is out of messages before pushing more: then at most one unfinished message and
-    /// the bytes of one push are held.
+    /// Call [`Decoder::next`] until it returns `None` before pushing more: then at most one unfinished message and the bytes of
+    /// one push are held.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.failed.is_some() {
             return;
@@ -33,7 +33,7 @@ impl Decoder {
         self.buffer.drain(..self.start);
         self.searched -= self.start;
         self.start = 0;
-        // One byte over the bound is enough to see that a message without an end is too long.
+        // One byte over the limit is enough to detect an unfinished message that is too long.
         let held = self.buffer.len() - self.searched;
         let unfinished = if held == 0 { self.searched } else { 0 };
         let end = bytes.iter().position(|b| *b == b'\n').unwrap_or(bytes.len());
@@ -42,10 +42,10 @@ impl Decoder {
         self.buffer.extend_from_slice(kept);
     }
 
-    /// The next whole message without its newline, or `None` until more bytes come.
+    /// The next complete message without its newline, or `None` until more bytes come.
     ///
     /// # Errors
-    /// The stream holds something that is no message.
+    /// The stream holds something that is not a message.
     #[expect(
         clippy::should_implement_trait,
         reason = "an iterator would end at the first `None`; this one goes on"
@@ -79,7 +79,7 @@ impl Decoder {
         Ok(Some(message))
     }
 
-    /// Whether the stream may end here.
+    /// Checks that the stream may end here.
     ///
     /// # Errors
     /// It ends inside a message, or it failed before.
@@ -92,10 +92,10 @@ impl Decoder {
     }
 }
 
-/// Writes a message as one line of compact JSON, its newline included.
+/// Encodes a message as one line of compact JSON with its newline.
 ///
 /// # Errors
-/// It is longer than [`MAX_MESSAGE`], found before more than that is written, or it cannot be JSON at all.
+/// It is longer than [`MAX_MESSAGE`], detected before more than that is written, or it cannot be JSON.
 pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, FrameError> {
     let mut line = Bounded(Vec::new());
     match serde_json::to_writer(&mut line, message) {
@@ -108,7 +108,7 @@ pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, FrameError> {
     }
 }
 
-/// A line that refuses to grow over the bound.
+/// A line that cannot grow over the limit.
 struct Bounded(Vec<u8>);
 
 impl io::Write for Bounded {
@@ -125,19 +125,19 @@ impl io::Write for Bounded {
     }
 }
 
-/// Why bytes are no messages, or a value is no message.
+/// Why bytes are no messages, or why a value is none.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum FrameError {
-    /// A message is over the bound.
+    /// A message is over the limit.
     #[error("a message is longer than {MAX_MESSAGE} bytes")]
     TooLong,
-    /// A byte that no message holds.
+    /// A byte that no message may contain.
     #[error("a message holds the control byte 0x{0:02x}: expected JSON on one line, ended by `\\n` alone")]
     Control(u8),
-    /// Two newlines follow each other.
+    /// A line is empty: two newlines follow each other.
     #[error("a line is empty: expected one JSON message a line")]
     Empty,
-    /// The stream ended inside a message, after so many of its bytes.
+    /// The stream ended inside a message, after this number of its bytes.
     #[error("the stream ended {0} bytes into a message")]
     Half(usize),
     /// The value cannot be written as JSON.
@@ -181,7 +181,7 @@ mod tests {
         refused(b"{\t}\n", &FrameError::Control(b'\t'));
         refused(b"\n", &FrameError::Empty);
         refused(b"{}\n\n", &FrameError::Empty);
-        // Without waiting for the end of the line.
+        // The error does not wait for the end of the line.
         refused(b"{}\r", &FrameError::Control(b'\r'));
     }
 

@@ -1,8 +1,8 @@
-//! JSON, read strictly: one text has one meaning, whatever reads it.
+//! Strict JSON: a text has the same meaning for every reader.
 //!
-//! A scan of our own goes over the text first. What it refuses, `serde_json` would take or leave depending on the type
-//! that is read, or on features that another crate of the same binary has switched on. The scan is no second parser:
-//! what is no JSON at all it may let pass, and `serde_json` refuses it.
+//! A scan of our own reads the text first. It refuses what `serde_json` would accept or refuse depending on the target type, or
+//! on features that another crate of the same binary has enabled. The scan is no second parser: it may pass text that is no JSON,
+//! which `serde_json` then refuses.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,29 +12,29 @@ use serde::de::DeserializeOwned;
 
 use crate::MAX_DEPTH;
 
-/// How much of an error's text is shown, in characters; it may quote what the peer sent.
+/// The limit on the text of an error, in characters; it may quote what the peer sent.
 const SHOWN: usize = 200;
-/// How `serde_json` marks values for itself under certain features. As a member of a message it could turn into a
+/// The prefix with which `serde_json` marks its own values under certain features. As a member of a message it could turn into a
 /// number or raw text.
 const RESERVED: &str = "$serde_json::private::";
 
-/// Reads one JSON value that fills the whole text.
+/// Parses one JSON value that fills the text.
 ///
 /// # Errors
-/// No JSON; arrays and objects more than [`MAX_DEPTH`] deep; an object with two equal keys, compared unescaped; half of
-/// a surrogate pair; a number that neither 64 bits nor a finite double can hold; anything after the value; and what the
-/// type does not take, such as an unknown member.
+/// No JSON; arrays and objects more than [`MAX_DEPTH`] deep; an object with two equal keys, compared unescaped; half of a
+/// surrogate pair; a number that neither 64 bits nor a finite double can hold; anything after the value; and what the type
+/// rejects, such as an unknown member.
 pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, JsonError> {
     read(text, MAX_DEPTH)
 }
 
-/// As [`from_str`], with another bound of the depth.
+/// Like [`from_str`], with another limit on the depth.
 pub(crate) fn read<T: DeserializeOwned>(text: &str, max_depth: usize) -> Result<T, JsonError> {
     Scan { text, at: 0, open: Vec::new(), max_depth }.run()?;
     serde_json::from_str(text).map_err(|error| JsonError::from_serde(text, &error))
 }
 
-/// Why a text was not read, and where.
+/// Why a text was rejected, and where.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{problem} at byte {offset}")]
 pub struct JsonError {
@@ -50,19 +50,19 @@ pub enum Problem {
     /// It is no JSON.
     #[error("this is no JSON: {0}")]
     Syntax(String),
-    /// It is JSON, and not what is expected here.
+    /// It is JSON, but not what is expected here.
     #[error("{0}")]
     Data(String),
     /// It nests too deeply.
     #[error("arrays and objects nest more than {0} deep")]
     Depth(usize),
-    /// A member is there twice.
+    /// A member occurs twice.
     #[error("the member `{0}` is there twice")]
     Twice(String),
-    /// A name that must not be used.
+    /// A reserved name.
     #[error("the member `{0}` is reserved")]
     Reserved(String),
-    /// An escape stands for half a character.
+    /// An escape for half a character.
     #[error("`\\u` escape for half of a surrogate pair")]
     Surrogate,
     /// A number that would be rounded or become infinite.
@@ -82,7 +82,7 @@ impl JsonError {
     }
 }
 
-/// The words of an error without its place, in ours, and without a value: it may be a secret.
+/// The text of an error without its place, in our terms, and without the value: it may be a secret.
 pub(crate) fn describe(error: &serde_json::Error) -> String {
     let whole = error.to_string();
     let words = whole.rfind(" at line ").and_then(|at| whole.get(..at)).unwrap_or(&whole);
@@ -103,7 +103,7 @@ pub(crate) fn describe(error: &serde_json::Error) -> String {
     shown(&words)
 }
 
-/// What was expected, in the words of JSON.
+/// The expected type, in JSON's terms.
 fn ours(expected: &str) -> &str {
     match expected {
         "u64" | "u32" | "usize" => "a whole number",
@@ -115,7 +115,7 @@ fn ours(expected: &str) -> &str {
     }
 }
 
-/// A text from outside, cut and safe to print.
+/// An untrusted text, cut and safe to print.
 pub(crate) fn shown(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars().take(SHOWN) {
@@ -183,7 +183,7 @@ impl<'t> Scan<'t> {
         Ok(())
     }
 
-    /// Takes note of a string that is a key. In JSON the first string after `{` or `,` of an object always is.
+    /// Records a string that is a key: the first string after `{` or `,` of an object.
     fn key(&mut self, at: usize, string: Cow<'t, str>) -> Result<(), JsonError> {
         let Some(Open::Object(keys, key_follows @ true)) = self.open.last_mut() else { return Ok(()) };
         *key_follows = false;
@@ -197,11 +197,11 @@ impl<'t> Scan<'t> {
         Ok(())
     }
 
-    /// Reads a string, from its opening to its closing quote.
+    /// Scans a string, from its opening to its closing quote.
     fn string(&mut self) -> Result<Cow<'t, str>, JsonError> {
         self.at += 1;
         let mut unescaped = String::new();
-        // What has been read since the last escape, still as it stands in the text.
+        // The text since the last escape, unprocessed.
         let mut start = self.at;
         loop {
             let literal = self.text.get(start..self.at).unwrap_or_default();
@@ -245,7 +245,7 @@ impl<'t> Scan<'t> {
         Ok(c)
     }
 
-    /// Reads the digits after `\u`, and the second escape of a pair.
+    /// Scans the digits after `\u`, and the second escape of a pair.
     fn unicode(&mut self, at: usize) -> Result<char, JsonError> {
         let first = self.four_digits(at)?;
         let mut units = vec![first];
@@ -276,7 +276,7 @@ impl<'t> Scan<'t> {
         }
         let number = self.text.get(at..self.at).unwrap_or_default();
         let fits = if number.contains(['.', 'e', 'E']) {
-            // What is no number at all is left to serde_json.
+            // Text that is no number is left to serde_json.
             number.parse::<f64>().map_or(true, f64::is_finite)
         } else {
             let digits = number.strip_prefix('-').unwrap_or(number);

@@ -33,7 +33,7 @@ fn put(dir: &Path, name: &str, bytes: impl AsRef<[u8]>) {
     fs::write(dir.join(name), bytes).unwrap();
 }
 
-/// Number of the record that the byte `at` belongs to.
+/// The number of the record that contains the byte `at`.
 fn record_of(records: &[u8], at: usize) -> u64 {
     records[..at].iter().filter(|b| **b == b'\n').count() as u64
 }
@@ -73,7 +73,7 @@ fn a_log_cut_at_any_byte_fails_against_its_checkpoint() {
     }
 }
 
-/// T61, T46: whichever bit of whichever byte it is.
+/// T61, T46: for every bit of every byte.
 #[test]
 fn a_bit_flipped_anywhere_is_found_and_its_record_named() {
     let (dir, key, records) = made(4);
@@ -151,7 +151,7 @@ fn a_later_file_supersedes_what_an_earlier_one_holds_from_there_on() {
     let (dir, key, records) = made(5);
     let text = String::from_utf8(records).unwrap();
     let at = |n: usize| text.match_indices('\n').nth(n - 1).unwrap().0 + 1;
-    // Leftovers of three kinds, none of which counts: a torn line, whole lines with the same numbers, garbage.
+    // Three leftovers that are all ignored: a torn line, complete lines with the same numbers, garbage.
     for leftover in [
         "{\"v\":1,\"se",
         "{\"v\":1,\"seq\":2,\"kind\":\"other\"}\n{\"v\":1,\"seq\":3,\"kind\":\"o\"}\n",
@@ -177,7 +177,7 @@ fn a_later_file_supersedes_what_an_earlier_one_holds_from_there_on() {
     fs::remove_file(dir.path().join("records-2.jsonl")).unwrap();
     put(dir.path(), "records-0.jsonl", &text[..at(2)]);
     assert!(matches!(verify(dir.path(), None), Err(VerifyError::Missing { first: 2, last: 3 })));
-    // Names in another spelling are not ours.
+    // A name in another spelling is not ours.
     put(dir.path(), "records-02.jsonl", &text[at(2)..at(4)]);
     assert!(matches!(verify(dir.path(), None), Err(VerifyError::Missing { first: 2, last: 3 })));
 }
@@ -269,12 +269,12 @@ proptest! {
         let changed = [&records[..start], &bytes, &records[end..]].concat();
         put(dir.path(), "records-0.jsonl", &changed);
         let verified = verify(dir.path(), Some(key.verifier()));
-        // What stays before the cut must be enough for the checkpoint, or it fails.
+        // The log verifies only if the part before the cut still holds everything that the checkpoint covers.
         prop_assert_eq!(verified.is_ok(), changed.starts_with(&records), "{:?}", verified);
     }
 }
 
-/// The example in FORMAT.md is a log: what stands there is what this crate reads.
+/// The example in FORMAT.md is a log that this crate reads.
 #[test]
 fn the_example_in_the_specification_verifies() {
     let page = include_str!("../../FORMAT.md");

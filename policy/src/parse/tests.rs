@@ -3,7 +3,7 @@ use crate::{Action, MAX_LIST, MAX_POLICY, MAX_RULES, Policy};
 
 const RULE: &str = "[[rule]]\nid = \"r\"\nwhy = \"w\"\n";
 
-/// The text is refused at that place, and message or help hold the words.
+/// Asserts that the text is refused at that place, and that message or help contain the words.
 #[track_caller]
 fn refused(text: &str, place: (usize, usize), words: &str) {
     let error = Policy::parse(text).unwrap_err();
@@ -12,7 +12,7 @@ fn refused(text: &str, place: (usize, usize), words: &str) {
     assert_eq!((error.line, error.column), place, "{shown}");
 }
 
-/// A rule with these lines after id and why, which begin in line 5.
+/// Asserts that a rule with these lines is refused. They follow id and why, and begin in line 5.
 #[track_caller]
 fn rule_refused(lines: &str, place: (usize, usize), words: &str) {
     refused(&format!("version = 1\n{RULE}{lines}\n"), place, words);
@@ -82,7 +82,7 @@ fn a_rule_allows_or_denies() {
     rule_refused("allow = [3]", (5, 10), "a number, expected text");
 }
 
-/// `watch` is no misspelt `patch`.
+/// `watch` is not a misspelt `patch`.
 #[test]
 fn an_action_of_a_later_version_is_said_to_be_one() {
     for action in LATER_ACTIONS {

@@ -107,7 +107,7 @@ fn names_are_compared_exactly() {
             "point:POST /api/l\u{43e}gin",
         ],
     );
-    // The letter ö in one and in two code points: two names, never one by folding.
+    // The letter ö in one and in two code points: two names, never folded into one.
     covers_all("point:GET /\u{f6}", &["point:GET /\u{f6}"], &["point:GET /o\u{308}"]);
 }
 
@@ -171,14 +171,14 @@ fn a_hostile_pattern_costs_no_more_than_the_product_of_the_lengths() {
     let name = Resource::Point("a".repeat(512));
     let many = Pattern::parse(&format!("point:* /{}b", "**/a*/".repeat(60))).unwrap();
     let path = Resource::Point(format!("GET {}", "/aa".repeat(150)));
-    // Exponential backtracking would not end in the lifetime of the machine.
+    // Exponential backtracking would not finish.
     for _ in 0..1000 {
         assert!(!pattern.covers(&Target::new(&name)));
         assert!(!many.covers(&Target::new(&path)));
     }
 }
 
-/// A level that is set for a target is set for all below it.
+/// A level set for a target is set for all below it.
 #[test]
 fn a_pattern_touches_a_target_if_it_covers_any_below_it() {
     let touches = |pattern: &str, target: &str| {
@@ -202,11 +202,11 @@ fn a_pattern_touches_a_target_if_it_covers_any_below_it() {
     for (pattern, expected) in [("target:a", false), ("target:a::b", true), ("target:a::c", false)] {
         assert_eq!(touches(pattern, "target:a::b"), expected, "{pattern}");
     }
-    // Nothing else stands for what is below it.
+    // No other kind of resource stands for what is below it.
     assert!(!touches("point:a::b", "point:a") && !touches("state:a.b", "state:a"));
 }
 
-/// The same meaning, written as the definition reads; exponential.
+/// A direct, exponential implementation of the definition.
 fn naive(pattern: &[&str], path: &[String]) -> bool {
     match (pattern.split_first(), path.split_first()) {
         (None, rest) => rest.is_none(),
@@ -248,7 +248,7 @@ proptest! {
         }
     }
 
-    /// Whatever continues a name: a pattern that covers the longer one touches the shorter one.
+    /// For any continuation of a name: a pattern that covers the longer name touches the shorter one.
     #[test]
     fn what_covers_a_longer_target_touches_each_it_begins_with(
         pattern in proptest::collection::vec(prop_oneof![1 => Just("**".to_owned()), 3 => "a|b|a\\*|\\*b|a\\*b"], 1..6),

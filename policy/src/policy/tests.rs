@@ -12,7 +12,7 @@ fn policy(rules: &str) -> Policy {
     Policy::parse(&format!("version = 1\n{rules}")).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// In mode `change`, for five minutes, with a reason, in production.
+/// A request in mode `change`, for five minutes, with a reason, in production.
 fn request(roles: &[&str], action: Action, resource: &str) -> Request {
     Request {
         action,
@@ -41,7 +41,7 @@ fn verdict(policy: &Policy, request: &Request) -> String {
 
 const FORBIDDEN: &str = "a rule forbids it, whatever others allow; ask for a change of the policy";
 
-/// What is said where no rule speaks of it; `roles` is how those of the request are told.
+/// The verdict when no rule covers the request; `roles` is the text about its roles.
 fn no_rule(roles: &str) -> String {
     format!("denied by : no rule allows it ({roles}); ask for a role that may, or a change of the policy")
 }
@@ -159,7 +159,7 @@ fn a_deny_rule_wins_wherever_it_stands() {
     }
 }
 
-/// A level holds for all below its target, so that nobody gets at what is excepted by way of what contains it.
+/// A level holds for all targets below, so that an excepted target cannot be reached by way of one that contains it.
 #[test]
 fn an_exception_below_a_target_counts_for_the_target() {
     let allow = "[[rule]]\nid = \"levels\"\nwhy = \"w\"\nallow = [\"set_level\"]\non = [\"target:a::**\", \"target:b\"]\n";
@@ -261,7 +261,7 @@ on = ["state:rota.hidden.**"]
         ("config", true),
         ("config.db", true),
         ("config.db.host", true),
-        // Something below may be called `port`.
+        // Something below may be named `port`.
         ("config.db.host.name", true),
         ("config.secret", false),
         ("config.secret.port", false),
@@ -388,12 +388,12 @@ fn rules() -> impl Strategy<Value = (String, bool)> {
             |((mut actions, deny), (roles, operators), (on, except, environments), (ttl, life, reason))| {
                 let mut text = format!("why = \"w\"\n{roles}{operators}{on}{except}{environments}");
                 if !deny && reason.is_some() {
-                    // Nobody can give one before being attached.
+                    // A reason cannot be given before attaching.
                     actions.retain(|action| *action != "attach");
                     actions.push("change");
                 }
                 if !deny {
-                    // A bound must have something to bind.
+                    // A bound needs an action that it can bind.
                     if ttl.is_some() || life.is_some() {
                         actions.push("patch");
                     }
@@ -406,7 +406,7 @@ fn rules() -> impl Strategy<Value = (String, bool)> {
         )
 }
 
-/// Rules about states alone, with patterns that meet one another's paths.
+/// Rules about states only, with patterns that overlap each other's paths.
 fn state_rules() -> impl Strategy<Value = (String, bool)> {
     let on = |key: &'static str| {
         let segment = prop_oneof![4 => "[abc]", 1 => Just("*".to_owned()), 1 => Just("**".to_owned())];
@@ -426,7 +426,7 @@ fn state_rules() -> impl Strategy<Value = (String, bool)> {
 fn numbered(rules: &[(String, bool)], keep: impl Fn(usize, bool) -> bool) -> Policy {
     let kept = rules.iter().enumerate().filter(|(i, (_, deny))| keep(*i, *deny));
     let text: String = kept.map(|(i, (text, _))| format!("[[rule]]\nid = \"r{i}\"\n{text}")).collect();
-    // Something that never matters, as a policy has at least one rule.
+    // A rule that never matters, as a policy needs at least one.
     policy(&format!(
         "{text}[[rule]]\nid = \"nobody\"\nwhy = \"w\"\nallow = [\"log\"]\nroles = [\"nobody\"]\n"
     ))
@@ -440,7 +440,7 @@ proptest! {
         let whole = numbered(&rules, |_, _| true);
         let decision = whole.decide(&request);
 
-        // Decided again from the record, it is the same.
+        // Decided again from the record, the result is the same.
         let recorded = serde_json::to_string(&request).unwrap();
         let again: Request = serde_json::from_str(&recorded).unwrap();
         prop_assert_eq!(&again, &request);
@@ -448,7 +448,7 @@ proptest! {
         let text = serde_json::to_string(&decision).unwrap();
         prop_assert_eq!(&serde_json::from_str::<Decision>(&text).unwrap(), &decision);
 
-        // Each rule by itself tells whether it denies, or holds in full.
+        // Each rule, decided alone, tells whether it denies or holds in full.
         let alone = |i: usize| numbered(&rules, |at, _| at == i).decide(&request);
         let denying = rules.iter().enumerate().filter(|(_, (_, deny))| *deny)
             .any(|(i, _)| matches!(alone(i), Decision::Deny(d) if !d.rules.is_empty()));
@@ -463,12 +463,12 @@ proptest! {
             (Decision::Deny(_), first) => prop_assert!(denying || first.is_none(), "denied without a cause"),
         }
 
-        // Without rules that allow, nothing is allowed.
+        // Without allow rules, nothing is allowed.
         let only_denying = numbered(&rules, |_, deny| deny);
         prop_assert!(matches!(only_denying.decide(&request), Decision::Deny(_)));
     }
 
-    /// What is denied before it is known what stands there is denied whatever stands there.
+    /// An action denied before the value is known is denied for every value.
     #[test]
     fn what_is_allowed_below_a_path_could_be_allowed(
         rules in proptest::collection::vec(state_rules(), 1..6),
@@ -482,7 +482,7 @@ proptest! {
         let could = whole.could_allow(&of(path.clone()));
         let leaf = whole.decide(&of([path.clone(), below].concat()));
         prop_assert!(could.is_ok() || matches!(leaf, Decision::Deny(_)));
-        // A denial is the one that the path itself gets.
+        // The denial is that of the path itself.
         if let Err(denial) = could {
             prop_assert_eq!(whole.decide(&of(path)), Decision::Deny(denial));
         }

@@ -6,7 +6,7 @@ use super::*;
 #[track_caller]
 fn refused(text: &str, offset: usize, problem: &Problem) {
     assert_eq!(from_str::<Value>(text), Err(JsonError { offset, problem: problem.clone() }), "{text}");
-    // A type that does not look at the value must not make the text acceptable.
+    // A type that ignores the value must not make the text acceptable.
     assert!(from_str::<serde::de::IgnoredAny>(text).is_err(), "{text}");
 }
 
@@ -162,7 +162,7 @@ fn values() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
-        // Halves and whole numbers: reading every double to the last bit is a feature that we do not switch on.
+        // Halves and whole numbers: parsing every double exactly is a feature that we do not enable.
         any::<i32>().prop_map(|n| Value::from(f64::from(n) / 2.0)),
         any::<String>().prop_map(Value::from),
     ];
