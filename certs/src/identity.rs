@@ -1,4 +1,4 @@
-//! The strict reading of a certificate that webpki has verified: webpki takes names and usages that we do not.
+//! Strict parsing of a certificate that webpki has verified: webpki accepts names and usages that we do not.
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{ExtendedKeyUsage, GeneralName, ParsedExtension};
@@ -7,23 +7,23 @@ use x509_parser::x509::X509Version;
 
 use crate::spiffe::{AgentId, InvalidId, Operator, Subject, TrustDomain};
 
-/// Why a certificate does not stand for who it should.
+/// Why a certificate does not identify an operator or agent.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
-    /// Not DER of one certificate, or bytes after it.
+    /// Not the DER of exactly one certificate.
     #[error("the certificate cannot be read")]
     Unreadable,
     /// Not X.509 version 3.
     #[error("the certificate is not of X.509 version 3")]
     Version,
-    /// An extension twice.
+    /// A repeated extension.
     #[error("the certificate has an extension twice")]
     DuplicateExtension,
-    /// An extension that must be understood and is not.
+    /// An unknown critical extension.
     #[error("the certificate has a critical extension that is not known: {0}")]
     UnknownCritical(String),
-    /// An extension that cannot be read.
+    /// An extension that cannot be parsed.
     #[error("an extension of the certificate cannot be read")]
     UnreadableExtension,
     /// It may issue certificates.
@@ -35,43 +35,43 @@ pub enum IdentityError {
     /// No extended key usage.
     #[error("the certificate has no extended key usage; expected serverAuth and clientAuth")]
     NoExtendedKeyUsage,
-    /// Others than the two.
+    /// Other usages than the two.
     #[error("the certificate's extended key usages are not serverAuth and clientAuth")]
     ExtendedKeyUsage,
     /// Not exactly one name, or not a URI.
     #[error("the certificate has {0} subject alternative names; expected one URI")]
     Names(usize),
-    /// A name that is no URI.
+    /// A name that is not a URI.
     #[error("the certificate's subject alternative name is no URI")]
     NotUri,
-    /// Not one of ours.
+    /// A SPIFFE id that is not one of ours.
     #[error(transparent)]
     Id(#[from] InvalidId),
-    /// Of somewhere else.
+    /// Of another trust domain.
     #[error("the certificate is of the trust domain `{seen}`, expected `{expected}`")]
     TrustDomain {
-        /// In the certificate.
+        /// The trust domain in the certificate.
         seen: TrustDomain,
-        /// The one asked for.
+        /// The expected trust domain.
         expected: TrustDomain,
     },
-    /// Used on the other side.
+    /// An agent's certificate in place of an operator's.
     #[error("`{0}` is an agent, expected an operator")]
     IsAgent(AgentId),
-    /// Used on the other side.
+    /// An operator's certificate in place of an agent's.
     #[error("`{0}` is an operator, expected an agent")]
     IsOperator(String),
     /// The subject gives no role.
     #[error("the certificate gives no role; `O` in its subject holds them")]
     NoRole,
-    /// The subject cannot be read.
+    /// The subject cannot be parsed.
     #[error("the certificate's subject cannot be read")]
     Subject,
 }
 
-/// The operator that a verified certificate stands for, in `trust_domain`.
+/// The operator that a verified certificate identifies, in `trust_domain`.
 ///
-/// Roles are the values of `O` in the subject; one value may hold several with `+` between them.
+/// Roles are the values of `O` in the subject; one value may hold several, separated by `+`.
 ///
 /// # Errors
 /// The first rule that the certificate breaks.
@@ -86,7 +86,7 @@ pub fn operator(der: &[u8], trust_domain: &TrustDomain) -> Result<Operator, Iden
     }
 }
 
-/// The agent that a verified certificate stands for, in `trust_domain`.
+/// The agent that a verified certificate identifies, in `trust_domain`.
 ///
 /// # Errors
 /// The first rule that the certificate breaks.
@@ -122,7 +122,7 @@ fn subject(certificate: &X509Certificate<'_>, trust_domain: &TrustDomain) -> Res
     Ok(subject)
 }
 
-/// Every extension is read; what is critical must be understood (RFC 5280, section 4.2).
+/// Checks all extensions; a critical one must be known (RFC 5280, section 4.2).
 fn check_extensions(certificate: &X509Certificate<'_>) -> Result<(), IdentityError> {
     certificate.extensions_map().map_err(|_| IdentityError::DuplicateExtension)?;
     let (mut usage, mut extended) = (false, false);

@@ -1,6 +1,6 @@
 //! The authority: makes a CA, certificates of operators and agents, and revocation lists.
 //!
-//! What is issued follows from the identity and a lifetime alone; nothing that a requester wrote is copied.
+//! A certificate depends only on the identity and a lifetime; nothing of a request is copied into it.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::{AgentId, Operator, TrustDomain};
 
-/// How long a CA lives: 2 years.
+/// The lifetime of a CA: 2 years.
 pub const CA_LIFE: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
-/// How long an agent's certificate lives: 90 days.
+/// The lifetime of an agent's certificate: 90 days.
 pub const AGENT_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// How long a revocation list is current: 30 days.
+/// The lifetime of a revocation list: 30 days.
 pub const CRL_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long an operator's certificate lives when nobody says: 8 hours, a working day.
+/// The default lifetime of an operator's certificate: 8 hours, a working day.
 pub const OPERATOR_LIFE: Duration = Duration::from_secs(8 * 3600);
-/// The longest life of an operator's certificate: 24 hours. Agents refuse longer ones.
+/// The limit on the lifetime of an operator's certificate: 24 hours. Agents refuse longer ones.
 pub const OPERATOR_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
-/// How far certificates are dated back, for hosts whose clocks are slow: 5 minutes.
+/// How far certificates are backdated, for hosts with slow clocks: 5 minutes.
 const BACKDATED: Duration = Duration::from_secs(5 * 60);
 
 /// Why nothing was issued.
@@ -36,19 +36,19 @@ pub enum IssueError {
     /// A lifetime that agents would refuse.
     #[error("an operator's certificate lives 24 hours at most")]
     TooLong,
-    /// No life at all.
+    /// A lifetime of zero.
     #[error("a certificate that lives no time is of no use")]
     TooShort,
-    /// A moment that dates cannot hold.
+    /// A moment outside the range of dates.
     #[error("the date is out of range")]
     Date,
-    /// The CA's files do not belong together or cannot be read.
+    /// The CA's certificate and key do not belong together or cannot be parsed.
     #[error("the CA's certificate or key cannot be used")]
     Ca(#[source] rcgen::Error),
     /// The certificate cannot be made.
     #[error("the certificate cannot be made")]
     Certificate(#[source] rcgen::Error),
-    /// A revocation list that cannot be read, or that is not this CA's.
+    /// A revocation list that cannot be parsed or has no usable number.
     #[error("the revocation list {0}")]
     List(&'static str),
     /// The system gives no random bytes.
@@ -56,12 +56,12 @@ pub enum IssueError {
     Random,
 }
 
-/// A certificate that is no longer accepted.
+/// A revoked certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Revoked {
     /// Its serial number, big-endian.
     pub serial: Vec<u8>,
-    /// Since when.
+    /// The time of its revocation.
     pub at: Timestamp,
 }
 
@@ -73,9 +73,9 @@ pub struct Issued {
     pub key: String,
     /// Its serial number in hex.
     pub serial: String,
-    /// From when.
+    /// The start of its validity.
     pub not_before: Timestamp,
-    /// Until when.
+    /// The end of its validity.
     pub not_after: Timestamp,
 }
 
@@ -106,7 +106,8 @@ impl Ca {
     /// See [`IssueError`].
     pub fn generate(trust_domain: &TrustDomain, now: Timestamp) -> Result<(Self, Issued), IssueError> {
         let mut params = CertificateParams::default();
-        // The common name carries the domain, so that two CAs never have one subject: revocation lists are found by it.
+        // The common name contains the domain, so that CAs of two domains never share a subject: revocation lists are found by
+        // it.
         params.distinguished_name = common_name(&format!("debug agent CA of {trust_domain}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -118,19 +119,19 @@ impl Ca {
         Ok((Self { issuer: Issuer::new(params, key) }, issued))
     }
 
-    /// Takes a CA from its PEM files.
+    /// Loads a CA from its PEM files.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// They cannot be parsed.
     pub fn load(certificate: &str, key: &str) -> Result<Self, IssueError> {
         let key = KeyPair::from_pem(key).map_err(IssueError::Ca)?;
         Ok(Self { issuer: Issuer::from_ca_cert_pem(certificate, key).map_err(IssueError::Ca)? })
     }
 
-    /// Issues for an operator. Roles go into one `O` with `+` between them.
+    /// Issues a certificate for an operator. Roles go into one `O`, separated by `+`.
     ///
     /// # Errors
-    /// A lifetime beyond 24 hours; see [`IssueError`].
+    /// The lifetime exceeds 24 hours; see [`IssueError`].
     pub fn operator(
         &self,
         operator: &Operator,
@@ -145,11 +146,11 @@ impl Ca {
         }
         let mut name = common_name(&operator.name);
         name.push(DnType::OrganizationName, operator.roles.join("+"));
-        // The life counts from now, the backdating included would make 24 hours more than agents accept.
+        // The lifetime counts from now: with the backdating, 24 hours would exceed what agents accept.
         self.issue(name, &operator.to_string(), life, now)
     }
 
-    /// Issues for an agent.
+    /// Issues a certificate for an agent.
     ///
     /// # Errors
     /// See [`IssueError`].
@@ -178,7 +179,7 @@ impl Ca {
         Ok(issued(certificate.pem(), key.serialize_pem(), serial, life))
     }
 
-    /// A revocation list, PEM. Its number must rise from list to list.
+    /// Makes a revocation list, PEM. Its number must rise from list to list.
     ///
     /// # Errors
     /// See [`IssueError`].
@@ -201,12 +202,12 @@ impl Ca {
     }
 }
 
-/// Reads a revocation list (PEM) back: its number, and whom it names. Reasons are left out; agents do not ask for them.
+/// Parses a revocation list (PEM): its number and the revoked certificates. Reasons are dropped, as agents do not use them.
 ///
-/// Whether the CA signed it is not looked at: agents do that.
+/// The CA's signature is not verified: agents do that.
 ///
 /// # Errors
-/// It is no list, has no number, or one that no longer can rise.
+/// It is no list, has no number, or has a number that can no longer rise.
 pub fn read_list(pem: &str) -> Result<(u64, Vec<Revoked>), IssueError> {
     let unreadable = || IssueError::List("cannot be read");
     let (_, pem) = parse_x509_pem(pem.as_bytes()).map_err(|_| unreadable())?;
@@ -229,7 +230,7 @@ fn entry(revoked: &Revoked) -> Result<RevokedCertParams, IssueError> {
     })
 }
 
-/// From when and until when.
+/// The start and end of a validity.
 type Life = (Timestamp, Timestamp);
 
 fn common_name(text: &str) -> DistinguishedName {
@@ -238,7 +239,7 @@ fn common_name(text: &str) -> DistinguishedName {
     name
 }
 
-/// A random serial number of 127 bits (RFC 5280, section 4.1.2.2: positive, at most 20 bytes), and the dates.
+/// Sets a random serial number of 127 bits (RFC 5280, section 4.1.2.2: positive, at most 20 bytes) and the validity.
 fn prepare(
     params: &mut CertificateParams,
     now: Timestamp,
@@ -262,7 +263,7 @@ fn later(now: Timestamp, life: Duration) -> Result<Timestamp, IssueError> {
     now.checked_add(life).map_err(|_| IssueError::Date)
 }
 
-/// The type of dates that rcgen takes.
+/// The date type of rcgen.
 fn date(moment: Timestamp) -> Result<time::OffsetDateTime, IssueError> {
     time::OffsetDateTime::from_unix_timestamp(moment.as_second()).map_err(|_| IssueError::Date)
 }

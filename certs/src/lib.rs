@@ -1,7 +1,7 @@
-//! Who a certificate of the debug agent stands for; with the feature `issue`, the authority that makes them.
+//! The identity that a certificate of the debug agent stands for; with the feature `issue`, the authority that makes them.
 //!
-//! Identities are SPIFFE ids in the one URI name of a certificate. Nothing here depends on host names, and nothing is
-//! taken from a certificate whose chain was not verified before.
+//! Identities are SPIFFE ids in the only URI name of a certificate. Nothing here depends on host names, and callers must have
+//! verified a certificate's chain before.
 
 mod identity;
 #[cfg(feature = "issue")]

@@ -1,16 +1,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest SPIFFE id in bytes (SPIFFE-ID, section 2.3).
+/// The limit on a SPIFFE id, in bytes (SPIFFE-ID, section 2.3).
 const MAX_ID: usize = 2048;
-/// The longest trust domain in bytes (SPIFFE-ID, section 2.1).
+/// The limit on a trust domain, in bytes (SPIFFE-ID, section 2.1).
 const MAX_DOMAIN: usize = 255;
-/// The longest name of an operator, service or instance, in bytes: it stands in every record.
+/// The limit on the name of an operator, service or instance, in bytes: it is in every record.
 const MAX_NAME: usize = 64;
-/// The longest role, in bytes.
+/// The limit on a role, in bytes.
 const MAX_ROLE: usize = 32;
 
-/// A name that cannot be part of an identity: what it is, and what it may be.
+/// A name that cannot be part of an identity, with its purpose and the expected form.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("`{text}` is no {what}: expected {expected}")]
 pub struct InvalidId {
@@ -21,7 +21,7 @@ pub struct InvalidId {
 
 impl InvalidId {
     fn new(text: &str, what: &'static str, expected: &'static str) -> Self {
-        // It may come from a certificate; it is shown on terminals and in the log.
+        // The text may come from a certificate, and is shown on terminals and in the log.
         let text = text.chars().take(80).flat_map(char::escape_default).collect();
         Self { text, what, expected }
     }
@@ -32,7 +32,7 @@ impl InvalidId {
 pub struct TrustDomain(String);
 
 impl TrustDomain {
-    /// As written.
+    /// The text of the domain.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -57,8 +57,7 @@ impl FromStr for TrustDomain {
     }
 }
 
-/// Checks the name of an operator, service or instance: 1 to 64 bytes of `a-z`, `0-9`, `.`, `_`, `-`, and neither `.`
-/// nor `..`.
+/// Checks the name of an operator, service or instance: 1 to 64 bytes of `a-z`, `0-9`, `.`, `_`, `-`, but not `.` or `..`.
 fn name(text: &str, what: &'static str) -> Result<String, InvalidId> {
     let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
     if text.is_empty() || MAX_NAME < text.len() || !text.bytes().all(plain) || matches!(text, "." | "..") {
@@ -67,10 +66,10 @@ fn name(text: &str, what: &'static str) -> Result<String, InvalidId> {
     Ok(text.to_owned())
 }
 
-/// An operator with the roles that the certificate gives.
+/// An operator with the roles of the certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Operator {
-    /// Where the name means something.
+    /// The trust domain of the name.
     pub trust_domain: TrustDomain,
     /// 1 to 64 bytes of `a-z`, `0-9`, `.`, `_`, `-`.
     pub name: String,
@@ -82,7 +81,7 @@ impl Operator {
     /// An operator.
     ///
     /// # Errors
-    /// A name or role that is none, or no role at all.
+    /// An invalid name or role, or no role.
     pub fn new<'a>(
         trust_domain: TrustDomain,
         operator: &str,
@@ -117,11 +116,11 @@ impl fmt::Display for Operator {
 /// An agent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AgentId {
-    /// Where the names mean something.
+    /// The trust domain of the names.
     pub trust_domain: TrustDomain,
     /// The service, 1 to 64 bytes of `a-z`, `0-9`, `.`, `_`, `-`.
     pub service: String,
-    /// Which instance of it, likewise.
+    /// The instance of the service, within the same limits.
     pub instance: String,
 }
 
@@ -129,7 +128,7 @@ impl AgentId {
     /// An agent.
     ///
     /// # Errors
-    /// A name that is none.
+    /// An invalid name.
     pub fn new(trust_domain: TrustDomain, service: &str, instance: &str) -> Result<Self, InvalidId> {
         Ok(Self { trust_domain, service: name(service, "service")?, instance: name(instance, "instance")? })
     }
@@ -154,7 +153,7 @@ impl FromStr for AgentId {
     }
 }
 
-/// What a SPIFFE id stands for here.
+/// The subject of a SPIFFE id.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Subject {
     /// `operator/<name>`.
@@ -180,8 +179,8 @@ impl FromStr for Subject {
     }
 }
 
-/// The trust domain and the segments of the path. The names are checked by
-/// whoever takes them, which leaves no room for user information, ports, queries, fragments, escapes or dots.
+/// Splits an id into the trust domain and the segments of the path. Callers check the names, which leaves no room for user
+/// information, ports, queries, fragments, escapes or dots.
 fn parse(text: &str) -> Result<(TrustDomain, Vec<&str>), InvalidId> {
     let invalid =
         || InvalidId::new(text, "SPIFFE id", "`spiffe://<trust domain>/<path>` of at most 2048 bytes");
@@ -191,7 +190,7 @@ fn parse(text: &str) -> Result<(TrustDomain, Vec<&str>), InvalidId> {
     let rest = text.strip_prefix("spiffe://").ok_or_else(invalid)?;
     let (domain, path) = rest.split_once('/').ok_or_else(invalid)?;
     let domain = domain.parse::<TrustDomain>()?;
-    // Four are enough to see that there are too many.
+    // Four segments suffice to detect too many.
     Ok((domain, path.splitn(4, '/').collect()))
 }
 

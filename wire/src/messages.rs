@@ -1,4 +1,4 @@
-//! The messages, as they stand in JSON. Unknown members are errors on both sides.
+//! The messages, as in JSON. Unknown members are errors on both sides.
 
 use std::collections::BTreeMap;
 
@@ -6,23 +6,23 @@ use debug_policy::Mode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A request of a client. `id` is chosen by the client, rises within a session and comes back in the reply.
+/// A request of a client. The client chooses `id`; it rises within a session and is returned in the reply.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Call {
     /// Always `2.0`.
     pub jsonrpc: Version,
-    /// Returned with the reply.
+    /// Returned in the reply.
     pub id: u64,
     /// A name of [`crate::table::METHODS`].
     pub method: String,
-    /// An object, or null for none, which is not written; what is in it depends on the method.
+    /// An object that depends on the method; null for none, which is not serialized.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub params: Value,
 }
 
-/// What the agent sends: the reply to a call, or a notification. Read by [`FromAgent::parse`], which takes exactly the
-/// members of one of them.
+/// A message of the agent: the reply to a call, or a notification. [`FromAgent::parse`] reads it and accepts exactly the members
+/// of one of the three forms.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum FromAgent {
@@ -30,27 +30,27 @@ pub enum FromAgent {
     Success {
         /// Always `2.0`.
         jsonrpc: Version,
-        /// The call's.
+        /// The call's id.
         id: u64,
-        /// What depends on the method.
+        /// The result, which depends on the method.
         result: Value,
     },
-    /// The call failed. `id` is null only where the call could not be read.
+    /// The call failed. `id` is null only if the call could not be parsed.
     Failure {
         /// Always `2.0`.
         jsonrpc: Version,
-        /// The call's.
+        /// The call's id.
         id: Option<u64>,
-        /// Why.
+        /// The failure.
         error: Failure,
     },
-    /// Nobody asked for it.
+    /// A message without a call.
     Notification {
         /// Always `2.0`.
         jsonrpc: Version,
         /// `ready` or `output`.
         method: String,
-        /// What depends on the method.
+        /// Its content, which depends on the method.
         params: Value,
     },
 }
@@ -70,13 +70,13 @@ pub enum Version {
 pub struct Failure {
     /// The JSON-RPC number: [`Code::number`].
     pub code: i32,
-    /// What happened and where, in one line.
+    /// What failed and where, in one line.
     pub message: String,
     /// The stable code and the advice.
     pub data: FailureData,
 }
 
-/// The part of a failure that JSON-RPC leaves to us.
+/// The part of a failure that JSON-RPC leaves open.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FailureData {
@@ -85,21 +85,21 @@ pub struct FailureData {
     /// What to do next; empty if nothing is known to help.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub help: String,
-    /// For a failed eval: where its records are.
+    /// The position of its records, for a failed eval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditRange>,
-    /// For a failed eval that ended leases, or should have.
+    /// The ends of leases, for a failed eval that ended some or should have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leases: Option<Box<Ends>>,
 }
 
-/// What became of the leases that a failed eval was to end.
+/// The result of ending a failed eval's leases.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ends {
-    /// Those that it ended. That is not undone.
+    /// The leases that it ended. Their end is not undone.
     pub reverted: Vec<u64>,
-    /// Those that it could not end. Each is tried again until it has ended.
+    /// The leases that it could not end. The agent retries each until it has ended.
     pub standing: Vec<Standing>,
 }
 
@@ -111,7 +111,7 @@ pub struct Standing {
     pub id: u64,
     /// What it changed: `point:…`, `state:…` or `target:…`.
     pub target: String,
-    /// What stood in the way.
+    /// Why it could not be ended.
     pub why: String,
 }
 
@@ -129,26 +129,26 @@ pub enum Code {
     Signature,
     /// A call out of order, such as before `hello`, or an eval while one runs.
     Order,
-    /// Policy refuses.
+    /// Denied by policy.
     Denied,
-    /// Policy would allow it with approvals.
+    /// Allowed by policy only with approvals.
     NeedsApproval,
-    /// The code failed by itself: syntax, types, an unknown name, a `throw`.
+    /// The code itself failed: syntax, types, an unknown name, a `throw`.
     Eval,
-    /// A limit ended it.
+    /// A limit ended the eval.
     Limit,
-    /// The operator cancelled it.
+    /// The operator cancelled the eval.
     Cancelled,
     /// The audit log cannot be written, so nothing runs.
     Audit,
-    /// What was asked for does not exist or is in another state: an unknown point, a stacked change, a wrong type.
+    /// The requested thing does not exist or is in another state: an unknown point, a stacked change, a wrong type.
     State,
     /// The agent is at fault.
     Internal,
 }
 
 impl Code {
-    /// The JSON-RPC error number; those the specification defines are used as it defines them.
+    /// The JSON-RPC error number; numbers that the specification defines have its meaning.
     pub const fn number(self) -> i32 {
         match self {
             Self::Parse => -32700,
@@ -168,7 +168,7 @@ impl Code {
     }
 }
 
-/// `ready`: the first thing the agent says, once it has verified the client.
+/// `ready`: the agent's first message, once it has verified the client.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ready {
@@ -178,15 +178,15 @@ pub struct Ready {
     pub version: String,
     /// The service's name.
     pub service: String,
-    /// Which instance of it.
+    /// The instance of the service.
     pub instance: String,
-    /// Such as `production`.
+    /// The environment, such as `production`.
     pub environment: String,
     /// The origin line of the audit log; evals are signed for it.
     pub origin: String,
 }
 
-/// `output`: what a running eval printed, in chunks of at most 64 KiB.
+/// `output`: the output of a running eval, in chunks of at most 64 KiB.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
@@ -205,17 +205,17 @@ pub struct NoParams {}
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PingResult {
-    /// What is in force in the process.
+    /// The changes in force in the process.
     pub in_force: InForce,
-    /// The leases of this session that have ended since the last `ping`, the oldest first; of very many the newest.
+    /// The leases of this session that ended since the last `ping`, the oldest first; of too many only the newest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<EndedLease>,
-    /// The patches of this session that have failed for the first time since the last `ping`; likewise.
+    /// The patches of this session that failed for the first time since the last `ping`, in the same way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failing: Vec<FailingPatch>,
 }
 
-/// A patch that failed in a call, so that the original answered.
+/// A patch that failed in a call, so that the original function answered it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FailingPatch {
@@ -223,9 +223,9 @@ pub struct FailingPatch {
     pub id: u64,
     /// What is patched: `point:…`.
     pub target: String,
-    /// In which of its calls it was, from 1 on.
+    /// The number of the failed call, counted from 1.
     pub call: u64,
-    /// Why, with the line of the code where that is known.
+    /// The reason, with the line of the code if it is known.
     pub why: String,
 }
 
@@ -239,7 +239,7 @@ pub struct EndedLease {
     pub target: String,
     /// The word of its terminal record: `expired`, `guard-failed`.
     pub how: String,
-    /// What was seen, where the word alone does not say it.
+    /// The reason, unless the word alone tells it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
 }
@@ -252,8 +252,8 @@ pub struct HelloParams {
     pub version: String,
     /// The size of the newest checkpoint that the client remembers of this origin; 0 if it knows none.
     pub checkpoint: u64,
-    /// Whether a person attaches who goes on with what a lost session left: its leases are taken over. Who only looks takes
-    /// nothing over.
+    /// Whether to take over the leases of a lost session, as an operator does who attaches to continue it. A client that only
+    /// looks takes over nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attach: bool,
 }
@@ -264,29 +264,29 @@ pub struct HelloParams {
 pub struct HelloResult {
     /// The signed checkpoint, a note.
     pub checkpoint: String,
-    /// Proof that the log only grew since the client's size, standard base64; empty for size 0 or an equal size.
+    /// The proof that the log only grew since the client's size, in standard base64; empty for size 0 or an equal size.
     pub consistency: Vec<String>,
-    /// Who the agent takes the client for: the SPIFFE id.
+    /// The operator's SPIFFE id, as the agent verified it.
     pub operator: String,
-    /// The roles it acts with.
+    /// The operator's roles.
     pub roles: Vec<String>,
     /// The number of this session.
     pub session: u64,
-    /// Leases of this operator that an earlier, lost session left in grace, now taken over; none unless that was asked for.
+    /// The leases of a lost session in grace that this session took over; empty unless `attach` asked for it.
     pub resumed: Vec<LeaseSummary>,
-    /// What is in force in the process.
+    /// The changes in force in the process.
     pub in_force: InForce,
-    /// Which process it is.
+    /// The agent's process.
     pub process: Process,
 }
 
-/// One process of a service: another one has another of these, also where it has the same process id, as in containers.
+/// A process of a service. Two processes always differ in one of these, even with the same process id, as in containers.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Process {
-    /// Its id.
+    /// The process id.
     pub pid: u32,
-    /// When the agent in it began, in nanoseconds on the host's clock since boot.
+    /// When the agent in it started, in nanoseconds of the host's clock since boot.
     pub began: u64,
 }
 
@@ -294,16 +294,16 @@ pub struct Process {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvalParams {
-    /// JSON of an [`EvalPayload`], whose bytes are what is signed, hashed and recorded.
+    /// The JSON of an [`EvalPayload`]; exactly these bytes are signed, hashed and recorded.
     pub payload: String,
     /// The operator's signature, standard base64.
     pub sig: String,
-    /// Values bound as secret: name to value and salt. The payload holds `SHA-256(salt || value)`.
+    /// The values bound as secrets: name to value and salt. The payload holds `SHA-256(salt || value)`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, SecretArgument>,
 }
 
-/// A value bound as secret.
+/// A value bound as a secret.
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SecretArgument {
@@ -319,38 +319,38 @@ impl std::fmt::Debug for SecretArgument {
     }
 }
 
-/// What an eval asks for; travels as a string inside [`EvalParams`].
+/// The content of an eval, sent as a string inside [`EvalParams`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvalPayload {
-    /// Rhai.
+    /// The code, in Rhai.
     pub code: String,
     /// Values bound by name before the code runs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub args: BTreeMap<String, Value>,
-    /// Commitments of the values bound as secret, by name: `SHA-256(salt || value)` in hex.
+    /// The commitments of the values bound as secrets, by name: `SHA-256(salt || value)` in hex.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secret_args: BTreeMap<String, String>,
-    /// Whether it is a plan: nothing happens, and the result lists what would.
+    /// Whether it is a plan: it has no effect, and the result lists the effects that it would have.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry: bool,
-    /// Why, for a plan: as if the mode `change` had been entered with it.
+    /// The reason, for a plan: as if it had been given on entering the mode `change`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What becomes of the leases of this eval when the session ends; no lease is made without it.
+    /// What happens to the leases of this eval when the session ends; without it no lease can be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<After>,
 }
 
-/// What becomes of the leases of an eval when the session that made them ends.
+/// What happens to the leases of an eval when their session ends.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum After {
-    /// Losing the session starts a grace of 60 s, then they revert.
+    /// They revert 60 s after the session is lost.
     Revert,
     /// They keep their deadline.
     Persist,
-    /// As `Revert`; the client stays connected until they end.
+    /// Like `Revert`; the client stays connected until they end.
     Hold,
 }
 
@@ -358,28 +358,28 @@ pub enum After {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvalResult {
-    /// The value as JSON; what JSON cannot say (a function, an opaque secret) is its display text.
+    /// The value as JSON. What JSON cannot express (a function, an opaque secret) is its display text.
     pub value: Value,
     /// The value as the REPL shows it.
     pub display: String,
     /// The leases that this eval made or changed.
     pub leases: Vec<LeaseSummary>,
-    /// What is in force in the process after it.
+    /// The changes in force in the process after the eval.
     pub in_force: InForce,
-    /// The mode of the session after it.
+    /// The mode of the session after the eval.
     pub mode: Mode,
-    /// Where its records are; missing while the log cannot be written.
+    /// The position of the eval's records; missing while the log cannot be written.
     pub audit: Option<AuditRange>,
     /// Warnings for the operator, such as `not yet on disk`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// The changes in force in a process, whosever they are.
+/// The changes in force in a process, of all operators.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct InForce {
-    /// How many.
+    /// The number of changes.
     pub count: u64,
     /// Milliseconds until the first of them reverts; null if there is none.
     pub shortest_ms: Option<u64>,
@@ -421,8 +421,8 @@ pub struct CancelParams {
     pub id: u64,
 }
 
-/// Parameters of `audit.proof`: either that record `index` is in the tree of `size`, or, with `from`, that the tree
-/// of `size` only grew from the tree of `from`.
+/// Parameters of `audit.proof`. With `index`: the proof that this record is in the tree of `size`. With `from`: the proof that
+/// the tree of `size` only grew from the tree of `from`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProofParams {
@@ -442,7 +442,7 @@ pub struct ProofParams {
 pub struct ProofResult {
     /// RFC 6962 audit path or consistency proof, each hash in standard base64.
     pub hashes: Vec<String>,
-    /// For an inclusion proof of one's own record: its line, so that the client can hash it itself.
+    /// For an inclusion proof of the client's own record: its line, for the client to hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<String>,
 }

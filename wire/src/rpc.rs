@@ -1,4 +1,4 @@
-//! Reading and making the messages of [`crate::messages`].
+//! Parsing and making the messages of [`crate::messages`].
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -12,11 +12,11 @@ use crate::{MAX_CODE, MAX_REPLY_DEPTH};
 
 /// The members of a call.
 const CALL: &[&str] = &["jsonrpc", "id", "method", "params"];
-/// What to do about a line that is no call.
+/// The advice for a line that is no call.
 const CALL_HELP: &str = "send one JSON-RPC 2.0 request a line: an object with `jsonrpc`, `id`, `method` and, where needed, `params`";
 
 impl Call {
-    /// A call as a client makes it. A `params` of `()` is left out.
+    /// A call of a client. `params` of `()` is left out.
     ///
     /// # Errors
     /// The parameters cannot be written as JSON.
@@ -26,11 +26,11 @@ impl Call {
         Ok(Self { jsonrpc: Version::V2, id, method: method.to_owned(), params })
     }
 
-    /// Reads a line, its newline not included, as a call of a method that this version has.
+    /// Parses a line, without its newline, as a call of a method of this version.
     ///
     /// # Errors
-    /// What to answer: [`Code::Parse`] if it is no JSON-RPC 2.0 request, [`Code::Method`] for an unknown method,
-    /// [`Code::Params`] if the parameters are no object. [`Call::id_of`] tells the id for the answer.
+    /// The failure to answer with: [`Code::Parse`] if it is no JSON-RPC 2.0 request, [`Code::Method`] for an unknown method,
+    /// [`Code::Params`] if the parameters are no object. [`Call::id_of`] returns the id for the answer.
     pub fn parse(line: &[u8]) -> Result<Self, Failure> {
         let mut members = members(line)?;
         if let Some(unknown) = members.keys().find(|name| !CALL.contains(&name.as_str())) {
@@ -65,15 +65,15 @@ impl Call {
         Ok(Self { jsonrpc: Version::V2, id, method: method.name.to_owned(), params })
     }
 
-    /// The id of a line that [`Call::parse`] refused, if it can be told: the answer carries it.
+    /// The id of a line that [`Call::parse`] refused, for the answer, if it has one.
     pub fn id_of(line: &[u8]) -> Option<u64> {
         members(line).ok()?.get("id")?.as_u64()
     }
 
-    /// The parameters as the method takes them; missing ones are an empty object.
+    /// Parses the parameters into the method's type; missing ones are an empty object.
     ///
     /// # Errors
-    /// [`Code::Params`], which names the member that is missing, unknown or of another type, and shows no value.
+    /// [`Code::Params`]; the message names the member that is missing, unknown or of another type, and shows no value.
     pub fn params<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         let read = match &self.params {
             Value::Null => T::deserialize(&Value::Object(Map::new())),
@@ -105,11 +105,11 @@ fn no_call(message: String) -> Failure {
 }
 
 impl EvalPayload {
-    /// Reads the payload of an eval from the string that was signed.
+    /// Parses the payload of an eval from the signed string.
     ///
     /// # Errors
-    /// [`Code::Params`] if it is not what [`crate::json`] and this type take, [`Code::Limit`] if code and arguments
-    /// together are over [`MAX_CODE`].
+    /// [`Code::Params`] if [`crate::json`] or this type rejects it, [`Code::Limit`] if code and arguments together exceed
+    /// [`MAX_CODE`].
     pub fn parse(payload: &str) -> Result<Self, Failure> {
         let read: Self = json::from_str(payload).map_err(|error| {
             Failure::new(
@@ -127,18 +127,16 @@ impl EvalPayload {
         Ok(read)
     }
 
-    /// The function of the payload of an eval that is one call of it and nothing else, told before anything is compiled:
-    /// what is more than that must not get near the thread on which changes are ended. Payloads over 4 KiB are not
-    /// parsed.
+    /// The function that an eval's payload calls, if the payload is a single call and nothing else. Decided before anything is
+    /// compiled: other code must not run on the thread on which changes are ended. Payloads over 4 KiB are not parsed.
     pub fn single_call_in(payload: &str) -> Option<&'static Function> {
         let short = (payload.len() <= MAX_SINGLE).then_some(payload)?;
         json::from_str::<Self>(short).ok()?.single_call()
     }
 
-    /// The function, if the code is one call of it and nothing else, with words, numbers and plain texts as arguments, and is
-    /// no plan.
+    /// The function, if the code is a single call of it with words, numbers and plain texts as arguments, and is no plan.
     pub fn single_call(&self) -> Option<&'static Function> {
-        // A plan of it ends nothing, and waits for the workspace like any code.
+        // A plan ends nothing, so it waits for the workspace like any other code.
         if self.dry {
             return None;
         }
@@ -151,10 +149,10 @@ impl EvalPayload {
     }
 }
 
-/// The longest payload that can be a single call, in bytes: a name, an id, a time.
+/// The limit on the payload of a single call, in bytes: room for a name, an id and a duration.
 const MAX_SINGLE: usize = 4 << 10;
 
-/// A word, a number, or a text of nothing but words and spaces.
+/// Whether an argument is a word, a number, or a text of words and spaces.
 fn is_plain(argument: &str) -> bool {
     let word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let text = argument.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
@@ -170,8 +168,8 @@ impl Failure {
 }
 
 impl FromAgent {
-    /// The reply to a call that succeeded. A result that cannot be written as JSON, which none of ours is, becomes a
-    /// failure, as the client waits for an answer.
+    /// The reply to a successful call. The client waits for an answer, so a result that cannot be JSON becomes a failure; none of
+    /// ours is.
     pub fn success(id: u64, result: &impl Serialize) -> Self {
         match serde_json::to_value(result) {
             Ok(result) => Self::Success { jsonrpc: Version::V2, id, result },
@@ -181,7 +179,7 @@ impl FromAgent {
         }
     }
 
-    /// The reply to a call that failed; `id` is `None` only where the call could not be read.
+    /// The reply to a failed call; `id` is `None` only if the call could not be parsed.
     pub fn failure(
         id: impl Into<Option<u64>>,
         code: Code,
@@ -194,18 +192,17 @@ impl FromAgent {
     /// A notification.
     ///
     /// # Errors
-    /// The parameters cannot be written as JSON, which none of ours are.
+    /// The parameters cannot be JSON; ours always can.
     pub fn notification(method: &str, params: &impl Serialize) -> Result<Self, FrameError> {
         let params =
             serde_json::to_value(params).map_err(|error| FrameError::Unwritable(error.to_string()))?;
         Ok(Self::Notification { jsonrpc: Version::V2, method: method.to_owned(), params })
     }
 
-    /// Reads a line, its newline not included.
+    /// Parses a line, without its newline.
     ///
     /// # Errors
-    /// It is not exactly one of the three forms, or not JSON as [`crate::json`] takes it, down to
-    /// [`MAX_REPLY_DEPTH`].
+    /// It is not exactly one of the three forms, or [`crate::json`] rejects it with the depth [`MAX_REPLY_DEPTH`].
     pub fn parse(line: &[u8]) -> Result<Self, JsonError> {
         let text = std::str::from_utf8(line).map_err(|error| JsonError {
             offset: error.valid_up_to(),
@@ -215,7 +212,7 @@ impl FromAgent {
     }
 }
 
-/// Every member that a message of the agent may have; which go together is checked afterwards.
+/// All members of the agent's messages; their combination is checked afterwards.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Incoming {
@@ -230,7 +227,7 @@ struct Incoming {
     params: Option<Value>,
 }
 
-/// Tells a member that is null from one that is missing.
+/// Distinguishes a null member from a missing one.
 fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(input: D) -> Result<Option<T>, D::Error> {
     T::deserialize(input).map(Some)
 }

@@ -1,11 +1,11 @@
 //! The one table: every host function and every method, each with the action that policy decides about.
 //!
-//! Dispatch, `help()`, completion and the documentation are derived from it. A function or method without an
-//! action cannot be written down.
+//! Dispatch, `help()`, completion and the documentation are derived from it. A function or method without an action cannot be
+//! expressed.
 
 use debug_policy::Action;
 
-/// What an action of a function is decided on.
+/// The resource that the action of a function is decided for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum On {
     /// The agent itself.
@@ -16,11 +16,11 @@ pub enum On {
     Point,
     /// The target of the service's log named by the first argument.
     Target,
-    /// The target of the lease in the first argument, and its owner if that is somebody else.
+    /// The target of the lease in the first argument, and its owner if that is another operator.
     Lease,
 }
 
-/// How what a function did is undone.
+/// How the effect of a function is undone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Undo {
     /// It changes nothing.
@@ -36,7 +36,7 @@ pub enum Undo {
 /// A host function.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Function {
-    /// Which it is.
+    /// Its id.
     pub id: HostFunction,
     /// Its name in Rhai.
     pub name: &'static str,
@@ -44,24 +44,24 @@ pub struct Function {
     pub action: Action,
     /// What the decision is about.
     pub on: On,
-    /// How it is undone.
+    /// How its effect is undone.
     pub undo: Undo,
     /// Whether a single call of it works while the audit log cannot be written (invariant 2).
     pub emergency: bool,
-    /// Whether a single call of it has a thread of its own, so that no running code keeps an operator from ending a change.
+    /// Whether a single call of it has a thread of its own, so that running code cannot keep an operator from ending a change.
     pub reserved: bool,
-    /// Whether frozen code, in which there is no operator, may call it.
+    /// Whether frozen code, which runs without an operator, may call it.
     pub in_patches: bool,
-    /// Each form it can be called in, such as `patch(point, fn, opts?)`; `?` marks what may be left out.
+    /// Its call forms, such as `patch(point, fn, opts?)`; `?` marks optional arguments.
     pub usage: &'static str,
-    /// One line.
+    /// A description of one line.
     pub about: &'static str,
     /// One line of Rhai that works on the demo service.
     pub example: &'static str,
 }
 
 impl Function {
-    /// The numbers of arguments it takes, the smallest first: `patch(point, fn, opts?)` takes 2 or 3.
+    /// The numbers of arguments that it takes, ascending: `patch(point, fn, opts?)` takes 2 or 3.
     pub fn arities(&self) -> std::ops::RangeInclusive<usize> {
         let inside = self.usage.split_once('(').map_or("", |(_, rest)| rest.trim_end_matches(')'));
         let args = inside.split(',').map(str::trim).filter(|a| !a.is_empty());
@@ -74,17 +74,17 @@ impl Function {
 /// A method of the wire.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Method {
-    /// Which it is.
+    /// Its id.
     pub id: MethodId,
     /// Its name in JSON-RPC.
     pub name: &'static str,
-    /// The action that policy decides about; an eval's effects are decided one by one besides.
+    /// The action that policy decides about; an eval's effects are also decided one by one.
     pub action: Action,
-    /// One line.
+    /// A description of one line.
     pub about: &'static str,
 }
 
-/// Writes down rows of the table, each once: from them come the enum of their names, its `ALL`, and the row of each.
+/// Defines the rows of a table: the enum of their ids, its `ALL`, and the row of each.
 macro_rules! table {
     ($(#[$about:meta])* $id:ident, $(#[$rows_about:meta])* $rows:ident of $row:ident:
      $($variant:ident { name: $name:literal, $($field:ident: $value:expr,)* })*) => {
@@ -105,7 +105,7 @@ macro_rules! table {
                 }
             }
 
-            /// Its name where it is called.
+            /// Its name in a call.
             pub const fn name(self) -> &'static str {
                 self.row().name
             }
@@ -117,8 +117,8 @@ macro_rules! table {
 }
 
 table! {
-    /// A host function of this version. What is done for each is a `match` over it, so that one that is missing somewhere
-    /// does not compile.
+    /// A host function of this version. Its implementation is selected by a `match` over this enum, so that a missing one does
+    /// not compile.
     HostFunction,
     /// Every host function of this version.
     FUNCTIONS of Function:
@@ -461,8 +461,8 @@ table! {
     }
 }
 
-/// Names of functions that are planned and not part of this version, so that an eval that calls one is told just that. A
-/// name leaves this list when its function enters [`FUNCTIONS`].
+/// Names of functions that are planned and not part of this version, so that an eval that calls one gets that answer. A name
+/// leaves this list when its function enters [`FUNCTIONS`].
 pub const LATER: &[&str] = &[
     "watch",
     "tail",
@@ -485,7 +485,7 @@ pub const LATER: &[&str] = &[
 ];
 
 table! {
-    /// A method of this version. What answers each is a `match` over it.
+    /// A method of this version. Its handler is selected by a `match` over this enum.
     MethodId,
     /// Every method of this version.
     METHODS of Method:

@@ -16,7 +16,7 @@ fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
 }
 
-/// A certificate as the CA issues it, changed.
+/// A certificate as the CA issues it, with a change.
 fn certificate(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "alice");
@@ -102,7 +102,7 @@ fn each_side_takes_only_its_own() {
     assert!(matches!(agent(&certificate(|_| {}), &domain()), Err(IdentityError::IsOperator(_))));
 }
 
-/// T12: nothing but the URI is an identity, nothing but `O` a role.
+/// T12: only the URI is an identity, and only `O` gives roles.
 #[test]
 fn the_common_name_means_nothing() {
     let der =
@@ -138,8 +138,8 @@ fn no_damaged_certificate_makes_it_panic_or_become_somebody_else() {
         for bit in 0..8 {
             let mut damaged = der.clone();
             damaged[at] ^= 1 << bit;
-            // The signature is not looked at here, so what reads as a name of the same form may pass; it is webpki
-            // that refuses it. What must hold here is that nothing panics and that names keep their form.
+            // The signature is not verified here, so a damaged name in the same form may pass; webpki refuses it. Here it only
+            // matters that nothing panics and that names keep their form.
             if let Ok(operator) = operator(&damaged, &domain()) {
                 prop_check(&operator);
             }

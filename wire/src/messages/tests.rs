@@ -7,7 +7,7 @@ use crate::MAX_CODE;
 use crate::frame::encode;
 use crate::json::from_str;
 
-/// The value is written as that text and read back from it; with one more member it is refused.
+/// Asserts that the value serializes to that text and parses back, and that one more member is refused.
 #[track_caller]
 fn golden<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, text: &str) {
     assert_eq!(serde_json::to_string(value).unwrap(), text);

@@ -105,7 +105,7 @@ fn the_key_decides_the_algorithm() {
     }
 }
 
-/// Computed with another implementation (Python's hashlib).
+/// The expected bytes come from another implementation (Python's hashlib).
 #[test]
 fn the_signed_bytes_are_as_specified() {
     let exporter: [u8; 32] = std::array::from_fn(|i| u8::try_from(i).unwrap());

@@ -74,7 +74,7 @@ fn arities_count_what_may_be_left_out() {
     }
 }
 
-/// What is there is no longer to come.
+/// A function of this version is not planned for a later one.
 #[test]
 fn a_function_of_this_version_is_none_of_a_later_one() {
     for name in LATER {

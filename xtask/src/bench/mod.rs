@@ -1,45 +1,45 @@
-//! The runner of the performance table: each row is a program measured against another that is its limit.
+//! The runner of the performance table: each row compares a program with another program that is its limit.
 //!
-//! A ratio of two programs run in turns on one machine says more than a time does: what slows the machine slows
-//! both. The median leaves out the runs in which something else happened.
+//! The ratio of two programs run in turns on one machine says more than a time: what slows the machine slows both. The median
+//! leaves out disturbed runs.
 
 mod programs;
 mod rows;
 
 use programs::Programs;
 
-/// How often each side of a row is measured unless told otherwise: odd, so that the median is a measured value.
+/// The default number of measurements of each side: odd, so that the median is a measured value.
 pub(crate) const DEFAULT_RUNS: usize = 7;
 
 /// One line of the table.
 struct Row {
-    /// Such as `patched-call`.
+    /// The name, such as `patched-call`.
     name: &'static str,
-    /// What is compared with what, and in which unit.
+    /// The compared programs and the unit.
     about: &'static str,
-    /// What we built.
+    /// Our program.
     measured: Side,
-    /// What it cannot be better than.
+    /// The lower limit.
     limit: Side,
     budget: Budget,
 }
 
-/// Gives one number, smaller being better.
+/// Measures one number; smaller is better.
 type Side = fn(&Programs) -> Result<f64, String>;
 
-/// How much more than its limit a program may take.
+/// How far a program may exceed its limit.
 #[derive(Clone, Copy)]
 enum Budget {
-    /// At most so many times the limit.
+    /// At most this many times the limit.
     Times(f64),
-    /// At most so much more, in the row's unit: where the limit is next to nothing, a ratio says nothing.
+    /// At most this much more, in the row's unit: where the limit is close to zero, a ratio says nothing.
     More(f64),
 }
 
-/// Measures the rows named, or all.
+/// Measures the named rows, or all.
 ///
 /// # Errors
-/// If a row is over its budget or cannot be measured; also if there is no row, as then nothing was shown.
+/// A row is over its budget or cannot be measured, or no row is named so: then nothing was shown.
 pub(crate) fn run(names: &[String], runs: usize) -> Result<(), String> {
     if let Some(name) = names.iter().find(|name| !rows::ROWS.iter().any(|row| row.name == *name)) {
         let known: Vec<_> = rows::ROWS.iter().map(|row| row.name).collect();
@@ -52,8 +52,8 @@ pub(crate) fn run(names: &[String], runs: usize) -> Result<(), String> {
     play(chosen, &programs, runs)
 }
 
-/// Warns when the machine is busy. Where programs wait for a processor, a time is that of the waiting: a limit that
-/// syncs then took 4 ms, a tick of the scheduler, instead of 0.3 ms, and its row was in order when it was not.
+/// Warns when the machine is busy. A program that waits for a processor measures that wait: a limit that syncs then took 4 ms, a
+/// tick of the scheduler, instead of 0.3 ms, and its row passed wrongly.
 fn warn_if_busy() {
     let average = std::fs::read_to_string("/proc/loadavg").ok();
     if let Some(load) = average.as_deref().and_then(load).filter(|load| 1.0 <= *load) {
@@ -64,7 +64,7 @@ fn warn_if_busy() {
     }
 }
 
-/// The average of the last minute: `0.52 0.58 0.59 1/389 4711`.
+/// The load average of the last minute: `0.52 0.58 0.59 1/389 4711`.
 fn load(text: &str) -> Option<f64> {
     text.split(' ').next()?.parse().ok()
 }
@@ -96,7 +96,7 @@ struct Medians {
 }
 
 impl Medians {
-    /// Not a number is over budget: a comparison with it is false.
+    /// NaN is over budget: a comparison with it is false.
     fn is_within(&self, budget: Budget) -> bool {
         match budget {
             Budget::Times(times) => self.measured / self.limit <= times,
@@ -115,7 +115,7 @@ impl Medians {
     }
 }
 
-/// Runs both sides in turns, `runs` times each, and takes the medians.
+/// Runs both sides in turns, `runs` times each, and returns the medians.
 fn measure(row: &Row, programs: &Programs, runs: usize) -> Result<Medians, String> {
     let (mut measured, mut limit) = (Vec::new(), Vec::new());
     for _ in 0..runs {

@@ -1,4 +1,4 @@
-//! The programs of a row: built for release, run, and what they say read as a number.
+//! The programs of a row: built for release and run; their output is parsed as a number.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,24 +10,24 @@ use serde_json::Value;
 
 use crate::process::{self, cargo, finish, in_path, pass_through, shown};
 
-/// The longest a single run may take: ten times what a run should be made to take.
+/// The limit on a single run: ten times what a run should take.
 const RUN_LIMIT: Duration = Duration::from_secs(100);
 
-/// How many calls are made in each of the two runs whose difference is taken: far enough apart that start-ups, which
-/// differ a little from run to run, change nothing in the first decimal.
+/// The numbers of calls in the two runs that are subtracted: far enough apart that start-up, which varies a little between runs,
+/// does not change the first decimal.
 const CALLS: [u32; 2] = [10_000, 110_000];
 
-/// Where the programs are.
+/// The paths of the programs.
 #[derive(Default)]
 pub(super) struct Programs {
     executables: BTreeMap<String, PathBuf>,
-    /// Both sides of a row keep their files here: on the disk of the build, as the system's folder for temporary
-    /// files may be in memory, where a sync costs nothing.
+    /// The files of both sides of a row: on the disk of the build, as the system's temporary folder may be in memory, where a
+    /// sync costs nothing.
     scratch: PathBuf,
 }
 
 impl Programs {
-    /// Builds all of them.
+    /// Builds all programs.
     ///
     /// # Errors
     /// They do not build.
@@ -40,12 +40,12 @@ impl Programs {
         Ok(Self { executables: build_benches(&root)?, scratch })
     }
 
-    /// The number that a program ends with.
+    /// The number on the last line of a program's output.
     pub(super) fn number(&self, name: &str) -> Result<f64, String> {
         number_of(Command::new(self.executable(name)?).env("TMPDIR", &self.scratch))
     }
 
-    /// How many instructions one call costs, counted by valgrind: two runs, their difference, divided.
+    /// The instructions of one call, counted by valgrind: the difference of two runs, divided by the difference of their calls.
     pub(super) fn instructions(&self, name: &str) -> Result<f64, String> {
         if !in_path("valgrind") {
             return Err(
@@ -57,7 +57,7 @@ impl Programs {
         let [few, many] = CALLS;
         let executable = self.executable(name)?;
         let difference = instructions_of(executable, many)? - instructions_of(executable, few)?;
-        // Start-ups differ by up to some thousand instructions from run to run, which is no part of a call.
+        // Start-ups differ by up to some thousand instructions between runs, which are no part of a call.
         Ok((difference / f64::from(many - few) * 10.0).round() / 10.0)
     }
 
@@ -79,7 +79,7 @@ fn build_benches(root: &Path) -> Result<BTreeMap<String, PathBuf>, String> {
     Ok(executables(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// The benches among what cargo says that it built, one JSON object a line.
+/// The benches among the artifacts that cargo reports, one JSON object a line.
 fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let bench = |message: Value| {
@@ -104,7 +104,7 @@ fn collected(said: &str) -> Option<f64> {
     lines.next()?.1.trim().parse().ok()
 }
 
-/// Runs a program whose last line of output is the number.
+/// Runs a program and parses the last line of its output as the number.
 fn number_of(command: &mut Command) -> Result<f64, String> {
     let said = finish(command, RUN_LIMIT)?;
     let number = said.out.lines().last().and_then(|line| line.trim().parse::<f64>().ok());

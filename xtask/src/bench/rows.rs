@@ -1,4 +1,4 @@
-//! The table. The programs are in `bench/benches`; what is the same on both sides of a row stands in each limit.
+//! The table. The programs are in `bench/benches`; the limit of a row includes what both sides have in common.
 
 use super::{Budget, Row};
 

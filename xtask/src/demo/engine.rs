@@ -1,10 +1,10 @@
-//! Plays steps in order and says exactly what went wrong.
+//! Plays steps in order and reports exactly what failed.
 
 use std::fmt;
 
-/// One thing that the demo shows.
+/// One step of the demo.
 pub(super) struct Step<W> {
-    /// Names the step in a failure and in the table of sabotages.
+    /// The step's name in a failure and in the table of sabotages.
     pub(super) name: &'static str,
     /// What it shows, in one line.
     pub(super) about: &'static str,
@@ -12,7 +12,7 @@ pub(super) struct Step<W> {
     pub(super) run: fn(&mut W) -> Result<(), Unexpected>,
 }
 
-// Derived, they would ask the same of `W`.
+// A derive would require the same of `W`.
 impl<W> Clone for Step<W> {
     fn clone(&self) -> Self {
         *self
@@ -27,19 +27,19 @@ pub(super) struct Unexpected {
     saw: String,
 }
 
-/// The failure of a step.
+/// Makes the failure of a step.
 pub(super) fn expected(expected: impl Into<String>, saw: impl Into<String>) -> Unexpected {
     Unexpected { expected: expected.into(), saw: saw.into() }
 }
 
-/// What could not even be tried.
+/// A step that could not be tried.
 impl From<String> for Unexpected {
     fn from(error: String) -> Self {
         expected("to be able to try it", error)
     }
 }
 
-/// Fails the step unless the outcome is as expected; `saw` is made only then.
+/// Fails the step unless the outcome is as expected; `saw` is only called then.
 pub(super) fn check(holds: bool, wanted: &str, saw: impl FnOnce() -> String) -> Result<(), Unexpected> {
     if holds { Ok(()) } else { Err(expected(wanted, saw())) }
 }
@@ -60,10 +60,10 @@ impl fmt::Display for Failed {
     }
 }
 
-/// The most that a failure shows of what was seen, in characters: enough for an error of ours with its help.
+/// The limit on the observed text in a failure, in characters: enough for an error of ours with its help.
 const MAX_SAW: usize = 600;
 
-/// What was seen comes from programs under test: on one line, without control characters, and bounded.
+/// The observed text on one line, bounded and without control characters: it comes from programs under test.
 fn one_line(text: &str) -> String {
     let text = text.trim();
     let mut shown: String = text.chars().take(MAX_SAW).collect::<String>().replace('\n', " / ");

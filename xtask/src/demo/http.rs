@@ -1,34 +1,34 @@
-//! Just enough of an HTTP client: one request, one answer, one connection.
+//! A minimal HTTP client: one request, one answer, one connection.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// The longest answer that is read, in bytes.
+/// The limit on an answer, in bytes.
 const MAX_ANSWER: u64 = 1024 * 1024;
-/// How long the service may be silent.
+/// The timeout of a read.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the service answered.
+/// The service's answer.
 #[derive(Debug, PartialEq)]
 pub(super) struct Answer {
-    /// Such as 200.
+    /// The status code, such as 200.
     pub(super) status: u16,
-    /// What follows the headers.
+    /// The content after the headers.
     pub(super) body: String,
 }
 
 impl Answer {
-    /// For people.
+    /// The answer in words.
     pub(super) fn shown(&self) -> String {
         format!("HTTP {}: {}", self.status, self.body)
     }
 }
 
-/// Sends a request; `headers` are lines that end with CR LF.
+/// Sends a request; each line of `headers` ends with CR LF.
 ///
 /// # Errors
-/// If there is no answer, or none that can be read.
+/// There is no answer, or an unparsable one.
 pub(super) fn request(
     address: SocketAddr,
     method: &str,
@@ -54,7 +54,7 @@ pub(super) fn request(
     parse(&String::from_utf8_lossy(&answer))
 }
 
-/// The status and the body; the connection's end is the end of the body.
+/// Parses the status and the body; the body ends with the connection.
 fn parse(answer: &str) -> Result<Answer, String> {
     let told = || format!("not an HTTP answer: {answer:?}");
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(told)?;

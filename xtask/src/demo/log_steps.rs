@@ -1,4 +1,4 @@
-//! What the audit log tells, and that nobody can change what it tells.
+//! What the audit log shows, and that altering it is detected.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,13 +72,13 @@ fn names_record(text: &str, number: u64) -> bool {
     })
 }
 
-/// Changes one byte of the first record that names the incident, unless it is to be left alone; its number.
+/// Changes one byte of the first record that names the incident, unless `left_alone`. Returns the record's number.
 fn tampered(folder: &Path, left_alone: bool) -> Result<u64, String> {
     for file in records(folder)? {
         let text = fs::read_to_string(&file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
         let Some(line) = text.lines().position(|line| line.contains("INC-42")) else { continue };
         if !left_alone {
-            // The first one in the text lies in that record.
+            // The first occurrence in the text is in that record.
             fs::write(&file, text.replacen("INC-42", "INC-43", 1)).map_err(|e| e.to_string())?;
         }
         let first = first_number(&file).ok_or_else(|| format!("{} names no record", file.display()))?;

@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: the README's scenario, played with the real service, the real client and real certificates.
 //!
-//! With `--sabotage` one thing is wrong, without a back door in any program, and the demo has to fail at the step
-//! that is there to notice it: a demo that cannot fail shows nothing.
+//! `--sabotage` introduces one fault, without a back door in any program. The demo must then fail at the step that has to notice
+//! it: a demo that cannot fail shows nothing.
 
 mod engine;
 mod http;
@@ -19,7 +19,7 @@ use engine::{Failed, Step};
 use sabotage::Sabotage;
 use world::World;
 
-/// What the person at the terminal chose.
+/// The options of the command line.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Make one thing go wrong: the demo must fail at the step that notices it.
@@ -35,16 +35,16 @@ fn scenario() -> Vec<Step<World>> {
     [set_up::STEPS, steps::STEPS, log_steps::STEPS].concat()
 }
 
-/// Plays the scenario; afterwards hands over to the person, if one sits at the terminal.
+/// Plays the scenario; then hands over to the person at the terminal, if there is one.
 ///
 /// # Errors
-/// Names the step that failed, what it expected and what it saw.
+/// Names the failed step, what it expected and what it saw.
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let world = play(options)?;
     if io::stdin().is_terminal() { world.hand_over() } else { Ok(()) }
 }
 
-/// Plays the scenario, and gives back what it was played in.
+/// Plays the scenario and returns its world.
 fn play(options: &Options) -> Result<World, String> {
     let mut world = World::new(options.sabotage, options.keep)?;
     let result = engine::play(&scenario(), &mut world);
@@ -53,7 +53,7 @@ fn play(options: &Options) -> Result<World, String> {
     Ok(world)
 }
 
-/// What the outcome of the scenario means, given what was wrong with it.
+/// Judges the outcome of the scenario, given the sabotage.
 fn judge(sabotage: Option<Sabotage>, result: Result<(), Failed>) -> Result<(), String> {
     let Some(sabotage) = sabotage else { return result.map_err(|failed| failed.to_string()) };
     let noticed_by = sabotage.noticed_by();
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(names.len(), scenario().len());
     }
 
-    /// The demo as it is meant to be, with nobody at a terminal.
+    /// The demo without sabotage and without a person at a terminal.
     #[test]
     fn without_sabotage_every_step_passes() {
         play(&Options { sabotage: None, keep: false }).map(drop).unwrap();

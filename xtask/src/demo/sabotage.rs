@@ -1,6 +1,6 @@
-//! What can be made to go wrong, and which step has to notice.
+//! The faults that can be introduced, and the steps that must notice them.
 
-/// One thing that is wrong.
+/// A fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(super) enum Sabotage {
     /// A program is to be built that does not exist
@@ -9,7 +9,7 @@ pub(super) enum Sabotage {
     RoleMisspelt,
     /// SERVER__PORT is not a number
     PortMisspelt,
-    /// The health check is asked of a port on which nobody listens
+    /// The health check is asked of a port without a listener
     NobodyListens,
     /// The service starts without DEBUG_AGENT
     AgentOff,

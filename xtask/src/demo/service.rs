@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::process::{POLL, end_of};
 
-/// How long the service may take to listen, or a line to reach its log.
+/// The deadline for the service to listen, or for a line to reach its log.
 const LOG_LIMIT: Duration = Duration::from_secs(15);
-/// How long the service may take to stop when asked, before it is killed: longer than its own drain.
+/// The deadline for the service to stop before it is killed: longer than its own drain.
 const STOP_LIMIT: Duration = Duration::from_secs(12);
 
 /// A running service, stopped when dropped.
@@ -20,20 +20,20 @@ const STOP_LIMIT: Duration = Duration::from_secs(12);
 pub(super) struct Service {
     child: Child,
     log: PathBuf,
-    /// Where it serves HTTP.
+    /// Its HTTP address.
     pub(super) http: SocketAddr,
 }
 
 impl Service {
-    /// Starts it and waits until it says where it listens. Both of its streams go to the file `log`.
+    /// Starts the service and waits until it logs its address. Both of its streams go to the file `log`.
     ///
     /// # Errors
-    /// Shows its log if it ends or stays silent.
+    /// Contains the log if the service ends or logs no address.
     pub(super) fn start(command: &mut Command, log: PathBuf) -> Result<Self, String> {
         let told = |e: std::io::Error| format!("cannot start the service: {e}");
         let file = OpenOptions::new().create(true).append(true).open(&log).map_err(told)?;
         command.stdin(Stdio::null()).stdout(file.try_clone().map_err(told)?).stderr(file);
-        // A group of its own: Ctrl-C at the terminal is for the person's session, not for the service.
+        // A process group of its own: Ctrl-C at the terminal is for the person's session, not for the service.
         let child = command.process_group(0).spawn().map_err(told)?;
         let mut service = Self { child, log, http: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let start = Instant::now();
@@ -57,12 +57,12 @@ impl Service {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// What it has printed so far; nothing if that cannot be read.
+    /// Its output so far; empty if it cannot be read.
     pub(super) fn log(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// Waits for a line that holds the text.
+    /// Waits for a line that contains the text.
     pub(super) fn wait_for_line(&self, text: &str) -> Option<String> {
         let start = Instant::now();
         loop {
@@ -81,7 +81,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         if self.is_alive() {
-            // Errors leave nothing to do but to kill, which is what follows.
+            // Errors are ignored: the kill follows in any case.
             let _ = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
             let _ = end_of(&mut self.child, STOP_LIMIT);
         }
@@ -90,13 +90,13 @@ impl Drop for Service {
     }
 }
 
-/// The address in the service's line `listening on 127.0.0.1:40123`, once that line is whole.
+/// The address in the service's line `listening on 127.0.0.1:40123`, once that line is complete.
 fn listening_on(log: &str) -> Option<SocketAddr> {
     let (_, rest) = log.split_once("listening on ")?;
     rest.split_once('\n').and_then(|(address, _)| address.trim().parse().ok())
 }
 
-/// The path for another log beside one.
+/// The path of a log in the folder.
 pub(super) fn log_in(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.log"))
 }

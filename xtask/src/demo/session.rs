@@ -1,4 +1,4 @@
-//! A `debugctl attach` whose standard input stays open, as if somebody sat there and typed.
+//! A `debugctl attach` with an open standard input, as if a person typed into it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::process::{POLL, end_of};
 
-/// How long an answer may take.
+/// The deadline of an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
-/// How long the client may take to leave once its input has ended.
+/// The deadline for the client to leave once its input has ended.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// An attached client, detached when dropped.
@@ -31,10 +31,10 @@ impl Session {
         Ok(Self { stdin: child.stdin.take(), child, seen })
     }
 
-    /// Types a line, then waits until what was said since satisfies `wanted`. Shows both.
+    /// Types a line, then waits until the output since then satisfies `wanted`. Prints both.
     ///
     /// # Errors
-    /// With what was said instead, once the client has left or the time is up.
+    /// The output since then, if the client has left or the deadline has passed.
     pub(super) fn ask(&mut self, line: &str, wanted: impl Fn(&str) -> bool) -> Result<String, String> {
         println!("› {line}");
         let before = self.seen().len();
@@ -64,7 +64,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // The end of its input is what lets the client leave in order.
+        // The end of its input makes the client leave in order.
         drop(self.stdin.take());
         let _ = end_of(&mut self.child, LEAVE_LIMIT);
         let _ = self.child.kill();
@@ -72,7 +72,7 @@ impl Drop for Session {
     }
 }
 
-/// Collects whole lines, so that nobody waits for half of an answer and takes it for the whole.
+/// Collects complete lines, so that a partial answer never passes for a complete one.
 fn collect(stream: Option<impl Read + Send + 'static>, seen: Arc<Mutex<String>>) {
     thread::spawn(move || {
         let Some(stream) = stream else { return };

@@ -1,4 +1,4 @@
-//! The README's steps, and what could go wrong with them.
+//! The README's steps, and how they can fail.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,17 +48,17 @@ pub(super) const STEPS: &[Step<World>] = &[
     Step { name: "viewer-denied", about: "vera may look, and change nothing", run: viewer_denied },
 ];
 
-/// How long the patch of the health check lives.
+/// The deadline of the health check's patch.
 const TTL: Duration = Duration::from_secs(5);
-/// How late its end may be seen: the service shares two cores with everything else on the machine.
+/// How late its end may be observed: the service shares two cores with the rest of the machine.
 const LATE: Duration = Duration::from_secs(3);
-/// How long the agent may take until it listens.
+/// The deadline for the agent to listen.
 const ATTACH_LIMIT: Duration = Duration::from_secs(15);
 /// `debugctl` cannot connect, or does not trust the agent.
 const EXIT_CONNECT: i32 = 5;
 /// Policy or mode denies.
 const EXIT_DENIED: i32 = 3;
-/// What alice and vera say they are doing.
+/// The reason and options of alice's and vera's changes.
 const CHANGE: &[&str] = &["--change", "--reason", "INC-42 healthcheck flaps", "--persist"];
 
 fn healthcheck_ok(world: &mut World) -> Result<(), Unexpected> {
@@ -71,7 +71,7 @@ fn healthcheck_ok(world: &mut World) -> Result<(), Unexpected> {
 }
 
 fn attach(world: &mut World) -> Result<(), Unexpected> {
-    // The agent checks its log before it listens, on a thread of its own, and the service does not wait for that.
+    // The agent verifies its log before it listens, on a thread of its own, and the service does not wait for it.
     let not_yet = |said: &Said| said.code == Some(EXIT_CONNECT);
     let said = world.eval_once("alice", "info()", not_yet, ATTACH_LIMIT)?;
     let attached = said.code == Some(0) && said.out.contains("dienstplan");
@@ -117,7 +117,7 @@ fn change_and_patch(world: &mut World) -> Result<(), Unexpected> {
     println!("$ {}", shown(command.args(["attach", &target])));
     let mut session = Session::start(&mut command)?;
     if !world.is(Sabotage::ChangeForgotten) {
-        // Its answer may come with that of the next line.
+        // Its answer may arrive with that of the next line.
         session.ask(":change INC-42 healthcheck flaps", |_| true)?;
     }
     let asked = Instant::now();
@@ -130,7 +130,7 @@ fn change_and_patch(world: &mut World) -> Result<(), Unexpected> {
     Ok(())
 }
 
-/// Patches in a session; the number of the lease.
+/// Patches in a session. Returns the number of the lease.
 fn patch(session: &mut Session, code: &str) -> Result<u64, Unexpected> {
     let answered = session.ask(code, |said| lease_number(said).is_some() || said.contains("denied"));
     let said = answered.unwrap_or_else(|said| said);
@@ -193,7 +193,7 @@ fn deadline(world: &mut World) -> Result<(), Unexpected> {
     }
 }
 
-/// What Slack sends when somebody asks who is on duty.
+/// The event that Slack sends when a user asks who is on duty.
 const WHO: &str =
     r#"{"type":"event_callback","event":{"type":"app_mention","channel":"C1","text":"<@U0LAN0Z89> who"}}"#;
 
