@@ -1,7 +1,7 @@
-//! The limit of `eval_roundtrip`: an echo over mutual TLS 1.3 on loopback, P-256 certificates, TCP_NODELAY, that
-//! writes twice to a file and syncs it once before it answers. Prints microseconds per echo.
+//! The limit of `eval_roundtrip`: an echo over mutual TLS 1.3 on loopback, P-256 certificates, TCP_NODELAY, that writes twice to
+//! a file and syncs it once before it answers. Prints microseconds per echo.
 //!
-//! What an eval does besides is not here: parse, sign and verify, decide, run Rhai, hash and sign the log.
+//! It leaves out the other work of an eval: parse, sign and verify, decide, run Rhai, hash and sign the log.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "it prints or fails")]
 
 use std::error::Error;

@@ -1,7 +1,7 @@
-//! A patched function, called by the service whose it is. Prints nanoseconds per call.
+//! A patched function, called by the service that contains it. Prints nanoseconds per call.
 //!
-//! It starts itself again as a service with the agent on, attaches to that as an operator, puts a patch in place and
-//! then only waits: the service notices that the patch is in force and measures itself.
+//! The program starts itself again as a service with the agent on, attaches to it as an operator, applies a patch and then only
+//! waits: the service notices that the patch is in force and measures itself.
 #![expect(clippy::print_stdout, reason = "printing is its purpose")]
 #![allow(clippy::unwrap_used, reason = "what fails here fails the measurement")]
 
@@ -14,7 +14,7 @@ use debug_bench::{PATCH, PATCHED_CALLS, WARM_CALLS};
 use debug_tests::{Certificates, Client, Service, wait};
 use tracing_subscriber::prelude::*;
 
-/// What stands before the number in the service's log.
+/// The prefix of the number in the service's log.
 const RESULT: &str = "nanoseconds per call: ";
 
 #[debug_agent::patchable]
@@ -45,7 +45,7 @@ fn serve() {
         .with(tracing_subscriber::fmt::layer().with_ansi(false))
         .with(agent.tracing_layer())
         .init();
-    // What the test kit waits for in a service's log; this one serves nothing else than the agent.
+    // The line for which the test kit waits in a service's log; this service only serves the agent.
     println!("listening on 127.0.0.1:0");
     wait::until_true("the patch is in force", || price(1000, "anna") == 900);
     for _ in 0..WARM_CALLS {
@@ -53,10 +53,10 @@ fn serve() {
     }
     let started = Instant::now();
     for _ in 0..PATCHED_CALLS {
-        // The original would give 1000: each call was answered by the patch.
+        // The original would return 1000: the patch answered each call.
         assert_eq!(price(black_box(1000), black_box("anna")), 900);
     }
     println!("{RESULT}{:.1}", started.elapsed().as_secs_f64() * 1e9 / f64::from(PATCHED_CALLS));
-    // Until the operator has read that and ends us.
+    // Until the operator has read the line and ends this process.
     wait::until_true("the operator goes", || false);
 }

@@ -1,10 +1,10 @@
 //! The limit of `patched_call`: the same closure on a bare Rhai engine. Prints nanoseconds per call.
 //!
-//! The same: the closure, the engine's settings as far as they are Rhai's own, a call by name with an empty scope,
-//! arguments that become a tree by serde and then values, a result that becomes a tree and then by serde a number.
-//! Not the same: the agent's tree is its own and private, here it is that of `serde_json`; and all that makes a
-//! patch safe is missing here: the deadline, our count of operations, the fence for panics, the look at the stack,
-//! the breaker, what the patch may read.
+//! The same as there: the closure, the engine's settings as far as they are Rhai's own, a call by name with an empty scope,
+//! arguments converted to a tree by serde and then to values, a result converted to a tree and then by serde to a number.
+//! Different: the agent's tree is its own and private, while here it is that of `serde_json`; and everything that makes a patch
+//! safe is missing here: the deadline, our count of operations, the panic boundary, the stack check, the breaker, and the limits
+//! on what the patch may read.
 #![expect(clippy::print_stdout, reason = "printing is its purpose")]
 
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! A point that is not patched, called in a loop. The number of calls is the argument; see `point_plain`.
+//! An unpatched point, called in a loop. The argument is the number of calls; see `point_plain`.
 
 use std::hint::black_box;
 

@@ -1,5 +1,5 @@
-//! The limit of `point_patchable`: the same loop over a function that is no point. The number of calls is the
-//! argument; instructions are counted from outside, for two numbers of calls, so that all but the calls falls out.
+//! The limit of `point_patchable`: the same loop over a function that is no point. The argument is the number of calls;
+//! instructions are counted from outside, for two numbers of calls, so that only the calls remain.
 
 use std::hint::black_box;
 

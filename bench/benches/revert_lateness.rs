@@ -1,5 +1,5 @@
-//! How late a patch is over, seen by a client of the service that calls the patched route a thousand times a second while every
-//! core is busy. Prints microseconds: the 99th of 100 of the times from a deadline to the first call after it that the
+//! How late a patch ends, as seen by a client of the service that calls the patched route a thousand times a second while all
+//! cores are busy. Prints microseconds: the 99th percentile of the times from a deadline to the first later call that the
 //! original answered.
 #![expect(clippy::print_stdout, reason = "printing is its purpose")]
 #![allow(clippy::unwrap_used, reason = "what fails here fails the measurement")]
@@ -19,7 +19,7 @@ fn boot_time() -> u64 {
     u64::try_from(now.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap()
 }
 
-/// The deadline of the newest lease, as the log has it.
+/// The deadline of the newest lease, from the log.
 fn deadline(certificates: &Certificates) -> u64 {
     let text = std::fs::read_to_string(certificates.audit().join("records-0.jsonl")).unwrap();
     let made = text.lines().rev().find(|line| line.contains("\"kind\":\"lease.made\"")).unwrap();

@@ -1,4 +1,4 @@
-//! The limit of `revert_lateness`: what the client alone makes of it. The same calls under the same load, and the time from any
+//! The limit of `revert_lateness`: the client's own contribution. The same calls under the same load, and the time from any
 //! moment to the first answer to a call that began after it. Prints microseconds.
 #![expect(clippy::print_stdout, reason = "printing is its purpose")]
 #![allow(clippy::unwrap_used, reason = "what fails here fails the measurement")]

@@ -1,7 +1,7 @@
-//! What the programs under `benches/` share. Each prints one number as its last line, smaller being better;
-//! `cargo xtask bench` runs a measured program and its limit in turns and compares.
+//! Shared code of the programs under `benches/`. Each prints one number as its last line, smaller being better; `cargo xtask
+//! bench` runs a measured program and its limit in turns and compares.
 //!
-//! A limit is a program of under 60 lines that does what cannot be left out, and nothing else.
+//! A limit is a program of under 60 lines that does only what cannot be left out.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -10,31 +10,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The closure that stands behind the point of `patched_call`, and in the bare engine of `patched_limit`: a
-/// comparison of texts, a branch and some arithmetic, as in a patch that somebody types in an incident.
+/// The closure behind the point of `patched_call` and in the bare engine of `patched_limit`: a comparison of texts, a branch and
+/// some arithmetic, like a patch that an operator types in an incident.
 pub const PATCH: &str = r#"|amount, customer| if customer == "anna" { amount * 9 / 10 } else { amount }"#;
-/// How often the patched function is called: 200 ms or so, because the agent ends a patch that uses more than
-/// 500 ms in 10 s.
+/// The number of measured calls of the patched function: about 200 ms, because the agent ends a patch that uses more than 500 ms
+/// in 10 s.
 pub const PATCHED_CALLS: u32 = 40_000;
-/// How many calls come before those, so that caches are warm.
+/// The number of calls before those, to warm the caches.
 pub const WARM_CALLS: u32 = 2_000;
-/// How many round trips are measured.
+/// The number of measured round trips.
 const ROUNDS: usize = 1_000;
-/// How many round trips come before those.
+/// The number of round trips before those.
 const WARM_ROUNDS: usize = 100;
-/// How many bytes `eval_limit` writes at once and sends each way: a read-only eval writes 1,230 bytes to the log in
-/// all; its call has 220 bytes and its reply 410.
+/// The bytes that `eval_limit` writes at once and sends each way: a read-only eval writes 1,230 bytes to the log in total; its
+/// call has 220 bytes and its reply 410.
 pub const RECORD: usize = 600;
 
-/// The first number on the command line. Cargo adds words of its own.
+/// The first number on the command line; cargo adds other words.
 pub fn number_argument() -> Option<u64> {
     std::env::args().skip(1).find_map(|word| word.parse().ok())
 }
 
-/// Makes round trips and gives the median of their times, in microseconds.
+/// Makes round trips and returns the median of their times, in microseconds.
 ///
 /// # Errors
-/// That of the first round trip that fails.
+/// The error of the first round trip that fails.
 pub fn median_round<E>(mut round: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
     let mut times = Vec::with_capacity(WARM_ROUNDS + ROUNDS);
     for _ in 0..WARM_ROUNDS + ROUNDS {
@@ -45,18 +45,18 @@ pub fn median_round<E>(mut round: impl FnMut() -> Result<(), E>) -> Result<f64, 
     Ok(median_micros(times.split_off(WARM_ROUNDS)).unwrap_or(f64::NAN))
 }
 
-/// The median of some times, in microseconds; nothing of none.
+/// The median of the times, in microseconds; `None` without times.
 pub fn median_micros(mut times: Vec<Duration>) -> Option<f64> {
     times.sort_unstable();
     times.get(times.len() / 2).map(|time| time.as_secs_f64() * 1e6)
 }
 
-/// Keeps every core busy until it is dropped.
+/// Keeps all cores busy until it is dropped.
 #[derive(Debug)]
 #[must_use = "the cores are idle again once it is dropped"]
 pub struct Busy(Arc<AtomicBool>);
 
-/// Begins to keep every core busy, with one thread for each.
+/// Starts to keep all cores busy, with one thread each.
 pub fn busy() -> Busy {
     let stop = Arc::new(AtomicBool::new(false));
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -85,7 +85,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Connects.
+    /// Connects to the service.
     ///
     /// # Panics
     /// The service does not answer.
@@ -96,7 +96,7 @@ impl Caller {
         Self { stream, next: Instant::now() }
     }
 
-    /// Waits for the next millisecond, calls, and gives the status of the answer.
+    /// Waits for the next millisecond, calls, and returns the status of the answer.
     ///
     /// # Panics
     /// The answer is not HTTP.
@@ -118,7 +118,7 @@ impl Caller {
     }
 }
 
-/// How long an answer is in all, once its head is there.
+/// The length of an answer, once its head has arrived.
 fn complete(text: &str) -> Option<usize> {
     let head = text.find("\r\n\r\n")? + 4;
     let length = text.get(..head)?.to_ascii_lowercase();
@@ -127,7 +127,7 @@ fn complete(text: &str) -> Option<usize> {
     Some(head + length.unwrap_or(0))
 }
 
-/// Half, 99 of 100 and all of some times.
+/// The median, the 99th percentile and the maximum of some times.
 #[derive(Clone, Copy, Debug)]
 pub struct Late {
     half: Duration,
@@ -136,7 +136,7 @@ pub struct Late {
 }
 
 impl Late {
-    /// Of these.
+    /// Computes them from the times.
     pub fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         let at = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));

@@ -1,4 +1,4 @@
-//! Prints the headers with which Slack would sign a request body, for trying the events endpoint by hand:
+//! Prints the headers with which Slack would sign a request body, to try the events endpoint by hand:
 //!
 //! ```sh
 //! printf %s "$BODY" | SLACK__SIGN=… slack-sign > headers

@@ -10,8 +10,8 @@
 //! | `DB__DATABASE_NAME` or `DB__DATABASE` | `dienstplan` | `db.dbname` |
 //! | `DB__USERNAME`, `DB__PASSWORD` | `dienstplan`, empty | `db.username`, `db.password` |
 //!
-//! A variable that is set to nothing counts as unset. `RUST_LOG`, if set, says for single targets what is logged, in the
-//! words of `tracing_subscriber::EnvFilter`; `SERVER__LOGLEVEL` holds for the others.
+//! A variable that is empty counts as unset. `RUST_LOG`, if set, overrides the level of single targets, in the syntax of
+//! `tracing_subscriber::EnvFilter`; `SERVER__LOGLEVEL` applies to the others.
 
 use std::env;
 use std::ffi::OsString;
@@ -20,7 +20,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::LevelFilter;
 
-/// A text that nobody should read by accident: it serializes and prints as a placeholder.
+/// A text that must not be read by accident: it serializes and prints as a placeholder.
 pub type SecretText = debug_agent::Secret<String>;
 
 /// Makes a secret of a text.
@@ -28,13 +28,13 @@ fn secret(text: String) -> SecretText {
     SecretText::new(text)
 }
 
-/// The secret in the clear, for the code that needs it to do its work.
+/// The secret in the clear, for code that needs it.
 #[must_use]
 pub fn expose(secret: &SecretText) -> &str {
     secret.expose()
 }
 
-/// Everything that can be configured.
+/// The configuration.
 #[derive(Clone, Deserialize, PartialEq, Serialize)]
 pub struct Config {
     /// The application itself.
@@ -54,7 +54,7 @@ pub struct Config {
 pub struct Application {
     /// Always `dienstplan`.
     pub name: String,
-    /// Such as `0.1.0`.
+    /// The version, such as `0.1.0`.
     pub version: String,
     /// Whether the log also holds the text of each mention.
     pub debug: bool,
@@ -81,13 +81,13 @@ pub struct Alerts {
 pub struct Server {
     /// The TCP port on the loopback interface; 0 lets the system choose. Read at start only.
     pub port: u16,
-    /// What is logged. Read at start only.
+    /// The log level. Read at start only.
     pub loglevel: LogLevel,
     /// Whether each request is logged; read at each request.
     pub access_log: bool,
 }
 
-/// The database, which the demo does not have. Times are milliseconds.
+/// The database, which the demo does not have. Times are in milliseconds.
 #[derive(Clone, Deserialize, PartialEq, Serialize)]
 pub struct Db {
     /// Always `postgres`.
@@ -98,17 +98,17 @@ pub struct Db {
     pub port: u16,
     /// The database's name.
     pub dbname: String,
-    /// Who connects.
+    /// The database user.
     pub username: String,
-    /// With what.
+    /// The user's password.
     pub password: SecretText,
-    /// The most connections kept.
+    /// The limit on connections in the pool.
     pub maximum_pool_size: u32,
-    /// The least connections kept.
+    /// The minimum of idle connections in the pool.
     pub minimum_idle: u32,
-    /// How long to wait for a connection.
+    /// The timeout for a connection from the pool.
     pub connection_timeout: u64,
-    /// How long a connection may be kept.
+    /// The maximum lifetime of a connection.
     pub max_lifetime: u64,
 }
 
@@ -118,13 +118,13 @@ pub struct Db {
 pub enum LogLevel {
     /// Errors only.
     Error,
-    /// And warnings.
+    /// Warnings as well.
     Warn,
-    /// And what happens in ordinary operation.
+    /// Ordinary operation as well.
     Info,
-    /// And what helps in development.
+    /// Development details as well.
     Debug,
-    /// And everything else.
+    /// Everything else as well.
     Trace,
 }
 
@@ -150,7 +150,7 @@ impl From<LogLevel> for LevelFilter {
     }
 }
 
-/// Everything that is wrong with the environment, one line each.
+/// All mistakes in the environment, one a line.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct Mistakes(Vec<String>);
@@ -159,7 +159,7 @@ impl Config {
     /// Reads the process's environment.
     ///
     /// # Errors
-    /// All mistakes at once, each with the variable, what it holds and what was expected.
+    /// All mistakes at once, each with the variable, its value and what was expected.
     pub fn from_env() -> Result<Self, Mistakes> {
         Self::from_lookup(|name| env::var_os(name))
     }
@@ -207,10 +207,10 @@ impl Config {
     }
 }
 
-/// What is expected of a port.
+/// The expected form of a port.
 const A_PORT: &str = "a port from 0 to 65535";
 
-/// The environment, and what was wrong with it so far.
+/// The environment, and its mistakes so far.
 struct Variables<F> {
     lookup: F,
     mistakes: Vec<String>,
@@ -221,7 +221,7 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
         let value = (self.lookup)(name)?;
         match value.into_string() {
             Ok(text) => Some(text).filter(|t| !t.is_empty()),
-            // Not shown: it may be a secret.
+            // The value is not shown: it may be a secret.
             Err(_) => {
                 self.mistakes.push(format!("{name} is not UTF-8; expected text"));
                 None

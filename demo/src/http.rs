@@ -18,10 +18,10 @@ use crate::config::{Config, expose};
 use crate::rota::{self, Rota};
 use crate::slack::{self, Command, Envelope, Event, Message, Unsigned};
 
-/// The longest body that is read, in bytes. Slack's events are a few KiB.
+/// The limit on a body, in bytes. Slack's events are a few KiB.
 pub const MAX_BODY: usize = 256 * 1024;
 
-/// What the handlers share.
+/// The state that the handlers share.
 #[derive(Clone)]
 pub struct Service {
     config: Arc<RwLock<Config>>,
@@ -29,7 +29,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// The configuration and the rota may be changed from outside while requests are served.
+    /// A service; its configuration and rota may be changed from outside while requests are served.
     #[must_use]
     pub fn new(config: Arc<RwLock<Config>>, rota: Arc<RwLock<Rota>>) -> Self {
         Self { config, rota }
@@ -49,7 +49,7 @@ impl Service {
 
     fn answer(&self, command: &Command) -> String {
         let now = Timestamp::now();
-        // The choice of the next person runs on a copy: nothing but a plain swap ever happens under the lock.
+        // The next person is chosen on a copy: under the write lock there is only a swap.
         let rota = self.rota.read().unwrap_or_else(PoisonError::into_inner).clone();
         match command {
             Command::Who => rota::who(&rota, now),
@@ -64,18 +64,18 @@ impl Service {
     }
 }
 
-/// What anybody may ask.
+/// The routes that need no signature.
 pub fn open_routes() -> Router {
     Router::new().route("/api/healthcheck", get(healthcheck))
 }
 
-/// What only Slack may ask: they belong behind [`signed_by_slack`].
+/// The routes that only Slack may call; they belong behind [`signed_by_slack`].
 pub fn slack_routes(service: Service) -> Router {
     Router::new().route("/api/events", post(events)).with_state(service)
 }
 
-/// All routes together, with what is around each of them: how long a body may be, a line in the log while
-/// `server.access_log` is on, and answers to what is none of them.
+/// All routes, with their common layers: the limit on bodies, a log line for each request while `server.access_log` is on, and
+/// the answers to unknown routes and methods.
 pub fn app(routes: Router, service: Service) -> Router {
     routes
         .fallback(|| async { message(StatusCode::NOT_FOUND, "Page not found") })
@@ -93,7 +93,7 @@ pub async fn signed_by_slack(
     next: Next,
 ) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    // What the limit of the body is stands in the parts.
+    // The limit on the body is stored in the parts.
     let body = Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await?;
     service.check_signature(&parts.headers, &body)?;
     Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
@@ -106,7 +106,7 @@ async fn log_request(State(service): State<Service>, request: Request, next: Nex
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let start = Instant::now();
     let response = next.run(request).await;
-    // An axum path is a valid URI path, which holds no control characters.
+    // An axum path is a valid URI path, which contains no control characters.
     tracing::info!("{method} {path} {} in {} µs", response.status().as_u16(), start.elapsed().as_micros());
     response
 }
@@ -128,7 +128,7 @@ async fn events(
                 tracing::info!(?channel, ?text, "mentioned");
             }
             let message = Message { channel, text: service.answer(&Command::parse(&text)) };
-            // Debug formatting, as Slack's users choose the one and operators may choose parts of the other.
+            // Debug formatting, as Slack users choose the channel and text, and operators may choose parts of them.
             tracing::info!(channel = ?message.channel, text = ?message.text, "would post to Slack");
             json!({ "ok": true, "message": message })
         }
@@ -139,13 +139,13 @@ async fn events(
 /// Why an event was not handled.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The client broke off, or it is too long.
+    /// The client broke off, or the body is too long.
     #[error("the body cannot be read: {0}")]
     Body(#[from] BytesRejection),
-    /// It came from another.
+    /// Slack did not sign it.
     #[error("not signed by Slack: {0}")]
     Unsigned(#[from] Unsigned),
-    /// It is not what Slack sends.
+    /// It is no event of Slack's.
     #[error("not an event: {0}")]
     Malformed(#[from] serde_json::Error),
 }

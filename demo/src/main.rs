@@ -25,20 +25,20 @@ async fn run() -> Result<(), StartError> {
     let (port, level) = (config.server.port, LevelFilter::from(config.server.loglevel));
     let config = Arc::new(RwLock::new(config));
     let rota = Arc::new(RwLock::new(Rota::example(Timestamp::now())));
-    // Inert unless DEBUG_AGENT is set; never fails the service.
+    // Inert unless DEBUG_AGENT is set; never makes the service fail.
     let agent = Agent::builder("dienstplan")
         .state_mut("config", config.clone())
         .state_mut("rota", rota.clone())
         .start_from_env();
     let level = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let log = tracing_subscriber::fmt::layer().with_ansi(io::stdout().is_terminal());
-    // Operators raise single targets for a while: `log_level("dienstplan::rota", "debug")`.
+    // Operators raise the level of single targets for a while: `log_level("dienstplan::rota", "debug")`.
     let log = log.with_filter(agent.log_filter(level));
     tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
 
     let service = Service::new(config, rota);
-    // The agent's layer is inside all others, because they are added after it: a patch of `POST /api/events` answers only
-    // what Slack has signed.
+    // The agent's layer is inside all others, because they are added after it: a patch of `POST /api/events` only answers
+    // requests that Slack has signed.
     let signature = middleware::from_fn_with_state(service.clone(), http::signed_by_slack);
     let events = http::slack_routes(service.clone())
         .layer(agent.http_layer().behind("slack"))

@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 /// A duty rota: people take turns in a fixed order.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Rota {
-    /// What the duty is.
+    /// The name of the duty.
     pub name: String,
-    /// Who takes turns, in order.
+    /// The people who take turns, in order.
     pub people: Vec<String>,
-    /// Who is on duty; usually, but not necessarily, one of `people`.
+    /// The person on duty; usually, but not necessarily, one of `people`.
     pub on_duty: Option<String>,
-    /// Since when.
+    /// The start of this person's duty.
     pub since: Timestamp,
-    /// Who is not there, and when.
+    /// The times when people are absent.
     pub absences: Vec<Absence>,
 }
 
-/// A time in which somebody cannot be on duty.
+/// A time in which a person cannot be on duty.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Absence {
-    /// Who.
+    /// The absent person.
     pub person: String,
     /// The first moment of the absence.
     pub from: Timestamp,
@@ -48,10 +48,10 @@ impl Rota {
     }
 }
 
-/// Chooses who is on duty next: of those present `now`, the first in order after the person on duty.
+/// Chooses who is on duty next: of the people present `now`, the first in order after the person on duty.
 ///
-/// That may be the person on duty again, if nobody else is there. `None` means that nobody is present. If the person
-/// on duty is not of the rota, the order begins at its top.
+/// That may be the person on duty again, if all others are absent. `None` means that all are absent. If the person on duty is not
+/// in the rota, the order begins at its top.
 #[must_use]
 #[debug_agent::patchable]
 pub fn next_on_duty(rota: &Rota, now: Timestamp) -> Option<String> {
@@ -76,7 +76,7 @@ pub fn who(rota: &Rota, now: Timestamp) -> String {
     }
 }
 
-/// The rota after the duty has passed to the next person. If nobody is present, nothing changes.
+/// The rota after the duty has passed to the next person. If all are absent, nothing changes.
 #[must_use]
 pub fn rotated(rota: &Rota, now: Timestamp) -> Rota {
     match next_on_duty(rota, now) {

@@ -1,4 +1,4 @@
-//! Listening, serving and stopping: what a service does with the debug agent in it as without.
+//! Listening, serving and stopping: the same with and without the debug agent.
 
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
@@ -11,31 +11,31 @@ use tokio::signal;
 
 use crate::config::Mistakes;
 
-/// How long requests may take to finish once we were asked to stop: 10 seconds, less than what service managers
-/// usually wait before they kill.
+/// The time that requests have to finish once the service was asked to stop: 10 seconds, less than service managers usually wait
+/// before they kill.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Why the service does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration.
+    /// A wrong configuration.
     #[error("the environment has mistakes:\n{0}")]
     Config(#[from] Mistakes),
-    /// The port.
+    /// The port cannot be used.
     #[error("cannot listen on port {port} of the loopback interface: {source}; choose another SERVER__PORT")]
     Listen {
-        /// As configured.
+        /// The configured port.
         port: u16,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Anything later.
+    /// A later failure.
     #[error("cannot serve: {0}")]
     Serve(#[from] io::Error),
 }
 
-/// Serves on a port of the loopback interface (0: the system chooses) until asked to stop; then finishes the requests
-/// in flight, for at most 10 seconds.
+/// Serves on a port of the loopback interface (0: the system chooses) until asked to stop; then finishes the requests in flight,
+/// for at most 10 seconds.
 ///
 /// # Errors
 /// The port is taken, or listening fails later.
@@ -57,12 +57,12 @@ pub async fn serve(port: u16, app: Router) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The exit code, with what went wrong on standard error.
+/// The exit code; prints the failure to standard error.
 pub fn exit(result: Result<(), StartError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing is left to do if standard error is closed.
+            // If standard error is closed there is nothing left to do.
             let _ = writeln!(io::stderr(), "dienstplan: {error}");
             ExitCode::FAILURE
         }

@@ -1,4 +1,4 @@
-//! What Slack sends to an app, and the proof that it was Slack.
+//! The messages of Slack to an app, and the proof that Slack sent them.
 //!
 //! Source: Slack's "Verifying requests from Slack" (scheme `v0`) and "Events API".
 
@@ -7,30 +7,29 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-/// The header that holds when Slack sent the request: seconds since 1970, in decimal.
+/// The header with the time at which Slack sent the request: seconds since 1970, in decimal.
 pub const TIMESTAMP_HEADER: &str = "x-slack-request-timestamp";
-/// The header that holds `v0=` and the HMAC in lower-case hex.
+/// The header with `v0=` and the HMAC in lower-case hex.
 pub const SIGNATURE_HEADER: &str = "x-slack-signature";
-/// How far the request's time may lie from ours, either way, in seconds: 5 minutes, as Slack advises. What is
-/// older may be a replay.
+/// How far the request's time may differ from ours, in seconds: 5 minutes, as Slack advises. An older request may be a replay.
 pub const TOLERANCE_SECONDS: u64 = 5 * 60;
 
-/// Why a request is not taken for Slack's.
+/// Why a request is not accepted as Slack's.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Unsigned {
-    /// An empty key would let everybody sign.
+    /// No secret is configured; with an empty key anyone could sign.
     #[error("no signing secret is configured; set SLACK__SIGN")]
     NoSecret,
-    /// Not there, or not text.
+    /// The header is missing, or not text.
     #[error("the header `{0}` is missing")]
     Missing(&'static str),
-    /// Not a number.
+    /// The timestamp is not a number.
     #[error("the header `{TIMESTAMP_HEADER}` is not a number of seconds")]
     Timestamp,
-    /// Too old, or from the future.
+    /// The timestamp is too old, or in the future.
     #[error("the request's time is {0} seconds from ours, more than {TOLERANCE_SECONDS}")]
     Stale(u64),
-    /// Another secret, or another body.
+    /// Signed with another secret, or over another body.
     #[error("the signature does not match")]
     Mismatch,
 }
@@ -50,7 +49,7 @@ pub fn sign(secret: &str, timestamp: i64, body: &[u8]) -> String {
 /// Checks that the holder of `secret` sent `body`, within [`TOLERANCE_SECONDS`] of `now`.
 ///
 /// # Errors
-/// Says which part of the proof is missing or wrong, nothing about the expected signature.
+/// Names the part of the proof that is missing or wrong; reveals nothing about the expected signature.
 pub fn verify(
     secret: &str,
     timestamp: Option<&str>,
@@ -69,7 +68,7 @@ pub fn verify(
         return Err(Unsigned::Stale(distance));
     }
     let expected = signature.strip_prefix("v0=").and_then(from_hex).ok_or(Unsigned::Mismatch)?;
-    // Compares in constant time, so that the time taken tells nothing about the right signature.
+    // Compared in constant time, so that the time reveals nothing about the right signature.
     mac(secret, timestamp, body).verify_slice(&expected).map_err(|_| Unsigned::Mismatch)
 }
 
@@ -91,54 +90,54 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     text.as_bytes().chunks(2).map(pair).collect()
 }
 
-/// The body of a request to the events endpoint. Members that we have no use for are ignored.
+/// The body of a request to the events endpoint. Unused members are ignored.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Envelope {
-    /// Slack asks whether the endpoint is ours: the answer holds the challenge.
+    /// Slack asks whether the endpoint is ours: the answer contains the challenge.
     UrlVerification {
-        /// To be sent back as it is.
+        /// To be sent back unchanged.
         challenge: String,
     },
-    /// Something happened.
+    /// An event.
     EventCallback {
-        /// What.
+        /// The event.
         event: Event,
     },
-    /// What later versions of Slack may send.
+    /// Types that later versions of Slack may send.
     #[serde(other)]
     Other,
 }
 
-/// What happened.
+/// An event of a workspace.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
-    /// Somebody wrote to us.
+    /// A user mentioned the bot.
     AppMention {
-        /// Such as `<@U0LAN0Z89> who`.
+        /// The text, such as `<@U0LAN0Z89> who`.
         text: String,
-        /// Where; the answer goes there.
+        /// The channel; the answer goes there.
         channel: String,
     },
-    /// Not for us.
+    /// Not for the bot.
     #[serde(other)]
     Other,
 }
 
-/// What somebody wants from us.
+/// A user's command.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Command {
     /// Who is on duty?
     Who,
     /// Pass the duty on.
     Rotate,
-    /// Neither.
+    /// An unknown command.
     Unknown,
 }
 
 impl Command {
-    /// The first word of a mention's text that is not itself a mention, in any case.
+    /// Parses the first word of a mention's text that is not itself a mention, ignoring case.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let word = text.split_whitespace().find(|word| !word.starts_with("<@")).unwrap_or_default();
@@ -153,9 +152,9 @@ impl Command {
 /// A message to a channel: the arguments of `chat.postMessage`, which the demo logs and returns instead.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Message {
-    /// Where.
+    /// The channel.
     pub channel: String,
-    /// What.
+    /// The text.
     pub text: String,
 }
 

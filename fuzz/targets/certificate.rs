@@ -1,4 +1,4 @@
-//! A certificate in DER: nobody is both an operator and an agent, and who somebody is can be written down and read again.
+//! A certificate in DER: it never identifies both an operator and an agent, and an identity formats and parses back.
 #![no_main]
 
 use debug_certs::{TrustDomain, agent, operator};

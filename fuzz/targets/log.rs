@@ -1,4 +1,4 @@
-//! A folder with a log: it is verified or it is not, and never with a key that did not sign it.
+//! A folder with a log: it verifies or it does not, and never with a key that did not sign it.
 #![no_main]
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use debug_audit::{Reader, SigningKey, VerifierKey, verify};
 use libfuzzer_sys::fuzz_target;
 
-/// Nobody has signed anything with it.
+/// A key that has signed nothing.
 static KEY: LazyLock<Option<VerifierKey>> =
     LazyLock::new(|| Some(SigningKey::generate("example.internal/log/1").ok()?.verifier().clone()));
 

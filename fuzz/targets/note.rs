@@ -1,4 +1,4 @@
-//! Keys and signed notes (C2SP signed-note): what is opened was signed by that key, and so by nobody here.
+//! Keys and signed notes (C2SP signed-note): an accepted note was signed by its key, so a key that signs nothing opens none.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use debug_audit::{SigningKey, VerifierKey, note};
 use libfuzzer_sys::fuzz_target;
 
-/// Nobody has signed anything with it.
+/// A key that has signed nothing.
 static KEY: LazyLock<Option<VerifierKey>> =
     LazyLock::new(|| Some(SigningKey::generate("example.internal/log/1").ok()?.verifier().clone()));
 

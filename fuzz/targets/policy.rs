@@ -1,5 +1,5 @@
-//! A policy file: what is accepted decides, and says the same of the same request; nothing is allowed by a policy without
-//! an allowing rule.
+//! A policy file: an accepted policy decides a request and decides it the same way again; a policy without an allow rule allows
+//! nothing.
 #![no_main]
 
 use debug_policy::{Decision, Policy, Request, parse_duration};

@@ -1,4 +1,4 @@
-//! Bytes on a connection: whatever they are cut into, the same messages come out, and each is read or refused.
+//! Bytes on a connection: however they are split, the same messages come out, and each is parsed or refused.
 #![no_main]
 
 use debug_wire::frame::Decoder;
@@ -6,12 +6,12 @@ use debug_wire::messages::{Call, EvalParams, EvalPayload, FromAgent};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    // The first byte says where the rest is cut.
+    // The first byte gives the position of the split.
     let Some((cut, bytes)) = data.split_first() else { return };
     let mut whole = messages(&[bytes]);
     let (first, second) = bytes.split_at(usize::from(*cut).min(bytes.len()));
     let mut cut = messages(&[first, second]);
-    // Behind an error there is nothing to compare: the connection is closed.
+    // After an error there is nothing to compare: the connection is closed.
     let ends = |found: &mut Vec<Option<Vec<u8>>>| {
         let end = found.iter().position(Option::is_none).unwrap_or(found.len());
         found.truncate(end);
@@ -29,7 +29,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// The messages of a stream that comes in pieces; nothing stands for an error.
+/// The messages of a stream in pieces; `None` is an error.
 fn messages(pieces: &[&[u8]]) -> Vec<Option<Vec<u8>>> {
     let mut reader = Decoder::default();
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! A fresh working set of certificates for each test.
+//! A new working set of certificates for each test.
 
 use std::path::{Path, PathBuf};
 
@@ -15,13 +15,13 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// For the service `dienstplan`, listening on a port that the system chooses: `alice` is on call, `vera` looks on,
-    /// `lea` leads.
+    /// A working set for the service `dienstplan`, listening on a port that the system chooses: `alice` is on call, `vera` is a
+    /// viewer, `lea` is a lead.
     pub fn new() -> Self {
         Self::for_service("dienstplan")
     }
 
-    /// As [`Certificates::new`], for a service of another name.
+    /// Like [`Certificates::new`], for a service of another name.
     pub fn for_service(service: &str) -> Self {
         let temporary = tempfile::Builder::new().prefix("debug-tests-").tempdir().unwrap();
         let folder = temporary.path().join("set");
@@ -47,7 +47,7 @@ impl Certificates {
         new
     }
 
-    /// Gives an operator a certificate that lives so long, in place of the one before.
+    /// Gives an operator a certificate with that lifetime, in place of the one before.
     pub fn issue(&self, operator: &str, role: &str, ttl: &str) {
         let dir = self.folder.to_str().unwrap();
         self.ctl(&["certs", "issue", dir, "--operator", operator, "--role", role, "--ttl", ttl]);
@@ -63,7 +63,7 @@ impl Certificates {
         &self.folder
     }
 
-    /// The folder that vanishes with this value; for what a test wants to keep beside the set.
+    /// The folder that is removed with this value; for files that a test keeps beside the set.
     pub fn scratch(&self) -> &Path {
         self.temporary.path()
     }
@@ -73,7 +73,7 @@ impl Certificates {
         self.folder.join("agent/agent.toml")
     }
 
-    /// Puts another policy in the place of the one that `certs init` wrote.
+    /// Replaces the policy that `certs init` wrote.
     pub fn write_policy(&self, text: &str) {
         std::fs::write(self.folder.join("agent/policy.toml"), text).unwrap();
     }
@@ -83,7 +83,7 @@ impl Certificates {
         self.folder.join("agent/audit")
     }
 
-    /// The records of the audit log as they are on disk now, the oldest first.
+    /// The records of the audit log as on disk now, the oldest first.
     pub fn records(&self) -> String {
         let files = std::fs::read_dir(self.audit()).unwrap().map(|entry| entry.unwrap().path());
         let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl")).collect();
@@ -91,17 +91,17 @@ impl Certificates {
         files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect()
     }
 
-    /// Those of one kind, or of all kinds that begin so if it ends in `.`, as values.
+    /// The records of one kind, or of all kinds with that prefix if it ends in `.`, as JSON values.
     pub fn records_of(&self, kind: &str) -> Vec<Value> {
         let is_one = |seen: &str| seen == kind || (kind.ends_with('.') && seen.starts_with(kind));
         let records = self.records();
-        // A last line may be half written while the service runs.
+        // A last line may be incomplete while the service runs.
         let whole = records.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let records = whole.map(|line| serde_json::from_str::<Value>(line).unwrap());
         records.filter(|record| record["kind"].as_str().is_some_and(is_one)).collect()
     }
 
-    /// Verifies the audit log as an operator does; what was told of it.
+    /// Verifies the audit log as an operator does. Returns the report.
     #[track_caller]
     pub fn verified(&self) -> String {
         let verified = Ctl::run(self, "alice", &["audit", "verify", self.audit().to_str().unwrap()]);
@@ -109,14 +109,14 @@ impl Certificates {
         verified.out
     }
 
-    /// Our CA with its key, for what `debugctl certs` would never issue.
+    /// Our CA with its key, for certificates that `debugctl certs` would never issue.
     pub fn issuer(&self) -> Issuer<'static, KeyPair> {
         let read = |name: &str| std::fs::read_to_string(self.folder.join("ca").join(name)).unwrap();
         let key = KeyPair::from_pem(&read("ca.key")).unwrap();
         Issuer::from_ca_cert_pem(&read("ca.pem"), key).unwrap()
     }
 
-    /// Puts an empty revocation list in the agent's place, current from and until so many seconds from now.
+    /// Gives the agent an empty revocation list, current from `from` to `until`, in seconds from now.
     pub fn write_revocation_list(&self, number: u64, from: i64, until: i64) {
         let moment = |seconds| time::OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
         let list = rcgen::CertificateRevocationListParams {

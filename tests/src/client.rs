@@ -1,4 +1,4 @@
-//! A client of the wire that does what it is told, also what no honest client does.
+//! A client of the wire that does as it is told, including what an honest client never does.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,15 +15,15 @@ use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 use serde_json::{Value, json};
 
-/// What the agent answered.
+/// The agent's answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply(pub Value);
 
 impl Reply {
-    /// The result of a call that succeeded.
+    /// The result of a successful call.
     ///
     /// # Panics
-    /// It failed.
+    /// The call failed.
     #[track_caller]
     pub fn ok(&self) -> &Value {
         assert!(self.0.get("result").is_some(), "expected a result, got {}", self.0);
@@ -35,10 +35,10 @@ impl Reply {
         self.0.get("result").is_some()
     }
 
-    /// The stable code and the message of a call that failed.
+    /// The stable code and the message of a failed call.
     ///
     /// # Panics
-    /// It succeeded.
+    /// The call succeeded.
     #[track_caller]
     pub fn failed(&self) -> (String, String) {
         assert!(self.0.get("error").is_some(), "expected an error, got {}", self.0);
@@ -49,24 +49,24 @@ impl Reply {
         )
     }
 
-    /// What would help, for a call that failed.
+    /// The advice of a failed call.
     pub fn help(&self) -> String {
         self.0["error"]["data"]["help"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// What an eval displayed.
+    /// The display text of an eval.
     #[track_caller]
     pub fn display(&self) -> &str {
         self.ok()["display"].as_str().unwrap()
     }
 }
 
-/// An identity to shake hands with.
+/// An identity for the handshake.
 #[derive(Debug)]
 pub struct Identity {
-    /// The chain, the leaf first.
+    /// The certificate chain, the leaf first.
     pub chain: Vec<CertificateDer<'static>>,
-    /// Its key.
+    /// The leaf's key.
     pub key: PrivateKeyDer<'static>,
 }
 
@@ -76,7 +76,7 @@ impl Identity {
         Self::from_files(&folder.join("cert.pem"), &folder.join("key.pem"))
     }
 
-    /// Reads a certificate and a key.
+    /// Reads a certificate chain and a key.
     pub fn from_files(certificate: &Path, key: &Path) -> Self {
         let chain = CertificateDer::pem_file_iter(certificate).unwrap().collect::<Result<_, _>>().unwrap();
         Self { chain, key: PrivateKeyDer::from_pem_file(key).unwrap() }
@@ -98,7 +98,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Believes any agent: this client tests the agent, not itself.
+/// Trusts any agent: this client tests the agent, not itself.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 
@@ -148,20 +148,20 @@ pub struct Client {
     stream: StreamOwned<ClientConnection, TcpStream>,
     identity: Option<Identity>,
     buffer: Vec<u8>,
-    /// The origin that `ready` named.
+    /// The origin from `ready`.
     pub origin: String,
-    /// The counter that the next eval is signed with.
+    /// The counter of the next eval.
     pub counter: u64,
     next: u64,
-    /// What came without being asked for.
+    /// The notifications received so far.
     pub notifications: Vec<Value>,
 }
 
-/// How long an answer is waited for.
+/// The deadline of an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Client {
-    /// Shakes hands and reads the first bytes; nothing more.
+    /// Shakes hands and reads the first bytes, and does nothing more.
     ///
     /// # Errors
     /// The agent refuses, which a client learns from its first read.
@@ -182,7 +182,7 @@ impl Client {
         Self::connect_with(address, identity, config)
     }
 
-    /// As [`Client::connect`], with a TLS configuration of one's own.
+    /// Like [`Client::connect`], with a TLS configuration of one's own.
     ///
     /// # Errors
     /// As [`Client::connect`].
@@ -220,7 +220,7 @@ impl Client {
         client
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     ///
     /// # Errors
     /// The connection is closed.
@@ -247,7 +247,7 @@ impl Client {
         }
     }
 
-    /// Reads until the reply to a call, keeping notifications.
+    /// Reads up to the reply to a call, keeping notifications.
     ///
     /// # Errors
     /// The connection is closed.
@@ -288,7 +288,7 @@ impl Client {
         STANDARD.encode(self.identity.as_ref().unwrap().sign(&self.message(counter, payload)))
     }
 
-    /// What is signed for an eval on this connection.
+    /// The bytes that are signed for an eval on this connection.
     pub fn message(&self, counter: u64, payload: &str) -> Vec<u8> {
         let mut exporter = [0; 32];
         self.stream
@@ -298,7 +298,7 @@ impl Client {
         debug_wire::signature::eval_message(&self.origin, &exporter, counter, payload.as_bytes())
     }
 
-    /// Starts an eval with the next counter, honestly signed.
+    /// Starts an eval with the next counter and a valid signature.
     #[track_caller]
     pub fn start_payload(&mut self, payload: &Value) -> u64 {
         self.counter += 1;
@@ -307,7 +307,7 @@ impl Client {
         self.start("eval", json!({ "payload": payload, "sig": sig }))
     }
 
-    /// The parameters of an eval with a secret argument, honestly signed with the next counter.
+    /// The parameters of an eval with a secret argument, with the next counter and a valid signature.
     pub fn secret_payload(&mut self, code: &str, name: &str, value: &str) -> Value {
         let salt = [7; 32];
         let commitment = debug_wire::signature::secret_commitment(&salt, value.as_bytes());
@@ -335,7 +335,7 @@ impl Client {
         self.reply(id).unwrap()
     }
 
-    /// Waits until it is told that the patch of a lease fails.
+    /// Waits for the news that the patch of a lease fails.
     #[track_caller]
     pub fn failing(&mut self, lease: u64) -> Value {
         crate::wait::until("it is told that the patch fails", || {
@@ -344,26 +344,26 @@ impl Client {
         })
     }
 
-    /// Says goodbye as TLS does it.
+    /// Closes with TLS's `close_notify`.
     pub fn close(mut self) {
         self.stream.conn.send_close_notify();
         drop(self.stream.flush());
     }
 
-    /// Closes without a word: as a crash, or a cable.
+    /// Closes without `close_notify`, as a crash or a pulled cable does.
     pub fn vanish(self) {
         drop(self.stream.sock.shutdown(std::net::Shutdown::Both));
     }
 
-    /// Closes so that the agent's system is told at once that nobody is there (TCP RST), and nothing is said goodbye to.
+    /// Closes with TCP RST: the agent's system learns at once that the client is gone, without `close_notify`.
     pub fn reset(mut self) {
-        // An end that is closed with something unread in it resets the connection.
+        // An end that is closed with unread data resets the connection.
         self.start("ping", json!({}));
         assert_ne!(self.stream.sock.peek(&mut [0]).unwrap(), 0, "the agent has closed it before");
         drop(self);
     }
 
-    /// Whether the agent has closed the connection: the next read ends.
+    /// Whether the agent has closed the connection: reads until it ends.
     pub fn is_closed(&mut self) -> bool {
         loop {
             match self.read() {

@@ -1,4 +1,4 @@
-//! Single threads of a process that stand still.
+//! Halting single threads of a process.
 
 use std::fs;
 
@@ -6,15 +6,15 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-/// Threads that do not get on until this is dropped, on the thread that made it.
+/// Threads that are halted until this is dropped, on the thread that made it.
 #[derive(Debug)]
 pub struct Halted(Vec<Pid>);
 
 impl Halted {
-    /// Halts each thread of a child process whose name begins with one of these.
+    /// Halts the threads of a child process with these prefixes of names.
     ///
     /// # Panics
-    /// There is none, or this system does not let its owner trace a child.
+    /// There is none, or this system does not let a parent trace a child.
     pub fn threads(process: u32, names: &[&str]) -> Self {
         let named = |id: &Pid| {
             let name = fs::read_to_string(format!("/proc/{process}/task/{id}/comm")).unwrap_or_default();
@@ -36,7 +36,7 @@ impl Halted {
 impl Drop for Halted {
     fn drop(&mut self) {
         for &thread in &self.0 {
-            // It may have ended with its process.
+            // The thread may have ended with its process.
             let _ = ptrace::detach(thread, None);
         }
     }

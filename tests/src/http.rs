@@ -1,4 +1,4 @@
-//! The least HTTP client that tests need.
+//! The minimal HTTP client that tests need.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use std::time::Duration;
 /// An answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answer {
-    /// Such as 200.
+    /// The status code, such as 200.
     pub status: u16,
     /// The header lines, lower-case.
     pub head: String,
@@ -15,7 +15,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// A request whose answer was not read yet.
+/// A request with an unread answer.
 #[derive(Debug)]
 pub struct Sent(TcpStream);
 

@@ -1,6 +1,6 @@
 //! The test kit: real processes, real certificates, real sockets, and a client that can misbehave.
 //!
-//! The agent and `debugctl` are met as programs; only those in `src/bin` link the agent.
+//! The agent and `debugctl` run as programs; only the programs in `src/bin` link the agent.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a kit for tests: what fails here fails the test")]
 

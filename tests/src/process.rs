@@ -41,7 +41,7 @@ pub fn programs() -> &'static Path {
 pub struct Service {
     child: Child,
     log: Arc<Mutex<String>>,
-    /// Where it serves HTTP.
+    /// Its HTTP address.
     pub http: SocketAddr,
 }
 
@@ -53,12 +53,12 @@ impl Service {
         service
     }
 
-    /// Starts it with other variables, and waits until HTTP answers.
+    /// Starts it with these variables, and waits until HTTP answers.
     pub fn start_with(certificates: &Certificates, variables: &[(&str, &str)]) -> Self {
         Self::start_program("dienstplan", certificates, variables)
     }
 
-    /// As [`Service::start_with`], another program that is configured as `dienstplan` is.
+    /// Like [`Service::start_with`], for another program with the configuration of `dienstplan`.
     pub fn start_program(program: &str, certificates: &Certificates, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(programs().join(program));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -92,12 +92,12 @@ impl Service {
         service
     }
 
-    /// What it has printed so far.
+    /// Its output so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until a text stands in its log, and returns the line.
+    /// Waits for a text in its log and returns the line.
     #[track_caller]
     pub fn wait_for_log(&self, text: &str) -> String {
         wait::until(&format!("`{text}` stands in the log of the service:\n{}", self.log()), || {
@@ -105,7 +105,7 @@ impl Service {
         })
     }
 
-    /// Where the agent listens.
+    /// The agent's address.
     pub fn agent(&self) -> SocketAddr {
         let line = self.wait_for_log("the debug agent listens on");
         let (_, rest) = line.split_once("listens on ").unwrap();
@@ -145,9 +145,9 @@ impl Service {
     }
 }
 
-/// The Slack token of the test service; nobody's.
+/// The Slack token of the test service; not a real one.
 pub const SLACK_TOKEN: &str = "not-a-real-slack-token";
-/// The Slack signing secret of the test service; nobody's.
+/// The Slack signing secret of the test service; not a real one.
 pub const SLACK_SIGN: &str = "not-a-real-signing-secret";
 
 impl Drop for Service {
@@ -173,7 +173,7 @@ fn signal(child: &Child, signal: Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-/// A `debugctl` that still runs. Killed when dropped.
+/// A running `debugctl`. Killed when dropped.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -181,7 +181,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts one without a terminal.
+    /// Starts it without a terminal.
     pub fn start(certificates: &Certificates, operator: &str, args: &[&str]) -> Self {
         let mut command = Ctl::command(certificates, operator);
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -192,7 +192,7 @@ impl Running {
         Self { child, said }
     }
 
-    /// Waits until a text stands in what it says.
+    /// Waits for a text in its output.
     #[track_caller]
     pub fn wait_for(&self, text: &str) {
         let end = Instant::now() + wait::LIMIT;
@@ -209,7 +209,7 @@ impl Running {
         self::signal(&self.child, signal);
     }
 
-    /// Waits until it has ended; its exit code, if no signal ended it.
+    /// Waits until it has ended; returns its exit code, unless a signal ended it.
     #[track_caller]
     pub fn exit_code(&mut self) -> Option<i32> {
         wait::until("debugctl has ended", || self.child.try_wait().unwrap()).code()
@@ -223,14 +223,14 @@ impl Drop for Running {
     }
 }
 
-/// What a `debugctl` said.
+/// The output of a `debugctl`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ctl {
     /// Its exit code.
     pub code: i32,
-    /// Results.
+    /// Standard output: results.
     pub out: String,
-    /// Everything else.
+    /// Standard error: everything else.
     pub err: String,
 }
 
@@ -240,7 +240,7 @@ impl Ctl {
         Self::run_with_input(certificates, operator, args, "")
     }
 
-    /// As [`Ctl::run`], with something on its standard input.
+    /// Like [`Ctl::run`], with this text on its standard input.
     pub fn run_with_input(certificates: &Certificates, operator: &str, args: &[&str], input: &str) -> Self {
         let mut child = Self::command(certificates, operator)
             .args(args)
@@ -254,7 +254,7 @@ impl Ctl {
         Self::from(child.wait_with_output().unwrap())
     }
 
-    /// The command, to be given arguments.
+    /// The command, without arguments.
     pub fn command(certificates: &Certificates, operator: &str) -> Command {
         let mut command = Command::new(programs().join("debugctl"));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());

@@ -1,35 +1,35 @@
-//! A line between client and agent that breaks, or falls silent, where a test wants it to.
+//! A connection between client and agent that breaks, or falls silent, where a test wants it to.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Nothing breaks.
+/// The count with which nothing breaks.
 const WHOLE: usize = usize::MAX;
-/// More than any message of these tests, so that what is read at once is one message.
+/// More than any message of these tests, so that each read returns one message.
 const CHUNK: usize = 64 << 10;
 
 /// Passes on to an agent what arrives at `address`, and back.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
     line: Arc<Line>,
 }
 
-/// What all connections share.
+/// The state shared by all connections.
 #[derive(Debug)]
 struct Line {
-    /// How many more messages of clients go through.
+    /// The number of client messages that still get through.
     left: AtomicUsize,
     silent: AtomicBool,
-    /// Both ends of connections that would be closed, were the line not silent.
+    /// Both ends of connections that would be closed if the line were not silent.
     kept: Mutex<Vec<TcpStream>>,
 }
 
 impl Proxy {
-    /// Starts one, for any number of connections.
+    /// Starts a proxy for any number of connections.
     pub fn start(agent: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -53,14 +53,14 @@ impl Proxy {
         Self { address, line }
     }
 
-    /// Lets that many more messages of the client through, and breaks the connection in place of the next one. Later
-    /// connections are whole again.
+    /// Lets that many more messages of the client through, and breaks the connection in place of the next one. Later connections
+    /// are not broken.
     pub fn break_after(&self, messages: usize) {
         self.line.left.store(messages, Ordering::SeqCst);
     }
 
-    /// From now on nothing goes through in either direction, and nothing is closed: as where a cable is pulled, or a
-    /// machine in between forgets the connection.
+    /// From now on nothing gets through in either direction, and nothing is closed: as with a pulled cable, or a machine in
+    /// between that forgets the connection.
     pub fn fall_silent(&self) {
         self.line.silent.store(true, Ordering::SeqCst);
     }
@@ -85,8 +85,8 @@ impl Line {
         self.silent.load(Ordering::SeqCst)
     }
 
-    /// Passes bytes on until one side ends or something must not go through; then both ends are closed. On a silent line
-    /// bytes vanish, and so does the end.
+    /// Passes bytes on until one side ends or a message must not get through; then closes both ends. On a silent line bytes are
+    /// dropped, and so is the end.
     fn pass(&self, mut from: TcpStream, mut to: TcpStream, goes_through: impl Fn() -> bool) {
         let mut buffer = vec![0; CHUNK];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
@@ -140,7 +140,7 @@ mod tests {
         client.write_all(b"4").unwrap();
     }
 
-    /// The twin.
+    /// The counterpart.
     #[test]
     fn on_a_whole_line_the_end_arrives() {
         let (_proxy, mut client, agent) = ends();

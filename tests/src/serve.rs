@@ -1,4 +1,4 @@
-//! The least HTTP server and the least executor that a program of tests needs.
+//! The minimal HTTP server and executor that a test program needs.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
-/// Answers each path with a text, each on a thread of its own, on a port that the system chooses and the log names.
+/// Answers each path with a text, each request on a thread of its own, on a port that the system chooses and the log names.
 ///
 /// # Errors
-/// There is no port.
+/// No port is free.
 pub fn serve(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> io::Result<()> {
     let answer = Arc::new(answer);
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -30,7 +30,7 @@ fn respond(mut stream: TcpStream, answer: impl Fn(&str) -> String) -> io::Result
     write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Polls until it is ready. The future could be sent to another thread, as the executors of services want it.
+/// Polls a future until it is ready. It must be `Send`, as the executors of services require.
 pub fn block_on<T>(future: impl Future<Output = T> + Send) -> T {
     let mut future = pin!(future);
     loop {

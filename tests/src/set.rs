@@ -1,4 +1,4 @@
-//! What most tests begin with: a program of this crate with the agent in it, and an operator attached.
+//! The set-up of most tests: a program of this crate with the agent in it, and an attached operator.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,14 +8,14 @@ use crate::client::Client;
 use crate::http;
 use crate::process::Service;
 
-/// A program that runs, and `alice` attached to its agent.
+/// A running program, and `alice` attached to its agent.
 #[derive(Debug)]
 pub struct Set {
-    /// Of the service, which has the program's name.
+    /// The certificates of the service, which has the program's name.
     pub certificates: Certificates,
     /// The program.
     pub service: Service,
-    /// Of `alice`.
+    /// The client of `alice`.
     pub client: Client,
 }
 
@@ -32,7 +32,7 @@ impl Set {
         set
     }
 
-    /// Runs a program with `alice` attached, who only looks.
+    /// Runs a program with `alice` attached in the mode `observe`.
     pub fn looking(program: &str) -> Self {
         Self::attached(program, None, &[])
     }
@@ -51,12 +51,12 @@ impl Set {
         Self { certificates, service, client }
     }
 
-    /// Another operator, attached.
+    /// Attaches another operator.
     pub fn attach(&self, operator: &str) -> Client {
         Client::attach(self.service.agent(), &self.certificates.operator(operator))
     }
 
-    /// What the service answers to `GET path`.
+    /// The service's answer to `GET path`.
     #[track_caller]
     pub fn says(&self, path: &str) -> String {
         http::get(self.service.http, path).unwrap().body

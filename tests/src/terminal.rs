@@ -1,7 +1,7 @@
-//! A terminal with a program at it: keys go in, a screen comes out.
+//! A terminal with a program in it: keys go in, a screen comes out.
 //!
-//! A shell stands between, as it does in real life: it leads the session of processes, so the terminal is still there
-//! when the program has left, and what it left behind can be looked at.
+//! A shell runs in between, as in practice: it leads the session of processes, so that the terminal is still there when the
+//! program has left, and its last output can be examined.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -19,14 +19,14 @@ use vt100::{Callbacks, Parser, Screen};
 
 use crate::wait;
 
-/// Runs its arguments and tells how they ended. Keys that are signals mean the program and not this shell; the terminal stays
-/// until a line is typed.
+/// Runs its arguments and prints how they ended. Keys that are signals are for the program and not for this shell; the terminal
+/// stays until a line is typed.
 const SHELL: &str = r#"trap : INT QUIT; "$@"; printf '\nleft with %d\n' $?; read -r line"#;
-/// What [`SHELL`] says before the exit code.
+/// The text that [`SHELL`] prints before the exit code.
 const LEFT: &str = "left with ";
 /// The last visible character of a prompt.
 const PROMPT_END: char = '›';
-/// How many rows above the screen are kept: more than any test prints.
+/// The number of rows kept above the screen: more than any test prints.
 const SCROLLBACK: usize = 10_000;
 
 /// Ctrl-C.
@@ -35,16 +35,16 @@ pub const CTRL_C: &str = "\x03";
 pub const CTRL_D: &str = "\x04";
 /// Ctrl-\\, which asks a program to quit.
 pub const CTRL_BACKSLASH: &str = "\x1c";
-/// The key that brings the line before.
+/// The key that recalls the previous line.
 pub const UP: &str = "\x1b[A";
 /// The key that ends a line.
 pub const ENTER: &str = "\r";
 
-/// A terminal with a program at it. The program is hung up on when dropped.
+/// A terminal with a program in it. Dropping it hangs up on the program.
 pub struct Terminal {
     child: Child,
     glass: Arc<Mutex<Glass>>,
-    /// The end that people sit at; until the terminal vanishes.
+    /// The user's end; `None` once the terminal has vanished.
     pty: Option<Arc<Pty>>,
     watching: Option<JoinHandle<()>>,
     vanishing: Arc<AtomicBool>,
@@ -52,13 +52,13 @@ pub struct Terminal {
     device: Pts,
 }
 
-/// What arrived from the program.
+/// The program's output.
 struct Glass {
     parser: Parser<Answers>,
     bytes: Vec<u8>,
 }
 
-/// Answers where the cursor is, which line editors ask a terminal. Everything else is shown or ignored.
+/// Answers the line editor's queries for the cursor position. Everything else is shown or ignored.
 #[derive(Default)]
 struct Answers(Vec<u8>);
 
@@ -78,7 +78,7 @@ impl Callbacks for Answers {
     }
 }
 
-/// How a terminal treats keys and output.
+/// How a terminal processes keys and output.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Modes {
     input: InputModes,
@@ -87,7 +87,7 @@ pub struct Modes {
 }
 
 impl Modes {
-    /// Whether keys are shown as they are typed, and given to the program line by line.
+    /// Whether keys are echoed, and passed to the program line by line.
     pub fn are_for_lines(&self) -> bool {
         self.local.contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
             && self.input.contains(InputModes::ICRNL)
@@ -96,11 +96,11 @@ impl Modes {
 }
 
 impl Terminal {
-    /// Runs a command at a terminal of this size. It gets only the variables that were set on it.
+    /// Runs a command in a terminal of this size. Its environment is only the variables that were set on it.
     pub fn run(command: &Command, rows: u16, columns: u16) -> Self {
         let (pty, device) = pty_process::blocking::open().unwrap();
         pty.resize(pty_process::Size::new(rows, columns)).unwrap();
-        // Who runs the tests may have asked not to be hung up on, as `nohup` does: that would be inherited.
+        // The test runner may ignore SIGHUP, as under `nohup`; the program would inherit that.
         let mut shell = Command::new("env");
         shell
             .args(["--default-signal=HUP", "sh", "-c", SHELL, "sh"])
@@ -124,20 +124,20 @@ impl Terminal {
         pty.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Types a line at the prompt, waits for the next prompt, and returns all that stands between, the line included.
+    /// Types a line at the prompt, waits for the next prompt, and returns the text in between, the line included.
     #[track_caller]
     pub fn submit(&self, line: &str) -> String {
         let (from, _) = self.prompt_at(0);
         self.press_from(from, &format!("{line}{ENTER}"))
     }
 
-    /// As [`Terminal::submit`], where something was typed already; from the line of the last prompt on.
+    /// Like [`Terminal::submit`], after some of the line was typed; returns the text from the line of the last prompt on.
     #[track_caller]
     pub fn submit_rest(&self, rest: &str) -> String {
         self.press_below(&format!("{rest}{ENTER}"))
     }
 
-    /// Presses keys, waits for a prompt below, and returns all that stands between, from the last prompt on.
+    /// Presses keys, waits for a prompt below, and returns the text in between, from the last prompt on.
     #[track_caller]
     pub fn press_below(&self, keys: &str) -> String {
         let last = self.lines().iter().rposition(|line| line.contains(PROMPT_END));
@@ -151,13 +151,13 @@ impl Terminal {
         self.lines()[from..to].join("\n")
     }
 
-    /// Waits for a prompt behind which nothing stands, and returns it.
+    /// Waits for a prompt with nothing typed after it, and returns it.
     #[track_caller]
     pub fn prompt(&self) -> String {
         self.prompt_at(0).1
     }
 
-    /// Such a prompt at this line or below, and its line.
+    /// Waits for such a prompt at this line or below, and returns it with its line.
     #[track_caller]
     fn prompt_at(&self, from: usize) -> (usize, String) {
         self.until("there is a prompt", || {
@@ -171,7 +171,7 @@ impl Terminal {
         })
     }
 
-    /// Waits until a text stands somewhere, and returns its line.
+    /// Waits for a text in any line, and returns the line.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> String {
         self.until(&format!("`{text}` stands there"), || {
@@ -179,7 +179,7 @@ impl Terminal {
         })
     }
 
-    /// All that was shown, scrolled away or not; a line that was too long for the screen is one line.
+    /// All lines shown, scrolled away or not; a wrapped line is one line.
     pub fn lines(&self) -> Vec<String> {
         lines(self.glass().parser.screen(), None)
     }
@@ -189,7 +189,7 @@ impl Terminal {
         self.glass().bytes.clone()
     }
 
-    /// Whether the line at the cursor begins in a colour of its own.
+    /// Whether the line at the cursor begins in a colour.
     pub fn is_coloured(&self) -> bool {
         let glass = self.glass();
         let screen = glass.parser.screen();
@@ -197,7 +197,7 @@ impl Terminal {
         screen.cell(row, 0).unwrap().fgcolor() != vt100::Color::Default
     }
 
-    /// How the terminal treats keys and output now.
+    /// How the terminal processes keys and output now.
     pub fn modes(&self) -> Modes {
         let modes = rustix::termios::tcgetattr(&self.device).unwrap();
         Modes { input: modes.input_modes, output: modes.output_modes, local: modes.local_modes }
@@ -222,7 +222,7 @@ impl Terminal {
     /// Takes the terminal away from the program and its shell, as closing a window or losing a remote login does.
     pub fn vanish(mut self) {
         self.vanishing.store(true, Ordering::SeqCst);
-        // Whoever reads is woken by a last byte, and lets go of the other end.
+        // The last byte wakes the thread that reads, which then drops its handle of the other end.
         File::from(self.device.as_fd().try_clone_to_owned().unwrap()).write_all(b"\n").unwrap();
         self.watching.take().unwrap().join().unwrap();
         drop(self.pty.take());
@@ -234,7 +234,7 @@ impl Terminal {
         self.glass.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As [`wait::until`], and shows the screen where it was in vain.
+    /// Like [`wait::until`]; shows the screen if the wait fails.
     #[track_caller]
     fn until<T>(&self, what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
         let end = std::time::Instant::now() + wait::LIMIT;
@@ -249,13 +249,13 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // With the leader of its session gone the program is hung up on.
+        // Without the leader of its session, the program gets a hangup.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// Shows what arrives until nobody is left who could write.
+/// Shows the output until all writers are gone.
 fn watch(mut pty: &Pty, glass: &Mutex<Glass>, vanishing: &AtomicBool) {
     let mut chunk = [0; 16 << 10];
     while let Ok(count @ 1..) = pty.read(&mut chunk) {
@@ -274,7 +274,7 @@ fn watch(mut pty: &Pty, glass: &Mutex<Glass>, vanishing: &AtomicBool) {
     }
 }
 
-/// The lines above the screen and on it, up to and with this row of it or the last one in which something stands.
+/// The lines above the screen and on it, up to this row or the last row with text.
 fn lines(screen: &Screen, last: Option<u16>) -> Vec<String> {
     let mut screen = screen.clone();
     let (height, width) = screen.size();

@@ -1,36 +1,36 @@
-//! Waiting for the thing itself, bounded.
+//! Waiting for a condition itself, with a limit.
 
 use std::time::{Duration, Instant};
 
-/// The longest that anything is waited for: a loaded machine is slow, a broken promise is for ever.
+/// The limit of a wait: long enough for a loaded machine.
 pub const LIMIT: Duration = Duration::from_secs(30);
-/// How often is looked.
+/// The interval of checks.
 const LOOK: Duration = Duration::from_millis(5);
-/// How often is looked for what takes a minute or more.
+/// The interval of checks for conditions that take a minute or more.
 const SELDOM: Duration = Duration::from_millis(200);
 
-/// Waits until `seen` gives something.
+/// Waits until `seen` returns a value.
 ///
 /// # Panics
-/// After [`LIMIT`], with what was waited for.
+/// After [`LIMIT`], with the text `what`.
 #[track_caller]
 pub fn until<T>(what: &str, seen: impl FnMut() -> Option<T>) -> T {
     within(LIMIT, what, seen)
 }
 
-/// As [`until`], for what takes its time by design.
+/// Like [`until`], for conditions that take long by design.
 ///
 /// # Panics
-/// After `limit`, with what was waited for.
+/// After `limit`, with the text `what`.
 #[track_caller]
 pub fn within<T>(limit: Duration, what: &str, seen: impl FnMut() -> Option<T>) -> T {
     look(LOOK, limit, what, seen)
 }
 
-/// As [`within`], looking seldom: many tests that look at files for a minute keep each other from running.
+/// Like [`within`], with rare checks: many tests that read files for a minute would slow each other down.
 ///
 /// # Panics
-/// After `limit`, with what was waited for.
+/// After `limit`, with the text `what`.
 #[track_caller]
 pub fn patiently<T>(limit: Duration, what: &str, seen: impl FnMut() -> Option<T>) -> T {
     look(SELDOM, limit, what, seen)
@@ -48,10 +48,10 @@ fn look<T>(every: Duration, limit: Duration, what: &str, mut seen: impl FnMut() 
     }
 }
 
-/// Waits until `holds`.
+/// Waits until `holds` returns true.
 ///
 /// # Panics
-/// After [`LIMIT`], with what was waited for.
+/// After [`LIMIT`], with the text `what`.
 #[track_caller]
 pub fn until_true(what: &str, mut holds: impl FnMut() -> bool) {
     until(what, || holds().then_some(()));

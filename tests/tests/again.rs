@@ -1,4 +1,4 @@
-//! An attached operator is told that the process is another one, and who leaves has left. At a terminal.
+//! An attached operator is told that the process is another one, and leaving leaves. At a terminal.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -29,7 +29,7 @@ fn shows(terminal: &Terminal, text: &str) {
     assert!(screen.contains(text), "`{text}` is not in:\n{screen}");
 }
 
-/// The service crashes and is started again, where it listened before.
+/// The service crashes and is started again at the same address.
 #[test]
 fn an_operator_is_told_that_the_process_is_another_one() {
     let certificates = Certificates::new();
@@ -57,7 +57,7 @@ fn an_operator_is_told_that_the_process_is_another_one() {
     assert_eq!(terminal.exit_code(), 0);
 }
 
-/// The connection breaks, the process does not.
+/// The connection breaks, but the process does not.
 #[test]
 fn an_operator_is_told_that_the_process_is_the_same_one() {
     let certificates = Certificates::new();
@@ -73,7 +73,7 @@ fn an_operator_is_told_that_the_process_is_the_same_one() {
     terminal.exit_code();
 }
 
-/// Of two changes one cannot be reverted: that is told, the other is reverted, and who wanted to leave has left.
+/// One of two changes cannot be reverted: that is reported, the other is reverted, and the operator who wanted to leave has left.
 #[test]
 fn who_answers_that_all_is_to_be_reverted_has_left() {
     let certificates = Certificates::for_service("handles");

@@ -1,4 +1,4 @@
-//! `debugctl certs`: what it writes is what agents take, for as long as it says and no longer.
+//! `debugctl certs`: agents accept its certificates until they expire and no longer.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,7 +16,7 @@ fn folder(certificates: &Certificates) -> &str {
     certificates.folder().to_str().unwrap()
 }
 
-/// Waits for the record of a refused handshake that gives a reason.
+/// Waits for the record of a refused handshake with that reason.
 #[track_caller]
 fn refused(certificates: &Certificates, service: &Service, operator: &str, why: &str) {
     wait::until(&format!("{operator} is refused: {why}"), || {
@@ -54,7 +54,7 @@ fn a_certificate_lives_as_long_as_was_asked_for() {
     refused(&certificates, &service, "carl", "\"code\":\"expired\"");
 }
 
-/// A role that nothing knows is warned about when it is issued, and named when it does not help.
+/// An unknown role is warned about when it is issued, and named when it grants nothing.
 #[test]
 fn a_misspelt_role_is_told_when_it_is_issued_and_when_it_does_not_help() {
     let certificates = Certificates::new();
@@ -83,7 +83,7 @@ fn a_misspelt_role_is_told_when_it_is_issued_and_when_it_does_not_help() {
     let ctl = Ctl::run(&certificates, "carl", &["eval", &target, "1"]);
     assert!(ctl.code == 3 && ctl.err.contains("(your roles: onkall)"), "{}", ctl.err);
 
-    // Without the policy at hand, the shipped one is compared with.
+    // Without the policy at hand, the roles are compared with the shipped one.
     std::fs::remove_file(&policy).unwrap();
     let seen = issue(&["onkall"]);
     assert!(seen.contains("no rule of the shipped policy names the role `onkall`"), "{seen}");
@@ -148,7 +148,7 @@ fn a_revoked_operator_is_refused_and_the_others_are_not() {
     assert_eq!(Client::attach(service.agent(), &certificates.operator("vera")).eval("1").display(), "1");
     service.terminate();
 
-    // A fresh list forgets nobody.
+    // A fresh list keeps every revoked certificate.
     let ctl = Ctl::run(&certificates, "alice", &["certs", "crl", folder(&certificates)]);
     assert_eq!(ctl.code, 0, "{}", ctl.err);
     let service = Service::start(&certificates);
@@ -167,7 +167,7 @@ fn a_fresh_revocation_list_has_a_higher_number_and_says_what_to_do() {
     let ctl = renew();
     assert_eq!((ctl.code, number()), (0, 2), "{}", ctl.err);
     assert!(ctl.err.contains("current for 30d") && ctl.err.contains("restart the service"), "{}", ctl.err);
-    // Neither the inventory nor the list alone decides: no number comes twice.
+    // Both the inventory and the list are considered: no number is used twice.
     certificates.write_revocation_list(7, -60, 3600);
     assert_eq!((renew().code, number()), (0, 8));
     certificates.write_revocation_list(3, -60, 3600);
@@ -183,7 +183,7 @@ fn a_fresh_revocation_list_has_a_higher_number_and_says_what_to_do() {
     assert_eq!((renew().code, number()), (0, 10), "what failed changed nothing");
 }
 
-/// At the start and as time passes, in the log and in `info()`; once it is over nobody gets in, and that is said too.
+/// At the start and as time passes, in the log and in `info()`; an expired list blocks all operators, which is reported too.
 #[test]
 fn the_end_of_a_revocation_list_is_announced() {
     let certificates = Certificates::new();
@@ -209,7 +209,7 @@ fn the_end_of_a_revocation_list_is_announced() {
     assert_eq!(service.log().matches("less than half").count(), 1, "{}", service.log());
 }
 
-/// What has long to live is not spoken of; limits are.
+/// A long remaining life is not mentioned; limits are.
 #[test]
 fn a_fresh_set_has_nothing_to_announce() {
     let certificates = Certificates::new();

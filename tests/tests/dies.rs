@@ -1,4 +1,4 @@
-//! What is undone when the service, a client, the line between them or a terminal dies or falls silent.
+//! The changes are undone when the service, a client, the connection between them or a terminal dies or falls silent.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,13 +15,13 @@ use debug_tests::{Certificates, Client, Ctl, Proxy, Running, Service, wait};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// How long the agent lets a session say nothing.
+/// How long the agent lets a session be silent.
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long changes outlive a lost session.
 const GRACE: Duration = Duration::from_secs(60);
-/// Wide enough that no line of these tests is longer.
+/// Wider than every line of these tests.
 const WIDE: (u16, u16) = (40, 600);
-/// A snapshot, and a change of each sort: lease 1 is provisional, 2 is to persist, 3 is confirmed; 4 is provisional, too.
+/// A snapshot, and a change of each kind: lease 1 is provisional, 2 persists, 3 is confirmed; 4 is provisional, too.
 const CHANGES: &str = "snapshot(\"before\"); \
     patch(\"GET /api/healthcheck\", |req| #{ status: 418 }, #{ ttl: \"20m\" }); \
     set(\"config.db.port\", 1111, #{ ttl: \"20m\", persist: true }); \
@@ -38,7 +38,7 @@ impl Set {
     fn new() -> Self {
         let certificates = Certificates::new();
         let service = Service::start(&certificates);
-        // A route is a point once it was called.
+        // A route becomes a point at its first call.
         assert_eq!(service.health().status, 200);
         Self { certificates, service }
     }
@@ -47,7 +47,7 @@ impl Set {
         Client::attach(self.service.agent(), &self.certificates.operator(operator))
     }
 
-    /// As [`Set::attach`], in the mode `change`.
+    /// Like [`Set::attach`], in the mode `change`.
     fn change(&self, operator: &str) -> Client {
         let mut client = self.attach(operator);
         client.eval(r#"change("INC-42")"#).ok();
@@ -65,7 +65,7 @@ impl Set {
         terminal
     }
 
-    /// As [`Set::terminal`], with the changes made.
+    /// Like [`Set::terminal`], with the changes made.
     fn terminal_with_changes(&self, address: SocketAddr) -> Terminal {
         let terminal = self.terminal(address);
         let made = terminal.submit(CHANGES);
@@ -82,7 +82,7 @@ impl Set {
         held
     }
 
-    /// The one record of a kind.
+    /// The only record of a kind.
     #[track_caller]
     fn only(&self, kind: &str) -> Value {
         let records = self.certificates.records_of(kind);
@@ -95,7 +95,7 @@ fn lease(id: u64) -> Value {
     json!(id)
 }
 
-/// On the boot-time clock.
+/// The time of a record on the boot-time clock.
 fn time_of(record: &Value) -> Duration {
     Duration::from_nanos(record["boot_ns"].as_u64().unwrap())
 }
@@ -108,21 +108,21 @@ fn told(rows: &[Value], name: &str) -> Vec<String> {
     rows.iter().map(|row| row[name].as_str().unwrap().to_owned()).collect()
 }
 
-/// What remains to be seen at the client's end once the agent has been looked at.
+/// The checks at the client's end after those of the agent.
 type Afterwards = Box<dyn FnOnce()>;
 
-/// A way in which a session is lost.
+/// A way to lose a session.
 struct Way {
     name: &'static str,
     /// Makes [`CHANGES`] as `alice`, and loses her session.
     lose: fn(&Set) -> Afterwards,
-    /// How long it may take until the agent knows.
+    /// How long the agent may take to notice.
     noticed: Duration,
-    /// What the log says of the session's end.
+    /// The reason that the log gives for the session's end.
     why: &'static str,
 }
 
-/// Each on a service of its own, all at once: each takes more than a minute.
+/// Runs each way on a service of its own, all at once: each takes more than a minute.
 fn check_all(ways: &[Way]) {
     thread::scope(|scope| {
         for way in ways {
@@ -143,7 +143,7 @@ fn check(way: &Way) {
     let why = closed["why"].as_str().unwrap();
     assert!(why.starts_with("lost: ") && why.contains(way.why), "{why}");
 
-    // Nothing has happened yet: alice could come back.
+    // Nothing is undone yet: alice could come back.
     let lost = "its session is lost";
     let before = rows(&mut lea);
     assert_eq!(told(&before, "note"), [lost, "", "", lost], "{before:?}");
@@ -154,7 +154,7 @@ fn check(way: &Way) {
     assert!(said.contains("it was alice's"), "{said}");
 
     wait::patiently(GRACE + wait::LIMIT, "the provisional lease ends", || {
-        // Who says nothing is lost.
+        // A silent session would be lost.
         lea.call("ping", json!({})).ok();
         set.service.log().contains("how=\"session-lost\"").then_some(())
     });
@@ -174,14 +174,14 @@ fn check(way: &Way) {
     let grace = time_of(&ended).saturating_sub(time_of(&closed));
     assert!(GRACE - Duration::from_secs(1) < grace && grace < GRACE + wait::LIMIT, "{grace:?}");
 
-    // What was kept of the states is still there, and as it was.
+    // The snapshot is still there, and the states are as they were.
     lea.eval("revert(2); revert(3); revert(4)").ok();
     assert_eq!(lea.eval("diff(\"before\")").display(), "[]");
     afterwards();
     set.certificates.verified();
 }
 
-/// It has the right to change, but not to touch what others changed.
+/// He may make changes, but not touch those of others.
 fn a_colleague_can_do_nothing(set: &Set) {
     let mut bob = set.change("bob");
     for id in 1..=4 {
@@ -199,9 +199,9 @@ fn a_colleague_can_do_nothing(set: &Set) {
     bob.close();
 }
 
-/// T71, all but the lock: locking an operator out is of a later version, and what `revoke` does is shown in
-/// `agent/src/lease/tests.rs`. However a session is lost, what it left provisional is undone within the bounds: 30 s of
-/// silence, 60 s of grace. What is confirmed or to persist stays, and so does what a lead takes over in the grace.
+/// T71, without the lock: locking an operator out is of a later version, and `agent/src/lease/tests.rs` shows the effect of
+/// `revoke`. However a session is lost, its provisional changes are undone within the bounds: 30 s of silence, 60 s of grace.
+/// Confirmed and persisting changes stay, and so do changes that a lead takes over in the grace.
 #[test]
 fn a_lost_session_leaves_only_what_was_meant_to_stay() {
     check_all(&[
@@ -230,19 +230,19 @@ fn by_reset(set: &Set) -> Afterwards {
     Box::new(|| {})
 }
 
-/// Nobody at either end is told.
+/// Neither end is notified.
 fn by_a_silent_line(set: &Set) -> Afterwards {
     let proxy = Proxy::start(set.service.agent());
     let terminal = set.terminal_with_changes(proxy.address);
     proxy.fall_silent();
     Box::new(move || {
         terminal.wait_for("the agent was silent for");
-        // The line is held that long.
+        // Keeps the proxy alive until here.
         drop(proxy);
     })
 }
 
-/// It lives on, but does not ping.
+/// The client lives on, but does not ping.
 fn by_stopping_the_repl(set: &Set) -> Afterwards {
     let terminal = set.terminal_with_changes(set.service.agent());
     terminal.signal(Signal::STOP);
@@ -260,12 +260,12 @@ fn by_stopping_an_eval(set: &Set) -> Afterwards {
     Box::new(move || {
         held.signal(Signal::CONT);
         held.wait_for("the connection was lost");
-        // It looks at its leases each second; 6 where it was stopped before the agent had proved the last answer.
+        // It checks its leases each second; the code is 6 if it was stopped before the agent had proved the last answer.
         assert!(matches!(held.exit_code(), Some(5 | 6)));
     })
 }
 
-/// How long a certificate is valid in this test: long enough to make changes on a loaded machine.
+/// The lifetime of the certificate in this test: long enough to make changes on a loaded machine.
 const LIFETIME: Duration = Duration::from_secs(15);
 
 fn by_expiry(set: &Set) -> Afterwards {
@@ -279,8 +279,8 @@ fn by_expiry(set: &Set) -> Afterwards {
     })
 }
 
-/// T77: what hangs up on `debugctl`, or ends it, leaves what was kept of the states as it is, and what it changed is undone
-/// like that of every lost session. `debugctl` says no goodbye then, so its operator can still come back.
+/// T77: a hangup or an end of `debugctl` leaves the snapshot as it is, and its changes are undone like those of every lost
+/// session. `debugctl` does not close the session then, so that its operator can still come back.
 #[test]
 fn a_lost_terminal_leaves_only_what_was_meant_to_stay() {
     check_all(&[
@@ -324,7 +324,7 @@ fn by_ending_an_eval(set: &Set) -> Afterwards {
     Box::new(|| {})
 }
 
-/// T77, the twin: Ctrl-C is meant, and reverts at once what was not confirmed otherwise, too.
+/// T77, the counterpart: Ctrl-C is deliberate, and immediately reverts the changes that were not confirmed otherwise, too.
 #[test]
 fn an_interrupt_ends_what_an_eval_holds() {
     let set = Set::new();
@@ -338,7 +338,7 @@ fn an_interrupt_ends_what_an_eval_holds() {
     assert_eq!(set.certificates.records_of("lease.reverted").len(), 4);
 }
 
-/// T77: what is not a whole `confirm`, with the id and a time, confirms nothing.
+/// T77: anything but a complete `confirm` with id and duration confirms nothing.
 #[test]
 fn a_confirmation_without_its_lease_confirms_nothing() {
     let set = Set::new();
@@ -407,7 +407,7 @@ fn stray_keys_at_a_terminal_confirm_nothing() {
     terminal.press(ENTER);
 }
 
-/// T70: what a killed service had of changes is gone with it, and the log says so of each.
+/// T70: the changes of a killed service are gone with it, and the log says so for each.
 #[test]
 fn a_killed_service_comes_back_as_it_was() {
     let mut set = Set::new();
@@ -423,7 +423,7 @@ fn a_killed_service_comes_back_as_it_was() {
     ] {
         alice.eval(code).ok();
     }
-    // The last one is made by an eval that does not come to its end.
+    // The last change is made by an eval that does not finish.
     let unfinished = r#"rota.name = "other"; loop { get("config.db.host"); }"#;
     alice.start_payload(&json!({ "code": unfinished, "after": "revert" }));
     wait::until_true("the change is made", || vera.eval("rota.name").display() == "\"other\"");
@@ -448,7 +448,7 @@ fn a_killed_service_comes_back_as_it_was() {
     assert!(verified.contains("\n5 leases"), "{verified}");
 }
 
-/// T70: again and again, with a change in force each time.
+/// T70: repeatedly, with a change in force each time.
 #[test]
 fn a_service_that_is_killed_again_and_again_tells_its_story() {
     const ROUNDS: u64 = 5;

@@ -1,4 +1,4 @@
-//! Evals are bounded, opaque about secrets, and undone as a whole when they fail.
+//! Evals are bounded, hide secrets, and are undone as a whole when they fail.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -92,7 +92,7 @@ fn a_mistake_is_told_with_what_was_probably_meant() {
     }
 }
 
-/// What is missing is not taken for something misspelt.
+/// A function of a later version does not count as misspelt.
 #[test]
 fn a_function_of_a_later_version_is_said_to_be_one() {
     let set = Set::new();
@@ -106,7 +106,7 @@ fn a_function_of_a_later_version_is_said_to_be_one() {
         }
         let help = client.eval(&format!("help(\"{name}\")"));
         match *name {
-            // A function of the language has this name, too.
+            // The language has a function with this name, too.
             "call" => assert!(help.display().ends_with(&told), "{}", help.display()),
             _ => assert_eq!(help.failed().1, told),
         }
@@ -114,7 +114,7 @@ fn a_function_of_a_later_version_is_said_to_be_one() {
     assert_eq!(client.eval("fn watch(x) { x + 1 } watch(1)").display(), "2", "one's own is one's own");
 }
 
-/// A secret argument is searched for while its eval runs and no longer; it keeps nobody from anything.
+/// A secret argument is searched for only while its eval runs; it does not block other operators.
 #[test]
 fn a_secret_argument_locks_nobody_out() {
     let set = Set::new();
@@ -146,7 +146,7 @@ fn a_secret_does_not_get_into_the_log_as_a_reason_or_value() {
     assert!(!set.certificates.records().contains("real-slack-token"));
 }
 
-/// What nests without end overflows the stack of whoever drops it, which would end the service.
+/// Dropping an endlessly nested value would overflow the stack of the dropping thread and end the service.
 #[test]
 fn values_do_not_nest_without_end() {
     let set = Set::new();
@@ -214,7 +214,7 @@ fn a_secret_is_opaque_however_it_is_asked_for() {
     assert!(!audit.contains("real-slack-token"), "the log holds the secret");
 }
 
-/// A text that holds a secret, as addresses do, could be taken apart past the search for known secrets.
+/// A text that contains a secret, such as an address, could otherwise be taken apart past the search for known secrets.
 #[test]
 fn a_text_that_holds_a_known_secret_is_opaque_as_a_whole() {
     let certificates = Certificates::new();
@@ -291,7 +291,7 @@ fn code_that_holds_a_secret_is_neither_run_nor_recorded() {
     assert!(!set.certificates.records().contains("real-slack-token"));
 }
 
-/// T33: loops, allocations, recursion and nesting without end, each also inside `try` and closures.
+/// T33: endless loops, allocations, recursion and nesting, each also inside `try` and closures.
 #[test]
 fn hostile_code_ends_and_the_service_serves_on() {
     let set = Set::new();
@@ -336,7 +336,7 @@ fn hostile_code_ends_and_the_service_serves_on() {
     assert_eq!(client.eval("1 + 1").display(), "2");
 }
 
-/// A refusal cannot be caught: nothing after it runs.
+/// A refusal cannot be caught: no later code runs.
 #[test]
 fn a_refusal_ends_the_eval_also_inside_try() {
     let set = Set::new();
@@ -353,7 +353,7 @@ fn a_refusal_ends_the_eval_also_inside_try() {
     }
 }
 
-/// T30: the decision is made at the dispatch, whatever the spelling.
+/// T30: the decision is made at the dispatch, for every spelling.
 #[test]
 fn every_spelling_of_a_call_meets_the_same_refusal() {
     let set = Set::new();
@@ -423,7 +423,7 @@ fn arguments_are_bound_and_gone_afterwards() {
 fn a_client_that_vanishes_cancels_its_eval_and_the_log_tells() {
     let set = Set::new();
     let mut client = set.attach("alice");
-    // Each read takes long for the operations that it costs: these would go on for seconds, until the limit.
+    // Each read takes long for the operations that it costs: these would run for seconds, until the limit.
     client.start_payload(&json!({ "code": "loop { get(\"config\"); }" }));
     wait::until_true("the eval runs", || set.certificates.records().contains("\"function\":\"get\""));
     client.vanish();
@@ -460,7 +460,7 @@ fn every_function_of_the_table_can_be_called() {
     for example in examples {
         let reply = client.eval(example);
         if let Some(error) = reply.0.get("error") {
-            // Leases that do not exist at this moment are the only reason for an example to fail.
+            // The only reason for an example to fail is a lease that does not exist.
             assert_eq!(error["data"]["code"], "state", "{example}: {error}");
             assert!(error["message"].as_str().unwrap().contains("lease"), "{example}: {error}");
         }
@@ -468,12 +468,12 @@ fn every_function_of_the_table_can_be_called() {
     }
 }
 
-/// A reply never leaves before its record is on disk: what a reply names is found in the log afterwards.
+/// A reply is only sent once its records are on disk: the log then holds what the reply names.
 #[test]
 fn the_records_that_a_reply_names_are_on_disk() {
     let set = Set::new();
     let mut client = set.attach("alice");
-    // Those of what failed as well, also before anything ran.
+    // The records of failed evals as well, also of ones that failed before any code ran.
     for code in ["config.db.host", "throw 1", "let = 1", "curry(1)", "fn get() {}"] {
         let reply = client.eval(code);
         let range = match reply.0.get("result") {
@@ -501,14 +501,14 @@ fn what_a_closure_captured_is_put_back_too_if_the_eval_fails() {
     assert_eq!(client.eval("[n, f.call(), n]").display(), "[2, 3, 3]");
 }
 
-/// Closures that hold themselves are never freed by counting references.
+/// Closures that hold themselves are never freed by reference counting.
 #[test]
 fn memory_does_not_leak_through_closures_that_hold_themselves() {
     let set = Set::new();
     let mut client = set.attach("vera");
     let code =
         "let s = \"\"; s.pad(65000, 'x'); for i in 0..150 { let a = [0]; let g = || a; a[0] = [s + i, g]; }";
-    // Each leaves about 10 MB to whoever does not free it: of evals that succeed, and of such that fail.
+    // Each eval leaks about 10 MB unless the agent frees it: of evals that succeed, and of evals that fail.
     for _ in 0..20 {
         client.eval(code).ok();
         assert_eq!(client.eval(&format!("{code} throw 1")).failed().0, "eval");
@@ -517,7 +517,7 @@ fn memory_does_not_leak_through_closures_that_hold_themselves() {
     assert!(kilobytes < 200_000, "{kilobytes} kB are resident");
 }
 
-/// Each of many calls in progress with many variables, each of them as large as may be.
+/// Many calls in progress, each with many variables of the largest allowed size.
 #[test]
 fn the_variables_of_an_eval_do_not_fill_the_memory() {
     let set = Set::new();
@@ -537,7 +537,7 @@ fn the_variables_of_an_eval_do_not_fill_the_memory() {
     }
 }
 
-/// A figure of `/proc/PID/status`.
+/// A value of `/proc/PID/status`.
 fn kilobytes(set: &Set, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", set.service.pid())).unwrap();
     let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();

@@ -1,5 +1,5 @@
-//! Patches that fail in whatever way: the original runs once for each call, no more and no less. Through a real process, real
-//! certificates and the real gate.
+//! Patches that fail in all ways: the original runs exactly once for each call. Through a real process, real certificates and the
+//! real gate.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 struct Failing(Dice);
 
 impl Failing {
-    /// Something that never gives a `u32`, whatever `n` is.
+    /// Code that never returns a `u32`, for any `n`.
     fn end(&mut self) -> String {
         let number = self.0.below(1_000);
         match self.0.below(22) {
@@ -45,7 +45,7 @@ impl Failing {
         }
     }
 
-    /// The same after something else, or inside of it.
+    /// Such code after other code, or inside of it.
     fn body(&mut self, depth: u64) -> String {
         if depth == 0 {
             return self.end();
@@ -72,7 +72,7 @@ impl Failing {
     }
 }
 
-/// 500, or as many as `DEBUG_TESTS_HISTORIES` says: 10,000 in the long run.
+/// 500, or the number in `DEBUG_TESTS_HISTORIES`: 10,000 in the long run.
 fn patches() -> usize {
     std::env::var("DEBUG_TESTS_HISTORIES").ok().and_then(|count| count.parse().ok()).unwrap_or(500)
 }
@@ -93,7 +93,7 @@ fn the_original_runs_once_for_each_call_of_a_patch_that_fails() {
     let mut failing = Failing(Dice(7));
     let (mut calls, mut ended) = (0, 0);
     for round in 1..=patches() {
-        // A session keeps what it defines, and has a bound for that.
+        // A session keeps its definitions, within a limit.
         if round % 500 == 0 {
             client = Client::attach(service.agent(), &certificates.operator("alice"));
             client.eval(r#"change("a test")"#).ok();
@@ -108,7 +108,7 @@ fn the_original_runs_once_for_each_call_of_a_patch_that_fails() {
             let (_, why) = reply.failed();
             assert!(why.contains("complexity") || why.contains("nests"), "{code}: {why}");
         };
-        // Five in a row would end it.
+        // Five failures in a row would end the patch.
         let asked = failing.0.below(4) + 1;
         for _ in 0..asked {
             let answer = http::get(service.http, "/call/counted").unwrap().body;
@@ -117,7 +117,7 @@ fn the_original_runs_once_for_each_call_of_a_patch_that_fails() {
         }
         let layer = client.eval(r#"describe("patchables::counted")"#).ok()["value"].clone();
         assert_eq!(layer["patched_calls"], layer["failures"], "patch {round} answered: {code}");
-        // On a loaded host a patch that never ends can cost so much that it is ended.
+        // On a loaded host an endless patch can cost enough that the agent ends it.
         match layer["failures"].as_u64() {
             Some(failed) => assert_eq!(failed, asked, "patch {round}: {code}"),
             None => ended += 1,
@@ -127,7 +127,7 @@ fn the_original_runs_once_for_each_call_of_a_patch_that_fails() {
     assert_eq!(certificates.records().matches("\"kind\":\"lease.breaker\"").count(), ended);
 }
 
-/// Nobody is left to say so but the next process.
+/// Only the next process can report it.
 #[test]
 fn a_process_that_died_inside_a_patched_call_is_told_of_by_the_next() {
     let certificates = Certificates::for_service("patchables");

@@ -1,5 +1,5 @@
-//! What one fault takes away: one leaf that cannot be shown, one name that is used twice, one state that panics, one name that
-//! matches nothing cost that leaf, that state, that name, and are told; the rest works. Through real processes and sockets.
+//! What one fault costs. A leaf that cannot be shown, a name used twice, a state that panics and a name that matches nothing cost
+//! only that leaf, state or name, and are reported; the rest works. Through real processes and sockets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,7 +21,7 @@ fn shows(set: &mut Set, code: &str, parts: &[&str]) {
     }
 }
 
-/// It fails with all of these words, in its message or its help.
+/// The eval fails, with all of these words in its message or its help.
 #[track_caller]
 fn fails(set: &mut Set, code: &str, words: &[&str]) {
     let reply = set.client.eval(code);
@@ -32,7 +32,7 @@ fn fails(set: &mut Set, code: &str, words: &[&str]) {
     }
 }
 
-/// The service sees the change, and what was there when it is reverted.
+/// The service sees the change, and the old value after the revert.
 #[track_caller]
 fn written(set: &mut Set, code: &str, seen: &str) -> String {
     let states = || http::get(set.service.http, "/states").unwrap().body;
@@ -67,7 +67,7 @@ fn a_leaf_that_cannot_be_shown_costs_itself() {
     for code in ["wide.id + 1", "wide.id == wide.id", "[wide.id] == [wide.id]", "wide.limit = wide.id"] {
         fails(&mut set, code, &["wide.id", "more than 64 bits"]);
     }
-    // In a text it is shown as what it is, and that text is stored nowhere.
+    // In a text the leaf is shown as what it is, and such a text is not stored.
     shows(&mut set, "`id ${wide.id}`", &["\"id ‹unreadable: an integer of more than 64 bits›\""]);
     for code in [
         "opt.name = `id ${wide.id}`",
@@ -111,7 +111,7 @@ fn a_closed_state_says_which_field_closes_it_and_what_to_do() {
     fails(&mut set, "guesses.limit = 2", &["`guesses.one`", "untagged enum", ".field"]);
     fails(&mut set, "renamed.limit = 2", &["`renamed.read`", "another name for reading", ".field"]);
     fails(&mut set, "dd.limit = 2", &["`dd.dd`", "`Some` of nothing", ".field"]);
-    // A check that does not fit would not be asked.
+    // A check of the wrong type would never be called.
     fails(&mut set, r#"set("checked", 2)"#, &["the service closes `checked` to writes"]);
 }
 
@@ -136,7 +136,7 @@ fn a_name_that_is_used_twice_costs_those_that_have_it() {
     fails(&mut set, r#"set("mail.sent", 1)"#, &["was registered for reading only", ".field"]);
 }
 
-/// In the order in which they are told.
+/// The notes, in order.
 const TOLD: [&str; 13] = [
     "two gauges are named `queue`",
     "`.field`: `limits..mail` is no state path",
@@ -163,7 +163,7 @@ fn what_is_wrong_is_told_at_start_in_the_log_and_in_info() {
         assert!(!line.is_empty());
         assert!(notes.replace("\\\"", "\"").contains(told), "`{told}` in {notes}");
     }
-    // A route may come; until then only `info()` says so.
+    // A route may still come; until then only `info()` mentions it.
     assert!(notes.contains("`.never_patch`: `POST /api/login` matches no point yet"), "{notes}");
     assert!(!log.contains("POST /api/login"), "{log}");
     assert!(
@@ -172,7 +172,7 @@ fn what_is_wrong_is_told_at_start_in_the_log_and_in_info() {
     );
 }
 
-/// A protection that names nothing closes nothing; one of a place that is empty now holds.
+/// A protection that names nothing protects nothing; one of a place that is empty now holds.
 #[test]
 fn a_protection_with_a_typing_mistake_closes_nothing() {
     let mut set = set();
@@ -215,7 +215,7 @@ fn a_text_that_equals_a_secret_is_told_so() {
     assert!(shown.contains("‹secret") && !shown.contains("its text"), "{shown}");
 }
 
-/// No operator learns by the note whether a text that came since the start is the right one.
+/// The note tells no operator whether a text that came after the start equals a secret.
 #[test]
 fn of_a_text_that_came_later_it_is_not_told_which_secret_it_equals() {
     let mut set = set();
@@ -231,11 +231,11 @@ fn of_a_text_that_came_later_it_is_not_told_which_secret_it_equals() {
     set.says("/bring");
     set.client.eval("revert_all()").ok();
     assert!(!opaque(&mut set, "opt.name").contains("text"));
-    // What was found at start is told as that.
+    // An equality found at start is reported as such.
     assert!(opaque(&mut set, "login.host").contains("of the secret `login.password`, as found at start"));
 }
 
-/// What one may not read one is not told of by the way.
+/// Notes do not mention states that their reader may not read.
 #[test]
 fn notes_tell_of_states_and_rules_only_to_those_who_may_know_of_them() {
     let set = Set::with(

@@ -1,4 +1,4 @@
-//! No effect without leave: what policy does not allow is denied, for every function of the table, and changes nothing.
+//! No effect without permission: what policy does not allow is denied, for every function of the table, and changes nothing.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,7 +10,7 @@ use debug_policy::Action;
 use debug_tests::{Certificates, Client, Service};
 use debug_wire::table::FUNCTIONS;
 
-/// `lea` may do everything; everybody else only what stands in the place of `{}`.
+/// `lea` may do everything; other operators only what `{}` allows.
 const POLICY: &str = r#"
 version = 1
 
@@ -48,7 +48,7 @@ impl Set {
         Client::attach(self.service.agent(), &self.certificates.operator(operator))
     }
 
-    /// The records of the log, as they stand on disk.
+    /// The records of the log, as on disk.
     fn records(&self) -> String {
         let files = std::fs::read_dir(self.certificates.audit()).unwrap().map(|entry| entry.unwrap().path());
         let logs = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
@@ -56,7 +56,7 @@ impl Set {
     }
 }
 
-/// What can be seen of the service by somebody who may see everything.
+/// Everything of the service that an operator with all permissions sees.
 fn everything(client: &mut Client) -> String {
     let mut all = String::new();
     for code in
@@ -67,8 +67,7 @@ fn everything(client: &mut Client) -> String {
     all
 }
 
-/// Somebody who may only do what is allowed here tries everything else on the service as it is, on a change of somebody
-/// else too.
+/// An operator with only these permissions tries all other functions, on the service as it is and on another operator's change.
 #[track_caller]
 fn denied_but_for(allowed: &[Action]) {
     let set = Set::new(allowed);
@@ -77,7 +76,7 @@ fn denied_but_for(allowed: &[Action]) {
     lea.eval(r#"change("a change that is not theirs")"#).ok();
     let reply = lea.eval(r#"set("config.server.loglevel", "DEBUG")"#);
     let id = reply.ok()["leases"][0]["id"].as_u64().unwrap();
-    // What the examples speak of is there.
+    // The things that the examples name exist.
     lea.eval(r#"snapshot("before", ["config.db"])"#).ok();
     let before = everything(&mut lea);
     let mut alice = set.attach("alice");
@@ -85,10 +84,10 @@ fn denied_but_for(allowed: &[Action]) {
         alice.eval(r#"change("to try")"#).ok();
     }
     for function in FUNCTIONS.iter().filter(|f| !allowed.contains(&f.action)) {
-        // The example speaks of lease 1, if of any.
+        // The examples name lease 1, if any.
         let code = function.example.replace("(1", &format!("({id}"));
         if function.name == "revert_all" {
-            // Ends what the operator may end; that is nothing.
+            // It ends what the operator may end, which is nothing.
             assert!(alice.eval(&code).display().contains("nothing to do"));
             continue;
         }
@@ -122,7 +121,7 @@ fn who_may_only_attach_can_do_nothing_else() {
     denied_but_for(&[Action::Attach]);
 }
 
-/// The mode is not what denies: each effect needs a rule of its own.
+/// The mode alone permits no effect: each needs a rule of its own.
 #[test]
 fn who_may_enter_the_mode_can_still_change_nothing() {
     denied_but_for(&[Action::Attach, Action::Change]);
@@ -139,7 +138,7 @@ fn whom_no_rule_lets_attach_gets_no_answer_but_the_denial() {
     set.attach("lea");
 }
 
-/// What somebody may not read is not listed, not named by an error, and looks the same as what is not there.
+/// A state that an operator may not read is not listed, not named by errors, and indistinguishable from one that does not exist.
 #[test]
 fn who_may_read_a_part_learns_nothing_of_the_rest() {
     let certificates = Certificates::new();
@@ -186,12 +185,12 @@ fn who_may_read_a_part_learns_nothing_of_the_rest() {
     }
 }
 
-/// How often the service's own code was run for its states so far.
+/// The number of calls of the service's own code for its states so far.
 fn counted(service: &Service) -> u64 {
     debug_tests::http::get(service.http, "/count").unwrap().body.parse().unwrap()
 }
 
-/// Policy has its say on action, path and mode before anything of the service is touched.
+/// Policy decides on action, path and mode before the service's state is read.
 #[test]
 fn who_is_denied_makes_nobody_ask_the_service() {
     for allowed in [
@@ -241,7 +240,7 @@ fn who_is_denied_makes_nobody_ask_the_service() {
             r#"plan(|| { config.db.port = 1; get("held") })"#,
         ];
         for code in examples.chain(others.map(str::to_owned)) {
-            // What it may do it does in peace: only the denied are asked about.
+            // Only denied examples matter here.
             if code.contains("log_") || code.starts_with("change") {
                 continue;
             }
@@ -255,7 +254,7 @@ fn who_is_denied_makes_nobody_ask_the_service() {
         let before = counted(&service);
         alice.reply(dry).unwrap();
         assert_eq!(counted(&service), before);
-        // The test would see it.
+        // The counter does detect a read.
         let before = counted(&service);
         lea.eval("config.db.port").ok();
         assert_ne!(counted(&service), before);
@@ -264,7 +263,7 @@ fn who_is_denied_makes_nobody_ask_the_service() {
     }
 }
 
-/// The end of one's own change is the one thing about which policy is not asked, and its record says so.
+/// Ending one's own change is the only effect without a decision of the policy, and its record says so.
 #[test]
 fn the_record_of_ending_ones_own_change_says_that_policy_was_not_asked() {
     let set = Set::new(&[Action::Attach, Action::Change, Action::Write]);

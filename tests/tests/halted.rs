@@ -1,4 +1,4 @@
-//! Whichever thread of the agent stands still, what was changed is over at its deadline.
+//! While any thread of the agent is halted, changes still end at their deadline.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,7 +8,7 @@
 
 use debug_tests::{Halted, Set, wait};
 
-/// Each thread that the agent has while changes are in force, by the beginning of its name.
+/// The threads of the agent while changes are in force, by the beginning of their names.
 const THREADS: [&str; 8] = [
     "debug-net",
     "debug-eval-1",
@@ -19,14 +19,14 @@ const THREADS: [&str; 8] = [
     "debug-guard",
     "debug-emit",
 ];
-/// That of a state which was written.
+/// The thread of a state that was written.
 const HELPER: &str = "debug-undo";
 
 fn set() -> Set {
     Set::changing(env!("CARGO_BIN_EXE_handles"))
 }
 
-/// Changes a point, a value that looks at the clock and one that does not, long enough for threads to be halted.
+/// Changes a point, a value that checks its deadline on use and one that does not, for long enough to halt threads.
 fn change(set: &mut Set) {
     let options = r#"#{ ttl: "6s", persist: true }"#;
     for code in [
@@ -52,7 +52,7 @@ fn is_changed(set: &Set) -> bool {
     states.contains("rwlock=2;") && states.contains("live=2;") && set.says("/doubled") == "0"
 }
 
-/// Waits until each lease has its terminal record, and looks that it has one.
+/// Waits until each lease has its terminal record, and checks that it has only one.
 fn ended_once(set: &Set, leases: usize) {
     let terminal = || set.certificates.records().matches("\"kind\":\"lease.expired\"").count();
     wait::until_true("every lease has its terminal record", || leases <= terminal());
@@ -79,8 +79,8 @@ fn with_any_thread_halted_every_change_ends() {
     });
 }
 
-/// A child of `fork` has none of the agent's threads: there, points and live values are as they were, and letting go of the agent
-/// takes nothing from the parent, whose changes stay and whose log goes on.
+/// A child of `fork` has none of the agent's threads: in it, points and live values are unchanged. Dropping the agent in it takes
+/// nothing from the parent, which keeps its changes and its log.
 #[test]
 fn a_forked_child_sees_no_change_and_ends_none() {
     let mut set = set();
@@ -110,8 +110,8 @@ fn with_the_thread_of_its_state_halted_a_change_ends_when_the_lock_is_free() {
     ended_once(&set, 1);
 }
 
-/// Nobody is left to undo anything. What looks at the clock where it is used is over all the same, and the status says what is
-/// not.
+/// No thread is left to undo changes. Values that check their deadline on use are unchanged nevertheless, and the status lists
+/// the others.
 #[test]
 fn with_every_thread_halted_points_and_live_values_are_as_they_were() {
     let mut set = set();

@@ -1,4 +1,4 @@
-//! Everything that a state can lie in is written, put back and left unharmed. Through real processes and sockets.
+//! Every kind of handle is written, restored and left unharmed. Through real processes and sockets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -59,8 +59,8 @@ fn what_the_service_refuses_is_not_written_and_its_words_are_told() {
     assert_eq!(set.client.eval("leases().len()").display(), "0");
 }
 
-/// In an incident this is the one command that must go on: a lock that the service holds and a setter that refuses cost their own
-/// changes and no other.
+/// In an incident this command must not stop half-way: a lock held by the service and a refusing setter cost only their own
+/// changes.
 #[test]
 fn revert_all_ends_all_that_it_can_and_says_which_it_could_not_and_why() {
     let mut set = set();
@@ -91,7 +91,7 @@ fn revert_all_ends_all_that_it_can_and_says_which_it_could_not_and_why() {
     assert_eq!(set.says("/answer"), "42");
     assert!(set.says("/states").contains("live=1;"));
 
-    // Asked again, also by the command, it says what is still tried; nothing that was ended comes up again.
+    // Repeated, also as a command, it lists the changes still being tried; ended ones do not reappear.
     let (_, message) = set.client.eval("revert_all()").failed();
     assert!(message.starts_with("2 of 2 changes could not be ended yet: "), "{message}");
     assert!(message.contains("`mutex` is busy") && message.contains("the disk is full"), "{message}");
@@ -114,8 +114,8 @@ fn revert_all_ends_all_that_it_can_and_says_which_it_could_not_and_why() {
     set.certificates.verified();
 }
 
-/// Whatever of the service's panics in the agent's hands costs what it was asked for, and no thread: attaching, changing,
-/// deadlines and reverting go on, and it is told.
+/// A panic of the service's code in the agent costs only the operation that called it, and no thread: attaching, changing,
+/// deadlines and reverting continue, and the panic is reported.
 #[test]
 fn a_subscriber_a_gauge_and_words_that_panic_cost_nothing_else() {
     let mut set = set();
@@ -147,8 +147,8 @@ fn a_subscriber_a_gauge_and_words_that_panic_cost_nothing_else() {
     set.client.eval("revert_all()").ok();
 }
 
-/// Evals that loop, a lock that the service holds, a setter that does not come back: all of them hang on until after the agent is
-/// gone, so no step of its end waits for one of them to be over. What can be ended is ended.
+/// Looping evals, a lock held by the service, a hanging setter: all of them hang until after the agent is gone, so no step of its
+/// shutdown waits for them. Changes that can be ended are ended.
 #[test]
 fn stopping_waits_for_nothing_that_hangs() {
     let mut set = set();
@@ -176,7 +176,7 @@ fn stopping_waits_for_nothing_that_hangs() {
     assert_eq!(set.certificates.records_of("shutdown").len(), 1);
 }
 
-/// A disk that does not answer holds up the thread that writes the log; it gets on only after the agent is gone.
+/// An unresponsive disk blocks the thread that writes the log until after the agent is gone.
 #[test]
 fn stopping_waits_for_no_log_that_hangs() {
     let mut set = set();
@@ -192,7 +192,7 @@ fn stopping_waits_for_no_log_that_hangs() {
     wait::until_true("the log tells of it", || set.certificates.records_of("lease.shutdown").len() == 3);
 }
 
-/// What a failed eval reverted stays reverted, and that is what is said.
+/// Leases that a failed eval reverted stay reverted, and its reply says so.
 #[test]
 fn an_eval_that_fails_after_it_reverted_says_that_this_stays() {
     let mut set = set();

@@ -13,14 +13,14 @@ use std::time::Instant;
 
 use debug_tests::{Certificates, Service, wait};
 
-/// What the system knows of a process; each list sorted.
+/// What the system shows of a process; each list sorted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Trace {
-    /// Threads by name; one that ends while we look is left out.
+    /// The threads by name; one that ends during the lookup is left out.
     threads: Vec<String>,
-    /// What its descriptors are, without numbers: `socket`, `pipe`, `anon_inode:[eventpoll]`, a path.
+    /// The kinds of descriptors, without numbers: `socket`, `pipe`, `anon_inode:[eventpoll]`, a path.
     descriptors: Vec<String>,
-    /// The addresses, ports aside, on which it listens.
+    /// The addresses on which it listens, without ports.
     listeners: Vec<Ipv4Addr>,
 }
 
@@ -30,7 +30,7 @@ impl Trace {
         let mut threads = Vec::new();
         for task in fs::read_dir(format!("{process}/task")).unwrap() {
             let task = task.unwrap();
-            // The first thread is named after the program.
+            // The first thread has the name of the program.
             if task.file_name().to_str() == Some(&service.pid().to_string()) {
                 threads.push("main".to_owned());
             } else if let Ok(name) = fs::read_to_string(task.path().join("comm")) {
@@ -60,7 +60,7 @@ impl Trace {
     }
 }
 
-/// The lines of sockets that listen (state `0A`) and are among `inodes`, as words.
+/// The lines of listening sockets (state `0A`) among `inodes`, as words.
 fn listening(file: &str, inodes: &BTreeSet<String>) -> Vec<Vec<String>> {
     let table = fs::read_to_string(file).unwrap();
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -86,7 +86,7 @@ fn without_agent(certificates: &Certificates) -> Service {
     Service::start_program("dienstplan-without-agent", certificates, &[])
 }
 
-/// Looks at both until they are the same: a request just answered may still hold a descriptor.
+/// Compares both until they are equal: a request just answered may still hold a descriptor.
 #[track_caller]
 fn same(one: &Service, other: &Service) {
     assert_eq!(one.health().status, 200);
@@ -115,7 +115,7 @@ fn without_the_flag_there_is_no_trace() {
     }
 }
 
-/// An agent that refuses to start leaves nothing behind but the one line that says why.
+/// An agent that refuses to start leaves only the one line that says why.
 #[test]
 fn a_refused_start_leaves_no_trace() {
     let certificates = Certificates::new();
@@ -144,7 +144,7 @@ fn with_the_flag_there_are_the_documented_threads_and_one_listener_on_loopback_m
     let service = Service::start(&certificates);
     let documented = documented_threads();
     assert!(documented.len() > 4, "{documented:?}");
-    // A thread has the name of the one that started it until it has run for a moment.
+    // A new thread has the name of its parent until it runs.
     let names = || {
         let mut names = Trace::of(&service).threads;
         names.retain(|name| name.starts_with("debug-"));
@@ -159,11 +159,11 @@ fn with_the_flag_there_are_the_documented_threads_and_one_listener_on_loopback_m
     assert_eq!(rest, without.threads, "the agent's threads are named `debug-…`, all of them");
     assert_eq!(without.listeners, [Ipv4Addr::LOCALHOST]);
     assert_eq!(with.listeners, [Ipv4Addr::LOCALHOST; 2]);
-    // So the comparison above can tell the two apart.
+    // The comparison above can tell the two apart.
     assert_ne!(with.descriptors, without.descriptors);
 }
 
-/// A start that is refused is told once on stderr and once in the service's log, with what to do; the service serves.
+/// A refused start is reported once on stderr and once in the service's log, with advice; the service runs.
 #[test]
 fn a_refused_start_is_told_and_the_service_serves() {
     let certificates = Certificates::new();

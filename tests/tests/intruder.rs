@@ -1,4 +1,4 @@
-//! What somebody with a certificate and bad intentions tries, and what comes of it.
+//! Attacks of an operator with a valid certificate.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -30,7 +30,7 @@ impl Set {
         client
     }
 
-    /// The most memory that the service ever had, in MiB.
+    /// The peak memory of the service, in MiB.
     fn peak(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.service.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -38,7 +38,7 @@ impl Set {
     }
 }
 
-/// Lists of lists on their way from one function to the next are in no variable, whose sizes alone are counted.
+/// Lists of lists in transit between functions are in no variable, and only variables are measured.
 #[test]
 fn what_an_eval_holds_beside_its_variables_is_bounded() {
     const LISTS: &str = r#"let s = ""; s.pad(9998, ','); let b = s.split(",").map(|x| []); let s = ""; s.pad(9999, ',');
@@ -66,7 +66,7 @@ fn what_an_eval_holds_beside_its_variables_is_bounded() {
     }
 }
 
-/// Each character by itself, past the search for known secrets.
+/// Each character separately, past the search for known secrets.
 const TAKEN_APART: &str = "let o = []; for c in text { o.push(c); } o";
 
 fn log_of(certificates: &Certificates) -> String {
@@ -100,7 +100,7 @@ fn a_map_whose_names_are_secrets_is_secret_as_a_whole() {
     assert!(message.contains("denied"), "{message}");
 }
 
-/// T39: what is there and may not be seen looks like what is not there.
+/// T39: what exists and may not be seen looks like what does not exist.
 #[test]
 fn an_error_names_nothing_that_its_reader_may_not_see() {
     let certificates = Certificates::new();
@@ -138,10 +138,10 @@ fn an_error_names_nothing_that_its_reader_may_not_see() {
     assert!(!message.contains("rota`"), "{message}");
 }
 
-/// What an operator calls a secret is one for that operator's eval, and hides nothing from anybody else.
+/// A secret argument is secret only for its operator's eval, and hides nothing from other operators.
 #[test]
 fn secret_arguments_of_one_operator_do_not_touch_another() {
-    // Ends by its time, which no machine shortens.
+    // Ends at its time limit, which is the same on every machine.
     const SLOW: &str = r#"let s = ""; s.pad(9999, ','); let b = s.split(","); loop { let c = b; }"#;
     let set = Set::new();
     set.service.health();
@@ -187,7 +187,7 @@ fn a_revealed_secret_does_not_become_the_name_of_a_point() {
     assert!(!log_of(&set.certificates).contains("real-slack-token"));
 }
 
-/// Neither the new one, before anybody has read it, nor the old one, which comes back.
+/// Both are hidden: the new one before it was ever read, and the old one, which comes back.
 #[test]
 fn a_rotated_secret_is_known_at_once_and_the_old_one_still() {
     let set = Set::new();

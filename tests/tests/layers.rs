@@ -1,4 +1,4 @@
-//! Where the agent's layer stands among a service's own, and what is learnt of calls that end badly. Through real processes.
+//! The position of the agent's layer among a service's own, and what is learnt from calls that end badly. Through real processes.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,7 +19,7 @@ fn admin(set: &Set, token: bool) -> (u16, String) {
     (answer.status, answer.body)
 }
 
-/// It is told wherever an author or operator looks.
+/// It is reported in every place that an author or operator reads.
 #[track_caller]
 fn told(set: &mut Set, what: &str) {
     set.service.wait_for_log(what);
@@ -45,7 +45,7 @@ fn a_patch_behind_a_login_stays_behind_it() {
 #[test]
 fn a_login_inside_the_agents_layer_is_told_at_the_first_request_and_never_left_out() {
     let mut set = set("wrong");
-    // Made when nothing could be known yet.
+    // Made before anything could be known.
     set.client.eval(r#"patch("GET /admin", |req| #{ body: "p" }, #{ unseen: true })"#).ok();
     for _ in 0..3 {
         assert_eq!(admin(&set, false).0, 401);
@@ -55,13 +55,13 @@ fn a_login_inside_the_agents_layer_is_told_at_the_first_request_and_never_left_o
     set.client.eval("revert_all()").ok();
     let (_, message) = set.client.eval(r#"patch("GET /admin", |req| #{ body: "p" })"#).failed();
     assert!(message.contains("would answer without the layer `auth`"), "{message}");
-    // Of the other routes nothing is taken away.
+    // Other routes are not affected.
     http::get(set.service.http, "/health").unwrap();
     set.client.eval(r#"patch("GET /health", |req| #{ body: "p" })"#).ok();
     assert_eq!(http::get(set.service.http, "/health").unwrap().body, "p");
 }
 
-/// What a layer between the two answers says nothing of what lies behind it.
+/// An answer of a layer in between says nothing about the layers behind it.
 #[test]
 fn a_login_inside_the_agents_layer_is_never_left_out_even_if_the_first_request_does_not_get_to_it() {
     let mut set = set("refused");

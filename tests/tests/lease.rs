@@ -1,4 +1,4 @@
-//! What was changed is undone by itself: at its deadline, when its session is lost, when the service stops.
+//! Changes are undone without a request: at their deadline, when their session is lost, when the service stops.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -106,7 +106,7 @@ fn a_lead_keeps_the_change_of_another_and_a_colleague_does_not() {
     assert!(row["reverts_in_ms"].as_u64().unwrap() > 20 * 60_000, "{row}");
 }
 
-/// The shipped policy's `max_life`, with a `max_ttl` that does not come first.
+/// The shipped policy's `max_life`, with a `max_ttl` that is not reached first.
 #[test]
 fn nothing_lives_longer_than_the_policy_says() {
     let certificates = Certificates::new();
@@ -175,7 +175,7 @@ fn a_new_session_of_the_same_operator_takes_over() {
     assert_eq!((row["id"].as_u64(), row["note"].as_str()), (Some(id), Some("")), "{row}");
 }
 
-/// The twin: who does not come back within the 60 s has it reverted.
+/// The counterpart: without a new session within the 60 s the change reverts.
 #[test]
 fn what_a_lost_session_changed_reverts_after_the_grace() {
     let (certificates, service) = set();
@@ -184,7 +184,7 @@ fn what_a_lost_session_changed_reverts_after_the_grace() {
     let lost = Instant::now();
     client.vanish();
     assert_eq!(service.health().status, 418);
-    // Asked of the log: so many calls of the patched route would be too much for its breaker.
+    // Read from the log: polling the patched route would trip its breaker.
     let record = wait::within(Duration::from_secs(120), "the end is recorded", || {
         let records = certificates.records();
         records.lines().find(|line| line.contains("\"kind\":\"lease.session-lost\"")).map(str::to_owned)
@@ -222,7 +222,7 @@ fn an_eval_that_does_not_say_what_becomes_of_its_changes_makes_none() {
     assert!(message.contains("session ends"), "{message}");
 }
 
-/// T70, thin: the log tells at the next start what the killed process left.
+/// T70, a first version: the next start records the leases that the killed process left.
 #[test]
 fn a_killed_process_leaves_leases_that_the_next_start_ends_in_the_log() {
     let (certificates, mut service) = set();
@@ -262,8 +262,8 @@ fn stopping_the_service_writes_shutdown_after_the_last_revert() {
     );
 }
 
-/// A stack that ends from below, a change inside another, a patch, and what stopping ends: the log tells that each ended
-/// once and what was put back.
+/// A stack that ends from below, a change inside another, a patch, and changes that the shutdown ends: the log proves that each
+/// ended once and what was restored.
 #[test]
 fn the_log_proves_what_was_put_back() {
     let (certificates, mut service) = set();
@@ -322,7 +322,7 @@ fn a_process_with_changes_in_force_is_marked() {
     wait::until_true("the file is gone", || !file.exists());
     service.wait_for_log("in_force=0");
 
-    // A crash leaves it behind, the next start removes it, and so does a stop.
+    // A crash leaves the mark behind; the next start removes it, and so does a shutdown.
     teapot(&mut client, "#{}");
     marked();
     service.kill();
@@ -337,7 +337,7 @@ fn a_process_with_changes_in_force_is_marked() {
     assert!(!file.exists());
 }
 
-/// A lease that did not exist when policy was asked cannot be touched by the answer.
+/// An answer of the policy does not apply to a lease that did not exist when it was asked.
 #[test]
 fn an_id_that_does_not_exist_yet_permits_nothing() {
     let certificates = Certificates::new();

@@ -1,4 +1,4 @@
-//! `log_level`: more of one target in the service's log, until a deadline; what would show nothing is no success.
+//! `log_level` shows more of one target in the service's log until a deadline; a level that shows nothing is no success.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -26,7 +26,7 @@ impl Set {
         Self { certificates, service, client }
     }
 
-    /// How often a text has come into the service's log, once everything that a health check writes is there.
+    /// How often the service's log contains a text, once the lines of a health check are complete.
     fn logged(&self, text: &str) -> usize {
         let lines = |text: &str| self.service.log().matches(text).count();
         let before = lines(ACCESS);
@@ -69,7 +69,7 @@ fn a_raised_target_is_in_the_log_until_its_deadline_and_then_no_more() {
     wait::until_true("it expired", || set.client.eval("leases().len()").display() == "0");
     let seen = set.logged(DEBUG);
     assert_eq!(set.logged(DEBUG), seen);
-    // What was never raised is not there at all.
+    // A level that was never raised shows nothing.
     assert_eq!(set.logged("DEBUG dienstplan::rota"), 0);
     set.service.terminate();
     let audit = set.certificates.audit();
@@ -102,7 +102,7 @@ fn a_target_is_silenced_and_comes_back() {
     set.client.eval(r#"log_level("dienstplan::http", "off")"#).ok();
     let seen = set.service.log().matches(ACCESS).count();
     set.service.health();
-    // What the agent itself says is still there: the end of this lease.
+    // The agent's own events are still there: the end of this lease.
     set.client.eval("revert_all()").ok();
     set.service.wait_for_log("a lease ended");
     assert_eq!(set.service.log().matches(ACCESS).count(), seen);
@@ -170,7 +170,7 @@ fn whom_policy_does_not_let_sets_no_level() {
     assert_eq!(set.logged(DEBUG), 0);
 }
 
-/// A lost session gives its levels back, and so does a service that lost the agent's threads: see the unit tests.
+/// A lost session restores its levels, and so does a service that lost the agent's threads: see the unit tests.
 #[test]
 fn an_eval_that_fails_leaves_no_level() {
     let mut set = Set::new();
@@ -192,7 +192,7 @@ fn a_service_without_the_filter_is_told_so() {
     assert!(reply.help().contains("agent.log_filter"), "{}", reply.help());
 }
 
-/// Crates that use `log` make no event above the ceiling of that crate, which is raised while the level holds, and no longer.
+/// Crates that use `log` emit no event above that crate's maximum level, which is raised only while the lease is in force.
 #[test]
 fn events_of_the_log_crate_come_through_while_a_level_holds() {
     let mut set = debug_tests::Set::changing(env!("CARGO_BIN_EXE_logged"));
@@ -214,7 +214,7 @@ fn events_of_the_log_crate_come_through_while_a_level_holds() {
     }
 }
 
-/// A logger that asks no filter would show the events of every crate: its ceiling stays.
+/// A logger that asks no filter would show the events of every crate: its maximum level stays.
 #[test]
 fn the_ceiling_of_a_logger_that_filters_nothing_stays() {
     let program = env!("CARGO_BIN_EXE_logged");

@@ -1,4 +1,4 @@
-//! The audit log: what is acknowledged is on disk, what is altered is found, what cannot be written does not run.
+//! The audit log: acknowledged records are on disk, altered ones are found, and nothing runs that cannot be recorded.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -26,7 +26,7 @@ fn verify(certificates: &Certificates, folder: &Path) -> Ctl {
     )
 }
 
-/// A copy of the log, taken once the file of hashes, which follows the replies, has caught up with the records.
+/// A copy of the log, taken once the file of hashes, which lags behind the replies, has caught up with the records.
 fn copy(certificates: &Certificates) -> std::path::PathBuf {
     wait::until_true("the hashes have caught up", || {
         let hashes =
@@ -62,14 +62,14 @@ fn a_log_verifies_while_it_grows_and_after_the_service_stopped() {
     assert_eq!(verify(&certificates, &certificates.audit()).code, 0);
 }
 
-/// Whatever operators send and however they leave, the log stays one that verifies.
+/// For anything that operators send, and however they leave, the log still verifies.
 #[test]
 fn no_operator_can_spoil_the_log() {
     let (certificates, mut service) = set();
     let mut client = Client::attach(service.agent(), &certificates.operator("vera"));
-    // Looks like a secret, and is neither run nor recorded.
+    // It looks like a secret, so it is neither run nor recorded.
     assert_eq!(client.eval(r#""xoxb-123456789012-abcdefghijkl""#).failed().0, "denied");
-    // Too long for a record, in the worst spelling.
+    // Too long for a record, in the longest escaping.
     let long = r#"let s = ""; s.pad(20000, '\x01'); throw s"#;
     assert_eq!(client.eval(long).failed().0, "eval");
     for _ in 0..10 {
@@ -88,7 +88,7 @@ fn no_operator_can_spoil_the_log() {
     assert_eq!(text.matches("\"code\":\"eval\"").count(), 1, "the long error has its outcome");
 }
 
-/// A payload that takes several records is proven to the operator and verified, as a short one is.
+/// A payload of several records is proven to the operator and verified, like a short one.
 #[test]
 fn a_payload_in_several_records_is_proven_whole() {
     let (certificates, mut service) = set();
@@ -103,7 +103,7 @@ fn a_payload_in_several_records_is_proven_whole() {
     assert!(ctl.out.contains("the operators' certificates were issued by the CA `"), "{}", ctl.out);
 }
 
-/// What is appended behind the checkpoint is shown as what it is: anybody's.
+/// Records appended after the checkpoint are shown as unproven.
 #[test]
 fn records_behind_the_checkpoint_are_marked_and_not_counted() {
     let (certificates, mut service) = set();
@@ -128,7 +128,7 @@ fn records_behind_the_checkpoint_are_marked_and_not_counted() {
     assert!(ctl.err.contains("1 of those shown follow the checkpoint"), "{}", ctl.err);
 }
 
-/// Reading a log through the agent is to come: until then that is said, and not that there is no such folder.
+/// Reading a log through the agent is planned: until then the error says so, instead of reporting a missing folder.
 #[test]
 fn a_log_is_not_read_through_the_agent_and_that_is_said() {
     let (certificates, service) = set();
@@ -151,7 +151,7 @@ fn a_log_is_not_read_through_the_agent_and_that_is_said() {
     assert!(!ctl.err.contains("not part of this version"), "a folder that is not there is another thing");
 }
 
-/// Whoever writes the log could write the inventory in its folder as well.
+/// Whoever writes the log could write an inventory in its folder as well.
 #[test]
 fn an_inventory_in_the_logs_own_folder_vouches_for_nothing() {
     let (certificates, mut service) = set();
@@ -206,7 +206,7 @@ fn a_missing_last_record_is_found() {
     assert_eq!(verify(&certificates, &copy).code, 6);
 }
 
-/// The agent does not go on with a log that was edited: it says where, and the service runs.
+/// The agent does not continue an edited log: it names the place, and the service runs.
 #[test]
 fn an_edited_log_is_refused_at_the_start_with_the_place() {
     let (certificates, mut service) = set();
@@ -225,7 +225,7 @@ fn an_edited_log_is_refused_at_the_start_with_the_place() {
     assert!(after.contains("config.db.hos_"), "nothing was changed on disk");
 }
 
-/// What stands there cannot be read as a file, whoever reads: the super-user could read a file without permissions.
+/// The entry cannot be read as a file by any user: root could read a file without permissions.
 #[test]
 fn a_log_that_cannot_be_read_is_refused_with_the_place() {
     let (certificates, mut service) = set();
@@ -241,7 +241,7 @@ fn a_log_that_cannot_be_read_is_refused_with_the_place() {
     assert!(!service.log().contains("the debug agent listens"), "{}", service.log());
 }
 
-/// T65: a line that was being written when the power went.
+/// T65: a line that was being written when the power failed.
 #[test]
 fn a_torn_last_line_is_moved_aside_and_told() {
     let (certificates, mut service) = set();
@@ -284,7 +284,7 @@ fn a_second_process_waits_for_the_folder_and_takes_over() {
     assert_eq!(verify(&certificates, &certificates.audit()).code, 0);
 }
 
-/// The same port and the same folder: the service as it is started twice.
+/// The same port and the same folder: the same service started twice.
 #[test]
 fn a_second_process_with_the_same_configuration_waits_and_takes_over() {
     let (certificates, mut first) = set();
@@ -345,7 +345,7 @@ fn enter(service: &Service, args: &[&str]) {
     assert!(status.success(), "{args:?}");
 }
 
-/// T48: a full disk. Nothing runs without its record; a revert by hand works; when there is room again, all is well.
+/// T48: a full disk. Nothing runs without its record; a manual revert works; with space again, everything works.
 #[test]
 fn on_a_full_disk_nothing_runs_but_a_revert_works() {
     let certificates = Certificates::new();
@@ -399,7 +399,7 @@ fn on_a_read_only_disk_nothing_runs_but_a_revert_works() {
     let made = client.eval(r#"patch("GET /api/healthcheck", |req| #{ status: 418 }, #{ ttl: "30m" })"#);
     let id = made.ok()["leases"][0]["id"].as_u64().unwrap();
     let audit = certificates.audit();
-    // A file that is open for writing keeps a remount away; a forced one is what a failing disk does.
+    // A file open for writing blocks a remount; a forced mount acts like a failing disk.
     enter(&service, &["mount", "-t", "tmpfs", "-o", "ro", "none", audit.to_str().unwrap()]);
     wait::until_true("evals are refused", || {
         let reply = client.eval("config.db.host");
@@ -413,7 +413,7 @@ fn on_a_read_only_disk_nothing_runs_but_a_revert_works() {
     assert_eq!(verify(&certificates, &inside(&service, &certificates)).code, 0);
 }
 
-/// Variables, too: an eval of which nobody knows that it went well leaves nothing.
+/// Variables, too: an eval without a recorded success leaves nothing.
 #[test]
 fn an_eval_whose_outcome_cannot_be_recorded_leaves_no_variable() {
     let certificates = Certificates::new();
@@ -423,7 +423,7 @@ fn an_eval_whose_outcome_cannot_be_recorded_leaves_no_variable() {
     let mut count = 0;
     for round in 0..8 {
         fill(&audit.join("filler"));
-        // Of different lengths, so that the disk is full at another place each time.
+        // Of different lengths, so that the disk fills up at another place each time.
         let failed = (0..60).find_map(|_| {
             count += 1;
             let code = format!("let k{count} = 41; \"{}\"", "x".repeat(100 + 37 * round));

@@ -1,5 +1,5 @@
-//! What was changed is undone where it is by then, or not at all: elements that move, places that are empty, lists with keys.
-//! Through real processes and sockets.
+//! A change is undone at the current place of its element, or not at all: elements that move, places that are empty, lists with
+//! keys. Through real processes and sockets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,7 +14,7 @@ fn set() -> Set {
     Set::changing(env!("CARGO_BIN_EXE_moving"))
 }
 
-/// The states as the service itself sees them, after it did what `path` says.
+/// The states as the service itself sees them, after the action that `path` names.
 fn state(set: &Set, path: &str) -> Value {
     serde_json::from_str(&http::get(set.service.http, path).unwrap().body).unwrap()
 }
@@ -58,7 +58,7 @@ fn a_change_inside_a_list_is_undone_at_its_deadline_at_the_element_that_was_chan
     assert!(verified.out.contains("0 put back what stood there before"), "{verified:?}");
 }
 
-/// An element that was changed is changed still, wherever the service has moved it, and the one that stands there now is not.
+/// A changed element stays changed wherever the service moves it, and the element now in its old place does not count as changed.
 #[test]
 fn a_change_on_top_of_another_is_told_so_where_that_one_is_now() {
     let mut set = set();
@@ -72,7 +72,7 @@ fn a_change_on_top_of_another_is_told_so_where_that_one_is_now() {
     assert!(message.contains(&told), "{message}");
     assert!(plan.contains(&told), "{plan}");
     assert!(help.contains("over"), "{help}");
-    // What stands at the position of before was not changed.
+    // The element now at the old position was not changed.
     let (_, message) =
         set.client.eval(&format!("set(\"pool.backends.1.weight\", 5, #{{ over: {id} }})")).failed();
     assert!(message.contains("names no change in force"), "{message}");
@@ -83,7 +83,7 @@ fn a_change_on_top_of_another_is_told_so_where_that_one_is_now() {
     assert_eq!(weights(&set, "/state"), "b1 c0 ");
 }
 
-/// What a snapshot holds is put back as a whole where positions do not say what is what.
+/// A snapshot is restored as a whole where positions do not identify elements.
 #[test]
 fn a_snapshot_is_put_back_over_elements_that_moved() {
     let mut set = set();
@@ -128,7 +128,7 @@ fn elements_have_their_keys_as_paths_wherever_they_stand() {
     let said = shown(&mut set, &format!("revert({id})"));
     assert!(said.contains("is as it was before"), "{said}");
     assert_eq!(state(&set, "/swap")["pool"]["ring"], before);
-    // One that is taken out comes back to where it stood.
+    // A removed element returns to its place.
     let id = made(&mut set, "pool.ring.b = ()");
     assert_eq!(state(&set, "/state")["pool"]["ring"].as_array().unwrap().len(), 2);
     set.client.eval(&format!("revert({id})")).ok();

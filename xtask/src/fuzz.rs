@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: the targets of `fuzz/`, each for a while, on a stable compiler.
+//! `cargo xtask fuzz`: runs the targets of `fuzz/` for a limited time each, on a stable compiler.
 
 use std::fs;
 use std::path::Path;
@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use crate::process::{self, cargo, finish, pass_through};
 
-/// How long each target runs unless told otherwise, in seconds.
+/// The default time of each target, in seconds.
 pub(crate) const DEFAULT_SECONDS: u64 = 60;
-/// The longest input, in bytes: longer than each bound that is small enough to be reached.
+/// The limit on an input, in bytes: longer than every bound that is small enough to be reached.
 const MAX_INPUT: &str = "-max_len=40000";
-/// What makes a compiler tell libFuzzer where a run came by, as the documentation of LLVM's SanitizerCoverage says.
+/// The options that instrument code for libFuzzer, from the documentation of LLVM's SanitizerCoverage.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// Runs the targets named, or all, for so many seconds each.
+/// Runs the named targets, or all, for `seconds` each.
 ///
 /// # Errors
-/// One does not build, or an input was found that makes it fail; then the file with that input is named.
+/// A target does not build, or fails on an input; then the file with that input is named.
 pub(crate) fn run(names: &[String], seconds: u64) -> Result<(), String> {
     let root = process::root()?;
     let known = targets(&root)?;
@@ -45,7 +45,7 @@ fn targets(root: &Path) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Such as `x86_64-unknown-linux-gnu`. Named in the build, so that programs which only build are not instrumented.
+/// The host's target, such as `x86_64-unknown-linux-gnu`. The build names it, so that build scripts are not instrumented.
 fn host() -> Result<String, String> {
     let said = finish(Command::new("rustc").arg("-vV"), Duration::from_secs(60))?;
     let host = said.out.lines().find_map(|line| line.strip_prefix("host: "));

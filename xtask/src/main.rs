@@ -1,7 +1,6 @@
 //! The project's tasks: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`, `cargo xtask fuzz`.
 //!
-//! Built before anything else is, so it depends on next to nothing; what needs cryptography it leaves to the
-//! programs that it starts.
+//! It is built before anything else, so it has few dependencies; the programs that it starts do the cryptography.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
 

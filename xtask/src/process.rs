@@ -1,4 +1,4 @@
-//! Starting other programs: shown as one would type them, never waited for without a bound unless they are cargo's.
+//! Starting other programs: their command lines are printed, and each has a time limit unless it is cargo.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -8,10 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, io};
 
-/// How often something awaited is looked at: often enough not to be noticed, rarely enough not to be felt.
+/// The interval of polling: short enough not to delay, long enough to cost nothing.
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 
-/// What a finished program said.
+/// The output of a finished program.
 #[derive(Debug)]
 pub(crate) struct Said {
     /// Its exit code; `None` if a signal ended it.
@@ -23,7 +23,7 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    /// Both streams and the exit code, for people.
+    /// Both streams and the exit code, in words.
     pub(crate) fn all(&self) -> String {
         let code = self.code.map_or_else(|| "a signal".into(), |code| format!("exit code {code}"));
         format!("{}{}({code})", with_newline(&self.out), with_newline(&self.err))
@@ -39,7 +39,7 @@ pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// The folder of our workspace, asked of cargo so that it does not matter where this program was built.
+/// The folder of our workspace, asked of cargo, so that it does not depend on where this program was built.
 pub(crate) fn root() -> Result<PathBuf, String> {
     let mut command = cargo();
     let said =
@@ -63,10 +63,10 @@ pub(crate) fn in_path(program: &str) -> bool {
         .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
-/// Runs a program whose output passes through.
+/// Runs a program with its output passed through.
 ///
 /// # Errors
-/// Says which program, and how it ended.
+/// Names the program, and how it ended.
 pub(crate) fn pass_through(command: &mut Command) -> Result<(), String> {
     println!("$ {}", shown(command));
     let status = command.status().map_err(|e| format!("cannot start {}: {e}", shown(command)))?;
@@ -76,13 +76,13 @@ pub(crate) fn pass_through(command: &mut Command) -> Result<(), String> {
 /// Runs a program to its end and collects its output; kills it after `limit`.
 ///
 /// # Errors
-/// If it cannot be started or does not end in time.
+/// It cannot be started or does not end in time.
 pub(crate) fn finish(command: &mut Command, limit: Duration) -> Result<Said, String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| format!("cannot start {}: {e}", shown(command)))?;
     let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
     let Some(code) = end_of(&mut child, limit).map_err(|e| e.to_string())? else {
-        // It may have ended meanwhile: then there is nothing to kill.
+        // It may have ended since: then there is nothing to kill.
         let _ = child.kill();
         let _ = child.wait();
         return Err(format!("{} did not end within {limit:?}", shown(command)));
@@ -91,7 +91,7 @@ pub(crate) fn finish(command: &mut Command, limit: Duration) -> Result<Said, Str
     Ok(Said { code, out: text(out), err: text(err) })
 }
 
-/// Waits for the end, at most `limit`; the exit code, if a signal was not the end.
+/// Waits for the end, at most `limit`. Returns the exit code, unless a signal ended it.
 #[expect(clippy::option_option, reason = "not ended, ended by a signal, ended with a code")]
 pub(crate) fn end_of(child: &mut Child, limit: Duration) -> io::Result<Option<Option<i32>>> {
     let start = Instant::now();
@@ -110,14 +110,14 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Str
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut stream) = stream {
-            // What was read before an error is still worth showing.
+            // The output before an error is still worth showing.
             let _ = stream.read_to_end(&mut bytes);
         }
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
 
-/// A command as one would type it: the program by its name, arguments quoted where a shell needs it.
+/// A command as a command line: the program by its name, arguments quoted where a shell needs it.
 pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args());

@@ -1,4 +1,4 @@
-//! What a run needs for itself: a folder and a port.
+//! The resources of a run: a folder and a port.
 
 use std::fs::{self, DirBuilder};
 use std::net::{SocketAddr, TcpListener};
@@ -12,31 +12,31 @@ pub(crate) fn free_address() -> Result<SocketAddr, String> {
     bound.map_err(|e| format!("no free port on the loopback interface: {e}"))
 }
 
-/// A folder, readable by nobody else; removed when dropped unless it is to be kept.
+/// A private folder; removed when dropped unless it is to be kept.
 pub(crate) struct Folder {
-    /// Where it is.
+    /// Its path.
     pub(crate) path: PathBuf,
     keep: bool,
 }
 
 impl Folder {
-    /// A new one, among the temporary files.
+    /// A new folder among the temporary files.
     pub(crate) fn new(keep: bool) -> Result<Self, String> {
-        // Counted besides: the tests play several demos in one process.
+        // The counter is needed as well: the tests play several demos in one process.
         static MADE: AtomicU32 = AtomicU32::new(0);
         let count = MADE.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("dienstplan-{}-{count}", std::process::id()));
         Self::at(path, keep)
     }
 
-    /// The folder of that name, which must not exist yet: one that somebody else made is not used.
+    /// The folder of that name, which must not exist yet: a folder that another process made is not used.
     fn at(path: PathBuf, keep: bool) -> Result<Self, String> {
         let made = DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|e| format!("cannot make the folder {}: {e}", path.display()))?;
         Ok(Self { path, keep })
     }
 
-    /// What somebody else is to remove who takes it over.
+    /// The folder that the next owner must remove; `None` if it is to be kept.
     pub(crate) fn removed_at_the_end(&self) -> Option<&Path> {
         (!self.keep).then_some(&self.path)
     }

@@ -1,6 +1,6 @@
-//! `dienstplan` as it would be without the debug agent: `main.rs` without the lines of the agent.
+//! `dienstplan` without the debug agent: `main.rs` without the lines of the agent.
 //!
-//! Tests compare the two: an agent that is not switched on must leave no trace.
+//! Tests compare the two: a disabled agent must leave no trace.
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;

@@ -92,6 +92,6 @@ fn a_serialized_configuration_shows_no_secret() {
     let tree = serde_json::to_value(&config).unwrap();
     assert_eq!(tree["server"]["loglevel"], "INFO");
     assert!(!tree.to_string().contains("nobodys"), "{tree}");
-    // What stands in for a secret is no value: a configuration that was written out cannot be read back by mistake.
+    // The placeholder of a secret is no value: a written configuration cannot be loaded by mistake.
     assert!(serde_json::from_value::<Config>(tree).is_err());
 }

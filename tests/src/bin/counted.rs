@@ -1,7 +1,7 @@
-//! A service that counts how often its own code is run for somebody who looks at its state. Tests meet it as a program.
+//! A service that counts how often reading its state runs its own code. Tests start it as a program.
 //!
-//! HTTP on a port that the system chooses: `GET /count` tells the number of calls of `Serialize`, `Deserialize`, `PartialEq`,
-//! `Clone` and of the check of a state so far; `GET /healthcheck` answers a function that can be patched.
+//! HTTP on a port that the system chooses: `GET /count` returns the number of calls of `Serialize`, `Deserialize`, `PartialEq`,
+//! `Clone` and of the check of a state so far; `GET /healthcheck` is answered by a function that can be patched.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
 
 use std::io;
@@ -19,7 +19,7 @@ fn count() {
     CALLS.fetch_add(1, Ordering::SeqCst);
 }
 
-/// A value each of whose uses is counted.
+/// A value that counts its uses.
 #[derive(Debug)]
 struct Counted<T>(T);
 

@@ -1,7 +1,7 @@
-//! A service whose states and names have faults, each of which must cost only itself. Tests meet it as a program.
+//! A service with faulty states and names; a fault must affect only itself. Tests start it as a program.
 //!
-//! HTTP on a port that the system chooses: `GET /states` shows what can be written as the service itself sees it, and
-//! `GET /bring` gives `opt` the name that `brought` makes of the password, as a client or a patch could guess it.
+//! HTTP on a port that the system chooses: `GET /states` shows the writable states as the service itself sees them, and `GET
+//! /bring` gives `opt` the name that `brought` makes of the password, as a client or a patch could guess it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,7 +26,7 @@ struct Wide {
     id: u128,
 }
 
-/// What cannot be shown for other reasons, beside what can.
+/// Values that cannot be shown for other reasons, beside one that can.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Broken {
     limit: u32,
@@ -63,7 +63,7 @@ struct Opt {
     on: BTreeMap<String, bool>,
 }
 
-/// A time that is written as seconds below a minute and as minutes and seconds above, and read in either way.
+/// A time that serializes as seconds below a minute and as minutes and seconds above, and deserializes from either.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Span(u64);
 
@@ -105,7 +105,7 @@ struct Nested {
     dd: Option<Option<u32>>,
 }
 
-/// `hits` is left out where it is written, and wanted where it is read.
+/// Serialization leaves `hits` out, and deserialization requires it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Wants {
     limit: u32,
@@ -113,7 +113,7 @@ struct Wants {
     hits: u64,
 }
 
-/// As [`Wants`], with a default that is not what stands there.
+/// Like [`Wants`], with a default that differs from the value.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Defaults {
     limit: u32,
@@ -121,7 +121,7 @@ struct Defaults {
     hits: u64,
 }
 
-/// Reads back as its first variant, whatever it was.
+/// Deserializes as its first variant, independent of the value.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Guesses {
     limit: u32,
@@ -135,7 +135,7 @@ enum Guess {
     Integer(u32),
 }
 
-/// Is written under another name than it is read under.
+/// Serializes under another name than it deserializes.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Renamed {
     limit: u32,
@@ -214,7 +214,7 @@ impl States {
             .state_mut("guesses", self.guesses.clone())
             .state_mut("renamed", self.renamed.clone())
             .state("login", self.login.clone())
-            // One name for two.
+            // One name for two states.
             .state_mut("double", shared(1_u32))
             .state("double", shared(2_u32))
             .field("limits.rate", || 1_u32, |_| Err("never"))
@@ -236,7 +236,7 @@ impl States {
             .start_from_env()
     }
 
-    /// As the service sees them.
+    /// The states as the service sees them.
     fn show(&self) -> String {
         format!(
             "{:?}\n{:?}\n{:?}\n",

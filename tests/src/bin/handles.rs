@@ -1,9 +1,9 @@
-//! A service whose states lie in everything that the agent can handle. Tests meet it as a program.
+//! A service with its states in every kind of handle that the agent supports. Tests start it as a program.
 //!
-//! HTTP on a port that the system chooses: `GET /states` shows the states as the service itself sees them, `/answer` asks a
-//! function that can be patched, `/hold` takes the lock of `mutex` and keeps it until `/release`. `/refuse`, `/panic`,
-//! `/ignore` and `/hang` say what becomes of the next values of the field `limits.mail.rate`, until `/heal`. `/moody` has the subscriber and the gauge panic until `/calm`. `/stop` lets go of the agent and answers how many
-//! milliseconds that took.
+//! HTTP on a port that the system chooses: `GET /states` shows the states as the service itself sees them, `/answer` calls a
+//! function that can be patched, `/hold` takes the lock of `mutex` and keeps it until `/release`. `/refuse`, `/panic`, `/ignore`
+//! and `/hang` decide what happens to the next values of the field `limits.mail.rate`, until `/heal`. `/moody` makes the
+//! subscriber and the gauge panic until `/calm`. `/stop` drops the agent and answers with the milliseconds that this took.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
 
 use std::fmt;
@@ -27,19 +27,19 @@ struct Limit {
 static ATOMIC: AtomicU32 = AtomicU32::new(1);
 static FIELD: AtomicU32 = AtomicU32::new(1);
 static BURST: AtomicU32 = AtomicU32::new(1);
-/// Whether the service's subscriber, gauge and words of refusal panic.
+/// Whether the service's subscriber, gauge and refusal text panic.
 static MOODY: AtomicBool = AtomicBool::new(false);
 static SETTING: Setting = Setting { how: Mutex::new(Set::Stores), changed: Condvar::new() };
 
-/// What becomes of a value that the field is set to.
+/// What happens to a value that is written to the field.
 #[derive(Clone, Copy, PartialEq)]
 enum Set {
     Stores,
     Refuses,
     Panics,
-    /// Says that it was stored.
+    /// Claims to have stored the value.
     Ignores,
-    /// Until it is to do something else.
+    /// Hangs until another behaviour is set.
     Hangs,
 }
 
@@ -54,14 +54,14 @@ impl Setting {
         self.changed.notify_all();
     }
 
-    /// What is to be done, once it is not to hang.
+    /// The next behaviour, once it is not to hang.
     fn wait(&self) -> Set {
         let hangs = |how: &mut Set| *how == Set::Hangs;
         *self.changed.wait_while(self.how.lock().unwrap(), hangs).unwrap()
     }
 }
 
-/// All that the service shows, beside the two above.
+/// The states of the service, beside the two above.
 struct States {
     rwlock: Arc<RwLock<Limit>>,
     mutex: Arc<Mutex<Limit>>,
@@ -97,7 +97,7 @@ fn set_field(value: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// A layer of the subscriber that takes the agent's events amiss.
+/// A layer of the subscriber that panics on the agent's events.
 struct Moody;
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Moody {
@@ -107,7 +107,7 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Moody {
     }
 }
 
-/// What a gauge panics with, and what panics once more when it is dropped.
+/// The payload of a gauge's panic; panics again when it is dropped.
 struct Bomb;
 
 impl Drop for Bomb {
@@ -123,7 +123,7 @@ fn mood() -> f64 {
     1.0
 }
 
-/// Why nothing is stored, in words that nobody gets to hear.
+/// The reason of a refusal, with a text that cannot be read.
 struct Unspeakable;
 
 impl fmt::Display for Unspeakable {
@@ -132,7 +132,7 @@ impl fmt::Display for Unspeakable {
     }
 }
 
-/// What can be patched.
+/// A function that can be patched.
 #[patchable]
 fn answer() -> u32 {
     42
@@ -194,14 +194,14 @@ impl States {
     }
 }
 
-/// Holds the lock until the sender that is returned is dropped.
+/// Holds the lock until the returned sender is dropped.
 fn hold(lock: Arc<Mutex<Limit>>) -> mpsc::Sender<()> {
     let (release, released) = mpsc::channel::<()>();
     let (told, held) = mpsc::channel();
     thread::spawn(move || {
         let guard = lock.lock().unwrap();
         told.send(()).unwrap();
-        // The other end is dropped.
+        // Returns once the other end is dropped.
         let _ = released.recv();
         drop(guard);
     });
@@ -209,7 +209,7 @@ fn hold(lock: Arc<Mutex<Limit>>) -> mpsc::Sender<()> {
     release
 }
 
-/// What a child that was forked while changes are in force sees, and that it may let go of its agent.
+/// What a child process sees that was forked while changes are in force, and that it may drop its agent.
 fn forked(states: &States, agent: &Mutex<Option<Agent>>) -> io::Result<String> {
     let (mut report, mut child) = io::pipe()?;
     match fork::fork()? {

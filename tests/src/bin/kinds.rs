@@ -1,4 +1,4 @@
-//! A service whose states hold every kind of value. Tests meet it as a program.
+//! A service with states of every kind of value. Tests start it as a program.
 //!
 //! HTTP on a port that the system chooses: every path shows the states as the service itself sees them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
@@ -27,7 +27,7 @@ struct Kinds {
     numbers: Vec<i64>,
     map: BTreeMap<String, u32>,
     rows: Vec<Row>,
-    /// Words that the language keeps for itself, and names that are no words.
+    /// Reserved words of the language, and names that are no identifiers.
     #[serde(rename = "debug")]
     is_debug: bool,
     private: u32,

@@ -1,9 +1,9 @@
-//! A service with layers of its own around the agent's, or inside of it. Tests meet it as a program.
+//! A service with layers of its own around the agent's, or inside of it. Tests start it as a program.
 //!
-//! HTTP on a port that the system chooses: `GET /admin` wants the header `authorization`, `GET /panic` panics, and `GET /grpc`
-//! fails as gRPC calls do. With `ORDER=wrong` the layer that looks at the header lies inside the agent's; with
-//! `ORDER=refused` it does, too, and a layer between the two refuses the first request; with `ORDER=forgotten` the agent's is
-//! said to be behind it, and it is on no router.
+//! HTTP on a port that the system chooses: `GET /admin` requires the header `authorization`, `GET /panic` panics, and `GET /grpc`
+//! fails as gRPC calls do. With `ORDER=wrong` the layer that checks the header is inside the agent's. With `ORDER=refused` it is
+//! too, and a layer between the two refuses the first request. With `ORDER=forgotten` the agent's layer is declared to be behind
+//! it, but it is on no router.
 #![forbid(unsafe_code)]
 #![allow(clippy::panic, reason = "a program for tests: what fails here fails the test")]
 
@@ -28,7 +28,7 @@ async fn auth(request: Request, next: Next) -> Result<Response, StatusCode> {
     }
 }
 
-/// As a limit does that is reached for a moment.
+/// Like a limit that is reached for a moment.
 async fn refuses_the_first(
     State(met): State<Arc<AtomicUsize>>,
     request: Request,

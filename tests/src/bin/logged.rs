@@ -1,8 +1,9 @@
-//! A service whose own crates use `log`, with a `tracing_log::LogTracer` that hands their events to its subscriber. Tests meet it
-//! as a program.
+//! A service with crates that use `log`, and with a `tracing_log::LogTracer` that passes their events to its subscriber. Tests
+//! start it as a program.
 //!
-//! HTTP on a port that the system chooses: each request writes an event of level DEBUG below `logged::old` and one below
-//! `logged::other`, and answers the ceiling of `log`. With `LOGGER=own` the logger is one of the service's that shows everything.
+//! HTTP on a port that the system chooses: each request emits an event of level DEBUG below `logged::old` and one below
+//! `logged::other`, and answers with the maximum level of `log`. With `LOGGER=own` the logger is the service's own, which prints
+//! everything.
 #![allow(clippy::unwrap_used, reason = "a program for tests: what fails here fails the test")]
 
 use std::io;
@@ -13,7 +14,7 @@ use log::LevelFilter;
 use tracing_subscriber::filter::LevelFilter as Most;
 use tracing_subscriber::prelude::*;
 
-/// Writes all that comes to it.
+/// Prints every event.
 struct Own;
 
 impl log::Log for Own {

@@ -1,8 +1,8 @@
-//! A service that moves, takes away, fills and empties what is in its states. Tests meet it as a program.
+//! A service that moves, removes, fills and empties elements of its states. Tests start it as a program.
 //!
-//! HTTP on a port that the system chooses: `GET /state` shows all of it as JSON. `/pop` takes the first of the backends away,
-//! `/rotate` moves it to the end, `/replace` puts another one in the place of the second, `/twin` gives the second of those with
-//! keys the key of the first, `/swap` turns these round.
+//! HTTP on a port that the system chooses: `GET /state` shows everything as JSON. `/pop` removes the first backend, `/rotate`
+//! moves it to the end, `/replace` replaces the second one, `/twin` gives the second of those with keys the key of the first,
+//! `/swap` reverses these.
 #![allow(clippy::unwrap_used, reason = "a program for tests: what fails here fails the test")]
 
 use std::collections::{BTreeSet, HashMap};

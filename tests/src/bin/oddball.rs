@@ -1,8 +1,8 @@
-//! A service whose states and functions are hard on whoever looks at them. Tests meet it as a program.
+//! A service with states and functions that are hard on a reader. Tests start it as a program.
 //!
-//! HTTP on a port that the system chooses: `GET /states` shows the states as the service itself sees them,
-//! `/doubled/N`, `/greeting/NAME` call a function, and `/deep/KIB` calls `doubled(21)` on a thread of 2 MiB of which so
-//! many KiB are used up.
+//! HTTP on a port that the system chooses: `GET /states` shows the states as the service itself sees them, `/doubled/N` and
+//! `/greeting/NAME` call a function, and `/deep/KIB` calls `doubled(21)` on a thread of 2 MiB after using up that many KiB of its
+//! stack.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,7 +18,7 @@ use debug_tests::serve::{block_on, serve};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tracing_subscriber::prelude::*;
 
-/// Numbers at the edge of what JSON and scripts can hold, beside ordinary ones.
+/// Numbers at the limits of JSON and of scripts, beside ordinary ones.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Numbers {
     big: u64,
@@ -36,7 +36,7 @@ enum Mode {
     Named { name: String },
 }
 
-/// `hits` is never written out, but matters.
+/// `hits` is never serialized, but matters.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Skips {
     limit: u32,
@@ -44,7 +44,7 @@ struct Skips {
     hits: u64,
 }
 
-/// `hits` is written out, but never read back.
+/// `hits` is serialized, but never deserialized.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Forgets {
     limit: u32,
@@ -52,7 +52,7 @@ struct Forgets {
     hits: u64,
 }
 
-/// Is not equal to itself.
+/// A value that is not equal to itself.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Unequal {
     limit: u32,
@@ -64,7 +64,7 @@ struct Fragile {
     level: Level,
 }
 
-/// Whose code panics at 13.
+/// Panics at 13.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Level(u32);
 
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Level {
     }
 }
 
-/// Takes its time to be written out.
+/// Serializes slowly.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 struct Slow(u32);
 
@@ -87,7 +87,7 @@ impl Serialize for Slow {
     }
 }
 
-/// All that the service shows.
+/// The states of the service.
 struct States {
     numbers: Arc<RwLock<Numbers>>,
     skips: Arc<RwLock<Skips>>,
@@ -155,7 +155,7 @@ impl States {
             .start_from_env()
     }
 
-    /// As the service sees them. Every lock is taken, so that a poisoned one shows.
+    /// The states as the service sees them. Every lock is taken, so that a poisoned one is noticed.
     fn show(&self) -> String {
         let Numbers { big, small, ratio, mode, sealed, by_id } = self.numbers.read().unwrap().clone();
         let by_id: BTreeMap<_, _> = by_id.into_iter().collect();
@@ -180,7 +180,7 @@ fn doubled(number: i64) -> i64 {
 
 #[debug_agent::patchable]
 async fn greeting(name: String) -> String {
-    // Not ready at the first poll.
+    // Pending at the first poll.
     let mut waited = false;
     std::future::poll_fn(|context| {
         context.waker().wake_by_ref();
@@ -190,10 +190,10 @@ async fn greeting(name: String) -> String {
     format!("hello {name}")
 }
 
-/// The stack of the threads of `/deep`, in bytes: what Rust gives a thread by itself.
+/// The stack of the threads of `/deep`, in bytes: Rust's default for a thread.
 const STACK: usize = 2 << 20;
 
-/// Calls `doubled(21)` with so many bytes of a small stack used up.
+/// Calls `doubled(21)` with that many bytes of a small stack used up.
 fn deep(bytes: usize) -> i64 {
     let run = move || {
         let top = 0_u8;
@@ -208,7 +208,7 @@ fn descend(top: usize, bytes: usize) -> i64 {
         return doubled(21);
     }
     let answer = descend(top, bytes);
-    // Used afterwards, so that the frames stay below each other.
+    // Used afterwards, so that no frame is optimized away.
     black_box(&frame);
     answer
 }

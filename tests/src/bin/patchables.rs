@@ -1,7 +1,7 @@
-//! A service whose functions are hard on `#[patchable]`. Tests meet it as a program.
+//! A service with functions that are hard on `#[patchable]`. Tests start it as a program.
 //!
-//! HTTP on a port that the system chooses: `GET /call/NAME` calls the function with arguments that stand in [`called`],
-//! and shows what came back and, where it matters, what became of the arguments or of the service.
+//! HTTP on a port that the system chooses: `GET /call/NAME` calls the function with the arguments in [`called`]. It shows the
+//! result and, where it matters, the arguments or the service after the call.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
 
@@ -22,17 +22,17 @@ struct Rota {
     names: Vec<String>,
 }
 
-/// Could be given to a patch.
+/// A type that could be passed to a patch.
 #[derive(Serialize)]
 struct Pool {
     rate: f64,
 }
 
-/// Neither `Serialize` nor `Deserialize` nor `Clone`.
+/// A type without `Serialize`, `Deserialize` and `Clone`.
 #[derive(Debug)]
 struct NotSerde(i64);
 
-/// Whose code refuses to write it out.
+/// Refuses to serialize.
 struct Refusing;
 
 impl Serialize for Refusing {
@@ -41,7 +41,7 @@ impl Serialize for Refusing {
     }
 }
 
-/// Whose code panics when it is written out.
+/// Panics when it is serialized.
 struct Panicking;
 
 impl Serialize for Panicking {
@@ -50,7 +50,7 @@ impl Serialize for Panicking {
     }
 }
 
-/// Whose code ends the process when it is written out, as a stack that overflows would.
+/// Ends the process when it is serialized, as a stack overflow would.
 struct Aborting;
 
 impl Serialize for Aborting {
@@ -59,7 +59,7 @@ impl Serialize for Aborting {
     }
 }
 
-/// Whose code panics when 13 is read.
+/// Panics when 13 is deserialized.
 struct Level(u32);
 
 impl<'de> Deserialize<'de> for Level {
@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for Level {
     }
 }
 
-/// Who is on duty.
+/// The person on duty.
 #[patchable]
 fn on_duty(rota: &Rota, week: usize) -> Option<String> {
     rota.names.get(week).cloned()
@@ -87,13 +87,13 @@ fn parsed(text: &str) -> Result<u8, NotSerde> {
     text.parse().map_err(|_| NotSerde(2))
 }
 
-/// Serde could make this result as a whole, too.
+/// Serde could also deserialize this result as a whole.
 #[patchable]
 fn checked(text: &str) -> Result<u8, String> {
     text.parse().map_err(|_| format!("`{text}` is no number"))
 }
 
-/// Its error is one of the system's, and what it gives could be made of nothing.
+/// The error is the system's, and the `Ok` value cannot be deserialized.
 #[patchable]
 fn connected(host: &str) -> io::Result<NotSerde> {
     if host.is_empty() { Err(io::Error::other("no host")) } else { Ok(NotSerde(3)) }
@@ -202,7 +202,7 @@ fn closed(number: u8) -> u8 {
     number
 }
 
-/// How often `counted` ran.
+/// The number of runs of `counted`.
 static RUNS: AtomicU32 = AtomicU32::new(0);
 
 #[patchable]
@@ -211,7 +211,7 @@ fn counted(n: u32) -> u32 {
     n + 1
 }
 
-/// How often the bell was rung.
+/// The number of times that the bell was rung.
 static RUNG: AtomicU32 = AtomicU32::new(0);
 
 #[patchable]

@@ -1,4 +1,4 @@
-//! What the steps share: the folder, the programs, who runs.
+//! The state that the steps share: the folder, the programs, the running processes.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,39 +15,39 @@ use super::session::Session;
 use crate::process::{self, POLL, Said, finish, quoted, shown};
 use crate::scratch::{Folder, free_address};
 
-/// The Slack token of the demo; nobody's.
+/// The Slack token of the demo; not a real one.
 pub(super) const SLACK_TOKEN: &str = "not-a-real-slack-token";
-/// The Slack signing secret of the demo; nobody's.
+/// The Slack signing secret of the demo; not a real one.
 pub(super) const SLACK_SIGN: &str = "not-a-real-signing-secret";
-/// How long a single command of the client may take.
+/// The deadline of a single command of the client.
 pub(super) const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
 /// A change that the demo has made.
 pub(super) struct Lease {
     /// Its number.
     pub(super) id: u64,
-    /// Before it was asked for.
+    /// The time before the request for it.
     pub(super) asked: Instant,
-    /// After it was seen to be in force.
+    /// The time after it was seen in force.
     pub(super) seen: Instant,
 }
 
-/// Everything that a step may use.
+/// The state of the demo, for its steps.
 pub(super) struct World {
     sabotage: Option<Sabotage>,
-    /// The workspace.
+    /// The folder of the workspace.
     pub(super) root: PathBuf,
     programs: PathBuf,
-    // In the order in which they have to end: the session leaves, the service stops, the folder goes.
+    // In the order in which they must end: the session leaves, the service stops, the folder is removed.
     /// The session in which the changes are made.
     pub(super) session: Option<Session>,
-    /// The service; with a sabotage, sometimes a second one before it.
+    /// The running service; with some sabotages, a second one before it.
     pub(super) services: Vec<Service>,
-    /// The process id with which the demo began.
+    /// The process id at the beginning of the demo.
     pub(super) pid: u32,
     /// The patch of the health check.
     pub(super) teapot: Option<Lease>,
-    /// Where the agent listens.
+    /// The agent's address.
     pub(super) agent: SocketAddr,
     operator: &'static str,
     folder: Folder,
@@ -70,7 +70,7 @@ impl World {
         })
     }
 
-    /// Whether this is what is wrong.
+    /// Whether this sabotage was chosen.
     pub(super) fn is(&self, sabotage: Sabotage) -> bool {
         self.sabotage == Some(sabotage)
     }
@@ -85,7 +85,7 @@ impl World {
         self.folder.path.join(name)
     }
 
-    /// A program of ours, apart from the environment in which the demo itself runs.
+    /// One of our programs, without the environment of the demo itself.
     pub(super) fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
         let ours = |name: &str| {
@@ -96,7 +96,7 @@ impl World {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
             command.env_remove(name);
         }
-        // The client remembers checkpoints and history: not in the home folder of whoever plays the demo.
+        // The client stores checkpoints and history: not in the home folder of the person who plays the demo.
         command.env("HOME", &self.folder.path).env("NO_COLOR", "1");
         command
     }
@@ -113,7 +113,7 @@ impl World {
         command
     }
 
-    /// Runs a command to its end, showing it as one would type it, and what it says.
+    /// Runs a command to its end; prints the command line and its output.
     pub(super) fn show(&self, command: &mut Command) -> Result<Said, String> {
         println!("$ {}", shown(command));
         let said = finish(command, COMMAND_LIMIT)?;
@@ -133,8 +133,8 @@ impl World {
         self.show(command.args(["eval", &target, code]).args(options))
     }
 
-    /// Evaluates code in a session of its own, once that says something else than `not_yet`, or the time is up; only what it
-    /// says then is shown.
+    /// Evaluates code in a session of its own, again while its output satisfies `not_yet` and until the limit; prints only the
+    /// last output.
     pub(super) fn eval_once(
         &mut self,
         operator: &'static str,
@@ -156,7 +156,7 @@ impl World {
         }
     }
 
-    /// Starts the service with its variables. A second one gets a log of its own.
+    /// Starts the service with its variables. A second service gets a log of its own.
     pub(super) fn start_service(&mut self, agent: bool) -> Result<(), String> {
         let mut command = self.program("dienstplan");
         let port = if self.is(Sabotage::PortMisspelt) { "eighty-eighty" } else { "0" };
@@ -194,7 +194,7 @@ impl World {
         self.services.last_mut().ok_or_else(|| "the service is not running".into())
     }
 
-    /// Asks the service, showing it as one would type it.
+    /// Requests the health check; prints the request as a command line.
     pub(super) fn healthcheck(&mut self) -> Result<Answer, String> {
         let address = self.service()?.http;
         println!("$ curl -i http://{address}/api/healthcheck");
@@ -218,10 +218,10 @@ impl World {
         Ok(answer)
     }
 
-    /// Leaves the person in a session with the service running; stops it and tidies up when they leave.
+    /// Leaves the person in a session with the service running; stops the service and cleans up when they leave.
     ///
-    /// This process is replaced by a shell for that, because a shell can pass over the Ctrl-C with which the person
-    /// cancels an eval, and this program cannot.
+    /// A shell replaces this process for that, because a shell can ignore the Ctrl-C with which the person cancels an eval, and
+    /// this program cannot.
     pub(super) fn hand_over(mut self) -> Result<(), String> {
         const SCRIPT: &str = r#"trap : INT
             "$1" attach "$2"
@@ -235,7 +235,7 @@ impl World {
         let mut shell = Command::new("sh");
         shell.args(["-c", SCRIPT, "demo"]).arg(debugctl.get_program()).arg(target).arg(self.pid.to_string());
         shell.arg(self.folder.removed_at_the_end().unwrap_or(Path::new("")));
-        // What `debugctl` and `program` chose for the client's environment.
+        // The environment that `debugctl` and `program` chose for the client.
         for (name, value) in debugctl.get_envs() {
             match value {
                 Some(value) => shell.env(name, value),

@@ -1,4 +1,4 @@
-//! The part that needs tools which cargo does not bring.
+//! The checks that need tools besides cargo's.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Place, hosts};
 use crate::process::{finish, in_path, pass_through};
 
-/// A tool, the Debian package that has it, and what it shows.
+/// A tool, its Debian package, and what it checks.
 struct Tool {
     program: &'static str,
     package: &'static str,
@@ -22,14 +22,13 @@ const TOOLS: &[Tool] = &[
     Tool { program: "c++", package: "g++", shows: "what a fuzzer finds, whose library is C++" },
 ];
 
-/// What the end-to-end tests start besides our own programs, all of util-linux: a disk that fills up, in a namespace of
-/// its own.
+/// The system programs that the end-to-end tests start, all of util-linux: for a disk that fills up, in a namespace of its own.
 const OF_THE_SYSTEM: &[&str] = &["unshare", "nsenter", "mount"];
 
-/// Makes sure that what the tests need of the system is there; every Linux distribution for people has it.
+/// Checks for the system programs of the tests; every general Linux distribution has them.
 ///
 /// # Errors
-/// Names what is missing.
+/// Names the missing ones.
 pub(super) fn check_system() -> Result<(), String> {
     let missing: Vec<_> = OF_THE_SYSTEM.iter().copied().filter(|program| !in_path(program)).collect();
     if missing.is_empty() {
@@ -38,10 +37,10 @@ pub(super) fn check_system() -> Result<(), String> {
     Err(format!("missing {}; install the package util-linux", missing.join(", ")))
 }
 
-/// Makes sure that every tool is there: installs what is missing where it may.
+/// Makes sure that every tool is there; installs missing ones if it may.
 ///
 /// # Errors
-/// Names what is missing and how to get it.
+/// Names the missing ones and how to get them.
 pub(super) fn provide_tools() -> Result<(), String> {
     let mut missing = missing_tools();
     if !missing.is_empty() && is_root() && in_path("apt-get") {
@@ -72,18 +71,18 @@ fn missing_tools() -> Vec<&'static Tool> {
     TOOLS.iter().filter(|tool| !in_path(tool.program)).collect()
 }
 
-/// The owner of `/proc/self` is the effective user.
+/// Whether we are root: the owner of `/proc/self` is the effective user.
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 
-/// The system calls by which a thread, a socket or an opened file would show.
+/// The system calls that would reveal a thread, a socket or an opened file.
 const WATCHED: &[&str] =
     &["openat", "socket", "bind", "listen", "clone", "clone3", "epoll_create1", "eventfd2"];
-/// How long the host may run under strace.
+/// The time limit of the host under strace.
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 
-/// The single-threaded host makes the same calls whether or not it starts the agent, while that is inert.
+/// Checks that the single-threaded host makes the same calls whether or not it starts the agent, while the agent is inert.
 pub(super) fn check_system_calls(place: &Place) -> Result<(), String> {
     let name = "single-thread";
     hosts::build(place, name, false)?;
@@ -101,7 +100,7 @@ pub(super) fn check_system_calls(place: &Place) -> Result<(), String> {
     }
 }
 
-/// Runs the host from its start to the end of the one request that it answers.
+/// Traces the host from its start to the end of the only request that it answers.
 fn traced(place: &Place, name: &str) -> Result<BTreeMap<&'static str, usize>, String> {
     let file = place.target.join("hosts-strace.txt");
     let host = hosts::program(place, name);
@@ -111,7 +110,7 @@ fn traced(place: &Place, name: &str) -> Result<BTreeMap<&'static str, usize>, St
         .arg(&file)
         .arg(host.get_program());
     command.env_remove("DEBUG_AGENT").env_remove("DEBUG_AGENT_CONFIG");
-    // Set by cargo for what it runs, it would make the loader look for libraries in its folders first.
+    // Cargo sets it for its children; the loader would search cargo's folders for libraries first.
     command.env_remove("LD_LIBRARY_PATH");
     let said = finish(&mut command, RUN_LIMIT)?;
     if said.code != Some(0) {
@@ -126,7 +125,7 @@ fn read(file: &Path) -> Result<String, String> {
     fs::read_to_string(file).map_err(|e| format!("cannot read {}: {e}", file.display()))
 }
 
-/// Counts the calls of a trace whose lines begin with the thread and the call: `4711 socket(AF_INET, …) = 3`.
+/// Counts the watched calls in a trace; its lines begin with thread and call: `4711 socket(AF_INET, …) = 3`.
 fn count(trace: &str) -> BTreeMap<&'static str, usize> {
     let calls = |call: &str| {
         let is_call =

@@ -1,4 +1,4 @@
-//! Builds and runs the services of `tests/hosts`: each a workspace of its own, with and without the agent.
+//! Builds and runs the services of `tests/hosts`, each a workspace of its own, with and without the agent.
 
 use std::fs;
 use std::path::Path;
@@ -10,12 +10,12 @@ use super::Place;
 use crate::process::{POLL, Said, cargo, end_of, finish, pass_through, shown};
 use crate::scratch::{Folder, free_address};
 
-/// A service that shows that linking the agent changes nothing else.
+/// A service to which linking the agent must make no difference.
 struct Host {
     name: &'static str,
-    /// What must be the same.
+    /// What must stay the same.
     about: &'static str,
-    /// Whether it runs until its standard input ends, so that an agent in it can be asked.
+    /// Whether it runs until its standard input ends, so that an agent in it can answer.
     lingers: bool,
 }
 
@@ -30,10 +30,10 @@ const HOSTS: &[Host] = &[
     Host { name: "single-thread", about: "a service without a runtime answers", lingers: true },
 ];
 
-/// How long a host may run: they answer one request or none.
+/// The time limit of a host: it answers one request or none.
 const RUN_LIMIT: Duration = Duration::from_secs(30);
 
-/// Checks those named, or all; with `lock`, writes their lock files instead.
+/// Checks the named hosts, or all; with `lock`, writes their lock files instead.
 pub(crate) fn run_named(names: &[String], lock: bool) -> Result<(), String> {
     if let Some(name) = names.iter().find(|name| !HOSTS.iter().any(|host| host.name == *name)) {
         return Err(format!("no host is named `{name}`"));
@@ -48,7 +48,7 @@ pub(super) fn run_all(place: &Place) -> Result<(), String> {
     HOSTS.iter().try_for_each(|host| check(place, host))
 }
 
-/// Its output must be the same without the agent, with the agent inert, and with an agent that refuses to start
+/// Checks that a host's output is the same without the agent, with the agent inert, and with an agent that refuses to start
 /// because its configuration does not exist.
 fn check(place: &Place, host: &Host) -> Result<(), String> {
     println!("{}: {}", host.name, host.about);
@@ -72,13 +72,13 @@ fn check(place: &Place, host: &Host) -> Result<(), String> {
     if host.lingers { answers(place, host) } else { Ok(()) }
 }
 
-/// How long a host may take until its agent answers.
+/// The deadline for a host's agent to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// An eval, and what `debugctl` prints for it.
+/// An eval and the expected output of `debugctl`.
 const EVAL: (&str, &str) = ("6 * 7", "42\n");
 
-/// Starts the agent in the host that was built last, with a set that `debugctl certs init` wrote, and asks it something:
-/// so the host's TLS provider makes the handshake.
+/// Starts the agent in the last built host, with a set that `debugctl certs init` wrote, and evaluates code, so that the host's
+/// TLS provider makes the handshake.
 fn answers(place: &Place, host: &Host) -> Result<(), String> {
     pass_through(&mut place.cargo(&["build", "--quiet", "--locked", "-p", "debugctl"]))?;
     let folder = Folder::new(false)?;
@@ -124,22 +124,22 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended meanwhile: then there is nothing to kill.
+        // It may have ended since: then there is nothing to kill.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Writes the lock file of a host from ours, so that all are built from the same versions.
+/// Writes the lock file of a host from ours, so that all hosts are built from the same versions.
 fn write_lock(place: &Place, host: &Host) -> Result<(), String> {
     let lock = place.root.join("tests/hosts").join(host.name).join("Cargo.lock");
     fs::copy(place.root.join("Cargo.lock"), &lock)
         .map_err(|e| format!("cannot write {}: {e}", lock.display()))?;
-    // Drops what the host does not use.
+    // Drops the packages that the host does not use.
     pass_through(&mut cargo_for(place, host.name, &["update", "--quiet", "--workspace"]))
 }
 
-/// Builds a host into the folder that all hosts share, so that what they have in common is built once.
+/// Builds a host into a folder shared by all hosts, so that common packages are built once.
 pub(super) fn build(place: &Place, name: &str, agent: bool) -> Result<(), String> {
     let mut command =
         cargo_for(place, name, &["build", "--quiet", "--locked", "--target-dir", "target/hosts"]);
@@ -164,7 +164,7 @@ pub(super) fn program(place: &Place, name: &str) -> Command {
     command
 }
 
-/// Runs the program that was built last and demands its `ok`.
+/// Runs the program that was built last and expects its `ok`.
 fn run(place: &Place, name: &str, prepare: impl FnOnce(&mut Command)) -> Result<Said, String> {
     let mut command = program(place, name);
     prepare(&mut command);

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the one check.
+//! `cargo xtask test`: the only check.
 
 mod foreign;
 pub(crate) mod hosts;
@@ -22,11 +22,11 @@ pub(crate) struct Place {
     pub(crate) root: PathBuf,
     /// The folder into which cargo builds.
     pub(crate) target: PathBuf,
-    /// Whether random tests take their time.
+    /// Whether random tests run longer.
     pub(crate) long: bool,
 }
 
-/// How many histories of leases are played where there is time; the tests read it.
+/// The environment variable and its value for a long run of random lease histories; the tests read it.
 const LONG: (&str, &str) = ("DEBUG_TESTS_HISTORIES", "10000");
 
 impl Place {
@@ -45,7 +45,7 @@ impl Place {
     }
 }
 
-/// What needs nothing but cargo, a C compiler and what every Linux has.
+/// The checks that need only cargo, a C compiler and the programs of every Linux.
 const CORE: &[Step] = &[
     Step { name: "system", run: |_| foreign::check_system() },
     Step { name: "fmt", run: |place| pass_through(&mut place.cargo(&["fmt", "--all", "--check"])) },
@@ -70,11 +70,11 @@ const CORE: &[Step] = &[
     Step { name: "hosts", run: hosts::run_all },
 ];
 
-/// The library where single features of it are off, and where all are that can be.
+/// Feature sets of the library: with single features off, and with all optional ones off.
 const FEWER: [&str; 4] =
     ["aws-lc-rs,macros,tracing", "aws-lc-rs,http,macros", "aws-lc-rs,macros", "aws-lc-rs"];
 
-/// Compiles the library with fewer features than the workspace uses: no warning may come of one that is off.
+/// Checks the library with fewer features than the workspace uses: a disabled feature may cause no warning.
 fn check_without_features(place: &Place) -> Result<(), String> {
     FEWER.iter().try_for_each(|features| {
         let package = ["clippy", "-p", "debug-agent", "--lib", "--locked", "--no-default-features"];
@@ -83,18 +83,18 @@ fn check_without_features(place: &Place) -> Result<(), String> {
     })
 }
 
-/// What foreign tools see.
+/// The checks with tools besides cargo's.
 const FOREIGN: &[Step] = &[
     Step { name: "tools", run: |_| foreign::provide_tools() },
     Step { name: "strace", run: foreign::check_system_calls },
-    // Not a search for new faults, which takes longer, but whether the targets still hold for what is known.
+    // A short run: it checks that the targets pass on known inputs. A search for new faults takes longer.
     Step { name: "fuzz", run: |_| crate::fuzz::run(&[], 5) },
 ];
 
-/// Runs the steps in order, up to the first that fails: all, without the foreign part, or only those named.
+/// Runs the steps in order, up to the first failure: all, without the foreign part, or only the named ones.
 ///
 /// # Errors
-/// Names the step and what went wrong in it.
+/// Names the step and its failure.
 pub(crate) fn run(names: &[String], core: bool, long: bool) -> Result<(), String> {
     let all = || CORE.iter().chain(FOREIGN);
     if let Some(name) = names.iter().find(|name| !all().any(|step| step.name == *name)) {

@@ -1,4 +1,4 @@
-//! What must not stand in our sources, and what must not be switched on in our dependencies.
+//! Words that our sources must not contain, and features that our dependencies must not enable.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -6,15 +6,15 @@ use std::{env, fs};
 use super::Place;
 use crate::process::{cargo, finish, shown};
 
-/// A word that must not occur.
+/// A forbidden word.
 struct Word {
-    /// As a whole word, outside comments.
+    /// The whole word, outside comments.
     word: &'static str,
-    /// Why not.
+    /// Why it is forbidden.
     why: &'static str,
 }
 
-/// The words. They may stand in `xtask` and `tests`, which have to name them.
+/// The forbidden words. `xtask` and `tests` may contain them, since they have to name them.
 const WORDS: &[Word] = &[
     Word {
         word: "unsafe",
@@ -48,18 +48,18 @@ const FEATURES: &[Feature] = &[
     Feature { package: "rustls", feature: "tls12", why: "as for the word" },
 ];
 
-/// Our crates whose sources are looked through.
+/// Our crates to check.
 const CRATES: &[&str] =
     &["agent", "agent/macros", "audit", "bench", "certs", "ctl", "demo", "policy", "wire"];
-/// Files longer than this are no sources, in bytes.
+/// The limit on a source file, in bytes; longer files are skipped.
 const MAX_SOURCE: u64 = 1024 * 1024;
-/// Folders that hold nothing of ours.
+/// Folders without sources of ours.
 const SKIPPED: &[&str] = &["target", ".git"];
 
-/// Looks for the words in our crates, and for paths of this machine in everything.
+/// Searches our crates for the words, and all files for paths of this machine.
 ///
 /// # Errors
-/// Names each place: file, line and reason.
+/// Names each occurrence: file, line and reason.
 pub(super) fn check_words(place: &Place) -> Result<(), String> {
     let mut found = Vec::new();
     let mut count = 0;
@@ -78,7 +78,7 @@ pub(super) fn check_words(place: &Place) -> Result<(), String> {
         found.extend(machine_paths(place, &read(&file)?).into_iter().map(|told| at(place, &file, &told)));
     }
     println!("{count} files of ours, {} words", WORDS.len());
-    // A check that looked at nothing has shown nothing.
+    // A check of no files has shown nothing.
     if count < CRATES.len() {
         found.push(format!(
             "expected at least a source in each of {} crates, saw {count} files",
@@ -88,10 +88,10 @@ pub(super) fn check_words(place: &Place) -> Result<(), String> {
     if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
 }
 
-/// Asks cargo which features of our dependencies are on, in all targets and for all dependencies.
+/// Asks cargo which features of our dependencies are on, for all targets and all dependencies.
 ///
 /// # Errors
-/// Names each feature and why it must be off.
+/// Names each feature that is on, and why it must be off.
 pub(super) fn check_features(place: &Place) -> Result<(), String> {
     let mut found = Vec::new();
     for Feature { package, feature, why } in FEATURES {
@@ -108,7 +108,7 @@ pub(super) fn check_features(place: &Place) -> Result<(), String> {
             "none",
         ]);
         let said = finish(command.args(["-i", package]).current_dir(&place.root), std::time::Duration::MAX)?;
-        // Where nothing uses the package cargo says so with another code: then the table is out of date.
+        // If nothing uses the package, cargo exits with another code: then the table is out of date.
         if said.code != Some(0) {
             return Err(format!("{}: {}", shown(&command), said.all()));
         }
@@ -140,8 +140,8 @@ fn forbidden_words(source: &str, code_of: fn(&str) -> String) -> Vec<String> {
     found
 }
 
-/// The line without strings and comments. Line by line this is a guess, which strings over several lines can fool;
-/// that the compiler itself forbids the first of the words cannot be fooled.
+/// The line without strings and comments. This is a guess, which multi-line strings can fool; the compiler itself forbids the
+/// first of the words, and cannot be fooled.
 fn rust_code(line: &str) -> String {
     let line = line.replace("\\\"", "");
     let outside: Vec<_> = line.split('"').step_by(2).collect();
@@ -159,7 +159,7 @@ fn has_word(code: &str, word: &str) -> bool {
     code.split(|c| !is_part(c)).any(|w| w == word)
 }
 
-/// Paths that exist on this machine only: that of the workspace, and that of the home folder.
+/// Occurrences of paths that only exist on this machine: those of the workspace and of the home folder.
 fn machine_paths(place: &Place, text: &str) -> Vec<String> {
     let home = env::var_os("HOME").map(PathBuf::from).filter(|home| home.components().count() > 1);
     let paths = [Some(place.root.clone()), home].into_iter().flatten();
@@ -172,13 +172,13 @@ fn machine_paths(place: &Place, text: &str) -> Vec<String> {
     found
 }
 
-/// Whether the path stands there from its root, not as the end of a longer one such as `spiffe://a/root/`.
+/// Whether a line contains the path from its root, and not as the end of a longer one such as `spiffe://a/root/`.
 fn has_path(line: &str, path: &str) -> bool {
     let inside = |c: char| c.is_alphanumeric() || "._-".contains(c);
     line.match_indices(path).any(|(index, _)| !line[..index].ends_with(inside))
 }
 
-/// All files below a folder that are ours.
+/// All our files below a folder.
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let told = |e: std::io::Error| format!("cannot read the folder {}: {e}", folder.display());
     let mut files = Vec::new();

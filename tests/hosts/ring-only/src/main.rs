@@ -1,6 +1,6 @@
-//! Relies on rustls finding the one provider that is compiled in: with two and none installed it panics.
+//! Relies on rustls to find the only provider that is compiled in: with two and none installed rustls panics.
 //!
-//! Runs until its standard input ends, so that an agent in it can be asked meanwhile.
+//! Runs until its standard input ends, so that an agent in it can answer.
 #![forbid(unsafe_code)]
 
 use std::io::{Read, stdin};
