@@ -143,8 +143,8 @@ impl Proofs {
         }
     }
 
-    /// Notes a failed eval. One whose own code failed was recorded like one with a result. One refused for another reason may
-    /// never have reached the log, so it may lack its position in it.
+    /// Notes a failed eval. An eval that its own code made fail was recorded like one with a result. One refused for another
+    /// reason may never have reached the log, so it may lack its position in it.
     pub(crate) fn failed(&mut self, params: EvalParams, code: Code, audit: Option<AuditRange>) {
         match audit {
             Some(audit) => self.expect(params, audit),

@@ -74,7 +74,7 @@ fn log_of(certificates: &Certificates) -> String {
     files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap_or_default()).collect()
 }
 
-/// Tokens by which a service looks something up are names, not values.
+/// Tokens that serve as keys of a lookup are names, not values.
 #[test]
 fn a_map_whose_names_are_secrets_is_secret_as_a_whole() {
     let certificates = Certificates::for_service("oddball");

@@ -222,7 +222,7 @@ fn an_eval_that_does_not_say_what_becomes_of_its_changes_makes_none() {
     assert!(message.contains("session ends"), "{message}");
 }
 
-/// T70, a first version: the next start records the leases that the killed process left.
+/// T70, in brief: the next start records the leases that the killed process left.
 #[test]
 fn a_killed_process_leaves_leases_that_the_next_start_ends_in_the_log() {
     let (certificates, mut service) = set();

@@ -143,7 +143,7 @@ fn what_would_go_wrong_is_refused_with_the_reason() {
     assert!(note.display().ends_with("; events of other crates may print secrets\""), "{}", note.display());
 }
 
-/// A misspelt target shows nothing, which is said with the change.
+/// A misspelt target shows nothing, which is reported with the change.
 #[test]
 fn a_target_of_which_nothing_was_seen_is_told() {
     let mut set = Set::new();

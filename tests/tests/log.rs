@@ -151,7 +151,7 @@ fn a_log_is_not_read_through_the_agent_and_that_is_said() {
     assert!(!ctl.err.contains("not part of this version"), "a folder that is not there is another thing");
 }
 
-/// Whoever writes the log could write an inventory in its folder as well.
+/// A process that writes the log could write an inventory in its folder as well.
 #[test]
 fn an_inventory_in_the_logs_own_folder_vouches_for_nothing() {
     let (certificates, mut service) = set();

@@ -1,4 +1,5 @@
-//! Who is let in: nobody without a certificate of this CA, for this trust domain, that stands for one operator now.
+//! Who may attach: only an operator with a certificate of this CA, for this trust domain, that identifies one operator and is
+//! valid now.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,7 +22,7 @@ use rcgen::{
 /// In seconds.
 const HOUR: i64 = 3600;
 
-/// A certificate that our CA would never issue, issued by its key.
+/// A certificate that our CA would never issue, signed with its key.
 fn forged(certificates: &Certificates, change: impl FnOnce(&mut CertificateParams)) -> Identity {
     let (params, key) = operator(change);
     let certificate = params.signed_by(&key, &certificates.issuer()).unwrap();
@@ -31,7 +32,7 @@ fn forged(certificates: &Certificates, change: impl FnOnce(&mut CertificateParam
     }
 }
 
-/// What `certs issue` writes for an operator, changed.
+/// The certificate that `certs issue` writes for an operator, with a change.
 fn operator(change: impl FnOnce(&mut CertificateParams)) -> (CertificateParams, KeyPair) {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "mallory");
@@ -53,12 +54,12 @@ fn operator(change: impl FnOnce(&mut CertificateParams)) -> (CertificateParams, 
     (params, KeyPair::generate().unwrap())
 }
 
-/// A moment so many hours from now, in the type that rcgen takes.
+/// The moment `hours` from now, in rcgen's type.
 fn time_from_now(hours: i64) -> time::OffsetDateTime {
     time::OffsetDateTime::now_utc() + time::Duration::hours(hours)
 }
 
-/// The agent refuses the handshake, says why in its log, and the service serves on.
+/// The agent refuses the handshake and logs why, and the service continues.
 #[track_caller]
 fn refused(change: impl FnOnce(&mut CertificateParams), why: &str) {
     let certificates = Certificates::new();
@@ -78,7 +79,7 @@ fn check_refused(certificates: &Certificates, service: &Service, identity: Optio
     assert_eq!(service.health().status, 200);
 }
 
-/// Waits for a record of a refused handshake that gives a reason.
+/// Waits for a record of a refused handshake with that reason.
 #[track_caller]
 fn refusal(certificates: &Certificates, why: &str) -> String {
     wait::until(&format!("a record says `{why}`:\n{}", certificates.records()), || {
@@ -95,7 +96,7 @@ fn a_certificate_that_certs_issue_wrote_is_let_in() {
     assert_eq!(client.eval("1 + 1").display(), "2");
 }
 
-/// The twin of the forgeries below: what makes them fail is the change, not the forging.
+/// The counterpart of the forgeries below: the change makes them fail, not the forging.
 #[test]
 fn a_forged_certificate_without_a_fault_is_let_in() {
     let certificates = Certificates::new();
@@ -115,7 +116,7 @@ fn no_certificate_is_refused() {
 fn a_certificate_of_another_ca_is_refused() {
     let certificates = Certificates::new();
     let service = Service::start(&certificates);
-    // One that has another name, and one that has the name of ours and another key.
+    // A CA with another name, and a CA with the name of ours and another key.
     let others = [Certificates::for_service("pager"), Certificates::new()];
     for (other, why) in others.iter().zip(["\"code\":\"unknown-issuer\"", "refused: BadSignature"]) {
         let stranger = Identity::read(&other.operator("alice"));
@@ -182,7 +183,7 @@ fn an_agents_certificate_does_not_attach() {
     check_refused(&certificates, &service, Some(agent), "agent");
 }
 
-/// What comes back when something else than TLS is sent: a TLS alert at most, nothing of ours.
+/// The answer to anything but TLS: a TLS alert at most, nothing of ours.
 #[track_caller]
 fn speak(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -208,7 +209,7 @@ fn plain_text_http_and_garbage_get_nothing() {
         b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\"}\n",
     ] {
         let answer = speak(service.agent(), bytes);
-        // RFC 8446, section 5.1: content type 21 is an alert, 7 bytes in all.
+        // RFC 8446, section 5.1: content type 21 is an alert, 7 bytes in total.
         assert!(answer.is_empty() || (answer.len() == 7 && answer[0] == 21), "{answer:?}");
     }
     refusal(&certificates, "TLS");
@@ -242,7 +243,7 @@ fn a_flag_that_is_not_understood_is_refused_by_name_and_the_service_runs() {
     }
 }
 
-/// T05, T15: what is missing at the start is a refusal to listen, not a laxer check.
+/// T05, T15: if something is missing at the start, the agent does not listen, instead of checking less.
 #[test]
 fn a_missing_revocation_list_or_ca_keeps_the_agent_closed_and_the_service_open() {
     for file in ["crl.pem", "ca.pem", "policy.toml", "agent.key"] {
@@ -255,7 +256,7 @@ fn a_missing_revocation_list_or_ca_keeps_the_agent_closed_and_the_service_open()
     }
 }
 
-/// A list from before somebody was revoked lets them in again.
+/// A revocation list older than a revocation would let the revoked operator in again.
 #[test]
 fn a_revocation_list_older_than_the_last_is_refused_at_the_start() {
     let certificates = Certificates::new();

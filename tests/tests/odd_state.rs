@@ -1,5 +1,5 @@
-//! States whose type does not survive the way through serde, and functions in unfriendly places: what cannot be done
-//! properly is refused and changes nothing, and the service is unharmed. Through real processes and sockets.
+//! States with types that serde does not preserve, and functions in unfriendly places: an operation that cannot be done properly
+//! is refused and changes nothing, and the service is unharmed. Through real processes and sockets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,7 +13,7 @@ fn set() -> Set {
     Set::changing(env!("CARGO_BIN_EXE_oddball"))
 }
 
-/// The write is refused with all of these words, and neither the service nor the agent knows of a change.
+/// The write is refused with all of these words, and neither the service nor the agent has a change.
 #[track_caller]
 fn refused(set: &mut Set, code: &str, words: &[&str]) {
     let before = set.says("/states");
@@ -26,7 +26,7 @@ fn refused(set: &mut Set, code: &str, words: &[&str]) {
     assert_eq!(set.client.eval("leases().len()").display(), "0", "{code}");
 }
 
-/// The write is made, the service sees it, and reverting gives back what was there.
+/// The write is applied, the service sees it, and reverting restores the old value.
 #[track_caller]
 fn written(set: &mut Set, code: &str, seen: &str) {
     let before = set.says("/states");
@@ -66,7 +66,8 @@ fn a_type_that_panics_poisons_no_lock_and_changes_nothing() {
     written(&mut set, "fragile.level = 12", "Level(12)");
 }
 
-/// Reading takes the service's lock: no longer than the service may be held up, and never a part of it as the whole.
+/// Reading takes the service's lock: only for as long as the service may be blocked, and never a part of a value in place of the
+/// whole.
 #[test]
 fn what_is_too_slow_or_too_large_is_neither_read_nor_written() {
     let mut set = set();
@@ -80,7 +81,7 @@ fn what_is_too_slow_or_too_large_is_neither_read_nor_written() {
     assert!(message.contains("huge") && message.contains("larger than 1048576 bytes"), "{message}");
     refused(&mut set, "slow[0] = 2", &["slow", "takes longer"]);
     refused(&mut set, r#"set("huge", "small")"#, &["huge", "larger than"]);
-    // A part of it is read, and they keep none of the others from being read.
+    // A part of it can be read, and other states can be read nevertheless.
     assert_eq!(set.client.eval("slow[0]").display(), "1");
     assert_eq!(set.client.eval("numbers.small").display(), "1");
 }
@@ -90,7 +91,7 @@ fn closed_doors_stay_closed() {
     let mut set = set();
     refused(&mut set, r#"set("fixed", 2)"#, &["`fixed`", "reading only"]);
     refused(&mut set, "numbers.sealed = 2", &["`numbers.sealed`", "closes"]);
-    // Not by the way of what holds it, either.
+    // Not through its parent, either.
     refused(
         &mut set,
         r#"let all = get("numbers"); all.sealed = 2; set("numbers", all)"#,
@@ -100,7 +101,7 @@ fn closed_doors_stay_closed() {
     assert_eq!(set.client.eval("numbers.sealed").display(), "1");
 }
 
-/// Rhai's integers have 64 bits with a sign.
+/// Rhai's integers are signed, with 64 bits.
 #[test]
 fn a_number_beyond_the_scripts_stays_exact_when_its_neighbour_is_written() {
     let mut set = set();
@@ -162,7 +163,7 @@ fn an_async_function_is_patched_and_reverted() {
     assert_eq!(set.says("/greeting/anna"), "bye anna");
     set.client.eval("revert_all()").ok();
     assert_eq!(set.says("/greeting/anna"), "hello anna");
-    // Of the wrong type, or failing: the original answers.
+    // If the result has the wrong type or the patch fails, the original answers.
     for code in ["|name| 5", r#"|name| throw "no""#, "|name| { loop {} }"] {
         set.client.eval(&format!("patch(\"oddball::greeting\", {code})")).ok();
         assert_eq!(set.says("/greeting/anna"), "hello anna", "{code}");
@@ -170,10 +171,10 @@ fn an_async_function_is_patched_and_reverted() {
     }
 }
 
-/// KiB of a stack of 2 MiB that are used up when the point is called: nothing to nearly everything.
+/// The KiB of a stack of 2 MiB that are used when the point is called: from nothing to nearly everything.
 const USED: [u32; 9] = [0, 512, 960, 992, 1_000, 1_008, 1_100, 1_500, 1_900];
 
-/// Where the stack does not suffice for the patch, the original answers; nowhere does the process die.
+/// Where the stack is too small for the patch, the original answers; the process never dies.
 #[test]
 fn a_patch_runs_only_where_the_stack_suffices() {
     let mut set = set();
@@ -191,7 +192,7 @@ fn a_patch_runs_only_where_the_stack_suffices() {
     assert_eq!(set.says("/doubled/4"), "8");
 }
 
-/// Each fails inside its bounds, at every depth at which the service may call.
+/// Each fails within its limits, at every stack depth at which the service may call.
 #[test]
 fn after_a_patch_that_never_ends_the_original_answers_on_a_small_stack_too() {
     let mut set = set();
@@ -215,8 +216,7 @@ fn after_a_patch_that_never_ends_the_original_answers_on_a_small_stack_too() {
     assert_eq!(set.says("/doubled/4"), "8");
 }
 
-/// Recursion without end through expressions as deep as they are taken, where just enough of the stack is left for a
-/// patch to run at all.
+/// Endless recursion through the deepest expressions that are accepted, with just enough stack left for a patch to run.
 #[test]
 fn the_deepest_patch_that_is_taken_harms_no_small_stack() {
     let mut set = set();
@@ -248,7 +248,7 @@ fn the_deepest_patch_that_is_taken_harms_no_small_stack() {
     assert_eq!(set.says("/doubled/4"), "8");
 }
 
-/// What a patch may read is decided about leaves; one that comes later was not among them.
+/// The permission to read is decided per leaf; a leaf that appears later was not among them.
 #[test]
 fn a_patch_does_not_read_what_came_later_and_its_author_may_not() {
     let actions = "\"attach\", \"list\", \"read\", \"change\", \"patch\", \"write\", \"revert\"";
@@ -275,7 +275,8 @@ fn a_patch_does_not_read_what_came_later_and_its_author_may_not() {
     assert!(why.contains("numbers.by_id") && !why.contains("more"), "{why}");
 }
 
-/// The looks of one eval hold a lock of the service for a second in all at most: an eval that does nothing else has time left.
+/// The lookups of one eval hold a lock of the service for one second at most in total: an eval that does nothing else has time
+/// left.
 #[test]
 fn looks_that_hold_the_service_up_cost_operations() {
     let mut set = set();

@@ -1,4 +1,4 @@
-//! What is over ends, although the process stood still, undoing fails, or somebody keeps asking for more time.
+//! An overdue change ends even if the process was stopped, undoing fails, or an operator keeps extending it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,7 +17,7 @@ fn set() -> Set {
     Set::changing(env!("CARGO_BIN_EXE_handles"))
 }
 
-/// The one lease in force.
+/// The only lease in force.
 #[track_caller]
 fn row(set: &mut Set) -> Value {
     let rows = set.client.eval("leases()").ok()["value"].clone();
@@ -25,7 +25,7 @@ fn row(set: &mut Set) -> Value {
     rows[0].clone()
 }
 
-/// On the boot-time clock.
+/// The time of a record on the boot-time clock.
 fn time_of(record: &Value) -> Duration {
     Duration::from_nanos(record["boot_ns"].as_u64().unwrap())
 }
@@ -35,9 +35,9 @@ fn now() -> Duration {
     Duration::new(now.tv_sec.try_into().unwrap(), now.tv_nsec.try_into().unwrap())
 }
 
-/// T73: a process that stood still past its deadlines, as in a suspended machine, is as if it had not. The clock of the
-/// deadlines cannot be stepped (CLOCK_BOOTTIME), and none reads the wall clock (`agent/src/lease/model.rs` plays on a clock
-/// of its own).
+/// T73: a process that was stopped past its deadlines, as in a suspended machine, behaves as if it had not been. The clock of the
+/// deadlines cannot be stepped (CLOCK_BOOTTIME), and no deadline reads the wall clock (`agent/src/lease/model.rs` plays on a
+/// clock of its own).
 #[test]
 fn what_was_over_while_the_process_stood_still_is_over_in_its_first_step() {
     const TTL: Duration = Duration::from_secs(8);
@@ -58,7 +58,7 @@ fn what_was_over_while_the_process_stood_still_is_over_in_its_first_step() {
     set.service.signal(Signal::STOP);
     assert!(began.elapsed() < TTL, "this machine is too slow for this test");
     wait::until_true("all deadlines are past", || TTL < made.elapsed());
-    // They wait in the system until the process takes them: nothing of it runs before they are there.
+    // The requests wait in the system until the process takes them: it runs no code before they are there.
     let send = |path| http::send(set.service.http, "GET", path, &[], "").unwrap();
     let (answers, states) = ([send("/answer"), send("/answer"), send("/answer")], send("/states"));
     let woken = now();
@@ -80,14 +80,14 @@ fn what_was_over_while_the_process_stood_still_is_over_in_its_first_step() {
     set.certificates.verified();
 }
 
-/// The field is changed, its setter goes wrong in one way, the change is over, and in the end the setter works again.
+/// The field is changed, its setter fails in one way, the change ends, and finally the setter works again.
 fn check(wrong: &str, why: &str) {
     let mut set = set();
     set.client.eval("limits.mail.rate = 2").ok();
     set.says(wrong);
     set.client.eval("extend(1, \"100ms\")").ok();
 
-    // It is told in the audit log, in the service's log, and to whoever looks.
+    // It is reported in the audit log, in the service's log, and in `leases()`.
     let alarm = wait::until("an alarm is in the audit log", || {
         set.certificates.records_of("alarm").into_iter().find(|record| record["lease"] == 1)
     });
@@ -101,7 +101,7 @@ fn check(wrong: &str, why: &str) {
 
     wait::until_true("the service itself can see it", || set.says("/status").contains("limits"));
 
-    // Nothing comes on top of it, and nobody gives it more time.
+    // No change can be stacked on it, and it cannot be extended.
     for code in ["set(\"limits.mail.rate\", 3)", "set(\"limits.mail.rate\", 3, #{ over: 1 })"] {
         let (kind, message) = set.client.eval(code).failed();
         assert_eq!(kind, "state", "{message}");
@@ -152,7 +152,7 @@ fn an_undo_that_panics_is_told_and_tried_until_it_succeeds() {
     check("/panic", "panicked");
 }
 
-/// T75: `netplan` takes the word of what reverts for it.
+/// T75: `netplan` believes a revert that claims to have succeeded.
 #[test]
 fn an_undo_that_only_says_that_it_succeeded_is_told_and_tried_until_it_did() {
     check("/ignore", "store another value");
@@ -164,7 +164,7 @@ fn an_undo_that_hangs_is_told_and_done_once_it_goes_on() {
     check("/hang", "busy");
 }
 
-/// T75: what hangs is in the status of the service, too.
+/// T75: a hanging undo is in the service's status, too.
 #[test]
 fn an_undo_that_hangs_is_in_the_status() {
     let mut set = set();
@@ -196,7 +196,7 @@ fn whoever_keeps_extending_comes_to_an_end() {
     }
     client.eval(r#"patch("GET /api/healthcheck", |req| #{ status: 418 }, #{ ttl: "2s" })"#).ok();
     let mut refused = String::new();
-    // Each asks for the most that one may ask for, again and again; neither another owner nor a confirmation makes it young.
+    // Each request asks for the longest allowed time, again and again; neither a new owner nor a confirmation resets the age.
     for round in 0.. {
         let (who, code) = match round {
             3 => (&mut lea, "adopt(1)"),

@@ -21,7 +21,7 @@ impl Set {
     fn new() -> Self {
         let certificates = Certificates::new();
         let service = Service::start(&certificates);
-        // A route is a point once it was called.
+        // A route becomes a point at its first call.
         assert_eq!(service.health().body, r#"{"status":"ok"}"#);
         let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
         client.eval(r#"change("INC-42 a test")"#).ok();
@@ -35,7 +35,7 @@ impl Set {
         reply.ok()["leases"][0]["id"].as_u64().unwrap()
     }
 
-    /// The patch is made and fails at its first call: the service answers as if it were not there.
+    /// The patch is applied and fails at its first call: the service answers as without it.
     #[track_caller]
     fn patch_fails(&mut self, code: &str) {
         let id = self.patch(code, "#{}");
@@ -44,7 +44,7 @@ impl Set {
         self.client.eval(&format!("revert({id})"));
     }
 
-    /// The patch is refused; the message says all of `said`.
+    /// The patch is refused; the message contains all of `said`.
     #[track_caller]
     fn refused(&mut self, code: &str, said: &[&str]) {
         let (_, message) = self.client.eval(code).failed();
@@ -168,7 +168,7 @@ fn a_patch_that_fails_is_as_if_it_were_not_there() {
     assert!(!log.contains("panicked"), "{log}");
 }
 
-/// What is written down of an answer is looked at before it is given.
+/// The parts of an answer that are literals are checked when the patch is made.
 #[test]
 fn a_patch_whose_answer_can_be_seen_to_be_wrong_is_refused_when_it_is_made() {
     let mut set = Set::new();
@@ -194,7 +194,7 @@ fn a_patch_whose_answer_can_be_seen_to_be_wrong_is_refused_when_it_is_made() {
     }
 }
 
-/// Recursion of the script's own functions, as deep as it is allowed to try.
+/// Recursion of the script's own functions, to the depth that it may try.
 #[test]
 fn a_recursing_patch_does_not_overflow_the_stack() {
     let mut set = Set::new();
@@ -253,7 +253,7 @@ fn a_second_patch_needs_over_and_ends_on_its_own() {
     assert!(message.contains("has already ended"), "{message}");
 }
 
-/// A function point, on the service's own threads, by a request that Slack would have signed.
+/// A function point, on the service's own threads, called by a request with Slack's signature.
 #[test]
 fn a_function_is_patched_and_reverted_by_hand() {
     let mut set = Set::new();
@@ -288,7 +288,7 @@ fn slack(service: &Service, body: &str) -> http::Answer {
     http::request(service.http, "POST", "/api/events", &headers, body).unwrap()
 }
 
-/// A body is read only if the patch mentions it; what the original then gets is what was sent.
+/// The body is read only if the patch mentions it; the original then still gets the body that was sent.
 #[test]
 fn a_failing_patch_leaves_the_body_to_the_original() {
     let mut set = Set::new();
@@ -329,7 +329,7 @@ fn the_request_is_what_was_sent_and_its_credentials_are_opaque() {
     assert!(!answer.body.contains("bm9ib2R5"), "{}", answer.body);
 }
 
-/// The demo checks Slack's signature in a layer outside the agent's.
+/// The demo verifies Slack's signature in a layer outside the agent's.
 #[test]
 fn a_patched_route_still_asks_for_what_lies_outside_the_agents_layer() {
     let mut set = Set::new();

@@ -1,5 +1,5 @@
-//! `#[patchable]` on functions of all forms: what a patch gets, what becomes of its answer, and that a failing patch
-//! leaves the call as it was. Through a real process, real certificates and the real gate.
+//! `#[patchable]` on functions of all forms: what a patch receives, what happens to its answer, and that a failing patch leaves
+//! the call as it was. Through a real process, real certificates and the real gate.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -38,13 +38,13 @@ impl Set {
         Self { certificates, service, client }
     }
 
-    /// What the service says to a call.
+    /// The service's answer to a call.
     #[track_caller]
     fn says(&self, name: &str) -> String {
         http::get(self.service.http, &format!("/call/{name}")).unwrap().body
     }
 
-    /// What the agent says about the point.
+    /// The agent's description of the point.
     #[track_caller]
     fn described(&mut self, name: &str) -> Value {
         self.client.eval(&format!("describe(\"{}\")", point(name))).ok()["value"].clone()
@@ -57,7 +57,7 @@ impl Set {
         reply.ok()["leases"][0]["id"].as_u64().unwrap()
     }
 
-    /// In how many calls the newest patch was asked, and in how many of them it failed.
+    /// The number of calls of the newest patch, and the number of failed ones.
     #[track_caller]
     fn counts(&mut self, name: &str) -> (u64, u64) {
         let described = self.described(name);
@@ -77,7 +77,7 @@ impl Set {
         assert_eq!(self.says(name), before, "{name}");
     }
 
-    /// The patch is asked and fails for this reason; the call goes as it does without.
+    /// The patch is called and fails for this reason; the original answers the call.
     #[track_caller]
     fn left_to_the_original(&mut self, name: &str, code: &str, why: &str) {
         let before = self.says(name);
@@ -89,7 +89,7 @@ impl Set {
         self.client.eval("revert_all()").ok();
     }
 
-    /// The point is listed and does not take patches, for this reason; the call goes as ever.
+    /// The point is listed and refuses patches for this reason; calls are not affected.
     #[track_caller]
     fn refused(&mut self, name: &str, why: &str) {
         let before = self.says(name);
@@ -196,7 +196,7 @@ fn arguments_and_results_go_through_serde() {
     set.left_to_the_original("on_duty", "|rota, week| 5", "expected a string");
 }
 
-/// Faults can be tried out: what a function fails with is made of what the patch says.
+/// Faults can be tried out: the function's error is made from the patch's answer.
 #[test]
 fn a_function_that_can_fail_is_made_to_fail() {
     let mut set = Set::new();
@@ -238,12 +238,12 @@ fn a_patch_that_could_only_fail_is_refused_when_it_is_made() {
         assert!(message.contains(why) && message.contains(&point(name)), "{message}");
     }
     assert_eq!(set.client.eval("leases().len()").display(), "0");
-    // What is thrown is a failure of the patch.
+    // A `throw` is a failure of the patch itself.
     let reply = set.client.eval(r#"patch("patchables::checked", |text| throw "no")"#);
     assert!(reply.display().contains(r#"`Err("..")` makes the function fail"#), "{}", reply.display());
 }
 
-/// Nothing else is taken away by it.
+/// No other function is affected.
 #[test]
 fn two_functions_with_one_name_are_listed_closed_and_told_and_all_else_works() {
     let mut set = Set::new();
@@ -274,7 +274,7 @@ fn two_functions_with_one_name_are_listed_closed_and_told_and_all_else_works() {
     set.answered("on_duty", "|rota, week| ()", "None");
 }
 
-/// Which call it was, and why, stands wherever its operator looks.
+/// The failed call and the reason are reported wherever its operator looks.
 #[test]
 fn a_patch_that_fails_is_told_to_its_operator_with_the_line_and_the_call() {
     let mut set = Set::new();
@@ -293,7 +293,7 @@ fn a_patch_that_fails_is_told_to_its_operator_with_the_line_and_the_call() {
     );
     let note = set.described("counted")["note"].as_str().unwrap().to_owned();
     assert!(note.starts_with("failed in call 2: ") && note.contains("not 4"), "{note}");
-    // What passed through the point is not for all eyes.
+    // The values passed through the point are not for every operator.
     let mut vera = Client::attach(set.service.agent(), &set.certificates.operator("vera"));
     let seen = vera.eval("leases()").ok()["value"][0]["note"].as_str().unwrap().to_owned();
     assert!(seen.contains("failed in 2 of 2 calls") && !seen.contains("not 4"), "{seen}");
@@ -310,7 +310,7 @@ fn a_patch_that_fails_is_told_to_its_operator_with_the_line_and_the_call() {
     assert!(first.contains("\"call\":1") && first.contains("line 3"), "{first}");
 }
 
-/// Patches answer the value in `Ok`; of the error nothing is asked.
+/// Patches answer with the value in `Ok`; the error type needs no conversion.
 #[test]
 fn a_function_that_can_fail_is_answered_by_its_ok_value() {
     let mut set = Set::new();
@@ -404,7 +404,7 @@ fn a_secret_argument_stays_opaque_and_cannot_become_the_result() {
     );
     set.left_to_the_original("secret", "|password, user| user + password", "secret");
     set.left_to_the_original("secret", "|password, user| password.len()", "secret");
-    // Its text is not its value.
+    // Its display text is not its value.
     set.patch("secret", "|password, user| `${password}`");
     let says = set.says("secret");
     assert!(says.starts_with("‹secret") && !says.contains("correct horse"), "{says}");
@@ -468,8 +468,8 @@ fn serde_code_of_the_service_that_fails_leaves_the_call_to_the_original() {
     set.left_to_the_original("panics_when_made", "|| 13", "a panic was caught around the patch");
 }
 
-/// With a failing patch in between, too.
-/// Calls of any function, by whoever answers them: their number, their `Err`s, and how long they take.
+/// Calls are counted whether a patch or the original answers, also with a failing patch in between: their number, their `Err`s,
+/// and their duration.
 #[test]
 fn a_guard_counts_the_calls_of_functions_that_it_names() {
     let mut set = Set::new();
@@ -486,7 +486,7 @@ fn a_guard_counts_the_calls_of_functions_that_it_names() {
         let code = format!("patch(\"patchables::on_duty\", |rota, day| \"eve\", #{{ guard: {guard} }})");
         let reply = set.client.eval(&code);
         if name == "never" {
-            // What it answers is no type that a call could be counted by.
+            // Its answer is of a type by which calls cannot be counted.
             assert!(reply.failed().1.contains("cannot be counted"), "{:?}", reply.0);
             continue;
         }

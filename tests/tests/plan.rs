@@ -1,4 +1,4 @@
-//! A plan lists what code would do and does nothing of it; a snapshot remembers what stood where.
+//! A plan lists what code would do and does none of it; a snapshot remembers values by path.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,7 +16,7 @@ fn attach(operator: &str) -> (Certificates, Service, Client) {
     (certificates, service, client)
 }
 
-/// What a plan of the code lists.
+/// The lines of a plan of the code.
 #[track_caller]
 fn plan(client: &mut Client, code: &str) -> Value {
     let id = client.start_payload(&json!({ "code": code, "dry": true, "reason": "a test" }));
@@ -77,7 +77,7 @@ fn a_plan_of_what_one_may_not_do_says_so_and_why() {
     assert!(lines[0]["verdict"].as_str().unwrap().contains("no rule allows it"), "{lines}");
 }
 
-/// A function of the session is planned with copies of what it captured.
+/// A function of the session is planned with copies of its captured values.
 #[test]
 fn a_planned_function_changes_neither_the_service_nor_a_variable() {
     let (_certificates, _service, mut client) = attach("alice");
@@ -105,7 +105,7 @@ fn debugctl_shows_a_plan_and_enters_no_mode() {
     assert_eq!(ctl.code, 2, "{}", ctl.err);
 }
 
-/// A small generator of programs: reads, writes, calls, branches, closures, functions, and what ends leases.
+/// A small generator of programs: reads, writes, calls, branches, closures, functions, and ends of leases.
 struct Programs(Dice);
 
 impl Programs {
@@ -143,7 +143,7 @@ fn no_plan_has_an_effect() {
     let (_certificates, service, mut client) = attach("alice");
     service.health();
     client.eval(r#"change("a test")"#).ok();
-    // Something that plans could end.
+    // A change that plans could end.
     client.eval(r#"config.server.loglevel = "DEBUG""#).ok();
     let look = r#"`${get("config")} ${leases().map(|l| [l.id, l.state, l.owner])} ${snapshots().len()} ${sessions().map(|s| s.mode)}`"#;
     let before = client.eval(look).display().to_owned();
@@ -152,10 +152,10 @@ fn no_plan_has_an_effect() {
     for _ in 0..150 {
         let code = programs.program();
         let id = client.start_payload(&json!({ "code": code, "dry": true, "after": "revert" }));
-        // Some fail, as they would in earnest; then nothing happens all the more.
+        // Some fail, as they would in a run; then all the more nothing happens.
         let reply = client.reply(id).unwrap();
         listed += reply.0["result"]["value"].as_array().map_or(0, Vec::len);
-        // Looking at the count takes one.
+        // Reading the count takes one permit.
         let now = permits(&mut client);
         assert_eq!(now, permitted + 1, "{code}");
         permitted = now;
@@ -203,7 +203,7 @@ fn a_snapshot_is_compared_and_put_back_as_a_change_with_a_deadline() {
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
 }
 
-/// One call that makes several changes needs leave for each that stands below one of them.
+/// A call that makes several changes needs permission for each change below one of them.
 #[test]
 fn a_snapshot_is_put_back_over_several_changes() {
     let (_certificates, _service, mut client) = attach("alice");
@@ -216,7 +216,7 @@ fn a_snapshot_is_put_back_over_several_changes() {
     let server = id(&mut client, "config.server.port = 2");
     let level = id(&mut client, r#"config.server.loglevel = "TRACE""#);
     let refused = [
-        // The newest of those in one place stands for all of them.
+        // The newest lease at a place stands for all leases there.
         (String::new(), format!("`restore(name, #{{ over: [{db}, {level}] }})`")),
         (format!("#{{ over: {db} }}"), format!("`restore(name, #{{ over: [{db}, {level}] }})`")),
         (format!("#{{ over: [{db}, {server}] }}"), format!("`restore(name, #{{ over: [{db}, {level}] }})`")),
@@ -240,12 +240,12 @@ fn a_snapshot_is_put_back_over_several_changes() {
         client.eval(&format!("revert({})", lease["id"])).ok();
     }
     assert_eq!(client.eval(live).display(), "\"1 2 TRACE\"");
-    // Where there is one change there is one id.
+    // A place with one change takes a single id.
     let one = client.eval(&format!(r#"set("config.db.port", 3, #{{ over: [{db}] }})"#));
     assert!(one.failed().1.contains("must be a whole number"), "{}", one.0);
 }
 
-/// Where the mode is not entered yet there can be no reason yet: that is no denial of what is planned.
+/// Before the mode is entered there can be no reason: that does not count as a denial in a plan.
 #[test]
 fn a_plan_without_a_reason_tells_that_the_mode_is_entered_with_one() {
     let (certificates, mut service, mut client) = attach("alice");
@@ -261,7 +261,7 @@ fn a_plan_without_a_reason_tells_that_the_mode_is_entered_with_one() {
         verdict(r##"patch("GET /api/healthcheck", |req| #{ status: 418 }, #{ unseen: true })"##),
         told
     );
-    // What a reason alone does not help is told as ever.
+    // A lack that a reason alone does not cure is reported as usual.
     let long = verdict(r#"set("config.db.port", 1, #{ ttl: "2h" })"#);
     assert!(long.starts_with("denied by change: ") && long.contains("allowed up to 30m"), "{long}");
     assert!(verdict(r#"reveal("config.slack.token")"#).contains("no rule allows it"));
@@ -280,7 +280,7 @@ fn a_plan_without_a_reason_tells_that_the_mode_is_entered_with_one() {
     );
 }
 
-/// What one may not read, one may neither keep nor compare.
+/// An operator may neither store nor compare what they may not read.
 #[test]
 fn a_snapshot_asks_for_each_leaf() {
     let certificates = Certificates::new();
@@ -303,8 +303,8 @@ except = ["state:config.db.**"]
     assert_eq!(client.eval(r#"restore("mine")"#).ok()["display"], "nothing to do");
 }
 
-/// Leave to plan is leave to nothing: who may not read sees no value, neither of what would be replaced nor of what would be
-/// revealed, and hears no name.
+/// Permission to plan permits nothing else: an operator who may not read sees no value, neither one to be replaced nor one to be
+/// revealed, and no name.
 #[test]
 fn a_plan_shows_nothing_that_its_operator_may_not_read() {
     let certificates = Certificates::new();
@@ -350,7 +350,7 @@ roles = ["lead"]
             assert!(!reply.contains(&format!(":{port}")), "{whole}: {reply}");
         }
     }
-    // Neither which leaves there are.
+    // Nor which leaves exist.
     for code in [r#"snapshot("mine")"#, r#"diff("base")"#, r#"restore("base")"#] {
         let reply = eve.eval(code);
         assert_eq!(reply.failed().0, "denied", "{code}");
@@ -371,7 +371,7 @@ fn a_plan_makes_no_points() {
     assert_eq!(client.eval(count).display(), before);
 }
 
-/// The thread on which changes are ended waits for no plan, which like any code waits for the session's variables.
+/// The thread that ends changes waits for no plan; a plan waits for the session's variables like any code.
 #[test]
 fn a_plan_of_a_revert_does_not_hold_up_reverts() {
     let (_certificates, service, mut client) = attach("alice");
@@ -381,7 +381,7 @@ fn a_plan_of_a_revert_does_not_hold_up_reverts() {
     let id = made.ok()["leases"][0]["id"].as_u64().unwrap();
     let busy = client.start_payload(&json!({ "code": "loop { for x in 0..100 { [x].map(|y| y); } }" }));
     let planned = client.start_payload(&json!({ "code": format!("revert({id})"), "dry": true }));
-    // Answered before both of those that came first.
+    // Answered before the two earlier calls.
     let revert = client.start_payload(&json!({ "code": format!("revert({id})") }));
     let first = loop {
         let message = client.read().unwrap();
@@ -394,7 +394,7 @@ fn a_plan_of_a_revert_does_not_hold_up_reverts() {
     assert_ne!(busy, planned);
 }
 
-/// Of a call that works in an emergency no more is let off than the call itself.
+/// A call that works without the log still has its reason checked for secrets.
 #[test]
 fn a_secret_in_a_reason_is_not_recorded() {
     let (certificates, _service, mut client) = attach("alice");
@@ -411,7 +411,7 @@ fn a_secret_in_a_reason_is_not_recorded() {
     assert!(!text.contains(debug_tests::process::SLACK_TOKEN), "{text}");
 }
 
-/// The end of the log, from where it was read to before.
+/// The end of the log, from the last read on.
 struct Tail {
     file: std::path::PathBuf,
     read: usize,
@@ -426,7 +426,7 @@ impl Tail {
         Self { file: logs.remove(0), read: 0, records: Vec::new() }
     }
 
-    /// Reads on.
+    /// Reads the records since the last call.
     fn read(&mut self) {
         let bytes = std::fs::read(&self.file).unwrap();
         let whole = bytes[self.read..].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
@@ -435,7 +435,7 @@ impl Tail {
         self.read += whole;
     }
 
-    /// The effects of an eval, each as what tells it apart.
+    /// The effects of an eval, each as its distinguishing values.
     fn effects(&self, eval: u64) -> Vec<Value> {
         let of = |record: &&Value| {
             record["eval"] == eval && ["effect", "lease.made"].iter().any(|kind| record["kind"] == **kind)
@@ -472,7 +472,7 @@ impl Tail {
     }
 }
 
-/// Where a reply says that its eval stands in the log.
+/// The number of the eval's record that a reply names.
 #[track_caller]
 fn eval_of(reply: &debug_tests::Reply) -> u64 {
     let result = reply.0["result"]["audit"]["eval"].as_u64();
@@ -481,7 +481,7 @@ fn eval_of(reply: &debug_tests::Reply) -> u64 {
         .unwrap_or_else(|| panic!("{}", reply.0))
 }
 
-/// Programs of more kinds than those above: whatever a plan could take for something else than a run does.
+/// Programs of more kinds than those above, to find anything that a plan could treat otherwise than a run.
 struct Rich(Dice);
 
 impl Rich {
@@ -587,8 +587,8 @@ impl Rich {
     }
 }
 
-/// What a plan lists up to where its code fails. A plan goes on behind a change that is refused and can fail there; then its
-/// reply tells the failure alone. So as much of the code is planned as can be.
+/// The lines of a plan up to the failure of its code. A plan continues after a change that is refused and may fail later; then
+/// its reply is only the failure. So the longest prefix of the code that can be planned is planned.
 fn lines(client: &mut Client, code: &str, planned: &debug_tests::Reply) -> Value {
     if planned.is_ok() {
         return planned.0["result"]["value"].clone();
@@ -603,7 +603,7 @@ fn lines(client: &mut Client, code: &str, planned: &debug_tests::Reply) -> Value
     plans.find(debug_tests::Reply::is_ok).map_or(Value::Null, |plan| plan.0["result"]["value"].clone())
 }
 
-/// Whether a plan and a run agree, each with its effects; `looks_on` is one who may not enter the mode.
+/// Whether a plan and a run agree, each with its effects; `looks_on` is an operator who may not enter the mode.
 fn agree(
     (planned, plan, lines): (&debug_tests::Reply, &[Value], &Value),
     (ran, run): (&debug_tests::Reply, &[Value]),
@@ -625,7 +625,7 @@ fn agree(
     let agrees = match refused {
         Some(line) => {
             let verdict = line["verdict"].as_str().unwrap();
-            // Who may not enter the mode is denied for the mode first, and a plan is decided as if it were entered.
+            // An operator who may not enter the mode is denied for the mode first; a plan is decided as if the mode were entered.
             let denied = kind == "denied"
                 && verdict.starts_with("denied")
                 && (looks_on || verdict.ends_with(&ran.help()));
@@ -636,8 +636,8 @@ fn agree(
     if agrees { Ok(()) } else { Err("they are refused in other words".to_owned()) }
 }
 
-/// A plan lists what the run has: the same effects on the same targets with the same values and answers, up to the first that
-/// is refused, with the same words.
+/// A plan lists the effects of the run: the same effects on the same targets with the same values and answers, up to the first
+/// refusal, with the same text.
 #[test]
 fn a_run_has_the_effects_of_its_plan() {
     const PROGRAMS: u64 = 320;
@@ -653,7 +653,7 @@ fn a_run_has_the_effects_of_its_plan() {
     for seed in 0..PROGRAMS {
         let mut dice = Rich(Dice(seed * 7_919 + 17));
         let code = dice.program();
-        // Something of others, and of an eval before.
+        // A change of another operator, or of an earlier eval.
         if dice.0.below(3) == 0 {
             let path = dice.0.one_of(&["config.db.port", "config.db.dbname", "config.server.loglevel"]);
             let value = if path == "config.db.port" { "5000" } else { "\"WARN\"" };
@@ -693,7 +693,7 @@ fn a_run_has_the_effects_of_its_plan() {
     );
 }
 
-/// One submission is one transaction: what it has written it may write again, and all of it is undone in any order.
+/// A submission is one transaction: it may write its own places again, and all of it is undone in any order.
 #[test]
 fn one_submission_writes_a_place_more_than_once() {
     let (_certificates, service, mut client) = attach("alice");
@@ -767,7 +767,7 @@ fn one_submission_writes_a_place_more_than_once() {
     }
 }
 
-/// What others have changed stays theirs, and advice names only what will be there.
+/// Changes of other operators stay theirs, and advice only names what will be there.
 #[test]
 fn a_submission_stands_on_no_change_of_others_that_it_did_not_name() {
     let (certificates, service, mut alice) = attach("alice");
@@ -777,7 +777,7 @@ fn a_submission_stands_on_no_change_of_others_that_it_did_not_name() {
     let theirs = bob.eval(r#"config.db.host = "b""#).ok()["leases"][0]["id"].as_u64().unwrap();
     let earlier = alice.eval("config.db.minimum_idle = 3").ok()["leases"][0]["id"].as_u64().unwrap();
     let whole = r#"config.db.port = 1; config.db.port = 2; let d = get("config.db"); d.dbname = "x"; set("config.db", d OPTIONS)"#;
-    // The newest of those that are not its own stands for all, as ever.
+    // The newest lease that is not its own stands for all, as usual.
     let reply = alice.eval(&whole.replace("OPTIONS", ""));
     assert!(
         reply.failed().1.contains(&format!("already changed by lease {earlier} of alice")),
@@ -796,7 +796,7 @@ fn a_submission_stands_on_no_change_of_others_that_it_did_not_name() {
         reply.0
     );
     alice.eval(&whole.replace("OPTIONS", &format!(", #{{ over: {earlier} }}"))).ok();
-    // In an eval of its own its leases are as any.
+    // In another eval its leases are like any others.
     let reply = alice.eval("config.db.port = 9");
     assert!(reply.failed().1.contains("already changed by lease"), "{}", reply.0);
 }

@@ -1,5 +1,5 @@
-//! A plan tells what the run would show: the points, the mode that it lacks, and what it would do up to where it fails. Through
-//! real processes and sockets.
+//! A plan shows what the run would show: the points, the mode that it lacks, and its effects up to where it fails. Through real
+//! processes and sockets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,7 +18,7 @@ fn attach() -> (Certificates, Service, Client) {
     (certificates, service, client)
 }
 
-/// The texts that the code logs, which tell what the code itself saw.
+/// The texts that the code logs; they show what the code itself saw.
 #[track_caller]
 fn seen(client: &mut Client, code: &str) -> Vec<String> {
     let lines = client.eval(&format!("plan(|| {{ {code} }})")).ok()["value"].clone();
@@ -48,7 +48,7 @@ fn points_and_leases_inside_a_plan_are_those_that_the_run_sees() {
     assert_eq!(ran[..ran.len() - 1], planned);
     assert!(planned.iter().any(|text| text.starts_with("GET /made [")), "{planned:?}");
     assert!(planned.contains(&"[\"holds\", \"\", \"\"]".to_owned()), "{planned:?}");
-    // And nothing of the plan is left.
+    // And the plan leaves nothing behind.
     client.eval("revert_all()").ok();
     let after = seen(&mut client, &format!("{look} for text in shown {{ log_info(text); }}"));
     assert!(!after.iter().any(|text| text.contains("GET ")), "{after:?}");
@@ -83,14 +83,14 @@ fn a_plan_whose_code_fails_tells_what_it_lists_up_to_there() {
         assert!(ctl.out.contains("2. set state:config.db.port  1 -> 2"), "{}", ctl.out);
         assert!(ctl.err.contains("enough"), "{}", ctl.err);
     }
-    // What is refused in a way that ends the eval ends no other than this.
+    // A refusal that ends an eval ends only the planned code.
     let ctl =
         Ctl::run(&certificates, "alice", &["eval", &target, "--plan", "config.db.port = 1; get(\"nosuch\")"]);
     assert!(ctl.out.contains("1. set state:config.db.port"), "{}{}", ctl.out, ctl.err);
     assert_eq!(client.eval("config.db.port").display(), "5432");
 }
 
-/// Where no rule asks for a reason, the mode is still what the run lacks.
+/// Where no rule asks for a reason, the run still lacks the mode.
 #[test]
 fn a_plan_outside_the_mode_change_says_that_the_run_needs_it() {
     let certificates = Certificates::new();

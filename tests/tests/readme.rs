@@ -1,4 +1,4 @@
-//! What the README shows of a session is what the programs print.
+//! The sessions in the README are what the programs print.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,7 +19,7 @@ fn blocks() -> Vec<&'static str> {
     section.split("```").skip(1).step_by(2).map(|block| block.strip_prefix("text\n").unwrap()).collect()
 }
 
-/// A line in which numbers, durations, ids and the widths of columns do not matter.
+/// A line without the values of numbers, durations and ids, and without column widths.
 fn shape(line: &str) -> String {
     let mut words = Vec::new();
     for word in line.split_whitespace() {
@@ -45,7 +45,7 @@ fn shapes(text: &str) -> Vec<String> {
     text.lines().map(shape).collect()
 }
 
-/// What is typed at the prompt, and what is printed.
+/// The lines typed at the prompt, and the output.
 fn session(block: &str) -> (String, String) {
     let (mut typed, mut printed) = (String::new(), String::new());
     for line in block.lines() {
@@ -59,7 +59,7 @@ fn session(block: &str) -> (String, String) {
     (typed, printed)
 }
 
-/// Runs `debugctl` where `set` is the working set.
+/// Runs `debugctl` in the folder that contains the working set as `set`.
 fn debugctl(certificates: &Certificates, operator: &str, args: &[&str], input: &str) -> Ctl {
     let mut command = Ctl::command(certificates, operator);
     command.args(args).current_dir(certificates.scratch());

@@ -1,5 +1,5 @@
-//! What code says is what it does: reading writes nothing, a path is the value that stands there, what is not there is an
-//! error. Through real processes and sockets.
+//! Code does what it says: reading writes nothing, a path is the value there, a missing value is an error. Through real processes
+//! and sockets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,7 +9,7 @@
 
 use debug_tests::{Client, Set};
 
-/// `alice` only looks.
+/// The service `kinds`, with `alice` in the mode `observe`.
 fn set() -> Set {
     Set::looking(env!("CARGO_BIN_EXE_kinds"))
 }
@@ -25,7 +25,7 @@ fn shows(set: &mut Set, code: &str, expected: &str) {
     assert_eq!(reply.display(), expected, "{code}");
 }
 
-/// Fails, with all of these in its message or its help.
+/// The eval fails, with all of these texts in its message or its help.
 #[track_caller]
 fn fails(set: &mut Set, code: &str, said: &[&str]) {
     let reply = set.client.eval(code);
@@ -43,7 +43,7 @@ fn leases(set: &mut Set) -> String {
     set.client.eval("leases().len()").display().to_owned()
 }
 
-/// What stands in the states of `kinds`, leaves first.
+/// Paths of the states of `kinds`, leaves first.
 const PATHS: [&str; 13] = [
     "kinds.text",
     "kinds.integer",
@@ -60,14 +60,14 @@ const PATHS: [&str; 13] = [
     "kinds.rows",
 ];
 
-/// What changes the value that it is called on: a write of it is what is meant.
+/// Functions that change the value they are called on: calling one is meant as a write.
 const CHANGERS: [&str; 11] =
     ["clear", "insert", "pad", "pop", "push", "remove", "replace", "reverse", "set", "sort", "trim"];
 
-/// What is called in another way than by arguments, or is the name of a function of the table, too.
+/// Names that are not called with arguments only, or that the table has as well.
 const OTHERS: [&str; 5] = ["throw", "is_def_fn", "is_def_var", "Fn", "get"];
 
-/// Arguments that functions take behind what they are called on.
+/// Arguments of functions after the value they are called on.
 const ARGUMENTS: [&str; 9] =
     ["", "1", "\"a\"", "'a'", "1, 1", "\"a\", \"b\"", "|x| true", "|a, b| a, 0", "[1]"];
 
@@ -79,7 +79,7 @@ fn language(client: &mut Client) -> Vec<String> {
     names.split(", ").map(|name| name.trim().to_owned()).collect()
 }
 
-/// In the mode `observe` a write ends the eval, whatever is caught.
+/// In the mode `observe` a write ends the eval, even if the code catches errors.
 #[test]
 fn no_function_of_the_language_writes_what_it_only_reads() {
     let mut set = set();
@@ -90,7 +90,7 @@ fn no_function_of_the_language_writes_what_it_only_reads() {
         names.iter().map(String::as_str).filter(|name| !CHANGERS.contains(name) && !OTHERS.contains(name));
     let reads: Vec<&str> = reads.collect();
     for path in PATHS {
-        // A session keeps every closure that it was given, so one session is not enough for all.
+        // A session keeps every closure that it was given, so one session cannot hold them all.
         set.client = Client::attach(set.service.agent(), &set.certificates.operator("alice"));
         for arguments in ARGUMENTS {
             let comma = if arguments.is_empty() { "" } else { ", " };
@@ -295,7 +295,7 @@ fn what_a_list_or_map_cannot_be_is_said() {
     fails(&mut set, "-kinds.map", &["`-`"]);
 }
 
-/// A comparison that holds a secret of the service tells nothing about it.
+/// A comparison with a value that contains a secret of the service reveals nothing about it.
 #[test]
 fn secrets_below_a_path_are_not_guessed() {
     let mut set = set();
@@ -326,7 +326,7 @@ fn what_is_not_there_is_an_error_with_the_nearest_name() {
     fails(&mut set, "leases()[0].ownr", &["did you mean `owner`?"]);
     set.client.eval("let i = info();").ok();
     fails(&mut set, "i.uptime", &["did you mean `up`?"]);
-    // A map of one's own is one's own.
+    // A map of the code's own may have any names.
     shows(&mut set, "let m = #{ a: 1 }; if m.b == () { 1 } else { 2 }", "1");
     shows(&mut set, "let m = #{}; m.x = 1; m.y = 2; m.keys()", "[\"x\", \"y\"]");
     shows(&mut set, "let m = #{}; m.x = 1; if m.z == () { 0 }; m.keys()", "[\"x\"]");
@@ -356,7 +356,7 @@ fn names_that_are_no_names_of_the_language_have_a_way() {
     fails(&mut set, "kinds.list.0", &["`kinds.list[0]`"]);
 }
 
-/// What is advised can be typed, and is found.
+/// Advice can be typed as it stands.
 #[test]
 fn help_can_be_followed() {
     let mut set = set();
@@ -376,7 +376,7 @@ fn help_can_be_followed() {
     assert!(set.client.eval("help()").display().contains("is a copy"));
 }
 
-/// An assignment and a method take no options: what is advised can be typed, and then the change is made.
+/// An assignment and a method take no options: the advised code can be typed, and then makes the change.
 #[test]
 fn advice_for_a_place_that_is_changed_already_can_be_followed() {
     let mut set = changing();
@@ -442,7 +442,7 @@ fn switch_compares_what_stands_at_a_path() {
     ] {
         shows(&mut set, code, expected);
     }
-    // In a later submission, in a function of an earlier one.
+    // In a later submission, and in a function of an earlier one.
     shows(&mut set, "f(kinds)", "1");
     fails(&mut set, "switch hosts { [\"h1\"] => 1, _ => 2 }", &["`switch`", "`get(\"hosts\")`"]);
     fails(
@@ -486,7 +486,7 @@ fn a_copy_is_not_changed_in_silence() {
     }
 }
 
-/// What an assignment to a state names is no name of a map.
+/// A missing name is an error also in code that assigns to a state.
 #[test]
 fn a_missing_name_is_told_also_where_a_state_is_assigned_to() {
     let mut set = changing();
@@ -507,8 +507,7 @@ fn a_missing_name_is_told_also_where_a_state_is_assigned_to() {
     shows(&mut set, "let kinds = #{ a: 1 }; kinds.b = 2; kinds.b", "2");
 }
 
-/// What an eval looks at on the way takes the service's lock as a read does: it costs as much, and the record of the eval says
-/// what it was.
+/// A lookup in an eval takes the service's lock like a read: it costs as much, and the eval's record lists it.
 #[test]
 fn containers_that_are_looked_at_are_counted_and_recorded() {
     let mut set = set();
@@ -523,7 +522,7 @@ fn containers_that_are_looked_at_are_counted_and_recorded() {
     assert_eq!(looked, expected);
     set.client.eval("1 + 1").ok();
     assert!(set.certificates.records_of("outcome").pop().unwrap().get("looked").is_none());
-    // Nearly all that an eval may use, with and without looks.
+    // Nearly all operations of an eval, with and without lookups.
     let spent = "for i in 0..900_000 { }";
     set.client.eval(&format!("{spent} for i in 0..1_000 {{ i; }}")).ok();
     for code in ["kinds;", "kinds.map;", "kinds.list[-1];"] {

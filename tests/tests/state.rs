@@ -1,4 +1,4 @@
-//! Writes: of the right type or not at all, undone by themselves, never over what the service did meanwhile.
+//! Writes: of the right type or not at all, undone without a request, and never over a later write of the service.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -42,7 +42,7 @@ fn one_assignment_is_one_write() {
     assert_eq!(reply.ok()["leases"].as_array().unwrap().len(), 1);
 }
 
-/// A text with a secret in it is made of what is shown in its place; the service must never get that.
+/// A text with a secret in it is built from the secret's placeholder; the service must never receive that.
 #[test]
 fn what_is_shown_in_place_of_a_secret_is_not_written() {
     let (_certificates, _service, mut client) = attach();
@@ -122,7 +122,7 @@ fn a_second_write_needs_over_and_the_base_comes_back() {
         ["id"]
         .as_u64()
         .unwrap();
-    // The lower one ends first: nothing live changes, and the upper one gives the base back.
+    // The lower one ends first: nothing live changes, and the upper one restores the base.
     client.eval(&format!("revert({first})")).ok();
     assert_eq!(client.eval("config.db.port").display(), "2");
     client.eval(&format!("revert({second})")).ok();

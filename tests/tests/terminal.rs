@@ -1,4 +1,4 @@
-//! `debugctl attach` as an engineer on call meets it: at a terminal.
+//! `debugctl attach` as an on-call engineer uses it: at a terminal.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,17 +12,17 @@ use debug_tests::terminal::{CTRL_BACKSLASH, CTRL_C, CTRL_D, ENTER, Terminal, UP}
 use debug_tests::{Certificates, Client, Ctl, Proxy, Service, wait};
 use rustix::process::Signal;
 
-/// Wide enough that no line of these tests is longer.
+/// Wider than every line of these tests.
 const WIDE: (u16, u16) = (40, 160);
-/// What terminals begin with.
+/// The default size of terminals.
 const USUAL: (u16, u16) = (24, 80);
 const OBSERVE: &str = "dienstplan(development) alice[oncall] observe›";
 const CHANGE: &str = "dienstplan(development) alice[oncall] CHANGE›";
 /// A patch that makes the service a teapot.
 const TEAPOT: &str = r#"patch("GET /api/healthcheck", |req| #{ status: 418 })"#;
-/// Runs for seconds, until it has used all its operations. `loop {}` has used them at once.
+/// Runs for seconds, until it has used all its operations. `loop {}` uses them at once.
 const LONG: &str = r#"loop { get("config.db.host"); }"#;
-/// What is asked of those who leave changes behind.
+/// The question on leaving with changes in force.
 const QUESTION: &str = "revert now, keep for 60 s more, or stay? [r/k/S]";
 
 struct Set {
@@ -34,7 +34,7 @@ impl Set {
     fn new() -> Self {
         let certificates = Certificates::new();
         let service = Service::start(&certificates);
-        // A route is a point once it was called.
+        // A route becomes a point at its first call.
         assert_eq!(service.health().status, 200);
         Self { certificates, service }
     }
@@ -44,19 +44,19 @@ impl Set {
         self.attach_at(self.service.agent(), size)
     }
 
-    /// As [`Set::attach`], at another address.
+    /// Like [`Set::attach`], at another address.
     fn attach_at(&self, address: SocketAddr, (rows, columns): (u16, u16)) -> Terminal {
         let mut command = Ctl::command(&self.certificates, "alice");
         command.args(["attach", &address.to_string()]);
         command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
         let terminal = Terminal::run(&command, rows, columns);
-        // It also tells what is in force, where something is.
+        // The prompt also shows the changes in force, if there are any.
         let prompt = terminal.prompt();
         assert!(prompt.starts_with(OBSERVE.trim_end_matches('›')), "{prompt}");
         terminal
     }
 
-    /// As [`Set::attach`]; the service is a teapot, by lease 1.
+    /// Like [`Set::attach`]; lease 1 makes the service a teapot.
     fn attach_and_patch(&self) -> Terminal {
         let terminal = self.attach(WIDE);
         terminal.submit(":change INC-42 a test");
@@ -167,7 +167,7 @@ fn ctrl_c_cancels_what_runs_and_nothing_else() {
     shows(&cancelled, "cancelling; Ctrl-C again detaches\nerror: the eval was cancelled");
     shows(&terminal.submit("1 + 1"), "\n2");
 
-    // At the prompt it discards the line.
+    // At the prompt, Ctrl-C discards the line.
     terminal.press("config.slack");
     terminal.wait_for(&format!("{OBSERVE} config.slack"));
     let discarded = terminal.press_below(CTRL_C);
@@ -201,12 +201,12 @@ fn who_leaves_changes_behind_is_asked_and_keeps_them() {
     leaves(&terminal, 0);
     terminal.wait_for("leases that were not confirmed revert 60 s after the session");
     assert_eq!(set.service.health().status, 418);
-    // Who only looks takes nothing over.
+    // A client that only looks takes nothing over.
     let looked = Ctl::run(&set.certificates, "alice", &["leases", &set.service.agent().to_string()]);
     assert_eq!(looked.code, 0, "{}", looked.err);
     let opened = set.certificates.records_of("session.open");
     assert_eq!(opened.last().unwrap()["resumed"], serde_json::json!([]));
-    // They are handed to the next one that attaches, which is asked in turn.
+    // The next client that attaches takes them over, and is asked in turn.
     let terminal = set.attach(WIDE);
     terminal.wait_for("taken over from your lost session: lease 1");
     terminal.press(&format!(":quit{ENTER}"));
@@ -260,7 +260,7 @@ fn the_prompt_counts_down_what_is_in_force() {
     assert_eq!(terminal.prompt(), CHANGE);
 }
 
-/// An assignment has no value that could tell of its change.
+/// An assignment has no value that could name its change.
 #[test]
 fn a_change_without_a_value_is_told() {
     let set = Set::new();
@@ -272,7 +272,7 @@ fn a_change_without_a_value_is_told() {
         &both,
         "\n42\nlease 3: config.server.port set, reverts in 10m unless confirmed\nlease 4: config.db.host set, ",
     );
-    // What a value tells is not told again.
+    // A lease that the value names is not printed again.
     let told = terminal.submit(":confirm 2 5m");
     assert_eq!(told.matches("lease 2").count(), 1, "{told}");
     let told = terminal.submit(r#"set("config.db.port", 3, #{ over: 2 })"#);
@@ -300,7 +300,7 @@ fn the_end_of_ones_change_is_told_while_the_prompt_stands() {
         lea.eval("leases().len()").display() == "1"
     });
     terminal.wait_for("lease 3, config.db.port, has ended, as its guard no longer holds");
-    // It is told once, and not of what one has ended oneself.
+    // An end is reported once, and not if the session ended the lease itself.
     assert_eq!(terminal.submit("1 + 1").lines().count(), 2);
     let told = terminal.submit(":revert 1");
     assert_eq!(told.matches("lease 1").count(), 1, "{told}");
@@ -313,8 +313,8 @@ fn the_end_of_ones_change_is_told_while_the_prompt_stands() {
     assert_eq!(told, 1);
 }
 
-/// The line that is being typed stays as it is, with the cursor where it was, on one row or on several, also on the last of
-/// the screen; and nothing of it is left above.
+/// The line that is being typed stays as it is, with the cursor in its place: on one row or several, also at the bottom of the
+/// screen. No part of it is left above.
 #[test]
 fn what_ends_is_told_above_the_line_that_is_being_typed() {
     let set = Set::new();
@@ -342,7 +342,7 @@ fn what_ends_is_told_above_the_line_that_is_being_typed() {
         terminal.prompt();
     };
     ends_amid("20 + 1", "00", "20 + 1", "120");
-    // The first row holds the prompt and some of it.
+    // The first row holds the prompt and a part of the line.
     let long = "\"a long line that goes on and on until it takes a second row\"";
     ends_amid(long, ".len()", long, "59");
     // The cursor is in the first of two rows, and stays there.
@@ -356,7 +356,7 @@ fn what_ends_is_told_above_the_line_that_is_being_typed() {
     ends_amid(&format!("{long}.len()\x01"), "2000 + ", long, "2062");
 }
 
-/// A patch that fails is ended by its breaker, which must be known before one trusts it further.
+/// A failing patch is ended by its breaker; its operator must know before relying on it.
 #[test]
 fn a_patch_ended_by_its_breaker_is_told_above_the_line() {
     let set = Set::new();
@@ -385,7 +385,7 @@ fn a_patch_that_fails_is_told_while_the_prompt_stands() {
     shows(&told, "not today (line 1");
 }
 
-/// What others change, and what has ended, is seen where one looks, also of who only looks.
+/// Changes of others, and ends, are visible in the prompt, also to an operator who only looks.
 #[test]
 fn the_prompt_tells_what_is_in_force_now() {
     let set = Set::new();
@@ -405,7 +405,7 @@ fn the_prompt_tells_what_is_in_force_now() {
     assert_eq!(terminal.lines().iter().filter(|line| line.contains("half a line")).count(), 1);
 }
 
-/// Such as those inside editors: lines, and nothing that moves a cursor.
+/// Dumb terminals, such as those inside editors: lines, and nothing that moves a cursor.
 #[test]
 fn a_terminal_that_shows_text_and_no_more_has_all_but_the_editor() {
     let set = Set::new();
@@ -446,7 +446,7 @@ fn who_leaves_as_other_programs_are_left_is_asked_as_with_ctrl_d() {
         terminal.wait_for(QUESTION);
         assert!(!terminal.press_below(ENTER).contains("error"));
     }
-    // A variable of that name is shown.
+    // A variable with that name is shown.
     terminal.submit("let q = 41;");
     shows(&terminal.submit("q + 1"), "\n42");
     shows(&terminal.submit("q"), "\n41");
@@ -506,13 +506,13 @@ fn a_tab_completes_commands_and_functions() {
     let terminal = set.attach(WIDE);
     terminal.press(":lea\t");
     terminal.wait_for("the changes in force and when they revert");
-    // The first one takes what is offered.
+    // The first Enter accepts the completion.
     terminal.press(ENTER);
     shows(&terminal.submit_rest(""), ":leases\nno leases");
 }
 
-/// What is typed while an eval runs is kept for the prompts after it, every line of it. (With Ctrl-C a terminal throws
-/// away what was typed before it.)
+/// Lines typed while an eval runs are kept for the next prompts, all of them. (On Ctrl-C a terminal discards what was typed
+/// before it.)
 #[test]
 fn lines_that_are_typed_ahead_are_not_lost() {
     let set = Set::new();
@@ -568,7 +568,7 @@ fn a_lost_service_gives_the_terminal_back() {
     terminal.wait_for("error: the connection was lost");
 }
 
-/// An answer is proven to be in the log, if not in this session then in the next; where it never was, that is said.
+/// An answer is proven to be in the log, if not in this session then in the next; if it never was, that is reported.
 #[test]
 fn what_a_lost_session_has_not_seen_proven_is_demanded_of_the_next_one() {
     let set = Set::new();
@@ -576,7 +576,7 @@ fn what_a_lost_session_has_not_seen_proven_is_demanded_of_the_next_one() {
     let unproven = "before the agent proved that the last eval is in its log";
     for (breaks_again, code) in [(false, 0), (true, 6)] {
         let terminal = set.attach_at(proxy.address, WIDE);
-        // The eval gets through, the demand for its proof does not.
+        // The eval gets through, the request for its proof does not.
         proxy.break_after(1);
         let lost = terminal.submit("20 + 1");
         shows(&lost, "\n21\nthe connection was lost: the agent vanished without a goodbye");

@@ -1,4 +1,4 @@
-//! What undoing a change does to changes above, below and inside it, and to what the service itself did meanwhile.
+//! What undoing a change does to changes above, below and inside it, and to later writes of the service itself.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -75,7 +75,7 @@ fn a_conflict_is_kept_or_forced_once() {
     for (how, expected) in [("keep", None), ("force", Some(()))] {
         let before = client.eval("rota.on_duty").display().to_owned();
         let ours = if how == "keep" { "ben" } else { "anna" };
-        // It goes on from there: to somebody who was not on duty before.
+        // It continues from there: to a person who was not on duty before.
         let id = made(&mut client, &format!("rota.on_duty = \"{ours}\""));
         rotate(&service);
         let theirs = client.eval("rota.on_duty").display().to_owned();
@@ -92,7 +92,7 @@ fn a_conflict_is_kept_or_forced_once() {
     }
 }
 
-/// A viewer may end nobody's conflict; one's own lease in force has none.
+/// A viewer may not settle a conflict; one's own lease in force has none.
 #[test]
 fn settling_needs_a_conflict_and_a_permission() {
     let (certificates, service, mut client) = attach();
@@ -139,7 +139,7 @@ fn changes_on_top_of_around_and_inside_one_another_end_in_any_order() {
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
 }
 
-/// T72: a second change at a place is refused, and names the first.
+/// T72: a second change at a place is refused, and the refusal names the first.
 #[test]
 fn a_place_that_is_changed_is_changed_again_only_on_purpose() {
     let (_certificates, _service, mut client) = attach();
@@ -155,8 +155,8 @@ fn a_place_that_is_changed_is_changed_again_only_on_purpose() {
     assert_eq!(client.eval("config.db.port").display(), "1111");
 }
 
-/// Two operators at once: one changes the place, the other is told what is in the way, a change or one that is being made,
-/// and nothing is half of each.
+/// Two operators at once: one changes the place, the other gets an error that names the obstacle, a change or one in progress,
+/// and the value is never a mixture.
 #[test]
 fn of_two_sessions_that_change_one_place_at_once_one_does() {
     let (certificates, service, mut alice) = attach();
@@ -201,7 +201,7 @@ fn an_adopted_change_outlives_the_session_that_made_it() {
     assert_eq!(records(&certificates, "lease.adopted").len(), 1);
 }
 
-/// Its eval failed: it is again whose it was.
+/// Its eval failed: the lease belongs to its earlier owner again.
 #[test]
 fn an_adoption_is_undone_with_its_eval() {
     let (certificates, service, mut client) = attach();
@@ -257,7 +257,7 @@ fn a_change_that_persists_does_not_depend_on_its_session() {
     assert!(row["reverts_in_ms"].as_u64().unwrap() > 300_000, "{row}");
 }
 
-/// A guard is true before the change and ends it when it no longer is; the reason says what was seen.
+/// A guard is true before the change, and ends it when it becomes false; the reason tells what the guard saw.
 #[test]
 fn a_change_ends_when_its_guard_is_false() {
     let (certificates, service, mut client) = attach();
@@ -273,7 +273,7 @@ fn a_change_ends_when_its_guard_is_false() {
     assert_eq!(ended["lease"].as_u64(), Some(id));
     let seen = ended["detail"].as_str().unwrap();
     assert!(seen.contains("\"errors\":"), "{seen}");
-    // Whoever holds the lease is told that it ended, not what the guard saw: its author may see more.
+    // The lease's holder is told that it ended, but not what the guard saw: its author may be permitted to see more.
     let told =
         wait::until("its holder is told", || client.call("ping", json!({})).ok()["ended"].get(0).cloned());
     assert_eq!((&told["id"], &told["how"], &told["why"]), (&json!(id), &json!("guard-failed"), &Value::Null));
@@ -323,7 +323,7 @@ fn a_guard_that_does_not_hold_or_cannot_tell_keeps_its_change_from_being_made() 
         ("|s| s.calls", "instead of true or false"),
         ("|s| { loop { } }", "cannot tell"),
         ("|s| throw \"no\"", "cannot tell"),
-        // What is not there is a mistake, not something that is never reached.
+        // A missing value is a mistake, and not a value that is never reached.
         ("|s| !(s.gauges.queu > 10)", "cannot tell"),
         ("|s| s.nope == ()", "nope"),
         ("|s| s.points[\"GET /api/helthcheck\"].errors != 3", "cannot tell"),

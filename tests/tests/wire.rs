@@ -1,4 +1,4 @@
-//! Whatever bytes an authenticated client sends, the worst outcome is a clear error and a closed connection.
+//! For any bytes that an authenticated client sends, the worst outcome is a clear error and a closed connection.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -25,7 +25,7 @@ impl Set {
         Client::attach(self.service.agent(), &self.certificates.operator("alice"))
     }
 
-    /// Nothing of it hurt: the service answers, and a new client too.
+    /// The service is unharmed: it answers, also a new client.
     fn still_well(&self) {
         assert_eq!(self.service.health().status, 200);
         assert_eq!(self.attach().eval("6 * 7").display(), "42");
@@ -38,14 +38,14 @@ fn a_message_over_1_mib_closes_the_connection() {
     let set = Set::new();
     let mut client = set.attach();
     let long = vec![b'x'; (1 << 20) + 2];
-    // The agent closes before all of it is sent.
+    // The agent closes before everything is sent.
     drop(client.send_raw(&long));
     drop(client.send_raw(b"\n"));
     assert!(client.is_closed());
     set.still_well();
 }
 
-/// A signed eval that lacks only the end of its line, and then the end of the connection: what the log says of that.
+/// A signed eval that lacks only its final newline, then the end of the connection. The log must give the reason `why`.
 #[track_caller]
 fn unfinished(end: impl FnOnce(Client), why: &str) {
     let set = Set::new();
@@ -76,7 +76,7 @@ fn half_a_message_and_then_goodbye_is_a_protocol_error() {
     unfinished(Client::close, "protocol error: the client closed inside a message");
 }
 
-/// The twin of the two above: what is missing there is the end of the line alone.
+/// The counterpart of the two above: only the end of the line was missing there.
 #[test]
 fn half_a_message_and_then_the_other_half_is_one() {
     let set = Set::new();
@@ -148,7 +148,7 @@ fn unknown_options_are_named_with_the_known_ones() {
     assert!(message.contains("tttl") && message.contains("ttl, reason, over"), "{message}");
 }
 
-/// The one table is what dispatch knows.
+/// Dispatch knows exactly the methods of the table.
 #[test]
 fn every_method_of_the_table_is_answered() {
     let set = Set::new();
@@ -181,7 +181,7 @@ fn nothing_is_answered_before_hello() {
     }
 }
 
-/// An eval right behind `hello` is either out of order or recorded after its session: the log always knows whose it is.
+/// An eval right after `hello` is either out of order or recorded after its session: the log always knows its operator.
 #[test]
 fn an_eval_sent_with_hello_never_comes_before_its_session_in_the_log() {
     let set = Set::new();
@@ -190,7 +190,7 @@ fn an_eval_sent_with_hello_never_comes_before_its_session_in_the_log() {
         let mut client = Client::connect(set.service.agent(), Some(identity)).unwrap();
         let hello = client.start("hello", json!({ "version": "test", "checkpoint": 0 }));
         let eval = client.start_payload(&json!({ "code": "1", "after": "revert" }));
-        // Whichever is answered first.
+        // In either order.
         let mut answered = Vec::new();
         while answered.len() < 2 {
             let message = client.read().unwrap();
@@ -224,7 +224,7 @@ fn a_second_hello_is_out_of_order() {
     assert_eq!(code, "order");
 }
 
-/// The first message that a client reads tells where it is, and nothing else comes before it.
+/// The agent's first message tells the client where it is.
 #[test]
 fn the_agent_speaks_first_and_says_where_the_client_is() {
     let set = Set::new();
@@ -287,7 +287,7 @@ fn no_signature_is_refused() {
     assert!(message.contains("sig"), "{message}");
 }
 
-/// A whole signed eval of one connection, sent again on another.
+/// A valid signed eval of one connection, sent again on another.
 #[test]
 fn an_eval_of_another_connection_is_refused() {
     let set = Set::new();
@@ -300,7 +300,7 @@ fn an_eval_of_another_connection_is_refused() {
     assert!(second.is_closed());
 }
 
-/// What this connection asks to be signed, signed by another operator whose certificate is as good.
+/// A payload with this connection's exporter, signed by another operator with an equally good certificate.
 #[test]
 fn an_eval_that_somebody_else_signed_is_refused() {
     let bob = |set: &Set| debug_tests::client::Identity::read(&set.certificates.operator("bob"));
@@ -311,7 +311,7 @@ fn an_eval_that_somebody_else_signed_is_refused() {
     let (code, _) = client.call("eval", json!({ "payload": payload, "sig": sig })).failed();
     assert_eq!(code, "signature");
     assert!(client.is_closed());
-    // Bob's own connection takes what his key signs in this way.
+    // Bob's own connection accepts a signature that his key makes in this way.
     let mut his = Client::attach(set.service.agent(), &set.certificates.operator("bob"));
     let sig = base64(&bob(&set).sign(&his.message(1, &payload)));
     his.call("eval", json!({ "payload": payload, "sig": sig })).ok();
@@ -328,7 +328,7 @@ fn cancelling_what_does_not_run_says_so() {
     assert_eq!(client.call("cancel", json!({ "id": 77 })).ok()["cancelled"], false);
 }
 
-/// Whether it comes before the last effect or after: what the answer to it says is what happened.
+/// Before or after the last effect: the answer to a cancellation is true.
 #[test]
 fn a_cancellation_is_told_the_truth() {
     let set = Set::new();
@@ -338,7 +338,7 @@ fn a_cancellation_is_told_the_truth() {
     let (mut cancelled, mut done) = (0, 0);
     for round in 0..100 {
         let made = count(&set);
-        // Cancelled at once, or a moment later, while the end of it is recorded.
+        // Cancelled at once, or a moment later, while its end is recorded.
         let code = format!("config.db.port = {}; let marker = {round}", 6_000 + round);
         let id = client.start_payload(&json!({ "code": code, "after": "revert" }));
         if round % 3 > 0 {
@@ -390,7 +390,7 @@ fn a_call_that_keeps_a_change_is_not_half_cancelled() {
         let (mut answer, mut reply) = (None, None);
         while answer.is_none() || reply.is_none() {
             let message = match client.notifications.iter().position(|seen| seen["id"] == json!(id)) {
-                // The ping before was answered later.
+                // The earlier ping was answered later.
                 Some(at) => client.notifications.remove(at),
                 None => client.read().unwrap(),
             };
@@ -413,7 +413,7 @@ fn a_call_that_keeps_a_change_is_not_half_cancelled() {
 fn a_running_eval_is_cancelled() {
     let set = Set::new();
     let mut client = set.attach();
-    // Each read takes long for the operations that it costs: these would go on for seconds, until the limit.
+    // Each read takes long for the operations that it costs: these would run for seconds, until the limit.
     let id = client.start_payload(&json!({ "code": "loop { get(\"config\"); }" }));
     wait::until_true("it runs", || set.certificates.records().contains("\"function\":\"get\""));
     client.call("cancel", json!({ "id": id })).ok();

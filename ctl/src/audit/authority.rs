@@ -93,7 +93,7 @@ pub(super) fn operator(certificate: &[u8], origin: &str) -> Result<Operator, Str
 }
 
 /// The CA beside an inventory: `ca/ca.pem`, as `debugctl certs init` lays it out, or `ca.pem`, if both were copied. Never one in
-/// the log's own folder `log`: whoever can write the log could have put it there.
+/// the log's own folder `log`: anyone who can write the log could have put it there.
 pub(super) fn beside(inventory: &Path, log: &Path) -> Option<PathBuf> {
     let (set, log) = (inventory.parent()?, log.canonicalize().ok()?);
     let outside = |path: &Path| path.canonicalize().is_ok_and(|path| !path.starts_with(&log));

@@ -117,8 +117,8 @@ struct Ended {
     settled: bool,
 }
 
-/// A lease whose end is only correct if one below it had ended earlier: two ends may be recorded in another order than they
-/// happened.
+/// A lease with an end that is only correct if a lease below it had ended earlier: two ends may be recorded in another order than
+/// they happened.
 struct Waiting {
     standing: Standing,
     end: End,

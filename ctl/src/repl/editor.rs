@@ -62,7 +62,7 @@ impl Editor {
         Self { editor: None, interrupt: Arc::default(), history, typed: String::new() }
     }
 
-    /// A new editor with an empty line. An editor whose position on the screen is wrong is replaced, as its position cannot be
+    /// A new editor with an empty line. An editor at a wrong position on the screen is replaced, as its position cannot be
     /// set.
     fn fresh(&self) -> Reedline {
         let menu = ColumnarMenu::default().with_name(MENU).with_columns(1).with_marker("");

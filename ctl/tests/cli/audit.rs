@@ -282,7 +282,7 @@ fn the_ca_is_found_beside_the_inventory_and_never_in_the_logs_folder() {
     write(&world.path("own.pem"), &world.authority.pem());
     said(&["--ca", world.path("own.pem").to_str().unwrap()], "/own.pem`\n");
 
-    // Whoever writes the log could have put these there.
+    // A process that writes the log could have put these there.
     write(&world.audit().join("inventory.json"), &inventory);
     write(&world.audit().join("ca.pem"), &world.authority.pem());
     let inside = world.audit().join("inventory.json");

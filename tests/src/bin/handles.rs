@@ -3,7 +3,7 @@
 //! HTTP on a port that the system chooses: `GET /states` shows the states as the service itself sees them, `/answer` calls a
 //! function that can be patched, `/hold` takes the lock of `mutex` and keeps it until `/release`. `/refuse`, `/panic`, `/ignore`
 //! and `/hang` decide what happens to the next values of the field `limits.mail.rate`, until `/heal`. `/moody` makes the
-//! subscriber and the gauge panic until `/calm`. `/stop` drops the agent and answers with the milliseconds that this took.
+//! subscriber and the gauge panic until `/calm`. `/stop` drops the agent.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
 
 use std::fmt;
