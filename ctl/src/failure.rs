@@ -173,9 +173,9 @@ impl Failure {
     }
 }
 
-/// The result of a command that did something and then closed its session. A failed verification of the log outweighs the
-/// command's own failure, since then nothing that the agent said can be relied on; the command's failure is printed first. A
-/// verification failure that was printed before the session did anything is not news: then the command's failure is returned.
+/// The result of a command that did something and then closed its session. If both failed, the close's failure is returned and
+/// the command's is printed first: without its proofs, nothing that the agent said can be relied on. The command's failure is
+/// returned if it is itself one of verification, or if the close's was printed before the session did anything.
 ///
 /// # Errors
 /// The command or the close failed.

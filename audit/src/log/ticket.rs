@@ -64,7 +64,7 @@ pub struct Ticket {
     pub(super) promise: Arc<Promise>,
     pub(super) shared: Arc<Shared>,
     pub(super) until: Until,
-    /// Whether the records are sure to be written: a caller waited for them or asked for a sync.
+    /// Whether a caller waited for the records or asked about them. Otherwise dropping the ticket wakes the thread.
     pub(super) seen_to: AtomicBool,
 }
 

@@ -1,4 +1,4 @@
-//! Writing files that other users cannot write and that are never seen half-written.
+//! Writing files that only their owner can write, and replacing them so that they are never seen half-written.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};

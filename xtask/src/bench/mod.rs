@@ -39,7 +39,7 @@ enum Budget {
 /// Measures the named rows, or all.
 ///
 /// # Errors
-/// A row is over its budget or cannot be measured, or no row is named so: then nothing was shown.
+/// A row is over its budget or cannot be measured, a name is unknown, or there is no row: then nothing was shown.
 pub(crate) fn run(names: &[String], runs: usize) -> Result<(), String> {
     if let Some(name) = names.iter().find(|name| !rows::ROWS.iter().any(|row| row.name == *name)) {
         let known: Vec<_> = rows::ROWS.iter().map(|row| row.name).collect();
