@@ -255,12 +255,19 @@ pub(crate) fn end(
             let mut ending = undone(ended, &mut view, otherwise, orders);
             ending.covered_by = covered_by;
             ending.basis = Some(trail.basis);
-            if let Some(inside) = place_again(layers, &mut lifted, &ending.layer.path, &seen, &view) {
-                view = seen;
-                let place = ending.layer.path.clone();
-                ending.stands = Some(view.at(&place).cloned());
-                ending.as_before = false;
-                ending.left = vec![Left { place, why: Why::Inside(inside) }];
+            match place_again(layers, &lifted, &ending.layer.path, &seen, &view) {
+                Ok(places) => {
+                    for (taken, place) in lifted.iter_mut().zip(places) {
+                        taken.path = place;
+                    }
+                }
+                Err(inside) => {
+                    view = seen;
+                    let place = ending.layer.path.clone();
+                    ending.stands = Some(view.at(&place).cloned());
+                    ending.as_before = false;
+                    ending.left = vec![Left { place, why: Why::Inside(inside) }];
+                }
             }
             ending
         }
@@ -366,29 +373,39 @@ fn lift(
     Ok(Lifted { at, path: trail.path, stood: seen, order })
 }
 
-/// Locates the lifted layers inside `path` again after an undo changed list elements around them. Returns the first lease
-/// that has no place any more.
+/// Where the lifted layers go back to after an undo changed the list elements around them, in the order of `lifted`. One that
+/// stands on another lifted layer goes where that layer goes: its path leads into that layer's value.
+///
+/// # Errors
+/// The lease that has no place any more.
 fn place_again(
     layers: &[Layer],
-    lifted: &mut [Lifted],
+    lifted: &[Lifted],
     path: &[String],
     seen: &Tree,
     now: &Tree,
-) -> Option<u64> {
-    for taken in lifted.iter_mut().filter(|taken| taken.path.len() > path.len()) {
-        let Some(below) = taken.path.strip_prefix(path) else { continue };
-        let changed = &layers[taken.at].anchor.changed;
-        let changed: Vec<_> =
-            changed.iter().filter_map(|place| Some(place.strip_prefix(path)?.to_vec())).collect();
-        let (Some(seen), Some(now)) = (seen.at(path), now.at(path)) else {
-            return Some(layers[taken.at].lease);
-        };
-        match follow(below, &changed, seen, now, Evidence::All) {
-            Ok(trail) => taken.path = [path, &trail.path].concat(),
-            Err(_) => return Some(layers[taken.at].lease),
+) -> Result<Vec<Vec<String>>, u64> {
+    let mut places: Vec<Vec<String>> = lifted.iter().map(|taken| taken.path.clone()).collect();
+    for (index, taken) in lifted.iter().enumerate().rev() {
+        let older = lifted.iter().enumerate().skip(index + 1);
+        let holder = older.filter(|(_, older)| taken.path.starts_with(&older.path)).map(|(at, _)| at).next();
+        if let Some(holder) = holder {
+            places[index] = [&places[holder], &taken.path[lifted[holder].path.len()..]].concat();
+        } else if let Some(below) = taken.path.strip_prefix(path).filter(|below| !below.is_empty()) {
+            let lease = layers[taken.at].lease;
+            let changed = layers[taken.at].anchor.changed.iter();
+            let changed: Vec<_> = changed.filter_map(|at| Some(at.strip_prefix(path)?.to_vec())).collect();
+            let (seen, now) = (seen.at(path).ok_or(lease)?, now.at(path).ok_or(lease)?);
+            let trail = follow(below, &changed, seen, now, Evidence::All).map_err(|_| lease)?;
+            places[index] = [path, &trail.path].concat();
         }
     }
-    None
+    let mut view = now.clone();
+    for (taken, place) in lifted.iter().zip(&places).rev() {
+        let next = view.with(place, taken.stood.clone(), &taken.order);
+        view = next.map_err(|_| layers[taken.at].lease)?;
+    }
+    Ok(places)
 }
 
 /// Puts lifted layers back, oldest first; the value then at each place becomes the layer's base.
@@ -439,8 +456,12 @@ pub(crate) fn settled(layers: &mut [Layer], lease: u64) {
 /// # Errors
 /// The lease that created the place.
 pub(crate) fn outlives(layers: &[Layer], path: &[String]) -> Result<(), u64> {
-    let containing = layers.iter().filter(|layer| path.len() > layer.path.len() && layer.contains(path));
-    for layer in containing {
+    // Newest first: each path leads into the value of the layer above.
+    let mut path = path.to_vec();
+    for layer in layers.iter().rev() {
+        if path.len() <= layer.path.len() || !layer.contains(&path) {
+            continue;
+        }
         let below = &path[layer.path.len()..];
         let (Some(after), Some(base)) = (&layer.after, &layer.base) else { return Err(layer.lease) };
         // The place itself counts as changed, because the write will change it.
@@ -448,6 +469,7 @@ pub(crate) fn outlives(layers: &[Layer], path: &[String]) -> Result<(), u64> {
         if base.at(&found.path).is_none() && after.at(below).is_some() {
             return Err(layer.lease);
         }
+        path = [layer.path.as_slice(), &found.path].concat();
     }
     Ok(())
 }

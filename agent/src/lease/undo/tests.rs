@@ -289,3 +289,4 @@ fn what_only_a_lease_brought_cannot_be_changed_by_another() {
 }
 
 mod lists;
+mod stacks;
