@@ -415,6 +415,7 @@ fn settle(core: &Core, run: &Run, id: u64, force: bool) -> Result<Dynamic, Refus
         return Err(settled_before(id));
     };
     let mut as_before = false;
+    let at = lease.change.left().map_or_else(|| lease.target().clone(), |left| found_at(&lease, &left.path));
     if force {
         match lease.change.force(Wait::AGENT) {
             Ok(seen) => as_before = seen,
@@ -425,14 +426,22 @@ fn settle(core: &Core, run: &Run, id: u64, force: bool) -> Result<Dynamic, Refus
         }
     }
     core.leases.ended(id, "conflict, settled");
-    let stands = stands(core, lease.target()).map_or(Value::Null, |value| core.digest(&value));
+    let stands = stands(core, &at).map_or(Value::Null, |value| core.digest(&value));
     let (by, how) = (&run.session.operator.name, gate::settled_as(force));
     core.append(vec![records::lease_settled(&lease, by, how, &stands, Value::Null)]);
     Ok(values::say(match force {
-        true if as_before => format!("lease {}: {} is as it was before", lease.id, lease.target()),
-        true => format!("lease {}: what it changed at {} is undone", lease.id, lease.target()),
-        false => format!("lease {}: {} stays as the service made it", lease.id, lease.target()),
+        true if as_before => format!("lease {}: {at} is as it was before", lease.id),
+        true => format!("lease {}: what it changed at {at} is undone", lease.id),
+        false => format!("lease {}: {at} stays as the service made it", lease.id),
     }))
+}
+
+/// The place of a write as its end found it, from the path below its state.
+fn found_at(lease: &Lease, below: &[String]) -> Resource {
+    match lease.target() {
+        Resource::State(target) => Resource::State([target.get(..1).unwrap_or_default(), below].concat()),
+        other => other.clone(),
+    }
 }
 
 pub(crate) fn ended(error: &EndError) -> Refusal {

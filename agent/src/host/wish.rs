@@ -153,13 +153,16 @@ fn settle(
     let places = forced.map(|conflict| conflict.places.as_slice()).unwrap_or_default();
     let reason = run.reason().or_else(|| Some(lease.reason.clone()));
     let options = Options { reason, ..Options::default() };
-    for asked in [lease.target().clone()].into_iter().chain(others).chain(places.iter().map(state)) {
+    let put = put_by_force(&lease);
+    let found = put.iter().map(|(at, _)| state(at));
+    for asked in
+        [lease.target().clone()].into_iter().chain(others).chain(found).chain(places.iter().map(state))
+    {
         let barred = Barred { named: false, ..Barred::named(function, asked, options.clone()) };
         if let Some(barred) = barred.unless_allowed(core, run) {
             return barred;
         }
     }
-    let put = put_by_force(&lease);
     let below = places.iter().flat_map(|place| {
         let stands = core
             .read(place, Wait::AGENT)

@@ -36,6 +36,8 @@ pub(crate) enum Why {
     Inside(u64),
     /// A layer above ended with a conflict, and its value is still there.
     Below(u64),
+    /// The service moved what was changed after the conflict.
+    Moved,
 }
 
 impl Why {
@@ -50,6 +52,9 @@ impl Why {
             ),
             Self::Inside(lease) => {
                 format!("lease {lease} inside `{}` would have no place any more", root.join(place))
+            }
+            Self::Moved => {
+                format!("what was changed is at `{}` now, which the conflict does not name", root.join(place))
             }
             Self::Below(lease) => {
                 format!("what stands at `{}` is what lease {lease} left there", root.join(place))

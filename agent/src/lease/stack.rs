@@ -151,6 +151,9 @@ fn end_so(
             undo::look(&mut next, live, orders);
             undo::abandon(&mut next, lease, &ending.left);
         }
+        if otherwise == Otherwise::Force {
+            ending.keep_to_conflict(live);
+        }
         // If the value is unchanged, nothing is written.
         let changed = (ending.tree != *live).then(|| ending.tree.clone());
         let refused = otherwise == Otherwise::Force && !ending.left.is_empty();

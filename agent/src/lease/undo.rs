@@ -30,6 +30,8 @@ pub(crate) struct Layer {
     pub(crate) anchor: Anchor,
     /// Places below which a layer above ended with a conflict.
     disputed: Vec<Dispute>,
+    /// The places that its end left as a conflict: only these may be forced.
+    conflict: Vec<Vec<String>>,
 }
 
 /// Evidence that identifies the place of a layer.
@@ -65,7 +67,16 @@ impl Layer {
             evidence: Evidence::All,
             order: names_beside(path, before),
         };
-        Self { lease, path: path.to_vec(), after, base, deadline, anchor, disputed: Vec::new() }
+        Self {
+            lease,
+            path: path.to_vec(),
+            after,
+            base,
+            deadline,
+            anchor,
+            disputed: Vec::new(),
+            conflict: Vec::new(),
+        }
     }
 
     /// Locates the layer in a view of the state. `lost`: places changed by layers above that could not be lifted. `others`:
@@ -203,6 +214,17 @@ impl Ending {
             self.stands = Some(live.at(&place).cloned());
         }
         self.left = vec![Left { place, why: Why::Unfit }];
+        self.layer.conflict = self.left.iter().map(|left| left.place.clone()).collect();
+    }
+
+    /// Refuses to force what lies outside the places of the conflict. The operator, policy and the record know those; the
+    /// service may have moved what was changed since.
+    pub(super) fn keep_to_conflict(&mut self, live: &Tree) {
+        let known = |place: &[String]| self.layer.conflict.iter().any(|known| place.starts_with(known));
+        let differing = live.differences(&self.tree).into_iter().map(|(place, ..)| place);
+        let moved: Vec<Left> =
+            differing.filter(|place| !known(place)).map(|place| Left { place, why: Why::Moved }).collect();
+        self.left.extend(moved);
     }
 }
 
@@ -297,6 +319,9 @@ pub(crate) fn end(
     put_back(layers, lifted, &mut view);
     layers.remove(at);
     ending.tree = view;
+    if otherwise == Otherwise::Keep {
+        ending.layer.conflict = ending.left.iter().map(|left| left.place.clone()).collect();
+    }
     Some(ending)
 }
 
