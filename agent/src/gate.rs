@@ -29,7 +29,7 @@ use crate::session::Session;
 use crate::state::{Path, Tree};
 use asked::Decided;
 use requests::{requests, resource};
-use stack::check_stack;
+use stack::{called, check_stack};
 
 pub(crate) use asked::NonEmpty;
 pub(crate) use permit::{MethodPermit, Opened, Permit};
@@ -309,7 +309,7 @@ fn claim<'a>(core: &'a Core, run: &Run, proposal: &Proposal, now: BootTime) -> R
     // The id of the future lease is not told: the change may fail.
     let claim = core.leases.claim(target, by).map_err(|other| {
         Refusal::state(
-            format!("`{target}` is being changed by {other} at this moment"),
+            format!("`{target}` is being changed by {} at this moment", called(core, run, other)),
             "look at `leases()` and decide anew",
         )
     })?;

@@ -203,12 +203,14 @@ impl Run {
         self.done().looks.members(|path| self.clean(core, path))
     }
 
-    /// The current place of each write in a path's state, by lease, as far as it is known; in a plan, with the plan's
-    /// own writes.
-    pub(crate) fn places(&self, core: &Core, path: &Path) -> BTreeMap<u64, Path> {
+    /// The current place of each write in a path's state, by lease; in a plan, with the plan's own writes.
+    ///
+    /// # Errors
+    /// The state cannot be read at this moment, so it is unknown where the service moved what the writes changed.
+    pub(crate) fn places(&self, core: &Core, path: &Path) -> Result<BTreeMap<u64, Path>, ChangeError> {
         let planned =
             self.done().planning.as_ref().and_then(|planning| planning.overlay().places(core, path));
-        planned.unwrap_or_else(|| core.writes.places(path, Wait::AGENT)).unwrap_or_default()
+        planned.unwrap_or_else(|| core.writes.places(path, Wait::AGENT))
     }
 
     /// The leases in force, oldest first; in a plan as the plan would leave them.

@@ -39,7 +39,7 @@ pub(crate) fn not_failing(core: &Core, run: &Run, target: &Resource) -> Result<(
 pub(super) fn check_stack(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<(), Refusal> {
     let target = proposal.change.target();
     not_failing(core, run, target)?;
-    let standing = standing(core, run, target);
+    let standing = standing(core, run, target)?;
     let Options { over, below, .. } = &proposal.options;
     let top = unagreed(run, &standing);
     if let Some(lease) = top
@@ -76,17 +76,33 @@ pub(crate) struct Standing {
     pub(crate) at: Resource,
 }
 
-/// The leases that overlap a target.
-pub(crate) fn standing(core: &Core, run: &Run, target: &Resource) -> Vec<Standing> {
+/// The leases that overlap a target. One whose element is lost may be at any element of its list.
+///
+/// # Errors
+/// It is unknown at this moment where the changes of the state are: none is covered by mistake.
+pub(crate) fn standing(core: &Core, run: &Run, target: &Resource) -> Result<Vec<Standing>, Refusal> {
     let mut places = match target {
-        Resource::State(path) => run.places(core, &Path(path.clone())),
+        Resource::State(path) => run.places(core, &Path(path.clone())).map_err(|error| {
+            Refusal::state(
+                format!("where the changes in force at `{target}` are is not known at this moment: {error}"),
+                "try again",
+            )
+        })?,
         _ => BTreeMap::new(),
     };
     let leases = run.leases(core).into_iter().map(|lease| {
         let at = places.remove(&lease.id).map(|path| Resource::State(path.0));
         Standing { at: at.unwrap_or_else(|| lease.target().clone()), lease }
     });
-    leases.filter(|standing| overlaps(&standing.at, target)).collect()
+    Ok(leases.filter(|standing| overlaps(&standing.at, target)).collect())
+}
+
+/// How another eval that changes the target at this moment is called: its number and operator only for those who may list.
+pub(super) fn called(core: &Core, run: &Run, other: String) -> String {
+    match core.policy.decide(&run.request(core, Action::List, Resource::Agent)) {
+        Decision::Allow(_) => other,
+        Decision::Deny(_) => "another eval".to_owned(),
+    }
 }
 
 fn already_changed(

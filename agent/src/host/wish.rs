@@ -423,7 +423,7 @@ fn restore(
         let Some(value) = then.at(&common).cloned() else { continue };
         changes.push((path.join(&common), value));
     }
-    let stacked = stacked(core, run, &changes, &options);
+    let stacked = stacked(core, run, &changes, &options)?;
     let effects = changes.into_iter().zip(stacked).map(|((path, value), options)| {
         let target = state(&path);
         let barred = Barred::named(function, target.clone(), options.clone());
@@ -451,10 +451,15 @@ fn above_moved(path: Vec<String>, places: &[Vec<String>], then: &Tree, now: &Tre
 
 /// The options of each of several changes: each gets the ids in `over` of leases at its target. The first also gets ids
 /// of leases at no target, so that the gate refuses it.
-fn stacked(core: &Core, run: &Run, changes: &[(Path, Tree)], options: &Options) -> Vec<Options> {
+fn stacked(
+    core: &Core,
+    run: &Run,
+    changes: &[(Path, Tree)],
+    options: &Options,
+) -> Result<Vec<Options>, Refusal> {
     let targets: Vec<Resource> = changes.iter().map(|(path, _)| state(path)).collect();
-    let standing: Vec<Vec<Standing>> =
-        targets.iter().map(|target| gate::standing(core, run, target)).collect();
+    let standing = targets.iter().map(|target| gate::standing(core, run, target));
+    let standing = standing.collect::<Result<Vec<Vec<Standing>>, Refusal>>()?;
     let below = standing.iter().filter_map(|at| gate::unagreed(run, at).map(|lease| lease.id));
     let below: BTreeSet<u64> = below.collect();
     let stands = |id: u64, at: usize| standing[at].iter().any(|one| one.lease.id == id);
@@ -464,12 +469,12 @@ fn stacked(core: &Core, run: &Run, changes: &[(Path, Tree)], options: &Options) 
         let over = options.over.iter().filter(is_meant).copied().collect();
         Options { over, below: below.iter().copied().collect(), ..options.clone() }
     };
-    (0..targets.len()).map(of).collect()
+    Ok((0..targets.len()).map(of).collect())
 }
 
 /// The id of the lease that a change at `target` must name in `over`.
 fn stacked_at(core: &Core, run: &Run, target: &Resource) -> Option<u64> {
-    gate::unagreed(run, &gate::standing(core, run, target)).map(|lease| lease.id)
+    gate::unagreed(run, &gate::standing(core, run, target).ok()?).map(|lease| lease.id)
 }
 
 fn write(

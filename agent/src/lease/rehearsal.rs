@@ -43,7 +43,7 @@ impl Rehearsal {
         };
         self.update(states, path, &[], &look)?;
         let root = root(path);
-        let place = |layer: Layer| (layer.lease, root.join(&layer.path));
+        let place = |layer: Layer| (layer.lease, root.join(layer.known_path()));
         Ok(layers.into_inner().into_iter().map(place).collect())
     }
 

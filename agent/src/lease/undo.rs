@@ -121,6 +121,15 @@ impl Layer {
         self.anchor.list.is_some()
     }
 
+    /// Its path as far as it is known: of a layer whose element is lost, that of the list.
+    pub(super) fn known_path(&self) -> &[String] {
+        let depth = match (&self.anchor.list, self.anchor.evidence) {
+            (Some((depth, _)), Evidence::Text) => *depth,
+            _ => self.path.len(),
+        };
+        &self.path[..depth.min(self.path.len())]
+    }
+
     /// The value it wrote and its base.
     pub(super) fn values(&self) -> impl Iterator<Item = &Tree> {
         self.after.iter().chain(&self.base)
