@@ -249,11 +249,14 @@ impl Core {
                 let detail = cause.detail().map_or(Value::Null, |seen| self.scrub(seen).into());
                 let target = ended.lease.target().to_string();
                 if let Resource::State(path) = ended.lease.target() {
-                    // Learn the value that stands there now before the scrubber forgets the one that the lease
-                    // replaced.
+                    // Learn what stands in the state now before the scrubber forgets the value that the lease
+                    // replaced. It may be elsewhere by now, so the whole state is read; if that fails, nothing is
+                    // forgotten.
                     let path = Path(path.clone());
-                    drop(self.read(&path, Wait::AGENT));
-                    self.scrubber.learn(Origin::replaced(id), &Tree::Null);
+                    let whole = Path(path.0.iter().take(1).cloned().collect());
+                    if self.read(&whole, Wait::AGENT).is_ok() {
+                        self.scrubber.learn(Origin::replaced(id), &Tree::Null);
+                    }
                     // Layers above may have inherited the value below the lease as their base: it can come back, so the
                     // scrubber must know it.
                     for (lease, path, base) in self.writes.bases(&path) {

@@ -38,8 +38,13 @@ struct Known {
     unsearched: Vec<Origin>,
 }
 
+/// How many earlier texts of one place in a state stay known until the whole state is read again.
+const MAX_EARLIER: usize = 16;
+
 impl Scrubber {
-    /// Replaces the secrets known from `origin` with those in `tree`, which is marked.
+    /// Learns the secrets in `tree`, which is marked. A whole state, a replaced value or an argument replaces what was known
+    /// of it. A part of a state adds to that: a secret that is not there any more may be elsewhere in the state, because the
+    /// service moves elements of lists.
     pub(crate) fn learn(&self, origin: impl Into<Origin>, tree: &Tree) {
         let origin = origin.into();
         let mut found = BTreeMap::new();
@@ -58,6 +63,10 @@ impl Scrubber {
             }
         }
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if origin.path().is_some_and(|path| path.0.len() > 1) {
+            known.add(found);
+            return;
+        }
         let same = known.secrets.iter().filter(|(at, _)| at.is_within(&origin)).eq(found.iter());
         if !same {
             known.secrets.retain(|at, _| !at.is_within(&origin));
@@ -162,6 +171,21 @@ impl Shown {
 }
 
 impl Known {
+    /// Adds secrets, and keeps the latest [`MAX_EARLIER`] earlier ones of each origin.
+    fn add(&mut self, found: BTreeMap<Origin, Vec<Zeroizing<String>>>) {
+        let mut is_new = false;
+        for (origin, texts) in found {
+            let known = self.secrets.entry(origin).or_default();
+            is_new |= texts.iter().any(|text| !known.contains(text));
+            known.retain(|text| !texts.contains(text));
+            known.drain(..known.len().saturating_sub(MAX_EARLIER));
+            known.extend(texts);
+        }
+        if is_new {
+            self.rebuild();
+        }
+    }
+
     fn rebuild(&mut self) {
         let mut patterns = Vec::new();
         self.unsearched.clear();
