@@ -59,6 +59,8 @@ pub(crate) struct Failure {
     pub(crate) help: String,
     /// The result of ending a failed eval's leases.
     pub(crate) leases: Option<Box<Ends>>,
+    /// Whether the agent has recorded the code that failed. It records none in which it finds a secret.
+    pub(crate) recorded: bool,
     /// Whether the result is already on stdout, so that `--json` prints no second object there.
     pub(crate) answered: bool,
     /// Whether it was printed already or must not be printed: then only the exit code is left.
@@ -83,8 +85,8 @@ struct Members<'a> {
 impl Failure {
     fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
         let (message, help) = (message.into(), String::new());
-        let (leases, answered, told) = (None, false, false);
-        Self { exit, code: code.to_owned(), message, help, leases, answered, told }
+        let (leases, recorded, answered, told) = (None, false, false, false);
+        Self { exit, code: code.to_owned(), message, help, leases, recorded, answered, told }
     }
 
     /// The failure for a wrong command line, or a wrong file that it names.
@@ -209,8 +211,9 @@ impl From<messages::Failure> for Failure {
             | Code::State
             | Code::Internal => Exit::Evaluation,
         };
-        let messages::FailureData { help, leases, .. } = failure.data;
-        Self { exit, code, message: failure.message, help, leases, answered: false, told: false }
+        let messages::FailureData { help, leases, audit, .. } = failure.data;
+        let recorded = audit.is_some();
+        Self { exit, code, message: failure.message, help, leases, recorded, answered: false, told: false }
     }
 }
 

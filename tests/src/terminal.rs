@@ -78,6 +78,14 @@ impl Callbacks for Answers {
     }
 }
 
+/// How a character is drawn.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Look {
+    /// Not in the terminal's own foreground.
+    pub coloured: bool,
+    pub dim: bool,
+}
+
 /// How a terminal processes keys and output.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Modes {
@@ -191,10 +199,16 @@ impl Terminal {
 
     /// Whether the line at the cursor begins in a colour.
     pub fn is_coloured(&self) -> bool {
+        self.look(0).coloured
+    }
+
+    /// How the cell in that column of the line at the cursor is drawn.
+    pub fn look(&self, column: usize) -> Look {
         let glass = self.glass();
         let screen = glass.parser.screen();
         let (row, _) = screen.cursor_position();
-        screen.cell(row, 0).unwrap().fgcolor() != vt100::Color::Default
+        let cell = screen.cell(row, u16::try_from(column).unwrap()).unwrap();
+        Look { coloured: cell.fgcolor() != vt100::Color::Default, dim: cell.dim() }
     }
 
     /// How the terminal processes keys and output now.

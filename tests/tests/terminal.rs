@@ -8,7 +8,7 @@
 
 use std::net::SocketAddr;
 
-use debug_tests::terminal::{CTRL_BACKSLASH, CTRL_C, CTRL_D, ENTER, Terminal, UP};
+use debug_tests::terminal::{CTRL_BACKSLASH, CTRL_C, CTRL_D, ENTER, Terminal};
 use debug_tests::{Certificates, Client, Ctl, Proxy, Service, wait};
 use rustix::process::Signal;
 
@@ -476,28 +476,6 @@ fn leases_are_watched_in_place() {
     watch.wait_for("NOT CURRENT: the connection was lost");
     watch.press(CTRL_C);
     leaves(&watch, 5);
-}
-
-#[test]
-fn the_history_brings_back_lines_also_of_the_last_session() {
-    let set = Set::new();
-    let terminal = set.attach(WIDE);
-    terminal.submit("20 + 1");
-    terminal.submit("20 + 2");
-    terminal.press(UP);
-    terminal.wait_for(&format!("{OBSERVE} 20 + 2"));
-    terminal.press(UP);
-    wait::until_true("the line before it is there", || {
-        terminal.lines().last().is_some_and(|line| *line == format!("{OBSERVE} 20 + 1"))
-    });
-    shows(&terminal.submit_rest("00"), "20 + 100\n120");
-    terminal.press(CTRL_D);
-    leaves(&terminal, 0);
-
-    let terminal = set.attach(WIDE);
-    terminal.press(UP);
-    terminal.wait_for(&format!("{OBSERVE} 20 + 100"));
-    shows(&terminal.submit_rest(""), "\n120");
 }
 
 #[test]

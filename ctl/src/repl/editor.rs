@@ -1,22 +1,20 @@
 //! A person at a terminal: the line editor, and the news printed above the line that is being typed.
 
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use reedline::{
-    ColumnarMenu, Completer, CompletionResult, DefaultHinter, EditCommand, Emacs, FileBackedHistory, KeyCode,
-    KeyModifiers, MenuBuilder, Reedline, ReedlineEvent, ReedlineMenu, Signal, Span, Suggestion,
+    ColumnarMenu, Completer, CompletionResult, EditCommand, Emacs, KeyCode, KeyModifiers, MenuBuilder,
+    Reedline, ReedlineEvent, ReedlineMenu, Signal, SimpleMatchHighlighter, Span, Suggestion,
     ValidationResult, Validator, default_emacs_keybindings,
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::commands::{self, completions};
+use super::history::{Dimmed, Submitted};
 use super::input::{Input, tell};
 use super::lexer::is_open;
 use super::prompt::{Question, SessionPrompt};
@@ -29,8 +27,6 @@ use crate::trust::Store;
 /// How often the agent is asked for news while a line is typed, and how often the prompt counts down: news are shown within about
 /// a second.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
-/// How many submissions the history keeps.
-const HISTORY: usize = 10_000;
 /// The name of the completion menu, for its key binding.
 const MENU: &str = "completions";
 
@@ -38,8 +34,8 @@ const MENU: &str = "completions";
 pub(super) struct Editor {
     editor: Option<Reedline>,
     interrupt: Arc<AtomicBool>,
-    /// The history file, if there is one.
-    history: Option<PathBuf>,
+    /// The earlier submissions.
+    history: Submitted,
     /// A submission made at the moment when the connection was lost, with which the next line begins.
     typed: String,
 }
@@ -51,14 +47,11 @@ type Repaint = Box<dyn Fn()>;
 
 impl Editor {
     pub(super) fn open(store: &Store) -> Self {
-        let usable = |path: PathBuf| history(path.clone()).map(|_| path);
-        let history = match store.file("history").map_err(|failure| failure.message).and_then(usable) {
-            Ok(path) => Some(path),
-            Err(why) => {
-                term::note(&format!("warning: no history: {why}"));
-                None
-            }
-        };
+        let file = store.file("history").map_err(|failure| failure.message);
+        let history = file.and_then(Submitted::in_file).unwrap_or_else(|why| {
+            term::note(&format!("warning: no history: {why}"));
+            Submitted::in_memory()
+        });
         Self { editor: None, interrupt: Arc::default(), history, typed: String::new() }
     }
 
@@ -69,19 +62,25 @@ impl Editor {
         let mut keys = default_emacs_keybindings();
         let complete = vec![ReedlineEvent::Menu(MENU.to_owned()), ReedlineEvent::MenuNext];
         keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, ReedlineEvent::UntilFound(complete));
-        let editor = Reedline::create()
+        Reedline::create()
             .with_validator(Box::new(WholeSubmissions))
             .with_completer(Box::new(Names))
             .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
             .with_edit_mode(Box::new(Emacs::new(keys)))
-            .with_hinter(Box::new(DefaultHinter::default()))
+            .with_hinter(Box::new(Dimmed::default()))
+            // In the editor's own choice of colours, all that is typed would be white and look suggested.
+            .with_highlighter(Box::new(SimpleMatchHighlighter::default()))
             .with_ansi_colors(term::wants_colour())
-            .with_history_exclusion_prefix(Some(" ".to_owned()))
-            .with_break_signal(self.interrupt.clone());
-        // A missing history was reported at the start; one that has disappeared since is no reason to fail.
-        match self.history.clone().and_then(|path| history(path).ok()) {
-            Some(history) => editor.with_history(Box::new(history)),
-            None => editor,
+            .with_history(Box::new(self.history.clone()))
+            .with_break_signal(self.interrupt.clone())
+    }
+
+    /// Keeps the last submission in the history if the agent has recorded it, and drops it from there otherwise.
+    pub(super) fn settle(&self, recorded: bool) {
+        if !recorded {
+            self.history.forget();
+        } else if let Err(why) = self.history.keep() {
+            term::note(&format!("warning: this line is in the history of this session alone: {why}"));
         }
     }
 
@@ -185,6 +184,7 @@ impl Editor {
         // A line submitted at the same moment waits for the next session.
         if let Input::Text(text) = input(signal)? {
             self.typed = text;
+            self.history.forget();
         }
         Ok(Input::Lost(loss))
     }
@@ -236,13 +236,6 @@ fn rows_above(text: &str, columns: usize) -> usize {
     let rows = |line: &str| line.chars().count().saturating_sub(1) / columns;
     let lines = text.split('\n');
     lines.clone().count() - 1 + lines.map(rows).sum::<usize>()
-}
-
-/// The history file, readable only by its owner: code can contain secrets.
-fn history(path: PathBuf) -> Result<FileBackedHistory, String> {
-    let made = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-    made.map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
-    FileBackedHistory::with_file(HISTORY, path).map_err(|error| error.to_string())
 }
 
 /// Enter submits unless a bracket, string or comment is open.

@@ -80,6 +80,13 @@ impl Source {
         }
     }
 
+    /// Decides what becomes of the last submission in the history: it stays only if the agent has recorded it.
+    pub(super) fn settle(&self, recorded: bool) {
+        if let Self::Editor(editor) = self {
+            editor.settle(recorded);
+        }
+    }
+
     /// Asks for a one-line answer; `None` if there is none.
     pub(super) async fn ask(
         &mut self,

@@ -2,6 +2,7 @@
 
 mod commands;
 mod editor;
+mod history;
 mod input;
 mod keys;
 mod lexer;
@@ -218,6 +219,8 @@ impl Repl<'_> {
             }
             Ok(Command::Quit) => self.detach().await,
             Err(failure) => {
+                // No agent has seen this line, so it is not known whether it holds a secret.
+                self.source.settle(false);
                 self.note_failure(failure);
                 Ok(Flow::Continue)
             }
@@ -244,6 +247,7 @@ impl Repl<'_> {
         result: Result<EvalResult, EvalError>,
         show: &dyn Fn(&EvalResult) -> Result<(), Failure>,
     ) -> Result<Flow, Failure> {
+        self.source.settle(is_recorded(&result));
         match result {
             Ok(result) => {
                 warn(&result);
@@ -307,6 +311,8 @@ impl Repl<'_> {
 
     /// Leaves, after asking what to do with the changes in force.
     async fn detach(&mut self) -> Result<Flow, Failure> {
+        // What runs from here on does not settle the line that led here.
+        self.source.settle(false);
         let held = self.in_force().await?;
         if held.is_empty() {
             return Ok(Flow::Leave);
@@ -374,6 +380,16 @@ impl Repl<'_> {
             term::note(&tables::text("leases", &only(&value, &held)));
         }
         Ok(held)
+    }
+}
+
+/// Whether the agent has recorded the code of an eval, and so has found no secret in it. A recorded eval that could not be written
+/// to the log yet counts, since it has run. One whose answer is missing does not.
+fn is_recorded(result: &Result<EvalResult, EvalError>) -> bool {
+    match result {
+        Ok(_) => true,
+        Err(EvalError::Failed(failure)) => failure.recorded,
+        Err(EvalError::Lost(_) | EvalError::Abandoned) => false,
     }
 }
 
