@@ -8,7 +8,7 @@ mod leases;
 mod overlay;
 mod rehearse;
 
-use debug_policy::{Mode, Resource, format_duration};
+use debug_policy::{ENTER_CHANGE, Mode, Resource, format_duration};
 use debug_wire::table::{HostFunction, Undo};
 use rhai::{Dynamic, Map};
 
@@ -153,11 +153,11 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
     }
     (line.allowed, line.verdict) = match (&verdict, &wants) {
         (Ok(said), _) if lacks_mode(run, &effect) => {
-            (false, format!("would need: mode change, as `:change REASON` enters it; then {said}"))
+            (false, format!("would need: mode change, as {ENTER_CHANGE} enters it; then {said}"))
         }
         (Ok(said), _) => (true, said.clone()),
         (Err(_), Some(reason)) => {
-            (false, format!("would need: mode change with {reason}, as `:change REASON` enters it"))
+            (false, format!("would need: mode change with {reason}, as {ENTER_CHANGE} enters it"))
         }
         (Err(refusal), None) => (false, told(refusal)),
     };

@@ -48,7 +48,7 @@ Lines of a file or pipe end at the first one that fails, with its exit code, unl
 Leases of the session revert 60 s after it is lost; attach again in that time to take them over.")]
     Attach(Attach),
     /// Run code once and print its value
-    #[command(after_help = "\
+    #[command(override_usage = EVAL_USAGE, after_help = "\
 Examples:
   debugctl eval 127.0.0.1:7777 'config.db.host'
   debugctl eval 127.0.0.1:7777 'get(path)' --arg path=config.db.host --json
@@ -111,6 +111,11 @@ Examples:
     Certs(crate::certs::Certs),
 }
 
+/// The usage of `eval`, with all flags that belong together: the one made by the parser leaves out `--persist` and `--hold`.
+const EVAL_USAGE: &str = "\
+debugctl eval [OPTIONS] <TARGET> <CODE|-|--file FILE>
+       debugctl eval [OPTIONS] <TARGET> <CODE|-|--file FILE> --change --reason <TEXT> <--persist|--hold>";
+
 /// How to reach the agent, and what to trust it by.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Connection {
@@ -141,6 +146,39 @@ pub(crate) struct At {
     pub(crate) target: String,
     #[command(flatten)]
     pub(crate) connection: Connection,
+}
+
+impl At {
+    /// The words of the command line, or of the environment, that name the agent and the operator, quoted for a shell.
+    pub(crate) fn words(&self) -> String {
+        let Connection { identity, cert, key, ca, agent_id, vkey } = &self.connection;
+        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let flags = [
+            ("--identity", file(identity)),
+            ("--cert", file(cert)),
+            ("--key", file(key)),
+            ("--ca", file(ca)),
+            ("--agent-id", agent_id.clone()),
+            ("--vkey", vkey.clone()),
+        ];
+        let flags =
+            flags.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(&value?))));
+        quoted(&self.target) + &flags.collect::<String>()
+    }
+}
+
+/// A word for a POSIX shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&b);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// The command that confirms a lease, for as long as a change usually lives; `given` are the [words](At::words) of the connection.
+pub(crate) fn confirm(given: &str, id: u64) -> String {
+    format!("debugctl confirm {given} {id} 10m --reason 'WHY'")
 }
 
 /// Entering the mode in which changes are possible.

@@ -2,7 +2,7 @@
 
 use debug_wire::messages::EvalResult;
 
-use crate::args::{Adopt, Prolong, Revert, Settle, Show};
+use crate::args::{Adopt, Prolong, Revert, Settle, Show, confirm};
 use crate::eval::{enter_change, warn};
 use crate::failure::{Failure, ended};
 use crate::interrupts::Interrupts;
@@ -52,13 +52,14 @@ pub(crate) async fn prolong(target: &Target, args: &Prolong, name: &str) -> Resu
 /// # Errors
 /// As [`show`].
 pub(crate) async fn adopt(target: &Target, args: &Adopt) -> Result<(), Failure> {
+    let confirming = confirm(&target.given, args.id);
     let adopted = |result: &EvalResult| {
         display(result)?;
         // An operator who adopts a change and goes on to watch it would not expect it to end with this command.
         if result.leases.iter().any(|lease| lease.state == "provisional") {
-            term::note(
-                "it was not confirmed: it reverts 60 s from now unless you attach, or `debugctl confirm` it",
-            );
+            term::note(&format!(
+                "it was not confirmed: it reverts 60 s from now unless you attach, or confirm it:\n  {confirming}"
+            ));
         }
         Ok(())
     };

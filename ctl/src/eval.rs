@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
+use debug_policy::ENTER_CHANGE;
 use debug_wire::MAX_CODE;
 use debug_wire::messages::{After, AuditRange, EvalResult, LeaseSummary};
 use serde::Serialize;
@@ -40,8 +41,7 @@ pub(crate) fn prepare(args: &Eval) -> Result<Submission, Failure> {
         (_, true, _) => Some(After::Persist),
         (_, _, true) => Some(After::Hold),
         (true, false, false) => {
-            let message =
-                "`--change` needs `--persist` or `--hold`: what becomes of the changes when this ends?";
+            let message = "`--change` needs `--reason TEXT` and `--persist` or `--hold`: what becomes of the changes when this ends?";
             return Err(Failure::usage(message).help(
                 "`--persist` lets them keep their deadline, `--hold` stays and reverts them on Ctrl-C",
             ));
@@ -109,9 +109,10 @@ pub(crate) async fn run(target: &Target, args: &Eval, submission: Submission) ->
     let mut interrupts = Interrupts::listen();
     let mut printed = false;
     let result = evaluate(&mut session, &mut interrupts, args, submission, &mut printed).await;
+    let result = result.map_err(|error| for_flags(error.into()));
     // A failed eval must be in the log, too.
     let closed = session.close().await;
-    ended(result.map_err(Failure::from), closed).map_err(|failure| failure.answered(printed))
+    ended(result, closed).map_err(|failure| failure.answered(printed))
 }
 
 async fn evaluate(
@@ -132,13 +133,29 @@ async fn evaluate(
         }
         term::stream(text)
     };
-    let result = session.eval(submission, interrupts, &mut output).await?;
+    let mut result = session.eval(submission, interrupts, &mut output).await?;
+    if args.plan {
+        result.display = by_flags(&result.display);
+    }
     print(&result, &collected, args.json)?;
     *printed = true;
     if args.hold && !result.leases.is_empty() {
         hold(session, interrupts, &result.leases).await?;
     }
     Ok(())
+}
+
+/// The flags that enter the mode `change`. The agent advises a command of the prompt, which this command line does not have.
+const FLAGS: &str = "`--change --reason TEXT` with `--persist` or `--hold`";
+
+/// An advice of the agent in the words of this command line.
+fn by_flags(advice: &str) -> String {
+    advice.replace(ENTER_CHANGE, FLAGS)
+}
+
+/// A failure with advice in the words of this command line.
+fn for_flags(failure: Failure) -> Failure {
+    Failure { message: by_flags(&failure.message), help: by_flags(&failure.help), ..failure }
 }
 
 /// Enters the mode `change`.

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use debug_wire::frame::{self, Decoder, FrameError};
-use debug_wire::messages::{self, Call, EndedLease, FailingPatch, FromAgent, NoParams, Output, PingResult};
+use debug_wire::messages::{
+    self, AGENT_STOPS, Call, EndedLease, FailingPatch, FromAgent, NoParams, Output, PingResult,
+};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -82,6 +84,19 @@ impl Incoming {
 /// Why a connection was lost.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Loss(pub(crate) String);
+
+/// What becomes of the leases of a session that ends while its agent goes on.
+pub(crate) const GRACE: &str =
+    "leases that were not confirmed revert 60 s after the session, unless you attach again";
+/// What becomes of all leases when the agent stops.
+const STOP: &str = "its stop reverts every change at once, also the confirmed ones";
+
+impl Loss {
+    /// What becomes of the leases of the lost session.
+    pub(crate) fn outlook(&self) -> &'static str {
+        if self.0 == AGENT_STOPS { STOP } else { GRACE }
+    }
+}
 
 /// Why a call has no result.
 #[derive(Debug)]

@@ -127,6 +127,7 @@ impl Command {
 /// Resolves target, identity and pin, then runs `act`.
 fn online(at: &At, act: impl AsyncFnOnce(Target) -> Result<(), Failure>) -> Result<(), Failure> {
     let address = connect::address(&at.target)?;
+    let given = at.words();
     let mut connection = at.connection.clone();
     found::complete(&mut connection, Path::new("."))?;
     let identity = Identity::load(&connection, &connect::provider())?;
@@ -134,7 +135,7 @@ fn online(at: &At, act: impl AsyncFnOnce(Target) -> Result<(), Failure>) -> Resu
     let store = Store::open();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::local(format!("cannot start: {error}")))?;
-    let result = runtime.block_on(act(Target { address, identity, pin, store, takes_over: false }));
+    let result = runtime.block_on(act(Target { address, identity, pin, store, given, takes_over: false }));
     // A thread blocked on a line of input must not keep the process alive.
     runtime.shutdown_background();
     result

@@ -40,6 +40,8 @@ pub(crate) struct Target {
     pub(crate) identity: Identity,
     pub(crate) pin: Pin,
     pub(crate) store: Store,
+    /// The words of the command line that name the agent and the operator, for advice that can be typed as it is.
+    pub(crate) given: String,
     /// Whether the session takes over the leases of a lost session of this operator.
     pub(crate) takes_over: bool,
 }
@@ -143,7 +145,7 @@ impl From<EvalError> for Failure {
     fn from(error: EvalError) -> Self {
         match error {
             EvalError::Failed(failure) => failure,
-            EvalError::Lost(Loss(why)) => lost(&why),
+            EvalError::Lost(loss) => loss.into(),
             EvalError::Abandoned => Self::connection("detached while an eval was running").help(
                 "its end and its changes are in the audit log; `debugctl leases` shows what is in force",
             ),
@@ -151,9 +153,10 @@ impl From<EvalError> for Failure {
     }
 }
 
-fn lost(why: &str) -> Failure {
-    Failure::connection(format!("the connection was lost: {why}"))
-        .help("leases of this session revert 60 s after it, unless they were confirmed or you attach again")
+impl From<Loss> for Failure {
+    fn from(loss: Loss) -> Self {
+        Self::connection(format!("the connection was lost: {}", loss.0)).help(loss.outlook())
+    }
 }
 
 impl Session {

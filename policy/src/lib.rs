@@ -66,5 +66,9 @@ pub use resource::{
 };
 pub use text::is_hidden;
 
+/// The command of `debugctl attach` that enters the mode in which changes are possible, as advice names it. A client with other
+/// ways to enter that mode replaces it.
+pub const ENTER_CHANGE: &str = "`:change REASON`";
+
 /// The shipped policy, for the roles viewer, on-call engineer and lead.
 pub const DEFAULT: &str = include_str!("../default.toml");

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::pattern::Target;
 use crate::rule::{Audience, Effect, Lack, Rule};
-use crate::{Allowed, Decision, Denial, Mode, PolicyError, Request, Resource, RuleRef, parse};
+use crate::{Allowed, Decision, Denial, ENTER_CHANGE, Mode, PolicyError, Request, Resource, RuleRef, parse};
 
 /// The limit on rules and alternatives that a denial names; more would bury the helpful ones.
 const MAX_NAMED: usize = 8;
@@ -68,7 +68,7 @@ impl Policy {
             return deny(request, Vec::new(), error.to_string());
         }
         if request.action.needs_change() && request.mode == Mode::Observe {
-            return deny(request, Vec::new(), "needs mode change: `:change REASON`".to_owned());
+            return deny(request, Vec::new(), format!("needs mode change: {ENTER_CHANGE}"));
         }
         let target = Target::new(&request.resource);
         let included: Vec<bool> = self.audiences.iter().map(|audience| audience.includes(request)).collect();

@@ -83,6 +83,7 @@ impl Callbacks for Answers {
 pub struct Look {
     /// Not in the terminal's own foreground.
     pub coloured: bool,
+    /// In a fainter tone.
     pub dim: bool,
 }
 

@@ -9,7 +9,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 
-use debug_tests::terminal::{CTRL_D, ENTER, Terminal};
+use debug_tests::terminal::{CTRL_C, CTRL_D, ENTER, Terminal};
 use debug_tests::{Certificates, Ctl, Proxy, Service, http};
 
 const QUESTION: &str = "revert now, keep for 60 s more, or stay? [r/k/S]";
@@ -55,6 +55,28 @@ fn an_operator_is_told_that_the_process_is_another_one() {
     );
     terminal.press(CTRL_D);
     assert_eq!(terminal.exit_code(), 0);
+}
+
+/// The stop of an agent reverts at once, so that no grace is promised; all other ends of a session leave one.
+#[test]
+fn an_operator_is_told_what_a_stop_makes_of_changes() {
+    let certificates = Certificates::new();
+    let mut service = Service::start(&certificates);
+    let terminal = attach(&certificates, service.agent());
+    terminal.submit(":change INC-42 a test");
+    terminal.submit("config.db.port = 1");
+    terminal.submit("confirm(1, \"20m\")");
+    service.terminate();
+    terminal.wait_for("Ctrl-C gives up");
+    shows(&terminal, "the agent stops; its stop reverts every change at once, also the confirmed ones.");
+    terminal.press(CTRL_C);
+    assert_eq!(terminal.exit_code(), 5);
+    shows(&terminal, "help: its stop reverts every change at once");
+    let screen = terminal.lines().join("\n");
+    assert!(!screen.contains("60 s"), "{screen}");
+    for kind in ["lease.confirmed", "lease.shutdown"] {
+        assert_eq!(certificates.records_of(kind).len(), 1, "{kind}");
+    }
 }
 
 /// The connection breaks, but the process does not.

@@ -558,7 +558,7 @@ fn what_a_lost_session_has_not_seen_proven_is_demanded_of_the_next_one() {
         proxy.break_after(1);
         let lost = terminal.submit("20 + 1");
         shows(&lost, "\n21\nthe connection was lost: the agent vanished without a goodbye");
-        shows(&lost, "Attaching again …\nattached to dienstplan");
+        shows(&lost, "Attaching again for 30 s; Ctrl-C gives up …\nattached to dienstplan");
         if breaks_again {
             proxy.break_after(0);
         }

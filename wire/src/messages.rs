@@ -115,6 +115,10 @@ pub struct Standing {
     pub why: String,
 }
 
+/// The last message of an agent that stops. Its stop reverts every change at once, also a confirmed one; after any other end of a
+/// session its changes wait for the operator to come back.
+pub const AGENT_STOPS: &str = "the agent stops";
+
 /// The stable codes of failures.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

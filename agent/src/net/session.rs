@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use debug_wire::messages::{Call, Code, FromAgent};
+use debug_wire::messages::{AGENT_STOPS, Call, Code, FromAgent};
 use pki_types::UnixTime;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -63,7 +63,7 @@ impl fmt::Display for Closed {
             Self::Protocol(reason) => write!(f, "protocol error: {reason}"),
             Self::SlowReader => f.write_str("the client does not read"),
             Self::Ended => f.write_str("ended by the agent"),
-            Self::Shutdown => f.write_str("the agent stops"),
+            Self::Shutdown => f.write_str(AGENT_STOPS),
         }
     }
 }
@@ -78,7 +78,7 @@ impl Closed {
                 "a newer session took the place of this one",
                 "attach again; close what is not needed",
             ),
-            Self::Shutdown => (Code::State, "the agent stops", "attach again once the service is back"),
+            Self::Shutdown => (Code::State, AGENT_STOPS, "attach again once the service is back"),
             Self::Lost(reason) if reason == EXPIRED => {
                 (Code::Limit, "the certificate expired", "get a new certificate and attach again")
             }

@@ -151,3 +151,27 @@ fn what_belongs_together_is_demanded_together() {
         assert!(!parses(bad), "{bad}");
     }
 }
+
+/// What the error names suffices, also for who gave the first flag alone.
+#[test]
+fn a_change_without_its_other_flags_is_told_all_of_them() {
+    for line in ["--change", "--reason x", "--persist", "--hold", "--change --persist"] {
+        let words = format!("debugctl eval t:1 1 {line}");
+        let error = Cli::try_parse_from(words.split_whitespace()).unwrap_err().to_string();
+        for flag in ["--change", "--reason", "--persist", "--hold"] {
+            assert!(error.contains(flag), "{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_words_of_a_connection_can_be_typed_again() {
+    let words = |line: &[&str]| match Cli::try_parse_from(line).unwrap().command {
+        Command::RevertAll(at) => at.words(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(words(&["debugctl", "revert-all", "t:1"]), "t:1");
+    let odd = ["debugctl", "revert-all", "[::1]:7", "--identity", "it's mine", "--agent-id", "spiffe://a/b"];
+    assert_eq!(words(&odd), r"'[::1]:7' --identity 'it'\''s mine' --agent-id spiffe://a/b");
+    assert_eq!(confirm("t:1 --identity a", 3), "debugctl confirm t:1 --identity a 3 10m --reason 'WHY'");
+}

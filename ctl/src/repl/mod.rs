@@ -16,12 +16,12 @@ use debug_wire::messages::{After, EvalResult, LeaseSummary, Process};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::args::Attach;
+use crate::args::{Attach, confirm};
 use crate::eval::{enter_change, tell_changes, warn};
 use crate::failure::{Failure, ended};
 use crate::identity::now;
 use crate::interrupts::{Ends, Interrupts};
-use crate::link::Loss;
+use crate::link::{GRACE, Loss};
 use crate::session::{EvalError, Session, Submission, Target};
 use crate::{tables, term};
 use commands::Command;
@@ -29,14 +29,14 @@ use input::{Input, Source};
 use keys::KeptKeys;
 use prompt::SessionPrompt;
 
+/// How many leases are listed with the command that confirms them.
+const MAX_SHOWN: usize = 20;
 /// How long a lost session is retried: half of the agent's grace, so that time is left to act.
 const RETRY_FOR: Duration = Duration::from_secs(30);
 /// The interval of these retries.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// The failure code of an unknown name, among others.
 const UNKNOWN: &str = "eval";
-/// What happens to leases when a session is lost.
-const GRACE: &str = "leases that were not confirmed revert 60 s after the session, unless you attach again";
 
 /// An attached operator.
 struct Repl<'t> {
@@ -280,12 +280,16 @@ impl Repl<'_> {
     }
 
     /// Opens another session in place of a lost one.
-    async fn attach_again(&mut self, Loss(why): Loss) -> Result<Flow, Failure> {
-        let lost = Failure::connection(format!("the connection was lost: {why}")).help(GRACE);
+    async fn attach_again(&mut self, loss: Loss) -> Result<Flow, Failure> {
+        let (why, outlook) = (loss.0.clone(), loss.outlook());
+        let lost = Failure::from(loss);
         if !self.source.is_interactive() {
             return Err(lost);
         }
-        term::note(&format!("the connection was lost: {why}; {GRACE}. Attaching again …"));
+        term::note(&format!(
+            "the connection was lost: {why}; {outlook}. Attaching again for {} s; Ctrl-C gives up …",
+            RETRY_FOR.as_secs()
+        ));
         let deadline = Instant::now() + RETRY_FOR;
         while Instant::now() < deadline {
             match Session::open(self.target).await {
@@ -329,10 +333,7 @@ impl Repl<'_> {
             match self.source.ask(question, &mut self.interrupts).await.as_deref() {
                 Some("r" | "revert") => return self.revert(&held).await,
                 Some("k" | "keep") => {
-                    term::note(&format!(
-                        "{GRACE}. To keep one longer, confirm it: `debugctl confirm {} ID TTL --reason TEXT`",
-                        self.target.address
-                    ));
+                    term::note(&format!("{GRACE}. {}", confirming(&held, &self.target.given)));
                     return Ok(Flow::Leave);
                 }
                 Some("" | "s" | "stay") | None => return Ok(Flow::Continue),
@@ -357,7 +358,7 @@ impl Repl<'_> {
         }
         let message =
             format!("{} could not be reverted yet; the agent goes on trying", tables::leases_text(&left));
-        let help = format!("`debugctl leases {}` tells what became of it", self.target.address);
+        let help = format!("`debugctl leases {}` tells what became of it", self.target.given);
         Err(Failure::not_done(message).help(help))
     }
 
@@ -391,6 +392,17 @@ fn is_recorded(result: &Result<EvalResult, EvalError>) -> bool {
         Err(EvalError::Failed(failure)) => failure.recorded,
         Err(EvalError::Lost(_) | EvalError::Abandoned) => false,
     }
+}
+
+/// The commands that keep these leases for longer, one a line, as they can be typed.
+fn confirming(ids: &[u64], given: &str) -> String {
+    let command = |id: &u64| format!("\n  {}", confirm(given, *id));
+    let shown: String = ids.iter().take(MAX_SHOWN).map(command).collect();
+    let more = match ids.len().saturating_sub(MAX_SHOWN) {
+        0 => String::new(),
+        more => format!("\n  and so on for {more} more"),
+    };
+    format!("To keep one longer, confirm it:{shown}{more}")
 }
 
 /// What differs in a session that replaces a lost one.
