@@ -49,6 +49,8 @@ struct Line {
     before: Option<Dynamic>,
     after: Option<Dynamic>,
     allowed: bool,
+    /// Whether it would fail or be denied, for more than a missing mode or reason.
+    refused: bool,
     verdict: String,
 }
 
@@ -96,11 +98,17 @@ impl Planning {
     /// The plan as text for people.
     pub(crate) fn to_text(&self) -> String {
         let lines = self.lines.iter().zip(1..).map(|(line, number)| format!("{number}. {}", line.to_text()));
-        let effects = match self.lines.len() {
+        // What is refused would not happen, so it is no effect.
+        let refused = self.lines.iter().filter(|line| line.refused).count();
+        let effects = match self.lines.len() - refused {
             1 => "1 effect".to_owned(),
             count => format!("{count} effects"),
         };
-        lines.chain([format!("a plan: {effects}; nothing was changed")]).collect::<Vec<_>>().join("\n")
+        let refused = if refused == 0 { String::new() } else { format!(", {refused} refused") };
+        lines
+            .chain([format!("a plan: {effects}{refused}; nothing was changed")])
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -161,6 +169,13 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
         }
         (Err(refusal), None) => (false, told(refusal)),
     };
+    line.refused = verdict.is_err() && wants.is_none();
+    // The run tells it with the change.
+    if let (false, Effect::Change(proposal)) = (line.refused, &effect)
+        && let Some(warning) = proposal.change.warning()
+    {
+        line.verdict = format!("{}; {warning}", line.verdict);
+    }
     // Permission to write does not include permission to read.
     if !may_see(core, run, &effect) {
         (line.before, line.after) = (None, None);
@@ -199,10 +214,7 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
         Effect::Impossible { function, .. } if wants.is_some() && function.undo == Undo::Lease => {
             Ok(values::say(said))
         }
-        Effect::Impossible { why, .. } => match verdict {
-            Ok(_) => Err(why),
-            Err(refusal) => Err(refusal),
-        },
+        Effect::Impossible { why, .. } => Err(verdict.err().unwrap_or(why)),
         // A barred change is denied like one that was formed, and the plan goes on.
         Effect::Barred(Barred { function, resource: Resource::State(path), .. })
             if function.id == HostFunction::Reveal =>
@@ -290,7 +302,8 @@ fn described(core: &Core, effect: &Effect, now: BootTime) -> Line {
         Effect::Observe => "agent".to_owned(),
         Effect::Log { text, .. } => values::shortened(&core.scrub(text)),
     };
-    Line { function: effect.function().name(), target, before, after, allowed: false, verdict: String::new() }
+    let function = effect.function().name();
+    Line { function, target, before, after, allowed: false, refused: false, verdict: String::new() }
 }
 
 fn change_shown(core: &Core, proposal: &Proposal) -> (Option<Dynamic>, Option<Dynamic>) {

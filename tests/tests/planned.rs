@@ -90,6 +90,32 @@ fn a_plan_whose_code_fails_tells_what_it_lists_up_to_there() {
     assert_eq!(client.eval("config.db.port").display(), "5432");
 }
 
+/// What fails in the plan would fail in the run: it is neither allowed nor counted.
+#[test]
+fn what_fails_in_a_plan_is_listed_as_refused() {
+    let (certificates, service, _client) = attach();
+    let target = service.agent().to_string();
+    for (code, refused) in [
+        (
+            "config.db.prot = 3",
+            "set state:config.db.prot  refused: no such path `config.db.prot`; did you mean `port`?",
+        ),
+        ("config.db.port = 70000", "set state:config.db.port  refused: cannot write"),
+        ("get(\"config.db.prot\")", "get state:config.db.prot  refused: no such path"),
+        ("patch(\"GET /nope\", |req| #{})", "patch point:GET /nope  refused: there is no point `GET /nope`"),
+    ] {
+        let code = format!("config.db.host = \"h\"; {code}");
+        let planned = format!("plan(|| {{ {code} }})");
+        for arguments in [["--plan", &code], ["--persist", &planned]] {
+            let arguments = [&["eval", &target, "--change", "--reason", "a test"], &arguments[..]].concat();
+            let ctl = Ctl::run(&certificates, "alice", &arguments);
+            assert_eq!(ctl.code, 1, "{}{}", ctl.out, ctl.err);
+            assert!(ctl.out.contains(&format!("2. {refused}")), "{}", ctl.out);
+            assert!(ctl.out.contains("a plan: 1 effect, 1 refused; nothing was changed"), "{}", ctl.out);
+        }
+    }
+}
+
 /// Where no rule asks for a reason, the run still lacks the mode.
 #[test]
 fn a_plan_outside_the_mode_change_says_that_the_run_needs_it() {

@@ -61,10 +61,10 @@ pub(super) fn effect(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> 
             let kept = with(run, |planning| planning.snapshots(core).keep(taken)).unwrap_or(Ok(Vec::new()));
             kept.map(drop).map_err(|error: SnapshotError| crate::execute::not_kept(&error))
         }
+        Effect::Impossible { why, .. } => Err(why.clone()),
         Effect::See(..)
         | Effect::Read { .. }
         | Effect::Reveal { .. }
-        | Effect::Impossible { .. }
         | Effect::Barred(_)
         | Effect::Diff { .. }
         | Effect::EnterChange { .. }
