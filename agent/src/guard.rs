@@ -14,9 +14,9 @@ use crate::convert;
 use crate::core::Core;
 use crate::fence::fenced;
 use crate::lease::Cause;
-use crate::points::{PatchCode, Point, Stats, Watch};
+use crate::points::{PatchCode, PatchFailure, Point, Stats, Watch};
 use crate::script::frozen::Frozen;
-use crate::state::{Tree, Wait};
+use crate::state::{Tree, Wait, nearest};
 use crate::values;
 
 /// The interval between two evaluations of a guard: shorter than the reaction of an operator who watches a graph, long
@@ -220,8 +220,42 @@ fn ask(core: &Core, lease: u64, code: &Frozen, counts: &Counts) -> Answer {
         Ok(Tree::Bool(true)) => Answer::Holds,
         Ok(Tree::Bool(false)) => Answer::Broken(seen(core, &sight, code)),
         Ok(other) => Answer::Silent(format!("it answered {} instead of true or false", other.kind())),
-        Err(failure) => Answer::Silent(core.scrub(&failure.to_string())),
+        Err(failure) => Answer::Silent(core.scrub(&silence(core, &sight, failure))),
     }
+}
+
+/// Why a guard gave no answer, in words.
+fn silence(core: &Core, sight: &Tree, failure: PatchFailure) -> String {
+    match failure {
+        PatchFailure::Threw(why) => format!("it threw `{why}`"),
+        PatchFailure::Missing(name) => missing(core, sight, &name),
+        PatchFailure::Limit(which) => format!("it met a limit: {which}"),
+        PatchFailure::Stack => "too little of the thread's stack is left to run it".to_owned(),
+        PatchFailure::Shape(why) => why,
+        PatchFailure::Panicked => "asking it panicked".to_owned(),
+        PatchFailure::Fault(_) => "it answered an `Err` instead of true or false".to_owned(),
+    }
+}
+
+/// A name that the guard reads and that is not there, with the names that are.
+fn missing(core: &Core, sight: &Tree, name: &str) -> String {
+    let below = |at: &[&str]| {
+        let at: Vec<String> = at.iter().map(|name| (*name).to_owned()).collect();
+        match sight.at(&at) {
+            Some(Tree::Map(entries)) => entries.iter().map(|(name, _)| name.clone()).collect(),
+            _ => Vec::new(),
+        }
+    };
+    let (own, gauges): (Vec<String>, Vec<String>) = (below(&[]), below(&["gauges"]));
+    let names = own.iter().chain(&gauges).map(String::as_str);
+    let near = nearest(name, names).map(str::to_owned).or_else(|| core.points.nearest(name));
+    let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    let gauges = if gauges.is_empty() { "none".to_owned() } else { gauges.join(", ") };
+    format!(
+        "it reads `{name}`, which is not there{near}; a guard is given {}; gauges: {gauges}; points: those that \
+         `points()` lists, a route once it was called",
+        own.join(", ")
+    )
 }
 
 /// The argument of a guard.

@@ -316,7 +316,8 @@ fn a_guard_that_reads_a_state_ends_a_change_of_another() {
 
 #[test]
 fn a_guard_that_does_not_hold_or_cannot_tell_keeps_its_change_from_being_made() {
-    let (_certificates, _service, mut client) = attach();
+    let (_certificates, service, mut client) = attach();
+    service.health();
     let before = client.eval("config.db.port").display().to_owned();
     for (guard, expected) in [
         ("|s| false", "does not hold"),
@@ -326,7 +327,10 @@ fn a_guard_that_does_not_hold_or_cannot_tell_keeps_its_change_from_being_made() 
         // A missing value is a mistake, and not a value that is never reached.
         ("|s| !(s.gauges.queu > 10)", "cannot tell"),
         ("|s| s.nope == ()", "nope"),
-        ("|s| s.points[\"GET /api/helthcheck\"].errors != 3", "cannot tell"),
+        ("|s| s.points[\"GET /api/helthcheck\"].errors != 3", "did you mean `GET /api/healthcheck`?"),
+        ("|s| s.error < 3", "it reads `error`, which is not there; did you mean `errors`?"),
+        ("|s| s.foo", "a guard is given calls, errors, failures, mean_us, p99_us, points, gauges; gauges: "),
+        ("|s| throw \"no\"", "it threw `"),
         ("|a, b| true", "takes 2 arguments"),
         ("|s| set(\"config.db.port\", 1)", "has an effect"),
         ("7", "must be a function"),

@@ -26,6 +26,9 @@ pub(crate) enum PatchFailure {
     /// The code threw; the text is the script's.
     #[error("the patch threw `{0}`")]
     Threw(String),
+    /// The code read a name that a map lacks, and was made to fail there. Only guards are.
+    #[error("the patch reads `{0}`, which is not there")]
+    Missing(String),
     /// A bound was reached.
     #[error("the patch met a limit: {0}")]
     Limit(&'static str),

@@ -374,13 +374,21 @@ impl Frozen {
                 End::Cancelled | End::Refused => "ended",
             }));
         }
-        let value = result.map_err(|e| PatchFailure::Threw(explain(&e)))?;
+        let value = result.map_err(|e| failed(&e))?;
         if value.is::<Fault>() {
             let Fault(error) = value.cast();
             let error = convert::from_dynamic(error, None).map_err(|e| PatchFailure::Shape(e.to_string()))?;
             return Err(PatchFailure::Fault(error));
         }
         convert::from_dynamic(value, None).map_err(|e| PatchFailure::Shape(e.to_string()))
+    }
+}
+
+fn failed(error: &rhai::EvalAltResult) -> PatchFailure {
+    match error {
+        rhai::EvalAltResult::ErrorInFunctionCall(_, _, inner, _) => failed(inner),
+        rhai::EvalAltResult::ErrorPropertyNotFound(name, _) => PatchFailure::Missing(name.clone()),
+        _ => PatchFailure::Threw(explain(error)),
     }
 }
 
