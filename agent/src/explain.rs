@@ -1,6 +1,6 @@
 //! Errors of a script, explained: what failed, where, and what to do next.
 
-use debug_wire::table::{FUNCTIONS, LATER};
+use debug_wire::table::{self, FUNCTIONS, LATER};
 use rhai::{EvalAltResult, ParseError, ParseErrorType, Position};
 
 use crate::core::Core;
@@ -23,6 +23,14 @@ pub(crate) fn script_error(
     let undone = undone(run);
     let advised = |what: String, help: String| (what, format!("{undone}; {help}"));
     match innermost(error) {
+        EvalAltResult::ErrorVariableNotFound(name, position) if is_function(name) => {
+            let what = format!("`{name}` is a function, not a variable or state{}", at(*position));
+            advised(what, to_call(name))
+        }
+        EvalAltResult::ErrorVariableNotFound(name, position) if LATER.contains(&name.as_str()) => {
+            let (what, help) = later(name);
+            advised(format!("{what}{}", at(*position)), help)
+        }
         EvalAltResult::ErrorVariableNotFound(name, position) => {
             let near = leaving(name).or_else(|| near_state(core, run, name));
             let help = near.unwrap_or_else(|| "`ls()` lists the states, `help()` the functions".to_owned());
@@ -86,6 +94,17 @@ pub(crate) fn script_error(
             (text.to_owned(), undone.to_owned())
         }
     }
+}
+
+fn is_function(name: &str) -> bool {
+    leaving(name).is_none() && (table::function(name).is_some() || words::find(name).is_some())
+}
+
+/// Advice for the name of a function that stands without its parentheses.
+fn to_call(name: &str) -> String {
+    let usage = table::function(name).map(|function| function.usage);
+    let usage = usage.or_else(|| words::find(name).map(|word| word.usage)).unwrap_or(name);
+    format!("call it: `{usage}`; `help(\"{name}\")` explains it")
 }
 
 /// Advice for words that operators type to leave.

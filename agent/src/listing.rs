@@ -53,7 +53,7 @@ pub(crate) fn list(
 }
 
 /// A fact that the list of functions does not show: a path is not a copy.
-const LIVE: &str = "a state's name and what is below it are live: `let db = config.db` goes on showing what stands there, and writes there; `get(\"config.db\")` is a copy";
+const LIVE: &str = "a list or map of a state is live: `let db = config.db` goes on showing what stands there, and writes there; a single value, such as `config.db.port`, is read where it is named; `get(\"config.db\")` is a copy";
 
 fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
     let Some(name) = subject else {

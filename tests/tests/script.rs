@@ -356,6 +356,27 @@ fn names_that_are_no_names_of_the_language_have_a_way() {
     fails(&mut set, "kinds.list.0", &["`kinds.list[0]`"]);
 }
 
+#[test]
+fn the_name_of_a_function_without_parentheses_is_told_how_it_is_called() {
+    let mut set = set();
+    for name in ["help", "ls", "leases", "revert_all"] {
+        fails(&mut set, name, &[&format!("`{name}` is a function"), &format!("call it: `{name}(")]);
+    }
+    fails(&mut set, "help(patch)", &["`patch` is a function", "`help(\"patch\")`"]);
+    fails(&mut set, "let f = len;", &["`len` is a function", "`help(\"len\")`"]);
+    fails(&mut set, "threads", &["not part of this version"]);
+}
+
+/// A list or map is live, a single value is read where it is named, as `help()` says.
+#[test]
+fn a_single_value_is_read_where_it_is_named() {
+    let mut set = changing();
+    shows(&mut set, "let y = kinds.integer; kinds.integer = 9; y", "7");
+    shows(&mut set, "let k = kinds; kinds.float = 2.5; k.float", "2.5");
+    let help = set.client.eval("help()").display().to_owned();
+    assert!(help.contains("a single value, such as `config.db.port`, is read where it is named"), "{help}");
+}
+
 /// Advice can be typed as it stands.
 #[test]
 fn help_can_be_followed() {
