@@ -181,3 +181,36 @@ fn what_has_no_positions_is_written_whole_and_undone_by_what_is_in_it() {
     set.client.eval(&format!("revert({id})")).ok();
     assert_eq!(state(&set, "/state"), before);
 }
+
+#[test]
+fn a_new_entry_of_a_map_is_told_with_the_nearest_name() {
+    let mut set = set();
+    let said = shown(&mut set, "set(\"opt.on.alpah\", false)");
+    assert!(said.contains("; nothing stood there before; did you mean `alpha`?"), "{said}");
+    // An assignment has no value in which it could be told.
+    let mut warnings = |code: &str| set.client.eval(code).ok()["warnings"].to_string();
+    let guessed = warnings("opt.on.alhpa = false");
+    assert!(guessed.contains("nothing stood there before; did you mean `alpha`?"), "{guessed}");
+    for new in ["opt.on.zeta = false", "opt.proxy = \"p:1\""] {
+        let told = warnings(new);
+        assert!(told.contains("nothing stood there before\""), "{told}");
+    }
+    assert_eq!(warnings("opt.rate = 2"), "null");
+    let verdict = shown(&mut set, "plan(|| opt.on.bta = true)[0].verdict");
+    assert!(verdict.contains("allowed by") && verdict.contains("nothing stood there before"), "{verdict}");
+}
+
+#[test]
+fn only_a_place_that_is_known_and_empty_is_said_to_be_filled() {
+    let mut set = set();
+    let mut help = |code: &str| {
+        let reply = set.client.eval(code);
+        reply.failed();
+        reply.help().to_owned()
+    };
+    assert_eq!(help("if opt.on.alpah { 1 }"), "did you mean `opt.on.alpha`?");
+    assert!(help("opt.proxy").contains("`opt.proxy = value` fills it"));
+    let named = help("pool.ring[0].weight");
+    assert!(named.contains("names and no positions, as in `pool.ring.a`"), "{named}");
+    assert!(!named.contains("= value"), "{named}");
+}

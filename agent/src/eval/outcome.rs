@@ -218,7 +218,7 @@ pub(super) fn succeed(
             return Err(Box::new(failure(core, run.call, failed)));
         }
     };
-    let mut warnings = Vec::new();
+    let mut warnings = untold(core, run, &display);
     if core.log.is_broken() {
         warnings.push(format!("not recorded: {}", AppendError::Broken));
     } else if run.held() || audit.is_none() {
@@ -235,6 +235,16 @@ pub(super) fn succeed(
         warnings,
     };
     Ok(FromAgent::success(run.call, &result))
+}
+
+/// The warnings about the changes that the eval made and that its displayed value does not name: an assignment has no value.
+fn untold(core: &Core, run: &Run, display: &str) -> Vec<String> {
+    let is_untold = |id: &u64| !display.contains(&format!("lease {id}: "));
+    let warning = |id: u64| {
+        let lease = core.leases.find(id).ok().filter(|lease| run.is_own(lease))?;
+        Some(run.scrub(core, &format!("lease {id}: {}", lease.change.warning()?)))
+    };
+    run.touched().into_iter().filter(is_untold).filter_map(warning).collect()
 }
 
 /// Scrubs every text of a JSON value.

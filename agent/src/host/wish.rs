@@ -24,7 +24,7 @@ use crate::run::Run;
 use crate::script::frozen::Frozen;
 use crate::script::unfrozen::Purpose;
 use crate::snapshot::Snapshot;
-use crate::state::{Checked, Evidence, Path, StateError, Tree, Unreadable, Wait};
+use crate::state::{Checked, Evidence, Path, PathError, StateError, Tree, Unreadable, Wait};
 use crate::values;
 
 /// The effects of a call. Only `revert_all` and `restore` can have several.
@@ -511,11 +511,12 @@ fn write_tree(
     // Checked before the read: a state that fails to revert is often unreadable.
     gate::not_failing(core, run, &state(&path))?;
     // A path below a secret cannot be read or written.
-    match run.look(core, &path) {
+    let empty = match run.look(core, &path) {
+        Ok(_) => None,
         // An empty place can be filled.
-        Ok(_) | Err(StateError::NoSuchPath(_)) => {}
+        Err(error @ StateError::NoSuchPath(_)) => Some(error),
         Err(error) => return Err(state_refusal(core, run, &error)),
-    }
+    };
     let (checked, after, spelling) = checked(core, run, &path, after)?;
     let Checked { before, after: stored } = checked;
     let after = stored.map(|stored| if stored.same_unordered(&after) { after } else { stored });
@@ -535,6 +536,8 @@ fn write_tree(
         let whole = whole.map_err(|e| state_refusal(core, run, &e.below(&above).into()))?;
         return write_tree(core, run, function, above, whole, options);
     }
+    let warning = empty.filter(|_| function.id == HostFunction::Set && after.is_some());
+    let warning = warning.and_then(|error| filled(core, run, &path, &error));
     let marked = after.clone().map(|after| core.redactor.mark(&path, after));
     let of = |tree: &Option<Tree>| {
         tree.as_ref().map_or_else(|| NonEmpty::one(path.clone()), |tree| leaves(&path, tree))
@@ -552,7 +555,9 @@ fn write_tree(
         after_digest: core.digest_of(after.as_ref()),
         after: after_record,
         shown: Some((before.clone(), marked)),
-        change: Arc::new(WriteChange::new(core.writes.clone(), path, before, after).spelled(spelling)),
+        change: Arc::new(
+            WriteChange::new(core.writes.clone(), path, before, after).spelled(spelling).warning_of(warning),
+        ),
         guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
         options,
     };
@@ -762,14 +767,8 @@ pub(crate) fn state_refusal(core: &Core, run: &Run, error: &StateError) -> Refus
         other => other,
     };
     if let StateError::NoSuchPath(missing) = error
-        && gate::may_know(core, run, &missing.path, None).is_ok()
-        && core.states.could_hold(&missing.path, Wait::AGENT)
+        && let Some(help) = instead_of_missing(core, run, missing)
     {
-        let set = format!("set({}, value)", serde_json::Value::from(missing.path.to_string()));
-        let fills = missing.path.as_code().map_or(set, |code| format!("{code} = value"));
-        let help = format!(
-            "nothing stands there now, and the service's type takes something: `{fills}` fills it until the lease ends"
-        );
         return Refusal::state(error.to_string(), help);
     }
     let help = match error {
@@ -799,6 +798,43 @@ pub(crate) fn state_refusal(core: &Core, run: &Run, error: &StateError) -> Refus
         }
     };
     Refusal::state(error.to_string(), help)
+}
+
+/// Advice where nothing stands: the name that was probably meant, or how the place is filled.
+fn instead_of_missing(core: &Core, run: &Run, missing: &PathError) -> Option<String> {
+    let path = &missing.path;
+    if let Some(near) = meant(core, missing) {
+        return Some(format!("did you mean `{}`?", near.to_read()));
+    }
+    if let Some(named) = missing.named_instead() {
+        return Some(format!("what stands there has names and no positions, as in `{}`", named.to_read()));
+    }
+    gate::may_know(core, run, path, None).ok()?;
+    if !core.states.could_hold(path, Wait::AGENT) {
+        return None;
+    }
+    let set = format!("set({}, value)", serde_json::Value::from(path.to_string()));
+    let fills = path.as_code().map_or(set, |code| format!("{code} = value"));
+    Some(format!(
+        "nothing stands there now, and the service's type takes something: `{fills}` fills it until the lease ends"
+    ))
+}
+
+/// The path that was probably meant. None for an empty field of a struct: its name is no mistake.
+fn meant(core: &Core, missing: &PathError) -> Option<Path> {
+    missing.near().filter(|_| !core.states.has_field(&missing.path, Wait::AGENT))
+}
+
+/// What to say of a write where nothing stood, to an operator who may know it.
+fn filled(core: &Core, run: &Run, path: &Path, error: &StateError) -> Option<String> {
+    gate::must_see(core, run, path, &Tree::Null).ok()?;
+    let StateError::NoSuchPath(missing) = error else { return None };
+    let near = match missing_path(core, run, error, &missing.path) {
+        StateError::NoSuchPath(missing) => meant(core, &missing),
+        _ => None,
+    };
+    let guess = near.map(|near| format!("; did you mean `{}`?", near.last_step())).unwrap_or_default();
+    Some(format!("nothing stood there before{guess}"))
 }
 
 /// Adds to the error for a missing path the sibling names that this operator may know of.

@@ -347,6 +347,7 @@ pub(crate) struct WriteChange {
     deadline: AtomicU64,
     /// The value as its type spells it, if that differs from the given one.
     spelling: Option<String>,
+    warning: Option<String>,
     /// The layer of a conflict, kept for `force`.
     left: Mutex<Option<Layer>>,
 }
@@ -356,12 +357,18 @@ impl WriteChange {
     pub(crate) fn new(writes: Arc<Writes>, path: Path, before: Option<Tree>, after: Option<Tree>) -> Self {
         let target = Resource::State(path.0.clone());
         let (deadline, left) = (AtomicU64::new(0), Mutex::new(None));
-        Self { target, writes, path, values: (before, after), deadline, spelling: None, left }
+        let values = (before, after);
+        Self { target, writes, path, values, deadline, spelling: None, warning: None, left }
     }
 
     /// Sets the spelling reported by `done`.
     pub(crate) fn spelled(self, spelling: Option<String>) -> Self {
         Self { spelling, ..self }
+    }
+
+    /// Sets the warning shown to the operator.
+    pub(crate) fn warning_of(self, warning: Option<String>) -> Self {
+        Self { warning, ..self }
     }
 
     fn states(&self) -> &States {
@@ -429,6 +436,10 @@ impl Change for WriteChange {
         self.spelling
             .as_ref()
             .map_or("set".to_owned(), |spelling| format!("set, as its type spells it, to {spelling}"))
+    }
+
+    fn warning(&self) -> Option<String> {
+        self.warning.clone()
     }
 
     fn undo(&self, lease: u64, wait: Wait) -> Result<Undone, ChangeError> {

@@ -281,12 +281,11 @@ impl State for Fields {
         field.spelled(below, value, wait)
     }
 
-    fn may_come(&self, path: &[String], wait: Wait) -> bool {
+    fn has_field(&self, path: &[String], wait: Wait) -> Option<bool> {
         let field = self.fields.iter().find(|field| path.starts_with(field.root().below()));
         // The set of fields is fixed at start.
-        field.is_some_and(|field| {
-            field.may_come(path.get(field.root().below().len()..).unwrap_or_default(), wait)
-        })
+        let Some(field) = field else { return Some(false) };
+        field.has_field(path.get(field.root().below().len()..).unwrap_or_default(), wait)
     }
 
     fn check_write(&self, path: &[String], value: &Tree, wait: Wait) -> Result<Checked, StateError> {

@@ -58,9 +58,10 @@ pub(crate) trait State: Send + Sync {
         None
     }
 
-    /// Whether a value could appear at `path`, where there is none now. True if unknown.
-    fn may_come(&self, _path: &[String], _wait: Wait) -> bool {
-        true
+    /// Whether the struct around the first missing segment of `path` has a field of that name. `None` if unknown, and if
+    /// what is around it is no struct.
+    fn has_field(&self, _path: &[String], _wait: Wait) -> Option<bool> {
+        None
     }
 
     /// Checks whether writing `value` at `path` would succeed now; returns the current value and the one that would be
@@ -464,17 +465,17 @@ where
         Some((becomes, same))
     }
 
-    fn may_come(&self, path: &[String], wait: Wait) -> bool {
-        let Ok(Read { tree, .. }) = self.value.read(wait) else { return true };
-        let Err(missing) = tree.known_at(path) else { return true };
-        let Some((name, above)) = missing.path.0.split_last() else { return true };
-        let Some(Tree::Map(entries)) = tree.at(above) else { return true };
+    fn has_field(&self, path: &[String], wait: Wait) -> Option<bool> {
+        let Read { tree, .. } = self.value.read(wait).ok()?;
+        let missing = tree.known_at(path).err()?;
+        let (name, above) = missing.path.0.split_last()?;
+        let Some(Tree::Map(entries)) = tree.at(above) else { return None };
         let mut with = entries.clone();
         with.push((name.clone(), known::sought()));
-        let Ok(tree) = tree.clone().with(above, Some(Tree::Map(with)), &[]) else { return true };
+        let tree = tree.clone().with(above, Some(Tree::Map(with)), &[]).ok()?;
         // Only the field's name matters: the type lists its fields before it validates the rest.
         let (_, look) = known::looking(Some(name), || self.value.value_of(tree));
-        look.is_known != Some(false)
+        look.is_known
     }
 
     fn is_timed(&self) -> bool {

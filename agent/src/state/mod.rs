@@ -44,7 +44,7 @@ pub(crate) use handle::{Check, Checked, Later, Orders, State, add_checks, add_ke
 pub(crate) use held::asked;
 pub use live::Live;
 pub(crate) use origin::Origin;
-pub(crate) use path::{InvalidPath, Path, known_names, nearest};
+pub(crate) use path::{InvalidPath, Path, PathError, known_names, nearest};
 pub(crate) use redact::Redactor;
 pub(crate) use registry::States;
 pub(crate) use scope::SecretScope;

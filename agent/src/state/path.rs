@@ -35,6 +35,22 @@ impl Path {
         Self(self.0.iter().cloned().chain([segment.to_owned()]).collect())
     }
 
+    /// The same path with another last segment.
+    pub(crate) fn beside(&self, segment: &str) -> Self {
+        let above = self.0.split_last().map(|(_, above)| above.to_vec()).unwrap_or_default();
+        Self(above).child(segment)
+    }
+
+    /// The last segment as a script writes it after what stands before it.
+    pub(crate) fn last_step(&self) -> String {
+        self.0.last().map(|name| step(name)).unwrap_or_default()
+    }
+
+    /// The value at the path as a script reads it, also where the state's name is no identifier.
+    pub(crate) fn to_read(&self) -> String {
+        self.as_code().unwrap_or_else(|| format!("get({})", serde_json::Value::from(self.to_string())))
+    }
+
     /// Appends the segments of `below`.
     pub(crate) fn join(&self, below: &[String]) -> Self {
         Self(self.0.iter().chain(below).cloned().collect())
@@ -100,11 +116,31 @@ pub(crate) struct PathError {
     /// The path up to the first segment that does not exist.
     pub(crate) path: Path,
     known: String,
+    /// Names beside the missing one, if they are told.
+    beside: Beside,
+}
+
+/// Two of the names in the map in which one is missing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Beside {
+    near: Option<String>,
+    first: Option<String>,
+}
+
+impl Beside {
+    fn of<'a>(wanted: &str, names: impl Iterator<Item = &'a str> + Clone) -> Self {
+        let near = nearest(wanted, names.clone()).map(str::to_owned);
+        Self { near, first: names.take(1).map(str::to_owned).next() }
+    }
 }
 
 impl PathError {
     pub(super) fn new(path: &[String], parent: &Tree) -> Self {
         let wanted = path.last().map(String::as_str).unwrap_or_default();
+        let beside = match parent {
+            Tree::Map(entries) => Beside::of(wanted, entries.iter().map(|(key, _)| key.as_str())),
+            _ => Beside::default(),
+        };
         let known = match parent {
             Tree::Map(entries) => known_names(wanted, entries.iter().map(|(key, _)| key.as_str())),
             Tree::Seq(items) if items.is_empty() => "the list is empty".to_owned(),
@@ -113,23 +149,35 @@ impl PathError {
             Tree::Unreadable(leaf) => format!("what stands above it cannot be shown: {}", leaf.reason()),
             other => format!("{} stands above it", other.kind()),
         };
-        Self { path: Path(path.to_vec()), known: format!("; {known}") }
+        Self { path: Path(path.to_vec()), known: format!("; {known}"), beside }
     }
 
     /// The same error, listing `names` instead of all existing names.
     pub(crate) fn knowing(&self, names: &[String]) -> Self {
         let wanted = self.path.0.last().map(String::as_str).unwrap_or_default();
-        Self { path: self.path.clone(), known: known_clause(wanted, names) }
+        let beside = Beside::of(wanted, names.iter().map(String::as_str));
+        Self { path: self.path.clone(), known: known_clause(wanted, names), beside }
     }
 
     /// The same error with a further explanation.
     pub(super) fn and(self, why: &str) -> Self {
-        Self { path: self.path, known: format!("{}; {why}", self.known) }
+        Self { known: format!("{}; {why}", self.known), ..self }
     }
 
     /// The same error, seen from the state's name.
     pub(crate) fn below(self, prefix: &Path) -> Self {
-        Self { path: prefix.join(&self.path.0), known: self.known }
+        Self { path: prefix.join(&self.path.0), ..self }
+    }
+
+    /// The path that was probably meant: the nearest name beside the missing one.
+    pub(crate) fn near(&self) -> Option<Path> {
+        self.beside.near.as_ref().map(|name| self.path.beside(name))
+    }
+
+    /// For a position where there are names: the path of the first of them.
+    pub(crate) fn named_instead(&self) -> Option<Path> {
+        index_of(self.path.0.last()?)?;
+        self.beside.first.as_ref().filter(|name| index_of(name).is_none()).map(|name| self.path.beside(name))
     }
 }
 

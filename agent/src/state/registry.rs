@@ -76,7 +76,13 @@ impl States {
     /// Whether a value could appear at a path where there is none now. True if unknown.
     pub(crate) fn may_come(&self, path: &Path) -> bool {
         let (name, below) = split(path);
-        self.states.get(name).is_none_or(|state| state.may_come(below, Wait::AGENT))
+        self.states.get(name).is_none_or(|state| state.has_field(below, Wait::AGENT) != Some(false))
+    }
+
+    /// Whether a struct has a field at a path where nothing stands now: a place that is empty, and no mistyped name.
+    pub(crate) fn has_field(&self, path: &Path, wait: Wait) -> bool {
+        let (name, below) = split(path);
+        self.states.get(name).is_some_and(|state| state.has_field(below, wait) == Some(true))
     }
 
     /// Removes a path from those closed to writes, because it names nothing.
