@@ -31,7 +31,7 @@ use crate::values;
 use accept::{Accepted, accept, tell_missing};
 use outcome::{Failed, failure, finish_failed, succeed};
 
-pub(crate) use accept::is_reserved_call;
+pub(crate) use accept::{BIND_SECRET, is_reserved_call};
 pub(crate) use outcome::{cut, summary};
 
 /// The most output of one eval, in bytes.

@@ -4,7 +4,9 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use crate::state::{PLACEHOLDER, SECRET_NAME, SecretScope, TreeDeserializer, TreeSerializer};
+use crate::state::{
+    EXPECTED_SECRET, PLACEHOLDER, SECRET_NAME, SecretScope, TreeDeserializer, TreeSerializer,
+};
 
 mod plain;
 
@@ -100,7 +102,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Marked<T> {
     type Value = Secret<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a secret")
+        f.write_str(EXPECTED_SECRET)
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Secret<T>, D::Error> {

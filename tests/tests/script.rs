@@ -377,6 +377,18 @@ fn a_single_value_is_read_where_it_is_named() {
     assert!(help.contains("a single value, such as `config.db.port`, is read where it is named"), "{help}");
 }
 
+#[test]
+fn a_value_that_does_not_fit_is_told_what_does() {
+    let mut set = changing();
+    fails(&mut set, "kinds.map.one = -1", &["expected u32 (0 to 4294967295)"]);
+    fails(
+        &mut set,
+        "kinds.hidden = \"x\"",
+        &["only a secret", "debugctl eval AT CODE --arg-secret name=@FILE"],
+    );
+    fails(&mut set, "let k = get(\"kinds\"); k.hidden = \"x\"; kinds = k;", &["--arg-secret"]);
+}
+
 /// Advice can be typed as it stands.
 #[test]
 fn help_can_be_followed() {

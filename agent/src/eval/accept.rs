@@ -26,6 +26,10 @@ use crate::shapes;
 use crate::state::{Path, Tree};
 use crate::values;
 
+/// The way in which a secret is given.
+pub(crate) const BIND_SECRET: &str =
+    "bind the secret: `debugctl eval AT CODE --arg-secret name=@FILE`, and use `name` in the code";
+
 /// Whether a payload is one call that runs on the reserved thread. Checked before the payload is compiled.
 pub(crate) fn is_reserved_call(payload: &str) -> bool {
     EvalPayload::single_call_in(payload).is_some_and(|function| function.reserved)
@@ -65,7 +69,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         return Err(Failed::new(
             Code::Denied,
             "the code or its arguments hold what is or looks like a secret; it was neither run nor recorded",
-            "bind the secret: `debugctl eval AT CODE --arg-secret name=@FILE`, and use `name` in the code",
+            BIND_SECRET,
         ));
     }
     let mut engine = engine::for_eval();

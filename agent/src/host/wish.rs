@@ -15,6 +15,7 @@ use crate::clock::BootTime;
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Listing, Options, Proposal};
+use crate::eval::BIND_SECRET;
 use crate::execute::{self, PatchView};
 use crate::gate::{self, Barred, NonEmpty, Refusal, Standing};
 use crate::lease::{Conflict, Lease, PatchChange, WriteChange, only_because_of};
@@ -780,6 +781,7 @@ pub(crate) fn state_refusal(core: &Core, run: &Run, error: &StateError) -> Refus
         }
         StateError::NeverWrite { .. } => "only the service's author can open it",
         StateError::Busy(_) => "the service holds its lock; try again",
+        StateError::Refused(error) if error.wants_secret() => BIND_SECRET,
         StateError::Refused(_) => "the value stays as it was; give one of the type that stands there",
         StateError::NotStored(_) => "the value stays as it was; give one as the type itself would write it",
         StateError::Lossy { .. } => {

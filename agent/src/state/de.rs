@@ -174,7 +174,7 @@ impl<'de> de::Deserializer<'de> for TreeDeserializer {
             Tree::Secret(inner) if name == SECRET_NAME => {
                 visitor.visit_newtype_struct(TreeDeserializer(*inner)).map_err(TreeError::hidden)
             }
-            _ if name == SECRET_NAME => Err(TreeError::ours("only a secret can be stored here")),
+            _ if name == SECRET_NAME => Err(TreeError::no_secret()),
             tree => visitor.visit_newtype_struct(TreeDeserializer(tree)),
         }
     }

@@ -2,6 +2,7 @@ use std::fmt;
 
 use serde::de::Unexpected;
 
+use super::EXPECTED_SECRET;
 use super::path::{Path, PathError, known_clause};
 use super::unreadable::Unreadable;
 
@@ -27,6 +28,8 @@ enum Problem {
     Bound(Bound),
     /// A leaf could not be read and would be lost, for this reason.
     Lost(String),
+    /// Another value than a secret was given for a secret.
+    NoSecret,
     /// An error inside a secret: not even the agent's words are shown.
     Hidden,
 }
@@ -87,6 +90,16 @@ impl TreeError {
         message.strip_prefix("missing field `")?.strip_suffix('`')
     }
 
+    /// Only a secret can be stored there.
+    pub(super) fn no_secret() -> Self {
+        Self { path: Path(Vec::new()), of_key: false, problem: Problem::NoSecret }
+    }
+
+    /// Whether another value than a secret was given for a secret.
+    pub(crate) fn wants_secret(&self) -> bool {
+        self.problem == Problem::NoSecret
+    }
+
     /// Whether a limit of the whole value was reached.
     pub(crate) fn is_bound(&self) -> bool {
         matches!(self.problem, Problem::Bound(_))
@@ -109,7 +122,9 @@ impl TreeError {
                 Unreadable::because("its type refuses to write it out")
             }
             Problem::Hidden => Unreadable::because("a secret that its type cannot write out"),
-            Problem::Ours(_) | Problem::Bound(_) | Problem::Lost(_) => Unreadable::because(self.to_string()),
+            Problem::Ours(_) | Problem::Bound(_) | Problem::Lost(_) | Problem::NoSecret => {
+                Unreadable::because(self.to_string())
+            }
         }
     }
 
@@ -176,6 +191,7 @@ impl TreeError {
             Problem::Ours(_)
             | Problem::Bound(_)
             | Problem::Lost(_)
+            | Problem::NoSecret
             | Problem::Checked(None)
             | Problem::Hidden => None,
         }
@@ -197,6 +213,7 @@ impl fmt::Display for TreeError {
             Problem::Service(message) => write!(f, "refused by the service's type: {message}"),
             Problem::Checked(Some(words)) => write!(f, "refused by the service's check: {words}"),
             Problem::Checked(None) => f.write_str("refused by the service's check"),
+            Problem::NoSecret => f.write_str("only a secret can be stored here"),
             Problem::Hidden => f.write_str("refused by the service's type"),
         }
     }
@@ -217,11 +234,17 @@ impl serde::de::Error for TreeError {
     }
 
     fn invalid_type(seen: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
+        // A secret inside serde's buffers, which ask for any type.
+        if expected.to_string() == EXPECTED_SECRET {
+            return Self::no_secret();
+        }
         Self::ours(format!("invalid type: {}, expected {expected}", kind(seen)))
     }
 
     fn invalid_value(seen: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
-        Self::ours(format!("invalid value: {}, expected {expected}", kind(seen)))
+        let expected = expected.to_string();
+        let range = range_of(&expected).map(|range| format!(" ({range})")).unwrap_or_default();
+        Self::ours(format!("invalid value: {}, expected {expected}{range}", kind(seen)))
     }
 
     fn invalid_length(length: usize, expected: &dyn serde::de::Expected) -> Self {
@@ -265,6 +288,19 @@ fn kind(seen: Unexpected<'_>) -> &'static str {
         | Unexpected::StructVariant => "variant",
         Unexpected::Other(_) => "value",
     }
+}
+
+/// The values of an integer type, by the name that its visitor gives it.
+fn range_of(kind: &str) -> Option<String> {
+    macro_rules! range {
+        ($($integer:ident)*) => {
+            match kind {
+                $(stringify!($integer) => Some(format!("{} to {}", $integer::MIN, $integer::MAX)),)*
+                _ => None,
+            }
+        };
+    }
+    range!(u8 u16 u32 u64 usize i8 i16 i32 i64 isize)
 }
 
 fn one_of(names: &[&str]) -> String {

@@ -60,3 +60,6 @@ pub(crate) const PLACEHOLDER: &str = "‹secret›";
 
 /// The name by which a `Secret<T>` identifies itself to the agent's serializer and deserializer.
 pub(crate) const SECRET_NAME: &str = "$debug_agent::Secret";
+
+/// What `Secret<T>` says that it expects.
+pub(crate) const EXPECTED_SECRET: &str = "a secret";

@@ -420,7 +420,7 @@ fn an_atomic_is_written_if_it_is_what_is_expected() {
     assert_eq!(conflict, StateError::Conflict(path("limit")));
     assert_eq!(
         state.check_write(&[], &Tree::I64(-1), WAIT).unwrap_err().to_string(),
-        "cannot write `limit`: invalid value: integer, expected u64"
+        "cannot write `limit`: invalid value: integer, expected u64 (0 to 18446744073709551615)"
     );
 
     let flag = Arc::new(AtomicBool::new(false));

@@ -254,7 +254,11 @@ fn each_limit_is_an_error_and_never_a_part() {
 fn an_error_names_the_path_and_never_the_value() {
     let cases = [
         ("server.port", text("CANARY"), "`server.port`: invalid type: string, expected u16"),
-        ("server.port", Tree::I64(70_000), "`server.port`: invalid value: integer, expected u16"),
+        (
+            "server.port",
+            Tree::I64(70_000),
+            "`server.port`: invalid value: integer, expected u16 (0 to 65535)",
+        ),
         ("app.debug", text("CANARY"), "`app.debug`: invalid type: string, expected a boolean"),
         ("db", Tree::Map(vec![]), "`db`: missing field `host`"),
         ("db", text("CANARY"), "`db`: invalid type: string, expected struct Db"),
