@@ -4,7 +4,21 @@ use super::*;
 use clap::CommandFactory;
 
 fn parses(line: &str) -> bool {
-    Cli::try_parse_from(line.split(' ')).is_ok()
+    Cli::try_parse_from(words(line)).is_ok()
+}
+
+/// The words of a command line as a shell splits it, with single quotes.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut is_quoted) = (Vec::new(), String::new(), false);
+    for character in line.chars() {
+        match character {
+            '\'' => is_quoted = !is_quoted,
+            ' ' if !is_quoted => words.push(std::mem::take(&mut word)),
+            character => word.push(character),
+        }
+    }
+    words.push(word);
+    words
 }
 
 #[test]
