@@ -289,4 +289,5 @@ fn what_only_a_lease_brought_cannot_be_changed_by_another() {
 }
 
 mod lists;
+mod rules;
 mod stacks;

@@ -1,0 +1,151 @@
+//! Each rule of [`disputed`](crate::lease::disputed) and of the search for elements, by the smallest case that needs it.
+
+use super::*;
+use crate::lease::disputed::Claim;
+
+/// Elements with a name (none if empty), a port and a weight.
+fn pool(of: &[(&str, i64, i64)]) -> Tree {
+    let items = of.iter().map(|(name, port, weight)| {
+        let name = (!name.is_empty()).then(|| ("name".to_owned(), Tree::Str((*name).to_owned())));
+        let numbers = [("port".to_owned(), Tree::I64(*port)), ("weight".to_owned(), Tree::I64(*weight))];
+        Tree::Map(name.into_iter().chain(numbers).collect())
+    });
+    Tree::Map(vec![("backends".to_owned(), Tree::Seq(items.collect()))])
+}
+
+/// A layer that makes the weight of an element 0.
+fn layer(lease: u64, before: &Tree, at: usize) -> (Layer, Tree) {
+    write(lease, before, &format!("backends.{at}.weight"), Tree::I64(0))
+}
+
+fn write(lease: u64, before: &Tree, at: &str, value: Tree) -> (Layer, Tree) {
+    let path = path(at);
+    let whole = before.clone().replaced(&path, value.clone()).unwrap();
+    let values = (before.at(&path).cloned(), Some(value));
+    (Layer::new(lease, &path, values, (before, &whole), BootTime(1)), whole)
+}
+
+#[track_caller]
+fn ends(before: &[(&str, i64, i64)], at: usize, service: &[(&str, i64, i64)]) -> bool {
+    let (layer, _) = layer(1, &pool(before), at);
+    let service = pool(service);
+    let ending = end(&mut vec![layer], 1, &service, Otherwise::Keep, &Lists).unwrap();
+    assert!(ending.left.is_empty() || ending.tree == service, "a conflict has written something");
+    ending.left.is_empty()
+}
+
+#[test]
+fn a_twin_that_stands_where_it_stood_is_not_it() {
+    // The one between went, and a new one came behind: what holds our value stands before its old position now.
+    assert!(!ends(&[("y", 1, 5), ("x", 2, 0), ("x", 2, 5)], 2, &[("y", 1, 5), ("x", 2, 0), ("x", 2, 5)]));
+}
+
+#[test]
+fn one_of_several_with_its_name_stays_only_with_what_we_put_there() {
+    assert!(ends(&[("x", 1, 5)], 0, &[("x", 1, 0), ("x", 2, 7)]));
+    assert!(!ends(&[("x", 1, 5)], 0, &[("x", 1, 5), ("x", 2, 7)]));
+}
+
+#[test]
+fn one_of_several_with_its_name_stays_only_behind_what_was_before_it() {
+    let before = [("y", 2, 5), ("x", 3, 5)];
+    assert!(ends(&before, 1, &[("y", 2, 5), ("x", 3, 0), ("x", 9, 0)]));
+    assert!(!ends(&before, 1, &[("x", 9, 0), ("x", 3, 0)]));
+}
+
+#[test]
+fn one_with_its_name_that_went_may_be_the_one_that_looks_like_it_now() {
+    assert!(!ends(&[("x", 1, 5), ("x", 2, 5)], 0, &[("x", 1, 0)]));
+}
+
+#[test]
+fn without_names_one_that_came_may_be_it_with_other_values() {
+    assert!(ends(&[("", 1, 5), ("", 2, 5)], 1, &[("", 1, 5), ("", 2, 0)]));
+    assert!(!ends(&[("", 1, 5), ("", 2, 5)], 1, &[("", 9, 0), ("", 2, 0)]));
+}
+
+/// Found again by its name, it is known by all that can be seen once more.
+#[test]
+fn what_was_lost_and_found_is_found_as_before() {
+    let before = pool(&[("a", 1, 5), ("b", 2, 5)]);
+    let (layer, whole) = layer(1, &before, 1);
+    let mut layers = vec![layer];
+    look(&mut layers, &pool(&[("a", 1, 5)]), &Lists);
+    look(&mut layers, &whole, &Lists);
+    let service = pool(&[("a", 1, 5), ("b", 2, 0), ("b", 3, 7)]);
+    let ending = end(&mut layers, 1, &service, Otherwise::Keep, &Lists).unwrap();
+    assert_eq!((ending.left.len(), ending.tree), (0, pool(&[("a", 1, 5), ("b", 2, 5), ("b", 3, 7)])));
+}
+
+fn left_at(place: &str) -> Left {
+    Left { place: path(place), why: Why::Inside(9) }
+}
+
+#[test]
+fn a_layer_that_is_lost_may_be_at_any_element_that_is_disputed() {
+    let (layer, _) = layer(1, &pool(&[("a", 1, 5), ("b", 2, 5)]), 1);
+    for (is_found, disputes) in [(true, 0), (false, 1)] {
+        let mut layer = layer.clone();
+        layer.dispute(2, &[left_at("backends.0")], is_found);
+        assert_eq!(layer.disputed.len(), disputes);
+    }
+}
+
+#[test]
+fn a_dispute_goes_with_its_layer_and_covers_no_more_than_its_place() {
+    let before = pool(&[("a", 1, 5), ("b", 2, 5)]);
+    let element = pool(&[("b", 8, 0)]).at(&path("backends.0")).unwrap().clone();
+    let (mut layer, _) = write(1, &before, "backends.1", element);
+    layer.dispute(2, &[left_at("backends.1.weight")], true);
+    let service = pool(&[("b", 8, 0), ("a", 1, 5)]);
+    let mut layers = vec![layer];
+    let ending = end(&mut layers, 1, &service, Otherwise::Keep, &Lists).unwrap();
+    assert_eq!(ending.left, [Left { place: path("backends.0.weight"), why: Why::Below(2) }]);
+    assert_eq!(ending.tree, pool(&[("b", 2, 0), ("a", 1, 5)]));
+}
+
+#[test]
+fn what_a_layer_above_left_stays_until_that_is_settled() {
+    let before = pool(&[("a", 1, 5)]);
+    let (layer, whole) = layer(1, &before, 0);
+    let mut layers = vec![layer];
+    abandon(&mut layers, 2, &[left_at("backends.0.weight")]);
+    let ended = |layers: &[Layer], live: &Tree| {
+        let ending = end(&mut layers.to_vec(), 1, live, Otherwise::Keep, &Lists).unwrap();
+        (ending.left.len(), ending.tree)
+    };
+    // Layers with a smaller id lie below.
+    assert_eq!(ended(&layers, &whole), (1, whole.clone()));
+    // What stands there is what should stand there: nothing is left to dispute.
+    assert_eq!(ended(&layers, &before), (0, before.clone()));
+    settled(&mut layers, 3);
+    assert_eq!(ended(&layers, &whole).0, 1);
+    settled(&mut layers, 2);
+    assert_eq!(ended(&layers, &whole), (0, before));
+}
+
+#[test]
+fn positions_in_a_disputed_list_are_not_followed() {
+    let before = pool(&[("a", 1, 5), ("b", 2, 5)]);
+    let list = pool(&[("a", 1, 0), ("b", 2, 0)]).at(&path("backends")).unwrap().clone();
+    let (mut layer, whole) = write(1, &before, "backends", list);
+    layer.dispute(2, &[left_at("backends.0.weight")], true);
+    let ending = end(&mut vec![layer], 1, &whole, Otherwise::Keep, &Lists).unwrap();
+    assert_eq!(ending.left, [Left { place: path("backends"), why: Why::Below(2) }]);
+    assert_eq!(ending.tree, whole);
+}
+
+/// A disputed place that the value of before does not have: nothing of it is put back.
+#[test]
+fn a_place_that_only_one_value_has_makes_the_whole_disputed() {
+    let entry = |name: &str| map(&[(name, 1)]);
+    let live = Tree::Map(vec![("b".to_owned(), map(&[("c", 2)]))]);
+    let dispute = {
+        let (mut layer, _) = write(1, &Tree::Map(vec![("m".to_owned(), entry("a"))]), "m", live.clone());
+        layer.dispute(2, &[left_at("m.b.c")], true);
+        layer.disputed
+    };
+    let mut claim = Claim::new(Some(Tree::Map(vec![("b".to_owned(), entry("c"))])), Some(Tree::I64(1)));
+    claim.yield_to(&dispute, &path("m"), Some(&live));
+    assert_eq!((claim.ours, claim.target, claim.left.len()), (Some(live.clone()), Some(live), 1));
+}
