@@ -27,6 +27,7 @@ use crate::script::meter::{self, Bounds, End};
 use crate::script::nesting::{self, MAX_NESTING};
 use crate::script::{memory, walk};
 use crate::session::{Session, Workspace};
+use crate::state;
 use crate::values;
 use accept::{Accepted, accept, tell_missing};
 use outcome::{Failed, failure, finish_failed, succeed};
@@ -254,6 +255,8 @@ fn run_code(
     run.set_functions(ast.clone_functions_only(), walk::closures(ast).capture);
     run.set_switched(Switched::of(ast));
     let bounds = if run.emergency() { Bounds { time: EMERGENCY, ..EVAL } } else { EVAL };
+    // What this thread spent on cells before belongs to other evals.
+    state::take_asked();
     let ((result, shown), end, _) =
         meter::metered(bounds, BootTime::now(), Some(run.cancelled.clone()), || {
             host::within(EvalTag { core: core.clone(), run: run.clone() }, || {

@@ -179,7 +179,7 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, mut opened: Opened<'_>) -> 
     }
     let made = undoable(core, lease.target()).and_then(|()| {
         opened.begin();
-        proposal.change.make(id, lease.deadline).map_err(|error| error.to_string())
+        proposal.change.make(id, lease.deadline, opened.covers()).map_err(|error| error.to_string())
     });
     if let Err(error) = made {
         opened.never_made(&error);

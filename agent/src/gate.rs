@@ -88,7 +88,7 @@ pub(crate) fn pass<'a>(core: &'a Core, run: &Run, effect: Effect) -> Result<Perm
         _ => None,
     };
     let lease = match (&effect, &claim) {
-        (Effect::Change(proposal), Some(claim)) => Some(lease_of(run, proposal, claim.id, now)?),
+        (Effect::Change(proposal), Some((claim, _))) => Some(lease_of(run, proposal, claim.id, now)?),
         _ => None,
     };
     let entries = intent(core, run, &effect, &decided, lease.as_ref());
@@ -98,7 +98,8 @@ pub(crate) fn pass<'a>(core: &'a Core, run: &Run, effect: Effect) -> Result<Perm
     {
         return Err(Refusal::Log(error));
     }
-    let lease = lease.map(|lease| Opened::open(core, lease)).transpose()?;
+    let covers = claim.as_ref().map(|(_, covers)| covers.clone()).unwrap_or_default();
+    let lease = lease.map(|lease| Opened::open(core, lease, covers)).transpose()?;
     core.permits.fetch_add(1, Ordering::Relaxed);
     if lease.is_some() {
         core.mark();
@@ -137,7 +138,7 @@ pub(crate) fn consider(core: &Core, run: &Run, effect: Effect) -> Result<Conside
     let verdict = match (denial(&effect, &decided), &effect) {
         (Some(denial), _) => Err(Refusal::Denied(Box::new(denial))),
         (None, Effect::Change(proposal)) => {
-            check_stack(core, run, proposal, now).map(|()| allowed_by(&decided))
+            check_stack(core, run, proposal, now).map(|_| allowed_by(&decided))
         }
         (None, _) => Ok(allowed_by(&decided)),
     };
@@ -302,8 +303,13 @@ fn denial(effect: &Effect, decided: &Decided) -> Option<Denial> {
     }
 }
 
-/// Claims the target and checks the stack on it. While the claim is held, no other eval changes that stack.
-fn claim<'a>(core: &'a Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<Claim<'a>, Refusal> {
+/// Claims the target and checks the stack on it; returns the leases that the change covers, too. While the claim is held, no other eval changes that stack.
+fn claim<'a>(
+    core: &'a Core,
+    run: &Run,
+    proposal: &Proposal,
+    now: BootTime,
+) -> Result<(Claim<'a>, Vec<u64>), Refusal> {
     let target = proposal.change.target();
     let by = format!("eval {} of {}", run.record_number(), run.session.operator.name);
     // The id of the future lease is not told: the change may fail.
@@ -313,8 +319,8 @@ fn claim<'a>(core: &'a Core, run: &Run, proposal: &Proposal, now: BootTime) -> R
             "look at `leases()` and decide anew",
         )
     })?;
-    check_stack(core, run, proposal, now)?;
-    Ok(claim)
+    let covers = check_stack(core, run, proposal, now)?;
+    Ok((claim, covers))
 }
 
 /// Makes the lease of a change without applying the change.

@@ -106,11 +106,17 @@ fn stays_handle(tag: &EvalTag, path: &Path, found: &Result<Tree, StateError>) ->
 }
 
 /// Checks that a variable or state compared by a `switch` is a value, not a handle.
-pub(crate) fn check_switched(tag: &EvalTag, name: &str, scope: &Scope<'_>) -> Fallible<()> {
-    if !tag.run.switches(name) {
+pub(crate) fn check_switched(
+    tag: &EvalTag,
+    name: &str,
+    in_function: bool,
+    scope: &Scope<'_>,
+) -> Fallible<()> {
+    let variable = scope.get(name);
+    if !tag.run.switches(name, in_function, variable.is_some()) {
         return Ok(());
     }
-    let path = match scope.get(name) {
+    let path = match variable {
         Some(variable) => path_of(variable),
         None if tag.core.states.named(name).is_err() => None,
         None => path_of(&resolve(tag, Path(vec![name.to_owned()]))?),

@@ -20,7 +20,7 @@ use crate::execute;
 use crate::gate::{self, Refusal};
 use crate::handle;
 use crate::plan::{self, Planning};
-use crate::run::Run;
+use crate::run::{Run, charged};
 use crate::script::library::terminated;
 use crate::script::memory;
 use crate::script::meter::{self, End};
@@ -203,24 +203,26 @@ pub(crate) fn perform(
 ) -> Fallible<Dynamic> {
     may_go_on(tag)?;
     let mut results = Vec::new();
-    let passed = wish().and_then(|effects| {
-        if tag.run.is_planning() {
-            results = plan::perform(&tag.core, &tag.run, effects)?;
-            results.iter().for_each(|result| tag.run.session.shapes().note(result));
-            return Ok(());
-        }
-        for effect in effects {
-            charge(&effect);
-            let permit = gate::pass(&tag.core, &tag.run, effect)?;
-            let result = execute::execute(&tag.core, &tag.run, permit)?;
-            tag.run.session.shapes().note(&result);
-            // If the result is too large, the run ends after this effect.
-            drop(memory::made(values::size_at_most(&result)));
-            results.push(result);
-        }
-        Ok(())
-    });
-    match passed {
+    let pass = || {
+        wish().and_then(|effects| {
+            if tag.run.is_planning() {
+                results = plan::perform(&tag.core, &tag.run, effects)?;
+                results.iter().for_each(|result| tag.run.session.shapes().note(result));
+                return Ok(());
+            }
+            for effect in effects {
+                charge(&effect);
+                let permit = gate::pass(&tag.core, &tag.run, effect)?;
+                let result = execute::execute(&tag.core, &tag.run, permit)?;
+                tag.run.session.shapes().note(&result);
+                // If the result is too large, the run ends after this effect.
+                drop(memory::made(values::size_at_most(&result)));
+                results.push(result);
+            }
+            Ok(())
+        })
+    };
+    match charged(pass) {
         Ok(()) if results.len() == 1 => Ok(results.pop().unwrap_or(Dynamic::UNIT)),
         Ok(()) if results.is_empty() => Ok(values::say("nothing to do")),
         Ok(()) => Ok(values::say(results.iter().filter_map(values::said).collect::<Vec<_>>().join("\n"))),

@@ -27,13 +27,12 @@ use crate::state::{self, Checked, Origin, Path, Scrubber, Shown, StateError, Tre
 /// The most effects of one eval: as many as a read may have leaves.
 pub(crate) const MAX_EFFECTS: u64 = 10_000;
 
-/// Calls `ask`, and charges the eval one operation for each microsecond in which that may have blocked the service. One
-/// eval thus blocks the service's locks for a second at most, a fifth of its time.
-fn charged<R>(ask: impl FnOnce() -> R) -> R {
-    let before = state::asked();
+/// Calls `ask`, and charges the eval one operation for each microsecond since the last charge in which it may have blocked
+/// the service. One eval thus blocks the service's locks for a second at most, a fifth of its time, and for the rest of the
+/// effect in which that second ends.
+pub(crate) fn charged<R>(ask: impl FnOnce() -> R) -> R {
     let answer = ask();
-    let held_up = state::asked().saturating_sub(before);
-    meter::charge(u64::try_from(held_up.as_micros()).unwrap_or(u64::MAX));
+    meter::charge(u64::try_from(state::take_asked().as_micros()).unwrap_or(u64::MAX));
     answer
 }
 
@@ -472,8 +471,8 @@ impl Run {
     }
 
     /// Whether its code compares a variable or state of this name with `switch`.
-    pub(crate) fn switches(&self, name: &str) -> bool {
-        self.switched.get().is_some_and(|switched| switched.names(name))
+    pub(crate) fn switches(&self, name: &str, in_function: bool, is_variable: bool) -> bool {
+        self.switched.get().is_some_and(|switched| switched.names(name, in_function, is_variable))
     }
 
     /// Whether variables are checked before each use.

@@ -484,6 +484,17 @@ fn switch_compares_what_stands_at_a_path() {
         &["`get(\"kinds.numbers\")`"],
     );
     shows(&mut set, "let n = get(\"kinds.numbers\"); switch n { [3, 1, 2] => 1, _ => 2 }", "1");
+    // A parameter or variable with the name of a state is not that state, in this function or elsewhere.
+    shows(&mut set, "fn kind_of(kinds) { switch kinds { 7 => 1, _ => 2 } } kind_of(7)", "1");
+    shows(&mut set, "kinds.integer", "7");
+    shows(&mut set, "fn seven() { kinds.integer } seven()", "7");
+    shows(
+        &mut set,
+        "fn local() { let kinds = 7; switch kinds { 7 => 1, _ => 2 } } local() + kinds.integer",
+        "8",
+    );
+    fails(&mut set, "kind_of(kinds)", &["`switch`", "`get(\"kinds\")`"]);
+    fails(&mut set, "fn state() { switch kinds { 7 => 1, _ => 2 } } state()", &["`get(\"kinds\")`"]);
 }
 
 #[test]

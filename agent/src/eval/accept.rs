@@ -286,7 +286,7 @@ fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
     #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
     engine.on_var(move |name, _, context| {
         memory::check_variable(name, tag.run.watches(), &context)?;
-        handle::check_switched(&tag, name, context.scope())?;
+        handle::check_switched(&tag, name, 0 < context.call_level(), context.scope())?;
         // Locals and parameters take precedence: `let config = 5` must mean 5. An eval that works without a log reads
         // no state.
         if tag.run.emergency() || context.scope().contains(name) || tag.core.states.named(name).is_err() {

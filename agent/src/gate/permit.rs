@@ -37,6 +37,8 @@ pub(crate) struct MethodPermit(pub(super) ());
 pub(crate) struct Opened<'a> {
     core: &'a Core,
     lease: Lease,
+    /// The leases that the author of the change agreed to cover.
+    covers: Vec<u64>,
     /// Keeps other threads from ending the lease.
     making: Option<Making<'a>>,
     stage: Stage,
@@ -57,9 +59,9 @@ impl<'a> Opened<'a> {
     ///
     /// # Errors
     /// The agent is stopping and opens no more leases.
-    pub(super) fn open(core: &'a Core, lease: Lease) -> Result<Self, Refusal> {
+    pub(super) fn open(core: &'a Core, lease: Lease, covers: Vec<u64>) -> Result<Self, Refusal> {
         // From here on the record in the log needs its terminal record.
-        let mut opened = Self { core, lease, making: None, stage: Stage::Waits };
+        let mut opened = Self { core, lease, covers, making: None, stage: Stage::Waits };
         match core.leases.open(opened.lease.clone()) {
             Ok(making) => {
                 opened.making = Some(making);
@@ -75,6 +77,11 @@ impl<'a> Opened<'a> {
     /// The lease.
     pub(crate) fn lease(&self) -> &Lease {
         &self.lease
+    }
+
+    /// The leases that the author of the change agreed to cover.
+    pub(crate) fn covers(&self) -> &[u64] {
+        &self.covers
     }
 
     /// The change is being applied: from here on it may be in force, and a drop reverts it.

@@ -35,8 +35,13 @@ pub(crate) fn not_failing(core: &Core, run: &Run, target: &Resource) -> Result<(
 }
 
 /// Checks that the change covers only leases that its author named in `over`. Changes of the same eval need not be
-/// named: one submission is one transaction.
-pub(super) fn check_stack(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<(), Refusal> {
+/// named: one submission is one transaction. Returns all leases that it covers.
+pub(super) fn check_stack(
+    core: &Core,
+    run: &Run,
+    proposal: &Proposal,
+    now: BootTime,
+) -> Result<Vec<u64>, Refusal> {
     let target = proposal.change.target();
     not_failing(core, run, target)?;
     let standing = standing(core, run, target)?;
@@ -48,7 +53,7 @@ pub(super) fn check_stack(core: &Core, run: &Run, proposal: &Proposal, now: Boot
         return Err(already_changed(core, run, lease, proposal, below, now));
     }
     match over.iter().find(|id| !standing.iter().any(|standing| standing.lease.id == **id)) {
-        None => Ok(()),
+        None => Ok(standing.iter().map(|standing| standing.lease.id).collect()),
         Some(id) => Err(Refusal::state(
             format!("`over: {id}` names no change in force at `{target}`"),
             match standing.is_empty() {

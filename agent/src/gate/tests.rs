@@ -83,7 +83,7 @@ impl Change for Counts {
         &self.target
     }
 
-    fn make(&self, _: u64, _: BootTime) -> Result<(), ChangeError> {
+    fn make(&self, _: u64, _: BootTime, _: &[u64]) -> Result<(), ChangeError> {
         panic!("nobody expected this");
     }
 
@@ -148,7 +148,7 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
         let lease = lease(&core, made.clone());
         let id = lease.id;
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            let mut opened = Opened::open(&core, lease).unwrap();
+            let mut opened = Opened::open(&core, lease, Vec::new()).unwrap();
             assert!(matches!(
                 core.leases.end(id, &Cause::Expired, Wait::AGENT).err(),
                 Some(EndError::Ending(_))
@@ -159,7 +159,7 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
                 "before" => panic!("a fault"),
                 _ => {
                     opened.begin();
-                    drop(made.make(id, BootTime::now()));
+                    drop(made.make(id, BootTime::now(), &[]));
                 }
             }
         }));
@@ -179,7 +179,7 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
     let made = change(0);
     let lease = lease(&core, made.clone());
     let id = lease.id;
-    let mut opened = Opened::open(&core, lease).unwrap();
+    let mut opened = Opened::open(&core, lease, Vec::new()).unwrap();
     opened.begin();
     opened.kept();
     assert!(core.leases.find(id).is_ok() && made.undone.load(Ordering::SeqCst) == 0);
@@ -189,6 +189,6 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
     core.leases.close();
     let refused = self::lease(&core, made);
     let id = refused.id;
-    assert!(Opened::open(&core, refused).is_err());
+    assert!(Opened::open(&core, refused, Vec::new()).is_err());
     assert_eq!(ends(&core, &folder, id), ["lease.shutdown"]);
 }

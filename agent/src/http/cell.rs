@@ -17,6 +17,8 @@ const ROUTERS_OWN: &str = "__private__axum";
 /// The state that all routes of a layer share.
 #[derive(Clone, Debug)]
 pub(super) struct Routes {
+    /// Tells this layer of the agent from others. Its copies (one for each route) have the same.
+    layer: u32,
     registry: Arc<Registry>,
     /// In lower case.
     opaque_headers: Vec<String>,
@@ -29,6 +31,7 @@ pub(super) struct Routes {
 impl Routes {
     pub(super) fn new(registry: Arc<Registry>, opaque_headers: &[String]) -> Self {
         Self {
+            layer: registry.next_layer(),
             registry,
             opaque_headers: opaque_headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
             behind: Vec::new(),
@@ -79,8 +82,6 @@ pub(super) struct Route {
     template: MatchedPath,
     /// The named layers that the request has passed.
     passed: Vec<Arc<str>>,
-    /// Whether it has not passed all named layers: one of them may lie further inside.
-    may_hide_some: bool,
     /// The layer that it must have passed and has not.
     missing: Option<Missing>,
 }
@@ -94,15 +95,7 @@ pub(super) struct Lesson {
 }
 
 impl Lesson {
-    /// Begins a lesson; marks the request for named layers that lie further inside.
-    pub(super) fn begin(cell: Arc<Cell>, route: Route, request: &mut Request<Body>) -> Self {
-        if route.may_hide_some {
-            request.extensions_mut().insert(Within {
-                registry: cell.routes.registry.clone(),
-                method: route.method,
-                template: route.template.clone(),
-            });
-        }
+    pub(super) fn begin(cell: Arc<Cell>, route: Route) -> Self {
         let known =
             cell.routes.registry.known_route(&format!("{} {}", route.method, route.template.as_str()));
         let counted = known.filter(|slot| slot.is_armed()).and_then(|slot| slot.count());
@@ -169,19 +162,30 @@ impl Cell {
     }
 
     /// Classifies a request. For a known route without a patch it costs a lookup in the request's extensions, two
-    /// comparisons and relaxed loads; no allocation, no lock.
-    pub(super) fn turn(&self, request: &Request<Body>) -> Turn {
+    /// comparisons and relaxed loads; no allocation, no lock. If there are named layers that it has not passed, it is
+    /// marked for them: one of them may lie further inside. Every request is, because another layer may refuse the
+    /// first ones in between.
+    pub(super) fn turn(&self, request: &mut Request<Body>) -> Turn {
         let Some(template) = request.extensions().get::<MatchedPath>() else {
             return Turn::Pass;
         };
         let Some(method) = point_method(request.method().as_str()) else {
             return Turn::Pass;
         };
-        match self.find(method, template.as_str()) {
-            Some(slot) if slot.is_armed() => self.armed(slot.clone(), method, template, passed(request)),
+        let named = self.routes.registry.named_layers();
+        let passed = if named == 0 { &[] } else { passed(request) };
+        let may_hide_some = passed.len() < named;
+        let turn = match self.find(method, template.as_str()) {
+            Some(slot) if slot.is_armed() => self.armed(slot.clone(), method, template, passed),
             Some(_) => Turn::Pass,
-            None => self.meet(method, template, passed(request)),
+            None => self.meet(method, template, passed, may_hide_some),
+        };
+        if may_hide_some {
+            let registry = self.routes.registry.clone();
+            let within = Within { registry, method, template: template.clone() };
+            request.extensions_mut().insert(within);
         }
+        turn
     }
 
     fn armed(&self, slot: Arc<Slot>, method: &str, template: &MatchedPath, passed: &[Arc<str>]) -> Turn {
@@ -203,7 +207,7 @@ impl Cell {
         // On an error (too many routes, or a template that cannot be a name) the route is no point. The request was
         // answered already.
         if let Ok(slot) = self.routes.registry.declare(route.method, route.template.as_str()) {
-            slot.mark_seen(&route.passed);
+            slot.mark_seen(self.routes.layer, &route.passed);
             // Reported after the call: if the request had met the layer further inside, that was reported instead.
             if let Some(missing) = &route.missing {
                 self.close(route.method, &route.template, missing);
@@ -220,18 +224,23 @@ impl Cell {
     /// Handles the first request of a route in this cell. The route may be declared, and even patched, already. If a
     /// named layer may lie further inside, the original answers this request, so that it meets that layer.
     #[cold]
-    fn meet(&self, method: &'static str, template: &MatchedPath, passed: &[Arc<str>]) -> Turn {
+    fn meet(
+        &self,
+        method: &'static str,
+        template: &MatchedPath,
+        passed: &[Arc<str>],
+        may_hide_some: bool,
+    ) -> Turn {
         if template.as_str().contains(ROUTERS_OWN) {
             return Turn::Pass;
         }
         let missing = self.routes.missing(passed);
-        let may_hide_some = self.routes.registry.layer_beside(passed).is_some();
         let known = self.routes.registry.known_route(&format!("{method} {}", template.as_str()));
-        let Some(slot) = known.filter(|slot| !may_hide_some || slot.is_seen()) else {
+        let Some(slot) = known.filter(|slot| !may_hide_some || slot.is_seen_by(self.routes.layer)) else {
             let (template, passed) = (template.clone(), passed.to_vec());
-            return Turn::Learn(Route { method, template, passed, may_hide_some, missing });
+            return Turn::Learn(Route { method, template, passed, missing });
         };
-        slot.mark_seen(passed);
+        slot.mark_seen(self.routes.layer, passed);
         self.remember(Known {
             method,
             template: template.clone(),

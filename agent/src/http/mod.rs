@@ -102,7 +102,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let turn = self.cell.as_ref().map_or(Turn::Pass, |cell| cell.turn(&request));
+        let turn = self.cell.as_ref().map_or(Turn::Pass, |cell| cell.turn(&mut request));
         let step = match turn {
             Turn::Pass => Step::Pass { future: self.inner.call(request) },
             Turn::Patched(slot) => {
@@ -118,7 +118,7 @@ where
                 match cell {
                     // Begun here and not in the future: the service may drop the future before it is polled.
                     Some(cell) => {
-                        let lesson = Lesson::begin(cell, route, &mut request);
+                        let lesson = Lesson::begin(cell, route);
                         Step::Boxed { future: Box::pin(answer::learning(lesson, request, inner)) }
                     }
                     None => Step::Pass { future: self.inner.call(request) },

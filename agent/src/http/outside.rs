@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use crate::points::Registry;
 
-/// The names of the layers that a request has passed.
+/// The names of the layers that a request has passed. Layers with the same name are told apart by the address.
 #[derive(Clone, Debug, Default)]
 struct Passed(Vec<Arc<str>>);
 
@@ -109,6 +109,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         if let Some(name) = &self.name {
             match request.extensions_mut().get_mut::<Passed>() {
+                Some(passed) if passed.0.iter().any(|known| Arc::ptr_eq(known, name)) => {}
                 Some(passed) => passed.0.push(name.clone()),
                 None => drop(request.extensions_mut().insert(Passed(vec![name.clone()]))),
             }

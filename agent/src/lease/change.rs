@@ -20,11 +20,12 @@ pub(crate) trait Change: Send + Sync {
     /// Target of the change.
     fn target(&self) -> &Resource;
 
-    /// Applies the change. Called once, with a permit.
+    /// Applies the change. Called once, with a permit. `covers` are the leases that its author agreed to cover; the service
+    /// may have moved another one to its place since then.
     ///
     /// # Errors
     /// The change is not in force.
-    fn make(&self, lease: u64, deadline: BootTime) -> Result<(), ChangeError>;
+    fn make(&self, lease: u64, deadline: BootTime, covers: &[u64]) -> Result<(), ChangeError>;
 
     /// Checks, for a plan, whether the change could be applied; applies nothing.
     ///
@@ -201,7 +202,7 @@ impl Change for PatchChange {
         &self.target
     }
 
-    fn make(&self, lease: u64, deadline: BootTime) -> Result<(), ChangeError> {
+    fn make(&self, lease: u64, deadline: BootTime, _: &[u64]) -> Result<(), ChangeError> {
         if let (Some(routes), Some((method, template))) = (&self.routes, self.point.name().split_once(' ')) {
             let slot = routes.declare(method, template).map_err(|e| ChangeError::Refused(e.to_string()))?;
             drop(self.declared.set(Point::Route(slot)));
@@ -336,6 +337,14 @@ pub(crate) fn only_because_of(path: &Path, lease: u64) -> String {
     format!("`{path}` is only there because of lease {lease}, and would vanish with it")
 }
 
+/// Error text for a write to a place where there is a lease that its author did not agree to cover.
+pub(crate) fn came_in_between(path: &Path) -> String {
+    format!(
+        "since this was allowed, the service moved an element to `{path}` that another lease has changed; look at `leases()` \
+         and decide anew"
+    )
+}
+
 /// A write or removal of the value at a state path.
 pub(crate) struct WriteChange {
     target: Resource,
@@ -391,11 +400,12 @@ impl Change for WriteChange {
         &self.target
     }
 
-    fn make(&self, lease: u64, deadline: BootTime) -> Result<(), ChangeError> {
+    fn make(&self, lease: u64, deadline: BootTime, covers: &[u64]) -> Result<(), ChangeError> {
         let mut layers = self.writes.stack(&self.path, Wait::AGENT)?;
         self.deadline.store(deadline.0, Ordering::Relaxed);
         let update = |change: &Edited<'_>, later: &Later<'_>| self.update(change, later, Wait::AGENT);
-        let (next, _) = stack::make(&layers, lease, &self.path, &self.values, deadline, &update)?;
+        let write = stack::Write { lease, at: &self.path, values: &self.values, deadline };
+        let (next, _) = stack::make(&layers, &write, Some(covers), &update)?;
         *layers = next;
         Ok(())
     }

@@ -219,7 +219,7 @@ impl World {
             failing: None,
         };
         let making = self.real.leases.open(lease).map_err(|_| "closed".to_owned())?;
-        change.make(id, deadline).map_err(|error| error.to_string())?;
+        change.make(id, deadline, &(0..id).collect::<Vec<_>>()).map_err(|error| error.to_string())?;
         drop((making, claim));
         self.highest = id;
         let deadline = self.now + ttl;

@@ -66,7 +66,8 @@ impl Rehearsal {
     ) -> Result<(), ChangeError> {
         let written: Vec<&Tree> = values.0.iter().chain(&values.1).collect();
         let update = |change: &Edited<'_>, _: &Later<'_>| self.update(states, path, &written, change);
-        (self.layers, self.tree) = stack::make(&self.layers, lease, path, values, deadline, &update)?;
+        let write = stack::Write { lease, at: path, values, deadline };
+        (self.layers, self.tree) = stack::make(&self.layers, &write, None, &update)?;
         Ok(())
     }
 

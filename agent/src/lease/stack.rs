@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::change::{ChangeError, Conflict, only_because_of, stands_above};
+use super::change::{ChangeError, Conflict, came_in_between, only_because_of, stands_above};
 use super::merge::{Here, Left, Otherwise, Why, alike};
 use super::undo::{self, Ending, Layer};
 use crate::clock::BootTime;
@@ -20,18 +20,27 @@ pub(super) fn outlived(layers: &[Layer], path: &[String]) -> Option<(u64, Vec<St
     layers.iter().find(|layer| layer.lease == lease).map(|layer| (lease, layer.path.clone()))
 }
 
+/// A write to put on a stack.
+pub(super) struct Write<'a> {
+    pub(super) lease: u64,
+    pub(super) at: &'a Path,
+    /// The value that must be there, and the one to put there.
+    pub(super) values: &'a (Option<Tree>, Option<Tree>),
+    pub(super) deadline: BootTime,
+}
+
 /// Puts a write on top of a stack. Returns the new stack and the state's value.
 ///
 /// # Errors
-/// The value at the path is not `before`, the type refuses the new value, or the place exists only because of another lease.
+/// The value at the path is not `before`, the type refuses the new value, the place exists only because of another lease, or
+/// there is another lease there that is not in `covers`. `None` allows all: a plan has checked the same value before.
 pub(super) fn make(
     layers: &[Layer],
-    lease: u64,
-    at: &Path,
-    values: &(Option<Tree>, Option<Tree>),
-    deadline: BootTime,
+    write: &Write<'_>,
+    covers: Option<&[u64]>,
     update: &Update<'_>,
 ) -> Result<(Vec<Layer>, Tree), ChangeError> {
+    let Write { lease, at, values, deadline } = *write;
     let path = at.below();
     let (before, after) = values;
     let (made, refused) = (RefCell::new(Vec::new()), RefCell::new(None));
@@ -44,6 +53,14 @@ pub(super) fn make(
         undo::look(&mut next, live, orders);
         if let Err(lease) = undo::outlives(&next, path) {
             *refused.borrow_mut() = Some(ChangeError::Refused(only_because_of(at, lease)));
+            return Err(StateError::Conflict(at.clone()));
+        }
+        let uncovered = |layer: &&Layer| {
+            let meets = layer.known_path().iter().zip(path).all(|(a, b)| a == b);
+            meets && covers.is_some_and(|covers| !covers.contains(&layer.lease))
+        };
+        if next.iter().any(|layer| uncovered(&layer)) {
+            *refused.borrow_mut() = Some(ChangeError::Refused(came_in_between(at)));
             return Err(StateError::Conflict(at.clone()));
         }
         let edited = live.clone().with(path, after.clone(), &[]);

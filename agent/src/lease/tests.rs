@@ -40,7 +40,7 @@ impl Change for Fake {
         &self.target
     }
 
-    fn make(&self, _: u64, _: BootTime) -> Result<(), change::ChangeError> {
+    fn make(&self, _: u64, _: BootTime, _: &[u64]) -> Result<(), change::ChangeError> {
         Ok(())
     }
 
@@ -184,7 +184,7 @@ fn a_live_value_is_extended_before_its_deadline_or_not_at_all() {
         let leases = Leases::after(0);
         let id = open_until(&leases, change.clone(), BootTime::now().after(TTL));
         let first = leases.find(id).unwrap().deadline;
-        change.make(id, first).unwrap();
+        change.make(id, first, &[]).unwrap();
         // From well before the deadline to well after it.
         let moment = BootTime(first.0 - 100_000 + race % 200 * 1_000);
         while BootTime::now() < moment {
@@ -210,6 +210,37 @@ fn a_live_value_is_extended_before_its_deadline_or_not_at_all() {
         }
     }
     assert!(extended > 0 && expired > 0, "{extended} {expired}");
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+struct Named {
+    name: String,
+    weight: i64,
+}
+
+/// Between the decision and the change the service moves the element of another lease to the place.
+#[test]
+fn a_change_covers_no_lease_that_came_to_its_place_after_it_was_allowed() {
+    let named = |name: &str| Named { name: name.to_owned(), weight: 5 };
+    let live = Live::new(vec![named("a"), named("b")]);
+    let state = writable("list".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
+    let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
+    let writes = Arc::new(Writes::new(states));
+    let write = |path: &str, value: i64| {
+        let values = (Some(Tree::I64(5)), Some(Tree::I64(value)));
+        WriteChange::new(writes.clone(), path.parse().unwrap(), values.0, values.1)
+    };
+    let never = BootTime(u64::MAX);
+    write("list.1.weight", 5).make(1, never, &[]).unwrap();
+    // It was decided while lease 1 stood at the second element.
+    let second = write("list.0.weight", 7);
+    live.store(vec![named("b"), named("a")]);
+    let refused = second.make(2, never, &[]).unwrap_err().to_string();
+    assert!(refused.contains("moved an element to `list.0.weight`"), "{refused}");
+    assert_eq!(*live.load(), vec![named("b"), named("a")]);
+    second.make(2, never, &[1]).unwrap();
+    assert_eq!(live.load()[0].weight, 7);
+    write("list.1.weight", 9).make(3, never, &[]).unwrap();
 }
 
 /// Invariant 12: the lease stays and is retried for the same cause.
@@ -364,7 +395,7 @@ impl Change for Panics {
         &self.0
     }
 
-    fn make(&self, _: u64, _: BootTime) -> Result<(), change::ChangeError> {
+    fn make(&self, _: u64, _: BootTime, _: &[u64]) -> Result<(), change::ChangeError> {
         Ok(())
     }
 

@@ -55,7 +55,7 @@ impl Change for LevelChange {
         &self.resource
     }
 
-    fn make(&self, lease: u64, deadline: BootTime) -> Result<(), ChangeError> {
+    fn make(&self, lease: u64, deadline: BootTime, _: &[u64]) -> Result<(), ChangeError> {
         let level = Arc::new(SetLevel {
             lease,
             target: self.target.clone(),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use super::registry::{MAX_ROUTES, Registry, distance, route_name};
@@ -13,8 +14,12 @@ const MAX_NEWS: usize = 20;
 /// Known layers and closed routes.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    /// The named layers of the service.
+    /// The names of the service's layers, each once.
     layers: RwLock<Vec<Arc<str>>>,
+    /// How many layers got a name: several may share one.
+    named: AtomicUsize,
+    /// The number of the next layer of the agent.
+    next: AtomicU32,
     /// By name, the routes that a patch would leave unprotected, and why.
     misplaced: RwLock<BTreeMap<String, String>>,
     news: News,
@@ -68,10 +73,21 @@ impl Registry {
 impl Registry {
     /// Records the name of a layer of the service.
     pub(crate) fn names_layer(&self, name: &Arc<str>) {
+        self.order.named.fetch_add(1, Ordering::Relaxed);
         let mut layers = self.order.layers.write().unwrap_or_else(PoisonError::into_inner);
         if !layers.contains(name) {
             layers.push(name.clone());
         }
+    }
+
+    /// Numbers a layer of the agent.
+    pub(crate) fn next_layer(&self) -> u32 {
+        self.order.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How many layers of the service have got a name. Several layers may share one, on several routers or by mistake.
+    pub(crate) fn named_layers(&self) -> usize {
+        self.order.named.load(Ordering::Relaxed)
     }
 
     /// A named layer that is not in `known`.

@@ -58,6 +58,9 @@ pub(crate) struct NotPatchable {
     pub(crate) why: Cow<'static, str>,
 }
 
+/// Maximum number of the agent's layers that a route remembers.
+const MAX_LAYERS_SEEN: usize = 64;
+
 /// A point.
 ///
 /// INVARIANT: `armed` is set while `layers` or `watches` is not empty, except while a writer changes them.
@@ -77,8 +80,8 @@ pub struct Slot {
     called_here: bool,
     /// Why it takes no patches although its types allow them: closed by its author, or faulty.
     closed: ArcSwapOption<String>,
-    /// Whether a request has matched it (routes).
-    seen: AtomicBool,
+    /// The agent's layers through which a request has matched it (routes); `None` instead of an empty list.
+    seen: ArcSwapOption<Vec<u32>>,
     /// The named layers that the last request recorded by [`mark_seen`](Self::mark_seen) had passed (routes).
     behind: ArcSwapOption<Vec<Arc<str>>>,
 }
@@ -115,7 +118,7 @@ impl Slot {
             place,
             facts,
             closed: ArcSwapOption::const_empty(),
-            seen: AtomicBool::new(false),
+            seen: ArcSwapOption::const_empty(),
             behind: ArcSwapOption::const_empty(),
         }
     }
@@ -220,16 +223,32 @@ impl Slot {
 
     /// Whether a request has matched it (routes).
     pub(crate) fn is_seen(&self) -> bool {
-        self.seen.load(Ordering::Relaxed)
+        self.seen.load().is_some()
     }
 
-    /// Records that a request has matched it, after passing these named layers.
+    /// Whether a request has matched it through this layer of the agent: two routers may serve the same route.
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only routes are matched"))]
-    pub(crate) fn mark_seen(&self, passed: &[Arc<str>]) {
+    pub(crate) fn is_seen_by(&self, layer: u32) -> bool {
+        self.seen.load().as_ref().is_some_and(|layers| layers.contains(&layer))
+    }
+
+    /// Records that a request has matched it through this layer of the agent, after passing these named layers.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only routes are matched"))]
+    pub(crate) fn mark_seen(&self, layer: u32, passed: &[Arc<str>]) {
         if !passed.is_empty() {
             self.behind.store(Some(Arc::new(passed.to_vec())));
         }
-        self.seen.store(true, Ordering::Relaxed);
+        let mut layers = self.seen.load().as_ref().map(|layers| layers.to_vec()).unwrap_or_default();
+        if layers.contains(&layer) {
+            return;
+        }
+        // A service that builds its router anew again and again leaves the oldest ones behind.
+        if layers.len() == MAX_LAYERS_SEEN {
+            layers.remove(0);
+        }
+        layers.push(layer);
+        // If two threads do this at once, one entry is lost: the original then answers one more first request.
+        self.seen.store(Some(Arc::new(layers)));
     }
 
     /// The named layers of the service outside of it (routes).

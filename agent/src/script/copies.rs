@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, Position, Stmt};
 
+use super::walk;
 use crate::state::Path;
 
 /// Functions that change a text in place. A step of a state that is text is read as a copy.
@@ -225,8 +226,12 @@ pub(crate) struct Switched {
     in_statements: HashSet<Position>,
     /// The same in functions.
     in_functions: HashSet<Position>,
-    /// Compared variables and states.
+    /// Compared variables and states, in statements.
     names: HashSet<String>,
+    /// Compared parameters and variables of functions.
+    own: HashSet<String>,
+    /// Compared states in functions.
+    outer: HashSet<String>,
 }
 
 impl Switched {
@@ -236,11 +241,21 @@ impl Switched {
         // Functions come from several submissions, so steps of different functions may share a position.
         let functions = ast.clone_functions_only();
         let others = steps_not_compared(&functions);
-        let mut names = HashSet::new();
-        switched.in_functions = compared(&functions, &mut names);
+        switched.in_functions = compared(&functions, &mut HashSet::new());
         switched.in_functions.retain(|position| !others.contains(position));
-        switched.in_statements = compared(&statements_of(ast), &mut names);
-        switched.names = names;
+        switched.in_statements = compared(&statements_of(ast), &mut switched.names);
+        // Each function by itself: the parameter of one may have the name of a state that another reads.
+        for function in functions.iter_functions() {
+            let alone = walk::only(&functions, |name, params| {
+                name == function.name && params == function.params.len()
+            });
+            let mut names = HashSet::new();
+            compared(&alone, &mut names);
+            let declared = walk::declared(&alone);
+            let (own, outer): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| declared.contains(name));
+            switched.own.extend(own);
+            switched.outer.extend(outer);
+        }
         switched
     }
 
@@ -250,8 +265,13 @@ impl Switched {
     }
 
     /// Whether a `switch` compares the variable or state of this name.
-    pub(crate) fn names(&self, name: &str) -> bool {
-        self.names.contains(name)
+    pub(crate) fn names(&self, name: &str, in_function: bool, is_variable: bool) -> bool {
+        match (in_function, is_variable) {
+            (false, _) => &self.names,
+            (true, true) => &self.own,
+            (true, false) => &self.outer,
+        }
+        .contains(name)
     }
 }
 

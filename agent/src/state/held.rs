@@ -15,7 +15,7 @@ pub(super) fn counted<R>(ask: impl FnOnce() -> R) -> R {
     answer
 }
 
-/// Total time spent on cells by this thread.
-pub(crate) fn asked() -> Duration {
-    ASKED.get()
+/// Takes the time that this thread spent on cells since the last call.
+pub(crate) fn take_asked() -> Duration {
+    ASKED.take()
 }

@@ -41,7 +41,7 @@ pub(crate) use error::StateError;
 pub(crate) use field::{FieldCell, ReadCell};
 pub(crate) use handle::Change as Edited;
 pub(crate) use handle::{Check, Checked, Later, Orders, State, add_checks, add_keys, read_only, writable};
-pub(crate) use held::asked;
+pub(crate) use held::take_asked;
 pub use live::Live;
 pub(crate) use origin::Origin;
 pub(crate) use path::{InvalidPath, Path, PathError, known_names, nearest};

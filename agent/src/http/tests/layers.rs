@@ -136,6 +136,93 @@ async fn a_route_of_another_router_that_has_the_same_name_is_decided_for_itself(
     assert!(why(&registry, "GET /admin").contains("without the layer `auth`"));
 }
 
+/// `beside` said wrongly, and the first requests were refused on their way to the named layer.
+#[tokio::test]
+async fn an_exempted_layer_that_lies_inside_is_noticed_by_the_first_request_that_reaches_it() {
+    let registry = registry();
+    let is_busy = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let limit = middleware::from_fn({
+        let is_busy = is_busy.clone();
+        move |request: Asked, next: Next| {
+            let is_busy = is_busy.load(Ordering::Relaxed);
+            async move {
+                match is_busy {
+                    true => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+                    false => next.run(request).await,
+                }
+            }
+        }
+    });
+    let service: Router = Router::new()
+        .route("/admin", get(async || "page"))
+        .layer(OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry)))
+        .layer(limit)
+        .layer(layer(&registry).beside("auth"))
+        .with_state(());
+    for _ in 0..3 {
+        assert_eq!(send(&service, without_token("/admin")).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert!(registry.find("GET /admin").unwrap().patchable().is_ok(), "nothing was seen of it");
+    is_busy.store(false, Ordering::Relaxed);
+    assert_eq!(send(&service, without_token("/admin")).await.0, StatusCode::UNAUTHORIZED);
+    assert!(why(&registry, "GET /admin").contains("without the layer `auth`"));
+}
+
+/// What the first router's requests have shown, without a layer inside, says nothing about the second router.
+#[tokio::test]
+async fn a_second_router_with_the_same_route_is_looked_at_for_itself() {
+    let registry = registry();
+    let page = || Router::new().route("/admin", get(async || "page"));
+    let named = || OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry));
+    let open: Router = page().layer(layer(&registry).beside("auth"));
+    let wrong: Router = page().layer(named()).layer(layer(&registry).beside("auth"));
+    assert_eq!(send(&open, without_token("/admin")).await.2, "page");
+    patch_route(&registry, "GET", "/admin", teapot());
+    assert_eq!(send(&open, without_token("/admin")).await.0, StatusCode::IM_A_TEAPOT);
+    assert_eq!(send(&wrong, without_token("/admin")).await.0, StatusCode::UNAUTHORIZED);
+    assert!(why(&registry, "GET /admin").contains("without the layer `auth`"));
+    assert_eq!(send(&wrong, without_token("/admin")).await.0, StatusCode::UNAUTHORIZED);
+}
+
+/// One login is outside the agent's layer and another one of the same name inside.
+#[tokio::test]
+async fn a_layer_inside_is_noticed_although_one_outside_has_its_name() {
+    let registry = registry();
+    let named = || OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry));
+    let admin = OutsideLayer::new(middleware::from_fn(busy), "auth", Some(&registry));
+    let service: Router = Router::new()
+        .route("/admin", get(async || "page"))
+        .layer(admin)
+        .layer(layer(&registry).behind("auth"))
+        .layer(named());
+    let heard = patch_route(&registry, "GET", "/admin", teapot());
+    for _ in 0..2 {
+        assert_eq!(send(&service, with_token("/admin")).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert!(heard.lines().is_empty());
+    assert!(why(&registry, "GET /admin").contains("without the layer `auth`"));
+}
+
+/// Each of two routers has a login of its own with the same name.
+#[tokio::test]
+async fn routers_whose_layers_have_the_same_name_are_patched() {
+    let registry = registry();
+    let of = |path: &str| {
+        Router::new()
+            .route(path, get(async || "page"))
+            .layer(layer(&registry).behind("auth"))
+            .layer(OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry)))
+    };
+    let service: Router = of("/admin").merge(of("/orders"));
+    for path in ["/admin", "/orders"] {
+        assert_eq!(send(&service, with_token(path)).await.2, "page");
+        patch_route(&registry, "GET", path, teapot());
+        assert_eq!(send(&service, with_token(path)).await.0, StatusCode::IM_A_TEAPOT);
+        assert_eq!(send(&service, without_token(path)).await.0, StatusCode::UNAUTHORIZED);
+    }
+    assert!(registry.news().is_empty());
+}
+
 /// No order of the two layers lets a patch answer a request without a token.
 #[tokio::test]
 async fn no_patch_answers_who_did_not_come_through_the_login() {

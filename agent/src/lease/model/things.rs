@@ -306,7 +306,7 @@ impl World {
         let change =
             Arc::new(WriteChange::new(self.writes.clone(), path.clone(), checked.before, checked.after));
         // A place that only another lease created is not written.
-        if change.make(self.next, BootTime(u64::MAX)).is_ok() {
+        if change.make(self.next, BootTime(u64::MAX), &(0..self.next).collect::<Vec<_>>()).is_ok() {
             let things = self.ids[0].iter().copied().zip(self.own.things.iter().cloned());
             let list = (kind == 4).then(|| things.collect());
             self.held.push(Held { lease: self.next, change, leaves, list });
