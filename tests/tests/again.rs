@@ -112,7 +112,7 @@ fn who_answers_that_all_is_to_be_reverted_has_left() {
     terminal.wait_for(QUESTION);
     terminal.press(&format!("r{ENTER}"));
     assert_eq!(terminal.exit_code(), 1);
-    terminal.wait_for("error: lease 2 could not be reverted yet; the agent goes on trying");
+    terminal.wait_for("error: lease 2 could not be reverted");
     shows(&terminal, "the disk is full");
     assert!(says("/states").contains("atomic=1;"), "{}", says("/states"));
     says("/heal");

@@ -17,6 +17,9 @@ use crate::threads::Next;
 /// failed. The lower bound keeps a setter that always panics from filling the service's log.
 const RETRY: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
 
+/// Why a lease that was renewed or adopted too late ends at once.
+const OVER: &str = "its time was over before it could be given more";
+
 /// Time of the next attempt for an undo that has failed since `since`.
 fn again(since: BootTime, now: BootTime) -> BootTime {
     now.after((now.since(since) / 4).clamp(*RETRY.start(), *RETRY.end()))
@@ -338,7 +341,7 @@ impl Leases {
             lease.tell();
         }
         if rearmed == Rearmed::Over {
-            inner.is_over(&before);
+            inner.is_over(&before, OVER);
         }
         drop(inner);
         self.changed.notify_all();
@@ -355,8 +358,12 @@ impl Leases {
         const TRIES: usize = 3;
         let mut tries = (0..TRIES).map(|_| before.change.rearm(before.id));
         let last = tries.find(|rearmed| *rearmed != Rearmed::NotYet).unwrap_or(Rearmed::NotYet);
-        if last == Rearmed::Over || must && last == Rearmed::NotYet {
-            self.lock().is_over(before);
+        match last {
+            Rearmed::Over => self.lock().is_over(before, OVER),
+            Rearmed::NotYet if must => {
+                self.lock().is_over(before, "its state was busy, so its end could not be set back")
+            }
+            Rearmed::NotYet | Rearmed::InForce => {}
         }
         self.changed.notify_all();
     }
@@ -648,10 +655,10 @@ impl Leases {
 impl Inner {
     /// Marks a lease as due now, with the cause of its previous end: that end passed first, or the change could not be
     /// rearmed.
-    fn is_over(&mut self, before: &Lease) {
+    fn is_over(&mut self, before: &Lease, why: &str) {
         if let Some(lease) = self.open.get_mut(&before.id) {
             let (now, (_, cause)) = (BootTime::now(), before.due());
-            let why = "its time was over before it could be given more".to_owned();
+            let why = why.to_owned();
             lease.failing.get_or_insert(Failing { why, since: now, again: now, cause, tried: false });
         }
     }

@@ -356,9 +356,11 @@ impl Repl<'_> {
         if left.is_empty() {
             return Ok(Flow::Leave);
         }
-        let message =
-            format!("{} could not be reverted yet; the agent goes on trying", tables::leases_text(&left));
-        let help = format!("`debugctl leases {}` tells what became of it", self.target.given);
+        let message = format!("{} could not be reverted", tables::leases_text(&left));
+        let help = format!(
+            "`debugctl leases {}` tells what stands in the way, and whether the agent goes on trying",
+            self.target.given
+        );
         Err(Failure::not_done(message).help(help))
     }
 
