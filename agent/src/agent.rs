@@ -21,8 +21,10 @@ use crate::notes::Note;
 #[cfg(feature = "http")]
 use crate::points::Registry;
 use crate::start::{self, Running};
-use crate::state::{self, Check, FieldCell, Path, Place, ReadCell, State, StateHandle};
 use crate::status::{Shared, Status};
+use debug_base::Path;
+use debug_state as state;
+use debug_state::{Check, FieldCell, Place, ReadCell, State, StateHandle};
 
 /// The agent in a service. Keep it for as long as the service runs: dropping it reverts every change and stops it.
 ///
@@ -206,6 +208,22 @@ impl Agent {
 
 impl Builder {
     /// Registers a value under a name, read-only. [`StateHandle`] lists the containers it can live in.
+    ///
+    /// ```
+    /// use std::sync::atomic::AtomicU32;
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// static RETRIES: AtomicU32 = AtomicU32::new(3);
+    ///
+    /// let jobs = Arc::new(Mutex::new(vec!["mail".to_owned()]));
+    /// let (limit, _) = tokio::sync::watch::channel(100_u32);
+    /// let agent = debug_agent::Agent::builder("shop")
+    ///     .state("jobs", jobs.clone())
+    ///     .state_mut("limit", limit.clone())
+    ///     .state_mut("retries", &RETRIES)
+    ///     .start_from_env();
+    /// # drop(agent);
+    /// ```
     pub fn state<H>(mut self, name: impl Into<String>, handle: H) -> Self
     where
         H: StateHandle,

@@ -16,7 +16,8 @@ pub(crate) use opaque::{BigInteger, Opaque, OpaqueSecret, compare, register_type
 pub(crate) use show::{display, to_json};
 pub(crate) use unreadable::UnreadableLeaf;
 
-use crate::state::{Keyed, Path, Tree};
+use debug_base::{Path, Tree};
+use debug_state::Keyed;
 
 /// Maximum nesting depth of a value given by a script.
 const MAX_DEPTH: usize = 64;

@@ -9,9 +9,7 @@ use debug_policy::{Action, Policy, Request, Resource};
 use debug_wire::messages::{EndedLease, InForce};
 use serde_json::{Value, json};
 
-use crate::clock::BootTime;
 use crate::emit::Emitter;
-use crate::fence::{Panicked, fenced};
 use crate::guard::Guards;
 use crate::helpers::Helpers;
 use crate::lease::{Cause, EndError, Leases, Stands, Undone, Writes};
@@ -23,10 +21,11 @@ use crate::points::Registry;
 use crate::records;
 use crate::session::Session;
 use crate::snapshot::Snapshots;
-use crate::state::{Basis, Keyed, Origin, Path, Redactor, Scrubber, StateError, States, Tree, Wait};
 use crate::status::Waits;
 use crate::threads::Faults;
 use crate::values;
+use debug_base::{Basis, BootTime, Panicked, Path, Tree, fenced};
+use debug_state::{Keyed, Origin, Redactor, Scrubber, StateError, States, Wait};
 
 /// One running agent.
 pub(crate) struct Core {
@@ -197,7 +196,7 @@ impl Core {
     pub(crate) fn guarded<R>(&self, what: &str, run: impl FnOnce() -> R) -> Option<R> {
         let run = || {
             #[cfg(test)]
-            crate::fence::planted::meet(what);
+            crate::planted::meet(what);
             run()
         };
         fenced(run).map_err(|Panicked| self.panicked(what)).ok()

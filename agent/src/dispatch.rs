@@ -11,7 +11,6 @@ use debug_wire::messages::{
 use debug_wire::table::{self, Method, MethodId};
 use serde_json::{Value, json};
 
-use crate::clock::BootTime;
 use crate::core::Core;
 use crate::eval::{self, Submission};
 use crate::gate::{self, MethodPermit, Refusal};
@@ -19,6 +18,7 @@ use crate::net::{Client, Closed, Dispatch, Flow, Outbox, Refused};
 use crate::queue::Queue;
 use crate::records;
 use crate::session::{Session, Who};
+use debug_base::BootTime;
 
 /// The dispatcher that the net thread hands calls to.
 pub(crate) struct Desk {

@@ -8,12 +8,11 @@ use debug_policy::{Action, Resource};
 use debug_wire::table::{Function, HostFunction};
 use rhai::FnPtr;
 
-use crate::clock::BootTime;
 use crate::gate::{Barred, NonEmpty, Refusal};
 use crate::lease::{Change, Lease};
 use crate::points::Point;
 use crate::script::frozen::Frozen;
-use crate::state::{Path, Tree};
+use debug_base::{BootTime, Path, Tree};
 
 /// An effect requested through a host function.
 pub(crate) enum Effect {

@@ -12,11 +12,9 @@ use debug_wire::messages::{Code, EvalParams, FromAgent, Output};
 use rhai::{AST, Dynamic, Engine, FnPtr, Scope};
 use serde_json::{Value, json};
 
-use crate::clock::BootTime;
 use crate::convert;
 use crate::core::Core;
 use crate::explain;
-use crate::fence::{Panicked, fenced};
 use crate::handle;
 use crate::host::{self, EvalTag};
 use crate::records;
@@ -27,9 +25,10 @@ use crate::script::meter::{self, Bounds, End};
 use crate::script::nesting::{self, MAX_NESTING};
 use crate::script::{memory, walk};
 use crate::session::{Session, Workspace};
-use crate::state;
 use crate::values;
 use accept::{Accepted, accept, tell_missing};
+use debug_base::{BootTime, Panicked, fenced};
+use debug_state as state;
 use outcome::{Failed, failure, finish_failed, succeed};
 
 pub(crate) use accept::{BIND_SECRET, is_reserved_call};

@@ -9,7 +9,6 @@ use debug_wire::table::HostFunction;
 use rhai::{Array, Dynamic, INT, Map};
 use serde_json::Value;
 
-use crate::clock::{BootTime, roughly};
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Proposal};
@@ -22,8 +21,9 @@ use crate::records;
 use crate::run::{Run, Step};
 use crate::script::frozen::PatchHost;
 use crate::snapshot::{Snapshot, SnapshotError};
-use crate::state::{Origin, Path, Tree, Wait};
 use crate::values;
+use debug_base::{BootTime, Path, Tree, roughly};
+use debug_state::{Origin, Wait};
 
 /// Executes the effect of `permit` and uses the permit up.
 ///

@@ -9,7 +9,8 @@ use crate::run::Run;
 use crate::script::frozen::explain;
 use crate::script::roots::typed;
 use crate::script::words::{self, WORDS};
-use crate::state::{Path, Wait, nearest};
+use debug_base::{Path, nearest};
+use debug_state::Wait;
 
 /// The message and the advice for a script's error. `code` is the submitted source; `is_closure` tells whether a name
 /// holds a closure.

@@ -19,15 +19,14 @@ use debug_wire::messages::After;
 use debug_wire::table::Method;
 use serde_json::{Map, Value, json};
 
-use crate::clock::BootTime;
 use crate::core::Core;
 use crate::effect::{Effect, Options, Proposal};
 use crate::lease::{Claim, DEFAULT_TTL, Lease, Phase};
 use crate::records;
 use crate::run::Run;
 use crate::session::Session;
-use crate::state::{Path, Tree};
 use asked::Decided;
+use debug_base::{BootTime, Path, Tree};
 use requests::{requests, resource};
 use stack::{called, check_stack};
 

@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use debug_policy::Resource;
 
-use crate::clock::BootTime;
 use crate::convert;
 use crate::core::Core;
-use crate::fence::fenced;
 use crate::lease::Cause;
 use crate::points::{PatchCode, PatchFailure, Point, Stats, Watch};
 use crate::script::frozen::Frozen;
-use crate::state::{Tree, Wait, nearest};
 use crate::values;
+use debug_base::{BootTime, Tree, fenced, nearest};
+use debug_state::Wait;
 
 /// The interval between two evaluations of a guard: shorter than the reaction of an operator who watches a graph, long
 /// enough that a hundred guards of 1 ms take less than half of one CPU.

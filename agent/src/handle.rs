@@ -20,7 +20,8 @@ use crate::convert;
 use crate::effect::Options;
 use crate::gate;
 use crate::host::{self, EvalTag};
-use crate::state::{Path, StateError, Tree};
+use debug_base::{Path, Tree};
+use debug_state::StateError;
 
 pub(crate) use value::{add, missing_function, settled, whole};
 

@@ -25,8 +25,8 @@ use crate::script::library::terminated;
 use crate::script::memory;
 use crate::script::meter::{self, End};
 use crate::script::nesting;
-use crate::state::Path;
 use crate::values;
+use debug_base::Path;
 
 pub(crate) use arguments::is_option;
 pub(crate) use wish::{is_container, leaves, read, read_found, set, state_refusal};

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
-use crate::clock::BootTime;
+use debug_base::BootTime;
 
 /// The file, in the folder of `active.json`, which belongs to one process at a time.
 const NAME: &str = "calls";

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tracing::level_filters::LevelFilter;
 
-use crate::clock::BootTime;
+use debug_base::BootTime;
 
 pub(crate) use change::{LevelChange, name as level_name};
 #[cfg(feature = "tracing")]

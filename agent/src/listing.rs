@@ -5,7 +5,6 @@ use debug_wire::table::{self, FUNCTIONS, Function, Undo};
 use pki_types::UnixTime;
 use rhai::Dynamic;
 
-use crate::clock::{BootTime, roughly};
 use crate::core::Core;
 use crate::effect::Listing;
 use crate::eval::{MAX_OUTPUT, MAX_RESULT};
@@ -19,8 +18,9 @@ use crate::notes::Note;
 use crate::run::{MAX_EFFECTS, Run};
 use crate::script::engine::{EVAL, PATCH};
 use crate::script::words;
-use crate::state::{Origin, Path, Tree, nearest};
 use crate::values;
+use debug_base::{BootTime, Path, Tree, nearest, roughly};
+use debug_state::Origin;
 
 mod points;
 
@@ -257,7 +257,7 @@ fn ls(core: &Core, run: &Run, subject: Option<&str>) -> Result<Dynamic, Refusal>
 fn at(core: &Core, run: &Run, subject: &str) -> Result<(Path, Tree), Refusal> {
     let path: Path = subject
         .parse()
-        .map_err(|e: crate::state::InvalidPath| Refusal::state(e.to_string(), "as in `config.db.host`"))?;
+        .map_err(|e: debug_base::InvalidPath| Refusal::state(e.to_string(), "as in `config.db.host`"))?;
     // Checked before the service's state is read.
     if !gate::could_read(core, run, &path) {
         gate::may_know(core, run, &path, None)?;

@@ -14,7 +14,6 @@ use debug_wire::messages::FailingPatch;
 use pki_types::UnixTime;
 use serde_json::json;
 
-use crate::clock::BootTime;
 use crate::core::{Core, RateLimit};
 use crate::guard;
 use crate::inside::{Inside, Place};
@@ -23,8 +22,9 @@ use crate::lifetimes::{Left, Told};
 use crate::marks::{HEARTBEAT, Marks};
 use crate::points::{Failed, Observer, PatchFailure, Tripped};
 use crate::records::record;
-use crate::state::Wait;
 use crate::threads::{self, Next};
+use debug_base::BootTime;
+use debug_state::Wait;
 
 /// The most queued failures; a thread of the service never blocks on them. Events that end a layer are not limited:
 /// there is one for each layer.

@@ -12,7 +12,6 @@ use debug_policy::{ENTER_CHANGE, Mode, Resource, format_duration};
 use debug_wire::table::{HostFunction, Undo};
 use rhai::{Dynamic, Map};
 
-use crate::clock::{BootTime, roughly};
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Proposal};
@@ -23,8 +22,8 @@ use crate::listing;
 use crate::run::Run;
 use crate::script::memory;
 use crate::snapshot::Snapshots;
-use crate::state::{Path, Tree};
 use crate::values;
+use debug_base::{BootTime, Path, Tree, roughly};
 
 pub(crate) use leases::PlannedLeases;
 pub(crate) use overlay::Overlay;

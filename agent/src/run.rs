@@ -22,7 +22,9 @@ use crate::script::copies::Switched;
 use crate::script::meter;
 use crate::session::Session;
 use crate::snapshot::Snapshot;
-use crate::state::{self, Checked, Origin, Path, Scrubber, Shown, StateError, Tree, Wait};
+use debug_base::{Path, Tree};
+use debug_state as state;
+use debug_state::{Checked, Origin, Scrubber, Shown, StateError, Wait};
 
 /// The most effects of one eval: as many as a read may have leaves.
 pub(crate) const MAX_EFFECTS: u64 = 10_000;

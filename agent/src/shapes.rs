@@ -12,7 +12,7 @@ use rhai::{AST, Array, Dynamic, EvalAltResult, Map, Position, Target};
 
 use crate::script::walk::{self, Uses};
 use crate::session::Session;
-use crate::state::known_names;
+use debug_base::known_names;
 
 /// The maps handed out, by a digest of their names. A map of the operator's with exactly the same names counts as
 /// handed out.

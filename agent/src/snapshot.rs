@@ -5,9 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::clock::BootTime;
-use crate::state::{Path, Tree};
 use crate::values;
+use debug_base::{BootTime, Path, Tree};
 
 /// The most bytes of all snapshots of the process: 16 MiB.
 const MAX_BYTES: usize = 16 << 20;

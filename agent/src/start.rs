@@ -18,12 +18,10 @@ use pki_types::UnixTime;
 use serde_json::{Value, json};
 
 use crate::agent::{Builder, StartError};
-use crate::clock::BootTime;
 use crate::config::{self, Config};
 use crate::core::{Core, RateLimit};
 use crate::dispatch::Desk;
 use crate::emit::Emitter;
-use crate::fence::{Panicked, fenced};
 use crate::gate;
 use crate::guard::{Gauge, Guards};
 use crate::helpers::{Helpers, Turn};
@@ -39,9 +37,11 @@ use crate::queue::Queue;
 use crate::records::{self, record};
 use crate::script::engine;
 use crate::snapshot::Snapshots;
-use crate::state::{self, Keyed, Path, Redactor, Scrubber, States, Wait};
 use crate::status::{Shared, Status};
 use crate::threads::{self, Faults};
+use debug_base::{BootTime, Panicked, Path, fenced};
+use debug_state as state;
+use debug_state::{Keyed, Redactor, Scrubber, States, Wait};
 use history::{History, digest, history};
 pub(crate) use names::Names;
 use notices::Notices;
@@ -206,7 +206,7 @@ fn checked(builder: &mut Builder, notices: &mut Notices) -> Vec<Path> {
     for unused in state::add_checks(&mut builder.states, &builder.checks) {
         let names: Vec<String> = builder.states.iter().map(|state| state.root().to_string()).collect();
         let names = names.iter().map(String::as_str).filter(|name| *name != unused.name);
-        let near = if unused.is_known { None } else { state::nearest(&unused.name, names) };
+        let near = if unused.is_known { None } else { debug_base::nearest(&unused.name, names) };
         let guess = notices::guess(near);
         let what = match unused.is_writable {
             true => "; the state is closed to writes until its check fits",

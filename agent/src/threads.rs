@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use crate::fence::{Panicked, fenced};
+use debug_base::{Panicked, fenced};
 
 /// The pause after a turn that panicked, doubled for each one in a row up to [`LONGEST_PAUSE`]: a turn that always
 /// panics must not use up a processor.

@@ -6,7 +6,8 @@ use rhai::{Dynamic, EvalAltResult, Map};
 
 use crate::convert::{self, BigInteger, Opaque as _, OpaqueSecret, UnreadableLeaf, display};
 use crate::script::library::MAX_ITEMS;
-use crate::state::{Keyed, Origin, Tree};
+use debug_base::Tree;
+use debug_state::{Keyed, Origin};
 
 /// An argument of an eval or of a patched point. Its secrets become opaque and belong to no state.
 pub(crate) fn argument(tree: Tree) -> Dynamic {
@@ -228,7 +229,7 @@ pub(crate) fn json(tree: &Tree) -> serde_json::Value {
         Tree::Str(text) => text.as_str().into(),
         Tree::Seq(items) => items.iter().map(json).collect(),
         Tree::Map(entries) => entries.iter().map(|(k, v)| (k.clone(), json(v))).collect(),
-        Tree::Secret(_) => crate::state::PLACEHOLDER.into(),
+        Tree::Secret(_) => debug_base::PLACEHOLDER.into(),
         Tree::Unreadable(leaf) => leaf.to_string().into(),
     }
 }

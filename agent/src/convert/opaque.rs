@@ -4,7 +4,8 @@ use std::sync::Arc;
 use rhai::{Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Module, Position};
 
 use super::UnreadableLeaf;
-use crate::state::{Origin, Path, Tree, same_in_constant_time};
+use debug_base::{Path, Tree};
+use debug_state::{Origin, same_in_constant_time};
 
 /// An integer above `i64::MAX`. A script can show it, compare it with another one, and write it. Rhai has no integer of that
 /// size, and a float would change the number.

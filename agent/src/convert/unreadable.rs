@@ -3,7 +3,8 @@ use std::fmt;
 use rhai::{EvalAltResult, Position};
 
 use super::opaque::Opaque;
-use crate::state::{Origin, Unreadable};
+use debug_base::Unreadable;
+use debug_state::Origin;
 
 /// An unreadable value of the service in a script. It can be shown with the reason and written back to its own path. Every
 /// other use is an error that names it.

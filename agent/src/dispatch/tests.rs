@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use debug_wire::messages::EvalParams;
 
 use super::*;
-use crate::fence::planted;
+use crate::planted;
 use crate::threads::Next;
 
 struct Set {

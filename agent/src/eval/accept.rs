@@ -23,8 +23,8 @@ use crate::script::copies::{self, Lost};
 use crate::script::{engine, memory, roots, walk};
 use crate::session::Session;
 use crate::shapes;
-use crate::state::{Path, Tree};
 use crate::values;
+use debug_base::{Path, Tree};
 
 /// The way in which a secret is given.
 pub(crate) const BIND_SECRET: &str =
@@ -107,7 +107,7 @@ fn holds_secret(core: &Core, payload: &EvalPayload, reserved: bool) -> bool {
     }
     let arguments = Value::Object(payload.args.clone().into_iter().collect()).to_string();
     core.holds_secret(&payload.code)
-        || crate::state::has_secret_shape(&payload.code)
+        || debug_state::has_secret_shape(&payload.code)
         || core.holds_secret(&arguments)
         || payload.reason.as_deref().is_some_and(|reason| core.holds_secret(reason))
 }

@@ -7,7 +7,6 @@ use debug_wire::messages::{AuditRange, Code, Ends, EvalResult, Failure, FromAgen
 use rhai::EvalAltResult;
 use serde_json::{Map, Value, json};
 
-use crate::clock::BootTime;
 use crate::core::Core;
 use crate::emit::Weight;
 use crate::execute;
@@ -17,7 +16,7 @@ use crate::records;
 use crate::run::Run;
 use crate::script::engine::EVAL;
 use crate::script::meter::End;
-use crate::state::Tree;
+use debug_base::{BootTime, Tree};
 
 /// Why an eval failed, for its reply and its record.
 pub(super) struct Failed {

@@ -9,7 +9,7 @@ use crate::core::Core;
 use crate::effect::Effect;
 use crate::lease::{Cause, Lease, Making};
 use crate::records;
-use crate::state::Wait;
+use debug_state::Wait;
 
 /// The permission to execute one effect once. It is neither `Clone` nor `Default`; only [`super::pass`] makes one.
 /// Dropping it unspent ends the lease that was opened for it.

@@ -11,7 +11,7 @@ use super::requests::{resource, with_options};
 use crate::core::Core;
 use crate::effect::{Effect, Options};
 use crate::run::Run;
-use crate::state::Path;
+use debug_base::Path;
 
 /// A request that policy denies for every possible value. The service's state was not read.
 pub(crate) struct Barred {

@@ -5,12 +5,11 @@ use std::time::Duration;
 use debug_policy::{Action, Request, Resource};
 
 use super::asked::{Asked, NonEmpty};
-use crate::clock::BootTime;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Options, Proposal};
 use crate::lease::{DEFAULT_TTL, Lease};
 use crate::run::Run;
-use crate::state::Path;
+use debug_base::{BootTime, Path};
 
 /// Every request that policy must allow for an effect.
 pub(super) fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Asked {

@@ -6,12 +6,11 @@ use debug_policy::{Action, Decision, Resource};
 use debug_wire::table::HostFunction;
 
 use super::{Refusal, may_know};
-use crate::clock::{BootTime, roughly};
 use crate::core::Core;
 use crate::effect::{Options, Proposal};
 use crate::lease::{Lease, overlaps};
 use crate::run::Run;
-use crate::state::Path;
+use debug_base::{BootTime, Path, roughly};
 
 /// Checks that no lease at the point or state is failing to revert (invariant 12).
 ///

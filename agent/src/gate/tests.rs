@@ -11,7 +11,6 @@ use debug_policy::{Policy, Resource};
 use debug_wire::messages::After;
 
 use super::Opened;
-use crate::clock::BootTime;
 use crate::core::{Core, RateLimit};
 use crate::emit::Emitter;
 use crate::guard::Guards;
@@ -20,8 +19,9 @@ use crate::lease::{Cause, Change, ChangeError, EndError, Lease, Leases, Phase, U
 use crate::levels::Levels;
 use crate::points::Registry;
 use crate::snapshot::Snapshots;
-use crate::state::{Keyed, Redactor, Scrubber, States, Wait};
 use crate::status::Waits;
+use debug_base::BootTime;
+use debug_state::{Keyed, Redactor, Scrubber, States, Wait};
 
 /// A core without states, with its log in a folder of its own.
 pub(crate) fn core(folder: &tempfile::TempDir) -> Core {

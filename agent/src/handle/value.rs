@@ -9,7 +9,7 @@ use crate::convert;
 use crate::host::{self, EvalTag};
 use crate::script::library;
 use crate::script::meter;
-use crate::state::Path;
+use debug_base::Path;
 
 /// Functions that change their receiver; on a handle each is one write of the container.
 const CHANGERS: [&str; 7] = ["clear", "insert", "pop", "push", "remove", "reverse", "sort"];

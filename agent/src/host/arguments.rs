@@ -11,7 +11,7 @@ use crate::convert;
 use crate::effect::Options;
 use crate::gate::Refusal;
 use crate::handle;
-use crate::state::Path;
+use debug_base::Path;
 
 pub(super) fn usage(function: &Function, what: &str) -> Refusal {
     Refusal::state(

@@ -11,7 +11,6 @@ use super::EvalTag;
 use super::answers;
 use super::arguments::{MAX_POINT, how, id, options, path, pointer, reason, text, ttl, usage};
 use super::level;
-use crate::clock::BootTime;
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Listing, Options, Proposal};
@@ -25,8 +24,9 @@ use crate::run::Run;
 use crate::script::frozen::Frozen;
 use crate::script::unfrozen::Purpose;
 use crate::snapshot::Snapshot;
-use crate::state::{Checked, Evidence, Path, PathError, StateError, Tree, Unreadable, Wait};
 use crate::values;
+use debug_base::{BootTime, Evidence, Path, PathError, Tree, Unreadable};
+use debug_state::{Checked, StateError, Wait};
 
 /// The effects of a call. Only `revert_all` and `restore` can have several.
 pub(super) fn wish(
@@ -440,7 +440,7 @@ fn restore(
 /// Returns `path` if it leads to the same elements in both trees; otherwise the path of the first list on it: a
 /// position in that list may now hold another element.
 fn above_moved(path: Vec<String>, places: &[Vec<String>], then: &Tree, now: &Tree) -> Vec<String> {
-    match crate::state::follow(&path, places, then, now, Evidence::All) {
+    match debug_base::follow(&path, places, then, now, Evidence::All) {
         Ok(trail) if trail.path == path => path,
         _ => {
             let is_list = |depth: &usize| matches!(then.at(&path[..*depth]), Some(Tree::Seq(_)));
@@ -877,7 +877,7 @@ fn find_point(core: &Core, run: &Run, name: &str, options: &Options) -> Result<P
     let unseen = options.unseen || run.plans_at(&Resource::Point(name.to_owned()));
     if let (true, Some((method, template))) = (unseen, name.split_once(' ')) {
         // The name would appear in the log and in every listing.
-        if run.holds_secret(core, name) || crate::state::has_secret_shape(name) {
+        if run.holds_secret(core, name) || debug_state::has_secret_shape(name) {
             return Err(Refusal::state(
                 "the name of the point holds what is or looks like a secret",
                 "name a route by its template, as in `GET /api/healthcheck`",

@@ -5,7 +5,7 @@ use axum::extract::RawPathParams;
 use percent_encoding::percent_decode_str;
 
 use crate::points::encode;
-use crate::state::Tree;
+use debug_base::Tree;
 
 /// The request as a patch sees it: `{method, path, params, query, headers, body}`.
 ///

@@ -6,7 +6,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use crate::points::distance;
 use crate::script::results::Known;
-use crate::state::Tree;
+use debug_base::Tree;
 
 /// The text that replaces a secret.
 const SECRET: &str = "‹secret›";

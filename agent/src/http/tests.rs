@@ -14,10 +14,9 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::HttpLayer;
-use crate::clock::BootTime;
 use crate::points::tests::{Heard, fake, fake_with_body, patch};
 use crate::points::{PatchCode, PatchFailure, Point, Registry};
-use crate::state::Tree;
+use debug_base::{BootTime, Tree};
 
 fn registry() -> Arc<Registry> {
     Arc::new(Registry::new(["GET /closed".to_owned()]))

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use debug_policy::Resource;
 
 use super::merge::Otherwise;
-use super::planted::{Fault, planted};
 use super::rehearsal::Rehearsal;
 use super::stack::{self, Ended};
 use super::undo::{self, Layer};
-use crate::clock::BootTime;
 use crate::points::{self, Observer, PatchCode, Point, Registry};
-use crate::state::{Basis, Edited, Later, Orders, Path, StateError, States, Tree, Wait};
+use debug_base::{Basis, BootTime, Orders, Path, Tree};
+use debug_state::{Edited, Later, StateError, States, Wait};
 
 /// A change held by a lease, which can be applied and undone. Every kind of change implements this trait.
 pub(crate) trait Change: Send + Sync {
@@ -212,9 +211,7 @@ impl Change for PatchChange {
     }
 
     fn set_deadline(&self, lease: u64, deadline: BootTime) {
-        if !planted(Fault::PointNotTold) {
-            self.point().set_deadline(lease, deadline);
-        }
+        self.point().set_deadline(lease, deadline);
     }
 
     fn undo(&self, lease: u64, _wait: Wait) -> Result<Undone, ChangeError> {
@@ -454,9 +451,8 @@ impl Change for WriteChange {
 
     fn undo(&self, lease: u64, wait: Wait) -> Result<Undone, ChangeError> {
         let mut layers = self.writes.stack(&self.path, wait)?;
-        let otherwise = if planted(Fault::Overwrites) { Otherwise::Force } else { Otherwise::Keep };
         let update = |change: &Edited<'_>, later: &Later<'_>| self.update(change, later, wait);
-        let ended: Option<Ended> = stack::end(&layers, lease, otherwise, &update)?;
+        let ended: Option<Ended> = stack::end(&layers, lease, Otherwise::Keep, &update)?;
         let Some((next, ending, whole)) = ended else {
             return Ok(Undone::default());
         };

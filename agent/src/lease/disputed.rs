@@ -4,7 +4,7 @@
 //! value.
 
 use super::merge::{Left, Why};
-use crate::state::Tree;
+use debug_base::Tree;
 
 /// A place, from the state's root, and the lease that left its value there.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -3,8 +3,7 @@
 //! Invariant: a change by the service that we did not make stays. A list element is written only if it is beyond doubt the
 //! one that we changed. An absent name is `None`.
 
-use super::planted::{Fault, planted};
-use crate::state::{Doubt, Evidence, Orders, Path, Tree, changed_places, insert, locate, reordered};
+use debug_base::{Doubt, Evidence, Here, Path, Tree, alike, changed_places, insert, locate, reordered};
 
 /// How a place is resolved that both we and the service changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,16 +69,6 @@ pub(crate) struct Merged {
     pub(crate) left: Vec<Left>,
 }
 
-/// Context of a merge.
-#[derive(Clone, Copy)]
-pub(crate) struct Here<'a> {
-    /// The whole state.
-    pub(crate) whole: &'a Tree,
-    /// Path of the merged value from the state's root.
-    pub(crate) path: &'a [String],
-    pub(crate) orders: &'a dyn Orders,
-}
-
 /// Undoes a change from `target` to `ours` in `live`, which the service may have changed too. Changes by the service alone
 /// stay; our changes alone become as in `target`.
 pub(crate) fn merge(
@@ -92,12 +81,6 @@ pub(crate) fn merge(
     let mut merging = Merging { otherwise, here, place: here.path.to_vec(), left: Vec::new() };
     let value = merging.merge(ours, live, target);
     Merged { value, left: merging.left }
-}
-
-/// Whether two values are equal at this place; the order of a list without positions does not count.
-pub(crate) fn alike(one: Option<&Tree>, other: Option<&Tree>, here: Here<'_>) -> bool {
-    let place = here.path.to_vec();
-    Merging { otherwise: Otherwise::Keep, here, place, left: Vec::new() }.same(one, other)
 }
 
 struct Merging<'a> {
@@ -113,10 +96,7 @@ impl Merging<'_> {
             return live.cloned();
         }
         if self.same(live, ours) {
-            return match (live, target) {
-                (Some(live), None) if planted(Fault::AbsenceForgotten) => Some(live.clone()),
-                _ => target.cloned(),
-            };
+            return target.cloned();
         }
         match (ours, live, target) {
             (Some(Tree::Map(ours)), Some(Tree::Map(live)), Some(Tree::Map(target))) => {
@@ -169,11 +149,8 @@ impl Merging<'_> {
 
     fn lists(&mut self, ours: &[Tree], live: &[Tree], target: &[Tree]) -> Vec<Tree> {
         let all: Vec<&Tree> = ours.iter().chain(live).chain(target).collect();
-        if self.here.orders.is_set(self.here.whole, &self.place, &all) && !planted(Fault::SetAsList) {
+        if self.here.orders.is_set(self.here.whole, &self.place, &all) {
             return sets(ours, live, target);
-        }
-        if planted(Fault::SetAsList) || planted(Fault::PositionTrusted) {
-            return self.positions(ours, live, target);
         }
         // Our change added, removed or moved elements: it can only be undone as a whole.
         if ours.len() != target.len() || reordered(ours, target) {
@@ -210,46 +187,8 @@ impl Merging<'_> {
         merged
     }
 
-    /// Merges by position: a planted fault.
-    fn positions(&mut self, ours: &[Tree], live: &[Tree], target: &[Tree]) -> Vec<Tree> {
-        if ours.len() != live.len() || live.len() != target.len() {
-            self.leave(None, Why::Changed);
-            return live.to_vec();
-        }
-        let items = ours.iter().zip(live).zip(target).enumerate();
-        let merged = items.filter_map(|(at, ((ours, live), target))| {
-            self.below(&at.to_string(), |here| here.merge(Some(ours), Some(live), Some(target)))
-        });
-        merged.collect()
-    }
-
-    fn same(&mut self, one: Option<&Tree>, other: Option<&Tree>) -> bool {
-        let (Some(one), Some(other)) = (one, other) else { return one.is_none() && other.is_none() };
-        if one.same(other) {
-            return true;
-        }
-        one.same_unordered(other) && self.same_but_for_order(one.without_mark(), other.without_mark())
-    }
-
-    /// Whether values with the same elements in another order are equal: only in lists without positions.
-    fn same_but_for_order(&mut self, one: &Tree, other: &Tree) -> bool {
-        match (one, other) {
-            (Tree::Map(entries), Tree::Map(others)) => {
-                entries.len() == others.len()
-                    && entries.iter().all(|(name, value)| {
-                        self.below(name, |here| here.same(Some(value), named(others, name)))
-                    })
-            }
-            (Tree::Seq(items), Tree::Seq(others)) => {
-                let in_order = items.len() == others.len()
-                    && items.iter().zip(others).enumerate().all(|(at, (item, other))| {
-                        self.below(&at.to_string(), |here| here.same(Some(item), Some(other)))
-                    });
-                let all: Vec<&Tree> = items.iter().chain(others).collect();
-                in_order || self.here.orders.is_set(self.here.whole, &self.place, &all)
-            }
-            (one, other) => one.same(other),
-        }
+    fn same(&self, one: Option<&Tree>, other: Option<&Tree>) -> bool {
+        alike(one, other, Here { path: &self.place, ..self.here })
     }
 }
 

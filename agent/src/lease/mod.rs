@@ -5,7 +5,6 @@ mod disputed;
 mod merge;
 #[cfg(test)]
 mod model;
-pub(crate) mod planted;
 mod rehearsal;
 mod stack;
 mod table;
@@ -19,13 +18,11 @@ use std::time::Duration;
 use debug_policy::Resource;
 use debug_wire::messages::After;
 
-use crate::clock::BootTime;
+use debug_base::BootTime;
 
 pub(crate) use change::{
     Change, ChangeError, Conflict, PatchChange, Rearmed, Stands, Undone, WriteChange, Writes, only_because_of,
 };
-#[cfg(test)]
-pub(crate) use merge::{Here, alike};
 pub(crate) use rehearsal::Rehearsal;
 pub(crate) use table::{Claim, EndError, Leases, Making, Overdue, Stuck, lock_soon, overlaps};
 pub(crate) use undo::Layer;
@@ -164,9 +161,7 @@ impl Lease {
         match &self.failing {
             _ if self.owner != owner => Err(EndError::Owner(id)),
             Some(failing) => Err(EndError::Failing { id, why: failing.why.clone(), first: false }),
-            None if self.until() <= now && !planted::planted(planted::Fault::LateConfirm) => {
-                Err(EndError::Ended { id, how: self.due().1.word() })
-            }
+            None if self.until() <= now => Err(EndError::Ended { id, how: self.due().1.word() }),
             None => Ok(()),
         }
     }

@@ -6,17 +6,14 @@ use std::time::Duration;
 
 use debug_wire::messages::After;
 use proptest::prelude::*;
-use proptest::strategy::ValueTree as _;
-use proptest::test_runner::TestRunner;
 use serde::{Deserialize, Serialize};
 
-use super::planted::{self, Fault};
 use super::undo::tests::Leaf;
 use super::{Cause, Change, EndError, GRACE, Lease, Leases, PatchChange, Phase, WriteChange, Writes};
-use crate::clock::BootTime;
 use crate::points::tests::{Heard, fake};
 use crate::points::{Point, Slot};
-use crate::state::{Path, Place, Redactor, States, Tree, Wait, writable};
+use debug_base::{BootTime, Path, Tree};
+use debug_state::{Place, Redactor, States, Wait, writable};
 
 /// The service's state.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -427,31 +424,4 @@ fn leases_do_what_the_model_says() {
             return Err(TestCaseError::fail(why));
         }
     });
-}
-
-/// Proves that the test above finds each planted fault.
-#[test]
-fn each_planted_fault_is_found() {
-    use Fault::*;
-    let faults = [
-        DeadlineLate,
-        BaseLost,
-        EndsTwice,
-        LateConfirm,
-        NoGrace,
-        GraceStays,
-        AdoptKeepsOwner,
-        ExtendAdds,
-        Overwrites,
-        IdsAgain,
-        ConfirmsTwice,
-        PointNotTold,
-    ];
-    for fault in faults {
-        let mut runner = TestRunner::deterministic();
-        let found = planted::with(fault, || {
-            (0..500).any(|_| play(&history().new_tree(&mut runner).unwrap().current()).is_err())
-        });
-        assert!(found, "{fault:?} was not found");
-    }
 }

@@ -7,8 +7,8 @@ use super::change::{ChangeError, Conflict};
 use super::merge::Otherwise;
 use super::stack;
 use super::undo::{self, Layer};
-use crate::clock::BootTime;
-use crate::state::{Edited, Later, Orders, Path, StateError, States, Tree, Wait};
+use debug_base::{BootTime, Orders, Path, Tree};
+use debug_state::{Edited, Later, StateError, States, Wait};
 
 /// A state in a plan.
 #[derive(Clone)]

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 
 use super::change::{ChangeError, Conflict, came_in_between, only_because_of, stands_above};
-use super::merge::{Here, Left, Otherwise, Why, alike};
+use super::merge::{Left, Otherwise, Why};
 use super::undo::{self, Ending, Layer};
-use crate::clock::BootTime;
-use crate::state::{Edited, Later, Orders, Path, StateError, Tree};
+use debug_base::{BootTime, Here, Orders, Path, Tree, alike};
+use debug_state::{Edited, Later, StateError};
 
 /// Replaces the value of a state with the result of `change`; returns the value stored. All or nothing.
 pub(super) type Update<'a> = dyn Fn(&Edited<'_>, &Later<'_>) -> Result<Tree, StateError> + 'a;

@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 use debug_policy::Resource;
 use debug_wire::messages::{After, InForce};
 
-use super::planted::{Fault, planted};
 use super::{Cause, ChangeError, Conflict, Failing, GRACE, Lease, Phase, Rearmed, Undone};
-use crate::clock::BootTime;
-use crate::fence::{Panicked, fenced};
-use crate::state::Wait;
 use crate::threads::Next;
+use debug_base::{BootTime, Panicked, fenced};
+use debug_state::Wait;
 
 /// Bounds of the delay between two attempts to undo a change. The delay is a quarter of the time for which the undo has
 /// failed. The lower bound keeps a setter that always panics from filling the service's log.
@@ -148,7 +146,7 @@ impl Leases {
     /// Creates an empty table; the first id is `highest + 1`.
     pub(crate) fn after(highest: u64) -> Self {
         let inner = Inner {
-            next: if planted(Fault::IdsAgain) { 1 } else { highest + 1 },
+            next: highest + 1,
             open: BTreeMap::new(),
             ending: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -282,13 +280,10 @@ impl Leases {
         let mut inner = self.lock();
         let lease = inner.alive(id, owner, now)?;
         let before = lease.clone();
-        if confirm && lease.phase == Phase::Confirmed && !planted(Fault::ConfirmsTwice) {
+        if confirm && lease.phase == Phase::Confirmed {
             return Err(EndError::Confirmed(id));
         }
-        lease.deadline = match planted(Fault::ExtendAdds) {
-            true => lease.deadline.after(deadline.remaining(now)),
-            false => deadline,
-        };
+        lease.deadline = deadline;
         if confirm {
             lease.phase = Phase::Confirmed;
         }
@@ -311,9 +306,7 @@ impl Leases {
         let mut inner = self.lock();
         let lease = inner.alive(id, from, now)?;
         let before = lease.clone();
-        if !planted(Fault::AdoptKeepsOwner) {
-            lease.owner = owner.to_owned();
-        }
+        lease.owner = owner.to_owned();
         (lease.session, lease.grace) = (session, None);
         lease.tell();
         self.renewed(inner, before)
@@ -459,9 +452,6 @@ impl Leases {
         match undone {
             Ok(undone) => {
                 inner.remember(id, "ended");
-                if planted(Fault::EndsTwice) {
-                    inner.open.insert(id, lease.clone());
-                }
                 if let Some(conflict) = &undone.conflict {
                     inner.conflicts.insert(id, (lease.clone(), conflict.clone()));
                 }
@@ -492,7 +482,7 @@ impl Leases {
     pub(crate) fn session_lost(&self, session: u64, now: BootTime) {
         self.tell(|lease| {
             let loses = lease.session == session && lease.after != After::Persist && lease.grace.is_none();
-            if loses && !planted(Fault::NoGrace) {
+            if loses {
                 lease.grace = Some(now.after(GRACE));
             }
             loses
@@ -536,9 +526,7 @@ impl Leases {
             let left = lease.owner == owner && lease.grace.is_some() && BootTime::now() < lease.until();
             if left {
                 lease.session = session;
-                if !planted(Fault::GraceStays) {
-                    lease.grace = None;
-                }
+                lease.grace = None;
             }
             left
         })
@@ -692,8 +680,7 @@ impl Inner {
     }
 
     fn due(&self, now: BootTime) -> Vec<(u64, Cause)> {
-        let late = |at: BootTime| planted(Fault::DeadlineLate) && at == now;
-        let due = self.open.values().map(|l| (l.id, l.due())).filter(|(_, (at, _))| *at <= now && !late(*at));
+        let due = self.open.values().map(|lease| (lease.id, lease.due())).filter(|(_, (at, _))| *at <= now);
         due.map(|(id, (_, cause))| (id, cause)).collect()
     }
 

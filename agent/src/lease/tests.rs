@@ -6,7 +6,8 @@ use debug_policy::Resource;
 use debug_wire::messages::After;
 
 use super::*;
-use crate::state::{Live, Place, Redactor, States, Tree, Wait, writable};
+use debug_base::Tree;
+use debug_state::{Live, Place, Redactor, States, Wait, writable};
 
 /// A change that counts its undos, and fails as many as it is told to.
 struct Fake {

@@ -7,10 +7,10 @@
 //! place that cannot be identified is not written. No function here uses a lock, a clock or a type of the service.
 
 use super::disputed::{Claim, Dispute, disputes};
-use super::merge::{Here, Left, Otherwise, Why, alike, merge};
-use super::planted::{Fault, planted};
-use crate::clock::BootTime;
-use crate::state::{Basis, Doubt, Evidence, Orders, Trail, Tree, changed_places, follow};
+use super::merge::{Left, Otherwise, Why, merge};
+use debug_base::{
+    Basis, BootTime, Doubt, Evidence, Here, Orders, Trail, Tree, alike, changed_places, follow,
+};
 
 /// One write in force at a path of a state.
 #[derive(Clone, Debug)]
@@ -448,9 +448,7 @@ fn put_back(layers: &mut [Layer], mut lifted: Vec<Lifted>, view: &mut Tree) {
         let base = view.at(&path).cloned();
         let Ok(next) = view.clone().with(&path, stood, &order) else { continue };
         let layer = &mut layers[at];
-        if !planted(Fault::BaseLost) {
-            layer.base = base;
-        }
+        layer.base = base;
         *view = next;
         layer.is_at(path, view);
     }

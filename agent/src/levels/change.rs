@@ -10,9 +10,9 @@ use tracing::level_filters::LevelFilter;
 
 use super::apply::Hidden;
 use super::{Levels, SetLevel};
-use crate::clock::BootTime;
 use crate::lease::{Change, ChangeError, Stands, Undone};
-use crate::state::Wait;
+use debug_base::BootTime;
+use debug_state::Wait;
 
 /// Usually a sign of a misspelt target. An event is known to exist if its callsite was reached and not disabled for all
 /// subscribers.

@@ -10,7 +10,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::*;
 use crate::lease::{Change, Stands};
-use crate::state::Wait;
+use debug_state::Wait;
 
 /// All tests share the callsites, and the interest of subscribers in them is cached.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

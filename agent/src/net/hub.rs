@@ -18,7 +18,7 @@ use super::refused::Refused;
 use super::session::Closed;
 use super::tls::Tls;
 use super::{Client, Dispatch};
-use crate::fence::{Panicked, fenced};
+use debug_base::{Panicked, fenced};
 
 /// The state that all connections share.
 pub(super) struct Hub<D: Dispatch> {

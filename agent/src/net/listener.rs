@@ -20,7 +20,7 @@ use super::hub::{Hub, Turn};
 use super::refused::Refused;
 use super::session::serve;
 use super::tls::Tls;
-use crate::fence::{Panicked, fenced};
+use debug_base::{Panicked, fenced};
 
 /// The thread's name.
 const THREAD: &str = "debug-net";

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::clock::BootTime;
 use crate::core::Core;
 use crate::lease::{ChangeError, Conflict, Layer, Rehearsal};
-use crate::state::{Checked, Path, StateError, Tree, Wait};
+use debug_base::{BootTime, Path, Tree};
+use debug_state::{Checked, StateError, Wait};
 
 /// The states that a plan has changed, by name.
 #[derive(Clone, Default)]

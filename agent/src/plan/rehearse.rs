@@ -4,7 +4,6 @@
 use debug_policy::Resource;
 
 use super::Planning;
-use crate::clock::BootTime;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Proposal};
 use crate::execute::{broken, ended, holds};
@@ -12,7 +11,7 @@ use crate::gate::{self, Refusal};
 use crate::lease::{ChangeError, EndError, Lease, Phase};
 use crate::run::Run;
 use crate::snapshot::{Snapshot, SnapshotError};
-use crate::state::Path;
+use debug_base::{BootTime, Path};
 
 /// Rehearses an effect that policy allows.
 ///
@@ -168,7 +167,7 @@ fn snapshot_of(
     core: &Core,
     run: &Run,
     name: String,
-    parts: Vec<(Path, crate::state::Tree)>,
+    parts: Vec<(Path, debug_base::Tree)>,
     now: BootTime,
 ) -> Snapshot {
     let leases = run.leases(core).iter().map(|lease| lease.id).collect();

@@ -6,8 +6,7 @@ use super::layer::{Layer, PatchFailure};
 use super::probe::Decode;
 use super::slot::Slot;
 use super::world::{self, of_each_thread};
-use crate::clock::BootTime;
-use crate::state::Tree;
+use debug_base::{BootTime, Tree};
 
 /// Whether a panic aborts the process before [`call`] can catch it; a patch is then as dangerous as the serde code of its
 /// arguments.

@@ -42,8 +42,7 @@ use self::layer::{Layer, Observer, PatchCode, PatchFailure};
 use self::probe::{IsPlain as _, MakesValue as _, Probe};
 use self::slot::{Facts, Slot};
 use self::world::{now, set_clock};
-use crate::clock::BootTime;
-use crate::state::Tree;
+use debug_base::{BootTime, Tree};
 
 const PREEMPTIONS: usize = 2;
 /// Deadline of every patch here, unless a check sets another.

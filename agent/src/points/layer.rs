@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use super::breaker::{Breaker, Tripped};
 use super::world::{ArcSwapOption, AtomicBool, AtomicU64};
-use crate::clock::BootTime;
 use crate::inside::Place;
-use crate::state::Tree;
+use debug_base::{BootTime, Tree};
 
 /// Frozen code in force at a point.
 pub(crate) trait PatchCode: Send + Sync {

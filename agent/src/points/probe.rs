@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::call::{Answer, Argument, Encoded};
 use super::values;
-use crate::state::Tree;
+use debug_base::Tree;
 
 /// Stands for a type without a value.
 pub struct Probe<T: ?Sized>(PhantomData<fn() -> Box<T>>);

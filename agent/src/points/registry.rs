@@ -7,7 +7,7 @@ use super::layer::{Failed, Layer};
 use super::order::Order;
 use super::probe::Makes;
 use super::slot::{Given, Kind, Slot};
-use crate::clock::BootTime;
+use debug_base::BootTime;
 
 /// All `#[patchable]` functions in the binary.
 #[linkme::distributed_slice]

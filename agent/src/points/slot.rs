@@ -6,7 +6,7 @@ use super::layer::{Layer, Stats};
 use super::probe::Makes;
 use super::watch::{Counted, Watch};
 use super::world::{ArcSwapOption, AtomicBool, Mutex};
-use crate::clock::BootTime;
+use debug_base::BootTime;
 
 /// Kind of a point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::state::{Limits, Tree, from_tree, to_tree};
+use debug_base::{Limits, Tree, from_tree, to_tree};
 
 /// Encodes a value as a tree. The content of a `Secret<T>` is marked, and opaque to the patch.
 ///

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::layer::{Stats, Timing};
 use super::slot::Slot;
 use super::world::{self, AtomicU64};
-use crate::clock::BootTime;
+use debug_base::BootTime;
 
 /// Counters since a watch began.
 #[derive(Default)]

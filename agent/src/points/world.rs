@@ -6,7 +6,7 @@ pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 pub(super) use arc_swap::ArcSwapOption;
 
-use crate::clock::BootTime;
+use debug_base::BootTime;
 
 /// Declares a thread-local value.
 macro_rules! of_each_thread {

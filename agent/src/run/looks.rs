@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::state::Path;
+use debug_base::Path;
 
 /// The most paths that are named, and the most bytes of their text: with every byte escaped they fit a line of the log
 /// beside an error's text. Further looks are only counted.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, Position, Stmt};
 
 use super::walk;
-use crate::state::Path;
+use debug_base::Path;
 
 /// Functions that change a text in place. A step of a state that is text is read as a copy.
 const OF_TEXTS: [&str; 3] = ["pad", "replace", "trim"];

@@ -7,7 +7,7 @@ use rhai::{Dynamic, Engine, Module, OptimizationLevel};
 
 use super::library::{self, MAX_ITEMS, MAX_STRING};
 use super::meter::{self, Bounds};
-use crate::clock::BootTime;
+use debug_base::BootTime;
 
 /// Bounds of an eval: a million operations, 5 s.
 pub(crate) const EVAL: Bounds =
@@ -76,13 +76,6 @@ fn bare() -> Engine {
     library::install(&mut engine, &LIBRARY);
     engine.on_progress(|_| meter::charge(1).map(|_| Dynamic::UNIT));
     engine
-}
-
-/// Whether a name can follow a dot: a plain word that the language does not reserve.
-pub(crate) fn is_property(name: &str) -> bool {
-    static PARSER: LazyLock<Engine> = LazyLock::new(for_eval);
-    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    name.bytes().all(word) && PARSER.compile_expression(format!("x.{name}")).is_ok()
 }
 
 /// Tests that the limits hold in this build: another crate of the service may have enabled features of Rhai (such as

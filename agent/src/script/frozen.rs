@@ -17,11 +17,10 @@ use super::results::{Results, results};
 use super::unfrozen::FreezeError;
 use super::walk::{self, Mentions};
 use super::{memory, nesting};
-use crate::clock::BootTime;
 use crate::convert;
 use crate::points::{PatchCode, PatchFailure};
-use crate::state::Tree;
 use crate::values;
+use debug_base::{BootTime, Tree};
 
 /// Maximum nesting depth of captured values.
 const CAPTURE_DEPTH: usize = 32;

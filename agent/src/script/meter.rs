@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::clock::BootTime;
+use debug_base::BootTime;
 
 /// Operations between two checks of time and cancellation: a clock read per operation would cost a third of the run.
 const LOOK_EVERY: u64 = 256;

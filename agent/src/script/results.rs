@@ -5,7 +5,7 @@ use rhai::{AST, ASTFlags, ASTNode, Expr, Position, Stmt};
 use super::walk;
 
 use crate::convert;
-use crate::state::Tree;
+use debug_base::Tree;
 
 /// A result, or a part of one.
 #[derive(Debug, PartialEq)]

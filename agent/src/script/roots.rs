@@ -12,7 +12,7 @@ use super::engine;
 use crate::convert;
 use crate::handle;
 use crate::host;
-use crate::state::Path;
+use debug_base::Path;
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 

@@ -9,9 +9,8 @@ use super::memory;
 use super::meter::{self, Bounds, End};
 use super::unfrozen::{FreezeError, Purpose};
 use super::walk;
-use crate::clock::BootTime;
 use crate::points::{PatchCode, PatchFailure};
-use crate::state::Tree;
+use debug_base::{BootTime, Tree};
 
 /// A host with one readable path and no log.
 struct Host;
@@ -399,5 +398,22 @@ fn a_single_call_is_recognised() {
     for code in ["revert(3); 1", "revert(f())", "let x = 1", "fn f() {} revert(3)", "revert(|x| x)", ""] {
         let ast: AST = engine::for_eval().compile(code).unwrap();
         assert!(walk::single_call(&ast).is_none() || code.contains("|x|"), "{code}");
+    }
+}
+
+/// The list of reserved words is that of this version of Rhai, and a name of any other form is no property either.
+#[test]
+fn the_names_that_can_follow_a_dot_are_those_that_the_parser_takes() {
+    let engine = engine::for_eval();
+    let words = "let const if else switch do while until loop for in continue break return throw try catch fn private import \
+        export as global true false this new use module package var static shared with is goto exit match case default \
+        void null nil spawn thread go sync async await yield print debug type_of eval Fn call curry is_shared is_def_fn \
+        is_def_var public protected implements extends class struct enum trait super self Self mut ref where impl type \
+        unsafe dyn move pub crate abstract final override virtual typeof try_ macro _ __ _a a_ _1 a1 1a 1 0 00 1e5 x_y E PI \
+        func function def end then begin not and or xor";
+    for name in words.split_whitespace().chain(["", "a b", "a-b", "é", "a.b"]) {
+        let taken = !name.contains(['.', ' ', '-']) && engine.compile_expression(format!("x.{name}")).is_ok();
+        let expected = taken && !name.is_empty() && name.is_ascii();
+        assert_eq!(debug_base::is_property(name), expected, "{name}");
     }
 }

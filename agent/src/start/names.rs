@@ -7,7 +7,8 @@ use super::notices::{Notices, guess};
 use crate::core::Core;
 use crate::notes::Note;
 use crate::points::Kind;
-use crate::state::{Path, StateError, Tree, Wait, nearest};
+use debug_base::{Path, Tree, nearest};
+use debug_state::{StateError, Wait};
 
 /// The most unreadable leaves of one state that are named; one fault of a type often causes many.
 const MAX_LEAVES: usize = 5;

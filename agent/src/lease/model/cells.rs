@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::state::{FieldCell, Live, Path, Place, State, writable};
+use debug_base::Path;
+use debug_state::{FieldCell, Live, Place, State, writable};
 
 /// A value that the agent shares with the service, and how the service reads and changes it.
 pub(super) struct Shared<T> {

@@ -7,7 +7,7 @@ use loom::sync::MutexGuard;
 pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64};
 use loom::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::clock::BootTime;
+use debug_base::BootTime;
 
 macro_rules! of_each_thread {
     (static $name:ident: $kind:ty = $value:expr;) => {

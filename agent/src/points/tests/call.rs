@@ -3,9 +3,8 @@ use std::time::Duration;
 
 use super::{Heard, fake, in_a_minute, patch};
 use crate::__private::probe::{EncodeValue as _, IsPlain as _, MakesValue as _};
-use crate::clock::BootTime;
 use crate::points::{Argument, Arguments, Facts, Layer, PatchFailure, Probe, Slot, call};
-use crate::state::Tree;
+use debug_base::{BootTime, Tree};
 
 fn slot() -> Slot {
     Slot::new("twice", file!(), line!(), || Facts::new(&[("n", true)], None))

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::__private::probe::*;
 use crate::points::{Answer, Makes, Probe};
-use crate::state::Tree;
+use debug_base::Tree;
 
 /// As the macro generates it.
 macro_rules! decoder {

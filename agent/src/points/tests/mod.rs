@@ -10,8 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::{Layer, Observer, PatchCode, PatchFailure, Slot, Tripped};
-use crate::clock::BootTime;
-use crate::state::Tree;
+use debug_base::{BootTime, Tree};
 
 type Answering = dyn Fn(Vec<Tree>) -> Result<Tree, PatchFailure> + Send + Sync;
 

@@ -1,7 +1,7 @@
 use super::{fake, patch};
 use crate::points::registry::InvalidRoute;
 use crate::points::{Facts, Kind, Registry, Slot};
-use crate::state::Tree;
+use debug_base::Tree;
 
 static NEXT: Slot = Slot::new("rota::next_on_duty", "src/rota.rs", 12, || {
     Facts::new(&[("rota", true), ("pool", false)], None)

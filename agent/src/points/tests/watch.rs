@@ -2,7 +2,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{fake, patch};
 use crate::points::{Facts, Slot};
-use crate::state::Tree;
+use debug_base::Tree;
 
 fn slot() -> Slot {
     Slot::new("twice", file!(), line!(), || Facts::new(&[("n", true)], None))

@@ -1,7 +1,7 @@
 //! Changes inside lists with elements that the service moves, replaces and removes.
 
 use super::*;
-use crate::state::Path;
+use debug_base::Path;
 
 fn backend(name: &str, weight: i64) -> Tree {
     Tree::Map(vec![("name".to_owned(), Tree::Str(name.to_owned())), ("weight".to_owned(), Tree::I64(weight))])
@@ -296,7 +296,7 @@ fn a_place_that_was_empty_is_empty_again_and_the_other_way_round() {
 #[test]
 fn what_moved_since_its_conflict_is_not_forced() {
     use crate::lease::stack::force;
-    use crate::state::{Edited, Later, StateError};
+    use debug_state::{Edited, Later, StateError};
 
     let root = Path(vec!["pool".to_owned()]);
     let left =

@@ -1,0 +1,43 @@
+//! What all parts of the debug agent speak of: values as trees, paths into them, secrets' marks, the serde walk, and the
+//! clock of deadlines. Knows no state, no point, no lease and no script.
+
+mod align;
+mod along;
+mod canonical;
+mod clock;
+mod compare;
+mod de;
+mod error;
+mod fence;
+mod key;
+mod known;
+mod marks;
+mod nearest;
+mod orders;
+mod path;
+mod scope;
+mod secret;
+mod ser;
+mod spelling;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use align::{Basis, Doubt, Evidence, Trail, changed_places, follow, locate, reordered};
+pub use along::{Found, Names, found_along};
+pub use canonical::feed;
+pub use clock::{BootTime, roughly};
+pub use compare::Difference;
+pub use de::{TreeDeserializer, from_tree};
+pub use error::TreeError;
+pub use fence::{Outside, Panicked, fenced};
+pub use known::{Look, looking, sought};
+pub use marks::PLACEHOLDER;
+pub use nearest::nearest;
+pub use orders::{Here, Orders, alike};
+pub use path::{InvalidPath, Path, PathError, index_of, known_clause, known_names};
+pub use scope::SecretScope;
+pub use secret::Secret;
+pub use ser::{Kinds, Limits, TreeSerializer, kinds, to_tree};
+pub use spelling::is_property;
+pub use tree::{Tree, Unreadable, Wide, insert};
