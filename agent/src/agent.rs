@@ -18,11 +18,11 @@ use crate::guard::Gauge;
 #[cfg(feature = "tracing")]
 use crate::levels::{Levels, LogFilter};
 use crate::notes::Note;
-#[cfg(feature = "http")]
-use crate::points::Registry;
 use crate::start::{self, Running};
 use crate::status::{Shared, Status};
 use debug_base::Path;
+#[cfg(feature = "http")]
+use debug_points::Registry;
 use debug_state as state;
 use debug_state::{Check, FieldCell, Place, ReadCell, State, StateHandle};
 

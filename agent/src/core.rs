@@ -17,7 +17,6 @@ use crate::levels::Levels;
 use crate::lifetimes::Lifetime;
 use crate::notes::Note;
 use crate::observe::Observing;
-use crate::points::Registry;
 use crate::records;
 use crate::session::Session;
 use crate::snapshot::Snapshots;
@@ -25,6 +24,7 @@ use crate::status::Waits;
 use crate::threads::Faults;
 use crate::values;
 use debug_base::{Basis, BootTime, Panicked, Path, Tree, fenced};
+use debug_points::Registry;
 use debug_state::{Keyed, Origin, Redactor, Scrubber, StateError, States, Wait};
 
 /// One running agent.

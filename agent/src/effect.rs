@@ -10,9 +10,9 @@ use rhai::FnPtr;
 
 use crate::gate::{Barred, NonEmpty, Refusal};
 use crate::lease::{Change, Lease};
-use crate::points::Point;
 use crate::script::frozen::Frozen;
 use debug_base::{BootTime, Path, Tree};
+use debug_points::Point;
 
 /// An effect requested through a host function.
 pub(crate) enum Effect {

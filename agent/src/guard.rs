@@ -12,10 +12,10 @@ use debug_policy::Resource;
 use crate::convert;
 use crate::core::Core;
 use crate::lease::Cause;
-use crate::points::{PatchCode, PatchFailure, Point, Stats, Watch};
 use crate::script::frozen::Frozen;
 use crate::values;
 use debug_base::{BootTime, Tree, fenced, nearest};
+use debug_points::{PatchCode, PatchFailure, Point, Stats, Watch};
 use debug_state::Wait;
 
 /// The interval between two evaluations of a guard: shorter than the reaction of an operator who watches a graph, long

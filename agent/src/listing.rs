@@ -133,7 +133,7 @@ fn info(core: &Core, run: &Run, now: BootTime) -> Dynamic {
         ("next_revert", next.map_or(Dynamic::UNIT, |d| roughly(d).into())),
         (
             "panic",
-            if crate::points::PANIC_ABORTS { "abort: functions cannot be patched" } else { "unwind" }.into(),
+            if debug_points::PANIC_ABORTS { "abort: functions cannot be patched" } else { "unwind" }.into(),
         ),
         (
             "notes",

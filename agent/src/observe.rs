@@ -16,14 +16,13 @@ use serde_json::json;
 
 use crate::core::{Core, RateLimit};
 use crate::guard;
-use crate::inside::{Inside, Place};
 use crate::lease::Cause;
 use crate::lifetimes::{Left, Told};
 use crate::marks::{HEARTBEAT, Marks};
-use crate::points::{Failed, Observer, PatchFailure, Tripped};
 use crate::records::record;
 use crate::threads::{self, Next};
 use debug_base::BootTime;
+use debug_points::{CrashNotes, Failed, Note, Observer, PatchFailure, Tripped};
 use debug_state::Wait;
 
 /// The most queued failures; a thread of the service never blocks on them. Events that end a layer are not limited:
@@ -67,14 +66,14 @@ pub(crate) struct Observing {
     /// The process that has the thread. A forked child has none, and the lock of the queue may be held for ever there.
     process: u32,
     marks: Arc<Marks>,
-    inside: Inside,
+    crash_notes: CrashNotes,
     /// Whether an [`Event::Marked`] is queued.
     marked: Arc<AtomicBool>,
 }
 
 impl Observing {
     /// Starts the thread that records what patches do. It ends when this is dropped.
-    pub(crate) fn new(core: &Arc<Core>, marks: Marks, inside: Inside) -> std::io::Result<Self> {
+    pub(crate) fn new(core: &Arc<Core>, marks: Marks, crash_notes: CrashNotes) -> std::io::Result<Self> {
         let (events, sent) = channel();
         let (waiting, marked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let marks = Arc::new(marks);
@@ -134,12 +133,12 @@ impl Observing {
         };
         threads::spawn("debug-guard", None, faults, turn)?;
         let (looked, process) = (AtomicU64::new(0), std::process::id());
-        Ok(Self { events, waiting, looked, process, marks, inside, marked })
+        Ok(Self { events, waiting, looked, process, marks, crash_notes, marked })
     }
 
     /// Whether the next process will know if this one ended inside a patched call.
     pub(crate) fn notes_calls(&self) -> bool {
-        self.inside.works()
+        self.crash_notes.works()
     }
 
     /// The marks that the thread writes.
@@ -267,12 +266,12 @@ impl Observer for Observing {
         self.look(now);
     }
 
-    fn begins(&self, lease: u64) -> Option<Place> {
-        self.inside.begins(lease)
+    fn begins(&self, lease: u64) -> Option<Note> {
+        self.crash_notes.begins(lease)
     }
 
-    fn ends(&self, place: Place) {
-        self.inside.ends(place);
+    fn ends(&self, place: Note) {
+        self.crash_notes.ends(place);
     }
 
     fn ran(&self, _lease: u64, _took: Duration) {}

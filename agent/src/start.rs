@@ -25,14 +25,12 @@ use crate::emit::Emitter;
 use crate::gate;
 use crate::guard::{Gauge, Guards};
 use crate::helpers::{Helpers, Turn};
-use crate::inside::{Found, Inside};
 use crate::lease::{Cause, Lease, Leases, Stuck, Writes, lock_soon};
 use crate::levels::Levels;
 use crate::marks::Marks;
 use crate::net::{self, Bounds, Identify, NetHandle, Tls};
 use crate::notes::Note;
 use crate::observe::Observing;
-use crate::points::Registry;
 use crate::queue::Queue;
 use crate::records::{self, record};
 use crate::script::engine;
@@ -40,6 +38,7 @@ use crate::snapshot::Snapshots;
 use crate::status::{Shared, Status};
 use crate::threads::{self, Faults};
 use debug_base::{BootTime, Panicked, Path, fenced};
+use debug_points::{CrashNotes, Found, Registry};
 use debug_state as state;
 use debug_state::{Keyed, Redactor, Scrubber, States, Wait};
 use history::{History, digest, history};
@@ -485,7 +484,7 @@ fn build(
         core.emitter.alarm(&what);
         core.note(what);
     }
-    let (inside, found) = Inside::begin(&config.active);
+    let (inside, found) = CrashNotes::begin(&config.active);
     let mut found = found.unwrap_or_else(|error| {
         core.emitter
             .alarm(&format!("whether this process ends inside a patched call cannot be noted: {error}"));

@@ -17,10 +17,10 @@ use crate::guard::Guards;
 use crate::helpers::Helpers;
 use crate::lease::{Cause, Change, ChangeError, EndError, Lease, Leases, Phase, Undone, Writes};
 use crate::levels::Levels;
-use crate::points::Registry;
 use crate::snapshot::Snapshots;
 use crate::status::Waits;
 use debug_base::BootTime;
+use debug_points::Registry;
 use debug_state::{Keyed, Redactor, Scrubber, States, Wait};
 
 /// A core without states, with its log in a folder of its own.

@@ -1,8 +1,8 @@
 //! Compares the possible answers of a patch, as far as its text tells, with the type that its point returns.
 
 use crate::gate::Refusal;
-use crate::points::{Kind, NO_ERR, NO_RESULT, Point};
 use crate::script::frozen::{Frozen, at};
+use debug_points::{Kind, NO_ERR, NO_RESULT, Point};
 
 /// Refuses a patch if all its possible answers would fail.
 pub(super) fn check(point: &Point, patch: &Frozen) -> Result<(), Refusal> {

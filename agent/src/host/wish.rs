@@ -19,13 +19,13 @@ use crate::execute::{self, PatchView};
 use crate::gate::{self, Barred, NonEmpty, Refusal, Standing};
 use crate::lease::{Conflict, Lease, PatchChange, WriteChange, only_because_of};
 use crate::listing;
-use crate::points::{Kind, Point};
 use crate::run::Run;
 use crate::script::frozen::Frozen;
 use crate::script::unfrozen::Purpose;
 use crate::snapshot::Snapshot;
 use crate::values;
 use debug_base::{BootTime, Evidence, Path, PathError, Tree, Unreadable};
+use debug_points::{Kind, Point};
 use debug_state::{Checked, StateError, Wait};
 
 /// The effects of a call. Only `revert_all` and `restore` can have several.
@@ -688,7 +688,7 @@ fn patch(
     };
     let point = find_point(core, run, name, &options)?;
     point.patchable().map_err(|e| Refusal::state(e.to_string(), "`points()` says which can be patched"))?;
-    if point.kind() == Kind::Function && crate::points::PANIC_ABORTS {
+    if point.kind() == Kind::Function && debug_points::PANIC_ABORTS {
         return Err(Refusal::state(
             format!(
                 "`{name}` cannot be patched: this service is built with `panic = \"abort\"`, so a failing patch could not be caught"

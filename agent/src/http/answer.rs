@@ -9,8 +9,8 @@ use tower_service::Service;
 use super::body::{Reading, TOO_LONG};
 use super::cell::{Cell, Lesson};
 use super::{grpc, request, response};
-use crate::points::{Counted, PatchFailure, Slot, run};
 use debug_base::BootTime;
+use debug_points::{Counted, PatchFailure, Slot, run};
 
 /// Passes the request on and makes its route a point when the call ends, also if the call is dropped. Exception: a 405
 /// of the router, otherwise any client could make points by trying methods.

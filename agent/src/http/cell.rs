@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::MatchedPath;
 
 use super::outside::{Within, passed};
-use crate::points::{Counted, Registry, Slot, point_method};
+use debug_points::{Counted, Registry, Slot, point_method};
 
 /// Headers with credentials.
 const OPAQUE_HEADERS: [&str; 6] =

@@ -12,7 +12,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
 
-use crate::points::Counted;
+use debug_points::Counted;
 
 const STATUS: &str = "grpc-status";
 

@@ -30,7 +30,7 @@ use tower_service::Service;
 use self::cell::{Cell, Lesson, Routes, Turn};
 pub use self::outside::{Marking, Outside, OutsideLayer};
 pub(crate) use self::response::check as check_answer;
-use crate::points::Registry;
+use debug_points::Registry;
 
 /// Makes each route of a router a point after its first request. [`Agent::http_layer`](crate::Agent::http_layer) says
 /// where it belongs.

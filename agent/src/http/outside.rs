@@ -13,7 +13,7 @@ use axum::extract::MatchedPath;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::points::Registry;
+use debug_points::Registry;
 
 /// The names of the layers that a request has passed. Layers with the same name are told apart by the address.
 #[derive(Clone, Debug, Default)]

@@ -4,8 +4,8 @@ use ::http::{HeaderMap, HeaderValue};
 use axum::extract::RawPathParams;
 use percent_encoding::percent_decode_str;
 
-use crate::points::encode;
 use debug_base::Tree;
+use debug_points::encode;
 
 /// The request as a patch sees it: `{method, path, params, query, headers, body}`.
 ///

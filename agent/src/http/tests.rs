@@ -14,9 +14,9 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::HttpLayer;
-use crate::points::tests::{Heard, fake, fake_with_body, patch};
-use crate::points::{PatchCode, PatchFailure, Point, Registry};
 use debug_base::{BootTime, Tree};
+use debug_points::for_test::{Heard, fake, fake_with_body, patch};
+use debug_points::{PatchCode, PatchFailure, Point, Registry};
 
 fn registry() -> Arc<Registry> {
     Arc::new(Registry::new(["GET /closed".to_owned()]))

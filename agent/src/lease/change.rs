@@ -10,8 +10,9 @@ use super::merge::Otherwise;
 use super::rehearsal::Rehearsal;
 use super::stack::{self, Ended};
 use super::undo::{self, Layer};
-use crate::points::{self, Observer, PatchCode, Point, Registry};
 use debug_base::{Basis, BootTime, Orders, Path, Tree};
+use debug_points as points;
+use debug_points::{Observer, PatchCode, Point, Registry};
 use debug_state::{Edited, Later, StateError, States, Wait};
 
 /// A change held by a lease, which can be applied and undone. Every kind of change implements this trait.

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::undo::tests::Leaf;
 use super::{Cause, Change, EndError, GRACE, Lease, Leases, PatchChange, Phase, WriteChange, Writes};
-use crate::points::tests::{Heard, fake};
-use crate::points::{Point, Slot};
 use debug_base::{BootTime, Path, Tree};
+use debug_points::for_test::{Heard, fake};
+use debug_points::{Point, Slot};
 use debug_state::{Place, Redactor, States, Wait, writable};
 
 /// The service's state.

@@ -8,8 +8,8 @@ use crate::effect::Options;
 use crate::execute::{count, rows};
 use crate::gate;
 use crate::lease::Lease;
-use crate::points::{Failed, Kind, LayerInfo, Makes, PointInfo};
 use crate::run::Run;
+use debug_points::{Failed, Kind, LayerInfo, Makes, PointInfo};
 
 /// All points.
 pub(super) fn all(core: &Core, run: &Run) -> Dynamic {

@@ -18,9 +18,9 @@ use super::unfrozen::FreezeError;
 use super::walk::{self, Mentions};
 use super::{memory, nesting};
 use crate::convert;
-use crate::points::{PatchCode, PatchFailure};
 use crate::values;
 use debug_base::{BootTime, Tree};
+use debug_points::{PatchCode, PatchFailure};
 
 /// Maximum nesting depth of captured values.
 const CAPTURE_DEPTH: usize = 32;

@@ -9,8 +9,8 @@ use super::memory;
 use super::meter::{self, Bounds, End};
 use super::unfrozen::{FreezeError, Purpose};
 use super::walk;
-use crate::points::{PatchCode, PatchFailure};
 use debug_base::{BootTime, Tree};
+use debug_points::{PatchCode, PatchFailure};
 
 /// A host with one readable path and no log.
 struct Host;

@@ -6,8 +6,8 @@ use debug_policy::{NamedResource, Resource};
 use super::notices::{Notices, guess};
 use crate::core::Core;
 use crate::notes::Note;
-use crate::points::Kind;
 use debug_base::{Path, Tree, nearest};
+use debug_points::Kind;
 use debug_state::{StateError, Wait};
 
 /// The most unreadable leaves of one state that are named; one fault of a type often causes many.

@@ -5,7 +5,7 @@ use axum::middleware::{self, Next};
 
 use super::*;
 use crate::http::OutsideLayer;
-use crate::points::Kind;
+use debug_points::Kind;
 
 async fn auth(request: Asked, next: Next) -> Result<Response, StatusCode> {
     match request.headers().contains_key("authorization") {

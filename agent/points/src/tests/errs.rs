@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::__private::probe::*;
-use crate::points::{Answer, Makes, Probe};
+use crate::probe::*;
+use crate::{Answer, Makes, Probe};
 use debug_base::Tree;
 
 /// As the macro generates it.

@@ -14,7 +14,7 @@ use debug_base::BootTime;
 pub static POINTS: [&'static Slot];
 
 /// Limit on routes, above that of any real router: learnt routes are kept for the life of the process.
-pub(super) const MAX_ROUTES: usize = 10_000;
+pub(crate) const MAX_ROUTES: usize = 10_000;
 
 /// The longest template in bytes; it becomes a name in policies and the log.
 const MAX_TEMPLATE_LEN: usize = 512;
@@ -30,7 +30,7 @@ const METHODS: [&str; 7] = ["DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT", 
 
 /// A point found in the registry.
 #[derive(Clone, Debug)]
-pub(crate) enum Point {
+pub enum Point {
     /// A `#[patchable]` function.
     Function(&'static Slot),
     /// A route.
@@ -53,7 +53,7 @@ const NEVER: &str = "the service's author closed it with `never_patch`";
 
 /// Why a route cannot be declared.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum InvalidRoute {
+pub enum InvalidRoute {
     /// Not in [`METHODS`].
     #[error(
         "method `{0}` cannot be a point: expected one of DELETE, GET (also for HEAD), OPTIONS, PATCH, POST, PUT, TRACE"
@@ -71,54 +71,54 @@ pub(crate) enum InvalidRoute {
 
 /// Description of a point for `points()` and `describe`.
 #[derive(Clone, Debug)]
-pub(crate) struct PointInfo {
+pub struct PointInfo {
     /// The point's name.
-    pub(crate) name: String,
+    pub name: String,
     /// Function or route.
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     /// File and line of a function.
-    pub(crate) place: Option<(&'static str, u32)>,
+    pub place: Option<(&'static str, u32)>,
     /// Its arguments, in order.
-    pub(crate) arguments: Vec<Given>,
+    pub arguments: Vec<Given>,
     /// Why it cannot be patched, if it cannot.
-    pub(crate) not_patchable: Option<Cow<'static, str>>,
+    pub not_patchable: Option<Cow<'static, str>>,
     /// The results that can be made from a patch's answer (patchable functions).
-    pub(crate) makes: Option<Makes>,
+    pub makes: Option<Makes>,
     /// Whether a request has matched it since the start (routes).
-    pub(crate) is_seen: Option<bool>,
+    pub is_seen: Option<bool>,
     /// The named layers outside of it (routes).
-    pub(crate) behind: Vec<Arc<str>>,
+    pub behind: Vec<Arc<str>>,
     /// Its layers, oldest first.
-    pub(crate) layers: Vec<LayerInfo>,
+    pub layers: Vec<LayerInfo>,
 }
 
 /// Description of a layer.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct LayerInfo {
+pub struct LayerInfo {
     /// The lease that it belongs to.
-    pub(crate) lease: u64,
+    pub lease: u64,
     /// The moment at which it expires.
-    pub(crate) deadline: BootTime,
+    pub deadline: BootTime,
     /// Whether it may still run.
-    pub(crate) is_in_force: bool,
+    pub is_in_force: bool,
     /// Calls passed to the patch, failures included.
-    pub(crate) calls: u64,
+    pub calls: u64,
     /// Calls in which the patch failed.
-    pub(crate) failures: u64,
+    pub failures: u64,
     /// The last failure.
-    pub(crate) last_failure: Option<Arc<Failed>>,
+    pub last_failure: Option<Arc<Failed>>,
 }
 
 impl LayerInfo {
     /// A layer that a plan would add.
-    pub(crate) fn planned(lease: u64, deadline: BootTime) -> Self {
+    pub fn planned(lease: u64, deadline: BootTime) -> Self {
         Self { lease, deadline, is_in_force: true, calls: 0, failures: 0, last_failure: None }
     }
 }
 
 /// All points of the process, by name.
 #[derive(Debug)]
-pub(crate) struct Registry {
+pub struct Registry {
     functions: BTreeMap<&'static str, &'static Slot>,
     /// Functions with a duplicate or an invalid name. They are listed only.
     nameless: Vec<&'static Slot>,
@@ -128,17 +128,17 @@ pub(crate) struct Registry {
     routes: RwLock<BTreeMap<String, Arc<Slot>>>,
     never_patch: HashSet<String>,
     /// The position of the agent's layer among the service's own.
-    pub(super) order: Order,
+    pub(crate) order: Order,
 }
 
 impl Registry {
     /// Collects the registered functions and closes those in `never_patch` (exact names; routes are closed when they become
     /// known). Functions with the same name are all closed, because the name does not tell them apart.
-    pub(crate) fn new(never_patch: impl IntoIterator<Item = String>) -> Self {
+    pub fn new(never_patch: impl IntoIterator<Item = String>) -> Self {
         Self::of(POINTS.iter().copied(), never_patch)
     }
 
-    pub(super) fn of(
+    pub(crate) fn of(
         slots: impl IntoIterator<Item = &'static Slot>,
         never_patch: impl IntoIterator<Item = String>,
     ) -> Self {
@@ -170,23 +170,23 @@ impl Registry {
     }
 
     /// Faults of points, one sentence each.
-    pub(crate) fn faults(&self) -> &[String] {
+    pub fn faults(&self) -> &[String] {
         &self.faults
     }
 
     /// Whether several functions have this name.
-    pub(crate) fn is_shared(&self, name: &str) -> bool {
+    pub fn is_shared(&self, name: &str) -> bool {
         self.nameless.iter().any(|slot| slot.name() == name)
     }
 
     /// The point with exactly this name.
-    pub(crate) fn find(&self, name: &str) -> Option<Point> {
+    pub fn find(&self, name: &str) -> Option<Point> {
         let function = self.functions.get(name).map(|slot| Point::Function(slot));
         function.or_else(|| self.known_route(name).map(Point::Route))
     }
 
     /// The known name that was probably meant: one that ends in `::name`, or the nearest by edit distance.
-    pub(crate) fn nearest(&self, name: &str) -> Option<String> {
+    pub fn nearest(&self, name: &str) -> Option<String> {
         if MAX_COMPARED_LEN < name.len() {
             return None;
         }
@@ -205,7 +205,7 @@ impl Registry {
     }
 
     /// All points, functions first, each kind sorted by name.
-    pub(crate) fn points(&self) -> Vec<PointInfo> {
+    pub fn points(&self) -> Vec<PointInfo> {
         let now = BootTime::now();
         let routes =
             self.routes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>();
@@ -219,7 +219,7 @@ impl Registry {
     ///
     /// # Errors
     /// The method or template is invalid, or there are too many routes.
-    pub(crate) fn declare(&self, method: &str, template: &str) -> Result<Arc<Slot>, InvalidRoute> {
+    pub fn declare(&self, method: &str, template: &str) -> Result<Arc<Slot>, InvalidRoute> {
         let name = route_name(method, template)?;
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = routes.get(&name) {
@@ -244,7 +244,7 @@ impl Registry {
     }
 
     /// Every patched point, with the statistics of its newest layer.
-    pub(crate) fn patched(&self) -> Vec<(String, super::Stats)> {
+    pub fn patched(&self) -> Vec<(String, super::Stats)> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let slots = self.functions.values().copied().chain(routes.values().map(|slot| &**slot));
         let patched = slots.filter(|slot| slot.is_armed());
@@ -255,7 +255,7 @@ impl Registry {
     ///
     /// # Errors
     /// As for [`declare`](Self::declare).
-    pub(crate) fn sketch(&self, method: &str, template: &str) -> Result<Arc<Slot>, InvalidRoute> {
+    pub fn sketch(&self, method: &str, template: &str) -> Result<Arc<Slot>, InvalidRoute> {
         let name = route_name(method, template)?;
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let slot = match routes.get(&name) {
@@ -269,7 +269,7 @@ impl Registry {
     }
 
     /// Whether a resource is a route that no request has matched since the start.
-    pub(crate) fn is_unseen(&self, resource: &debug_policy::Resource) -> bool {
+    pub fn is_unseen(&self, resource: &debug_policy::Resource) -> bool {
         match resource {
             debug_policy::Resource::Point(name) => self.known_route(name).is_some_and(|slot| !slot.is_seen()),
             _ => false,
@@ -277,24 +277,24 @@ impl Registry {
     }
 
     /// The named layers outside of a route.
-    pub(crate) fn behind(&self, resource: &debug_policy::Resource) -> Vec<Arc<str>> {
+    pub fn behind(&self, resource: &debug_policy::Resource) -> Vec<Arc<str>> {
         let debug_policy::Resource::Point(name) = resource else { return Vec::new() };
         self.known_route(name).map(|slot| slot.behind()).unwrap_or_default()
     }
 
     /// Describes the point with this name.
-    pub(crate) fn described(&self, name: &str) -> Option<PointInfo> {
+    pub fn described(&self, name: &str) -> Option<PointInfo> {
         self.find(name).map(|point| info(&point, BootTime::now()))
     }
 
     /// Describes a route that a plan would declare.
-    pub(crate) fn sketched(&self, name: &str) -> Option<PointInfo> {
+    pub fn sketched(&self, name: &str) -> Option<PointInfo> {
         let (method, template) = name.split_once(' ')?;
         self.sketch(method, template).ok().map(|slot| info(&slot, BootTime::now()))
     }
 
     /// The route with this name, `METHOD /template`, if known.
-    pub(crate) fn known_route(&self, name: &str) -> Option<Arc<Slot>> {
+    pub fn known_route(&self, name: &str) -> Option<Arc<Slot>> {
         self.routes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
@@ -304,7 +304,7 @@ impl Registry {
     }
 }
 
-pub(super) fn route_name(method: &str, template: &str) -> Result<String, InvalidRoute> {
+pub(crate) fn route_name(method: &str, template: &str) -> Result<String, InvalidRoute> {
     let method = point_method(method).ok_or_else(|| InvalidRoute::Method(method.to_owned()))?;
     let plain = template.chars().all(|c| !c.is_whitespace() && !debug_policy::is_hidden(c));
     if !template.starts_with('/') || MAX_TEMPLATE_LEN < template.len() || !plain {
@@ -314,7 +314,7 @@ pub(super) fn route_name(method: &str, template: &str) -> Result<String, Invalid
 }
 
 /// The method under which points are kept; `None` for methods without points.
-pub(crate) fn point_method(method: &str) -> Option<&'static str> {
+pub fn point_method(method: &str) -> Option<&'static str> {
     let method = if method == "HEAD" { "GET" } else { method };
     METHODS.into_iter().find(|known| *known == method)
 }
@@ -370,7 +370,7 @@ fn layer_info(layer: &Layer, now: BootTime) -> LayerInfo {
 }
 
 /// Number of insertions, deletions and replacements of bytes that turn one name into the other.
-pub(crate) fn distance(a: &str, b: &str) -> usize {
+pub fn distance(a: &str, b: &str) -> usize {
     let mut row = (0..=b.len()).collect::<Vec<_>>();
     for (i, x) in a.bytes().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], i + 1);

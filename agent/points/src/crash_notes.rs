@@ -33,7 +33,7 @@ const MAX_SLOW: u64 = 3;
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The notes of this process.
-pub(crate) struct Inside {
+pub struct CrashNotes {
     file: Option<File>,
     /// One bit for each slot in use.
     taken: AtomicU64,
@@ -47,20 +47,20 @@ pub(crate) struct Inside {
 
 /// A written note, to be cleared.
 #[derive(Debug)]
-pub(crate) struct Place(usize);
+pub struct Note(usize);
 
 /// The notes that the previous process left.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(crate) struct Found {
+pub struct Found {
     /// The leases of the calls that it ended in.
-    pub(crate) leases: BTreeSet<u64>,
+    pub leases: BTreeSet<u64>,
     /// Its notes were paused, so there may be more leases.
-    pub(crate) unknown: bool,
+    pub unknown: bool,
 }
 
-impl Inside {
+impl CrashNotes {
     /// Opens the file in a folder and reads the previous notes. On an error, nothing is noted from then on.
-    pub(crate) fn begin(folder: &Path) -> (Self, io::Result<Found>) {
+    pub fn begin(folder: &Path) -> (Self, io::Result<Found>) {
         let (file, found) = match begin(folder) {
             Ok((file, found)) => (Some(file), Ok(found)),
             Err(error) => (None, Err(error)),
@@ -73,12 +73,12 @@ impl Inside {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(crate) fn clear(&self) -> io::Result<()> {
+    pub fn clear(&self) -> io::Result<()> {
         self.file.as_ref().map_or(Ok(()), |file| file.write_all_at(&[0; (PLACES + 1) * PLACE], 0))
     }
 
     /// Notes that a call of a lease's patch begins. `None` if all slots are in use or notes are paused.
-    pub(crate) fn begins(&self, lease: u64) -> Option<Place> {
+    pub fn begins(&self, lease: u64) -> Option<Note> {
         let file = self.file.as_ref()?;
         if !self.resumed(file) {
             return None;
@@ -88,13 +88,13 @@ impl Inside {
             self.pause(file, BootTime::now());
             return None;
         };
-        let place = Place(before.trailing_ones() as usize);
+        let place = Note(before.trailing_ones() as usize);
         self.note(file, &place, lease);
         Some(place)
     }
 
     /// Clears the note.
-    pub(crate) fn ends(&self, place: Place) {
+    pub fn ends(&self, place: Note) {
         if let Some(file) = &self.file {
             self.note(file, &place, 0);
         }
@@ -102,11 +102,11 @@ impl Inside {
     }
 
     /// Whether notes are written.
-    pub(crate) fn works(&self) -> bool {
+    pub fn works(&self) -> bool {
         self.file.is_some() && self.paused.load(Ordering::Relaxed) == 0
     }
 
-    fn note(&self, file: &File, place: &Place, lease: u64) {
+    fn note(&self, file: &File, place: &Note, lease: u64) {
         let began = Instant::now();
         // A failed write counts as a slow one: either leads to a pause.
         let written = write(file, place.0, lease).is_ok();
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     fn found(folder: &Path) -> Found {
-        let (inside, found) = Inside::begin(folder);
+        let (inside, found) = CrashNotes::begin(folder);
         inside.clear().unwrap();
         found.unwrap()
     }
@@ -178,13 +178,13 @@ mod tests {
     #[test]
     fn the_next_process_learns_inside_which_calls_the_last_one_ended() {
         let folder = tempfile::tempdir().unwrap();
-        let (inside, before) = Inside::begin(folder.path());
+        let (inside, before) = CrashNotes::begin(folder.path());
         assert_eq!(before.unwrap(), Found::default());
         let (first, _second) = (inside.begins(7).unwrap(), inside.begins(9).unwrap());
         inside.ends(first);
         // As if the process had ended here. Notes stay until they are cleared.
         for _ in 0..2 {
-            let (_, found) = Inside::begin(folder.path());
+            let (_, found) = CrashNotes::begin(folder.path());
             assert_eq!(found.unwrap(), Found { leases: BTreeSet::from([9]), unknown: false });
         }
         assert_eq!(found(folder.path()).leases.len(), 1);
@@ -194,8 +194,8 @@ mod tests {
     #[test]
     fn calls_beyond_the_places_are_not_noted_which_is_noted() {
         let folder = tempfile::tempdir().unwrap();
-        let (inside, _) = Inside::begin(folder.path());
-        let mut places: Vec<Place> = (1..=64).map(|lease| inside.begins(lease).unwrap()).collect();
+        let (inside, _) = CrashNotes::begin(folder.path());
+        let mut places: Vec<Note> = (1..=64).map(|lease| inside.begins(lease).unwrap()).collect();
         assert!(inside.works());
         assert!(inside.begins(65).is_none());
         assert!(!inside.works(), "for a while");
@@ -213,8 +213,8 @@ mod tests {
         // A file that cannot be written counts as a slow one.
         std::fs::write(folder.path().join(NAME), []).unwrap();
         let file = File::open(folder.path().join(NAME)).unwrap();
-        let (inside, _) = Inside::begin(folder.path());
-        let inside = Inside { file: Some(file), ..inside };
+        let (inside, _) = CrashNotes::begin(folder.path());
+        let inside = CrashNotes { file: Some(file), ..inside };
         inside.ends(inside.begins(1).unwrap());
         assert!(inside.works());
         assert!(inside.begins(1).is_some());
@@ -232,13 +232,13 @@ mod tests {
         let other = folder.path().join("other");
         std::fs::write(&other, "mine").unwrap();
         std::os::unix::fs::symlink(&other, &path).unwrap();
-        let (inside, found) = Inside::begin(folder.path());
+        let (inside, found) = CrashNotes::begin(folder.path());
         found.unwrap_err();
         assert!(!inside.works() && inside.begins(1).is_none());
         assert_eq!(std::fs::read_to_string(&other).unwrap(), "mine");
         std::fs::remove_file(&path).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        Inside::begin(folder.path()).1.unwrap_err();
-        Inside::begin(&folder.path().join("not there")).1.unwrap_err();
+        CrashNotes::begin(folder.path()).1.unwrap_err();
+        CrashNotes::begin(&folder.path().join("not there")).1.unwrap_err();
     }
 }

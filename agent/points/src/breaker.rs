@@ -17,7 +17,7 @@ const STEP_NANOS: u128 = 100;
 
 /// Why the breaker ended a patch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum Tripped {
+pub enum Tripped {
     /// See [`MAX_FAILURES_IN_A_ROW`].
     #[error("the patch failed {MAX_FAILURES_IN_A_ROW} times in a row")]
     Failures,
@@ -28,7 +28,7 @@ pub(crate) enum Tripped {
 
 /// Breaker of one layer. Called from any thread; never blocks.
 #[derive(Debug, Default)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     failures_in_a_row: AtomicU32,
     /// One cell per second of the window: the low 32 bits of the second, above the steps spent in it.
     seconds: [AtomicU64; WINDOW_SECONDS as usize],
@@ -36,7 +36,7 @@ pub(super) struct Breaker {
 
 impl Breaker {
     /// Records one call that ended at `second` (of the boot-time clock). Returns the reason if the layer must end.
-    pub(super) fn book(&self, second: u64, took: Duration, failed: bool) -> Option<Tripped> {
+    pub(crate) fn book(&self, second: u64, took: Duration, failed: bool) -> Option<Tripped> {
         let spent = self.spend(second, took);
         let failures = match failed {
             true => self.failures_in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1),

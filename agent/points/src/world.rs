@@ -1,10 +1,10 @@
 //! Dependencies of the call path: atomics, a lock, a list with lock-free readers, thread-local flags, the clock and the
 //! stack. The model checker's tests replace them.
 
-pub(super) use std::sync::Mutex;
-pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+pub(crate) use std::sync::Mutex;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
-pub(super) use arc_swap::ArcSwapOption;
+pub(crate) use arc_swap::ArcSwapOption;
 
 use debug_base::BootTime;
 
@@ -16,14 +16,14 @@ macro_rules! of_each_thread {
         }
     };
 }
-pub(super) use of_each_thread;
+pub(crate) use of_each_thread;
 
 /// The time at which a call begins or ends.
-pub(super) fn now() -> BootTime {
+pub(crate) fn now() -> BootTime {
     BootTime::now()
 }
 
 /// Remaining stack of this thread in bytes; `None` if unknown.
-pub(super) fn remaining_stack() -> Option<usize> {
+pub(crate) fn remaining_stack() -> Option<usize> {
     stacker::remaining_stack()
 }

@@ -6,34 +6,35 @@
 
 mod breaker;
 mod call;
+mod crash_notes;
 #[cfg(test)]
 mod every_order;
+#[cfg(any(test, feature = "test-util"))]
+pub mod for_test;
 mod layer;
 mod order;
 pub mod probe;
 mod registry;
 mod slot;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod values;
 mod watch;
 mod world;
 
-pub(crate) use breaker::Tripped;
-pub(crate) use call::PANIC_ABORTS;
-#[cfg(feature = "http")]
-pub(crate) use call::run;
+pub use breaker::Tripped;
+pub use call::PANIC_ABORTS;
+pub use call::run;
 pub use call::{Answer, Argument, Arguments, call};
-pub(crate) use layer::{Failed, Layer, Observer, PatchCode, PatchFailure, Stats};
+pub use crash_notes::{CrashNotes, Found, Note};
+pub use layer::{Failed, Layer, Observer, PatchCode, PatchFailure, Stats};
 pub use probe::Probe;
-pub(crate) use probe::{Makes, NO_ERR, NO_RESULT};
+pub use probe::{Makes, NO_ERR, NO_RESULT};
 pub use registry::POINTS;
-pub(crate) use registry::{LayerInfo, Point, PointInfo, Registry};
-#[cfg(feature = "http")]
-pub(crate) use registry::{distance, point_method};
-pub(crate) use slot::Kind;
+pub use registry::{LayerInfo, Point, PointInfo, Registry};
+pub use registry::{distance, point_method};
+pub use slot::Kind;
 pub use slot::{Facts, Slot};
-#[cfg(feature = "http")]
-pub(crate) use values::encode;
+pub use values::encode;
 pub use watch::Counted;
-pub(crate) use watch::Watch;
+pub use watch::Watch;

@@ -12,7 +12,7 @@ use debug_base::{Limits, Tree, from_tree, to_tree};
 ///
 /// # Errors
 /// The value's `Serialize` failed, or it is larger than 256 KiB.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Tree, String> {
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Tree, String> {
     to_tree(value, &Limits::ARGUMENTS).map_err(|error| error.to_string())
 }
 
@@ -20,7 +20,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Tree, String> {
 ///
 /// # Errors
 /// The value's `Deserialize` failed, or the tree contains a secret: a patch must not pass one on.
-pub(super) fn decode<T: DeserializeOwned>(tree: Tree) -> Result<T, String> {
+pub(crate) fn decode<T: DeserializeOwned>(tree: Tree) -> Result<T, String> {
     if tree.holds_secret() {
         return Err("a secret cannot become a result".to_owned());
     }
@@ -35,7 +35,7 @@ const MAX_STATIC_LEN: usize = 1024;
 ///
 /// # Errors
 /// The tree is not text.
-pub(super) fn text(tree: Tree) -> Result<String, String> {
+pub(crate) fn text(tree: Tree) -> Result<String, String> {
     match tree {
         Tree::Str(text) => Ok(text),
         other => Err(format!("the `Err` of this function is made of a text, not of {}", other.kind())),
@@ -46,7 +46,7 @@ pub(super) fn text(tree: Tree) -> Result<String, String> {
 ///
 /// # Errors
 /// The tree is not text, the text is too long, or the limit is reached.
-pub(super) fn static_text(tree: Tree) -> Result<&'static str, String> {
+pub(crate) fn static_text(tree: Tree) -> Result<&'static str, String> {
     static KEPT: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let text = text(tree)?;
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);

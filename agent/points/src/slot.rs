@@ -10,7 +10,7 @@ use debug_base::BootTime;
 
 /// Kind of a point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A `#[patchable]` function.
     Function,
     /// One method and one template of a router.
@@ -19,20 +19,22 @@ pub(crate) enum Kind {
 
 /// An argument of a point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Given {
+pub struct Given {
     /// Name in the source; `arg0` and so on for a pattern.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Whether it is passed to patches; otherwise they get `()`.
-    pub(crate) given: bool,
+    pub given: bool,
 }
 
 /// Properties of a point that follow from its types.
 #[derive(Debug)]
 pub struct Facts {
-    pub(crate) arguments: Vec<Given>,
-    pub(crate) not_patchable: Option<&'static str>,
+    /// Its arguments, in order.
+    pub arguments: Vec<Given>,
+    /// Why it cannot be patched, if it cannot.
+    pub not_patchable: Option<&'static str>,
     /// The results that can be made from a patch's answer; `None` if no patch is possible, or for a route.
-    pub(crate) makes: Option<Makes>,
+    pub makes: Option<Makes>,
 }
 
 impl Facts {
@@ -51,11 +53,11 @@ impl Facts {
 /// Why a point cannot be patched.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("`{name}` cannot be patched: {why}")]
-pub(crate) struct NotPatchable {
+pub struct NotPatchable {
     /// The point.
-    pub(crate) name: String,
+    pub name: String,
     /// The reason.
-    pub(crate) why: Cow<'static, str>,
+    pub why: Cow<'static, str>,
 }
 
 /// Maximum number of the agent's layers that a route remembers.
@@ -98,7 +100,7 @@ impl Slot {
     }
 
     /// Creates the point of a route; `name` is its method, a space and its template.
-    pub(crate) fn route(name: String) -> Self {
+    pub fn route(name: String) -> Self {
         Self::at(Cow::Owned(name), None, || Facts::new(&[("request", true)], None), true)
     }
 
@@ -134,24 +136,24 @@ impl Slot {
         Counted::begin(self)
     }
 
-    pub(super) fn watches(&self) -> Option<Arc<Vec<Arc<Watch>>>> {
+    pub(crate) fn watches(&self) -> Option<Arc<Vec<Arc<Watch>>>> {
         self.watches.load().as_ref().cloned()
     }
 
     /// Whether its calls can be counted; those of listed-only functions cannot.
-    pub(crate) fn is_countable(&self) -> bool {
+    pub fn is_countable(&self) -> bool {
         self.called_here
     }
 
     /// Starts a watch, which counts the calls.
-    pub(crate) fn watch(&self) -> Arc<Watch> {
+    pub fn watch(&self) -> Arc<Watch> {
         let watch = Arc::new(Watch::default());
         self.change_watches(|watches| watches.push(watch.clone()));
         watch
     }
 
     /// Ends a watch.
-    pub(crate) fn unwatch(&self, watch: &Arc<Watch>) {
+    pub fn unwatch(&self, watch: &Arc<Watch>) {
         self.change_watches(|watches| watches.retain(|other| !Arc::ptr_eq(other, watch)));
     }
 
@@ -169,27 +171,27 @@ impl Slot {
     }
 
     /// Its name, unique in the process.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Whether it is a function or a route.
-    pub(crate) fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         if self.place.is_some() { Kind::Function } else { Kind::Route }
     }
 
     /// File and line of a function.
-    pub(crate) fn place(&self) -> Option<(&'static str, u32)> {
+    pub fn place(&self) -> Option<(&'static str, u32)> {
         self.place
     }
 
     /// Its arguments, in order.
-    pub(crate) fn arguments(&self) -> Vec<Given> {
+    pub fn arguments(&self) -> Vec<Given> {
         (self.facts)().arguments
     }
 
     /// The results that can be made from a patch's answer (functions).
-    pub(crate) fn makes(&self) -> Option<Makes> {
+    pub fn makes(&self) -> Option<Makes> {
         (self.facts)().makes
     }
 
@@ -197,7 +199,7 @@ impl Slot {
     ///
     /// # Errors
     /// Why not: the reason for closing it, otherwise the restriction of its types.
-    pub(crate) fn patchable(&self) -> Result<(), NotPatchable> {
+    pub fn patchable(&self) -> Result<(), NotPatchable> {
         let closed = self.closed.load().as_ref().map(|why| Cow::Owned(why.to_string()));
         match closed.or_else(|| (self.facts)().not_patchable.map(Cow::Borrowed)) {
             None => Ok(()),
@@ -206,35 +208,29 @@ impl Slot {
     }
 
     /// Closes the point to all patches, including those in force. The first reason is kept.
-    pub(crate) fn close(&self, why: &str) {
+    pub fn close(&self, why: &str) {
         if self.closed.load().is_none() {
             self.closed.store(Some(Arc::new(why.to_owned())));
         }
     }
 
     /// Whether the point is closed.
-    #[cfg_attr(
-        not(feature = "http"),
-        expect(dead_code, reason = "only routes are closed while they are patched")
-    )]
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.closed.load().is_some()
     }
 
     /// Whether a request has matched it (routes).
-    pub(crate) fn is_seen(&self) -> bool {
+    pub fn is_seen(&self) -> bool {
         self.seen.load().is_some()
     }
 
     /// Whether a request has matched it through this layer of the agent: two routers may serve the same route.
-    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only routes are matched"))]
-    pub(crate) fn is_seen_by(&self, layer: u32) -> bool {
+    pub fn is_seen_by(&self, layer: u32) -> bool {
         self.seen.load().as_ref().is_some_and(|layers| layers.contains(&layer))
     }
 
     /// Records that a request has matched it through this layer of the agent, after passing these named layers.
-    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only routes are matched"))]
-    pub(crate) fn mark_seen(&self, layer: u32, passed: &[Arc<str>]) {
+    pub fn mark_seen(&self, layer: u32, passed: &[Arc<str>]) {
         if !passed.is_empty() {
             self.behind.store(Some(Arc::new(passed.to_vec())));
         }
@@ -252,13 +248,13 @@ impl Slot {
     }
 
     /// The named layers of the service outside of it (routes).
-    pub(crate) fn behind(&self) -> Vec<Arc<str>> {
+    pub fn behind(&self) -> Vec<Arc<str>> {
         self.behind.load().as_ref().map(|names| names.to_vec()).unwrap_or_default()
     }
 
     /// The newest layer in force at `now`. Tells the observer of the top layer about the call (invariant 3): if the revert
     /// thread is dead or late, this is where an expired layer is noticed first.
-    pub(crate) fn in_force(&self, now: BootTime) -> Option<Arc<Layer>> {
+    pub fn in_force(&self, now: BootTime) -> Option<Arc<Layer>> {
         let layers = self.layers.load();
         let layers = layers.as_ref()?;
         if let Some(top) = layers.last() {
@@ -268,12 +264,12 @@ impl Slot {
     }
 
     /// All layers, oldest first, including ended ones that were not removed yet.
-    pub(crate) fn layers(&self) -> Vec<Arc<Layer>> {
+    pub fn layers(&self) -> Vec<Arc<Layer>> {
         self.layers.load().as_ref().map(|layers| layers.to_vec()).unwrap_or_default()
     }
 
     /// Statistics of a lease's layer.
-    pub(crate) fn stats(&self, lease: u64) -> Option<Stats> {
+    pub fn stats(&self, lease: u64) -> Option<Stats> {
         self.layers().iter().find(|layer| layer.lease() == lease).map(|layer| layer.stats())
     }
 
@@ -281,14 +277,14 @@ impl Slot {
     ///
     /// # Errors
     /// As for [`Slot::patchable`].
-    pub(crate) fn push(&self, layer: Arc<Layer>) -> Result<(), NotPatchable> {
+    pub fn push(&self, layer: Arc<Layer>) -> Result<(), NotPatchable> {
         self.patchable()?;
         self.change(|layers| layers.push(layer));
         Ok(())
     }
 
     /// Ends and removes the layer of a lease; returns whether there was one. Calls that begin later do not run it.
-    pub(crate) fn end(&self, lease: u64) -> bool {
+    pub fn end(&self, lease: u64) -> bool {
         let mut found = false;
         self.change(|layers| {
             layers.retain(|layer| {
@@ -304,7 +300,7 @@ impl Slot {
     }
 
     /// Sets the deadline of a lease's layer; returns whether there is one.
-    pub(crate) fn set_deadline(&self, lease: u64, deadline: BootTime) -> bool {
+    pub fn set_deadline(&self, lease: u64, deadline: BootTime) -> bool {
         let layers = self.layers();
         let layer = layers.iter().find(|layer| layer.lease() == lease);
         layer.inspect(|layer| layer.set_deadline(deadline)).is_some()

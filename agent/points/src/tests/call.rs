@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Heard, fake, in_a_minute, patch};
-use crate::__private::probe::{EncodeValue as _, IsPlain as _, MakesValue as _};
-use crate::points::{Argument, Arguments, Facts, Layer, PatchFailure, Probe, Slot, call};
+use crate::probe::{EncodeValue as _, IsPlain as _, MakesValue as _};
+use crate::{Argument, Arguments, Facts, Layer, PatchFailure, Probe, Slot, call};
 use debug_base::{BootTime, Tree};
 
 fn slot() -> Slot {
@@ -20,7 +20,7 @@ fn twice(slot: &Slot, n: i64) -> i64 {
     slot.is_armed().then(asked).flatten().unwrap_or(n * 2)
 }
 
-fn answering(value: i64) -> Arc<dyn super::PatchCode> {
+fn answering(value: i64) -> Arc<dyn crate::PatchCode> {
     fake(move |_| Ok(Tree::I64(value)))
 }
 
@@ -209,13 +209,13 @@ fn a_layer_that_the_breaker_ended_uncovers_the_one_below() {
 #[test]
 fn an_observer_that_panics_does_not_reach_the_caller() {
     struct Broken;
-    impl super::Observer for Broken {
+    impl crate::Observer for Broken {
         fn called(&self, _: BootTime) {}
         fn ran(&self, _: u64, _: Duration) {
             panic!("on purpose");
         }
         fn failed(&self, _: u64, _call: u64, _: &PatchFailure) {}
-        fn tripped(&self, _: u64, _: super::Tripped) {}
+        fn tripped(&self, _: u64, _: crate::Tripped) {}
     }
     let slot = slot();
     slot.push(Arc::new(Layer::new(1, in_a_minute(), answering(5), Arc::new(Broken)))).unwrap();
@@ -227,13 +227,13 @@ fn an_observer_that_panics_does_not_reach_the_caller() {
 fn the_observer_hears_of_every_call_of_a_point_that_has_layers() {
     #[derive(Default)]
     struct Counting(std::sync::atomic::AtomicU64);
-    impl super::Observer for Counting {
+    impl crate::Observer for Counting {
         fn called(&self, _: BootTime) {
             self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
         fn ran(&self, _: u64, _: Duration) {}
         fn failed(&self, _: u64, _call: u64, _: &PatchFailure) {}
-        fn tripped(&self, _: u64, _: super::Tripped) {}
+        fn tripped(&self, _: u64, _: crate::Tripped) {}
     }
     let slot = slot();
     let (expired, lasting) = (Arc::new(Counting::default()), Arc::new(Counting::default()));
@@ -306,16 +306,16 @@ fn callers_never_see_anything_but_one_of_the_answers_while_layers_come_and_go() 
 #[test]
 fn a_slow_note_is_no_time_of_the_patch() {
     struct Slow;
-    impl crate::points::Observer for Slow {
+    impl crate::Observer for Slow {
         fn called(&self, _: BootTime) {}
-        fn begins(&self, _: u64) -> Option<crate::inside::Place> {
+        fn begins(&self, _: u64) -> Option<crate::crash_notes::Note> {
             // More than the breaker allows in its whole window.
             std::thread::sleep(Duration::from_millis(600));
             None
         }
         fn ran(&self, _: u64, _: Duration) {}
         fn failed(&self, _: u64, _call: u64, _: &PatchFailure) {}
-        fn tripped(&self, _: u64, why: crate::points::Tripped) {
+        fn tripped(&self, _: u64, why: crate::Tripped) {
             panic!("{why}");
         }
     }

@@ -11,7 +11,7 @@ use debug_base::BootTime;
 
 /// Counters since a watch began.
 #[derive(Default)]
-pub(crate) struct Watch {
+pub struct Watch {
     calls: AtomicU64,
     errors: AtomicU64,
     timing: Timing,
@@ -19,7 +19,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Statistics of the calls that have ended.
-    pub(crate) fn stats(&self) -> Stats {
+    pub fn stats(&self) -> Stats {
         let (mean, p99) = self.timing.summary();
         let (calls, errors) = (self.calls.load(Ordering::Relaxed), self.errors.load(Ordering::Relaxed));
         Stats { calls, errors, failures: 0, mean, p99 }
@@ -43,7 +43,7 @@ pub struct Counted {
 
 impl Counted {
     /// Starts counting a call. `None` if the point is not watched.
-    pub(super) fn begin(slot: &Slot) -> Option<Self> {
+    pub(crate) fn begin(slot: &Slot) -> Option<Self> {
         let watches = slot.watches()?;
         Some(Self { watches, began: world::now(), error: false, panicking: std::thread::panicking() })
     }

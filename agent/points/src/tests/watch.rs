@@ -1,7 +1,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{fake, patch};
-use crate::points::{Facts, Slot};
+use crate::{Facts, Slot};
 use debug_base::Tree;
 
 fn slot() -> Slot {

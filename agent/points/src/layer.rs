@@ -5,23 +5,22 @@ use std::time::Duration;
 
 use super::breaker::{Breaker, Tripped};
 use super::world::{ArcSwapOption, AtomicBool, AtomicU64};
-use crate::inside::Place;
+use crate::crash_notes::Note;
 use debug_base::{BootTime, Tree};
 
 /// Frozen code in force at a point.
-pub(crate) trait PatchCode: Send + Sync {
+pub trait PatchCode: Send + Sync {
     /// Runs the code with the point's arguments, in order, in a call that began at `began`. Bounded by 100,000 operations and
     /// 10 ms of processor time; never panics.
     fn call(&self, lease: u64, began: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure>;
 
     /// Whether the code mentions the request's body (routes).
-    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only requests have bodies"))]
     fn mentions_body(&self) -> bool;
 }
 
 /// Why a patch gave no answer, so that the original ran.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub(crate) enum PatchFailure {
+pub enum PatchFailure {
     /// The code threw; the text is the script's.
     #[error("the patch threw `{0}`")]
     Threw(String),
@@ -47,11 +46,11 @@ pub(crate) enum PatchFailure {
 
 /// The last call in which a patch failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Failed {
+pub struct Failed {
     /// Number of the call among the calls of the patch, from 1.
-    pub(crate) call: u64,
+    pub call: u64,
     /// The failure, in words.
-    pub(crate) why: String,
+    pub why: String,
 }
 
 impl fmt::Display for Failed {
@@ -61,16 +60,16 @@ impl fmt::Display for Failed {
 }
 
 /// Receives events of patches, on service threads. Every method must return at once and must not block.
-pub(crate) trait Observer: Send + Sync {
+pub trait Observer: Send + Sync {
     /// A point is called at `now` and this layer is its newest. Lets the observer look for overdue layers, independent of
     /// which code answers.
     fn called(&self, now: BootTime);
     /// A call of the patch begins. The observer may leave a note in case the process ends during the call.
-    fn begins(&self, _lease: u64) -> Option<Place> {
+    fn begins(&self, _lease: u64) -> Option<Note> {
         None
     }
     /// The call has ended, with any outcome.
-    fn ends(&self, _place: Place) {}
+    fn ends(&self, _place: Note) {}
     /// A call was answered by the patch.
     fn ran(&self, lease: u64, took: Duration);
     /// The original answered because the patch failed. `call`: number of the call, from 1.
@@ -80,7 +79,7 @@ pub(crate) trait Observer: Send + Sync {
 }
 
 /// One patch in the stack of a point.
-pub(crate) struct Layer {
+pub struct Layer {
     lease: u64,
     /// Process that made the layer. A forked child has no agent thread to end it, so the layer does not run there.
     process: u32,
@@ -99,21 +98,21 @@ pub(crate) struct Layer {
 
 /// Statistics of a layer since it was made, or of a point since a watch began.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Stats {
+pub struct Stats {
     /// Calls passed to the patch, failures included.
-    pub(crate) calls: u64,
+    pub calls: u64,
     /// Error answers: responses with status 500 or higher or a `grpc-status` other than 0, `Err`, and panics.
-    pub(crate) errors: u64,
+    pub errors: u64,
     /// Calls in which the patch failed and the original answered.
-    pub(crate) failures: u64,
+    pub failures: u64,
     /// Mean duration of a call.
-    pub(crate) mean: Duration,
+    pub mean: Duration,
     /// 99th percentile of the durations, rounded up to a power of two of nanoseconds.
-    pub(crate) p99: Duration,
+    pub p99: Duration,
 }
 
 /// Histogram of durations in powers of two of nanoseconds; the last bucket is 2^39 ns, 9 minutes.
-pub(super) struct Timing {
+pub(crate) struct Timing {
     spent: AtomicU64,
     buckets: [AtomicU64; 40],
 }
@@ -125,7 +124,7 @@ impl Default for Timing {
 }
 
 impl Timing {
-    pub(super) fn book(&self, took: Duration) {
+    pub(crate) fn book(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.spent.fetch_add(nanos, Ordering::Relaxed);
         let exponent = nanos.max(1).next_power_of_two().trailing_zeros() as usize;
@@ -135,7 +134,7 @@ impl Timing {
     }
 
     /// The mean, and the upper end of the bucket of the 99th percentile.
-    pub(super) fn summary(&self) -> (Duration, Duration) {
+    pub(crate) fn summary(&self) -> (Duration, Duration) {
         let counts = self.buckets.each_ref().map(|bucket| bucket.load(Ordering::Relaxed));
         let calls: u64 = counts.iter().sum();
         let mean = self.spent.load(Ordering::Relaxed).checked_div(calls).unwrap_or(0);
@@ -151,7 +150,7 @@ impl Timing {
 
 impl Layer {
     /// Creates a layer of this process, in force until `deadline` once pushed.
-    pub(crate) fn new(
+    pub fn new(
         lease: u64,
         deadline: BootTime,
         code: Arc<dyn PatchCode>,
@@ -175,89 +174,89 @@ impl Layer {
 
     /// The same layer, as if made by another process.
     #[cfg(test)]
-    pub(crate) fn in_process_for_test(self, process: u32) -> Self {
+    pub fn in_process_for_test(self, process: u32) -> Self {
         Self { process, ..self }
     }
 
     /// The lease that the layer belongs to.
-    pub(crate) fn lease(&self) -> u64 {
+    pub fn lease(&self) -> u64 {
         self.lease
     }
 
     /// The code in force.
-    pub(crate) fn code(&self) -> &dyn PatchCode {
+    pub fn code(&self) -> &dyn PatchCode {
         &*self.code
     }
 
     /// The moment at which it expires.
-    pub(crate) fn deadline(&self) -> BootTime {
+    pub fn deadline(&self) -> BootTime {
         BootTime(self.deadline.load(Ordering::Relaxed))
     }
 
     /// Sets the deadline; calls that begin later see it.
-    pub(crate) fn set_deadline(&self, deadline: BootTime) {
+    pub fn set_deadline(&self, deadline: BootTime) {
         self.deadline.store(deadline.0, Ordering::Relaxed);
     }
 
     /// Calls passed to the patch, failures included.
-    pub(crate) fn calls(&self) -> u64 {
+    pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
     /// Calls in which the patch failed.
-    pub(crate) fn failures(&self) -> u64 {
+    pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
     /// The last failure.
-    pub(crate) fn last_failure(&self) -> Option<Arc<Failed>> {
+    pub fn last_failure(&self) -> Option<Arc<Failed>> {
         self.last_failure.load().as_ref().cloned()
     }
 
     /// Statistics since the layer was made.
-    pub(crate) fn stats(&self) -> Stats {
+    pub fn stats(&self) -> Stats {
         let (mean, p99) = self.timing.summary();
         let errors = self.errors.load(Ordering::Relaxed);
         Stats { calls: self.calls(), errors, failures: self.failures(), mean, p99 }
     }
 
     /// Counts an answer of the patch that is an error for the service's caller.
-    pub(crate) fn count_error(&self) {
+    pub fn count_error(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether its owner or its breaker ended it. An ended layer never runs again.
-    pub(crate) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
 
     /// Whether it may run at `now` in this process.
-    pub(crate) fn is_in_force(&self, now: BootTime) -> bool {
+    pub fn is_in_force(&self, now: BootTime) -> bool {
         !self.has_ended() && now < self.deadline() && self.process == std::process::id()
     }
 
     /// Tells the observer about a call of the point.
-    pub(super) fn tell_of_call(&self, now: BootTime) {
+    pub(crate) fn tell_of_call(&self, now: BootTime) {
         self.observer.called(now);
     }
 
     /// Ends the layer irrevocably. Returns whether this call did.
-    pub(super) fn end(&self) -> bool {
+    pub(crate) fn end(&self) -> bool {
         !self.ended.swap(true, Ordering::Relaxed)
     }
 
     /// Tells the observer that a call begins.
-    pub(super) fn begins(&self) -> Option<Place> {
+    pub(crate) fn begins(&self) -> Option<Note> {
         self.observer.begins(self.lease)
     }
 
     /// Tells the observer that the call has ended.
-    pub(super) fn ends(&self, place: Place) {
+    pub(crate) fn ends(&self, place: Note) {
         self.observer.ends(place);
     }
 
     /// Records one call, tells the observer, and ends the layer if the breaker trips.
-    pub(super) fn book(&self, now: BootTime, took: Duration, failure: Option<&PatchFailure>) {
+    pub(crate) fn book(&self, now: BootTime, took: Duration, failure: Option<&PatchFailure>) {
         let call = self.calls.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         self.timing.book(took);
         if let Some(failure) = failure {

@@ -1,6 +1,6 @@
 use super::{fake, patch};
-use crate::points::registry::InvalidRoute;
-use crate::points::{Facts, Kind, Registry, Slot};
+use crate::registry::InvalidRoute;
+use crate::{Facts, Kind, Registry, Slot};
 use debug_base::Tree;
 
 static NEXT: Slot = Slot::new("rota::next_on_duty", "src/rota.rs", 12, || {

@@ -27,9 +27,9 @@ pub type Make<T> = fn(Answer) -> Result<T, String>;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Makes {
     /// Whether a value can be made: the result, or the content of its `Ok`.
-    pub(crate) value: bool,
+    pub value: bool,
     /// Whether an `Err` can be made; `None` if the function returns no `Result`.
-    pub(crate) error: Option<bool>,
+    pub error: Option<bool>,
 }
 
 /// Converts a patch's answer to a result.
@@ -52,13 +52,13 @@ pub trait Decode<R> {
 
 const NOT_DECODABLE: &str = "its result lacks `Deserialize`, so nothing can be made into it";
 /// Why no `Err` can be made.
-pub(crate) const NO_ERR: &str = "no `Err` can be made here: its error has neither `Deserialize` nor `From` of a text or of `std::io::Error`";
+pub const NO_ERR: &str = "no `Err` can be made here: its error has neither `Deserialize` nor `From` of a text or of `std::io::Error`";
 /// Why there is no `Err`.
-pub(crate) const NO_RESULT: &str = "the function returns no `Result`, so there is no `Err` to answer";
+pub const NO_RESULT: &str = "the function returns no `Result`, so there is no `Err` to answer";
 
 impl Makes {
     /// Why the function cannot be patched, if it cannot.
-    pub(crate) fn why_not(self) -> Option<&'static str> {
+    pub fn why_not(self) -> Option<&'static str> {
         (!self.value && self.error != Some(true)).then_some(NOT_DECODABLE)
     }
 }

@@ -10,7 +10,7 @@ use debug_base::{BootTime, Tree};
 
 /// Whether a panic aborts the process before [`call`] can catch it; a patch is then as dangerous as the serde code of its
 /// arguments.
-pub(crate) const PANIC_ABORTS: bool = cfg!(panic = "abort");
+pub const PANIC_ABORTS: bool = cfg!(panic = "abort");
 
 /// Stack that must be left before a patch runs on a service thread: twice the maximum measured for scripts at call depth 8
 /// and expression depth 16 (128 KiB, 512 KiB unoptimized).
@@ -25,10 +25,10 @@ of_each_thread! {
 pub struct Argument<'a, T>(pub &'a T);
 
 /// An encoded argument, or the error of its own serde code.
-pub struct Encoded(pub(super) Result<Tree, String>);
+pub struct Encoded(pub(crate) Result<Tree, String>);
 
 /// The answer of a patch.
-pub struct Answer(pub(super) Tree);
+pub struct Answer(pub(crate) Tree);
 
 /// The arguments of one call, in order.
 #[derive(Default)]
@@ -85,7 +85,7 @@ pub fn call<R>(slot: &Slot, arguments: impl FnOnce(&mut Arguments), decoder: imp
 
 /// Runs one attempt at an answer behind the fence, passes it the time at which it began, and records it on the layer. `None`
 /// means: run the original.
-pub(crate) fn run<R>(
+pub fn run<R>(
     layer: &Layer,
     now: BootTime,
     attempt: impl FnOnce(BootTime) -> Result<R, PatchFailure>,

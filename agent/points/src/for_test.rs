@@ -1,21 +1,17 @@
-//! The call path with fake patches.
+//! Patches and observers for tests.
 
-mod breaker;
-mod call;
-mod errs;
-mod registry;
-mod watch;
+#![allow(clippy::unwrap_used, reason = "only tests call it")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{Layer, Observer, PatchCode, PatchFailure, Slot, Tripped};
+use crate::{Layer, Observer, PatchCode, PatchFailure, Slot, Tripped};
 use debug_base::{BootTime, Tree};
 
 type Answering = dyn Fn(Vec<Tree>) -> Result<Tree, PatchFailure> + Send + Sync;
 
 /// A patch written in Rust.
-pub(crate) struct Fake {
+pub struct Fake {
     answer: Box<Answering>,
     mentions_body: bool,
 }
@@ -30,13 +26,15 @@ impl PatchCode for Fake {
     }
 }
 
-pub(crate) fn fake(
+/// A patch that answers with the result of `answer`.
+pub fn fake(
     answer: impl Fn(Vec<Tree>) -> Result<Tree, PatchFailure> + Send + Sync + 'static,
 ) -> Arc<dyn PatchCode> {
     Arc::new(Fake { answer: Box::new(answer), mentions_body: false })
 }
 
-pub(crate) fn fake_with_body(
+/// The same, of a patch that mentions the body of a request.
+pub fn fake_with_body(
     answer: impl Fn(Vec<Tree>) -> Result<Tree, PatchFailure> + Send + Sync + 'static,
 ) -> Arc<dyn PatchCode> {
     Arc::new(Fake { answer: Box::new(answer), mentions_body: true })
@@ -44,10 +42,11 @@ pub(crate) fn fake_with_body(
 
 /// Events that an observer received, in words.
 #[derive(Default)]
-pub(crate) struct Heard(Mutex<Vec<String>>);
+pub struct Heard(Mutex<Vec<String>>);
 
 impl Heard {
-    pub(crate) fn lines(&self) -> Vec<String> {
+    /// The events so far.
+    pub fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 }
@@ -68,12 +67,13 @@ impl Observer for Heard {
     }
 }
 
-pub(crate) fn in_a_minute() -> BootTime {
+/// A deadline in one minute.
+pub fn in_a_minute() -> BootTime {
     BootTime::now().after(Duration::from_secs(60))
 }
 
 /// Puts a patch with a deadline in one minute on a slot.
-pub(crate) fn patch(slot: &Slot, lease: u64, code: Arc<dyn PatchCode>) -> Arc<Heard> {
+pub fn patch(slot: &Slot, lease: u64, code: Arc<dyn PatchCode>) -> Arc<Heard> {
     let heard = Arc::new(Heard::default());
     slot.push(Arc::new(Layer::new(lease, in_a_minute(), code, heard.clone()))).unwrap();
     heard

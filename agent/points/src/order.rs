@@ -13,7 +13,7 @@ const MAX_NEWS: usize = 20;
 
 /// Known layers and closed routes.
 #[derive(Debug, Default)]
-pub(super) struct Order {
+pub(crate) struct Order {
     /// The names of the service's layers, each once.
     layers: RwLock<Vec<Arc<str>>>,
     /// How many layers got a name: several may share one.
@@ -40,7 +40,7 @@ impl fmt::Debug for News {
 
 impl Order {
     /// Why a route is closed, if it is.
-    pub(super) fn why_closed(&self, route: &str) -> Option<String> {
+    pub(crate) fn why_closed(&self, route: &str) -> Option<String> {
         self.misplaced.read().unwrap_or_else(PoisonError::into_inner).get(route).cloned()
     }
 
@@ -59,20 +59,19 @@ impl Order {
 
 impl Registry {
     /// The messages since the last call.
-    pub(crate) fn news(&self) -> Vec<String> {
+    pub fn news(&self) -> Vec<String> {
         std::mem::take(&mut self.order.news.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sets a callback for new messages. It runs on a service thread and must return at once.
-    pub(crate) fn on_news(&self, ring: impl Fn() + Send + Sync + 'static) {
+    pub fn on_news(&self, ring: impl Fn() + Send + Sync + 'static) {
         drop(self.order.news.bell.set(Box::new(ring)));
     }
 }
 
-#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only the layer for routes finds something out"))]
 impl Registry {
     /// Records the name of a layer of the service.
-    pub(crate) fn names_layer(&self, name: &Arc<str>) {
+    pub fn names_layer(&self, name: &Arc<str>) {
         self.order.named.fetch_add(1, Ordering::Relaxed);
         let mut layers = self.order.layers.write().unwrap_or_else(PoisonError::into_inner);
         if !layers.contains(name) {
@@ -81,23 +80,23 @@ impl Registry {
     }
 
     /// Numbers a layer of the agent.
-    pub(crate) fn next_layer(&self) -> u32 {
+    pub fn next_layer(&self) -> u32 {
         self.order.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// How many layers of the service have got a name. Several layers may share one, on several routers or by mistake.
-    pub(crate) fn named_layers(&self) -> usize {
+    pub fn named_layers(&self) -> usize {
         self.order.named.load(Ordering::Relaxed)
     }
 
     /// A named layer that is not in `known`.
-    pub(crate) fn layer_beside(&self, known: &[Arc<str>]) -> Option<Arc<str>> {
+    pub fn layer_beside(&self, known: &[Arc<str>]) -> Option<Arc<str>> {
         let layers = self.order.layers.read().unwrap_or_else(PoisonError::into_inner);
         layers.iter().find(|name| !known.contains(name)).cloned()
     }
 
     /// Records that a named layer lies inside the agent's at this route: a patch would answer without it.
-    pub(crate) fn misplace(&self, method: &str, template: &str, layer: &str) {
+    pub fn misplace(&self, method: &str, template: &str, layer: &str) {
         self.unprotected(method, template, || {
             format!(
                 "a patch would answer without the layer `{layer}`, which lies inside the agent's; give the router \
@@ -108,7 +107,7 @@ impl Registry {
 
     /// Records a request that did not pass a named layer which `behind` demands, or which is not declared for other routes
     /// only.
-    pub(crate) fn unguarded(&self, method: &str, template: &str, layer: &str, is_demanded: bool) {
+    pub fn unguarded(&self, method: &str, template: &str, layer: &str, is_demanded: bool) {
         self.unprotected(method, template, || {
             let way = self.way_behind(layer);
             match is_demanded {
