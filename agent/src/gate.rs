@@ -33,7 +33,7 @@ use stack::{called, check_stack};
 pub(crate) use asked::NonEmpty;
 pub(crate) use permit::{MethodPermit, Opened, Permit};
 pub(crate) use preview::{Barred, could_read, speaks_of};
-pub(crate) use stack::{Standing, not_failing, on_top, standing, unagreed};
+pub(crate) use stack::{Standing, not_failing, on_top, standing, standing_at, unagreed};
 
 /// Why the gate refused.
 #[derive(Clone, Debug)]

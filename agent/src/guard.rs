@@ -16,7 +16,7 @@ use crate::script::frozen::Frozen;
 use crate::values;
 use debug_base::{BootTime, Tree, fenced, nearest};
 use debug_points::{PatchCode, PatchFailure, Point, Stats, Watch};
-use debug_state::Wait;
+use debug_state::{Wait, add_asked, take_asked};
 
 /// The interval between two evaluations of a guard: shorter than the reaction of an operator who watches a graph, long
 /// enough that a hundred guards of 1 ms take less than half of one CPU.
@@ -205,9 +205,14 @@ fn silent(core: &Core, lease: u64, change: impl FnOnce(&mut u32)) -> u32 {
 pub(crate) fn first(core: &Core, lease: u64, code: &Frozen, counts: &Counts) -> Answer {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("debug-guard-new".to_owned());
-        let asking = thread.spawn_scoped(scope, || ask(core, lease, code, counts));
+        let asking = thread.spawn_scoped(scope, || (ask(core, lease, code, counts), take_asked()));
         let answer = asking.map_err(|error| format!("no thread to ask it on: {error}"));
         let answer = answer.and_then(|asking| asking.join().map_err(|_| "asking it panicked".to_owned()));
+        let answer = answer.map(|(answer, spent)| {
+            // The eval that makes the change pays for what its guard reads.
+            add_asked(spent);
+            answer
+        });
         answer.unwrap_or_else(Answer::Silent)
     })
 }

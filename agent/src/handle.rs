@@ -113,11 +113,10 @@ pub(crate) fn check_switched(
     in_function: bool,
     scope: &Scope<'_>,
 ) -> Fallible<()> {
-    let variable = scope.get(name);
-    if !tag.run.switches(name, in_function, variable.is_some()) {
+    if !tag.run.switches(name, in_function, scope) {
         return Ok(());
     }
-    let path = match variable {
+    let path = match scope.get(name) {
         Some(variable) => path_of(variable),
         None if tag.core.states.named(name).is_err() => None,
         None => path_of(&resolve(tag, Path(vec![name.to_owned()]))?),

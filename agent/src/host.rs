@@ -202,32 +202,39 @@ pub(crate) fn perform(
     wish: impl FnOnce() -> Result<Vec<Effect>, Refusal>,
 ) -> Fallible<Dynamic> {
     may_go_on(tag)?;
-    let mut results = Vec::new();
-    let pass = || {
-        wish().and_then(|effects| {
-            if tag.run.is_planning() {
-                results = plan::perform(&tag.core, &tag.run, effects)?;
-                results.iter().for_each(|result| tag.run.session.shapes().note(result));
-                return Ok(());
-            }
-            for effect in effects {
-                charge(&effect);
-                let permit = gate::pass(&tag.core, &tag.run, effect)?;
-                let result = execute::execute(&tag.core, &tag.run, permit)?;
-                tag.run.session.shapes().note(&result);
-                // If the result is too large, the run ends after this effect.
-                drop(memory::made(values::size_at_most(&result)));
-                results.push(result);
-            }
-            Ok(())
-        })
-    };
-    match charged(pass) {
-        Ok(()) if results.len() == 1 => Ok(results.pop().unwrap_or(Dynamic::UNIT)),
-        Ok(()) if results.is_empty() => Ok(values::say("nothing to do")),
-        Ok(()) => Ok(values::say(results.iter().filter_map(values::said).collect::<Vec<_>>().join("\n"))),
+    match charged(wish).and_then(|effects| pass_each(tag, effects)) {
+        // What a call was refused because the eval has ended says nothing: the reply tells why it ended.
+        Err(_) if may_go_on(tag).is_err() => Err(terminated()),
         Err(refusal) => refuse(tag, refusal),
+        Ok(mut results) if results.len() == 1 => Ok(results.pop().unwrap_or(Dynamic::UNIT)),
+        Ok(results) if results.is_empty() => Ok(values::say("nothing to do")),
+        Ok(results) => {
+            Ok(values::say(results.iter().filter_map(values::said).collect::<Vec<_>>().join("\n")))
+        }
     }
+}
+
+/// One call may want hundreds of effects; the eval may end after each.
+fn pass_each(tag: &EvalTag, effects: Vec<Effect>) -> Result<Vec<Dynamic>, Refusal> {
+    let (core, run) = (&tag.core, &tag.run);
+    if run.is_planning() {
+        let results = plan::perform(core, run, effects)?;
+        results.iter().for_each(|result| run.session.shapes().note(result));
+        return Ok(results);
+    }
+    let mut results = Vec::new();
+    for effect in effects {
+        if run.is_over() {
+            break;
+        }
+        charge(&effect);
+        let result = charged(|| execute::execute(core, run, gate::pass(core, run, effect)?))?;
+        run.session.shapes().note(&result);
+        // If the result is too large, the run ends after this effect.
+        drop(memory::made(values::size_at_most(&result)));
+        results.push(result);
+    }
+    Ok(results)
 }
 
 /// Charges a look at a container as a read, and records it: it takes the service's lock, but is no effect of its own.
@@ -238,7 +245,7 @@ pub(crate) fn looked(tag: &EvalTag, path: &Path) {
 
 /// Refuses to go on after the run has ended, also in what the unwinding of a closure calls.
 pub(crate) fn may_go_on(tag: &EvalTag) -> Fallible<()> {
-    if meter::ended().is_some() || tag.run.is_cancelled() {
+    if tag.run.is_over() {
         meter::end(End::Cancelled);
         return Err(terminated());
     }

@@ -19,7 +19,7 @@ use crate::execute;
 use crate::gate::{self, Barred, Considered, Refusal};
 use crate::host::charge;
 use crate::listing;
-use crate::run::Run;
+use crate::run::{Run, charged};
 use crate::script::memory;
 use crate::snapshot::Snapshots;
 use crate::values;
@@ -142,8 +142,11 @@ impl Line {
 pub(crate) fn perform(core: &Core, run: &Run, effects: Vec<Effect>) -> Result<Vec<Dynamic>, Refusal> {
     let mut results = Vec::new();
     for effect in effects {
+        if run.is_over() {
+            break;
+        }
         charge(&effect);
-        let result = one(core, run, effect)?;
+        let result = charged(|| one(core, run, effect))?;
         drop(memory::made(values::size_at_most(&result)));
         results.push(result);
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use debug_audit::{AppendError, Entry, Until};
 use debug_policy::{Action, Mode, Request, Resource};
 use debug_wire::messages::{After, Ends, Standing};
-use rhai::{AST, Dynamic, Position};
+use rhai::{AST, Dynamic, Position, Scope};
 use serde_json::{Map, Value, json};
 
 use self::looks::Looks;
@@ -190,8 +190,23 @@ impl Run {
 
     /// The value at a path; in a plan, with the plan's own writes.
     pub(crate) fn look(&self, core: &Core, path: &Path) -> Result<Tree, StateError> {
+        self.may_ask(path)?;
         let planned = self.done().planning.as_ref().and_then(|planning| planning.overlay().look(core, path));
         planned.unwrap_or_else(|| charged(|| core.read(path, Wait::AGENT)))
+    }
+
+    /// Whether it has met a limit or was cancelled.
+    pub(crate) fn is_over(&self) -> bool {
+        meter::ended().is_some() || self.is_cancelled()
+    }
+
+    /// Leaves the service alone once the eval has ended, also in the middle of an effect that asks for many parts: the reply
+    /// then says why it ended.
+    fn may_ask(&self, path: &Path) -> Result<(), StateError> {
+        match self.is_over() {
+            true => Err(StateError::Busy(path.to_string())),
+            false => Ok(()),
+        }
     }
 
     /// Records a look at a container that did not read its values.
@@ -209,9 +224,10 @@ impl Run {
     /// # Errors
     /// The state cannot be read at this moment, so it is unknown where the service moved what the writes changed.
     pub(crate) fn places(&self, core: &Core, path: &Path) -> Result<BTreeMap<u64, Path>, ChangeError> {
+        self.may_ask(path)?;
         let planned =
             self.done().planning.as_ref().and_then(|planning| planning.overlay().places(core, path));
-        planned.unwrap_or_else(|| core.writes.places(path, Wait::AGENT))
+        planned.unwrap_or_else(|| charged(|| core.writes.places(path, Wait::AGENT)))
     }
 
     /// The leases in force, oldest first; in a plan as the plan would leave them.
@@ -307,6 +323,7 @@ impl Run {
     /// # Errors
     /// Why the write would fail.
     pub(crate) fn check_write(&self, core: &Core, path: &Path, value: &Tree) -> Result<Checked, StateError> {
+        self.may_ask(path)?;
         let planned = |planning: &Planning| planning.overlay().check_write(core, path, value);
         let planned = self.done().planning.as_ref().and_then(planned);
         planned.unwrap_or_else(|| charged(|| core.states.check_write(path, value, Wait::AGENT)))
@@ -322,7 +339,7 @@ impl Run {
         path: &Path,
     ) -> Result<Option<(u64, Vec<String>)>, ChangeError> {
         let planned = self.done().planning.as_ref().and_then(|planning| planning.overlay().outlived(path));
-        planned.map_or_else(|| core.writes.outlived(path, Wait::AGENT), Ok)
+        planned.map_or_else(|| charged(|| core.writes.outlived(path, Wait::AGENT)), Ok)
     }
 
     /// The overlay of the plan in progress.
@@ -473,8 +490,8 @@ impl Run {
     }
 
     /// Whether its code compares a variable or state of this name with `switch`.
-    pub(crate) fn switches(&self, name: &str, in_function: bool, is_variable: bool) -> bool {
-        self.switched.get().is_some_and(|switched| switched.names(name, in_function, is_variable))
+    pub(crate) fn switches(&self, name: &str, in_function: bool, scope: &Scope<'_>) -> bool {
+        self.switched.get().is_some_and(|switched| switched.names(name, in_function, scope))
     }
 
     /// Whether variables are checked before each use.

@@ -493,6 +493,22 @@ fn switch_compares_what_stands_at_a_path() {
         "fn local() { let kinds = 7; switch kinds { 7 => 1, _ => 2 } } local() + kinds.integer",
         "8",
     );
+    // Whatever else is declared in the function.
+    for body in [
+        "let r = switch hosts { [\"h1\"] => 1, _ => 2 }; let hosts = 3; r",
+        "if false { let hosts = 1; } switch hosts { [\"h1\"] => 1, _ => 2 }",
+        "for hosts in 0..2 { } switch hosts { [\"h1\"] => 1, _ => 2 }",
+    ] {
+        fails(&mut set, &format!("fn missed() {{ {body} }} missed()"), &["`switch`", "`get(\"hosts\")`"]);
+    }
+    // A `switch` on the parameter of one function is no fault of another one.
+    shows(&mut set, "fn seven_is(x, y) { switch x { 7 => y, _ => 0 } } seven_is(7, 1)", "1");
+    shows(&mut set, "fn how_many(x) { x.numbers.len() } how_many(kinds)", "3");
+    for compared in ["{ kinds.list }", "if true { kinds.list } else { 1 }", "() ?? kinds.list"] {
+        let code = format!("switch {compared} {{ [\"anna\", \"ben\", \"chloe\"] => 1, _ => 2 }}");
+        shows(&mut set, &code, "1");
+        shows(&mut set, &format!("fn chosen() {{ {code} }} chosen()"), "1");
+    }
     fails(&mut set, "kind_of(kinds)", &["`switch`", "`get(\"kinds\")`"]);
     fails(&mut set, "fn state() { switch kinds { 7 => 1, _ => 2 } } state()", &["`get(\"kinds\")`"]);
 }

@@ -18,10 +18,10 @@ const STEP_NANOS: u128 = 100;
 /// Why the breaker ended a patch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Tripped {
-    /// See [`MAX_FAILURES_IN_A_ROW`].
+    /// Too many failures in a row.
     #[error("the patch failed {MAX_FAILURES_IN_A_ROW} times in a row")]
     Failures,
-    /// See [`MAX_SPENT`].
+    /// Too much time of the service's threads.
     #[error("the patch used more than 5 % of a CPU over {WINDOW_SECONDS} s")]
     Time,
 }

@@ -60,8 +60,8 @@ pub struct NotPatchable {
     pub why: Cow<'static, str>,
 }
 
-/// Maximum number of the agent's layers that a route remembers.
-const MAX_LAYERS_SEEN: usize = 64;
+/// Maximum number of ways that a route remembers.
+const MAX_WAYS: usize = 64;
 
 /// A point.
 ///
@@ -82,7 +82,8 @@ pub struct Slot {
     called_here: bool,
     /// Why it takes no patches although its types allow them: closed by its author, or faulty.
     closed: ArcSwapOption<String>,
-    /// The agent's layers through which a request has matched it (routes); `None` instead of an empty list.
+    /// The ways by which requests have matched it (routes): the agent's layer, and whether the request was a `HEAD`. `None`
+    /// instead of an empty list.
     seen: ArcSwapOption<Vec<u32>>,
     /// The named layers that the last request recorded by [`mark_seen`](Self::mark_seen) had passed (routes).
     behind: ArcSwapOption<Vec<Arc<str>>>,
@@ -224,27 +225,27 @@ impl Slot {
         self.seen.load().is_some()
     }
 
-    /// Whether a request has matched it through this layer of the agent: two routers may serve the same route.
-    pub fn is_seen_by(&self, layer: u32) -> bool {
-        self.seen.load().as_ref().is_some_and(|layers| layers.contains(&layer))
+    /// Whether a request has matched it on this way: two routers, or two handlers, may serve the same route.
+    pub fn is_seen_by(&self, way: u32) -> bool {
+        self.seen.load().as_ref().is_some_and(|ways| ways.contains(&way))
     }
 
-    /// Records that a request has matched it through this layer of the agent, after passing these named layers.
-    pub fn mark_seen(&self, layer: u32, passed: &[Arc<str>]) {
+    /// Records that a request has matched it on this way, after passing these named layers.
+    pub fn mark_seen(&self, way: u32, passed: &[Arc<str>]) {
         if !passed.is_empty() {
             self.behind.store(Some(Arc::new(passed.to_vec())));
         }
-        let mut layers = self.seen.load().as_ref().map(|layers| layers.to_vec()).unwrap_or_default();
-        if layers.contains(&layer) {
+        let mut ways = self.seen.load().as_ref().map(|ways| ways.to_vec()).unwrap_or_default();
+        if ways.contains(&way) {
             return;
         }
         // A service that builds its router anew again and again leaves the oldest ones behind.
-        if layers.len() == MAX_LAYERS_SEEN {
-            layers.remove(0);
+        if ways.len() == MAX_WAYS {
+            ways.remove(0);
         }
-        layers.push(layer);
+        ways.push(way);
         // If two threads do this at once, one entry is lost: the original then answers one more first request.
-        self.seen.store(Some(Arc::new(layers)));
+        self.seen.store(Some(Arc::new(ways)));
     }
 
     /// The named layers of the service outside of it (routes).

@@ -52,7 +52,11 @@ pub(super) fn check_stack(
         return Err(already_changed(core, run, lease, proposal, below, now));
     }
     match over.iter().find(|id| !standing.iter().any(|standing| standing.lease.id == **id)) {
-        None => Ok(standing.iter().map(|standing| standing.lease.id).collect()),
+        None => {
+            // The service may move a change of the same eval to this place before the change is made.
+            let own = run.leases(core).into_iter().filter(|lease| run.is_own(lease)).map(|lease| lease.id);
+            Ok(standing.iter().map(|standing| standing.lease.id).chain(own).collect())
+        }
         Some(id) => Err(Refusal::state(
             format!("`over: {id}` names no change in force at `{target}`"),
             match standing.is_empty() {
@@ -85,20 +89,54 @@ pub(crate) struct Standing {
 /// # Errors
 /// It is unknown at this moment where the changes of the state are: none is covered by mistake.
 pub(crate) fn standing(core: &Core, run: &Run, target: &Resource) -> Result<Vec<Standing>, Refusal> {
-    let mut places = match target {
-        Resource::State(path) => run.places(core, &Path(path.clone())).map_err(|error| {
-            Refusal::state(
-                format!("where the changes in force at `{target}` are is not known at this moment: {error}"),
-                "try again",
-            )
-        })?,
-        _ => BTreeMap::new(),
-    };
-    let leases = run.leases(core).into_iter().map(|lease| {
-        let at = places.remove(&lease.id).map(|path| Resource::State(path.0));
-        Standing { at: at.unwrap_or_else(|| lease.target().clone()), lease }
-    });
-    Ok(leases.filter(|standing| overlaps(&standing.at, target)).collect())
+    Ok(standing_at(core, run, std::slice::from_ref(target))?.pop().unwrap_or_default())
+}
+
+/// The leases that overlap each target. Each state is looked at once.
+///
+/// # Errors
+/// As for [`standing`].
+pub(crate) fn standing_at(
+    core: &Core,
+    run: &Run,
+    targets: &[Resource],
+) -> Result<Vec<Vec<Standing>>, Refusal> {
+    let mut known: BTreeMap<&str, BTreeMap<u64, Path>> = BTreeMap::new();
+    let leases = run.leases(core);
+    let mut standing = Vec::new();
+    for target in targets {
+        let places = match target {
+            Resource::State(path) => {
+                let name = path.first().map(String::as_str).unwrap_or_default();
+                if !known.contains_key(name) {
+                    known.insert(name, places(core, run, target, path)?);
+                }
+                known.get(name)
+            }
+            _ => None,
+        };
+        let at = |lease: &Lease| {
+            let path = places.and_then(|places| places.get(&lease.id));
+            path.map_or_else(|| lease.target().clone(), |path| Resource::State(path.0.clone()))
+        };
+        let here = leases.iter().map(|lease| Standing { at: at(lease), lease: lease.clone() });
+        standing.push(here.filter(|one| overlaps(&one.at, target)).collect());
+    }
+    Ok(standing)
+}
+
+fn places(
+    core: &Core,
+    run: &Run,
+    target: &Resource,
+    path: &[String],
+) -> Result<BTreeMap<u64, Path>, Refusal> {
+    run.places(core, &Path(path.to_vec())).map_err(|error| {
+        Refusal::state(
+            format!("where the changes in force at `{target}` are is not known at this moment: {error}"),
+            "try again",
+        )
+    })
 }
 
 /// How another eval that changes the target at this moment is called: its number and operator only for those who may list.

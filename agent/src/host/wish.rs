@@ -459,8 +459,7 @@ fn stacked(
     options: &Options,
 ) -> Result<Vec<Options>, Refusal> {
     let targets: Vec<Resource> = changes.iter().map(|(path, _)| state(path)).collect();
-    let standing = targets.iter().map(|target| gate::standing(core, run, target));
-    let standing = standing.collect::<Result<Vec<Vec<Standing>>, Refusal>>()?;
+    let standing: Vec<Vec<Standing>> = gate::standing_at(core, run, &targets)?;
     let below = standing.iter().filter_map(|at| gate::unagreed(run, at).map(|lease| lease.id));
     let below: BTreeSet<u64> = below.collect();
     let stands = |id: u64, at: usize| standing[at].iter().any(|one| one.lease.id == id);

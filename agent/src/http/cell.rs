@@ -1,10 +1,10 @@
 use std::sync::{Arc, OnceLock};
 
-use ::http::Request;
+use ::http::{Method, Request};
 use axum::body::Body;
 use axum::extract::MatchedPath;
 
-use super::outside::{Within, passed};
+use super::outside::{Met, mark, passed};
 use debug_points::{Counted, Registry, Slot, point_method};
 
 /// Headers with credentials.
@@ -17,7 +17,7 @@ const ROUTERS_OWN: &str = "__private__axum";
 /// The state that all routes of a layer share.
 #[derive(Clone, Debug)]
 pub(super) struct Routes {
-    /// Tells this layer of the agent from others. Its copies (one for each route) have the same.
+    /// Tells this layer of the agent from others. Its clones have the same: the router makes one for each route.
     layer: u32,
     registry: Arc<Registry>,
     /// In lower case.
@@ -41,16 +41,21 @@ impl Routes {
 
     /// A copy that requires one more layer.
     pub(super) fn behind(&self, name: Arc<str>) -> Self {
-        let mut routes = self.clone();
+        let mut routes = Self { layer: self.registry.next_layer(), ..self.clone() };
         routes.behind.push(name);
         routes
     }
 
     /// A copy with one more unnecessary layer.
     pub(super) fn beside(&self, name: Arc<str>) -> Self {
-        let mut routes = self.clone();
+        let mut routes = Self { layer: self.registry.next_layer(), ..self.clone() };
         routes.beside.push(name);
         routes
+    }
+
+    /// The way by which a request came: this layer, and whether it is a `HEAD`, which may have a handler of its own.
+    fn way(&self, request: &Request<Body>) -> u32 {
+        self.layer.wrapping_mul(2).wrapping_add(u32::from(request.method() == Method::HEAD))
     }
 
     /// The layer that a request must have passed and has not; no patch answers such a request. This is decided for each
@@ -80,6 +85,8 @@ struct Missing {
 pub(super) struct Route {
     method: &'static str,
     template: MatchedPath,
+    /// See [`Routes::way`].
+    way: u32,
     /// The named layers that the request has passed.
     passed: Vec<Arc<str>>,
     /// The layer that it must have passed and has not.
@@ -178,12 +185,12 @@ impl Cell {
         let turn = match self.find(method, template.as_str()) {
             Some(slot) if slot.is_armed() => self.armed(slot.clone(), method, template, passed),
             Some(_) => Turn::Pass,
-            None => self.meet(method, template, passed, may_hide_some),
+            None => self.meet(method, template, self.routes.way(request), passed, may_hide_some),
         };
         if may_hide_some {
             let registry = self.routes.registry.clone();
-            let within = Within { registry, method, template: template.clone() };
-            request.extensions_mut().insert(within);
+            let met = Met { registry, method, template: template.clone() };
+            mark(request, met);
         }
         turn
     }
@@ -207,7 +214,7 @@ impl Cell {
         // On an error (too many routes, or a template that cannot be a name) the route is no point. The request was
         // answered already.
         if let Ok(slot) = self.routes.registry.declare(route.method, route.template.as_str()) {
-            slot.mark_seen(self.routes.layer, &route.passed);
+            slot.mark_seen(route.way, &route.passed);
             // Reported after the call: if the request had met the layer further inside, that was reported instead.
             if let Some(missing) = &route.missing {
                 self.close(route.method, &route.template, missing);
@@ -228,6 +235,7 @@ impl Cell {
         &self,
         method: &'static str,
         template: &MatchedPath,
+        way: u32,
         passed: &[Arc<str>],
         may_hide_some: bool,
     ) -> Turn {
@@ -236,11 +244,11 @@ impl Cell {
         }
         let missing = self.routes.missing(passed);
         let known = self.routes.registry.known_route(&format!("{method} {}", template.as_str()));
-        let Some(slot) = known.filter(|slot| !may_hide_some || slot.is_seen_by(self.routes.layer)) else {
+        let Some(slot) = known.filter(|slot| !may_hide_some || slot.is_seen_by(way)) else {
             let (template, passed) = (template.clone(), passed.to_vec());
-            return Turn::Learn(Route { method, template, passed, missing });
+            return Turn::Learn(Route { method, template, way, passed, missing });
         };
-        slot.mark_seen(self.routes.layer, passed);
+        slot.mark_seen(way, passed);
         self.remember(Known {
             method,
             template: template.clone(),

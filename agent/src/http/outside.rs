@@ -19,12 +19,22 @@ use debug_points::Registry;
 #[derive(Clone, Debug, Default)]
 struct Passed(Vec<Arc<str>>);
 
-/// Marks a request that has passed the agent's layer but not yet every named layer.
+/// The agent's layers that a request has passed before it has passed every named layer. There are several if the service
+/// calls one router in a handler of another.
+#[derive(Clone, Debug, Default)]
+struct Within(Vec<Met>);
+
+/// One of the agent's layers, and the route that the request had there.
 #[derive(Clone, Debug)]
-pub(super) struct Within {
+pub(super) struct Met {
     pub(super) registry: Arc<Registry>,
     pub(super) method: &'static str,
     pub(super) template: MatchedPath,
+}
+
+/// Marks a request for named layers that lie further inside.
+pub(super) fn mark<B>(request: &mut Request<B>, met: Met) {
+    request.extensions_mut().get_or_insert_default::<Within>().0.push(met);
 }
 
 /// The names of the layers that a request has passed.
@@ -81,7 +91,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> S::Future {
         if let (Some(name), Some(within)) = (&self.name, request.extensions().get::<Within>()) {
-            within.registry.misplace(within.method, within.template.as_str(), name);
+            for met in &within.0 {
+                met.registry.misplace(met.method, met.template.as_str(), name);
+            }
         }
         self.inner.call(request)
     }

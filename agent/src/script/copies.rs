@@ -3,9 +3,9 @@
 //! Rhai reports neither: `trim(config.name)` trims a copy, and `switch config.db { … }` takes its last arm, because a handle
 //! is not a value that it can compare. The first is refused before the code runs; a compared step is read as a value.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, Position, Stmt};
+use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, Position, Scope, Stmt};
 
 use super::walk;
 use debug_base::Path;
@@ -228,9 +228,10 @@ pub(crate) struct Switched {
     in_functions: HashSet<Position>,
     /// Compared variables and states, in statements.
     names: HashSet<String>,
-    /// Compared parameters and variables of functions.
-    own: HashSet<String>,
-    /// Compared states in functions.
+    /// Compared parameters and variables of functions, by the parameters of the function: at run time that is all that is
+    /// known of it.
+    own: HashMap<Vec<String>, HashSet<String>>,
+    /// What may be a compared state in functions.
     outer: HashSet<String>,
 }
 
@@ -241,20 +242,27 @@ impl Switched {
         // Functions come from several submissions, so steps of different functions may share a position.
         let functions = ast.clone_functions_only();
         let others = steps_not_compared(&functions);
-        switched.in_functions = compared(&functions, &mut HashSet::new());
+        switched.in_functions = compared(&functions, |_, _| {});
         switched.in_functions.retain(|position| !others.contains(position));
-        switched.in_statements = compared(&statements_of(ast), &mut switched.names);
+        let mut names = HashSet::new();
+        switched.in_statements = compared(&statements_of(ast), |name, _| {
+            names.insert(name.to_owned());
+        });
+        switched.names = names;
         // Each function by itself: the parameter of one may have the name of a state that another reads.
         for function in functions.iter_functions() {
             let alone = walk::only(&functions, |name, params| {
                 name == function.name && params == function.params.len()
             });
-            let mut names = HashSet::new();
-            compared(&alone, &mut names);
-            let declared = walk::declared(&alone);
-            let (own, outer): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| declared.contains(name));
-            switched.own.extend(own);
-            switched.outer.extend(outer);
+            let params: Vec<String> = function.params.iter().map(|name| (*name).to_owned()).collect();
+            compared(&alone, |name, is_local| {
+                let name = name.to_owned();
+                if is_local || params.contains(&name) {
+                    switched.own.entry(params.clone()).or_default().insert(name);
+                } else {
+                    switched.outer.insert(name);
+                }
+            });
         }
         switched
     }
@@ -264,14 +272,19 @@ impl Switched {
         if in_function { &self.in_functions } else { &self.in_statements }.contains(&position)
     }
 
-    /// Whether a `switch` compares the variable or state of this name.
-    pub(crate) fn names(&self, name: &str, in_function: bool, is_variable: bool) -> bool {
-        match (in_function, is_variable) {
-            (false, _) => &self.names,
-            (true, true) => &self.own,
-            (true, false) => &self.outer,
+    /// Whether a `switch` compares the variable or state of this name. `scope`: what is declared where it is read.
+    pub(crate) fn names(&self, name: &str, in_function: bool, scope: &Scope<'_>) -> bool {
+        if !in_function {
+            return self.names.contains(name);
         }
-        .contains(name)
+        if !scope.contains(name) {
+            return self.outer.contains(name);
+        }
+        let begins_with = |params: &[String]| {
+            let mut declared = scope.iter_raw().map(|(name, ..)| name);
+            params.iter().all(|param| declared.next() == Some(param))
+        };
+        self.own.iter().any(|(params, names)| names.contains(name) && begins_with(params))
     }
 }
 
@@ -281,19 +294,77 @@ fn statements_of(ast: &AST) -> AST {
     statements
 }
 
-fn compared(ast: &AST, names: &mut HashSet<String>) -> HashSet<Position> {
+/// The last step of each compared chain; calls `named` with each compared name, and whether it is declared there.
+fn compared(ast: &AST, mut named: impl FnMut(&str, bool)) -> HashSet<Position> {
     let mut places = HashSet::new();
+    // Each variable declared so far, and the node that it is declared in.
+    let mut declared: Vec<(String, usize)> = Vec::new();
     ast.walk(&mut |nodes: &[ASTNode<'_>]| {
-        if let Some(ASTNode::Stmt(Stmt::Switch(parts, _))) = nodes.last() {
-            match &parts.0 {
-                Expr::Variable(name, ..) => drop(names.insert(name.1.to_string())),
-                chain @ (Expr::Dot(..) | Expr::Index(..)) => places.extend(Chain::of(chain).taken.last()),
-                _ => {}
+        let Some((last, above)) = nodes.split_last() else { return true };
+        match last {
+            ASTNode::Stmt(Stmt::Var(parts, ..)) => {
+                declared.push((parts.0.name.to_string(), above.last().map_or(0, address)));
             }
+            ASTNode::Stmt(Stmt::Switch(parts, _)) => each_result(&parts.0, &mut |result| match result {
+                Expr::Variable(name, ..) => {
+                    let around: Vec<usize> = above.iter().map(address).chain([0]).collect();
+                    let is_before =
+                        |(known, place): &(String, usize)| *known == name.1 && around.contains(place);
+                    let is_local =
+                        declared.iter().any(is_before) || above.iter().any(|node| binds(node, &name.1));
+                    named(&name.1, is_local);
+                }
+                chain => places.extend(Chain::of(chain).taken.last()),
+            }),
+            _ => {}
         }
         true
     });
     places
+}
+
+/// Tells nodes of one tree apart.
+fn address(node: &ASTNode<'_>) -> usize {
+    match node {
+        ASTNode::Stmt(statement) => std::ptr::from_ref(*statement).addr(),
+        ASTNode::Expr(expr) => std::ptr::from_ref(*expr).addr(),
+        _ => 0,
+    }
+}
+
+/// Whether a loop or a `catch` declares a name for what is in it.
+fn binds(node: &ASTNode<'_>, name: &str) -> bool {
+    match node {
+        ASTNode::Stmt(Stmt::For(parts, _)) => {
+            parts.0.name == name || parts.1.as_ref().is_some_and(|counter| counter.name == name)
+        }
+        ASTNode::Stmt(Stmt::TryCatch(flow, _)) => {
+            matches!(&flow.expr, Expr::Variable(caught, ..) if caught.1 == name)
+        }
+        _ => false,
+    }
+}
+
+/// Calls `found` with each variable and chain that may be the result of an expression.
+fn each_result<'e>(expr: &'e Expr, found: &mut impl FnMut(&'e Expr)) {
+    match expr {
+        Expr::Variable(..) | Expr::Dot(..) | Expr::Index(..) => found(expr),
+        Expr::Coalesce(parts, _) => parts.iter().for_each(|part| each_result(part, found)),
+        Expr::Stmt(block) => last_result(block.statements(), found),
+        _ => {}
+    }
+}
+
+fn last_result<'e>(statements: &'e [Stmt], found: &mut impl FnMut(&'e Expr)) {
+    match statements.last() {
+        Some(Stmt::Expr(expr)) => each_result(expr, found),
+        Some(Stmt::Block(block)) => last_result(block.statements(), found),
+        Some(Stmt::If(parts, _)) => {
+            last_result(parts.body.statements(), found);
+            last_result(parts.branch.statements(), found);
+        }
+        _ => {}
+    }
 }
 
 /// Positions of steps that no `switch` compares.
@@ -303,7 +374,12 @@ fn steps_not_compared(functions: &AST) -> HashSet<Position> {
         if let Some(ASTNode::Expr(chain @ (Expr::Dot(..) | Expr::Index(..)))) = nodes.last()
             && is_top(nodes)
         {
-            let is_compared = matches!(nodes, [.., ASTNode::Stmt(Stmt::Switch(parts, _)), _] if std::ptr::eq(&parts.0, *chain));
+            let mut is_compared = false;
+            for node in nodes {
+                if let ASTNode::Stmt(Stmt::Switch(parts, _)) = node {
+                    each_result(&parts.0, &mut |result| is_compared |= std::ptr::eq(result, *chain));
+                }
+            }
             let mut steps = Chain::of(chain).taken;
             if is_compared {
                 steps.pop();

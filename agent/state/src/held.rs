@@ -15,6 +15,11 @@ pub(crate) fn counted<R>(ask: impl FnOnce() -> R) -> R {
     answer
 }
 
+/// Adds the time that another thread spent on cells for this one.
+pub fn add_asked(spent: Duration) {
+    ASKED.set(ASKED.get().saturating_add(spent));
+}
+
 /// Takes the time that this thread spent on cells since the last call.
 pub fn take_asked() -> Duration {
     ASKED.take()

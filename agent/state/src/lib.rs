@@ -27,7 +27,7 @@ pub use error::StateError;
 pub use field::{FieldCell, ReadCell};
 pub use handle::Change as Edited;
 pub use handle::{Check, Checked, Later, State, add_checks, add_keys, read_only, writable};
-pub use held::take_asked;
+pub use held::{add_asked, take_asked};
 pub use live::Live;
 pub use origin::Origin;
 pub use redact::Redactor;

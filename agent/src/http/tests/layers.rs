@@ -184,6 +184,55 @@ async fn a_second_router_with_the_same_route_is_looked_at_for_itself() {
     assert_eq!(send(&wrong, without_token("/admin")).await.0, StatusCode::UNAUTHORIZED);
 }
 
+/// A handler of one router calls another router, which has a layer of the agent of its own.
+#[tokio::test]
+async fn a_layer_inside_is_noticed_by_each_of_the_agents_layers_outside_of_it() {
+    let registry = registry();
+    let named = OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry));
+    let inner: Router =
+        Router::new().route("/api/orders", get(async || "page")).layer(named).layer(layer(&registry));
+    let calls = move |request: Asked| {
+        let inner = inner.clone();
+        async move { inner.oneshot(request).await }
+    };
+    let outer: Router =
+        Router::new().route("/api/{*rest}", get(calls)).layer(layer(&registry).beside("auth"));
+    assert_eq!(send(&outer, without_token("/api/orders")).await.0, StatusCode::UNAUTHORIZED);
+    for name in ["GET /api/{*rest}", "GET /api/{*rest}/api/orders"] {
+        assert!(why(&registry, name).contains("without the layer `auth`"), "{name}");
+    }
+}
+
+/// What one layer made from another has shown says nothing about the other.
+#[tokio::test]
+async fn a_layer_with_another_exemption_is_looked_at_for_itself() {
+    let registry = registry();
+    let page = || Router::new().route("/admin", get(async || "page"));
+    let named = || OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry));
+    let agents = layer(&registry);
+    let right: Router = page().layer(agents.clone().behind("auth")).layer(named());
+    let wrong: Router = page().layer(named()).layer(agents.clone().beside("auth"));
+    assert_eq!(send(&right, with_token("/admin")).await.2, "page");
+    patch_route(&registry, "GET", "/admin", teapot());
+    assert_eq!(send(&wrong, without_token("/admin")).await.0, StatusCode::UNAUTHORIZED);
+    assert!(why(&registry, "GET /admin").contains("without the layer `auth`"));
+}
+
+/// `HEAD` and `GET` are one point, but may have two handlers with different layers.
+#[tokio::test]
+async fn a_head_request_shows_nothing_of_what_lies_inside_for_get() {
+    let registry = registry();
+    let named = OutsideLayer::new(middleware::from_fn(auth), "auth", Some(&registry));
+    let service: Router = Router::new()
+        .route("/x", get(async || "page").route_layer(named).head(async || ()))
+        .layer(layer(&registry).beside("auth"))
+        .with_state(());
+    assert_eq!(send(&service, Request::head("/x").body(Body::empty()).unwrap()).await.0, StatusCode::OK);
+    patch_route(&registry, "GET", "/x", teapot());
+    assert_eq!(send(&service, without_token("/x")).await.0, StatusCode::UNAUTHORIZED);
+    assert!(why(&registry, "GET /x").contains("without the layer `auth`"));
+}
+
 /// One login is outside the agent's layer and another one of the same name inside.
 #[tokio::test]
 async fn a_layer_inside_is_noticed_although_one_outside_has_its_name() {
