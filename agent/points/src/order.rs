@@ -163,3 +163,20 @@ impl Registry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As between the two steps of another thread that found the same: the reason is recorded, the route is still open.
+    #[test]
+    fn a_route_that_is_known_to_be_unprotected_is_closed_by_each_who_finds_it() {
+        let registry = Registry::of([], Vec::new());
+        let slot = registry.declare("GET", "/x").unwrap();
+        registry.order.misplaced.write().unwrap().insert("GET /x".to_owned(), "known".to_owned());
+        assert_eq!(slot.patchable(), Ok(()));
+        registry.unguarded("GET", "/x", "auth", true);
+        assert_eq!(slot.patchable().unwrap_err().why, "known");
+        assert!(registry.news().is_empty(), "it is told once");
+    }
+}

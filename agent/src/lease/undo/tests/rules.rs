@@ -51,6 +51,9 @@ fn one_of_several_with_its_name_stays_only_behind_what_was_before_it() {
     let before = [("y", 2, 5), ("x", 3, 5)];
     assert!(ends(&before, 1, &[("y", 2, 5), ("x", 3, 0), ("x", 9, 0)]));
     assert!(!ends(&before, 1, &[("x", 9, 0), ("x", 3, 0)]));
+    // It does not stay if one before it went.
+    let before = [("x", 3, 5), ("y", 2, 5), ("x", 4, 5)];
+    assert!(!ends(&before, 2, &[("x", 3, 5), ("x", 4, 0)]));
 }
 
 #[test]
@@ -62,6 +65,32 @@ fn one_with_its_name_that_went_may_be_the_one_that_looks_like_it_now() {
 fn without_names_one_that_came_may_be_it_with_other_values() {
     assert!(ends(&[("", 1, 5), ("", 2, 5)], 1, &[("", 1, 5), ("", 2, 0)]));
     assert!(!ends(&[("", 1, 5), ("", 2, 5)], 1, &[("", 9, 0), ("", 2, 0)]));
+}
+
+#[test]
+fn one_that_came_with_our_value_may_be_it_instead_of_one_that_lost_it() {
+    let (layer, _) = layer(1, &pool(&[("", 1, 5)]), 0);
+    let service = pool(&[("", 1, 7), ("n", 2, 0)]);
+    let ending = end(&mut vec![layer], 1, &service, Otherwise::Keep, &Lists).unwrap();
+    // Found or not, the value there is the service's own. But only what was found can be forced.
+    assert_eq!((ending.basis, ending.tree), (None, service));
+}
+
+#[test]
+fn another_with_our_value_at_its_position_may_be_it_under_a_new_name() {
+    assert!(!ends(&[("a", 1, 5), ("b", 2, 5)], 1, &[("b", 9, 0), ("z", 2, 0)]));
+    assert!(ends(&[("a", 1, 5), ("b", 2, 5)], 1, &[("b", 9, 0), ("z", 2, 7)]));
+}
+
+/// A port that a lost layer above may have given to any element identifies none.
+#[test]
+fn what_a_lost_layer_changed_in_its_element_is_no_evidence_in_another() {
+    let (below, whole) = layer(1, &pool(&[("", 1, 5), ("", 2, 5)]), 1);
+    let (above, _) = write(2, &whole, "backends.0.port", Tree::I64(2));
+    // The element of the layer below went. The other one looks like it since the layer above changed it.
+    let service = pool(&[("", 2, 0)]);
+    let ending = end(&mut vec![below, above], 1, &service, Otherwise::Keep, &Lists).unwrap();
+    assert_eq!((ending.basis, ending.tree), (None, service));
 }
 
 /// Found again by its name, it is known by all that can be seen once more.
@@ -121,7 +150,34 @@ fn what_a_layer_above_left_stays_until_that_is_settled() {
     settled(&mut layers, 3);
     assert_eq!(ended(&layers, &whole).0, 1);
     settled(&mut layers, 2);
-    assert_eq!(ended(&layers, &whole), (0, before));
+    assert_eq!(ended(&layers, &whole), (0, before.clone()));
+    // A layer with a larger id wrote its value later.
+    let (above, _) = self::layer(3, &before, 0);
+    let mut layers = vec![above];
+    abandon(&mut layers, 2, &[left_at("backends.0.weight")]);
+    let ending = end(&mut layers, 3, &whole, Otherwise::Keep, &Lists).unwrap();
+    assert_eq!((ending.left.len(), ending.tree), (0, before));
+}
+
+#[test]
+fn what_is_disputed_is_forced() {
+    let before = pool(&[("a", 1, 5)]);
+    let (mut layer, whole) = layer(1, &before, 0);
+    layer.dispute(2, &[left_at("backends.0.weight")], true);
+    let ending = end(&mut vec![layer], 1, &whole, Otherwise::Keep, &Lists).unwrap();
+    assert_eq!((ending.left.len(), &ending.tree), (1, &whole));
+    let forced = end(&mut vec![ending.layer], 1, &whole, Otherwise::Force, &Lists).unwrap();
+    assert_eq!((forced.left.len(), forced.tree), (0, before));
+}
+
+#[test]
+fn what_a_layer_wrote_as_it_was_is_not_disputed() {
+    let before = pool(&[("a", 1, 5)]);
+    let element = pool(&[("a", 8, 5)]).at(&path("backends.0")).unwrap().clone();
+    let (mut layer, _) = write(1, &before, "backends.0", element);
+    layer.dispute(2, &[left_at("backends.0.weight")], true);
+    let ending = end(&mut vec![layer], 1, &pool(&[("a", 8, 7)]), Otherwise::Keep, &Lists).unwrap();
+    assert_eq!((ending.left.len(), ending.tree), (0, pool(&[("a", 1, 7)])));
 }
 
 #[test]
