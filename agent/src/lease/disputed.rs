@@ -55,13 +55,16 @@ impl Claim {
         if ours == target || stays == target {
             return;
         }
-        match (
+        let replaced = (
             replace(self.ours.as_ref(), below, stays.as_ref()),
             replace(self.target.as_ref(), below, stays.as_ref()),
-        ) {
-            (Some(ours), Some(target)) => (self.ours, self.target) = (ours, target),
-            _ => (self.ours, self.target) = (live.cloned(), live.cloned()),
-        }
+        );
+        let (values, below) = match replaced {
+            (Some(ours), Some(target)) => ((ours, target), below),
+            // Without the place in one of them the whole value stays, so the whole is left, and may be forced.
+            _ => ((live.cloned(), live.cloned()), &[][..]),
+        };
+        (self.ours, self.target) = values;
         self.left.push(Left { place: [path, below].concat(), why: Why::Below(lease) });
     }
 }

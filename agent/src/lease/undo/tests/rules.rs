@@ -180,6 +180,21 @@ fn what_a_layer_wrote_as_it_was_is_not_disputed() {
     assert_eq!((ending.left.len(), ending.tree), (0, pool(&[("a", 1, 7)])));
 }
 
+/// Nothing stood there before, so there is no place in it to except: all of it stays, and all of it may be forced.
+#[test]
+fn what_stays_whole_for_a_disputed_part_is_told_and_forced_whole() {
+    let nothing = Tree::Map(Vec::new());
+    let entry = map(&[("a", 2), ("b", 2)]);
+    let whole = Tree::Map(vec![("m".to_owned(), entry.clone())]);
+    let mut layer = Layer::new(1, &path("m"), (None, Some(entry)), (&nothing, &whole), BootTime(1));
+    layer.dispute(2, &[left_at("m.b")], true);
+    let ending = end(&mut vec![layer], 1, &whole, Otherwise::Keep, &Lists).unwrap();
+    assert_eq!((ending.left, &ending.tree), (vec![Left { place: path("m"), why: Why::Below(2) }], &whole));
+    let mut forced = end(&mut vec![ending.layer], 1, &whole, Otherwise::Force, &Lists).unwrap();
+    forced.keep_to_conflict(&whole);
+    assert_eq!((forced.left.len(), forced.tree), (0, nothing));
+}
+
 #[test]
 fn positions_in_a_disputed_list_are_not_followed() {
     let before = pool(&[("a", 1, 5), ("b", 2, 5)]);
