@@ -214,3 +214,35 @@ fn only_a_place_that_is_known_and_empty_is_said_to_be_filled() {
     assert!(named.contains("names and no positions, as in `pool.ring.a`"), "{named}");
     assert!(!named.contains("= value"), "{named}");
 }
+
+/// A secret that the service moved to another element stays unknown to who read only a part of the state since.
+#[test]
+fn a_part_that_is_read_brings_no_secret_of_the_rest_into_the_clear() {
+    let set = set();
+    let mut vera = set.attach("vera");
+    state(&set, "/turn");
+    let mut opaque = |code: &str| {
+        let shown = vera.eval(code).display().to_owned();
+        assert!(shown.contains("‹secret"), "{code}: {shown}");
+    };
+    opaque(r#"get("peers.0.token")"#);
+    assert_eq!(state(&set, "/tell")["opt"]["proxy"], "not-a-real-token-1");
+    opaque("opt.proxy");
+    opaque("`it is ${opt.proxy}`");
+}
+
+/// What the end of a lease brought back to an element that had moved is a secret there, too.
+#[test]
+fn the_end_of_a_change_of_a_secret_brings_nothing_into_the_clear() {
+    let mut set = set();
+    let mut vera = set.attach("vera");
+    let id = made(&mut set, "peers[0].token = ()");
+    // Since the whole was read, the token is known only as the value that the lease replaced.
+    assert!(vera.eval(r#"get("peers")"#).display().contains("‹secret"));
+    state(&set, "/turn");
+    let said = shown(&mut set, &format!("revert({id})"));
+    assert!(said.contains("as it was before"), "{said}");
+    assert_eq!(state(&set, "/tell")["opt"]["proxy"], "not-a-real-token-1");
+    let shown = vera.eval("opt.proxy").display().to_owned();
+    assert!(shown.contains("‹secret"), "{shown}");
+}

@@ -2,7 +2,8 @@
 //!
 //! HTTP on a port that the system chooses: `GET /state` shows everything as JSON. `/pop` removes the first backend, `/rotate`
 //! moves it to the end, `/replace` replaces the second one, `/twin` gives the second of those with keys the key of the first,
-//! `/swap` reverses these.
+//! `/swap` reverses these. `/turn` moves the first peer to the end, `/tell` writes the token of the peer `p1` where no secret is
+//! expected.
 #![allow(clippy::unwrap_used, reason = "a program for tests: what fails here fails the test")]
 
 use std::collections::{BTreeSet, HashMap};
@@ -37,6 +38,18 @@ struct Opt {
     proxy: Option<String>,
 }
 
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Peer {
+    host: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+fn peers() -> Vec<Peer> {
+    let peer = |n: u32| Peer { host: format!("p{n}"), token: Some(format!("not-a-real-token-{n}")) };
+    [1, 2].map(peer).to_vec()
+}
+
 fn backends() -> Vec<Backend> {
     let backend = |(name, weight): (&str, u32)| Backend { name: name.to_owned(), weight };
     [("a", 1), ("b", 1), ("c", 0)].map(backend).to_vec()
@@ -47,9 +60,11 @@ fn main() -> io::Result<()> {
     let pool = Arc::new(RwLock::new(Pool { backends: backends(), ring: backends(), tags }));
     let on = HashMap::from([("alpha".to_owned(), true)]);
     let opt = Arc::new(RwLock::new(Opt { rate: 1, hosts: vec!["h1".to_owned()], on, proxy: None }));
+    let peers = Arc::new(RwLock::new(peers()));
     let agent = Agent::builder("moving")
         .state_mut("pool", pool.clone())
         .state_mut("opt", opt.clone())
+        .state_mut("peers", peers.clone())
         .key("pool.ring", "name")
         .key("pol.ring", "name")
         .start_from_env();
@@ -63,6 +78,12 @@ fn main() -> io::Result<()> {
             "/replace" => pool.backends[1] = Backend { name: "new".to_owned(), weight: 0 },
             "/twin" => pool.ring[1].name = pool.ring[0].name.clone(),
             "/swap" => pool.ring.reverse(),
+            "/turn" => peers.write().unwrap().rotate_left(1),
+            "/tell" => {
+                let token =
+                    peers.read().unwrap().iter().find(|peer| peer.host == "p1").unwrap().token.clone();
+                opt.write().unwrap().proxy = token;
+            }
             _ => {}
         }
         serde_json::json!({ "pool": pool, "opt": &*opt.read().unwrap() }).to_string()
