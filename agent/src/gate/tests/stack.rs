@@ -1,0 +1,122 @@
+//! What a change is refused for that stands, or is being made, at its place.
+
+use std::sync::atomic::AtomicBool;
+
+use serde_json::Value;
+
+use super::super::{NonEmpty, Refusal, claim};
+use super::*;
+use crate::effect::{Options, Proposal};
+use crate::lease::WriteChange;
+use crate::net::Outbox;
+use crate::run::Run;
+use crate::session::{Session, Who};
+use crate::state::{Place, Tree, writable};
+
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+struct Named {
+    name: String,
+    weight: i64,
+}
+
+fn named(names: [&str; 2]) -> Vec<Named> {
+    names.map(|name| Named { name: name.to_owned(), weight: 5 }).to_vec()
+}
+
+/// A core with one state, `list`, behind a lock of the service.
+fn with_list(folder: &tempfile::TempDir) -> (Core, Arc<Mutex<Vec<Named>>>) {
+    let list = Arc::new(Mutex::new(named(["a", "b"])));
+    let state = writable("list".parse().unwrap(), Place::Shared(list.clone()));
+    let core = core(folder);
+    let states = Arc::new(States::new(vec![state], Vec::new(), core.redactor.clone()).unwrap());
+    (Core { writes: Arc::new(Writes::new(states.clone())), states, ..core }, list)
+}
+
+fn run(core: &Core, name: &str, role: &str) -> Run {
+    let who =
+        Who { spiffe: format!("spiffe://test/operator/{name}"), name: name.into(), roles: vec![role.into()] };
+    let peer = "127.0.0.1:1".parse().unwrap();
+    let session = Session::new(core.next_session(), who, peer, Vec::new(), [0; 32], Outbox::new(1 << 20));
+    Run::new(Arc::new(session), 1, Arc::new(AtomicBool::new(false)), 7, Some(After::Revert), false)
+}
+
+fn write(core: &Core, path: &str, value: i64) -> Arc<WriteChange> {
+    let values = (Some(Tree::I64(5)), Some(Tree::I64(value)));
+    Arc::new(WriteChange::new(core.writes.clone(), path.parse().unwrap(), values.0, values.1))
+}
+
+fn proposal(change: Arc<WriteChange>) -> Proposal {
+    Proposal {
+        function: debug_wire::table::function("set").unwrap(),
+        targets: NonEmpty::one(change.target().clone()),
+        change,
+        reads: Vec::new(),
+        options: Options::default(),
+        guard: None,
+        after: Value::Null,
+        shown: None,
+        before: Value::Null,
+        after_digest: Value::Null,
+    }
+}
+
+/// The words of the refusal; `None` if the place was free.
+fn refused(core: &Core, run: &Run, proposal: &Proposal) -> Option<String> {
+    match claim(core, run, proposal, BootTime::now()) {
+        Ok(_) => None,
+        Err(Refusal::State { message, .. }) => Some(message),
+        Err(other) => panic!("{}", other.message()),
+    }
+}
+
+/// The service moved the element of another lease to the place, and holds the lock now.
+#[test]
+fn nothing_is_covered_while_it_is_unknown_what_stands_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (core, list) = with_list(&folder);
+    let run = run(&core, "alice", "oncall");
+    let below = write(&core, "list.1.weight", 0);
+    let id = core.leases.claim(below.target(), "a test").unwrap().id;
+    let now = BootTime::now();
+    let lease = Lease {
+        id,
+        change: below.clone(),
+        owner: "bob".to_owned(),
+        session: 9,
+        eval: 0,
+        reason: "a test".to_owned(),
+        made: now,
+        deadline: now.after(Duration::from_secs(600)),
+        phase: Phase::Provisional,
+        after: After::Revert,
+        grace: None,
+        failing: None,
+    };
+    drop(core.leases.open(lease).unwrap_or_else(|_| panic!("closed")));
+    below.make(id, now.after(Duration::from_secs(600)), &[]).unwrap();
+    let proposal = proposal(write(&core, "list.0.weight", 7));
+    assert_eq!(refused(&core, &run, &proposal), None);
+    list.lock().unwrap().swap(0, 1);
+    let held = list.lock().unwrap();
+    let why = refused(&core, &run, &proposal).unwrap();
+    assert!(why.contains("is not known at this moment") && why.contains("busy"), "{why}");
+    drop(held);
+    let why = refused(&core, &run, &proposal).unwrap();
+    assert!(why.contains(&format!("is already changed by lease {id} of bob")), "{why}");
+    assert_eq!(list.lock().unwrap()[0].weight, 0);
+}
+
+#[test]
+fn who_changes_a_place_at_this_moment_is_told_to_those_who_may_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let (core, _list) = with_list(&folder);
+    let proposal = proposal(write(&core, "list.0.weight", 7));
+    let (other, _) = claim(&core, &run(&core, "bob", "oncall"), &proposal, BootTime::now())
+        .unwrap_or_else(|refusal| panic!("{}", refusal.message()));
+    let told = |role: &str| refused(&core, &run(&core, "alice", role), &proposal).unwrap();
+    assert_eq!(told("viewer"), "`state:list.0.weight` is being changed by eval 7 of bob at this moment");
+    // The policy knows no such role.
+    assert_eq!(told("guest"), "`state:list.0.weight` is being changed by another eval at this moment");
+    drop(other);
+    assert_eq!(refused(&core, &run(&core, "alice", "guest"), &proposal), None);
+}
