@@ -100,7 +100,10 @@ fn what_was_lost_and_found_is_found_as_before() {
     let (layer, whole) = layer(1, &before, 1);
     let mut layers = vec![layer];
     look(&mut layers, &pool(&[("a", 1, 5)]), &Lists);
+    // It may be at any element of the list.
+    assert_eq!(layers[0].known_path(), path("backends"));
     look(&mut layers, &whole, &Lists);
+    assert_eq!(layers[0].known_path(), path("backends.1.weight"));
     let service = pool(&[("a", 1, 5), ("b", 2, 0), ("b", 3, 7)]);
     let ending = end(&mut layers, 1, &service, Otherwise::Keep, &Lists).unwrap();
     assert_eq!((ending.left.len(), ending.tree), (0, pool(&[("a", 1, 5), ("b", 2, 5), ("b", 3, 7)])));
