@@ -11,7 +11,8 @@ use crate::lease::WriteChange;
 use crate::net::Outbox;
 use crate::run::Run;
 use crate::session::{Session, Who};
-use crate::state::{Place, Tree, writable};
+use debug_base::Tree;
+use debug_state::{Place, writable};
 
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 struct Named {
@@ -119,4 +120,18 @@ fn who_changes_a_place_at_this_moment_is_told_to_those_who_may_list() {
     assert_eq!(told("guest"), "`state:list.0.weight` is being changed by another eval at this moment");
     drop(other);
     assert_eq!(refused(&core, &run(&core, "alice", "guest"), &proposal), None);
+}
+
+/// One call may ask for hundreds of parts: after the eval has ended, the service is not asked for the rest.
+#[test]
+fn an_eval_that_has_ended_leaves_the_service_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (core, _list) = with_list(&folder);
+    let run = run(&core, "alice", "oncall");
+    let path = "list.0.weight".parse().unwrap();
+    assert_eq!(run.look(&core, &path), Ok(Tree::I64(5)));
+    run.cancelled.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(run.look(&core, &path), Err(debug_state::StateError::Busy("list.0.weight".into())));
+    assert!(run.check_write(&core, &path, &Tree::I64(6)).is_err());
+    assert!(run.places(&core, &path).is_err());
 }
