@@ -9,23 +9,24 @@ use debug_policy::{Action, Policy, Request, Resource};
 use debug_wire::messages::{EndedLease, InForce};
 use serde_json::{Value, json};
 
+use crate::changes::Writes;
+use crate::changes::snapshot::Snapshots;
+use crate::changes::workers::Helpers;
 use crate::emit::Emitter;
 use crate::guard::Guards;
-use crate::helpers::Helpers;
-use crate::lease::{Cause, EndError, Leases, Stands, Undone, Writes};
 use crate::levels::Levels;
 use crate::lifetimes::Lifetime;
 use crate::notes::Note;
 use crate::observe::Observing;
 use crate::records;
 use crate::session::Session;
-use crate::snapshot::Snapshots;
 use crate::status::Waits;
 use crate::threads::Faults;
 use crate::values;
-use debug_base::{Basis, BootTime, Panicked, Path, Tree, fenced};
+use debug_base::{Basis, BootTime, Panicked, Path, Tree, Wait, fenced};
+use debug_lease::{Cause, EndError, Leases, Stands, Undone};
 use debug_points::Registry;
-use debug_state::{Keyed, Origin, Redactor, Scrubber, StateError, States, Wait};
+use debug_state::{Keyed, Origin, Redactor, Scrubber, StateError, States};
 
 /// One running agent.
 pub(crate) struct Core {

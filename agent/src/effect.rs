@@ -9,9 +9,9 @@ use debug_wire::table::{Function, HostFunction};
 use rhai::FnPtr;
 
 use crate::gate::{Barred, NonEmpty, Refusal};
-use crate::lease::{Change, Lease};
 use crate::script::frozen::Frozen;
 use debug_base::{BootTime, Path, Tree};
+use debug_lease::{Change, Lease};
 use debug_points::Point;
 
 /// An effect requested through a host function.

@@ -9,21 +9,21 @@ use debug_wire::table::HostFunction;
 use rhai::{Array, Dynamic, INT, Map};
 use serde_json::Value;
 
+use crate::changes::snapshot::{Snapshot, SnapshotError};
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Proposal};
 use crate::gate::{self, NonEmpty, Opened, Permit, Refusal};
 use crate::guard::{self, Counts};
-use crate::lease::{Cause, ChangeError, EndError, Lease, overlaps};
 use crate::listing;
 use crate::plan::Overlay;
 use crate::records;
 use crate::run::{Run, Step};
 use crate::script::frozen::PatchHost;
-use crate::snapshot::{Snapshot, SnapshotError};
 use crate::values;
-use debug_base::{BootTime, Path, Tree, roughly};
-use debug_state::{Origin, Wait};
+use debug_base::{BootTime, Path, Tree, Wait, roughly};
+use debug_lease::{Cause, ChangeError, EndError, Lease, overlaps};
+use debug_state::Origin;
 
 /// Executes the effect of `permit` and uses the permit up.
 ///

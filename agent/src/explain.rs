@@ -9,8 +9,7 @@ use crate::run::Run;
 use crate::script::frozen::explain;
 use crate::script::roots::typed;
 use crate::script::words::{self, WORDS};
-use debug_base::{Path, nearest};
-use debug_state::Wait;
+use debug_base::{Path, Wait, nearest};
 
 /// The message and the advice for a script's error. `code` is the submitted source; `is_closure` tells whether a name
 /// holds a closure.

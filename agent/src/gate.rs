@@ -21,12 +21,12 @@ use serde_json::{Map, Value, json};
 
 use crate::core::Core;
 use crate::effect::{Effect, Options, Proposal};
-use crate::lease::{Claim, DEFAULT_TTL, Lease, Phase};
 use crate::records;
 use crate::run::Run;
 use crate::session::Session;
 use asked::Decided;
 use debug_base::{BootTime, Path, Tree};
+use debug_lease::{Claim, DEFAULT_TTL, Lease, Phase};
 use requests::{requests, resource};
 use stack::{called, check_stack};
 

@@ -11,12 +11,12 @@ use debug_policy::Resource;
 
 use crate::convert;
 use crate::core::Core;
-use crate::lease::Cause;
 use crate::script::frozen::Frozen;
 use crate::values;
-use debug_base::{BootTime, Tree, fenced, nearest};
+use debug_base::{BootTime, Tree, Wait, fenced, nearest};
+use debug_lease::Cause;
 use debug_points::{PatchCode, PatchFailure, Point, Stats, Watch};
-use debug_state::{Wait, add_asked, take_asked};
+use debug_state::{add_asked, take_asked};
 
 /// The interval between two evaluations of a guard: shorter than the reaction of an operator who watches a graph, long
 /// enough that a hundred guards of 1 ms take less than half of one CPU.

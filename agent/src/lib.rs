@@ -7,6 +7,7 @@
 extern crate self as debug_agent;
 
 mod agent;
+mod changes;
 mod config;
 mod convert;
 mod core;
@@ -19,11 +20,9 @@ mod explain;
 mod gate;
 mod guard;
 mod handle;
-mod helpers;
 mod host;
 #[cfg(feature = "http")]
 mod http;
-mod lease;
 #[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "without the filter nobody asks for levels"))]
 mod levels;
 mod lifetimes;
@@ -41,7 +40,6 @@ mod run;
 mod script;
 mod session;
 mod shapes;
-mod snapshot;
 mod start;
 mod status;
 mod threads;

@@ -11,7 +11,6 @@ use crate::eval::{MAX_OUTPUT, MAX_RESULT};
 use crate::execute::{count, rows};
 use crate::gate::{self, Refusal};
 use crate::handle;
-use crate::lease::{Conflict, DEFAULT_TTL, GRACE, Lease};
 use crate::levels::level_name;
 use crate::net::Bounds;
 use crate::notes::Note;
@@ -20,6 +19,7 @@ use crate::script::engine::{EVAL, PATCH};
 use crate::script::words;
 use crate::values;
 use debug_base::{BootTime, Path, Tree, nearest, roughly};
+use debug_lease::{Conflict, DEFAULT_TTL, GRACE, Lease};
 use debug_state::Origin;
 
 mod points;

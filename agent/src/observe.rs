@@ -16,14 +16,13 @@ use serde_json::json;
 
 use crate::core::{Core, RateLimit};
 use crate::guard;
-use crate::lease::Cause;
 use crate::lifetimes::{Left, Told};
 use crate::marks::{HEARTBEAT, Marks};
 use crate::records::record;
 use crate::threads::{self, Next};
-use debug_base::BootTime;
+use debug_base::{BootTime, Wait};
+use debug_lease::Cause;
 use debug_points::{CrashNotes, Failed, Note, Observer, PatchFailure, Tripped};
-use debug_state::Wait;
 
 /// The most queued failures; a thread of the service never blocks on them. Events that end a layer are not limited:
 /// there is one for each layer.

@@ -12,6 +12,7 @@ use debug_policy::{ENTER_CHANGE, Mode, Resource, format_duration};
 use debug_wire::table::{HostFunction, Undo};
 use rhai::{Dynamic, Map};
 
+use crate::changes::snapshot::Snapshots;
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Proposal};
@@ -21,7 +22,6 @@ use crate::host::charge;
 use crate::listing;
 use crate::run::{Run, charged};
 use crate::script::memory;
-use crate::snapshot::Snapshots;
 use crate::values;
 use debug_base::{BootTime, Path, Tree, roughly};
 

@@ -5,8 +5,8 @@ use debug_audit::kinds::LEASE_CONFLICT;
 use debug_policy::{Decision, Request, Resource};
 use serde_json::{Map, Value, json};
 
-use crate::lease::Lease;
 use debug_base::BootTime;
+use debug_lease::Lease;
 
 /// The longest text in one record, in bytes: with every byte escaped as `\u0000` the line still fits 65,535 bytes.
 const PART: usize = 9_000;

@@ -14,17 +14,18 @@ use rhai::{AST, Dynamic, Position, Scope};
 use serde_json::{Map, Value, json};
 
 use self::looks::Looks;
+use crate::changes::failed;
+use crate::changes::snapshot::Snapshot;
 use crate::core::Core;
 use crate::gate::Refusal;
-use crate::lease::{ChangeError, Conflict, EndError, Lease};
 use crate::plan::{Overlay, Planning};
 use crate::script::copies::Switched;
 use crate::script::meter;
 use crate::session::Session;
-use crate::snapshot::Snapshot;
-use debug_base::{Path, Tree};
+use debug_base::{Path, Tree, Wait};
+use debug_lease::{ChangeError, Conflict, EndError, Lease};
 use debug_state as state;
-use debug_state::{Checked, Origin, Scrubber, Shown, StateError, Wait};
+use debug_state::{Checked, Origin, Scrubber, Shown, StateError};
 
 /// The most effects of one eval: as many as a read may have leaves.
 pub(crate) const MAX_EFFECTS: u64 = 10_000;
@@ -224,7 +225,7 @@ impl Run {
     /// # Errors
     /// The state cannot be read at this moment, so it is unknown where the service moved what the writes changed.
     pub(crate) fn places(&self, core: &Core, path: &Path) -> Result<BTreeMap<u64, Path>, ChangeError> {
-        self.may_ask(path)?;
+        self.may_ask(path).map_err(failed)?;
         let planned =
             self.done().planning.as_ref().and_then(|planning| planning.overlay().places(core, path));
         planned.unwrap_or_else(|| charged(|| core.writes.places(path, Wait::AGENT)))

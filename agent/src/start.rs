@@ -18,14 +18,15 @@ use pki_types::UnixTime;
 use serde_json::{Value, json};
 
 use crate::agent::{Builder, StartError};
+use crate::changes::Writes;
+use crate::changes::snapshot::Snapshots;
+use crate::changes::workers::{Helpers, Turn};
 use crate::config::{self, Config};
 use crate::core::{Core, RateLimit};
 use crate::dispatch::Desk;
 use crate::emit::Emitter;
 use crate::gate;
 use crate::guard::{Gauge, Guards};
-use crate::helpers::{Helpers, Turn};
-use crate::lease::{Cause, Lease, Leases, Stuck, Writes, lock_soon};
 use crate::levels::Levels;
 use crate::marks::Marks;
 use crate::net::{self, Bounds, Identify, NetHandle, Tls};
@@ -34,13 +35,13 @@ use crate::observe::Observing;
 use crate::queue::Queue;
 use crate::records::{self, record};
 use crate::script::engine;
-use crate::snapshot::Snapshots;
 use crate::status::{Shared, Status};
-use crate::threads::{self, Faults};
-use debug_base::{BootTime, Panicked, Path, fenced};
+use crate::threads::{self, Faults, Next};
+use debug_base::{BootTime, Panicked, Path, Wait, fenced};
+use debug_lease::{Cause, Lease, Leases, Stuck, lock_soon};
 use debug_points::{CrashNotes, Found, Registry};
 use debug_state as state;
-use debug_state::{Keyed, Redactor, Scrubber, States, Wait};
+use debug_state::{Keyed, Redactor, Scrubber, States};
 use history::{History, digest, history};
 pub(crate) use names::Names;
 use notices::Notices;
@@ -331,7 +332,11 @@ fn boot(prepared: Prepared, machinery: &Arc<Machinery>) {
     };
     let (core, tls, listen) = core;
     let Some(()) = listen_and_serve(&core, tls, listen, machinery) else { return };
-    threads::stand(REVERT, &core.faults, || core.leases.revert_turn(|id, cause| end_due(&core, id, &cause)));
+    threads::stand(REVERT, &core.faults, || {
+        let Some(due) = core.leases.wait_due() else { return Next::End };
+        due.into_iter().for_each(|(id, cause)| end_due(&core, id, &cause));
+        Next::Turn
+    });
 }
 
 /// The name of the first thread, which becomes the revert thread.

@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::lease::{Leases, Overdue, Stuck};
 use crate::threads::Faults;
 use debug_base::BootTime;
+use debug_lease::{Leases, Overdue, Stuck};
 
 /// How long a revert may wait for a lock of the service before it is reported.
 const LONG_WAIT: Duration = Duration::from_secs(1);

@@ -22,6 +22,7 @@ mod spelling;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod wait;
 
 pub use align::{Basis, Doubt, Evidence, Trail, changed_places, follow, locate, reordered};
 pub use along::{Found, Names, found_along};
@@ -41,3 +42,4 @@ pub use secret::Secret;
 pub use ser::{Kinds, Limits, TreeSerializer, kinds, to_tree};
 pub use spelling::is_property;
 pub use tree::{Tree, Unreadable, Wide, insert};
+pub use wait::Wait;

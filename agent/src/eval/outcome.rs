@@ -270,7 +270,7 @@ pub(crate) fn summary(core: &Core, id: u64) -> LeaseSummary {
         },
         Err(error) => {
             let state = match error {
-                crate::lease::EndError::Ended { how, .. } => how,
+                debug_lease::EndError::Ended { how, .. } => how,
                 _ => "ended",
             };
             LeaseSummary { id, target: String::new(), state: state.to_owned(), remaining_ms: 0 }

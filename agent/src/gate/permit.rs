@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::Refusal;
 use crate::core::Core;
 use crate::effect::Effect;
-use crate::lease::{Cause, Lease, Making};
 use crate::records;
-use debug_state::Wait;
+use debug_base::Wait;
+use debug_lease::{Cause, Lease, Making};
 
 /// The permission to execute one effect once. It is neither `Clone` nor `Default`; only [`super::pass`] makes one.
 /// Dropping it unspent ends the lease that was opened for it.

@@ -7,9 +7,9 @@ use debug_policy::{Action, Request, Resource};
 use super::asked::{Asked, NonEmpty};
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Options, Proposal};
-use crate::lease::{DEFAULT_TTL, Lease};
 use crate::run::Run;
 use debug_base::{BootTime, Path};
+use debug_lease::{DEFAULT_TTL, Lease};
 
 /// Every request that policy must allow for an effect.
 pub(super) fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Asked {

@@ -8,9 +8,9 @@ use debug_wire::table::HostFunction;
 use super::{Refusal, may_know};
 use crate::core::Core;
 use crate::effect::{Options, Proposal};
-use crate::lease::{Lease, overlaps};
 use crate::run::Run;
 use debug_base::{BootTime, Path, roughly};
+use debug_lease::{Lease, overlaps};
 
 /// Checks that no lease at the point or state is failing to revert (invariant 12).
 ///

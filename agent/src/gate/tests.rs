@@ -11,17 +11,18 @@ use debug_policy::{Policy, Resource};
 use debug_wire::messages::After;
 
 use super::Opened;
+use crate::changes::Writes;
+use crate::changes::snapshot::Snapshots;
+use crate::changes::workers::Helpers;
 use crate::core::{Core, RateLimit};
 use crate::emit::Emitter;
 use crate::guard::Guards;
-use crate::helpers::Helpers;
-use crate::lease::{Cause, Change, ChangeError, EndError, Lease, Leases, Phase, Undone, Writes};
 use crate::levels::Levels;
-use crate::snapshot::Snapshots;
 use crate::status::Waits;
-use debug_base::BootTime;
+use debug_base::{BootTime, Wait};
+use debug_lease::{Cause, Change, ChangeError, EndError, Lease, Leases, Phase, Undone};
 use debug_points::Registry;
-use debug_state::{Keyed, Redactor, Scrubber, States, Wait};
+use debug_state::{Keyed, Redactor, Scrubber, States};
 
 /// A core without states, with its log in a folder of its own.
 pub(crate) fn core(folder: &tempfile::TempDir) -> Core {

@@ -11,22 +11,23 @@ use super::EvalTag;
 use super::answers;
 use super::arguments::{MAX_POINT, how, id, options, path, pointer, reason, text, ttl, usage};
 use super::level;
+use crate::changes::snapshot::Snapshot;
+use crate::changes::{PatchChange, WriteChange, only_because_of};
 use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Listing, Options, Proposal};
 use crate::eval::BIND_SECRET;
 use crate::execute::{self, PatchView};
 use crate::gate::{self, Barred, NonEmpty, Refusal, Standing};
-use crate::lease::{Conflict, Lease, PatchChange, WriteChange, only_because_of};
 use crate::listing;
 use crate::run::Run;
 use crate::script::frozen::Frozen;
 use crate::script::unfrozen::Purpose;
-use crate::snapshot::Snapshot;
 use crate::values;
-use debug_base::{BootTime, Evidence, Path, PathError, Tree, Unreadable};
+use debug_base::{BootTime, Evidence, Path, PathError, Tree, Unreadable, Wait};
+use debug_lease::{Conflict, Lease};
 use debug_points::{Kind, Point};
-use debug_state::{Checked, StateError, Wait};
+use debug_state::{Checked, StateError};
 
 /// The effects of a call. Only `revert_all` and `restore` can have several.
 pub(super) fn wish(
@@ -255,7 +256,7 @@ fn snapshot(
     paths: Option<Dynamic>,
 ) -> Result<Effect, Refusal> {
     let name = text(function, "the name", name)?;
-    if !crate::snapshot::is_name(&name) {
+    if !crate::changes::snapshot::is_name(&name) {
         let what = "the name must have 1 to 64 of `a-z`, `0-9`, `-`, `_`, `.` and not begin with `eval-`";
         return Err(usage(function, what));
     }
@@ -744,7 +745,7 @@ fn readable(core: &Core, run: &Run, path: &Path) -> Vec<Path> {
 /// The leases that this operator may end: their own, and those that policy lets them revert.
 pub(super) fn revertible(core: &Core, run: &Run) -> Vec<Lease> {
     let mine = &run.session.operator.name;
-    let may = |lease: &crate::lease::Lease| {
+    let may = |lease: &debug_lease::Lease| {
         let asks = [lease.target().clone(), Resource::Lease(lease.owner.clone())];
         lease.owner == *mine
             || asks.into_iter().all(|resource| {

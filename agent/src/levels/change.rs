@@ -10,9 +10,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::apply::Hidden;
 use super::{Levels, SetLevel};
-use crate::lease::{Change, ChangeError, Stands, Undone};
-use debug_base::BootTime;
-use debug_state::Wait;
+use debug_base::{BootTime, Wait};
+use debug_lease::{Change, ChangeError, Stands, Undone};
 
 /// Usually a sign of a misspelt target. An event is known to exist if its callsite was reached and not disabled for all
 /// subscribers.

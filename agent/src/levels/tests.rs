@@ -9,8 +9,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::*;
-use crate::lease::{Change, Stands};
-use debug_state::Wait;
+use debug_base::Wait;
+use debug_lease::{Change, Stands};
 
 /// All tests share the callsites, and the interest of subscribers in them is cached.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

@@ -7,8 +7,8 @@ use crate::core::Core;
 use crate::effect::Options;
 use crate::execute::{count, rows};
 use crate::gate;
-use crate::lease::Lease;
 use crate::run::Run;
+use debug_lease::Lease;
 use debug_points::{Failed, Kind, LayerInfo, Makes, PointInfo};
 
 /// All points.

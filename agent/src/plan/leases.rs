@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use debug_policy::Resource;
 
-use crate::lease::{Conflict, EndError, Lease, Leases};
+use debug_lease::{Conflict, EndError, Lease, Leases};
 
 /// The differences from the leases in force.
 #[derive(Default)]

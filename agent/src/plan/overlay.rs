@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::changes::Rehearsal;
+use crate::changes::failed;
 use crate::core::Core;
-use crate::lease::{ChangeError, Conflict, Layer, Rehearsal};
-use debug_base::{BootTime, Path, Tree};
-use debug_state::{Checked, StateError, Wait};
+use debug_base::{BootTime, Path, Tree, Wait};
+use debug_lease::stack::Layer;
+use debug_lease::{ChangeError, Conflict};
+use debug_state::{Checked, StateError};
 
 /// The states that a plan has changed, by name.
 #[derive(Clone, Default)]
@@ -57,7 +60,7 @@ impl Overlay {
         core: &Core,
         path: &Path,
     ) -> Option<Result<BTreeMap<u64, Path>, ChangeError>> {
-        Some(self.of(path)?.places(&core.states, path).map_err(ChangeError::from))
+        Some(self.of(path)?.places(&core.states, path).map_err(failed))
     }
 
     /// Applies a write to the overlay.

@@ -4,14 +4,14 @@
 use debug_policy::Resource;
 
 use super::Planning;
+use crate::changes::snapshot::{Snapshot, SnapshotError};
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Proposal};
 use crate::execute::{broken, ended, holds};
 use crate::gate::{self, Refusal};
-use crate::lease::{ChangeError, EndError, Lease, Phase};
 use crate::run::Run;
-use crate::snapshot::{Snapshot, SnapshotError};
 use debug_base::{BootTime, Path};
+use debug_lease::{ChangeError, EndError, Lease, Phase};
 
 /// Rehearses an effect that policy allows.
 ///

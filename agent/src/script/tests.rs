@@ -409,7 +409,7 @@ fn the_names_that_can_follow_a_dot_are_those_that_the_parser_takes() {
         export as global true false this new use module package var static shared with is goto exit match case default \
         void null nil spawn thread go sync async await yield print debug type_of eval Fn call curry is_shared is_def_fn \
         is_def_var public protected implements extends class struct enum trait super self Self mut ref where impl type \
-        unsafe dyn move pub crate abstract final override virtual typeof try_ macro _ __ _a a_ _1 a1 1a 1 0 00 1e5 x_y E PI \
+        dyn move pub crate abstract final override virtual typeof try_ macro _ __ _a a_ _1 a1 1a 1 0 00 1e5 x_y E PI \
         func function def end then begin not and or xor";
     for name in words.split_whitespace().chain(["", "a b", "a-b", "é", "a.b"]) {
         let taken = !name.contains(['.', ' ', '-']) && engine.compile_expression(format!("x.{name}")).is_ok();

@@ -6,9 +6,9 @@ use debug_policy::{NamedResource, Resource};
 use super::notices::{Notices, guess};
 use crate::core::Core;
 use crate::notes::Note;
-use debug_base::{Path, Tree, nearest};
+use debug_base::{Path, Tree, Wait, nearest};
 use debug_points::Kind;
-use debug_state::{StateError, Wait};
+use debug_state::StateError;
 
 /// The most unreadable leaves of one state that are named; one fault of a type often causes many.
 const MAX_LEAVES: usize = 5;

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cell::{BETWEEN_TRIES, Held, Wait};
+use crate::cell::{BETWEEN_TRIES, Held};
 use crate::edit::Ticket;
-use debug_base::{Panicked, fenced};
+use debug_base::{Panicked, Wait, fenced};
 
 /// Longest wait of a patched call: as long as the agent may delay a service thread.
 const IN_A_PATCH: Duration = Duration::from_millis(5);

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::cell::{Cell, Held, Wait};
+use crate::cell::{Cell, Held};
 use crate::edit::Edit;
 use crate::error::StateError;
 use crate::handle::{Change, Checked, Later, State};
 use debug_base::{
-    Found, Limits, Names, Orders, Outside, Panicked, Path, Tree, TreeError, Unreadable, fenced, to_tree,
+    Found, Limits, Names, Orders, Outside, Panicked, Path, Tree, TreeError, Unreadable, Wait, fenced, to_tree,
 };
 
 type Get<V> = Box<dyn Fn() -> V + Send + Sync>;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::aside::Aside;
-use crate::cell::{Cell, Held, Place, Wait};
+use crate::cell::{Cell, Held, Place};
 use crate::edit::{Edit, Schedule, Ticket, Verdict, tree_of};
 use crate::error::StateError;
 use crate::held;
@@ -15,7 +15,7 @@ use crate::redact::Redactor;
 use crate::spelling;
 use debug_base as known;
 use debug_base::{
-    BootTime, Found, Limits, Orders, Outside, Panicked, Path, Tree, TreeError, fenced, found_along,
+    BootTime, Found, Limits, Orders, Outside, Panicked, Path, Tree, TreeError, Wait, fenced, found_along,
     from_tree, nearest, to_tree,
 };
 

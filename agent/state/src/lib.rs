@@ -21,7 +21,7 @@ mod spelling;
 #[cfg(test)]
 mod tests;
 
-pub use cell::{Place, Wait};
+pub use cell::Place;
 pub use digest::{Keyed, same_in_constant_time};
 pub use error::StateError;
 pub use field::{FieldCell, ReadCell};

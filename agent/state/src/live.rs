@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::cell::{Cell, Held, Wait};
+use crate::cell::{Cell, Held};
 use crate::edit::Edit;
-use debug_base::{BootTime, Outside};
+use debug_base::{BootTime, Outside, Wait};
 
 /// A value that checks the deadline of a change on each read.
 ///

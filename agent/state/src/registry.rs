@@ -1,12 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::cell::Wait;
 use crate::error::StateError;
 use crate::field::{Closed, Fields};
 use crate::handle::{Change, Checked, Later, State};
 use crate::redact::Redactor;
-use debug_base::{Found, Path, Tree, known_names};
+use debug_base::{Found, Path, Tree, Wait, known_names};
 
 /// The registered states, by name. Every path begins with the state's name.
 pub struct States {

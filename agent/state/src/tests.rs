@@ -12,7 +12,7 @@ use std::sync::{Arc, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use debug_base::{Limits, Orders, PLACEHOLDER, Path, Secret, Tree, from_tree, to_tree};
+use debug_base::{Limits, Orders, PLACEHOLDER, Path, Secret, Tree, Wait, from_tree, to_tree};
 
 use super::*;
 

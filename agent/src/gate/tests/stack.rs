@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::super::{NonEmpty, Refusal, claim};
 use super::*;
+use crate::changes::WriteChange;
 use crate::effect::{Options, Proposal};
-use crate::lease::WriteChange;
 use crate::net::Outbox;
 use crate::run::Run;
 use crate::session::{Session, Who};

@@ -2,7 +2,8 @@ use serde::{Deserialize, Serialize};
 
 use super::*;
 use crate::tests::{Set, segments, shared, text, writable};
-use crate::{State, StateError, Wait};
+use crate::{State, StateError};
+use debug_base::Wait;
 use std::sync::{Arc, RwLock};
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

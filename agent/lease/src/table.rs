@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 use debug_policy::Resource;
 use debug_wire::messages::{After, InForce};
 
-use super::{Cause, ChangeError, Conflict, Failing, GRACE, Lease, Phase, Rearmed, Undone};
-use crate::threads::Next;
-use debug_base::{BootTime, Panicked, fenced};
-use debug_state::Wait;
+use crate::{Cause, ChangeError, Conflict, Failing, GRACE, Lease, Phase, Rearmed, Undone};
+use debug_base::{BootTime, Panicked, Wait, fenced};
 
 /// Bounds of the delay between two attempts to undo a change. The delay is a quarter of the time for which the undo has
 /// failed. The lower bound keeps a setter that always panics from filling the service's log.
@@ -24,7 +22,7 @@ fn again(since: BootTime, now: BootTime) -> BootTime {
 }
 
 /// All leases of the process.
-pub(crate) struct Leases {
+pub struct Leases {
     inner: Mutex<Inner>,
     changed: Condvar,
 }
@@ -53,22 +51,24 @@ const REMEMBERED: usize = 1_000;
 
 /// A change that is in force past the end of its lease.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Overdue {
-    pub(crate) lease: u64,
-    pub(crate) target: Resource,
+pub struct Overdue {
+    /// The lease.
+    pub lease: u64,
+    /// Its target.
+    pub target: Resource,
     /// Time since the end of the lease.
-    pub(crate) by: Duration,
+    pub by: Duration,
     /// Error of the last attempt to undo it.
-    pub(crate) why: Option<String>,
+    pub why: Option<String>,
 }
 
 /// The lease table was locked by another thread for more than 5 ms.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Stuck;
+pub struct Stuck;
 
 /// Why a lease could not be ended or renewed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum EndError {
+pub enum EndError {
     /// No lease has this id.
     #[error("there is no lease {0}")]
     Unknown(u64),
@@ -108,10 +108,10 @@ pub(crate) enum EndError {
 }
 
 /// Reserves a target for the next lease. Dropping it releases the target.
-pub(crate) struct Claim<'a> {
+pub struct Claim<'a> {
     leases: &'a Leases,
     /// Id of the future lease.
-    pub(crate) id: u64,
+    pub id: u64,
 }
 
 impl Drop for Claim<'_> {
@@ -122,7 +122,7 @@ impl Drop for Claim<'_> {
 
 /// A lease in the table with a change not yet applied. The lease cannot be ended until this is dropped.
 #[must_use = "while it lives, nobody ends the lease"]
-pub(crate) struct Making<'a> {
+pub struct Making<'a> {
     leases: &'a Leases,
     id: u64,
 }
@@ -135,16 +135,16 @@ impl Drop for Making<'_> {
 }
 
 /// A lease that has ended.
-pub(crate) struct Ended {
+pub struct Ended {
     /// The lease as it was in force.
-    pub(crate) lease: Lease,
+    pub lease: Lease,
     /// Result of the undo.
-    pub(crate) undone: Undone,
+    pub undone: Undone,
 }
 
 impl Leases {
     /// Creates an empty table; the first id is `highest + 1`.
-    pub(crate) fn after(highest: u64) -> Self {
+    pub fn after(highest: u64) -> Self {
         let inner = Inner {
             next: highest + 1,
             open: BTreeMap::new(),
@@ -169,7 +169,7 @@ impl Leases {
     ///
     /// # Errors
     /// The name of the claimant with an overlapping target.
-    pub(crate) fn claim(&self, target: &Resource, by: impl Into<String>) -> Result<Claim<'_>, String> {
+    pub fn claim(&self, target: &Resource, by: impl Into<String>) -> Result<Claim<'_>, String> {
         let mut inner = self.lock();
         if let Some((_, by)) = inner.claimed.values().find(|(claimed, _)| overlaps(claimed, target)) {
             return Err(by.clone());
@@ -184,7 +184,7 @@ impl Leases {
     ///
     /// # Errors
     /// The lease itself, if the table is closed.
-    pub(crate) fn open(&self, lease: Lease) -> Result<Making<'_>, Box<Lease>> {
+    pub fn open(&self, lease: Lease) -> Result<Making<'_>, Box<Lease>> {
         let mut inner = self.lock();
         if inner.closed {
             return Err(Box::new(lease));
@@ -198,30 +198,30 @@ impl Leases {
     }
 
     /// Id that the next claim will get.
-    pub(crate) fn next_id(&self) -> u64 {
+    pub fn next_id(&self) -> u64 {
         self.lock().next
     }
 
     /// Closes the table: no lease can be added afterwards.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.lock().closed = true;
     }
 
     /// Removes a lease after its change failed to apply.
-    pub(crate) fn withdraw(&self, id: u64) {
+    pub fn withdraw(&self, id: u64) {
         let mut inner = self.lock();
         inner.open.remove(&id);
         inner.remember(id, "never made");
     }
 
     /// Leases in force, oldest first, including those being ended.
-    pub(crate) fn list(&self) -> Vec<Lease> {
+    pub fn list(&self) -> Vec<Lease> {
         let inner = self.lock();
         inner.open.values().chain(inner.ending.values()).cloned().collect()
     }
 
     /// Number of leases in force and time until the first of them ends, in ms (0 if an undo is overdue).
-    pub(crate) fn in_force(&self, now: BootTime) -> InForce {
+    pub fn in_force(&self, now: BootTime) -> InForce {
         let inner = self.lock();
         let (mut count, mut shortest) = (0, None);
         for lease in inner.open.values().chain(inner.ending.values()) {
@@ -236,13 +236,13 @@ impl Leases {
     ///
     /// # Errors
     /// `Unknown`, `Ended`, `Ending` or `Failing`.
-    pub(crate) fn find(&self, id: u64) -> Result<Lease, EndError> {
+    pub fn find(&self, id: u64) -> Result<Lease, EndError> {
         self.lock().find(id).cloned()
     }
 
     /// The newest lease in force with a target that overlaps `target`.
-    #[cfg(test)]
-    pub(crate) fn standing(&self, target: &Resource) -> Option<Lease> {
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn standing(&self, target: &Resource) -> Option<Lease> {
         let inner = self.lock();
         inner
             .open
@@ -255,7 +255,7 @@ impl Leases {
 
     /// Returns a lease that blocks a change of `target` because its undo has not succeeded. It overlaps `target`, or an
     /// attempt to undo it failed in the same state: a fault in one part of a state may affect all of it.
-    pub(crate) fn failing_at(&self, target: &Resource) -> Option<Lease> {
+    pub fn failing_at(&self, target: &Resource) -> Option<Lease> {
         let inner = self.lock();
         let near = |lease: &&Lease| {
             let Some(failing) = &lease.failing else { return false };
@@ -269,7 +269,7 @@ impl Leases {
     /// # Errors
     /// The lease is not alive (a lease past its deadline is not, even before its undo), is already confirmed, or could not be
     /// rearmed.
-    pub(crate) fn renew(
+    pub fn renew(
         &self,
         id: u64,
         owner: &str,
@@ -295,7 +295,7 @@ impl Leases {
     ///
     /// # Errors
     /// The lease is not alive (a lease past its deadline is not, even before its undo), or could not be rearmed.
-    pub(crate) fn adopt(
+    pub fn adopt(
         &self,
         id: u64,
         from: &str,
@@ -365,13 +365,7 @@ impl Leases {
     /// lease has been renewed or adopted again since: the later change wins.
     ///
     /// `lost`: the session that held it before is gone, so the lease enters its grace period.
-    pub(crate) fn restore(
-        &self,
-        before: &Lease,
-        renewed: &Lease,
-        lost: bool,
-        now: BootTime,
-    ) -> Option<Lease> {
+    pub fn restore(&self, before: &Lease, renewed: &Lease, lost: bool, now: BootTime) -> Option<Lease> {
         let mut inner = self.lock();
         let lease = inner.open.get_mut(&before.id)?;
         let was = lease.clone();
@@ -397,8 +391,8 @@ impl Leases {
     /// # Errors
     /// The lease is not in force or is being ended, or the undo failed; after a failed undo the lease stays and the undo is
     /// retried.
-    #[cfg(test)]
-    pub(crate) fn end(&self, id: u64, cause: &Cause, wait: Wait) -> Result<Ended, EndError> {
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn end(&self, id: u64, cause: &Cause, wait: Wait) -> Result<Ended, EndError> {
         self.end_of(id, None, cause, wait)
     }
 
@@ -407,13 +401,7 @@ impl Leases {
     ///
     /// # Errors
     /// As for `end`; `Owner` if the lease was adopted by another operator after the policy decision.
-    pub(crate) fn end_of(
-        &self,
-        id: u64,
-        owner: Option<&str>,
-        cause: &Cause,
-        wait: Wait,
-    ) -> Result<Ended, EndError> {
+    pub fn end_of(&self, id: u64, owner: Option<&str>, cause: &Cause, wait: Wait) -> Result<Ended, EndError> {
         let lease = {
             let mut inner = self.lock();
             let found = inner.find(id)?;
@@ -473,13 +461,13 @@ impl Leases {
     }
 
     /// Records how a lease ended, for later error messages.
-    pub(crate) fn ended(&self, id: u64, how: &'static str) {
+    pub fn ended(&self, id: u64, how: &'static str) {
         self.lock().remember(id, how);
     }
 
     /// Starts the grace period of the leases of a lost session, except those with `After::Persist`. Confirmed leases are not
     /// affected by it while they stay confirmed.
-    pub(crate) fn session_lost(&self, session: u64, now: BootTime) {
+    pub fn session_lost(&self, session: u64, now: BootTime) {
         self.tell(|lease| {
             let loses = lease.session == session && lease.after != After::Persist && lease.grace.is_none();
             if loses {
@@ -511,7 +499,7 @@ impl Leases {
     /// Ends every lease of an operator who has lost access, confirmed ones too. Newest first, so no lower layer has to be
     /// rebased. Returns their number.
     #[cfg_attr(not(test), allow(dead_code, reason = "see `Core::revoke`"))]
-    pub(crate) fn revoke(&self, owner: &str, why: &str, mut end: impl FnMut(u64, &Cause)) -> usize {
+    pub fn revoke(&self, owner: &str, why: &str, mut end: impl FnMut(u64, &Cause)) -> usize {
         let mut owned = self.list();
         owned.retain(|lease| lease.owner == owner);
         let cause = Cause::Revoked(why.to_owned());
@@ -520,7 +508,7 @@ impl Leases {
     }
 
     /// Moves the leases of an operator's lost sessions to a new session and clears their grace; returns them.
-    pub(crate) fn take_over(&self, owner: &str, session: u64) -> Vec<Lease> {
+    pub fn take_over(&self, owner: &str, session: u64) -> Vec<Lease> {
         self.tell(|lease| {
             // An expired lease only waits for its undo; a takeover does not revive it.
             let left = lease.owner == owner && lease.grace.is_some() && BootTime::now() < lease.until();
@@ -533,7 +521,7 @@ impl Leases {
     }
 
     /// Unsettled conflicts with their ended leases, oldest first.
-    pub(crate) fn conflicts(&self) -> Vec<(Lease, Conflict)> {
+    pub fn conflicts(&self) -> Vec<(Lease, Conflict)> {
         self.lock().conflicts.values().cloned().collect()
     }
 
@@ -541,7 +529,7 @@ impl Leases {
     ///
     /// # Errors
     /// `InForce` if the lease has not ended, otherwise how it ended.
-    pub(crate) fn conflict(&self, id: u64) -> Result<(Lease, Conflict), EndError> {
+    pub fn conflict(&self, id: u64) -> Result<(Lease, Conflict), EndError> {
         let inner = self.lock();
         match inner.conflicts.get(&id) {
             Some(found) => Ok(found.clone()),
@@ -553,29 +541,29 @@ impl Leases {
     }
 
     /// Removes a conflict in order to settle it; `None` if another thread has removed it.
-    pub(crate) fn take_conflict(&self, id: u64) -> Option<(Lease, Conflict)> {
+    pub fn take_conflict(&self, id: u64) -> Option<(Lease, Conflict)> {
         self.lock().conflicts.remove(&id)
     }
 
     /// Puts back a conflict that could not be settled.
-    pub(crate) fn put_conflict_back(&self, lease: Lease, conflict: Conflict) {
+    pub fn put_conflict_back(&self, lease: Lease, conflict: Conflict) {
         self.lock().conflicts.insert(lease.id, (lease, conflict));
     }
 
     /// The oldest conflict, if there are more than `REMEMBERED`.
-    pub(crate) fn surplus_conflict(&self) -> Option<Lease> {
+    pub fn surplus_conflict(&self) -> Option<Lease> {
         let inner = self.lock();
         let oldest = inner.conflicts.values().next().map(|(lease, _)| lease.clone());
         oldest.filter(|_| REMEMBERED < inner.conflicts.len())
     }
 
     /// Leases held by a session.
-    pub(crate) fn held_by(&self, session: u64) -> Vec<Lease> {
+    pub fn held_by(&self, session: u64) -> Vec<Lease> {
         self.lock().open.values().filter(|l| l.session == session).cloned().collect()
     }
 
     /// Blocks until leases are due; returns them with their causes. `None` once stopped.
-    pub(crate) fn wait_due(&self) -> Option<Vec<(u64, Cause)>> {
+    pub fn wait_due(&self) -> Option<Vec<(u64, Cause)>> {
         let mut inner = self.lock();
         loop {
             if inner.stopped {
@@ -595,7 +583,7 @@ impl Leases {
     }
 
     /// Another thread was asked to end the lease. Delays the next attempt of the revert thread, which retries if that fails.
-    pub(crate) fn postpone(&self, id: u64, cause: &Cause) {
+    pub fn postpone(&self, id: u64, cause: &Cause) {
         let now = BootTime::now();
         if let Some(lease) = self.lock().open.get_mut(&id) {
             let why = "it is just being undone".to_owned();
@@ -606,7 +594,7 @@ impl Leases {
     }
 
     /// When the next lease is due.
-    pub(crate) fn next_due(&self) -> Option<BootTime> {
+    pub fn next_due(&self) -> Option<BootTime> {
         self.lock().open.values().map(|lease| lease.due().0).min()
     }
 
@@ -615,7 +603,7 @@ impl Leases {
     ///
     /// # Errors
     /// `Stuck` if another thread has held the lease table for 5 ms.
-    pub(crate) fn glance(&self, now: BootTime) -> Result<(usize, Option<Overdue>), Stuck> {
+    pub fn glance(&self, now: BootTime) -> Result<(usize, Option<Overdue>), Stuck> {
         let inner = lock_soon(&self.inner).ok_or(Stuck)?;
         let all = || inner.open.values().chain(inner.ending.values());
         let overdue = all().filter(|lease| !lease.change.ends_by_itself()).map(|lease| Overdue {
@@ -629,12 +617,12 @@ impl Leases {
     }
 
     /// Leases due at `now`. Another thread calls this to find what the revert thread missed.
-    pub(crate) fn overdue(&self, now: BootTime) -> Vec<(u64, Cause)> {
+    pub fn overdue(&self, now: BootTime) -> Vec<(u64, Cause)> {
         self.lock().due(now)
     }
 
     /// Stops the revert thread.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();
     }
@@ -693,7 +681,7 @@ impl Inner {
 }
 
 /// Locks a mutex; gives up after 5 ms.
-pub(crate) fn lock_soon<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+pub fn lock_soon<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     let until = Instant::now() + Duration::from_millis(5);
     loop {
         match lock.try_lock() {
@@ -706,7 +694,7 @@ pub(crate) fn lock_soon<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 }
 
 /// Whether two targets overlap: the same point, or state paths of which one is a prefix of the other.
-pub(crate) fn overlaps(a: &Resource, b: &Resource) -> bool {
+pub fn overlaps(a: &Resource, b: &Resource) -> bool {
     match (a, b) {
         (Resource::State(a), Resource::State(b)) => a.iter().zip(b).all(|(x, y)| x == y),
         _ => a == b,
@@ -715,15 +703,4 @@ pub(crate) fn overlaps(a: &Resource, b: &Resource) -> bool {
 
 fn same_state(a: &Resource, b: &Resource) -> bool {
     matches!((a, b), (Resource::State(a), Resource::State(b)) if a.first() == b.first())
-}
-
-impl Leases {
-    /// Waits until leases are due and calls `end_due` for each. Returns `End` once stopped.
-    pub(crate) fn revert_turn(&self, mut end_due: impl FnMut(u64, Cause)) -> Next {
-        let Some(due) = self.wait_due() else { return Next::End };
-        for (id, cause) in due {
-            end_due(id, cause);
-        }
-        Next::Turn
-    }
 }

@@ -2,40 +2,34 @@
 
 mod change;
 mod disputed;
+#[cfg(any(test, feature = "test-util"))]
+pub mod for_test;
 mod merge;
-#[cfg(test)]
-mod model;
-mod rehearsal;
-mod stack;
+pub mod stack;
 mod table;
 #[cfg(test)]
 mod tests;
-mod undo;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use debug_base::BootTime;
 use debug_policy::Resource;
 use debug_wire::messages::After;
 
-use debug_base::BootTime;
-
-pub(crate) use change::{
-    Change, ChangeError, Conflict, PatchChange, Rearmed, Stands, Undone, WriteChange, Writes, only_because_of,
-};
-pub(crate) use rehearsal::Rehearsal;
-pub(crate) use table::{Claim, EndError, Leases, Making, Overdue, Stuck, lock_soon, overlaps};
-pub(crate) use undo::Layer;
+pub use change::{BeforeAfter, Change, ChangeError, Conflict, Rearmed, Stands, Undone};
+pub use merge::{Left, Otherwise, Why};
+pub use table::{Claim, EndError, Ended, Leases, Making, Overdue, Stuck, lock_soon, overlaps};
 
 /// Lifetime of a change without an explicit one: 10 minutes. Long enough to watch a graph settle, short enough that a
 /// forgotten patch ends before the next deploy.
-pub(crate) const DEFAULT_TTL: Duration = Duration::from_secs(10 * 60);
+pub const DEFAULT_TTL: Duration = Duration::from_secs(10 * 60);
 /// Grace period of leases after their session was lost, in which the operator can attach again and take them over.
-pub(crate) const GRACE: Duration = Duration::from_secs(60);
+pub const GRACE: Duration = Duration::from_secs(60);
 
 /// Whether a lease has been confirmed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Phase {
+pub enum Phase {
     /// Reverts at its first deadline unless confirmed.
     Provisional,
     /// Confirmed: kept past the first deadline, until a later one.
@@ -44,7 +38,7 @@ pub(crate) enum Phase {
 
 impl Phase {
     /// Name of the phase, as shown to clients.
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Provisional => "provisional",
             Self::Confirmed => "confirmed",
@@ -54,7 +48,7 @@ impl Phase {
 
 /// Why a lease ended. The kind of its terminal record is `lease.` and the name of the cause.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Cause {
+pub enum Cause {
     /// An operator or a script reverted it.
     Reverted,
     /// Its deadline passed.
@@ -75,7 +69,7 @@ pub(crate) enum Cause {
 
 impl Cause {
     /// The kind of the terminal record.
-    pub(crate) const fn kind(&self) -> &'static str {
+    pub const fn kind(&self) -> &'static str {
         match self {
             Self::Reverted => "lease.reverted",
             Self::Expired => "lease.expired",
@@ -89,12 +83,12 @@ impl Cause {
     }
 
     /// Name of the cause: the record kind without `lease.`.
-    pub(crate) fn word(&self) -> &'static str {
+    pub fn word(&self) -> &'static str {
         self.kind().trim_start_matches("lease.")
     }
 
     /// Details that the cause alone does not carry, if any.
-    pub(crate) fn detail(&self) -> Option<&str> {
+    pub fn detail(&self) -> Option<&str> {
         match self {
             Self::GuardFailed(seen) | Self::Breaker(seen) | Self::Revoked(seen) => Some(seen),
             Self::Reverted | Self::Expired | Self::Undone | Self::SessionLost | Self::Shutdown => None,
@@ -104,51 +98,51 @@ impl Cause {
 
 /// An undo that has not succeeded yet.
 #[derive(Clone, Debug)]
-pub(crate) struct Failing {
+pub struct Failing {
     /// Error text of the last attempt.
-    pub(crate) why: String,
+    pub why: String,
     /// When the undo was first due.
-    pub(crate) since: BootTime,
+    pub since: BootTime,
     /// Time of the next attempt.
-    pub(crate) again: BootTime,
+    pub again: BootTime,
     /// Cause with which the lease is to end.
-    pub(crate) cause: Cause,
+    pub cause: Cause,
     /// True if an undo was attempted and failed; false if it is waiting its turn.
-    pub(crate) tried: bool,
+    pub tried: bool,
 }
 
 /// A change in force.
 #[derive(Clone)]
-pub(crate) struct Lease {
+pub struct Lease {
     /// Unique and increasing over the life of the log.
-    pub(crate) id: u64,
+    pub id: u64,
     /// The change, with the code to apply and undo it.
-    pub(crate) change: Arc<dyn Change>,
+    pub change: Arc<dyn Change>,
     /// The operator's name.
-    pub(crate) owner: String,
+    pub owner: String,
     /// The session that holds it now.
-    pub(crate) session: u64,
+    pub session: u64,
     /// Number of the record of the eval that made it.
-    pub(crate) eval: u64,
+    pub eval: u64,
     /// Reason given by the operator.
-    pub(crate) reason: String,
+    pub reason: String,
     /// When it was made.
-    pub(crate) made: BootTime,
+    pub made: BootTime,
     /// When it reverts.
-    pub(crate) deadline: BootTime,
+    pub deadline: BootTime,
     /// Whether it was confirmed.
-    pub(crate) phase: Phase,
+    pub phase: Phase,
     /// What happens to it when its session ends.
-    pub(crate) after: After,
+    pub after: After,
     /// End of the grace period after its session was lost.
-    pub(crate) grace: Option<BootTime>,
+    pub grace: Option<BootTime>,
     /// The undo that is due but has not succeeded yet.
-    pub(crate) failing: Option<Failing>,
+    pub failing: Option<Failing>,
 }
 
 impl Lease {
     /// Target of the change.
-    pub(crate) fn target(&self) -> &Resource {
+    pub fn target(&self) -> &Resource {
         self.change.target()
     }
 
@@ -156,7 +150,7 @@ impl Lease {
     ///
     /// # Errors
     /// The reason why it is not.
-    pub(crate) fn alive(&self, owner: &str, now: BootTime) -> Result<(), EndError> {
+    pub fn alive(&self, owner: &str, now: BootTime) -> Result<(), EndError> {
         let id = self.id;
         match &self.failing {
             _ if self.owner != owner => Err(EndError::Owner(id)),
@@ -173,22 +167,22 @@ impl Lease {
     }
 
     /// End of the lease: its deadline, or the end of its grace period if that comes first.
-    pub(crate) fn until(&self) -> BootTime {
+    pub fn until(&self) -> BootTime {
         self.revertible_grace().map_or(self.deadline, |grace| grace.min(self.deadline))
     }
 
     /// Moment from which the undo is due.
-    pub(crate) fn over(&self) -> BootTime {
+    pub fn over(&self) -> BootTime {
         self.failing.as_ref().map_or_else(|| self.until(), |failing| failing.since)
     }
 
     /// End of the grace period. `None` once the lease is confirmed: then it no longer depends on a session.
-    pub(crate) fn revertible_grace(&self) -> Option<BootTime> {
+    pub fn revertible_grace(&self) -> Option<BootTime> {
         self.grace.filter(|_| self.phase == Phase::Provisional)
     }
 
     /// When the revert thread must act on the lease next, and for which cause.
-    pub(crate) fn due(&self) -> (BootTime, Cause) {
+    pub fn due(&self) -> (BootTime, Cause) {
         if let Some(failing) = &self.failing {
             return (failing.again, failing.cause.clone());
         }

@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 
-use super::change::{ChangeError, Conflict, came_in_between, only_because_of, stands_above};
-use super::merge::{Left, Otherwise, Why};
-use super::undo::{self, Ending, Layer};
+use super::write::{came_in_between, failed, only_because_of, stands_above};
 use debug_base::{BootTime, Here, Orders, Path, Tree, alike};
+use debug_lease::stack::{self, Ending, Layer};
+use debug_lease::{ChangeError, Conflict, Left, Otherwise, Why};
 use debug_state::{Edited, Later, StateError};
 
 /// Replaces the value of a state with the result of `change`; returns the value stored. All or nothing.
@@ -16,7 +16,7 @@ pub(super) type Ended = (Vec<Layer>, Ending, Tree);
 
 /// The layer that alone keeps `path` (below the state) in existence: its lease and its path.
 pub(super) fn outlived(layers: &[Layer], path: &[String]) -> Option<(u64, Vec<String>)> {
-    let lease = undo::outlives(layers, path).err()?;
+    let lease = stack::outlives(layers, path).err()?;
     layers.iter().find(|layer| layer.lease == lease).map(|layer| (lease, layer.path.clone()))
 }
 
@@ -50,8 +50,8 @@ pub(super) fn make(
             return Err(StateError::Conflict(at.clone()));
         }
         let mut next = layers.to_vec();
-        undo::look(&mut next, live, orders);
-        if let Err(lease) = undo::outlives(&next, path) {
+        stack::look(&mut next, live, orders);
+        if let Err(lease) = stack::outlives(&next, path) {
             *refused.borrow_mut() = Some(ChangeError::Refused(only_because_of(at, lease)));
             return Err(StateError::Conflict(at.clone()));
         }
@@ -69,11 +69,11 @@ pub(super) fn make(
         *made.borrow_mut() = next;
         Ok(Some(edited))
     };
-    let later = |live: &Tree, orders: &dyn Orders| undo::schedule(&made.borrow(), live, orders);
+    let later = |live: &Tree, orders: &dyn Orders| stack::schedule(&made.borrow(), live, orders);
     match (update(&change, &later), refused.into_inner()) {
         (Ok(tree), _) => Ok((made.into_inner(), tree)),
         (Err(_), Some(refused)) => Err(refused),
-        (Err(error), None) => Err(error.into()),
+        (Err(error), None) => Err(failed(error)),
     }
 }
 
@@ -114,11 +114,11 @@ pub(super) fn force(
     }
     // On top of the stack: no other layer overlaps it.
     let stack = [layers, std::slice::from_ref(left)].concat();
-    let ended = end(&stack, left.lease, Otherwise::Force, update)?;
+    let ended = end(&stack, left.lease, Otherwise::Force, update).map_err(failed)?;
     match ended.as_ref().and_then(|(_, ending, _)| conflict(&ending.left, root)) {
         Some(conflict) => Err(ChangeError::Refused(conflict.why)),
         None => Ok(ended.map(|(mut layers, ending, tree)| {
-            undo::settled(&mut layers, left.lease);
+            stack::settled(&mut layers, left.lease);
             (layers, ending, tree)
         })),
     }
@@ -159,14 +159,14 @@ fn end_so(
 ) -> Result<Tree, StateError> {
     let change = |live: &Tree, orders: &dyn Orders| {
         let mut next = layers.to_vec();
-        let Some(mut ending) = undo::end(&mut next, lease, live, otherwise, orders) else {
+        let Some(mut ending) = stack::end(&mut next, lease, live, otherwise, orders) else {
             return Ok(None);
         };
         if fit == Fit::WholeOrNot && !ending.as_before {
             ending.stays(live);
             next = layers.to_vec();
-            undo::look(&mut next, live, orders);
-            undo::abandon(&mut next, lease, &ending.left);
+            stack::look(&mut next, live, orders);
+            stack::abandon(&mut next, lease, &ending.left);
         }
         if otherwise == Otherwise::Force {
             ending.keep_to_conflict(live);
@@ -178,8 +178,8 @@ fn end_so(
         Ok(changed.filter(|_| !refused))
     };
     let later = |live: &Tree, orders: &dyn Orders| match &*ended.borrow() {
-        Some((next, _)) => undo::schedule(next, live, orders),
-        None => undo::schedule(layers, live, orders),
+        Some((next, _)) => stack::schedule(next, live, orders),
+        None => stack::schedule(layers, live, orders),
     };
     update(&change, &later)
 }

@@ -8,12 +8,13 @@ use debug_wire::messages::After;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::undo::tests::Leaf;
-use super::{Cause, Change, EndError, GRACE, Lease, Leases, PatchChange, Phase, WriteChange, Writes};
-use debug_base::{BootTime, Path, Tree};
+use super::{PatchChange, WriteChange, Writes};
+use debug_base::{BootTime, Path, Tree, Wait};
+use debug_lease::for_test::Leaf;
+use debug_lease::{Cause, Change, EndError, GRACE, Lease, Leases, Phase};
 use debug_points::for_test::{Heard, fake};
 use debug_points::{Point, Slot};
-use debug_state::{Place, Redactor, States, Wait, writable};
+use debug_state::{Place, Redactor, States, writable};
 
 /// The service's state.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::cells::{KINDS, Shared};
 use super::histories;
-use crate::lease::{Change as _, WriteChange, Writes};
-use debug_base::{BootTime, Path, Tree};
-use debug_state::{Redactor, States, Wait, add_keys};
+use crate::changes::{WriteChange, Writes};
+use debug_base::{BootTime, Path, Tree, Wait};
+use debug_lease::Change as _;
+use debug_state::{Redactor, States, add_keys};
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Thing {

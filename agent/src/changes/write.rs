@@ -1,240 +1,25 @@
+//! Writes of states, and the stack of writes of each state.
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use debug_base::{BootTime, Orders, Path, Tree, Wait};
+use debug_lease::stack::{self as stack, Layer};
+use debug_lease::{BeforeAfter, Change, ChangeError, Otherwise, Rearmed, Stands, Undone};
 use debug_policy::Resource;
+use debug_state::{Edited, Later, StateError, States};
 
-use super::merge::Otherwise;
+use super::layers::{self, Ended};
 use super::rehearsal::Rehearsal;
-use super::stack::{self, Ended};
-use super::undo::{self, Layer};
-use debug_base::{Basis, BootTime, Orders, Path, Tree};
-use debug_points as points;
-use debug_points::{Observer, PatchCode, Point, Registry};
-use debug_state::{Edited, Later, StateError, States, Wait};
 
-/// A change held by a lease, which can be applied and undone. Every kind of change implements this trait.
-pub(crate) trait Change: Send + Sync {
-    /// Target of the change.
-    fn target(&self) -> &Resource;
-
-    /// Applies the change. Called once, with a permit. `covers` are the leases that its author agreed to cover; the service
-    /// may have moved another one to its place since then.
-    ///
-    /// # Errors
-    /// The change is not in force.
-    fn make(&self, lease: u64, deadline: BootTime, covers: &[u64]) -> Result<(), ChangeError>;
-
-    /// Checks, for a plan, whether the change could be applied; applies nothing.
-    ///
-    /// # Errors
-    /// The error that applying it would return.
-    fn could_be_made(&self) -> Result<(), ChangeError> {
-        Ok(())
-    }
-
-    /// Sets another deadline. Called under the lease table's lock: must not block or run service code.
-    fn set_deadline(&self, lease: u64, deadline: BootTime);
-
-    /// Completes [`Change::set_deadline`] for changes that keep a schedule; called without locks. The caller reports the new
-    /// deadline only after `InForce`.
-    fn rearm(&self, _lease: u64) -> Rearmed {
-        Rearmed::InForce
-    }
-
-    /// Whether the effect stops at the deadline without an undo, because the clock is checked on each use.
-    fn ends_by_itself(&self) -> bool {
-        false
-    }
-
-    /// Undoes the change. May be called again after an error.
-    ///
-    /// # Errors
-    /// The change is still in force; the caller must retry.
-    fn undo(&self, lease: u64, wait: Wait) -> Result<Undone, ChangeError>;
-
-    /// Undoes the rest of a conflict, overwriting what the service wrote. Called after `undo` reported a conflict, at most
-    /// once with success. Returns whether the earlier value was seen in place again.
-    ///
-    /// # Errors
-    /// Nothing was undone.
-    fn force(&self, wait: Wait) -> Result<bool, ChangeError>;
-
-    /// What [`force`](Self::force) would undo, if the change writes a value.
-    fn left(&self) -> Option<Layer> {
-        None
-    }
-
-    /// Path, value before and value after, if the change writes a value.
-    fn write(&self) -> Option<(Path, BeforeAfter)> {
-        None
-    }
-
-    /// Participle for the report on an applied change: `set`, `patched`, `at DEBUG`.
-    fn done(&self) -> String {
-        "set".to_owned()
-    }
-
-    /// Warning to show while the change is in force.
-    fn warning(&self) -> Option<String> {
-        None
-    }
-}
-
-/// The value before a change and the value it writes; `None` for an empty place.
-pub(crate) type BeforeAfter = (Option<Tree>, Option<Tree>);
-
-/// Result of rearming a change with another deadline.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Rearmed {
-    /// The new deadline holds.
-    InForce,
-    /// The previous deadline passed first: the effect has stopped and only the undo remains.
-    Over,
-    /// The new deadline could not be set now; the previous one holds.
-    NotYet,
-}
-
-/// Result of an undo.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Undone {
-    /// The service changed part of the target since; that part was not overwritten.
-    pub(crate) conflict: Option<Conflict>,
-    /// Lease above that covers the place; the live value did not change then.
-    pub(crate) covered_by: Option<u64>,
-    /// Value or layers now at the target.
-    pub(crate) stands: Option<Stands>,
-    /// Value that will be there when the covering lease ends, if known.
-    pub(crate) base: Option<Stands>,
-    /// The service wrote there since and its value was kept, so `stands` may differ from the earlier value.
-    pub(crate) foreign: bool,
-    /// Path at which the changed element was found, if it has moved.
-    pub(crate) found: Option<Path>,
-    /// Evidence by which the place was identified; `None` if it was not found or is not in a state.
-    pub(crate) basis: Option<Basis>,
-}
-
-impl Undone {
-    /// Whether the earlier value was seen in place again.
-    pub(crate) fn is_as_before(&self) -> bool {
-        self.conflict.is_none() && self.covered_by.is_none() && !self.foreign && self.stands.is_some()
-    }
-}
-
-/// The part of a change that was not undone, and why.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Conflict {
-    /// Reason, in words.
-    pub(crate) why: String,
-    /// Paths that were left as they are.
-    pub(crate) places: Vec<Path>,
-}
-
-/// What is now at a target.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Stands {
-    /// A value at a state path.
-    Value(Tree),
-    /// A state path without a value.
-    Nothing,
-    /// Number of layers at a point or target.
-    Layers(usize),
-}
-
-/// Why a change could not be applied or undone.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum ChangeError {
-    /// Refused, with the reason.
-    #[error("{0}")]
-    Refused(String),
-    /// The state's lock was not free in time.
-    #[error("{0}")]
-    Busy(String),
-}
-
-impl From<StateError> for ChangeError {
-    fn from(error: StateError) -> Self {
-        match error {
-            StateError::Busy(_) => Self::Busy(error.to_string()),
-            other => Self::Refused(other.to_string()),
-        }
-    }
-}
-
-/// A patch at a point.
-pub(crate) struct PatchChange {
-    target: Resource,
-    point: Point,
-    /// The point declared in the registry, for a route unknown before; set when the patch is applied.
-    declared: OnceLock<Point>,
-    routes: Option<Arc<Registry>>,
-    code: Arc<dyn PatchCode>,
-    observer: Arc<dyn Observer>,
-    warning: Option<String>,
-}
-
-impl PatchChange {
-    /// Creates a patch of `point` with `code`. `observer` receives its failures; `warning` is shown to the operator.
-    pub(crate) fn new(
-        point: Point,
-        code: Arc<dyn PatchCode>,
-        observer: Arc<dyn Observer>,
-        warning: Option<String>,
-    ) -> Self {
-        let target = Resource::Point(point.name().to_owned());
-        Self { target, point, declared: OnceLock::new(), routes: None, code, observer, warning }
-    }
-
-    /// For a route that may not be declared yet: it becomes a point when the patch is applied, not earlier.
-    pub(crate) fn declaring(self, routes: Arc<Registry>) -> Self {
-        Self { routes: Some(routes), ..self }
-    }
-
-    fn point(&self) -> &Point {
-        self.declared.get().unwrap_or(&self.point)
-    }
-}
-
-impl Change for PatchChange {
-    fn target(&self) -> &Resource {
-        &self.target
-    }
-
-    fn make(&self, lease: u64, deadline: BootTime, _: &[u64]) -> Result<(), ChangeError> {
-        if let (Some(routes), Some((method, template))) = (&self.routes, self.point.name().split_once(' ')) {
-            let slot = routes.declare(method, template).map_err(|e| ChangeError::Refused(e.to_string()))?;
-            drop(self.declared.set(Point::Route(slot)));
-        }
-        let layer = points::Layer::new(lease, deadline, self.code.clone(), self.observer.clone());
-        self.point().push(Arc::new(layer)).map_err(|e| ChangeError::Refused(e.to_string()))
-    }
-
-    fn set_deadline(&self, lease: u64, deadline: BootTime) {
-        self.point().set_deadline(lease, deadline);
-    }
-
-    fn undo(&self, lease: u64, _wait: Wait) -> Result<Undone, ChangeError> {
-        // Layers of a point are independent of each other.
-        self.point().end(lease);
-        Ok(Undone { stands: Some(Stands::Layers(self.point().layers().len())), ..Undone::default() })
-    }
-
-    fn ends_by_itself(&self) -> bool {
-        true
-    }
-
-    fn done(&self) -> String {
-        "patched".to_owned()
-    }
-
-    fn warning(&self) -> Option<String> {
-        self.warning.clone()
-    }
-
-    fn force(&self, _wait: Wait) -> Result<bool, ChangeError> {
-        Ok(true)
+/// A state's error as the error of a change.
+pub(crate) fn failed(error: StateError) -> ChangeError {
+    match error {
+        StateError::Busy(_) => ChangeError::Busy(error.to_string()),
+        other => ChangeError::Refused(other.to_string()),
     }
 }
 
@@ -265,7 +50,7 @@ impl Writes {
     /// The state cannot be read, or its stack is locked.
     pub(crate) fn rehearse(&self, path: &Path, wait: Wait) -> Result<Rehearsal, ChangeError> {
         let layers = self.stack(path, wait)?;
-        Ok(Rehearsal::new(self.states.whole(path, wait)?, layers.clone()))
+        Ok(Rehearsal::new(self.states.whole(path, wait).map_err(failed)?, layers.clone()))
     }
 
     /// The current path of each write in the state of `path`, by lease. Empty if no write lies below a list: then none can
@@ -278,8 +63,8 @@ impl Writes {
         if !layers.iter().any(Layer::is_in_list) {
             return Ok(BTreeMap::new());
         }
-        let whole = self.states.whole(path, wait)?;
-        Ok(Rehearsal::new(whole, layers).places(&self.states, path)?)
+        let whole = self.states.whole(path, wait).map_err(failed)?;
+        Rehearsal::new(whole, layers).places(&self.states, path).map_err(failed)
     }
 
     /// The write that alone keeps `path` in existence: its lease, and its path below the state.
@@ -291,7 +76,7 @@ impl Writes {
         path: &Path,
         wait: Wait,
     ) -> Result<Option<(u64, Vec<String>)>, ChangeError> {
-        Ok(stack::outlived(&self.stack(path, wait)?, path.below()))
+        Ok(layers::outlived(&self.stack(path, wait)?, path.below()))
     }
 
     /// Lease, path and base value of each layer in the state of `path`. Empty while the stack is locked.
@@ -402,8 +187,8 @@ impl Change for WriteChange {
         let mut layers = self.writes.stack(&self.path, Wait::AGENT)?;
         self.deadline.store(deadline.0, Ordering::Relaxed);
         let update = |change: &Edited<'_>, later: &Later<'_>| self.update(change, later, Wait::AGENT);
-        let write = stack::Write { lease, at: &self.path, values: &self.values, deadline };
-        let (next, _) = stack::make(&layers, &write, Some(covers), &update)?;
+        let write = layers::Write { lease, at: &self.path, values: &self.values, deadline };
+        let (next, _) = layers::make(&layers, &write, Some(covers), &update)?;
         *layers = next;
         Ok(())
     }
@@ -420,7 +205,7 @@ impl Change for WriteChange {
         let Some(at) = layers.iter().position(|layer| layer.lease == lease) else { return Rearmed::InForce };
         let arm = |layers: &mut [Layer], deadline| {
             let before = std::mem::replace(&mut layers[at].deadline, deadline);
-            let later = |live: &Tree, orders: &dyn Orders| undo::schedule(layers, live, orders);
+            let later = |live: &Tree, orders: &dyn Orders| stack::schedule(layers, live, orders);
             (before, self.states().rearm(&self.path, &later, Wait::AGENT).is_ok())
         };
         let (before, armed) = arm(&mut layers, BootTime(self.deadline.load(Ordering::Relaxed)));
@@ -453,14 +238,14 @@ impl Change for WriteChange {
     fn undo(&self, lease: u64, wait: Wait) -> Result<Undone, ChangeError> {
         let mut layers = self.writes.stack(&self.path, wait)?;
         let update = |change: &Edited<'_>, later: &Later<'_>| self.update(change, later, wait);
-        let ended: Option<Ended> = stack::end(&layers, lease, Otherwise::Keep, &update)?;
+        let ended: Option<Ended> = layers::end(&layers, lease, Otherwise::Keep, &update).map_err(failed)?;
         let Some((next, ending, whole)) = ended else {
             return Ok(Undone::default());
         };
         *layers = next;
         drop(layers);
         let root = self.root();
-        let conflict = stack::conflict(&ending.left, &root);
+        let conflict = layers::conflict(&ending.left, &root);
         let there = |value: Option<Tree>| value.map_or(Stands::Nothing, Stands::Value);
         let (stands, base) = match (ending.covered_by, ending.stands) {
             (_, None) => (None, None),
@@ -488,7 +273,7 @@ impl Change for WriteChange {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(layer) = left.as_ref() else { return Ok(false) };
         let update = |change: &Edited<'_>, later: &Later<'_>| self.update(change, later, wait);
-        let Some((next, ending, _)) = stack::force(&layers, layer, &self.root(), &update)? else {
+        let Some((next, ending, _)) = layers::force(&layers, layer, &self.root(), &update)? else {
             return Ok(false);
         };
         *layers = next;

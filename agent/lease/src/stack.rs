@@ -14,20 +14,20 @@ use debug_base::{
 
 /// One write in force at a path of a state.
 #[derive(Clone, Debug)]
-pub(crate) struct Layer {
+pub struct Layer {
     /// Id of its lease. Ids increase, so a larger id lies above.
-    pub(crate) lease: u64,
+    pub lease: u64,
     /// Its path below the state when it was last located.
-    pub(crate) path: Vec<String>,
+    pub path: Vec<String>,
     /// Value it wrote; `None` if it removed one.
-    pub(crate) after: Option<Tree>,
+    pub after: Option<Tree>,
     /// Value that will be there without it, given the layers below and the service's own writes; `None` if the place was
     /// empty.
-    pub(crate) base: Option<Tree>,
+    pub base: Option<Tree>,
     /// When its lease ends.
-    pub(crate) deadline: BootTime,
+    pub deadline: BootTime,
     /// Evidence by which its place is located.
-    pub(crate) anchor: Anchor,
+    pub anchor: Anchor,
     /// Places below which a layer above ended with a conflict.
     disputed: Vec<Dispute>,
     /// The places that its end left as a conflict: only these may be forced.
@@ -36,7 +36,7 @@ pub(crate) struct Layer {
 
 /// Evidence that identifies the place of a layer.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Anchor {
+pub struct Anchor {
     /// The outermost list on the path, as it was with the layer in place: the number of segments that lead to it, and the
     /// list.
     list: Option<(usize, Tree)>,
@@ -50,7 +50,7 @@ pub(crate) struct Anchor {
 
 impl Layer {
     /// A write that turned the state `before` into `whole`, and the value `base` at `path` into `after`.
-    pub(crate) fn new(
+    pub fn new(
         lease: u64,
         path: &[String],
         (base, after): (Option<Tree>, Option<Tree>),
@@ -117,12 +117,12 @@ impl Layer {
     }
 
     /// Whether the layer lies in a list, so that the service can move its element.
-    pub(super) fn is_in_list(&self) -> bool {
+    pub fn is_in_list(&self) -> bool {
         self.anchor.list.is_some()
     }
 
     /// Its path as far as it is known: of a layer whose element is lost, that of the list.
-    pub(super) fn known_path(&self) -> &[String] {
+    pub fn known_path(&self) -> &[String] {
         let depth = match (&self.anchor.list, self.anchor.evidence) {
             (Some((depth, _)), Evidence::Text) => *depth,
             _ => self.path.len(),
@@ -131,7 +131,7 @@ impl Layer {
     }
 
     /// The value it wrote and its base.
-    pub(super) fn values(&self) -> impl Iterator<Item = &Tree> {
+    pub fn values(&self) -> impl Iterator<Item = &Tree> {
         self.after.iter().chain(&self.base)
     }
 
@@ -148,7 +148,8 @@ impl Layer {
         path.starts_with(&self.path)
     }
 
-    pub(super) fn overlaps(&self, path: &[String]) -> bool {
+    /// Whether `path` contains its place or lies inside it.
+    pub fn overlaps(&self, path: &[String]) -> bool {
         self.path.iter().zip(path).all(|(a, b)| a == b)
     }
 }
@@ -197,26 +198,26 @@ fn names_beside(path: &[String], whole: &Tree) -> Vec<String> {
 
 /// Result of ending a layer.
 #[derive(Clone, Debug)]
-pub(crate) struct Ending {
+pub struct Ending {
     /// The layer at the place where it was found.
-    pub(crate) layer: Layer,
+    pub layer: Layer,
     /// The whole state without it.
-    pub(crate) tree: Tree,
+    pub tree: Tree,
     /// Evidence for its place; `None` if it was not found.
-    pub(crate) basis: Option<Basis>,
+    pub basis: Option<Basis>,
     /// Value now at its place, or in the base of the covering layer; outer `None` if the place was not found.
-    pub(crate) stands: Option<Option<Tree>>,
+    pub stands: Option<Option<Tree>>,
     /// Whether that value equals the earlier one.
-    pub(crate) as_before: bool,
+    pub as_before: bool,
     /// Layer above that covers the place: the live value stays and that layer's base was changed instead.
-    pub(crate) covered_by: Option<u64>,
+    pub covered_by: Option<u64>,
     /// Parts that were not undone.
-    pub(crate) left: Vec<Left>,
+    pub left: Vec<Left>,
 }
 
 impl Ending {
     /// Turns the ending into one that undoes nothing: `live` stays.
-    pub(crate) fn stays(&mut self, live: &Tree) {
+    pub fn stays(&mut self, live: &Tree) {
         self.tree = live.clone();
         let place = self.layer.path.clone();
         if self.covered_by.is_none() && self.basis.is_some() {
@@ -228,7 +229,7 @@ impl Ending {
 
     /// Refuses to force what lies outside the places of the conflict. The operator, policy and the record know those; the
     /// service may have moved what was changed since.
-    pub(super) fn keep_to_conflict(&mut self, live: &Tree) {
+    pub fn keep_to_conflict(&mut self, live: &Tree) {
         let known = |place: &[String]| self.layer.conflict.iter().any(|known| place.starts_with(known));
         let differing = live.differences(&self.tree).into_iter().map(|(place, ..)| place);
         let moved: Vec<Left> =
@@ -247,7 +248,7 @@ struct Lifted {
 
 /// Removes a layer from its stack and undoes it in `live`, the whole state with all layers in force. `None` if there is no
 /// such layer.
-pub(crate) fn end(
+pub fn end(
     layers: &mut Vec<Layer>,
     lease: u64,
     live: &Tree,
@@ -455,7 +456,7 @@ fn put_back(layers: &mut [Layer], mut lifted: Vec<Lifted>, view: &mut Tree) {
 }
 
 /// Locates each layer in `live`, so that later lookups start from its current place.
-pub(crate) fn look(layers: &mut [Layer], live: &Tree, orders: &dyn Orders) {
+pub fn look(layers: &mut [Layer], live: &Tree, orders: &dyn Orders) {
     let (mut view, mut lifted, mut lost) = (live.clone(), Vec::new(), Vec::new());
     for at in (0..layers.len()).rev() {
         let lost_places = changed_by(layers, &lost);
@@ -468,7 +469,7 @@ pub(crate) fn look(layers: &mut [Layer], live: &Tree, orders: &dyn Orders) {
 }
 
 /// Removes a layer from its stack but keeps what it wrote, as listed in `left`.
-pub(crate) fn abandon(layers: &mut Vec<Layer>, lease: u64, left: &[Left]) {
+pub fn abandon(layers: &mut Vec<Layer>, lease: u64, left: &[Left]) {
     for below in layers.iter_mut().take_while(|layer| layer.lease < lease) {
         below.dispute(lease, left, true);
     }
@@ -476,7 +477,7 @@ pub(crate) fn abandon(layers: &mut Vec<Layer>, lease: u64, left: &[Left]) {
 }
 
 /// Drops the disputes of a lease after its conflict was undone by force: the values there are those from below it again.
-pub(crate) fn settled(layers: &mut [Layer], lease: u64) {
+pub fn settled(layers: &mut [Layer], lease: u64) {
     for layer in layers {
         layer.disputed.retain(|dispute| dispute.lease != lease);
     }
@@ -487,7 +488,7 @@ pub(crate) fn settled(layers: &mut [Layer], lease: u64) {
 ///
 /// # Errors
 /// The lease that created the place.
-pub(crate) fn outlives(layers: &[Layer], path: &[String]) -> Result<(), u64> {
+pub fn outlives(layers: &[Layer], path: &[String]) -> Result<(), u64> {
     // Newest first: each path leads into the value of the layer above.
     let mut path = path.to_vec();
     for layer in layers.iter().rev() {
@@ -508,7 +509,7 @@ pub(crate) fn outlives(layers: &[Layer], path: &[String]) -> Result<(), u64> {
 
 /// The whole state from each deadline on if no lease changes until then; for timed states, which check the clock on each
 /// read. `live` is the whole state with all layers in force.
-pub(crate) fn schedule(layers: &[Layer], live: &Tree, orders: &dyn Orders) -> Vec<(BootTime, Tree)> {
+pub fn schedule(layers: &[Layer], live: &Tree, orders: &dyn Orders) -> Vec<(BootTime, Tree)> {
     let (mut layers, mut live) = (layers.to_vec(), live.clone());
     let mut deadlines: Vec<BootTime> = layers.iter().map(|layer| layer.deadline).collect();
     deadlines.sort_unstable();
@@ -526,4 +527,4 @@ pub(crate) fn schedule(layers: &[Layer], live: &Tree, orders: &dyn Orders) -> Ve
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

@@ -8,14 +8,14 @@ use debug_base::Tree;
 
 /// A place, from the state's root, and the lease that left its value there.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Dispute {
-    pub(super) place: Vec<String>,
-    pub(super) lease: u64,
+pub(crate) struct Dispute {
+    pub place: Vec<String>,
+    pub lease: u64,
 }
 
 /// The disputes that `left` of `lease` brings to a layer at `path`. `depth`: number of leading segments of `path` known to be
 /// current.
-pub(super) fn disputes(lease: u64, left: &[Left], path: &[String], depth: usize) -> Vec<Dispute> {
+pub(crate) fn disputes(lease: u64, left: &[Left], path: &[String], depth: usize) -> Vec<Dispute> {
     let known = path.get(..depth).unwrap_or(path);
     let overlap = |left: &&Left| left.place.iter().zip(known).all(|(one, other)| one == other);
     let place = |left: &Left| match left.place.starts_with(path) {
@@ -26,20 +26,20 @@ pub(super) fn disputes(lease: u64, left: &[Left], path: &[String], depth: usize)
 }
 
 /// A layer's value and target, without the disputed parts. In those parts both equal the live value, so the merge keeps it.
-pub(super) struct Claim {
-    pub(super) ours: Option<Tree>,
-    pub(super) target: Option<Tree>,
+pub(crate) struct Claim {
+    pub ours: Option<Tree>,
+    pub target: Option<Tree>,
     /// Disputed parts that keep a value other than the target.
-    pub(super) left: Vec<Left>,
+    pub left: Vec<Left>,
 }
 
 impl Claim {
-    pub(super) fn new(ours: Option<Tree>, target: Option<Tree>) -> Self {
+    pub(crate) fn new(ours: Option<Tree>, target: Option<Tree>) -> Self {
         Self { ours, target, left: Vec::new() }
     }
 
     /// Excludes the disputed parts.
-    pub(super) fn yield_to(&mut self, disputes: &[Dispute], path: &[String], live: Option<&Tree>) {
+    pub(crate) fn yield_to(&mut self, disputes: &[Dispute], path: &[String], live: Option<&Tree>) {
         for dispute in disputes {
             let below = dispute.place.strip_prefix(path).unwrap_or_default();
             // A list position may have moved, so a dispute below one covers the whole value.

@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::change::{ChangeError, Conflict};
-use super::merge::Otherwise;
-use super::stack;
-use super::undo::{self, Layer};
-use debug_base::{BootTime, Orders, Path, Tree};
-use debug_state::{Edited, Later, StateError, States, Wait};
+use super::layers;
+use super::write::failed;
+use debug_base::{BootTime, Orders, Path, Tree, Wait};
+use debug_lease::stack::{self, Layer};
+use debug_lease::{ChangeError, Conflict, Otherwise};
+use debug_state::{Edited, Later, StateError, States};
 
 /// A state in a plan.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ impl Rehearsal {
     pub(crate) fn places(&self, states: &States, path: &Path) -> Result<BTreeMap<u64, Path>, StateError> {
         let layers = RefCell::new(self.layers.clone());
         let look = |live: &Tree, orders: &dyn Orders| {
-            undo::look(&mut layers.borrow_mut(), live, orders);
+            stack::look(&mut layers.borrow_mut(), live, orders);
             Ok(None)
         };
         self.update(states, path, &[], &look)?;
@@ -49,7 +49,7 @@ impl Rehearsal {
 
     /// The write that alone keeps `path` in existence: its lease, and its path below the state.
     pub(crate) fn outlived(&self, path: &[String]) -> Option<(u64, Vec<String>)> {
-        stack::outlived(&self.layers, path)
+        layers::outlived(&self.layers, path)
     }
 
     /// Makes a write in the plan.
@@ -66,8 +66,8 @@ impl Rehearsal {
     ) -> Result<(), ChangeError> {
         let written: Vec<&Tree> = values.0.iter().chain(&values.1).collect();
         let update = |change: &Edited<'_>, _: &Later<'_>| self.update(states, path, &written, change);
-        let write = stack::Write { lease, at: path, values, deadline };
-        (self.layers, self.tree) = stack::make(&self.layers, &write, None, &update)?;
+        let write = layers::Write { lease, at: path, values, deadline };
+        (self.layers, self.tree) = layers::make(&self.layers, &write, None, &update)?;
         Ok(())
     }
 
@@ -83,11 +83,13 @@ impl Rehearsal {
     ) -> Result<Option<Conflict>, ChangeError> {
         let written = self.written(lease);
         let update = |change: &Edited<'_>, _: &Later<'_>| self.update(states, path, &written, change);
-        let Some((layers, ending, tree)) = stack::end(&self.layers, lease, Otherwise::Keep, &update)? else {
+        let Some((layers, ending, tree)) =
+            layers::end(&self.layers, lease, Otherwise::Keep, &update).map_err(failed)?
+        else {
             return Ok(None);
         };
         (self.layers, self.tree) = (layers, tree);
-        let conflict = stack::conflict(&ending.left, &root(path));
+        let conflict = layers::conflict(&ending.left, &root(path));
         if conflict.is_some() {
             self.left.insert(lease, ending.layer);
         }
@@ -108,7 +110,7 @@ impl Rehearsal {
         let Some(left) = left.or_else(|| self.left.get(&lease).cloned()) else { return Ok(()) };
         let written: Vec<&Tree> = left.values().collect();
         let update = |change: &Edited<'_>, _: &Later<'_>| self.update(states, path, &written, change);
-        if let Some((layers, _, tree)) = stack::force(&self.layers, &left, &root(path), &update)? {
+        if let Some((layers, _, tree)) = layers::force(&self.layers, &left, &root(path), &update)? {
             (self.layers, self.tree) = (layers, tree);
         }
         self.left.remove(&lease);

@@ -7,7 +7,7 @@ use debug_base::{Doubt, Evidence, Here, Path, Tree, alike, changed_places, inser
 
 /// How a place is resolved that both we and the service changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Otherwise {
+pub enum Otherwise {
     /// The service's value stays; this is a conflict.
     Keep,
     /// Our change is undone anyway, if the changed place is identified beyond doubt.
@@ -16,15 +16,16 @@ pub(crate) enum Otherwise {
 
 /// A place that kept its value although the merge should have replaced it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Left {
+pub struct Left {
     /// From the state's root.
-    pub(crate) place: Vec<String>,
-    pub(crate) why: Why,
+    pub place: Vec<String>,
+    /// Why it did.
+    pub why: Why,
 }
 
 /// Reason why a place kept its value.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Why {
+pub enum Why {
     /// The service wrote there.
     Changed,
     /// The changed element cannot be told from others, or is gone.
@@ -41,7 +42,7 @@ pub(crate) enum Why {
 
 impl Why {
     /// The reason in words; paths are shown from `root`.
-    pub(crate) fn words(&self, place: &[String], root: &Path) -> String {
+    pub fn words(&self, place: &[String], root: &Path) -> String {
         match self {
             Self::Changed => format!("the service itself changed `{}` meanwhile", root.join(place)),
             Self::Doubt(doubt) => doubt.words(root),
@@ -65,8 +66,8 @@ impl Why {
 /// Result of a merge, and the places that kept their value.
 #[derive(Clone, Debug)]
 pub(crate) struct Merged {
-    pub(crate) value: Option<Tree>,
-    pub(crate) left: Vec<Left>,
+    pub value: Option<Tree>,
+    pub left: Vec<Left>,
 }
 
 /// Undoes a change from `target` to `ours` in `live`, which the service may have changed too. Changes by the service alone

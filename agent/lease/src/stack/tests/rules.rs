@@ -1,7 +1,7 @@
-//! Each rule of [`disputed`](crate::lease::disputed) and of the search for elements, by the smallest case that needs it.
+//! Each rule of [`disputed`](crate::disputed) and of the search for elements, by the smallest case that needs it.
 
 use super::*;
-use crate::lease::disputed::Claim;
+use crate::disputed::Claim;
 
 /// Elements with a name (none if empty), a port and a weight.
 fn pool(of: &[(&str, i64, i64)]) -> Tree {

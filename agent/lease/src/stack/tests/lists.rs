@@ -291,28 +291,3 @@ fn a_place_that_was_empty_is_empty_again_and_the_other_way_round() {
         assert_eq!((ending.left.len(), ending.tree), (1, service));
     }
 }
-
-/// A conflict is forced where it was told to be, or not at all: the service may move what was changed afterwards.
-#[test]
-fn what_moved_since_its_conflict_is_not_forced() {
-    use crate::lease::stack::force;
-    use debug_state::{Edited, Later, StateError};
-
-    let root = Path(vec!["pool".to_owned()]);
-    let left =
-        undone(&pool(&POOL), "backends.0.weight", Tree::I64(5), &pool(&[("a", 70), ("b", 1), ("c", 0)]));
-    assert_eq!(left.left.len(), 1);
-    let forced = |live: &Tree| {
-        let update = |change: &Edited<'_>, _: &Later<'_>| -> Result<Tree, StateError> {
-            Ok(change(live, &Lists)?.unwrap_or_else(|| live.clone()))
-        };
-        force(&[], &left.layer, &root, &update).map(|ended| ended.map(|(_, _, tree)| tree))
-    };
-    let there = forced(&pool(&[("a", 71), ("b", 1), ("c", 0)])).unwrap();
-    assert_eq!(there, Some(pool(&[("a", 1), ("b", 1), ("c", 0)])));
-    let moved = forced(&pool(&[("b", 1), ("c", 0), ("a", 70)])).unwrap_err().to_string();
-    assert!(
-        moved.contains("is at `pool.backends.2.weight` now, which the conflict does not name"),
-        "{moved}"
-    );
-}

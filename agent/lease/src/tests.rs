@@ -6,8 +6,7 @@ use debug_policy::Resource;
 use debug_wire::messages::After;
 
 use super::*;
-use debug_base::Tree;
-use debug_state::{Live, Place, Redactor, States, Wait, writable};
+use debug_base::Wait;
 
 /// A change that counts its undos, and fails as many as it is told to.
 struct Fake {
@@ -167,81 +166,6 @@ fn of_many_who_end_a_lease_at_once_one_does() {
     racers.into_iter().for_each(|racer| racer.join().unwrap());
     assert_eq!(expired + reverted, RACES);
     assert!(expired > 0 && reverted > 0 && confirmed > 0, "{expired} {reverted} {confirmed}");
-}
-
-/// A timed value reverts at its deadline even while an extension is in progress. In that case no extension is reported and
-/// the lease ends at once; otherwise the change stays.
-#[test]
-fn a_live_value_is_extended_before_its_deadline_or_not_at_all() {
-    const RACES: u64 = 2_000;
-    const TTL: Duration = Duration::from_micros(300);
-    let (mut extended, mut expired) = (0, 0);
-    for race in 0..RACES {
-        let live = Live::new(1_i64);
-        let state = writable("limit".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
-        let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
-        let (writes, path) = (Arc::new(Writes::new(states)), "limit".parse().unwrap());
-        let change = Arc::new(WriteChange::new(writes, path, Some(Tree::I64(1)), Some(Tree::I64(2))));
-        let leases = Leases::after(0);
-        let id = open_until(&leases, change.clone(), BootTime::now().after(TTL));
-        let first = leases.find(id).unwrap().deadline;
-        change.make(id, first, &[]).unwrap();
-        // From well before the deadline to well after it.
-        let moment = BootTime(first.0 - 100_000 + race % 200 * 1_000);
-        while BootTime::now() < moment {
-            std::hint::spin_loop();
-        }
-        let now = BootTime::now();
-        let renewed = leases.renew(id, "alice", now.after(Duration::from_secs(600)), false, now);
-        while BootTime::now() < first {
-            std::hint::spin_loop();
-        }
-        match renewed {
-            Ok(_) => {
-                extended += 1;
-                assert_eq!(*live.load(), 2, "it counts as changed and is not");
-            }
-            Err(error) => {
-                expired += 1;
-                assert!(matches!(error, EndError::Ended { how: "expired", .. }), "{error:?}");
-                assert_eq!(*live.load(), 1);
-                assert_eq!(leases.overdue(BootTime::now()), [(id, Cause::Expired)]);
-                leases.end(id, &Cause::Expired, Wait::AGENT).unwrap();
-            }
-        }
-    }
-    assert!(extended > 0 && expired > 0, "{extended} {expired}");
-}
-
-#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
-struct Named {
-    name: String,
-    weight: i64,
-}
-
-/// Between the decision and the change the service moves the element of another lease to the place.
-#[test]
-fn a_change_covers_no_lease_that_came_to_its_place_after_it_was_allowed() {
-    let named = |name: &str| Named { name: name.to_owned(), weight: 5 };
-    let live = Live::new(vec![named("a"), named("b")]);
-    let state = writable("list".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
-    let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
-    let writes = Arc::new(Writes::new(states));
-    let write = |path: &str, value: i64| {
-        let values = (Some(Tree::I64(5)), Some(Tree::I64(value)));
-        WriteChange::new(writes.clone(), path.parse().unwrap(), values.0, values.1)
-    };
-    let never = BootTime(u64::MAX);
-    write("list.1.weight", 5).make(1, never, &[]).unwrap();
-    // It was decided while lease 1 stood at the second element.
-    let second = write("list.0.weight", 7);
-    live.store(vec![named("b"), named("a")]);
-    let refused = second.make(2, never, &[]).unwrap_err().to_string();
-    assert!(refused.contains("moved an element to `list.0.weight`"), "{refused}");
-    assert_eq!(*live.load(), vec![named("b"), named("a")]);
-    second.make(2, never, &[1]).unwrap();
-    assert_eq!(live.load()[0].weight, 7);
-    write("list.1.weight", 9).make(3, never, &[]).unwrap();
 }
 
 /// Invariant 12: the lease stays and is retried for the same cause.

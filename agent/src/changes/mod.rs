@@ -1,0 +1,16 @@
+//! The kinds of changes in force: patches of points and writes of states.
+
+mod layers;
+#[cfg(test)]
+mod model;
+mod patch;
+mod rehearsal;
+pub(crate) mod snapshot;
+#[cfg(test)]
+mod tests;
+pub(crate) mod workers;
+mod write;
+
+pub(crate) use patch::PatchChange;
+pub(crate) use rehearsal::Rehearsal;
+pub(crate) use write::{WriteChange, Writes, failed, only_because_of};
