@@ -22,10 +22,10 @@ use crate::records;
 use crate::session::Session;
 use crate::status::Waits;
 use crate::threads::Faults;
-use crate::values;
 use debug_base::{Basis, BootTime, Panicked, Path, Tree, Wait, fenced};
 use debug_lease::{Cause, EndError, Leases, Stands, Undone};
 use debug_points::Registry;
+use debug_script::values;
 use debug_state::{Keyed, Origin, Redactor, Scrubber, StateError, States};
 
 /// One running agent.

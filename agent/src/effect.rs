@@ -9,10 +9,10 @@ use debug_wire::table::{Function, HostFunction};
 use rhai::FnPtr;
 
 use crate::gate::{Barred, NonEmpty, Refusal};
-use crate::script::frozen::Frozen;
 use debug_base::{BootTime, Path, Tree};
 use debug_lease::{Change, Lease};
 use debug_points::Point;
+use debug_script::frozen::Frozen;
 
 /// An effect requested through a host function.
 pub(crate) enum Effect {

@@ -12,22 +12,19 @@ use debug_wire::messages::{Code, EvalParams, FromAgent, Output};
 use rhai::{AST, Dynamic, Engine, FnPtr, Scope};
 use serde_json::{Value, json};
 
-use crate::convert;
 use crate::core::Core;
 use crate::explain;
-use crate::handle;
 use crate::host::{self, EvalTag};
 use crate::records;
 use crate::run::Run;
-use crate::script::copies::Switched;
-use crate::script::engine::EVAL;
-use crate::script::meter::{self, Bounds, End};
-use crate::script::nesting::{self, MAX_NESTING};
-use crate::script::{memory, walk};
 use crate::session::{Session, Workspace};
-use crate::values;
 use accept::{Accepted, accept, tell_missing};
 use debug_base::{BootTime, Panicked, fenced};
+use debug_script::copies::Switched;
+use debug_script::engine::EVAL;
+use debug_script::meter::{self, Bounds, End};
+use debug_script::nesting::{self, MAX_NESTING};
+use debug_script::{convert, memory, values, walk};
 use debug_state as state;
 use outcome::{Failed, failure, finish_failed, succeed};
 
@@ -289,7 +286,7 @@ fn run_code(
 /// names a value that is `()`.
 fn show(value: &Dynamic, is_named: bool) -> (String, Value) {
     // A read that was refused has already ended the eval.
-    let Ok(value) = handle::settled(value) else { return Default::default() };
+    let Ok(value) = debug_script::handle::settled(value) else { return Default::default() };
     if let Some(sentence) = values::said(&value) {
         return (sentence.clone(), sentence.into());
     }

@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use debug_policy::{Action, Mode, Request, Resource, format_duration, is_hidden};
+use debug_policy::{Action, Mode, Request, Resource, format_duration};
 use debug_wire::messages::Standing;
 use debug_wire::table::HostFunction;
 use rhai::{Array, Dynamic, INT, Map};
 use serde_json::Value;
 
 use crate::changes::snapshot::{Snapshot, SnapshotError};
-use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Proposal};
 use crate::gate::{self, NonEmpty, Opened, Permit, Refusal};
@@ -19,10 +18,10 @@ use crate::listing;
 use crate::plan::Overlay;
 use crate::records;
 use crate::run::{Run, Step};
-use crate::script::frozen::PatchHost;
-use crate::values;
 use debug_base::{BootTime, Path, Tree, Wait, roughly};
 use debug_lease::{Cause, ChangeError, EndError, Lease, overlaps};
+use debug_script::frozen::PatchHost;
+use debug_script::{convert, values};
 use debug_state::Origin;
 
 /// Executes the effect of `permit` and uses the permit up.
@@ -491,25 +490,12 @@ fn record_renewal(core: &Core, run: &Run, lease: &Lease, kind: &'static str, und
 /// Writes one line to the service's log that cannot pose as the service's: with its own target, escaped, with its
 /// author.
 pub(crate) fn script_log(operator: &str, lease: Option<u64>, eval: Option<u64>, warn: bool, text: &str) {
-    let line = escape(text);
+    let line = debug_base::escape(text);
     if warn {
         tracing::warn!(target: "debug_agent::script", operator, lease, eval, "{line}");
     } else {
         tracing::info!(target: "debug_agent::script", operator, lease, eval, "{line}");
     }
-}
-
-/// Escapes characters that are invisible or change how the text around them is shown, so that one text is one line.
-pub(crate) fn escape(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_hidden(c) {
-            line.extend(c.escape_unicode());
-        } else {
-            line.push(c);
-        }
-    }
-    line
 }
 
 /// Undoes the effects of a failed eval, newest first; returns the leases that were undone.
@@ -609,24 +595,5 @@ impl PatchHost for PatchView {
         }
         let owner = self.core.leases.find(lease).map(|l| l.owner).unwrap_or_default();
         script_log(&owner, Some(lease), None, warn, &self.core.scrub(text));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Nothing that policy calls hidden may appear in a line.
-    #[test]
-    fn nothing_that_cannot_be_seen_gets_into_a_line_of_the_services_log() {
-        for c in (0..=0x10_ffff).filter_map(char::from_u32) {
-            let line = escape(&format!("a{c}b"));
-            assert!(!line.chars().any(is_hidden), "U+{:04X}", u32::from(c));
-            assert_eq!(line == format!("a{c}b"), !is_hidden(c), "U+{:04X}", u32::from(c));
-        }
-        assert_eq!(
-            escape("A\u{61c}B\u{e0041}C\u{ad}D\u{200b}E\n"),
-            "A\\u{61c}B\\u{e0041}C\\u{ad}D\\u{200b}E\\u{a}"
-        );
     }
 }

@@ -6,10 +6,10 @@ use rhai::{EvalAltResult, ParseError, ParseErrorType, Position};
 use crate::core::Core;
 use crate::gate;
 use crate::run::Run;
-use crate::script::frozen::explain;
-use crate::script::roots::typed;
-use crate::script::words::{self, WORDS};
 use debug_base::{Path, Wait, nearest};
+use debug_script::frozen::explain;
+use debug_script::roots::typed;
+use debug_script::words::{self, WORDS};
 
 /// The message and the advice for a script's error. `code` is the submitted source; `is_closure` tells whether a name
 /// holds a closure.

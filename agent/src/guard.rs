@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use debug_policy::Resource;
 
-use crate::convert;
 use crate::core::Core;
-use crate::script::frozen::Frozen;
-use crate::values;
 use debug_base::{BootTime, Tree, Wait, fenced, nearest};
 use debug_lease::Cause;
 use debug_points::{PatchCode, PatchFailure, Point, Stats, Watch};
+use debug_script::frozen::Frozen;
+use debug_script::{convert, values};
 use debug_state::{add_asked, take_asked};
 
 /// The interval between two evaluations of a guard: shorter than the reaction of an operator who watches a graph, long

@@ -16,28 +16,18 @@ use rhai::{
     Position, Scope,
 };
 
-use crate::convert;
 use crate::effect::Options;
 use crate::gate;
 use crate::host::{self, EvalTag};
 use debug_base::{Path, Tree};
+use debug_script::convert;
+use debug_script::roots::applied;
 use debug_state::StateError;
 
-pub(crate) use value::{add, missing_function, settled, whole};
-
-/// A container in a state, identified by its path. Reads through it are live.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Handle {
-    /// Path of the container.
-    pub(crate) path: Path,
-}
+pub(crate) use debug_script::handle::{Handle, path_of, whole};
+pub(crate) use value::{add, missing_function};
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
-
-/// The path of a handle; `None` for other values.
-pub(crate) fn path_of(value: &Dynamic) -> Option<Path> {
-    value.read_lock::<Handle>().map(|handle| handle.path.clone())
-}
 
 /// Registers the operations on handles, except those on the value of the container.
 pub(crate) fn register(module: &mut Module) {
@@ -133,7 +123,7 @@ pub(crate) fn check_switched(
 }
 
 /// The whole value behind a handle, read as an effect.
-fn contents(tag: &EvalTag, handle: &Handle) -> Fallible<Dynamic> {
+pub(crate) fn contents(tag: &EvalTag, handle: &Handle) -> Fallible<Dynamic> {
     read(tag, &handle.path)
 }
 
@@ -279,4 +269,21 @@ fn set_entry(
         return host::set_with_options(&tag, path, name.into(), value);
     }
     write(&tag, handle.path.child(&name), value).map(|()| Dynamic::UNIT)
+}
+
+/// `pause_ms = 20` and `pause_ms += 1`, where `pause_ms` is a state.
+pub(crate) fn assign(path: &Path, operator: &str, value: Dynamic) -> Fallible<Dynamic> {
+    let tag = host::current()?;
+    if operator.is_empty() {
+        return write(&tag, path.clone(), value).map(|()| Dynamic::UNIT);
+    }
+    let before = resolve(&tag, path.clone())?;
+    if operator == "+" && path_of(&before).is_some() {
+        return add(&tag, path, value).map(|()| Dynamic::UNIT);
+    }
+    let after = applied(operator, before.clone(), whole(value)?)?;
+    if !convert::identical(&before, &after) {
+        write(&tag, path.clone(), after)?;
+    }
+    Ok(Dynamic::UNIT)
 }

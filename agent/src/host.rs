@@ -12,7 +12,6 @@ use debug_policy::Mode;
 use debug_wire::table::{self, FUNCTIONS, Function, HostFunction};
 use rhai::{Dynamic, EvalAltResult, FnPtr, FuncRegistration, Module, NativeCallContext, Scope};
 
-use crate::convert;
 use crate::core::Core;
 use crate::effect::Effect;
 use crate::eval;
@@ -21,12 +20,10 @@ use crate::gate::{self, Refusal};
 use crate::handle;
 use crate::plan::{self, Planning};
 use crate::run::{Run, charged};
-use crate::script::library::terminated;
-use crate::script::memory;
-use crate::script::meter::{self, End};
-use crate::script::nesting;
-use crate::values;
 use debug_base::Path;
+use debug_script::library::terminated;
+use debug_script::meter::{self, End};
+use debug_script::{convert, memory, nesting, values};
 
 pub(crate) use arguments::is_option;
 pub(crate) use wish::{is_container, leaves, read, read_found, set, state_refusal};
@@ -54,8 +51,12 @@ pub(crate) fn within<T>(tag: EvalTag, code: impl FnOnce() -> T) -> T {
             CURRENT.set(self.0.take());
         }
     }
+    let reader = {
+        let tag = tag.clone();
+        Arc::new(move |path: &Path| handle::contents(&tag, &handle::Handle { path: path.clone() }))
+    };
     let _restore = Restore(CURRENT.replace(Some(tag)));
-    code()
+    debug_script::handle::with_reader(reader, code)
 }
 
 /// The eval that runs on this thread.

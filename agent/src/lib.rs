@@ -9,7 +9,6 @@ extern crate self as debug_agent;
 mod agent;
 mod changes;
 mod config;
-mod convert;
 mod core;
 mod dispatch;
 mod effect;
@@ -37,7 +36,6 @@ mod planted;
 mod queue;
 mod records;
 mod run;
-mod script;
 mod session;
 mod shapes;
 mod start;
@@ -45,7 +43,6 @@ mod status;
 mod threads;
 #[cfg(feature = "tracing")]
 mod tracing_layer;
-mod values;
 
 pub use crate::agent::{Agent, Builder, StartError};
 #[cfg(feature = "http")]

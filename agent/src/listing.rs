@@ -15,11 +15,10 @@ use crate::levels::level_name;
 use crate::net::Bounds;
 use crate::notes::Note;
 use crate::run::{MAX_EFFECTS, Run};
-use crate::script::engine::{EVAL, PATCH};
-use crate::script::words;
-use crate::values;
 use debug_base::{BootTime, Path, Tree, nearest, roughly};
 use debug_lease::{Conflict, DEFAULT_TTL, GRACE, Lease};
+use debug_script::engine::{EVAL, PATCH};
+use debug_script::{values, words};
 use debug_state::Origin;
 
 mod points;
@@ -83,7 +82,7 @@ fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
             let known = FUNCTIONS.iter().map(|f| f.name).chain(words::WORDS.iter().map(|word| word.name));
             let near =
                 nearest(name, known).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
-            let name = values::shortened(name);
+            let name = debug_base::shortened(name);
             return Err(Refusal::state(
                 format!("there is no function `{name}`"),
                 format!("{near}`help()` lists all"),

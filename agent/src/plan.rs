@@ -13,7 +13,6 @@ use debug_wire::table::{HostFunction, Undo};
 use rhai::{Dynamic, Map};
 
 use crate::changes::snapshot::Snapshots;
-use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Proposal};
 use crate::execute;
@@ -21,9 +20,8 @@ use crate::gate::{self, Barred, Considered, Refusal};
 use crate::host::charge;
 use crate::listing;
 use crate::run::{Run, charged};
-use crate::script::memory;
-use crate::values;
 use debug_base::{BootTime, Path, Tree, roughly};
+use debug_script::{convert, memory, values};
 
 pub(crate) use leases::PlannedLeases;
 pub(crate) use overlay::Overlay;
@@ -302,7 +300,7 @@ fn described(core: &Core, effect: &Effect, now: BootTime) -> Line {
         Effect::Settle { lease, force, .. } => format!("lease {} as {}", lease.id, gate::settled_as(*force)),
         Effect::EnterChange { reason } => reason.clone(),
         Effect::Observe => "agent".to_owned(),
-        Effect::Log { text, .. } => values::shortened(&core.scrub(text)),
+        Effect::Log { text, .. } => debug_base::shortened(&core.scrub(text)),
     };
     let function = effect.function().name();
     Line { function, target, before, after, allowed: false, refused: false, verdict: String::new() }

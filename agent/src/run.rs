@@ -19,11 +19,11 @@ use crate::changes::snapshot::Snapshot;
 use crate::core::Core;
 use crate::gate::Refusal;
 use crate::plan::{Overlay, Planning};
-use crate::script::copies::Switched;
-use crate::script::meter;
 use crate::session::Session;
 use debug_base::{Path, Tree, Wait};
 use debug_lease::{ChangeError, Conflict, EndError, Lease};
+use debug_script::copies::Switched;
+use debug_script::meter;
 use debug_state as state;
 use debug_state::{Checked, Origin, Scrubber, Shown, StateError};
 

@@ -10,9 +10,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use rhai::{AST, Array, Dynamic, EvalAltResult, Map, Position, Target};
 
-use crate::script::walk::{self, Uses};
 use crate::session::Session;
 use debug_base::known_names;
+use debug_script::walk::{self, Uses};
 
 /// The maps handed out, by a digest of their names. A map of the operator's with exactly the same names counts as
 /// handed out.

@@ -21,6 +21,7 @@ mod ser;
 mod spelling;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tree;
 mod wait;
 
@@ -41,5 +42,6 @@ pub use scope::SecretScope;
 pub use secret::Secret;
 pub use ser::{Kinds, Limits, TreeSerializer, kinds, to_tree};
 pub use spelling::is_property;
+pub use text::{escape, shortened};
 pub use tree::{Tree, Unreadable, Wide, insert};
 pub use wait::Wait;

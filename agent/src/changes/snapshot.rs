@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::values;
 use debug_base::{BootTime, Path, Tree};
+use debug_script::values;
 
 /// The most bytes of all snapshots of the process: 16 MiB.
 const MAX_BYTES: usize = 16 << 20;

@@ -19,12 +19,11 @@ use crate::host::{self, EvalTag, MODULE};
 use crate::plan::Planning;
 use crate::records;
 use crate::run::Run;
-use crate::script::copies::{self, Lost};
-use crate::script::{engine, memory, roots, walk};
 use crate::session::Session;
 use crate::shapes;
-use crate::values;
 use debug_base::{Path, Tree};
+use debug_script::copies::{self, Lost};
+use debug_script::{engine, memory, roots, values, walk};
 
 /// The way in which a secret is given.
 pub(crate) const BIND_SECRET: &str =
@@ -73,7 +72,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         ));
     }
     let mut engine = engine::for_eval();
-    roots::teach(&mut engine, &payload.code, |name| core.states.named(name).is_ok());
+    roots::teach(&mut engine, &payload.code, |name| core.states.named(name).is_ok(), handle::assign);
     let compiled = engine.compile(&payload.code);
     let single = compiled.as_ref().ok().and_then(walk::single_call);
     // A plan ends nothing, so it is not exempt from its records.

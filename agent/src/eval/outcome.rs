@@ -14,9 +14,9 @@ use crate::explain;
 use crate::gate::Refusal;
 use crate::records;
 use crate::run::Run;
-use crate::script::engine::EVAL;
-use crate::script::meter::End;
 use debug_base::{BootTime, Tree};
+use debug_script::engine::EVAL;
+use debug_script::meter::End;
 
 /// Why an eval failed, for its reply and its record.
 pub(super) struct Failed {

@@ -5,8 +5,8 @@ use std::path::Path;
 use rhai::Engine;
 
 use crate::host::MODULE;
-use crate::script::engine;
-use crate::script::words::WORDS;
+use debug_script::engine;
+use debug_script::words::WORDS;
 use debug_wire::table::FUNCTIONS;
 
 /// An engine that parses everything that an eval may contain.

@@ -1,22 +1,16 @@
 //! Handles as values: a function or operator gets the value of the container, read as an effect.
 
-use std::borrow::Cow;
+use rhai::{Dynamic, EvalAltResult, EvalContext, FuncRegistration, Module, NativeCallContext};
 
-use rhai::{Array, Dynamic, EvalAltResult, EvalContext, FuncRegistration, Map, Module, NativeCallContext};
+use debug_script::handle::whole;
 
 use super::{Fallible, Handle, contents, error, path_of, write};
-use crate::convert;
 use crate::host::{self, EvalTag};
-use crate::script::library;
-use crate::script::meter;
 use debug_base::Path;
+use debug_script::{convert, library, meter};
 
 /// Functions that change their receiver; on a handle each is one write of the container.
 const CHANGERS: [&str; 7] = ["clear", "insert", "pop", "push", "remove", "reverse", "sort"];
-
-/// Limits on the search for handles in a value: depth, and number of values visited.
-const MAX_DEPTH: usize = 64;
-const MAX_SEEN: usize = 200_000;
 
 pub(super) fn register(module: &mut Module) {
     // Rhai itself evaluates comparisons of different types, always to `false`.
@@ -65,54 +59,6 @@ pub(crate) fn add(tag: &EvalTag, path: &Path, more: Dynamic) -> Fallible<()> {
     }
     items.extend(more);
     write(tag, path.clone(), Dynamic::from_array(items))
-}
-
-/// Replaces each handle in a value by the value of its container, read as an effect.
-pub(crate) fn whole(value: Dynamic) -> Fallible<Dynamic> {
-    Ok(match settled(&value)? {
-        Cow::Borrowed(_) => value,
-        Cow::Owned(whole) => whole,
-    })
-}
-
-/// As [`whole`], without copying a value that contains no handle.
-pub(crate) fn settled(value: &Dynamic) -> Fallible<Cow<'_, Dynamic>> {
-    if !holds_handle(value, 0, &mut 0) {
-        return Ok(Cow::Borrowed(value));
-    }
-    Ok(Cow::Owned(settle(&host::current()?, value, 0)?))
-}
-
-fn holds_handle(value: &Dynamic, depth: usize, seen: &mut usize) -> bool {
-    *seen += 1;
-    if depth > MAX_DEPTH || *seen > MAX_SEEN || value.is_locked() {
-        return false;
-    }
-    if let Some(items) = value.read_lock::<Array>() {
-        return items.iter().any(|item| holds_handle(item, depth + 1, seen));
-    }
-    if let Some(entries) = value.read_lock::<Map>() {
-        return entries.values().any(|value| holds_handle(value, depth + 1, seen));
-    }
-    value.is::<Handle>()
-}
-
-fn settle(tag: &EvalTag, value: &Dynamic, depth: usize) -> Fallible<Dynamic> {
-    if depth > MAX_DEPTH || value.is_locked() {
-        return Ok(value.clone());
-    }
-    if let Some(path) = path_of(value) {
-        return contents(tag, &Handle { path });
-    }
-    if let Some(items) = value.read_lock::<Array>() {
-        let items = items.iter().map(|item| settle(tag, item, depth + 1));
-        return Ok(Dynamic::from_array(items.collect::<Fallible<_>>()?));
-    }
-    if let Some(entries) = value.read_lock::<Map>() {
-        let entries = entries.iter().map(|(key, value)| Ok((key.clone(), settle(tag, value, depth + 1)?)));
-        return Ok(Dynamic::from_map(entries.collect::<Fallible<_>>()?));
-    }
-    Ok(value.clone())
 }
 
 /// Called by Rhai after a failed call. If a handle was among the arguments, repeats the call with the value of its container.

@@ -1,8 +1,8 @@
 //! Compares the possible answers of a patch, as far as its text tells, with the type that its point returns.
 
 use crate::gate::Refusal;
-use crate::script::frozen::{Frozen, at};
 use debug_points::{Kind, NO_ERR, NO_RESULT, Point};
+use debug_script::frozen::{Frozen, at};
 
 /// Refuses a patch if all its possible answers would fail.
 pub(super) fn check(point: &Point, patch: &Frozen) -> Result<(), Refusal> {

@@ -7,11 +7,11 @@ use debug_policy::parse_duration;
 use debug_wire::table::{Function, HostFunction};
 use rhai::{Dynamic, FnPtr, Map};
 
-use crate::convert;
 use crate::effect::Options;
 use crate::gate::Refusal;
 use crate::handle;
 use debug_base::Path;
+use debug_script::convert;
 
 pub(super) fn usage(function: &Function, what: &str) -> Refusal {
     Refusal::state(

@@ -7,9 +7,10 @@ use debug_wire::table::FUNCTIONS;
 use rhai::{Dynamic, Engine, EvalAltResult, FnPtr, INT, Module, Scope};
 
 use super::MODULE;
-use crate::script::engine;
-use crate::script::words::{self, WORDS};
-use crate::{convert, handle, values};
+use crate::handle;
+use debug_script::engine;
+use debug_script::words::{self, WORDS};
+use debug_script::{convert, values};
 
 /// The most arguments tried: one more than any function of the agent or of Rhai takes.
 const MOST: usize = 5;
@@ -184,7 +185,7 @@ fn every_name_of_the_list_can_be_called() {
 /// Every name that the library registers is in the list, so that frozen code knows it, too.
 #[test]
 fn every_function_that_the_library_registers_stands_in_the_list() {
-    let source = include_str!("../script/library.rs");
+    let source = include_str!("../../script/src/library.rs");
     let registered = source.lines().filter_map(|line| {
         let (name, rest) = line.trim_start().strip_prefix('"')?.split_once('"')?;
         rest.starts_with(" => ").then_some(name)

@@ -13,7 +13,6 @@ use super::arguments::{MAX_POINT, how, id, options, path, pointer, reason, text,
 use super::level;
 use crate::changes::snapshot::Snapshot;
 use crate::changes::{PatchChange, WriteChange, only_because_of};
-use crate::convert;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Listing, Options, Proposal};
 use crate::eval::BIND_SECRET;
@@ -21,12 +20,12 @@ use crate::execute::{self, PatchView};
 use crate::gate::{self, Barred, NonEmpty, Refusal, Standing};
 use crate::listing;
 use crate::run::Run;
-use crate::script::frozen::Frozen;
-use crate::script::unfrozen::Purpose;
-use crate::values;
 use debug_base::{BootTime, Evidence, Path, PathError, Tree, Unreadable, Wait};
 use debug_lease::{Conflict, Lease};
 use debug_points::{Kind, Point};
+use debug_script::frozen::Frozen;
+use debug_script::unfrozen::Purpose;
+use debug_script::{convert, values};
 use debug_state::{Checked, StateError};
 
 /// The effects of a call. Only `revert_all` and `restore` can have several.
@@ -321,7 +320,7 @@ fn find_snapshot(
     let name = text(function, "the name", name)?;
     run.snapshot(core, &name).ok_or_else(|| {
         Refusal::state(
-            format!("there is no snapshot `{}`", values::shortened(&name)),
+            format!("there is no snapshot `{}`", debug_base::shortened(&name)),
             "`snapshots()` lists them",
         )
     })

@@ -4,9 +4,9 @@ use axum::body::Body;
 use axum::response::Response;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
-use crate::script::results::Known;
 use debug_base::Tree;
 use debug_points::distance;
+use debug_script::results::Known;
 
 /// The text that replaces a secret.
 const SECRET: &str = "‹secret›";

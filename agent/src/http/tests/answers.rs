@@ -70,7 +70,7 @@ fn what_is_no_response_is_refused_with_what_was_expected() {
 #[test]
 fn what_is_written_down_of_an_answer_is_looked_at_before_it_is_given() {
     use crate::http::check_answer;
-    use crate::script::results::Known::{self, Map, Unknown, Value};
+    use debug_script::results::Known::{self, Map, Unknown, Value};
     let entry = |key: &str, value: Known| (key.to_owned(), value);
     let refused = |answer: Known, expected: &str| {
         let why = check_answer(&answer).unwrap_err();

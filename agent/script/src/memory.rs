@@ -18,22 +18,22 @@ use crate::values;
 
 /// Memory bounds of a run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
+pub struct Room {
     /// Number of variables of all calls in progress. Each holds at most 10,000 items and 64 KiB of text.
-    pub(crate) variables: usize,
+    pub variables: usize,
     /// Total bytes in variables. Checked at intervals: values may exceed it by what the uses between two checks can add.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// Bytes that may be created or copied between two checks of the process's memory.
-    pub(crate) made: usize,
+    pub made: usize,
     /// Limit on the growth of the process in bytes. If `None`, the run ends instead of the first check.
-    pub(crate) growth: Option<usize>,
+    pub growth: Option<usize>,
 }
 
 /// Bounds of an eval: 256 variables and 16 MiB, as much as a session may keep. Temporary values between functions cannot be
 /// counted, so the growth of the process is checked after each 4 MiB.
-pub(crate) const EVAL: Room = Room { variables: 256, bytes: 16 << 20, made: 4 << 20, growth: Some(64 << 20) };
+pub const EVAL: Room = Room { variables: 256, bytes: 16 << 20, made: 4 << 20, growth: Some(64 << 20) };
 /// Bounds of a patched call: 64 variables, 256 KiB, and 4 MiB of results in total.
-pub(crate) const PATCH: Room = Room { variables: 64, bytes: 256 << 10, made: 4 << 20, growth: None };
+pub const PATCH: Room = Room { variables: 64, bytes: 256 << 10, made: 4 << 20, growth: None };
 
 /// Maximum number of cells in one run.
 const MAX_CELLS: usize = 10_000;
@@ -154,7 +154,7 @@ fn resident() -> Option<usize> {
 ///
 /// # Errors
 /// The run has ended because it exceeded its bounds.
-pub(crate) fn made(bytes: usize) -> Result<(), Box<EvalAltResult>> {
+pub fn made(bytes: usize) -> Result<(), Box<EvalAltResult>> {
     if MEMORY.with(|memory| memory.borrow_mut().made(bytes)) {
         return Ok(());
     }
@@ -172,7 +172,7 @@ fn address(cell: &Dynamic) -> Option<usize> {
 
 /// Runs code under these memory bounds. At the end, frees what its closures captured, except cells passed to [`keep`]. Runs
 /// nest, like those of the meter.
-pub(crate) fn freeing<T>(room: Room, code: impl FnOnce() -> T) -> T {
+pub fn freeing<T>(room: Room, code: impl FnOnce() -> T) -> T {
     /// Frees even if the code panics.
     struct Free(Memory);
     impl Drop for Free {
@@ -191,7 +191,7 @@ pub(crate) fn freeing<T>(room: Room, code: impl FnOnce() -> T) -> T {
 ///
 /// # Errors
 /// The run has ended.
-pub(crate) fn check_variable(
+pub fn check_variable(
     name: &str,
     nests: bool,
     context: &EvalContext<'_, '_, '_, '_, '_, '_>,
@@ -214,7 +214,7 @@ fn variables<'a>(scope: &'a Scope<'static>) -> impl Iterator<Item = (&'a str, bo
 }
 
 /// The variables of `scope` selected by `wanted`, by index; cells stay shared.
-pub(crate) fn select(scope: &Scope<'static>, wanted: impl Fn(usize) -> bool) -> Scope<'static> {
+pub fn select(scope: &Scope<'static>, wanted: impl Fn(usize) -> bool) -> Scope<'static> {
     let mut selected = Scope::new();
     for (_, (name, constant, value)) in variables(scope).enumerate().filter(|(place, _)| wanted(*place)) {
         push(&mut selected, name, constant, value.clone());
@@ -224,7 +224,7 @@ pub(crate) fn select(scope: &Scope<'static>, wanted: impl Fn(usize) -> bool) -> 
 
 /// A deep copy of variables: cells shared among them are shared among the copies only. Their values must pass
 /// [`nesting::fits`], so none contains itself.
-pub(crate) fn copy(scope: &Scope<'static>) -> Scope<'static> {
+pub fn copy(scope: &Scope<'static>) -> Scope<'static> {
     let mut copies = HashMap::new();
     let mut copied = Scope::new();
     for (name, constant, value) in variables(scope) {
@@ -263,13 +263,13 @@ fn copy_value(value: &Dynamic, copies: &mut HashMap<usize, Dynamic>) -> Dynamic 
 }
 
 /// Excludes the cells of these variables from being emptied at the end of the run.
-pub(crate) fn keep(scope: &Scope<'static>) {
+pub fn keep(scope: &Scope<'static>) {
     let kept = reached(scope);
     MEMORY.with(|memory| memory.borrow_mut().cells.retain(|address, _| !kept.contains_key(address)));
 }
 
 /// Approximate size of variables in bytes, including everything their closures captured.
-pub(crate) fn size(scope: &Scope<'static>) -> usize {
+pub fn size(scope: &Scope<'static>) -> usize {
     let own = scope.iter_raw().filter(|(_, _, value)| !value.is_shared());
     let own: usize = own.map(|(name, _, value)| name.len() + values::size(value)).sum();
     own + reached(scope).values().map(values::size).sum::<usize>()

@@ -9,7 +9,7 @@ use rhai::{Array, Dynamic, FnPtr, Map};
 use super::meter;
 
 /// Maximum nesting depth of lists, maps and captured values.
-pub(crate) const MAX_NESTING: usize = 64;
+pub const MAX_NESTING: usize = 64;
 /// Maximum nesting depth of captured closures; each takes several frames to drop.
 const MAX_CLOSURES: usize = 8;
 /// Number of values checked for the cost of one operation.
@@ -54,7 +54,7 @@ impl Look {
     }
 }
 
-/// Whether a value nests no deeper than [`MAX_NESTING`] and [`MAX_CLOSURES`].
-pub(crate) fn fits(value: &Dynamic) -> bool {
+/// Whether a value nests no deeper than [`MAX_NESTING`], and its closures within their own bound.
+pub fn fits(value: &Dynamic) -> bool {
     Look { seen: 0 }.fits(value, MAX_NESTING, MAX_CLOSURES)
 }

@@ -19,7 +19,7 @@ const WIDTH: usize = 100;
 
 /// The text that the REPL shows for a value. Text is in JSON quotes, lists and maps in Rhai's notation, on one line if they
 /// fit, and opaque secrets as fingerprints. Text beyond 256 KiB is cut, with a note of its size.
-pub(crate) fn display(value: &Dynamic) -> String {
+pub fn display(value: &Dynamic) -> String {
     let mut out = Out { text: String::new(), cut: 0, values: 0 };
     out.value(value, 0);
     if 0 < out.cut {
@@ -32,7 +32,7 @@ pub(crate) fn display(value: &Dynamic) -> String {
 
 /// The value as JSON, for programs. Opaque secrets, functions and other objects appear as their text, numbers that are not
 /// finite as `null`. Values beyond 100,000, or deeper than 64 levels, are `"…"`. The caller must limit the size in bytes.
-pub(crate) fn to_json(value: &Dynamic) -> serde_json::Value {
+pub fn to_json(value: &Dynamic) -> serde_json::Value {
     json(value, &mut 0, 0)
 }
 

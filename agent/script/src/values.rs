@@ -5,12 +5,12 @@ use std::sync::Arc;
 use rhai::{Dynamic, EvalAltResult, Map};
 
 use crate::convert::{self, BigInteger, Opaque as _, OpaqueSecret, UnreadableLeaf, display};
-use crate::script::library::MAX_ITEMS;
+use crate::library::MAX_ITEMS;
 use debug_base::Tree;
 use debug_state::{Keyed, Origin};
 
 /// An argument of an eval or of a patched point. Its secrets become opaque and belong to no state.
-pub(crate) fn argument(tree: Tree) -> Dynamic {
+pub fn argument(tree: Tree) -> Dynamic {
     match tree {
         Tree::Null => Dynamic::UNIT,
         Tree::Bool(value) => value.into(),
@@ -33,7 +33,7 @@ pub(crate) fn argument(tree: Tree) -> Dynamic {
 }
 
 /// A value that the operator bound as secret: opaque, but it may be written to a path of the operator's choice.
-pub(crate) fn bound_secret(name: &str, value: &str, keyed: &Keyed) -> Dynamic {
+pub fn bound_secret(name: &str, value: &str, keyed: &Keyed) -> Dynamic {
     let tree = Tree::Str(value.to_owned());
     Dynamic::from(OpaqueSecret {
         origin: Origin::Argument(name.to_owned()),
@@ -45,7 +45,7 @@ pub(crate) fn bound_secret(name: &str, value: &str, keyed: &Keyed) -> Dynamic {
 }
 
 /// The marked value behind [`bound_secret`]; `None` for any other value.
-pub(crate) fn bound(value: &Dynamic) -> Option<Tree> {
+pub fn bound(value: &Dynamic) -> Option<Tree> {
     let secret = value.read_lock::<OpaqueSecret>()?;
     let is_bound = matches!(secret.origin, Origin::Argument(_));
     is_bound.then(|| Tree::Secret(Box::new(secret.value.as_ref().clone())))
@@ -53,7 +53,7 @@ pub(crate) fn bound(value: &Dynamic) -> Option<Tree> {
 
 /// A sentence from a host function to the operator: shown verbatim, while text of the service is shown in quotes.
 #[derive(Clone, Debug)]
-pub(crate) struct Sentence(String);
+pub struct Sentence(String);
 
 impl std::fmt::Display for Sentence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -62,17 +62,17 @@ impl std::fmt::Display for Sentence {
 }
 
 /// A sentence as a script value.
-pub(crate) fn say(text: impl Into<String>) -> Dynamic {
+pub fn say(text: impl Into<String>) -> Dynamic {
     Dynamic::from(Sentence(text.into()))
 }
 
 /// The sentence in a value; `None` for other values.
-pub(crate) fn said(value: &Dynamic) -> Option<String> {
+pub fn said(value: &Dynamic) -> Option<String> {
     value.read_lock::<Sentence>().map(|sentence| sentence.0.clone())
 }
 
 /// Registers how sentences are shown.
-pub(crate) fn register(module: &mut rhai::Module) {
+pub fn register(module: &mut rhai::Module) {
     module.set_custom_type::<Sentence>("text");
     for name in ["to_string", "to_debug"] {
         rhai::FuncRegistration::new(name)
@@ -81,25 +81,15 @@ pub(crate) fn register(module: &mut rhai::Module) {
 }
 
 /// A secret in the clear, for the effect that may show it.
-pub(crate) fn revealed(tree: &Tree) -> Dynamic {
+pub fn revealed(tree: &Tree) -> Dynamic {
     argument(tree.without_mark().clone())
-}
-
-/// The first characters of a text, escaped, for one line.
-pub(crate) fn shortened(text: &str) -> String {
-    const MAX: usize = 64;
-    let line = crate::execute::escape(text);
-    match line.char_indices().nth(MAX) {
-        Some((at, _)) => format!("{}…", &line[..at]),
-        None => line,
-    }
 }
 
 /// The text of a value inserted into a string.
 ///
 /// # Errors
 /// The value is a secret or unreadable.
-pub(crate) fn text(value: &Dynamic) -> Result<String, String> {
+pub fn text(value: &Dynamic) -> Result<String, String> {
     if let Some(secret) = value.read_lock::<OpaqueSecret>() {
         return Err(format!("{} cannot be put into a text", *secret));
     }
@@ -122,7 +112,7 @@ pub(crate) fn text(value: &Dynamic) -> Result<String, String> {
 ///
 /// # Errors
 /// The value is unreadable.
-pub(crate) fn comparable(value: &Dynamic) -> Result<(), Box<rhai::EvalAltResult>> {
+pub fn comparable(value: &Dynamic) -> Result<(), Box<rhai::EvalAltResult>> {
     value.read_lock::<UnreadableLeaf>().map_or(Ok(()), |leaf| Err(leaf.refuse()))
 }
 
@@ -131,7 +121,7 @@ pub(crate) fn comparable(value: &Dynamic) -> Result<(), Box<rhai::EvalAltResult>
 ///
 /// # Errors
 /// Only one is a secret, or they are secrets of different kinds: the answer would confirm or refute a guess.
-pub(crate) fn same_scalar(a: &Dynamic, b: &Dynamic) -> Result<bool, Box<EvalAltResult>> {
+pub fn same_scalar(a: &Dynamic, b: &Dynamic) -> Result<bool, Box<EvalAltResult>> {
     match (a.read_lock::<OpaqueSecret>(), b.read_lock::<OpaqueSecret>()) {
         (Some(a), Some(b)) => return convert::compare(&a, &b),
         (Some(secret), None) | (None, Some(secret)) => return Err(secret.refuse()),
@@ -166,7 +156,7 @@ fn float(value: i64) -> f64 {
 }
 
 /// Approximate size of a value in bytes.
-pub(crate) fn size(value: &Dynamic) -> usize {
+pub fn size(value: &Dynamic) -> usize {
     const EACH: usize = 32;
     if value.is_locked() {
         return EACH;
@@ -184,7 +174,7 @@ pub(crate) fn size(value: &Dynamic) -> usize {
 }
 
 /// Upper bound on the bytes created with a value: computed for a small value, for any other that of the largest.
-pub(crate) fn size_at_most(value: &Dynamic) -> usize {
+pub fn size_at_most(value: &Dynamic) -> usize {
     const SMALL: usize = 64;
     const EACH: usize = 64;
     if let Ok(text) = value.as_immutable_string_ref() {
@@ -205,7 +195,7 @@ pub(crate) fn size_at_most(value: &Dynamic) -> usize {
 }
 
 /// Size of the data in a tree in bytes: text by its length, each number as 8.
-pub(crate) fn size_of(tree: &Tree) -> usize {
+pub fn size_of(tree: &Tree) -> usize {
     match tree {
         Tree::Null => 0,
         Tree::Bool(_) => 1,
@@ -219,7 +209,7 @@ pub(crate) fn size_of(tree: &Tree) -> usize {
 }
 
 /// A tree as JSON for a record; secrets as their placeholder.
-pub(crate) fn json(tree: &Tree) -> serde_json::Value {
+pub fn json(tree: &Tree) -> serde_json::Value {
     match tree {
         Tree::Null => serde_json::Value::Null,
         Tree::Bool(value) => (*value).into(),
@@ -235,7 +225,7 @@ pub(crate) fn json(tree: &Tree) -> serde_json::Value {
 }
 
 /// A JSON argument as a tree.
-pub(crate) fn from_json(value: &serde_json::Value) -> Tree {
+pub fn from_json(value: &serde_json::Value) -> Tree {
     match value {
         serde_json::Value::Null => Tree::Null,
         serde_json::Value::Bool(value) => Tree::Bool(*value),

@@ -6,35 +6,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, FnPtr, Position, Stmt};
 
 /// Stands for the unknown number of arguments of a call through a function pointer.
-pub(crate) const ANY: usize = usize::MAX;
+pub const ANY: usize = usize::MAX;
 
 /// Everything that a function, and each function it calls, mentions.
 #[derive(Debug, Default)]
-pub(crate) struct Mentions {
+pub struct Mentions {
     /// Functions called, by name and number of arguments without a receiver, with the first position.
-    pub(crate) calls: BTreeMap<(String, usize), Position>,
+    pub calls: BTreeMap<(String, usize), Position>,
     /// Literal first arguments of `get`.
-    pub(crate) paths: BTreeSet<String>,
+    pub paths: BTreeSet<String>,
     /// Properties, literal indices and other texts: `req.body`, `req["body"]`, `"body"`.
-    pub(crate) properties: BTreeSet<String>,
+    pub properties: BTreeSet<String>,
     /// Variables that are neither parameters nor locals of their function.
-    pub(crate) free: BTreeMap<String, Position>,
+    pub free: BTreeMap<String, Position>,
     /// Position of the first computed name, which makes the called function or read path unknown.
-    pub(crate) computed: Option<Position>,
+    pub computed: Option<Position>,
     /// The script functions reached, by name and number of parameters.
-    pub(crate) reached: BTreeSet<(String, usize)>,
+    pub reached: BTreeSet<(String, usize)>,
     /// Number of parameters and locals of the reached functions.
-    pub(crate) declared: usize,
+    pub declared: usize,
     /// Number of places that put a value into another.
-    pub(crate) builds: usize,
+    pub builds: usize,
     /// Whether any code may run more than once.
-    pub(crate) repeats: bool,
+    pub repeats: bool,
     /// Maximum nesting depth of expressions and statements, and its position.
-    pub(crate) deepest: (usize, Position),
+    pub deepest: (usize, Position),
 }
 
 /// Everything that the function `name` of `functions` reaches.
-pub(crate) fn reachable(functions: &AST, name: &str) -> Mentions {
+pub fn reachable(functions: &AST, name: &str) -> Mentions {
     let mut mentions = Mentions::default();
     let mut open: Vec<String> = vec![name.to_owned()];
     let mut seen = BTreeSet::new();
@@ -71,7 +71,7 @@ pub(crate) fn reachable(functions: &AST, name: &str) -> Mentions {
 
 /// Keeps only the selected functions. (`clone_functions_only_filtered` of Rhai 1.27 ignores its filter: merging into an empty
 /// module copies everything.)
-pub(crate) fn only(functions: &AST, keep: impl Fn(&str, usize) -> bool) -> AST {
+pub fn only(functions: &AST, keep: impl Fn(&str, usize) -> bool) -> AST {
     let mut some = functions.clone_functions_only();
     some.retain_functions(|_, _, name, params| keep(name, params));
     some
@@ -224,15 +224,15 @@ impl Visitor<'_> {
 
 /// How a script uses closures.
 #[derive(Debug, Default)]
-pub(crate) struct Closures {
+pub struct Closures {
     /// Whether any closure captures variables.
-    pub(crate) capture: bool,
+    pub capture: bool,
     /// Position of an explicit `curry` call: its arguments would be copied on each call, doubling in size.
-    pub(crate) curry: Option<Position>,
+    pub curry: Option<Position>,
 }
 
 /// Examines the closures in statements and functions.
-pub(crate) fn closures(ast: &AST) -> Closures {
+pub fn closures(ast: &AST) -> Closures {
     let mut closures = Closures::default();
     ast.walk(&mut |nodes: &[ASTNode<'_>]| {
         let by_hand = match nodes.last() {
@@ -254,7 +254,7 @@ pub(crate) fn closures(ast: &AST) -> Closures {
 
 /// Names of map entries used in code.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Names {
+pub struct Names {
     written: BTreeSet<String>,
     /// Whether some names are known only at run time.
     computed: bool,
@@ -290,7 +290,7 @@ impl Names {
 
 /// Names of map entries that code reads and assigns.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Uses {
+pub struct Uses {
     assigned: Names,
     read: Names,
 }
@@ -298,7 +298,7 @@ pub(crate) struct Uses {
 impl Uses {
     /// Collects the names in statements and functions. An assignment below a state (a chain that begins with a state, as told
     /// by `is_state`) writes to the state, not to a map, and is left out.
-    pub(crate) fn of(ast: &AST, is_state: impl Fn(&str) -> bool) -> Self {
+    pub fn of(ast: &AST, is_state: impl Fn(&str) -> bool) -> Self {
         let mut uses = Self::default();
         let mut last_steps = BTreeSet::new();
         ast.walk(&mut |nodes: &[ASTNode<'_>]| {
@@ -336,18 +336,18 @@ impl Uses {
     }
 
     /// Adds the names used in other code.
-    pub(crate) fn extend(&mut self, other: Self) {
+    pub fn extend(&mut self, other: Self) {
         self.assigned.extend(other.assigned);
         self.read.extend(other.read);
     }
 
     /// Whether no assigned name is also read, so that the name alone tells a write from a read.
-    pub(crate) fn are_apart(&self) -> bool {
+    pub fn are_apart(&self) -> bool {
         !self.assigned.overlap(&self.read)
     }
 
     /// Whether this name is assigned.
-    pub(crate) fn assigns(&self, name: &str) -> bool {
+    pub fn assigns(&self, name: &str) -> bool {
         self.assigned.computed || self.assigned.written.contains(name)
     }
 }
@@ -406,7 +406,7 @@ fn first_step(rest: &Expr) -> &Expr {
 }
 
 /// Whether the last statement names a value, so that a result of `()` is the value there.
-pub(crate) fn names_value(ast: &AST) -> bool {
+pub fn names_value(ast: &AST) -> bool {
     let is_read = |name: &str| ["get", "reveal"].contains(&name);
     match ast.statements().last() {
         Some(Stmt::FnCall(call, _)) => is_read(&call.name),
@@ -421,7 +421,7 @@ pub(crate) fn names_value(ast: &AST) -> bool {
 }
 
 /// Whether this is the name of a variable or parameter, and not of a function, in the code.
-pub(crate) fn is_declared(ast: &AST, name: &str) -> bool {
+pub fn is_declared(ast: &AST, name: &str) -> bool {
     let mut declared = ast.iter_functions().any(|f| f.params.contains(&name));
     ast.walk(&mut |nodes: &[ASTNode<'_>]| {
         if let Some(ASTNode::Stmt(Stmt::Var(parts, _, _))) = nodes.last() {
@@ -433,7 +433,7 @@ pub(crate) fn is_declared(ast: &AST, name: &str) -> bool {
 }
 
 /// The names of all variables and parameters that code declares.
-pub(crate) fn declared(ast: &AST) -> BTreeSet<String> {
+pub fn declared(ast: &AST) -> BTreeSet<String> {
     let params =
         ast.iter_functions().flat_map(|f| f.params.into_iter().map(str::to_owned).collect::<Vec<_>>());
     let mut names: BTreeSet<String> = params.collect();
@@ -457,7 +457,7 @@ pub(crate) fn declared(ast: &AST) -> BTreeSet<String> {
 }
 
 /// Name and number of parameters of each function that a submission defines, except closures.
-pub(crate) fn defined(ast: &AST) -> Vec<(String, usize)> {
+pub fn defined(ast: &AST) -> Vec<(String, usize)> {
     ast.iter_functions()
         .filter(|f| !f.name.starts_with("anon$"))
         .map(|f| (f.name.to_owned(), f.params.len()))
@@ -465,7 +465,7 @@ pub(crate) fn defined(ast: &AST) -> Vec<(String, usize)> {
 }
 
 /// The name of the called function, if the submission is a single call with constants or variables as arguments.
-pub(crate) fn single_call(ast: &AST) -> Option<String> {
+pub fn single_call(ast: &AST) -> Option<String> {
     let call = match ast.statements() {
         [Stmt::FnCall(call, _)] => call,
         [Stmt::Expr(expression)] => match &**expression {

@@ -9,16 +9,16 @@ use debug_state::Origin;
 /// An unreadable value of the service in a script. It can be shown with the reason and written back to its own path. Every
 /// other use is an error that names it.
 #[derive(Clone)]
-pub(crate) struct UnreadableLeaf {
+pub struct UnreadableLeaf {
     /// Where it came from.
-    pub(crate) origin: Origin,
+    pub origin: Origin,
     /// Why it cannot be read.
-    pub(crate) leaf: Unreadable,
+    pub leaf: Unreadable,
 }
 
 impl UnreadableLeaf {
     /// What it is and why it cannot be read.
-    pub(crate) fn why(&self) -> String {
+    pub fn why(&self) -> String {
         match self.origin.is_given() {
             true => format!("an argument cannot be read: {}", self.leaf.reason()),
             false => format!("{} cannot be read: {}", self.origin, self.leaf.reason()),
@@ -34,7 +34,7 @@ impl Opaque for UnreadableLeaf {
 
 impl UnreadableLeaf {
     /// The error for every use other than showing it.
-    pub(crate) fn refuse(&self) -> Box<EvalAltResult> {
+    pub fn refuse(&self) -> Box<EvalAltResult> {
         Opaque::refuse(self)
     }
 }

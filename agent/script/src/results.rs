@@ -9,7 +9,7 @@ use debug_base::Tree;
 
 /// A result, or a part of one.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Known {
+pub enum Known {
     /// Known only at run time.
     Unknown,
     /// A literal.
@@ -20,14 +20,15 @@ pub(crate) enum Known {
 
 /// The results that a function may return, with their positions.
 #[derive(Debug, Default)]
-pub(crate) struct Results {
-    pub(crate) answers: Vec<(Known, Position)>,
+pub struct Results {
+    /// What is known of each answer, and where it is made.
+    pub answers: Vec<(Known, Position)>,
     /// Position of the first `throw`.
-    pub(crate) throws: Option<Position>,
+    pub throws: Option<Position>,
 }
 
 /// The literal results of the functions with this name; unknown results are left out.
-pub(crate) fn results(functions: &AST, name: &str) -> Results {
+pub fn results(functions: &AST, name: &str) -> Results {
     let mut found = Results::default();
     let signatures: Vec<usize> =
         functions.iter_functions().filter(|f| f.name == name).map(|f| f.params.len()).collect();
@@ -94,11 +95,7 @@ fn known(value: &Expr) -> Known {
 
 impl Known {
     /// The whole value, if all of it is literal.
-    #[cfg_attr(
-        not(feature = "http"),
-        allow(dead_code, reason = "only answers of routes are looked at whole")
-    )]
-    pub(crate) fn tree(&self) -> Option<Tree> {
+    pub fn tree(&self) -> Option<Tree> {
         match self {
             Self::Unknown => None,
             Self::Value(tree) => Some(tree.clone()),

@@ -10,20 +10,18 @@ use super::meter::{self, Bounds};
 use debug_base::BootTime;
 
 /// Bounds of an eval: a million operations, 5 s.
-pub(crate) const EVAL: Bounds =
-    Bounds { operations: 1_000_000, time: Duration::from_secs(5), patient: false };
+pub const EVAL: Bounds = Bounds { operations: 1_000_000, time: Duration::from_secs(5), patient: false };
 /// Bounds of a patched call, which runs on a service thread: 100,000 operations, 10 ms of processor time.
-pub(crate) const PATCH: Bounds =
-    Bounds { operations: 100_000, time: Duration::from_millis(10), patient: true };
+pub const PATCH: Bounds = Bounds { operations: 100_000, time: Duration::from_millis(10), patient: true };
 
 /// Call depth of functions in an eval; eval threads have 16 MiB of stack.
 const EVAL_CALLS: usize = 32;
 /// Nesting depth of expressions in an eval.
 const EVAL_EXPRESSIONS: usize = 32;
 /// Call depth of functions in a patch, on the stack of a service thread.
-pub(crate) const PATCH_CALLS: usize = 8;
+pub const PATCH_CALLS: usize = 8;
 /// Nesting depth of expressions in a patch.
-pub(crate) const PATCH_EXPRESSIONS: usize = 16;
+pub const PATCH_EXPRESSIONS: usize = 16;
 /// Maximum number of items in an array or map of a patch. If each nests in the previous one, dropping them takes as many
 /// frames.
 const PATCH_ITEMS: usize = 1_000;
@@ -36,7 +34,7 @@ const MAX_FUNCTIONS: usize = 128;
 static LIBRARY: LazyLock<Arc<Module>> = LazyLock::new(library::build);
 
 /// Creates an engine for one eval, without host functions.
-pub(crate) fn for_eval() -> Engine {
+pub fn for_eval() -> Engine {
     let mut engine = bare();
     engine.set_max_call_levels(EVAL_CALLS);
     engine.set_max_expr_depths(EVAL_EXPRESSIONS, EVAL_EXPRESSIONS);
@@ -47,7 +45,7 @@ pub(crate) fn for_eval() -> Engine {
 }
 
 /// Creates an engine for patches, without host functions.
-pub(crate) fn for_patches() -> Engine {
+pub fn for_patches() -> Engine {
     let mut engine = bare();
     engine.set_max_call_levels(PATCH_CALLS);
     engine.set_max_expr_depths(PATCH_EXPRESSIONS, PATCH_EXPRESSIONS);
@@ -83,7 +81,7 @@ fn bare() -> Engine {
 ///
 /// # Errors
 /// The name of a limit that does not hold.
-pub(crate) fn self_test() -> Result<(), &'static str> {
+pub fn self_test() -> Result<(), &'static str> {
     let bounds = Bounds { operations: 2_000, time: Duration::from_secs(5), patient: false };
     let ends = |engine: &Engine, code: &str| {
         let (result, _, _) = meter::metered(bounds, BootTime::now(), None, || engine.eval::<Dynamic>(code));

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use rhai::{Dynamic, Map};
 
-pub(crate) use opaque::{BigInteger, Opaque, OpaqueSecret, compare, register_types, tell_alike};
-pub(crate) use show::{display, to_json};
-pub(crate) use unreadable::UnreadableLeaf;
+pub use opaque::{BigInteger, Opaque, OpaqueSecret, compare, register_types, tell_alike};
+pub use show::{display, to_json};
+pub use unreadable::UnreadableLeaf;
 
 use debug_base::{Path, Tree};
 use debug_state::Keyed;
@@ -29,7 +29,7 @@ const MAX_ENTRIES: usize = 10_000;
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// The script's copy of `tree`, which is at `path` of a state. Secrets become opaque values that know their path.
-pub(crate) fn to_dynamic(tree: &Tree, path: &Path, keyed: &Keyed) -> Dynamic {
+pub fn to_dynamic(tree: &Tree, path: &Path, keyed: &Keyed) -> Dynamic {
     match tree {
         Tree::Null => Dynamic::UNIT,
         Tree::Bool(value) => (*value).into(),
@@ -61,10 +61,15 @@ pub(crate) fn to_dynamic(tree: &Tree, path: &Path, keyed: &Keyed) -> Dynamic {
 
 /// Why a script's value cannot be stored or returned.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum ConvertError {
+pub enum ConvertError {
     /// A function, a time, a range or an object of the agent.
     #[error("{place}{what} cannot be stored; only data can: text, numbers, truth values, lists and maps")]
-    NoData { place: Place, what: String },
+    NoData {
+        /// Where it is in the value.
+        place: Place,
+        /// What it is.
+        what: String,
+    },
     /// NaN or an infinity.
     #[error("{0}a number that is not finite cannot be stored")]
     NotFinite(Place),
@@ -89,7 +94,7 @@ pub(crate) enum ConvertError {
 
 /// Position within a script's value.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Place(Path);
+pub struct Place(Path);
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -104,7 +109,7 @@ impl std::fmt::Display for Place {
 /// # Errors
 /// The value contains a function, a time, a range or an object of the agent, or a number that is not finite. It exceeds 64
 /// levels, 10,000 values or 1 MiB of text. It contains a secret or an unreadable value outside of its own path.
-pub(crate) fn from_dynamic(value: Dynamic, target: Option<&Path>) -> Result<Tree, ConvertError> {
+pub fn from_dynamic(value: Dynamic, target: Option<&Path>) -> Result<Tree, ConvertError> {
     let place = target.cloned().unwrap_or(Path(Vec::new()));
     Walk { is_target: target.is_some(), place, entries: 0, bytes: 0 }.tree(&value)
 }
@@ -221,7 +226,7 @@ impl Walk {
 }
 
 /// Whether two values are identical, including their types. Secrets are identical only if they share origin and value.
-pub(crate) fn identical(a: &Dynamic, b: &Dynamic) -> bool {
+pub fn identical(a: &Dynamic, b: &Dynamic) -> bool {
     if let (Some(a), Some(b)) = (a.read_lock::<OpaqueSecret>(), b.read_lock::<OpaqueSecret>()) {
         return a.origin == b.origin && Arc::ptr_eq(&a.value, &b.value);
     }
@@ -234,7 +239,7 @@ pub(crate) fn identical(a: &Dynamic, b: &Dynamic) -> bool {
 }
 
 /// The kind of a script's value, in words for an error.
-pub(crate) fn kind(value: &Dynamic) -> String {
+pub fn kind(value: &Dynamic) -> String {
     if value.is_string() {
         "text".to_owned()
     } else if value.is_int() || value.is::<BigInteger>() {

@@ -19,21 +19,17 @@ const TAKERS: [&str; 2] = ["pop", "remove"];
 
 /// A change of a copy.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) struct Lost {
+pub struct Lost {
     /// The function.
-    pub(crate) name: String,
+    pub name: String,
     /// Position of the call.
-    pub(crate) position: Position,
+    pub position: Position,
     /// The correct way to write it.
-    pub(crate) help: String,
+    pub help: String,
 }
 
 /// The first change of a copy in the code. `is_own`: whether the script itself defines a function.
-pub(crate) fn lost(
-    ast: &AST,
-    is_state: impl Fn(&str) -> bool,
-    is_own: impl Fn(&str) -> bool,
-) -> Option<Lost> {
+pub fn lost(ast: &AST, is_state: impl Fn(&str) -> bool, is_own: impl Fn(&str) -> bool) -> Option<Lost> {
     let mut lost = None;
     ast.walk(&mut |nodes: &[ASTNode<'_>]| {
         let found = match nodes.last() {
@@ -221,7 +217,7 @@ fn with_steps(place: String, steps: &[&Expr]) -> Option<String> {
 /// The steps and variables that `switch` compares. Function results and elements of script lists are not covered: there a
 /// handle still takes the last arm.
 #[derive(Debug, Default)]
-pub(crate) struct Switched {
+pub struct Switched {
     /// In statements, the position of the last step of each compared chain.
     in_statements: HashSet<Position>,
     /// The same in functions.
@@ -237,7 +233,7 @@ pub(crate) struct Switched {
 
 impl Switched {
     /// Those in statements and functions.
-    pub(crate) fn of(ast: &AST) -> Self {
+    pub fn of(ast: &AST) -> Self {
         let mut switched = Self::default();
         // Functions come from several submissions, so steps of different functions may share a position.
         let functions = ast.clone_functions_only();
@@ -268,12 +264,12 @@ impl Switched {
     }
 
     /// Whether a `switch` compares the step at this position.
-    pub(crate) fn compares(&self, position: Position, in_function: bool) -> bool {
+    pub fn compares(&self, position: Position, in_function: bool) -> bool {
         if in_function { &self.in_functions } else { &self.in_statements }.contains(&position)
     }
 
     /// Whether a `switch` compares the variable or state of this name. `scope`: what is declared where it is read.
-    pub(crate) fn names(&self, name: &str, in_function: bool, scope: &Scope<'_>) -> bool {
+    pub fn names(&self, name: &str, in_function: bool, scope: &Scope<'_>) -> bool {
         if !in_function {
             return self.names.contains(name);
         }

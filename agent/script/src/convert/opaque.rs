@@ -10,7 +10,7 @@ use debug_state::{Origin, same_in_constant_time};
 /// An integer above `i64::MAX`. A script can show it, compare it with another one, and write it. Rhai has no integer of that
 /// size, and a float would change the number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct BigInteger(pub(crate) u64);
+pub struct BigInteger(pub u64);
 
 impl fmt::Display for BigInteger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -21,19 +21,19 @@ impl fmt::Display for BigInteger {
 /// A secret in a script. It can be shown as a fingerprint, compared with another secret, and written back to its own path.
 /// Every other use is an error that names it.
 #[derive(Clone)]
-pub(crate) struct OpaqueSecret {
+pub struct OpaqueSecret {
     /// Where the value came from.
-    pub(crate) origin: Origin,
+    pub origin: Origin,
     /// 8 hex digits, under a key that is new on each start.
-    pub(crate) fingerprint: String,
+    pub fingerprint: String,
     /// The value, without its mark.
-    pub(crate) value: Arc<Tree>,
+    pub value: Arc<Tree>,
     /// For a value that is opaque only because it contains a known secret: the explanation.
-    pub(crate) like: Option<String>,
+    pub like: Option<String>,
 }
 
 /// A value that can be shown, and refuses every other use that is not registered.
-pub(crate) trait Opaque: fmt::Display + Clone + Send + Sync + 'static {
+pub trait Opaque: fmt::Display + Clone + Send + Sync + 'static {
     /// The error for every other use.
     fn refuse(&self) -> Box<EvalAltResult>;
 }
@@ -84,7 +84,7 @@ impl fmt::Debug for OpaqueSecret {
 }
 
 /// Adds to each secret in a value why it is opaque, if it is not a secret in its own right.
-pub(crate) fn tell_alike(value: &mut Dynamic, why: &dyn Fn(&Path) -> Option<String>) {
+pub fn tell_alike(value: &mut Dynamic, why: &dyn Fn(&Path) -> Option<String>) {
     if let Some(mut secret) = value.write_lock::<OpaqueSecret>() {
         secret.like = secret.origin.path().and_then(why);
         return;
@@ -147,7 +147,7 @@ type Answer<T> = Result<T, Box<EvalAltResult>>;
 
 /// Registers the behaviour of opaque secrets and big integers. Without this, an engine shows no secret either, but evaluates
 /// some comparisons instead of refusing them.
-pub(crate) fn register_types(module: &mut Module) {
+pub fn register_types(module: &mut Module) {
     module.set_custom_type::<OpaqueSecret>("secret");
     module.set_custom_type::<BigInteger>("integer");
     register_equality(module);
@@ -173,7 +173,7 @@ fn register_equality(module: &mut Module) {
 
 /// Compares two secrets of the service, or two arguments. Comparing an argument with a secret of the service is refused: it
 /// would be a guess, and the log contains only a commitment to the argument.
-pub(crate) fn compare(a: &OpaqueSecret, b: &OpaqueSecret) -> Answer<bool> {
+pub fn compare(a: &OpaqueSecret, b: &OpaqueSecret) -> Answer<bool> {
     match a.origin.is_given() == b.origin.is_given() {
         true => Ok(a == b),
         false => {

@@ -16,7 +16,7 @@ const LOOK_EVERY: u64 = 256;
 
 /// Why a run was ended from outside the code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum End {
+pub enum End {
     /// More operations than allowed.
     Operations,
     /// Longer than allowed.
@@ -31,14 +31,14 @@ pub(crate) enum End {
 
 /// The bounds of one run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     /// Maximum number of operations.
-    pub(crate) operations: u64,
+    pub operations: u64,
     /// Maximum time on a clock that does not jump.
-    pub(crate) time: Duration,
-    /// Whether time during which the thread had no processor is not counted, up to [`PATIENCE`] times the bound. Otherwise
+    pub time: Duration,
+    /// Whether time during which the thread had no processor is not counted, up to ten times the bound. Otherwise
     /// patches would fail on a busy host through no fault of their own.
-    pub(crate) patient: bool,
+    pub patient: bool,
 }
 
 /// Limit on the elapsed time of a patient run, as a multiple of its bound.
@@ -157,7 +157,7 @@ fn next_look(used: u64, limit: u64) -> u64 {
 
 /// Runs `code`, begun at `now`, under its own bounds. Returns its result, the reason if the run was ended, and the number of
 /// operations.
-pub(crate) fn metered<T>(
+pub fn metered<T>(
     bounds: Bounds,
     now: BootTime,
     cancelled: Option<Arc<AtomicBool>>,
@@ -196,7 +196,7 @@ pub(crate) fn metered<T>(
 
 /// Counts `cost` operations of the run on this thread. Has no effect outside of a run.
 #[inline]
-pub(crate) fn charge(cost: u64) -> Option<End> {
+pub fn charge(cost: u64) -> Option<End> {
     COUNT.with(|count| {
         let used = count.used.get().saturating_add(cost);
         count.used.set(used);
@@ -205,7 +205,7 @@ pub(crate) fn charge(cost: u64) -> Option<End> {
 }
 
 /// Ends the run on this thread. The first reason is kept.
-pub(crate) fn end(why: End) {
+pub fn end(why: End) {
     COUNT.with(|count| {
         if count.ended.get().is_none() && count.limit.get() != u64::MAX {
             count.end(why);
@@ -214,6 +214,6 @@ pub(crate) fn end(why: End) {
 }
 
 /// Why the run on this thread was ended, if it was.
-pub(crate) fn ended() -> Option<End> {
+pub fn ended() -> Option<End> {
     COUNT.with(|count| count.ended.get())
 }

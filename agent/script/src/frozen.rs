@@ -35,7 +35,7 @@ const MAX_BUILDS: usize = nesting::MAX_NESTING / 2;
 const UNWATCHED: usize = memory::PATCH.variables / PATCH_CALLS;
 
 /// What frozen code may ask of the host while it runs; no operator is present.
-pub(crate) trait PatchHost: Send + Sync {
+pub trait PatchHost: Send + Sync {
     /// Reads the value at a state path without waiting for a lock; secret parts are opaque.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ pub(crate) trait PatchHost: Send + Sync {
 }
 
 /// A script function with deep copies of all captured values and reached functions.
-pub(crate) struct Frozen {
+pub struct Frozen {
     functions: AST,
     name: String,
     captured: Vec<Dynamic>,
@@ -62,18 +62,19 @@ pub(crate) struct Frozen {
     /// Data passed to its calls; created on the first call, because the lease is not known before.
     tag: OnceLock<Arc<CallTag>>,
     /// The captured values in the order of the parameter list, for the record.
-    pub(crate) captures: Vec<Tree>,
+    pub captures: Vec<Tree>,
     /// The functions reached, as `name/parameters`, for the record.
-    pub(crate) reached: Vec<String>,
+    pub reached: Vec<String>,
     /// The results it may return, as far as its source shows.
-    pub(crate) results: Results,
+    pub results: Results,
     /// Position of the first `Err` or `Ok` call.
-    pub(crate) wraps: Option<Position>,
+    pub wraps: Option<Position>,
     /// Whether it calls `Err`.
-    pub(crate) makes_err: bool,
+    pub makes_err: bool,
 }
 
-pub(crate) fn at(position: rhai::Position) -> String {
+/// A position in the code, in words.
+pub fn at(position: rhai::Position) -> String {
     match (position.line(), position.position()) {
         (Some(line), Some(column)) => format!(" (line {line}, position {column})"),
         _ => String::new(),
@@ -165,7 +166,7 @@ impl Frozen {
     ///
     /// # Errors
     /// A part that cannot be kept, or would not exist when it runs.
-    pub(crate) fn new(
+    pub fn new(
         functions: &AST,
         function: &FnPtr,
         gives: Option<usize>,
@@ -218,17 +219,17 @@ impl Frozen {
     }
 
     /// Makes access to a missing name of a map an error.
-    pub(crate) fn strictly(self) -> Self {
+    pub fn strictly(self) -> Self {
         Self { strict: true, ..self }
     }
 
     /// Names and literal texts in it: properties, keys and string constants.
-    pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
+    pub fn words(&self) -> impl Iterator<Item = &str> {
         self.words.iter().map(String::as_str)
     }
 
     /// The literal state paths that it reads. Its author must be allowed to read them when it is made.
-    pub(crate) fn reads(&self) -> impl Iterator<Item = &str> {
+    pub fn reads(&self) -> impl Iterator<Item = &str> {
         self.reads.iter().map(String::as_str)
     }
 }
@@ -334,7 +335,7 @@ impl PatchCode for Frozen {
 
 impl Frozen {
     /// The value at a path as it would read it now; `None` if it may not or there is no value.
-    pub(crate) fn look(&self, path: &str) -> Option<Dynamic> {
+    pub fn look(&self, path: &str) -> Option<Dynamic> {
         self.host.read(path).ok()
     }
 
@@ -392,7 +393,7 @@ fn failed(error: &rhai::EvalAltResult) -> PatchFailure {
 }
 
 /// The text of a Rhai error, without the names that Rhai generates for closures.
-pub(crate) fn explain(error: &rhai::EvalAltResult) -> String {
+pub fn explain(error: &rhai::EvalAltResult) -> String {
     let text = error.to_string();
     let mut clean = String::with_capacity(text.len());
     let mut rest = text.as_str();

@@ -8,16 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rhai::{Dynamic, Engine, EvalAltResult, EvalContext, Expression, Position, Scope, Token};
 
-use super::engine;
-use crate::convert;
-use crate::handle;
-use crate::host;
+use crate::engine;
+use crate::handle::whole;
 use debug_base::Path;
+
+/// Assigns a value to a whole state, or the result of an operator (`+` for `+=`; empty for `=`) on the state's value and
+/// the given one.
+pub type Assign = fn(path: &Path, operator: &str, value: Dynamic) -> Result<Dynamic, Box<EvalAltResult>>;
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
 /// Registers with an engine the assignments to states in `code`, and `type_of` for values of states.
-pub(crate) fn teach(engine: &mut Engine, code: &str, is_state: impl Fn(&str) -> bool) {
+pub fn teach(engine: &mut Engine, code: &str, is_state: impl Fn(&str) -> bool, to_state: Assign) {
     let places = assigned(engine, code, is_state);
     let names: BTreeSet<&String> = places.values().collect();
     for name in names {
@@ -35,7 +37,7 @@ pub(crate) fn teach(engine: &mut Engine, code: &str, is_state: impl Fn(&str) -> 
                 })
             },
             false,
-            move |context, inputs, operator| assign(context, &path, inputs, operator),
+            move |context, inputs, operator| assign(context, &path, inputs, operator, to_state),
         );
     }
     #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
@@ -51,10 +53,10 @@ pub(crate) fn teach(engine: &mut Engine, code: &str, is_state: impl Fn(&str) -> 
 }
 
 /// Name of `type_of` in parsed code. Rhai's own `type_of` cannot be overridden and does not know handles.
-pub(crate) const TYPE_OF: &str = "type_of=";
+pub const TYPE_OF: &str = "type_of=";
 
 /// The name of a function as typed in code.
-pub(crate) fn typed(name: &str) -> &str {
+pub fn typed(name: &str) -> &str {
     if name == TYPE_OF { "type_of" } else { name }
 }
 
@@ -115,6 +117,7 @@ fn assign(
     path: &Path,
     inputs: &[Expression<'_>],
     operator: &Dynamic,
+    to_state: Assign,
 ) -> Fallible<Dynamic> {
     let [input] = inputs else { return Err("an assignment has one right side".into()) };
     let value = context.eval_expression_tree(input)?;
@@ -126,24 +129,16 @@ fn assign(
         *variable = if operator.is_empty() { value } else { applied(operator, variable.clone(), value)? };
         return Ok(Dynamic::UNIT);
     }
-    let tag = host::current()?;
-    if operator.is_empty() {
-        return handle::write(&tag, path.clone(), value).map(|()| Dynamic::UNIT);
-    }
-    let before = handle::resolve(&tag, path.clone())?;
-    if operator == "+" && handle::path_of(&before).is_some() {
-        return handle::add(&tag, path, value).map(|()| Dynamic::UNIT);
-    }
-    let after = applied(operator, before.clone(), handle::whole(value)?)?;
-    if !convert::identical(&before, &after) {
-        handle::write(&tag, path.clone(), after)?;
-    }
-    Ok(Dynamic::UNIT)
+    to_state(path, operator, value)
 }
 
-fn applied(operator: &str, before: Dynamic, value: Dynamic) -> Fallible<Dynamic> {
+/// The result of an operator on two values.
+///
+/// # Errors
+/// The operator is not defined for them.
+pub fn applied(operator: &str, before: Dynamic, value: Dynamic) -> Fallible<Dynamic> {
     let mut scope = Scope::new();
-    scope.push_dynamic("before", handle::whole(before)?);
+    scope.push_dynamic("before", whole(before)?);
     scope.push_dynamic("value", value);
     engine::for_eval().eval_with_scope(&mut scope, &format!("before {operator} value"))
 }

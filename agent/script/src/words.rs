@@ -3,13 +3,13 @@
 
 /// A function of the language.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Word {
+pub struct Word {
     /// Its name.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Its call syntax.
-    pub(crate) usage: &'static str,
+    pub usage: &'static str,
     /// Its purpose, in one line.
-    pub(crate) about: &'static str,
+    pub about: &'static str,
 }
 
 const fn word(name: &'static str, usage: &'static str, about: &'static str) -> Word {
@@ -17,7 +17,7 @@ const fn word(name: &'static str, usage: &'static str, about: &'static str) -> W
 }
 
 /// All functions, by name.
-pub(crate) const WORDS: &[Word] = &[
+pub const WORDS: &[Word] = &[
     word("E", "E()", "the number e"),
     word("Fn", r#"Fn("name")"#, "the function of that name as a value; a closure `|x| x + 1` is one, too"),
     word("PI", "PI()", "the number pi"),
@@ -126,6 +126,6 @@ pub(crate) const WORDS: &[Word] = &[
 ];
 
 /// The function with this name.
-pub(crate) fn find(name: &str) -> Option<&'static Word> {
+pub fn find(name: &str) -> Option<&'static Word> {
     WORDS.iter().find(|word| word.name == name)
 }

@@ -24,19 +24,19 @@ const BYTES_PER_OPERATION: usize = 64;
 /// Size of a list item in bytes, with a short text.
 const ITEM: usize = 64;
 /// The longest string that a function of this library creates, in bytes.
-pub(crate) const MAX_STRING: usize = 64 << 10;
+pub const MAX_STRING: usize = 64 << 10;
 /// Maximum number of items in an array or map.
-pub(crate) const MAX_ITEMS: usize = 10_000;
+pub const MAX_ITEMS: usize = 10_000;
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
 /// Adds the library to an engine.
-pub(crate) fn install(engine: &mut Engine, library: &Arc<Module>) {
+pub fn install(engine: &mut Engine, library: &Arc<Module>) {
     engine.register_global_module(library.clone());
 }
 
 /// Builds the library; once per process, shared by every engine.
-pub(crate) fn build() -> Arc<Module> {
+pub fn build() -> Arc<Module> {
     let mut module = Module::new();
     ArithmeticPackage::init(&mut module);
     LogicPackage::init(&mut module);
@@ -78,7 +78,7 @@ fn charge_operations(cost: u64) -> Fallible<()> {
 }
 
 /// The error that ends a run in Rhai; the meter has the actual reason.
-pub(crate) fn terminated() -> Box<EvalAltResult> {
+pub fn terminated() -> Box<EvalAltResult> {
     EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE).into()
 }
 
@@ -323,7 +323,7 @@ fn maps(module: &mut Module) {
 const COMPARE_DEPTH: usize = 32;
 
 /// Whether two values are equal; handles in them are read.
-pub(crate) fn same(a: &Dynamic, b: &Dynamic) -> Fallible<bool> {
+pub fn same(a: &Dynamic, b: &Dynamic) -> Fallible<bool> {
     same_below(handle::settled(a)?.as_ref(), handle::settled(b)?.as_ref(), 0)
 }
 

@@ -6,7 +6,7 @@ use super::engine::PATCH_EXPRESSIONS;
 
 /// What code is frozen for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// To answer calls of a point.
     Patch,
     /// To decide whether a change may stay.
@@ -34,7 +34,7 @@ impl Purpose {
 
 /// A part of the code that cannot be kept, or would not exist when it runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum FreezeError {
+pub enum FreezeError {
     /// No such function.
     UnknownFunction {
         /// Name in the source.
@@ -88,7 +88,7 @@ pub(crate) enum FreezeError {
 
 impl FreezeError {
     /// The error in words for this purpose.
-    pub(crate) fn told(&self, purpose: Purpose) -> String {
+    pub fn told(&self, purpose: Purpose) -> String {
         let caller = purpose.caller();
         match self {
             Self::UnknownFunction { name, at } => {

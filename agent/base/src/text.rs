@@ -1,0 +1,45 @@
+//! Text for people.
+
+use debug_policy::is_hidden;
+
+/// Escapes characters that are invisible or change how the text around them is shown, so that one text is one line.
+pub fn escape(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) {
+            line.extend(c.escape_unicode());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// The first characters of a text, escaped, for one line.
+pub fn shortened(text: &str) -> String {
+    const MAX: usize = 64;
+    let line = escape(text);
+    match line.char_indices().nth(MAX) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing that policy calls hidden may appear in a line.
+    #[test]
+    fn nothing_that_cannot_be_seen_gets_into_a_line_of_the_services_log() {
+        for c in (0..=0x10_ffff).filter_map(char::from_u32) {
+            let line = escape(&format!("a{c}b"));
+            assert!(!line.chars().any(is_hidden), "U+{:04X}", u32::from(c));
+            assert_eq!(line == format!("a{c}b"), !is_hidden(c), "U+{:04X}", u32::from(c));
+        }
+        assert_eq!(
+            escape("A\u{61c}B\u{e0041}C\u{ad}D\u{200b}E\n"),
+            "A\\u{61c}B\\u{e0041}C\\u{ad}D\\u{200b}E\\u{a}"
+        );
+    }
+}
