@@ -13,7 +13,6 @@ use tracing::{Subscriber, level_filters::LevelFilter};
 #[cfg(feature = "tracing")]
 use tracing_subscriber::{filter::Filtered, registry::LookupSpan};
 
-use crate::config::{self, Flag};
 use crate::guard::Gauge;
 #[cfg(feature = "tracing")]
 use crate::levels::{Levels, LogFilter};
@@ -21,6 +20,8 @@ use crate::notes::Note;
 use crate::start::{self, Running};
 use crate::status::{Shared, Status};
 use debug_base::Path;
+use debug_config as config;
+use debug_config::Flag;
 #[cfg(feature = "http")]
 use debug_points::Registry;
 use debug_state as state;
@@ -132,9 +133,9 @@ impl Agent {
     /// right after the last route, and the other layers after it: in axum the layer that is added last is the
     /// outermost.
     ///
-    /// [`Agent::outside`] names a layer that must not be skipped, and [`HttpLayer::behind`](crate::HttpLayer::behind)
+    /// [`Agent::outside`] names a layer that must not be skipped, and [`HttpLayer::behind`](debug_http::HttpLayer::behind)
     /// requires it. A patch never answers a request that has not passed every named layer, unless its route is exempt
-    /// from the missing one by [`HttpLayer::beside`](crate::HttpLayer::beside).
+    /// from the missing one by [`HttpLayer::beside`](debug_http::HttpLayer::beside).
     ///
     /// ```
     /// use axum::{Router, extract::Request, http::StatusCode, middleware::{self, Next}, response::Response, routing::get};
@@ -160,19 +161,19 @@ impl Agent {
     ///
     /// A router under `nest_service` is a service of its own: it needs this layer, too.
     #[cfg(feature = "http")]
-    pub fn http_layer(&self) -> crate::HttpLayer {
-        crate::HttpLayer::new(self.registry.clone(), &[])
+    pub fn http_layer(&self) -> debug_http::HttpLayer {
+        debug_http::HttpLayer::new(self.registry.clone(), &[])
     }
 
     /// Names a layer of the service, so that the agent sees where it stands. Add it after [`Agent::http_layer`].
     ///
     /// The layer's behaviour is unchanged. If a request reaches the agent's layer without having passed the named one,
     /// no patch answers it, its route takes no patches, and the service's log, stderr and `info()` say so. A route that
-    /// does not need the layer is exempted with [`HttpLayer::beside`](crate::HttpLayer::beside). While the agent is
+    /// does not need the layer is exempted with [`HttpLayer::beside`](debug_http::HttpLayer::beside). While the agent is
     /// inert this costs one branch.
     #[cfg(feature = "http")]
-    pub fn outside<L>(&self, name: impl AsRef<str>, layer: L) -> crate::OutsideLayer<L> {
-        crate::OutsideLayer::new(layer, name.as_ref(), self.registry.as_deref())
+    pub fn outside<L>(&self, name: impl AsRef<str>, layer: L) -> debug_http::OutsideLayer<L> {
+        debug_http::OutsideLayer::new(layer, name.as_ref(), self.registry.as_deref())
     }
 
     /// The layer that tells the agent that the service's subscriber is installed. The agent's own events wait until

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use crate::core::Core;
 use crate::eval::{self, Submission};
 use crate::gate::{self, MethodPermit, Refusal};
-use crate::net::{Client, Closed, Dispatch, Flow, Outbox, Refused};
 use crate::queue::Queue;
 use crate::records;
 use crate::session::{Session, Who};
 use debug_base::BootTime;
+use debug_net::{Client, Closed, Dispatch, Flow, Outbox, Refused};
 
 /// The dispatcher that the net thread hands calls to.
 pub(crate) struct Desk {

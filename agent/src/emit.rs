@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use debug_wire::messages::InForce;
 use tracing::subscriber::NoSubscriber;
 
-use crate::threads::Next;
 use debug_base::escape;
+use debug_base::threads::Next;
 
 /// The most queued events; further ones are counted and dropped.
 const WAITING: usize = 1_024;

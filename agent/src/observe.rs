@@ -16,12 +16,12 @@ use serde_json::json;
 
 use crate::core::{Core, RateLimit};
 use crate::guard;
-use crate::lifetimes::{Left, Told};
 use crate::marks::{HEARTBEAT, Marks};
 use crate::records::record;
-use crate::threads::{self, Next};
-use debug_base::{BootTime, Wait};
+use debug_base::threads::Next;
+use debug_base::{BootTime, Wait, threads};
 use debug_lease::Cause;
+use debug_net::expiry::{Left, Told};
 use debug_points::{CrashNotes, Failed, Note, Observer, PatchFailure, Tripped};
 
 /// The most queued failures; a thread of the service never blocks on them. Events that end a layer are not limited:

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::threads::Next;
+use debug_base::threads::Next;
 
 /// Work for an eval thread.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -155,7 +155,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::threads::{Faults, spawn};
+    use debug_base::threads::{Faults, spawn};
 
     /// After a panic neither the thread nor the operator's turn is lost.
     #[test]

@@ -10,9 +10,9 @@ use debug_policy::Mode;
 use debug_wire::messages::{EndedLease, FailingPatch};
 use rhai::{AST, Scope};
 
-use crate::net::Outbox;
 use crate::shapes::Shapes;
 use debug_base::BootTime;
+use debug_net::Outbox;
 
 /// The operator, as the certificate names them.
 #[derive(Clone, Debug, Eq, PartialEq)]

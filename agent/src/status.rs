@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::threads::Faults;
 use debug_base::BootTime;
+use debug_base::threads::Faults;
 use debug_lease::{Leases, Overdue, Stuck};
 
 /// How long a revert may wait for a lock of the service before it is reported.

@@ -11,6 +11,7 @@ mod error;
 mod fence;
 mod key;
 mod known;
+mod literal;
 mod marks;
 mod nearest;
 mod orders;
@@ -22,6 +23,7 @@ mod spelling;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod threads;
 mod tree;
 mod wait;
 
@@ -34,6 +36,7 @@ pub use de::{TreeDeserializer, from_tree};
 pub use error::TreeError;
 pub use fence::{Outside, Panicked, fenced};
 pub use known::{Look, looking, sought};
+pub use literal::Known;
 pub use marks::PLACEHOLDER;
 pub use nearest::nearest;
 pub use orders::{Here, Orders, alike};

@@ -5,18 +5,7 @@ use rhai::{AST, ASTFlags, ASTNode, Expr, Position, Stmt};
 use super::walk;
 
 use crate::convert;
-use debug_base::Tree;
-
-/// A result, or a part of one.
-#[derive(Debug, PartialEq)]
-pub enum Known {
-    /// Known only at run time.
-    Unknown,
-    /// A literal.
-    Value(Tree),
-    /// A map with these keys.
-    Map(Vec<(String, Known)>),
-}
+use debug_base::Known;
 
 /// The results that a function may return, with their positions.
 #[derive(Debug, Default)]
@@ -93,23 +82,10 @@ fn known(value: &Expr) -> Known {
     literal.and_then(|value| convert::from_dynamic(value, None).ok()).map_or(Known::Unknown, Known::Value)
 }
 
-impl Known {
-    /// The whole value, if all of it is literal.
-    pub fn tree(&self) -> Option<Tree> {
-        match self {
-            Self::Unknown => None,
-            Self::Value(tree) => Some(tree.clone()),
-            Self::Map(entries) => {
-                let tree = |(key, known): &(String, Self)| Some((key.clone(), known.tree()?));
-                entries.iter().map(tree).collect::<Option<Vec<_>>>().map(Tree::Map)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use debug_base::Tree;
 
     fn answers(code: &str) -> Vec<Known> {
         let engine = rhai::Engine::new_raw();

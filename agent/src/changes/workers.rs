@@ -7,7 +7,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::status::Waits;
-use crate::threads::{self, Faults, Next};
+use debug_base::threads;
+use debug_base::threads::{Faults, Next};
 
 /// What happened to a submitted job.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

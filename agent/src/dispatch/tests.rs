@@ -6,7 +6,7 @@ use debug_wire::messages::EvalParams;
 
 use super::*;
 use crate::planted;
-use crate::threads::Next;
+use debug_base::threads::Next;
 
 struct Set {
     core: Arc<Core>,

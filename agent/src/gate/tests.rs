@@ -33,7 +33,7 @@ pub(crate) fn core(folder: &tempfile::TempDir) -> Core {
     let redactor = Arc::new(Redactor::new(&[]));
     let states = Arc::new(States::new(Vec::new(), Vec::new(), redactor.clone()).unwrap());
     let policy = Policy::parse(debug_policy::DEFAULT).unwrap();
-    let (waits, faults) = (Waits::default(), crate::threads::Faults::default());
+    let (waits, faults) = (Waits::default(), debug_base::threads::Faults::default());
     Core {
         service: "test".to_owned(),
         instance: "1".to_owned(),

@@ -29,7 +29,7 @@ fn check_route(patch: &Frozen) -> Result<(), Refusal> {
     }
     #[cfg(feature = "http")]
     for (answer, position) in &patch.results.answers {
-        crate::http::check_answer(answer)
+        debug_http::check_answer(answer)
             .map_err(|what| Refusal::state(format!("{what}{}", at(*position)), help))?;
     }
     Ok(())

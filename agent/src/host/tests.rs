@@ -8,9 +8,8 @@ use rhai::{Dynamic, Engine, EvalAltResult, FnPtr, INT, Module, Scope};
 
 use super::MODULE;
 use crate::handle;
-use debug_script::engine;
 use debug_script::words::{self, WORDS};
-use debug_script::{convert, values};
+use debug_script::{convert, engine, values};
 
 /// The most arguments tried: one more than any function of the agent or of Rhai takes.
 const MOST: usize = 5;

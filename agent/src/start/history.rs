@@ -6,8 +6,8 @@ use debug_audit::kinds::LEASE_ENDS;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::config::Config;
-use crate::net::Tls;
+use debug_config::Config;
+use debug_net::Tls;
 
 /// What the log says about earlier processes.
 #[derive(Default)]

@@ -8,10 +8,10 @@ use super::super::{NonEmpty, Refusal, claim};
 use super::*;
 use crate::changes::WriteChange;
 use crate::effect::{Options, Proposal};
-use crate::net::Outbox;
 use crate::run::Run;
 use crate::session::{Session, Who};
 use debug_base::Tree;
+use debug_net::Outbox;
 use debug_state::{Place, writable};
 
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]

@@ -1,0 +1,114 @@
+//! Decides who may finish a handshake.
+
+use std::sync::Arc;
+
+use pki_types::{CertificateDer, UnixTime};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
+use x509_parser::parse_x509_certificate;
+
+use super::identity::Identify;
+use super::tls::Authority;
+
+/// The longest validity of an operator's certificate, in seconds: a day, and an hour by which a CA may backdate it for
+/// hosts with slow clocks. A stolen certificate is useless the next day.
+const MAX_LIFETIME: i64 = 25 * 3600;
+
+/// A certificate of the CA that names no operator. The reason is in the handshake's error; the peer gets only an alert.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct IdentityRefused(pub(crate) String);
+
+/// Applies webpki's checks (chain, times, purpose, revocation), then the agent's own: a single certificate, an
+/// authority that is still valid, and exactly one operator's identity.
+#[derive(Debug)]
+pub(crate) struct OperatorVerifier {
+    pub(crate) webpki: Arc<dyn ClientCertVerifier>,
+    pub(crate) authorities: Vec<Authority>,
+    pub(crate) identify: Identify,
+}
+
+impl ClientCertVerifier for OperatorVerifier {
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if !intermediates.is_empty() {
+            return Err(refuse(format!(
+                "{} certificates besides its own were sent, and operators are issued by the CA itself",
+                intermediates.len()
+            )));
+        }
+        let verified = self.webpki.verify_client_cert(end_entity, &[], now)?;
+        // Check the identity before the lifetime: an agent's certificate must be refused for its name.
+        (self.identify.operator)(end_entity).map_err(refuse)?;
+        self.times(end_entity, now).map_err(refuse)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        // Never called: TLS 1.3 is the only version enabled.
+        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // Do not reveal the trusted authorities to a peer that has shown no certificate.
+        &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        true
+    }
+
+    fn offer_client_auth(&self) -> bool {
+        true
+    }
+}
+
+impl OperatorVerifier {
+    /// Checks what webpki does not: that the authority has not expired, and the length of the validity.
+    fn times(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), String> {
+        let (_, parsed) =
+            parse_x509_certificate(certificate).map_err(|_| "the certificate cannot be parsed".to_owned())?;
+        let issuer = parsed.issuer().as_raw();
+        if self.authorities.iter().any(|a| a.subject == issuer && a.not_after < now.as_secs()) {
+            return Err("the CA's own certificate has expired".to_owned());
+        }
+        let validity = parsed.validity();
+        let lifetime = validity.not_after.timestamp().saturating_sub(validity.not_before.timestamp());
+        if lifetime > MAX_LIFETIME {
+            return Err(format!(
+                "the certificate is made for {} h, and operators get 24 h at most",
+                lifetime / 3600
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn refuse(reason: String) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(IdentityRefused(reason)))))
+}
