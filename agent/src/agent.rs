@@ -13,12 +13,12 @@ use tracing::{Subscriber, level_filters::LevelFilter};
 #[cfg(feature = "tracing")]
 use tracing_subscriber::{filter::Filtered, registry::LookupSpan};
 
-use crate::guard::Gauge;
+use crate::boot::status::{Shared, Status};
+use crate::boot::{self, Running};
 #[cfg(feature = "tracing")]
-use crate::levels::{Levels, LogFilter};
-use crate::notes::Note;
-use crate::start::{self, Running};
-use crate::status::{Shared, Status};
+use crate::changes::levels::{Levels, LogFilter};
+use crate::execute::guard::Gauge;
+use crate::recorder::notes::Note;
 use debug_base::Path;
 use debug_config as config;
 use debug_config::Flag;
@@ -443,7 +443,7 @@ impl Builder {
         match self.try_start_from_env() {
             Ok(agent) => agent,
             Err(StartError(why)) => {
-                start::refuse_start(&why);
+                boot::refuse_start(&why);
                 Agent::without(Status::Refused(why))
             }
         }
@@ -461,13 +461,13 @@ impl Builder {
         match flag {
             Flag::Off => Ok(Agent::without(Status::Inert)),
             Flag::On => {
-                let prepared = start::prepare(self)?;
+                let prepared = boot::prepare(self)?;
                 let status = Shared::new(Status::Starting);
                 #[cfg(feature = "http")]
                 let registry = prepared.registry.clone();
                 #[cfg(feature = "tracing")]
                 let levels = prepared.levels.clone();
-                let running = start::launch(prepared, status.clone())?;
+                let running = boot::launch(prepared, status.clone())?;
                 Ok(Agent {
                     status,
                     #[cfg(feature = "http")]

@@ -1,5 +1,8 @@
 //! The state that all threads of the agent share.
 
+#[cfg(test)]
+pub(crate) mod planted;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -9,17 +12,17 @@ use debug_policy::{Action, Policy, Request, Resource};
 use debug_wire::messages::{EndedLease, InForce};
 use serde_json::{Value, json};
 
+use crate::boot::status::Waits;
+use crate::boot::watchdog::Observing;
 use crate::changes::Writes;
+use crate::changes::levels::Levels;
 use crate::changes::snapshot::Snapshots;
 use crate::changes::workers::Helpers;
-use crate::emit::Emitter;
-use crate::guard::Guards;
-use crate::levels::Levels;
-use crate::notes::Note;
-use crate::observe::Observing;
-use crate::records;
+use crate::execute::guard::Guards;
+use crate::recorder::emit::Emitter;
+use crate::recorder::notes::Note;
+use crate::recorder::records;
 use crate::session::Session;
-use crate::status::Waits;
 use debug_base::threads::Faults;
 use debug_base::{Basis, BootTime, Panicked, Path, Tree, Wait, fenced};
 use debug_lease::{Cause, EndError, Leases, Stands, Undone};
@@ -55,7 +58,7 @@ pub(crate) struct Core {
     /// Faults found at start, each of which disables only itself; set once, for the life of the process.
     pub(crate) at_start: OnceLock<Vec<Note>>,
     /// Names in the author's code and in the policy; set once.
-    pub(crate) names: OnceLock<crate::start::Names>,
+    pub(crate) names: OnceLock<crate::boot::Names>,
     /// The number of permits that the gate has issued.
     pub(crate) permits: AtomicU64,
     /// Snapshots of states.
@@ -197,7 +200,7 @@ impl Core {
     pub(crate) fn guarded<R>(&self, what: &str, run: impl FnOnce() -> R) -> Option<R> {
         let run = || {
             #[cfg(test)]
-            crate::planted::meet(what);
+            crate::core::planted::meet(what);
             run()
         };
         fenced(run).map_err(|Panicked| self.panicked(what)).ok()

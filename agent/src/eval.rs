@@ -1,7 +1,9 @@
 //! One eval, from its signed payload to its reply: record it, run it, undo it if it fails, record the outcome, reply.
 
 mod accept;
+pub(crate) mod explain;
 mod outcome;
+pub(crate) mod queue;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,10 +15,9 @@ use rhai::{AST, Dynamic, Engine, FnPtr, Scope};
 use serde_json::{Value, json};
 
 use crate::core::Core;
-use crate::explain;
 use crate::host::{self, EvalTag};
-use crate::records;
-use crate::run::Run;
+use crate::recorder::records;
+use crate::session::run::Run;
 use crate::session::{Session, Workspace};
 use accept::{Accepted, accept, tell_missing};
 use debug_base::{BootTime, Panicked, fenced};
@@ -86,7 +87,7 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
         }
     }
     // The eval may have made a lease after its session was closed, and it may have been the session's last.
-    core.guarded("the end of a session", || crate::dispatch::detach(core, &session));
+    core.guarded("the end of a session", || crate::methods::detach(core, &session));
 }
 
 /// Cleans up after an eval that panicked. The panic's text is not shown: it may come from the service's code and may

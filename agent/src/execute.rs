@@ -1,5 +1,9 @@
 //! Executes effects. Nothing else does, and each effect needs its permit.
 
+pub(crate) mod guard;
+pub(crate) mod listing;
+pub(crate) mod plan;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -9,15 +13,14 @@ use debug_wire::table::HostFunction;
 use rhai::{Array, Dynamic, INT, Map};
 use serde_json::Value;
 
+use self::guard::Counts;
 use crate::changes::snapshot::{Snapshot, SnapshotError};
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Proposal};
+use crate::execute::plan::Overlay;
 use crate::gate::{self, NonEmpty, Opened, Permit, Refusal};
-use crate::guard::{self, Counts};
-use crate::listing;
-use crate::plan::Overlay;
-use crate::records;
-use crate::run::{Run, Step};
+use crate::recorder::records;
+use crate::session::run::{Run, Step};
 use debug_base::{BootTime, Path, Tree, Wait, roughly};
 use debug_lease::{Cause, ChangeError, EndError, Lease, overlaps};
 use debug_script::frozen::PatchHost;

@@ -21,9 +21,9 @@ use serde_json::{Map, Value, json};
 
 use crate::core::Core;
 use crate::effect::{Effect, Options, Proposal};
-use crate::records;
-use crate::run::Run;
+use crate::recorder::records;
 use crate::session::Session;
+use crate::session::run::Run;
 use asked::Decided;
 use debug_base::{BootTime, Path, Tree};
 use debug_lease::{Claim, DEFAULT_TTL, Lease, Phase};

@@ -2,6 +2,7 @@
 
 mod answers;
 mod arguments;
+pub(crate) mod handle;
 mod level;
 mod wish;
 
@@ -16,10 +17,9 @@ use crate::core::Core;
 use crate::effect::Effect;
 use crate::eval;
 use crate::execute;
+use crate::execute::plan::{self, Planning};
 use crate::gate::{self, Refusal};
-use crate::handle;
-use crate::plan::{self, Planning};
-use crate::run::{Run, charged};
+use crate::session::run::{Run, charged};
 use debug_base::Path;
 use debug_script::library::terminated;
 use debug_script::meter::{self, End};

@@ -7,43 +7,24 @@
 extern crate self as debug_agent;
 
 mod agent;
+mod boot;
 mod changes;
 mod core;
-mod dispatch;
 mod effect;
-mod emit;
 mod eval;
 mod execute;
-mod explain;
 mod gate;
-mod guard;
-mod handle;
 mod host;
-#[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "without the filter nobody asks for levels"))]
-mod levels;
-mod listing;
-mod marks;
-mod notes;
-mod observe;
-mod plan;
-#[cfg(test)]
-mod planted;
-mod queue;
-mod records;
-mod run;
+mod methods;
+mod recorder;
 mod session;
-mod shapes;
-mod start;
-mod status;
-#[cfg(feature = "tracing")]
-mod tracing_layer;
 
 pub use crate::agent::{Agent, Builder, StartError};
+pub use crate::boot::status::Status;
 #[cfg(feature = "tracing")]
-pub use crate::levels::LogFilter;
-pub use crate::status::Status;
+pub use crate::changes::levels::LogFilter;
 #[cfg(feature = "tracing")]
-pub use crate::tracing_layer::TracingLayer;
+pub use crate::recorder::tracing_layer::TracingLayer;
 #[cfg(feature = "macros")]
 pub use debug_agent_macros::patchable;
 pub use debug_base::Secret;

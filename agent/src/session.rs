@@ -1,5 +1,8 @@
 //! One operator's TLS connection, and its state between evals.
 
+pub(crate) mod run;
+pub(crate) mod shapes;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +13,7 @@ use debug_policy::Mode;
 use debug_wire::messages::{EndedLease, FailingPatch};
 use rhai::{AST, Scope};
 
-use crate::shapes::Shapes;
+use crate::session::shapes::Shapes;
 use debug_base::BootTime;
 use debug_net::Outbox;
 

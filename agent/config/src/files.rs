@@ -62,7 +62,7 @@ pub enum FileError {
         /// The path.
         path: PathBuf,
     },
-    /// Larger than [`MAX_FILE`].
+    /// Larger than 1 MiB.
     #[error("`{}` is larger than {MAX_FILE} bytes", .path.display())]
     Size {
         /// The file.

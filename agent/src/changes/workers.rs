@@ -6,7 +6,7 @@ use std::io;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::status::Waits;
+use crate::boot::status::Waits;
 use debug_base::threads;
 use debug_base::threads::{Faults, Next};
 
@@ -107,7 +107,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::status::{Shared, Status};
+    use crate::boot::status::{Shared, Status};
 
     #[test]
     fn a_wait_holds_up_its_own_state_only_and_is_told_of_when_it_is_long() {

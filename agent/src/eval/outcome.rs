@@ -8,12 +8,12 @@ use rhai::EvalAltResult;
 use serde_json::{Map, Value, json};
 
 use crate::core::Core;
-use crate::emit::Weight;
+use crate::eval::explain;
 use crate::execute;
-use crate::explain;
 use crate::gate::Refusal;
-use crate::records;
-use crate::run::Run;
+use crate::recorder::emit::Weight;
+use crate::recorder::records;
+use crate::session::run::Run;
 use debug_base::{BootTime, Tree};
 use debug_script::engine::EVAL;
 use debug_script::meter::End;
@@ -282,5 +282,5 @@ pub(super) fn failure(core: &Core, call: u64, failed: Failed) -> FromAgent {
     let mut failure = Failure::new(failed.code, core.scrub(&failed.message), failed.help);
     failure.data.audit = failed.audit;
     failure.data.leases = failed.ends;
-    crate::dispatch::failed(call, failure)
+    crate::methods::failed(call, failure)
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Refusal;
 use crate::core::Core;
 use crate::effect::Effect;
-use crate::records;
+use crate::recorder::records;
 use debug_base::Wait;
 use debug_lease::{Cause, Lease, Making};
 

@@ -10,7 +10,7 @@ use debug_wire::table::Function;
 use super::requests::{resource, with_options};
 use crate::core::Core;
 use crate::effect::{Effect, Options};
-use crate::run::Run;
+use crate::session::run::Run;
 use debug_base::Path;
 
 /// A request that policy denies for every possible value. The service's state was not read.

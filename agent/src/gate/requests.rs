@@ -7,7 +7,7 @@ use debug_policy::{Action, Request, Resource};
 use super::asked::{Asked, NonEmpty};
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Options, Proposal};
-use crate::run::Run;
+use crate::session::run::Run;
 use debug_base::{BootTime, Path};
 use debug_lease::{DEFAULT_TTL, Lease};
 

@@ -8,7 +8,7 @@ use debug_wire::table::HostFunction;
 use super::{Refusal, may_know};
 use crate::core::Core;
 use crate::effect::{Options, Proposal};
-use crate::run::Run;
+use crate::session::run::Run;
 use debug_base::{BootTime, Path, roughly};
 use debug_lease::{Lease, overlaps};
 

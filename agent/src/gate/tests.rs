@@ -11,14 +11,14 @@ use debug_policy::{Policy, Resource};
 use debug_wire::messages::After;
 
 use super::Opened;
+use crate::boot::status::Waits;
 use crate::changes::Writes;
+use crate::changes::levels::Levels;
 use crate::changes::snapshot::Snapshots;
 use crate::changes::workers::Helpers;
 use crate::core::{Core, RateLimit};
-use crate::emit::Emitter;
-use crate::guard::Guards;
-use crate::levels::Levels;
-use crate::status::Waits;
+use crate::execute::guard::Guards;
+use crate::recorder::emit::Emitter;
 use debug_base::{BootTime, Wait};
 use debug_lease::{Cause, Change, ChangeError, EndError, Lease, Leases, Phase, Undone};
 use debug_points::Registry;
@@ -28,7 +28,7 @@ use debug_state::{Keyed, Redactor, Scrubber, States};
 pub(crate) fn core(folder: &tempfile::TempDir) -> Core {
     let (log, opened) = Log::open(folder.path(), SigningKey::generate("test/test/1").unwrap()).unwrap();
     // A log must begin with this record.
-    let boot = crate::records::record("boot", serde_json::json!({}));
+    let boot = crate::recorder::records::record("boot", serde_json::json!({}));
     log.append(vec![boot], debug_audit::Until::Durable).durable().unwrap();
     let redactor = Arc::new(Redactor::new(&[]));
     let states = Arc::new(States::new(Vec::new(), Vec::new(), redactor.clone()).unwrap());

@@ -9,7 +9,7 @@ use rhai::{Dynamic, FnPtr, Map};
 
 use crate::effect::Options;
 use crate::gate::Refusal;
-use crate::handle;
+use crate::host::handle;
 use debug_base::Path;
 use debug_script::convert;
 

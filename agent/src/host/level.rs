@@ -9,11 +9,11 @@ use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
 
 use super::arguments::{options, text, usage};
 use super::wish::{guarding, possible};
+use crate::changes::levels::{LevelChange, OWN, is_inside, level_name};
 use crate::core::Core;
 use crate::effect::{Effect, Options, Proposal};
 use crate::gate::{Barred, NonEmpty, Refusal};
-use crate::levels::{LevelChange, OWN, is_inside, level_name};
-use crate::run::Run;
+use crate::session::run::Run;
 
 /// The levels by name, from the least verbose.
 const LEVELS: [(&str, LevelFilter); 6] = [

@@ -7,7 +7,7 @@ use debug_wire::table::FUNCTIONS;
 use rhai::{Dynamic, Engine, EvalAltResult, FnPtr, INT, Module, Scope};
 
 use super::MODULE;
-use crate::handle;
+use crate::host::handle;
 use debug_script::words::{self, WORDS};
 use debug_script::{convert, engine, values};
 

@@ -16,10 +16,10 @@ use crate::changes::{PatchChange, WriteChange, only_because_of};
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Listing, Options, Proposal};
 use crate::eval::BIND_SECRET;
+use crate::execute::listing;
 use crate::execute::{self, PatchView};
 use crate::gate::{self, Barred, NonEmpty, Refusal, Standing};
-use crate::listing;
-use crate::run::Run;
+use crate::session::run::Run;
 use debug_base::{BootTime, Evidence, Path, PathError, Tree, Unreadable, Wait};
 use debug_lease::{Conflict, Lease};
 use debug_points::{Kind, Point};
@@ -37,7 +37,7 @@ pub(super) fn wish(
     c: Option<Dynamic>,
 ) -> Result<Vec<Effect>, Refusal> {
     let (core, run) = (&tag.core, &tag.run);
-    let see = |listing| Effect::See(listing, crate::listing::subject(a.as_ref()));
+    let see = |listing| Effect::See(listing, crate::execute::listing::subject(a.as_ref()));
     let effect = match function.id {
         HostFunction::Help => see(Listing::Help),
         HostFunction::Info => see(Listing::Info),

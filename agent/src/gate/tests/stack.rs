@@ -8,7 +8,7 @@ use super::super::{NonEmpty, Refusal, claim};
 use super::*;
 use crate::changes::WriteChange;
 use crate::effect::{Options, Proposal};
-use crate::run::Run;
+use crate::session::run::Run;
 use crate::session::{Session, Who};
 use debug_base::Tree;
 use debug_net::Outbox;

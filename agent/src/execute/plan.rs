@@ -16,10 +16,10 @@ use crate::changes::snapshot::Snapshots;
 use crate::core::Core;
 use crate::effect::{Effect, Proposal};
 use crate::execute;
+use crate::execute::listing;
 use crate::gate::{self, Barred, Considered, Refusal};
 use crate::host::charge;
-use crate::listing;
-use crate::run::{Run, charged};
+use crate::session::run::{Run, charged};
 use debug_base::{BootTime, Path, Tree, roughly};
 use debug_script::{convert, memory, values};
 

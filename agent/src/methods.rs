@@ -12,10 +12,10 @@ use debug_wire::table::{self, Method, MethodId};
 use serde_json::{Value, json};
 
 use crate::core::Core;
+use crate::eval::queue::Queue;
 use crate::eval::{self, Submission};
 use crate::gate::{self, MethodPermit, Refusal};
-use crate::queue::Queue;
-use crate::records;
+use crate::recorder::records;
 use crate::session::{Session, Who};
 use debug_base::BootTime;
 use debug_net::{Client, Closed, Dispatch, Flow, Outbox, Refused};
@@ -170,7 +170,7 @@ impl Desk {
         let cancelled = session.begin(id);
         let submission = Submission { session: session.clone(), call: id, params, counter, cancelled };
         let core = self.core.clone();
-        let job: crate::queue::Job = Box::new(move || eval::evaluate(&core, submission));
+        let job: crate::eval::queue::Job = Box::new(move || eval::evaluate(&core, submission));
         let queued = if reserved {
             self.queue.push_reserved(&session.operator.name, job)
         } else {

@@ -1,6 +1,8 @@
 //! The kinds of changes in force: patches of points and writes of states.
 
 mod layers;
+#[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "without the filter nobody asks for levels"))]
+pub(crate) mod levels;
 #[cfg(test)]
 mod model;
 mod patch;

@@ -7,7 +7,7 @@ use crate::core::Core;
 use crate::effect::Options;
 use crate::execute::{count, rows};
 use crate::gate;
-use crate::run::Run;
+use crate::session::run::Run;
 use debug_lease::Lease;
 use debug_points::{Failed, Kind, LayerInfo, Makes, PointInfo};
 

@@ -15,9 +15,9 @@ use pki_types::UnixTime;
 use serde_json::json;
 
 use crate::core::{Core, RateLimit};
-use crate::guard;
-use crate::marks::{HEARTBEAT, Marks};
-use crate::records::record;
+use crate::execute::guard;
+use crate::recorder::marks::{HEARTBEAT, Marks};
+use crate::recorder::records::record;
 use debug_base::threads::Next;
 use debug_base::{BootTime, Wait, threads};
 use debug_lease::Cause;
@@ -202,7 +202,7 @@ fn tell(core: &Core) {
     for news in core.points.news() {
         core.append(vec![record("alarm", json!({ "points": news }))]);
         core.emitter.alarm(&news);
-        crate::start::complain(&news);
+        crate::boot::complain(&news);
         core.note(news);
     }
 }

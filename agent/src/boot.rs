@@ -3,6 +3,8 @@
 mod history;
 mod names;
 mod notices;
+pub(crate) mod status;
+pub(crate) mod watchdog;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,21 +20,21 @@ use pki_types::UnixTime;
 use serde_json::{Value, json};
 
 use crate::agent::{Builder, StartError};
+use crate::boot::status::{Shared, Status};
+use crate::boot::watchdog::Observing;
 use crate::changes::Writes;
+use crate::changes::levels::Levels;
 use crate::changes::snapshot::Snapshots;
 use crate::changes::workers::{Helpers, Turn};
 use crate::core::{Core, RateLimit};
-use crate::dispatch::Desk;
-use crate::emit::Emitter;
+use crate::eval::queue::Queue;
+use crate::execute::guard::{Gauge, Guards};
 use crate::gate;
-use crate::guard::{Gauge, Guards};
-use crate::levels::Levels;
-use crate::marks::Marks;
-use crate::notes::Note;
-use crate::observe::Observing;
-use crate::queue::Queue;
-use crate::records::{self, record};
-use crate::status::{Shared, Status};
+use crate::methods::Desk;
+use crate::recorder::emit::Emitter;
+use crate::recorder::marks::Marks;
+use crate::recorder::notes::Note;
+use crate::recorder::records::{self, record};
 use debug_base::threads::{Faults, Next};
 use debug_base::{BootTime, Panicked, Path, Wait, fenced, threads};
 use debug_config as config;
@@ -67,7 +69,7 @@ pub(crate) fn refuse_start(why: &str) {
     let what = format!("the debug agent does not start, the service goes on without it: {why}");
     complain(&what);
     let lines: Vec<&str> = what.lines().map(str::trim).collect();
-    crate::emit::refused(&lines.join("; "));
+    crate::recorder::emit::refused(&lines.join("; "));
 }
 
 /// Prints a line on stderr: before the service's subscriber is installed there is no better place.

@@ -6,7 +6,7 @@
 //! stderr, in the service's log and in the `boot` record, and from then on in `info().notes`.
 
 use crate::core::Core;
-use crate::notes::Note;
+use crate::recorder::notes::Note;
 
 /// The most notices on stderr; the others are only in `info()`.
 const MAX_ON_STDERR: usize = 20;

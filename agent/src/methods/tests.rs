@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use debug_wire::messages::EvalParams;
 
 use super::*;
-use crate::planted;
+use crate::core::planted;
 use debug_base::threads::Next;
 
 struct Set {

@@ -5,7 +5,7 @@ use debug_policy::{NamedResource, Resource};
 
 use super::notices::{Notices, guess};
 use crate::core::Core;
-use crate::notes::Note;
+use crate::recorder::notes::Note;
 use debug_base::{Path, Tree, Wait, nearest};
 use debug_points::Kind;
 use debug_state::StateError;

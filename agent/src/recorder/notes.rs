@@ -2,7 +2,7 @@
 
 use crate::core::Core;
 use crate::gate;
-use crate::run::Run;
+use crate::session::run::Run;
 use debug_base::Path;
 
 /// A note, and what it reveals beyond what every operator may list (points, layers, the agent itself).

@@ -5,7 +5,7 @@ use rhai::{EvalAltResult, ParseError, ParseErrorType, Position};
 
 use crate::core::Core;
 use crate::gate;
-use crate::run::Run;
+use crate::session::run::Run;
 use debug_base::{Path, Wait, nearest};
 use debug_script::frozen::explain;
 use debug_script::roots::typed;

@@ -17,8 +17,8 @@ use self::looks::Looks;
 use crate::changes::failed;
 use crate::changes::snapshot::Snapshot;
 use crate::core::Core;
+use crate::execute::plan::{Overlay, Planning};
 use crate::gate::Refusal;
-use crate::plan::{Overlay, Planning};
 use crate::session::Session;
 use debug_base::{Path, Tree, Wait};
 use debug_lease::{ChangeError, Conflict, EndError, Lease};
@@ -410,7 +410,7 @@ impl Run {
         if !std::mem::replace(&mut self.done().hit, true) {
             let body = json!({ "session": self.session.id, "operator": self.session.operator.spiffe, "eval": self.record,
                 "secret_in": "output" });
-            core.append(vec![crate::records::kept("alarm", body)]);
+            core.append(vec![crate::recorder::records::kept("alarm", body)]);
             let operator = &self.session.operator.name;
             core.emitter.alarm(&format!(
                 "an eval of {operator} put out a secret that it had not revealed; it was replaced"

@@ -9,7 +9,7 @@ use crate::core::Core;
 use crate::effect::{Effect, Guarding, Proposal};
 use crate::execute::{broken, ended, holds};
 use crate::gate::{self, Refusal};
-use crate::run::Run;
+use crate::session::run::Run;
 use debug_base::{BootTime, Path};
 use debug_lease::{ChangeError, EndError, Lease, Phase};
 

@@ -5,15 +5,15 @@ use debug_wire::table::{self, FUNCTIONS, Function, Undo};
 use pki_types::UnixTime;
 use rhai::Dynamic;
 
+use crate::changes::levels::level_name;
 use crate::core::Core;
 use crate::effect::Listing;
 use crate::eval::{MAX_OUTPUT, MAX_RESULT};
 use crate::execute::{count, rows};
 use crate::gate::{self, Refusal};
-use crate::handle;
-use crate::levels::level_name;
-use crate::notes::Note;
-use crate::run::{MAX_EFFECTS, Run};
+use crate::host::handle;
+use crate::recorder::notes::Note;
+use crate::session::run::{MAX_EFFECTS, Run};
 use debug_base::{BootTime, Path, Tree, nearest, roughly};
 use debug_lease::{Conflict, DEFAULT_TTL, GRACE, Lease};
 use debug_net::Bounds;
@@ -70,12 +70,12 @@ fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
         (Some(function), Some(word)) => format!("{function}\n\nof the language: {word}"),
         // Also tell that the name is a function of a later version: the operator may mean that one.
         (None, Some(word)) if table::LATER.contains(&name) => {
-            let (message, _) = crate::explain::later(name);
+            let (message, _) = crate::eval::explain::later(name);
             format!("{word}\n\nas a function of the agent: {message}")
         }
         (Some(said), None) | (None, Some(said)) => said,
         (None, None) if table::LATER.contains(&name) => {
-            let (message, help) = crate::explain::later(name);
+            let (message, help) = crate::eval::explain::later(name);
             return Err(Refusal::state(message, &help));
         }
         (None, None) => {
