@@ -10,6 +10,7 @@ mod rehearsal;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;
+pub(crate) mod waits;
 pub(crate) mod workers;
 mod write;
 

@@ -12,11 +12,11 @@ use debug_policy::{Action, Policy, Request, Resource};
 use debug_wire::messages::{EndedLease, InForce};
 use serde_json::{Value, json};
 
-use crate::boot::status::Waits;
 use crate::boot::watchdog::Observing;
 use crate::changes::Writes;
 use crate::changes::levels::Levels;
 use crate::changes::snapshot::Snapshots;
+use crate::changes::waits::Waits;
 use crate::changes::workers::Helpers;
 use crate::execute::guard::Guards;
 use crate::recorder::emit::Emitter;
@@ -273,7 +273,7 @@ impl Core {
                 let why = match cause {
                     // What a guard saw was readable to the guard's author, who need not be the lease's holder.
                     Cause::GuardFailed(_) => String::new(),
-                    _ => crate::eval::cut(detail.as_str().unwrap_or_default()),
+                    _ => debug_base::cut(detail.as_str().unwrap_or_default()),
                 };
                 let record = records::lease_ended(cause.kind(), &ended.lease, by, &self.told(undone), detail);
                 let recorded = self.log.append(vec![record], Until::Written);
@@ -370,6 +370,19 @@ impl Core {
         for (id, cause) in self.leases.overdue(BootTime::now()) {
             // Losing the race against the revert thread is the normal case.
             self.see_to_end(id, &cause, Wait::AGENT);
+        }
+    }
+
+    /// Completes the end of a session: its leases get their grace once the client is gone, and the close record is written
+    /// after the last of its evals. Called whenever either may be due.
+    pub(crate) fn detach(&self, session: &Session) {
+        if session.is_gone() {
+            self.leases.session_lost(session.id, BootTime::now());
+            self.mark();
+        }
+        if let Some(why) = session.detach() {
+            let body = json!({ "session": session.id, "operator": session.operator.spiffe, "why": why });
+            self.append(vec![records::kept("session.close", body)]);
         }
     }
 

@@ -1,6 +1,9 @@
 //! The effects of evals on the service, and their reads from it. An effect is only a proposal until the gate has passed
 //! it.
 
+mod barred;
+mod refusal;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +11,13 @@ use debug_policy::{Action, Resource};
 use debug_wire::table::{Function, HostFunction};
 use rhai::FnPtr;
 
-use crate::gate::{Barred, NonEmpty, Refusal};
+pub(crate) use barred::Barred;
+use debug_base::NonEmpty;
 use debug_base::{BootTime, Path, Tree};
 use debug_lease::{Change, Lease};
 use debug_points::Point;
 use debug_script::frozen::Frozen;
+pub(crate) use refusal::Refusal;
 
 /// An effect requested through a host function.
 pub(crate) enum Effect {

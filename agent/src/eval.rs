@@ -9,40 +9,29 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use debug_audit::Until;
-use debug_wire::messages::{Code, EvalParams, FromAgent, Output};
+use debug_wire::messages::{Code, EvalParams, FromAgent};
 use rhai::{AST, Dynamic, Engine, FnPtr, Scope};
 use serde_json::{Value, json};
 
 use crate::core::Core;
+use crate::host::output::{self, PATIENCE};
 use crate::host::{self, EvalTag};
 use crate::recorder::records;
+use crate::session::limits::MAX_RESULT;
 use crate::session::run::Run;
 use crate::session::{Session, Workspace};
 use accept::{Accepted, accept, tell_missing};
 use debug_base::{BootTime, Panicked, fenced};
 use debug_script::copies::Switched;
 use debug_script::engine::EVAL;
-use debug_script::meter::{self, Bounds, End};
+use debug_script::meter::{self, Bounds};
 use debug_script::nesting::{self, MAX_NESTING};
 use debug_script::{convert, memory, values, walk};
 use debug_state as state;
 use outcome::{Failed, failure, finish_failed, succeed};
 
-pub(crate) use accept::{BIND_SECRET, is_reserved_call};
-pub(crate) use outcome::{cut, summary};
-
-/// The most output of one eval, in bytes.
-pub(crate) const MAX_OUTPUT: usize = 1 << 20;
-
-/// The most bytes of one `output` message.
-const OUTPUT_CHUNK: usize = 64 << 10;
-
-/// The longest displayed result, in bytes.
-pub(crate) const MAX_RESULT: usize = 256 << 10;
-
-/// How long an eval waits for a slow client to take output before its session is closed.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) use accept::is_reserved_call;
+pub(crate) use outcome::{failed, summary};
 
 /// An eval with a verified signature, queued to run.
 pub(crate) struct Submission {
@@ -87,7 +76,7 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
         }
     }
     // The eval may have made a lease after its session was closed, and it may have been the session's last.
-    core.guarded("the end of a session", || crate::methods::detach(core, &session));
+    core.guarded("the end of a session", || core.detach(&session));
 }
 
 /// Cleans up after an eval that panicked. The panic's text is not shown: it may come from the service's code and may
@@ -100,37 +89,6 @@ fn panicked(core: &Core, session: &Session, run: Option<&Run>) -> Failed {
     match run {
         Some(run) => finish_failed(core, run, failed(explain::undone(run)), Instant::now()),
         None => failed("nothing was changed; attach again"),
-    }
-}
-
-/// Streams what a script prints, in chunks, without the secrets known now.
-pub(crate) fn print(core: &Core, run: &Run, text: &str) {
-    let outbox = &run.session.outbox;
-    let line = format!("{}\n", run.scrub(core, text));
-    if !run.may_send(line.len(), MAX_OUTPUT) {
-        meter::end(End::Size);
-        return;
-    }
-    // The process may die after the output: the eval's record must be on disk first.
-    if core.log.append(Vec::new(), Until::Durable).durable().is_err() {
-        meter::end(End::Refused);
-        return;
-    }
-    let mut rest = line.as_str();
-    while !rest.is_empty() {
-        let mut at = rest.len().min(OUTPUT_CHUNK);
-        while !rest.is_char_boundary(at) {
-            at -= 1;
-        }
-        let (chunk, tail) = rest.split_at(at);
-        rest = tail;
-        let output = Output { id: run.call, text: chunk.to_owned() };
-        let sent =
-            FromAgent::notification("output", &output).ok().map(|m| outbox.send_patiently(m, PATIENCE));
-        if !matches!(sent, Some(Ok(()))) {
-            meter::end(End::Cancelled);
-            return;
-        }
     }
 }
 
@@ -200,7 +158,7 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Resul
 /// Prints what a plan listed before its code failed.
 fn tell_planned(core: &Core, run: &Run) {
     if let Some(text) = run.end_plan().and_then(|planned| planned.up_to_failure()) {
-        print(core, run, &text);
+        output::print(core, run, &text);
     }
 }
 

@@ -16,11 +16,13 @@ use serde_json::Value;
 use self::guard::Counts;
 use crate::changes::snapshot::{Snapshot, SnapshotError};
 use crate::core::Core;
+use crate::effect::Refusal;
 use crate::effect::{Effect, Guarding, Proposal};
 use crate::execute::plan::Overlay;
-use crate::gate::{self, NonEmpty, Opened, Permit, Refusal};
+use crate::gate::{self, Opened, Permit};
 use crate::recorder::records;
 use crate::session::run::{Run, Step};
+use debug_base::NonEmpty;
 use debug_base::{BootTime, Path, Tree, Wait, roughly};
 use debug_lease::{Cause, ChangeError, EndError, Lease, overlaps};
 use debug_script::frozen::PatchHost;
@@ -586,7 +588,7 @@ impl PatchHost for PatchView {
         let planned = self.planned.as_ref().and_then(|planned| planned.look(&self.core, &path));
         let tree = planned.unwrap_or_else(|| self.core.read(&path, Wait::Try));
         let tree = tree.map_err(|e| e.knowing(&[]).to_string())?;
-        if !crate::host::leaves(&path, &tree).into_vec().into_iter().all(|leaf| self.is_permitted(leaf)) {
+        if !debug_base::leaves(&path, &tree).into_vec().into_iter().all(|leaf| self.is_permitted(leaf)) {
             return unread();
         }
         Ok(convert::to_dynamic(&tree, &path, &self.core.keyed))
@@ -599,4 +601,17 @@ impl PatchHost for PatchView {
         let owner = self.core.leases.find(lease).map(|l| l.owner).unwrap_or_default();
         script_log(&owner, Some(lease), None, warn, &self.core.scrub(text));
     }
+}
+
+/// The cost of an effect in operations: its record takes about as long to write, and as much room on the disk, as that
+/// many operations take time.
+pub(crate) const EFFECT: u64 = 100;
+
+/// Charges an effect, and every byte that it writes into logs. A run that exceeds its budget ends after this effect.
+pub(crate) fn charge(effect: &Effect) {
+    let written = match effect {
+        Effect::Log { text, .. } => 1_000 + text.len() as u64,
+        _ => EFFECT,
+    };
+    debug_script::meter::charge(written);
 }

@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use debug_audit::{AppendError, Until};
+use debug_audit::Until;
 use debug_policy::{Action, Decision, Denial, Policy, Request, Resource};
 use debug_wire::messages::After;
 use debug_wire::table::Method;
 use serde_json::{Map, Value, json};
 
 use crate::core::Core;
-use crate::effect::{Effect, Options, Proposal};
+use crate::effect::{Effect, Options, Proposal, Refusal};
 use crate::recorder::records;
 use crate::session::Session;
 use crate::session::run::Run;
@@ -30,42 +30,9 @@ use debug_lease::{Claim, DEFAULT_TTL, Lease, Phase};
 use requests::{requests, resource};
 use stack::{called, check_stack};
 
-pub(crate) use asked::NonEmpty;
 pub(crate) use permit::{MethodPermit, Opened, Permit};
-pub(crate) use preview::{Barred, could_read, speaks_of};
+pub(crate) use preview::{could_read, may_see_note};
 pub(crate) use stack::{Standing, not_failing, on_top, standing, standing_at, unagreed};
-
-/// Why the gate refused.
-#[derive(Clone, Debug)]
-pub(crate) enum Refusal {
-    /// Policy denies it.
-    Denied(Box<Denial>),
-    /// The log cannot be written.
-    Log(AppendError),
-    /// The target does not exist or is in another state.
-    State {
-        /// What the agent found.
-        message: String,
-        /// What to do.
-        help: String,
-    },
-}
-
-impl Refusal {
-    /// A refusal because of the state of the target.
-    pub(crate) fn state(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self::State { message: message.into(), help: help.into() }
-    }
-
-    /// The reason in one line.
-    pub(crate) fn message(&self) -> String {
-        match self {
-            Self::Denied(denial) => format!("denied: {} {}", denial.action, denial.resource),
-            Self::Log(error) => error.to_string(),
-            Self::State { message, .. } => message.clone(),
-        }
-    }
-}
 
 /// Decides, records the intent, opens the lease; only then returns the permit.
 ///
@@ -191,7 +158,7 @@ pub(crate) fn may_know(core: &Core, run: &Run, path: &Path, tree: Option<&Tree>)
 /// # Errors
 /// A denial that names no path.
 pub(crate) fn must_see(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Result<(), Refusal> {
-    for leaf in crate::host::leaves(path, tree).iter() {
+    for leaf in debug_base::leaves(path, tree).iter() {
         if let Decision::Deny(denial) = core.policy.decide(&run.request(core, Action::Read, resource(leaf))) {
             return Err(Refusal::Denied(Box::new(nameless(denial))));
         }

@@ -4,6 +4,7 @@ mod answers;
 mod arguments;
 pub(crate) mod handle;
 mod level;
+pub(crate) mod output;
 mod wish;
 
 use std::cell::RefCell;
@@ -15,10 +16,10 @@ use rhai::{Dynamic, EvalAltResult, FnPtr, FuncRegistration, Module, NativeCallCo
 
 use crate::core::Core;
 use crate::effect::Effect;
-use crate::eval;
+use crate::effect::Refusal;
 use crate::execute;
 use crate::execute::plan::{self, Planning};
-use crate::gate::{self, Refusal};
+use crate::gate::{self};
 use crate::session::run::{Run, charged};
 use debug_base::Path;
 use debug_script::library::terminated;
@@ -26,7 +27,7 @@ use debug_script::meter::{self, End};
 use debug_script::{convert, memory, nesting, values};
 
 pub(crate) use arguments::is_option;
-pub(crate) use wish::{is_container, leaves, read, read_found, set, state_refusal};
+pub(crate) use wish::{BIND_SECRET, read, read_found, set, state_refusal};
 
 /// The eval that a host function is called from.
 #[derive(Clone)]
@@ -131,7 +132,7 @@ fn plan(
     let result = function.call_within_context::<Dynamic>(ctx, ());
     let planned = run.end_plan().unwrap_or_default();
     if let (Err(_), Some(text)) = (&result, planned.up_to_failure()) {
-        eval::print(core, run, &text);
+        output::print(core, run, &text);
     }
     drop(result?);
     let rows = planned.into_value();
@@ -145,7 +146,7 @@ fn print(ctx: NativeCallContext<'_>, value: Dynamic) -> Fallible<()> {
     let value = handle::whole(value)?;
     let text =
         if value.is_string() { values::text(&value).unwrap_or_default() } else { convert::display(&value) };
-    eval::print(&tag.core, &tag.run, &text);
+    output::print(&tag.core, &tag.run, &text);
     if meter::ended().is_some() { Err(terminated()) } else { Ok(()) }
 }
 
@@ -184,19 +185,6 @@ pub(crate) fn set_with_options(
     perform(tag, || wish::wish(function, tag, Some(path.clone()), Some(value.clone()), Some(options.clone())))
 }
 
-/// The cost of an effect in operations: its record takes about as long to write, and as much room on the disk, as that
-/// many operations take time.
-const EFFECT: u64 = 100;
-
-/// Charges an effect, and every byte that it writes into logs. A run that exceeds its budget ends after this effect.
-pub(crate) fn charge(effect: &Effect) {
-    let written = match effect {
-        Effect::Log { text, .. } => 1_000 + text.len() as u64,
-        _ => EFFECT,
-    };
-    meter::charge(written);
-}
-
 /// Forms the effects, passes each through the gate, and executes it. A refusal ends the eval, however deep the call is.
 pub(crate) fn perform(
     tag: &EvalTag,
@@ -228,7 +216,7 @@ fn pass_each(tag: &EvalTag, effects: Vec<Effect>) -> Result<Vec<Dynamic>, Refusa
         if run.is_over() {
             break;
         }
-        charge(&effect);
+        execute::charge(&effect);
         let result = charged(|| execute::execute(core, run, gate::pass(core, run, effect)?))?;
         run.session.shapes().note(&result);
         // If the result is too large, the run ends after this effect.
@@ -240,7 +228,7 @@ fn pass_each(tag: &EvalTag, effects: Vec<Effect>) -> Result<Vec<Dynamic>, Refusa
 
 /// Charges a look at a container as a read, and records it: it takes the service's lock, but is no effect of its own.
 pub(crate) fn looked(tag: &EvalTag, path: &Path) {
-    meter::charge(EFFECT);
+    meter::charge(execute::EFFECT);
     tag.run.looked_at(path);
 }
 
@@ -268,7 +256,7 @@ fn refuse(tag: &EvalTag, refusal: Refusal) -> Fallible<Dynamic> {
 fn revert_all(tag: &EvalTag) -> Fallible<Dynamic> {
     may_go_on(tag)?;
     let (core, run) = (&tag.core, &tag.run);
-    meter::charge(EFFECT);
+    meter::charge(execute::EFFECT);
     match execute::end_each(core, run, wish::revertible(core, run)) {
         Ok(ended) if ended.is_empty() => Ok(values::say("nothing to do")),
         Ok(ended) => Ok(values::say(ended.join("\n"))),

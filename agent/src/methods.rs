@@ -6,15 +6,17 @@ use std::sync::Arc;
 use debug_audit::{Checkpoint, Until};
 use debug_wire::messages::{
     Call, CancelParams, CheckpointResult, Code, EvalParams, Failure, FromAgent, HelloParams, HelloResult,
-    PingResult, Process, ProofParams, ProofResult, Ready, Version,
+    PingResult, Process, ProofParams, ProofResult, Ready,
 };
 use debug_wire::table::{self, Method, MethodId};
 use serde_json::{Value, json};
 
 use crate::core::Core;
+use crate::effect::Refusal;
+use crate::eval::failed;
 use crate::eval::queue::Queue;
 use crate::eval::{self, Submission};
-use crate::gate::{self, MethodPermit, Refusal};
+use crate::gate::{self, MethodPermit};
 use crate::recorder::records;
 use crate::session::{Session, Who};
 use debug_base::BootTime;
@@ -132,7 +134,7 @@ impl Desk {
                 attaching.outbox.close();
             }
             // The client may have disconnected while the record was being written.
-            core.guarded("the end of a session", || detach(&core, &attaching));
+            core.guarded("the end of a session", || core.detach(&attaching));
         });
         if self.queue.push_reserved(&session.operator.name, greeting) {
             return Ok(Flow::Continue);
@@ -238,11 +240,6 @@ pub(crate) fn base64(bytes: &[u8; 32]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// The reply for a failed call.
-pub(crate) fn failed(id: u64, error: Failure) -> FromAgent {
-    FromAgent::Failure { jsonrpc: Version::V2, id: Some(id), error }
-}
-
 fn too_many() -> Failure {
     Failure::new(
         Code::Limit,
@@ -328,19 +325,6 @@ fn tree_size(checkpoint: &str) -> Option<u64> {
     Checkpoint::parse(&format!("{text}\n")).ok().map(|head| head.size)
 }
 
-/// Completes the end of a session: its leases get their grace once the client is gone, and the close record is written
-/// after the last of its evals. Called whenever either may be due.
-pub(crate) fn detach(core: &Core, session: &Session) {
-    if session.is_gone() {
-        core.leases.session_lost(session.id, BootTime::now());
-        core.mark();
-    }
-    if let Some(why) = session.detach() {
-        let body = json!({ "session": session.id, "operator": session.operator.spiffe, "why": why });
-        core.append(vec![records::kept("session.close", body)]);
-    }
-}
-
 fn encode(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
@@ -400,7 +384,7 @@ impl Dispatch for Desk {
     fn closed(&self, session: &Arc<Session>, why: Closed) {
         session.leave(why.to_string());
         self.core.sessions().remove(&session.id);
-        detach(&self.core, session);
+        self.core.detach(session);
     }
 
     fn refused(&self, peer: std::net::SocketAddr, why: Refused) {

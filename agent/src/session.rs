@@ -1,5 +1,6 @@
 //! One operator's TLS connection, and its state between evals.
 
+pub(crate) mod limits;
 pub(crate) mod run;
 pub(crate) mod shapes;
 

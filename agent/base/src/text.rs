@@ -25,6 +25,18 @@ pub fn shortened(text: &str) -> String {
     }
 }
 
+/// The longest text of an error in a record, in bytes: with every byte escaped it still fits a line.
+const MAX_ERROR: usize = 4_000;
+
+/// Cuts a text to 4,000 bytes, and adds its full length.
+pub fn cut(text: &str) -> String {
+    if text.len() <= MAX_ERROR {
+        return text.to_owned();
+    }
+    let end = (0..=MAX_ERROR).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}… ({} bytes)", &text[..end], text.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

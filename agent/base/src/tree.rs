@@ -1,5 +1,6 @@
 use std::fmt;
 
+use crate::non_empty::NonEmpty;
 use crate::path::{Path, PathError, index_of, known_names};
 
 /// A service's value between serde and the agent: for reads, writes, undo, digests and arguments of patches.
@@ -325,4 +326,15 @@ impl fmt::Display for Wide {
             Self::Unsigned(value) => value.fmt(f),
         }
     }
+}
+
+/// The paths that policy decides about for a value: its leaves, or `path` itself if it has none.
+pub fn leaves(path: &Path, tree: &Tree) -> NonEmpty<Path> {
+    let leaves = NonEmpty::of(tree.leaves().map(|(below, _)| path.join(&below.0)));
+    leaves.unwrap_or_else(|| NonEmpty::one(path.clone()))
+}
+
+/// Whether a value has names or elements, so that a path to it stays a handle.
+pub fn is_container(tree: &Tree) -> bool {
+    matches!(tree, Tree::Map(_) | Tree::Seq(_))
 }

@@ -222,7 +222,7 @@ fn take(core: &Core, failures: &mut Failures, event: Event) {
         Event::Guarded => {}
         Event::Look => core.sweep(),
         Event::Failed { lease, call, why } => {
-            let why = crate::eval::cut(&core.scrub(&why));
+            let why = debug_base::cut(&core.scrub(&why));
             failures.first.retain(|first| core.leases.find(*first).is_ok());
             // The first failure is reported to its operator, so it is always recorded.
             let found = core.leases.find(lease).ok().filter(|_| !failures.first.contains(&lease));

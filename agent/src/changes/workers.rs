@@ -6,7 +6,7 @@ use std::io;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::boot::status::Waits;
+use super::waits::Waits;
 use debug_base::threads;
 use debug_base::threads::{Faults, Next};
 

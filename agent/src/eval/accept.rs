@@ -15,6 +15,7 @@ use super::outcome::{self, Failed, HELD, unwritable};
 use crate::core::Core;
 use crate::eval::explain;
 use crate::execute::plan::Planning;
+use crate::host::BIND_SECRET;
 use crate::host::handle;
 use crate::host::{self, EvalTag, MODULE};
 use crate::recorder::records;
@@ -24,10 +25,6 @@ use crate::session::shapes;
 use debug_base::{Path, Tree};
 use debug_script::copies::{self, Lost};
 use debug_script::{engine, memory, roots, values, walk};
-
-/// The way in which a secret is given.
-pub(crate) const BIND_SECRET: &str =
-    "bind the secret: `debugctl eval AT CODE --arg-secret name=@FILE`, and use `name` in the code";
 
 /// Whether a payload is one call that runs on the reserved thread. Checked before the payload is compiled.
 pub(crate) fn is_reserved_call(payload: &str) -> bool {

@@ -1,5 +1,6 @@
 //! Errors of a script, explained: what failed, where, and what to do next.
 
+use crate::execute::listing;
 use debug_wire::table::{self, FUNCTIONS, LATER};
 use rhai::{EvalAltResult, ParseError, ParseErrorType, Position};
 
@@ -28,7 +29,7 @@ pub(crate) fn script_error(
             advised(what, to_call(name))
         }
         EvalAltResult::ErrorVariableNotFound(name, position) if LATER.contains(&name.as_str()) => {
-            let (what, help) = later(name);
+            let (what, help) = listing::later(name);
             advised(format!("{what}{}", at(*position)), help)
         }
         EvalAltResult::ErrorVariableNotFound(name, position) => {
@@ -38,7 +39,7 @@ pub(crate) fn script_error(
         }
         // Rhai takes `call(x)` for a call of a closure, even if `x` is none.
         EvalAltResult::ErrorMismatchDataType(expected, _, position) if expected == "Fn" => {
-            let (what, help) = later("call");
+            let (what, help) = listing::later("call");
             advised(format!("{what}, except for closures{}", at(*position)), help)
         }
         EvalAltResult::ErrorMismatchDataType(expected, seen, position) => {
@@ -234,11 +235,6 @@ fn near_state(core: &Core, run: &Run, name: &str) -> Option<String> {
     Some(format!("did you mean `{near}`?"))
 }
 
-/// The error for a function of a later version.
-pub(crate) fn later(name: &str) -> (String, String) {
-    (format!("`{name}` is not part of this version"), "`help()` lists the functions".to_owned())
-}
-
 /// The most argument types that an error lists.
 const MAX_TYPES: usize = 8;
 
@@ -264,7 +260,7 @@ fn no_function(signature: &str) -> (String, String) {
     }
     // `f.call(x)` calls a closure in every version.
     if LATER.contains(&name) && !is_closure_called {
-        return later(name);
+        return listing::later(name);
     }
     if let Some(help) = leaving(name) {
         return (format!("there is no function `{name}`"), help);

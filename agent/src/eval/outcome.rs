@@ -8,9 +8,9 @@ use rhai::EvalAltResult;
 use serde_json::{Map, Value, json};
 
 use crate::core::Core;
+use crate::effect::Refusal;
 use crate::eval::explain;
 use crate::execute;
-use crate::gate::Refusal;
 use crate::recorder::emit::Weight;
 use crate::recorder::records;
 use crate::session::run::Run;
@@ -116,7 +116,7 @@ pub(super) fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Ins
     // `scrub` also raises an alarm if the message holds a secret. The record must not hold even a revealed secret:
     // `clean` removes those, too.
     let failed = Failed { message: run.scrub(core, &failed.message), ..failed };
-    let message = cut(&run.clean(core, &failed.message));
+    let message = debug_base::cut(&run.clean(core, &failed.message));
     body.insert("error".to_owned(), json!({ "code": failed.code, "message": message }));
     body.insert("undone".to_owned(), undone.into());
     match record_outcome(core, run, body) {
@@ -127,18 +127,6 @@ pub(super) fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Ins
             Failed { code: Code::Audit, message, help: lost.help, ..failed }
         }
     }
-}
-
-/// The longest text of an error in a record, in bytes: with every byte escaped it still fits a line.
-const MAX_ERROR: usize = 4_000;
-
-/// Cuts a text to [`MAX_ERROR`] bytes, and adds its full length.
-pub(crate) fn cut(text: &str) -> String {
-    if text.len() <= MAX_ERROR {
-        return text.to_owned();
-    }
-    let end = (0..=MAX_ERROR).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}… ({} bytes)", &text[..end], text.len())
 }
 
 fn outcome_body(core: &Core, run: &Run, started: Instant) -> Map<String, Value> {
@@ -282,5 +270,10 @@ pub(super) fn failure(core: &Core, call: u64, failed: Failed) -> FromAgent {
     let mut failure = Failure::new(failed.code, core.scrub(&failed.message), failed.help);
     failure.data.audit = failed.audit;
     failure.data.leases = failed.ends;
-    crate::methods::failed(call, failure)
+    self::failed(call, failure)
+}
+
+/// The reply for a failed call.
+pub(crate) fn failed(id: u64, error: Failure) -> FromAgent {
+    FromAgent::Failure { jsonrpc: debug_wire::messages::Version::V2, id: Some(id), error }
 }

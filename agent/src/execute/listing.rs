@@ -8,11 +8,12 @@ use rhai::Dynamic;
 use crate::changes::levels::level_name;
 use crate::core::Core;
 use crate::effect::Listing;
-use crate::eval::{MAX_OUTPUT, MAX_RESULT};
+use crate::effect::Refusal;
 use crate::execute::{count, rows};
-use crate::gate::{self, Refusal};
+use crate::gate::{self};
 use crate::host::handle;
 use crate::recorder::notes::Note;
+use crate::session::limits::{MAX_OUTPUT, MAX_RESULT};
 use crate::session::run::{MAX_EFFECTS, Run};
 use debug_base::{BootTime, Path, Tree, nearest, roughly};
 use debug_lease::{Conflict, DEFAULT_TTL, GRACE, Lease};
@@ -70,12 +71,12 @@ fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
         (Some(function), Some(word)) => format!("{function}\n\nof the language: {word}"),
         // Also tell that the name is a function of a later version: the operator may mean that one.
         (None, Some(word)) if table::LATER.contains(&name) => {
-            let (message, _) = crate::eval::explain::later(name);
+            let (message, _) = later(name);
             format!("{word}\n\nas a function of the agent: {message}")
         }
         (Some(said), None) | (None, Some(said)) => said,
         (None, None) if table::LATER.contains(&name) => {
-            let (message, help) = crate::eval::explain::later(name);
+            let (message, help) = later(name);
             return Err(Refusal::state(message, &help));
         }
         (None, None) => {
@@ -138,7 +139,7 @@ fn info(core: &Core, run: &Run, now: BootTime) -> Dynamic {
             "notes",
             notes(core)
                 .into_iter()
-                .filter(|note| note.is_for(core, run))
+                .filter(|note| gate::may_see_note(core, run, note))
                 .map(|note| Dynamic::from(note.text))
                 .collect::<rhai::Array>()
                 .into(),
@@ -404,4 +405,9 @@ fn mode_name(run: &Run, session: &crate::session::Session) -> &'static str {
         debug_policy::Mode::Observe => "observe",
         debug_policy::Mode::Change => "change",
     }
+}
+
+/// The error for a function of a later version.
+pub(crate) fn later(name: &str) -> (String, String) {
+    (format!("`{name}` is not part of this version"), "`help()` lists the functions".to_owned())
 }

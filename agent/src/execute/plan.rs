@@ -14,11 +14,12 @@ use rhai::{Dynamic, Map};
 
 use crate::changes::snapshot::Snapshots;
 use crate::core::Core;
+use crate::effect::{Barred, Refusal};
 use crate::effect::{Effect, Proposal};
 use crate::execute;
+use crate::execute::charge;
 use crate::execute::listing;
-use crate::gate::{self, Barred, Considered, Refusal};
-use crate::host::charge;
+use crate::gate::{self, Considered};
 use crate::session::run::{Run, charged};
 use debug_base::{BootTime, Path, Tree, roughly};
 use debug_script::{convert, memory, values};

@@ -4,9 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Value, json};
 
-use super::Refusal;
 use crate::core::Core;
-use crate::effect::Effect;
+use crate::effect::{Effect, Refusal};
 use crate::recorder::records;
 use debug_base::Wait;
 use debug_lease::{Cause, Lease, Making};

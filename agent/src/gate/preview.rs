@@ -9,23 +9,10 @@ use debug_wire::table::Function;
 
 use super::requests::{resource, with_options};
 use crate::core::Core;
-use crate::effect::{Effect, Options};
+use crate::effect::{Barred, Effect, Options};
+use crate::recorder::notes::Note;
 use crate::session::run::Run;
 use debug_base::Path;
-
-/// A request that policy denies for every possible value. The service's state was not read.
-pub(crate) struct Barred {
-    /// The function called.
-    pub(crate) function: &'static Function,
-    /// The action.
-    pub(crate) action: Action,
-    /// The resource.
-    pub(crate) resource: Resource,
-    /// Whether the operator named the resource; if not, the denial does not name it either.
-    pub(crate) named: bool,
-    /// The options given.
-    pub(crate) options: Options,
-}
 
 impl Barred {
     /// The action of the function on a resource that the operator named.
@@ -59,4 +46,10 @@ pub(crate) fn speaks_of(core: &Core, run: &Run, rule: &str) -> bool {
 /// Whether policy might let this operator read something at a path or below.
 pub(crate) fn could_read(core: &Core, run: &Run, path: &Path) -> bool {
     core.policy.could_allow(&run.request(core, Action::Read, resource(path))).is_ok()
+}
+
+/// Whether this operator may see a note.
+pub(crate) fn may_see_note(core: &Core, run: &Run, note: &Note) -> bool {
+    note.paths.iter().all(|path| could_read(core, run, path))
+        && note.rule.as_ref().is_none_or(|id| speaks_of(core, run, id))
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use debug_policy::{Action, Request, Resource};
 
-use super::asked::{Asked, NonEmpty};
+use super::asked::Asked;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Options, Proposal};
 use crate::session::run::Run;
+use debug_base::NonEmpty;
 use debug_base::{BootTime, Path};
 use debug_lease::{DEFAULT_TTL, Lease};
 
@@ -29,7 +30,7 @@ pub(super) fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -
             NonEmpty::one(Request { reason: reason.or_else(|| run.reason()), ..ask(Resource::Agent) })
         }
         Effect::Snapshot { parts, .. } => {
-            parts.flat_map(|(path, tree)| crate::host::leaves(path, tree)).map(|leaf| ask(resource(leaf)))
+            parts.flat_map(|(path, tree)| debug_base::leaves(path, tree)).map(|leaf| ask(resource(leaf)))
         }
         Effect::Diff { leaves, .. } | Effect::Read { leaves, .. } => leaves.map(|leaf| ask(resource(leaf))),
         // The path itself and everything below it: a map may be secret as a whole.

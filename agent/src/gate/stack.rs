@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use debug_policy::{Action, Decision, Resource};
 use debug_wire::table::HostFunction;
 
-use super::{Refusal, may_know};
+use super::may_know;
 use crate::core::Core;
-use crate::effect::{Options, Proposal};
+use crate::effect::{Options, Proposal, Refusal};
 use crate::session::run::Run;
 use debug_base::{BootTime, Path, roughly};
 use debug_lease::{Lease, overlaps};

@@ -11,10 +11,10 @@ use debug_policy::{Policy, Resource};
 use debug_wire::messages::After;
 
 use super::Opened;
-use crate::boot::status::Waits;
 use crate::changes::Writes;
 use crate::changes::levels::Levels;
 use crate::changes::snapshot::Snapshots;
+use crate::changes::waits::Waits;
 use crate::changes::workers::Helpers;
 use crate::core::{Core, RateLimit};
 use crate::execute::guard::Guards;

@@ -1,6 +1,6 @@
 //! Compares the possible answers of a patch, as far as its text tells, with the type that its point returns.
 
-use crate::gate::Refusal;
+use crate::effect::Refusal;
 use debug_points::{Kind, NO_ERR, NO_RESULT, Point};
 use debug_script::frozen::{Frozen, at};
 

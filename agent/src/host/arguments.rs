@@ -8,7 +8,7 @@ use debug_wire::table::{Function, HostFunction};
 use rhai::{Dynamic, FnPtr, Map};
 
 use crate::effect::Options;
-use crate::gate::Refusal;
+use crate::effect::Refusal;
 use crate::host::handle;
 use debug_base::Path;
 use debug_script::convert;

@@ -88,7 +88,7 @@ pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
 
 fn stays_handle(tag: &EvalTag, path: &Path, found: &Result<Tree, StateError>) -> bool {
     let tree = match found {
-        Ok(tree) if host::is_container(tree) => Some(tree),
+        Ok(tree) if debug_base::is_container(tree) => Some(tree),
         // A container too large to be read whole can still be read in parts.
         Err(error) if error.is_large_container() => None,
         _ => return false,

@@ -11,8 +11,10 @@ use super::arguments::{options, text, usage};
 use super::wish::{guarding, possible};
 use crate::changes::levels::{LevelChange, OWN, is_inside, level_name};
 use crate::core::Core;
+use crate::effect::{Barred, Refusal};
 use crate::effect::{Effect, Options, Proposal};
-use crate::gate::{Barred, NonEmpty, Refusal};
+use debug_base::NonEmpty;
+
 use crate::session::run::Run;
 
 /// The levels by name, from the least verbose.

@@ -14,19 +14,25 @@ use super::level;
 use crate::changes::snapshot::Snapshot;
 use crate::changes::{PatchChange, WriteChange, only_because_of};
 use crate::core::Core;
+use crate::effect::{Barred, Refusal};
 use crate::effect::{Effect, Guarding, Listing, Options, Proposal};
-use crate::eval::BIND_SECRET;
 use crate::execute::listing;
 use crate::execute::{self, PatchView};
-use crate::gate::{self, Barred, NonEmpty, Refusal, Standing};
+use crate::gate::{self, Standing};
 use crate::session::run::Run;
+use debug_base::NonEmpty;
 use debug_base::{BootTime, Evidence, Path, PathError, Tree, Unreadable, Wait};
+use debug_base::{is_container, leaves};
 use debug_lease::{Conflict, Lease};
 use debug_points::{Kind, Point};
 use debug_script::frozen::Frozen;
 use debug_script::unfrozen::Purpose;
 use debug_script::{convert, values};
 use debug_state::{Checked, StateError};
+
+/// The way in which a secret is given.
+pub(crate) const BIND_SECRET: &str =
+    "bind the secret: `debugctl eval AT CODE --arg-secret name=@FILE`, and use `name` in the code";
 
 /// The effects of a call. Only `revert_all` and `restore` can have several.
 pub(super) fn wish(
@@ -210,12 +216,6 @@ pub(crate) fn read_found(core: &Core, run: &Run, path: &Path, found: Result<Tree
         .map(|value| Effect::Read { path: path.clone(), leaves: leaves(path, &value), value })
         .map_err(|error| state_refusal(core, run, &error));
     possible(formed, HostFunction::Get.row(), state(path), Options::default())
-}
-
-/// The paths that policy decides about for a value: its leaves, or `path` itself if it has none.
-pub(crate) fn leaves(path: &Path, tree: &Tree) -> NonEmpty<Path> {
-    let leaves = NonEmpty::of(tree.leaves().map(|(below, _)| path.join(&below.0)));
-    leaves.unwrap_or_else(|| NonEmpty::one(path.clone()))
 }
 
 fn reveal(core: &Core, run: &Run, path: Path) -> Result<Effect, Refusal> {
@@ -860,11 +860,6 @@ fn known_states(core: &Core, run: &Run) -> Vec<String> {
             && gate::may_know(core, run, &path, core.read(&path, Wait::AGENT).ok().as_ref()).is_ok()
     };
     core.states.list().map(|(name, _)| name).filter(known).map(str::to_owned).collect()
-}
-
-/// Whether a value has names or elements, so that a path to it stays a handle.
-pub(crate) fn is_container(tree: &Tree) -> bool {
-    matches!(tree, Tree::Map(_) | Tree::Seq(_))
 }
 
 /// Looks up a point by name. A route without any request so far is found only with `unseen`, and is listed once its

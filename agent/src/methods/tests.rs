@@ -29,7 +29,8 @@ impl Set {
     /// Answers `hello` on this thread, as the reserved thread does.
     fn greet(&self, session: &Arc<Session>) {
         let params = json!({ "version": "0", "checkpoint": 0 });
-        let call = Call { jsonrpc: Version::V2, id: 1, method: "hello".to_owned(), params };
+        let call =
+            Call { jsonrpc: debug_wire::messages::Version::V2, id: 1, method: "hello".to_owned(), params };
         let queue = Arc::new(Queue::default());
         Desk::new(self.core.clone(), queue.clone()).call(session, call);
         // No more messages come: without an answer to `hello` this loop ends.

@@ -1,8 +1,5 @@
 //! The notes of `info()`, each with what an operator must be allowed to know to see it.
 
-use crate::core::Core;
-use crate::gate;
-use crate::session::run::Run;
 use debug_base::Path;
 
 /// A note, and what it reveals beyond what every operator may list (points, layers, the agent itself).
@@ -11,9 +8,9 @@ pub(crate) struct Note {
     /// The text.
     pub(crate) text: String,
     /// Paths of states. An operator sees the note only if they could read something at or below each of them.
-    paths: Vec<Path>,
+    pub(crate) paths: Vec<Path>,
     /// The id of a rule of the policy. Only operators to whom the rule applies see the note.
-    rule: Option<String>,
+    pub(crate) rule: Option<String>,
 }
 
 impl Note {
@@ -30,11 +27,5 @@ impl Note {
     /// The same note, about a rule of the policy.
     pub(crate) fn in_rule(self, id: &str) -> Self {
         Self { rule: Some(id.to_owned()), ..self }
-    }
-
-    /// Whether this operator may see the note.
-    pub(crate) fn is_for(&self, core: &Core, run: &Run) -> bool {
-        self.paths.iter().all(|path| gate::could_read(core, run, path))
-            && self.rule.as_ref().is_none_or(|id| gate::speaks_of(core, run, id))
     }
 }

@@ -4,12 +4,13 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
 
-use super::super::{NonEmpty, Refusal, claim};
+use super::super::{Refusal, claim};
 use super::*;
 use crate::changes::WriteChange;
 use crate::effect::{Options, Proposal};
 use crate::session::run::Run;
 use crate::session::{Session, Who};
+use debug_base::NonEmpty;
 use debug_base::Tree;
 use debug_net::Outbox;
 use debug_state::{Place, writable};
