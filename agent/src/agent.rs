@@ -1,7 +1,5 @@
 //! The API for the service author: the builder, the handle, the layers.
 
-use std::any::Any;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,10 +12,9 @@ use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{filter::Filtered, registry::LookupSpan};
 
 use crate::boot::status::{Shared, Status};
-use crate::boot::{self, Running};
+use crate::boot::{self, Mistake, Registration, Running, StartError};
 #[cfg(feature = "tracing")]
 use crate::changes::levels::{Levels, LogFilter};
-use crate::execute::guard::Gauge;
 use crate::recorder::notes::Note;
 use debug_base::Path;
 use debug_config as config;
@@ -25,7 +22,7 @@ use debug_config::Flag;
 #[cfg(feature = "http")]
 use debug_points::Registry;
 use debug_state as state;
-use debug_state::{Check, FieldCell, Place, ReadCell, State, StateHandle};
+use debug_state::{Check, FieldCell, Place, ReadCell, StateHandle};
 
 /// The agent in a service. Keep it for as long as the service runs: dropping it reverts every change and stops it.
 ///
@@ -49,45 +46,19 @@ impl fmt::Debug for Agent {
 /// What the service registers with the agent before it starts.
 #[must_use = "nothing happens before `start_from_env`"]
 pub struct Builder {
-    pub(crate) service: String,
-    pub(crate) states: Vec<Arc<dyn State>>,
-    /// The [`Check`] of a state's type, with the state's path as its author wrote it.
-    pub(crate) checks: Vec<(String, Box<dyn Any + Send>)>,
-    /// Faults in single names; each disables only that name.
-    pub(crate) faults: Vec<Note>,
-    /// The path of a list, and the field that identifies its elements.
-    pub(crate) keys: Vec<(String, String)>,
-    pub(crate) never_patch: Vec<String>,
-    pub(crate) never_write: Vec<String>,
-    pub(crate) routes: Vec<String>,
-    pub(crate) gauges: BTreeMap<String, Gauge>,
+    registration: Registration,
 }
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("service", &self.service).finish_non_exhaustive()
+        f.debug_struct("Builder").field("service", &self.registration.service).finish_non_exhaustive()
     }
 }
-
-/// Why the agent did not start. The service runs on without it.
-#[derive(Debug, thiserror::Error)]
-#[error("the debug agent does not start: {0}")]
-pub struct StartError(pub(crate) String);
 
 impl Agent {
     /// Begins an agent for the service `service`; the agent's certificate must carry the same name.
     pub fn builder(service: impl Into<String>) -> Builder {
-        Builder {
-            service: service.into(),
-            states: Vec::new(),
-            checks: Vec::new(),
-            faults: Vec::new(),
-            keys: Vec::new(),
-            never_patch: Vec::new(),
-            never_write: Vec::new(),
-            routes: Vec::new(),
-            gauges: BTreeMap::new(),
-        }
+        Builder { registration: Registration { service: service.into(), ..Registration::default() } }
     }
 
     /// An agent that does nothing.
@@ -230,7 +201,7 @@ impl Builder {
         H: StateHandle,
         H::Value: Serialize,
     {
-        self.states.push(state::read_only(Path(vec![name.into()]), handle.place()));
+        self.registration.states.push(state::read_only(Path(vec![name.into()]), handle.place()));
         self
     }
 
@@ -242,7 +213,7 @@ impl Builder {
         H: StateHandle,
         H::Value: Serialize + DeserializeOwned + Clone + PartialEq,
     {
-        self.states.push(state::writable(Path(vec![name.into()]), handle.place()));
+        self.registration.states.push(state::writable(Path(vec![name.into()]), handle.place()));
         self
     }
 
@@ -289,7 +260,7 @@ impl Builder {
     {
         if let Some(path) = self.path_of("field", path.into()) {
             let cell = Place::Shared(Arc::new(FieldCell::new(get, set)));
-            self.states.push(state::writable(path, cell));
+            self.registration.states.push(state::writable(path, cell));
         }
         self
     }
@@ -314,7 +285,9 @@ impl Builder {
         V: Serialize + Send + Sync + 'static,
     {
         if let Some(path) = self.path_of("read", path.into()) {
-            self.states.push(state::read_only(path, Place::Shared(Arc::new(ReadCell::new(get)))));
+            self.registration
+                .states
+                .push(state::read_only(path, Place::Shared(Arc::new(ReadCell::new(get)))));
         }
         self
     }
@@ -323,7 +296,9 @@ impl Builder {
     fn path_of(&mut self, function: &str, path: String) -> Option<Path> {
         let tell = |error| {
             let state = Path(vec![path.split(['.', '[']).next().unwrap_or_default().to_owned()]);
-            self.faults.push(Note::about([state], format!("`.{function}`: {error}; it is not shown")));
+            self.registration
+                .faults
+                .push(Note::about([state], format!("`.{function}`: {error}; it is not shown")));
         };
         path.parse::<Path>().map_err(tell).ok()
     }
@@ -359,7 +334,7 @@ impl Builder {
         E: fmt::Display,
     {
         let check: Check<T> = Arc::new(move |value| check(value).map_err(|error| error.to_string()));
-        self.checks.push((name.into(), Box::new(check)));
+        self.registration.checks.push((name.into(), Box::new(check)));
         self
     }
 
@@ -382,7 +357,7 @@ impl Builder {
     /// # drop(agent);
     /// ```
     pub fn key(mut self, path: impl Into<String>, field: impl Into<String>) -> Self {
-        self.keys.push((path.into(), field.into()));
+        self.registration.keys.push((path.into(), field.into()));
         self
     }
 
@@ -390,7 +365,7 @@ impl Builder {
     /// function is reported when the agent starts; an unknown route in the notes of `info()`, because routes become
     /// known as they are called.
     pub fn never_patch<S: Into<String>>(mut self, points: impl IntoIterator<Item = S>) -> Self {
-        self.never_patch.extend(points.into_iter().map(Into::into));
+        self.registration.never_patch.extend(points.into_iter().map(Into::into));
         self
     }
 
@@ -401,7 +376,7 @@ impl Builder {
     /// whenever it exists. A path that the state's type does not know closes nothing, which is reported when the agent
     /// starts.
     pub fn never_write(mut self, path: impl Into<String>) -> Self {
-        self.never_write.push(path.into());
+        self.registration.never_write.push(path.into());
         self
     }
 
@@ -415,18 +390,20 @@ impl Builder {
         number: impl Fn() -> f64 + Send + Sync + 'static,
     ) -> Self {
         let name = name.into();
-        if self.gauges.contains_key(&name) {
-            self.faults.push(Note::for_all(format!("two gauges are named `{name}`; both are seen as `()`")));
-            self.gauges.insert(name, Box::new(|| f64::NAN));
+        if self.registration.gauges.contains_key(&name) {
+            self.registration
+                .faults
+                .push(Note::for_all(format!("two gauges are named `{name}`; both are seen as `()`")));
+            self.registration.gauges.insert(name, Box::new(|| f64::NAN));
         } else {
-            self.gauges.insert(name, Box::new(number));
+            self.registration.gauges.insert(name, Box::new(number));
         }
         self
     }
 
     /// Routes that are points before their first request: `GET /api/healthcheck`.
     pub fn routes<S: Into<String>>(mut self, routes: impl IntoIterator<Item = S>) -> Self {
-        self.routes.extend(routes.into_iter().map(Into::into));
+        self.registration.routes.extend(routes.into_iter().map(Into::into));
         self
     }
 
@@ -442,7 +419,8 @@ impl Builder {
     pub fn start_from_env(self) -> Agent {
         match self.try_start_from_env() {
             Ok(agent) => agent,
-            Err(StartError(why)) => {
+            Err(error) => {
+                let why = error.why();
                 boot::refuse_start(&why);
                 Agent::without(Status::Refused(why))
             }
@@ -457,11 +435,11 @@ impl Builder {
     /// certificate, an invalid policy.
     pub fn try_start_from_env(self) -> Result<Agent, StartError> {
         let flag = Flag::from_env(std::env::var_os(config::FLAG).as_deref())
-            .map_err(|e| StartError(format!("{e}\nhelp: {}", e.help)))?;
+            .map_err(|e| StartError::Flag(Mistake::new(e.to_string(), &e.help)))?;
         match flag {
             Flag::Off => Ok(Agent::without(Status::Inert)),
             Flag::On => {
-                let prepared = boot::prepare(self)?;
+                let prepared = boot::prepare(self.registration)?;
                 let status = Shared::new(Status::Starting);
                 #[cfg(feature = "http")]
                 let registry = prepared.registry.clone();

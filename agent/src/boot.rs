@@ -1,8 +1,11 @@
 //! Starts and stops the agent: first every check, then the log, then the socket.
 
+mod error;
 mod history;
 mod names;
 mod notices;
+mod prepare;
+mod registration;
 pub(crate) mod status;
 pub(crate) mod watchdog;
 
@@ -13,22 +16,21 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use debug_audit::kinds::LEASE_RESTART;
-use debug_audit::note::SigningKey;
 use debug_audit::{Log, OpenError, Opened, Until};
-use debug_policy::{Policy, Resource};
-use pki_types::UnixTime;
+use debug_policy::Resource;
 use serde_json::{Value, json};
 
-use crate::agent::{Builder, StartError};
+pub use self::error::{Mistake, StartError};
+pub(crate) use self::prepare::{Prepared, prepare};
+pub(crate) use self::registration::Registration;
 use crate::boot::status::{Shared, Status};
-use crate::boot::watchdog::Observing;
 use crate::changes::Writes;
-use crate::changes::levels::Levels;
+use crate::changes::guards::Guards;
+use crate::changes::observer::Observing;
 use crate::changes::snapshot::Snapshots;
 use crate::changes::workers::{Helpers, Turn};
 use crate::core::{Core, RateLimit};
 use crate::eval::queue::Queue;
-use crate::execute::guard::{Gauge, Guards};
 use crate::gate;
 use crate::methods::Desk;
 use crate::recorder::emit::Emitter;
@@ -41,14 +43,10 @@ use debug_config as config;
 use debug_config::Config;
 use debug_lease::{Cause, Lease, Leases, Stuck, lock_soon};
 use debug_net as net;
-use debug_net::{Bounds, Identify, NetHandle, Tls};
-use debug_points::{CrashNotes, Found, Registry};
-use debug_script::engine;
-use debug_state as state;
-use debug_state::{Keyed, Redactor, Scrubber, States};
+use debug_net::{Bounds, NetHandle, Tls};
+use debug_points::{CrashNotes, Found};
+use debug_state::{Keyed, Scrubber};
 use history::{History, digest, history};
-pub(crate) use names::Names;
-use notices::Notices;
 
 /// How often a port or folder that another process holds is retried: a rolling restart takes seconds.
 const RETRY: Duration = Duration::from_secs(1);
@@ -76,195 +74,6 @@ pub(crate) fn refuse_start(why: &str) {
 #[expect(clippy::print_stderr, reason = "the one line that a refused start is worth; the service goes on")]
 pub(crate) fn complain(why: &str) {
     eprintln!("debug-agent: {why}");
-}
-
-/// An error with its sources, in one line.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(behind) = source {
-        text = format!("{text}: {behind}");
-        source = behind.source();
-    }
-    text
-}
-
-/// Everything that can be checked without blocking.
-pub(crate) struct Prepared {
-    config: Config,
-    policy: Policy,
-    tls: Tls,
-    key: SigningKey,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) levels: Arc<Levels>,
-    states: Arc<States>,
-    redactor: Arc<Redactor>,
-    gauges: BTreeMap<String, Gauge>,
-    names: Names,
-    notices: Notices,
-    keys: Vec<(String, String)>,
-}
-
-/// Reads and checks the configuration and all files that it names.
-///
-/// # Errors
-/// The first mistake, with advice.
-pub(crate) fn prepare(mut builder: Builder) -> Result<Prepared, StartError> {
-    let refuse = |what: String, help: &str| {
-        StartError(if help.is_empty() { what } else { format!("{what}\nhelp: {help}") })
-    };
-    let file = std::env::var_os(config::FILE).ok_or_else(|| {
-        refuse(
-            format!("`{}` is not set", config::FILE),
-            "set it to the path of `agent.toml`; `debugctl certs init` writes one",
-        )
-    })?;
-    let config = Config::load(file.as_ref(), std::env::vars_os()).map_err(|e| refuse(e.to_string(), ""))?;
-    if config.service != builder.service {
-        let what = format!(
-            "the configuration is for `{}`, the service calls itself `{}`",
-            config.service, builder.service
-        );
-        return Err(refuse(what, "use the configuration of this service"));
-    }
-    engine::self_test().map_err(|limit| {
-        refuse(
-            format!("the limit on {limit} does not hold in this build"),
-            "a feature of rhai such as `unchecked` is switched on by another crate; switch it off",
-        )
-    })?;
-    let text = config::trusted_file(&config.policy).map_err(|e| refuse(whole(&e), &e.advice()))?;
-    let text = String::from_utf8(text)
-        .map_err(|_| refuse(format!("`{}` is not UTF-8", config.policy.display()), ""))?;
-    let policy =
-        Policy::parse(&text).map_err(|e| refuse(format!("policy `{}`: {e}", config.policy.display()), ""))?;
-    let identify = identify(&config.trust.domain)?;
-    let tls = Tls::load(&config.trust, &config.service, &config.instance, identify, UnixTime::now())
-        .map_err(|e| refuse(whole(&e), &e.advice()))?;
-    let key = log_key(&config)?;
-    let redactor = Arc::new(redactor(&config)?);
-    let mut notices = Notices::of(std::mem::take(&mut builder.faults));
-    let mut closed = closed_to_writes(&builder, &mut notices);
-    let names = Names::new(closed.clone(), builder.never_patch.clone(), config.redact.visible.clone());
-    closed.extend(checked(&mut builder, &mut notices));
-    for (path, what) in state::add_keys(&mut builder.states, &builder.keys, &redactor) {
-        notices.add_note(Note::about(path, what));
-    }
-    let (states, faults) = States::of(builder.states, closed, redactor.clone());
-    for fault in faults {
-        let text = format!("{fault}; all that share the name are closed");
-        notices.add_note(Note::about(fault.state(), text));
-    }
-    let registry = Registry::new(builder.never_patch);
-    registry.faults().iter().for_each(|fault| notices.add(fault.clone()));
-    for route in &builder.routes {
-        let (method, template) = route.split_once(' ').unwrap_or((route.as_str(), ""));
-        if let Err(error) = registry.declare(method, template) {
-            notices.add(format!("`.routes`: `{route}`: {error}; it is no point before it is called"));
-        }
-    }
-    Ok(Prepared {
-        config,
-        policy,
-        tls,
-        key,
-        registry: Arc::new(registry),
-        levels: Arc::default(),
-        states: Arc::new(states),
-        redactor,
-        gauges: builder.gauges,
-        names,
-        notices,
-        keys: builder.keys,
-    })
-}
-
-/// The paths that the author closed to writes. For an invalid path the whole state is closed, if its first segment
-/// names a state.
-fn closed_to_writes(builder: &Builder, notices: &mut Notices) -> Vec<Path> {
-    let mut closed = Vec::new();
-    for text in &builder.never_write {
-        match text.parse() {
-            Ok(path) => closed.push(path),
-            Err(error) => {
-                let state = text.split(['.', '[']).next().unwrap_or_default();
-                let known =
-                    builder.states.iter().any(|known| known.root().0.first().is_some_and(|n| n == state));
-                let what = match known {
-                    true => format!("the whole state `{state}` is closed to writes until it is a path"),
-                    false => "it closes nothing".to_owned(),
-                };
-                let state = Path(vec![state.to_owned()]);
-                notices.add_note(Note::about([state.clone()], format!("`.never_write`: {error}; {what}")));
-                closed.extend(known.then_some(state));
-            }
-        }
-    }
-    closed
-}
-
-/// Adds the checks to their states. Returns the writable states with a check that does not fit: they must be closed to
-/// writes.
-fn checked(builder: &mut Builder, notices: &mut Notices) -> Vec<Path> {
-    let mut closed = Vec::new();
-    for unused in state::add_checks(&mut builder.states, &builder.checks) {
-        let names: Vec<String> = builder.states.iter().map(|state| state.root().to_string()).collect();
-        let names = names.iter().map(String::as_str).filter(|name| *name != unused.name);
-        let near = if unused.is_known { None } else { debug_base::nearest(&unused.name, names) };
-        let guess = notices::guess(near);
-        let what = match unused.is_writable {
-            true => "; the state is closed to writes until its check fits",
-            false => "",
-        };
-        let path = unused.name.parse::<Path>().ok();
-        let about = path.clone().into_iter().chain(near.and_then(|near| near.parse().ok()));
-        notices.add_note(Note::about(about, format!("`.validate`: {}{guess}{what}", unused.why)));
-        closed.extend(path.filter(|_| unused.is_writable));
-    }
-    closed
-}
-
-fn redactor(config: &Config) -> Result<Redactor, StartError> {
-    let redactor = Redactor::new(&config.redact.names);
-    if config.redact.all {
-        return Ok(redactor.redact_all(paths(&config.redact.visible, "visible")?));
-    }
-    Ok(redactor)
-}
-
-fn paths(texts: &[String], what: &str) -> Result<Vec<Path>, StartError> {
-    texts.iter().map(|text| text.parse().map_err(|e| StartError(format!("`{what}`: {e}")))).collect()
-}
-
-/// The identity rules of a trust domain, for the socket.
-fn identify(domain: &str) -> Result<Identify, StartError> {
-    let domain: debug_certs::TrustDomain =
-        domain.parse().map_err(|e: debug_certs::InvalidId| StartError(format!("trust domain: {e}")))?;
-    let other = domain.clone();
-    Ok(Identify {
-        operator: Arc::new(move |certificate| {
-            let operator = debug_certs::operator(certificate, &domain).map_err(|e| e.to_string())?;
-            Ok(net::Operator { id: operator.to_string(), name: operator.name, roles: operator.roles })
-        }),
-        agent: Arc::new(move |certificate| {
-            let agent = debug_certs::agent(certificate, &other).map_err(|e| e.to_string())?;
-            Ok(net::AgentName { service: agent.service, instance: agent.instance })
-        }),
-    })
-}
-
-/// The key that signs checkpoints; its name must be that of this instance's log.
-fn log_key(config: &Config) -> Result<SigningKey, StartError> {
-    let file = config.audit.key.display();
-    let bytes = config::private_file(&config.audit.key)
-        .map_err(|e| StartError(format!("{e}\nhelp: {}", e.advice())))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| StartError(format!("`{file}` is not UTF-8")))?;
-    let key = SigningKey::parse(text.trim()).map_err(|e| StartError(format!("`{file}`: {e}")))?;
-    let expected = format!("{}/{}/{}", config.trust.domain, config.service, config.instance);
-    if key.name() != expected {
-        return Err(StartError(format!("`{file}` is the key of `{}`, expected `{expected}`", key.name())));
-    }
-    Ok(key)
 }
 
 /// A running agent's threads.
@@ -304,7 +113,7 @@ pub(crate) fn launch(prepared: Prepared, status: Shared) -> Result<Running, Star
                 machinery.refuse("the agent panicked while it started".to_owned());
             }
         })
-        .map_err(|e| StartError(format!("no thread for the agent: {e}")))?;
+        .map_err(|e| StartError::Thread(Mistake::new(format!("no thread for the agent: {e}"), "")))?;
     Ok(Running { process: std::process::id(), shared, boot: Some(boot) })
 }
 
@@ -400,7 +209,7 @@ fn open_log(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, Opened)>
                 ));
             }
             Err(error) => {
-                machinery.refuse(format!("{}\nhelp: {}", whole(&error), error.advice()));
+                machinery.refuse(format!("{}\nhelp: {}", prepare::whole(&error), error.advice()));
                 return None;
             }
         }
@@ -448,7 +257,7 @@ fn build(
         guards: Guards::new(gauges),
         notes: Mutex::default(),
         at_start: OnceLock::new(),
-        names: OnceLock::new(),
+        unmatched: OnceLock::new(),
         permits: AtomicU64::new(0),
         snapshots: Snapshots::default(),
         writes: Arc::new(Writes::new(states.clone())),
@@ -506,7 +315,8 @@ fn build(
         core.emitter
             .alarm(&format!("what stands in `calls` of the folder of marks cannot be cleared: {error}"));
     }
-    let observing = Observing::new(&core, marks, inside).map_err(|e| format!("no thread: {e}"))?;
+    let (observing, events) = Observing::new(marks, inside);
+    watchdog::start(&core, events, observing.marks().clone()).map_err(|e| format!("no thread: {e}"))?;
     let observing = Arc::new(observing);
     // A weak reference: the points outlive the agent in the layers of the service's router.
     let bell = Arc::downgrade(&observing);
@@ -591,7 +401,7 @@ fn boot_records(
         .append(entries, Until::Durable)
         .durable()
         .map(drop)
-        .map_err(|e| format!("the audit log cannot be written: {}", whole(&e)))
+        .map_err(|e| format!("the audit log cannot be written: {}", prepare::whole(&e)))
 }
 
 /// What a crash left behind, and how it was repaired.
@@ -650,7 +460,7 @@ fn listen_and_serve(
                 machinery.wait(format!("another process listens on `{address}`"))
             }
             Err(error) => {
-                machinery.refuse(whole(&error));
+                machinery.refuse(prepare::whole(&error));
                 return None;
             }
         }

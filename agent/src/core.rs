@@ -12,13 +12,13 @@ use debug_policy::{Action, Policy, Request, Resource};
 use debug_wire::messages::{EndedLease, InForce};
 use serde_json::{Value, json};
 
-use crate::boot::watchdog::Observing;
 use crate::changes::Writes;
+use crate::changes::guards::Guards;
 use crate::changes::levels::Levels;
+use crate::changes::observer::Observing;
 use crate::changes::snapshot::Snapshots;
 use crate::changes::waits::Waits;
 use crate::changes::workers::Helpers;
-use crate::execute::guard::Guards;
 use crate::recorder::emit::Emitter;
 use crate::recorder::notes::Note;
 use crate::recorder::records;
@@ -30,6 +30,9 @@ use debug_net::expiry::Lifetime;
 use debug_points::Registry;
 use debug_script::values;
 use debug_state::{Keyed, Origin, Redactor, Scrubber, StateError, States};
+
+/// Finds names in the author's code and in the policy that match nothing yet.
+pub(crate) type Unmatched = Box<dyn Fn(&Core) -> Vec<Note> + Send + Sync>;
 
 /// One running agent.
 pub(crate) struct Core {
@@ -57,8 +60,8 @@ pub(crate) struct Core {
     pub(crate) notes: Mutex<Vec<Note>>,
     /// Faults found at start, each of which disables only itself; set once, for the life of the process.
     pub(crate) at_start: OnceLock<Vec<Note>>,
-    /// Names in the author's code and in the policy; set once.
-    pub(crate) names: OnceLock<crate::boot::Names>,
+    /// Notes for `info()` about names that match nothing yet; set once.
+    pub(crate) unmatched: OnceLock<Unmatched>,
     /// The number of permits that the gate has issued.
     pub(crate) permits: AtomicU64,
     /// Snapshots of states.

@@ -2,6 +2,7 @@
 
 pub(crate) mod guard;
 pub(crate) mod listing;
+pub(crate) mod missing;
 pub(crate) mod plan;
 
 use std::collections::BTreeSet;
@@ -13,7 +14,7 @@ use debug_wire::table::HostFunction;
 use rhai::{Array, Dynamic, INT, Map};
 use serde_json::Value;
 
-use self::guard::Counts;
+use crate::changes::guards::{self, Counts};
 use crate::changes::snapshot::{Snapshot, SnapshotError};
 use crate::core::Core;
 use crate::effect::Refusal;
@@ -265,9 +266,9 @@ pub(crate) fn not_kept(error: &SnapshotError) -> Refusal {
 pub(crate) fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<Counts, String> {
     let counts = Counts::of(&guard.points);
     match guard::first(core, lease, &guard.code, &counts) {
-        guard::Answer::Holds => Ok(counts),
-        guard::Answer::Broken(seen) => Err(format!("the guard does not hold now: {seen}")),
-        guard::Answer::Silent(why) => Err(format!("the guard cannot tell: {why}")),
+        guards::Answer::Holds => Ok(counts),
+        guards::Answer::Broken(seen) => Err(format!("the guard does not hold now: {seen}")),
+        guards::Answer::Silent(why) => Err(format!("the guard cannot tell: {why}")),
     }
 }
 

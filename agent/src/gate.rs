@@ -166,6 +166,17 @@ pub(crate) fn must_see(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Resu
     Ok(())
 }
 
+/// The names below a value that this operator may know of; empty for a leaf.
+pub(crate) fn known_below(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Vec<String> {
+    let below: Vec<(String, &Tree)> = match tree {
+        Tree::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value)).collect(),
+        Tree::Seq(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
+        _ => Vec::new(),
+    };
+    let known = |(name, value): &(String, &Tree)| may_know(core, run, &path.child(name), Some(value)).is_ok();
+    below.into_iter().filter(known).map(|(name, _)| name).collect()
+}
+
 /// The denial without its path, which the operator need not know.
 fn nameless(denial: Denial) -> Denial {
     let help = format!("all or a part of what it reads: {}", denial.help);

@@ -27,7 +27,7 @@ use debug_script::meter::{self, End};
 use debug_script::{convert, memory, nesting, values};
 
 pub(crate) use arguments::is_option;
-pub(crate) use wish::{BIND_SECRET, read, read_found, set, state_refusal};
+pub(crate) use wish::{read, read_found, set};
 
 /// The eval that a host function is called from.
 #[derive(Clone)]

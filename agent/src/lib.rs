@@ -19,8 +19,9 @@ mod methods;
 mod recorder;
 mod session;
 
-pub use crate::agent::{Agent, Builder, StartError};
+pub use crate::agent::{Agent, Builder};
 pub use crate::boot::status::Status;
+pub use crate::boot::{Mistake, StartError};
 #[cfg(feature = "tracing")]
 pub use crate::changes::levels::LogFilter;
 #[cfg(feature = "tracing")]

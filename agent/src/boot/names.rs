@@ -89,7 +89,7 @@ impl Names {
             }
         }
         notices.tell(core);
-        drop(core.names.set(self));
+        drop(core.unmatched.set(Box::new(move |core| self.not_yet(core))));
     }
 
     /// The names of routes that are no points yet, for `info()`, without those reported at start.

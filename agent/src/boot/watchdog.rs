@@ -1,11 +1,9 @@
-//! Records what happens to patched calls; the points report it without ever blocking a thread of the service. The same
-//! thread does periodic work: it evaluates guards, ends what the revert thread missed, warns of expiring certificates,
-//! and writes `active.json`.
+//! The thread that records what happens to patched calls and does the periodic work: it evaluates guards, ends what the
+//! revert thread missed, warns of expiring certificates, and writes `active.json`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use debug_audit::Until;
@@ -14,6 +12,7 @@ use debug_wire::messages::FailingPatch;
 use pki_types::UnixTime;
 use serde_json::json;
 
+use crate::changes::observer::{Event, Events};
 use crate::core::{Core, RateLimit};
 use crate::execute::guard;
 use crate::recorder::marks::{HEARTBEAT, Marks};
@@ -22,159 +21,73 @@ use debug_base::threads::Next;
 use debug_base::{BootTime, Wait, threads};
 use debug_lease::Cause;
 use debug_net::expiry::{Left, Told};
-use debug_points::{CrashNotes, Failed, Note, Observer, PatchFailure, Tripped};
+use debug_points::Failed;
 
-/// The most queued failures; a thread of the service never blocks on them. Events that end a layer are not limited:
-/// there is one for each layer.
-const WAITING: usize = 256;
-
-/// The minimum time between two requests of patched calls and sessions to look for overdue leases, in nanoseconds. The
-/// revert thread should never miss one, so a delay of a second is acceptable.
-const LOOK_EVERY: u64 = 1_000_000_000;
 /// How long after a lease is due this thread checks whether the revert thread has missed it: the revert thread goes
 /// first.
 const SLACK: Duration = Duration::from_millis(250);
 /// The longest time between two checks of expiring certificates: the wall clock can jump.
 const CLOCK: Duration = Duration::from_secs(3600);
 
-enum Event {
-    /// There is a guard to evaluate.
-    Guarded,
-    /// A lease may be overdue.
-    Look,
-    Failed {
-        lease: u64,
-        call: u64,
-        why: String,
-    },
-    Breaker {
-        lease: u64,
-        why: String,
-    },
-    /// The leases in force may have changed.
-    Marked,
-}
-
-/// Records failed patches and ends those that the breaker stopped.
-pub(crate) struct Observing {
-    events: Sender<Event>,
-    /// Failures queued.
-    waiting: Arc<AtomicUsize>,
-    /// When a look for overdue leases was last requested.
-    looked: AtomicU64,
-    /// The process that has the thread. A forked child has none, and the lock of the queue may be held for ever there.
-    process: u32,
-    marks: Arc<Marks>,
-    crash_notes: CrashNotes,
-    /// Whether an [`Event::Marked`] is queued.
-    marked: Arc<AtomicBool>,
-}
-
-impl Observing {
-    /// Starts the thread that records what patches do. It ends when this is dropped.
-    pub(crate) fn new(core: &Arc<Core>, marks: Marks, crash_notes: CrashNotes) -> std::io::Result<Self> {
-        let (events, sent) = channel();
-        let (waiting, marked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let marks = Arc::new(marks);
-        let (taken, shown, keeping) = (waiting.clone(), marked.clone(), marks.clone());
-        let faults = core.faults.clone();
-        // The core owns this value; a strong reference back would leak both.
-        let core = Arc::downgrade(core);
-        let (mut failures, mut told) = (Failures::default(), Told::default());
-        let mut round = Instant::now();
-        let mut beat = Instant::now() + HEARTBEAT;
-        let turn = move || {
-            let Some((mut wait, guarding)) =
-                core.upgrade().map(|core| (warn(&core, &mut told), !core.guards.is_empty()))
-            else {
-                return Next::End;
-            };
-            if let Some(due) = core.upgrade().and_then(|core| core.leases.next_due()) {
-                wait = wait.min(due.remaining(BootTime::now()) + SLACK);
-            }
-            let now = Instant::now();
-            if guarding {
-                wait = wait.min(round.saturating_duration_since(now));
-            }
-            if keeping.beats() {
-                wait = wait.min(beat.saturating_duration_since(now));
-            }
-            let event = match sent.recv_timeout(wait) {
-                Ok(event) => event,
-                Err(RecvTimeoutError::Timeout) if keeping.beats() && beat <= Instant::now() => Event::Marked,
-                Err(RecvTimeoutError::Timeout) if guarding => Event::Guarded,
-                Err(RecvTimeoutError::Timeout) => Event::Look,
-                Err(RecvTimeoutError::Disconnected) => return Next::End,
-            };
-            let Some(core) = core.upgrade() else { return Next::End };
-            match event {
-                // Cleared before the leases are read, so that a later change queues another event.
-                Event::Marked => {
-                    shown.store(false, Ordering::Release);
-                    beat = Instant::now() + HEARTBEAT;
-                    show(&core, &keeping);
-                }
-                Event::Failed { .. } => {
-                    taken.fetch_sub(1, Ordering::Relaxed);
-                    take(&core, &mut failures, event);
-                }
-                Event::Breaker { .. } | Event::Guarded | Event::Look => take(&core, &mut failures, event),
-            }
-            tell(&core);
-            if guarding && round <= Instant::now() {
-                guard::round(&core);
-                round = Instant::now() + guard::EVERY;
-            }
-            if core.leases.next_due().is_some_and(|due| due.after(SLACK) <= BootTime::now()) {
-                core.sweep();
-            }
-            Next::Turn
+/// Starts the thread that records what patches do and does the periodic work. It ends when the observer is dropped.
+///
+/// # Errors
+/// The system starts no thread.
+pub(crate) fn start(core: &Arc<Core>, events: Events, keeping: Arc<Marks>) -> std::io::Result<()> {
+    let faults = core.faults.clone();
+    // The core owns this value; a strong reference back would leak both.
+    let core = Arc::downgrade(core);
+    let (mut failures, mut told) = (Failures::default(), Told::default());
+    let mut round = Instant::now();
+    let mut beat = Instant::now() + HEARTBEAT;
+    let turn = move || {
+        let Some((mut wait, guarding)) =
+            core.upgrade().map(|core| (warn(&core, &mut told), !core.guards.is_empty()))
+        else {
+            return Next::End;
         };
-        threads::spawn("debug-guard", None, faults, turn)?;
-        let (looked, process) = (AtomicU64::new(0), std::process::id());
-        Ok(Self { events, waiting, looked, process, marks, crash_notes, marked })
-    }
-
-    /// Whether the next process will know if this one ended inside a patched call.
-    pub(crate) fn notes_calls(&self) -> bool {
-        self.crash_notes.works()
-    }
-
-    /// The marks that the thread writes.
-    pub(crate) fn marks(&self) -> &Marks {
-        &self.marks
-    }
-
-    /// Requests that the file of the marks be written soon.
-    pub(crate) fn mark(&self) {
-        if !self.marked.swap(true, Ordering::AcqRel) {
-            drop(self.events.send(Event::Marked));
+        if let Some(due) = core.upgrade().and_then(|core| core.leases.next_due()) {
+            wait = wait.min(due.remaining(BootTime::now()) + SLACK);
         }
-    }
-
-    /// Wakes the thread to evaluate guards.
-    pub(crate) fn guarded(&self) {
-        drop(self.events.send(Event::Guarded));
-    }
-
-    /// Wakes the thread to report news of the points. It does not block.
-    pub(crate) fn news(&self) {
-        if self.process == std::process::id() {
-            drop(self.events.send(Event::Look));
+        let now = Instant::now();
+        if guarding {
+            wait = wait.min(round.saturating_duration_since(now));
         }
-    }
-
-    /// Requests a look for leases overdue at `now`, unless there was one a moment ago. It does not block.
-    pub(crate) fn look(&self, now: BootTime) {
-        let looked = self.looked.load(Ordering::Relaxed);
-        if now.0 < looked.saturating_add(LOOK_EVERY) {
-            return;
+        if keeping.beats() {
+            wait = wait.min(beat.saturating_duration_since(now));
         }
-        let first = self.looked.compare_exchange(looked, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if first && self.process == std::process::id() {
-            drop(self.events.send(Event::Look));
+        let event = match events.sent().recv_timeout(wait) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) if keeping.beats() && beat <= Instant::now() => Event::Marked,
+            Err(RecvTimeoutError::Timeout) if guarding => Event::Guarded,
+            Err(RecvTimeoutError::Timeout) => Event::Look,
+            Err(RecvTimeoutError::Disconnected) => return Next::End,
+        };
+        let Some(core) = core.upgrade() else { return Next::End };
+        match event {
+            // Cleared before the leases are read, so that a later change queues another event.
+            Event::Marked => {
+                events.shown();
+                beat = Instant::now() + HEARTBEAT;
+                show(&core, &keeping);
+            }
+            Event::Failed { .. } => {
+                events.taken();
+                take(&core, &mut failures, event);
+            }
+            Event::Breaker { .. } | Event::Guarded | Event::Look => take(&core, &mut failures, event),
         }
-    }
+        tell(&core);
+        if guarding && round <= Instant::now() {
+            guard::round(&core);
+            round = Instant::now() + guard::EVERY;
+        }
+        if core.leases.next_due().is_some_and(|due| due.after(SLACK) <= BootTime::now()) {
+            core.sweep();
+        }
+        Next::Turn
+    };
+    threads::spawn("debug-guard", None, faults, turn).map(drop)
 }
 
 /// Logs new warnings about expiring certificates and lists; returns the time until the next one can be due.
@@ -258,34 +171,4 @@ pub(crate) fn last_failure(core: &Core, lease: u64) -> Option<Arc<Failed>> {
     let Resource::Point(name) = found.target() else { return None };
     let layers = core.points.find(name)?.layers();
     layers.iter().find(|layer| layer.lease() == lease)?.last_failure()
-}
-
-impl Observer for Observing {
-    fn called(&self, now: BootTime) {
-        self.look(now);
-    }
-
-    fn begins(&self, lease: u64) -> Option<Note> {
-        self.crash_notes.begins(lease)
-    }
-
-    fn ends(&self, place: Note) {
-        self.crash_notes.ends(place);
-    }
-
-    fn ran(&self, _lease: u64, _took: Duration) {}
-
-    fn failed(&self, lease: u64, call: u64, failure: &PatchFailure) {
-        // A full queue drops the text of a failure; the layer has counted it.
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        // The send fails only when the agent has stopped.
-        drop(self.events.send(Event::Failed { lease, call, why: failure.to_string() }));
-    }
-
-    fn tripped(&self, lease: u64, why: Tripped) {
-        drop(self.events.send(Event::Breaker { lease, why: why.to_string() }));
-    }
 }

@@ -11,7 +11,6 @@ use crate::effect::Listing;
 use crate::effect::Refusal;
 use crate::execute::{count, rows};
 use crate::gate::{self};
-use crate::host::handle;
 use crate::recorder::notes::Note;
 use crate::session::limits::{MAX_OUTPUT, MAX_RESULT};
 use crate::session::run::{MAX_EFFECTS, Run};
@@ -19,6 +18,7 @@ use debug_base::{BootTime, Path, Tree, nearest, roughly};
 use debug_lease::{Conflict, DEFAULT_TTL, GRACE, Lease};
 use debug_net::Bounds;
 use debug_script::engine::{EVAL, PATCH};
+use debug_script::handle;
 use debug_script::{values, words};
 use debug_state::Origin;
 
@@ -157,7 +157,7 @@ fn notes(core: &Core) -> Vec<Note> {
     let mut notes: Vec<Note> =
         core.lifetimes.iter().filter_map(|lifetime| lifetime.warning(now)).map(Note::for_all).collect();
     notes.extend(core.at_start().iter().cloned());
-    notes.extend(core.names.get().map(|names| names.not_yet(core)).unwrap_or_default());
+    notes.extend(core.unmatched.get().map(|find| find(core)).unwrap_or_default());
     notes.extend(core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().cloned());
     let long = core.waits.long().into_iter();
     notes.extend(long.map(|(state, what)| Note::about([Path(vec![state])], what)));
@@ -264,7 +264,7 @@ fn at(core: &Core, run: &Run, subject: &str) -> Result<(Path, Tree), Refusal> {
     }
     let found = run.look(core, &path);
     gate::may_know(core, run, &path, found.as_ref().ok())?;
-    Ok((path, found.map_err(|e| crate::host::state_refusal(core, run, &e))?))
+    Ok((path, found.map_err(|e| super::missing::state_refusal(core, run, &e))?))
 }
 
 /// Whether the operator may read anything of a state. If policy rules it out, the state is not read.
@@ -274,19 +274,7 @@ fn knows(core: &Core, run: &Run, state: &Path) -> bool {
 }
 
 fn names(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Dynamic {
-    known_below(core, run, path, tree).into_iter().map(Dynamic::from).collect::<rhai::Array>().into()
-}
-
-/// The names below a value that this operator may know of; empty for a leaf.
-pub(crate) fn known_below(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Vec<String> {
-    let below: Vec<(String, &Tree)> = match tree {
-        Tree::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value)).collect(),
-        Tree::Seq(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
-        _ => Vec::new(),
-    };
-    let known =
-        |(name, value): &(String, &Tree)| gate::may_know(core, run, &path.child(name), Some(value)).is_ok();
-    below.into_iter().filter(known).map(|(name, _)| name).collect()
+    gate::known_below(core, run, path, tree).into_iter().map(Dynamic::from).collect::<rhai::Array>().into()
 }
 
 fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {

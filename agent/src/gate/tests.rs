@@ -12,12 +12,12 @@ use debug_wire::messages::After;
 
 use super::Opened;
 use crate::changes::Writes;
+use crate::changes::guards::Guards;
 use crate::changes::levels::Levels;
 use crate::changes::snapshot::Snapshots;
 use crate::changes::waits::Waits;
 use crate::changes::workers::Helpers;
 use crate::core::{Core, RateLimit};
-use crate::execute::guard::Guards;
 use crate::recorder::emit::Emitter;
 use debug_base::{BootTime, Wait};
 use debug_lease::{Cause, Change, ChangeError, EndError, Lease, Leases, Phase, Undone};
@@ -68,7 +68,7 @@ pub(crate) fn core(folder: &tempfile::TempDir) -> Core {
         next_session: AtomicU64::new(1),
         at_start: Default::default(),
         faults,
-        names: Default::default(),
+        unmatched: Default::default(),
     }
 }
 

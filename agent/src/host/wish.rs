@@ -16,12 +16,12 @@ use crate::changes::{PatchChange, WriteChange, only_because_of};
 use crate::core::Core;
 use crate::effect::{Barred, Refusal};
 use crate::effect::{Effect, Guarding, Listing, Options, Proposal};
-use crate::execute::listing;
+use crate::execute::missing::{filled, state_refusal};
 use crate::execute::{self, PatchView};
 use crate::gate::{self, Standing};
 use crate::session::run::Run;
 use debug_base::NonEmpty;
-use debug_base::{BootTime, Evidence, Path, PathError, Tree, Unreadable, Wait};
+use debug_base::{BootTime, Evidence, Path, Tree, Unreadable, Wait};
 use debug_base::{is_container, leaves};
 use debug_lease::{Conflict, Lease};
 use debug_points::{Kind, Point};
@@ -29,10 +29,6 @@ use debug_script::frozen::Frozen;
 use debug_script::unfrozen::Purpose;
 use debug_script::{convert, values};
 use debug_state::{Checked, StateError};
-
-/// The way in which a secret is given.
-pub(crate) const BIND_SECRET: &str =
-    "bind the secret: `debugctl eval AT CODE --arg-secret name=@FILE`, and use `name` in the code";
 
 /// The effects of a call. Only `revert_all` and `restore` can have several.
 pub(super) fn wish(
@@ -757,109 +753,6 @@ pub(super) fn revertible(core: &Core, run: &Run) -> Vec<Lease> {
     leases.reverse();
     leases.retain(may);
     leases
-}
-
-/// The refusal for a state's error, with advice. It names only what this operator may know of.
-pub(crate) fn state_refusal(core: &Core, run: &Run, error: &StateError) -> Refusal {
-    let error = match error {
-        StateError::NoSuchPath(missing) => &missing_path(core, run, error, &missing.path),
-        StateError::NoSuchState { .. } => &error.knowing(&known_states(core, run)),
-        other => other,
-    };
-    if let StateError::NoSuchPath(missing) = error
-        && let Some(help) = instead_of_missing(core, run, missing)
-    {
-        return Refusal::state(error.to_string(), help);
-    }
-    let help = match error {
-        StateError::NoSuchState { .. } | StateError::NoSuchPath(_) => {
-            "`ls()` lists the states, `ls(path)` what is below a path"
-        }
-        StateError::ReadOnly(_) => {
-            "the service shows it with `.state` or `.read`; `.state_mut` or `.field` makes it writable"
-        }
-        StateError::NeverWrite { .. } => "only the service's author can open it",
-        StateError::Busy(_) => "the service holds its lock; try again",
-        StateError::Refused(error) if error.wants_secret() => BIND_SECRET,
-        StateError::Refused(_) => "the value stays as it was; give one of the type that stands there",
-        StateError::NotStored(_) => "the value stays as it was; give one as the type itself would write it",
-        StateError::Lossy { .. } => {
-            "the value stays as it was; what the service's author shows by `.field`, under a first name of its own, is written \
-             without the rest"
-        }
-        StateError::Conflict(_) => "read it again and decide anew",
-        StateError::Unreadable(error) if error.is_bound() => {
-            "read a part of it by its path, as in `get(\"jobs.17\")`; the service's author can show one by `.field` or `.read`"
-        }
-        StateError::Poisoned(_) | StateError::Panicked { .. } | StateError::Unreadable(_) => {
-            "tell the service's author"
-        }
-        StateError::DuplicateName(_) | StateError::Overlapping(..) | StateError::InsideState(_) => {
-            "all that share the name are closed; give each a name of its own in the service's code"
-        }
-    };
-    Refusal::state(error.to_string(), help)
-}
-
-/// Advice where nothing stands: the name that was probably meant, or how the place is filled.
-fn instead_of_missing(core: &Core, run: &Run, missing: &PathError) -> Option<String> {
-    let path = &missing.path;
-    if let Some(near) = meant(core, missing) {
-        return Some(format!("did you mean `{}`?", near.to_read()));
-    }
-    if let Some(named) = missing.named_instead() {
-        return Some(format!("what stands there has names and no positions, as in `{}`", named.to_read()));
-    }
-    gate::may_know(core, run, path, None).ok()?;
-    if !core.states.could_hold(path, Wait::AGENT) {
-        return None;
-    }
-    let set = format!("set({}, value)", serde_json::Value::from(path.to_string()));
-    let fills = path.as_code().map_or(set, |code| format!("{code} = value"));
-    Some(format!(
-        "nothing stands there now, and the service's type takes something: `{fills}` fills it until the lease ends"
-    ))
-}
-
-/// The path that was probably meant. None for an empty field of a struct: its name is no mistake.
-fn meant(core: &Core, missing: &PathError) -> Option<Path> {
-    missing.near().filter(|_| !core.states.has_field(&missing.path, Wait::AGENT))
-}
-
-/// What to say of a write where nothing stood, to an operator who may know it.
-fn filled(core: &Core, run: &Run, path: &Path, error: &StateError) -> Option<String> {
-    gate::must_see(core, run, path, &Tree::Null).ok()?;
-    let StateError::NoSuchPath(missing) = error else { return None };
-    let near = match missing_path(core, run, error, &missing.path) {
-        StateError::NoSuchPath(missing) => meant(core, &missing),
-        _ => None,
-    };
-    let guess = near.map(|near| format!("; did you mean `{}`?", near.last_step())).unwrap_or_default();
-    Some(format!("nothing stood there before{guess}"))
-}
-
-/// Adds to the error for a missing path the sibling names that this operator may know of.
-fn missing_path(core: &Core, run: &Run, error: &StateError, path: &Path) -> StateError {
-    let above = Path(path.0.split_last().map(|(_, above)| above.to_vec()).unwrap_or_default());
-    if !gate::could_read(core, run, &above) {
-        return error.knowing(&[]);
-    }
-    let Ok(tree) = core.read(&above, Wait::AGENT) else { return error.knowing(&[]) };
-    match tree {
-        Tree::Map(_) => error.knowing(&listing::known_below(core, run, &above, &tree)),
-        // The error tells the length of a list, and the kind of any other value.
-        _ if gate::may_know(core, run, &above, Some(&tree)).is_ok() => error.clone(),
-        _ => error.knowing(&[]),
-    }
-}
-
-fn known_states(core: &Core, run: &Run) -> Vec<String> {
-    let known = |name: &&str| {
-        let path = Path(vec![(*name).to_owned()]);
-        gate::could_read(core, run, &path)
-            && gate::may_know(core, run, &path, core.read(&path, Wait::AGENT).ok().as_ref()).is_ok()
-    };
-    core.states.list().map(|(name, _)| name).filter(known).map(str::to_owned).collect()
 }
 
 /// Looks up a point by name. A route without any request so far is found only with `unseen`, and is listed once its

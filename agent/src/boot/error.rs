@@ -1,0 +1,74 @@
+//! Why the agent does not start.
+
+use std::fmt;
+
+/// Why the agent did not start. The service runs on without it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// `DEBUG_AGENT` is set to a text that means neither on nor off.
+    #[error("the debug agent does not start: {0}")]
+    Flag(Mistake),
+    /// The configuration is missing, cannot be read, or is that of another service.
+    #[error("the debug agent does not start: {0}")]
+    Config(Mistake),
+    /// The policy cannot be read or has a mistake.
+    #[error("the debug agent does not start: {0}")]
+    Policy(Mistake),
+    /// A certificate, an authority or a revocation list cannot be used.
+    #[error("the debug agent does not start: {0}")]
+    Trust(Mistake),
+    /// The key of the audit log cannot be used.
+    #[error("the debug agent does not start: {0}")]
+    LogKey(Mistake),
+    /// A limit on scripts does not hold in this build of the service.
+    #[error("the debug agent does not start: {0}")]
+    Build(Mistake),
+    /// The system starts no thread.
+    #[error("the debug agent does not start: {0}")]
+    Thread(Mistake),
+}
+
+impl StartError {
+    fn mistake(&self) -> &Mistake {
+        match self {
+            Self::Flag(mistake)
+            | Self::Config(mistake)
+            | Self::Policy(mistake)
+            | Self::Trust(mistake)
+            | Self::LogKey(mistake)
+            | Self::Build(mistake)
+            | Self::Thread(mistake) => mistake,
+        }
+    }
+
+    /// What to do about it, if there is more to say than the error does.
+    pub fn advice(&self) -> Option<&str> {
+        Some(self.mistake().help.as_str()).filter(|help| !help.is_empty())
+    }
+
+    /// What is wrong and what to do, for stderr and the service's log.
+    pub(crate) fn why(&self) -> String {
+        self.mistake().to_string()
+    }
+}
+
+/// What is wrong, and what to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mistake {
+    what: String,
+    help: String,
+}
+
+impl Mistake {
+    pub(crate) fn new(what: impl Into<String>, help: &str) -> Self {
+        Self { what: what.into(), help: help.to_owned() }
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if self.help.is_empty() { Ok(()) } else { write!(f, "\nhelp: {}", self.help) }
+    }
+}
