@@ -1,5 +1,6 @@
 //! Starts and stops the agent: first every check, then the log, then the socket.
 
+mod complain;
 mod error;
 mod history;
 mod names;
@@ -24,7 +25,9 @@ pub use self::error::{Mistake, StartError};
 pub(crate) use self::prepare::{Prepared, prepare};
 pub(crate) use self::registration::Registration;
 use crate::boot::status::{Shared, Status};
+use crate::changes::Changes;
 use crate::changes::Writes;
+use crate::changes::exposed::Exposed;
 use crate::changes::guards::Guards;
 use crate::changes::observer::Observing;
 use crate::changes::snapshot::Snapshots;
@@ -32,7 +35,9 @@ use crate::changes::workers::{Helpers, Turn};
 use crate::core::{Core, RateLimit};
 use crate::eval::queue::Queue;
 use crate::gate;
+use crate::gate::Rules;
 use crate::methods::Desk;
+use crate::recorder::Recorder;
 use crate::recorder::emit::Emitter;
 use crate::recorder::marks::Marks;
 use crate::recorder::notes::Note;
@@ -65,15 +70,9 @@ const CLOSING: Duration = Duration::from_millis(250);
 /// Reports that the agent does not start: once on stderr, and in the service's log once it has a subscriber.
 pub(crate) fn refuse_start(why: &str) {
     let what = format!("the debug agent does not start, the service goes on without it: {why}");
-    complain(&what);
+    complain::complain(&what);
     let lines: Vec<&str> = what.lines().map(str::trim).collect();
     crate::recorder::emit::refused(&lines.join("; "));
-}
-
-/// Prints a line on stderr: before the service's subscriber is installed there is no better place.
-#[expect(clippy::print_stderr, reason = "the one line that a refused start is worth; the service goes on")]
-pub(crate) fn complain(why: &str) {
-    eprintln!("debug-agent: {why}");
 }
 
 /// A running agent's threads.
@@ -125,7 +124,7 @@ impl Machinery {
     /// Waits for something that another process holds.
     fn wait(&self, why: String) {
         if self.status.set(Status::Waiting(why.clone())) {
-            complain(&format!("waiting: {why}"));
+            complain::complain(&format!("waiting: {why}"));
         }
         std::thread::park_timeout(RETRY);
     }
@@ -146,7 +145,7 @@ fn boot(prepared: Prepared, machinery: &Arc<Machinery>) {
     let (core, tls, listen) = core;
     let Some(()) = listen_and_serve(&core, tls, listen, machinery) else { return };
     threads::stand(REVERT, &core.faults, || {
-        let Some(due) = core.leases.wait_due() else { return Next::End };
+        let Some(due) = core.changes.leases.wait_due() else { return Next::End };
         due.into_iter().for_each(|(id, cause)| end_due(&core, id, &cause));
         Next::Turn
     });
@@ -159,15 +158,15 @@ const REVERT: &str = "debug-revert";
 /// leases.
 fn end_due(core: &Arc<Core>, id: u64, cause: &Cause) {
     if let Err(Panicked) = fenced(|| revert(core, id, cause.clone())) {
-        core.leases.postpone(id, cause);
+        core.changes.leases.postpone(id, cause);
         core.panicked(REVERT);
     }
 }
 
 /// Ends a lease that is due. An error is recorded as an alarm where it happens, and the lease is tried again.
 fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
-    let Ok(lease) = core.leases.find(id) else { return };
-    let aside = |path: &[String]| lease.failing.is_some() || core.states.waits(&Path(path.to_vec()));
+    let Ok(lease) = core.changes.leases.find(id) else { return };
+    let aside = |path: &[String]| lease.failing.is_some() || core.exposed.states.waits(&Path(path.to_vec()));
     let Resource::State(path) = lease.target().clone() else {
         drop(core.end_lease(id, &cause, "agent", Wait::AGENT));
         return;
@@ -178,7 +177,7 @@ fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
     }
     // The service keeps taking the state's lock, or its setter is slow. Queue for the lock as an ordinary writer, on
     // the state's own thread, so that it does not delay reverts of other states.
-    core.leases.postpone(id, &cause);
+    core.changes.leases.postpone(id, &cause);
     let state = path.first().map(String::as_str).unwrap_or_default();
     let waiting = core.clone();
     let for_the_helper = cause.clone();
@@ -186,12 +185,12 @@ fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
     let wait =
         if lease.failing.as_ref().is_some_and(|failing| failing.tried) { Wait::Until } else { Wait::AGENT };
     let undo = move || drop(waiting.end_lease(id, &for_the_helper, "agent", wait));
-    match core.helpers.undo(state, id, undo) {
+    match core.changes.helpers.undo(state, id, undo) {
         Ok(Turn::Next) => {}
         // The state's thread may be blocked by another job, or dead. Try here, too, without blocking, because other
         // leases are due.
         Ok(Turn::Queued) => drop(core.end_lease(id, &cause, "agent", Wait::Try)),
-        Err(error) => core.emitter.alarm(&format!("no thread to undo lease {id} on: {error}")),
+        Err(error) => core.recorder.emitter.alarm(&format!("no thread to undo lease {id} on: {error}")),
     }
 }
 
@@ -248,31 +247,29 @@ fn build(
     let core = Arc::new(Core {
         service: config.service.clone(),
         instance: config.instance.clone(),
-        environment: config.environment.clone(),
         origin: opened.origin.clone(),
-        policy_digest: gate::digest_of(&policy),
-        policy,
-        log,
-        leases: Arc::new(Leases::after(history.highest)),
-        guards: Guards::new(gauges),
+        rules: Rules {
+            environment: config.environment.clone(),
+            policy_digest: gate::digest_of(&policy),
+            policy,
+            permits: AtomicU64::new(0),
+        },
+        recorder: Recorder { log, keyed, emitter },
+        changes: Changes {
+            leases: Arc::new(Leases::after(history.highest)),
+            guards: Guards::new(gauges),
+            snapshots: Snapshots::default(),
+            writes: Arc::new(Writes::new(states.clone())),
+            helpers: Helpers::new(status.waits(), status.faults()),
+            waits: status.waits(),
+            levels,
+            observing: OnceLock::new(),
+        },
+        exposed: Exposed { states, points: registry, redactor, scrubber, alike: OnceLock::new() },
         notes: Mutex::default(),
         at_start: OnceLock::new(),
         unmatched: OnceLock::new(),
-        permits: AtomicU64::new(0),
-        snapshots: Snapshots::default(),
-        writes: Arc::new(Writes::new(states.clone())),
-        helpers: Helpers::new(status.waits(), status.faults()),
-        waits: status.waits(),
         faults: status.faults(),
-        states,
-        points: registry,
-        levels,
-        redactor,
-        observing: OnceLock::new(),
-        scrubber,
-        alike: OnceLock::new(),
-        keyed,
-        emitter,
         started: BootTime::now(),
         lifetimes: tls.lifetimes.clone(),
         noise: RateLimit::default(),
@@ -287,10 +284,10 @@ fn build(
             core.tell_panic(what, times);
         }
     });
-    core.learn_all();
-    core.find_alike();
+    core.exposed.learn_all();
+    core.exposed.find_alike();
     let mut notices = notices;
-    for (path, what) in core.states.keys_of_nothing(&keys) {
+    for (path, what) in core.exposed.states.keys_of_nothing(&keys) {
         notices.add_note(Note::about([path], what));
     }
     names.tell(&core, notices);
@@ -299,12 +296,13 @@ fn build(
         let folder = config.active.display();
         let what =
             format!("changes in force cannot be marked in `{folder}`: {error}; `info()` tells of them");
-        core.emitter.alarm(&what);
+        core.recorder.emitter.alarm(&what);
         core.note(what);
     }
     let (inside, found) = CrashNotes::begin(&config.active);
     let mut found = found.unwrap_or_else(|error| {
-        core.emitter
+        core.recorder
+            .emitter
             .alarm(&format!("whether this process ends inside a patched call cannot be noted: {error}"));
         Found::default()
     });
@@ -312,7 +310,8 @@ fn build(
     found.leases.retain(|lease| *lease <= history.highest);
     boot_records(&core, &config, opened, &history, &found, &tls)?;
     if let Err(error) = inside.clear() {
-        core.emitter
+        core.recorder
+            .emitter
             .alarm(&format!("what stands in `calls` of the folder of marks cannot be cleared: {error}"));
     }
     let (observing, events) = Observing::new(marks, inside);
@@ -320,14 +319,14 @@ fn build(
     let observing = Arc::new(observing);
     // A weak reference: the points outlive the agent in the layers of the service's router.
     let bell = Arc::downgrade(&observing);
-    core.points.on_news(move || {
+    core.exposed.points.on_news(move || {
         if let Some(observing) = bell.upgrade() {
             observing.news();
         }
     });
     // Report the news from before the start.
     observing.news();
-    drop(core.observing.set(observing));
+    drop(core.changes.observing.set(observing));
     Ok((core, tls, config.listen))
 }
 
@@ -340,7 +339,7 @@ fn boot_records(
     tls: &Tls,
 ) -> Result<(), String> {
     let mut boot = json!({
-        "service": core.service, "instance": core.instance, "environment": core.environment,
+        "service": core.service, "instance": core.instance, "environment": core.rules.environment,
         "agent": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "from_environment": config.from_environment,
     });
     let notices = core.at_start();
@@ -348,7 +347,7 @@ fn boot_records(
         boot["notices"] = notices.iter().map(|note| note.text.as_str()).collect();
     }
     let tell = |what: String| {
-        core.emitter.alarm(&what);
+        core.recorder.emitter.alarm(&what);
         core.note(what);
     };
     if !found.leases.is_empty() {
@@ -376,7 +375,7 @@ fn boot_records(
     ));
     entries.push(record(
         "policy.loaded",
-        json!({ "file": config.policy.display().to_string(), "sha256": core.policy_digest }),
+        json!({ "file": config.policy.display().to_string(), "sha256": core.rules.policy_digest }),
     ));
     let lists: Vec<Value> = tls
         .authorities
@@ -397,7 +396,8 @@ fn boot_records(
             json!({ "lease": lease, "target": target, "by": "agent", "detail": how }),
         ));
     }
-    core.log
+    core.recorder
+        .log
         .append(entries, Until::Durable)
         .durable()
         .map(drop)
@@ -482,8 +482,8 @@ fn listen_and_serve(
         queue.stop();
         return None;
     }
-    core.append(vec![record("armed", json!({ "listen": net.address.to_string() }))]);
-    core.emitter.info(&format!("the debug agent listens on {}; log {}", net.address, core.origin));
+    core.recorder.append(vec![record("armed", json!({ "listen": net.address.to_string() }))]);
+    core.recorder.emitter.info(&format!("the debug agent listens on {}; log {}", net.address, core.origin));
     machinery.status.set(Status::Running);
     *up = Some(Up { core: core.clone(), queue, net, threads });
     Some(())
@@ -528,7 +528,7 @@ impl Running {
         let status = &self.shared.status;
         match self.core() {
             Ok(None) => status.now(),
-            Ok(Some(core)) => status.with_leases(&core.leases),
+            Ok(Some(core)) => status.with_leases(&core.changes.leases),
             Err(Stuck) => Status::stuck(),
         }
     }
@@ -539,7 +539,7 @@ impl Running {
             return 0;
         }
         let core = self.core().ok().flatten();
-        core.and_then(|core| core.leases.glance(BootTime::now()).ok()).map_or(0, |(count, _)| count)
+        core.and_then(|core| core.changes.leases.glance(BootTime::now()).ok()).map_or(0, |(count, _)| count)
     }
 
     /// Reverts everything, writes `shutdown` and ends the threads, within 1 s in total even if something hangs: each
@@ -570,12 +570,12 @@ impl Running {
         // Before the log is closed: these threads write the outcomes of their evals.
         threads.into_iter().for_each(|thread| join(thread, until));
         if let Some(observing) = core.observer() {
-            observing.marks().end(core.leases.in_force(BootTime::now()));
+            observing.marks().end(core.changes.leases.in_force(BootTime::now()));
         }
-        core.leases.stop();
-        core.append(vec![records::kept("shutdown", json!({}))]);
-        if let Err(error) = core.log.clone().close(last.saturating_duration_since(Instant::now())) {
-            complain(&format!("the audit log was not closed: {error}"));
+        core.changes.leases.stop();
+        core.recorder.append(vec![records::kept("shutdown", json!({}))]);
+        if let Err(error) = core.recorder.log.clone().close(last.saturating_duration_since(Instant::now())) {
+            complain::complain(&format!("the audit log was not closed: {error}"));
         }
         if let Some(boot) = self.boot.take() {
             join(boot, last);
@@ -585,9 +585,9 @@ impl Running {
 
 /// Ends every lease, newest first; retries failed reverts until `until`.
 fn revert_all(core: &Arc<Core>, until: Instant) {
-    core.leases.close();
+    core.changes.leases.close();
     loop {
-        let mut leases = core.leases.list();
+        let mut leases = core.changes.leases.list();
         leases.reverse();
         if leases.is_empty() {
             return;
@@ -610,7 +610,7 @@ fn end_at_stop(core: &Arc<Core>, lease: &Lease) {
     match lease.target() {
         Resource::State(path) => {
             let state = path.first().map(String::as_str).unwrap_or_default();
-            if core.helpers.undo(state, id, end).is_err() {
+            if core.changes.helpers.undo(state, id, end).is_err() {
                 core.see_to_end(id, &Cause::Shutdown, Wait::Try);
             }
         }

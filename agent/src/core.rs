@@ -7,89 +7,52 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use debug_audit::{Entry, Log, Until};
-use debug_policy::{Action, Policy, Request, Resource};
-use debug_wire::messages::{EndedLease, InForce};
+use debug_audit::Until;
+use debug_policy::Resource;
+use debug_wire::messages::EndedLease;
 use serde_json::{Value, json};
 
-use crate::changes::Writes;
-use crate::changes::guards::Guards;
-use crate::changes::levels::Levels;
+use crate::changes::exposed::Exposed;
 use crate::changes::observer::Observing;
-use crate::changes::snapshot::Snapshots;
-use crate::changes::waits::Waits;
-use crate::changes::workers::Helpers;
-use crate::recorder::emit::Emitter;
+use crate::changes::{Changes, Ends};
+use crate::gate::{Door, Rules};
+use crate::recorder::Recorder;
 use crate::recorder::notes::Note;
 use crate::recorder::records;
 use crate::session::Session;
 use debug_base::threads::Faults;
 use debug_base::{Basis, BootTime, Panicked, Path, Tree, Wait, fenced};
-use debug_lease::{Cause, EndError, Leases, Stands, Undone};
+use debug_lease::{Cause, EndError, Stands, Undone};
 use debug_net::expiry::Lifetime;
-use debug_points::Registry;
-use debug_script::values;
-use debug_state::{Keyed, Origin, Redactor, Scrubber, StateError, States};
+use debug_state::Origin;
 
 /// Finds names in the author's code and in the policy that match nothing yet.
 pub(crate) type Unmatched = Box<dyn Fn(&Core) -> Vec<Note> + Send + Sync>;
 
-/// One running agent.
+/// One running agent: its parts, put together.
 pub(crate) struct Core {
     /// The service's name.
     pub(crate) service: String,
     /// The instance of the service.
     pub(crate) instance: String,
-    /// The environment, such as `production`.
-    pub(crate) environment: String,
     /// The origin of the log, as its checkpoints name it.
     pub(crate) origin: String,
-    /// Decides what operators may do.
-    pub(crate) policy: Policy,
-    /// SHA-256 of the policy's text, hex.
-    pub(crate) policy_digest: String,
-    /// The audit log.
-    pub(crate) log: Log,
-    /// The changes in force.
-    pub(crate) leases: Arc<Leases>,
-    /// The leases in force that write to states.
-    pub(crate) writes: Arc<Writes>,
-    /// The conditions under which leases stay in force.
-    pub(crate) guards: Guards,
+    /// Who may do what.
+    pub(crate) rules: Rules,
+    /// What is written down.
+    pub(crate) recorder: Recorder,
+    /// What the service shows.
+    pub(crate) exposed: Exposed,
+    /// What is in force.
+    pub(crate) changes: Changes,
     /// Notes for `info()` about what happened, the newest last.
     pub(crate) notes: Mutex<Vec<Note>>,
     /// Faults found at start, each of which disables only itself; set once, for the life of the process.
     pub(crate) at_start: OnceLock<Vec<Note>>,
     /// Notes for `info()` about names that match nothing yet; set once.
     pub(crate) unmatched: OnceLock<Unmatched>,
-    /// The number of permits that the gate has issued.
-    pub(crate) permits: AtomicU64,
-    /// Snapshots of states.
-    pub(crate) snapshots: Snapshots,
-    /// The threads that revert writes which must wait for a lock of the service.
-    pub(crate) helpers: Helpers,
-    /// The reverts that wait now.
-    pub(crate) waits: Waits,
     /// The panics inside the agent.
     pub(crate) faults: Faults,
-    /// The states that the service registered.
-    pub(crate) states: Arc<States>,
-    /// The points.
-    pub(crate) points: Arc<Registry>,
-    /// The log levels set for targets of the service's log.
-    pub(crate) levels: Arc<Levels>,
-    /// Observes failing patches; set once, right after the core is made.
-    pub(crate) observing: OnceLock<Arc<Observing>>,
-    /// Decides which values are secret.
-    pub(crate) redactor: Arc<Redactor>,
-    /// Removes known secrets from everything that leaves the agent.
-    pub(crate) scrubber: Scrubber,
-    /// Texts that contain a secret of another path, by their own paths, as found at start; set once.
-    pub(crate) alike: OnceLock<BTreeMap<Path, Vec<(Origin, bool)>>>,
-    /// Makes keyed digests.
-    pub(crate) keyed: Keyed,
-    /// The queue of events for the service's log.
-    pub(crate) emitter: Emitter,
     /// When the agent started.
     pub(crate) started: BootTime,
     /// The lifetimes of certificates and revocation lists: clients cannot attach once one has expired.
@@ -105,93 +68,20 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// A request by the session's operator, in the session's current mode.
-    pub(crate) fn request(&self, session: &Session, action: Action, resource: Resource) -> Request {
-        let (mode, reason) = session.mode();
-        Request {
-            action,
-            resource,
-            operator: session.operator.name.clone(),
-            roles: session.operator.roles.clone(),
-            environment: self.environment.clone(),
-            mode,
-            ttl: None,
-            life: None,
-            reason,
+    /// All that the gate may touch.
+    pub(crate) fn door(&self) -> Door<'_> {
+        Door {
+            rules: &self.rules,
+            recorder: &self.recorder,
+            changes: &self.changes,
+            exposed: &self.exposed,
+            ends: self,
         }
     }
 
-    /// Appends records without waiting for the disk.
-    pub(crate) fn append(&self, entries: Vec<Entry>) {
-        drop(self.log.append(entries, Until::Written));
-    }
-
-    /// Keyed digest and length of a value, for records.
-    pub(crate) fn digest(&self, value: &Tree) -> Value {
-        json!({ "hmac": self.keyed.digest(value), "bytes": values::size_of(value) })
-    }
-
-    /// The text without the secrets known now.
-    pub(crate) fn scrub(&self, text: &str) -> String {
-        self.scrubber.scrub(text).into_owned()
-    }
-
-    /// Whether a text holds a secret known now.
-    pub(crate) fn holds_secret(&self, text: &str) -> bool {
-        self.scrubber.find(text)
-    }
-
-    /// Reads a path with its secrets marked. The scrubber learns them before any caller sees the value.
-    ///
-    /// # Errors
-    /// The path does not exist, or the service's lock is not free in time.
-    pub(crate) fn read(&self, path: &Path, wait: Wait) -> Result<Tree, StateError> {
-        let tree = self.states.read(path, wait)?;
-        self.scrubber.learn(path, &tree);
-        // Also mark texts that contain a secret: a script could take such a text apart and so get the secret past the
-        // scrubber.
-        Ok(self.scrubber.mark(tree))
-    }
-
-    /// Makes the scrubber learn the secrets of every state, also of those that no eval has read yet.
-    pub(crate) fn learn_all(&self) {
-        for (name, _) in self.states.list() {
-            // A state that is not readable now is learnt when it is read.
-            drop(self.read(&Path(vec![name.to_owned()]), Wait::AGENT));
-        }
-    }
-
-    /// Finds the texts that contain secrets of other paths. It runs at start only: a text that an operator wrote later
-    /// could be a guess, and the answer would tell whether the guess was right.
-    pub(crate) fn find_alike(&self) {
-        let mut alike = BTreeMap::new();
-        for (name, _) in self.states.list() {
-            let state = Path(vec![name.to_owned()]);
-            let Ok(tree) = self.read(&state, Wait::AGENT) else { continue };
-            for (below, leaf) in tree.leaves() {
-                let Tree::Str(text) = leaf.without_mark() else { continue };
-                let path = state.join(&below.0);
-                let secrets = self.scrubber.alike(&path, text);
-                if !secrets.is_empty() {
-                    alike.insert(path, secrets);
-                }
-            }
-        }
-        drop(self.alike.set(alike));
-    }
-
-    /// The secrets that the text at a path contained at start; true for each that was the whole text.
-    pub(crate) fn alike(&self, path: &Path) -> &[(Origin, bool)] {
-        self.alike.get().and_then(|alike| alike.get(path)).map(Vec::as_slice).unwrap_or_default()
-    }
-
-    /// Publishes the number of leases in force and their first deadline. Call it after every change of either. It does
-    /// not block: the event goes through a queue, and another thread writes `active.json`.
+    /// Publishes what is in force. Call it after every change of that.
     pub(crate) fn mark(&self) {
-        let Some(observing) = self.observing.get() else { return };
-        let tell = |now: InForce| self.emitter.in_force(now);
-        observing.marks().tell(|| self.leases.in_force(BootTime::now()), tell);
-        observing.mark();
+        self.changes.mark(&self.recorder.emitter);
     }
 
     /// Counts a panic inside the agent that did not stop it, and reports it in the audit log and in the service's log.
@@ -211,13 +101,15 @@ impl Core {
 
     /// Reports a panic in both logs.
     pub(crate) fn tell_panic(&self, what: &str, times: u64) {
-        self.append(vec![records::kept("alarm", json!({ "panicked": what, "times": times }))]);
-        self.emitter.alarm(&format!("{what} panicked inside the agent ({times} times by now) and goes on"));
+        self.recorder.append(vec![records::kept("alarm", json!({ "panicked": what, "times": times }))]);
+        self.recorder
+            .emitter
+            .alarm(&format!("{what} panicked inside the agent ({times} times by now) and goes on"));
     }
 
     /// The observer of failing patches.
     pub(crate) fn observer(&self) -> Option<Arc<Observing>> {
-        self.observing.get().cloned()
+        self.changes.observing.get().cloned()
     }
 
     /// Ends a lease and writes its one terminal record. Every way to end a lease goes through here.
@@ -234,7 +126,7 @@ impl Core {
     pub(crate) fn see_to_end(&self, id: u64, cause: &Cause, wait: Wait) {
         let end = || drop(self.end_lease(id, cause, "agent", wait));
         if self.guarded("ending a lease", end).is_none() {
-            self.leases.postpone(id, cause);
+            self.changes.leases.postpone(id, cause);
         }
     }
 
@@ -250,9 +142,9 @@ impl Core {
         by: &str,
         wait: Wait,
     ) -> Result<String, EndError> {
-        match self.leases.end_of(id, owner, cause, wait) {
+        match self.changes.leases.end_of(id, owner, cause, wait) {
             Ok(ended) => {
-                let detail = cause.detail().map_or(Value::Null, |seen| self.scrub(seen).into());
+                let detail = cause.detail().map_or(Value::Null, |seen| self.exposed.scrub(seen).into());
                 let target = ended.lease.target().to_string();
                 if let Resource::State(path) = ended.lease.target() {
                     // Learn what stands in the state now before the scrubber forgets the value that the lease
@@ -260,26 +152,28 @@ impl Core {
                     // forgotten.
                     let path = Path(path.clone());
                     let whole = Path(path.0.iter().take(1).cloned().collect());
-                    if self.read(&whole, Wait::AGENT).is_ok() {
-                        self.scrubber.learn(Origin::replaced(id), &Tree::Null);
+                    if self.exposed.read(&whole, Wait::AGENT).is_ok() {
+                        self.exposed.scrubber.learn(Origin::replaced(id), &Tree::Null);
                     }
                     // Layers above may have inherited the value below the lease as their base: it can come back, so the
                     // scrubber must know it.
-                    for (lease, path, base) in self.writes.bases(&path) {
+                    for (lease, path, base) in self.changes.writes.bases(&path) {
                         let base = base.unwrap_or(Tree::Null);
-                        self.scrubber.learn(Origin::replaced(lease), &self.redactor.mark(&path, base));
+                        self.exposed
+                            .scrubber
+                            .learn(Origin::replaced(lease), &self.exposed.redactor.mark(&path, base));
                     }
                 }
                 let undone = &ended.undone;
                 let how = if undone.conflict.is_some() { "conflict" } else { cause.word() };
-                self.leases.ended(id, how);
+                self.changes.leases.ended(id, how);
                 let why = match cause {
                     // What a guard saw was readable to the guard's author, who need not be the lease's holder.
                     Cause::GuardFailed(_) => String::new(),
                     _ => debug_base::cut(detail.as_str().unwrap_or_default()),
                 };
                 let record = records::lease_ended(cause.kind(), &ended.lease, by, &self.told(undone), detail);
-                let recorded = self.log.append(vec![record], Until::Written);
+                let recorded = self.recorder.log.append(vec![record], Until::Written);
                 let holder = self.sessions().get(&ended.lease.session).cloned();
                 // The reply to the holder's own eval reports what that eval reverted.
                 if let Some(holder) = holder.filter(|_| *cause != Cause::Undone) {
@@ -288,7 +182,7 @@ impl Core {
                 }
                 self.settle_surplus();
                 self.mark();
-                self.emitter.lease_ended(id, &target, cause.word());
+                self.recorder.emitter.lease_ended(id, &target, cause.word());
                 Ok(match (&undone.conflict, undone.covered_by) {
                     (Some(conflict), _) => format!(
                         "lease {id}: {target} was not restored whole: {}; `settle({id}, \"keep\")` leaves it so, \
@@ -303,8 +197,9 @@ impl Core {
             }
             Err(EndError::Failing { id, why, first }) => {
                 if first {
-                    self.append(vec![records::kept("alarm", json!({ "lease": id, "revert_failed": why }))]);
-                    self.emitter.alarm(&format!("lease {id} could not be undone: {why}"));
+                    self.recorder
+                        .append(vec![records::kept("alarm", json!({ "lease": id, "revert_failed": why }))]);
+                    self.recorder.emitter.alarm(&format!("lease {id} could not be undone: {why}"));
                 }
                 Err(EndError::Failing { id, why, first })
             }
@@ -327,24 +222,19 @@ impl Core {
 
     fn stands(&self, stands: &Stands) -> Value {
         match stands {
-            Stands::Value(value) => self.digest(value),
-            Stands::Nothing => self.digest_of(None),
+            Stands::Value(value) => self.recorder.digest(value),
+            Stands::Nothing => self.recorder.digest_of(None),
             Stands::Layers(count) => json!({ "layers": count }),
         }
     }
 
-    /// Keyed digest and length of the value at a path; `{"absent": true}` if there is none.
-    pub(crate) fn digest_of(&self, value: Option<&Tree>) -> Value {
-        value.map_or_else(|| json!({ "absent": true }), |value| self.digest(value))
-    }
-
     /// Settles the oldest conflict as `keep` if too many wait for an operator to settle them.
     fn settle_surplus(&self) {
-        if let Some(lease) = self.leases.surplus_conflict()
-            && self.leases.take_conflict(lease.id).is_some()
+        if let Some(lease) = self.changes.leases.surplus_conflict()
+            && self.changes.leases.take_conflict(lease.id).is_some()
         {
             let detail = json!("too many conflicts wait to be settled");
-            self.append(vec![records::lease_settled(&lease, "agent", "keep", &Value::Null, detail)]);
+            self.recorder.append(vec![records::lease_settled(&lease, "agent", "keep", &Value::Null, detail)]);
         }
     }
 
@@ -355,7 +245,7 @@ impl Core {
         reason = "called when a revocation list or a lock file is read anew, which this version does not"
     )]
     pub(crate) fn revoke(&self, operator: &str, why: &str) -> usize {
-        self.leases.revoke(operator, why, |id, cause| {
+        self.changes.leases.revoke(operator, why, |id, cause| {
             self.see_to_end(id, cause, Wait::AGENT);
         })
     }
@@ -363,14 +253,14 @@ impl Core {
     /// Ends overdue leases in case the revert thread is dead or late, and reports the alarms of the audit log.
     pub(crate) fn sweep(&self) {
         const WRITER: &str = "debug-audit";
-        if self.log.is_broken() && !self.faults.knows(WRITER) {
+        if self.recorder.log.is_broken() && !self.faults.knows(WRITER) {
             self.panicked(WRITER);
         }
-        for alarm in self.log.alarms() {
-            self.append(vec![records::kept("alarm", json!({ "log": alarm }))]);
-            self.emitter.alarm(&format!("audit log: {alarm}"));
+        for alarm in self.recorder.log.alarms() {
+            self.recorder.append(vec![records::kept("alarm", json!({ "log": alarm }))]);
+            self.recorder.emitter.alarm(&format!("audit log: {alarm}"));
         }
-        for (id, cause) in self.leases.overdue(BootTime::now()) {
+        for (id, cause) in self.changes.leases.overdue(BootTime::now()) {
             // Losing the race against the revert thread is the normal case.
             self.see_to_end(id, &cause, Wait::AGENT);
         }
@@ -380,12 +270,12 @@ impl Core {
     /// after the last of its evals. Called whenever either may be due.
     pub(crate) fn detach(&self, session: &Session) {
         if session.is_gone() {
-            self.leases.session_lost(session.id, BootTime::now());
+            self.changes.leases.session_lost(session.id, BootTime::now());
             self.mark();
         }
         if let Some(why) = session.detach() {
             let body = json!({ "session": session.id, "operator": session.operator.spiffe, "why": why });
-            self.append(vec![records::kept("session.close", body)]);
+            self.recorder.append(vec![records::kept("session.close", body)]);
         }
     }
 
@@ -413,6 +303,12 @@ impl Core {
             notes.remove(0);
         }
         notes.push(Note::for_all(sentence));
+    }
+}
+
+impl Ends for Core {
+    fn end(&self, id: u64, cause: &Cause, by: &str, wait: Wait) -> Result<String, EndError> {
+        self.end_lease(id, cause, by, wait)
     }
 }
 

@@ -82,9 +82,12 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
 /// Cleans up after an eval that panicked. The panic's text is not shown: it may come from the service's code and may
 /// hold a secret.
 fn panicked(core: &Core, session: &Session, run: Option<&Run>) -> Failed {
-    core.append(vec![records::kept("alarm", json!({ "session": session.id, "panicked": "an eval" }))]);
+    core.recorder
+        .append(vec![records::kept("alarm", json!({ "session": session.id, "panicked": "an eval" }))]);
     core.faults.panicked("an eval");
-    core.emitter.alarm("an eval panicked inside the agent; its session is closed, its changes are undone");
+    core.recorder
+        .emitter
+        .alarm("an eval panicked inside the agent; its session is closed, its changes are undone");
     let failed = |help: &str| Failed::new(Code::Internal, "the eval panicked inside the agent", help);
     match run {
         Some(run) => finish_failed(core, run, failed(explain::undone(run)), Instant::now()),

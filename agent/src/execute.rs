@@ -19,9 +19,9 @@ use crate::changes::snapshot::{Snapshot, SnapshotError};
 use crate::core::Core;
 use crate::effect::Refusal;
 use crate::effect::{Effect, Guarding, Proposal};
-use crate::execute::plan::Overlay;
 use crate::gate::{self, Opened, Permit};
 use crate::recorder::records;
+use crate::session::overlay::Overlay;
 use crate::session::run::{Run, Step};
 use debug_base::NonEmpty;
 use debug_base::{BootTime, Path, Tree, Wait, roughly};
@@ -43,7 +43,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
     match effect {
         Effect::See(listing, about) => listing::list(core, run, listing, about.as_deref(), now),
         Effect::Read { path, value, .. } => {
-            let mut shown = convert::to_dynamic(&value, &path, &core.keyed);
+            let mut shown = convert::to_dynamic(&value, &path, &core.recorder.keyed);
             if value.holds_secret() {
                 convert::tell_alike(&mut shown, &|path| alike(core, run, path));
             }
@@ -64,9 +64,12 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
         Effect::Revert { lease } => revert(core, run, &lease),
         Effect::Renew { confirm, lease, ttl, asked } => {
             let id = lease.id;
-            let before = core.leases.find(id).map_err(|e| ended(&e))?;
-            let lease =
-                core.leases.renew(id, &lease.owner, asked.after(ttl), confirm, now).map_err(|e| ended(&e))?;
+            let before = core.changes.leases.find(id).map_err(|e| ended(&e))?;
+            let lease = core
+                .changes
+                .leases
+                .renew(id, &lease.owner, asked.after(ttl), confirm, now)
+                .map_err(|e| ended(&e))?;
             let sooner = lease.deadline < before.deadline;
             run.step(Step::Renewed { before: Box::new(before), after: Box::new(lease.clone()) });
             record_renewal(
@@ -81,10 +84,13 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
         Effect::Snapshot { name, parts } => snapshot(core, run, name, parts, now),
         Effect::Diff { rows, .. } => Ok(difference_rows(core, &rows)),
         Effect::Adopt { lease } => {
-            let before = core.leases.find(lease.id).map_err(|e| ended(&e))?;
+            let before = core.changes.leases.find(lease.id).map_err(|e| ended(&e))?;
             let (owner, session) = (&run.session.operator.name, run.session.id);
-            let lease =
-                core.leases.adopt(lease.id, &lease.owner, owner, session, now).map_err(|e| ended(&e))?;
+            let lease = core
+                .changes
+                .leases
+                .adopt(lease.id, &lease.owner, owner, session, now)
+                .map_err(|e| ended(&e))?;
             let was = match before.owner == *owner {
                 true => "it was yours before, and is this session's now".to_owned(),
                 false => format!("it was {}'s", before.owner),
@@ -97,7 +103,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
         Effect::Guard { lease, guard } => {
             let id = lease.id;
             // The policy decision was about the owner at that time.
-            let found = core.leases.find(id).map_err(|e| ended(&e))?;
+            let found = core.changes.leases.find(id).map_err(|e| ended(&e))?;
             if found.owner != lease.owner {
                 return Err(ended(&EndError::Owner(id)));
             }
@@ -124,7 +130,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
             Ok(values::say("mode observe: nothing can be changed"))
         }
         Effect::Log { warn, text } => {
-            let line = run.clean(core, &text);
+            let line = run.clean(&core.exposed, &text);
             let operator = &run.session.operator.name;
             // Runs the service's subscriber on this thread.
             let write = || script_log(operator, None, Some(run.record_number()), warn, &line);
@@ -147,13 +153,13 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
 fn alike(core: &Core, run: &Run, path: &Path) -> Option<String> {
     let is_there =
         |lease: &Lease| matches!(lease.target(), Resource::State(at) if Path(at.clone()).overlaps(path));
-    if run.leases(core).iter().any(is_there) {
+    if run.leases(&core.changes).iter().any(is_there) {
         return None;
     }
-    let alike = core.alike(path);
-    let known = alike
-        .iter()
-        .find(|(origin, _)| origin.path().is_some_and(|at| gate::may_know(core, run, at, None).is_ok()));
+    let alike = core.exposed.alike(path);
+    let known = alike.iter().find(|(origin, _)| {
+        origin.path().is_some_and(|at| gate::may_know(core.door(), run, at, None).is_ok())
+    });
     let (of, is_whole) = match known.or(alike.first())? {
         (at, is_whole) if known.is_some() => (format!("the secret {at}"), is_whole),
         (_, is_whole) => ("a secret".to_owned(), is_whole),
@@ -176,9 +182,10 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, mut opened: Opened<'_>) -> 
     };
     let stands = stands(core, lease.target());
     if let (Resource::State(path), Some(stands)) = (lease.target(), &stands) {
-        let leases: Vec<u64> = core.leases.list().iter().map(|l| l.id).filter(|other| *other != id).collect();
+        let leases: Vec<u64> =
+            core.changes.leases.list().iter().map(|l| l.id).filter(|other| *other != id).collect();
         let (eval, by, path) = (run.record_number(), &run.session.operator.name, Path(path.clone()));
-        for gone in core.snapshots.before_change(eval, by, &leases, &path, stands.clone()) {
+        for gone in core.changes.snapshots.before_change(eval, by, &leases, &path, stands.clone()) {
             core.note(format!("the snapshot {gone} went to make room for another"));
         }
     }
@@ -192,7 +199,7 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, mut opened: Opened<'_>) -> 
     }
     // The old value will come back, so it stays secret while the change is in force.
     if let Some(before) = stands {
-        core.scrubber.learn(Origin::replaced(id), &before);
+        core.exposed.scrubber.learn(Origin::replaced(id), &before);
         drop(self::stands(core, lease.target()));
     }
     run.step(Step::Made(id));
@@ -206,10 +213,10 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, mut opened: Opened<'_>) -> 
     };
     let left = format_duration(lease.deadline.remaining(lease.made));
     let unseen =
-        if core.points.is_unseen(lease.target()) { "; it has matched 0 requests so far" } else { "" };
+        if core.exposed.points.is_unseen(lease.target()) { "; it has matched 0 requests so far" } else { "" };
     let warning = proposal.change.warning().map(|warning| format!("; {warning}")).unwrap_or_default();
     let behind =
-        core.points.behind(lease.target()).iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+        core.exposed.points.behind(lease.target()).iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
     let behind = match behind.is_empty() {
         true => String::new(),
         false => format!("; it answers before the handler, behind {}", behind.join(", ")),
@@ -241,10 +248,12 @@ pub(crate) fn not_forced(id: u64, error: &ChangeError) -> Refusal {
 /// Refuses to force a conflict at a place that the same eval has changed: its own change is undone if the eval fails,
 /// so the operator is not told to end that lease first.
 pub(crate) fn not_own_above(core: &Core, run: &Run, id: u64, force: bool) -> Result<(), Refusal> {
-    let conflict = run.conflict(core, id).ok().filter(|_| force);
+    let conflict = run.conflict(&core.changes, id).ok().filter(|_| force);
     let Some((lease, _)) = conflict else { return Ok(()) };
-    let own =
-        run.leases(core).into_iter().find(|own| run.is_own(own) && overlaps(own.target(), lease.target()));
+    let own = run
+        .leases(&core.changes)
+        .into_iter()
+        .find(|own| run.is_own(own) && overlaps(own.target(), lease.target()));
     match own {
         None => Ok(()),
         Some(_) => Err(Refusal::state(
@@ -278,7 +287,7 @@ pub(crate) fn broken(why: &str) -> Refusal {
 
 /// Attaches a guard; false if the lease has one already.
 fn put_guard(core: &Core, lease: u64, guard: &Guarding, counts: Counts) -> bool {
-    let free = core.guards.add(lease, guard.code.clone(), counts);
+    let free = core.changes.guards.add(lease, guard.code.clone(), counts);
     if let Some(observing) = core.observer() {
         observing.guarded();
     }
@@ -290,13 +299,16 @@ fn put_guard(core: &Core, lease: u64, guard: &Guarding, counts: Counts) -> bool 
 fn undoable(core: &Core, target: &Resource) -> Result<(), String> {
     let Resource::State(path) = target else { return Ok(()) };
     let state = path.first().map(String::as_str).unwrap_or_default();
-    core.helpers.ready(state).map_err(|error| format!("no thread to undo a change of `{state}` on: {error}"))
+    core.changes
+        .helpers
+        .ready(state)
+        .map_err(|error| format!("no thread to undo a change of `{state}` on: {error}"))
 }
 
 /// Reads a state path; the scrubber learns its secrets.
 fn stands(core: &Core, target: &Resource) -> Option<Tree> {
     let Resource::State(path) = target else { return None };
-    core.read(&Path(path.clone()), Wait::AGENT).ok()
+    core.exposed.read(&Path(path.clone()), Wait::AGENT).ok()
 }
 
 /// The target without its kind, as operators write it.
@@ -326,12 +338,12 @@ pub(crate) fn end_each(core: &Core, run: &Run, leases: Vec<Lease>) -> Result<Vec
     for lease in leases {
         let (id, target) = (lease.id, lease.target().to_string());
         let end = || -> Result<Dynamic, Refusal> {
-            execute(core, run, gate::pass(core, run, Effect::Revert { lease: Box::new(lease) })?)
+            execute(core, run, gate::pass(core.door(), run, Effect::Revert { lease: Box::new(lease) })?)
         };
         // A panic while one lease is ended must not stop the others.
         let ended = core.guarded("ending a lease", end);
         let ended = ended.unwrap_or_else(|| Err(Refusal::state("ending it panicked inside the agent", "")));
-        let why = match (ended, core.leases.find(id)) {
+        let why = match (ended, core.changes.leases.find(id)) {
             (Ok(said), _) => {
                 done.extend(values::said(&said));
                 continue;
@@ -379,7 +391,7 @@ fn not_all(done: &[String], standing: &[Standing]) -> Refusal {
 /// The differences from a snapshot, as a list of maps; secrets are opaque.
 pub(crate) fn difference_rows(core: &Core, differences: &[(Path, Option<Tree>, Option<Tree>)]) -> Dynamic {
     let shown = |path: &Path, tree: Option<&Tree>| match tree {
-        Some(tree) => convert::to_dynamic(tree, path, &core.keyed),
+        Some(tree) => convert::to_dynamic(tree, path, &core.recorder.keyed),
         None => Dynamic::from("(nothing)"),
     };
     rows(differences.iter().map(|(path, then, now)| {
@@ -399,11 +411,11 @@ fn snapshot(
     now: BootTime,
 ) -> Result<Dynamic, Refusal> {
     let parts = parts.into_vec();
-    let leases = core.leases.list().iter().map(|lease| lease.id).collect();
+    let leases = core.changes.leases.list().iter().map(|lease| lease.id).collect();
     let by = run.session.operator.name.clone();
     let taken = Snapshot { name: name.clone(), by, automatic: false, taken: now, leases, parts };
     let bytes = taken.bytes();
-    let gone = core.snapshots.keep(taken).map_err(|error| not_kept(&error))?;
+    let gone = core.changes.snapshots.keep(taken).map_err(|error| not_kept(&error))?;
     for gone in &gone {
         core.note(format!("the snapshot {gone} went to make room for {name}"));
     }
@@ -416,7 +428,7 @@ fn snapshot(
 fn settle(core: &Core, run: &Run, id: u64, force: bool) -> Result<Dynamic, Refusal> {
     not_own_above(core, run, id, force)?;
     // Take the conflict out first: if two operators settle it, one wins.
-    let Some((lease, conflict)) = core.leases.take_conflict(id) else {
+    let Some((lease, conflict)) = core.changes.leases.take_conflict(id) else {
         return Err(settled_before(id));
     };
     let mut as_before = false;
@@ -425,15 +437,15 @@ fn settle(core: &Core, run: &Run, id: u64, force: bool) -> Result<Dynamic, Refus
         match lease.change.force(Wait::AGENT) {
             Ok(seen) => as_before = seen,
             Err(error) => {
-                core.leases.put_conflict_back(lease, conflict);
+                core.changes.leases.put_conflict_back(lease, conflict);
                 return Err(not_forced(id, &error));
             }
         }
     }
-    core.leases.ended(id, "conflict, settled");
-    let stands = stands(core, &at).map_or(Value::Null, |value| core.digest(&value));
+    core.changes.leases.ended(id, "conflict, settled");
+    let stands = stands(core, &at).map_or(Value::Null, |value| core.recorder.digest(&value));
     let (by, how) = (&run.session.operator.name, gate::settled_as(force));
-    core.append(vec![records::lease_settled(&lease, by, how, &stands, Value::Null)]);
+    core.recorder.append(vec![records::lease_settled(&lease, by, how, &stands, Value::Null)]);
     Ok(values::say(match force {
         true if as_before => format!("lease {}: {at} is as it was before", lease.id),
         true => format!("lease {}: what it changed at {at} is undone", lease.id),
@@ -489,7 +501,7 @@ fn record_renewal(core: &Core, run: &Run, lease: &Lease, kind: &'static str, und
         "lease": lease.id, "target": lease.target(), "owner": lease.owner, "by": by,
         "eval": run.record_number(), "deadline_boot_ns": lease.deadline.0, "undone": undone,
     });
-    core.append(vec![records::record(kind, body)]);
+    core.recorder.append(vec![records::record(kind, body)]);
     core.mark();
 }
 
@@ -516,12 +528,12 @@ pub(crate) fn undo(core: &Core, run: &Run) -> Vec<u64> {
             }
             Step::Renewed { before, after } => {
                 let lost = core.sessions().get(&before.session).is_none_or(|session| session.is_gone());
-                if let Some(restored) = core.leases.restore(&before, &after, lost, BootTime::now()) {
+                if let Some(restored) = core.changes.leases.restore(&before, &after, lost, BootTime::now()) {
                     record_renewal(core, run, &restored, "lease.extended", Some("its eval failed"));
                     undone.push(before.id);
                 }
             }
-            Step::Guarded(id) => core.guards.remove(id),
+            Step::Guarded(id) => core.changes.guards.remove(id),
             Step::Mode(mode, reason) => run.session.set_mode(mode, reason),
             Step::Reverted(_) => {}
         }
@@ -558,7 +570,7 @@ const MAX_PERMITTED: usize = 10_000;
 impl PatchView {
     /// The view of a patch of this eval's operator. The gate decides about its literal reads as part of the change.
     pub(crate) fn new(core: &Arc<Core>, run: &Run) -> Self {
-        let author = run.request(core, Action::Read, Resource::Agent);
+        let author = run.request(Action::Read, Resource::Agent);
         Self { core: core.clone(), author, planned: run.overlay(), permitted: RwLock::default() }
     }
 
@@ -566,7 +578,7 @@ impl PatchView {
         if self.permitted.read().unwrap_or_else(PoisonError::into_inner).contains(&leaf) {
             return true;
         }
-        if !gate::may_read(&self.core, &self.author, &leaf) {
+        if !gate::may_read(self.core.door(), &self.author, &leaf) {
             return false;
         }
         let mut permitted = self.permitted.write().unwrap_or_else(PoisonError::into_inner);
@@ -583,24 +595,24 @@ impl PatchHost for PatchView {
         // Do not name the leaf that is not permitted: the service's log may have readers who must not know of it.
         let unread =
             || Err(format!("policy does not let the patch's author read all that is at `{path}` now"));
-        if !gate::might_read(&self.core, &self.author, &path) {
+        if !gate::might_read(self.core.door(), &self.author, &path) {
             return unread();
         }
-        let planned = self.planned.as_ref().and_then(|planned| planned.look(&self.core, &path));
-        let tree = planned.unwrap_or_else(|| self.core.read(&path, Wait::Try));
+        let planned = self.planned.as_ref().and_then(|planned| planned.look(&self.core.exposed, &path));
+        let tree = planned.unwrap_or_else(|| self.core.exposed.read(&path, Wait::Try));
         let tree = tree.map_err(|e| e.knowing(&[]).to_string())?;
         if !debug_base::leaves(&path, &tree).into_vec().into_iter().all(|leaf| self.is_permitted(leaf)) {
             return unread();
         }
-        Ok(convert::to_dynamic(&tree, &path, &self.core.keyed))
+        Ok(convert::to_dynamic(&tree, &path, &self.core.recorder.keyed))
     }
 
     fn log(&self, lease: u64, warn: bool, text: &str) {
         if self.planned.is_some() {
             return;
         }
-        let owner = self.core.leases.find(lease).map(|l| l.owner).unwrap_or_default();
-        script_log(&owner, Some(lease), None, warn, &self.core.scrub(text));
+        let owner = self.core.changes.leases.find(lease).map(|l| l.owner).unwrap_or_default();
+        script_log(&owner, Some(lease), None, warn, &self.core.exposed.scrub(text));
     }
 }
 

@@ -10,7 +10,7 @@ mod stack;
 pub(crate) mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use debug_audit::Until;
@@ -19,9 +19,10 @@ use debug_wire::messages::After;
 use debug_wire::table::Method;
 use serde_json::{Map, Value, json};
 
-use crate::core::Core;
+use crate::changes::exposed::Exposed;
+use crate::changes::{Changes, Ends};
 use crate::effect::{Effect, Options, Proposal, Refusal};
-use crate::recorder::records;
+use crate::recorder::{Recorder, records};
 use crate::session::Session;
 use crate::session::run::Run;
 use asked::Decided;
@@ -34,41 +35,63 @@ pub(crate) use permit::{MethodPermit, Opened, Permit};
 pub(crate) use preview::{could_read, may_see_note};
 pub(crate) use stack::{Standing, not_failing, on_top, standing, standing_at, unagreed};
 
+/// The policy and its surroundings.
+pub(crate) struct Rules {
+    /// Decides what operators may do.
+    pub(crate) policy: Policy,
+    /// SHA-256 of the policy's text, hex.
+    pub(crate) policy_digest: String,
+    /// The environment, such as `production`.
+    pub(crate) environment: String,
+    /// The number of permits that the gate has issued.
+    pub(crate) permits: AtomicU64,
+}
+
+/// All that the gate may touch.
+#[derive(Clone, Copy)]
+pub(crate) struct Door<'a> {
+    pub(crate) rules: &'a Rules,
+    pub(crate) recorder: &'a Recorder,
+    pub(crate) changes: &'a Changes,
+    pub(crate) exposed: &'a Exposed,
+    pub(crate) ends: &'a dyn Ends,
+}
+
 /// Decides, records the intent, opens the lease; only then returns the permit.
 ///
 /// # Errors
 /// In this order: the record would hold a secret, policy denies, the target is in another state, the log cannot be
 /// written, the agent is stopping.
-pub(crate) fn pass<'a>(core: &'a Core, run: &Run, effect: Effect) -> Result<Permit<'a>, Refusal> {
+pub(crate) fn pass<'a>(door: Door<'a>, run: &Run, effect: Effect) -> Result<Permit<'a>, Refusal> {
     let now = BootTime::now();
-    refuse_secrets(core, run, &effect)?;
-    let decided = decide(core, run, &effect, now);
+    refuse_secrets(door, run, &effect)?;
+    let decided = decide(door, run, &effect, now);
     if let Some(denial) = denial(&effect, &decided) {
-        let denied = intent(core, run, &effect, &decided, None);
-        run.record(core, denied, Until::Written).map_err(Refusal::Log)?;
+        let denied = intent(door, run, &effect, &decided, None);
+        run.record(door.recorder, denied, Until::Written).map_err(Refusal::Log)?;
         return Err(Refusal::Denied(Box::new(denial)));
     }
     // Held until the lease is in the table, so that no other eval changes the same target in between.
     let claim = match &effect {
-        Effect::Change(proposal) => Some(claim(core, run, proposal, now)?),
+        Effect::Change(proposal) => Some(claim(door, run, proposal, now)?),
         _ => None,
     };
     let lease = match (&effect, &claim) {
         (Effect::Change(proposal), Some((claim, _))) => Some(lease_of(run, proposal, claim.id, now)?),
         _ => None,
     };
-    let entries = intent(core, run, &effect, &decided, lease.as_ref());
+    let entries = intent(door, run, &effect, &decided, lease.as_ref());
     let until = if effect.waits_for_disk() { Until::Durable } else { Until::Written };
-    if let Err(error) = run.record(core, entries, until)
+    if let Err(error) = run.record(door.recorder, entries, until)
         && !run.emergency()
     {
         return Err(Refusal::Log(error));
     }
     let covers = claim.as_ref().map(|(_, covers)| covers.clone()).unwrap_or_default();
-    let lease = lease.map(|lease| Opened::open(core, lease, covers)).transpose()?;
-    core.permits.fetch_add(1, Ordering::Relaxed);
+    let lease = lease.map(|lease| Opened::open(door, lease, covers)).transpose()?;
+    door.rules.permits.fetch_add(1, Ordering::Relaxed);
     if lease.is_some() {
-        core.mark();
+        door.changes.mark(&door.recorder.emitter);
     }
     Ok(Permit { effect, lease })
 }
@@ -88,15 +111,15 @@ pub(crate) struct Considered {
 ///
 /// # Errors
 /// The log cannot be written, or the record would hold a secret.
-pub(crate) fn consider(core: &Core, run: &Run, effect: Effect) -> Result<Considered, Refusal> {
+pub(crate) fn consider(door: Door<'_>, run: &Run, effect: Effect) -> Result<Considered, Refusal> {
     let now = BootTime::now();
-    refuse_secrets(core, run, &effect)?;
-    let decided = decide(core, run, &effect, now);
-    let mut entries = intent(core, run, &effect, &decided, None);
+    refuse_secrets(door, run, &effect)?;
+    let decided = decide(door, run, &effect, now);
+    let mut entries = intent(door, run, &effect, &decided, None);
     if let Some(last) = entries.pop() {
         entries.push(records::planned(last));
     }
-    run.record(core, entries, Until::Written).map_err(Refusal::Log)?;
+    run.record(door.recorder, entries, Until::Written).map_err(Refusal::Log)?;
     let wants = decided.answers().find_map(|(request, decision)| match decision {
         Decision::Deny(denial) if request.reason.is_none() => denial.wanted_reason.clone(),
         _ => None,
@@ -104,7 +127,7 @@ pub(crate) fn consider(core: &Core, run: &Run, effect: Effect) -> Result<Conside
     let verdict = match (denial(&effect, &decided), &effect) {
         (Some(denial), _) => Err(Refusal::Denied(Box::new(denial))),
         (None, Effect::Change(proposal)) => {
-            check_stack(core, run, proposal, now).map(|_| allowed_by(&decided))
+            check_stack(door, run, proposal, now).map(|_| allowed_by(&decided))
         }
         (None, _) => Ok(allowed_by(&decided)),
     };
@@ -128,8 +151,8 @@ fn allowed_by(decided: &Decided) -> String {
 }
 
 /// Refuses an effect if a text that would be recorded verbatim holds a secret.
-fn refuse_secrets(core: &Core, run: &Run, effect: &Effect) -> Result<(), Refusal> {
-    if written(effect).iter().any(|text| run.holds_secret(core, text)) {
+fn refuse_secrets(door: Door<'_>, run: &Run, effect: &Effect) -> Result<(), Refusal> {
+    if written(effect).iter().any(|text| run.holds_secret(door.exposed, text)) {
         return Err(Refusal::state(
             "a reason, a name or a value of this holds a secret, which would stand in the log",
             "leave the secret out; a secret is written only to a path that is secret itself",
@@ -140,12 +163,12 @@ fn refuse_secrets(core: &Core, run: &Run, effect: &Effect) -> Result<(), Refusal
 
 /// Checks that the operator may read at least one leaf at a path. Otherwise the denial names only that path: what an
 /// operator may not read looks the same whether it exists or not.
-pub(crate) fn may_know(core: &Core, run: &Run, path: &Path, tree: Option<&Tree>) -> Result<(), Refusal> {
+pub(crate) fn may_know(door: Door<'_>, run: &Run, path: &Path, tree: Option<&Tree>) -> Result<(), Refusal> {
     let mut refusal = None;
     let whole = vec![path.clone()];
     let leaves = tree.map_or(whole, |tree| tree.leaves().map(|(below, _)| path.join(&below.0)).collect());
     for leaf in leaves.iter().chain(leaves.is_empty().then_some(path)) {
-        match core.policy.decide(&run.request(core, Action::Read, resource(leaf))) {
+        match door.rules.policy.decide(&run.request(Action::Read, resource(leaf))) {
             Decision::Allow(_) => return Ok(()),
             Decision::Deny(denial) => refusal = Some(Denial { resource: resource(path), ..denial }),
         }
@@ -157,9 +180,9 @@ pub(crate) fn may_know(core: &Core, run: &Run, path: &Path, tree: Option<&Tree>)
 ///
 /// # Errors
 /// A denial that names no path.
-pub(crate) fn must_see(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Result<(), Refusal> {
+pub(crate) fn must_see(door: Door<'_>, run: &Run, path: &Path, tree: &Tree) -> Result<(), Refusal> {
     for leaf in debug_base::leaves(path, tree).iter() {
-        if let Decision::Deny(denial) = core.policy.decide(&run.request(core, Action::Read, resource(leaf))) {
+        if let Decision::Deny(denial) = door.rules.policy.decide(&run.request(Action::Read, resource(leaf))) {
             return Err(Refusal::Denied(Box::new(nameless(denial))));
         }
     }
@@ -167,13 +190,13 @@ pub(crate) fn must_see(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Resu
 }
 
 /// The names below a value that this operator may know of; empty for a leaf.
-pub(crate) fn known_below(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Vec<String> {
+pub(crate) fn known_below(door: Door<'_>, run: &Run, path: &Path, tree: &Tree) -> Vec<String> {
     let below: Vec<(String, &Tree)> = match tree {
         Tree::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value)).collect(),
         Tree::Seq(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
         _ => Vec::new(),
     };
-    let known = |(name, value): &(String, &Tree)| may_know(core, run, &path.child(name), Some(value)).is_ok();
+    let known = |(name, value): &(String, &Tree)| may_know(door, run, &path.child(name), Some(value)).is_ok();
     below.into_iter().filter(known).map(|(name, _)| name).collect()
 }
 
@@ -185,20 +208,20 @@ fn nameless(denial: Denial) -> Denial {
 
 /// Whether policy lets the author of a patch read a leaf now; leaves may appear after the patch was made. There is no
 /// permit: the reads of a patch are part of the permit to make it.
-pub(crate) fn may_read(core: &Core, author: &Request, leaf: &Path) -> bool {
+pub(crate) fn may_read(door: Door<'_>, author: &Request, leaf: &Path) -> bool {
     let request = Request { resource: resource(leaf), ..author.clone() };
-    matches!(core.policy.decide(&request), Decision::Allow(_))
+    matches!(door.rules.policy.decide(&request), Decision::Allow(_))
 }
 
 /// Whether policy might let the author of a patch read something at a path. Checked before the service's state is read.
-pub(crate) fn might_read(core: &Core, author: &Request, path: &Path) -> bool {
-    core.policy.could_allow(&Request { resource: resource(path), ..author.clone() }).is_ok()
+pub(crate) fn might_read(door: Door<'_>, author: &Request, path: &Path) -> bool {
+    door.rules.policy.could_allow(&Request { resource: resource(path), ..author.clone() }).is_ok()
 }
 
 /// Whether policy would let this operator patch a point with these options. It issues no permit.
-pub(crate) fn may_patch(core: &Core, run: &Run, point: &str, options: &Options) -> bool {
-    let request = run.request(core, Action::Patch, Resource::Point(point.to_owned()));
-    matches!(core.policy.decide(&requests::with_options(run, options, request)), Decision::Allow(_))
+pub(crate) fn may_patch(door: Door<'_>, run: &Run, point: &str, options: &Options) -> bool {
+    let request = run.request(Action::Patch, Resource::Point(point.to_owned()));
+    matches!(door.rules.policy.decide(&requests::with_options(run, options, request)), Decision::Allow(_))
 }
 
 /// Texts of an effect that are recorded verbatim.
@@ -236,23 +259,27 @@ fn written(effect: &Effect) -> Vec<String> {
 ///
 /// # Errors
 /// The denial.
-pub(crate) fn pass_method(core: &Core, session: &Session, method: &Method) -> Result<MethodPermit, Refusal> {
-    let request = core.request(session, method.action, Resource::Agent);
-    match core.policy.decide(&request) {
+pub(crate) fn pass_method(
+    door: Door<'_>,
+    session: &Session,
+    method: &Method,
+) -> Result<MethodPermit, Refusal> {
+    let request = session.request(method.action, Resource::Agent);
+    match door.rules.policy.decide(&request) {
         Decision::Allow(_) => Ok(MethodPermit(())),
         Decision::Deny(denial) => {
             let asked = [(request, Decision::Deny(denial.clone()))];
-            let (mut entries, gate) = records::decisions(&asked, &core.policy_digest);
+            let (mut entries, gate) = records::decisions(&asked, &door.rules.policy_digest);
             let body = json!({ "session": session.id, "method": method.name, "gate": gate });
             entries.push(records::record("effect", body));
-            core.append(entries);
+            door.recorder.append(entries);
             Err(Refusal::Denied(Box::new(denial)))
         }
     }
 }
 
-fn decide(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Decided {
-    Decided::of(requests(core, run, effect, now), |request| core.policy.decide(request))
+fn decide(door: Door<'_>, run: &Run, effect: &Effect, now: BootTime) -> Decided {
+    Decided::of(requests(run, effect, now), |request| door.rules.policy.decide(request))
 }
 
 /// The denial of an effect. If one leaf of several is denied, the denial does not name the leaf, and is the same
@@ -282,7 +309,7 @@ fn denial(effect: &Effect, decided: &Decided) -> Option<Denial> {
 
 /// Claims the target and checks the stack on it; returns the leases that the change covers, too. While the claim is held, no other eval changes that stack.
 fn claim<'a>(
-    core: &'a Core,
+    door: Door<'a>,
     run: &Run,
     proposal: &Proposal,
     now: BootTime,
@@ -290,13 +317,13 @@ fn claim<'a>(
     let target = proposal.change.target();
     let by = format!("eval {} of {}", run.record_number(), run.session.operator.name);
     // The id of the future lease is not told: the change may fail.
-    let claim = core.leases.claim(target, by).map_err(|other| {
+    let claim = door.changes.leases.claim(target, by).map_err(|other| {
         Refusal::state(
-            format!("`{target}` is being changed by {} at this moment", called(core, run, other)),
+            format!("`{target}` is being changed by {} at this moment", called(door, run, other)),
             "look at `leases()` and decide anew",
         )
     })?;
-    let covers = check_stack(core, run, proposal, now)?;
+    let covers = check_stack(door, run, proposal, now)?;
     Ok((claim, covers))
 }
 
@@ -327,24 +354,24 @@ pub(crate) fn lease_of(run: &Run, proposal: &Proposal, id: u64, now: BootTime) -
 
 /// The records of an effect: parts of long members first, then the effect or the lease with its undo.
 fn intent(
-    core: &Core,
+    door: Door<'_>,
     run: &Run,
     effect: &Effect,
     decided: &Decided,
     lease: Option<&Lease>,
 ) -> Vec<debug_audit::Entry> {
     let (mut entries, gate) = match decided {
-        Decided::Own(lease) => (Vec::new(), records::own(*lease, &core.policy_digest)),
+        Decided::Own(lease) => (Vec::new(), records::own(*lease, &door.rules.policy_digest)),
         Decided::Policy(_) => {
             let answers: Vec<_> = decided.answers().cloned().collect();
-            records::decisions(&answers, &core.policy_digest)
+            records::decisions(&answers, &door.rules.policy_digest)
         }
     };
     let mut body = json!({
         "eval": run.record_number(), "session": run.session.id, "operator": run.session.operator.spiffe,
         "function": effect.function().name(), "gate": gate,
     });
-    for (name, value) in detail(core, run, effect) {
+    for (name, value) in detail(door, run, effect) {
         let text = value.to_string();
         if text.len() > records::MAX_INLINE {
             let (parts, members) = records::parted("effect.part", name, &text, &Map::new());
@@ -375,20 +402,20 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// The members of an effect's record; never a secret in the clear.
-fn detail(core: &Core, run: &Run, effect: &Effect) -> Vec<(&'static str, Value)> {
+fn detail(door: Door<'_>, run: &Run, effect: &Effect) -> Vec<(&'static str, Value)> {
     match effect {
         Effect::Observe => Vec::new(),
-        Effect::See(_, about) => about.iter().map(|a| ("about", run.clean(core, a).into())).collect(),
+        Effect::See(_, about) => about.iter().map(|a| ("about", run.clean(door.exposed, a).into())).collect(),
         Effect::Read { path, value, .. } => {
-            vec![("path", path.to_string().into()), ("value", core.digest(value))]
+            vec![("path", path.to_string().into()), ("value", door.recorder.digest(value))]
         }
         Effect::Reveal { path, value } => {
-            vec![("path", path.to_string().into()), ("value", core.digest(value))]
+            vec![("path", path.to_string().into()), ("value", door.recorder.digest(value))]
         }
         Effect::Snapshot { name, parts } => {
             let digests = parts
                 .iter()
-                .map(|(path, tree)| json!({ "path": path.to_string(), "value": core.digest(tree) }));
+                .map(|(path, tree)| json!({ "path": path.to_string(), "value": door.recorder.digest(tree) }));
             vec![("snapshot", name.as_str().into()), ("parts_kept", digests.collect())]
         }
         Effect::Diff { name, rows, .. } => {
@@ -422,7 +449,7 @@ fn detail(core: &Core, run: &Run, effect: &Effect) -> Vec<(&'static str, Value)>
             vec![("settle", lease.id.into()), ("how", settled_as(*force).into())]
         }
         Effect::EnterChange { reason } => vec![("reason", reason.as_str().into())],
-        Effect::Log { text, .. } => vec![("text", run.clean(core, text).into())],
+        Effect::Log { text, .. } => vec![("text", run.clean(door.exposed, text).into())],
     }
 }
 

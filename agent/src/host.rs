@@ -18,8 +18,9 @@ use crate::core::Core;
 use crate::effect::Effect;
 use crate::effect::Refusal;
 use crate::execute;
-use crate::execute::plan::{self, Planning};
+use crate::execute::plan;
 use crate::gate::{self};
+use crate::session::planning::Planning;
 use crate::session::run::{Run, charged};
 use debug_base::Path;
 use debug_script::library::terminated;
@@ -217,7 +218,7 @@ fn pass_each(tag: &EvalTag, effects: Vec<Effect>) -> Result<Vec<Dynamic>, Refusa
             break;
         }
         execute::charge(&effect);
-        let result = charged(|| execute::execute(core, run, gate::pass(core, run, effect)?))?;
+        let result = charged(|| execute::execute(core, run, gate::pass(core.door(), run, effect)?))?;
         run.session.shapes().note(&result);
         // If the result is too large, the run ends after this effect.
         drop(memory::made(values::size_at_most(&result)));

@@ -56,7 +56,7 @@ impl Desk {
         match method.id {
             MethodId::Hello => return self.hello(session, method, call),
             MethodId::Ping => {
-                let in_force = self.core.leases.in_force(BootTime::now());
+                let in_force = self.core.changes.leases.in_force(BootTime::now());
                 let told =
                     PingResult { in_force, ended: session.take_ended(), failing: session.take_failing() };
                 reply(session, FromAgent::success(call.id, &told));
@@ -67,7 +67,7 @@ impl Desk {
                 reply(session, FromAgent::success(call.id, &json!({ "cancelled": found })));
             }
             MethodId::AuditCheckpoint => {
-                let checkpoint = self.core.log.checkpoint().to_string();
+                let checkpoint = self.core.recorder.log.checkpoint().to_string();
                 reply(session, FromAgent::success(call.id, &CheckpointResult { checkpoint }));
             }
             MethodId::AuditProof => {
@@ -105,7 +105,7 @@ impl Desk {
                 "call `hello` first",
             ));
         }
-        gate::pass_method(&self.core, session, method).map_err(denied)
+        gate::pass_method(self.core.door(), session, method).map_err(denied)
     }
 
     /// Opens the session on an eval thread, because its record must be on disk before the answer.
@@ -188,8 +188,9 @@ impl Desk {
     /// Ends the session after a wrong, missing, replayed or skipped signature: its counter can no longer be trusted.
     fn bad_signature(&self, session: &Session, counter: u64, why: &str) -> Failure {
         let body = json!({ "session": session.id, "operator": session.operator.spiffe, "counter": counter, "bad_signature": why });
-        self.core.append(vec![records::record("alarm", body)]);
+        self.core.recorder.append(vec![records::record("alarm", body)]);
         self.core
+            .recorder
             .emitter
             .alarm(&format!("an eval of {} was not signed by its certificate", session.operator.name));
         let help = "attach again; every eval is signed for this connection, with a counter that rises by one";
@@ -206,13 +207,15 @@ fn proof(core: &Core, session: &Session, params: ProofParams) -> Result<ProofRes
         )
     };
     let (hashes, index) = match (params.index, params.from) {
-        (Some(index), None) => (core.log.inclusion(index, params.size).ok_or_else(missing)?, Some(index)),
-        (None, Some(from)) => (core.log.consistency(from, params.size).ok_or_else(missing)?, None),
+        (Some(index), None) => {
+            (core.recorder.log.inclusion(index, params.size).ok_or_else(missing)?, Some(index))
+        }
+        (None, Some(from)) => (core.recorder.log.consistency(from, params.size).ok_or_else(missing)?, None),
         _ => return Err(missing()),
     };
     // An operator sees only their own records.
     let record = index
-        .and_then(|index| core.log.record(index).ok().flatten())
+        .and_then(|index| core.recorder.log.record(index).ok().flatten())
         .and_then(|line| String::from_utf8(line).ok())
         .filter(|line| own_record(line, &session.operator.spiffe));
     Ok(ProofResult { hashes: hashes.iter().map(base64).collect(), record })
@@ -271,7 +274,7 @@ fn greet(
     hello: &HelloParams,
     call: u64,
 ) -> FromAgent {
-    match gate::pass_method(core, session, method) {
+    match gate::pass_method(core.door(), session, method) {
         Ok(permit) => welcome(permit, core, session, hello, call),
         Err(refusal) => failed(call, denied(refusal)),
     }
@@ -283,27 +286,30 @@ fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams,
     // A client that does not attach takes over no leases: its session ends at once, and the grace of the leases would
     // begin again.
     let resumed =
-        if *attach { core.leases.take_over(&session.operator.name, session.id) } else { Vec::new() };
+        if *attach { core.changes.leases.take_over(&session.operator.name, session.id) } else { Vec::new() };
     core.mark();
     let body = json!({
         "session": session.id, "operator": session.operator.spiffe, "roles": session.operator.roles,
         "certificate": encode(&session.certificate), "exporter": hex(&session.exporter), "peer": session.peer.to_string(),
-        "client": version.chars().take(64).collect::<String>(), "policy": core.policy_digest,
+        "client": version.chars().take(64).collect::<String>(), "policy": core.rules.policy_digest,
         "resumed": resumed.iter().map(|lease| lease.id).collect::<Vec<_>>(),
     });
     // A record that waits in memory if it must: attaching has to work while the disk is full, because that is how an
     // operator reverts changes.
-    let opened = core.log.append(vec![records::kept("session.open", body)], Until::Durable);
+    let opened = core.recorder.log.append(vec![records::kept("session.open", body)], Until::Durable);
     // Records are in the order in which they are appended: from here on the log has the session that evals refer to.
     session.attach();
     let receipt = opened.durable();
-    let checkpoint = receipt.map_or_else(|_| core.log.checkpoint(), |r| r.checkpoint);
+    let checkpoint = receipt.map_or_else(|_| core.recorder.log.checkpoint(), |r| r.checkpoint);
     let Some(size) = tree_size(&checkpoint) else {
         let message = "the checkpoint of the agent's own log cannot be read";
         return failed(call, Failure::new(Code::Internal, message, "see `info()` and the service's log"));
     };
-    let consistency =
-        if known == 0 || known == size { Some(Vec::new()) } else { core.log.consistency(known, size) };
+    let consistency = if known == 0 || known == size {
+        Some(Vec::new())
+    } else {
+        core.recorder.log.consistency(known, size)
+    };
     let result = HelloResult {
         checkpoint: checkpoint.to_string(),
         // A client that knows a larger tree gets no proof, and detects that.
@@ -312,7 +318,7 @@ fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams,
         roles: session.operator.roles.clone(),
         session: session.id,
         resumed: resumed.iter().map(|lease| eval::summary(core, lease.id)).collect(),
-        in_force: core.leases.in_force(BootTime::now()),
+        in_force: core.changes.leases.in_force(BootTime::now()),
         process: Process { pid: std::process::id(), began: core.started.0 },
     };
     FromAgent::success(call, &result)
@@ -348,6 +354,7 @@ impl Dispatch for Desk {
             client.certificate.to_vec(),
             client.exporter,
             outbox,
+            self.core.rules.environment.clone(),
         ));
         self.core.sessions().insert(id, session.clone());
         let ready = Ready {
@@ -355,7 +362,7 @@ impl Dispatch for Desk {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             service: self.core.service.clone(),
             instance: self.core.instance.clone(),
-            environment: self.core.environment.clone(),
+            environment: self.core.rules.environment.clone(),
             origin: self.core.origin.clone(),
         };
         (session, ready)
@@ -393,7 +400,7 @@ impl Dispatch for Desk {
             let body = json!({
                 "peer": peer.to_string(), "code": why.code(), "why": why.to_string(), "unrecorded": unrecorded,
             });
-            self.core.append(vec![records::record("session.refused", body)]);
+            self.core.recorder.append(vec![records::record("session.refused", body)]);
         }
     }
 
@@ -402,7 +409,7 @@ impl Dispatch for Desk {
     }
 
     fn displaceable(&self, session: &Session) -> bool {
-        self.core.leases.held_by(session.id).is_empty() && session.pending() == 0
+        self.core.changes.leases.held_by(session.id).is_empty() && session.pending() == 0
     }
 }
 

@@ -1,6 +1,9 @@
 //! One operator's TLS connection, and its state between evals.
 
 pub(crate) mod limits;
+pub(crate) mod overlay;
+pub(crate) mod planned;
+pub(crate) mod planning;
 pub(crate) mod run;
 pub(crate) mod shapes;
 
@@ -10,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use debug_audit::Ticket;
-use debug_policy::Mode;
+use debug_policy::{Action, Mode, Request, Resource};
 use debug_wire::messages::{EndedLease, FailingPatch};
 use rhai::{AST, Scope};
 
@@ -31,6 +34,7 @@ pub(crate) struct Who {
 
 /// One attached client.
 pub(crate) struct Session {
+    environment: String,
     /// Unique in the instance's log: it continues from the highest session there.
     pub(crate) id: u64,
     /// The operator.
@@ -89,6 +93,7 @@ impl Session {
         certificate: Vec<u8>,
         exporter: [u8; 32],
         outbox: Outbox,
+        environment: String,
     ) -> Self {
         Self {
             id,
@@ -98,12 +103,29 @@ impl Session {
             exporter,
             opened: BootTime::now(),
             outbox,
+            environment,
             greeted: AtomicBool::new(false),
             attached: AtomicBool::new(false),
             detached: AtomicBool::new(false),
             state: Mutex::new(State::default()),
             workspace: Mutex::new(Workspace { scope: Scope::new(), functions: AST::empty() }),
             shapes: Mutex::default(),
+        }
+    }
+
+    /// A request by this operator, in the session's current mode.
+    pub(crate) fn request(&self, action: Action, resource: Resource) -> Request {
+        let (mode, reason) = self.mode();
+        Request {
+            action,
+            resource,
+            operator: self.operator.name.clone(),
+            roles: self.operator.roles.clone(),
+            environment: self.environment.clone(),
+            mode,
+            ttl: None,
+            life: None,
+            reason,
         }
     }
 

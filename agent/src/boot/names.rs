@@ -50,7 +50,7 @@ impl Names {
     /// Checks all names, reports those that match nothing, and stays with the core for routes that may become known
     /// later.
     pub(crate) fn tell(self, core: &Core, mut notices: Notices) {
-        let seen: Vec<Seen> = core.states.list().map(|(name, _)| seen(core, name)).collect();
+        let seen: Vec<Seen> = core.exposed.states.list().map(|(name, _)| seen(core, name)).collect();
         seen.iter().for_each(|seen| unreadable(seen, &mut notices));
         for path in &self.never_write {
             if let Some(note) = never_write(core, &seen, path) {
@@ -68,15 +68,15 @@ impl Names {
             }
         }
         for name in self.never_patch.iter().filter(|name| !is_route(name)) {
-            if core.points.find(name).is_none() {
-                let near = core.points.nearest(name).map(|near| format!("; did you mean `{near}`?"));
+            if core.exposed.points.find(name).is_none() {
+                let near = core.exposed.points.nearest(name).map(|near| format!("; did you mean `{near}`?"));
                 let near = near.unwrap_or_default();
                 notices.add(format!(
                     "`.never_patch`: no function that is a point is called `{name}`{near}; it closes nothing"
                 ));
             }
         }
-        for named in core.policy.named_resources() {
+        for named in core.rules.policy.named_resources() {
             if let Some(why) = unmatched(core, &seen, &named) {
                 notices.add_note(in_policy(&named, why));
             }
@@ -102,16 +102,16 @@ impl Names {
     fn unknown_routes(&self, core: &Core) -> Vec<(Note, bool)> {
         let mut unknown = Vec::new();
         let mut add = |name: &str, notice: &dyn Fn(Why) -> Note| {
-            let near = core.points.nearest(name).filter(|near| is_route(near));
+            let near = core.exposed.points.nearest(name).filter(|near| is_route(near));
             let text = format!("matches no point yet{}", guess(near.as_deref()));
             unknown.push((notice(Why { text, paths: Vec::new() }), near.is_some()));
         };
         for name in self.never_patch.iter().filter(|name| is_route(name)) {
-            if core.points.find(name).is_none() {
+            if core.exposed.points.find(name).is_none() {
                 add(name, &|why| why.note(|why| format!("`.never_patch`: `{name}` {why}")));
             }
         }
-        let routes = core.policy.named_resources().filter(NamedResource::is_of_routes);
+        let routes = core.rules.policy.named_resources().filter(NamedResource::is_of_routes);
         for named in routes.filter(|named| !matches_point(core, named)) {
             let text = named.to_string();
             // A pattern with `*` resembles no route.
@@ -135,7 +135,7 @@ fn is_route(name: &str) -> bool {
 
 fn seen(core: &Core, name: &str) -> Seen {
     let path = Path(vec![name.to_owned()]);
-    let found = core.read(&path, Wait::AGENT);
+    let found = core.exposed.read(&path, Wait::AGENT);
     Seen { path, found }
 }
 
@@ -202,11 +202,11 @@ fn no_state(seen: &[Seen], name: &str, what: &str) -> Why {
 /// missing now stays closed.
 fn never_write(core: &Core, seen: &[Seen], path: &Path) -> Option<Note> {
     let why = missing(seen, path)?;
-    let is_known = core.states.named(path.0.first()?).is_ok();
-    if is_known && core.states.may_come(path) {
+    let is_known = core.exposed.states.named(path.0.first()?).is_ok();
+    if is_known && core.exposed.states.may_come(path) {
         return Some(why.note(|why| format!("`.never_write`: {why}; it is closed whenever something does")));
     }
-    core.states.open(path);
+    core.exposed.states.open(path);
     Some(why.note(|why| format!("`.never_write`: `{path}`: {why}; it closes nothing")))
 }
 
@@ -215,7 +215,7 @@ fn unmatched(core: &Core, seen: &[Seen], named: &NamedResource<'_>) -> Option<Wh
     if named.is_of_functions() {
         let text = named.to_string();
         let name = text.strip_prefix("point:").unwrap_or(&text);
-        let text = format!("matches no point{}", guess(core.points.nearest(name).as_deref()));
+        let text = format!("matches no point{}", guess(core.exposed.points.nearest(name).as_deref()));
         return (!matches_point(core, named)).then_some(Why { text, paths: Vec::new() });
     }
     // A pattern that begins with `*` may match anything.
@@ -247,7 +247,7 @@ fn covers_something(named: &NamedResource<'_>, seen: &Seen) -> bool {
 }
 
 fn matches_point(core: &Core, named: &NamedResource<'_>) -> bool {
-    let points = core.points.points();
+    let points = core.exposed.points.points();
     let mut of_kind = points.iter().filter(|point| (point.kind == Kind::Route) == named.is_of_routes());
     of_kind.any(|point| named.covers(&Resource::Point(point.name.clone())))
 }

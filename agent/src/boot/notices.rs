@@ -45,13 +45,13 @@ impl Notices {
             self.add(format!("{more} more faults of these kinds were found at start"));
         }
         for (number, note) in self.0.iter().enumerate() {
-            core.emitter.warning(&note.text);
+            core.recorder.emitter.warning(&note.text);
             if number < MAX_ON_STDERR {
-                super::complain(&note.text);
+                super::complain::complain(&note.text);
             }
         }
         if let Some(more @ 1..) = self.0.len().checked_sub(MAX_ON_STDERR) {
-            super::complain(&format!("{more} more of the kind stand in the notes of `info()`"));
+            super::complain::complain(&format!("{more} more of the kind stand in the notes of `info()`"));
         }
         drop(core.at_start.set(self.0));
     }

@@ -42,11 +42,11 @@ pub(crate) fn start(core: &Arc<Core>, events: Events, keeping: Arc<Marks>) -> st
     let mut beat = Instant::now() + HEARTBEAT;
     let turn = move || {
         let Some((mut wait, guarding)) =
-            core.upgrade().map(|core| (warn(&core, &mut told), !core.guards.is_empty()))
+            core.upgrade().map(|core| (warn(&core, &mut told), !core.changes.guards.is_empty()))
         else {
             return Next::End;
         };
-        if let Some(due) = core.upgrade().and_then(|core| core.leases.next_due()) {
+        if let Some(due) = core.upgrade().and_then(|core| core.changes.leases.next_due()) {
             wait = wait.min(due.remaining(BootTime::now()) + SLACK);
         }
         let now = Instant::now();
@@ -82,7 +82,7 @@ pub(crate) fn start(core: &Arc<Core>, events: Events, keeping: Arc<Marks>) -> st
             guard::round(&core);
             round = Instant::now() + guard::EVERY;
         }
-        if core.leases.next_due().is_some_and(|due| due.after(SLACK) <= BootTime::now()) {
+        if core.changes.leases.next_due().is_some_and(|due| due.after(SLACK) <= BootTime::now()) {
             core.sweep();
         }
         Next::Turn
@@ -95,8 +95,8 @@ fn warn(core: &Core, told: &mut Told) -> Duration {
     let now = UnixTime::now().as_secs();
     for (left, warning) in told.news(&core.lifetimes, now) {
         match left {
-            Left::Nothing => core.emitter.alarm(&warning),
-            Left::Plenty | Left::Half | Left::Quarter => core.emitter.warning(&warning),
+            Left::Nothing => core.recorder.emitter.alarm(&warning),
+            Left::Plenty | Left::Half | Left::Quarter => core.recorder.emitter.warning(&warning),
         }
     }
     core.lifetimes.iter().filter_map(|lifetime| lifetime.next(now)).min().unwrap_or(CLOCK).min(CLOCK)
@@ -104,18 +104,20 @@ fn warn(core: &Core, told: &mut Told) -> Duration {
 
 /// Writes `active.json`.
 fn show(core: &Core, marks: &Marks) {
-    if let Err(error) = marks.write(core.leases.in_force(BootTime::now())) {
-        core.emitter.alarm(&format!("the file that marks changes in force cannot be written: {error}"));
+    if let Err(error) = marks.write(core.changes.leases.in_force(BootTime::now())) {
+        core.recorder
+            .emitter
+            .alarm(&format!("the file that marks changes in force cannot be written: {error}"));
     }
 }
 
 /// Reports what the points found out on the service's threads: in the service's log, in the audit log, on stderr and in
 /// `info()`.
 fn tell(core: &Core) {
-    for news in core.points.news() {
-        core.append(vec![record("alarm", json!({ "points": news }))]);
-        core.emitter.alarm(&news);
-        crate::boot::complain(&news);
+    for news in core.exposed.points.news() {
+        core.recorder.append(vec![record("alarm", json!({ "points": news }))]);
+        core.recorder.emitter.alarm(&news);
+        super::complain::complain(&news);
         core.note(news);
     }
 }
@@ -135,16 +137,16 @@ fn take(core: &Core, failures: &mut Failures, event: Event) {
         Event::Guarded => {}
         Event::Look => core.sweep(),
         Event::Failed { lease, call, why } => {
-            let why = debug_base::cut(&core.scrub(&why));
-            failures.first.retain(|first| core.leases.find(*first).is_ok());
+            let why = debug_base::cut(&core.exposed.scrub(&why));
+            failures.first.retain(|first| core.changes.leases.find(*first).is_ok());
             // The first failure is reported to its operator, so it is always recorded.
-            let found = core.leases.find(lease).ok().filter(|_| !failures.first.contains(&lease));
+            let found = core.changes.leases.find(lease).ok().filter(|_| !failures.first.contains(&lease));
             if found.is_none() && failures.limit.allow().is_none() {
                 return;
             }
             let body = json!({ "lease": lease, "call": call, "patch_failed": why });
-            let recorded = core.log.append(vec![record("effect", body)], Until::Written);
-            core.emitter.alarm(&format!("the patch of lease {lease} failed in call {call}: {why}"));
+            let recorded = core.recorder.log.append(vec![record("effect", body)], Until::Written);
+            core.recorder.emitter.alarm(&format!("the patch of lease {lease} failed in call {call}: {why}"));
             let Some(found) = found else { return };
             failures.first.insert(lease);
             let holder = core.sessions().get(&found.session).cloned();
@@ -167,8 +169,8 @@ fn take(core: &Core, failures: &mut Failures, event: Event) {
 
 /// The last call in which the patch of a lease failed.
 pub(crate) fn last_failure(core: &Core, lease: u64) -> Option<Arc<Failed>> {
-    let found = core.leases.find(lease).ok()?;
+    let found = core.changes.leases.find(lease).ok()?;
     let Resource::Point(name) = found.target() else { return None };
-    let layers = core.points.find(name)?.layers();
+    let layers = core.exposed.points.find(name)?.layers();
     layers.iter().find(|layer| layer.lease() == lease)?.last_failure()
 }

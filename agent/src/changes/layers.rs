@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::write::{came_in_between, failed, only_because_of, stands_above};
+use super::errors::{came_in_between, failed, only_because_of, stands_above};
 use debug_base::{BootTime, Here, Orders, Path, Tree, alike};
 use debug_lease::stack::{self, Ending, Layer};
 use debug_lease::{ChangeError, Conflict, Left, Otherwise, Why};

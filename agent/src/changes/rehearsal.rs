@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use super::errors::failed;
 use super::layers;
-use super::write::failed;
 use debug_base::{BootTime, Orders, Path, Tree, Wait};
 use debug_lease::stack::{self, Layer};
 use debug_lease::{ChangeError, Conflict, Otherwise};

@@ -12,16 +12,9 @@ use debug_lease::{BeforeAfter, Change, ChangeError, Otherwise, Rearmed, Stands, 
 use debug_policy::Resource;
 use debug_state::{Edited, Later, StateError, States};
 
+use super::errors::failed;
 use super::layers::{self, Ended};
 use super::rehearsal::Rehearsal;
-
-/// A state's error as the error of a change.
-pub(crate) fn failed(error: StateError) -> ChangeError {
-    match error {
-        StateError::Busy(_) => ChangeError::Busy(error.to_string()),
-        other => ChangeError::Refused(other.to_string()),
-    }
-}
 
 /// The writes in force: one stack per state.
 pub(crate) struct Writes {
@@ -113,19 +106,6 @@ impl Writes {
             }
         }
     }
-}
-
-/// Error text for a write to a place that exists only because of a lease.
-pub(crate) fn only_because_of(path: &Path, lease: u64) -> String {
-    format!("`{path}` is only there because of lease {lease}, and would vanish with it")
-}
-
-/// Error text for a write to a place where there is a lease that its author did not agree to cover.
-pub(crate) fn came_in_between(path: &Path) -> String {
-    format!(
-        "since this was allowed, the service moved an element to `{path}` that another lease has changed; look at `leases()` \
-         and decide anew"
-    )
 }
 
 /// A write or removal of the value at a state path.
@@ -288,9 +268,4 @@ impl Change for WriteChange {
     fn left(&self) -> Option<Layer> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-/// Error text for `force` when another lease changes the same place.
-pub(crate) fn stands_above(lease: u64) -> String {
-    format!("lease {lease} changes the same place; end it first")
 }

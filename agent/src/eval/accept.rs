@@ -15,11 +15,11 @@ use super::outcome::{self, Failed, HELD, unwritable};
 use crate::core::Core;
 use crate::eval::explain;
 use crate::execute::missing::BIND_SECRET;
-use crate::execute::plan::Planning;
 use crate::host::handle;
 use crate::host::{self, EvalTag, MODULE};
 use crate::recorder::records;
 use crate::session::Session;
+use crate::session::planning::Planning;
 use crate::session::run::Run;
 use crate::session::shapes;
 use debug_base::{Path, Tree};
@@ -47,8 +47,8 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     if cancelled.load(std::sync::atomic::Ordering::Relaxed) {
         // Nothing ran. The log may hold the close record of the session already, so this is not recorded as an eval of
         // it.
-        let digest = core.digest(&Tree::Str(params.payload.clone()));
-        core.append(vec![records::record(
+        let digest = core.recorder.digest(&Tree::Str(params.payload.clone()));
+        core.recorder.append(vec![records::record(
             "eval.refused",
             json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe,
                 "refused": "cancelled before it ran", "payload": digest }),
@@ -59,7 +59,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         EvalPayload::parse(&params.payload).map_err(|f| Failed::new(f.data.code, f.message, f.data.help))?;
     let reserved = is_reserved_call(&params.payload);
     if holds_secret(core, &payload, reserved) {
-        let digest = core.digest(&Tree::Str(params.payload.clone()));
+        let digest = core.recorder.digest(&Tree::Str(params.payload.clone()));
         let body = json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe, "refused": "holds a secret", "payload": digest });
         durable(core, vec![records::record("eval.refused", body)])?;
         return Err(Failed::new(
@@ -69,7 +69,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         ));
     }
     let mut engine = engine::for_eval();
-    roots::teach(&mut engine, &payload.code, |name| core.states.named(name).is_ok(), handle::assign);
+    roots::teach(&mut engine, &payload.code, |name| core.exposed.states.named(name).is_ok(), handle::assign);
     let compiled = engine.compile(&payload.code);
     let single = compiled.as_ref().ok().and_then(walk::single_call);
     // A plan ends nothing, so it is not exempt from its records.
@@ -102,10 +102,10 @@ fn holds_secret(core: &Core, payload: &EvalPayload, reserved: bool) -> bool {
         return false;
     }
     let arguments = Value::Object(payload.args.clone().into_iter().collect()).to_string();
-    core.holds_secret(&payload.code)
+    core.exposed.holds_secret(&payload.code)
         || debug_state::has_secret_shape(&payload.code)
-        || core.holds_secret(&arguments)
-        || payload.reason.as_deref().is_some_and(|reason| core.holds_secret(reason))
+        || core.exposed.holds_secret(&arguments)
+        || payload.reason.as_deref().is_some_and(|reason| core.exposed.holds_secret(reason))
 }
 
 fn syntax(code: &str, error: &ParseError) -> Failed {
@@ -134,7 +134,7 @@ fn check_names(ast: AST) -> Result<AST, Failed> {
 /// Refuses code that changes a copy which is then dropped.
 fn check_copies(core: &Core, session: &Session, ast: AST) -> Result<AST, Failed> {
     let declared = walk::declared(&ast);
-    let is_state = |name: &str| !declared.contains(name) && core.states.named(name).is_ok();
+    let is_state = |name: &str| !declared.contains(name) && core.exposed.states.named(name).is_ok();
     let own: Vec<String> = walk::defined(&ast).into_iter().map(|(name, _)| name).collect();
     let is_own = |name: &str| own.iter().any(|own| own == name) || session.shapes().defines(name);
     match copies::lost(&ast, is_state, is_own) {
@@ -152,12 +152,15 @@ fn check_copies(core: &Core, session: &Session, ast: AST) -> Result<AST, Failed>
 /// Makes an engine report names that the agent's maps lack; `variables` are those of the session.
 pub(super) fn tell_missing(engine: &mut Engine, core: &Core, run: &Run, ast: &AST, variables: &Scope<'_>) {
     let declared = walk::declared(ast);
-    let is_state =
-        |name: &str| !declared.contains(name) && !variables.contains(name) && core.states.named(name).is_ok();
+    let is_state = |name: &str| {
+        !declared.contains(name) && !variables.contains(name) && core.exposed.states.named(name).is_ok()
+    };
     let session = run.session.clone();
     let uses = session.shapes().uses(ast, is_state);
     if uses.are_apart() {
-        engine.on_map_missing_property(move |map, name, _| shapes::missing(&session, &uses, map, name));
+        engine.on_map_missing_property(move |map, name, _| {
+            shapes::missing(&session.shapes(), &uses, map, name)
+        });
     }
 }
 
@@ -183,7 +186,7 @@ fn record_eval(
     for part in &mut entries {
         part.keep = emergency;
     }
-    match core.log.append(entries, Until::Written).written() {
+    match core.recorder.log.append(entries, Until::Written).written() {
         Ok(range) => Ok(range.end.saturating_sub(1)),
         Err(AppendError::Held) => Ok(HELD),
         // An eval that ends changes goes on without the log.
@@ -193,7 +196,7 @@ fn record_eval(
 }
 
 fn durable(core: &Core, entries: Vec<debug_audit::Entry>) -> Result<(), Failed> {
-    core.log.append(entries, Until::Durable).durable().map(drop).map_err(|e| unwritable(&e))
+    core.recorder.log.append(entries, Until::Durable).durable().map(drop).map_err(|e| unwritable(&e))
 }
 
 /// The most secret arguments of an eval; and the most bytes of all of them. Each is searched for in everything that
@@ -243,7 +246,7 @@ fn bind(
             ));
         }
         run.bind(name, &argument.value);
-        scope.push_dynamic(name.clone(), values::bound_secret(name, &argument.value, &core.keyed));
+        scope.push_dynamic(name.clone(), values::bound_secret(name, &argument.value, &core.recorder.keyed));
     }
     Ok(scope)
 }
@@ -285,7 +288,10 @@ fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
         handle::check_switched(&tag, name, 0 < context.call_level(), context.scope())?;
         // Locals and parameters take precedence: `let config = 5` must mean 5. An eval that works without a log reads
         // no state.
-        if tag.run.emergency() || context.scope().contains(name) || tag.core.states.named(name).is_err() {
+        if tag.run.emergency()
+            || context.scope().contains(name)
+            || tag.core.exposed.states.named(name).is_err()
+        {
             return Ok(None);
         }
         handle::resolve(&tag, Path(vec![name.to_owned()])).map(Some)

@@ -66,7 +66,9 @@ pub(crate) fn script_error(
             format!("what is looped over is neither a list nor a range{}", at(*position)),
             "of a map, loop over its names: `for name in map.keys() { print(name) }`".to_owned(),
         ),
-        EvalAltResult::ErrorAssignmentToConstant(name, position) if core.states.named(name).is_ok() => {
+        EvalAltResult::ErrorAssignmentToConstant(name, position)
+            if core.exposed.states.named(name).is_ok() =>
+        {
             advised(
                 format!("`{name}` is a state, and no variable{}", at(*position)),
                 format!("it is written with `set(\"{}\", value)`", Path(vec![name.clone()])),
@@ -225,13 +227,13 @@ fn at(position: Position) -> String {
 
 /// The state that the operator probably meant, if this operator may know of it.
 fn near_state(core: &Core, run: &Run, name: &str) -> Option<String> {
-    let near = nearest(name, core.states.list().map(|(name, _)| name))?;
+    let near = nearest(name, core.exposed.states.list().map(|(name, _)| name))?;
     let path = Path(vec![near.to_owned()]);
-    if !gate::could_read(core, run, &path) {
+    if !gate::could_read(core.door(), run, &path) {
         return None;
     }
-    let tree = core.read(&path, Wait::AGENT).ok();
-    gate::may_know(core, run, &path, tree.as_ref()).ok()?;
+    let tree = core.exposed.read(&path, Wait::AGENT).ok();
+    gate::may_know(core.door(), run, &path, tree.as_ref()).ok()?;
     Some(format!("did you mean `{near}`?"))
 }
 

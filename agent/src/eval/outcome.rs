@@ -38,7 +38,7 @@ impl Failed {
     fn with_ends(self, core: &Core, run: &Run) -> Self {
         let mut ends = run.ends();
         for lease in &mut ends.standing {
-            lease.why = run.scrub(core, &lease.why);
+            lease.why = run.scrub(&core.recorder, &core.exposed, &lease.why);
         }
         Self { ends: (ends != Ends::default()).then(|| Box::new(ends)), ..self }
     }
@@ -115,8 +115,8 @@ pub(super) fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Ins
     let mut body = outcome_body(core, run, started);
     // `scrub` also raises an alarm if the message holds a secret. The record must not hold even a revealed secret:
     // `clean` removes those, too.
-    let failed = Failed { message: run.scrub(core, &failed.message), ..failed };
-    let message = debug_base::cut(&run.clean(core, &failed.message));
+    let failed = Failed { message: run.scrub(&core.recorder, &core.exposed, &failed.message), ..failed };
+    let message = debug_base::cut(&run.clean(&core.exposed, &failed.message));
     body.insert("error".to_owned(), json!({ "code": failed.code, "message": message }));
     body.insert("undone".to_owned(), undone.into());
     match record_outcome(core, run, body) {
@@ -137,7 +137,7 @@ fn outcome_body(core: &Core, run: &Run, started: Instant) -> Map<String, Value> 
         ("operator".to_owned(), run.session.operator.spiffe.as_str().into()),
         ("micros".to_owned(), micros.into()),
     ];
-    members.into_iter().chain(run.looks(core)).collect()
+    members.into_iter().chain(run.looks(&core.exposed)).collect()
 }
 
 /// Appends the outcome and blocks until it is on disk; no reply leaves before.
@@ -149,7 +149,7 @@ fn record_outcome(
     let outcome = if body.contains_key("error") { "error" } else { "ok" };
     let mut entry = records::record("outcome", Value::Object(body));
     entry.keep = run.emergency();
-    match core.log.append(vec![entry], Until::Durable).durable() {
+    match core.recorder.log.append(vec![entry], Until::Durable).durable() {
         Ok(receipt) => {
             let denied = matches!(run.refusal(), Some(Refusal::Denied(_)));
             let weight = match (denied, run.acted()) {
@@ -157,7 +157,7 @@ fn record_outcome(
                 (false, true) => Weight::Acted,
                 (false, false) => Weight::Looked,
             };
-            core.emitter.recorded(&run.session.operator.name, outcome, weight, receipt.last);
+            core.recorder.emitter.recorded(&run.session.operator.name, outcome, weight, receipt.last);
             let eval = run.record_number();
             if eval == HELD {
                 // The record waited in memory, and its number is not known here. A wrong number would look like a
@@ -193,9 +193,10 @@ pub(super) fn succeed(
     started: Instant,
 ) -> Result<FromAgent, Box<FromAgent>> {
     // Secrets that this eval revealed are what the reply is for; all others are scrubbed.
-    let (display, value) = (run.scrub(core, &display), scrub_value(core, run, value));
+    let (display, value) =
+        (run.scrub(&core.recorder, &core.exposed, &display), scrub_value(core, run, value));
     let mut body = outcome_body(core, run, started);
-    body.insert("result".to_owned(), core.digest(&Tree::Str(display.clone())));
+    body.insert("result".to_owned(), core.recorder.digest(&Tree::Str(display.clone())));
     let audit = match record_outcome(core, run, body) {
         Ok(audit) => audit,
         Err(error) => {
@@ -206,7 +207,7 @@ pub(super) fn succeed(
         }
     };
     let mut warnings = untold(core, run, &display);
-    if core.log.is_broken() {
+    if core.recorder.log.is_broken() {
         warnings.push(format!("not recorded: {}", AppendError::Broken));
     } else if run.held() || audit.is_none() {
         warnings
@@ -216,7 +217,7 @@ pub(super) fn succeed(
         value,
         display,
         leases: run.touched().into_iter().map(|id| summary(core, id)).collect(),
-        in_force: core.leases.in_force(BootTime::now()),
+        in_force: core.changes.leases.in_force(BootTime::now()),
         mode: run.session.mode().0,
         audit,
         warnings,
@@ -228,8 +229,8 @@ pub(super) fn succeed(
 fn untold(core: &Core, run: &Run, display: &str) -> Vec<String> {
     let is_untold = |id: &u64| !display.contains(&format!("lease {id}: "));
     let warning = |id: u64| {
-        let lease = core.leases.find(id).ok().filter(|lease| run.is_own(lease))?;
-        Some(run.scrub(core, &format!("lease {id}: {}", lease.change.warning()?)))
+        let lease = core.changes.leases.find(id).ok().filter(|lease| run.is_own(lease))?;
+        Some(run.scrub(&core.recorder, &core.exposed, &format!("lease {id}: {}", lease.change.warning()?)))
     };
     run.touched().into_iter().filter(is_untold).filter_map(warning).collect()
 }
@@ -237,18 +238,19 @@ fn untold(core: &Core, run: &Run, display: &str) -> Vec<String> {
 /// Scrubs every text of a JSON value.
 fn scrub_value(core: &Core, run: &Run, value: Value) -> Value {
     match value {
-        Value::String(text) => run.scrub(core, &text).into(),
+        Value::String(text) => run.scrub(&core.recorder, &core.exposed, &text).into(),
         Value::Array(items) => items.into_iter().map(|item| scrub_value(core, run, item)).collect(),
-        Value::Object(entries) => {
-            entries.into_iter().map(|(k, v)| (run.scrub(core, &k), scrub_value(core, run, v))).collect()
-        }
+        Value::Object(entries) => entries
+            .into_iter()
+            .map(|(k, v)| (run.scrub(&core.recorder, &core.exposed, &k), scrub_value(core, run, v)))
+            .collect(),
         other => other,
     }
 }
 
 /// A lease as replies show it, also an ended one.
 pub(crate) fn summary(core: &Core, id: u64) -> LeaseSummary {
-    match core.leases.find(id) {
+    match core.changes.leases.find(id) {
         Ok(lease) => LeaseSummary {
             id,
             target: lease.target().to_string(),
@@ -267,7 +269,7 @@ pub(crate) fn summary(core: &Core, id: u64) -> LeaseSummary {
 }
 
 pub(super) fn failure(core: &Core, call: u64, failed: Failed) -> FromAgent {
-    let mut failure = Failure::new(failed.code, core.scrub(&failed.message), failed.help);
+    let mut failure = Failure::new(failed.code, core.exposed.scrub(&failed.message), failed.help);
     failure.data.audit = failed.audit;
     failure.data.leases = failed.ends;
     self::failed(call, failure)

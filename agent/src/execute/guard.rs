@@ -29,10 +29,10 @@ const MAX_SEEN: usize = 1_000;
 /// Evaluates every guard once. Ends a lease if its guard is false, or has had no answer [`MAX_SILENT`] times in a row.
 pub(crate) fn round(core: &Core) {
     let parts = |(lease, guard): (&u64, &Guard)| (*lease, guard.code.clone(), guard.counts.clone());
-    let asked: Vec<_> = core.guards.lock().iter().map(parts).collect();
+    let asked: Vec<_> = core.changes.guards.lock().iter().map(parts).collect();
     for (lease, code, counts) in asked {
-        let Ok(found) = core.leases.find(lease) else {
-            core.guards.remove(lease);
+        let Ok(found) = core.changes.leases.find(lease) else {
+            core.changes.guards.remove(lease);
             continue;
         };
         // The lease is already being ended.
@@ -56,14 +56,14 @@ pub(crate) fn round(core: &Core) {
             }
         };
         core.see_to_end(lease, &Cause::GuardFailed(broken), Wait::AGENT);
-        if core.leases.find(lease).is_err() {
-            core.guards.remove(lease);
+        if core.changes.leases.find(lease).is_err() {
+            core.changes.guards.remove(lease);
         }
     }
 }
 
 fn silent(core: &Core, lease: u64, change: impl FnOnce(&mut u32)) -> u32 {
-    core.guards.lock().get_mut(&lease).map_or(0, |guard| {
+    core.changes.guards.lock().get_mut(&lease).map_or(0, |guard| {
         change(&mut guard.silent);
         guard.silent
     })
@@ -93,7 +93,7 @@ fn ask(core: &Core, lease: u64, code: &Frozen, counts: &Counts) -> Answer {
         Ok(Tree::Bool(true)) => Answer::Holds,
         Ok(Tree::Bool(false)) => Answer::Broken(seen(core, &sight, code)),
         Ok(other) => Answer::Silent(format!("it answered {} instead of true or false", other.kind())),
-        Err(failure) => Answer::Silent(core.scrub(&silence(core, &sight, failure))),
+        Err(failure) => Answer::Silent(core.exposed.scrub(&silence(core, &sight, failure))),
     }
 }
 
@@ -121,7 +121,7 @@ fn missing(core: &Core, sight: &Tree, name: &str) -> String {
     };
     let (own, gauges): (Vec<String>, Vec<String>) = (below(&[]), below(&["gauges"]));
     let names = own.iter().chain(&gauges).map(String::as_str);
-    let near = nearest(name, names).map(str::to_owned).or_else(|| core.points.nearest(name));
+    let near = nearest(name, names).map(str::to_owned).or_else(|| core.exposed.points.nearest(name));
     let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
     let gauges = if gauges.is_empty() { "none".to_owned() } else { gauges.join(", ") };
     format!(
@@ -138,12 +138,12 @@ fn missing(core: &Core, sight: &Tree, name: &str) -> String {
 ///   whether a patch or the original answers.
 /// - `gauges`: the service's own numbers.
 fn sight(core: &Core, lease: u64, counts: &Counts) -> Tree {
-    let own = core.leases.find(lease).ok().and_then(|lease| match lease.target() {
-        Resource::Point(name) => core.points.find(name)?.stats(lease.id),
+    let own = core.changes.leases.find(lease).ok().and_then(|lease| match lease.target() {
+        Resource::Point(name) => core.exposed.points.find(name)?.stats(lease.id),
         _ => None,
     });
     let mut entries = numbers(&own.unwrap_or_default());
-    let mut points: BTreeMap<String, Stats> = core.points.patched().into_iter().collect();
+    let mut points: BTreeMap<String, Stats> = core.exposed.points.patched().into_iter().collect();
     for (name, counted) in counts.stats() {
         // A watch sees calls as the caller does, and the caller does not see that a patch failed.
         let failures = points.get(name).map_or(0, |patch| patch.failures);
@@ -151,7 +151,7 @@ fn sight(core: &Core, lease: u64, counts: &Counts) -> Tree {
     }
     let points = points.into_iter().map(|(name, stats)| (name, Tree::Map(numbers(&stats))));
     entries.push(("points".to_owned(), Tree::Map(points.collect())));
-    entries.push(("gauges".to_owned(), Tree::Map(core.guards.gauges())));
+    entries.push(("gauges".to_owned(), Tree::Map(core.changes.guards.gauges())));
     Tree::Map(entries)
 }
 
@@ -174,7 +174,7 @@ fn seen(core: &Core, sight: &Tree, code: &Frozen) -> String {
         Some(format!("{path} = {}", convert::display(&code.look(path)?)))
     });
     let text = [values::json(sight).to_string()].into_iter().chain(reads).collect::<Vec<_>>().join(", ");
-    let text = core.scrub(&text);
+    let text = core.exposed.scrub(&text);
     match (0..=MAX_SEEN).rev().find(|end| text.is_char_boundary(*end)) {
         Some(end) if end < text.len() => format!("{}…", &text[..end]),
         _ => text,

@@ -113,20 +113,20 @@ fn explain(function: &Function) -> String {
 }
 
 fn info(core: &Core, run: &Run, now: BootTime) -> Dynamic {
-    let in_force = run.leases(core);
+    let in_force = run.leases(&core.changes);
     let next = in_force.iter().map(|lease| lease.until().remaining(now)).min();
     rows([vec![
         ("service", core.service.clone().into()),
         ("instance", core.instance.clone().into()),
-        ("environment", core.environment.clone().into()),
+        ("environment", core.rules.environment.clone().into()),
         ("agent", env!("CARGO_PKG_VERSION").into()),
         ("pid", count(std::process::id().into())),
         ("up", roughly(now.since(core.started)).into()),
         ("origin", core.origin.clone().into()),
-        ("permits", count(core.permits.load(std::sync::atomic::Ordering::Relaxed))),
-        ("records", count(core.log.size())),
-        ("log", health(&core.log.health()).into()),
-        ("policy", core.policy_digest.clone().into()),
+        ("permits", count(core.rules.permits.load(std::sync::atomic::Ordering::Relaxed))),
+        ("records", count(core.recorder.log.size())),
+        ("log", health(&core.recorder.log.health()).into()),
+        ("policy", core.rules.policy_digest.clone().into()),
         ("leases", count(in_force.len() as u64)),
         ("limits", limits().into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
         ("levels", levels(core, run)),
@@ -139,7 +139,7 @@ fn info(core: &Core, run: &Run, now: BootTime) -> Dynamic {
             "notes",
             notes(core)
                 .into_iter()
-                .filter(|note| gate::may_see_note(core, run, note))
+                .filter(|note| gate::may_see_note(core.door(), run, note))
                 .map(|note| Dynamic::from(note.text))
                 .collect::<rhai::Array>()
                 .into(),
@@ -159,10 +159,10 @@ fn notes(core: &Core) -> Vec<Note> {
     notes.extend(core.at_start().iter().cloned());
     notes.extend(core.unmatched.get().map(|find| find(core)).unwrap_or_default());
     notes.extend(core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().cloned());
-    let long = core.waits.long().into_iter();
+    let long = core.changes.waits.long().into_iter();
     notes.extend(long.map(|(state, what)| Note::about([Path(vec![state])], what)));
     notes.extend(core.faults.sentence().map(Note::for_all));
-    notes.extend(core.states.unkeyed().into_iter().map(|(path, what)| Note::about([path], what)));
+    notes.extend(core.exposed.states.unkeyed().into_iter().map(|(path, what)| Note::about([path], what)));
     let unnoted = core.observer().filter(|observer| !observer.notes_calls());
     notes.extend(unnoted.map(|_| Note::for_all("patched calls are not noted for now, so that the next process cannot tell if this one ends inside of one: `calls` in `[active] folder` takes too long to write; best is a folder in memory (tmpfs)")));
     notes.extend(unsearched(core));
@@ -207,7 +207,7 @@ fn levels(core: &Core, run: &Run) -> Dynamic {
             _ => None,
         };
         return run
-            .leases(core)
+            .leases(&core.changes)
             .into_iter()
             .filter_map(line)
             .map(Dynamic::from)
@@ -215,7 +215,7 @@ fn levels(core: &Core, run: &Run) -> Dynamic {
             .into();
     }
     let line = |(lease, target, level)| format!("{target} at {} by lease {lease}", level_name(level));
-    core.levels.list().into_iter().map(line).map(Dynamic::from).collect::<rhai::Array>().into()
+    core.changes.levels.list().into_iter().map(line).map(Dynamic::from).collect::<rhai::Array>().into()
 }
 
 /// Secrets that output is not searched for, because they equal a name that is shown everywhere.
@@ -226,7 +226,7 @@ fn unsearched(core: &Core) -> Vec<Note> {
         );
         Note::about(origin.path().cloned(), what)
     };
-    core.scrubber.unsearched().into_iter().map(told).collect()
+    core.exposed.scrubber.unsearched().into_iter().map(told).collect()
 }
 
 fn health(health: &debug_audit::Health) -> String {
@@ -243,7 +243,7 @@ fn health(health: &debug_audit::Health) -> String {
 
 fn ls(core: &Core, run: &Run, subject: Option<&str>) -> Result<Dynamic, Refusal> {
     let Some(subject) = subject else {
-        let states = core.states.list();
+        let states = core.exposed.states.list();
         let shown = states.into_iter().filter(|(name, _)| knows(core, run, &Path(vec![(*name).to_owned()])));
         return Ok(rows(
             shown.map(|(name, writable)| vec![("name", name.into()), ("writable", writable.into())]),
@@ -259,22 +259,26 @@ fn at(core: &Core, run: &Run, subject: &str) -> Result<(Path, Tree), Refusal> {
         .parse()
         .map_err(|e: debug_base::InvalidPath| Refusal::state(e.to_string(), "as in `config.db.host`"))?;
     // Checked before the service's state is read.
-    if !gate::could_read(core, run, &path) {
-        gate::may_know(core, run, &path, None)?;
+    if !gate::could_read(core.door(), run, &path) {
+        gate::may_know(core.door(), run, &path, None)?;
     }
-    let found = run.look(core, &path);
-    gate::may_know(core, run, &path, found.as_ref().ok())?;
+    let found = run.look(&core.exposed, &path);
+    gate::may_know(core.door(), run, &path, found.as_ref().ok())?;
     Ok((path, found.map_err(|e| super::missing::state_refusal(core, run, &e))?))
 }
 
 /// Whether the operator may read anything of a state. If policy rules it out, the state is not read.
 fn knows(core: &Core, run: &Run, state: &Path) -> bool {
-    gate::could_read(core, run, state)
-        && gate::may_know(core, run, state, run.look(core, state).ok().as_ref()).is_ok()
+    gate::could_read(core.door(), run, state)
+        && gate::may_know(core.door(), run, state, run.look(&core.exposed, state).ok().as_ref()).is_ok()
 }
 
 fn names(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Dynamic {
-    gate::known_below(core, run, path, tree).into_iter().map(Dynamic::from).collect::<rhai::Array>().into()
+    gate::known_below(core.door(), run, path, tree)
+        .into_iter()
+        .map(Dynamic::from)
+        .collect::<rhai::Array>()
+        .into()
 }
 
 fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
@@ -282,19 +286,24 @@ fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
         return Ok(one);
     }
     let root = subject.split(['.', '[']).next().unwrap_or_default();
-    let known =
-        |name: &str| core.states.named(name).is_ok() && knows(core, run, &Path(vec![name.to_owned()]));
+    let known = |name: &str| {
+        core.exposed.states.named(name).is_ok() && knows(core, run, &Path(vec![name.to_owned()]))
+    };
     // A state that the operator may not know of looks like one that does not exist.
     if !known(root) {
-        let nearest =
-            core.points.nearest(subject).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let nearest = core
+            .exposed
+            .points
+            .nearest(subject)
+            .map(|near| format!("; did you mean `{near}`?"))
+            .unwrap_or_default();
         return Err(Refusal::state(
             format!("there is no point or state `{subject}`{nearest}"),
             "`points()` lists the points, `ls()` the states",
         ));
     }
     let (path, tree) = at(core, run, subject)?;
-    let writable = core.states.is_writable(&path);
+    let writable = core.exposed.states.is_writable(&path);
     let one = rows([vec![
         ("path", path.to_string().into()),
         ("kind", tree.kind().into()),
@@ -305,9 +314,11 @@ fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
 }
 
 fn leases(core: &Core, run: &Run, now: BootTime) -> Dynamic {
-    let conflicts = run.conflicts(core);
+    let conflicts = run.conflicts(&core.changes);
     let conflicts = conflicts.into_iter().map(|(lease, conflict)| conflict_row(&lease, &conflict));
-    rows(conflicts.chain(run.leases(core).into_iter().map(|lease| lease_row(core, run, &lease, now))))
+    rows(
+        conflicts.chain(run.leases(&core.changes).into_iter().map(|lease| lease_row(core, run, &lease, now))),
+    )
 }
 
 /// The row of a lease that ended in a conflict.
@@ -332,7 +343,8 @@ fn conflict_row(lease: &Lease, conflict: &Conflict) -> Vec<(&'static str, Dynami
 
 fn lease_row(core: &Core, run: &Run, lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
     let left = lease.due().0.remaining(now);
-    let guard = if run.plans_guard(lease.id) { Some("holds".to_owned()) } else { core.guards.told(lease.id) };
+    let guard =
+        if run.plans_guard(lease.id) { Some("holds".to_owned()) } else { core.changes.guards.told(lease.id) };
     let note = match (&lease.failing, lease.revertible_grace()) {
         (Some(failing), _) => format!("could not be undone yet, and is tried again: {}", failing.why),
         (None, Some(_)) => "its session is lost".to_owned(),
@@ -358,7 +370,7 @@ fn lease_row(core: &Core, run: &Run, lease: &Lease, now: BootTime) -> Vec<(&'sta
 
 fn sessions(core: &Core, run: &Run, now: BootTime) -> Dynamic {
     let sessions: Vec<_> = core.sessions().values().cloned().collect();
-    let leases = run.leases(core);
+    let leases = run.leases(&core.changes);
     rows(sessions.into_iter().map(|session| {
         vec![
             ("id", count(session.id)),
@@ -374,7 +386,7 @@ fn sessions(core: &Core, run: &Run, now: BootTime) -> Dynamic {
 }
 
 fn snapshots(core: &Core, run: &Run, now: BootTime) -> Dynamic {
-    rows(run.snapshots(core).into_iter().map(|snapshot| {
+    rows(run.snapshots(&core.changes).into_iter().map(|snapshot| {
         let leases: Vec<String> = snapshot.leases.iter().map(u64::to_string).collect();
         vec![
             ("name", snapshot.name.clone().into()),

@@ -4,15 +4,12 @@
 //! Invariant: no code here holds or requests a permit. [`gate::consider`] decides and records what a plan reads; what
 //! the plan would change is listed, and kept in the overlay only.
 
-mod leases;
-mod overlay;
 mod rehearse;
 
 use debug_policy::{ENTER_CHANGE, Mode, Resource, format_duration};
 use debug_wire::table::{HostFunction, Undo};
-use rhai::{Dynamic, Map};
+use rhai::Dynamic;
 
-use crate::changes::snapshot::Snapshots;
 use crate::core::Core;
 use crate::effect::{Barred, Refusal};
 use crate::effect::{Effect, Proposal};
@@ -24,115 +21,7 @@ use crate::session::run::{Run, charged};
 use debug_base::{BootTime, Path, Tree, roughly};
 use debug_script::{convert, memory, values};
 
-pub(crate) use leases::PlannedLeases;
-pub(crate) use overlay::Overlay;
-
-/// A plan in progress.
-#[derive(Default)]
-pub(crate) struct Planning {
-    overlay: Overlay,
-    leases: PlannedLeases,
-    /// The snapshots, with those that the plan would take; `None` until it would take one.
-    snapshots: Option<Snapshots>,
-    lines: Vec<Line>,
-    /// The mode that the code has entered; the session's mode is unchanged.
-    mode: Option<(Mode, Option<String>)>,
-}
-
-/// One effect that the code would have.
-#[derive(Clone, Debug)]
-struct Line {
-    function: &'static str,
-    target: String,
-    before: Option<Dynamic>,
-    after: Option<Dynamic>,
-    allowed: bool,
-    /// Whether it would fail or be denied, for more than a missing mode or reason.
-    refused: bool,
-    verdict: String,
-}
-
-impl Planning {
-    /// A plan that is decided as if in this mode.
-    pub(crate) fn in_mode(mode: Mode, reason: Option<String>) -> Self {
-        Self { mode: Some((mode, reason)), ..Self::default() }
-    }
-
-    /// The mode that decisions are made in.
-    pub(crate) fn mode(&self) -> Option<(Mode, Option<String>)> {
-        self.mode.clone()
-    }
-
-    /// The states with the plan's own writes.
-    pub(crate) fn overlay(&self) -> &Overlay {
-        &self.overlay
-    }
-
-    /// The leases as the plan has changed them.
-    pub(crate) fn leases(&self) -> &PlannedLeases {
-        &self.leases
-    }
-
-    /// The snapshots, if the plan would take any.
-    pub(crate) fn taken(&self) -> Option<&Snapshots> {
-        self.snapshots.as_ref()
-    }
-
-    fn snapshots(&mut self, core: &Core) -> &mut Snapshots {
-        self.snapshots.get_or_insert_with(|| core.snapshots.copy())
-    }
-
-    /// The plan as a script sees it: a list of maps.
-    pub(crate) fn into_value(self) -> Dynamic {
-        Dynamic::from_array(self.lines.into_iter().map(|line| Dynamic::from_map(line.into_map())).collect())
-    }
-
-    /// The effects listed before the code failed; `None` if there are none.
-    pub(crate) fn up_to_failure(&self) -> Option<String> {
-        let heading = "a plan up to where the code failed:".to_owned();
-        (!self.lines.is_empty()).then(|| [heading, self.to_text()].join("\n"))
-    }
-
-    /// The plan as text for people.
-    pub(crate) fn to_text(&self) -> String {
-        let lines = self.lines.iter().zip(1..).map(|(line, number)| format!("{number}. {}", line.to_text()));
-        // What is refused would not happen, so it is no effect.
-        let refused = self.lines.iter().filter(|line| line.refused).count();
-        let effects = match self.lines.len() - refused {
-            1 => "1 effect".to_owned(),
-            count => format!("{count} effects"),
-        };
-        let refused = if refused == 0 { String::new() } else { format!(", {refused} refused") };
-        lines
-            .chain([format!("a plan: {effects}{refused}; nothing was changed")])
-            .collect::<Vec<_>>()
-            .join("\n")
-    }
-}
-
-impl Line {
-    fn into_map(self) -> Map {
-        let mut map = Map::new();
-        map.insert("function".into(), self.function.into());
-        map.insert("target".into(), self.target.into());
-        for (name, value) in [("before", self.before), ("after", self.after)] {
-            map.extend(value.map(|value| (name.into(), value)));
-        }
-        map.insert("allowed".into(), self.allowed.into());
-        map.insert("verdict".into(), self.verdict.into());
-        map
-    }
-
-    fn to_text(&self) -> String {
-        let change = match (&self.before, &self.after) {
-            (Some(before), Some(after)) => {
-                format!("  {} -> {}", convert::display(before), convert::display(after))
-            }
-            _ => String::new(),
-        };
-        format!("{} {}{change}  {}", self.function, self.target, self.verdict)
-    }
-}
+use crate::session::planning::Line;
 
 /// Performs effects in a plan: each is considered and listed.
 ///
@@ -155,7 +44,7 @@ pub(crate) fn perform(core: &Core, run: &Run, effects: Vec<Effect>) -> Result<Ve
 fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
     let now = BootTime::now();
     let mut line = described(core, &effect, now);
-    let Considered { effect, verdict, wants } = gate::consider(core, run, effect)?;
+    let Considered { effect, verdict, wants } = gate::consider(core.door(), run, effect)?;
     let verdict = verdict.and_then(|said| rehearse::effect(core, run, &effect, now).map(|()| said));
     if let (Effect::Change(proposal), Err(_)) = (&effect, &verdict) {
         rehearse::go_on(core, run, proposal, now);
@@ -193,7 +82,7 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
         }
         Effect::Read { path, value, .. } => {
             verdict?;
-            Ok(convert::to_dynamic(&value, &path, &core.keyed))
+            Ok(convert::to_dynamic(&value, &path, &core.recorder.keyed))
         }
         Effect::Diff { rows, .. } => {
             verdict?;
@@ -201,7 +90,7 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
         }
         // A plan reveals nothing, even if policy would allow it: the placeholder holds no value.
         Effect::Reveal { path, .. } => {
-            Ok(convert::to_dynamic(&Tree::Secret(Box::new(Tree::Null)), &path, &core.keyed))
+            Ok(convert::to_dynamic(&Tree::Secret(Box::new(Tree::Null)), &path, &core.recorder.keyed))
         }
         Effect::EnterChange { reason } => {
             run.planning(|planning| planning.mode = Some((Mode::Change, Some(reason))));
@@ -221,7 +110,7 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
             if function.id == HostFunction::Reveal =>
         {
             let hidden = Tree::Secret(Box::new(Tree::Null));
-            Ok(convert::to_dynamic(&hidden, &Path(path), &core.keyed))
+            Ok(convert::to_dynamic(&hidden, &Path(path), &core.recorder.keyed))
         }
         Effect::Barred(barred) => match verdict {
             Err(refusal) if barred.function.undo != Undo::Lease => Err(refusal),
@@ -246,7 +135,7 @@ fn may_see(core: &Core, run: &Run, effect: &Effect) -> bool {
             let path = Path(path.clone());
             let see = |tree: &Option<Tree>| {
                 let nothing = Tree::Null;
-                gate::must_see(core, run, &path, tree.as_ref().unwrap_or(&nothing)).is_ok()
+                gate::must_see(core.door(), run, &path, tree.as_ref().unwrap_or(&nothing)).is_ok()
             };
             see(before) && see(after)
         }
@@ -301,7 +190,7 @@ fn described(core: &Core, effect: &Effect, now: BootTime) -> Line {
         Effect::Settle { lease, force, .. } => format!("lease {} as {}", lease.id, gate::settled_as(*force)),
         Effect::EnterChange { reason } => reason.clone(),
         Effect::Observe => "agent".to_owned(),
-        Effect::Log { text, .. } => debug_base::shortened(&core.scrub(text)),
+        Effect::Log { text, .. } => debug_base::shortened(&core.exposed.scrub(text)),
     };
     let function = effect.function().name();
     Line { function, target, before, after, allowed: false, refused: false, verdict: String::new() }
@@ -312,16 +201,18 @@ fn change_shown(core: &Core, proposal: &Proposal) -> (Option<Dynamic>, Option<Dy
         (Resource::State(path), Some((before, after))) => {
             let path = Path(path.clone());
             let shown = |tree: &Option<Tree>| match tree {
-                Some(tree) => {
-                    convert::to_dynamic(&core.redactor.mark(&path, tree.clone()), &path, &core.keyed)
-                }
+                Some(tree) => convert::to_dynamic(
+                    &core.exposed.redactor.mark(&path, tree.clone()),
+                    &path,
+                    &core.recorder.keyed,
+                ),
                 None => values::say("(nothing)"),
             };
             (Some(shown(before)), Some(shown(after)))
         }
         // The code of a patch is in the eval itself.
         (Resource::Point(name), _) => {
-            let point = core.points.described(name);
+            let point = core.exposed.points.described(name);
             (None, point.map(|point| listing::answers_before(&point).into()))
         }
         _ => (None, None),

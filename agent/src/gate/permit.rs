@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Value, json};
 
-use crate::core::Core;
+use super::Door;
 use crate::effect::{Effect, Refusal};
 use crate::recorder::records;
 use debug_base::Wait;
@@ -34,7 +34,7 @@ pub(crate) struct MethodPermit(pub(super) ());
 /// If it is dropped before [`kept`](Self::kept), also by a panic, the lease ends with its one terminal record.
 #[must_use = "dropped, it takes its lease back"]
 pub(crate) struct Opened<'a> {
-    core: &'a Core,
+    door: Door<'a>,
     lease: Lease,
     /// The leases that the author of the change agreed to cover.
     covers: Vec<u64>,
@@ -58,10 +58,10 @@ impl<'a> Opened<'a> {
     ///
     /// # Errors
     /// The agent is stopping and opens no more leases.
-    pub(super) fn open(core: &'a Core, lease: Lease, covers: Vec<u64>) -> Result<Self, Refusal> {
+    pub(super) fn open(door: Door<'a>, lease: Lease, covers: Vec<u64>) -> Result<Self, Refusal> {
         // From here on the record in the log needs its terminal record.
-        let mut opened = Self { core, lease, covers, making: None, stage: Stage::Waits };
-        match core.leases.open(opened.lease.clone()) {
+        let mut opened = Self { door, lease, covers, making: None, stage: Stage::Waits };
+        match door.changes.leases.open(opened.lease.clone()) {
             Ok(making) => {
                 opened.making = Some(making);
                 Ok(opened)
@@ -100,12 +100,12 @@ impl<'a> Opened<'a> {
 
     fn end_untouched(&mut self, kind: &'static str, why: &str) {
         self.stage = Stage::Told;
-        let core = self.core;
-        core.leases.withdraw(self.lease.id);
-        let detail = json!({ "never_made": core.scrub(why) });
+        let door = self.door;
+        door.changes.leases.withdraw(self.lease.id);
+        let detail = json!({ "never_made": door.exposed.scrub(why) });
         let undone = records::Told::default();
-        core.append(vec![records::lease_ended(kind, &self.lease, "agent", &undone, detail)]);
-        core.mark();
+        door.recorder.append(vec![records::lease_ended(kind, &self.lease, "agent", &undone, detail)]);
+        door.changes.mark(&door.recorder.emitter);
     }
 
     /// Cleans up after a fault: reverts the change if it may be in force.
@@ -119,7 +119,7 @@ impl<'a> Opened<'a> {
                 self.stage = Stage::Told;
                 drop(self.making.take());
                 // A revert that fails now is an alarm in the log, and is tried again.
-                drop(self.core.end_lease(self.lease.id, &Cause::Undone, "agent", Wait::AGENT));
+                drop(self.door.ends.end(self.lease.id, &Cause::Undone, "agent", Wait::AGENT));
             }
         }
     }
@@ -135,8 +135,9 @@ impl Drop for Opened<'_> {
             drop(catch_unwind(AssertUnwindSafe(|| drop(panic))));
             let id = self.lease.id;
             let body = json!({ "lease": id, "revert_failed": "a fault of the agent", "detail": Value::Null });
-            self.core.append(vec![records::kept("alarm", body)]);
-            self.core
+            self.door.recorder.append(vec![records::kept("alarm", body)]);
+            self.door
+                .recorder
                 .emitter
                 .alarm(&format!("lease {id} could not be taken back after a fault of the agent"));
         }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use debug_policy::{Action, Request, Resource};
 
 use super::asked::Asked;
-use crate::core::Core;
 use crate::effect::{Effect, Guarding, Options, Proposal};
 use crate::session::run::Run;
 use debug_base::NonEmpty;
@@ -13,9 +12,9 @@ use debug_base::{BootTime, Path};
 use debug_lease::{DEFAULT_TTL, Lease};
 
 /// Every request that policy must allow for an effect.
-pub(super) fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Asked {
+pub(super) fn requests(run: &Run, effect: &Effect, now: BootTime) -> Asked {
     let action = effect.action();
-    let ask = |resource: Resource| run.request(core, action, resource);
+    let ask = |resource: Resource| run.request(action, resource);
     Asked::Policy(match effect {
         // An operator may always end their own change: that makes the service what it was.
         Effect::Revert { lease } if lease.owner == run.session.operator.name => return Asked::Own(lease.id),
@@ -39,11 +38,11 @@ pub(super) fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -
             let inside: Vec<Path> = below.filter(|leaf| leaf != path).collect();
             NonEmpty::one(ask(resource(path))).and(inside.iter().map(|path| ask(resource(path))))
         }
-        Effect::Change(proposal) => change_requests(core, run, proposal, action),
+        Effect::Change(proposal) => change_requests(run, proposal, action),
         Effect::Impossible { target, options, .. } => {
             NonEmpty::one(with_options(run, options, ask(target.clone())))
         }
-        Effect::Barred(barred) => NonEmpty::one(barred.request(core, run)),
+        Effect::Barred(barred) => NonEmpty::one(barred.request(run)),
         Effect::Adopt { lease } | Effect::Settle { lease, force: false, .. } => {
             of_lease(run, lease, ask).map(|request| with_reason(lease, request.clone()))
         }
@@ -53,7 +52,7 @@ pub(super) fn requests(core: &Core, run: &Run, effect: &Effect, now: BootTime) -
             .map(|request| with_reason(lease, request.clone())),
         Effect::Guard { lease, guard } => of_lease(run, lease, ask)
             .map(|request| with_reason(lease, request.clone()))
-            .and(guard_requests(core, run, guard)),
+            .and(guard_requests(run, guard)),
         Effect::Renew { lease, ttl, .. } => renew_requests(run, lease, *ttl, now, ask),
     })
 }
@@ -68,18 +67,17 @@ fn of_lease(run: &Run, lease: &Lease, ask: impl Fn(Resource) -> Request) -> NonE
     NonEmpty::one(ask(lease.target().clone())).and(others.then(|| ask(Resource::Lease(lease.owner.clone()))))
 }
 
-fn change_requests(core: &Core, run: &Run, proposal: &Proposal, action: Action) -> NonEmpty<Request> {
-    let asked =
-        |target: &Resource| with_options(run, &proposal.options, run.request(core, action, target.clone()));
-    let guard = proposal.guard.iter().flat_map(|guard| guard_requests(core, run, guard));
-    let reads = proposal.reads.iter().map(|path| run.request(core, Action::Read, resource(path)));
+fn change_requests(run: &Run, proposal: &Proposal, action: Action) -> NonEmpty<Request> {
+    let asked = |target: &Resource| with_options(run, &proposal.options, run.request(action, target.clone()));
+    let guard = proposal.guard.iter().flat_map(|guard| guard_requests(run, guard));
+    let reads = proposal.reads.iter().map(|path| run.request(Action::Read, resource(path)));
     proposal.targets.map(asked).and(reads).and(guard)
 }
 
 /// The author of a guard must be allowed to read what the guard sees: states, and the counts that `points()` lists.
-fn guard_requests(core: &Core, run: &Run, guard: &Guarding) -> Vec<Request> {
-    let reads = guard.reads.iter().map(|path| run.request(core, Action::Read, resource(path)));
-    let counts = (!guard.points.is_empty()).then(|| run.request(core, Action::List, Resource::Agent));
+fn guard_requests(run: &Run, guard: &Guarding) -> Vec<Request> {
+    let reads = guard.reads.iter().map(|path| run.request(Action::Read, resource(path)));
+    let counts = (!guard.points.is_empty()).then(|| run.request(Action::List, Resource::Agent));
     reads.chain(counts).collect()
 }
 

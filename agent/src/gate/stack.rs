@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use debug_policy::{Action, Decision, Resource};
 use debug_wire::table::HostFunction;
 
+use super::Door;
 use super::may_know;
-use crate::core::Core;
 use crate::effect::{Options, Proposal, Refusal};
 use crate::session::run::Run;
 use debug_base::{BootTime, Path, roughly};
@@ -16,12 +16,12 @@ use debug_lease::{Lease, overlaps};
 ///
 /// # Errors
 /// A lease is; it is named if the operator may list leases.
-pub(crate) fn not_failing(core: &Core, run: &Run, target: &Resource) -> Result<(), Refusal> {
-    match core.leases.failing_at(target) {
+pub(crate) fn not_failing(door: Door<'_>, run: &Run, target: &Resource) -> Result<(), Refusal> {
+    match door.changes.leases.failing_at(target) {
         None => Ok(()),
         Some(lease) if run.has_ended(lease.id) => Ok(()),
         Some(lease) => {
-            let seen = Seen::of(core, run, &lease, target);
+            let seen = Seen::of(door, run, &lease, target);
             Err(Refusal::state(
                 format!(
                     "{} at `{}` could not be undone yet; nothing may be changed there until it is",
@@ -36,25 +36,26 @@ pub(crate) fn not_failing(core: &Core, run: &Run, target: &Resource) -> Result<(
 /// Checks that the change covers only leases that its author named in `over`. Changes of the same eval need not be
 /// named: one submission is one transaction. Returns all leases that it covers.
 pub(super) fn check_stack(
-    core: &Core,
+    door: Door<'_>,
     run: &Run,
     proposal: &Proposal,
     now: BootTime,
 ) -> Result<Vec<u64>, Refusal> {
     let target = proposal.change.target();
-    not_failing(core, run, target)?;
-    let standing = standing(core, run, target)?;
+    not_failing(door, run, target)?;
+    let standing = standing(door, run, target)?;
     let Options { over, below, .. } = &proposal.options;
     let top = unagreed(run, &standing);
     if let Some(lease) = top
         && !over.contains(&lease.id)
     {
-        return Err(already_changed(core, run, lease, proposal, below, now));
+        return Err(already_changed(door, run, lease, proposal, below, now));
     }
     match over.iter().find(|id| !standing.iter().any(|standing| standing.lease.id == **id)) {
         None => {
             // The service may move a change of the same eval to this place before the change is made.
-            let own = run.leases(core).into_iter().filter(|lease| run.is_own(lease)).map(|lease| lease.id);
+            let own =
+                run.leases(door.changes).into_iter().filter(|lease| run.is_own(lease)).map(|lease| lease.id);
             Ok(standing.iter().map(|standing| standing.lease.id).chain(own).collect())
         }
         Some(id) => Err(Refusal::state(
@@ -88,8 +89,8 @@ pub(crate) struct Standing {
 ///
 /// # Errors
 /// It is unknown at this moment where the changes of the state are: none is covered by mistake.
-pub(crate) fn standing(core: &Core, run: &Run, target: &Resource) -> Result<Vec<Standing>, Refusal> {
-    Ok(standing_at(core, run, std::slice::from_ref(target))?.pop().unwrap_or_default())
+pub(crate) fn standing(door: Door<'_>, run: &Run, target: &Resource) -> Result<Vec<Standing>, Refusal> {
+    Ok(standing_at(door, run, std::slice::from_ref(target))?.pop().unwrap_or_default())
 }
 
 /// The leases that overlap each target. Each state is looked at once.
@@ -97,19 +98,19 @@ pub(crate) fn standing(core: &Core, run: &Run, target: &Resource) -> Result<Vec<
 /// # Errors
 /// As for [`standing`].
 pub(crate) fn standing_at(
-    core: &Core,
+    door: Door<'_>,
     run: &Run,
     targets: &[Resource],
 ) -> Result<Vec<Vec<Standing>>, Refusal> {
     let mut known: BTreeMap<&str, BTreeMap<u64, Path>> = BTreeMap::new();
-    let leases = run.leases(core);
+    let leases = run.leases(door.changes);
     let mut standing = Vec::new();
     for target in targets {
         let places = match target {
             Resource::State(path) => {
                 let name = path.first().map(String::as_str).unwrap_or_default();
                 if !known.contains_key(name) {
-                    known.insert(name, places(core, run, target, path)?);
+                    known.insert(name, places(door, run, target, path)?);
                 }
                 known.get(name)
             }
@@ -126,12 +127,12 @@ pub(crate) fn standing_at(
 }
 
 fn places(
-    core: &Core,
+    door: Door<'_>,
     run: &Run,
     target: &Resource,
     path: &[String],
 ) -> Result<BTreeMap<u64, Path>, Refusal> {
-    run.places(core, &Path(path.to_vec())).map_err(|error| {
+    run.places(door.changes, door.exposed, &Path(path.to_vec())).map_err(|error| {
         Refusal::state(
             format!("where the changes in force at `{target}` are is not known at this moment: {error}"),
             "try again",
@@ -140,15 +141,15 @@ fn places(
 }
 
 /// How another eval that changes the target at this moment is called: its number and operator only for those who may list.
-pub(super) fn called(core: &Core, run: &Run, other: String) -> String {
-    match core.policy.decide(&run.request(core, Action::List, Resource::Agent)) {
+pub(super) fn called(door: Door<'_>, run: &Run, other: String) -> String {
+    match door.rules.policy.decide(&run.request(Action::List, Resource::Agent)) {
         Decision::Allow(_) => other,
         Decision::Deny(_) => "another eval".to_owned(),
     }
 }
 
 fn already_changed(
-    core: &Core,
+    door: Door<'_>,
     run: &Run,
     lease: &Lease,
     proposal: &Proposal,
@@ -156,7 +157,7 @@ fn already_changed(
     now: BootTime,
 ) -> Refusal {
     let target = proposal.change.target();
-    let seen = Seen::of(core, run, lease, target);
+    let seen = Seen::of(door, run, lease, target);
     let left = roughly(lease.due().0.remaining(now));
     let help = match below {
         _ if !seen.listed => {
@@ -203,13 +204,13 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(core: &Core, run: &Run, lease: &Lease, target: &Resource) -> Self {
-        let list = run.request(core, Action::List, Resource::Agent);
+    fn of(door: Door<'_>, run: &Run, lease: &Lease, target: &Resource) -> Self {
+        let list = run.request(Action::List, Resource::Agent);
         let listed = lease.owner == run.session.operator.name
-            || matches!(core.policy.decide(&list), Decision::Allow(_));
+            || matches!(door.rules.policy.decide(&list), Decision::Allow(_));
         let named = match (lease.target(), target) {
             (Resource::State(stands), Resource::State(asked)) => {
-                asked.starts_with(stands) || may_know(core, run, &Path(stands.clone()), None).is_ok()
+                asked.starts_with(stands) || may_know(door, run, &Path(stands.clone()), None).is_ok()
             }
             _ => true,
         };

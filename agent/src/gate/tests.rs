@@ -11,13 +11,17 @@ use debug_policy::{Policy, Resource};
 use debug_wire::messages::After;
 
 use super::Opened;
+use crate::changes::Changes;
 use crate::changes::Writes;
+use crate::changes::exposed::Exposed;
 use crate::changes::guards::Guards;
 use crate::changes::levels::Levels;
 use crate::changes::snapshot::Snapshots;
 use crate::changes::waits::Waits;
 use crate::changes::workers::Helpers;
 use crate::core::{Core, RateLimit};
+use crate::gate::Rules;
+use crate::recorder::Recorder;
 use crate::recorder::emit::Emitter;
 use debug_base::{BootTime, Wait};
 use debug_lease::{Cause, Change, ChangeError, EndError, Lease, Leases, Phase, Undone};
@@ -37,28 +41,32 @@ pub(crate) fn core(folder: &tempfile::TempDir) -> Core {
     Core {
         service: "test".to_owned(),
         instance: "1".to_owned(),
-        environment: "development".to_owned(),
         origin: opened.origin,
-        policy_digest: super::digest_of(&policy),
-        policy,
-        log,
-        leases: Arc::new(Leases::after(0)),
-        writes: Arc::new(Writes::new(states.clone())),
-        guards: Guards::new(BTreeMap::new()),
+        rules: Rules {
+            environment: "development".to_owned(),
+            policy_digest: super::digest_of(&policy),
+            policy,
+            permits: AtomicU64::new(0),
+        },
+        recorder: Recorder { log, keyed: Keyed::new([7; 32]).unwrap(), emitter: Emitter::new().0 },
+        changes: Changes {
+            leases: Arc::new(Leases::after(0)),
+            writes: Arc::new(Writes::new(states.clone())),
+            guards: Guards::new(BTreeMap::new()),
+            snapshots: Snapshots::default(),
+            helpers: Helpers::new(waits.clone(), faults.clone()),
+            waits,
+            levels: Arc::new(Levels::default()),
+            observing: OnceLock::new(),
+        },
+        exposed: Exposed {
+            states,
+            points: Arc::new(Registry::new([])),
+            redactor,
+            scrubber: Scrubber::default(),
+            alike: OnceLock::new(),
+        },
         notes: Mutex::default(),
-        permits: AtomicU64::new(0),
-        snapshots: Snapshots::default(),
-        helpers: Helpers::new(waits.clone(), faults.clone()),
-        waits,
-        states,
-        points: Arc::new(Registry::new([])),
-        levels: Arc::new(Levels::default()),
-        observing: OnceLock::new(),
-        redactor,
-        scrubber: Scrubber::default(),
-        alike: OnceLock::new(),
-        keyed: Keyed::new([7; 32]).unwrap(),
-        emitter: Emitter::new().0,
         started: BootTime::now(),
         lifetimes: Vec::new(),
         noise: RateLimit::default(),
@@ -111,7 +119,7 @@ fn change(panics: usize) -> Arc<Counts> {
 
 fn lease(core: &Core, change: Arc<Counts>) -> Lease {
     let now = BootTime::now();
-    let id = core.leases.claim(change.target(), "a test").unwrap().id;
+    let id = core.changes.leases.claim(change.target(), "a test").unwrap().id;
     Lease {
         id,
         change,
@@ -130,7 +138,7 @@ fn lease(core: &Core, change: Arc<Counts>) -> Lease {
 
 /// The kinds of the records that end a lease.
 fn ends(core: &Core, folder: &tempfile::TempDir, id: u64) -> Vec<String> {
-    core.log.append(Vec::new(), debug_audit::Until::Durable).durable().unwrap();
+    core.recorder.log.append(Vec::new(), debug_audit::Until::Durable).durable().unwrap();
     let files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
     let logs = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
     let text: String = logs.map(|path| std::fs::read_to_string(path).unwrap()).collect();
@@ -149,9 +157,9 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
         let lease = lease(&core, made.clone());
         let id = lease.id;
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            let mut opened = Opened::open(&core, lease, Vec::new()).unwrap();
+            let mut opened = Opened::open(core.door(), lease, Vec::new()).unwrap();
             assert!(matches!(
-                core.leases.end(id, &Cause::Expired, Wait::AGENT).err(),
+                core.changes.leases.end(id, &Cause::Expired, Wait::AGENT).err(),
                 Some(EndError::Ending(_))
             ));
             match case {
@@ -170,27 +178,27 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
             assert!(ends(&core, &folder, id).is_empty());
             core.end_lease(id, &Cause::Undone, "agent", Wait::AGENT).unwrap();
         }
-        assert!(matches!(core.leases.find(id), Err(EndError::Ended { .. })), "{case}");
+        assert!(matches!(core.changes.leases.find(id), Err(EndError::Ended { .. })), "{case}");
         assert_eq!(ends(&core, &folder, id), ["lease.undone"], "{case}");
         let begun = usize::from(["within", "undoing"].contains(&case));
         assert_eq!(made.undone.load(Ordering::SeqCst), begun, "{case}");
-        assert!(core.leases.claim(made.target(), "a test").is_ok(), "{case}");
+        assert!(core.changes.leases.claim(made.target(), "a test").is_ok(), "{case}");
     }
     // A kept change stays.
     let made = change(0);
     let lease = lease(&core, made.clone());
     let id = lease.id;
-    let mut opened = Opened::open(&core, lease, Vec::new()).unwrap();
+    let mut opened = Opened::open(core.door(), lease, Vec::new()).unwrap();
     opened.begin();
     opened.kept();
-    assert!(core.leases.find(id).is_ok() && made.undone.load(Ordering::SeqCst) == 0);
+    assert!(core.changes.leases.find(id).is_ok() && made.undone.load(Ordering::SeqCst) == 0);
     core.end_lease(id, &Cause::Reverted, "alice", Wait::AGENT).unwrap();
     assert_eq!(ends(&core, &folder, id), ["lease.reverted"]);
     // When the agent stops, no lease is opened.
-    core.leases.close();
+    core.changes.leases.close();
     let refused = self::lease(&core, made);
     let id = refused.id;
-    assert!(Opened::open(&core, refused, Vec::new()).is_err());
+    assert!(Opened::open(core.door(), refused, Vec::new()).is_err());
     assert_eq!(ends(&core, &folder, id), ["lease.shutdown"]);
 }
 

@@ -74,11 +74,11 @@ fn items(tag: &EvalTag, handle: &Handle) -> Fallible<Array> {
 /// Resolves a path: reads a leaf, returns a handle for a container.
 pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
     // Before the service is accessed: the read then fails with the denial.
-    if !gate::could_read(&tag.core, &tag.run, &path) {
+    if !gate::could_read(tag.core.door(), &tag.run, &path) {
         return read(tag, &path);
     }
     host::may_go_on(tag)?;
-    let found = tag.run.look(&tag.core, &path);
+    let found = tag.run.look(&tag.core.exposed, &path);
     if !stays_handle(tag, &path, &found) {
         return host::perform(tag, || Ok(vec![host::read_found(&tag.core, &tag.run, &path, found)]));
     }
@@ -93,7 +93,7 @@ fn stays_handle(tag: &EvalTag, path: &Path, found: &Result<Tree, StateError>) ->
         Err(error) if error.is_large_container() => None,
         _ => return false,
     };
-    gate::may_know(&tag.core, &tag.run, path, tree).is_ok()
+    gate::may_know(tag.core.door(), &tag.run, path, tree).is_ok()
 }
 
 /// Checks that a variable or state compared by a `switch` is a value, not a handle.
@@ -108,7 +108,7 @@ pub(crate) fn check_switched(
     }
     let path = match scope.get(name) {
         Some(variable) => path_of(variable),
-        None if tag.core.states.named(name).is_err() => None,
+        None if tag.core.exposed.states.named(name).is_err() => None,
         None => path_of(&resolve(tag, Path(vec![name.to_owned()]))?),
     };
     match path {
@@ -164,10 +164,10 @@ fn element(tag: &EvalTag, handle: &Handle, index: INT) -> Fallible<Path> {
 /// A position counted from the current end of a list; `None` if there is no list that this operator may know.
 fn from_end(tag: &EvalTag, path: &Path, index: INT) -> Fallible<Option<INT>> {
     host::may_go_on(tag)?;
-    let found = tag.run.look(&tag.core, path);
+    let found = tag.run.look(&tag.core.exposed, path);
     host::looked(tag, path);
     let Ok(tree @ Tree::Seq(items)) = &found else { return Ok(None) };
-    if gate::may_know(&tag.core, &tag.run, path, Some(tree)).is_err() {
+    if gate::may_know(tag.core.door(), &tag.run, path, Some(tree)).is_err() {
         return Ok(None);
     }
     Ok(INT::try_from(items.len()).ok().and_then(|len| len.checked_add(index)).filter(|at| *at >= 0))

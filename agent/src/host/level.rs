@@ -45,7 +45,7 @@ pub(super) fn log_level(
     let level = parse(function, &text(function, "the level", level)?)?;
     let options = options(function, opts)?;
     let barred = Barred::named(function, resource.clone(), options.clone());
-    if let Some(barred) = barred.unless_allowed(core, run) {
+    if let Some(barred) = barred.unless_allowed(core.door(), run) {
         return Ok(barred);
     }
     let formed = form(core, run, function, target, level, options.clone());
@@ -69,8 +69,9 @@ fn form(
     level: LevelFilter,
     options: Options,
 ) -> Result<Effect, Refusal> {
-    possible_at_all(core.levels.filters(), STATIC_MAX_LEVEL, &target, level)?;
-    let layers = run.layers(core, &Resource::Target(target.clone()), core.levels.layers(&target));
+    possible_at_all(core.changes.levels.filters(), STATIC_MAX_LEVEL, &target, level)?;
+    let layers =
+        run.layers(&core.changes, &Resource::Target(target.clone()), core.changes.levels.layers(&target));
     let proposal = Proposal {
         function,
         targets: NonEmpty::one(Resource::Target(target.clone())),
@@ -80,7 +81,7 @@ fn form(
         after_digest: serde_json::Value::Null,
         shown: None,
         guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
-        change: Arc::new(LevelChange::new(core.levels.clone(), target, level)),
+        change: Arc::new(LevelChange::new(core.changes.levels.clone(), target, level)),
         options,
     };
     Ok(Effect::Change(Box::new(proposal)))

@@ -19,13 +19,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Streams what a script prints, in chunks, without the secrets known now.
 pub(crate) fn print(core: &Core, run: &Run, text: &str) {
     let outbox = &run.session.outbox;
-    let line = format!("{}\n", run.scrub(core, text));
+    let line = format!("{}\n", run.scrub(&core.recorder, &core.exposed, text));
     if !run.may_send(line.len(), MAX_OUTPUT) {
         meter::end(End::Size);
         return;
     }
     // The process may die after the output: the eval's record must be on disk first.
-    if core.log.append(Vec::new(), Until::Durable).durable().is_err() {
+    if core.recorder.log.append(Vec::new(), Until::Durable).durable().is_err() {
         meter::end(End::Refused);
         return;
     }

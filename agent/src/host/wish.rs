@@ -55,7 +55,7 @@ pub(super) fn wish(
         HostFunction::Reveal => {
             let path = path(function, a)?;
             let barred = Barred::named(function, state(&path), Options::default());
-            barred.unless_allowed(core, run).unwrap_or_else(|| {
+            barred.unless_allowed(core.door(), run).unwrap_or_else(|| {
                 possible(reveal(core, run, path.clone()), function, state(&path), Options::default())
             })
         }
@@ -83,7 +83,7 @@ pub(super) fn wish(
             }
             let options = options(function, c)?;
             let barred = Barred::named(function, Resource::Point(name.clone()), options.clone());
-            barred.unless_allowed(core, run).unwrap_or_else(|| {
+            barred.unless_allowed(core.door(), run).unwrap_or_else(|| {
                 let patch = patch(core, run, function, &name, b, options.clone());
                 possible(patch, function, Resource::Point(name), options)
             })
@@ -111,7 +111,7 @@ pub(super) fn wish(
         HostFunction::Adopt => Effect::Adopt { lease: lease(core, run, id(function, a)?)? },
         HostFunction::Settle => {
             let (id, force) = (id(function, a)?, how(function, b)?);
-            match run.conflict(core, id) {
+            match run.conflict(&core.changes, id) {
                 Ok((lease, conflict)) => settle(core, run, function, lease, force.then_some(&conflict)),
                 Err(error) => {
                     // That the lease is in force is told only to an operator who might settle it.
@@ -162,12 +162,13 @@ fn settle(
         [lease.target().clone()].into_iter().chain(others).chain(found).chain(places.iter().map(state))
     {
         let barred = Barred { named: false, ..Barred::named(function, asked, options.clone()) };
-        if let Some(barred) = barred.unless_allowed(core, run) {
+        if let Some(barred) = barred.unless_allowed(core.door(), run) {
             return barred;
         }
     }
     let below = places.iter().flat_map(|place| {
         let stands = core
+            .exposed
             .read(place, Wait::AGENT)
             .map_or_else(|_| NonEmpty::one(place.clone()), |tree| leaves(place, &tree));
         let put = put.as_ref().map(|(at, put)| match (place.0.get(at.0.len()..), at.is_within(place)) {
@@ -194,16 +195,16 @@ fn put_by_force(lease: &Lease) -> Option<(Path, Tree)> {
 
 /// A lease in force. Without one there is no effect, so nothing is permitted that policy did not decide about.
 fn lease(core: &Core, run: &Run, id: u64) -> Result<Box<Lease>, Refusal> {
-    run.lease(core, id).map(Box::new).map_err(|error| execute::ended(&error))
+    run.lease(&core.changes, id).map(Box::new).map_err(|error| execute::ended(&error))
 }
 
 /// A read of a path, with the leaves that policy decides about.
 pub(crate) fn read(core: &Core, run: &Run, path: &Path) -> Effect {
     let barred = Barred::named(HostFunction::Get.row(), state(path), Options::default());
-    if let Some(barred) = barred.unless_allowed(core, run) {
+    if let Some(barred) = barred.unless_allowed(core.door(), run) {
         return barred;
     }
-    read_found(core, run, path, run.look(core, path))
+    read_found(core, run, path, run.look(&core.exposed, path))
 }
 
 /// As [`read`], for a path that policy could allow and that the eval has read already.
@@ -215,7 +216,7 @@ pub(crate) fn read_found(core: &Core, run: &Run, path: &Path, found: Result<Tree
 }
 
 fn reveal(core: &Core, run: &Run, path: Path) -> Result<Effect, Refusal> {
-    let value = run.look(core, &path).map_err(|e| state_refusal(core, run, &e))?;
+    let value = run.look(&core.exposed, &path).map_err(|e| state_refusal(core, run, &e))?;
     if is_container(&value) {
         return Err(Refusal::state(
             format!("`{path}` is no single value; a secret is revealed by its own path"),
@@ -236,7 +237,7 @@ pub(crate) fn set(
 ) -> Effect {
     let target = state(&path);
     let barred = Barred::named(function, target.clone(), options.clone());
-    if let Some(barred) = barred.unless_allowed(core, run) {
+    if let Some(barred) = barred.unless_allowed(core.door(), run) {
         return barred;
     }
     possible(write(core, run, function, path, value, options.clone()), function, target, options)
@@ -257,7 +258,7 @@ fn snapshot(
     }
     let named = paths.is_some();
     let paths = match paths {
-        None => core.states.list().map(|(name, _)| Path(vec![name.to_owned()])).collect(),
+        None => core.exposed.states.list().map(|(name, _)| Path(vec![name.to_owned()])).collect(),
         Some(list) => {
             let list = list
                 .into_array()
@@ -268,13 +269,13 @@ fn snapshot(
     // Policy decides about every path before the first one is read.
     for path in &paths {
         let barred = Barred { named, ..Barred::read(function, path) };
-        if let Some(barred) = barred.unless_allowed(core, run) {
+        if let Some(barred) = barred.unless_allowed(core.door(), run) {
             return Ok(barred);
         }
     }
     let mut parts = Vec::new();
     for path in outermost(paths) {
-        match run.look(core, &path) {
+        match run.look(&core.exposed, &path) {
             Ok(tree) => parts.push((path, tree)),
             // One unreadable state must not keep the others out of the snapshot.
             Err(error) if !named && error.is_of_the_state() => parts.push((path, unreadable(&error))),
@@ -314,7 +315,7 @@ fn find_snapshot(
     name: Option<Dynamic>,
 ) -> Result<Snapshot, Refusal> {
     let name = text(function, "the name", name)?;
-    run.snapshot(core, &name).ok_or_else(|| {
+    run.snapshot(&core.changes, &name).ok_or_else(|| {
         Refusal::state(
             format!("there is no snapshot `{}`", debug_base::shortened(&name)),
             "`snapshots()` lists them",
@@ -326,7 +327,7 @@ fn find_snapshot(
 /// answer, too.
 fn diff(core: &Core, run: &Run, function: &'static Function, snapshot: &Snapshot) -> Effect {
     for (path, _) in snapshot.parts.iter() {
-        if let Some(barred) = Barred::read(function, path).unless_allowed(core, run) {
+        if let Some(barred) = Barred::read(function, path).unless_allowed(core.door(), run) {
             return barred;
         }
     }
@@ -341,7 +342,7 @@ fn diff(core: &Core, run: &Run, function: &'static Function, snapshot: &Snapshot
     };
     let mut rows = Vec::new();
     for (path, then) in snapshot.parts.iter() {
-        let now = match run.look(core, path) {
+        let now = match run.look(&core.exposed, path) {
             Err(error) if error.is_of_the_state() => Ok(unreadable(&error)),
             now => now,
         };
@@ -377,20 +378,21 @@ fn restore(
     options: Options,
 ) -> Result<Vec<Effect>, Refusal> {
     let parts = snapshot.parts.iter();
-    let unreadable = parts.filter(|(path, _)| !gate::could_read(core, run, path)).map(|(path, _)| path);
+    let unreadable =
+        parts.filter(|(path, _)| !gate::could_read(core.door(), run, path)).map(|(path, _)| path);
     if let Some(path) = unreadable.into_iter().next() {
         // Check the write first: it is what the operator requested.
         let write = Barred { named: false, ..Barred::named(function, state(path), options.clone()) };
-        let barred = write.unless_allowed(core, run);
+        let barred = write.unless_allowed(core.door(), run);
         return Ok(barred
-            .or_else(|| Barred::read(function, path).unless_allowed(core, run))
+            .or_else(|| Barred::read(function, path).unless_allowed(core.door(), run))
             .into_iter()
             .collect());
     }
     let mut changes = Vec::new();
     for (path, then) in snapshot.parts.iter() {
         // Only an operator who may read both values learns whether they differ.
-        let now = match run.look(core, path) {
+        let now = match run.look(&core.exposed, path) {
             Err(error) if error.is_of_the_state() && then.holds_unreadable() => continue,
             Ok(now) => now,
             Err(error) => {
@@ -398,7 +400,8 @@ fn restore(
                 return Ok(vec![Effect::Impossible { function, target, options, why }]);
             }
         };
-        if let Err(why) = [then, &now].into_iter().try_for_each(|tree| gate::must_see(core, run, path, tree))
+        if let Err(why) =
+            [then, &now].into_iter().try_for_each(|tree| gate::must_see(core.door(), run, path, tree))
         {
             return Ok(vec![Effect::Impossible { function, target: Resource::Agent, options, why }]);
         }
@@ -424,7 +427,7 @@ fn restore(
     let effects = changes.into_iter().zip(stacked).map(|((path, value), options)| {
         let target = state(&path);
         let barred = Barred::named(function, target.clone(), options.clone());
-        if let Some(barred) = barred.unless_allowed(core, run) {
+        if let Some(barred) = barred.unless_allowed(core.door(), run) {
             return barred;
         }
         let effect = write_tree(core, run, function, path, value, options.clone());
@@ -455,7 +458,7 @@ fn stacked(
     options: &Options,
 ) -> Result<Vec<Options>, Refusal> {
     let targets: Vec<Resource> = changes.iter().map(|(path, _)| state(path)).collect();
-    let standing: Vec<Vec<Standing>> = gate::standing_at(core, run, &targets)?;
+    let standing: Vec<Vec<Standing>> = gate::standing_at(core.door(), run, &targets)?;
     let below = standing.iter().filter_map(|at| gate::unagreed(run, at).map(|lease| lease.id));
     let below: BTreeSet<u64> = below.collect();
     let stands = |id: u64, at: usize| standing[at].iter().any(|one| one.lease.id == id);
@@ -470,7 +473,7 @@ fn stacked(
 
 /// The id of the lease that a change at `target` must name in `over`.
 fn stacked_at(core: &Core, run: &Run, target: &Resource) -> Option<u64> {
-    gate::unagreed(run, &gate::standing(core, run, target).ok()?).map(|lease| lease.id)
+    gate::unagreed(run, &gate::standing(core.door(), run, target).ok()?).map(|lease| lease.id)
 }
 
 fn write(
@@ -505,9 +508,9 @@ fn write_tree(
     options: Options,
 ) -> Result<Effect, Refusal> {
     // Checked before the read: a state that fails to revert is often unreadable.
-    gate::not_failing(core, run, &state(&path))?;
+    gate::not_failing(core.door(), run, &state(&path))?;
     // A path below a secret cannot be read or written.
-    let empty = match run.look(core, &path) {
+    let empty = match run.look(&core.exposed, &path) {
         Ok(_) => None,
         // An empty place can be filled.
         Err(error @ StateError::NoSuchPath(_)) => Some(error),
@@ -517,7 +520,7 @@ fn write_tree(
     let Checked { before, after: stored } = checked;
     let after = stored.map(|stored| if stored.same_unordered(&after) { after } else { stored });
     if let Some((lease, above)) = outlived(core, run, &path)? {
-        if !run.lease(core, lease).is_ok_and(|lease| run.is_own(&lease)) {
+        if !run.lease(&core.changes, lease).is_ok_and(|lease| run.is_own(&lease)) {
             let target = state(&Path(path.0.iter().take(1).cloned().collect()).join(&above));
             let top = stacked_at(core, run, &target).unwrap_or(lease);
             let whole = gate::on_top(function.id, &target, &top.to_string());
@@ -527,32 +530,34 @@ fn write_tree(
         // The path exists only because of this eval's own write: write it as a part of that, so that both revert
         // together.
         let above = Path(path.0.iter().take(1).cloned().collect()).join(&above);
-        let whole = run.look(core, &above).map_err(|e| state_refusal(core, run, &e))?;
+        let whole = run.look(&core.exposed, &above).map_err(|e| state_refusal(core, run, &e))?;
         let whole = whole.with(&path.0[above.0.len()..], after, &[]);
         let whole = whole.map_err(|e| state_refusal(core, run, &e.below(&above).into()))?;
         return write_tree(core, run, function, above, whole, options);
     }
     let warning = empty.filter(|_| function.id == HostFunction::Set && after.is_some());
     let warning = warning.and_then(|error| filled(core, run, &path, &error));
-    let marked = after.clone().map(|after| core.redactor.mark(&path, after));
+    let marked = after.clone().map(|after| core.exposed.redactor.mark(&path, after));
     let of = |tree: &Option<Tree>| {
         tree.as_ref().map_or_else(|| NonEmpty::one(path.clone()), |tree| leaves(&path, tree))
     };
     let targets = of(&before).and(of(&after).into_vec()).sorted();
     let after_record = match &marked {
-        Some(marked) if marked.holds_secret() => core.digest_of(after.as_ref()),
+        Some(marked) if marked.holds_secret() => core.recorder.digest_of(after.as_ref()),
         marked => marked.as_ref().map_or(serde_json::Value::Null, values::json),
     };
     let proposal = Proposal {
         function,
         targets: targets.map(state),
         reads: Vec::new(),
-        before: core.digest_of(before.as_ref()),
-        after_digest: core.digest_of(after.as_ref()),
+        before: core.recorder.digest_of(before.as_ref()),
+        after_digest: core.recorder.digest_of(after.as_ref()),
         after: after_record,
         shown: Some((before.clone(), marked)),
         change: Arc::new(
-            WriteChange::new(core.writes.clone(), path, before, after).spelled(spelling).warning_of(warning),
+            WriteChange::new(core.changes.writes.clone(), path, before, after)
+                .spelled(spelling)
+                .warning_of(warning),
         ),
         guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
         options,
@@ -567,14 +572,14 @@ fn checked(
     path: &Path,
     after: Tree,
 ) -> Result<(Checked, Tree, Option<String>), Refusal> {
-    let check = |after: &Tree| run.check_write(core, path, after);
+    let check = |after: &Tree| run.check_write(&core.exposed, path, after);
     let refusal = |error: &StateError| state_refusal(core, run, error);
     let error = match check(&after) {
         Ok(live) => return Ok((live, after, None)),
         Err(error) => error,
     };
     let StateError::NotStored(_) = &error else { return Err(refusal(&error)) };
-    let Some((becomes, is_same)) = core.states.spelled(path, &after, Wait::AGENT) else {
+    let Some((becomes, is_same)) = core.exposed.states.spelled(path, &after, Wait::AGENT) else {
         return Err(refusal(&error));
     };
     let shown = spelled(core, path, &becomes);
@@ -593,13 +598,14 @@ fn checked(
 fn spelled(core: &Core, path: &Path, value: &Tree) -> Option<String> {
     const MAX: usize = 200;
     let text = values::json(value).to_string();
-    let is_open = !core.redactor.mark(path, value.clone()).holds_secret() && !core.holds_secret(&text);
+    let is_open =
+        !core.exposed.redactor.mark(path, value.clone()).holds_secret() && !core.exposed.holds_secret(&text);
     (is_open && text.len() <= MAX).then_some(text)
 }
 
 /// The write, if there is one, without which the path would not exist.
 fn outlived(core: &Core, run: &Run, path: &Path) -> Result<Option<(u64, Vec<String>)>, Refusal> {
-    run.outlived(core, path).map_err(|e| Refusal::state(e.to_string(), "try again"))
+    run.outlived(&core.changes, path).map_err(|e| Refusal::state(e.to_string(), "try again"))
 }
 
 /// Freezes the condition for a lease.
@@ -622,8 +628,8 @@ pub(super) fn guarding(
         .collect::<Result<Vec<_>, _>>()?;
     let reads = paths.iter().flat_map(|p| readable(core, run, p)).collect();
     answers::check_guard(&frozen)?;
-    let points: Vec<Point> = frozen.words().filter_map(|word| core.points.find(word)).collect();
-    if let Some(point) = points.iter().find(|point| core.points.is_shared(point.name())) {
+    let points: Vec<Point> = frozen.words().filter_map(|word| core.exposed.points.find(word)).collect();
+    if let Some(point) = points.iter().find(|point| core.exposed.points.is_shared(point.name())) {
         return Err(Refusal::state(
             format!(
                 "calls of `{}` cannot be counted for a guard: several functions have this name",
@@ -710,7 +716,7 @@ fn patch(
         .collect::<Result<Vec<_>, _>>()?;
     let reads = reads.iter().flat_map(|p| readable(core, run, p)).collect();
     let record = frozen_record(&frozen);
-    let layers = run.layers(core, &Resource::Point(point.name().to_owned()), point.layers().len());
+    let layers = run.layers(&core.changes, &Resource::Point(point.name().to_owned()), point.layers().len());
     let proposal = Proposal {
         function,
         targets: NonEmpty::one(Resource::Point(point.name().to_owned())),
@@ -720,7 +726,8 @@ fn patch(
         after: record,
         shown: None,
         change: Arc::new(
-            PatchChange::new(point, Arc::new(frozen), observer, warning).declaring(core.points.clone()),
+            PatchChange::new(point, Arc::new(frozen), observer, warning)
+                .declaring(core.exposed.points.clone()),
         ),
         guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
         options,
@@ -731,10 +738,10 @@ fn patch(
 /// The leaves that frozen code reads by a literal path; the path itself if nothing is there or the operator could read
 /// none of it.
 fn readable(core: &Core, run: &Run, path: &Path) -> Vec<Path> {
-    if !gate::could_read(core, run, path) {
+    if !gate::could_read(core.door(), run, path) {
         return vec![path.clone()];
     }
-    run.look(core, path).map_or_else(|_| vec![path.clone()], |tree| leaves(path, &tree).into_vec())
+    run.look(&core.exposed, path).map_or_else(|_| vec![path.clone()], |tree| leaves(path, &tree).into_vec())
 }
 
 /// The leases that this operator may end: their own, and those that policy lets them revert.
@@ -744,12 +751,12 @@ pub(super) fn revertible(core: &Core, run: &Run) -> Vec<Lease> {
         let asks = [lease.target().clone(), Resource::Lease(lease.owner.clone())];
         lease.owner == *mine
             || asks.into_iter().all(|resource| {
-                let request = run.request(core, Action::Revert, resource);
-                matches!(core.policy.decide(&request), Decision::Allow(_))
+                let request = run.request(Action::Revert, resource);
+                matches!(core.rules.policy.decide(&request), Decision::Allow(_))
             })
     };
     // Newest first, so that no lease has to be rebased.
-    let mut leases = run.leases(core);
+    let mut leases = run.leases(&core.changes);
     leases.reverse();
     leases.retain(may);
     leases
@@ -758,13 +765,13 @@ pub(super) fn revertible(core: &Core, run: &Run) -> Vec<Lease> {
 /// Looks up a point by name. A route without any request so far is found only with `unseen`, and is listed once its
 /// patch is made.
 fn find_point(core: &Core, run: &Run, name: &str, options: &Options) -> Result<Point, Refusal> {
-    if let Some(point) = core.points.find(name) {
+    if let Some(point) = core.exposed.points.find(name) {
         return Ok(point);
     }
     let unseen = options.unseen || run.plans_at(&Resource::Point(name.to_owned()));
     if let (true, Some((method, template))) = (unseen, name.split_once(' ')) {
         // The name would appear in the log and in every listing.
-        if run.holds_secret(core, name) || debug_state::has_secret_shape(name) {
+        if run.holds_secret(&core.exposed, name) || debug_state::has_secret_shape(name) {
             return Err(Refusal::state(
                 "the name of the point holds what is or looks like a secret",
                 "name a route by its template, as in `GET /api/healthcheck`",
@@ -772,13 +779,14 @@ fn find_point(core: &Core, run: &Run, name: &str, options: &Options) -> Result<P
         }
         // Other operators see the route once the patch is made.
         let slot = core
+            .exposed
             .points
             .sketch(method, template)
             .map_err(|e| Refusal::state(e.to_string(), "as in `GET /api/healthcheck`"))?;
         return Ok(Point::Route(slot));
     }
     let nearest =
-        core.points.nearest(name).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        core.exposed.points.nearest(name).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
     Err(Refusal::state(
         format!("there is no point `{name}`{nearest}"),
         "`points()` lists them; a route is one once it was called, or with `#{ unseen: true }`",

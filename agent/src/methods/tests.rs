@@ -23,7 +23,15 @@ impl Set {
         let who = Who { spiffe: "spiffe://test/operator/alice".into(), name: "alice".into(), roles: vec![] };
         let peer = "127.0.0.1:1".parse().unwrap();
         let outbox = Outbox::new(1 << 20);
-        Arc::new(Session::new(self.core.next_session(), who, peer, Vec::new(), [0; 32], outbox))
+        Arc::new(Session::new(
+            self.core.next_session(),
+            who,
+            peer,
+            Vec::new(),
+            [0; 32],
+            outbox,
+            "development".into(),
+        ))
     }
 
     /// Answers `hello` on this thread, as the reserved thread does.

@@ -14,12 +14,15 @@ use rhai::{AST, Dynamic, Position, Scope};
 use serde_json::{Map, Value, json};
 
 use self::looks::Looks;
+use crate::changes::Changes;
+use crate::changes::exposed::Exposed;
 use crate::changes::failed;
 use crate::changes::snapshot::Snapshot;
-use crate::core::Core;
 use crate::effect::Refusal;
-use crate::execute::plan::{Overlay, Planning};
+use crate::recorder::Recorder;
 use crate::session::Session;
+use crate::session::overlay::Overlay;
+use crate::session::planning::Planning;
 use debug_base::{Path, Tree, Wait};
 use debug_lease::{ChangeError, Conflict, EndError, Lease};
 use debug_script::copies::Switched;
@@ -157,9 +160,9 @@ impl Run {
     }
 
     /// A request of this operator in the current mode.
-    pub(crate) fn request(&self, core: &Core, action: Action, resource: Resource) -> Request {
+    pub(crate) fn request(&self, action: Action, resource: Resource) -> Request {
         let (mode, reason) = self.mode();
-        Request { mode, reason, ..core.request(&self.session, action, resource) }
+        Request { mode, reason, ..self.session.request(action, resource) }
     }
 
     /// Begins a plan; false if one is in progress.
@@ -190,10 +193,11 @@ impl Run {
     }
 
     /// The value at a path; in a plan, with the plan's own writes.
-    pub(crate) fn look(&self, core: &Core, path: &Path) -> Result<Tree, StateError> {
+    pub(crate) fn look(&self, exposed: &Exposed, path: &Path) -> Result<Tree, StateError> {
         self.may_ask(path)?;
-        let planned = self.done().planning.as_ref().and_then(|planning| planning.overlay().look(core, path));
-        planned.unwrap_or_else(|| charged(|| core.read(path, Wait::AGENT)))
+        let planned =
+            self.done().planning.as_ref().and_then(|planning| planning.overlay().look(exposed, path));
+        planned.unwrap_or_else(|| charged(|| exposed.read(path, Wait::AGENT)))
     }
 
     /// Whether it has met a limit or was cancelled.
@@ -216,24 +220,29 @@ impl Run {
     }
 
     /// These looks, for the record of the outcome.
-    pub(crate) fn looks(&self, core: &Core) -> Map<String, Value> {
-        self.done().looks.members(|path| self.clean(core, path))
+    pub(crate) fn looks(&self, exposed: &Exposed) -> Map<String, Value> {
+        self.done().looks.members(|path| self.clean(exposed, path))
     }
 
     /// The current place of each write in a path's state, by lease; in a plan, with the plan's own writes.
     ///
     /// # Errors
     /// The state cannot be read at this moment, so it is unknown where the service moved what the writes changed.
-    pub(crate) fn places(&self, core: &Core, path: &Path) -> Result<BTreeMap<u64, Path>, ChangeError> {
+    pub(crate) fn places(
+        &self,
+        changes: &Changes,
+        exposed: &Exposed,
+        path: &Path,
+    ) -> Result<BTreeMap<u64, Path>, ChangeError> {
         self.may_ask(path).map_err(failed)?;
         let planned =
-            self.done().planning.as_ref().and_then(|planning| planning.overlay().places(core, path));
-        planned.unwrap_or_else(|| charged(|| core.writes.places(path, Wait::AGENT)))
+            self.done().planning.as_ref().and_then(|planning| planning.overlay().places(exposed, path));
+        planned.unwrap_or_else(|| charged(|| changes.writes.places(path, Wait::AGENT)))
     }
 
     /// The leases in force, oldest first; in a plan as the plan would leave them.
-    pub(crate) fn leases(&self, core: &Core) -> Vec<Lease> {
-        let leases = core.leases.list();
+    pub(crate) fn leases(&self, changes: &Changes) -> Vec<Lease> {
+        let leases = changes.leases.list();
         match &self.done().planning {
             Some(planning) => planning.leases().over(leases),
             None => leases,
@@ -244,9 +253,9 @@ impl Run {
     ///
     /// # Errors
     /// What happened to the lease instead.
-    pub(crate) fn lease(&self, core: &Core, id: u64) -> Result<Lease, EndError> {
+    pub(crate) fn lease(&self, changes: &Changes, id: u64) -> Result<Lease, EndError> {
         let planned = self.done().planning.as_ref().and_then(|planning| planning.leases().find(id));
-        planned.unwrap_or_else(|| core.leases.find(id))
+        planned.unwrap_or_else(|| changes.leases.find(id))
     }
 
     /// Whether this eval made the lease: one submission is one transaction, and its changes may cover each other.
@@ -260,9 +269,9 @@ impl Run {
     }
 
     /// The number of layers at a point or target, of which `real` are in force; in a plan as the plan would leave them.
-    pub(crate) fn layers(&self, core: &Core, target: &Resource, real: usize) -> usize {
+    pub(crate) fn layers(&self, changes: &Changes, target: &Resource, real: usize) -> usize {
         match self.is_planning() {
-            true => self.leases(core).iter().filter(|lease| lease.target() == target).count(),
+            true => self.leases(changes).iter().filter(|lease| lease.target() == target).count(),
             false => real,
         }
     }
@@ -278,24 +287,24 @@ impl Run {
     }
 
     /// A snapshot by name; in a plan also one that the plan would take.
-    pub(crate) fn snapshot(&self, core: &Core, name: &str) -> Option<Snapshot> {
+    pub(crate) fn snapshot(&self, changes: &Changes, name: &str) -> Option<Snapshot> {
         match self.done().planning.as_ref().and_then(Planning::taken) {
             Some(planned) => planned.find(name),
-            None => core.snapshots.find(name),
+            None => changes.snapshots.find(name),
         }
     }
 
     /// All snapshots; in a plan also those that the plan would take.
-    pub(crate) fn snapshots(&self, core: &Core) -> Vec<Snapshot> {
+    pub(crate) fn snapshots(&self, changes: &Changes) -> Vec<Snapshot> {
         match self.done().planning.as_ref().and_then(Planning::taken) {
             Some(planned) => planned.list(),
-            None => core.snapshots.list(),
+            None => changes.snapshots.list(),
         }
     }
 
     /// The unsettled conflicts; in a plan as the plan would leave them.
-    pub(crate) fn conflicts(&self, core: &Core) -> Vec<(Lease, Conflict)> {
-        let conflicts = core.leases.conflicts();
+    pub(crate) fn conflicts(&self, changes: &Changes) -> Vec<(Lease, Conflict)> {
+        let conflicts = changes.leases.conflicts();
         match &self.done().planning {
             Some(planning) => planning.leases().conflicts_over(conflicts),
             None => conflicts,
@@ -306,16 +315,16 @@ impl Run {
     ///
     /// # Errors
     /// What happened to the lease instead.
-    pub(crate) fn conflict(&self, core: &Core, id: u64) -> Result<(Lease, Conflict), EndError> {
+    pub(crate) fn conflict(&self, changes: &Changes, id: u64) -> Result<(Lease, Conflict), EndError> {
         let done = self.done();
-        let Some(planning) = &done.planning else { return core.leases.conflict(id) };
+        let Some(planning) = &done.planning else { return changes.leases.conflict(id) };
         let leases = planning.leases();
         match (leases.conflict(id), leases.find(id)) {
             _ if leases.is_settled(id) => Err(EndError::Ended { id, how: "conflict" }),
             (Some(conflict), _) => Ok(conflict),
             (None, Some(Ok(_))) => Err(EndError::InForce(id)),
             (None, Some(Err(error))) => Err(error),
-            (None, None) => core.leases.conflict(id),
+            (None, None) => changes.leases.conflict(id),
         }
     }
 
@@ -323,11 +332,16 @@ impl Run {
     ///
     /// # Errors
     /// Why the write would fail.
-    pub(crate) fn check_write(&self, core: &Core, path: &Path, value: &Tree) -> Result<Checked, StateError> {
+    pub(crate) fn check_write(
+        &self,
+        exposed: &Exposed,
+        path: &Path,
+        value: &Tree,
+    ) -> Result<Checked, StateError> {
         self.may_ask(path)?;
-        let planned = |planning: &Planning| planning.overlay().check_write(core, path, value);
+        let planned = |planning: &Planning| planning.overlay().check_write(exposed, path, value);
         let planned = self.done().planning.as_ref().and_then(planned);
-        planned.unwrap_or_else(|| charged(|| core.states.check_write(path, value, Wait::AGENT)))
+        planned.unwrap_or_else(|| charged(|| exposed.states.check_write(path, value, Wait::AGENT)))
     }
 
     /// The write without which `path` would not exist: its lease, and its path within the state.
@@ -336,11 +350,11 @@ impl Run {
     /// Another thread holds the stack of the state.
     pub(crate) fn outlived(
         &self,
-        core: &Core,
+        changes: &Changes,
         path: &Path,
     ) -> Result<Option<(u64, Vec<String>)>, ChangeError> {
         let planned = self.done().planning.as_ref().and_then(|planning| planning.overlay().outlived(path));
-        planned.map_or_else(|| charged(|| core.writes.outlived(path, Wait::AGENT)), Ok)
+        planned.map_or_else(|| charged(|| changes.writes.outlived(path, Wait::AGENT)), Ok)
     }
 
     /// The overlay of the plan in progress.
@@ -352,9 +366,14 @@ impl Run {
     ///
     /// # Errors
     /// The log cannot be written. Records that wait in memory are no error; the reply then says so.
-    pub(crate) fn record(&self, core: &Core, entries: Vec<Entry>, until: Until) -> Result<(), AppendError> {
+    pub(crate) fn record(
+        &self,
+        recorder: &Recorder,
+        entries: Vec<Entry>,
+        until: Until,
+    ) -> Result<(), AppendError> {
         self.done().effects += 1;
-        let ticket = core.log.append(entries, until);
+        let ticket = recorder.log.append(entries, until);
         let result = match until {
             Until::Written => ticket.written().map(drop),
             Until::Durable => ticket.durable().map(drop),
@@ -390,29 +409,29 @@ impl Run {
     }
 
     /// A text without any secret, for a record or the service's log.
-    pub(crate) fn clean(&self, core: &Core, text: &str) -> String {
-        self.bound.scrub(&core.scrub(text)).into_owned()
+    pub(crate) fn clean(&self, exposed: &Exposed, text: &str) -> String {
+        self.bound.scrub(&exposed.scrub(text)).into_owned()
     }
 
     /// Whether a text holds a secret known now, or a secret argument.
-    pub(crate) fn holds_secret(&self, core: &Core, text: &str) -> bool {
-        core.holds_secret(text) || self.bound.find(text)
+    pub(crate) fn holds_secret(&self, exposed: &Exposed, text: &str) -> bool {
+        exposed.holds_secret(text) || self.bound.find(text)
     }
 
     /// A text for the operator, without secrets that this eval did not reveal. The first secret found raises an alarm:
     /// a replaced text confirms a guess, so secrets could be guessed this way.
-    pub(crate) fn scrub(&self, core: &Core, text: &str) -> String {
+    pub(crate) fn scrub(&self, recorder: &Recorder, exposed: &Exposed, text: &str) -> String {
         let text = self.bound.scrub(text);
-        let clean = match core.scrubber.scrub_but(&text, &self.done().revealed) {
+        let clean = match exposed.scrubber.scrub_but(&text, &self.done().revealed) {
             Cow::Borrowed(text) => return text.to_owned(),
             Cow::Owned(clean) => clean,
         };
         if !std::mem::replace(&mut self.done().hit, true) {
             let body = json!({ "session": self.session.id, "operator": self.session.operator.spiffe, "eval": self.record,
                 "secret_in": "output" });
-            core.append(vec![crate::recorder::records::kept("alarm", body)]);
+            recorder.append(vec![crate::recorder::records::kept("alarm", body)]);
             let operator = &self.session.operator.name;
-            core.emitter.alarm(&format!(
+            recorder.emitter.alarm(&format!(
                 "an eval of {operator} put out a secret that it had not revealed; it was replaced"
             ));
         }

@@ -10,7 +10,6 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use rhai::{AST, Array, Dynamic, EvalAltResult, Map, Position, Target};
 
-use crate::session::Session;
 use debug_base::known_names;
 use debug_script::walk::{self, Uses};
 
@@ -86,12 +85,12 @@ fn digest(map: &Map) -> u64 {
 /// # Errors
 /// The name is read, and the agent handed out the map.
 pub(crate) fn missing<'a>(
-    session: &Session,
+    shapes: &Shapes,
     uses: &Uses,
     map: &'a mut Map,
     name: &str,
 ) -> Result<Target<'a>, Box<EvalAltResult>> {
-    let is_ours = session.shapes().handed_out.contains(&digest(map));
+    let is_ours = shapes.handed_out.contains(&digest(map));
     if uses.assigns(name) {
         let entry = map.entry(name.into()).or_insert(Dynamic::UNIT);
         return entry.try_into();

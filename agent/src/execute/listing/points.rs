@@ -18,16 +18,16 @@ pub(super) fn all(core: &Core, run: &Run) -> Dynamic {
 
 /// All points; in a plan with the layers that they would have.
 fn points(core: &Core, run: &Run) -> Vec<PointInfo> {
-    let mut points = core.points.points();
+    let mut points = core.exposed.points.points();
     if !run.is_planning() {
         return points;
     }
-    let leases = run.leases(core);
+    let leases = run.leases(&core.changes);
     for lease in &leases {
         if let Resource::Point(name) = lease.target()
             && !points.iter().any(|point| point.name == *name)
         {
-            points.extend(core.points.sketched(name));
+            points.extend(core.exposed.points.sketched(name));
         }
     }
     points.iter_mut().for_each(|point| point.layers = planned_layers(&leases, point));
@@ -84,7 +84,7 @@ pub(crate) fn answers_before(point: &PointInfo) -> String {
 /// The last failure of a patch, for its row in `leases()`.
 pub(super) fn failing(core: &Core, run: &Run, lease: &Lease) -> Option<String> {
     let Resource::Point(name) = lease.target() else { return None };
-    let layers = core.points.find(name)?.layers();
+    let layers = core.exposed.points.find(name)?.layers();
     let layer = layers.iter().find(|layer| layer.lease() == lease.id)?;
     let last = layer.last_failure()?;
     Some(format!(
@@ -98,8 +98,8 @@ pub(super) fn failing(core: &Core, run: &Run, lease: &Lease) -> Option<String> {
 /// The text of a failure may hold data that passed through the point: it is shown to the patch's owner and to operators
 /// who may patch the point.
 fn shown(core: &Core, run: &Run, point: &str, owner: &str, last: &Failed) -> String {
-    if *owner == run.session.operator.name || gate::may_patch(core, run, point, &Options::default()) {
-        return core.scrub(&last.to_string());
+    if *owner == run.session.operator.name || gate::may_patch(core.door(), run, point, &Options::default()) {
+        return core.exposed.scrub(&last.to_string());
     }
     format!("in call {} (why is told to its owner)", last.call)
 }
@@ -146,7 +146,7 @@ fn row(core: &Core, run: &Run, point: &PointInfo) -> Vec<(&'static str, Dynamic)
 
 fn top_owner(core: &Core, run: &Run, point: &PointInfo) -> String {
     let top = point.layers.last().map(|layer| layer.lease);
-    top.and_then(|id| run.lease(core, id).ok()).map(|lease| lease.owner).unwrap_or_default()
+    top.and_then(|id| run.lease(&core.changes, id).ok()).map(|lease| lease.owner).unwrap_or_default()
 }
 
 /// What a patch of a point may answer.

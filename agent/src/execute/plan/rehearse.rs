@@ -3,13 +3,13 @@
 
 use debug_policy::Resource;
 
-use super::Planning;
 use crate::changes::snapshot::{Snapshot, SnapshotError};
 use crate::core::Core;
 use crate::effect::Refusal;
 use crate::effect::{Effect, Guarding, Proposal};
 use crate::execute::{broken, ended, holds};
 use crate::gate::{self};
+use crate::session::planning::Planning;
 use crate::session::run::Run;
 use debug_base::{BootTime, Path};
 use debug_lease::{ChangeError, EndError, Lease, Phase};
@@ -23,7 +23,7 @@ pub(super) fn effect(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> 
         Effect::Change(proposal) => make(core, run, proposal, now),
         Effect::Revert { lease } => revert(core, run, lease),
         Effect::Renew { confirm, lease, ttl, asked } => {
-            let mut renewed = run.lease(core, lease.id).map_err(|e| ended(&e))?;
+            let mut renewed = run.lease(&core.changes, lease.id).map_err(|e| ended(&e))?;
             renewed.alive(&lease.owner, now).map_err(|e| ended(&e))?;
             if *confirm && renewed.phase == Phase::Confirmed {
                 return Err(ended(&EndError::Confirmed(lease.id)));
@@ -36,7 +36,7 @@ pub(super) fn effect(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> 
             Ok(())
         }
         Effect::Adopt { lease } => {
-            let mut adopted = run.lease(core, lease.id).map_err(|e| ended(&e))?;
+            let mut adopted = run.lease(&core.changes, lease.id).map_err(|e| ended(&e))?;
             adopted.alive(&lease.owner, now).map_err(|e| ended(&e))?;
             adopted.owner.clone_from(&run.session.operator.name);
             (adopted.session, adopted.grace) = (run.session.id, None);
@@ -44,13 +44,13 @@ pub(super) fn effect(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> 
             Ok(())
         }
         Effect::Guard { lease, guard } => {
-            let found = run.lease(core, lease.id).map_err(|e| ended(&e))?;
+            let found = run.lease(&core.changes, lease.id).map_err(|e| ended(&e))?;
             if found.owner != lease.owner {
                 return Err(ended(&EndError::Owner(lease.id)));
             }
             holds_now(core, lease.id, guard)?;
             let free = with(run, |planning| planning.leases.guard(lease.id)) == Some(true);
-            if !free || core.guards.has(lease.id) {
+            if !free || core.changes.guards.has(lease.id) {
                 return Err(crate::execute::guarded_already(lease.id));
             }
             Ok(())
@@ -58,7 +58,8 @@ pub(super) fn effect(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> 
         Effect::Settle { lease, force, .. } => settle(core, run, lease, *force),
         Effect::Snapshot { name, parts } => {
             let taken = snapshot_of(core, run, name.clone(), parts.iter().cloned().collect(), now);
-            let kept = with(run, |planning| planning.snapshots(core).keep(taken)).unwrap_or(Ok(Vec::new()));
+            let kept =
+                with(run, |planning| planning.snapshots(&core.changes).keep(taken)).unwrap_or(Ok(Vec::new()));
             kept.map(drop).map_err(|error: SnapshotError| crate::execute::not_kept(&error))
         }
         Effect::Impossible { why, .. } => Err(why.clone()),
@@ -82,7 +83,7 @@ fn with<R>(run: &Run, what: impl FnOnce(&mut Planning) -> R) -> Option<R> {
 
 /// The checks of `execute`'s `make`, in its order: the guard, the snapshot before, the change.
 fn make(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<(), Refusal> {
-    let id = with(run, |planning| planning.leases.next(&core.leases)).unwrap_or_default();
+    let id = with(run, |planning| planning.leases.next(&core.changes.leases)).unwrap_or_default();
     if let Some(guard) = &proposal.guard {
         holds_now(core, id, guard)?;
     }
@@ -98,23 +99,23 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<()
 
 /// Adds a refused change to the overlay, so that the plan goes on as if it had been made.
 pub(super) fn go_on(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) {
-    let id = with(run, |planning| planning.leases.next(&core.leases)).unwrap_or_default();
+    let id = with(run, |planning| planning.leases.next(&core.changes.leases)).unwrap_or_default();
     // If the change could not be made anyway, the verdict says why.
     drop(put(core, run, proposal, id, now));
 }
 
 fn put(core: &Core, run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> Result<(), Refusal> {
     let lease = gate::lease_of(run, proposal, id, now)?;
-    let others: Vec<u64> = run.leases(core).iter().map(|lease| lease.id).collect();
+    let others: Vec<u64> = run.leases(&core.changes).iter().map(|lease| lease.id).collect();
     let made = with(run, |planning| {
         if let (Resource::State(path), Some((Some(before), _))) = (proposal.change.target(), &proposal.shown)
         {
             let path = Path(path.clone());
             let (eval, by) = (run.record_number(), &run.session.operator.name);
-            planning.snapshots(core).before_change(eval, by, &others, &path, before.clone());
+            planning.snapshots(&core.changes).before_change(eval, by, &others, &path, before.clone());
         }
         if let Some((path, values)) = proposal.change.write() {
-            planning.overlay.write(core, id, &path, &values, lease.deadline)?;
+            planning.overlay.write(&core.changes, &core.exposed, id, &path, &values, lease.deadline)?;
         }
         planning.leases.make(lease);
         Ok::<_, ChangeError>(())
@@ -134,12 +135,14 @@ fn holds_now(core: &Core, lease: u64, guard: &Guarding) -> Result<(), Refusal> {
 }
 
 fn revert(core: &Core, run: &Run, lease: &Lease) -> Result<(), Refusal> {
-    let found = run.lease(core, lease.id).map_err(|e| ended(&e))?;
+    let found = run.lease(&core.changes, lease.id).map_err(|e| ended(&e))?;
     if found.owner != lease.owner {
         return Err(ended(&EndError::Owner(lease.id)));
     }
     let conflict = match found.change.write() {
-        Some((path, _)) => with(run, |planning| planning.overlay.end(core, lease.id, &path)),
+        Some((path, _)) => {
+            with(run, |planning| planning.overlay.end(&core.changes, &core.exposed, lease.id, &path))
+        }
         None => None,
     };
     let conflict = conflict.unwrap_or(Ok(None)).map_err(|error| {
@@ -153,7 +156,8 @@ fn settle(core: &Core, run: &Run, lease: &Lease, force: bool) -> Result<(), Refu
     crate::execute::not_own_above(core, run, lease.id, force)?;
     if force && let Some((path, _)) = lease.change.write() {
         let left = lease.change.left();
-        let forced = with(run, |planning| planning.overlay.force(core, lease.id, &path, left));
+        let forced =
+            with(run, |planning| planning.overlay.force(&core.changes, &core.exposed, lease.id, &path, left));
         if let Some(Err(error)) = forced {
             return Err(crate::execute::not_forced(lease.id, &error));
         }
@@ -171,7 +175,7 @@ fn snapshot_of(
     parts: Vec<(Path, debug_base::Tree)>,
     now: BootTime,
 ) -> Snapshot {
-    let leases = run.leases(core).iter().map(|lease| lease.id).collect();
+    let leases = run.leases(&core.changes).iter().map(|lease| lease.id).collect();
     let by = run.session.operator.name.clone();
     Snapshot { name, by, automatic: false, taken: now, leases, parts }
 }

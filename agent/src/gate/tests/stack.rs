@@ -29,22 +29,32 @@ fn named(names: [&str; 2]) -> Vec<Named> {
 fn with_list(folder: &tempfile::TempDir) -> (Core, Arc<Mutex<Vec<Named>>>) {
     let list = Arc::new(Mutex::new(named(["a", "b"])));
     let state = writable("list".parse().unwrap(), Place::Shared(list.clone()));
-    let core = core(folder);
-    let states = Arc::new(States::new(vec![state], Vec::new(), core.redactor.clone()).unwrap());
-    (Core { writes: Arc::new(Writes::new(states.clone())), states, ..core }, list)
+    let mut core = core(folder);
+    let states = Arc::new(States::new(vec![state], Vec::new(), core.exposed.redactor.clone()).unwrap());
+    core.changes.writes = Arc::new(Writes::new(states.clone()));
+    core.exposed.states = states;
+    (core, list)
 }
 
 fn run(core: &Core, name: &str, role: &str) -> Run {
     let who =
         Who { spiffe: format!("spiffe://test/operator/{name}"), name: name.into(), roles: vec![role.into()] };
     let peer = "127.0.0.1:1".parse().unwrap();
-    let session = Session::new(core.next_session(), who, peer, Vec::new(), [0; 32], Outbox::new(1 << 20));
+    let session = Session::new(
+        core.next_session(),
+        who,
+        peer,
+        Vec::new(),
+        [0; 32],
+        Outbox::new(1 << 20),
+        "development".into(),
+    );
     Run::new(Arc::new(session), 1, Arc::new(AtomicBool::new(false)), 7, Some(After::Revert), false)
 }
 
 fn write(core: &Core, path: &str, value: i64) -> Arc<WriteChange> {
     let values = (Some(Tree::I64(5)), Some(Tree::I64(value)));
-    Arc::new(WriteChange::new(core.writes.clone(), path.parse().unwrap(), values.0, values.1))
+    Arc::new(WriteChange::new(core.changes.writes.clone(), path.parse().unwrap(), values.0, values.1))
 }
 
 fn proposal(change: Arc<WriteChange>) -> Proposal {
@@ -64,7 +74,7 @@ fn proposal(change: Arc<WriteChange>) -> Proposal {
 
 /// The words of the refusal; `None` if the place was free.
 fn refused(core: &Core, run: &Run, proposal: &Proposal) -> Option<String> {
-    match claim(core, run, proposal, BootTime::now()) {
+    match claim(core.door(), run, proposal, BootTime::now()) {
         Ok(_) => None,
         Err(Refusal::State { message, .. }) => Some(message),
         Err(other) => panic!("{}", other.message()),
@@ -78,7 +88,7 @@ fn nothing_is_covered_while_it_is_unknown_what_stands_there() {
     let (core, list) = with_list(&folder);
     let run = run(&core, "alice", "oncall");
     let below = write(&core, "list.1.weight", 0);
-    let id = core.leases.claim(below.target(), "a test").unwrap().id;
+    let id = core.changes.leases.claim(below.target(), "a test").unwrap().id;
     let now = BootTime::now();
     let lease = Lease {
         id,
@@ -94,7 +104,7 @@ fn nothing_is_covered_while_it_is_unknown_what_stands_there() {
         grace: None,
         failing: None,
     };
-    drop(core.leases.open(lease).unwrap_or_else(|_| panic!("closed")));
+    drop(core.changes.leases.open(lease).unwrap_or_else(|_| panic!("closed")));
     below.make(id, now.after(Duration::from_secs(600)), &[]).unwrap();
     let proposal = proposal(write(&core, "list.0.weight", 7));
     assert_eq!(refused(&core, &run, &proposal), None);
@@ -113,7 +123,7 @@ fn who_changes_a_place_at_this_moment_is_told_to_those_who_may_list() {
     let folder = tempfile::tempdir().unwrap();
     let (core, _list) = with_list(&folder);
     let proposal = proposal(write(&core, "list.0.weight", 7));
-    let (other, _) = claim(&core, &run(&core, "bob", "oncall"), &proposal, BootTime::now())
+    let (other, _) = claim(core.door(), &run(&core, "bob", "oncall"), &proposal, BootTime::now())
         .unwrap_or_else(|refusal| panic!("{}", refusal.message()));
     let told = |role: &str| refused(&core, &run(&core, "alice", role), &proposal).unwrap();
     assert_eq!(told("viewer"), "`state:list.0.weight` is being changed by eval 7 of bob at this moment");
@@ -130,9 +140,9 @@ fn an_eval_that_has_ended_leaves_the_service_alone() {
     let (core, _list) = with_list(&folder);
     let run = run(&core, "alice", "oncall");
     let path = "list.0.weight".parse().unwrap();
-    assert_eq!(run.look(&core, &path), Ok(Tree::I64(5)));
+    assert_eq!(run.look(&core.exposed, &path), Ok(Tree::I64(5)));
     run.cancelled.store(true, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(run.look(&core, &path), Err(debug_state::StateError::Busy("list.0.weight".into())));
-    assert!(run.check_write(&core, &path, &Tree::I64(6)).is_err());
-    assert!(run.places(&core, &path).is_err());
+    assert_eq!(run.look(&core.exposed, &path), Err(debug_state::StateError::Busy("list.0.weight".into())));
+    assert!(run.check_write(&core.exposed, &path, &Tree::I64(6)).is_err());
+    assert!(run.places(&core.changes, &core.exposed, &path).is_err());
 }

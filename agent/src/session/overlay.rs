@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::changes::Changes;
 use crate::changes::Rehearsal;
+use crate::changes::exposed::Exposed;
 use crate::changes::failed;
-use crate::core::Core;
 use debug_base::{BootTime, Path, Tree, Wait};
 use debug_lease::stack::Layer;
 use debug_lease::{ChangeError, Conflict};
@@ -22,31 +23,31 @@ impl Overlay {
     }
 
     /// The rehearsal of a path's state; taken from the leases in force when the plan first changes the state.
-    fn begin(&mut self, core: &Core, path: &Path) -> Result<&mut Rehearsal, ChangeError> {
+    fn begin(&mut self, changes: &Changes, path: &Path) -> Result<&mut Rehearsal, ChangeError> {
         use std::collections::btree_map::Entry;
         match self.states.entry(path.0.first().cloned().unwrap_or_default()) {
             Entry::Occupied(state) => Ok(state.into_mut()),
-            Entry::Vacant(free) => Ok(free.insert(core.writes.rehearse(path, Wait::AGENT)?)),
+            Entry::Vacant(free) => Ok(free.insert(changes.writes.rehearse(path, Wait::AGENT)?)),
         }
     }
 
     /// The value at a path, as a read shows it; `None` if the plan has not changed the state.
-    pub(crate) fn look(&self, core: &Core, path: &Path) -> Option<Result<Tree, StateError>> {
+    pub(crate) fn look(&self, exposed: &Exposed, path: &Path) -> Option<Result<Tree, StateError>> {
         let whole = self.of(path)?.tree();
         let root = Path(path.0.get(..1).unwrap_or_default().to_vec());
-        let marked = core.scrubber.mark(core.redactor.mark(&root, whole.clone()));
+        let marked = exposed.scrubber.mark(exposed.redactor.mark(&root, whole.clone()));
         Some(marked.known_at(path.below()).cloned().map_err(|error| error.below(&root).into()))
     }
 
     /// Checks a write: the value before and after it. `None` if the plan has not changed the state.
     pub(crate) fn check_write(
         &self,
-        core: &Core,
+        exposed: &Exposed,
         path: &Path,
         value: &Tree,
     ) -> Option<Result<Checked, StateError>> {
         let whole = self.of(path)?.tree();
-        Some(core.states.check_write_into(whole, path, value, Wait::AGENT))
+        Some(exposed.states.check_write_into(whole, path, value, Wait::AGENT))
     }
 
     /// The write without which `path` would not exist; `None` if the plan has not changed the state.
@@ -57,45 +58,48 @@ impl Overlay {
     /// The current place of each write in the state, by lease; `None` if the plan has not changed the state.
     pub(crate) fn places(
         &self,
-        core: &Core,
+        exposed: &Exposed,
         path: &Path,
     ) -> Option<Result<BTreeMap<u64, Path>, ChangeError>> {
-        Some(self.of(path)?.places(&core.states, path).map_err(failed))
+        Some(self.of(path)?.places(&exposed.states, path).map_err(failed))
     }
 
     /// Applies a write to the overlay.
     ///
     /// # Errors
     /// As the real write would fail.
-    pub(super) fn write(
+    pub(crate) fn write(
         &mut self,
-        core: &Core,
+        changes: &Changes,
+        exposed: &Exposed,
         lease: u64,
         path: &Path,
         values: &(Option<Tree>, Option<Tree>),
         deadline: BootTime,
     ) -> Result<(), ChangeError> {
-        self.begin(core, path)?.write(&core.states, lease, path, values, deadline)
+        self.begin(changes, path)?.write(&exposed.states, lease, path, values, deadline)
     }
 
     /// Ends a write; returns the conflict that this would leave.
-    pub(super) fn end(
+    pub(crate) fn end(
         &mut self,
-        core: &Core,
+        changes: &Changes,
+        exposed: &Exposed,
         lease: u64,
         path: &Path,
     ) -> Result<Option<Conflict>, ChangeError> {
-        self.begin(core, path)?.end(&core.states, lease, path)
+        self.begin(changes, path)?.end(&exposed.states, lease, path)
     }
 
     /// Reverts a conflict by force.
-    pub(super) fn force(
+    pub(crate) fn force(
         &mut self,
-        core: &Core,
+        changes: &Changes,
+        exposed: &Exposed,
         lease: u64,
         path: &Path,
         left: Option<Layer>,
     ) -> Result<(), ChangeError> {
-        self.begin(core, path)?.force(&core.states, lease, path, left)
+        self.begin(changes, path)?.force(&exposed.states, lease, path, left)
     }
 }

@@ -51,30 +51,30 @@ impl PlannedLeases {
     }
 
     /// The id of the next new lease.
-    pub(super) fn next(&self, real: &Leases) -> u64 {
+    pub(crate) fn next(&self, real: &Leases) -> u64 {
         self.made.last().map_or_else(|| real.next_id(), |last| last + 1)
     }
 
     /// Adds a new lease.
-    pub(super) fn make(&mut self, lease: Lease) {
+    pub(crate) fn make(&mut self, lease: Lease) {
         self.made.insert(lease.id);
         self.changed.insert(lease.id, lease);
     }
 
     /// Replaces a lease by a version with another deadline, phase or owner.
-    pub(super) fn change(&mut self, lease: Lease) {
+    pub(crate) fn change(&mut self, lease: Lease) {
         self.changed.insert(lease.id, lease);
     }
 
     /// Ends a lease.
-    pub(super) fn end(&mut self, lease: &Lease, how: &'static str, conflict: Option<Conflict>) {
+    pub(crate) fn end(&mut self, lease: &Lease, how: &'static str, conflict: Option<Conflict>) {
         self.changed.remove(&lease.id);
         self.ended.insert(lease.id, if conflict.is_some() { "conflict" } else { how });
         self.conflicts.extend(conflict.map(|conflict| (lease.id, (lease.clone(), conflict))));
     }
 
     /// Puts a guard on a lease; false if the plan has done so before.
-    pub(super) fn guard(&mut self, id: u64) -> bool {
+    pub(crate) fn guard(&mut self, id: u64) -> bool {
         self.guarded.insert(id)
     }
 
@@ -95,7 +95,7 @@ impl PlannedLeases {
     }
 
     /// Settles a conflict; false if the plan has done so before.
-    pub(super) fn settle(&mut self, id: u64) -> bool {
+    pub(crate) fn settle(&mut self, id: u64) -> bool {
         self.conflicts.remove(&id);
         self.settled.insert(id)
     }
