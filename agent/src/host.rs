@@ -3,9 +3,9 @@
 mod answers;
 mod arguments;
 pub(crate) mod handle;
-mod level;
+
+mod effects;
 pub(crate) mod output;
-mod wish;
 
 use std::cell::RefCell;
 use std::sync::{Arc, LazyLock};
@@ -28,7 +28,7 @@ use debug_script::meter::{self, End};
 use debug_script::{convert, memory, nesting, values};
 
 pub(crate) use arguments::is_option;
-pub(crate) use wish::{read, read_found, set};
+pub(crate) use effects::{read, read_found, set};
 
 /// The eval that a host function is called from.
 #[derive(Clone)]
@@ -172,7 +172,7 @@ fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dyna
     if function.id == HostFunction::Set {
         b = b.map(handle::whole).transpose()?;
     }
-    perform(&tag, || wish::wish(function, &tag, a.clone(), b.clone(), c.clone()))
+    perform(&tag, || effects::form(function, &tag, a.clone(), b.clone(), c.clone()))
 }
 
 /// `set(path, value, options)` where the value is text and the path is a handle.
@@ -183,16 +183,18 @@ pub(crate) fn set_with_options(
     options: Dynamic,
 ) -> Fallible<Dynamic> {
     let function = HostFunction::Set.row();
-    perform(tag, || wish::wish(function, tag, Some(path.clone()), Some(value.clone()), Some(options.clone())))
+    perform(tag, || {
+        effects::form(function, tag, Some(path.clone()), Some(value.clone()), Some(options.clone()))
+    })
 }
 
 /// Forms the effects, passes each through the gate, and executes it. A refusal ends the eval, however deep the call is.
 pub(crate) fn perform(
     tag: &EvalTag,
-    wish: impl FnOnce() -> Result<Vec<Effect>, Refusal>,
+    form: impl FnOnce() -> Result<Vec<Effect>, Refusal>,
 ) -> Fallible<Dynamic> {
     may_go_on(tag)?;
-    match charged(wish).and_then(|effects| pass_each(tag, effects)) {
+    match charged(form).and_then(|effects| pass_each(tag, effects)) {
         // What a call was refused because the eval has ended says nothing: the reply tells why it ended.
         Err(_) if may_go_on(tag).is_err() => Err(terminated()),
         Err(refusal) => refuse(tag, refusal),
@@ -258,7 +260,7 @@ fn revert_all(tag: &EvalTag) -> Fallible<Dynamic> {
     may_go_on(tag)?;
     let (core, run) = (&tag.core, &tag.run);
     meter::charge(execute::EFFECT);
-    match execute::end_each(core, run, wish::revertible(core, run)) {
+    match execute::end_each(core, run, effects::parts::revertible(core, run)) {
         Ok(ended) if ended.is_empty() => Ok(values::say("nothing to do")),
         Ok(ended) => Ok(values::say(ended.join("\n"))),
         Err(refusal) => refuse(tag, refusal),

@@ -7,12 +7,12 @@ use debug_wire::table::Function;
 use rhai::Dynamic;
 use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
 
-use super::arguments::{options, text, usage};
-use super::wish::{guarding, possible};
+use super::parts::{guarding, possible};
 use crate::changes::levels::{LevelChange, OWN, is_inside, level_name};
 use crate::core::Core;
 use crate::effect::{Barred, Refusal};
 use crate::effect::{Effect, Options, Proposal};
+use crate::host::arguments::{options, text, usage};
 use debug_base::NonEmpty;
 
 use crate::session::run::Run;

@@ -1,0 +1,118 @@
+//! Patches of points.
+
+use std::sync::Arc;
+
+use debug_policy::Resource;
+use debug_wire::table::Function;
+use rhai::{Dynamic, FnPtr};
+
+use super::parts::{frozen_record, guarding, readable};
+use crate::changes::PatchChange;
+use crate::core::Core;
+use crate::effect::Refusal;
+use crate::effect::{Effect, Options, Proposal};
+use crate::execute::PatchView;
+use crate::host::answers;
+use crate::host::arguments::usage;
+use crate::session::run::Run;
+use debug_base::NonEmpty;
+use debug_base::Path;
+use debug_points::{Kind, Point};
+use debug_script::convert;
+use debug_script::frozen::Frozen;
+use debug_script::unfrozen::Purpose;
+
+pub(super) fn patch(
+    core: &Arc<Core>,
+    run: &Run,
+    function: &'static Function,
+    name: &str,
+    code: Option<Dynamic>,
+    options: Options,
+) -> Result<Effect, Refusal> {
+    let code = code.unwrap_or(Dynamic::UNIT);
+    let kind = convert::kind(&code);
+    let Some(pointer) = code.try_cast::<FnPtr>() else {
+        return Err(usage(
+            function,
+            &format!("the patch must be a function such as `|req| #{{ status: 503 }}`, not {kind}"),
+        ));
+    };
+    let point = find_point(core, run, name, &options)?;
+    point.patchable().map_err(|e| Refusal::state(e.to_string(), "`points()` says which can be patched"))?;
+    if point.kind() == Kind::Function && debug_points::PANIC_ABORTS {
+        return Err(Refusal::state(
+            format!(
+                "`{name}` cannot be patched: this service is built with `panic = \"abort\"`, so a failing patch could not be caught"
+            ),
+            "patch a route, or build the service with `panic = \"unwind\"`",
+        ));
+    }
+    let Some(observer) = core.observer() else {
+        return Err(Refusal::state("the agent is stopping", "nothing can be changed any more"));
+    };
+    let gives = point.arguments().len();
+    let frozen = Frozen::new(&run.functions(), &pointer, Some(gives), Arc::new(PatchView::new(core, run)))
+        .map_err(|e| {
+            Refusal::state(
+                e.told(Purpose::Patch),
+                "a patch may compute, `log_info`, `log_warn`, and `get` literal paths",
+            )
+        })?;
+    answers::check(&point, &frozen)?;
+    let warning = answers::warning(&point, &frozen);
+    let reads = frozen
+        .reads()
+        .map(|p| p.parse::<Path>().map_err(|e| usage(function, &e.to_string())))
+        .collect::<Result<Vec<_>, _>>()?;
+    let reads = reads.iter().flat_map(|p| readable(core, run, p)).collect();
+    let record = frozen_record(&frozen);
+    let layers = run.layers(&core.changes, &Resource::Point(point.name().to_owned()), point.layers().len());
+    let proposal = Proposal {
+        function,
+        targets: NonEmpty::one(Resource::Point(point.name().to_owned())),
+        reads,
+        before: serde_json::json!({ "layers": layers }),
+        after_digest: serde_json::Value::Null,
+        after: record,
+        shown: None,
+        change: Arc::new(
+            PatchChange::new(point, Arc::new(frozen), observer, warning)
+                .declaring(core.exposed.points.clone()),
+        ),
+        guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
+        options,
+    };
+    Ok(Effect::Change(Box::new(proposal)))
+}
+
+/// Looks up a point by name. A route without any request so far is found only with `unseen`, and is listed once its
+/// patch is made.
+pub(super) fn find_point(core: &Core, run: &Run, name: &str, options: &Options) -> Result<Point, Refusal> {
+    if let Some(point) = core.exposed.points.find(name) {
+        return Ok(point);
+    }
+    let unseen = options.unseen || run.plans_at(&Resource::Point(name.to_owned()));
+    if let (true, Some((method, template))) = (unseen, name.split_once(' ')) {
+        // The name would appear in the log and in every listing.
+        if run.holds_secret(&core.exposed, name) || debug_state::has_secret_shape(name) {
+            return Err(Refusal::state(
+                "the name of the point holds what is or looks like a secret",
+                "name a route by its template, as in `GET /api/healthcheck`",
+            ));
+        }
+        // Other operators see the route once the patch is made.
+        let slot = core
+            .exposed
+            .points
+            .sketch(method, template)
+            .map_err(|e| Refusal::state(e.to_string(), "as in `GET /api/healthcheck`"))?;
+        return Ok(Point::Route(slot));
+    }
+    let nearest =
+        core.exposed.points.nearest(name).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    Err(Refusal::state(
+        format!("there is no point `{name}`{nearest}"),
+        "`points()` lists them; a route is one once it was called, or with `#{ unseen: true }`",
+    ))
+}
