@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the only check.
 
+mod floors;
 mod foreign;
 pub(crate) mod hosts;
 mod source;
@@ -50,6 +51,7 @@ const CORE: &[Step] = &[
     Step { name: "system", run: |_| foreign::check_system() },
     Step { name: "fmt", run: |place| pass_through(&mut place.cargo(&["fmt", "--all", "--check"])) },
     Step { name: "source", run: source::check_words },
+    Step { name: "floors", run: floors::check },
     Step { name: "features", run: source::check_features },
     Step {
         name: "clippy",
