@@ -12,7 +12,7 @@ use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{filter::Filtered, registry::LookupSpan};
 
 use crate::boot::status::{Shared, Status};
-use crate::boot::{self, Mistake, Registration, Running, StartError};
+use crate::boot::{self, Mistake, NotUndone, Registration, Running, StartError};
 #[cfg(feature = "tracing")]
 use crate::changes::levels::{Levels, LogFilter};
 use crate::recorder::notes::Note;
@@ -130,7 +130,8 @@ impl Agent {
     /// # drop((app, agent));
     /// ```
     ///
-    /// A router under `nest_service` is a service of its own: it needs this layer, too.
+    /// Call it for each router instead of cloning its result: what the agent learns of the layers around one router says
+    /// nothing about another. A router under `nest_service` is a service of its own: it needs this layer, too.
     #[cfg(feature = "http")]
     pub fn http_layer(&self) -> debug_http::HttpLayer {
         debug_http::HttpLayer::new(self.registry.clone(), &[])
@@ -459,11 +460,24 @@ impl Builder {
     }
 }
 
+impl Agent {
+    /// Stops the agent as dropping it does, within a second, and returns the changes that could not be undone: the service
+    /// holds the lock of their state or refuses the old value. They stay in the service until it ends.
+    pub fn shutdown(mut self) -> Vec<NotUndone> {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Vec<NotUndone> {
+        let Some(running) = self.running.take() else { return Vec::new() };
+        let left = running.stop();
+        self.status.set(Status::Stopped);
+        left
+    }
+}
+
 impl Drop for Agent {
     fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.stop();
-            self.status.set(Status::Stopped);
-        }
+        // The audit log and stderr tell of what is left.
+        drop(self.stop());
     }
 }

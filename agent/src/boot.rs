@@ -544,12 +544,13 @@ impl Running {
 
     /// Reverts everything, writes `shutdown` and ends the threads, within 1 s in total even if something hangs: each
     /// step gets what is left of the time, and none blocks on what blocks another.
-    pub(crate) fn stop(mut self) {
+    /// Returns what could not be reverted.
+    pub(crate) fn stop(mut self) -> Vec<NotUndone> {
         if self.process != std::process::id() {
             // The log, the socket and the changes belong to the parent, and this process has no threads. Release none
             // of it.
             std::mem::forget(self);
-            return;
+            return Vec::new();
         }
         self.shared.stopping.store(true, Ordering::Release);
         let up = self.shared.up.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -558,7 +559,7 @@ impl Running {
         }
         let Some(Up { core, queue, net, threads }) = up else {
             // The agent is not up yet: the boot thread checks `stopping` before its next step.
-            return;
+            return Vec::new();
         };
         let begun = Instant::now();
         // Running evals are cancelled as their sessions end, while changes are reverted.
@@ -580,6 +581,26 @@ impl Running {
         if let Some(boot) = self.boot.take() {
             join(boot, last);
         }
+        core.changes.leases.list().iter().map(NotUndone::of).collect()
+    }
+}
+
+/// A change that the agent could not undo before it stopped.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct NotUndone {
+    /// The number of its lease, as in the audit log.
+    pub lease: u64,
+    /// What is still changed: `state:limits.mail.rate`, `point:GET /health`.
+    pub target: String,
+    /// Why it could not be undone, if that was seen.
+    pub why: Option<String>,
+}
+
+impl NotUndone {
+    fn of(lease: &Lease) -> Self {
+        let why = lease.failing.as_ref().map(|failing| failing.why.clone());
+        Self { lease: lease.id, target: lease.target().to_string(), why }
     }
 }
 

@@ -1,6 +1,45 @@
-//! The debug agent in a service: a REPL behind mutual TLS that decides, records and reverts every effect.
+//! A REPL inside a running service: read its state, override a route or a function while it serves, and every change reverts
+//! at its deadline. Over mutual TLS on loopback only, with a policy decision before every effect and a signed log of
+//! everything that ran.
 //!
-//! Start reading at [`Agent`], then `gate.rs`: the gate that every effect passes.
+//! ```no_run
+//! # use std::sync::{Arc, RwLock};
+//! # #[derive(Clone, PartialEq, serde::Serialize, serde::Deserialize)] struct Config { port: u16 }
+//! let config = Arc::new(RwLock::new(Config { port: 8080 }));
+//! let agent = debug_agent::Agent::builder("shop")
+//!     .state_mut("config", config.clone())
+//!     .start_from_env();
+//! // Keep `agent` until the service ends: dropping it reverts what is in force.
+//! ```
+//!
+//! [`Agent::http_layer`] makes routes points, [`patchable`] functions. [`Agent::log_filter`] lets operators change the log level
+//! of single targets, and [`Agent::tracing_layer`] lets the agent's own events wait until the service's subscriber is
+//! installed. [`Secret`] protects a value; [`Live`] is a value whose changes end at their deadline even if no thread of the
+//! agent runs.
+//!
+//! # Environment variables
+//!
+//! - `DEBUG_AGENT`: `1` or `on` starts the agent. Unset, empty, `0` or `off`: it is inert, with no thread, no socket, no
+//!   file.
+//! - `DEBUG_AGENT_CONFIG`: the path of `agent.toml`, which `debugctl certs init` writes.
+//! - `DEBUG_AGENT__SECTION__NAME`: overrides a value of that file.
+//!
+//! # Features
+//!
+//! - `aws-lc-rs` (default) or `ring`: the provider of TLS.
+//! - `http` (default): the layer for axum 0.8.
+//! - `macros` (default): [`patchable`].
+//! - `tracing` (default): [`Agent::log_filter`] and [`Agent::tracing_layer`].
+//! - `parking_lot`: its `RwLock` and `Mutex` as states.
+//!
+//! The agent never fails the service: [`Builder::start_from_env`] reports why it does not start, once, and goes on without it.
+//! [`Builder::try_start_from_env`] returns the [`StartError`] instead.
+
+// Without a feature its items are missing, and links to them lead nowhere.
+#![cfg_attr(
+    not(all(feature = "http", feature = "macros", feature = "tracing")),
+    allow(rustdoc::broken_intra_doc_links, reason = "the items of a feature that is off")
+)]
 
 // Makes the macro's absolute paths work in this crate's own tests, too.
 #[cfg(test)]
@@ -21,7 +60,7 @@ mod session;
 
 pub use crate::agent::{Agent, Builder};
 pub use crate::boot::status::Status;
-pub use crate::boot::{Mistake, StartError};
+pub use crate::boot::{Mistake, NotUndone, StartError};
 #[cfg(feature = "tracing")]
 pub use crate::changes::levels::LogFilter;
 #[cfg(feature = "tracing")]

@@ -199,7 +199,7 @@ fn a_colleague_can_do_nothing(set: &Set) {
     bob.close();
 }
 
-/// T71, without the lock: locking an operator out is of a later version, and `agent/src/lease/tests.rs` shows the effect of
+/// T71, without the lock: locking an operator out is of a later version, and `agent/lease/src/tests.rs` shows the effect of
 /// `revoke`. However a session is lost, its provisional changes are undone within the bounds: 30 s of silence, 60 s of grace.
 /// Confirmed and persisting changes stay, and so do changes that a lead takes over in the grace.
 #[test]

@@ -165,7 +165,8 @@ fn stopping_waits_for_nothing_that_hangs() {
     }
     set.says("/hold");
     set.says("/hang");
-    assert_eq!(set.says("/stop"), "stopped");
+    let left = "lease 2 stays at state:mutex.most; lease 3 stays at state:limits.mail.rate";
+    assert_eq!(set.says("/stop"), format!("stopped; {left}"));
     assert_eq!(set.says("/answer"), "42");
     let states = set.says("/states");
     assert!(states.contains("live=1;") && states.contains("swap=1;"), "{states}");

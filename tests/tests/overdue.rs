@@ -36,7 +36,7 @@ fn now() -> Duration {
 }
 
 /// T73: a process that was stopped past its deadlines, as in a suspended machine, behaves as if it had not been. The clock of the
-/// deadlines cannot be stepped (CLOCK_BOOTTIME), and no deadline reads the wall clock (`agent/src/lease/model.rs` plays on a
+/// deadlines cannot be stepped (CLOCK_BOOTTIME), and no deadline reads the wall clock (`agent/src/changes/model.rs` plays on a
 /// clock of its own).
 #[test]
 fn what_was_over_while_the_process_stood_still_is_over_in_its_first_step() {

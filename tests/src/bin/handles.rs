@@ -261,8 +261,9 @@ fn main() -> io::Result<()> {
         "/doubled" => doubled(4).to_string(),
         "/stop" => {
             let stopping = agent.lock().unwrap().take();
-            drop(stopping);
-            "stopped".to_owned()
+            let left = stopping.map(Agent::shutdown).unwrap_or_default();
+            let left = left.iter().map(|left| format!("; lease {} stays at {}", left.lease, left.target));
+            left.fold("stopped".to_owned(), |text, left| text + &*left)
         }
         "/status" => agent.lock().unwrap().as_ref().unwrap().status().to_string(),
         "/fork" => forked(&states, &agent).unwrap(),
