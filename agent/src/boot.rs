@@ -29,17 +29,17 @@ use crate::changes::Changes;
 use crate::changes::Writes;
 use crate::changes::exposed::Exposed;
 use crate::changes::guards::Guards;
-use crate::changes::observer::Observing;
+use crate::changes::observer::PatchObserver;
 use crate::changes::snapshot::Snapshots;
-use crate::changes::workers::{Helpers, Turn};
+use crate::changes::workers::{RevertWorkers, Turn};
 use crate::core::{Core, RateLimit};
 use crate::eval::queue::Queue;
 use crate::gate;
 use crate::gate::Rules;
-use crate::methods::Desk;
+use crate::methods::Methods;
 use crate::recorder::Recorder;
-use crate::recorder::emit::Emitter;
-use crate::recorder::marks::Marks;
+use crate::recorder::events::Emitter;
+use crate::recorder::marker::ActiveMarker;
 use crate::recorder::notes::Note;
 use crate::recorder::records::{self, record};
 use debug_base::threads::{Faults, Next};
@@ -72,7 +72,7 @@ pub(crate) fn refuse_start(why: &str) {
     let what = format!("the debug agent does not start, the service goes on without it: {why}");
     complain::complain(&what);
     let lines: Vec<&str> = what.lines().map(str::trim).collect();
-    crate::recorder::emit::refused(&lines.join("; "));
+    crate::recorder::events::refused(&lines.join("; "));
 }
 
 /// A running agent's threads.
@@ -260,7 +260,7 @@ fn build(
             guards: Guards::new(gauges),
             snapshots: Snapshots::default(),
             writes: Arc::new(Writes::new(states.clone())),
-            helpers: Helpers::new(status.waits(), status.faults()),
+            helpers: RevertWorkers::new(status.waits(), status.faults()),
             waits: status.waits(),
             levels,
             observing: OnceLock::new(),
@@ -291,7 +291,7 @@ fn build(
         notices.add_note(Note::about([path], what));
     }
     names.tell(&core, notices);
-    let (marks, made) = Marks::begin(config.active.clone());
+    let (marks, made) = ActiveMarker::begin(config.active.clone());
     if let Err(error) = made {
         let folder = config.active.display();
         let what =
@@ -314,7 +314,7 @@ fn build(
             .emitter
             .alarm(&format!("what stands in `calls` of the folder of marks cannot be cleared: {error}"));
     }
-    let (observing, events) = Observing::new(marks, inside);
+    let (observing, events) = PatchObserver::new(marks, inside);
     watchdog::start(&core, events, observing.marks().clone()).map_err(|e| format!("no thread: {e}"))?;
     let observing = Arc::new(observing);
     // A weak reference: the points outlive the agent in the layers of the service's router.
@@ -449,7 +449,7 @@ fn listen_and_serve(
     machinery: &Arc<Machinery>,
 ) -> Option<()> {
     let queue = Arc::new(Queue::default());
-    let desk = Arc::new(Desk::new(core.clone(), queue.clone()));
+    let desk = Arc::new(Methods::new(core.clone(), queue.clone()));
     let net = loop {
         if machinery.stopping() {
             return None;

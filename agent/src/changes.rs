@@ -26,11 +26,11 @@ use debug_wire::messages::InForce;
 
 use self::guards::Guards;
 use self::levels::Levels;
-use self::observer::Observing;
+use self::observer::PatchObserver;
 use self::snapshot::Snapshots;
 use self::waits::Waits;
-use self::workers::Helpers;
-use crate::recorder::emit::Emitter;
+use self::workers::RevertWorkers;
+use crate::recorder::events::Emitter;
 
 pub(crate) use errors::{failed, only_because_of};
 pub(crate) use patch::PatchChange;
@@ -48,13 +48,13 @@ pub(crate) struct Changes {
     /// Snapshots of states.
     pub(crate) snapshots: Snapshots,
     /// The threads that revert writes which must wait for a lock of the service.
-    pub(crate) helpers: Helpers,
+    pub(crate) helpers: RevertWorkers,
     /// The reverts that wait now.
     pub(crate) waits: Waits,
     /// The log levels set for targets of the service's log.
     pub(crate) levels: Arc<Levels>,
     /// Observes failing patches; set once, right after the core is made.
-    pub(crate) observing: OnceLock<Arc<Observing>>,
+    pub(crate) observing: OnceLock<Arc<PatchObserver>>,
 }
 
 impl Changes {

@@ -13,7 +13,7 @@ use debug_wire::messages::EndedLease;
 use serde_json::{Value, json};
 
 use crate::changes::exposed::Exposed;
-use crate::changes::observer::Observing;
+use crate::changes::observer::PatchObserver;
 use crate::changes::{Changes, Ends};
 use crate::gate::{Door, Rules};
 use crate::recorder::Recorder;
@@ -108,7 +108,7 @@ impl Core {
     }
 
     /// The observer of failing patches.
-    pub(crate) fn observer(&self) -> Option<Arc<Observing>> {
+    pub(crate) fn observer(&self) -> Option<Arc<PatchObserver>> {
         self.changes.observing.get().cloned()
     }
 

@@ -17,8 +17,8 @@ use crate::core::Core;
 use crate::host::output::{self, PATIENCE};
 use crate::host::{self, EvalTag};
 use crate::recorder::records;
+use crate::session::context::EvalContext;
 use crate::session::limits::MAX_RESULT;
-use crate::session::run::Run;
 use crate::session::{Session, Workspace};
 use accept::{Accepted, accept, tell_missing};
 use debug_base::{BootTime, Panicked, fenced};
@@ -81,7 +81,7 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
 
 /// Cleans up after an eval that panicked. The panic's text is not shown: it may come from the service's code and may
 /// hold a secret.
-fn panicked(core: &Core, session: &Session, run: Option<&Run>) -> Failed {
+fn panicked(core: &Core, session: &Session, run: Option<&EvalContext>) -> Failed {
     core.recorder
         .append(vec![records::kept("alarm", json!({ "session": session.id, "panicked": "an eval" }))]);
     core.faults.panicked("an eval");
@@ -159,7 +159,7 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Resul
 }
 
 /// Prints what a plan listed before its code failed.
-fn tell_planned(core: &Core, run: &Run) {
+fn tell_planned(core: &Core, run: &EvalContext) {
     if let Some(text) = run.end_plan().and_then(|planned| planned.up_to_failure()) {
         output::print(core, run, &text);
     }
@@ -171,7 +171,7 @@ const MAX_SESSION_FUNCTIONS: usize = 2_000;
 /// The most that a session keeps between evals, as displayed, in bytes: 16 MiB.
 const MAX_WORKSPACE: usize = 16 << 20;
 
-fn check_workspace(run: &Run, workspace: &Workspace) -> Result<(), Failed> {
+fn check_workspace(run: &EvalContext, workspace: &Workspace) -> Result<(), Failed> {
     let functions = workspace.functions.iter_functions().count();
     if functions > MAX_SESSION_FUNCTIONS {
         let message = format!("the session has {functions} functions, the limit is {MAX_SESSION_FUNCTIONS}");
@@ -204,7 +204,7 @@ const EMERGENCY: Duration = Duration::from_secs(60);
 
 fn run_code(
     core: &Arc<Core>,
-    run: &Arc<Run>,
+    run: &Arc<EvalContext>,
     engine: &Engine,
     code: &str,
     ast: &AST,
@@ -249,7 +249,7 @@ fn run_code(
 fn show(value: &Dynamic, is_named: bool) -> (String, Value) {
     // A read that was refused has already ended the eval.
     let Ok(value) = debug_script::handle::settled(value) else { return Default::default() };
-    if let Some(sentence) = values::said(&value) {
+    if let Some(sentence) = values::message_text(&value) {
         return (sentence.clone(), sentence.into());
     }
     let display = if value.is_unit() && !is_named { String::new() } else { convert::display(&value) };

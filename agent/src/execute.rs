@@ -21,8 +21,8 @@ use crate::effect::Refusal;
 use crate::effect::{Effect, Guarding, Proposal};
 use crate::gate::{self, Opened, Permit};
 use crate::recorder::records;
+use crate::session::context::{EvalContext, Step};
 use crate::session::overlay::Overlay;
-use crate::session::run::{Run, Step};
 use debug_base::NonEmpty;
 use debug_base::{BootTime, Path, Tree, Wait, roughly};
 use debug_lease::{Cause, ChangeError, EndError, Lease, overlaps};
@@ -34,7 +34,7 @@ use debug_state::Origin;
 ///
 /// # Errors
 /// Why the effect did not happen.
-pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dynamic, Refusal> {
+pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Result<Dynamic, Refusal> {
     let now = BootTime::now();
     let (effect, lease) = permit.spend();
     if effect.acts() {
@@ -79,7 +79,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
                 if confirm { "lease.confirmed" } else { "lease.extended" },
                 None,
             );
-            Ok(values::say(renewed(&lease, confirm, asked, sooner)))
+            Ok(values::message(renewed(&lease, confirm, asked, sooner)))
         }
         Effect::Snapshot { name, parts } => snapshot(core, run, name, parts, now),
         Effect::Diff { rows, .. } => Ok(difference_rows(core, &rows)),
@@ -98,7 +98,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
             let said = format!("lease {} is yours now, {was}: {}", lease.id, lease.target());
             run.step(Step::Renewed { before: Box::new(before), after: Box::new(lease.clone()) });
             record_renewal(core, run, &lease, "lease.adopted", None);
-            Ok(values::say(said))
+            Ok(values::message(said))
         }
         Effect::Guard { lease, guard } => {
             let id = lease.id;
@@ -112,7 +112,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
                 return Err(guarded_already(id));
             }
             run.step(Step::Guarded(id));
-            Ok(values::say(format!(
+            Ok(values::message(format!(
                 "lease {id}: ends when its guard is false, or cannot tell twice in a row"
             )))
         }
@@ -121,13 +121,15 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
             let (mode, before) = run.session.mode();
             run.step(Step::Mode(mode, before));
             run.session.set_mode(Mode::Change, Some(reason));
-            Ok(values::say("mode change: changes are possible, each with a deadline; `observe()` leaves it"))
+            Ok(values::message(
+                "mode change: changes are possible, each with a deadline; `observe()` leaves it",
+            ))
         }
         Effect::Observe => {
             let (mode, before) = run.session.mode();
             run.step(Step::Mode(mode, before));
             run.session.set_mode(Mode::Observe, None);
-            Ok(values::say("mode observe: nothing can be changed"))
+            Ok(values::message("mode observe: nothing can be changed"))
         }
         Effect::Log { warn, text } => {
             let line = run.clean(&core.exposed, &text);
@@ -150,7 +152,7 @@ pub(crate) fn execute(core: &Core, run: &Run, permit: Permit<'_>) -> Result<Dyna
 /// Only what was found at start is told, even if the text has changed since, and nothing while a lease is in force
 /// there. Otherwise an operator could plant a text, by a patch or as a client of the service, and learn whether it was
 /// a correct guess of a secret.
-fn alike(core: &Core, run: &Run, path: &Path) -> Option<String> {
+fn alike(core: &Core, run: &EvalContext, path: &Path) -> Option<String> {
     let is_there =
         |lease: &Lease| matches!(lease.target(), Resource::State(at) if Path(at.clone()).overlaps(path));
     if run.leases(&core.changes).iter().any(is_there) {
@@ -169,7 +171,12 @@ fn alike(core: &Core, run: &Run, path: &Path) -> Option<String> {
 }
 
 /// Applies a change under its lease; cancels the lease if anything fails.
-fn make(core: &Core, run: &Run, proposal: &Proposal, mut opened: Opened<'_>) -> Result<Dynamic, Refusal> {
+fn make(
+    core: &Core,
+    run: &EvalContext,
+    proposal: &Proposal,
+    mut opened: Opened<'_>,
+) -> Result<Dynamic, Refusal> {
     let lease = opened.lease().clone();
     let id = lease.id;
     let counts = proposal.guard.as_ref().map(|guard| holds(core, id, guard)).transpose();
@@ -221,7 +228,7 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, mut opened: Opened<'_>) -> 
         true => String::new(),
         false => format!("; it answers before the handler, behind {}", behind.join(", ")),
     };
-    Ok(values::say(format!(
+    Ok(values::message(format!(
         "lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}{behind}{warning}",
         plain(&lease)
     )))
@@ -247,7 +254,7 @@ pub(crate) fn not_forced(id: u64, error: &ChangeError) -> Refusal {
 
 /// Refuses to force a conflict at a place that the same eval has changed: its own change is undone if the eval fails,
 /// so the operator is not told to end that lease first.
-pub(crate) fn not_own_above(core: &Core, run: &Run, id: u64, force: bool) -> Result<(), Refusal> {
+pub(crate) fn not_own_above(core: &Core, run: &EvalContext, id: u64, force: bool) -> Result<(), Refusal> {
     let conflict = run.conflict(&core.changes, id).ok().filter(|_| force);
     let Some((lease, _)) = conflict else { return Ok(()) };
     let own = run
@@ -317,13 +324,13 @@ fn plain(lease: &Lease) -> String {
     text.split_once(':').map_or(text.clone(), |(_, rest)| rest.to_owned())
 }
 
-fn revert(core: &Core, run: &Run, lease: &Lease) -> Result<Dynamic, Refusal> {
+fn revert(core: &Core, run: &EvalContext, lease: &Lease) -> Result<Dynamic, Refusal> {
     let (id, by) = (lease.id, &run.session.operator.name);
     let done = core
         .end_lease_of(id, Some(&lease.owner), &Cause::Reverted, by, Wait::AGENT)
         .map_err(|e| ended(&e))?;
     run.step(Step::Reverted(id));
-    Ok(values::say(done))
+    Ok(values::message(done))
 }
 
 /// The most changes that an error names one by one.
@@ -333,7 +340,7 @@ const MAX_NAMED: usize = 20;
 ///
 /// # Errors
 /// The leases that could not be ended, and those that were. The former are tried again until they end.
-pub(crate) fn end_each(core: &Core, run: &Run, leases: Vec<Lease>) -> Result<Vec<String>, Refusal> {
+pub(crate) fn end_each(core: &Core, run: &EvalContext, leases: Vec<Lease>) -> Result<Vec<String>, Refusal> {
     let (mut done, mut standing) = (Vec::new(), Vec::new());
     for lease in leases {
         let (id, target) = (lease.id, lease.target().to_string());
@@ -345,7 +352,7 @@ pub(crate) fn end_each(core: &Core, run: &Run, leases: Vec<Lease>) -> Result<Vec
         let ended = ended.unwrap_or_else(|| Err(Refusal::state("ending it panicked inside the agent", "")));
         let why = match (ended, core.changes.leases.find(id)) {
             (Ok(said), _) => {
-                done.extend(values::said(&said));
+                done.extend(values::message_text(&said));
                 continue;
             }
             // The lease ended in another way first.
@@ -405,7 +412,7 @@ pub(crate) fn difference_rows(core: &Core, differences: &[(Path, Option<Tree>, O
 
 fn snapshot(
     core: &Core,
-    run: &Run,
+    run: &EvalContext,
     name: String,
     parts: NonEmpty<(Path, Tree)>,
     now: BootTime,
@@ -421,11 +428,11 @@ fn snapshot(
     }
     let gone =
         if gone.is_empty() { String::new() } else { format!("; to make room, {} went", gone.join(", ")) };
-    Ok(values::say(format!("snapshot {name}: {bytes} bytes{gone}")))
+    Ok(values::message(format!("snapshot {name}: {bytes} bytes{gone}")))
 }
 
 /// Settles a conflict. A failed eval does not undo this: it keeps the current value or restores the old one.
-fn settle(core: &Core, run: &Run, id: u64, force: bool) -> Result<Dynamic, Refusal> {
+fn settle(core: &Core, run: &EvalContext, id: u64, force: bool) -> Result<Dynamic, Refusal> {
     not_own_above(core, run, id, force)?;
     // Take the conflict out first: if two operators settle it, one wins.
     let Some((lease, conflict)) = core.changes.leases.take_conflict(id) else {
@@ -446,7 +453,7 @@ fn settle(core: &Core, run: &Run, id: u64, force: bool) -> Result<Dynamic, Refus
     let stands = stands(core, &at).map_or(Value::Null, |value| core.recorder.digest(&value));
     let (by, how) = (&run.session.operator.name, gate::settled_as(force));
     core.recorder.append(vec![records::lease_settled(&lease, by, how, &stands, Value::Null)]);
-    Ok(values::say(match force {
+    Ok(values::message(match force {
         true if as_before => format!("lease {}: {at} is as it was before", lease.id),
         true => format!("lease {}: what it changed at {at} is undone", lease.id),
         false => format!("lease {}: {at} stays as the service made it", lease.id),
@@ -495,7 +502,7 @@ fn renewed(lease: &Lease, confirm: bool, now: BootTime, sooner: bool) -> String 
 }
 
 /// Records a renewal. `undone`: why the lease has its former terms again.
-fn record_renewal(core: &Core, run: &Run, lease: &Lease, kind: &'static str, undone: Option<&str>) {
+fn record_renewal(core: &Core, run: &EvalContext, lease: &Lease, kind: &'static str, undone: Option<&str>) {
     let by = if undone.is_some() { "agent" } else { &run.session.operator.name };
     let body = serde_json::json!({
         "lease": lease.id, "target": lease.target(), "owner": lease.owner, "by": by,
@@ -517,7 +524,7 @@ pub(crate) fn script_log(operator: &str, lease: Option<u64>, eval: Option<u64>, 
 }
 
 /// Undoes the effects of a failed eval, newest first; returns the leases that were undone.
-pub(crate) fn undo(core: &Core, run: &Run) -> Vec<u64> {
+pub(crate) fn undo(core: &Core, run: &EvalContext) -> Vec<u64> {
     let mut undone = Vec::new();
     for step in run.take_steps() {
         match step {
@@ -569,7 +576,7 @@ const MAX_PERMITTED: usize = 10_000;
 
 impl PatchView {
     /// The view of a patch of this eval's operator. The gate decides about its literal reads as part of the change.
-    pub(crate) fn new(core: &Arc<Core>, run: &Run) -> Self {
+    pub(crate) fn new(core: &Arc<Core>, run: &EvalContext) -> Self {
         let author = run.request(Action::Read, Resource::Agent);
         Self { core: core.clone(), author, planned: run.overlay(), permitted: RwLock::default() }
     }

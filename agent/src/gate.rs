@@ -24,7 +24,7 @@ use crate::changes::{Changes, Ends};
 use crate::effect::{Effect, Options, Proposal, Refusal};
 use crate::recorder::{Recorder, records};
 use crate::session::Session;
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 use asked::Decided;
 use debug_base::{BootTime, Path, Tree};
 use debug_lease::{Claim, DEFAULT_TTL, Lease, Phase};
@@ -62,7 +62,7 @@ pub(crate) struct Door<'a> {
 /// # Errors
 /// In this order: the record would hold a secret, policy denies, the target is in another state, the log cannot be
 /// written, the agent is stopping.
-pub(crate) fn pass<'a>(door: Door<'a>, run: &Run, effect: Effect) -> Result<Permit<'a>, Refusal> {
+pub(crate) fn pass<'a>(door: Door<'a>, run: &EvalContext, effect: Effect) -> Result<Permit<'a>, Refusal> {
     let now = BootTime::now();
     refuse_secrets(door, run, &effect)?;
     let decided = decide(door, run, &effect, now);
@@ -111,7 +111,7 @@ pub(crate) struct Considered {
 ///
 /// # Errors
 /// The log cannot be written, or the record would hold a secret.
-pub(crate) fn consider(door: Door<'_>, run: &Run, effect: Effect) -> Result<Considered, Refusal> {
+pub(crate) fn consider(door: Door<'_>, run: &EvalContext, effect: Effect) -> Result<Considered, Refusal> {
     let now = BootTime::now();
     refuse_secrets(door, run, &effect)?;
     let decided = decide(door, run, &effect, now);
@@ -151,7 +151,7 @@ fn allowed_by(decided: &Decided) -> String {
 }
 
 /// Refuses an effect if a text that would be recorded verbatim holds a secret.
-fn refuse_secrets(door: Door<'_>, run: &Run, effect: &Effect) -> Result<(), Refusal> {
+fn refuse_secrets(door: Door<'_>, run: &EvalContext, effect: &Effect) -> Result<(), Refusal> {
     if written(effect).iter().any(|text| run.holds_secret(door.exposed, text)) {
         return Err(Refusal::state(
             "a reason, a name or a value of this holds a secret, which would stand in the log",
@@ -163,7 +163,12 @@ fn refuse_secrets(door: Door<'_>, run: &Run, effect: &Effect) -> Result<(), Refu
 
 /// Checks that the operator may read at least one leaf at a path. Otherwise the denial names only that path: what an
 /// operator may not read looks the same whether it exists or not.
-pub(crate) fn may_know(door: Door<'_>, run: &Run, path: &Path, tree: Option<&Tree>) -> Result<(), Refusal> {
+pub(crate) fn may_know(
+    door: Door<'_>,
+    run: &EvalContext,
+    path: &Path,
+    tree: Option<&Tree>,
+) -> Result<(), Refusal> {
     let mut refusal = None;
     let whole = vec![path.clone()];
     let leaves = tree.map_or(whole, |tree| tree.leaves().map(|(below, _)| path.join(&below.0)).collect());
@@ -180,7 +185,7 @@ pub(crate) fn may_know(door: Door<'_>, run: &Run, path: &Path, tree: Option<&Tre
 ///
 /// # Errors
 /// A denial that names no path.
-pub(crate) fn must_see(door: Door<'_>, run: &Run, path: &Path, tree: &Tree) -> Result<(), Refusal> {
+pub(crate) fn must_see(door: Door<'_>, run: &EvalContext, path: &Path, tree: &Tree) -> Result<(), Refusal> {
     for leaf in debug_base::leaves(path, tree).iter() {
         if let Decision::Deny(denial) = door.rules.policy.decide(&run.request(Action::Read, resource(leaf))) {
             return Err(Refusal::Denied(Box::new(nameless(denial))));
@@ -190,7 +195,7 @@ pub(crate) fn must_see(door: Door<'_>, run: &Run, path: &Path, tree: &Tree) -> R
 }
 
 /// The names below a value that this operator may know of; empty for a leaf.
-pub(crate) fn known_below(door: Door<'_>, run: &Run, path: &Path, tree: &Tree) -> Vec<String> {
+pub(crate) fn known_below(door: Door<'_>, run: &EvalContext, path: &Path, tree: &Tree) -> Vec<String> {
     let below: Vec<(String, &Tree)> = match tree {
         Tree::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value)).collect(),
         Tree::Seq(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
@@ -219,7 +224,7 @@ pub(crate) fn might_read(door: Door<'_>, author: &Request, path: &Path) -> bool 
 }
 
 /// Whether policy would let this operator patch a point with these options. It issues no permit.
-pub(crate) fn may_patch(door: Door<'_>, run: &Run, point: &str, options: &Options) -> bool {
+pub(crate) fn may_patch(door: Door<'_>, run: &EvalContext, point: &str, options: &Options) -> bool {
     let request = run.request(Action::Patch, Resource::Point(point.to_owned()));
     matches!(door.rules.policy.decide(&requests::with_options(run, options, request)), Decision::Allow(_))
 }
@@ -278,7 +283,7 @@ pub(crate) fn pass_method(
     }
 }
 
-fn decide(door: Door<'_>, run: &Run, effect: &Effect, now: BootTime) -> Decided {
+fn decide(door: Door<'_>, run: &EvalContext, effect: &Effect, now: BootTime) -> Decided {
     Decided::of(requests(run, effect, now), |request| door.rules.policy.decide(request))
 }
 
@@ -310,7 +315,7 @@ fn denial(effect: &Effect, decided: &Decided) -> Option<Denial> {
 /// Claims the target and checks the stack on it; returns the leases that the change covers, too. While the claim is held, no other eval changes that stack.
 fn claim<'a>(
     door: Door<'a>,
-    run: &Run,
+    run: &EvalContext,
     proposal: &Proposal,
     now: BootTime,
 ) -> Result<(Claim<'a>, Vec<u64>), Refusal> {
@@ -328,7 +333,12 @@ fn claim<'a>(
 }
 
 /// Makes the lease of a change without applying the change.
-pub(crate) fn lease_of(run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> Result<Lease, Refusal> {
+pub(crate) fn lease_of(
+    run: &EvalContext,
+    proposal: &Proposal,
+    id: u64,
+    now: BootTime,
+) -> Result<Lease, Refusal> {
     let Some(after) = run.after() else {
         return Err(Refusal::state(
             "this eval does not say what becomes of its changes when the session ends",
@@ -355,7 +365,7 @@ pub(crate) fn lease_of(run: &Run, proposal: &Proposal, id: u64, now: BootTime) -
 /// The records of an effect: parts of long members first, then the effect or the lease with its undo.
 fn intent(
     door: Door<'_>,
-    run: &Run,
+    run: &EvalContext,
     effect: &Effect,
     decided: &Decided,
     lease: Option<&Lease>,
@@ -402,7 +412,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// The members of an effect's record; never a secret in the clear.
-fn detail(door: Door<'_>, run: &Run, effect: &Effect) -> Vec<(&'static str, Value)> {
+fn detail(door: Door<'_>, run: &EvalContext, effect: &Effect) -> Vec<(&'static str, Value)> {
     match effect {
         Effect::Observe => Vec::new(),
         Effect::See(_, about) => about.iter().map(|a| ("about", run.clean(door.exposed, a).into())).collect(),

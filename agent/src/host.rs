@@ -20,8 +20,8 @@ use crate::effect::Refusal;
 use crate::execute;
 use crate::execute::plan;
 use crate::gate::{self};
+use crate::session::context::{EvalContext, charged};
 use crate::session::planning::Planning;
-use crate::session::run::{Run, charged};
 use debug_base::Path;
 use debug_script::library::terminated;
 use debug_script::meter::{self, End};
@@ -34,7 +34,7 @@ pub(crate) use effects::{read, read_found, set};
 #[derive(Clone)]
 pub(crate) struct EvalTag {
     pub(crate) core: Arc<Core>,
-    pub(crate) run: Arc<Run>,
+    pub(crate) run: Arc<EvalContext>,
 }
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
@@ -55,7 +55,7 @@ pub(crate) fn within<T>(tag: EvalTag, code: impl FnOnce() -> T) -> T {
     }
     let reader = {
         let tag = tag.clone();
-        Arc::new(move |path: &Path| handle::contents(&tag, &handle::Handle { path: path.clone() }))
+        Arc::new(move |path: &Path| handle::contents(&tag, &handle::PathHandle { path: path.clone() }))
     };
     let _restore = Restore(CURRENT.replace(Some(tag)));
     debug_script::handle::with_reader(reader, code)
@@ -199,10 +199,10 @@ pub(crate) fn perform(
         Err(_) if may_go_on(tag).is_err() => Err(terminated()),
         Err(refusal) => refuse(tag, refusal),
         Ok(mut results) if results.len() == 1 => Ok(results.pop().unwrap_or(Dynamic::UNIT)),
-        Ok(results) if results.is_empty() => Ok(values::say("nothing to do")),
-        Ok(results) => {
-            Ok(values::say(results.iter().filter_map(values::said).collect::<Vec<_>>().join("\n")))
-        }
+        Ok(results) if results.is_empty() => Ok(values::message("nothing to do")),
+        Ok(results) => Ok(values::message(
+            results.iter().filter_map(values::message_text).collect::<Vec<_>>().join("\n"),
+        )),
     }
 }
 
@@ -261,8 +261,8 @@ fn revert_all(tag: &EvalTag) -> Fallible<Dynamic> {
     let (core, run) = (&tag.core, &tag.run);
     meter::charge(execute::EFFECT);
     match execute::end_each(core, run, effects::parts::revertible(core, run)) {
-        Ok(ended) if ended.is_empty() => Ok(values::say("nothing to do")),
-        Ok(ended) => Ok(values::say(ended.join("\n"))),
+        Ok(ended) if ended.is_empty() => Ok(values::message("nothing to do")),
+        Ok(ended) => Ok(values::message(ended.join("\n"))),
         Err(refusal) => refuse(tag, refusal),
     }
 }

@@ -23,7 +23,7 @@ use debug_base::BootTime;
 use debug_net::{Client, Closed, Dispatch, Flow, Outbox, Refused};
 
 /// The dispatcher that the net thread hands calls to.
-pub(crate) struct Desk {
+pub(crate) struct Methods {
     core: Arc<Core>,
     queue: Arc<Queue>,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Desk {
 /// The most evals of one session that may be queued or running.
 const MAX_PENDING: usize = 16;
 
-impl Desk {
+impl Methods {
     /// A dispatcher for `core` that queues evals in `queue`.
     pub(crate) fn new(core: Arc<Core>, queue: Arc<Queue>) -> Self {
         Self { core, queue }
@@ -340,7 +340,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-impl Dispatch for Desk {
+impl Dispatch for Methods {
     type Session = Session;
 
     fn open(&self, client: Client, outbox: Outbox) -> (Arc<Session>, Ready) {

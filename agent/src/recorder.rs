@@ -1,7 +1,7 @@
 //! What is written down: records of the audit log, events of the service's log, the marks of changes in force, notes.
 
-pub(crate) mod emit;
-pub(crate) mod marks;
+pub(crate) mod events;
+pub(crate) mod marker;
 pub(crate) mod notes;
 pub(crate) mod records;
 #[cfg(feature = "tracing")]
@@ -13,7 +13,7 @@ use debug_script::values;
 use debug_state::Keyed;
 use serde_json::{Value, json};
 
-use self::emit::Emitter;
+use self::events::Emitter;
 
 /// The audit log and the service's log.
 pub(crate) struct Recorder {

@@ -1,10 +1,10 @@
 //! One operator's TLS connection, and its state between evals.
 
+pub(crate) mod context;
 pub(crate) mod limits;
 pub(crate) mod overlay;
 pub(crate) mod planned;
 pub(crate) mod planning;
-pub(crate) mod run;
 pub(crate) mod shapes;
 
 use std::collections::VecDeque;

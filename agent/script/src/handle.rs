@@ -41,14 +41,14 @@ fn reader() -> Fallible<Reader> {
 
 /// A container in a state, identified by its path. Reads through it are live.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Handle {
+pub struct PathHandle {
     /// Path of the container.
     pub path: Path,
 }
 
 /// The path of a handle; `None` for other values.
 pub fn path_of(value: &Dynamic) -> Option<Path> {
-    value.read_lock::<Handle>().map(|handle| handle.path.clone())
+    value.read_lock::<PathHandle>().map(|handle| handle.path.clone())
 }
 
 /// Replaces each handle in a value by the value of its container, read as an effect.
@@ -78,7 +78,7 @@ fn holds_handle(value: &Dynamic, depth: usize, seen: &mut usize) -> bool {
     if let Some(entries) = value.read_lock::<Map>() {
         return entries.values().any(|value| holds_handle(value, depth + 1, seen));
     }
-    value.is::<Handle>()
+    value.is::<PathHandle>()
 }
 
 fn settle(read: &Reader, value: &Dynamic, depth: usize) -> Fallible<Dynamic> {

@@ -53,30 +53,30 @@ pub fn bound(value: &Dynamic) -> Option<Tree> {
 
 /// A sentence from a host function to the operator: shown verbatim, while text of the service is shown in quotes.
 #[derive(Clone, Debug)]
-pub struct Sentence(String);
+pub struct Message(String);
 
-impl std::fmt::Display for Sentence {
+impl std::fmt::Display for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
 /// A sentence as a script value.
-pub fn say(text: impl Into<String>) -> Dynamic {
-    Dynamic::from(Sentence(text.into()))
+pub fn message(text: impl Into<String>) -> Dynamic {
+    Dynamic::from(Message(text.into()))
 }
 
 /// The sentence in a value; `None` for other values.
-pub fn said(value: &Dynamic) -> Option<String> {
-    value.read_lock::<Sentence>().map(|sentence| sentence.0.clone())
+pub fn message_text(value: &Dynamic) -> Option<String> {
+    value.read_lock::<Message>().map(|sentence| sentence.0.clone())
 }
 
 /// Registers how sentences are shown.
 pub fn register(module: &mut rhai::Module) {
-    module.set_custom_type::<Sentence>("text");
+    module.set_custom_type::<Message>("text");
     for name in ["to_string", "to_debug"] {
         rhai::FuncRegistration::new(name)
-            .set_into_module(module, |sentence: &mut Sentence| sentence.0.clone());
+            .set_into_module(module, |sentence: &mut Message| sentence.0.clone());
     }
 }
 
@@ -99,7 +99,7 @@ pub fn text(value: &Dynamic) -> Result<String, String> {
     if value.is_string() {
         return value.clone().into_string().map_err(|kind| format!("a {kind} is no text"));
     }
-    if let Some(sentence) = said(value) {
+    if let Some(sentence) = message_text(value) {
         return Ok(sentence);
     }
     if let Ok(character) = value.as_char() {

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::changes::observer::{Event, Events};
 use crate::core::{Core, RateLimit};
 use crate::execute::guard;
-use crate::recorder::marks::{HEARTBEAT, Marks};
+use crate::recorder::marker::{ActiveMarker, HEARTBEAT};
 use crate::recorder::records::record;
 use debug_base::threads::Next;
 use debug_base::{BootTime, Wait, threads};
@@ -33,7 +33,7 @@ const CLOCK: Duration = Duration::from_secs(3600);
 ///
 /// # Errors
 /// The system starts no thread.
-pub(crate) fn start(core: &Arc<Core>, events: Events, keeping: Arc<Marks>) -> std::io::Result<()> {
+pub(crate) fn start(core: &Arc<Core>, events: Events, keeping: Arc<ActiveMarker>) -> std::io::Result<()> {
     let faults = core.faults.clone();
     // The core owns this value; a strong reference back would leak both.
     let core = Arc::downgrade(core);
@@ -103,7 +103,7 @@ fn warn(core: &Core, told: &mut Told) -> Duration {
 }
 
 /// Writes `active.json`.
-fn show(core: &Core, marks: &Marks) {
+fn show(core: &Core, marks: &ActiveMarker) {
     if let Err(error) = marks.write(core.changes.leases.in_force(BootTime::now())) {
         core.recorder
             .emitter

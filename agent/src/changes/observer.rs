@@ -8,7 +8,7 @@ use std::time::Duration;
 use debug_base::BootTime;
 use debug_points::{CrashNotes, Note, Observer, PatchFailure, Tripped};
 
-use crate::recorder::marks::Marks;
+use crate::recorder::marker::ActiveMarker;
 
 /// The most queued failures; a thread of the service never blocks on them. Events that end a layer are not limited:
 /// there is one for each layer.
@@ -32,7 +32,7 @@ pub(crate) enum Event {
 }
 
 /// Records failed patches and ends those that the breaker stopped.
-pub(crate) struct Observing {
+pub(crate) struct PatchObserver {
     events: Sender<Event>,
     /// Failures queued.
     waiting: Arc<AtomicUsize>,
@@ -40,7 +40,7 @@ pub(crate) struct Observing {
     looked: AtomicU64,
     /// The process that has the thread. A forked child has none, and the lock of the queue may be held for ever there.
     process: u32,
-    marks: Arc<Marks>,
+    marks: Arc<ActiveMarker>,
     crash_notes: CrashNotes,
     /// Whether an [`Event::Marked`] is queued.
     marked: Arc<AtomicBool>,
@@ -70,9 +70,9 @@ impl Events {
     }
 }
 
-impl Observing {
+impl PatchObserver {
     /// The two sides of the queue.
-    pub(crate) fn new(marks: Marks, crash_notes: CrashNotes) -> (Self, Events) {
+    pub(crate) fn new(marks: ActiveMarker, crash_notes: CrashNotes) -> (Self, Events) {
         let (events, sent) = channel();
         let (waiting, marked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let queue = Events { sent, waiting: waiting.clone(), marked: marked.clone() };
@@ -86,7 +86,7 @@ impl Observing {
     }
 
     /// The marks that the thread writes.
-    pub(crate) fn marks(&self) -> &Arc<Marks> {
+    pub(crate) fn marks(&self) -> &Arc<ActiveMarker> {
         &self.marks
     }
 
@@ -122,7 +122,7 @@ impl Observing {
     }
 }
 
-impl Observer for Observing {
+impl Observer for PatchObserver {
     fn called(&self, now: BootTime) {
         self.look(now);
     }

@@ -24,7 +24,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads, by state. They end when this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Helpers {
+pub(crate) struct RevertWorkers {
     threads: Mutex<BTreeMap<String, Sender<(u64, Job)>>>,
     /// The leases with a queued or running job.
     queued: Arc<Mutex<BTreeSet<u64>>>,
@@ -32,7 +32,7 @@ pub(crate) struct Helpers {
     faults: Faults,
 }
 
-impl Helpers {
+impl RevertWorkers {
     /// No threads yet. `waits` records each wait, `faults` each panic.
     pub(crate) fn new(waits: Waits, faults: Faults) -> Self {
         Self { waits, faults, ..Self::default() }
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_wait_holds_up_its_own_state_only_and_is_told_of_when_it_is_long() {
         let status = Shared::new(Status::Running);
-        let helpers = Helpers::new(status.waits(), status.faults());
+        let helpers = RevertWorkers::new(status.waits(), status.faults());
         let (go, gone) = mpsc::channel::<()>();
         let (began, has_begun) = mpsc::channel();
         let wait = move || {
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn a_job_that_panics_neither_ends_the_thread_nor_stays_queued() {
         let status = Shared::new(Status::Running);
-        let helpers = Helpers::new(status.waits(), status.faults());
+        let helpers = RevertWorkers::new(status.waits(), status.faults());
         let (told, done) = mpsc::channel();
         helpers.undo("config", 1, || panic!("planted")).unwrap();
         let next = told.clone();

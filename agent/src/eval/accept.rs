@@ -19,8 +19,8 @@ use crate::host::handle;
 use crate::host::{self, EvalTag, MODULE};
 use crate::recorder::records;
 use crate::session::Session;
+use crate::session::context::EvalContext;
 use crate::session::planning::Planning;
-use crate::session::run::Run;
 use crate::session::shapes;
 use debug_base::{Path, Tree};
 use debug_script::copies::{self, Lost};
@@ -33,7 +33,7 @@ pub(crate) fn is_reserved_call(payload: &str) -> bool {
 
 /// An eval that is recorded and may run.
 pub(super) struct Accepted {
-    pub(super) run: Arc<Run>,
+    pub(super) run: Arc<EvalContext>,
     pub(super) engine: Engine,
     pub(super) code: String,
     pub(super) ast: AST,
@@ -78,7 +78,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     let record = record_eval(core, &session, &params, counter, emergency)?;
     // A plan runs as an eval that declares what happens to its changes afterwards.
     let after = payload.after.or(payload.dry.then_some(After::Revert));
-    let run = Arc::new(Run::new(session.clone(), call, cancelled, record, after, emergency));
+    let run = Arc::new(EvalContext::new(session.clone(), call, cancelled, record, after, emergency));
     let checked = |ast| check_names(ast).and_then(|ast| check_copies(core, &session, ast));
     let ast = match compiled.map_err(|e| syntax(&payload.code, &e)).and_then(checked) {
         Ok(ast) => ast,
@@ -150,7 +150,13 @@ fn check_copies(core: &Core, session: &Session, ast: AST) -> Result<AST, Failed>
 }
 
 /// Makes an engine report names that the agent's maps lack; `variables` are those of the session.
-pub(super) fn tell_missing(engine: &mut Engine, core: &Core, run: &Run, ast: &AST, variables: &Scope<'_>) {
+pub(super) fn tell_missing(
+    engine: &mut Engine,
+    core: &Core,
+    run: &EvalContext,
+    ast: &AST,
+    variables: &Scope<'_>,
+) {
     let declared = walk::declared(ast);
     let is_state = |name: &str| {
         !declared.contains(name) && !variables.contains(name) && core.exposed.states.named(name).is_ok()
@@ -207,7 +213,7 @@ const MAX_SECRETS: usize = 32 << 10;
 /// Binds arguments by name. A secret argument is opaque, and must match the commitment that was signed.
 fn bind(
     core: &Core,
-    run: &Run,
+    run: &EvalContext,
     payload: &EvalPayload,
     params: &EvalParams,
 ) -> Result<Scope<'static>, Failed> {
@@ -275,7 +281,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Gives an eval's engine its host functions, its state names and its output.
-fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<Run>) {
+fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<EvalContext>) {
     engine.register_global_module(MODULE.clone());
     let tag = EvalTag { core: core.clone(), run: run.clone() };
     engine.register_global_module(handle::loops(tag.clone()));

@@ -6,7 +6,7 @@ use rhai::{EvalAltResult, ParseError, ParseErrorType, Position};
 
 use crate::core::Core;
 use crate::gate;
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 use debug_base::{Path, Wait, nearest};
 use debug_script::frozen::explain;
 use debug_script::roots::typed;
@@ -16,7 +16,7 @@ use debug_script::words::{self, WORDS};
 /// holds a closure.
 pub(crate) fn script_error(
     core: &Core,
-    run: &Run,
+    run: &EvalContext,
     code: &str,
     is_closure: impl Fn(&str) -> bool,
     error: &EvalAltResult,
@@ -128,7 +128,7 @@ fn in_words(kind: &str) -> &str {
         "map" => "a map",
         "()" => "nothing",
         "Fn" => "a function",
-        "state" | "debug_agent::handle::Handle" => "a list or map of a state",
+        "state" | "debug_agent::handle::PathHandle" => "a list or map of a state",
         "range" | "range=" => "a range",
         kind if kind.contains("Range") => "a range",
         other => other,
@@ -203,7 +203,7 @@ fn chain_before_dot(before: &str) -> Option<&str> {
 }
 
 /// What happened to the effects of a failed eval.
-pub(crate) fn undone(run: &Run) -> &'static str {
+pub(crate) fn undone(run: &EvalContext) -> &'static str {
     let reverted = run.ends().reverted.len();
     match (reverted, run.touched().len() - reverted) {
         (0, 0) => "nothing was changed",
@@ -226,7 +226,7 @@ fn at(position: Position) -> String {
 }
 
 /// The state that the operator probably meant, if this operator may know of it.
-fn near_state(core: &Core, run: &Run, name: &str) -> Option<String> {
+fn near_state(core: &Core, run: &EvalContext, name: &str) -> Option<String> {
     let near = nearest(name, core.exposed.states.list().map(|(name, _)| name))?;
     let path = Path(vec![near.to_owned()]);
     if !gate::could_read(core.door(), run, &path) {

@@ -11,9 +11,9 @@ use crate::core::Core;
 use crate::effect::Refusal;
 use crate::eval::explain;
 use crate::execute;
-use crate::recorder::emit::Weight;
+use crate::recorder::events::Weight;
 use crate::recorder::records;
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 use debug_base::{BootTime, Tree};
 use debug_script::engine::EVAL;
 use debug_script::meter::End;
@@ -35,7 +35,7 @@ impl Failed {
     }
 
     /// Adds the leases that the eval ended and those that it could not end.
-    fn with_ends(self, core: &Core, run: &Run) -> Self {
+    fn with_ends(self, core: &Core, run: &EvalContext) -> Self {
         let mut ends = run.ends();
         for lease in &mut ends.standing {
             lease.why = run.scrub(&core.recorder, &core.exposed, &lease.why);
@@ -55,11 +55,11 @@ pub(super) fn unwritable(error: &AppendError) -> Failed {
     )
 }
 
-pub(super) fn cancelled(run: &Run) -> Failed {
+pub(super) fn cancelled(run: &EvalContext) -> Failed {
     Failed::new(Code::Cancelled, "the eval was cancelled", explain::undone(run))
 }
 
-pub(super) fn ended(run: &Run, end: End) -> Failed {
+pub(super) fn ended(run: &EvalContext, end: End) -> Failed {
     let limit = |what: String| {
         Failed::new(Code::Limit, what, format!("{}; ask for less at a time", explain::undone(run)))
     };
@@ -91,7 +91,7 @@ pub(super) fn refused(refusal: Refusal) -> Failed {
 
 pub(super) fn script_error(
     core: &Core,
-    run: &Run,
+    run: &EvalContext,
     source: &str,
     is_closure: impl Fn(&str) -> bool,
     error: &EvalAltResult,
@@ -109,7 +109,7 @@ pub(super) fn script_error(
 }
 
 /// Completes a failed eval: undo it, record the outcome; the caller then replies.
-pub(super) fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Instant) -> Failed {
+pub(super) fn finish_failed(core: &Core, run: &EvalContext, failed: Failed, started: Instant) -> Failed {
     let failed = failed.with_ends(core, run);
     let undone = execute::undo(core, run);
     let mut body = outcome_body(core, run, started);
@@ -129,7 +129,7 @@ pub(super) fn finish_failed(core: &Core, run: &Run, failed: Failed, started: Ins
     }
 }
 
-fn outcome_body(core: &Core, run: &Run, started: Instant) -> Map<String, Value> {
+fn outcome_body(core: &Core, run: &EvalContext, started: Instant) -> Map<String, Value> {
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     let members = [
         ("eval".to_owned(), run.record_number().into()),
@@ -143,7 +143,7 @@ fn outcome_body(core: &Core, run: &Run, started: Instant) -> Map<String, Value> 
 /// Appends the outcome and blocks until it is on disk; no reply leaves before.
 fn record_outcome(
     core: &Core,
-    run: &Run,
+    run: &EvalContext,
     body: Map<String, Value>,
 ) -> Result<Option<AuditRange>, AppendError> {
     let outcome = if body.contains_key("error") { "error" } else { "ok" };
@@ -187,7 +187,7 @@ fn record_outcome(
 /// The reply that says that it could not be recorded; its effects are undone.
 pub(super) fn succeed(
     core: &Core,
-    run: &Run,
+    run: &EvalContext,
     display: String,
     value: Value,
     started: Instant,
@@ -226,7 +226,7 @@ pub(super) fn succeed(
 }
 
 /// The warnings about the changes that the eval made and that its displayed value does not name: an assignment has no value.
-fn untold(core: &Core, run: &Run, display: &str) -> Vec<String> {
+fn untold(core: &Core, run: &EvalContext, display: &str) -> Vec<String> {
     let is_untold = |id: &u64| !display.contains(&format!("lease {id}: "));
     let warning = |id: u64| {
         let lease = core.changes.leases.find(id).ok().filter(|lease| run.is_own(lease))?;
@@ -236,7 +236,7 @@ fn untold(core: &Core, run: &Run, display: &str) -> Vec<String> {
 }
 
 /// Scrubs every text of a JSON value.
-fn scrub_value(core: &Core, run: &Run, value: Value) -> Value {
+fn scrub_value(core: &Core, run: &EvalContext, value: Value) -> Value {
     match value {
         Value::String(text) => run.scrub(&core.recorder, &core.exposed, &text).into(),
         Value::Array(items) => items.into_iter().map(|item| scrub_value(core, run, item)).collect(),

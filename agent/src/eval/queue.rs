@@ -116,7 +116,7 @@ impl Queue {
     }
 }
 
-/// Marks an operator as having a running eval.
+/// ActiveMarker an operator as having a running eval.
 struct Busy<'a> {
     queue: &'a Queue,
     operator: String,

@@ -12,8 +12,8 @@ use crate::effect::Refusal;
 use crate::execute::{count, rows};
 use crate::gate::{self};
 use crate::recorder::notes::Note;
+use crate::session::context::{EvalContext, MAX_EFFECTS};
 use crate::session::limits::{MAX_OUTPUT, MAX_RESULT};
-use crate::session::run::{MAX_EFFECTS, Run};
 use debug_base::{BootTime, Path, Tree, nearest, roughly};
 use debug_lease::{Conflict, DEFAULT_TTL, GRACE, Lease};
 use debug_net::Bounds;
@@ -35,7 +35,7 @@ pub(crate) fn subject(argument: Option<&Dynamic>) -> Option<String> {
 /// Makes a listing; its permit was spent by the caller.
 pub(crate) fn list(
     core: &Core,
-    run: &Run,
+    run: &EvalContext,
     listing: Listing,
     subject: Option<&str>,
     now: BootTime,
@@ -62,7 +62,7 @@ fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
         let language: Vec<&str> = words::WORDS.iter().map(|word| word.name).collect();
         let language =
             format!("of the language, explained by name as in `help(\"map\")`: {}", language.join(", "));
-        return Ok(values::say(
+        return Ok(values::message(
             lines.chain([String::new(), LIVE.to_owned(), language]).collect::<Vec<_>>().join("\n"),
         ));
     };
@@ -90,7 +90,7 @@ fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
             ));
         }
     };
-    Ok(values::say(match name {
+    Ok(values::message(match name {
         "get" => format!("{said}\n{LIVE}"),
         _ => said,
     }))
@@ -112,7 +112,7 @@ fn explain(function: &Function) -> String {
     )
 }
 
-fn info(core: &Core, run: &Run, now: BootTime) -> Dynamic {
+fn info(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
     let in_force = run.leases(&core.changes);
     let next = in_force.iter().map(|lease| lease.until().remaining(now)).min();
     rows([vec![
@@ -198,7 +198,7 @@ fn limits() -> Vec<String> {
 }
 
 /// The levels set for targets of the service's log.
-fn levels(core: &Core, run: &Run) -> Dynamic {
+fn levels(core: &Core, run: &EvalContext) -> Dynamic {
     if run.is_planning() {
         let line = |lease: Lease| match lease.target() {
             Resource::Target(target) => {
@@ -241,7 +241,7 @@ fn health(health: &debug_audit::Health) -> String {
     }
 }
 
-fn ls(core: &Core, run: &Run, subject: Option<&str>) -> Result<Dynamic, Refusal> {
+fn ls(core: &Core, run: &EvalContext, subject: Option<&str>) -> Result<Dynamic, Refusal> {
     let Some(subject) = subject else {
         let states = core.exposed.states.list();
         let shown = states.into_iter().filter(|(name, _)| knows(core, run, &Path(vec![(*name).to_owned()])));
@@ -254,7 +254,7 @@ fn ls(core: &Core, run: &Run, subject: Option<&str>) -> Result<Dynamic, Refusal>
 }
 
 /// A path and its value. An operator who may read nothing there gets the same denial whether it exists or not.
-fn at(core: &Core, run: &Run, subject: &str) -> Result<(Path, Tree), Refusal> {
+fn at(core: &Core, run: &EvalContext, subject: &str) -> Result<(Path, Tree), Refusal> {
     let path: Path = subject
         .parse()
         .map_err(|e: debug_base::InvalidPath| Refusal::state(e.to_string(), "as in `config.db.host`"))?;
@@ -268,12 +268,12 @@ fn at(core: &Core, run: &Run, subject: &str) -> Result<(Path, Tree), Refusal> {
 }
 
 /// Whether the operator may read anything of a state. If policy rules it out, the state is not read.
-fn knows(core: &Core, run: &Run, state: &Path) -> bool {
+fn knows(core: &Core, run: &EvalContext, state: &Path) -> bool {
     gate::could_read(core.door(), run, state)
         && gate::may_know(core.door(), run, state, run.look(&core.exposed, state).ok().as_ref()).is_ok()
 }
 
-fn names(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Dynamic {
+fn names(core: &Core, run: &EvalContext, path: &Path, tree: &Tree) -> Dynamic {
     gate::known_below(core.door(), run, path, tree)
         .into_iter()
         .map(Dynamic::from)
@@ -281,7 +281,7 @@ fn names(core: &Core, run: &Run, path: &Path, tree: &Tree) -> Dynamic {
         .into()
 }
 
-fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
+fn describe(core: &Core, run: &EvalContext, subject: &str) -> Result<Dynamic, Refusal> {
     if let Some(one) = points::one(core, run, subject) {
         return Ok(one);
     }
@@ -313,7 +313,7 @@ fn describe(core: &Core, run: &Run, subject: &str) -> Result<Dynamic, Refusal> {
     Ok(one.into_array().ok().and_then(|mut one| one.pop()).unwrap_or(Dynamic::UNIT))
 }
 
-fn leases(core: &Core, run: &Run, now: BootTime) -> Dynamic {
+fn leases(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
     let conflicts = run.conflicts(&core.changes);
     let conflicts = conflicts.into_iter().map(|(lease, conflict)| conflict_row(&lease, &conflict));
     rows(
@@ -341,7 +341,7 @@ fn conflict_row(lease: &Lease, conflict: &Conflict) -> Vec<(&'static str, Dynami
     ]
 }
 
-fn lease_row(core: &Core, run: &Run, lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
+fn lease_row(core: &Core, run: &EvalContext, lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
     let left = lease.due().0.remaining(now);
     let guard =
         if run.plans_guard(lease.id) { Some("holds".to_owned()) } else { core.changes.guards.told(lease.id) };
@@ -368,7 +368,7 @@ fn lease_row(core: &Core, run: &Run, lease: &Lease, now: BootTime) -> Vec<(&'sta
     ]
 }
 
-fn sessions(core: &Core, run: &Run, now: BootTime) -> Dynamic {
+fn sessions(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
     let sessions: Vec<_> = core.sessions().values().cloned().collect();
     let leases = run.leases(&core.changes);
     rows(sessions.into_iter().map(|session| {
@@ -385,7 +385,7 @@ fn sessions(core: &Core, run: &Run, now: BootTime) -> Dynamic {
     }))
 }
 
-fn snapshots(core: &Core, run: &Run, now: BootTime) -> Dynamic {
+fn snapshots(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
     rows(run.snapshots(&core.changes).into_iter().map(|snapshot| {
         let leases: Vec<String> = snapshot.leases.iter().map(u64::to_string).collect();
         vec![
@@ -399,7 +399,7 @@ fn snapshots(core: &Core, run: &Run, now: BootTime) -> Dynamic {
     }))
 }
 
-fn mode_name(run: &Run, session: &crate::session::Session) -> &'static str {
+fn mode_name(run: &EvalContext, session: &crate::session::Session) -> &'static str {
     let mode = if session.id == run.session.id { run.mode() } else { session.mode() };
     match mode.0 {
         debug_policy::Mode::Observe => "observe",

@@ -6,14 +6,14 @@ use debug_state::StateError;
 use crate::core::Core;
 use crate::effect::Refusal;
 use crate::gate;
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 
 /// The way in which a secret is given.
 pub(crate) const BIND_SECRET: &str =
     "bind the secret: `debugctl eval AT CODE --arg-secret name=@FILE`, and use `name` in the code";
 
 /// The refusal for a state's error, with advice. It names only what this operator may know of.
-pub(crate) fn state_refusal(core: &Core, run: &Run, error: &StateError) -> Refusal {
+pub(crate) fn state_refusal(core: &Core, run: &EvalContext, error: &StateError) -> Refusal {
     let error = match error {
         StateError::NoSuchPath(missing) => &missing_path(core, run, error, &missing.path),
         StateError::NoSuchState { .. } => &error.knowing(&known_states(core, run)),
@@ -55,7 +55,7 @@ pub(crate) fn state_refusal(core: &Core, run: &Run, error: &StateError) -> Refus
 }
 
 /// Advice where nothing stands: the name that was probably meant, or how the place is filled.
-pub(crate) fn instead_of_missing(core: &Core, run: &Run, missing: &PathError) -> Option<String> {
+pub(crate) fn instead_of_missing(core: &Core, run: &EvalContext, missing: &PathError) -> Option<String> {
     let path = &missing.path;
     if let Some(near) = meant(core, missing) {
         return Some(format!("did you mean `{}`?", near.to_read()));
@@ -80,7 +80,7 @@ pub(crate) fn meant(core: &Core, missing: &PathError) -> Option<Path> {
 }
 
 /// What to say of a write where nothing stood, to an operator who may know it.
-pub(crate) fn filled(core: &Core, run: &Run, path: &Path, error: &StateError) -> Option<String> {
+pub(crate) fn filled(core: &Core, run: &EvalContext, path: &Path, error: &StateError) -> Option<String> {
     gate::must_see(core.door(), run, path, &Tree::Null).ok()?;
     let StateError::NoSuchPath(missing) = error else { return None };
     let near = match missing_path(core, run, error, &missing.path) {
@@ -92,7 +92,7 @@ pub(crate) fn filled(core: &Core, run: &Run, path: &Path, error: &StateError) ->
 }
 
 /// Adds to the error for a missing path the sibling names that this operator may know of.
-pub(crate) fn missing_path(core: &Core, run: &Run, error: &StateError, path: &Path) -> StateError {
+pub(crate) fn missing_path(core: &Core, run: &EvalContext, error: &StateError, path: &Path) -> StateError {
     let above = Path(path.0.split_last().map(|(_, above)| above.to_vec()).unwrap_or_default());
     if !gate::could_read(core.door(), run, &above) {
         return error.knowing(&[]);
@@ -106,7 +106,7 @@ pub(crate) fn missing_path(core: &Core, run: &Run, error: &StateError, path: &Pa
     }
 }
 
-pub(crate) fn known_states(core: &Core, run: &Run) -> Vec<String> {
+pub(crate) fn known_states(core: &Core, run: &EvalContext) -> Vec<String> {
     let known = |name: &&str| {
         let path = Path(vec![(*name).to_owned()]);
         gate::could_read(core.door(), run, &path)

@@ -17,7 +17,7 @@ use crate::execute;
 use crate::execute::charge;
 use crate::execute::listing;
 use crate::gate::{self, Considered};
-use crate::session::run::{Run, charged};
+use crate::session::context::{EvalContext, charged};
 use debug_base::{BootTime, Path, Tree, roughly};
 use debug_script::{convert, memory, values};
 
@@ -27,7 +27,7 @@ use crate::session::planning::Line;
 ///
 /// # Errors
 /// The first refused effect if the code needs its result. A denied change is listed, and the plan goes on.
-pub(crate) fn perform(core: &Core, run: &Run, effects: Vec<Effect>) -> Result<Vec<Dynamic>, Refusal> {
+pub(crate) fn perform(core: &Core, run: &EvalContext, effects: Vec<Effect>) -> Result<Vec<Dynamic>, Refusal> {
     let mut results = Vec::new();
     for effect in effects {
         if run.is_over() {
@@ -41,7 +41,7 @@ pub(crate) fn perform(core: &Core, run: &Run, effects: Vec<Effect>) -> Result<Ve
     Ok(results)
 }
 
-fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
+fn one(core: &Core, run: &EvalContext, effect: Effect) -> Result<Dynamic, Refusal> {
     let now = BootTime::now();
     let mut line = described(core, &effect, now);
     let Considered { effect, verdict, wants } = gate::consider(core.door(), run, effect)?;
@@ -94,15 +94,15 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
         }
         Effect::EnterChange { reason } => {
             run.planning(|planning| planning.mode = Some((Mode::Change, Some(reason))));
-            Ok(values::say(said))
+            Ok(values::message(said))
         }
         Effect::Observe => {
             run.planning(|planning| planning.mode = Some((Mode::Observe, None)));
-            Ok(values::say(said))
+            Ok(values::message(said))
         }
         // While the reason is missing, other obstacles are not told. The plan goes on as after any denied change.
         Effect::Impossible { function, .. } if wants.is_some() && function.undo == Undo::Lease => {
-            Ok(values::say(said))
+            Ok(values::message(said))
         }
         Effect::Impossible { why, .. } => Err(verdict.err().unwrap_or(why)),
         // A barred change is denied like one that was formed, and the plan goes on.
@@ -114,7 +114,7 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
         }
         Effect::Barred(barred) => match verdict {
             Err(refusal) if barred.function.undo != Undo::Lease => Err(refusal),
-            _ => Ok(values::say(said)),
+            _ => Ok(values::message(said)),
         },
         Effect::Change(_)
         | Effect::Revert { .. }
@@ -123,12 +123,12 @@ fn one(core: &Core, run: &Run, effect: Effect) -> Result<Dynamic, Refusal> {
         | Effect::Settle { .. }
         | Effect::Guard { .. }
         | Effect::Snapshot { .. }
-        | Effect::Log { .. } => Ok(values::say(said)),
+        | Effect::Log { .. } => Ok(values::message(said)),
     }
 }
 
 /// Whether the operator may read everything that a change replaces and writes.
-fn may_see(core: &Core, run: &Run, effect: &Effect) -> bool {
+fn may_see(core: &Core, run: &EvalContext, effect: &Effect) -> bool {
     let Effect::Change(proposal) = effect else { return true };
     match (proposal.change.target(), &proposal.shown) {
         (Resource::State(path), Some((before, after))) => {
@@ -145,7 +145,7 @@ fn may_see(core: &Core, run: &Run, effect: &Effect) -> bool {
 
 /// Whether an effect needs the mode `change`, and neither the session nor the plan has entered it with a reason. Plans
 /// are decided as if it were entered, so that the operator learns policy's other requirements, too.
-fn lacks_mode(run: &Run, effect: &Effect) -> bool {
+fn lacks_mode(run: &EvalContext, effect: &Effect) -> bool {
     effect.function().row().action.needs_change() && run.reason().is_none()
 }
 
@@ -206,7 +206,7 @@ fn change_shown(core: &Core, proposal: &Proposal) -> (Option<Dynamic>, Option<Dy
                     &path,
                     &core.recorder.keyed,
                 ),
-                None => values::say("(nothing)"),
+                None => values::message("(nothing)"),
             };
             (Some(shown(before)), Some(shown(after)))
         }

@@ -11,7 +11,7 @@ use super::Door;
 use super::requests::{resource, with_options};
 use crate::effect::{Barred, Effect, Options};
 use crate::recorder::notes::Note;
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 use debug_base::Path;
 
 impl Barred {
@@ -27,29 +27,29 @@ impl Barred {
     }
 
     /// `Effect::Barred`, if policy could not allow it; `None` if it could, and the effect must be formed.
-    pub(crate) fn unless_allowed(self, door: Door<'_>, run: &Run) -> Option<Effect> {
+    pub(crate) fn unless_allowed(self, door: Door<'_>, run: &EvalContext) -> Option<Effect> {
         let denied = door.rules.policy.could_allow(&self.request(run)).is_err();
         denied.then_some(Effect::Barred(self))
     }
 
     /// The request to policy.
-    pub(super) fn request(&self, run: &Run) -> Request {
+    pub(super) fn request(&self, run: &EvalContext) -> Request {
         with_options(run, &self.options, run.request(self.action, self.resource.clone()))
     }
 }
 
 /// Whether a rule of the policy applies to this operator: a denial by it would name it.
-pub(crate) fn speaks_of(door: Door<'_>, run: &Run, rule: &str) -> bool {
+pub(crate) fn speaks_of(door: Door<'_>, run: &EvalContext, rule: &str) -> bool {
     door.rules.policy.speaks_of(rule, &run.request(Action::List, Resource::Agent))
 }
 
 /// Whether policy might let this operator read something at a path or below.
-pub(crate) fn could_read(door: Door<'_>, run: &Run, path: &Path) -> bool {
+pub(crate) fn could_read(door: Door<'_>, run: &EvalContext, path: &Path) -> bool {
     door.rules.policy.could_allow(&run.request(Action::Read, resource(path))).is_ok()
 }
 
 /// Whether this operator may see a note.
-pub(crate) fn may_see_note(door: Door<'_>, run: &Run, note: &Note) -> bool {
+pub(crate) fn may_see_note(door: Door<'_>, run: &EvalContext, note: &Note) -> bool {
     note.paths.iter().all(|path| could_read(door, run, path))
         && note.rule.as_ref().is_none_or(|id| speaks_of(door, run, id))
 }

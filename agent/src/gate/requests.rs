@@ -6,13 +6,13 @@ use debug_policy::{Action, Request, Resource};
 
 use super::asked::Asked;
 use crate::effect::{Effect, Guarding, Options, Proposal};
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
 use debug_base::{BootTime, Path};
 use debug_lease::{DEFAULT_TTL, Lease};
 
 /// Every request that policy must allow for an effect.
-pub(super) fn requests(run: &Run, effect: &Effect, now: BootTime) -> Asked {
+pub(super) fn requests(run: &EvalContext, effect: &Effect, now: BootTime) -> Asked {
     let action = effect.action();
     let ask = |resource: Resource| run.request(action, resource);
     Asked::Policy(match effect {
@@ -62,12 +62,12 @@ pub(super) fn resource(path: &Path) -> Resource {
 }
 
 /// The target of a lease and, if another operator owns the lease, that owner.
-fn of_lease(run: &Run, lease: &Lease, ask: impl Fn(Resource) -> Request) -> NonEmpty<Request> {
+fn of_lease(run: &EvalContext, lease: &Lease, ask: impl Fn(Resource) -> Request) -> NonEmpty<Request> {
     let others = lease.owner != run.session.operator.name;
     NonEmpty::one(ask(lease.target().clone())).and(others.then(|| ask(Resource::Lease(lease.owner.clone()))))
 }
 
-fn change_requests(run: &Run, proposal: &Proposal, action: Action) -> NonEmpty<Request> {
+fn change_requests(run: &EvalContext, proposal: &Proposal, action: Action) -> NonEmpty<Request> {
     let asked = |target: &Resource| with_options(run, &proposal.options, run.request(action, target.clone()));
     let guard = proposal.guard.iter().flat_map(|guard| guard_requests(run, guard));
     let reads = proposal.reads.iter().map(|path| run.request(Action::Read, resource(path)));
@@ -75,21 +75,21 @@ fn change_requests(run: &Run, proposal: &Proposal, action: Action) -> NonEmpty<R
 }
 
 /// The author of a guard must be allowed to read what the guard sees: states, and the counts that `points()` lists.
-fn guard_requests(run: &Run, guard: &Guarding) -> Vec<Request> {
+fn guard_requests(run: &EvalContext, guard: &Guarding) -> Vec<Request> {
     let reads = guard.reads.iter().map(|path| run.request(Action::Read, resource(path)));
     let counts = (!guard.points.is_empty()).then(|| run.request(Action::List, Resource::Agent));
     reads.chain(counts).collect()
 }
 
 /// Adds the time to live and the reason of a change to a request.
-pub(super) fn with_options(run: &Run, options: &Options, request: Request) -> Request {
+pub(super) fn with_options(run: &EvalContext, options: &Options, request: Request) -> Request {
     let ttl = request.action.sets_deadline().then(|| options.ttl.unwrap_or(DEFAULT_TTL));
     let reason = options.reason.clone().or_else(|| run.reason());
     Request { ttl, life: ttl, reason, ..request }
 }
 
 fn renew_requests(
-    run: &Run,
+    run: &EvalContext,
     lease: &Lease,
     ttl: Duration,
     now: BootTime,

@@ -8,7 +8,7 @@ use debug_wire::table::HostFunction;
 use super::Door;
 use super::may_know;
 use crate::effect::{Options, Proposal, Refusal};
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 use debug_base::{BootTime, Path, roughly};
 use debug_lease::{Lease, overlaps};
 
@@ -16,7 +16,7 @@ use debug_lease::{Lease, overlaps};
 ///
 /// # Errors
 /// A lease is; it is named if the operator may list leases.
-pub(crate) fn not_failing(door: Door<'_>, run: &Run, target: &Resource) -> Result<(), Refusal> {
+pub(crate) fn not_failing(door: Door<'_>, run: &EvalContext, target: &Resource) -> Result<(), Refusal> {
     match door.changes.leases.failing_at(target) {
         None => Ok(()),
         Some(lease) if run.has_ended(lease.id) => Ok(()),
@@ -37,7 +37,7 @@ pub(crate) fn not_failing(door: Door<'_>, run: &Run, target: &Resource) -> Resul
 /// named: one submission is one transaction. Returns all leases that it covers.
 pub(super) fn check_stack(
     door: Door<'_>,
-    run: &Run,
+    run: &EvalContext,
     proposal: &Proposal,
     now: BootTime,
 ) -> Result<Vec<u64>, Refusal> {
@@ -70,7 +70,7 @@ pub(super) fn check_stack(
 
 /// The newest lease that the eval has not covered yet, of those that overlap one place. Where the eval has already put
 /// a change, that change was checked against the leases below it.
-pub(crate) fn unagreed<'l>(run: &Run, standing: &'l [Standing]) -> Option<&'l Lease> {
+pub(crate) fn unagreed<'l>(run: &EvalContext, standing: &'l [Standing]) -> Option<&'l Lease> {
     let agreed = |one: &Standing| {
         let on_top = |own: &&Standing| one.lease.id < own.lease.id && overlaps(&own.at, &one.at);
         standing.iter().filter(|own| run.is_own(&own.lease)).any(|own| on_top(&own))
@@ -89,7 +89,11 @@ pub(crate) struct Standing {
 ///
 /// # Errors
 /// It is unknown at this moment where the changes of the state are: none is covered by mistake.
-pub(crate) fn standing(door: Door<'_>, run: &Run, target: &Resource) -> Result<Vec<Standing>, Refusal> {
+pub(crate) fn standing(
+    door: Door<'_>,
+    run: &EvalContext,
+    target: &Resource,
+) -> Result<Vec<Standing>, Refusal> {
     Ok(standing_at(door, run, std::slice::from_ref(target))?.pop().unwrap_or_default())
 }
 
@@ -99,7 +103,7 @@ pub(crate) fn standing(door: Door<'_>, run: &Run, target: &Resource) -> Result<V
 /// As for [`standing`].
 pub(crate) fn standing_at(
     door: Door<'_>,
-    run: &Run,
+    run: &EvalContext,
     targets: &[Resource],
 ) -> Result<Vec<Vec<Standing>>, Refusal> {
     let mut known: BTreeMap<&str, BTreeMap<u64, Path>> = BTreeMap::new();
@@ -128,7 +132,7 @@ pub(crate) fn standing_at(
 
 fn places(
     door: Door<'_>,
-    run: &Run,
+    run: &EvalContext,
     target: &Resource,
     path: &[String],
 ) -> Result<BTreeMap<u64, Path>, Refusal> {
@@ -141,7 +145,7 @@ fn places(
 }
 
 /// How another eval that changes the target at this moment is called: its number and operator only for those who may list.
-pub(super) fn called(door: Door<'_>, run: &Run, other: String) -> String {
+pub(super) fn called(door: Door<'_>, run: &EvalContext, other: String) -> String {
     match door.rules.policy.decide(&run.request(Action::List, Resource::Agent)) {
         Decision::Allow(_) => other,
         Decision::Deny(_) => "another eval".to_owned(),
@@ -150,7 +154,7 @@ pub(super) fn called(door: Door<'_>, run: &Run, other: String) -> String {
 
 fn already_changed(
     door: Door<'_>,
-    run: &Run,
+    run: &EvalContext,
     lease: &Lease,
     proposal: &Proposal,
     below: &[u64],
@@ -204,7 +208,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(door: Door<'_>, run: &Run, lease: &Lease, target: &Resource) -> Self {
+    fn of(door: Door<'_>, run: &EvalContext, lease: &Lease, target: &Resource) -> Self {
         let list = run.request(Action::List, Resource::Agent);
         let listed = lease.owner == run.session.operator.name
             || matches!(door.rules.policy.decide(&list), Decision::Allow(_));

@@ -18,11 +18,11 @@ use crate::changes::guards::Guards;
 use crate::changes::levels::Levels;
 use crate::changes::snapshot::Snapshots;
 use crate::changes::waits::Waits;
-use crate::changes::workers::Helpers;
+use crate::changes::workers::RevertWorkers;
 use crate::core::{Core, RateLimit};
 use crate::gate::Rules;
 use crate::recorder::Recorder;
-use crate::recorder::emit::Emitter;
+use crate::recorder::events::Emitter;
 use debug_base::{BootTime, Wait};
 use debug_lease::{Cause, Change, ChangeError, EndError, Lease, Leases, Phase, Undone};
 use debug_points::Registry;
@@ -54,7 +54,7 @@ pub(crate) fn core(folder: &tempfile::TempDir) -> Core {
             writes: Arc::new(Writes::new(states.clone())),
             guards: Guards::new(BTreeMap::new()),
             snapshots: Snapshots::default(),
-            helpers: Helpers::new(waits.clone(), faults.clone()),
+            helpers: RevertWorkers::new(waits.clone(), faults.clone()),
             waits,
             levels: Arc::new(Levels::default()),
             observing: OnceLock::new(),

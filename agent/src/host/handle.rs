@@ -24,14 +24,14 @@ use debug_script::convert;
 use debug_script::roots::applied;
 use debug_state::StateError;
 
-pub(crate) use debug_script::handle::{Handle, path_of, whole};
+pub(crate) use debug_script::handle::{PathHandle, path_of, whole};
 pub(crate) use value::{add, missing_function};
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
 /// Registers the operations on handles, except those on the value of the container.
 pub(crate) fn register(module: &mut Module) {
-    module.set_custom_type::<Handle>("state");
+    module.set_custom_type::<PathHandle>("state");
     FuncRegistration::new_index_getter().set_into_module(module, step_by_name);
     FuncRegistration::new_index_getter().set_into_module(module, step_by_index);
     FuncRegistration::new_index_getter().set_into_module(module, slice);
@@ -50,9 +50,9 @@ pub(crate) fn register(module: &mut Module) {
 /// context from which to find the eval.
 pub(crate) fn loops(tag: EvalTag) -> Arc<Module> {
     let mut module = Module::new();
-    module.set_iter_result(TypeId::of::<Handle>(), move |value| {
+    module.set_iter_result(TypeId::of::<PathHandle>(), move |value| {
         let items = value
-            .try_cast_result::<Handle>()
+            .try_cast_result::<PathHandle>()
             .map_err(|_| Box::from("only a state's list can be looped over"))
             .and_then(|handle| items(&tag, &handle));
         match items {
@@ -64,7 +64,7 @@ pub(crate) fn loops(tag: EvalTag) -> Arc<Module> {
     Arc::new(module)
 }
 
-fn items(tag: &EvalTag, handle: &Handle) -> Fallible<Array> {
+fn items(tag: &EvalTag, handle: &PathHandle) -> Fallible<Array> {
     contents(tag, handle)?.into_array().map_err(|_| {
         let code = handle.path.as_code().unwrap_or_else(|| "state".to_owned());
         Box::from(format!("`{}` is no list; loop over its names with `{code}.keys()`", handle.path))
@@ -83,7 +83,7 @@ pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
         return host::perform(tag, || Ok(vec![host::read_found(&tag.core, &tag.run, &path, found)]));
     }
     host::looked(tag, &path);
-    Ok(Dynamic::from(Handle { path }))
+    Ok(Dynamic::from(PathHandle { path }))
 }
 
 fn stays_handle(tag: &EvalTag, path: &Path, found: &Result<Tree, StateError>) -> bool {
@@ -123,7 +123,7 @@ pub(crate) fn check_switched(
 }
 
 /// The whole value behind a handle, read as an effect.
-pub(crate) fn contents(tag: &EvalTag, handle: &Handle) -> Fallible<Dynamic> {
+pub(crate) fn contents(tag: &EvalTag, handle: &PathHandle) -> Fallible<Dynamic> {
     read(tag, &handle.path)
 }
 
@@ -131,11 +131,15 @@ fn read(tag: &EvalTag, path: &Path) -> Fallible<Dynamic> {
     host::perform(tag, || Ok(vec![host::read(&tag.core, &tag.run, path)]))
 }
 
-fn step_by_name(ctx: NativeCallContext<'_>, handle: &mut Handle, name: ImmutableString) -> Fallible<Dynamic> {
+fn step_by_name(
+    ctx: NativeCallContext<'_>,
+    handle: &mut PathHandle,
+    name: ImmutableString,
+) -> Fallible<Dynamic> {
     step(&ctx, handle.path.child(&name))
 }
 
-fn step_by_index(ctx: NativeCallContext<'_>, handle: &mut Handle, index: INT) -> Fallible<Dynamic> {
+fn step_by_index(ctx: NativeCallContext<'_>, handle: &mut PathHandle, index: INT) -> Fallible<Dynamic> {
     let path = element(&host::tag(&ctx)?, handle, index)?;
     step(&ctx, path)
 }
@@ -149,14 +153,14 @@ fn step(ctx: &NativeCallContext<'_>, path: Path) -> Fallible<Dynamic> {
         return read(&tag, &path);
     }
     let value = resolve(&tag, path.clone())?;
-    if !value.is::<Handle>() {
+    if !value.is::<PathHandle>() {
         tag.run.gave(path, ctx.call_position(), value.clone());
     }
     Ok(value)
 }
 
 /// The path of an element; a negative index counts from the end, as in a list of the script.
-fn element(tag: &EvalTag, handle: &Handle, index: INT) -> Fallible<Path> {
+fn element(tag: &EvalTag, handle: &PathHandle, index: INT) -> Fallible<Path> {
     let from_end = if index < 0 { from_end(tag, &handle.path, index)? } else { None };
     Ok(handle.path.child(&from_end.unwrap_or(index).to_string()))
 }
@@ -173,20 +177,20 @@ fn from_end(tag: &EvalTag, path: &Path, index: INT) -> Fallible<Option<INT>> {
     Ok(INT::try_from(items.len()).ok().and_then(|len| len.checked_add(index)).filter(|at| *at >= 0))
 }
 
-fn slice(ctx: NativeCallContext<'_>, handle: &mut Handle, range: Range<INT>) -> Fallible<Dynamic> {
+fn slice(ctx: NativeCallContext<'_>, handle: &mut PathHandle, range: Range<INT>) -> Fallible<Dynamic> {
     part(&ctx, handle, range.start, range.end)
 }
 
 fn slice_inclusive(
     ctx: NativeCallContext<'_>,
-    handle: &mut Handle,
+    handle: &mut PathHandle,
     range: RangeInclusive<INT>,
 ) -> Fallible<Dynamic> {
     part(&ctx, handle, *range.start(), range.end().saturating_add(1))
 }
 
 /// A copy of a range of a list's elements.
-fn part(ctx: &NativeCallContext<'_>, handle: &Handle, from: INT, to: INT) -> Fallible<Dynamic> {
+fn part(ctx: &NativeCallContext<'_>, handle: &PathHandle, from: INT, to: INT) -> Fallible<Dynamic> {
     let items = items(&host::tag(ctx)?, handle)?;
     let at = |index: INT| {
         let len = INT::try_from(items.len()).unwrap_or(INT::MAX);
@@ -196,15 +200,15 @@ fn part(ctx: &NativeCallContext<'_>, handle: &Handle, from: INT, to: INT) -> Fal
     Ok(Dynamic::from_array(items.get(from..to.max(from)).unwrap_or_default().to_vec()))
 }
 
-fn no_step(handle: &mut Handle, index: Dynamic) -> Fallible<Dynamic> {
+fn no_step(handle: &mut PathHandle, index: Dynamic) -> Fallible<Dynamic> {
     Err(no_name(handle, &index))
 }
 
-fn no_write(handle: &mut Handle, index: Dynamic, _: Dynamic) -> Fallible<()> {
+fn no_write(handle: &mut PathHandle, index: Dynamic, _: Dynamic) -> Fallible<()> {
     Err(no_name(handle, &index))
 }
 
-fn no_name(handle: &Handle, index: &Dynamic) -> Box<EvalAltResult> {
+fn no_name(handle: &PathHandle, index: &Dynamic) -> Box<EvalAltResult> {
     let what = format!("{} names nothing below `{}`", convert::kind(index), handle.path);
     error(format!("{what}; give a name as text or a position as integer"))
 }
@@ -215,7 +219,7 @@ fn error(text: String) -> Box<EvalAltResult> {
 
 fn write_by_name(
     ctx: NativeCallContext<'_>,
-    handle: &mut Handle,
+    handle: &mut PathHandle,
     name: ImmutableString,
     value: Dynamic,
 ) -> Fallible<()> {
@@ -224,7 +228,7 @@ fn write_by_name(
 
 fn write_by_index(
     ctx: NativeCallContext<'_>,
-    handle: &mut Handle,
+    handle: &mut PathHandle,
     index: INT,
     value: Dynamic,
 ) -> Fallible<()> {
@@ -258,7 +262,7 @@ pub(crate) fn write(tag: &EvalTag, path: Path, value: Dynamic) -> Fallible<()> {
 /// `config.db.set("host", "x")` means `config.db.host = "x"`; with options it means `set(config.db, "x", #{ … })`.
 fn set_entry(
     ctx: NativeCallContext<'_>,
-    handle: &mut Handle,
+    handle: &mut PathHandle,
     name: ImmutableString,
     value: Dynamic,
 ) -> Fallible<Dynamic> {

@@ -7,8 +7,8 @@ use debug_script::meter::{self, End};
 use debug_wire::messages::{FromAgent, Output};
 
 use crate::core::Core;
+use crate::session::context::EvalContext;
 use crate::session::limits::MAX_OUTPUT;
-use crate::session::run::Run;
 
 /// The most bytes of one `output` message.
 const OUTPUT_CHUNK: usize = 64 << 10;
@@ -17,7 +17,7 @@ const OUTPUT_CHUNK: usize = 64 << 10;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Streams what a script prints, in chunks, without the secrets known now.
-pub(crate) fn print(core: &Core, run: &Run, text: &str) {
+pub(crate) fn print(core: &Core, run: &EvalContext, text: &str) {
     let outbox = &run.session.outbox;
     let line = format!("{}\n", run.scrub(&core.recorder, &core.exposed, text));
     if !run.may_send(line.len(), MAX_OUTPUT) {

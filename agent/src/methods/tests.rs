@@ -40,7 +40,7 @@ impl Set {
         let call =
             Call { jsonrpc: debug_wire::messages::Version::V2, id: 1, method: "hello".to_owned(), params };
         let queue = Arc::new(Queue::default());
-        Desk::new(self.core.clone(), queue.clone()).call(session, call);
+        Methods::new(self.core.clone(), queue.clone()).call(session, call);
         // No more messages come: without an answer to `hello` this loop ends.
         queue.stop();
         assert_eq!(queue.work_reserved(), Next::Turn);

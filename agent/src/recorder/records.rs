@@ -27,7 +27,7 @@ pub(crate) fn kept(kind: &'static str, body: Value) -> Entry {
     Entry { keep: true, ..record(kind, body) }
 }
 
-/// Marks the record of a planned effect, which did not happen.
+/// ActiveMarker the record of a planned effect, which did not happen.
 pub(crate) fn planned(entry: Entry) -> Entry {
     let body = match serde_json::from_str::<Value>(&entry.body) {
         Ok(Value::Object(mut members)) => {

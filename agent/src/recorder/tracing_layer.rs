@@ -24,6 +24,6 @@ impl TracingLayer {
 
 impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for TracingLayer {
     fn on_register_dispatch(&self, _: &Dispatch) {
-        crate::recorder::emit::installed();
+        crate::recorder::events::installed();
     }
 }

@@ -24,7 +24,7 @@ pub(crate) const BETWEEN_TRIES: Duration = Duration::from_micros(50);
 
 /// Why a cell could not be read or written.
 #[derive(Debug)]
-pub enum Held {
+pub enum AccessError {
     /// It was not free in time.
     Busy,
     /// The lock is poisoned: a service thread panicked while it held the lock for writing.
@@ -56,10 +56,10 @@ pub trait Cell: Send + Sync + 'static {
     const TIMED: bool = false;
 
     /// Calls `look` with the value.
-    fn look<R>(&self, wait: Wait, look: impl FnOnce(&Self::Value) -> R) -> Result<R, Held>;
+    fn look<R>(&self, wait: Wait, look: impl FnOnce(&Self::Value) -> R) -> Result<R, AccessError>;
 
     /// Stores the edit's value if it fits. The replaced value is in the edit afterwards and drops outside any lock.
-    fn swap(&self, wait: Wait, edit: &mut Edit<Self::Value>) -> Result<(), Held>;
+    fn swap(&self, wait: Wait, edit: &mut Edit<Self::Value>) -> Result<(), AccessError>;
 }
 
 /// How the agent shares a cell with the service.
@@ -92,21 +92,21 @@ impl<C> Deref for Place<C> {
 }
 
 /// Polls for a guard within `wait`.
-fn tried<G>(wait: Wait, mut attempt: impl FnMut() -> Result<G, Held>) -> Result<G, Held> {
+fn tried<G>(wait: Wait, mut attempt: impl FnMut() -> Result<G, AccessError>) -> Result<G, AccessError> {
     let began = Instant::now();
     loop {
         match attempt() {
-            Err(Held::Busy) => {}
+            Err(AccessError::Busy) => {}
             other => return other,
         }
         match wait {
             Wait::Bounded(longest) if began.elapsed() < longest => thread::sleep(BETWEEN_TRIES),
-            _ => return Err(Held::Busy),
+            _ => return Err(AccessError::Busy),
         }
     }
 }
 
-impl<G> From<TryLockError<G>> for Held {
+impl<G> From<TryLockError<G>> for AccessError {
     fn from(error: TryLockError<G>) -> Self {
         match error {
             TryLockError::Poisoned(_) => Self::Poisoned,
@@ -118,17 +118,17 @@ impl<G> From<TryLockError<G>> for Held {
 impl<T: Send + Sync + 'static> Cell for RwLock<T> {
     type Value = T;
 
-    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         let guard = match wait {
-            Wait::Until => self.read().map_err(|_| Held::Poisoned)?,
+            Wait::Until => self.read().map_err(|_| AccessError::Poisoned)?,
             wait => tried(wait, || Ok(self.try_read()?))?,
         };
         Ok(look(&guard))
     }
 
-    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), AccessError> {
         let mut guard = match wait {
-            Wait::Until => self.write().map_err(|_| Held::Poisoned)?,
+            Wait::Until => self.write().map_err(|_| AccessError::Poisoned)?,
             wait => tried(wait, || Ok(self.try_write()?))?,
         };
         edit.put_into(&mut guard);
@@ -139,17 +139,17 @@ impl<T: Send + Sync + 'static> Cell for RwLock<T> {
 impl<T: Send + Sync + 'static> Cell for Mutex<T> {
     type Value = T;
 
-    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         let guard = match wait {
-            Wait::Until => self.lock().map_err(|_| Held::Poisoned)?,
+            Wait::Until => self.lock().map_err(|_| AccessError::Poisoned)?,
             wait => tried(wait, || Ok(self.try_lock()?))?,
         };
         Ok(look(&guard))
     }
 
-    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), AccessError> {
         let mut guard = match wait {
-            Wait::Until => self.lock().map_err(|_| Held::Poisoned)?,
+            Wait::Until => self.lock().map_err(|_| AccessError::Poisoned)?,
             wait => tried(wait, || Ok(self.try_lock()?))?,
         };
         edit.put_into(&mut guard);
@@ -160,18 +160,18 @@ impl<T: Send + Sync + 'static> Cell for Mutex<T> {
 impl<T: Send + Sync + 'static> Cell for tokio::sync::RwLock<T> {
     type Value = T;
 
-    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         let guard = match wait {
             Wait::Until => wait_for(self.read()),
-            wait => tried(wait, || self.try_read().map_err(|_| Held::Busy))?,
+            wait => tried(wait, || self.try_read().map_err(|_| AccessError::Busy))?,
         };
         Ok(look(&guard))
     }
 
-    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), AccessError> {
         let mut guard = match wait {
             Wait::Until => wait_for(self.write()),
-            wait => tried(wait, || self.try_write().map_err(|_| Held::Busy))?,
+            wait => tried(wait, || self.try_write().map_err(|_| AccessError::Busy))?,
         };
         edit.put_into(&mut guard);
         Ok(())
@@ -181,18 +181,18 @@ impl<T: Send + Sync + 'static> Cell for tokio::sync::RwLock<T> {
 impl<T: Send + Sync + 'static> Cell for tokio::sync::Mutex<T> {
     type Value = T;
 
-    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         let guard = match wait {
             Wait::Until => wait_for(self.lock()),
-            wait => tried(wait, || self.try_lock().map_err(|_| Held::Busy))?,
+            wait => tried(wait, || self.try_lock().map_err(|_| AccessError::Busy))?,
         };
         Ok(look(&guard))
     }
 
-    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), AccessError> {
         let mut guard = match wait {
             Wait::Until => wait_for(self.lock()),
-            wait => tried(wait, || self.try_lock().map_err(|_| Held::Busy))?,
+            wait => tried(wait, || self.try_lock().map_err(|_| AccessError::Busy))?,
         };
         edit.put_into(&mut guard);
         Ok(())
@@ -203,18 +203,18 @@ impl<T: Send + Sync + 'static> Cell for tokio::sync::Mutex<T> {
 impl<T: Send + Sync + 'static> Cell for parking_lot::RwLock<T> {
     type Value = T;
 
-    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         let guard = match wait {
             Wait::Until => self.read(),
-            wait => tried(wait, || self.try_read().ok_or(Held::Busy))?,
+            wait => tried(wait, || self.try_read().ok_or(AccessError::Busy))?,
         };
         Ok(look(&guard))
     }
 
-    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), AccessError> {
         let mut guard = match wait {
             Wait::Until => self.write(),
-            wait => tried(wait, || self.try_write().ok_or(Held::Busy))?,
+            wait => tried(wait, || self.try_write().ok_or(AccessError::Busy))?,
         };
         edit.put_into(&mut guard);
         Ok(())
@@ -225,18 +225,18 @@ impl<T: Send + Sync + 'static> Cell for parking_lot::RwLock<T> {
 impl<T: Send + Sync + 'static> Cell for parking_lot::Mutex<T> {
     type Value = T;
 
-    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+    fn look<R>(&self, wait: Wait, look: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         let guard = match wait {
             Wait::Until => self.lock(),
-            wait => tried(wait, || self.try_lock().ok_or(Held::Busy))?,
+            wait => tried(wait, || self.try_lock().ok_or(AccessError::Busy))?,
         };
         Ok(look(&guard))
     }
 
-    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+    fn swap(&self, wait: Wait, edit: &mut Edit<T>) -> Result<(), AccessError> {
         let mut guard = match wait {
             Wait::Until => self.lock(),
-            wait => tried(wait, || self.try_lock().ok_or(Held::Busy))?,
+            wait => tried(wait, || self.try_lock().ok_or(AccessError::Busy))?,
         };
         edit.put_into(&mut guard);
         Ok(())
@@ -247,13 +247,13 @@ impl<T: Send + Sync + 'static> Cell for parking_lot::Mutex<T> {
 impl<T: Send + Sync + 'static> Cell for ArcSwap<T> {
     type Value = T;
 
-    fn look<R>(&self, _: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+    fn look<R>(&self, _: Wait, look: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         // The agent's reference may be the last one: the value then drops here, behind the fence.
         let value = Outside::new(self.load_full());
         Ok(look(value.get()))
     }
 
-    fn swap(&self, _: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+    fn swap(&self, _: Wait, edit: &mut Edit<T>) -> Result<(), AccessError> {
         let live = Outside::new(self.load_full());
         if let Some(new) = edit.take_if_fits(live.get()) {
             let new = Outside::new(Arc::new(new));
@@ -271,11 +271,11 @@ impl<T: Send + Sync + 'static> Cell for watch::Sender<T> {
 
     const WAITS: bool = true;
 
-    fn look<R>(&self, _: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+    fn look<R>(&self, _: Wait, look: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         Ok(look(&self.borrow()))
     }
 
-    fn swap(&self, _: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+    fn swap(&self, _: Wait, edit: &mut Edit<T>) -> Result<(), AccessError> {
         // Receivers are woken outside of the channel's lock, by code that may belong to the service.
         drop(fenced(|| self.send_if_modified(|live| edit.put_into(live))));
         Ok(())
@@ -287,11 +287,11 @@ macro_rules! atomics {
         impl Cell for $atomic {
             type Value = $value;
 
-            fn look<R>(&self, _: Wait, look: impl FnOnce(&$value) -> R) -> Result<R, Held> {
+            fn look<R>(&self, _: Wait, look: impl FnOnce(&$value) -> R) -> Result<R, AccessError> {
                 Ok(look(&self.load(Ordering::SeqCst)))
             }
 
-            fn swap(&self, _: Wait, edit: &mut Edit<$value>) -> Result<(), Held> {
+            fn swap(&self, _: Wait, edit: &mut Edit<$value>) -> Result<(), AccessError> {
                 let live = self.load(Ordering::SeqCst);
                 if let Some(new) = edit.take_if_fits(&live) {
                     let swapped = self.compare_exchange(live, new, Ordering::SeqCst, Ordering::SeqCst);

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::cell::{Cell, Held};
+use crate::cell::{AccessError, Cell};
 use crate::edit::Edit;
 use crate::error::StateError;
-use crate::handle::{Change, Checked, Later, State};
+use crate::typed::{Change, Checked, Later, State};
 use debug_base::{
     Found, Limits, Names, Orders, Outside, Panicked, Path, Tree, TreeError, Unreadable, Wait, fenced, to_tree,
 };
@@ -34,21 +34,23 @@ impl<V: Serialize + PartialEq + Send + Sync + 'static> FieldCell<V> {
         Self { get: Box::new(get), set: Box::new(set), turn: Mutex::default() }
     }
 
-    fn live(&self) -> Result<Outside<V>, Held> {
-        fenced(|| (self.get)()).map(Outside::new).map_err(|Panicked| Held::Panicked("getting the field"))
+    fn live(&self) -> Result<Outside<V>, AccessError> {
+        fenced(|| (self.get)())
+            .map(Outside::new)
+            .map_err(|Panicked| AccessError::Panicked("getting the field"))
     }
 
     /// Calls `set`, then reads the field back to check that `set` stored the value.
-    fn put(&self, new: V, stored: &Tree) -> Result<(), Held> {
+    fn put(&self, new: V, stored: &Tree) -> Result<(), AccessError> {
         match fenced(|| (self.set)(new)) {
             Ok(Ok(())) => {}
-            Ok(Err(words)) => return Err(Held::Refused(words)),
-            Err(Panicked) => return Err(Held::Panicked("setting the field")),
+            Ok(Err(words)) => return Err(AccessError::Refused(words)),
+            Err(Panicked) => return Err(AccessError::Panicked("setting the field")),
         }
         let seen = self.live()?;
         let seen = fenced(|| to_tree(seen.get(), &Limits::STATE));
         let as_asked = matches!(&seen, Ok(Ok(seen)) if seen.same_unordered(stored));
-        if as_asked { Ok(()) } else { Err(Held::NotStored) }
+        if as_asked { Ok(()) } else { Err(AccessError::NotStored) }
     }
 
     /// Restores the old value after a `set` that failed or finished too late, unless the field still holds it.
@@ -69,12 +71,12 @@ impl<V: Serialize + PartialEq + Send + Sync + 'static> Cell for FieldCell<V> {
     /// The closures may block without a bound.
     const WAITS: bool = true;
 
-    fn look<R>(&self, _: Wait, look: impl FnOnce(&V) -> R) -> Result<R, Held> {
+    fn look<R>(&self, _: Wait, look: impl FnOnce(&V) -> R) -> Result<R, AccessError> {
         let live = self.live()?;
         Ok(look(live.get()))
     }
 
-    fn swap(&self, _: Wait, edit: &mut Edit<V>) -> Result<(), Held> {
+    fn swap(&self, _: Wait, edit: &mut Edit<V>) -> Result<(), AccessError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let live = self.live()?;
         let Some(new) = edit.begin_if_fits(live.get()) else { return Ok(()) };
@@ -82,7 +84,7 @@ impl<V: Serialize + PartialEq + Send + Sync + 'static> Cell for FieldCell<V> {
         let wanted = edit.ticket.finish();
         if done.is_err() || !wanted {
             self.put_back(edit.copy.take());
-            return done.and(Err(Held::Busy));
+            return done.and(Err(AccessError::Busy));
         }
         Ok(())
     }
@@ -104,13 +106,13 @@ impl<V: Send + Sync + 'static> Cell for ReadCell<V> {
     /// The closure may block without a bound.
     const WAITS: bool = true;
 
-    fn look<R>(&self, _: Wait, look: impl FnOnce(&V) -> R) -> Result<R, Held> {
-        let value = fenced(|| (self.0)()).map_err(|Panicked| Held::Panicked("getting the field"))?;
+    fn look<R>(&self, _: Wait, look: impl FnOnce(&V) -> R) -> Result<R, AccessError> {
+        let value = fenced(|| (self.0)()).map_err(|Panicked| AccessError::Panicked("getting the field"))?;
         Ok(look(Outside::new(value).get()))
     }
 
-    fn swap(&self, _: Wait, _: &mut Edit<V>) -> Result<(), Held> {
-        Err(Held::Refused("it is only read".to_owned()))
+    fn swap(&self, _: Wait, _: &mut Edit<V>) -> Result<(), AccessError> {
+        Err(AccessError::Refused("it is only read".to_owned()))
     }
 }
 

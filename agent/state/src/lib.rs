@@ -1,6 +1,5 @@
 //! States: values registered by the service, as trees that can be read, edited at a path and written back.
 
-mod aside;
 mod cell;
 mod digest;
 mod edit;
@@ -16,17 +15,17 @@ mod redact;
 mod registry;
 mod scrub;
 mod shapes;
-mod source;
 mod spelling;
 #[cfg(test)]
 mod tests;
+mod typed;
+mod worker;
 
 pub use cell::Place;
 pub use digest::{Keyed, same_in_constant_time};
 pub use error::StateError;
 pub use field::{FieldCell, ReadCell};
-pub use handle::Change as Edited;
-pub use handle::{Check, Checked, Later, State, add_checks, add_keys, read_only, writable};
+pub use handle::StateHandle;
 pub use held::{add_asked, take_asked};
 pub use live::Live;
 pub use origin::Origin;
@@ -34,4 +33,5 @@ pub use redact::Redactor;
 pub use registry::States;
 pub use scrub::{Scrubber, Shown};
 pub use shapes::has_secret_shape;
-pub use source::StateHandle;
+pub use typed::Change as Edited;
+pub use typed::{Check, Checked, Later, State, add_checks, add_keys, read_only, writable};

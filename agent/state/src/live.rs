@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::cell::{Cell, Held};
+use crate::cell::{AccessError, Cell};
 use crate::edit::Edit;
 use debug_base::{BootTime, Outside, Wait};
 
@@ -135,13 +135,13 @@ impl<T: Send + Sync + 'static> Cell for Live<T> {
 
     const TIMED: bool = true;
 
-    fn look<R>(&self, _: Wait, look: impl FnOnce(&T) -> R) -> Result<R, Held> {
+    fn look<R>(&self, _: Wait, look: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         // The agent's reference may be the last one: the value then drops here, behind the fence.
         let value = Outside::new(self.load());
         Ok(look(value.get()))
     }
 
-    fn swap(&self, _: Wait, edit: &mut Edit<T>) -> Result<(), Held> {
+    fn swap(&self, _: Wait, edit: &mut Edit<T>) -> Result<(), AccessError> {
         let found = Outside::new(self.0.load_full());
         let value = Outside::new(found.get().value().clone());
         let now = if edit.keeps_value {

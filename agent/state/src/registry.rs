@@ -3,8 +3,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::error::StateError;
 use crate::field::{Closed, Fields};
-use crate::handle::{Change, Checked, Later, State};
 use crate::redact::Redactor;
+use crate::typed::{Change, Checked, Later, State};
 use debug_base::{Found, Path, Tree, Wait, known_names};
 
 /// The registered states, by name. Every path begins with the state's name.

@@ -83,7 +83,7 @@ pub(super) fn read_only<H: StateHandle>(name: &str, handle: H) -> Arc<dyn State>
 where
     H::Value: Serialize,
 {
-    handle::read_only(Path(vec![name.to_owned()]), handle.place())
+    typed::read_only(Path(vec![name.to_owned()]), handle.place())
 }
 
 /// A writable state.
@@ -91,7 +91,7 @@ pub(super) fn writable<H: StateHandle>(name: &str, handle: H) -> Arc<dyn State>
 where
     H::Value: Serialize + serde::de::DeserializeOwned + PartialEq,
 {
-    handle::writable(Path(vec![name.to_owned()]), handle.place())
+    typed::writable(Path(vec![name.to_owned()]), handle.place())
 }
 
 pub(super) trait Set {

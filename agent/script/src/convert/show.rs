@@ -210,7 +210,7 @@ fn object(value: &Dynamic) -> String {
         leaf.to_string()
     } else if let Some(big) = value.read_lock::<BigInteger>() {
         big.to_string()
-    } else if let Some(sentence) = values::said(value) {
+    } else if let Some(sentence) = values::message_text(value) {
         sentence
     } else if let Some(path) = handle::path_of(value) {
         format!("‹{path}›")

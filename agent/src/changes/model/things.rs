@@ -70,7 +70,7 @@ enum Leaf {
     Weight(u64),
     Note(u64),
     Names,
-    Marks,
+    ActiveMarker,
     On(usize),
     Proxy,
 }
@@ -284,7 +284,7 @@ impl World {
                 (
                     path.to_owned(),
                     set(names),
-                    vec![(if which.is_multiple_of(2) { Leaf::Names } else { Leaf::Marks }, None)],
+                    vec![(if which.is_multiple_of(2) { Leaf::Names } else { Leaf::ActiveMarker }, None)],
                 )
             }
             7 => {
@@ -324,7 +324,7 @@ impl World {
         let undone = patiently(|| held.change.undo(held.lease, Wait::AGENT));
         let undone = undone.map_err(|error| format!("lease {}: {error}", held.lease))?;
         if let Some(conflict) = &undone.conflict {
-            if held.leaves.iter().any(|(leaf, _)| matches!(leaf, Leaf::Names | Leaf::Marks)) {
+            if held.leaves.iter().any(|(leaf, _)| matches!(leaf, Leaf::Names | Leaf::ActiveMarker)) {
                 return Err(format!("a set ended as a conflict: {}", conflict.why));
             }
             self.left.extend(held.leaves);
@@ -465,7 +465,7 @@ impl World {
         if !is_held(Leaf::Names) && live.names != self.own.names {
             return Err(format!("the names are {:?}, the service has {:?}", live.names, self.own.names));
         }
-        if !is_held(Leaf::Marks) && live.marks != self.own.marks {
+        if !is_held(Leaf::ActiveMarker) && live.marks != self.own.marks {
             return Err(format!("the marks are {:?}, the service has {:?}", live.marks, self.own.marks));
         }
         Ok(())

@@ -7,17 +7,17 @@ use crate::core::Core;
 use crate::effect::Options;
 use crate::execute::{count, rows};
 use crate::gate;
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 use debug_lease::Lease;
 use debug_points::{Failed, Kind, LayerInfo, Makes, PointInfo};
 
 /// All points.
-pub(super) fn all(core: &Core, run: &Run) -> Dynamic {
+pub(super) fn all(core: &Core, run: &EvalContext) -> Dynamic {
     rows(points(core, run).iter().map(|point| row(core, run, point)))
 }
 
 /// All points; in a plan with the layers that they would have.
-fn points(core: &Core, run: &Run) -> Vec<PointInfo> {
+fn points(core: &Core, run: &EvalContext) -> Vec<PointInfo> {
     let mut points = core.exposed.points.points();
     if !run.is_planning() {
         return points;
@@ -46,7 +46,7 @@ fn planned_layers(leases: &[Lease], point: &PointInfo) -> Vec<LayerInfo> {
 }
 
 /// The point of that name; a list of points if several functions share the name.
-pub(super) fn one(core: &Core, run: &Run, name: &str) -> Option<Dynamic> {
+pub(super) fn one(core: &Core, run: &EvalContext, name: &str) -> Option<Dynamic> {
     let points = points(core, run);
     let mut found: Vec<&PointInfo> = points.iter().filter(|point| point.name == name).collect();
     let whole = |point: &PointInfo| {
@@ -82,7 +82,7 @@ pub(crate) fn answers_before(point: &PointInfo) -> String {
 }
 
 /// The last failure of a patch, for its row in `leases()`.
-pub(super) fn failing(core: &Core, run: &Run, lease: &Lease) -> Option<String> {
+pub(super) fn failing(core: &Core, run: &EvalContext, lease: &Lease) -> Option<String> {
     let Resource::Point(name) = lease.target() else { return None };
     let layers = core.exposed.points.find(name)?.layers();
     let layer = layers.iter().find(|layer| layer.lease() == lease.id)?;
@@ -97,14 +97,14 @@ pub(super) fn failing(core: &Core, run: &Run, lease: &Lease) -> Option<String> {
 
 /// The text of a failure may hold data that passed through the point: it is shown to the patch's owner and to operators
 /// who may patch the point.
-fn shown(core: &Core, run: &Run, point: &str, owner: &str, last: &Failed) -> String {
+fn shown(core: &Core, run: &EvalContext, point: &str, owner: &str, last: &Failed) -> String {
     if *owner == run.session.operator.name || gate::may_patch(core.door(), run, point, &Options::default()) {
         return core.exposed.scrub(&last.to_string());
     }
     format!("in call {} (why is told to its owner)", last.call)
 }
 
-fn row(core: &Core, run: &Run, point: &PointInfo) -> Vec<(&'static str, Dynamic)> {
+fn row(core: &Core, run: &EvalContext, point: &PointInfo) -> Vec<(&'static str, Dynamic)> {
     let layers: rhai::Array = point.layers.iter().map(|layer| count(layer.lease)).collect();
     let arguments: rhai::Array = point
         .arguments
@@ -144,7 +144,7 @@ fn row(core: &Core, run: &Run, point: &PointInfo) -> Vec<(&'static str, Dynamic)
     ]
 }
 
-fn top_owner(core: &Core, run: &Run, point: &PointInfo) -> String {
+fn top_owner(core: &Core, run: &EvalContext, point: &PointInfo) -> String {
     let top = point.layers.last().map(|layer| layer.lease);
     top.and_then(|id| run.lease(&core.changes, id).ok()).map(|lease| lease.owner).unwrap_or_default()
 }

@@ -9,8 +9,8 @@ use crate::effect::Refusal;
 use crate::effect::{Effect, Guarding, Proposal};
 use crate::execute::{broken, ended, holds};
 use crate::gate::{self};
+use crate::session::context::EvalContext;
 use crate::session::planning::Planning;
-use crate::session::run::Run;
 use debug_base::{BootTime, Path};
 use debug_lease::{ChangeError, EndError, Lease, Phase};
 
@@ -18,7 +18,7 @@ use debug_lease::{ChangeError, EndError, Lease, Phase};
 ///
 /// # Errors
 /// As executing it would fail.
-pub(super) fn effect(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> Result<(), Refusal> {
+pub(super) fn effect(core: &Core, run: &EvalContext, effect: &Effect, now: BootTime) -> Result<(), Refusal> {
     match effect {
         Effect::Change(proposal) => make(core, run, proposal, now),
         Effect::Revert { lease } => revert(core, run, lease),
@@ -75,14 +75,14 @@ pub(super) fn effect(core: &Core, run: &Run, effect: &Effect, now: BootTime) -> 
 }
 
 /// Calls `what` with the current plan.
-fn with<R>(run: &Run, what: impl FnOnce(&mut Planning) -> R) -> Option<R> {
+fn with<R>(run: &EvalContext, what: impl FnOnce(&mut Planning) -> R) -> Option<R> {
     let mut result = None;
     run.planning(|planning| result = Some(what(planning)));
     result
 }
 
 /// The checks of `execute`'s `make`, in its order: the guard, the snapshot before, the change.
-fn make(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<(), Refusal> {
+fn make(core: &Core, run: &EvalContext, proposal: &Proposal, now: BootTime) -> Result<(), Refusal> {
     let id = with(run, |planning| planning.leases.next(&core.changes.leases)).unwrap_or_default();
     if let Some(guard) = &proposal.guard {
         holds_now(core, id, guard)?;
@@ -98,13 +98,13 @@ fn make(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) -> Result<()
 }
 
 /// Adds a refused change to the overlay, so that the plan goes on as if it had been made.
-pub(super) fn go_on(core: &Core, run: &Run, proposal: &Proposal, now: BootTime) {
+pub(super) fn go_on(core: &Core, run: &EvalContext, proposal: &Proposal, now: BootTime) {
     let id = with(run, |planning| planning.leases.next(&core.changes.leases)).unwrap_or_default();
     // If the change could not be made anyway, the verdict says why.
     drop(put(core, run, proposal, id, now));
 }
 
-fn put(core: &Core, run: &Run, proposal: &Proposal, id: u64, now: BootTime) -> Result<(), Refusal> {
+fn put(core: &Core, run: &EvalContext, proposal: &Proposal, id: u64, now: BootTime) -> Result<(), Refusal> {
     let lease = gate::lease_of(run, proposal, id, now)?;
     let others: Vec<u64> = run.leases(&core.changes).iter().map(|lease| lease.id).collect();
     let made = with(run, |planning| {
@@ -134,7 +134,7 @@ fn holds_now(core: &Core, lease: u64, guard: &Guarding) -> Result<(), Refusal> {
     holds(core, lease, guard).map(drop).map_err(|why| broken(&why))
 }
 
-fn revert(core: &Core, run: &Run, lease: &Lease) -> Result<(), Refusal> {
+fn revert(core: &Core, run: &EvalContext, lease: &Lease) -> Result<(), Refusal> {
     let found = run.lease(&core.changes, lease.id).map_err(|e| ended(&e))?;
     if found.owner != lease.owner {
         return Err(ended(&EndError::Owner(lease.id)));
@@ -152,7 +152,7 @@ fn revert(core: &Core, run: &Run, lease: &Lease) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn settle(core: &Core, run: &Run, lease: &Lease, force: bool) -> Result<(), Refusal> {
+fn settle(core: &Core, run: &EvalContext, lease: &Lease, force: bool) -> Result<(), Refusal> {
     crate::execute::not_own_above(core, run, lease.id, force)?;
     if force && let Some((path, _)) = lease.change.write() {
         let left = lease.change.left();
@@ -170,7 +170,7 @@ fn settle(core: &Core, run: &Run, lease: &Lease, force: bool) -> Result<(), Refu
 
 fn snapshot_of(
     core: &Core,
-    run: &Run,
+    run: &EvalContext,
     name: String,
     parts: Vec<(Path, debug_base::Tree)>,
     now: BootTime,

@@ -8,7 +8,7 @@ use super::super::{Refusal, claim};
 use super::*;
 use crate::changes::WriteChange;
 use crate::effect::{Options, Proposal};
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 use crate::session::{Session, Who};
 use debug_base::NonEmpty;
 use debug_base::Tree;
@@ -36,7 +36,7 @@ fn with_list(folder: &tempfile::TempDir) -> (Core, Arc<Mutex<Vec<Named>>>) {
     (core, list)
 }
 
-fn run(core: &Core, name: &str, role: &str) -> Run {
+fn run(core: &Core, name: &str, role: &str) -> EvalContext {
     let who =
         Who { spiffe: format!("spiffe://test/operator/{name}"), name: name.into(), roles: vec![role.into()] };
     let peer = "127.0.0.1:1".parse().unwrap();
@@ -49,7 +49,7 @@ fn run(core: &Core, name: &str, role: &str) -> Run {
         Outbox::new(1 << 20),
         "development".into(),
     );
-    Run::new(Arc::new(session), 1, Arc::new(AtomicBool::new(false)), 7, Some(After::Revert), false)
+    EvalContext::new(Arc::new(session), 1, Arc::new(AtomicBool::new(false)), 7, Some(After::Revert), false)
 }
 
 fn write(core: &Core, path: &str, value: i64) -> Arc<WriteChange> {
@@ -73,7 +73,7 @@ fn proposal(change: Arc<WriteChange>) -> Proposal {
 }
 
 /// The words of the refusal; `None` if the place was free.
-fn refused(core: &Core, run: &Run, proposal: &Proposal) -> Option<String> {
+fn refused(core: &Core, run: &EvalContext, proposal: &Proposal) -> Option<String> {
     match claim(core.door(), run, proposal, BootTime::now()) {
         Ok(_) => None,
         Err(Refusal::State { message, .. }) => Some(message),

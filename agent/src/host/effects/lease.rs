@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::effect::{Barred, Refusal};
 use crate::effect::{Effect, Options};
 use crate::execute::{self};
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
 use debug_base::leaves;
 use debug_base::{Path, Tree, Wait};
@@ -19,7 +19,7 @@ use debug_lease::{Conflict, Lease};
 /// The settlement of a conflict. To force it is to write in the places that the service changed.
 pub(super) fn settle(
     core: &Core,
-    run: &Run,
+    run: &EvalContext,
     function: &'static Function,
     lease: Lease,
     forced: Option<&Conflict>,
@@ -66,6 +66,6 @@ pub(super) fn put_by_force(lease: &Lease) -> Option<(Path, Tree)> {
 }
 
 /// A lease in force. Without one there is no effect, so nothing is permitted that policy did not decide about.
-pub(super) fn lease(core: &Core, run: &Run, id: u64) -> Result<Box<Lease>, Refusal> {
+pub(super) fn lease(core: &Core, run: &EvalContext, id: u64) -> Result<Box<Lease>, Refusal> {
     run.lease(&core.changes, id).map(Box::new).map_err(|error| execute::ended(&error))
 }

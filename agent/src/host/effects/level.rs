@@ -15,7 +15,7 @@ use crate::effect::{Effect, Options, Proposal};
 use crate::host::arguments::{options, text, usage};
 use debug_base::NonEmpty;
 
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 
 /// The levels by name, from the least verbose.
 const LEVELS: [(&str, LevelFilter); 6] = [
@@ -33,7 +33,7 @@ const LEVELS: [(&str, LevelFilter); 6] = [
 /// Wrong arguments.
 pub(super) fn log_level(
     core: &Arc<Core>,
-    run: &Run,
+    run: &EvalContext,
     function: &'static Function,
     target: Option<Dynamic>,
     level: Option<Dynamic>,
@@ -63,7 +63,7 @@ fn parse(function: &Function, text: &str) -> Result<LevelFilter, Refusal> {
 
 fn form(
     core: &Arc<Core>,
-    run: &Run,
+    run: &EvalContext,
     function: &'static Function,
     target: String,
     level: LevelFilter,

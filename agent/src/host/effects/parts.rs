@@ -13,7 +13,7 @@ use crate::execute::PatchView;
 use crate::gate::{self};
 use crate::host::answers;
 use crate::host::arguments::usage;
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 use debug_base::leaves;
 use debug_base::{Path, Tree};
 use debug_lease::Lease;
@@ -39,7 +39,7 @@ pub(super) fn state(path: &Path) -> Resource {
 /// Freezes the condition for a lease.
 pub(super) fn guarding(
     core: &Arc<Core>,
-    run: &Run,
+    run: &EvalContext,
     function: &'static Function,
     pointer: &FnPtr,
 ) -> Result<Guarding, Refusal> {
@@ -101,7 +101,7 @@ pub(super) fn stands_for(tree: &Tree) -> Option<(&'static str, &'static str)> {
 
 /// The leaves that frozen code reads by a literal path; the path itself if nothing is there or the operator could read
 /// none of it.
-pub(super) fn readable(core: &Core, run: &Run, path: &Path) -> Vec<Path> {
+pub(super) fn readable(core: &Core, run: &EvalContext, path: &Path) -> Vec<Path> {
     if !gate::could_read(core.door(), run, path) {
         return vec![path.clone()];
     }
@@ -109,7 +109,7 @@ pub(super) fn readable(core: &Core, run: &Run, path: &Path) -> Vec<Path> {
 }
 
 /// The leases that this operator may end: their own, and those that policy lets them revert.
-pub(crate) fn revertible(core: &Core, run: &Run) -> Vec<Lease> {
+pub(crate) fn revertible(core: &Core, run: &EvalContext) -> Vec<Lease> {
     let mine = &run.session.operator.name;
     let may = |lease: &debug_lease::Lease| {
         let asks = [lease.target().clone(), Resource::Lease(lease.owner.clone())];

@@ -14,7 +14,7 @@ use crate::effect::{Effect, Options, Proposal};
 use crate::execute::PatchView;
 use crate::host::answers;
 use crate::host::arguments::usage;
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
 use debug_base::Path;
 use debug_points::{Kind, Point};
@@ -24,7 +24,7 @@ use debug_script::unfrozen::Purpose;
 
 pub(super) fn patch(
     core: &Arc<Core>,
-    run: &Run,
+    run: &EvalContext,
     function: &'static Function,
     name: &str,
     code: Option<Dynamic>,
@@ -88,7 +88,12 @@ pub(super) fn patch(
 
 /// Looks up a point by name. A route without any request so far is found only with `unseen`, and is listed once its
 /// patch is made.
-pub(super) fn find_point(core: &Core, run: &Run, name: &str, options: &Options) -> Result<Point, Refusal> {
+pub(super) fn find_point(
+    core: &Core,
+    run: &EvalContext,
+    name: &str,
+    options: &Options,
+) -> Result<Point, Refusal> {
     if let Some(point) = core.exposed.points.find(name) {
         return Ok(point);
     }

@@ -7,13 +7,13 @@ use crate::core::Core;
 use crate::effect::{Barred, Refusal};
 use crate::effect::{Effect, Options};
 use crate::execute::missing::state_refusal;
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 use debug_base::{Path, Tree};
 use debug_base::{is_container, leaves};
 use debug_state::StateError;
 
 /// A read of a path, with the leaves that policy decides about.
-pub(crate) fn read(core: &Core, run: &Run, path: &Path) -> Effect {
+pub(crate) fn read(core: &Core, run: &EvalContext, path: &Path) -> Effect {
     let barred = Barred::named(HostFunction::Get.row(), state(path), Options::default());
     if let Some(barred) = barred.unless_allowed(core.door(), run) {
         return barred;
@@ -22,14 +22,19 @@ pub(crate) fn read(core: &Core, run: &Run, path: &Path) -> Effect {
 }
 
 /// As [`read`], for a path that policy could allow and that the eval has read already.
-pub(crate) fn read_found(core: &Core, run: &Run, path: &Path, found: Result<Tree, StateError>) -> Effect {
+pub(crate) fn read_found(
+    core: &Core,
+    run: &EvalContext,
+    path: &Path,
+    found: Result<Tree, StateError>,
+) -> Effect {
     let formed = found
         .map(|value| Effect::Read { path: path.clone(), leaves: leaves(path, &value), value })
         .map_err(|error| state_refusal(core, run, &error));
     possible(formed, HostFunction::Get.row(), state(path), Options::default())
 }
 
-pub(super) fn reveal(core: &Core, run: &Run, path: Path) -> Result<Effect, Refusal> {
+pub(super) fn reveal(core: &Core, run: &EvalContext, path: Path) -> Result<Effect, Refusal> {
     let value = run.look(&core.exposed, &path).map_err(|e| state_refusal(core, run, &e))?;
     if is_container(&value) {
         return Err(Refusal::state(

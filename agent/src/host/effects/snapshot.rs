@@ -16,7 +16,7 @@ use crate::effect::{Effect, Options};
 use crate::execute::missing::state_refusal;
 use crate::gate::{self, Standing};
 use crate::host::arguments::{path, text, usage};
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
 use debug_base::leaves;
 use debug_base::{Evidence, Path, Tree, Unreadable};
@@ -25,7 +25,7 @@ use debug_state::StateError;
 /// A snapshot of the given paths, or of every state.
 pub(super) fn snapshot(
     core: &Core,
-    run: &Run,
+    run: &EvalContext,
     function: &'static Function,
     name: Option<Dynamic>,
     paths: Option<Dynamic>,
@@ -89,7 +89,7 @@ pub(super) fn unreadable(error: &StateError) -> Tree {
 
 pub(super) fn find_snapshot(
     core: &Core,
-    run: &Run,
+    run: &EvalContext,
     function: &'static Function,
     name: Option<Dynamic>,
 ) -> Result<Snapshot, Refusal> {
@@ -104,7 +104,12 @@ pub(super) fn find_snapshot(
 
 /// The differences from a snapshot. Policy decides about everything that is compared: that nothing differs is an
 /// answer, too.
-pub(super) fn diff(core: &Core, run: &Run, function: &'static Function, snapshot: &Snapshot) -> Effect {
+pub(super) fn diff(
+    core: &Core,
+    run: &EvalContext,
+    function: &'static Function,
+    snapshot: &Snapshot,
+) -> Effect {
     for (path, _) in snapshot.parts.iter() {
         if let Some(barred) = Barred::read(function, path).unless_allowed(core.door(), run) {
             return barred;
@@ -151,7 +156,7 @@ pub(super) fn diff(core: &Core, run: &Run, function: &'static Function, snapshot
 /// One change for each part that differs, at the deepest path that contains all its differences.
 pub(super) fn restore(
     core: &Arc<Core>,
-    run: &Run,
+    run: &EvalContext,
     function: &'static Function,
     snapshot: &Snapshot,
     options: Options,
@@ -232,7 +237,7 @@ pub(super) fn above_moved(path: Vec<String>, places: &[Vec<String>], then: &Tree
 /// of leases at no target, so that the gate refuses it.
 pub(super) fn stacked(
     core: &Core,
-    run: &Run,
+    run: &EvalContext,
     changes: &[(Path, Tree)],
     options: &Options,
 ) -> Result<Vec<Options>, Refusal> {

@@ -13,7 +13,7 @@ use crate::effect::{Barred, Refusal};
 use crate::effect::{Effect, Options, Proposal};
 use crate::execute::missing::{filled, state_refusal};
 use crate::gate::{self};
-use crate::session::run::Run;
+use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
 use debug_base::leaves;
 use debug_base::{Path, Tree, Wait};
@@ -23,7 +23,7 @@ use debug_state::{Checked, StateError};
 /// A write. It is checked in full against the live state first, so that a change that would fail is never made.
 pub(crate) fn set(
     core: &Arc<Core>,
-    run: &Run,
+    run: &EvalContext,
     function: &'static Function,
     path: Path,
     value: Dynamic,
@@ -38,13 +38,13 @@ pub(crate) fn set(
 }
 
 /// The id of the lease that a change at `target` must name in `over`.
-pub(super) fn stacked_at(core: &Core, run: &Run, target: &Resource) -> Option<u64> {
+pub(super) fn stacked_at(core: &Core, run: &EvalContext, target: &Resource) -> Option<u64> {
     gate::unagreed(run, &gate::standing(core.door(), run, target).ok()?).map(|lease| lease.id)
 }
 
 pub(super) fn write(
     core: &Arc<Core>,
-    run: &Run,
+    run: &EvalContext,
     function: &'static Function,
     path: Path,
     value: Dynamic,
@@ -67,7 +67,7 @@ pub(super) fn write(
 
 pub(super) fn write_tree(
     core: &Arc<Core>,
-    run: &Run,
+    run: &EvalContext,
     function: &'static Function,
     path: Path,
     after: Tree,
@@ -134,7 +134,7 @@ pub(super) fn write_tree(
 /// The value at a path, the new value, and its spelling if the type spells it differently from what was given.
 pub(super) fn checked(
     core: &Core,
-    run: &Run,
+    run: &EvalContext,
     path: &Path,
     after: Tree,
 ) -> Result<(Checked, Tree, Option<String>), Refusal> {
@@ -170,6 +170,10 @@ pub(super) fn spelled(core: &Core, path: &Path, value: &Tree) -> Option<String> 
 }
 
 /// The write, if there is one, without which the path would not exist.
-pub(super) fn outlived(core: &Core, run: &Run, path: &Path) -> Result<Option<(u64, Vec<String>)>, Refusal> {
+pub(super) fn outlived(
+    core: &Core,
+    run: &EvalContext,
+    path: &Path,
+) -> Result<Option<(u64, Vec<String>)>, Refusal> {
     run.outlived(&core.changes, path).map_err(|e| Refusal::state(e.to_string(), "try again"))
 }

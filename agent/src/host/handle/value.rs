@@ -4,7 +4,7 @@ use rhai::{Dynamic, EvalAltResult, EvalContext, FuncRegistration, Module, Native
 
 use debug_script::handle::whole;
 
-use super::{Fallible, Handle, contents, error, path_of, write};
+use super::{Fallible, PathHandle, contents, error, path_of, write};
 use crate::host::{self, EvalTag};
 use debug_base::Path;
 use debug_script::{convert, library, meter};
@@ -14,21 +14,23 @@ const CHANGERS: [&str; 7] = ["clear", "insert", "pop", "push", "remove", "revers
 
 pub(super) fn register(module: &mut Module) {
     // Rhai itself evaluates comparisons of different types, always to `false`.
-    FuncRegistration::new("==").set_into_module(module, |a: Handle, b: Dynamic| same(Dynamic::from(a), b));
-    FuncRegistration::new("==").set_into_module(module, |a: Dynamic, b: Handle| same(a, Dynamic::from(b)));
+    FuncRegistration::new("==")
+        .set_into_module(module, |a: PathHandle, b: Dynamic| same(Dynamic::from(a), b));
+    FuncRegistration::new("==")
+        .set_into_module(module, |a: Dynamic, b: PathHandle| same(a, Dynamic::from(b)));
     FuncRegistration::new("!=")
-        .set_into_module(module, |a: Handle, b: Dynamic| same(Dynamic::from(a), b).map(|same| !same));
+        .set_into_module(module, |a: PathHandle, b: Dynamic| same(Dynamic::from(a), b).map(|same| !same));
     FuncRegistration::new("!=")
-        .set_into_module(module, |a: Dynamic, b: Handle| same(a, Dynamic::from(b)).map(|same| !same));
+        .set_into_module(module, |a: Dynamic, b: PathHandle| same(a, Dynamic::from(b)).map(|same| !same));
     for name in ["<", "<=", ">", ">="] {
         FuncRegistration::new(name)
-            .set_into_module(module, move |a: Handle, _: Dynamic| no_order(name, &a.path));
+            .set_into_module(module, move |a: PathHandle, _: Dynamic| no_order(name, &a.path));
         FuncRegistration::new(name)
-            .set_into_module(module, move |_: Dynamic, b: Handle| no_order(name, &b.path));
+            .set_into_module(module, move |_: Dynamic, b: PathHandle| no_order(name, &b.path));
     }
     FuncRegistration::new("+=").with_purity(true).set_into_module(
         module,
-        |ctx: NativeCallContext<'_>, handle: &mut Handle, more: Dynamic| {
+        |ctx: NativeCallContext<'_>, handle: &mut PathHandle, more: Dynamic| {
             add(&host::tag(&ctx)?, &handle.path, more)
         },
     );
@@ -45,7 +47,7 @@ fn no_order(operator: &str, path: &Path) -> Fallible<bool> {
 /// `config.hosts += ["x"]`.
 pub(crate) fn add(tag: &EvalTag, path: &Path, more: Dynamic) -> Fallible<()> {
     let code = path.as_code().unwrap_or_else(|| "state".to_owned());
-    let Ok(mut items) = contents(tag, &Handle { path: path.clone() })?.into_array() else {
+    let Ok(mut items) = contents(tag, &PathHandle { path: path.clone() })?.into_array() else {
         let what = format!("`+=` is not there for maps, and `{path}` is one");
         return Err(error(format!("{what}; write an entry of it: `{code}[\"name\"] = value`")));
     };

@@ -18,7 +18,7 @@ where
     V: Serialize + serde::de::DeserializeOwned + PartialEq + Send + Sync + 'static,
     E: std::fmt::Display,
 {
-    handle::writable(path.parse().unwrap(), Place::Shared(Arc::new(FieldCell::new(get, set))))
+    typed::writable(path.parse().unwrap(), Place::Shared(Arc::new(FieldCell::new(get, set))))
 }
 
 /// A number behind closures; the caller chooses what `set` does.
@@ -271,8 +271,8 @@ fn a_name_that_is_used_twice_costs_those_that_have_it() {
 #[test]
 fn what_is_only_read_is_shown_and_listed_so() {
     let read: Arc<dyn State> =
-        handle::read_only(path("mail.sent"), Place::Shared(Arc::new(ReadCell::new(|| 7_u64))));
-    let panics: Arc<dyn State> = handle::read_only(
+        typed::read_only(path("mail.sent"), Place::Shared(Arc::new(ReadCell::new(|| 7_u64))));
+    let panics: Arc<dyn State> = typed::read_only(
         path("mail.broken"),
         Place::Shared(Arc::new(ReadCell::new(|| -> u64 { panic!("get") }))),
     );

@@ -43,7 +43,7 @@ pub(crate) fn charged<R>(ask: impl FnOnce() -> R) -> R {
 }
 
 /// One eval.
-pub(crate) struct Run {
+pub(crate) struct EvalContext {
     /// The session it came from.
     pub(crate) session: Arc<Session>,
     /// The id of the call.
@@ -104,7 +104,7 @@ pub(crate) enum Step {
     Reverted(u64),
 }
 
-impl Run {
+impl EvalContext {
     /// An eval with the record number `record`.
     pub(crate) fn new(
         session: Arc<Session>,

@@ -1,4 +1,4 @@
-//! Marks a process with changes in force: a number that the service can read, an event in its log, and a file that
+//! ActiveMarker a process with changes in force: a number that the service can read, an event in its log, and a file that
 //! monitoring can read without attaching. None of them tells what was changed, by whom or why.
 
 use std::fs;
@@ -20,7 +20,7 @@ const NAME: &str = "active.json";
 const NEW: &str = "active.json.new";
 
 /// The marks of one process.
-pub(crate) struct Marks {
+pub(crate) struct ActiveMarker {
     folder: PathBuf,
     inner: Mutex<Inner>,
 }
@@ -37,7 +37,7 @@ struct Inner {
     over: bool,
 }
 
-impl Marks {
+impl ActiveMarker {
     /// Begins the marks in a folder. It creates the folder if needed, and removes the file of a process that died.
     ///
     /// # Errors
@@ -149,10 +149,10 @@ fn replace(folder: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn marks() -> (tempfile::TempDir, PathBuf, Marks) {
+    fn marks() -> (tempfile::TempDir, PathBuf, ActiveMarker) {
         let folder = tempfile::tempdir().unwrap();
         let active = folder.path().join("active");
-        let (marks, made) = Marks::begin(active.clone());
+        let (marks, made) = ActiveMarker::begin(active.clone());
         made.unwrap();
         (folder, active, marks)
     }
@@ -202,7 +202,7 @@ mod tests {
         marks.write(TWO).unwrap();
         marks.end(TWO);
         assert!(active.join(NAME).exists());
-        Marks::begin(active.clone()).1.unwrap();
+        ActiveMarker::begin(active.clone()).1.unwrap();
         assert!(!active.join(NAME).exists());
     }
 
@@ -224,7 +224,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("active");
         fs::write(&file, "in the way").unwrap();
-        let (marks, made) = Marks::begin(file.clone());
+        let (marks, made) = ActiveMarker::begin(file.clone());
         made.unwrap_err();
         assert!(marks.beats(), "it is tried again");
         marks.write(TWO).unwrap();

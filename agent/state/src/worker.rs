@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cell::{BETWEEN_TRIES, Held};
+use crate::cell::{AccessError, BETWEEN_TRIES};
 use crate::edit::Ticket;
 use debug_base::{Panicked, Wait, fenced};
 
@@ -24,21 +24,21 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// The thread: started on first use, ends when this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Aside {
+pub(crate) struct Worker {
     jobs: Mutex<Option<Sender<Job>>>,
     /// Set while one question is pending: abandoned questions must not pile up.
     occupied: Arc<AtomicBool>,
 }
 
-impl Aside {
+impl Worker {
     /// Runs `work` on the thread and waits for the answer within the patience of `wait`. An abandoned write is not started,
     /// or is rolled back.
     pub(crate) fn ask<R: Send + 'static>(
         &self,
         wait: Wait,
         ticket: Option<&Ticket>,
-        work: impl FnOnce() -> Result<R, Held> + Send + 'static,
-    ) -> Result<R, Held> {
+        work: impl FnOnce() -> Result<R, AccessError> + Send + 'static,
+    ) -> Result<R, AccessError> {
         let patience = match wait {
             Wait::Try => IN_A_PATCH,
             Wait::Bounded(longest) => longest.max(ON_OUR_THREADS),
@@ -47,21 +47,21 @@ impl Aside {
         let began = Instant::now();
         while self.occupied.swap(true, Ordering::AcqRel) {
             if patience <= began.elapsed() {
-                return Err(Held::Busy);
+                return Err(AccessError::Busy);
             }
             thread::sleep(BETWEEN_TRIES);
         }
         let (answer, answered) = channel();
         let occupied = self.occupied.clone();
         let sent = self.send(Box::new(move || {
-            let done = fenced(work).unwrap_or_else(|Panicked| Err(Held::Panicked("being asked")));
+            let done = fenced(work).unwrap_or_else(|Panicked| Err(AccessError::Panicked("being asked")));
             occupied.store(false, Ordering::Release);
             // The caller may have stopped waiting; then the answer is dropped here.
             let _ = fenced(|| drop(answer.send(done)));
         }));
         if sent.is_err() {
             self.occupied.store(false, Ordering::Release);
-            return Err(Held::Busy);
+            return Err(AccessError::Busy);
         }
         wait_for(&answered, patience.saturating_sub(began.elapsed()), ticket)
     }
@@ -79,19 +79,19 @@ impl Aside {
 }
 
 fn wait_for<R>(
-    answered: &Receiver<Result<R, Held>>,
+    answered: &Receiver<Result<R, AccessError>>,
     patience: Duration,
     ticket: Option<&Ticket>,
-) -> Result<R, Held> {
-    let gone = Err(Held::Panicked("being asked"));
+) -> Result<R, AccessError> {
+    let gone = Err(AccessError::Panicked("being asked"));
     match answered.recv_timeout(patience) {
         Ok(answer) => return answer,
         Err(RecvTimeoutError::Disconnected) => return gone,
         Err(RecvTimeoutError::Timeout) => {}
     }
-    let Some(ticket) = ticket else { return Err(Held::Busy) };
+    let Some(ticket) = ticket else { return Err(AccessError::Busy) };
     if ticket.give_up() {
-        return Err(Held::Busy);
+        return Err(AccessError::Busy);
     }
     match answered.recv_timeout(LONGEST_SET) {
         Ok(answer) => return answer,
@@ -99,7 +99,7 @@ fn wait_for<R>(
         Err(RecvTimeoutError::Timeout) => {}
     }
     if ticket.give_up_begun() {
-        return Err(Held::Busy);
+        return Err(AccessError::Busy);
     }
     // The value is in place; only the answer is still on its way.
     answered.recv().unwrap_or(gone)
