@@ -2,31 +2,38 @@
 
 pub(crate) mod guard;
 pub(crate) mod listing;
+mod meter;
 pub(crate) mod missing;
+mod patch_view;
 pub(crate) mod plan;
+mod refusals;
+mod rollback;
+mod rows;
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError, RwLock};
-
-use debug_policy::{Action, Mode, Request, Resource, format_duration};
+use debug_policy::{Mode, Resource, format_duration};
 use debug_wire::messages::Standing;
 use debug_wire::table::HostFunction;
-use rhai::{Array, Dynamic, INT, Map};
+use rhai::Dynamic;
 use serde_json::Value;
 
+pub(crate) use self::meter::{EFFECT, charge};
+pub(crate) use self::patch_view::{PatchView, script_log};
+use self::refusals::not_all;
+pub(crate) use self::refusals::{broken, ended, guarded_already, not_forced, not_kept, settled_before};
+use self::rollback::record_renewal;
+pub(crate) use self::rollback::undo;
+pub(crate) use self::rows::{count, difference_rows, rows};
 use crate::changes::guards::{self, Counts};
-use crate::changes::snapshot::{Snapshot, SnapshotError};
+use crate::changes::snapshot::Snapshot;
 use crate::core::Core;
 use crate::effect::Refusal;
 use crate::effect::{Effect, Guarding, Proposal};
 use crate::gate::{self, Opened, Permit};
 use crate::recorder::records;
 use crate::session::context::{EvalContext, Step};
-use crate::session::overlay::Overlay;
 use debug_base::NonEmpty;
 use debug_base::{BootTime, Path, Tree, Wait, roughly};
-use debug_lease::{Cause, ChangeError, EndError, Lease, overlaps};
-use debug_script::frozen::PatchHost;
+use debug_lease::{Cause, EndError, Lease, overlaps};
 use debug_script::{convert, values};
 use debug_state::Origin;
 
@@ -234,24 +241,6 @@ fn make(
     )))
 }
 
-/// The error for a lease that has a guard: it can have only one.
-pub(crate) fn guarded_already(id: u64) -> Refusal {
-    Refusal::state(format!("lease {id} has a guard already"), "one condition can say it all")
-}
-
-/// The error for a conflict that is settled already.
-pub(crate) fn settled_before(id: u64) -> Refusal {
-    Refusal::state(format!("lease {id} was settled before"), "nothing is left to do")
-}
-
-/// The error for a conflict that could not be reverted by force, with advice.
-pub(crate) fn not_forced(id: u64, error: &ChangeError) -> Refusal {
-    let help = format!(
-        "nothing was changed; `settle({id}, \"keep\")` leaves it so, and what stands there can be written by hand"
-    );
-    Refusal::state(error.to_string(), help)
-}
-
 /// Refuses to force a conflict at a place that the same eval has changed: its own change is undone if the eval fails,
 /// so the operator is not told to end that lease first.
 pub(crate) fn not_own_above(core: &Core, run: &EvalContext, id: u64, force: bool) -> Result<(), Refusal> {
@@ -270,14 +259,6 @@ pub(crate) fn not_own_above(core: &Core, run: &EvalContext, id: u64, force: bool
     }
 }
 
-/// The error for a snapshot that was not taken.
-pub(crate) fn not_kept(error: &SnapshotError) -> Refusal {
-    Refusal::state(
-        error.to_string(),
-        "`snapshots()` lists them; take it of fewer paths or under another name",
-    )
-}
-
 /// Checks that a guard holds now; one that does not must not be attached. Its counts start here.
 pub(crate) fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<Counts, String> {
     let counts = Counts::of(&guard.points);
@@ -286,10 +267,6 @@ pub(crate) fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<Counts,
         guards::Answer::Broken(seen) => Err(format!("the guard does not hold now: {seen}")),
         guards::Answer::Silent(why) => Err(format!("the guard cannot tell: {why}")),
     }
-}
-
-pub(crate) fn broken(why: &str) -> Refusal {
-    Refusal::state(why, "nothing was changed; a guard must be true before the change and stay so")
 }
 
 /// Attaches a guard; false if the lease has one already.
@@ -333,9 +310,6 @@ fn revert(core: &Core, run: &EvalContext, lease: &Lease) -> Result<Dynamic, Refu
     Ok(values::message(done))
 }
 
-/// The most changes that an error names one by one.
-const MAX_NAMED: usize = 20;
-
 /// Ends each of these leases separately, each behind the gate; returns what happened to each.
 ///
 /// # Errors
@@ -372,42 +346,6 @@ pub(crate) fn end_each(core: &Core, run: &EvalContext, leases: Vec<Lease>) -> Re
     let refusal = not_all(&done, &standing);
     run.stand(standing);
     Err(refusal)
-}
-
-/// The first [`MAX_NAMED`], and the number of further ones.
-fn named(mut all: impl Iterator<Item = String>) -> String {
-    let mut named: Vec<String> = all.by_ref().take(MAX_NAMED).collect();
-    let more = all.count();
-    named.extend((more > 0).then(|| format!("and {more} more")));
-    named.join(", ")
-}
-
-/// The error for leases that could not be ended.
-fn not_all(done: &[String], standing: &[Standing]) -> Refusal {
-    let stand =
-        named(standing.iter().map(|lease| format!("lease {} at {} ({})", lease.id, lease.target, lease.why)));
-    let ended = named(done.iter().cloned());
-    let ended = if ended.is_empty() { String::new() } else { format!("; ended: {ended}") };
-    let (standing, all) = (standing.len(), standing.len() + done.len());
-    Refusal::state(
-        format!("{standing} of {all} changes could not be ended yet: {stand}{ended}"),
-        "each is tried again until it has ended; `leases()` shows which stand",
-    )
-}
-
-/// The differences from a snapshot, as a list of maps; secrets are opaque.
-pub(crate) fn difference_rows(core: &Core, differences: &[(Path, Option<Tree>, Option<Tree>)]) -> Dynamic {
-    let shown = |path: &Path, tree: Option<&Tree>| match tree {
-        Some(tree) => convert::to_dynamic(tree, path, &core.recorder.keyed),
-        None => Dynamic::from("(nothing)"),
-    };
-    rows(differences.iter().map(|(path, then, now)| {
-        vec![
-            ("path", path.to_string().into()),
-            ("then", shown(path, then.as_ref())),
-            ("now", shown(path, now.as_ref())),
-        ]
-    }))
 }
 
 fn snapshot(
@@ -468,27 +406,6 @@ fn found_at(lease: &Lease, below: &[String]) -> Resource {
     }
 }
 
-pub(crate) fn ended(error: &EndError) -> Refusal {
-    let help = match error {
-        EndError::Ended { how: "conflict", .. } => {
-            "`settle(id, \"keep\")` leaves what the service changed, `settle(id, \"force\")` undoes the change all the same"
-        }
-        EndError::Unknown(_) => "`leases()` lists those in force",
-        EndError::Ended { how: "never made", .. } => "nothing is left to do; it changed nothing",
-        EndError::Ended { how: "conflict, settled", .. } => {
-            "nothing is left to do; what became of its conflict stands in the log"
-        }
-        EndError::Ended { .. } => "nothing is left to do; the record of its end says what stood there then",
-        EndError::Ending(_) => "look at `leases()` again",
-        EndError::Failing { .. } => "`leases()` shows it until it succeeds",
-        EndError::Busy(_) => "nothing was changed",
-        EndError::Owner(_) => "look at `leases()` and decide anew",
-        EndError::InForce(_) => "`revert(id)` ends it; only what ended as a conflict is settled",
-        EndError::Confirmed(_) => "`extend(id, ttl)` sets another deadline",
-    };
-    Refusal::state(error.to_string(), help)
-}
-
 fn renewed(lease: &Lease, confirm: bool, now: BootTime, sooner: bool) -> String {
     let word = if confirm { "confirmed" } else { "extended" };
     let left = roughly(lease.due().0.remaining(now));
@@ -499,139 +416,4 @@ fn renewed(lease: &Lease, confirm: bool, now: BootTime, sooner: bool) -> String 
     };
     let sooner = if sooner { ", sooner than before" } else { "" };
     format!("lease {} {word}: {} reverts in {left}{sooner}{lost}", lease.id, lease.target())
-}
-
-/// Records a renewal. `undone`: why the lease has its former terms again.
-fn record_renewal(core: &Core, run: &EvalContext, lease: &Lease, kind: &'static str, undone: Option<&str>) {
-    let by = if undone.is_some() { "agent" } else { &run.session.operator.name };
-    let body = serde_json::json!({
-        "lease": lease.id, "target": lease.target(), "owner": lease.owner, "by": by,
-        "eval": run.record_number(), "deadline_boot_ns": lease.deadline.0, "undone": undone,
-    });
-    core.recorder.append(vec![records::record(kind, body)]);
-    core.mark();
-}
-
-/// Writes one line to the service's log that cannot pose as the service's: with its own target, escaped, with its
-/// author.
-pub(crate) fn script_log(operator: &str, lease: Option<u64>, eval: Option<u64>, warn: bool, text: &str) {
-    let line = debug_base::escape(text);
-    if warn {
-        tracing::warn!(target: "debug_agent::script", operator, lease, eval, "{line}");
-    } else {
-        tracing::info!(target: "debug_agent::script", operator, lease, eval, "{line}");
-    }
-}
-
-/// Undoes the effects of a failed eval, newest first; returns the leases that were undone.
-pub(crate) fn undo(core: &Core, run: &EvalContext) -> Vec<u64> {
-    let mut undone = Vec::new();
-    for step in run.take_steps() {
-        match step {
-            Step::Made(id) => {
-                // A failure is recorded as an alarm and tried again by the revert thread.
-                core.see_to_end(id, &Cause::Undone, Wait::AGENT);
-                undone.push(id);
-            }
-            Step::Renewed { before, after } => {
-                let lost = core.sessions().get(&before.session).is_none_or(|session| session.is_gone());
-                if let Some(restored) = core.changes.leases.restore(&before, &after, lost, BootTime::now()) {
-                    record_renewal(core, run, &restored, "lease.extended", Some("its eval failed"));
-                    undone.push(before.id);
-                }
-            }
-            Step::Guarded(id) => core.changes.guards.remove(id),
-            Step::Mode(mode, reason) => run.session.set_mode(mode, reason),
-            Step::Reverted(_) => {}
-        }
-    }
-    undone
-}
-
-/// A list of maps as a Rhai value.
-pub(crate) fn rows(rows: impl IntoIterator<Item = Vec<(&'static str, Dynamic)>>) -> Dynamic {
-    let map = |row: Vec<(&'static str, Dynamic)>| {
-        Dynamic::from(row.into_iter().map(|(k, v)| (k.into(), v)).collect::<Map>())
-    };
-    rows.into_iter().map(map).collect::<Array>().into()
-}
-
-/// A count as a Rhai integer.
-pub(crate) fn count(number: u64) -> Dynamic {
-    INT::try_from(number).unwrap_or(INT::MAX).into()
-}
-
-/// What a patch sees of the service. The gate decides about its literal reads when the patch is made. Leaves may appear
-/// later, so every leaf that it reads is decided again, by its author's request of that time.
-pub(crate) struct PatchView {
-    core: Arc<Core>,
-    author: Request,
-    /// The planned values, while a plan is being made.
-    planned: Option<Overlay>,
-    permitted: RwLock<BTreeSet<Path>>,
-}
-
-/// The most permitted leaves that are cached; policy decides about further ones each time.
-const MAX_PERMITTED: usize = 10_000;
-
-impl PatchView {
-    /// The view of a patch of this eval's operator. The gate decides about its literal reads as part of the change.
-    pub(crate) fn new(core: &Arc<Core>, run: &EvalContext) -> Self {
-        let author = run.request(Action::Read, Resource::Agent);
-        Self { core: core.clone(), author, planned: run.overlay(), permitted: RwLock::default() }
-    }
-
-    fn is_permitted(&self, leaf: Path) -> bool {
-        if self.permitted.read().unwrap_or_else(PoisonError::into_inner).contains(&leaf) {
-            return true;
-        }
-        if !gate::may_read(self.core.door(), &self.author, &leaf) {
-            return false;
-        }
-        let mut permitted = self.permitted.write().unwrap_or_else(PoisonError::into_inner);
-        if permitted.len() < MAX_PERMITTED {
-            permitted.insert(leaf);
-        }
-        true
-    }
-}
-
-impl PatchHost for PatchView {
-    fn read(&self, path: &str) -> Result<Dynamic, String> {
-        let path = path.parse::<Path>().map_err(|e| e.to_string())?;
-        // Do not name the leaf that is not permitted: the service's log may have readers who must not know of it.
-        let unread =
-            || Err(format!("policy does not let the patch's author read all that is at `{path}` now"));
-        if !gate::might_read(self.core.door(), &self.author, &path) {
-            return unread();
-        }
-        let planned = self.planned.as_ref().and_then(|planned| planned.look(&self.core.exposed, &path));
-        let tree = planned.unwrap_or_else(|| self.core.exposed.read(&path, Wait::Try));
-        let tree = tree.map_err(|e| e.knowing(&[]).to_string())?;
-        if !debug_base::leaves(&path, &tree).into_vec().into_iter().all(|leaf| self.is_permitted(leaf)) {
-            return unread();
-        }
-        Ok(convert::to_dynamic(&tree, &path, &self.core.recorder.keyed))
-    }
-
-    fn log(&self, lease: u64, warn: bool, text: &str) {
-        if self.planned.is_some() {
-            return;
-        }
-        let owner = self.core.changes.leases.find(lease).map(|l| l.owner).unwrap_or_default();
-        script_log(&owner, Some(lease), None, warn, &self.core.exposed.scrub(text));
-    }
-}
-
-/// The cost of an effect in operations: its record takes about as long to write, and as much room on the disk, as that
-/// many operations take time.
-pub(crate) const EFFECT: u64 = 100;
-
-/// Charges an effect, and every byte that it writes into logs. A run that exceeds its budget ends after this effect.
-pub(crate) fn charge(effect: &Effect) {
-    let written = match effect {
-        Effect::Log { text, .. } => 1_000 + text.len() as u64,
-        _ => EFFECT,
-    };
-    debug_script::meter::charge(written);
 }
