@@ -470,5 +470,5 @@ pub(crate) fn settled_as(force: bool) -> &'static str {
 
 /// The policy's digest in hex, as the log has it.
 pub(crate) fn digest_of(policy: &Policy) -> String {
-    policy.digest().iter().map(|byte| format!("{byte:02x}")).collect()
+    debug_base::hex(&policy.digest())
 }

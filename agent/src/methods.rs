@@ -19,7 +19,7 @@ use crate::eval::{self, Submission};
 use crate::gate::{self, MethodPermit};
 use crate::recorder::records;
 use crate::session::{Session, Who};
-use debug_base::BootTime;
+use debug_base::{BootTime, base64, hex};
 use debug_net::{Client, Closed, Dispatch, Flow, Outbox, Refused};
 
 /// The dispatcher that the net thread hands calls to.
@@ -218,7 +218,7 @@ fn proof(core: &Core, session: &Session, params: ProofParams) -> Result<ProofRes
         .and_then(|index| core.recorder.log.record(index).ok().flatten())
         .and_then(|line| String::from_utf8(line).ok())
         .filter(|line| own_record(line, &session.operator.spiffe));
-    Ok(ProofResult { hashes: hashes.iter().map(base64).collect(), record })
+    Ok(ProofResult { hashes: hashes.iter().map(|hash| base64(hash)).collect(), record })
 }
 
 fn verify(
@@ -227,20 +227,12 @@ fn verify(
     message: &[u8],
     sig: &str,
 ) -> Result<(), String> {
-    use base64::Engine as _;
-    let sig = base64::engine::general_purpose::STANDARD
-        .decode(sig)
-        .map_err(|_| "it is no standard base64".to_owned())?;
+    let sig = debug_base::from_base64(sig).ok_or_else(|| "it is no standard base64".to_owned())?;
     debug_wire::signature::verify(certificate, algorithms, message, &sig).map_err(|e| e.to_string())
 }
 
 fn own_record(line: &str, operator: &str) -> bool {
     serde_json::from_str::<Value>(line).is_ok_and(|record| record["operator"] == operator)
-}
-
-pub(crate) fn base64(bytes: &[u8; 32]) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 fn too_many() -> Failure {
@@ -290,7 +282,7 @@ fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams,
     core.mark();
     let body = json!({
         "session": session.id, "operator": session.operator.spiffe, "roles": session.operator.roles,
-        "certificate": encode(&session.certificate), "exporter": hex(&session.exporter), "peer": session.peer.to_string(),
+        "certificate": base64(&session.certificate), "exporter": hex(&session.exporter), "peer": session.peer.to_string(),
         "client": version.chars().take(64).collect::<String>(), "policy": core.rules.policy_digest,
         "resumed": resumed.iter().map(|lease| lease.id).collect::<Vec<_>>(),
     });
@@ -313,7 +305,7 @@ fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams,
     let result = HelloResult {
         checkpoint: checkpoint.to_string(),
         // A client that knows a larger tree gets no proof, and detects that.
-        consistency: consistency.unwrap_or_default().iter().map(base64).collect(),
+        consistency: consistency.unwrap_or_default().iter().map(|hash| base64(hash)).collect(),
         operator: session.operator.spiffe.clone(),
         roles: session.operator.roles.clone(),
         session: session.id,
@@ -329,15 +321,6 @@ fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams,
 fn tree_size(checkpoint: &str) -> Option<u64> {
     let (text, _) = checkpoint.split_once("\n\n")?;
     Checkpoint::parse(&format!("{text}\n")).ok().map(|head| head.size)
-}
-
-fn encode(bytes: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl Dispatch for Methods {

@@ -12,7 +12,7 @@ pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Op
     if let Some(name) = names.iter().find(hyphened).filter(|_| 0 < length) {
         return Some(name);
     }
-    let measured = names.iter().map(|name| (distance(wanted, name, allowed), *name));
+    let measured = names.iter().map(|name| (bounded(wanted, name, allowed), *name));
     let near = measured
         .filter(|(distance, name)| *distance <= allowed && 2 * distance < length.max(name.chars().count()))
         .min_by_key(|(distance, _)| *distance);
@@ -23,9 +23,14 @@ pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Op
     near.map(|(_, name)| name).or_else(begun)
 }
 
+/// Edit distance: the number of insertions, deletions, replacements and swaps of neighbours that turn one text into the other.
+pub fn distance(from: &str, to: &str) -> usize {
+    bounded(from, to, usize::MAX - 1)
+}
+
 /// Edit distance by insertions, deletions, replacements and swaps of neighbours (optimal string alignment); `allowed + 1` if
 /// the lengths alone exceed `allowed`.
-fn distance(from: &str, to: &str, allowed: usize) -> usize {
+fn bounded(from: &str, to: &str, allowed: usize) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     if allowed < from.len().abs_diff(to.len()) {
         return allowed + 1;

@@ -5,7 +5,6 @@ use axum::response::Response;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use debug_base::{Known, Tree};
-use debug_points::distance;
 
 /// The text that replaces a secret.
 const SECRET: &str = "‹secret›";
@@ -56,7 +55,7 @@ pub(crate) fn from_tree(answer: Tree) -> Result<Response, String> {
 }
 
 fn unknown(key: &str) -> String {
-    let near = MEMBERS.into_iter().find(|known| distance(known, key) <= 2);
+    let near = MEMBERS.into_iter().find(|known| debug_base::distance(known, key) <= 2);
     let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
     format!("{EXPECTED}, and nothing else: it has `{key}`{near}")
 }

@@ -108,6 +108,7 @@ pub enum EndError {
 }
 
 /// Reserves a target for the next lease. Dropping it releases the target.
+#[must_use = "dropped, it releases the target"]
 pub struct Claim<'a> {
     leases: &'a Leases,
     /// Id of the future lease.

@@ -272,9 +272,9 @@ fn what_is_about_to_be_changed_is_kept_free_of_others() {
     for overlapping in ["state:config", "state:config.db", "state:config.db.port"] {
         assert_eq!(claim(overlapping).err(), Some("a test".to_owned()), "{overlapping}");
     }
-    claim("state:config.server").unwrap();
+    drop(claim("state:config.server").unwrap());
     drop(standing);
-    claim("state:config.db.port").unwrap();
+    drop(claim("state:config.db.port").unwrap());
 }
 
 #[test]

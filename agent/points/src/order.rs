@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use super::registry::{MAX_ROUTES, Registry, distance, route_name};
+use super::registry::{MAX_ROUTES, Registry, route_name};
 
 /// Maximum number of pending messages.
 const MAX_NEWS: usize = 20;
@@ -126,7 +126,7 @@ impl Registry {
     /// Advice on how to put a route behind a layer.
     fn way_behind(&self, layer: &str) -> String {
         let layers = self.order.layers.read().unwrap_or_else(PoisonError::into_inner);
-        let near = layers.iter().find(|known| distance(known, layer) <= layer.len().div_ceil(3));
+        let near = layers.iter().find(|known| debug_base::distance(known, layer) <= layer.len().div_ceil(3));
         match (layers.iter().any(|known| **known == *layer), near) {
             (true, _) => format!(
                 "add `agent.outside(\"{layer}\", ..)` to this route's router after the agent's layer: the one that is \

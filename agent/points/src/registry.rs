@@ -195,7 +195,7 @@ impl Registry {
         if let Some(found) = names.iter().find(|known| known.ends_with(&tail)) {
             return Some(found.clone());
         }
-        let mistakes = |known: &String| distance(known, name);
+        let mistakes = |known: &String| debug_base::distance(known, name);
         let best = names
             .iter()
             .filter(|known| known.len() <= MAX_COMPARED_LEN)
@@ -367,18 +367,4 @@ fn layer_info(layer: &Layer, now: BootTime) -> LayerInfo {
         failures: layer.failures(),
         last_failure: layer.last_failure(),
     }
-}
-
-/// Number of insertions, deletions and replacements of bytes that turn one name into the other.
-pub fn distance(a: &str, b: &str) -> usize {
-    let mut row = (0..=b.len()).collect::<Vec<_>>();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

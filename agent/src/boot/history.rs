@@ -46,7 +46,7 @@ impl History {
 
 /// Names a CA by the SHA-256 of its subject's DER, hex.
 pub(super) fn digest(subject: &[u8]) -> String {
-    Sha256::digest(subject).iter().map(|byte| format!("{byte:02x}")).collect()
+    debug_base::hex(&Sha256::digest(subject))
 }
 
 /// Reads the log once, after it was verified, for what this process must continue: open leases and the highest numbers.

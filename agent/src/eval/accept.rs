@@ -242,8 +242,9 @@ fn bind(
         let salt = decode_salt(&argument.salt);
         let commitment: Option<[u8; 32]> =
             salt.map(|salt| debug_wire::signature::secret_commitment(&salt, argument.value.as_bytes()));
-        let matches = commitment
-            .is_some_and(|c| payload.secret_args.get(name).is_some_and(|signed| *signed == hex(&c)));
+        let matches = commitment.is_some_and(|c| {
+            payload.secret_args.get(name).is_some_and(|signed| *signed == debug_base::hex(&c))
+        });
         if !matches {
             return Err(Failed::new(
                 Code::Params,
@@ -272,12 +273,7 @@ fn check_argument(name: &str) -> Result<(), Failed> {
 }
 
 fn decode_salt(text: &str) -> Option<[u8; 32]> {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.decode(text).ok()?.try_into().ok()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    debug_base::from_base64(text)?.try_into().ok()
 }
 
 /// Gives an eval's engine its host functions, its state names and its output.

@@ -1,10 +1,8 @@
-use std::fmt::Write;
-
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use debug_base::{Tree, feed};
+use debug_base::{Tree, feed, hex};
 
 /// Length of a shown fingerprint in bytes: enough to tell values apart by eye, too short for a search to confirm a value.
 const FINGERPRINT_LEN: usize = 4;
@@ -56,11 +54,4 @@ fn begun(key: &[u8; 32], tree: &Tree) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new((&*block).into());
     feed(tree, &mut |bytes| mac.update(bytes));
     mac
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // Writing to a string cannot fail.
-        text
-    })
 }
