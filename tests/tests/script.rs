@@ -33,7 +33,17 @@ fn fails(set: &mut Set, code: &str, said: &[&str]) {
     for part in said {
         assert!(text.contains(part), "{code}: `{part}` is not in: {text}");
     }
-    for internal in ["‹object›", "anon$", "core::ops", "debug_agent::", "Fn)", "(state"] {
+    for internal in [
+        "‹object›",
+        "anon$",
+        "core::ops",
+        "debug_agent::",
+        "debug_script::",
+        "debug_base::",
+        "debug_state::",
+        "Fn)",
+        "(state",
+    ] {
         assert!(!text.contains(internal), "{code}: {text}");
     }
 }

@@ -9,6 +9,7 @@ use crate::gate;
 use crate::session::context::EvalContext;
 use debug_base::{Path, Wait, nearest};
 use debug_script::frozen::explain;
+use debug_script::handle::PathHandle;
 use debug_script::roots::typed;
 use debug_script::words::{self, WORDS};
 
@@ -128,7 +129,8 @@ fn in_words(kind: &str) -> &str {
         "map" => "a map",
         "()" => "nothing",
         "Fn" => "a function",
-        "state" | "debug_agent::handle::PathHandle" => "a list or map of a state",
+        "state" => "a list or map of a state",
+        kind if kind == std::any::type_name::<PathHandle>() => "a list or map of a state",
         "range" | "range=" => "a range",
         kind if kind.contains("Range") => "a range",
         other => other,
