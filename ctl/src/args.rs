@@ -14,7 +14,7 @@ pub(crate) struct Cli {
 
 /// The text below the help.
 fn ends() -> String {
-    format!("Exit codes, each with one meaning:\n{}\n{STEPS}", crate::failure::exits())
+    format!("Exit codes, each with one meaning:\n{}\n{STEPS}", crate::ui::failure::exits())
 }
 
 const STEPS: &str = "\

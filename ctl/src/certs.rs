@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::failure::Failure;
+use crate::ui::failure::Failure;
 
 /// The subcommands of `certs`.
 #[derive(Debug, Subcommand)]
@@ -95,6 +95,6 @@ pub(crate) fn run(command: &Certs) -> Result<(), Failure> {
         Certs::Issue(args) => issue::issue(args)?,
         Certs::Crl(args) => crl::renew(args)?,
     };
-    crate::term::note(&report);
+    crate::ui::term::note(&report);
     Ok(())
 }

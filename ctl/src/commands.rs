@@ -1,14 +1,18 @@
 //! The subcommands that run one eval of a host function.
 
+pub(crate) mod eval;
+pub(crate) mod found;
+pub(crate) mod later;
+
 use debug_wire::messages::EvalResult;
 
 use crate::args::{Adopt, Prolong, Revert, Settle, Show, confirm};
-use crate::eval::{enter_change, warn};
-use crate::failure::{Failure, ended};
-use crate::interrupts::Interrupts;
+use crate::commands::eval::{enter_change, warn};
+use crate::net::interrupts::Interrupts;
 use crate::session::{EvalError, Session, Submission, Target};
-use crate::tables;
-use crate::term;
+use crate::ui::failure::{Failure, ended};
+use crate::ui::tables;
+use crate::ui::term;
 
 /// Prints the table of `leases()`, `points()` or `sessions()`.
 ///

@@ -8,24 +8,10 @@ mod args;
 mod audit;
 mod certs;
 mod commands;
-mod connect;
-mod emergency;
-mod eval;
-mod failure;
-mod found;
-mod identity;
-mod interrupts;
-mod later;
-mod link;
-mod pem;
-mod proofs;
+mod net;
 mod repl;
 mod session;
-mod tables;
-mod term;
-mod trust;
-mod verifier;
-mod watch;
+mod ui;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,10 +19,13 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{At, Cli, Command};
-use crate::failure::Failure;
-use crate::identity::Identity;
+use crate::commands::{eval, found, later};
+use crate::net::connect;
 use crate::session::Target;
-use crate::trust::Store;
+use crate::session::identity::Identity;
+use crate::session::trust::Store;
+use crate::ui::failure::Failure;
+use crate::ui::watch;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

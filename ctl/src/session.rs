@@ -1,5 +1,10 @@
 //! A session with an agent: opened with proofs, every eval signed, and the record of every eval verified.
 
+pub(crate) mod emergency;
+pub(crate) mod identity;
+pub(crate) mod proofs;
+pub(crate) mod trust;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,16 +23,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::connect::connect;
-use crate::emergency;
-use crate::failure::Failure;
-use crate::identity::{Identity, SCHEMES};
-use crate::interrupts::Interrupts;
-use crate::link::{CallError, Link, Loss, News};
-use crate::proofs::Proofs;
-use crate::tables;
-use crate::term;
-use crate::trust::{Pin, Store, hex};
+use crate::net::connect::connect;
+use crate::net::interrupts::Interrupts;
+use crate::net::link::{CallError, Link, Loss, News};
+use crate::session::identity::{Identity, SCHEMES};
+use crate::session::proofs::Proofs;
+use crate::session::trust::{Pin, Store, hex};
+use crate::ui::failure::Failure;
+use crate::ui::tables;
+use crate::ui::term;
 
 /// The deadline of a call other than an eval.
 const PATIENCE: Duration = Duration::from_secs(10);

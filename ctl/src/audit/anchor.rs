@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::authority::{self, Authority};
 use crate::args::Anchor;
-use crate::failure::Failure;
-use crate::identity;
+use crate::session::identity;
+use crate::ui::failure::Failure;
 
 /// Where the key of a log came from.
 pub(super) struct Vouched {

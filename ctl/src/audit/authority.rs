@@ -10,8 +10,9 @@ use debug_certs::{Operator, TrustDomain};
 use pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage};
 
-use crate::failure::Failure;
-use crate::{identity, term};
+use crate::session::identity;
+use crate::ui::failure::Failure;
+use crate::ui::term;
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,7 @@ impl Authority {
         let anchors = anchors.map_err(|error| {
             Failure::usage(format!("cannot use `{source}`: it holds no certificate of a CA: {error}"))
         })?;
-        let algorithms = crate::connect::provider().signature_verification_algorithms.all.to_vec();
+        let algorithms = crate::net::connect::provider().signature_verification_algorithms.all.to_vec();
         Ok(Self { anchors, algorithms, source })
     }
 

@@ -11,8 +11,8 @@ use super::anchor::{self, Anchors, Vouched};
 use super::leases::{Leases, Tally};
 use super::signatures::{Signatures, Wrong};
 use crate::args::Anchor;
-use crate::failure::Failure;
-use crate::trust::Store;
+use crate::session::trust::Store;
+use crate::ui::failure::Failure;
 
 /// A record, as the check hands it out.
 pub(super) struct Record<'a> {

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::signatures::Wrong;
-use crate::term;
+use crate::ui::term;
 
 #[cfg(test)]
 mod tests;

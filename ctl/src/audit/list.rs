@@ -5,8 +5,9 @@ use serde_json::{Map, Value};
 use super::check::{Record, check};
 use super::verify::{counts, operators, vouched};
 use crate::args::List;
-use crate::failure::{Failure, ended};
-use crate::{tables, term};
+use crate::ui::failure::{Failure, ended};
+use crate::ui::tables;
+use crate::ui::term;
 
 /// How much of a record's own words a line shows, in characters.
 const MAX_WHAT: usize = 80;

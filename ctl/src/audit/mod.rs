@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::args::{Audit, List, ShowRecord, Verify};
-use crate::failure::Failure;
+use crate::ui::failure::Failure;
 
 /// Runs a subcommand of `audit`.
 ///

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::check::check;
 use super::verify::vouched;
 use crate::args::ShowRecord;
-use crate::failure::{Failure, ended};
-use crate::term;
+use crate::ui::failure::{Failure, ended};
+use crate::ui::term;
 
 /// Prints a record, one member a line.
 ///

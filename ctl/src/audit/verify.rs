@@ -2,8 +2,8 @@
 
 use super::check::{Report, check};
 use crate::args::Verify;
-use crate::failure::{Failure, ended};
-use crate::term;
+use crate::ui::failure::{Failure, ended};
+use crate::ui::term;
 
 /// Verifies a log and prints what that shows.
 ///

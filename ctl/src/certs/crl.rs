@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::Renew;
 use super::files;
 use super::issue::{inventory, issuing};
-use crate::failure::Failure;
+use crate::ui::failure::Failure;
 
 /// Replaces the revocation list with a fresh one under a higher number. Returns the text to print.
 pub(super) fn renew(args: &Renew) -> Result<String, Failure> {

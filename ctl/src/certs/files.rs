@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::failure::Failure;
+use crate::ui::failure::Failure;
 
 /// The limit on files that are read, in bytes.
 const MAX_READ: u64 = 8 << 20;

@@ -12,7 +12,7 @@ use super::Init;
 use super::files::{self, private, public};
 use super::inventory::{Agent, Crl, Inventory, OperatorCertificate};
 use super::issue::{issuing, operator_folder, unknown_roles};
-use crate::failure::Failure;
+use crate::ui::failure::Failure;
 
 /// The names in the arguments, checked before anything is written.
 struct Plan {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::Issue;
 use super::files;
 use super::inventory::{Inventory, OperatorCertificate};
-use crate::failure::Failure;
+use crate::ui::failure::Failure;
 
 /// The inventory version that this program reads.
 const VERSION: u32 = 1;

@@ -2,8 +2,8 @@
 
 use debug_wire::table;
 
-use crate::failure::Failure;
 use crate::session::Submission;
+use crate::ui::failure::Failure;
 
 /// A `:` command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -101,7 +101,7 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
 }
 
 fn unknown(name: &str) -> Failure {
-    crate::later::colon(name).unwrap_or_else(|| {
+    crate::commands::later::colon(name).unwrap_or_else(|| {
         let near = COLONS.iter().map(|colon| colon.name).find(|known| is_near(name, known));
         let near = near.map(|known| format!("; did you mean `:{known}`?")).unwrap_or_default();
         Failure::usage(format!("there is no command `:{name}`{near}"))
@@ -140,7 +140,7 @@ fn above_at(row: &[usize], at: usize) -> usize {
 pub(super) fn help() -> String {
     let lines: Vec<_> =
         COLONS.iter().map(|colon| vec![colon.usage.to_owned(), colon.about.to_owned()]).collect();
-    crate::tables::aligned(&lines)
+    crate::ui::tables::aligned(&lines)
 }
 
 /// A completion: where the word begins, its replacement, and a description.
@@ -153,7 +153,7 @@ pub(super) struct Completion {
 
 /// The completions of the word before byte `at` of `text`: a `:` command at the beginning, a host function elsewhere.
 pub(super) fn completions(text: &str, at: usize) -> Vec<Completion> {
-    let before = crate::term::prefix(text, at);
+    let before = crate::ui::term::prefix(text, at);
     if let Some(word) = before.strip_prefix(':') {
         let matching = COLONS.iter().filter(|colon| colon.name.starts_with(word));
         let completion = |colon: &Colon| Completion {

@@ -18,11 +18,11 @@ use super::history::{Dimmed, Submitted};
 use super::input::{Input, tell};
 use super::lexer::is_open;
 use super::prompt::{Question, SessionPrompt};
-use crate::failure::Failure;
-use crate::link::{Loss, News};
+use crate::net::link::{Loss, News};
 use crate::session::Session;
-use crate::term;
-use crate::trust::Store;
+use crate::session::trust::Store;
+use crate::ui::failure::Failure;
+use crate::ui::term;
 
 /// How often the agent is asked for news while a line is typed, and how often the prompt counts down: news are shown within about
 /// a second.

@@ -5,12 +5,12 @@ use debug_wire::messages::EndedLease;
 use super::editor::Editor;
 use super::lines::Lines;
 use super::prompt::SessionPrompt;
-use crate::failure::Failure;
-use crate::interrupts::Interrupts;
-use crate::link::{Loss, News};
+use crate::net::interrupts::Interrupts;
+use crate::net::link::{Loss, News};
+use crate::session::trust::Store;
 use crate::session::{Session, failing_text};
-use crate::term;
-use crate::trust::Store;
+use crate::ui::failure::Failure;
+use crate::ui::term;
 
 /// An input.
 #[derive(Debug)]

@@ -10,10 +10,10 @@ use super::editor::LOOK;
 use super::input::{Input, tell};
 use super::lexer::is_open;
 use super::prompt::SessionPrompt;
-use crate::failure::Failure;
-use crate::interrupts::Interrupts;
+use crate::net::interrupts::Interrupts;
 use crate::session::Session;
-use crate::term;
+use crate::ui::failure::Failure;
+use crate::ui::term;
 
 /// Stdin, line by line.
 pub(super) struct Lines {

@@ -8,7 +8,7 @@ use debug_policy::Mode;
 use reedline::{Color, Prompt, PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus};
 
 use crate::session::{Session, Standing};
-use crate::term;
+use crate::ui::term;
 
 /// The prompt of a session. Its clones share one text, which is updated while a line is typed after it.
 #[derive(Clone, Debug)]

@@ -17,12 +17,12 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::failure::Failure;
-use crate::identity::{Identity, now};
-use crate::link::Stream;
-use crate::term;
-use crate::trust::Pin;
-use crate::verifier::{OnlyAgent, Untrusted};
+use crate::net::link::Stream;
+use crate::net::verifier::{OnlyAgent, Untrusted};
+use crate::session::identity::{Identity, now};
+use crate::session::trust::Pin;
+use crate::ui::failure::Failure;
+use crate::ui::term;
 
 /// The deadline of the connection, of the handshake and of the agent's first message, each: the same as the agent's own.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use debug_wire::messages::{self, Code, Ends};
 use serde::Serialize;
 
-use crate::term;
+use crate::ui::term;
 
 /// The exit codes, a promise to scripts: each has one meaning, decided by what failed. 0 is success.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -237,7 +237,7 @@ mod tests {
         let codes: Vec<u8> = EXITS.iter().map(|(code, _)| *code).collect();
         let expected: Vec<u8> = [0].into_iter().chain(known.map(|exit| exit as u8)).collect();
         assert_eq!(codes, expected);
-        let readme = include_str!("../../README.md");
+        let readme = include_str!("../../../README.md");
         for (code, about) in EXITS {
             let row = format!("| {code} | {about} |");
             assert!(readme.contains(&row), "the README lacks `{row}`");

@@ -5,8 +5,8 @@ use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::failure::Failure;
-use crate::term;
+use crate::ui::failure::Failure;
+use crate::ui::term;
 
 /// The interrupts of the terminal.
 pub(crate) struct Interrupts(Option<Signal>);

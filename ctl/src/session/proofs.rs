@@ -5,12 +5,12 @@ use debug_wire::json;
 use debug_wire::messages::{AuditRange, Code, EvalParams, HelloResult, ProofParams, ProofResult};
 use serde::Deserialize;
 
-use crate::emergency;
-use crate::failure::{Exit, Failure};
-use crate::link::Link;
+use crate::net::link::Link;
+use crate::session::emergency;
+use crate::session::trust::{Pin, Signed, Store, hashes};
 use crate::session::{EvalError, call};
-use crate::term;
-use crate::trust::{Pin, Signed, Store, hashes};
+use crate::ui::failure::{Exit, Failure};
+use crate::ui::term;
 
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use crate::failure::Failure;
-use crate::term;
+use crate::ui::failure::Failure;
+use crate::ui::term;
 
 /// The limit on the width of a column, in characters; longer values are cut.
 const MAX_COLUMN: usize = 60;

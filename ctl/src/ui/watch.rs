@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::failure::{Failure, ended};
-use crate::interrupts::Interrupts;
-use crate::link::Loss;
+use crate::net::interrupts::Interrupts;
+use crate::net::link::Loss;
 use crate::session::{EvalError, Session, Submission, Target};
-use crate::{tables, term};
+use crate::ui::failure::{Failure, ended};
+use crate::ui::tables;
+use crate::ui::term;
 
 /// How often the agent is asked.
 const ASK: Duration = Duration::from_secs(3);

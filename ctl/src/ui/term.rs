@@ -10,7 +10,7 @@ use std::io::{self, IsTerminal, Write};
 use debug_policy::is_hidden;
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::ui::failure::Failure;
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use debug_certs::AgentId;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::failure::Failure;
+use crate::ui::failure::Failure;
 
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::args::Connection;
-use crate::failure::Failure;
-use crate::term;
+use crate::ui::failure::Failure;
+use crate::ui::term;
 
 /// The folder that holds a folder for each operator, as `debugctl certs init` makes it.
 const OPERATORS: &str = "operators";

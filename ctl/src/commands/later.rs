@@ -3,7 +3,7 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::failure::Failure;
+use crate::ui::failure::Failure;
 
 /// Subcommands, each after its parent command.
 const COMMANDS: &[&str] = &[

@@ -12,12 +12,12 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::args::Eval;
-use crate::failure::{Failure, ended};
-use crate::identity;
-use crate::interrupts::Interrupts;
+use crate::net::interrupts::Interrupts;
+use crate::session::identity;
 use crate::session::{EvalError, Session, Submission, Target, is_in_force, recorded};
-use crate::tables;
-use crate::term;
+use crate::ui::failure::{Failure, ended};
+use crate::ui::tables;
+use crate::ui::term;
 
 /// How often `--hold` checks whether its leases are still in force.
 const LOOK: Duration = Duration::from_secs(1);

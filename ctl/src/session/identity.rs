@@ -11,11 +11,11 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use serde::Deserialize;
 
 use crate::args::Connection;
-use crate::connect;
-use crate::failure::Failure;
-use crate::pem::{self, Facts};
-use crate::term;
-use crate::trust::Pin;
+use crate::net::connect;
+use crate::net::pem::{self, Facts};
+use crate::session::trust::Pin;
+use crate::ui::failure::Failure;
+use crate::ui::term;
 
 /// The limit on a file of the identity, in bytes: chains and lists of agents are a few KiB.
 const MAX_FILE: u64 = 1 << 20;
