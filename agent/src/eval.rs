@@ -231,8 +231,10 @@ fn run_code(
     }
     if let Err(error) = result {
         let is_closure = |name: &str| {
-            scope.get(name).is_some_and(|value| value.is_locked() || value.read_lock::<FnPtr>().is_some())
-                || walk::is_declared(ast, name)
+            scope.get(name).map_or_else(
+                || walk::is_declared(ast, name),
+                |value| value.is_locked() || value.read_lock::<FnPtr>().is_some(),
+            )
         };
         return Err(outcome::script_error(core, run, code, is_closure, &error));
     }

@@ -293,6 +293,25 @@ fn a_path_is_the_value_that_stands_there() {
     assert_eq!(leases(&mut set), "0");
 }
 
+/// No type of Rust and no name that Rhai makes is shown, wherever a value of the agent ends up.
+#[test]
+fn what_is_thrown_or_does_not_fit_is_told_in_words() {
+    let mut set = set();
+    for (code, words) in [
+        ("throw kinds.list", "kinds.list"),
+        ("throw [kinds, 1]", "the code threw ["),
+        ("fn thrower(a) { throw a } thrower(kinds)", "the code threw"),
+        ("[1].filter(|x| kinds)", "not a list or map of a state"),
+        ("[1].filter(|x| 5)", "not an integer"),
+        ("[1].some(|x| 1..2)", "not a range"),
+        ("(|a, b| a).call(1)", "the closure does not take (an integer)"),
+        ("1 + ()", "(an integer, nothing)"),
+        ("let five = 5; five()", "there is no function `five`"),
+    ] {
+        fails(&mut set, code, &[words]);
+    }
+}
+
 #[test]
 fn what_a_list_or_map_cannot_be_is_said() {
     let mut set = set();

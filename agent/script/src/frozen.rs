@@ -18,6 +18,7 @@ use super::unfrozen::FreezeError;
 use super::walk::{self, Mentions};
 use super::{memory, nesting};
 use crate::convert;
+use crate::kinds;
 use crate::values;
 use debug_base::{BootTime, Tree};
 use debug_points::{PatchCode, PatchFailure};
@@ -388,7 +389,23 @@ fn failed(error: &rhai::EvalAltResult) -> PatchFailure {
     match error {
         rhai::EvalAltResult::ErrorInFunctionCall(_, _, inner, _) => failed(inner),
         rhai::EvalAltResult::ErrorPropertyNotFound(name, _) => PatchFailure::Missing(name.clone()),
+        rhai::EvalAltResult::ErrorRuntime(value, position) => {
+            PatchFailure::Threw(format!("{}{}", thrown(value), at(*position)))
+        }
+        rhai::EvalAltResult::ErrorFunctionNotFound(text, position) => {
+            let (name, types) = kinds::signature(text);
+            let name = if name.starts_with("anon$") { "a closure" } else { &format!("`{name}`") };
+            PatchFailure::Threw(format!("{name} is not there for ({}){}", types.join(", "), at(*position)))
+        }
         _ => PatchFailure::Threw(explain(error)),
+    }
+}
+
+/// A thrown value in words: a text as it is, anything else as it is shown.
+pub fn thrown(value: &rhai::Dynamic) -> String {
+    match value.clone().into_string() {
+        Ok(text) => text,
+        Err(_) => convert::display(value),
     }
 }
 

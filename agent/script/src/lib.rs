@@ -6,6 +6,7 @@ pub mod copies;
 pub mod engine;
 pub mod frozen;
 pub mod handle;
+pub mod kinds;
 pub mod library;
 pub mod memory;
 pub mod meter;

@@ -17,6 +17,7 @@ use super::meter::{self, End};
 use super::roots;
 use crate::convert;
 use crate::handle;
+use crate::kinds::in_words;
 use crate::values;
 
 /// Bytes of a string that count as one operation.
@@ -414,7 +415,9 @@ fn call(ctx: &NativeCallContext<'_>, f: &FnPtr, item: Dynamic) -> Fallible<Dynam
 }
 
 fn truth(value: Dynamic) -> Fallible<bool> {
-    value.as_bool().map_err(|kind| Box::from(format!("the function must return true or false, not a {kind}")))
+    value
+        .as_bool()
+        .map_err(|kind| Box::from(format!("the function must return true or false, not {}", in_words(kind))))
 }
 
 /// Functions over any value.

@@ -9,7 +9,8 @@ use crate::gate;
 use crate::session::context::EvalContext;
 use debug_base::{Path, Wait, nearest};
 use debug_script::frozen::explain;
-use debug_script::handle::PathHandle;
+use debug_script::frozen::thrown;
+use debug_script::kinds::{self, in_words};
 use debug_script::roots::typed;
 use debug_script::words::{self, WORDS};
 
@@ -92,6 +93,9 @@ pub(crate) fn script_error(
             let what = format!("{} has no place for {}{}", in_words(of), in_words(index), at(*position));
             advised(what, "lists have positions, maps have names".to_owned())
         }
+        EvalAltResult::ErrorRuntime(value, position) if !value.is_string() => {
+            (format!("the code threw {}{}", thrown(value), at(*position)), undone.to_owned())
+        }
         _ => {
             let text = explain(error);
             let text = text.strip_prefix("Runtime error: ").unwrap_or(&text);
@@ -115,26 +119,6 @@ fn to_call(name: &str) -> String {
 fn leaving(name: &str) -> Option<String> {
     const WORDS: [&str; 7] = ["bye", "disconnect", "exit", "logout", "q", "quit", "detach"];
     WORDS.contains(&name).then(|| "Ctrl-D leaves, or `:quit` at the prompt".to_owned())
-}
-
-/// A Rhai type in words.
-fn in_words(kind: &str) -> &str {
-    match kind {
-        "i64" => "an integer",
-        "f64" => "a number",
-        "bool" => "a truth value",
-        "char" => "a character",
-        "string" | "&str | ImmutableString | String" => "text",
-        "array" => "a list",
-        "map" => "a map",
-        "()" => "nothing",
-        "Fn" => "a function",
-        "state" => "a list or map of a state",
-        kind if kind == std::any::type_name::<PathHandle>() => "a list or map of a state",
-        "range" | "range=" => "a range",
-        kind if kind.contains("Range") => "a range",
-        other => other,
-    }
 }
 
 /// The call `f(3)` spelled for a closure: `f.call(3)`.
@@ -253,12 +237,14 @@ fn shortened(types: &str) -> String {
 
 /// The error for a signature such as `foo (i64)` or `* (&str | ImmutableString | String, i64)`, in words.
 fn no_function(signature: &str) -> (String, String) {
-    let (name, types) = signature.split_once(' ').unwrap_or((signature, ""));
+    let (name, types) = kinds::signature(signature);
     let name = typed(name);
-    let is_closure_called = types.starts_with("(Fn");
-    let types = types.replace("&str | ImmutableString | String", "string");
-    let all = types.trim_start_matches('(').trim_end_matches(')').split(", ").filter(|kind| !kind.is_empty());
-    let types = shortened(&format!("({})", all.map(in_words).collect::<Vec<_>>().join(", ")));
+    let is_closure_called = types.first().is_some_and(|first| first == in_words("Fn"));
+    let types = shortened(&format!("({})", types.join(", ")));
+    if name.starts_with("anon$") {
+        let what = format!("the closure does not take {types}");
+        return (what, "give it as many arguments as it names".to_owned());
+    }
     if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
         return (format!("`{name}` is not there for {types}"), "convert one of them".to_owned());
     }

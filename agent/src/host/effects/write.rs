@@ -11,12 +11,14 @@ use crate::changes::{WriteChange, only_because_of};
 use crate::core::Core;
 use crate::effect::{Barred, Refusal};
 use crate::effect::{Effect, Options, Proposal};
+use crate::execute::missing::BIND_SECRET;
 use crate::execute::missing::{filled, state_refusal};
 use crate::gate::{self};
 use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
 use debug_base::leaves;
 use debug_base::{Path, Tree, Wait};
+use debug_script::convert::ConvertError;
 use debug_script::{convert, values};
 use debug_state::{Checked, StateError};
 
@@ -53,7 +55,11 @@ pub(super) fn write(
     let after = match values::bound(&value) {
         Some(secret) => secret,
         None => convert::from_dynamic(value, Some(&path)).map_err(|e| {
-            Refusal::state(format!("`{path}` was not changed: {e}"), "give a value that JSON could hold")
+            let help = match e {
+                ConvertError::SecretMoved(_) | ConvertError::SecretArgument => BIND_SECRET,
+                _ => "give a value that JSON could hold",
+            };
+            Refusal::state(format!("`{path}` was not changed: {e}"), help)
         })?,
     };
     if let Some((what, help)) = stands_for(&after) {
