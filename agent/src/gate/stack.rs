@@ -43,8 +43,19 @@ pub(super) fn check_stack(
 ) -> Result<Vec<u64>, Refusal> {
     let target = proposal.change.target();
     not_failing(door, run, target)?;
-    let standing = standing(door, run, target)?;
     let Options { over, below, .. } = &proposal.options;
+    let standing = match standing(door, run, target) {
+        Ok(standing) => standing,
+        // Where the changes are now is not known, so this one is refused; what was changed there before is named.
+        Err(unknown) => {
+            let leases = run.leases(door.changes).into_iter();
+            let before = leases.filter(|lease| overlaps(lease.target(), target) && !run.is_own(lease));
+            let newest = before.max_by_key(|lease| lease.id).filter(|lease| !over.contains(&lease.id));
+            return Err(
+                newest.map_or(unknown, |lease| already_changed(door, run, &lease, proposal, below, now))
+            );
+        }
+    };
     let top = unagreed(run, &standing);
     if let Some(lease) = top
         && !over.contains(&lease.id)

@@ -18,6 +18,7 @@ use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
 use debug_base::leaves;
 use debug_base::{Path, Tree, Wait};
+use debug_lease::ChangeError;
 use debug_script::convert::ConvertError;
 use debug_script::{convert, values};
 use debug_state::{Checked, StateError};
@@ -181,5 +182,9 @@ pub(super) fn outlived(
     run: &EvalContext,
     path: &Path,
 ) -> Result<Option<(u64, Vec<String>)>, Refusal> {
-    run.outlived(&core.changes, path).map_err(|e| Refusal::state(e.to_string(), "try again"))
+    match run.outlived(&core.changes, path) {
+        // A change there is just being made or undone. The gate names it, and it is checked again when the write is made.
+        Err(ChangeError::Busy(_)) => Ok(None),
+        outlived => outlived.map_err(|e| Refusal::state(e.to_string(), "try again")),
+    }
 }
