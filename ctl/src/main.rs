@@ -2,7 +2,7 @@
 //!
 //! Deliberately absent: trust in anything an agent says beyond what its certificate, its log's key and the remembered checkpoints
 //! prove; host names; a way to run unsigned code. Nothing that an agent sends is executed, and all of it is escaped before it is
-//! shown ([`term`]).
+//! shown ([`ui::term`]).
 
 mod args;
 mod audit;
