@@ -522,7 +522,7 @@ fn switch_compares_what_stands_at_a_path() {
         "fn local() { let kinds = 7; switch kinds { 7 => 1, _ => 2 } } local() + kinds.integer",
         "8",
     );
-    // Whatever else is declared in the function.
+    // Also if the function declares a variable of that name elsewhere.
     for body in [
         "let r = switch hosts { [\"h1\"] => 1, _ => 2 }; let hosts = 3; r",
         "if false { let hosts = 1; } switch hosts { [\"h1\"] => 1, _ => 2 }",
