@@ -168,6 +168,31 @@ fn a_patch_that_fails_is_as_if_it_were_not_there() {
     assert!(!log.contains("panicked"), "{log}");
 }
 
+/// At the prompt the same names are errors.
+#[test]
+fn a_name_that_a_map_of_the_agent_lacks_fails_the_patch() {
+    let mut set = Set::new();
+    for (expression, said) in [
+        (r#"get("config.db").hots"#, "there is no `hots` in it; did you mean `host`?"),
+        ("req.hedaers", "there is no `hedaers` in it; did you mean `headers`?"),
+        ("row.nmae", "there is no `nmae` in it; did you mean `name`?"),
+    ] {
+        let code = format!("|req| #{{ status: 418, body: `${{{expression}}}` }}");
+        let reply = set.client.eval(&format!("let row = points()[0]; patch(\"{HEALTH}\", {code})"));
+        let id = reply.ok()["leases"][0]["id"].clone();
+        let answer = set.service.health();
+        assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"status":"ok"}"#), "{code}");
+        let listed = set.client.eval("`${leases()}`").display().to_owned();
+        assert!(listed.contains(said), "{code}: {listed}");
+        set.client.eval(&format!("revert({id})")).ok();
+    }
+    // A header that a request lacks is no mistake.
+    let code = "|req| #{ status: 418, body: type_of(req.headers.authorization) }";
+    set.patch(code, "#{}");
+    let answer = set.service.health();
+    assert_eq!((answer.status, answer.body.as_str()), (418, "()"));
+}
+
 /// The parts of an answer that are literals are checked when the patch is made.
 #[test]
 fn a_patch_whose_answer_can_be_seen_to_be_wrong_is_refused_when_it_is_made() {

@@ -3,19 +3,20 @@
 //! Captured variables are shared cells in Rhai. Without a deep copy, an assignment in the session would change the patch in
 //! force without gate, lease or record. The functions that it reaches are copied too.
 
+mod engines;
+
 use std::collections::BTreeSet;
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use rhai::{
-    AST, CallFnOptions, Dynamic, Engine, FnPtr, FuncRegistration, ImmutableString, Module, NativeCallContext,
-    Position, Scope,
-};
+use rhai::{AST, CallFnOptions, Dynamic, Engine, FnPtr, Position, Scope};
 
-use super::engine::{self, PATCH, PATCH_CALLS, PATCH_EXPRESSIONS};
+use self::engines::{Call, Common, ERR, Fault, OK, OPEN, STRICT, TELLING};
+use super::engine::{PATCH, PATCH_CALLS, PATCH_EXPRESSIONS};
+use super::handed_out::HandedOut;
 use super::meter::{self, End};
 use super::results::{Results, results};
 use super::unfrozen::FreezeError;
-use super::walk::{self, Mentions};
+use super::walk::{self, Mentions, Uses};
 use super::{memory, nesting};
 use crate::convert;
 use crate::kinds;
@@ -55,13 +56,15 @@ pub struct Frozen {
     /// Whether its variables are checked while it runs: its closures capture, or it has many variables.
     watched: bool,
     mentions_body: bool,
-    /// Whether access to a missing name of a map is an error.
-    strict: bool,
+    takes: Takes,
+    /// The maps among the captured values that the session was handed.
+    captured_maps: HandedOut,
+    uses: Uses,
     /// Names and literal texts in it: properties, keys and string constants.
     words: BTreeSet<String>,
     host: Arc<dyn PatchHost>,
-    /// Data passed to its calls; created on the first call, because the lease is not known before.
-    tag: OnceLock<Arc<CallTag>>,
+    /// Created on the first call, because the lease is not known before.
+    common: OnceLock<Arc<Common>>,
     /// The captured values in the order of the parameter list, for the record.
     pub captures: Vec<Tree>,
     /// The functions reached, as `name/parameters`, for the record.
@@ -82,84 +85,16 @@ pub fn at(position: rhai::Position) -> String {
     }
 }
 
-/// The engine of all patches: the library, `get` of literal paths, `log_info`, `log_warn`, `Ok` and `Err`.
-static ENGINE: LazyLock<Engine> = LazyLock::new(engine);
-
-/// The engine for patches that have closures with captures or many variables, or that repeatedly put values into each other:
-/// it checks variables before their use.
-static WATCHING: LazyLock<Engine> = LazyLock::new(watching);
-
-fn watching() -> Engine {
-    let mut engine = engine();
-    #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
-    engine.on_var(|name, _, context| memory::check_variable(name, true, &context).map(|()| None));
-    engine
-}
-
-/// The same two engines for guards. The names in a guard's argument are known, so a missing name is a mistake; in a patch it
-/// may be an absent header.
-static STRICT: LazyLock<Engine> = LazyLock::new(|| strict(engine()));
-static STRICT_WATCHING: LazyLock<Engine> = LazyLock::new(|| strict(watching()));
-
-fn strict(mut engine: Engine) -> Engine {
-    engine.set_fail_on_invalid_map_property(true);
-    engine
-}
-
-fn engine() -> Engine {
-    let mut engine = engine::for_patches();
-    let mut module = Module::new();
-    FuncRegistration::new("get").set_into_module(&mut module, read);
-    FuncRegistration::new("log_info")
-        .set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| log(&ctx, false, text));
-    FuncRegistration::new("log_warn")
-        .set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| log(&ctx, true, text));
-    FuncRegistration::new(OK).set_into_module(&mut module, |value: Dynamic| value);
-    FuncRegistration::new(ERR).set_into_module(&mut module, |value: Dynamic| Dynamic::from(Fault(value)));
-    module.set_custom_type::<Fault>("Err");
-    convert::register_types(&mut module);
-    module.build_index();
-    engine.register_global_module(Arc::new(module));
-    engine
-}
-
-/// Constructors for a patch of a function that returns a `Result`: `Err("no connection")`, and `Ok(5)`, which equals `5`.
-const OK: &str = "Ok";
-const ERR: &str = "Err";
-
-/// An `Err` on its way out of a patch.
-#[derive(Clone)]
-struct Fault(Dynamic);
-
-/// Data that a patched call carries through the engine: its lease and the paths it may read.
-struct CallTag {
-    lease: u64,
-    reads: BTreeSet<String>,
-    host: Arc<dyn PatchHost>,
-}
-
-fn tag(ctx: &NativeCallContext<'_>) -> Result<Arc<CallTag>, Box<rhai::EvalAltResult>> {
-    ctx.tag()
-        .and_then(|t| t.clone().try_cast::<Arc<CallTag>>())
-        .ok_or_else(|| Box::from("only a patched call may do this"))
-}
-
-fn read(ctx: NativeCallContext<'_>, path: ImmutableString) -> Result<Dynamic, Box<rhai::EvalAltResult>> {
-    let tag = tag(&ctx)?;
-    if !tag.reads.contains(path.as_str()) {
-        return Err("a patch reads only the literal paths that it was made with".into());
-    }
-    tag.host.read(&path).map_err(Box::from)
-}
-
-fn log(ctx: &NativeCallContext<'_>, warn: bool, text: &str) -> Result<(), Box<rhai::EvalAltResult>> {
-    let tag = tag(ctx)?;
-    // A line is charged what it costs to write: a patch in a loop would otherwise flood the service's log.
-    if meter::charge(1_000 + text.len() as u64).is_some() {
-        return Err(super::library::terminated());
-    }
-    tag.host.log(tag.lease, warn, text);
-    Ok(())
+/// What the arguments of frozen code are, which decides where a missing name is a mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Values of a function: their names are the service's.
+    Values,
+    /// The request of a route: its own names and its parameters are known; a header, an entry of the query or of the body
+    /// may be absent.
+    Request,
+    /// What a guard sees: all names are known.
+    Counts,
 }
 
 impl Frozen {
@@ -171,6 +106,7 @@ impl Frozen {
         functions: &AST,
         function: &FnPtr,
         gives: Option<usize>,
+        takes: Takes,
         host: Arc<dyn PatchHost>,
     ) -> Result<Self, FreezeError> {
         let name = function.fn_name().to_owned();
@@ -201,16 +137,18 @@ impl Frozen {
             return Err(FreezeError::Curry { at: at(position) });
         }
         Ok(Self {
-            functions,
             watched: closures.capture || mentions.declared > UNWATCHED || nests(&mentions),
             name,
             captured,
             reads: mentions.paths.clone(),
             mentions_body: mentions.properties.contains("body"),
-            strict: false,
+            takes,
+            captured_maps: HandedOut::default(),
+            uses: Uses::of(&functions, |_| false),
             words: mentions.properties.clone(),
             host,
-            tag: OnceLock::new(),
+            functions,
+            common: OnceLock::new(),
             captures,
             reached,
             results,
@@ -219,9 +157,10 @@ impl Frozen {
         })
     }
 
-    /// Makes access to a missing name of a map an error.
-    pub fn strictly(self) -> Self {
-        Self { strict: true, ..self }
+    /// Makes a missing name an error in those captured maps that are among `handed_out`.
+    pub fn knowing(mut self, handed_out: &HandedOut) -> Self {
+        self.captured.iter().for_each(|value| self.captured_maps.note_known(value, handed_out));
+        self
     }
 
     /// Names and literal texts in it: properties, keys and string constants.
@@ -321,11 +260,16 @@ fn check_arguments(
 
 impl PatchCode for Frozen {
     fn call(&self, lease: u64, now: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure> {
-        let (plain, watching) = if self.strict { (&STRICT, &STRICT_WATCHING) } else { (&ENGINE, &WATCHING) };
+        let engines = match self.takes {
+            _ if self.uses.are_apart() => &TELLING,
+            Takes::Counts => &STRICT,
+            Takes::Values | Takes::Request => &OPEN,
+        };
+        let engine = engines.get(self.watched);
         if self.watched {
-            memory::freeing(memory::PATCH, || self.run(watching, lease, now, arguments))
+            memory::freeing(memory::PATCH, || self.run(engine, lease, now, arguments))
         } else {
-            self.run(plain, lease, now, arguments)
+            self.run(engine, lease, now, arguments)
         }
     }
 
@@ -340,11 +284,40 @@ impl Frozen {
         self.host.read(path).ok()
     }
 
-    /// The data for calls under this lease. Cached, because nearly all code is called for one lease only.
-    fn tag(&self, lease: u64) -> Arc<CallTag> {
-        let tag = || Arc::new(CallTag { lease, reads: self.reads.clone(), host: self.host.clone() });
-        let first = self.tag.get_or_init(tag);
-        if first.lease == lease { first.clone() } else { tag() }
+    /// The data of a call under this lease. The common part is cached: nearly all code is called for one lease only.
+    fn called(&self, lease: u64, arguments: &[Dynamic]) -> Call {
+        let common = || {
+            Arc::new(Common {
+                lease,
+                reads: self.reads.clone(),
+                host: self.host.clone(),
+                uses: self.uses.clone(),
+                everywhere: self.takes == Takes::Counts,
+            })
+        };
+        let first = self.common.get_or_init(common);
+        let common = if first.lease == lease { first.clone() } else { common() };
+        let mut handed_out = self.captured_maps.clone();
+        if self.uses.read_any() {
+            arguments.iter().for_each(|argument| self.note_argument(&mut handed_out, argument));
+        }
+        Call { common, handed_out: Arc::new(Mutex::new(handed_out)) }
+    }
+
+    fn note_argument(&self, handed_out: &mut HandedOut, argument: &Dynamic) {
+        match self.takes {
+            Takes::Values => handed_out.note(argument),
+            Takes::Request => {
+                if let Some(request) = argument.read_lock::<rhai::Map>() {
+                    handed_out.note_map(&request);
+                    if let Some(params) = request.get("params").and_then(|p| p.read_lock::<rhai::Map>()) {
+                        handed_out.note_map(&params);
+                    }
+                }
+            }
+            // All their missing names are errors, and the guard tells what it is given.
+            Takes::Counts => {}
+        }
     }
 
     fn run(
@@ -357,7 +330,8 @@ impl Frozen {
         let mut given = Vec::with_capacity(self.captured.len() + arguments.len());
         given.extend(self.captured.iter().cloned());
         given.extend(arguments.into_iter().map(values::argument));
-        let options = CallFnOptions::new().eval_ast(false).with_tag(Dynamic::from(self.tag(lease)));
+        let call = self.called(lease, &given[self.captured.len()..]);
+        let options = CallFnOptions::new().eval_ast(false).with_tag(Dynamic::from(call));
         let (result, end, _) = meter::metered(PATCH, now, None, || {
             engine.call_fn_with_options::<Dynamic>(
                 options,

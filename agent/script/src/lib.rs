@@ -5,6 +5,7 @@ pub mod convert;
 pub mod copies;
 pub mod engine;
 pub mod frozen;
+pub mod handed_out;
 pub mod handle;
 pub mod kinds;
 pub mod library;

@@ -4,7 +4,8 @@ use std::time::Duration;
 use rhai::{AST, Dynamic, FnPtr, Scope};
 
 use super::engine::{self, EVAL, PATCH};
-use super::frozen::{Frozen, PatchHost};
+use super::frozen::{Frozen, PatchHost, Takes};
+use super::handed_out::HandedOut;
 use super::memory;
 use super::meter::{self, Bounds, End};
 use super::unfrozen::{FreezeError, Purpose};
@@ -17,22 +18,38 @@ struct Host;
 
 impl PatchHost for Host {
     fn read(&self, path: &str) -> Result<Dynamic, String> {
-        if path == "config.port" {
-            Ok(Dynamic::from(8080_i64))
-        } else {
-            Err(format!("no such path `{path}`"))
+        match path {
+            "config.port" => Ok(Dynamic::from(8080_i64)),
+            "config.db" => Ok(database()),
+            _ => Err(format!("no such path `{path}`")),
         }
     }
 
     fn log(&self, _: u64, _: bool, _: &str) {}
 }
 
+/// A value that the host hands out.
+fn database() -> Dynamic {
+    let hosts: rhai::Map = [("first".into(), Dynamic::from("a".to_owned()))].into();
+    let map: rhai::Map = [("hosts".into(), hosts.into()), ("port".into(), Dynamic::from(5432_i64))].into();
+    map.into()
+}
+
 /// Evaluates code and freezes the function that it returns.
 fn freeze(code: &str, gives: usize) -> Result<Frozen, FreezeError> {
+    freeze_for(code, gives, Takes::Values)
+}
+
+fn freeze_for(code: &str, gives: usize, takes: Takes) -> Result<Frozen, FreezeError> {
     let engine = engine::for_eval();
     let ast = engine.compile(code).unwrap();
-    let pointer = engine.eval_ast_with_scope::<FnPtr>(&mut Scope::new(), &ast).unwrap();
-    Frozen::new(&ast.clone_functions_only(), &pointer, Some(gives), Arc::new(Host))
+    let mut scope = Scope::new();
+    scope.push_dynamic("db", database());
+    let pointer = engine.eval_ast_with_scope::<FnPtr>(&mut scope, &ast).unwrap();
+    let mut handed_out = HandedOut::default();
+    handed_out.note(&database());
+    let functions = ast.clone_functions_only();
+    Ok(Frozen::new(&functions, &pointer, Some(gives), takes, Arc::new(Host))?.knowing(&handed_out))
 }
 
 #[track_caller]
@@ -85,13 +102,91 @@ fn what_could_not_run_is_refused_when_it_is_frozen() {
     refused("let f = |y| y; |x| f", "captures");
 }
 
+fn map<const N: usize>(entries: [(&str, Tree); N]) -> Tree {
+    Tree::Map(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+fn request() -> Tree {
+    map([
+        ("method", Tree::Str("GET".to_owned())),
+        ("params", map([("id", Tree::Str("7".to_owned()))])),
+        ("headers", map([("host", Tree::Str("x".to_owned()))])),
+        ("body", map([("amount", Tree::I64(1))])),
+    ])
+}
+
+#[track_caller]
+fn fails(takes: Takes, code: &str, argument: Tree, said: &str) {
+    let frozen = freeze_for(code, 1, takes).unwrap_or_else(|e| panic!("{code}: {e:?}"));
+    match frozen.call(1, BootTime::now(), vec![argument]) {
+        Err(PatchFailure::Threw(why)) => assert!(why.starts_with(said), "{code}: {why}"),
+        other => panic!("{code}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_name_that_a_map_of_the_agent_lacks_is_an_error() {
+    let hosts = "there is no `hots` in it; did you mean `hosts`? known: hosts, port (line 1,";
+    for code in [
+        r#"|x| get("config.db").hots"#,
+        r#"|x| { let d = get("config.db"); d.hots }"#,
+        r#"|x| get("config.db")["hots"]"#,
+        r#"|x| [get("config.db")].map(|d| d.hots)"#,
+        r#"fn of(d) { d.hots } |x| of(get("config.db"))"#,
+        r#"|x| { let n = 0; [1].for_each(|i| n += i); get("config.db").hots + n }"#,
+        r#"|x| { let own = #{ a: 1 }; own.b = 2; get("config.db").hots }"#,
+        "|x| db.hots",
+        "let mine = #{ inner: db }; |x| mine.inner.hots",
+    ] {
+        fails(Takes::Values, code, Tree::Null, hosts);
+        fails(Takes::Request, code, request(), hosts);
+        fails(Takes::Counts, code, map([("calls", Tree::I64(0))]), hosts);
+    }
+    fails(Takes::Values, r#"|x| get("config.db").hosts.frist"#, Tree::Null, "there is no `frist` in it; did");
+    fails(
+        Takes::Values,
+        "|order| order.amuont",
+        map([("amount", Tree::I64(1))]),
+        "there is no `amuont` in it",
+    );
+    fails(Takes::Values, "|x| x.a.c", map([("a", map([("b", Tree::Null)]))]), "there is no `c` in it");
+}
+
+#[test]
+fn what_may_be_absent_from_a_request_is_unit() {
+    for (code, wrong) in [("|req| req.hedaers", "hedaers"), ("|req| req.params.idd", "idd")] {
+        fails(Takes::Request, code, request(), &format!("there is no `{wrong}` in it; did you mean"));
+    }
+    for code in ["|req| req.headers.authorization", r#"|req| req.headers["x-id"]"#, "|req| req.body.total"] {
+        let frozen = freeze_for(code, 1, Takes::Request).unwrap();
+        assert_eq!(frozen.call(1, BootTime::now(), vec![request()]), Ok(Tree::Null), "{code}");
+    }
+}
+
+#[test]
+fn a_map_of_the_patchs_own_takes_new_names() {
+    answers("|x| { let m = #{}; m.status = 418; m }", vec![Tree::Null], map([("status", Tree::I64(418))]));
+    answers("|x| #{}.status", vec![Tree::Null], Tree::Null);
+    answers("|x| { x.fresh = 2; x }", vec![map([])], map([("fresh", Tree::I64(2))]));
+    // The same name is assigned and read: then Rhai's own rule holds, and a read adds nothing to the map.
+    answers("|x| { let m = #{}; if x == 1 { m.status = 418; } m.status; m }", vec![Tree::I64(0)], map([]));
+    let guard = freeze_for("|s| { let m = #{}; m.calls = s.cals; m.calls < 1 }", 1, Takes::Counts).unwrap();
+    let counts = map([("calls", Tree::I64(0))]);
+    let failed = guard.call(1, BootTime::now(), vec![counts.clone()]);
+    assert_eq!(failed, Err(PatchFailure::Missing("cals".to_owned())));
+    let guard = freeze_for("|s| s.calls < 1 && s.erors < 1", 1, Takes::Counts).unwrap();
+    let failed = guard.call(1, BootTime::now(), vec![counts]);
+    assert_eq!(failed, Err(PatchFailure::Missing("erors".to_owned())));
+}
+
 #[test]
 fn what_is_captured_is_a_copy() {
     let engine = engine::for_eval();
     let mut scope = Scope::new();
     let ast = engine.compile("let k = [1]; |x| k[0]").unwrap();
     let pointer = engine.eval_ast_with_scope::<FnPtr>(&mut scope, &ast).unwrap();
-    let frozen = Frozen::new(&ast.clone_functions_only(), &pointer, Some(1), Arc::new(Host)).unwrap();
+    let frozen =
+        Frozen::new(&ast.clone_functions_only(), &pointer, Some(1), Takes::Values, Arc::new(Host)).unwrap();
     engine.run_with_scope(&mut scope, "k[0] = 2;").unwrap();
     assert_eq!(frozen.call(1, BootTime::now(), vec![Tree::Null]), Ok(Tree::I64(1)));
     assert_eq!(frozen.captures, [Tree::Seq(vec![Tree::I64(1)])]);

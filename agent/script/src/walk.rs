@@ -346,6 +346,11 @@ impl Uses {
         !self.assigned.overlap(&self.read)
     }
 
+    /// Whether any name is read.
+    pub fn read_any(&self) -> bool {
+        self.read.computed || !self.read.written.is_empty()
+    }
+
     /// Whether this name is assigned.
     pub fn assigns(&self, name: &str) -> bool {
         self.assigned.computed || self.assigned.written.contains(name)

@@ -18,7 +18,7 @@ use debug_base::leaves;
 use debug_base::{Path, Tree};
 use debug_lease::Lease;
 use debug_points::Point;
-use debug_script::frozen::Frozen;
+use debug_script::frozen::{Frozen, Takes};
 use debug_script::unfrozen::Purpose;
 use debug_script::values;
 
@@ -44,7 +44,7 @@ pub(super) fn guarding(
     pointer: &FnPtr,
 ) -> Result<Guarding, Refusal> {
     let host = Arc::new(PatchView::new(core, run));
-    let frozen = Frozen::new(&run.functions(), pointer, Some(1), host).map_err(|e| {
+    let frozen = Frozen::new(&run.functions(), pointer, Some(1), Takes::Counts, host).map_err(|e| {
         Refusal::state(
             e.told(Purpose::Guard),
             "a guard takes one argument, as in `|s| s.errors < 10`; it may compute and `get` literal paths",
@@ -72,11 +72,12 @@ pub(super) fn guarding(
             "`describe(name)` says why; name another point, a state or a gauge",
         ));
     }
+    let frozen = frozen.knowing(run.session.shapes().handed_out());
     let mut record = frozen_record(&frozen);
     if !points.is_empty() {
         record["counts"] = points.iter().map(|point| point.name()).collect();
     }
-    Ok(Guarding { code: Arc::new(frozen.strictly()), reads, points, record })
+    Ok(Guarding { code: Arc::new(frozen), reads, points, record })
 }
 
 /// The record of frozen code; the code itself is in the eval's record.

@@ -19,7 +19,7 @@ use debug_base::NonEmpty;
 use debug_base::Path;
 use debug_points::{Kind, Point};
 use debug_script::convert;
-use debug_script::frozen::Frozen;
+use debug_script::frozen::{Frozen, Takes};
 use debug_script::unfrozen::Purpose;
 
 pub(super) fn patch(
@@ -52,13 +52,18 @@ pub(super) fn patch(
         return Err(Refusal::state("the agent is stopping", "nothing can be changed any more"));
     };
     let gives = point.arguments().len();
-    let frozen = Frozen::new(&run.functions(), &pointer, Some(gives), Arc::new(PatchView::new(core, run)))
-        .map_err(|e| {
-            Refusal::state(
-                e.told(Purpose::Patch),
-                "a patch may compute, `log_info`, `log_warn`, and `get` literal paths",
-            )
-        })?;
+    let takes = match point.kind() {
+        Kind::Function => Takes::Values,
+        Kind::Route => Takes::Request,
+    };
+    let host = Arc::new(PatchView::new(core, run));
+    let frozen = Frozen::new(&run.functions(), &pointer, Some(gives), takes, host).map_err(|e| {
+        Refusal::state(
+            e.told(Purpose::Patch),
+            "a patch may compute, `log_info`, `log_warn`, and `get` literal paths",
+        )
+    })?;
+    let frozen = frozen.knowing(run.session.shapes().handed_out());
     answers::check(&point, &frozen)?;
     let warning = answers::warning(&point, &frozen);
     let reads = frozen
