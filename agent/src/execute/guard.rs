@@ -180,3 +180,6 @@ fn seen(core: &Core, sight: &Tree, code: &Frozen) -> String {
         _ => text,
     }
 }
+
+#[cfg(test)]
+mod tests;
