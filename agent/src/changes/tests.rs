@@ -127,3 +127,56 @@ fn what_moved_since_its_conflict_is_not_forced() {
     assert!(change.force(Wait::AGENT).unwrap());
     assert_eq!(*live.load(), vec![named("a", 1), named("b", 1)]);
 }
+
+/// The value that a conflict left is below the new lease's: forcing would write over that.
+#[test]
+fn a_conflict_is_not_forced_below_another_lease() {
+    let live = Live::new(1_i64);
+    let state = writable("limit".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
+    let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
+    let writes = Arc::new(Writes::new(states));
+    let write = |before: i64, after: i64| {
+        let values = (Some(Tree::I64(before)), Some(Tree::I64(after)));
+        WriteChange::new(writes.clone(), "limit".parse().unwrap(), values.0, values.1)
+    };
+    let never = BootTime(u64::MAX);
+    let first = write(1, 2);
+    first.make(1, never, &[]).unwrap();
+    live.store(70);
+    assert!(first.undo(1, Wait::AGENT).unwrap().conflict.is_some());
+    let second = write(70, 5);
+    second.make(2, never, &[]).unwrap();
+    let refused = first.force(Wait::AGENT).unwrap_err().to_string();
+    assert!(refused.contains("lease 2"), "{refused}");
+    assert_eq!(*live.load(), 5);
+    assert!(second.undo(2, Wait::AGENT).unwrap().conflict.is_none());
+    assert_eq!(*live.load(), 70);
+    assert!(first.force(Wait::AGENT).unwrap());
+    assert_eq!(*live.load(), 1);
+}
+
+/// A lease whose element was lost left its value somewhere in the list, maybe where the lease below has its place.
+#[test]
+fn a_settled_conflict_is_in_no_ones_way() {
+    let named = |name: &str, weight: i64| Named { name: name.to_owned(), weight };
+    let live = Live::new(vec![named("a", 5), named("b", 5)]);
+    let state = writable("list".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
+    let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
+    let writes = Arc::new(Writes::new(states));
+    let write = |path: &str| {
+        let values = (Some(Tree::I64(5)), Some(Tree::I64(6)));
+        WriteChange::new(writes.clone(), path.parse().unwrap(), values.0, values.1)
+    };
+    let never = BootTime(u64::MAX);
+    let (below, above) = (write("list.1.weight"), write("list.0.weight"));
+    below.make(1, never, &[]).unwrap();
+    above.make(2, never, &[]).unwrap();
+    live.store(vec![named("c", 9), named("b", 6)]);
+    assert!(above.undo(2, Wait::AGENT).unwrap().conflict.is_some());
+    live.store(vec![named("a", 6), named("b", 6)]);
+    assert!(above.force(Wait::AGENT).unwrap());
+    assert_eq!(*live.load(), [named("a", 5), named("b", 6)]);
+    let undone = below.undo(1, Wait::AGENT).unwrap();
+    assert!(undone.conflict.is_none(), "{:?}", undone.conflict);
+    assert_eq!(*live.load(), [named("a", 5), named("b", 5)]);
+}

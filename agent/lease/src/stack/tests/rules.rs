@@ -223,3 +223,60 @@ fn a_place_that_only_one_value_has_makes_the_whole_disputed() {
     claim.yield_to(&dispute, &path("m"), Some(&live));
     assert_eq!((claim.ours, claim.target, claim.left.len()), (Some(live.clone()), Some(live), 1));
 }
+
+/// The service wrote an element that looks like the one below a layer that is lost.
+#[test]
+fn below_a_lost_layer_nothing_is_found() {
+    let (below, whole) = write(1, &pool(&[("a", 1, 5), ("b", 2, 7)]), "backends.0.weight", Tree::I64(6));
+    let element = pool(&[("z", 9, 9)]).at(&path("backends.0")).unwrap().clone();
+    let (above, _) = write(2, &whole, "backends.0", element);
+    let service = pool(&[("b", 2, 7), ("a", 1, 6)]);
+    let ending = end(&mut vec![below, above], 1, &service, Otherwise::Keep, &Lists).unwrap();
+    assert_eq!((ending.basis, ending.tree), (None, service));
+}
+
+/// The place of the uppermost layer exists only in the value of the one below it.
+#[test]
+fn a_layer_goes_where_the_layer_goes_that_it_stands_on() {
+    let before = pool(&[("x", 3, 5), ("a", 1, 5), ("b", 2, 5)]);
+    let list = pool(&[("a", 1, 5), ("b", 2, 5)]).at(&path("backends")).unwrap().clone();
+    let (list, whole) = write(1, &before, "backends", list);
+    let tags = |second: i64| Tree::Seq(vec![Tree::I64(1), Tree::I64(second)]);
+    let tagged = whole.clone().with(&path("backends.0.tags"), Some(tags(2)), &[]).unwrap();
+    let values = (None, Some(tags(2)));
+    let element = Layer::new(2, &path("backends.0.tags"), values, (&whole, &tagged), BootTime(1));
+    let (tag, live) = write(3, &tagged, "backends.0.tags.1", Tree::I64(3));
+    let mut layers = vec![list, element, tag];
+    let ending = end(&mut layers, 1, &live, Otherwise::Keep, &Lists).unwrap();
+    let expected = before.clone().with(&path("backends.1.tags"), Some(tags(3)), &[]).unwrap();
+    assert_eq!((ending.left, &ending.tree), (Vec::new(), &expected));
+    assert_eq!(layers[1].path, path("backends.1.tags.1"));
+}
+
+/// A timed state puts the value of before back at the deadline by itself, so what the layer below changed may be undone
+/// already.
+#[test]
+fn what_another_layer_of_a_timed_state_changed_is_no_evidence() {
+    struct Timed;
+    impl Orders for Timed {
+        fn is_set(&self, whole: &Tree, path: &[String], values: &[&Tree]) -> bool {
+            Lists.is_set(whole, path, values)
+        }
+        fn is_timed(&self) -> bool {
+            true
+        }
+    }
+    let element =
+        |size: i64, port: i64, weight: i64| map(&[("size", size), ("port", port), ("weight", weight)]);
+    let pool =
+        |first: Tree| Tree::Map(vec![("backends".to_owned(), Tree::Seq(vec![first, element(2, 2, 5)]))]);
+    let before = pool(element(1, 1, 5));
+    let (port, whole) = write(1, &before, "backends.0.port", Tree::I64(9));
+    let (weight, _) = write(2, &whole, "backends.0.weight", Tree::I64(0));
+    let live = pool(element(1, 1, 0));
+    let layers = vec![port, weight];
+    let ending = end(&mut layers.clone(), 2, &live, Otherwise::Keep, &Timed).unwrap();
+    assert_eq!((ending.left.len(), ending.tree), (0, before));
+    let ending = end(&mut layers.clone(), 2, &live, Otherwise::Keep, &Lists).unwrap();
+    assert_eq!((ending.basis, ending.tree), (None, live));
+}
