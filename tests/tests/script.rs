@@ -89,6 +89,31 @@ fn language(client: &mut Client) -> Vec<String> {
     names.split(", ").map(|name| name.trim().to_owned()).collect()
 }
 
+#[test]
+fn what_other_languages_have_is_told_as_it_is_written_here() {
+    let mut set = set();
+    for (code, said) in [
+        ("let i = 0; i++", ["there is no operator `++`", "write `x += 1`"]),
+        ("let i = 0; i--", ["there is no operator `--`", "write `x -= 1`"]),
+        ("while 1 { }", ["a condition is `true` or `false`, not a number", "`x > 0`"]),
+        ("for x in 5 { x }", ["what is looped over is a list, a range or a text", "`for i in 0..5 {"]),
+        (r#"eval("1")"#, ["`eval` is not part of this language", "type the code itself"]),
+        ("revert 5", ["its arguments stand in brackets", "`revert(1)`"]),
+        ("plan kinds.integer = 1", ["its arguments stand in brackets", "plan(|| "]),
+        ("let l = []; l[0]", ["there is no element 0: the list is empty", "count from 0"]),
+        ("let l = [1]; l[5]", ["there is no element 5: the list has 1 element", "count from 0"]),
+        (r#""abc"[9]"#, ["there is no character 9: the text has 3 characters", "count from 0"]),
+        (
+            "fn one(a) { a } one(1, 2)",
+            ["`one` does not take (an integer, an integer)", "number of arguments"],
+        ),
+        ("kinds.map()", ["`map` does not take (a list or map of a state)", "help(\"map\")"]),
+        ("kinds.nosuch()", ["there is no function `nosuch`", "without brackets"]),
+    ] {
+        fails(&mut set, code, &said);
+    }
+}
+
 /// In the mode `observe` a write ends the eval, even if the code catches errors.
 #[test]
 fn no_function_of_the_language_writes_what_it_only_reads() {

@@ -60,6 +60,7 @@ pub(crate) fn script_error(
                 true => {
                     (format!("`{name}` is a closure, not a function"), closure_call(code, name, *position))
                 }
+                false if run.session.shapes().defines(name) => own_function(signature),
                 false => no_function(signature),
             };
             advised(format!("{what}{}", at(*position)), help)
@@ -68,6 +69,12 @@ pub(crate) fn script_error(
             format!("what is looped over is neither a list nor a range{}", at(*position)),
             "of a map, loop over its names: `for name in map.keys() { print(name) }`".to_owned(),
         ),
+        EvalAltResult::ErrorArrayBounds(count, index, position) => {
+            advised(no_place("list", "element", *count, *index, *position), COUNTED.to_owned())
+        }
+        EvalAltResult::ErrorStringBounds(count, index, position) => {
+            advised(no_place("text", "character", *count, *index, *position), COUNTED.to_owned())
+        }
         EvalAltResult::ErrorAssignmentToConstant(name, position)
             if core.exposed.states.named(name).is_ok() =>
         {
@@ -102,6 +109,18 @@ pub(crate) fn script_error(
             (text.to_owned(), undone.to_owned())
         }
     }
+}
+
+const COUNTED: &str = "positions count from 0, and from -1 backwards from the end";
+
+/// The words for a position that a list or text does not have.
+fn no_place(of: &str, one: &str, count: usize, index: i64, position: Position) -> String {
+    let has = match count {
+        0 => "is empty".to_owned(),
+        1 => format!("has 1 {one}"),
+        _ => format!("has {count} {one}s"),
+    };
+    format!("there is no {one} {index}: the {of} {has}{}", at(position))
 }
 
 fn is_function(name: &str) -> bool {
@@ -144,8 +163,11 @@ fn closure_call(code: &str, name: &str, position: Position) -> String {
 /// The message and the advice for code that does not parse. A word of the language after a dot can be written as an
 /// index.
 pub(crate) fn syntax(code: &str, error: &ParseError) -> (String, String) {
-    let (message, nothing_ran) = (error.to_string(), "nothing ran");
-    let position = error.position();
+    let nothing_ran = "nothing ran";
+    if let Some((what, help)) = foreign(code, error) {
+        return (what, format!("{nothing_ran}; {help}"));
+    }
+    let (message, position) = (error.to_string(), error.position());
     let line = position.line().and_then(|line| code.lines().nth(line - 1)).unwrap_or_default();
     let column = position.position().map_or(0, |column| column.saturating_sub(1));
     let is_word = |c: &char| c.is_alphanumeric() || *c == '_' || *c == '-';
@@ -168,6 +190,40 @@ pub(crate) fn syntax(code: &str, error: &ParseError) -> (String, String) {
     };
     let what = format!("`{word}` is no name of the language{}", at(position));
     (what, format!("{nothing_ran}; write {step}"))
+}
+
+/// The message and the advice for a habit from another language.
+fn foreign(code: &str, error: &ParseError) -> Option<(String, String)> {
+    let place = at(error.position());
+    let first = code.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+    match error.err_type() {
+        ParseErrorType::UnknownOperator(operator) | ParseErrorType::Reserved(operator)
+            if ["++", "--"].contains(&operator.as_str()) =>
+        {
+            let sign = &operator[1..];
+            let what = format!("there is no operator `{operator}`{place}");
+            Some((what, format!("write `x {sign}= 1`")))
+        }
+        ParseErrorType::MismatchedType(expected, seen) if expected.starts_with("a boolean") => {
+            let what = format!("a condition is `true` or `false`, not {}{place}", in_words(seen));
+            Some((what, "compare it, as in `x > 0`".to_owned()))
+        }
+        ParseErrorType::MismatchedType(expected, seen) if expected.starts_with("an iterable") => {
+            let what =
+                format!("what is looped over is a list, a range or a text, not {}{place}", in_words(seen));
+            Some((what, "as in `for i in 0..5 { print(i) }`".to_owned()))
+        }
+        // A call as at a shell: `revert 5`.
+        ParseErrorType::MissingToken(token, _) if token == ";" && table::function(first).is_some() => {
+            let example = table::function(first).map_or(first, |function| function.example);
+            let what = format!("`{first}` is a function: its arguments stand in brackets{place}");
+            Some((what, format!("as in `{example}`")))
+        }
+        _ if error.to_string().contains("keyword 'eval' is disabled") => {
+            Some((format!("`eval` is not part of this language{place}"), "type the code itself".to_owned()))
+        }
+        _ => None,
+    }
 }
 
 fn is_word_of_states(word: &str) -> bool {
@@ -235,6 +291,13 @@ fn shortened(types: &str) -> String {
     }
 }
 
+/// The error for a call of one of the session's own functions.
+fn own_function(signature: &str) -> (String, String) {
+    let (name, types) = kinds::signature(signature);
+    let what = format!("`{}` does not take {}", typed(name), shortened(&format!("({})", types.join(", "))));
+    (what, "the session defined it with another number of arguments".to_owned())
+}
+
 /// The error for a signature such as `foo (i64)` or `* (&str | ImmutableString | String, i64)`, in words.
 fn no_function(signature: &str) -> (String, String) {
     let (name, types) = kinds::signature(signature);
@@ -257,6 +320,10 @@ fn no_function(signature: &str) -> (String, String) {
     }
     if words::find(name).is_some() || FUNCTIONS.iter().any(|function| function.name == name) {
         return (format!("`{name}` does not take {types}"), format!("`help(\"{name}\")` explains it"));
+    }
+    if kinds::signature(signature).1.first().is_some_and(|first| first == in_words("state")) {
+        let what = format!("there is no function `{name}` for {types}");
+        return (what, "a name below a state is read without brackets, as in `config.db`".to_owned());
     }
     let known = FUNCTIONS.iter().map(|function| function.name).chain(WORDS.iter().map(|word| word.name));
     let help = nearest(name, known).map_or_else(

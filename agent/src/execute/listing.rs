@@ -106,10 +106,29 @@ fn explain(function: &Function) -> String {
         Undo::Cannot => "cannot be undone",
     };
     let inside = if function.in_patches { "\npatches   may call it" } else { "" };
+    let options = options(function);
     format!(
-        "{}\n{}\naction    {}\nmode      {mode}\nundo      {undone}{inside}\nexample   {}",
+        "{}\n{}\naction    {}\nmode      {mode}\nundo      {undone}{inside}{options}\nexample   {}",
         function.usage, function.about, function.action, function.example
     )
+}
+
+/// The options of a change, explained.
+const OPTIONS: [(&str, &str); 6] = [
+    ("ttl", "how long it stands: \"90s\", \"5m\", \"1h30m\""),
+    ("reason", "why, for the log; otherwise the reason of `change(reason)`"),
+    ("over", "the lease at the same place that it may cover, or a list of them: 1, [1, 2]"),
+    ("persist", "true: it stays until its deadline if the session is lost"),
+    ("guard", "a condition that ends it once it is false: |s| s.errors < 10"),
+    ("unseen", "true: also for a route that had no request yet"),
+];
+
+/// The lines about the options of a function; empty if it has none.
+fn options(function: &Function) -> String {
+    let Some((_, names)) = function.about.split_once("opts: ") else { return String::new() };
+    let is_known = |name: &str| names.split([',', ' ', '(']).any(|known| known == name);
+    let lines = OPTIONS.iter().filter(|(name, _)| is_known(name));
+    lines.map(|(name, about)| format!("\n{name:8}  {about}")).collect()
 }
 
 fn info(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {

@@ -34,7 +34,9 @@ pub(crate) fn state_refusal(core: &Core, run: &EvalContext, error: &StateError) 
         StateError::NeverWrite { .. } => "only the service's author can open it",
         StateError::Busy(_) => "the service holds its lock; try again",
         StateError::Refused(error) if error.wants_secret() => BIND_SECRET,
-        StateError::Refused(_) => "the value stays as it was; give one of the type that stands there",
+        StateError::Refused(_) => {
+            "the value stays as it was; `get` of the path shows what kind of value stands there"
+        }
         StateError::NotStored(_) => "the value stays as it was; give one as the type itself would write it",
         StateError::Lossy { .. } => {
             "the value stays as it was; what the service's author shows by `.field`, under a first name of its own, is written \
