@@ -39,7 +39,9 @@ pub struct Agent {
 
 impl fmt::Debug for Agent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Agent").field("status", &self.status()).finish_non_exhaustive()
+        f.debug_struct("Agent")
+            .field("status", &self.status())
+            .finish_non_exhaustive()
     }
 }
 
@@ -51,14 +53,21 @@ pub struct Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("service", &self.registration.service).finish_non_exhaustive()
+        f.debug_struct("Builder")
+            .field("service", &self.registration.service)
+            .finish_non_exhaustive()
     }
 }
 
 impl Agent {
     /// Begins an agent for the service `service`; the agent's certificate must carry the same name.
     pub fn builder(service: impl Into<String>) -> Builder {
-        Builder { registration: Registration { service: service.into(), ..Registration::default() } }
+        Builder {
+            registration: Registration {
+                service: service.into(),
+                ..Registration::default()
+            },
+        }
     }
 
     /// An agent that does nothing.
@@ -75,7 +84,9 @@ impl Agent {
 
     /// The state of the agent. Waits at most 5 ms.
     pub fn status(&self) -> Status {
-        self.running.as_ref().map_or_else(|| self.status.now(), Running::status)
+        self.running
+            .as_ref()
+            .map_or_else(|| self.status.now(), Running::status)
     }
 
     /// The number of changes in force in this process, for a gauge.
@@ -202,7 +213,9 @@ impl Builder {
         H: StateHandle,
         H::Value: Serialize,
     {
-        self.registration.states.push(state::read_only(Path(vec![name.into()]), handle.place()));
+        self.registration
+            .states
+            .push(state::read_only(Path(vec![name.into()]), handle.place()));
         self
     }
 
@@ -214,7 +227,9 @@ impl Builder {
         H: StateHandle,
         H::Value: Serialize + DeserializeOwned + Clone + PartialEq,
     {
-        self.registration.states.push(state::writable(Path(vec![name.into()]), handle.place()));
+        self.registration
+            .states
+            .push(state::writable(Path(vec![name.into()]), handle.place()));
         self
     }
 
@@ -286,9 +301,10 @@ impl Builder {
         V: Serialize + Send + Sync + 'static,
     {
         if let Some(path) = self.path_of("read", path.into()) {
-            self.registration
-                .states
-                .push(state::read_only(path, Place::Shared(Arc::new(ReadCell::new(get)))));
+            self.registration.states.push(state::read_only(
+                path,
+                Place::Shared(Arc::new(ReadCell::new(get))),
+            ));
         }
         self
     }
@@ -297,9 +313,10 @@ impl Builder {
     fn path_of(&mut self, function: &str, path: String) -> Option<Path> {
         let tell = |error| {
             let state = Path(vec![path.split(['.', '[']).next().unwrap_or_default().to_owned()]);
-            self.registration
-                .faults
-                .push(Note::about([state], format!("`.{function}`: {error}; it is not shown")));
+            self.registration.faults.push(Note::about(
+                [state],
+                format!("`.{function}`: {error}; it is not shown"),
+            ));
         };
         path.parse::<Path>().map_err(tell).ok()
     }
@@ -366,7 +383,9 @@ impl Builder {
     /// function is reported when the agent starts; an unknown route in the notes of `info()`, because routes become
     /// known as they are called.
     pub fn never_patch<S: Into<String>>(mut self, points: impl IntoIterator<Item = S>) -> Self {
-        self.registration.never_patch.extend(points.into_iter().map(Into::into));
+        self.registration
+            .never_patch
+            .extend(points.into_iter().map(Into::into));
         self
     }
 
@@ -392,9 +411,9 @@ impl Builder {
     ) -> Self {
         let name = name.into();
         if self.registration.gauges.contains_key(&name) {
-            self.registration
-                .faults
-                .push(Note::for_all(format!("two gauges are named `{name}`; both are seen as `()`")));
+            self.registration.faults.push(Note::for_all(format!(
+                "two gauges are named `{name}`; both are seen as `()`"
+            )));
             self.registration.gauges.insert(name, Box::new(|| f64::NAN));
         } else {
             self.registration.gauges.insert(name, Box::new(number));
@@ -404,7 +423,9 @@ impl Builder {
 
     /// Routes that are points before their first request: `GET /api/healthcheck`.
     pub fn routes<S: Into<String>>(mut self, routes: impl IntoIterator<Item = S>) -> Self {
-        self.registration.routes.extend(routes.into_iter().map(Into::into));
+        self.registration
+            .routes
+            .extend(routes.into_iter().map(Into::into));
         self
     }
 
@@ -468,7 +489,9 @@ impl Agent {
     }
 
     fn stop(&mut self) -> Vec<NotUndone> {
-        let Some(running) = self.running.take() else { return Vec::new() };
+        let Some(running) = self.running.take() else {
+            return Vec::new();
+        };
         let left = running.stop();
         self.status.set(Status::Stopped);
         left

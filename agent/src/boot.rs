@@ -103,7 +103,11 @@ struct Up {
 /// # Errors
 /// The system starts no thread.
 pub(crate) fn launch(prepared: Prepared, status: Shared) -> Result<Running, StartError> {
-    let shared = Arc::new(Machinery { status, stopping: AtomicBool::new(false), up: Mutex::new(None) });
+    let shared = Arc::new(Machinery {
+        status,
+        stopping: AtomicBool::new(false),
+        up: Mutex::new(None),
+    });
     let machinery = shared.clone();
     let boot = std::thread::Builder::new()
         .name(REVERT.to_owned())
@@ -113,7 +117,11 @@ pub(crate) fn launch(prepared: Prepared, status: Shared) -> Result<Running, Star
             }
         })
         .map_err(|e| StartError::Thread(Mistake::new(format!("no thread for the agent: {e}"), "")))?;
-    Ok(Running { process: std::process::id(), shared, boot: Some(boot) })
+    Ok(Running {
+        process: std::process::id(),
+        shared,
+        boot: Some(boot),
+    })
 }
 
 impl Machinery {
@@ -137,15 +145,21 @@ impl Machinery {
 
 /// Runs the first thread: opens the log, then the socket, then serves as the revert thread.
 fn boot(prepared: Prepared, machinery: &Arc<Machinery>) {
-    let Some((log, opened)) = open_log(&prepared, machinery) else { return };
+    let Some((log, opened)) = open_log(&prepared, machinery) else {
+        return;
+    };
     let core = match build(prepared, log, &opened, &machinery.status) {
         Ok(core) => core,
         Err(why) => return machinery.refuse(why),
     };
     let (core, tls, listen) = core;
-    let Some(()) = listen_and_serve(&core, tls, listen, machinery) else { return };
+    let Some(()) = listen_and_serve(&core, tls, listen, machinery) else {
+        return;
+    };
     threads::stand(REVERT, &core.faults, || {
-        let Some(due) = core.changes.leases.wait_due() else { return Next::End };
+        let Some(due) = core.changes.leases.wait_due() else {
+            return Next::End;
+        };
         due.into_iter().for_each(|(id, cause)| end_due(&core, id, &cause));
         Next::Turn
     });
@@ -165,7 +179,9 @@ fn end_due(core: &Arc<Core>, id: u64, cause: &Cause) {
 
 /// Ends a lease that is due. An error is recorded as an alarm where it happens, and the lease is tried again.
 fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
-    let Ok(lease) = core.changes.leases.find(id) else { return };
+    let Ok(lease) = core.changes.leases.find(id) else {
+        return;
+    };
     let aside = |path: &[String]| lease.failing.is_some() || core.exposed.states.waits(&Path(path.to_vec()));
     let Resource::State(path) = lease.target().clone() else {
         drop(core.end_lease(id, &cause, "agent", Wait::AGENT));
@@ -182,15 +198,21 @@ fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
     let waiting = core.clone();
     let for_the_helper = cause.clone();
     // The first attempt has a time limit: if it hangs, that must be reported.
-    let wait =
-        if lease.failing.as_ref().is_some_and(|failing| failing.tried) { Wait::Until } else { Wait::AGENT };
+    let wait = if lease.failing.as_ref().is_some_and(|failing| failing.tried) {
+        Wait::Until
+    } else {
+        Wait::AGENT
+    };
     let undo = move || drop(waiting.end_lease(id, &for_the_helper, "agent", wait));
     match core.changes.helpers.undo(state, id, undo) {
         Ok(Turn::Next) => {}
         // The state's thread may be blocked by another job, or dead. Try here, too, without blocking, because other
         // leases are due.
         Ok(Turn::Queued) => drop(core.end_lease(id, &cause, "agent", Wait::Try)),
-        Err(error) => core.recorder.emitter.alarm(&format!("no thread to undo lease {id} on: {error}")),
+        Err(error) => core
+            .recorder
+            .emitter
+            .alarm(&format!("no thread to undo lease {id} on: {error}")),
     }
 }
 
@@ -236,13 +258,20 @@ fn build(
         keys,
         ..
     } = prepared;
-    let history = if opened.fresh { History::default() } else { history(&config)? };
+    let history = if opened.fresh {
+        History::default()
+    } else {
+        history(&config)?
+    };
     history.check_lists(&config, &tls)?;
     let keyed = Keyed::new(digest_key(&config.audit.folder)?).map_err(|e| format!("no randomness: {e}"))?;
     let (emitter, emitting) = Emitter::new();
     threads::spawn("debug-emit", None, status.faults(), emitting).map_err(|e| e.to_string())?;
     let scrubber = Scrubber::default();
-    let shown = states.list().map(|(name, _)| name).chain([config.service.as_str(), opened.origin.as_str()]);
+    let shown = states
+        .list()
+        .map(|(name, _)| name)
+        .chain([config.service.as_str(), opened.origin.as_str()]);
     scrubber.protect_identifiers(shown);
     let core = Arc::new(Core {
         service: config.service.clone(),
@@ -265,7 +294,13 @@ fn build(
             levels,
             observing: OnceLock::new(),
         },
-        exposed: Exposed { states, points: registry, redactor, scrubber, alike: OnceLock::new() },
+        exposed: Exposed {
+            states,
+            points: registry,
+            redactor,
+            scrubber,
+            alike: OnceLock::new(),
+        },
         notes: Mutex::default(),
         at_start: OnceLock::new(),
         unmatched: OnceLock::new(),
@@ -301,18 +336,18 @@ fn build(
     }
     let (inside, found) = CrashNotes::begin(&config.active);
     let mut found = found.unwrap_or_else(|error| {
-        core.recorder
-            .emitter
-            .alarm(&format!("whether this process ends inside a patched call cannot be noted: {error}"));
+        core.recorder.emitter.alarm(&format!(
+            "whether this process ends inside a patched call cannot be noted: {error}"
+        ));
         Found::default()
     });
     // A user who can write that file could invent lease ids.
     found.leases.retain(|lease| *lease <= history.highest);
     boot_records(&core, &config, opened, &history, &found, &tls)?;
     if let Err(error) = inside.clear() {
-        core.recorder
-            .emitter
-            .alarm(&format!("what stands in `calls` of the folder of marks cannot be cleared: {error}"));
+        core.recorder.emitter.alarm(&format!(
+            "what stands in `calls` of the folder of marks cannot be cleared: {error}"
+        ));
     }
     let (observing, events) = PatchObserver::new(marks, inside);
     watchdog::start(&core, events, observing.marks().clone()).map_err(|e| format!("no thread: {e}"))?;
@@ -430,8 +465,12 @@ fn digest_key(folder: &std::path::Path) -> Result<[u8; 32], String> {
     // folder.
     let new = folder.join("digest.key.new");
     let write = || -> std::io::Result<()> {
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(&key)?;
         file.sync_all()?;
         std::fs::rename(&new, &path)?;
@@ -482,10 +521,21 @@ fn listen_and_serve(
         queue.stop();
         return None;
     }
-    core.recorder.append(vec![record("armed", json!({ "listen": net.address.to_string() }))]);
-    core.recorder.emitter.info(&format!("the debug agent listens on {}; log {}", net.address, core.origin));
+    core.recorder.append(vec![record(
+        "armed",
+        json!({ "listen": net.address.to_string() }),
+    )]);
+    core.recorder.emitter.info(&format!(
+        "the debug agent listens on {}; log {}",
+        net.address, core.origin
+    ));
     machinery.status.set(Status::Running);
-    *up = Some(Up { core: core.clone(), queue, net, threads });
+    *up = Some(Up {
+        core: core.clone(),
+        queue,
+        net,
+        threads,
+    });
     Some(())
 }
 
@@ -505,7 +555,9 @@ fn eval_threads(queue: &Arc<Queue>, faults: &Faults) -> std::io::Result<Vec<Join
     Ok(vec![
         evals("debug-eval-1")?,
         evals("debug-eval-2")?,
-        threads::spawn("debug-eval-r", Some(EVAL_STACK), faults.clone(), move || reserved.work_reserved())?,
+        threads::spawn("debug-eval-r", Some(EVAL_STACK), faults.clone(), move || {
+            reserved.work_reserved()
+        })?,
     ])
 }
 
@@ -539,7 +591,8 @@ impl Running {
             return 0;
         }
         let core = self.core().ok().flatten();
-        core.and_then(|core| core.changes.leases.glance(BootTime::now()).ok()).map_or(0, |(count, _)| count)
+        core.and_then(|core| core.changes.leases.glance(BootTime::now()).ok())
+            .map_or(0, |(count, _)| count)
     }
 
     /// Reverts everything, writes `shutdown` and ends the threads, within 1 s in total even if something hangs: each
@@ -553,11 +606,22 @@ impl Running {
             return Vec::new();
         }
         self.shared.stopping.store(true, Ordering::Release);
-        let up = self.shared.up.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let up = self
+            .shared
+            .up
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(boot) = &self.boot {
             boot.thread().unpark();
         }
-        let Some(Up { core, queue, net, threads }) = up else {
+        let Some(Up {
+            core,
+            queue,
+            net,
+            threads,
+        }) = up
+        else {
             // The agent is not up yet: the boot thread checks `stopping` before its next step.
             return Vec::new();
         };
@@ -571,11 +635,18 @@ impl Running {
         // Before the log is closed: these threads write the outcomes of their evals.
         threads.into_iter().for_each(|thread| join(thread, until));
         if let Some(observing) = core.observer() {
-            observing.marks().end(core.changes.leases.in_force(BootTime::now()));
+            observing
+                .marks()
+                .end(core.changes.leases.in_force(BootTime::now()));
         }
         core.changes.leases.stop();
         core.recorder.append(vec![records::kept("shutdown", json!({}))]);
-        if let Err(error) = core.recorder.log.clone().close(last.saturating_duration_since(Instant::now())) {
+        if let Err(error) = core
+            .recorder
+            .log
+            .clone()
+            .close(last.saturating_duration_since(Instant::now()))
+        {
             complain::complain(&format!("the audit log was not closed: {error}"));
         }
         if let Some(boot) = self.boot.take() {
@@ -600,7 +671,11 @@ pub struct NotUndone {
 impl NotUndone {
     fn of(lease: &Lease) -> Self {
         let why = lease.failing.as_ref().map(|failing| failing.why.clone());
-        Self { lease: lease.id, target: lease.target().to_string(), why }
+        Self {
+            lease: lease.id,
+            target: lease.target().to_string(),
+            why,
+        }
     }
 }
 

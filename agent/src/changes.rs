@@ -4,7 +4,10 @@ mod errors;
 pub(crate) mod exposed;
 pub(crate) mod guards;
 mod layers;
-#[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "without the filter nobody asks for levels"))]
+#[cfg_attr(
+    not(feature = "tracing"),
+    allow(dead_code, reason = "without the filter nobody asks for levels")
+)]
 pub(crate) mod levels;
 #[cfg(test)]
 mod model;
@@ -61,9 +64,13 @@ impl Changes {
     /// Publishes the number of leases in force and their first deadline. Call it after every change of either. It does
     /// not block: the event goes through a queue, and another thread writes `active.json`.
     pub(crate) fn mark(&self, emitter: &Emitter) {
-        let Some(observing) = self.observing.get() else { return };
+        let Some(observing) = self.observing.get() else {
+            return;
+        };
         let tell = |now: InForce| emitter.in_force(now);
-        observing.marks().tell(|| self.leases.in_force(BootTime::now()), tell);
+        observing
+            .marks()
+            .tell(|| self.leases.in_force(BootTime::now()), tell);
         observing.mark();
     }
 }

@@ -101,10 +101,13 @@ impl Core {
 
     /// Reports a panic in both logs.
     pub(crate) fn tell_panic(&self, what: &str, times: u64) {
-        self.recorder.append(vec![records::kept("alarm", json!({ "panicked": what, "times": times }))]);
-        self.recorder
-            .emitter
-            .alarm(&format!("{what} panicked inside the agent ({times} times by now) and goes on"));
+        self.recorder.append(vec![records::kept(
+            "alarm",
+            json!({ "panicked": what, "times": times }),
+        )]);
+        self.recorder.emitter.alarm(&format!(
+            "{what} panicked inside the agent ({times} times by now) and goes on"
+        ));
     }
 
     /// The observer of failing patches.
@@ -144,7 +147,9 @@ impl Core {
     ) -> Result<String, EndError> {
         match self.changes.leases.end_of(id, owner, cause, wait) {
             Ok(ended) => {
-                let detail = cause.detail().map_or(Value::Null, |seen| self.exposed.scrub(seen).into());
+                let detail = cause
+                    .detail()
+                    .map_or(Value::Null, |seen| self.exposed.scrub(seen).into());
                 let target = ended.lease.target().to_string();
                 if let Resource::State(path) = ended.lease.target() {
                     // Learn what stands in the state now before the scrubber forgets the value that the lease
@@ -165,7 +170,11 @@ impl Core {
                     }
                 }
                 let undone = &ended.undone;
-                let how = if undone.conflict.is_some() { "conflict" } else { cause.word() };
+                let how = if undone.conflict.is_some() {
+                    "conflict"
+                } else {
+                    cause.word()
+                };
                 self.changes.leases.ended(id, how);
                 let why = match cause {
                     // What a guard saw was readable to the guard's author, who need not be the lease's holder.
@@ -177,7 +186,12 @@ impl Core {
                 let holder = self.sessions().get(&ended.lease.session).cloned();
                 // The reply to the holder's own eval reports what that eval reverted.
                 if let Some(holder) = holder.filter(|_| *cause != Cause::Undone) {
-                    let ended = EndedLease { id, target: target.clone(), how: how.to_owned(), why };
+                    let ended = EndedLease {
+                        id,
+                        target: target.clone(),
+                        how: how.to_owned(),
+                        why,
+                    };
                     holder.lease_ended(ended, recorded);
                 }
                 self.settle_surplus();
@@ -197,9 +211,13 @@ impl Core {
             }
             Err(EndError::Failing { id, why, first }) => {
                 if first {
+                    self.recorder.append(vec![records::kept(
+                        "alarm",
+                        json!({ "lease": id, "revert_failed": why }),
+                    )]);
                     self.recorder
-                        .append(vec![records::kept("alarm", json!({ "lease": id, "revert_failed": why }))]);
-                    self.recorder.emitter.alarm(&format!("lease {id} could not be undone: {why}"));
+                        .emitter
+                        .alarm(&format!("lease {id} could not be undone: {why}"));
                 }
                 Err(EndError::Failing { id, why, first })
             }
@@ -212,7 +230,10 @@ impl Core {
         records::Told {
             conflict: undone.conflict.as_ref().map(|conflict| conflict.why.clone()),
             covered_by: undone.covered_by,
-            restored: undone.stands.as_ref().map_or(Value::Null, |stands| self.stands(stands)),
+            restored: undone
+                .stands
+                .as_ref()
+                .map_or(Value::Null, |stands| self.stands(stands)),
             base: undone.base.as_ref().map_or(Value::Null, |base| self.stands(base)),
             foreign: undone.foreign,
             found: undone.found.as_ref().map(Path::to_string),
@@ -234,7 +255,13 @@ impl Core {
             && self.changes.leases.take_conflict(lease.id).is_some()
         {
             let detail = json!("too many conflicts wait to be settled");
-            self.recorder.append(vec![records::lease_settled(&lease, "agent", "keep", &Value::Null, detail)]);
+            self.recorder.append(vec![records::lease_settled(
+                &lease,
+                "agent",
+                "keep",
+                &Value::Null,
+                detail,
+            )]);
         }
     }
 
@@ -257,7 +284,8 @@ impl Core {
             self.panicked(WRITER);
         }
         for alarm in self.recorder.log.alarms() {
-            self.recorder.append(vec![records::kept("alarm", json!({ "log": alarm }))]);
+            self.recorder
+                .append(vec![records::kept("alarm", json!({ "log": alarm }))]);
             self.recorder.emitter.alarm(&format!("audit log: {alarm}"));
         }
         for (id, cause) in self.changes.leases.overdue(BootTime::now()) {
@@ -314,7 +342,10 @@ impl Ends for Core {
 
 /// What the agent says about the target of a reverted change: no more than it saw.
 fn ended_as(target: &str, undone: &Undone) -> String {
-    let found = undone.found.as_ref().map(|now| format!("; it moved meanwhile and is `{now}` now"));
+    let found = undone
+        .found
+        .as_ref()
+        .map(|now| format!("; it moved meanwhile and is `{now}` now"));
     let found = found.unwrap_or_default();
     match undone.stands {
         Some(Stands::Layers(0)) => format!("{target} is as it was before"),

@@ -82,8 +82,10 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
 /// Cleans up after an eval that panicked. The panic's text is not shown: it may come from the service's code and may
 /// hold a secret.
 fn panicked(core: &Core, session: &Session, run: Option<&EvalContext>) -> Failed {
-    core.recorder
-        .append(vec![records::kept("alarm", json!({ "session": session.id, "panicked": "an eval" }))]);
+    core.recorder.append(vec![records::kept(
+        "alarm",
+        json!({ "session": session.id, "panicked": "an eval" }),
+    )]);
     core.faults.panicked("an eval");
     core.recorder
         .emitter
@@ -107,7 +109,14 @@ fn answer(core: &Arc<Core>, accepted: Accepted) -> FromAgent {
 
 /// Runs the code in the operator's workspace, and restores the workspace if the code fails.
 fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Result<FromAgent, Failed> {
-    let Accepted { run, mut engine, code, ast, scope: arguments, reserved } = accepted;
+    let Accepted {
+        run,
+        mut engine,
+        code,
+        ast,
+        scope: arguments,
+        reserved,
+    } = accepted;
     // A single call that ends or keeps changes commits before it runs: it is cancelled before that, or not at all.
     if run.is_cancelled() || reserved && !run.session.commit(run.call) {
         return Err(outcome::cancelled(&run));
@@ -134,7 +143,10 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Resul
         let result = result.inspect_err(|_| tell_planned(core, &run))?;
         // Drop the arguments, keep the variables that the eval declared.
         let given = before..before + arguments.len();
-        let kept = Workspace { scope: memory::select(&scope, |place| !given.contains(&place)), functions };
+        let kept = Workspace {
+            scope: memory::select(&scope, |place| !given.contains(&place)),
+            functions,
+        };
         if !run.is_planning() {
             check_workspace(&run, &kept)?;
         }
@@ -150,11 +162,13 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Resul
         memory::keep(&kept.scope);
         let (display, value) = result;
         let before = std::mem::replace(&mut *workspace, kept);
-        Ok(succeed(core, &run, display, value, started).unwrap_or_else(|failed| {
-            // The outcome is not on disk, so the eval must leave nothing behind.
-            *workspace = before;
-            *failed
-        }))
+        Ok(
+            succeed(core, &run, display, value, started).unwrap_or_else(|failed| {
+                // The outcome is not on disk, so the eval must leave nothing behind.
+                *workspace = before;
+                *failed
+            }),
+        )
     })
 }
 
@@ -175,10 +189,18 @@ fn check_workspace(run: &EvalContext, workspace: &Workspace) -> Result<(), Faile
     let functions = workspace.functions.iter_functions().count();
     if functions > MAX_SESSION_FUNCTIONS {
         let message = format!("the session has {functions} functions, the limit is {MAX_SESSION_FUNCTIONS}");
-        return Err(Failed::new(Code::Limit, message, "attach again: a new session starts empty"));
+        return Err(Failed::new(
+            Code::Limit,
+            message,
+            "attach again: a new session starts empty",
+        ));
     }
     // Deeper values may exist only on a thread with a stack large enough to drop them.
-    if let Some((name, ..)) = workspace.scope.iter_raw().find(|(_, _, value)| !nesting::fits(value)) {
+    if let Some((name, ..)) = workspace
+        .scope
+        .iter_raw()
+        .find(|(_, _, value)| !nesting::fits(value))
+    {
         return Err(Failed::new(
             Code::Limit,
             format!(
@@ -212,16 +234,32 @@ fn run_code(
 ) -> Result<(String, Value), Failed> {
     run.set_functions(ast.clone_functions_only(), walk::closures(ast).capture);
     run.set_switched(Switched::of(ast));
-    let bounds = if run.emergency() { Bounds { time: EMERGENCY, ..EVAL } } else { EVAL };
+    let bounds = if run.emergency() {
+        Bounds {
+            time: EMERGENCY,
+            ..EVAL
+        }
+    } else {
+        EVAL
+    };
     // What this thread spent on cells before belongs to other evals.
     state::take_asked();
     let ((result, shown), end, _) =
         meter::metered(bounds, BootTime::now(), Some(run.cancelled.clone()), || {
-            host::within(EvalTag { core: core.clone(), run: run.clone() }, || {
-                let result = engine.eval_ast_with_scope::<Dynamic>(scope, ast);
-                let shown = result.as_ref().ok().map(|value| show(value, walk::names_value(ast)));
-                (result, shown)
-            })
+            host::within(
+                EvalTag {
+                    core: core.clone(),
+                    run: run.clone(),
+                },
+                || {
+                    let result = engine.eval_ast_with_scope::<Dynamic>(scope, ast);
+                    let shown = result
+                        .as_ref()
+                        .ok()
+                        .map(|value| show(value, walk::names_value(ast)));
+                    (result, shown)
+                },
+            )
         });
     if let Some(refusal) = run.refusal() {
         return Err(outcome::refused(refusal));
@@ -240,7 +278,10 @@ fn run_code(
     }
     let (display, value) = shown.unwrap_or_default();
     if display.len() > MAX_RESULT {
-        let message = format!("the result has {} bytes, the limit is {MAX_RESULT}", display.len());
+        let message = format!(
+            "the result has {} bytes, the limit is {MAX_RESULT}",
+            display.len()
+        );
         return Err(Failed::new(Code::Limit, message, "ask for a part of it"));
     }
     Ok((display, value))
@@ -250,10 +291,16 @@ fn run_code(
 /// names a value that is `()`.
 fn show(value: &Dynamic, is_named: bool) -> (String, Value) {
     // A read that was refused has already ended the eval.
-    let Ok(value) = debug_script::handle::settled(value) else { return Default::default() };
+    let Ok(value) = debug_script::handle::settled(value) else {
+        return Default::default();
+    };
     if let Some(sentence) = values::message_text(&value) {
         return (sentence.clone(), sentence.into());
     }
-    let display = if value.is_unit() && !is_named { String::new() } else { convert::display(&value) };
+    let display = if value.is_unit() && !is_named {
+        String::new()
+    } else {
+        convert::display(&value)
+    };
     (display, convert::to_json(&value))
 }

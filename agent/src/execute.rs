@@ -64,12 +64,20 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
         Effect::Change(proposal) => match lease {
             Some(opened) => make(core, run, &proposal, opened),
             // INVARIANT: the gate opened a lease for every change; without one there is nothing to make it under.
-            None => Err(Refusal::state("the change has no lease", "this is a fault of the agent")),
+            None => Err(Refusal::state(
+                "the change has no lease",
+                "this is a fault of the agent",
+            )),
         },
         // Unreachable: the gate denies every barred effect.
         Effect::Barred(_) => Err(Refusal::state("policy says no", "this is a fault of the agent")),
         Effect::Revert { lease } => revert(core, run, &lease),
-        Effect::Renew { confirm, lease, ttl, asked } => {
+        Effect::Renew {
+            confirm,
+            lease,
+            ttl,
+            asked,
+        } => {
             let id = lease.id;
             let before = core.changes.leases.find(id).map_err(|e| ended(&e))?;
             let lease = core
@@ -78,12 +86,19 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
                 .renew(id, &lease.owner, asked.after(ttl), confirm, now)
                 .map_err(|e| ended(&e))?;
             let sooner = lease.deadline < before.deadline;
-            run.step(Step::Renewed { before: Box::new(before), after: Box::new(lease.clone()) });
+            run.step(Step::Renewed {
+                before: Box::new(before),
+                after: Box::new(lease.clone()),
+            });
             record_renewal(
                 core,
                 run,
                 &lease,
-                if confirm { "lease.confirmed" } else { "lease.extended" },
+                if confirm {
+                    "lease.confirmed"
+                } else {
+                    "lease.extended"
+                },
                 None,
             );
             Ok(values::message(renewed(&lease, confirm, asked, sooner)))
@@ -103,7 +118,10 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
                 false => format!("it was {}'s", before.owner),
             };
             let said = format!("lease {} is yours now, {was}: {}", lease.id, lease.target());
-            run.step(Step::Renewed { before: Box::new(before), after: Box::new(lease.clone()) });
+            run.step(Step::Renewed {
+                before: Box::new(before),
+                after: Box::new(lease.clone()),
+            });
             record_renewal(core, run, &lease, "lease.adopted", None);
             Ok(values::message(said))
         }
@@ -143,12 +161,14 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
             let operator = &run.session.operator.name;
             // Runs the service's subscriber on this thread.
             let write = || script_log(operator, None, Some(run.record_number()), warn, &line);
-            core.guarded("the service's subscriber", write).map(Dynamic::from).ok_or_else(|| {
-                Refusal::state(
-                    "the service's subscriber panicked when it took the line",
-                    "tell the service's author",
-                )
-            })
+            core.guarded("the service's subscriber", write)
+                .map(Dynamic::from)
+                .ok_or_else(|| {
+                    Refusal::state(
+                        "the service's subscriber panicked when it took the line",
+                        "tell the service's author",
+                    )
+                })
         }
     }
 }
@@ -167,13 +187,19 @@ fn alike(core: &Core, run: &EvalContext, path: &Path) -> Option<String> {
     }
     let alike = core.exposed.alike(path);
     let known = alike.iter().find(|(origin, _)| {
-        origin.path().is_some_and(|at| gate::may_know(core.door(), run, at, None).is_ok())
+        origin
+            .path()
+            .is_some_and(|at| gate::may_know(core.door(), run, at, None).is_ok())
     });
     let (of, is_whole) = match known.or(alike.first())? {
         (at, is_whole) if known.is_some() => (format!("the secret {at}"), is_whole),
         (_, is_whole) => ("a secret".to_owned(), is_whole),
     };
-    let what = if *is_whole { "its text is that of" } else { "it holds the text of" };
+    let what = if *is_whole {
+        "its text is that of"
+    } else {
+        "it holds the text of"
+    };
     Some(format!("{what} {of}, as found at start"))
 }
 
@@ -186,7 +212,11 @@ fn make(
 ) -> Result<Dynamic, Refusal> {
     let lease = opened.lease().clone();
     let id = lease.id;
-    let counts = proposal.guard.as_ref().map(|guard| holds(core, id, guard)).transpose();
+    let counts = proposal
+        .guard
+        .as_ref()
+        .map(|guard| holds(core, id, guard))
+        .transpose();
     let counts = match counts {
         Ok(counts) => counts,
         Err(why) => {
@@ -196,16 +226,33 @@ fn make(
     };
     let stands = stands(core, lease.target());
     if let (Resource::State(path), Some(stands)) = (lease.target(), &stands) {
-        let leases: Vec<u64> =
-            core.changes.leases.list().iter().map(|l| l.id).filter(|other| *other != id).collect();
-        let (eval, by, path) = (run.record_number(), &run.session.operator.name, Path(path.clone()));
-        for gone in core.changes.snapshots.before_change(eval, by, &leases, &path, stands.clone()) {
+        let leases: Vec<u64> = core
+            .changes
+            .leases
+            .list()
+            .iter()
+            .map(|l| l.id)
+            .filter(|other| *other != id)
+            .collect();
+        let (eval, by, path) = (
+            run.record_number(),
+            &run.session.operator.name,
+            Path(path.clone()),
+        );
+        for gone in core
+            .changes
+            .snapshots
+            .before_change(eval, by, &leases, &path, stands.clone())
+        {
             core.note(format!("the snapshot {gone} went to make room for another"));
         }
     }
     let made = undoable(core, lease.target()).and_then(|()| {
         opened.begin();
-        proposal.change.make(id, lease.deadline, opened.covers()).map_err(|error| error.to_string())
+        proposal
+            .change
+            .make(id, lease.deadline, opened.covers())
+            .map_err(|error| error.to_string())
     });
     if let Err(error) = made {
         opened.never_made(&error);
@@ -226,11 +273,23 @@ fn make(
         false => proposal.change.done(),
     };
     let left = format_duration(lease.deadline.remaining(lease.made));
-    let unseen =
-        if core.exposed.points.is_unseen(lease.target()) { "; it has matched 0 requests so far" } else { "" };
-    let warning = proposal.change.warning().map(|warning| format!("; {warning}")).unwrap_or_default();
-    let behind =
-        core.exposed.points.behind(lease.target()).iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+    let unseen = if core.exposed.points.is_unseen(lease.target()) {
+        "; it has matched 0 requests so far"
+    } else {
+        ""
+    };
+    let warning = proposal
+        .change
+        .warning()
+        .map(|warning| format!("; {warning}"))
+        .unwrap_or_default();
+    let behind = core
+        .exposed
+        .points
+        .behind(lease.target())
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>();
     let behind = match behind.is_empty() {
         true => String::new(),
         false => format!("; it answers before the handler, behind {}", behind.join(", ")),
@@ -281,7 +340,9 @@ fn put_guard(core: &Core, lease: u64, guard: &Guarding, counts: Counts) -> bool 
 /// Starts the thread that reverts writes to this state, so that a write can be reverted even if the service keeps
 /// taking its lock.
 fn undoable(core: &Core, target: &Resource) -> Result<(), String> {
-    let Resource::State(path) = target else { return Ok(()) };
+    let Resource::State(path) = target else {
+        return Ok(());
+    };
     let state = path.first().map(String::as_str).unwrap_or_default();
     core.changes
         .helpers
@@ -291,14 +352,17 @@ fn undoable(core: &Core, target: &Resource) -> Result<(), String> {
 
 /// Reads a state path; the scrubber learns its secrets.
 fn stands(core: &Core, target: &Resource) -> Option<Tree> {
-    let Resource::State(path) = target else { return None };
+    let Resource::State(path) = target else {
+        return None;
+    };
     core.exposed.read(&Path(path.clone()), Wait::AGENT).ok()
 }
 
 /// The target without its kind, as operators write it.
 fn plain(lease: &Lease) -> String {
     let text = lease.target().to_string();
-    text.split_once(':').map_or(text.clone(), |(_, rest)| rest.to_owned())
+    text.split_once(':')
+        .map_or(text.clone(), |(_, rest)| rest.to_owned())
 }
 
 fn revert(core: &Core, run: &EvalContext, lease: &Lease) -> Result<Dynamic, Refusal> {
@@ -319,7 +383,17 @@ pub(crate) fn end_each(core: &Core, run: &EvalContext, leases: Vec<Lease>) -> Re
     for lease in leases {
         let (id, target) = (lease.id, lease.target().to_string());
         let end = || -> Result<Dynamic, Refusal> {
-            execute(core, run, gate::pass(core.door(), run, Effect::Revert { lease: Box::new(lease) })?)
+            execute(
+                core,
+                run,
+                gate::pass(
+                    core.door(),
+                    run,
+                    Effect::Revert {
+                        lease: Box::new(lease),
+                    },
+                )?,
+            )
         };
         // A panic while one lease is ended must not stop the others.
         let ended = core.guarded("ending a lease", end);
@@ -334,7 +408,13 @@ pub(crate) fn end_each(core: &Core, run: &EvalContext, leases: Vec<Lease>) -> Re
                 done.push(error.to_string());
                 continue;
             }
-            (Err(_), Ok(Lease { failing: Some(failing), .. })) => failing.why,
+            (
+                Err(_),
+                Ok(Lease {
+                    failing: Some(failing),
+                    ..
+                }),
+            ) => failing.why,
             (Err(_), Err(EndError::Failing { why, .. })) => why,
             (Err(refusal), _) => refusal.message(),
         };
@@ -358,14 +438,28 @@ fn snapshot(
     let parts = parts.into_vec();
     let leases = core.changes.leases.list().iter().map(|lease| lease.id).collect();
     let by = run.session.operator.name.clone();
-    let taken = Snapshot { name: name.clone(), by, automatic: false, taken: now, leases, parts };
+    let taken = Snapshot {
+        name: name.clone(),
+        by,
+        automatic: false,
+        taken: now,
+        leases,
+        parts,
+    };
     let bytes = taken.bytes();
-    let gone = core.changes.snapshots.keep(taken).map_err(|error| not_kept(&error))?;
+    let gone = core
+        .changes
+        .snapshots
+        .keep(taken)
+        .map_err(|error| not_kept(&error))?;
     for gone in &gone {
         core.note(format!("the snapshot {gone} went to make room for {name}"));
     }
-    let gone =
-        if gone.is_empty() { String::new() } else { format!("; to make room, {} went", gone.join(", ")) };
+    let gone = if gone.is_empty() {
+        String::new()
+    } else {
+        format!("; to make room, {} went", gone.join(", "))
+    };
     Ok(values::message(format!("snapshot {name}: {bytes} bytes{gone}")))
 }
 
@@ -377,7 +471,10 @@ fn settle(core: &Core, run: &EvalContext, id: u64, force: bool) -> Result<Dynami
         return Err(settled_before(id));
     };
     let mut as_before = false;
-    let at = lease.change.left().map_or_else(|| lease.target().clone(), |left| found_at(&lease, &left.path));
+    let at = lease
+        .change
+        .left()
+        .map_or_else(|| lease.target().clone(), |left| found_at(&lease, &left.path));
     if force {
         match lease.change.force(Wait::AGENT) {
             Ok(seen) => as_before = seen,
@@ -390,7 +487,13 @@ fn settle(core: &Core, run: &EvalContext, id: u64, force: bool) -> Result<Dynami
     core.changes.leases.ended(id, "conflict, settled");
     let stands = stands(core, &at).map_or(Value::Null, |value| core.recorder.digest(&value));
     let (by, how) = (&run.session.operator.name, gate::settled_as(force));
-    core.recorder.append(vec![records::lease_settled(&lease, by, how, &stands, Value::Null)]);
+    core.recorder.append(vec![records::lease_settled(
+        &lease,
+        by,
+        how,
+        &stands,
+        Value::Null,
+    )]);
     Ok(values::message(match force {
         true if as_before => format!("lease {}: {at} is as it was before", lease.id),
         true => format!("lease {}: what it changed at {at} is undone", lease.id),
@@ -415,5 +518,9 @@ fn renewed(lease: &Lease, confirm: bool, now: BootTime, sooner: bool) -> String 
         ""
     };
     let sooner = if sooner { ", sooner than before" } else { "" };
-    format!("lease {} {word}: {} reverts in {left}{sooner}{lost}", lease.id, lease.target())
+    format!(
+        "lease {} {word}: {} reverts in {left}{sooner}{lost}",
+        lease.id,
+        lease.target()
+    )
 }

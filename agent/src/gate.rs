@@ -68,7 +68,8 @@ pub(crate) fn pass<'a>(door: Door<'a>, run: &EvalContext, effect: Effect) -> Res
     let decided = decide(door, run, &effect, now);
     if let Some(denial) = denial(&effect, &decided) {
         let denied = intent(door, run, &effect, &decided, None);
-        run.record(door.recorder, denied, Until::Written).map_err(Refusal::Log)?;
+        run.record(door.recorder, denied, Until::Written)
+            .map_err(Refusal::Log)?;
         return Err(Refusal::Denied(Box::new(denial)));
     }
     // Held until the lease is in the table, so that no other eval changes the same target in between.
@@ -81,13 +82,20 @@ pub(crate) fn pass<'a>(door: Door<'a>, run: &EvalContext, effect: Effect) -> Res
         _ => None,
     };
     let entries = intent(door, run, &effect, &decided, lease.as_ref());
-    let until = if effect.waits_for_disk() { Until::Durable } else { Until::Written };
+    let until = if effect.waits_for_disk() {
+        Until::Durable
+    } else {
+        Until::Written
+    };
     if let Err(error) = run.record(door.recorder, entries, until)
         && !run.emergency()
     {
         return Err(Refusal::Log(error));
     }
-    let covers = claim.as_ref().map(|(_, covers)| covers.clone()).unwrap_or_default();
+    let covers = claim
+        .as_ref()
+        .map(|(_, covers)| covers.clone())
+        .unwrap_or_default();
     let lease = lease.map(|lease| Opened::open(door, lease, covers)).transpose()?;
     door.rules.permits.fetch_add(1, Ordering::Relaxed);
     if lease.is_some() {
@@ -119,7 +127,8 @@ pub(crate) fn consider(door: Door<'_>, run: &EvalContext, effect: Effect) -> Res
     if let Some(last) = entries.pop() {
         entries.push(records::planned(last));
     }
-    run.record(door.recorder, entries, Until::Written).map_err(Refusal::Log)?;
+    run.record(door.recorder, entries, Until::Written)
+        .map_err(Refusal::Log)?;
     let wants = decided.answers().find_map(|(request, decision)| match decision {
         Decision::Deny(denial) if request.reason.is_none() => denial.wanted_reason.clone(),
         _ => None,
@@ -131,7 +140,11 @@ pub(crate) fn consider(door: Door<'_>, run: &EvalContext, effect: Effect) -> Res
         }
         (None, _) => Ok(allowed_by(&decided)),
     };
-    Ok(Considered { effect, verdict, wants })
+    Ok(Considered {
+        effect,
+        verdict,
+        wants,
+    })
 }
 
 /// The ids of the rules that allow it.
@@ -152,7 +165,10 @@ fn allowed_by(decided: &Decided) -> String {
 
 /// Refuses an effect if a text that would be recorded verbatim holds a secret.
 fn refuse_secrets(door: Door<'_>, run: &EvalContext, effect: &Effect) -> Result<(), Refusal> {
-    if written(effect).iter().any(|text| run.holds_secret(door.exposed, text)) {
+    if written(effect)
+        .iter()
+        .any(|text| run.holds_secret(door.exposed, text))
+    {
         return Err(Refusal::state(
             "a reason, a name or a value of this holds a secret, which would stand in the log",
             "leave the secret out; a secret is written only to a path that is secret itself",
@@ -171,11 +187,22 @@ pub(crate) fn may_know(
 ) -> Result<(), Refusal> {
     let mut refusal = None;
     let whole = vec![path.clone()];
-    let leaves = tree.map_or(whole, |tree| tree.leaves().map(|(below, _)| path.join(&below.0)).collect());
+    let leaves = tree.map_or(whole, |tree| {
+        tree.leaves().map(|(below, _)| path.join(&below.0)).collect()
+    });
     for leaf in leaves.iter().chain(leaves.is_empty().then_some(path)) {
-        match door.rules.policy.decide(&run.request(Action::Read, resource(leaf))) {
+        match door
+            .rules
+            .policy
+            .decide(&run.request(Action::Read, resource(leaf)))
+        {
             Decision::Allow(_) => return Ok(()),
-            Decision::Deny(denial) => refusal = Some(Denial { resource: resource(path), ..denial }),
+            Decision::Deny(denial) => {
+                refusal = Some(Denial {
+                    resource: resource(path),
+                    ..denial
+                })
+            }
         }
     }
     refusal.map_or(Ok(()), |denial| Err(Refusal::Denied(Box::new(denial))))
@@ -187,7 +214,11 @@ pub(crate) fn may_know(
 /// A denial that names no path.
 pub(crate) fn must_see(door: Door<'_>, run: &EvalContext, path: &Path, tree: &Tree) -> Result<(), Refusal> {
     for leaf in debug_base::leaves(path, tree).iter() {
-        if let Decision::Deny(denial) = door.rules.policy.decide(&run.request(Action::Read, resource(leaf))) {
+        if let Decision::Deny(denial) = door
+            .rules
+            .policy
+            .decide(&run.request(Action::Read, resource(leaf)))
+        {
             return Err(Refusal::Denied(Box::new(nameless(denial))));
         }
     }
@@ -198,7 +229,11 @@ pub(crate) fn must_see(door: Door<'_>, run: &EvalContext, path: &Path, tree: &Tr
 pub(crate) fn known_below(door: Door<'_>, run: &EvalContext, path: &Path, tree: &Tree) -> Vec<String> {
     let below: Vec<(String, &Tree)> = match tree {
         Tree::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value)).collect(),
-        Tree::Seq(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
+        Tree::Seq(items) => items
+            .iter()
+            .enumerate()
+            .map(|(at, item)| (at.to_string(), item))
+            .collect(),
         _ => Vec::new(),
     };
     let known = |(name, value): &(String, &Tree)| may_know(door, run, &path.child(name), Some(value)).is_ok();
@@ -208,25 +243,43 @@ pub(crate) fn known_below(door: Door<'_>, run: &EvalContext, path: &Path, tree: 
 /// The denial without its path, which the operator need not know.
 fn nameless(denial: Denial) -> Denial {
     let help = format!("all or a part of what it reads: {}", denial.help);
-    Denial { resource: Resource::Agent, help, ..denial }
+    Denial {
+        resource: Resource::Agent,
+        help,
+        ..denial
+    }
 }
 
 /// Whether policy lets the author of a patch read a leaf now; leaves may appear after the patch was made. There is no
 /// permit: the reads of a patch are part of the permit to make it.
 pub(crate) fn may_read(door: Door<'_>, author: &Request, leaf: &Path) -> bool {
-    let request = Request { resource: resource(leaf), ..author.clone() };
+    let request = Request {
+        resource: resource(leaf),
+        ..author.clone()
+    };
     matches!(door.rules.policy.decide(&request), Decision::Allow(_))
 }
 
 /// Whether policy might let the author of a patch read something at a path. Checked before the service's state is read.
 pub(crate) fn might_read(door: Door<'_>, author: &Request, path: &Path) -> bool {
-    door.rules.policy.could_allow(&Request { resource: resource(path), ..author.clone() }).is_ok()
+    door.rules
+        .policy
+        .could_allow(&Request {
+            resource: resource(path),
+            ..author.clone()
+        })
+        .is_ok()
 }
 
 /// Whether policy would let this operator patch a point with these options. It issues no permit.
 pub(crate) fn may_patch(door: Door<'_>, run: &EvalContext, point: &str, options: &Options) -> bool {
     let request = run.request(Action::Patch, Resource::Point(point.to_owned()));
-    matches!(door.rules.policy.decide(&requests::with_options(run, options, request)), Decision::Allow(_))
+    matches!(
+        door.rules
+            .policy
+            .decide(&requests::with_options(run, options, request)),
+        Decision::Allow(_)
+    )
 }
 
 /// Texts of an effect that are recorded verbatim.
@@ -245,9 +298,10 @@ fn written(effect: &Effect) -> Vec<String> {
         }
         Effect::Read { path, .. } | Effect::Reveal { path, .. } => vec![path.to_string()],
         Effect::Snapshot { name, .. } | Effect::Diff { name, .. } => vec![name.clone()],
-        Effect::Barred(barred) => {
-            reason(&barred.options).into_iter().chain([barred.resource.to_string()]).collect()
-        }
+        Effect::Barred(barred) => reason(&barred.options)
+            .into_iter()
+            .chain([barred.resource.to_string()])
+            .collect(),
         // The texts of these are scrubbed, or they have none.
         Effect::See(..)
         | Effect::Log { .. }
@@ -284,7 +338,9 @@ pub(crate) fn pass_method(
 }
 
 fn decide(door: Door<'_>, run: &EvalContext, effect: &Effect, now: BootTime) -> Decided {
-    Decided::of(requests(run, effect, now), |request| door.rules.policy.decide(request))
+    Decided::of(requests(run, effect, now), |request| {
+        door.rules.policy.decide(request)
+    })
 }
 
 /// The denial of an effect. If one leaf of several is denied, the denial does not name the leaf, and is the same
@@ -301,9 +357,11 @@ fn denial(effect: &Effect, decided: &Decided) -> Option<Denial> {
         _ => None,
     };
     match whole {
-        Some(whole @ Resource::State(_)) if matches!(denied.resource, Resource::State(_)) => {
-            Some(Denial { resource: whole, help: format!("all or a part of it: {}", denied.help), ..denied })
-        }
+        Some(whole @ Resource::State(_)) if matches!(denied.resource, Resource::State(_)) => Some(Denial {
+            resource: whole,
+            help: format!("all or a part of it: {}", denied.help),
+            ..denied
+        }),
         // A snapshot, a guard or a patch reads leaves that the operator did not name.
         _ if denied.action == Action::Read && matches!(denied.resource, Resource::State(_)) => {
             Some(nameless(denied))
@@ -324,7 +382,10 @@ fn claim<'a>(
     // The id of the future lease is not told: the change may fail.
     let claim = door.changes.leases.claim(target, by).map_err(|other| {
         Refusal::state(
-            format!("`{target}` is being changed by {} at this moment", called(door, run, other)),
+            format!(
+                "`{target}` is being changed by {} at this moment",
+                called(door, run, other)
+            ),
             "look at `leases()` and decide anew",
         )
     })?;
@@ -352,11 +413,20 @@ pub(crate) fn lease_of(
         owner: run.session.operator.name.clone(),
         session: run.session.id,
         eval: run.record_number(),
-        reason: proposal.options.reason.clone().or_else(|| run.reason()).unwrap_or_default(),
+        reason: proposal
+            .options
+            .reason
+            .clone()
+            .or_else(|| run.reason())
+            .unwrap_or_default(),
         made: now,
         deadline: now.after(ttl),
         phase: Phase::Provisional,
-        after: if proposal.options.persist { After::Persist } else { after },
+        after: if proposal.options.persist {
+            After::Persist
+        } else {
+            after
+        },
         grace: None,
         failing: None,
     })
@@ -415,18 +485,30 @@ fn millis(duration: Duration) -> u64 {
 fn detail(door: Door<'_>, run: &EvalContext, effect: &Effect) -> Vec<(&'static str, Value)> {
     match effect {
         Effect::Observe => Vec::new(),
-        Effect::See(_, about) => about.iter().map(|a| ("about", run.clean(door.exposed, a).into())).collect(),
+        Effect::See(_, about) => about
+            .iter()
+            .map(|a| ("about", run.clean(door.exposed, a).into()))
+            .collect(),
         Effect::Read { path, value, .. } => {
-            vec![("path", path.to_string().into()), ("value", door.recorder.digest(value))]
+            vec![
+                ("path", path.to_string().into()),
+                ("value", door.recorder.digest(value)),
+            ]
         }
         Effect::Reveal { path, value } => {
-            vec![("path", path.to_string().into()), ("value", door.recorder.digest(value))]
+            vec![
+                ("path", path.to_string().into()),
+                ("value", door.recorder.digest(value)),
+            ]
         }
         Effect::Snapshot { name, parts } => {
             let digests = parts
                 .iter()
                 .map(|(path, tree)| json!({ "path": path.to_string(), "value": door.recorder.digest(tree) }));
-            vec![("snapshot", name.as_str().into()), ("parts_kept", digests.collect())]
+            vec![
+                ("snapshot", name.as_str().into()),
+                ("parts_kept", digests.collect()),
+            ]
         }
         Effect::Diff { name, rows, .. } => {
             let paths = rows.iter().map(|(path, ..)| path.to_string());
@@ -436,7 +518,10 @@ fn detail(door: Door<'_>, run: &EvalContext, effect: &Effect) -> Vec<(&'static s
         Effect::Barred(barred) => vec![("target", barred.resource.to_string().into())],
         Effect::Change(proposal) => {
             let target = proposal.change.target().to_string().into();
-            let guard = proposal.guard.as_ref().map(|guard| ("guard", guard.record.clone()));
+            let guard = proposal
+                .guard
+                .as_ref()
+                .map(|guard| ("guard", guard.record.clone()));
             [
                 ("target", target),
                 ("before", proposal.before.clone()),

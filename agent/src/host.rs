@@ -63,7 +63,9 @@ pub(crate) fn within<T>(tag: EvalTag, code: impl FnOnce() -> T) -> T {
 
 /// The eval that runs on this thread.
 pub(crate) fn current() -> Fallible<EvalTag> {
-    CURRENT.with_borrow(Clone::clone).ok_or_else(|| Box::from("only an eval may do this"))
+    CURRENT
+        .with_borrow(Clone::clone)
+        .ok_or_else(|| Box::from("only an eval may do this"))
 }
 
 /// The module of host functions and state handles, built once.
@@ -87,15 +89,16 @@ fn register(module: &mut Module, function: &'static Function) {
     for arity in function.arities() {
         let registration = FuncRegistration::new(function.name);
         match arity {
-            0 => registration
-                .set_into_module(module, move |ctx: NativeCallContext<'_>| call(function, &ctx, Vec::new())),
+            0 => registration.set_into_module(module, move |ctx: NativeCallContext<'_>| {
+                call(function, &ctx, Vec::new())
+            }),
             1 => registration.set_into_module(module, move |ctx: NativeCallContext<'_>, a: Dynamic| {
                 call(function, &ctx, vec![a])
             }),
-            2 => registration
-                .set_into_module(module, move |ctx: NativeCallContext<'_>, a: Dynamic, b: Dynamic| {
-                    call(function, &ctx, vec![a, b])
-                }),
+            2 => registration.set_into_module(
+                module,
+                move |ctx: NativeCallContext<'_>, a: Dynamic, b: Dynamic| call(function, &ctx, vec![a, b]),
+            ),
             _ => registration.set_into_module(
                 module,
                 move |ctx: NativeCallContext<'_>, a: Dynamic, b: Dynamic, c: Dynamic| {
@@ -129,7 +132,12 @@ fn plan(
     for value in function.curry() {
         captured.push_dynamic("", value.clone());
     }
-    function.set_curry(memory::copy(&captured).iter().map(|(.., value)| value.flatten()).collect::<Vec<_>>());
+    function.set_curry(
+        memory::copy(&captured)
+            .iter()
+            .map(|(.., value)| value.flatten())
+            .collect::<Vec<_>>(),
+    );
     let result = function.call_within_context::<Dynamic>(ctx, ());
     let planned = run.end_plan().unwrap_or_default();
     if let (Err(_), Some(text)) = (&result, planned.up_to_failure()) {
@@ -145,10 +153,17 @@ fn plan(
 fn print(ctx: NativeCallContext<'_>, value: Dynamic) -> Fallible<()> {
     let tag = tag(&ctx)?;
     let value = handle::whole(value)?;
-    let text =
-        if value.is_string() { values::text(&value).unwrap_or_default() } else { convert::display(&value) };
+    let text = if value.is_string() {
+        values::text(&value).unwrap_or_default()
+    } else {
+        convert::display(&value)
+    };
     output::print(&tag.core, &tag.run, &text);
-    if meter::ended().is_some() { Err(terminated()) } else { Ok(()) }
+    if meter::ended().is_some() {
+        Err(terminated())
+    } else {
+        Ok(())
+    }
 }
 
 /// The eval that called a native function.
@@ -172,7 +187,9 @@ fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dyna
     if function.id == HostFunction::Set {
         b = b.map(handle::whole).transpose()?;
     }
-    perform(&tag, || effects::form(function, &tag, a.clone(), b.clone(), c.clone()))
+    perform(&tag, || {
+        effects::form(function, &tag, a.clone(), b.clone(), c.clone())
+    })
 }
 
 /// `set(path, value, options)` where the value is text and the path is a handle.
@@ -184,7 +201,13 @@ pub(crate) fn set_with_options(
 ) -> Fallible<Dynamic> {
     let function = HostFunction::Set.row();
     perform(tag, || {
-        effects::form(function, tag, Some(path.clone()), Some(value.clone()), Some(options.clone()))
+        effects::form(
+            function,
+            tag,
+            Some(path.clone()),
+            Some(value.clone()),
+            Some(options.clone()),
+        )
     })
 }
 
@@ -201,7 +224,11 @@ pub(crate) fn perform(
         Ok(mut results) if results.len() == 1 => Ok(results.pop().unwrap_or(Dynamic::UNIT)),
         Ok(results) if results.is_empty() => Ok(values::message("nothing to do")),
         Ok(results) => Ok(values::message(
-            results.iter().filter_map(values::message_text).collect::<Vec<_>>().join("\n"),
+            results
+                .iter()
+                .filter_map(values::message_text)
+                .collect::<Vec<_>>()
+                .join("\n"),
         )),
     }
 }
@@ -211,7 +238,9 @@ fn pass_each(tag: &EvalTag, effects: Vec<Effect>) -> Result<Vec<Dynamic>, Refusa
     let (core, run) = (&tag.core, &tag.run);
     if run.is_planning() {
         let results = plan::perform(core, run, effects)?;
-        results.iter().for_each(|result| run.session.shapes().note(result));
+        results
+            .iter()
+            .for_each(|result| run.session.shapes().note(result));
         return Ok(results);
     }
     let mut results = Vec::new();

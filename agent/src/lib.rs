@@ -38,7 +38,10 @@
 // Without a feature its items are missing, and links to them lead nowhere.
 #![cfg_attr(
     not(all(feature = "http", feature = "macros", feature = "tracing")),
-    allow(rustdoc::broken_intra_doc_links, reason = "the items of a feature that is off")
+    allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "the items of a feature that is off"
+    )
 )]
 
 // Makes the macro's absolute paths work in this crate's own tests, too.

@@ -57,18 +57,27 @@ impl Methods {
             MethodId::Hello => return self.hello(session, method, call),
             MethodId::Ping => {
                 let in_force = self.core.changes.leases.in_force(BootTime::now());
-                let told =
-                    PingResult { in_force, ended: session.take_ended(), failing: session.take_failing() };
+                let told = PingResult {
+                    in_force,
+                    ended: session.take_ended(),
+                    failing: session.take_failing(),
+                };
                 reply(session, FromAgent::success(call.id, &told));
             }
             MethodId::Cancel => {
                 let CancelParams { id } = call.params()?;
                 let found = session.cancel(id);
-                reply(session, FromAgent::success(call.id, &json!({ "cancelled": found })));
+                reply(
+                    session,
+                    FromAgent::success(call.id, &json!({ "cancelled": found })),
+                );
             }
             MethodId::AuditCheckpoint => {
                 let checkpoint = self.core.recorder.log.checkpoint().to_string();
-                reply(session, FromAgent::success(call.id, &CheckpointResult { checkpoint }));
+                reply(
+                    session,
+                    FromAgent::success(call.id, &CheckpointResult { checkpoint }),
+                );
             }
             MethodId::AuditProof => {
                 let (params, id) = (call.params()?, call.id);
@@ -77,7 +86,11 @@ impl Methods {
                 let prove = Box::new(move || {
                     let proven = core.guarded("a proof", || proof(&core, &asking, params));
                     let proven = proven.unwrap_or_else(|| {
-                        Err(Failure::new(Code::Internal, "proving it panicked inside the agent", "ask again"))
+                        Err(Failure::new(
+                            Code::Internal,
+                            "proving it panicked inside the agent",
+                            "ask again",
+                        ))
                     });
                     reply(
                         &asking,
@@ -125,7 +138,11 @@ impl Methods {
             let answer = answer.unwrap_or_else(|| {
                 failed(
                     id,
-                    Failure::new(Code::Internal, "attaching panicked inside the agent", "attach again"),
+                    Failure::new(
+                        Code::Internal,
+                        "attaching panicked inside the agent",
+                        "attach again",
+                    ),
                 )
             });
             let refused = matches!(answer, FromAgent::Failure { .. });
@@ -170,7 +187,13 @@ impl Methods {
         }
         let reserved = eval::is_reserved_call(&params.payload);
         let cancelled = session.begin(id);
-        let submission = Submission { session: session.clone(), call: id, params, counter, cancelled };
+        let submission = Submission {
+            session: session.clone(),
+            call: id,
+            params,
+            counter,
+            cancelled,
+        };
         let core = self.core.clone();
         let job: crate::eval::queue::Job = Box::new(move || eval::evaluate(&core, submission));
         let queued = if reserved {
@@ -189,12 +212,16 @@ impl Methods {
     fn bad_signature(&self, session: &Session, counter: u64, why: &str) -> Failure {
         let body = json!({ "session": session.id, "operator": session.operator.spiffe, "counter": counter, "bad_signature": why });
         self.core.recorder.append(vec![records::record("alarm", body)]);
-        self.core
-            .recorder
-            .emitter
-            .alarm(&format!("an eval of {} was not signed by its certificate", session.operator.name));
+        self.core.recorder.emitter.alarm(&format!(
+            "an eval of {} was not signed by its certificate",
+            session.operator.name
+        ));
         let help = "attach again; every eval is signed for this connection, with a counter that rises by one";
-        Failure::new(Code::Signature, format!("the signature of eval {counter} does not verify: {why}"), help)
+        Failure::new(
+            Code::Signature,
+            format!("the signature of eval {counter} does not verify: {why}"),
+            help,
+        )
     }
 }
 
@@ -207,10 +234,20 @@ fn proof(core: &Core, session: &Session, params: ProofParams) -> Result<ProofRes
         )
     };
     let (hashes, index) = match (params.index, params.from) {
-        (Some(index), None) => {
-            (core.recorder.log.inclusion(index, params.size).ok_or_else(missing)?, Some(index))
-        }
-        (None, Some(from)) => (core.recorder.log.consistency(from, params.size).ok_or_else(missing)?, None),
+        (Some(index), None) => (
+            core.recorder
+                .log
+                .inclusion(index, params.size)
+                .ok_or_else(missing)?,
+            Some(index),
+        ),
+        (None, Some(from)) => (
+            core.recorder
+                .log
+                .consistency(from, params.size)
+                .ok_or_else(missing)?,
+            None,
+        ),
         _ => return Err(missing()),
     };
     // An operator sees only their own records.
@@ -218,7 +255,10 @@ fn proof(core: &Core, session: &Session, params: ProofParams) -> Result<ProofRes
         .and_then(|index| core.recorder.log.record(index).ok().flatten())
         .and_then(|line| String::from_utf8(line).ok())
         .filter(|line| own_record(line, &session.operator.spiffe));
-    Ok(ProofResult { hashes: hashes.iter().map(|hash| base64(hash)).collect(), record })
+    Ok(ProofResult {
+        hashes: hashes.iter().map(|hash| base64(hash)).collect(),
+        record,
+    })
 }
 
 fn verify(
@@ -250,9 +290,11 @@ fn reply(session: &Session, message: FromAgent) {
 
 fn denied(refusal: Refusal) -> Failure {
     match refusal {
-        Refusal::Denied(denial) => {
-            Failure::new(Code::Denied, format!("denied: {} {}", denial.action, denial.resource), denial.help)
-        }
+        Refusal::Denied(denial) => Failure::new(
+            Code::Denied,
+            format!("denied: {} {}", denial.action, denial.resource),
+            denial.help,
+        ),
         Refusal::Log(error) => Failure::new(Code::Audit, error.to_string(), ""),
         Refusal::State { message, help } => Failure::new(Code::State, message, help),
     }
@@ -273,12 +315,19 @@ fn greet(
 }
 
 fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams, call: u64) -> FromAgent {
-    let HelloParams { version, checkpoint: known, attach } = hello;
+    let HelloParams {
+        version,
+        checkpoint: known,
+        attach,
+    } = hello;
     let known = *known;
     // A client that does not attach takes over no leases: its session ends at once, and the grace of the leases would
     // begin again.
-    let resumed =
-        if *attach { core.changes.leases.take_over(&session.operator.name, session.id) } else { Vec::new() };
+    let resumed = if *attach {
+        core.changes.leases.take_over(&session.operator.name, session.id)
+    } else {
+        Vec::new()
+    };
     core.mark();
     let body = json!({
         "session": session.id, "operator": session.operator.spiffe, "roles": session.operator.roles,
@@ -288,14 +337,20 @@ fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams,
     });
     // A record that waits in memory if it must: attaching has to work while the disk is full, because that is how an
     // operator reverts changes.
-    let opened = core.recorder.log.append(vec![records::kept("session.open", body)], Until::Durable);
+    let opened = core
+        .recorder
+        .log
+        .append(vec![records::kept("session.open", body)], Until::Durable);
     // Records are in the order in which they are appended: from here on the log has the session that evals refer to.
     session.attach();
     let receipt = opened.durable();
     let checkpoint = receipt.map_or_else(|_| core.recorder.log.checkpoint(), |r| r.checkpoint);
     let Some(size) = tree_size(&checkpoint) else {
         let message = "the checkpoint of the agent's own log cannot be read";
-        return failed(call, Failure::new(Code::Internal, message, "see `info()` and the service's log"));
+        return failed(
+            call,
+            Failure::new(Code::Internal, message, "see `info()` and the service's log"),
+        );
     };
     let consistency = if known == 0 || known == size {
         Some(Vec::new())
@@ -305,13 +360,23 @@ fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams,
     let result = HelloResult {
         checkpoint: checkpoint.to_string(),
         // A client that knows a larger tree gets no proof, and detects that.
-        consistency: consistency.unwrap_or_default().iter().map(|hash| base64(hash)).collect(),
+        consistency: consistency
+            .unwrap_or_default()
+            .iter()
+            .map(|hash| base64(hash))
+            .collect(),
         operator: session.operator.spiffe.clone(),
         roles: session.operator.roles.clone(),
         session: session.id,
-        resumed: resumed.iter().map(|lease| eval::summary(core, lease.id)).collect(),
+        resumed: resumed
+            .iter()
+            .map(|lease| eval::summary(core, lease.id))
+            .collect(),
         in_force: core.changes.leases.in_force(BootTime::now()),
-        process: Process { pid: std::process::id(), began: core.started.0 },
+        process: Process {
+            pid: std::process::id(),
+            began: core.started.0,
+        },
     };
     FromAgent::success(call, &result)
 }
@@ -327,8 +392,11 @@ impl Dispatch for Methods {
     type Session = Session;
 
     fn open(&self, client: Client, outbox: Outbox) -> (Arc<Session>, Ready) {
-        let who =
-            Who { spiffe: client.operator.id, name: client.operator.name, roles: client.operator.roles };
+        let who = Who {
+            spiffe: client.operator.id,
+            name: client.operator.name,
+            roles: client.operator.roles,
+        };
         let id = self.core.next_session();
         let session = Arc::new(Session::new(
             id,
@@ -359,7 +427,11 @@ impl Dispatch for Methods {
         let id = call.id;
         let answer = match table::method(&call.method) {
             Some(method) => self.method(session, method, call),
-            None => Err(Failure::new(Code::Method, format!("unknown method `{}`", call.method), "")),
+            None => Err(Failure::new(
+                Code::Method,
+                format!("unknown method `{}`", call.method),
+                "",
+            )),
         };
         match answer {
             Ok(flow) => flow,
@@ -378,12 +450,18 @@ impl Dispatch for Methods {
     }
 
     fn refused(&self, peer: std::net::SocketAddr, why: Refused) {
-        let limit = if why.saw_certificate() { &self.core.refusals } else { &self.core.noise };
+        let limit = if why.saw_certificate() {
+            &self.core.refusals
+        } else {
+            &self.core.noise
+        };
         if let Some(unrecorded) = limit.allow() {
             let body = json!({
                 "peer": peer.to_string(), "code": why.code(), "why": why.to_string(), "unrecorded": unrecorded,
             });
-            self.core.recorder.append(vec![records::record("session.refused", body)]);
+            self.core
+                .recorder
+                .append(vec![records::record("session.refused", body)]);
         }
     }
 

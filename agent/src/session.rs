@@ -108,7 +108,10 @@ impl Session {
             attached: AtomicBool::new(false),
             detached: AtomicBool::new(false),
             state: Mutex::new(State::default()),
-            workspace: Mutex::new(Workspace { scope: Scope::new(), functions: AST::empty() }),
+            workspace: Mutex::new(Workspace {
+                scope: Scope::new(),
+                functions: AST::empty(),
+            }),
             shapes: Mutex::default(),
         }
     }
@@ -221,8 +224,14 @@ impl Session {
     /// Cancels a call; false if it is not queued or running, or has committed.
     pub(crate) fn cancel(&self, call: u64) -> bool {
         let state = self.state();
-        let found = state.running.iter().find(|(id, _)| *id == call).and_then(|(_, flag)| flag.as_ref());
-        found.inspect(|flag| flag.store(true, Ordering::Relaxed)).is_some()
+        let found = state
+            .running
+            .iter()
+            .find(|(id, _)| *id == call)
+            .and_then(|(_, flag)| flag.as_ref());
+        found
+            .inspect(|flag| flag.store(true, Ordering::Relaxed))
+            .is_some()
     }
 
     /// The client is gone: cancels all its calls.
@@ -250,7 +259,11 @@ impl Session {
     /// Takes the ended leases that are not reported yet and have their records on disk.
     pub(crate) fn take_ended(&self) -> Vec<EndedLease> {
         let mut state = self.state();
-        let on_disk = state.ended.iter().take_while(|(_, recorded)| recorded.is_durable()).count();
+        let on_disk = state
+            .ended
+            .iter()
+            .take_while(|(_, recorded)| recorded.is_durable())
+            .count();
         state.ended.drain(..on_disk).map(|(ended, _)| ended).collect()
     }
 
@@ -268,8 +281,16 @@ impl Session {
     /// Takes the failing patches that are not reported yet and have their records on disk.
     pub(crate) fn take_failing(&self) -> Vec<FailingPatch> {
         let mut state = self.state();
-        let on_disk = state.failing.iter().take_while(|(_, recorded)| recorded.is_durable()).count();
-        state.failing.drain(..on_disk).map(|(failing, _)| failing).collect()
+        let on_disk = state
+            .failing
+            .iter()
+            .take_while(|(_, recorded)| recorded.is_durable())
+            .count();
+        state
+            .failing
+            .drain(..on_disk)
+            .map(|(failing, _)| failing)
+            .collect()
     }
 
     /// Whether the client is gone.

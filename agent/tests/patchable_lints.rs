@@ -28,7 +28,10 @@ mod rota {
     }
 
     #[debug_agent::patchable]
-    #[expect(unused_variables, reason = "an attribute on the function also counts for its moved body")]
+    #[expect(
+        unused_variables,
+        reason = "an attribute on the function also counts for its moved body"
+    )]
     pub(crate) fn ignores(argument: u8) {}
 
     #[debug_agent::patchable(name = "rota.first", watch_only)]
@@ -198,7 +201,10 @@ mod in_many_lines {
 
 #[expect(clippy::expect_used, reason = "a test that gets no runtime fails")]
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
 }
 
 #[test]
@@ -213,10 +219,24 @@ fn the_functions_do_what_they_did() {
 #[test]
 fn those_in_one_line_do_what_they_did() {
     use in_one_line as one;
-    assert_eq!((one::expression(100), one::call(100), one::branches(-1), one::closure(1)), (10, 10, 0, 2));
-    assert_eq!((one::ends_in_a_macro(1), one::matches(0), one::block(4)), ("1".to_owned(), true, 2));
+    assert_eq!(
+        (
+            one::expression(100),
+            one::call(100),
+            one::branches(-1),
+            one::closure(1)
+        ),
+        (10, 10, 0, 2)
+    );
+    assert_eq!(
+        (one::ends_in_a_macro(1), one::matches(0), one::block(4)),
+        ("1".to_owned(), true, 2)
+    );
     assert_eq!((one::question("1"), one::pattern((1, 2), 3, 4)), (Ok(2), 3));
-    assert_eq!((one::watched(20), one::watched_item(), one::lent("a")), (2, 2, "a"));
+    assert_eq!(
+        (one::watched(20), one::watched_item(), one::lent("a")),
+        (2, 2, "a")
+    );
     assert_eq!(one::hidden(2).count(), 2);
     one::empty();
     one::unit();
@@ -234,7 +254,10 @@ fn those_in_one_line_do_what_they_did() {
 #[test]
 fn those_in_many_lines_do_what_they_did() {
     use in_many_lines::{self as many, Prices as _, Till};
-    assert_eq!((many::items(1), many::watched_items(1), many::attributes_inside(1)), (2, 2, 2));
+    assert_eq!(
+        (many::items(1), many::watched_items(1), many::attributes_inside(1)),
+        (2, 2, 2)
+    );
     assert_eq!(block_on(many::attributes_inside_later(1)), 2);
     assert_eq!((many::loops(1), many::loops(6), many::inlined(3)), (0, 8, 3));
     let (left, mut right) = (["ada".to_owned()], Vec::new());

@@ -13,7 +13,9 @@ const ROUNDS: u32 = 2000;
 const RECORDS: u32 = 300_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let base = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
+    let base = std::env::args_os()
+        .nth(1)
+        .map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = base.join(format!("measure-{}", std::process::id()));
     let measured = measure(&dir);
     std::fs::remove_dir_all(&dir)?;
@@ -30,8 +32,16 @@ fn measure(dir: &Path) -> Result<(), Box<dyn Error>> {
         plain.write_all(line.as_bytes())?;
         Ok(plain.sync_data()?)
     })?;
-    let written = |kind| log.append(vec![entry(kind)], Until::Written).written().map(|_| ());
-    let durable = |kind| log.append(vec![entry(kind)], Until::Durable).durable().map(|_| ());
+    let written = |kind| {
+        log.append(vec![entry(kind)], Until::Written)
+            .written()
+            .map(|_| ())
+    };
+    let durable = |kind| {
+        log.append(vec![entry(kind)], Until::Durable)
+            .durable()
+            .map(|_| ())
+    };
     report("one record written", || Ok(written("eval")?))?;
     report("one record durable", || Ok(durable("eval")?))?;
     report("one written, then one durable", || {
@@ -46,22 +56,34 @@ fn measure(dir: &Path) -> Result<(), Box<dyn Error>> {
             });
         }
     });
-    println!("16 threads, each record durable: {:.0} a second", rate(16 * ROUNDS, begun.elapsed()));
+    println!(
+        "16 threads, each record durable: {:.0} a second",
+        rate(16 * ROUNDS, begun.elapsed())
+    );
     let begun = Instant::now();
     for _ in 0..RECORDS / 1000 {
         log.append(vec![entry("eval"); 1000], Until::Durable).durable()?;
     }
-    println!("in calls of 1000: {:.0} records a second", rate(RECORDS, begun.elapsed()));
+    println!(
+        "in calls of 1000: {:.0} records a second",
+        rate(RECORDS, begun.elapsed())
+    );
     let (size, begun) = (log.size(), Instant::now());
     for index in 0..1000 {
         log.inclusion(index * size / 1000, size).ok_or("no proof")?;
         log.consistency(index * size / 1000, size).ok_or("no proof")?;
     }
-    println!("an inclusion and a consistency proof in {size} records: {:.1?}", begun.elapsed() / 1000);
+    println!(
+        "an inclusion and a consistency proof in {size} records: {:.1?}",
+        begun.elapsed() / 1000
+    );
     log.close(Duration::from_secs(10))?;
     let begun = Instant::now();
     let verified = verify(dir, Some(key.verifier()))?;
-    println!("verify: {:.0} records a second", verified.total as f64 / begun.elapsed().as_secs_f64());
+    println!(
+        "verify: {:.0} records a second",
+        verified.total as f64 / begun.elapsed().as_secs_f64()
+    );
     let begun = Instant::now();
     Log::open(dir, key)?;
     println!("open: {:.1?} for {} records", begun.elapsed(), verified.total);
@@ -74,7 +96,12 @@ fn entry(kind: &'static str) -> Entry {
         r#"{{"time":"2026-01-01T00:00:00Z","who":{{"id":"a","roles":["b","c"]}},"text":"{}"}}"#,
         "x".repeat(180)
     );
-    Entry { kind, body, keep: false, terminal: false }
+    Entry {
+        kind,
+        body,
+        keep: false,
+        terminal: false,
+    }
 }
 
 fn rate(count: u32, time: Duration) -> f64 {
@@ -90,6 +117,10 @@ fn report(what: &str, mut act: impl FnMut() -> Result<(), Box<dyn Error>>) -> Re
         times.push(begun.elapsed());
     }
     times.sort_unstable();
-    println!("{what}: median {:.1?}, p99 {:.1?}", times[times.len() / 2], times[times.len() * 99 / 100]);
+    println!(
+        "{what}: median {:.1?}, p99 {:.1?}",
+        times[times.len() / 2],
+        times[times.len() * 99 / 100]
+    );
     Ok(())
 }

@@ -39,7 +39,12 @@ pub enum CheckpointError {
 impl Checkpoint {
     /// The text that is signed: origin, size in decimal, root in base64, each on a line of its own.
     pub fn text(&self) -> String {
-        format!("{}\n{}\n{}\n", self.origin, self.size, BASE64_STANDARD.encode(self.root))
+        format!(
+            "{}\n{}\n{}\n",
+            self.origin,
+            self.size,
+            BASE64_STANDARD.encode(self.root)
+        )
     }
 
     /// Parses the text. Extension lines are rejected: our logs write none, and a client could not interpret them.
@@ -55,13 +60,22 @@ impl Checkpoint {
         if origin.is_empty() || origin.chars().any(char::is_control) {
             return Err(form("the origin is empty or holds a control character"));
         }
-        let parsed: u64 = size.parse().map_err(|_| form("the size is not a decimal number"))?;
+        let parsed: u64 = size
+            .parse()
+            .map_err(|_| form("the size is not a decimal number"))?;
         if parsed.to_string() != *size {
             return Err(form("the size is not in plain decimal"));
         }
-        let root = BASE64_STANDARD.decode(root).ok().and_then(|bytes| Hash::try_from(bytes).ok());
+        let root = BASE64_STANDARD
+            .decode(root)
+            .ok()
+            .and_then(|bytes| Hash::try_from(bytes).ok());
         let root = root.ok_or(form("the root hash is not 32 bytes of base64"))?;
-        Ok(Self { origin: (*origin).to_owned(), size: parsed, root })
+        Ok(Self {
+            origin: (*origin).to_owned(),
+            size: parsed,
+            root,
+        })
     }
 
     /// The signed note.
@@ -75,9 +89,15 @@ impl Checkpoint {
     /// [`CheckpointError`].
     pub fn open(note: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
         let checkpoint = Self::parse(note::open(note, key)?)?;
-        let below = checkpoint.origin.strip_prefix(key.name()).and_then(|rest| rest.strip_prefix('/'));
+        let below = checkpoint
+            .origin
+            .strip_prefix(key.name())
+            .and_then(|rest| rest.strip_prefix('/'));
         if below.is_none_or(str::is_empty) {
-            return Err(CheckpointError::Origin { origin: checkpoint.origin, key: key.name().to_owned() });
+            return Err(CheckpointError::Origin {
+                origin: checkpoint.origin,
+                key: key.name().to_owned(),
+            });
         }
         Ok(checkpoint)
     }
@@ -89,7 +109,11 @@ mod tests {
     use crate::tree;
 
     fn head(origin: &str) -> Checkpoint {
-        Checkpoint { origin: origin.to_owned(), size: 41, root: tree::leaf_hash(b"x") }
+        Checkpoint {
+            origin: origin.to_owned(),
+            size: 41,
+            root: tree::leaf_hash(b"x"),
+        }
     }
 
     #[test]
@@ -117,7 +141,10 @@ mod tests {
             format!("{}{}", &text[..text.len() - 6], "AAA=\n"),
             String::new(),
         ] {
-            assert!(matches!(Checkpoint::parse(&bad), Err(CheckpointError::Form(_))), "{bad:?}");
+            assert!(
+                matches!(Checkpoint::parse(&bad), Err(CheckpointError::Form(_))),
+                "{bad:?}"
+            );
         }
     }
 
@@ -125,13 +152,19 @@ mod tests {
     #[test]
     fn the_origin_must_lie_below_the_key_name() {
         let key = SigningKey::generate("a/log").unwrap();
-        assert_eq!(Checkpoint::open(&head("a/log/00").sign(&key), key.verifier()), Ok(head("a/log/00")));
+        assert_eq!(
+            Checkpoint::open(&head("a/log/00").sign(&key), key.verifier()),
+            Ok(head("a/log/00"))
+        );
         for origin in ["a/log", "a/log/", "a/logs/00", "b/log/00"] {
             let opened = Checkpoint::open(&head(origin).sign(&key), key.verifier());
             assert!(matches!(opened, Err(CheckpointError::Origin { .. })), "{origin}");
         }
         let other = SigningKey::generate("a/log").unwrap();
         let opened = Checkpoint::open(&head("a/log/00").sign(&other), key.verifier());
-        assert_eq!(opened, Err(CheckpointError::Note(NoteError::UnknownKey("a/log".to_owned()))));
+        assert_eq!(
+            opened,
+            Err(CheckpointError::Note(NoteError::UnknownKey("a/log".to_owned())))
+        );
     }
 }

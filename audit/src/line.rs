@@ -65,7 +65,10 @@ fn head(kind: &str, origin: Option<&str>) -> String {
     match origin {
         // An origin holds no control characters (it is a line of a checkpoint), so that two escapes suffice for JSON.
         Some(origin) => {
-            format!(r#","kind":"{kind}","origin":"{}""#, origin.replace('\\', r"\\").replace('"', r#"\""#))
+            format!(
+                r#","kind":"{kind}","origin":"{}""#,
+                origin.replace('\\', r"\\").replace('"', r#"\""#)
+            )
         }
         None => format!(r#","kind":"{kind}""#),
     }
@@ -111,12 +114,18 @@ pub(crate) fn check(line: &[u8], seq: u64) -> Result<(), String> {
         return Err("it holds a control character".to_owned());
     }
     let Some(rest) = text.strip_prefix(&format!(r#"{{"v":1,"seq":{seq},"kind":""#)) else {
-        return Err(format!(r#"it does not begin with `{{"v":1,"seq":{seq},"kind":"`"#));
+        return Err(format!(
+            r#"it does not begin with `{{"v":1,"seq":{seq},"kind":"`"#
+        ));
     };
     let kind = rest.split('"').next().unwrap_or_default();
     check_kind(kind).map_err(|error| error.to_string())?;
     let Object(_) = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    if text.ends_with('}') { Ok(()) } else { Err("there is something after the object".to_owned()) }
+    if text.ends_with('}') {
+        Ok(())
+    } else {
+        Err("there is something after the object".to_owned())
+    }
 }
 
 /// The origin in a `boot` record.
@@ -158,7 +167,10 @@ fn names<'de, A: MapAccess<'de>>(mut map: A) -> Result<Vec<Cow<'de, str>>, A::Er
     // Sorted rather than compared pairwise: a line has room for ten thousand members.
     names.sort_unstable();
     if let Some((name, _)) = names.iter().zip(names.iter().skip(1)).find(|(a, b)| a == b) {
-        return Err(de::Error::custom(format_args!("the member `{}` appears twice", name.escape_debug())));
+        return Err(de::Error::custom(format_args!(
+            "the member `{}` appears twice",
+            name.escape_debug()
+        )));
     }
     Ok(names)
 }
@@ -232,7 +244,11 @@ mod tests {
 
     fn written(seq: u64, kind: &str, origin: Option<&str>, body: &str) -> Result<String, BodyError> {
         let line = numbered(seq, &tail(kind, origin, body)?);
-        let line = String::from_utf8(line).unwrap().strip_suffix('\n').unwrap().to_owned();
+        let line = String::from_utf8(line)
+            .unwrap()
+            .strip_suffix('\n')
+            .unwrap()
+            .to_owned();
         assert_eq!(check(line.as_bytes(), seq), Ok(()), "{line}");
         Ok(line)
     }
@@ -241,7 +257,10 @@ mod tests {
     fn a_line_is_number_kind_and_the_bodys_own_bytes() {
         let line = written(7, "eval", None, r#"{"time": "now",  "n":1.50}"#).unwrap();
         assert_eq!(line, r#"{"v":1,"seq":7,"kind":"eval","time": "now",  "n":1.50}"#);
-        assert_eq!(written(0, "alarm", None, "{ }").unwrap(), r#"{"v":1,"seq":0,"kind":"alarm"}"#);
+        assert_eq!(
+            written(0, "alarm", None, "{ }").unwrap(),
+            r#"{"v":1,"seq":0,"kind":"alarm"}"#
+        );
         let boot = written(0, "boot", Some(r#"a"\b/00"#), "{}").unwrap();
         assert_eq!(origin_of(boot.as_bytes()).unwrap(), r#"a"\b/00"#);
         assert_eq!(origin_of(line.as_bytes()), None);
@@ -276,10 +295,19 @@ mod tests {
             assert!(tail("eval", None, bad).is_err(), "{bad:?}");
         }
         for kind in ["", "Eval", "a b", "a\"b", "é", &"x".repeat(65)] {
-            assert!(matches!(tail(kind, None, "{}"), Err(BodyError::Kind(_))), "{kind:?}");
+            assert!(
+                matches!(tail(kind, None, "{}"), Err(BodyError::Kind(_))),
+                "{kind:?}"
+            );
         }
         // Inside strings, all other characters stay as they are.
-        written(1, "eval", None, "{\"a\":\"\u{202e}\u{9b} \u{7f}\",\"b\":\"\\n\\u001b\"}").unwrap();
+        written(
+            1,
+            "eval",
+            None,
+            "{\"a\":\"\u{202e}\u{9b} \u{7f}\",\"b\":\"\\n\\u001b\"}",
+        )
+        .unwrap();
     }
 
     #[test]
@@ -302,7 +330,11 @@ mod tests {
             assert!(check(bad.as_bytes(), 3).is_err(), "{bad}");
         }
         assert!(check(b"{\"v\":1,\"seq\":3,\"kind\":\"x\",\"a\":\"\xff\"}", 3).is_err());
-        let deep = format!(r#"{{"v":1,"seq":3,"kind":"x","a":{}{}}}"#, "[".repeat(5000), "]".repeat(5000));
+        let deep = format!(
+            r#"{{"v":1,"seq":3,"kind":"x","a":{}{}}}"#,
+            "[".repeat(5000),
+            "]".repeat(5000)
+        );
         assert!(check(deep.as_bytes(), 3).is_err());
     }
 

@@ -115,10 +115,16 @@ impl VerifierKey {
 
     fn new(name: &str, key: ed25519_dalek::VerifyingKey) -> Result<Self, KeyError> {
         check_name(name)?;
-        let hash =
-            Sha256::new().chain_update(name).chain_update([b'\n', ED25519]).chain_update(key.as_bytes());
+        let hash = Sha256::new()
+            .chain_update(name)
+            .chain_update([b'\n', ED25519])
+            .chain_update(key.as_bytes());
         let [a, b, c, d, ..]: [u8; 32] = hash.finalize().into();
-        Ok(Self { name: name.to_owned(), id: [a, b, c, d], key })
+        Ok(Self {
+            name: name.to_owned(),
+            id: [a, b, c, d],
+            key,
+        })
     }
 
     fn with_hash(self, expected: &str) -> Result<Self, KeyError> {
@@ -126,7 +132,10 @@ impl VerifierKey {
         if found == expected {
             Ok(self)
         } else {
-            Err(KeyError::Hash { found, expected: expected.to_owned() })
+            Err(KeyError::Hash {
+                found,
+                expected: expected.to_owned(),
+            })
         }
     }
 }
@@ -134,7 +143,13 @@ impl VerifierKey {
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let typed = [&[ED25519], self.key.as_bytes().as_slice()].concat();
-        write!(f, "{}+{}+{}", self.name, hex(&self.id), BASE64_STANDARD.encode(typed))
+        write!(
+            f,
+            "{}+{}+{}",
+            self.name,
+            hex(&self.id),
+            BASE64_STANDARD.encode(typed)
+        )
     }
 }
 
@@ -188,7 +203,12 @@ impl SigningKey {
         let mut typed = Zeroizing::new([ED25519; 33]);
         typed[1..].copy_from_slice(self.key.as_bytes());
         let encoded = Zeroizing::new(BASE64_STANDARD.encode(typed.as_slice()));
-        Zeroizing::new(format!("{PRIVATE}{}+{}+{}", self.public.name, hex(&self.public.id), encoded.as_str()))
+        Zeroizing::new(format!(
+            "{PRIVATE}{}+{}+{}",
+            self.public.name,
+            hex(&self.public.id),
+            encoded.as_str()
+        ))
     }
 
     /// The key's name.
@@ -203,7 +223,10 @@ impl SigningKey {
 
     fn from_seed(name: &str, seed: &[u8; 32]) -> Result<Self, KeyError> {
         let key = ed25519_dalek::SigningKey::from_bytes(seed);
-        Ok(Self { public: VerifierKey::new(name, key.verifying_key())?, key })
+        Ok(Self {
+            public: VerifierKey::new(name, key.verifying_key())?,
+            key,
+        })
     }
 }
 
@@ -231,8 +254,9 @@ pub fn open<'n>(note: &'n str, key: &VerifierKey) -> Result<&'n str, NoteError> 
     let (text, signatures) = split(note)?;
     let mut signed = false;
     for (name, encoded) in signatures {
-        let bytes =
-            BASE64_STANDARD.decode(encoded).map_err(|_| NoteError::Form("a signature is not base64"))?;
+        let bytes = BASE64_STANDARD
+            .decode(encoded)
+            .map_err(|_| NoteError::Form("a signature is not base64"))?;
         let Some((id, signature)) = bytes.split_first_chunk::<4>() else {
             return Err(NoteError::Form("a signature is shorter than a key id"));
         };
@@ -244,7 +268,11 @@ pub fn open<'n>(note: &'n str, key: &VerifierKey) -> Result<&'n str, NoteError> 
         verified.map_err(|_| NoteError::Signature(key.name.clone()))?;
         signed = true;
     }
-    if signed { Ok(text) } else { Err(NoteError::UnknownKey(key.name.clone())) }
+    if signed {
+        Ok(text)
+    } else {
+        Err(NoteError::UnknownKey(key.name.clone()))
+    }
 }
 
 /// The text of a note without verifying its signatures; only for showing what the note claims.
@@ -272,7 +300,9 @@ fn split(note: &str) -> Result<(&str, Vec<SignatureLine<'_>>), NoteError> {
     };
     let (text, lines) = (&note[..=blank], &note[blank + 2..]);
     let Some(lines) = lines.strip_suffix('\n') else {
-        return Err(NoteError::Form("no signature line, or the last one lacks its newline"));
+        return Err(NoteError::Form(
+            "no signature line, or the last one lacks its newline",
+        ));
     };
     let mut signatures = Vec::new();
     for line in lines.split('\n') {

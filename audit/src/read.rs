@@ -26,7 +26,13 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "record {} (`{}`, line {})", self.seq, self.file.escape_debug(), self.line)
+        write!(
+            f,
+            "record {} (`{}`, line {})",
+            self.seq,
+            self.file.escape_debug(),
+            self.line
+        )
     }
 }
 
@@ -96,7 +102,10 @@ impl Reader {
         let raw = RawLines::open(dir)?;
         if raw.files.is_empty() {
             let source = io::Error::new(io::ErrorKind::NotFound, "no file `records-0.jsonl`");
-            return Err(ReadError::Io { path: dir.to_owned(), source });
+            return Err(ReadError::Io {
+                path: dir.to_owned(),
+                source,
+            });
         }
         Ok(Self { raw: Some(raw) })
     }
@@ -112,7 +121,12 @@ impl Iterator for Reader {
             Ok(Some(Raw::Line(at))) => Some(match checked(&at, &bytes) {
                 Ok(()) => {
                     let Place { file, line, seq } = at.place;
-                    Ok(Line { seq, bytes, file, line })
+                    Ok(Line {
+                        seq,
+                        bytes,
+                        file,
+                        line,
+                    })
                 }
                 Err(error) => Err(error),
             }),
@@ -127,9 +141,14 @@ impl Iterator for Reader {
 
 /// Checks that a line is complete and in the form that a log writes.
 pub(crate) fn checked(at: &At, bytes: &[u8]) -> Result<(), ReadError> {
-    let broken = |reason| ReadError::Broken { place: at.place.clone(), reason };
+    let broken = |reason| ReadError::Broken {
+        place: at.place.clone(),
+        reason,
+    };
     match at.end {
-        End::Torn => Err(ReadError::Torn { place: at.place.clone() }),
+        End::Torn => Err(ReadError::Torn {
+            place: at.place.clone(),
+        }),
         End::TooLong => Err(broken(format!("it is longer than {MAX_LINE} bytes"))),
         End::Newline => line::check(bytes, at.place.seq).map_err(broken),
     }
@@ -176,29 +195,62 @@ pub(crate) struct RawLines {
 
 impl RawLines {
     pub(crate) fn open(dir: &Path) -> Result<Self, ReadError> {
-        let files = list(dir).map_err(|source| ReadError::Io { path: dir.to_owned(), source })?;
-        Ok(Self { dir: dir.to_owned(), files, at: 0, open: None, seq: 0, line: 0, offset: 0 })
+        let files = list(dir).map_err(|source| ReadError::Io {
+            path: dir.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            files,
+            at: 0,
+            open: None,
+            seq: 0,
+            line: 0,
+            offset: 0,
+        })
     }
 
     /// Reads the next line into `bytes` (at most [`MAX_LINE`] of it, without the newline).
     pub(crate) fn next(&mut self, bytes: &mut Vec<u8>) -> Result<Option<Raw>, ReadError> {
         loop {
-            let Some((first, name)) = self.files.get(self.at).cloned() else { return Ok(None) };
+            let Some((first, name)) = self.files.get(self.at).cloned() else {
+                return Ok(None);
+            };
             if self.seq < first {
-                let gap = Raw::Gap { first: self.seq, last: first - 1, file: name };
+                let gap = Raw::Gap {
+                    first: self.seq,
+                    last: first - 1,
+                    file: name,
+                };
                 self.seq = first;
                 return Ok(Some(gap));
             }
             // A later file supersedes an earlier one from its first record on.
-            let superseded = self.files.get(self.at + 1).is_some_and(|(next, _)| *next <= self.seq);
-            let found = if superseded { None } else { self.read(&name, bytes)? };
+            let superseded = self
+                .files
+                .get(self.at + 1)
+                .is_some_and(|(next, _)| *next <= self.seq);
+            let found = if superseded {
+                None
+            } else {
+                self.read(&name, bytes)?
+            };
             let Some((end, length)) = found else {
                 (self.at, self.open) = (self.at + 1, None);
                 continue;
             };
             self.line += 1;
-            let place = Place { file: name, line: self.line, seq: self.seq };
-            let at = At { place, offset: self.offset, end, last_file: self.at + 1 == self.files.len() };
+            let place = Place {
+                file: name,
+                line: self.line,
+                seq: self.seq,
+            };
+            let at = At {
+                place,
+                offset: self.offset,
+                end,
+                last_file: self.at + 1 == self.files.len(),
+            };
             self.seq += 1;
             self.offset += length;
             return Ok(Some(Raw::Line(at)));
@@ -212,12 +264,16 @@ impl RawLines {
                 Some(reader) => reader,
                 None => {
                     (self.line, self.offset) = (0, 0);
-                    self.open.insert(BufReader::with_capacity(64 * 1024, open_file(&path)?))
+                    self.open
+                        .insert(BufReader::with_capacity(64 * 1024, open_file(&path)?))
                 }
             };
             read_line(reader, bytes)
         };
-        read().map_err(|source| ReadError::Io { path: path.clone(), source })
+        read().map_err(|source| ReadError::Io {
+            path: path.clone(),
+            source,
+        })
     }
 }
 
@@ -227,7 +283,9 @@ pub(crate) fn list(dir: &Path) -> io::Result<Vec<(u64, Arc<str>)>> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         let Some(name) = name.to_str() else { continue };
-        let first = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)?.parse().ok());
+        let first = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.strip_suffix(SUFFIX)?.parse().ok());
         // `records-007.jsonl` is not ours: each number has one name.
         if let Some(first) = first.filter(|first| file_name(*first) == name) {
             files.push((first, Arc::from(name)));
@@ -245,7 +303,10 @@ pub(crate) fn file_name(first: u64) -> String {
 /// Opens a regular file for reading; follows no link, and does not block on a pipe.
 pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
@@ -257,7 +318,10 @@ pub(crate) fn read_small(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_file(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > max {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {max} bytes")));
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("more than {max} bytes"),
+        ));
     }
     Ok(bytes)
 }
@@ -285,7 +349,10 @@ pub(crate) fn read_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::R
     }
     bytes.truncate(MAX_LINE);
     let (more, ended) = skip_line(reader)?;
-    Ok(Some((if ended { End::TooLong } else { End::Torn }, length + more)))
+    Ok(Some((
+        if ended { End::TooLong } else { End::Torn },
+        length + more,
+    )))
 }
 
 /// Skips to the end of the line. Returns the length skipped and whether there was a newline.

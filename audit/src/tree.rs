@@ -12,12 +12,21 @@ mod tests;
 
 /// The hash of one entry; for the log, of a record's line without its newline.
 pub fn leaf_hash(entry: &[u8]) -> Hash {
-    Sha256::new().chain_update([0]).chain_update(entry).finalize().into()
+    Sha256::new()
+        .chain_update([0])
+        .chain_update(entry)
+        .finalize()
+        .into()
 }
 
 /// The hash of a node from the hashes of its two subtrees.
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
+    Sha256::new()
+        .chain_update([1])
+        .chain_update(left)
+        .chain_update(right)
+        .finalize()
+        .into()
 }
 
 /// The root of the tree without leaves.
@@ -77,7 +86,11 @@ impl Tree {
 
     /// The root as it was at `size` leaves; `None` if the tree has fewer.
     pub fn root_at(&self, size: u64) -> Option<Hash> {
-        if size == 0 { Some(empty_root()) } else { self.subtree(0, size) }
+        if size == 0 {
+            Some(empty_root())
+        } else {
+            self.subtree(0, size)
+        }
     }
 
     /// The audit path of leaf `index` in the tree of `size` leaves, from the leaf's sibling up (RFC 6962, 2.1.1).
@@ -137,7 +150,10 @@ impl Tree {
             return row.get(usize::try_from(start / count).ok()?).copied();
         }
         let left = split(count);
-        Some(node_hash(&self.subtree(start, left)?, &self.subtree(start + left, count - left)?))
+        Some(node_hash(
+            &self.subtree(start, left)?,
+            &self.subtree(start + left, count - left)?,
+        ))
     }
 }
 
@@ -172,7 +188,9 @@ impl Edge {
 
     pub(crate) fn root(&self) -> Hash {
         let mut roots = self.roots.iter().rev().copied();
-        let Some(last) = roots.next() else { return empty_root() };
+        let Some(last) = roots.next() else {
+            return empty_root();
+        };
         roots.fold(last, |right, left| node_hash(&left, &right))
     }
 }
@@ -225,7 +243,11 @@ pub fn verify_inclusion(
     if last != 0 {
         return Err(length);
     }
-    if hash == *root { Ok(()) } else { Err(ProofError::Root) }
+    if hash == *root {
+        Ok(())
+    } else {
+        Err(ProofError::Root)
+    }
 }
 
 /// Verifies that the tree of `from` leaves is a prefix of the tree of `to` leaves (RFC 9162, 2.1.4.2).
@@ -253,8 +275,11 @@ pub fn verify_consistency(
         (at, last) = (at >> 1, last >> 1);
     }
     // When the old tree is complete, its root is the first hash and is not sent.
-    let (first, rest) =
-        if from.is_power_of_two() { (root_from, proof) } else { proof.split_first().ok_or(length)? };
+    let (first, rest) = if from.is_power_of_two() {
+        (root_from, proof)
+    } else {
+        proof.split_first().ok_or(length)?
+    };
     let (mut old, mut new) = (*first, *first);
     for sibling in rest {
         if last == 0 {
@@ -272,7 +297,11 @@ pub fn verify_consistency(
     if last != 0 {
         return Err(length);
     }
-    if old == *root_from && new == *root_to { Ok(()) } else { Err(ProofError::Root) }
+    if old == *root_from && new == *root_to {
+        Ok(())
+    } else {
+        Err(ProofError::Root)
+    }
 }
 
 /// Climbs past the levels at which the node is the left-most of an incomplete right edge and so has no sibling.

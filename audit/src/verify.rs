@@ -182,7 +182,11 @@ pub fn verify(dir: &Path, key: Option<&VerifierKey>) -> Result<Verified, VerifyE
     let (_, checkpoint) =
         stored(dir, key)?.ok_or_else(|| VerifyError::NoCheckpoint { dir: dir.to_owned() })?;
     let examined = examine(dir, &checkpoint, &mut |_, _| ())?;
-    let Checkpoint { origin, size: covered, root } = checkpoint;
+    let Checkpoint {
+        origin,
+        size: covered,
+        root,
+    } = checkpoint;
     Ok(Verified {
         origin,
         covered,
@@ -208,7 +212,9 @@ pub(crate) fn stored(
         .map_err(|_| VerifyError::Note(CheckpointError::Note(note::NoteError::Form("it is not UTF-8"))))?;
     let checkpoint = match key {
         Some(key) => Checkpoint::open(&note, key),
-        None => note::dangerous_text_of(&note).map_err(CheckpointError::from).and_then(Checkpoint::parse),
+        None => note::dangerous_text_of(&note)
+            .map_err(CheckpointError::from)
+            .and_then(Checkpoint::parse),
     };
     Ok(Some((note, checkpoint.map_err(VerifyError::Note)?)))
 }
@@ -269,9 +275,15 @@ fn examine_lines(
         sink(&at, leaf);
     }
     if edge.size() < covered {
-        return Err(VerifyError::Missing { first: edge.size(), last: covered - 1 });
+        return Err(VerifyError::Missing {
+            first: edge.size(),
+            last: covered - 1,
+        });
     }
-    Ok(Examined { total: edge.size(), torn })
+    Ok(Examined {
+        total: edge.size(),
+        torn,
+    })
 }
 
 /// Whether a crash may have left this line: it has no newline, or holds bytes that never reached the disk and read as zeros.
@@ -294,12 +306,19 @@ fn check_origin(at: &At, bytes: &[u8], checkpoint: &Checkpoint) -> Result<(), Ve
     if record.as_deref() == Some(checkpoint.origin.as_str()) {
         return Ok(());
     }
-    Err(VerifyError::Origin { place: at.place.clone(), record, checkpoint: checkpoint.origin.clone() })
+    Err(VerifyError::Origin {
+        place: at.place.clone(),
+        record,
+        checkpoint: checkpoint.origin.clone(),
+    })
 }
 
 fn check_root(edge: &Edge, checkpoint: &Checkpoint) -> Result<(), VerifyError> {
     if edge.size() == checkpoint.size && edge.root() != checkpoint.root {
-        return Err(VerifyError::Root { covered: checkpoint.size, leaves: "was not looked at" });
+        return Err(VerifyError::Root {
+            covered: checkpoint.size,
+            leaves: "was not looked at",
+        });
     }
     Ok(())
 }
@@ -324,7 +343,9 @@ fn locate(dir: &Path, checkpoint: &Checkpoint) -> Result<Place, &'static str> {
     let mut raw = RawLines::open(dir).map_err(|_| "cannot be compared")?;
     let mut bytes = Vec::new();
     for _ in 0..checkpoint.size {
-        let Ok(Some(Raw::Line(at))) = raw.next(&mut bytes) else { break };
+        let Ok(Some(Raw::Line(at))) = raw.next(&mut bytes) else {
+            break;
+        };
         let signed = next_leaf(&mut leaves).map_err(unreadable)?;
         if at.end != End::Newline || tree::leaf_hash(&bytes) != signed {
             return Ok(at.place);

@@ -19,17 +19,25 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Fallible<()> {
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-    let (chain, key) =
-        (vec![own.cert.der().clone()], PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
+    let (chain, key) = (
+        vec![own.cert.der().clone()],
+        PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()),
+    );
     let (key, mut roots) = (PrivateKeyDer::from(key), RootCertStore::empty());
     roots.add(own.cert.der().clone())?;
-    let (roots, provider) = (Arc::new(roots), Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    let (roots, provider) = (
+        Arc::new(roots),
+        Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+    );
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build()?;
     let server = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[&TLS13])?;
-    let server =
-        server.with_client_cert_verifier(verifier).with_single_cert(chain.clone(), key.clone_key())?;
+    let server = server
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain.clone(), key.clone_key())?;
     let client = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13])?;
-    let client = client.with_root_certificates(roots).with_client_auth_cert(chain, key)?;
+    let client = client
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let socket = TcpStream::connect(listener.local_addr()?)?;
     socket.set_nodelay(true)?;

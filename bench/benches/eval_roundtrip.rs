@@ -19,8 +19,15 @@ fn main() {
         let sig = client.sign(client.counter, &payload);
         signing.push(started.elapsed());
         let reply = client.call("eval", json!({ "payload": payload, "sig": sig }));
-        if reply.display() == r#""localhost""# { Ok(()) } else { Err(reply) }
+        if reply.display() == r#""localhost""# {
+            Ok(())
+        } else {
+            Err(reply)
+        }
     });
-    println!("of that, the operator's signature: {:.1}", debug_bench::median_micros(signing).unwrap());
+    println!(
+        "of that, the operator's signature: {:.1}",
+        debug_bench::median_micros(signing).unwrap()
+    );
     println!("{:.1}", whole.unwrap());
 }

@@ -24,17 +24,25 @@ fn price(amount: i64, customer: &str) -> i64 {
 }
 
 fn main() {
-    if std::env::var_os("DEBUG_AGENT").is_some() { serve() } else { operate() }
+    if std::env::var_os("DEBUG_AGENT").is_some() {
+        serve()
+    } else {
+        operate()
+    }
 }
 
 fn operate() {
     let certificates = Certificates::new();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
+    command
+        .env("DEBUG_AGENT", "1")
+        .env("DEBUG_AGENT_CONFIG", certificates.agent_config());
     let service = Service::spawn(command);
     let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
     client.eval(r#"change("to measure a patched call")"#).ok();
-    client.eval(&format!("patch(\"patched_call::price\", {PATCH})")).ok();
+    client
+        .eval(&format!("patch(\"patched_call::price\", {PATCH})"))
+        .ok();
     let line = service.wait_for_log(RESULT);
     println!("{}", line.trim_start_matches(RESULT));
 }
@@ -56,7 +64,10 @@ fn serve() {
         // The original would return 1000: the patch answered each call.
         assert_eq!(price(black_box(1000), black_box("anna")), 900);
     }
-    println!("{RESULT}{:.1}", started.elapsed().as_secs_f64() * 1e9 / f64::from(PATCHED_CALLS));
+    println!(
+        "{RESULT}{:.1}",
+        started.elapsed().as_secs_f64() * 1e9 / f64::from(PATCHED_CALLS)
+    );
     // Until the operator has read the line and ends this process.
     wait::until_true("the operator goes", || false);
 }

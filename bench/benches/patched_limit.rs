@@ -18,9 +18,17 @@ use serde_json::{Value, to_value};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut engine = Engine::new_raw();
-    engine.set_optimization_level(OptimizationLevel::None).set_max_strings_interned(0);
-    engine.set_max_operations(200_000).set_max_call_levels(8).set_max_expr_depths(16, 16);
-    engine.set_max_array_size(1_000).set_max_map_size(1_000).set_max_string_size(64 << 10);
+    engine
+        .set_optimization_level(OptimizationLevel::None)
+        .set_max_strings_interned(0);
+    engine
+        .set_max_operations(200_000)
+        .set_max_call_levels(8)
+        .set_max_expr_depths(16, 16);
+    engine
+        .set_max_array_size(1_000)
+        .set_max_map_size(1_000)
+        .set_max_string_size(64 << 10);
     engine.register_global_module(ArithmeticPackage::new().as_shared_module());
     engine.register_global_module(LogicPackage::new().as_shared_module());
     let ast = engine.compile(PATCH)?;
@@ -34,7 +42,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..PATCHED_CALLS {
         assert_eq!(price(black_box(1000), black_box("anna"))?, 900);
     }
-    println!("{:.1}", started.elapsed().as_secs_f64() * 1e9 / f64::from(PATCHED_CALLS));
+    println!(
+        "{:.1}",
+        started.elapsed().as_secs_f64() * 1e9 / f64::from(PATCHED_CALLS)
+    );
     Ok(())
 }
 

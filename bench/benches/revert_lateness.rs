@@ -22,8 +22,14 @@ fn boot_time() -> u64 {
 /// The deadline of the newest lease, from the log.
 fn deadline(certificates: &Certificates) -> u64 {
     let text = std::fs::read_to_string(certificates.audit().join("records-0.jsonl")).unwrap();
-    let made = text.lines().rev().find(|line| line.contains("\"kind\":\"lease.made\"")).unwrap();
-    serde_json::from_str::<Value>(made).unwrap()["lease"]["deadline_boot_ns"].as_u64().unwrap()
+    let made = text
+        .lines()
+        .rev()
+        .find(|line| line.contains("\"kind\":\"lease.made\""))
+        .unwrap();
+    serde_json::from_str::<Value>(made).unwrap()["lease"]["deadline_boot_ns"]
+        .as_u64()
+        .unwrap()
 }
 
 fn main() {

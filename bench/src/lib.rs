@@ -93,7 +93,10 @@ impl Caller {
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, next: Instant::now() }
+        Self {
+            stream,
+            next: Instant::now(),
+        }
     }
 
     /// Waits for the next millisecond, calls, and returns the status of the answer.
@@ -104,7 +107,9 @@ impl Caller {
     pub fn every_millisecond(&mut self) -> u16 {
         std::thread::sleep(self.next.saturating_duration_since(Instant::now()));
         self.next = (self.next + Duration::from_millis(1)).max(Instant::now());
-        self.stream.write_all(b"GET /api/healthcheck HTTP/1.1\r\nhost: bench\r\n\r\n").unwrap();
+        self.stream
+            .write_all(b"GET /api/healthcheck HTTP/1.1\r\nhost: bench\r\n\r\n")
+            .unwrap();
         let (mut answer, mut chunk) = (Vec::new(), [0; 1024]);
         loop {
             let read = self.stream.read(&mut chunk).unwrap();
@@ -112,7 +117,11 @@ impl Caller {
             let text = String::from_utf8_lossy(&answer);
             if let Some(length) = complete(&text).filter(|length| *length <= answer.len()) {
                 debug_assert_eq!(length, answer.len());
-                return text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+                return text
+                    .split(' ')
+                    .nth(1)
+                    .and_then(|status| status.parse().ok())
+                    .unwrap();
             }
         }
     }
@@ -122,8 +131,9 @@ impl Caller {
 fn complete(text: &str) -> Option<usize> {
     let head = text.find("\r\n\r\n")? + 4;
     let length = text.get(..head)?.to_ascii_lowercase();
-    let length =
-        length.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    let length = length
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
     Some(head + length.unwrap_or(0))
 }
 
@@ -141,14 +151,23 @@ impl Late {
         times.sort_unstable();
         let at = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));
         let at = |share| at(share).copied().unwrap_or_default();
-        Self { half: at(50), most: at(99), all: at(100) }
+        Self {
+            half: at(50),
+            most: at(99),
+            all: at(100),
+        }
     }
 }
 
 impl fmt::Display for Late {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
-        writeln!(f, "p50 {:.0}, max {:.0}, p99:", micros(self.half), micros(self.all))?;
+        writeln!(
+            f,
+            "p50 {:.0}, max {:.0}, p99:",
+            micros(self.half),
+            micros(self.all)
+        )?;
         write!(f, "{:.1}", micros(self.most))
     }
 }

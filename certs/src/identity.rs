@@ -117,14 +117,19 @@ fn subject(certificate: &X509Certificate<'_>, trust_domain: &TrustDomain) -> Res
         Subject::Agent(agent) => &agent.trust_domain,
     };
     if seen != trust_domain {
-        return Err(IdentityError::TrustDomain { seen: seen.clone(), expected: trust_domain.clone() });
+        return Err(IdentityError::TrustDomain {
+            seen: seen.clone(),
+            expected: trust_domain.clone(),
+        });
     }
     Ok(subject)
 }
 
 /// Checks all extensions; a critical one must be known (RFC 5280, section 4.2).
 fn check_extensions(certificate: &X509Certificate<'_>) -> Result<(), IdentityError> {
-    certificate.extensions_map().map_err(|_| IdentityError::DuplicateExtension)?;
+    certificate
+        .extensions_map()
+        .map_err(|_| IdentityError::DuplicateExtension)?;
     let (mut usage, mut extended) = (false, false);
     for extension in certificate.extensions() {
         match extension.parsed_extension() {
@@ -173,8 +178,12 @@ fn check_extended(usages: &ExtendedKeyUsage<'_>) -> Result<(), IdentityError> {
 }
 
 fn one_uri<'c>(certificate: &'c X509Certificate<'_>) -> Result<&'c str, IdentityError> {
-    let names = certificate.subject_alternative_name().map_err(|_| IdentityError::DuplicateExtension)?;
-    let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| IdentityError::DuplicateExtension)?;
+    let names = names
+        .map(|extension| extension.value.general_names.as_slice())
+        .unwrap_or_default();
     match names {
         [GeneralName::URI(uri)] => Ok(uri),
         [_] => Err(IdentityError::NotUri),
@@ -188,7 +197,11 @@ fn roles(certificate: &X509Certificate<'_>) -> Result<Vec<String>, IdentityError
         let value = organization.as_str().map_err(|_| IdentityError::Subject)?;
         roles.extend(value.split('+').map(str::to_owned));
     }
-    if roles.is_empty() { Err(IdentityError::NoRole) } else { Ok(roles) }
+    if roles.is_empty() {
+        Err(IdentityError::NoRole)
+    } else {
+        Ok(roles)
+    }
 }
 
 #[cfg(all(test, feature = "issue"))]

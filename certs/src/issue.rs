@@ -116,7 +116,12 @@ impl Ca {
         let key = KeyPair::generate().map_err(IssueError::Certificate)?;
         let certificate = params.self_signed(&key).map_err(IssueError::Certificate)?;
         let issued = issued(certificate.pem(), key.serialize_pem(), serial, life);
-        Ok((Self { issuer: Issuer::new(params, key) }, issued))
+        Ok((
+            Self {
+                issuer: Issuer::new(params, key),
+            },
+            issued,
+        ))
     }
 
     /// Loads a CA from its PEM files.
@@ -125,7 +130,9 @@ impl Ca {
     /// They cannot be parsed.
     pub fn load(certificate: &str, key: &str) -> Result<Self, IssueError> {
         let key = KeyPair::from_pem(key).map_err(IssueError::Ca)?;
-        Ok(Self { issuer: Issuer::from_ca_cert_pem(certificate, key).map_err(IssueError::Ca)? })
+        Ok(Self {
+            issuer: Issuer::from_ca_cert_pem(certificate, key).map_err(IssueError::Ca)?,
+        })
     }
 
     /// Issues a certificate for an operator. Roles go into one `O`, separated by `+`.
@@ -170,12 +177,16 @@ impl Ca {
         params.subject_alt_names = vec![SanType::URI(id.try_into().map_err(IssueError::Certificate)?)];
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         params.use_authority_key_identifier_extension = true;
         let (serial, life) = prepare(&mut params, now, life)?;
         let key = KeyPair::generate().map_err(IssueError::Certificate)?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(IssueError::Certificate)?;
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .map_err(IssueError::Certificate)?;
         Ok(issued(certificate.pem(), key.serialize_pem(), serial, life))
     }
 
@@ -216,7 +227,10 @@ pub fn read_list(pem: &str) -> Result<(u64, Vec<Revoked>), IssueError> {
     let number = u64::try_from(number).map_err(|_| IssueError::List("has a number that is too large"))?;
     let revoked = list.iter_revoked_certificates().map(|entry| {
         let at = Timestamp::from_second(entry.revocation_date.timestamp()).map_err(|_| IssueError::Date)?;
-        Ok(Revoked { serial: entry.raw_serial().to_vec(), at })
+        Ok(Revoked {
+            serial: entry.raw_serial().to_vec(),
+            at,
+        })
     });
     Ok((number, revoked.collect::<Result<_, IssueError>>()?))
 }
@@ -252,7 +266,10 @@ fn prepare(
     let (from, until) = (back(now)?, later(now, life)?);
     params.not_before = date(from)?;
     params.not_after = date(until)?;
-    Ok((serial.iter().map(|byte| format!("{byte:02x}")).collect(), (from, until)))
+    Ok((
+        serial.iter().map(|byte| format!("{byte:02x}")).collect(),
+        (from, until),
+    ))
 }
 
 fn back(now: Timestamp) -> Result<Timestamp, IssueError> {
@@ -269,7 +286,13 @@ fn date(moment: Timestamp) -> Result<time::OffsetDateTime, IssueError> {
 }
 
 fn issued(certificate: String, key: String, serial: String, (not_before, not_after): Life) -> Issued {
-    Issued { certificate, key, serial, not_before, not_after }
+    Issued {
+        certificate,
+        key,
+        serial,
+        not_before,
+        not_after,
+    }
 }
 
 #[cfg(test)]

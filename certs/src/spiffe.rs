@@ -61,7 +61,11 @@ impl FromStr for TrustDomain {
 fn name(text: &str, what: &'static str) -> Result<String, InvalidId> {
     let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
     if text.is_empty() || MAX_NAME < text.len() || !text.bytes().all(plain) || matches!(text, "." | "..") {
-        return Err(InvalidId::new(text, what, "1 to 64 of `a-z`, `0-9`, `.`, `_`, `-`"));
+        return Err(InvalidId::new(
+            text,
+            what,
+            "1 to 64 of `a-z`, `0-9`, `.`, `_`, `-`",
+        ));
     }
     Ok(text.to_owned())
 }
@@ -94,7 +98,11 @@ impl Operator {
         if roles.is_empty() {
             return Err(InvalidId::new("", "role", "at least one role"));
         }
-        Ok(Self { trust_domain, name, roles })
+        Ok(Self {
+            trust_domain,
+            name,
+            roles,
+        })
     }
 }
 
@@ -130,14 +138,22 @@ impl AgentId {
     /// # Errors
     /// An invalid name.
     pub fn new(trust_domain: TrustDomain, service: &str, instance: &str) -> Result<Self, InvalidId> {
-        Ok(Self { trust_domain, service: name(service, "service")?, instance: name(instance, "instance")? })
+        Ok(Self {
+            trust_domain,
+            service: name(service, "service")?,
+            instance: name(instance, "instance")?,
+        })
     }
 }
 
 /// The SPIFFE id.
 impl fmt::Display for AgentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "spiffe://{}/agent/{}/{}", self.trust_domain, self.service, self.instance)
+        write!(
+            f,
+            "spiffe://{}/agent/{}/{}",
+            self.trust_domain, self.service, self.instance
+        )
     }
 }
 
@@ -148,7 +164,11 @@ impl FromStr for AgentId {
         let (domain, path) = parse(text)?;
         match path[..] {
             ["agent", service, instance] => Self::new(domain, service, instance),
-            _ => Err(InvalidId::new(text, "agent", "`spiffe://<trust domain>/agent/<service>/<instance>`")),
+            _ => Err(InvalidId::new(
+                text,
+                "agent",
+                "`spiffe://<trust domain>/agent/<service>/<instance>`",
+            )),
         }
     }
 }
@@ -182,8 +202,13 @@ impl FromStr for Subject {
 /// Splits an id into the trust domain and the segments of the path. Callers check the names, which leaves no room for user
 /// information, ports, queries, fragments, escapes or dots.
 fn parse(text: &str) -> Result<(TrustDomain, Vec<&str>), InvalidId> {
-    let invalid =
-        || InvalidId::new(text, "SPIFFE id", "`spiffe://<trust domain>/<path>` of at most 2048 bytes");
+    let invalid = || {
+        InvalidId::new(
+            text,
+            "SPIFFE id",
+            "`spiffe://<trust domain>/<path>` of at most 2048 bytes",
+        )
+    };
     if MAX_ID < text.len() {
         return Err(invalid());
     }

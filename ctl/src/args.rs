@@ -14,7 +14,10 @@ pub(crate) struct Cli {
 
 /// The text below the help.
 fn ends() -> String {
-    format!("Exit codes, each with one meaning:\n{}\n{STEPS}", crate::ui::failure::exits())
+    format!(
+        "Exit codes, each with one meaning:\n{}\n{STEPS}",
+        crate::ui::failure::exits()
+    )
 }
 
 const STEPS: &str = "\
@@ -79,7 +82,10 @@ it is listed until it is settled.")]
     #[command(after_help = "Example:\n  debugctl revert 127.0.0.1:7777 3")]
     Revert(Revert),
     /// End all changes of your own now, and with the right to, those of others
-    #[command(alias = "revert_all", after_help = "Example:\n  debugctl revert-all 127.0.0.1:7777")]
+    #[command(
+        alias = "revert_all",
+        after_help = "Example:\n  debugctl revert-all 127.0.0.1:7777"
+    )]
     RevertAll(At),
     /// Keep a change past its first deadline, until a later one
     #[command(after_help = "Example:\n  debugctl confirm 127.0.0.1:7777 3 20m --reason 'INC-42 holds'")]
@@ -120,7 +126,12 @@ debugctl eval [OPTIONS] <TARGET> <CODE|-|--file FILE>
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Connection {
     /// Your folder, with cert.pem, key.pem, ca.pem and agents.toml
-    #[arg(long, help_heading = "Connection", value_name = "DIR", env = "DEBUGCTL_IDENTITY")]
+    #[arg(
+        long,
+        help_heading = "Connection",
+        value_name = "DIR",
+        env = "DEBUGCTL_IDENTITY"
+    )]
     pub(crate) identity: Option<PathBuf>,
     /// Your certificate, if it is not in the folder
     #[arg(long, help_heading = "Connection", value_name = "FILE", env = "DEBUGCTL_CERT")]
@@ -132,7 +143,12 @@ pub(crate) struct Connection {
     #[arg(long, help_heading = "Connection", value_name = "FILE", env = "DEBUGCTL_CA")]
     pub(crate) ca: Option<PathBuf>,
     /// The agent's SPIFFE id; no other is talked to
-    #[arg(long, help_heading = "Connection", value_name = "ID", env = "DEBUGCTL_AGENT_ID")]
+    #[arg(
+        long,
+        help_heading = "Connection",
+        value_name = "ID",
+        env = "DEBUGCTL_AGENT_ID"
+    )]
     pub(crate) agent_id: Option<String>,
     /// The key of the agent's audit log
     #[arg(long, help_heading = "Connection", value_name = "VKEY", env = "DEBUGCTL_VKEY")]
@@ -151,7 +167,14 @@ pub(crate) struct At {
 impl At {
     /// The words of the command line, or of the environment, that name the agent and the operator, quoted for a shell.
     pub(crate) fn words(&self) -> String {
-        let Connection { identity, cert, key, ca, agent_id, vkey } = &self.connection;
+        let Connection {
+            identity,
+            cert,
+            key,
+            ca,
+            agent_id,
+            vkey,
+        } = &self.connection;
         let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let flags = [
             ("--identity", file(identity)),
@@ -161,8 +184,9 @@ impl At {
             ("--agent-id", agent_id.clone()),
             ("--vkey", vkey.clone()),
         ];
-        let flags =
-            flags.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(&value?))));
+        let flags = flags
+            .into_iter()
+            .filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(&value?))));
         quoted(&self.target) + &flags.collect::<String>()
     }
 }
@@ -370,7 +394,9 @@ pub(crate) struct Verify {
 fn name_and_value(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     if !is_name(name) {
-        return Err(format!("`{name}` is not a name: letters, digits and `_`, not beginning with a digit"));
+        return Err(format!(
+            "`{name}` is not a name: letters, digits and `_`, not beginning with a digit"
+        ));
     }
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -378,7 +404,9 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
 fn name_and_file(text: &str) -> Result<(String, PathBuf), String> {
     let (name, value) = name_and_value(text)?;
     // On the command line a secret would stand in the shell's history and in the list of processes.
-    let file = value.strip_prefix('@').ok_or("expected NAME=@FILE: a secret is read from a file")?;
+    let file = value
+        .strip_prefix('@')
+        .ok_or("expected NAME=@FILE: a secret is read from a file")?;
     Ok((name, PathBuf::from(file)))
 }
 

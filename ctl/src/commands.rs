@@ -20,7 +20,11 @@ use crate::ui::term;
 /// The eval fails or there is no connection.
 pub(crate) async fn show(target: &Target, args: &Show, name: &str) -> Result<(), Failure> {
     let print = |result: &EvalResult| {
-        if args.json { term::json(&result.value) } else { tables::print(name, &result.value) }
+        if args.json {
+            term::json(&result.value)
+        } else {
+            tables::print(name, &result.value)
+        }
     };
     one(target, None, Submission::code(format!("{name}()")), print).await
 }
@@ -30,7 +34,13 @@ pub(crate) async fn show(target: &Target, args: &Show, name: &str) -> Result<(),
 /// # Errors
 /// As [`show`].
 pub(crate) async fn revert(target: &Target, args: &Revert) -> Result<(), Failure> {
-    one(target, None, Submission::code("revert(id)").bind("id", args.id), display).await
+    one(
+        target,
+        None,
+        Submission::code("revert(id)").bind("id", args.id),
+        display,
+    )
+    .await
 }
 
 /// `debugctl revert-all`.
@@ -67,7 +77,13 @@ pub(crate) async fn adopt(target: &Target, args: &Adopt) -> Result<(), Failure> 
         }
         Ok(())
     };
-    one(target, Some(&args.reason), Submission::code("adopt(id)").bind("id", args.id), adopted).await
+    one(
+        target,
+        Some(&args.reason),
+        Submission::code("adopt(id)").bind("id", args.id),
+        adopted,
+    )
+    .await
 }
 
 /// `debugctl settle`.
@@ -75,12 +91,18 @@ pub(crate) async fn adopt(target: &Target, args: &Adopt) -> Result<(), Failure> 
 /// # Errors
 /// As [`show`].
 pub(crate) async fn settle(target: &Target, args: &Settle) -> Result<(), Failure> {
-    let submission = Submission::code("settle(id, how)").bind("id", args.id).bind("how", args.how.as_str());
+    let submission = Submission::code("settle(id, how)")
+        .bind("id", args.id)
+        .bind("how", args.how.as_str());
     one(target, Some(&args.reason), submission, display).await
 }
 
 fn display(result: &EvalResult) -> Result<(), Failure> {
-    if result.display.is_empty() { Ok(()) } else { term::out(&result.display) }
+    if result.display.is_empty() {
+        Ok(())
+    } else {
+        term::out(&result.display)
+    }
 }
 
 /// Attaches, runs one eval, detaches.

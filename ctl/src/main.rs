@@ -60,32 +60,41 @@ fn refuse(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Attach(args) => online(&args.at.clone(), async |target| {
-            repl::attach(&Target { takes_over: true, ..target }, &args).await
+            repl::attach(
+                &Target {
+                    takes_over: true,
+                    ..target
+                },
+                &args,
+            )
+            .await
         }),
         Command::Eval(args) => {
             let prepared = eval::prepare(&args)?;
-            online(&args.at.clone(), async |target| eval::run(&target, &args, prepared).await)
+            online(&args.at.clone(), async |target| {
+                eval::run(&target, &args, prepared).await
+            })
         }
         Command::Leases(args) if args.watch => {
             online(&args.show.at.clone(), async |t| watch::watch(&t).await)
         }
-        Command::Leases(args) => {
-            online(&args.show.at.clone(), async |t| commands::show(&t, &args.show, "leases").await)
-        }
-        Command::Points(args) => {
-            online(&args.at.clone(), async |t| commands::show(&t, &args, "points").await)
-        }
-        Command::Sessions(args) => {
-            online(&args.at.clone(), async |t| commands::show(&t, &args, "sessions").await)
-        }
+        Command::Leases(args) => online(&args.show.at.clone(), async |t| {
+            commands::show(&t, &args.show, "leases").await
+        }),
+        Command::Points(args) => online(&args.at.clone(), async |t| {
+            commands::show(&t, &args, "points").await
+        }),
+        Command::Sessions(args) => online(&args.at.clone(), async |t| {
+            commands::show(&t, &args, "sessions").await
+        }),
         Command::Revert(args) => online(&args.at.clone(), async |t| commands::revert(&t, &args).await),
         Command::RevertAll(at) => online(&at, async |t| commands::revert_all(&t).await),
-        Command::Confirm(args) => {
-            online(&args.at.clone(), async |t| commands::prolong(&t, &args, "confirm").await)
-        }
-        Command::Extend(args) => {
-            online(&args.at.clone(), async |t| commands::prolong(&t, &args, "extend").await)
-        }
+        Command::Confirm(args) => online(&args.at.clone(), async |t| {
+            commands::prolong(&t, &args, "confirm").await
+        }),
+        Command::Extend(args) => online(&args.at.clone(), async |t| {
+            commands::prolong(&t, &args, "extend").await
+        }),
         Command::Adopt(args) => online(&args.at.clone(), async |t| commands::adopt(&t, &args).await),
         Command::Settle(args) => online(&args.at.clone(), async |t| commands::settle(&t, &args).await),
         Command::Audit(command) => audit::run(command),
@@ -124,7 +133,14 @@ fn online(at: &At, act: impl AsyncFnOnce(Target) -> Result<(), Failure>) -> Resu
     let store = Store::open();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::local(format!("cannot start: {error}")))?;
-    let result = runtime.block_on(act(Target { address, identity, pin, store, given, takes_over: false }));
+    let result = runtime.block_on(act(Target {
+        address,
+        identity,
+        pin,
+        store,
+        given,
+        takes_over: false,
+    }));
     // A thread blocked on a line of input must not keep the process alive.
     runtime.shutdown_background();
     result

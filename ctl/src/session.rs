@@ -92,7 +92,11 @@ impl Standing {
     pub(crate) fn at(&self, moment: Instant) -> (u64, Option<Duration>) {
         let left = self.told.shortest_ms.map(Duration::from_millis);
         let passed = moment.saturating_duration_since(self.at);
-        (self.told.count, left.and_then(|left| left.checked_sub(passed)).filter(|left| !left.is_zero()))
+        (
+            self.told.count,
+            left.and_then(|left| left.checked_sub(passed))
+                .filter(|left| !left.is_zero()),
+        )
     }
 }
 
@@ -113,12 +117,20 @@ pub(crate) struct Submission {
 impl Submission {
     /// Code without arguments.
     pub(crate) fn code(code: impl Into<String>) -> Self {
-        Self { code: code.into(), ..Self::default() }
+        Self {
+            code: code.into(),
+            ..Self::default()
+        }
     }
 
     /// The same submission as a plan.
     pub(crate) fn dry(self, reason: Option<String>) -> Self {
-        Self { dry: true, reason, after: None, ..self }
+        Self {
+            dry: true,
+            reason,
+            after: None,
+            ..self
+        }
     }
 
     /// Binds a value.
@@ -179,7 +191,11 @@ impl Session {
             proofs.troubled(late);
         }
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let hello = HelloParams { version, checkpoint: proofs.known_size(), attach: target.takes_over };
+        let hello = HelloParams {
+            version,
+            checkpoint: proofs.known_size(),
+            attach: target.takes_over,
+        };
         let hello: HelloResult = call(&link, "hello", &hello).await?;
         proofs.opened(&hello);
         Ok(Self {
@@ -243,7 +259,8 @@ impl Session {
                 self.finished(params, result)
             }
             Ok(Err(failure)) => {
-                self.proofs.failed(params, failure.data.code, failure.data.audit.clone());
+                self.proofs
+                    .failed(params, failure.data.code, failure.data.audit.clone());
                 Err(EvalError::Failed(failure.into()))
             }
             Err(_) => Err(EvalError::Lost(self.link.loss().await)),
@@ -253,16 +270,24 @@ impl Session {
     /// Checks that this session may send a submission. If the agent could not be verified, only single calls that end changes or
     /// list them may be sent, and never a secret.
     fn must_be_sound(&self, submission: &Submission) -> Result<(), Failure> {
-        let Some(trouble) = self.proofs.trouble() else { return Ok(()) };
+        let Some(trouble) = self.proofs.trouble() else {
+            return Ok(());
+        };
         if submission.secrets.is_empty() && emergency::is_one_call(&submission.code) {
             return Ok(());
         }
-        let message =
-            format!("{}; nothing was sent, as only changes can be ended and looked at now", trouble.message);
+        let message = format!(
+            "{}; nothing was sent, as only changes can be ended and looked at now",
+            trouble.message
+        );
         // The advice was printed with the trouble.
         let help =
             "`debugctl leases`, `revert` and `revert-all` work; for all else mend that first".to_owned();
-        Err(Failure { message, help, ..trouble.clone() })
+        Err(Failure {
+            message,
+            help,
+            ..trouble.clone()
+        })
     }
 
     /// Whether this session sends only calls that end changes or list them.
@@ -275,7 +300,8 @@ impl Session {
     /// # Errors
     /// [`EvalError`].
     pub(crate) async fn quietly(&mut self, submission: Submission) -> Result<EvalResult, EvalError> {
-        self.eval(submission, &mut Interrupts::later(), &mut |_| Ok(())).await
+        self.eval(submission, &mut Interrupts::later(), &mut |_| Ok(()))
+            .await
     }
 
     fn finished(&mut self, params: EvalParams, result: Value) -> Result<EvalResult, EvalError> {
@@ -290,7 +316,8 @@ impl Session {
             matches!(lease.state.as_str(), "reverted" | "conflict")
                 && tables::speaks_of(&result.display, lease.id)
         };
-        self.ended.extend(result.leases.iter().filter(is_told).map(|lease| lease.id));
+        self.ended
+            .extend(result.leases.iter().filter(is_told).map(|lease| lease.id));
         self.proofs.answered(params, result.audit.clone());
         Ok(result)
     }
@@ -312,7 +339,8 @@ impl Session {
         self.in_force = Standing::told(told.in_force, Instant::now());
         let mut news = self.take_news();
         news.failing.extend(told.failing);
-        news.ended.extend(told.ended.into_iter().filter(|lease| self.ended.insert(lease.id)));
+        news.ended
+            .extend(told.ended.into_iter().filter(|lease| self.ended.insert(lease.id)));
         Ok(news)
     }
 
@@ -376,14 +404,28 @@ impl Session {
 
     /// Signs code for this session; the counter rises with each eval.
     fn sign(&mut self, submission: Submission) -> Result<EvalParams, Failure> {
-        let Submission { code, args, secrets, after, dry, reason } = submission;
+        let Submission {
+            code,
+            args,
+            secrets,
+            after,
+            dry,
+            reason,
+        } = submission;
         let (mut secret_args, mut beside) = (BTreeMap::new(), BTreeMap::new());
         for (name, value) in secrets {
             let (commitment, secret) = committed(value)?;
             secret_args.insert(name.clone(), commitment);
             beside.insert(name, secret);
         }
-        let payload = EvalPayload { code, args, secret_args, dry, reason, after };
+        let payload = EvalPayload {
+            code,
+            args,
+            secret_args,
+            dry,
+            reason,
+            after,
+        };
         let payload = serde_json::to_string(&payload)
             .map_err(|error| Failure::usage(format!("the arguments cannot be written as JSON: {error}")))?;
         // In the message the payload is a string inside JSON, so that its quotes and line breaks take two bytes.
@@ -397,13 +439,19 @@ impl Session {
         let message = eval_message(&self.ready.origin, &self.exporter, counter, payload.as_bytes());
         let signature = self.signature(&message)?;
         self.counter = counter;
-        Ok(EvalParams { payload, sig: BASE64_STANDARD.encode(signature), secrets: beside })
+        Ok(EvalParams {
+            payload,
+            sig: BASE64_STANDARD.encode(signature),
+            secrets: beside,
+        })
     }
 
     fn signature(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
         let signer = self.key.choose_scheme(&SCHEMES);
         let signer = signer.ok_or_else(|| Failure::usage("the key of the certificate cannot sign evals"))?;
-        signer.sign(message).map_err(|error| Failure::local(format!("cannot sign the eval: {error}")))
+        signer
+            .sign(message)
+            .map_err(|error| Failure::local(format!("cannot sign the eval: {error}")))
     }
 }
 
@@ -429,15 +477,22 @@ pub(crate) async fn call<T: DeserializeOwned>(
 
 /// The line about a patch that fails, and why.
 pub(crate) fn failing_text(failing: &FailingPatch) -> String {
-    let FailingPatch { id, target, call, why } = failing;
+    let FailingPatch {
+        id,
+        target,
+        call,
+        why,
+    } = failing;
     let plain = target.split_once(':').map_or(target.as_str(), |(_, plain)| plain);
     let (plain, why) = (term::line(plain), term::line(why));
     format!("lease {id}, {plain}, fails: the original answered call {call}, because {why}")
 }
 
 fn unexpected(method: &str, error: &serde_json::Error) -> Failure {
-    Failure::connection(format!("the agent's answer to `{method}` is not what it should be: {error}"))
-        .help("does the agent have the same version as this client?")
+    Failure::connection(format!(
+        "the agent's answer to `{method}` is not what it should be: {error}"
+    ))
+    .help("does the agent have the same version as this client?")
 }
 
 /// A secret's commitment in hex, and the secret with its 32 random bytes; without them the log would allow guessing it.
@@ -446,7 +501,13 @@ fn committed(value: String) -> Result<(String, SecretArgument), Failure> {
     getrandom::fill(&mut salt)
         .map_err(|error| Failure::local(format!("the system gives no random bytes: {error}")))?;
     let commitment = hex(&secret_commitment(&salt, value.as_bytes()));
-    Ok((commitment, SecretArgument { value, salt: BASE64_STANDARD.encode(salt) }))
+    Ok((
+        commitment,
+        SecretArgument {
+            value,
+            salt: BASE64_STANDARD.encode(salt),
+        },
+    ))
 }
 
 /// Passes output on up to the limit.
@@ -459,7 +520,11 @@ fn show(
         return Ok(());
     }
     let shown = term::prefix(text, *left);
-    *left = if shown.len() < text.len() { 0 } else { *left - shown.len() };
+    *left = if shown.len() < text.len() {
+        0
+    } else {
+        *left - shown.len()
+    };
     if *left == 0 {
         term::alarm("the eval printed more than 1 MiB; the rest is not shown");
     }

@@ -169,7 +169,10 @@ impl Config {
     /// # Errors
     /// As [`Config::from_env`].
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, Mistakes> {
-        let mut vars = Variables { lookup, mistakes: Vec::new() };
+        let mut vars = Variables {
+            lookup,
+            mistakes: Vec::new(),
+        };
         let config = Self {
             application: Application {
                 name: env!("CARGO_PKG_NAME").into(),
@@ -180,7 +183,9 @@ impl Config {
                 token: secret(vars.text("SLACK__TOKEN", "")),
                 sign: secret(vars.text("SLACK__SIGN", "")),
             },
-            alerts: Alerts { sentry: secret(vars.text("ALERTS__SENTRY_DSN", "")) },
+            alerts: Alerts {
+                sentry: secret(vars.text("ALERTS__SENTRY_DSN", "")),
+            },
             server: Server {
                 port: vars.parsed("SERVER__PORT", A_PORT, 8080),
                 loglevel: vars.parsed(
@@ -203,7 +208,11 @@ impl Config {
                 max_lifetime: 1_800_000,
             },
         };
-        if vars.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(vars.mistakes)) }
+        if vars.mistakes.is_empty() {
+            Ok(config)
+        } else {
+            Err(Mistakes(vars.mistakes))
+        }
     }
 }
 
@@ -234,9 +243,14 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
     }
 
     fn parsed<T: FromStr>(&mut self, name: &str, expected: &str, default: T) -> T {
-        let Some(text) = self.optional(name) else { return default };
+        let Some(text) = self.optional(name) else {
+            return default;
+        };
         text.parse().unwrap_or_else(|_| {
-            self.mistakes.push(format!("{name} is `{}`; expected {expected}", text.escape_debug()));
+            self.mistakes.push(format!(
+                "{name} is `{}`; expected {expected}",
+                text.escape_debug()
+            ));
             default
         })
     }
@@ -245,8 +259,9 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
     fn either(&mut self, name: &str, other: &str, default: &str) -> String {
         match (self.optional(name), self.optional(other)) {
             (Some(a), Some(b)) if a != b => {
-                self.mistakes
-                    .push(format!("{name} and {other} differ; expected one of them, or equal values"));
+                self.mistakes.push(format!(
+                    "{name} and {other} differ; expected one of them, or equal values"
+                ));
                 a
             }
             (Some(text), _) | (None, Some(text)) => text,

@@ -43,7 +43,13 @@ impl Service {
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let (timestamp, signature) = (header(slack::TIMESTAMP_HEADER), header(slack::SIGNATURE_HEADER));
         self.with_config(|config| {
-            slack::verify(expose(&config.slack.sign), timestamp, signature, body, Timestamp::now())
+            slack::verify(
+                expose(&config.slack.sign),
+                timestamp,
+                signature,
+                body,
+                Timestamp::now(),
+            )
         })
     }
 
@@ -71,7 +77,9 @@ pub fn open_routes() -> Router {
 
 /// The routes that only Slack may call; they belong behind [`signed_by_slack`].
 pub fn slack_routes(service: Service) -> Router {
-    Router::new().route("/api/events", post(events)).with_state(service)
+    Router::new()
+        .route("/api/events", post(events))
+        .with_state(service)
 }
 
 /// All routes, with their common layers: the limit on bodies, a log line for each request while `server.access_log` is on, and
@@ -107,7 +115,11 @@ async fn log_request(State(service): State<Service>, request: Request, next: Nex
     let start = Instant::now();
     let response = next.run(request).await;
     // An axum path is a valid URI path, which contains no control characters.
-    tracing::info!("{method} {path} {} in {} µs", response.status().as_u16(), start.elapsed().as_micros());
+    tracing::info!(
+        "{method} {path} {} in {} µs",
+        response.status().as_u16(),
+        start.elapsed().as_micros()
+    );
     response
 }
 
@@ -123,11 +135,16 @@ async fn events(
     let body = body?;
     Ok(Json(match serde_json::from_slice(&body)? {
         Envelope::UrlVerification { challenge } => json!({ "challenge": challenge }),
-        Envelope::EventCallback { event: Event::AppMention { text, channel } } => {
+        Envelope::EventCallback {
+            event: Event::AppMention { text, channel },
+        } => {
             if service.with_config(|config| config.application.debug) {
                 tracing::info!(?channel, ?text, "mentioned");
             }
-            let message = Message { channel, text: service.answer(&Command::parse(&text)) };
+            let message = Message {
+                channel,
+                text: service.answer(&Command::parse(&text)),
+            };
             // Debug formatting, as Slack users choose the channel and text, and operators may choose parts of them.
             tracing::info!(channel = ?message.channel, text = ?message.text, "would post to Slack");
             json!({ "ok": true, "message": message })

@@ -30,11 +30,16 @@ async fn run() -> Result<(), StartError> {
         .state_mut("config", config.clone())
         .state_mut("rota", rota.clone())
         .start_from_env();
-    let level = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let level = EnvFilter::builder()
+        .with_default_directive(level.into())
+        .from_env_lossy();
     let log = tracing_subscriber::fmt::layer().with_ansi(io::stdout().is_terminal());
     // Operators raise the level of single targets for a while: `log_level("dienstplan::rota", "debug")`.
     let log = log.with_filter(agent.log_filter(level));
-    tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
+    tracing_subscriber::registry()
+        .with(log)
+        .with(agent.tracing_layer())
+        .init();
 
     let service = Service::new(config, rota);
     // The agent's layer is inside all others, because they are added after it: a patch of `POST /api/events` only answers
@@ -43,6 +48,8 @@ async fn run() -> Result<(), StartError> {
     let events = http::slack_routes(service.clone())
         .layer(agent.http_layer().behind("slack"))
         .layer(agent.outside("slack", signature));
-    let routes = http::open_routes().layer(agent.http_layer().beside("slack")).merge(events);
+    let routes = http::open_routes()
+        .layer(agent.http_layer().beside("slack"))
+        .merge(events);
     serve::serve(port, http::app(routes, service)).await
 }

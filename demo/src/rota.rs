@@ -44,7 +44,10 @@ impl Rota {
     }
 
     fn is_present(&self, person: &str, now: Timestamp) -> bool {
-        !self.absences.iter().any(|a| a.person == person && a.from <= now && now < a.until)
+        !self
+            .absences
+            .iter()
+            .any(|a| a.person == person && a.from <= now && now < a.until)
     }
 }
 
@@ -57,7 +60,11 @@ impl Rota {
 pub fn next_on_duty(rota: &Rota, now: Timestamp) -> Option<String> {
     let current = rota.people.iter().position(|p| Some(p) == rota.on_duty.as_ref());
     let (upto, after) = rota.people.split_at(current.map_or(0, |index| index + 1));
-    after.iter().chain(upto).find(|person| rota.is_present(person, now)).cloned()
+    after
+        .iter()
+        .chain(upto)
+        .find(|person| rota.is_present(person, now))
+        .cloned()
 }
 
 /// The answer to `who`.
@@ -80,7 +87,11 @@ pub fn who(rota: &Rota, now: Timestamp) -> String {
 #[must_use]
 pub fn rotated(rota: &Rota, now: Timestamp) -> Rota {
     match next_on_duty(rota, now) {
-        Some(next) => Rota { on_duty: Some(next), since: now, ..rota.clone() },
+        Some(next) => Rota {
+            on_duty: Some(next),
+            since: now,
+            ..rota.clone()
+        },
         None => rota.clone(),
     }
 }
@@ -96,8 +107,11 @@ mod tests {
     }
 
     fn rota(on_duty: Option<&str>, absent: &[&str]) -> Rota {
-        let absence =
-            |person: &&str| Absence { person: (*person).into(), from: now(), until: now() + 1.hours() };
+        let absence = |person: &&str| Absence {
+            person: (*person).into(),
+            from: now(),
+            until: now() + 1.hours(),
+        };
         Rota {
             on_duty: on_duty.map(String::from),
             absences: absent.iter().map(absence).collect(),
@@ -139,9 +153,16 @@ mod tests {
 
     #[test]
     fn an_empty_rota_has_no_next() {
-        let rota = Rota { people: Vec::new(), on_duty: None, ..rota(None, &[]) };
+        let rota = Rota {
+            people: Vec::new(),
+            on_duty: None,
+            ..rota(None, &[])
+        };
         assert_eq!(next_on_duty(&rota, now()), None);
-        assert_eq!(who(&rota, now()), "on-call: nobody is on duty, nobody is there to be next");
+        assert_eq!(
+            who(&rota, now()),
+            "on-call: nobody is on duty, nobody is there to be next"
+        );
         assert_eq!(rotated(&rota, now()), rota);
     }
 

@@ -67,9 +67,14 @@ pub fn verify(
     if TOLERANCE_SECONDS < distance {
         return Err(Unsigned::Stale(distance));
     }
-    let expected = signature.strip_prefix("v0=").and_then(from_hex).ok_or(Unsigned::Mismatch)?;
+    let expected = signature
+        .strip_prefix("v0=")
+        .and_then(from_hex)
+        .ok_or(Unsigned::Mismatch)?;
     // Compared in constant time, so that the time reveals nothing about the right signature.
-    mac(secret, timestamp, body).verify_slice(&expected).map_err(|_| Unsigned::Mismatch)
+    mac(secret, timestamp, body)
+        .verify_slice(&expected)
+        .map_err(|_| Unsigned::Mismatch)
 }
 
 /// HMAC-SHA256 over `v0:<timestamp>:<body>`.
@@ -140,7 +145,10 @@ impl Command {
     /// Parses the first word of a mention's text that is not itself a mention, ignoring case.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let word = text.split_whitespace().find(|word| !word.starts_with("<@")).unwrap_or_default();
+        let word = text
+            .split_whitespace()
+            .find(|word| !word.starts_with("<@"))
+            .unwrap_or_default();
         match word.to_lowercase().as_str() {
             "who" => Self::Who,
             "rotate" => Self::Rotate,

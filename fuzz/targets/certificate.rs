@@ -5,7 +5,9 @@ use debug_certs::{TrustDomain, agent, operator};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|der: &[u8]| {
-    let Ok(domain) = "demo.internal".parse::<TrustDomain>() else { return };
+    let Ok(domain) = "demo.internal".parse::<TrustDomain>() else {
+        return;
+    };
     let (operator, agent) = (operator(der, &domain), agent(der, &domain));
     assert!(operator.is_err() || agent.is_err());
 });

@@ -10,7 +10,9 @@ fuzz_target!(|data: &str| {
     let (text, request) = data.split_once('\0').unwrap_or((data, ""));
     let _ = parse_duration(text);
     let Ok(policy) = Policy::parse(text) else { return };
-    let Ok(request) = serde_json::from_str::<Request>(request) else { return };
+    let Ok(request) = serde_json::from_str::<Request>(request) else {
+        return;
+    };
     let decision = policy.decide(&request);
     assert_eq!(decision, policy.decide(&request));
     assert!(text.contains("allow") || matches!(decision, Decision::Deny(_)));

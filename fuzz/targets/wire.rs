@@ -7,7 +7,9 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     // The first byte gives the position of the split.
-    let Some((cut, bytes)) = data.split_first() else { return };
+    let Some((cut, bytes)) = data.split_first() else {
+        return;
+    };
     let mut whole = messages(&[bytes]);
     let (first, second) = bytes.split_at(usize::from(*cut).min(bytes.len()));
     let mut cut = messages(&[first, second]);

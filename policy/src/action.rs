@@ -134,7 +134,11 @@ impl FromStr for Action {
     type Err = UnknownAction;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.iter().copied().find(|a| a.name() == text).ok_or_else(|| UnknownAction(text.to_owned()))
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|a| a.name() == text)
+            .ok_or_else(|| UnknownAction(text.to_owned()))
     }
 }
 

@@ -7,7 +7,13 @@ pub const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const SHOWN: usize = 40;
 
 /// The units, the largest first, in milliseconds.
-const UNITS: &[(&str, u64)] = &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const UNITS: &[(&str, u64)] = &[
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
 
 /// Parses a duration: decimal digits and a unit (`ms`, `s`, `m`, `h`, `d`), such as `90s`, `5m`, `2h`.
 ///
@@ -17,7 +23,10 @@ const UNITS: &[(&str, u64)] = &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_00
 /// Anything else, including zero, a sign, a fraction, a number without a unit, and more than [`MAX_DURATION`]: a mistyped
 /// deadline must not become another deadline, or none.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
-    let error = |problem| InvalidDuration { text: shown(text), problem };
+    let error = |problem| InvalidDuration {
+        text: shown(text),
+        problem,
+    };
     let mut rest = text;
     let mut units = UNITS.iter();
     let mut total: u64 = 0;
@@ -33,9 +42,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
             return Err(error(Problem::NoUnit));
         }
         // The iterator continues after the previous part's unit, so units only get smaller.
-        let (_, factor) = units.find(|(name, _)| *name == unit).ok_or_else(|| error(Problem::Malformed))?;
+        let (_, factor) = units
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(|| error(Problem::Malformed))?;
         let part = number.parse::<u64>().ok().and_then(|n| n.checked_mul(*factor));
-        total = part.and_then(|p| total.checked_add(p)).ok_or_else(|| error(Problem::TooLong))?;
+        total = part
+            .and_then(|p| total.checked_add(p))
+            .ok_or_else(|| error(Problem::TooLong))?;
         if after.is_empty() {
             break;
         }
@@ -108,7 +121,11 @@ mod tests {
             ("4m59s", 299_000),
         ];
         for (text, millis) in cases {
-            assert_eq!(parse_duration(text).unwrap(), Duration::from_millis(millis), "{text}");
+            assert_eq!(
+                parse_duration(text).unwrap(),
+                Duration::from_millis(millis),
+                "{text}"
+            );
         }
     }
 
@@ -152,15 +169,21 @@ mod tests {
 
     #[test]
     fn a_refused_text_is_shown_short_and_escaped() {
-        let error = parse_duration(&format!("\u{1b}[2J{}", "x".repeat(5000))).unwrap_err().to_string();
+        let error = parse_duration(&format!("\u{1b}[2J{}", "x".repeat(5000)))
+            .unwrap_err()
+            .to_string();
         assert!(error.len() < 250 && !error.contains('\u{1b}'), "{error}");
     }
 
     #[test]
     fn people_see_the_largest_units() {
-        for (millis, text) in
-            [(0, "0s"), (300_000, "5m"), (5_400_000, "1h30m"), (90_000, "1m30s"), (1_500, "1s500ms")]
-        {
+        for (millis, text) in [
+            (0, "0s"),
+            (300_000, "5m"),
+            (5_400_000, "1h30m"),
+            (90_000, "1m30s"),
+            (1_500, "1s500ms"),
+        ] {
             assert_eq!(format_duration(Duration::from_millis(millis)), text);
         }
     }

@@ -35,14 +35,25 @@ impl PolicyError {
     ) -> Self {
         let before = text.get(..span.start).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let line = text.get(line_start..).unwrap_or_default().lines().next().unwrap_or_default();
+        let line = text
+            .get(line_start..)
+            .unwrap_or_default()
+            .lines()
+            .next()
+            .unwrap_or_default();
         let column = before.get(line_start..).unwrap_or_default().chars().count();
         // A long line is shown from a little before the fault.
         let first = column.saturating_sub(SHOWN / 2);
         let printable = |c| if is_hidden(c) { ' ' } else { c };
         let excerpt: String = line.chars().skip(first).take(SHOWN).map(printable).collect();
-        let marked =
-            text.get(span.clone()).unwrap_or_default().lines().next().unwrap_or_default().chars().count();
+        let marked = text
+            .get(span.clone())
+            .unwrap_or_default()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count();
         let room = excerpt.chars().count().saturating_sub(column - first);
         Self {
             line: before.matches('\n').count() + 1,
@@ -57,14 +68,25 @@ impl PolicyError {
 
 impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { line, column, message, help, excerpt, mark: (indent, width) } = self;
+        let Self {
+            line,
+            column,
+            message,
+            help,
+            excerpt,
+            mark: (indent, width),
+        } = self;
         let number = line.to_string();
         let margin = number.len();
         writeln!(f, "line {line}, column {column}: {message}")?;
         writeln!(f, "{:margin$} |", "")?;
         writeln!(f, "{number} | {excerpt}")?;
         write!(f, "{:margin$} | {:indent$}{}", "", "", "^".repeat(*width))?;
-        if help.is_empty() { Ok(()) } else { write!(f, "\nhelp: {help}") }
+        if help.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "\nhelp: {help}")
+        }
     }
 }
 

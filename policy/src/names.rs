@@ -23,7 +23,11 @@ impl Policy {
         self.rules().flat_map(|rule| {
             let on = rule.on.iter().map(move |pattern| ("on", pattern));
             let except = rule.except.iter().map(move |pattern| ("except", pattern));
-            on.chain(except).map(|(list, pattern)| NamedResource { rule: &rule.name.id, list, pattern })
+            on.chain(except).map(|(list, pattern)| NamedResource {
+                rule: &rule.name.id,
+                list,
+                pattern,
+            })
         })
     }
 }
@@ -31,7 +35,8 @@ impl Policy {
 impl Policy {
     /// Whether the rule with this id applies to the requesting operator.
     pub fn speaks_of(&self, rule: &str, request: &Request) -> bool {
-        self.rules().any(|known| known.name.id == rule && known.audience.includes(request))
+        self.rules()
+            .any(|known| known.name.id == rule && known.audience.includes(request))
     }
 }
 
@@ -48,7 +53,9 @@ impl<'p> NamedResource<'p> {
 
     /// The segments of a state pattern before the first with a `*`.
     pub fn state_path(&self) -> Option<Vec<&'p str>> {
-        let Pattern::State(segments) = self.pattern else { return None };
+        let Pattern::State(segments) = self.pattern else {
+            return None;
+        };
         let exact = segments.iter().map_while(|segment| match segment {
             Segment::One(Glob::Exact(text)) => Some(text.as_str()),
             Segment::One(Glob::Parts { .. }) | Segment::Any => None,
@@ -76,14 +83,23 @@ impl fmt::Display for NamedResource<'_> {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let joined = |segments: &[Segment], separator: &str| {
-            segments.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
+            segments
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(separator)
         };
         match self {
             Self::Agent => f.write_str("agent"),
             Self::State(segments) => write!(f, "state:{}", state_path(segments)),
             Self::EveryPoint => f.write_str("point:**"),
             Self::Route(method, segments) => {
-                write!(f, "point:{} /{}", method.as_deref().unwrap_or("*"), joined(segments, "/"))
+                write!(
+                    f,
+                    "point:{} /{}",
+                    method.as_deref().unwrap_or("*"),
+                    joined(segments, "/")
+                )
             }
             Self::Function(segments) => write!(f, "point:{}", joined(segments, "::")),
             Self::Target(segments) => write!(f, "target:{}", joined(segments, "::")),
@@ -135,7 +151,11 @@ mod tests {
     use super::*;
 
     fn policy(patterns: &[&str]) -> Policy {
-        let list = patterns.iter().map(|pattern| format!("'{pattern}'")).collect::<Vec<_>>().join(", ");
+        let list = patterns
+            .iter()
+            .map(|pattern| format!("'{pattern}'"))
+            .collect::<Vec<_>>()
+            .join(", ");
         let rule = "[[rule]]\nid = \"a\"\nwhy = \"b\"\nallow = [\"read\"]\n";
         Policy::parse(&format!("version = 1\n{rule}on = [{list}]\n")).unwrap()
     }
@@ -164,9 +184,12 @@ mod tests {
         let policy = policy(&["state:config.db.*.port"]);
         let named = policy.named_resources().next().unwrap();
         let path = |text: &str| -> Vec<String> { text.split('.').map(str::to_owned).collect() };
-        for (text, reached) in
-            [("config", true), ("config.db", true), ("confg", false), ("config.db.a.host", false)]
-        {
+        for (text, reached) in [
+            ("config", true),
+            ("config.db", true),
+            ("confg", false),
+            ("config.db.a.host", false),
+        ] {
             assert_eq!(named.reaches(&path(text)), reached, "{text}");
         }
         assert_eq!(named.state_path(), Some(vec!["config", "db"]));

@@ -43,8 +43,16 @@ const RULE_KEYS: &[&str] = &[
 /// Conditions of later versions. Ignoring one would make a rule allow more than its author wrote.
 const LATER_KEYS: &[&str] = &["approvals", "hours", "peers", "break_glass"];
 /// Actions of later versions. The nearest known action would be another right than the author meant.
-const LATER_ACTIONS: &[&str] =
-    &["watch", "tail", "profile", "call", "approve", "end_session", "lock", "read_audit"];
+const LATER_ACTIONS: &[&str] = &[
+    "watch",
+    "tail",
+    "profile",
+    "call",
+    "approve",
+    "end_session",
+    "lock",
+    "read_audit",
+];
 
 type Value<'i> = Spanned<DeValue<'i>>;
 type Result<T> = std::result::Result<T, PolicyError>;
@@ -113,7 +121,9 @@ impl<'a, 'i> Fields<'a, 'i> {
 
     /// The place of the key, or of the rule if the key is missing.
     fn key(&self, key: &str) -> Range<usize> {
-        self.table.get_key_value(key).map_or_else(|| self.span.clone(), |(key, _)| key.span())
+        self.table
+            .get_key_value(key)
+            .map_or_else(|| self.span.clone(), |(key, _)| key.span())
     }
 }
 
@@ -124,13 +134,20 @@ impl Parser<'_> {
 
     fn not_toml(self, error: &toml::de::Error) -> PolicyError {
         let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-        self.error(&error.span().unwrap_or(0..0), shown(&message, MAX_LINE), "a policy is written in TOML")
+        self.error(
+            &error.span().unwrap_or(0..0),
+            shown(&message, MAX_LINE),
+            "a policy is written in TOML",
+        )
     }
 
     /// The checks before the text is parsed as TOML.
     fn check_text(self) -> Result<()> {
         if self.text.len() > MAX_POLICY {
-            let message = format!("the policy has {} bytes, expected at most {MAX_POLICY}", self.text.len());
+            let message = format!(
+                "the policy has {} bytes, expected at most {MAX_POLICY}",
+                self.text.len()
+            );
             return Err(self.error(&(0..0), message, "split what it grants into fewer, broader rules"));
         }
         if self.text.trim().is_empty() {
@@ -144,8 +161,11 @@ impl Parser<'_> {
         for (at, c) in self.text.char_indices() {
             let newline = c == '\n' || (c == '\r' && self.text[at..].starts_with("\r\n"));
             if is_hidden(c) && !newline && c != '\t' {
-                let name =
-                    if c == '\u{feff}' { "a byte order mark" } else { "an invisible or control character" };
+                let name = if c == '\u{feff}' {
+                    "a byte order mark"
+                } else {
+                    "an invisible or control character"
+                };
                 let message = format!("{name} (U+{:04X})", u32::from(c));
                 return Err(self.error(
                     &(at..at + c.len_utf8()),
@@ -174,8 +194,16 @@ impl Parser<'_> {
                     help,
                 ));
             }
-            let message = format!("unknown key `{}`{}", shown(name, SHOWN), did_you_mean(name, known));
-            return Err(self.error(&key.span(), message, format!("{what} has the keys {}", quoted(known))));
+            let message = format!(
+                "unknown key `{}`{}",
+                shown(name, SHOWN),
+                did_you_mean(name, known)
+            );
+            return Err(self.error(
+                &key.span(),
+                message,
+                format!("{what} has the keys {}", quoted(known)),
+            ));
         }
         Ok(())
     }
@@ -198,13 +226,23 @@ impl Parser<'_> {
     /// Parses a rule; returns the place of its id, too.
     fn rule(self, value: &Value<'_>) -> Result<(Rule, Range<usize>)> {
         let DeValue::Table(table) = value.get_ref() else {
-            return Err(self.error(&value.span(), "this is no rule", "write each rule as a `[[rule]]`"));
+            return Err(self.error(
+                &value.span(),
+                "this is no rule",
+                "write each rule as a `[[rule]]`",
+            ));
         };
-        let fields = Fields { table, span: value.span() };
+        let fields = Fields {
+            table,
+            span: value.span(),
+        };
         self.check_keys(table, RULE_KEYS, "a rule")?;
         let id = self.required(&fields, "id")?;
         let why = self.required(&fields, "why")?;
-        let name = RuleRef { id: self.name(id, "id")?, why: self.line(why, "why")? };
+        let name = RuleRef {
+            id: self.name(id, "id")?,
+            why: self.line(why, "why")?,
+        };
         let (effect, actions) = self.effect(&fields)?;
         let on = self.list(&fields, "on", |v| self.pattern(v))?;
         let rule = Rule {
@@ -259,7 +297,10 @@ impl Parser<'_> {
                         return Err(self.error(&fields.key(key), message, help));
                     }
                 }
-                Ok((Effect::Deny, bits(&self.list(fields, "deny", |v| self.action(v))?)))
+                Ok((
+                    Effect::Deny,
+                    bits(&self.list(fields, "deny", |v| self.action(v))?),
+                ))
             }
             (Some(_), Some(_)) => Err(self.error(
                 &fields.key("deny"),
@@ -276,11 +317,17 @@ impl Parser<'_> {
 
     fn conditions(self, fields: &Fields<'_, '_>) -> Result<Conditions> {
         let duration = |key| fields.get(key).map(|value| self.duration(value)).transpose();
-        let reason = fields.get("reason").map(|value| self.line(value, "reason")).transpose()?;
+        let reason = fields
+            .get("reason")
+            .map(|value| self.line(value, "reason"))
+            .transpose()?;
         Ok(Conditions {
             max_ttl: duration("max_ttl")?,
             max_life: duration("max_life")?,
-            reason: reason.map(|text| Reason { glob: Glob::new(&text), text }),
+            reason: reason.map(|text| Reason {
+                glob: Glob::new(&text),
+                text,
+            }),
         })
     }
 
@@ -298,7 +345,9 @@ impl Parser<'_> {
         key: &str,
         item: impl Fn(&Value<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let Some(value) = fields.get(key) else { return Ok(Vec::new()) };
+        let Some(value) = fields.get(key) else {
+            return Ok(Vec::new());
+        };
         let DeValue::Array(items) = value.get_ref() else {
             let message = format!("`{key}` is {}, expected a list", kind(value));
             return Err(self.error(&value.span(), message, format!("write `{key} = [\"…\"]`")));
@@ -309,7 +358,11 @@ impl Parser<'_> {
         }
         if items.len() > MAX_LIST {
             let message = format!("`{key}` has {} entries, expected at most {MAX_LIST}", items.len());
-            return Err(self.error(&value.span(), message, "use patterns or roles instead of naming each"));
+            return Err(self.error(
+                &value.span(),
+                message,
+                "use patterns or roles instead of naming each",
+            ));
         }
         items.iter().map(item).collect()
     }
@@ -329,8 +382,10 @@ impl Parser<'_> {
         let text = self.string(value)?;
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         if text.is_empty() || text.len() > MAX_NAME || !text.bytes().all(fits) {
-            let message =
-                format!("`{}` is no {what}: expected 1 to {MAX_NAME} of `a-z 0-9 -`", shown(text, SHOWN));
+            let message = format!(
+                "`{}` is no {what}: expected 1 to {MAX_NAME} of `a-z 0-9 -`",
+                shown(text, SHOWN)
+            );
             let help = if text.contains('*') {
                 "names are no patterns; leave the key out to mean every one"
             } else {
@@ -365,8 +420,16 @@ impl Parser<'_> {
             return Err(self.error(&value.span(), message, help));
         }
         text.parse().map_err(|_| {
-            let message = format!("unknown action `{}`{}", shown(text, SHOWN), did_you_mean(text, &known));
-            self.error(&value.span(), message, format!("the actions are {}", quoted(&known)))
+            let message = format!(
+                "unknown action `{}`{}",
+                shown(text, SHOWN),
+                did_you_mean(text, &known)
+            );
+            self.error(
+                &value.span(),
+                message,
+                format!("the actions are {}", quoted(&known)),
+            )
         })
     }
 
@@ -395,11 +458,17 @@ fn kind(value: &Value<'_>) -> &'static str {
 }
 
 fn did_you_mean(word: &str, known: &[&str]) -> String {
-    nearest(word, known).map(|name| format!(", did you mean `{name}`?")).unwrap_or_default()
+    nearest(word, known)
+        .map(|name| format!(", did you mean `{name}`?"))
+        .unwrap_or_default()
 }
 
 fn quoted(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]

@@ -238,7 +238,11 @@ impl Pattern {
 
 impl Segment {
     fn of_path(segment: resource::Segment) -> Result<Self, InvalidPattern> {
-        if segment.quoted { Ok(Self::One(Glob::Exact(segment.text))) } else { Self::new(&segment.text) }
+        if segment.quoted {
+            Ok(Self::One(Glob::Exact(segment.text)))
+        } else {
+            Self::new(&segment.text)
+        }
     }
 
     fn list<'a>(segments: impl Iterator<Item = &'a str>) -> Result<Vec<Self>, InvalidPattern> {
@@ -310,18 +314,21 @@ impl Glob {
         match self {
             Self::Exact(exact) => exact == text,
             Self::Parts { first, middle, last } => {
-                let inside =
-                    text.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str()));
+                let inside = text
+                    .strip_prefix(first.as_str())
+                    .and_then(|rest| rest.strip_suffix(last.as_str()));
                 // The earliest place of each part leaves the most room for the later parts.
                 let place = |rest: &'_ str, part: &String| rest.find(part.as_str()).map(|at| at + part.len());
                 inside.is_some_and(|mut rest| {
-                    middle.iter().all(|part| match place(rest, part).and_then(|end| rest.get(end..)) {
-                        Some(after) => {
-                            rest = after;
-                            true
-                        }
-                        None => false,
-                    })
+                    middle
+                        .iter()
+                        .all(|part| match place(rest, part).and_then(|end| rest.get(end..)) {
+                            Some(after) => {
+                                rest = after;
+                                true
+                            }
+                            None => false,
+                        })
                 })
             }
         }

@@ -44,7 +44,12 @@ impl Policy {
             Placed { rule, audience }
         });
         let (denying, allowing) = placed.partition(|placed| matches!(placed.rule.effect, Effect::Deny));
-        Ok(Self { denying, allowing, audiences, digest: Sha256::digest(text.as_bytes()).into() })
+        Ok(Self {
+            denying,
+            allowing,
+            audiences,
+            digest: Sha256::digest(text.as_bytes()).into(),
+        })
     }
 
     /// The SHA-256 of its text, byte for byte.
@@ -54,12 +59,19 @@ impl Policy {
 
     /// The rules that deny, then those that allow.
     pub(crate) fn rules(&self) -> impl Iterator<Item = &Rule> {
-        self.denying.iter().chain(&self.allowing).map(|placed| &placed.rule)
+        self.denying
+            .iter()
+            .chain(&self.allowing)
+            .map(|placed| &placed.rule)
     }
 
     /// The roles that the rules name. An operator without any of them gets only what rules without `roles` allow.
     pub fn roles(&self) -> BTreeSet<&str> {
-        self.audiences.iter().flat_map(|audience| &audience.roles).map(String::as_str).collect()
+        self.audiences
+            .iter()
+            .flat_map(|audience| &audience.roles)
+            .map(String::as_str)
+            .collect()
     }
 
     /// Decides a request, in the order that the crate's documentation gives.
@@ -71,16 +83,29 @@ impl Policy {
             return deny(request, Vec::new(), format!("needs mode change: {ENTER_CHANGE}"));
         }
         let target = Target::new(&request.resource);
-        let included: Vec<bool> = self.audiences.iter().map(|audience| audience.includes(request)).collect();
+        let included: Vec<bool> = self
+            .audiences
+            .iter()
+            .map(|audience| audience.includes(request))
+            .collect();
         let is_for = |placed: &&Placed| included.get(placed.audience).is_some_and(|included| *included);
         let speaks = |placed: &&Placed| is_for(placed) && placed.rule.speaks_of(request, &target);
         let named = |placed: &Placed| placed.rule.name.clone();
-        let denied: Vec<RuleRef> = self.denying.iter().filter(speaks).map(named).take(MAX_NAMED).collect();
+        let denied: Vec<RuleRef> = self
+            .denying
+            .iter()
+            .filter(speaks)
+            .map(named)
+            .take(MAX_NAMED)
+            .collect();
         if !denied.is_empty() {
             let help = "a rule forbids it, whatever others allow; ask for a change of the policy";
             return deny(request, denied, help.to_owned());
         }
-        first_that_holds(request, self.allowing.iter().filter(speaks).map(|placed| &placed.rule))
+        first_that_holds(
+            request,
+            self.allowing.iter().filter(speaks).map(|placed| &placed.rule),
+        )
     }
 
     /// Checks whether the action might be allowed, in this mode, on the resource of the request or on something below it. Asked
@@ -108,7 +133,9 @@ impl Policy {
         }
         let target = Target::new(&request.resource);
         let is_for = |placed: &&Placed| {
-            self.audiences.get(placed.audience).is_some_and(|audience| audience.includes(request))
+            self.audiences
+                .get(placed.audience)
+                .is_some_and(|audience| audience.includes(request))
         };
         let has_below = matches!(request.resource, Resource::State(_));
         let denied = |Placed { rule, .. }: &Placed| match has_below {
@@ -129,17 +156,26 @@ fn first_that_holds<'a>(request: &Request, matching: impl Iterator<Item = &'a Ru
     let mut help: Vec<String> = Vec::new();
     let mut wanted_reason = None;
     for rule in matching {
-        let Effect::Allow(conditions) = &rule.effect else { continue };
+        let Effect::Allow(conditions) = &rule.effect else {
+            continue;
+        };
         let lacking = conditions.lacking(request);
         if lacking.is_empty() {
-            return Decision::Allow(Allowed { rule: rule.name.id.clone(), max_life: conditions.max_life });
+            return Decision::Allow(Allowed {
+                rule: rule.name.id.clone(),
+                max_life: conditions.max_life,
+            });
         }
         if rules.len() < MAX_NAMED {
             rules.push(rule.name.clone());
             if let ([Lack::Reason(wanted)], None) = (lacking.as_slice(), &wanted_reason) {
                 wanted_reason = Some(wanted.clone());
             }
-            let alternative = lacking.iter().map(Lack::to_string).collect::<Vec<_>>().join(" and ");
+            let alternative = lacking
+                .iter()
+                .map(Lack::to_string)
+                .collect::<Vec<_>>()
+                .join(" and ");
             if !help.contains(&alternative) {
                 help.push(alternative);
             }
@@ -154,7 +190,10 @@ fn first_that_holds<'a>(request: &Request, matching: impl Iterator<Item = &'a Ru
         let help = format!("no rule allows it ({roles}); ask for a role that may, or a change of the policy");
         return deny(request, rules, help);
     }
-    Decision::Deny(Denial { wanted_reason, ..denial(request, rules, help.join("; or ")) })
+    Decision::Deny(Denial {
+        wanted_reason,
+        ..denial(request, rules, help.join("; or "))
+    })
 }
 
 fn deny(request: &Request, rules: Vec<RuleRef>, help: String) -> Decision {
@@ -163,7 +202,13 @@ fn deny(request: &Request, rules: Vec<RuleRef>, help: String) -> Decision {
 
 fn denial(request: &Request, rules: Vec<RuleRef>, help: String) -> Denial {
     let (action, resource) = (request.action, request.resource.clone());
-    Denial { action, resource, rules, help, wanted_reason: None }
+    Denial {
+        action,
+        resource,
+        rules,
+        help,
+        wanted_reason: None,
+    }
 }
 
 #[cfg(test)]

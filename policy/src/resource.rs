@@ -117,7 +117,10 @@ impl From<Resource> for String {
 /// could slip past a rule.
 pub fn parse_path(text: &str) -> Result<Vec<String>, InvalidResource> {
     let read = segments(text)?;
-    if read.iter().any(|segment| !segment.quoted && segment.text.contains('*')) {
+    if read
+        .iter()
+        .any(|segment| !segment.quoted && segment.text.contains('*'))
+    {
         return Err(InvalidResource::Path(shown(text, SHOWN)));
     }
     let path = read.into_iter().map(|segment| segment.text).collect::<Vec<_>>();
@@ -154,8 +157,9 @@ pub(crate) fn segments(text: &str) -> Result<Vec<Segment>, InvalidResource> {
             return Err(InvalidResource::TooDeep);
         }
         if let Some(inside) = rest.strip_prefix('[') {
-            let quoted =
-                string_end(inside).and_then(|end| inside.split_at_checked(end)).ok_or_else(malformed)?;
+            let quoted = string_end(inside)
+                .and_then(|end| inside.split_at_checked(end))
+                .ok_or_else(malformed)?;
             let name: String = serde_json::from_str(quoted.0).map_err(|_| malformed())?;
             let mut one_spelling = String::new();
             push_segment(&mut one_spelling, &name);
@@ -166,14 +170,20 @@ pub(crate) fn segments(text: &str) -> Result<Vec<Segment>, InvalidResource> {
                     expected: one_spelling,
                 });
             }
-            found.push(Segment { text: name, quoted: true });
+            found.push(Segment {
+                text: name,
+                quoted: true,
+            });
         } else {
             let end = rest.find(['.', '[']).unwrap_or(rest.len());
             let (word, after) = rest.split_at(end);
             if word.is_empty() || !word.bytes().all(|b| plain(b) || b == b'*') {
                 return Err(malformed());
             }
-            found.push(Segment { text: word.to_owned(), quoted: false });
+            found.push(Segment {
+                text: word.to_owned(),
+                quoted: false,
+            });
             rest = after;
         }
         match rest.strip_prefix('.') {
@@ -218,7 +228,12 @@ pub(crate) fn push_segment(out: &mut String, segment: &str) {
             '\t' => out.push_str("\\t"),
             hidden if is_hidden(hidden) => {
                 let mut units = [0; 2];
-                out.extend(hidden.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+                out.extend(
+                    hidden
+                        .encode_utf16(&mut units)
+                        .iter()
+                        .map(|unit| format!("\\u{unit:04x}")),
+                );
             }
             visible => out.push(visible),
         }

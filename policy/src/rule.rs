@@ -79,7 +79,10 @@ impl Rule {
     pub(crate) fn speaks_of(&self, request: &Request, target: &Target<'_>) -> bool {
         self.is_of(request, target)
             && (self.on.is_empty() || self.on.iter().any(|pattern| self.names(pattern, target, true)))
-            && !self.except.iter().any(|pattern| self.names(pattern, target, false))
+            && !self
+                .except
+                .iter()
+                .any(|pattern| self.names(pattern, target, false))
     }
 
     /// Whether the rule might cover something at or below a state path. Errs on the side of yes.
@@ -104,7 +107,11 @@ impl Rule {
     /// changes; one that gives permission must name all of it.
     fn names(&self, pattern: &Pattern, target: &Target<'_>, on: bool) -> bool {
         let takes_away = matches!(self.effect, Effect::Deny) == on;
-        if takes_away { pattern.touches(target) } else { pattern.covers(target) }
+        if takes_away {
+            pattern.touches(target)
+        } else {
+            pattern.covers(target)
+        }
     }
 }
 
@@ -136,7 +143,9 @@ impl Conditions {
 /// Whether a time exceeds a rule's limit. An effect that sets a deadline without giving one exceeds every limit. Compared in
 /// whole milliseconds, as requests are recorded: otherwise a replay could decide differently.
 fn exceeds(request: &Request, time: Option<Duration>, max: Duration) -> bool {
-    time.map_or(request.action.sets_deadline(), |time| time.as_millis() > max.as_millis())
+    time.map_or(request.action.sets_deadline(), |time| {
+        time.as_millis() > max.as_millis()
+    })
 }
 
 /// Whether a reason has a visible character.

@@ -36,7 +36,11 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
         return None;
     }
     let close = |name: &str| distance(word, name) <= (name.len() / 2).clamp(1, 3);
-    known.iter().copied().filter(|name| close(name)).min_by_key(|name| distance(word, name))
+    known
+        .iter()
+        .copied()
+        .filter(|name| close(name))
+        .min_by_key(|name| distance(word, name))
 }
 
 /// The number of letters to add, remove or change (Levenshtein); two swapped neighbours count twice.
@@ -64,9 +68,13 @@ mod tests {
 
     #[test]
     fn distances_are_those_of_levenshtein() {
-        for (a, b, expected) in
-            [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("flaw", "lawn", 2), ("pach", "patch", 1)]
-        {
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+            ("flaw", "lawn", 2),
+            ("pach", "patch", 1),
+        ] {
             assert_eq!(distance(a, b), expected, "{a} {b}");
             assert_eq!(distance(b, a), expected, "{b} {a}");
         }
@@ -84,8 +92,17 @@ mod tests {
 
     #[test]
     fn characters_that_cannot_be_seen_are_hidden() {
-        for c in ['\0', '\n', '\u{7f}', '\u{85}', '\u{200b}', '\u{202e}', '\u{2066}', '\u{feff}', '\u{e0041}']
-        {
+        for c in [
+            '\0',
+            '\n',
+            '\u{7f}',
+            '\u{85}',
+            '\u{200b}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{feff}',
+            '\u{e0041}',
+        ] {
             assert!(is_hidden(c), "{c:?}");
         }
         for c in ['a', ' ', 'ö', '語', '🫖'] {

@@ -50,7 +50,17 @@ impl Certificates {
     /// Gives an operator a certificate with that lifetime, in place of the one before.
     pub fn issue(&self, operator: &str, role: &str, ttl: &str) {
         let dir = self.folder.to_str().unwrap();
-        self.ctl(&["certs", "issue", dir, "--operator", operator, "--role", role, "--ttl", ttl]);
+        self.ctl(&[
+            "certs",
+            "issue",
+            dir,
+            "--operator",
+            operator,
+            "--role",
+            role,
+            "--ttl",
+            ttl,
+        ]);
     }
 
     fn ctl(&self, args: &[&str]) {
@@ -85,10 +95,17 @@ impl Certificates {
 
     /// The records of the audit log as on disk now, the oldest first.
     pub fn records(&self) -> String {
-        let files = std::fs::read_dir(self.audit()).unwrap().map(|entry| entry.unwrap().path());
-        let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl")).collect();
+        let files = std::fs::read_dir(self.audit())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = files
+            .filter(|path| path.extension().is_some_and(|e| e == "jsonl"))
+            .collect();
         files.sort();
-        files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect()
+        files
+            .iter()
+            .map(|file| std::fs::read_to_string(file).unwrap())
+            .collect()
     }
 
     /// The records of one kind, or of all kinds with that prefix if it ends in `.`, as JSON values.
@@ -98,13 +115,19 @@ impl Certificates {
         // A last line may be incomplete while the service runs.
         let whole = records.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let records = whole.map(|line| serde_json::from_str::<Value>(line).unwrap());
-        records.filter(|record| record["kind"].as_str().is_some_and(is_one)).collect()
+        records
+            .filter(|record| record["kind"].as_str().is_some_and(is_one))
+            .collect()
     }
 
     /// Verifies the audit log as an operator does. Returns the report.
     #[track_caller]
     pub fn verified(&self) -> String {
-        let verified = Ctl::run(self, "alice", &["audit", "verify", self.audit().to_str().unwrap()]);
+        let verified = Ctl::run(
+            self,
+            "alice",
+            &["audit", "verify", self.audit().to_str().unwrap()],
+        );
         assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
         verified.out
     }

@@ -26,7 +26,11 @@ impl Reply {
     /// The call failed.
     #[track_caller]
     pub fn ok(&self) -> &Value {
-        assert!(self.0.get("result").is_some(), "expected a result, got {}", self.0);
+        assert!(
+            self.0.get("result").is_some(),
+            "expected a result, got {}",
+            self.0
+        );
         &self.0["result"]
     }
 
@@ -51,7 +55,10 @@ impl Reply {
 
     /// The advice of a failed call.
     pub fn help(&self) -> String {
-        self.0["error"]["data"]["help"].as_str().unwrap_or_default().to_owned()
+        self.0["error"]["data"]["help"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The display text of an eval.
@@ -78,13 +85,22 @@ impl Identity {
 
     /// Reads a certificate chain and a key.
     pub fn from_files(certificate: &Path, key: &Path) -> Self {
-        let chain = CertificateDer::pem_file_iter(certificate).unwrap().collect::<Result<_, _>>().unwrap();
-        Self { chain, key: PrivateKeyDer::from_pem_file(key).unwrap() }
+        let chain = CertificateDer::pem_file_iter(certificate)
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        Self {
+            chain,
+            key: PrivateKeyDer::from_pem_file(key).unwrap(),
+        }
     }
 
     /// Signs as an operator signs evals.
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
-        let key = provider().key_provider.load_private_key(self.key.clone_key()).unwrap();
+        let key = provider()
+            .key_provider
+            .load_private_key(self.key.clone_key())
+            .unwrap();
         let schemes = [
             SignatureScheme::ED25519,
             SignatureScheme::ECDSA_NISTP256_SHA256,
@@ -216,7 +232,12 @@ impl Client {
     #[track_caller]
     pub fn attach(address: SocketAddr, operator: &Path) -> Self {
         let mut client = Self::connect(address, Some(Identity::read(operator))).unwrap();
-        client.call("hello", json!({ "version": "test", "checkpoint": 0, "attach": true })).ok();
+        client
+            .call(
+                "hello",
+                json!({ "version": "test", "checkpoint": 0, "attach": true }),
+            )
+            .ok();
         client
     }
 
@@ -285,7 +306,12 @@ impl Client {
 
     /// Signs a payload with a counter.
     pub fn sign(&self, counter: u64, payload: &str) -> String {
-        STANDARD.encode(self.identity.as_ref().unwrap().sign(&self.message(counter, payload)))
+        STANDARD.encode(
+            self.identity
+                .as_ref()
+                .unwrap()
+                .sign(&self.message(counter, payload)),
+        )
     }
 
     /// The bytes that are signed for an eval on this connection.
@@ -340,7 +366,10 @@ impl Client {
     pub fn failing(&mut self, lease: u64) -> Value {
         crate::wait::until("it is told that the patch fails", || {
             let told = self.call("ping", json!({})).ok()["failing"].clone();
-            told.as_array()?.iter().find(|failing| failing["id"] == lease).cloned()
+            told.as_array()?
+                .iter()
+                .find(|failing| failing["id"] == lease)
+                .cloned()
         })
     }
 
@@ -359,7 +388,11 @@ impl Client {
     pub fn reset(mut self) {
         // An end that is closed with unread data resets the connection.
         self.start("ping", json!({}));
-        assert_ne!(self.stream.sock.peek(&mut [0]).unwrap(), 0, "the agent has closed it before");
+        assert_ne!(
+            self.stream.sock.peek(&mut [0]).unwrap(),
+            0,
+            "the agent has closed it before"
+        );
         drop(self);
     }
 

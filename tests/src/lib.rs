@@ -2,7 +2,11 @@
 //!
 //! The agent and `debugctl` run as programs; only the programs in `src/bin` link the agent.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a kit for tests: what fails here fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a kit for tests: what fails here fails the test"
+)]
 
 pub mod certificates;
 pub mod client;
@@ -30,6 +34,11 @@ pub fn slack_signature(secret: &str, timestamp: &str, body: &str) -> String {
     use hmac::{KeyInit as _, Mac as _};
     let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(format!("v0:{timestamp}:{body}").as_bytes());
-    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = mac
+        .finalize()
+        .into_bytes()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("v0={hex}")
 }

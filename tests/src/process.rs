@@ -20,10 +20,22 @@ pub fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         let this = std::env::current_exe().unwrap();
-        let folder =
-            this.ancestors().find(|a| a.file_name() == Some(OsStr::new("deps"))).unwrap().parent().unwrap();
+        let folder = this
+            .ancestors()
+            .find(|a| a.file_name() == Some(OsStr::new("deps")))
+            .unwrap()
+            .parent()
+            .unwrap();
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--locked", "-p", "dienstplan", "-p", "debugctl"]);
+        build.args([
+            "build",
+            "--quiet",
+            "--locked",
+            "-p",
+            "dienstplan",
+            "-p",
+            "debugctl",
+        ]);
         if folder.ends_with("release") {
             build.arg("--release");
         }
@@ -31,7 +43,10 @@ pub fn programs() -> &'static Path {
             .arg("--target-dir")
             .arg(folder.parent().unwrap())
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        assert!(build.status().unwrap().success(), "dienstplan and debugctl do not build");
+        assert!(
+            build.status().unwrap().success(),
+            "dienstplan and debugctl do not build"
+        );
         folder.to_owned()
     })
 }
@@ -61,33 +76,50 @@ impl Service {
     /// Like [`Service::start_with`], for another program with the configuration of `dienstplan`.
     pub fn start_program(program: &str, certificates: &Certificates, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(programs().join(program));
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("DEBUG_AGENT_CONFIG", certificates.agent_config());
-        command.env("SERVER__PORT", "0").env("SERVER__LOGLEVEL", "info").env("NO_COLOR", "1");
+        command
+            .env("SERVER__PORT", "0")
+            .env("SERVER__LOGLEVEL", "info")
+            .env("NO_COLOR", "1");
         command
             .env("DB__SERVER_NAME", "localhost")
             .env("DB__PORT_NUMBER", "5432")
             .env("DB__PASSWORD", "not-a-real-password");
-        command.env("SLACK__TOKEN", SLACK_TOKEN).env("SLACK__SIGN", SLACK_SIGN);
+        command
+            .env("SLACK__TOKEN", SLACK_TOKEN)
+            .env("SLACK__SIGN", SLACK_SIGN);
         command.envs(variables.iter().copied());
         Self::spawn(command)
     }
 
     /// Starts a command that logs as `dienstplan` does.
     pub fn spawn(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         collect(child.stdout.take().unwrap(), log.clone());
         collect(child.stderr.take().unwrap(), log.clone());
-        let mut service = Self { child, log, http: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let mut service = Self {
+            child,
+            log,
+            http: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
         service.http = wait::until("dienstplan listens", || {
             let log = service.log();
             let address = log
                 .lines()
                 .find_map(|line| line.split_once("listening on ").map(|(_, rest)| rest.to_owned()));
-            address
-                .and_then(|a| a.split_whitespace().next().and_then(|a| a.trim_end_matches(',').parse().ok()))
+            address.and_then(|a| {
+                a.split_whitespace()
+                    .next()
+                    .and_then(|a| a.trim_end_matches(',').parse().ok())
+            })
         });
         service
     }
@@ -100,9 +132,15 @@ impl Service {
     /// Waits for a text in its log and returns the line.
     #[track_caller]
     pub fn wait_for_log(&self, text: &str) -> String {
-        wait::until(&format!("`{text}` stands in the log of the service:\n{}", self.log()), || {
-            self.log().lines().find(|line| line.contains(text)).map(str::to_owned)
-        })
+        wait::until(
+            &format!("`{text}` stands in the log of the service:\n{}", self.log()),
+            || {
+                self.log()
+                    .lines()
+                    .find(|line| line.contains(text))
+                    .map(str::to_owned)
+            },
+        )
     }
 
     /// The agent's address.
@@ -184,7 +222,11 @@ impl Running {
     /// Starts it without a terminal.
     pub fn start(certificates: &Certificates, operator: &str, args: &[&str]) -> Self {
         let mut command = Ctl::command(certificates, operator);
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let said = Arc::new(Mutex::new(String::new()));
         collect(child.stdout.take().unwrap(), said.clone());
@@ -199,7 +241,10 @@ impl Running {
         wait::until(&format!("debugctl says `{text}`"), || {
             let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let found = said.contains(text);
-            assert!(found || Instant::now() < end, "waited in vain until debugctl says `{text}`:\n{said}");
+            assert!(
+                found || Instant::now() < end,
+                "waited in vain until debugctl says `{text}`:\n{said}"
+            );
             found.then_some(())
         });
     }
@@ -257,9 +302,15 @@ impl Ctl {
     /// The command, without arguments.
     pub fn command(certificates: &Certificates, operator: &str) -> Command {
         let mut command = Command::new(programs().join("debugctl"));
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", certificates.folder()).env("XDG_STATE_HOME", certificates.folder().join("state"));
-        command.env("DEBUGCTL_IDENTITY", certificates.operator(operator)).env("NO_COLOR", "1");
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+            .env("HOME", certificates.folder())
+            .env("XDG_STATE_HOME", certificates.folder().join("state"));
+        command
+            .env("DEBUGCTL_IDENTITY", certificates.operator(operator))
+            .env("NO_COLOR", "1");
         command
     }
 }

@@ -96,7 +96,10 @@ impl Line {
             }
         }
         if self.is_silent() {
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).extend([from, to]);
+            self.kept
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend([from, to]);
             return;
         }
         for end in [from, to] {

@@ -27,7 +27,11 @@ fn respond(mut stream: TcpStream, answer: impl Fn(&str) -> String) -> io::Result
     let first = head.next().transpose()?.unwrap_or_default();
     while head.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
     let body = answer(first.split(' ').nth(1).unwrap_or_default());
-    write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 /// Polls a future until it is ready. It must be `Send`, as the executors of services require.

@@ -44,11 +44,18 @@ impl Set {
             certificates.write_policy(policy);
         }
         let mut command = Command::new(program);
-        command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
+        command
+            .env_clear()
+            .env("DEBUG_AGENT", "1")
+            .env("DEBUG_AGENT_CONFIG", certificates.agent_config());
         command.envs(variables.iter().copied());
         let service = Service::spawn(command);
         let client = Client::attach(service.agent(), &certificates.operator("alice"));
-        Self { certificates, service, client }
+        Self {
+            certificates,
+            service,
+            client,
+        }
     }
 
     /// Attaches another operator.

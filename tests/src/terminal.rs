@@ -73,7 +73,8 @@ impl Callbacks for Answers {
     ) {
         if first.is_none() && end == 'n' && params == [[6].as_slice()] {
             let (row, column) = screen.cursor_position();
-            self.0.extend(format!("\x1b[{};{}R", row + 1, column + 1).into_bytes());
+            self.0
+                .extend(format!("\x1b[{};{}R", row + 1, column + 1).into_bytes());
         }
     }
 }
@@ -98,7 +99,8 @@ pub struct Modes {
 impl Modes {
     /// Whether keys are echoed, and passed to the program line by line.
     pub fn are_for_lines(&self) -> bool {
-        self.local.contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
+        self.local
+            .contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
             && self.input.contains(InputModes::ICRNL)
             && self.output.contains(OutputModes::OPOST)
     }
@@ -116,15 +118,34 @@ impl Terminal {
             .arg(command.get_program())
             .args(command.get_args())
             .env_clear();
-        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let child = pty_process::blocking::Command::from(shell).spawn_borrowed(&device).unwrap();
+        shell.envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        let child = pty_process::blocking::Command::from(shell)
+            .spawn_borrowed(&device)
+            .unwrap();
         let size = |length| NonZeroU16::new(length).unwrap();
         let parser = Parser::new_with_callbacks(size(rows), size(columns), SCROLLBACK, Answers::default());
-        let (glass, pty) = (Arc::new(Mutex::new(Glass { parser, bytes: Vec::new() })), Arc::new(pty));
+        let (glass, pty) = (
+            Arc::new(Mutex::new(Glass {
+                parser,
+                bytes: Vec::new(),
+            })),
+            Arc::new(pty),
+        );
         let vanishing = Arc::new(AtomicBool::new(false));
         let (watched, shown, end) = (pty.clone(), glass.clone(), vanishing.clone());
         let watching = std::thread::spawn(move || watch(&watched, &shown, &end));
-        Self { child, glass, pty: Some(pty), watching: Some(watching), vanishing, device }
+        Self {
+            child,
+            glass,
+            pty: Some(pty),
+            watching: Some(watching),
+            vanishing,
+            device,
+        }
     }
 
     /// Types keys.
@@ -209,20 +230,29 @@ impl Terminal {
         let screen = glass.parser.screen();
         let (row, _) = screen.cursor_position();
         let cell = screen.cell(row, u16::try_from(column).unwrap()).unwrap();
-        Look { coloured: cell.fgcolor() != vt100::Color::Default, dim: cell.dim() }
+        Look {
+            coloured: cell.fgcolor() != vt100::Color::Default,
+            dim: cell.dim(),
+        }
     }
 
     /// How the terminal processes keys and output now.
     pub fn modes(&self) -> Modes {
         let modes = rustix::termios::tcgetattr(&self.device).unwrap();
-        Modes { input: modes.input_modes, output: modes.output_modes, local: modes.local_modes }
+        Modes {
+            input: modes.input_modes,
+            output: modes.output_modes,
+            local: modes.local_modes,
+        }
     }
 
     /// Waits until the program has left, and returns its exit code.
     #[track_caller]
     pub fn exit_code(&self) -> u32 {
         self.until("the program has left", || {
-            self.lines().iter().find_map(|line| line.trim_start().strip_prefix(LEFT)?.parse().ok())
+            self.lines()
+                .iter()
+                .find_map(|line| line.trim_start().strip_prefix(LEFT)?.parse().ok())
         })
     }
 
@@ -238,7 +268,9 @@ impl Terminal {
     pub fn vanish(mut self) {
         self.vanishing.store(true, Ordering::SeqCst);
         // The last byte wakes the thread that reads, which then drops its handle of the other end.
-        File::from(self.device.as_fd().try_clone_to_owned().unwrap()).write_all(b"\n").unwrap();
+        File::from(self.device.as_fd().try_clone_to_owned().unwrap())
+            .write_all(b"\n")
+            .unwrap();
         self.watching.take().unwrap().join().unwrap();
         drop(self.pty.take());
         // The system hangs up on the shell, too.
@@ -256,7 +288,11 @@ impl Terminal {
         wait::until(what, || {
             let found = seen();
             let late = found.is_none() && std::time::Instant::now() >= end;
-            assert!(!late, "waited in vain until {what}; the screen:\n{}", self.lines().join("\n"));
+            assert!(
+                !late,
+                "waited in vain until {what}; the screen:\n{}",
+                self.lines().join("\n")
+            );
             found
         })
     }
@@ -296,7 +332,10 @@ fn lines(screen: &Screen, last: Option<u16>) -> Vec<String> {
     let mut rows = Vec::new();
     for above in (1..=screen.scrollback_len()).rev() {
         screen.set_scrollback(above);
-        rows.push((screen.rows(0, width.get()).next().unwrap_or_default(), screen.row_wrapped(0)));
+        rows.push((
+            screen.rows(0, width.get()).next().unwrap_or_default(),
+            screen.row_wrapped(0),
+        ));
     }
     screen.set_scrollback(0);
     let shown = usize::from(last.unwrap_or(height.get() - 1)) + 1;
@@ -314,7 +353,10 @@ fn lines(screen: &Screen, last: Option<u16>) -> Vec<String> {
         lines.push(line);
     }
     if last.is_none() {
-        let used = lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
+        let used = lines
+            .iter()
+            .rposition(|line| !line.is_empty())
+            .map_or(0, |last| last + 1);
         lines.truncate(used);
     }
     lines
@@ -326,7 +368,9 @@ mod tests {
 
     fn run(script: &str) -> Terminal {
         let mut command = Command::new("sh");
-        command.args(["-c", script]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+            .args(["-c", script])
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
         Terminal::run(&command, 4, 10)
     }
 
@@ -359,7 +403,10 @@ mod tests {
     fn lines_are_whole_also_where_they_are_wrapped_or_scrolled_away() {
         let terminal = run("printf 'one\\ntwo and twenty\\n'; seq 5; printf 'name› '; read -r line");
         assert_eq!(terminal.prompt(), "name›");
-        assert_eq!(terminal.lines(), ["one", "two and twenty", "1", "2", "3", "4", "5", "name›"]);
+        assert_eq!(
+            terminal.lines(),
+            ["one", "two and twenty", "1", "2", "3", "4", "5", "name›"]
+        );
         terminal.press("\r");
         assert_eq!(terminal.exit_code(), 0);
     }

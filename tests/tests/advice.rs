@@ -16,7 +16,11 @@ const WIDE: (u16, u16) = (40, 240);
 #[track_caller]
 fn eval(certificates: &Certificates, service: &Service, args: &[&str], code: i32) -> String {
     let at = service.agent().to_string();
-    let ended = Ctl::run(certificates, "alice", &[&["eval", &at, "config.db.port = 1"], args].concat());
+    let ended = Ctl::run(
+        certificates,
+        "alice",
+        &[&["eval", &at, "config.db.port = 1"], args].concat(),
+    );
     assert_eq!(ended.code, code, "{}{}", ended.out, ended.err);
     ended.out + &ended.err
 }
@@ -26,7 +30,9 @@ fn the_command_that_keeps_a_change_can_be_run() {
     let certificates = Certificates::new();
     let service = Service::start(&certificates);
     let mut command = Ctl::command(&certificates, "alice");
-    command.args(["attach", &service.agent().to_string()]).env("TERM", "xterm-256color");
+    command
+        .args(["attach", &service.agent().to_string()])
+        .env("TERM", "xterm-256color");
     let terminal = Terminal::run(&command, WIDE.0, WIDE.1);
     terminal.prompt();
     terminal.submit(":change INC-42 a test");
@@ -36,7 +42,10 @@ fn the_command_that_keeps_a_change_can_be_run() {
     terminal.press(&format!("k{ENTER}"));
     assert_eq!(terminal.exit_code(), 0);
     let lines = terminal.lines();
-    let advised: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("  debugctl ")).collect();
+    let advised: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("  debugctl "))
+        .collect();
     assert_eq!(advised.len(), 2, "{lines:?}");
     for (line, id) in advised.into_iter().zip(["1", "2"]) {
         assert!(line.contains("--identity"), "{line}");
@@ -46,9 +55,15 @@ fn the_command_that_keeps_a_change_can_be_run() {
         let mut ctl = Ctl::command(&certificates, "alice");
         ctl.env_remove("DEBUGCTL_IDENTITY").args(words);
         let ended = ctl.output().unwrap();
-        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        assert!(
+            ended.status.success(),
+            "{}",
+            String::from_utf8_lossy(&ended.stderr)
+        );
     }
-    wait::until_true("both are confirmed", || certificates.records_of("lease.confirmed").len() == 2);
+    wait::until_true("both are confirmed", || {
+        certificates.records_of("lease.confirmed").len() == 2
+    });
 }
 
 #[test]
@@ -58,9 +73,17 @@ fn a_denied_eval_names_flags_and_no_command_of_the_prompt() {
     let flags = "`--change --reason TEXT` with `--persist` or `--hold`";
     for (args, code) in [(vec![], 3), (vec!["--json"], 3), (vec!["--plan"], 0)] {
         let told = eval(&certificates, &service, &args, code);
-        assert!(told.contains(flags) && !told.contains(":change"), "{args:?}: {told}");
+        assert!(
+            told.contains(flags) && !told.contains(":change"),
+            "{args:?}: {told}"
+        );
     }
-    eval(&certificates, &service, &["--change", "--reason", "TEXT", "--persist"], 0);
+    eval(
+        &certificates,
+        &service,
+        &["--change", "--reason", "TEXT", "--persist"],
+        0,
+    );
 }
 
 #[test]
@@ -68,7 +91,9 @@ fn the_prompt_names_its_own_command() {
     let certificates = Certificates::new();
     let service = Service::start(&certificates);
     let mut command = Ctl::command(&certificates, "alice");
-    command.args(["attach", &service.agent().to_string()]).env("TERM", "xterm-256color");
+    command
+        .args(["attach", &service.agent().to_string()])
+        .env("TERM", "xterm-256color");
     let terminal = Terminal::run(&command, WIDE.0, WIDE.1);
     terminal.prompt();
     let denied = terminal.submit("config.db.port = 1");

@@ -33,11 +33,18 @@ fn shows(terminal: &Terminal, text: &str) {
 #[test]
 fn an_operator_is_told_that_the_process_is_another_one() {
     let certificates = Certificates::new();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let config = std::fs::read_to_string(certificates.agent_config()).unwrap();
     assert!(config.contains("127.0.0.1:0"), "{config}");
-    std::fs::write(certificates.agent_config(), config.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")))
-        .unwrap();
+    std::fs::write(
+        certificates.agent_config(),
+        config.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")),
+    )
+    .unwrap();
     let mut service = Service::start(&certificates);
     let terminal = attach(&certificates, service.agent());
     terminal.submit(":change INC-42 a test");
@@ -46,7 +53,10 @@ fn an_operator_is_told_that_the_process_is_another_one() {
     terminal.wait_for("Attaching again");
     let before = service.pid();
     let service = Service::start(&certificates);
-    let (now, told) = (service.pid(), "the service was started anew meanwhile (its process is ");
+    let (now, told) = (
+        service.pid(),
+        "the service was started anew meanwhile (its process is ",
+    );
     terminal.wait_for(told);
     terminal.prompt();
     shows(
@@ -68,7 +78,10 @@ fn an_operator_is_told_what_a_stop_makes_of_changes() {
     terminal.submit("confirm(1, \"20m\")");
     service.terminate();
     terminal.wait_for("Ctrl-C gives up");
-    shows(&terminal, "the agent stops; its stop reverts every change at once, also the confirmed ones.");
+    shows(
+        &terminal,
+        "the agent stops; its stop reverts every change at once, also the confirmed ones.",
+    );
     terminal.press(CTRL_C);
     assert_eq!(terminal.exit_code(), 5);
     shows(&terminal, "help: its stop reverts every change at once");
@@ -100,7 +113,10 @@ fn an_operator_is_told_that_the_process_is_the_same_one() {
 fn who_answers_that_all_is_to_be_reverted_has_left() {
     let certificates = Certificates::for_service("handles");
     let mut command = Command::new(env!("CARGO_BIN_EXE_handles"));
-    command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
+    command
+        .env_clear()
+        .env("DEBUG_AGENT", "1")
+        .env("DEBUG_AGENT_CONFIG", certificates.agent_config());
     let service = Service::spawn(command);
     let says = |path: &str| http::get(service.http, path).unwrap().body;
     let terminal = attach(&certificates, service.agent());

@@ -40,7 +40,10 @@ impl Set {
         let service = Service::start(&certificates);
         // A route becomes a point at its first call.
         assert_eq!(service.health().status, 200);
-        Self { certificates, service }
+        Self {
+            certificates,
+            service,
+        }
     }
 
     fn attach(&self, operator: &str) -> Client {
@@ -76,7 +79,9 @@ impl Set {
     /// `debugctl eval --hold` of `alice`, with the changes made.
     fn held(&self) -> Running {
         let target = self.service.agent().to_string();
-        let args = ["eval", &target, CHANGES, "--change", "--reason", "INC-42", "--hold"];
+        let args = [
+            "eval", &target, CHANGES, "--change", "--reason", "INC-42", "--hold",
+        ];
         let held = Running::start(&self.certificates, "alice", &args);
         held.wait_for("holding leases 1, 2, 3, 4");
         held
@@ -105,7 +110,9 @@ fn rows(client: &mut Client) -> Vec<Value> {
 }
 
 fn told(rows: &[Value], name: &str) -> Vec<String> {
-    rows.iter().map(|row| row[name].as_str().unwrap().to_owned()).collect()
+    rows.iter()
+        .map(|row| row[name].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// The checks at the client's end after those of the agent.
@@ -126,7 +133,10 @@ struct Way {
 fn check_all(ways: &[Way]) {
     thread::scope(|scope| {
         for way in ways {
-            thread::Builder::new().name(way.name.to_owned()).spawn_scoped(scope, || check(way)).unwrap();
+            thread::Builder::new()
+                .name(way.name.to_owned())
+                .spawn_scoped(scope, || check(way))
+                .unwrap();
         }
     });
 }
@@ -138,7 +148,9 @@ fn check(way: &Way) {
     let closed = wait::patiently(way.noticed + wait::LIMIT, "the agent notices the loss", || {
         lea.call("ping", json!({})).ok();
         let closed = set.certificates.records_of("session.close");
-        closed.into_iter().find(|record| record["operator"].as_str().unwrap().ends_with("/alice"))
+        closed
+            .into_iter()
+            .find(|record| record["operator"].as_str().unwrap().ends_with("/alice"))
     });
     let why = closed["why"].as_str().unwrap();
     assert!(why.starts_with("lost: ") && why.contains(way.why), "{why}");
@@ -147,7 +159,10 @@ fn check(way: &Way) {
     let lost = "its session is lost";
     let before = rows(&mut lea);
     assert_eq!(told(&before, "note"), [lost, "", "", lost], "{before:?}");
-    assert_eq!(told(&before, "state"), ["provisional", "provisional", "confirmed", "provisional"]);
+    assert_eq!(
+        told(&before, "state"),
+        ["provisional", "provisional", "confirmed", "provisional"]
+    );
     assert_eq!(set.service.health().status, 418);
     a_colleague_can_do_nothing(&set);
     let said = lea.eval("adopt(4)").display().to_owned();
@@ -164,15 +179,20 @@ fn check(way: &Way) {
     assert_eq!(ids, [2, 3, 4], "{after:?}");
     assert_eq!(told(&after, "owner"), ["alice", "alice", "lea"]);
     assert_eq!(told(&after, "state"), ["provisional", "confirmed", "provisional"]);
-    for (path, value) in
-        [("config.db.port", "1111"), ("config.server.port", "3333"), ("rota.name", "\"other\"")]
-    {
+    for (path, value) in [
+        ("config.db.port", "1111"),
+        ("config.server.port", "3333"),
+        ("rota.name", "\"other\""),
+    ] {
         assert_eq!(lea.eval(path).display(), value);
     }
     let ended = set.only("lease.session-lost");
     assert_eq!(ended["lease"], lease(1), "{ended}");
     let grace = time_of(&ended).saturating_sub(time_of(&closed));
-    assert!(GRACE - Duration::from_secs(1) < grace && grace < GRACE + wait::LIMIT, "{grace:?}");
+    assert!(
+        GRACE - Duration::from_secs(1) < grace && grace < GRACE + wait::LIMIT,
+        "{grace:?}"
+    );
 
     // The snapshot is still there, and the states are as they were.
     lea.eval("revert(2); revert(3); revert(4)").ok();
@@ -193,7 +213,10 @@ fn a_colleague_can_do_nothing(set: &Set) {
         ] {
             let (kind, message) = bob.eval(&call).failed();
             assert_eq!(kind, "denied", "{call}: {message}");
-            assert!(message.starts_with(&format!("denied: {action} ")), "{call}: {message}");
+            assert!(
+                message.starts_with(&format!("denied: {action} ")),
+                "{call}: {message}"
+            );
         }
     }
     bob.close();
@@ -205,8 +228,18 @@ fn a_colleague_can_do_nothing(set: &Set) {
 #[test]
 fn a_lost_session_leaves_only_what_was_meant_to_stay() {
     check_all(&[
-        Way { name: "reset", lose: by_reset, noticed: Duration::ZERO, why: "reset" },
-        Way { name: "silent line", lose: by_a_silent_line, noticed: SILENCE, why: "nothing came for 30 s" },
+        Way {
+            name: "reset",
+            lose: by_reset,
+            noticed: Duration::ZERO,
+            why: "reset",
+        },
+        Way {
+            name: "silent line",
+            lose: by_a_silent_line,
+            noticed: SILENCE,
+            why: "nothing came for 30 s",
+        },
         Way {
             name: "stopped REPL",
             lose: by_stopping_the_repl,
@@ -219,7 +252,12 @@ fn a_lost_session_leaves_only_what_was_meant_to_stay() {
             noticed: SILENCE,
             why: "nothing came for 30 s",
         },
-        Way { name: "expired", lose: by_expiry, noticed: LIFETIME, why: "the certificate expired" },
+        Way {
+            name: "expired",
+            lose: by_expiry,
+            noticed: LIFETIME,
+            why: "the certificate expired",
+        },
     ]);
 }
 
@@ -269,7 +307,8 @@ fn by_stopping_an_eval(set: &Set) -> Afterwards {
 const LIFETIME: Duration = Duration::from_secs(15);
 
 fn by_expiry(set: &Set) -> Afterwards {
-    set.certificates.issue("alice", "oncall", &format!("{}s", LIFETIME.as_secs()));
+    set.certificates
+        .issue("alice", "oncall", &format!("{}s", LIFETIME.as_secs()));
     let mut client = set.change("alice");
     assert_eq!(client.eval(CHANGES).display(), "4");
     Box::new(move || {
@@ -284,15 +323,30 @@ fn by_expiry(set: &Set) -> Afterwards {
 #[test]
 fn a_lost_terminal_leaves_only_what_was_meant_to_stay() {
     check_all(&[
-        Way { name: "hang-up", lose: by_hanging_up, noticed: Duration::ZERO, why: "the connection" },
-        Way { name: "SIGTERM", lose: by_ending_the_repl, noticed: Duration::ZERO, why: "the connection" },
+        Way {
+            name: "hang-up",
+            lose: by_hanging_up,
+            noticed: Duration::ZERO,
+            why: "the connection",
+        },
+        Way {
+            name: "SIGTERM",
+            lose: by_ending_the_repl,
+            noticed: Duration::ZERO,
+            why: "the connection",
+        },
         Way {
             name: "closed window",
             lose: by_closing_the_window,
             noticed: Duration::ZERO,
             why: "the connection",
         },
-        Way { name: "ended eval", lose: by_ending_an_eval, noticed: Duration::ZERO, why: "the connection" },
+        Way {
+            name: "ended eval",
+            lose: by_ending_an_eval,
+            noticed: Duration::ZERO,
+            why: "the connection",
+        },
     ]);
 }
 
@@ -343,10 +397,19 @@ fn an_interrupt_ends_what_an_eval_holds() {
 fn a_confirmation_without_its_lease_confirms_nothing() {
     let set = Set::new();
     let mut client = set.change("alice");
-    client.eval(r#"patch("GET /api/healthcheck", |req| #{ status: 418 }, #{ ttl: "20m" })"#).ok();
-    for code in
-        ["", "y", "yes", "confirm", "confirm()", "confirm(1)", "confirm(\"20m\")", "confirm((), \"20m\")"]
-    {
+    client
+        .eval(r#"patch("GET /api/healthcheck", |req| #{ status: 418 }, #{ ttl: "20m" })"#)
+        .ok();
+    for code in [
+        "",
+        "y",
+        "yes",
+        "confirm",
+        "confirm()",
+        "confirm(1)",
+        "confirm(\"20m\")",
+        "confirm((), \"20m\")",
+    ] {
         client.eval(code);
         assert_eq!(told(&rows(&mut client), "state"), ["provisional"], "{code}");
     }
@@ -361,7 +424,11 @@ fn a_confirmation_without_its_lease_confirms_nothing() {
         (vec!["-1", "20m"], ""),
         (vec!["1", "20m", "y"], ""),
     ] {
-        let args: Vec<&str> = ["confirm", &target].into_iter().chain(args).chain(reason).collect();
+        let args: Vec<&str> = ["confirm", &target]
+            .into_iter()
+            .chain(args)
+            .chain(reason)
+            .collect();
         let ctl = Ctl::run_with_input(&set.certificates, "alice", &args, input);
         assert_eq!(ctl.code, 2, "{args:?}: {}{}", ctl.out, ctl.err);
     }
@@ -426,7 +493,9 @@ fn a_killed_service_comes_back_as_it_was() {
     // The last change is made by an eval that does not finish.
     let unfinished = r#"rota.name = "other"; loop { get("config.db.host"); }"#;
     alice.start_payload(&json!({ "code": unfinished, "after": "revert" }));
-    wait::until_true("the change is made", || vera.eval("rota.name").display() == "\"other\"");
+    wait::until_true("the change is made", || {
+        vera.eval("rota.name").display() == "\"other\""
+    });
     set.service.kill();
 
     set.service = Service::start(&set.certificates);
@@ -434,14 +503,25 @@ fn a_killed_service_comes_back_as_it_was() {
     let mut vera = set.attach("vera");
     assert_eq!(vera.eval(states).display(), before);
     let restarts = set.certificates.records_of("lease.restart");
-    let of =
-        |record: &Value| (record["lease"].as_u64().unwrap(), record["target"].as_str().unwrap().to_owned());
-    let targets =
-        ["point:GET /api/healthcheck", "state:config.db.port", "target:dienstplan::http", "state:rota.name"];
+    let of = |record: &Value| {
+        (
+            record["lease"].as_u64().unwrap(),
+            record["target"].as_str().unwrap().to_owned(),
+        )
+    };
+    let targets = [
+        "point:GET /api/healthcheck",
+        "state:config.db.port",
+        "target:dienstplan::http",
+        "state:rota.name",
+    ];
     let expected: Vec<_> = (1..).zip(targets.map(str::to_owned)).collect();
     assert_eq!(restarts.iter().map(of).collect::<Vec<_>>(), expected);
     let last = set.certificates.records_of("boot").last().unwrap()["seq"].as_u64();
-    assert!(restarts.iter().all(|record| last < record["seq"].as_u64()), "by the process that follows");
+    assert!(
+        restarts.iter().all(|record| last < record["seq"].as_u64()),
+        "by the process that follows"
+    );
     let made = set.change("alice").eval("config.db.port = 2222").ok()["leases"][0]["id"].clone();
     assert_eq!(made, 5);
     let verified = set.certificates.verified();
@@ -464,24 +544,42 @@ fn a_service_that_is_killed_again_and_again_tells_its_story() {
         assert_eq!(service.health().status, 418);
         service.kill();
         certificates.verified();
-        story.extend([("session.open", round), ("lease.made", round), ("boot", 0), ("lease.restart", round)]);
+        story.extend([
+            ("session.open", round),
+            ("lease.made", round),
+            ("boot", 0),
+            ("lease.restart", round),
+        ]);
     }
     let service = Service::start(&certificates);
     assert_eq!(service.health().status, 200);
     let verified = certificates.verified();
-    assert!(verified.contains("\n5 leases, all ended exactly once"), "{verified}");
+    assert!(
+        verified.contains("\n5 leases, all ended exactly once"),
+        "{verified}"
+    );
     let records = certificates.records_of("boot").len();
     assert_eq!(records as u64, ROUNDS + 1);
-    let told: Vec<_> =
-        ["session.open", "lease.", "boot"].iter().flat_map(|kind| certificates.records_of(kind)).collect();
-    let mut told: Vec<_> = told.iter().map(|record| (record["seq"].as_u64().unwrap(), record)).collect();
+    let told: Vec<_> = ["session.open", "lease.", "boot"]
+        .iter()
+        .flat_map(|kind| certificates.records_of(kind))
+        .collect();
+    let mut told: Vec<_> = told
+        .iter()
+        .map(|record| (record["seq"].as_u64().unwrap(), record))
+        .collect();
     told.sort_by_key(|(seq, _)| *seq);
     let number = |record: &Value| {
         let of = |value: &Value| value.as_u64();
-        of(&record["lease"]).or(of(&record["lease"]["id"])).or(of(&record["session"])).unwrap_or(0)
+        of(&record["lease"])
+            .or(of(&record["lease"]["id"]))
+            .or(of(&record["session"]))
+            .unwrap_or(0)
     };
-    let kinds: Vec<_> =
-        told.iter().map(|(_, record)| (record["kind"].as_str().unwrap(), number(record))).collect();
+    let kinds: Vec<_> = told
+        .iter()
+        .map(|(_, record)| (record["kind"].as_str().unwrap(), number(record)))
+        .collect();
     assert_eq!(kinds[0], ("boot", 0));
     assert_eq!(kinds[1..], story);
 }

@@ -18,7 +18,10 @@ impl Set {
     fn new() -> Self {
         let certificates = Certificates::new();
         let service = Service::start(&certificates);
-        Self { certificates, service }
+        Self {
+            certificates,
+            service,
+        }
     }
 
     fn attach(&self, operator: &str) -> Client {
@@ -38,7 +41,10 @@ fn a_leaf_is_read_by_its_path() {
     let mut client = set.attach("vera");
     assert_eq!(client.eval("config.db.host").display(), "\"localhost\"");
     assert_eq!(client.eval(r#"get("config.db.host")"#).display(), "\"localhost\"");
-    assert_eq!(client.eval("fn host() { config.db.host } host()").display(), "\"localhost\"");
+    assert_eq!(
+        client.eval("fn host() { config.db.host } host()").display(),
+        "\"localhost\""
+    );
     assert_eq!(client.eval("let config = 5; config").display(), "5");
 }
 
@@ -59,7 +65,10 @@ fn a_path_that_does_not_exist_is_named_with_what_is_there() {
     let set = Set::new();
     let (code, message) = set.attach("alice").eval("config.db.hots").failed();
     assert_eq!(code, "state");
-    assert!(message.contains("config.db.hots") && message.contains("host"), "{message}");
+    assert!(
+        message.contains("config.db.hots") && message.contains("host"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -72,17 +81,41 @@ fn a_mistake_is_told_with_what_was_probably_meant() {
             "there is no variable or state `cofnig` (line 1, position 1)",
             "did you mean `config`?",
         ),
-        ("nothing", "there is no variable or state `nothing`", "`ls()` lists the states"),
-        ("lease()", "there is no function `lease` for ()", "did you mean `leases`?"),
-        ("foo(1)", "there is no function `foo` for (an integer) (line 1, position 1)", "`help()` lists"),
-        ("\"a\" * 2", "`*` is not there for (text, an integer)", "nothing was changed"),
+        (
+            "nothing",
+            "there is no variable or state `nothing`",
+            "`ls()` lists the states",
+        ),
+        (
+            "lease()",
+            "there is no function `lease` for ()",
+            "did you mean `leases`?",
+        ),
+        (
+            "foo(1)",
+            "there is no function `foo` for (an integer) (line 1, position 1)",
+            "`help()` lists",
+        ),
+        (
+            "\"a\" * 2",
+            "`*` is not there for (text, an integer)",
+            "nothing was changed",
+        ),
         (
             "fn f(x) { x - 1 }\nf(\"a\")",
             "`-` is not there for (text, an integer) (line 1, position 13)",
             "nothing was changed",
         ),
-        ("leases(1, 2)", "`leases` does not take (an integer, an integer)", "`help(\"leases\")`"),
-        ("throw \"teapot\"", "teapot (line 1, position 1)", "nothing was changed"),
+        (
+            "leases(1, 2)",
+            "`leases` does not take (an integer, an integer)",
+            "`help(\"leases\")`",
+        ),
+        (
+            "throw \"teapot\"",
+            "teapot (line 1, position 1)",
+            "nothing was changed",
+        ),
     ] {
         let reply = client.eval(code);
         let (kind, said) = reply.failed();
@@ -99,7 +132,11 @@ fn a_function_of_a_later_version_is_said_to_be_one() {
     let mut client = set.attach("alice");
     for name in debug_wire::table::LATER {
         let told = format!("`{name}` is not part of this version");
-        for code in [format!("{name}()"), format!("{name}(\"a\")"), format!("{name}(\"a\", [1])")] {
+        for code in [
+            format!("{name}()"),
+            format!("{name}(\"a\")"),
+            format!("{name}(\"a\", [1])"),
+        ] {
             let (kind, message) = client.eval(&code).failed();
             assert_eq!(kind, "eval", "{code}: {message}");
             assert!(message.starts_with(&told), "{code}: {message}");
@@ -111,7 +148,11 @@ fn a_function_of_a_later_version_is_said_to_be_one() {
             _ => assert_eq!(help.failed().1, told),
         }
     }
-    assert_eq!(client.eval("fn watch(x) { x + 1 } watch(1)").display(), "2", "one's own is one's own");
+    assert_eq!(
+        client.eval("fn watch(x) { x + 1 } watch(1)").display(),
+        "2",
+        "one's own is one's own"
+    );
 }
 
 /// A secret argument is searched for only while its eval runs; it does not block other operators.
@@ -163,16 +204,24 @@ fn values_do_not_nest_without_end() {
     }
     let (code, message) = client.eval("let f = |x| x; f = f.curry(f);").failed();
     assert_eq!(code, "eval");
-    assert!(message.contains("`curry` is not part of this language (line 1, position"), "{message}");
+    assert!(
+        message.contains("`curry` is not part of this language (line 1, position"),
+        "{message}"
+    );
     let (code, message) = client
         .eval("let m = #{ f: || 1 }; fn step() { let g = this.f; this.f = || g.call(); } m.step();")
         .failed();
     assert_eq!(code, "eval");
-    assert!(message.contains("reserved keyword 'this' is disabled"), "{message}");
+    assert!(
+        message.contains("reserved keyword 'this' is disabled"),
+        "{message}"
+    );
     client.eval("let a = []; for i in 0..63 { a = [a]; }").ok();
     client.vanish();
     let mut other = set.attach("alice");
-    wait::until_true("the first session is gone", || other.eval("sessions().len()").display() == "1");
+    wait::until_true("the first session is gone", || {
+        other.eval("sessions().len()").display() == "1"
+    });
     assert_eq!(set.service.health().status, 200);
 }
 
@@ -207,7 +256,12 @@ fn a_secret_is_opaque_however_it_is_asked_for() {
         let all = format!("{} {:?}", reply.0, client.notifications);
         assert!(!all.contains("real-slack-token"), "{way}: {all}");
     }
-    assert!(client.eval("config.slack.token").display().starts_with("‹secret "));
+    assert!(
+        client
+            .eval("config.slack.token")
+            .display()
+            .starts_with("‹secret ")
+    );
     let log = set.service.log();
     assert!(!log.contains("real-slack-token"), "{log}");
     let audit = set.certificates.records();
@@ -239,8 +293,10 @@ fn a_text_that_holds_a_known_secret_is_opaque_as_a_whole() {
 #[test]
 fn a_secret_that_is_guessed_is_told_in_the_log() {
     let certificates = Certificates::new();
-    let service =
-        Service::start_with(&certificates, &[("DEBUG_AGENT", "1"), ("DB__PASSWORD", "open-sesame-1")]);
+    let service = Service::start_with(
+        &certificates,
+        &[("DEBUG_AGENT", "1"), ("DB__PASSWORD", "open-sesame-1")],
+    );
     let mut client = Client::attach(service.agent(), &certificates.operator("vera"));
     for (guesses, code) in [
         "for n in 0..5 { print(`open-${\"sesame\"}-${n}`); }",
@@ -330,7 +386,11 @@ fn hostile_code_ends_and_the_service_serves_on() {
             "{}: {kind}: {message}",
             &code[..code.len().min(60)]
         );
-        assert!(started.elapsed().as_secs() < 20, "{code} took {:?}", started.elapsed());
+        assert!(
+            started.elapsed().as_secs() < 20,
+            "{code} took {:?}",
+            started.elapsed()
+        );
         assert_eq!(set.service.health().status, 200);
     }
     assert_eq!(client.eval("1 + 1").display(), "2");
@@ -425,14 +485,21 @@ fn a_client_that_vanishes_cancels_its_eval_and_the_log_tells() {
     let mut client = set.attach("alice");
     // Each read takes long for the operations that it costs: these would run for seconds, until the limit.
     client.start_payload(&json!({ "code": "loop { get(\"config\"); }" }));
-    wait::until_true("the eval runs", || set.certificates.records().contains("\"function\":\"get\""));
+    wait::until_true("the eval runs", || {
+        set.certificates.records().contains("\"function\":\"get\"")
+    });
     client.vanish();
     let outcome = wait::until("the outcome of the eval is recorded", || {
         let records = set.certificates.records();
-        records.lines().find(|line| line.contains("\"kind\":\"outcome\"")).map(str::to_owned)
+        records
+            .lines()
+            .find(|line| line.contains("\"kind\":\"outcome\""))
+            .map(str::to_owned)
     });
     assert!(outcome.contains("\"code\":\"cancelled\""), "{outcome}");
-    wait::until_true("the session is closed", || set.certificates.records().contains("session.close"));
+    wait::until_true("the session is closed", || {
+        set.certificates.records().contains("session.close")
+    });
     assert_eq!(set.attach("alice").eval("1").display(), "1");
 }
 
@@ -462,7 +529,10 @@ fn every_function_of_the_table_can_be_called() {
         if let Some(error) = reply.0.get("error") {
             // The only reason for an example to fail is a lease that does not exist.
             assert_eq!(error["data"]["code"], "state", "{example}: {error}");
-            assert!(error["message"].as_str().unwrap().contains("lease"), "{example}: {error}");
+            assert!(
+                error["message"].as_str().unwrap().contains("lease"),
+                "{example}: {error}"
+            );
         }
         client.eval("revert_all()").ok();
     }
@@ -481,11 +551,19 @@ fn the_records_that_a_reply_names_are_on_disk() {
             None => &reply.0["error"]["data"]["audit"],
         };
         let audit = set.certificates.records();
-        let last = range["last"].as_u64().unwrap_or_else(|| panic!("{code}: {}", reply.0));
-        let line = audit.lines().find(|line| line.contains(&format!("\"seq\":{last},"))).unwrap();
+        let last = range["last"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{code}: {}", reply.0));
+        let line = audit
+            .lines()
+            .find(|line| line.contains(&format!("\"seq\":{last},")))
+            .unwrap();
         assert!(line.contains("\"kind\":\"outcome\""), "{line}");
         let eval = range["eval"].as_u64().unwrap();
-        let line = audit.lines().find(|line| line.contains(&format!("\"seq\":{eval},"))).unwrap();
+        let line = audit
+            .lines()
+            .find(|line| line.contains(&format!("\"seq\":{eval},")))
+            .unwrap();
         assert!(line.contains(code), "{line}");
     }
 }
@@ -496,7 +574,11 @@ fn what_a_closure_captured_is_put_back_too_if_the_eval_fails() {
     let mut client = set.attach("vera");
     client.eval("let n = 1; let f = || { n += 1; n };").ok();
     assert_eq!(client.eval("f.call()").display(), "2");
-    assert_eq!(client.eval("n").display(), "2", "the variable and the closure share it in later evals");
+    assert_eq!(
+        client.eval("n").display(),
+        "2",
+        "the variable and the closure share it in later evals"
+    );
     assert_eq!(client.eval("f.call(); n = 50; throw \"no\"").failed().0, "eval");
     assert_eq!(client.eval("[n, f.call(), n]").display(), "[2, 3, 3]");
 }

@@ -53,7 +53,10 @@ impl Failing {
         let inner = self.body(depth - 1);
         match self.0.below(8) {
             0 => format!("if n < 100 {{ {inner} }} else {{ {} }}", self.body(depth - 1)),
-            1 => format!("switch n {{ 1 => {{ {} }}, _ => {{ {inner} }} }}", self.body(depth - 1)),
+            1 => format!(
+                "switch n {{ 1 => {{ {} }}, _ => {{ {inner} }} }}",
+                self.body(depth - 1)
+            ),
             2 => format!("let y = n * 2; {inner}"),
             3 => format!("try {{ throw 1; }} catch {{ {inner} }}"),
             4 => format!("try {{ {inner} }} catch (why) {{ throw why; }}"),
@@ -74,12 +77,18 @@ impl Failing {
 
 /// 500, or the number in `DEBUG_TESTS_HISTORIES`: 10,000 in the long run.
 fn patches() -> usize {
-    std::env::var("DEBUG_TESTS_HISTORIES").ok().and_then(|count| count.parse().ok()).unwrap_or(500)
+    std::env::var("DEBUG_TESTS_HISTORIES")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(500)
 }
 
 fn start(certificates: &Certificates) -> (Service, Client) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_patchables"));
-    command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
+    command
+        .env_clear()
+        .env("DEBUG_AGENT", "1")
+        .env("DEBUG_AGENT_CONFIG", certificates.agent_config());
     let service = Service::spawn(command);
     let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
     client.eval(r#"change("a test")"#).ok();
@@ -106,7 +115,10 @@ fn the_original_runs_once_for_each_call_of_a_patch_that_fails() {
             }
             // Any other refusal would leave a kind of failure out.
             let (_, why) = reply.failed();
-            assert!(why.contains("complexity") || why.contains("nests"), "{code}: {why}");
+            assert!(
+                why.contains("complexity") || why.contains("nests"),
+                "{code}: {why}"
+            );
         };
         // Five failures in a row would end the patch.
         let asked = failing.0.below(4) + 1;
@@ -116,7 +128,10 @@ fn the_original_runs_once_for_each_call_of_a_patch_that_fails() {
             assert_eq!(answer, format!("5 in run {calls}"), "patch {round}: {code}");
         }
         let layer = client.eval(r#"describe("patchables::counted")"#).ok()["value"].clone();
-        assert_eq!(layer["patched_calls"], layer["failures"], "patch {round} answered: {code}");
+        assert_eq!(
+            layer["patched_calls"], layer["failures"],
+            "patch {round} answered: {code}"
+        );
         // On a loaded host an endless patch can cost enough that the agent ends it.
         match layer["failures"].as_u64() {
             Some(failed) => assert_eq!(failed, asked, "patch {round}: {code}"),
@@ -124,7 +139,13 @@ fn the_original_runs_once_for_each_call_of_a_patch_that_fails() {
         }
         client.eval("revert_all()").ok();
     }
-    assert_eq!(certificates.records().matches("\"kind\":\"lease.breaker\"").count(), ended);
+    assert_eq!(
+        certificates
+            .records()
+            .matches("\"kind\":\"lease.breaker\"")
+            .count(),
+        ended
+    );
 }
 
 /// Only the next process can report it.
@@ -136,23 +157,45 @@ fn a_process_that_died_inside_a_patched_call_is_told_of_by_the_next() {
     let harmless = reply.ok()["leases"][0]["id"].clone();
     let reply = client.eval(r#"patch("patchables::aborts_when_shown", |value| 9)"#);
     let fatal = reply.ok()["leases"][0]["id"].clone();
-    assert_eq!(http::get(service.http, "/call/counted").unwrap().body, "9 in run 0");
+    assert_eq!(
+        http::get(service.http, "/call/counted").unwrap().body,
+        "9 in run 0"
+    );
     http::get(service.http, "/call/aborts_when_shown").unwrap_err();
     drop(service);
 
     let (service, mut client) = start(&certificates);
-    assert_eq!(http::get(service.http, "/call/aborts_when_shown").unwrap().body, "1");
-    let records: Vec<Value> =
-        certificates.records().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let boots: Vec<_> = records.iter().filter(|r| r["kind"] == "boot").map(|r| &r["ended_inside"]).collect();
+    assert_eq!(
+        http::get(service.http, "/call/aborts_when_shown").unwrap().body,
+        "1"
+    );
+    let records: Vec<Value> = certificates
+        .records()
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let boots: Vec<_> = records
+        .iter()
+        .filter(|r| r["kind"] == "boot")
+        .map(|r| &r["ended_inside"])
+        .collect();
     assert_eq!(boots, [&Value::Null, &json!([fatal])]);
     let detail = |lease: &Value| {
-        let mut ends = records.iter().filter(|r| r["kind"] == "lease.restart" && r["lease"] == *lease);
+        let mut ends = records
+            .iter()
+            .filter(|r| r["kind"] == "lease.restart" && r["lease"] == *lease);
         ends.next().unwrap()["detail"].as_str().unwrap().to_owned()
     };
-    assert_eq!(detail(&fatal), "the process that held it ended inside a call of this patch");
+    assert_eq!(
+        detail(&fatal),
+        "the process that held it ended inside a call of this patch"
+    );
     assert_eq!(detail(&harmless), "the process that held it ended");
     let told = format!("the process before this one ended inside a patched call, of lease {fatal}");
     service.wait_for_log(&told);
-    assert!(client.eval("info()").ok()["value"]["notes"].to_string().contains(&told));
+    assert!(
+        client.eval("info()").ok()["value"]["notes"]
+            .to_string()
+            .contains(&told)
+    );
 }

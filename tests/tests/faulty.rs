@@ -42,7 +42,11 @@ fn written(set: &mut Set, code: &str, seen: &str) -> String {
     let after = states();
     assert!(after.contains(seen), "{code}: {after}");
     set.client.eval("revert_all()").ok();
-    assert_eq!(http::get(set.service.http, "/states").unwrap().body, before, "{code}");
+    assert_eq!(
+        http::get(set.service.http, "/states").unwrap().body,
+        before,
+        "{code}"
+    );
     said
 }
 
@@ -50,7 +54,11 @@ fn written(set: &mut Set, code: &str, seen: &str) -> String {
 fn a_leaf_that_cannot_be_shown_costs_itself() {
     let mut set = set();
     shows(&mut set, "wide.limit", &["1"]);
-    shows(&mut set, r#"get("wide")"#, &["limit: 1", "‹unreadable: an integer of more than 64 bits›"]);
+    shows(
+        &mut set,
+        r#"get("wide")"#,
+        &["limit: 1", "‹unreadable: an integer of more than 64 bits›"],
+    );
     shows(&mut set, "wide.id", &["‹unreadable"]);
     shows(&mut set, "wide.keys()", &["limit", "id"]);
     shows(&mut set, "broken.limit", &["1"]);
@@ -64,17 +72,33 @@ fn a_leaf_that_cannot_be_shown_costs_itself() {
             "‹unreadable: a key that is neither text",
         ],
     );
-    for code in ["wide.id + 1", "wide.id == wide.id", "[wide.id] == [wide.id]", "wide.limit = wide.id"] {
+    for code in [
+        "wide.id + 1",
+        "wide.id == wide.id",
+        "[wide.id] == [wide.id]",
+        "wide.limit = wide.id",
+    ] {
         fails(&mut set, code, &["wide.id", "more than 64 bits"]);
     }
     // In a text the leaf is shown as what it is, and such a text is not stored.
-    shows(&mut set, "`id ${wide.id}`", &["\"id ‹unreadable: an integer of more than 64 bits›\""]);
+    shows(
+        &mut set,
+        "`id ${wide.id}`",
+        &["\"id ‹unreadable: an integer of more than 64 bits›\""],
+    );
     for code in [
         "opt.name = `id ${wide.id}`",
         "opt.name = wide.id.to_string()",
         r#"set("opt.on", #{ a: `${wide.id}` })"#,
     ] {
-        fails(&mut set, code, &["was not changed", "the text by which what cannot be read is shown"]);
+        fails(
+            &mut set,
+            code,
+            &[
+                "was not changed",
+                "the text by which what cannot be read is shown",
+            ],
+        );
     }
     shows(&mut set, r#"describe("wide.id").kind"#, &["unreadable"]);
     shows(&mut set, "ls().len() > 10", &["true"]);
@@ -86,9 +110,21 @@ fn a_leaf_that_cannot_be_shown_costs_itself() {
 fn what_stands_beside_such_a_leaf_is_written_where_nothing_is_lost_by_it() {
     let mut set = set();
     written(&mut set, "opt.rate = 5", "rate: 5");
-    written(&mut set, "wide.limit = 2", &format!("limit: 2, id: {}", u128::MAX));
-    written(&mut set, r#"let all = get("wide"); all.limit = 3; set("wide", all)"#, "limit: 3, id: 3402");
-    fails(&mut set, "broken.limit = 2", &["broken.refuses", "cannot be read", ".field"]);
+    written(
+        &mut set,
+        "wide.limit = 2",
+        &format!("limit: 2, id: {}", u128::MAX),
+    );
+    written(
+        &mut set,
+        r#"let all = get("wide"); all.limit = 3; set("wide", all)"#,
+        "limit: 3, id: 3402",
+    );
+    fails(
+        &mut set,
+        "broken.limit = 2",
+        &["broken.refuses", "cannot be read", ".field"],
+    );
 }
 
 #[test]
@@ -99,20 +135,52 @@ fn one_entry_of_a_large_map_is_read() {
     shows(&mut set, r#"jobs["77"].weight"#, &["1"]);
     fails(&mut set, r#"get("jobs.20000")"#, &["jobs"]);
     fails(&mut set, r#"get("jobs")"#, &["`jobs`", "20000 entries", ".field"]);
-    fails(&mut set, r#"set("jobs.5.weight", 2)"#, &["`jobs`", "20000 entries", ".field"]);
+    fails(
+        &mut set,
+        r#"set("jobs.5.weight", 2)"#,
+        &["`jobs`", "20000 entries", ".field"],
+    );
 }
 
 #[test]
 fn a_closed_state_says_which_field_closes_it_and_what_to_do() {
     let mut set = set();
-    fails(&mut set, "flat.limit = 2", &["`flat.by_id`", "numbers", "flatten", ".field"]);
-    fails(&mut set, "wants.limit = 2", &["`wants.hits`", "skip_serializing", ".field"]);
-    fails(&mut set, "defaults.limit = 2", &["`defaults`", "`hits` of struct `Defaults`", ".field"]);
-    fails(&mut set, "guesses.limit = 2", &["`guesses.one`", "untagged enum", ".field"]);
-    fails(&mut set, "renamed.limit = 2", &["`renamed.read`", "another name for reading", ".field"]);
-    fails(&mut set, "dd.limit = 2", &["`dd.dd`", "`Some` of nothing", ".field"]);
+    fails(
+        &mut set,
+        "flat.limit = 2",
+        &["`flat.by_id`", "numbers", "flatten", ".field"],
+    );
+    fails(
+        &mut set,
+        "wants.limit = 2",
+        &["`wants.hits`", "skip_serializing", ".field"],
+    );
+    fails(
+        &mut set,
+        "defaults.limit = 2",
+        &["`defaults`", "`hits` of struct `Defaults`", ".field"],
+    );
+    fails(
+        &mut set,
+        "guesses.limit = 2",
+        &["`guesses.one`", "untagged enum", ".field"],
+    );
+    fails(
+        &mut set,
+        "renamed.limit = 2",
+        &["`renamed.read`", "another name for reading", ".field"],
+    );
+    fails(
+        &mut set,
+        "dd.limit = 2",
+        &["`dd.dd`", "`Some` of nothing", ".field"],
+    );
     // A check of the wrong type would never be called.
-    fails(&mut set, r#"set("checked", 2)"#, &["the service closes `checked` to writes"]);
+    fails(
+        &mut set,
+        r#"set("checked", 2)"#,
+        &["the service closes `checked` to writes"],
+    );
 }
 
 #[test]
@@ -127,13 +195,25 @@ fn a_value_that_is_spelled_otherwise_is_taken_where_it_means_the_same() {
 #[test]
 fn a_name_that_is_used_twice_costs_those_that_have_it() {
     let mut set = set();
-    fails(&mut set, "double", &["two states are named `double`", "name of its own"]);
+    fails(
+        &mut set,
+        "double",
+        &["two states are named `double`", "name of its own"],
+    );
     fails(&mut set, r#"set("double", 3)"#, &["double"]);
     fails(&mut set, r#"get("limits.rate")"#, &["overlap"]);
     shows(&mut set, r#"get("mail.sent")"#, &["7"]);
-    shows(&mut set, r#"get("mail")"#, &["sent: 7", "‹unreadable", "panicked"]);
+    shows(
+        &mut set,
+        r#"get("mail")"#,
+        &["sent: 7", "‹unreadable", "panicked"],
+    );
     shows(&mut set, r#"describe("mail.sent").writable"#, &["false"]);
-    fails(&mut set, r#"set("mail.sent", 1)"#, &["was registered for reading only", ".field"]);
+    fails(
+        &mut set,
+        r#"set("mail.sent", 1)"#,
+        &["was registered for reading only", ".field"],
+    );
 }
 
 /// The notes, in order.
@@ -164,7 +244,10 @@ fn what_is_wrong_is_told_at_start_in_the_log_and_in_info() {
         assert!(notes.replace("\\\"", "\"").contains(told), "`{told}` in {notes}");
     }
     // A route may still come; until then only `info()` mentions it.
-    assert!(notes.contains("`.never_patch`: `POST /api/login` matches no point yet"), "{notes}");
+    assert!(
+        notes.contains("`.never_patch`: `POST /api/login` matches no point yet"),
+        "{notes}"
+    );
     assert!(!log.contains("POST /api/login"), "{log}");
     assert!(
         notes.contains("nothing stands at `opt.proxy` now; it is closed whenever something does"),
@@ -177,7 +260,11 @@ fn what_is_wrong_is_told_at_start_in_the_log_and_in_info() {
 fn a_protection_with_a_typing_mistake_closes_nothing() {
     let mut set = set();
     written(&mut set, r#"opt.name = "y""#, "name: \"y\"");
-    fails(&mut set, r#"set("opt", get("opt"))"#, &["the service closes `opt.proxy` to writes"]);
+    fails(
+        &mut set,
+        r#"set("opt", get("opt"))"#,
+        &["the service closes `opt.proxy` to writes"],
+    );
 }
 
 #[test]
@@ -209,10 +296,21 @@ fn names_in_the_policy_that_match_nothing_are_told_with_the_nearest() {
 #[test]
 fn a_text_that_equals_a_secret_is_told_so() {
     let mut set = set();
-    shows(&mut set, "login.host", &["‹secret", "its text is that of the secret `login.password`"]);
-    fails(&mut set, "login.host + 1", &["its text is that of the secret `login.password`"]);
+    shows(
+        &mut set,
+        "login.host",
+        &["‹secret", "its text is that of the secret `login.password`"],
+    );
+    fails(
+        &mut set,
+        "login.host + 1",
+        &["its text is that of the secret `login.password`"],
+    );
     let shown = set.client.eval("login.password").display().to_owned();
-    assert!(shown.contains("‹secret") && !shown.contains("its text"), "{shown}");
+    assert!(
+        shown.contains("‹secret") && !shown.contains("its text"),
+        "{shown}"
+    );
 }
 
 /// The note tells no operator whether a text that came after the start equals a secret.
@@ -271,14 +369,29 @@ on = ["state:wide.idd", "point:faulty::other"]
     let notes = |operator: &str| set.attach(operator).eval("info().notes").display().to_owned();
     let all = notes("bob");
     let ours = ["`wide.id` cannot be shown", "faulty::nosuch", "`queue`"];
-    let others =
-        ["`jobs`", "opt.naem", "`double`", "`limits", "`mail.", "`checked`", "`broken.", "`login.", "opt2"];
+    let others = [
+        "`jobs`",
+        "opt.naem",
+        "`double`",
+        "`limits",
+        "`mail.",
+        "`checked`",
+        "`broken.",
+        "`login.",
+        "opt2",
+    ];
     for told in ours.iter().chain(&others) {
         assert!(all.contains(told), "{told}: {all}");
     }
-    assert!(!all.contains("rule `"), "of rules for others nothing is told: {all}");
+    assert!(
+        !all.contains("rule `"),
+        "of rules for others nothing is told: {all}"
+    );
     let few = notes("vera");
-    for told in ours.iter().chain(&["policy, rule `wide-only`, `on`: `state:wyde.**` matches no state"]) {
+    for told in ours
+        .iter()
+        .chain(&["policy, rule `wide-only`, `on`: `state:wyde.**` matches no state"])
+    {
         assert!(few.contains(told), "{told}: {few}");
     }
     for hidden in others.iter().chain(&["mistaken"]) {

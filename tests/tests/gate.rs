@@ -38,10 +38,16 @@ struct Set {
 impl Set {
     fn new(allowed: &[Action]) -> Self {
         let certificates = Certificates::new();
-        let words: Vec<_> = allowed.iter().map(|action| format!("\"{}\"", action.name())).collect();
+        let words: Vec<_> = allowed
+            .iter()
+            .map(|action| format!("\"{}\"", action.name()))
+            .collect();
         certificates.write_policy(&POLICY.replace("{}", &words.join(", ")));
         let service = Service::start(&certificates);
-        Self { certificates, service }
+        Self {
+            certificates,
+            service,
+        }
     }
 
     fn attach(&self, operator: &str) -> Client {
@@ -50,7 +56,9 @@ impl Set {
 
     /// The records of the log, as on disk.
     fn records(&self) -> String {
-        let files = std::fs::read_dir(self.certificates.audit()).unwrap().map(|entry| entry.unwrap().path());
+        let files = std::fs::read_dir(self.certificates.audit())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
         let logs = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
         logs.map(|path| std::fs::read_to_string(path).unwrap()).collect()
     }
@@ -59,9 +67,12 @@ impl Set {
 /// Everything of the service that an operator with all permissions sees.
 fn everything(client: &mut Client) -> String {
     let mut all = String::new();
-    for code in
-        ["config", "rota", r#"leases().map(|l| [l.id, l.owner, l.target])"#, "points().map(|p| p.patched)"]
-    {
+    for code in [
+        "config",
+        "rota",
+        r#"leases().map(|l| [l.id, l.owner, l.target])"#,
+        "points().map(|p| p.patched)",
+    ] {
         all += client.eval(code).display();
     }
     all
@@ -97,7 +108,9 @@ fn denied_but_for(allowed: &[Action]) {
         assert!(message.contains(function.action.name()), "{code}: {message}");
         let record = format!("\"function\":\"{}\"", function.name);
         assert!(
-            set.records().lines().any(|line| line.contains(&record) && line.contains("\"kind\":\"effect\"")),
+            set.records()
+                .lines()
+                .any(|line| line.contains(&record) && line.contains("\"kind\":\"effect\"")),
             "the denial of {code} is recorded"
         );
     }
@@ -113,7 +126,10 @@ fn denied_but_for(allowed: &[Action]) {
     }
     assert_eq!(everything(&mut lea), before);
     assert_eq!(set.service.health().body, r#"{"status":"ok"}"#);
-    assert!(!set.service.log().contains("teapot revolving"), "a denied line is not written");
+    assert!(
+        !set.service.log().contains("teapot revolving"),
+        "a denied line is not written"
+    );
 }
 
 #[test]
@@ -152,7 +168,10 @@ fn who_may_read_a_part_learns_nothing_of_the_rest() {
     alice.eval(r#"change("to try")"#).ok();
     assert_eq!(alice.eval("ls().map(|s| s.name)").display(), r#"["config"]"#);
     assert_eq!(alice.eval(r#"ls("config")"#).display(), r#"["db"]"#);
-    assert_eq!(alice.eval(r#"describe("config.db").names"#).display(), r#"["host", "port"]"#);
+    assert_eq!(
+        alice.eval(r#"describe("config.db").names"#).display(),
+        r#"["host", "port"]"#
+    );
     assert_eq!(alice.eval("config.db.host").display(), "\"localhost\"");
     for code in [
         r#"ls("config.slack")"#,
@@ -180,14 +199,22 @@ fn who_may_read_a_part_learns_nothing_of_the_rest() {
         let (kind, message) = reply.failed();
         assert_eq!(kind, "denied", "{code}: {message}");
         for name in ["token", "sign", "username", "password", "healthcheck`"] {
-            assert!(!reply.0.to_string().contains(name) || code.contains(name), "{code}: {}", reply.0);
+            assert!(
+                !reply.0.to_string().contains(name) || code.contains(name),
+                "{code}: {}",
+                reply.0
+            );
         }
     }
 }
 
 /// The number of calls of the service's own code for its states so far.
 fn counted(service: &Service) -> u64 {
-    debug_tests::http::get(service.http, "/count").unwrap().body.parse().unwrap()
+    debug_tests::http::get(service.http, "/count")
+        .unwrap()
+        .body
+        .parse()
+        .unwrap()
 }
 
 /// Policy decides on action, path and mode before the service's state is read.
@@ -199,19 +226,26 @@ fn who_is_denied_makes_nobody_ask_the_service() {
         &[Action::Attach, Action::Change, Action::List],
     ] {
         let certificates = Certificates::new();
-        let words: Vec<_> = allowed.iter().map(|action| format!("\"{}\"", action.name())).collect();
+        let words: Vec<_> = allowed
+            .iter()
+            .map(|action| format!("\"{}\"", action.name()))
+            .collect();
         certificates.write_policy(&POLICY.replace("{}", &words.join(", ")));
         let service = Service::start_program("counted", &certificates, &[("DEBUG_AGENT", "1")]);
         service.wait_for_log("the debug agent listens on");
         let mut lea = Client::attach(service.agent(), &certificates.operator("lea"));
         lea.eval(r#"change("what the others then try to change")"#).ok();
-        let id = lea.eval(r#"set("config.server.port", 9)"#).ok()["leases"][0]["id"].as_u64().unwrap();
+        let id = lea.eval(r#"set("config.server.port", 9)"#).ok()["leases"][0]["id"]
+            .as_u64()
+            .unwrap();
         lea.eval(r#"snapshot("before", ["config.db"])"#).ok();
         let mut alice = Client::attach(service.agent(), &certificates.operator("alice"));
         if allowed.contains(&Action::Change) {
             alice.eval(r#"change("to try")"#).ok();
         }
-        let examples = FUNCTIONS.iter().map(|function| function.example.replace("(1", &format!("({id}")));
+        let examples = FUNCTIONS
+            .iter()
+            .map(|function| function.example.replace("(1", &format!("({id}")));
         let others = [
             "config",
             "config.db.host",
@@ -269,15 +303,21 @@ fn the_record_of_ending_ones_own_change_says_that_policy_was_not_asked() {
     let set = Set::new(&[Action::Attach, Action::Change, Action::Write]);
     let mut alice = set.attach("alice");
     alice.eval(r#"change("a test")"#).ok();
-    let id = alice.eval(r#"set("config.db.port", 1)"#).ok()["leases"][0]["id"].as_u64().unwrap();
+    let id = alice.eval(r#"set("config.db.port", 1)"#).ok()["leases"][0]["id"]
+        .as_u64()
+        .unwrap();
     alice.eval(&format!("revert({id})")).ok();
     let records = set.records();
-    let effects = records.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let effects = records
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let gates: Vec<_> = effects.filter(|record| record["function"].is_string()).collect();
     assert!(gates.len() > 2);
     for record in gates {
         let gate = &record["gate"];
-        let asked = gate["decisions"].as_array().is_some_and(|decisions| !decisions.is_empty());
+        let asked = gate["decisions"]
+            .as_array()
+            .is_some_and(|decisions| !decisions.is_empty());
         let own = gate["own"].as_u64();
         assert_eq!(own, record["revert"].as_u64(), "{record}");
         assert!(asked != own.is_some(), "{record}");

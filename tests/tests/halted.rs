@@ -54,7 +54,12 @@ fn is_changed(set: &Set) -> bool {
 
 /// Waits until each lease has its terminal record, and checks that it has only one.
 fn ended_once(set: &Set, leases: usize) {
-    let terminal = || set.certificates.records().matches("\"kind\":\"lease.expired\"").count();
+    let terminal = || {
+        set.certificates
+            .records()
+            .matches("\"kind\":\"lease.expired\"")
+            .count()
+    };
     wait::until_true("every lease has its terminal record", || leases <= terminal());
     assert_eq!(terminal(), leases);
     wait::until_true("the status is as it was", || set.says("/status") == "running");
@@ -65,7 +70,9 @@ fn halted_until_it_is_over(thread: &str) {
     change(&mut set);
     let halted = Halted::threads(set.service.pid(), &[thread]);
     assert!(is_changed(&set), "{thread}: it is too late to see anything");
-    wait::until_true(&format!("with {thread} halted all is as it was"), || !plain(&set) && !timed(&set));
+    wait::until_true(&format!("with {thread} halted all is as it was"), || {
+        !plain(&set) && !timed(&set)
+    });
     drop(halted);
     ended_once(&set, 3);
 }
@@ -86,7 +93,10 @@ fn a_forked_child_sees_no_change_and_ends_none() {
     let mut set = set();
     change(&mut set);
     let seen = set.says("/fork");
-    assert!(seen.starts_with("doubled=8 live=1 then Some(\"stopped\")"), "{seen}");
+    assert!(
+        seen.starts_with("doubled=8 live=1 then Some(\"stopped\")"),
+        "{seen}"
+    );
     assert!(seen.ends_with("exit 0"), "{seen}");
     assert!(is_changed(&set), "the parent's changes stay");
     assert!(!set.certificates.records().contains("\"kind\":\"shutdown\""));
@@ -98,7 +108,9 @@ fn a_forked_child_sees_no_change_and_ends_none() {
 #[test]
 fn with_the_thread_of_its_state_halted_a_change_ends_when_the_lock_is_free() {
     let mut set = set();
-    set.client.eval(r#"set("mutex.most", 2, #{ ttl: "2s", persist: true })"#).ok();
+    set.client
+        .eval(r#"set("mutex.most", 2, #{ ttl: "2s", persist: true })"#)
+        .ok();
     let halted = Halted::threads(set.service.pid(), &[HELPER]);
     set.says("/hold");
     wait::until_true("the status tells that it is late", || {

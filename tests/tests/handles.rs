@@ -27,7 +27,10 @@ fn every_kind_of_handle_is_written_and_put_back() {
         "watched",
         "live",
     ];
-    let mut codes: Vec<_> = kinds.iter().map(|name| (*name, format!("{name}.most = 2"))).collect();
+    let mut codes: Vec<_> = kinds
+        .iter()
+        .map(|name| (*name, format!("{name}.most = 2")))
+        .collect();
     codes.push(("atomic", r#"set("atomic", 2)"#.to_owned()));
     codes.push(("field", "limits.mail.rate = 2".to_owned()));
     for (name, code) in &codes {
@@ -50,9 +53,15 @@ fn what_the_service_refuses_is_not_written_and_its_words_are_told() {
         message
     };
     let checked = refused("rwlock.most = 0");
-    assert!(checked.contains("`rwlock.most`: refused by the service's check: nothing at all"), "{checked}");
+    assert!(
+        checked.contains("`rwlock.most`: refused by the service's check: nothing at all"),
+        "{checked}"
+    );
     let field = refused("limits.mail.rate = 101");
-    assert!(field.contains("`limits.mail.rate`: refused by the service's check: 101 is more"), "{field}");
+    assert!(
+        field.contains("`limits.mail.rate`: refused by the service's check: 101 is more"),
+        "{field}"
+    );
     let whole = refused(r#"set("limits.mail", #{ rate: 3 })"#);
     assert!(whole.contains("consists of fields"), "{whole}");
     assert_eq!(set.says("/states"), before);
@@ -74,7 +83,10 @@ fn revert_all_ends_all_that_it_can_and_says_which_it_could_not_and_why() {
     let reply = set.client.eval("revert_all()");
     let (kind, message) = reply.failed();
     assert_eq!(kind, "state");
-    assert!(message.starts_with("2 of 4 changes could not be ended yet: "), "{message}");
+    assert!(
+        message.starts_with("2 of 4 changes could not be ended yet: "),
+        "{message}"
+    );
     for told in [
         "lease 2 at state:mutex.most (state `mutex` is busy",
         "lease 3 at state:limits.mail.rate (",
@@ -84,17 +96,30 @@ fn revert_all_ends_all_that_it_can_and_says_which_it_could_not_and_why() {
         assert!(message.contains(told), "{told}: {message}");
     }
     let error = &reply.0["error"];
-    assert_eq!(error["data"]["leases"]["reverted"], serde_json::json!([4, 1]), "{error}");
+    assert_eq!(
+        error["data"]["leases"]["reverted"],
+        serde_json::json!([4, 1]),
+        "{error}"
+    );
     let standing = error["data"]["leases"]["standing"].as_array().unwrap();
-    let ids: Vec<_> = standing.iter().map(|lease| lease["id"].as_u64().unwrap()).collect();
+    let ids: Vec<_> = standing
+        .iter()
+        .map(|lease| lease["id"].as_u64().unwrap())
+        .collect();
     assert_eq!(ids, [3, 2], "{error}");
     assert_eq!(set.says("/answer"), "42");
     assert!(set.says("/states").contains("live=1;"));
 
     // Repeated, also as a command, it lists the changes still being tried; ended ones do not reappear.
     let (_, message) = set.client.eval("revert_all()").failed();
-    assert!(message.starts_with("2 of 2 changes could not be ended yet: "), "{message}");
-    assert!(message.contains("`mutex` is busy") && message.contains("the disk is full"), "{message}");
+    assert!(
+        message.starts_with("2 of 2 changes could not be ended yet: "),
+        "{message}"
+    );
+    assert!(
+        message.contains("`mutex` is busy") && message.contains("the disk is full"),
+        "{message}"
+    );
     let certificates = &set.certificates;
     let printed = Ctl::run(
         certificates,
@@ -103,13 +128,22 @@ fn revert_all_ends_all_that_it_can_and_says_which_it_could_not_and_why() {
     );
     assert_eq!(printed.code, 1, "{}", printed.out);
     let error: serde_json::Value = serde_json::from_str(&printed.out).unwrap();
-    assert_eq!(error["error"]["leases"]["standing"].as_array().unwrap().len(), 2, "{error}");
+    assert_eq!(
+        error["error"]["leases"]["standing"].as_array().unwrap().len(),
+        2,
+        "{error}"
+    );
 
     set.says("/release");
     set.says("/heal");
-    wait::until_true("all is as it was", || set.client.eval("leases().len()").display() == "0");
+    wait::until_true("all is as it was", || {
+        set.client.eval("leases().len()").display() == "0"
+    });
     let states = set.says("/states");
-    assert!(states.contains("mutex=1;") && states.contains("field=1;"), "{states}");
+    assert!(
+        states.contains("mutex=1;") && states.contains("field=1;"),
+        "{states}"
+    );
     set.client.eval("revert_all()").ok();
     set.certificates.verified();
 }
@@ -128,16 +162,29 @@ fn a_subscriber_a_gauge_and_words_that_panic_cost_nothing_else() {
 
     let mut bob = Client::attach(set.service.agent(), &set.certificates.operator("bob"));
     bob.eval("1").ok();
-    set.client.eval(r#"patch("handles::answer", || 7, #{ guard: |s| s.gauges.mood == () })"#).ok();
+    set.client
+        .eval(r#"patch("handles::answer", || 7, #{ guard: |s| s.gauges.mood == () })"#)
+        .ok();
     set.client.eval(r#"set("atomic", 2, #{ ttl: "200ms" })"#).ok();
-    wait::until_true("the deadline ends it", || set.says("/states").contains("atomic=1;"));
-    assert_eq!(set.says("/answer"), "7", "the guard is asked, and a gauge that panics is silent");
+    wait::until_true("the deadline ends it", || {
+        set.says("/states").contains("atomic=1;")
+    });
+    assert_eq!(
+        set.says("/answer"),
+        "7",
+        "the guard is asked, and a gauge that panics is silent"
+    );
     set.client.eval("revert_all()").ok();
     assert_eq!(set.says("/answer"), "42");
 
-    wait::until_true("the status tells of it", || set.says("/status").contains("panicked inside"));
+    wait::until_true("the status tells of it", || {
+        set.says("/status").contains("panicked inside")
+    });
     let alarm = wait::until("an alarm is in the audit log", || {
-        set.certificates.records_of("alarm").into_iter().find(|alarm| alarm["panicked"] == "debug-emit")
+        set.certificates
+            .records_of("alarm")
+            .into_iter()
+            .find(|alarm| alarm["panicked"] == "debug-emit")
     });
     assert_eq!(alarm["times"], 1);
     assert!(set.client.eval("info().notes").display().contains("debug-emit"));
@@ -169,7 +216,10 @@ fn stopping_waits_for_nothing_that_hangs() {
     assert_eq!(set.says("/stop"), format!("stopped; {left}"));
     assert_eq!(set.says("/answer"), "42");
     let states = set.says("/states");
-    assert!(states.contains("live=1;") && states.contains("swap=1;"), "{states}");
+    assert!(
+        states.contains("live=1;") && states.contains("swap=1;"),
+        "{states}"
+    );
     set.says("/heal");
     set.says("/release");
     let ended = set.certificates.records_of("lease.shutdown");
@@ -188,9 +238,14 @@ fn stopping_waits_for_no_log_that_hangs() {
     assert_eq!(set.says("/stop"), "stopped");
     assert_eq!(set.says("/answer"), "42");
     let states = set.says("/states");
-    assert!(states.contains("live=1;") && states.contains("swap=1;"), "{states}");
+    assert!(
+        states.contains("live=1;") && states.contains("swap=1;"),
+        "{states}"
+    );
     drop(halted);
-    wait::until_true("the log tells of it", || set.certificates.records_of("lease.shutdown").len() == 3);
+    wait::until_true("the log tells of it", || {
+        set.certificates.records_of("lease.shutdown").len() == 3
+    });
 }
 
 /// Leases that a failed eval reverted stay reverted, and its reply says so.
@@ -200,12 +255,20 @@ fn an_eval_that_fails_after_it_reverted_says_that_this_stays() {
     set.client.eval("live.most = 2").ok();
     let reply = set.client.eval("revert(1); swap.most = 2; throw \"enough\"");
     assert!(
-        reply.help().contains("what it had changed was undone, what it reverted stays reverted"),
+        reply
+            .help()
+            .contains("what it had changed was undone, what it reverted stays reverted"),
         "{reply:?}"
     );
-    assert_eq!(reply.0["error"]["data"]["leases"]["reverted"], serde_json::json!([1]));
+    assert_eq!(
+        reply.0["error"]["data"]["leases"]["reverted"],
+        serde_json::json!([1])
+    );
     let states = set.says("/states");
-    assert!(states.contains("live=1;") && states.contains("swap=1;"), "{states}");
+    assert!(
+        states.contains("live=1;") && states.contains("swap=1;"),
+        "{states}"
+    );
 }
 
 #[test]
@@ -216,13 +279,17 @@ fn a_revert_that_waits_for_a_lock_is_told_of_and_holds_up_no_other() {
     set.says("/hold");
     set.client.eval("revert(1)").failed();
     let why = "for the lock or setter of state `mutex`";
-    wait::until_true("the status tells of the wait", || set.says("/status").contains(why));
+    wait::until_true("the status tells of the wait", || {
+        set.says("/status").contains(why)
+    });
     let notes = set.client.eval("info().notes").display().to_owned();
     assert!(notes.contains(why), "{notes}");
     set.client.eval("revert(2)").ok();
     assert!(set.says("/states").contains("live=1;"));
     set.says("/release");
-    wait::until_true("the state is as it was", || set.says("/states").contains("mutex=1;"));
+    wait::until_true("the state is as it was", || {
+        set.says("/states").contains("mutex=1;")
+    });
     wait::until_true("the status is as it was", || set.says("/status") == "running");
     assert_eq!(set.client.eval("leases().len()").display(), "0");
 }

@@ -24,7 +24,10 @@ impl Set {
     fn new() -> Self {
         let certificates = Certificates::new();
         let service = Service::start(&certificates);
-        Self { certificates, service }
+        Self {
+            certificates,
+            service,
+        }
     }
 
     /// Attaches `alice`, in colours, and waits for her prompt.
@@ -70,7 +73,10 @@ fn the_history_brings_back_lines_also_of_the_last_session() {
     terminal.wait_for(&format!("{OBSERVE} 20 + 2"));
     terminal.press(UP);
     wait::until_true("the line before it is there", || {
-        terminal.lines().last().is_some_and(|line| *line == format!("{OBSERVE} 20 + 1"))
+        terminal
+            .lines()
+            .last()
+            .is_some_and(|line| *line == format!("{OBSERVE} 20 + 1"))
     });
     shows(&terminal.submit_rest("00"), "20 + 100\n120");
     leave(&terminal);
@@ -89,13 +95,28 @@ fn a_line_that_was_not_recorded_is_not_in_the_history() {
     let set = Set::new();
     let terminal = set.attach();
     terminal.submit("20 + 1");
-    shows(&terminal.submit(&format!("let s = \"{SECRET}\"")), "it was neither run nor recorded");
-    shows(&terminal.submit(&format!(":change for {SLACK_TOKEN}")), "it was neither run nor recorded");
-    shows(&terminal.submit(&format!(":chnage {SECRET}")), "error: there is no command `:chnage`");
-    shows(&terminal.submit(&format!(" \"{SECRET}\"")), "it was neither run nor recorded");
+    shows(
+        &terminal.submit(&format!("let s = \"{SECRET}\"")),
+        "it was neither run nor recorded",
+    );
+    shows(
+        &terminal.submit(&format!(":change for {SLACK_TOKEN}")),
+        "it was neither run nor recorded",
+    );
+    shows(
+        &terminal.submit(&format!(":chnage {SECRET}")),
+        "error: there is no command `:chnage`",
+    );
+    shows(
+        &terminal.submit(&format!(" \"{SECRET}\"")),
+        "it was neither run nor recorded",
+    );
     terminal.press(UP);
     wait::until_true("the line before the refused ones is there", || {
-        terminal.lines().last().is_some_and(|line| *line == format!("{OBSERVE} 20 + 1"))
+        terminal
+            .lines()
+            .last()
+            .is_some_and(|line| *line == format!("{OBSERVE} 20 + 1"))
     });
     terminal.press_below(CTRL_C);
     // Errors of the code are recorded, and can be mended.
@@ -115,8 +136,20 @@ fn a_suggestion_looks_unlike_what_is_typed() {
     terminal.press("config");
     terminal.wait_for(&format!("{CHANGE} config.db.host"));
     let typed = CHANGE.chars().count() + 1;
-    assert_eq!(terminal.look(typed), Look { coloured: false, dim: false });
-    assert_eq!(terminal.look(typed + "config".len()), Look { coloured: false, dim: true });
+    assert_eq!(
+        terminal.look(typed),
+        Look {
+            coloured: false,
+            dim: false
+        }
+    );
+    assert_eq!(
+        terminal.look(typed + "config".len()),
+        Look {
+            coloured: false,
+            dim: true
+        }
+    );
     terminal.press_below(CTRL_C);
     leave(&terminal);
 }
@@ -130,7 +163,10 @@ fn without_colours_nothing_is_suggested() {
     let before = terminal.bytes().len();
     terminal.press("[20");
     wait::until_true("this is shown", || {
-        terminal.lines().last().is_some_and(|line| line.starts_with(&format!("{OBSERVE} [20")))
+        terminal
+            .lines()
+            .last()
+            .is_some_and(|line| line.starts_with(&format!("{OBSERVE} [20")))
     });
     shows(&terminal.submit_rest(", 2]"), "[20, 2]");
     let drawn = String::from_utf8_lossy(&terminal.bytes()[before..]).into_owned();

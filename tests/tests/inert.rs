@@ -40,7 +40,9 @@ impl Trace {
         let mut descriptors = Vec::new();
         let mut inodes = BTreeSet::new();
         for descriptor in fs::read_dir(format!("{process}/fd")).unwrap() {
-            let Ok(target) = fs::read_link(descriptor.unwrap().path()) else { continue };
+            let Ok(target) = fs::read_link(descriptor.unwrap().path()) else {
+                continue;
+            };
             let target = target.to_str().unwrap().to_owned();
             match target.strip_suffix(']').and_then(|t| t.split_once(":[")) {
                 Some(("socket", inode)) => {
@@ -52,11 +54,18 @@ impl Trace {
             }
         }
         let mut listeners = listeners(&format!("{process}/net/tcp"), &inodes);
-        assert!(listeners_of_version_6(&process, &inodes).is_empty(), "nothing of ours listens on IPv6");
+        assert!(
+            listeners_of_version_6(&process, &inodes).is_empty(),
+            "nothing of ours listens on IPv6"
+        );
         threads.sort();
         descriptors.sort();
         listeners.sort();
-        Self { threads, descriptors, listeners }
+        Self {
+            threads,
+            descriptors,
+            listeners,
+        }
     }
 }
 
@@ -64,7 +73,12 @@ impl Trace {
 fn listening(file: &str, inodes: &BTreeSet<String>) -> Vec<Vec<String>> {
     let table = fs::read_to_string(file).unwrap();
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    table.lines().skip(1).map(words).filter(|w| w[3] == "0A" && inodes.contains(&w[9])).collect()
+    table
+        .lines()
+        .skip(1)
+        .map(words)
+        .filter(|w| w[3] == "0A" && inodes.contains(&w[9]))
+        .collect()
 }
 
 /// `0100007F:1F90`: the address is a number in the machine's byte order.
@@ -78,7 +92,11 @@ fn listeners(file: &str, inodes: &BTreeSet<String>) -> Vec<Ipv4Addr> {
 
 fn listeners_of_version_6(process: &str, inodes: &BTreeSet<String>) -> Vec<Vec<String>> {
     let file = format!("{process}/net/tcp6");
-    if fs::exists(&file).unwrap() { listening(&file, inodes) } else { Vec::new() }
+    if fs::exists(&file).unwrap() {
+        listening(&file, inodes)
+    } else {
+        Vec::new()
+    }
 }
 
 /// The service built without the lines of the agent.
@@ -106,7 +124,12 @@ fn same(one: &Service, other: &Service) {
 fn without_the_flag_there_is_no_trace() {
     let certificates = Certificates::new();
     let without = without_agent(&certificates);
-    for variables in [&[][..], &[("DEBUG_AGENT", "")], &[("DEBUG_AGENT", "0")], &[("DEBUG_AGENT", "off")]] {
+    for variables in [
+        &[][..],
+        &[("DEBUG_AGENT", "")],
+        &[("DEBUG_AGENT", "0")],
+        &[("DEBUG_AGENT", "off")],
+    ] {
         let inert = Service::start_with(&certificates, variables);
         same(&without, &inert);
         assert!(!inert.log().contains("debug"), "{}", inert.log());
@@ -131,8 +154,11 @@ fn documented_threads() -> Vec<String> {
     let text = include_str!("../../ARCHITECTURE.md");
     let (_, rest) = text.split_once("Threads, all the agent's own:").unwrap();
     let (paragraph, _) = rest.split_once("\n\n").unwrap();
-    let mut names: Vec<_> =
-        paragraph.split('`').filter(|word| word.starts_with("debug-")).map(str::to_owned).collect();
+    let mut names: Vec<_> = paragraph
+        .split('`')
+        .filter(|word| word.starts_with("debug-"))
+        .map(str::to_owned)
+        .collect();
     names.sort();
     names
 }
@@ -150,13 +176,17 @@ fn with_the_flag_there_are_the_documented_threads_and_one_listener_on_loopback_m
         names.retain(|name| name.starts_with("debug-"));
         names
     };
-    wait::until_true(&format!("the threads are {documented:?}, seen {:?}", names()), || {
-        names() == documented
-    });
+    wait::until_true(
+        &format!("the threads are {documented:?}, seen {:?}", names()),
+        || names() == documented,
+    );
     let with = Trace::of(&service);
     let mut rest = with.threads.clone();
     rest.retain(|name| !name.starts_with("debug-"));
-    assert_eq!(rest, without.threads, "the agent's threads are named `debug-…`, all of them");
+    assert_eq!(
+        rest, without.threads,
+        "the agent's threads are named `debug-…`, all of them"
+    );
     assert_eq!(without.listeners, [Ipv4Addr::LOCALHOST]);
     assert_eq!(with.listeners, [Ipv4Addr::LOCALHOST; 2]);
     // The comparison above can tell the two apart.
@@ -168,10 +198,21 @@ fn with_the_flag_there_are_the_documented_threads_and_one_listener_on_loopback_m
 fn a_refused_start_is_told_and_the_service_serves() {
     let certificates = Certificates::new();
     let cases = [
-        (vec![("DEBUG_AGENT", "yes")], "`yes` is neither on nor off", "`1` or `on`"),
-        (vec![("DEBUG_AGENT", "standby")], "`standby` is not part of this version", "help:"),
         (
-            vec![("DEBUG_AGENT", "1"), ("DEBUG_AGENT_CONFIG", "/nowhere/agent.toml")],
+            vec![("DEBUG_AGENT", "yes")],
+            "`yes` is neither on nor off",
+            "`1` or `on`",
+        ),
+        (
+            vec![("DEBUG_AGENT", "standby")],
+            "`standby` is not part of this version",
+            "help:",
+        ),
+        (
+            vec![
+                ("DEBUG_AGENT", "1"),
+                ("DEBUG_AGENT_CONFIG", "/nowhere/agent.toml"),
+            ],
             "cannot read `/nowhere/agent.toml`",
             "check the path",
         ),
@@ -182,11 +223,23 @@ fn a_refused_start_is_told_and_the_service_serves() {
         assert!(line.contains(what) && line.contains(help), "{line}");
         assert_eq!(service.health().status, 200);
         let log = service.log();
-        assert_eq!(log.matches("debug-agent: the debug agent does not start").count(), 1, "{log}");
-        assert_eq!(log.matches("ERROR debug_agent: the debug agent does not start").count(), 1, "{log}");
+        assert_eq!(
+            log.matches("debug-agent: the debug agent does not start").count(),
+            1,
+            "{log}"
+        );
+        assert_eq!(
+            log.matches("ERROR debug_agent: the debug agent does not start")
+                .count(),
+            1,
+            "{log}"
+        );
         let threads = Trace::of(&service).threads;
         wait::until_true("no thread of the agent is left", || {
-            !Trace::of(&service).threads.iter().any(|name| name.starts_with("debug-"))
+            !Trace::of(&service)
+                .threads
+                .iter()
+                .any(|name| name.starts_with("debug-"))
         });
         assert!(!threads.contains(&"debug-net".to_owned()), "{threads:?}");
     }

@@ -17,7 +17,10 @@ impl Set {
     fn new() -> Self {
         let certificates = Certificates::new();
         let service = Service::start(&certificates);
-        Self { certificates, service }
+        Self {
+            certificates,
+            service,
+        }
     }
 
     fn attach(&self, operator: &str) -> Client {
@@ -71,7 +74,9 @@ const TAKEN_APART: &str = "let o = []; for c in text { o.push(c); } o";
 
 fn log_of(certificates: &Certificates) -> String {
     let files = std::fs::read_dir(certificates.audit()).unwrap();
-    files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap_or_default()).collect()
+    files
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap_or_default())
+        .collect()
 }
 
 /// Tokens that serve as keys of a lookup are names, not values.
@@ -85,17 +90,26 @@ fn a_map_whose_names_are_secrets_is_secret_as_a_whole() {
         assert!(client.eval(map).display().starts_with("‹secret "), "{map}");
         for code in [format!("{map}.keys()"), format!("for x in {map} {{ print(x); }}")] {
             let (_, message) = client.eval(&code).failed();
-            assert!(!message.contains("not-a-real") && !message.contains("not_a_real"), "{code}: {message}");
+            assert!(
+                !message.contains("not-a-real") && !message.contains("not_a_real"),
+                "{code}: {message}"
+            );
         }
         for code in [format!("ls(\"{map}\")"), format!("describe(\"{map}\")")] {
             let shown = client.eval(&code).0.to_string();
-            assert!(!shown.contains("not-a-real") && !shown.contains("not_a_real"), "{code}: {shown}");
+            assert!(
+                !shown.contains("not-a-real") && !shown.contains("not_a_real"),
+                "{code}: {shown}"
+            );
         }
     }
     assert!(!client.eval("tenants").display().contains("not"));
     assert!(client.eval("tenants.users").display().contains("bob@example.org"));
     let log = log_of(&certificates);
-    assert!(!log.contains("not_a_real_key") && !log.contains("not-a-real-secret"), "the log holds a secret");
+    assert!(
+        !log.contains("not_a_real_key") && !log.contains("not-a-real-secret"),
+        "the log holds a secret"
+    );
     let (_, message) = client.eval(r#"set("tenants.by_token.other", 1)"#).failed();
     assert!(message.contains("denied"), "{message}");
 }
@@ -128,7 +142,11 @@ fn an_error_names_nothing_that_its_reader_may_not_see() {
         assert!(message.contains("no such path `config.db.xhost`"), "{message}");
         assert!(message.contains("host") && !message.contains("port"), "{message}");
     }
-    for code in [r#"get("config.db.prot")"#, r#"get("rota.x")"#, r#"describe("config.db.prot")"#] {
+    for code in [
+        r#"get("config.db.prot")"#,
+        r#"get("rota.x")"#,
+        r#"describe("config.db.prot")"#,
+    ] {
         let reply = client.eval(code);
         let (kind, _) = reply.failed();
         assert_eq!(kind, "denied", "{code}");
@@ -167,7 +185,9 @@ fn what_an_eval_writes_into_logs_is_bounded() {
     let set = Set::new();
     let mut vera = set.attach("vera");
     let (log, service) = (log_of(&set.certificates).len(), set.service.log().len());
-    let (code, _) = vera.eval(r#"let s = ""; s.pad(65536, 'x'); loop { log_info(s); }"#).failed();
+    let (code, _) = vera
+        .eval(r#"let s = ""; s.pad(65536, 'x'); loop { log_info(s); }"#)
+        .failed();
     assert_eq!(code, "limit");
     let mib = |bytes: usize| bytes >> 20;
     assert!(mib(log_of(&set.certificates).len() - log) < 4);
@@ -180,10 +200,20 @@ fn a_revealed_secret_does_not_become_the_name_of_a_point() {
     let mut lea = set.changing("lea");
     let code = r#"let t = reveal("config.slack.token"); patch("GET /x/" + t, |req| #{}, #{ unseen: true })"#;
     let (_, message) = lea.eval(code).failed();
-    assert!(message.contains("holds a secret, which would stand in the log"), "{message}");
+    assert!(
+        message.contains("holds a secret, which would stand in the log"),
+        "{message}"
+    );
     let names = format!("let text = points().map(|p| p.name).join(\" \"); {TAKEN_APART}");
-    let shown = set.attach("vera").eval(&names).display().replace(['\'', ',', ' ', '\n'], "");
-    assert!(shown.contains("dienstplan::rota::next_on_duty") && !shown.contains("slack-token"), "{shown}");
+    let shown = set
+        .attach("vera")
+        .eval(&names)
+        .display()
+        .replace(['\'', ',', ' ', '\n'], "");
+    assert!(
+        shown.contains("dienstplan::rota::next_on_duty") && !shown.contains("slack-token"),
+        "{shown}"
+    );
     assert!(!log_of(&set.certificates).contains("real-slack-token"));
 }
 
@@ -192,8 +222,11 @@ fn a_revealed_secret_does_not_become_the_name_of_a_point() {
 fn a_rotated_secret_is_known_at_once_and_the_old_one_still() {
     let set = Set::new();
     let mut alice = set.changing("alice");
-    let payload =
-        alice.secret_payload(r#"set("config.slack.token", text)"#, "text", "not-a-real-rotated-token");
+    let payload = alice.secret_payload(
+        r#"set("config.slack.token", text)"#,
+        "text",
+        "not-a-real-rotated-token",
+    );
     alice.call("eval", payload).ok();
     let mut vera = set.attach("vera");
     for secret in ["not-a-real-rotated-token", "not-a-real-slack-token"] {

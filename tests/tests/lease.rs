@@ -12,7 +12,9 @@ use debug_tests::{Certificates, Client, Ctl, Service, wait};
 
 fn teapot(client: &mut Client, options: &str) -> u64 {
     client.eval(r#"change("a test")"#).ok();
-    let reply = client.eval(&format!("patch(\"GET /api/healthcheck\", |req| #{{ status: 418 }}, {options})"));
+    let reply = client.eval(&format!(
+        "patch(\"GET /api/healthcheck\", |req| #{{ status: 418 }}, {options})"
+    ));
     reply.ok()["leases"][0]["id"].as_u64().unwrap()
 }
 
@@ -46,7 +48,10 @@ fn extend_sets_another_deadline_and_confirms_nothing() {
     assert!(left > 1_000_000, "{row}");
     client.eval(&format!("extend({id}, \"5m\")")).ok();
     let row = client.eval("leases()").ok()["value"][0].clone();
-    assert!(row["reverts_in_ms"].as_u64().unwrap() <= 300_000, "it sets, it does not add: {row}");
+    assert!(
+        row["reverts_in_ms"].as_u64().unwrap() <= 300_000,
+        "it sets, it does not add: {row}"
+    );
     let records = certificates.records();
     assert_eq!(records.matches("\"function\":\"extend\"").count(), 2, "{records}");
 }
@@ -66,13 +71,21 @@ fn debugctl_confirms_and_extends() {
     };
     let extended = row("extend", "25m");
     assert_eq!(extended["state"], "provisional");
-    assert!(extended["reverts_in_ms"].as_u64().unwrap() > 20 * 60_000, "{extended}");
+    assert!(
+        extended["reverts_in_ms"].as_u64().unwrap() > 20 * 60_000,
+        "{extended}"
+    );
     let confirmed = row("confirm", "15m");
     assert_eq!(confirmed["state"], "confirmed");
-    assert!(confirmed["reverts_in_ms"].as_u64().unwrap() <= 15 * 60_000, "{confirmed}");
-    for (command, ttl, code, told) in
-        [("extend", "31m", 3, "30m"), ("confirm", "0s", 1, "no time"), ("confirm", "10", 1, "unit")]
-    {
+    assert!(
+        confirmed["reverts_in_ms"].as_u64().unwrap() <= 15 * 60_000,
+        "{confirmed}"
+    );
+    for (command, ttl, code, told) in [
+        ("extend", "31m", 3, "30m"),
+        ("confirm", "0s", 1, "no time"),
+        ("confirm", "10", 1, "unit"),
+    ] {
         let args = [command, &target, &id, ttl, "--reason", "INC-42 holds"];
         let ctl = Ctl::run(&certificates, "alice", &args);
         assert_eq!(ctl.code, code, "{command} {ttl}: {}", ctl.err);
@@ -85,7 +98,10 @@ fn a_lead_keeps_the_change_of_another_and_a_colleague_does_not() {
     let (certificates, service) = set();
     let mut alice = Client::attach(service.agent(), &certificates.operator("alice"));
     let id = teapot(&mut alice, r#"#{ ttl: "5m" }"#);
-    let calls = [format!("extend({id}, \"20m\")"), format!("confirm({id}, \"25m\")")];
+    let calls = [
+        format!("extend({id}, \"20m\")"),
+        format!("confirm({id}, \"25m\")"),
+    ];
     let mut bob = Client::attach(service.agent(), &certificates.operator("bob"));
     bob.eval(r#"change("a test")"#).ok();
     let mut lea = Client::attach(service.agent(), &certificates.operator("lea"));
@@ -102,7 +118,11 @@ fn a_lead_keeps_the_change_of_another_and_a_colleague_does_not() {
         lea.eval(call).ok();
     }
     let row = alice.eval("leases()").ok()["value"][0].clone();
-    assert_eq!((row["state"].as_str(), row["owner"].as_str()), (Some("confirmed"), Some("alice")), "{row}");
+    assert_eq!(
+        (row["state"].as_str(), row["owner"].as_str()),
+        (Some("confirmed"), Some("alice")),
+        "{row}"
+    );
     assert!(row["reverts_in_ms"].as_u64().unwrap() > 20 * 60_000, "{row}");
 }
 
@@ -150,7 +170,11 @@ fn a_lead_ends_the_change_of_another_and_a_viewer_does_not() {
     let id = teapot(&mut alice, "#{}");
     for other in ["vera", "bob"] {
         let mut client = Client::attach(service.agent(), &certificates.operator(other));
-        assert_eq!(client.eval(&format!("revert({id})")).failed().0, "denied", "{other}");
+        assert_eq!(
+            client.eval(&format!("revert({id})")).failed().0,
+            "denied",
+            "{other}"
+        );
         assert_eq!(service.health().status, 418);
     }
     let mut lea = Client::attach(service.agent(), &certificates.operator("lea"));
@@ -172,7 +196,11 @@ fn a_new_session_of_the_same_operator_takes_over() {
     assert_eq!(service.health().status, 418);
     let mut again = Client::attach(service.agent(), &certificates.operator("alice"));
     let row = again.eval("leases()").ok()["value"][0].clone();
-    assert_eq!((row["id"].as_u64(), row["note"].as_str()), (Some(id), Some("")), "{row}");
+    assert_eq!(
+        (row["id"].as_u64(), row["note"].as_str()),
+        (Some(id), Some("")),
+        "{row}"
+    );
 }
 
 /// The counterpart: without a new session within the 60 s the change reverts.
@@ -187,9 +215,16 @@ fn what_a_lost_session_changed_reverts_after_the_grace() {
     // Read from the log: polling the patched route would trip its breaker.
     let record = wait::within(Duration::from_secs(120), "the end is recorded", || {
         let records = certificates.records();
-        records.lines().find(|line| line.contains("\"kind\":\"lease.session-lost\"")).map(str::to_owned)
+        records
+            .lines()
+            .find(|line| line.contains("\"kind\":\"lease.session-lost\""))
+            .map(str::to_owned)
     });
-    assert!(lost.elapsed() >= Duration::from_secs(59), "after {:?}", lost.elapsed());
+    assert!(
+        lost.elapsed() >= Duration::from_secs(59),
+        "after {:?}",
+        lost.elapsed()
+    );
     assert!(record.contains(&format!("\"lease\":{id},")), "{record}");
     assert_eq!(service.health().status, 200);
     let mut again = Client::attach(service.agent(), &certificates.operator("alice"));
@@ -232,13 +267,28 @@ fn a_killed_process_leaves_leases_that_the_next_start_ends_in_the_log() {
     let service = Service::start(&certificates);
     assert_eq!(service.health().status, 200);
     let audit = certificates.audit();
-    let ctl = Ctl::run(&certificates, "alice", &["audit", "verify", audit.to_str().unwrap()]);
+    let ctl = Ctl::run(
+        &certificates,
+        "alice",
+        &["audit", "verify", audit.to_str().unwrap()],
+    );
     assert_eq!(ctl.code, 0, "{}{}", ctl.out, ctl.err);
-    let list = Ctl::run(&certificates, "alice", &["audit", "list", audit.to_str().unwrap()]);
-    assert!(list.out.lines().any(|line| line.contains("lease.restart")), "{}", list.out);
+    let list = Ctl::run(
+        &certificates,
+        "alice",
+        &["audit", "list", audit.to_str().unwrap()],
+    );
+    assert!(
+        list.out.lines().any(|line| line.contains("lease.restart")),
+        "{}",
+        list.out
+    );
     let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
     service.health();
-    assert!(teapot(&mut client, "#{}") > id, "ids rise over the life of the log");
+    assert!(
+        teapot(&mut client, "#{}") > id,
+        "ids rise over the life of the log"
+    );
 }
 
 #[test]
@@ -247,7 +297,11 @@ fn stopping_the_service_writes_shutdown_after_the_last_revert() {
     let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
     teapot(&mut client, "#{}");
     service.terminate();
-    let list = Ctl::run(&certificates, "alice", &["audit", "list", certificates.audit().to_str().unwrap()]);
+    let list = Ctl::run(
+        &certificates,
+        "alice",
+        &["audit", "list", certificates.audit().to_str().unwrap()],
+    );
     let kinds: Vec<&str> = list.out.lines().collect();
     let at = |kind: &str| {
         kinds
@@ -280,7 +334,11 @@ fn the_log_proves_what_was_put_back() {
     make(r#"config.server.loglevel = "DEBUG""#).unwrap();
     service.terminate();
     let audit = certificates.audit();
-    let ctl = Ctl::run(&certificates, "alice", &["audit", "verify", audit.to_str().unwrap()]);
+    let ctl = Ctl::run(
+        &certificates,
+        "alice",
+        &["audit", "verify", audit.to_str().unwrap()],
+    );
     assert_eq!(ctl.code, 0, "{}{}", ctl.out, ctl.err);
     let told = "\n5 leases, all ended exactly once; 4 put back what stood there before (checked by digest), 1 changed no state\n";
     assert!(ctl.out.contains(told), "{}", ctl.out);
@@ -301,23 +359,37 @@ fn a_process_with_changes_in_force_is_marked() {
     let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
     assert_eq!((mode(&active), file.exists()), (0o755, false));
     let info = client.eval("info()").ok()["value"].clone();
-    assert_eq!((&info["leases"], &info["next_revert"]), (&serde_json::json!(0), &serde_json::Value::Null));
+    assert_eq!(
+        (&info["leases"], &info["next_revert"]),
+        (&serde_json::json!(0), &serde_json::Value::Null)
+    );
 
     let id = teapot(&mut client, "#{}");
     let (first, text) = marked();
-    assert_eq!((first["in_force"].as_u64(), first["pid"].as_u64()), (Some(1), Some(service.pid().into())));
+    assert_eq!(
+        (first["in_force"].as_u64(), first["pid"].as_u64()),
+        (Some(1), Some(service.pid().into()))
+    );
     assert_eq!(mode(&file), 0o644);
     for word in ["alice", "healthcheck", "a test"] {
         assert!(!text.contains(word), "{text}");
     }
-    assert!(first["shortest_deadline"].as_str() > first["heartbeat"].as_str(), "{text}");
+    assert!(
+        first["shortest_deadline"].as_str() > first["heartbeat"].as_str(),
+        "{text}"
+    );
     let info = client.eval("info()").ok()["value"].clone();
     assert_eq!(info["leases"], 1);
     let next = info["next_revert"].as_str().unwrap();
     assert!(next.starts_with("9m5") && !next.contains("ms"), "{info}");
     let event = service.wait_for_log("debug_agent::leases");
-    assert!(event.contains("in_force=1") && event.contains("shortest_ms="), "{event}");
-    wait::until_true("its heart beats", || marked().0["heartbeat"] != first["heartbeat"]);
+    assert!(
+        event.contains("in_force=1") && event.contains("shortest_ms="),
+        "{event}"
+    );
+    wait::until_true("its heart beats", || {
+        marked().0["heartbeat"] != first["heartbeat"]
+    });
     client.eval(&format!("revert({id})")).ok();
     wait::until_true("the file is gone", || !file.exists());
     service.wait_for_log("in_force=0");

@@ -23,7 +23,11 @@ impl Set {
         let service = Service::start(&certificates);
         let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
         client.eval(r#"change("INC-42")"#).ok();
-        Self { certificates, service, client }
+        Self {
+            certificates,
+            service,
+            client,
+        }
     }
 
     /// How often the service's log contains a text, once the lines of a health check are complete.
@@ -58,24 +62,42 @@ const DEBUG: &str = "DEBUG dienstplan::http: the health check is asked for";
 fn a_raised_target_is_in_the_log_until_its_deadline_and_then_no_more() {
     let mut set = Set::new();
     assert_eq!(set.logged(DEBUG), 0);
-    let reply = set.client.eval(r#"log_level("dienstplan::http", "debug", #{ ttl: "2s" })"#);
+    let reply = set
+        .client
+        .eval(r#"log_level("dienstplan::http", "debug", #{ ttl: "2s" })"#);
     assert!(
-        reply.display().ends_with("dienstplan::http at DEBUG, reverts in 2s unless confirmed"),
+        reply
+            .display()
+            .ends_with("dienstplan::http at DEBUG, reverts in 2s unless confirmed"),
         "{}",
         reply.display()
     );
     set.service.health();
     set.service.wait_for_log(DEBUG);
-    wait::until_true("it expired", || set.client.eval("leases().len()").display() == "0");
+    wait::until_true("it expired", || {
+        set.client.eval("leases().len()").display() == "0"
+    });
     let seen = set.logged(DEBUG);
     assert_eq!(set.logged(DEBUG), seen);
     // A level that was never raised shows nothing.
     assert_eq!(set.logged("DEBUG dienstplan::rota"), 0);
     set.service.terminate();
     let audit = set.certificates.audit();
-    let list = Ctl::run(&set.certificates, "alice", &["audit", "list", audit.to_str().unwrap()]);
-    assert!(list.out.lines().any(|line| line.contains("lease.expired")), "{}", list.out);
-    let verify = Ctl::run(&set.certificates, "alice", &["audit", "verify", audit.to_str().unwrap()]);
+    let list = Ctl::run(
+        &set.certificates,
+        "alice",
+        &["audit", "list", audit.to_str().unwrap()],
+    );
+    assert!(
+        list.out.lines().any(|line| line.contains("lease.expired")),
+        "{}",
+        list.out
+    );
+    let verify = Ctl::run(
+        &set.certificates,
+        "alice",
+        &["audit", "verify", audit.to_str().unwrap()],
+    );
     assert_eq!(verify.code, 0, "{}{}", verify.out, verify.err);
 }
 
@@ -85,7 +107,10 @@ fn a_level_stands_in_the_listings_and_ends_by_hand() {
     let reply = set.client.eval(r#"log_level("dienstplan", "Debug")"#);
     let id = reply.ok()["leases"][0]["id"].as_u64().unwrap();
     assert_eq!(set.logged(DEBUG), 1);
-    assert_eq!(set.client.eval("leases()[0].target").display(), "\"target:dienstplan\"");
+    assert_eq!(
+        set.client.eval("leases()[0].target").display(),
+        "\"target:dienstplan\""
+    );
     assert_eq!(
         set.client.eval("info().levels").display(),
         format!("[\"dienstplan at DEBUG by lease {id}\"]")
@@ -114,13 +139,22 @@ fn a_second_level_of_a_target_needs_over_and_ends_into_the_first() {
     let mut set = Set::new();
     let reply = set.client.eval(r#"log_level("dienstplan::http", "debug")"#);
     let first = reply.ok()["leases"][0]["id"].as_u64().unwrap();
-    let (kind, message) = set.client.eval(r#"log_level("dienstplan::http", "off")"#).failed();
+    let (kind, message) = set
+        .client
+        .eval(r#"log_level("dienstplan::http", "off")"#)
+        .failed();
     assert_eq!(kind, "state");
     assert!(message.contains("already changed by lease"), "{message}");
-    let reply = set.client.eval(&format!(r#"log_level("dienstplan::http", "off", #{{ over: {first} }})"#));
+    let reply = set.client.eval(&format!(
+        r#"log_level("dienstplan::http", "off", #{{ over: {first} }})"#
+    ));
     let second = reply.ok()["leases"][0]["id"].as_u64().unwrap();
     let said = set.client.eval(&format!("revert({first})"));
-    assert!(said.display().contains(&format!("stays as lease {second}")), "{}", said.display());
+    assert!(
+        said.display().contains(&format!("stays as lease {second}")),
+        "{}",
+        said.display()
+    );
     set.client.eval(&format!("revert({second})")).ok();
     assert_eq!(set.logged(DEBUG), 0, "neither holds any more");
 }
@@ -128,19 +162,54 @@ fn a_second_level_of_a_target_needs_over_and_ends_into_the_first() {
 #[test]
 fn what_would_go_wrong_is_refused_with_the_reason() {
     let mut set = Set::new();
-    set.refused(r#"log_level("hyper", "trace")"#, "state", &["whole crate", "may print secrets"]);
+    set.refused(
+        r#"log_level("hyper", "trace")"#,
+        "state",
+        &["whole crate", "may print secrets"],
+    );
     set.refused(r#"log_level("hyper::", "trace")"#, "state", &["is no target"]);
-    set.refused(r#"log_level("hyper", "verbose")"#, "state", &["off, error, warn, info, debug, trace"]);
+    set.refused(
+        r#"log_level("hyper", "verbose")"#,
+        "state",
+        &["off, error, warn, info, debug, trace"],
+    );
     set.refused(r#"log_level("hyper", 3)"#, "state", &["must be a string"]);
     set.refused(r#"log_level("", "debug")"#, "state", &["is no target"]);
-    set.refused(r#"log_level("debug_agent", "off")"#, "state", &["the agent itself says"]);
-    set.refused(r#"log_level("debug_agent::script", "warn")"#, "state", &["the agent itself says"]);
-    set.refused(r#"log_level("hyper", "debug", #{ unseen: true })"#, "state", &["ttl, reason, over"]);
-    set.refused(r#"log_level("hyper", "debug", #{ ttl: "2h" })"#, "denied", &["allowed up to 30m"]);
+    set.refused(
+        r#"log_level("debug_agent", "off")"#,
+        "state",
+        &["the agent itself says"],
+    );
+    set.refused(
+        r#"log_level("debug_agent::script", "warn")"#,
+        "state",
+        &["the agent itself says"],
+    );
+    set.refused(
+        r#"log_level("hyper", "debug", #{ unseen: true })"#,
+        "state",
+        &["ttl, reason, over"],
+    );
+    set.refused(
+        r#"log_level("hyper", "debug", #{ ttl: "2h" })"#,
+        "denied",
+        &["allowed up to 30m"],
+    );
     let reply = set.client.eval(r#"log_level("dienstplan::rota", "trace")"#);
-    assert!(reply.display().ends_with("; events of other crates may print secrets"), "{}", reply.display());
+    assert!(
+        reply
+            .display()
+            .ends_with("; events of other crates may print secrets"),
+        "{}",
+        reply.display()
+    );
     let note = set.client.eval("leases()[0].note");
-    assert!(note.display().ends_with("; events of other crates may print secrets\""), "{}", note.display());
+    assert!(
+        note.display()
+            .ends_with("; events of other crates may print secrets\""),
+        "{}",
+        note.display()
+    );
 }
 
 /// A misspelt target shows nothing, which is reported with the change.
@@ -149,11 +218,16 @@ fn a_target_of_which_nothing_was_seen_is_told() {
     let mut set = Set::new();
     set.logged(ACCESS);
     let told = "no event of this target has been seen so far; if none comes, is it spelt right?";
-    for (target, expected) in [("dienstplan::http", false), ("dienstplan::htpp", true), ("dienstplam", true)]
-    {
+    for (target, expected) in [
+        ("dienstplan::http", false),
+        ("dienstplan::htpp", true),
+        ("dienstplam", true),
+    ] {
         let reply = set.client.eval(&format!("log_level(\"{target}\", \"debug\")"));
         assert_eq!(reply.display().contains(told), expected, "{}", reply.display());
-        let note = set.client.eval(&format!(r#"leases().filter(|l| l.target == "target:{target}")[0].note"#));
+        let note = set.client.eval(&format!(
+            r#"leases().filter(|l| l.target == "target:{target}")[0].note"#
+        ));
         assert_eq!(note.display().contains(told), expected, "{}", note.display());
     }
 }
@@ -174,7 +248,11 @@ fn whom_policy_does_not_let_sets_no_level() {
 #[test]
 fn an_eval_that_fails_leaves_no_level() {
     let mut set = Set::new();
-    set.refused(r#"log_level("dienstplan::http", "debug"); throw "no""#, "eval", &[]);
+    set.refused(
+        r#"log_level("dienstplan::http", "debug"); throw "no""#,
+        "eval",
+        &[],
+    );
     assert_eq!(set.logged(DEBUG), 0);
 }
 
@@ -183,12 +261,19 @@ fn an_eval_that_fails_leaves_no_level() {
 fn a_service_without_the_filter_is_told_so() {
     let certificates = Certificates::for_service("oddball");
     let mut command = Command::new(env!("CARGO_BIN_EXE_oddball"));
-    command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
+    command
+        .env_clear()
+        .env("DEBUG_AGENT", "1")
+        .env("DEBUG_AGENT_CONFIG", certificates.agent_config());
     let service = Service::spawn(command);
     let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
     client.eval(r#"change("a test")"#).ok();
     let reply = client.eval(r#"log_level("oddball", "debug")"#);
-    assert!(reply.failed().1.contains("no filter of this agent is installed"), "{}", reply.0);
+    assert!(
+        reply.failed().1.contains("no filter of this agent is installed"),
+        "{}",
+        reply.0
+    );
     assert!(reply.help().contains("agent.log_filter"), "{}", reply.help());
 }
 
@@ -197,11 +282,15 @@ fn a_service_without_the_filter_is_told_so() {
 fn events_of_the_log_crate_come_through_while_a_level_holds() {
     let mut set = debug_tests::Set::changing(env!("CARGO_BIN_EXE_logged"));
     assert_eq!(set.says("/before"), "INFO");
-    set.client.eval(r#"log_level("logged::old", "debug", #{ ttl: "3s" })"#).ok();
+    set.client
+        .eval(r#"log_level("logged::old", "debug", #{ ttl: "3s" })"#)
+        .ok();
     assert_eq!(set.says("/during"), "DEBUG");
     let line = set.service.wait_for_log("old /during");
     assert!(line.contains("DEBUG logged::old: old /during"), "{line}");
-    wait::until_true("it expired", || set.client.eval("leases().len()").display() == "0");
+    wait::until_true("it expired", || {
+        set.client.eval("leases().len()").display() == "0"
+    });
     assert_eq!(set.says("/after"), "INFO");
     set.client.eval(r#"log_level("logged::old", "debug")"#).ok();
     set.says("/again");
@@ -221,5 +310,9 @@ fn the_ceiling_of_a_logger_that_filters_nothing_stays() {
     let mut set = debug_tests::Set::with(program, None, &[("LOGGER", "own")]);
     set.client.eval(r#"log_level("logged::old", "debug")"#);
     assert_eq!(set.says("/during"), "INFO");
-    assert!(!set.service.log().contains("old /during"), "{}", set.service.log());
+    assert!(
+        !set.service.log().contains("old /during"),
+        "{}",
+        set.service.log()
+    );
 }

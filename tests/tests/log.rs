@@ -22,7 +22,13 @@ fn verify(certificates: &Certificates, folder: &Path) -> Ctl {
     Ctl::run(
         certificates,
         "alice",
-        &["audit", "verify", folder.to_str().unwrap(), "--inventory", inventory.to_str().unwrap()],
+        &[
+            "audit",
+            "verify",
+            folder.to_str().unwrap(),
+            "--inventory",
+            inventory.to_str().unwrap(),
+        ],
     )
 }
 
@@ -31,7 +37,10 @@ fn copy(certificates: &Certificates) -> std::path::PathBuf {
     wait::until_true("the hashes have caught up", || {
         let hashes =
             std::fs::metadata(certificates.audit().join("leaves")).map_or(0, |leaves| leaves.len() / 32);
-        let records = std::fs::read_to_string(records(&certificates.audit())).unwrap().lines().count();
+        let records = std::fs::read_to_string(records(&certificates.audit()))
+            .unwrap()
+            .lines()
+            .count();
         hashes == records as u64
     });
     let to = certificates.scratch().join("copy");
@@ -44,7 +53,10 @@ fn copy(certificates: &Certificates) -> std::path::PathBuf {
 }
 
 fn records(folder: &Path) -> std::path::PathBuf {
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     files.retain(|path| path.extension().is_some_and(|e| e == "jsonl"));
     files.sort();
     files.remove(0)
@@ -68,7 +80,10 @@ fn no_operator_can_spoil_the_log() {
     let (certificates, mut service) = set();
     let mut client = Client::attach(service.agent(), &certificates.operator("vera"));
     // It looks like a secret, so it is neither run nor recorded.
-    assert_eq!(client.eval(r#""xoxb-123456789012-abcdefghijkl""#).failed().0, "denied");
+    assert_eq!(
+        client.eval(r#""xoxb-123456789012-abcdefghijkl""#).failed().0,
+        "denied"
+    );
     // Too long for a record, in the longest escaping.
     let long = r#"let s = ""; s.pad(20000, '\x01'); throw s"#;
     assert_eq!(client.eval(long).failed().0, "eval");
@@ -85,7 +100,11 @@ fn no_operator_can_spoil_the_log() {
     assert_eq!(ctl.code, 0, "{}{}", ctl.out, ctl.err);
     let text = std::fs::read_to_string(records(&certificates.audit())).unwrap();
     assert!(text.contains("\"kind\":\"eval.refused\""));
-    assert_eq!(text.matches("\"code\":\"eval\"").count(), 1, "the long error has its outcome");
+    assert_eq!(
+        text.matches("\"code\":\"eval\"").count(),
+        1,
+        "the long error has its outcome"
+    );
 }
 
 /// A payload of several records is proven to the operator and verified, like a short one.
@@ -93,21 +112,37 @@ fn no_operator_can_spoil_the_log() {
 fn a_payload_in_several_records_is_proven_whole() {
     let (certificates, mut service) = set();
     let code = format!("// {}\nconfig.db.host", "é".repeat(12_000));
-    let ctl = Ctl::run(&certificates, "alice", &["eval", &service.agent().to_string(), &code]);
-    assert_eq!((ctl.code, ctl.out.as_str()), (0, "\"localhost\"\n"), "{}", ctl.err);
+    let ctl = Ctl::run(
+        &certificates,
+        "alice",
+        &["eval", &service.agent().to_string(), &code],
+    );
+    assert_eq!(
+        (ctl.code, ctl.out.as_str()),
+        (0, "\"localhost\"\n"),
+        "{}",
+        ctl.err
+    );
     service.terminate();
     let text = std::fs::read_to_string(records(&certificates.audit())).unwrap();
     assert_eq!(text.matches("\"kind\":\"eval.part\"").count(), 3);
     let ctl = verify(&certificates, &certificates.audit());
     assert_eq!(ctl.code, 0, "{}{}", ctl.out, ctl.err);
-    assert!(ctl.out.contains("the operators' certificates were issued by the CA `"), "{}", ctl.out);
+    assert!(
+        ctl.out
+            .contains("the operators' certificates were issued by the CA `"),
+        "{}",
+        ctl.out
+    );
 }
 
 /// Records appended after the checkpoint are shown as unproven.
 #[test]
 fn records_behind_the_checkpoint_are_marked_and_not_counted() {
     let (certificates, mut service) = set();
-    Client::attach(service.agent(), &certificates.operator("alice")).eval("1").ok();
+    Client::attach(service.agent(), &certificates.operator("alice"))
+        .eval("1")
+        .ok();
     service.terminate();
     let folder = certificates.audit();
     let before = verify(&certificates, &folder);
@@ -121,11 +156,21 @@ fn records_behind_the_checkpoint_are_marked_and_not_counted() {
     assert_eq!((before.code, after.code), (0, 0));
     assert_eq!(before.out.lines().next(), after.out.lines().next());
     let inventory = certificates.folder().join("inventory.json");
-    let list = ["audit", "list", folder.to_str().unwrap(), "--inventory", inventory.to_str().unwrap()];
+    let list = [
+        "audit",
+        "list",
+        folder.to_str().unwrap(),
+        "--inventory",
+        inventory.to_str().unwrap(),
+    ];
     let ctl = Ctl::run(&certificates, "alice", &list);
     let row = ctl.out.lines().find(|line| line.contains("forged")).unwrap();
     assert!(row.contains("unproven"), "{row}");
-    assert!(ctl.err.contains("1 of those shown follow the checkpoint"), "{}", ctl.err);
+    assert!(
+        ctl.err.contains("1 of those shown follow the checkpoint"),
+        "{}",
+        ctl.err
+    );
 }
 
 /// Reading a log through the agent is planned: until then the error says so, instead of reporting a missing folder.
@@ -133,22 +178,35 @@ fn records_behind_the_checkpoint_are_marked_and_not_counted() {
 fn a_log_is_not_read_through_the_agent_and_that_is_said() {
     let (certificates, service) = set();
     let target = service.agent().to_string();
-    for command in [&["list", &target][..], &["show", &target, "3"], &["verify", &target]] {
+    for command in [
+        &["list", &target][..],
+        &["show", &target, "3"],
+        &["verify", &target],
+    ] {
         let ctl = Ctl::run(&certificates, "alice", &[&["audit"], command].concat());
         assert_eq!((ctl.code, ctl.out.as_str()), (2, ""), "{}", ctl.err);
         let told = format!("reading the log of the agent at `{target}` is not part of this version");
-        assert!(ctl.err.contains(&told) && ctl.err.contains("give the log's folder"), "{}", ctl.err);
+        assert!(
+            ctl.err.contains(&told) && ctl.err.contains("give the log's folder"),
+            "{}",
+            ctl.err
+        );
     }
-    for args in
-        [&["audit", "tail", &target][..], &["watch", &target, "x"], &["eval", &target, "1", "--request"]]
-    {
+    for args in [
+        &["audit", "tail", &target][..],
+        &["watch", &target, "x"],
+        &["eval", &target, "1", "--request"],
+    ] {
         let ctl = Ctl::run(&certificates, "alice", args);
         assert_eq!((ctl.code, ctl.out.as_str()), (2, ""), "{}", ctl.err);
         assert!(ctl.err.contains("is not part of this version"), "{}", ctl.err);
     }
     let gone = certificates.scratch().join("gone");
     let ctl = Ctl::run(&certificates, "alice", &["audit", "list", gone.to_str().unwrap()]);
-    assert!(!ctl.err.contains("not part of this version"), "a folder that is not there is another thing");
+    assert!(
+        !ctl.err.contains("not part of this version"),
+        "a folder that is not there is another thing"
+    );
 }
 
 /// A process that writes the log could write an inventory in its folder as well.
@@ -157,8 +215,16 @@ fn an_inventory_in_the_logs_own_folder_vouches_for_nothing() {
     let (certificates, mut service) = set();
     service.terminate();
     let copy = copy(&certificates);
-    std::fs::copy(certificates.folder().join("inventory.json"), copy.join("inventory.json")).unwrap();
-    let ctl = Ctl::run(&certificates, "alice", &["audit", "verify", copy.to_str().unwrap()]);
+    std::fs::copy(
+        certificates.folder().join("inventory.json"),
+        copy.join("inventory.json"),
+    )
+    .unwrap();
+    let ctl = Ctl::run(
+        &certificates,
+        "alice",
+        &["audit", "verify", copy.to_str().unwrap()],
+    );
     assert_eq!(ctl.code, 6, "{}{}", ctl.out, ctl.err);
 }
 
@@ -166,11 +232,22 @@ fn an_inventory_in_the_logs_own_folder_vouches_for_nothing() {
 #[test]
 fn without_an_anchor_nobody_vouches() {
     let (certificates, service) = set();
-    Client::attach(service.agent(), &certificates.operator("alice")).eval("1").ok();
+    Client::attach(service.agent(), &certificates.operator("alice"))
+        .eval("1")
+        .ok();
     let copy = copy(&certificates);
-    let ctl = Ctl::run(&certificates, "alice", &["audit", "verify", copy.to_str().unwrap()]);
+    let ctl = Ctl::run(
+        &certificates,
+        "alice",
+        &["audit", "verify", copy.to_str().unwrap()],
+    );
     assert_eq!(ctl.code, 6, "{}{}", ctl.out, ctl.err);
-    assert!(format!("{}{}", ctl.out, ctl.err).contains("nobody vouches for it"), "{}{}", ctl.out, ctl.err);
+    assert!(
+        format!("{}{}", ctl.out, ctl.err).contains("nobody vouches for it"),
+        "{}{}",
+        ctl.out,
+        ctl.err
+    );
     let other = Certificates::new();
     let ctl = verify(&other, &copy);
     assert_eq!(ctl.code, 6, "{}{}", ctl.out, ctl.err);
@@ -181,27 +258,37 @@ fn without_an_anchor_nobody_vouches() {
 fn a_changed_byte_is_found_with_its_record() {
     let (certificates, service) = set();
     let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
-    let eval = client.eval("config.db.host").ok()["audit"]["eval"].as_u64().unwrap();
+    let eval = client.eval("config.db.host").ok()["audit"]["eval"]
+        .as_u64()
+        .unwrap();
     let copy = copy(&certificates);
     let file = records(&copy);
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replacen("config.db.host", "config.db.hos_", 1)).unwrap();
     let ctl = verify(&certificates, &copy);
     assert_eq!(ctl.code, 6, "{}{}", ctl.out, ctl.err);
-    assert!(format!("{}{}", ctl.out, ctl.err).contains(&format!("record {eval}")), "{}{}", ctl.out, ctl.err);
+    assert!(
+        format!("{}{}", ctl.out, ctl.err).contains(&format!("record {eval}")),
+        "{}{}",
+        ctl.out,
+        ctl.err
+    );
 }
 
 /// T51.
 #[test]
 fn a_missing_last_record_is_found() {
     let (certificates, service) = set();
-    Client::attach(service.agent(), &certificates.operator("alice")).eval("1").ok();
+    Client::attach(service.agent(), &certificates.operator("alice"))
+        .eval("1")
+        .ok();
     let copy = copy(&certificates);
     let file = records(&copy);
     let text = std::fs::read_to_string(&file).unwrap();
     let cut = text.trim_end().rfind('\n').unwrap() + 1;
-    let cut =
-        text[..cut - 1].rfind("\"kind\":\"eval\"").map_or(cut, |at| text[..at].rfind('\n').unwrap() + 1);
+    let cut = text[..cut - 1]
+        .rfind("\"kind\":\"eval\"")
+        .map_or(cut, |at| text[..at].rfind('\n').unwrap() + 1);
     std::fs::write(&file, &text[..cut]).unwrap();
     assert_eq!(verify(&certificates, &copy).code, 6);
 }
@@ -211,7 +298,9 @@ fn a_missing_last_record_is_found() {
 fn an_edited_log_is_refused_at_the_start_with_the_place() {
     let (certificates, mut service) = set();
     let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
-    let eval = client.eval("config.db.host").ok()["audit"]["eval"].as_u64().unwrap();
+    let eval = client.eval("config.db.host").ok()["audit"]["eval"]
+        .as_u64()
+        .unwrap();
     service.terminate();
     let file = records(&certificates.audit());
     let text = std::fs::read_to_string(&file).unwrap();
@@ -219,7 +308,10 @@ fn an_edited_log_is_refused_at_the_start_with_the_place() {
     let service = Service::start_with(&certificates, &[("DEBUG_AGENT", "1")]);
     let line = service.wait_for_log("debug-agent:");
     let name = file.file_name().unwrap().to_str().unwrap();
-    assert!(line.contains(&format!("record {eval} ")) && line.contains(name), "{line}");
+    assert!(
+        line.contains(&format!("record {eval} ")) && line.contains(name),
+        "{line}"
+    );
     assert_eq!(service.health().status, 200);
     let after = std::fs::read_to_string(&file).unwrap();
     assert!(after.contains("config.db.hos_"), "nothing was changed on disk");
@@ -229,7 +321,9 @@ fn an_edited_log_is_refused_at_the_start_with_the_place() {
 #[test]
 fn a_log_that_cannot_be_read_is_refused_with_the_place() {
     let (certificates, mut service) = set();
-    Client::attach(service.agent(), &certificates.operator("alice")).eval("1").ok();
+    Client::attach(service.agent(), &certificates.operator("alice"))
+        .eval("1")
+        .ok();
     service.terminate();
     let file = records(&certificates.audit());
     std::fs::rename(&file, certificates.scratch().join("aside")).unwrap();
@@ -238,23 +332,39 @@ fn a_log_that_cannot_be_read_is_refused_with_the_place() {
     let line = service.wait_for_log("debug-agent:");
     assert!(line.contains(file.to_str().unwrap()), "{line}");
     assert_eq!(service.health().status, 200);
-    assert!(!service.log().contains("the debug agent listens"), "{}", service.log());
+    assert!(
+        !service.log().contains("the debug agent listens"),
+        "{}",
+        service.log()
+    );
 }
 
 /// T65: a line that was being written when the power failed.
 #[test]
 fn a_torn_last_line_is_moved_aside_and_told() {
     let (certificates, mut service) = set();
-    Client::attach(service.agent(), &certificates.operator("alice")).eval("1").ok();
+    Client::attach(service.agent(), &certificates.operator("alice"))
+        .eval("1")
+        .ok();
     service.kill();
     let file = records(&certificates.audit());
     let mut text = std::fs::read_to_string(&file).unwrap();
     text.push_str("{\"v\":1,\"seq\":99,\"kind\":\"ev");
     std::fs::write(&file, text).unwrap();
     let service = Service::start(&certificates);
-    Client::attach(service.agent(), &certificates.operator("alice")).eval("1").ok();
-    let list = Ctl::run(&certificates, "alice", &["audit", "list", certificates.audit().to_str().unwrap()]);
-    assert!(list.out.lines().any(|line| line.contains("recovered")), "{}", list.out);
+    Client::attach(service.agent(), &certificates.operator("alice"))
+        .eval("1")
+        .ok();
+    let list = Ctl::run(
+        &certificates,
+        "alice",
+        &["audit", "list", certificates.audit().to_str().unwrap()],
+    );
+    assert!(
+        list.out.lines().any(|line| line.contains("recovered")),
+        "{}",
+        list.out
+    );
     assert_eq!(verify(&certificates, &certificates.audit()).code, 0);
 }
 
@@ -262,7 +372,9 @@ fn a_torn_last_line_is_moved_aside_and_told() {
 #[test]
 fn a_log_without_its_checkpoint_is_refused() {
     let (certificates, mut service) = set();
-    Client::attach(service.agent(), &certificates.operator("alice")).eval("1").ok();
+    Client::attach(service.agent(), &certificates.operator("alice"))
+        .eval("1")
+        .ok();
     service.terminate();
     std::fs::remove_file(certificates.audit().join("checkpoint")).unwrap();
     let service = Service::start_with(&certificates, &[("DEBUG_AGENT", "1")]);
@@ -280,7 +392,12 @@ fn a_second_process_waits_for_the_folder_and_takes_over() {
     assert_eq!(second.health().status, 200);
     first.terminate();
     second.wait_for_log("the debug agent listens on");
-    assert_eq!(Client::attach(second.agent(), &certificates.operator("alice")).eval("1").display(), "1");
+    assert_eq!(
+        Client::attach(second.agent(), &certificates.operator("alice"))
+            .eval("1")
+            .display(),
+        "1"
+    );
     assert_eq!(verify(&certificates, &certificates.audit()).code, 0);
 }
 
@@ -290,15 +407,29 @@ fn a_second_process_with_the_same_configuration_waits_and_takes_over() {
     let (certificates, mut first) = set();
     let address = first.agent();
     let config = std::fs::read_to_string(certificates.agent_config()).unwrap();
-    std::fs::write(certificates.agent_config(), config.replace("127.0.0.1:0", &address.to_string())).unwrap();
+    std::fs::write(
+        certificates.agent_config(),
+        config.replace("127.0.0.1:0", &address.to_string()),
+    )
+    .unwrap();
     let second = Service::start_with(&certificates, &[("DEBUG_AGENT", "1")]);
     second.wait_for_log("waiting: another process holds the audit folder");
     assert_eq!(second.health().status, 200);
-    assert_eq!(Client::attach(address, &certificates.operator("alice")).eval("1").display(), "1");
+    assert_eq!(
+        Client::attach(address, &certificates.operator("alice"))
+            .eval("1")
+            .display(),
+        "1"
+    );
     assert!(first.terminate().success());
     second.wait_for_log("the debug agent listens on");
     assert_eq!(second.agent(), address);
-    assert_eq!(Client::attach(address, &certificates.operator("alice")).eval("2").display(), "2");
+    assert_eq!(
+        Client::attach(address, &certificates.operator("alice"))
+            .eval("2")
+            .display(),
+        "2"
+    );
     assert_eq!(verify(&certificates, &certificates.audit()).code, 0);
 }
 
@@ -308,7 +439,11 @@ fn a_second_process_waits_for_the_port() {
     let (certificates, first) = set();
     let other = Certificates::new();
     let config = std::fs::read_to_string(other.agent_config()).unwrap();
-    std::fs::write(other.agent_config(), config.replace("127.0.0.1:0", &first.agent().to_string())).unwrap();
+    std::fs::write(
+        other.agent_config(),
+        config.replace("127.0.0.1:0", &first.agent().to_string()),
+    )
+    .unwrap();
     let second = Service::start_with(&other, &[("DEBUG_AGENT", "1")]);
     second.wait_for_log("waiting: another process listens on");
     drop(first);
@@ -321,17 +456,29 @@ fn on_a_small_disk(certificates: &Certificates) -> Service {
     let script = "mount -t tmpfs -o size=3m,mode=0700 none \"$0\" && exec \"$1\"";
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
-    command.arg(certificates.audit()).arg(process::programs().join("dienstplan"));
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
-    command.env("SERVER__PORT", "0").env("SERVER__LOGLEVEL", "info").env("NO_COLOR", "1");
+    command
+        .arg(certificates.audit())
+        .arg(process::programs().join("dienstplan"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .env("DEBUG_AGENT", "1")
+        .env("DEBUG_AGENT_CONFIG", certificates.agent_config());
+    command
+        .env("SERVER__PORT", "0")
+        .env("SERVER__LOGLEVEL", "info")
+        .env("NO_COLOR", "1");
     Service::spawn(command)
 }
 
 /// The audit folder as the service sees it.
 fn inside(service: &Service, certificates: &Certificates) -> std::path::PathBuf {
     let audit = certificates.audit();
-    Path::new("/proc").join(service.pid().to_string()).join("root").join(audit.strip_prefix("/").unwrap())
+    Path::new("/proc")
+        .join(service.pid().to_string())
+        .join("root")
+        .join(audit.strip_prefix("/").unwrap())
 }
 
 /// Runs a command in the service's namespaces.
@@ -361,24 +508,49 @@ fn on_a_full_disk_nothing_runs_but_a_revert_works() {
     fill(&filler);
     wait::until_true("evals are refused", || {
         let reply = client.eval("config.db.host");
-        reply.0.get("error").is_some_and(|error| error["data"]["code"] == "audit")
+        reply
+            .0
+            .get("error")
+            .is_some_and(|error| error["data"]["code"] == "audit")
     });
     assert_eq!(client.eval("config.db.port = 1").failed().0, "audit");
     let reply = client.eval(&format!("revert({id})"));
     let warnings = reply.ok()["warnings"].to_string();
-    assert!(warnings.contains("not yet on disk: the audit log cannot be written"), "{}", reply.0);
-    assert!(reply.ok()["audit"].is_null(), "what is not on disk has no place in the log: {}", reply.0);
+    assert!(
+        warnings.contains("not yet on disk: the audit log cannot be written"),
+        "{}",
+        reply.0
+    );
+    assert!(
+        reply.ok()["audit"].is_null(),
+        "what is not on disk has no place in the log: {}",
+        reply.0
+    );
     assert_eq!(service.health().status, 200);
     client.eval("leases()").ok();
     client.eval("info()").ok();
 
     std::fs::remove_file(&filler).unwrap();
-    wait::until_true("evals run again", || client.eval("config.db.host").0.get("result").is_some());
+    wait::until_true("evals run again", || {
+        client.eval("config.db.host").0.get("result").is_some()
+    });
     let folder = inside(&service, &certificates);
     let ctl = verify(&certificates, &folder);
     assert_eq!(ctl.code, 0, "{}{}", ctl.out, ctl.err);
-    let list = Ctl::run(&certificates, "alice", &["audit", "list", folder.to_str().unwrap()]);
-    assert_eq!(list.out.lines().filter(|line| line.contains("lease.reverted")).count(), 1, "{}", list.out);
+    let list = Ctl::run(
+        &certificates,
+        "alice",
+        &["audit", "list", folder.to_str().unwrap()],
+    );
+    assert_eq!(
+        list.out
+            .lines()
+            .filter(|line| line.contains("lease.reverted"))
+            .count(),
+        1,
+        "{}",
+        list.out
+    );
 }
 
 fn fill(file: &Path) {
@@ -400,16 +572,36 @@ fn on_a_read_only_disk_nothing_runs_but_a_revert_works() {
     let id = made.ok()["leases"][0]["id"].as_u64().unwrap();
     let audit = certificates.audit();
     // A file open for writing blocks a remount; a forced mount acts like a failing disk.
-    enter(&service, &["mount", "-t", "tmpfs", "-o", "ro", "none", audit.to_str().unwrap()]);
+    enter(
+        &service,
+        &[
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            "ro",
+            "none",
+            audit.to_str().unwrap(),
+        ],
+    );
     wait::until_true("evals are refused", || {
         let reply = client.eval("config.db.host");
-        reply.0.get("error").is_some_and(|error| error["data"]["code"] == "audit")
+        reply
+            .0
+            .get("error")
+            .is_some_and(|error| error["data"]["code"] == "audit")
     });
     let reply = client.eval(&format!("revert({id})"));
-    assert!(reply.ok()["warnings"].to_string().contains("not yet on disk"), "{}", reply.0);
+    assert!(
+        reply.ok()["warnings"].to_string().contains("not yet on disk"),
+        "{}",
+        reply.0
+    );
     assert_eq!(service.health().status, 200);
     enter(&service, &["umount", audit.to_str().unwrap()]);
-    wait::until_true("evals run again", || client.eval("config.db.host").0.get("result").is_some());
+    wait::until_true("evals run again", || {
+        client.eval("config.db.host").0.get("result").is_some()
+    });
     assert_eq!(verify(&certificates, &inside(&service, &certificates)).code, 0);
 }
 

@@ -22,7 +22,9 @@ fn state(set: &Set, path: &str) -> Value {
 fn weights(set: &Set, path: &str) -> String {
     let state = state(set, path);
     let weights = state["pool"]["backends"].as_array().unwrap().iter();
-    weights.map(|b| format!("{}{} ", b["name"].as_str().unwrap(), b["weight"])).collect()
+    weights
+        .map(|b| format!("{}{} ", b["name"].as_str().unwrap(), b["weight"]))
+        .collect()
 }
 
 /// The lease that a change made.
@@ -42,7 +44,9 @@ fn a_change_inside_a_list_is_undone_at_its_deadline_at_the_element_that_was_chan
     made(&mut set, r#"set("pool.backends.1.weight", 0, #{ ttl: "1s" })"#);
     assert_eq!(weights(&set, "/state"), "a1 b0 c0 ");
     assert_eq!(weights(&set, "/pop"), "b0 c0 ");
-    wait::until_true("the lease ends", || set.certificates.records_of("lease.expired").len() == 1);
+    wait::until_true("the lease ends", || {
+        set.certificates.records_of("lease.expired").len() == 1
+    });
     assert_eq!(weights(&set, "/state"), "b1 c0 ");
     let ended = set.certificates.records_of("lease.expired").remove(0);
     assert_eq!(
@@ -54,8 +58,16 @@ fn a_change_inside_a_list_is_undone_at_its_deadline_at_the_element_that_was_chan
     assert_eq!(ended["restored"], made["before"]);
     let folder = set.certificates.audit().display().to_string();
     let verified = Ctl::run(&set.certificates, "alice", &["audit", "verify", &folder]);
-    assert!(verified.out.contains("1 put it back at an element that had moved"), "{verified:?}");
-    assert!(verified.out.contains("0 put back what stood there before"), "{verified:?}");
+    assert!(
+        verified
+            .out
+            .contains("1 put it back at an element that had moved"),
+        "{verified:?}"
+    );
+    assert!(
+        verified.out.contains("0 put back what stood there before"),
+        "{verified:?}"
+    );
 }
 
 /// A changed element stays changed wherever the service moves it, and the element now in its old place does not count as changed.
@@ -73,11 +85,16 @@ fn a_change_on_top_of_another_is_told_so_where_that_one_is_now() {
     assert!(plan.contains(&told), "{plan}");
     assert!(help.contains("over"), "{help}");
     // The element now at the old position was not changed.
-    let (_, message) =
-        set.client.eval(&format!("set(\"pool.backends.1.weight\", 5, #{{ over: {id} }})")).failed();
+    let (_, message) = set
+        .client
+        .eval(&format!("set(\"pool.backends.1.weight\", 5, #{{ over: {id} }})"))
+        .failed();
     assert!(message.contains("names no change in force"), "{message}");
     made(&mut set, "pool.backends[1].weight = 6");
-    made(&mut set, &format!("set(\"pool.backends.0.weight\", 5, #{{ over: {id} }})"));
+    made(
+        &mut set,
+        &format!("set(\"pool.backends.0.weight\", 5, #{{ over: {id} }})"),
+    );
     assert_eq!(weights(&set, "/state"), "b5 c6 ");
     set.client.eval("revert_all()").ok();
     assert_eq!(weights(&set, "/state"), "b1 c0 ");
@@ -157,7 +174,10 @@ fn what_is_empty_is_filled_and_empty_again() {
         assert_eq!(state(&set, "/state"), before, "{code}");
     }
     // And the other way round.
-    for (code, at) in [("opt.on.alpha = ()", "/opt/on/alpha"), ("opt.hosts = []", "/opt/hosts")] {
+    for (code, at) in [
+        ("opt.on.alpha = ()", "/opt/on/alpha"),
+        ("opt.hosts = []", "/opt/hosts"),
+    ] {
         let id = made(&mut set, code);
         assert_eq!(state(&set, "/state").pointer(at), None, "{code}");
         set.client.eval(&format!("revert({id})")).ok();
@@ -186,18 +206,27 @@ fn what_has_no_positions_is_written_whole_and_undone_by_what_is_in_it() {
 fn a_new_entry_of_a_map_is_told_with_the_nearest_name() {
     let mut set = set();
     let said = shown(&mut set, "set(\"opt.on.alpah\", false)");
-    assert!(said.contains("; nothing stood there before; did you mean `alpha`?"), "{said}");
+    assert!(
+        said.contains("; nothing stood there before; did you mean `alpha`?"),
+        "{said}"
+    );
     // An assignment has no value in which it could be told.
     let mut warnings = |code: &str| set.client.eval(code).ok()["warnings"].to_string();
     let guessed = warnings("opt.on.alhpa = false");
-    assert!(guessed.contains("nothing stood there before; did you mean `alpha`?"), "{guessed}");
+    assert!(
+        guessed.contains("nothing stood there before; did you mean `alpha`?"),
+        "{guessed}"
+    );
     for new in ["opt.on.zeta = false", "opt.proxy = \"p:1\""] {
         let told = warnings(new);
         assert!(told.contains("nothing stood there before\""), "{told}");
     }
     assert_eq!(warnings("opt.rate = 2"), "null");
     let verdict = shown(&mut set, "plan(|| opt.on.bta = true)[0].verdict");
-    assert!(verdict.contains("allowed by") && verdict.contains("nothing stood there before"), "{verdict}");
+    assert!(
+        verdict.contains("allowed by") && verdict.contains("nothing stood there before"),
+        "{verdict}"
+    );
 }
 
 #[test]
@@ -211,7 +240,10 @@ fn only_a_place_that_is_known_and_empty_is_said_to_be_filled() {
     assert_eq!(help("if opt.on.alpah { 1 }"), "did you mean `opt.on.alpha`?");
     assert!(help("opt.proxy").contains("`opt.proxy = value` fills it"));
     let named = help("pool.ring[0].weight");
-    assert!(named.contains("names and no positions, as in `pool.ring.a`"), "{named}");
+    assert!(
+        named.contains("names and no positions, as in `pool.ring.a`"),
+        "{named}"
+    );
     assert!(!named.contains("= value"), "{named}");
 }
 

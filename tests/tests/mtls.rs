@@ -37,10 +37,15 @@ fn operator(change: impl FnOnce(&mut CertificateParams)) -> (CertificateParams, 
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "mallory");
     params.distinguished_name.push(DnType::OrganizationName, "oncall");
-    params.subject_alt_names =
-        vec![SanType::URI("spiffe://dienstplan.internal/operator/mallory".try_into().unwrap())];
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.subject_alt_names = vec![SanType::URI(
+        "spiffe://dienstplan.internal/operator/mallory"
+            .try_into()
+            .unwrap(),
+    )];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.is_ca = IsCa::ExplicitNoCa;
     params.serial_number = Some(rcgen::SerialNumber::from(vec![0x12, 0x34, 0x56]));
@@ -73,7 +78,10 @@ fn check_refused(certificates: &Certificates, service: &Service, identity: Optio
     let error = Client::connect(service.agent(), identity).expect_err("the agent let it in");
     // A TLS alert or an end, and not one byte of ours before the certificate is verified.
     let text = error.to_string();
-    assert!(text.contains("fatal alert") || error.kind() == std::io::ErrorKind::UnexpectedEof, "{text}");
+    assert!(
+        text.contains("fatal alert") || error.kind() == std::io::ErrorKind::UnexpectedEof,
+        "{text}"
+    );
     let record = refusal(certificates, why);
     assert!(record.contains("\"peer\":\"127.0.0.1:"), "{record}");
     assert_eq!(service.health().status, 200);
@@ -82,10 +90,16 @@ fn check_refused(certificates: &Certificates, service: &Service, identity: Optio
 /// Waits for a record of a refused handshake with that reason.
 #[track_caller]
 fn refusal(certificates: &Certificates, why: &str) -> String {
-    wait::until(&format!("a record says `{why}`:\n{}", certificates.records()), || {
-        let records = certificates.records();
-        records.lines().find(|line| line.contains("session.refused") && line.contains(why)).map(str::to_owned)
-    })
+    wait::until(
+        &format!("a record says `{why}`:\n{}", certificates.records()),
+        || {
+            let records = certificates.records();
+            records
+                .lines()
+                .find(|line| line.contains("session.refused") && line.contains(why))
+                .map(str::to_owned)
+        },
+    )
 }
 
 #[test]
@@ -118,7 +132,10 @@ fn a_certificate_of_another_ca_is_refused() {
     let service = Service::start(&certificates);
     // A CA with another name, and a CA with the name of ours and another key.
     let others = [Certificates::for_service("pager"), Certificates::new()];
-    for (other, why) in others.iter().zip(["\"code\":\"unknown-issuer\"", "refused: BadSignature"]) {
+    for (other, why) in others
+        .iter()
+        .zip(["\"code\":\"unknown-issuer\"", "refused: BadSignature"])
+    {
         let stranger = Identity::read(&other.operator("alice"));
         check_refused(&certificates, &service, Some(stranger), why);
     }
@@ -126,7 +143,10 @@ fn a_certificate_of_another_ca_is_refused() {
 
 #[test]
 fn an_expired_certificate_is_refused() {
-    refused(|p| (p.not_before, p.not_after) = (time_from_now(-3), time_from_now(-1)), "expired");
+    refused(
+        |p| (p.not_before, p.not_after) = (time_from_now(-3), time_from_now(-1)),
+        "expired",
+    );
 }
 
 #[test]
@@ -137,7 +157,10 @@ fn a_certificate_that_lives_longer_than_a_day_is_refused() {
 /// T14.
 #[test]
 fn a_certificate_without_extended_key_usage_is_refused() {
-    refused(|p| p.extended_key_usages.clear(), "the certificate has no extended key usage");
+    refused(
+        |p| p.extended_key_usages.clear(),
+        "the certificate has no extended key usage",
+    );
 }
 
 /// T14.
@@ -153,13 +176,19 @@ fn a_certificate_for_clients_only_is_refused() {
 #[test]
 fn two_uri_names_are_refused() {
     let second = || SanType::URI("spiffe://dienstplan.internal/operator/root".try_into().unwrap());
-    refused(|p| p.subject_alt_names.push(second()), "the certificate has 2 subject alternative names");
+    refused(
+        |p| p.subject_alt_names.push(second()),
+        "the certificate has 2 subject alternative names",
+    );
 }
 
 /// T13.
 #[test]
 fn a_ca_certificate_is_refused() {
-    refused(|p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)), "CaUsedAsEndEntity");
+    refused(
+        |p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)),
+        "CaUsedAsEndEntity",
+    );
 }
 
 #[test]
@@ -200,8 +229,9 @@ fn speak(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 fn plain_text_http_and_garbage_get_nothing() {
     let certificates = Certificates::new();
     let service = Service::start(&certificates);
-    let garbage: Vec<u8> =
-        (0..4096_u32).map(|i| u8::try_from(i.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect();
+    let garbage: Vec<u8> = (0..4096_u32)
+        .map(|i| u8::try_from(i.wrapping_mul(2_654_435_761) >> 24).unwrap())
+        .collect();
     for bytes in [
         &b"hello\n"[..],
         b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
@@ -210,7 +240,10 @@ fn plain_text_http_and_garbage_get_nothing() {
     ] {
         let answer = speak(service.agent(), bytes);
         // RFC 8446, section 5.1: content type 21 is an alert, 7 bytes in total.
-        assert!(answer.is_empty() || (answer.len() == 7 && answer[0] == 21), "{answer:?}");
+        assert!(
+            answer.is_empty() || (answer.len() == 7 && answer[0] == 21),
+            "{answer:?}"
+        );
     }
     refusal(&certificates, "TLS");
     let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
@@ -268,8 +301,15 @@ fn a_revocation_list_older_than_the_last_is_refused_at_the_start() {
     std::fs::write(&file, &first).unwrap();
     let mut service = Service::start_with(&certificates, &[("DEBUG_AGENT", "1")]);
     let line = service.wait_for_log("debug-agent:");
-    assert!(line.contains("crl.pem") && line.contains("number 1 ") && line.contains("seen 1b"), "{line}");
-    assert!(service.log().contains("put the newest list back"), "{}", service.log());
+    assert!(
+        line.contains("crl.pem") && line.contains("number 1 ") && line.contains("seen 1b"),
+        "{line}"
+    );
+    assert!(
+        service.log().contains("put the newest list back"),
+        "{}",
+        service.log()
+    );
     assert_eq!(service.health().status, 200);
     service.terminate();
     certificates.write_revocation_list(0x100, -HOUR, 24 * HOUR);

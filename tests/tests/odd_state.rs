@@ -41,7 +41,11 @@ fn written(set: &mut Set, code: &str, seen: &str) {
 #[test]
 fn a_field_that_serde_skips_closes_its_state_to_writes() {
     let mut set = set();
-    refused(&mut set, "skips.limit = 2", &["`skips`", "does not survive", "left out by serde"]);
+    refused(
+        &mut set,
+        "skips.limit = 2",
+        &["`skips`", "does not survive", "left out by serde"],
+    );
     refused(&mut set, r#"set("skips", #{ limit: 2 })"#, &["`skips`"]);
     assert_eq!(set.client.eval("skips.limit").display(), "1");
 }
@@ -49,7 +53,11 @@ fn a_field_that_serde_skips_closes_its_state_to_writes() {
 #[test]
 fn a_field_that_is_not_read_back_is_named() {
     let mut set = set();
-    refused(&mut set, "forgets.limit = 2", &["`forgets.hits`", "does not survive"]);
+    refused(
+        &mut set,
+        "forgets.limit = 2",
+        &["`forgets.hits`", "does not survive"],
+    );
 }
 
 #[test]
@@ -62,7 +70,11 @@ fn a_number_that_is_not_equal_to_itself_is_named() {
 fn a_type_that_panics_poisons_no_lock_and_changes_nothing() {
     let mut set = set();
     refused(&mut set, "fragile.level = 13", &["`fragile`", "panicked"]);
-    refused(&mut set, r#"set("fragile", #{ level: 13 })"#, &["`fragile`", "panicked"]);
+    refused(
+        &mut set,
+        r#"set("fragile", #{ level: 13 })"#,
+        &["`fragile`", "panicked"],
+    );
     written(&mut set, "fragile.level = 12", "Level(12)");
 }
 
@@ -74,11 +86,17 @@ fn what_is_too_slow_or_too_large_is_neither_read_nor_written() {
     for code in [r#"get("slow")"#, r#"ls("slow")"#] {
         let (kind, message) = set.client.eval(code).failed();
         assert_eq!(kind, "state", "{code}: {message}");
-        assert!(message.contains("slow") && message.contains("takes longer"), "{code}: {message}");
+        assert!(
+            message.contains("slow") && message.contains("takes longer"),
+            "{code}: {message}"
+        );
     }
     let (kind, message) = set.client.eval(r#"get("huge")"#).failed();
     assert_eq!(kind, "state");
-    assert!(message.contains("huge") && message.contains("larger than 1048576 bytes"), "{message}");
+    assert!(
+        message.contains("huge") && message.contains("larger than 1048576 bytes"),
+        "{message}"
+    );
     refused(&mut set, "slow[0] = 2", &["slow", "takes longer"]);
     refused(&mut set, r#"set("huge", "small")"#, &["huge", "larger than"]);
     // A part of it can be read, and other states can be read nevertheless.
@@ -129,7 +147,11 @@ fn a_short_float_takes_what_it_can_hold_exactly() {
     written(&mut set, "numbers.ratio = 0.25", "ratio=0.25 ");
     written(&mut set, "numbers.ratio = 0.3", "ratio=0.3 ");
     written(&mut set, "numbers.ratio = 2", "ratio=2 ");
-    refused(&mut set, "numbers.ratio = 0.1234567890123", &["`numbers.ratio`", "would store another value"]);
+    refused(
+        &mut set,
+        "numbers.ratio = 0.1234567890123",
+        &["`numbers.ratio`", "would store another value"],
+    );
     refused(&mut set, "numbers.ratio = 1e300", &["`numbers.ratio`"]);
     refused(&mut set, r#"numbers.ratio = "0.5""#, &["`numbers.ratio`"]);
 }
@@ -138,20 +160,51 @@ fn a_short_float_takes_what_it_can_hold_exactly() {
 fn an_enum_takes_its_variants_and_nothing_else() {
     let mut set = set();
     written(&mut set, "numbers.mode = #{ Level: 3 }", "mode=Level(3)");
-    written(&mut set, r#"numbers.mode = #{ Named: #{ name: "low" } }"#, r#"mode=Named { name: "low" }"#);
-    refused(&mut set, r#"numbers.mode = "Loud""#, &["`numbers.mode`", "`Off`, `Level`, `Named`"]);
+    written(
+        &mut set,
+        r#"numbers.mode = #{ Named: #{ name: "low" } }"#,
+        r#"mode=Named { name: "low" }"#,
+    );
+    refused(
+        &mut set,
+        r#"numbers.mode = "Loud""#,
+        &["`numbers.mode`", "`Off`, `Level`, `Named`"],
+    );
     refused(&mut set, "numbers.mode = #{ Level: 300 }", &["`numbers.mode"]);
-    refused(&mut set, "numbers.mode = #{ Level: 3, Off: () }", &["`numbers.mode`"]);
+    refused(
+        &mut set,
+        "numbers.mode = #{ Level: 3, Off: () }",
+        &["`numbers.mode`"],
+    );
 }
 
 #[test]
 fn a_map_with_numbers_as_keys_is_written_by_them() {
     let mut set = set();
-    assert_eq!(set.client.eval(r#"get("numbers.by_id.7")"#).display(), "\"seven\"");
-    written(&mut set, r#"set("numbers.by_id.7", "sieben")"#, r#"by_id={7: "sieben", 8: "eight"}"#);
-    written(&mut set, r#"numbers.by_id["8"] = "acht""#, r#"by_id={7: "seven", 8: "acht"}"#);
-    written(&mut set, r#"numbers.by_id = #{ "9": "nine" }"#, r#"by_id={9: "nine"}"#);
-    refused(&mut set, r#"numbers.by_id = #{ "x": "nine" }"#, &["`numbers.by_id"]);
+    assert_eq!(
+        set.client.eval(r#"get("numbers.by_id.7")"#).display(),
+        "\"seven\""
+    );
+    written(
+        &mut set,
+        r#"set("numbers.by_id.7", "sieben")"#,
+        r#"by_id={7: "sieben", 8: "eight"}"#,
+    );
+    written(
+        &mut set,
+        r#"numbers.by_id["8"] = "acht""#,
+        r#"by_id={7: "seven", 8: "acht"}"#,
+    );
+    written(
+        &mut set,
+        r#"numbers.by_id = #{ "9": "nine" }"#,
+        r#"by_id={9: "nine"}"#,
+    );
+    refused(
+        &mut set,
+        r#"numbers.by_id = #{ "x": "nine" }"#,
+        &["`numbers.by_id"],
+    );
     refused(&mut set, r#"set("numbers.by_id.7", 7)"#, &["`numbers.by_id.7`"]);
 }
 
@@ -159,13 +212,17 @@ fn a_map_with_numbers_as_keys_is_written_by_them() {
 fn an_async_function_is_patched_and_reverted() {
     let mut set = set();
     assert_eq!(set.says("/greeting/anna"), "hello anna");
-    set.client.eval(r#"patch("oddball::greeting", |name| `bye ${name}`)"#).ok();
+    set.client
+        .eval(r#"patch("oddball::greeting", |name| `bye ${name}`)"#)
+        .ok();
     assert_eq!(set.says("/greeting/anna"), "bye anna");
     set.client.eval("revert_all()").ok();
     assert_eq!(set.says("/greeting/anna"), "hello anna");
     // If the result has the wrong type or the patch fails, the original answers.
     for code in ["|name| 5", r#"|name| throw "no""#, "|name| { loop {} }"] {
-        set.client.eval(&format!("patch(\"oddball::greeting\", {code})")).ok();
+        set.client
+            .eval(&format!("patch(\"oddball::greeting\", {code})"))
+            .ok();
         assert_eq!(set.says("/greeting/anna"), "hello anna", "{code}");
         set.client.eval("revert_all()").ok();
     }
@@ -180,7 +237,9 @@ fn a_patch_runs_only_where_the_stack_suffices() {
     let mut set = set();
     for used in USED {
         assert_eq!(set.says(&format!("/deep/{used}")), "42");
-        set.client.eval(r#"patch("oddball::doubled", |number| number + 1)"#).ok();
+        set.client
+            .eval(r#"patch("oddball::doubled", |number| number + 1)"#)
+            .ok();
         let answer = set.says(&format!("/deep/{used}"));
         match used {
             0 => assert_eq!(answer, "22"),
@@ -201,14 +260,23 @@ fn after_a_patch_that_never_ends_the_original_answers_on_a_small_stack_too() {
         ("fn f(n) { [n].map(|x| f(x + 1))[0] }", "|n| f(n)"),
         ("fn f(n) { [n].filter(|x| f(x)).len() }", "|n| f(n)"),
         ("fn f(n) { [n, n].reduce(|sum, x| sum + f(x), 0) }", "|n| f(n)"),
-        ("fn f(n) { switch n { 0 => 0, _ => { try { f(n + 1) } catch { f(n + 1) } } } }", "|n| f(n)"),
+        (
+            "fn f(n) { switch n { 0 => 0, _ => { try { f(n + 1) } catch { f(n + 1) } } } }",
+            "|n| f(n)",
+        ),
         ("", "|n| { let f = |g| g.call(g); f.call(f) }"),
         ("", "|n| { let a = [n]; loop { a = [a]; } }"),
     ];
     for (functions, patch) in hostile {
         for used in USED {
-            set.client.eval(&format!("{functions} patch(\"oddball::doubled\", {patch})")).ok();
-            assert_eq!(set.says(&format!("/deep/{used}")), "42", "{functions} {patch} at {used}");
+            set.client
+                .eval(&format!("{functions} patch(\"oddball::doubled\", {patch})"))
+                .ok();
+            assert_eq!(
+                set.says(&format!("/deep/{used}")),
+                "42",
+                "{functions} {patch} at {used}"
+            );
             set.client.eval("revert_all()").ok();
         }
     }
@@ -236,12 +304,18 @@ fn the_deepest_patch_that_is_taken_harms_no_small_stack() {
             let inner = format!("{}f(n + 1){}", open.repeat(depth), close.repeat(depth));
             format!("fn f(n) {{ {inner} }} patch(\"oddball::doubled\", |n| f(n))")
         };
-        let taken = (1..64).rev().find(|depth| set.client.eval(&patch(*depth)).0.get("result").is_some());
+        let taken = (1..64)
+            .rev()
+            .find(|depth| set.client.eval(&patch(*depth)).0.get("result").is_some());
         let depth = taken.unwrap();
         set.client.eval("revert_all()").ok();
         for used in USED {
             set.client.eval(&patch(depth)).ok();
-            assert_eq!(set.says(&format!("/deep/{used}")), "42", "{open}…{close} at {used}");
+            assert_eq!(
+                set.says(&format!("/deep/{used}")),
+                "42",
+                "{open}…{close} at {used}"
+            );
             set.client.eval("revert_all()").ok();
         }
     }
@@ -267,7 +341,11 @@ fn a_patch_does_not_read_what_came_later_and_its_author_may_not() {
     let more =
         |key: u32| format!(r##"set("numbers.by_id", #{{ "7": "seven", "8": "eight", "{key}": "more" }})"##);
     set.client.eval(&more(3)).ok();
-    assert_eq!(set.says("/doubled/21"), "3000", "policy lets the author read this one");
+    assert_eq!(
+        set.says("/doubled/21"),
+        "3000",
+        "policy lets the author read this one"
+    );
     set.client.eval("revert(leases()[1].id)").ok();
     set.client.eval(&more(9)).ok();
     assert_eq!(set.says("/doubled/21"), "42", "the original answers");
@@ -280,6 +358,12 @@ fn a_patch_does_not_read_what_came_later_and_its_author_may_not() {
 #[test]
 fn looks_that_hold_the_service_up_cost_operations() {
     let mut set = set();
-    let (kind, message) = set.client.eval("for i in 0..2_000 { let looked = slow; }").failed();
-    assert_eq!((kind.as_str(), message.as_str()), ("limit", "the eval used more than 1000000 operations"));
+    let (kind, message) = set
+        .client
+        .eval("for i in 0..2_000 { let looked = slow; }")
+        .failed();
+    assert_eq!(
+        (kind.as_str(), message.as_str()),
+        ("limit", "the eval used more than 1000000 operations")
+    );
 }

@@ -54,13 +54,19 @@ fn what_was_over_while_the_process_stood_still_is_over_in_its_first_step() {
     let made = Instant::now();
     let states = set.says("/states");
     assert_eq!(set.says("/answer"), "7");
-    assert!(states.contains("live=2;") && states.contains("rwlock=2;"), "{states}");
+    assert!(
+        states.contains("live=2;") && states.contains("rwlock=2;"),
+        "{states}"
+    );
     set.service.signal(Signal::STOP);
     assert!(began.elapsed() < TTL, "this machine is too slow for this test");
     wait::until_true("all deadlines are past", || TTL < made.elapsed());
     // The requests wait in the system until the process takes them: it runs no code before they are there.
     let send = |path| http::send(set.service.http, "GET", path, &[], "").unwrap();
-    let (answers, states) = ([send("/answer"), send("/answer"), send("/answer")], send("/states"));
+    let (answers, states) = (
+        [send("/answer"), send("/answer"), send("/answer")],
+        send("/states"),
+    );
     let woken = now();
     set.service.signal(Signal::CONT);
     for answer in answers {
@@ -68,13 +74,18 @@ fn what_was_over_while_the_process_stood_still_is_over_in_its_first_step() {
     }
     let states = states.answer().unwrap().body;
     assert!(states.contains("live=1;"), "{states}");
-    wait::until_true("the plain state is as it was", || set.says("/states").contains("rwlock=1;"));
+    wait::until_true("the plain state is as it was", || {
+        set.says("/states").contains("rwlock=1;")
+    });
     let ended = wait::until("their ends are in the log", || {
         Some(set.certificates.records_of("lease.expired")).filter(|ended| ended.len() == 3)
     });
     for record in ended {
         let late = time_of(&record).saturating_sub(woken);
-        assert!(late < Duration::from_secs(10), "{late:?} after it went on: {record}");
+        assert!(
+            late < Duration::from_secs(10),
+            "{late:?} after it went on: {record}"
+        );
     }
     assert_eq!(set.client.eval("leases()").display(), "[]");
     set.certificates.verified();
@@ -89,23 +100,37 @@ fn check(wrong: &str, why: &str) {
 
     // It is reported in the audit log, in the service's log, and in `leases()`.
     let alarm = wait::until("an alarm is in the audit log", || {
-        set.certificates.records_of("alarm").into_iter().find(|record| record["lease"] == 1)
+        set.certificates
+            .records_of("alarm")
+            .into_iter()
+            .find(|record| record["lease"] == 1)
     });
     let told = alarm["revert_failed"].as_str().unwrap();
     assert!(told.contains(why), "{told}");
     let line = set.service.wait_for_log("lease 1 could not be undone");
     assert!(line.contains("ERROR") && line.contains(why), "{line}");
     let note = row(&mut set)["note"].as_str().unwrap().to_owned();
-    assert!(note.contains("could not be undone") && note.contains("tried again"), "{note}");
+    assert!(
+        note.contains("could not be undone") && note.contains("tried again"),
+        "{note}"
+    );
     assert!(note.contains(why), "{note}");
 
-    wait::until_true("the service itself can see it", || set.says("/status").contains("limits"));
+    wait::until_true("the service itself can see it", || {
+        set.says("/status").contains("limits")
+    });
 
     // No change can be stacked on it, and it cannot be extended.
-    for code in ["set(\"limits.mail.rate\", 3)", "set(\"limits.mail.rate\", 3, #{ over: 1 })"] {
+    for code in [
+        "set(\"limits.mail.rate\", 3)",
+        "set(\"limits.mail.rate\", 3, #{ over: 1 })",
+    ] {
         let (kind, message) = set.client.eval(code).failed();
         assert_eq!(kind, "state", "{message}");
-        assert!(message.contains("lease 1 ") && message.contains("could not be undone"), "{message}");
+        assert!(
+            message.contains("lease 1 ") && message.contains("could not be undone"),
+            "{message}"
+        );
     }
     for code in ["extend(1, \"5m\")", "confirm(1, \"5m\")", "adopt(1)"] {
         let (_, message) = set.client.eval(code).failed();
@@ -117,7 +142,10 @@ fn check(wrong: &str, why: &str) {
     }
     assert!(set.says("/states").contains("field=2;"));
     let (_, message) = set.client.eval("set(\"limits.mail.burst\", 3)").failed();
-    assert!(message.contains("lease 1 "), "nor beside it in its state: {message}");
+    assert!(
+        message.contains("lease 1 "),
+        "nor beside it in its state: {message}"
+    );
     // Another state does not wait for it.
     let other = set.client.eval("set(\"atomic\", 2)").ok()["leases"][0]["id"].clone();
     set.client.eval(&format!("revert({other})")).ok();
@@ -131,9 +159,16 @@ fn check(wrong: &str, why: &str) {
         Some(set.certificates.records_of("lease.expired")).filter(|ended| !ended.is_empty())
     });
     assert_eq!(ended.len(), 1, "{ended:?}");
-    assert_eq!((&ended[0]["lease"], &ended[0]["conflict"]), (&Value::from(1), &Value::Null));
+    assert_eq!(
+        (&ended[0]["lease"], &ended[0]["conflict"]),
+        (&Value::from(1), &Value::Null)
+    );
     let alarms = set.certificates.records_of("alarm");
-    assert_eq!(alarms.len(), 1, "told once, however often it was tried: {alarms:?}");
+    assert_eq!(
+        alarms.len(),
+        1,
+        "told once, however often it was tried: {alarms:?}"
+    );
     set.client.eval("limits.mail.rate = 3").ok();
     assert!(set.says("/states").contains("field=3;"));
     let verified = set.certificates.verified();
@@ -171,11 +206,15 @@ fn an_undo_that_hangs_is_in_the_status() {
     set.client.eval("limits.mail.rate = 2").ok();
     set.says("/hang");
     set.client.eval("revert(1)").failed();
-    wait::until_true("the status tells of it", || set.says("/status").contains("state `limits`"));
+    wait::until_true("the status tells of it", || {
+        set.says("/status").contains("state `limits`")
+    });
     set.says("/heal");
     wait::until_true("the status is as it was", || set.says("/status") == "running");
     assert!(set.says("/states").contains("field=1;"));
-    wait::until_true("its record", || set.certificates.records_of("lease.reverted").len() == 1);
+    wait::until_true("its record", || {
+        set.certificates.records_of("lease.reverted").len() == 1
+    });
 }
 
 /// T78.
@@ -194,7 +233,9 @@ fn whoever_keeps_extending_comes_to_an_end() {
     for client in [&mut client, &mut lea] {
         client.eval(r#"change("a test")"#).ok();
     }
-    client.eval(r#"patch("GET /api/healthcheck", |req| #{ status: 418 }, #{ ttl: "2s" })"#).ok();
+    client
+        .eval(r#"patch("GET /api/healthcheck", |req| #{ status: 418 }, #{ ttl: "2s" })"#)
+        .ok();
     let mut refused = String::new();
     // Each request asks for the longest allowed time, again and again; neither a new owner nor a confirmation resets the age.
     for round in 0.. {
@@ -210,7 +251,10 @@ fn whoever_keeps_extending_comes_to_an_end() {
         }
         let (kind, message) = reply.failed();
         if kind != "denied" {
-            assert!(message.contains("lease 1 has already ended: expired"), "{code}: {message}");
+            assert!(
+                message.contains("lease 1 has already ended: expired"),
+                "{code}: {message}"
+            );
             break;
         }
         refused = reply.help();
@@ -224,7 +268,10 @@ fn whoever_keeps_extending_comes_to_an_end() {
     };
     let (made, ended) = (only("lease.made"), only("lease.expired"));
     let lived = time_of(&ended).saturating_sub(time_of(&made));
-    assert!(Duration::from_secs(4) < lived && lived < MAX_LIFE + Duration::from_secs(5), "{lived:?}");
+    assert!(
+        Duration::from_secs(4) < lived && lived < MAX_LIFE + Duration::from_secs(5),
+        "{lived:?}"
+    );
     let deadline = |of: &Value| Duration::from_nanos(of["deadline_boot_ns"].as_u64().unwrap());
     // Policy counts in whole milliseconds.
     let end = deadline(&made["lease"]) - TTL + MAX_LIFE + Duration::from_millis(1);

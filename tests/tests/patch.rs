@@ -25,13 +25,19 @@ impl Set {
         assert_eq!(service.health().body, r#"{"status":"ok"}"#);
         let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
         client.eval(r#"change("INC-42 a test")"#).ok();
-        Self { certificates, service, client }
+        Self {
+            certificates,
+            service,
+            client,
+        }
     }
 
     /// Patches the health check; returns the lease.
     #[track_caller]
     fn patch(&mut self, code: &str, options: &str) -> u64 {
-        let reply = self.client.eval(&format!("patch(\"{HEALTH}\", {code}, {options})"));
+        let reply = self
+            .client
+            .eval(&format!("patch(\"{HEALTH}\", {code}, {options})"));
         reply.ok()["leases"][0]["id"].as_u64().unwrap()
     }
 
@@ -40,7 +46,11 @@ impl Set {
     fn patch_fails(&mut self, code: &str) {
         let id = self.patch(code, "#{}");
         let answer = self.service.health();
-        assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"status":"ok"}"#), "{code}");
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, r#"{"status":"ok"}"#),
+            "{code}"
+        );
         self.client.eval(&format!("revert({id})"));
     }
 
@@ -66,20 +76,33 @@ fn a_route_is_a_teapot_until_its_deadline() {
     }"#;
     set.patch(code, r#"#{ ttl: "2s" }"#);
     let answer = set.service.health();
-    assert_eq!((answer.status, answer.body.as_str()), (418, r#"{"status":"I'm a teapot"}"#));
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (418, r#"{"status":"I'm a teapot"}"#)
+    );
     let line = set.service.wait_for_log("a china teapot revolving about the sun");
-    assert!(line.contains("debug_agent::script") && line.contains("alice"), "{line}");
+    assert!(
+        line.contains("debug_agent::script") && line.contains("alice"),
+        "{line}"
+    );
     let other = http::request(set.service.http, "GET", "/nowhere", &[], "").unwrap();
-    assert_eq!((other.status, other.body.as_str()), (404, r#"{"message":"Page not found"}"#));
+    assert_eq!(
+        (other.status, other.body.as_str()),
+        (404, r#"{"message":"Page not found"}"#)
+    );
     wait::until_true("the deadline has passed", || set.service.health().status == 200);
-    wait::until_true("the lease is gone", || set.client.eval("leases().len()").display() == "0");
+    wait::until_true("the lease is gone", || {
+        set.client.eval("leases().len()").display() == "0"
+    });
 }
 
 #[test]
 fn a_patch_needs_the_mode_change() {
     let mut set = Set::new();
     set.client.eval("observe()").ok();
-    let reply = set.client.eval(&format!("patch(\"{HEALTH}\", |req| #{{ status: 418 }})"));
+    let reply = set
+        .client
+        .eval(&format!("patch(\"{HEALTH}\", |req| #{{ status: 418 }})"));
     assert_eq!(reply.failed().0, "denied");
     assert!(reply.help().contains("mode change"), "{}", reply.help());
 }
@@ -96,8 +119,9 @@ fn a_viewer_is_denied_with_what_would_help() {
 #[test]
 fn longer_than_policy_allows_is_denied_with_the_limit() {
     let mut set = Set::new();
-    let reply =
-        set.client.eval(&format!("patch(\"{HEALTH}\", |req| #{{ status: 418 }}, #{{ ttl: \"2h\" }})"));
+    let reply = set.client.eval(&format!(
+        "patch(\"{HEALTH}\", |req| #{{ status: 418 }}, #{{ ttl: \"2h\" }})"
+    ));
     assert_eq!(reply.failed().0, "denied");
     assert!(reply.help().contains("30m"), "{}", reply.help());
 }
@@ -106,23 +130,43 @@ fn longer_than_policy_allows_is_denied_with_the_limit() {
 #[test]
 fn durations_without_sense_are_refused() {
     let mut set = Set::new();
-    for ttl in [r#""0s""#, r#""-5m""#, r#""10""#, "10", r#""99999999999999999999h""#, r#""NaN""#, r#""""#] {
-        set.refused(&format!("patch(\"{HEALTH}\", |req| #{{}}, #{{ ttl: {ttl} }})"), &["patch"]);
+    for ttl in [
+        r#""0s""#,
+        r#""-5m""#,
+        r#""10""#,
+        "10",
+        r#""99999999999999999999h""#,
+        r#""NaN""#,
+        r#""""#,
+    ] {
+        set.refused(
+            &format!("patch(\"{HEALTH}\", |req| #{{}}, #{{ ttl: {ttl} }})"),
+            &["patch"],
+        );
     }
 }
 
 #[test]
 fn an_unknown_point_is_named_with_the_nearest() {
     let mut set = Set::new();
-    set.refused(r#"patch("GET /api/healtcheck", |req| #{})"#, &["GET /api/healtcheck", HEALTH]);
+    set.refused(
+        r#"patch("GET /api/healtcheck", |req| #{})"#,
+        &["GET /api/healtcheck", HEALTH],
+    );
 }
 
 #[test]
 fn a_route_never_called_needs_unseen() {
     let mut set = Set::new();
     set.refused(r#"patch("GET /api/never", |req| #{})"#, &["GET /api/never"]);
-    let reply = set.client.eval(r#"patch("GET /api/never", |req| #{}, #{ unseen: true })"#);
-    assert!(reply.display().contains("matched 0 requests"), "{}", reply.display());
+    let reply = set
+        .client
+        .eval(r#"patch("GET /api/never", |req| #{}, #{ unseen: true })"#);
+    assert!(
+        reply.display().contains("matched 0 requests"),
+        "{}",
+        reply.display()
+    );
 }
 
 #[test]
@@ -131,16 +175,31 @@ fn a_patch_that_does_not_compile_or_could_not_run_is_refused() {
     set.refused(&format!("patch(\"{HEALTH}\", |req| )"), &[]);
     set.refused(&format!("patch(\"{HEALTH}\", |req| nosuch(req))"), &["nosuch"]);
     set.refused(&format!("patch(\"{HEALTH}\", |req| missing + 1)"), &["missing"]);
-    set.refused(&format!("patch(\"{HEALTH}\", |a, b| #{{}})"), &["2 arguments", "1"]);
+    set.refused(
+        &format!("patch(\"{HEALTH}\", |a, b| #{{}})"),
+        &["2 arguments", "1"],
+    );
     set.refused(&format!("patch(\"{HEALTH}\", 5)"), &["function"]);
     set.refused(
         &format!("patch(\"{HEALTH}\", |req| set(\"config.server.port\", 1))"),
         &["set", "no operator"],
     );
-    set.refused(&format!("patch(\"{HEALTH}\", |req| reveal(\"config.slack.token\"))"), &["reveal"]);
-    set.refused(&format!("patch(\"{HEALTH}\", |req| get(\"config.\" + \"db\"))"), &["computes"]);
-    set.refused(&format!("let t = config.slack.token; patch(\"{HEALTH}\", |req| t)"), &["captures"]);
-    set.refused(&format!("let c = config; patch(\"{HEALTH}\", |req| c.db.host)"), &["captures"]);
+    set.refused(
+        &format!("patch(\"{HEALTH}\", |req| reveal(\"config.slack.token\"))"),
+        &["reveal"],
+    );
+    set.refused(
+        &format!("patch(\"{HEALTH}\", |req| get(\"config.\" + \"db\"))"),
+        &["computes"],
+    );
+    set.refused(
+        &format!("let t = config.slack.token; patch(\"{HEALTH}\", |req| t)"),
+        &["captures"],
+    );
+    set.refused(
+        &format!("let c = config; patch(\"{HEALTH}\", |req| c.db.host)"),
+        &["captures"],
+    );
 }
 
 /// Invariant 5, on a worker thread of the service with a stack of 2 MiB.
@@ -173,15 +232,27 @@ fn a_patch_that_fails_is_as_if_it_were_not_there() {
 fn a_name_that_a_map_of_the_agent_lacks_fails_the_patch() {
     let mut set = Set::new();
     for (expression, said) in [
-        (r#"get("config.db").hots"#, "there is no `hots` in it; did you mean `host`?"),
-        ("req.hedaers", "there is no `hedaers` in it; did you mean `headers`?"),
+        (
+            r#"get("config.db").hots"#,
+            "there is no `hots` in it; did you mean `host`?",
+        ),
+        (
+            "req.hedaers",
+            "there is no `hedaers` in it; did you mean `headers`?",
+        ),
         ("row.nmae", "there is no `nmae` in it; did you mean `name`?"),
     ] {
         let code = format!("|req| #{{ status: 418, body: `${{{expression}}}` }}");
-        let reply = set.client.eval(&format!("let row = points()[0]; patch(\"{HEALTH}\", {code})"));
+        let reply = set
+            .client
+            .eval(&format!("let row = points()[0]; patch(\"{HEALTH}\", {code})"));
         let id = reply.ok()["leases"][0]["id"].clone();
         let answer = set.service.health();
-        assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"status":"ok"}"#), "{code}");
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, r#"{"status":"ok"}"#),
+            "{code}"
+        );
         let listed = set.client.eval("`${leases()}`").display().to_owned();
         assert!(listed.contains(said), "{code}: {listed}");
         set.client.eval(&format!("revert({id})")).ok();
@@ -206,12 +277,24 @@ fn a_patch_whose_answer_can_be_seen_to_be_wrong_is_refused_when_it_is_made() {
             "|req| if req.path == \"/\" { #{ status: 200 } } else { #{ statuss: 418 } }",
             "did you mean `status`?",
         ),
-        ("|req| { if req.path == \"/\" { return #{ bodi: req.path } } #{} }", "did you mean `body`?"),
+        (
+            "|req| { if req.path == \"/\" { return #{ bodi: req.path } } #{} }",
+            "did you mean `body`?",
+        ),
         ("|req| #{ status: 99 }", "from 200 to 599, not 99"),
-        ("|req| #{ status: 1000, body: req.path }", "from 200 to 599, not 1000"),
+        (
+            "|req| #{ status: 1000, body: req.path }",
+            "from 200 to 599, not 1000",
+        ),
         ("|req| #{ status: \"418\" }", "not a string"),
-        ("|req| #{ status: 200, headers: #{ \"content-length\": \"3\" } }", "follows from the body"),
-        ("|req| #{ headers: #{ \"a b\": req.path } }", "not a header's name"),
+        (
+            "|req| #{ status: 200, headers: #{ \"content-length\": \"3\" } }",
+            "follows from the body",
+        ),
+        (
+            "|req| #{ headers: #{ \"a b\": req.path } }",
+            "not a header's name",
+        ),
         ("|req| #{ status: 204, body: \"x\" }", "has no body"),
         ("|req| Err(\"no\")", "a route's patch answers a map"),
     ] {
@@ -256,7 +339,11 @@ fn what_a_patch_captured_does_not_change_afterwards() {
 #[test]
 fn a_function_that_a_patch_calls_does_not_change_afterwards() {
     let mut set = Set::new();
-    set.client.eval(&format!("fn code() {{ 418 }} patch(\"{HEALTH}\", |req| #{{ status: code() }})")).ok();
+    set.client
+        .eval(&format!(
+            "fn code() {{ 418 }} patch(\"{HEALTH}\", |req| #{{ status: code() }})"
+        ))
+        .ok();
     set.client.eval("fn code() { 500 }").ok();
     assert_eq!(set.service.health().status, 418);
 }
@@ -265,7 +352,10 @@ fn a_function_that_a_patch_calls_does_not_change_afterwards() {
 fn a_second_patch_needs_over_and_ends_on_its_own() {
     let mut set = Set::new();
     let first = set.patch("|req| #{ status: 418 }", "#{}");
-    let (code, message) = set.client.eval(&format!("patch(\"{HEALTH}\", |req| #{{ status: 419 }})")).failed();
+    let (code, message) = set
+        .client
+        .eval(&format!("patch(\"{HEALTH}\", |req| #{{ status: 419 }})"))
+        .failed();
     assert_eq!(code, "state");
     assert!(message.contains(&format!("lease {first} of alice")), "{message}");
     let second = set.patch("|req| #{ status: 419 }", &format!("#{{ over: {first} }}"));
@@ -283,12 +373,16 @@ fn a_second_patch_needs_over_and_ends_on_its_own() {
 fn a_function_is_patched_and_reverted_by_hand() {
     let mut set = Set::new();
     let before = who(&set.service);
-    let reply =
-        set.client.eval(r#"patch("dienstplan::rota::next_on_duty", |rota, now| "mallory", #{ ttl: "5m" })"#);
+    let reply = set
+        .client
+        .eval(r#"patch("dienstplan::rota::next_on_duty", |rota, now| "mallory", #{ ttl: "5m" })"#);
     let id = reply.ok()["leases"][0]["id"].as_u64().unwrap();
     assert!(who(&set.service).contains("mallory"));
-    let ctl =
-        Ctl::run(&set.certificates, "alice", &["revert", &set.service.agent().to_string(), &id.to_string()]);
+    let ctl = Ctl::run(
+        &set.certificates,
+        "alice",
+        &["revert", &set.service.agent().to_string(), &id.to_string()],
+    );
     assert_eq!(ctl.code, 0, "{}", ctl.err);
     assert_eq!(who(&set.service), before);
 }
@@ -302,8 +396,11 @@ fn who(service: &Service) -> String {
 }
 
 fn slack(service: &Service, body: &str) -> http::Answer {
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        .to_string();
     let sig = debug_tests::slack_signature(debug_tests::process::SLACK_SIGN, &now, body);
     let headers = [
         ("content-type", "application/json"),
@@ -320,7 +417,9 @@ fn a_failing_patch_leaves_the_body_to_the_original() {
     let challenge = json!({ "type": "url_verification", "challenge": "abc" }).to_string();
     let before = slack(&set.service, &challenge);
     assert_eq!(before.status, 200);
-    set.client.eval(r#"patch("POST /api/events", |req| { let x = req.body; throw "no" })"#).ok();
+    set.client
+        .eval(r#"patch("POST /api/events", |req| { let x = req.body; throw "no" })"#)
+        .ok();
     assert_eq!(slack(&set.service, &challenge).body, before.body);
 }
 
@@ -358,16 +457,26 @@ fn the_request_is_what_was_sent_and_its_credentials_are_opaque() {
 #[test]
 fn a_patched_route_still_asks_for_what_lies_outside_the_agents_layer() {
     let mut set = Set::new();
-    assert_eq!(slack(&set.service, r#"{"type":"url_verification","challenge":"a"}"#).status, 200);
-    let planned =
-        set.client.eval("plan(|| patch(\"POST /api/events\", |req| #{ status: 418 }))").display().to_owned();
+    assert_eq!(
+        slack(&set.service, r#"{"type":"url_verification","challenge":"a"}"#).status,
+        200
+    );
+    let planned = set
+        .client
+        .eval("plan(|| patch(\"POST /api/events\", |req| #{ status: 418 }))")
+        .display()
+        .to_owned();
     assert!(
         planned.contains("answers before the handler") && planned.contains("behind `slack`"),
         "{planned}"
     );
-    let reply = set.client.eval(r#"patch("POST /api/events", |req| #{ status: 418 })"#);
+    let reply = set
+        .client
+        .eval(r#"patch("POST /api/events", |req| #{ status: 418 })"#);
     assert!(
-        reply.display().ends_with("; it answers before the handler, behind `slack`"),
+        reply
+            .display()
+            .ends_with("; it answers before the handler, behind `slack`"),
         "{}",
         reply.display()
     );
@@ -376,7 +485,10 @@ fn a_patched_route_still_asks_for_what_lies_outside_the_agents_layer() {
     assert_eq!(unsigned.status, 401, "{}", unsigned.body);
     let described = set.client.eval(r#"describe("POST /api/events")"#).ok()["value"].clone();
     assert_eq!(described["behind"], json!(["slack"]));
-    assert!(described["leaves_out"].as_str().unwrap().contains("the handler"), "{described}");
+    assert!(
+        described["leaves_out"].as_str().unwrap().contains("the handler"),
+        "{described}"
+    );
 }
 
 #[test]
@@ -390,7 +502,12 @@ fn a_patch_reads_a_literal_path() {
 #[test]
 fn what_a_script_logs_is_one_line_and_says_whose_it_is() {
     let mut set = Set::new();
-    set.client.eval("log_info(\"first\\nINFO dienstplan: forged\\u001b[2J\")").ok();
+    set.client
+        .eval("log_info(\"first\\nINFO dienstplan: forged\\u001b[2J\")")
+        .ok();
     let line = set.service.wait_for_log("forged");
-    assert!(line.contains("debug_agent::script") && !line.contains('\u{1b}'), "{line}");
+    assert!(
+        line.contains("debug_agent::script") && !line.contains('\u{1b}'),
+        "{line}"
+    );
 }

@@ -31,17 +31,26 @@ impl Set {
     fn new() -> Self {
         let certificates = Certificates::for_service("patchables");
         let mut command = Command::new(env!("CARGO_BIN_EXE_patchables"));
-        command.env_clear().env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", certificates.agent_config());
+        command
+            .env_clear()
+            .env("DEBUG_AGENT", "1")
+            .env("DEBUG_AGENT_CONFIG", certificates.agent_config());
         let service = Service::spawn(command);
         let mut client = Client::attach(service.agent(), &certificates.operator("alice"));
         client.eval(r#"change("a test")"#).ok();
-        Self { certificates, service, client }
+        Self {
+            certificates,
+            service,
+            client,
+        }
     }
 
     /// The service's answer to a call.
     #[track_caller]
     fn says(&self, name: &str) -> String {
-        http::get(self.service.http, &format!("/call/{name}")).unwrap().body
+        http::get(self.service.http, &format!("/call/{name}"))
+            .unwrap()
+            .body
     }
 
     /// The agent's description of the point.
@@ -61,7 +70,10 @@ impl Set {
     #[track_caller]
     fn counts(&mut self, name: &str) -> (u64, u64) {
         let described = self.described(name);
-        (described["patched_calls"].as_u64().unwrap(), described["failures"].as_u64().unwrap())
+        (
+            described["patched_calls"].as_u64().unwrap(),
+            described["failures"].as_u64().unwrap(),
+        )
     }
 
     /// The patch answers the call; without it, the original does, as before.
@@ -84,7 +96,9 @@ impl Set {
         let lease = self.patch(name, code);
         assert_eq!(self.says(name), before, "{name}: {code}");
         assert_eq!(self.counts(name), (1, 1), "{name}: {code}");
-        let line = self.service.wait_for_log(&format!("the patch of lease {lease} failed"));
+        let line = self
+            .service
+            .wait_for_log(&format!("the patch of lease {lease} failed"));
         assert!(line.contains(why), "{name}: expected `{why}` in: {line}");
         self.client.eval("revert_all()").ok();
     }
@@ -93,7 +107,11 @@ impl Set {
     #[track_caller]
     fn refused(&mut self, name: &str, why: &str) {
         let before = self.says(name);
-        assert_eq!(self.described(name)["note"], format!("cannot be patched: {why}"), "{name}");
+        assert_eq!(
+            self.described(name)["note"],
+            format!("cannot be patched: {why}"),
+            "{name}"
+        );
         let code = match self.described(name)["arguments"].as_array().unwrap().len() {
             0 => "|| ()",
             1 => "|a| ()",
@@ -111,14 +129,24 @@ impl Set {
 fn line_of(function: &str) -> usize {
     let source = include_str!("../src/bin/patchables.rs");
     let before = source.split_once(function).unwrap().0;
-    before.lines().count() - before.lines().rev().position(|line| line.starts_with("#[patchable")).unwrap()
+    before.lines().count()
+        - before
+            .lines()
+            .rev()
+            .position(|line| line.starts_with("#[patchable"))
+            .unwrap()
 }
 
 #[test]
 fn every_function_is_a_point_under_its_name() {
     let mut set = Set::new();
     let points = set.client.eval("points()").ok()["value"].clone();
-    let names: Vec<_> = points.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    let names: Vec<_> = points
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
     let expected = [
         "aborts_when_shown",
         "async_patterns",
@@ -153,7 +181,13 @@ fn every_function_is_a_point_under_its_name() {
         "quote",
     ];
     assert_eq!(names, expected.map(point));
-    assert!(points.as_array().unwrap().iter().all(|row| row["kind"] == "function"));
+    assert!(
+        points
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["kind"] == "function")
+    );
 }
 
 #[test]
@@ -191,7 +225,11 @@ fn a_point_is_described_with_its_place_and_arguments() {
 fn arguments_and_results_go_through_serde() {
     let mut set = Set::new();
     assert_eq!(set.says("on_duty"), r#"Some("bob")"#);
-    set.answered("on_duty", "|rota, week| `${rota.names[0]} ${week}`", r#"Some("ada 1")"#);
+    set.answered(
+        "on_duty",
+        "|rota, week| `${rota.names[0]} ${week}`",
+        r#"Some("ada 1")"#,
+    );
     set.answered("on_duty", "|rota, week| ()", "None");
     set.left_to_the_original("on_duty", "|rota, week| 5", "expected a string");
 }
@@ -200,9 +238,17 @@ fn arguments_and_results_go_through_serde() {
 #[test]
 fn a_function_that_can_fail_is_made_to_fail() {
     let mut set = Set::new();
-    set.answered("checked", r#"|text| Err(text + " and down")"#, r#"Err("seven and down")"#);
+    set.answered(
+        "checked",
+        r#"|text| Err(text + " and down")"#,
+        r#"Err("seven and down")"#,
+    );
     set.answered("checked", "|text| Ok(5)", "Ok(5)");
-    set.answered("checked", r#"|text| if text == "seven" { return Err("no") } else { 5 }"#, r#"Err("no")"#);
+    set.answered(
+        "checked",
+        r#"|text| if text == "seven" { return Err("no") } else { 5 }"#,
+        r#"Err("no")"#,
+    );
     set.answered("parsed_later", r#"|text| Err("down")"#, r#"Err("down")"#);
     let error = r#"Err(Custom { kind: Other, error: "no route to host" })"#;
     set.answered("connected", r#"|host| Err("no route to host")"#, error);
@@ -213,14 +259,22 @@ fn a_function_that_can_fail_is_made_to_fail() {
         r#"|text| #{ err: "no" }"#,
         "`Err(..)` in the patch makes the function fail",
     );
-    assert_eq!(set.described("checked")["answers"], "the value, or `Err(..)` to make it fail");
-    assert_eq!(set.described("connected")["answers"], "`Err(..)`, to make it fail");
+    assert_eq!(
+        set.described("checked")["answers"],
+        "the value, or `Err(..)` to make it fail"
+    );
+    assert_eq!(
+        set.described("connected")["answers"],
+        "`Err(..)`, to make it fail"
+    );
     // A guard of the patch sees it.
     let guard = r#"#{ guard: |s| s.errors < 1 }"#;
     let lease = set.patch("checked", &format!("|text| Err(\"down\"), {guard}"));
     set.says("checked");
     wait::until_true("the guard has ended it", || {
-        set.certificates.records().contains(&format!("\"kind\":\"lease.guard-failed\",\"lease\":{lease}"))
+        set.certificates
+            .records()
+            .contains(&format!("\"kind\":\"lease.guard-failed\",\"lease\":{lease}"))
             || set.client.eval("leases().len()").display() == "0"
     });
 }
@@ -234,13 +288,25 @@ fn a_patch_that_could_only_fail_is_refused_when_it_is_made() {
         ("on_duty", r#"|rota, week| Ok("no")"#, "returns no `Result`"),
         ("connected", "|host| 5", "only an `Err` can be made"),
     ] {
-        let (_, message) = set.client.eval(&format!("patch(\"{}\", {code})", point(name))).failed();
-        assert!(message.contains(why) && message.contains(&point(name)), "{message}");
+        let (_, message) = set
+            .client
+            .eval(&format!("patch(\"{}\", {code})", point(name)))
+            .failed();
+        assert!(
+            message.contains(why) && message.contains(&point(name)),
+            "{message}"
+        );
     }
     assert_eq!(set.client.eval("leases().len()").display(), "0");
     // A `throw` is a failure of the patch itself.
-    let reply = set.client.eval(r#"patch("patchables::checked", |text| throw "no")"#);
-    assert!(reply.display().contains(r#"`Err("..")` makes the function fail"#), "{}", reply.display());
+    let reply = set
+        .client
+        .eval(r#"patch("patchables::checked", |text| throw "no")"#);
+    assert!(
+        reply.display().contains(r#"`Err("..")` makes the function fail"#),
+        "{}",
+        reply.display()
+    );
 }
 
 /// No other function is affected.
@@ -261,15 +327,28 @@ fn two_functions_with_one_name_are_listed_closed_and_told_and_all_else_works() {
         );
         assert!(places.iter().all(|place| note.contains(place)), "{note}");
     }
-    let (_, message) = set.client.eval(r#"patch("patchables::rate", |cents| 1)"#).failed();
+    let (_, message) = set
+        .client
+        .eval(r#"patch("patchables::rate", |cents| 1)"#)
+        .failed();
     assert!(message.contains("2 functions are points called"), "{message}");
     let guard = r#"|s| s.points["patchables::rate"].calls < 2"#;
     let code = format!("patch(\"patchables::on_duty\", |rota, week| (), #{{ guard: {guard} }})");
-    assert!(set.client.eval(&code).failed().1.contains("several functions have this name"));
+    assert!(
+        set.client
+            .eval(&code)
+            .failed()
+            .1
+            .contains("several functions have this name")
+    );
     let notes = set.client.eval("info()").ok()["value"]["notes"].to_string();
-    assert!(notes.contains("2 functions are points called `patchables::rate`"), "{notes}");
+    assert!(
+        notes.contains("2 functions are points called `patchables::rate`"),
+        "{notes}"
+    );
     assert!(notes.contains("`.routes`: `no route`"), "{notes}");
-    set.service.wait_for_log("2 functions are points called `patchables::rate`");
+    set.service
+        .wait_for_log("2 functions are points called `patchables::rate`");
     assert_eq!(set.says("rate"), "10 20");
     set.answered("on_duty", "|rota, week| ()", "None");
 }
@@ -282,21 +361,36 @@ fn a_patch_that_fails_is_told_to_its_operator_with_the_line_and_the_call() {
     let lease = set.client.eval(code).ok()["leases"][0]["id"].as_u64().unwrap();
     set.says("counted");
     let told = set.client.failing(lease);
-    assert_eq!((&told["target"], &told["call"]), (&json!("point:patchables::counted"), &json!(1)));
+    assert_eq!(
+        (&told["target"], &told["call"]),
+        (&json!("point:patchables::counted"), &json!(1))
+    );
     let why = told["why"].as_str().unwrap();
     assert!(why.contains("not 4") && why.contains("line 3"), "{why}");
     set.says("counted");
-    let note = set.client.eval("leases()").ok()["value"][0]["note"].as_str().unwrap().to_owned();
+    let note = set.client.eval("leases()").ok()["value"][0]["note"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(
         note.starts_with("failed in 2 of 2 calls, the last time in call 2: ") && note.contains("line 3"),
         "{note}"
     );
     let note = set.described("counted")["note"].as_str().unwrap().to_owned();
-    assert!(note.starts_with("failed in call 2: ") && note.contains("not 4"), "{note}");
+    assert!(
+        note.starts_with("failed in call 2: ") && note.contains("not 4"),
+        "{note}"
+    );
     // The values passed through the point are not for every operator.
     let mut vera = Client::attach(set.service.agent(), &set.certificates.operator("vera"));
-    let seen = vera.eval("leases()").ok()["value"][0]["note"].as_str().unwrap().to_owned();
-    assert!(seen.contains("failed in 2 of 2 calls") && !seen.contains("not 4"), "{seen}");
+    let seen = vera.eval("leases()").ok()["value"][0]["note"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        seen.contains("failed in 2 of 2 calls") && !seen.contains("not 4"),
+        "{seen}"
+    );
     for _ in 0..3 {
         set.says("counted");
     }
@@ -304,10 +398,22 @@ fn a_patch_that_fails_is_told_to_its_operator_with_the_line_and_the_call() {
         let records = set.certificates.records();
         records.contains("lease.breaker").then_some(records)
     });
-    let end = records.lines().find(|line| line.contains("lease.breaker")).unwrap();
-    assert!(end.contains("the patch failed 5 times in a row; the last time in call 5: "), "{end}");
-    let first = records.lines().find(|line| line.contains("patch_failed")).unwrap();
-    assert!(first.contains("\"call\":1") && first.contains("line 3"), "{first}");
+    let end = records
+        .lines()
+        .find(|line| line.contains("lease.breaker"))
+        .unwrap();
+    assert!(
+        end.contains("the patch failed 5 times in a row; the last time in call 5: "),
+        "{end}"
+    );
+    let first = records
+        .lines()
+        .find(|line| line.contains("patch_failed"))
+        .unwrap();
+    assert!(
+        first.contains("\"call\":1") && first.contains("line 3"),
+        "{first}"
+    );
 }
 
 /// Patches answer with the value in `Ok`; the error type needs no conversion.
@@ -333,8 +439,15 @@ fn an_async_function_is_answered_before_it_begins() {
 #[test]
 fn a_skipped_argument_is_unit_for_the_patch() {
     let mut set = Set::new();
-    assert_eq!(set.described("quote")["arguments"], json!(["pool (not given to patches)", "article"]));
-    set.answered("quote", "|pool, article| if pool == () { 9.5 } else { pool.rate }", "Ok(9.5)");
+    assert_eq!(
+        set.described("quote")["arguments"],
+        json!(["pool (not given to patches)", "article"])
+    );
+    set.answered(
+        "quote",
+        "|pool, article| if pool == () { 9.5 } else { pool.rate }",
+        "Ok(9.5)",
+    );
 }
 
 #[test]
@@ -366,11 +479,21 @@ fn what_serde_does_not_know_is_unit_for_the_patch_and_untouched_for_the_original
 #[test]
 fn patterns_and_mutable_bindings_reach_the_patch_and_the_original() {
     let mut set = Set::new();
-    assert_eq!(set.described("patterns")["arguments"], json!(["arg0", "total", "arg2", "arg3"]));
+    assert_eq!(
+        set.described("patterns")["arguments"],
+        json!(["arg0", "total", "arg2", "arg3"])
+    );
     assert_eq!(set.says("patterns"), "10");
-    set.answered("patterns", "|a, b, c, d| `${a[0]}${a[1]}${b}${c}${d[0]}${d[1]}`.parse_int()", "123645");
+    set.answered(
+        "patterns",
+        "|a, b, c, d| `${a[0]}${a[1]}${b}${c}${d[0]}${d[1]}`.parse_int()",
+        "123645",
+    );
     set.left_to_the_original("patterns", r#"|a, b, c, d| { b += 1; throw "no" }"#, "no");
-    assert_eq!(set.described("async_patterns")["arguments"], json!(["arg0", "total"]));
+    assert_eq!(
+        set.described("async_patterns")["arguments"],
+        json!(["arg0", "total"])
+    );
     assert_eq!(set.says("async_patterns"), "6");
     set.answered("async_patterns", "|a, b| `${a[0]}${a[1]}${b}`.parse_int()", "123");
     set.left_to_the_original("async_patterns", r#"|a, b| { b += 1; throw "no" }"#, "no");
@@ -380,7 +503,11 @@ fn patterns_and_mutable_bindings_reach_the_patch_and_the_original() {
 fn lifetimes_with_names_hinder_nothing() {
     let mut set = Set::new();
     assert_eq!(set.says("lifetimes"), r#"3 ["eve", "ada", "bob"]"#);
-    set.answered("lifetimes", "|left, right| left.len() * 10 + right.len()", r#"21 ["eve"]"#);
+    set.answered(
+        "lifetimes",
+        "|left, right| left.len() * 10 + right.len()",
+        r#"21 ["eve"]"#,
+    );
     set.left_to_the_original("lifetimes", r#"|left, right| throw "no""#, "no");
 }
 
@@ -407,7 +534,10 @@ fn a_secret_argument_stays_opaque_and_cannot_become_the_result() {
     // Its display text is not its value.
     set.patch("secret", "|password, user| `${password}`");
     let says = set.says("secret");
-    assert!(says.starts_with("‹secret") && !says.contains("correct horse"), "{says}");
+    assert!(
+        says.starts_with("‹secret") && !says.contains("correct horse"),
+        "{says}"
+    );
     let log = set.service.log();
     assert!(!log.contains("correct horse"), "{log}");
 }
@@ -420,7 +550,10 @@ fn a_function_whose_result_cannot_be_made_refuses_patches() {
     set.refused("not_decodable", not_decodable);
     set.refused("borrowed", borrowed);
     set.refused("borrowed_within", borrowed);
-    set.refused("hidden", "its result is hidden behind `impl`, so nothing can be made into it");
+    set.refused(
+        "hidden",
+        "its result is hidden behind `impl`, so nothing can be made into it",
+    );
     set.refused("never", "it never returns");
 }
 
@@ -450,7 +583,10 @@ fn raw_identifiers_are_named_without_their_mark() {
 fn an_original_that_calls_itself_asks_the_patch_each_time() {
     let mut set = Set::new();
     assert_eq!(set.says("recursive"), "4");
-    set.patch("recursive", r#"|number| if number == 2 { 100 } else { throw "not mine" }"#);
+    set.patch(
+        "recursive",
+        r#"|number| if number == 2 { 100 } else { throw "not mine" }"#,
+    );
     assert_eq!(set.says("recursive"), "102");
     assert_eq!(set.counts("recursive"), (3, 2));
 }
@@ -463,7 +599,11 @@ fn serde_code_of_the_service_that_fails_leaves_the_call_to_the_original() {
         "|value| 100",
         "an argument cannot be shown to the patch: refused by the service's type: not today",
     );
-    set.left_to_the_original("panics_when_shown", "|value| 100", "a panic was caught around the patch");
+    set.left_to_the_original(
+        "panics_when_shown",
+        "|value| 100",
+        "a panic was caught around the patch",
+    );
     set.answered("panics_when_made", "|| 12", "level 12");
     set.left_to_the_original("panics_when_made", "|| 13", "a panic was caught around the patch");
 }
@@ -476,8 +616,14 @@ fn a_guard_counts_the_calls_of_functions_that_it_names() {
     for (name, seen) in [
         ("checked", r#""patchables::checked":{"calls":2,"errors":2"#),
         ("patterns", r#""patchables::patterns":{"calls":2,"errors":0"#),
-        ("async_patterns", r#""patchables::async_patterns":{"calls":2,"errors":0"#),
-        ("parsed_later", r#""patchables::parsed_later":{"calls":2,"errors":2"#),
+        (
+            "async_patterns",
+            r#""patchables::async_patterns":{"calls":2,"errors":0"#,
+        ),
+        (
+            "parsed_later",
+            r#""patchables::parsed_later":{"calls":2,"errors":2"#,
+        ),
         ("never", r#""patchables::never":{"calls":2,"errors":2"#),
     ] {
         let before = set.says(name);
@@ -496,10 +642,17 @@ fn a_guard_counts_the_calls_of_functions_that_it_names() {
         }
         let ended = wait::until("the guard ended it", || {
             let records = set.certificates.records();
-            let ended = records.lines().filter(|line| line.contains("\"kind\":\"lease.guard-failed\""));
+            let ended = records
+                .lines()
+                .filter(|line| line.contains("\"kind\":\"lease.guard-failed\""));
             ended
                 .map(|line| serde_json::from_str::<Value>(line).unwrap())
-                .find(|record| record["detail"].as_str().unwrap().contains(&format!("\"{point}\"")))
+                .find(|record| {
+                    record["detail"]
+                        .as_str()
+                        .unwrap()
+                        .contains(&format!("\"{point}\""))
+                })
         });
         assert!(ended["detail"].as_str().unwrap().contains(seen), "{ended}");
         assert_eq!(set.says(name), before);

@@ -42,7 +42,11 @@ fn a_plan_lists_each_effect_with_what_policy_says_and_sees_its_own_writes() {
         .iter()
         .map(|line| {
             let text = |name: &str| line[name].as_str().unwrap_or_default();
-            (text("function"), text("target"), line["allowed"].as_bool().unwrap())
+            (
+                text("function"),
+                text("target"),
+                line["allowed"].as_bool().unwrap(),
+            )
         })
         .collect();
     assert_eq!(
@@ -62,8 +66,14 @@ fn a_plan_lists_each_effect_with_what_policy_says_and_sees_its_own_writes() {
         .collect();
     assert_eq!(ports[0].1, ports[1].0);
     assert_eq!(ports[1].1, ports[0].0 + 2);
-    assert!(lines[2]["after"].as_str().unwrap().starts_with("‹secret"), "{lines}");
-    assert!(lines[5]["verdict"].as_str().unwrap().starts_with("denied"), "{lines}");
+    assert!(
+        lines[2]["after"].as_str().unwrap().starts_with("‹secret"),
+        "{lines}"
+    );
+    assert!(
+        lines[5]["verdict"].as_str().unwrap().starts_with("denied"),
+        "{lines}"
+    );
     assert_eq!(service.health().status, 200);
     assert_eq!(client.eval("config.db.port").display(), ports[0].0.to_string());
     assert_eq!(client.eval("leases().len()").display(), "0");
@@ -74,7 +84,13 @@ fn a_plan_of_what_one_may_not_do_says_so_and_why() {
     let (_certificates, _service, mut client) = attach("vera");
     let lines = plan(&mut client, "config.db.port = 1");
     assert_eq!(lines[0]["allowed"], false);
-    assert!(lines[0]["verdict"].as_str().unwrap().contains("no rule allows it"), "{lines}");
+    assert!(
+        lines[0]["verdict"]
+            .as_str()
+            .unwrap()
+            .contains("no rule allows it"),
+        "{lines}"
+    );
 }
 
 /// A function of the session is planned with copies of its captured values.
@@ -98,10 +114,18 @@ fn debugctl_shows_a_plan_and_enters_no_mode() {
     let args = ["eval", &target, "--plan", "--change", "--reason", "INC-42", code];
     let ctl = Ctl::run(&certificates, "alice", &args);
     assert_eq!(ctl.code, 0, "{}", ctl.err);
-    assert!(ctl.out.contains("1. set state:config.db.port") && ctl.out.contains("-> 1"), "{}", ctl.out);
+    assert!(
+        ctl.out.contains("1. set state:config.db.port") && ctl.out.contains("-> 1"),
+        "{}",
+        ctl.out
+    );
     assert!(ctl.out.contains("nothing was changed"), "{}", ctl.out);
     assert_eq!(client.eval("leases().len()").display(), "0");
-    let ctl = Ctl::run(&certificates, "alice", &["eval", &target, "--plan", "--persist", code]);
+    let ctl = Ctl::run(
+        &certificates,
+        "alice",
+        &["eval", &target, "--plan", "--persist", code],
+    );
     assert_eq!(ctl.code, 2, "{}", ctl.err);
 }
 
@@ -128,12 +152,19 @@ impl Programs {
             13 => format!("for i in 0..2 {{ {} }}", self.statement(depth - 1)),
             14 => format!("if config.db.port > {number} {{ {} }}", self.statement(depth - 1)),
             15 => format!("[1, 2].for_each(|| {{ {} }});", self.statement(depth - 1)),
-            _ => format!("try {{ {} }} catch {{ {} }}", self.statement(depth - 1), self.statement(depth - 1)),
+            _ => format!(
+                "try {{ {} }} catch {{ {} }}",
+                self.statement(depth - 1),
+                self.statement(depth - 1)
+            ),
         }
     }
 
     fn program(&mut self) -> String {
-        (0..=self.0.below(4)).map(|_| self.statement(2)).collect::<Vec<_>>().join("\n")
+        (0..=self.0.below(4))
+            .map(|_| self.statement(2))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -172,14 +203,24 @@ fn a_snapshot_is_compared_and_put_back_as_a_change_with_a_deadline() {
     assert_eq!(client.eval(r#"diff("before").len()"#).display(), "0");
     client.eval(r#"change("a test")"#).ok();
     let before = client.eval("config.db.port").display().to_owned();
-    let id =
-        client.eval(r#"set("config.db.port", 1111, #{ persist: true })"#).ok()["leases"][0]["id"].clone();
-    let secret =
-        client.secret_payload("config.slack.token = fresh", "fresh", "another-token-that-is-not-real");
+    let id = client
+        .eval(r#"set("config.db.port", 1111, #{ persist: true })"#)
+        .ok()["leases"][0]["id"]
+        .clone();
+    let secret = client.secret_payload(
+        "config.slack.token = fresh",
+        "fresh",
+        "another-token-that-is-not-real",
+    );
     let call = client.start("eval", secret);
     client.reply(call).unwrap().ok();
     let diff = client.eval(r#"diff("before")"#).ok()["value"].clone();
-    let paths: Vec<&str> = diff.as_array().unwrap().iter().map(|row| row["path"].as_str().unwrap()).collect();
+    let paths: Vec<&str> = diff
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["path"].as_str().unwrap())
+        .collect();
     assert_eq!(paths, ["config.slack.token", "config.db.port"]);
     assert_eq!(diff[1]["now"], 1111);
     assert!(diff[0]["now"].as_str().unwrap().starts_with("‹secret"), "{diff}");
@@ -193,13 +234,20 @@ fn a_snapshot_is_compared_and_put_back_as_a_change_with_a_deadline() {
     client.eval("revert_all()").ok();
     assert_eq!(client.eval("config.db.port").display(), before);
     let names = client.eval("snapshots().map(|s| s.name)").ok()["value"].clone();
-    let automatic =
-        names.as_array().unwrap().iter().filter(|name| name.as_str().unwrap().starts_with("eval-"));
+    let automatic = names
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|name| name.as_str().unwrap().starts_with("eval-"));
     assert!(automatic.count() >= 3, "{names}");
     assert_eq!(client.eval(r#"snapshot("before")"#).failed().0, "state");
     assert!(id.is_u64());
     let audit = certificates.audit();
-    let verified = Ctl::run(&certificates, "alice", &["audit", "verify", audit.to_str().unwrap()]);
+    let verified = Ctl::run(
+        &certificates,
+        "alice",
+        &["audit", "verify", audit.to_str().unwrap()],
+    );
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
 }
 
@@ -208,7 +256,9 @@ fn a_snapshot_is_compared_and_put_back_as_a_change_with_a_deadline() {
 fn a_snapshot_is_put_back_over_several_changes() {
     let (_certificates, _service, mut client) = attach("alice");
     client.eval(r#"change("a test")"#).ok();
-    client.eval(r#"snapshot("before", ["config.db", "config.server", "rota"])"#).ok();
+    client
+        .eval(r#"snapshot("before", ["config.db", "config.server", "rota"])"#)
+        .ok();
     let live = "`${config.db.port} ${config.server.port} ${config.server.loglevel}`";
     let before = client.eval(live).display().to_owned();
     let id = |client: &mut Client, code: &str| client.eval(code).ok()["leases"][0]["id"].as_u64().unwrap();
@@ -217,22 +267,48 @@ fn a_snapshot_is_put_back_over_several_changes() {
     let level = id(&mut client, r#"config.server.loglevel = "TRACE""#);
     let refused = [
         // The newest lease at a place stands for all leases there.
-        (String::new(), format!("`restore(name, #{{ over: [{db}, {level}] }})`")),
-        (format!("#{{ over: {db} }}"), format!("`restore(name, #{{ over: [{db}, {level}] }})`")),
-        (format!("#{{ over: [{db}, {server}] }}"), format!("`restore(name, #{{ over: [{db}, {level}] }})`")),
-        (format!("#{{ over: [{db}, {level}, 999] }}"), "`over: 999` names no change in force".to_owned()),
-        (format!("#{{ over: [{db}, \"x\"] }}"), "must be a whole number".to_owned()),
+        (
+            String::new(),
+            format!("`restore(name, #{{ over: [{db}, {level}] }})`"),
+        ),
+        (
+            format!("#{{ over: {db} }}"),
+            format!("`restore(name, #{{ over: [{db}, {level}] }})`"),
+        ),
+        (
+            format!("#{{ over: [{db}, {server}] }}"),
+            format!("`restore(name, #{{ over: [{db}, {level}] }})`"),
+        ),
+        (
+            format!("#{{ over: [{db}, {level}, 999] }}"),
+            "`over: 999` names no change in force".to_owned(),
+        ),
+        (
+            format!("#{{ over: [{db}, \"x\"] }}"),
+            "must be a whole number".to_owned(),
+        ),
     ];
     for (options, told) in refused {
         let comma = if options.is_empty() { "" } else { ", " };
         let reply = client.eval(&format!("restore(\"before\"{comma}{options})"));
         let (_, message) = reply.failed();
-        assert!(message.contains(&told) || reply.help().contains(&told), "{options}: {}", reply.0);
+        assert!(
+            message.contains(&told) || reply.help().contains(&told),
+            "{options}: {}",
+            reply.0
+        );
         assert_eq!(client.eval("leases().len()").display(), "3", "{options}");
     }
     let all = format!("restore(\"before\", #{{ over: [{db}, {server}, {level}] }})");
     let lines = plan(&mut client, &all);
-    assert!(lines.as_array().unwrap().iter().all(|line| line["allowed"] == true), "{lines}");
+    assert!(
+        lines
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|line| line["allowed"] == true),
+        "{lines}"
+    );
     let leases = client.eval(&all).ok()["leases"].clone();
     assert_eq!(leases.as_array().unwrap().len(), 2, "{leases}");
     assert_eq!(client.eval(live).display(), before);
@@ -263,7 +339,10 @@ fn a_plan_without_a_reason_tells_that_the_mode_is_entered_with_one() {
     );
     // A lack that a reason alone does not cure is reported as usual.
     let long = verdict(r#"set("config.db.port", 1, #{ ttl: "2h" })"#);
-    assert!(long.starts_with("denied by change: ") && long.contains("allowed up to 30m"), "{long}");
+    assert!(
+        long.starts_with("denied by change: ") && long.contains("allowed up to 30m"),
+        "{long}"
+    );
     assert!(verdict(r#"reveal("config.slack.token")"#).contains("no rule allows it"));
 
     service.terminate();
@@ -271,9 +350,14 @@ fn a_plan_without_a_reason_tells_that_the_mode_is_entered_with_one() {
     certificates.write_policy(&policy.replace(r#"reason = "*""#, r#"reason = "INC-*""#));
     let service = Service::start(&certificates);
     let target = service.agent().to_string();
-    let ctl = Ctl::run(&certificates, "bob", &["eval", &target, "--plan", "config.db.port = 1"]);
+    let ctl = Ctl::run(
+        &certificates,
+        "bob",
+        &["eval", &target, "--plan", "config.db.port = 1"],
+    );
     assert!(
-        ctl.out.contains("would need: mode change with a reason like `INC-*`, as"),
+        ctl.out
+            .contains("would need: mode change with a reason like `INC-*`, as"),
         "{}{}",
         ctl.out,
         ctl.err
@@ -354,7 +438,11 @@ roles = ["lead"]
     for code in [r#"snapshot("mine")"#, r#"diff("base")"#, r#"restore("base")"#] {
         let reply = eve.eval(code);
         assert_eq!(reply.failed().0, "denied", "{code}");
-        assert!(!reply.0["error"].to_string().contains("config."), "{code}: {}", reply.0);
+        assert!(
+            !reply.0["error"].to_string().contains("config."),
+            "{code}: {}",
+            reply.0
+        );
     }
 }
 
@@ -405,7 +493,9 @@ fn a_secret_in_a_reason_is_not_recorded() {
         let id = client.start_payload(&payload);
         assert_eq!(client.reply(id).unwrap().failed().0, "denied");
     }
-    let files = std::fs::read_dir(certificates.audit()).unwrap().map(|entry| entry.unwrap().path());
+    let files = std::fs::read_dir(certificates.audit())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let logs = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
     let text: String = logs.map(|path| std::fs::read_to_string(path).unwrap()).collect();
     assert!(!text.contains(debug_tests::process::SLACK_TOKEN), "{text}");
@@ -420,25 +510,42 @@ struct Tail {
 
 impl Tail {
     fn new(certificates: &Certificates) -> Self {
-        let files = std::fs::read_dir(certificates.audit()).unwrap().map(|entry| entry.unwrap().path());
-        let mut logs: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl")).collect();
+        let files = std::fs::read_dir(certificates.audit())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut logs: Vec<_> = files
+            .filter(|path| path.extension().is_some_and(|e| e == "jsonl"))
+            .collect();
         assert_eq!(logs.len(), 1, "{logs:?}");
-        Self { file: logs.remove(0), read: 0, records: Vec::new() }
+        Self {
+            file: logs.remove(0),
+            read: 0,
+            records: Vec::new(),
+        }
     }
 
     /// Reads the records since the last call.
     fn read(&mut self) {
         let bytes = std::fs::read(&self.file).unwrap();
-        let whole = bytes[self.read..].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let whole = bytes[self.read..]
+            .iter()
+            .rposition(|b| *b == b'\n')
+            .map_or(0, |at| at + 1);
         let text = std::str::from_utf8(&bytes[self.read..self.read + whole]).unwrap();
-        self.records = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        self.records = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         self.read += whole;
     }
 
     /// The effects of an eval, each as its distinguishing values.
     fn effects(&self, eval: u64) -> Vec<Value> {
         let of = |record: &&Value| {
-            record["eval"] == eval && ["effect", "lease.made"].iter().any(|kind| record["kind"] == **kind)
+            record["eval"] == eval
+                && ["effect", "lease.made"]
+                    .iter()
+                    .any(|kind| record["kind"] == **kind)
         };
         let told = |record: &Value| {
             let members = [
@@ -462,8 +569,10 @@ impl Tail {
                 "differing",
                 "reason",
             ];
-            let mut told: serde_json::Map<String, Value> =
-                members.iter().map(|name| ((*name).to_owned(), record[*name].clone())).collect();
+            let mut told: serde_json::Map<String, Value> = members
+                .iter()
+                .map(|name| ((*name).to_owned(), record[*name].clone()))
+                .collect();
             told.insert("allowed".to_owned(), record["gate"]["allowed"].clone());
             told.insert("own".to_owned(), record["gate"]["own"].clone());
             Value::Object(told)
@@ -542,10 +651,16 @@ impl Rich {
             7 => format!(
                 "let p = get(\"rota.people\"); p.push(\"n{number}\"); set(\"rota.people\", p); set(`rota.people.${{p.len() - 1}}`, \"again\");"
             ),
-            8 => format!("patch(\"GET /api/healthcheck\", |req| #{{ status: 418 }}{});", self.options()),
+            8 => format!(
+                "patch(\"GET /api/healthcheck\", |req| #{{ status: 418 }}{});",
+                self.options()
+            ),
             9 => "patch(\"GET /api/healthchec\", |req| 1);".to_owned(),
             10 => {
-                format!("patch(\"GET /made/{}\", |req| #{{ status: 418 }}, #{{ unseen: true }});", number % 3)
+                format!(
+                    "patch(\"GET /made/{}\", |req| #{{ status: 418 }}, #{{ unseen: true }});",
+                    number % 3
+                )
             }
             11 => "log_level(\"dienstplan::http\", \"debug\");".to_owned(),
             12 => "log_level(\"dienstplan\", \"trace\");".to_owned(),
@@ -576,14 +691,21 @@ impl Rich {
             ),
             28 => format!("[1, 2].for_each(|| {{ {} }});", self.statement(depth - 1)),
             29 => {
-                format!("try {{ {} }} catch {{ {} }}", self.statement(depth - 1), self.statement(depth - 1))
+                format!(
+                    "try {{ {} }} catch {{ {} }}",
+                    self.statement(depth - 1),
+                    self.statement(depth - 1)
+                )
             }
             _ => format!("fn f() {{ {} }} f(); f();", self.statement(0)),
         }
     }
 
     fn program(&mut self) -> String {
-        (0..=self.0.below(4)).map(|_| self.statement(2)).collect::<Vec<_>>().join("\n")
+        (0..=self.0.below(4))
+            .map(|_| self.statement(2))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -594,13 +716,17 @@ fn lines(client: &mut Client, code: &str, planned: &debug_tests::Reply) -> Value
         return planned.0["result"]["value"].clone();
     }
     let statements: Vec<&str> = code.lines().collect();
-    let shorter = (0..statements.len()).rev().map(|end| statements[..end].join("\n"));
+    let shorter = (0..statements.len())
+        .rev()
+        .map(|end| statements[..end].join("\n"));
     let mut plans = shorter.map(|code| {
         let payload = json!({ "code": code, "dry": true, "reason": "a test", "after": "revert" });
         let id = client.start_payload(&payload);
         client.reply(id).unwrap()
     });
-    plans.find(debug_tests::Reply::is_ok).map_or(Value::Null, |plan| plan.0["result"]["value"].clone())
+    plans
+        .find(debug_tests::Reply::is_ok)
+        .map_or(Value::Null, |plan| plan.0["result"]["value"].clone())
 }
 
 /// Whether a plan and a run agree, each with its effects; `looks_on` is an operator who may not enter the mode.
@@ -619,7 +745,11 @@ fn agree(
     let refused = lines.and_then(|lines| lines.iter().find(|line| line["allowed"] == false));
     if ran.is_ok() {
         let agrees = planned.is_ok() && refused.is_none() && plan.len() == run.len();
-        return if agrees { Ok(()) } else { Err("the plan refuses what the run does".to_owned()) };
+        return if agrees {
+            Ok(())
+        } else {
+            Err("the plan refuses what the run does".to_owned())
+        };
     }
     let (kind, message) = ran.failed();
     let agrees = match refused {
@@ -633,7 +763,11 @@ fn agree(
         }
         None => !planned.is_ok() && planned.failed() == ran.failed(),
     };
-    if agrees { Ok(()) } else { Err("they are refused in other words".to_owned()) }
+    if agrees {
+        Ok(())
+    } else {
+        Err("they are refused in other words".to_owned())
+    }
 }
 
 /// A plan lists the effects of the run: the same effects on the same targets with the same values and answers, up to the first
@@ -655,9 +789,16 @@ fn a_run_has_the_effects_of_its_plan() {
         let code = dice.program();
         // A change of another operator, or of an earlier eval.
         if dice.0.below(3) == 0 {
-            let path = dice.0.one_of(&["config.db.port", "config.db.dbname", "config.server.loglevel"]);
-            let value = if path == "config.db.port" { "5000" } else { "\"WARN\"" };
-            lea.eval(&format!("set(\"{path}\", {value}, #{{ persist: true }})")).ok();
+            let path = dice
+                .0
+                .one_of(&["config.db.port", "config.db.dbname", "config.server.loglevel"]);
+            let value = if path == "config.db.port" {
+                "5000"
+            } else {
+                "\"WARN\""
+            };
+            lea.eval(&format!("set(\"{path}\", {value}, #{{ persist: true }})"))
+                .ok();
         }
         let who = [0, 0, 0, 0, 0, 0, 1, 2][usize::try_from(dice.0.below(8)).unwrap()];
         let client = &mut clients[who];
@@ -686,7 +827,11 @@ fn a_run_has_the_effects_of_its_plan() {
         client.eval("observe()");
     }
     let shown = differing.iter().take(4).cloned().collect::<Vec<_>>().join("\n\n");
-    assert!(differing.is_empty(), "{} differ, such as\n{shown}", differing.len());
+    assert!(
+        differing.is_empty(),
+        "{} differ, such as\n{shown}",
+        differing.len()
+    );
     assert!(
         effects > 500 && failures > 50 && worked > 50,
         "{effects} effects, {failures} failed, {worked} did not"
@@ -702,8 +847,16 @@ fn one_submission_writes_a_place_more_than_once() {
     let look = r#"`${get("config.db")} ${get("rota")} ${points().map(|p| p.patched)} ${info().levels}`"#;
     let before = client.eval(look).display().to_owned();
     let programs = [
-        ("config.db.minimum_idle = 6; config.db.minimum_idle = 7", "config.db.minimum_idle", "7"),
-        ("config.db.port += 1; config.db.port += 1; config.db.port - 5432", "config.db.port", "5434"),
+        (
+            "config.db.minimum_idle = 6; config.db.minimum_idle = 7",
+            "config.db.minimum_idle",
+            "7",
+        ),
+        (
+            "config.db.port += 1; config.db.port += 1; config.db.port - 5432",
+            "config.db.port",
+            "5434",
+        ),
         ("for i in 1..4 { config.db.port = i }", "config.db.port", "3"),
         (
             r#"config.db.port = 1; let d = get("config.db"); d.port += 1; set("config.db", d)"#,
@@ -740,7 +893,14 @@ fn one_submission_writes_a_place_more_than_once() {
     for (code, path, value) in programs {
         for order in 0..4 {
             let lines = plan(&mut client, code);
-            assert!(lines.as_array().unwrap().iter().all(|line| line["allowed"] == true), "{code}: {lines}");
+            assert!(
+                lines
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|line| line["allowed"] == true),
+                "{code}: {lines}"
+            );
             let reply = client.eval(code);
             let leases = reply.ok()["leases"].as_array().unwrap().clone();
             assert!(
@@ -748,7 +908,11 @@ fn one_submission_writes_a_place_more_than_once() {
                 "{code}: {leases:?}"
             );
             let mut ids: Vec<u64> = leases.iter().map(|lease| lease["id"].as_u64().unwrap()).collect();
-            assert_eq!(client.eval(&format!("get(\"{path}\")")).display(), value, "{code}");
+            assert_eq!(
+                client.eval(&format!("get(\"{path}\")")).display(),
+                value,
+                "{code}"
+            );
             match order {
                 0 => {}
                 1 => ids.reverse(),
@@ -758,7 +922,11 @@ fn one_submission_writes_a_place_more_than_once() {
             for id in &ids {
                 client.eval(&format!("revert({id})")).ok();
             }
-            assert_eq!(client.eval(look).display(), before, "{code}, reverted in the order {ids:?}");
+            assert_eq!(
+                client.eval(look).display(),
+                before,
+                "{code}, reverted in the order {ids:?}"
+            );
         }
         // And all at once if it fails.
         client.eval(&format!("{code}; throw 1")).failed();
@@ -774,29 +942,46 @@ fn a_submission_stands_on_no_change_of_others_that_it_did_not_name() {
     let mut bob = Client::attach(service.agent(), &certificates.operator("bob"));
     bob.eval(r#"change("theirs")"#).ok();
     alice.eval(r#"change("a test")"#).ok();
-    let theirs = bob.eval(r#"config.db.host = "b""#).ok()["leases"][0]["id"].as_u64().unwrap();
-    let earlier = alice.eval("config.db.minimum_idle = 3").ok()["leases"][0]["id"].as_u64().unwrap();
+    let theirs = bob.eval(r#"config.db.host = "b""#).ok()["leases"][0]["id"]
+        .as_u64()
+        .unwrap();
+    let earlier = alice.eval("config.db.minimum_idle = 3").ok()["leases"][0]["id"]
+        .as_u64()
+        .unwrap();
     let whole = r#"config.db.port = 1; config.db.port = 2; let d = get("config.db"); d.dbname = "x"; set("config.db", d OPTIONS)"#;
     // The newest lease that is not its own stands for all, as usual.
     let reply = alice.eval(&whole.replace("OPTIONS", ""));
     assert!(
-        reply.failed().1.contains(&format!("already changed by lease {earlier} of alice")),
+        reply
+            .failed()
+            .1
+            .contains(&format!("already changed by lease {earlier} of alice")),
         "{}",
         reply.0
     );
     assert!(
-        reply.help().contains(&format!("`set(\"config.db\", value, #{{ over: {earlier} }})`")),
+        reply
+            .help()
+            .contains(&format!("`set(\"config.db\", value, #{{ over: {earlier} }})`")),
         "{}",
         reply.0
     );
     let reply = alice.eval(&whole.replace("OPTIONS", &format!(", #{{ over: {theirs} }}")));
     assert!(
-        reply.help().contains(&format!("`set(\"config.db\", value, #{{ over: {earlier} }})`")),
+        reply
+            .help()
+            .contains(&format!("`set(\"config.db\", value, #{{ over: {earlier} }})`")),
         "{}",
         reply.0
     );
-    alice.eval(&whole.replace("OPTIONS", &format!(", #{{ over: {earlier} }}"))).ok();
+    alice
+        .eval(&whole.replace("OPTIONS", &format!(", #{{ over: {earlier} }}")))
+        .ok();
     // In another eval its leases are like any others.
     let reply = alice.eval("config.db.port = 9");
-    assert!(reply.failed().1.contains("already changed by lease"), "{}", reply.0);
+    assert!(
+        reply.failed().1.contains("already changed by lease"),
+        "{}",
+        reply.0
+    );
 }

@@ -16,7 +16,12 @@ fn blocks() -> Vec<&'static str> {
     let readme = include_str!("../../README.md");
     let (_, rest) = readme.split_once("\n## The scenario\n").unwrap();
     let (section, _) = rest.split_once("\n## ").unwrap();
-    section.split("```").skip(1).step_by(2).map(|block| block.strip_prefix("text\n").unwrap()).collect()
+    section
+        .split("```")
+        .skip(1)
+        .step_by(2)
+        .map(|block| block.strip_prefix("text\n").unwrap())
+        .collect()
 }
 
 /// A line without the values of numbers, durations and ids, and without column widths.
@@ -30,7 +35,11 @@ fn shape(line: &str) -> String {
                 run.push(c);
                 continue;
             }
-            shaped += if run.contains(|c: char| c.is_ascii_digit()) { "#" } else { &run };
+            shaped += if run.contains(|c: char| c.is_ascii_digit()) {
+                "#"
+            } else {
+                &run
+            };
             run.clear();
             if c != '\0' {
                 shaped.push(c);
@@ -49,8 +58,13 @@ fn shapes(text: &str) -> Vec<String> {
 fn session(block: &str) -> (String, String) {
     let (mut typed, mut printed) = (String::new(), String::new());
     for line in block.lines() {
-        let prompt = line.split_once("› ").filter(|(before, _)| before.starts_with("dienstplan("));
-        let more = line.trim_start().strip_prefix("... ").filter(|_| line.starts_with(' '));
+        let prompt = line
+            .split_once("› ")
+            .filter(|(before, _)| before.starts_with("dienstplan("));
+        let more = line
+            .trim_start()
+            .strip_prefix("... ")
+            .filter(|_| line.starts_with(' '));
         match (prompt, more) {
             (Some((_, code)), _) | (None, Some(code)) => typed += &format!("{code}\n"),
             (None, None) => printed += &format!("{line}\n"),
@@ -63,7 +77,10 @@ fn session(block: &str) -> (String, String) {
 fn debugctl(certificates: &Certificates, operator: &str, args: &[&str], input: &str) -> Ctl {
     let mut command = Ctl::command(certificates, operator);
     command.args(args).current_dir(certificates.scratch());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
     Ctl::from(child.wait_with_output().unwrap())
@@ -76,7 +93,9 @@ fn the_scenario_prints_what_the_readme_says() {
     service.health();
     let target = service.agent().to_string();
     let blocks = blocks();
-    let [console, request, commands, tampered] = blocks[..] else { panic!("{blocks:?}") };
+    let [console, request, commands, tampered] = blocks[..] else {
+        panic!("{blocks:?}")
+    };
 
     let (typed, printed) = session(console);
     let ctl = debugctl(&certificates, "alice", &["attach", &target], &typed);
@@ -84,8 +103,17 @@ fn the_scenario_prints_what_the_readme_says() {
 
     // The session is lost, and the change stays for another minute.
     let answer = service.health();
-    let (head, body) = request.trim_end().split_once('\n').unwrap().1.split_once('\n').unwrap();
-    assert!(head.starts_with(&format!("HTTP/1.1 {} ", answer.status)), "{head}");
+    let (head, body) = request
+        .trim_end()
+        .split_once('\n')
+        .unwrap()
+        .1
+        .split_once('\n')
+        .unwrap();
+    assert!(
+        head.starts_with(&format!("HTTP/1.1 {} ", answer.status)),
+        "{head}"
+    );
     assert_eq!(body, answer.body);
 
     let (viewer, officer) = commands.split_once("$ debugctl audit").unwrap();
@@ -94,14 +122,28 @@ fn the_scenario_prints_what_the_readme_says() {
         command,
         "$ debugctl eval 127.0.0.1:7777 --change --reason 'INC-42' --persist 'config.db.port = 1'"
     );
-    let args = ["eval", &target, "--change", "--reason", "INC-42", "--persist", "config.db.port = 1"];
+    let args = [
+        "eval",
+        &target,
+        "--change",
+        "--reason",
+        "INC-42",
+        "--persist",
+        "config.db.port = 1",
+    ];
     let ctl = debugctl(&certificates, "vera", &args, "");
     assert_eq!((ctl.code, shapes(&(ctl.out + &ctl.err))), (3, shapes(printed)));
 
     service.terminate();
     let (command, printed) = officer.split_once('\n').unwrap();
     assert_eq!(command, " verify set/agent/audit --inventory set/inventory.json");
-    let args = ["audit", "verify", "set/agent/audit", "--inventory", "set/inventory.json"];
+    let args = [
+        "audit",
+        "verify",
+        "set/agent/audit",
+        "--inventory",
+        "set/inventory.json",
+    ];
     let ctl = debugctl(&certificates, "alice", &args, "");
     assert_eq!((ctl.code, shapes(&(ctl.out + &ctl.err))), (0, shapes(printed)));
 

@@ -71,15 +71,25 @@ const PATHS: [&str; 13] = [
 ];
 
 /// Functions that change the value they are called on: calling one is meant as a write.
-const CHANGERS: [&str; 11] =
-    ["clear", "insert", "pad", "pop", "push", "remove", "replace", "reverse", "set", "sort", "trim"];
+const CHANGERS: [&str; 11] = [
+    "clear", "insert", "pad", "pop", "push", "remove", "replace", "reverse", "set", "sort", "trim",
+];
 
 /// Names that are not called with arguments only, or that the table has as well.
 const OTHERS: [&str; 5] = ["throw", "is_def_fn", "is_def_var", "Fn", "get"];
 
 /// Arguments of functions after the value they are called on.
-const ARGUMENTS: [&str; 9] =
-    ["", "1", "\"a\"", "'a'", "1, 1", "\"a\", \"b\"", "|x| true", "|a, b| a, 0", "[1]"];
+const ARGUMENTS: [&str; 9] = [
+    "",
+    "1",
+    "\"a\"",
+    "'a'",
+    "1, 1",
+    "\"a\", \"b\"",
+    "|x| true",
+    "|a, b| a, 0",
+    "[1]",
+];
 
 /// The functions of the language, as the agent lists them.
 fn language(client: &mut Client) -> Vec<String> {
@@ -95,20 +105,56 @@ fn what_other_languages_have_is_told_as_it_is_written_here() {
     for (code, said) in [
         ("let i = 0; i++", ["there is no operator `++`", "write `x += 1`"]),
         ("let i = 0; i--", ["there is no operator `--`", "write `x -= 1`"]),
-        ("while 1 { }", ["a condition is `true` or `false`, not a number", "`x > 0`"]),
-        ("for x in 5 { x }", ["what is looped over is a list, a range or a text", "`for i in 0..5 {"]),
-        (r#"eval("1")"#, ["`eval` is not part of this language", "type the code itself"]),
+        (
+            "while 1 { }",
+            ["a condition is `true` or `false`, not a number", "`x > 0`"],
+        ),
+        (
+            "for x in 5 { x }",
+            [
+                "what is looped over is a list, a range or a text",
+                "`for i in 0..5 {",
+            ],
+        ),
+        (
+            r#"eval("1")"#,
+            ["`eval` is not part of this language", "type the code itself"],
+        ),
         ("revert 5", ["its arguments stand in brackets", "`revert(1)`"]),
-        ("plan kinds.integer = 1", ["its arguments stand in brackets", "plan(|| "]),
-        ("let l = []; l[0]", ["there is no element 0: the list is empty", "count from 0"]),
-        ("let l = [1]; l[5]", ["there is no element 5: the list has 1 element", "count from 0"]),
-        (r#""abc"[9]"#, ["there is no character 9: the text has 3 characters", "count from 0"]),
+        (
+            "plan kinds.integer = 1",
+            ["its arguments stand in brackets", "plan(|| "],
+        ),
+        (
+            "let l = []; l[0]",
+            ["there is no element 0: the list is empty", "count from 0"],
+        ),
+        (
+            "let l = [1]; l[5]",
+            ["there is no element 5: the list has 1 element", "count from 0"],
+        ),
+        (
+            r#""abc"[9]"#,
+            [
+                "there is no character 9: the text has 3 characters",
+                "count from 0",
+            ],
+        ),
         (
             "fn one(a) { a } one(1, 2)",
-            ["`one` does not take (an integer, an integer)", "number of arguments"],
+            [
+                "`one` does not take (an integer, an integer)",
+                "number of arguments",
+            ],
         ),
-        ("kinds.map()", ["`map` does not take (a list or map of a state)", "help(\"map\")"]),
-        ("kinds.nosuch()", ["there is no function `nosuch`", "without brackets"]),
+        (
+            "kinds.map()",
+            ["`map` does not take (a list or map of a state)", "help(\"map\")"],
+        ),
+        (
+            "kinds.nosuch()",
+            ["there is no function `nosuch`", "without brackets"],
+        ),
     ] {
         fails(&mut set, code, &said);
     }
@@ -121,8 +167,10 @@ fn no_function_of_the_language_writes_what_it_only_reads() {
     let before = set.says("/");
     let names = language(&mut set.client);
     assert!(names.len() > 80, "{names:?}");
-    let reads =
-        names.iter().map(String::as_str).filter(|name| !CHANGERS.contains(name) && !OTHERS.contains(name));
+    let reads = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !CHANGERS.contains(name) && !OTHERS.contains(name));
     let reads: Vec<&str> = reads.collect();
     for path in PATHS {
         // A session keeps every closure that it was given, so one session cannot hold them all.
@@ -137,7 +185,9 @@ fn no_function_of_the_language_writes_what_it_only_reads() {
             ];
             for form in forms {
                 for some in reads.chunks(100) {
-                    let tries = some.iter().map(|name| format!("try {{ {} }} catch {{}}", form(name)));
+                    let tries = some
+                        .iter()
+                        .map(|name| format!("try {{ {} }} catch {{}}", form(name)));
                     let code = tries.collect::<Vec<_>>().join("\n");
                     let reply = set.client.eval(&format!("{code}\n1"));
                     assert!(reply.is_ok(), "{path} ({arguments}): {}\n{code}", reply.0);
@@ -179,7 +229,12 @@ fn reading_is_no_change_in_the_mode_change_either() {
         let leases = reply.0["result"]["leases"].as_array().map_or(0, Vec::len);
         assert_eq!(leases, 0, "{code}: {}", reply.0);
     }
-    assert_eq!(set.client.eval("plan(|| kinds.integer.to_string()).len()").display(), "0");
+    assert_eq!(
+        set.client
+            .eval("plan(|| kinds.integer.to_string()).len()")
+            .display(),
+        "0"
+    );
     assert_eq!(leases(&mut set), "0");
     assert_eq!(set.says("/"), before);
 }
@@ -202,9 +257,18 @@ fn an_assignment_of_an_equal_value_is_a_write() {
 #[test]
 fn a_method_that_changes_is_one_write() {
     for (code, seen) in [
-        (r#"kinds.list.push("dora")"#, r#"list: ["anna", "ben", "chloe", "dora"]"#),
-        (r#"push(kinds.list, "dora")"#, r#"list: ["anna", "ben", "chloe", "dora"]"#),
-        (r#"let l = kinds.list; l.push("dora")"#, r#"list: ["anna", "ben", "chloe", "dora"]"#),
+        (
+            r#"kinds.list.push("dora")"#,
+            r#"list: ["anna", "ben", "chloe", "dora"]"#,
+        ),
+        (
+            r#"push(kinds.list, "dora")"#,
+            r#"list: ["anna", "ben", "chloe", "dora"]"#,
+        ),
+        (
+            r#"let l = kinds.list; l.push("dora")"#,
+            r#"list: ["anna", "ben", "chloe", "dora"]"#,
+        ),
         ("kinds.list.pop()", r#"list: ["anna", "ben"]"#),
         ("kinds.list.remove(0)", r#"list: ["ben", "chloe"]"#),
         ("kinds.list.clear()", "list: []"),
@@ -214,7 +278,10 @@ fn a_method_that_changes_is_one_write() {
         (r#"kinds.map.set("one", 9)"#, r#"{"one": 9, "two": 2}"#),
         ("kinds.text.trim()", r#"text: "some Text""#),
         (r#"kinds.text.replace("some", "any")"#, r#"text: " any Text ""#),
-        (r#"kinds.list[0].replace("a", "x")"#, r#"list: ["xnnx", "ben", "chloe"]"#),
+        (
+            r#"kinds.list[0].replace("a", "x")"#,
+            r#"list: ["xnnx", "ben", "chloe"]"#,
+        ),
         ("kinds.list[-1] = \"z\"", r#"list: ["anna", "ben", "z"]"#),
         ("kinds.integer += 1", "integer: 8"),
         ("pause_ms = 20", "pause_ms=20"),
@@ -231,7 +298,12 @@ fn a_method_that_changes_is_one_write() {
         let before = set.says("/");
         assert!(!before.contains(seen), "{code}");
         let reply = set.client.eval(code);
-        assert_eq!(reply.ok()["leases"].as_array().unwrap().len(), 1, "{code}: {}", reply.0);
+        assert_eq!(
+            reply.ok()["leases"].as_array().unwrap().len(),
+            1,
+            "{code}: {}",
+            reply.0
+        );
         assert!(set.says("/").contains(seen), "{code}: {}", set.says("/"));
         set.client.eval("revert_all()").ok();
         assert_eq!(set.says("/"), before, "{code}");
@@ -242,10 +314,18 @@ fn a_method_that_changes_is_one_write() {
 fn a_variable_of_the_code_stays_one() {
     let mut set = changing();
     let before = set.says("/");
-    shows(&mut set, "let pause_ms = 5; pause_ms = 6; pause_ms += 1; pause_ms", "7");
+    shows(
+        &mut set,
+        "let pause_ms = 5; pause_ms = 6; pause_ms += 1; pause_ms",
+        "7",
+    );
     set.client.eval("let hosts = 1;").ok();
     shows(&mut set, "hosts = 2; hosts", "2");
-    shows(&mut set, "let f = |pause_ms| { pause_ms = 3; pause_ms }; f.call(1)", "3");
+    shows(
+        &mut set,
+        "let f = |pause_ms| { pause_ms = 3; pause_ms }; f.call(1)",
+        "3",
+    );
     assert_eq!((leases(&mut set).as_str(), set.says("/")), ("0", before));
 }
 
@@ -256,7 +336,11 @@ fn a_plan_of_an_assignment_to_a_state_lists_it() {
     shows(&mut set, "plan(|| pause_ms = 20)[0].target", "\"state:pause_ms\"");
     fails(&mut set, "pause_ms = 20", &["denied: write state:pause_ms"]);
     set.client.eval(r#"change("a test")"#).ok();
-    fails(&mut set, r#"patch("GET /x", |req| { pause_ms = 1; 2 }, #{ unseen: true })"#, &["`set`", "effect"]);
+    fails(
+        &mut set,
+        r#"patch("GET /x", |req| { pause_ms = 1; 2 }, #{ unseen: true })"#,
+        &["`set`", "effect"],
+    );
 }
 
 #[test]
@@ -300,8 +384,14 @@ fn a_path_is_the_value_that_stands_there() {
         ("kinds.list[-1]", "\"chloe\""),
         ("kinds.list.extract(1, 1)", "[\"ben\"]"),
         ("kinds.list.join(\"+\")", "\"anna+ben+chloe\""),
-        ("kinds.list + [\"dora\"]", "[\"anna\", \"ben\", \"chloe\", \"dora\"]"),
-        ("[\"dora\"] + kinds.list", "[\"dora\", \"anna\", \"ben\", \"chloe\"]"),
+        (
+            "kinds.list + [\"dora\"]",
+            "[\"anna\", \"ben\", \"chloe\", \"dora\"]",
+        ),
+        (
+            "[\"dora\"] + kinds.list",
+            "[\"dora\", \"anna\", \"ben\", \"chloe\"]",
+        ),
         ("`${kinds.numbers}`", "\"[3, 1, 2]\""),
         ("\"n: \" + kinds.numbers", "\"n: [3, 1, 2]\""),
         ("kinds.numbers.to_string()", "\"[3, 1, 2]\""),
@@ -341,7 +431,11 @@ fn what_is_thrown_or_does_not_fit_is_told_in_words() {
 fn what_a_list_or_map_cannot_be_is_said() {
     let mut set = set();
     fails(&mut set, "kinds.list < 5", &["`<`", "`kinds.list`"]);
-    fails(&mut set, "if kinds.list { 1 }", &["a list or map of a state", "a truth value"]);
+    fails(
+        &mut set,
+        "if kinds.list { 1 }",
+        &["a list or map of a state", "a truth value"],
+    );
     fails(&mut set, "kinds.list.nosuch()", &["`nosuch`"]);
     fails(&mut set, "kinds[true]", &["`kinds`", "truth value"]);
     fails(&mut set, "for x in kinds.map { x }", &["kinds.map.keys()"]);
@@ -365,7 +459,12 @@ fn secrets_below_a_path_are_not_guessed() {
         }
     }
     assert!(!set.client.eval("kinds").display().contains("not-a-real-secret-9"));
-    assert!(!set.client.eval("`${kinds} ${[kinds]}`").display().contains("not-a-real-secret-9"));
+    assert!(
+        !set.client
+            .eval("`${kinds} ${[kinds]}`")
+            .display()
+            .contains("not-a-real-secret-9")
+    );
 }
 
 #[test]
@@ -374,16 +473,32 @@ fn what_is_not_there_is_an_error_with_the_nearest_name() {
     fails(&mut set, "info().uptime", &["`uptime`", "did you mean `up`?"]);
     fails(&mut set, "info()[\"uptime\"]", &["`uptime`"]);
     fails(&mut set, "get(\"kinds.map\").won", &["`won`", "known: one, two"]);
-    fails(&mut set, "get(\"kinds\").rows[0].wieght", &["did you mean `weight`?"]);
-    fails(&mut set, "sessions().map(|s| s.operatr)", &["did you mean `operator`?"]);
+    fails(
+        &mut set,
+        "get(\"kinds\").rows[0].wieght",
+        &["did you mean `weight`?"],
+    );
+    fails(
+        &mut set,
+        "sessions().map(|s| s.operatr)",
+        &["did you mean `operator`?"],
+    );
     set.client.eval("kinds.integer = 8").ok();
     fails(&mut set, "leases()[0].ownr", &["did you mean `owner`?"]);
     set.client.eval("let i = info();").ok();
     fails(&mut set, "i.uptime", &["did you mean `up`?"]);
     // A map of the code's own may have any names.
     shows(&mut set, "let m = #{ a: 1 }; if m.b == () { 1 } else { 2 }", "1");
-    shows(&mut set, "let m = #{}; m.x = 1; m.y = 2; m.keys()", "[\"x\", \"y\"]");
-    shows(&mut set, "let m = #{}; m.x = 1; if m.z == () { 0 }; m.keys()", "[\"x\"]");
+    shows(
+        &mut set,
+        "let m = #{}; m.x = 1; m.y = 2; m.keys()",
+        "[\"x\", \"y\"]",
+    );
+    shows(
+        &mut set,
+        "let m = #{}; m.x = 1; if m.z == () { 0 }; m.keys()",
+        "[\"x\"]",
+    );
     shows(
         &mut set,
         "let m = #{}; for k in [\"a\", \"b\"] { m[k] = 1; } m[\"c\"]; m.keys()",
@@ -399,8 +514,16 @@ fn what_is_not_there_is_an_error_with_the_nearest_name() {
 fn names_that_are_no_names_of_the_language_have_a_way() {
     let mut set = changing();
     for word in ["debug", "private", "import", "new", "if"] {
-        fails(&mut set, &format!("kinds.{word}"), &[&format!("`kinds[\"{word}\"]`"), "nothing ran"]);
-        fails(&mut set, &format!("kinds.{word} = 1"), &[&format!("`kinds[\"{word}\"]`")]);
+        fails(
+            &mut set,
+            &format!("kinds.{word}"),
+            &[&format!("`kinds[\"{word}\"]`"), "nothing ran"],
+        );
+        fails(
+            &mut set,
+            &format!("kinds.{word} = 1"),
+            &[&format!("`kinds[\"{word}\"]`")],
+        );
         assert!(set.client.eval(&format!("kinds[\"{word}\"]")).is_ok());
         assert!(set.client.eval(&format!("get(\"kinds.{word}\")")).is_ok());
     }
@@ -414,10 +537,22 @@ fn names_that_are_no_names_of_the_language_have_a_way() {
 fn the_name_of_a_function_without_parentheses_is_told_how_it_is_called() {
     let mut set = set();
     for name in ["help", "ls", "leases", "revert_all"] {
-        fails(&mut set, name, &[&format!("`{name}` is a function"), &format!("call it: `{name}(")]);
+        fails(
+            &mut set,
+            name,
+            &[&format!("`{name}` is a function"), &format!("call it: `{name}(")],
+        );
     }
-    fails(&mut set, "help(patch)", &["`patch` is a function", "`help(\"patch\")`"]);
-    fails(&mut set, "let f = len;", &["`len` is a function", "`help(\"len\")`"]);
+    fails(
+        &mut set,
+        "help(patch)",
+        &["`patch` is a function", "`help(\"patch\")`"],
+    );
+    fails(
+        &mut set,
+        "let f = len;",
+        &["`len` is a function", "`help(\"len\")`"],
+    );
     fails(&mut set, "threads", &["not part of this version"]);
 }
 
@@ -428,19 +563,30 @@ fn a_single_value_is_read_where_it_is_named() {
     shows(&mut set, "let y = kinds.integer; kinds.integer = 9; y", "7");
     shows(&mut set, "let k = kinds; kinds.float = 2.5; k.float", "2.5");
     let help = set.client.eval("help()").display().to_owned();
-    assert!(help.contains("a single value, such as `config.db.port`, is read where it is named"), "{help}");
+    assert!(
+        help.contains("a single value, such as `config.db.port`, is read where it is named"),
+        "{help}"
+    );
 }
 
 #[test]
 fn a_value_that_does_not_fit_is_told_what_does() {
     let mut set = changing();
-    fails(&mut set, "kinds.map.one = -1", &["expected u32 (0 to 4294967295)"]);
+    fails(
+        &mut set,
+        "kinds.map.one = -1",
+        &["expected u32 (0 to 4294967295)"],
+    );
     fails(
         &mut set,
         "kinds.hidden = \"x\"",
         &["only a secret", "debugctl eval AT CODE --arg-secret name=@FILE"],
     );
-    fails(&mut set, "let k = get(\"kinds\"); k.hidden = \"x\"; kinds = k;", &["--arg-secret"]);
+    fails(
+        &mut set,
+        "let k = get(\"kinds\"); k.hidden = \"x\"; kinds = k;",
+        &["--arg-secret"],
+    );
 }
 
 /// Advice can be typed as it stands.
@@ -468,9 +614,12 @@ fn help_can_be_followed() {
 fn advice_for_a_place_that_is_changed_already_can_be_followed() {
     let mut set = changing();
     set.client.eval("kinds.list.push(\"dora\")").ok();
-    for code in
-        ["kinds.list.push(\"eve\")", "kinds.list = [\"eve\"]", "kinds.list[0] = \"eve\"", "hosts += [\"h2\"]"]
-    {
+    for code in [
+        "kinds.list.push(\"eve\")",
+        "kinds.list = [\"eve\"]",
+        "kinds.list[0] = \"eve\"",
+        "hosts += [\"h2\"]",
+    ] {
         if code.starts_with("hosts") {
             set.client.eval("hosts.push(\"h3\")").ok();
         }
@@ -478,14 +627,24 @@ fn advice_for_a_place_that_is_changed_already_can_be_followed() {
         reply.failed();
         let advice = reply.help().split('`').nth(1).unwrap().to_owned();
         assert!(advice.starts_with("set(\""), "{code}: {advice}");
-        let value = if advice.contains(".0\"") { "\"eve\"" } else { "[\"eve\"]" };
+        let value = if advice.contains(".0\"") {
+            "\"eve\""
+        } else {
+            "[\"eve\"]"
+        };
         let reply = set.client.eval(&format!("let value = {value}; {advice}"));
         assert!(reply.is_ok(), "{code}: {advice}: {}", reply.0);
         let made = reply.0["result"]["leases"][0]["id"].as_u64().unwrap();
         set.client.eval(&format!("revert({made})")).ok();
     }
-    set.client.eval(r#"patch("GET /x", |req| #{ body: "1" }, #{ unseen: true })"#).ok();
-    fails(&mut set, r#"patch("GET /x", |req| #{ body: "2" })"#, &[r#"`patch("GET /x", code, #{ over: "#]);
+    set.client
+        .eval(r#"patch("GET /x", |req| #{ body: "1" }, #{ unseen: true })"#)
+        .ok();
+    fails(
+        &mut set,
+        r#"patch("GET /x", |req| #{ body: "2" })"#,
+        &[r#"`patch("GET /x", code, #{ over: "#],
+    );
     set.client
         .eval(r#"let code = |req| #{ body: "2" }; patch("GET /x", code, #{ over: leases()[-1].id })"#)
         .ok();
@@ -511,7 +670,9 @@ fn the_type_of_a_path_is_that_of_what_stands_there() {
     }
     fails(&mut set, "type_of(1, 2)", &["`type_of` does not take"]);
     set.client.eval(r#"change("a test")"#).ok();
-    set.client.eval(r#"patch("GET /x", |req| #{ body: type_of(req) }, #{ unseen: true })"#).ok();
+    set.client
+        .eval(r#"patch("GET /x", |req| #{ body: type_of(req) }, #{ unseen: true })"#)
+        .ok();
 }
 
 #[test]
@@ -519,27 +680,54 @@ fn switch_compares_what_stands_at_a_path() {
     let mut set = set();
     for (code, expected) in [
         ("switch kinds.integer { 7 => 1, _ => 2 }", "1"),
-        ("switch kinds.list { [\"anna\", \"ben\", \"chloe\"] => 1, _ => 2 }", "1"),
-        ("switch kinds.rows[0] { #{ name: \"a\", weight: 1 } => 1, _ => 2 }", "1"),
-        ("switch kinds[\"numbers\"] { [3, 1, 2] => kinds.numbers.len(), _ => 2 }", "3"),
+        (
+            "switch kinds.list { [\"anna\", \"ben\", \"chloe\"] => 1, _ => 2 }",
+            "1",
+        ),
+        (
+            "switch kinds.rows[0] { #{ name: \"a\", weight: 1 } => 1, _ => 2 }",
+            "1",
+        ),
+        (
+            "switch kinds[\"numbers\"] { [3, 1, 2] => kinds.numbers.len(), _ => 2 }",
+            "3",
+        ),
         ("let k = kinds; switch k.numbers { [3, 1, 2] => 1, _ => 2 }", "1"),
-        ("fn f(k) { switch k.numbers { [3, 1, 2] => 1, _ => 2 } } f(kinds)", "1"),
-        ("let f = || switch kinds.numbers { [3, 1, 2] => 1, _ => 2 }; f.call()", "1"),
+        (
+            "fn f(k) { switch k.numbers { [3, 1, 2] => 1, _ => 2 } } f(kinds)",
+            "1",
+        ),
+        (
+            "let f = || switch kinds.numbers { [3, 1, 2] => 1, _ => 2 }; f.call()",
+            "1",
+        ),
         ("switch get(\"kinds.numbers\") { [3, 1, 2] => 1, _ => 2 }", "1"),
     ] {
         shows(&mut set, code, expected);
     }
     // In a later submission, and in a function of an earlier one.
     shows(&mut set, "f(kinds)", "1");
-    fails(&mut set, "switch hosts { [\"h1\"] => 1, _ => 2 }", &["`switch`", "`get(\"hosts\")`"]);
+    fails(
+        &mut set,
+        "switch hosts { [\"h1\"] => 1, _ => 2 }",
+        &["`switch`", "`get(\"hosts\")`"],
+    );
     fails(
         &mut set,
         "let n = kinds.numbers; switch n { [3, 1, 2] => 1, _ => 2 }",
         &["`get(\"kinds.numbers\")`"],
     );
-    shows(&mut set, "let n = get(\"kinds.numbers\"); switch n { [3, 1, 2] => 1, _ => 2 }", "1");
+    shows(
+        &mut set,
+        "let n = get(\"kinds.numbers\"); switch n { [3, 1, 2] => 1, _ => 2 }",
+        "1",
+    );
     // A parameter or variable with the name of a state is not that state, in this function or elsewhere.
-    shows(&mut set, "fn kind_of(kinds) { switch kinds { 7 => 1, _ => 2 } } kind_of(7)", "1");
+    shows(
+        &mut set,
+        "fn kind_of(kinds) { switch kinds { 7 => 1, _ => 2 } } kind_of(7)",
+        "1",
+    );
     shows(&mut set, "kinds.integer", "7");
     shows(&mut set, "fn seven() { kinds.integer } seven()", "7");
     shows(
@@ -553,18 +741,38 @@ fn switch_compares_what_stands_at_a_path() {
         "if false { let hosts = 1; } switch hosts { [\"h1\"] => 1, _ => 2 }",
         "for hosts in 0..2 { } switch hosts { [\"h1\"] => 1, _ => 2 }",
     ] {
-        fails(&mut set, &format!("fn missed() {{ {body} }} missed()"), &["`switch`", "`get(\"hosts\")`"]);
+        fails(
+            &mut set,
+            &format!("fn missed() {{ {body} }} missed()"),
+            &["`switch`", "`get(\"hosts\")`"],
+        );
     }
     // A `switch` on the parameter of one function is no fault of another one.
-    shows(&mut set, "fn seven_is(x, y) { switch x { 7 => y, _ => 0 } } seven_is(7, 1)", "1");
-    shows(&mut set, "fn how_many(x) { x.numbers.len() } how_many(kinds)", "3");
-    for compared in ["{ kinds.list }", "if true { kinds.list } else { 1 }", "() ?? kinds.list"] {
+    shows(
+        &mut set,
+        "fn seven_is(x, y) { switch x { 7 => y, _ => 0 } } seven_is(7, 1)",
+        "1",
+    );
+    shows(
+        &mut set,
+        "fn how_many(x) { x.numbers.len() } how_many(kinds)",
+        "3",
+    );
+    for compared in [
+        "{ kinds.list }",
+        "if true { kinds.list } else { 1 }",
+        "() ?? kinds.list",
+    ] {
         let code = format!("switch {compared} {{ [\"anna\", \"ben\", \"chloe\"] => 1, _ => 2 }}");
         shows(&mut set, &code, "1");
         shows(&mut set, &format!("fn chosen() {{ {code} }} chosen()"), "1");
     }
     fails(&mut set, "kind_of(kinds)", &["`switch`", "`get(\"kinds\")`"]);
-    fails(&mut set, "fn state() { switch kinds { 7 => 1, _ => 2 } } state()", &["`get(\"kinds\")`"]);
+    fails(
+        &mut set,
+        "fn state() { switch kinds { 7 => 1, _ => 2 } } state()",
+        &["`get(\"kinds\")`"],
+    );
 }
 
 #[test]
@@ -573,16 +781,40 @@ fn a_copy_is_not_changed_in_silence() {
     let before = set.says("/");
     for (code, way) in [
         ("trim(kinds.text)", "`kinds.text.trim()`"),
-        ("replace(kinds.list[0], \"a\", \"x\")", "`kinds.list[0].replace(\"a\", \"x\")`"),
+        (
+            "replace(kinds.list[0], \"a\", \"x\")",
+            "`kinds.list[0].replace(\"a\", \"x\")`",
+        ),
         ("pad(kinds[\"text\"], 20, ' ')", "`kinds[\"text\"].pad(20, ' ')`"),
-        ("get(\"kinds.list\").push(\"dora\")", "`kinds.list.push(\"dora\")` changes the state"),
-        ("get(\"kinds\").list.push(\"dora\")", "`kinds.list.push(\"dora\")` changes the state"),
-        ("get(\"kinds.rows.0\").set(\"weight\", 9)", "`kinds.rows[0].set(\"weight\", 9)` changes the state"),
-        ("get(\"kinds.text\").trim()", "`kinds.text.trim()` changes the state"),
-        ("get(\"kinds.list\").pop()", "`kinds.list.pop()` takes it out of the state"),
+        (
+            "get(\"kinds.list\").push(\"dora\")",
+            "`kinds.list.push(\"dora\")` changes the state",
+        ),
+        (
+            "get(\"kinds\").list.push(\"dora\")",
+            "`kinds.list.push(\"dora\")` changes the state",
+        ),
+        (
+            "get(\"kinds.rows.0\").set(\"weight\", 9)",
+            "`kinds.rows[0].set(\"weight\", 9)` changes the state",
+        ),
+        (
+            "get(\"kinds.text\").trim()",
+            "`kinds.text.trim()` changes the state",
+        ),
+        (
+            "get(\"kinds.list\").pop()",
+            "`kinds.list.pop()` takes it out of the state",
+        ),
         ("kinds.list.filter(|p| true).sort()", "give it a name first"),
-        ("kinds.rows.find(|r| true).set(\"weight\", 9)", "give it a name first"),
-        ("let f = |x| get(\"kinds.list\").clear(); f.call(1)", "`kinds.list.clear()`"),
+        (
+            "kinds.rows.find(|r| true).set(\"weight\", 9)",
+            "give it a name first",
+        ),
+        (
+            "let f = |x| get(\"kinds.list\").clear(); f.call(1)",
+            "`kinds.list.clear()`",
+        ),
         ("let o = get(\"kinds\"); push(o.list, 1)", "`o.list.push(1)`"),
         ("sort([2, 1])", "give it a name first"),
     ] {
@@ -614,10 +846,18 @@ fn a_missing_name_is_told_also_where_a_state_is_assigned_to() {
     ] {
         fails(&mut set, code, &["there is no `"]);
     }
-    shows(&mut set, "let n = #{}; for p in kinds.list { n[p] = (n[p] ?? 0) + 1; } n.len()", "3");
+    shows(
+        &mut set,
+        "let n = #{}; for p in kinds.list { n[p] = (n[p] ?? 0) + 1; } n.len()",
+        "3",
+    );
     // A variable with the name of a state is a variable.
     set.client.eval("let pause_ms = #{};").ok();
-    shows(&mut set, "pause_ms.a = 1; pause_ms.b = pause_ms.a; pause_ms", "#{a: 1, b: 1}");
+    shows(
+        &mut set,
+        "pause_ms.a = 1; pause_ms.b = pause_ms.a; pause_ms",
+        "#{a: 1, b: 1}",
+    );
     shows(&mut set, "let kinds = #{ a: 1 }; kinds.b = 2; kinds.b", "2");
 }
 
@@ -635,12 +875,24 @@ fn containers_that_are_looked_at_are_counted_and_recorded() {
     ]);
     assert_eq!(looked, expected);
     set.client.eval("1 + 1").ok();
-    assert!(set.certificates.records_of("outcome").pop().unwrap().get("looked").is_none());
+    assert!(
+        set.certificates
+            .records_of("outcome")
+            .pop()
+            .unwrap()
+            .get("looked")
+            .is_none()
+    );
     // Nearly all operations of an eval, with and without lookups.
     let spent = "for i in 0..900_000 { }";
-    set.client.eval(&format!("{spent} for i in 0..1_000 {{ i; }}")).ok();
+    set.client
+        .eval(&format!("{spent} for i in 0..1_000 {{ i; }}"))
+        .ok();
     for code in ["kinds;", "kinds.map;", "kinds.list[-1];"] {
-        let (kind, message) = set.client.eval(&format!("{spent} for i in 0..1_000 {{ {code} }}")).failed();
+        let (kind, message) = set
+            .client
+            .eval(&format!("{spent} for i in 0..1_000 {{ {code} }}"))
+            .failed();
         assert_eq!(
             (kind.as_str(), message.as_str()),
             ("limit", "the eval used more than 1000000 operations"),

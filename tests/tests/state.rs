@@ -20,8 +20,12 @@ fn attach() -> (Certificates, Service, Client) {
 fn a_value_is_set_until_its_deadline() {
     let (_certificates, _service, mut client) = attach();
     let before = client.eval("config.server.loglevel").display().to_owned();
-    client.eval(r#"set("config.server.loglevel", "DEBUG", #{ ttl: "1s" })"#).ok();
-    wait::until_true("the value is back", || client.eval("config.server.loglevel").display() == before);
+    client
+        .eval(r#"set("config.server.loglevel", "DEBUG", #{ ttl: "1s" })"#)
+        .ok();
+    wait::until_true("the value is back", || {
+        client.eval("config.server.loglevel").display() == before
+    });
 }
 
 #[test]
@@ -74,7 +78,10 @@ fn a_wrong_type_names_the_path_and_changes_nothing() {
         let (code, message) = client.eval(&format!("set(\"{path}\", {value})")).failed();
         assert_eq!(code, "state", "{path} = {value}: {message}");
         assert!(message.contains(path), "{message}");
-        assert_eq!(client.eval(&format!("get(\"{path}\")")).0["result"]["value"], before);
+        assert_eq!(
+            client.eval(&format!("get(\"{path}\")")).0["result"]["value"],
+            before
+        );
     }
     assert_eq!(client.eval("leases().len()").display(), "0");
 }
@@ -112,14 +119,17 @@ fn a_function_or_timestamp_is_no_value() {
 fn a_second_write_needs_over_and_the_base_comes_back() {
     let (_certificates, _service, mut client) = attach();
     let base = client.eval("config.db.port").display().to_owned();
-    let first = client.eval("config.db.port = 1").ok()["leases"][0]["id"].as_u64().unwrap();
+    let first = client.eval("config.db.port = 1").ok()["leases"][0]["id"]
+        .as_u64()
+        .unwrap();
     for code in ["config.db.port = 2", r#"set("config.db", get("config.db"))"#] {
         let (kind, message) = client.eval(code).failed();
         assert_eq!(kind, "state");
         assert!(message.contains(&format!("lease {first}")), "{message}");
     }
-    let second = client.eval(&format!("set(\"config.db.port\", 2, #{{ over: {first} }})")).ok()["leases"][0]
-        ["id"]
+    let second = client
+        .eval(&format!("set(\"config.db.port\", 2, #{{ over: {first} }})"))
+        .ok()["leases"][0]["id"]
         .as_u64()
         .unwrap();
     // The lower one ends first: nothing live changes, and the upper one restores the base.
@@ -140,7 +150,17 @@ fn a_secret_argument_is_set_and_stands_nowhere_in_the_log() {
     let ctl = debug_tests::Ctl::run(
         &certificates,
         "alice",
-        &["eval", &target, code, "--arg-secret", &arg, "--change", "--reason", "rotate", "--persist"],
+        &[
+            "eval",
+            &target,
+            code,
+            "--arg-secret",
+            &arg,
+            "--change",
+            "--reason",
+            "rotate",
+            "--persist",
+        ],
     );
     assert_eq!(ctl.code, 0, "{}", ctl.err);
     assert!(ctl.out.contains("‹secret"), "{}", ctl.out);

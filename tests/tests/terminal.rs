@@ -36,7 +36,10 @@ impl Set {
         let service = Service::start(&certificates);
         // A route becomes a point at its first call.
         assert_eq!(service.health().status, 200);
-        Self { certificates, service }
+        Self {
+            certificates,
+            service,
+        }
     }
 
     /// Attaches `alice`, in colours, and waits for her prompt.
@@ -75,7 +78,9 @@ fn shows(screen: &str, text: &str) {
 #[track_caller]
 fn begin_long(terminal: &Terminal) {
     terminal.press(&format!("print(\"it runs\"); {LONG}{ENTER}"));
-    wait::until_true("the eval runs", || terminal.lines().iter().any(|line| line == "it runs"));
+    wait::until_true("the eval runs", || {
+        terminal.lines().iter().any(|line| line == "it runs")
+    });
 }
 
 /// The program has left with this code, and the terminal is as before.
@@ -91,7 +96,10 @@ fn leaves(terminal: &Terminal, code: u32) {
 fn a_value_is_shown_below_its_line_and_a_secret_is_not() {
     let set = Set::new();
     let terminal = set.attach(WIDE);
-    assert_eq!(terminal.submit("config.db.host"), format!("{OBSERVE} config.db.host\n\"localhost\""));
+    assert_eq!(
+        terminal.submit("config.db.host"),
+        format!("{OBSERVE} config.db.host\n\"localhost\"")
+    );
     let secret = terminal.submit("config.slack.token");
     shows(&secret, "‹secret ");
     assert!(!String::from_utf8_lossy(&terminal.bytes()).contains(debug_tests::process::SLACK_TOKEN));
@@ -103,14 +111,22 @@ fn a_session_of_a_teapot() {
     let set = Set::new();
     let terminal = set.attach(WIDE);
     assert!(!terminal.is_coloured());
-    shows(&terminal.submit(":change INC-42 health checks lie"), "mode change");
+    shows(
+        &terminal.submit(":change INC-42 health checks lie"),
+        "mode change",
+    );
     assert_eq!(terminal.prompt(), CHANGE);
-    assert!(terminal.is_coloured(), "the mode in which changes are possible must stand out");
+    assert!(
+        terminal.is_coloured(),
+        "the mode in which changes are possible must stand out"
+    );
     assert_eq!(terminal.submit(":leases"), format!("{CHANGE} :leases\nno leases"));
 
     let lines = r#"patch("GET /api/healthcheck", |req| {"#;
     terminal.press(&format!("{lines}{ENTER}"));
-    wait::until_true("the line goes on", || terminal.lines().iter().any(|line| line.trim() == "..."));
+    wait::until_true("the line goes on", || {
+        terminal.lines().iter().any(|line| line.trim() == "...")
+    });
     assert_eq!(set.service.health().status, 200);
     terminal.press(&format!("    #{{ status: 418 }}{ENTER}"));
     let patched = terminal.submit_rest("})");
@@ -138,9 +154,15 @@ fn a_mistake_is_told_and_the_session_goes_on() {
     let set = Set::new();
     let terminal = set.attach(WIDE);
     let mistake = terminal.submit("config.db.hots");
-    shows(&mistake, "error: no such path `config.db.hots`; did you mean `host`?");
+    shows(
+        &mistake,
+        "error: no such path `config.db.hots`; did you mean `host`?",
+    );
     shows(&mistake, "\nhelp: ");
-    shows(&terminal.submit(":laeses"), "error: there is no command `:laeses`");
+    shows(
+        &terminal.submit(":laeses"),
+        "error: there is no command `:laeses`",
+    );
     shows(&terminal.submit("let a = ;"), "error: ");
     shows(&terminal.submit("1 + 1"), "\n2");
 }
@@ -155,7 +177,10 @@ fn what_would_act_on_the_terminal_is_shown_instead() {
     shows(&terminal.submit(r#""\x1b[31mred""#), r#""\u001b[31mred""#);
     shows(&terminal.submit(r#"throw "\x1b[31mred""#), r"\u{1b}[31mred");
     let bytes = String::from_utf8_lossy(&terminal.bytes()).into_owned();
-    assert!(!bytes.contains("\x1b[31m") && !bytes.contains("\x1b]0;"), "{bytes:?}");
+    assert!(
+        !bytes.contains("\x1b[31m") && !bytes.contains("\x1b]0;"),
+        "{bytes:?}"
+    );
 }
 
 #[test]
@@ -164,7 +189,10 @@ fn ctrl_c_cancels_what_runs_and_nothing_else() {
     let terminal = set.attach(WIDE);
     begin_long(&terminal);
     let cancelled = terminal.press_below(CTRL_C);
-    shows(&cancelled, "cancelling; Ctrl-C again detaches\nerror: the eval was cancelled");
+    shows(
+        &cancelled,
+        "cancelling; Ctrl-C again detaches\nerror: the eval was cancelled",
+    );
     shows(&terminal.submit("1 + 1"), "\n2");
 
     // At the prompt, Ctrl-C discards the line.
@@ -202,7 +230,11 @@ fn who_leaves_changes_behind_is_asked_and_keeps_them() {
     terminal.wait_for("leases that were not confirmed revert 60 s after the session");
     assert_eq!(set.service.health().status, 418);
     // A client that only looks takes nothing over.
-    let looked = Ctl::run(&set.certificates, "alice", &["leases", &set.service.agent().to_string()]);
+    let looked = Ctl::run(
+        &set.certificates,
+        "alice",
+        &["leases", &set.service.agent().to_string()],
+    );
     assert_eq!(looked.code, 0, "{}", looked.err);
     let opened = set.certificates.records_of("session.open");
     assert_eq!(opened.last().unwrap()["resumed"], serde_json::json!([]));
@@ -240,7 +272,11 @@ fn whoever_does_not_answer_stays_and_a_mistyped_answer_is_asked_for_again() {
         is_asked(asked);
         let stayed = terminal.press_below(answer);
         assert!(!stayed.contains("error"), "{stayed}");
-        assert!(terminal.prompt().starts_with(&format!("{}[1, ", CHANGE.trim_end_matches('›'))));
+        assert!(
+            terminal
+                .prompt()
+                .starts_with(&format!("{}[1, ", CHANGE.trim_end_matches('›')))
+        );
     }
     assert_eq!(set.service.health().status, 418);
 }
@@ -251,7 +287,9 @@ fn the_prompt_counts_down_what_is_in_force() {
     let terminal = set.attach_and_patch();
     let in_force = |count: u32, left: &str| format!("{}[{count}, {left}", CHANGE.trim_end_matches('›'));
     // Also while nothing is typed.
-    wait::until_true("the time goes by", || terminal.prompt().starts_with(&in_force(1, "9m5")));
+    wait::until_true("the time goes by", || {
+        terminal.prompt().starts_with(&in_force(1, "9m5"))
+    });
     terminal.submit(r#"set("config.db.port", 1, #{ ttl: "90s" })"#);
     let prompt = terminal.prompt();
     assert!(prompt.starts_with(&in_force(2, "1m")), "{prompt}");
@@ -266,7 +304,10 @@ fn a_change_without_a_value_is_told() {
     let set = Set::new();
     let terminal = set.attach_and_patch();
     let assigned = terminal.submit("config.db.port = 1");
-    shows(&assigned, "config.db.port = 1\nlease 2: config.db.port set, reverts in 10m unless confirmed");
+    shows(
+        &assigned,
+        "config.db.port = 1\nlease 2: config.db.port set, reverts in 10m unless confirmed",
+    );
     let both = terminal.submit("config.server.port = 2; config.db.host = \"elsewhere\"; 42");
     shows(
         &both,
@@ -280,7 +321,15 @@ fn a_change_without_a_value_is_told() {
 
     let target = set.service.agent().to_string();
     let code = "config.server.loglevel = \"DEBUG\"";
-    let args = ["eval", &target, "--change", "--reason", "a test", "--persist", code];
+    let args = [
+        "eval",
+        &target,
+        "--change",
+        "--reason",
+        "a test",
+        "--persist",
+        code,
+    ];
     let ctl = Ctl::run(&set.certificates, "bob", &args);
     let told = "lease 6: config.server.loglevel set, reverts in 10m unless confirmed\n";
     assert_eq!((ctl.code, ctl.out.as_str(), ctl.err.as_str()), (0, "", told));
@@ -291,7 +340,10 @@ fn the_end_of_ones_change_is_told_while_the_prompt_stands() {
     let set = Set::new();
     let terminal = set.attach_and_patch();
     let mut lea = Client::attach(set.service.agent(), &set.certificates.operator("lea"));
-    shows(&terminal.submit(r#"set("config.db.port", 1, #{ ttl: "1s" })"#), "lease ");
+    shows(
+        &terminal.submit(r#"set("config.db.port", 1, #{ ttl: "1s" })"#),
+        "lease ",
+    );
     terminal.wait_for("lease 2, config.db.port, has ended, as its time is over");
     let guarded = r#"set("config.db.port", 1, #{ guard: |s| s.points["GET /api/healthcheck"].calls < 20 })"#;
     shows(&terminal.submit(guarded), "lease ");
@@ -309,7 +361,11 @@ fn the_end_of_ones_change_is_told_while_the_prompt_stands() {
     terminal.wait_for("lease 4, config.db.port, was reverted");
     terminal.submit("");
     assert_eq!(terminal.prompt(), CHANGE);
-    let told = terminal.lines().iter().filter(|line| line.contains("lease 2, config.db.port")).count();
+    let told = terminal
+        .lines()
+        .iter()
+        .filter(|line| line.contains("lease 2, config.db.port"))
+        .count();
     assert_eq!(told, 1);
 }
 
@@ -336,7 +392,11 @@ fn what_ends_is_told_above_the_line_that_is_being_typed() {
             lines[at + 1..].iter().any(|line| line.contains(first))
         });
         let lines = terminal.lines();
-        assert_eq!(lines.iter().filter(|line| line.contains(first)).count(), 1, "{lines:#?}");
+        assert_eq!(
+            lines.iter().filter(|line| line.contains(first)).count(),
+            1,
+            "{lines:#?}"
+        );
         terminal.press(&format!("{rest}{ENTER}"));
         terminal.wait_for(given);
         terminal.prompt();
@@ -362,7 +422,10 @@ fn a_patch_ended_by_its_breaker_is_told_above_the_line() {
     let set = Set::new();
     let terminal = set.attach(WIDE);
     terminal.submit(":change INC-42 a test");
-    shows(&terminal.submit(r#"patch("GET /api/healthcheck", |req| { throw "no"; })"#), "lease 1");
+    shows(
+        &terminal.submit(r#"patch("GET /api/healthcheck", |req| { throw "no"; })"#),
+        "lease 1",
+    );
     terminal.press("20 + 1");
     terminal.wait_for("› 20 + 1");
     for _ in 0..5 {
@@ -378,10 +441,16 @@ fn a_patch_that_fails_is_told_while_the_prompt_stands() {
     let set = Set::new();
     let terminal = set.attach((30, 160));
     terminal.submit(":change INC-42 a test");
-    shows(&terminal.submit(r#"patch("GET /api/healthcheck", |req| throw "not today")"#), "lease 1");
+    shows(
+        &terminal.submit(r#"patch("GET /api/healthcheck", |req| throw "not today")"#),
+        "lease 1",
+    );
     assert_eq!(set.service.health().status, 200);
     let told = terminal.wait_for("fails:");
-    shows(&told, "lease 1, GET /api/healthcheck, fails: the original answered call 1, because");
+    shows(
+        &told,
+        "lease 1, GET /api/healthcheck, fails: the original answered call 1, because",
+    );
     shows(&told, "not today (line 1");
 }
 
@@ -402,7 +471,14 @@ fn the_prompt_tells_what_is_in_force_now() {
     });
     bob.eval("revert_all()").ok();
     terminal.wait_for(&format!("{OBSERVE} half a line"));
-    assert_eq!(terminal.lines().iter().filter(|line| line.contains("half a line")).count(), 1);
+    assert_eq!(
+        terminal
+            .lines()
+            .iter()
+            .filter(|line| line.contains("half a line"))
+            .count(),
+        1
+    );
 }
 
 /// Dumb terminals, such as those inside editors: lines, and nothing that moves a cursor.
@@ -421,7 +497,10 @@ fn a_terminal_that_shows_text_and_no_more_has_all_but_the_editor() {
         assert_eq!(terminal.prompt(), OBSERVE);
         shows(&terminal.submit("[1,\r2]"), "\n[1, 2]");
         terminal.submit(":change INC-42 a test");
-        shows(&terminal.submit("config.db.port = 1"), &format!("lease {lease}: config.db.port set"));
+        shows(
+            &terminal.submit("config.db.port = 1"),
+            &format!("lease {lease}: config.db.port set"),
+        );
         lea.eval(&format!("revert({lease})")).ok();
         terminal.wait_for(&format!("lease {lease}, config.db.port, was reverted"));
         assert_eq!(terminal.prompt(), CHANGE);
@@ -431,7 +510,11 @@ fn a_terminal_that_shows_text_and_no_more_has_all_but_the_editor() {
         terminal.wait_for("half a line");
         terminal.press_below(CTRL_C);
         shows(&terminal.submit("2 + 2"), "\n4");
-        assert!(!terminal.bytes().contains(&0x1b), "{:?}", String::from_utf8_lossy(&terminal.bytes()));
+        assert!(
+            !terminal.bytes().contains(&0x1b),
+            "{:?}",
+            String::from_utf8_lossy(&terminal.bytes())
+        );
         terminal.press(CTRL_D);
         leaves(&terminal, 0);
     }
@@ -460,7 +543,9 @@ fn leases_are_watched_in_place() {
     let mut set = Set::new();
     let alice = set.attach_and_patch();
     let mut command = Ctl::command(&set.certificates, "vera");
-    command.args(["leases", &set.service.agent().to_string(), "--watch"]).env("TERM", "xterm-256color");
+    command
+        .args(["leases", &set.service.agent().to_string(), "--watch"])
+        .env("TERM", "xterm-256color");
     let (rows, columns) = WIDE;
     let watch = Terminal::run(&command, rows, columns);
     let lines = |text: &str| watch.lines().iter().filter(|line| line.contains(text)).count();
@@ -468,10 +553,20 @@ fn leases_are_watched_in_place() {
     alice.submit(r#"set("config.db.port", 1, #{ ttl: "5m" })"#);
     watch.wait_for("2   state:config.db.port        alice  provisional  4m5");
     wait::until_true("it counts down", || lines("provisional  4m55s") == 1);
-    assert_eq!((lines("healthcheck"), lines("Ctrl-C ends")), (1, 1), "{:?}", watch.lines());
+    assert_eq!(
+        (lines("healthcheck"), lines("Ctrl-C ends")),
+        (1, 1),
+        "{:?}",
+        watch.lines()
+    );
     alice.submit("revert_all()");
     watch.wait_for("no leases");
-    assert_eq!((lines("healthcheck"), lines("Ctrl-C ends")), (0, 1), "{:?}", watch.lines());
+    assert_eq!(
+        (lines("healthcheck"), lines("Ctrl-C ends")),
+        (0, 1),
+        "{:?}",
+        watch.lines()
+    );
     set.service.kill();
     watch.wait_for("NOT CURRENT: the connection was lost");
     watch.press(CTRL_C);
@@ -497,10 +592,17 @@ fn lines_that_are_typed_ahead_are_not_lost() {
     let terminal = set.attach(WIDE);
     begin_long(&terminal);
     terminal.press(&format!("30 + 1{ENTER}30 + 2{ENTER}[{ENTER}33]{ENTER}unfinished"));
-    assert_eq!(terminal.lines().last().unwrap(), "it runs", "the eval ended too soon for this test");
+    assert_eq!(
+        terminal.lines().last().unwrap(),
+        "it runs",
+        "the eval ended too soon for this test"
+    );
     terminal.wait_for(&format!("{OBSERVE} unfinished"));
     let screen = terminal.lines().join("\n");
-    shows(&screen, &format!("\n{OBSERVE} 30 + 1\n31\n{OBSERVE} 30 + 2\n32\n{OBSERVE} ["));
+    shows(
+        &screen,
+        &format!("\n{OBSERVE} 30 + 1\n31\n{OBSERVE} 30 + 2\n32\n{OBSERVE} ["),
+    );
     shows(&screen, &format!("... 33]\n[33]\n{OBSERVE} unfinished"));
 }
 
@@ -510,7 +612,10 @@ fn more_than_a_screen_is_shown_and_long_lines_are_not_cut() {
     let terminal = set.attach(USUAL);
     let counted = terminal.submit("for number in 0..50 { print(number); }");
     let numbers: Vec<String> = (0..50).map(|number: u32| number.to_string()).collect();
-    assert!(counted.ends_with(&format!("\n{}", numbers.join("\n"))), "{counted}");
+    assert!(
+        counted.ends_with(&format!("\n{}", numbers.join("\n"))),
+        "{counted}"
+    );
     let long = format!("\"{}\"", "word ".repeat(40).trim_end());
     assert_eq!(terminal.submit(&long), format!("{OBSERVE} {long}\n{long}"));
     assert_eq!(terminal.prompt(), OBSERVE);
@@ -557,8 +662,14 @@ fn what_a_lost_session_has_not_seen_proven_is_demanded_of_the_next_one() {
         // The eval gets through, the request for its proof does not.
         proxy.break_after(1);
         let lost = terminal.submit("20 + 1");
-        shows(&lost, "\n21\nthe connection was lost: the agent vanished without a goodbye");
-        shows(&lost, "Attaching again for 30 s; Ctrl-C gives up …\nattached to dienstplan");
+        shows(
+            &lost,
+            "\n21\nthe connection was lost: the agent vanished without a goodbye",
+        );
+        shows(
+            &lost,
+            "Attaching again for 30 s; Ctrl-C gives up …\nattached to dienstplan",
+        );
         if breaks_again {
             proxy.break_after(0);
         }

@@ -27,8 +27,11 @@ fn made(client: &mut Client, code: &str) -> u64 {
 /// The service itself changes who is on duty, and since when.
 fn rotate(service: &Service) {
     let body = r#"{"type":"event_callback","event":{"type":"app_mention","user":"U1","channel":"C1","text":"<@BOT> rotate"}}"#;
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        .to_string();
     let signature = slack_signature(SLACK_SIGN, &now, body);
     let headers = [
         ("content-type", "application/json"),
@@ -41,11 +44,20 @@ fn rotate(service: &Service) {
 
 /// The records of one kind.
 fn records(certificates: &Certificates, kind: &str) -> Vec<Value> {
-    let files = std::fs::read_dir(certificates.audit()).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl")).collect();
+    let files = std::fs::read_dir(certificates.audit())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|e| e == "jsonl"))
+        .collect();
     files.sort();
-    let text: String = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
-    let records = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let text: String = files
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let records = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
     records.filter(|record| record["kind"] == kind).collect()
 }
 
@@ -53,15 +65,25 @@ fn records(certificates: &Certificates, kind: &str) -> Vec<Value> {
 #[test]
 fn what_the_service_changed_meanwhile_is_not_overwritten_and_the_rest_is_undone() {
     let (certificates, service, mut client) = attach();
-    let id = made(&mut client, r#"let r = get("rota"); r.name = "other"; r.on_duty = "ben"; set("rota", r)"#);
+    let id = made(
+        &mut client,
+        r#"let r = get("rota"); r.name = "other"; r.on_duty = "ben"; set("rota", r)"#,
+    );
     rotate(&service);
     let after = client.eval("rota.on_duty").display().to_owned();
     let said = client.eval(&format!("revert({id})")).display().to_owned();
-    assert!(said.contains("`rota.on_duty`") && said.contains("settle"), "{said}");
+    assert!(
+        said.contains("`rota.on_duty`") && said.contains("settle"),
+        "{said}"
+    );
     assert_eq!(client.eval("rota.name").display(), "\"on-call\"");
     assert_eq!(client.eval("rota.on_duty").display(), after);
     let row = client.eval("leases()").ok()["value"][0].clone();
-    assert_eq!((row["id"].as_u64(), row["state"].as_str()), (Some(id), Some("conflict")), "{row}");
+    assert_eq!(
+        (row["id"].as_u64(), row["state"].as_str()),
+        (Some(id), Some("conflict")),
+        "{row}"
+    );
     let ended = records(&certificates, "lease.conflict");
     assert_eq!(ended.len(), 1);
     assert_eq!(ended[0]["conflict"]["ended_as"], "lease.reverted");
@@ -80,7 +102,10 @@ fn a_conflict_is_kept_or_forced_once() {
         rotate(&service);
         let theirs = client.eval("rota.on_duty").display().to_owned();
         client.eval(&format!("revert({id})")).ok();
-        assert_eq!(client.eval(&format!("settle({id}, \"later\")")).failed().0, "state");
+        assert_eq!(
+            client.eval(&format!("settle({id}, \"later\")")).failed().0,
+            "state"
+        );
         client.eval(&format!("settle({id}, \"{how}\")")).ok();
         assert_ne!(before, theirs);
         let stands = if expected.is_some() { &before } else { &theirs };
@@ -102,18 +127,29 @@ fn settling_needs_a_conflict_and_a_permission() {
     rotate(&service);
     client.eval(&format!("revert({id})")).ok();
     let mut vera = Client::attach(service.agent(), &certificates.operator("vera"));
-    assert_eq!(vera.eval(&format!("settle({id}, \"force\")")).failed().0, "denied");
+    assert_eq!(
+        vera.eval(&format!("settle({id}, \"force\")")).failed().0,
+        "denied"
+    );
 }
 
 /// T80: the live value is that of the newest change in force.
 #[test]
 fn changes_on_top_of_around_and_inside_one_another_end_in_any_order() {
     let (certificates, _service, mut client) = attach();
-    let read = |client: &mut Client| client.eval(r#"get("config.db").to_string()"#).display().to_owned();
+    let read = |client: &mut Client| {
+        client
+            .eval(r#"get("config.db").to_string()"#)
+            .display()
+            .to_owned()
+    };
     let before = read(&mut client);
     for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
         let first = made(&mut client, "config.db.port = 1111");
-        let second = made(&mut client, &format!("set(\"config.db.port\", 2222, #{{ over: {first} }})"));
+        let second = made(
+            &mut client,
+            &format!("set(\"config.db.port\", 2222, #{{ over: {first} }})"),
+        );
         let around = format!(
             "let d = get(\"config.db\"); d.port = 3333; d.host = \"elsewhere\"; set(\"config.db\", d, #{{ over: {second} }})"
         );
@@ -125,17 +161,35 @@ fn changes_on_top_of_around_and_inside_one_another_end_in_any_order() {
         for at in order {
             client.eval(&format!("revert({})", ids[at])).ok();
             standing.retain(|id| *id != ids[at]);
-            let port = [(fourth, "4444"), (third, "3333"), (second, "2222"), (first, "1111")];
+            let port = [
+                (fourth, "4444"),
+                (third, "3333"),
+                (second, "2222"),
+                (first, "1111"),
+            ];
             if let Some((_, port)) = port.iter().find(|(id, _)| standing.contains(id)) {
-                assert_eq!(client.eval("config.db.port").display(), *port, "{order:?}, without {}", ids[at]);
+                assert_eq!(
+                    client.eval("config.db.port").display(),
+                    *port,
+                    "{order:?}, without {}",
+                    ids[at]
+                );
             }
-            let host = if standing.contains(&third) { "\"elsewhere\"" } else { "\"localhost\"" };
+            let host = if standing.contains(&third) {
+                "\"elsewhere\""
+            } else {
+                "\"localhost\""
+            };
             assert_eq!(client.eval("config.db.host").display(), host);
         }
         assert_eq!(read(&mut client), before);
     }
     let audit = certificates.audit();
-    let verified = Ctl::run(&certificates, "alice", &["audit", "verify", audit.to_str().unwrap()]);
+    let verified = Ctl::run(
+        &certificates,
+        "alice",
+        &["audit", "verify", audit.to_str().unwrap()],
+    );
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
 }
 
@@ -144,7 +198,10 @@ fn changes_on_top_of_around_and_inside_one_another_end_in_any_order() {
 fn a_place_that_is_changed_is_changed_again_only_on_purpose() {
     let (_certificates, _service, mut client) = attach();
     let id = made(&mut client, "config.db.port = 1111");
-    for code in ["config.db.port = 2", r#"let d = get("config.db"); d.port = 2; set("config.db", d)"#] {
+    for code in [
+        "config.db.port = 2",
+        r#"let d = get("config.db"); d.port = 2; set("config.db", d)"#,
+    ] {
         let reply = client.eval(code);
         let (kind, message) = reply.failed();
         assert_eq!(kind, "state");
@@ -166,16 +223,26 @@ fn of_two_sessions_that_change_one_place_at_once_one_does() {
     for round in 0..40 {
         let write = |port: u32| json!({ "code": format!("config.db.port = {port}"), "after": "revert" });
         let (first, second) = (alice.start_payload(&write(1111)), bob.start_payload(&write(2222)));
-        let replies = [(alice.reply(first).unwrap(), "1111"), (bob.reply(second).unwrap(), "2222")];
-        let (made, refused): (Vec<_>, Vec<_>) =
-            replies.iter().partition(|(reply, _)| reply.0.get("result").is_some());
+        let replies = [
+            (alice.reply(first).unwrap(), "1111"),
+            (bob.reply(second).unwrap(), "2222"),
+        ];
+        let (made, refused): (Vec<_>, Vec<_>) = replies
+            .iter()
+            .partition(|(reply, _)| reply.0.get("result").is_some());
         assert_eq!((made.len(), refused.len()), (1, 1), "round {round}: {replies:?}");
         let (kind, message) = refused[0].0.failed();
         let (mine, name) = (made[0].0.ok(), if made[0].1 == "1111" { "alice" } else { "bob" });
         let lease = format!("already changed by lease {} of {name}", mine["leases"][0]["id"]);
-        let eval = format!("is being changed by eval {} of {name} at this moment", mine["audit"]["eval"]);
+        let eval = format!(
+            "is being changed by eval {} of {name} at this moment",
+            mine["audit"]["eval"]
+        );
         let told = message.contains(&lease) || message.contains(&eval);
-        assert!(kind == "state" && told, "round {round}: {message}, not `{lease}` or `{eval}`");
+        assert!(
+            kind == "state" && told,
+            "round {round}: {message}, not `{lease}` or `{eval}`"
+        );
         assert_eq!(alice.eval("config.db.port").display(), made[0].1);
         alice.eval("revert_all()").ok();
         bob.eval("revert_all()").ok();
@@ -195,9 +262,15 @@ fn an_adopted_change_outlives_the_session_that_made_it() {
     let said = lea.eval(&format!("adopt({id})")).display().to_owned();
     assert!(said.contains("it was alice's"), "{said}");
     client.vanish();
-    wait::until_true("the loss was noticed", || lea.eval("sessions().len()").display() == "2");
+    wait::until_true("the loss was noticed", || {
+        lea.eval("sessions().len()").display() == "2"
+    });
     let row = lea.eval("leases()").ok()["value"][0].clone();
-    assert_eq!((row["owner"].as_str(), row["note"].as_str()), (Some("lea"), Some("")), "{row}");
+    assert_eq!(
+        (row["owner"].as_str(), row["note"].as_str()),
+        (Some("lea"), Some("")),
+        "{row}"
+    );
     assert_eq!(records(&certificates, "lease.adopted").len(), 1);
 }
 
@@ -229,9 +302,16 @@ fn a_second_confirmation_is_told_that_there_was_a_first() {
 fn durations_of_no_length_below_none_too_long_or_without_a_unit_are_refused() {
     let (_certificates, _service, mut client) = attach();
     let id = made(&mut client, "config.db.port = 1111");
-    for ttl in
-        ["\"0s\"", "\"-5m\"", "\"18446744073709551616s\"", "\"NaN\"", "\"10\"", "10", "\"\"", "\"5 m\""]
-    {
+    for ttl in [
+        "\"0s\"",
+        "\"-5m\"",
+        "\"18446744073709551616s\"",
+        "\"NaN\"",
+        "\"10\"",
+        "10",
+        "\"\"",
+        "\"5 m\"",
+    ] {
         for code in [
             format!("confirm({id}, {ttl})"),
             format!("extend({id}, {ttl})"),
@@ -251,7 +331,9 @@ fn a_change_that_persists_does_not_depend_on_its_session() {
     made(&mut client, r#"set("config.db.port", 1111, #{ persist: true })"#);
     client.vanish();
     let mut vera = Client::attach(service.agent(), &certificates.operator("vera"));
-    wait::until_true("the loss was noticed", || vera.eval("sessions().len()").display() == "1");
+    wait::until_true("the loss was noticed", || {
+        vera.eval("sessions().len()").display() == "1"
+    });
     let row = vera.eval("leases()").ok()["value"][0].clone();
     assert_eq!(row["note"], "", "{row}");
     assert!(row["reverts_in_ms"].as_u64().unwrap() > 300_000, "{row}");
@@ -268,15 +350,21 @@ fn a_change_ends_when_its_guard_is_false() {
     );
     assert_eq!(service.health().status, 503);
     wait::until_true("the guard ended it", || service.health().status == 200);
-    wait::until_true("its record", || records(&certificates, "lease.guard-failed").len() == 1);
+    wait::until_true("its record", || {
+        records(&certificates, "lease.guard-failed").len() == 1
+    });
     let ended = &records(&certificates, "lease.guard-failed")[0];
     assert_eq!(ended["lease"].as_u64(), Some(id));
     let seen = ended["detail"].as_str().unwrap();
     assert!(seen.contains("\"errors\":"), "{seen}");
     // The lease's holder is told that it ended, but not what the guard saw: its author may be permitted to see more.
-    let told =
-        wait::until("its holder is told", || client.call("ping", json!({})).ok()["ended"].get(0).cloned());
-    assert_eq!((&told["id"], &told["how"], &told["why"]), (&json!(id), &json!("guard-failed"), &Value::Null));
+    let told = wait::until("its holder is told", || {
+        client.call("ping", json!({})).ok()["ended"].get(0).cloned()
+    });
+    assert_eq!(
+        (&told["id"], &told["how"], &told["why"]),
+        (&json!(id), &json!("guard-failed"), &Value::Null)
+    );
 }
 
 /// The route is not patched: its calls are counted for the guard that names it, from the change on.
@@ -288,30 +376,46 @@ fn a_guard_counts_the_calls_of_a_route_that_it_names() {
     }
     let guard = r#"|s| s.points["GET /api/healthcheck"].calls < 3"#;
     let before = client.eval("config.db.port").display().to_owned();
-    made(&mut client, &format!("set(\"config.db.port\", 1111, #{{ guard: {guard} }})"));
+    made(
+        &mut client,
+        &format!("set(\"config.db.port\", 1111, #{{ guard: {guard} }})"),
+    );
     let lease = &records(&certificates, "lease.made")[0];
-    assert_eq!(lease["guard"]["counts"], json!(["GET /api/healthcheck"]), "{lease}");
+    assert_eq!(
+        lease["guard"]["counts"],
+        json!(["GET /api/healthcheck"]),
+        "{lease}"
+    );
     for _ in 0..2 {
         assert_eq!(service.health().status, 200);
     }
     assert_eq!(client.eval("config.db.port").display(), "1111");
     service.health();
-    wait::until_true("the guard ended it", || client.eval("config.db.port").display() == before);
+    wait::until_true("the guard ended it", || {
+        client.eval("config.db.port").display() == before
+    });
     let ended = &records(&certificates, "lease.guard-failed")[0];
     let seen = ended["detail"].as_str().unwrap();
-    assert!(seen.contains(r#""GET /api/healthcheck":{"calls":3,"errors":0"#), "{seen}");
+    assert!(
+        seen.contains(r#""GET /api/healthcheck":{"calls":3,"errors":0"#),
+        "{seen}"
+    );
 }
 
 #[test]
 fn a_guard_that_reads_a_state_ends_a_change_of_another() {
     let (_certificates, service, mut client) = attach();
     let id = made(&mut client, "config.db.port = 1111");
-    client.eval(&format!("guard({id}, |s| get(\"rota.on_duty\") == \"anna\")")).ok();
+    client
+        .eval(&format!("guard({id}, |s| get(\"rota.on_duty\") == \"anna\")"))
+        .ok();
     let (_, message) = client.eval(&format!("guard({id}, |s| true)")).failed();
     assert!(message.contains("has a guard already"), "{message}");
     assert_eq!(client.eval("config.db.port").display(), "1111");
     rotate(&service);
-    wait::until_true("the guard ended it", || client.eval("config.db.port").display() != "1111");
+    wait::until_true("the guard ended it", || {
+        client.eval("config.db.port").display() != "1111"
+    });
 }
 
 #[test]
@@ -327,16 +431,26 @@ fn a_guard_that_does_not_hold_or_cannot_tell_keeps_its_change_from_being_made() 
         // A missing value is a mistake, and not a value that is never reached.
         ("|s| !(s.gauges.queu > 10)", "cannot tell"),
         ("|s| s.nope == ()", "nope"),
-        ("|s| s.points[\"GET /api/helthcheck\"].errors != 3", "did you mean `GET /api/healthcheck`?"),
-        ("|s| s.error < 3", "it reads `error`, which is not there; did you mean `errors`?"),
-        ("|s| s.foo", "a guard is given calls, errors, failures, mean_us, p99_us, points, gauges; gauges: "),
+        (
+            "|s| s.points[\"GET /api/helthcheck\"].errors != 3",
+            "did you mean `GET /api/healthcheck`?",
+        ),
+        (
+            "|s| s.error < 3",
+            "it reads `error`, which is not there; did you mean `errors`?",
+        ),
+        (
+            "|s| s.foo",
+            "a guard is given calls, errors, failures, mean_us, p99_us, points, gauges; gauges: ",
+        ),
         ("|s| throw \"no\"", "it threw `"),
         ("|a, b| true", "takes 2 arguments"),
         ("|s| set(\"config.db.port\", 1)", "has an effect"),
         ("7", "must be a function"),
     ] {
-        let (_, message) =
-            client.eval(&format!("set(\"config.db.port\", 1, #{{ guard: {guard} }})")).failed();
+        let (_, message) = client
+            .eval(&format!("set(\"config.db.port\", 1, #{{ guard: {guard} }})"))
+            .failed();
         assert!(message.contains(expected), "{guard}: {message}");
         assert_eq!(client.eval("config.db.port").display(), before);
     }

@@ -18,7 +18,10 @@ impl Set {
     fn new() -> Self {
         let certificates = Certificates::new();
         let service = Service::start(&certificates);
-        Self { certificates, service }
+        Self {
+            certificates,
+            service,
+        }
     }
 
     fn attach(&self) -> Client {
@@ -57,13 +60,21 @@ fn unfinished(end: impl FnOnce(Client), why: &str) {
     client.send_raw(line.to_string().as_bytes()).unwrap();
     end(client);
     let closed = wait::until("the end of the session is recorded", || {
-        set.certificates.records().lines().find(|line| line.contains("session.close")).map(str::to_owned)
+        set.certificates
+            .records()
+            .lines()
+            .find(|line| line.contains("session.close"))
+            .map(str::to_owned)
     });
     assert!(closed.contains(why), "{closed}");
     set.still_well();
     let records = set.certificates.records();
     assert!(!records.contains("never finished"), "{records}");
-    assert_eq!(records.matches("\"kind\":\"eval\"").count(), 1, "that of `still_well`: {records}");
+    assert_eq!(
+        records.matches("\"kind\":\"eval\"").count(),
+        1,
+        "that of `still_well`: {records}"
+    );
 }
 
 #[test]
@@ -73,7 +84,10 @@ fn half_a_message_and_then_nothing_is_no_message() {
 
 #[test]
 fn half_a_message_and_then_goodbye_is_a_protocol_error() {
-    unfinished(Client::close, "protocol error: the client closed inside a message");
+    unfinished(
+        Client::close,
+        "protocol error: the client closed inside a message",
+    );
 }
 
 /// The counterpart of the two above: only the end of the line was missing there.
@@ -119,9 +133,18 @@ fn an_unknown_method_is_named_and_the_known_ones_are_listed() {
     let mut client = set.attach();
     let reply = client.call("exec", json!({}));
     let (code, message) = reply.failed();
-    assert_eq!((code.as_str(), message.as_str()), ("method", "unknown method `exec`"));
-    let known: Vec<&str> = debug_wire::table::METHODS.iter().map(|method| method.name).collect();
-    assert_eq!(reply.help(), format!("this version has the methods {}", known.join(", ")));
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("method", "unknown method `exec`")
+    );
+    let known: Vec<&str> = debug_wire::table::METHODS
+        .iter()
+        .map(|method| method.name)
+        .collect();
+    assert_eq!(
+        reply.help(),
+        format!("this version has the methods {}", known.join(", "))
+    );
     client.call("ping", json!({})).ok();
 }
 
@@ -145,7 +168,10 @@ fn unknown_options_are_named_with_the_known_ones() {
     client.eval(r#"change("test")"#).ok();
     let reply = client.eval(r#"set("config.server.port", 1, #{ tttl: "5m" })"#);
     let (_, message) = reply.failed();
-    assert!(message.contains("tttl") && message.contains("ttl, reason, over"), "{message}");
+    assert!(
+        message.contains("tttl") && message.contains("ttl, reason, over"),
+        "{message}"
+    );
 }
 
 /// Dispatch knows exactly the methods of the table.
@@ -220,7 +246,10 @@ fn an_eval_sent_with_hello_never_comes_before_its_session_in_the_log() {
 #[test]
 fn a_second_hello_is_out_of_order() {
     let set = Set::new();
-    let (code, _) = set.attach().call("hello", json!({ "version": "test", "checkpoint": 0 })).failed();
+    let (code, _) = set
+        .attach()
+        .call("hello", json!({ "version": "test", "checkpoint": 0 }))
+        .failed();
     assert_eq!(code, "order");
 }
 
@@ -232,7 +261,11 @@ fn the_agent_speaks_first_and_says_where_the_client_is() {
     let ready = &client.notifications[0];
     assert_eq!(ready["method"], "ready");
     assert_eq!(ready["params"]["service"], "dienstplan");
-    assert!(client.origin.starts_with("dienstplan.internal/dienstplan/1/"), "{}", client.origin);
+    assert!(
+        client.origin.starts_with("dienstplan.internal/dienstplan/1/"),
+        "{}",
+        client.origin
+    );
 }
 
 /// A wrong signature ends the session: its counter can no longer be trusted.
@@ -243,7 +276,9 @@ fn bad_signature(sig: impl FnOnce(&mut Client, &str) -> String) {
     client.eval("1").ok();
     let payload = json!({ "code": "2", "after": "revert" }).to_string();
     let sig = sig(&mut client, &payload);
-    let (code, message) = client.call("eval", json!({ "payload": payload, "sig": sig })).failed();
+    let (code, message) = client
+        .call("eval", json!({ "payload": payload, "sig": sig }))
+        .failed();
     assert_eq!(code, "signature", "{message}");
     assert!(client.is_closed());
     set.still_well();
@@ -255,7 +290,9 @@ fn the_right_signature_is_accepted() {
     let mut client = set.attach();
     let payload = json!({ "code": "2" }).to_string();
     let sig = client.sign(1, &payload);
-    client.call("eval", json!({ "payload": payload, "sig": sig })).ok();
+    client
+        .call("eval", json!({ "payload": payload, "sig": sig }))
+        .ok();
 }
 
 #[test]
@@ -282,7 +319,9 @@ fn garbage_as_a_signature_is_refused() {
 fn no_signature_is_refused() {
     let set = Set::new();
     let mut client = set.attach();
-    let (code, message) = client.call("eval", json!({ "payload": "{\"code\":\"1\"}" })).failed();
+    let (code, message) = client
+        .call("eval", json!({ "payload": "{\"code\":\"1\"}" }))
+        .failed();
     assert_eq!(code, "params");
     assert!(message.contains("sig"), "{message}");
 }
@@ -295,7 +334,9 @@ fn an_eval_of_another_connection_is_refused() {
     let first = set.attach();
     let sig = first.sign(1, &payload);
     let mut second = set.attach();
-    let (code, _) = second.call("eval", json!({ "payload": payload, "sig": sig })).failed();
+    let (code, _) = second
+        .call("eval", json!({ "payload": payload, "sig": sig }))
+        .failed();
     assert_eq!(code, "signature");
     assert!(second.is_closed());
 }
@@ -308,7 +349,9 @@ fn an_eval_that_somebody_else_signed_is_refused() {
     let mut client = set.attach();
     let payload = json!({ "code": "2" }).to_string();
     let sig = base64(&bob(&set).sign(&client.message(1, &payload)));
-    let (code, _) = client.call("eval", json!({ "payload": payload, "sig": sig })).failed();
+    let (code, _) = client
+        .call("eval", json!({ "payload": payload, "sig": sig }))
+        .failed();
     assert_eq!(code, "signature");
     assert!(client.is_closed());
     // Bob's own connection accepts a signature that his key makes in this way.
@@ -325,7 +368,10 @@ fn base64(bytes: &[u8]) -> String {
 fn cancelling_what_does_not_run_says_so() {
     let set = Set::new();
     let mut client = set.attach();
-    assert_eq!(client.call("cancel", json!({ "id": 77 })).ok()["cancelled"], false);
+    assert_eq!(
+        client.call("cancel", json!({ "id": 77 })).ok()["cancelled"],
+        false
+    );
 }
 
 /// Before or after the last effect: the answer to a cancellation is true.
@@ -334,7 +380,12 @@ fn a_cancellation_is_told_the_truth() {
     let set = Set::new();
     let mut client = set.attach();
     client.eval(r#"change("a test")"#).ok();
-    let count = |set: &Set| set.certificates.records().matches("\"kind\":\"lease.made\"").count();
+    let count = |set: &Set| {
+        set.certificates
+            .records()
+            .matches("\"kind\":\"lease.made\"")
+            .count()
+    };
     let (mut cancelled, mut done) = (0, 0);
     for round in 0..100 {
         let made = count(&set);
@@ -389,7 +440,11 @@ fn a_call_that_keeps_a_change_is_not_half_cancelled() {
         let cancel = client.start("cancel", json!({ "id": id }));
         let (mut answer, mut reply) = (None, None);
         while answer.is_none() || reply.is_none() {
-            let message = match client.notifications.iter().position(|seen| seen["id"] == json!(id)) {
+            let message = match client
+                .notifications
+                .iter()
+                .position(|seen| seen["id"] == json!(id))
+            {
                 // The earlier ping was answered later.
                 Some(at) => client.notifications.remove(at),
                 None => client.read().unwrap(),
@@ -415,12 +470,17 @@ fn a_running_eval_is_cancelled() {
     let mut client = set.attach();
     // Each read takes long for the operations that it costs: these would run for seconds, until the limit.
     let id = client.start_payload(&json!({ "code": "loop { get(\"config\"); }" }));
-    wait::until_true("it runs", || set.certificates.records().contains("\"function\":\"get\""));
+    wait::until_true("it runs", || {
+        set.certificates.records().contains("\"function\":\"get\"")
+    });
     client.call("cancel", json!({ "id": id })).ok();
     let (code, _) = client.reply(id).unwrap().failed();
     assert_eq!(code, "cancelled");
     let records = set.certificates.records();
-    let outcome = records.lines().find(|line| line.contains("\"kind\":\"outcome\"")).unwrap();
+    let outcome = records
+        .lines()
+        .find(|line| line.contains("\"kind\":\"outcome\""))
+        .unwrap();
     assert!(outcome.contains("\"code\":\"cancelled\""), "{outcome}");
     assert_eq!(client.eval("1").display(), "1");
 }

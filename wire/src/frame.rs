@@ -38,7 +38,11 @@ impl Decoder {
         let unfinished = if held == 0 { self.searched } else { 0 };
         let end = bytes.iter().position(|b| *b == b'\n').unwrap_or(bytes.len());
         let room = (MAX_MESSAGE + 1).saturating_sub(unfinished);
-        let kept = if end > room { bytes.get(..room).unwrap_or(bytes) } else { bytes };
+        let kept = if end > room {
+            bytes.get(..room).unwrap_or(bytes)
+        } else {
+            bytes
+        };
         self.buffer.extend_from_slice(kept);
     }
 
@@ -66,7 +70,10 @@ impl Decoder {
             None => None,
         };
         if let Some(error) = error {
-            *self = Self { failed: Some(error.clone()), ..Self::default() };
+            *self = Self {
+                failed: Some(error.clone()),
+                ..Self::default()
+            };
             return Err(error);
         }
         if found.is_none() {
@@ -245,7 +252,10 @@ mod tests {
     #[test]
     fn what_is_written_is_one_line_within_the_bound() {
         assert_eq!(encode(&"a\nb\r\0").unwrap(), b"\"a\\nb\\r\\u0000\"\n");
-        assert_eq!(encode(&"x".repeat(MAX_MESSAGE - 2)).unwrap().len(), MAX_MESSAGE + 1);
+        assert_eq!(
+            encode(&"x".repeat(MAX_MESSAGE - 2)).unwrap().len(),
+            MAX_MESSAGE + 1
+        );
         assert_eq!(encode(&"x".repeat(MAX_MESSAGE - 1)), Err(FrameError::TooLong));
         let no_json = std::collections::BTreeMap::from([((1, 2), 3)]);
         assert!(matches!(encode(&no_json), Err(FrameError::Unwritable(_))));

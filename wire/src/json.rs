@@ -30,7 +30,13 @@ pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, JsonError> {
 
 /// Like [`from_str`], with another limit on the depth.
 pub(crate) fn read<T: DeserializeOwned>(text: &str, max_depth: usize) -> Result<T, JsonError> {
-    Scan { text, at: 0, open: Vec::new(), max_depth }.run()?;
+    Scan {
+        text,
+        at: 0,
+        open: Vec::new(),
+        max_depth,
+    }
+    .run()?;
     serde_json::from_str(text).map_err(|error| JsonError::from_serde(text, &error))
 }
 
@@ -73,11 +79,18 @@ pub enum Problem {
 impl JsonError {
     fn from_serde(text: &str, error: &serde_json::Error) -> Self {
         // Lines and columns count from 1, columns in bytes; a column of 0 is the newline before.
-        let lines =
-            text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+        let lines = text
+            .split_inclusive('\n')
+            .take(error.line().saturating_sub(1))
+            .map(str::len)
+            .sum::<usize>();
         let offset = (lines + error.column().saturating_sub(1)).min(text.len());
         let message = describe(error);
-        let problem = if error.is_data() { Problem::Data(message) } else { Problem::Syntax(message) };
+        let problem = if error.is_data() {
+            Problem::Data(message)
+        } else {
+            Problem::Syntax(message)
+        };
         Self { offset, problem }
     }
 }
@@ -85,7 +98,10 @@ impl JsonError {
 /// The text of an error without its place, in our terms, and without the value: it may be a secret.
 pub(crate) fn describe(error: &serde_json::Error) -> String {
     let whole = error.to_string();
-    let words = whole.rfind(" at line ").and_then(|at| whole.get(..at)).unwrap_or(&whole);
+    let words = whole
+        .rfind(" at line ")
+        .and_then(|at| whole.get(..at))
+        .unwrap_or(&whole);
     let words = match (words.find(": string \""), words.rfind("\", expected ")) {
         (Some(value), Some(expected)) if words.starts_with("invalid ") && value < expected => {
             format!("{}: a string{}", &words[..value], &words[expected + 1..])
@@ -119,7 +135,11 @@ fn ours(expected: &str) -> &str {
 pub(crate) fn shown(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars().take(SHOWN) {
-        if is_hidden(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
+        if is_hidden(c) {
+            out.extend(c.escape_unicode())
+        } else {
+            out.push(c)
+        }
     }
     out
 }
@@ -171,7 +191,10 @@ impl<'t> Scan<'t> {
     }
 
     fn error<T>(&self, offset: usize, problem: Problem) -> Result<T, JsonError> {
-        Err(JsonError { offset: offset.min(self.text.len()), problem })
+        Err(JsonError {
+            offset: offset.min(self.text.len()),
+            problem,
+        })
     }
 
     fn enter(&mut self, open: Open<'t>) -> Result<(), JsonError> {
@@ -185,7 +208,9 @@ impl<'t> Scan<'t> {
 
     /// Records a string that is a key: the first string after `{` or `,` of an object.
     fn key(&mut self, at: usize, string: Cow<'t, str>) -> Result<(), JsonError> {
-        let Some(Open::Object(keys, key_follows @ true)) = self.open.last_mut() else { return Ok(()) };
+        let Some(Open::Object(keys, key_follows @ true)) = self.open.last_mut() else {
+            return Ok(());
+        };
         *key_follows = false;
         if string.starts_with(RESERVED) {
             return self.error(at, Problem::Reserved(shown(&string)));
@@ -220,8 +245,10 @@ impl<'t> Scan<'t> {
                     start = self.at;
                 }
                 Some(0..0x20) => {
-                    return self
-                        .error(self.at, Problem::Syntax("a control character in a string".to_owned()));
+                    return self.error(
+                        self.at,
+                        Problem::Syntax("a control character in a string".to_owned()),
+                    );
                 }
                 Some(_) => self.at += 1,
                 None => return self.error(self.at, Problem::Syntax("a string without an end".to_owned())),
@@ -240,7 +267,12 @@ impl<'t> Scan<'t> {
             Some(b't') => '\t',
             Some(b'u') => return self.unicode(at),
             Some(plain @ (b'"' | b'\\' | b'/')) => char::from(*plain),
-            _ => return self.error(at, Problem::Syntax("an escape that JSON does not have".to_owned())),
+            _ => {
+                return self.error(
+                    at,
+                    Problem::Syntax("an escape that JSON does not have".to_owned()),
+                );
+            }
         };
         Ok(c)
     }
@@ -261,11 +293,17 @@ impl<'t> Scan<'t> {
     }
 
     fn four_digits(&mut self, at: usize) -> Result<u16, JsonError> {
-        let digits = self.text.get(self.at..self.at + 4).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
+        let digits = self
+            .text
+            .get(self.at..self.at + 4)
+            .filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
         self.at += 4;
         match digits.and_then(|d| u16::from_str_radix(d, 16).ok()) {
             Some(unit) => Ok(unit),
-            None => self.error(at, Problem::Syntax("`\\u` without four hexadecimal digits".to_owned())),
+            None => self.error(
+                at,
+                Problem::Syntax("`\\u` without four hexadecimal digits".to_owned()),
+            ),
         }
     }
 
@@ -283,7 +321,11 @@ impl<'t> Scan<'t> {
             let numeric = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
             !numeric || number.parse::<u64>().is_ok() || number.parse::<i64>().is_ok()
         };
-        if fits { Ok(()) } else { self.error(at, Problem::Number) }
+        if fits {
+            Ok(())
+        } else {
+            self.error(at, Problem::Number)
+        }
     }
 }
 

@@ -23,7 +23,12 @@ impl Call {
     pub fn new(id: u64, method: &str, params: &impl Serialize) -> Result<Self, FrameError> {
         let params =
             serde_json::to_value(params).map_err(|error| FrameError::Unwritable(error.to_string()))?;
-        Ok(Self { jsonrpc: Version::V2, id, method: method.to_owned(), params })
+        Ok(Self {
+            jsonrpc: Version::V2,
+            id,
+            method: method.to_owned(),
+            params,
+        })
     }
 
     /// Parses a line, without its newline, as a call of a method of this version.
@@ -40,7 +45,9 @@ impl Call {
             return Err(no_call("the member `jsonrpc` is not `\"2.0\"`".to_owned()));
         }
         let Some(id) = members.get("id").and_then(Value::as_u64) else {
-            return Err(no_call("the member `id` is not a whole number of 64 bits".to_owned()));
+            return Err(no_call(
+                "the member `id` is not a whole number of 64 bits".to_owned(),
+            ));
         };
         let Some(name) = members.get("method").and_then(Value::as_str) else {
             return Err(no_call("the member `method` is not a string".to_owned()));
@@ -48,7 +55,11 @@ impl Call {
         let Some(method) = table::method(name) else {
             let known: Vec<&str> = table::METHODS.iter().map(|method| method.name).collect();
             let help = format!("this version has the methods {}", known.join(", "));
-            return Err(Failure::new(Code::Method, format!("unknown method `{}`", shown(name)), help));
+            return Err(Failure::new(
+                Code::Method,
+                format!("unknown method `{}`", shown(name)),
+                help,
+            ));
         };
         let params = match members.remove("params") {
             None => Value::Null,
@@ -62,7 +73,12 @@ impl Call {
                 ));
             }
         };
-        Ok(Self { jsonrpc: Version::V2, id, method: method.name.to_owned(), params })
+        Ok(Self {
+            jsonrpc: Version::V2,
+            id,
+            method: method.name.to_owned(),
+            params,
+        })
     }
 
     /// The id of a line that [`Call::parse`] refused, for the answer, if it has one.
@@ -81,7 +97,11 @@ impl Call {
         };
         read.map_err(|error| {
             let message = format!("parameters of `{}`: {}", shown(&self.method), describe(&error));
-            Failure::new(Code::Params, message, "the client and the agent may be of different versions")
+            Failure::new(
+                Code::Params,
+                message,
+                "the client and the agent may be of different versions",
+            )
         })
     }
 }
@@ -91,7 +111,11 @@ fn members(line: &[u8]) -> Result<Map<String, Value>, Failure> {
     let text = std::str::from_utf8(line).map_err(|_| no_call("the message is not UTF-8".to_owned()))?;
     if text.trim_start().starts_with('[') {
         let message = "batches are not supported".to_owned();
-        return Err(Failure::new(Code::Parse, message, "send each call as a line of its own"));
+        return Err(Failure::new(
+            Code::Parse,
+            message,
+            "send each call as a line of its own",
+        ));
     }
     match json::from_str(text) {
         Ok(Value::Object(members)) => Ok(members),
@@ -156,14 +180,25 @@ const MAX_SINGLE: usize = 4 << 10;
 fn is_plain(argument: &str) -> bool {
     let word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let text = argument.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    text.map_or(!argument.is_empty() && word(argument), |text| text.split(' ').all(word))
+    text.map_or(!argument.is_empty() && word(argument), |text| {
+        text.split(' ').all(word)
+    })
 }
 
 impl Failure {
     /// A failure of that code.
     pub fn new(code: Code, message: impl Into<String>, help: impl Into<String>) -> Self {
-        let data = FailureData { code, help: help.into(), audit: None, leases: None };
-        Self { code: code.number(), message: message.into(), data }
+        let data = FailureData {
+            code,
+            help: help.into(),
+            audit: None,
+            leases: None,
+        };
+        Self {
+            code: code.number(),
+            message: message.into(),
+            data,
+        }
     }
 }
 
@@ -172,10 +207,17 @@ impl FromAgent {
     /// ours is.
     pub fn success(id: u64, result: &impl Serialize) -> Self {
         match serde_json::to_value(result) {
-            Ok(result) => Self::Success { jsonrpc: Version::V2, id, result },
-            Err(error) => {
-                Self::failure(Some(id), Code::Internal, format!("the result is no JSON: {error}"), "")
-            }
+            Ok(result) => Self::Success {
+                jsonrpc: Version::V2,
+                id,
+                result,
+            },
+            Err(error) => Self::failure(
+                Some(id),
+                Code::Internal,
+                format!("the result is no JSON: {error}"),
+                "",
+            ),
         }
     }
 
@@ -186,7 +228,11 @@ impl FromAgent {
         message: impl Into<String>,
         help: impl Into<String>,
     ) -> Self {
-        Self::Failure { jsonrpc: Version::V2, id: id.into(), error: Failure::new(code, message, help) }
+        Self::Failure {
+            jsonrpc: Version::V2,
+            id: id.into(),
+            error: Failure::new(code, message, help),
+        }
     }
 
     /// A notification.
@@ -196,7 +242,11 @@ impl FromAgent {
     pub fn notification(method: &str, params: &impl Serialize) -> Result<Self, FrameError> {
         let params =
             serde_json::to_value(params).map_err(|error| FrameError::Unwritable(error.to_string()))?;
-        Ok(Self::Notification { jsonrpc: Version::V2, method: method.to_owned(), params })
+        Ok(Self::Notification {
+            jsonrpc: Version::V2,
+            method: method.to_owned(),
+            params,
+        })
     }
 
     /// Parses a line, without its newline.
@@ -252,7 +302,9 @@ impl<'de> Deserialize<'de> for FromAgent {
                 params: None,
             } => {
                 if error.code != error.data.code.number() {
-                    return Err(D::Error::custom("the number of the failure is not that of its code"));
+                    return Err(D::Error::custom(
+                        "the number of the failure is not that of its code",
+                    ));
                 }
                 Ok(Self::Failure { jsonrpc, id, error })
             }
@@ -263,7 +315,11 @@ impl<'de> Deserialize<'de> for FromAgent {
                 error: None,
                 method: Some(method),
                 params: Some(params),
-            } => Ok(Self::Notification { jsonrpc, method, params }),
+            } => Ok(Self::Notification {
+                jsonrpc,
+                method,
+                params,
+            }),
             _ => Err(D::Error::custom(
                 "the message is neither a reply (`id` and one of `result` and `error`) nor a notification (`method` and `params`)",
             )),

@@ -30,13 +30,25 @@ const ALGORITHMS: &[(AlgorithmIdentifier, AlgorithmIdentifier)] = &[
 pub fn eval_message(origin: &str, exporter: &[u8; 32], counter: u64, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(origin.len()).unwrap_or(u16::MAX);
     let digest: [u8; 32] = Sha256::digest(payload).into();
-    [PREFIX, &length.to_be_bytes(), origin.as_bytes(), exporter, &counter.to_be_bytes(), &digest].concat()
+    [
+        PREFIX,
+        &length.to_be_bytes(),
+        origin.as_bytes(),
+        exporter,
+        &counter.to_be_bytes(),
+        &digest,
+    ]
+    .concat()
 }
 
 /// The commitment to a secret value in a payload: `SHA-256(salt || value)`. The salt is 32 random bytes, so that the value cannot
 /// be guessed from the log.
 pub fn secret_commitment(salt: &[u8; 32], value: &[u8]) -> [u8; 32] {
-    Sha256::new().chain_update(salt).chain_update(value).finalize().into()
+    Sha256::new()
+        .chain_update(salt)
+        .chain_update(value)
+        .finalize()
+        .into()
 }
 
 /// Verifies a signature by the key of a certificate (DER).

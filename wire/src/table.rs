@@ -63,10 +63,14 @@ pub struct Function {
 impl Function {
     /// The numbers of arguments that it takes, ascending: `patch(point, fn, opts?)` takes 2 or 3.
     pub fn arities(&self) -> std::ops::RangeInclusive<usize> {
-        let inside = self.usage.split_once('(').map_or("", |(_, rest)| rest.trim_end_matches(')'));
+        let inside = self
+            .usage
+            .split_once('(')
+            .map_or("", |(_, rest)| rest.trim_end_matches(')'));
         let args = inside.split(',').map(str::trim).filter(|a| !a.is_empty());
-        let (required, all) =
-            args.fold((0, 0), |(required, all), a| (required + usize::from(!a.ends_with('?')), all + 1));
+        let (required, all) = args.fold((0, 0), |(required, all), a| {
+            (required + usize::from(!a.ends_with('?')), all + 1)
+        });
         required..=all
     }
 }

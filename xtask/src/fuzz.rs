@@ -24,13 +24,25 @@ pub(crate) fn run(names: &[String], seconds: u64) -> Result<(), String> {
     let root = process::root()?;
     let known = targets(&root)?;
     if let Some(name) = names.iter().find(|name| !known.contains(name)) {
-        return Err(format!("fuzz failed: no target is named `{name}`; there are {}", known.join(", ")));
+        return Err(format!(
+            "fuzz failed: no target is named `{name}`; there are {}",
+            known.join(", ")
+        ));
     }
     let folder = process::target(&root)?.join("fuzz");
     let host = host()?;
     build(&root, &folder, &host)?;
-    for name in known.iter().filter(|name| names.is_empty() || names.contains(name)) {
-        fuzz(&root, &folder, &folder.join(&host).join("release").join(name), name, seconds)?;
+    for name in known
+        .iter()
+        .filter(|name| names.is_empty() || names.contains(name))
+    {
+        fuzz(
+            &root,
+            &folder,
+            &folder.join(&host).join("release").join(name),
+            name,
+            seconds,
+        )?;
     }
     Ok(())
 }
@@ -56,7 +68,9 @@ fn build(root: &Path, folder: &Path, host: &str) -> Result<(), String> {
     let fuzz = root.join("fuzz");
     pass_through(cargo().args(["fmt", "--check"]).current_dir(&fuzz))?;
     let mut command = cargo();
-    command.args(["build", "--release", "--locked", "--target", host, "--target-dir"]).arg(folder);
+    command
+        .args(["build", "--release", "--locked", "--target", host, "--target-dir"])
+        .arg(folder);
     pass_through(command.current_dir(&fuzz).env("RUSTFLAGS", COVERAGE))
 }
 
@@ -66,7 +80,10 @@ fn fuzz(root: &Path, folder: &Path, program: &Path, name: &str, seconds: u64) ->
     fs::create_dir_all(&corpus).map_err(|e| format!("cannot make {}: {e}", corpus.display()))?;
     let found = folder.join(format!("found-{name}-"));
     let mut command = Command::new(program);
-    command.arg(&corpus).arg(&seeds).arg(format!("-max_total_time={seconds}"));
+    command
+        .arg(&corpus)
+        .arg(&seeds)
+        .arg(format!("-max_total_time={seconds}"));
     command.args([MAX_INPUT, "-timeout=10", "-rss_limit_mb=1024"]);
     command.arg(format!("-artifact_prefix={}", found.display()));
     println!("{name}, {seconds} s");
@@ -74,9 +91,16 @@ fn fuzz(root: &Path, folder: &Path, program: &Path, name: &str, seconds: u64) ->
     if said.code == Some(0) {
         println!(
             "  {}",
-            said.err.lines().rev().find(|line| line.starts_with("Done ")).unwrap_or("no figures")
+            said.err
+                .lines()
+                .rev()
+                .find(|line| line.starts_with("Done "))
+                .unwrap_or("no figures")
         );
         return Ok(());
     }
-    Err(format!("fuzz failed: `{name}` found an input that makes it fail\n{}", said.all()))
+    Err(format!(
+        "fuzz failed: `{name}` found an input that makes it fail\n{}",
+        said.all()
+    ))
 }

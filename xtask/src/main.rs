@@ -2,7 +2,11 @@
 //!
 //! It is built before anything else, so it has few dependencies; the programs that it starts do the cryptography.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for people at a terminal"
+)]
 
 mod bench;
 mod demo;

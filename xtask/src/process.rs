@@ -25,13 +25,19 @@ pub(crate) struct Said {
 impl Said {
     /// Both streams and the exit code, in words.
     pub(crate) fn all(&self) -> String {
-        let code = self.code.map_or_else(|| "a signal".into(), |code| format!("exit code {code}"));
+        let code = self
+            .code
+            .map_or_else(|| "a signal".into(), |code| format!("exit code {code}"));
         format!("{}{}({code})", with_newline(&self.out), with_newline(&self.err))
     }
 }
 
 fn with_newline(text: &str) -> String {
-    if text.is_empty() || text.ends_with('\n') { text.into() } else { format!("{text}\n") }
+    if text.is_empty() || text.ends_with('\n') {
+        text.into()
+    } else {
+        format!("{text}\n")
+    }
 }
 
 /// The cargo that runs this program, or the one in the path.
@@ -42,19 +48,30 @@ pub(crate) fn cargo() -> Command {
 /// The folder of our workspace, asked of cargo, so that it does not depend on where this program was built.
 pub(crate) fn root() -> Result<PathBuf, String> {
     let mut command = cargo();
-    let said =
-        finish(command.args(["locate-project", "--workspace", "--message-format", "plain"]), Duration::MAX)?;
+    let said = finish(
+        command.args(["locate-project", "--workspace", "--message-format", "plain"]),
+        Duration::MAX,
+    )?;
     let manifest = Path::new(said.out.trim());
-    manifest.parent().filter(|_| said.code == Some(0)).map(Path::to_owned).ok_or_else(|| said.all())
+    manifest
+        .parent()
+        .filter(|_| said.code == Some(0))
+        .map(Path::to_owned)
+        .ok_or_else(|| said.all())
 }
 
 /// The folder into which cargo builds.
 pub(crate) fn target(root: &Path) -> Result<PathBuf, String> {
     let mut command = cargo();
-    command.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]).current_dir(root);
+    command
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root);
     let said = finish(&mut command, Duration::MAX)?;
     let metadata: serde_json::Value = serde_json::from_str(&said.out).map_err(|_| said.all())?;
-    metadata["target_directory"].as_str().map(PathBuf::from).ok_or_else(|| said.all())
+    metadata["target_directory"]
+        .as_str()
+        .map(PathBuf::from)
+        .ok_or_else(|| said.all())
 }
 
 /// Whether a program of that name is in the path.
@@ -69,8 +86,14 @@ pub(crate) fn in_path(program: &str) -> bool {
 /// Names the program, and how it ended.
 pub(crate) fn pass_through(command: &mut Command) -> Result<(), String> {
     println!("$ {}", shown(command));
-    let status = command.status().map_err(|e| format!("cannot start {}: {e}", shown(command)))?;
-    if status.success() { Ok(()) } else { Err(format!("{} ended with {status}", shown(command))) }
+    let status = command
+        .status()
+        .map_err(|e| format!("cannot start {}: {e}", shown(command)))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{} ended with {status}", shown(command)))
+    }
 }
 
 /// Runs a program to its end and collects its output; kills it after `limit`.
@@ -78,8 +101,13 @@ pub(crate) fn pass_through(command: &mut Command) -> Result<(), String> {
 /// # Errors
 /// It cannot be started or does not end in time.
 pub(crate) fn finish(command: &mut Command, limit: Duration) -> Result<Said, String> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|e| format!("cannot start {}: {e}", shown(command)))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .map_err(|e| format!("cannot start {}: {e}", shown(command)))?;
     let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
     let Some(code) = end_of(&mut child, limit).map_err(|e| e.to_string())? else {
         // It may have ended since: then there is nothing to kill.
@@ -88,11 +116,18 @@ pub(crate) fn finish(command: &mut Command, limit: Duration) -> Result<Said, Str
         return Err(format!("{} did not end within {limit:?}", shown(command)));
     };
     let text = |reader: thread::JoinHandle<String>| reader.join().unwrap_or_default();
-    Ok(Said { code, out: text(out), err: text(err) })
+    Ok(Said {
+        code,
+        out: text(out),
+        err: text(err),
+    })
 }
 
 /// Waits for the end, at most `limit`. Returns the exit code, unless a signal ended it.
-#[expect(clippy::option_option, reason = "not ended, ended by a signal, ended with a code")]
+#[expect(
+    clippy::option_option,
+    reason = "not ended, ended by a signal, ended with a code"
+)]
 pub(crate) fn end_of(child: &mut Child, limit: Duration) -> io::Result<Option<Option<i32>>> {
     let start = Instant::now();
     loop {
@@ -119,7 +154,9 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Str
 
 /// A command as a command line: the program by its name, arguments quoted where a shell needs it.
 pub(crate) fn shown(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let program = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args());
     words.map(quoted).collect::<Vec<_>>().join(" ")
 }
@@ -155,9 +192,15 @@ mod tests {
 
     #[test]
     fn a_finished_program_tells_code_and_both_streams() {
-        let said =
-            finish(Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]), Duration::MAX).unwrap();
-        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(3), "out\n", "err\n"));
+        let said = finish(
+            Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]),
+            Duration::MAX,
+        )
+        .unwrap();
+        assert_eq!(
+            (said.code, said.out.as_str(), said.err.as_str()),
+            (Some(3), "out\n", "err\n")
+        );
         assert_eq!(said.all(), "out\nerr\n(exit code 3)");
     }
 

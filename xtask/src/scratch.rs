@@ -62,7 +62,10 @@ mod tests {
         let folder = Folder::new(false).unwrap();
         let path = folder.path.clone();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        assert!(Folder::at(path.clone(), false).is_err(), "a folder that somebody else made is not used");
+        assert!(
+            Folder::at(path.clone(), false).is_err(),
+            "a folder that somebody else made is not used"
+        );
         fs::write(path.join("file"), "").unwrap();
         drop(folder);
         assert!(!path.exists());

@@ -62,7 +62,12 @@ impl Doubt {
     pub fn words(&self, root: &Path) -> String {
         match self {
             Self::Gone(path) => format!("`{}` is not there any more", root.join(path)),
-            Self::List { path, had, has, alike } => {
+            Self::List {
+                path,
+                had,
+                has,
+                alike,
+            } => {
                 let path = root.join(path);
                 let elements = if *had == 1 { "element" } else { "elements" };
                 let what = match alike {
@@ -89,7 +94,17 @@ impl Doubt {
         };
         match self {
             Self::Gone(path) => Self::Gone(longer(path)),
-            Self::List { path, had, has, alike } => Self::List { path: longer(path), had, has, alike },
+            Self::List {
+                path,
+                had,
+                has,
+                alike,
+            } => Self::List {
+                path: longer(path),
+                had,
+                has,
+                alike,
+            },
         }
     }
 }
@@ -107,16 +122,25 @@ pub fn follow(
     evidence: Evidence,
 ) -> Result<Trail, Doubt> {
     let Some((segment, rest)) = path.split_first() else {
-        return Ok(Trail { path: Vec::new(), basis: Basis::Names });
+        return Ok(Trail {
+            path: Vec::new(),
+            basis: Basis::Names,
+        });
     };
     let gone = || Doubt::Gone(Vec::new());
     let inside = |segment: &str| -> Vec<Vec<String>> {
-        let below = changed.iter().filter(|place| place.first().is_none_or(|first| first == segment));
-        below.map(|place| place.get(1..).unwrap_or_default().to_vec()).collect()
+        let below = changed
+            .iter()
+            .filter(|place| place.first().is_none_or(|first| first == segment));
+        below
+            .map(|place| place.get(1..).unwrap_or_default().to_vec())
+            .collect()
     };
     let (name, basis, then, now) = match (then.without_mark(), now.without_mark()) {
         (Tree::Seq(had), Tree::Seq(has)) => {
-            let from = index_of(segment).filter(|&index| index < had.len()).ok_or_else(gone)?;
+            let from = index_of(segment)
+                .filter(|&index| index < had.len())
+                .ok_or_else(gone)?;
             let (to, basis) = locate(had, from, has, &inside(segment), evidence)?;
             (to.to_string(), basis, had.get(from), has.get(to))
         }
@@ -127,11 +151,19 @@ pub fn follow(
         _ => return Err(gone()),
     };
     if rest.is_empty() {
-        return Ok(Trail { path: vec![name], basis });
+        return Ok(Trail {
+            path: vec![name],
+            basis,
+        });
     }
-    let (Some(then), Some(now)) = (then, now) else { return Err(gone().under(&name)) };
+    let (Some(then), Some(now)) = (then, now) else {
+        return Err(gone().under(&name));
+    };
     let below = follow(rest, &inside(segment), then, now, evidence).map_err(|doubt| doubt.under(&name))?;
-    Ok(Trail { path: [vec![name], below.path].concat(), basis: basis.max(below.basis) })
+    Ok(Trail {
+        path: [vec![name], below.path].concat(),
+        basis: basis.max(below.basis),
+    })
 }
 
 /// Index in `has` of the element at `from` of `had`. `changed`: the places in the element that we changed.
@@ -145,7 +177,12 @@ pub fn locate(
     changed: &[Vec<String>],
     evidence: Evidence,
 ) -> Result<(usize, Basis), Doubt> {
-    let here = Looking { had, from, has, changed };
+    let here = Looking {
+        had,
+        from,
+        has,
+        changed,
+    };
     let full = (here.identities(had, Kind::All), here.identities(has, Kind::All));
     let by_all = evidence == Evidence::All;
     if by_all && here.is_untouched(&full) {
@@ -162,7 +199,12 @@ pub fn locate(
     }
     let known = if texts.0[from].is_empty() { &full } else { &texts };
     let alike = known.0[from].is_empty() || known.1.contains(&known.0[from]);
-    Err(Doubt::List { path: Vec::new(), had: had.len(), has: has.len(), alike })
+    Err(Doubt::List {
+        path: Vec::new(),
+        had: had.len(),
+        has: has.len(),
+        alike,
+    })
 }
 
 /// Which leaves make up the identity of an element.
@@ -186,7 +228,10 @@ struct Looking<'a> {
 
 impl Looking<'_> {
     fn identities(&self, items: &[Tree], kind: Kind) -> Vec<Identity> {
-        items.iter().map(|item| identity(item, self.changed, kind)).collect()
+        items
+            .iter()
+            .map(|item| identity(item, self.changed, kind))
+            .collect()
     }
 
     /// Whether the list is unchanged except for our changes.
@@ -249,16 +294,22 @@ impl Looking<'_> {
 
     /// Whether the element holds our value and every element before it is unchanged.
     fn stays(&self, to: usize) -> bool {
-        let before = |at: usize| self.has.get(at).is_some_and(|item| item.same_unordered(&self.had[at]));
+        let before = |at: usize| {
+            self.has
+                .get(at)
+                .is_some_and(|item| item.same_unordered(&self.had[at]))
+        };
         to == self.from && self.is_ours(to) && (0..to).all(before)
     }
 
     /// Whether the element now at `at` holds the value that we wrote to ours.
     fn is_ours(&self, at: usize) -> bool {
-        self.changed.iter().all(|place| match (self.had[self.from].at(place), self.has[at].at(place)) {
-            (Some(ours), Some(theirs)) => ours.same_unordered(theirs),
-            (ours, theirs) => ours.is_none() && theirs.is_none(),
-        })
+        self.changed.iter().all(
+            |place| match (self.had[self.from].at(place), self.has[at].at(place)) {
+                (Some(ours), Some(theirs)) => ours.same_unordered(theirs),
+                (ours, theirs) => ours.is_none() && theirs.is_none(),
+            },
+        )
     }
 
     /// Whether length and neighbours show that the element has not moved, and no equal-looking one has moved either.
@@ -270,7 +321,9 @@ impl Looking<'_> {
         let beside = [from.checked_sub(1), Some(from + 1)];
         let both = self.had.len().min(self.has.len());
         let neighbours = beside.into_iter().flatten().filter(|&at| at < both);
-        let neighbours_stayed = neighbours.into_iter().all(|at| self.had[at].same_unordered(&self.has[at]));
+        let neighbours_stayed = neighbours
+            .into_iter()
+            .all(|at| self.had[at].same_unordered(&self.has[at]));
         if !had[from].is_empty() {
             // An equal-looking element with a changed value may have replaced one that went.
             let (was, is) = (positions(had, &had[from]), positions(has, &has[from]));
@@ -291,7 +344,12 @@ impl Looking<'_> {
 }
 
 fn positions(identities: &[Identity], of: &Identity) -> Vec<usize> {
-    identities.iter().enumerate().filter(|(_, other)| *other == of).map(|(at, _)| at).collect()
+    identities
+        .iter()
+        .enumerate()
+        .filter(|(_, other)| *other == of)
+        .map(|(at, _)| at)
+        .collect()
 }
 
 fn identity(item: &Tree, changed: &[Vec<String>], kind: Kind) -> Identity {
@@ -340,14 +398,21 @@ fn collect(tree: &Tree, path: &mut Vec<u8>, changed: &[&[String]], kind: Kind, f
 /// Whether elements of one list are in another order in the other, so that comparing by position is meaningless.
 pub fn reordered(one: &[Tree], other: &[Tree]) -> bool {
     let of = |items: &[Tree]| -> Vec<Identity> {
-        let kind = if items.iter().all(|item| identity(item, &[], Kind::Text).is_empty()) {
+        let kind = if items
+            .iter()
+            .all(|item| identity(item, &[], Kind::Text).is_empty())
+        {
             Kind::All
         } else {
             Kind::Text
         };
         items.iter().map(|item| identity(item, &[], kind)).collect()
     };
-    let containers = |items: &[Tree]| items.iter().all(|item| matches!(item, Tree::Map(_) | Tree::Seq(_)));
+    let containers = |items: &[Tree]| {
+        items
+            .iter()
+            .all(|item| matches!(item, Tree::Map(_) | Tree::Seq(_)))
+    };
     if !containers(one) || !containers(other) {
         return false;
     }
@@ -356,7 +421,10 @@ pub fn reordered(one: &[Tree], other: &[Tree]) -> bool {
         from.iter().enumerate().any(|(at, mine)| {
             !mine.is_empty()
                 && to.get(at) != Some(mine)
-                && to.iter().enumerate().any(|(there, other)| there != at && other == mine)
+                && to
+                    .iter()
+                    .enumerate()
+                    .any(|(there, other)| there != at && other == mine)
         })
     };
     moved(&one, &other) || moved(&other, &one)
@@ -365,9 +433,11 @@ pub fn reordered(one: &[Tree], other: &[Tree]) -> bool {
 /// The places at which two values differ, relative to them; the root if only one of them exists.
 pub fn changed_places(before: Option<&Tree>, after: Option<&Tree>) -> Vec<Vec<String>> {
     match (before, after) {
-        (Some(before), Some(after)) => {
-            before.differences(after).into_iter().map(|(place, ..)| place).collect()
-        }
+        (Some(before), Some(after)) => before
+            .differences(after)
+            .into_iter()
+            .map(|(place, ..)| place)
+            .collect(),
         _ => vec![Vec::new()],
     }
 }

@@ -39,7 +39,9 @@ impl Names {
     /// The names that are text.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        begins.zip(&self.ends).filter_map(|(begin, end)| self.texts.get(begin..*end))
+        begins
+            .zip(&self.ends)
+            .filter_map(|(begin, end)| self.texts.get(begin..*end))
     }
 
     /// Adds a name.
@@ -60,8 +62,12 @@ pub fn found_along<T: Serialize + ?Sized>(
 ) -> Result<Option<Found>, TreeError> {
     let _scope = SecretScope::enter();
     let (above, ends) = (vec![Names::default(); path.len()], ends(limits));
-    let number =
-        |segment: &String| segment.parse().ok().filter(|number: &i128| number.to_string() == *segment);
+    let number = |segment: &String| {
+        segment
+            .parse()
+            .ok()
+            .filter(|number: &i128| number.to_string() == *segment)
+    };
     let numbers = path.iter().map(number).collect();
     let mut along = Along {
         path,
@@ -102,7 +108,11 @@ struct Along<'w> {
 impl Along<'_> {
     fn node(&mut self) -> Result<(), TreeError> {
         self.nodes += 1;
-        if is_late(self.nodes, self.ends) { Err(late()) } else { Ok(()) }
+        if is_late(self.nodes, self.ends) {
+            Err(late())
+        } else {
+            Ok(())
+        }
     }
 
     fn wanted(&self) -> Option<&str> {
@@ -112,7 +122,9 @@ impl Along<'_> {
     /// Whether the path continues with this name; records the name.
     fn is_wanted(&mut self, name: &str) -> Result<bool, TreeError> {
         self.node()?;
-        let Some(names) = self.above.get_mut(self.depth) else { return Ok(false) };
+        let Some(names) = self.above.get_mut(self.depth) else {
+            return Ok(false);
+        };
         if MAX_SEGMENT < name.len() {
             names.others = true;
             return Ok(false);
@@ -176,25 +188,43 @@ struct Open<'a, 'w> {
 
 impl<'a, 'w> Open<'a, 'w> {
     fn plain(along: &'a mut Along<'w>) -> Self {
-        Self { along, is_on_the_way: true, index: 0, is_wanted: false, levels: 0 }
+        Self {
+            along,
+            is_on_the_way: true,
+            index: 0,
+            is_wanted: false,
+            levels: 0,
+        }
     }
 
     fn variant(along: &'a mut Along<'w>, variant: &'static str) -> Result<Self, TreeError> {
         // A path that ends here wants the whole variant, which only a full read can show.
         let is_on_the_way = along.is_wanted(variant)? && along.depth + 1 < along.path.len();
         along.depth += usize::from(is_on_the_way);
-        Ok(Self { levels: usize::from(is_on_the_way), is_on_the_way, ..Self::plain(along) })
+        Ok(Self {
+            levels: usize::from(is_on_the_way),
+            is_on_the_way,
+            ..Self::plain(along)
+        })
     }
 
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
         self.along.node()?;
         let is_wanted = self.is_on_the_way && self.along.wanted().and_then(index_of) == Some(self.index);
         self.index += 1;
-        if is_wanted { self.along.enter(value).and_then(|()| self.along.over()) } else { Ok(()) }
+        if is_wanted {
+            self.along.enter(value).and_then(|()| self.along.over())
+        } else {
+            Ok(())
+        }
     }
 
     fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), TreeError> {
-        if self.is_on_the_way && self.along.is_wanted(name)? { self.along.enter(value) } else { Ok(()) }
+        if self.is_on_the_way && self.along.is_wanted(name)? {
+            self.along.enter(value)
+        } else {
+            Ok(())
+        }
     }
 
     fn seq(self) -> Result<(), TreeError> {
@@ -231,7 +261,10 @@ impl<'a, 'w> ser::Serializer for &'a mut Along<'w> {
         serialize_u128: u128, serialize_f32: f32, serialize_f64: f64, serialize_char: char, serialize_str: &str);
 
     fn serialize_bytes(self, value: &[u8]) -> Result<(), TreeError> {
-        let byte = self.wanted().and_then(index_of).and_then(|index| value.get(index));
+        let byte = self
+            .wanted()
+            .and_then(index_of)
+            .and_then(|index| value.get(index));
         byte.map_or(Ok(()), |byte| self.enter(byte))
     }
     fn serialize_none(self) -> Result<(), TreeError> {
@@ -255,7 +288,11 @@ impl<'a, 'w> ser::Serializer for &'a mut Along<'w> {
         value: &T,
     ) -> Result<(), TreeError> {
         // No path leads into a secret.
-        if name == SECRET_NAME { Ok(()) } else { value.serialize(self) }
+        if name == SECRET_NAME {
+            Ok(())
+        } else {
+            value.serialize(self)
+        }
     }
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
@@ -264,7 +301,11 @@ impl<'a, 'w> ser::Serializer for &'a mut Along<'w> {
         variant: &'static str,
         value: &T,
     ) -> Result<(), TreeError> {
-        if self.is_wanted(variant)? { self.enter(value) } else { Ok(()) }
+        if self.is_wanted(variant)? {
+            self.enter(value)
+        } else {
+            Ok(())
+        }
     }
     fn serialize_seq(self, _: Option<usize>) -> Result<Open<'a, 'w>, TreeError> {
         Ok(Open::plain(self))

@@ -26,7 +26,11 @@ pub fn feed(tree: &Tree, sink: &mut impl FnMut(&[u8])) {
         Tree::I64(value) => tagged(2, value.to_be_bytes(), sink),
         Tree::U64(value) => tagged(3, value.to_be_bytes(), sink),
         Tree::F64(value) => {
-            let value = if value.is_nan() { f64::from_bits(0x7ff8_0000_0000_0000) } else { *value };
+            let value = if value.is_nan() {
+                f64::from_bits(0x7ff8_0000_0000_0000)
+            } else {
+                *value
+            };
             tagged(4, value.to_bits().to_be_bytes(), sink);
         }
         Tree::Str(text) => {
@@ -86,13 +90,19 @@ pub(crate) fn unordered_bytes(tree: &Tree) -> Vec<u8> {
 fn sorted(tree: &Tree) -> Tree {
     match tree.without_mark() {
         Tree::Seq(items) => {
-            let mut keyed: Vec<_> = items.iter().map(|item| (unordered_bytes(item), sorted(item))).collect();
+            let mut keyed: Vec<_> = items
+                .iter()
+                .map(|item| (unordered_bytes(item), sorted(item)))
+                .collect();
             keyed.sort_by(|(a, _), (b, _)| a.cmp(b));
             Tree::Seq(keyed.into_iter().map(|(_, item)| item).collect())
         }
-        Tree::Map(entries) => {
-            Tree::Map(entries.iter().map(|(key, value)| (key.clone(), sorted(value))).collect())
-        }
+        Tree::Map(entries) => Tree::Map(
+            entries
+                .iter()
+                .map(|(key, value)| (key.clone(), sorted(value)))
+                .collect(),
+        ),
         Tree::F64(float) => match whole(*float) {
             Some(whole) => i64::try_from(whole).map(Tree::I64).unwrap_or(Tree::F64(*float)),
             None => Tree::F64(*float),

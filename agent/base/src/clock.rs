@@ -8,7 +8,11 @@ use rustix::time::{ClockId, clock_gettime};
 /// Formats a duration for people: in whole seconds from ten seconds on.
 pub fn roughly(duration: Duration) -> String {
     let whole = Duration::from_secs(duration.as_secs());
-    format_duration(if whole < Duration::from_secs(10) { duration } else { whole })
+    format_duration(if whole < Duration::from_secs(10) {
+        duration
+    } else {
+        whole
+    })
 }
 
 /// A moment on `CLOCK_BOOTTIME`, in nanoseconds since the host booted.
@@ -26,7 +30,10 @@ impl BootTime {
 
     /// The moment `duration` later; saturates.
     pub fn after(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 
     /// The time since `earlier`; zero if that is in the future.

@@ -35,7 +35,11 @@ impl Tree {
             match (self.without_mark(), other.without_mark()) {
                 (Tree::Map(left), Tree::Map(_)) => {
                     let there = left.iter().map(|(name, value)| {
-                        (name.clone(), Some(value), other.without_mark().at(std::slice::from_ref(name)))
+                        (
+                            name.clone(),
+                            Some(value),
+                            other.without_mark().at(std::slice::from_ref(name)),
+                        )
                     });
                     let only_there = other.without_mark().names().into_iter();
                     let only_there = only_there
@@ -44,16 +48,20 @@ impl Tree {
                 }
                 (Tree::Seq(left), Tree::Seq(right)) if left.len() == right.len() => {
                     let pairs = left.iter().zip(right).enumerate();
-                    pairs.map(|(at, (left, right))| (at.to_string(), Some(left), Some(right))).collect()
+                    pairs
+                        .map(|(at, (left, right))| (at.to_string(), Some(left), Some(right)))
+                        .collect()
                 }
                 _ => Vec::new(),
             };
-        let below = pairs.into_iter().find_map(|(name, left, right)| match (left, right) {
-            (Some(left), Some(right)) => {
-                left.first_difference_unordered(right).map(|below| prefixed(name, below))
-            }
-            _ => Some(vec![name]),
-        });
+        let below = pairs
+            .into_iter()
+            .find_map(|(name, left, right)| match (left, right) {
+                (Some(left), Some(right)) => left
+                    .first_difference_unordered(right)
+                    .map(|below| prefixed(name, below)),
+                _ => Some(vec![name]),
+            });
         Some(below.unwrap_or_default())
     }
 
@@ -89,10 +97,16 @@ fn differences<'t>(
     };
     match (left, right) {
         (Some(Tree::Map(ours)), Some(Tree::Map(theirs))) => {
-            let names =
-                ours.iter().chain(theirs.iter().filter(|(name, _)| !ours.iter().any(|(n, _)| n == name)));
+            let names = ours.iter().chain(
+                theirs
+                    .iter()
+                    .filter(|(name, _)| !ours.iter().any(|(n, _)| n == name)),
+            );
             let at = |entries: &'t [(String, Tree)], name: &str| {
-                entries.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+                entries
+                    .iter()
+                    .find(|(key, _)| key == name)
+                    .map(|(_, value)| value)
             };
             for (name, _) in names {
                 below(name, at(ours, name), at(theirs, name));
@@ -130,7 +144,10 @@ fn map_difference(left: &[(String, Tree)], right: &[(String, Tree)]) -> Option<V
         }
     }
     let names: std::collections::BTreeSet<_> = left.iter().map(|(key, _)| key).collect();
-    right.iter().find(|(key, _)| !names.contains(key)).map(|(key, _)| vec![key.clone()])
+    right
+        .iter()
+        .find(|(key, _)| !names.contains(key))
+        .map(|(key, _)| vec![key.clone()])
 }
 
 fn first_below(mut pairs: impl Iterator<Item = (String, Option<Vec<String>>)>) -> Option<Vec<String>> {

@@ -26,7 +26,13 @@ pub fn from_tree<T: DeserializeOwned>(tree: Tree) -> Result<T, TreeError> {
 /// (`try_from`) long after the deserializer handed it over.
 fn watched<T>(tree: Tree, read: impl FnOnce(TreeDeserializer) -> Result<T>) -> Result<T> {
     let secret = tree.holds_secret();
-    read(TreeDeserializer(tree)).map_err(|error| if secret { error.without_service_words() } else { error })
+    read(TreeDeserializer(tree)).map_err(|error| {
+        if secret {
+            error.without_service_words()
+        } else {
+            error
+        }
+    })
 }
 
 /// Deserializes from a tree. Visible in the crate only so that `Secret<T>` can recognise it.
@@ -69,9 +75,9 @@ fn visit<'de, V: Visitor<'de>>(tree: Tree, visitor: V) -> Result<V::Value> {
         Tree::Seq(items) => visit_seq(items, visitor),
         Tree::Map(entries) => visit_map(entries, visitor),
         // serde's buffers (for flattened and untagged types) keep this apart from ordinary values.
-        Tree::Secret(inner) => {
-            visitor.visit_newtype_struct(TreeDeserializer(*inner)).map_err(TreeError::hidden)
-        }
+        Tree::Secret(inner) => visitor
+            .visit_newtype_struct(TreeDeserializer(*inner))
+            .map_err(TreeError::hidden),
         Tree::Unreadable(leaf) => match leaf.kept() {
             Some(Wide::Unsigned(value)) => visitor.visit_u128(value),
             Some(Wide::Signed(value)) => visitor.visit_i128(value),
@@ -82,21 +88,33 @@ fn visit<'de, V: Visitor<'de>>(tree: Tree, visitor: V) -> Result<V::Value> {
 
 fn visit_seq<'de, V: Visitor<'de>>(items: Vec<Tree>, visitor: V) -> Result<V::Value> {
     let length = items.len();
-    let mut items = Items { items: items.into_iter(), index: 0 };
+    let mut items = Items {
+        items: items.into_iter(),
+        index: 0,
+    };
     let value = visitor.visit_seq(&mut items)?;
     match items.items.len() {
         0 => Ok(value),
-        rest => Err(TreeError::ours(format!("invalid length {length}, expected {}", length - rest))),
+        rest => Err(TreeError::ours(format!(
+            "invalid length {length}, expected {}",
+            length - rest
+        ))),
     }
 }
 
 fn visit_map<'de, V: Visitor<'de>>(entries: Vec<(String, Tree)>, visitor: V) -> Result<V::Value> {
     let length = entries.len();
-    let mut entries = Entries { entries: entries.into_iter(), value: None };
+    let mut entries = Entries {
+        entries: entries.into_iter(),
+        value: None,
+    };
     let value = visitor.visit_map(&mut entries)?;
     match entries.entries.len() {
         0 => Ok(value),
-        rest => Err(TreeError::ours(format!("invalid length {length}, expected {}", length - rest))),
+        rest => Err(TreeError::ours(format!(
+            "invalid length {length}, expected {}",
+            length - rest
+        ))),
     }
 }
 
@@ -171,9 +189,9 @@ impl<'de> de::Deserializer<'de> for TreeDeserializer {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value> {
         match self.0 {
-            Tree::Secret(inner) if name == SECRET_NAME => {
-                visitor.visit_newtype_struct(TreeDeserializer(*inner)).map_err(TreeError::hidden)
-            }
+            Tree::Secret(inner) if name == SECRET_NAME => visitor
+                .visit_newtype_struct(TreeDeserializer(*inner))
+                .map_err(TreeError::hidden),
             _ if name == SECRET_NAME => Err(TreeError::no_secret()),
             tree => visitor.visit_newtype_struct(TreeDeserializer(tree)),
         }
@@ -202,7 +220,10 @@ impl<'de> de::Deserializer<'de> for TreeDeserializer {
         self.open(|tree| match tree {
             Tree::Str(variant) => visitor.visit_enum(Variant { variant, value: None }),
             Tree::Map(mut entries) if entries.len() == 1 => match entries.pop() {
-                Some((variant, value)) => visitor.visit_enum(Variant { variant, value: Some(value) }),
+                Some((variant, value)) => visitor.visit_enum(Variant {
+                    variant,
+                    value: Some(value),
+                }),
                 None => visit(Tree::Map(entries), visitor),
             },
             tree => visit(tree, visitor),
@@ -223,7 +244,9 @@ impl<'de> de::SeqAccess<'de> for &mut Items {
     type Error = TreeError;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>> {
-        let Some(item) = self.items.next() else { return Ok(None) };
+        let Some(item) = self.items.next() else {
+            return Ok(None);
+        };
         let value = watched(item, |item| seed.deserialize(item));
         let value = value.map_err(|error| error.under(&self.index.to_string()))?;
         self.index += 1;
@@ -244,7 +267,9 @@ impl<'de> de::MapAccess<'de> for &mut Entries {
     type Error = TreeError;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>> {
-        let Some((key, value)) = self.entries.next() else { return Ok(None) };
+        let Some((key, value)) = self.entries.next() else {
+            return Ok(None);
+        };
         let read = seed.deserialize(KeyDeserializer(key.clone()));
         let read = read.map_err(|error| error.of_key().under(&key))?;
         self.value = Some((key, value));
@@ -252,8 +277,10 @@ impl<'de> de::MapAccess<'de> for &mut Entries {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value> {
-        let (key, value) =
-            self.value.take().ok_or_else(|| TreeError::ours("a value was read before its key"))?;
+        let (key, value) = self
+            .value
+            .take()
+            .ok_or_else(|| TreeError::ours("a value was read before its key"))?;
         watched(value, |value| seed.deserialize(value)).map_err(|error| error.under(&key))
     }
 
@@ -274,7 +301,13 @@ impl<'de> de::EnumAccess<'de> for Variant {
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Content)> {
         let name: StringDeserializer<TreeError> = self.variant.clone().into_deserializer();
         let variant = seed.deserialize(name)?;
-        Ok((variant, Content { variant: self.variant, value: self.value }))
+        Ok((
+            variant,
+            Content {
+                variant: self.variant,
+                value: self.value,
+            },
+        ))
     }
 }
 
@@ -304,11 +337,15 @@ impl<'de> de::VariantAccess<'de> for Content {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value> {
-        self.read("a variant with a value", |value| watched(value, |value| seed.deserialize(value)))
+        self.read("a variant with a value", |value| {
+            watched(value, |value| seed.deserialize(value))
+        })
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value> {
-        self.read("a variant with a list", |value| TreeDeserializer(value).open(|tree| visit(tree, visitor)))
+        self.read("a variant with a list", |value| {
+            TreeDeserializer(value).open(|tree| visit(tree, visitor))
+        })
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -316,6 +353,8 @@ impl<'de> de::VariantAccess<'de> for Content {
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value> {
-        self.read("a variant with a map", |value| TreeDeserializer(value).open(|tree| visit(tree, visitor)))
+        self.read("a variant with a map", |value| {
+            TreeDeserializer(value).open(|tree| visit(tree, visitor))
+        })
     }
 }

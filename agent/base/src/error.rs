@@ -49,18 +49,35 @@ struct Bound {
 impl TreeError {
     /// An error in the agent's words, which contain no value.
     pub fn ours(message: impl Into<String>) -> Self {
-        Self { path: Path(Vec::new()), of_key: false, problem: Problem::Ours(message.into()) }
+        Self {
+            path: Path(Vec::new()),
+            of_key: false,
+            problem: Problem::Ours(message.into()),
+        }
     }
 
     /// A limit of the whole value was reached.
     pub fn bound(what: impl Into<String>, is_time: bool) -> Self {
-        let bound = Bound { what: what.into(), is_time, entries: None, inside: false };
-        Self { path: Path(Vec::new()), of_key: false, problem: Problem::Bound(bound) }
+        let bound = Bound {
+            what: what.into(),
+            is_time,
+            entries: None,
+            inside: false,
+        };
+        Self {
+            path: Path(Vec::new()),
+            of_key: false,
+            problem: Problem::Bound(bound),
+        }
     }
 
     /// An unreadable leaf would be lost.
     pub fn lost(reason: &str) -> Self {
-        Self { path: Path(Vec::new()), of_key: false, problem: Problem::Lost(reason.to_owned()) }
+        Self {
+            path: Path(Vec::new()),
+            of_key: false,
+            problem: Problem::Lost(reason.to_owned()),
+        }
     }
 
     /// The same error, seen from the container of a part. For a limit, the path names the largest container instead of the
@@ -68,10 +85,23 @@ impl TreeError {
     pub fn of_part(self, segment: &str, entries: Option<usize>) -> Self {
         match self.problem {
             Problem::Bound(bound) if bound.entries.unwrap_or(0) < entries.unwrap_or(1) => {
-                let bound = Bound { entries, inside: true, ..bound };
-                Self { path: Path(Vec::new()), of_key: false, problem: Problem::Bound(bound) }
+                let bound = Bound {
+                    entries,
+                    inside: true,
+                    ..bound
+                };
+                Self {
+                    path: Path(Vec::new()),
+                    of_key: false,
+                    problem: Problem::Bound(bound),
+                }
             }
-            problem => Self { path: self.path, of_key: false, problem }.under(segment),
+            problem => Self {
+                path: self.path,
+                of_key: false,
+                problem,
+            }
+            .under(segment),
         }
     }
 
@@ -82,18 +112,28 @@ impl TreeError {
 
     /// The message without the path.
     pub fn pathless(self) -> String {
-        Self { path: Path(Vec::new()), ..self }.to_string()
+        Self {
+            path: Path(Vec::new()),
+            ..self
+        }
+        .to_string()
     }
 
     /// The field that the type misses, if that is the error.
     pub fn missing_field_name(&self) -> Option<&str> {
-        let Problem::Ours(message) = &self.problem else { return None };
+        let Problem::Ours(message) = &self.problem else {
+            return None;
+        };
         message.strip_prefix("missing field `")?.strip_suffix('`')
     }
 
     /// Only a secret can be stored there.
     pub fn no_secret() -> Self {
-        Self { path: Path(Vec::new()), of_key: false, problem: Problem::NoSecret }
+        Self {
+            path: Path(Vec::new()),
+            of_key: false,
+            problem: Problem::NoSecret,
+        }
     }
 
     /// Whether another value than a secret was given for a secret.
@@ -131,7 +171,11 @@ impl TreeError {
 
     /// An error in the words of a service's check.
     pub fn checked(words: String) -> Self {
-        Self { path: Path(Vec::new()), of_key: false, problem: Problem::Checked(Some(words)) }
+        Self {
+            path: Path(Vec::new()),
+            of_key: false,
+            problem: Problem::Checked(Some(words)),
+        }
     }
 
     /// The same error, seen from one segment further up.
@@ -142,7 +186,10 @@ impl TreeError {
 
     /// The same error, with `prefix` in front of its path.
     pub fn below(self, prefix: &Path) -> Self {
-        Self { path: prefix.join(&self.path.0), ..self }
+        Self {
+            path: prefix.join(&self.path.0),
+            ..self
+        }
     }
 
     /// The same error, marked as about a name that the type refuses.
@@ -162,7 +209,11 @@ impl TreeError {
 
     /// The error shown for a fault inside a secret: only that there was one. Lengths and inner names reveal the value too.
     pub fn hidden(self) -> Self {
-        Self { path: Path(Vec::new()), of_key: false, problem: Problem::Hidden }
+        Self {
+            path: Path(Vec::new()),
+            of_key: false,
+            problem: Problem::Hidden,
+        }
     }
 
     /// The error shown when serializing a secret fails. A limit of the whole value reveals nothing about it and is kept.
@@ -171,7 +222,11 @@ impl TreeError {
             Problem::Bound(bound) => Self {
                 path: Path(Vec::new()),
                 of_key: false,
-                problem: Problem::Bound(Bound { entries: None, inside: false, ..bound }),
+                problem: Problem::Bound(Bound {
+                    entries: None,
+                    inside: false,
+                    ..bound
+                }),
             },
             _ => self.hidden(),
         }
@@ -180,8 +235,14 @@ impl TreeError {
     /// The same error without the words of the service's code.
     pub fn without_service_words(self) -> Self {
         match self.problem {
-            Problem::Service(_) => Self { problem: Problem::Hidden, ..self },
-            Problem::Checked(_) => Self { problem: Problem::Checked(None), ..self },
+            Problem::Service(_) => Self {
+                problem: Problem::Hidden,
+                ..self
+            },
+            Problem::Checked(_) => Self {
+                problem: Problem::Checked(None),
+                ..self
+            },
             _ => self,
         }
     }
@@ -207,7 +268,11 @@ impl fmt::Display for TreeError {
         }
         match &self.problem {
             Problem::Ours(message) => f.write_str(message),
-            Problem::Bound(Bound { what, entries: Some(entries), .. }) => {
+            Problem::Bound(Bound {
+                what,
+                entries: Some(entries),
+                ..
+            }) => {
                 write!(f, "{what}; it has {entries} entries")
             }
             Problem::Bound(Bound { what, .. }) => f.write_str(what),
@@ -225,14 +290,22 @@ impl std::error::Error for TreeError {}
 
 impl serde::ser::Error for TreeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { path: Path(Vec::new()), of_key: false, problem: Problem::Service(message.to_string()) }
+        Self {
+            path: Path(Vec::new()),
+            of_key: false,
+            problem: Problem::Service(message.to_string()),
+        }
     }
 }
 
 // serde's own texts contain the value seen (`invalid type: string "hunter2"`), so all of them are replaced.
 impl serde::de::Error for TreeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { path: Path(Vec::new()), of_key: false, problem: Problem::Service(message.to_string()) }
+        Self {
+            path: Path(Vec::new()),
+            of_key: false,
+            problem: Problem::Service(message.to_string()),
+        }
     }
 
     fn invalid_type(seen: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
@@ -245,8 +318,13 @@ impl serde::de::Error for TreeError {
 
     fn invalid_value(seen: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
         let expected = expected.to_string();
-        let range = range_of(&expected).map(|range| format!(" ({range})")).unwrap_or_default();
-        Self::ours(format!("invalid value: {}, expected {expected}{range}", kind(seen)))
+        let range = range_of(&expected)
+            .map(|range| format!(" ({range})"))
+            .unwrap_or_default();
+        Self::ours(format!(
+            "invalid value: {}, expected {expected}{range}",
+            kind(seen)
+        ))
     }
 
     fn invalid_length(length: usize, expected: &dyn serde::de::Expected) -> Self {
@@ -308,6 +386,10 @@ fn range_of(kind: &str) -> Option<String> {
 fn one_of(names: &[&str]) -> String {
     match names {
         [] => "none".to_owned(),
-        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        names => names
+            .iter()
+            .map(|name| format!("`{name}`"))
+            .collect::<Vec<_>>()
+            .join(", "),
     }
 }

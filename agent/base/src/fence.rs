@@ -30,9 +30,14 @@ impl<T> Outside<T> {
     }
 
     /// The value. Must not be called after `take`.
-    #[expect(clippy::expect_used, reason = "filled when made, emptied by drop and by those who hand it on")]
+    #[expect(
+        clippy::expect_used,
+        reason = "filled when made, emptied by drop and by those who hand it on"
+    )]
     pub fn get(&self) -> &T {
-        self.0.as_ref().expect("an outside value is there until it is handed on")
+        self.0
+            .as_ref()
+            .expect("an outside value is there until it is handed on")
     }
 
     /// No value.

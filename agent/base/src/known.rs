@@ -29,7 +29,10 @@ pub fn sought() -> Tree {
 
 /// Runs `read`, which reads a tree, and returns what was recorded. `name`: the name of [`sought`] in the tree.
 pub fn looking<R>(name: Option<&str>, read: impl FnOnce() -> R) -> (R, Look) {
-    LOOK.set(Some(Look { sought: name.map(str::to_owned), ..Look::default() }));
+    LOOK.set(Some(Look {
+        sought: name.map(str::to_owned),
+        ..Look::default()
+    }));
     let result = read();
     (result, LOOK.take().unwrap_or_default())
 }
@@ -39,7 +42,12 @@ pub(crate) fn on_struct(name: &'static str, fields: &'static [&'static str], ent
     let note = |look: &mut Option<Look>| {
         let Some(look) = look else { return };
         let is_there = |field: &str| entries.iter().any(|(name, _)| name == field);
-        look.lacking.extend(fields.iter().filter(|field| !is_there(field)).map(|field| (name, *field)));
+        look.lacking.extend(
+            fields
+                .iter()
+                .filter(|field| !is_there(field))
+                .map(|field| (name, *field)),
+        );
         if let Some(sought) = &look.sought {
             let is_sought = |(name, value): &(String, Tree)| {
                 name == sought && matches!(value, Tree::Str(text) if text == SOUGHT)

@@ -21,7 +21,11 @@ impl Known {
             Self::Value(tree) => Some(tree.clone()),
             Self::Map(entries) => {
                 let tree = |(key, known): &(String, Self)| Some((key.clone(), known.tree()?));
-                entries.iter().map(tree).collect::<Option<Vec<_>>>().map(Tree::Map)
+                entries
+                    .iter()
+                    .map(tree)
+                    .collect::<Option<Vec<_>>>()
+                    .map(Tree::Map)
             }
         }
     }

@@ -8,7 +8,10 @@ pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Op
     let allowed = (length / 3).max(1);
     let names: Vec<&str> = names.into_iter().collect();
     // A script reads `config.max-conn` as `config.max - conn`.
-    let hyphened = |name: &&&str| name.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('-'));
+    let hyphened = |name: &&&str| {
+        name.strip_prefix(wanted)
+            .is_some_and(|rest| rest.starts_with('-'))
+    };
     if let Some(name) = names.iter().find(hyphened).filter(|_| 0 < length) {
         return Some(name);
     }
@@ -19,7 +22,13 @@ pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Op
     let begins = |name: &&str| {
         2 <= length.min(name.chars().count()) && (name.starts_with(wanted) || wanted.starts_with(*name))
     };
-    let begun = || names.iter().filter(|name| begins(name)).min_by_key(|name| name.len()).copied();
+    let begun = || {
+        names
+            .iter()
+            .filter(|name| begins(name))
+            .min_by_key(|name| name.len())
+            .copied()
+    };
     near.map(|(_, name)| name).or_else(begun)
 }
 

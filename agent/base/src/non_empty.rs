@@ -10,13 +10,19 @@ pub struct NonEmpty<T> {
 impl<T> NonEmpty<T> {
     /// A list of one.
     pub const fn one(first: T) -> Self {
-        Self { first, rest: Vec::new() }
+        Self {
+            first,
+            rest: Vec::new(),
+        }
     }
 
     /// A list of all items; `None` if there are none.
     pub fn of(items: impl IntoIterator<Item = T>) -> Option<Self> {
         let mut items = items.into_iter();
-        Some(Self { first: items.next()?, rest: items.collect() })
+        Some(Self {
+            first: items.next()?,
+            rest: items.collect(),
+        })
     }
 
     /// Appends items.
@@ -32,7 +38,10 @@ impl<T> NonEmpty<T> {
 
     /// Maps each item.
     pub fn map<U>(&self, mut of: impl FnMut(&T) -> U) -> NonEmpty<U> {
-        NonEmpty { first: of(&self.first), rest: self.rest.iter().map(of).collect() }
+        NonEmpty {
+            first: of(&self.first),
+            rest: self.rest.iter().map(of).collect(),
+        }
     }
 
     /// Maps each item to several.

@@ -26,7 +26,9 @@ pub struct Here<'a> {
 
 /// Whether two values are equal at this place; the order of a list without positions does not count.
 pub fn alike(one: Option<&Tree>, other: Option<&Tree>, here: Here<'_>) -> bool {
-    let (Some(one), Some(other)) = (one, other) else { return one.is_none() && other.is_none() };
+    let (Some(one), Some(other)) = (one, other) else {
+        return one.is_none() && other.is_none();
+    };
     if one.same(other) {
         return true;
     }
@@ -43,7 +45,9 @@ fn same_but_for_order(one: &Tree, other: &Tree, here: Here<'_>) -> bool {
         (Tree::Map(entries), Tree::Map(others)) => {
             let named = |name: &str| others.iter().find(|(key, _)| key == name).map(|(_, value)| value);
             entries.len() == others.len()
-                && entries.iter().all(|(name, value)| below(name, Some(value), named(name)))
+                && entries
+                    .iter()
+                    .all(|(name, value)| below(name, Some(value), named(name)))
         }
         (Tree::Seq(items), Tree::Seq(others)) => {
             let in_order = items.len() == others.len()

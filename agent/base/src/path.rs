@@ -38,7 +38,11 @@ impl Path {
 
     /// The same path with another last segment.
     pub fn beside(&self, segment: &str) -> Self {
-        let above = self.0.split_last().map(|(_, above)| above.to_vec()).unwrap_or_default();
+        let above = self
+            .0
+            .split_last()
+            .map(|(_, above)| above.to_vec())
+            .unwrap_or_default();
         Self(above).child(segment)
     }
 
@@ -49,7 +53,8 @@ impl Path {
 
     /// The value at the path as a script reads it, also where the state's name is no identifier.
     pub fn to_read(&self) -> String {
-        self.as_code().unwrap_or_else(|| format!("get({})", serde_json::Value::from(self.to_string())))
+        self.as_code()
+            .unwrap_or_else(|| format!("get({})", serde_json::Value::from(self.to_string())))
     }
 
     /// Appends the segments of `below`.
@@ -77,7 +82,12 @@ impl Path {
             None if is_property(step) => format!(".{step}"),
             None => format!("[{}]", serde_json::Value::from(step.as_str())),
         };
-        is_name.then(|| steps.iter().map(step).fold(state.clone(), |code, step| format!("{code}{step}")))
+        is_name.then(|| {
+            steps
+                .iter()
+                .map(step)
+                .fold(state.clone(), |code, step| format!("{code}{step}"))
+        })
     }
 
     /// Whether this path is `prefix` or lies inside it.
@@ -131,7 +141,10 @@ struct Beside {
 impl Beside {
     fn of<'a>(wanted: &str, names: impl Iterator<Item = &'a str> + Clone) -> Self {
         let near = nearest(wanted, names.clone()).map(str::to_owned);
-        Self { near, first: names.take(1).map(str::to_owned).next() }
+        Self {
+            near,
+            first: names.take(1).map(str::to_owned).next(),
+        }
     }
 }
 
@@ -139,24 +152,38 @@ impl PathError {
     /// No value at `path`; `known` says what is there instead, `names` are the names beside the missing one.
     pub fn new<'a>(path: &[String], known: &str, names: impl Iterator<Item = &'a str> + Clone) -> Self {
         let wanted = path.last().map(String::as_str).unwrap_or_default();
-        Self { path: Path(path.to_vec()), known: format!("; {known}"), beside: Beside::of(wanted, names) }
+        Self {
+            path: Path(path.to_vec()),
+            known: format!("; {known}"),
+            beside: Beside::of(wanted, names),
+        }
     }
 
     /// The same error, listing `names` instead of all existing names.
     pub fn knowing(&self, names: &[String]) -> Self {
         let wanted = self.path.0.last().map(String::as_str).unwrap_or_default();
         let beside = Beside::of(wanted, names.iter().map(String::as_str));
-        Self { path: self.path.clone(), known: known_clause(wanted, names), beside }
+        Self {
+            path: self.path.clone(),
+            known: known_clause(wanted, names),
+            beside,
+        }
     }
 
     /// The same error with a further explanation.
     pub fn and(self, why: &str) -> Self {
-        Self { known: format!("{}; {why}", self.known), ..self }
+        Self {
+            known: format!("{}; {why}", self.known),
+            ..self
+        }
     }
 
     /// The same error, seen from the state's name.
     pub fn below(self, prefix: &Path) -> Self {
-        Self { path: prefix.join(&self.path.0), ..self }
+        Self {
+            path: prefix.join(&self.path.0),
+            ..self
+        }
     }
 
     /// The path that was probably meant: the nearest name beside the missing one.
@@ -167,7 +194,11 @@ impl PathError {
     /// For a position where there are names: the path of the first of them.
     pub fn named_instead(&self) -> Option<Path> {
         index_of(self.path.0.last()?)?;
-        self.beside.first.as_ref().filter(|name| index_of(name).is_none()).map(|name| self.path.beside(name))
+        self.beside
+            .first
+            .as_ref()
+            .filter(|name| index_of(name).is_none())
+            .map(|name| self.path.beside(name))
     }
 }
 
@@ -185,9 +216,18 @@ pub fn known_names<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> St
     if names.is_empty() {
         return "nothing is there".to_owned();
     }
-    let listed = names.iter().take(MAX_NAMES_SHOWN).map(|name| step(name)).collect::<Vec<_>>().join(", ");
+    let listed = names
+        .iter()
+        .take(MAX_NAMES_SHOWN)
+        .map(|name| step(name))
+        .collect::<Vec<_>>()
+        .join(", ");
     let more = names.len().saturating_sub(MAX_NAMES_SHOWN);
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let more = if more == 0 {
+        String::new()
+    } else {
+        format!(" and {more} more")
+    };
     match nearest(wanted, names) {
         Some(name) => format!("did you mean `{}`? known: {listed}{more}", step(name)),
         None => format!("known: {listed}{more}"),
@@ -196,5 +236,9 @@ pub fn known_names<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> St
 
 /// A name as written after a dot, or in brackets if it needs them.
 fn step(name: &str) -> String {
-    if is_property(name) { name.to_owned() } else { format!("[{}]", serde_json::Value::from(name)) }
+    if is_property(name) {
+        name.to_owned()
+    } else {
+        format!("[{}]", serde_json::Value::from(name))
+    }
 }

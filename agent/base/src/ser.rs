@@ -35,10 +35,17 @@ impl Limits {
     };
 
     /// For a copy of a state, which no lock protects: as `STATE`, without a time limit.
-    pub const COPY: Self = Self { time: None, ..Self::STATE };
+    pub const COPY: Self = Self {
+        time: None,
+        ..Self::STATE
+    };
 
     /// For the arguments and the result of one patched call: 256 KiB, 64 levels (the depth allowed for script values).
-    pub const ARGUMENTS: Self = Self { bytes: 256 * 1024, depth: 64, ..Self::STATE };
+    pub const ARGUMENTS: Self = Self {
+        bytes: 256 * 1024,
+        depth: 64,
+        ..Self::STATE
+    };
 }
 
 /// Cost of one node against `Limits::bytes`: about its size in memory.
@@ -122,7 +129,15 @@ impl TreeSerializer {
     }
 
     pub(crate) fn new(limits: Limits, ends: Option<Instant>) -> Self {
-        Self { limits, ends, bytes: 0, leaves: 0, nodes: 0, depth: 0, kinds: None }
+        Self {
+            limits,
+            ends,
+            bytes: 0,
+            leaves: 0,
+            nodes: 0,
+            depth: 0,
+            kinds: None,
+        }
     }
 
     fn node(&mut self, bytes: usize) -> Result<(), TreeError> {
@@ -131,14 +146,21 @@ impl TreeSerializer {
         if self.limits.bytes < self.bytes {
             return Err(too_large(&self.limits));
         }
-        if is_late(self.nodes, self.ends) { Err(late()) } else { Ok(()) }
+        if is_late(self.nodes, self.ends) {
+            Err(late())
+        } else {
+            Ok(())
+        }
     }
 
     fn leaf(&mut self, bytes: usize, tree: Tree) -> Result<Tree, TreeError> {
         self.node(bytes)?;
         self.leaves += 1;
         if self.limits.leaves < self.leaves {
-            return Err(TreeError::bound(format!("more than {} values", self.limits.leaves), false));
+            return Err(TreeError::bound(
+                format!("more than {} values", self.limits.leaves),
+                false,
+            ));
         }
         Ok(tree)
     }
@@ -147,7 +169,10 @@ impl TreeSerializer {
         self.node(0)?;
         self.depth += 1;
         if self.limits.depth < self.depth {
-            return Err(TreeError::ours(format!("nested deeper than {} levels", self.limits.depth)));
+            return Err(TreeError::ours(format!(
+                "nested deeper than {} levels",
+                self.limits.depth
+            )));
         }
         Ok(self)
     }
@@ -265,7 +290,15 @@ impl<'a> Open<'a> {
         }
         serializer.deeper()?;
         let (items, entries, key) = (Vec::new(), Vec::new(), None);
-        Ok(Self { serializer, variant, length, items, entries, key, unnamed: 0 })
+        Ok(Self {
+            serializer,
+            variant,
+            length,
+            items,
+            entries,
+            key,
+            unnamed: 0,
+        })
     }
 
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), TreeError> {
@@ -284,10 +317,16 @@ impl<'a> Open<'a> {
 
     fn entry<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<(), TreeError> {
         if MAX_SEGMENT < key.len() {
-            let what = format!("its name has {} bytes, and a path's may have {MAX_SEGMENT}", key.len());
+            let what = format!(
+                "its name has {} bytes, and a path's may have {MAX_SEGMENT}",
+                key.len()
+            );
             return self.unnamed(&TreeError::ours(what));
         }
-        let counted = self.serializer.node(key.len()).and_then(|()| self.serializer.named_part(&key, value));
+        let counted = self
+            .serializer
+            .node(key.len())
+            .and_then(|()| self.serializer.named_part(&key, value));
         let value = counted.map_err(|error| self.seen_from_here(error, &key))?;
         self.entries.push((key, value));
         Ok(())
@@ -298,7 +337,8 @@ impl<'a> Open<'a> {
         self.unnamed += 1;
         let leaf = self.serializer.leaf(0, Tree::Unreadable(why.unreadable()));
         let leaf = leaf.map_err(|error| self.seen_from_here(error, ""))?;
-        self.entries.push((format!("‹entry {}›", self.entries.len()), leaf));
+        self.entries
+            .push((format!("‹entry {}›", self.entries.len()), leaf));
         Ok(())
     }
 
@@ -307,7 +347,8 @@ impl<'a> Open<'a> {
     }
 
     fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), TreeError> {
-        self.entry(name.to_owned(), value).map_err(|error| self.of_variant(error))
+        self.entry(name.to_owned(), value)
+            .map_err(|error| self.of_variant(error))
     }
 
     fn of_variant(&self, error: TreeError) -> TreeError {
@@ -340,8 +381,11 @@ impl<'a> Open<'a> {
 fn each_name_once(entries: &mut Vec<(String, Tree)>) {
     let mut names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
-    let mut twice: Vec<String> =
-        names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].to_owned()).collect();
+    let mut twice: Vec<String> = names
+        .windows(2)
+        .filter(|pair| pair[0] == pair[1])
+        .map(|pair| pair[0].to_owned())
+        .collect();
     twice.dedup();
     for name in twice {
         let mut first = true;
@@ -431,7 +475,14 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
         self.kind("a float");
         // Widening the bits would show 0.10000000149011612 for 0.1.
         let widened = value.to_string().parse().unwrap_or(f64::from(value));
-        self.leaf(0, Tree::F64(if value.is_finite() { widened } else { f64::from(value) }))
+        self.leaf(
+            0,
+            Tree::F64(if value.is_finite() {
+                widened
+            } else {
+                f64::from(value)
+            }),
+        )
     }
     fn serialize_f64(self, value: f64) -> Result<Tree, TreeError> {
         self.kind("a float");
@@ -448,8 +499,10 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
     fn serialize_bytes(self, value: &[u8]) -> Result<Tree, TreeError> {
         self.kind("bytes");
         let serializer = self.deeper()?;
-        let bytes: Result<_, _> =
-            value.iter().map(|byte| serializer.leaf(0, Tree::I64((*byte).into()))).collect();
+        let bytes: Result<_, _> = value
+            .iter()
+            .map(|byte| serializer.leaf(0, Tree::I64((*byte).into())))
+            .collect();
         Ok(close(serializer, None, Tree::Seq(bytes?)))
     }
     fn serialize_none(self) -> Result<Tree, TreeError> {
@@ -485,7 +538,9 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
         if name == SECRET_NAME {
             let inner = value.serialize(self.deeper()?).map_err(TreeError::in_secret)?;
             if inner.holds_unreadable() {
-                let leaf = TreeError::ours("refused inside of a secret").hidden().unreadable();
+                let leaf = TreeError::ours("refused inside of a secret")
+                    .hidden()
+                    .unreadable();
                 return Ok(close(self, None, Tree::Unreadable(leaf.hiding(inner))));
             }
             return Ok(close(self, None, Tree::Secret(Box::new(inner))));
@@ -500,7 +555,10 @@ impl<'a> ser::Serializer for &'a mut TreeSerializer {
         value: &T,
     ) -> Result<Tree, TreeError> {
         self.kind("a variant");
-        let inner = self.deeper()?.part(value).map_err(|error| error.of_part(variant, None))?;
+        let inner = self
+            .deeper()?
+            .part(value)
+            .map_err(|error| error.of_part(variant, None))?;
         Ok(close(self, None, Tree::Map(vec![(variant.to_owned(), inner)])))
     }
     fn serialize_seq(self, length: Option<usize>) -> Result<Open<'a>, TreeError> {
@@ -553,7 +611,11 @@ impl ser::SerializeMap for Open<'_> {
     type Error = TreeError;
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), TreeError> {
         let key = fenced(|| key.serialize(crate::key::KeySerializer));
-        let panicked = |Panicked| Err(TreeError::ours("its name's type panics where it writes itself out"));
+        let panicked = |Panicked| {
+            Err(TreeError::ours(
+                "its name's type panics where it writes itself out",
+            ))
+        };
         self.key = Some(key.unwrap_or_else(panicked));
         Ok(())
     }

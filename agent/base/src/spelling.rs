@@ -68,6 +68,9 @@ const RESERVED: [&str; 61] = [
 /// Whether a name can follow a dot: a plain word that the language does not reserve.
 pub fn is_property(name: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let begins = name.bytes().find(|b| *b != b'_').is_some_and(|b| b.is_ascii_alphabetic());
+    let begins = name
+        .bytes()
+        .find(|b| *b != b'_')
+        .is_some_and(|b| b.is_ascii_alphabetic());
     begins && name.bytes().all(word) && !RESERVED.contains(&name)
 }

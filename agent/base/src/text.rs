@@ -33,7 +33,10 @@ pub fn cut(text: &str) -> String {
     if text.len() <= MAX_ERROR {
         return text.to_owned();
     }
-    let end = (0..=MAX_ERROR).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=MAX_ERROR)
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
     format!("{}… ({} bytes)", &text[..end], text.len())
 }
 

@@ -65,13 +65,20 @@ impl Faults {
 
     /// Whether this part has panicked before.
     pub fn knows(&self, what: &str) -> bool {
-        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).contains_key(what)
+        self.0
+            .seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(what)
     }
 
     /// The panics in one sentence, for `status()` and `info()`; `None` without any.
     pub fn sentence(&self) -> Option<String> {
         let seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let each: Vec<String> = seen.iter().map(|(what, times)| format!("{what} ({times} times)")).collect();
+        let each: Vec<String> = seen
+            .iter()
+            .map(|(what, times)| format!("{what} ({times} times)"))
+            .collect();
         (!each.is_empty()).then(|| format!("the agent panicked inside and goes on: {}", each.join(", ")))
     }
 }
@@ -131,12 +138,18 @@ mod tests {
             }
             Next::Turn
         };
-        spawn("debug-test", None, faults.clone(), turn).unwrap().join().unwrap();
+        spawn("debug-test", None, faults.clone(), turn)
+            .unwrap()
+            .join()
+            .unwrap();
         assert_eq!(seen.recv().unwrap(), 4);
         let told: Vec<_> = heard.try_iter().collect();
         assert_eq!(told, [("debug-test".to_owned(), 1), ("debug-test".to_owned(), 2)]);
         let sentence = faults.sentence().unwrap();
-        assert_eq!(sentence, "the agent panicked inside and goes on: debug-test (3 times)");
+        assert_eq!(
+            sentence,
+            "the agent panicked inside and goes on: debug-test (3 times)"
+        );
     }
 
     #[test]

@@ -74,7 +74,9 @@ impl Tree {
             return value.ok_or_else(|| no_such(path, &Tree::Null));
         };
         self.known_at(above)?;
-        let parent = above.iter().try_fold(&mut self, |here, segment| here.child_mut(segment));
+        let parent = above
+            .iter()
+            .try_fold(&mut self, |here, segment| here.child_mut(segment));
         let parent = parent.ok_or_else(|| no_such(path, &Tree::Null))?;
         let index = parent.child_index(last);
         match (parent, index, value) {
@@ -134,7 +136,12 @@ impl Tree {
                 let (path, tree) = pending.pop()?;
                 match tree {
                     Tree::Map(entries) if !entries.is_empty() => {
-                        pending.extend(entries.iter().rev().map(|(key, value)| (joined(&path, key), value)));
+                        pending.extend(
+                            entries
+                                .iter()
+                                .rev()
+                                .map(|(key, value)| (joined(&path, key), value)),
+                        );
                     }
                     Tree::Seq(items) if !items.is_empty() => {
                         let indexed = items.iter().enumerate().rev();
@@ -205,7 +212,10 @@ impl Tree {
 /// Inserts an entry after the last of the names that precede it in `order`; first if none of them exists; last if `order`
 /// does not have the name.
 pub fn insert(entries: &mut Vec<(String, Tree)>, name: &str, value: Tree, order: &[String]) {
-    let before = order.iter().position(|known| known == name).and_then(|at| order.get(..at));
+    let before = order
+        .iter()
+        .position(|known| known == name)
+        .and_then(|at| order.get(..at));
     let at = match before {
         None => entries.len(),
         Some(before) => {
@@ -230,9 +240,10 @@ impl fmt::Debug for Tree {
             Tree::F64(value) => value.fmt(f),
             Tree::Str(value) => value.fmt(f),
             Tree::Seq(items) => f.debug_list().entries(items).finish(),
-            Tree::Map(entries) => {
-                f.debug_map().entries(entries.iter().map(|(key, value)| (key, value))).finish()
-            }
+            Tree::Map(entries) => f
+                .debug_map()
+                .entries(entries.iter().map(|(key, value)| (key, value)))
+                .finish(),
             Tree::Secret(_) => f.write_str(super::PLACEHOLDER),
             Tree::Unreadable(leaf) => leaf.fmt(f),
         }
@@ -241,7 +252,11 @@ impl fmt::Debug for Tree {
 
 fn no_such(path: &[String], parent: &Tree) -> PathError {
     let wanted = path.last().map(String::as_str).unwrap_or_default();
-    let entries: &[(String, Tree)] = if let Tree::Map(entries) = parent { entries } else { &[] };
+    let entries: &[(String, Tree)] = if let Tree::Map(entries) = parent {
+        entries
+    } else {
+        &[]
+    };
     let names = entries.iter().map(|(key, _)| key.as_str());
     let known = match parent {
         Tree::Map(_) => known_names(wanted, names.clone()),
@@ -277,13 +292,20 @@ pub enum Wide {
 impl Unreadable {
     /// Creates a leaf with a reason in the agent's words.
     pub fn because(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), kept: None, hidden: None }
+        Self {
+            reason: reason.into(),
+            kept: None,
+            hidden: None,
+        }
     }
 
     /// For a secret with an unreadable part. Its readable parts are shown to no operator, but outgoing text is searched for
     /// them.
     pub fn hiding(self, secret: Tree) -> Self {
-        Self { hidden: Some(Box::new(secret)), ..self }
+        Self {
+            hidden: Some(Box::new(secret)),
+            ..self
+        }
     }
 
     /// The secret with an unreadable part.
@@ -293,7 +315,11 @@ impl Unreadable {
 
     /// An integer too wide for a script.
     pub fn wide(value: Wide) -> Self {
-        Self { reason: "an integer of more than 64 bits".to_owned(), kept: Some(value), hidden: None }
+        Self {
+            reason: "an integer of more than 64 bits".to_owned(),
+            kept: Some(value),
+            hidden: None,
+        }
     }
 
     /// Why it cannot be shown.

@@ -46,11 +46,18 @@ impl Document {
             let valid = text.get(..e.valid_up_to()).unwrap_or_default();
             let before = String::from_utf8_lossy(valid);
             let place = position(path, &before, before.len());
-            vec![ConfigError { place, message: "not UTF-8".into(), help: "save the file as UTF-8".into() }]
+            vec![ConfigError {
+                place,
+                message: "not UTF-8".into(),
+                help: "save the file as UTF-8".into(),
+            }]
         })?;
         let (table, errors) = DeTable::parse_recoverable(text);
         if errors.is_empty() {
-            let mut document = Self { path: path.to_owned(), ..Self::default() };
+            let mut document = Self {
+                path: path.to_owned(),
+                ..Self::default()
+            };
             document.top(text, table.get_ref());
             return Ok(document);
         }
@@ -119,8 +126,9 @@ impl Document {
             .collect();
         overrides.sort();
         let production = self.is_production();
-        let becomes_production =
-            overrides.iter().any(|(n, v)| *n == variable("", "environment") && v == PRODUCTION);
+        let becomes_production = overrides
+            .iter()
+            .any(|(n, v)| *n == variable("", "environment") && v == PRODUCTION);
         for (name, value) in &overrides {
             if let Err((message, help)) =
                 self.override_one(name, value, production, production || becomes_production)
@@ -155,10 +163,12 @@ impl Document {
             );
             return Err((message, "unset it and change the configuration file".to_owned()));
         }
-        let text =
-            value.to_str().ok_or_else(|| ("not UTF-8".to_owned(), "set it to UTF-8 text".to_owned()))?;
+        let text = value
+            .to_str()
+            .ok_or_else(|| ("not UTF-8".to_owned(), "set it to UTF-8 text".to_owned()))?;
         let value = from_text(key, text)?;
-        self.values.insert((key.section, key.name), (value, Place::Variable(name.to_owned())));
+        self.values
+            .insert((key.section, key.name), (value, Place::Variable(name.to_owned())));
         Ok(())
     }
 
@@ -176,9 +186,17 @@ impl Document {
         if self.wrong.contains(&(section, name)) {
             return;
         }
-        let start = || Place::At { path: self.path.clone(), line: 1, column: 1 };
+        let start = || Place::At {
+            path: self.path.clone(),
+            line: 1,
+            column: 1,
+        };
         let place = self.sections.get(section).cloned().unwrap_or_else(start);
-        self.mistake(place, format!("`{name}` is missing {}", keys::whereabouts(section)), help.to_owned());
+        self.mistake(
+            place,
+            format!("`{name}` is missing {}", keys::whereabouts(section)),
+            help.to_owned(),
+        );
     }
 
     /// Records a mistake.
@@ -212,7 +230,11 @@ fn overridable() -> impl Iterator<Item = &'static Key> {
 /// The variable that overrides a key: `DEBUG_AGENT__LISTEN__ADDRESS`.
 fn variable(section: &str, name: &str) -> String {
     let separator = if section.is_empty() { "" } else { "__" };
-    format!("{PREFIX}{}{separator}{}", section.to_uppercase(), name.to_uppercase())
+    format!(
+        "{PREFIX}{}{separator}{}",
+        section.to_uppercase(),
+        name.to_uppercase()
+    )
 }
 
 /// A table's entries in the order of the file; the parser sorts them by name.
@@ -226,7 +248,11 @@ fn position(path: &Path, text: &str, offset: usize) -> Place {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    Place::At { path: path.to_owned(), line, column }
+    Place::At {
+        path: path.to_owned(),
+        line,
+        column,
+    }
 }
 
 fn shaped(key: &Key, value: &DeValue<'_>) -> Result<Value, Mistake> {
@@ -236,8 +262,10 @@ fn shaped(key: &Key, value: &DeValue<'_>) -> Result<Value, Mistake> {
             return Ok(Value::Version);
         }
         (Shape::Version, DeValue::Integer(number)) => {
-            let message =
-                format!("version {} of the configuration is not known here", quoted(number.as_str()));
+            let message = format!(
+                "version {} of the configuration is not known here",
+                quoted(number.as_str())
+            );
             return Err((
                 message,
                 "write `version = 1`, or use the agent that this file was written for".into(),
@@ -246,8 +274,10 @@ fn shaped(key: &Key, value: &DeValue<'_>) -> Result<Value, Mistake> {
         (Shape::Text, DeValue::String(text)) => return Ok(Value::Text(text.to_string())),
         (Shape::Flag, DeValue::Boolean(flag)) => return Ok(Value::Flag(*flag)),
         (Shape::Texts, DeValue::Array(items)) => {
-            let texts: Option<Vec<String>> =
-                items.iter().map(|i| Some(i.get_ref().as_str()?.to_owned())).collect();
+            let texts: Option<Vec<String>> = items
+                .iter()
+                .map(|i| Some(i.get_ref().as_str()?.to_owned()))
+                .collect();
             match texts {
                 Some(texts) => return Ok(Value::Texts(texts)),
                 None => "an array of strings, such as `[\"*token*\"]`",
@@ -258,7 +288,10 @@ fn shaped(key: &Key, value: &DeValue<'_>) -> Result<Value, Mistake> {
         (Shape::Flag, _) => "`true` or `false`",
         (Shape::Texts, _) => "an array of strings, such as `[\"*token*\"]`",
     };
-    Err((format!("`{dotted}` is {}", kind(value)), format!("write {expected}")))
+    Err((
+        format!("`{dotted}` is {}", kind(value)),
+        format!("write {expected}"),
+    ))
 }
 
 fn from_text(key: &Key, text: &str) -> Result<Value, Mistake> {

@@ -12,7 +12,11 @@ pub enum Place {
     /// A file as a whole.
     File(PathBuf),
     /// A line and column (in characters) of a file, both counted from 1.
-    At { path: PathBuf, line: usize, column: usize },
+    At {
+        path: PathBuf,
+        line: usize,
+        column: usize,
+    },
     /// An environment variable.
     Variable(String),
 }
@@ -64,7 +68,11 @@ impl From<ConfigError> for ConfigErrors {
 /// Quotes a user's text for an error: in backticks, on one line, cut to [`SHOWN`] characters before escaping.
 pub(crate) fn quoted(text: &str) -> String {
     let shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-    let more = if text.chars().nth(SHOWN).is_some() { "…" } else { "" };
+    let more = if text.chars().nth(SHOWN).is_some() {
+        "…"
+    } else {
+        ""
+    };
     format!("`{shown}{more}`")
 }
 

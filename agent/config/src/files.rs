@@ -81,10 +81,16 @@ impl FileError {
                 format!("run `chown {user} '{}'`, or move the file", path.display())
             }
             Self::Writable { path, .. } => {
-                format!("run `chmod go-w '{}'`: who can write it could change who gets in", path.display())
+                format!(
+                    "run `chmod go-w '{}'`: who can write it could change who gets in",
+                    path.display()
+                )
             }
             Self::Readable { path, .. } => {
-                format!("run `chmod 600 '{}'` and replace the key if others could read it", path.display())
+                format!(
+                    "run `chmod 600 '{}'` and replace the key if others could read it",
+                    path.display()
+                )
             }
             Self::Kind { .. } => "name a regular file".to_owned(),
             Self::Size { .. } => "check that it is the right file".to_owned(),
@@ -111,7 +117,10 @@ pub fn trusted_file(path: &Path) -> Result<Vec<u8>, FileError> {
 pub fn private_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let (resolved, file, stat) = open(path)?;
     if stat.st_mode & GROUP_OR_OTHERS_ANY != 0 {
-        return Err(FileError::Readable { path: resolved, mode: stat.st_mode & 0o7777 });
+        return Err(FileError::Readable {
+            path: resolved,
+            mode: stat.st_mode & 0o7777,
+        });
     }
     let size = usize::try_from(stat.st_size).unwrap_or(0);
     // Reserve the whole size: a vector that grows leaves unwiped copies behind.
@@ -122,13 +131,24 @@ pub fn private_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
 
 /// Opens the file that `path` resolves to; checks it and every folder above it by their descriptors.
 fn open(path: &Path) -> Result<(PathBuf, OwnedFd, Stat), FileError> {
-    let unreadable = |path: &Path, source: io::Error| FileError::Read { path: path.to_owned(), source };
+    let unreadable = |path: &Path, source: io::Error| FileError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let resolved = path.canonicalize().map_err(|e| unreadable(path, e))?;
     let names: Vec<&OsStr> = resolved
         .components()
-        .filter_map(|c| if let Component::Normal(name) = c { Some(name) } else { None })
+        .filter_map(|c| {
+            if let Component::Normal(name) = c {
+                Some(name)
+            } else {
+                None
+            }
+        })
         .collect();
-    let Some((name, folders)) = names.split_last() else { return Err(FileError::Kind { path: resolved }) };
+    let Some((name, folders)) = names.split_last() else {
+        return Err(FileError::Kind { path: resolved });
+    };
 
     let mut at = PathBuf::from("/");
     let mut folder = open_folder(CWD, OsStr::new("/"), &at)?;
@@ -148,7 +168,10 @@ fn open(path: &Path) -> Result<(PathBuf, OwnedFd, Stat), FileError> {
 }
 
 fn open_folder(parent: impl AsFd, name: &OsStr, path: &Path) -> Result<OwnedFd, FileError> {
-    let unreadable = |e: rustix::io::Errno| FileError::Read { path: path.to_owned(), source: e.into() };
+    let unreadable = |e: rustix::io::Errno| FileError::Read {
+        path: path.to_owned(),
+        source: e.into(),
+    };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = openat(parent, name, flags, Mode::empty()).map_err(unreadable)?;
     let stat = fstat(&folder).map_err(unreadable)?;
@@ -165,22 +188,38 @@ fn check(path: &Path, stat: &Stat, folder: bool) -> Result<(), FileError> {
 
 pub(crate) fn judge(path: &Path, owner: u32, mode: u32, folder: bool, user: u32) -> Result<(), FileError> {
     if owner != 0 && owner != user {
-        return Err(FileError::Owner { path: path.to_owned(), owner, user });
+        return Err(FileError::Owner {
+            path: path.to_owned(),
+            owner,
+            user,
+        });
     }
     let sticky = folder && owner == 0 && mode & STICKY != 0;
     if mode & GROUP_OR_OTHERS_WRITE != 0 && !sticky {
-        return Err(FileError::Writable { path: path.to_owned(), mode: mode & 0o7777 });
+        return Err(FileError::Writable {
+            path: path.to_owned(),
+            mode: mode & 0o7777,
+        });
     }
     Ok(())
 }
 
 /// Reads to the end, but at most one byte beyond the limit: the size that `fstat` reports may be wrong.
 fn read_all(path: &Path, file: OwnedFd, stat: &Stat, content: &mut Vec<u8>) -> Result<(), FileError> {
-    let too_large = || FileError::Size { path: path.to_owned() };
+    let too_large = || FileError::Size {
+        path: path.to_owned(),
+    };
     if u64::try_from(stat.st_size).unwrap_or(u64::MAX) > MAX_FILE {
         return Err(too_large());
     }
     let read = File::from(file).take(MAX_FILE + 1).read_to_end(content);
-    read.map_err(|source| FileError::Read { path: path.to_owned(), source })?;
-    if content.len() as u64 > MAX_FILE { Err(too_large()) } else { Ok(()) }
+    read.map_err(|source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    if content.len() as u64 > MAX_FILE {
+        Err(too_large())
+    } else {
+        Ok(())
+    }
 }

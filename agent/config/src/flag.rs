@@ -28,12 +28,19 @@ impl Flag {
             Some("" | "0" | "off") => Ok(Self::Off),
             Some("1" | "on") => Ok(Self::On),
             Some("standby") => Err(refusal("`standby` is not part of this version".to_owned())),
-            _ => Err(refusal(format!("{} is neither on nor off", quoted(&value.to_string_lossy())))),
+            _ => Err(refusal(format!(
+                "{} is neither on nor off",
+                quoted(&value.to_string_lossy())
+            ))),
         }
     }
 }
 
 fn refusal(message: String) -> ConfigError {
     let help = "set it to `1` or `on` (small letters) to start the agent, to `0` or `off` to leave it out";
-    ConfigError { place: Place::Variable(FLAG.to_owned()), message, help: help.to_owned() }
+    ConfigError {
+        place: Place::Variable(FLAG.to_owned()),
+        message,
+        help: help.to_owned(),
+    }
 }

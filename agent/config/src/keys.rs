@@ -57,11 +57,19 @@ const LATER: &[(&str, &str)] = &[
         "vpn_interfaces",
         "the agent of this version listens on loopback only; reach it through a tunnel to the host",
     ),
-    ("limits", "the limits of this version are fixed; leave the section out"),
+    (
+        "limits",
+        "the limits of this version are fixed; leave the section out",
+    ),
 ];
 
 const fn key(section: &'static str, name: &'static str, shape: Shape, in_production: bool) -> Key {
-    Key { section, name, shape, in_production }
+    Key {
+        section,
+        name,
+        shape,
+        in_production,
+    }
 }
 
 /// The key of that section and name.
@@ -76,7 +84,11 @@ pub(crate) fn is_section(name: &str) -> bool {
 
 /// The key's full name: `listen.address`.
 pub(crate) fn dotted(section: &str, name: &str) -> String {
-    if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
+    if section.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{section}.{name}")
+    }
 }
 
 /// Advice for a name that is no key of `section` (and no section, at the top).
@@ -87,26 +99,47 @@ pub(crate) fn advice(section: &str, name: &str) -> String {
     if let Some(elsewhere) = KEYS.iter().find(|k| k.name == name) {
         return format!("`{name}` belongs {}", whereabouts(elsewhere.section));
     }
-    let sections = KEYS.iter().map(|k| k.section).filter(|s| section.is_empty() && !s.is_empty());
-    let known = KEYS.iter().filter(|k| k.section == section).map(|k| k.name).chain(sections);
+    let sections = KEYS
+        .iter()
+        .map(|k| k.section)
+        .filter(|s| section.is_empty() && !s.is_empty());
+    let known = KEYS
+        .iter()
+        .filter(|k| k.section == section)
+        .map(|k| k.name)
+        .chain(sections);
     match nearest(name, known) {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("remove it; known {} are {}", whereabouts(section), listed(section)),
+        None => format!(
+            "remove it; known {} are {}",
+            whereabouts(section),
+            listed(section)
+        ),
     }
 }
 
 /// Why a key that a later version may have is refused by this one.
 pub(crate) fn later(name: &str) -> Option<&'static str> {
-    LATER.iter().find(|(later, _)| *later == name).map(|(_, why)| *why)
+    LATER
+        .iter()
+        .find(|(later, _)| *later == name)
+        .map(|(_, why)| *why)
 }
 
 /// `in [listen]`, or `at the top of the file`.
 pub(crate) fn whereabouts(section: &str) -> String {
-    if section.is_empty() { "at the top of the file".to_owned() } else { format!("in [{section}]") }
+    if section.is_empty() {
+        "at the top of the file".to_owned()
+    } else {
+        format!("in [{section}]")
+    }
 }
 
 fn listed(section: &str) -> String {
-    let names: Vec<String> =
-        KEYS.iter().filter(|k| k.section == section).map(|k| format!("`{}`", k.name)).collect();
+    let names: Vec<String> = KEYS
+        .iter()
+        .filter(|k| k.section == section)
+        .map(|k| format!("`{}`", k.name))
+        .collect();
     names.join(", ")
 }

@@ -100,16 +100,26 @@ impl Config {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigErrors> {
         let unreadable = |message: String, help: String| {
-            ConfigErrors::from(ConfigError { place: Place::File(path.to_owned()), message, help })
+            ConfigErrors::from(ConfigError {
+                place: Place::File(path.to_owned()),
+                message,
+                help,
+            })
         };
         let absolute = std::path::absolute(path).map_err(|e| {
-            unreadable(format!("has no absolute path: {e}"), format!("set {FILE} to a full path"))
+            unreadable(
+                format!("has no absolute path: {e}"),
+                format!("set {FILE} to a full path"),
+            )
         })?;
         let text = trusted_file(path).map_err(|e| unreadable(e.to_string(), e.advice()))?;
         let mut document = Document::read(path, &text).map_err(ConfigErrors)?;
         let from_environment = document.override_from(variables);
-        let config = Fields { document: &mut document, folder: absolute.parent().unwrap_or(Path::new("/")) }
-            .config(absolute.clone(), from_environment);
+        let config = Fields {
+            document: &mut document,
+            folder: absolute.parent().unwrap_or(Path::new("/")),
+        }
+        .config(absolute.clone(), from_environment);
         match (config, document.into_mistakes()) {
             (Some(config), mistakes) if mistakes.is_empty() => Ok(config),
             (_, mistakes) => Err(ConfigErrors(mistakes)),
@@ -128,8 +138,10 @@ impl Fields<'_> {
     fn config(&mut self, file: PathBuf, from_environment: Vec<String>) -> Option<Config> {
         self.version();
         let service = self.name("service", "the service's name as its certificate has it");
-        let instance =
-            self.name("instance", "which instance of the service this is, as its certificate has it");
+        let instance = self.name(
+            "instance",
+            "which instance of the service this is, as its certificate has it",
+        );
         let environment = self.name("environment", "such as `production` or `development`");
         let listen = self.listen();
         let trust = self.trust();
@@ -154,23 +166,37 @@ impl Fields<'_> {
 
     fn version(&mut self) {
         if self.document.take("", "version").is_none() {
-            self.document.missing("", "version", "write `version = 1` as the first line");
+            self.document
+                .missing("", "version", "write `version = 1` as the first line");
         }
     }
 
     fn trust(&mut self) -> Option<Trust> {
         let domain = self.domain();
         let ca = self.path("trust", "ca", "the certificates of the authorities");
-        let crl = self.path("trust", "crl", "their revocation lists; there is no running without one");
+        let crl = self.path(
+            "trust",
+            "crl",
+            "their revocation lists; there is no running without one",
+        );
         let certificate = self.path("trust", "certificate", "the agent's certificate");
         let key = self.path("trust", "key", "the private key of the agent's certificate");
-        Some(Trust { domain: domain?, ca: ca?, crl: crl?, certificate: certificate?, key: key? })
+        Some(Trust {
+            domain: domain?,
+            ca: ca?,
+            crl: crl?,
+            certificate: certificate?,
+            key: key?,
+        })
     }
 
     fn audit(&mut self) -> Option<Audit> {
         let folder = self.path("audit", "folder", "the folder of the audit log");
         let key = self.path("audit", "key", "the key that signs the audit log's checkpoints");
-        Some(Audit { folder: folder?, key: key? })
+        Some(Audit {
+            folder: folder?,
+            key: key?,
+        })
     }
 
     /// The configured folder, or `active` beside the audit folder.
@@ -178,7 +204,11 @@ impl Fields<'_> {
         match self.document.take("active", "folder") {
             Some((Value::Text(text), place)) if text.is_empty() || text.contains('\0') => {
                 let message = format!("{} is not a path", quoted(&text));
-                self.wrong(place, message, "write the path of a folder, or leave the section out")
+                self.wrong(
+                    place,
+                    message,
+                    "write the path of a folder, or leave the section out",
+                )
             }
             Some((Value::Text(text), _)) => Some(self.folder.join(text)),
             Some((_, _)) => None,
@@ -238,17 +268,21 @@ impl Fields<'_> {
             Some((Value::Text(text), place)) => Some((text, place)),
             Some((_, _)) => None,
             None => {
-                self.document.missing(section, name, &format!("add `{name} = \"…\"`, {what}"));
+                self.document
+                    .missing(section, name, &format!("add `{name} = \"…\"`, {what}"));
                 None
             }
         }
     }
 
     fn texts(&mut self, section: &'static str, name: &'static str) -> Vec<String> {
-        let Some((Value::Texts(texts), place)) = self.document.take(section, name) else { return Vec::new() };
+        let Some((Value::Texts(texts), place)) = self.document.take(section, name) else {
+            return Vec::new();
+        };
         if texts.iter().any(String::is_empty) {
             let message = format!("`{section}.{name}` holds an empty text");
-            self.document.mistake(place, message, "remove it; it would stand for nothing".to_owned());
+            self.document
+                .mistake(place, message, "remove it; it would stand for nothing".to_owned());
         }
         texts
     }
@@ -263,16 +297,28 @@ impl Fields<'_> {
 fn listen_address(text: &str) -> Result<SocketAddr, (String, &'static str)> {
     let Ok(address) = text.parse::<SocketAddr>() else {
         // A host name would let the resolver decide where the agent listens.
-        let message = format!("{} is not an IP address with a port; host names are refused", quoted(text));
-        return Err((message, "write an address of loopback, such as `127.0.0.1:7777` or `[::1]:7777`"));
+        let message = format!(
+            "{} is not an IP address with a port; host names are refused",
+            quoted(text)
+        );
+        return Err((
+            message,
+            "write an address of loopback, such as `127.0.0.1:7777` or `[::1]:7777`",
+        ));
     };
     if address.ip().is_unspecified() {
         let message = format!("`{address}` would listen on every interface of the host");
-        return Err((message, "listen on loopback, such as `127.0.0.1:7777`, and reach it through a tunnel"));
+        return Err((
+            message,
+            "listen on loopback, such as `127.0.0.1:7777`, and reach it through a tunnel",
+        ));
     }
     if !address.ip().is_loopback() {
         let message = format!("`{address}` is not loopback, so other hosts could reach it");
-        return Err((message, "listen on loopback, such as `127.0.0.1:7777`, and reach it through a tunnel"));
+        return Err((
+            message,
+            "listen on loopback, such as `127.0.0.1:7777`, and reach it through a tunnel",
+        ));
     }
     Ok(address)
 }

@@ -35,7 +35,9 @@ fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.toml");
     std::fs::write(&path, text).unwrap();
-    let variables = variables.iter().map(|(n, v)| (OsString::from(n), OsString::from(v)));
+    let variables = variables
+        .iter()
+        .map(|(n, v)| (OsString::from(n), OsString::from(v)));
     let shown = folder.path().display().to_string();
     let short = |path: &Path| PathBuf::from(path.display().to_string().replace(&shown, "DIR"));
     let mut config = Config::load(&path, variables).map_err(|e| e.to_string().replace(&shown, "DIR"))?;
@@ -77,9 +79,14 @@ fn the_flag_is_on_or_off_and_nothing_else() {
     for on in ["1", "on"] {
         assert_eq!(flag(on), Ok(Flag::On), "{on}");
     }
-    for other in ["true", "yes", "On", "OFF", "false", " 1", "1 ", "01", "2", "enabled"] {
+    for other in [
+        "true", "yes", "On", "OFF", "false", " 1", "1 ", "01", "2", "enabled",
+    ] {
         let error = flag(other).unwrap_err();
-        assert_eq!(error.to_string(), format!("DEBUG_AGENT: `{other}` is neither on nor off"));
+        assert_eq!(
+            error.to_string(),
+            format!("DEBUG_AGENT: `{other}` is neither on nor off")
+        );
         assert!(error.help.contains("`1` or `on`"));
     }
     assert_eq!(
@@ -91,7 +98,15 @@ fn the_flag_is_on_or_off_and_nothing_else() {
 
 #[test]
 fn a_configuration_without_mistakes_is_read() {
-    let config = load(GOOD, &[("PATH", "/bin"), ("DEBUG_AGENT", "1"), ("DEBUG_AGENT_CONFIG", "x")]).unwrap();
+    let config = load(
+        GOOD,
+        &[
+            ("PATH", "/bin"),
+            ("DEBUG_AGENT", "1"),
+            ("DEBUG_AGENT_CONFIG", "x"),
+        ],
+    )
+    .unwrap();
     let expected = Config {
         file: "DIR/agent.toml".into(),
         service: "dienstplan".into(),
@@ -106,7 +121,10 @@ fn a_configuration_without_mistakes_is_read() {
             key: "/run/secrets/agent.key".into(),
         },
         policy: "DIR/policy.toml".into(),
-        audit: Audit { folder: "DIR/audit".into(), key: "DIR/audit.key".into() },
+        audit: Audit {
+            folder: "DIR/audit".into(),
+            key: "DIR/audit.key".into(),
+        },
         active: "DIR/active".into(),
         redact: Redact::default(),
         from_environment: vec![],
@@ -118,8 +136,11 @@ fn a_configuration_without_mistakes_is_read() {
 
     let redact = "\n[redact]\nnames = [\"*pin*\"]\nall = true\nvisible = [\"config.server.port\"]\n";
     let config = load(&format!("{GOOD}{redact}"), &[]).unwrap();
-    let expected =
-        Redact { names: vec!["*pin*".into()], all: true, visible: vec!["config.server.port".into()] };
+    let expected = Redact {
+        names: vec!["*pin*".into()],
+        all: true,
+        visible: vec!["config.server.port".into()],
+    };
     assert_eq!(config.redact, expected);
 }
 
@@ -148,8 +169,14 @@ file = "policy.toml"
 folder = "audit"
 key = "audit.key"
 "#;
-    let error =
-        load(text, &[("DEBUG_AGENT__POLICY__FILE", "x"), ("DEBUG_AGENT__AUDIT__FOLDR", "y")]).unwrap_err();
+    let error = load(
+        text,
+        &[
+            ("DEBUG_AGENT__POLICY__FILE", "x"),
+            ("DEBUG_AGENT__AUDIT__FOLDR", "y"),
+        ],
+    )
+    .unwrap_err();
     let expected = "\
 DIR/agent.toml:1:1: `service` is missing at the top of the file
   help: add `service = \"…\"`, the service's name as its certificate has it
@@ -190,7 +217,11 @@ variable of the service may not thereby decide who gets in
 #[test]
 fn syntax_errors_are_reported_with_their_place() {
     refused("version = 1\nservice = \"a\nlisten\n", &[], "DIR/agent.toml:2:");
-    refused("version = 1\nversion = 1\n", &[], "DIR/agent.toml:2:1: not TOML: ");
+    refused(
+        "version = 1\nversion = 1\n",
+        &[],
+        "DIR/agent.toml:2:1: not TOML: ",
+    );
     refused("", &[], "`version` is missing");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.toml");
@@ -247,28 +278,60 @@ fn the_environment_overrides_and_is_remembered() {
         &[("DEBUG_AGENT__REDACT__ALL", "yes")],
         "DEBUG_AGENT__REDACT__ALL: `yes` is not a value",
     );
-    refused(&development, &[("DEBUG_AGENT__REDACT__ALL", "1")], "`redact.all` is a number");
+    refused(
+        &development,
+        &[("DEBUG_AGENT__REDACT__ALL", "1")],
+        "`redact.all` is a number",
+    );
     refused(
         &development,
         &[("DEBUG_AGENT__LISTEN__ADDRESS", "0.0.0.0:1")],
         "DEBUG_AGENT__LISTEN__ADDRESS: `0.0.0.0:1`",
     );
-    refused(&development, &[("DEBUG_AGENT__VERSION", "1")], "overrides a key that does not exist");
-    refused(&development, &[("DEBUG_AGENT__listen__address", "x")], "overrides a key that does not exist");
+    refused(
+        &development,
+        &[("DEBUG_AGENT__VERSION", "1")],
+        "overrides a key that does not exist",
+    );
+    refused(
+        &development,
+        &[("DEBUG_AGENT__listen__address", "x")],
+        "overrides a key that does not exist",
+    );
 }
 
 #[test]
 fn in_production_the_environment_does_not_decide_who_gets_in() {
-    for name in ["LISTEN__ADDRESS", "TRUST__CA", "TRUST__CRL", "TRUST__DOMAIN", "TRUST__KEY", "POLICY__FILE"]
-    {
+    for name in [
+        "LISTEN__ADDRESS",
+        "TRUST__CA",
+        "TRUST__CRL",
+        "TRUST__DOMAIN",
+        "TRUST__KEY",
+        "POLICY__FILE",
+    ] {
         let name = format!("DEBUG_AGENT__{name}");
-        refused(GOOD, &[(&name, "127.0.0.1:1")], "cannot be overridden where `environment` is `production`");
+        refused(
+            GOOD,
+            &[(&name, "127.0.0.1:1")],
+            "cannot be overridden where `environment` is `production`",
+        );
     }
-    refused(GOOD, &[("DEBUG_AGENT__ENVIRONMENT", "development")], "`environment` cannot be overridden");
-    assert_eq!(load(GOOD, &[("DEBUG_AGENT__INSTANCE", "7")]).unwrap().instance, "7");
+    refused(
+        GOOD,
+        &[("DEBUG_AGENT__ENVIRONMENT", "development")],
+        "`environment` cannot be overridden",
+    );
+    assert_eq!(
+        load(GOOD, &[("DEBUG_AGENT__INSTANCE", "7")]).unwrap().instance,
+        "7"
+    );
     // The same if a variable sets the environment to production.
     let development = changed("\"production\"", "\"development\"");
-    let both = [("DEBUG_AGENT__ENVIRONMENT", "production"), ("DEBUG_AGENT__POLICY__FILE", "x")];
+    let both = [
+        ("DEBUG_AGENT__ENVIRONMENT", "production"),
+        ("DEBUG_AGENT__POLICY__FILE", "x"),
+    ];
     refused(&development, &both, "`policy.file` cannot be overridden");
     assert_eq!(load(&development, &both[..1]).unwrap().environment, "production");
 }
@@ -276,18 +339,30 @@ fn in_production_the_environment_does_not_decide_who_gets_in() {
 #[test]
 fn names_that_cannot_stand_in_a_certificate_are_refused() {
     for bad in ["", "a b", "a/b", "..", "ä", "a\\u001bb", &"x".repeat(65)] {
-        refused(&changed("\"dienstplan\"", &format!("\"{bad}\"")), &[], "cannot be a name");
+        refused(
+            &changed("\"dienstplan\"", &format!("\"{bad}\"")),
+            &[],
+            "cannot be a name",
+        );
     }
     assert!(load(&changed("\"dienstplan\"", "\"Dienst-plan_2.x\""), &[]).is_ok());
 }
 
 #[test]
 fn a_section_that_is_a_value_and_a_value_that_is_a_section_are_refused() {
-    refused(&changed("[listen]\naddress = \"127.0.0.1:7777\"", "[service.listen]"), &[], "not TOML");
+    refused(
+        &changed("[listen]\naddress = \"127.0.0.1:7777\"", "[service.listen]"),
+        &[],
+        "not TOML",
+    );
     let text = changed("[listen]\naddress = \"127.0.0.1:7777\"", "")
         .replace("version = 1", "version = 1\nlisten = 7");
     refused(&text, &[], "`listen` is a number, not a section");
-    refused(&changed("instance = \"1\"", "instance = { a = 1 }"), &[], "`instance` is a table");
+    refused(
+        &changed("instance = \"1\"", "instance = { a = 1 }"),
+        &[],
+        "`instance` is a table",
+    );
 }
 
 fn mode(path: &Path, mode: u32) {
@@ -334,16 +409,25 @@ fn a_private_key_is_read_where_nobody_else_can_read_it() {
 #[test]
 fn owners_are_root_or_the_service_and_only_roots_sticky_folders_may_be_shared() {
     let verdict = |owner, mode, folder| judge(Path::new("/p"), owner, mode, folder, 1000);
-    for (owner, mode, folder) in
-        [(0, 0o755, true), (1000, 0o700, true), (0, 0o1777, true), (1000, 0o644, false)]
-    {
+    for (owner, mode, folder) in [
+        (0, 0o755, true),
+        (1000, 0o700, true),
+        (0, 0o1777, true),
+        (1000, 0o644, false),
+    ] {
         assert!(verdict(owner, mode, folder).is_ok(), "{owner} {mode:o}");
     }
     assert!(matches!(verdict(1001, 0o700, true), Err(FileError::Owner { .. })));
-    assert!(matches!(verdict(1000, 0o1777, true), Err(FileError::Writable { .. })));
+    assert!(matches!(
+        verdict(1000, 0o1777, true),
+        Err(FileError::Writable { .. })
+    ));
     assert!(matches!(verdict(0, 0o777, true), Err(FileError::Writable { .. })));
     // Only for folders does the sticky bit have a meaning here.
-    assert!(matches!(verdict(0, 0o1666, false), Err(FileError::Writable { .. })));
+    assert!(matches!(
+        verdict(0, 0o1666, false),
+        Err(FileError::Writable { .. })
+    ));
 }
 
 #[test]
@@ -363,8 +447,14 @@ fn what_is_no_file_or_too_large_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(trusted_file(folder.path()), Err(FileError::Kind { .. })));
     assert!(trusted_file(Path::new("/dev/null")).is_err());
-    assert!(matches!(trusted_file(Path::new("/")), Err(FileError::Kind { .. })));
-    assert!(matches!(trusted_file(&folder.path().join("none")), Err(FileError::Read { .. })));
+    assert!(matches!(
+        trusted_file(Path::new("/")),
+        Err(FileError::Kind { .. })
+    ));
+    assert!(matches!(
+        trusted_file(&folder.path().join("none")),
+        Err(FileError::Read { .. })
+    ));
 
     let pipe = folder.path().join("pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
@@ -386,5 +476,8 @@ fn a_configuration_that_others_can_change_is_not_read() {
     assert!(Config::load(&path, []).is_ok());
     mode(&path, 0o666);
     let error = Config::load(&path, []).unwrap_err().to_string();
-    assert!(error.contains("can be written by its group or by others"), "{error}");
+    assert!(
+        error.contains("can be written by its group or by others"),
+        "{error}"
+    );
 }

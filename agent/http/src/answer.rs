@@ -24,7 +24,10 @@ where
     S::Response: IntoResponse,
 {
     let answered = inner.call(request).await.map(S::Response::into_response);
-    if answered.as_ref().is_ok_and(|response| response.status() == StatusCode::METHOD_NOT_ALLOWED) {
+    if answered
+        .as_ref()
+        .is_ok_and(|response| response.status() == StatusCode::METHOD_NOT_ALLOWED)
+    {
         lesson.forget();
     }
     count(answered, lesson.counted())
@@ -64,9 +67,10 @@ where
     };
     let answered = match answer {
         Some(response) => Ok(response),
-        None => {
-            inner.call(Request::from_parts(parts, reading.replay())).await.map(S::Response::into_response)
-        }
+        None => inner
+            .call(Request::from_parts(parts, reading.replay()))
+            .await
+            .map(S::Response::into_response),
     };
     count(answered, counted)
 }
@@ -95,8 +99,9 @@ async fn answer(
             true => Some(reading.whole().ok_or(PatchFailure::Limit(TOO_LONG))?),
             false => None,
         };
-        let request =
-            request::tree(parts, params.as_ref(), body.as_deref(), |name| cell.routes().is_opaque(name));
+        let request = request::tree(parts, params.as_ref(), body.as_deref(), |name| {
+            cell.routes().is_opaque(name)
+        });
         response::from_tree(layer.code().call(layer.lease(), began, vec![request])?)
             .map_err(PatchFailure::Shape)
     })?;

@@ -31,7 +31,11 @@ enum End {
 
 impl Reading {
     pub(crate) fn new(body: Body) -> Self {
-        Self { frames: VecDeque::new(), rest: body, end: End::NotYet }
+        Self {
+            frames: VecDeque::new(),
+            rest: body,
+            end: End::NotYet,
+        }
     }
 
     /// Whether reading is done.
@@ -55,14 +59,22 @@ impl Reading {
                 self.end = End::Whole;
                 return;
             };
-            let length = frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+            let length = frame
+                .as_ref()
+                .ok()
+                .and_then(Frame::data_ref)
+                .map_or(0, Bytes::len);
             match left.checked_sub(length) {
                 _ if frame.is_err() => self.end = End::Broken,
                 Some(less) => left = less,
                 None => self.end = End::TooLong,
             }
             // Empty frames do not count towards the limit, so they are dropped: they must not fill memory.
-            let is_empty = frame.as_ref().ok().and_then(Frame::data_ref).is_some_and(Bytes::is_empty);
+            let is_empty = frame
+                .as_ref()
+                .ok()
+                .and_then(Frame::data_ref)
+                .is_some_and(Bytes::is_empty);
             if !is_empty {
                 self.frames.push_back(frame);
             }
@@ -71,7 +83,10 @@ impl Reading {
 
     /// All bytes, if the whole body was read.
     pub(crate) fn whole(&self) -> Option<Vec<u8>> {
-        let data = self.frames.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        let data = self
+            .frames
+            .iter()
+            .filter_map(|frame| frame.as_ref().ok()?.data_ref());
         (self.end == End::Whole).then(|| data.flatten().copied().collect())
     }
 
@@ -79,9 +94,10 @@ impl Reading {
     pub(crate) fn replay(self) -> Body {
         match self.end {
             End::NotYet => self.rest,
-            End::Whole | End::TooLong | End::Broken => {
-                Body::new(Replay { frames: self.frames, rest: self.rest })
-            }
+            End::Whole | End::TooLong | End::Broken => Body::new(Replay {
+                frames: self.frames,
+                rest: self.rest,
+            }),
         }
     }
 }
@@ -111,9 +127,13 @@ impl HttpBody for Replay {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let lengths = self.frames.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
-        let buffered =
-            lengths.map(|data| u64::try_from(data.len()).unwrap_or(u64::MAX)).fold(0, u64::saturating_add);
+        let lengths = self
+            .frames
+            .iter()
+            .filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        let buffered = lengths
+            .map(|data| u64::try_from(data.len()).unwrap_or(u64::MAX))
+            .fold(0, u64::saturating_add);
         let rest = self.rest.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(buffered));

@@ -8,8 +8,14 @@ use super::outside::{Met, mark, passed};
 use debug_points::{Counted, Registry, Slot, point_method};
 
 /// Headers with credentials.
-const OPAQUE_HEADERS: [&str; 6] =
-    ["authorization", "cookie", "set-cookie", "proxy-authorization", "x-api-key", "x-slack-signature"];
+const OPAQUE_HEADERS: [&str; 6] = [
+    "authorization",
+    "cookie",
+    "set-cookie",
+    "proxy-authorization",
+    "x-api-key",
+    "x-slack-signature",
+];
 
 /// Part of the router's own names for its internal routes.
 const ROUTERS_OWN: &str = "__private__axum";
@@ -33,7 +39,10 @@ impl Routes {
         Self {
             layer: registry.next_layer(),
             registry,
-            opaque_headers: opaque_headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            opaque_headers: opaque_headers
+                .iter()
+                .map(|name| name.to_ascii_lowercase())
+                .collect(),
             behind: Vec::new(),
             beside: Vec::new(),
         }
@@ -41,31 +50,45 @@ impl Routes {
 
     /// A copy that requires one more layer.
     pub(crate) fn behind(&self, name: Arc<str>) -> Self {
-        let mut routes = Self { layer: self.registry.next_layer(), ..self.clone() };
+        let mut routes = Self {
+            layer: self.registry.next_layer(),
+            ..self.clone()
+        };
         routes.behind.push(name);
         routes
     }
 
     /// A copy with one more unnecessary layer.
     pub(crate) fn beside(&self, name: Arc<str>) -> Self {
-        let mut routes = Self { layer: self.registry.next_layer(), ..self.clone() };
+        let mut routes = Self {
+            layer: self.registry.next_layer(),
+            ..self.clone()
+        };
         routes.beside.push(name);
         routes
     }
 
     /// The way by which a request came: this layer, and whether it is a `HEAD`, which may have a handler of its own.
     fn way(&self, request: &Request<Body>) -> u32 {
-        self.layer.wrapping_mul(2).wrapping_add(u32::from(request.method() == Method::HEAD))
+        self.layer
+            .wrapping_mul(2)
+            .wrapping_add(u32::from(request.method() == Method::HEAD))
     }
 
     /// The layer that a request must have passed and has not; no patch answers such a request. This is decided for each
     /// request by the layers it passed itself, never by those of other requests.
     fn missing(&self, passed: &[Arc<str>]) -> Option<Missing> {
         if let Some(name) = self.behind.iter().find(|name| !passed.contains(name)) {
-            return Some(Missing { layer: name.clone(), is_demanded: true });
+            return Some(Missing {
+                layer: name.clone(),
+                is_demanded: true,
+            });
         }
         let layer = self.registry.layer_beside(&[passed, &self.beside].concat())?;
-        Some(Missing { layer, is_demanded: false })
+        Some(Missing {
+            layer,
+            is_demanded: false,
+        })
     }
 
     /// Whether a patch may see that a header has a value, but not which. `name` is lower case.
@@ -104,9 +127,15 @@ pub(crate) struct Lesson {
 impl Lesson {
     pub(crate) fn begin(cell: Arc<Cell>, route: Route) -> Self {
         let known =
-            cell.routes.registry.known_route(&format!("{} {}", route.method, route.template.as_str()));
+            cell.routes
+                .registry
+                .known_route(&format!("{} {}", route.method, route.template.as_str()));
         let counted = known.filter(|slot| slot.is_armed()).and_then(|slot| slot.count());
-        Self { cell, route: Some(route), counted }
+        Self {
+            cell,
+            route: Some(route),
+            counted,
+        }
     }
 
     /// Takes the count of the call.
@@ -161,7 +190,10 @@ struct Known {
 
 impl Cell {
     pub(crate) fn new(routes: Arc<Routes>) -> Self {
-        Self { routes, known: OnceLock::new() }
+        Self {
+            routes,
+            known: OnceLock::new(),
+        }
     }
 
     pub(crate) fn routes(&self) -> &Routes {
@@ -189,7 +221,11 @@ impl Cell {
         };
         if may_hide_some {
             let registry = self.routes.registry.clone();
-            let met = Met { registry, method, template: template.clone() };
+            let met = Met {
+                registry,
+                method,
+                template: template.clone(),
+            };
             mark(request, met);
         }
         turn
@@ -206,14 +242,20 @@ impl Cell {
     }
 
     fn close(&self, method: &str, template: &MatchedPath, missing: &Missing) {
-        self.routes.registry.unguarded(method, template.as_str(), &missing.layer, missing.is_demanded);
+        self.routes
+            .registry
+            .unguarded(method, template.as_str(), &missing.layer, missing.is_demanded);
     }
 
     /// Makes the route a point.
     fn learn(&self, route: Route) {
         // On an error (too many routes, or a template that cannot be a name) the route is no point. The request was
         // answered already.
-        if let Ok(slot) = self.routes.registry.declare(route.method, route.template.as_str()) {
+        if let Ok(slot) = self
+            .routes
+            .registry
+            .declare(route.method, route.template.as_str())
+        {
             slot.mark_seen(route.way, &route.passed);
             // Reported after the call: if the request had met the layer further inside, that was reported instead.
             if let Some(missing) = &route.missing {
@@ -243,10 +285,19 @@ impl Cell {
             return Turn::Pass;
         }
         let missing = self.routes.missing(passed);
-        let known = self.routes.registry.known_route(&format!("{method} {}", template.as_str()));
+        let known = self
+            .routes
+            .registry
+            .known_route(&format!("{method} {}", template.as_str()));
         let Some(slot) = known.filter(|slot| !may_hide_some || slot.is_seen_by(way)) else {
             let (template, passed) = (template.clone(), passed.to_vec());
-            return Turn::Learn(Route { method, template, way, passed, missing });
+            return Turn::Learn(Route {
+                method,
+                template,
+                way,
+                passed,
+                missing,
+            });
         };
         slot.mark_seen(way, passed);
         self.remember(Known {
@@ -255,7 +306,11 @@ impl Cell {
             slot: slot.clone(),
             next: OnceLock::new(),
         });
-        if slot.is_armed() { self.armed(slot, method, template, passed) } else { Turn::Pass }
+        if slot.is_armed() {
+            self.armed(slot, method, template, passed)
+        } else {
+            Turn::Pass
+        }
     }
 
     fn find(&self, method: &str, template: &str) -> Option<&Arc<Slot>> {

@@ -28,7 +28,12 @@ pub(crate) fn count(response: Response, counted: Counted) -> Response {
         counted.over(error);
         return response;
     }
-    response.map(|body| Body::new(Counting { body, counted: Some(counted) }))
+    response.map(|body| {
+        Body::new(Counting {
+            body,
+            counted: Some(counted),
+        })
+    })
 }
 
 /// Whether it is gRPC with trailers; gRPC-Web has them inside the body.

@@ -47,7 +47,9 @@ impl HttpLayer {
     /// (in any case) are secret, in addition to the built-in ones.
     #[doc(hidden)]
     pub fn new(active: Option<Arc<Registry>>, opaque_headers: &[String]) -> Self {
-        Self { routes: active.map(|registry| Arc::new(Routes::new(registry, opaque_headers))) }
+        Self {
+            routes: active.map(|registry| Arc::new(Routes::new(registry, opaque_headers))),
+        }
     }
 
     /// Requires that each request passes the service's layer that `Agent::outside` gave this
@@ -57,7 +59,9 @@ impl HttpLayer {
     #[must_use = "it is another layer"]
     pub fn behind(self, name: impl Into<String>) -> Self {
         let name: Arc<str> = name.into().into();
-        Self { routes: self.routes.map(|routes| Arc::new(routes.behind(name))) }
+        Self {
+            routes: self.routes.map(|routes| Arc::new(routes.behind(name))),
+        }
     }
 
     /// Exempts these routes from the service's layer that `Agent::outside` gave this name:
@@ -68,7 +72,9 @@ impl HttpLayer {
     #[must_use = "it is another layer"]
     pub fn beside(self, name: impl Into<String>) -> Self {
         let name: Arc<str> = name.into().into();
-        Self { routes: self.routes.map(|routes| Arc::new(routes.beside(name))) }
+        Self {
+            routes: self.routes.map(|routes| Arc::new(routes.beside(name))),
+        }
     }
 }
 
@@ -76,7 +82,13 @@ impl<S> Layer<S> for HttpLayer {
     type Service = HttpService<S>;
 
     fn layer(&self, inner: S) -> HttpService<S> {
-        HttpService { inner, cell: self.routes.as_ref().map(|routes| Arc::new(Cell::new(routes.clone()))) }
+        HttpService {
+            inner,
+            cell: self
+                .routes
+                .as_ref()
+                .map(|routes| Arc::new(Cell::new(routes.clone()))),
+        }
     }
 }
 
@@ -103,16 +115,25 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let turn = self.cell.as_ref().map_or(Turn::Pass, |cell| cell.turn(&mut request));
+        let turn = self
+            .cell
+            .as_ref()
+            .map_or(Turn::Pass, |cell| cell.turn(&mut request));
         let step = match turn {
-            Turn::Pass => Step::Pass { future: self.inner.call(request) },
+            Turn::Pass => Step::Pass {
+                future: self.inner.call(request),
+            },
             Turn::Patched(slot) => {
                 let (inner, cell) = self.take_ready();
-                Step::Boxed { future: Box::pin(answer::patched(slot, cell, request, inner)) }
+                Step::Boxed {
+                    future: Box::pin(answer::patched(slot, cell, request, inner)),
+                }
             }
             Turn::Counted(slot) => {
                 let (inner, _) = self.take_ready();
-                Step::Boxed { future: Box::pin(answer::patched(slot, None, request, inner)) }
+                Step::Boxed {
+                    future: Box::pin(answer::patched(slot, None, request, inner)),
+                }
             }
             Turn::Learn(route) => {
                 let (inner, cell) = self.take_ready();
@@ -120,9 +141,13 @@ where
                     // Begun here and not in the future: the service may drop the future before it is polled.
                     Some(cell) => {
                         let lesson = Lesson::begin(cell, route);
-                        Step::Boxed { future: Box::pin(answer::learning(lesson, request, inner)) }
+                        Step::Boxed {
+                            future: Box::pin(answer::learning(lesson, request, inner)),
+                        }
                     }
-                    None => Step::Pass { future: self.inner.call(request) },
+                    None => Step::Pass {
+                        future: self.inner.call(request),
+                    },
                 }
             }
         };

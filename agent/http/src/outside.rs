@@ -34,12 +34,19 @@ pub(crate) struct Met {
 
 /// Marks a request for named layers that lie further inside.
 pub(crate) fn mark<B>(request: &mut Request<B>, met: Met) {
-    request.extensions_mut().get_or_insert_default::<Within>().0.push(met);
+    request
+        .extensions_mut()
+        .get_or_insert_default::<Within>()
+        .0
+        .push(met);
 }
 
 /// The names of the layers that a request has passed.
 pub(crate) fn passed<B>(request: &Request<B>) -> &[Arc<str>] {
-    request.extensions().get::<Passed>().map_or(&[], |passed| &passed.0)
+    request
+        .extensions()
+        .get::<Passed>()
+        .map_or(&[], |passed| &passed.0)
 }
 
 /// A named layer of the service, which belongs outside the agent's. Made by `Agent::outside`.
@@ -58,7 +65,11 @@ impl<L> OutsideLayer<L> {
         if let Some(registry) = active {
             registry.names_layer(&name);
         }
-        Self { layer, name, is_active: active.is_some() }
+        Self {
+            layer,
+            name,
+            is_active: active.is_some(),
+        }
     }
 }
 
@@ -67,7 +78,13 @@ impl<S, L: Layer<Marking<S>>> Layer<S> for OutsideLayer<L> {
 
     fn layer(&self, inner: S) -> Self::Service {
         let name = self.is_active.then(|| self.name.clone());
-        Outside { inner: self.layer.layer(Marking { inner, name: name.clone() }), name }
+        Outside {
+            inner: self.layer.layer(Marking {
+                inner,
+                name: name.clone(),
+            }),
+            name,
+        }
     }
 }
 

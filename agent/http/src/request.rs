@@ -21,8 +21,10 @@ pub(crate) fn tree(
     body: Option<&[u8]>,
     is_opaque: impl Fn(&str) -> bool,
 ) -> Tree {
-    let params =
-        params.into_iter().flatten().map(|(name, value)| (name.to_owned(), Tree::Str(value.to_owned())));
+    let params = params
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.to_owned(), Tree::Str(value.to_owned())));
     let entry = |key: &str, value| (key.to_owned(), value);
     Tree::Map(vec![
         entry("method", Tree::Str(parts.method.as_str().to_owned())),
@@ -30,13 +32,20 @@ pub(crate) fn tree(
         entry("params", Tree::Map(params.collect())),
         entry("query", query(parts.uri.query().unwrap_or_default())),
         entry("headers", headers(&parts.headers, is_opaque)),
-        entry("body", body.map_or(Tree::Null, |bytes| body_tree(&parts.headers, bytes))),
+        entry(
+            "body",
+            body.map_or(Tree::Null, |bytes| body_tree(&parts.headers, bytes)),
+        ),
     ])
 }
 
 /// Parses a query in form encoding: pairs separated by `&`, `+` for a space, percent-encoded UTF-8.
 fn query(query: &str) -> Tree {
-    let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let decode = |text: &str| {
+        percent_decode_str(&text.replace('+', " "))
+            .decode_utf8_lossy()
+            .into_owned()
+    };
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     collect(pairs.map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -48,7 +57,14 @@ fn headers(headers: &HeaderMap, is_opaque: impl Fn(&str) -> bool) -> Tree {
     collect(headers.iter().map(|(name, value)| {
         let text = Tree::Str(String::from_utf8_lossy(value.as_bytes()).into_owned());
         let secret = value.is_sensitive() || is_opaque(name.as_str());
-        (name.as_str().to_owned(), if secret { Tree::Secret(Box::new(text)) } else { text })
+        (
+            name.as_str().to_owned(),
+            if secret {
+                Tree::Secret(Box::new(text))
+            } else {
+                text
+            },
+        )
     }))
 }
 
@@ -65,7 +81,11 @@ fn collect(pairs: impl Iterator<Item = (String, Tree)>) -> Tree {
     }
     let entries = order.into_iter().map(|name| {
         let mut found = values.remove(&name).unwrap_or_default();
-        let value = if found.len() == 1 { found.swap_remove(0) } else { Tree::Seq(found) };
+        let value = if found.len() == 1 {
+            found.swap_remove(0)
+        } else {
+            Tree::Seq(found)
+        };
         (name, value)
     });
     Tree::Map(entries.collect())
@@ -93,6 +113,11 @@ fn is_json(content_type: &HeaderValue) -> bool {
     let Ok(text) = content_type.to_str() else {
         return false;
     };
-    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = text
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     essence == "application/json" || essence.ends_with("+json")
 }

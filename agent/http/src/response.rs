@@ -10,8 +10,11 @@ use debug_base::{Known, Tree};
 const SECRET: &str = "‹secret›";
 
 /// These have no body: clients take what follows for the next response (RFC 9110, sections 6.4.1 and 15.3.6).
-const BODILESS: [StatusCode; 3] =
-    [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+const BODILESS: [StatusCode; 3] = [
+    StatusCode::NO_CONTENT,
+    StatusCode::RESET_CONTENT,
+    StatusCode::NOT_MODIFIED,
+];
 
 const MEMBERS: [&str; 3] = ["status", "headers", "body"];
 
@@ -46,7 +49,9 @@ pub(crate) fn from_tree(answer: Tree) -> Result<Response, String> {
         return Err(format!("a response with status {} has no body", status.as_u16()));
     }
     if let Some(content_type) = content_type {
-        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(content_type));
+        headers
+            .entry(CONTENT_TYPE)
+            .or_insert(HeaderValue::from_static(content_type));
     }
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -55,8 +60,12 @@ pub(crate) fn from_tree(answer: Tree) -> Result<Response, String> {
 }
 
 fn unknown(key: &str) -> String {
-    let near = MEMBERS.into_iter().find(|known| debug_base::distance(known, key) <= 2);
-    let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    let near = MEMBERS
+        .into_iter()
+        .find(|known| debug_base::distance(known, key) <= 2);
+    let near = near
+        .map(|near| format!("; did you mean `{near}`?"))
+        .unwrap_or_default();
     format!("{EXPECTED}, and nothing else: it has `{key}`{near}")
 }
 
@@ -68,7 +77,9 @@ pub fn check(answer: &Known) -> Result<(), String> {
     if let Some(tree) = answer.tree() {
         return from_tree(tree).map(drop);
     }
-    let Known::Map(entries) = answer else { return Ok(()) };
+    let Known::Map(entries) = answer else {
+        return Ok(());
+    };
     for (key, value) in entries {
         match (key.as_str(), value, value.tree()) {
             ("status" | "headers" | "body", _, Some(tree)) => {
@@ -94,17 +105,29 @@ fn status_code(value: &Tree) -> Result<StatusCode, String> {
         return Err(format!("{STATUS}, not {}", kind(value)));
     };
     // 1xx announce another response, which would never come.
-    let code = u16::try_from(*number).ok().filter(|code| (200..=599).contains(code));
-    code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| format!("{STATUS}, not {number}"))
+    let code = u16::try_from(*number)
+        .ok()
+        .filter(|code| (200..=599).contains(code));
+    code.and_then(|code| StatusCode::from_u16(code).ok())
+        .ok_or_else(|| format!("{STATUS}, not {number}"))
 }
 
 /// Headers about a single connection (RFC 9110, section 7.6.1), which the server manages.
-const OF_THE_CONNECTION: [&str; 6] =
-    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
+const OF_THE_CONNECTION: [&str; 6] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+];
 
 fn header_map(value: Tree) -> Result<HeaderMap, String> {
     let Tree::Map(entries) = value else {
-        return Err(format!("`headers` is a map from names to strings, not {}", kind(&value)));
+        return Err(format!(
+            "`headers` is a map from names to strings, not {}",
+            kind(&value)
+        ));
     };
     let mut headers = HeaderMap::new();
     for (key, value) in entries {
@@ -114,12 +137,20 @@ fn header_map(value: Tree) -> Result<HeaderMap, String> {
             return Err(format!("header `{name}` follows from the body and cannot be set"));
         }
         if OF_THE_CONNECTION.contains(&name.as_str()) {
-            return Err(format!("header `{name}` is about the connection and cannot be set"));
+            return Err(format!(
+                "header `{name}` is about the connection and cannot be set"
+            ));
         }
-        let values = if let Tree::Seq(values) = value { values } else { vec![value] };
+        let values = if let Tree::Seq(values) = value {
+            values
+        } else {
+            vec![value]
+        };
         for value in values {
             let value = header_value(&name, &value)?;
-            headers.try_append(name.clone(), value).map_err(|_| "too many headers".to_owned())?;
+            headers
+                .try_append(name.clone(), value)
+                .map_err(|_| "too many headers".to_owned())?;
         }
     }
     Ok(headers)
@@ -130,7 +161,10 @@ fn header_value(name: &HeaderName, value: &Tree) -> Result<HeaderValue, String> 
         Tree::Str(text) => text,
         Tree::Secret(_) => SECRET,
         other => {
-            return Err(format!("header `{name}` is a string or a list of strings, not {}", kind(other)));
+            return Err(format!(
+                "header `{name}` is a string or a list of strings, not {}",
+                kind(other)
+            ));
         }
     };
     HeaderValue::from_bytes(text.as_bytes()).map_err(|_| format!("header `{name}` holds a control character"))
@@ -148,7 +182,12 @@ fn typed_body(value: Tree) -> Result<(Option<&'static str>, Body), String> {
                 serde_json::to_vec(&Shown(&value)).map_err(|error| format!("`body` is not JSON: {error}"))?;
             (Some("application/json"), Body::from(json))
         }
-        other => return Err(format!("`body` is a string, a map, a list or `()`, not {}", kind(&other))),
+        other => {
+            return Err(format!(
+                "`body` is a string, a map, a list or `()`, not {}",
+                kind(&other)
+            ));
+        }
     })
 }
 
@@ -181,12 +220,16 @@ impl Serialize for Shown<'_> {
             Tree::Unreadable(leaf) => serializer.collect_str(leaf),
             Tree::Seq(items) => {
                 let mut list = serializer.serialize_seq(Some(items.len()))?;
-                items.iter().try_for_each(|item| list.serialize_element(&Shown(item)))?;
+                items
+                    .iter()
+                    .try_for_each(|item| list.serialize_element(&Shown(item)))?;
                 list.end()
             }
             Tree::Map(entries) => {
                 let mut map = serializer.serialize_map(Some(entries.len()))?;
-                entries.iter().try_for_each(|(key, value)| map.serialize_entry(key, &Shown(value)))?;
+                entries
+                    .iter()
+                    .try_for_each(|(key, value)| map.serialize_entry(key, &Shown(value)))?;
                 map.end()
             }
         }

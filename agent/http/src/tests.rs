@@ -28,11 +28,16 @@ fn layer(registry: &Arc<Registry>) -> HttpLayer {
 
 /// A service with the layer on all its routes.
 fn service(registry: &Arc<Registry>) -> Router {
-    let nested = Router::new()
-        .route("/rota/{week}", get(|Path(week): Path<u8>| async move { format!("week {week}") }));
+    let nested = Router::new().route(
+        "/rota/{week}",
+        get(|Path(week): Path<u8>| async move { format!("week {week}") }),
+    );
     Router::new()
         .route("/health", get(async || "healthy").post(async || "posted"))
-        .route("/echo", post(async |headers: HeaderMap, body: Bytes| (headers_of(&headers), body)))
+        .route(
+            "/echo",
+            post(async |headers: HeaderMap, body: Bytes| (headers_of(&headers), body)),
+        )
         .route("/any", any(async || "any"))
         .route("/closed", get(async || "closed"))
         .route(
@@ -75,14 +80,26 @@ impl http_body::Body for Stream {
 }
 
 async fn ask(service: &Router, method: Method, path: &str) -> (StatusCode, HeaderMap, String) {
-    send(service, Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await
+    send(
+        service,
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::empty())
+            .unwrap(),
+    )
+    .await
 }
 
 async fn send(service: &Router, request: Request<Body>) -> (StatusCode, HeaderMap, String) {
     let response = service.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
-    (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())
+    (
+        parts.status,
+        parts.headers,
+        String::from_utf8(body.to_vec()).unwrap(),
+    )
 }
 
 fn patch_route(registry: &Registry, method: &str, template: &str, code: Arc<dyn PatchCode>) -> Arc<Heard> {
@@ -90,7 +107,12 @@ fn patch_route(registry: &Registry, method: &str, template: &str, code: Arc<dyn 
 }
 
 fn map(entries: impl IntoIterator<Item = (&'static str, Tree)>) -> Tree {
-    Tree::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    Tree::Map(
+        entries
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
+    )
 }
 
 fn text(text: &str) -> Tree {
@@ -98,11 +120,21 @@ fn text(text: &str) -> Tree {
 }
 
 fn teapot() -> Arc<dyn PatchCode> {
-    fake(|_| Ok(map([("status", Tree::I64(418)), ("body", map([("status", text("I'm a teapot"))]))])))
+    fake(|_| {
+        Ok(map([
+            ("status", Tree::I64(418)),
+            ("body", map([("status", text("I'm a teapot"))])),
+        ]))
+    })
 }
 
 fn names(registry: &Registry) -> Vec<String> {
-    registry.points().into_iter().filter(|point| point.place.is_none()).map(|point| point.name).collect()
+    registry
+        .points()
+        .into_iter()
+        .filter(|point| point.place.is_none())
+        .map(|point| point.name)
+        .collect()
 }
 
 #[tokio::test]
@@ -131,10 +163,17 @@ async fn a_patched_route_answers_as_the_patch_says() {
     let service = service(&registry);
     let heard = patch_route(&registry, "GET", "/health", teapot());
     let (status, headers, body) = ask(&service, Method::GET, "/health").await;
-    assert_eq!((status, body.as_str()), (StatusCode::IM_A_TEAPOT, r#"{"status":"I'm a teapot"}"#));
+    assert_eq!(
+        (status, body.as_str()),
+        (StatusCode::IM_A_TEAPOT, r#"{"status":"I'm a teapot"}"#)
+    );
     assert_eq!(headers[header::CONTENT_TYPE], "application/json");
     assert_eq!(heard.lines(), ["1 ran"]);
-    assert_eq!(ask(&service, Method::POST, "/health").await.2, "posted", "another method is another point");
+    assert_eq!(
+        ask(&service, Method::POST, "/health").await.2,
+        "posted",
+        "another method is another point"
+    );
     registry.find("GET /health").unwrap().end(1);
     assert_eq!(ask(&service, Method::GET, "/health").await.2, "healthy");
 }
@@ -145,7 +184,10 @@ async fn a_route_that_was_called_before_can_be_patched() {
     let service = service(&registry);
     ask(&service, Method::GET, "/health").await;
     patch_route(&registry, "GET", "/health", teapot());
-    assert_eq!(ask(&service, Method::GET, "/health").await.0, StatusCode::IM_A_TEAPOT);
+    assert_eq!(
+        ask(&service, Method::GET, "/health").await.0,
+        StatusCode::IM_A_TEAPOT
+    );
 }
 
 #[tokio::test]
@@ -165,7 +207,10 @@ async fn what_matched_no_route_or_no_method_is_no_point() {
     let registry = registry();
     let service = service(&registry).fallback(async || (StatusCode::NOT_FOUND, "nowhere"));
     assert_eq!(ask(&service, Method::GET, "/nowhere").await.2, "nowhere");
-    assert_eq!(ask(&service, Method::DELETE, "/health").await.0, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(
+        ask(&service, Method::DELETE, "/health").await.0,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
     let odd = Method::from_bytes(b"BREW").unwrap();
     assert_eq!(ask(&service, odd, "/any").await.2, "any");
     assert!(names(&registry).is_empty(), "{:?}", names(&registry));
@@ -174,8 +219,10 @@ async fn what_matched_no_route_or_no_method_is_no_point() {
 #[tokio::test]
 async fn a_fallback_under_the_layer_is_no_point() {
     let registry = registry();
-    let service =
-        Router::new().route("/x", get(async || "x")).fallback(async || "nowhere").layer(layer(&registry));
+    let service = Router::new()
+        .route("/x", get(async || "x"))
+        .fallback(async || "nowhere")
+        .layer(layer(&registry));
     assert_eq!(ask(&service, Method::GET, "/nowhere").await.2, "nowhere");
     assert!(names(&registry).is_empty(), "{:?}", names(&registry));
 }
@@ -190,7 +237,10 @@ async fn methods_that_share_a_handler_are_patched_apart() {
     assert_eq!(names(&registry), ["GET /any", "PUT /any"]);
     patch_route(&registry, "PUT", "/any", teapot());
     assert_eq!(ask(&service, Method::GET, "/any").await.2, "any");
-    assert_eq!(ask(&service, Method::PUT, "/any").await.0, StatusCode::IM_A_TEAPOT);
+    assert_eq!(
+        ask(&service, Method::PUT, "/any").await.0,
+        StatusCode::IM_A_TEAPOT
+    );
 }
 
 #[tokio::test]
@@ -222,7 +272,9 @@ async fn a_patch_sees_the_request_as_a_map() {
         "GET",
         "/api/rota/{week}",
         fake(|mut arguments| {
-            let Tree::Map(request) = arguments.remove(0) else { panic!("no map") };
+            let Tree::Map(request) = arguments.remove(0) else {
+                panic!("no map")
+            };
             let secret = |value| Tree::Secret(Box::new(text(value)));
             let headers = map([
                 ("accept", Tree::Seq(vec![text("a"), text("b")])),
@@ -234,7 +286,10 @@ async fn a_patch_sees_the_request_as_a_map() {
                 ("method", text("GET")),
                 ("path", text("/api/rota/%C3%BC")),
                 ("params", map([("week", text("ü"))])),
-                ("query", map([("a", Tree::Seq(vec![text("1"), text("2 3")])), ("b", text(""))])),
+                (
+                    "query",
+                    map([("a", Tree::Seq(vec![text("1"), text("2 3")])), ("b", text(""))]),
+                ),
                 ("headers", headers),
                 ("body", Tree::Null),
             ];
@@ -243,8 +298,13 @@ async fn a_patch_sees_the_request_as_a_map() {
         }),
     );
     let request = Request::builder().uri("/api/rota/%C3%BC?a=1&b&a=2+%33");
-    let request = request.header("accept", "a").header("Accept", "b").header("Cookie", "session=1");
-    let request = request.header("X-Internal-Token", "hush").header("X-Plain", "plain");
+    let request = request
+        .header("accept", "a")
+        .header("Accept", "b")
+        .header("Cookie", "session=1");
+    let request = request
+        .header("X-Internal-Token", "hush")
+        .header("X-Plain", "plain");
     let (status, _, body) = send(&service, request.body(Body::from("ignored")).unwrap()).await;
     assert_eq!((status, body.as_str()), (StatusCode::OK, ""));
     assert_eq!(heard.lines(), ["1 ran"]);
@@ -266,7 +326,10 @@ async fn body_seen(content_type: &str, body: impl Into<Body>) -> Tree {
             Ok(map([("body", text("patched"))]))
         }),
     );
-    let request = Request::post("/echo").header("content-type", content_type).body(body.into()).unwrap();
+    let request = Request::post("/echo")
+        .header("content-type", content_type)
+        .body(body.into())
+        .unwrap();
     assert_eq!(send(&service, request).await.2, "patched");
     let seen = seen.lock().unwrap();
     seen.clone()
@@ -275,11 +338,20 @@ async fn body_seen(content_type: &str, body: impl Into<Body>) -> Tree {
 #[tokio::test]
 async fn a_body_is_a_value_a_string_or_bytes() {
     let object = map([("a", Tree::Seq(vec![Tree::I64(1), Tree::Null]))]);
-    assert_eq!(body_seen("application/json; charset=utf-8", r#"{"a":[1,null]}"#).await, object);
-    assert_eq!(body_seen("application/problem+json", r#"{"a":[1,null]}"#).await, object);
+    assert_eq!(
+        body_seen("application/json; charset=utf-8", r#"{"a":[1,null]}"#).await,
+        object
+    );
+    assert_eq!(
+        body_seen("application/problem+json", r#"{"a":[1,null]}"#).await,
+        object
+    );
     assert_eq!(body_seen("application/json", "{broken").await, text("{broken"));
     assert_eq!(body_seen("text/plain", "{}").await, text("{}"));
-    assert_eq!(body_seen("text/plain", vec![255u8, 1]).await, Tree::Seq(vec![Tree::I64(255), Tree::I64(1)]));
+    assert_eq!(
+        body_seen("text/plain", vec![255u8, 1]).await,
+        Tree::Seq(vec![Tree::I64(255), Tree::I64(1)])
+    );
     assert_eq!(body_seen("application/json", "").await, Tree::Null);
 }
 
@@ -292,8 +364,10 @@ async fn after_a_failure_the_original_gets_the_request_as_it_came() {
         (fake(|_| Err(PatchFailure::Threw("x".into()))), "/marked"),
     ] {
         let heard = patch_route(&registry, "POST", template, code);
-        let request =
-            Request::post(template).header("a", "1").header("content-type", "text/plain").extension(7u32);
+        let request = Request::post(template)
+            .header("a", "1")
+            .header("content-type", "text/plain")
+            .extension(7u32);
         let body = Body::new(Chunks(vec!["one ", "two ", "three"]));
         let (status, headers, body) = send(&service, request.body(body).unwrap()).await;
         assert_eq!(status, StatusCode::OK);
@@ -346,8 +420,13 @@ async fn a_body_over_64_kib_goes_to_the_original_whole() {
     }
     let failed = "1 failed: the patch met a limit: the request's body is over 64 KiB";
     assert_eq!(heard.lines(), [failed, failed]);
-    let (_, _, body) =
-        send(&service, Request::post("/echo").body(Body::from("x".repeat(64 * 1024))).unwrap()).await;
+    let (_, _, body) = send(
+        &service,
+        Request::post("/echo")
+            .body(Body::from("x".repeat(64 * 1024)))
+            .unwrap(),
+    )
+    .await;
     assert_eq!(body, "", "64 KiB are the patch's");
 }
 
@@ -398,7 +477,10 @@ async fn around_a_router_the_layer_lets_everything_pass() {
     patch_route(&registry, "GET", "/x", teapot());
     let router = Router::new().route("/x", get(async || "x"));
     let service = tower_layer::Layer::layer(&layer(&registry), router);
-    let response = service.oneshot(Request::get("/x").body(Body::empty()).unwrap()).await.unwrap();
+    let response = service
+        .oneshot(Request::get("/x").body(Body::empty()).unwrap())
+        .await
+        .unwrap();
     assert_eq!(response.status(), StatusCode::OK);
 }
 

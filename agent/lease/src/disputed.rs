@@ -22,7 +22,13 @@ pub(crate) fn disputes(lease: u64, left: &[Left], path: &[String], depth: usize)
         true => left.place.clone(),
         false => path.to_vec(),
     };
-    left.iter().filter(overlap).map(|left| Dispute { place: place(left), lease }).collect()
+    left.iter()
+        .filter(overlap)
+        .map(|left| Dispute {
+            place: place(left),
+            lease,
+        })
+        .collect()
 }
 
 /// A layer's value and target, without the disputed parts. In those parts both equal the live value, so the merge keeps it.
@@ -35,7 +41,11 @@ pub(crate) struct Claim {
 
 impl Claim {
     pub(crate) fn new(ours: Option<Tree>, target: Option<Tree>) -> Self {
-        Self { ours, target, left: Vec::new() }
+        Self {
+            ours,
+            target,
+            left: Vec::new(),
+        }
     }
 
     /// Excludes the disputed parts.
@@ -44,7 +54,9 @@ impl Claim {
             let below = dispute.place.strip_prefix(path).unwrap_or_default();
             // A list position may have moved, so a dispute below one covers the whole value.
             let is_named = |value: Option<&Tree>| value.is_none_or(|value| is_named(value, below));
-            let all = [self.ours.as_ref(), self.target.as_ref(), live].into_iter().all(is_named);
+            let all = [self.ours.as_ref(), self.target.as_ref(), live]
+                .into_iter()
+                .all(is_named);
             self.yield_at(if all { below } else { &[] }, path, live, dispute.lease);
         }
     }
@@ -65,7 +77,10 @@ impl Claim {
             _ => ((live.cloned(), live.cloned()), &[][..]),
         };
         (self.ours, self.target) = values;
-        self.left.push(Left { place: [path, below].concat(), why: Why::Below(lease) });
+        self.left.push(Left {
+            place: [path, below].concat(),
+            why: Why::Below(lease),
+        });
     }
 }
 
@@ -79,6 +94,10 @@ fn replace(value: Option<&Tree>, below: &[String], with: Option<&Tree>) -> Optio
 
 /// Whether the path leads through maps only.
 fn is_named(value: &Tree, below: &[String]) -> bool {
-    (0..below.len())
-        .all(|depth| !matches!(value.at(&below[..depth]).map(Tree::without_mark), Some(Tree::Seq(_))))
+    (0..below.len()).all(|depth| {
+        !matches!(
+            value.at(&below[..depth]).map(Tree::without_mark),
+            Some(Tree::Seq(_))
+        )
+    })
 }

@@ -33,10 +33,14 @@ impl Leaf {
 
     /// Ends a lease; returns whether this is a conflict.
     pub fn end(&mut self, lease: u64) -> bool {
-        let Some(at) = self.above.iter().position(|(whose, _)| *whose == Some(lease)) else { return false };
+        let Some(at) = self.above.iter().position(|(whose, _)| *whose == Some(lease)) else {
+            return false;
+        };
         let below = if at == 0 { self.base } else { self.above[at - 1].1 };
         let (_, ours) = self.above.remove(at);
-        let Some((None, theirs)) = self.above.get(at).copied() else { return false };
+        let Some((None, theirs)) = self.above.get(at).copied() else {
+            return false;
+        };
         // Consecutive writes of the service count as one; one that restores a layer's value counts as none.
         let mut at = at;
         while at > 0 && self.above[at - 1].0.is_none() {

@@ -154,8 +154,15 @@ impl Lease {
         let id = self.id;
         match &self.failing {
             _ if self.owner != owner => Err(EndError::Owner(id)),
-            Some(failing) => Err(EndError::Failing { id, why: failing.why.clone(), first: false }),
-            None if self.until() <= now => Err(EndError::Ended { id, how: self.due().1.word() }),
+            Some(failing) => Err(EndError::Failing {
+                id,
+                why: failing.why.clone(),
+                first: false,
+            }),
+            None if self.until() <= now => Err(EndError::Ended {
+                id,
+                how: self.due().1.word(),
+            }),
             None => Ok(()),
         }
     }
@@ -168,12 +175,15 @@ impl Lease {
 
     /// End of the lease: its deadline, or the end of its grace period if that comes first.
     pub fn until(&self) -> BootTime {
-        self.revertible_grace().map_or(self.deadline, |grace| grace.min(self.deadline))
+        self.revertible_grace()
+            .map_or(self.deadline, |grace| grace.min(self.deadline))
     }
 
     /// Moment from which the undo is due.
     pub fn over(&self) -> BootTime {
-        self.failing.as_ref().map_or_else(|| self.until(), |failing| failing.since)
+        self.failing
+            .as_ref()
+            .map_or_else(|| self.until(), |failing| failing.since)
     }
 
     /// End of the grace period. `None` once the lease is confirmed: then it no longer depends on a session.

@@ -51,13 +51,22 @@ impl Why {
                 root.join(place)
             ),
             Self::Inside(lease) => {
-                format!("lease {lease} inside `{}` would have no place any more", root.join(place))
+                format!(
+                    "lease {lease} inside `{}` would have no place any more",
+                    root.join(place)
+                )
             }
             Self::Moved => {
-                format!("what was changed is at `{}` now, which the conflict does not name", root.join(place))
+                format!(
+                    "what was changed is at `{}` now, which the conflict does not name",
+                    root.join(place)
+                )
             }
             Self::Below(lease) => {
-                format!("what stands at `{}` is what lease {lease} left there", root.join(place))
+                format!(
+                    "what stands at `{}` is what lease {lease} left there",
+                    root.join(place)
+                )
             }
         }
     }
@@ -79,9 +88,17 @@ pub(crate) fn merge(
     otherwise: Otherwise,
     here: Here<'_>,
 ) -> Merged {
-    let mut merging = Merging { otherwise, here, place: here.path.to_vec(), left: Vec::new() };
+    let mut merging = Merging {
+        otherwise,
+        here,
+        place: here.path.to_vec(),
+        left: Vec::new(),
+    };
     let value = merging.merge(ours, live, target);
-    Merged { value, left: merging.left }
+    Merged {
+        value,
+        left: merging.left,
+    }
 }
 
 struct Merging<'a> {
@@ -114,7 +131,10 @@ impl Merging<'_> {
     }
 
     fn leave(&mut self, live: Option<&Tree>, why: Why) -> Option<Tree> {
-        self.left.push(Left { place: self.place.clone(), why });
+        self.left.push(Left {
+            place: self.place.clone(),
+            why,
+        });
         live.cloned()
     }
 
@@ -135,8 +155,9 @@ impl Merging<'_> {
         let order: Vec<String> = target.iter().map(|(name, _)| name.clone()).collect();
         let mut merged = Vec::new();
         for (name, value) in live {
-            let value =
-                self.below(name, |here| here.merge(named(ours, name), Some(value), named(target, name)));
+            let value = self.below(name, |here| {
+                here.merge(named(ours, name), Some(value), named(target, name))
+            });
             merged.extend(value.map(|value| (name.clone(), value)));
         }
         for (name, value) in target.iter().filter(|(name, _)| named(live, name).is_none()) {
@@ -166,19 +187,34 @@ impl Merging<'_> {
             if mine.same(target) {
                 continue;
             }
-            match locate(ours, from, live, &changed_places(Some(target), Some(mine)), Evidence::All) {
+            match locate(
+                ours,
+                from,
+                live,
+                &changed_places(Some(target), Some(mine)),
+                Evidence::All,
+            ) {
                 Ok((at, _)) => {
-                    let value = self
-                        .below(&at.to_string(), |here| here.merge(Some(mine), live.get(at), Some(target)));
+                    let value = self.below(&at.to_string(), |here| {
+                        here.merge(Some(mine), live.get(at), Some(target))
+                    });
                     if let (Some(value), Some(item)) = (value, merged.get_mut(at)) {
                         *item = value;
                     }
                 }
                 Err(doubt) => {
                     let doubt = match doubt {
-                        Doubt::List { path, had, has, alike } => {
-                            Doubt::List { path: [self.place.clone(), path].concat(), had, has, alike }
-                        }
+                        Doubt::List {
+                            path,
+                            had,
+                            has,
+                            alike,
+                        } => Doubt::List {
+                            path: [self.place.clone(), path].concat(),
+                            had,
+                            has,
+                            alike,
+                        },
                         Doubt::Gone(path) => Doubt::Gone([self.place.clone(), path].concat()),
                     };
                     self.leave(None, Why::Doubt(doubt));
@@ -189,7 +225,14 @@ impl Merging<'_> {
     }
 
     fn same(&self, one: Option<&Tree>, other: Option<&Tree>) -> bool {
-        alike(one, other, Here { path: &self.place, ..self.here })
+        alike(
+            one,
+            other,
+            Here {
+                path: &self.place,
+                ..self.here
+            },
+        )
     }
 }
 
@@ -223,5 +266,8 @@ fn sets(ours: &[Tree], live: &[Tree], target: &[Tree]) -> Vec<Tree> {
 }
 
 fn named<'t>(entries: &'t [(String, Tree)], name: &str) -> Option<&'t Tree> {
-    entries.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    entries
+        .iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value)
 }

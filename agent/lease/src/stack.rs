@@ -89,18 +89,24 @@ impl Layer {
         let found = self.anchor.follow(&self.path, &changed, view);
         found.or_else(|doubt| match others {
             [] => Err(doubt),
-            others => self.anchor.follow(&self.path, &[changed, others.to_vec()].concat(), view),
+            others => self
+                .anchor
+                .follow(&self.path, &[changed, others.to_vec()].concat(), view),
         })
     }
 
     /// Maps places in other elements of the layer's list to its own element: it is not known where those elements are now.
     fn in_each(&self, lost: &[Vec<String>]) -> Vec<Vec<String>> {
-        let Some((depth, _)) = self.anchor.list else { return Vec::new() };
+        let Some((depth, _)) = self.anchor.list else {
+            return Vec::new();
+        };
         let (Some(list), Some(own)) = (self.path.get(..depth), self.path.get(..=depth)) else {
             return Vec::new();
         };
         let inside = lost.iter().filter(|place| place.starts_with(list));
-        inside.filter_map(|place| Some([own, place.get(depth + 1..)?].concat())).collect()
+        inside
+            .filter_map(|place| Some([own, place.get(depth + 1..)?].concat()))
+            .collect()
     }
 
     /// Records the layer's current path and its surroundings there.
@@ -158,20 +164,38 @@ impl Anchor {
     fn follow(&self, path: &[String], changed: &[Vec<String>], view: &Tree) -> Result<Trail, Doubt> {
         let Some((depth, list)) = &self.list else {
             return match path.split_last().is_none_or(|(_, above)| is_map(view.at(above))) {
-                true => Ok(Trail { path: path.to_vec(), basis: Basis::Names }),
+                true => Ok(Trail {
+                    path: path.to_vec(),
+                    basis: Basis::Names,
+                }),
                 false => Err(Doubt::Gone(missing(path, view))),
             };
         };
         let (above, below) = path.split_at(*depth);
-        let Some(now) = view.at(above) else { return Err(Doubt::Gone(missing(path, view))) };
-        let changed: Vec<_> =
-            changed.iter().filter_map(|place| Some(place.strip_prefix(above)?.to_vec())).collect();
+        let Some(now) = view.at(above) else {
+            return Err(Doubt::Gone(missing(path, view)));
+        };
+        let changed: Vec<_> = changed
+            .iter()
+            .filter_map(|place| Some(place.strip_prefix(above)?.to_vec()))
+            .collect();
         match follow(below, &changed, list, now, self.evidence) {
-            Ok(trail) => Ok(Trail { path: [above, &trail.path].concat(), basis: trail.basis }),
+            Ok(trail) => Ok(Trail {
+                path: [above, &trail.path].concat(),
+                basis: trail.basis,
+            }),
             Err(Doubt::Gone(path)) => Err(Doubt::Gone([above, &path].concat())),
-            Err(Doubt::List { path, had, has, alike }) => {
-                Err(Doubt::List { path: [above, &path].concat(), had, has, alike })
-            }
+            Err(Doubt::List {
+                path,
+                had,
+                has,
+                alike,
+            }) => Err(Doubt::List {
+                path: [above, &path].concat(),
+                had,
+                has,
+                alike,
+            }),
         }
     }
 }
@@ -182,13 +206,17 @@ fn is_map(tree: Option<&Tree>) -> bool {
 
 /// The path up to and including the first missing segment.
 fn missing(path: &[String], view: &Tree) -> Vec<String> {
-    let there = (0..=path.len()).take_while(|&depth| view.at(&path[..depth]).is_some()).count();
+    let there = (0..=path.len())
+        .take_while(|&depth| view.at(&path[..depth]).is_some())
+        .count();
     path[..there.min(path.len())].to_vec()
 }
 
 fn outermost_list(path: &[String], whole: &Tree) -> Option<(usize, Tree)> {
     let at = |depth: usize| Some((depth, whole.at(path.get(..depth)?)?.clone()));
-    (0..path.len()).filter_map(at).find(|(_, tree)| matches!(tree, Tree::Seq(_)))
+    (0..path.len())
+        .filter_map(at)
+        .find(|(_, tree)| matches!(tree, Tree::Seq(_)))
 }
 
 fn names_beside(path: &[String], whole: &Tree) -> Vec<String> {
@@ -223,7 +251,10 @@ impl Ending {
         if self.covered_by.is_none() && self.basis.is_some() {
             self.stands = Some(live.at(&place).cloned());
         }
-        self.left = vec![Left { place, why: Why::Unfit }];
+        self.left = vec![Left {
+            place,
+            why: Why::Unfit,
+        }];
         self.layer.conflict = self.left.iter().map(|left| left.place.clone()).collect();
     }
 
@@ -232,8 +263,13 @@ impl Ending {
     pub fn keep_to_conflict(&mut self, live: &Tree) {
         let known = |place: &[String]| self.layer.conflict.iter().any(|known| place.starts_with(known));
         let differing = live.differences(&self.tree).into_iter().map(|(place, ..)| place);
-        let moved: Vec<Left> =
-            differing.filter(|place| !known(place)).map(|place| Left { place, why: Why::Moved }).collect();
+        let moved: Vec<Left> = differing
+            .filter(|place| !known(place))
+            .map(|place| Left {
+                place,
+                why: Why::Moved,
+            })
+            .collect();
         self.left.extend(moved);
     }
 }
@@ -266,7 +302,10 @@ pub fn end(
     }
     let lost_places = changed_by(layers, &lost);
     let mut ended = layers[at].clone();
-    let over_lost = lost.iter().find(|&&above| layers[above].overlaps(&ended.path)).copied();
+    let over_lost = lost
+        .iter()
+        .find(|&&above| layers[above].overlaps(&ended.path))
+        .copied();
     let found = match over_lost {
         // The layer above could not be lifted, so the view still shows its value here rather than that of the ended layer.
         Some(above) => {
@@ -277,7 +316,11 @@ pub fn end(
     };
     let covered_by = |path: &[String]| {
         let covers = |taken: &&Lifted| layers[taken.at].contains(path);
-        lifted.iter().rev().find(covers).map(|taken| layers[taken.at].lease)
+        lifted
+            .iter()
+            .rev()
+            .find(covers)
+            .map(|taken| layers[taken.at].lease)
     };
     let mut ending = match found {
         Ok(trail) => {
@@ -298,7 +341,10 @@ pub fn end(
                     let place = ending.layer.path.clone();
                     ending.stands = Some(view.at(&place).cloned());
                     ending.as_before = false;
-                    ending.left = vec![Left { place, why: Why::Inside(inside) }];
+                    ending.left = vec![Left {
+                        place,
+                        why: Why::Inside(inside),
+                    }];
                 }
             }
             ending
@@ -312,14 +358,22 @@ pub fn end(
                 stands: None,
                 as_before: false,
                 covered_by: None,
-                left: vec![Left { place, why: Why::Doubt(doubt) }],
+                left: vec![Left {
+                    place,
+                    why: Why::Doubt(doubt),
+                }],
             }
         }
     };
     // The layers below are located too: otherwise the agent's own undo around them could hide their elements from a later
     // lookup.
     let mut below = Vec::new();
-    let left: Vec<Left> = ending.left.iter().filter(|left| may_be_ours(left, &view)).cloned().collect();
+    let left: Vec<Left> = ending
+        .left
+        .iter()
+        .filter(|left| may_be_ours(left, &view))
+        .cloned()
+        .collect();
     for under in (0..at).rev() {
         let found = lift(layers, under, &mut view, &lost_places, orders);
         layers[under].dispute(lease, &left, found.is_ok());
@@ -356,12 +410,16 @@ fn others(layers: &[Layer], at: usize, orders: &dyn Orders) -> Vec<Vec<String>> 
         return Vec::new();
     }
     let others = layers.iter().enumerate().filter(|(other, _)| *other != at);
-    others.flat_map(|(_, layer)| layer.anchor.changed.iter().cloned()).collect()
+    others
+        .flat_map(|(_, layer)| layer.anchor.changed.iter().cloned())
+        .collect()
 }
 
 /// The places that the layers at these indices changed.
 fn changed_by(layers: &[Layer], some: &[usize]) -> Vec<Vec<String>> {
-    some.iter().flat_map(|&at| layers[at].anchor.changed.iter().cloned()).collect()
+    some.iter()
+        .flat_map(|&at| layers[at].anchor.changed.iter().cloned())
+        .collect()
 }
 
 /// Undoes a layer in a view without layers above it.
@@ -371,19 +429,44 @@ fn undone(layer: Layer, view: &mut Tree, otherwise: Otherwise, orders: &dyn Orde
     if otherwise == Otherwise::Keep {
         claim.yield_to(&layer.disputed, &path, view.at(&path));
     }
-    let here = Here { whole: view, path: &path, orders };
-    let merged = merge(claim.ours.as_ref(), view.at(&path), claim.target.as_ref(), otherwise, here);
+    let here = Here {
+        whole: view,
+        path: &path,
+        orders,
+    };
+    let merged = merge(
+        claim.ours.as_ref(),
+        view.at(&path),
+        claim.target.as_ref(),
+        otherwise,
+        here,
+    );
     let mut left = [claim.left, merged.left].concat();
     match view.clone().with(&path, merged.value, &layer.anchor.order) {
         Ok(next) => *view = next,
-        Err(_) => left.push(Left { place: path.clone(), why: Why::Unfit }),
+        Err(_) => left.push(Left {
+            place: path.clone(),
+            why: Why::Unfit,
+        }),
     }
     let stands = view.at(&path).cloned();
-    let here = Here { whole: view, path: &path, orders };
+    let here = Here {
+        whole: view,
+        path: &path,
+        orders,
+    };
     let as_before = left.is_empty() && alike(stands.as_ref(), target.as_ref(), here);
     // A set may have come back in another order: report the earlier value.
     let stands = if as_before { target } else { stands };
-    Ending { layer, tree: Tree::Null, basis: None, stands: Some(stands), as_before, covered_by: None, left }
+    Ending {
+        layer,
+        tree: Tree::Null,
+        basis: None,
+        stands: Some(stands),
+        as_before,
+        covered_by: None,
+        left,
+    }
 }
 
 /// Lifts a layer off a view without layers above it.
@@ -400,12 +483,19 @@ fn lift(
     let trail = trail.inspect_err(|_| layer.anchor.evidence = Evidence::Text)?;
     let seen = view.at(&trail.path).cloned();
     let order = names_beside(&trail.path, view);
-    let without = view.clone().with(&trail.path, layer.base.clone(), &layer.anchor.order);
+    let without = view
+        .clone()
+        .with(&trail.path, layer.base.clone(), &layer.anchor.order);
     // Fails for a list element that did not exist before: lists are only written whole, never extended.
     let without = without.map_err(|_| Doubt::Gone(trail.path.clone()))?;
     layer.is_at(trail.path.clone(), view);
     *view = without;
-    Ok(Lifted { at, path: trail.path, stood: seen, order })
+    Ok(Lifted {
+        at,
+        path: trail.path,
+        stood: seen,
+        order,
+    })
 }
 
 /// Where the lifted layers go back to after an undo changed the list elements around them, in the order of `lifted`. One that
@@ -423,13 +513,18 @@ fn place_again(
     let mut places: Vec<Vec<String>> = lifted.iter().map(|taken| taken.path.clone()).collect();
     for (index, taken) in lifted.iter().enumerate().rev() {
         let older = lifted.iter().enumerate().skip(index + 1);
-        let holder = older.filter(|(_, older)| taken.path.starts_with(&older.path)).map(|(at, _)| at).next();
+        let holder = older
+            .filter(|(_, older)| taken.path.starts_with(&older.path))
+            .map(|(at, _)| at)
+            .next();
         if let Some(holder) = holder {
             places[index] = [&places[holder], &taken.path[lifted[holder].path.len()..]].concat();
         } else if let Some(below) = taken.path.strip_prefix(path).filter(|below| !below.is_empty()) {
             let lease = layers[taken.at].lease;
             let changed = layers[taken.at].anchor.changed.iter();
-            let changed: Vec<_> = changed.filter_map(|at| Some(at.strip_prefix(path)?.to_vec())).collect();
+            let changed: Vec<_> = changed
+                .filter_map(|at| Some(at.strip_prefix(path)?.to_vec()))
+                .collect();
             let (seen, now) = (seen.at(path).ok_or(lease)?, now.at(path).ok_or(lease)?);
             let trail = follow(below, &changed, seen, now, Evidence::All).map_err(|_| lease)?;
             places[index] = [path, &trail.path].concat();
@@ -445,9 +540,17 @@ fn place_again(
 
 /// Puts lifted layers back, oldest first; the value then at each place becomes the layer's base.
 fn put_back(layers: &mut [Layer], mut lifted: Vec<Lifted>, view: &mut Tree) {
-    while let Some(Lifted { at, path, stood, order }) = lifted.pop() {
+    while let Some(Lifted {
+        at,
+        path,
+        stood,
+        order,
+    }) = lifted.pop()
+    {
         let base = view.at(&path).cloned();
-        let Ok(next) = view.clone().with(&path, stood, &order) else { continue };
+        let Ok(next) = view.clone().with(&path, stood, &order) else {
+            continue;
+        };
         let layer = &mut layers[at];
         layer.base = base;
         *view = next;
@@ -496,7 +599,9 @@ pub fn outlives(layers: &[Layer], path: &[String]) -> Result<(), u64> {
             continue;
         }
         let below = &path[layer.path.len()..];
-        let (Some(after), Some(base)) = (&layer.after, &layer.base) else { return Err(layer.lease) };
+        let (Some(after), Some(base)) = (&layer.after, &layer.base) else {
+            return Err(layer.lease);
+        };
         // The place itself counts as changed, because the write will change it.
         let found = follow(below, &[below.to_vec()], after, base, Evidence::All).map_err(|_| layer.lease)?;
         if base.at(&found.path).is_none() && after.at(below).is_some() {
@@ -518,7 +623,9 @@ pub fn schedule(layers: &[Layer], live: &Tree, orders: &dyn Orders) -> Vec<(Boot
     for deadline in deadlines {
         while let Some(layer) = layers.iter().rev().find(|layer| layer.deadline <= deadline) {
             let lease = layer.lease;
-            let Some(ending) = end(&mut layers, lease, &live, Otherwise::Keep, orders) else { break };
+            let Some(ending) = end(&mut layers, lease, &live, Otherwise::Keep, orders) else {
+                break;
+            };
             live = ending.tree;
         }
         later.push((deadline, live.clone()));

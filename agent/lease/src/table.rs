@@ -157,7 +157,10 @@ impl Leases {
             closed: false,
             stopped: false,
         };
-        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+        Self {
+            inner: Mutex::new(inner),
+            changed: Condvar::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -172,7 +175,11 @@ impl Leases {
     /// The name of the claimant with an overlapping target.
     pub fn claim(&self, target: &Resource, by: impl Into<String>) -> Result<Claim<'_>, String> {
         let mut inner = self.lock();
-        if let Some((_, by)) = inner.claimed.values().find(|(claimed, _)| overlaps(claimed, target)) {
+        if let Some((_, by)) = inner
+            .claimed
+            .values()
+            .find(|(claimed, _)| overlaps(claimed, target))
+        {
             return Err(by.clone());
         }
         let id = inner.next;
@@ -218,7 +225,12 @@ impl Leases {
     /// Leases in force, oldest first, including those being ended.
     pub fn list(&self) -> Vec<Lease> {
         let inner = self.lock();
-        inner.open.values().chain(inner.ending.values()).cloned().collect()
+        inner
+            .open
+            .values()
+            .chain(inner.ending.values())
+            .cloned()
+            .collect()
     }
 
     /// Number of leases in force and time until the first of them ends, in ms (0 if an undo is overdue).
@@ -230,7 +242,10 @@ impl Leases {
             shortest = Some(lease.until()).into_iter().chain(shortest).min();
         }
         let left = |until: BootTime| u64::try_from(until.remaining(now).as_millis()).unwrap_or(u64::MAX);
-        InForce { count, shortest_ms: shortest.map(left) }
+        InForce {
+            count,
+            shortest_ms: shortest.map(left),
+        }
     }
 
     /// Looks up a lease in force.
@@ -259,10 +274,17 @@ impl Leases {
     pub fn failing_at(&self, target: &Resource) -> Option<Lease> {
         let inner = self.lock();
         let near = |lease: &&Lease| {
-            let Some(failing) = &lease.failing else { return false };
+            let Some(failing) = &lease.failing else {
+                return false;
+            };
             overlaps(lease.target(), target) || failing.tried && same_state(lease.target(), target)
         };
-        inner.open.values().chain(inner.ending.values()).rfind(near).cloned()
+        inner
+            .open
+            .values()
+            .chain(inner.ending.values())
+            .rfind(near)
+            .cloned()
     }
 
     /// Sets a new deadline for a lease, and confirms it if `confirm`.
@@ -321,9 +343,15 @@ impl Leases {
         let id = before.id;
         // Checked again after the deadline was set: this thread may have been preempted between any two steps.
         let over = before.until() <= BootTime::now();
-        let Some(renewed) = inner.open.get(&id).cloned() else { return Err(EndError::Unknown(id)) };
+        let Some(renewed) = inner.open.get(&id).cloned() else {
+            return Err(EndError::Unknown(id));
+        };
         drop(inner);
-        let rearmed = if over { Rearmed::Over } else { renewed.change.rearm(id) };
+        let rearmed = if over {
+            Rearmed::Over
+        } else {
+            renewed.change.rearm(id)
+        };
         if rearmed == Rearmed::InForce {
             self.changed.notify_all();
             return Ok(renewed);
@@ -340,7 +368,10 @@ impl Leases {
         drop(inner);
         self.changed.notify_all();
         Err(match rearmed {
-            Rearmed::Over => EndError::Ended { id, how: before.due().1.word() },
+            Rearmed::Over => EndError::Ended {
+                id,
+                how: before.due().1.word(),
+            },
             Rearmed::InForce | Rearmed::NotYet => EndError::Busy(id),
         })
     }
@@ -351,12 +382,14 @@ impl Leases {
         /// A state is locked for milliseconds only.
         const TRIES: usize = 3;
         let mut tries = (0..TRIES).map(|_| before.change.rearm(before.id));
-        let last = tries.find(|rearmed| *rearmed != Rearmed::NotYet).unwrap_or(Rearmed::NotYet);
+        let last = tries
+            .find(|rearmed| *rearmed != Rearmed::NotYet)
+            .unwrap_or(Rearmed::NotYet);
         match last {
             Rearmed::Over => self.lock().is_over(before, OVER),
-            Rearmed::NotYet if must => {
-                self.lock().is_over(before, "its state was busy, so its end could not be set back")
-            }
+            Rearmed::NotYet if must => self
+                .lock()
+                .is_over(before, "its state was busy, so its end could not be set back"),
             Rearmed::NotYet | Rearmed::InForce => {}
         }
         self.changed.notify_all();
@@ -410,15 +443,27 @@ impl Leases {
                 return Err(EndError::Owner(id));
             }
             let target = found.target().clone();
-            let other = inner.ending.values().find(|l| l.id != id && overlaps(l.target(), &target));
+            let other = inner
+                .ending
+                .values()
+                .find(|l| l.id != id && overlaps(l.target(), &target));
             // If two overlapping layers ended at once, each would treat the other as still in force. This one waits.
             let later = other.map(|other| format!("lease {} of the same target is being ended", other.id));
-            let making = inner.making.contains(&id).then(|| "its change is just being made".to_owned());
+            let making = inner
+                .making
+                .contains(&id)
+                .then(|| "its change is just being made".to_owned());
             if let Some(why) = making.or(later) {
                 let since = BootTime::now();
                 let again = again(since, since);
                 if let Some(lease) = inner.open.get_mut(&id) {
-                    let first = Failing { why, since, again, cause: cause.clone(), tried: false };
+                    let first = Failing {
+                        why,
+                        since,
+                        again,
+                        cause: cause.clone(),
+                        tried: false,
+                    };
                     let failing = lease.failing.get_or_insert(first);
                     // Without this delay the revert thread would find the lease due again at once and spin.
                     failing.again = failing.again.max(again);
@@ -427,7 +472,9 @@ impl Leases {
                 self.changed.notify_all();
                 return Err(EndError::Ending(id));
             }
-            let Some(lease) = inner.open.remove(&id) else { return Err(EndError::Ending(id)) };
+            let Some(lease) = inner.open.remove(&id) else {
+                return Err(EndError::Ending(id));
+            };
             inner.ending.insert(id, lease.clone());
             lease
         };
@@ -452,8 +499,20 @@ impl Leases {
                 let since = lease.failing.as_ref().map_or(now, |failing| failing.since);
                 let first = !lease.failing.as_ref().is_some_and(|before| before.tried);
                 let (again, cause) = (again(since, now), cause.clone());
-                let failing = Failing { why: why.clone(), since, again, cause, tried: true };
-                inner.open.insert(id, Lease { failing: Some(failing), ..lease });
+                let failing = Failing {
+                    why: why.clone(),
+                    since,
+                    again,
+                    cause,
+                    tried: true,
+                };
+                inner.open.insert(
+                    id,
+                    Lease {
+                        failing: Some(failing),
+                        ..lease
+                    },
+                );
                 drop(inner);
                 self.changed.notify_all();
                 Err(EndError::Failing { id, why, first })
@@ -560,7 +619,12 @@ impl Leases {
 
     /// Leases held by a session.
     pub fn held_by(&self, session: u64) -> Vec<Lease> {
-        self.lock().open.values().filter(|l| l.session == session).cloned().collect()
+        self.lock()
+            .open
+            .values()
+            .filter(|l| l.session == session)
+            .cloned()
+            .collect()
     }
 
     /// Blocks until leases are due; returns them with their causes. `None` once stopped.
@@ -577,9 +641,14 @@ impl Leases {
             }
             let next = inner.open.values().map(|l| l.due().0).min();
             // The host may be suspended, so this thread may wake late. Points and timed states also check deadlines on use.
-            let nap =
-                next.map_or(Duration::from_secs(1), |next| next.remaining(now).min(Duration::from_secs(1)));
-            inner = self.changed.wait_timeout(inner, nap).unwrap_or_else(PoisonError::into_inner).0;
+            let nap = next.map_or(Duration::from_secs(1), |next| {
+                next.remaining(now).min(Duration::from_secs(1))
+            });
+            inner = self
+                .changed
+                .wait_timeout(inner, nap)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -588,7 +657,13 @@ impl Leases {
         let now = BootTime::now();
         if let Some(lease) = self.lock().open.get_mut(&id) {
             let why = "it is just being undone".to_owned();
-            let asked = Failing { why, since: now, again: now, cause: cause.clone(), tried: false };
+            let asked = Failing {
+                why,
+                since: now,
+                again: now,
+                cause: cause.clone(),
+                tried: false,
+            };
             let failing = lease.failing.get_or_insert(asked);
             failing.again = again(failing.since, now);
         }
@@ -607,13 +682,17 @@ impl Leases {
     pub fn glance(&self, now: BootTime) -> Result<(usize, Option<Overdue>), Stuck> {
         let inner = lock_soon(&self.inner).ok_or(Stuck)?;
         let all = || inner.open.values().chain(inner.ending.values());
-        let overdue = all().filter(|lease| !lease.change.ends_by_itself()).map(|lease| Overdue {
-            lease: lease.id,
-            target: lease.target().clone(),
-            by: now.since(lease.over()),
-            why: lease.failing.as_ref().map(|failing| failing.why.clone()),
-        });
-        let longest = overdue.max_by_key(|overdue| overdue.by).filter(|overdue| !overdue.by.is_zero());
+        let overdue = all()
+            .filter(|lease| !lease.change.ends_by_itself())
+            .map(|lease| Overdue {
+                lease: lease.id,
+                target: lease.target().clone(),
+                by: now.since(lease.over()),
+                why: lease.failing.as_ref().map(|failing| failing.why.clone()),
+            });
+        let longest = overdue
+            .max_by_key(|overdue| overdue.by)
+            .filter(|overdue| !overdue.by.is_zero());
         Ok((all().count(), longest))
     }
 
@@ -636,7 +715,13 @@ impl Inner {
         if let Some(lease) = self.open.get_mut(&before.id) {
             let (now, (_, cause)) = (BootTime::now(), before.due());
             let why = why.to_owned();
-            lease.failing.get_or_insert(Failing { why, since: now, again: now, cause, tried: false });
+            lease.failing.get_or_insert(Failing {
+                why,
+                since: now,
+                again: now,
+                cause,
+                tried: false,
+            });
         }
     }
 
@@ -662,14 +747,20 @@ impl Inner {
     /// Returns an open lease if [`Lease::alive`] accepts it.
     fn alive(&mut self, id: u64, owner: &str, now: BootTime) -> Result<&mut Lease, EndError> {
         self.find(id)?;
-        let Some(lease) = self.open.get_mut(&id) else { return Err(EndError::Unknown(id)) };
+        let Some(lease) = self.open.get_mut(&id) else {
+            return Err(EndError::Unknown(id));
+        };
         // Taking the lock may have taken time.
         lease.alive(owner, now.max(BootTime::now()))?;
         Ok(lease)
     }
 
     fn due(&self, now: BootTime) -> Vec<(u64, Cause)> {
-        let due = self.open.values().map(|lease| (lease.id, lease.due())).filter(|(_, (at, _))| *at <= now);
+        let due = self
+            .open
+            .values()
+            .map(|lease| (lease.id, lease.due()))
+            .filter(|(_, (at, _))| *at <= now);
         due.map(|(id, (_, cause))| (id, cause)).collect()
     }
 

@@ -67,14 +67,22 @@ impl Change for Fake {
 
 fn open_until(leases: &Leases, change: Arc<dyn Change>, deadline: BootTime) -> u64 {
     let id = leases.claim(change.target(), "a test").unwrap().id;
-    let lease = Lease { change, deadline, ..lease(id, Fake::at(STATE), 1, After::Revert) };
+    let lease = Lease {
+        change,
+        deadline,
+        ..lease(id, Fake::at(STATE), 1, After::Revert)
+    };
     drop(leases.open(lease).unwrap_or_else(|_| panic!("closed")));
     id
 }
 
 fn open(leases: &Leases, change: Arc<Fake>, session: u64, after: After) -> u64 {
     let id = leases.claim(change.target(), "a test").unwrap().id;
-    drop(leases.open(lease(id, change, session, after)).unwrap_or_else(|_| panic!("closed")));
+    drop(
+        leases
+            .open(lease(id, change, session, after))
+            .unwrap_or_else(|_| panic!("closed")),
+    );
     id
 }
 
@@ -137,7 +145,8 @@ fn of_many_who_end_a_lease_at_once_one_does() {
                         }
                         1 => {
                             let due = leases.overdue(deadline);
-                            due.iter().any(|(id, cause)| leases.end(*id, cause, Wait::AGENT).is_ok())
+                            due.iter()
+                                .any(|(id, cause)| leases.end(*id, cause, Wait::AGENT).is_ok())
                         }
                         _ => leases.end(id, &Cause::Reverted, Wait::AGENT).is_ok(),
                     };
@@ -157,7 +166,10 @@ fn of_many_who_end_a_lease_at_once_one_does() {
         start.wait();
         let won = std::mem::take(&mut *results.lock().unwrap());
         let won = |racer| won.contains(&(racer, true));
-        assert_eq!((usize::from(won(1)) + usize::from(won(2)), change.undone()), (1, 1));
+        assert_eq!(
+            (usize::from(won(1)) + usize::from(won(2)), change.undone()),
+            (1, 1)
+        );
         assert!(leases.list().is_empty());
         expired += usize::from(won(1));
         reverted += usize::from(won(2));
@@ -165,7 +177,10 @@ fn of_many_who_end_a_lease_at_once_one_does() {
     }
     racers.into_iter().for_each(|racer| racer.join().unwrap());
     assert_eq!(expired + reverted, RACES);
-    assert!(expired > 0 && reverted > 0 && confirmed > 0, "{expired} {reverted} {confirmed}");
+    assert!(
+        expired > 0 && reverted > 0 && confirmed > 0,
+        "{expired} {reverted} {confirmed}"
+    );
 }
 
 /// Invariant 12: the lease stays and is retried for the same cause.
@@ -174,7 +189,10 @@ fn a_lease_that_cannot_be_undone_stays_until_it_can() {
     let (leases, change) = (Leases::after(0), Fake::at(STATE));
     change.failures.store(2, Ordering::SeqCst);
     let id = open(&leases, change.clone(), 1, After::Revert);
-    assert!(matches!(leases.end(id, &Cause::Reverted, Wait::AGENT), Err(EndError::Failing { .. })));
+    assert!(matches!(
+        leases.end(id, &Cause::Reverted, Wait::AGENT),
+        Err(EndError::Failing { .. })
+    ));
     let lease = leases.find(id).unwrap();
     assert_eq!(lease.due().1, Cause::Reverted);
     let due = leases.wait_due().unwrap();
@@ -193,12 +211,20 @@ fn the_first_failure_is_told_from_waiting_before_it_and_from_failures_after_it()
     let id = open(&leases, change.clone(), 1, After::Revert);
     let lease = leases.find(id).unwrap();
     leases.withdraw(id);
-    let Ok(making) = leases.open(lease) else { panic!("closed") };
-    assert_eq!(leases.end(id, &Cause::Expired, Wait::AGENT).err(), Some(EndError::Ending(id)));
+    let Ok(making) = leases.open(lease) else {
+        panic!("closed")
+    };
+    assert_eq!(
+        leases.end(id, &Cause::Expired, Wait::AGENT).err(),
+        Some(EndError::Ending(id))
+    );
     drop(making);
     for expected in [true, false] {
         let failed = leases.end(id, &Cause::Expired, Wait::AGENT).err().unwrap();
-        assert!(matches!(failed, EndError::Failing { first, .. } if first == expected), "{failed:?}");
+        assert!(
+            matches!(failed, EndError::Failing { first, .. } if first == expected),
+            "{failed:?}"
+        );
     }
     assert!(leases.end(id, &Cause::Expired, Wait::AGENT).is_ok());
 }
@@ -229,7 +255,9 @@ fn a_lost_session_gives_grace_to_what_was_not_confirmed_or_made_to_stay() {
     let confirmed = open(&leases, Fake::at("state:c"), 7, After::Revert);
     let other = open(&leases, Fake::at("state:d"), 8, After::Revert);
     let now = BootTime::now();
-    leases.renew(confirmed, "alice", now.after(Duration::from_secs(60)), true, now).unwrap();
+    leases
+        .renew(confirmed, "alice", now.after(Duration::from_secs(60)), true, now)
+        .unwrap();
     leases.session_lost(7, now);
     let graced: Vec<u64> = leases
         .list()
@@ -238,11 +266,24 @@ fn a_lost_session_gives_grace_to_what_was_not_confirmed_or_made_to_stay() {
         .map(|lease| lease.id)
         .collect();
     assert_eq!(graced, [plain]);
-    assert_eq!(leases.find(plain).unwrap().due(), (now.after(GRACE), Cause::SessionLost));
-    let taken: Vec<u64> = leases.take_over("alice", 9).iter().map(|lease| lease.id).collect();
+    assert_eq!(
+        leases.find(plain).unwrap().due(),
+        (now.after(GRACE), Cause::SessionLost)
+    );
+    let taken: Vec<u64> = leases
+        .take_over("alice", 9)
+        .iter()
+        .map(|lease| lease.id)
+        .collect();
     assert_eq!(taken, [plain, confirmed]);
     assert_eq!(leases.find(plain).unwrap().session, 9);
-    assert_eq!((leases.find(persists).unwrap().session, leases.find(other).unwrap().session), (7, 8));
+    assert_eq!(
+        (
+            leases.find(persists).unwrap().session,
+            leases.find(other).unwrap().session
+        ),
+        (7, 8)
+    );
     assert!(leases.take_over("bob", 10).is_empty());
 }
 
@@ -270,7 +311,11 @@ fn what_is_about_to_be_changed_is_kept_free_of_others() {
     let claim = |target: &str| leases.claim(&target.parse().unwrap(), "a test");
     let standing = claim("state:config.db").unwrap();
     for overlapping in ["state:config", "state:config.db", "state:config.db.port"] {
-        assert_eq!(claim(overlapping).err(), Some("a test".to_owned()), "{overlapping}");
+        assert_eq!(
+            claim(overlapping).err(),
+            Some("a test".to_owned()),
+            "{overlapping}"
+        );
     }
     drop(claim("state:config.server").unwrap());
     drop(standing);
@@ -290,7 +335,11 @@ fn a_session_lost_twice_gives_no_second_grace() {
 /// Each would treat the other as still in force, and restore what that one had changed.
 #[test]
 fn two_layers_of_one_target_are_not_ended_at_once() {
-    let (leases, below, above) = (Arc::new(Leases::after(0)), Fake::at(STATE), Fake::at("state:config.db"));
+    let (leases, below, above) = (
+        Arc::new(Leases::after(0)),
+        Fake::at(STATE),
+        Fake::at("state:config.db"),
+    );
     let first = open(&leases, below.clone(), 1, After::Revert);
     let second = open(&leases, above.clone(), 1, After::Revert);
     let held = below.hold.lock().unwrap();
@@ -302,7 +351,10 @@ fn two_layers_of_one_target_are_not_ended_at_once() {
     while leases.find(first).is_ok() {
         std::thread::yield_now();
     }
-    assert_eq!(leases.end(second, &Cause::Reverted, Wait::AGENT).err(), Some(EndError::Ending(second)));
+    assert_eq!(
+        leases.end(second, &Cause::Reverted, Wait::AGENT).err(),
+        Some(EndError::Ending(second))
+    );
     assert_eq!(above.undone(), 0);
     drop(held);
     assert!(ending.join().unwrap());
@@ -339,9 +391,16 @@ impl Change for Panics {
 #[test]
 fn an_undo_that_panics_is_a_failed_one_that_is_tried_again() {
     let leases = Leases::after(0);
-    let id = open_until(&leases, Arc::new(Panics(STATE.parse().unwrap(), true.into())), BootTime::now());
+    let id = open_until(
+        &leases,
+        Arc::new(Panics(STATE.parse().unwrap(), true.into())),
+        BootTime::now(),
+    );
     let failed = leases.end(id, &Cause::Expired, Wait::AGENT).err();
-    assert!(matches!(failed, Some(EndError::Failing { first: true, .. })), "{failed:?}");
+    assert!(
+        matches!(failed, Some(EndError::Failing { first: true, .. })),
+        "{failed:?}"
+    );
     assert!(leases.find(id).is_ok());
     assert!(leases.end(id, &Cause::Expired, Wait::AGENT).is_ok());
 }
@@ -353,8 +412,13 @@ fn a_change_that_is_being_made_is_ended_when_it_is_made() {
     let id = open(&leases, change.clone(), 1, After::Revert);
     let lease = leases.find(id).unwrap();
     leases.withdraw(id);
-    let Ok(making) = leases.open(lease) else { panic!("closed") };
-    assert_eq!(leases.end(id, &Cause::SessionLost, Wait::AGENT).err(), Some(EndError::Ending(id)));
+    let Ok(making) = leases.open(lease) else {
+        panic!("closed")
+    };
+    assert_eq!(
+        leases.end(id, &Cause::SessionLost, Wait::AGENT).err(),
+        Some(EndError::Ending(id))
+    );
     assert_eq!(change.undone(), 0);
     drop(making);
     assert_eq!(leases.wait_due(), Some(vec![(id, Cause::SessionLost)]));
@@ -373,8 +437,10 @@ fn a_failed_eval_takes_back_no_more_than_its_own_renewal() {
     leases.renew(id, "alice", minutes(1), false, now).unwrap();
     assert!(leases.restore(&before, &renewed, false, now).is_none());
     assert_eq!(leases.find(id).unwrap().deadline, minutes(1));
-    let (before, renewed) =
-        (leases.find(id).unwrap(), leases.renew(id, "alice", minutes(30), true, now).unwrap());
+    let (before, renewed) = (
+        leases.find(id).unwrap(),
+        leases.renew(id, "alice", minutes(30), true, now).unwrap(),
+    );
     assert!(leases.restore(&before, &renewed, false, now).is_some());
     let lease = leases.find(id).unwrap();
     assert_eq!((lease.deadline, lease.phase), (minutes(1), Phase::Provisional));
@@ -391,7 +457,10 @@ fn what_is_confirmed_no_longer_depends_on_its_session() {
         leases.renew(id, "alice", later, false, now).unwrap().due(),
         (now.after(GRACE), Cause::SessionLost)
     );
-    assert_eq!(leases.renew(id, "alice", later, true, now).unwrap().due(), (later, Cause::Expired));
+    assert_eq!(
+        leases.renew(id, "alice", later, true, now).unwrap().due(),
+        (later, Cause::Expired)
+    );
 }
 
 #[test]
@@ -410,11 +479,16 @@ fn a_lease_that_is_confirmed_only_for_a_moment_still_depends_on_its_session() {
     let leases = Leases::after(0);
     let id = open(&leases, Fake::at(STATE), 7, After::Revert);
     let (before, now) = (leases.find(id).unwrap(), BootTime::now());
-    let confirmed = leases.renew(id, "alice", now.after(Duration::from_secs(180)), true, now).unwrap();
+    let confirmed = leases
+        .renew(id, "alice", now.after(Duration::from_secs(180)), true, now)
+        .unwrap();
     leases.session_lost(7, now);
     assert_eq!(leases.find(id).unwrap().due().1, Cause::Expired);
     leases.restore(&before, &confirmed, true, now).unwrap();
-    assert_eq!(leases.find(id).unwrap().due(), (now.after(GRACE), Cause::SessionLost));
+    assert_eq!(
+        leases.find(id).unwrap().due(),
+        (now.after(GRACE), Cause::SessionLost)
+    );
 }
 
 #[test]
@@ -424,7 +498,10 @@ fn an_adopted_lease_is_another_operators_until_the_eval_that_adopted_it_fails() 
     let (before, now) = (leases.find(id).unwrap(), BootTime::now());
     leases.session_lost(7, now);
     let adopted = leases.adopt(id, "alice", "lea", 8, now).unwrap();
-    assert_eq!((adopted.owner.as_str(), adopted.session, adopted.due().1), ("lea", 8, Cause::Expired));
+    assert_eq!(
+        (adopted.owner.as_str(), adopted.session, adopted.due().1),
+        ("lea", 8, Cause::Expired)
+    );
     assert!(leases.take_over("alice", 9).is_empty());
     let restored = leases.restore(&before, &adopted, true, now).unwrap();
     assert_eq!((restored.owner.as_str(), restored.session), ("alice", 7));
@@ -436,10 +513,16 @@ fn a_lease_is_confirmed_once() {
     let leases = Leases::after(0);
     let id = open(&leases, Fake::at(STATE), 1, After::Revert);
     let now = BootTime::now();
-    leases.renew(id, "alice", now.after(Duration::from_secs(60)), true, now).unwrap();
+    leases
+        .renew(id, "alice", now.after(Duration::from_secs(60)), true, now)
+        .unwrap();
     let again = leases.renew(id, "alice", now.after(Duration::from_secs(60)), true, now);
     assert_eq!(again.err(), Some(EndError::Confirmed(id)));
-    assert!(leases.renew(id, "alice", now.after(Duration::from_secs(90)), false, now).is_ok());
+    assert!(
+        leases
+            .renew(id, "alice", now.after(Duration::from_secs(90)), false, now)
+            .is_ok()
+    );
 }
 
 /// The lease is about to be retried; a confirmation would be reported and not kept.
@@ -448,7 +531,10 @@ fn a_lease_whose_undo_failed_is_not_renewed() {
     let (leases, change) = (Leases::after(0), Fake::at(STATE));
     let id = open(&leases, change.clone(), 1, After::Revert);
     change.failures.store(1, Ordering::SeqCst);
-    leases.end(id, &Cause::Reverted, Wait::AGENT).map(drop).unwrap_err();
+    leases
+        .end(id, &Cause::Reverted, Wait::AGENT)
+        .map(drop)
+        .unwrap_err();
     let now = BootTime::now();
     for confirm in [true, false] {
         let renewed = leases.renew(id, "alice", now.after(Duration::from_secs(60)), confirm, now);
@@ -463,7 +549,9 @@ fn a_revoked_operators_leases_end_confirmed_ones_too() {
     let ids =
         ["state:a", "state:b", "state:c"].map(|target| open(&leases, Fake::at(target), 7, After::Persist));
     let now = BootTime::now();
-    leases.renew(ids[1], "alice", now.after(Duration::from_secs(600)), true, now).unwrap();
+    leases
+        .renew(ids[1], "alice", now.after(Duration::from_secs(600)), true, now)
+        .unwrap();
     leases.adopt(ids[2], "alice", "lea", 8, now).unwrap();
     let mut ended = Vec::new();
     let count = leases.revoke("alice", "the certificate was revoked", |id, cause| {
@@ -472,7 +560,10 @@ fn a_revoked_operators_leases_end_confirmed_ones_too() {
         ended.push(id);
     });
     assert_eq!((count, ended), (2, vec![ids[1], ids[0]]));
-    assert_eq!(leases.list().iter().map(|lease| lease.id).collect::<Vec<_>>(), [ids[2]]);
+    assert_eq!(
+        leases.list().iter().map(|lease| lease.id).collect::<Vec<_>>(),
+        [ids[2]]
+    );
 }
 
 /// A policy decision about one operator's lease must not apply to another's.
@@ -483,12 +574,22 @@ fn what_was_decided_of_one_owner_does_not_hold_for_the_next() {
     let now = BootTime::now();
     leases.adopt(id, "alice", "lea", 2, now).unwrap();
     let later = now.after(Duration::from_secs(60));
-    assert_eq!(leases.renew(id, "alice", later, false, now).err(), Some(EndError::Owner(id)));
-    assert_eq!(leases.adopt(id, "alice", "bob", 3, now).err(), Some(EndError::Owner(id)));
+    assert_eq!(
+        leases.renew(id, "alice", later, false, now).err(),
+        Some(EndError::Owner(id))
+    );
+    assert_eq!(
+        leases.adopt(id, "alice", "bob", 3, now).err(),
+        Some(EndError::Owner(id))
+    );
     let ended = leases.end_of(id, Some("alice"), &Cause::Reverted, Wait::AGENT);
     assert_eq!(ended.err(), Some(EndError::Owner(id)));
     assert_eq!(change.undone(), 0);
-    assert!(leases.end_of(id, Some("lea"), &Cause::Reverted, Wait::AGENT).is_ok());
+    assert!(
+        leases
+            .end_of(id, Some("lea"), &Cause::Reverted, Wait::AGENT)
+            .is_ok()
+    );
 }
 
 /// A deadline known only to the table would not be enforced.
@@ -499,8 +600,14 @@ fn a_deadline_that_the_change_cannot_be_told_of_is_refused() {
     let (before, now) = (leases.find(id).unwrap(), BootTime::now());
     *change.rearmed.lock().unwrap() = Rearmed::NotYet;
     let later = now.after(Duration::from_secs(6_000));
-    assert_eq!(leases.renew(id, "alice", later, true, now).err(), Some(EndError::Busy(id)));
-    assert_eq!(leases.adopt(id, "alice", "lea", 2, now).err(), Some(EndError::Busy(id)));
+    assert_eq!(
+        leases.renew(id, "alice", later, true, now).err(),
+        Some(EndError::Busy(id))
+    );
+    assert_eq!(
+        leases.adopt(id, "alice", "lea", 2, now).err(),
+        Some(EndError::Busy(id))
+    );
     let after = leases.find(id).unwrap();
     let told = |lease: &Lease| (lease.deadline, lease.phase, lease.owner.clone(), lease.session);
     assert_eq!(told(&after), told(&before));
@@ -522,7 +629,10 @@ fn what_is_over_stays_over_and_for_the_cause_it_had() {
     let now = BootTime::now();
     let deadline = BootTime(now.0 - 1);
     let persists = leases.claim(kept.target(), "a test").unwrap().id;
-    let made = Lease { deadline, ..lease(persists, kept, 1, After::Persist) };
+    let made = Lease {
+        deadline,
+        ..lease(persists, kept, 1, After::Persist)
+    };
     drop(leases.open(made).unwrap_or_else(|_| panic!("closed")));
     leases.session_lost(1, BootTime(0));
     let due = [(id, Cause::SessionLost), (persists, Cause::Expired)];
@@ -531,8 +641,14 @@ fn what_is_over_stays_over_and_for_the_cause_it_had() {
     assert!(leases.take_over("alice", 2).is_empty());
     let later = now.after(Duration::from_secs(600));
     for (id, how) in [(id, "session-lost"), (persists, "expired")] {
-        assert_eq!(leases.adopt(id, "alice", "lea", 3, now).err(), Some(EndError::Ended { id, how }));
-        assert_eq!(leases.renew(id, "alice", later, false, now).err(), Some(EndError::Ended { id, how }));
+        assert_eq!(
+            leases.adopt(id, "alice", "lea", 3, now).err(),
+            Some(EndError::Ended { id, how })
+        );
+        assert_eq!(
+            leases.renew(id, "alice", later, false, now).err(),
+            Some(EndError::Ended { id, how })
+        );
     }
     assert_eq!(leases.overdue(now), due);
 }
@@ -541,11 +657,19 @@ fn what_is_over_stays_over_and_for_the_cause_it_had() {
 fn a_lease_that_must_wait_for_its_end_is_not_asked_for_again_at_once() {
     let (leases, change) = (Leases::after(0), Fake::at("target:a::b"));
     let id = leases.claim(change.target(), "a test").unwrap().id;
-    let made = Lease { deadline: BootTime::now(), ..lease(id, change, 1, After::Revert) };
-    let Ok(making) = leases.open(made) else { panic!("closed") };
+    let made = Lease {
+        deadline: BootTime::now(),
+        ..lease(id, change, 1, After::Revert)
+    };
+    let Ok(making) = leases.open(made) else {
+        panic!("closed")
+    };
     for _ in 0..3 {
         let now = BootTime::now();
-        assert_eq!(leases.end(id, &Cause::Expired, Wait::AGENT).err(), Some(EndError::Ending(id)));
+        assert_eq!(
+            leases.end(id, &Cause::Expired, Wait::AGENT).err(),
+            Some(EndError::Ending(id))
+        );
         assert!(leases.overdue(now).is_empty());
     }
     drop(making);

@@ -15,15 +15,27 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStr
     let function: ItemFn = syn::parse2(item)
         .map_err(|error| Error::new(error.span(), format!("only a function can be patchable: {error}")))?;
     let arguments = signature::arguments(&function)?;
-    if let Some(unknown) = options.skip.iter().find(|skip| arguments.iter().all(|a| a.name != **skip)) {
-        return Err(Error::new(unknown.span(), format!("no argument is called `{unknown}`")));
+    if let Some(unknown) = options
+        .skip
+        .iter()
+        .find(|skip| arguments.iter().all(|a| a.name != **skip))
+    {
+        return Err(Error::new(
+            unknown.span(),
+            format!("no argument is called `{unknown}`"),
+        ));
     }
     let watch_only = match options.watch_only {
         true => Some("its author marked it `watch_only`"),
         false => signature::watch_only_result(&function.sig.output),
     };
     signature::refuse_self(&arguments, watch_only.is_none().then_some(&function.sig.output))?;
-    let point = Point { function, arguments, options, watch_only };
+    let point = Point {
+        function,
+        arguments,
+        options,
+        watch_only,
+    };
     Ok(match (point.watch_only, point.function.sig.asyncness) {
         (Some(_), _) => point.watch_only_function(),
         (None, None) => point.function(),
@@ -49,8 +61,10 @@ impl Point {
         let (outer, _) = self.attributes();
         let (vis, sig) = (&self.function.vis, &self.function.sig);
         let (generics, output, bounds) = (&sig.generics, &sig.output, &sig.generics.where_clause);
-        let following =
-            outer.iter().filter(|attribute| signature::follows_the_body(attribute)).collect::<Vec<_>>();
+        let following = outer
+            .iter()
+            .filter(|attribute| signature::follows_the_body(attribute))
+            .collect::<Vec<_>>();
         let (names, types, name) = (self.names(), self.types(), &sig.ident);
         let (original, registration, ask) = (self.original(), self.registration("new"), self.ask());
         let tell = self.tell();
@@ -83,7 +97,9 @@ impl Point {
     /// The original becomes a function of its own, so that every answer is seen: by `return`, by `?`, or at the end.
     fn async_function(&self) -> TokenStream {
         let (outer, _) = self.attributes();
-        let following = outer.iter().filter(|attribute| signature::follows_the_body(attribute));
+        let following = outer
+            .iter()
+            .filter(|attribute| signature::follows_the_body(attribute));
         let (vis, sig) = (&self.function.vis, &self.function.sig);
         let (generics, output, bounds) = (&sig.generics, &sig.output, &sig.generics.where_clause);
         let (names, types, name) = (self.names(), self.types(), &sig.ident);
@@ -119,7 +135,10 @@ impl Point {
         let (generics, output, bounds) = (&sig.generics, &sig.output, &sig.generics.where_clause);
         let written = self.arguments.iter().map(|argument| &argument.written);
         let asyncness = sig.asyncness.map(|_| quote_spanned!(Span::mixed_site() => async));
-        let inline = sig.asyncness.is_none().then(|| quote_spanned!(Span::mixed_site() => #[inline]));
+        let inline = sig
+            .asyncness
+            .is_none()
+            .then(|| quote_spanned!(Span::mixed_site() => #[inline]));
         quote_spanned! { Span::mixed_site() =>
             #inline
             #asyncness fn __debug_agent_original #generics (#(#written),*) #output #bounds {
@@ -270,11 +289,17 @@ impl Point {
     }
 
     fn types(&self) -> Vec<&syn::Type> {
-        self.arguments.iter().map(|argument| &*argument.written.ty).collect()
+        self.arguments
+            .iter()
+            .map(|argument| &*argument.written.ty)
+            .collect()
     }
 
     /// The outer and the inner attributes.
     fn attributes(&self) -> (Vec<&Attribute>, Vec<&Attribute>) {
-        self.function.attrs.iter().partition(|attribute| matches!(attribute.style, AttrStyle::Outer))
+        self.function
+            .attrs
+            .iter()
+            .partition(|attribute| matches!(attribute.style, AttrStyle::Outer))
     }
 }

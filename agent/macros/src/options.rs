@@ -39,7 +39,8 @@ impl Options {
             "skip" => {
                 let names;
                 parenthesized!(names in input);
-                self.skip.extend(Punctuated::<Ident, Token![,]>::parse_terminated(&names)?);
+                self.skip
+                    .extend(Punctuated::<Ident, Token![,]>::parse_terminated(&names)?);
                 Ok(())
             }
             "watch_only" => {

@@ -29,7 +29,13 @@ impl Argument {
 pub(crate) fn arguments(function: &ItemFn) -> Result<Vec<Argument>> {
     refuse_qualifiers(&function.sig)?;
     refuse_generics(&function.sig)?;
-    function.sig.inputs.iter().enumerate().map(|(index, input)| argument(index, input)).collect()
+    function
+        .sig
+        .inputs
+        .iter()
+        .enumerate()
+        .map(|(index, input)| argument(index, input))
+        .collect()
 }
 
 /// Refuses `Self` in the types of the arguments and, where a patch can make it, of the result.
@@ -37,8 +43,10 @@ pub(crate) fn arguments(function: &ItemFn) -> Result<Vec<Argument>> {
 /// # Errors
 /// At the token.
 pub(crate) fn refuse_self(arguments: &[Argument], output: Option<&ReturnType>) -> Result<()> {
-    let mut types =
-        arguments.iter().map(|argument| argument.written.ty.to_token_stream()).collect::<TokenStream>();
+    let mut types = arguments
+        .iter()
+        .map(|argument| argument.written.ty.to_token_stream())
+        .collect::<TokenStream>();
     types.extend(output.map(ToTokens::to_token_stream));
     let why =
         "a point cannot say `Self`: its code is moved into a function of its own; write the type's name";
@@ -70,10 +78,16 @@ pub(crate) fn follows_the_body(attribute: &Attribute) -> bool {
 fn refuse_qualifiers(signature: &Signature) -> Result<()> {
     let refused = |span: Span, why: &str| Err(Error::new(span, why));
     if let Some(token) = &signature.constness {
-        return refused(token.span(), "a `const fn` cannot be patchable: it may run in the compiler");
+        return refused(
+            token.span(),
+            "a `const fn` cannot be patchable: it may run in the compiler",
+        );
     }
     if let Some(token) = &signature.unsafety {
-        return refused(token.span(), "an `unsafe fn` cannot be patchable: a patch cannot keep its promises");
+        return refused(
+            token.span(),
+            "an `unsafe fn` cannot be patchable: a patch cannot keep its promises",
+        );
     }
     if let Some(abi) = &signature.abi {
         return refused(
@@ -105,9 +119,16 @@ fn argument(index: usize, input: &FnArg) -> Result<Argument> {
         FnArg::Typed(written) => written.clone(),
     };
     if let Some(span) = find(written.ty.to_token_stream(), &is_impl) {
-        return Err(Error::new(span, format!("an argument of type `impl …` is generic, and {GENERIC}")));
+        return Err(Error::new(
+            span,
+            format!("an argument of type `impl …` is generic, and {GENERIC}"),
+        ));
     }
-    if let Some(attribute) = written.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
+    if let Some(attribute) = written
+        .attrs
+        .iter()
+        .find(|attribute| attribute.path().is_ident("cfg"))
+    {
         return Err(Error::new(
             attribute.span(),
             "an argument under `cfg` cannot be patchable: put `cfg` on the function",
@@ -137,12 +158,26 @@ fn is_impl(token: &TokenTree) -> bool {
 
 /// Whether a result is a `Result<T, &'static str>`: a patch can make its error although that is a reference.
 pub(crate) fn has_static_error(output: &ReturnType) -> bool {
-    let ReturnType::Type(_, result) = output else { return false };
-    let syn::Type::Path(path) = &**result else { return false };
-    let Some(last) = path.path.segments.last() else { return false };
-    let syn::PathArguments::AngleBracketed(halves) = &last.arguments else { return false };
-    let halves: Vec<String> = halves.args.iter().map(|half| half.to_token_stream().to_string()).collect();
-    let [value, error] = halves.as_slice() else { return false };
+    let ReturnType::Type(_, result) = output else {
+        return false;
+    };
+    let syn::Type::Path(path) = &**result else {
+        return false;
+    };
+    let Some(last) = path.path.segments.last() else {
+        return false;
+    };
+    let syn::PathArguments::AngleBracketed(halves) = &last.arguments else {
+        return false;
+    };
+    let halves: Vec<String> = halves
+        .args
+        .iter()
+        .map(|half| half.to_token_stream().to_string())
+        .collect();
+    let [value, error] = halves.as_slice() else {
+        return false;
+    };
     let error: String = error.split_whitespace().collect();
     let value_borrows = value.parse().is_ok_and(has_borrow);
     last.ident == "Result" && error == "&'staticstr" && !value_borrows

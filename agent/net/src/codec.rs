@@ -26,7 +26,11 @@ pub(crate) fn next(decoder: &mut Decoder) -> Result<Option<Call>, Box<NoCall>> {
         Err(error) => {
             let help = "send one JSON-RPC 2.0 request a line, in UTF-8, without batches";
             let failure = Failure::new(Code::Parse, error.to_string(), help);
-            Err(Box::new(NoCall { id: None, failure, goes_on: false }))
+            Err(Box::new(NoCall {
+                id: None,
+                failure,
+                goes_on: false,
+            }))
         }
     }
 }
@@ -55,7 +59,10 @@ pub(crate) fn encode(message: &FromAgent) -> Vec<u8> {
         FromAgent::Failure { id, .. } => *id,
         FromAgent::Notification { .. } => None,
     };
-    let message = format!("the answer takes {} bytes, a message at most {MAX_MESSAGE}", line.len() - 1);
+    let message = format!(
+        "the answer takes {} bytes, a message at most {MAX_MESSAGE}",
+        line.len() - 1
+    );
     let help = "ask for less at once, such as one part of the state";
     to_line(&FromAgent::failure(id, Code::Limit, message, help))
 }
@@ -71,10 +78,18 @@ fn to_line(message: &FromAgent) -> Vec<u8> {
 /// The notification `ready`.
 pub(crate) fn ready(ready: &Ready) -> FromAgent {
     let params = serde_json::to_value(ready).unwrap_or_default();
-    FromAgent::Notification { jsonrpc: Version::V2, method: "ready".to_owned(), params }
+    FromAgent::Notification {
+        jsonrpc: Version::V2,
+        method: "ready".to_owned(),
+        params,
+    }
 }
 
 /// A failure as a message.
 pub(crate) fn failed(id: Option<u64>, error: Failure) -> FromAgent {
-    FromAgent::Failure { jsonrpc: Version::V2, id, error }
+    FromAgent::Failure {
+        jsonrpc: Version::V2,
+        id,
+        error,
+    }
 }

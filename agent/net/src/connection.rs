@@ -93,14 +93,23 @@ fn client(stream: &TlsStream<TcpStream>, peer: SocketAddr, tls: &Tls) -> Result<
     if connection.alpn_protocol() != Some(debug_wire::ALPN) {
         return Err(Refused::Protocol);
     }
-    let certificate = connection.peer_certificates().and_then(<[_]>::first).ok_or(Refused::NoCertificate)?;
+    let certificate = connection
+        .peer_certificates()
+        .and_then(<[_]>::first)
+        .ok_or(Refused::NoCertificate)?;
     let operator = (tls.identify.operator)(certificate).map_err(Refused::Identity)?;
     let not_after = not_after(certificate)
         .ok_or_else(|| Refused::Certificate("it does not say until when it is valid".to_owned()))?;
     let exporter = connection
         .export_keying_material([0; 32], EXPORTER_LABEL, Some(b""))
         .map_err(|e| Refused::Incompatible(e.to_string()))?;
-    Ok(Client { operator, peer, certificate: certificate.clone().into_owned(), exporter, not_after })
+    Ok(Client {
+        operator,
+        peer,
+        certificate: certificate.clone().into_owned(),
+        exporter,
+        not_after,
+    })
 }
 
 /// The expiry of a certificate in seconds since 1970; `None` if it does not parse.

@@ -68,7 +68,12 @@ impl Lifetime {
             Left::Quarter => format!("ends in {}, less than a quarter of its life", self.remaining(now)),
             Left::Nothing => "is over: nobody can attach".to_owned(),
         };
-        Some(format!("{} `{}` {left}; {}", self.what, self.file.display(), self.what.advice()))
+        Some(format!(
+            "{} `{}` {left}; {}",
+            self.what,
+            self.file.display(),
+            self.what.advice()
+        ))
     }
 
     /// The time left, in whole hours if it is at least one hour.
@@ -81,8 +86,15 @@ impl Lifetime {
     /// The time from `now` to the next warning; `None` if there is none.
     pub fn next(&self, now: u64) -> Option<Duration> {
         let whole = self.until.saturating_sub(self.from);
-        let turns = [self.until - whole / 2, self.until - whole / 4, self.until.saturating_add(1)];
-        turns.into_iter().find(|turn| now < *turn).map(|turn| Duration::from_secs(turn - now))
+        let turns = [
+            self.until - whole / 2,
+            self.until - whole / 4,
+            self.until.saturating_add(1),
+        ];
+        turns
+            .into_iter()
+            .find(|turn| now < *turn)
+            .map(|turn| Duration::from_secs(turn - now))
     }
 }
 
@@ -142,7 +154,12 @@ mod tests {
     const DAY: u64 = 24 * 3600;
 
     fn list() -> Lifetime {
-        Lifetime { what: What::RevocationList, file: "crl.pem".into(), from: 0, until: 30 * DAY }
+        Lifetime {
+            what: What::RevocationList,
+            file: "crl.pem".into(),
+            from: 0,
+            until: 30 * DAY,
+        }
     }
 
     #[test]
@@ -181,7 +198,13 @@ mod tests {
         let whole: String = [What::Certificate, What::Authority]
             .map(|what| Lifetime { what, ..list() }.warning(31 * DAY).unwrap())
             .concat();
-        assert!(whole.contains("the agent's certificate `crl.pem` is over: nobody can attach; "), "{whole}");
-        assert!(whole.contains("the CA's certificate `crl.pem` is over"), "{whole}");
+        assert!(
+            whole.contains("the agent's certificate `crl.pem` is over: nobody can attach; "),
+            "{whole}"
+        );
+        assert!(
+            whole.contains("the CA's certificate `crl.pem` is over"),
+            "{whole}"
+        );
     }
 }

@@ -79,7 +79,15 @@ pub(crate) struct Open<D: Dispatch> {
 impl<D: Dispatch> Hub<D> {
     pub(crate) fn new(dispatch: Arc<D>, tls: Tls, bounds: Bounds, stopping: watch::Receiver<bool>) -> Self {
         let (handshakes, sessions) = (RefCell::default(), RefCell::default());
-        Self { dispatch, tls, bounds, stopping, next: Cell::new(0), handshakes, sessions }
+        Self {
+            dispatch,
+            tls,
+            bounds,
+            stopping,
+            next: Cell::new(0),
+            handshakes,
+            sessions,
+        }
     }
 
     /// Takes a place for a handshake. If there is none, it displaces the oldest silent handshake, or else the oldest:
@@ -91,8 +99,16 @@ impl<D: Dispatch> Hub<D> {
             let silent = handshakes.iter().position(|handshake| !handshake.begun);
             handshakes.remove(silent.unwrap_or_default());
         }
-        handshakes.push_back(Handshake { number, begun: false, _displace: displace });
-        Turn { hub: Rc::clone(self), number, displaced }
+        handshakes.push_back(Handshake {
+            number,
+            begun: false,
+            _displace: displace,
+        });
+        Turn {
+            hub: Rc::clone(self),
+            number,
+            displaced,
+        }
     }
 
     /// Opens a session for an authenticated client.
@@ -108,23 +124,57 @@ impl<D: Dispatch> Hub<D> {
         let _ = outbox.send(super::codec::ready(&ready));
 
         let (number, (displace, displaced)) = (self.number(), oneshot::channel());
-        let activity =
-            Rc::new(Activity { heard: Cell::new(Instant::now()), called: Cell::new(Instant::now()) });
+        let activity = Rc::new(Activity {
+            heard: Cell::new(Instant::now()),
+            called: Cell::new(Instant::now()),
+        });
         let (kept, seen) = (Arc::clone(&session), Rc::clone(&activity));
-        let place = Place { number, operator, session: kept, activity: seen, _displace: displace };
+        let place = Place {
+            number,
+            operator,
+            session: kept,
+            activity: seen,
+            _displace: displace,
+        };
         self.sessions.borrow_mut().push(place);
         let why = Closed::Lost("the agent failed while serving it".to_owned());
-        Ok(Open { hub: Rc::clone(self), number, session, outbox, activity, displaced, why })
+        Ok(Open {
+            hub: Rc::clone(self),
+            number,
+            session,
+            outbox,
+            activity,
+            displaced,
+            why,
+        })
     }
 
     fn make_room(&self, operator: &Operator) -> Result<(), Refused> {
-        let (id, Bounds { per_operator, sessions, .. }) = (&operator.id, self.bounds);
-        let own = self.sessions.borrow().iter().filter(|p| p.operator == *id).count();
+        let (
+            id,
+            Bounds {
+                per_operator,
+                sessions,
+                ..
+            },
+        ) = (&operator.id, self.bounds);
+        let own = self
+            .sessions
+            .borrow()
+            .iter()
+            .filter(|p| p.operator == *id)
+            .count();
         if own >= per_operator && !self.displace(|p| p.operator == *id) {
-            return Err(Refused::OperatorFull { operator: id.clone(), limit: per_operator });
+            return Err(Refused::OperatorFull {
+                operator: id.clone(),
+                limit: per_operator,
+            });
         }
         if self.sessions.borrow().len() >= sessions && !self.displace(|_| true) {
-            return Err(Refused::AgentFull { operator: id.clone(), limit: sessions });
+            return Err(Refused::AgentFull {
+                operator: id.clone(),
+                limit: sessions,
+            });
         }
         Ok(())
     }
@@ -133,8 +183,11 @@ impl<D: Dispatch> Hub<D> {
     fn displace(&self, among: impl Fn(&Place<D::Session>) -> bool) -> bool {
         let mut sessions = self.sessions.borrow_mut();
         let free = |p: &Place<D::Session>| among(p) && self.dispatch.displaceable(&p.session);
-        let idlest =
-            sessions.iter().filter(|p| free(p)).min_by_key(|p| p.activity.called.get()).map(|p| p.number);
+        let idlest = sessions
+            .iter()
+            .filter(|p| free(p))
+            .min_by_key(|p| p.activity.called.get())
+            .map(|p| p.number);
         sessions.retain(|p| Some(p.number) != idlest);
         idlest.is_some()
     }
@@ -165,7 +218,10 @@ impl<D: Dispatch> Turn<D> {
 
 impl<D: Dispatch> Drop for Turn<D> {
     fn drop(&mut self) {
-        self.hub.handshakes.borrow_mut().retain(|handshake| handshake.number != self.number);
+        self.hub
+            .handshakes
+            .borrow_mut()
+            .retain(|handshake| handshake.number != self.number);
     }
 }
 

@@ -109,7 +109,10 @@ pub fn start<D: Dispatch>(
 ) -> Result<NetHandle, StartError> {
     let refused = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => StartError::InUse(listen),
-        _ => StartError::Listen { address: listen, source },
+        _ => StartError::Listen {
+            address: listen,
+            source,
+        },
     };
     let listener = TcpListener::bind(listen).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;
@@ -118,28 +121,39 @@ pub fn start<D: Dispatch>(
     let (stop, stopping) = watch::channel(false);
     let (alive, ended) = mpsc::channel();
     let (started, start) = mpsc::channel();
-    let thread = std::thread::Builder::new().name(THREAD.to_owned()).spawn(move || {
-        let _alive: mpsc::Sender<()> = alive;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(e) => return drop(started.send(Err(e))),
-        };
-        let bound = {
-            let _entered = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)
-        };
-        match bound {
-            Ok(listener) => {
-                let _ = started.send(Ok(()));
-                let hub = Rc::new(Hub::new(dispatch, tls, bounds, stopping));
-                serve_until_stopped(&runtime, listener, &hub);
+    let thread = std::thread::Builder::new()
+        .name(THREAD.to_owned())
+        .spawn(move || {
+            let _alive: mpsc::Sender<()> = alive;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_io()
+                .enable_time()
+                .build();
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(e) => return drop(started.send(Err(e))),
+            };
+            let bound = {
+                let _entered = runtime.enter();
+                tokio::net::TcpListener::from_std(listener)
+            };
+            match bound {
+                Ok(listener) => {
+                    let _ = started.send(Ok(()));
+                    let hub = Rc::new(Hub::new(dispatch, tls, bounds, stopping));
+                    serve_until_stopped(&runtime, listener, &hub);
+                }
+                Err(e) => drop(started.send(Err(e))),
             }
-            Err(e) => drop(started.send(Err(e))),
-        }
-    })?;
+        })?;
     match start.recv() {
-        Ok(Ok(())) => Ok(NetHandle { address, stop, ended, thread: Some(thread), patience: JOIN }),
+        Ok(Ok(())) => Ok(NetHandle {
+            address,
+            stop,
+            ended,
+            thread: Some(thread),
+            patience: JOIN,
+        }),
         Ok(Err(e)) => Err(e.into()),
         Err(_) => Err(io::Error::other("the thread ended at once").into()),
     }
@@ -163,7 +177,9 @@ fn serve_until_stopped<D: Dispatch>(
 
 /// Accepts connections until the agent stops, then lets them send their last messages.
 async fn listen_on<D: Dispatch>(listening: &mut Option<tokio::net::TcpListener>, hub: Rc<Hub<D>>) {
-    let Some(listener) = listening.as_mut() else { return };
+    let Some(listener) = listening.as_mut() else {
+        return;
+    };
     let mut stopping = hub.stopping.clone();
     let mut connections = JoinSet::new();
     loop {
@@ -188,7 +204,10 @@ async fn listen_on<D: Dispatch>(listening: &mut Option<tokio::net::TcpListener>,
     }
     // Close the listener before the last messages are sent, so that no new client enters.
     *listening = None;
-    let _ = timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
+    let _ = timeout(LAST_WORDS, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
 }
 
 fn admit<D: Dispatch>(hub: &Rc<Hub<D>>, stream: TcpStream, peer: SocketAddr) -> Option<(Accepted, Turn<D>)> {

@@ -49,7 +49,13 @@ impl Outbox {
     /// An outbox for this many bytes that wait.
     pub fn new(bound: usize) -> Self {
         let (room, filled, overrun) = (Condvar::new(), Notify::new(), Notify::new());
-        Self(Arc::new(Shared { queue: Mutex::default(), room, filled, overrun, bound }))
+        Self(Arc::new(Shared {
+            queue: Mutex::default(),
+            room,
+            filled,
+            overrun,
+            bound,
+        }))
     }
 
     /// Queues a message without blocking.
@@ -75,7 +81,12 @@ impl Outbox {
             if left.is_zero() {
                 break;
             }
-            queue = self.0.room.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            queue = self
+                .0
+                .room
+                .wait_timeout(queue, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         self.push(queue, line)
     }
@@ -126,7 +137,10 @@ impl Outbox {
     pub(crate) fn abandon(&self, why: Closed) {
         let mut queue = self.lock();
         if !matches!(queue.state, State::Gone(_)) {
-            *queue = Queue { state: State::Gone(why), ..Queue::default() };
+            *queue = Queue {
+                state: State::Gone(why),
+                ..Queue::default()
+            };
         }
         drop(queue);
         self.0.filled.notify_one();

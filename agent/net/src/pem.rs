@@ -39,13 +39,21 @@ pub(crate) fn sections<T: PemObject>(text: &[u8], labels: &[&'static str]) -> Re
     let mut found = 0;
     for (number, line) in text.split(|b| *b == b'\n').enumerate() {
         let (number, line) = (number + 1, String::from_utf8_lossy(line.trim_ascii()));
-        let begins = line.strip_prefix("-----BEGIN ").and_then(|l| l.strip_suffix("-----"));
-        let ends = line.strip_prefix("-----END ").and_then(|l| l.strip_suffix("-----"));
+        let begins = line
+            .strip_prefix("-----BEGIN ")
+            .and_then(|l| l.strip_suffix("-----"));
+        let ends = line
+            .strip_prefix("-----END ")
+            .and_then(|l| l.strip_suffix("-----"));
         match (&open, begins, ends) {
             (None, Some(label), _) if labels.contains(&label) => open = Some((number, label.to_owned())),
             (None, Some(label), _) => {
                 let label = label.escape_debug().take(40).collect();
-                return Err(PemError::Label { line: number, label, expected });
+                return Err(PemError::Label {
+                    line: number,
+                    label,
+                    expected,
+                });
             }
             (None, None, None) if line.is_empty() || line.starts_with('#') => {}
             (None, None, _) => return Err(PemError::Stray(number)),

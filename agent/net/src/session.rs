@@ -79,9 +79,11 @@ impl Closed {
                 "attach again; close what is not needed",
             ),
             Self::Shutdown => (Code::State, AGENT_STOPS, "attach again once the service is back"),
-            Self::Lost(reason) if reason == EXPIRED => {
-                (Code::Limit, "the certificate expired", "get a new certificate and attach again")
-            }
+            Self::Lost(reason) if reason == EXPIRED => (
+                Code::Limit,
+                "the certificate expired",
+                "get a new certificate and attach again",
+            ),
             Self::Clean | Self::Lost(_) | Self::Protocol(_) | Self::SlowReader | Self::Ended => return None,
         };
         Some(FromAgent::failure(None, code, message, help))
@@ -227,7 +229,10 @@ async fn transmit(mut write: impl AsyncWrite + Unpin, outbox: &Outbox) -> Closed
 async fn watch(activity: &Activity, bounds: &Bounds, not_after: u64) -> Closed {
     loop {
         let now = Instant::now();
-        let (silent, idle) = (activity.heard.get() + bounds.silence, activity.called.get() + bounds.idle);
+        let (silent, idle) = (
+            activity.heard.get() + bounds.silence,
+            activity.called.get() + bounds.idle,
+        );
         if silent <= now {
             return Closed::Lost(format!("nothing came for {}", seconds(bounds.silence)));
         }

@@ -101,11 +101,19 @@ impl Tls {
         lifetimes.insert(0, lifetime(&trust.certificate, &own)?);
         check_name(trust, &own, service, instance, &identify)?;
         let key = own_key(trust, own, &provider)?;
-        let verifier =
-            OperatorVerifier { webpki, authorities: authorities.clone(), identify: identify.clone() };
+        let verifier = OperatorVerifier {
+            webpki,
+            authorities: authorities.clone(),
+            identify: identify.clone(),
+        };
         let config = server_config(provider, verifier, key)
             .map_err(|e| error(&trust.certificate, format!("TLS cannot use it: {e}"), REISSUE))?;
-        Ok(Self { config: Arc::new(config), identify, authorities, lifetimes })
+        Ok(Self {
+            config: Arc::new(config),
+            identify,
+            authorities,
+            lifetimes,
+        })
     }
 }
 
@@ -116,15 +124,25 @@ pub fn provider() -> CryptoProvider {
     #[cfg(feature = "aws-lc-rs")]
     {
         use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
-        let kx_groups =
-            vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
-        CryptoProvider { kx_groups, ..default_provider() }
+        let kx_groups = vec![
+            kx_group::X25519MLKEM768,
+            kx_group::X25519,
+            kx_group::SECP256R1,
+            kx_group::SECP384R1,
+        ];
+        CryptoProvider {
+            kx_groups,
+            ..default_provider()
+        }
     }
     #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
     {
         use rustls::crypto::ring::{default_provider, kx_group};
         let kx_groups = vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
-        CryptoProvider { kx_groups, ..default_provider() }
+        CryptoProvider {
+            kx_groups,
+            ..default_provider()
+        }
     }
     #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
     compile_error!("debug-agent needs a TLS provider: enable its feature `aws-lc-rs` or `ring`")
@@ -167,7 +185,13 @@ fn webpki(
         .with_crls(lists)
         .enforce_revocation_expiration()
         .build()
-        .map_err(|e| error(&trust.crl, format!("a revocation list is refused: {e}"), RENEW_CRL))
+        .map_err(|e| {
+            error(
+                &trust.crl,
+                format!("a revocation list is refused: {e}"),
+                RENEW_CRL,
+            )
+        })
 }
 
 /// Checks every authority and its revocation list.
@@ -178,8 +202,10 @@ fn authorities(
     lists: &[CertificateRevocationListDer<'_>],
     now: UnixTime,
 ) -> Result<(Vec<Authority>, Vec<Lifetime>), TlsError> {
-    let lists: Vec<CertificateRevocationList<'_>> =
-        lists.iter().map(|l| parse_list(&trust.crl, l)).collect::<Result<_, _>>()?;
+    let lists: Vec<CertificateRevocationList<'_>> = lists
+        .iter()
+        .map(|l| parse_list(&trust.crl, l))
+        .collect::<Result<_, _>>()?;
     let mut authorities: Vec<Authority> = Vec::new();
     let mut lifetimes = Vec::new();
     for certificate in certificates {
@@ -187,30 +213,53 @@ fn authorities(
         let subject = authority.subject().as_raw();
         if authorities.iter().any(|a| a.subject == subject) {
             let message = format!("two certificates have the subject `{}`", authority.subject());
-            return Err(error(&trust.ca, message, "give each CA a name of its own and remove the other"));
+            return Err(error(
+                &trust.ca,
+                message,
+                "give each CA a name of its own and remove the other",
+            ));
         }
         let list = list_of(trust, &authority, &lists)?;
         let signed = EndEntityCert::try_from(certificate).is_ok_and(|c| {
             let algorithms = provider.signature_verification_algorithms.all;
             let (text, signature) = (list.tbs_cert_list.as_ref(), list.signature_value.as_ref());
-            algorithms.iter().any(|a| c.verify_signature(*a, text, signature).is_ok())
+            algorithms
+                .iter()
+                .any(|a| c.verify_signature(*a, text, signature).is_ok())
         });
         if !signed {
-            let message = format!("the list of `{}` was not signed with that CA's key", authority.subject());
+            let message = format!(
+                "the list of `{}` was not signed with that CA's key",
+                authority.subject()
+            );
             return Err(error(&trust.crl, message, RENEW_CRL));
         }
         let (crl_number, next_update) = in_force(trust, list, now)?;
         let from = seconds(list.last_update().timestamp());
         let file = trust.crl.clone();
-        lifetimes.push(Lifetime { what: What::RevocationList, file, from, until: next_update });
+        lifetimes.push(Lifetime {
+            what: What::RevocationList,
+            file,
+            from,
+            until: next_update,
+        });
         let own = span(What::Authority, &trust.ca, &authority);
         let not_after = own.until;
         lifetimes.push(own);
-        authorities.push(Authority { subject: subject.to_vec(), not_after, crl_number, next_update });
+        authorities.push(Authority {
+            subject: subject.to_vec(),
+            not_after,
+            crl_number,
+            next_update,
+        });
     }
     if lists.len() > certificates.len() {
         let message = "it holds a list of an authority that is not in the CA file".to_owned();
-        return Err(error(&trust.crl, message, "remove it, or add that CA's certificate"));
+        return Err(error(
+            &trust.crl,
+            message,
+            "remove it, or add that CA's certificate",
+        ));
     }
     Ok((authorities, lifetimes))
 }
@@ -220,18 +269,30 @@ fn parse_authority<'c>(
     certificate: &'c CertificateDer<'_>,
     now: UnixTime,
 ) -> Result<X509Certificate<'c>, TlsError> {
-    let parsed = X509Certificate::from_der(certificate).ok().filter(|(rest, _)| rest.is_empty());
+    let parsed = X509Certificate::from_der(certificate)
+        .ok()
+        .filter(|(rest, _)| rest.is_empty());
     let Some((_, parsed)) = parsed else {
-        return Err(error(file, "a certificate in it cannot be parsed".to_owned(), CHECK_CA));
+        return Err(error(
+            file,
+            "a certificate in it cannot be parsed".to_owned(),
+            CHECK_CA,
+        ));
     };
     let subject = parsed.subject().to_string();
-    let signs =
-        parsed.key_usage().ok().flatten().is_some_and(|u| u.value.key_cert_sign() && u.value.crl_sign());
+    let signs = parsed
+        .key_usage()
+        .ok()
+        .flatten()
+        .is_some_and(|u| u.value.key_cert_sign() && u.value.crl_sign());
     if !parsed.is_ca() || !signs {
         let message = format!("`{subject}` is no CA that may sign certificates and revocation lists");
         return Err(error(file, message, CHECK_CA));
     }
-    let (from, to) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+    let (from, to) = (
+        parsed.validity().not_before.timestamp(),
+        parsed.validity().not_after.timestamp(),
+    );
     if now.as_secs() < seconds(from) {
         let message = format!("the CA `{subject}` is not valid before {}", moment(from));
         return Err(error(file, message, "check the clock of the host"));
@@ -249,7 +310,11 @@ fn parse_list<'l>(
 ) -> Result<CertificateRevocationList<'l>, TlsError> {
     match CertificateRevocationList::from_der(list) {
         Ok(([], parsed)) => Ok(parsed),
-        _ => Err(error(file, "a revocation list in it cannot be parsed".to_owned(), RENEW_CRL)),
+        _ => Err(error(
+            file,
+            "a revocation list in it cannot be parsed".to_owned(),
+            RENEW_CRL,
+        )),
     }
 }
 
@@ -259,7 +324,9 @@ fn list_of<'l, 'a>(
     authority: &X509Certificate<'_>,
     lists: &'l [CertificateRevocationList<'a>],
 ) -> Result<&'l CertificateRevocationList<'a>, TlsError> {
-    let mut of_it = lists.iter().filter(|l| l.issuer().as_raw() == authority.subject().as_raw());
+    let mut of_it = lists
+        .iter()
+        .filter(|l| l.issuer().as_raw() == authority.subject().as_raw());
     match (of_it.next(), of_it.next()) {
         (Some(list), None) => Ok(list),
         (None, _) => {
@@ -267,8 +334,10 @@ fn list_of<'l, 'a>(
             Err(error(&trust.crl, message, RENEW_CRL))
         }
         (Some(_), Some(_)) => {
-            let message =
-                format!("it holds more than one revocation list of the CA `{}`", authority.subject());
+            let message = format!(
+                "it holds more than one revocation list of the CA `{}`",
+                authority.subject()
+            );
             Err(error(&trust.crl, message, "keep the newest only"))
         }
     }
@@ -281,7 +350,11 @@ fn in_force(
     now: UnixTime,
 ) -> Result<(String, u64), TlsError> {
     let Some(number) = list.crl_number() else {
-        return Err(error(&trust.crl, "a revocation list has no number".to_owned(), RENEW_CRL));
+        return Err(error(
+            &trust.crl,
+            "a revocation list has no number".to_owned(),
+            RENEW_CRL,
+        ));
     };
     let Some(next_update) = list.next_update() else {
         return Err(error(
@@ -322,7 +395,10 @@ fn own_certificate(
                 )
             }
             Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-                format!("the certificate was not issued by the CA in `{}`", trust.ca.display())
+                format!(
+                    "the certificate was not issued by the CA in `{}`",
+                    trust.ca.display()
+                )
             }
             Error::InvalidCertificate(CertificateError::Revoked) => {
                 "the certificate has been revoked".to_owned()
@@ -341,8 +417,13 @@ fn check_name(
     instance: &str,
     identify: &Identify,
 ) -> Result<(), TlsError> {
-    let name = (identify.agent)(own)
-        .map_err(|why| error(&trust.certificate, format!("it is no agent's certificate: {why}"), REISSUE))?;
+    let name = (identify.agent)(own).map_err(|why| {
+        error(
+            &trust.certificate,
+            format!("it is no agent's certificate: {why}"),
+            REISSUE,
+        )
+    })?;
     if name.service == service && name.instance == instance {
         return Ok(());
     }
@@ -367,11 +448,18 @@ fn own_key(
     let mut keys: Vec<PrivateKeyDer<'static>> =
         pem::sections(&text, &labels).map_err(|e| error(&trust.key, e.to_string(), REISSUE))?;
     let (Some(key), true) = (keys.pop(), keys.is_empty()) else {
-        return Err(error(&trust.key, "it holds more than one key".to_owned(), "leave the agent's key only"));
+        return Err(error(
+            &trust.key,
+            "it holds more than one key".to_owned(),
+            "leave the agent's key only",
+        ));
     };
     CertifiedKey::from_der(vec![own], key, provider).map_err(|e| match e {
         Error::InconsistentKeys(_) => {
-            let message = format!("it is not the key of the certificate `{}`", trust.certificate.display());
+            let message = format!(
+                "it is not the key of the certificate `{}`",
+                trust.certificate.display()
+            );
             error(&trust.key, message, REISSUE)
         }
         other => error(&trust.key, format!("TLS cannot use the key: {other}"), REISSUE),
@@ -398,12 +486,24 @@ fn lifetime(file: &Path, certificate: &CertificateDer<'_>) -> Result<Lifetime, T
 
 fn span(what: What, file: &Path, certificate: &X509Certificate<'_>) -> Lifetime {
     let validity = certificate.validity();
-    let (from, until) = (seconds(validity.not_before.timestamp()), seconds(validity.not_after.timestamp()));
-    Lifetime { what, file: file.to_owned(), from, until }
+    let (from, until) = (
+        seconds(validity.not_before.timestamp()),
+        seconds(validity.not_after.timestamp()),
+    );
+    Lifetime {
+        what,
+        file: file.to_owned(),
+        from,
+        until,
+    }
 }
 
 fn error(file: &Path, message: String, help: &str) -> TlsError {
-    TlsError::Content { file: file.to_owned(), message, help: help.to_owned() }
+    TlsError::Content {
+        file: file.to_owned(),
+        message,
+        help: help.to_owned(),
+    }
 }
 
 /// Seconds since 1970; 0 for times before.

@@ -94,11 +94,18 @@ impl OperatorVerifier {
         let (_, parsed) =
             parse_x509_certificate(certificate).map_err(|_| "the certificate cannot be parsed".to_owned())?;
         let issuer = parsed.issuer().as_raw();
-        if self.authorities.iter().any(|a| a.subject == issuer && a.not_after < now.as_secs()) {
+        if self
+            .authorities
+            .iter()
+            .any(|a| a.subject == issuer && a.not_after < now.as_secs())
+        {
             return Err("the CA's own certificate has expired".to_owned());
         }
         let validity = parsed.validity();
-        let lifetime = validity.not_after.timestamp().saturating_sub(validity.not_before.timestamp());
+        let lifetime = validity
+            .not_after
+            .timestamp()
+            .saturating_sub(validity.not_before.timestamp());
         if lifetime > MAX_LIFETIME {
             return Err(format!(
                 "the certificate is made for {} h, and operators get 24 h at most",
@@ -110,5 +117,7 @@ impl OperatorVerifier {
 }
 
 fn refuse(reason: String) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(IdentityRefused(reason)))))
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(IdentityRefused(
+        reason,
+    )))))
 }

@@ -39,7 +39,10 @@ impl Breaker {
     pub(crate) fn book(&self, second: u64, took: Duration, failed: bool) -> Option<Tripped> {
         let spent = self.spend(second, took);
         let failures = match failed {
-            true => self.failures_in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1),
+            true => self
+                .failures_in_a_row
+                .fetch_add(1, Ordering::Relaxed)
+                .saturating_add(1),
             false => {
                 self.failures_in_a_row.store(0, Ordering::Relaxed);
                 0
@@ -61,8 +64,9 @@ impl Breaker {
         for (index, cell) in (0..).zip(&self.seconds) {
             if second % WINDOW_SECONDS == index {
                 let add = |packed| Some(pack(second, steps_at(packed, second).saturating_add(steps)));
-                let before =
-                    cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or_else(|same| same);
+                let before = cell
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+                    .unwrap_or_else(|same| same);
                 sum += u64::from(steps_at(before, second).saturating_add(steps));
             } else {
                 let cell_second = second.saturating_sub((second + WINDOW_SECONDS - index) % WINDOW_SECONDS);
@@ -75,7 +79,11 @@ impl Breaker {
 
 /// The steps in a cell if it belongs to `second`; 0 if the cell is from an older second.
 fn steps_at(packed: u64, second: u64) -> u32 {
-    if packed >> 32 == second & 0xffff_ffff { (packed & 0xffff_ffff) as u32 } else { 0 }
+    if packed >> 32 == second & 0xffff_ffff {
+        (packed & 0xffff_ffff) as u32
+    } else {
+        0
+    }
 }
 
 fn pack(second: u64, steps: u32) -> u64 {

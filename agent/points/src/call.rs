@@ -14,7 +14,11 @@ pub const PANIC_ABORTS: bool = cfg!(panic = "abort");
 
 /// Stack that must be left before a patch runs on a service thread: twice the maximum measured for scripts at call depth 8
 /// and expression depth 16 (128 KiB, 512 KiB unoptimized).
-const MIN_STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 256 * 1024 };
+const MIN_STACK: usize = if cfg!(debug_assertions) {
+    1024 * 1024
+} else {
+    256 * 1024
+};
 
 // Set while a patch runs on this thread. Points called in that time run their originals.
 of_each_thread! {
@@ -54,9 +58,9 @@ impl Arguments {
     fn finish(self) -> Result<Vec<Tree>, PatchFailure> {
         match self.error {
             None => Ok(self.trees),
-            Some(error) => {
-                Err(PatchFailure::Shape(format!("an argument cannot be shown to the patch: {error}")))
-            }
+            Some(error) => Err(PatchFailure::Shape(format!(
+                "an argument cannot be shown to the patch: {error}"
+            ))),
         }
     }
 }

@@ -66,7 +66,16 @@ impl CrashNotes {
             Err(error) => (None, Err(error)),
         };
         let zero = || AtomicU64::new(0);
-        (Self { file, taken: zero(), slow_since: zero(), slow: zero(), paused: zero() }, found)
+        (
+            Self {
+                file,
+                taken: zero(),
+                slow_since: zero(),
+                slow: zero(),
+                paused: zero(),
+            },
+            found,
+        )
     }
 
     /// Clears the previous notes, once they are in the audit log.
@@ -74,7 +83,9 @@ impl CrashNotes {
     /// # Errors
     /// The file cannot be written.
     pub fn clear(&self) -> io::Result<()> {
-        self.file.as_ref().map_or(Ok(()), |file| file.write_all_at(&[0; (PLACES + 1) * PLACE], 0))
+        self.file
+            .as_ref()
+            .map_or(Ok(()), |file| file.write_all_at(&[0; (PLACES + 1) * PLACE], 0))
     }
 
     /// Notes that a call of a lease's patch begins. `None` if all slots are in use or notes are paused.
@@ -84,7 +95,10 @@ impl CrashNotes {
             return None;
         }
         let free = |taken: u64| (taken != u64::MAX).then(|| taken | 1 << taken.trailing_ones());
-        let Ok(before) = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free) else {
+        let Ok(before) = self
+            .taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, free)
+        else {
             self.pause(file, BootTime::now());
             return None;
         };
@@ -137,7 +151,10 @@ impl CrashNotes {
             return true;
         }
         let over = BootTime(paused) <= BootTime::now()
-            && self.paused.compare_exchange(paused, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+            && self
+                .paused
+                .compare_exchange(paused, 0, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
         // Calls that began during the pause have no note. Only those of the last 10 ms can still run.
         over && write(file, PLACES, 0).is_ok()
     }
@@ -151,13 +168,24 @@ fn begin(folder: &Path) -> io::Result<(File, Found)> {
     // Do not follow a link and do not block on a pipe in the file's place.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags);
     let file = options.open(folder.join(NAME))?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{NAME}` is no file")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("`{NAME}` is no file"),
+        ));
     }
     let mut bytes = Vec::new();
-    (&file).take(((PLACES + 1) * PLACE) as u64).read_to_end(&mut bytes)?;
+    (&file)
+        .take(((PLACES + 1) * PLACE) as u64)
+        .read_to_end(&mut bytes)?;
     let (numbers, _) = bytes.as_chunks::<PLACE>();
     let mut numbers: Vec<u64> = numbers.iter().map(|number| u64::from_le_bytes(*number)).collect();
     let unknown = numbers.len() > PLACES && numbers.pop() == Some(UNKNOWN);
@@ -185,7 +213,13 @@ mod tests {
         // As if the process had ended here. Notes stay until they are cleared.
         for _ in 0..2 {
             let (_, found) = CrashNotes::begin(folder.path());
-            assert_eq!(found.unwrap(), Found { leases: BTreeSet::from([9]), unknown: false });
+            assert_eq!(
+                found.unwrap(),
+                Found {
+                    leases: BTreeSet::from([9]),
+                    unknown: false
+                }
+            );
         }
         assert_eq!(found(folder.path()).leases.len(), 1);
         assert_eq!(found(folder.path()), Found::default());
@@ -200,7 +234,13 @@ mod tests {
         assert!(inside.begins(65).is_none());
         assert!(!inside.works(), "for a while");
         places.drain(..).for_each(|place| inside.ends(place));
-        assert_eq!(found(folder.path()), Found { leases: BTreeSet::new(), unknown: true });
+        assert_eq!(
+            found(folder.path()),
+            Found {
+                leases: BTreeSet::new(),
+                unknown: true
+            }
+        );
         // The pause is over.
         inside.paused.store(1, Ordering::Relaxed);
         inside.ends(inside.begins(66).unwrap());
@@ -214,7 +254,10 @@ mod tests {
         std::fs::write(folder.path().join(NAME), []).unwrap();
         let file = File::open(folder.path().join(NAME)).unwrap();
         let (inside, _) = CrashNotes::begin(folder.path());
-        let inside = CrashNotes { file: Some(file), ..inside };
+        let inside = CrashNotes {
+            file: Some(file),
+            ..inside
+        };
         inside.ends(inside.begins(1).unwrap());
         assert!(inside.works());
         assert!(inside.begins(1).is_some());
@@ -237,7 +280,14 @@ mod tests {
         assert!(!inside.works() && inside.begins(1).is_none());
         assert_eq!(std::fs::read_to_string(&other).unwrap(), "mine");
         std::fs::remove_file(&path).unwrap();
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            0o600.into(),
+            0,
+        )
+        .unwrap();
         CrashNotes::begin(folder.path()).1.unwrap_err();
         CrashNotes::begin(&folder.path().join("not there")).1.unwrap_err();
     }

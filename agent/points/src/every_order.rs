@@ -120,7 +120,13 @@ impl Point {
         let slot = Slot::new("twice", file!(), line!(), || Facts::new(&[], None));
         // Initializes lazy values now, as is the case outside of this check.
         assert!(!slot.is_armed() && !slot.end(0) && now() < DEADLINE);
-        Arc::new(Self { slot, heard: Arc::default(), made: flags(), ended: flags(), ending: flags() })
+        Arc::new(Self {
+            slot,
+            heard: Arc::default(),
+            made: flags(),
+            ended: flags(),
+            ending: flags(),
+        })
     }
 
     fn push(&self, lease: u64, fails: bool) {
@@ -153,7 +159,10 @@ impl Point {
         let before = now();
         let answer = self.ask();
         // These reads see the newest values: the exchanges of one flag are totally ordered.
-        let ending = self.ending.each_ref().map(|flag| flag.fetch_or(false, Ordering::AcqRel));
+        let ending = self
+            .ending
+            .each_ref()
+            .map(|flag| flag.fetch_or(false, Ordering::AcqRel));
         let after = now();
         if let Some(lease) = answer {
             assert!(!ended[at(lease)], "a reverted patch ran");
@@ -161,7 +170,10 @@ impl Point {
         }
         for lease in [1, 2] {
             let stands = made[at(lease)] && !ending[at(lease)] && after < DEADLINE;
-            assert!(!stands || answer >= Some(lease), "lease {lease} stands and {answer:?} answered");
+            assert!(
+                !stands || answer >= Some(lease),
+                "lease {lease} stands and {answer:?} answered"
+            );
         }
     }
 
@@ -169,7 +181,10 @@ impl Point {
     fn check_at_rest(&self) {
         let layers = self.slot.layers();
         assert_eq!(self.slot.is_armed(), !layers.is_empty());
-        let newest = layers.last().filter(|layer| layer.is_in_force(now())).map(|layer| layer.lease());
+        let newest = layers
+            .last()
+            .filter(|layer| layer.is_in_force(now()))
+            .map(|layer| layer.lease());
         assert_eq!(self.ask(), newest);
         // A failed assertion of a patch is caught and counted as its failure.
         assert_eq!(self.heard.failed.load(Ordering::Relaxed), 0, "a patch failed");
@@ -305,7 +320,11 @@ fn two_callers_trip_the_breaker_once() {
         assert!((5..=6).contains(&failed), "{failed}");
         assert_eq!(point.heard.tripped.load(Ordering::Relaxed), 1);
         assert_eq!(point.ask(), None);
-        assert_eq!(point.heard.failed.load(Ordering::Relaxed), failed, "it ran after it was ended");
+        assert_eq!(
+            point.heard.failed.load(Ordering::Relaxed),
+            failed,
+            "it ran after it was ended"
+        );
         assert!(point.slot.layers()[0].has_ended());
     });
     assert!(orders > 10, "{orders}");

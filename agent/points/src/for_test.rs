@@ -30,14 +30,20 @@ impl PatchCode for Fake {
 pub fn fake(
     answer: impl Fn(Vec<Tree>) -> Result<Tree, PatchFailure> + Send + Sync + 'static,
 ) -> Arc<dyn PatchCode> {
-    Arc::new(Fake { answer: Box::new(answer), mentions_body: false })
+    Arc::new(Fake {
+        answer: Box::new(answer),
+        mentions_body: false,
+    })
 }
 
 /// The same, of a patch that mentions the body of a request.
 pub fn fake_with_body(
     answer: impl Fn(Vec<Tree>) -> Result<Tree, PatchFailure> + Send + Sync + 'static,
 ) -> Arc<dyn PatchCode> {
-    Arc::new(Fake { answer: Box::new(answer), mentions_body: true })
+    Arc::new(Fake {
+        answer: Box::new(answer),
+        mentions_body: true,
+    })
 }
 
 /// Events that an observer received, in words.
@@ -75,6 +81,7 @@ pub fn in_a_minute() -> BootTime {
 /// Puts a patch with a deadline in one minute on a slot.
 pub fn patch(slot: &Slot, lease: u64, code: Arc<dyn PatchCode>) -> Arc<Heard> {
     let heard = Arc::new(Heard::default());
-    slot.push(Arc::new(Layer::new(lease, in_a_minute(), code, heard.clone()))).unwrap();
+    slot.push(Arc::new(Layer::new(lease, in_a_minute(), code, heard.clone())))
+        .unwrap();
     heard
 }

@@ -119,7 +119,10 @@ pub(crate) struct Timing {
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { spent: AtomicU64::new(0), buckets: std::array::from_fn(|_| AtomicU64::new(0)) }
+        Self {
+            spent: AtomicU64::new(0),
+            buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 }
 
@@ -135,7 +138,10 @@ impl Timing {
 
     /// The mean, and the upper end of the bucket of the 99th percentile.
     pub(crate) fn summary(&self) -> (Duration, Duration) {
-        let counts = self.buckets.each_ref().map(|bucket| bucket.load(Ordering::Relaxed));
+        let counts = self
+            .buckets
+            .each_ref()
+            .map(|bucket| bucket.load(Ordering::Relaxed));
         let calls: u64 = counts.iter().sum();
         let mean = self.spent.load(Ordering::Relaxed).checked_div(calls).unwrap_or(0);
         let mut left = calls - calls / 100;
@@ -217,7 +223,13 @@ impl Layer {
     pub fn stats(&self) -> Stats {
         let (mean, p99) = self.timing.summary();
         let errors = self.errors.load(Ordering::Relaxed);
-        Stats { calls: self.calls(), errors, failures: self.failures(), mean, p99 }
+        Stats {
+            calls: self.calls(),
+            errors,
+            failures: self.failures(),
+            mean,
+            p99,
+        }
     }
 
     /// Counts an answer of the patch that is an error for the service's caller.
@@ -261,7 +273,10 @@ impl Layer {
         self.timing.book(took);
         if let Some(failure) = failure {
             self.failures.fetch_add(1, Ordering::Relaxed);
-            self.last_failure.store(Some(Arc::new(Failed { call, why: failure.to_string() })));
+            self.last_failure.store(Some(Arc::new(Failed {
+                call,
+                why: failure.to_string(),
+            })));
         }
         let tripped = self.breaker.book(now.0 / 1_000_000_000, took, failure.is_some());
         // Ended before the observer is told: a panicking observer cannot keep the layer alive.

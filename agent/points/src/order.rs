@@ -34,14 +34,20 @@ struct News {
 
 impl fmt::Debug for News {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("News").field("waiting", &self.waiting).finish_non_exhaustive()
+        f.debug_struct("News")
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
     }
 }
 
 impl Order {
     /// Why a route is closed, if it is.
     pub(crate) fn why_closed(&self, route: &str) -> Option<String> {
-        self.misplaced.read().unwrap_or_else(PoisonError::into_inner).get(route).cloned()
+        self.misplaced
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(route)
+            .cloned()
     }
 
     fn tell(&self, news: String) {
@@ -60,7 +66,14 @@ impl Order {
 impl Registry {
     /// The messages since the last call.
     pub fn news(&self) -> Vec<String> {
-        std::mem::take(&mut self.order.news.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(
+            &mut self
+                .order
+                .news
+                .waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// Sets a callback for new messages. It runs on a service thread and must return at once.
@@ -126,7 +139,9 @@ impl Registry {
     /// Advice on how to put a route behind a layer.
     fn way_behind(&self, layer: &str) -> String {
         let layers = self.order.layers.read().unwrap_or_else(PoisonError::into_inner);
-        let near = layers.iter().find(|known| debug_base::distance(known, layer) <= layer.len().div_ceil(3));
+        let near = layers
+            .iter()
+            .find(|known| debug_base::distance(known, layer) <= layer.len().div_ceil(3));
         match (layers.iter().any(|known| **known == *layer), near) {
             (true, _) => format!(
                 "add `agent.outside(\"{layer}\", ..)` to this route's router after the agent's layer: the one that is \
@@ -140,14 +155,20 @@ impl Registry {
     }
 
     fn unprotected(&self, method: &str, template: &str, why: impl FnOnce() -> String) {
-        let Ok(name) = route_name(method, template) else { return };
+        let Ok(name) = route_name(method, template) else {
+            return;
+        };
         if let Some(why) = self.order.why_closed(&name) {
             // Another thread may have recorded it without having closed the route yet.
             self.close_route(&name, &why);
             return;
         }
         let why = why();
-        let mut misplaced = self.order.misplaced.write().unwrap_or_else(PoisonError::into_inner);
+        let mut misplaced = self
+            .order
+            .misplaced
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         // Beyond this number, routes are not points.
         if misplaced.len() < MAX_ROUTES && misplaced.insert(name.clone(), why.clone()).is_some() {
             return;
@@ -173,7 +194,12 @@ mod tests {
     fn a_route_that_is_known_to_be_unprotected_is_closed_by_each_who_finds_it() {
         let registry = Registry::of([], Vec::new());
         let slot = registry.declare("GET", "/x").unwrap();
-        registry.order.misplaced.write().unwrap().insert("GET /x".to_owned(), "known".to_owned());
+        registry
+            .order
+            .misplaced
+            .write()
+            .unwrap()
+            .insert("GET /x".to_owned(), "known".to_owned());
         assert_eq!(slot.patchable(), Ok(()));
         registry.unguarded("GET", "/x", "auth", true);
         assert_eq!(slot.patchable().unwrap_err().why, "known");

@@ -115,7 +115,9 @@ pub struct FallibleDecoder<T, E> {
 
 impl<T, E> Decode<Result<T, E>> for FallibleDecoder<T, E> {
     fn value(&self, answer: Answer) -> Result<Result<T, E>, String> {
-        let ok = self.ok.ok_or("only an `Err` can be made here: the value in `Ok` lacks `Deserialize`")?;
+        let ok = self
+            .ok
+            .ok_or("only an `Err` can be made here: the value in `Ok` lacks `Deserialize`")?;
         // The form in which serde writes an `Err`.
         let like_err = matches!(&answer.0, Tree::Map(entries)
             if matches!(entries.as_slice(), [(key, _)] if key.eq_ignore_ascii_case("err")));
@@ -130,7 +132,10 @@ impl<T, E> Decode<Result<T, E>> for FallibleDecoder<T, E> {
     }
 
     fn makes(&self) -> Makes {
-        Makes { value: self.ok.is_some(), error: Some(self.err.is_some()) }
+        Makes {
+            value: self.ok.is_some(),
+            error: Some(self.err.is_some()),
+        }
     }
 }
 
@@ -149,7 +154,10 @@ impl<R> Decode<R> for PlainDecoder<R> {
     }
 
     fn makes(&self) -> Makes {
-        Makes { value: self.value.is_some(), error: None }
+        Makes {
+            value: self.value.is_some(),
+            error: None,
+        }
     }
 }
 

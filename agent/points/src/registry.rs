@@ -112,7 +112,14 @@ pub struct LayerInfo {
 impl LayerInfo {
     /// A layer that a plan would add.
     pub fn planned(lease: u64, deadline: BootTime) -> Self {
-        Self { lease, deadline, is_in_force: true, calls: 0, failures: 0, last_failure: None }
+        Self {
+            lease,
+            deadline,
+            is_in_force: true,
+            calls: 0,
+            failures: 0,
+            last_failure: None,
+        }
     }
 }
 
@@ -144,7 +151,9 @@ impl Registry {
     ) -> Self {
         let never_patch = never_patch.into_iter().collect::<HashSet<_>>();
         let mut by_name: BTreeMap<&'static str, Vec<&'static Slot>> = BTreeMap::new();
-        slots.into_iter().for_each(|slot| by_name.entry(slot.name()).or_default().push(slot));
+        slots
+            .into_iter()
+            .for_each(|slot| by_name.entry(slot.name()).or_default().push(slot));
         let (mut functions, mut nameless, mut faults) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (name, mut slots) in by_name {
             if never_patch.contains(name) {
@@ -166,7 +175,14 @@ impl Registry {
                 false => nameless.extend(slots),
             }
         }
-        Self { functions, nameless, faults, routes: RwLock::default(), never_patch, order: Order::default() }
+        Self {
+            functions,
+            nameless,
+            faults,
+            routes: RwLock::default(),
+            never_patch,
+            order: Order::default(),
+        }
     }
 
     /// Faults of points, one sentence each.
@@ -207,12 +223,19 @@ impl Registry {
     /// All points, functions first, each kind sorted by name.
     pub fn points(&self) -> Vec<PointInfo> {
         let now = BootTime::now();
-        let routes =
-            self.routes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>();
+        let routes = self
+            .routes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect::<Vec<_>>();
         let mut functions: Vec<_> = self.functions.values().chain(&self.nameless).copied().collect();
         functions.sort_by_key(|slot| (slot.name(), slot.place()));
         let functions = functions.into_iter().map(|slot| info(slot, now));
-        functions.chain(routes.iter().map(|slot| info(slot, now))).collect()
+        functions
+            .chain(routes.iter().map(|slot| info(slot, now)))
+            .collect()
     }
 
     /// The point of a route; creates it if unknown.
@@ -246,9 +269,15 @@ impl Registry {
     /// Every patched point, with the statistics of its newest layer.
     pub fn patched(&self) -> Vec<(String, super::Stats)> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        let slots = self.functions.values().copied().chain(routes.values().map(|slot| &**slot));
+        let slots = self
+            .functions
+            .values()
+            .copied()
+            .chain(routes.values().map(|slot| &**slot));
         let patched = slots.filter(|slot| slot.is_armed());
-        patched.filter_map(|slot| Some((slot.name().to_owned(), slot.layers().last()?.stats()))).collect()
+        patched
+            .filter_map(|slot| Some((slot.name().to_owned(), slot.layers().last()?.stats())))
+            .collect()
     }
 
     /// The point of a route; if unknown, a new one that is not registered.
@@ -278,8 +307,12 @@ impl Registry {
 
     /// The named layers outside of a route.
     pub fn behind(&self, resource: &debug_policy::Resource) -> Vec<Arc<str>> {
-        let debug_policy::Resource::Point(name) = resource else { return Vec::new() };
-        self.known_route(name).map(|slot| slot.behind()).unwrap_or_default()
+        let debug_policy::Resource::Point(name) = resource else {
+            return Vec::new();
+        };
+        self.known_route(name)
+            .map(|slot| slot.behind())
+            .unwrap_or_default()
     }
 
     /// Describes the point with this name.
@@ -290,23 +323,35 @@ impl Registry {
     /// Describes a route that a plan would declare.
     pub fn sketched(&self, name: &str) -> Option<PointInfo> {
         let (method, template) = name.split_once(' ')?;
-        self.sketch(method, template).ok().map(|slot| info(&slot, BootTime::now()))
+        self.sketch(method, template)
+            .ok()
+            .map(|slot| info(&slot, BootTime::now()))
     }
 
     /// The route with this name, `METHOD /template`, if known.
     pub fn known_route(&self, name: &str) -> Option<Arc<Slot>> {
-        self.routes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.routes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
     }
 
     fn names(&self) -> Vec<String> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        self.functions.keys().map(|name| (*name).to_owned()).chain(routes.keys().cloned()).collect()
+        self.functions
+            .keys()
+            .map(|name| (*name).to_owned())
+            .chain(routes.keys().cloned())
+            .collect()
     }
 }
 
 pub(crate) fn route_name(method: &str, template: &str) -> Result<String, InvalidRoute> {
     let method = point_method(method).ok_or_else(|| InvalidRoute::Method(method.to_owned()))?;
-    let plain = template.chars().all(|c| !c.is_whitespace() && !debug_policy::is_hidden(c));
+    let plain = template
+        .chars()
+        .all(|c| !c.is_whitespace() && !debug_policy::is_hidden(c));
     if !template.starts_with('/') || MAX_TEMPLATE_LEN < template.len() || !plain {
         return Err(InvalidRoute::Template(template.to_owned()));
     }
@@ -330,8 +375,12 @@ fn fault(name: &str, slots: &[&'static Slot]) -> Option<String> {
             "`{name}` is no name of a point (1 to {MAX_NAME_LEN} bytes without spaces), at {places}; {advice}"
         ));
     }
-    (slots.len() > 1)
-        .then(|| format!("{} functions are points called `{name}`, at {places}; {advice}", slots.len()))
+    (slots.len() > 1).then(|| {
+        format!(
+            "{} functions are points called `{name}`, at {places}; {advice}",
+            slots.len()
+        )
+    })
 }
 
 /// Whether a name is valid for a function: one with spaces would be taken for a route.
@@ -341,7 +390,9 @@ fn is_name(name: &str) -> bool {
 }
 
 fn place(slot: &Slot) -> String {
-    slot.place().map(|(file, line)| format!("`{file}:{line}`")).unwrap_or_default()
+    slot.place()
+        .map(|(file, line)| format!("`{file}:{line}`"))
+        .unwrap_or_default()
 }
 
 fn info(slot: &Slot, now: BootTime) -> PointInfo {

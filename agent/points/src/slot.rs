@@ -40,13 +40,23 @@ pub struct Facts {
 impl Facts {
     /// Name of each argument and whether it is passed to patches; `not_patchable`: why no patch is possible, if none is.
     pub fn new(arguments: &[(&'static str, bool)], not_patchable: Option<&'static str>) -> Self {
-        let arguments = arguments.iter().map(|&(name, given)| Given { name, given }).collect();
-        Self { arguments, not_patchable, makes: None }
+        let arguments = arguments
+            .iter()
+            .map(|&(name, given)| Given { name, given })
+            .collect();
+        Self {
+            arguments,
+            not_patchable,
+            makes: None,
+        }
     }
 
     /// The facts of a function, with the results that can be made from an answer.
     pub fn of(arguments: &[(&'static str, bool)], makes: Makes) -> Self {
-        Self { makes: Some(makes), ..Self::new(arguments, makes.why_not()) }
+        Self {
+            makes: Some(makes),
+            ..Self::new(arguments, makes.why_not())
+        }
     }
 }
 
@@ -102,7 +112,12 @@ impl Slot {
 
     /// Creates the point of a route; `name` is its method, a space and its template.
     pub fn route(name: String) -> Self {
-        Self::at(Cow::Owned(name), None, || Facts::new(&[("request", true)], None), true)
+        Self::at(
+            Cow::Owned(name),
+            None,
+            || Facts::new(&[("request", true)], None),
+            true,
+        )
     }
 
     const fn at(
@@ -178,7 +193,11 @@ impl Slot {
 
     /// Whether it is a function or a route.
     pub fn kind(&self) -> Kind {
-        if self.place.is_some() { Kind::Function } else { Kind::Route }
+        if self.place.is_some() {
+            Kind::Function
+        } else {
+            Kind::Route
+        }
     }
 
     /// File and line of a function.
@@ -204,7 +223,10 @@ impl Slot {
         let closed = self.closed.load().as_ref().map(|why| Cow::Owned(why.to_string()));
         match closed.or_else(|| (self.facts)().not_patchable.map(Cow::Borrowed)) {
             None => Ok(()),
-            Some(why) => Err(NotPatchable { name: self.name.to_string(), why }),
+            Some(why) => Err(NotPatchable {
+                name: self.name.to_string(),
+                why,
+            }),
         }
     }
 
@@ -235,7 +257,12 @@ impl Slot {
         if !passed.is_empty() {
             self.behind.store(Some(Arc::new(passed.to_vec())));
         }
-        let mut ways = self.seen.load().as_ref().map(|ways| ways.to_vec()).unwrap_or_default();
+        let mut ways = self
+            .seen
+            .load()
+            .as_ref()
+            .map(|ways| ways.to_vec())
+            .unwrap_or_default();
         if ways.contains(&way) {
             return;
         }
@@ -250,7 +277,11 @@ impl Slot {
 
     /// The named layers of the service outside of it (routes).
     pub fn behind(&self) -> Vec<Arc<str>> {
-        self.behind.load().as_ref().map(|names| names.to_vec()).unwrap_or_default()
+        self.behind
+            .load()
+            .as_ref()
+            .map(|names| names.to_vec())
+            .unwrap_or_default()
     }
 
     /// The newest layer in force at `now`. Tells the observer of the top layer about the call (invariant 3): if the revert
@@ -266,12 +297,19 @@ impl Slot {
 
     /// All layers, oldest first, including ended ones that were not removed yet.
     pub fn layers(&self) -> Vec<Arc<Layer>> {
-        self.layers.load().as_ref().map(|layers| layers.to_vec()).unwrap_or_default()
+        self.layers
+            .load()
+            .as_ref()
+            .map(|layers| layers.to_vec())
+            .unwrap_or_default()
     }
 
     /// Statistics of a lease's layer.
     pub fn stats(&self, lease: u64) -> Option<Stats> {
-        self.layers().iter().find(|layer| layer.lease() == lease).map(|layer| layer.stats())
+        self.layers()
+            .iter()
+            .find(|layer| layer.lease() == lease)
+            .map(|layer| layer.stats())
     }
 
     /// Adds a layer on top. Calls that begin later see it.

@@ -38,7 +38,10 @@ const MAX_STATIC_LEN: usize = 1024;
 pub(crate) fn text(tree: Tree) -> Result<String, String> {
     match tree {
         Tree::Str(text) => Ok(text),
-        other => Err(format!("the `Err` of this function is made of a text, not of {}", other.kind())),
+        other => Err(format!(
+            "the `Err` of this function is made of a text, not of {}",
+            other.kind()
+        )),
     }
 }
 

@@ -21,8 +21,17 @@ impl Watch {
     /// Statistics of the calls that have ended.
     pub fn stats(&self) -> Stats {
         let (mean, p99) = self.timing.summary();
-        let (calls, errors) = (self.calls.load(Ordering::Relaxed), self.errors.load(Ordering::Relaxed));
-        Stats { calls, errors, failures: 0, mean, p99 }
+        let (calls, errors) = (
+            self.calls.load(Ordering::Relaxed),
+            self.errors.load(Ordering::Relaxed),
+        );
+        Stats {
+            calls,
+            errors,
+            failures: 0,
+            mean,
+            p99,
+        }
     }
 
     fn book(&self, took: Duration, error: bool) {
@@ -45,7 +54,12 @@ impl Counted {
     /// Starts counting a call. `None` if the point is not watched.
     pub(crate) fn begin(slot: &Slot) -> Option<Self> {
         let watches = slot.watches()?;
-        Some(Self { watches, began: world::now(), error: false, panicking: std::thread::panicking() })
+        Some(Self {
+            watches,
+            began: world::now(),
+            error: false,
+            panicking: std::thread::panicking(),
+        })
     }
 
     /// Ends the call. `error`: whether its answer is an error of the service.

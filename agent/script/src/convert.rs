@@ -55,7 +55,10 @@ pub fn to_dynamic(tree: &Tree, path: &Path, keyed: &Keyed) -> Dynamic {
             value: Arc::new(inner.as_ref().clone()),
             like: None,
         }),
-        Tree::Unreadable(leaf) => Dynamic::from(UnreadableLeaf { origin: path.into(), leaf: leaf.clone() }),
+        Tree::Unreadable(leaf) => Dynamic::from(UnreadableLeaf {
+            origin: path.into(),
+            leaf: leaf.clone(),
+        }),
     }
 }
 
@@ -98,7 +101,11 @@ pub struct Place(Path);
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.0.is_empty() { Ok(()) } else { write!(f, "at `{}`: ", self.0) }
+        if self.0.0.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "at `{}`: ", self.0)
+        }
     }
 }
 
@@ -111,7 +118,13 @@ impl std::fmt::Display for Place {
 /// levels, 10,000 values or 1 MiB of text. It contains a secret or an unreadable value outside of its own path.
 pub fn from_dynamic(value: Dynamic, target: Option<&Path>) -> Result<Tree, ConvertError> {
     let place = target.cloned().unwrap_or(Path(Vec::new()));
-    Walk { is_target: target.is_some(), place, entries: 0, bytes: 0 }.tree(&value)
+    Walk {
+        is_target: target.is_some(),
+        place,
+        entries: 0,
+        bytes: 0,
+    }
+    .tree(&value)
 }
 
 struct Walk {
@@ -137,7 +150,9 @@ impl Walk {
         if let Ok(bytes) = value.as_blob_ref() {
             self.entries = self.entries.saturating_add(bytes.len());
             self.count(0)?;
-            return Ok(Tree::Seq(bytes.iter().map(|byte| Tree::I64((*byte).into())).collect()));
+            return Ok(Tree::Seq(
+                bytes.iter().map(|byte| Tree::I64((*byte).into())).collect(),
+            ));
         }
         if let Ok(items) = value.as_array_ref() {
             let items = items.iter().enumerate();
@@ -154,7 +169,10 @@ impl Walk {
             }
             return Ok(Tree::Map(tree));
         }
-        Err(ConvertError::NoData { place: self.place(), what: named(value) })
+        Err(ConvertError::NoData {
+            place: self.place(),
+            what: named(value),
+        })
     }
 
     fn leaf(&mut self, value: &Dynamic) -> Result<Option<Tree>, ConvertError> {
@@ -190,17 +208,23 @@ impl Walk {
         }
         if let Ok(float) = value.as_float() {
             let finite = float.is_finite().then_some(Tree::F64(float));
-            return finite.map(Some).ok_or_else(|| ConvertError::NotFinite(self.place()));
+            return finite
+                .map(Some)
+                .ok_or_else(|| ConvertError::NotFinite(self.place()));
         }
         let unit = value.as_unit().map(|()| Tree::Null);
         let plain = unit.or_else(|_| value.as_bool().map(Tree::Bool));
-        Ok(plain.or_else(|_| value.as_char().map(|char| Tree::Str(char.to_string()))).ok())
+        Ok(plain
+            .or_else(|_| value.as_char().map(|char| Tree::Str(char.to_string())))
+            .ok())
     }
 
     fn below(&mut self, segment: String, value: &Dynamic) -> Result<Tree, ConvertError> {
         self.place.0.push(segment);
         if MAX_DEPTH < self.place.0.len() {
-            return Err(ConvertError::TooLarge(format!("nested deeper than {MAX_DEPTH} levels")));
+            return Err(ConvertError::TooLarge(format!(
+                "nested deeper than {MAX_DEPTH} levels"
+            )));
         }
         let tree = self.tree(value)?;
         self.place.0.pop();
@@ -215,7 +239,9 @@ impl Walk {
             return Err(ConvertError::TooLarge(format!("more than {MAX_ENTRIES} values")));
         }
         if MAX_BYTES < self.bytes {
-            return Err(ConvertError::TooLarge(format!("more than {MAX_BYTES} bytes of text")));
+            return Err(ConvertError::TooLarge(format!(
+                "more than {MAX_BYTES} bytes of text"
+            )));
         }
         Ok(())
     }

@@ -49,7 +49,9 @@ pub fn lost(ast: &AST, is_state: impl Fn(&str) -> bool, is_own: impl Fn(&str) ->
 
 /// Whether a chain is not the tail of another chain.
 fn is_top(nodes: &[ASTNode<'_>]) -> bool {
-    let [.., ASTNode::Expr(parent), ASTNode::Expr(chain)] = nodes else { return true };
+    let [.., ASTNode::Expr(parent), ASTNode::Expr(chain)] = nodes else {
+        return true;
+    };
     match parent {
         Expr::Dot(parts, flags, _) | Expr::Index(parts, flags, _) => {
             flags.contains(ASTFlags::BREAK) || !std::ptr::eq(&parts.rhs, *chain)
@@ -82,7 +84,11 @@ fn called(call: &FnCallExpr, position: Position, is_state: impl Fn(&str) -> bool
         }
         _ => through_a_variable(name),
     };
-    Some(Lost { name: name.to_owned(), position, help })
+    Some(Lost {
+        name: name.to_owned(),
+        position,
+        help,
+    })
 }
 
 /// `get("rota.people").push(1)`: the result of a call is a copy.
@@ -91,16 +97,24 @@ fn in_chain(chain: &Expr) -> Option<Lost> {
     let mut is_copy = !matches!(chain.root, Expr::Variable(..) | Expr::ThisPtr(..));
     let direct = got(chain.root);
     for (at, step) in chain.steps.iter().enumerate() {
-        let Expr::MethodCall(call, position) = step else { continue };
+        let Expr::MethodCall(call, position) = step else {
+            continue;
+        };
         let name = call.name.as_str();
-        let is_first = chain.steps[..at].iter().all(|step| !matches!(step, Expr::MethodCall(..)));
+        let is_first = chain.steps[..at]
+            .iter()
+            .all(|step| !matches!(step, Expr::MethodCall(..)));
         let of_state = direct.as_ref().filter(|_| is_first);
         let changes = OF_TEXTS.contains(&name) || OF_CONTAINERS.contains(&name);
         if is_copy && (changes || TAKERS.contains(&name) && of_state.is_some()) {
             let help = of_state
                 .and_then(|path| with_steps(path.as_code()?, &chain.steps[..at]))
                 .map_or_else(|| through_a_variable(name), |place| in_place(&place, call));
-            return Some(Lost { name: name.to_owned(), position: *position, help });
+            return Some(Lost {
+                name: name.to_owned(),
+                position: *position,
+                help,
+            });
         }
         is_copy = true;
     }
@@ -164,7 +178,12 @@ struct Chain<'a> {
 
 impl<'a> Chain<'a> {
     fn of(chain: &'a Expr) -> Self {
-        let mut parts = Chain { root: chain, steps: Vec::new(), indexed: Vec::new(), taken: Vec::new() };
+        let mut parts = Chain {
+            root: chain,
+            steps: Vec::new(),
+            indexed: Vec::new(),
+            taken: Vec::new(),
+        };
         let mut rest = chain;
         let mut is_first = true;
         while let Expr::Dot(pair, flags, position) | Expr::Index(pair, flags, position) = rest {
@@ -194,14 +213,19 @@ impl<'a> Chain<'a> {
 
     /// The source text, if it consists of a variable and constant steps.
     fn text(&self) -> Option<String> {
-        let Expr::Variable(root, ..) = self.root else { return None };
-        self.steps.iter().zip(&self.indexed).try_fold(root.1.to_string(), |text, (step, indexed)| {
-            Some(match (step, indexed) {
-                (Expr::Property(name, _), _) => format!("{text}.{}", name.2),
-                (step, true) => format!("{text}[{}]", constant(step)?),
-                _ => return None,
+        let Expr::Variable(root, ..) = self.root else {
+            return None;
+        };
+        self.steps
+            .iter()
+            .zip(&self.indexed)
+            .try_fold(root.1.to_string(), |text, (step, indexed)| {
+                Some(match (step, indexed) {
+                    (Expr::Property(name, _), _) => format!("{text}.{}", name.2),
+                    (step, true) => format!("{text}[{}]", constant(step)?),
+                    _ => return None,
+                })
             })
-        })
     }
 }
 
@@ -239,7 +263,9 @@ impl Switched {
         let functions = ast.clone_functions_only();
         let others = steps_not_compared(&functions);
         switched.in_functions = compared(&functions, |_, _| {});
-        switched.in_functions.retain(|position| !others.contains(position));
+        switched
+            .in_functions
+            .retain(|position| !others.contains(position));
         let mut names = HashSet::new();
         switched.in_statements = compared(&statements_of(ast), |name, _| {
             names.insert(name.to_owned());
@@ -265,7 +291,12 @@ impl Switched {
 
     /// Whether a `switch` compares the step at this position.
     pub fn compares(&self, position: Position, in_function: bool) -> bool {
-        if in_function { &self.in_functions } else { &self.in_statements }.contains(&position)
+        if in_function {
+            &self.in_functions
+        } else {
+            &self.in_statements
+        }
+        .contains(&position)
     }
 
     /// Whether a `switch` compares the variable or state of this name. `scope`: what is declared where it is read.
@@ -280,7 +311,9 @@ impl Switched {
             let mut declared = scope.iter_raw().map(|(name, ..)| name);
             params.iter().all(|param| declared.next() == Some(param))
         };
-        self.own.iter().any(|(params, names)| names.contains(name) && begins_with(params))
+        self.own
+            .iter()
+            .any(|(params, names)| names.contains(name) && begins_with(params))
     }
 }
 
@@ -296,7 +329,9 @@ fn compared(ast: &AST, mut named: impl FnMut(&str, bool)) -> HashSet<Position> {
     // Each variable declared so far, and the node that it is declared in.
     let mut declared: Vec<(String, usize)> = Vec::new();
     ast.walk(&mut |nodes: &[ASTNode<'_>]| {
-        let Some((last, above)) = nodes.split_last() else { return true };
+        let Some((last, above)) = nodes.split_last() else {
+            return true;
+        };
         match last {
             ASTNode::Stmt(Stmt::Var(parts, ..)) => {
                 declared.push((parts.0.name.to_string(), above.last().map_or(0, address)));
@@ -373,7 +408,9 @@ fn steps_not_compared(functions: &AST) -> HashSet<Position> {
             let mut is_compared = false;
             for node in nodes {
                 if let ASTNode::Stmt(Stmt::Switch(parts, _)) = node {
-                    each_result(&parts.0, &mut |result| is_compared |= std::ptr::eq(result, *chain));
+                    each_result(&parts.0, &mut |result| {
+                        is_compared |= std::ptr::eq(result, *chain)
+                    });
                 }
             }
             let mut steps = Chain::of(chain).taken;

@@ -10,9 +10,17 @@ use super::meter::{self, Bounds};
 use debug_base::BootTime;
 
 /// Bounds of an eval: a million operations, 5 s.
-pub const EVAL: Bounds = Bounds { operations: 1_000_000, time: Duration::from_secs(5), patient: false };
+pub const EVAL: Bounds = Bounds {
+    operations: 1_000_000,
+    time: Duration::from_secs(5),
+    patient: false,
+};
 /// Bounds of a patched call, which runs on a service thread: 100,000 operations, 10 ms of processor time.
-pub const PATCH: Bounds = Bounds { operations: 100_000, time: Duration::from_millis(10), patient: true };
+pub const PATCH: Bounds = Bounds {
+    operations: 100_000,
+    time: Duration::from_millis(10),
+    patient: true,
+};
 
 /// Call depth of functions in an eval; eval threads have 16 MiB of stack.
 const EVAL_CALLS: usize = 32;
@@ -62,7 +70,10 @@ pub fn for_patches() -> Engine {
 fn bare() -> Engine {
     let mut engine = Engine::new_raw();
     engine.set_optimization_level(OptimizationLevel::None);
-    engine.disable_symbol("eval").disable_symbol("import").disable_symbol("export");
+    engine
+        .disable_symbol("eval")
+        .disable_symbol("import")
+        .disable_symbol("export");
     // `this` is not a variable, so `on_var` could not check its size on use.
     engine.disable_symbol("this");
     engine.set_max_string_size(MAX_STRING);
@@ -82,7 +93,11 @@ fn bare() -> Engine {
 /// # Errors
 /// The name of a limit that does not hold.
 pub fn self_test() -> Result<(), &'static str> {
-    let bounds = Bounds { operations: 2_000, time: Duration::from_secs(5), patient: false };
+    let bounds = Bounds {
+        operations: 2_000,
+        time: Duration::from_secs(5),
+        patient: false,
+    };
     let ends = |engine: &Engine, code: &str| {
         let (result, _, _) = meter::metered(bounds, BootTime::now(), None, || engine.eval::<Dynamic>(code));
         result.is_err()
@@ -90,7 +105,10 @@ pub fn self_test() -> Result<(), &'static str> {
     for engine in [for_eval(), for_patches()] {
         let checks: [(&str, &str); 6] = [
             ("operations", "let i = 0; loop { i += 1; }"),
-            ("operations in closures", "loop { try { [1].map(|x| { loop {} }) } catch {} }"),
+            (
+                "operations in closures",
+                "loop { try { [1].map(|x| { loop {} }) } catch {} }",
+            ),
             ("calls", "fn f(x) { f(x + 1) } f(0)"),
             ("strings", r#"let s = "0123456789"; for i in 0..20 { s += s; } s"#),
             ("arrays", "let a = [0]; for i in 0..20 { a += a; } a"),

@@ -110,7 +110,11 @@ impl Frozen {
         host: Arc<dyn PatchHost>,
     ) -> Result<Self, FreezeError> {
         let name = function.fn_name().to_owned();
-        let captured = function.curry().iter().map(deep_copy).collect::<Result<Vec<_>, _>>()?;
+        let captured = function
+            .curry()
+            .iter()
+            .map(deep_copy)
+            .collect::<Result<Vec<_>, _>>()?;
         let captures = captured.iter().map(as_tree).collect::<Result<Vec<_>, _>>()?;
         let size: usize = captured.iter().map(|c| convert::display(c).len()).sum();
         if size > MAX_CAPTURED {
@@ -129,7 +133,11 @@ impl Frozen {
             called.filter(|_| !own(wrapper)).map(|(_, position)| *position)
         };
         let (makes_err, wraps) = (wraps(ERR).is_some(), wraps(ERR).or_else(|| wraps(OK)));
-        let reached = mentions.reached.iter().map(|(name, params)| format!("{name}/{params}")).collect();
+        let reached = mentions
+            .reached
+            .iter()
+            .map(|(name, params)| format!("{name}/{params}"))
+            .collect();
         let keep = mentions.reached.clone();
         let functions = walk::only(functions, |n, p| keep.contains(&(n.to_owned(), p)));
         let closures = walk::closures(&functions);
@@ -159,7 +167,9 @@ impl Frozen {
 
     /// Makes a missing name an error in those captured maps that are among `handed_out`.
     pub fn knowing(mut self, handed_out: &HandedOut) -> Self {
-        self.captured.iter().for_each(|value| self.captured_maps.note_known(value, handed_out));
+        self.captured
+            .iter()
+            .for_each(|value| self.captured_maps.note_known(value, handed_out));
         self
     }
 
@@ -178,11 +188,17 @@ impl Frozen {
 fn deep_copy(value: &Dynamic) -> Result<Dynamic, FreezeError> {
     fn copy(value: &Dynamic, depth: usize) -> Result<Dynamic, FreezeError> {
         if depth > CAPTURE_DEPTH {
-            return Err(FreezeError::Capture(format!("it nests deeper than {CAPTURE_DEPTH}")));
+            return Err(FreezeError::Capture(format!(
+                "it nests deeper than {CAPTURE_DEPTH}"
+            )));
         }
         let flat = value.clone().flatten();
         if let Some(items) = flat.read_lock::<rhai::Array>() {
-            return Ok(items.iter().map(|i| copy(i, depth + 1)).collect::<Result<rhai::Array, _>>()?.into());
+            return Ok(items
+                .iter()
+                .map(|i| copy(i, depth + 1))
+                .collect::<Result<rhai::Array, _>>()?
+                .into());
         }
         if let Some(entries) = flat.read_lock::<rhai::Map>() {
             let copied = entries.iter().map(|(k, v)| Ok((k.clone(), copy(v, depth + 1)?)));
@@ -201,7 +217,10 @@ fn as_tree(value: &Dynamic) -> Result<Tree, FreezeError> {
 fn check_depth(mentions: &Mentions) -> Result<(), FreezeError> {
     let (depth, position) = mentions.deepest;
     if depth > PATCH_EXPRESSIONS {
-        return Err(FreezeError::TooDeep { depth, at: at(position) });
+        return Err(FreezeError::TooDeep {
+            depth,
+            at: at(position),
+        });
     }
     Ok(())
 }
@@ -216,7 +235,10 @@ fn check_calls(mentions: &Mentions, functions: &AST) -> Result<(), FreezeError> 
         return Err(FreezeError::Computed { at: at(position) });
     }
     if let Some((name, position)) = mentions.free.first_key_value() {
-        return Err(FreezeError::UnknownVariable { name: name.clone(), at: at(*position) });
+        return Err(FreezeError::UnknownVariable {
+            name: name.clone(),
+            at: at(*position),
+        });
     }
     for ((name, args), position) in &mentions.calls {
         let known = super::words::find(name).is_some()
@@ -228,9 +250,19 @@ fn check_calls(mentions: &Mentions, functions: &AST) -> Result<(), FreezeError> 
             });
         match debug_wire::table::function(name) {
             Some(host) if host.in_patches => {}
-            Some(_) => return Err(FreezeError::Effect { name: name.clone(), at: at(*position) }),
+            Some(_) => {
+                return Err(FreezeError::Effect {
+                    name: name.clone(),
+                    at: at(*position),
+                });
+            }
             None if known => {}
-            None => return Err(FreezeError::UnknownFunction { name: name.clone(), at: at(*position) }),
+            None => {
+                return Err(FreezeError::UnknownFunction {
+                    name: name.clone(),
+                    at: at(*position),
+                });
+            }
         }
     }
     Ok(())
@@ -251,7 +283,9 @@ fn check_arguments(
         .filter(|f| f.name == name)
         .filter_map(|f| f.params.len().checked_sub(captured))
         .collect();
-    let Some(first) = takes.first() else { return Err(FreezeError::Missing(name.to_owned())) };
+    let Some(first) = takes.first() else {
+        return Err(FreezeError::Missing(name.to_owned()));
+    };
     match gives {
         Some(gives) if !takes.contains(&gives) => Err(FreezeError::Arguments { takes: *first, gives }),
         _ => Ok(()),
@@ -296,12 +330,21 @@ impl Frozen {
             })
         };
         let first = self.common.get_or_init(common);
-        let common = if first.lease == lease { first.clone() } else { common() };
+        let common = if first.lease == lease {
+            first.clone()
+        } else {
+            common()
+        };
         let mut handed_out = self.captured_maps.clone();
         if self.uses.read_any() {
-            arguments.iter().for_each(|argument| self.note_argument(&mut handed_out, argument));
+            arguments
+                .iter()
+                .for_each(|argument| self.note_argument(&mut handed_out, argument));
         }
-        Call { common, handed_out: Arc::new(Mutex::new(handed_out)) }
+        Call {
+            common,
+            handed_out: Arc::new(Mutex::new(handed_out)),
+        }
     }
 
     fn note_argument(&self, handed_out: &mut HandedOut, argument: &Dynamic) {
@@ -368,8 +411,16 @@ fn failed(error: &rhai::EvalAltResult) -> PatchFailure {
         }
         rhai::EvalAltResult::ErrorFunctionNotFound(text, position) => {
             let (name, types) = kinds::signature(text);
-            let name = if name.starts_with("anon$") { "a closure" } else { &format!("`{name}`") };
-            PatchFailure::Threw(format!("{name} is not there for ({}){}", types.join(", "), at(*position)))
+            let name = if name.starts_with("anon$") {
+                "a closure"
+            } else {
+                &format!("`{name}`")
+            };
+            PatchFailure::Threw(format!(
+                "{name} is not there for ({}){}",
+                types.join(", "),
+                at(*position)
+            ))
         }
         _ => PatchFailure::Threw(explain(error)),
     }

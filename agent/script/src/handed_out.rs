@@ -74,7 +74,9 @@ impl HandedOut {
         }
         let known = known_names(name, map.keys().map(|key| key.as_str()));
         let text = format!("there is no `{name}` in it; {known}");
-        Some(Err(EvalAltResult::ErrorRuntime(text.into(), Position::NONE).into()))
+        Some(Err(
+            EvalAltResult::ErrorRuntime(text.into(), Position::NONE).into()
+        ))
     }
 }
 

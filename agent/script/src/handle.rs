@@ -36,7 +36,9 @@ pub fn with_reader<T>(reader: Reader, code: impl FnOnce() -> T) -> T {
 }
 
 fn reader() -> Fallible<Reader> {
-    READER.with_borrow(Clone::clone).ok_or_else(|| Box::from("only an eval may do this"))
+    READER
+        .with_borrow(Clone::clone)
+        .ok_or_else(|| Box::from("only an eval may do this"))
 }
 
 /// A container in a state, identified by its path. Reads through it are live.
@@ -93,7 +95,9 @@ fn settle(read: &Reader, value: &Dynamic, depth: usize) -> Fallible<Dynamic> {
         return Ok(Dynamic::from_array(items.collect::<Fallible<_>>()?));
     }
     if let Some(entries) = value.read_lock::<Map>() {
-        let entries = entries.iter().map(|(key, value)| Ok((key.clone(), settle(read, value, depth + 1)?)));
+        let entries = entries
+            .iter()
+            .map(|(key, value)| Ok((key.clone(), settle(read, value, depth + 1)?)));
         return Ok(Dynamic::from_map(entries.collect::<Fallible<_>>()?));
     }
     Ok(value.clone())

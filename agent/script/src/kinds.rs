@@ -37,8 +37,14 @@ pub fn in_words(kind: &str) -> &str {
 pub fn signature(text: &str) -> (&str, Vec<String>) {
     let (name, types) = text.split_once(' ').unwrap_or((text, ""));
     let types = types.replace("&str | ImmutableString | String", "string");
-    let types = types.strip_prefix('(').and_then(|types| types.strip_suffix(')')).unwrap_or_default();
-    let words = types.split(", ").filter(|kind| !kind.is_empty()).map(|kind| in_words(kind).to_owned());
+    let types = types
+        .strip_prefix('(')
+        .and_then(|types| types.strip_suffix(')'))
+        .unwrap_or_default();
+    let words = types
+        .split(", ")
+        .filter(|kind| !kind.is_empty())
+        .map(|kind| in_words(kind).to_owned());
     (name, words.collect())
 }
 
@@ -48,11 +54,23 @@ mod tests {
 
     #[test]
     fn a_signature_is_told_in_words() {
-        assert_eq!(signature("+ (i64, ())"), ("+", vec!["an integer".to_owned(), "nothing".to_owned()]));
+        assert_eq!(
+            signature("+ (i64, ())"),
+            ("+", vec!["an integer".to_owned(), "nothing".to_owned()])
+        );
         assert_eq!(signature("f ()"), ("f", Vec::new()));
-        let kinds = format!("f ({}, {})", type_name::<PathHandle>(), type_name::<OpaqueSecret>());
-        let words = ["a list or map of a state", "a secret"].map(str::to_owned).to_vec();
+        let kinds = format!(
+            "f ({}, {})",
+            type_name::<PathHandle>(),
+            type_name::<OpaqueSecret>()
+        );
+        let words = ["a list or map of a state", "a secret"]
+            .map(str::to_owned)
+            .to_vec();
         assert_eq!(signature(&kinds), ("f", words));
-        assert_eq!(signature("* (&str | ImmutableString | String, i64)").1, ["text", "an integer"]);
+        assert_eq!(
+            signature("* (&str | ImmutableString | String, i64)").1,
+            ["text", "an integer"]
+        );
     }
 }

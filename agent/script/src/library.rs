@@ -94,7 +94,11 @@ fn fits(what: &str, size: usize, limit: usize) -> Fallible<()> {
 
 fn index(position: INT, len: usize) -> usize {
     let len_signed = INT::try_from(len).unwrap_or(INT::MAX);
-    let from_start = if position < 0 { len_signed.saturating_add(position) } else { position };
+    let from_start = if position < 0 {
+        len_signed.saturating_add(position)
+    } else {
+        position
+    };
     usize::try_from(from_start).unwrap_or(0).min(len)
 }
 
@@ -168,7 +172,10 @@ fn join_texts(a: &str, b: &str) -> Fallible<String> {
 /// The text of a value inserted into a string; secrets are refused with their name.
 fn shown(value: &Dynamic) -> Fallible<String> {
     if value.is_string() {
-        return value.clone().into_string().map_err(|kind| Box::from(format!("a {kind} is no string")));
+        return value
+            .clone()
+            .into_string()
+            .map_err(|kind| Box::from(format!("a {kind} is no string")));
     }
     let text = values::text(handle::settled(value)?.as_ref()).map_err(Box::<EvalAltResult>::from)?;
     charge(text.len())?;
@@ -190,7 +197,9 @@ fn split(s: ImmutableString, by: ImmutableString) -> Fallible<Array> {
     let parts = s.matches(by.as_str()).count() + 1;
     fits("the array", parts, MAX_ITEMS)?;
     charge_items(parts)?;
-    Ok(s.split(by.as_str()).map(|part| Dynamic::from(part.to_owned())).collect())
+    Ok(s.split(by.as_str())
+        .map(|part| Dynamic::from(part.to_owned()))
+        .collect())
 }
 
 /// Replaces each `from` in `s` with `to`, like Rhai's own; checks the length before allocating.
@@ -214,7 +223,11 @@ fn pad(s: &mut ImmutableString, len: INT, with: char) -> Fallible<()> {
     fits("the string", size, MAX_STRING)?;
     charge(size)?;
     let missing = len.saturating_sub(s.chars().count());
-    *s = s.chars().chain(std::iter::repeat_n(with, missing)).collect::<String>().into();
+    *s = s
+        .chars()
+        .chain(std::iter::repeat_n(with, missing))
+        .collect::<String>()
+        .into();
     Ok(())
 }
 
@@ -288,7 +301,11 @@ fn sort(a: &mut Array) -> Fallible<()> {
     if a.iter().all(Dynamic::is_int) {
         a.sort_by_key(|item| item.as_int().unwrap_or_default());
     } else if a.iter().all(Dynamic::is_float) {
-        a.sort_by(|x, y| x.as_float().unwrap_or_default().total_cmp(&y.as_float().unwrap_or_default()));
+        a.sort_by(|x, y| {
+            x.as_float()
+                .unwrap_or_default()
+                .total_cmp(&y.as_float().unwrap_or_default())
+        });
     } else if a.iter().all(Dynamic::is_string) {
         a.sort_by_cached_key(|item| item.clone().into_string().unwrap_or_default());
     } else {
@@ -415,9 +432,12 @@ fn call(ctx: &NativeCallContext<'_>, f: &FnPtr, item: Dynamic) -> Fallible<Dynam
 }
 
 fn truth(value: Dynamic) -> Fallible<bool> {
-    value
-        .as_bool()
-        .map_err(|kind| Box::from(format!("the function must return true or false, not {}", in_words(kind))))
+    value.as_bool().map_err(|kind| {
+        Box::from(format!(
+            "the function must return true or false, not {}",
+            in_words(kind)
+        ))
+    })
 }
 
 /// Functions over any value.
@@ -430,11 +450,13 @@ fn any(module: &mut Module) {
             Ok(text)
         };
     }
-    FuncRegistration::new(roots::TYPE_OF).in_global_namespace().set_into_module(
-        module,
-        |ctx: NativeCallContext, value: &mut Dynamic| -> Fallible<String> {
-            let value = handle::settled(value)?;
-            Ok(ctx.engine().map_type_name(value.type_name()).to_owned())
-        },
-    );
+    FuncRegistration::new(roots::TYPE_OF)
+        .in_global_namespace()
+        .set_into_module(
+            module,
+            |ctx: NativeCallContext, value: &mut Dynamic| -> Fallible<String> {
+                let value = handle::settled(value)?;
+                Ok(ctx.engine().map_type_name(value.type_name()).to_owned())
+            },
+        );
 }

@@ -31,9 +31,19 @@ pub struct Room {
 
 /// Bounds of an eval: 256 variables and 16 MiB, as much as a session may keep. Temporary values between functions cannot be
 /// counted, so the growth of the process is checked after each 4 MiB.
-pub const EVAL: Room = Room { variables: 256, bytes: 16 << 20, made: 4 << 20, growth: Some(64 << 20) };
+pub const EVAL: Room = Room {
+    variables: 256,
+    bytes: 16 << 20,
+    made: 4 << 20,
+    growth: Some(64 << 20),
+};
 /// Bounds of a patched call: 64 variables, 256 KiB, and 4 MiB of results in total.
-pub const PATCH: Room = Room { variables: 64, bytes: 256 << 10, made: 4 << 20, growth: None };
+pub const PATCH: Room = Room {
+    variables: 64,
+    bytes: 256 << 10,
+    made: 4 << 20,
+    growth: None,
+};
 
 /// Maximum number of cells in one run.
 const MAX_CELLS: usize = 10_000;
@@ -107,8 +117,9 @@ impl Memory {
         meter::charge((summed / BYTES_PER_OPERATION) as u64);
         // Rhai does not tell whether the value is copied or only read.
         let has_room = self.made(values::size_at_most(value));
-        let (variables, bytes) =
-            self.calls.iter().fold((0, self.in_cells), |(v, b), call| (v + call.variables, b + call.bytes));
+        let (variables, bytes) = self.calls.iter().fold((0, self.in_cells), |(v, b), call| {
+            (v + call.variables, b + call.bytes)
+        });
         has_room && variables <= room.variables && bytes <= room.bytes && self.cells.len() < MAX_CELLS
     }
 
@@ -167,7 +178,8 @@ fn address(cell: &Dynamic) -> Option<usize> {
     if !cell.is_shared() || cell.is_locked() {
         return None;
     }
-    cell.read_lock::<Dynamic>().map(|inner| std::ptr::from_ref(&*inner).addr())
+    cell.read_lock::<Dynamic>()
+        .map(|inner| std::ptr::from_ref(&*inner).addr())
 }
 
 /// Runs code under these memory bounds. At the end, frees what its closures captured, except cells passed to [`keep`]. Runs
@@ -177,10 +189,15 @@ pub fn freeing<T>(room: Room, code: impl FnOnce() -> T) -> T {
     struct Free(Memory);
     impl Drop for Free {
         fn drop(&mut self) {
-            MEMORY.with(|memory| memory.replace(std::mem::take(&mut self.0))).empty();
+            MEMORY
+                .with(|memory| memory.replace(std::mem::take(&mut self.0)))
+                .empty();
         }
     }
-    let run = Memory { room: Some(room), ..Memory::default() };
+    let run = Memory {
+        room: Some(room),
+        ..Memory::default()
+    };
     let _free = Free(MEMORY.with(|memory| memory.replace(run)));
     code()
 }
@@ -197,7 +214,9 @@ pub fn check_variable(
     context: &EvalContext<'_, '_, '_, '_, '_, '_>,
 ) -> Result<(), Box<EvalAltResult>> {
     let scope = context.scope();
-    let Some(value) = scope.get(name) else { return Ok(()) };
+    let Some(value) = scope.get(name) else {
+        return Ok(());
+    };
     let has_room = |memory: &RefCell<Memory>| memory.borrow_mut().note(value, context.call_level(), scope);
     if (!nests || nesting::fits(value)) && MEMORY.with(has_room) {
         return Ok(());
@@ -246,18 +265,25 @@ fn copy_value(value: &Dynamic, copies: &mut HashMap<usize, Dynamic>) -> Dynamic 
         if let Some(copied) = copies.get(&address) {
             return copied.clone();
         }
-        let inner = value.read_lock::<Dynamic>().map(|inner| copy_value(&inner, copies)).unwrap_or_default();
+        let inner = value
+            .read_lock::<Dynamic>()
+            .map(|inner| copy_value(&inner, copies))
+            .unwrap_or_default();
         let copied = inner.into_shared();
         copies.insert(address, copied.clone());
         return copied;
     }
     let mut copied = value.clone();
     if let Some(mut function) = copied.write_lock::<FnPtr>() {
-        function.iter_curry_mut().for_each(|captured| *captured = copy_value(captured, copies));
+        function
+            .iter_curry_mut()
+            .for_each(|captured| *captured = copy_value(captured, copies));
     } else if let Some(mut items) = copied.write_lock::<Array>() {
         items.iter_mut().for_each(|item| *item = copy_value(item, copies));
     } else if let Some(mut entries) = copied.write_lock::<Map>() {
-        entries.values_mut().for_each(|value| *value = copy_value(value, copies));
+        entries
+            .values_mut()
+            .for_each(|value| *value = copy_value(value, copies));
     }
     copied
 }
@@ -265,7 +291,12 @@ fn copy_value(value: &Dynamic, copies: &mut HashMap<usize, Dynamic>) -> Dynamic 
 /// Excludes the cells of these variables from being emptied at the end of the run.
 pub fn keep(scope: &Scope<'static>) {
     let kept = reached(scope);
-    MEMORY.with(|memory| memory.borrow_mut().cells.retain(|address, _| !kept.contains_key(address)));
+    MEMORY.with(|memory| {
+        memory
+            .borrow_mut()
+            .cells
+            .retain(|address, _| !kept.contains_key(address))
+    });
 }
 
 /// Approximate size of variables in bytes, including everything their closures captured.

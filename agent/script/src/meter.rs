@@ -167,7 +167,9 @@ pub fn metered<T>(
     struct Restore(Option<Saved>);
     impl Restore {
         fn inner(&mut self) -> Option<Saved> {
-            self.0.take().map(|outer| COUNT.with(|count| count.exchange(outer)))
+            self.0
+                .take()
+                .map(|outer| COUNT.with(|count| count.exchange(outer)))
         }
     }
     impl Drop for Restore {
@@ -179,7 +181,11 @@ pub fn metered<T>(
         used: 0,
         look_at: next_look(0, bounds.operations),
         limit: bounds.operations,
-        deadline: now.after(if bounds.patient { bounds.time / 2 } else { bounds.time }),
+        deadline: now.after(if bounds.patient {
+            bounds.time / 2
+        } else {
+            bounds.time
+        }),
         patience: bounds.patient.then(|| Patience {
             half: bounds.time / 2,
             last: now.after(bounds.time * PATIENCE),
@@ -200,7 +206,11 @@ pub fn charge(cost: u64) -> Option<End> {
     COUNT.with(|count| {
         let used = count.used.get().saturating_add(cost);
         count.used.set(used);
-        if used < count.look_at.get() { None } else { count.look() }
+        if used < count.look_at.get() {
+            None
+        } else {
+            count.look()
+        }
     })
 }
 

@@ -42,13 +42,18 @@ impl Look {
             return captured.is_empty()
                 || nesting > 0
                     && closures > 0
-                    && captured.iter().all(|value| self.fits(value, nesting - 1, closures - 1));
+                    && captured
+                        .iter()
+                        .all(|value| self.fits(value, nesting - 1, closures - 1));
         }
         if let Some(items) = value.read_lock::<Array>() {
             return nesting > 0 && items.iter().all(|item| self.fits(item, nesting - 1, closures));
         }
         if let Some(entries) = value.read_lock::<Map>() {
-            return nesting > 0 && entries.values().all(|value| self.fits(value, nesting - 1, closures));
+            return nesting > 0
+                && entries
+                    .values()
+                    .all(|value| self.fits(value, nesting - 1, closures));
         }
         true
     }

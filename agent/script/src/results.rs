@@ -19,8 +19,11 @@ pub struct Results {
 /// The literal results of the functions with this name; unknown results are left out.
 pub fn results(functions: &AST, name: &str) -> Results {
     let mut found = Results::default();
-    let signatures: Vec<usize> =
-        functions.iter_functions().filter(|f| f.name == name).map(|f| f.params.len()).collect();
+    let signatures: Vec<usize> = functions
+        .iter_functions()
+        .filter(|f| f.name == name)
+        .map(|f| f.params.len())
+        .collect();
     for params in signatures {
         let alone = walk::only(functions, |n, p| n == name && p == params);
         let mut last = Results::default();
@@ -60,7 +63,11 @@ fn statement(last: &Stmt, found: &mut Results) {
             block(parts.body.statements());
             block(parts.branch.statements());
         }
-        Stmt::Switch(parts, _) => parts.1.expressions.iter().for_each(|arm| expression(&arm.rhs, found)),
+        Stmt::Switch(parts, _) => parts
+            .1
+            .expressions
+            .iter()
+            .for_each(|arm| expression(&arm.rhs, found)),
         // A nested `return` is found by the walk; other statements give no literal result.
         _ => {}
     }
@@ -68,18 +75,30 @@ fn statement(last: &Stmt, found: &mut Results) {
 
 fn expression(value: &Expr, found: &mut Results) {
     match value {
-        Expr::Stmt(inner) => inner.statements().last().into_iter().for_each(|last| statement(last, found)),
+        Expr::Stmt(inner) => inner
+            .statements()
+            .last()
+            .into_iter()
+            .for_each(|last| statement(last, found)),
         other => found.answers.push((known(other), other.position())),
     }
 }
 
 fn known(value: &Expr) -> Known {
     if let Expr::Map(parts, _) = value {
-        return Known::Map(parts.0.iter().map(|(key, value)| (key.name.to_string(), known(value))).collect());
+        return Known::Map(
+            parts
+                .0
+                .iter()
+                .map(|(key, value)| (key.name.to_string(), known(value)))
+                .collect(),
+        );
     }
     let literal = value.get_literal_value(None);
     // A function is not a value; other checks decide whether it is allowed here.
-    literal.and_then(|value| convert::from_dynamic(value, None).ok()).map_or(Known::Unknown, Known::Value)
+    literal
+        .and_then(|value| convert::from_dynamic(value, None).ok())
+        .map_or(Known::Unknown, Known::Value)
 }
 
 #[cfg(test)]
@@ -90,7 +109,11 @@ mod tests {
     fn answers(code: &str) -> Vec<Known> {
         let engine = rhai::Engine::new_raw();
         let ast = engine.compile(format!("fn f(req) {{ {code} }}")).unwrap();
-        results(&ast, "f").answers.into_iter().map(|(known, _)| known).collect()
+        results(&ast, "f")
+            .answers
+            .into_iter()
+            .map(|(known, _)| known)
+            .collect()
     }
 
     fn number(number: i64) -> Known {
@@ -103,7 +126,10 @@ mod tests {
         assert_eq!(answers("let x = 5; 2"), [number(2)]);
         assert_eq!(answers("if req { 1 } else { 2 }"), [number(1), number(2)]);
         assert_eq!(answers("if req { return 3; } 4"), [number(3), number(4)]);
-        assert_eq!(answers("switch req { 1 => 5, _ => { 6 } }"), [number(5), number(6)]);
+        assert_eq!(
+            answers("switch req { 1 => 5, _ => { 6 } }"),
+            [number(5), number(6)]
+        );
         assert_eq!(answers("{ { -7 } }"), [number(-7)]);
         assert_eq!(answers("return 8;"), [number(8)]);
     }
@@ -114,7 +140,10 @@ mod tests {
         assert_eq!(answers("throw 1"), []);
         assert_eq!(answers("let f = |x| 5; req"), []);
         let map = answers("#{ status: req, body: 1 }").remove(0);
-        let entries = vec![("status".to_owned(), Known::Unknown), ("body".to_owned(), number(1))];
+        let entries = vec![
+            ("status".to_owned(), Known::Unknown),
+            ("body".to_owned(), number(1)),
+        ];
         assert_eq!((map.tree(), map), (None, Known::Map(entries)));
     }
 
@@ -122,7 +151,10 @@ mod tests {
     fn the_first_throw_is_found() {
         let engine = rhai::Engine::new_raw();
         let ast = engine.compile("fn f(n) {\n if n { throw 1; }\n n }").unwrap();
-        assert_eq!(results(&ast, "f").throws.and_then(|position| position.line()), Some(2));
+        assert_eq!(
+            results(&ast, "f").throws.and_then(|position| position.line()),
+            Some(2)
+        );
         let ast = engine.compile("fn f(n) { n }").unwrap();
         assert_eq!(results(&ast, "f").throws, None);
     }

@@ -40,7 +40,10 @@ pub fn teach(engine: &mut Engine, code: &str, is_state: impl Fn(&str) -> bool, t
             move |context, inputs, operator| assign(context, &path, inputs, operator, to_state),
         );
     }
-    #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
+    #[expect(
+        deprecated,
+        reason = "Rhai marks it so because it may change; the version is pinned"
+    )]
     engine.on_parse_token(move |token, position, _| match (&token, places.get(&position)) {
         (Token::Identifier(seen), Some(name)) if seen.as_str() == name => {
             Token::Identifier(Box::new(word(name).into()))
@@ -74,10 +77,17 @@ fn assigned(engine: &Engine, code: &str, is_state: impl Fn(&str) -> bool) -> BTr
     let mut found = BTreeMap::new();
     for (at, (token, position)) in tokens.iter().enumerate() {
         let Token::Identifier(name) = token else { continue };
-        let is_target =
-            tokens.get(at + 1).is_some_and(|(next, _)| *next == Token::Equals || next.is_op_assignment());
-        let before = at.checked_sub(1).and_then(|at| tokens.get(at)).map(|(token, _)| token);
-        let is_part = matches!(before, Some(Token::Period | Token::Elvis | Token::Let | Token::Const));
+        let is_target = tokens
+            .get(at + 1)
+            .is_some_and(|(next, _)| *next == Token::Equals || next.is_op_assignment());
+        let before = at
+            .checked_sub(1)
+            .and_then(|at| tokens.get(at))
+            .map(|(token, _)| token);
+        let is_part = matches!(
+            before,
+            Some(Token::Period | Token::Elvis | Token::Let | Token::Const)
+        );
         if is_target && !is_part && is_state(name) {
             found.insert(*position, name.to_string());
         }
@@ -100,7 +110,10 @@ fn declared(tokens: &[(Token, Position)]) -> BTreeSet<String> {
             Token::For | Token::Fn | Token::Catch | Token::Pipe => {
                 // All names up to the body, or up to the list of the loop.
                 let ends = |token: &Token| {
-                    matches!(token, Token::In | Token::LeftBrace | Token::Pipe | Token::SemiColon)
+                    matches!(
+                        token,
+                        Token::In | Token::LeftBrace | Token::Pipe | Token::SemiColon
+                    )
                 };
                 let list = (at + 1..tokens.len()).take_while(|at| !ends(&tokens[*at].0));
                 names.extend(list.filter_map(name_at));
@@ -119,14 +132,20 @@ fn assign(
     operator: &Dynamic,
     to_state: Assign,
 ) -> Fallible<Dynamic> {
-    let [input] = inputs else { return Err("an assignment has one right side".into()) };
+    let [input] = inputs else {
+        return Err("an assignment has one right side".into());
+    };
     let value = context.eval_expression_tree(input)?;
     let name = path.0.first().map(String::as_str).unwrap_or_default();
     let operator = operator.clone().into_string().unwrap_or_default();
     let operator = operator.strip_suffix('=').unwrap_or_default();
     // A variable of an earlier submission.
     if let Some(variable) = context.scope_mut().get_mut(name) {
-        *variable = if operator.is_empty() { value } else { applied(operator, variable.clone(), value)? };
+        *variable = if operator.is_empty() {
+            value
+        } else {
+            applied(operator, variable.clone(), value)?
+        };
         return Ok(Dynamic::UNIT);
     }
     to_state(path, operator, value)

@@ -31,7 +31,11 @@ impl PatchHost for Host {
 /// A value that the host hands out.
 fn database() -> Dynamic {
     let hosts: rhai::Map = [("first".into(), Dynamic::from("a".to_owned()))].into();
-    let map: rhai::Map = [("hosts".into(), hosts.into()), ("port".into(), Dynamic::from(5432_i64))].into();
+    let map: rhai::Map = [
+        ("hosts".into(), hosts.into()),
+        ("port".into(), Dynamic::from(5432_i64)),
+    ]
+    .into();
     map.into()
 }
 
@@ -60,7 +64,10 @@ fn answers(code: &str, arguments: Vec<Tree>, expected: Tree) {
 
 #[track_caller]
 fn refused(code: &str, said: &str) {
-    let error = freeze(code, 1).err().unwrap_or_else(|| panic!("{code} was frozen")).told(Purpose::Patch);
+    let error = freeze(code, 1)
+        .err()
+        .unwrap_or_else(|| panic!("{code} was frozen"))
+        .told(Purpose::Patch);
     assert!(error.contains(said), "{error}");
 }
 
@@ -69,14 +76,26 @@ fn frozen_code_answers() {
     answers("|x| x + 1", vec![Tree::I64(41)], Tree::I64(42));
     answers("let k = 40; |x| x + k", vec![Tree::I64(2)], Tree::I64(42));
     answers("fn one() { 1 } |x| x + one()", vec![Tree::I64(41)], Tree::I64(42));
-    answers(r#"|x| get("config.port") + x"#, vec![Tree::I64(1)], Tree::I64(8081));
-    answers("|x| [1, 2, 3].map(|y| y * x).len()", vec![Tree::I64(2)], Tree::I64(3));
+    answers(
+        r#"|x| get("config.port") + x"#,
+        vec![Tree::I64(1)],
+        Tree::I64(8081),
+    );
+    answers(
+        "|x| [1, 2, 3].map(|y| y * x).len()",
+        vec![Tree::I64(2)],
+        Tree::I64(3),
+    );
     answers(
         "fn down(n) { if n == 0 { 0 } else { [n].map(|x| down(x - 1))[0] } } |x| down(x)",
         vec![Tree::I64(2)],
         Tree::I64(0),
     );
-    answers("|x| { let f = |g| g + 1; f.call(x) }", vec![Tree::I64(1)], Tree::I64(2));
+    answers(
+        "|x| { let f = |g| g + 1; f.call(x) }",
+        vec![Tree::I64(1)],
+        Tree::I64(2),
+    );
     answers(
         "|x| { let r = 0; try { throw 1 } catch (e) { r = e + x; } r }",
         vec![Tree::I64(1)],
@@ -87,7 +106,11 @@ fn frozen_code_answers() {
         vec![Tree::I64(0)],
         Tree::I64(12),
     );
-    answers("|x| switch x { 1 => \"one\", _ => \"more\" }", vec![Tree::I64(1)], Tree::Str("one".to_owned()));
+    answers(
+        "|x| switch x { 1 => \"one\", _ => \"more\" }",
+        vec![Tree::I64(1)],
+        Tree::Str("one".to_owned()),
+    );
 }
 
 #[test]
@@ -103,7 +126,12 @@ fn what_could_not_run_is_refused_when_it_is_frozen() {
 }
 
 fn map<const N: usize>(entries: [(&str, Tree); N]) -> Tree {
-    Tree::Map(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    Tree::Map(
+        entries
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    )
 }
 
 fn request() -> Tree {
@@ -142,35 +170,75 @@ fn a_name_that_a_map_of_the_agent_lacks_is_an_error() {
         fails(Takes::Request, code, request(), hosts);
         fails(Takes::Counts, code, map([("calls", Tree::I64(0))]), hosts);
     }
-    fails(Takes::Values, r#"|x| get("config.db").hosts.frist"#, Tree::Null, "there is no `frist` in it; did");
+    fails(
+        Takes::Values,
+        r#"|x| get("config.db").hosts.frist"#,
+        Tree::Null,
+        "there is no `frist` in it; did",
+    );
     fails(
         Takes::Values,
         "|order| order.amuont",
         map([("amount", Tree::I64(1))]),
         "there is no `amuont` in it",
     );
-    fails(Takes::Values, "|x| x.a.c", map([("a", map([("b", Tree::Null)]))]), "there is no `c` in it");
+    fails(
+        Takes::Values,
+        "|x| x.a.c",
+        map([("a", map([("b", Tree::Null)]))]),
+        "there is no `c` in it",
+    );
 }
 
 #[test]
 fn what_may_be_absent_from_a_request_is_unit() {
     for (code, wrong) in [("|req| req.hedaers", "hedaers"), ("|req| req.params.idd", "idd")] {
-        fails(Takes::Request, code, request(), &format!("there is no `{wrong}` in it; did you mean"));
+        fails(
+            Takes::Request,
+            code,
+            request(),
+            &format!("there is no `{wrong}` in it; did you mean"),
+        );
     }
-    for code in ["|req| req.headers.authorization", r#"|req| req.headers["x-id"]"#, "|req| req.body.total"] {
+    for code in [
+        "|req| req.headers.authorization",
+        r#"|req| req.headers["x-id"]"#,
+        "|req| req.body.total",
+    ] {
         let frozen = freeze_for(code, 1, Takes::Request).unwrap();
-        assert_eq!(frozen.call(1, BootTime::now(), vec![request()]), Ok(Tree::Null), "{code}");
+        assert_eq!(
+            frozen.call(1, BootTime::now(), vec![request()]),
+            Ok(Tree::Null),
+            "{code}"
+        );
     }
 }
 
 #[test]
 fn a_map_of_the_patchs_own_takes_new_names() {
-    answers("|x| { let m = #{}; m.status = 418; m }", vec![Tree::Null], map([("status", Tree::I64(418))]));
+    answers(
+        "|x| { let m = #{}; m.status = 418; m }",
+        vec![Tree::Null],
+        map([("status", Tree::I64(418))]),
+    );
     answers("|x| #{}.status", vec![Tree::Null], Tree::Null);
-    answers("|x| { x.fresh = 2; x }", vec![map([])], map([("fresh", Tree::I64(2))]));
+    answers(
+        "|x| { x.fresh = 2; x }",
+        vec![map([])],
+        map([("fresh", Tree::I64(2))]),
+    );
     // The same name is assigned and read: then Rhai's own rule holds, and a read adds nothing to the map.
-    answers("|x| { let m = #{}; if x == 1 { m.status = 418; } m.status; m }", vec![Tree::I64(0)], map([]));
-    let guard = freeze_for("|s| { let m = #{}; m.calls = s.cals; m.calls < 1 }", 1, Takes::Counts).unwrap();
+    answers(
+        "|x| { let m = #{}; if x == 1 { m.status = 418; } m.status; m }",
+        vec![Tree::I64(0)],
+        map([]),
+    );
+    let guard = freeze_for(
+        "|s| { let m = #{}; m.calls = s.cals; m.calls < 1 }",
+        1,
+        Takes::Counts,
+    )
+    .unwrap();
     let counts = map([("calls", Tree::I64(0))]);
     let failed = guard.call(1, BootTime::now(), vec![counts.clone()]);
     assert_eq!(failed, Err(PatchFailure::Missing("cals".to_owned())));
@@ -185,18 +253,33 @@ fn what_is_captured_is_a_copy() {
     let mut scope = Scope::new();
     let ast = engine.compile("let k = [1]; |x| k[0]").unwrap();
     let pointer = engine.eval_ast_with_scope::<FnPtr>(&mut scope, &ast).unwrap();
-    let frozen =
-        Frozen::new(&ast.clone_functions_only(), &pointer, Some(1), Takes::Values, Arc::new(Host)).unwrap();
+    let frozen = Frozen::new(
+        &ast.clone_functions_only(),
+        &pointer,
+        Some(1),
+        Takes::Values,
+        Arc::new(Host),
+    )
+    .unwrap();
     engine.run_with_scope(&mut scope, "k[0] = 2;").unwrap();
-    assert_eq!(frozen.call(1, BootTime::now(), vec![Tree::Null]), Ok(Tree::I64(1)));
+    assert_eq!(
+        frozen.call(1, BootTime::now(), vec![Tree::Null]),
+        Ok(Tree::I64(1))
+    );
     assert_eq!(frozen.captures, [Tree::Seq(vec![Tree::I64(1)])]);
 }
 
 #[test]
 fn one_call_leaves_nothing_to_the_next() {
     let frozen = freeze("let n = 0; |x| { n += 1; n }", 1).unwrap();
-    assert_eq!(frozen.call(1, BootTime::now(), vec![Tree::Null]), Ok(Tree::I64(1)));
-    assert_eq!(frozen.call(1, BootTime::now(), vec![Tree::Null]), Ok(Tree::I64(1)));
+    assert_eq!(
+        frozen.call(1, BootTime::now(), vec![Tree::Null]),
+        Ok(Tree::I64(1))
+    );
+    assert_eq!(
+        frozen.call(1, BootTime::now(), vec![Tree::Null]),
+        Ok(Tree::I64(1))
+    );
 }
 
 #[test]
@@ -218,7 +301,10 @@ fn hostile_patches_end() {
     ] {
         let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e:?}"));
         let failure = frozen.call(1, BootTime::now(), vec![Tree::I64(0)]).unwrap_err();
-        assert!(matches!(failure, PatchFailure::Limit(_) | PatchFailure::Threw(_)), "{code}: {failure:?}");
+        assert!(
+            matches!(failure, PatchFailure::Limit(_) | PatchFailure::Threw(_)),
+            "{code}: {failure:?}"
+        );
     }
 }
 
@@ -227,7 +313,11 @@ fn hostile_patches_end() {
 fn the_deepest_patch_fits_the_smallest_stack() {
     let deepest = "fn f(n) { [n].map(|y| { try { switch n { _ => f(((((((y + 1))))))) } } catch (e) { throw e } }) } |x| f(0)";
     // The maximum expression depth at every level of calls.
-    let full = format!("fn f(n) {{ {}f(1){} }} |x| f(0)", "(1 + ".repeat(13), ")".repeat(13));
+    let full = format!(
+        "fn f(n) {{ {}f(1){} }} |x| f(0)",
+        "(1 + ".repeat(13),
+        ")".repeat(13)
+    );
     let nested = "|x| { let m = #{}; loop { m = #{ a: [m] }; } }";
     // The deepest value in the deepest call; also without a loop that creates it.
     let both = format!(
@@ -240,9 +330,16 @@ fn the_deepest_patch_fits_the_smallest_stack() {
     for code in [deepest, &full, nested, &both, pushed, &straight] {
         let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e:?}"));
         // The minimum that `points` checks before a call: 256 KiB, or 1 MiB with debug assertions.
-        let left = if cfg!(debug_assertions) { 1 << 20 } else { 256 << 10 };
+        let left = if cfg!(debug_assertions) {
+            1 << 20
+        } else {
+            256 << 10
+        };
         let on_small_stack = move || frozen.call(1, BootTime::now(), vec![Tree::I64(0)]).is_err();
-        let thread = std::thread::Builder::new().stack_size(left).spawn(on_small_stack).unwrap();
+        let thread = std::thread::Builder::new()
+            .stack_size(left)
+            .spawn(on_small_stack)
+            .unwrap();
         assert!(thread.join().unwrap(), "{code}");
     }
 }
@@ -251,9 +348,15 @@ fn the_deepest_patch_fits_the_smallest_stack() {
 fn a_patch_nests_as_deep_as_a_service_thread_bears_and_no_deeper() {
     let chain = |n: usize| format!("|x| x{}", ".a".repeat(n));
     freeze(&chain(15), 1).unwrap_or_else(|e| panic!("{e:?}"));
-    refused(&chain(16), "nests 17 expressions in one another, the limit is 16 (line 1, position");
+    refused(
+        &chain(16),
+        "nests 17 expressions in one another, the limit is 16 (line 1, position",
+    );
     // Also in a function called from the patch.
-    refused(&format!("fn f(x) {{ x{} }} |x| f(x)", ".a".repeat(16)), "nests 17 expressions");
+    refused(
+        &format!("fn f(x) {{ x{} }} |x| f(x)", ".a".repeat(16)),
+        "nests 17 expressions",
+    );
 }
 
 /// A chain of closures as long as the number of operations would overflow the stack when dropped.
@@ -271,7 +374,10 @@ fn closures_do_not_capture_closures_without_end() {
         let failure = frozen.call(1, BootTime::now(), vec![Tree::I64(0)]);
         assert_eq!(failure, Err(PatchFailure::Limit("size of a value")), "{code}");
     }
-    refused("let f = |y| y; |x| { let g = |z| z; g.curry(1) }", "calls `curry` (line 1");
+    refused(
+        "let f = |y| y; |x| { let g = |z| z; g.curry(1) }",
+        "calls `curry` (line 1",
+    );
     refused("|x| { let g = |z| z; curry(g, g) }", "calls `curry` (line 1");
     let harmless =
         freeze("|x| { let k = [1, 2]; [0, 1].map(|i| k[i] + x) }", 1).unwrap_or_else(|e| panic!("{e:?}"));
@@ -282,7 +388,10 @@ fn closures_do_not_capture_closures_without_end() {
 #[test]
 fn an_end_cannot_be_caught() {
     let engine = engine::for_eval();
-    let bounds = Bounds { operations: 10_000, ..EVAL };
+    let bounds = Bounds {
+        operations: 10_000,
+        ..EVAL
+    };
     let code = "let n = 0; loop { try { [1].map(|x| { loop {} }) } catch { n += 1 } }";
     let (result, end, used) = meter::metered(bounds, BootTime::now(), None, || engine.eval::<Dynamic>(code));
     assert!(result.is_err());
@@ -317,11 +426,16 @@ fn in_session(scope: &mut Scope<'static>, code: &str) -> (Result<Dynamic, String
     #[expect(deprecated, reason = "as evals do")]
     engine.on_var(|name, _, context| memory::check_variable(name, true, &context).map(|()| None));
     // A busy host would exceed the time bound of an eval.
-    let bounds = Bounds { time: Duration::from_secs(60), ..EVAL };
+    let bounds = Bounds {
+        time: Duration::from_secs(60),
+        ..EVAL
+    };
     let (result, end, _) = meter::metered(bounds, BootTime::now(), None, || {
         memory::freeing(memory::EVAL, || {
             let mut copy = memory::copy(scope);
-            let result = engine.eval_with_scope::<Dynamic>(&mut copy, code).map_err(|e| e.to_string())?;
+            let result = engine
+                .eval_with_scope::<Dynamic>(&mut copy, code)
+                .map_err(|e| e.to_string())?;
             memory::keep(&copy);
             *scope = copy;
             Ok(result)
@@ -338,7 +452,10 @@ fn a_copy_of_variables_shares_among_itself_what_they_share() {
     drop(in_session(&mut scope, code).0.unwrap());
     let before = memory::copy(&scope);
     let order = |scope: &Scope<'_>| {
-        scope.iter().map(|(name, constant, _)| (name.to_owned(), constant)).collect::<Vec<_>>()
+        scope
+            .iter()
+            .map(|(name, constant, _)| (name.to_owned(), constant))
+            .collect::<Vec<_>>()
     };
     assert_eq!(order(&before), order(&scope));
     assert_eq!(scope.get_value::<i64>("x"), Some(2));
@@ -346,15 +463,28 @@ fn a_copy_of_variables_shares_among_itself_what_they_share() {
     assert_eq!(order(&copy), order(&scope)[1..]);
     // Captured cells stay live in the session, but not in the copy made before.
     let n = |scope: &Scope<'_>| {
-        scope.get("n").unwrap().clone().flatten().into_array().unwrap()[0].as_int().unwrap()
+        scope.get("n").unwrap().clone().flatten().into_array().unwrap()[0]
+            .as_int()
+            .unwrap()
     };
     assert_eq!(n(&scope), 0);
     scope.get_mut("n").unwrap().write_lock::<rhai::Array>().unwrap()[0] = 5_i64.into();
     assert_eq!((n(&scope), n(&before)), (5, 0));
     // Captured values count although no variable shows them.
     let small = memory::size(&scope);
-    drop(in_session(&mut scope, "let g = 0; { let s = \"\"; s.pad(60000, 'x'); g = || s; }").0.unwrap());
-    assert!((60_000..61_000).contains(&(memory::size(&scope) - small)), "{} {small}", memory::size(&scope));
+    drop(
+        in_session(
+            &mut scope,
+            "let g = 0; { let s = \"\"; s.pad(60000, 'x'); g = || s; }",
+        )
+        .0
+        .unwrap(),
+    );
+    assert!(
+        (60_000..61_000).contains(&(memory::size(&scope) - small)),
+        "{} {small}",
+        memory::size(&scope)
+    );
 }
 
 #[test]
@@ -401,14 +531,20 @@ fn a_patch_is_not_ended_for_time_that_others_had() {
     let run = |ago: Duration| meter::metered(PATCH, begun(ago), None, || meter::charge(300)).1;
     assert_eq!(run(PATCH.time * 2), None);
     assert_eq!(run(PATCH.time * 20), Some(End::Time), "not for ever either");
-    assert_eq!(meter::metered(EVAL, begun(EVAL.time), None, || meter::charge(300)).1, Some(End::Time));
+    assert_eq!(
+        meter::metered(EVAL, begun(EVAL.time), None, || meter::charge(300)).1,
+        Some(End::Time)
+    );
     // A run that computes is always ended; each charge here represents much work.
     let (_, end, used) = meter::metered(PATCH, BootTime::now(), None, || {
         while meter::charge(1).is_none() {
             std::hint::black_box((0..10_000).sum::<u64>());
         }
     });
-    assert!(matches!(end, Some(End::Time | End::Operations)), "{end:?} after {used}");
+    assert!(
+        matches!(end, Some(End::Time | End::Operations)),
+        "{end:?} after {used}"
+    );
 }
 
 #[test]
@@ -429,7 +565,13 @@ fn the_limits_hold_in_this_build() {
 #[test]
 fn nothing_dangerous_is_in_the_engines() {
     for engine in [engine::for_eval(), engine::for_patches()] {
-        for code in [r#"eval("1")"#, r#"import "x" as y"#, "sleep(1)", "timestamp()", r#"open_file("x")"#] {
+        for code in [
+            r#"eval("1")"#,
+            r#"import "x" as y"#,
+            "sleep(1)",
+            "timestamp()",
+            r#"open_file("x")"#,
+        ] {
             assert!(engine.eval::<Dynamic>(code).is_err(), "{code}");
         }
     }
@@ -490,9 +632,19 @@ fn a_single_call_is_recognised() {
     assert_eq!(single("revert(3)").as_deref(), Some("revert"));
     assert_eq!(single("revert(id)").as_deref(), Some("revert"));
     assert_eq!(single("revert(3);").as_deref(), Some("revert"));
-    for code in ["revert(3); 1", "revert(f())", "let x = 1", "fn f() {} revert(3)", "revert(|x| x)", ""] {
+    for code in [
+        "revert(3); 1",
+        "revert(f())",
+        "let x = 1",
+        "fn f() {} revert(3)",
+        "revert(|x| x)",
+        "",
+    ] {
         let ast: AST = engine::for_eval().compile(code).unwrap();
-        assert!(walk::single_call(&ast).is_none() || code.contains("|x|"), "{code}");
+        assert!(
+            walk::single_call(&ast).is_none() || code.contains("|x|"),
+            "{code}"
+        );
     }
 }
 

@@ -135,7 +135,10 @@ mod tests {
     /// An error about a guard does not speak of a patch, and the operator's own text is not changed.
     #[test]
     fn what_is_wrong_is_said_of_what_the_code_was_to_be() {
-        let error = FreezeError::UnknownFunction { name: "the patch".to_owned(), at: String::new() };
+        let error = FreezeError::UnknownFunction {
+            name: "the patch".to_owned(),
+            at: String::new(),
+        };
         let guard = "the guard calls `the patch`, which takes other arguments or does not exist in a guard";
         assert_eq!(error.told(Purpose::Guard), guard);
         let error = FreezeError::Capture("the patch of the point".to_owned());
@@ -144,7 +147,13 @@ mod tests {
             "the guard captures a value that cannot be frozen: the patch of the point"
         );
         let error = FreezeError::Arguments { takes: 2, gives: 1 };
-        assert_eq!(error.told(Purpose::Guard), "the guard takes 2 arguments, the agent gives 1");
-        assert_eq!(error.told(Purpose::Patch), "the patch takes 2 arguments, the point gives 1");
+        assert_eq!(
+            error.told(Purpose::Guard),
+            "the guard takes 2 arguments, the agent gives 1"
+        );
+        assert_eq!(
+            error.told(Purpose::Patch),
+            "the patch takes 2 arguments, the point gives 1"
+        );
     }
 }

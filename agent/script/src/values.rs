@@ -19,16 +19,22 @@ pub fn argument(tree: Tree) -> Dynamic {
         Tree::F64(value) => value.into(),
         Tree::Str(text) => text.into(),
         Tree::Seq(items) => Dynamic::from_array(items.into_iter().map(argument).collect()),
-        Tree::Map(entries) => {
-            Dynamic::from_map(entries.into_iter().map(|(k, v)| (k.into(), argument(v))).collect::<Map>())
-        }
+        Tree::Map(entries) => Dynamic::from_map(
+            entries
+                .into_iter()
+                .map(|(k, v)| (k.into(), argument(v)))
+                .collect::<Map>(),
+        ),
         Tree::Secret(inner) => Dynamic::from(OpaqueSecret {
             origin: Origin::Call,
             fingerprint: "of the caller".to_owned(),
             value: Arc::new(*inner),
             like: None,
         }),
-        Tree::Unreadable(leaf) => Dynamic::from(UnreadableLeaf { origin: Origin::Call, leaf }),
+        Tree::Unreadable(leaf) => Dynamic::from(UnreadableLeaf {
+            origin: Origin::Call,
+            leaf,
+        }),
     }
 }
 
@@ -97,7 +103,10 @@ pub fn text(value: &Dynamic) -> Result<String, String> {
         return Err(format!("{} cannot be put into a text", *leaf));
     }
     if value.is_string() {
-        return value.clone().into_string().map_err(|kind| format!("a {kind} is no text"));
+        return value
+            .clone()
+            .into_string()
+            .map_err(|kind| format!("a {kind} is no text"));
     }
     if let Some(sentence) = message_text(value) {
         return Ok(sentence);
@@ -113,7 +122,9 @@ pub fn text(value: &Dynamic) -> Result<String, String> {
 /// # Errors
 /// The value is unreadable.
 pub fn comparable(value: &Dynamic) -> Result<(), Box<rhai::EvalAltResult>> {
-    value.read_lock::<UnreadableLeaf>().map_or(Ok(()), |leaf| Err(leaf.refuse()))
+    value
+        .read_lock::<UnreadableLeaf>()
+        .map_or(Ok(()), |leaf| Err(leaf.refuse()))
 }
 
 /// Whether two values other than lists and maps are equal. Values of different kinds are unequal, except numbers, and a
@@ -141,7 +152,12 @@ fn same_plain(a: &Dynamic, b: &Dynamic) -> bool {
     if let (Some(a), Some(b)) = (number(a), number(b)) {
         return a.total_cmp(&b).is_eq();
     }
-    let text = |v: &Dynamic| v.clone().into_string().ok().or_else(|| v.as_char().ok().map(String::from));
+    let text = |v: &Dynamic| {
+        v.clone()
+            .into_string()
+            .ok()
+            .or_else(|| v.as_char().ok().map(String::from))
+    };
     match (text(a), text(b)) {
         (Some(a), Some(b)) => return a == b,
         (None, None) => {}
@@ -150,7 +166,10 @@ fn same_plain(a: &Dynamic, b: &Dynamic) -> bool {
     a.is_unit() && b.is_unit() || matches!((a.as_bool(), b.as_bool()), (Ok(a), Ok(b)) if a == b)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "comparing an integer with a float is Rhai's own rule")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "comparing an integer with a float is Rhai's own rule"
+)]
 fn float(value: i64) -> f64 {
     value as f64
 }
@@ -191,7 +210,11 @@ pub fn size_at_most(value: &Dynamic) -> usize {
     }
     let mut left = SMALL;
     count(value, &mut left);
-    if left == 0 { MAX_ITEMS * EACH } else { (SMALL - left) * EACH }
+    if left == 0 {
+        MAX_ITEMS * EACH
+    } else {
+        (SMALL - left) * EACH
+    }
 }
 
 /// Size of the data in a tree in bytes: text by its length, each number as 8.

@@ -63,8 +63,10 @@ pub fn reachable(functions: &AST, name: &str) -> Mentions {
         }
     }
     // A recursive function is one function, but it repeats.
-    let calls_itself =
-        mentions.reached.iter().any(|(name, _)| mentions.calls.keys().any(|(called, _)| called == name));
+    let calls_itself = mentions
+        .reached
+        .iter()
+        .any(|(name, _)| mentions.calls.keys().any(|(called, _)| called == name));
     mentions.repeats |= mentions.reached.len() > 1 || calls_itself;
     mentions
 }
@@ -104,7 +106,8 @@ impl Visitor<'_> {
             ASTNode::Stmt(Stmt::For(parts, _)) => {
                 self.mentions.declared += 2;
                 self.locals.insert(parts.0.name.to_string());
-                self.locals.extend(parts.1.as_ref().map(|counter| counter.name.to_string()));
+                self.locals
+                    .extend(parts.1.as_ref().map(|counter| counter.name.to_string()));
             }
             ASTNode::Stmt(Stmt::TryCatch(flow, _)) => {
                 if let Expr::Variable(name, _, _) = &flow.expr {
@@ -203,7 +206,10 @@ impl Visitor<'_> {
 
     fn called(&mut self, name: &str, args: usize, position: Position) {
         let name = super::roots::typed(name);
-        self.mentions.calls.entry((name.to_owned(), args)).or_insert(position);
+        self.mentions
+            .calls
+            .entry((name.to_owned(), args))
+            .or_insert(position);
         self.names.push(name.to_owned());
     }
 
@@ -439,8 +445,9 @@ pub fn is_declared(ast: &AST, name: &str) -> bool {
 
 /// The names of all variables and parameters that code declares.
 pub fn declared(ast: &AST) -> BTreeSet<String> {
-    let params =
-        ast.iter_functions().flat_map(|f| f.params.into_iter().map(str::to_owned).collect::<Vec<_>>());
+    let params = ast
+        .iter_functions()
+        .flat_map(|f| f.params.into_iter().map(str::to_owned).collect::<Vec<_>>());
     let mut names: BTreeSet<String> = params.collect();
     ast.walk(&mut |nodes: &[ASTNode<'_>]| {
         match nodes.last() {

@@ -62,13 +62,20 @@ pub struct Mistake {
 
 impl Mistake {
     pub(crate) fn new(what: impl Into<String>, help: &str) -> Self {
-        Self { what: what.into(), help: help.to_owned() }
+        Self {
+            what: what.into(),
+            help: help.to_owned(),
+        }
     }
 }
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
-        if self.help.is_empty() { Ok(()) } else { write!(f, "\nhelp: {}", self.help) }
+        if self.help.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "\nhelp: {}", self.help)
+        }
     }
 }

@@ -29,7 +29,9 @@ impl History {
     /// The list and what to do.
     pub(super) fn check_lists(&self, config: &Config, tls: &Tls) -> Result<(), String> {
         for authority in &tls.authorities {
-            let Some(seen) = self.lists.get(&digest(&authority.subject)) else { continue };
+            let Some(seen) = self.lists.get(&digest(&authority.subject)) else {
+                continue;
+            };
             let now = &authority.crl_number;
             // Hex numbers without leading zeros: compare the length first.
             if (now.len(), now) < (seen.len(), seen) {
@@ -60,7 +62,11 @@ pub(super) fn history(config: &Config) -> Result<History, String> {
         let line = line.map_err(|e| e.to_string())?;
         let text = String::from_utf8_lossy(&line.bytes);
         // Skip other records unparsed: parsing them all would make the start slow.
-        let kinds = ["\"kind\":\"lease.", "\"kind\":\"session.open\"", "\"kind\":\"crl.loaded\""];
+        let kinds = [
+            "\"kind\":\"lease.",
+            "\"kind\":\"session.open\"",
+            "\"kind\":\"crl.loaded\"",
+        ];
         if !kinds.iter().any(|kind| text.contains(kind)) {
             continue;
         }
@@ -72,7 +78,10 @@ pub(super) fn history(config: &Config) -> Result<History, String> {
             Some("crl.loaded") => {
                 let lists = record["lists"].as_array().into_iter().flatten();
                 history.lists.extend(lists.filter_map(|list| {
-                    Some((list["ca"].as_str()?.to_owned(), list["number"].as_str()?.to_owned()))
+                    Some((
+                        list["ca"].as_str()?.to_owned(),
+                        list["number"].as_str()?.to_owned(),
+                    ))
                 }));
             }
             Some("lease.made") => {

@@ -44,13 +44,22 @@ impl Why {
 impl Names {
     /// The names from the builder and the configuration.
     pub(crate) fn new(never_write: Vec<Path>, never_patch: Vec<String>, visible: Vec<String>) -> Self {
-        Self { never_write, never_patch, visible }
+        Self {
+            never_write,
+            never_patch,
+            visible,
+        }
     }
 
     /// Checks all names, reports those that match nothing, and stays with the core for routes that may become known
     /// later.
     pub(crate) fn tell(self, core: &Core, mut notices: Notices) {
-        let seen: Vec<Seen> = core.exposed.states.list().map(|(name, _)| seen(core, name)).collect();
+        let seen: Vec<Seen> = core
+            .exposed
+            .states
+            .list()
+            .map(|(name, _)| seen(core, name))
+            .collect();
         seen.iter().for_each(|seen| unreadable(seen, &mut notices));
         for path in &self.never_write {
             if let Some(note) = never_write(core, &seen, path) {
@@ -69,7 +78,11 @@ impl Names {
         }
         for name in self.never_patch.iter().filter(|name| !is_route(name)) {
             if core.exposed.points.find(name).is_none() {
-                let near = core.exposed.points.nearest(name).map(|near| format!("; did you mean `{near}`?"));
+                let near = core
+                    .exposed
+                    .points
+                    .nearest(name)
+                    .map(|near| format!("; did you mean `{near}`?"));
                 let near = near.unwrap_or_default();
                 notices.add(format!(
                     "`.never_patch`: no function that is a point is called `{name}`{near}; it closes nothing"
@@ -95,7 +108,9 @@ impl Names {
     /// The names of routes that are no points yet, for `info()`, without those reported at start.
     pub(crate) fn not_yet(&self, core: &Core) -> Vec<Note> {
         let routes = self.unknown_routes(core).into_iter().map(|(notice, _)| notice);
-        routes.filter(|notice| !core.at_start().contains(notice)).collect()
+        routes
+            .filter(|notice| !core.at_start().contains(notice))
+            .collect()
     }
 
     /// The names of routes that are no points, each with whether a known route resembles it.
@@ -104,14 +119,26 @@ impl Names {
         let mut add = |name: &str, notice: &dyn Fn(Why) -> Note| {
             let near = core.exposed.points.nearest(name).filter(|near| is_route(near));
             let text = format!("matches no point yet{}", guess(near.as_deref()));
-            unknown.push((notice(Why { text, paths: Vec::new() }), near.is_some()));
+            unknown.push((
+                notice(Why {
+                    text,
+                    paths: Vec::new(),
+                }),
+                near.is_some(),
+            ));
         };
         for name in self.never_patch.iter().filter(|name| is_route(name)) {
             if core.exposed.points.find(name).is_none() {
-                add(name, &|why| why.note(|why| format!("`.never_patch`: `{name}` {why}")));
+                add(name, &|why| {
+                    why.note(|why| format!("`.never_patch`: `{name}` {why}"))
+                });
             }
         }
-        let routes = core.rules.policy.named_resources().filter(NamedResource::is_of_routes);
+        let routes = core
+            .rules
+            .policy
+            .named_resources()
+            .filter(NamedResource::is_of_routes);
         for named in routes.filter(|named| !matches_point(core, named)) {
             let text = named.to_string();
             // A pattern with `*` resembles no route.
@@ -159,7 +186,10 @@ fn unreadable(seen: &Seen, notices: &mut Notices) {
     });
     let leaves: Vec<_> = leaves.collect();
     for (path, reason) in leaves.iter().take(MAX_LEAVES) {
-        notices.add_note(Note::about([path.clone()], format!("`{path}` cannot be shown: {reason}")));
+        notices.add_note(Note::about(
+            [path.clone()],
+            format!("`{path}` cannot be shown: {reason}"),
+        ));
     }
     if let Some(more @ 1..) = leaves.len().checked_sub(MAX_LEAVES) {
         let what = format!("{more} more values of `{}` cannot be shown", seen.path);
@@ -170,32 +200,54 @@ fn unreadable(seen: &Seen, notices: &mut Notices) {
 /// Why a path matches nothing, if so: there is no such state, or no value at the path now.
 fn missing(seen: &[Seen], path: &Path) -> Option<Why> {
     let name = path.0.first().map(String::as_str).unwrap_or_default();
-    let Some(state) = seen.iter().find(|seen| seen.path.0.first().is_some_and(|known| known == name)) else {
+    let Some(state) = seen
+        .iter()
+        .find(|seen| seen.path.0.first().is_some_and(|known| known == name))
+    else {
         return Some(no_state(seen, name, &format!("no state is named `{name}`")));
     };
     // An unreadable value may contain it.
     let error = state.found.as_ref().ok()?.known_at(path.below()).err()?;
     let at = state.path.join(&error.path.0);
     let wanted = error.path.0.last().map(String::as_str).unwrap_or_default();
-    let above = error.path.0.split_last().map(|(_, above)| above).unwrap_or_default();
+    let above = error
+        .path
+        .0
+        .split_last()
+        .map(|(_, above)| above)
+        .unwrap_or_default();
     let container = state.path.join(above);
     match state.found.as_ref().ok()?.at(above)? {
         Tree::Map(entries) => {
             let near = nearest(wanted, entries.iter().map(|(name, _)| name.as_str()));
             let text = format!("nothing stands at `{at}` now{}", guess(near));
             let near = near.map(|near| container.child(near));
-            Some(Why { text, paths: [container].into_iter().chain(near).collect() })
+            Some(Why {
+                text,
+                paths: [container].into_iter().chain(near).collect(),
+            })
         }
         Tree::Secret(_) | Tree::Unreadable(_) => None,
-        _ => Some(Why { text: format!("nothing stands at `{at}` now"), paths: vec![container] }),
+        _ => Some(Why {
+            text: format!("nothing stands at `{at}` now"),
+            paths: vec![container],
+        }),
     }
 }
 
 /// There is no state of this name; adds the nearest one.
 fn no_state(seen: &[Seen], name: &str, what: &str) -> Why {
-    let near = nearest(name, seen.iter().filter_map(|seen| seen.path.0.first()).map(String::as_str));
+    let near = nearest(
+        name,
+        seen.iter()
+            .filter_map(|seen| seen.path.0.first())
+            .map(String::as_str),
+    );
     let paths = near.map(|near| Path(vec![near.to_owned()])).into_iter().collect();
-    Why { text: format!("{what}{}", guess(near)), paths }
+    Why {
+        text: format!("{what}{}", guess(near)),
+        paths,
+    }
 }
 
 /// Checks a path that the author closed. A path that the state's type does not know closes nothing; a path that is only
@@ -215,22 +267,38 @@ fn unmatched(core: &Core, seen: &[Seen], named: &NamedResource<'_>) -> Option<Wh
     if named.is_of_functions() {
         let text = named.to_string();
         let name = text.strip_prefix("point:").unwrap_or(&text);
-        let text = format!("matches no point{}", guess(core.exposed.points.nearest(name).as_deref()));
-        return (!matches_point(core, named)).then_some(Why { text, paths: Vec::new() });
+        let text = format!(
+            "matches no point{}",
+            guess(core.exposed.points.nearest(name).as_deref())
+        );
+        return (!matches_point(core, named)).then_some(Why {
+            text,
+            paths: Vec::new(),
+        });
     }
     // A pattern that begins with `*` may match anything.
     let exact = named.state_path().filter(|exact| !exact.is_empty())?;
     let mut reached = seen.iter().filter(|seen| named.reaches(&seen.path.0)).peekable();
     if reached.peek().is_none() {
-        return Some(no_state(seen, exact.first().copied().unwrap_or_default(), "matches no state"));
+        return Some(no_state(
+            seen,
+            exact.first().copied().unwrap_or_default(),
+            "matches no state",
+        ));
     }
     if reached.any(|seen| covers_something(named, seen)) {
         return None;
     }
     let path = Path(exact.into_iter().map(str::to_owned).collect());
     Some(match missing(seen, &path) {
-        Some(why) => Why { text: format!("matches nothing: {}", why.text), ..why },
-        None => Why { text: "matches nothing that stands there now".to_owned(), paths: vec![path] },
+        Some(why) => Why {
+            text: format!("matches nothing: {}", why.text),
+            ..why
+        },
+        None => Why {
+            text: "matches nothing that stands there now".to_owned(),
+            paths: vec![path],
+        },
     })
 }
 
@@ -248,6 +316,8 @@ fn covers_something(named: &NamedResource<'_>, seen: &Seen) -> bool {
 
 fn matches_point(core: &Core, named: &NamedResource<'_>) -> bool {
     let points = core.exposed.points.points();
-    let mut of_kind = points.iter().filter(|point| (point.kind == Kind::Route) == named.is_of_routes());
+    let mut of_kind = points
+        .iter()
+        .filter(|point| (point.kind == Kind::Route) == named.is_of_routes());
     of_kind.any(|point| named.covers(&Resource::Point(point.name.clone())))
 }

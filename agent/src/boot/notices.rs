@@ -40,7 +40,9 @@ impl Notices {
     pub(super) fn tell(mut self, core: &Core) {
         let more = self.0.len().saturating_sub(MAX_KEPT);
         self.0.truncate(MAX_KEPT);
-        self.0.iter_mut().for_each(|note| note.text = note.text.chars().take(MAX_LINE).collect());
+        self.0
+            .iter_mut()
+            .for_each(|note| note.text = note.text.chars().take(MAX_LINE).collect());
         if more > 0 {
             self.add(format!("{more} more faults of these kinds were found at start"));
         }
@@ -59,5 +61,6 @@ impl Notices {
 
 /// `; did you mean `x`?`, or an empty text without a near name.
 pub(crate) fn guess(near: Option<&str>) -> String {
-    near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
+    near.map(|near| format!("; did you mean `{near}`?"))
+        .unwrap_or_default()
 }

@@ -69,7 +69,10 @@ pub(crate) fn prepare(mut registration: Registration) -> Result<Prepared, StartE
             "the configuration is for `{}`, the service calls itself `{}`",
             config.service, registration.service
         );
-        return Err(StartError::Config(Mistake::new(what, "use the configuration of this service")));
+        return Err(StartError::Config(Mistake::new(
+            what,
+            "use the configuration of this service",
+        )));
     }
     engine::self_test().map_err(|limit| {
         StartError::Build(Mistake::new(
@@ -84,13 +87,23 @@ pub(crate) fn prepare(mut registration: Registration) -> Result<Prepared, StartE
     let policy =
         Policy::parse(&text).map_err(|e| policy(format!("policy `{}`: {e}", config.policy.display()), ""))?;
     let identify = identify(&config.trust.domain)?;
-    let tls = Tls::load(&config.trust, &config.service, &config.instance, identify, UnixTime::now())
-        .map_err(|e| StartError::Trust(Mistake::new(whole(&e), &e.advice())))?;
+    let tls = Tls::load(
+        &config.trust,
+        &config.service,
+        &config.instance,
+        identify,
+        UnixTime::now(),
+    )
+    .map_err(|e| StartError::Trust(Mistake::new(whole(&e), &e.advice())))?;
     let key = log_key(&config)?;
     let redactor = Arc::new(redactor(&config)?);
     let mut notices = Notices::of(std::mem::take(&mut registration.faults));
     let mut closed = closed_to_writes(&registration, &mut notices);
-    let names = Names::new(closed.clone(), registration.never_patch.clone(), config.redact.visible.clone());
+    let names = Names::new(
+        closed.clone(),
+        registration.never_patch.clone(),
+        config.redact.visible.clone(),
+    );
     closed.extend(checked(&mut registration, &mut notices));
     for (path, what) in state::add_keys(&mut registration.states, &registration.keys, &redactor) {
         notices.add_note(Note::about(path, what));
@@ -101,11 +114,16 @@ pub(crate) fn prepare(mut registration: Registration) -> Result<Prepared, StartE
         notices.add_note(Note::about(fault.state(), text));
     }
     let registry = Registry::new(registration.never_patch);
-    registry.faults().iter().for_each(|fault| notices.add(fault.clone()));
+    registry
+        .faults()
+        .iter()
+        .for_each(|fault| notices.add(fault.clone()));
     for route in &registration.routes {
         let (method, template) = route.split_once(' ').unwrap_or((route.as_str(), ""));
         if let Err(error) = registry.declare(method, template) {
-            notices.add(format!("`.routes`: `{route}`: {error}; it is no point before it is called"));
+            notices.add(format!(
+                "`.routes`: `{route}`: {error}; it is no point before it is called"
+            ));
         }
     }
     Ok(Prepared {
@@ -142,7 +160,10 @@ fn closed_to_writes(registration: &Registration, notices: &mut Notices) -> Vec<P
                     false => "it closes nothing".to_owned(),
                 };
                 let state = Path(vec![state.to_owned()]);
-                notices.add_note(Note::about([state.clone()], format!("`.never_write`: {error}; {what}")));
+                notices.add_note(Note::about(
+                    [state.clone()],
+                    format!("`.never_write`: {error}; {what}"),
+                ));
                 closed.extend(known.then_some(state));
             }
         }
@@ -155,17 +176,34 @@ fn closed_to_writes(registration: &Registration, notices: &mut Notices) -> Vec<P
 fn checked(registration: &mut Registration, notices: &mut Notices) -> Vec<Path> {
     let mut closed = Vec::new();
     for unused in state::add_checks(&mut registration.states, &registration.checks) {
-        let names: Vec<String> = registration.states.iter().map(|state| state.root().to_string()).collect();
-        let names = names.iter().map(String::as_str).filter(|name| *name != unused.name);
-        let near = if unused.is_known { None } else { debug_base::nearest(&unused.name, names) };
+        let names: Vec<String> = registration
+            .states
+            .iter()
+            .map(|state| state.root().to_string())
+            .collect();
+        let names = names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| *name != unused.name);
+        let near = if unused.is_known {
+            None
+        } else {
+            debug_base::nearest(&unused.name, names)
+        };
         let guess = notices::guess(near);
         let what = match unused.is_writable {
             true => "; the state is closed to writes until its check fits",
             false => "",
         };
         let path = unused.name.parse::<Path>().ok();
-        let about = path.clone().into_iter().chain(near.and_then(|near| near.parse().ok()));
-        notices.add_note(Note::about(about, format!("`.validate`: {}{guess}{what}", unused.why)));
+        let about = path
+            .clone()
+            .into_iter()
+            .chain(near.and_then(|near| near.parse().ok()));
+        notices.add_note(Note::about(
+            about,
+            format!("`.validate`: {}{guess}{what}", unused.why),
+        ));
         closed.extend(path.filter(|_| unused.is_writable));
     }
     closed
@@ -182,7 +220,10 @@ fn redactor(config: &Config) -> Result<Redactor, StartError> {
 fn paths(texts: &[String], what: &str) -> Result<Vec<Path>, StartError> {
     texts
         .iter()
-        .map(|text| text.parse().map_err(|e| StartError::Config(Mistake::new(format!("`{what}`: {e}"), ""))))
+        .map(|text| {
+            text.parse()
+                .map_err(|e| StartError::Config(Mistake::new(format!("`{what}`: {e}"), "")))
+        })
         .collect()
 }
 
@@ -195,11 +236,18 @@ fn identify(domain: &str) -> Result<Identify, StartError> {
     Ok(Identify {
         operator: Arc::new(move |certificate| {
             let operator = debug_certs::operator(certificate, &domain).map_err(|e| e.to_string())?;
-            Ok(net::Operator { id: operator.to_string(), name: operator.name, roles: operator.roles })
+            Ok(net::Operator {
+                id: operator.to_string(),
+                name: operator.name,
+                roles: operator.roles,
+            })
         }),
         agent: Arc::new(move |certificate| {
             let agent = debug_certs::agent(certificate, &other).map_err(|e| e.to_string())?;
-            Ok(net::AgentName { service: agent.service, instance: agent.instance })
+            Ok(net::AgentName {
+                service: agent.service,
+                instance: agent.instance,
+            })
         }),
     })
 }
@@ -214,7 +262,10 @@ fn log_key(config: &Config) -> Result<SigningKey, StartError> {
     let key = SigningKey::parse(text.trim()).map_err(|e| wrong(format!("`{file}`: {e}")))?;
     let expected = format!("{}/{}/{}", config.trust.domain, config.service, config.instance);
     if key.name() != expected {
-        return Err(wrong(format!("`{file}` is the key of `{}`, expected `{expected}`", key.name())));
+        return Err(wrong(format!(
+            "`{file}` is the key of `{}`, expected `{expected}`",
+            key.name()
+        )));
     }
     Ok(key)
 }

@@ -47,7 +47,11 @@ impl fmt::Display for Status {
             Self::Waiting(why) => write!(f, "waiting: {why}"),
             // One line, fit for a log.
             Self::Refused(why) => {
-                write!(f, "refused: {}", why.lines().map(str::trim).collect::<Vec<_>>().join("; "))
+                write!(
+                    f,
+                    "refused: {}",
+                    why.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+                )
             }
             Self::Stopped => f.write_str("stopped"),
         }
@@ -62,9 +66,17 @@ impl Status {
 }
 
 fn late(overdue: &Overdue) -> String {
-    let Overdue { lease, target, by, why } = overdue;
+    let Overdue {
+        lease,
+        target,
+        by,
+        why,
+    } = overdue;
     let why = why.as_deref().unwrap_or("no thread of the agent has got to it");
-    format!("lease {lease} should have ended {} s ago, and {target} is still changed: {why}", by.as_secs())
+    format!(
+        "lease {lease} should have ended {} s ago, and {target} is still changed: {why}",
+        by.as_secs()
+    )
 }
 
 /// The status, shared between the handle and the threads.
@@ -78,7 +90,11 @@ pub(crate) struct Shared {
 impl Shared {
     /// Starts as `status`.
     pub(crate) fn new(status: Status) -> Self {
-        Self { status: Arc::new(Mutex::new(status)), waits: Waits::default(), faults: Faults::default() }
+        Self {
+            status: Arc::new(Mutex::new(status)),
+            waits: Waits::default(),
+            faults: Faults::default(),
+        }
     }
 
     /// The current status.

@@ -41,8 +41,9 @@ pub(crate) fn start(core: &Arc<Core>, events: Events, keeping: Arc<ActiveMarker>
     let mut round = Instant::now();
     let mut beat = Instant::now() + HEARTBEAT;
     let turn = move || {
-        let Some((mut wait, guarding)) =
-            core.upgrade().map(|core| (warn(&core, &mut told), !core.changes.guards.is_empty()))
+        let Some((mut wait, guarding)) = core
+            .upgrade()
+            .map(|core| (warn(&core, &mut told), !core.changes.guards.is_empty()))
         else {
             return Next::End;
         };
@@ -63,7 +64,9 @@ pub(crate) fn start(core: &Arc<Core>, events: Events, keeping: Arc<ActiveMarker>
             Err(RecvTimeoutError::Timeout) => Event::Look,
             Err(RecvTimeoutError::Disconnected) => return Next::End,
         };
-        let Some(core) = core.upgrade() else { return Next::End };
+        let Some(core) = core.upgrade() else {
+            return Next::End;
+        };
         match event {
             // Cleared before the leases are read, so that a later change queues another event.
             Event::Marked => {
@@ -82,7 +85,12 @@ pub(crate) fn start(core: &Arc<Core>, events: Events, keeping: Arc<ActiveMarker>
             guard::round(&core);
             round = Instant::now() + guard::EVERY;
         }
-        if core.changes.leases.next_due().is_some_and(|due| due.after(SLACK) <= BootTime::now()) {
+        if core
+            .changes
+            .leases
+            .next_due()
+            .is_some_and(|due| due.after(SLACK) <= BootTime::now())
+        {
             core.sweep();
         }
         Next::Turn
@@ -99,15 +107,20 @@ fn warn(core: &Core, told: &mut Told) -> Duration {
             Left::Plenty | Left::Half | Left::Quarter => core.recorder.emitter.warning(&warning),
         }
     }
-    core.lifetimes.iter().filter_map(|lifetime| lifetime.next(now)).min().unwrap_or(CLOCK).min(CLOCK)
+    core.lifetimes
+        .iter()
+        .filter_map(|lifetime| lifetime.next(now))
+        .min()
+        .unwrap_or(CLOCK)
+        .min(CLOCK)
 }
 
 /// Writes `active.json`.
 fn show(core: &Core, marks: &ActiveMarker) {
     if let Err(error) = marks.write(core.changes.leases.in_force(BootTime::now())) {
-        core.recorder
-            .emitter
-            .alarm(&format!("the file that marks changes in force cannot be written: {error}"));
+        core.recorder.emitter.alarm(&format!(
+            "the file that marks changes in force cannot be written: {error}"
+        ));
     }
 }
 
@@ -115,7 +128,8 @@ fn show(core: &Core, marks: &ActiveMarker) {
 /// `info()`.
 fn tell(core: &Core) {
     for news in core.exposed.points.news() {
-        core.recorder.append(vec![record("alarm", json!({ "points": news }))]);
+        core.recorder
+            .append(vec![record("alarm", json!({ "points": news }))]);
         core.recorder.emitter.alarm(&news);
         super::complain::complain(&news);
         core.note(news);
@@ -138,21 +152,41 @@ fn take(core: &Core, failures: &mut Failures, event: Event) {
         Event::Look => core.sweep(),
         Event::Failed { lease, call, why } => {
             let why = debug_base::cut(&core.exposed.scrub(&why));
-            failures.first.retain(|first| core.changes.leases.find(*first).is_ok());
+            failures
+                .first
+                .retain(|first| core.changes.leases.find(*first).is_ok());
             // The first failure is reported to its operator, so it is always recorded.
-            let found = core.changes.leases.find(lease).ok().filter(|_| !failures.first.contains(&lease));
+            let found = core
+                .changes
+                .leases
+                .find(lease)
+                .ok()
+                .filter(|_| !failures.first.contains(&lease));
             if found.is_none() && failures.limit.allow().is_none() {
                 return;
             }
             let body = json!({ "lease": lease, "call": call, "patch_failed": why });
-            let recorded = core.recorder.log.append(vec![record("effect", body)], Until::Written);
-            core.recorder.emitter.alarm(&format!("the patch of lease {lease} failed in call {call}: {why}"));
+            let recorded = core
+                .recorder
+                .log
+                .append(vec![record("effect", body)], Until::Written);
+            core.recorder.emitter.alarm(&format!(
+                "the patch of lease {lease} failed in call {call}: {why}"
+            ));
             let Some(found) = found else { return };
             failures.first.insert(lease);
             let holder = core.sessions().get(&found.session).cloned();
             if let Some(holder) = holder {
                 let target = found.target().to_string();
-                holder.patch_fails(FailingPatch { id: lease, target, call, why }, recorded);
+                holder.patch_fails(
+                    FailingPatch {
+                        id: lease,
+                        target,
+                        call,
+                        why,
+                    },
+                    recorded,
+                );
             }
         }
         Event::Breaker { lease, why } => {
@@ -170,7 +204,9 @@ fn take(core: &Core, failures: &mut Failures, event: Event) {
 /// The last call in which the patch of a lease failed.
 pub(crate) fn last_failure(core: &Core, lease: u64) -> Option<Arc<Failed>> {
     let found = core.changes.leases.find(lease).ok()?;
-    let Resource::Point(name) = found.target() else { return None };
+    let Resource::Point(name) = found.target() else {
+        return None;
+    };
     let layers = core.exposed.points.find(name)?.layers();
     layers.iter().find(|layer| layer.lease() == lease)?.last_failure()
 }

@@ -58,9 +58,13 @@ impl Exposed {
         let mut alike = BTreeMap::new();
         for (name, _) in self.states.list() {
             let state = Path(vec![name.to_owned()]);
-            let Ok(tree) = self.read(&state, Wait::AGENT) else { continue };
+            let Ok(tree) = self.read(&state, Wait::AGENT) else {
+                continue;
+            };
             for (below, leaf) in tree.leaves() {
-                let Tree::Str(text) = leaf.without_mark() else { continue };
+                let Tree::Str(text) = leaf.without_mark() else {
+                    continue;
+                };
                 let path = state.join(&below.0);
                 let secrets = self.scrubber.alike(&path, text);
                 if !secrets.is_empty() {
@@ -73,6 +77,10 @@ impl Exposed {
 
     /// The secrets that the text at a path contained at start; true for each that was the whole text.
     pub(crate) fn alike(&self, path: &Path) -> &[(Origin, bool)] {
-        self.alike.get().and_then(|alike| alike.get(path)).map(Vec::as_slice).unwrap_or_default()
+        self.alike
+            .get()
+            .and_then(|alike| alike.get(path))
+            .map(Vec::as_slice)
+            .unwrap_or_default()
     }
 }

@@ -19,7 +19,12 @@ pub(crate) struct Counts(Vec<(Point, Arc<Watch>)>);
 impl Counts {
     /// Starts counting the calls of these points.
     pub(crate) fn of(points: &[Point]) -> Self {
-        Self(points.iter().map(|point| (point.clone(), point.watch())).collect())
+        Self(
+            points
+                .iter()
+                .map(|point| (point.clone(), point.watch()))
+                .collect(),
+        )
     }
 
     pub(crate) fn stats(&self) -> impl Iterator<Item = (&str, Stats)> {
@@ -69,12 +74,21 @@ pub(crate) enum Answer {
 impl Guards {
     /// No guards yet.
     pub(crate) fn new(gauges: BTreeMap<String, Gauge>) -> Self {
-        Self { guards: Mutex::default(), gauges: Arc::new(gauges), asking: Arc::default() }
+        Self {
+            guards: Mutex::default(),
+            gauges: Arc::new(gauges),
+            asking: Arc::default(),
+        }
     }
 
     /// The values of the gauges; null for one without a number, and for all if they take too long.
     pub(crate) fn gauges(&self) -> Vec<(String, Tree)> {
-        let silent = || self.gauges.keys().map(|name| (name.clone(), Tree::Null)).collect();
+        let silent = || {
+            self.gauges
+                .keys()
+                .map(|name| (name.clone(), Tree::Null))
+                .collect()
+        };
         if self.gauges.is_empty() || self.asking.swap(true, Ordering::AcqRel) {
             return silent();
         }
@@ -84,14 +98,24 @@ impl Guards {
             let number = |gauge: &Gauge| {
                 // The service's own code: a panic counts as no number.
                 let value = fenced(gauge).unwrap_or(f64::NAN);
-                if value.is_finite() { Tree::F64(value) } else { Tree::Null }
+                if value.is_finite() {
+                    Tree::F64(value)
+                } else {
+                    Tree::Null
+                }
             };
-            let numbers = gauges.iter().map(|(name, gauge)| (name.clone(), number(gauge))).collect();
+            let numbers = gauges
+                .iter()
+                .map(|(name, gauge)| (name.clone(), number(gauge)))
+                .collect();
             asking.store(false, Ordering::Release);
             // The receiver may have timed out.
             drop(told.try_send(numbers));
         };
-        match std::thread::Builder::new().name("debug-gauge".to_owned()).spawn(ask) {
+        match std::thread::Builder::new()
+            .name("debug-gauge".to_owned())
+            .spawn(ask)
+        {
             Ok(_) => hear.recv_timeout(GAUGES).unwrap_or_else(|_| silent()),
             Err(_) => {
                 self.asking.store(false, Ordering::Release);
@@ -109,7 +133,14 @@ impl Guards {
         let mut guards = self.lock();
         let free = !guards.contains_key(&lease);
         if free {
-            guards.insert(lease, Guard { code, counts: Arc::new(counts), silent: 0 });
+            guards.insert(
+                lease,
+                Guard {
+                    code,
+                    counts: Arc::new(counts),
+                    silent: 0,
+                },
+            );
         }
         free
     }

@@ -17,7 +17,10 @@ pub(super) type Ended = (Vec<Layer>, Ending, Tree);
 /// The layer that alone keeps `path` (below the state) in existence: its lease and its path.
 pub(super) fn outlived(layers: &[Layer], path: &[String]) -> Option<(u64, Vec<String>)> {
     let lease = stack::outlives(layers, path).err()?;
-    layers.iter().find(|layer| layer.lease == lease).map(|layer| (lease, layer.path.clone()))
+    layers
+        .iter()
+        .find(|layer| layer.lease == lease)
+        .map(|layer| (lease, layer.path.clone()))
 }
 
 /// A write to put on a stack.
@@ -40,12 +43,21 @@ pub(super) fn make(
     covers: Option<&[u64]>,
     update: &Update<'_>,
 ) -> Result<(Vec<Layer>, Tree), ChangeError> {
-    let Write { lease, at, values, deadline } = *write;
+    let Write {
+        lease,
+        at,
+        values,
+        deadline,
+    } = *write;
     let path = at.below();
     let (before, after) = values;
     let (made, refused) = (RefCell::new(Vec::new()), RefCell::new(None));
     let change = |live: &Tree, orders: &dyn Orders| {
-        let here = Here { whole: live, path, orders };
+        let here = Here {
+            whole: live,
+            path,
+            orders,
+        };
         if !alike(live.at(path), before.as_ref(), here) {
             return Err(StateError::Conflict(at.clone()));
         }
@@ -86,7 +98,10 @@ pub(super) fn end(
 ) -> Result<Option<Ended>, StateError> {
     let ended = RefCell::new(None);
     let done = end_so(layers, lease, otherwise, Fit::AsMerged, &ended, update);
-    let mixed = ended.borrow().as_ref().is_some_and(|(_, ending): &(_, Ending)| !ending.as_before);
+    let mixed = ended
+        .borrow()
+        .as_ref()
+        .is_some_and(|(_, ending): &(_, Ending)| !ending.as_before);
     let done = match done {
         // The merge mixes the earlier value with the service's own changes, and the type refuses the result. Retried whole or
         // not at all.
@@ -115,7 +130,10 @@ pub(super) fn force(
     // On top of the stack: no other layer overlaps it.
     let stack = [layers, std::slice::from_ref(left)].concat();
     let ended = end(&stack, left.lease, Otherwise::Force, update).map_err(failed)?;
-    match ended.as_ref().and_then(|(_, ending, _)| conflict(&ending.left, root)) {
+    match ended
+        .as_ref()
+        .and_then(|(_, ending, _)| conflict(&ending.left, root))
+    {
         Some(conflict) => Err(ChangeError::Refused(conflict.why)),
         None => Ok(ended.map(|(mut layers, ending, tree)| {
             stack::settled(&mut layers, left.lease);
@@ -127,7 +145,10 @@ pub(super) fn force(
 /// Describes what was not undone; `None` if everything was.
 pub(super) fn conflict(left: &[Left], root: &Path) -> Option<Conflict> {
     let (changed, others): (Vec<&Left>, Vec<&Left>) = left.iter().partition(|left| left.why == Why::Changed);
-    let names: Vec<String> = changed.iter().map(|left| format!("`{}`", root.join(&left.place))).collect();
+    let names: Vec<String> = changed
+        .iter()
+        .map(|left| format!("`{}`", root.join(&left.place)))
+        .collect();
     let changed =
         (!names.is_empty()).then(|| format!("the service itself changed {} meanwhile", names.join(", ")));
     let mut why: Vec<String> = changed.into_iter().collect();
@@ -139,7 +160,10 @@ pub(super) fn conflict(left: &[Left], root: &Path) -> Option<Conflict> {
     }
     let mut places: Vec<Path> = left.iter().map(|left| root.join(&left.place)).collect();
     places.dedup();
-    (!places.is_empty()).then(|| Conflict { why: why.join("; "), places })
+    (!places.is_empty()).then(|| Conflict {
+        why: why.join("; "),
+        places,
+    })
 }
 
 /// Whether a merge that differs from the earlier value may be written.

@@ -83,14 +83,20 @@ impl SetLevel {
 
 /// Whether `target` is `outer` or below it.
 pub(crate) fn is_inside(target: &str, outer: &str) -> bool {
-    target.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    target
+        .strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 impl Levels {
     /// The level in force for a target; `None` if the service's own filter decides.
     #[inline]
     pub(crate) fn of(&self, target: &str) -> Option<LevelFilter> {
-        if self.any.load(Ordering::Relaxed) { self.look(target) } else { None }
+        if self.any.load(Ordering::Relaxed) {
+            self.look(target)
+        } else {
+            None
+        }
     }
 
     #[cold]
@@ -124,7 +130,12 @@ impl Levels {
 
     /// The most verbose of all levels.
     fn most(&self) -> LevelFilter {
-        self.set.load().iter().map(|level| level.level).max().unwrap_or(LevelFilter::OFF)
+        self.set
+            .load()
+            .iter()
+            .map(|level| level.level)
+            .max()
+            .unwrap_or(LevelFilter::OFF)
     }
 
     /// The number of this agent's filters.
@@ -134,7 +145,11 @@ impl Levels {
 
     /// The number of levels set for exactly this target.
     pub(crate) fn layers(&self, target: &str) -> usize {
-        self.set.load().iter().filter(|level| level.target == target).count()
+        self.set
+            .load()
+            .iter()
+            .filter(|level| level.target == target)
+            .count()
     }
 
     /// The levels in force: lease, target and level.
@@ -142,7 +157,9 @@ impl Levels {
         let now = BootTime::now();
         let set = self.set.load();
         let in_force = set.iter().filter(|level| !level.is_over(now));
-        in_force.map(|level| (level.lease, level.target.clone(), level.level)).collect()
+        in_force
+            .map(|level| (level.lease, level.target.clone(), level.level))
+            .collect()
     }
 
     /// Adds a level. Every lookup from now on sees it; caches must be rebuilt.
@@ -158,9 +175,13 @@ impl Levels {
         let mut above = None;
         self.replace(|set| {
             let now = BootTime::now();
-            let Some(ended) = set.iter().find(|level| level.lease == lease).cloned() else { return };
+            let Some(ended) = set.iter().find(|level| level.lease == lease).cloned() else {
+                return;
+            };
             set.retain(|level| level.lease != lease);
-            let stands = set.iter().find(|level| level.target == ended.target && !level.is_over(now));
+            let stands = set
+                .iter()
+                .find(|level| level.target == ended.target && !level.is_over(now));
             above = stands.map(|level| level.lease).filter(|newest| *newest > lease);
         });
         above

@@ -33,16 +33,44 @@ const START: u64 = 1_000_000_000;
 
 #[derive(Clone, Debug)]
 enum Act {
-    Change { place: usize, values: [i64; 2], ttl: u64, persist: bool, session: usize },
-    Confirm { which: usize, ttl: u64 },
-    Extend { which: usize, ttl: u64 },
-    Adopt { which: usize, session: usize },
-    Revert { which: usize },
-    Guard { which: usize },
-    Foreign { leaf: usize, value: i64 },
-    Lose { session: usize },
-    Return { operator: usize },
-    Pass { seconds: u64 },
+    Change {
+        place: usize,
+        values: [i64; 2],
+        ttl: u64,
+        persist: bool,
+        session: usize,
+    },
+    Confirm {
+        which: usize,
+        ttl: u64,
+    },
+    Extend {
+        which: usize,
+        ttl: u64,
+    },
+    Adopt {
+        which: usize,
+        session: usize,
+    },
+    Revert {
+        which: usize,
+    },
+    Guard {
+        which: usize,
+    },
+    Foreign {
+        leaf: usize,
+        value: i64,
+    },
+    Lose {
+        session: usize,
+    },
+    Return {
+        operator: usize,
+    },
+    Pass {
+        seconds: u64,
+    },
     Restart,
 }
 
@@ -105,7 +133,12 @@ impl Real {
         let state = writable("config".parse().unwrap(), Place::Shared(config.clone()));
         let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
         let slot = Arc::new(Slot::route("GET /x".to_owned()));
-        Self { config, leases: Leases::after(highest), writes: Arc::new(Writes::new(states)), slot }
+        Self {
+            config,
+            leases: Leases::after(highest),
+            writes: Arc::new(Writes::new(states)),
+            slot,
+        }
     }
 
     fn values(&self) -> [i64; 2] {
@@ -125,11 +158,19 @@ impl Real {
         }
         let path: Path = PLACES[place].parse().unwrap();
         let whole = |[x, y]: [i64; 2]| {
-            Tree::Map(vec![("x".to_owned(), Tree::I64(x)), ("y".to_owned(), Tree::I64(y))])
+            Tree::Map(vec![
+                ("x".to_owned(), Tree::I64(x)),
+                ("y".to_owned(), Tree::I64(y)),
+            ])
         };
         let at = |tree: Tree| tree.at(path.below()).unwrap().clone();
         let (before, after) = (at(whole(self.values())), at(whole(values)));
-        Arc::new(WriteChange::new(self.writes.clone(), path, Some(before), Some(after)))
+        Arc::new(WriteChange::new(
+            self.writes.clone(),
+            path,
+            Some(before),
+            Some(after),
+        ))
     }
 }
 
@@ -147,7 +188,16 @@ struct World {
 }
 
 fn fresh() -> [Leaf; 2] {
-    [Leaf { base: FRESH.x, above: Vec::new() }, Leaf { base: FRESH.y, above: Vec::new() }]
+    [
+        Leaf {
+            base: FRESH.x,
+            above: Vec::new(),
+        },
+        Leaf {
+            base: FRESH.y,
+            above: Vec::new(),
+        },
+    ]
 }
 
 fn at(seconds: u64) -> BootTime {
@@ -197,8 +247,11 @@ impl World {
         session: u64,
     ) -> Result<(), String> {
         let change = self.real.change(place, values);
-        let claim =
-            self.real.leases.claim(change.target(), "a test").map_err(|by| format!("claimed by {by}"))?;
+        let claim = self
+            .real
+            .leases
+            .claim(change.target(), "a test")
+            .map_err(|by| format!("claimed by {by}"))?;
         let (id, owner) = (claim.id, self.sessions[session as usize].0);
         demand!(id, self.highest + 1, "the next id");
         let (now, deadline) = (at(self.now), at(self.now + ttl));
@@ -217,12 +270,24 @@ impl World {
             failing: None,
         };
         let making = self.real.leases.open(lease).map_err(|_| "closed".to_owned())?;
-        change.make(id, deadline, &(0..id).collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+        change
+            .make(id, deadline, &(0..id).collect::<Vec<_>>())
+            .map_err(|error| error.to_string())?;
         drop((making, claim));
         self.highest = id;
         let deadline = self.now + ttl;
-        self.known
-            .insert(id, Known { owner, session, confirmed: false, persist, deadline, grace: None, place });
+        self.known.insert(
+            id,
+            Known {
+                owner,
+                session,
+                confirmed: false,
+                persist,
+                deadline,
+                grace: None,
+                place,
+            },
+        );
         for (leaf, value) in self
             .leaves
             .iter_mut()
@@ -238,7 +303,11 @@ impl World {
 
     /// Ends a lease in the table and in the model.
     fn end(&mut self, id: u64, cause: &Cause) -> Result<(), String> {
-        let real = self.real.leases.end(id, cause, Wait::AGENT).map_err(|error| error.to_string())?;
+        let real = self
+            .real
+            .leases
+            .end(id, cause, Wait::AGENT)
+            .map_err(|error| error.to_string())?;
         self.real.leases.ended(id, cause.word());
         *self.ended.entry(id).or_default() += 1;
         demand!(real.lease.id, id, "which one ended");
@@ -252,7 +321,11 @@ impl World {
         if conflict {
             self.conflicts.insert(id);
         }
-        demand!(real.undone.conflict.is_some(), conflict, "lease {id} is a conflict");
+        demand!(
+            real.undone.conflict.is_some(),
+            conflict,
+            "lease {id} is a conflict"
+        );
         Ok(())
     }
 
@@ -261,9 +334,15 @@ impl World {
         let owner = self.known.get(&id).map_or("", |known| known.owner);
         let real = self.real.leases.renew(id, owner, until, confirm, now).err();
         let (deadline, now) = (self.now + ttl, self.now);
-        let Some(known) = self.known.get_mut(&id) else { return Ok(()) };
+        let Some(known) = self.known.get_mut(&id) else {
+            return Ok(());
+        };
         let model = if known.until() <= now {
-            let how = if known.until() < known.deadline { "session-lost" } else { "expired" };
+            let how = if known.until() < known.deadline {
+                "session-lost"
+            } else {
+                "expired"
+            };
             Some(EndError::Ended { id, how })
         } else if confirm && known.confirmed {
             Some(EndError::Confirmed(id))
@@ -281,24 +360,52 @@ impl World {
         // A point enforces the deadline on each call, independent of the revert thread.
         let now = at(self.now);
         let real = self.real.slot.in_force(now).map(|layer| layer.lease());
-        let standing =
-            self.known.iter().filter(|(_, known)| known.place == POINT && self.now < known.until());
-        demand!(real, standing.map(|(id, _)| *id).next_back(), "the layer in force");
+        let standing = self
+            .known
+            .iter()
+            .filter(|(_, known)| known.place == POINT && self.now < known.until());
+        demand!(
+            real,
+            standing.map(|(id, _)| *id).next_back(),
+            "the layer in force"
+        );
         let due = self.real.leases.overdue(now);
         let expected = self.known.iter().filter(|(_, known)| known.until() <= self.now);
         let expected: Vec<u64> = expected.map(|(id, _)| *id).collect();
-        demand!(due.iter().map(|(id, _)| *id).collect::<Vec<_>>(), expected, "what is due");
+        demand!(
+            due.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+            expected,
+            "what is due"
+        );
         for (id, cause) in due {
             self.end(id, &cause)?;
         }
-        demand!(self.real.values(), self.leaves.each_ref().map(Leaf::live), "the state");
-        let told =
-            |lease: &Lease| (lease.id, lease.owner.clone(), lease.phase == Phase::Confirmed, lease.due().0);
+        demand!(
+            self.real.values(),
+            self.leaves.each_ref().map(Leaf::live),
+            "the state"
+        );
+        let told = |lease: &Lease| {
+            (
+                lease.id,
+                lease.owner.clone(),
+                lease.phase == Phase::Confirmed,
+                lease.due().0,
+            )
+        };
         let real: Vec<_> = self.real.leases.list().iter().map(told).collect();
-        let model = self.known.iter().map(|(id, k)| (*id, k.owner.to_owned(), k.confirmed, at(k.until())));
+        let model = self
+            .known
+            .iter()
+            .map(|(id, k)| (*id, k.owner.to_owned(), k.confirmed, at(k.until())));
         demand!(real, model.collect::<Vec<_>>(), "the leases in force");
-        let conflicts: BTreeSet<u64> =
-            self.real.leases.conflicts().iter().map(|(lease, _)| lease.id).collect();
+        let conflicts: BTreeSet<u64> = self
+            .real
+            .leases
+            .conflicts()
+            .iter()
+            .map(|(lease, _)| lease.id)
+            .collect();
         demand!(&conflicts, &self.conflicts, "the conflicts");
         match self.ended.iter().find(|(_, times)| **times != 1) {
             Some((id, times)) => Err(format!("lease {id} has ended {times} times")),
@@ -308,7 +415,13 @@ impl World {
 
     fn play(&mut self, act: &Act) -> Result<(), String> {
         match *act {
-            Act::Change { place, values, ttl, persist, session } => {
+            Act::Change {
+                place,
+                values,
+                ttl,
+                persist,
+                session,
+            } => {
                 if let Some(session) = self.session(session) {
                     self.change(place, values, ttl, persist, session)?;
                 }
@@ -327,8 +440,14 @@ impl World {
                 if let (Some(id), Some(session)) = (self.lease(which), self.session(session)) {
                     let owner = self.sessions[session as usize].0;
                     let from = self.known.get(&id).map_or("", |known| known.owner);
-                    let real = self.real.leases.adopt(id, from, owner, session, at(self.now)).is_ok();
-                    let (now, Some(known)) = (self.now, self.known.get_mut(&id)) else { return Ok(()) };
+                    let real = self
+                        .real
+                        .leases
+                        .adopt(id, from, owner, session, at(self.now))
+                        .is_ok();
+                    let (now, Some(known)) = (self.now, self.known.get_mut(&id)) else {
+                        return Ok(());
+                    };
                     let model = now < known.until();
                     if model {
                         (known.owner, known.session, known.grace) = (owner, session, None);
@@ -357,8 +476,10 @@ impl World {
                     self.sessions[session as usize].1 = false;
                     self.real.leases.session_lost(session, at(self.now));
                     let grace = self.now + GRACE.as_secs();
-                    for known in
-                        self.known.values_mut().filter(|known| known.session == session && !known.persist)
+                    for known in self
+                        .known
+                        .values_mut()
+                        .filter(|known| known.session == session && !known.persist)
                     {
                         known.grace.get_or_insert(grace);
                     }
@@ -368,8 +489,10 @@ impl World {
                 let (operator, session) = (OPERATORS[operator], self.sessions.len() as u64);
                 self.sessions.push((operator, true));
                 self.real.leases.take_over(operator, session);
-                for known in
-                    self.known.values_mut().filter(|known| known.owner == operator && known.grace.is_some())
+                for known in self
+                    .known
+                    .values_mut()
+                    .filter(|known| known.owner == operator && known.grace.is_some())
                 {
                     (known.grace, known.session) = (None, session);
                 }
@@ -403,8 +526,16 @@ fn play(history: &[Act]) -> Result<(), String> {
     // At the end nothing is in force and every value is the service's own.
     world.now += 10_000;
     world.look()?;
-    demand!(world.real.values(), world.leaves.each_ref().map(Leaf::live), "what is left");
-    demand!(world.ended.len() as u64, world.highest, "the leases that have ended");
+    demand!(
+        world.real.values(),
+        world.leaves.each_ref().map(Leaf::live),
+        "what is left"
+    );
+    demand!(
+        world.ended.len() as u64,
+        world.highest,
+        "the leases that have ended"
+    );
     Ok(())
 }
 
@@ -413,13 +544,19 @@ mod things;
 
 /// Number of histories: 500, or `DEBUG_TESTS_HISTORIES`; 10,000 in the long run.
 fn histories() -> u32 {
-    std::env::var("DEBUG_TESTS_HISTORIES").ok().and_then(|count| count.parse().ok()).unwrap_or(500)
+    std::env::var("DEBUG_TESTS_HISTORIES")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(500)
 }
 
 #[test]
 fn leases_do_what_the_model_says() {
-    let config =
-        ProptestConfig { cases: histories(), failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases: histories(),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     proptest!(config, |(history in history())| {
         if let Err(why) = play(&history) {
             return Err(TestCaseError::fail(why));

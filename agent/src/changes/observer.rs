@@ -75,9 +75,24 @@ impl PatchObserver {
     pub(crate) fn new(marks: ActiveMarker, crash_notes: CrashNotes) -> (Self, Events) {
         let (events, sent) = channel();
         let (waiting, marked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let queue = Events { sent, waiting: waiting.clone(), marked: marked.clone() };
+        let queue = Events {
+            sent,
+            waiting: waiting.clone(),
+            marked: marked.clone(),
+        };
         let (looked, process) = (AtomicU64::new(0), std::process::id());
-        (Self { events, waiting, looked, process, marks: Arc::new(marks), crash_notes, marked }, queue)
+        (
+            Self {
+                events,
+                waiting,
+                looked,
+                process,
+                marks: Arc::new(marks),
+                crash_notes,
+                marked,
+            },
+            queue,
+        )
     }
 
     /// Whether the next process will know if this one ended inside a patched call.
@@ -115,7 +130,10 @@ impl PatchObserver {
         if now.0 < looked.saturating_add(LOOK_EVERY) {
             return;
         }
-        let first = self.looked.compare_exchange(looked, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let first = self
+            .looked
+            .compare_exchange(looked, now.0, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok();
         if first && self.process == std::process::id() {
             drop(self.events.send(Event::Look));
         }
@@ -144,10 +162,17 @@ impl Observer for PatchObserver {
             return;
         }
         // The send fails only when the agent has stopped.
-        drop(self.events.send(Event::Failed { lease, call, why: failure.to_string() }));
+        drop(self.events.send(Event::Failed {
+            lease,
+            call,
+            why: failure.to_string(),
+        }));
     }
 
     fn tripped(&self, lease: u64, why: Tripped) {
-        drop(self.events.send(Event::Breaker { lease, why: why.to_string() }));
+        drop(self.events.send(Event::Breaker {
+            lease,
+            why: why.to_string(),
+        }));
     }
 }

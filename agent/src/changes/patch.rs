@@ -29,12 +29,23 @@ impl PatchChange {
         warning: Option<String>,
     ) -> Self {
         let target = Resource::Point(point.name().to_owned());
-        Self { target, point, declared: OnceLock::new(), routes: None, code, observer, warning }
+        Self {
+            target,
+            point,
+            declared: OnceLock::new(),
+            routes: None,
+            code,
+            observer,
+            warning,
+        }
     }
 
     /// For a route that may not be declared yet: it becomes a point when the patch is applied, not earlier.
     pub(crate) fn declaring(self, routes: Arc<Registry>) -> Self {
-        Self { routes: Some(routes), ..self }
+        Self {
+            routes: Some(routes),
+            ..self
+        }
     }
 
     fn point(&self) -> &Point {
@@ -49,11 +60,15 @@ impl Change for PatchChange {
 
     fn make(&self, lease: u64, deadline: BootTime, _: &[u64]) -> Result<(), ChangeError> {
         if let (Some(routes), Some((method, template))) = (&self.routes, self.point.name().split_once(' ')) {
-            let slot = routes.declare(method, template).map_err(|e| ChangeError::Refused(e.to_string()))?;
+            let slot = routes
+                .declare(method, template)
+                .map_err(|e| ChangeError::Refused(e.to_string()))?;
             drop(self.declared.set(Point::Route(slot)));
         }
         let layer = points::Layer::new(lease, deadline, self.code.clone(), self.observer.clone());
-        self.point().push(Arc::new(layer)).map_err(|e| ChangeError::Refused(e.to_string()))
+        self.point()
+            .push(Arc::new(layer))
+            .map_err(|e| ChangeError::Refused(e.to_string()))
     }
 
     fn set_deadline(&self, lease: u64, deadline: BootTime) {
@@ -63,7 +78,10 @@ impl Change for PatchChange {
     fn undo(&self, lease: u64, _wait: Wait) -> Result<Undone, ChangeError> {
         // Layers of a point are independent of each other.
         self.point().end(lease);
-        Ok(Undone { stands: Some(Stands::Layers(self.point().layers().len())), ..Undone::default() })
+        Ok(Undone {
+            stands: Some(Stands::Layers(self.point().layers().len())),
+            ..Undone::default()
+        })
     }
 
     fn ends_by_itself(&self) -> bool {

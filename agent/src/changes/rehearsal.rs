@@ -22,7 +22,11 @@ pub(crate) struct Rehearsal {
 impl Rehearsal {
     /// From the whole value as its type writes it, and the writes in force.
     pub(super) fn new(tree: Tree, layers: Vec<Layer>) -> Self {
-        Self { tree, layers, left: BTreeMap::new() }
+        Self {
+            tree,
+            layers,
+            left: BTreeMap::new(),
+        }
     }
 
     /// The whole value.
@@ -66,7 +70,12 @@ impl Rehearsal {
     ) -> Result<(), ChangeError> {
         let written: Vec<&Tree> = values.0.iter().chain(&values.1).collect();
         let update = |change: &Edited<'_>, _: &Later<'_>| self.update(states, path, &written, change);
-        let write = layers::Write { lease, at: path, values, deadline };
+        let write = layers::Write {
+            lease,
+            at: path,
+            values,
+            deadline,
+        };
         (self.layers, self.tree) = layers::make(&self.layers, &write, None, &update)?;
         Ok(())
     }
@@ -107,7 +116,9 @@ impl Rehearsal {
         path: &Path,
         left: Option<Layer>,
     ) -> Result<(), ChangeError> {
-        let Some(left) = left.or_else(|| self.left.get(&lease).cloned()) else { return Ok(()) };
+        let Some(left) = left.or_else(|| self.left.get(&lease).cloned()) else {
+            return Ok(());
+        };
         let written: Vec<&Tree> = left.values().collect();
         let update = |change: &Edited<'_>, _: &Later<'_>| self.update(states, path, &written, change);
         if let Some((layers, _, tree)) = layers::force(&self.layers, &left, &root(path), &update)? {
@@ -119,7 +130,11 @@ impl Rehearsal {
 
     /// The values of a write; error texts must not reveal them if they are secret.
     fn written(&self, lease: u64) -> Vec<&Tree> {
-        self.layers.iter().filter(|layer| layer.lease == lease).flat_map(Layer::values).collect()
+        self.layers
+            .iter()
+            .filter(|layer| layer.lease == lease)
+            .flat_map(Layer::values)
+            .collect()
     }
 
     fn update(

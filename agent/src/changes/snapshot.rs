@@ -37,7 +37,10 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// Its approximate size in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.parts.iter().map(|(path, tree)| path.to_string().len() + weight(tree)).sum()
+        self.parts
+            .iter()
+            .map(|(path, tree)| path.to_string().len() + weight(tree))
+            .sum()
     }
 }
 
@@ -78,7 +81,9 @@ impl Snapshots {
 
     /// A copy, for a plan.
     pub(crate) fn copy(&self) -> Self {
-        Self { kept: Mutex::new(self.lock().clone()) }
+        Self {
+            kept: Mutex::new(self.lock().clone()),
+        }
     }
 
     /// Keeps a snapshot. To make room it removes automatic snapshots and the oldest of the same operator, never those
@@ -92,7 +97,11 @@ impl Snapshots {
             return Err(SnapshotError::Taken(snapshot.name));
         }
         let bytes = snapshot.bytes();
-        let most = if snapshot.automatic { MAX_BYTES } else { MAX_OWN_BYTES };
+        let most = if snapshot.automatic {
+            MAX_BYTES
+        } else {
+            MAX_OWN_BYTES
+        };
         if most < bytes {
             return Err(SnapshotError::TooLarge { bytes, most });
         }
@@ -109,7 +118,9 @@ impl Snapshots {
             let at = if too_many_of_own && !snapshot.automatic {
                 kept.iter().position(own)
             } else if MAX_SNAPSHOTS <= count || MAX_BYTES < all + bytes {
-                kept.iter().position(|other| other.automatic).or_else(|| kept.iter().position(own))
+                kept.iter()
+                    .position(|other| other.automatic)
+                    .or_else(|| kept.iter().position(own))
             } else {
                 break;
             };
@@ -134,7 +145,10 @@ impl Snapshots {
     ) -> Vec<String> {
         let name = automatic_name(eval);
         let mut kept = self.lock();
-        let earlier = kept.iter().position(|snapshot| snapshot.name == name).and_then(|at| kept.remove(at));
+        let earlier = kept
+            .iter()
+            .position(|snapshot| snapshot.name == name)
+            .and_then(|at| kept.remove(at));
         drop(kept);
         let mut snapshot = earlier.unwrap_or_else(|| Snapshot {
             name,
@@ -182,15 +196,28 @@ mod tests {
     fn snapshot(name: &str, bytes: usize, automatic: bool) -> Snapshot {
         let parts = vec![(Path(vec!["config".to_owned()]), Tree::Str("x".repeat(bytes)))];
         let (by, taken, leases) = ("alice".to_owned(), BootTime(0), Vec::new());
-        Snapshot { name: name.to_owned(), by, automatic, taken, leases, parts }
+        Snapshot {
+            name: name.to_owned(),
+            by,
+            automatic,
+            taken,
+            leases,
+            parts,
+        }
     }
 
     #[test]
     fn the_oldest_that_nobody_asked_for_goes_first_and_nobodys_for_anothers() {
         let (snapshots, quarter) = (Snapshots::default(), MAX_OWN_BYTES - 100);
-        let of = |by: &str, snapshot: Snapshot| Snapshot { by: by.to_owned(), ..snapshot };
+        let of = |by: &str, snapshot: Snapshot| Snapshot {
+            by: by.to_owned(),
+            ..snapshot
+        };
         for (by, name, automatic) in [("alice", "hers", false), ("lea", "leas", false)] {
-            assert_eq!(snapshots.keep(of(by, snapshot(name, quarter, automatic))), Ok(Vec::new()));
+            assert_eq!(
+                snapshots.keep(of(by, snapshot(name, quarter, automatic))),
+                Ok(Vec::new())
+            );
         }
         for name in ["eval-1", "eval-2"] {
             assert_eq!(snapshots.keep(snapshot(name, quarter, true)), Ok(Vec::new()));
@@ -199,13 +226,22 @@ mod tests {
             snapshots.keep(of("bob", snapshot("bobs", quarter, false))),
             Ok(vec!["eval-1".to_owned()])
         );
-        assert_eq!(snapshots.keep(of("bob", snapshot("next", quarter, false))), Ok(vec!["bobs".to_owned()]));
+        assert_eq!(
+            snapshots.keep(of("bob", snapshot("next", quarter, false))),
+            Ok(vec!["bobs".to_owned()])
+        );
         assert_eq!(
             snapshots.keep(of("vic", snapshot("vics", quarter, false))),
             Ok(vec!["eval-2".to_owned()])
         );
-        assert_eq!(snapshots.keep(of("eve", snapshot("eves", quarter, false))), Err(SnapshotError::Full));
-        assert_eq!(snapshots.keep(snapshot("eval-3", quarter, true)), Err(SnapshotError::Full));
+        assert_eq!(
+            snapshots.keep(of("eve", snapshot("eves", quarter, false))),
+            Err(SnapshotError::Full)
+        );
+        assert_eq!(
+            snapshots.keep(snapshot("eval-3", quarter, true)),
+            Err(SnapshotError::Full)
+        );
         let large = snapshots.keep(of("bob", snapshot("large", 2 * quarter, false)));
         assert!(matches!(large, Err(SnapshotError::TooLarge { .. })));
         assert_eq!(snapshots.list().len(), 4);
@@ -214,7 +250,10 @@ mod tests {
     #[test]
     fn many_small_ones_push_out_none_but_their_own() {
         let snapshots = Snapshots::default();
-        let of = |by: &str, name: String| Snapshot { by: by.to_owned(), ..snapshot(&name, 1, false) };
+        let of = |by: &str, name: String| Snapshot {
+            by: by.to_owned(),
+            ..snapshot(&name, 1, false)
+        };
         snapshots.keep(of("alice", "incident".to_owned())).unwrap();
         for number in 0..2 * MAX_SNAPSHOTS {
             snapshots.keep(of("vic", format!("j{number}"))).unwrap();
@@ -227,8 +266,16 @@ mod tests {
     fn a_name_is_given_once_and_not_one_of_the_agents() {
         let snapshots = Snapshots::default();
         snapshots.keep(snapshot("a", 1, false)).unwrap();
-        assert_eq!(snapshots.keep(snapshot("a", 1, false)), Err(SnapshotError::Taken("a".to_owned())));
-        for (name, fine) in [("before-INC", false), ("before-42", true), ("", false), ("eval-7", false)] {
+        assert_eq!(
+            snapshots.keep(snapshot("a", 1, false)),
+            Err(SnapshotError::Taken("a".to_owned()))
+        );
+        for (name, fine) in [
+            ("before-INC", false),
+            ("before-42", true),
+            ("", false),
+            ("eval-7", false),
+        ] {
             assert_eq!(is_name(name), fine, "{name}");
         }
     }
@@ -237,10 +284,22 @@ mod tests {
     fn an_eval_keeps_what_stood_before_its_first_change_of_a_path() {
         let snapshots = Snapshots::default();
         let path = |text: &str| text.parse::<Path>().unwrap();
-        for (at, value) in [("config.db", 1), ("config.db.port", 2), ("config.db", 3), ("rota", 4)] {
-            assert!(snapshots.before_change(7, "alice", &[1], &path(at), Tree::I64(value)).is_empty());
+        for (at, value) in [
+            ("config.db", 1),
+            ("config.db.port", 2),
+            ("config.db", 3),
+            ("rota", 4),
+        ] {
+            assert!(
+                snapshots
+                    .before_change(7, "alice", &[1], &path(at), Tree::I64(value))
+                    .is_empty()
+            );
         }
         let parts = snapshots.find("eval-7").unwrap().parts;
-        assert_eq!(parts, [(path("config.db"), Tree::I64(1)), (path("rota"), Tree::I64(4))]);
+        assert_eq!(
+            parts,
+            [(path("config.db"), Tree::I64(1)), (path("rota"), Tree::I64(4))]
+        );
     }
 }

@@ -42,7 +42,12 @@ fn a_live_value_is_extended_before_its_deadline_or_not_at_all() {
         let state = writable("limit".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
         let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
         let (writes, path) = (Arc::new(Writes::new(states)), "limit".parse().unwrap());
-        let change = Arc::new(WriteChange::new(writes, path, Some(Tree::I64(1)), Some(Tree::I64(2))));
+        let change = Arc::new(WriteChange::new(
+            writes,
+            path,
+            Some(Tree::I64(1)),
+            Some(Tree::I64(2)),
+        ));
         let leases = Leases::after(0);
         let id = open_until(&leases, change.clone(), BootTime::now().after(TTL));
         let first = leases.find(id).unwrap().deadline;
@@ -64,7 +69,10 @@ fn a_live_value_is_extended_before_its_deadline_or_not_at_all() {
             }
             Err(error) => {
                 expired += 1;
-                assert!(matches!(error, EndError::Ended { how: "expired", .. }), "{error:?}");
+                assert!(
+                    matches!(error, EndError::Ended { how: "expired", .. }),
+                    "{error:?}"
+                );
                 assert_eq!(*live.load(), 1);
                 assert_eq!(leases.overdue(BootTime::now()), [(id, Cause::Expired)]);
                 leases.end(id, &Cause::Expired, Wait::AGENT).unwrap();
@@ -83,7 +91,10 @@ struct Named {
 /// Between the decision and the change the service moves the element of another lease to the place.
 #[test]
 fn a_change_covers_no_lease_that_came_to_its_place_after_it_was_allowed() {
-    let named = |name: &str| Named { name: name.to_owned(), weight: 5 };
+    let named = |name: &str| Named {
+        name: name.to_owned(),
+        weight: 5,
+    };
     let live = Live::new(vec![named("a"), named("b")]);
     let state = writable("list".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
     let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
@@ -98,7 +109,10 @@ fn a_change_covers_no_lease_that_came_to_its_place_after_it_was_allowed() {
     let second = write("list.0.weight", 7);
     live.store(vec![named("b"), named("a")]);
     let refused = second.make(2, never, &[]).unwrap_err().to_string();
-    assert!(refused.contains("moved an element to `list.0.weight`"), "{refused}");
+    assert!(
+        refused.contains("moved an element to `list.0.weight`"),
+        "{refused}"
+    );
     assert_eq!(*live.load(), vec![named("b"), named("a")]);
     second.make(2, never, &[1]).unwrap();
     assert_eq!(live.load()[0].weight, 7);
@@ -108,7 +122,10 @@ fn a_change_covers_no_lease_that_came_to_its_place_after_it_was_allowed() {
 /// A conflict is forced where it was told to be, or not at all: the service may move what was changed afterwards.
 #[test]
 fn what_moved_since_its_conflict_is_not_forced() {
-    let named = |name: &str, weight: i64| Named { name: name.to_owned(), weight };
+    let named = |name: &str, weight: i64| Named {
+        name: name.to_owned(),
+        weight,
+    };
     let live = Live::new(vec![named("a", 1), named("b", 1)]);
     let state = writable("list".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
     let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
@@ -121,7 +138,10 @@ fn what_moved_since_its_conflict_is_not_forced() {
     assert_eq!(conflict.places, ["list.0.weight".parse().unwrap()]);
     live.store(vec![named("b", 1), named("a", 70)]);
     let moved = change.force(Wait::AGENT).unwrap_err().to_string();
-    assert!(moved.contains("is at `list.1.weight` now, which the conflict does not name"), "{moved}");
+    assert!(
+        moved.contains("is at `list.1.weight` now, which the conflict does not name"),
+        "{moved}"
+    );
     assert_eq!(*live.load(), vec![named("b", 1), named("a", 70)]);
     live.store(vec![named("a", 71), named("b", 1)]);
     assert!(change.force(Wait::AGENT).unwrap());
@@ -158,7 +178,10 @@ fn a_conflict_is_not_forced_below_another_lease() {
 /// A lease whose element was lost left its value somewhere in the list, maybe where the lease below has its place.
 #[test]
 fn a_settled_conflict_is_in_no_ones_way() {
-    let named = |name: &str, weight: i64| Named { name: name.to_owned(), weight };
+    let named = |name: &str, weight: i64| Named {
+        name: name.to_owned(),
+        weight,
+    };
     let live = Live::new(vec![named("a", 5), named("b", 5)]);
     let state = writable("list".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
     let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());

@@ -19,7 +19,10 @@ impl Waits {
     /// Begins a wait for the lock of a state; it ends when the guard is dropped.
     pub(crate) fn begin(&self, state: &str) -> Waiting {
         self.lock().insert(state.to_owned(), Instant::now());
-        Waiting { waits: self.clone(), state: state.to_owned() }
+        Waiting {
+            waits: self.clone(),
+            state: state.to_owned(),
+        }
     }
 
     /// The waits of more than 1 s: state and sentence, the longest last.
@@ -45,7 +48,9 @@ impl Waits {
     /// Moves the start of every wait back by `by`.
     #[cfg(test)]
     pub(crate) fn age_for_test(&self, by: Duration) {
-        self.lock().values_mut().for_each(|since| *since = since.checked_sub(by).unwrap_or(*since));
+        self.lock()
+            .values_mut()
+            .for_each(|since| *since = since.checked_sub(by).unwrap_or(*since));
     }
 }
 

@@ -35,7 +35,11 @@ pub(crate) struct RevertWorkers {
 impl RevertWorkers {
     /// No threads yet. `waits` records each wait, `faults` each panic.
     pub(crate) fn new(waits: Waits, faults: Faults) -> Self {
-        Self { waits, faults, ..Self::default() }
+        Self {
+            waits,
+            faults,
+            ..Self::default()
+        }
     }
 
     /// Starts the state's thread unless it runs. Called before a write: when the thread is needed, it may be too late
@@ -55,9 +59,14 @@ impl RevertWorkers {
         let (jobs, sent) = channel::<(u64, Job)>();
         let (queued, waits, name) = (self.queued.clone(), self.waits.clone(), state.to_owned());
         let work = move || {
-            let Ok((lease, job)) = sent.recv() else { return Next::End };
+            let Ok((lease, job)) = sent.recv() else {
+                return Next::End;
+            };
             // Removed also if the job panics: the revert thread then submits the lease again.
-            let _turn = InTurn { queued: &queued, lease };
+            let _turn = InTurn {
+                queued: &queued,
+                lease,
+            };
             let _waiting = waits.begin(&name);
             job();
             Next::Turn
@@ -78,14 +87,28 @@ impl RevertWorkers {
         job: impl FnOnce() + Send + 'static,
     ) -> io::Result<Turn> {
         let thread = self.thread(state)?;
-        if !self.queued.lock().unwrap_or_else(PoisonError::into_inner).insert(lease) {
+        if !self
+            .queued
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(lease)
+        {
             return Ok(Turn::Queued);
         }
-        thread.send((lease, Box::new(job))).map(|()| Turn::Next).map_err(|_| {
-            self.queued.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease);
-            self.threads.lock().unwrap_or_else(PoisonError::into_inner).remove(state);
-            io::Error::other("the thread ended")
-        })
+        thread
+            .send((lease, Box::new(job)))
+            .map(|()| Turn::Next)
+            .map_err(|_| {
+                self.queued
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(&lease);
+                self.threads
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(state);
+                io::Error::other("the thread ended")
+            })
     }
 }
 
@@ -97,7 +120,10 @@ struct InTurn<'a> {
 
 impl Drop for InTurn<'_> {
     fn drop(&mut self) {
-        self.queued.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.lease);
+        self.queued
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.lease);
     }
 }
 
@@ -134,14 +160,21 @@ mod tests {
             move || told.send(word).unwrap()
         };
         helpers.undo("config", 2, tell("same state")).unwrap();
-        assert_eq!(helpers.undo("config", 2, tell("the same once more")).unwrap(), Turn::Queued);
+        assert_eq!(
+            helpers.undo("config", 2, tell("the same once more")).unwrap(),
+            Turn::Queued
+        );
         helpers.undo("rota", 3, tell("other state")).unwrap();
         assert_eq!(done.recv().unwrap(), "other state");
         assert!(done.try_recv().is_err());
         go.send(()).unwrap();
         assert_eq!(done.recv().unwrap(), "same state");
         helpers.undo("config", 4, tell("afterwards")).unwrap();
-        assert_eq!(done.recv().unwrap(), "afterwards", "a lease that is queued is not queued again");
+        assert_eq!(
+            done.recv().unwrap(),
+            "afterwards",
+            "a lease that is queued is not queued again"
+        );
     }
 
     #[test]
@@ -153,7 +186,10 @@ mod tests {
         let next = told.clone();
         helpers.undo("config", 2, move || next.send(2).unwrap()).unwrap();
         assert_eq!(done.recv().unwrap(), 2);
-        assert_eq!(helpers.undo("config", 1, move || told.send(1).unwrap()).unwrap(), Turn::Next);
+        assert_eq!(
+            helpers.undo("config", 1, move || told.send(1).unwrap()).unwrap(),
+            Turn::Next
+        );
         assert_eq!(done.recv().unwrap(), 1);
         assert!(status.faults().sentence().unwrap().contains("debug-undo"));
     }

@@ -28,7 +28,10 @@ const BETWEEN_TRIES: Duration = Duration::from_micros(50);
 impl Writes {
     /// Creates empty stacks for these states.
     pub(crate) fn new(states: Arc<States>) -> Self {
-        let stacks = states.list().map(|(name, _)| (name.to_owned(), Mutex::default())).collect();
+        let stacks = states
+            .list()
+            .map(|(name, _)| (name.to_owned(), Mutex::default()))
+            .collect();
         Self { states, stacks }
     }
 
@@ -43,7 +46,10 @@ impl Writes {
     /// The state cannot be read, or its stack is locked.
     pub(crate) fn rehearse(&self, path: &Path, wait: Wait) -> Result<Rehearsal, ChangeError> {
         let layers = self.stack(path, wait)?;
-        Ok(Rehearsal::new(self.states.whole(path, wait).map_err(failed)?, layers.clone()))
+        Ok(Rehearsal::new(
+            self.states.whole(path, wait).map_err(failed)?,
+            layers.clone(),
+        ))
     }
 
     /// The current path of each write in the state of `path`, by lease. Empty if no write lies below a list: then none can
@@ -57,7 +63,9 @@ impl Writes {
             return Ok(BTreeMap::new());
         }
         let whole = self.states.whole(path, wait).map_err(failed)?;
-        Rehearsal::new(whole, layers).places(&self.states, path).map_err(failed)
+        Rehearsal::new(whole, layers)
+            .places(&self.states, path)
+            .map_err(failed)
     }
 
     /// The write that alone keeps `path` in existence: its lease, and its path below the state.
@@ -77,7 +85,15 @@ impl Writes {
         let name = path.0.get(..1).unwrap_or_default();
         let layers = self.stack(path, Wait::AGENT);
         let layers = layers.iter().flat_map(|layers| layers.iter());
-        layers.map(|layer| (layer.lease, Path(name.to_vec()).join(&layer.path), layer.base.clone())).collect()
+        layers
+            .map(|layer| {
+                (
+                    layer.lease,
+                    Path(name.to_vec()).join(&layer.path),
+                    layer.base.clone(),
+                )
+            })
+            .collect()
     }
 
     /// Locks the stack of the state of `path`, within `wait`. The lock is held while code of the service's types runs, so a
@@ -130,7 +146,16 @@ impl WriteChange {
         let target = Resource::State(path.0.clone());
         let (deadline, left) = (AtomicU64::new(0), Mutex::new(None));
         let values = (before, after);
-        Self { target, writes, path, values, deadline, spelling: None, warning: None, left }
+        Self {
+            target,
+            writes,
+            path,
+            values,
+            deadline,
+            spelling: None,
+            warning: None,
+            left,
+        }
     }
 
     /// Sets the spelling reported by `done`.
@@ -167,7 +192,12 @@ impl Change for WriteChange {
         let mut layers = self.writes.stack(&self.path, Wait::AGENT)?;
         self.deadline.store(deadline.0, Ordering::Relaxed);
         let update = |change: &Edited<'_>, later: &Later<'_>| self.update(change, later, Wait::AGENT);
-        let write = layers::Write { lease, at: &self.path, values: &self.values, deadline };
+        let write = layers::Write {
+            lease,
+            at: &self.path,
+            values: &self.values,
+            deadline,
+        };
         let (next, _) = layers::make(&layers, &write, Some(covers), &update)?;
         *layers = next;
         Ok(())
@@ -181,12 +211,19 @@ impl Change for WriteChange {
         if !self.ends_by_itself() {
             return Rearmed::InForce;
         }
-        let Ok(mut layers) = self.writes.stack(&self.path, Wait::AGENT) else { return Rearmed::NotYet };
-        let Some(at) = layers.iter().position(|layer| layer.lease == lease) else { return Rearmed::InForce };
+        let Ok(mut layers) = self.writes.stack(&self.path, Wait::AGENT) else {
+            return Rearmed::NotYet;
+        };
+        let Some(at) = layers.iter().position(|layer| layer.lease == lease) else {
+            return Rearmed::InForce;
+        };
         let arm = |layers: &mut [Layer], deadline| {
             let before = std::mem::replace(&mut layers[at].deadline, deadline);
             let later = |live: &Tree, orders: &dyn Orders| stack::schedule(layers, live, orders);
-            (before, self.states().rearm(&self.path, &later, Wait::AGENT).is_ok())
+            (
+                before,
+                self.states().rearm(&self.path, &later, Wait::AGENT).is_ok(),
+            )
         };
         let (before, armed) = arm(&mut layers, BootTime(self.deadline.load(Ordering::Relaxed)));
         // Checked last: if the previous deadline has not passed by now, it had not when the new one took effect.
@@ -206,9 +243,9 @@ impl Change for WriteChange {
     }
 
     fn done(&self) -> String {
-        self.spelling
-            .as_ref()
-            .map_or("set".to_owned(), |spelling| format!("set, as its type spells it, to {spelling}"))
+        self.spelling.as_ref().map_or("set".to_owned(), |spelling| {
+            format!("set, as its type spells it, to {spelling}")
+        })
     }
 
     fn warning(&self) -> Option<String> {
@@ -230,7 +267,10 @@ impl Change for WriteChange {
         let (stands, base) = match (ending.covered_by, ending.stands) {
             (_, None) => (None, None),
             (None, Some(stands)) => (Some(there(stands)), None),
-            (Some(_), Some(base)) => (Some(there(whole.at(self.path.below()).cloned())), Some(there(base))),
+            (Some(_), Some(base)) => (
+                Some(there(whole.at(self.path.below()).cloned())),
+                Some(there(base)),
+            ),
         };
         let at = root.join(&ending.layer.path);
         let undone = Undone {
@@ -251,7 +291,9 @@ impl Change for WriteChange {
     fn force(&self, wait: Wait) -> Result<bool, ChangeError> {
         let mut layers = self.writes.stack(&self.path, wait)?;
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(layer) = left.as_ref() else { return Ok(false) };
+        let Some(layer) = left.as_ref() else {
+            return Ok(false);
+        };
         let update = |change: &Edited<'_>, later: &Later<'_>| self.update(change, later, wait);
         let Some((next, ending, _)) = layers::force(&layers, layer, &self.root(), &update)? else {
             return Ok(false);

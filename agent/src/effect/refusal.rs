@@ -22,7 +22,10 @@ pub(crate) enum Refusal {
 impl Refusal {
     /// A refusal because of the state of the target.
     pub(crate) fn state(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self::State { message: message.into(), help: help.into() }
+        Self::State {
+            message: message.into(),
+            help: help.into(),
+        }
     }
 
     /// The reason in one line.

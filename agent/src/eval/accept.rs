@@ -43,7 +43,13 @@ pub(super) struct Accepted {
 
 /// The steps before the first operation: bounds, secrets, the record, syntax.
 pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepted, Failed> {
-    let Submission { session, call, params, counter, cancelled } = submission;
+    let Submission {
+        session,
+        call,
+        params,
+        counter,
+        cancelled,
+    } = submission;
     if cancelled.load(std::sync::atomic::Ordering::Relaxed) {
         // Nothing ran. The log may hold the close record of the session already, so this is not recorded as an eval of
         // it.
@@ -53,7 +59,11 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
             json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe,
                 "refused": "cancelled before it ran", "payload": digest }),
         )]);
-        return Err(Failed::new(Code::Cancelled, "the eval was cancelled", "nothing was changed"));
+        return Err(Failed::new(
+            Code::Cancelled,
+            "the eval was cancelled",
+            "nothing was changed",
+        ));
     }
     let payload =
         EvalPayload::parse(&params.payload).map_err(|f| Failed::new(f.data.code, f.message, f.data.help))?;
@@ -69,16 +79,31 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         ));
     }
     let mut engine = engine::for_eval();
-    roots::teach(&mut engine, &payload.code, |name| core.exposed.states.named(name).is_ok(), handle::assign);
+    roots::teach(
+        &mut engine,
+        &payload.code,
+        |name| core.exposed.states.named(name).is_ok(),
+        handle::assign,
+    );
     let compiled = engine.compile(&payload.code);
     let single = compiled.as_ref().ok().and_then(walk::single_call);
     // A plan ends nothing, so it is not exempt from its records.
     let single = single.filter(|_| !payload.dry);
-    let emergency = single.as_deref().and_then(table::function).is_some_and(|f| f.emergency);
+    let emergency = single
+        .as_deref()
+        .and_then(table::function)
+        .is_some_and(|f| f.emergency);
     let record = record_eval(core, &session, &params, counter, emergency)?;
     // A plan runs as an eval that declares what happens to its changes afterwards.
     let after = payload.after.or(payload.dry.then_some(After::Revert));
-    let run = Arc::new(EvalContext::new(session.clone(), call, cancelled, record, after, emergency));
+    let run = Arc::new(EvalContext::new(
+        session.clone(),
+        call,
+        cancelled,
+        record,
+        after,
+        emergency,
+    ));
     let checked = |ast| check_names(ast).and_then(|ast| check_copies(core, &session, ast));
     let ast = match compiled.map_err(|e| syntax(&payload.code, &e)).and_then(checked) {
         Ok(ast) => ast,
@@ -92,7 +117,14 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         .map_err(|failed| outcome::finish_failed(core, &run, failed, Instant::now()))?;
     prepare(&mut engine, core, &run);
     let code = payload.code;
-    Ok(Accepted { run, engine, code, ast, scope, reserved })
+    Ok(Accepted {
+        run,
+        engine,
+        code,
+        ast,
+        scope,
+        reserved,
+    })
 }
 
 /// Whether code or arguments hold what is or looks like a secret. Single calls that end changes are exempt while their
@@ -105,7 +137,10 @@ fn holds_secret(core: &Core, payload: &EvalPayload, reserved: bool) -> bool {
     core.exposed.holds_secret(&payload.code)
         || debug_state::has_secret_shape(&payload.code)
         || core.exposed.holds_secret(&arguments)
-        || payload.reason.as_deref().is_some_and(|reason| core.exposed.holds_secret(reason))
+        || payload
+            .reason
+            .as_deref()
+            .is_some_and(|reason| core.exposed.holds_secret(reason))
 }
 
 fn syntax(code: &str, error: &ParseError) -> Failed {
@@ -121,7 +156,10 @@ fn check_names(ast: AST) -> Result<AST, Failed> {
             "write a closure that captures, as in `|x| f.call(1, x)`",
         ));
     }
-    match walk::defined(&ast).into_iter().find(|(name, _)| host::is_host_function(name)) {
+    match walk::defined(&ast)
+        .into_iter()
+        .find(|(name, _)| host::is_host_function(name))
+    {
         None => Ok(ast),
         Some((name, _)) => Err(Failed::new(
             Code::Eval,
@@ -202,7 +240,12 @@ fn record_eval(
 }
 
 fn durable(core: &Core, entries: Vec<debug_audit::Entry>) -> Result<(), Failed> {
-    core.recorder.log.append(entries, Until::Durable).durable().map(drop).map_err(|e| unwritable(&e))
+    core.recorder
+        .log
+        .append(entries, Until::Durable)
+        .durable()
+        .map(drop)
+        .map_err(|e| unwritable(&e))
 }
 
 /// The most secret arguments of an eval; and the most bytes of all of them. Each is searched for in everything that
@@ -243,7 +286,10 @@ fn bind(
         let commitment: Option<[u8; 32]> =
             salt.map(|salt| debug_wire::signature::secret_commitment(&salt, argument.value.as_bytes()));
         let matches = commitment.is_some_and(|c| {
-            payload.secret_args.get(name).is_some_and(|signed| *signed == debug_base::hex(&c))
+            payload
+                .secret_args
+                .get(name)
+                .is_some_and(|signed| *signed == debug_base::hex(&c))
         });
         if !matches {
             return Err(Failed::new(
@@ -253,7 +299,10 @@ fn bind(
             ));
         }
         run.bind(name, &argument.value);
-        scope.push_dynamic(name.clone(), values::bound_secret(name, &argument.value, &core.recorder.keyed));
+        scope.push_dynamic(
+            name.clone(),
+            values::bound_secret(name, &argument.value, &core.recorder.keyed),
+        );
     }
     Ok(scope)
 }
@@ -279,12 +328,21 @@ fn decode_salt(text: &str) -> Option<[u8; 32]> {
 /// Gives an eval's engine its host functions, its state names and its output.
 fn prepare(engine: &mut Engine, core: &Arc<Core>, run: &Arc<EvalContext>) {
     engine.register_global_module(MODULE.clone());
-    let tag = EvalTag { core: core.clone(), run: run.clone() };
+    let tag = EvalTag {
+        core: core.clone(),
+        run: run.clone(),
+    };
     engine.register_global_module(handle::loops(tag.clone()));
     engine.set_default_tag(Dynamic::from(tag.clone()));
-    #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
+    #[expect(
+        deprecated,
+        reason = "Rhai marks it so because it may change; the version is pinned"
+    )]
     engine.on_missing_function(|name, args, _, context| handle::missing_function(name, args, context));
-    #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
+    #[expect(
+        deprecated,
+        reason = "Rhai marks it so because it may change; the version is pinned"
+    )]
     engine.on_var(move |name, _, context| {
         memory::check_variable(name, tag.run.watches(), &context)?;
         handle::check_switched(&tag, name, 0 < context.call_level(), context.scope())?;

@@ -37,7 +37,10 @@ pub(crate) fn script_error(
         EvalAltResult::ErrorVariableNotFound(name, position) => {
             let near = leaving(name).or_else(|| near_state(core, run, name));
             let help = near.unwrap_or_else(|| "`ls()` lists the states, `help()` the functions".to_owned());
-            advised(format!("there is no variable or state `{name}`{}", at(*position)), help)
+            advised(
+                format!("there is no variable or state `{name}`{}", at(*position)),
+                help,
+            )
         }
         // Rhai takes `call(x)` for a call of a closure, even if `x` is none.
         EvalAltResult::ErrorMismatchDataType(expected, _, position) if expected == "Fn" => {
@@ -45,8 +48,12 @@ pub(crate) fn script_error(
             advised(format!("{what}, except for closures{}", at(*position)), help)
         }
         EvalAltResult::ErrorMismatchDataType(expected, seen, position) => {
-            let what =
-                format!("{} stands where {} is needed{}", in_words(seen), in_words(expected), at(*position));
+            let what = format!(
+                "{} stands where {} is needed{}",
+                in_words(seen),
+                in_words(expected),
+                at(*position)
+            );
             let help = match seen.contains("Range") || seen == "range" {
                 true => "a part of a list is `list.extract(start, len)`",
                 false if in_words(seen) == in_words("state") => "give a value of it, or a copy: `get(path)`",
@@ -57,36 +64,47 @@ pub(crate) fn script_error(
         EvalAltResult::ErrorFunctionNotFound(signature, position) => {
             let name = signature.split(' ').next().unwrap_or_default();
             let (what, help) = match is_closure(name) {
-                true => {
-                    (format!("`{name}` is a closure, not a function"), closure_call(code, name, *position))
-                }
+                true => (
+                    format!("`{name}` is a closure, not a function"),
+                    closure_call(code, name, *position),
+                ),
                 false if run.session.shapes().defines(name) => own_function(signature),
                 false => no_function(signature),
             };
             advised(format!("{what}{}", at(*position)), help)
         }
         EvalAltResult::ErrorFor(position) => advised(
-            format!("what is looped over is neither a list nor a range{}", at(*position)),
+            format!(
+                "what is looped over is neither a list nor a range{}",
+                at(*position)
+            ),
             "of a map, loop over its names: `for name in map.keys() { print(name) }`".to_owned(),
         ),
-        EvalAltResult::ErrorArrayBounds(count, index, position) => {
-            advised(no_place("list", "element", *count, *index, *position), COUNTED.to_owned())
-        }
-        EvalAltResult::ErrorStringBounds(count, index, position) => {
-            advised(no_place("text", "character", *count, *index, *position), COUNTED.to_owned())
-        }
+        EvalAltResult::ErrorArrayBounds(count, index, position) => advised(
+            no_place("list", "element", *count, *index, *position),
+            COUNTED.to_owned(),
+        ),
+        EvalAltResult::ErrorStringBounds(count, index, position) => advised(
+            no_place("text", "character", *count, *index, *position),
+            COUNTED.to_owned(),
+        ),
         EvalAltResult::ErrorAssignmentToConstant(name, position)
             if core.exposed.states.named(name).is_ok() =>
         {
             advised(
                 format!("`{name}` is a state, and no variable{}", at(*position)),
-                format!("it is written with `set(\"{}\", value)`", Path(vec![name.clone()])),
+                format!(
+                    "it is written with `set(\"{}\", value)`",
+                    Path(vec![name.clone()])
+                ),
             )
         }
         EvalAltResult::ErrorDotExpr(text, position) => {
             let quoted: Vec<&str> = text.split('\'').collect();
-            let (name, of) =
-                (quoted.get(1).copied().unwrap_or_default(), quoted.get(3).copied().unwrap_or_default());
+            let (name, of) = (
+                quoted.get(1).copied().unwrap_or_default(),
+                quoted.get(3).copied().unwrap_or_default(),
+            );
             let what = format!("{} has no `{name}`{}", in_words(of), at(*position));
             advised(
                 what,
@@ -97,12 +115,18 @@ pub(crate) fn script_error(
         EvalAltResult::ErrorIndexingType(text, position) => {
             let (of, index) = text.split_once(" [").unwrap_or((text, ""));
             let index = index.split(']').next().unwrap_or_default();
-            let what = format!("{} has no place for {}{}", in_words(of), in_words(index), at(*position));
+            let what = format!(
+                "{} has no place for {}{}",
+                in_words(of),
+                in_words(index),
+                at(*position)
+            );
             advised(what, "lists have positions, maps have names".to_owned())
         }
-        EvalAltResult::ErrorRuntime(value, position) if !value.is_string() => {
-            (format!("the code threw {}{}", thrown(value), at(*position)), undone.to_owned())
-        }
+        EvalAltResult::ErrorRuntime(value, position) if !value.is_string() => (
+            format!("the code threw {}{}", thrown(value), at(*position)),
+            undone.to_owned(),
+        ),
         _ => {
             let text = explain(error);
             let text = text.strip_prefix("Runtime error: ").unwrap_or(&text);
@@ -130,30 +154,40 @@ fn is_function(name: &str) -> bool {
 /// Advice for the name of a function that stands without its parentheses.
 fn to_call(name: &str) -> String {
     let usage = table::function(name).map(|function| function.usage);
-    let usage = usage.or_else(|| words::find(name).map(|word| word.usage)).unwrap_or(name);
+    let usage = usage
+        .or_else(|| words::find(name).map(|word| word.usage))
+        .unwrap_or(name);
     format!("call it: `{usage}`; `help(\"{name}\")` explains it")
 }
 
 /// Advice for words that operators type to leave.
 fn leaving(name: &str) -> Option<String> {
     const WORDS: [&str; 7] = ["bye", "disconnect", "exit", "logout", "q", "quit", "detach"];
-    WORDS.contains(&name).then(|| "Ctrl-D leaves, or `:quit` at the prompt".to_owned())
+    WORDS
+        .contains(&name)
+        .then(|| "Ctrl-D leaves, or `:quit` at the prompt".to_owned())
 }
 
 /// The call `f(3)` spelled for a closure: `f.call(3)`.
 fn closure_call(code: &str, name: &str, position: Position) -> String {
     const MAX: usize = 60;
-    let line = position.line().and_then(|line| code.lines().nth(line - 1)).unwrap_or_default();
+    let line = position
+        .line()
+        .and_then(|line| code.lines().nth(line - 1))
+        .unwrap_or_default();
     let from = position.position().map_or(0, |column| column.saturating_sub(1));
     let rest: String = line.chars().skip(from).collect();
-    let arguments = rest.strip_prefix(name).and_then(|rest| rest.strip_prefix('(')).and_then(|rest| {
-        let mut depth = 1;
-        let end = rest.char_indices().find(|(_, c)| {
-            depth += i32::from(*c == '(') - i32::from(*c == ')');
-            depth == 0
-        })?;
-        Some(&rest[..end.0])
-    });
+    let arguments = rest
+        .strip_prefix(name)
+        .and_then(|rest| rest.strip_prefix('('))
+        .and_then(|rest| {
+            let mut depth = 1;
+            let end = rest.char_indices().find(|(_, c)| {
+                depth += i32::from(*c == '(') - i32::from(*c == ')');
+                depth == 0
+            })?;
+            Some(&rest[..end.0])
+        });
     match arguments.filter(|text| text.len() <= MAX && !text.contains(['"', '\'', '`'])) {
         Some(arguments) => format!("call it with `{name}.call({arguments})`"),
         None => format!("call it with `{name}.call(value)`"),
@@ -168,7 +202,10 @@ pub(crate) fn syntax(code: &str, error: &ParseError) -> (String, String) {
         return (what, format!("{nothing_ran}; {help}"));
     }
     let (message, position) = (error.to_string(), error.position());
-    let line = position.line().and_then(|line| code.lines().nth(line - 1)).unwrap_or_default();
+    let line = position
+        .line()
+        .and_then(|line| code.lines().nth(line - 1))
+        .unwrap_or_default();
     let column = position.position().map_or(0, |column| column.saturating_sub(1));
     let is_word = |c: &char| c.is_alphanumeric() || *c == '_' || *c == '-';
     let word: String = match error.err_type() {
@@ -178,9 +215,10 @@ pub(crate) fn syntax(code: &str, error: &ParseError) -> (String, String) {
     let before: String = line.chars().take(column).collect();
     let Some(chain) = chain_before_dot(&before).filter(|_| !word.is_empty()) else {
         return match error.err_type() {
-            ParseErrorType::Reserved(word) if is_word_of_states(word) => {
-                (message, format!("{nothing_ran}; a state of that name is read with `get(\"{word}\")`"))
-            }
+            ParseErrorType::Reserved(word) if is_word_of_states(word) => (
+                message,
+                format!("{nothing_ran}; a state of that name is read with `get(\"{word}\")`"),
+            ),
             _ => (message, nothing_ran.to_owned()),
         };
     };
@@ -195,7 +233,10 @@ pub(crate) fn syntax(code: &str, error: &ParseError) -> (String, String) {
 /// The message and the advice for a habit from another language.
 fn foreign(code: &str, error: &ParseError) -> Option<(String, String)> {
     let place = at(error.position());
-    let first = code.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+    let first = code
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .next()
+        .unwrap_or_default();
     match error.err_type() {
         ParseErrorType::UnknownOperator(operator) | ParseErrorType::Reserved(operator)
             if ["++", "--"].contains(&operator.as_str()) =>
@@ -209,8 +250,10 @@ fn foreign(code: &str, error: &ParseError) -> Option<(String, String)> {
             Some((what, "compare it, as in `x > 0`".to_owned()))
         }
         ParseErrorType::MismatchedType(expected, seen) if expected.starts_with("an iterable") => {
-            let what =
-                format!("what is looped over is a list, a range or a text, not {}{place}", in_words(seen));
+            let what = format!(
+                "what is looped over is a list, a range or a text, not {}{place}",
+                in_words(seen)
+            );
             Some((what, "as in `for i in 0..5 { print(i) }`".to_owned()))
         }
         // A call as at a shell: `revert 5`.
@@ -219,9 +262,10 @@ fn foreign(code: &str, error: &ParseError) -> Option<(String, String)> {
             let what = format!("`{first}` is a function: its arguments stand in brackets{place}");
             Some((what, format!("as in `{example}`")))
         }
-        _ if error.to_string().contains("keyword 'eval' is disabled") => {
-            Some((format!("`eval` is not part of this language{place}"), "type the code itself".to_owned()))
-        }
+        _ if error.to_string().contains("keyword 'eval' is disabled") => Some((
+            format!("`eval` is not part of this language{place}"),
+            "type the code itself".to_owned(),
+        )),
         _ => None,
     }
 }
@@ -264,7 +308,11 @@ fn innermost(error: &EvalAltResult) -> &EvalAltResult {
 }
 
 fn at(position: Position) -> String {
-    if position.is_none() { String::new() } else { format!(" ({position})") }
+    if position.is_none() {
+        String::new()
+    } else {
+        format!(" ({position})")
+    }
 }
 
 /// The state that the operator probably meant, if this operator may know of it.
@@ -294,8 +342,15 @@ fn shortened(types: &str) -> String {
 /// The error for a call of one of the session's own functions.
 fn own_function(signature: &str) -> (String, String) {
     let (name, types) = kinds::signature(signature);
-    let what = format!("`{}` does not take {}", typed(name), shortened(&format!("({})", types.join(", "))));
-    (what, "the session defined it with another number of arguments".to_owned())
+    let what = format!(
+        "`{}` does not take {}",
+        typed(name),
+        shortened(&format!("({})", types.join(", ")))
+    );
+    (
+        what,
+        "the session defined it with another number of arguments".to_owned(),
+    )
 }
 
 /// The error for a signature such as `foo (i64)` or `* (&str | ImmutableString | String, i64)`, in words.
@@ -309,7 +364,10 @@ fn no_function(signature: &str) -> (String, String) {
         return (what, "give it as many arguments as it names".to_owned());
     }
     if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
-        return (format!("`{name}` is not there for {types}"), "convert one of them".to_owned());
+        return (
+            format!("`{name}` is not there for {types}"),
+            "convert one of them".to_owned(),
+        );
     }
     // `f.call(x)` calls a closure in every version.
     if LATER.contains(&name) && !is_closure_called {
@@ -319,13 +377,26 @@ fn no_function(signature: &str) -> (String, String) {
         return (format!("there is no function `{name}`"), help);
     }
     if words::find(name).is_some() || FUNCTIONS.iter().any(|function| function.name == name) {
-        return (format!("`{name}` does not take {types}"), format!("`help(\"{name}\")` explains it"));
+        return (
+            format!("`{name}` does not take {types}"),
+            format!("`help(\"{name}\")` explains it"),
+        );
     }
-    if kinds::signature(signature).1.first().is_some_and(|first| first == in_words("state")) {
+    if kinds::signature(signature)
+        .1
+        .first()
+        .is_some_and(|first| first == in_words("state"))
+    {
         let what = format!("there is no function `{name}` for {types}");
-        return (what, "a name below a state is read without brackets, as in `config.db`".to_owned());
+        return (
+            what,
+            "a name below a state is read without brackets, as in `config.db`".to_owned(),
+        );
     }
-    let known = FUNCTIONS.iter().map(|function| function.name).chain(WORDS.iter().map(|word| word.name));
+    let known = FUNCTIONS
+        .iter()
+        .map(|function| function.name)
+        .chain(WORDS.iter().map(|word| word.name));
     let help = nearest(name, known).map_or_else(
         || "`help()` lists the functions".to_owned(),
         |near| format!("did you mean `{near}`? `help(\"{near}\")` explains it"),

@@ -31,7 +31,13 @@ pub(super) struct Failed {
 
 impl Failed {
     pub(super) fn new(code: Code, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { code, message: message.into(), help: help.into(), audit: None, ends: None }
+        Self {
+            code,
+            message: message.into(),
+            help: help.into(),
+            audit: None,
+            ends: None,
+        }
     }
 
     /// Adds the leases that the eval ended and those that it could not end.
@@ -40,7 +46,10 @@ impl Failed {
         for lease in &mut ends.standing {
             lease.why = run.scrub(&core.recorder, &core.exposed, &lease.why);
         }
-        Self { ends: (ends != Ends::default()).then(|| Box::new(ends)), ..self }
+        Self {
+            ends: (ends != Ends::default()).then(|| Box::new(ends)),
+            ..self
+        }
     }
 }
 
@@ -61,23 +70,38 @@ pub(super) fn cancelled(run: &EvalContext) -> Failed {
 
 pub(super) fn ended(run: &EvalContext, end: End) -> Failed {
     let limit = |what: String| {
-        Failed::new(Code::Limit, what, format!("{}; ask for less at a time", explain::undone(run)))
+        Failed::new(
+            Code::Limit,
+            what,
+            format!("{}; ask for less at a time", explain::undone(run)),
+        )
     };
     match end {
         End::Operations => limit(format!("the eval used more than {} operations", EVAL.operations)),
         End::Time => limit(format!("the eval took longer than {} s", EVAL.time.as_secs())),
         End::Size => limit("the eval made something larger than allowed".to_owned()),
         End::Cancelled => cancelled(run),
-        End::Refused => Failed::new(Code::Audit, "the audit log cannot be written", explain::undone(run)),
+        End::Refused => Failed::new(
+            Code::Audit,
+            "the audit log cannot be written",
+            explain::undone(run),
+        ),
     }
 }
 
 pub(super) fn refused(refusal: Refusal) -> Failed {
     match refusal {
         Refusal::Denied(denial) => {
-            let rules: Vec<String> =
-                denial.rules.iter().map(|rule| format!("`{}` ({})", rule.id, rule.why)).collect();
-            let by = if rules.is_empty() { String::new() } else { format!(" by rule {}", rules.join(", ")) };
+            let rules: Vec<String> = denial
+                .rules
+                .iter()
+                .map(|rule| format!("`{}` ({})", rule.id, rule.why))
+                .collect();
+            let by = if rules.is_empty() {
+                String::new()
+            } else {
+                format!(" by rule {}", rules.join(", "))
+            };
             Failed::new(
                 Code::Denied,
                 format!("denied: {} {}{by}", denial.action, denial.resource),
@@ -115,16 +139,27 @@ pub(super) fn finish_failed(core: &Core, run: &EvalContext, failed: Failed, star
     let mut body = outcome_body(core, run, started);
     // `scrub` also raises an alarm if the message holds a secret. The record must not hold even a revealed secret:
     // `clean` removes those, too.
-    let failed = Failed { message: run.scrub(&core.recorder, &core.exposed, &failed.message), ..failed };
+    let failed = Failed {
+        message: run.scrub(&core.recorder, &core.exposed, &failed.message),
+        ..failed
+    };
     let message = debug_base::cut(&run.clean(&core.exposed, &failed.message));
-    body.insert("error".to_owned(), json!({ "code": failed.code, "message": message }));
+    body.insert(
+        "error".to_owned(),
+        json!({ "code": failed.code, "message": message }),
+    );
     body.insert("undone".to_owned(), undone.into());
     match record_outcome(core, run, body) {
         Ok(audit) => Failed { audit, ..failed },
         Err(error) => {
             let lost = unwritable(&error);
             let message = format!("{}; and {}", failed.message, lost.message);
-            Failed { code: Code::Audit, message, help: lost.help, ..failed }
+            Failed {
+                code: Code::Audit,
+                message,
+                help: lost.help,
+                ..failed
+            }
         }
     }
 }
@@ -157,7 +192,9 @@ fn record_outcome(
                 (false, true) => Weight::Acted,
                 (false, false) => Weight::Looked,
             };
-            core.recorder.emitter.recorded(&run.session.operator.name, outcome, weight, receipt.last);
+            core.recorder
+                .emitter
+                .recorded(&run.session.operator.name, outcome, weight, receipt.last);
             let eval = run.record_number();
             if eval == HELD {
                 // The record waited in memory, and its number is not known here. A wrong number would look like a
@@ -193,10 +230,15 @@ pub(super) fn succeed(
     started: Instant,
 ) -> Result<FromAgent, Box<FromAgent>> {
     // Secrets that this eval revealed are what the reply is for; all others are scrubbed.
-    let (display, value) =
-        (run.scrub(&core.recorder, &core.exposed, &display), scrub_value(core, run, value));
+    let (display, value) = (
+        run.scrub(&core.recorder, &core.exposed, &display),
+        scrub_value(core, run, value),
+    );
     let mut body = outcome_body(core, run, started);
-    body.insert("result".to_owned(), core.recorder.digest(&Tree::Str(display.clone())));
+    body.insert(
+        "result".to_owned(),
+        core.recorder.digest(&Tree::Str(display.clone())),
+    );
     let audit = match record_outcome(core, run, body) {
         Ok(audit) => audit,
         Err(error) => {
@@ -229,20 +271,41 @@ pub(super) fn succeed(
 fn untold(core: &Core, run: &EvalContext, display: &str) -> Vec<String> {
     let is_untold = |id: &u64| !display.contains(&format!("lease {id}: "));
     let warning = |id: u64| {
-        let lease = core.changes.leases.find(id).ok().filter(|lease| run.is_own(lease))?;
-        Some(run.scrub(&core.recorder, &core.exposed, &format!("lease {id}: {}", lease.change.warning()?)))
+        let lease = core
+            .changes
+            .leases
+            .find(id)
+            .ok()
+            .filter(|lease| run.is_own(lease))?;
+        Some(run.scrub(
+            &core.recorder,
+            &core.exposed,
+            &format!("lease {id}: {}", lease.change.warning()?),
+        ))
     };
-    run.touched().into_iter().filter(is_untold).filter_map(warning).collect()
+    run.touched()
+        .into_iter()
+        .filter(is_untold)
+        .filter_map(warning)
+        .collect()
 }
 
 /// Scrubs every text of a JSON value.
 fn scrub_value(core: &Core, run: &EvalContext, value: Value) -> Value {
     match value {
         Value::String(text) => run.scrub(&core.recorder, &core.exposed, &text).into(),
-        Value::Array(items) => items.into_iter().map(|item| scrub_value(core, run, item)).collect(),
+        Value::Array(items) => items
+            .into_iter()
+            .map(|item| scrub_value(core, run, item))
+            .collect(),
         Value::Object(entries) => entries
             .into_iter()
-            .map(|(k, v)| (run.scrub(&core.recorder, &core.exposed, &k), scrub_value(core, run, v)))
+            .map(|(k, v)| {
+                (
+                    run.scrub(&core.recorder, &core.exposed, &k),
+                    scrub_value(core, run, v),
+                )
+            })
             .collect(),
         other => other,
     }
@@ -263,7 +326,12 @@ pub(crate) fn summary(core: &Core, id: u64) -> LeaseSummary {
                 debug_lease::EndError::Ended { how, .. } => how,
                 _ => "ended",
             };
-            LeaseSummary { id, target: String::new(), state: state.to_owned(), remaining_ms: 0 }
+            LeaseSummary {
+                id,
+                target: String::new(),
+                state: state.to_owned(),
+                remaining_ms: 0,
+            }
         }
     }
 }
@@ -277,5 +345,9 @@ pub(super) fn failure(core: &Core, call: u64, failed: Failed) -> FromAgent {
 
 /// The reply for a failed call.
 pub(crate) fn failed(id: u64, error: Failure) -> FromAgent {
-    FromAgent::Failure { jsonrpc: debug_wire::messages::Version::V2, id: Some(id), error }
+    FromAgent::Failure {
+        jsonrpc: debug_wire::messages::Version::V2,
+        id: Some(id),
+        error,
+    }
 }

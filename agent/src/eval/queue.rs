@@ -46,7 +46,9 @@ impl Queue {
         match inner.lines.iter_mut().find(|(name, _)| name == operator) {
             Some((_, line)) if line.len() >= MAX_WAITING => return false,
             Some((_, line)) => line.push_back(job),
-            None => inner.lines.push_back((operator.to_owned(), VecDeque::from([job]))),
+            None => inner
+                .lines
+                .push_back((operator.to_owned(), VecDeque::from([job]))),
         }
         drop(inner);
         self.waiting.notify_one();
@@ -69,8 +71,13 @@ impl Queue {
     /// Waits for a job and runs it; returns `End` once the queue is stopped and empty. If the job panics, its
     /// operator's next job can still run.
     pub(crate) fn work(&self) -> Next {
-        let Some((operator, job)) = self.next() else { return Next::End };
-        let _busy = Busy { queue: self, operator };
+        let Some((operator, job)) = self.next() else {
+            return Next::End;
+        };
+        let _busy = Busy {
+            queue: self,
+            operator,
+        };
         job();
         Next::Turn
     }
@@ -138,7 +145,10 @@ impl Drop for Busy<'_> {
 impl Inner {
     /// The next job of the first operator without a running one; that operator goes to the end.
     fn take(&mut self) -> Option<(String, Job)> {
-        let at = self.lines.iter().position(|(name, _)| !self.busy.contains(name))?;
+        let at = self
+            .lines
+            .iter()
+            .position(|(name, _)| !self.busy.contains(name))?;
         let (name, mut line) = self.lines.remove(at)?;
         let job = line.pop_front()?;
         if !line.is_empty() {

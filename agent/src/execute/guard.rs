@@ -121,9 +121,17 @@ fn missing(core: &Core, sight: &Tree, name: &str) -> String {
     };
     let (own, gauges): (Vec<String>, Vec<String>) = (below(&[]), below(&["gauges"]));
     let names = own.iter().chain(&gauges).map(String::as_str);
-    let near = nearest(name, names).map(str::to_owned).or_else(|| core.exposed.points.nearest(name));
-    let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-    let gauges = if gauges.is_empty() { "none".to_owned() } else { gauges.join(", ") };
+    let near = nearest(name, names)
+        .map(str::to_owned)
+        .or_else(|| core.exposed.points.nearest(name));
+    let near = near
+        .map(|near| format!("; did you mean `{near}`?"))
+        .unwrap_or_default();
+    let gauges = if gauges.is_empty() {
+        "none".to_owned()
+    } else {
+        gauges.join(", ")
+    };
     format!(
         "it reads `{name}`, which is not there{near}; a guard is given {}; gauges: {gauges}; points: those that \
          `points()` lists, a route once it was called",
@@ -138,10 +146,15 @@ fn missing(core: &Core, sight: &Tree, name: &str) -> String {
 ///   whether a patch or the original answers.
 /// - `gauges`: the service's own numbers.
 fn sight(core: &Core, lease: u64, counts: &Counts) -> Tree {
-    let own = core.changes.leases.find(lease).ok().and_then(|lease| match lease.target() {
-        Resource::Point(name) => core.exposed.points.find(name)?.stats(lease.id),
-        _ => None,
-    });
+    let own = core
+        .changes
+        .leases
+        .find(lease)
+        .ok()
+        .and_then(|lease| match lease.target() {
+            Resource::Point(name) => core.exposed.points.find(name)?.stats(lease.id),
+            _ => None,
+        });
     let mut entries = numbers(&own.unwrap_or_default());
     let mut points: BTreeMap<String, Stats> = core.exposed.points.patched().into_iter().collect();
     for (name, counted) in counts.stats() {
@@ -149,7 +162,9 @@ fn sight(core: &Core, lease: u64, counts: &Counts) -> Tree {
         let failures = points.get(name).map_or(0, |patch| patch.failures);
         points.insert(name.to_owned(), Stats { failures, ..counted });
     }
-    let points = points.into_iter().map(|(name, stats)| (name, Tree::Map(numbers(&stats))));
+    let points = points
+        .into_iter()
+        .map(|(name, stats)| (name, Tree::Map(numbers(&stats))));
     entries.push(("points".to_owned(), Tree::Map(points.collect())));
     entries.push(("gauges".to_owned(), Tree::Map(core.changes.guards.gauges())));
     Tree::Map(entries)
@@ -173,7 +188,11 @@ fn seen(core: &Core, sight: &Tree, code: &Frozen) -> String {
         // Reads as the guard does: only what its author may read.
         Some(format!("{path} = {}", convert::display(&code.look(path)?)))
     });
-    let text = [values::json(sight).to_string()].into_iter().chain(reads).collect::<Vec<_>>().join(", ");
+    let text = [values::json(sight).to_string()]
+        .into_iter()
+        .chain(reads)
+        .collect::<Vec<_>>()
+        .join(", ");
     let text = core.exposed.scrub(&text);
     match (0..=MAX_SEEN).rev().find(|end| text.is_char_boundary(*end)) {
         Some(end) if end < text.len() => format!("{}…", &text[..end]),

@@ -29,7 +29,9 @@ pub(crate) use points::answers_before;
 /// The subject of a listing, from its first argument.
 pub(crate) fn subject(argument: Option<&Dynamic>) -> Option<String> {
     let argument = argument?;
-    handle::path_of(argument).map(|path| path.to_string()).or_else(|| argument.clone().into_string().ok())
+    handle::path_of(argument)
+        .map(|path| path.to_string())
+        .or_else(|| argument.clone().into_string().ok())
 }
 
 /// Makes a listing; its permit was spent by the caller.
@@ -58,12 +60,19 @@ const LIVE: &str = "a list or map of a state is live: `let db = config.db` goes 
 fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
     let Some(name) = subject else {
         let width = FUNCTIONS.iter().map(|f| f.usage.len()).max().unwrap_or(0);
-        let lines = FUNCTIONS.iter().map(|f| format!("{:width$}  {}", f.usage, f.about));
+        let lines = FUNCTIONS
+            .iter()
+            .map(|f| format!("{:width$}  {}", f.usage, f.about));
         let language: Vec<&str> = words::WORDS.iter().map(|word| word.name).collect();
-        let language =
-            format!("of the language, explained by name as in `help(\"map\")`: {}", language.join(", "));
+        let language = format!(
+            "of the language, explained by name as in `help(\"map\")`: {}",
+            language.join(", ")
+        );
         return Ok(values::message(
-            lines.chain([String::new(), LIVE.to_owned(), language]).collect::<Vec<_>>().join("\n"),
+            lines
+                .chain([String::new(), LIVE.to_owned(), language])
+                .collect::<Vec<_>>()
+                .join("\n"),
         ));
     };
     let word = words::find(name).map(|word| format!("{}\n{}", word.usage, word.about));
@@ -80,9 +89,13 @@ fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
             return Err(Refusal::state(message, &help));
         }
         (None, None) => {
-            let known = FUNCTIONS.iter().map(|f| f.name).chain(words::WORDS.iter().map(|word| word.name));
-            let near =
-                nearest(name, known).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+            let known = FUNCTIONS
+                .iter()
+                .map(|f| f.name)
+                .chain(words::WORDS.iter().map(|word| word.name));
+            let near = nearest(name, known)
+                .map(|near| format!("did you mean `{near}`? "))
+                .unwrap_or_default();
             let name = debug_base::shortened(name);
             return Err(Refusal::state(
                 format!("there is no function `{name}`"),
@@ -97,7 +110,11 @@ fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
 }
 
 fn explain(function: &Function) -> String {
-    let mode = if function.action.needs_change() { "change, entered with `change(reason)`" } else { "any" };
+    let mode = if function.action.needs_change() {
+        "change, entered with `change(reason)`"
+    } else {
+        "any"
+    };
     let undone = match function.undo {
         Undo::Nothing if function.action.needs_change() => "acts on a change, which is undone by itself",
         Undo::Nothing => "changes nothing",
@@ -105,7 +122,11 @@ fn explain(function: &Function) -> String {
         Undo::Session => "the end of the session",
         Undo::Cannot => "cannot be undone",
     };
-    let inside = if function.in_patches { "\npatches   may call it" } else { "" };
+    let inside = if function.in_patches {
+        "\npatches   may call it"
+    } else {
+        ""
+    };
     let options = options(function);
     format!(
         "{}\n{}\naction    {}\nmode      {mode}\nundo      {undone}{inside}{options}\nexample   {}",
@@ -116,19 +137,35 @@ fn explain(function: &Function) -> String {
 /// The options of a change, explained.
 const OPTIONS: [(&str, &str); 6] = [
     ("ttl", "how long it stands: \"90s\", \"5m\", \"1h30m\""),
-    ("reason", "why, for the log; otherwise the reason of `change(reason)`"),
-    ("over", "the lease at the same place that it may cover, or a list of them: 1, [1, 2]"),
-    ("persist", "true: it stays until its deadline if the session is lost"),
-    ("guard", "a condition that ends it once it is false: |s| s.errors < 10"),
+    (
+        "reason",
+        "why, for the log; otherwise the reason of `change(reason)`",
+    ),
+    (
+        "over",
+        "the lease at the same place that it may cover, or a list of them: 1, [1, 2]",
+    ),
+    (
+        "persist",
+        "true: it stays until its deadline if the session is lost",
+    ),
+    (
+        "guard",
+        "a condition that ends it once it is false: |s| s.errors < 10",
+    ),
     ("unseen", "true: also for a route that had no request yet"),
 ];
 
 /// The lines about the options of a function; empty if it has none.
 fn options(function: &Function) -> String {
-    let Some((_, names)) = function.about.split_once("opts: ") else { return String::new() };
+    let Some((_, names)) = function.about.split_once("opts: ") else {
+        return String::new();
+    };
     let is_known = |name: &str| names.split([',', ' ', '(']).any(|known| known == name);
     let lines = OPTIONS.iter().filter(|(name, _)| is_known(name));
-    lines.map(|(name, about)| format!("\n{name:8}  {about}")).collect()
+    lines
+        .map(|(name, about)| format!("\n{name:8}  {about}"))
+        .collect()
 }
 
 fn info(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
@@ -142,17 +179,32 @@ fn info(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
         ("pid", count(std::process::id().into())),
         ("up", roughly(now.since(core.started)).into()),
         ("origin", core.origin.clone().into()),
-        ("permits", count(core.rules.permits.load(std::sync::atomic::Ordering::Relaxed))),
+        (
+            "permits",
+            count(core.rules.permits.load(std::sync::atomic::Ordering::Relaxed)),
+        ),
         ("records", count(core.recorder.log.size())),
         ("log", health(&core.recorder.log.health()).into()),
         ("policy", core.rules.policy_digest.clone().into()),
         ("leases", count(in_force.len() as u64)),
-        ("limits", limits().into_iter().map(Dynamic::from).collect::<rhai::Array>().into()),
+        (
+            "limits",
+            limits()
+                .into_iter()
+                .map(Dynamic::from)
+                .collect::<rhai::Array>()
+                .into(),
+        ),
         ("levels", levels(core, run)),
         ("next_revert", next.map_or(Dynamic::UNIT, |d| roughly(d).into())),
         (
             "panic",
-            if debug_points::PANIC_ABORTS { "abort: functions cannot be patched" } else { "unwind" }.into(),
+            if debug_points::PANIC_ABORTS {
+                "abort: functions cannot be patched"
+            } else {
+                "unwind"
+            }
+            .into(),
         ),
         (
             "notes",
@@ -173,15 +225,31 @@ fn info(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
 /// All notes, each with the paths that an operator must know of to see it.
 fn notes(core: &Core) -> Vec<Note> {
     let now = UnixTime::now().as_secs();
-    let mut notes: Vec<Note> =
-        core.lifetimes.iter().filter_map(|lifetime| lifetime.warning(now)).map(Note::for_all).collect();
+    let mut notes: Vec<Note> = core
+        .lifetimes
+        .iter()
+        .filter_map(|lifetime| lifetime.warning(now))
+        .map(Note::for_all)
+        .collect();
     notes.extend(core.at_start().iter().cloned());
     notes.extend(core.unmatched.get().map(|find| find(core)).unwrap_or_default());
-    notes.extend(core.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().cloned());
+    notes.extend(
+        core.notes
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .iter()
+            .cloned(),
+    );
     let long = core.changes.waits.long().into_iter();
     notes.extend(long.map(|(state, what)| Note::about([Path(vec![state])], what)));
     notes.extend(core.faults.sentence().map(Note::for_all));
-    notes.extend(core.exposed.states.unkeyed().into_iter().map(|(path, what)| Note::about([path], what)));
+    notes.extend(
+        core.exposed
+            .states
+            .unkeyed()
+            .into_iter()
+            .map(|(path, what)| Note::about([path], what)),
+    );
     let unnoted = core.observer().filter(|observer| !observer.notes_calls());
     notes.extend(unnoted.map(|_| Note::for_all("patched calls are not noted for now, so that the next process cannot tell if this one ends inside of one: `calls` in `[active] folder` takes too long to write; best is a folder in memory (tmpfs)")));
     notes.extend(unsearched(core));
@@ -200,7 +268,11 @@ fn limits() -> Vec<String> {
             MAX_OUTPUT,
             MAX_RESULT
         ),
-        format!("a patched call: {} operations, {} of processor time", PATCH.operations, time(PATCH.time)),
+        format!(
+            "a patched call: {} operations, {} of processor time",
+            PATCH.operations,
+            time(PATCH.time)
+        ),
         format!(
             "a change: {} unless it names another time, {} after its session is lost",
             time(DEFAULT_TTL),
@@ -234,7 +306,14 @@ fn levels(core: &Core, run: &EvalContext) -> Dynamic {
             .into();
     }
     let line = |(lease, target, level)| format!("{target} at {} by lease {lease}", level_name(level));
-    core.changes.levels.list().into_iter().map(line).map(Dynamic::from).collect::<rhai::Array>().into()
+    core.changes
+        .levels
+        .list()
+        .into_iter()
+        .map(line)
+        .map(Dynamic::from)
+        .collect::<rhai::Array>()
+        .into()
 }
 
 /// Secrets that output is not searched for, because they equal a name that is shown everywhere.
@@ -263,10 +342,12 @@ fn health(health: &debug_audit::Health) -> String {
 fn ls(core: &Core, run: &EvalContext, subject: Option<&str>) -> Result<Dynamic, Refusal> {
     let Some(subject) = subject else {
         let states = core.exposed.states.list();
-        let shown = states.into_iter().filter(|(name, _)| knows(core, run, &Path(vec![(*name).to_owned()])));
-        return Ok(rows(
-            shown.map(|(name, writable)| vec![("name", name.into()), ("writable", writable.into())]),
-        ));
+        let shown = states
+            .into_iter()
+            .filter(|(name, _)| knows(core, run, &Path(vec![(*name).to_owned()])));
+        return Ok(rows(shown.map(|(name, writable)| {
+            vec![("name", name.into()), ("writable", writable.into())]
+        })));
     };
     let (path, tree) = at(core, run, subject)?;
     Ok(names(core, run, &path, &tree))
@@ -283,13 +364,22 @@ fn at(core: &Core, run: &EvalContext, subject: &str) -> Result<(Path, Tree), Ref
     }
     let found = run.look(&core.exposed, &path);
     gate::may_know(core.door(), run, &path, found.as_ref().ok())?;
-    Ok((path, found.map_err(|e| super::missing::state_refusal(core, run, &e))?))
+    Ok((
+        path,
+        found.map_err(|e| super::missing::state_refusal(core, run, &e))?,
+    ))
 }
 
 /// Whether the operator may read anything of a state. If policy rules it out, the state is not read.
 fn knows(core: &Core, run: &EvalContext, state: &Path) -> bool {
     gate::could_read(core.door(), run, state)
-        && gate::may_know(core.door(), run, state, run.look(&core.exposed, state).ok().as_ref()).is_ok()
+        && gate::may_know(
+            core.door(),
+            run,
+            state,
+            run.look(&core.exposed, state).ok().as_ref(),
+        )
+        .is_ok()
 }
 
 fn names(core: &Core, run: &EvalContext, path: &Path, tree: &Tree) -> Dynamic {
@@ -329,21 +419,33 @@ fn describe(core: &Core, run: &EvalContext, subject: &str) -> Result<Dynamic, Re
         ("writable", writable.into()),
         ("names", names(core, run, &path, &tree)),
     ]]);
-    Ok(one.into_array().ok().and_then(|mut one| one.pop()).unwrap_or(Dynamic::UNIT))
+    Ok(one
+        .into_array()
+        .ok()
+        .and_then(|mut one| one.pop())
+        .unwrap_or(Dynamic::UNIT))
 }
 
 fn leases(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
     let conflicts = run.conflicts(&core.changes);
-    let conflicts = conflicts.into_iter().map(|(lease, conflict)| conflict_row(&lease, &conflict));
+    let conflicts = conflicts
+        .into_iter()
+        .map(|(lease, conflict)| conflict_row(&lease, &conflict));
     rows(
-        conflicts.chain(run.leases(&core.changes).into_iter().map(|lease| lease_row(core, run, &lease, now))),
+        conflicts.chain(
+            run.leases(&core.changes)
+                .into_iter()
+                .map(|lease| lease_row(core, run, &lease, now)),
+        ),
     )
 }
 
 /// The row of a lease that ended in a conflict.
 fn conflict_row(lease: &Lease, conflict: &Conflict) -> Vec<(&'static str, Dynamic)> {
-    let note =
-        format!("{}; `settle({}, \"keep\")` or `settle({}, \"force\")`", conflict.why, lease.id, lease.id);
+    let note = format!(
+        "{}; `settle({}, \"keep\")` or `settle({}, \"force\")`",
+        conflict.why, lease.id, lease.id
+    );
     vec![
         ("id", count(lease.id)),
         ("target", lease.target().to_string().into()),
@@ -362,14 +464,21 @@ fn conflict_row(lease: &Lease, conflict: &Conflict) -> Vec<(&'static str, Dynami
 
 fn lease_row(core: &Core, run: &EvalContext, lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
     let left = lease.due().0.remaining(now);
-    let guard =
-        if run.plans_guard(lease.id) { Some("holds".to_owned()) } else { core.changes.guards.told(lease.id) };
+    let guard = if run.plans_guard(lease.id) {
+        Some("holds".to_owned())
+    } else {
+        core.changes.guards.told(lease.id)
+    };
     let note = match (&lease.failing, lease.revertible_grace()) {
         (Some(failing), _) => format!("could not be undone yet, and is tried again: {}", failing.why),
         (None, Some(_)) => "its session is lost".to_owned(),
         (None, None) => {
             let failing = points::failing(core, run, lease);
-            failing.into_iter().chain(lease.change.warning()).collect::<Vec<_>>().join("; ")
+            failing
+                .into_iter()
+                .chain(lease.change.warning())
+                .collect::<Vec<_>>()
+                .join("; ")
         }
     };
     vec![
@@ -378,7 +487,10 @@ fn lease_row(core: &Core, run: &EvalContext, lease: &Lease, now: BootTime) -> Ve
         ("owner", lease.owner.clone().into()),
         ("state", lease.phase.name().into()),
         ("reverts_in", roughly(left).into()),
-        ("reverts_in_ms", count(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))),
+        (
+            "reverts_in_ms",
+            count(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+        ),
         ("guard", guard.unwrap_or_default().into()),
         ("session", count(lease.session)),
         ("eval", count(lease.eval)),
@@ -398,7 +510,10 @@ fn sessions(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
             ("mode", mode_name(run, &session).into()),
             ("since", roughly(now.since(session.opened)).into()),
             ("peer", session.peer.to_string().into()),
-            ("leases", count(leases.iter().filter(|lease| lease.session == session.id).count() as u64)),
+            (
+                "leases",
+                count(leases.iter().filter(|lease| lease.session == session.id).count() as u64),
+            ),
             ("you", (session.id == run.session.id).into()),
         ]
     }))
@@ -419,7 +534,11 @@ fn snapshots(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
 }
 
 fn mode_name(run: &EvalContext, session: &crate::session::Session) -> &'static str {
-    let mode = if session.id == run.session.id { run.mode() } else { session.mode() };
+    let mode = if session.id == run.session.id {
+        run.mode()
+    } else {
+        session.mode()
+    };
     match mode.0 {
         debug_policy::Mode::Observe => "observe",
         debug_policy::Mode::Change => "change",
@@ -428,5 +547,8 @@ fn mode_name(run: &EvalContext, session: &crate::session::Session) -> &'static s
 
 /// The error for a function of a later version.
 pub(crate) fn later(name: &str) -> (String, String) {
-    (format!("`{name}` is not part of this version"), "`help()` lists the functions".to_owned())
+    (
+        format!("`{name}` is not part of this version"),
+        "`help()` lists the functions".to_owned(),
+    )
 }

@@ -63,7 +63,10 @@ pub(crate) fn instead_of_missing(core: &Core, run: &EvalContext, missing: &PathE
         return Some(format!("did you mean `{}`?", near.to_read()));
     }
     if let Some(named) = missing.named_instead() {
-        return Some(format!("what stands there has names and no positions, as in `{}`", named.to_read()));
+        return Some(format!(
+            "what stands there has names and no positions, as in `{}`",
+            named.to_read()
+        ));
     }
     gate::may_know(core.door(), run, path, None).ok()?;
     if !core.exposed.states.could_hold(path, Wait::AGENT) {
@@ -78,28 +81,41 @@ pub(crate) fn instead_of_missing(core: &Core, run: &EvalContext, missing: &PathE
 
 /// The path that was probably meant. None for an empty field of a struct: its name is no mistake.
 pub(crate) fn meant(core: &Core, missing: &PathError) -> Option<Path> {
-    missing.near().filter(|_| !core.exposed.states.has_field(&missing.path, Wait::AGENT))
+    missing
+        .near()
+        .filter(|_| !core.exposed.states.has_field(&missing.path, Wait::AGENT))
 }
 
 /// What to say of a write where nothing stood, to an operator who may know it.
 pub(crate) fn filled(core: &Core, run: &EvalContext, path: &Path, error: &StateError) -> Option<String> {
     gate::must_see(core.door(), run, path, &Tree::Null).ok()?;
-    let StateError::NoSuchPath(missing) = error else { return None };
+    let StateError::NoSuchPath(missing) = error else {
+        return None;
+    };
     let near = match missing_path(core, run, error, &missing.path) {
         StateError::NoSuchPath(missing) => meant(core, &missing),
         _ => None,
     };
-    let guess = near.map(|near| format!("; did you mean `{}`?", near.last_step())).unwrap_or_default();
+    let guess = near
+        .map(|near| format!("; did you mean `{}`?", near.last_step()))
+        .unwrap_or_default();
     Some(format!("nothing stood there before{guess}"))
 }
 
 /// Adds to the error for a missing path the sibling names that this operator may know of.
 pub(crate) fn missing_path(core: &Core, run: &EvalContext, error: &StateError, path: &Path) -> StateError {
-    let above = Path(path.0.split_last().map(|(_, above)| above.to_vec()).unwrap_or_default());
+    let above = Path(
+        path.0
+            .split_last()
+            .map(|(_, above)| above.to_vec())
+            .unwrap_or_default(),
+    );
     if !gate::could_read(core.door(), run, &above) {
         return error.knowing(&[]);
     }
-    let Ok(tree) = core.exposed.read(&above, Wait::AGENT) else { return error.knowing(&[]) };
+    let Ok(tree) = core.exposed.read(&above, Wait::AGENT) else {
+        return error.knowing(&[]);
+    };
     match tree {
         Tree::Map(_) => error.knowing(&gate::known_below(core.door(), run, &above, &tree)),
         // The error tells the length of a list, and the kind of any other value.
@@ -112,8 +128,19 @@ pub(crate) fn known_states(core: &Core, run: &EvalContext) -> Vec<String> {
     let known = |name: &&str| {
         let path = Path(vec![(*name).to_owned()]);
         gate::could_read(core.door(), run, &path)
-            && gate::may_know(core.door(), run, &path, core.exposed.read(&path, Wait::AGENT).ok().as_ref())
-                .is_ok()
+            && gate::may_know(
+                core.door(),
+                run,
+                &path,
+                core.exposed.read(&path, Wait::AGENT).ok().as_ref(),
+            )
+            .is_ok()
     };
-    core.exposed.states.list().map(|(name, _)| name).filter(known).map(str::to_owned).collect()
+    core.exposed
+        .states
+        .list()
+        .map(|(name, _)| name)
+        .filter(known)
+        .map(str::to_owned)
+        .collect()
 }

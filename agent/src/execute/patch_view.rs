@@ -42,11 +42,21 @@ impl PatchView {
     /// The view of a patch of this eval's operator. The gate decides about its literal reads as part of the change.
     pub(crate) fn new(core: &Arc<Core>, run: &EvalContext) -> Self {
         let author = run.request(Action::Read, Resource::Agent);
-        Self { core: core.clone(), author, planned: run.overlay(), permitted: RwLock::default() }
+        Self {
+            core: core.clone(),
+            author,
+            planned: run.overlay(),
+            permitted: RwLock::default(),
+        }
     }
 
     fn is_permitted(&self, leaf: Path) -> bool {
-        if self.permitted.read().unwrap_or_else(PoisonError::into_inner).contains(&leaf) {
+        if self
+            .permitted
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&leaf)
+        {
             return true;
         }
         if !gate::may_read(self.core.door(), &self.author, &leaf) {
@@ -64,15 +74,25 @@ impl PatchHost for PatchView {
     fn read(&self, path: &str) -> Result<Dynamic, String> {
         let path = path.parse::<Path>().map_err(|e| e.to_string())?;
         // Do not name the leaf that is not permitted: the service's log may have readers who must not know of it.
-        let unread =
-            || Err(format!("policy does not let the patch's author read all that is at `{path}` now"));
+        let unread = || {
+            Err(format!(
+                "policy does not let the patch's author read all that is at `{path}` now"
+            ))
+        };
         if !gate::might_read(self.core.door(), &self.author, &path) {
             return unread();
         }
-        let planned = self.planned.as_ref().and_then(|planned| planned.look(&self.core.exposed, &path));
+        let planned = self
+            .planned
+            .as_ref()
+            .and_then(|planned| planned.look(&self.core.exposed, &path));
         let tree = planned.unwrap_or_else(|| self.core.exposed.read(&path, Wait::Try));
         let tree = tree.map_err(|e| e.knowing(&[]).to_string())?;
-        if !debug_base::leaves(&path, &tree).into_vec().into_iter().all(|leaf| self.is_permitted(leaf)) {
+        if !debug_base::leaves(&path, &tree)
+            .into_vec()
+            .into_iter()
+            .all(|leaf| self.is_permitted(leaf))
+        {
             return unread();
         }
         Ok(convert::to_dynamic(&tree, &path, &self.core.recorder.keyed))
@@ -82,7 +102,13 @@ impl PatchHost for PatchView {
         if self.planned.is_some() {
             return;
         }
-        let owner = self.core.changes.leases.find(lease).map(|l| l.owner).unwrap_or_default();
+        let owner = self
+            .core
+            .changes
+            .leases
+            .find(lease)
+            .map(|l| l.owner)
+            .unwrap_or_default();
         script_log(&owner, Some(lease), None, warn, &self.core.exposed.scrub(text));
     }
 }

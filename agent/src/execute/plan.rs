@@ -44,19 +44,25 @@ pub(crate) fn perform(core: &Core, run: &EvalContext, effects: Vec<Effect>) -> R
 fn one(core: &Core, run: &EvalContext, effect: Effect) -> Result<Dynamic, Refusal> {
     let now = BootTime::now();
     let mut line = described(core, &effect, now);
-    let Considered { effect, verdict, wants } = gate::consider(core.door(), run, effect)?;
+    let Considered {
+        effect,
+        verdict,
+        wants,
+    } = gate::consider(core.door(), run, effect)?;
     let verdict = verdict.and_then(|said| rehearse::effect(core, run, &effect, now).map(|()| said));
     if let (Effect::Change(proposal), Err(_)) = (&effect, &verdict) {
         rehearse::go_on(core, run, proposal, now);
     }
     (line.allowed, line.verdict) = match (&verdict, &wants) {
-        (Ok(said), _) if lacks_mode(run, &effect) => {
-            (false, format!("would need: mode change, as {ENTER_CHANGE} enters it; then {said}"))
-        }
+        (Ok(said), _) if lacks_mode(run, &effect) => (
+            false,
+            format!("would need: mode change, as {ENTER_CHANGE} enters it; then {said}"),
+        ),
         (Ok(said), _) => (true, said.clone()),
-        (Err(_), Some(reason)) => {
-            (false, format!("would need: mode change with {reason}, as {ENTER_CHANGE} enters it"))
-        }
+        (Err(_), Some(reason)) => (
+            false,
+            format!("would need: mode change with {reason}, as {ENTER_CHANGE} enters it"),
+        ),
         (Err(refusal), None) => (false, told(refusal)),
     };
     line.refused = verdict.is_err() && wants.is_none();
@@ -89,9 +95,11 @@ fn one(core: &Core, run: &EvalContext, effect: Effect) -> Result<Dynamic, Refusa
             Ok(execute::difference_rows(core, &rows))
         }
         // A plan reveals nothing, even if policy would allow it: the placeholder holds no value.
-        Effect::Reveal { path, .. } => {
-            Ok(convert::to_dynamic(&Tree::Secret(Box::new(Tree::Null)), &path, &core.recorder.keyed))
-        }
+        Effect::Reveal { path, .. } => Ok(convert::to_dynamic(
+            &Tree::Secret(Box::new(Tree::Null)),
+            &path,
+            &core.recorder.keyed,
+        )),
         Effect::EnterChange { reason } => {
             run.planning(|planning| planning.mode = Some((Mode::Change, Some(reason))));
             Ok(values::message(said))
@@ -106,9 +114,11 @@ fn one(core: &Core, run: &EvalContext, effect: Effect) -> Result<Dynamic, Refusa
         }
         Effect::Impossible { why, .. } => Err(verdict.err().unwrap_or(why)),
         // A barred change is denied like one that was formed, and the plan goes on.
-        Effect::Barred(Barred { function, resource: Resource::State(path), .. })
-            if function.id == HostFunction::Reveal =>
-        {
+        Effect::Barred(Barred {
+            function,
+            resource: Resource::State(path),
+            ..
+        }) if function.id == HostFunction::Reveal => {
             let hidden = Tree::Secret(Box::new(Tree::Null));
             Ok(convert::to_dynamic(&hidden, &Path(path), &core.recorder.keyed))
         }
@@ -129,7 +139,9 @@ fn one(core: &Core, run: &EvalContext, effect: Effect) -> Result<Dynamic, Refusa
 
 /// Whether the operator may read everything that a change replaces and writes.
 fn may_see(core: &Core, run: &EvalContext, effect: &Effect) -> bool {
-    let Effect::Change(proposal) = effect else { return true };
+    let Effect::Change(proposal) = effect else {
+        return true;
+    };
     match (proposal.change.target(), &proposal.shown) {
         (Resource::State(path), Some((before, after))) => {
             let path = Path(path.clone());
@@ -151,14 +163,21 @@ fn lacks_mode(run: &EvalContext, effect: &Effect) -> bool {
 
 /// Whether an effect only reads.
 fn is_look(effect: &Effect) -> bool {
-    matches!(effect, Effect::See(..) | Effect::Read { .. } | Effect::Diff { .. })
+    matches!(
+        effect,
+        Effect::See(..) | Effect::Read { .. } | Effect::Diff { .. }
+    )
 }
 
 fn told(refusal: &Refusal) -> String {
     match refusal {
         Refusal::Denied(denial) => {
             let rules: Vec<&str> = denial.rules.iter().map(|rule| rule.id.as_str()).collect();
-            let by = if rules.is_empty() { String::new() } else { format!(" by {}", rules.join(", ")) };
+            let by = if rules.is_empty() {
+                String::new()
+            } else {
+                format!(" by {}", rules.join(", "))
+            };
             format!("denied{by}: {}", denial.help)
         }
         Refusal::State { message, help } => format!("refused: {message}; {help}"),
@@ -169,7 +188,9 @@ fn told(refusal: &Refusal) -> String {
 fn described(core: &Core, effect: &Effect, now: BootTime) -> Line {
     let (mut before, mut after) = (None, None);
     let target = match effect {
-        Effect::See(listing, about) => about.clone().unwrap_or_else(|| listing.function().name().to_owned()),
+        Effect::See(listing, about) => about
+            .clone()
+            .unwrap_or_else(|| listing.function().name().to_owned()),
         Effect::Read { path, .. } | Effect::Reveal { path, .. } => format!("state:{path}"),
         Effect::Diff { name, .. } | Effect::Snapshot { name, .. } => name.clone(),
         Effect::Change(proposal) => {
@@ -193,7 +214,15 @@ fn described(core: &Core, effect: &Effect, now: BootTime) -> Line {
         Effect::Log { text, .. } => debug_base::shortened(&core.exposed.scrub(text)),
     };
     let function = effect.function().name();
-    Line { function, target, before, after, allowed: false, refused: false, verdict: String::new() }
+    Line {
+        function,
+        target,
+        before,
+        after,
+        allowed: false,
+        refused: false,
+        verdict: String::new(),
+    }
 }
 
 fn change_shown(core: &Core, proposal: &Proposal) -> (Option<Dynamic>, Option<Dynamic>) {

@@ -8,7 +8,10 @@ use debug_lease::{ChangeError, EndError};
 
 /// The error for a lease that has a guard: it can have only one.
 pub(crate) fn guarded_already(id: u64) -> Refusal {
-    Refusal::state(format!("lease {id} has a guard already"), "one condition can say it all")
+    Refusal::state(
+        format!("lease {id} has a guard already"),
+        "one condition can say it all",
+    )
 }
 
 /// The error for a conflict that is settled already.
@@ -33,7 +36,10 @@ pub(crate) fn not_kept(error: &SnapshotError) -> Refusal {
 }
 
 pub(crate) fn broken(why: &str) -> Refusal {
-    Refusal::state(why, "nothing was changed; a guard must be true before the change and stay so")
+    Refusal::state(
+        why,
+        "nothing was changed; a guard must be true before the change and stay so",
+    )
 }
 
 /// The most changes that an error names one by one.
@@ -49,10 +55,17 @@ pub(super) fn named(mut all: impl Iterator<Item = String>) -> String {
 
 /// The error for leases that could not be ended.
 pub(super) fn not_all(done: &[String], standing: &[Standing]) -> Refusal {
-    let stand =
-        named(standing.iter().map(|lease| format!("lease {} at {} ({})", lease.id, lease.target, lease.why)));
+    let stand = named(
+        standing
+            .iter()
+            .map(|lease| format!("lease {} at {} ({})", lease.id, lease.target, lease.why)),
+    );
     let ended = named(done.iter().cloned());
-    let ended = if ended.is_empty() { String::new() } else { format!("; ended: {ended}") };
+    let ended = if ended.is_empty() {
+        String::new()
+    } else {
+        format!("; ended: {ended}")
+    };
     let (standing, all) = (standing.len(), standing.len() + done.len());
     Refusal::state(
         format!("{standing} of {all} changes could not be ended yet: {stand}{ended}"),
@@ -66,10 +79,13 @@ pub(crate) fn ended(error: &EndError) -> Refusal {
             "`settle(id, \"keep\")` leaves what the service changed, `settle(id, \"force\")` undoes the change all the same"
         }
         EndError::Unknown(_) => "`leases()` lists those in force",
-        EndError::Ended { how: "never made", .. } => "nothing is left to do; it changed nothing",
-        EndError::Ended { how: "conflict, settled", .. } => {
-            "nothing is left to do; what became of its conflict stands in the log"
-        }
+        EndError::Ended {
+            how: "never made", ..
+        } => "nothing is left to do; it changed nothing",
+        EndError::Ended {
+            how: "conflict, settled",
+            ..
+        } => "nothing is left to do; what became of its conflict stands in the log",
         EndError::Ended { .. } => "nothing is left to do; the record of its end says what stood there then",
         EndError::Ending(_) => "look at `leases()` again",
         EndError::Failing { .. } => "`leases()` shows it until it succeeds",

@@ -14,7 +14,11 @@ pub(super) fn record_renewal(
     kind: &'static str,
     undone: Option<&str>,
 ) {
-    let by = if undone.is_some() { "agent" } else { &run.session.operator.name };
+    let by = if undone.is_some() {
+        "agent"
+    } else {
+        &run.session.operator.name
+    };
     let body = serde_json::json!({
         "lease": lease.id, "target": lease.target(), "owner": lease.owner, "by": by,
         "eval": run.record_number(), "deadline_boot_ns": lease.deadline.0, "undone": undone,
@@ -34,8 +38,15 @@ pub(crate) fn undo(core: &Core, run: &EvalContext) -> Vec<u64> {
                 undone.push(id);
             }
             Step::Renewed { before, after } => {
-                let lost = core.sessions().get(&before.session).is_none_or(|session| session.is_gone());
-                if let Some(restored) = core.changes.leases.restore(&before, &after, lost, BootTime::now()) {
+                let lost = core
+                    .sessions()
+                    .get(&before.session)
+                    .is_none_or(|session| session.is_gone());
+                if let Some(restored) = core
+                    .changes
+                    .leases
+                    .restore(&before, &after, lost, BootTime::now())
+                {
                     record_renewal(core, run, &restored, "lease.extended", Some("its eval failed"));
                     undone.push(before.id);
                 }

@@ -60,7 +60,13 @@ impl<'a> Opened<'a> {
     /// The agent is stopping and opens no more leases.
     pub(super) fn open(door: Door<'a>, lease: Lease, covers: Vec<u64>) -> Result<Self, Refusal> {
         // From here on the record in the log needs its terminal record.
-        let mut opened = Self { door, lease, covers, making: None, stage: Stage::Waits };
+        let mut opened = Self {
+            door,
+            lease,
+            covers,
+            making: None,
+            stage: Stage::Waits,
+        };
         match door.changes.leases.open(opened.lease.clone()) {
             Ok(making) => {
                 opened.making = Some(making);
@@ -104,7 +110,13 @@ impl<'a> Opened<'a> {
         door.changes.leases.withdraw(self.lease.id);
         let detail = json!({ "never_made": door.exposed.scrub(why) });
         let undone = records::Told::default();
-        door.recorder.append(vec![records::lease_ended(kind, &self.lease, "agent", &undone, detail)]);
+        door.recorder.append(vec![records::lease_ended(
+            kind,
+            &self.lease,
+            "agent",
+            &undone,
+            detail,
+        )]);
         door.changes.mark(&door.recorder.emitter);
     }
 
@@ -113,13 +125,20 @@ impl<'a> Opened<'a> {
         match self.stage {
             Stage::Told => {}
             Stage::Waits => {
-                self.end_untouched(Cause::Undone.kind(), "a fault of the agent came before the change");
+                self.end_untouched(
+                    Cause::Undone.kind(),
+                    "a fault of the agent came before the change",
+                );
             }
             Stage::Begun => {
                 self.stage = Stage::Told;
                 drop(self.making.take());
                 // A revert that fails now is an alarm in the log, and is tried again.
-                drop(self.door.ends.end(self.lease.id, &Cause::Undone, "agent", Wait::AGENT));
+                drop(
+                    self.door
+                        .ends
+                        .end(self.lease.id, &Cause::Undone, "agent", Wait::AGENT),
+                );
             }
         }
     }
@@ -136,10 +155,9 @@ impl Drop for Opened<'_> {
             let id = self.lease.id;
             let body = json!({ "lease": id, "revert_failed": "a fault of the agent", "detail": Value::Null });
             self.door.recorder.append(vec![records::kept("alarm", body)]);
-            self.door
-                .recorder
-                .emitter
-                .alarm(&format!("lease {id} could not be taken back after a fault of the agent"));
+            self.door.recorder.emitter.alarm(&format!(
+                "lease {id} could not be taken back after a fault of the agent"
+            ));
         }
     }
 }

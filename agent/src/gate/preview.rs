@@ -17,13 +17,25 @@ use debug_base::Path;
 impl Barred {
     /// The action of the function on a resource that the operator named.
     pub(crate) fn named(function: &'static Function, resource: Resource, options: Options) -> Self {
-        Self { function, action: function.action, resource, named: true, options }
+        Self {
+            function,
+            action: function.action,
+            resource,
+            named: true,
+            options,
+        }
     }
 
     /// A read at a path that the operator did not name.
     pub(crate) fn read(function: &'static Function, path: &Path) -> Self {
         let (resource, options) = (resource(path), Options::default());
-        Self { function, action: Action::Read, resource, named: false, options }
+        Self {
+            function,
+            action: Action::Read,
+            resource,
+            named: false,
+            options,
+        }
     }
 
     /// `Effect::Barred`, if policy could not allow it; `None` if it could, and the effect must be formed.
@@ -34,18 +46,27 @@ impl Barred {
 
     /// The request to policy.
     pub(super) fn request(&self, run: &EvalContext) -> Request {
-        with_options(run, &self.options, run.request(self.action, self.resource.clone()))
+        with_options(
+            run,
+            &self.options,
+            run.request(self.action, self.resource.clone()),
+        )
     }
 }
 
 /// Whether a rule of the policy applies to this operator: a denial by it would name it.
 pub(crate) fn speaks_of(door: Door<'_>, run: &EvalContext, rule: &str) -> bool {
-    door.rules.policy.speaks_of(rule, &run.request(Action::List, Resource::Agent))
+    door.rules
+        .policy
+        .speaks_of(rule, &run.request(Action::List, Resource::Agent))
 }
 
 /// Whether policy might let this operator read something at a path or below.
 pub(crate) fn could_read(door: Door<'_>, run: &EvalContext, path: &Path) -> bool {
-    door.rules.policy.could_allow(&run.request(Action::Read, resource(path))).is_ok()
+    door.rules
+        .policy
+        .could_allow(&run.request(Action::Read, resource(path)))
+        .is_ok()
 }
 
 /// Whether this operator may see a note.

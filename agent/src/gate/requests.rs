@@ -26,15 +26,21 @@ pub(super) fn requests(run: &EvalContext, effect: &Effect, now: BootTime) -> Ask
                 Effect::EnterChange { reason } => Some(reason.clone()),
                 _ => None,
             };
-            NonEmpty::one(Request { reason: reason.or_else(|| run.reason()), ..ask(Resource::Agent) })
+            NonEmpty::one(Request {
+                reason: reason.or_else(|| run.reason()),
+                ..ask(Resource::Agent)
+            })
         }
-        Effect::Snapshot { parts, .. } => {
-            parts.flat_map(|(path, tree)| debug_base::leaves(path, tree)).map(|leaf| ask(resource(leaf)))
-        }
+        Effect::Snapshot { parts, .. } => parts
+            .flat_map(|(path, tree)| debug_base::leaves(path, tree))
+            .map(|leaf| ask(resource(leaf))),
         Effect::Diff { leaves, .. } | Effect::Read { leaves, .. } => leaves.map(|leaf| ask(resource(leaf))),
         // The path itself and everything below it: a map may be secret as a whole.
         Effect::Reveal { path, value } => {
-            let below = value.without_mark().leaves().map(|(below, _)| path.join(&below.0));
+            let below = value
+                .without_mark()
+                .leaves()
+                .map(|(below, _)| path.join(&below.0));
             let inside: Vec<Path> = below.filter(|leaf| leaf != path).collect();
             NonEmpty::one(ask(resource(path))).and(inside.iter().map(|path| ask(resource(path))))
         }
@@ -43,9 +49,10 @@ pub(super) fn requests(run: &EvalContext, effect: &Effect, now: BootTime) -> Ask
             NonEmpty::one(with_options(run, options, ask(target.clone())))
         }
         Effect::Barred(barred) => NonEmpty::one(barred.request(run)),
-        Effect::Adopt { lease } | Effect::Settle { lease, force: false, .. } => {
-            of_lease(run, lease, ask).map(|request| with_reason(lease, request.clone()))
-        }
+        Effect::Adopt { lease }
+        | Effect::Settle {
+            lease, force: false, ..
+        } => of_lease(run, lease, ask).map(|request| with_reason(lease, request.clone())),
         // A forced settlement writes each of these leaves.
         Effect::Settle { lease, leaves, .. } => of_lease(run, lease, ask)
             .and(leaves.iter().map(|leaf| ask(resource(leaf))))
@@ -70,22 +77,36 @@ fn of_lease(run: &EvalContext, lease: &Lease, ask: impl Fn(Resource) -> Request)
 fn change_requests(run: &EvalContext, proposal: &Proposal, action: Action) -> NonEmpty<Request> {
     let asked = |target: &Resource| with_options(run, &proposal.options, run.request(action, target.clone()));
     let guard = proposal.guard.iter().flat_map(|guard| guard_requests(run, guard));
-    let reads = proposal.reads.iter().map(|path| run.request(Action::Read, resource(path)));
+    let reads = proposal
+        .reads
+        .iter()
+        .map(|path| run.request(Action::Read, resource(path)));
     proposal.targets.map(asked).and(reads).and(guard)
 }
 
 /// The author of a guard must be allowed to read what the guard sees: states, and the counts that `points()` lists.
 fn guard_requests(run: &EvalContext, guard: &Guarding) -> Vec<Request> {
-    let reads = guard.reads.iter().map(|path| run.request(Action::Read, resource(path)));
+    let reads = guard
+        .reads
+        .iter()
+        .map(|path| run.request(Action::Read, resource(path)));
     let counts = (!guard.points.is_empty()).then(|| run.request(Action::List, Resource::Agent));
     reads.chain(counts).collect()
 }
 
 /// Adds the time to live and the reason of a change to a request.
 pub(super) fn with_options(run: &EvalContext, options: &Options, request: Request) -> Request {
-    let ttl = request.action.sets_deadline().then(|| options.ttl.unwrap_or(DEFAULT_TTL));
+    let ttl = request
+        .action
+        .sets_deadline()
+        .then(|| options.ttl.unwrap_or(DEFAULT_TTL));
     let reason = options.reason.clone().or_else(|| run.reason());
-    Request { ttl, life: ttl, reason, ..request }
+    Request {
+        ttl,
+        life: ttl,
+        reason,
+        ..request
+    }
 }
 
 fn renew_requests(
@@ -105,5 +126,8 @@ fn renew_requests(
 
 /// Adds the lease's reason, unless the operator gave one.
 fn with_reason(lease: &Lease, request: Request) -> Request {
-    Request { reason: request.reason.clone().or_else(|| Some(lease.reason.clone())), ..request }
+    Request {
+        reason: request.reason.clone().or_else(|| Some(lease.reason.clone())),
+        ..request
+    }
 }

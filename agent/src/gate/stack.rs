@@ -50,10 +50,12 @@ pub(super) fn check_stack(
         Err(unknown) => {
             let leases = run.leases(door.changes).into_iter();
             let before = leases.filter(|lease| overlaps(lease.target(), target) && !run.is_own(lease));
-            let newest = before.max_by_key(|lease| lease.id).filter(|lease| !over.contains(&lease.id));
-            return Err(
-                newest.map_or(unknown, |lease| already_changed(door, run, &lease, proposal, below, now))
-            );
+            let newest = before
+                .max_by_key(|lease| lease.id)
+                .filter(|lease| !over.contains(&lease.id));
+            return Err(newest.map_or(unknown, |lease| {
+                already_changed(door, run, &lease, proposal, below, now)
+            }));
         }
     };
     let top = unagreed(run, &standing);
@@ -62,12 +64,22 @@ pub(super) fn check_stack(
     {
         return Err(already_changed(door, run, lease, proposal, below, now));
     }
-    match over.iter().find(|id| !standing.iter().any(|standing| standing.lease.id == **id)) {
+    match over
+        .iter()
+        .find(|id| !standing.iter().any(|standing| standing.lease.id == **id))
+    {
         None => {
             // The service may move a change of the same eval to this place before the change is made.
-            let own =
-                run.leases(door.changes).into_iter().filter(|lease| run.is_own(lease)).map(|lease| lease.id);
-            Ok(standing.iter().map(|standing| standing.lease.id).chain(own).collect())
+            let own = run
+                .leases(door.changes)
+                .into_iter()
+                .filter(|lease| run.is_own(lease))
+                .map(|lease| lease.id);
+            Ok(standing
+                .iter()
+                .map(|standing| standing.lease.id)
+                .chain(own)
+                .collect())
         }
         Some(id) => Err(Refusal::state(
             format!("`over: {id}` names no change in force at `{target}`"),
@@ -84,9 +96,14 @@ pub(super) fn check_stack(
 pub(crate) fn unagreed<'l>(run: &EvalContext, standing: &'l [Standing]) -> Option<&'l Lease> {
     let agreed = |one: &Standing| {
         let on_top = |own: &&Standing| one.lease.id < own.lease.id && overlaps(&own.at, &one.at);
-        standing.iter().filter(|own| run.is_own(&own.lease)).any(|own| on_top(&own))
+        standing
+            .iter()
+            .filter(|own| run.is_own(&own.lease))
+            .any(|own| on_top(&own))
     };
-    let others = standing.iter().filter(|one| !run.is_own(&one.lease) && !agreed(one));
+    let others = standing
+        .iter()
+        .filter(|one| !run.is_own(&one.lease) && !agreed(one));
     others.map(|one| &one.lease).max_by_key(|lease| lease.id)
 }
 
@@ -105,7 +122,9 @@ pub(crate) fn standing(
     run: &EvalContext,
     target: &Resource,
 ) -> Result<Vec<Standing>, Refusal> {
-    Ok(standing_at(door, run, std::slice::from_ref(target))?.pop().unwrap_or_default())
+    Ok(standing_at(door, run, std::slice::from_ref(target))?
+        .pop()
+        .unwrap_or_default())
 }
 
 /// The leases that overlap each target. Each state is looked at once.
@@ -135,7 +154,10 @@ pub(crate) fn standing_at(
             let path = places.and_then(|places| places.get(&lease.id));
             path.map_or_else(|| lease.target().clone(), |path| Resource::State(path.0.clone()))
         };
-        let here = leases.iter().map(|lease| Standing { at: at(lease), lease: lease.clone() });
+        let here = leases.iter().map(|lease| Standing {
+            at: at(lease),
+            lease: lease.clone(),
+        });
         standing.push(here.filter(|one| overlaps(&one.at, target)).collect());
     }
     Ok(standing)
@@ -147,17 +169,22 @@ fn places(
     target: &Resource,
     path: &[String],
 ) -> Result<BTreeMap<u64, Path>, Refusal> {
-    run.places(door.changes, door.exposed, &Path(path.to_vec())).map_err(|error| {
-        Refusal::state(
-            format!("where the changes in force at `{target}` are is not known at this moment: {error}"),
-            "try again",
-        )
-    })
+    run.places(door.changes, door.exposed, &Path(path.to_vec()))
+        .map_err(|error| {
+            Refusal::state(
+                format!("where the changes in force at `{target}` are is not known at this moment: {error}"),
+                "try again",
+            )
+        })
 }
 
 /// How another eval that changes the target at this moment is called: its number and operator only for those who may list.
 pub(super) fn called(door: Door<'_>, run: &EvalContext, other: String) -> String {
-    match door.rules.policy.decide(&run.request(Action::List, Resource::Agent)) {
+    match door
+        .rules
+        .policy
+        .decide(&run.request(Action::List, Resource::Agent))
+    {
         Decision::Allow(_) => other,
         Decision::Deny(_) => "another eval".to_owned(),
     }
@@ -189,7 +216,13 @@ fn already_changed(
             lease.id
         ),
     };
-    Refusal::state(format!("`{}` is already changed by {}, {left} left", seen.place, seen.whose), help)
+    Refusal::state(
+        format!(
+            "`{}` is already changed by {}, {left} left",
+            seen.place, seen.whose
+        ),
+        help,
+    )
 }
 
 /// The call that puts a change on top of others. An assignment and a method take no options, so it is spelled as `set`;
@@ -200,7 +233,10 @@ pub(crate) fn on_top(function: HostFunction, target: &Resource, over: &str) -> S
     match (function, target) {
         (HostFunction::Restore, _) => format!("restore(name, {options})"),
         (_, Resource::State(path)) => {
-            format!("set({}, value, {options})", quoted(&Path(path.clone()).to_string()))
+            format!(
+                "set({}, value, {options})",
+                quoted(&Path(path.clone()).to_string())
+            )
         }
         (_, Resource::Point(name)) => format!("patch({}, code, {options})", quoted(name)),
         (_, Resource::Target(name)) => format!("log_level({}, level, {options})", quoted(name)),
@@ -229,11 +265,23 @@ impl Seen {
             }
             _ => true,
         };
-        let place = if named { lease.target().to_string() } else { format!("a part of {target}") };
+        let place = if named {
+            lease.target().to_string()
+        } else {
+            format!("a part of {target}")
+        };
         let (lease, whose) = match listed {
-            true => (format!("lease {}", lease.id), format!("lease {} of {}", lease.id, lease.owner)),
+            true => (
+                format!("lease {}", lease.id),
+                format!("lease {} of {}", lease.id, lease.owner),
+            ),
             false => ("a lease".to_owned(), "another lease".to_owned()),
         };
-        Self { place, lease, whose, listed }
+        Self {
+            place,
+            lease,
+            whose,
+            listed,
+        }
     }
 }

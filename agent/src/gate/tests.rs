@@ -33,7 +33,9 @@ pub(crate) fn core(folder: &tempfile::TempDir) -> Core {
     let (log, opened) = Log::open(folder.path(), SigningKey::generate("test/test/1").unwrap()).unwrap();
     // A log must begin with this record.
     let boot = crate::recorder::records::record("boot", serde_json::json!({}));
-    log.append(vec![boot], debug_audit::Until::Durable).durable().unwrap();
+    log.append(vec![boot], debug_audit::Until::Durable)
+        .durable()
+        .unwrap();
     let redactor = Arc::new(Redactor::new(&[]));
     let states = Arc::new(States::new(Vec::new(), Vec::new(), redactor.clone()).unwrap());
     let policy = Policy::parse(debug_policy::DEFAULT).unwrap();
@@ -48,7 +50,11 @@ pub(crate) fn core(folder: &tempfile::TempDir) -> Core {
             policy,
             permits: AtomicU64::new(0),
         },
-        recorder: Recorder { log, keyed: Keyed::new([7; 32]).unwrap(), emitter: Emitter::new().0 },
+        recorder: Recorder {
+            log,
+            keyed: Keyed::new([7; 32]).unwrap(),
+            emitter: Emitter::new().0,
+        },
         changes: Changes {
             leases: Arc::new(Leases::after(0)),
             writes: Arc::new(Writes::new(states.clone())),
@@ -114,7 +120,11 @@ impl Change for Counts {
 
 fn change(panics: usize) -> Arc<Counts> {
     let target = "point:GET /x".parse().unwrap();
-    Arc::new(Counts { target, undone: AtomicUsize::new(0), panics: AtomicUsize::new(panics) })
+    Arc::new(Counts {
+        target,
+        undone: AtomicUsize::new(0),
+        panics: AtomicUsize::new(panics),
+    })
 }
 
 fn lease(core: &Core, change: Arc<Counts>) -> Lease {
@@ -138,13 +148,22 @@ fn lease(core: &Core, change: Arc<Counts>) -> Lease {
 
 /// The kinds of the records that end a lease.
 fn ends(core: &Core, folder: &tempfile::TempDir, id: u64) -> Vec<String> {
-    core.recorder.log.append(Vec::new(), debug_audit::Until::Durable).durable().unwrap();
-    let files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    core.recorder
+        .log
+        .append(Vec::new(), debug_audit::Until::Durable)
+        .durable()
+        .unwrap();
+    let files = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let logs = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
     let text: String = logs.map(|path| std::fs::read_to_string(path).unwrap()).collect();
-    let records = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let records = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let of = records.filter(|record| record["lease"] == id && record["owner"] == "alice");
-    of.map(|record| record["kind"].as_str().unwrap().to_owned()).collect()
+    of.map(|record| record["kind"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -152,7 +171,13 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
     let folder = tempfile::tempdir().unwrap();
     let core = core(&folder);
     // Dropped, refused with a reason, a panic before the change, a panic in it, a panic while it is reverted.
-    for (case, panics) in [("dropped", 0), ("told", 0), ("before", 0), ("within", 0), ("undoing", 1)] {
+    for (case, panics) in [
+        ("dropped", 0),
+        ("told", 0),
+        ("before", 0),
+        ("within", 0),
+        ("undoing", 1),
+    ] {
         let made = change(panics);
         let lease = lease(&core, made.clone());
         let id = lease.id;
@@ -172,17 +197,27 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
                 }
             }
         }));
-        assert_eq!(ended.is_err(), ["before", "within", "undoing"].contains(&case), "{case}");
+        assert_eq!(
+            ended.is_err(),
+            ["before", "within", "undoing"].contains(&case),
+            "{case}"
+        );
         if case == "undoing" {
             // Tried again until it succeeds, as any failed revert.
             assert!(ends(&core, &folder, id).is_empty());
             core.end_lease(id, &Cause::Undone, "agent", Wait::AGENT).unwrap();
         }
-        assert!(matches!(core.changes.leases.find(id), Err(EndError::Ended { .. })), "{case}");
+        assert!(
+            matches!(core.changes.leases.find(id), Err(EndError::Ended { .. })),
+            "{case}"
+        );
         assert_eq!(ends(&core, &folder, id), ["lease.undone"], "{case}");
         let begun = usize::from(["within", "undoing"].contains(&case));
         assert_eq!(made.undone.load(Ordering::SeqCst), begun, "{case}");
-        assert!(core.changes.leases.claim(made.target(), "a test").is_ok(), "{case}");
+        assert!(
+            core.changes.leases.claim(made.target(), "a test").is_ok(),
+            "{case}"
+        );
     }
     // A kept change stays.
     let made = change(0);
@@ -192,7 +227,8 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
     opened.begin();
     opened.kept();
     assert!(core.changes.leases.find(id).is_ok() && made.undone.load(Ordering::SeqCst) == 0);
-    core.end_lease(id, &Cause::Reverted, "alice", Wait::AGENT).unwrap();
+    core.end_lease(id, &Cause::Reverted, "alice", Wait::AGENT)
+        .unwrap();
     assert_eq!(ends(&core, &folder, id), ["lease.reverted"]);
     // When the agent stops, no lease is opened.
     core.changes.leases.close();

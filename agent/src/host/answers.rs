@@ -14,9 +14,14 @@ pub(super) fn check(point: &Point, patch: &Frozen) -> Result<(), Refusal> {
 
 /// Refuses a guard that answers `Ok` or `Err`.
 pub(super) fn check_guard(guard: &Frozen) -> Result<(), Refusal> {
-    let Some(position) = guard.wraps else { return Ok(()) };
+    let Some(position) = guard.wraps else {
+        return Ok(());
+    };
     Err(Refusal::state(
-        format!("the guard answers true or false, not `Ok` or `Err`{}", at(position)),
+        format!(
+            "the guard answers true or false, not `Ok` or `Err`{}",
+            at(position)
+        ),
         "as in `|s| s.errors < 10`",
     ))
 }
@@ -38,13 +43,18 @@ fn check_route(patch: &Frozen) -> Result<(), Refusal> {
 fn check_function(point: &Point, patch: &Frozen) -> Result<(), Refusal> {
     let Some(makes) = point.makes() else { return Ok(()) };
     let refused = |why: &str, position, help: &str| {
-        Err(Refusal::state(format!("`{}`: {why}{}", point.name(), at(position)), help))
+        Err(Refusal::state(
+            format!("`{}`: {why}{}", point.name(), at(position)),
+            help,
+        ))
     };
     match (makes.error, patch.wraps) {
         (None, Some(position)) => refused(NO_RESULT, position, "answer the value itself"),
-        (Some(false), Some(position)) if patch.makes_err => {
-            refused(NO_ERR, position, "its author can add `impl From<String>` to the error")
-        }
+        (Some(false), Some(position)) if patch.makes_err => refused(
+            NO_ERR,
+            position,
+            "its author can add `impl From<String>` to the error",
+        ),
         (Some(true), _) if !makes.value && !patch.makes_err => Err(Refusal::state(
             format!(
                 "`{}`: the value in its `Ok` lacks `Deserialize`, so only an `Err` can be made",
@@ -60,5 +70,8 @@ fn check_function(point: &Point, patch: &Frozen) -> Result<(), Refusal> {
 pub(super) fn warning(point: &Point, patch: &Frozen) -> Option<String> {
     let can_fail = point.makes()?.error == Some(true);
     let throws = patch.results.throws.filter(|_| can_fail && !patch.makes_err)?;
-    Some(format!("where it throws{} the original answers; `Err(\"..\")` makes the function fail", at(throws)))
+    Some(format!(
+        "where it throws{} the original answers; `Err(\"..\")` makes the function fail",
+        at(throws)
+    ))
 }

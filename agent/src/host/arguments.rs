@@ -23,7 +23,9 @@ pub(super) fn usage(function: &Function, what: &str) -> Refusal {
 pub(super) fn text(function: &Function, what: &str, value: Option<Dynamic>) -> Result<String, Refusal> {
     let value = value.unwrap_or(Dynamic::UNIT);
     let kind = convert::kind(&value);
-    value.into_string().map_err(|_| usage(function, &format!("{what} must be a string, not {kind}")))
+    value
+        .into_string()
+        .map_err(|_| usage(function, &format!("{what} must be a string, not {kind}")))
 }
 
 pub(super) fn reason(function: &Function, value: Option<Dynamic>) -> Result<String, Refusal> {
@@ -45,11 +47,16 @@ pub(super) fn path(function: &Function, value: Option<Dynamic>) -> Result<Path, 
         return Ok(path);
     }
     let spelled = text(function, "the path", value)?;
-    spelled.parse::<Path>().map_err(|e| usage(function, &e.to_string()))
+    spelled
+        .parse::<Path>()
+        .map_err(|e| usage(function, &e.to_string()))
 }
 
 pub(super) fn id(function: &Function, value: Option<Dynamic>) -> Result<u64, Refusal> {
-    let number = value.as_ref().and_then(|v| v.as_int().ok()).and_then(|n| u64::try_from(n).ok());
+    let number = value
+        .as_ref()
+        .and_then(|v| v.as_int().ok())
+        .and_then(|n| u64::try_from(n).ok());
     number.ok_or_else(|| usage(function, "the lease's id must be a whole number"))
 }
 
@@ -61,12 +68,19 @@ fn over(function: &Function, value: Dynamic) -> Result<Vec<u64>, Refusal> {
     if function.id != HostFunction::Restore || !value.is_array() {
         return Ok(vec![id(function, Some(value))?]);
     }
-    let ids = value.into_array().unwrap_or_default().into_iter().map(|value| id(function, Some(value)));
+    let ids = value
+        .into_array()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|value| id(function, Some(value)));
     // Limited, because each is looked up for each change.
     let ids = ids.collect::<Result<BTreeSet<u64>, _>>()?;
     match ids.len() <= MAX_OVER {
         true => Ok(ids.into_iter().collect()),
-        false => Err(usage(function, &format!("`over` names at most {MAX_OVER} leases"))),
+        false => Err(usage(
+            function,
+            &format!("`over` names at most {MAX_OVER} leases"),
+        )),
     }
 }
 
@@ -80,12 +94,17 @@ pub(super) fn pointer(function: &Function, what: &str, value: Option<Dynamic>) -
     let value = value.unwrap_or(Dynamic::UNIT);
     let kind = convert::kind(&value);
     value.try_cast::<FnPtr>().ok_or_else(|| {
-        usage(function, &format!("{what} must be a function such as `|s| s.errors < 10`, not {kind}"))
+        usage(
+            function,
+            &format!("{what} must be a function such as `|s| s.errors < 10`, not {kind}"),
+        )
     })
 }
 
 fn truth(function: &Function, name: &str, value: &Dynamic) -> Result<bool, Refusal> {
-    value.as_bool().map_err(|_| usage(function, &format!("`{name}` must be true or false")))
+    value
+        .as_bool()
+        .map_err(|_| usage(function, &format!("`{name}` must be true or false")))
 }
 
 /// How a conflict is settled: true for `force`.
@@ -93,7 +112,10 @@ pub(super) fn how(function: &Function, value: Option<Dynamic>) -> Result<bool, R
     match text(function, "what becomes of it", value)?.as_str() {
         "keep" => Ok(false),
         "force" => Ok(true),
-        _ => Err(usage(function, "what becomes of it must be \"keep\" or \"force\"")),
+        _ => Err(usage(
+            function,
+            "what becomes of it must be \"keep\" or \"force\"",
+        )),
     }
 }
 
@@ -110,7 +132,10 @@ pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Opt
     let Some(value) = value else { return Ok(options) };
     let kind = convert::kind(&value);
     let Some(map) = value.try_cast::<Map>() else {
-        return Err(usage(function, &format!("the options must be a map `#{{ ttl: \"5m\" }}`, not {kind}")));
+        return Err(usage(
+            function,
+            &format!("the options must be a map `#{{ ttl: \"5m\" }}`, not {kind}"),
+        ));
     };
     for (key, value) in map {
         match key.as_str() {
@@ -127,9 +152,16 @@ pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Opt
                 return Err(usage(function, how));
             }
             other => {
-                let unseen = if function.id == HostFunction::Patch { ", unseen" } else { "" };
+                let unseen = if function.id == HostFunction::Patch {
+                    ", unseen"
+                } else {
+                    ""
+                };
                 let known = format!("ttl, reason, over, persist, guard{unseen}");
-                return Err(usage(function, &format!("unknown option `{other}`; known are {known}")));
+                return Err(usage(
+                    function,
+                    &format!("unknown option `{other}`; known are {known}"),
+                ));
             }
         }
     }

@@ -52,7 +52,12 @@ pub(super) fn form(
             let path = path(function, a)?;
             let barred = Barred::named(function, state(&path), Options::default());
             barred.unless_allowed(core.door(), run).unwrap_or_else(|| {
-                possible(reveal(core, run, path.clone()), function, state(&path), Options::default())
+                possible(
+                    reveal(core, run, path.clone()),
+                    function,
+                    state(&path),
+                    Options::default(),
+                )
             })
         }
         HostFunction::Set => {
@@ -74,7 +79,10 @@ pub(super) fn form(
         HostFunction::Patch => {
             let name = text(function, "the point", a)?;
             if name.len() > MAX_POINT {
-                let what = format!("the point's name has {} bytes, the limit is {MAX_POINT}", name.len());
+                let what = format!(
+                    "the point's name has {} bytes, the limit is {MAX_POINT}",
+                    name.len()
+                );
                 return Err(usage(function, &what));
             }
             let options = options(function, c)?;
@@ -92,10 +100,13 @@ pub(super) fn form(
             }
         }
         HostFunction::LogLevel => level::log_level(core, run, function, a, b, c)?,
-        HostFunction::Revert => Effect::Revert { lease: lease(core, run, id(function, a)?)? },
+        HostFunction::Revert => Effect::Revert {
+            lease: lease(core, run, id(function, a)?)?,
+        },
         HostFunction::RevertAll => {
-            let each =
-                revertible(core, run).into_iter().map(|lease| Effect::Revert { lease: Box::new(lease) });
+            let each = revertible(core, run).into_iter().map(|lease| Effect::Revert {
+                lease: Box::new(lease),
+            });
             return Ok(each.collect());
         }
         HostFunction::Confirm | HostFunction::Extend => Effect::Renew {
@@ -104,7 +115,9 @@ pub(super) fn form(
             ttl: ttl(function, b)?,
             asked: BootTime::now(),
         },
-        HostFunction::Adopt => Effect::Adopt { lease: lease(core, run, id(function, a)?)? },
+        HostFunction::Adopt => Effect::Adopt {
+            lease: lease(core, run, id(function, a)?)?,
+        },
         HostFunction::Settle => {
             let (id, force) = (id(function, a)?, how(function, b)?);
             match run.conflict(&core.changes, id) {
@@ -113,15 +126,23 @@ pub(super) fn form(
                     // That the lease is in force is told only to an operator who might settle it.
                     let target = lease(core, run, id)?.target().clone();
                     let why = execute::ended(&error);
-                    Effect::Impossible { function, target, options: Options::default(), why }
+                    Effect::Impossible {
+                        function,
+                        target,
+                        options: Options::default(),
+                        why,
+                    }
                 }
             }
         }
-        HostFunction::Change => Effect::EnterChange { reason: reason(function, a)? },
+        HostFunction::Change => Effect::EnterChange {
+            reason: reason(function, a)?,
+        },
         HostFunction::Observe => Effect::Observe,
-        HostFunction::LogInfo | HostFunction::LogWarn => {
-            Effect::Log { warn: function.id == HostFunction::LogWarn, text: text(function, "the text", a)? }
-        }
+        HostFunction::LogInfo | HostFunction::LogWarn => Effect::Log {
+            warn: function.id == HostFunction::LogWarn,
+            text: text(function, "the text", a)?,
+        },
     };
     Ok(vec![effect])
 }

@@ -38,11 +38,19 @@ pub(crate) fn register(module: &mut Module) {
     FuncRegistration::new_index_getter().set_into_module(module, slice_inclusive);
     FuncRegistration::new_index_getter().set_into_module(module, no_step);
     // Pure, because the root is a constant, which Rhai would otherwise refuse to index for writing.
-    FuncRegistration::new_index_setter().with_purity(true).set_into_module(module, write_by_name);
-    FuncRegistration::new_index_setter().with_purity(true).set_into_module(module, write_by_index);
-    FuncRegistration::new_index_setter().with_purity(true).set_into_module(module, no_write);
+    FuncRegistration::new_index_setter()
+        .with_purity(true)
+        .set_into_module(module, write_by_name);
+    FuncRegistration::new_index_setter()
+        .with_purity(true)
+        .set_into_module(module, write_by_index);
+    FuncRegistration::new_index_setter()
+        .with_purity(true)
+        .set_into_module(module, no_write);
     // Otherwise this would call the host function `set`, with the name as the value.
-    FuncRegistration::new("set").with_purity(true).set_into_module(module, set_entry);
+    FuncRegistration::new("set")
+        .with_purity(true)
+        .set_into_module(module, set_entry);
     value::register(module);
 }
 
@@ -67,7 +75,10 @@ pub(crate) fn loops(tag: EvalTag) -> Arc<Module> {
 fn items(tag: &EvalTag, handle: &PathHandle) -> Fallible<Array> {
     contents(tag, handle)?.into_array().map_err(|_| {
         let code = handle.path.as_code().unwrap_or_else(|| "state".to_owned());
-        Box::from(format!("`{}` is no list; loop over its names with `{code}.keys()`", handle.path))
+        Box::from(format!(
+            "`{}` is no list; loop over its names with `{code}.keys()`",
+            handle.path
+        ))
     })
 }
 
@@ -80,7 +91,9 @@ pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
     host::may_go_on(tag)?;
     let found = tag.run.look(&tag.core.exposed, &path);
     if !stays_handle(tag, &path, &found) {
-        return host::perform(tag, || Ok(vec![host::read_found(&tag.core, &tag.run, &path, found)]));
+        return host::perform(tag, || {
+            Ok(vec![host::read_found(&tag.core, &tag.run, &path, found)])
+        });
     }
     host::looked(tag, &path);
     Ok(Dynamic::from(PathHandle { path }))
@@ -161,7 +174,11 @@ fn step(ctx: &NativeCallContext<'_>, path: Path) -> Fallible<Dynamic> {
 
 /// The path of an element; a negative index counts from the end, as in a list of the script.
 fn element(tag: &EvalTag, handle: &PathHandle, index: INT) -> Fallible<Path> {
-    let from_end = if index < 0 { from_end(tag, &handle.path, index)? } else { None };
+    let from_end = if index < 0 {
+        from_end(tag, &handle.path, index)?
+    } else {
+        None
+    };
     Ok(handle.path.child(&from_end.unwrap_or(index).to_string()))
 }
 
@@ -170,11 +187,16 @@ fn from_end(tag: &EvalTag, path: &Path, index: INT) -> Fallible<Option<INT>> {
     host::may_go_on(tag)?;
     let found = tag.run.look(&tag.core.exposed, path);
     host::looked(tag, path);
-    let Ok(tree @ Tree::Seq(items)) = &found else { return Ok(None) };
+    let Ok(tree @ Tree::Seq(items)) = &found else {
+        return Ok(None);
+    };
     if gate::may_know(tag.core.door(), &tag.run, path, Some(tree)).is_err() {
         return Ok(None);
     }
-    Ok(INT::try_from(items.len()).ok().and_then(|len| len.checked_add(index)).filter(|at| *at >= 0))
+    Ok(INT::try_from(items.len())
+        .ok()
+        .and_then(|len| len.checked_add(index))
+        .filter(|at| *at >= 0))
 }
 
 fn slice(ctx: NativeCallContext<'_>, handle: &mut PathHandle, range: Range<INT>) -> Fallible<Dynamic> {
@@ -194,10 +216,17 @@ fn part(ctx: &NativeCallContext<'_>, handle: &PathHandle, from: INT, to: INT) ->
     let items = items(&host::tag(ctx)?, handle)?;
     let at = |index: INT| {
         let len = INT::try_from(items.len()).unwrap_or(INT::MAX);
-        usize::try_from(if index < 0 { len.saturating_add(index) } else { index.min(len) }).unwrap_or(0)
+        usize::try_from(if index < 0 {
+            len.saturating_add(index)
+        } else {
+            index.min(len)
+        })
+        .unwrap_or(0)
     };
     let (from, to) = (at(from), at(to));
-    Ok(Dynamic::from_array(items.get(from..to.max(from)).unwrap_or_default().to_vec()))
+    Ok(Dynamic::from_array(
+        items.get(from..to.max(from)).unwrap_or_default().to_vec(),
+    ))
 }
 
 fn no_step(handle: &mut PathHandle, index: Dynamic) -> Fallible<Dynamic> {
@@ -254,7 +283,14 @@ fn store(ctx: &NativeCallContext<'_>, path: Path, value: Dynamic) -> Fallible<()
 pub(crate) fn write(tag: &EvalTag, path: Path, value: Dynamic) -> Fallible<()> {
     let value = whole(value)?;
     host::perform(tag, || {
-        Ok(vec![host::set(&tag.core, &tag.run, HostFunction::Set.row(), path, value, Options::default())])
+        Ok(vec![host::set(
+            &tag.core,
+            &tag.run,
+            HostFunction::Set.row(),
+            path,
+            value,
+            Options::default(),
+        )])
     })
     .map(drop)
 }
@@ -267,7 +303,9 @@ fn set_entry(
     value: Dynamic,
 ) -> Fallible<Dynamic> {
     let tag = host::tag(&ctx)?;
-    let is_options = value.read_lock::<Map>().is_some_and(|map| map.keys().all(|key| host::is_option(key)));
+    let is_options = value
+        .read_lock::<Map>()
+        .is_some_and(|map| map.keys().all(|key| host::is_option(key)));
     if is_options {
         let path = Dynamic::from(handle.clone());
         return host::set_with_options(&tag, path, name.into(), value);

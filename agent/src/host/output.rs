@@ -25,7 +25,13 @@ pub(crate) fn print(core: &Core, run: &EvalContext, text: &str) {
         return;
     }
     // The process may die after the output: the eval's record must be on disk first.
-    if core.recorder.log.append(Vec::new(), Until::Durable).durable().is_err() {
+    if core
+        .recorder
+        .log
+        .append(Vec::new(), Until::Durable)
+        .durable()
+        .is_err()
+    {
         meter::end(End::Refused);
         return;
     }
@@ -37,9 +43,13 @@ pub(crate) fn print(core: &Core, run: &EvalContext, text: &str) {
         }
         let (chunk, tail) = rest.split_at(at);
         rest = tail;
-        let output = Output { id: run.call, text: chunk.to_owned() };
-        let sent =
-            FromAgent::notification("output", &output).ok().map(|m| outbox.send_patiently(m, PATIENCE));
+        let output = Output {
+            id: run.call,
+            text: chunk.to_owned(),
+        };
+        let sent = FromAgent::notification("output", &output)
+            .ok()
+            .map(|m| outbox.send_patiently(m, PATIENCE));
         if !matches!(sent, Some(Ok(()))) {
             meter::end(End::Cancelled);
             return;

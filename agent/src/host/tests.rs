@@ -85,9 +85,13 @@ fn is_known(engine: &Engine, name: &str) -> bool {
     let known = |arguments: &[Dynamic]| matches!(call(engine, name, arguments), Tried::Known(_));
     known(&[])
         || samples.iter().any(|a| known(std::slice::from_ref(a)))
-        || samples.iter().any(|a| samples.iter().any(|b| known(&[a.clone(), b.clone()])))
+        || samples
+            .iter()
+            .any(|a| samples.iter().any(|b| known(&[a.clone(), b.clone()])))
         || samples.iter().any(|a| {
-            samples.iter().any(|b| samples.iter().any(|c| known(&[a.clone(), b.clone(), c.clone()])))
+            samples
+                .iter()
+                .any(|b| samples.iter().any(|c| known(&[a.clone(), b.clone(), c.clone()])))
         })
 }
 
@@ -100,7 +104,11 @@ fn every_function_of_the_table_can_be_called_with_its_numbers_of_arguments_only_
             let said = call(&engine, function.name, &vec![Dynamic::UNIT; count]);
             match (function.arities().contains(&count), said) {
                 (true, Tried::Known(said)) => {
-                    assert!(said.contains("only an eval may do this"), "{} {count}: {said}", function.name);
+                    assert!(
+                        said.contains("only an eval may do this"),
+                        "{} {count}: {said}",
+                        function.name
+                    );
                 }
                 (false, Tried::Unknown) => {}
                 (true, Tried::Unknown) => panic!("{} does not take {count} arguments", function.name),
@@ -113,7 +121,9 @@ fn every_function_of_the_table_can_be_called_with_its_numbers_of_arguments_only_
 #[test]
 fn print_is_the_evals_own() {
     for name in ["print", "debug"] {
-        let Tried::Known(said) = call(&engine(), name, &["x".into()]) else { panic!("{name} is unknown") };
+        let Tried::Known(said) = call(&engine(), name, &["x".into()]) else {
+            panic!("{name} is unknown")
+        };
         assert!(said.contains("only an eval may do this"), "{name}: {said}");
     }
 }
@@ -137,8 +147,10 @@ fn the_module_holds_the_table_print_and_what_values_can_do_and_nothing_else() {
     handle::register(&mut of_values);
     convert::register_types(&mut of_values);
     values::register(&mut of_values);
-    let mut keys: BTreeSet<u64> =
-        FUNCTIONS.iter().flat_map(|f| f.arities().map(|n| key(f.name, n))).collect();
+    let mut keys: BTreeSet<u64> = FUNCTIONS
+        .iter()
+        .flat_map(|f| f.arities().map(|n| key(f.name, n)))
+        .collect();
     keys.extend(["print", "debug"].map(|name| key(name, 1)));
     for key in &keys {
         assert!(MODULE.contains_fn(*key) && !of_values.contains_fn(*key));
@@ -150,22 +162,36 @@ fn the_module_holds_the_table_print_and_what_values_can_do_and_nothing_else() {
 #[test]
 fn of_rhais_own_functions_only_those_of_the_list_are_there() {
     let (ours, all) = (engine(), Engine::new());
-    let missed: Vec<_> = OF_RHAI.split_whitespace().filter(|name| !is_known(&all, name)).collect();
-    assert!(missed.is_empty(), "the samples do not reach {missed:?}, so this test would prove nothing");
+    let missed: Vec<_> = OF_RHAI
+        .split_whitespace()
+        .filter(|name| !is_known(&all, name))
+        .collect();
+    assert!(
+        missed.is_empty(),
+        "the samples do not reach {missed:?}, so this test would prove nothing"
+    );
     let listed = |name: &str| {
         words::find(name).is_some()
             || FUNCTIONS.iter().any(|f| f.name == name)
             || ["print", "debug"].contains(&name)
     };
-    let unlisted: Vec<_> =
-        OF_RHAI.split_whitespace().filter(|name| is_known(&ours, name) && !listed(name)).collect();
+    let unlisted: Vec<_> = OF_RHAI
+        .split_whitespace()
+        .filter(|name| is_known(&ours, name) && !listed(name))
+        .collect();
     assert!(unlisted.is_empty(), "{unlisted:?}");
 }
 
 /// Words of the language that look like calls and reach further than a script may.
 #[test]
 fn what_would_load_or_compile_code_is_no_word_here() {
-    for code in [r#"eval("1")"#, r#"import "x" as y;"#, "export let x = 1;", "sleep(0)", "timestamp()"] {
+    for code in [
+        r#"eval("1")"#,
+        r#"import "x" as y;"#,
+        "export let x = 1;",
+        "sleep(0)",
+        "timestamp()",
+    ] {
         assert!(engine().eval::<Dynamic>(code).is_err(), "{code}");
     }
 }
@@ -174,9 +200,21 @@ fn what_would_load_or_compile_code_is_no_word_here() {
 #[test]
 fn every_name_of_the_list_can_be_called() {
     // Part of the language: these are not called with arguments in parentheses alone.
-    let language = ["Fn", "call", "is_def_fn", "is_def_var", "is_shared", "throw", "type_of"];
+    let language = [
+        "Fn",
+        "call",
+        "is_def_fn",
+        "is_def_var",
+        "is_shared",
+        "throw",
+        "type_of",
+    ];
     let engine = engine();
-    for name in WORDS.iter().map(|word| word.name).filter(|name| !language.contains(name)) {
+    for name in WORDS
+        .iter()
+        .map(|word| word.name)
+        .filter(|name| !language.contains(name))
+    {
         assert!(is_known(&engine, name), "{name}");
     }
 }

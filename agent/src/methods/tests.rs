@@ -16,11 +16,18 @@ struct Set {
 impl Set {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { core: Arc::new(gate::tests::core(&folder)), _folder: folder }
+        Self {
+            core: Arc::new(gate::tests::core(&folder)),
+            _folder: folder,
+        }
     }
 
     fn session(&self) -> Arc<Session> {
-        let who = Who { spiffe: "spiffe://test/operator/alice".into(), name: "alice".into(), roles: vec![] };
+        let who = Who {
+            spiffe: "spiffe://test/operator/alice".into(),
+            name: "alice".into(),
+            roles: vec![],
+        };
         let peer = "127.0.0.1:1".parse().unwrap();
         let outbox = Outbox::new(1 << 20);
         Arc::new(Session::new(
@@ -37,8 +44,12 @@ impl Set {
     /// Answers `hello` on this thread, as the reserved thread does.
     fn greet(&self, session: &Arc<Session>) {
         let params = json!({ "version": "0", "checkpoint": 0 });
-        let call =
-            Call { jsonrpc: debug_wire::messages::Version::V2, id: 1, method: "hello".to_owned(), params };
+        let call = Call {
+            jsonrpc: debug_wire::messages::Version::V2,
+            id: 1,
+            method: "hello".to_owned(),
+            params,
+        };
         let queue = Arc::new(Queue::default());
         Methods::new(self.core.clone(), queue.clone()).call(session, call);
         // No more messages come: without an answer to `hello` this loop ends.
@@ -50,7 +61,16 @@ impl Set {
     fn evaluate(&self, session: &Arc<Session>) {
         let params: EvalParams = serde_json::from_value(json!({ "payload": "{}", "sig": "" })).unwrap();
         let (session, cancelled) = (session.clone(), Arc::new(AtomicBool::new(false)));
-        eval::evaluate(&self.core, Submission { session, call: 2, params, counter: 1, cancelled });
+        eval::evaluate(
+            &self.core,
+            Submission {
+                session,
+                call: 2,
+                params,
+                counter: 1,
+                cancelled,
+            },
+        );
     }
 
     #[track_caller]
@@ -70,7 +90,14 @@ fn a_panic_in_a_greeting_closes_that_session_alone() {
     set.told("an attaching");
     assert!(one.outbox.closed().is_some() && !one.is_attached());
     set.greet(&other);
-    assert!(set.core.faults.sentence().unwrap().ends_with("an attaching (1 times)"), "only once");
+    assert!(
+        set.core
+            .faults
+            .sentence()
+            .unwrap()
+            .ends_with("an attaching (1 times)"),
+        "only once"
+    );
 }
 
 #[test]

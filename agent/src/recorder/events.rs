@@ -23,8 +23,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One event. It carries no code and no values.
 enum Event {
-    Lease { id: u64, target: String, how: &'static str },
-    Record { operator: String, outcome: &'static str, weight: Weight, seq: u64 },
+    Lease {
+        id: u64,
+        target: String,
+        how: &'static str,
+    },
+    Record {
+        operator: String,
+        outcome: &'static str,
+        weight: Weight,
+        seq: u64,
+    },
     InForce(InForce),
     Info(String),
     Warning(String),
@@ -69,7 +78,10 @@ impl Emitter {
     pub(crate) fn new() -> (Self, impl FnMut() -> Next + Send + 'static) {
         let (queue, events) = sync_channel(WAITING);
         let dropped = Arc::new(AtomicU64::new(0));
-        let emitter = Self { queue, dropped: dropped.clone() };
+        let emitter = Self {
+            queue,
+            dropped: dropped.clone(),
+        };
         (emitter, move || emit(&events, &dropped))
     }
 
@@ -84,7 +96,11 @@ impl Emitter {
 
     /// A lease ended.
     pub(crate) fn lease_ended(&self, id: u64, target: &str, how: &'static str) {
-        self.send(Event::Lease { id, target: target.to_owned(), how });
+        self.send(Event::Lease {
+            id,
+            target: target.to_owned(),
+            how,
+        });
     }
 
     /// The number of leases in force changed.
@@ -94,7 +110,12 @@ impl Emitter {
 
     /// The outcome of an eval was recorded.
     pub(crate) fn recorded(&self, operator: &str, outcome: &'static str, weight: Weight, seq: u64) {
-        self.send(Event::Record { operator: operator.to_owned(), outcome, weight, seq });
+        self.send(Event::Record {
+            operator: operator.to_owned(),
+            outcome,
+            weight,
+            seq,
+        });
     }
 
     /// An event at INFO.
@@ -121,7 +142,11 @@ fn await_subscriber(abandoned: impl Fn() -> bool) -> bool {
             return false;
         }
         std::thread::park_timeout(nap);
-        nap = if INSTALLED.swap(false, Ordering::AcqRel) { FIRST_LOOK } else { (nap * 2).min(LOOK) };
+        nap = if INSTALLED.swap(false, Ordering::AcqRel) {
+            FIRST_LOOK
+        } else {
+            (nap * 2).min(LOOK)
+        };
     }
     true
 }
@@ -135,7 +160,11 @@ pub(crate) fn refused(why: &str) {
         }
     };
     // If the thread does not start, the line on stderr has to do.
-    drop(std::thread::Builder::new().name("debug-emit".to_owned()).spawn(tell));
+    drop(
+        std::thread::Builder::new()
+            .name("debug-emit".to_owned())
+            .spawn(tell),
+    );
 }
 
 /// Emits one event. A subscriber that panics loses that event.
@@ -144,7 +173,9 @@ fn emit(events: &Receiver<Event>, dropped: &Arc<AtomicU64>) -> Next {
     if !await_subscriber(|| Arc::strong_count(dropped) == 1) {
         return Next::End;
     }
-    let Ok(event) = events.recv() else { return Next::End };
+    let Ok(event) = events.recv() else {
+        return Next::End;
+    };
     let lost = dropped.swap(0, Ordering::Relaxed);
     if lost > 0 {
         tracing::warn!(target: "debug_agent", lost, "events of the agent were dropped: their queue was full");
@@ -158,7 +189,12 @@ fn write(event: Event) {
         Event::Lease { id, target, how } => {
             tracing::info!(target: "debug_agent", lease = id, %target, how, "a lease ended");
         }
-        Event::Record { operator, outcome, weight, seq } => {
+        Event::Record {
+            operator,
+            outcome,
+            weight,
+            seq,
+        } => {
             // The audit log has every eval; a reader of the service's log wants those that acted.
             macro_rules! tell {
                 ($level:ident) => {

@@ -44,8 +44,17 @@ impl ActiveMarker {
     /// The folder is not writable. The marks then work without a file.
     pub(crate) fn begin(folder: PathBuf) -> (Self, io::Result<()>) {
         let made = make(&folder).and_then(|()| remove(&folder));
-        let inner = Inner { failing: made.is_err(), ..Inner::default() };
-        (Self { folder, inner: Mutex::new(inner) }, made)
+        let inner = Inner {
+            failing: made.is_err(),
+            ..Inner::default()
+        };
+        (
+            Self {
+                folder,
+                inner: Mutex::new(inner),
+            },
+            made,
+        )
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -139,7 +148,11 @@ fn replace(folder: &Path, text: &str) -> io::Result<()> {
     let new = folder.join(NEW);
     drop(fs::remove_file(&new));
     // Never write through a link in the file's place.
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(&new)?;
     file.set_permissions(fs::Permissions::from_mode(0o644))?;
     file.write_all(text.as_bytes())?;
     fs::rename(&new, folder.join(NAME))
@@ -157,8 +170,14 @@ mod tests {
         (folder, active, marks)
     }
 
-    const TWO: InForce = InForce { count: 2, shortest_ms: Some(60_000) };
-    const NONE: InForce = InForce { count: 0, shortest_ms: None };
+    const TWO: InForce = InForce {
+        count: 2,
+        shortest_ms: Some(60_000),
+    };
+    const NONE: InForce = InForce {
+        count: 0,
+        shortest_ms: None,
+    };
 
     #[test]
     fn the_file_is_there_while_something_is_in_force() {
@@ -192,7 +211,10 @@ mod tests {
                  \"shortest_deadline\":\"2026-01-02T03:05:05.678Z\",\"version\":1}}\n"
             )
         );
-        let endless = InForce { count: 1, shortest_ms: Some(u64::MAX) };
+        let endless = InForce {
+            count: 1,
+            shortest_ms: Some(u64::MAX),
+        };
         assert!(text(endless, at).contains("9999-12-30"));
     }
 

@@ -16,16 +16,26 @@ pub(crate) struct Note {
 impl Note {
     /// A note for every operator who may list.
     pub(crate) fn for_all(text: impl Into<String>) -> Self {
-        Self { text: text.into(), paths: Vec::new(), rule: None }
+        Self {
+            text: text.into(),
+            paths: Vec::new(),
+            rule: None,
+        }
     }
 
     /// A note about the values at these paths.
     pub(crate) fn about(paths: impl IntoIterator<Item = Path>, text: impl Into<String>) -> Self {
-        Self { paths: paths.into_iter().collect(), ..Self::for_all(text) }
+        Self {
+            paths: paths.into_iter().collect(),
+            ..Self::for_all(text)
+        }
     }
 
     /// The same note, about a rule of the policy.
     pub(crate) fn in_rule(self, id: &str) -> Self {
-        Self { rule: Some(id.to_owned()), ..self }
+        Self {
+            rule: Some(id.to_owned()),
+            ..self
+        }
     }
 }

@@ -19,12 +19,20 @@ pub(crate) fn record(kind: &'static str, body: Value) -> Entry {
     };
     members.insert("time".to_owned(), wall_clock().into());
     members.insert("boot_ns".to_owned(), BootTime::now().0.into());
-    Entry { kind, body: Value::Object(members).to_string(), keep: false, terminal: false }
+    Entry {
+        kind,
+        body: Value::Object(members).to_string(),
+        keep: false,
+        terminal: false,
+    }
 }
 
 /// A record that waits in memory while the disk is full or gone.
 pub(crate) fn kept(kind: &'static str, body: Value) -> Entry {
-    Entry { keep: true, ..record(kind, body) }
+    Entry {
+        keep: true,
+        ..record(kind, body)
+    }
 }
 
 /// ActiveMarker the record of a planned effect, which did not happen.
@@ -89,7 +97,9 @@ fn pieces(text: &str) -> Vec<&str> {
 /// The policy decisions, in the form that every record of an effect or method has. Consecutive requests that differ
 /// only in the resource and have the same decision are grouped.
 pub(crate) fn decisions(asked: &[(Request, Decision)], policy: &str) -> (Vec<Entry>, Value) {
-    let allowed = asked.iter().all(|(_, decision)| matches!(decision, Decision::Allow(_)));
+    let allowed = asked
+        .iter()
+        .all(|(_, decision)| matches!(decision, Decision::Allow(_)));
     let mut groups: Vec<(Value, &Request, &Decision, Vec<&Resource>)> = Vec::new();
     for (request, decision) in asked {
         match groups.last_mut() {
@@ -131,7 +141,17 @@ pub(crate) const MAX_INLINE: usize = PART;
 
 /// Whether two requests differ only in the resource.
 fn alike(one: &Request, other: &Request) -> bool {
-    let Request { action, resource: _, operator, roles, environment, mode, ttl, life, reason } = one;
+    let Request {
+        action,
+        resource: _,
+        operator,
+        roles,
+        environment,
+        mode,
+        ttl,
+        life,
+        reason,
+    } = one;
     *action == other.action
         && *operator == other.operator
         && *roles == other.roles
@@ -173,7 +193,10 @@ pub(crate) fn lease_ended(kind: &'static str, lease: &Lease, by: &str, told: &To
         "base": told.base, "foreign": told.foreign, "found": told.found, "compared": told.compared,
         "detail": detail,
     });
-    Entry { terminal: true, ..kept(kind, body) }
+    Entry {
+        terminal: true,
+        ..kept(kind, body)
+    }
 }
 
 /// The record of a settled conflict. It is not terminal: the lease had ended before.

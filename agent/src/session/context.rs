@@ -162,7 +162,11 @@ impl EvalContext {
     /// A request of this operator in the current mode.
     pub(crate) fn request(&self, action: Action, resource: Resource) -> Request {
         let (mode, reason) = self.mode();
-        Request { mode, reason, ..self.session.request(action, resource) }
+        Request {
+            mode,
+            reason,
+            ..self.session.request(action, resource)
+        }
     }
 
     /// Begins a plan; false if one is in progress.
@@ -195,8 +199,11 @@ impl EvalContext {
     /// The value at a path; in a plan, with the plan's own writes.
     pub(crate) fn look(&self, exposed: &Exposed, path: &Path) -> Result<Tree, StateError> {
         self.may_ask(path)?;
-        let planned =
-            self.done().planning.as_ref().and_then(|planning| planning.overlay().look(exposed, path));
+        let planned = self
+            .done()
+            .planning
+            .as_ref()
+            .and_then(|planning| planning.overlay().look(exposed, path));
         planned.unwrap_or_else(|| charged(|| exposed.read(path, Wait::AGENT)))
     }
 
@@ -235,8 +242,11 @@ impl EvalContext {
         path: &Path,
     ) -> Result<BTreeMap<u64, Path>, ChangeError> {
         self.may_ask(path).map_err(failed)?;
-        let planned =
-            self.done().planning.as_ref().and_then(|planning| planning.overlay().places(exposed, path));
+        let planned = self
+            .done()
+            .planning
+            .as_ref()
+            .and_then(|planning| planning.overlay().places(exposed, path));
         planned.unwrap_or_else(|| charged(|| changes.writes.places(path, Wait::AGENT)))
     }
 
@@ -254,7 +264,11 @@ impl EvalContext {
     /// # Errors
     /// What happened to the lease instead.
     pub(crate) fn lease(&self, changes: &Changes, id: u64) -> Result<Lease, EndError> {
-        let planned = self.done().planning.as_ref().and_then(|planning| planning.leases().find(id));
+        let planned = self
+            .done()
+            .planning
+            .as_ref()
+            .and_then(|planning| planning.leases().find(id));
         planned.unwrap_or_else(|| changes.leases.find(id))
     }
 
@@ -265,25 +279,38 @@ impl EvalContext {
 
     /// Whether the plan in progress has ended a lease.
     pub(crate) fn has_ended(&self, lease: u64) -> bool {
-        self.done().planning.as_ref().is_some_and(|planning| planning.leases().has_ended(lease))
+        self.done()
+            .planning
+            .as_ref()
+            .is_some_and(|planning| planning.leases().has_ended(lease))
     }
 
     /// The number of layers at a point or target, of which `real` are in force; in a plan as the plan would leave them.
     pub(crate) fn layers(&self, changes: &Changes, target: &Resource, real: usize) -> usize {
         match self.is_planning() {
-            true => self.leases(changes).iter().filter(|lease| lease.target() == target).count(),
+            true => self
+                .leases(changes)
+                .iter()
+                .filter(|lease| lease.target() == target)
+                .count(),
             false => real,
         }
     }
 
     /// Whether the plan in progress has a change at exactly this target.
     pub(crate) fn plans_at(&self, target: &Resource) -> bool {
-        self.done().planning.as_ref().is_some_and(|planning| planning.leases().made_at(target))
+        self.done()
+            .planning
+            .as_ref()
+            .is_some_and(|planning| planning.leases().made_at(target))
     }
 
     /// Whether the plan in progress has put a guard on a lease.
     pub(crate) fn plans_guard(&self, lease: u64) -> bool {
-        self.done().planning.as_ref().is_some_and(|planning| planning.leases().has_guard(lease))
+        self.done()
+            .planning
+            .as_ref()
+            .is_some_and(|planning| planning.leases().has_guard(lease))
     }
 
     /// A snapshot by name; in a plan also one that the plan would take.
@@ -317,7 +344,9 @@ impl EvalContext {
     /// What happened to the lease instead.
     pub(crate) fn conflict(&self, changes: &Changes, id: u64) -> Result<(Lease, Conflict), EndError> {
         let done = self.done();
-        let Some(planning) = &done.planning else { return changes.leases.conflict(id) };
+        let Some(planning) = &done.planning else {
+            return changes.leases.conflict(id);
+        };
         let leases = planning.leases();
         match (leases.conflict(id), leases.find(id)) {
             _ if leases.is_settled(id) => Err(EndError::Ended { id, how: "conflict" }),
@@ -353,13 +382,20 @@ impl EvalContext {
         changes: &Changes,
         path: &Path,
     ) -> Result<Option<(u64, Vec<String>)>, ChangeError> {
-        let planned = self.done().planning.as_ref().and_then(|planning| planning.overlay().outlived(path));
+        let planned = self
+            .done()
+            .planning
+            .as_ref()
+            .and_then(|planning| planning.overlay().outlived(path));
         planned.map_or_else(|| charged(|| changes.writes.outlived(path, Wait::AGENT)), Ok)
     }
 
     /// The overlay of the plan in progress.
     pub(crate) fn overlay(&self) -> Option<Overlay> {
-        self.done().planning.as_ref().map(|planning| planning.overlay().clone())
+        self.done()
+            .planning
+            .as_ref()
+            .map(|planning| planning.overlay().clone())
     }
 
     /// Appends records of this eval and blocks until they are where `until` says.
@@ -470,7 +506,10 @@ impl EvalContext {
             Step::Reverted(id) => Some(*id),
             Step::Made(_) | Step::Renewed { .. } | Step::Guarded(_) | Step::Mode(..) => None,
         });
-        Ends { reverted: reverted.collect(), standing: done.standing.clone() }
+        Ends {
+            reverted: reverted.collect(),
+            standing: done.standing.clone(),
+        }
     }
 
     /// Takes the steps to undo, newest first.
@@ -506,12 +545,16 @@ impl EvalContext {
 
     /// Whether its code compares the result of the step at this position with `switch`.
     pub(crate) fn switches_at(&self, position: Position, in_function: bool) -> bool {
-        self.switched.get().is_some_and(|switched| switched.compares(position, in_function))
+        self.switched
+            .get()
+            .is_some_and(|switched| switched.compares(position, in_function))
     }
 
     /// Whether its code compares a variable or state of this name with `switch`.
     pub(crate) fn switches(&self, name: &str, in_function: bool, scope: &Scope<'_>) -> bool {
-        self.switched.get().is_some_and(|switched| switched.names(name, in_function, scope))
+        self.switched
+            .get()
+            .is_some_and(|switched| switched.names(name, in_function, scope))
     }
 
     /// Whether variables are checked before each use.

@@ -36,7 +36,12 @@ impl Overlay {
         let whole = self.of(path)?.tree();
         let root = Path(path.0.get(..1).unwrap_or_default().to_vec());
         let marked = exposed.scrubber.mark(exposed.redactor.mark(&root, whole.clone()));
-        Some(marked.known_at(path.below()).cloned().map_err(|error| error.below(&root).into()))
+        Some(
+            marked
+                .known_at(path.below())
+                .cloned()
+                .map_err(|error| error.below(&root).into()),
+        )
     }
 
     /// Checks a write: the value before and after it. `None` if the plan has not changed the state.
@@ -77,7 +82,8 @@ impl Overlay {
         values: &(Option<Tree>, Option<Tree>),
         deadline: BootTime,
     ) -> Result<(), ChangeError> {
-        self.begin(changes, path)?.write(&exposed.states, lease, path, values, deadline)
+        self.begin(changes, path)?
+            .write(&exposed.states, lease, path, values, deadline)
     }
 
     /// Ends a write; returns the conflict that this would leave.
@@ -100,6 +106,7 @@ impl Overlay {
         path: &Path,
         left: Option<Layer>,
     ) -> Result<(), ChangeError> {
-        self.begin(changes, path)?.force(&exposed.states, lease, path, left)
+        self.begin(changes, path)?
+            .force(&exposed.states, lease, path, left)
     }
 }

@@ -25,8 +25,11 @@ impl PlannedLeases {
     pub(crate) fn over(&self, real: Vec<Lease>) -> Vec<Lease> {
         let stays =
             |lease: &Lease| !self.ended.contains_key(&lease.id) && !self.changed.contains_key(&lease.id);
-        let mut leases: Vec<Lease> =
-            real.into_iter().filter(stays).chain(self.changed.values().cloned()).collect();
+        let mut leases: Vec<Lease> = real
+            .into_iter()
+            .filter(stays)
+            .chain(self.changed.values().cloned())
+            .collect();
         leases.sort_by_key(|lease| lease.id);
         leases
     }
@@ -47,7 +50,10 @@ impl PlannedLeases {
 
     /// Whether the plan would make a change at exactly this target.
     pub(crate) fn made_at(&self, target: &Resource) -> bool {
-        self.made.iter().filter_map(|id| self.changed.get(id)).any(|lease| lease.target() == target)
+        self.made
+            .iter()
+            .filter_map(|id| self.changed.get(id))
+            .any(|lease| lease.target() == target)
     }
 
     /// The id of the next new lease.
@@ -69,8 +75,10 @@ impl PlannedLeases {
     /// Ends a lease.
     pub(crate) fn end(&mut self, lease: &Lease, how: &'static str, conflict: Option<Conflict>) {
         self.changed.remove(&lease.id);
-        self.ended.insert(lease.id, if conflict.is_some() { "conflict" } else { how });
-        self.conflicts.extend(conflict.map(|conflict| (lease.id, (lease.clone(), conflict))));
+        self.ended
+            .insert(lease.id, if conflict.is_some() { "conflict" } else { how });
+        self.conflicts
+            .extend(conflict.map(|conflict| (lease.id, (lease.clone(), conflict))));
     }
 
     /// Puts a guard on a lease; false if the plan has done so before.
@@ -91,7 +99,8 @@ impl PlannedLeases {
     /// The unsettled conflicts, those before the plan included.
     pub(crate) fn conflicts_over(&self, real: Vec<(Lease, Conflict)>) -> Vec<(Lease, Conflict)> {
         let all = real.into_iter().chain(self.conflicts.values().cloned());
-        all.filter(|(lease, _)| !self.settled.contains(&lease.id)).collect()
+        all.filter(|(lease, _)| !self.settled.contains(&lease.id))
+            .collect()
     }
 
     /// Settles a conflict; false if the plan has done so before.

@@ -37,7 +37,10 @@ pub(crate) struct Line {
 impl Planning {
     /// A plan that is decided as if in this mode.
     pub(crate) fn in_mode(mode: Mode, reason: Option<String>) -> Self {
-        Self { mode: Some((mode, reason)), ..Self::default() }
+        Self {
+            mode: Some((mode, reason)),
+            ..Self::default()
+        }
     }
 
     /// The mode that decisions are made in.
@@ -67,7 +70,12 @@ impl Planning {
 
     /// The plan as a script sees it: a list of maps.
     pub(crate) fn into_value(self) -> Dynamic {
-        Dynamic::from_array(self.lines.into_iter().map(|line| Dynamic::from_map(line.into_map())).collect())
+        Dynamic::from_array(
+            self.lines
+                .into_iter()
+                .map(|line| Dynamic::from_map(line.into_map()))
+                .collect(),
+        )
     }
 
     /// The effects listed before the code failed; `None` if there are none.
@@ -78,14 +86,22 @@ impl Planning {
 
     /// The plan as text for people.
     pub(crate) fn to_text(&self) -> String {
-        let lines = self.lines.iter().zip(1..).map(|(line, number)| format!("{number}. {}", line.to_text()));
+        let lines = self
+            .lines
+            .iter()
+            .zip(1..)
+            .map(|(line, number)| format!("{number}. {}", line.to_text()));
         // What is refused would not happen, so it is no effect.
         let refused = self.lines.iter().filter(|line| line.refused).count();
         let effects = match self.lines.len() - refused {
             1 => "1 effect".to_owned(),
             count => format!("{count} effects"),
         };
-        let refused = if refused == 0 { String::new() } else { format!(", {refused} refused") };
+        let refused = if refused == 0 {
+            String::new()
+        } else {
+            format!(", {refused} refused")
+        };
         lines
             .chain([format!("a plan: {effects}{refused}; nothing was changed")])
             .collect::<Vec<_>>()

@@ -25,7 +25,8 @@ impl Shapes {
     pub(crate) fn uses(&mut self, ast: &AST, is_state: impl Fn(&str) -> bool) -> Uses {
         let mut uses = Uses::of(ast, is_state);
         if ast.has_functions() {
-            self.defined.extend(walk::defined(ast).into_iter().map(|(name, _)| name));
+            self.defined
+                .extend(walk::defined(ast).into_iter().map(|(name, _)| name));
             self.functions.extend(uses);
             return self.functions.clone();
         }

@@ -258,7 +258,9 @@ impl<T: Send + Sync + 'static> Cell for ArcSwap<T> {
         if let Some(new) = edit.take_if_fits(live.get()) {
             let new = Outside::new(Arc::new(new));
             // INVARIANT: `live` is held, so that no other value can be at its address.
-            let found = Outside::new(Guard::into_inner(self.compare_and_swap(live.get(), new.get().clone())));
+            let found = Outside::new(Guard::into_inner(
+                self.compare_and_swap(live.get(), new.get().clone()),
+            ));
             edit.exchanged(Arc::ptr_eq(found.get(), live.get()));
         }
         Ok(())

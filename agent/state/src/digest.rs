@@ -23,7 +23,10 @@ impl Keyed {
     pub fn new(log_key: [u8; 32]) -> Result<Self, getrandom::Error> {
         let mut start = Zeroizing::new([0; 32]);
         getrandom::fill(start.as_mut_slice())?;
-        Ok(Self { start, log: Zeroizing::new(log_key) })
+        Ok(Self {
+            start,
+            log: Zeroizing::new(log_key),
+        })
     }
 
     /// 8 hex digits, to tell secrets apart on a screen. Useless after a restart, which creates another key.

@@ -67,8 +67,10 @@ impl<T: Serialize + PartialEq> Edit<T> {
 
     /// Compares with the type's code and ours only, behind fences.
     fn compared(&self, live: &T) -> Result<Verdict, StateError> {
-        let equal = fenced(|| live == self.copy.get())
-            .map_err(|Panicked| StateError::Panicked { state: self.root.to_string(), doing: "comparing" })?;
+        let equal = fenced(|| live == self.copy.get()).map_err(|Panicked| StateError::Panicked {
+            state: self.root.to_string(),
+            doing: "comparing",
+        })?;
         // Serialized in any case: `PartialEq` may ignore what serde writes.
         let now = tree_of(&self.root, fenced(|| to_tree(live, &Limits::STATE)))?;
         Ok(match (now.same(&self.tree), equal) {
@@ -124,7 +126,9 @@ impl<T> Edit<T> {
 
     /// As [`Self::take_if_fits`], for a slow write: the caller finishes the ticket afterwards.
     pub(crate) fn begin_if_fits(&mut self, live: &T) -> Option<T> {
-        self.may_go_in(live, Ticket::begin).then(|| self.new.take()).flatten()
+        self.may_go_in(live, Ticket::begin)
+            .then(|| self.new.take())
+            .flatten()
     }
 
     /// Records whether the new value is in place; another writer may have won the race.
@@ -145,8 +149,11 @@ pub(crate) fn tree_of(
     root: &Path,
     tree: Result<Result<Tree, TreeError>, Panicked>,
 ) -> Result<Tree, StateError> {
-    tree.map_err(|Panicked| StateError::Panicked { state: root.to_string(), doing: "writing itself out" })?
-        .map_err(|error| StateError::Unreadable(error.below(root)))
+    tree.map_err(|Panicked| StateError::Panicked {
+        state: root.to_string(),
+        doing: "writing itself out",
+    })?
+    .map_err(|error| StateError::Unreadable(error.below(root)))
 }
 
 /// Whether a write handed to another thread is still wanted. The first transition wins.
@@ -160,7 +167,9 @@ const GIVEN_UP: u8 = 3;
 
 impl Ticket {
     fn step(&self, from: u8, to: u8) -> bool {
-        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.0
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// Starts the write. Returns false if the caller has given it up.

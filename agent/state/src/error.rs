@@ -106,9 +106,10 @@ impl StateError {
     pub fn knowing(&self, names: &[String]) -> Self {
         match self {
             Self::NoSuchPath(error) => Self::NoSuchPath(error.knowing(names)),
-            Self::NoSuchState { name, .. } => {
-                Self::NoSuchState { name: name.clone(), known: known_clause(name, names) }
-            }
+            Self::NoSuchState { name, .. } => Self::NoSuchState {
+                name: name.clone(),
+                known: known_clause(name, names),
+            },
             other => other.clone(),
         }
     }

@@ -31,7 +31,11 @@ impl<V: Serialize + PartialEq + Send + Sync + 'static> FieldCell<V> {
         set: impl Fn(V) -> Result<(), E> + Send + Sync + 'static,
     ) -> Self {
         let set = move |value| set(value).map_err(|error| error.to_string());
-        Self { get: Box::new(get), set: Box::new(set), turn: Mutex::default() }
+        Self {
+            get: Box::new(get),
+            set: Box::new(set),
+            turn: Mutex::default(),
+        }
     }
 
     fn live(&self) -> Result<Outside<V>, AccessError> {
@@ -50,13 +54,19 @@ impl<V: Serialize + PartialEq + Send + Sync + 'static> FieldCell<V> {
         let seen = self.live()?;
         let seen = fenced(|| to_tree(seen.get(), &Limits::STATE));
         let as_asked = matches!(&seen, Ok(Ok(seen)) if seen.same_unordered(stored));
-        if as_asked { Ok(()) } else { Err(AccessError::NotStored) }
+        if as_asked {
+            Ok(())
+        } else {
+            Err(AccessError::NotStored)
+        }
     }
 
     /// Restores the old value after a `set` that failed or finished too late, unless the field still holds it.
     fn put_back(&self, old: Option<V>) {
         let Some(old) = old.map(Outside::new) else { return };
-        let stands = self.live().is_ok_and(|live| fenced(|| live.get() == old.get()).unwrap_or(false));
+        let stands = self
+            .live()
+            .is_ok_and(|live| fenced(|| live.get() == old.get()).unwrap_or(false));
         let mut old = old;
         if let (false, Some(old)) = (stands, old.take()) {
             // If this fails too, nothing more can be done.
@@ -79,7 +89,9 @@ impl<V: Serialize + PartialEq + Send + Sync + 'static> Cell for FieldCell<V> {
     fn swap(&self, _: Wait, edit: &mut Edit<V>) -> Result<(), AccessError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let live = self.live()?;
-        let Some(new) = edit.begin_if_fits(live.get()) else { return Ok(()) };
+        let Some(new) = edit.begin_if_fits(live.get()) else {
+            return Ok(());
+        };
         let done = self.put(new, &edit.stored);
         let wanted = edit.ticket.finish();
         if done.is_err() || !wanted {
@@ -182,7 +194,10 @@ pub(crate) struct Fields {
 impl Fields {
     /// Starts with one field.
     pub(crate) fn of(field: Arc<dyn State>) -> Self {
-        Self { root: Path(field.root().0.iter().take(1).cloned().collect()), fields: vec![field] }
+        Self {
+            root: Path(field.root().0.iter().take(1).cloned().collect()),
+            fields: vec![field],
+        }
     }
 
     /// Adds a field with the same first name. If it overlaps other fields, it and they are closed.
@@ -203,7 +218,13 @@ impl Fields {
         let overlapping = self.fields.extract_if(.., |other| other.root().overlaps(&path));
         let outermost = overlapping
             .map(|field| field.root().clone())
-            .fold(path.clone(), |outer, other| if other.0.len() < outer.0.len() { other } else { outer });
+            .fold(path.clone(), |outer, other| {
+                if other.0.len() < outer.0.len() {
+                    other
+                } else {
+                    outer
+                }
+            });
         self.fields.push(Arc::new(Closed::new(outermost, why.clone())));
         Err(why)
     }
@@ -216,7 +237,9 @@ impl Fields {
             }
         }
         // Not inside a field: the path is above fields, or does not exist.
-        self.read(wait)?.known_at(path).map_err(|error| error.below(&self.root))?;
+        self.read(wait)?
+            .known_at(path)
+            .map_err(|error| error.below(&self.root))?;
         let several = TreeError::ours("it consists of fields that are set one by one; write one of them");
         Err(StateError::Refused(several.below(&self.root.join(path))))
     }
@@ -232,7 +255,10 @@ impl State for Fields {
     }
 
     fn writable_at(&self, path: &[String]) -> bool {
-        let holding = self.fields.iter().find(|field| path.starts_with(field.root().below()));
+        let holding = self
+            .fields
+            .iter()
+            .find(|field| path.starts_with(field.root().below()));
         holding.map_or(self.writable(), |field| field.writable())
     }
 
@@ -258,23 +284,32 @@ impl State for Fields {
 
     fn read_along(&self, path: &[String], wait: Wait) -> Result<Option<Found>, StateError> {
         let holding = |field: &&Arc<dyn State>| path.starts_with(field.root().below());
-        let Some(field) = self.fields.iter().find(holding) else { return Ok(None) };
+        let Some(field) = self.fields.iter().find(holding) else {
+            return Ok(None);
+        };
         let depth = field.root().below().len();
         let inside = match path.get(depth..).unwrap_or_default() {
-            [] => Some(Found { tree: field.read(wait)?, above: Vec::new() }),
+            [] => Some(Found {
+                tree: field.read(wait)?,
+                above: Vec::new(),
+            }),
             below => field.read_along(below, wait)?,
         };
         let names = |depth: usize| {
             let mut names = Names::default();
             let beside = self.fields.iter().filter_map(|field| {
                 let below = field.root().below();
-                (below.get(..depth) == path.get(..depth)).then(|| below.get(depth)).flatten()
+                (below.get(..depth) == path.get(..depth))
+                    .then(|| below.get(depth))
+                    .flatten()
             });
             beside.for_each(|name| names.add(name));
             names
         };
-        Ok(inside
-            .map(|Found { tree, above }| Found { tree, above: (0..depth).map(names).chain(above).collect() }))
+        Ok(inside.map(|Found { tree, above }| Found {
+            tree,
+            above: (0..depth).map(names).chain(above).collect(),
+        }))
     }
 
     fn spelled(&self, path: &[String], value: &Tree, wait: Wait) -> Option<(Tree, bool)> {
@@ -283,7 +318,10 @@ impl State for Fields {
     }
 
     fn has_field(&self, path: &[String], wait: Wait) -> Option<bool> {
-        let field = self.fields.iter().find(|field| path.starts_with(field.root().below()));
+        let field = self
+            .fields
+            .iter()
+            .find(|field| path.starts_with(field.root().below()));
         // The set of fields is fixed at start.
         let Some(field) = field else { return Some(false) };
         field.has_field(path.get(field.root().below().len()..).unwrap_or_default(), wait)
@@ -305,7 +343,10 @@ impl State for Fields {
         let root = field.root().below();
         let own = whole.known_at(root).map_err(|error| error.below(&self.root))?;
         let (checked, stored) = field.check_write_into(own, below, value, wait)?;
-        let whole = whole.clone().replaced(root, stored).map_err(|error| error.below(&self.root))?;
+        let whole = whole
+            .clone()
+            .replaced(root, stored)
+            .map_err(|error| error.below(&self.root))?;
         Ok((checked, whole))
     }
 
@@ -324,7 +365,10 @@ impl State for Fields {
             Ok(changed.and_then(|changed| changed.at(above).cloned()))
         };
         let stored = field.update_into(own, below, &change, wait)?;
-        whole.clone().replaced(above, stored).map_err(|error| error.below(&self.root).into())
+        whole
+            .clone()
+            .replaced(above, stored)
+            .map_err(|error| error.below(&self.root).into())
     }
 
     fn update(
@@ -342,13 +386,16 @@ impl State for Fields {
         };
         let later = |tree: &Tree, orders: &dyn Orders| {
             let later = later(&only(above, tree), &Within { above, orders }).into_iter();
-            later.filter_map(|(deadline, tree)| Some((deadline, tree.at(above)?.clone()))).collect()
+            later
+                .filter_map(|(deadline, tree)| Some((deadline, tree.at(above)?.clone())))
+                .collect()
         };
         Ok(only(above, &field.update(below, &change, &later, wait)?))
     }
 
     fn could_hold(&self, path: &[String], wait: Wait) -> bool {
-        self.field(path, wait).is_ok_and(|(field, below)| field.could_hold(below, wait))
+        self.field(path, wait)
+            .is_ok_and(|(field, below)| field.could_hold(below, wait))
     }
 
     fn add_key(&mut self, _path: &[String], _field: &str) -> bool {

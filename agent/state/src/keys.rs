@@ -39,7 +39,10 @@ impl Keys {
         let fits = |pattern: &[String]| {
             pattern.len() == path.len() && pattern.iter().zip(path).all(|(p, s)| p == "*" || p == s)
         };
-        self.keys.iter().find(|(pattern, _)| fits(pattern)).map(|(_, field)| field.as_str())
+        self.keys
+            .iter()
+            .find(|(pattern, _)| fits(pattern))
+            .map(|(_, field)| field.as_str())
     }
 
     /// Converts each keyed list of a live value to a map, and records the lists for which this fails.
@@ -51,7 +54,10 @@ impl Keys {
         let shown = self.shown(tree, &mut Vec::new(), &mut unkeyed);
         let (maps, unkeyed) = unkeyed.into_iter().partition(|(_, why)| why == OWN_NAMES);
         let maps: Unkeyed = maps;
-        self.maps.lock().unwrap_or_else(PoisonError::into_inner).extend(maps.into_keys());
+        self.maps
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(maps.into_keys());
         *self.lock() = unkeyed;
         shown
     }
@@ -121,7 +127,11 @@ impl Keys {
     }
 
     fn list(&self, tree: Tree, path: &mut Vec<String>) -> Result<Tree, TreeError> {
-        let is_map = self.maps.lock().unwrap_or_else(PoisonError::into_inner).contains(path);
+        let is_map = self
+            .maps
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(path);
         match (tree, self.field(path).filter(|_| !is_map).map(str::to_owned)) {
             (Tree::Map(entries), Some(field)) => {
                 let mut items = Vec::new();
@@ -172,7 +182,12 @@ impl Keys {
     fn ordered(&self, tree: Tree, live: Option<&Tree>, path: &mut Vec<String>) -> Tree {
         let Tree::Map(mut entries) = tree else { return tree };
         if let (Some(_), Some(Tree::Map(known))) = (self.field(path), live) {
-            let at = |name: &String| known.iter().position(|(other, _)| other == name).unwrap_or(known.len());
+            let at = |name: &String| {
+                known
+                    .iter()
+                    .position(|(other, _)| other == name)
+                    .unwrap_or(known.len())
+            };
             entries.sort_by_key(|(name, _)| at(name));
         }
         let ordered = entries.into_iter().map(|(name, value)| {
@@ -187,7 +202,10 @@ impl Keys {
 
     /// Lists that have a key but are shown as lists, and why.
     pub(crate) fn unkeyed(&self, root: &Path) -> Vec<(Path, String)> {
-        self.lock().iter().map(|(path, why)| (root.join(path), why.clone())).collect()
+        self.lock()
+            .iter()
+            .map(|(path, why)| (root.join(path), why.clone()))
+            .collect()
     }
 }
 
@@ -195,7 +213,9 @@ impl Keys {
 fn keys_of(items: &[Tree], field: &str) -> Result<Vec<String>, String> {
     let mut names: Vec<String> = Vec::new();
     for (index, item) in items.iter().enumerate() {
-        let key = item.at(&[field.to_owned()]).ok_or_else(|| format!("element {index} has no `{field}`"))?;
+        let key = item
+            .at(&[field.to_owned()])
+            .ok_or_else(|| format!("element {index} has no `{field}`"))?;
         let name = key_of(key)
             .ok_or_else(|| format!("`{field}` of element {index} is neither text nor an integer"))?;
         if names.contains(&name) {

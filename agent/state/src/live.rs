@@ -64,11 +64,14 @@ impl<T> Live<T> {
     pub fn in_process_for_test(&self, process: u32) {
         let found = self.0.load_full();
         let again = |(deadline, value): &(BootTime, Outside<Arc<T>>)| (*deadline, shared(value));
-        let later = found
-            .later
-            .as_ref()
-            .map(|later| Schedule { process, then: later.then.iter().map(again).collect() });
-        self.0.store(Arc::new(InForce { now: shared(&found.now), later }));
+        let later = found.later.as_ref().map(|later| Schedule {
+            process,
+            then: later.then.iter().map(again).collect(),
+        });
+        self.0.store(Arc::new(InForce {
+            now: shared(&found.now),
+            later,
+        }));
     }
 
     /// Whether a read checks the clock.
@@ -84,7 +87,10 @@ fn shared<T>(value: &Outside<Arc<T>>) -> Outside<Arc<T>> {
 
 impl<T> InForce<T> {
     fn of(value: T) -> Self {
-        Self { now: Outside::new(Arc::new(value)), later: None }
+        Self {
+            now: Outside::new(Arc::new(value)),
+            later: None,
+        }
     }
 
     fn value(&self) -> &Arc<T> {
@@ -102,7 +108,11 @@ impl<T> Schedule<T> {
             return self.then.last().map(|(_, value)| value.get());
         }
         let now = BootTime::now();
-        self.then.iter().rev().find(|(deadline, _)| *deadline <= now).map(|(_, value)| value.get())
+        self.then
+            .iter()
+            .rev()
+            .find(|(deadline, _)| *deadline <= now)
+            .map(|(_, value)| value.get())
     }
 }
 
@@ -147,14 +157,20 @@ impl<T: Send + Sync + 'static> Cell for Live<T> {
         let now = if edit.keeps_value {
             edit.fits(value.get()).then(|| shared(&value))
         } else {
-            edit.take_if_fits(value.get()).map(|new| Outside::new(Arc::new(new)))
+            edit.take_if_fits(value.get())
+                .map(|new| Outside::new(Arc::new(new)))
         };
         let Some(now) = now else { return Ok(()) };
         let then: Vec<_> = edit.later.iter_mut().filter_map(scheduled).collect();
-        let later = (!then.is_empty()).then(|| Schedule { process: std::process::id(), then });
+        let later = (!then.is_empty()).then(|| Schedule {
+            process: std::process::id(),
+            then,
+        });
         // INVARIANT: value and schedule are swapped together, so no reader sees one without the other.
         let new = Outside::new(Arc::new(InForce { now, later }));
-        let seen = Outside::new(Guard::into_inner(self.0.compare_and_swap(found.get(), new.get().clone())));
+        let seen = Outside::new(Guard::into_inner(
+            self.0.compare_and_swap(found.get(), new.get().clone()),
+        ));
         edit.exchanged(Arc::ptr_eq(seen.get(), found.get()));
         Ok(())
     }

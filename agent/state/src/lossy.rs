@@ -23,7 +23,10 @@ pub(crate) fn unreadable(
     tree: &Tree,
     takes: &dyn Fn(Tree) -> bool,
 ) -> StateError {
-    let lossy = |place: &[String], reason: String| StateError::Lossy { path: root.join(place), reason };
+    let lossy = |place: &[String], reason: String| StateError::Lossy {
+        path: root.join(place),
+        reason,
+    };
     if error.is_lost() {
         return lossy(&error.path.0, error.clone().pathless());
     }
@@ -49,7 +52,10 @@ pub(crate) fn unreadable(
 
 /// Explains why the deserialized copy differs from the live value. `look`: what the type asked for while it read.
 pub(crate) fn lossy<T: Serialize>(edit: &Edit<T>, look: &Look) -> StateError {
-    let at = |place: Vec<String>, reason: String| StateError::Lossy { path: edit.root.join(&place), reason };
+    let at = |place: Vec<String>, reason: String| StateError::Lossy {
+        path: edit.root.join(&place),
+        reason,
+    };
     let copied = fenced(|| to_tree(edit.copy.get(), &Limits::COPY));
     if let Ok(Ok(copied)) = &copied
         && let Some(place) = copied.first_difference(&edit.tree)
@@ -63,14 +69,20 @@ pub(crate) fn lossy<T: Serialize>(edit: &Edit<T>, look: &Look) -> StateError {
     if let Some((place, why)) = edit.kinds.get().and_then(|live| other_kind(live, &read)) {
         return at(place, format!("{LOST}: {why}"));
     }
-    let mut lacking: Vec<String> =
-        look.lacking.iter().map(|(name, field)| format!("`{field}` of struct `{name}`")).collect();
+    let mut lacking: Vec<String> = look
+        .lacking
+        .iter()
+        .map(|(name, field)| format!("`{field}` of struct `{name}`"))
+        .collect();
     lacking.dedup();
     let which = match lacking.as_slice() {
         [] => "a field may be left out by serde (`#[serde(skip)]`), or an untagged enum reads back as another variant".to_owned(),
         known => format!("a field may be left out by serde: {}, or one under `#[serde(skip)]`", known.join(", ")),
     };
-    at(Vec::new(), format!("the value as a whole does not survive being written back; {which}"))
+    at(
+        Vec::new(),
+        format!("the value as a whole does not survive being written back; {which}"),
+    )
 }
 
 fn not_a_number(tree: &Tree) -> Option<Vec<String>> {
@@ -142,8 +154,9 @@ fn substitutes(value: &Tree) -> Vec<Tree> {
         Tree::Null | Tree::Bool(_) => Vec::new(),
         Tree::Str(_) => vec![Tree::Str(String::new()), Tree::Null],
         Tree::I64(_) | Tree::U64(_) | Tree::F64(_) | Tree::Unreadable(_) => vec![Tree::I64(0), Tree::Null],
-        Tree::Secret(inner) => {
-            substitutes(inner).into_iter().map(|inner| Tree::Secret(Box::new(inner))).collect()
-        }
+        Tree::Secret(inner) => substitutes(inner)
+            .into_iter()
+            .map(|inner| Tree::Secret(Box::new(inner)))
+            .collect(),
     }
 }

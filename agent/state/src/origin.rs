@@ -23,7 +23,10 @@ pub enum Origin {
 impl Origin {
     /// The whole value replaced by a lease.
     pub fn replaced(lease: u64) -> Self {
-        Self::Replaced { lease, below: Vec::new() }
+        Self::Replaced {
+            lease,
+            below: Vec::new(),
+        }
     }
 
     /// Path in the state, for a value in a state.
@@ -46,9 +49,10 @@ impl Origin {
     pub(crate) fn join(&self, steps: &[String]) -> Self {
         match self {
             Self::State(path) => Self::State(path.join(steps)),
-            Self::Replaced { lease, below } => {
-                Self::Replaced { lease: *lease, below: below.iter().chain(steps).cloned().collect() }
-            }
+            Self::Replaced { lease, below } => Self::Replaced {
+                lease: *lease,
+                below: below.iter().chain(steps).cloned().collect(),
+            },
             given @ (Self::Argument(_) | Self::Call) => given.clone(),
         }
     }
@@ -57,9 +61,13 @@ impl Origin {
     pub(crate) fn is_within(&self, outer: &Self) -> bool {
         match (self, outer) {
             (Self::State(path), Self::State(outer)) => path.is_within(outer),
-            (Self::Replaced { lease, below }, Self::Replaced { lease: other, below: outer }) => {
-                lease == other && below.starts_with(outer)
-            }
+            (
+                Self::Replaced { lease, below },
+                Self::Replaced {
+                    lease: other,
+                    below: outer,
+                },
+            ) => lease == other && below.starts_with(outer),
             (a, b) => a == b,
         }
     }
@@ -98,7 +106,13 @@ mod tests {
         let below = Origin::replaced(3).join(&["host".to_owned()]);
         assert!(below.is_within(&Origin::replaced(3)) && !below.is_within(&Origin::replaced(4)));
         assert_eq!(below.to_string(), "`host` in what lease 3 replaced");
-        assert_eq!(named.join(&["x".to_owned()]).to_string(), "`[\"below lease 3\"].x`");
-        assert_eq!(Origin::Argument("dsn".to_owned()).to_string(), "the argument `dsn`");
+        assert_eq!(
+            named.join(&["x".to_owned()]).to_string(),
+            "`[\"below lease 3\"].x`"
+        );
+        assert_eq!(
+            Origin::Argument("dsn".to_owned()).to_string(),
+            "the argument `dsn`"
+        );
     }
 }

@@ -2,8 +2,9 @@ use crate::shapes::has_secret_shape;
 use debug_base::{Found, Path, Tree, Unreadable};
 
 /// Segments that make the values at and below them secret, independent of the configuration. Case is ignored.
-const SECRET_SEGMENTS: [&str; 9] =
-    ["*pass*", "*secret*", "*token*", "*key*", "*sign*", "*dsn*", "*cred*", "*cookie*", "*auth*"];
+const SECRET_SEGMENTS: [&str; 9] = [
+    "*pass*", "*secret*", "*token*", "*key*", "*sign*", "*dsn*", "*cred*", "*cookie*", "*auth*",
+];
 
 /// Decides which values are secret although their type does not mark them.
 #[derive(Debug)]
@@ -17,7 +18,12 @@ impl Redactor {
     /// The built-in globs and `extra`; `*` matches any characters of one segment.
     pub fn new(extra: &[String]) -> Self {
         let globs = SECRET_SEGMENTS.iter().map(|glob| (*glob).to_owned());
-        Self { globs: globs.chain(extra.iter().map(|glob| glob.to_lowercase())).collect(), all_but: None }
+        Self {
+            globs: globs
+                .chain(extra.iter().map(|glob| glob.to_lowercase()))
+                .collect(),
+            all_but: None,
+        }
     }
 
     /// Makes all text secret except at or below `visible`. Secret names and shapes stay secret there too.
@@ -51,13 +57,19 @@ impl Redactor {
     /// Whether a path segment or header name makes its value secret.
     pub fn is_secret_segment(&self, segment: &str) -> bool {
         let segment = segment.to_lowercase();
-        self.globs.iter().any(|glob| matches(glob.as_bytes(), segment.as_bytes()))
+        self.globs
+            .iter()
+            .any(|glob| matches(glob.as_bytes(), segment.as_bytes()))
     }
 
     fn walk(&self, path: &mut Path, named: bool, tree: Tree) -> Tree {
         match tree {
             // The names of a map appear in paths.
-            Tree::Map(entries) if entries.iter().any(|(key, _)| self.is_secret_key(path, named, key)) => {
+            Tree::Map(entries)
+                if entries
+                    .iter()
+                    .any(|(key, _)| self.is_secret_key(path, named, key)) =>
+            {
                 secret(Tree::Map(entries))
             }
             Tree::Map(entries) => {
@@ -106,7 +118,9 @@ impl Redactor {
 pub(crate) fn is_field_name(key: &str) -> bool {
     const MAX_LENGTH: usize = 40;
     const MAX_DIGITS: usize = 3;
-    let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    let plain = key
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
     let digits = key.bytes().filter(u8::is_ascii_digit).count();
     plain && key.len() <= MAX_LENGTH && digits <= MAX_DIGITS && digits < key.len()
 }
@@ -149,5 +163,6 @@ fn matches(glob: &[u8], text: &[u8]) -> bool {
             return false;
         }
     }
-    glob.get(g..).is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
+    glob.get(g..)
+        .is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
 }

@@ -62,7 +62,14 @@ impl States {
                 faults.push(why);
             }
         }
-        (Self { states: by_name, never_write: RwLock::new(never_write), redactor }, faults)
+        (
+            Self {
+                states: by_name,
+                never_write: RwLock::new(never_write),
+                redactor,
+            },
+            faults,
+        )
     }
 
     /// The value that the type would store for `value`; see [`State::spelled`].
@@ -73,13 +80,17 @@ impl States {
     /// Whether a value could appear at a path where there is none now. True if unknown.
     pub fn may_come(&self, path: &Path) -> bool {
         let (name, below) = split(path);
-        self.states.get(name).is_none_or(|state| state.has_field(below, Wait::AGENT) != Some(false))
+        self.states
+            .get(name)
+            .is_none_or(|state| state.has_field(below, Wait::AGENT) != Some(false))
     }
 
     /// Whether a struct has a field at a path where nothing stands now: a place that is empty, and no mistyped name.
     pub fn has_field(&self, path: &Path, wait: Wait) -> bool {
         let (name, below) = split(path);
-        self.states.get(name).is_some_and(|state| state.has_field(below, wait) == Some(true))
+        self.states
+            .get(name)
+            .is_some_and(|state| state.has_field(below, wait) == Some(true))
     }
 
     /// Removes a path from those closed to writes, because it names nothing.
@@ -90,19 +101,25 @@ impl States {
 
     /// Whether the place at a path can be written as a whole, according to its registration and the author's rules.
     pub fn is_writable(&self, path: &Path) -> bool {
-        self.writable(path).is_ok_and(|state| state.writable_at(split(path).1))
+        self.writable(path)
+            .is_ok_and(|state| state.writable_at(split(path).1))
     }
 
     /// The names, sorted, and whether each is writable.
     pub fn list(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.states.iter().map(|(name, state)| (name.as_str(), state.writable()))
+        self.states
+            .iter()
+            .map(|(name, state)| (name.as_str(), state.writable()))
     }
 
     /// The state with this name, or an error with the nearest name.
     pub fn named(&self, name: &str) -> Result<&Arc<dyn State>, StateError> {
         self.states.get(name).ok_or_else(|| {
             let known = known_names(name, self.states.keys().map(String::as_str));
-            StateError::NoSuchState { name: name.to_owned(), known: format!("; {known}") }
+            StateError::NoSuchState {
+                name: name.to_owned(),
+                known: format!("; {known}"),
+            }
         })
     }
 
@@ -119,13 +136,18 @@ impl States {
         }
         let tree = state.read(wait).map_err(|error| self.told(error, &[]))?;
         let marked = self.redactor.mark(&Path(vec![name.to_owned()]), tree);
-        let found = marked.known_at(below).map_err(|error| error.below(&Path(vec![name.to_owned()])));
-        Ok(found.map_err(|error| without_key(state.as_ref(), error.into()))?.clone())
+        let found = marked
+            .known_at(below)
+            .map_err(|error| error.below(&Path(vec![name.to_owned()])));
+        Ok(found
+            .map_err(|error| without_key(state.as_ref(), error.into()))?
+            .clone())
     }
 
     /// Whether the type of the state would accept some value at `path`, where there is none now.
     pub fn could_hold(&self, path: &Path, wait: Wait) -> bool {
-        self.writable(path).is_ok_and(|state| state.could_hold(split(path).1, wait))
+        self.writable(path)
+            .is_ok_and(|state| state.could_hold(split(path).1, wait))
     }
 
     /// Keys named by the author without a list at their path, in words; paths that cannot be read now are skipped.
@@ -166,12 +188,16 @@ impl States {
     pub fn check_write(&self, path: &Path, value: &Tree, wait: Wait) -> Result<Checked, StateError> {
         let (name, below) = split(path);
         let state = self.writable(path)?;
-        let checked =
-            state.check_write(below, value, wait).map_err(|error| self.told(error, &[(path, value)]));
+        let checked = state
+            .check_write(below, value, wait)
+            .map_err(|error| self.told(error, &[(path, value)]));
         let Checked { before, after } = checked.map_err(|error| without_key(state.as_ref(), error))?;
         // Marks by shape depend on the leaf, marks by name on its path: both can be set here.
         let root = Path(vec![name.to_owned()]).join(below);
-        Ok(Checked { before: before.map(|before| self.redactor.mark(&root, before)), after })
+        Ok(Checked {
+            before: before.map(|before| self.redactor.mark(&root, before)),
+            after,
+        })
     }
 
     /// Updates the state of `path` with `change`; see [`State::update`]. `written`: the written values; if one is a secret,
@@ -186,12 +212,16 @@ impl States {
     ) -> Result<Tree, StateError> {
         let state = self.writable(path)?;
         let written: Vec<(&Path, &Tree)> = written.iter().map(|tree| (path, *tree)).collect();
-        state.update(split(path).1, change, later, wait).map_err(|error| self.told(error, &written))
+        state
+            .update(split(path).1, change, later, wait)
+            .map_err(|error| self.told(error, &written))
     }
 
     /// The whole state of `path` as its type serializes it, with only the marks of its type.
     pub fn whole(&self, path: &Path, wait: Wait) -> Result<Tree, StateError> {
-        self.named(split(path).0)?.read(wait).map_err(|error| self.told(error, &[]))
+        self.named(split(path).0)?
+            .read(wait)
+            .map_err(|error| self.told(error, &[]))
     }
 
     /// As [`check_write`](Self::check_write), with `whole` in place of the live state.
@@ -208,7 +238,10 @@ impl States {
         let checked = checked.map_err(|error| self.told(error, &[(path, value)]));
         let (Checked { before, after }, _) = checked.map_err(|error| without_key(state.as_ref(), error))?;
         let root = Path(vec![name.to_owned()]).join(below);
-        Ok(Checked { before: before.map(|before| self.redactor.mark(&root, before)), after })
+        Ok(Checked {
+            before: before.map(|before| self.redactor.mark(&root, before)),
+            after,
+        })
     }
 
     /// The result of [`update`](Self::update) if the state of `path` were `whole`.
@@ -222,7 +255,9 @@ impl States {
     ) -> Result<Tree, StateError> {
         let state = self.writable(path)?;
         let written: Vec<(&Path, &Tree)> = written.iter().map(|tree| (path, *tree)).collect();
-        state.update_into(whole, split(path).1, change, wait).map_err(|error| self.told(error, &written))
+        state
+            .update_into(whole, split(path).1, change, wait)
+            .map_err(|error| self.told(error, &written))
     }
 
     /// Writes `value` at `path` if the value there is `expect`.
@@ -265,7 +300,10 @@ impl States {
         // A container of a closed path is closed too: writing it would write the path.
         let never_write = self.never_write.read().unwrap_or_else(PoisonError::into_inner);
         match never_write.iter().find(|closed| closed.overlaps(path)) {
-            Some(closed) => Err(StateError::NeverWrite { path: path.clone(), closed: closed.clone() }),
+            Some(closed) => Err(StateError::NeverWrite {
+                path: path.clone(),
+                closed: closed.clone(),
+            }),
             None => Ok(state),
         }
     }
@@ -284,14 +322,20 @@ impl States {
         let holds_secret = |path: &Path, tree: &Tree| self.redactor.mark(path, tree.clone()).holds_secret();
         let written_is_secret = written.iter().any(|(path, tree)| holds_secret(path, tree));
         let hidden = written_is_secret || self.may_tell_a_secret(place, words);
-        if hidden { error.without_service_words() } else { error }
+        if hidden {
+            error.without_service_words()
+        } else {
+            error
+        }
     }
 
     /// Whether a secret is at `path` or below it, or `words` contain a secret of the same state. Does not wait; true if the
     /// state cannot be read.
     fn may_tell_a_secret(&self, path: &Path, words: &str) -> bool {
         let (name, below) = split(path);
-        let Some(Ok(tree)) = self.states.get(name).map(|state| state.read(Wait::Try)) else { return true };
+        let Some(Ok(tree)) = self.states.get(name).map(|state| state.read(Wait::Try)) else {
+            return true;
+        };
         let marked = self.redactor.mark(&Path(vec![name.to_owned()]), tree);
         // A check sees the whole value, even if only a part is written.
         let may = |tree: &Tree| tree.holds_secret() || tree.holds_unreadable();
@@ -314,12 +358,21 @@ fn along(state: &dyn State, below: &[String], wait: Wait) -> Result<Option<Found
 
 /// Adds to a missing-path error why a keyed list is not shown by its key.
 fn without_key(state: &dyn State, error: StateError) -> StateError {
-    let StateError::NoSuchPath(missing) = &error else { return error };
-    let above = missing.path.0.split_last().map(|(_, above)| above).unwrap_or_default();
+    let StateError::NoSuchPath(missing) = &error else {
+        return error;
+    };
+    let above = missing
+        .path
+        .0
+        .split_last()
+        .map(|(_, above)| above)
+        .unwrap_or_default();
     match state.unkeyed().into_iter().find(|(path, _)| path.0 == above) {
-        Some((_, why)) => {
-            StateError::NoSuchPath(missing.clone().and(&format!("its elements have no key now: {why}")))
-        }
+        Some((_, why)) => StateError::NoSuchPath(
+            missing
+                .clone()
+                .and(&format!("its elements have no key now: {why}")),
+        ),
         None => error,
     }
 }

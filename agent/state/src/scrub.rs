@@ -17,7 +17,11 @@ use debug_base::{PLACEHOLDER, Path, Tree};
 const MIN_SECRET_LEN: usize = 6;
 
 /// The unreserved characters of RFC 3986.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Replaces every known secret in text that leaves the agent.
 ///
@@ -65,7 +69,11 @@ impl Scrubber {
             known.add(found);
             return;
         }
-        let same = known.secrets.iter().filter(|(at, _)| at.is_within(&origin)).eq(found.iter());
+        let same = known
+            .secrets
+            .iter()
+            .filter(|(at, _)| at.is_within(&origin))
+            .eq(found.iter());
         if !same {
             known.secrets.retain(|at, _| !at.is_within(&origin));
             known.secrets.append(&mut found);
@@ -78,7 +86,11 @@ impl Scrubber {
     /// thereby reveal itself.
     pub fn protect_identifiers<'a>(&self, identifiers: impl IntoIterator<Item = &'a str>) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        known.identifiers = identifiers.into_iter().flat_map(segments).map(str::to_owned).collect();
+        known.identifiers = identifiers
+            .into_iter()
+            .flat_map(segments)
+            .map(str::to_owned)
+            .collect();
         known.rebuild();
     }
 
@@ -94,7 +106,11 @@ impl Scrubber {
         let mut copied = 0;
         let mut at = 0;
         while let Some((start, end)) = known.patterns.find(text, at) {
-            if shown.0.iter().any(|form| text.get(start..end) == Some(form.as_str())) {
+            if shown
+                .0
+                .iter()
+                .any(|form| text.get(start..end) == Some(form.as_str()))
+            {
                 at = end;
                 continue;
             }
@@ -121,13 +137,19 @@ impl Scrubber {
                 Tree::Map(entries) if entries.iter().any(|(key, _)| patterns.find(key, 0).is_some()) => {
                     Tree::Secret(Box::new(Tree::Map(entries)))
                 }
-                Tree::Map(entries) => {
-                    Tree::Map(entries.into_iter().map(|(key, value)| (key, walk(patterns, value))).collect())
-                }
+                Tree::Map(entries) => Tree::Map(
+                    entries
+                        .into_iter()
+                        .map(|(key, value)| (key, walk(patterns, value)))
+                        .collect(),
+                ),
                 other => other,
             }
         }
-        walk(&self.0.read().unwrap_or_else(PoisonError::into_inner).patterns, tree)
+        walk(
+            &self.0.read().unwrap_or_else(PoisonError::into_inner).patterns,
+            tree,
+        )
     }
 
     /// The secrets contained in `text`, which is at `path`, each with whether `text` equals it. Empty if the value at `path`
@@ -146,12 +168,21 @@ impl Scrubber {
 
     /// Whether `text` contains a known secret, in any form.
     pub fn find(&self, text: &str) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).patterns.find(text, 0).is_some()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .patterns
+            .find(text, 0)
+            .is_some()
     }
 
     /// Origins of secrets that are not searched for because they equal an identifier.
     pub fn unsearched(&self) -> Vec<Origin> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).unsearched.clone()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .unsearched
+            .clone()
     }
 }
 
@@ -188,8 +219,9 @@ impl Known {
         let mut patterns = Vec::new();
         self.unsearched.clear();
         for (origin, texts) in &self.secrets {
-            let (named, searched): (Vec<_>, Vec<_>) =
-                texts.iter().partition(|text| self.identifiers.contains(text.as_str()));
+            let (named, searched): (Vec<_>, Vec<_>) = texts
+                .iter()
+                .partition(|text| self.identifiers.contains(text.as_str()));
             if !named.is_empty() {
                 self.unsearched.push(origin.clone());
             }
@@ -204,7 +236,9 @@ impl Known {
 /// An identifier and its segments.
 fn segments(identifier: &str) -> impl Iterator<Item = &str> {
     let parts = identifier.split(['.', '/', ':', ' ', '[', ']', '"', '{', '}']);
-    std::iter::once(identifier).chain(parts).filter(|part| !part.is_empty())
+    std::iter::once(identifier)
+        .chain(parts)
+        .filter(|part| !part.is_empty())
 }
 
 /// The texts that identify a secret value: its text, and the decimals of its numbers.
@@ -218,7 +252,13 @@ fn secret_texts(tree: &Tree, texts: &mut Vec<Zeroizing<String>>) {
             add(text.clone(), texts);
             // A driver's error may show the password of a URL without the URL.
             for userinfo in url_userinfo(text) {
-                add(userinfo.split_once(':').map_or(userinfo, |(_, password)| password).to_owned(), texts);
+                add(
+                    userinfo
+                        .split_once(':')
+                        .map_or(userinfo, |(_, password)| password)
+                        .to_owned(),
+                    texts,
+                );
             }
         }
         Tree::Seq(items) => items.iter().for_each(|item| secret_texts(item, texts)),
@@ -233,7 +273,9 @@ fn secret_texts(tree: &Tree, texts: &mut Vec<Zeroizing<String>>) {
         Tree::Secret(inner) => secret_texts(inner, texts),
         Tree::Unreadable(leaf) => {
             leaf.kept().iter().for_each(|kept| add(kept.to_string(), texts));
-            leaf.hidden().iter().for_each(|hidden| secret_texts(hidden, texts));
+            leaf.hidden()
+                .iter()
+                .for_each(|hidden| secret_texts(hidden, texts));
         }
     }
 }
@@ -262,7 +304,10 @@ fn forms(secret: &str, patterns: &mut Vec<Zeroizing<String>>) {
         add(encoded.to_string());
     }
     let quoted = Zeroizing::new(serde_json::to_string(secret).unwrap_or_default());
-    add(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned());
+    add(quoted
+        .get(1..quoted.len().saturating_sub(1))
+        .unwrap_or_default()
+        .to_owned());
 }
 
 /// The base64 characters that depend on `secret` alone, if `offset` bytes (modulo 3) of a larger text precede it.
@@ -318,7 +363,11 @@ impl Patterns {
             }
             shorter.push(candidate);
         }
-        Self { sorted, shorter, begins }
+        Self {
+            sorted,
+            shorter,
+            begins,
+        }
     }
 
     /// The first match at or after `from`; the longest if several begin there.
@@ -330,8 +379,14 @@ impl Patterns {
         (from..bytes.len()).find_map(|start| {
             let rest = bytes.get(start..)?;
             let bit = first_two(rest)?;
-            let begins = self.begins.get(bit / 64).is_some_and(|word| word & (1 << (bit % 64)) != 0);
-            begins.then(|| self.longest_at(rest)).flatten().map(|length| (start, start + length))
+            let begins = self
+                .begins
+                .get(bit / 64)
+                .is_some_and(|word| word & (1 << (bit % 64)) != 0);
+            begins
+                .then(|| self.longest_at(rest))
+                .flatten()
+                .map(|length| (start, start + length))
         })
     }
 
@@ -339,7 +394,10 @@ impl Patterns {
     fn longest_at(&self, rest: &[u8]) -> Option<usize> {
         // Patterns that are prefixes of `rest` sort at or before it, and each is a prefix of the longer ones. So all of them
         // are the last pattern that sorts at or before `rest`, or on its chain.
-        let mut candidate = self.sorted.partition_point(|pattern| pattern.as_bytes() <= rest).checked_sub(1);
+        let mut candidate = self
+            .sorted
+            .partition_point(|pattern| pattern.as_bytes() <= rest)
+            .checked_sub(1);
         while let Some(index) = candidate {
             let pattern = self.sorted.get(index)?;
             if rest.starts_with(pattern.as_bytes()) {

@@ -86,8 +86,9 @@ fn is_token(word: &str) -> bool {
     let known = |(prefix, least): &(&str, usize)| {
         // A token may also follow a separator: `key.AKIA…`, `v1.ghp_…`.
         word.match_indices(prefix).any(|(at, _)| {
-            let bounded =
-                word.get(..at).is_some_and(|before| !before.ends_with(|c: char| c.is_ascii_alphanumeric()));
+            let bounded = word
+                .get(..at)
+                .is_some_and(|before| !before.ends_with(|c: char| c.is_ascii_alphanumeric()));
             bounded && *least <= word.len() - at - prefix.len()
         })
     };

@@ -7,10 +7,13 @@ use debug_base::Tree;
 ///
 /// A number that became another number is another value, and a truncated text is no spelling of the whole.
 pub(crate) fn may_be_respelled(given: &Tree, stored: &Tree) -> bool {
-    given.differences(stored).into_iter().all(|(_, given, stored)| match (given, stored) {
-        (Some(given), Some(stored)) => is_spelling(given.without_mark(), stored.without_mark()),
-        _ => false,
-    })
+    given
+        .differences(stored)
+        .into_iter()
+        .all(|(_, given, stored)| match (given, stored) {
+            (Some(given), Some(stored)) => is_spelling(given.without_mark(), stored.without_mark()),
+            _ => false,
+        })
 }
 
 fn is_spelling(given: &Tree, stored: &Tree) -> bool {
@@ -54,9 +57,16 @@ mod tests {
         ];
         for (given, stored, is_one) in cases {
             let within = |tree: &Tree| Tree::Map(vec![("a".to_owned(), tree.clone())]);
-            assert_eq!(may_be_respelled(&within(&given), &within(&stored)), is_one, "{given:?} {stored:?}");
+            assert_eq!(
+                may_be_respelled(&within(&given), &within(&stored)),
+                is_one,
+                "{given:?} {stored:?}"
+            );
         }
         let more = Tree::Map(vec![("a".to_owned(), text("x")), ("b".to_owned(), Tree::I64(1))]);
-        assert!(!may_be_respelled(&Tree::Map(vec![("a".to_owned(), text("x"))]), &more));
+        assert!(!may_be_respelled(
+            &Tree::Map(vec![("a".to_owned(), text("x"))]),
+            &more
+        ));
     }
 }

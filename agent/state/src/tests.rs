@@ -52,14 +52,28 @@ pub(super) struct Server {
 pub(super) fn config() -> Config {
     Config {
         app: App { debug: false },
-        slack: Slack { token: Secret::new("CANARY-token".into()), sign: "CANARY-sign".into() },
-        db: Db { host: "localhost".into(), port: 5432, password: "CANARY-password".into() },
-        server: Server { port: 8080, loglevel: "info".into() },
+        slack: Slack {
+            token: Secret::new("CANARY-token".into()),
+            sign: "CANARY-sign".into(),
+        },
+        db: Db {
+            host: "localhost".into(),
+            port: 5432,
+            password: "CANARY-password".into(),
+        },
+        server: Server {
+            port: 8080,
+            loglevel: "info".into(),
+        },
     }
 }
 
 pub(super) fn segments(path: &str) -> Vec<String> {
-    if path.is_empty() { Vec::new() } else { path.parse::<Path>().unwrap().0 }
+    if path.is_empty() {
+        Vec::new()
+    } else {
+        path.parse::<Path>().unwrap().0
+    }
 }
 
 pub(super) fn path(text: &str) -> Path {

@@ -26,7 +26,11 @@ const ATTEMPTS: u32 = 4;
 const ATTEMPTS_OF_A_REVERT: u32 = 64;
 
 fn attempts(wait: Wait) -> std::ops::Range<u32> {
-    0..if matches!(wait, Wait::Until) { ATTEMPTS_OF_A_REVERT } else { ATTEMPTS }
+    0..if matches!(wait, Wait::Until) {
+        ATTEMPTS_OF_A_REVERT
+    } else {
+        ATTEMPTS
+    }
 }
 
 /// A registered value of the service. Paths are relative to the value and do not include the state's name; errors do.
@@ -122,11 +126,19 @@ pub trait State: Send + Sync {
     ) -> Result<(), StateError> {
         let change = |tree: &Tree, orders: &dyn Orders| {
             let live = tree.known_at(path).map_err(|error| error.below(self.root()))?;
-            let here = debug_base::Here { whole: tree, path, orders };
+            let here = debug_base::Here {
+                whole: tree,
+                path,
+                orders,
+            };
             if !debug_base::alike(Some(live), Some(expect), here) {
                 return Err(StateError::Conflict(self.root().join(path)));
             }
-            Ok(Some(tree.clone().replaced(path, value.clone()).map_err(|error| error.below(self.root()))?))
+            Ok(Some(
+                tree.clone()
+                    .replaced(path, value.clone())
+                    .map_err(|error| error.below(self.root()))?,
+            ))
         };
         self.update(path, &change, later, wait).map(drop)
     }
@@ -204,7 +216,12 @@ pub fn add_checks(
     let mut unused = Vec::new();
     for (name, check) in checks {
         let mut add = |why: String, is_known, is_writable| {
-            unused.push(UnusedCheck { name: name.clone(), why, is_known, is_writable });
+            unused.push(UnusedCheck {
+                name: name.clone(),
+                why,
+                is_known,
+                is_writable,
+            });
         };
         let named = states.iter_mut().find(|state| state.root().to_string() == *name);
         // Before the agent starts, this is the only reference.
@@ -239,7 +256,10 @@ pub fn add_keys(
             continue;
         };
         let of_one = path.child("*").child(field);
-        if redactor.mark(&of_one, Tree::Str("plain".to_owned())).holds_secret() {
+        if redactor
+            .mark(&of_one, Tree::Str("plain".to_owned()))
+            .holds_secret()
+        {
             let what = format!("`key` of `{text}` has no effect: what stands there is a secret by its name");
             notes.push((vec![path], what));
             continue;
@@ -254,9 +274,13 @@ pub fn add_keys(
             let first = path.0.first().map(String::as_str).unwrap_or_default();
             let near = nearest(first, names.iter().map(String::as_str));
             let about = near.map(|near| Path(vec![near.to_owned()])).into_iter().collect();
-            let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            notes
-                .push((about, format!("`key` of `{text}` has no effect: no state is named `{first}`{near}")));
+            let near = near
+                .map(|near| format!("; did you mean `{near}`?"))
+                .unwrap_or_default();
+            notes.push((
+                about,
+                format!("`key` of `{text}` has no effect: no state is named `{first}`{near}"),
+            ));
         }
     }
     notes
@@ -275,7 +299,10 @@ pub fn writable<C: Cell>(root: Path, place: Place<C>) -> Arc<dyn State>
 where
     C::Value: Serialize + DeserializeOwned + PartialEq,
 {
-    Arc::new(Writable { value: Kept::new(root, place), checks: Vec::new() })
+    Arc::new(Writable {
+        value: Kept::new(root, place),
+        checks: Vec::new(),
+    })
 }
 
 struct ReadOnly<C: Cell>(Kept<C>);
@@ -364,7 +391,8 @@ where
             let (edit, stored) = self.tried(&read, path, value)?;
             let after = stored.at(path).cloned();
             // The undo will have to pass the check too.
-            self.checked(edit.copy.get(), &self.value.root).map_err(|error| self.stands_unchecked(error))?;
+            self.checked(edit.copy.get(), &self.value.root)
+                .map_err(|error| self.stands_unchecked(error))?;
             let (verdict, edit) = self.value.ask(wait, None, move |cell, wait| {
                 let verdict = cell.look(wait, |live| edit.compare(live))?;
                 Ok((verdict, edit))
@@ -388,12 +416,17 @@ where
         let read = self.given(whole)?;
         let before = read.tree.at(path).cloned();
         let (edit, stored) = self.tried(&read, path, value)?;
-        self.checked(edit.copy.get(), &self.value.root).map_err(|error| self.stands_unchecked(error))?;
+        self.checked(edit.copy.get(), &self.value.root)
+            .map_err(|error| self.stands_unchecked(error))?;
         match edit.compare(edit.copy.get())? {
             Verdict::Lossy => Err(self.lossy(&edit)),
-            Verdict::AsRead | Verdict::Changed => {
-                Ok((Checked { before, after: stored.at(path).cloned() }, stored))
-            }
+            Verdict::AsRead | Verdict::Changed => Ok((
+                Checked {
+                    before,
+                    after: stored.at(path).cloned(),
+                },
+                stored,
+            )),
         }
     }
 
@@ -458,7 +491,9 @@ where
         let Read { tree, .. } = self.value.read(wait).ok()?;
         let missing = tree.known_at(path).err()?;
         let (name, above) = missing.path.0.split_last()?;
-        let Some(Tree::Map(entries)) = tree.at(above) else { return None };
+        let Some(Tree::Map(entries)) = tree.at(above) else {
+            return None;
+        };
         let mut with = entries.clone();
         with.push((name.clone(), known::sought()));
         let tree = tree.clone().with(above, Some(Tree::Map(with)), &[]).ok()?;
@@ -484,13 +519,17 @@ where
     }
 
     fn could_hold(&self, path: &[String], wait: Wait) -> bool {
-        let Ok(read) = self.value.read(wait) else { return false };
-        probes().into_iter().any(|value| match self.tried(&read, path, &value) {
-            Ok((_, stored)) => stored.at(path).is_some(),
-            // The type has examined the value: it knows the place and wants another kind of value.
-            Err(StateError::Refused(error)) => error.path == self.value.path(path) && !error.is_of_key(),
-            Err(_) => false,
-        })
+        let Ok(read) = self.value.read(wait) else {
+            return false;
+        };
+        probes()
+            .into_iter()
+            .any(|value| match self.tried(&read, path, &value) {
+                Ok((_, stored)) => stored.at(path).is_some(),
+                // The type has examined the value: it knows the place and wants another kind of value.
+                Err(StateError::Refused(error)) => error.path == self.value.path(path) && !error.is_of_key(),
+                Err(_) => false,
+            })
     }
 
     fn add_key(&mut self, path: &[String], field: &str) -> bool {
@@ -527,7 +566,12 @@ struct Read {
 
 impl<C: Cell> Kept<C> {
     fn new(root: Path, place: Place<C>) -> Self {
-        Self { root, place, aside: Worker::default(), keys: Keys::default() }
+        Self {
+            root,
+            place,
+            aside: Worker::default(),
+            keys: Keys::default(),
+        }
     }
 
     fn path(&self, below: &[String]) -> Path {
@@ -559,7 +603,10 @@ impl<C: Cell> Kept<C> {
     }
 
     fn panicked(&self, doing: &'static str) -> StateError {
-        StateError::Panicked { state: self.root.to_string(), doing }
+        StateError::Panicked {
+            state: self.root.to_string(),
+            doing,
+        }
     }
 }
 
@@ -594,7 +641,10 @@ where
     /// The depth limit allows for the state's own name in the longest path.
     fn limits(&self) -> Limits {
         let depth = debug_policy::MAX_SEGMENTS.saturating_sub(self.root.0.len());
-        Limits { depth, ..Limits::STATE }
+        Limits {
+            depth,
+            ..Limits::STATE
+        }
     }
 }
 
@@ -626,8 +676,11 @@ where
     ) -> Result<(Edit<C::Value>, Tree), StateError> {
         let (held, root) = (&self.value, &self.value.root);
         let with = |value: Option<&Tree>| {
-            let edited =
-                read.tree.clone().with(path, value.cloned(), &[]).map_err(|error| error.below(root))?;
+            let edited = read
+                .tree
+                .clone()
+                .with(path, value.cloned(), &[])
+                .map_err(|error| error.below(root))?;
             Ok::<_, StateError>(held.keys.in_order(held.keys.by_key(&edited), &read.tree))
         };
         let edited = with(Some(value))?;
@@ -655,15 +708,26 @@ where
 
     /// Treats `whole` as if it had been read.
     fn given(&self, whole: &Tree) -> Result<Read, StateError> {
-        let raw = self.value.keys.as_lists(whole.clone()).map_err(|error| self.not_read(&error, whole))?;
-        Ok(Read { raw, tree: whole.clone() })
+        let raw = self
+            .value
+            .keys
+            .as_lists(whole.clone())
+            .map_err(|error| self.not_read(&error, whole))?;
+        Ok(Read {
+            raw,
+            tree: whole.clone(),
+        })
     }
 
     /// Whether the type stores for `value` at `path` the same as for an empty place.
     fn means_empty(&self, read: &Read, path: &[String], value: &Tree) -> Result<bool, StateError> {
         let stored = |value: Option<Tree>| -> Result<Option<Tree>, StateError> {
-            let Ok(edited) = read.tree.clone().with(path, value, &[]) else { return Ok(None) };
-            let Ok(made) = self.value.value_of(aligned(&edited, &read.tree))? else { return Ok(None) };
+            let Ok(edited) = read.tree.clone().with(path, value, &[]) else {
+                return Ok(None);
+            };
+            let Ok(made) = self.value.value_of(aligned(&edited, &read.tree))? else {
+                return Ok(None);
+            };
             let stored = tree_of(&self.value.root, fenced(|| to_tree(made.get(), &Limits::COPY)))?;
             Ok(Some(self.value.keys.by_key(&stored)))
         };
@@ -681,7 +745,9 @@ where
             let all: Vec<&Tree> = items.iter().chain(others).collect();
             if self.is_set(tree, above, &all) {
                 let why = "it keeps no order, so its elements have no positions; write it whole";
-                return Err(StateError::Refused(TreeError::ours(why).below(&self.value.path(above))));
+                return Err(StateError::Refused(
+                    TreeError::ours(why).below(&self.value.path(above)),
+                ));
             }
         }
         Ok(())
@@ -695,7 +761,9 @@ where
         edited: Tree,
     ) -> Result<(Edit<C::Value>, Tree), StateError> {
         let (held, root) = (&self.value, &self.value.root);
-        let copy = held.value_of(read.tree.clone())?.map_err(|error| self.not_read(&error, &read.tree))?;
+        let copy = held
+            .value_of(read.tree.clone())?
+            .map_err(|error| self.not_read(&error, &read.tree))?;
         let edited = held.keys.by_key(&aligned(&edited, &read.tree));
         let refused = |error: TreeError| StateError::Refused(error.below(root));
         let new = held.value_of(edited.clone())?.map_err(refused)?;
@@ -718,7 +786,13 @@ where
         let root = &self.value.root;
         let copy = self.value.value_of(read.tree.clone())?;
         let copy = copy.map_err(|error| self.not_read(&error, &read.tree))?;
-        let mut edit = Edit::new(root.clone(), read.raw.clone(), copy, Outside::empty(), read.raw.clone());
+        let mut edit = Edit::new(
+            root.clone(),
+            read.raw.clone(),
+            copy,
+            Outside::empty(),
+            read.raw.clone(),
+        );
         edit.keeps_value = true;
         Ok(edit)
     }
@@ -769,11 +843,16 @@ where
     /// otherwise the type loses data elsewhere.
     fn not_stored(&self, tree: &Tree, path: &[String], place: Vec<String>) -> StateError {
         let full = self.value.path(&place);
-        let filled = path.split_last().is_none_or(|(_, above)| tree.at(above).is_some());
+        let filled = path
+            .split_last()
+            .is_none_or(|(_, above)| tree.at(above).is_some());
         if full.overlaps(&self.value.path(path)) && filled {
             return StateError::NotStored(full);
         }
-        StateError::Lossy { path: full, reason: "it does not survive being written back".to_owned() }
+        StateError::Lossy {
+            path: full,
+            reason: "it does not survive being written back".to_owned(),
+        }
     }
 
     /// Swaps the new value in if the live one is still the one that was read. The old one drops outside the lock.
@@ -802,7 +881,15 @@ fn distinct<'t>(items: impl Iterator<Item = &'t Tree>) -> Vec<Tree> {
 fn probes() -> [Tree; 7] {
     let text = Tree::Str("0".to_owned());
     let list = Tree::Seq(vec![text.clone()]);
-    [text, Tree::I64(1), Tree::Bool(true), Tree::F64(1.5), list, Tree::Map(Vec::new()), Tree::Seq(Vec::new())]
+    [
+        text,
+        Tree::I64(1),
+        Tree::Bool(true),
+        Tree::F64(1.5),
+        list,
+        Tree::Map(Vec::new()),
+        Tree::Seq(Vec::new()),
+    ]
 }
 
 impl<C: Cell> Orders for Writable<C>
@@ -815,7 +902,10 @@ where
         /// A hash set of two elements keeps the given order by chance half of the time.
         const TRIALS: usize = 20;
         let made = |items: &[Tree]| {
-            let tree = whole.clone().with(path, Some(Tree::Seq(items.to_vec())), &[]).ok()?;
+            let tree = whole
+                .clone()
+                .with(path, Some(Tree::Seq(items.to_vec())), &[])
+                .ok()?;
             self.value.value_of(tree).ok()?.ok()
         };
         let written = |made: &C::Value| match fenced(|| to_tree(made, &Limits::COPY)) {
@@ -828,13 +918,17 @@ where
         }
         // As the type writes them: two elements that it reads as equal count as one.
         let stored = made(&items).and_then(|made| written(made.get()));
-        let Some(Tree::Seq(stored)) = stored else { return false };
+        let Some(Tree::Seq(stored)) = stored else {
+            return false;
+        };
         let distinct = distinct(stored.iter());
         if distinct.len() < 2 {
             return false;
         }
         let backwards: Vec<Tree> = distinct.iter().rev().cloned().collect();
-        let (Some(one), Some(other)) = (made(&distinct), made(&backwards)) else { return false };
+        let (Some(one), Some(other)) = (made(&distinct), made(&backwards)) else {
+            return false;
+        };
         if !fenced(|| one.get() == other.get()).unwrap_or(false) {
             return false;
         }

@@ -71,7 +71,10 @@ impl Worker {
         if jobs.is_none() {
             let (sender, receiver) = channel::<Job>();
             let work = move || receiver.into_iter().for_each(|job| job());
-            thread::Builder::new().name("debug-field".to_owned()).spawn(work).map_err(drop)?;
+            thread::Builder::new()
+                .name("debug-field".to_owned())
+                .spawn(work)
+                .map_err(drop)?;
             *jobs = Some(sender);
         }
         jobs.as_ref().ok_or(())?.send(job).map_err(drop)
@@ -89,7 +92,9 @@ fn wait_for<R>(
         Err(RecvTimeoutError::Disconnected) => return gone,
         Err(RecvTimeoutError::Timeout) => {}
     }
-    let Some(ticket) = ticket else { return Err(AccessError::Busy) };
+    let Some(ticket) = ticket else {
+        return Err(AccessError::Busy);
+    };
     if ticket.give_up() {
         return Err(AccessError::Busy);
     }

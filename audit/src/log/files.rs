@@ -100,7 +100,9 @@ pub(crate) fn open_lock(dir: &Path) -> io::Result<File> {
 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.mode(0o600).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+    options
+        .mode(0o600)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
     options
 }
 
@@ -112,7 +114,11 @@ fn regular(file: File) -> io::Result<File> {
 }
 
 fn stat_of(metadata: &fs::Metadata) -> Stat {
-    Stat { device: metadata.dev(), inode: metadata.ino(), length: metadata.len() }
+    Stat {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        length: metadata.len(),
+    }
 }
 
 impl Files for Disk {
@@ -121,11 +127,18 @@ impl Files for Disk {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn Appender>> {
-        Ok(Box::new(options().append(true).create_new(true).open(self.dir.join(name))?))
+        Ok(Box::new(
+            options()
+                .append(true)
+                .create_new(true)
+                .open(self.dir.join(name))?,
+        ))
     }
 
     fn append(&self, name: &str) -> io::Result<Box<dyn Appender>> {
-        Ok(Box::new(regular(options().append(true).open(self.dir.join(name))?)?))
+        Ok(Box::new(regular(
+            options().append(true).open(self.dir.join(name))?,
+        )?))
     }
 
     fn stat(&self, name: &str) -> io::Result<Stat> {
@@ -138,7 +151,13 @@ impl Files for Disk {
 
     fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
         let (one, other) = (self.dir.join(one), self.dir.join(other));
-        Ok(rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+        Ok(rustix::fs::renameat_with(
+            CWD,
+            one,
+            CWD,
+            other,
+            RenameFlags::EXCHANGE,
+        )?)
     }
 
     fn overwrite(&self, name: &str, bytes: &[u8]) -> io::Result<()> {

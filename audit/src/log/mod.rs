@@ -202,7 +202,13 @@ impl Log {
             dir,
             source,
         })?;
-        Ok((Self { _closer: Arc::new(Closer(Arc::clone(&shared))), shared }, opened))
+        Ok((
+            Self {
+                _closer: Arc::new(Closer(Arc::clone(&shared))),
+                shared,
+            },
+            opened,
+        ))
     }
 
     /// Appends records with consecutive numbers, all or none of them; never blocks.
@@ -222,7 +228,12 @@ impl Log {
             }),
             Err(error) => promise.tell_error(&error),
         }
-        Ticket { promise, shared: Arc::clone(&self.shared), until, seen_to: AtomicBool::new(false) }
+        Ticket {
+            promise,
+            shared: Arc::clone(&self.shared),
+            until,
+            seen_to: AtomicBool::new(false),
+        }
     }
 
     fn tails(&self, entries: &[Entry]) -> Result<Vec<Vec<u8>>, AppendError> {
@@ -230,7 +241,10 @@ impl Log {
             let origin = (entry.kind == "boot").then_some(self.shared.origin.as_str());
             let max = line::room(entry.kind, origin);
             if entry.body.len() > max {
-                return Err(AppendError::TooLong { bytes: entry.body.len(), max });
+                return Err(AppendError::TooLong {
+                    bytes: entry.body.len(),
+                    max,
+                });
             }
             Ok(line::tail(entry.kind, origin, &entry.body)?)
         };
@@ -267,7 +281,9 @@ impl Log {
     /// # Errors
     /// It cannot be read, or is not what was written.
     pub fn record(&self, seq: u64) -> io::Result<Option<Vec<u8>>> {
-        let Some((name, offset, leaf)) = self.shared.read(|index| index.find(seq)) else { return Ok(None) };
+        let Some((name, offset, leaf)) = self.shared.read(|index| index.find(seq)) else {
+            return Ok(None);
+        };
         let line = read::line_at(&self.shared.dir.join(&name), offset)?;
         match line.filter(|line| tree::leaf_hash(line) == leaf) {
             Some(line) => Ok(Some(line)),

@@ -25,28 +25,51 @@ pub(super) fn open(files: Box<dyn Files>, key: SigningKey) -> Result<(Store, Ope
     // Everything verified; from here on the disk is changed.
     let fail = |what: &'static str| {
         let dir = dir.clone();
-        move |source: io::Error| OpenError::Io { what, dir: dir.clone(), source }
+        move |source: io::Error| OpenError::Io {
+            what,
+            dir: dir.clone(),
+            source,
+        }
     };
     for leftover in [NEW_RECORDS, NEW_CHECKPOINT, NEW_LEAVES, NEW_TORN] {
         let _ = files.remove(leftover);
     }
     let torn = found.torn.take();
-    let torn =
-        torn.map(|at| move_aside(files.as_ref(), &at)).transpose().map_err(fail("move a torn line aside"))?;
+    let torn = torn
+        .map(|at| move_aside(files.as_ref(), &at))
+        .transpose()
+        .map_err(fail("move a torn line aside"))?;
     let current = open_current(files.as_ref(), &found).map_err(fail("open the current file of records"))?;
     let (covered, size) = (found.covered, found.index.tree.size());
     if covered.is_none_or(|covered| covered < size) {
-        let head = Checkpoint { origin: found.origin.clone(), size, root: found.index.tree.root() };
+        let head = Checkpoint {
+            origin: found.origin.clone(),
+            size,
+            root: found.index.tree.root(),
+        };
         found.index.checkpoint = head.sign(&key).into();
         files
-            .replace(NEW_CHECKPOINT, CHECKPOINT, found.index.checkpoint.as_bytes(), true)
+            .replace(
+                NEW_CHECKPOINT,
+                CHECKPOINT,
+                found.index.checkpoint.as_bytes(),
+                true,
+            )
             .map_err(fail("write the checkpoint"))?;
     }
     let leaves = rebuild_leaves(files.as_ref(), &found.index.tree).ok();
     let covered = covered.unwrap_or(0);
-    let recovered =
-        (torn.is_some() || covered < size).then(|| Recovered { torn, covered, adopted: size - covered });
-    let opened = Opened { origin: found.origin.clone(), size, fresh: size == 0, recovered };
+    let recovered = (torn.is_some() || covered < size).then(|| Recovered {
+        torn,
+        covered,
+        adopted: size - covered,
+    });
+    let opened = Opened {
+        origin: found.origin.clone(),
+        size,
+        fresh: size == 0,
+        recovered,
+    };
     let mut store = Store {
         files,
         shared: Arc::new(Shared::new(dir, found.origin, found.index)),
@@ -69,7 +92,11 @@ pub(super) fn open(files: Box<dyn Files>, key: SigningKey) -> Result<(Store, Ope
 }
 
 fn take_lock(dir: &Path) -> Result<std::fs::File, OpenError> {
-    let fail = |source| OpenError::Io { what: "lock the folder", dir: dir.to_owned(), source };
+    let fail = |source| OpenError::Io {
+        what: "lock the folder",
+        dir: dir.to_owned(),
+        source,
+    };
     let lock = files::open_lock(dir).map_err(fail)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
@@ -88,25 +115,50 @@ struct Found {
 }
 
 fn examine(dir: &Path, key: &SigningKey) -> Result<Found, OpenError> {
-    let broken = |source| OpenError::Broken { dir: dir.to_owned(), source };
-    let mut index =
-        Index { tree: Tree::new(), offsets: Vec::new(), files: Vec::new(), checkpoint: Arc::from("") };
+    let broken = |source| OpenError::Broken {
+        dir: dir.to_owned(),
+        source,
+    };
+    let mut index = Index {
+        tree: Tree::new(),
+        offsets: Vec::new(),
+        files: Vec::new(),
+        checkpoint: Arc::from(""),
+    };
     let Some((note, checkpoint)) = verify::stored(dir, Some(key.verifier())).map_err(broken)? else {
         if !is_empty(dir).map_err(broken)? {
             return Err(broken(VerifyError::NoCheckpoint { dir: dir.to_owned() }));
         }
         let origin = format!("{}/{}", key.name(), log_id()?);
-        return Ok(Found { origin, index, covered: None, torn: None });
+        return Ok(Found {
+            origin,
+            index,
+            covered: None,
+            torn: None,
+        });
     };
     let Examined { torn, .. } = verify::examine(dir, &checkpoint, &mut |at, leaf| {
         index.tree.append(leaf);
         index.offsets.push(at.offset);
     })
     .map_err(broken)?;
-    let files = read::list(dir).map_err(|source| broken(VerifyError::Io { path: dir.to_owned(), source }))?;
-    index.files = files.into_iter().map(|(first, name)| (first, name.to_string())).collect();
+    let files = read::list(dir).map_err(|source| {
+        broken(VerifyError::Io {
+            path: dir.to_owned(),
+            source,
+        })
+    })?;
+    index.files = files
+        .into_iter()
+        .map(|(first, name)| (first, name.to_string()))
+        .collect();
     index.checkpoint = note.into();
-    Ok(Found { origin: checkpoint.origin, index, covered: Some(checkpoint.size), torn })
+    Ok(Found {
+        origin: checkpoint.origin,
+        index,
+        covered: Some(checkpoint.size),
+        torn,
+    })
 }
 
 /// Whether no file of records has content.
@@ -114,7 +166,13 @@ fn is_empty(dir: &Path) -> Result<bool, VerifyError> {
     let io = |path: PathBuf| move |source| VerifyError::Io { path, source };
     for (first, name) in read::list(dir).map_err(io(dir.to_owned()))? {
         let path = dir.join(&*name);
-        if first > 0 || read::open_file(&path).and_then(|file| file.metadata()).map_err(io(path))?.len() > 0 {
+        if first > 0
+            || read::open_file(&path)
+                .and_then(|file| file.metadata())
+                .map_err(io(path))?
+                .len()
+                > 0
+        {
             return Ok(false);
         }
     }
@@ -149,7 +207,12 @@ fn move_aside(files: &dyn Files, at: &At) -> io::Result<Torn> {
     let mut records = files.append(&at.place.file)?;
     records.truncate(at.offset)?;
     records.sync()?;
-    Ok(Torn { file: at.place.file.to_string(), moved_to, seq: at.place.seq, bytes })
+    Ok(Torn {
+        file: at.place.file.to_string(),
+        moved_to,
+        seq: at.place.seq,
+        bytes,
+    })
 }
 
 fn free_name(files: &dyn Files, seq: u64) -> io::Result<String> {
@@ -166,7 +229,9 @@ fn free_name(files: &dyn Files, seq: u64) -> io::Result<String> {
 
 /// Opens the last file for appending and syncs it, so that its complete records may be signed.
 fn open_current(files: &dyn Files, found: &Found) -> io::Result<Option<Current>> {
-    let Some((first, name)) = found.index.files.last().cloned() else { return Ok(None) };
+    let Some((first, name)) = found.index.files.last().cloned() else {
+        return Ok(None);
+    };
     let mut handle = files.append(&name)?;
     if found.covered != Some(found.index.tree.size()) {
         handle.sync()?;
@@ -174,12 +239,23 @@ fn open_current(files: &dyn Files, found: &Found) -> io::Result<Option<Current>>
     let stat = handle.stat()?;
     let (written, durable) = (stat.length, stat.length);
     let handle = Some(handle);
-    Ok(Some(Current { name, first, device: stat.device, inode: stat.inode, written, durable, handle }))
+    Ok(Some(Current {
+        name,
+        first,
+        device: stat.device,
+        inode: stat.inode,
+        written,
+        durable,
+        handle,
+    }))
 }
 
 /// Updates the cache of leaf hashes and opens it for appending.
 fn rebuild_leaves(files: &dyn Files, tree: &Tree) -> io::Result<Box<dyn Appender>> {
-    let right: Vec<u8> = (0..tree.size()).filter_map(|seq| tree.leaf(seq)).flatten().collect();
+    let right: Vec<u8> = (0..tree.size())
+        .filter_map(|seq| tree.leaf(seq))
+        .flatten()
+        .collect();
     let path = files.dir().join(LEAVES);
     let stored = read::read_small(&path, right.len()).unwrap_or_default();
     if stored != right || right.is_empty() {

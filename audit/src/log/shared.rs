@@ -91,7 +91,10 @@ impl Shared {
             wake: Condvar::new(),
             stopped: Condvar::new(),
             index: RwLock::new(index),
-            state: Mutex::new(State { health: Health::Ok, alarms: Vec::new() }),
+            state: Mutex::new(State {
+                health: Health::Ok,
+                alarms: Vec::new(),
+            }),
         }
     }
 
@@ -127,7 +130,10 @@ impl Shared {
             if left.is_zero() {
                 return;
             }
-            (queue, _) = self.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner);
+            (queue, _) = self
+                .wake
+                .wait_timeout(queue, left)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 

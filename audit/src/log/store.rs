@@ -33,8 +33,14 @@ pub(super) struct Failure {
 
 impl Failure {
     fn of(what: &str, error: &io::Error) -> Self {
-        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        Self { reason: format!("cannot {what}: {error}"), full }
+        let full = matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        Self {
+            reason: format!("cannot {what}: {error}"),
+            full,
+        }
     }
 }
 
@@ -121,8 +127,11 @@ impl Store {
     }
 
     fn write_from(&mut self, at: usize) -> Result<bool, Failure> {
-        let bytes =
-            self.pending[at..].iter().map(|pending| pending.line.as_slice()).collect::<Vec<_>>().concat();
+        let bytes = self.pending[at..]
+            .iter()
+            .map(|pending| pending.line.as_slice())
+            .collect::<Vec<_>>()
+            .concat();
         if let Some(current) = &mut self.current
             && let Some(handle) = &mut current.handle
         {
@@ -161,7 +170,10 @@ impl Store {
     fn give_up(&mut self, failure: &Failure) {
         if let Some(current) = &mut self.current {
             current.handle = None;
-            self.shared.alarm(format!("`{}` was closed for good: {}", current.name, failure.reason));
+            self.shared.alarm(format!(
+                "`{}` was closed for good: {}",
+                current.name, failure.reason
+            ));
         }
     }
 
@@ -185,9 +197,20 @@ impl Store {
         if self.current.is_some() {
             self.shared.alarm(format!("the log goes on in `{name}`"));
         }
-        let Stat { device, inode, length } = stat;
-        let current =
-            Current { name: name.clone(), first, device, inode, written: length, durable: length, handle };
+        let Stat {
+            device,
+            inode,
+            length,
+        } = stat;
+        let current = Current {
+            name: name.clone(),
+            first,
+            device,
+            inode,
+            written: length,
+            durable: length,
+            handle,
+        };
         self.current = Some(current);
         let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
         if index.files.last().is_none_or(|(last, _)| *last < first) {
@@ -208,12 +231,16 @@ impl Store {
 
     /// Checks whether the file was truncated, extended or replaced. If the signed records are intact, starts a new file.
     fn check(&mut self) -> Result<(), Failure> {
-        let Some(current) = &self.current else { return Ok(()) };
+        let Some(current) = &self.current else {
+            return Ok(());
+        };
         if current.handle.is_none() && current.durable == 0 {
             return Ok(()); // None of its content is durable.
         }
-        let seen =
-            self.files.stat(&current.name).map_err(|error| Failure::of("find the current file", &error))?;
+        let seen = self
+            .files
+            .stat(&current.name)
+            .map_err(|error| Failure::of("find the current file", &error))?;
         let same = (seen.device, seen.inode) == (current.device, current.inode);
         let fits = match current.handle {
             Some(_) => seen.length == current.written,
@@ -236,18 +263,27 @@ impl Store {
             return Ok(());
         }
         if self.refused.replace(seen) != Some(seen) {
-            self.shared.alarm(format!("{changed}, and it no longer holds the signed records"));
+            self.shared
+                .alarm(format!("{changed}, and it no longer holds the signed records"));
         }
-        Err(Failure { reason: format!("{changed}, and it no longer holds the signed records"), full: false })
+        Err(Failure {
+            reason: format!("{changed}, and it no longer holds the signed records"),
+            full: false,
+        })
     }
 
     /// Whether the current file's name leads to the signed lines.
     fn is_intact(&self) -> bool {
         let Some(current) = &self.current else { return true };
-        let Ok(file) = read::open_file(&self.files.dir().join(&current.name)) else { return false };
+        let Ok(file) = read::open_file(&self.files.dir().join(&current.name)) else {
+            return false;
+        };
         let (mut reader, mut bytes) = (io::BufReader::new(file), Vec::new());
         (current.first..self.durable()).all(|seq| {
-            let whole = matches!(read::read_line(&mut reader, &mut bytes), Ok(Some((End::Newline, _))));
+            let whole = matches!(
+                read::read_line(&mut reader, &mut bytes),
+                Ok(Some((End::Newline, _)))
+            );
             whole && self.shared.read(|index| index.tree.leaf(seq)) == Some(tree::leaf_hash(&bytes))
         })
     }
@@ -261,13 +297,19 @@ impl Store {
             index.offsets.push(pending.offset);
         }
         let (size, root) = (index.tree.size(), index.tree.root());
-        let note: Arc<str> =
-            Checkpoint { origin: self.shared.origin.clone(), size, root }.sign(&self.key).into();
+        let note: Arc<str> = Checkpoint {
+            origin: self.shared.origin.clone(),
+            size,
+            root,
+        }
+        .sign(&self.key)
+        .into();
         index.checkpoint = Arc::clone(&note);
         drop(index);
         if let Err(error) = self.put_checkpoint(note.as_bytes()) {
             // The records are on disk, and the next start signs again; but this must succeed before new records are taken.
-            self.shared.alarm(format!("cannot replace `{CHECKPOINT}`: {error}"));
+            self.shared
+                .alarm(format!("cannot replace `{CHECKPOINT}`: {error}"));
             self.checkpoint_stale = true;
         } else {
             self.checkpoint_stale = false;
@@ -284,7 +326,10 @@ impl Store {
         // Only over a note of the same length: then a power loss leaves a complete note, this one or an older one.
         if self.spare == Some(note.len()) {
             let written = self.files.overwrite(NEW_CHECKPOINT, note);
-            if written.and_then(|()| self.files.exchange(NEW_CHECKPOINT, CHECKPOINT)).is_ok() {
+            if written
+                .and_then(|()| self.files.exchange(NEW_CHECKPOINT, CHECKPOINT))
+                .is_ok()
+            {
                 return Ok(());
             }
             self.can_exchange = false;
@@ -341,7 +386,8 @@ impl Store {
     pub(super) fn release_reserve(&mut self) {
         self.reserve = false;
         if self.files.remove(RESERVE_FILE).is_ok() {
-            self.shared.alarm("the disk is full: the reserve is used for the ends of leases".to_owned());
+            self.shared
+                .alarm("the disk is full: the reserve is used for the ends of leases".to_owned());
         }
     }
 
@@ -350,7 +396,10 @@ impl Store {
         let Some(file) = &mut self.leaves else { return };
         let written = self.leaves_written;
         let new: Vec<u8> = self.shared.read(|index| {
-            (written..index.tree.size()).filter_map(|seq| index.tree.leaf(seq)).flatten().collect()
+            (written..index.tree.size())
+                .filter_map(|seq| index.tree.leaf(seq))
+                .flatten()
+                .collect()
         });
         if new.is_empty() {
             return;

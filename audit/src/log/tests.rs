@@ -20,15 +20,25 @@ fn key() -> SigningKey {
 }
 
 fn entry(kind: &'static str, text: &str) -> Entry {
-    Entry { kind, body: format!(r#"{{"text":"{text}"}}"#), keep: false, terminal: false }
+    Entry {
+        kind,
+        body: format!(r#"{{"text":"{text}"}}"#),
+        keep: false,
+        terminal: false,
+    }
 }
 
 fn kept(kind: &'static str, text: &str) -> Entry {
-    Entry { keep: true, ..entry(kind, text) }
+    Entry {
+        keep: true,
+        ..entry(kind, text)
+    }
 }
 
 fn boot(log: &Log) -> Receipt {
-    log.append(vec![entry("boot", "hello")], Until::Durable).durable().unwrap()
+    log.append(vec![entry("boot", "hello")], Until::Durable)
+        .durable()
+        .unwrap()
 }
 
 fn durable(log: &Log, entry: Entry) -> Result<Receipt, AppendError> {
@@ -37,16 +47,24 @@ fn durable(log: &Log, entry: Entry) -> Result<Receipt, AppendError> {
 
 /// All lines, as text.
 fn lines(dir: &Path) -> Vec<String> {
-    Reader::open(dir).unwrap().map(|line| String::from_utf8(line.unwrap().bytes).unwrap()).collect()
+    Reader::open(dir)
+        .unwrap()
+        .map(|line| String::from_utf8(line.unwrap().bytes).unwrap())
+        .collect()
 }
 
 fn kinds(dir: &Path) -> Vec<String> {
-    lines(dir).iter().map(|line| line.split('"').nth(7).unwrap().to_owned()).collect()
+    lines(dir)
+        .iter()
+        .map(|line| line.split('"').nth(7).unwrap().to_owned())
+        .collect()
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -82,7 +100,15 @@ fn a_log_is_begun_continued_after_closing_and_verifies() {
     let (log, opened) = Log::open(&path, key.clone()).unwrap();
     let origin = opened.origin.clone();
     assert_eq!(origin.strip_prefix(NAME).unwrap().len(), 17);
-    assert_eq!(opened, Opened { origin: origin.clone(), size: 0, fresh: true, recovered: None });
+    assert_eq!(
+        opened,
+        Opened {
+            origin: origin.clone(),
+            size: 0,
+            fresh: true,
+            recovered: None
+        }
+    );
     assert_eq!(boot(&log).last, 0);
     let ticket = log.append(vec![entry("eval", "a"), entry("effect", "b")], Until::Durable);
     assert_eq!(ticket.written(), Ok(1..3));
@@ -92,8 +118,19 @@ fn a_log_is_begun_continued_after_closing_and_verifies() {
     log.close(LONG).unwrap();
 
     let (log, opened) = Log::open(&path, key.clone()).unwrap();
-    assert_eq!(opened, Opened { origin: origin.clone(), size: 3, fresh: false, recovered: None });
-    assert_eq!(log.append(vec![], Until::Durable).durable().unwrap().checkpoint, receipt.checkpoint);
+    assert_eq!(
+        opened,
+        Opened {
+            origin: origin.clone(),
+            size: 3,
+            fresh: false,
+            recovered: None
+        }
+    );
+    assert_eq!(
+        log.append(vec![], Until::Durable).durable().unwrap().checkpoint,
+        receipt.checkpoint
+    );
     durable(&log, entry("boot", "again")).unwrap();
     let expected = [
         format!(r#"{{"v":1,"seq":0,"kind":"boot","origin":"{origin}","text":"hello"}}"#),
@@ -108,8 +145,14 @@ fn a_log_is_begun_continued_after_closing_and_verifies() {
     assert_eq!(log.record(4).unwrap(), None);
     log.close(LONG).unwrap();
     let verified = checked(&path, &key);
-    assert_eq!((verified.covered, verified.total, verified.vouched, verified.torn), (4, 4, true, false));
-    assert_eq!(names(&path), ["checkpoint", "leaves", "lock", "records-0.jsonl", "reserve"]);
+    assert_eq!(
+        (verified.covered, verified.total, verified.vouched, verified.torn),
+        (4, 4, true, false)
+    );
+    assert_eq!(
+        names(&path),
+        ["checkpoint", "leaves", "lock", "records-0.jsonl", "reserve"]
+    );
     assert_eq!(fs::read(path.join("leaves")).unwrap().len(), 4 * 32);
 }
 
@@ -129,14 +172,23 @@ fn files_are_private_and_links_are_not_followed() {
     }
     fs::rename(path.join("records-0.jsonl"), dir.path().join("elsewhere")).unwrap();
     std::os::unix::fs::symlink(dir.path().join("elsewhere"), path.join("records-0.jsonl")).unwrap();
-    assert!(matches!(Log::open(&path, key), Err(OpenError::Broken { source: VerifyError::Io { .. }, .. })));
+    assert!(matches!(
+        Log::open(&path, key),
+        Err(OpenError::Broken {
+            source: VerifyError::Io { .. },
+            ..
+        })
+    ));
 }
 
 #[test]
 fn a_second_process_is_refused_the_folder() {
     let (dir, key) = (tempfile::tempdir().unwrap(), key());
     let (log, _) = Log::open(dir.path(), key.clone()).unwrap();
-    assert!(matches!(Log::open(dir.path(), key.clone()), Err(OpenError::Held(_))));
+    assert!(matches!(
+        Log::open(dir.path(), key.clone()),
+        Err(OpenError::Held(_))
+    ));
     boot(&log);
     log.clone().close(LONG).unwrap();
     assert_eq!(durable(&log, entry("eval", "late")), Err(AppendError::Closed));
@@ -147,16 +199,33 @@ fn a_second_process_is_refused_the_folder() {
 fn what_is_no_record_is_refused_and_takes_no_number() {
     let (dir, key) = (tempfile::tempdir().unwrap(), key());
     let (log, _) = Log::open(dir.path(), key.clone()).unwrap();
-    assert_eq!(durable(&log, entry("eval", "x")), Err(AppendError::NotBoot { kind: "eval" }));
+    assert_eq!(
+        durable(&log, entry("eval", "x")),
+        Err(AppendError::NotBoot { kind: "eval" })
+    );
     boot(&log);
-    assert!(matches!(durable(&log, entry("eval", "line\nbreak")), Err(AppendError::Body(_))));
-    assert!(matches!(durable(&log, entry("Eval", "x")), Err(AppendError::Body(_))));
+    assert!(matches!(
+        durable(&log, entry("eval", "line\nbreak")),
+        Err(AppendError::Body(_))
+    ));
+    assert!(matches!(
+        durable(&log, entry("Eval", "x")),
+        Err(AppendError::Body(_))
+    ));
     let room = crate::room("eval", None) - entry("eval", "").body.len();
-    assert!(matches!(durable(&log, entry("eval", &"x".repeat(room + 1))), Err(AppendError::TooLong { .. })));
+    assert!(matches!(
+        durable(&log, entry("eval", &"x".repeat(room + 1))),
+        Err(AppendError::TooLong { .. })
+    ));
     assert_eq!(durable(&log, entry("eval", &"x".repeat(room))).unwrap().first, 1);
     // All or none.
     assert!(
-        log.append(vec![entry("eval", "good"), entry("eval", "\u{1}")], Until::Durable).durable().is_err()
+        log.append(
+            vec![entry("eval", "good"), entry("eval", "\u{1}")],
+            Until::Durable
+        )
+        .durable()
+        .is_err()
     );
     assert_eq!(durable(&log, entry("eval", "next")).unwrap().first, 2);
     log.close(LONG).unwrap();
@@ -204,7 +273,10 @@ fn a_record_that_is_only_written_waits_for_no_sync() {
     let (_dir, sim, log) = simulated(&key);
     let release = gate(&sim);
     // While no sync returns, the record is written.
-    assert_eq!(log.append(vec![entry("eval", "x")], Until::Written).written(), Ok(1..2));
+    assert_eq!(
+        log.append(vec![entry("eval", "x")], Until::Written).written(),
+        Ok(1..2)
+    );
     assert_eq!(log.size(), 1);
     let ticket = log.append(vec![entry("outcome", "y")], Until::Durable);
     release.send(()).unwrap();
@@ -240,11 +312,20 @@ fn one_sync_serves_all_who_wait() {
     let first = log.append(vec![entry("eval", "first")], Until::Durable);
     first.written().unwrap();
     // The thread is in the first sync, or about to be: all these appends come after it.
-    let others: Vec<_> = (0..16).map(|_| log.append(vec![entry("eval", "other")], Until::Durable)).collect();
+    let others: Vec<_> = (0..16)
+        .map(|_| log.append(vec![entry("eval", "other")], Until::Durable))
+        .collect();
     release.send(()).unwrap();
     release.send(()).unwrap();
-    let checkpoints: Vec<_> = others.iter().map(|ticket| ticket.durable().unwrap().checkpoint).collect();
-    assert!(checkpoints.iter().all(|checkpoint| Arc::ptr_eq(checkpoint, &checkpoints[0])));
+    let checkpoints: Vec<_> = others
+        .iter()
+        .map(|ticket| ticket.durable().unwrap().checkpoint)
+        .collect();
+    assert!(
+        checkpoints
+            .iter()
+            .all(|checkpoint| Arc::ptr_eq(checkpoint, &checkpoints[0]))
+    );
     drop(release);
 }
 
@@ -257,14 +338,23 @@ fn a_full_disk_refuses_holds_and_mends_itself() {
         Op::Write if name.starts_with("records") => Fault::Partial(20, ENOSPC),
         _ => Fault::None,
     });
-    assert!(matches!(durable(&log, entry("eval", "refused")), Err(AppendError::Unwritable { .. })));
     assert!(matches!(
-        log.append(vec![entry("eval", "refused")], Until::Written).written(),
+        durable(&log, entry("eval", "refused")),
+        Err(AppendError::Unwritable { .. })
+    ));
+    assert!(matches!(
+        log.append(vec![entry("eval", "refused")], Until::Written)
+            .written(),
         Err(AppendError::Unwritable { .. })
     ));
     assert_eq!(durable(&log, kept("leases", "first")), Err(AppendError::Held));
-    assert_eq!(log.append(vec![kept("info", "second")], Until::Written).written(), Err(AppendError::Held));
-    let Health::Failing { reason, held, .. } = log.health() else { panic!("healthy on a full disk") };
+    assert_eq!(
+        log.append(vec![kept("info", "second")], Until::Written).written(),
+        Err(AppendError::Held)
+    );
+    let Health::Failing { reason, held, .. } = log.health() else {
+        panic!("healthy on a full disk")
+    };
     assert!(reason.contains("No space left"), "{reason}");
     assert!(held > 0);
     // The torn line of the failed write is there; a copy of the folder verifies nevertheless.
@@ -283,7 +373,13 @@ fn a_full_disk_refuses_holds_and_mends_itself() {
 fn a_log_that_cannot_be_written_is_tried_again_without_being_asked() {
     let key = key();
     let (dir, sim, log) = simulated(&key);
-    sim.plan(|_, op, _| if op == Op::Write { Fault::Fail(EIO) } else { Fault::None });
+    sim.plan(|_, op, _| {
+        if op == Op::Write {
+            Fault::Fail(EIO)
+        } else {
+            Fault::None
+        }
+    });
     assert_eq!(durable(&log, kept("leases", "x")), Err(AppendError::Held));
     let (done, wait) = mpsc::channel();
     sim.plan(move |_, op, name| {
@@ -311,15 +407,26 @@ fn a_failed_sync_closes_the_file_and_writes_the_lines_again_byte_for_byte() {
     });
     let receipt = durable(&log, entry("outcome", "x")).unwrap();
     assert_eq!((receipt.first, early.durable().unwrap().last), (2, 1));
-    assert!(log.alarms().iter().any(|alarm| alarm.contains("`records-0.jsonl` was closed for good")));
+    assert!(
+        log.alarms()
+            .iter()
+            .any(|alarm| alarm.contains("`records-0.jsonl` was closed for good"))
+    );
     durable(&log, entry("eval", "after")).unwrap();
     let text = |name| fs::read_to_string(dir.path().join(name)).unwrap();
-    let old: Vec<String> = text("records-0.jsonl").lines().skip(1).map(str::to_owned).collect();
+    let old: Vec<String> = text("records-0.jsonl")
+        .lines()
+        .skip(1)
+        .map(str::to_owned)
+        .collect();
     let new: Vec<String> = text("records-1.jsonl").lines().map(str::to_owned).collect();
     assert_eq!((old.len(), &old[..]), (2, &new[..2]));
     assert_eq!(log.record(3).unwrap().unwrap(), new[2].as_bytes());
     log.close(LONG).unwrap();
-    assert_eq!((lines(dir.path()).len(), checked(dir.path(), &key).covered), (4, 4));
+    assert_eq!(
+        (lines(dir.path()).len(), checked(dir.path(), &key).covered),
+        (4, 4)
+    );
 }
 
 #[test]
@@ -327,7 +434,13 @@ fn a_disk_that_fails_every_sync_never_gets_a_head_signed() {
     let key = key();
     let (dir, sim, log) = simulated(&key);
     let head = log.checkpoint();
-    sim.plan(|_, op, _| if op == Op::Sync { Fault::Fail(EIO) } else { Fault::None });
+    sim.plan(|_, op, _| {
+        if op == Op::Sync {
+            Fault::Fail(EIO)
+        } else {
+            Fault::None
+        }
+    });
     for _ in 0..5 {
         assert!(durable(&log, entry("eval", "x")).is_err());
     }
@@ -343,13 +456,29 @@ fn a_read_only_disk_refuses_and_a_failing_checkpoint_stops_the_next_record() {
     let key = key();
     let (dir, sim, log) = simulated(&key);
     sim.plan(|_, op, name| {
-        if op != Op::Rename && name.starts_with("checkpoint") { Fault::Fail(EROFS) } else { Fault::None }
+        if op != Op::Rename && name.starts_with("checkpoint") {
+            Fault::Fail(EROFS)
+        } else {
+            Fault::None
+        }
     });
     // The record is on disk and signed, although the file `checkpoint` is stale.
     durable(&log, entry("eval", "x")).unwrap();
-    assert!(matches!(durable(&log, entry("eval", "y")), Err(AppendError::Unwritable { .. })));
-    sim.plan(|_, op, _| if matches!(op, Op::Create | Op::Write) { Fault::Fail(EROFS) } else { Fault::None });
-    assert!(matches!(durable(&log, entry("eval", "y")), Err(AppendError::Unwritable { .. })));
+    assert!(matches!(
+        durable(&log, entry("eval", "y")),
+        Err(AppendError::Unwritable { .. })
+    ));
+    sim.plan(|_, op, _| {
+        if matches!(op, Op::Create | Op::Write) {
+            Fault::Fail(EROFS)
+        } else {
+            Fault::None
+        }
+    });
+    assert!(matches!(
+        durable(&log, entry("eval", "y")),
+        Err(AppendError::Unwritable { .. })
+    ));
     sim.plan(|_, _, _| Fault::None);
     assert_eq!(durable(&log, entry("eval", "z")).unwrap().first, 2);
     log.close(LONG).unwrap();
@@ -370,20 +499,32 @@ fn the_end_of_a_lease_is_written_with_the_reserve_and_nothing_else_uses_it() {
         Op::Allocate => Fault::Fail(ENOSPC),
         _ => Fault::None,
     });
-    assert!(matches!(durable(&log, entry("eval", "x")), Err(AppendError::Unwritable { .. })));
+    assert!(matches!(
+        durable(&log, entry("eval", "x")),
+        Err(AppendError::Unwritable { .. })
+    ));
     assert_eq!(durable(&log, kept("info", "waits")), Err(AppendError::Held));
     assert!(dir.path().join("reserve").exists());
-    let end = Entry { terminal: true, ..kept("lease.reverted", "3") };
+    let end = Entry {
+        terminal: true,
+        ..kept("lease.reverted", "3")
+    };
     assert_eq!(durable(&log, end.clone()).unwrap().first, 1);
     assert!(!dir.path().join("reserve").exists());
-    assert!(matches!(durable(&log, entry("eval", "x")), Err(AppendError::Unwritable { .. })));
+    assert!(matches!(
+        durable(&log, entry("eval", "x")),
+        Err(AppendError::Unwritable { .. })
+    ));
     assert_eq!(durable(&log, end).unwrap().first, 2);
     assert!(matches!(log.health(), Health::Failing { .. }));
     sim.plan(|_, _, _| Fault::None);
     assert_eq!(durable(&log, entry("eval", "y")).unwrap().first, 4);
     assert!(dir.path().join("reserve").exists());
     log.close(LONG).unwrap();
-    assert_eq!(kinds(dir.path()), ["boot", "lease.reverted", "lease.reverted", "info", "eval"]);
+    assert_eq!(
+        kinds(dir.path()),
+        ["boot", "lease.reverted", "lease.reverted", "info", "eval"]
+    );
     checked(dir.path(), &key);
 }
 
@@ -391,12 +532,28 @@ fn the_end_of_a_lease_is_written_with_the_reserve_and_nothing_else_uses_it() {
 fn at_most_4_mib_are_held_and_what_is_lost_at_the_end_is_told() {
     let key = key();
     let (_dir, sim, log) = simulated(&key);
-    sim.plan(|_, op, _| if op == Op::Write { Fault::Fail(EIO) } else { Fault::None });
+    sim.plan(|_, op, _| {
+        if op == Op::Write {
+            Fault::Fail(EIO)
+        } else {
+            Fault::None
+        }
+    });
     let text = "x".repeat(60_000);
     let answers: Vec<_> = (0..80).map(|_| durable(&log, kept("info", &text))).collect();
-    let held = answers.iter().filter(|answer| **answer == Err(AppendError::Held)).count();
-    assert_eq!(held, HELD_MAX / (60_000 + r#","kind":"info","text":""}"#.len() + 1));
-    assert!(answers[held..].iter().all(|answer| matches!(answer, Err(AppendError::Unwritable { .. }))));
+    let held = answers
+        .iter()
+        .filter(|answer| **answer == Err(AppendError::Held))
+        .count();
+    assert_eq!(
+        held,
+        HELD_MAX / (60_000 + r#","kind":"info","text":""}"#.len() + 1)
+    );
+    assert!(
+        answers[held..]
+            .iter()
+            .all(|answer| matches!(answer, Err(AppendError::Unwritable { .. })))
+    );
     assert!(matches!(log.close(LONG), Err(CloseError::Lost { bytes }) if bytes > 4_000_000));
 }
 
@@ -423,10 +580,19 @@ fn a_file_changed_by_somebody_else_is_an_error_of_the_log() {
     for change in changes {
         let (dir, _, log) = tampered(change);
         for _ in 0..3 {
-            assert!(matches!(durable(&log, entry("eval", "y")), Err(AppendError::Unwritable { .. })));
+            assert!(matches!(
+                durable(&log, entry("eval", "y")),
+                Err(AppendError::Unwritable { .. })
+            ));
         }
         assert_eq!(
-            (log.size(), names(dir.path()).iter().filter(|n| n.starts_with("records-1")).count()),
+            (
+                log.size(),
+                names(dir.path())
+                    .iter()
+                    .filter(|n| n.starts_with("records-1"))
+                    .count()
+            ),
             (2, 0)
         );
         assert!(!log.alarms().is_empty());
@@ -466,7 +632,10 @@ fn a_folder_that_is_gone_refuses_until_it_is_back() {
     let (log, _) = Log::open(&dir, key.clone()).unwrap();
     boot(&log);
     fs::rename(&dir, &away).unwrap();
-    assert!(matches!(durable(&log, entry("eval", "x")), Err(AppendError::Unwritable { .. })));
+    assert!(matches!(
+        durable(&log, entry("eval", "x")),
+        Err(AppendError::Unwritable { .. })
+    ));
     assert!(!dir.exists());
     fs::rename(&away, &dir).unwrap();
     assert_eq!(durable(&log, entry("eval", "y")).unwrap().first, 1);
@@ -498,10 +667,15 @@ fn a_panic_while_writing_ends_the_log_and_is_told_to_all() {
         _ => Fault::None,
     });
     for _ in 0..3 {
-        assert_eq!(durable(&log, kept("lease.reverted", "x")), Err(AppendError::Broken));
+        assert_eq!(
+            durable(&log, kept("lease.reverted", "x")),
+            Err(AppendError::Broken)
+        );
     }
     assert!(log.is_broken());
-    let Health::Failing { reason, held: 0, .. } = log.health() else { panic!("{:?}", log.health()) };
+    let Health::Failing { reason, held: 0, .. } = log.health() else {
+        panic!("{:?}", log.health())
+    };
     assert!(reason.contains("panicked"), "{reason}");
     assert_eq!(log.alarms(), [reason]);
     assert_eq!(log.close(LONG), Ok(()));

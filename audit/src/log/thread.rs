@@ -19,14 +19,22 @@ const PENDING_MAX: usize = 1024 * 1024;
 /// Starts the thread. It ends on request and releases the lock on the folder.
 pub(super) fn spawn(store: Store) -> io::Result<()> {
     let shared = store.shared().clone();
-    let writer = Writer { store, held: Vec::new(), waiting: Vec::new(), failing: None, idle_at: None };
+    let writer = Writer {
+        store,
+        held: Vec::new(),
+        waiting: Vec::new(),
+        failing: None,
+        idle_at: None,
+    };
     *lock(&shared.writer) = Some(writer);
-    thread::Builder::new().name("debug-audit".to_owned()).spawn(move || {
-        let stopped = Stopped(shared);
-        run(&stopped.0);
-        // Before `stopped` is notified: the caller of `close` may open the log again.
-        drop(lock(&stopped.0.writer).take());
-    })?;
+    thread::Builder::new()
+        .name("debug-audit".to_owned())
+        .spawn(move || {
+            let stopped = Stopped(shared);
+            run(&stopped.0);
+            // Before `stopped` is notified: the caller of `close` may open the log again.
+            drop(lock(&stopped.0.writer).take());
+        })?;
     Ok(())
 }
 
@@ -34,7 +42,9 @@ pub(super) fn spawn(store: Store) -> io::Result<()> {
 fn run(shared: &Arc<Shared>) {
     loop {
         shared.wait_for_work();
-        let Ok(mut writer) = shared.writer.lock() else { return };
+        let Ok(mut writer) = shared.writer.lock() else {
+            return;
+        };
         let Some(writer) = writer.as_mut() else { return };
         if writer.turn_or_idle() {
             return;
@@ -72,7 +82,11 @@ impl Drop for Stopped {
             queue.broken = true;
             let reason = AppendError::Broken.to_string();
             self.0.alarm(reason.clone());
-            lock(&self.0.state).health = Health::Failing { since: Instant::now(), reason, held: 0 };
+            lock(&self.0.state).health = Health::Failing {
+                since: Instant::now(),
+                reason,
+                held: 0,
+            };
             for job in &jobs {
                 job.promise.tell_error(&AppendError::Broken);
             }
@@ -128,7 +142,9 @@ impl Writer {
     /// A caller's turn, for all queued jobs. The last turn is the thread's.
     fn lead(&mut self) {
         let shared = self.store.shared().clone();
-        let Some((jobs, sync)) = shared.take_unless_closing() else { return };
+        let Some((jobs, sync)) = shared.take_unless_closing() else {
+            return;
+        };
         if !jobs.is_empty() || sync {
             self.turn(jobs, sync);
             self.plan();
@@ -137,7 +153,10 @@ impl Writer {
 
     /// The time of the next work that no caller asks for.
     fn until(&self) -> Option<Instant> {
-        self.failing.as_ref().map(|failing| failing.retry).or(self.idle_at)
+        self.failing
+            .as_ref()
+            .map(|failing| failing.retry)
+            .or(self.idle_at)
     }
 
     fn plan(&mut self) {
@@ -215,7 +234,11 @@ impl Writer {
         }
         for (numbers, job) in self.waiting.drain(..) {
             let (first, last) = (numbers.start, numbers.end.saturating_sub(1));
-            job.promise.tell_durable(Receipt { first, last, checkpoint: checkpoint.clone() });
+            job.promise.tell_durable(Receipt {
+                first,
+                last,
+                checkpoint: checkpoint.clone(),
+            });
         }
     }
 
@@ -235,10 +258,13 @@ impl Writer {
 
     /// Holds the jobs to be kept, as far as there is room, and fails the others.
     fn refuse(&mut self, failure: Failure, jobs: Vec<Job>) {
-        let unwritable = AppendError::Unwritable { reason: failure.reason.clone() };
+        let unwritable = AppendError::Unwritable {
+            reason: failure.reason.clone(),
+        };
         // Written lines stay pending and are written again; only their durability is in doubt.
         for (_, job) in self.waiting.drain(..) {
-            job.promise.tell_error(if job.keep { &AppendError::Held } else { &unwritable });
+            job.promise
+                .tell_error(if job.keep { &AppendError::Held } else { &unwritable });
         }
         let mut held = 0;
         for job in jobs {
@@ -257,10 +283,19 @@ impl Writer {
         let now = Instant::now();
         let since = self.failing.as_ref().map_or(now, |failing| failing.since);
         if self.failing.is_none() {
-            self.store.shared().alarm(format!("the audit log cannot be written: {}", failure.reason));
+            self.store
+                .shared()
+                .alarm(format!("the audit log cannot be written: {}", failure.reason));
         }
-        self.failing = Some(Failing { since, retry: now + RETRY });
-        lock(&self.store.shared().state).health = Health::Failing { since, reason: failure.reason, held };
+        self.failing = Some(Failing {
+            since,
+            retry: now + RETRY,
+        });
+        lock(&self.store.shared().state).health = Health::Failing {
+            since,
+            reason: failure.reason,
+            held,
+        };
     }
 
     fn mend(&mut self) {

@@ -208,7 +208,11 @@ impl Drop for Job {
     /// Releases the waiting callers, even after a panic while writing.
     fn drop(&mut self) {
         let panicking = std::thread::panicking();
-        self.promise.tell_error(if panicking { &AppendError::Broken } else { &AppendError::Closed });
+        self.promise.tell_error(if panicking {
+            &AppendError::Broken
+        } else {
+            &AppendError::Closed
+        });
     }
 }
 

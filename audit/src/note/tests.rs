@@ -19,7 +19,10 @@ fn key(name: &str) -> SigningKey {
 fn the_published_note_opens() {
     assert_eq!(open(&format!("{TEXT}\n{LINE}"), &vkey()), Ok(TEXT));
     assert_eq!(vkey().to_string(), VKEY);
-    assert_eq!((vkey().name(), vkey().id()), ("example.com/foo", [0x53, 0x0d, 0x90, 0x3a]));
+    assert_eq!(
+        (vkey().name(), vkey().id()),
+        ("example.com/foo", [0x53, 0x0d, 0x90, 0x3a])
+    );
 }
 
 #[test]
@@ -34,7 +37,10 @@ fn a_changed_text_or_signature_is_refused() {
     for at in start..note.len() - 1 {
         let mut bytes = note.clone().into_bytes();
         bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
-        assert!(open(std::str::from_utf8(&bytes).unwrap(), &vkey()).is_err(), "byte {at}");
+        assert!(
+            open(std::str::from_utf8(&bytes).unwrap(), &vkey()).is_err(),
+            "byte {at}"
+        );
     }
 }
 
@@ -44,10 +50,19 @@ fn a_wrong_key_never_opens_a_note() {
     let (ours, same_name, other_name) = (key("a/log"), key("a/log"), key("b/log"));
     let note = sign(TEXT, &ours);
     assert_eq!(open(&note, ours.verifier()), Ok(TEXT));
-    assert!(matches!(open(&note, same_name.verifier()), Err(NoteError::UnknownKey(_))));
-    assert!(matches!(open(&note, other_name.verifier()), Err(NoteError::UnknownKey(_))));
+    assert!(matches!(
+        open(&note, same_name.verifier()),
+        Err(NoteError::UnknownKey(_))
+    ));
+    assert!(matches!(
+        open(&note, other_name.verifier()),
+        Err(NoteError::UnknownKey(_))
+    ));
     let renamed = SigningKey::from_seed("b/log", ours.key.as_bytes()).unwrap();
-    assert!(matches!(open(&note, renamed.verifier()), Err(NoteError::UnknownKey(_))));
+    assert!(matches!(
+        open(&note, renamed.verifier()),
+        Err(NoteError::UnknownKey(_))
+    ));
     // Another key with the same name and a colliding id: its signature fails the note under both keys.
     let mut colliding = same_name.verifier().clone();
     colliding.id = ours.public.id;
@@ -59,12 +74,22 @@ fn signatures_of_others_are_ignored_and_a_bad_one_of_ours_is_not() {
     let (ours, other) = (key("a/log"), key("witness.example/w"));
     let line_of = |key: &SigningKey, text: &str| sign(text, key).rsplit_once("\n\n").unwrap().1.to_owned();
     let (good, foreign) = (line_of(&ours, TEXT), line_of(&other, TEXT));
-    for lines in [format!("{good}{foreign}"), format!("{foreign}{good}"), format!("{good}{good}")] {
+    for lines in [
+        format!("{good}{foreign}"),
+        format!("{foreign}{good}"),
+        format!("{good}{good}"),
+    ] {
         assert_eq!(open(&format!("{TEXT}\n{lines}"), ours.verifier()), Ok(TEXT));
     }
     let bad = line_of(&ours, "another text\n");
-    assert!(matches!(open(&format!("{TEXT}\n{good}{bad}"), ours.verifier()), Err(NoteError::Signature(_))));
-    assert!(matches!(open(&format!("{TEXT}\n{foreign}"), ours.verifier()), Err(NoteError::UnknownKey(_))));
+    assert!(matches!(
+        open(&format!("{TEXT}\n{good}{bad}"), ours.verifier()),
+        Err(NoteError::Signature(_))
+    ));
+    assert!(matches!(
+        open(&format!("{TEXT}\n{foreign}"), ours.verifier()),
+        Err(NoteError::UnknownKey(_))
+    ));
 }
 
 #[test]
@@ -82,9 +107,15 @@ fn a_note_that_is_too_large_or_malformed_is_refused() {
     let line = good.rsplit_once("\n\n").unwrap().1;
     let with = |n: usize| format!("{TEXT}\n{}", line.repeat(n));
     assert_eq!(open(&with(MAX_SIGNATURES), ours.verifier()), Ok(TEXT));
-    assert_eq!(open(&with(MAX_SIGNATURES + 1), ours.verifier()), Err(NoteError::TooLarge));
     assert_eq!(
-        open(&sign(&format!("{}\n", "x".repeat(MAX_NOTE)), &ours), ours.verifier()),
+        open(&with(MAX_SIGNATURES + 1), ours.verifier()),
+        Err(NoteError::TooLarge)
+    );
+    assert_eq!(
+        open(
+            &sign(&format!("{}\n", "x".repeat(MAX_NOTE)), &ours),
+            ours.verifier()
+        ),
         Err(NoteError::TooLarge)
     );
     for bad in [
@@ -102,7 +133,10 @@ fn a_note_that_is_too_large_or_malformed_is_refused() {
         &format!("{good}— x AAA=\n"),
         &sign("tab\there\n", &ours),
     ] {
-        assert!(matches!(open(bad, ours.verifier()), Err(NoteError::Form(_))), "{bad:?}");
+        assert!(
+            matches!(open(bad, ours.verifier()), Err(NoteError::Form(_))),
+            "{bad:?}"
+        );
     }
 }
 
@@ -114,7 +148,12 @@ fn a_signing_key_survives_its_text_and_hides_from_debug() {
     assert!(text.starts_with("PRIVATE+KEY+shop.internal/shop/1+"));
     let again = SigningKey::parse(&text).unwrap();
     assert_eq!(again.verifier(), ours.verifier());
-    assert_eq!(SigningKey::parse(&format!("{}\n", text.as_str())).unwrap().verifier(), ours.verifier());
+    assert_eq!(
+        SigningKey::parse(&format!("{}\n", text.as_str()))
+            .unwrap()
+            .verifier(),
+        ours.verifier()
+    );
     // `PRIVATE+KEY+name+id+seed`; the base64 of the seed may contain more `+`.
     let secret = text.splitn(5, '+').last().unwrap();
     assert!(secret.len() >= 40 && !format!("{ours:?}").contains(secret));
@@ -135,9 +174,18 @@ fn key_texts_that_are_not_right_are_refused_without_telling_the_seed() {
         let error = SigningKey::parse(&bad).unwrap_err();
         assert!(!error.to_string().contains(secret), "{error}");
     }
-    assert!(matches!(VerifierKey::parse(&VKEY.replace("530d", "530e")), Err(KeyError::Hash { .. })));
-    assert!(matches!(VerifierKey::parse("a+00000000+AA=="), Err(KeyError::Type(0))));
-    assert!(matches!(SigningKey::generate("with space"), Err(KeyError::Name(_))));
+    assert!(matches!(
+        VerifierKey::parse(&VKEY.replace("530d", "530e")),
+        Err(KeyError::Hash { .. })
+    ));
+    assert!(matches!(
+        VerifierKey::parse("a+00000000+AA=="),
+        Err(KeyError::Type(0))
+    ));
+    assert!(matches!(
+        SigningKey::generate("with space"),
+        Err(KeyError::Name(_))
+    ));
     assert!(matches!(SigningKey::generate("a+b"), Err(KeyError::Name(_))));
     assert!(matches!(SigningKey::generate(""), Err(KeyError::Name(_))));
 }
@@ -148,7 +196,11 @@ fn a_weak_public_key_is_refused() {
     let mut point = [0; 32];
     point[0] = 1;
     let name = "a/log";
-    let id = Sha256::new().chain_update(name).chain_update([b'\n', 1]).chain_update(point).finalize();
+    let id = Sha256::new()
+        .chain_update(name)
+        .chain_update([b'\n', 1])
+        .chain_update(point)
+        .finalize();
     let encoded = BASE64_STANDARD.encode([&[1], point.as_slice()].concat());
     let text = format!("{name}+{}+{encoded}", hex(&id[..4]));
     assert_eq!(VerifierKey::parse(&text), Err(KeyError::Point));

@@ -4,7 +4,10 @@ use super::*;
 const ALL: u64 = 130;
 
 fn hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap())
+        .collect()
 }
 
 fn tree_of(size: u64) -> Tree {
@@ -30,15 +33,41 @@ fn defined_root(leaves: &[Hash]) -> Hash {
 /// THREATS 6.3.
 #[test]
 fn roots_are_those_of_the_published_vectors() {
-    let entries =
-        ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
+    let entries = [
+        "",
+        "00",
+        "10",
+        "2021",
+        "3031",
+        "40414243",
+        "5051525354555657",
+        "606162636465666768696a6b6c6d6e6f",
+    ];
     let roots = [
-        (0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
-        (1, "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"),
-        (2, "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"),
-        (3, "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77"),
-        (7, "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c"),
-        (8, "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"),
+        (
+            0,
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ),
+        (
+            1,
+            "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+        ),
+        (
+            2,
+            "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+        ),
+        (
+            3,
+            "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+        ),
+        (
+            7,
+            "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+        ),
+        (
+            8,
+            "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+        ),
     ];
     let (mut tree, mut edge) = (Tree::new(), Edge::default());
     for size in 0..=entries.len() {
@@ -100,11 +129,17 @@ fn inclusion_proofs_hold_and_no_forgery_of_one_does() {
             let proof = tree.inclusion(index, size).unwrap();
             verify_inclusion(index, size, &leaf, &proof, &root).unwrap();
             for forged in forgeries(&proof) {
-                assert!(verify_inclusion(index, size, &leaf, &forged, &root).is_err(), "{index} of {size}");
+                assert!(
+                    verify_inclusion(index, size, &leaf, &forged, &root).is_err(),
+                    "{index} of {size}"
+                );
             }
             // T60: a proof is for one record at one place.
             let other = leaf_hash(b"other");
-            assert_eq!(verify_inclusion(index, size, &other, &proof, &root), Err(ProofError::Root));
+            assert_eq!(
+                verify_inclusion(index, size, &other, &proof, &root),
+                Err(ProofError::Root)
+            );
             for wrong in [index.wrapping_sub(1), index + 1] {
                 assert!(
                     verify_inclusion(wrong, size, &leaf, &proof, &root).is_err(),
@@ -133,7 +168,10 @@ fn consistency_proofs_hold_and_no_forgery_of_one_does() {
                     "{from} to {to}"
                 );
             }
-            assert!(verify_consistency(from, to, &[7; 32], &root_to, &proof).is_err(), "{from} to {to}");
+            assert!(
+                verify_consistency(from, to, &[7; 32], &root_to, &proof).is_err(),
+                "{from} to {to}"
+            );
             // Every log continues the empty one, so the later root is arbitrary there.
             assert_eq!(
                 verify_consistency(from, to, &root_from, &[7; 32], &proof).is_err(),
@@ -151,8 +189,13 @@ fn consistency_proofs_hold_and_no_forgery_of_one_does() {
 #[test]
 fn sizes_at_the_edge_of_the_numbers_are_errors_not_panics() {
     let many = [[1; 32]; 70];
-    for (a, b) in [(0, u64::MAX), (u64::MAX - 1, u64::MAX), (u64::MAX, u64::MAX), (1 << 63, u64::MAX), (1, 1)]
-    {
+    for (a, b) in [
+        (0, u64::MAX),
+        (u64::MAX - 1, u64::MAX),
+        (u64::MAX, u64::MAX),
+        (1 << 63, u64::MAX),
+        (1, 1),
+    ] {
         for n in [0, 1, 63, 64, 65, 70] {
             assert!(verify_inclusion(a, b, &[0; 32], &many[..n], &[0; 32]).is_err());
             assert!(verify_consistency(b, a, &[0; 32], &[1; 32], &many[..n]).is_err());

@@ -16,7 +16,12 @@ fn example(dir: &Path, key: &SigningKey, count: usize) {
     let (log, _) = Log::open(dir, key.clone()).unwrap();
     for n in 0..count {
         let kind = if n == 0 { "boot" } else { "eval" };
-        let entry = Entry { kind, body: format!(r#"{{"n":{n},"t":"é"}}"#), keep: false, terminal: false };
+        let entry = Entry {
+            kind,
+            body: format!(r#"{{"n":{n},"t":"é"}}"#),
+            keep: false,
+            terminal: false,
+        };
         log.append(vec![entry], Until::Durable).durable().unwrap();
     }
     log.close(Duration::from_secs(60)).unwrap();
@@ -43,7 +48,13 @@ fn without_a_key_nobody_vouches() {
     let (dir, key, _) = made(3);
     let vouched = verify(dir.path(), Some(key.verifier())).unwrap();
     assert!(vouched.vouched);
-    assert_eq!(verify(dir.path(), None).unwrap(), Verified { vouched: false, ..vouched });
+    assert_eq!(
+        verify(dir.path(), None).unwrap(),
+        Verified {
+            vouched: false,
+            ..vouched
+        }
+    );
 }
 
 /// T52, T54.
@@ -53,7 +64,10 @@ fn a_log_sealed_again_with_another_key_fails() {
     let (_, checkpoint) = stored(dir.path(), None).unwrap().unwrap();
     let other = SigningKey::generate(key.name()).unwrap();
     put(dir.path(), CHECKPOINT, checkpoint.sign(&other));
-    assert!(matches!(verify(dir.path(), Some(key.verifier())), Err(VerifyError::Note(_))));
+    assert!(matches!(
+        verify(dir.path(), Some(key.verifier())),
+        Err(VerifyError::Note(_))
+    ));
     assert!(!verify(dir.path(), None).unwrap().vouched);
 }
 
@@ -86,7 +100,11 @@ fn a_bit_flipped_anywhere_is_found_and_its_record_named() {
             let error = verify(dir.path(), Some(key.verifier())).unwrap_err();
             match error.place() {
                 Some(place) => {
-                    assert_eq!(place.seq, record_of(&records, at), "bit {bit} of byte {at}: {error}")
+                    assert_eq!(
+                        place.seq,
+                        record_of(&records, at),
+                        "bit {bit} of byte {at}: {error}"
+                    )
                 }
                 None => panic!("bit {bit} of byte {at}: {error}"),
             }
@@ -109,7 +127,10 @@ fn a_bit_flipped_in_the_checkpoint_is_found() {
             let mut changed = note.clone();
             changed[at] ^= 1 << bit;
             put(dir.path(), CHECKPOINT, &changed);
-            assert!(verify(dir.path(), Some(key.verifier())).is_err(), "bit {bit} of byte {at}");
+            assert!(
+                verify(dir.path(), Some(key.verifier())).is_err(),
+                "bit {bit} of byte {at}"
+            );
         }
     }
 }
@@ -140,7 +161,11 @@ fn records_removed_added_or_exchanged_in_the_middle_are_found() {
 #[test]
 fn a_live_log_verifies_and_what_follows_the_checkpoint_is_counted() {
     let (dir, key, records) = made(3);
-    let more = [records, b"{\"v\":1,\"seq\":3,\"kind\":\"eval\"}\n{\"v\":1,\"seq\":4,\"ki".to_vec()].concat();
+    let more = [
+        records,
+        b"{\"v\":1,\"seq\":3,\"kind\":\"eval\"}\n{\"v\":1,\"seq\":4,\"ki".to_vec(),
+    ]
+    .concat();
     put(dir.path(), "records-0.jsonl", more);
     let verified = verify(dir.path(), Some(key.verifier())).unwrap();
     assert_eq!((verified.covered, verified.total, verified.torn), (3, 4, true));
@@ -157,12 +182,26 @@ fn a_later_file_supersedes_what_an_earlier_one_holds_from_there_on() {
         "{\"v\":1,\"seq\":2,\"kind\":\"other\"}\n{\"v\":1,\"seq\":3,\"kind\":\"o\"}\n",
         "\0\n\n",
     ] {
-        put(dir.path(), "records-0.jsonl", format!("{}{leftover}", &text[..at(2)]));
-        put(dir.path(), "records-2.jsonl", format!("{}{leftover}", &text[at(2)..at(4)]));
+        put(
+            dir.path(),
+            "records-0.jsonl",
+            format!("{}{leftover}", &text[..at(2)]),
+        );
+        put(
+            dir.path(),
+            "records-2.jsonl",
+            format!("{}{leftover}", &text[at(2)..at(4)]),
+        );
         put(dir.path(), "records-4.jsonl", &text[at(4)..]);
         assert_eq!(verify(dir.path(), Some(key.verifier())).unwrap().total, 5);
-        let read: Vec<_> = Reader::open(dir.path()).unwrap().map(|line| line.unwrap()).collect();
-        let places: Vec<_> = read.iter().map(|line| (line.seq, &*line.file, line.line)).collect();
+        let read: Vec<_> = Reader::open(dir.path())
+            .unwrap()
+            .map(|line| line.unwrap())
+            .collect();
+        let places: Vec<_> = read
+            .iter()
+            .map(|line| (line.seq, &*line.file, line.line))
+            .collect();
         assert_eq!(
             places,
             [
@@ -176,17 +215,26 @@ fn a_later_file_supersedes_what_an_earlier_one_holds_from_there_on() {
     }
     fs::remove_file(dir.path().join("records-2.jsonl")).unwrap();
     put(dir.path(), "records-0.jsonl", &text[..at(2)]);
-    assert!(matches!(verify(dir.path(), None), Err(VerifyError::Missing { first: 2, last: 3 })));
+    assert!(matches!(
+        verify(dir.path(), None),
+        Err(VerifyError::Missing { first: 2, last: 3 })
+    ));
     // A name in another spelling is not ours.
     put(dir.path(), "records-02.jsonl", &text[at(2)..at(4)]);
-    assert!(matches!(verify(dir.path(), None), Err(VerifyError::Missing { first: 2, last: 3 })));
+    assert!(matches!(
+        verify(dir.path(), None),
+        Err(VerifyError::Missing { first: 2, last: 3 })
+    ));
 }
 
 /// T69.
 #[test]
 fn the_reader_goes_on_behind_broken_and_endless_lines() {
     let dir = tempfile::tempdir().unwrap();
-    let long = format!("{{\"v\":1,\"seq\":1,\"kind\":\"x\",\"a\":\"{}\"}}", "x".repeat(3 * MAX_LINE));
+    let long = format!(
+        "{{\"v\":1,\"seq\":1,\"kind\":\"x\",\"a\":\"{}\"}}",
+        "x".repeat(3 * MAX_LINE)
+    );
     let broken = [
         "{\"v\":1,\"seq\":0,\"kind\":\"x\"}",
         &long,
@@ -195,7 +243,11 @@ fn the_reader_goes_on_behind_broken_and_endless_lines() {
         "{\"v\":1,\"seq\":4,\"kind\":\"x\"}",
     ];
     put(dir.path(), "records-0.jsonl", broken.join("\n"));
-    put(dir.path(), "records-7.jsonl", "{\"v\":1,\"seq\":7,\"kind\":\"x\"}\n\n");
+    put(
+        dir.path(),
+        "records-7.jsonl",
+        "{\"v\":1,\"seq\":7,\"kind\":\"x\"}\n\n",
+    );
     let read: Vec<_> = Reader::open(dir.path())
         .unwrap()
         .map(|line| match line {
@@ -206,7 +258,19 @@ fn the_reader_goes_on_behind_broken_and_endless_lines() {
             Err(ReadError::Io { .. }) => "io".to_owned(),
         })
         .collect();
-    assert_eq!(read, ["0", "broken 1", "broken 2", "broken 3", "torn 4", "missing 5-6", "7", "broken 8"]);
+    assert_eq!(
+        read,
+        [
+            "0",
+            "broken 1",
+            "broken 2",
+            "broken 3",
+            "torn 4",
+            "missing 5-6",
+            "7",
+            "broken 8"
+        ]
+    );
     assert!(Reader::open(tempfile::tempdir().unwrap().path()).is_err());
     assert!(Reader::open(Path::new("/nonexistent")).is_err());
 }
@@ -219,13 +283,38 @@ fn what_is_not_a_regular_file_is_refused_and_not_waited_for() {
         let content = fs::read(&path).unwrap();
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(matches!(verify(dir.path(), Some(key.verifier())), Err(VerifyError::Io { .. })), "{name}");
+        assert!(
+            matches!(
+                verify(dir.path(), Some(key.verifier())),
+                Err(VerifyError::Io { .. })
+            ),
+            "{name}"
+        );
         fs::remove_dir(&path).unwrap();
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        assert!(matches!(verify(dir.path(), Some(key.verifier())), Err(VerifyError::Io { .. })), "{name}");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            0o600.into(),
+            0,
+        )
+        .unwrap();
+        assert!(
+            matches!(
+                verify(dir.path(), Some(key.verifier())),
+                Err(VerifyError::Io { .. })
+            ),
+            "{name}"
+        );
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
-        assert!(matches!(verify(dir.path(), Some(key.verifier())), Err(VerifyError::Io { .. })), "{name}");
+        assert!(
+            matches!(
+                verify(dir.path(), Some(key.verifier())),
+                Err(VerifyError::Io { .. })
+            ),
+            "{name}"
+        );
         fs::remove_file(&path).unwrap();
         fs::write(&path, content).unwrap();
     }
@@ -279,15 +368,30 @@ proptest! {
 fn the_example_in_the_specification_verifies() {
     let page = include_str!("../../FORMAT.md");
     let example = page.split_once("## 8. Example").unwrap().1;
-    let key: crate::VerifierKey =
-        example.split('`').find(|text| text.starts_with("example.org/")).unwrap().parse().unwrap();
-    let block = |n: usize| example.split("```text\n").nth(n).unwrap().split_once("```").unwrap().0;
+    let key: crate::VerifierKey = example
+        .split('`')
+        .find(|text| text.starts_with("example.org/"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let block = |n: usize| {
+        example
+            .split("```text\n")
+            .nth(n)
+            .unwrap()
+            .split_once("```")
+            .unwrap()
+            .0
+    };
     let dir = tempfile::tempdir().unwrap();
     put(dir.path(), "records-0.jsonl", block(1));
     put(dir.path(), CHECKPOINT, block(2));
     let verified = verify(dir.path(), Some(&key)).unwrap();
     assert_eq!((verified.covered, verified.total, verified.vouched), (3, 3, true));
-    let private = example.split('`').find(|text| text.starts_with("PRIVATE+KEY+")).unwrap();
+    let private = example
+        .split('`')
+        .find(|text| text.starts_with("PRIVATE+KEY+"))
+        .unwrap();
     let private = SigningKey::parse(private).unwrap();
     assert_eq!(private.verifier(), &key);
     // Ed25519 signatures are deterministic.

@@ -20,14 +20,22 @@ fn uri(text: &str) -> SanType {
 fn certificate(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "alice");
-    params.distinguished_name.push(DnType::OrganizationName, "lead+oncall");
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "lead+oncall");
     params.subject_alt_names = vec![uri("spiffe://a.internal/operator/alice")];
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     change(&mut params);
-    params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    params
+        .self_signed(&KeyPair::generate().unwrap())
+        .unwrap()
+        .der()
+        .to_vec()
 }
 
 #[track_caller]
@@ -46,9 +54,15 @@ fn an_operator_is_read_with_roles() {
 
 #[test]
 fn two_names_are_refused() {
-    refused(|p| p.subject_alt_names.push(uri("spiffe://a.internal/operator/root")), IdentityError::Names(2));
     refused(
-        |p| p.subject_alt_names.push(SanType::DnsName("a.internal".try_into().unwrap())),
+        |p| p.subject_alt_names.push(uri("spiffe://a.internal/operator/root")),
+        IdentityError::Names(2),
+    );
+    refused(
+        |p| {
+            p.subject_alt_names
+                .push(SanType::DnsName("a.internal".try_into().unwrap()))
+        },
         IdentityError::Names(2),
     );
 }
@@ -65,7 +79,10 @@ fn no_name_or_another_kind_is_refused() {
 /// T14.
 #[test]
 fn other_usages_are_refused() {
-    refused(|p| p.extended_key_usages.clear(), IdentityError::NoExtendedKeyUsage);
+    refused(
+        |p| p.extended_key_usages.clear(),
+        IdentityError::NoExtendedKeyUsage,
+    );
     for usages in [
         vec![ExtendedKeyUsagePurpose::ClientAuth],
         vec![ExtendedKeyUsagePurpose::ServerAuth],
@@ -76,43 +93,69 @@ fn other_usages_are_refused() {
             ExtendedKeyUsagePurpose::CodeSigning,
         ],
     ] {
-        refused(|p| p.extended_key_usages = usages, IdentityError::ExtendedKeyUsage);
+        refused(
+            |p| p.extended_key_usages = usages,
+            IdentityError::ExtendedKeyUsage,
+        );
     }
-    refused(|p| p.key_usages.push(KeyUsagePurpose::KeyCertSign), IdentityError::KeyUsage);
+    refused(
+        |p| p.key_usages.push(KeyUsagePurpose::KeyCertSign),
+        IdentityError::KeyUsage,
+    );
     refused(|p| p.key_usages.clear(), IdentityError::KeyUsage);
 }
 
 /// T13.
 #[test]
 fn an_authority_is_refused() {
-    refused(|p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)), IdentityError::Authority);
+    refused(
+        |p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)),
+        IdentityError::Authority,
+    );
 }
 
 #[test]
 fn another_trust_domain_is_refused() {
-    let expected = IdentityError::TrustDomain { seen: "b.internal".parse().unwrap(), expected: domain() };
-    refused(|p| p.subject_alt_names = vec![uri("spiffe://b.internal/operator/alice")], expected);
+    let expected = IdentityError::TrustDomain {
+        seen: "b.internal".parse().unwrap(),
+        expected: domain(),
+    };
+    refused(
+        |p| p.subject_alt_names = vec![uri("spiffe://b.internal/operator/alice")],
+        expected,
+    );
 }
 
 #[test]
 fn each_side_takes_only_its_own() {
     let agents = certificate(|p| p.subject_alt_names = vec![uri("spiffe://a.internal/agent/dienstplan/1")]);
-    assert!(matches!(operator(&agents, &domain()), Err(IdentityError::IsAgent(_))));
+    assert!(matches!(
+        operator(&agents, &domain()),
+        Err(IdentityError::IsAgent(_))
+    ));
     assert_eq!(agent(&agents, &domain()).unwrap().service, "dienstplan");
-    assert!(matches!(agent(&certificate(|_| {}), &domain()), Err(IdentityError::IsOperator(_))));
+    assert!(matches!(
+        agent(&certificate(|_| {}), &domain()),
+        Err(IdentityError::IsOperator(_))
+    ));
 }
 
 /// T12: only the URI is an identity, and only `O` gives roles.
 #[test]
 fn the_common_name_means_nothing() {
-    let der =
-        certificate(|p| p.distinguished_name.push(DnType::CommonName, "spiffe://a.internal/operator/root"));
+    let der = certificate(|p| {
+        p.distinguished_name
+            .push(DnType::CommonName, "spiffe://a.internal/operator/root")
+    });
     assert_eq!(operator(&der, &domain()).unwrap().name, "alice");
 }
 
 #[test]
 fn no_role_or_a_malformed_one_is_refused() {
-    refused(|p| p.distinguished_name = rcgen::DistinguishedName::new(), IdentityError::NoRole);
+    refused(
+        |p| p.distinguished_name = rcgen::DistinguishedName::new(),
+        IdentityError::NoRole,
+    );
     let der = certificate(|p| p.distinguished_name.push(DnType::OrganizationName, "On Call"));
     assert!(matches!(operator(&der, &domain()), Err(IdentityError::Id(_))));
 }
@@ -148,6 +191,9 @@ fn no_damaged_certificate_makes_it_panic_or_become_somebody_else() {
 }
 
 fn prop_check(operator: &Operator) {
-    assert!(operator.name.bytes().all(|b| b.is_ascii_graphic()), "{operator:?}");
+    assert!(
+        operator.name.bytes().all(|b| b.is_ascii_graphic()),
+        "{operator:?}"
+    );
     assert!(!operator.roles.is_empty());
 }

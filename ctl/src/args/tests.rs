@@ -59,7 +59,10 @@ fn each_command_that_a_text_names_is_known() {
         for before in ["`", "\n  ", "\n$ ", "\n"] {
             let begins = format!("{before}{} ", cli.get_name());
             for (at, _) in text.match_indices(&begins) {
-                let line = text[at + begins.len()..].split(['`', '\n', '|', '<', '#']).next().unwrap();
+                let line = text[at + begins.len()..]
+                    .split(['`', '\n', '|', '<', '#'])
+                    .next()
+                    .unwrap();
                 if line.starts_with('{') {
                     continue;
                 }
@@ -109,14 +112,22 @@ fn known(cli: &clap::Command, line: &str) {
     let mut command = cli;
     let is_flag = |word: &&str| word.starts_with("--");
     for word in line.split_whitespace().take_while(|word| !is_flag(word)) {
-        let Some(below) = command.find_subcommand(word) else { break };
+        let Some(below) = command.find_subcommand(word) else {
+            break;
+        };
         command = below;
     }
-    assert!(command.get_name() != "debugctl" || line.starts_with("--help"), "`debugctl {line}`");
+    assert!(
+        command.get_name() != "debugctl" || line.starts_with("--help"),
+        "`debugctl {line}`"
+    );
     for flag in line.split_whitespace().filter(is_flag) {
         let name = flag.trim_start_matches("--").split('=').next().unwrap();
         let is_known = |arg: &clap::Arg| arg.get_long() == Some(name);
-        assert!(name == "help" || command.get_arguments().any(is_known), "{flag}: `debugctl {line}`");
+        assert!(
+            name == "help" || command.get_arguments().any(is_known),
+            "{flag}: `debugctl {line}`"
+        );
     }
 }
 
@@ -169,9 +180,17 @@ fn what_belongs_together_is_demanded_together() {
 /// What the error names suffices, also for who gave the first flag alone.
 #[test]
 fn a_change_without_its_other_flags_is_told_all_of_them() {
-    for line in ["--change", "--reason x", "--persist", "--hold", "--change --persist"] {
+    for line in [
+        "--change",
+        "--reason x",
+        "--persist",
+        "--hold",
+        "--change --persist",
+    ] {
         let words = format!("debugctl eval t:1 1 {line}");
-        let error = Cli::try_parse_from(words.split_whitespace()).unwrap_err().to_string();
+        let error = Cli::try_parse_from(words.split_whitespace())
+            .unwrap_err()
+            .to_string();
         for flag in ["--change", "--reason", "--persist", "--hold"] {
             assert!(error.contains(flag), "{line}: {error}");
         }
@@ -185,7 +204,21 @@ fn the_words_of_a_connection_can_be_typed_again() {
         other => panic!("{other:?}"),
     };
     assert_eq!(words(&["debugctl", "revert-all", "t:1"]), "t:1");
-    let odd = ["debugctl", "revert-all", "[::1]:7", "--identity", "it's mine", "--agent-id", "spiffe://a/b"];
-    assert_eq!(words(&odd), r"'[::1]:7' --identity 'it'\''s mine' --agent-id spiffe://a/b");
-    assert_eq!(confirm("t:1 --identity a", 3), "debugctl confirm t:1 --identity a 3 10m --reason 'WHY'");
+    let odd = [
+        "debugctl",
+        "revert-all",
+        "[::1]:7",
+        "--identity",
+        "it's mine",
+        "--agent-id",
+        "spiffe://a/b",
+    ];
+    assert_eq!(
+        words(&odd),
+        r"'[::1]:7' --identity 'it'\''s mine' --agent-id spiffe://a/b"
+    );
+    assert_eq!(
+        confirm("t:1 --identity a", 3),
+        "debugctl confirm t:1 --identity a 3 10m --reason 'WHY'"
+    );
 }

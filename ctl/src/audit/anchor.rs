@@ -42,7 +42,10 @@ pub(super) fn find(anchor: &Anchor) -> Result<Anchors, Failure> {
         (None, Some(path)) => Some(inventory(&anchor.dir, path)?),
         (None, None) => None,
     };
-    let found = || path.as_deref().and_then(|inventory| authority::beside(inventory, &anchor.dir));
+    let found = || {
+        path.as_deref()
+            .and_then(|inventory| authority::beside(inventory, &anchor.dir))
+    };
     let ca = anchor.ca.clone().or_else(found);
     let authority = ca.as_deref().map(Authority::read).transpose()?;
     Ok(Anchors { vouched, authority })
@@ -51,14 +54,21 @@ pub(super) fn find(anchor: &Anchor) -> Result<Anchors, Failure> {
 fn given(text: &str) -> Result<Vouched, Failure> {
     let key = VerifierKey::parse(text)
         .map_err(|error| Failure::usage(format!("`{text}` is no key of a log: {error}")))?;
-    Ok(Vouched { key, source: "the key given".to_owned(), certificates: Vec::new() })
+    Ok(Vouched {
+        key,
+        source: "the key given".to_owned(),
+        certificates: Vec::new(),
+    })
 }
 
 /// The inventory of the set that the folder is part of, as `debugctl certs init` lays it out: `agent/audit` and `inventory.json`
 /// in one folder. Never one in the log's folder itself: then anyone who can write the log could vouch for it.
 fn beside(dir: &Path) -> Option<PathBuf> {
     let dir = dir.canonicalize().ok()?;
-    let set = dir.ends_with("agent/audit").then(|| dir.ancestors().nth(2)).flatten()?;
+    let set = dir
+        .ends_with("agent/audit")
+        .then(|| dir.ancestors().nth(2))
+        .flatten()?;
     Some(set.join("inventory.json")).filter(|path| path.is_file())
 }
 
@@ -69,20 +79,36 @@ fn inventory(dir: &Path, path: &Path) -> Result<Vouched, Failure> {
     strings(&value, "vkey", &mut keys);
     let mut certificates = Vec::new();
     strings(&value, "sha256", &mut certificates);
-    let keys: Vec<VerifierKey> = keys.iter().filter_map(|text| VerifierKey::parse(text).ok()).collect();
+    let keys: Vec<VerifierKey> = keys
+        .iter()
+        .filter_map(|text| VerifierKey::parse(text).ok())
+        .collect();
     let origin = claimed_origin(dir);
     let of_this_log = |key: &VerifierKey| {
-        let below = origin.as_deref().and_then(|origin| origin.strip_prefix(key.name()));
+        let below = origin
+            .as_deref()
+            .and_then(|origin| origin.strip_prefix(key.name()));
         below.is_some_and(|rest| rest.starts_with('/'))
     };
     let only = keys.len() == 1;
-    let key = keys.iter().find(|key| of_this_log(key)).or(keys.first().filter(|_| only)).cloned();
+    let key = keys
+        .iter()
+        .find(|key| of_this_log(key))
+        .or(keys.first().filter(|_| only))
+        .cloned();
     let key = key.ok_or_else(|| {
         let log = origin.unwrap_or_else(|| "this folder".to_owned());
-        Failure::verification(format!("the inventory `{}` has no key for the log `{log}`", path.display()))
-            .help("give the key with `--vkey`, or the inventory of the CA that made this agent's files")
+        Failure::verification(format!(
+            "the inventory `{}` has no key for the log `{log}`",
+            path.display()
+        ))
+        .help("give the key with `--vkey`, or the inventory of the CA that made this agent's files")
     })?;
-    Ok(Vouched { key, source: format!("the inventory `{}`", path.display()), certificates })
+    Ok(Vouched {
+        key,
+        source: format!("the inventory `{}`", path.display()),
+        certificates,
+    })
 }
 
 /// All strings that are members with that name, at any depth.

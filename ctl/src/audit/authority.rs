@@ -35,10 +35,19 @@ impl Authority {
         let source = path.display().to_string();
         let anchors: Result<Vec<_>, _> = identity::certificates(path, "--ca")?.iter().map(anchor).collect();
         let anchors = anchors.map_err(|error| {
-            Failure::usage(format!("cannot use `{source}`: it holds no certificate of a CA: {error}"))
+            Failure::usage(format!(
+                "cannot use `{source}`: it holds no certificate of a CA: {error}"
+            ))
         })?;
-        let algorithms = crate::net::connect::provider().signature_verification_algorithms.all.to_vec();
-        Ok(Self { anchors, algorithms, source })
+        let algorithms = crate::net::connect::provider()
+            .signature_verification_algorithms
+            .all
+            .to_vec();
+        Ok(Self {
+            anchors,
+            algorithms,
+            source,
+        })
     }
 
     /// Checks what the agent must have checked when the session was opened: that this CA issued the certificate, for TLS clients,
@@ -99,5 +108,7 @@ pub(super) fn beside(inventory: &Path, log: &Path) -> Option<PathBuf> {
     let (set, log) = (inventory.parent()?, log.canonicalize().ok()?);
     let outside = |path: &Path| path.canonicalize().is_ok_and(|path| !path.starts_with(&log));
     let candidates = ["ca/ca.pem", "ca.pem"].into_iter().map(|name| set.join(name));
-    candidates.into_iter().find(|path| path.is_file() && outside(path))
+    candidates
+        .into_iter()
+        .find(|path| path.is_file() && outside(path))
 }

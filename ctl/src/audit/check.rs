@@ -58,22 +58,49 @@ pub(super) fn check(anchor: &Anchor, visit: &mut dyn FnMut(&Record<'_>)) -> Resu
         let verified = debug_audit::verify(&anchor.dir, key).map_err(|error| broken(&error))?;
         Ok((anchors, verified))
     });
-    let origin = found.as_ref().map(|(_, verified)| verified.origin.clone()).unwrap_or_default();
+    let origin = found
+        .as_ref()
+        .map(|(_, verified)| verified.origin.clone())
+        .unwrap_or_default();
     let covered = found.as_ref().map_or(0, |(_, verified)| verified.covered);
-    let authority = found.as_ref().ok().and_then(|(anchors, _)| anchors.authority.as_ref());
+    let authority = found
+        .as_ref()
+        .ok()
+        .and_then(|(anchors, _)| anchors.authority.as_ref());
     let joined = join(&anchor.dir, Signatures::new(origin, authority), covered, visit);
     // Faults of the log itself come first: signatures in a log that was altered prove nothing.
     let (Anchors { vouched, authority }, verified) = found?;
-    let Joined { tree, evals, leases, certificates } = joined?;
+    let Joined {
+        tree,
+        evals,
+        leases,
+        certificates,
+    } = joined?;
     if tree.root_at(verified.covered) != Some(verified.root) {
         return Err(Failure::verification("the log was changed while it was read").help("verify it again"));
     }
-    let witness = vouched.as_ref().map(|vouched| witness(vouched, &verified, &tree)).transpose()?.flatten();
-    let listed = vouched.as_ref().map(|vouched| vouched.certificates.as_slice()).unwrap_or_default();
+    let witness = vouched
+        .as_ref()
+        .map(|vouched| witness(vouched, &verified, &tree))
+        .transpose()?
+        .flatten();
+    let listed = vouched
+        .as_ref()
+        .map(|vouched| vouched.certificates.as_slice())
+        .unwrap_or_default();
     let unknown = |hash: &&String| !listed.is_empty() && !listed.contains(hash);
     let unlisted = certificates.iter().filter(unknown).count();
     let (certificates, authority) = (certificates.len(), authority.map(|authority| authority.source));
-    Ok(Report { verified, vouched, evals, leases, certificates, unlisted, authority, witness })
+    Ok(Report {
+        verified,
+        vouched,
+        evals,
+        leases,
+        certificates,
+        unlisted,
+        authority,
+        witness,
+    })
 }
 
 fn broken(error: &debug_audit::VerifyError) -> Failure {
@@ -129,8 +156,18 @@ fn join(
         let failure = Failure::verification(format!("the log does not verify: {why}")).help(help);
         failed.get_or_insert(failure);
     }
-    let Signatures { evals, certificates, .. } = signatures;
-    failed.map_or(Ok(Joined { tree, evals, leases: leases.tally, certificates }), Err)
+    let Signatures {
+        evals, certificates, ..
+    } = signatures;
+    failed.map_or(
+        Ok(Joined {
+            tree,
+            evals,
+            leases: leases.tally,
+            certificates,
+        }),
+        Err,
+    )
 }
 
 fn record(
@@ -140,24 +177,46 @@ fn record(
     leases: &mut Leases,
     visit: &mut dyn FnMut(&Record<'_>),
 ) -> Result<(), Failure> {
-    let Line { seq, file, line: number, .. } = line;
+    let Line {
+        seq,
+        file,
+        line: number,
+        ..
+    } = line;
     let wrong = |Wrong { why, help }: Wrong| {
-        Failure::verification(format!("record {seq} (`{file}`, line {number}) does not verify: {why}"))
-            .help(help)
+        Failure::verification(format!(
+            "record {seq} (`{file}`, line {number}) does not verify: {why}"
+        ))
+        .help(help)
     };
     let text = std::str::from_utf8(&line.bytes).map_err(|_| wrong("it is not UTF-8".into()))?;
     let kind = kind(text);
     // A record that closes a session still belongs to it.
-    let operator = session(text).and_then(|id| signatures.operator(id)).map(str::to_owned);
-    let taken = signatures.take(kind, text).and(leases.take(*seq, kind, text)).map_err(wrong);
-    let operator = operator.as_deref().or_else(|| session(text).and_then(|id| signatures.operator(id)));
-    visit(&Record { seq: *seq, kind, text, operator, covered });
+    let operator = session(text)
+        .and_then(|id| signatures.operator(id))
+        .map(str::to_owned);
+    let taken = signatures
+        .take(kind, text)
+        .and(leases.take(*seq, kind, text))
+        .map_err(wrong);
+    let operator = operator
+        .as_deref()
+        .or_else(|| session(text).and_then(|id| signatures.operator(id)));
+    visit(&Record {
+        seq: *seq,
+        kind,
+        text,
+        operator,
+        covered,
+    });
     taken
 }
 
 /// The kind of a record, in the form that the reader has checked: `{"v":1,"seq":N,"kind":"…"`.
 fn kind(text: &str) -> &str {
-    let kind = text.split_once(r#","kind":""#).and_then(|(_, rest)| rest.split_once('"'));
+    let kind = text
+        .split_once(r#","kind":""#)
+        .and_then(|(_, rest)| rest.split_once('"'));
     kind.map(|(kind, _)| kind).unwrap_or_default()
 }
 
@@ -178,10 +237,17 @@ fn unreadable(error: &debug_audit::ReadError) -> Failure {
 fn witness(vouched: &Vouched, verified: &Verified, tree: &Tree) -> Result<Option<Witness>, Failure> {
     let store = Store::open();
     // Without a store there is nothing to compare with.
-    let Ok(path) = store.path(&verified.origin) else { return Ok(None) };
-    let Some(known) = store.remembered(&verified.origin, &vouched.key)? else { return Ok(None) };
+    let Ok(path) = store.path(&verified.origin) else {
+        return Ok(None);
+    };
+    let Some(known) = store.remembered(&verified.origin, &vouched.key)? else {
+        return Ok(None);
+    };
     let size = known.head.size;
-    let evidence = format!("keep the folder and `{}`: together they are the evidence", path.display());
+    let evidence = format!(
+        "keep the folder and `{}`: together they are the evidence",
+        path.display()
+    );
     if size > verified.covered {
         return Err(Failure::verification(format!(
             "the log was cut: {} records are signed, this client has seen {size}",

@@ -191,8 +191,17 @@ impl Tally {
 
     /// The counts in words.
     pub(super) fn text(&self) -> String {
-        let Self { made, ended, put_back, moved, stateless, covered, conflicts, restarted, never_made } =
-            *self;
+        let Self {
+            made,
+            ended,
+            put_back,
+            moved,
+            stateless,
+            covered,
+            conflicts,
+            restarted,
+            never_made,
+        } = *self;
         let leases = format!("{made} lease{}", if made == 1 { "" } else { "s" });
         let ends = match made - ended {
             0 if made == 0 => return "no leases".to_owned(),
@@ -281,24 +290,41 @@ impl Leases {
     fn former_have_ended(&self) -> Result<(), String> {
         match self.former.first() {
             None => Ok(()),
-            Some(id) => Err(format!("lease {id} of an earlier run has no record of its end before it")),
+            Some(id) => Err(format!(
+                "lease {id} of an earlier run has no record of its end before it"
+            )),
         }
     }
 
     fn made(&mut self, seq: u64, made: Made) -> Result<(), String> {
-        let Made { lease: MadeLease { id, target }, before, after } = made;
+        let Made {
+            lease: MadeLease { id, target },
+            before,
+            after,
+        } = made;
         if self.open.contains_key(&id) || self.ended.contains_key(&id) {
             return Err(format!("lease {id} was made before"));
         }
         let target = Target::of(&target);
         let mut others = 0;
-        for other in self.open.values_mut().filter(|other| other.target.overlaps(&target)) {
+        for other in self
+            .open
+            .values_mut()
+            .filter(|other| other.target.overlaps(&target))
+        {
             other.others += 1;
             others += 1;
         }
         let (before, after) = (digest(before.as_ref()), digest(after.as_ref()));
         self.tally.made += u64::from(self.counts);
-        let standing = Standing { made: seq, target, before, after, others, counted: self.counts };
+        let standing = Standing {
+            made: seq,
+            target,
+            before,
+            after,
+            others,
+            counted: self.counts,
+        };
         self.open.insert(id, standing);
         Ok(())
     }
@@ -308,9 +334,14 @@ impl Leases {
         if self.open.contains_key(&id) {
             return Ok(());
         }
-        let Some(Ended { by, .. }) = self.ended.get(&id) else { return Err(unknown(id)) };
+        let Some(Ended { by, .. }) = self.ended.get(&id) else {
+            return Err(unknown(id));
+        };
         // The eval and the end ran concurrently, and the end was recorded first.
-        if about.eval.is_some_and(|eval| eval < *by && self.running.contains(&eval)) {
+        if about
+            .eval
+            .is_some_and(|eval| eval < *by && self.running.contains(&eval))
+        {
             return Ok(());
         }
         Err(format!("lease {id} had ended with record {by}"))
@@ -323,9 +354,11 @@ impl Leases {
         }
         match self.ended.get_mut(&id) {
             None => Err(unknown(id)),
-            Some(Ended { conflict: false, by, .. }) => {
-                Err(format!("lease {id} ended with record {by}, and not as a conflict"))
-            }
+            Some(Ended {
+                conflict: false, by, ..
+            }) => Err(format!(
+                "lease {id} ended with record {by}, and not as a conflict"
+            )),
             Some(Ended { settled: true, .. }) => Err(format!("lease {id} was settled before")),
             Some(ended) => {
                 ended.settled = true;
@@ -342,7 +375,14 @@ impl Leases {
                 None => unknown(id),
             });
         };
-        self.ended.insert(id, Ended { by: seq, conflict: kind == LEASE_CONFLICT, settled: false });
+        self.ended.insert(
+            id,
+            Ended {
+                by: seq,
+                conflict: kind == LEASE_CONFLICT,
+                settled: false,
+            },
+        );
         self.tally.ended += u64::from(standing.counted);
         let stateless = matches!(standing.target, Target::Other(_));
         self.tally.stateless += u64::from(standing.counted && stateless);
@@ -356,7 +396,12 @@ impl Leases {
             (true, false) => return Err(format!("lease {id} is of an earlier run, whose end ended it")),
             (false, true) => return Err(format!("lease {id} is of this run, which goes on")),
         }
-        if end.detail.as_ref().and_then(|detail| detail.get("never_made")).is_some() {
+        if end
+            .detail
+            .as_ref()
+            .and_then(|detail| detail.get("never_made"))
+            .is_some()
+        {
             self.tally.never_made += of_state;
             return Ok(());
         }
@@ -365,7 +410,11 @@ impl Leases {
 
     /// Judges the end of a lease, then judges again the ends that waited for one below them.
     fn undone(&mut self, standing: Standing, end: End, conflict: bool, by: u64) -> Result<(), String> {
-        let mut verdict = if conflict { Verdict::Conflict } else { self.judge(&standing, &end) };
+        let mut verdict = if conflict {
+            Verdict::Conflict
+        } else {
+            self.judge(&standing, &end)
+        };
         let id = end.lease;
         if let Verdict::Wrong(why) = verdict {
             if !self.lies_on_another(id, &standing.target) {
@@ -378,7 +427,9 @@ impl Leases {
         self.hand_down(&standing, &end);
         // The waiting ends, the lowest first: each hands its base on to the one above.
         for id in self.waiting.keys().copied().collect::<Vec<_>>() {
-            let Some(Waiting { standing, end, by }) = self.waiting.remove(&id) else { continue };
+            let Some(Waiting { standing, end, by }) = self.waiting.remove(&id) else {
+                continue;
+            };
             verdict = self.judge(&standing, &end);
             match verdict {
                 Verdict::Wrong(_) if self.lies_on_another(id, &standing.target) => {
@@ -404,8 +455,13 @@ impl Leases {
     /// The leases above one that stand, or that may have stood when it ended.
     fn above(&mut self, id: u64, target: &Target) -> Vec<(u64, &mut Standing)> {
         let open = self.open.range_mut(id + 1..).map(|(id, lease)| (*id, lease));
-        let waiting = self.waiting.range_mut(id + 1..).map(|(id, waiting)| (*id, &mut waiting.standing));
-        open.chain(waiting).filter(|(_, lease)| lease.target.overlaps(target)).collect()
+        let waiting = self
+            .waiting
+            .range_mut(id + 1..)
+            .map(|(id, waiting)| (*id, &mut waiting.standing));
+        open.chain(waiting)
+            .filter(|(_, lease)| lease.target.overlaps(target))
+            .collect()
     }
 
     fn judge(&mut self, lease: &Standing, end: &End) -> Verdict {
@@ -423,15 +479,22 @@ impl Leases {
         let id = end.lease;
         let known = above > id && (self.open.contains_key(&above) || self.ended.contains_key(&above));
         if !known {
-            return Verdict::Wrong(format!("lease {id} is covered by lease {above}, which no record makes"));
+            return Verdict::Wrong(format!(
+                "lease {id} is covered by lease {above}, which no record makes"
+            ));
         }
         // The changed element had moved, so that a lease on another path covers it.
         if end.found.is_some() {
             return Verdict::Untold;
         }
-        let found = self.above(id, &lease.target).into_iter().find(|(other, _)| *other == above);
+        let found = self
+            .above(id, &lease.target)
+            .into_iter()
+            .find(|(other, _)| *other == above);
         // `None`: the lease above has ended, and its end was judged.
-        let Some((_, upper)) = found else { return Verdict::Untold };
+        let Some((_, upper)) = found else {
+            return Verdict::Untold;
+        };
         if !upper.target.contains(&lease.target) {
             return Verdict::Wrong(format!(
                 "lease {id} is covered by lease {above}, which changes another path"
@@ -483,7 +546,10 @@ impl Leases {
 
     /// Updates what the leases above will restore, from the end of the one below.
     fn hand_down(&mut self, lease: &Standing, end: &End) {
-        let found = end.found.as_ref().map(|path| Target::of(&format!("state:{path}")));
+        let found = end
+            .found
+            .as_ref()
+            .map(|path| Target::of(&format!("state:{path}")));
         if let (Some(found), Some(above)) = (&found, end.covered_by) {
             let (base, open) = (digest(end.base.as_ref()), self.open.get_mut(&above));
             if let Some(upper) = open.or_else(|| self.waiting.get_mut(&above).map(|w| &mut w.standing)) {
@@ -506,7 +572,11 @@ impl Leases {
 
 /// Checks that a point has no more layers left than there are leases that could be there.
 fn layers(lease: &Standing, end: &End) -> Verdict {
-    let left = end.restored.as_ref().and_then(|restored| restored.get("layers")).and_then(Value::as_u64);
+    let left = end
+        .restored
+        .as_ref()
+        .and_then(|restored| restored.get("layers"))
+        .and_then(Value::as_u64);
     match left {
         Some(left) if left > lease.others => Verdict::Wrong(format!(
             "after lease {} {left} layers were left, and only {} could be there",
@@ -529,7 +599,10 @@ fn unknown(id: u64) -> String {
 }
 
 fn wrong(why: String) -> Wrong {
-    Wrong { why: term::line(&why).into_owned(), help: HELP }
+    Wrong {
+        why: term::line(&why).into_owned(),
+        help: HELP,
+    }
 }
 
 fn read<T: DeserializeOwned>(line: &str) -> Result<T, Wrong> {

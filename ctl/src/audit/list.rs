@@ -28,12 +28,19 @@ pub(super) fn run(args: &List) -> Result<(), Failure> {
     });
     let shown = rows.len();
     // A log that does not verify outweighs a failed write to stdout, or a reader such as `head` that closed the pipe.
-    let written = if shown > 0 { term::out(&tables::aligned(&rows)) } else { Ok(()) };
+    let written = if shown > 0 {
+        term::out(&tables::aligned(&rows))
+    } else {
+        Ok(())
+    };
     let checked = report.and_then(|report| vouched(&report).map(|()| report));
     match checked {
         Ok(_) if written.is_err() => written,
         Ok(report) => {
-            term::note(&format!("{shown} of {total} records shown; verified: {}", counts(&report)));
+            term::note(&format!(
+                "{shown} of {total} records shown; verified: {}",
+                counts(&report)
+            ));
             if report.authority.is_none() {
                 term::note(&operators(&report));
             }
@@ -45,7 +52,9 @@ pub(super) fn run(args: &List) -> Result<(), Failure> {
             Ok(())
         }
         Err(failure) => {
-            term::alarm(&format!("{shown} of {total} records shown, of a log that is NOT verified"));
+            term::alarm(&format!(
+                "{shown} of {total} records shown, of a log that is NOT verified"
+            ));
             ended(written, Err(failure))
         }
     }
@@ -64,7 +73,11 @@ fn is_asked_for(record: &Record<'_>, args: &List) -> bool {
 /// The operator that a record names, else the operator of its session.
 fn operator(record: &Record<'_>) -> Option<String> {
     let own = serde_json::from_str::<Value>(record.text).ok();
-    let own = own.as_ref().and_then(|value| value.get("operator")).and_then(Value::as_str).map(str::to_owned);
+    let own = own
+        .as_ref()
+        .and_then(|value| value.get("operator"))
+        .and_then(Value::as_str)
+        .map(str::to_owned);
     own.or_else(|| record.operator.map(str::to_owned))
 }
 
@@ -77,11 +90,17 @@ fn row(record: &Record<'_>) -> Vec<String> {
         record.seq.to_string(),
         word(members.get("time")),
         term::line(record.kind).into_owned(),
-        if who.is_empty() { "-".to_owned() } else { term::line(&who).into_owned() },
+        if who.is_empty() {
+            "-".to_owned()
+        } else {
+            term::line(&who).into_owned()
+        },
         what(record.kind, &members),
         match (record.covered, outcome(record.kind, &members)) {
             (true, outcome) => term::line(&outcome).into_owned(),
-            (false, outcome) => format!("{} unproven", term::line(&outcome)).trim_start().to_owned(),
+            (false, outcome) => format!("{} unproven", term::line(&outcome))
+                .trim_start()
+                .to_owned(),
         },
     ]
 }
@@ -89,7 +108,13 @@ fn row(record: &Record<'_>) -> Vec<String> {
 /// The subject of a record, from the members of its kind (`FORMAT.md` and the agent's records).
 fn what(kind: &str, members: &Map<String, Value>) -> String {
     let text = |name: &str| members.get(name).map(shown).unwrap_or_default();
-    let named = |name: &str, value: String| if value.is_empty() { value } else { format!("{name} {value}") };
+    let named = |name: &str, value: String| {
+        if value.is_empty() {
+            value
+        } else {
+            format!("{name} {value}")
+        }
+    };
     let parts = match kind {
         "eval" | "eval.refused" => vec![code(members).unwrap_or_else(|| text("refused"))],
         "effect" => vec![
@@ -108,9 +133,17 @@ fn what(kind: &str, members: &Map<String, Value>) -> String {
         ],
         "outcome" => vec![named("eval", text("eval")), text("micros") + " µs"],
         "lease.made" => {
-            let lease = members.get("lease").and_then(Value::as_object).cloned().unwrap_or_default();
+            let lease = members
+                .get("lease")
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default();
             let part = |name: &str| lease.get(name).map(shown).unwrap_or_default();
-            let ttl = lease.get("ttl_ms").and_then(Value::as_u64).map(term::span).unwrap_or_default();
+            let ttl = lease
+                .get("ttl_ms")
+                .and_then(Value::as_u64)
+                .map(term::span)
+                .unwrap_or_default();
             vec![
                 named("lease", part("id")),
                 part("target"),
@@ -119,17 +152,39 @@ fn what(kind: &str, members: &Map<String, Value>) -> String {
             ]
         }
         kind if kind.starts_with("lease.") => {
-            vec![named("lease", text("lease")), text("target"), named("by", text("by")), text("detail")]
+            vec![
+                named("lease", text("lease")),
+                text("target"),
+                named("by", text("by")),
+                text("detail"),
+            ]
         }
         "session.open" => vec![text("roles"), named("from", text("peer"))],
         "session.close" | "session.refused" => vec![text("why"), named("from", text("peer"))],
-        "boot" => vec![text("service"), text("instance"), text("environment"), named("agent", text("agent"))],
-        _ => ["file", "listen", "log", "revert_failed", "bad_signature", "covered"]
-            .iter()
-            .map(|name| text(name))
-            .collect(),
+        "boot" => vec![
+            text("service"),
+            text("instance"),
+            text("environment"),
+            named("agent", text("agent")),
+        ],
+        _ => [
+            "file",
+            "listen",
+            "log",
+            "revert_failed",
+            "bad_signature",
+            "covered",
+        ]
+        .iter()
+        .map(|name| text(name))
+        .collect(),
     };
-    cut(&parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(" "))
+    cut(&parts
+        .iter()
+        .filter(|part| !part.is_empty())
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(" "))
 }
 
 /// The code of an eval, unless it is recorded in parts.
@@ -145,7 +200,11 @@ fn outcome(kind: &str, members: &Map<String, Value>) -> String {
         let error = members.get("error").and_then(|error| error.get("code"));
         return error.map_or_else(|| "ok".to_owned(), shown);
     }
-    match members.get("gate").and_then(|gate| gate.get("allowed")).and_then(Value::as_bool) {
+    match members
+        .get("gate")
+        .and_then(|gate| gate.get("allowed"))
+        .and_then(Value::as_bool)
+    {
         Some(true) => "allowed".to_owned(),
         Some(false) => "denied".to_owned(),
         None => String::new(),
@@ -164,7 +223,10 @@ fn shown(value: &Value) -> String {
 
 /// A string of a record, escaped onto one line.
 fn word(value: Option<&Value>) -> String {
-    value.and_then(Value::as_str).map(|text| term::line(text).into_owned()).unwrap_or_default()
+    value
+        .and_then(Value::as_str)
+        .map(|text| term::line(text).into_owned())
+        .unwrap_or_default()
 }
 
 fn cut(text: &str) -> String {

@@ -24,8 +24,10 @@ pub(crate) fn run(command: Audit) -> Result<(), Failure> {
     | Audit::Show(ShowRecord { anchor, .. })
     | Audit::Verify(Verify { anchor, .. })) = &command;
     if is_target(&anchor.dir) {
-        let what =
-            format!("reading the log of the agent at `{}` is not part of this version", anchor.dir.display());
+        let what = format!(
+            "reading the log of the agent at `{}` is not part of this version",
+            anchor.dir.display()
+        );
         return Err(Failure::usage(what)
             .help("give the log's folder or a copy of it: `audit.folder` in `agent.toml` says where it is"));
     }
@@ -51,13 +53,18 @@ fn must_hold_a_log(dir: &Path) -> Result<(), Failure> {
     })?;
     // Any one of its files is enough: missing others mean tampering, which the verifier reports.
     let is_of_a_log = |name: &str| name == "checkpoint" || name.starts_with("records-");
-    let found = entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_of_a_log));
+    let found = entries
+        .flatten()
+        .any(|entry| entry.file_name().to_str().is_some_and(is_of_a_log));
     let none = || Failure::usage(format!("there is no log in `{}`", dir.display())).help(help);
     if found { Ok(()) } else { Err(none()) }
 }
 
 /// Whether the argument is an address and port rather than a folder.
 fn is_target(dir: &Path) -> bool {
-    let port = dir.to_str().and_then(|text| text.rsplit_once(':')).map(|(_, port)| port);
+    let port = dir
+        .to_str()
+        .and_then(|text| text.rsplit_once(':'))
+        .map(|(_, port)| port);
     port.is_some_and(|port| port.parse::<u16>().is_ok()) && !dir.exists()
 }

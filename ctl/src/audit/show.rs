@@ -23,7 +23,10 @@ pub(super) fn run(args: &ShowRecord) -> Result<(), Failure> {
     let checked = report.and_then(|report| vouched(&report));
     let Some(line) = found else {
         checked?;
-        return Err(Failure::usage(format!("there is no record {}; the log has {total}", args.seq)));
+        return Err(Failure::usage(format!(
+            "there is no record {}; the log has {total}",
+            args.seq
+        )));
     };
     if checked.is_err() {
         term::alarm("this record is of a log that is NOT verified");

@@ -108,7 +108,10 @@ pub(super) struct Signatures<'a> {
 impl<'a> Signatures<'a> {
     /// A checker that begins with record 0 of the log with that origin.
     pub(super) fn new(origin: String, authority: Option<&'a Authority>) -> Self {
-        let algorithms = crate::net::connect::provider().signature_verification_algorithms.all.to_vec();
+        let algorithms = crate::net::connect::provider()
+            .signature_verification_algorithms
+            .all
+            .to_vec();
         Self {
             origin,
             authority,
@@ -125,7 +128,9 @@ impl<'a> Signatures<'a> {
 
     /// The operator of a session.
     pub(super) fn operator(&self, session: u64) -> Option<&str> {
-        self.sessions.get(&session).map(|session| session.operator.as_str())
+        self.sessions
+            .get(&session)
+            .map(|session| session.operator.as_str())
     }
 
     /// Takes in the next record.
@@ -153,8 +158,16 @@ impl<'a> Signatures<'a> {
     }
 
     fn open(&mut self, open: SessionOpen) -> Result<(), Wrong> {
-        let SessionOpen { session, time, operator, certificate, exporter } = open;
-        let certificate = BASE64_STANDARD.decode(certificate).map_err(|_| "the certificate is not base64")?;
+        let SessionOpen {
+            session,
+            time,
+            operator,
+            certificate,
+            exporter,
+        } = open;
+        let certificate = BASE64_STANDARD
+            .decode(certificate)
+            .map_err(|_| "the certificate is not base64")?;
         let id = authority::operator(&certificate, &self.origin)
             .map_err(|why| format!("the certificate is not an operator's: {why}"))?
             .to_string();
@@ -165,11 +178,17 @@ impl<'a> Signatures<'a> {
         let exporter = from_hex(&exporter).ok_or("the exporter is not 32 bytes in hex")?;
         if !self.exporters.insert(exporter) {
             return Err(
-                "its exporter is that of an earlier session: evals of that one could be replayed".into()
+                "its exporter is that of an earlier session: evals of that one could be replayed".into(),
             );
         }
         let vouched = self.vouched(&operator, &certificate, validity, &time);
-        let opened = Session { operator, certificate, validity, exporter, counter: 0 };
+        let opened = Session {
+            operator,
+            certificate,
+            validity,
+            exporter,
+            counter: 0,
+        };
         // Also without a CA that vouches: the records that follow are shown under the operator that they claim.
         self.sessions.insert(session, opened);
         vouched
@@ -183,7 +202,9 @@ impl<'a> Signatures<'a> {
         validity: Validity,
         time: &str,
     ) -> Result<(), Wrong> {
-        let Some(authority) = self.authority else { return Ok(()) };
+        let Some(authority) = self.authority else {
+            return Ok(());
+        };
         let at = moment(time, validity)?;
         authority.vouches(certificate, at).map_err(|why| Wrong {
             why: format!("nobody vouches for the certificate of `{}`: {why}", term::line(operator)),
@@ -209,16 +230,23 @@ impl<'a> Signatures<'a> {
 
     fn eval(&mut self, eval: Eval) -> Result<(), String> {
         let payload = self.payload(&eval)?;
-        let session =
-            self.sessions.get_mut(&eval.session).ok_or("no record before it opens its session".to_owned())?;
+        let session = self
+            .sessions
+            .get_mut(&eval.session)
+            .ok_or("no record before it opens its session".to_owned())?;
         if eval.counter <= session.counter {
-            return Err(format!("its counter is {}, after {}", eval.counter, session.counter));
+            return Err(format!(
+                "its counter is {}, after {}",
+                eval.counter, session.counter
+            ));
         }
         session.counter = eval.counter;
         if !session.validity.covers(moment(&eval.time, session.validity)?) {
             return Err("the operator's certificate was not valid at its time".to_owned());
         }
-        let signature = BASE64_STANDARD.decode(&eval.sig).map_err(|_| "its signature is not base64")?;
+        let signature = BASE64_STANDARD
+            .decode(&eval.sig)
+            .map_err(|_| "its signature is not base64")?;
         let message = eval_message(&self.origin, &session.exporter, eval.counter, payload.as_bytes());
         verify(&session.certificate, &self.algorithms, &message, &signature)
             .map_err(|error| format!("the operator's signature does not hold: {error}"))?;
@@ -226,7 +254,8 @@ impl<'a> Signatures<'a> {
             return Ok(());
         }
         self.evals += 1;
-        self.certificates.insert(hex(&Sha256::digest(&session.certificate)));
+        self.certificates
+            .insert(hex(&Sha256::digest(&session.certificate)));
         Ok(())
     }
 
@@ -238,12 +267,22 @@ impl<'a> Signatures<'a> {
             _ => return Err("it has not exactly one of `payload` and `parts`".to_owned()),
         };
         let of_session = self.parts.remove(&Some(eval.session));
-        let parts = of_session.or_else(|| self.parts.remove(&None)).unwrap_or_default();
-        self.held = self.held.saturating_sub(parts.iter().map(|part| part.text.len()).sum());
+        let parts = of_session
+            .or_else(|| self.parts.remove(&None))
+            .unwrap_or_default();
+        self.held = self
+            .held
+            .saturating_sub(parts.iter().map(|part| part.text.len()).sum());
         let first = parts.first().map_or(0, |part| part.part);
-        let in_order = parts.iter().zip(first..).all(|(part, number)| part.part == number);
+        let in_order = parts
+            .iter()
+            .zip(first..)
+            .all(|(part, number)| part.part == number);
         if parts.len() as u64 != expected || !in_order {
-            return Err(format!("its payload is in {expected} parts, of which {} are there", parts.len()));
+            return Err(format!(
+                "its payload is in {expected} parts, of which {} are there",
+                parts.len()
+            ));
         }
         Ok(parts.into_iter().map(|part| part.text).collect())
     }
@@ -251,9 +290,15 @@ impl<'a> Signatures<'a> {
 
 /// The moment at which a certificate must have been valid for a record with that time, in seconds since 1970.
 fn moment(time: &str, Validity { not_after, .. }: Validity) -> Result<i64, String> {
-    let time: jiff::Timestamp = time.parse().map_err(|error| format!("its time cannot be read: {error}"))?;
+    let time: jiff::Timestamp = time
+        .parse()
+        .map_err(|error| format!("its time cannot be read: {error}"))?;
     let late = time.as_second().saturating_sub(not_after);
-    Ok(if (1..=LATE).contains(&late) { not_after } else { time.as_second() })
+    Ok(if (1..=LATE).contains(&late) {
+        not_after
+    } else {
+        time.as_second()
+    })
 }
 
 fn read<T: DeserializeOwned>(line: &str) -> Result<T, String> {

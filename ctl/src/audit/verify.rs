@@ -43,17 +43,26 @@ pub(super) fn vouched(report: &Report) -> Result<(), Failure> {
     if report.vouched.is_some() {
         return Ok(());
     }
-    Err(Failure::verification("the log is consistent in itself; nobody vouches for it").help(
-        "give the key of the log with `--vkey`, or the inventory of the CA with `--inventory`: \
+    Err(
+        Failure::verification("the log is consistent in itself; nobody vouches for it").help(
+            "give the key of the log with `--vkey`, or the inventory of the CA with `--inventory`: \
          whoever can write the folder can also sign it with a key of their own",
-    ))
+        ),
+    )
 }
 
 /// The full report, for stdout.
 fn text(report: &Report) -> String {
     let verified = &report.verified;
-    let source = report.vouched.as_ref().map(|vouched| vouched.source.as_str()).unwrap_or_default();
-    let mut lines = vec![format!("verified: {}", counts(report)), format!("vouched for by {source}")];
+    let source = report
+        .vouched
+        .as_ref()
+        .map(|vouched| vouched.source.as_str())
+        .unwrap_or_default();
+    let mut lines = vec![
+        format!("verified: {}", counts(report)),
+        format!("vouched for by {source}"),
+    ];
     lines.push(operators(report));
     lines.push(report.leases.text());
     lines.push(match &report.witness {
@@ -63,11 +72,16 @@ fn text(report: &Report) -> String {
             witness.seen,
             verified.covered - witness.size
         ),
-        None => format!("witnessed by nobody; all {} records rest on the host alone", verified.covered),
+        None => format!(
+            "witnessed by nobody; all {} records rest on the host alone",
+            verified.covered
+        ),
     });
     if verified.total > verified.covered {
-        let more = verified.total - verified.covered;
-        lines.push(format!("{more} more records follow the checkpoint; nothing is proven about them"));
+        lines.push(match verified.total - verified.covered {
+            1 => "1 more record follows the checkpoint; nothing is proven about it".to_owned(),
+            more => format!("{more} more records follow the checkpoint; nothing is proven about them"),
+        });
     }
     if verified.torn {
         lines.push("a torn line is at the end: a write in progress, or one that a crash cut".to_owned());
@@ -77,7 +91,10 @@ fn text(report: &Report) -> String {
 
 /// Which authority vouches for the operators' certificates.
 pub(super) fn operators(report: &Report) -> String {
-    let listed = report.vouched.as_ref().is_some_and(|vouched| !vouched.certificates.is_empty());
+    let listed = report
+        .vouched
+        .as_ref()
+        .is_some_and(|vouched| !vouched.certificates.is_empty());
     match (&report.authority, listed) {
         (Some(ca), _) => format!("the operators' certificates were issued by the CA `{ca}`"),
         (None, true) => {

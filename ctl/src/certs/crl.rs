@@ -19,13 +19,20 @@ pub(super) fn renew(args: &Renew) -> Result<String, Failure> {
         .map_err(|error| issuing(&error).help(format!("put the last list into `{}`", path.display())))?;
     let number = last.max(inventory.crl.number).checked_add(1);
     let number = number.ok_or_else(|| Failure::usage("the number of the revocation list cannot rise"))?;
-    let ca = Ca::load(&files::read(&dir.join("ca/ca.pem"))?, &files::read(&dir.join("ca/ca.key"))?)
+    let ca = Ca::load(
+        &files::read(&dir.join("ca/ca.pem"))?,
+        &files::read(&dir.join("ca/ca.key"))?,
+    )
+    .map_err(|error| issuing(&error))?;
+    let list = ca
+        .revocation_list(number, &revoked, now)
         .map_err(|error| issuing(&error))?;
-    let list = ca.revocation_list(number, &revoked, now).map_err(|error| issuing(&error))?;
 
     // The inventory first: a number used twice would be worse than one never used.
     inventory.crl.number = number;
-    let text = inventory.text().map_err(|e| Failure::local(format!("the inventory: {e}")))?;
+    let text = inventory
+        .text()
+        .map_err(|e| Failure::local(format!("the inventory: {e}")))?;
     files::replace(&dir.join("inventory.json"), &text, 0o644)?;
     files::replace(&path, &list, 0o644)?;
     Ok(format!(

@@ -12,7 +12,10 @@ const MAX_READ: u64 = 8 << 20;
 
 /// Makes a folder that only its owner can enter.
 pub(super) fn folder(path: &Path) -> Result<(), Failure> {
-    DirBuilder::new().mode(0o700).create(path).map_err(|error| failed("make the folder", path, &error))
+    DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| failed("make the folder", path, &error))
 }
 
 /// Writes a new file that all users may read.
@@ -27,7 +30,11 @@ pub(super) fn private(path: &Path, text: &str) -> Result<(), Failure> {
 
 fn create(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()
     };

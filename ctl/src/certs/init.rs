@@ -35,21 +35,32 @@ pub(super) fn init(args: &Init) -> Result<String, Failure> {
 
 fn plan(args: &Init) -> Result<Plan, Failure> {
     let invalid = |error: InvalidId| Failure::usage(error.to_string());
-    let domain = args.trust_domain.clone().unwrap_or_else(|| format!("{}.internal", args.service));
+    let domain = args
+        .trust_domain
+        .clone()
+        .unwrap_or_else(|| format!("{}.internal", args.service));
     let domain: TrustDomain = domain.parse().map_err(invalid)?;
     let agent = AgentId::new(domain.clone(), &args.service, &args.instance).map_err(invalid)?;
     let roles = args.roles.iter().map(String::as_str);
     let operator = Operator::new(domain.clone(), &args.operator, roles).map_err(invalid)?;
     if !args.listen.ip().is_loopback() {
-        return Err(Failure::usage(format!("the listen address `{}` is not loopback", args.listen))
-            .help("use 127.0.0.1 or [::1]; listening on a VPN interface is not part of this version"));
+        return Err(
+            Failure::usage(format!("the listen address `{}` is not loopback", args.listen))
+                .help("use 127.0.0.1 or [::1]; listening on a VPN interface is not part of this version"),
+        );
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if args.environment.is_empty() || args.environment.len() > 64 || !args.environment.chars().all(plain) {
-        return Err(Failure::usage(format!("`{}` is no environment", args.environment.escape_debug()))
-            .help("use 1 to 64 letters, digits, `.`, `_` or `-`, such as `production`"));
+        return Err(
+            Failure::usage(format!("`{}` is no environment", args.environment.escape_debug()))
+                .help("use 1 to 64 letters, digits, `.`, `_` or `-`, such as `production`"),
+        );
     }
-    Ok(Plan { domain, agent, operator })
+    Ok(Plan {
+        domain,
+        agent,
+        operator,
+    })
 }
 
 /// Makes the folder, or takes an empty one; never one with anything in it.
@@ -83,14 +94,19 @@ fn write(args: &Init, plan: &Plan) -> Result<String, Failure> {
     public(&agent.join("ca.pem"), &stored.certificate)?;
     public(&agent.join("agent.pem"), &issued.certificate)?;
     private(&agent.join("agent.key"), &issued.key)?;
-    public(&agent.join("crl.pem"), &ca.revocation_list(1, &[], now).map_err(|e| issuing(&e))?)?;
+    public(
+        &agent.join("crl.pem"),
+        &ca.revocation_list(1, &[], now).map_err(|e| issuing(&e))?,
+    )?;
     public(&agent.join("policy.toml"), debug_policy::DEFAULT)?;
     public(&agent.join("agent.toml"), &configuration(args, plan))?;
     let name = format!("{}/{}/{}", plan.domain, plan.agent.service, plan.agent.instance);
     let key = SigningKey::generate(&name).map_err(|e| Failure::local(format!("the log's key: {e}")))?;
     private(&agent.join("audit.key"), &format!("{}\n", key.to_text().as_str()))?;
 
-    let certificate = ca.operator(&plan.operator, OPERATOR_LIFE, now).map_err(|e| issuing(&e))?;
+    let certificate = ca
+        .operator(&plan.operator, OPERATOR_LIFE, now)
+        .map_err(|e| issuing(&e))?;
     let vkey = key.verifier().to_string();
     let inventory = Inventory {
         version: 1,
@@ -99,7 +115,9 @@ fn write(args: &Init, plan: &Plan) -> Result<String, Failure> {
         operators: vec![OperatorCertificate::new(&plan.operator, &certificate)],
         crl: Crl { number: 1 },
     };
-    let text = inventory.text().map_err(|e| Failure::local(format!("the inventory: {e}")))?;
+    let text = inventory
+        .text()
+        .map_err(|e| Failure::local(format!("the inventory: {e}")))?;
     public(&dir.join("inventory.json"), &text)?;
     operator_folder(dir, &plan.operator, &certificate, &stored.certificate, &inventory)?;
     Ok(report(args, plan))

@@ -100,7 +100,13 @@ impl OperatorCertificate {
 /// The hash by which a certificate in a log is found in the inventory. Its input was issued a moment ago, so it parses.
 fn sha256(pem: &str) -> String {
     let der = CertificateDer::from_pem_slice(pem.as_bytes());
-    der.map(|der| Sha256::digest(&der).iter().map(|byte| format!("{byte:02x}")).collect()).unwrap_or_default()
+    der.map(|der| {
+        Sha256::digest(&der)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    })
+    .unwrap_or_default()
 }
 
 impl Inventory {

@@ -20,16 +20,22 @@ pub(super) fn issue(args: &Issue) -> Result<String, Failure> {
     let (dir, now) = (&args.dir, Timestamp::now());
     let certificate = files::read(&dir.join("ca/ca.pem"))?;
     let mut inventory = inventory(dir)?;
-    let domain: TrustDomain =
-        inventory.trust_domain.parse().map_err(|e: InvalidId| Failure::usage(e.to_string()))?;
+    let domain: TrustDomain = inventory
+        .trust_domain
+        .parse()
+        .map_err(|e: InvalidId| Failure::usage(e.to_string()))?;
     let operator = Operator::new(domain, &args.operator, args.roles.iter().map(String::as_str))
         .map_err(|e| Failure::usage(e.to_string()))?;
     let ca = Ca::load(&certificate, &files::read(&dir.join("ca/ca.key"))?).map_err(|e| issuing(&e))?;
     let issued = ca.operator(&operator, args.ttl, now).map_err(|e| issuing(&e))?;
 
     // The inventory first: a certificate missing from it would be worse than an entry without a certificate.
-    inventory.operators.push(OperatorCertificate::new(&operator, &issued));
-    let text = inventory.text().map_err(|e| Failure::local(format!("the inventory: {e}")))?;
+    inventory
+        .operators
+        .push(OperatorCertificate::new(&operator, &issued));
+    let text = inventory
+        .text()
+        .map_err(|e| Failure::local(format!("the inventory: {e}")))?;
     files::replace(&dir.join("inventory.json"), &text, 0o644)?;
     operator_folder(dir, &operator, &issued, &certificate, &inventory)?;
     let folder = dir.join("operators").join(&operator.name);
@@ -50,9 +56,14 @@ pub(super) fn unknown_roles(dir: &Path, operator: &Operator) -> String {
     let own = files::read(&path).ok().and_then(|text| Policy::parse(&text).ok());
     let (policy, which) = match own {
         Some(policy) => (Some(policy), format!("the policy `{}`", path.display())),
-        None => (Policy::parse(debug_policy::DEFAULT).ok(), "the shipped policy".to_owned()),
+        None => (
+            Policy::parse(debug_policy::DEFAULT).ok(),
+            "the shipped policy".to_owned(),
+        ),
     };
-    let Some(policy) = policy else { return String::new() };
+    let Some(policy) = policy else {
+        return String::new();
+    };
     let known = policy.roles();
     let unknown: Vec<String> = operator
         .roles
@@ -67,7 +78,10 @@ pub(super) fn unknown_roles(dir: &Path, operator: &Operator) -> String {
         none if none.is_empty() => "they name no roles".to_owned(),
         roles => format!("they name {roles}"),
     };
-    format!("\nwarning: no rule of {which} names the role {}: {named}", unknown.join(" or "))
+    format!(
+        "\nwarning: no rule of {which} names the role {}: {named}",
+        unknown.join(" or ")
+    )
 }
 
 pub(super) fn inventory(dir: &Path) -> Result<Inventory, Failure> {
@@ -76,7 +90,10 @@ pub(super) fn inventory(dir: &Path) -> Result<Inventory, Failure> {
     let inventory: Inventory =
         serde_json::from_str(&files::read(&path)?).map_err(|error| invalid(error.to_string()))?;
     if inventory.version != VERSION {
-        return Err(invalid(format!("its version is {}, expected {VERSION}", inventory.version)));
+        return Err(invalid(format!(
+            "its version is {}, expected {VERSION}",
+            inventory.version
+        )));
     }
     Ok(inventory)
 }

@@ -48,7 +48,11 @@ pub(crate) fn prepare(args: &Eval) -> Result<Submission, Failure> {
         }
         (false, false, false) => None,
     };
-    let mut submission = Submission { code: code(args)?, after, ..Submission::default() };
+    let mut submission = Submission {
+        code: code(args)?,
+        after,
+        ..Submission::default()
+    };
     for (name, value) in &args.args {
         let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.clone()));
         if submission.args.insert(name.clone(), value).is_some() {
@@ -56,11 +60,19 @@ pub(crate) fn prepare(args: &Eval) -> Result<Submission, Failure> {
         }
     }
     submission.secrets = secrets(args)?;
-    if let Some(name) = submission.secrets.keys().find(|name| submission.args.contains_key(*name)) {
+    if let Some(name) = submission
+        .secrets
+        .keys()
+        .find(|name| submission.args.contains_key(*name))
+    {
         return Err(twice(name));
     }
     // A plan does not enter the mode `change`: it lists what the code would do in that mode, for this reason.
-    Ok(if args.plan { submission.dry(args.change.reason.clone()) } else { submission })
+    Ok(if args.plan {
+        submission.dry(args.change.reason.clone())
+    } else {
+        submission
+    })
 }
 
 fn twice(name: &str) -> Failure {
@@ -81,7 +93,9 @@ fn stdin() -> Result<Vec<u8>, Failure> {
     let read = std::io::stdin().take(MAX_CODE as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| Failure::usage(format!("cannot read the code from stdin: {error}")))?;
     if bytes.len() > MAX_CODE {
-        return Err(Failure::usage(format!("the code is longer than {MAX_CODE} bytes")));
+        return Err(Failure::usage(format!(
+            "the code is longer than {MAX_CODE} bytes"
+        )));
     }
     Ok(bytes)
 }
@@ -155,7 +169,11 @@ fn by_flags(advice: &str) -> String {
 
 /// A failure with advice in the words of this command line.
 fn for_flags(failure: Failure) -> Failure {
-    Failure { message: by_flags(&failure.message), help: by_flags(&failure.help), ..failure }
+    Failure {
+        message: by_flags(&failure.message),
+        help: by_flags(&failure.help),
+        ..failure
+    }
 }
 
 /// Enters the mode `change`.
@@ -174,8 +192,20 @@ pub(crate) async fn enter_change(
 fn print(result: &EvalResult, output: &str, json: bool) -> Result<(), Failure> {
     warn(result);
     if json {
-        let EvalResult { value, display, leases, audit, .. } = result;
-        return term::json(&Report { value, display, output, leases, audit: audit.as_ref() });
+        let EvalResult {
+            value,
+            display,
+            leases,
+            audit,
+            ..
+        } = result;
+        return term::json(&Report {
+            value,
+            display,
+            output,
+            leases,
+            audit: audit.as_ref(),
+        });
     }
     if !result.display.is_empty() {
         term::out(&result.display)?;
@@ -192,16 +222,29 @@ const MAX_CHANGES: usize = 20;
 pub(crate) fn tell_changes(result: &EvalResult) {
     let untold = |lease: &&LeaseSummary| is_in_force(lease) && !tables::speaks_of(&result.display, lease.id);
     let mut changes = result.leases.iter().filter(untold);
-    for LeaseSummary { id, target, state, remaining_ms } in changes.by_ref().take(MAX_CHANGES) {
+    for LeaseSummary {
+        id,
+        target,
+        state,
+        remaining_ms,
+    } in changes.by_ref().take(MAX_CHANGES)
+    {
         let left = term::in_seconds(Duration::from_millis(*remaining_ms));
-        let unless = if state == "confirmed" { "" } else { " unless confirmed" };
+        let unless = if state == "confirmed" {
+            ""
+        } else {
+            " unless confirmed"
+        };
         let (done, target) = match target.split_once(':') {
             Some(("state", path)) => (" set", path),
             Some(("point", name)) => (" patched", name),
             Some((_, name)) => (" changed", name),
             None => ("", target.as_str()),
         };
-        term::note(&format!("lease {id}: {}{done}, reverts in {left}{unless}", term::line(target)));
+        term::note(&format!(
+            "lease {id}: {}{done}, reverts in {left}{unless}",
+            term::line(target)
+        ));
     }
     match changes.count() {
         0 => {}
@@ -215,7 +258,10 @@ pub(crate) fn warn(result: &EvalResult) {
         term::note(&format!("warning: {warning}"));
     }
     if result.audit.is_none() {
-        term::note(&format!("warning: this eval is {}: the audit log cannot be written", recorded(None)));
+        term::note(&format!(
+            "warning: this eval is {}: the audit log cannot be written",
+            recorded(None)
+        ));
     }
 }
 

@@ -20,7 +20,13 @@ const NAMED: usize = 8;
 /// # Errors
 /// There are several, or another user could have written the one that is there.
 pub(crate) fn complete(connection: &mut Connection, folder: &Path) -> Result<(), Failure> {
-    let Connection { identity, cert, key, ca, .. } = connection;
+    let Connection {
+        identity,
+        cert,
+        key,
+        ca,
+        ..
+    } = connection;
     if identity.is_some() || cert.is_some() || key.is_some() || ca.is_some() {
         return Ok(());
     }
@@ -30,7 +36,11 @@ pub(crate) fn complete(connection: &mut Connection, folder: &Path) -> Result<(),
         [one] => one.clone(),
         _ => {
             all.sort_unstable();
-            let named: Vec<String> = all.iter().take(NAMED).map(|dir| format!("`{}`", shown(dir))).collect();
+            let named: Vec<String> = all
+                .iter()
+                .take(NAMED)
+                .map(|dir| format!("`{}`", shown(dir)))
+                .collect();
             let more = if all.len() > NAMED { ", …" } else { "" };
             return Err(Failure::usage(format!(
                 "who you are is not given, and this folder has {} operators: {}{more}",
@@ -41,25 +51,45 @@ pub(crate) fn complete(connection: &mut Connection, folder: &Path) -> Result<(),
         }
     };
     // Otherwise a folder that others can write, such as `/tmp`, would decide whom to trust.
-    if let Some(open) = [folder.join(OPERATORS), found.clone()].into_iter().find(|dir| !is_ones_own(dir)) {
+    if let Some(open) = [folder.join(OPERATORS), found.clone()]
+        .into_iter()
+        .find(|dir| !is_ones_own(dir))
+    {
         return Err(Failure::usage(format!(
             "who you are is not given, and `{}` is not taken unasked: others own it or may write it",
             shown(&open)
         ))
-        .help(format!("give it with `--identity {}` if it is yours", shown(&found))));
+        .help(format!(
+            "give it with `--identity {}` if it is yours",
+            shown(&found)
+        )));
     }
-    let name = found.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = found
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let name = term::line(&name);
-    term::note(&format!("as `{name}`, with `{}` of this folder; `--identity` says otherwise", shown(&found)));
+    term::note(&format!(
+        "as `{name}`, with `{}` of this folder; `--identity` says otherwise",
+        shown(&found)
+    ));
     connection.identity = Some(found);
     Ok(())
 }
 
 /// The folders in `operators` that hold a certificate and a key.
 fn operators(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder.join(OPERATORS)) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(folder.join(OPERATORS)) else {
+        return Vec::new();
+    };
     let holds_both = |dir: &PathBuf| dir.join("cert.pem").is_file() && dir.join("key.pem").is_file();
-    entries.take(MOST).flatten().map(|entry| entry.path()).filter(holds_both).collect()
+    entries
+        .take(MOST)
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(holds_both)
+        .collect()
 }
 
 /// Whether only this user and root can have written to a folder.
@@ -94,7 +124,9 @@ mod tests {
     }
 
     fn found(folder: &Path, mut connection: Connection) -> Result<Option<PathBuf>, String> {
-        complete(&mut connection, folder).map(|()| connection.identity).map_err(|failure| failure.message)
+        complete(&mut connection, folder)
+            .map(|()| connection.identity)
+            .map_err(|failure| failure.message)
     }
 
     #[test]
@@ -104,19 +136,34 @@ mod tests {
         assert_eq!(found(alone.path(), Connection::default()), Ok(Some(alice)));
         assert_eq!(found(set(&[]).path(), Connection::default()), Ok(None));
         let two = found(set(&["alice", "bob"]).path(), Connection::default()).unwrap_err();
-        assert!(two.contains("this folder has 2 operators") && two.contains("operators/bob`"), "{two}");
+        assert!(
+            two.contains("this folder has 2 operators") && two.contains("operators/bob`"),
+            "{two}"
+        );
     }
 
     #[test]
     fn what_is_given_is_never_replaced_or_added_to() {
         let alone = set(&["alice"]);
         let mine = || Some(PathBuf::from("mine"));
-        let given = Connection { identity: mine(), ..Connection::default() };
+        let given = Connection {
+            identity: mine(),
+            ..Connection::default()
+        };
         assert_eq!(found(alone.path(), given), Ok(mine()));
         for given in [
-            Connection { cert: mine(), ..Connection::default() },
-            Connection { key: mine(), ..Connection::default() },
-            Connection { ca: mine(), ..Connection::default() },
+            Connection {
+                cert: mine(),
+                ..Connection::default()
+            },
+            Connection {
+                key: mine(),
+                ..Connection::default()
+            },
+            Connection {
+                ca: mine(),
+                ..Connection::default()
+            },
         ] {
             assert_eq!(found(alone.path(), given), Ok(None));
         }

@@ -48,9 +48,17 @@ pub(crate) fn of(error: &clap::Error, command: &str) -> Option<Failure> {
         ErrorKind::UnknownArgument => (ContextKind::InvalidArg, FLAGS),
         _ => return None,
     };
-    let Some(ContextValue::String(word)) = error.get(kind) else { return None };
-    let whole = if word == command { word.clone() } else { format!("{command} {word}") };
-    known.contains(&whole.as_str()).then(|| not_yet(&format!("debugctl {whole}")))
+    let Some(ContextValue::String(word)) = error.get(kind) else {
+        return None;
+    };
+    let whole = if word == command {
+        word.clone()
+    } else {
+        format!("{command} {word}")
+    };
+    known
+        .contains(&whole.as_str())
+        .then(|| not_yet(&format!("debugctl {whole}")))
 }
 
 /// The failure for a `:` command, if it is planned.
@@ -89,15 +97,21 @@ mod tests {
             assert_eq!(refused(&format!("debugctl {command} t:1 {flag}")), Some(told));
         }
         for name in COLONS {
-            assert_eq!(colon(name).unwrap().message, format!("`:{name}` is not part of this version"));
+            assert_eq!(
+                colon(name).unwrap().message,
+                format!("`:{name}` is not part of this version")
+            );
         }
     }
 
     #[test]
     fn what_is_misspelt_is_left_to_clap() {
-        for line in
-            ["debugctl atach t:1", "debugctl audit lst d", "debugctl eval t:1 1 --jsn", "debugctl eval"]
-        {
+        for line in [
+            "debugctl atach t:1",
+            "debugctl audit lst d",
+            "debugctl eval t:1 1 --jsn",
+            "debugctl eval",
+        ] {
             assert_eq!(refused(line), None, "{line}");
         }
         assert_eq!(colon("q"), None);

@@ -41,7 +41,10 @@ pub(crate) struct Connected {
 pub(crate) fn provider() -> CryptoProvider {
     use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
     let kx_groups = vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1];
-    CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() }
+    CryptoProvider {
+        kx_groups,
+        ..aws_lc_rs::default_provider()
+    }
 }
 
 /// The port of an agent if none is given; also the default of `debugctl certs init`.
@@ -59,7 +62,10 @@ pub(crate) fn address(target: &str) -> Result<SocketAddr, Failure> {
             (Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port)
         }
         None => {
-            let bare = target.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(target);
+            let bare = target
+                .strip_prefix('[')
+                .and_then(|rest| rest.strip_suffix(']'))
+                .unwrap_or(target);
             (bare.parse().ok(), Some(PORT))
         }
     };
@@ -87,13 +93,20 @@ pub(crate) async fn connect(
         Err(_) => return Err(unreachable(address, "no answer within 5 s")),
     };
     // Without it each message waits for the other side's delayed acknowledgement, 40 ms.
-    stream.set_nodelay(true).map_err(|error| unreachable(address, &error.to_string()))?;
+    stream
+        .set_nodelay(true)
+        .map_err(|error| unreachable(address, &error.to_string()))?;
     let (stream, out_of_time) = handshake(stream, address, identity, pin).await?;
     let exporter = exporter(&stream)?;
     let mut stream = Stream::new(stream);
     let ready = ready(&mut stream, identity).await?;
     check_ready(&ready, pin)?;
-    Ok(Connected { stream, ready, exporter, out_of_time })
+    Ok(Connected {
+        stream,
+        ready,
+        exporter,
+        out_of_time,
+    })
 }
 
 /// The failure for an agent's certificate outside its validity period.
@@ -123,7 +136,12 @@ async fn handshake(
     let stream = match timeout(PATIENCE, connecting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(refused(&error, identity, pin)),
-        Err(_) => return Err(unreachable(address, "the TLS handshake was not finished within 5 s")),
+        Err(_) => {
+            return Err(unreachable(
+                address,
+                "the TLS handshake was not finished within 5 s",
+            ));
+        }
     };
     if stream.get_ref().1.alpn_protocol() != Some(debug_wire::ALPN) {
         return Err(Failure::trust("the other end does not speak `debug-agent/1`")
@@ -150,7 +168,10 @@ fn config(identity: &Identity, pin: &Pin) -> Result<(ClientConfig, Arc<OnlyAgent
 }
 
 fn exporter(stream: &TlsStream<TcpStream>) -> Result<[u8; 32], Failure> {
-    let exported = stream.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, Some(b""));
+    let exported = stream
+        .get_ref()
+        .1
+        .export_keying_material([0; 32], EXPORTER_LABEL, Some(b""));
     exported.map_err(|error| Failure::connection(format!("the connection gives no binding: {error}")))
 }
 
@@ -166,7 +187,11 @@ async fn ready(stream: &mut Stream, identity: &Identity) -> Result<Ready, Failur
                 _ => Failure::connection(format!("the agent's first message cannot be read: {error}")),
             });
         }
-        Err(_) => return Err(Failure::connection("the agent was silent for 5 s after the handshake")),
+        Err(_) => {
+            return Err(Failure::connection(
+                "the agent was silent for 5 s after the handshake",
+            ));
+        }
     };
     let message = FromAgent::parse(&line);
     match message.map_err(|error| unexpected(&error.to_string()))? {
@@ -174,17 +199,20 @@ async fn ready(stream: &mut Stream, identity: &Identity) -> Result<Ready, Failur
             serde_json::from_value(params).map_err(|error| unexpected(&error.to_string()))
         }
         // Such as too many sessions.
-        FromAgent::Failure { error, .. } => {
-            Err(Failure::connection(format!("the agent refuses the session: {}", error.message))
-                .help(error.data.help))
-        }
+        FromAgent::Failure { error, .. } => Err(Failure::connection(format!(
+            "the agent refuses the session: {}",
+            error.message
+        ))
+        .help(error.data.help)),
         FromAgent::Notification { .. } | FromAgent::Success { .. } => Err(unexpected("it is not `ready`")),
     }
 }
 
 fn unexpected(why: &str) -> Failure {
-    Failure::connection(format!("the agent's first message is not what it should be: {why}"))
-        .help("does the agent have the same version as this client?")
+    Failure::connection(format!(
+        "the agent's first message is not what it should be: {why}"
+    ))
+    .help("does the agent have the same version as this client?")
 }
 
 fn check_ready(ready: &Ready, pin: &Pin) -> Result<(), Failure> {
@@ -196,11 +224,17 @@ fn check_ready(ready: &Ready, pin: &Pin) -> Result<(), Failure> {
         ))
         .help("use the debugctl of the agent's release"));
     }
-    let log = ready.origin.strip_prefix(pin.vkey.name()).and_then(|rest| rest.strip_prefix('/'));
+    let log = ready
+        .origin
+        .strip_prefix(pin.vkey.name())
+        .and_then(|rest| rest.strip_prefix('/'));
     // What follows the name is displayed; a line break in it could pose as a line of ours.
     if log.is_none_or(|id| id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric())) {
         let origin = term::line(&ready.origin);
-        let message = format!("the agent's log is `{origin}`, expected one of `{}`", pin.vkey.name());
+        let message = format!(
+            "the agent's log is `{origin}`, expected one of `{}`",
+            pin.vkey.name()
+        );
         return Err(Failure::trust(message)
             .help("an agent that renames its log wants to be taken for another: ask who runs it"));
     }
@@ -242,7 +276,10 @@ fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
 /// Whether the connection was cut, rather than carrying something wrong.
 fn is_cut(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+    )
 }
 
 fn alert_text(alert: AlertDescription) -> &'static str {

@@ -18,7 +18,9 @@ impl Interrupts {
         match signal(SignalKind::interrupt()) {
             Ok(signal) => Self(Some(signal)),
             Err(error) => {
-                term::note(&format!("warning: cannot listen for Ctrl-C, which ends debugctl then: {error}"));
+                term::note(&format!(
+                    "warning: cannot listen for Ctrl-C, which ends debugctl then: {error}"
+                ));
                 Self(None)
             }
         }
@@ -62,7 +64,9 @@ impl Ends {
         // Ctrl-\ sends the last of them.
         let kinds = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
         let signals: io::Result<_> = kinds.into_iter().map(signal).collect();
-        signals.map(Self).map_err(|error| Failure::local(format!("cannot listen for signals: {error}")))
+        signals
+            .map(Self)
+            .map_err(|error| Failure::local(format!("cannot listen for signals: {error}")))
     }
 
     /// A source without signals: they end the process.
@@ -73,7 +77,10 @@ impl Ends {
     /// Waits for the first signal.
     pub(crate) async fn next(&mut self) {
         std::future::poll_fn(|context| {
-            let came = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+            let came = self
+                .0
+                .iter_mut()
+                .any(|signal| signal.poll_recv(context).is_ready());
             if came { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;

@@ -52,7 +52,11 @@ struct Incoming {
 impl Stream {
     pub(crate) fn new(stream: TlsStream<TcpStream>) -> Self {
         let (read, write) = tokio::io::split(stream);
-        let incoming = Incoming { read, decoder: Decoder::default(), buffer: vec![0; CHUNK] };
+        let incoming = Incoming {
+            read,
+            decoder: Decoder::default(),
+            buffer: vec![0; CHUNK],
+        };
         Self { incoming, write }
     }
 
@@ -176,7 +180,14 @@ impl Link {
         let reader = tokio::spawn(receive(incoming, shared.clone(), lose));
         let pinger = tokio::spawn(ping(calls.downgrade()));
         // The id below is the pings'.
-        Self { next_id: AtomicU64::new(1), calls, shared, lost, writer, others: [reader, pinger] }
+        Self {
+            next_id: AtomicU64::new(1),
+            calls,
+            shared,
+            lost,
+            writer,
+            others: [reader, pinger],
+        }
     }
 
     /// Calls a method and waits for its result.
@@ -264,7 +275,12 @@ impl Link {
 
     /// Closes in order, so that the agent need not wait for a vanished client.
     pub(crate) async fn close(self) {
-        let Self { calls, writer, others, .. } = self;
+        let Self {
+            calls,
+            writer,
+            others,
+            ..
+        } = self;
         drop(calls);
         let _ = timeout(GOODBYE, writer).await;
         for task in others {
@@ -299,7 +315,9 @@ async fn ping(calls: mpsc::WeakSender<Vec<u8>>) {
 
 /// A ping. All pings share an id, since what matters is that answers arrive.
 fn ping_line() -> Option<Vec<u8>> {
-    Call::new(PINGS, "ping", &NoParams {}).and_then(|call| frame::encode(&call)).ok()
+    Call::new(PINGS, "ping", &NoParams {})
+        .and_then(|call| frame::encode(&call))
+        .ok()
 }
 
 async fn receive(mut incoming: Incoming, shared: Arc<Shared>, lose: watch::Sender<Option<Loss>>) {
@@ -313,9 +331,13 @@ async fn receive(mut incoming: Incoming, shared: Arc<Shared>, lose: watch::Sende
             Err(_) => break format!("the agent was silent for {} s", SILENCE.as_secs()),
         };
         match FromAgent::parse(&message) {
-            Ok(FromAgent::Success { id: PINGS, result, .. }) => heard(&shared, result),
+            Ok(FromAgent::Success {
+                id: PINGS, result, ..
+            }) => heard(&shared, result),
             Ok(FromAgent::Success { id, result, .. }) => answer(&shared, id, Ok(result)),
-            Ok(FromAgent::Failure { id: Some(id), error, .. }) => answer(&shared, id, Err(error)),
+            Ok(FromAgent::Failure {
+                id: Some(id), error, ..
+            }) => answer(&shared, id, Err(error)),
             Ok(FromAgent::Failure { id: None, error, .. }) => farewell = Some(error.message),
             Ok(FromAgent::Notification { method, params, .. }) if method == "output" => {
                 pass_on(&shared, params).await;
@@ -339,7 +361,14 @@ fn lost(error: &io::Error) -> String {
 
 /// Keeps the news of a ping's answer until they are taken: the agent sends each only once.
 fn heard(shared: &Shared, result: Value) {
-    let Ok(PingResult { in_force, ended, failing }) = serde_json::from_value(result) else { return };
+    let Ok(PingResult {
+        in_force,
+        ended,
+        failing,
+    }) = serde_json::from_value(result)
+    else {
+        return;
+    };
     {
         let news = &mut shared.pending().news;
         news.in_force = Some(Standing::told(in_force, Instant::now()));
@@ -365,8 +394,15 @@ fn answer(shared: &Shared, id: u64, reply: Reply) {
 }
 
 async fn pass_on(shared: &Shared, params: Value) {
-    let Ok(Output { id, text }) = serde_json::from_value(params) else { return };
-    let output = shared.pending().output.as_ref().filter(|(eval, _)| *eval == id).map(|(_, to)| to.clone());
+    let Ok(Output { id, text }) = serde_json::from_value(params) else {
+        return;
+    };
+    let output = shared
+        .pending()
+        .output
+        .as_ref()
+        .filter(|(eval, _)| *eval == id)
+        .map(|(_, to)| to.clone());
     if let Some(output) = output {
         let _ = output.send(text).await;
     }

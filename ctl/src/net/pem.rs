@@ -41,15 +41,24 @@ impl Content {
         }
         if bytes.first() == Some(&0x30) {
             let is_certificate = x509_parser::parse_x509_certificate(bytes).is_ok();
-            return if is_certificate { Self::DerCertificate } else { Self::Der };
+            return if is_certificate {
+                Self::DerCertificate
+            } else {
+                Self::Der
+            };
         }
         let text = String::from_utf8_lossy(bytes);
         let begun: Vec<&str> = text.split("-----BEGIN ").skip(1).collect();
-        let labels = begun.iter().filter_map(|block| block.split_once("-----").map(|(label, _)| label));
+        let labels = begun
+            .iter()
+            .filter_map(|block| block.split_once("-----").map(|(label, _)| label));
         let labels: Vec<&str> = labels.collect();
         let has = |label: &str| labels.contains(&label);
         let plain = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
-        if labels.iter().any(|label| !text.contains(&format!("-----END {label}-----"))) {
+        if labels
+            .iter()
+            .any(|label| !text.contains(&format!("-----END {label}-----")))
+        {
             Self::Cut
         } else if has("ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") {
             Self::EncryptedKey
@@ -103,8 +112,12 @@ pub(crate) fn private_key(path: &str, bytes: &[u8]) -> Result<PrivateKeyDer<'sta
     };
     let help = match content {
         Content::Key => {
-            return PrivateKeyDer::from_pem_slice(bytes)
-                .map_err(|error| (format!("its private key cannot be read: {error}"), issued.to_owned()));
+            return PrivateKeyDer::from_pem_slice(bytes).map_err(|error| {
+                (
+                    format!("its private key cannot be read: {error}"),
+                    issued.to_owned(),
+                )
+            });
         }
         Content::EncryptedKey => {
             let decrypt = plain(&format!("openssl pkey -in '{path}'"));
@@ -179,7 +192,9 @@ impl Facts {
             return Self::default();
         };
         let names = parsed.subject_alternative_name().ok().flatten();
-        let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
+        let names = names
+            .map(|names| names.value.general_names.as_slice())
+            .unwrap_or_default();
         let uri = |name: &x509_parser::extensions::GeneralName<'_>| match name {
             x509_parser::extensions::GeneralName::URI(uri) => Some((*uri).to_owned()),
             _ => None,
@@ -188,7 +203,11 @@ impl Facts {
             Ok(PublicKey::RSA(key)) => Some(key.key_size()),
             _ => None,
         };
-        Self { is_ca: parsed.is_ca(), uris: names.iter().filter_map(uri).collect(), rsa_bits }
+        Self {
+            is_ca: parsed.is_ca(),
+            uris: names.iter().filter_map(uri).collect(),
+            rsa_bits,
+        }
     }
 }
 
@@ -217,7 +236,11 @@ mod tests {
         ] {
             let text = block(label);
             assert_eq!(Content::of(text.as_bytes()), content, "{label}");
-            assert_eq!(Content::of(text.replace('\n', "\r\n").as_bytes()), content, "{label} with CRLF");
+            assert_eq!(
+                Content::of(text.replace('\n', "\r\n").as_bytes()),
+                content,
+                "{label} with CRLF"
+            );
             assert_eq!(
                 Content::of(format!("\u{feff}# mine\n{text}").as_bytes()),
                 content,

@@ -56,7 +56,12 @@ impl OnlyAgent {
             .map(|anchor| webpki::anchor_from_trusted_cert(anchor).map(|anchor| anchor.to_owned()))
             .collect();
         let algorithms = provider.signature_verification_algorithms;
-        Ok(Self { anchors: anchors?, algorithms, id: id.clone(), out_of_time: OnceLock::new() })
+        Ok(Self {
+            anchors: anchors?,
+            algorithms,
+            id: id.clone(),
+            out_of_time: OnceLock::new(),
+        })
     }
 
     /// What this machine's clock says against the certificate of an agent that passes every other check. A wrong clock must not
@@ -98,7 +103,10 @@ impl OnlyAgent {
         };
         let found = debug_certs::agent(certificate, &self.id.trust_domain).map_err(Untrusted::Form)?;
         if found != self.id {
-            return Err(Untrusted::Other { found: found.to_string(), expected: self.id.to_string() });
+            return Err(Untrusted::Other {
+                found: found.to_string(),
+                expected: self.id.to_string(),
+            });
         }
         if let Some(late) = late {
             self.out_of_time.get_or_init(|| late);
@@ -125,7 +133,10 @@ fn lateness(certificate: &[u8], now: UnixTime) -> String {
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let what = match Validity::of(certificate) {
         Ok(validity) if now < validity.not_before => {
-            format!("the agent's certificate is valid only from {} on", shown(validity.not_before))
+            format!(
+                "the agent's certificate is valid only from {} on",
+                shown(validity.not_before)
+            )
         }
         Ok(validity) if validity.not_after < now => {
             format!("the agent's certificate expired at {}", shown(validity.not_after))

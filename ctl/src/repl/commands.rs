@@ -15,25 +15,81 @@ pub(super) struct Colon {
 
 /// All `:` commands, in the order of the help.
 pub(super) const COLONS: &[Colon] = &[
-    Colon { name: "change", usage: ":change REASON", about: "enter the mode in which changes are possible" },
-    Colon { name: "observe", usage: ":observe", about: "leave it" },
-    Colon { name: "plan", usage: ":plan CODE", about: "list what code would do, without doing it" },
-    Colon { name: "leases", usage: ":leases", about: "the changes in force and when they revert" },
-    Colon { name: "points", usage: ":points", about: "what can be patched, and what is" },
-    Colon { name: "sessions", usage: ":sessions", about: "who is attached" },
-    Colon { name: "revert", usage: ":revert ID", about: "end a change now" },
-    Colon { name: "revert_all", usage: ":revert_all", about: "end all changes that you may end now" },
-    Colon { name: "confirm", usage: ":confirm ID TTL", about: "keep a change past its first deadline" },
-    Colon { name: "extend", usage: ":extend ID TTL", about: "give a change another deadline, from now" },
-    Colon { name: "adopt", usage: ":adopt ID", about: "make another operator's change your own" },
+    Colon {
+        name: "change",
+        usage: ":change REASON",
+        about: "enter the mode in which changes are possible",
+    },
+    Colon {
+        name: "observe",
+        usage: ":observe",
+        about: "leave it",
+    },
+    Colon {
+        name: "plan",
+        usage: ":plan CODE",
+        about: "list what code would do, without doing it",
+    },
+    Colon {
+        name: "leases",
+        usage: ":leases",
+        about: "the changes in force and when they revert",
+    },
+    Colon {
+        name: "points",
+        usage: ":points",
+        about: "what can be patched, and what is",
+    },
+    Colon {
+        name: "sessions",
+        usage: ":sessions",
+        about: "who is attached",
+    },
+    Colon {
+        name: "revert",
+        usage: ":revert ID",
+        about: "end a change now",
+    },
+    Colon {
+        name: "revert_all",
+        usage: ":revert_all",
+        about: "end all changes that you may end now",
+    },
+    Colon {
+        name: "confirm",
+        usage: ":confirm ID TTL",
+        about: "keep a change past its first deadline",
+    },
+    Colon {
+        name: "extend",
+        usage: ":extend ID TTL",
+        about: "give a change another deadline, from now",
+    },
+    Colon {
+        name: "adopt",
+        usage: ":adopt ID",
+        about: "make another operator's change your own",
+    },
     Colon {
         name: "settle",
         usage: ":settle ID keep|force",
         about: "what becomes of a change that ended as a conflict",
     },
-    Colon { name: "info", usage: ":info", about: "the service, the agent and its limits" },
-    Colon { name: "help", usage: ":help [NAME]", about: "this list, or a function explained" },
-    Colon { name: "quit", usage: ":quit", about: "leave; also Ctrl-D, `:q`, `exit`, `quit` and `q`" },
+    Colon {
+        name: "info",
+        usage: ":info",
+        about: "the service, the agent and its limits",
+    },
+    Colon {
+        name: "help",
+        usage: ":help [NAME]",
+        about: "this list, or a function explained",
+    },
+    Colon {
+        name: "quit",
+        usage: ":quit",
+        about: "leave; also Ctrl-D, `:q`, `exit`, `quit` and `q`",
+    },
 ];
 
 /// Other words that people type to leave.
@@ -68,14 +124,29 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
     let rest = rest.trim();
     let plain = name.strip_suffix("()").unwrap_or(name);
     let plain = if GOODBYES.contains(&plain) { "quit" } else { plain };
-    let plain = if plain == "revert-all" { "revert_all" } else { plain };
-    let colon = COLONS.iter().find(|colon| colon.name == plain).ok_or_else(|| unknown(name))?;
+    let plain = if plain == "revert-all" {
+        "revert_all"
+    } else {
+        plain
+    };
+    let colon = COLONS
+        .iter()
+        .find(|colon| colon.name == plain)
+        .ok_or_else(|| unknown(name))?;
     let wrong = || Failure::usage(format!("expected `{}`", colon.usage));
-    let without = |command| if rest.is_empty() { Ok(command) } else { Err(wrong()) };
+    let without = |command| {
+        if rest.is_empty() {
+            Ok(command)
+        } else {
+            Err(wrong())
+        }
+    };
     let id = |text: &str| text.parse::<u64>().map_err(|_| wrong());
     match colon.name {
         "change" if rest.is_empty() => Err(wrong().help("say why, for the audit log")),
-        "change" => Ok(Command::Run(Submission::code("change(reason)").bind("reason", rest))),
+        "change" => Ok(Command::Run(
+            Submission::code("change(reason)").bind("reason", rest),
+        )),
         "observe" => without(Command::Run(Submission::code("observe()"))),
         "plan" if rest.is_empty() => Err(wrong()),
         "plan" => Ok(Command::Run(Submission::code(rest).dry(None))),
@@ -85,13 +156,23 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
         "confirm" | "extend" => {
             let (number, ttl) = rest.split_once(char::is_whitespace).ok_or_else(wrong)?;
             let code = format!("{}(id, ttl)", colon.name);
-            Ok(Command::Run(Submission::code(code).bind("id", id(number)?).bind("ttl", ttl.trim())))
+            Ok(Command::Run(
+                Submission::code(code)
+                    .bind("id", id(number)?)
+                    .bind("ttl", ttl.trim()),
+            ))
         }
         "adopt" => Ok(Command::Run(Submission::code("adopt(id)").bind("id", id(rest)?))),
         "settle" => {
             let (number, how) = rest.split_once(char::is_whitespace).ok_or_else(wrong)?;
-            let how = Some(how.trim()).filter(|how| matches!(*how, "keep" | "force")).ok_or_else(wrong)?;
-            Ok(Command::Run(Submission::code("settle(id, how)").bind("id", id(number)?).bind("how", how)))
+            let how = Some(how.trim())
+                .filter(|how| matches!(*how, "keep" | "force"))
+                .ok_or_else(wrong)?;
+            Ok(Command::Run(
+                Submission::code("settle(id, how)")
+                    .bind("id", id(number)?)
+                    .bind("how", how),
+            ))
         }
         "info" => without(Command::Run(Submission::code("info()"))),
         "help" if rest.is_empty() => Ok(Command::Help),
@@ -102,8 +183,13 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
 
 fn unknown(name: &str) -> Failure {
     crate::commands::later::colon(name).unwrap_or_else(|| {
-        let near = COLONS.iter().map(|colon| colon.name).find(|known| is_near(name, known));
-        let near = near.map(|known| format!("; did you mean `:{known}`?")).unwrap_or_default();
+        let near = COLONS
+            .iter()
+            .map(|colon| colon.name)
+            .find(|known| is_near(name, known));
+        let near = near
+            .map(|known| format!("; did you mean `:{known}`?"))
+            .unwrap_or_default();
         Failure::usage(format!("there is no command `:{name}`{near}"))
             .help("`:help` lists them; code has no `:` before it; Ctrl-D leaves")
     })
@@ -121,7 +207,9 @@ fn is_near(word: &str, known: &str) -> bool {
     for (i, a) in word.iter().enumerate() {
         let mut next = vec![i + 1];
         for (j, b) in known.iter().enumerate() {
-            let mut least = (row[j] + usize::from(a != b)).min(row[j + 1] + 1).min(next[j] + 1);
+            let mut least = (row[j] + usize::from(a != b))
+                .min(row[j + 1] + 1)
+                .min(next[j] + 1);
             if i > 0 && j > 0 && *a == known[j - 1] && word[i - 1] == *b {
                 least = least.min(above_at(&above, j - 1) + 1);
             }
@@ -138,8 +226,10 @@ fn above_at(row: &[usize], at: usize) -> usize {
 
 /// The list of commands, for `:help`.
 pub(super) fn help() -> String {
-    let lines: Vec<_> =
-        COLONS.iter().map(|colon| vec![colon.usage.to_owned(), colon.about.to_owned()]).collect();
+    let lines: Vec<_> = COLONS
+        .iter()
+        .map(|colon| vec![colon.usage.to_owned(), colon.about.to_owned()])
+        .collect();
     crate::ui::tables::aligned(&lines)
 }
 
@@ -170,7 +260,9 @@ pub(super) fn completions(text: &str, at: usize) -> Vec<Completion> {
     if word.is_empty() || before[..start].ends_with('.') {
         return Vec::new();
     }
-    let matching = table::FUNCTIONS.iter().filter(|function| function.name.starts_with(word));
+    let matching = table::FUNCTIONS
+        .iter()
+        .filter(|function| function.name.starts_with(word));
     let completion = |function: &table::Function| Completion {
         start,
         value: function.name.to_owned(),
@@ -186,7 +278,9 @@ mod tests {
 
     #[track_caller]
     fn runs(line: &str, code: &str, args: serde_json::Value) {
-        let Ok(Command::Run(submission)) = parse(line) else { panic!("{line}") };
+        let Ok(Command::Run(submission)) = parse(line) else {
+            panic!("{line}")
+        };
         assert_eq!(submission.code, code);
         assert_eq!(json!(submission.args), args);
     }
@@ -194,10 +288,22 @@ mod tests {
     #[test]
     fn arguments_are_bound_and_never_pasted() {
         runs(":revert 3", "revert(id)", json!({ "id": 3 }));
-        runs(":confirm 3 20m", "confirm(id, ttl)", json!({ "id": 3, "ttl": "20m" }));
-        runs(":extend 3 5m); reveal(1", "extend(id, ttl)", json!({ "id": 3, "ttl": "5m); reveal(1" }));
+        runs(
+            ":confirm 3 20m",
+            "confirm(id, ttl)",
+            json!({ "id": 3, "ttl": "20m" }),
+        );
+        runs(
+            ":extend 3 5m); reveal(1",
+            "extend(id, ttl)",
+            json!({ "id": 3, "ttl": "5m); reveal(1" }),
+        );
         runs(":adopt 3", "adopt(id)", json!({ "id": 3 }));
-        runs(":settle 3  force", "settle(id, how)", json!({ "id": 3, "how": "force" }));
+        runs(
+            ":settle 3  force",
+            "settle(id, how)",
+            json!({ "id": 3, "how": "force" }),
+        );
         runs(":change \"); x", "change(reason)", json!({ "reason": "\"); x" }));
         runs(":help patch", "help(name)", json!({ "name": "patch" }));
         runs(": observe".replace(": ", ":").as_str(), "observe()", json!({}));
@@ -214,8 +320,14 @@ mod tests {
             (":settle 3 undo", "expected `:settle ID keep|force`"),
             (":change", "expected `:change REASON`"),
             (":leases 3", "expected `:leases`"),
-            (":laeses", "there is no command `:laeses`; did you mean `:leases`?"),
-            (":rever 3", "there is no command `:rever`; did you mean `:revert`?"),
+            (
+                ":laeses",
+                "there is no command `:laeses`; did you mean `:leases`?",
+            ),
+            (
+                ":rever 3",
+                "there is no command `:rever`; did you mean `:revert`?",
+            ),
             (":banana", "there is no command `:banana`"),
             (":x", "there is no command `:x`"),
             (":", "there is no command `:`"),
@@ -227,7 +339,13 @@ mod tests {
 
     #[test]
     fn all_ways_to_leave_are_known() {
-        for line in [":quit", ":q", ":exit", ":quit()", ": q".replace(": ", ":").as_str()] {
+        for line in [
+            ":quit",
+            ":q",
+            ":exit",
+            ":quit()",
+            ": q".replace(": ", ":").as_str(),
+        ] {
             assert!(matches!(parse(line), Ok(Command::Quit)), "{line}");
         }
         for code in ["exit", "quit", "q", "exit()", "q();", " quit ;\n"] {
@@ -255,12 +373,18 @@ mod tests {
     #[test]
     fn completion_knows_commands_and_functions() {
         let values = |text: &str| -> Vec<String> {
-            completions(text, text.len()).into_iter().map(|completion| completion.value).collect()
+            completions(text, text.len())
+                .into_iter()
+                .map(|completion| completion.value)
+                .collect()
         };
         assert_eq!(values(":re"), ["revert", "revert_all"]);
         assert_eq!(values("rever"), ["revert", "revert_all"]);
         assert_eq!(values("let x = pat"), ["patch"]);
-        assert_eq!(completions("f(pat", 5).first().map(|completion| completion.start), Some(2));
+        assert_eq!(
+            completions("f(pat", 5).first().map(|completion| completion.start),
+            Some(2)
+        );
         assert_eq!(values("config.pat"), Vec::<String>::new());
         assert_eq!(values(""), Vec::<String>::new());
         assert_eq!(values("é"), Vec::<String>::new());

@@ -52,16 +52,28 @@ impl Editor {
             term::note(&format!("warning: no history: {why}"));
             Submitted::in_memory()
         });
-        Self { editor: None, interrupt: Arc::default(), history, typed: String::new() }
+        Self {
+            editor: None,
+            interrupt: Arc::default(),
+            history,
+            typed: String::new(),
+        }
     }
 
     /// A new editor with an empty line. An editor at a wrong position on the screen is replaced, as its position cannot be
     /// set.
     fn fresh(&self) -> Reedline {
-        let menu = ColumnarMenu::default().with_name(MENU).with_columns(1).with_marker("");
+        let menu = ColumnarMenu::default()
+            .with_name(MENU)
+            .with_columns(1)
+            .with_marker("");
         let mut keys = default_emacs_keybindings();
         let complete = vec![ReedlineEvent::Menu(MENU.to_owned()), ReedlineEvent::MenuNext];
-        keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, ReedlineEvent::UntilFound(complete));
+        keys.add_binding(
+            KeyModifiers::NONE,
+            KeyCode::Tab,
+            ReedlineEvent::UntilFound(complete),
+        );
         Reedline::create()
             .with_validator(Box::new(WholeSubmissions))
             .with_completer(Box::new(Names))
@@ -80,7 +92,9 @@ impl Editor {
         if !recorded {
             self.history.forget();
         } else if let Err(why) = self.history.keep() {
-            term::note(&format!("warning: this line is in the history of this session alone: {why}"));
+            term::note(&format!(
+                "warning: this line is in the history of this session alone: {why}"
+            ));
         }
     }
 
@@ -170,7 +184,10 @@ impl Editor {
         if !typed.is_empty() {
             editor.run_edit_commands(&[
                 EditCommand::InsertString(typed),
-                EditCommand::MoveToPosition { position: at, select: false },
+                EditCommand::MoveToPosition {
+                    position: at,
+                    select: false,
+                },
             ]);
         }
         Ok(Told::Above(Box::new(self.read(editor, prompt))))
@@ -262,7 +279,12 @@ impl Completer for Names {
             description: Some(completion.about),
             ..Suggestion::default()
         };
-        CompletionResult::fresh(completions(line, at).into_iter().map(suggestion).collect::<Vec<_>>())
+        CompletionResult::fresh(
+            completions(line, at)
+                .into_iter()
+                .map(suggestion)
+                .collect::<Vec<_>>(),
+        )
     }
 }
 
@@ -273,7 +295,10 @@ mod tests {
     #[test]
     fn rows_are_counted_as_a_terminal_wraps_them() {
         let above = |prompt: &str, typed: &str, at| {
-            rows_above(&(prompt.to_owned() + &before(typed, at, prompt.chars().count())), 10)
+            rows_above(
+                &(prompt.to_owned() + &before(typed, at, prompt.chars().count())),
+                10,
+            )
         };
         assert_eq!(above("a› ", "", 0), 0);
         assert_eq!(above("a› ", "123456", 6), 0);

@@ -34,9 +34,15 @@ impl Submitted {
     /// # Errors
     /// The file cannot be read or written.
     pub(super) fn in_file(path: PathBuf) -> Result<Self, String> {
-        let made = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        let made = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path);
         made.map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
-        FileBackedHistory::with_file(MOST, path).map(Self::of).map_err(|error| error.to_string())
+        FileBackedHistory::with_file(MOST, path)
+            .map(Self::of)
+            .map_err(|error| error.to_string())
     }
 
     /// A history of this session alone.
@@ -54,7 +60,9 @@ impl Submitted {
     /// The file cannot be written; the line is kept in memory.
     pub(super) fn keep(&self) -> Result<(), String> {
         let mut lines = self.lines();
-        let Some(line) = lines.waiting.take() else { return Ok(()) };
+        let Some(line) = lines.waiting.take() else {
+            return Ok(());
+        };
         lines.kept.save(line).map_err(|error| error.to_string())?;
         lines.kept.sync().map_err(|error| error.to_string())
     }
@@ -133,15 +141,27 @@ impl Hinter for Dimmed {
     ) -> String {
         self.shows = colours;
         let rest = self.hinter.handle(line, at, history, false, folder);
-        if rest.is_empty() || !colours { String::new() } else { format!("\x1b[2m{rest}\x1b[0m") }
+        if rest.is_empty() || !colours {
+            String::new()
+        } else {
+            format!("\x1b[2m{rest}\x1b[0m")
+        }
     }
 
     fn complete_hint(&self) -> String {
-        if self.shows { self.hinter.complete_hint() } else { String::new() }
+        if self.shows {
+            self.hinter.complete_hint()
+        } else {
+            String::new()
+        }
     }
 
     fn next_hint_token(&self) -> String {
-        if self.shows { self.hinter.next_hint_token() } else { String::new() }
+        if self.shows {
+            self.hinter.next_hint_token()
+        } else {
+            String::new()
+        }
     }
 }
 
@@ -156,7 +176,12 @@ mod tests {
 
     fn lines(history: &Submitted) -> Vec<String> {
         let all = SearchQuery::everything(SearchDirection::Forward, None);
-        history.search(all).unwrap().into_iter().map(|line| line.command_line).collect()
+        history
+            .search(all)
+            .unwrap()
+            .into_iter()
+            .map(|line| line.command_line)
+            .collect()
     }
 
     #[test]
@@ -196,10 +221,16 @@ mod tests {
         submit(&mut history, "config.db.host");
         history.keep().unwrap();
         let mut hinter = Dimmed::default();
-        assert_eq!(hinter.handle("config", 6, &history, true, ""), "\x1b[2m.db.host\x1b[0m");
+        assert_eq!(
+            hinter.handle("config", 6, &history, true, ""),
+            "\x1b[2m.db.host\x1b[0m"
+        );
         assert_eq!(hinter.complete_hint(), ".db.host");
         assert_eq!(hinter.handle("nothing", 7, &history, true, ""), "");
         assert_eq!(hinter.handle("config", 6, &history, false, ""), "");
-        assert_eq!((hinter.complete_hint(), hinter.next_hint_token()), (String::new(), String::new()));
+        assert_eq!(
+            (hinter.complete_hint(), hinter.next_hint_token()),
+            (String::new(), String::new())
+        );
     }
 }

@@ -105,7 +105,9 @@ const MAX_ENDED: usize = 20;
 
 /// Prints which patches fail and which leases have ended, one a line.
 pub(super) fn tell(News { ended, failing, .. }: &News) {
-    failing.iter().for_each(|failing| term::note(&failing_text(failing)));
+    failing
+        .iter()
+        .for_each(|failing| term::note(&failing_text(failing)));
     for lease in ended.iter().take(MAX_ENDED) {
         term::note(&end_text(lease));
     }
@@ -129,6 +131,10 @@ fn end_text(lease: &EndedLease) -> String {
         ),
         other => format!("has ended: {}", term::line(other)),
     };
-    let why = if why.is_empty() { String::new() } else { format!(" ({})", term::line(why)) };
+    let why = if why.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", term::line(why))
+    };
     format!("lease {id}, {}, {how}{why}", term::line(plain))
 }

@@ -44,7 +44,9 @@ pub(super) fn is_open(text: &str) -> bool {
             }
             continue;
         }
-        let Some(c) = chars.next() else { return !open.is_empty() };
+        let Some(c) = chars.next() else {
+            return !open.is_empty();
+        };
         let end = match c {
             '(' => push(&mut open, Open::Bracket(')')),
             '[' => push(&mut open, Open::Bracket(']')),

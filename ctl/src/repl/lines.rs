@@ -32,7 +32,12 @@ type MaybeText = Option<(String, usize)>;
 
 impl Lines {
     pub(super) fn new(person: bool) -> Self {
-        Self { person, began: 0, read: 0, reading: None }
+        Self {
+            person,
+            began: 0,
+            read: 0,
+            reading: None,
+        }
     }
 
     /// The next submission. A person sees the prompt before it, and again below any news.
@@ -84,8 +89,9 @@ impl Lines {
 
     /// Continues the read that an earlier caller abandoned. Cancel safe: the future may be dropped and created again.
     async fn submission(&mut self) -> Result<Input, Failure> {
-        let reading =
-            self.reading.get_or_insert_with(|| spawn_blocking(|| submission(&mut std::io::stdin().lock())));
+        let reading = self
+            .reading
+            .get_or_insert_with(|| spawn_blocking(|| submission(&mut std::io::stdin().lock())));
         let read = reading.await;
         self.reading = None;
         let Some((text, lines)) = read.map_err(|_| Failure::local("reading stdin failed"))?? else {
@@ -120,7 +126,9 @@ fn submission(lines: &mut impl BufRead) -> Result<MaybeText, Failure> {
         let read = read.map_err(|error| Failure::usage(format!("cannot read stdin: {error}")))?;
         count += usize::from(read > 0);
         if text.len() > MAX_CODE {
-            return Err(Failure::usage(format!("a submission is longer than {MAX_CODE} bytes")));
+            return Err(Failure::usage(format!(
+                "a submission is longer than {MAX_CODE} bytes"
+            )));
         }
         if read == 0 {
             // A submission that is still open at the end goes to the agent, which reports what is missing.
@@ -145,7 +153,10 @@ mod tests {
     fn lines_are_joined_while_something_is_open() {
         let all = submissions("1\nf(\n 2)\n:help\n:change it's (open\n3");
         let texts: Vec<&str> = all.iter().map(|(text, _)| text.as_str()).collect();
-        assert_eq!(texts, ["1\n", "f(\n 2)\n", ":help\n", ":change it's (open\n", "3"]);
+        assert_eq!(
+            texts,
+            ["1\n", "f(\n 2)\n", ":help\n", ":change it's (open\n", "3"]
+        );
         let lines: Vec<usize> = all.iter().map(|(_, lines)| *lines).collect();
         assert_eq!(lines, [1, 2, 1, 1, 1]);
         assert_eq!(submissions("f("), [("f(".to_owned(), 1)]);

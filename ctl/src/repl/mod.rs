@@ -68,10 +68,25 @@ pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure
     let interrupts = Interrupts::listen();
     let source = Source::open(&target.store);
     let interactive = source.is_interactive();
-    let mut ends = if interactive { Ends::listen()? } else { Ends::at_once() };
-    let keys = if source.is_drawn() { KeptKeys::begin() } else { None };
+    let mut ends = if interactive {
+        Ends::listen()?
+    } else {
+        Ends::at_once()
+    };
+    let keys = if source.is_drawn() {
+        KeptKeys::begin()
+    } else {
+        None
+    };
     let keep_going = interactive || args.keep_going;
-    let mut repl = Repl { target, session, interrupts, source, failed: None, keep_going };
+    let mut repl = Repl {
+        target,
+        session,
+        interrupts,
+        source,
+        failed: None,
+        keep_going,
+    };
     repl.greet();
     let left = tokio::select! {
         left = repl.run(args.change.reason.as_deref()) => left,
@@ -88,9 +103,15 @@ pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure
     let closed = repl.session.close().await;
     let left = left.and(match repl.failed {
         Some(failure) if args.keep_going && !interactive => {
-            let message =
-                format!("not all submissions succeeded; the first failure was: {}", failure.message);
-            Err(Failure { message, help: String::new(), ..failure })
+            let message = format!(
+                "not all submissions succeeded; the first failure was: {}",
+                failure.message
+            );
+            Err(Failure {
+                message,
+                help: String::new(),
+                ..failure
+            })
         }
         Some(failure) if !interactive => Err(failure.told()),
         _ => Ok(()),
@@ -101,7 +122,13 @@ pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure
 impl Repl<'_> {
     /// Prints, to stderr, the agent and the operator's identity and roles.
     fn greet(&self) {
-        let Session { ready, roles, resumed, mode, .. } = &self.session;
+        let Session {
+            ready,
+            roles,
+            resumed,
+            mode,
+            ..
+        } = &self.session;
         term::note(&format!(
             "attached to {}, instance {}, environment {} (agent {}) as {} with the roles {}",
             term::line(&ready.service),
@@ -109,7 +136,11 @@ impl Repl<'_> {
             term::line(&ready.environment),
             term::line(&ready.version),
             term::line(self.session.name()),
-            if roles.is_empty() { "none".into() } else { term::line(&roles.join(", ")).into_owned() },
+            if roles.is_empty() {
+                "none".into()
+            } else {
+                term::line(&roles.join(", ")).into_owned()
+            },
         ));
         if self.session.is_in_trouble() {
             term::note(
@@ -120,7 +151,13 @@ impl Repl<'_> {
                 "nothing can be changed before `:change REASON`; help() and :help tell more, Ctrl-D leaves",
             );
         }
-        for LeaseSummary { id, target, remaining_ms, .. } in resumed {
+        for LeaseSummary {
+            id,
+            target,
+            remaining_ms,
+            ..
+        } in resumed
+        {
             let (target, left) = (term::line(target), term::span(*remaining_ms));
             term::note(&format!(
                 "taken over from your lost session: lease {id}, {target}, reverts in {left}"
@@ -164,7 +201,10 @@ impl Repl<'_> {
                 return Ok(());
             }
             let prompt = SessionPrompt::new(&self.session);
-            let input = self.source.next(prompt, &mut self.interrupts, &mut self.session).await?;
+            let input = self
+                .source
+                .next(prompt, &mut self.interrupts, &mut self.session)
+                .await?;
             let flow = match input {
                 Input::Text(text) if text.trim().is_empty() => Flow::Continue,
                 Input::Text(text) if commands::is_goodbye(&text) => self.goodbye(text).await?,
@@ -182,8 +222,15 @@ impl Repl<'_> {
 
     /// Runs a word like `exit`, which may be a name in the session or the service. If it is not, the operator leaves.
     async fn goodbye(&mut self, word: String) -> Result<Flow, Failure> {
-        let submission = Submission { after: Some(After::Revert), ..Submission::code(word) };
-        match self.session.eval(submission, &mut self.interrupts, &mut term::stream).await {
+        let submission = Submission {
+            after: Some(After::Revert),
+            ..Submission::code(word)
+        };
+        match self
+            .session
+            .eval(submission, &mut self.interrupts, &mut term::stream)
+            .await
+        {
             Err(EvalError::Failed(failure)) if failure.code == UNKNOWN || self.session.is_in_trouble() => {
                 match self.proven().await? {
                     Flow::Continue => self.detach().await,
@@ -239,7 +286,10 @@ impl Repl<'_> {
             // A Ctrl-C after the last answer was not meant for this submission.
             self.interrupts.forget().await;
         }
-        let result = self.session.eval(submission, &mut self.interrupts, &mut term::stream).await;
+        let result = self
+            .session
+            .eval(submission, &mut self.interrupts, &mut term::stream)
+            .await;
         self.answer(result, show).await
     }
 
@@ -373,7 +423,10 @@ impl Repl<'_> {
         let value = match self.session.quietly(Submission::code("leases()")).await {
             Ok(result) => result.value,
             Err(EvalError::Failed(failure)) => {
-                term::note(&format!("which leases are in force is not known: {}; {GRACE}", failure.message));
+                term::note(&format!(
+                    "which leases are in force is not known: {}; {GRACE}",
+                    failure.message
+                ));
                 return Ok(Vec::new());
             }
             Err(other) => return Err(other.into()),
@@ -418,17 +471,29 @@ fn anew(before: Process, now: Process, had_changes: bool) -> String {
         true => format!("another one, which has the id {} again", now.pid),
         false => format!("{}, before it was {}", now.pid, before.pid),
     };
-    let changes = if had_changes { "what you had changed in it is gone with it, and " } else { "" };
+    let changes = if had_changes {
+        "what you had changed in it is gone with it, and "
+    } else {
+        ""
+    };
     format!("the service was started anew meanwhile (its process is {which}): {changes}{SESSION}")
 }
 
 /// The rows with these ids.
 fn only(rows: &Value, ids: &[u64]) -> Vec<Value> {
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
-    let mine = |row: &&Value| row.get("id").and_then(Value::as_u64).is_some_and(|id| ids.contains(&id));
+    let mine = |row: &&Value| {
+        row.get("id")
+            .and_then(Value::as_u64)
+            .is_some_and(|id| ids.contains(&id))
+    };
     rows.iter().filter(mine).cloned().collect()
 }
 
 fn print(result: &EvalResult) -> Result<(), Failure> {
-    if result.display.is_empty() { Ok(()) } else { term::out(&result.display) }
+    if result.display.is_empty() {
+        Ok(())
+    } else {
+        term::out(&result.display)
+    }
 }

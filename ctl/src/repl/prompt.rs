@@ -23,7 +23,11 @@ impl SessionPrompt {
     pub(super) fn new(session: &Session) -> Self {
         let ready = &session.ready;
         let who = who(&ready.service, &ready.environment, session.name(), &session.roles);
-        let prompt = Self { who, mode: session.mode, shown: Arc::default() };
+        let prompt = Self {
+            who,
+            mode: session.mode,
+            shown: Arc::default(),
+        };
         prompt.renew(session.in_force, Instant::now());
         prompt
     }
@@ -143,7 +147,11 @@ mod tests {
     fn prompt(mode: Mode, in_force: InForce) -> SessionPrompt {
         let roles = ["oncall".to_owned(), "lead".to_owned()];
         let who = who("dienstplan", "production", "alice", &roles);
-        let prompt = SessionPrompt { who, mode, shown: Arc::default() };
+        let prompt = SessionPrompt {
+            who,
+            mode,
+            shown: Arc::default(),
+        };
         let now = Instant::now();
         assert!(prompt.renew(Standing::told(in_force, now), now));
         prompt
@@ -153,16 +161,30 @@ mod tests {
     fn the_prompt_names_service_environment_operator_roles_and_mode() {
         let prompt = |mode| prompt(mode, InForce::default());
         let text = |prompt: &SessionPrompt| prompt.render_prompt_left().into_owned();
-        assert_eq!(text(&prompt(Mode::Observe)), "dienstplan(production) alice[oncall,lead] observe› ");
-        assert_eq!(text(&prompt(Mode::Change)), "dienstplan(production) alice[oncall,lead] CHANGE› ");
-        let continued = prompt(Mode::Change).render_prompt_multiline_indicator().into_owned();
-        assert_eq!(continued.chars().count(), text(&prompt(Mode::Change)).chars().count());
+        assert_eq!(
+            text(&prompt(Mode::Observe)),
+            "dienstplan(production) alice[oncall,lead] observe› "
+        );
+        assert_eq!(
+            text(&prompt(Mode::Change)),
+            "dienstplan(production) alice[oncall,lead] CHANGE› "
+        );
+        let continued = prompt(Mode::Change)
+            .render_prompt_multiline_indicator()
+            .into_owned();
+        assert_eq!(
+            continued.chars().count(),
+            text(&prompt(Mode::Change)).chars().count()
+        );
         assert!(continued.ends_with("... "));
     }
 
     #[test]
     fn the_prompt_counts_down_what_is_in_force() {
-        let told = InForce { count: 2, shortest_ms: Some(299_000) };
+        let told = InForce {
+            count: 2,
+            shortest_ms: Some(299_000),
+        };
         let now = Instant::now();
         let after = |mode, seconds| {
             let (prompt, standing) = (prompt(mode, told), Standing::told(told, now));
@@ -176,9 +198,21 @@ mod tests {
         assert_eq!(after(Mode::Change, 290), format!("{who}CHANGE[2, 9s]› "));
         assert_eq!(after(Mode::Observe, 290), format!("{who}observe[2, 9s]› "));
         assert_eq!(after(Mode::Observe, 300), format!("{who}observe[2?]› "));
-        let endless = prompt(Mode::Change, InForce { count: u64::MAX, shortest_ms: Some(u64::MAX) });
-        assert!(endless.text().starts_with(&format!("{who}CHANGE[18446744073709551615, ")));
-        let continued = prompt(Mode::Change, told).render_prompt_multiline_indicator().into_owned();
+        let endless = prompt(
+            Mode::Change,
+            InForce {
+                count: u64::MAX,
+                shortest_ms: Some(u64::MAX),
+            },
+        );
+        assert!(
+            endless
+                .text()
+                .starts_with(&format!("{who}CHANGE[18446744073709551615, "))
+        );
+        let continued = prompt(Mode::Change, told)
+            .render_prompt_multiline_indicator()
+            .into_owned();
         assert_eq!(continued.chars().count(), after(Mode::Change, 0).chars().count());
     }
 
@@ -186,8 +220,15 @@ mod tests {
     #[test]
     fn an_agent_cannot_forge_its_prompt() {
         let who = who("a\u{1b}[2K\rb", "staging\n", "x\u{202e}", &[]);
-        let prompt = SessionPrompt { who, mode: Mode::Observe, shown: Arc::default() };
+        let prompt = SessionPrompt {
+            who,
+            mode: Mode::Observe,
+            shown: Arc::default(),
+        };
         prompt.renew(Standing::told(InForce::default(), Instant::now()), Instant::now());
-        assert_eq!(prompt.text(), r"a\u{1b}[2K\u{d}b(staging\u{a}) x\u{202e}[] observe› ");
+        assert_eq!(
+            prompt.text(),
+            r"a\u{1b}[2K\u{d}b(staging\u{a}) x\u{202e}[] observe› "
+        );
     }
 }

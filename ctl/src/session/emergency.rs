@@ -18,7 +18,14 @@ pub(crate) fn may_wait(payload: &str) -> bool {
 pub(crate) fn is_one_call(code: &str) -> bool {
     let (args, secret_args) = (BTreeMap::new(), BTreeMap::new());
     let code = code.to_owned();
-    let payload = EvalPayload { code, args, secret_args, dry: false, reason: None, after: None };
+    let payload = EvalPayload {
+        code,
+        args,
+        secret_args,
+        dry: false,
+        reason: None,
+        after: None,
+    };
     payload.single_call().is_some_and(|function| function.emergency)
 }
 

@@ -49,7 +49,10 @@ impl Validity {
     pub(crate) fn of(certificate: &[u8]) -> Result<Self, String> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|e| e.to_string())?;
         let validity = parsed.validity();
-        Ok(Self { not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() })
+        Ok(Self {
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+        })
     }
 
     /// Whether the certificate is valid at that moment.
@@ -74,7 +77,12 @@ impl Validity {
             ));
         }
         let last_quarter = left < (self.not_after - self.not_before) / 4;
-        last_quarter.then(|| format!("the certificate expires in {}; get another one", term::span(ms(left))))
+        last_quarter.then(|| {
+            format!(
+                "the certificate expires in {}; get another one",
+                term::span(ms(left))
+            )
+        })
     }
 }
 
@@ -109,7 +117,10 @@ impl Identity {
     pub(crate) fn load(args: &Connection, provider: &CryptoProvider) -> Result<Self, Failure> {
         let file = |given: &Option<PathBuf>, name: &str, named: &str| {
             let in_folder = || args.identity.as_ref().map(|dir| dir.join(name));
-            given.clone().or_else(in_folder).ok_or_else(|| no_identity(args, named))
+            given
+                .clone()
+                .or_else(in_folder)
+                .ok_or_else(|| no_identity(args, named))
         };
         let certificate = file(&args.cert, "cert.pem", "`--cert` (DEBUGCTL_CERT)")?;
         let key_file = file(&args.key, "key.pem", "`--key` (DEBUGCTL_KEY)")?;
@@ -119,15 +130,27 @@ impl Identity {
         let facts = chain.first().map(|leaf| Facts::of(leaf)).unwrap_or_default();
         must_be_an_operators(&certificate, &facts)?;
         must_be_cas(&ca, &anchors)?;
-        let validity = chain.first().map(|leaf| Validity::of(leaf)).unwrap_or(Err("it is empty".to_owned()));
+        let validity = chain
+            .first()
+            .map(|leaf| Validity::of(leaf))
+            .unwrap_or(Err("it is empty".to_owned()));
         let validity = validity.map_err(|error| unreadable(&certificate, &error))?;
         let key = signing_key(&key_file, facts.rsa_bits, provider)?;
         let certified = CertifiedKey::new(chain, key);
         certified.keys_match().map_err(|_| {
-            Failure::usage(format!("`{}` is not the key of `{}`", key_file.display(), certificate.display()))
-                .help("give the two files that were issued together; `debugctl certs issue` writes both anew")
+            Failure::usage(format!(
+                "`{}` is not the key of `{}`",
+                key_file.display(),
+                certificate.display()
+            ))
+            .help("give the two files that were issued together; `debugctl certs issue` writes both anew")
         })?;
-        Ok(Self { certified: Arc::new(certified), anchors, validity, certificate })
+        Ok(Self {
+            certified: Arc::new(certified),
+            anchors,
+            validity,
+            certificate,
+        })
     }
 
     /// The pin of a target: from the arguments, else from the list of agents beside the certificate.
@@ -200,11 +223,14 @@ fn signing_key(
     let bytes = read_key(path)?;
     let key = pem::private_key(&path.to_string_lossy(), &bytes)
         .map_err(|(why, help)| unreadable(path, &why).help(help))?;
-    let key = provider.key_provider.load_private_key(key).map_err(|error| match rsa_bits {
-        // The provider does not say why it rejects the key.
-        Some(bits) if bits < 2048 => unreadable(path, &format!("its RSA key has {bits} bits")).help(KEYS),
-        _ => unreadable(path, &format!("its private key cannot be used: {error}")).help(KEYS),
-    })?;
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .map_err(|error| match rsa_bits {
+            // The provider does not say why it rejects the key.
+            Some(bits) if bits < 2048 => unreadable(path, &format!("its RSA key has {bits} bits")).help(KEYS),
+            _ => unreadable(path, &format!("its private key cannot be used: {error}")).help(KEYS),
+        })?;
     if key.choose_scheme(&SCHEMES).is_none() {
         return Err(unreadable(path, "its key is of a kind that cannot sign evals").help(KEYS));
     }
@@ -215,8 +241,10 @@ fn signing_key(
 fn must_be_an_operators(path: &Path, facts: &Facts) -> Result<(), Failure> {
     let help = "give your own, `cert.pem` in the folder that `debugctl certs` wrote for you";
     if facts.is_ca {
-        return Err(unreadable(path, "it holds a certificate of a CA, and no operator's")
-            .help(format!("were `--cert` and `--ca` taken for one another? {help}")));
+        return Err(
+            unreadable(path, "it holds a certificate of a CA, and no operator's")
+                .help(format!("were `--cert` and `--ca` taken for one another? {help}")),
+        );
     }
     let is_agents = |uri: &&String| uri.starts_with("spiffe://") && uri.contains("/agent/");
     if let Some(id) = facts.uris.iter().find(is_agents) {
@@ -233,7 +261,9 @@ fn must_be_an_operators(path: &Path, facts: &Facts) -> Result<(), Failure> {
 fn must_be_cas(path: &Path, anchors: &[CertificateDer<'static>]) -> Result<(), Failure> {
     let mut facts = anchors.iter().map(|anchor| Facts::of(anchor));
     let other = facts.find(|facts| !facts.is_ca && !facts.uris.is_empty());
-    let Some(Facts { uris, .. }) = other else { return Ok(()) };
+    let Some(Facts { uris, .. }) = other else {
+        return Ok(());
+    };
     let whose = uris.first().map(String::as_str).unwrap_or_default();
     Err(unreadable(path, &format!("it holds the certificate of `{whose}`, which is not one of a CA")).help(
         "were `--cert` and `--ca` taken for one another? give the CA that vouches for agents, `ca.pem` in your folder",
@@ -244,7 +274,11 @@ fn must_be_cas(path: &Path, anchors: &[CertificateDer<'static>]) -> Result<(), F
 fn no_identity(args: &Connection, named: &str) -> Failure {
     let one_by_one = args.cert.is_some() || args.key.is_some() || args.ca.is_some();
     // An operator who has given none of them most likely does not know the single files.
-    let missing = if one_by_one { named } else { "`--identity` (DEBUGCTL_IDENTITY)" };
+    let missing = if one_by_one {
+        named
+    } else {
+        "`--identity` (DEBUGCTL_IDENTITY)"
+    };
     Failure::usage(format!("who you are is not given: {missing} is missing")).help(
         "give `--identity DIR`, the folder that `debugctl certs` wrote for you, such as `set/operators/alice`, \
          or set DEBUGCTL_IDENTITY to it",
@@ -263,9 +297,14 @@ pub(crate) fn certificates(path: &Path, option: &str) -> Result<Vec<CertificateD
 fn read_key(path: &Path) -> Result<Vec<u8>, Failure> {
     use std::os::unix::fs::PermissionsExt;
     let bytes = read(path)?;
-    let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode()).unwrap_or_default();
+    let mode = std::fs::metadata(path)
+        .map(|meta| meta.permissions().mode())
+        .unwrap_or_default();
     if mode & 0o077 != 0 {
-        term::note(&format!("warning: others may use the key `{}`: `chmod 600` it", path.display()));
+        term::note(&format!(
+            "warning: others may use the key `{}`: `chmod 600` it",
+            path.display()
+        ));
     }
     Ok(bytes)
 }
@@ -278,7 +317,9 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     use std::io::Read;
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(|error| not_opened(path, &error))?;
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error.to_string()))?;
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(path, &error.to_string()))?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(unreadable(path, "it is longer than 1 MiB"));
     }
@@ -308,14 +349,20 @@ mod tests {
 
     #[test]
     fn warnings_begin_in_the_last_quarter() {
-        let validity = Validity { not_before: 0, not_after: 8 * 3600 };
+        let validity = Validity {
+            not_before: 0,
+            not_after: 8 * 3600,
+        };
         assert_eq!(validity.warning(5 * 3600), None);
         assert_eq!(
             validity.warning(7 * 3600).as_deref(),
             Some("the certificate expires in 1h; get another one")
         );
         let warns = |now, text: &str| assert!(validity.warning(now).unwrap().starts_with(text));
-        warns(10 * 3600, "the certificate expired 2h ago by this machine's clock");
+        warns(
+            10 * 3600,
+            "the certificate expired 2h ago by this machine's clock",
+        );
         warns(-60, "the certificate is valid only in 1m by this machine's clock");
     }
 
@@ -324,8 +371,17 @@ mod tests {
     fn an_rsa_key_that_is_too_short_is_told_so() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key.pem");
-        std::fs::write(&path, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
-        let why = |bits| signing_key(&path, bits, &connect::provider()).map(drop).unwrap_err().message;
+        std::fs::write(
+            &path,
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        )
+        .unwrap();
+        let why = |bits| {
+            signing_key(&path, bits, &connect::provider())
+                .map(drop)
+                .unwrap_err()
+                .message
+        };
         assert!(why(Some(1024)).ends_with("its RSA key has 1024 bits"));
         assert!(why(Some(2048)).contains("its private key cannot be used: "));
         assert!(why(None).contains("its private key cannot be used: "));

@@ -154,12 +154,22 @@ impl Proofs {
     }
 
     fn expect(&mut self, params: EvalParams, audit: AuditRange) {
-        self.unseen.push(Sent { payload: params.payload, sig: params.sig, audit });
+        self.unseen.push(Sent {
+            payload: params.payload,
+            sig: params.sig,
+            audit,
+        });
     }
 
     /// Takes over the unproven evals of an earlier session with this agent: the log may be the same.
     pub(crate) fn take_over(&mut self, earlier: Self) {
-        let Self { origin, unseen, orphans, unplaced, .. } = earlier;
+        let Self {
+            origin,
+            unseen,
+            orphans,
+            unplaced,
+            ..
+        } = earlier;
         self.orphans += orphans;
         self.unplaced += unplaced;
         if origin == self.origin {
@@ -179,16 +189,32 @@ impl Proofs {
         let mut open = Vec::new();
         if unproven > 0 {
             let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
-            let which =
-                if unproven == 1 { "the last eval is".into() } else { format!("{unproven} evals are") };
-            open.push(format!("the session ended{why} before the agent proved that {which} in its log"));
+            let which = if unproven == 1 {
+                "the last eval is".into()
+            } else {
+                format!("{unproven} evals are")
+            };
+            open.push(format!(
+                "the session ended{why} before the agent proved that {which} in its log"
+            ));
         }
         if unplaced > 0 {
-            let which = if unplaced == 1 { "an eval is".into() } else { format!("{unplaced} evals are") };
+            let which = if unplaced == 1 {
+                "an eval is".into()
+            } else {
+                format!("{unplaced} evals are")
+            };
             open.push(format!("the agent did not say where in its log {which}"));
         }
-        if let Some(trouble) = self.trouble.as_ref().filter(|_| open.is_empty() || self.unverifiable) {
-            return Err(Failure { exit: Exit::Audit, ..trouble.clone().told() });
+        if let Some(trouble) = self
+            .trouble
+            .as_ref()
+            .filter(|_| open.is_empty() || self.unverifiable)
+        {
+            return Err(Failure {
+                exit: Exit::Audit,
+                ..trouble.clone().told()
+            });
         }
         if open.is_empty() {
             return Ok(());
@@ -225,7 +251,16 @@ impl Proofs {
         let proof = if from == 0 || from == to {
             Vec::new()
         } else {
-            prove(link, &ProofParams { index: None, from: Some(from), size: to }).await?.hashes
+            prove(
+                link,
+                &ProofParams {
+                    index: None,
+                    from: Some(from),
+                    size: to,
+                },
+            )
+            .await?
+            .hashes
         };
         if size < known {
             // A newer head came with an earlier reply; this one must be a prefix of that log.
@@ -273,14 +308,19 @@ impl Proofs {
             "the log of {} records does not continue the one of {} records that it was",
             offered.head.size, latest.head.size
         );
-        let kept = self.store.keep_evidence(&what, &self.pin, latest, &offered.note, proof);
-        Failure::verification(format!("the agent's log was rewritten: {what}: {why}"))
-            .help(format!("{kept}; do not trust this host before it was looked into"))
+        let kept = self
+            .store
+            .keep_evidence(&what, &self.pin, latest, &offered.note, proof);
+        Failure::verification(format!("the agent's log was rewritten: {what}: {why}")).help(format!(
+            "{kept}; do not trust this host before it was looked into"
+        ))
     }
 
     /// Checks that the first unproven eval is in the log, complete and as it was sent.
     async fn check_own(&self, link: &Link, index: u64) -> Result<(), EvalError> {
-        let Some(sent) = self.unseen.first() else { return Ok(()) };
+        let Some(sent) = self.unseen.first() else {
+            return Ok(());
+        };
         let line = self.record(link, index, index).await?;
         let wrong = |why: String| differs(index, why);
         let record: EvalRecord = json::from_str(&line).map_err(|error| wrong(error.to_string()))?;
@@ -332,14 +372,31 @@ impl Proofs {
     /// The line of the record `seq`, which belongs to the eval in record `eval`; proven to be in the newest known tree.
     async fn record(&self, link: &Link, eval: u64, seq: u64) -> Result<String, EvalError> {
         let size = self.known_size();
-        let proof: ProofResult = prove(link, &ProofParams { index: Some(seq), from: None, size }).await?;
+        let proof: ProofResult = prove(
+            link,
+            &ProofParams {
+                index: Some(seq),
+                from: None,
+                size,
+            },
+        )
+        .await?;
         let wrong = |why: String| {
-            differs(eval, if seq == eval { why } else { format!("its part in record {seq}: {why}") })
+            differs(
+                eval,
+                if seq == eval {
+                    why
+                } else {
+                    format!("its part in record {seq}: {why}")
+                },
+            )
         };
         let Some(latest) = &self.latest else {
             return Err(wrong("there is no checkpoint".to_owned()).into());
         };
-        let line = proof.record.ok_or_else(|| wrong("the agent does not show it".to_owned()))?;
+        let line = proof
+            .record
+            .ok_or_else(|| wrong("the agent does not show it".to_owned()))?;
         let hashes = hashes(&proof.hashes).map_err(wrong)?;
         // The leaf hash is computed here, from the line that is used: a proof of another record does not fit it.
         let leaf = tree::leaf_hash(line.as_bytes());
@@ -356,11 +413,13 @@ fn differs(eval: u64, why: String) -> Failure {
 }
 
 async fn prove(link: &Link, params: &ProofParams) -> Result<ProofResult, EvalError> {
-    call(link, "audit.proof", params).await.map_err(|error| match error {
-        EvalError::Failed(failure) => EvalError::Failed(
-            Failure::verification(format!("the agent gives no proof: {}", failure.message))
-                .help(failure.help),
-        ),
-        other => other,
-    })
+    call(link, "audit.proof", params)
+        .await
+        .map_err(|error| match error {
+            EvalError::Failed(failure) => EvalError::Failed(
+                Failure::verification(format!("the agent gives no proof: {}", failure.message))
+                    .help(failure.help),
+            ),
+            other => other,
+        })
 }

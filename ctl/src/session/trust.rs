@@ -52,7 +52,10 @@ impl Pin {
         let vkey = VerifierKey::parse(vkey)
             .map_err(|error| Failure::usage(format!("`{vkey}` is no key of a log: {error}")))?;
         if vkey.name() != name {
-            let message = format!("the pinned log key `{}` is not of the pinned agent `{id}`", vkey.name());
+            let message = format!(
+                "the pinned log key `{}` is not of the pinned agent `{id}`",
+                vkey.name()
+            );
             return Err(Failure::usage(message).help(format!("the key's name must be `{name}`")));
         }
         Ok(Self { id, vkey })
@@ -73,7 +76,10 @@ impl Signed {
     /// It is not a checkpoint signed by `key`.
     pub(crate) fn open(note: &str, key: &VerifierKey) -> Result<Self, String> {
         let head = Checkpoint::open(note, key).map_err(|error| error.to_string())?;
-        Ok(Self { note: note.to_owned(), head })
+        Ok(Self {
+            note: note.to_owned(),
+            head,
+        })
     }
 
     /// Checks that this head only grew from the older one.
@@ -86,7 +92,10 @@ impl Signed {
         }
         let (from, to) = (&older.head, &self.head);
         if to.size < from.size {
-            return Err(format!("it has {} records, fewer than the {} known before", to.size, from.size));
+            return Err(format!(
+                "it has {} records, fewer than the {} known before",
+                to.size, from.size
+            ));
         }
         tree::verify_consistency(from.size, to.size, &from.root, &to.root, proof)
             .map_err(|error| error.to_string())
@@ -130,15 +139,21 @@ impl Store {
     /// is set or the folder cannot be made, every use of the store fails with that reason.
     pub(crate) fn open() -> Self {
         // The XDG specification asks to ignore a relative path.
-        let absolute =
-            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let absolute = |name: &str| {
+            std::env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
         let base =
             absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
         let nowhere = || {
             Failure::memory("there is no place to remember checkpoints in: HOME is not set")
                 .help("set XDG_STATE_HOME to a folder that is kept, such as `$HOME/.local/state`")
         };
-        base.map_or_else(|| Self { dir: Err(nowhere()) }, |base| Self::at(base.join("debugctl")))
+        base.map_or_else(
+            || Self { dir: Err(nowhere()) },
+            |base| Self::at(base.join("debugctl")),
+        )
     }
 
     /// The folder `dir`, made if it is missing.
@@ -153,7 +168,9 @@ impl Store {
                 "make room or give back the rights, or set XDG_STATE_HOME to a folder of yours that is kept",
             )
         };
-        Self { dir: made.map_err(failed).map(|()| dir) }
+        Self {
+            dir: made.map_err(failed).map(|()| dir),
+        }
     }
 
     /// The path of a file in the folder.
@@ -210,7 +227,11 @@ impl Store {
                 .help("make room or give back the rights; without it a rewritten log cannot be told")
         };
         // Other clients may run at the same time: the lock makes the comparison and the replacement atomic.
-        let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(self.file("lock")?);
+        let lock = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(self.file("lock")?);
         let lock = lock.map_err(failed)?;
         hold(&lock).map_err(failed)?;
         if let Some(known) = self.remembered(&signed.head.origin, key)?
@@ -231,7 +252,9 @@ impl Store {
             .filter_map(|file| {
                 let path = file.ok()?.path();
                 let note = read(&path).ok().filter(|bytes| bytes.len() <= note::MAX_NOTE)?;
-                let origin = Checkpoint::open(std::str::from_utf8(&note).ok()?, key).ok()?.origin;
+                let origin = Checkpoint::open(std::str::from_utf8(&note).ok()?, key)
+                    .ok()?
+                    .origin;
                 Some(origin)
             })
             .filter(|other| other != origin)
@@ -263,10 +286,16 @@ impl Store {
         };
         let text = serde_json::to_string_pretty(&evidence).unwrap_or_default();
         let digest = hex(&Sha256::digest(&text));
-        let kept = self.file(&format!("evidence-{}-{}.json", seen.replace(':', ""), &digest[..8]));
+        let kept = self.file(&format!(
+            "evidence-{}-{}.json",
+            seen.replace(':', ""),
+            &digest[..8]
+        ));
         let kept = kept.map_err(|failure| failure.message).and_then(|path| {
             let written = replace(&path, text.as_bytes());
-            written.map_err(|error| format!("`{}`: {error}", path.display())).map(|()| path)
+            written
+                .map_err(|error| format!("`{}`: {error}", path.display()))
+                .map(|()| path)
         });
         match kept {
             Ok(path) => format!("both checkpoints and the proof are kept in `{}`", path.display()),
@@ -298,7 +327,9 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is no file"));
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(note::MAX_NOTE as u64 + 1).read_to_end(&mut bytes)?;
+    File::open(path)?
+        .take(note::MAX_NOTE as u64 + 1)
+        .read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -308,7 +339,12 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     name.push(format!(".{}.new", std::process::id()));
     let new = PathBuf::from(name);
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, path)

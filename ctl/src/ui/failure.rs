@@ -30,18 +30,36 @@ pub(crate) enum Exit {
 /// The exit codes as help and README print them.
 pub(crate) const EXITS: &[(u8, &str)] = &[
     (0, "it is done; for `audit`, the log is verified"),
-    (Exit::Evaluation as u8, "the eval failed in the agent; its changes are undone"),
-    (Exit::Usage as u8, "usage: the command line, a file that it names, stdout or the terminal"),
+    (
+        Exit::Evaluation as u8,
+        "the eval failed in the agent; its changes are undone",
+    ),
+    (
+        Exit::Usage as u8,
+        "usage: the command line, a file that it names, stdout or the terminal",
+    ),
     (Exit::Denied as u8, "denied by policy"),
     (Exit::NeedsApproval as u8, "needs approval"),
-    (Exit::Trust as u8, "cannot connect, or one side does not trust the other"),
-    (Exit::Audit as u8, "the audit log does not verify, or what was done is not proven or not remembered"),
-    (Exit::Pipe as u8, "who read stdout stopped reading, as in `| head -1`"),
+    (
+        Exit::Trust as u8,
+        "cannot connect, or one side does not trust the other",
+    ),
+    (
+        Exit::Audit as u8,
+        "the audit log does not verify, or what was done is not proven or not remembered",
+    ),
+    (
+        Exit::Pipe as u8,
+        "who read stdout stopped reading, as in `| head -1`",
+    ),
 ];
 
 /// [`EXITS`], one a line.
 pub(crate) fn exits() -> String {
-    EXITS.iter().map(|(code, about)| format!("  {code:>3}  {about}\n")).collect()
+    EXITS
+        .iter()
+        .map(|(code, about)| format!("  {code:>3}  {about}\n"))
+        .collect()
 }
 
 /// The code of a failed verification.
@@ -86,7 +104,16 @@ impl Failure {
     fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
         let (message, help) = (message.into(), String::new());
         let (leases, recorded, answered, told) = (None, false, false, false);
-        Self { exit, code: code.to_owned(), message, help, leases, recorded, answered, told }
+        Self {
+            exit,
+            code: code.to_owned(),
+            message,
+            help,
+            leases,
+            recorded,
+            answered,
+            told,
+        }
     }
 
     /// The failure for a wrong command line, or a wrong file that it names.
@@ -132,7 +159,11 @@ impl Failure {
     /// The failure for a closed stdout: it is not printed.
     pub(crate) fn pipe() -> Self {
         let failure = Self::new(Exit::Pipe, "pipe", "who read stdout has stopped reading");
-        Self { answered: true, told: true, ..failure }
+        Self {
+            answered: true,
+            told: true,
+            ..failure
+        }
     }
 
     /// Adds what to do next.
@@ -164,9 +195,22 @@ impl Failure {
 
     /// Prints it to stdout as one JSON object.
     pub(crate) fn print_json(&self) {
-        let Self { code, message, help, leases, .. } = self;
+        let Self {
+            code,
+            message,
+            help,
+            leases,
+            ..
+        } = self;
         // If stdout is gone, the exit code still tells.
-        let _ = term::json(&Report { error: Members { code, message, help, leases: leases.as_deref() } });
+        let _ = term::json(&Report {
+            error: Members {
+                code,
+                message,
+                help,
+                leases: leases.as_deref(),
+            },
+        });
     }
 
     /// The exit code, for the end of `main`.
@@ -195,7 +239,10 @@ pub(crate) fn ended(done: Result<(), Failure>, closed: Result<(), Failure>) -> R
 impl From<messages::Failure> for Failure {
     fn from(failure: messages::Failure) -> Self {
         let code = serde_json::to_value(failure.data.code);
-        let code = code.ok().and_then(|code| code.as_str().map(str::to_owned)).unwrap_or_default();
+        let code = code
+            .ok()
+            .and_then(|code| code.as_str().map(str::to_owned))
+            .unwrap_or_default();
         let exit = match failure.data.code {
             Code::Denied => Exit::Denied,
             Code::NeedsApproval => Exit::NeedsApproval,
@@ -211,9 +258,20 @@ impl From<messages::Failure> for Failure {
             | Code::State
             | Code::Internal => Exit::Evaluation,
         };
-        let messages::FailureData { help, leases, audit, .. } = failure.data;
+        let messages::FailureData {
+            help, leases, audit, ..
+        } = failure.data;
         let recorded = audit.is_some();
-        Self { exit, code, message: failure.message, help, leases, recorded, answered: false, told: false }
+        Self {
+            exit,
+            code,
+            message: failure.message,
+            help,
+            leases,
+            recorded,
+            answered: false,
+            told: false,
+        }
     }
 }
 
@@ -247,7 +305,10 @@ mod tests {
     #[test]
     fn what_was_told_before_does_not_outweigh_what_is_news() {
         let known = || Err(Failure::memory("full").told());
-        let denied = Failure { exit: Exit::Denied, ..Failure::usage("denied") };
+        let denied = Failure {
+            exit: Exit::Denied,
+            ..Failure::usage("denied")
+        };
         assert_eq!(ended(Err(denied.clone()), known()), Err(denied));
         assert_eq!(ended(Ok(()), known()), known());
         assert_eq!(ended(Err(Failure::pipe()), known()), known());
@@ -264,9 +325,17 @@ mod tests {
             (Code::Signature, "signature", 5),
             (Code::Audit, "audit", 6),
         ] {
-            let data = FailureData { code, help: "h".to_owned(), audit: None, leases: None };
-            let failure =
-                Failure::from(messages::Failure { code: code.number(), message: "m".to_owned(), data });
+            let data = FailureData {
+                code,
+                help: "h".to_owned(),
+                audit: None,
+                leases: None,
+            };
+            let failure = Failure::from(messages::Failure {
+                code: code.number(),
+                message: "m".to_owned(),
+                data,
+            });
             assert_eq!((failure.code.as_str(), failure.exit as u8), (name, exit));
             assert_eq!(failure.exit_code(), ExitCode::from(exit));
         }

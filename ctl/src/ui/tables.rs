@@ -16,7 +16,15 @@ const MAX_NOTE: usize = 200;
 /// The known columns of each list, in display order.
 fn columns(name: &str) -> &'static [&'static str] {
     match name {
-        "leases" => &["id", "target", "owner", "state", "reverts_in_ms", "guard", "reason"],
+        "leases" => &[
+            "id",
+            "target",
+            "owner",
+            "state",
+            "reverts_in_ms",
+            "guard",
+            "reason",
+        ],
         "points" => &["name", "kind", "arguments", "patched", "owner", "where", "note"],
         "sessions" => &["id", "operator", "roles", "mode", "since", "leases"],
         _ => &[],
@@ -47,7 +55,9 @@ pub(crate) fn text(name: &str, rows: &[Value]) -> String {
         return table(known, rows);
     }
     let mut rows: Vec<Value> = rows.iter().filter(|row| row.is_object()).cloned().collect();
-    let taken = rows.iter_mut().map(|row| row.as_object_mut().and_then(|row| row.remove("note")));
+    let taken = rows
+        .iter_mut()
+        .map(|row| row.as_object_mut().and_then(|row| row.remove("note")));
     let notes: Vec<String> = taken.map(|note| cell("note", note.as_ref())).collect();
     let table = table(known, &rows);
     let mut lines = table.lines();
@@ -70,9 +80,17 @@ fn table(known: &[&str], rows: &[Value]) -> String {
     let keys = rows.iter().flat_map(|row| row.keys().map(String::as_str));
     let present: BTreeSet<&str> = keys.filter(|key| rows.iter().any(|row| says(row, key))).collect();
     let others = present.iter().copied().filter(|key| !known.contains(key));
-    let keys: Vec<&str> = known.iter().copied().filter(|key| present.contains(key)).chain(others).collect();
+    let keys: Vec<&str> = known
+        .iter()
+        .copied()
+        .filter(|key| present.contains(key))
+        .chain(others)
+        .collect();
     let mut lines = vec![keys.iter().map(|key| heading(key)).collect::<Vec<_>>()];
-    lines.extend(rows.iter().map(|row| keys.iter().map(|key| cell(key, row.get(*key))).collect()));
+    lines.extend(
+        rows.iter()
+            .map(|row| keys.iter().map(|key| cell(key, row.get(*key))).collect()),
+    );
     aligned(&lines)
 }
 
@@ -89,9 +107,11 @@ fn cell(key: &str, value: Option<&Value>) -> String {
         Some(Value::String(text)) => term::line(text).into_owned(),
         Some(Value::Number(ms)) if key.ends_with("_ms") => ms.as_u64().map_or(ms.to_string(), term::span),
         Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
-        Some(Value::Array(items)) => {
-            items.iter().map(|item| cell("", Some(item))).collect::<Vec<_>>().join(",")
-        }
+        Some(Value::Array(items)) => items
+            .iter()
+            .map(|item| cell("", Some(item)))
+            .collect::<Vec<_>>()
+            .join(","),
         Some(other) => term::line(&other.to_string()).into_owned(),
     };
     let most = if key == "note" { MAX_NOTE } else { MAX_COLUMN };
@@ -105,7 +125,12 @@ fn cell(key: &str, value: Option<&Value>) -> String {
 pub(crate) fn aligned(lines: &[Vec<String>]) -> String {
     let count = lines.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
-        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        lines
+            .iter()
+            .filter_map(|line| line.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..count).map(width).collect();
     let mut text = String::new();
@@ -126,15 +151,24 @@ pub(crate) fn in_force(value: &Value) -> BTreeSet<u64> {
     let rows = value.as_array().map(Vec::as_slice).unwrap_or_default();
     let live = |row: &&Value| {
         // A lease in conflict is listed until it is settled, but no longer changes anything.
-        row.get("state").and_then(Value::as_str).is_none_or(|s| matches!(s, "provisional" | "confirmed"))
+        row.get("state")
+            .and_then(Value::as_str)
+            .is_none_or(|s| matches!(s, "provisional" | "confirmed"))
     };
-    rows.iter().filter(live).filter_map(|row| row.get("id").and_then(Value::as_u64)).collect()
+    rows.iter()
+        .filter(live)
+        .filter_map(|row| row.get("id").and_then(Value::as_u64))
+        .collect()
 }
 
 /// `lease 3`, `leases 3, 4`.
 pub(crate) fn leases_text(ids: &[u64]) -> String {
     let list: Vec<String> = ids.iter().map(u64::to_string).collect();
-    format!("{} {}", if ids.len() == 1 { "lease" } else { "leases" }, list.join(", "))
+    format!(
+        "{} {}",
+        if ids.len() == 1 { "lease" } else { "leases" },
+        list.join(", ")
+    )
 }
 
 /// Whether a text names a lease: `lease 7`, and not as part of `lease 71`.
@@ -171,7 +205,10 @@ id  target            owner  state        reverts in  zeal
             json!([{ "id": 3, "state": "conflict", "note": "one\ntwo" }, { "id": 4, "state": "confirmed" }]);
         let expected = "id  state\n3   conflict\n    one\\u{a}two\n4   confirmed";
         assert_eq!(text("leases", rows.as_array().unwrap()), expected);
-        assert_eq!(text("points", &[json!({ "name": "a", "note": "b" })]), "name  note\na     b");
+        assert_eq!(
+            text("points", &[json!({ "name": "a", "note": "b" })]),
+            "name  note\na     b"
+        );
     }
 
     /// T46.

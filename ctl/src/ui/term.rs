@@ -114,11 +114,14 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
 
 fn write_out(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::pipe(),
-        _ => Failure::local(format!("cannot write to stdout: {error}"))
-            .help("what was asked for may have been done all the same: the audit log tells"),
-    })
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::pipe(),
+            _ => Failure::local(format!("cannot write to stdout: {error}"))
+                .help("what was asked for may have been done all the same: the audit log tells"),
+        })
 }
 
 /// Writes a warning, an explanation or progress to stderr, escaped. A failure is ignored: there is nowhere left to report it.
@@ -130,12 +133,18 @@ pub(crate) fn note(text: &str) {
 
 /// Writes the beginning of a line to stderr, escaped.
 pub(crate) fn unfinished(text: &str) {
-    let _ = io::stderr().lock().write_all(escape(text, Lines::Escape, MAX_NOTE).as_bytes());
+    let _ = io::stderr()
+        .lock()
+        .write_all(escape(text, Lines::Escape, MAX_NOTE).as_bytes());
 }
 
 /// Clears the cursor's row, the `rows` rows above it, and everything below; leaves the cursor at the beginning of the topmost.
 pub(crate) fn clear_up(rows: usize) {
-    let up = if rows == 0 { String::new() } else { format!("\x1b[{rows}A") };
+    let up = if rows == 0 {
+        String::new()
+    } else {
+        format!("\x1b[{rows}A")
+    };
     let _ = io::stderr().lock().write_all(format!("\r{up}\x1b[J").as_bytes());
 }
 
@@ -182,7 +191,11 @@ fn drawing(text: &str, above: usize, rows: usize) -> (String, usize) {
         shown.push(Cow::Borrowed(foot));
     }
     // Wrapping is off while drawing, so that each line takes one row, however wide its characters are.
-    let up = if above == 0 { String::new() } else { format!("\x1b[{above}A") };
+    let up = if above == 0 {
+        String::new()
+    } else {
+        format!("\x1b[{above}A")
+    };
     let body: String = shown.iter().map(|line| format!("{line}\x1b[K\r\n")).collect();
     (format!("\r{up}\x1b[?7l{body}\x1b[?7h\x1b[J"), shown.len())
 }
@@ -205,7 +218,11 @@ pub(crate) fn wants_colour() -> bool {
 /// A span of time in words, in whole seconds, rounded up so that only an elapsed one is `0s`: `4m59s`.
 pub(crate) fn in_seconds(time: std::time::Duration) -> String {
     let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
-    if seconds == 0 { "0s".to_owned() } else { span(seconds.saturating_mul(1000)) }
+    if seconds == 0 {
+        "0s".to_owned()
+    } else {
+        span(seconds.saturating_mul(1000))
+    }
 }
 
 /// A span of time in words, at most two units: `8h`, `4m59s`, `950ms`, `3d4h`.

@@ -47,7 +47,10 @@ async fn look(session: &mut Session) -> Result<Seen, EvalError> {
     let result = session.quietly(Submission::code("leases()")).await?;
     session.verify().await?;
     let rows = result.value.as_array().cloned().unwrap_or_default();
-    Ok(Seen { rows, at: Instant::now() })
+    Ok(Seen {
+        rows,
+        at: Instant::now(),
+    })
 }
 
 async fn each_change(session: &mut Session, interrupts: &mut Interrupts) -> Result<(), Failure> {
@@ -100,7 +103,9 @@ async fn in_place(
 /// Looks the leases up, in a new session if this one was lost; `None` while nothing listens there.
 async fn look_again(target: &Target, session: &mut Session, lost: bool) -> Result<Option<Seen>, EvalError> {
     if lost {
-        let Some(again) = attach_again(target).await? else { return Ok(None) };
+        let Some(again) = attach_again(target).await? else {
+            return Ok(None);
+        };
         let before = std::mem::replace(session, again);
         session.take_over(before);
     }
@@ -125,7 +130,9 @@ fn is_due(seen: &Seen) -> bool {
 
 /// The time that a lease had left at its lookup.
 fn left(row: &Value) -> Option<Duration> {
-    row.get("reverts_in_ms").and_then(Value::as_u64).map(Duration::from_millis)
+    row.get("reverts_in_ms")
+        .and_then(Value::as_u64)
+        .map(Duration::from_millis)
 }
 
 /// Whether two answers agree, apart from the time between them.
@@ -160,13 +167,21 @@ fn table(seen: &Seen, at: Instant) -> String {
         if let (Some(left), Some(members)) = (left(&row), row.as_object_mut()) {
             let left = left.saturating_sub(age);
             // A lease past its deadline is being reverted; only the agent knows whether it has been.
-            let shown = if left.is_zero() { Value::from("now") } else { Value::from(term::in_seconds(left)) };
+            let shown = if left.is_zero() {
+                Value::from("now")
+            } else {
+                Value::from(term::in_seconds(left))
+            };
             members.insert("reverts_in_ms".to_owned(), shown);
         }
         row
     };
     let rows: Vec<Value> = seen.rows.iter().map(aged).collect();
-    if rows.is_empty() { "no leases".to_owned() } else { tables::text("leases", &rows) }
+    if rows.is_empty() {
+        "no leases".to_owned()
+    } else {
+        tables::text("leases", &rows)
+    }
 }
 
 /// The table with its footer.
@@ -193,7 +208,10 @@ mod tests {
     }
 
     fn seen(rows: &[Value], at: Instant) -> Seen {
-        Seen { rows: rows.to_vec(), at }
+        Seen {
+            rows: rows.to_vec(),
+            at,
+        }
     }
 
     #[test]
@@ -204,9 +222,18 @@ mod tests {
             let table = table(&seen, at + Duration::from_millis(after));
             table.lines().skip(1).map(str::to_owned).collect()
         };
-        assert_eq!(lines(0), ["1   state:a  provisional  4m59s", "2   state:a  provisional  3s"]);
-        assert_eq!(lines(1_000), ["1   state:a  provisional  4m58s", "2   state:a  provisional  2s"]);
-        assert_eq!(lines(2_500), ["1   state:a  provisional  4m57s", "2   state:a  provisional  now"]);
+        assert_eq!(
+            lines(0),
+            ["1   state:a  provisional  4m59s", "2   state:a  provisional  3s"]
+        );
+        assert_eq!(
+            lines(1_000),
+            ["1   state:a  provisional  4m58s", "2   state:a  provisional  2s"]
+        );
+        assert_eq!(
+            lines(2_500),
+            ["1   state:a  provisional  4m57s", "2   state:a  provisional  now"]
+        );
     }
 
     #[test]

@@ -93,7 +93,13 @@ impl Agent {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let config = config(authority, leaf);
-        let shared = Arc::new(Shared { config, log, key, lies, seen: seen.clone() });
+        let shared = Arc::new(Shared {
+            config,
+            log,
+            key,
+            lies,
+            seen: seen.clone(),
+        });
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (stream, shared) = (stream.unwrap(), shared.clone());
@@ -108,8 +114,9 @@ fn config(authority: &Authority, leaf: &Leaf) -> Arc<ServerConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(authority.der()).unwrap();
-    let clients =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .unwrap();
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -126,7 +133,12 @@ fn now() -> String {
 }
 
 fn entry(kind: &'static str, body: &Value) -> Entry {
-    Entry { kind, body: body.to_string(), keep: false, terminal: false }
+    Entry {
+        kind,
+        body: body.to_string(),
+        keep: false,
+        terminal: false,
+    }
 }
 
 fn append(log: &Log, entries: Vec<Entry>) -> debug_audit::Receipt {
@@ -155,7 +167,9 @@ fn serve(mut socket: TcpStream, shared: &Shared) {
             return;
         }
     }
-    let exporter = connection.export_keying_material([0; 32], EXPORTER_LABEL, Some(b"")).unwrap();
+    let exporter = connection
+        .export_keying_material([0; 32], EXPORTER_LABEL, Some(b""))
+        .unwrap();
     let certificate = connection.peer_certificates().unwrap()[0].to_vec();
     let number = {
         let mut seen = shared.seen.lock().unwrap();
@@ -189,7 +203,10 @@ impl Session<'_> {
             service: "dienstplan".into(),
             instance: "1".into(),
             environment: "production".into(),
-            origin: self.lies().origin.unwrap_or_else(|| self.shared.log.origin().to_owned()),
+            origin: self
+                .lies()
+                .origin
+                .unwrap_or_else(|| self.shared.log.origin().to_owned()),
         };
         match self.lies().ready {
             Some(bytes) => self.raw(&bytes),
@@ -233,7 +250,11 @@ impl Session<'_> {
         };
         match result {
             Ok(result) => FromAgent::success(call.id, &result),
-            Err(error) => FromAgent::Failure { jsonrpc: Default::default(), id: Some(call.id), error },
+            Err(error) => FromAgent::Failure {
+                jsonrpc: Default::default(),
+                id: Some(call.id),
+                error,
+            },
         }
     }
 
@@ -281,20 +302,33 @@ impl Session<'_> {
         let (hashes, record) = match (params.index, params.from) {
             (Some(index), None) => {
                 let record = log.record(index).unwrap().unwrap();
-                (log.inclusion(index, params.size), Some(String::from_utf8(record).unwrap()))
+                (
+                    log.inclusion(index, params.size),
+                    Some(String::from_utf8(record).unwrap()),
+                )
             }
             (None, Some(from)) => (log.consistency(from, params.size), None),
             _ => return Err(Failure::new(Code::Params, "one of index and from", "")),
         };
         let record = self.lies().record.or(record).filter(|_| params.index.is_some());
-        Ok(json!(ProofResult { hashes: encoded(&hashes.unwrap()), record }))
+        Ok(json!(ProofResult {
+            hashes: encoded(&hashes.unwrap()),
+            record
+        }))
     }
 
     fn eval(&mut self, id: u64, params: EvalParams) -> Result<Value, Failure> {
         self.counter += 1;
         let log = &self.shared.log;
-        let message = eval_message(log.origin(), &self.exporter, self.counter, params.payload.as_bytes());
-        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms.all;
+        let message = eval_message(
+            log.origin(),
+            &self.exporter,
+            self.counter,
+            params.payload.as_bytes(),
+        );
+        let algorithms = aws_lc_rs::default_provider()
+            .signature_verification_algorithms
+            .all;
         let signature = BASE64_STANDARD.decode(&params.sig).unwrap();
         verify(&self.certificate, algorithms, &message, &signature).unwrap();
         let payload = EvalPayload::parse(&params.payload)?;
@@ -326,7 +360,12 @@ impl Session<'_> {
         let body = json!({ "time": now(), "session": self.number, "outcome": word });
         let receipt = append(log, vec![entry("outcome", &body)]);
         let checkpoint = receipt.checkpoint.to_string();
-        let audit = AuditRange { eval: written.last, first: written.first, last: receipt.last, checkpoint };
+        let audit = AuditRange {
+            eval: written.last,
+            first: written.first,
+            last: receipt.last,
+            checkpoint,
+        };
         let audit = (!lies.unrecorded).then_some(audit);
         match outcome {
             Ok(mut result) => {
@@ -375,7 +414,12 @@ impl Session<'_> {
             }
             "revert(id)" => {
                 let id = payload.args["id"].as_u64().unwrap();
-                self.shared.seen.lock().unwrap().leases.retain(|lease| *lease != id);
+                self.shared
+                    .seen
+                    .lock()
+                    .unwrap()
+                    .leases
+                    .retain(|lease| *lease != id);
                 Ok(result(json!(id), &format!("lease {id}: reverted")))
             }
             "revert_all()" => {
@@ -384,12 +428,18 @@ impl Session<'_> {
             }
             "print" => {
                 for text in ["one\n", "\u{1b}]0;two\u{7}\n"] {
-                    let output = Output { id, text: text.into() };
+                    let output = Output {
+                        id,
+                        text: text.into(),
+                    };
                     self.send(&FromAgent::notification("output", &output).unwrap());
                 }
                 Ok(result(json!(2), "2"))
             }
-            "hostile" => Ok(result(json!("\u{1b}[2J\u{202e}"), "\u{1b}[2J\u{9b}1A\u{202e}gone\r")),
+            "hostile" => Ok(result(
+                json!("\u{1b}[2J\u{202e}"),
+                "\u{1b}[2J\u{9b}1A\u{202e}gone\r",
+            )),
             "oversize" => {
                 self.raw(&vec![b' '; debug_wire::MAX_MESSAGE + 2]);
                 Ok(result(Value::Null, ""))
@@ -400,7 +450,14 @@ impl Session<'_> {
             }
             "wait" => {
                 self.send(
-                    &FromAgent::notification("output", &Output { id, text: "waiting\n".into() }).unwrap(),
+                    &FromAgent::notification(
+                        "output",
+                        &Output {
+                            id,
+                            text: "waiting\n".into(),
+                        },
+                    )
+                    .unwrap(),
                 );
                 while let Some(call) = self.next() {
                     if call.method == "cancel" {

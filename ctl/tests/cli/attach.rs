@@ -15,7 +15,11 @@ fn submissions_of_a_pipe_run_one_after_the_other_without_prompts() {
     );
     let seen = world.agent.seen.lock().unwrap();
     assert_eq!(seen.payloads.len(), 3);
-    assert!(seen.payloads.iter().all(|payload| payload.after == Some(After::Revert)));
+    assert!(
+        seen.payloads
+            .iter()
+            .all(|payload| payload.after == Some(After::Revert))
+    );
 }
 
 #[test]
@@ -33,7 +37,11 @@ lease 1: reverted
     ended.check(3, stdout, "error: denied: patch");
     ended.check(3, stdout, "error: there is no command `:nosuch`");
     ended.check(3, stdout, "no leases");
-    ended.check(3, stdout, "error: not all submissions succeeded; the first failure was: denied");
+    ended.check(
+        3,
+        stdout,
+        "error: not all submissions succeeded; the first failure was: denied",
+    );
 }
 
 /// Any kind of failure counts: the following lines may depend on the failed one.
@@ -67,7 +75,11 @@ fn what_a_pipe_changed_before_its_failure_is_told() {
     let args = ["attach", "TARGET", "--change", "--reason", "INC-42"];
     let ended = world.run_with(&args, "patch()\ndeny\n1\n");
     let stdout = "mode change\nlease 1: patched, reverts in 5m unless confirmed\n";
-    ended.check(3, stdout, "in force: lease 1; leases that were not confirmed revert 60 s after the session");
+    ended.check(
+        3,
+        stdout,
+        "in force: lease 1; leases that were not confirmed revert 60 s after the session",
+    );
 }
 
 #[test]
@@ -79,7 +91,9 @@ fn words_with_which_people_leave_other_programs_leave_this_one() {
         assert!(!ended.stderr.contains("error"), "{word}: {}", ended.stderr);
     }
     // Here `q` is a name that the service knows.
-    World::new().run_with(&["attach", "TARGET"], "q\n2\n").check(0, "q\n2\n", "");
+    World::new()
+        .run_with(&["attach", "TARGET"], "q\n2\n")
+        .check(0, "q\n2\n", "");
 }
 
 #[test]
@@ -97,7 +111,9 @@ fn leaving_with_changes_in_force_tells_what_becomes_of_them() {
 #[test]
 fn a_lost_connection_ends_a_pipe_with_exit_5() {
     let world = World::new();
-    world.run_with(&["attach", "TARGET"], "1\nvanish\n2\n").check(5, "1\n", "error: the connection was lost");
+    world
+        .run_with(&["attach", "TARGET"], "1\nvanish\n2\n")
+        .check(5, "1\n", "error: the connection was lost");
 }
 
 #[test]
@@ -114,11 +130,28 @@ fn what_was_never_proven_is_told_at_the_end_and_is_exit_6() {
     let world = World::new();
     world.lies.lock().unwrap().cut = true;
     let ended = world.run_with(&["attach", "TARGET"], "1\n2\n");
-    ended.check(6, "1\n", "error: the connection was lost: the agent vanished without a goodbye\n");
-    ended.check(6, "1\n", "before the agent proved that the last eval is in its log");
+    ended.check(
+        6,
+        "1\n",
+        "error: the connection was lost: the agent vanished without a goodbye\n",
+    );
+    ended.check(
+        6,
+        "1\n",
+        "before the agent proved that the last eval is in its log",
+    );
 
-    *world.lies.lock().unwrap() = crate::agent::Lies { unrecorded: true, ..Default::default() };
+    *world.lies.lock().unwrap() = crate::agent::Lies {
+        unrecorded: true,
+        ..Default::default()
+    };
     let ended = world.run_with(&["attach", "TARGET", "--keep-going"], "1\nleases()\ndeny\n2\n");
-    ended.check(6, "1\n[..]\n2\n", "error: the agent did not say where in its log 2 evals are\n");
-    world.run_with(&["attach", "TARGET"], "leases()\n").check(0, "[..]\n", "not yet on disk");
+    ended.check(
+        6,
+        "1\n[..]\n2\n",
+        "error: the agent did not say where in its log 2 evals are\n",
+    );
+    world
+        .run_with(&["attach", "TARGET"], "leases()\n")
+        .check(0, "[..]\n", "not yet on disk");
 }

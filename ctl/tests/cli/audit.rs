@@ -43,7 +43,11 @@ fn resign(world: &World, dir: &Path, records: &str) {
     }
     let boot: serde_json::Value = serde_json::from_str(records.lines().next().unwrap()).unwrap();
     let origin = boot["origin"].as_str().unwrap().to_owned();
-    let head = debug_audit::Checkpoint { origin, size: tree.size(), root: tree.root() };
+    let head = debug_audit::Checkpoint {
+        origin,
+        size: tree.size(),
+        root: tree.root(),
+    };
     fs::write(dir.join("records-0.jsonl"), records).unwrap();
     fs::write(dir.join("checkpoint"), head.sign(&world.key)).unwrap();
     let _ = fs::remove_file(dir.join("leaves"));
@@ -67,10 +71,18 @@ fn a_true_log_verifies_and_says_who_vouches_and_who_witnessed() {
     ] {
         assert!(ended.stdout.contains(text), "`{text}`: {}", ended.stdout);
     }
-    fs::write(world.path("inventory.json"), format!(r#"{{"agents":[{{"vkey":"{vkey}"}}]}}"#)).unwrap();
+    fs::write(
+        world.path("inventory.json"),
+        format!(r#"{{"agents":[{{"vkey":"{vkey}"}}]}}"#),
+    )
+    .unwrap();
     let ended = world.run(&["audit", "verify", "DIR"]);
     ended.check(0, &ended.stdout, "");
-    assert!(ended.stdout.contains("vouched for by the inventory `"), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("vouched for by the inventory `"),
+        "{}",
+        ended.stdout
+    );
 }
 
 #[test]
@@ -91,7 +103,11 @@ fn a_payload_in_parts_is_joined_before_its_signature_is_checked() {
 fn without_a_key_nobody_vouches() {
     let (world, _) = world();
     let ended = world.run(&["audit", "verify", "DIR"]);
-    ended.check(6, &ended.stdout, "the log is consistent in itself; nobody vouches for it");
+    ended.check(
+        6,
+        &ended.stdout,
+        "the log is consistent in itself; nobody vouches for it",
+    );
     assert!(!ended.stdout.contains("verified"), "{}", ended.stdout);
 }
 
@@ -107,16 +123,27 @@ fn a_log_that_was_touched_does_not_verify() {
         let ended = world.run(&["audit", "verify", dir.to_str().unwrap(), "--vkey", vkey]);
         ended.check(6, "", in_stderr);
     };
-    check("other-key", &other.verifier().to_string(), "is not signed by the key", &|_| ());
+    check(
+        "other-key",
+        &other.verifier().to_string(),
+        "is not signed by the key",
+        &|_| (),
+    );
     check("altered", &vkey, "record 2", &|dir| {
         edit(dir, |text| text.replace("config.db.host", "config.db.port"))
     });
     check("cut", &vkey, "are missing", &|dir| {
         edit(dir, |text| text.split_inclusive('\n').take(3).collect());
     });
-    check("empty", &vkey, "does not verify", &|dir| edit(dir, |_| String::new()));
-    check("garbage", &vkey, "does not verify", &|dir| edit(dir, |_| "\u{1b}[2J\0\n".repeat(9)));
-    check("no-checkpoint", &vkey, "does not verify", &|dir| fs::remove_file(dir.join("checkpoint")).unwrap());
+    check("empty", &vkey, "does not verify", &|dir| {
+        edit(dir, |_| String::new())
+    });
+    check("garbage", &vkey, "does not verify", &|dir| {
+        edit(dir, |_| "\u{1b}[2J\0\n".repeat(9))
+    });
+    check("no-checkpoint", &vkey, "does not verify", &|dir| {
+        fs::remove_file(dir.join("checkpoint")).unwrap()
+    });
 }
 
 /// A usage error is no evidence against a log.
@@ -128,7 +155,11 @@ fn where_no_log_is_nothing_is_said_of_one() {
         for command in [["verify", dir].as_slice(), &["list", dir], &["show", dir, "0"]] {
             let ended = world.run(&[&["audit"], command, &["--vkey", &vkey]].concat());
             ended.check(2, "", in_stderr);
-            assert!(ended.stderr.contains("help: give the log's folder"), "{}", ended.stderr);
+            assert!(
+                ended.stderr.contains("help: give the log's folder"),
+                "{}",
+                ended.stderr
+            );
             assert!(!ended.stderr.contains("evidence"), "{}", ended.stderr);
         }
     };
@@ -139,11 +170,9 @@ fn where_no_log_is_nothing_is_said_of_one() {
     let dir = world.path("part");
     fs::create_dir(&dir).unwrap();
     fs::copy(world.audit().join("checkpoint"), dir.join("checkpoint")).unwrap();
-    world.run(&["audit", "verify", dir.to_str().unwrap(), "--vkey", &vkey]).check(
-        6,
-        "",
-        "the records 0 to 6 are missing",
-    );
+    world
+        .run(&["audit", "verify", dir.to_str().unwrap(), "--vkey", &vkey])
+        .check(6, "", "the records 0 to 6 are missing");
 }
 
 /// T52: the holder of the log's key can sign another log, but cannot change what this client remembers.
@@ -156,13 +185,21 @@ fn a_log_signed_anew_is_told_by_the_witness() {
     let verify = || world.run(&["audit", "verify", dir.to_str().unwrap(), "--vkey", &vkey]);
 
     resign(&records.split_inclusive('\n').take(4).collect::<String>());
-    verify().check(6, "", "the log was cut: 4 records are signed, this client has seen 7");
+    verify().check(
+        6,
+        "",
+        "the log was cut: 4 records are signed, this client has seen 7",
+    );
     resign(&records.replace(r#""outcome":"failed""#, r#""outcome":"ok""#));
     verify().check(6, "", "the log was rewritten");
     // If the operator's code was altered, its signature already fails, before the remembered checkpoint is compared.
     fs::remove_dir_all(world.path("state")).unwrap();
     resign(&records.replace("config.db.host", "config.db.port"));
-    verify().check(6, "", "record 2 (`records-0.jsonl`, line 3) does not verify: the operator's signature");
+    verify().check(
+        6,
+        "",
+        "record 2 (`records-0.jsonl`, line 3) does not verify: the operator's signature",
+    );
     resign(&records.replace(r#""counter":1"#, r#""counter":2"#));
     verify().check(6, "", "record 2");
     resign(&records.replace("/operator/alice", "/operator/bob"));
@@ -214,8 +251,11 @@ const WITH_NOTHING: &str =
 fn a_closed_pipe_is_quiet_unless_the_log_does_not_verify() {
     let (world, vkey) = world();
     let closed = |args: &[&str]| world.run_unread(&[args, &["--vkey", &vkey]].concat());
-    let all: [&[&str]; 3] =
-        [&["audit", "list", "DIR"], &["audit", "show", "DIR", "1"], &["audit", "verify", "DIR"]];
+    let all: [&[&str]; 3] = [
+        &["audit", "list", "DIR"],
+        &["audit", "show", "DIR", "1"],
+        &["audit", "verify", "DIR"],
+    ];
     for args in all {
         let ended = closed(args);
         assert_eq!((ended.code, ended.stderr.as_str()), (141, ""), "{args:?}");
@@ -235,11 +275,24 @@ fn operators_that_the_ca_did_not_certify_are_named_with_their_record() {
     let (own, other) = (world.path("own.pem"), world.path("other.pem"));
     write(&own, &world.authority.pem());
     write(&other, &Authority::new().pem());
-    let verify =
-        |ca: &Path| world.run(&["audit", "verify", "DIR", "--vkey", &vkey, "--ca", ca.to_str().unwrap()]);
+    let verify = |ca: &Path| {
+        world.run(&[
+            "audit",
+            "verify",
+            "DIR",
+            "--vkey",
+            &vkey,
+            "--ca",
+            ca.to_str().unwrap(),
+        ])
+    };
     let ended = verify(&own);
     ended.check(0, &ended.stdout, "");
-    assert!(ended.stdout.contains(&format!("{ISSUED}{}`\n", own.display())), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains(&format!("{ISSUED}{}`\n", own.display())),
+        "{}",
+        ended.stdout
+    );
     let ended = verify(&other);
     let finding = "record 1 (`records-0.jsonl`, line 2) does not verify: nobody vouches for the certificate of \
                    `spiffe://example.internal/operator/alice`: the CA `";
@@ -251,12 +304,21 @@ fn operators_that_the_ca_did_not_certify_are_named_with_their_record() {
     let list = |more: &[&str]| world.run(&[&["audit", "list", "DIR", "--vkey", &vkey], more].concat());
     let ended = list(&["--ca", other.to_str().unwrap()]);
     ended.check(6, &ended.stdout, finding);
-    assert_eq!(ended.stdout.lines().filter(|line| line.contains("alice")).count(), 6, "{}", ended.stdout);
+    assert_eq!(
+        ended.stdout.lines().filter(|line| line.contains("alice")).count(),
+        6,
+        "{}",
+        ended.stdout
+    );
     let ended = list(&[]);
     ended.check(0, &ended.stdout, WITH_NOTHING);
     let ended = list(&["--ca", own.to_str().unwrap()]);
     ended.check(0, &ended.stdout, "verified: 7 records");
-    assert!(!ended.stderr.contains("the operators' certificates"), "{}", ended.stderr);
+    assert!(
+        !ended.stderr.contains("the operators' certificates"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -274,11 +336,18 @@ fn the_ca_is_found_beside_the_inventory_and_never_in_the_logs_folder() {
     fs::create_dir(world.path("ca")).unwrap();
     write(&world.path("ca/ca.pem"), &world.authority.pem());
     said(&[], ISSUED);
-    said(&["--inventory", world.path("inventory.json").to_str().unwrap()], "/ca/ca.pem`\n");
+    said(
+        &["--inventory", world.path("inventory.json").to_str().unwrap()],
+        "/ca/ca.pem`\n",
+    );
     // A key given by hand comes without a set to find the CA in.
     said(&["--vkey", &vkey], WITH_NOTHING);
     write(&world.path("ca/ca.pem"), &Authority::new().pem());
-    verify(&[]).check(6, "", "record 1 (`records-0.jsonl`, line 2) does not verify: nobody vouches");
+    verify(&[]).check(
+        6,
+        "",
+        "record 1 (`records-0.jsonl`, line 2) does not verify: nobody vouches",
+    );
     write(&world.path("own.pem"), &world.authority.pem());
     said(&["--ca", world.path("own.pem").to_str().unwrap()], "/own.pem`\n");
 
@@ -289,7 +358,10 @@ fn the_ca_is_found_beside_the_inventory_and_never_in_the_logs_folder() {
     said(&["--inventory", inside.to_str().unwrap()], WITH_NOTHING);
 
     let own = CertificateDer::from_pem_file(world.path("alice/cert.pem")).unwrap();
-    let hash: String = sha2::Sha256::digest(&own).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = sha2::Sha256::digest(&own)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let listed = format!(r#"{{"agents":[{{"vkey":"{vkey}"}}],"operators":[{{"sha256":"{hash}"}}]}}"#);
     write(&world.path("inventory.json"), &listed);
     fs::remove_dir_all(world.path("ca")).unwrap();
@@ -311,7 +383,9 @@ fn an_agent_is_no_operator_though_the_ca_issued_its_certificate() {
     fs::remove_dir_all(world.path("state")).unwrap();
     let finding = "record 1 (`records-0.jsonl`, line 2) does not verify: the certificate is not an operator's: \
                    `spiffe://example.internal/agent/dienstplan/1` is an agent, expected an operator";
-    world.run(&["audit", "verify", dir.to_str().unwrap(), "--vkey", &vkey]).check(6, "", finding);
+    world
+        .run(&["audit", "verify", dir.to_str().unwrap(), "--vkey", &vkey])
+        .check(6, "", finding);
 }
 
 /// The time of the check does not matter, and a record may be a few seconds late: an agent ends a session a moment after its
@@ -326,9 +400,20 @@ fn a_certificate_is_judged_at_the_time_of_its_record() {
     let own = world.path("own.pem").display().to_string();
     let (dir, records) = (world.path("resigned"), records(&world));
     let verify = |kind: &str, time: jiff::Timestamp| {
-        let altered: String = records.split_inclusive('\n').map(|line| at(line, kind, time)).collect();
+        let altered: String = records
+            .split_inclusive('\n')
+            .map(|line| at(line, kind, time))
+            .collect();
         resign(&world, &dir, &altered);
-        world.run(&["audit", "verify", dir.to_str().unwrap(), "--vkey", &vkey, "--ca", &own])
+        world.run(&[
+            "audit",
+            "verify",
+            dir.to_str().unwrap(),
+            "--vkey",
+            &vkey,
+            "--ca",
+            &own,
+        ])
     };
     let pem = fs::read(world.path("alice/cert.pem")).unwrap();
     let der = CertificateDer::from_pem_slice(&pem).unwrap();
@@ -367,7 +452,10 @@ fn lists_tell_how_much_they_show_and_whether_it_is_verified() {
     let ended = list("DIR", &["--kind", "eval", "--operator", "alice"]);
     ended.check(0, &ended.stdout, "2 of 7 records shown; verified: 7 records");
     let columns = |line: &str| -> Vec<String> {
-        line.split("  ").filter(|c| !c.is_empty()).map(|c| c.trim().to_owned()).collect()
+        line.split("  ")
+            .filter(|c| !c.is_empty())
+            .map(|c| c.trim().to_owned())
+            .collect()
     };
     let lines: Vec<_> = ended.stdout.lines().map(columns).collect();
     assert_eq!(lines.len(), 2);
@@ -380,9 +468,15 @@ fn lists_tell_how_much_they_show_and_whether_it_is_verified() {
 
     let dir = world.path("altered");
     copy(&world.audit(), &dir);
-    edit(&dir, |text| text.replace(r#""outcome":"failed""#, r#""outcome":"ok""#));
+    edit(&dir, |text| {
+        text.replace(r#""outcome":"failed""#, r#""outcome":"ok""#)
+    });
     let ended = list(dir.to_str().unwrap(), &[]);
-    ended.check(6, &ended.stdout, "WARNING: 7 of 7 records shown, of a log that is NOT verified");
+    ended.check(
+        6,
+        &ended.stdout,
+        "WARNING: 7 of 7 records shown, of a log that is NOT verified",
+    );
     assert_eq!(ended.stdout.lines().count(), 7);
 }
 
@@ -395,10 +489,19 @@ fn a_record_is_shown_whole_and_escaped() {
     let ended = world.run(&["audit", "show", "DIR", "2", "--vkey", &vkey]);
     ended.check(0, &ended.stdout, "");
     let value: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
-    assert!(value["payload"].as_str().unwrap().contains('\u{202e}'), "the bytes can be recovered");
+    assert!(
+        value["payload"].as_str().unwrap().contains('\u{202e}'),
+        "the bytes can be recovered"
+    );
     assert!(!ended.stdout.contains('\u{202e}'));
     let listed = world.run(&["audit", "list", "DIR", "--vkey", &vkey]);
     listed.check(0, &listed.stdout, "");
-    assert!(listed.stdout.contains(r"'\u{1b}[2J\u{202e}'"), "{}", listed.stdout);
-    world.run(&["audit", "show", "DIR", "99", "--vkey", &vkey]).check(2, "", "there is no record 99");
+    assert!(
+        listed.stdout.contains(r"'\u{1b}[2J\u{202e}'"),
+        "{}",
+        listed.stdout
+    );
+    world
+        .run(&["audit", "show", "DIR", "99", "--vkey", &vkey])
+        .check(2, "", "there is no record 99");
 }

@@ -12,10 +12,14 @@ fn a_value_goes_to_stdout_and_nothing_else() {
     let ended = world.eval("config.db.host");
     ended.check(0, "config.db.host\n", "");
     assert_eq!(ended.stderr, "");
-    world.run_with(&["eval", "TARGET", "-"], "1 +\n2").check(0, "1 +\n2\n", "");
+    world
+        .run_with(&["eval", "TARGET", "-"], "1 +\n2")
+        .check(0, "1 +\n2\n", "");
     write(&world.path("code.rhai"), "from_file()");
     let file = world.path("code.rhai").display().to_string();
-    world.run(&["eval", "TARGET", "--file", &file]).check(0, "from_file()\n", "");
+    world
+        .run(&["eval", "TARGET", "--file", &file])
+        .check(0, "from_file()\n", "");
 }
 
 #[test]
@@ -23,13 +27,21 @@ fn failures_have_the_promised_exit_codes() {
     let world = World::new();
     world.eval("throw").check(1, "", "error: line 1: thrown");
     world.eval("deny").check(3, "", "help: ask for something else");
-    world.eval("approve").check(4, "", "error: needs 1 approval by lead");
-    world.run(&["eval", "TARGET", "1", "--change", "--reason", "x"]).check(2, "", "`--persist` or `--hold`");
+    world
+        .eval("approve")
+        .check(4, "", "error: needs 1 approval by lead");
+    world
+        .run(&["eval", "TARGET", "1", "--change", "--reason", "x"])
+        .check(2, "", "`--persist` or `--hold`");
     // A file is one submission: a failure in it ends all of it.
     write(&world.path("failing.rhai"), "throw");
     let file = world.path("failing.rhai").display().to_string();
-    world.run(&["eval", "TARGET", "--file", &file]).check(1, "", "error: line 1: thrown");
-    world.run(&["eval", "TARGET", "--file", "nosuch.rhai"]).check(2, "", "cannot use `nosuch.rhai`");
+    world
+        .run(&["eval", "TARGET", "--file", &file])
+        .check(1, "", "error: line 1: thrown");
+    world
+        .run(&["eval", "TARGET", "--file", "nosuch.rhai"])
+        .check(2, "", "cannot use `nosuch.rhai`");
 }
 
 /// Output piped into a program that has stopped reading is no failure worth a message.
@@ -37,20 +49,31 @@ fn failures_have_the_promised_exit_codes() {
 fn a_closed_pipe_is_quiet_and_a_full_disk_is_not() {
     let world = World::new();
     world.agent.seen.lock().unwrap().leases = vec![1];
-    for args in [&["eval", "TARGET", "print"][..], &["leases", "TARGET"], &["eval", "TARGET", "1", "--json"]]
-    {
+    for args in [
+        &["eval", "TARGET", "print"][..],
+        &["leases", "TARGET"],
+        &["eval", "TARGET", "1", "--json"],
+    ] {
         let ended = world.run_unread(args);
         ended.check(141, "", "");
         assert_eq!(ended.stderr, "", "{args:?}");
     }
     // The failed eval outweighs the closed stdout.
-    world.run_unread(&["eval", "TARGET", "deny", "--json"]).check(3, "", "error: denied");
+    world
+        .run_unread(&["eval", "TARGET", "deny", "--json"])
+        .check(3, "", "error: denied");
     world.lies.lock().unwrap().no_proof = true;
-    world.run_unread(&["revert", "TARGET", "1"]).check(6, "", "error: the agent gives no proof");
+    world
+        .run_unread(&["revert", "TARGET", "1"])
+        .check(6, "", "error: the agent gives no proof");
     world.lies.lock().unwrap().no_proof = false;
 
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let child = world.command(&["eval", "TARGET", "1"]).stdout(full).spawn().unwrap();
+    let child = world
+        .command(&["eval", "TARGET", "1"])
+        .stdout(full)
+        .spawn()
+        .unwrap();
     Ended::of(child).check(2, "", "error: cannot write to stdout: No space left on device");
 }
 
@@ -60,7 +83,12 @@ fn json_is_one_object_with_the_promised_members() {
     let ended = world.run(&["eval", "TARGET", "print", "--json"]);
     ended.check(0, &ended.stdout, "");
     let mut value: Value = serde_json::from_str(&ended.stdout).unwrap();
-    assert!(value["audit"]["checkpoint"].as_str().unwrap().starts_with("example.internal/dienstplan/1/"));
+    assert!(
+        value["audit"]["checkpoint"]
+            .as_str()
+            .unwrap()
+            .starts_with("example.internal/dienstplan/1/")
+    );
     value["audit"]["checkpoint"] = json!("…");
     let expected = json!({
         "value": 2, "display": "2", "output": "one\n\u{1b}]0;two\u{7}\n", "leases": [],
@@ -82,7 +110,9 @@ fn json_is_one_object_with_the_promised_members() {
 #[test]
 fn what_an_agent_sends_cannot_act_on_the_terminal() {
     let world = World::new();
-    world.eval("hostile").check(0, "\\u{1b}[2J\\u{9b}1A\\u{202e}gone\\u{d}\n", "");
+    world
+        .eval("hostile")
+        .check(0, "\\u{1b}[2J\\u{9b}1A\\u{202e}gone\\u{d}\n", "");
     world.eval("print").check(0, "one\n\\u{1b}]0;two\\u{7}\n2\n", "");
     world.eval("throw").check(1, "", "thrown\\u{1b}[31m\\u{202e}");
     let json = world.run(&["eval", "TARGET", "hostile", "--json"]);
@@ -92,7 +122,9 @@ fn what_an_agent_sends_cannot_act_on_the_terminal() {
 
 #[test]
 fn an_oversize_message_ends_the_connection() {
-    World::new().eval("oversize").check(5, "", "a message is longer than 1048576 bytes");
+    World::new()
+        .eval("oversize")
+        .check(5, "", "a message is longer than 1048576 bytes");
     World::new().eval("vanish").check(
         5,
         "",
@@ -105,7 +137,17 @@ fn arguments_are_bound_and_secrets_leave_only_a_commitment_in_the_payload() {
     let world = World::new();
     write(&world.path("secret"), "hunter2-example\n");
     let secret = format!("pw=@{}", world.path("secret").display());
-    let args = ["eval", "TARGET", "x", "--arg", "n=5", "--arg", "s=a b", "--arg-secret", &secret];
+    let args = [
+        "eval",
+        "TARGET",
+        "x",
+        "--arg",
+        "n=5",
+        "--arg",
+        "s=a b",
+        "--arg-secret",
+        &secret,
+    ];
     world.run(&args).check(0, "x\n", "");
     let seen = world.agent.seen.lock().unwrap();
     let payload = &seen.payloads[0];
@@ -119,8 +161,18 @@ fn arguments_are_bound_and_secrets_leave_only_a_commitment_in_the_payload() {
 #[test]
 fn a_change_is_two_signed_evals_and_persists_when_told() {
     let world = World::new();
-    let args = ["eval", "TARGET", "patch()", "--change", "--reason", "INC-42\"); x", "--persist"];
-    world.run(&args).check(0, "lease 1: patched, reverts in 5m unless confirmed\n", "");
+    let args = [
+        "eval",
+        "TARGET",
+        "patch()",
+        "--change",
+        "--reason",
+        "INC-42\"); x",
+        "--persist",
+    ];
+    world
+        .run(&args)
+        .check(0, "lease 1: patched, reverts in 5m unless confirmed\n", "");
     let seen = world.agent.seen.lock().unwrap();
     assert_eq!(seen.payloads[0].code, "change(reason)");
     assert_eq!(seen.payloads[0].args["reason"], "INC-42\"); x");
@@ -130,7 +182,9 @@ fn a_change_is_two_signed_evals_and_persists_when_told() {
 #[test]
 fn hold_stays_until_the_leases_end() {
     let world = World::new();
-    let args = ["eval", "TARGET", "patch()", "--change", "--reason", "INC-42", "--hold"];
+    let args = [
+        "eval", "TARGET", "patch()", "--change", "--reason", "INC-42", "--hold",
+    ];
     let child = world.start(&args);
     let asked = || {
         let seen = world.agent.seen.lock().unwrap();
@@ -152,17 +206,41 @@ fn an_interrupt_reverts_what_is_held_and_cancels_what_runs() {
         let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     };
-    let child = world.start(&["eval", "TARGET", "patch()", "--change", "--reason", "INC-42", "--hold"]);
+    let child = world.start(&[
+        "eval", "TARGET", "patch()", "--change", "--reason", "INC-42", "--hold",
+    ]);
     until(|| !world.agent.seen.lock().unwrap().leases.is_empty());
     // The client knows the lease once it has asked for the list.
-    until(|| world.agent.seen.lock().unwrap().payloads.iter().any(|payload| payload.code == "leases()"));
+    until(|| {
+        world
+            .agent
+            .seen
+            .lock()
+            .unwrap()
+            .payloads
+            .iter()
+            .any(|payload| payload.code == "leases()")
+    });
     interrupt(&child);
     let ended = Ended::of(child);
-    ended.check(0, "lease 1: patched, reverts in 5m unless confirmed\n", "lease 1: reverted");
+    ended.check(
+        0,
+        "lease 1: patched, reverts in 5m unless confirmed\n",
+        "lease 1: reverted",
+    );
     assert!(world.agent.seen.lock().unwrap().leases.is_empty());
 
     let child = world.start(&["eval", "TARGET", "wait"]);
-    until(|| world.agent.seen.lock().unwrap().payloads.iter().any(|payload| payload.code == "wait"));
+    until(|| {
+        world
+            .agent
+            .seen
+            .lock()
+            .unwrap()
+            .payloads
+            .iter()
+            .any(|payload| payload.code == "wait")
+    });
     interrupt(&child);
     Ended::of(child).check(1, "waiting\n", "error: cancelled");
 }
@@ -180,13 +258,20 @@ id  target                      owner  state        reverts in  reason
     world.run(&["leases", "TARGET"]).check(0, table, "");
     let json = world.run(&["leases", "TARGET", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&json.stdout).unwrap()[1]["id"], 12);
-    world.run(&["revert", "TARGET", "12"]).check(0, "lease 12: reverted\n", "");
+    world
+        .run(&["revert", "TARGET", "12"])
+        .check(0, "lease 12: reverted\n", "");
     assert_eq!(world.agent.seen.lock().unwrap().leases, [1]);
     let confirm = ["confirm", "TARGET", "1", "20m", "--reason", "INC-42 holds"];
     world.run(&confirm).check(0, "confirm(id, ttl)\n", "");
     let seen = world.agent.seen.lock().unwrap();
-    let [.., change, confirm] = seen.payloads.as_slice() else { panic!() };
-    assert_eq!((change.code.as_str(), &change.args["reason"]), ("change(reason)", &json!("INC-42 holds")));
+    let [.., change, confirm] = seen.payloads.as_slice() else {
+        panic!()
+    };
+    assert_eq!(
+        (change.code.as_str(), &change.args["reason"]),
+        ("change(reason)", &json!("INC-42 holds"))
+    );
     assert_eq!(json!(confirm.args), json!({ "id": 1, "ttl": "20m" }));
 }
 
@@ -197,14 +282,17 @@ fn changes_of_others_are_adopted_and_conflicts_settled() {
     world.run(&adopt).check(0, "adopt(id)\n", "");
     let settle = ["settle", "TARGET", "4", "force", "--reason", "INC-42"];
     world.run(&settle).check(0, "settle(id, how)\n", "");
-    world.run(&["settle", "TARGET", "4", "undo", "--reason", "x"]).check(
-        2,
-        "",
-        "[possible values: keep, force]",
-    );
+    world
+        .run(&["settle", "TARGET", "4", "undo", "--reason", "x"])
+        .check(2, "", "[possible values: keep, force]");
     let seen = world.agent.seen.lock().unwrap();
-    let [change, adopt, _, settle] = seen.payloads.as_slice() else { panic!() };
-    assert_eq!((change.code.as_str(), json!(adopt.args)), ("change(reason)", json!({ "id": 3 })));
+    let [change, adopt, _, settle] = seen.payloads.as_slice() else {
+        panic!()
+    };
+    assert_eq!(
+        (change.code.as_str(), json!(adopt.args)),
+        ("change(reason)", json!({ "id": 3 }))
+    );
     assert_eq!(
         (settle.code.as_str(), json!(settle.args)),
         ("settle(id, how)", json!({ "id": 4, "how": "force" }))
@@ -218,7 +306,10 @@ fn leases_are_watched_until_an_interrupt() {
     world.agent.seen.lock().unwrap().leases = vec![1];
     let looks = || {
         let seen = world.agent.seen.lock().unwrap();
-        seen.payloads.iter().filter(|payload| payload.code == "leases()").count()
+        seen.payloads
+            .iter()
+            .filter(|payload| payload.code == "leases()")
+            .count()
     };
     let child = world.start(&["leases", "TARGET", "--watch"]);
     until(|| looks() == 1);
@@ -253,11 +344,17 @@ fn a_call_that_ends_changes_may_wait_for_its_record() {
     let world = World::new();
     world.lies.lock().unwrap().unrecorded = true;
     world.agent.seen.lock().unwrap().leases = vec![1];
-    for args in [&["leases", "TARGET", "--json"][..], &["sessions", "TARGET"], &["revert", "TARGET", "1"]] {
+    for args in [
+        &["leases", "TARGET", "--json"][..],
+        &["sessions", "TARGET"],
+        &["revert", "TARGET", "1"],
+    ] {
         let ended = world.run(args);
         ended.check(0, &ended.stdout, "warning: this eval is not yet on disk");
     }
-    world.eval("help(\"patch\")").check(0, "help(\"patch\")\n", "warning: this eval is not yet on disk");
+    world
+        .eval("help(\"patch\")")
+        .check(0, "help(\"patch\")\n", "warning: this eval is not yet on disk");
 }
 
 #[test]
@@ -272,7 +369,15 @@ fn an_eval_of_which_the_agent_does_not_say_where_it_is_recorded_is_exit_6() {
     }
     let points = world.run(&["points", "TARGET"]);
     points.check(6, &points.stdout, finding);
-    let change = ["eval", "TARGET", "leases()", "--change", "--reason", "x", "--persist"];
+    let change = [
+        "eval",
+        "TARGET",
+        "leases()",
+        "--change",
+        "--reason",
+        "x",
+        "--persist",
+    ];
     world.run(&change).check(6, "[..]\n", finding);
     // A denied eval did not run, and its exit code says so.
     world.eval("deny").check(3, "", "error: denied");
@@ -287,8 +392,13 @@ fn an_agent_that_vanishes_before_it_has_proven_an_eval_is_exit_6() {
                    log `example.internal/dienstplan/1/";
     world.eval("1").check(6, "1\n", finding);
     world.eval("deny").check(6, "", "error: denied");
-    world.run(&["revert", "TARGET", "1"]).check(6, "lease 1: reverted\n", finding);
-    for args in [["eval", "TARGET", "2", "--json"].as_slice(), &["leases", "TARGET", "--json"]] {
+    world
+        .run(&["revert", "TARGET", "1"])
+        .check(6, "lease 1: reverted\n", finding);
+    for args in [
+        ["eval", "TARGET", "2", "--json"].as_slice(),
+        &["leases", "TARGET", "--json"],
+    ] {
         let ended = world.run(args);
         ended.check(6, &ended.stdout, finding);
         assert_eq!(ended.stdout.lines().count(), 1, "{}", ended.stdout);
@@ -297,7 +407,10 @@ fn an_agent_that_vanishes_before_it_has_proven_an_eval_is_exit_6() {
     }
     let denied = world.run(&["eval", "TARGET", "deny", "--json"]);
     let value: Value = serde_json::from_str(&denied.stdout).unwrap();
-    assert_eq!((denied.code, &value["error"]["code"]), (6, &json!("verification")));
+    assert_eq!(
+        (denied.code, &value["error"]["code"]),
+        (6, &json!("verification"))
+    );
     // The missing proofs can be fetched later.
     world.lies.lock().unwrap().cut = false;
     world.eval("3").check(0, "3\n", "");

@@ -11,7 +11,9 @@ fn an_agent_that_refuses_the_certificate_is_exit_5() {
     let world = World::new();
     let stranger = Authority::new().operator();
     world.identity(&stranger, AGENT_ID, &world.key.verifier().to_string());
-    world.eval("1").check(5, "", "error: the agent refused this certificate");
+    world
+        .eval("1")
+        .check(5, "", "error: the agent refused this certificate");
 }
 
 /// The error names the option that a newcomer can set; a single file is named only if other single files are given.
@@ -26,7 +28,11 @@ fn who_says_not_who_they_are_is_told_how_to() {
         }
         Ended::of(command.spawn().unwrap())
     };
-    run(&[]).check(2, "", "error: who you are is not given: `--identity` (DEBUGCTL_IDENTITY) is missing\n");
+    run(&[]).check(
+        2,
+        "",
+        "error: who you are is not given: `--identity` (DEBUGCTL_IDENTITY) is missing\n",
+    );
     run(&["DEBUGCTL_CERT"]).check(
         2,
         "",
@@ -52,7 +58,10 @@ fn only_the_pinned_agent_is_talked_to() {
     for (other, why) in [
         (OPERATOR_ID, "`alice` is an operator, expected an agent"),
         (another, &is_another),
-        ("spiffe://example.org/agent/dienstplan/1", "is of the trust domain `example.org`, expected"),
+        (
+            "spiffe://example.org/agent/dienstplan/1",
+            "is of the trust domain `example.org`, expected",
+        ),
     ] {
         let authority = Authority::new();
         let leaf = authority.leaf(other, 24, &PKCS_ECDSA_P256_SHA256);
@@ -66,13 +75,17 @@ fn only_the_pinned_agent_is_talked_to() {
 fn an_agent_of_another_ca_is_not_trusted() {
     let authority = Authority::new();
     let leaf = Authority::new().agent();
-    World::with(authority, &leaf).eval("1").check(5, "", "is not vouched for by the CA");
+    World::with(authority, &leaf)
+        .eval("1")
+        .check(5, "", "is not vouched for by the CA");
 }
 
 #[test]
 fn nobody_listening_is_exit_5() {
     let world = World::new();
-    world.run(&["eval", "127.0.0.1:1", "1"]).check(5, "", "error: cannot connect to 127.0.0.1:1");
+    world
+        .run(&["eval", "127.0.0.1:1", "1"])
+        .check(5, "", "error: cannot connect to 127.0.0.1:1");
 }
 
 /// T54.
@@ -80,8 +93,16 @@ fn nobody_listening_is_exit_5() {
 fn a_log_signed_with_another_key_is_exit_6() {
     let world = World::new();
     let other = SigningKey::generate(KEY_NAME).unwrap();
-    world.identity(&world.authority.operator(), AGENT_ID, &other.verifier().to_string());
-    world.eval("1").check(6, "", "the agent's checkpoint does not hold: the note is not signed by the key");
+    world.identity(
+        &world.authority.operator(),
+        AGENT_ID,
+        &other.verifier().to_string(),
+    );
+    world.eval("1").check(
+        6,
+        "",
+        "the agent's checkpoint does not hold: the note is not signed by the key",
+    );
 }
 
 /// T59.
@@ -89,7 +110,9 @@ fn a_log_signed_with_another_key_is_exit_6() {
 fn a_log_of_another_name_is_refused() {
     let world = World::new();
     world.lies.lock().unwrap().origin = Some("example.internal/other/1/00".into());
-    world.eval("1").check(5, "", "expected one of `example.internal/dienstplan/1`");
+    world
+        .eval("1")
+        .check(5, "", "expected one of `example.internal/dienstplan/1`");
 }
 
 #[test]
@@ -98,7 +121,11 @@ fn the_name_of_a_log_cannot_pose_as_a_line_of_debugctl() {
     world.lies.lock().unwrap().origin = Some("example.internal/dienstplan/1/x\nverified: all".into());
     let ended = world.eval("1");
     ended.check(5, "", "expected one of `example.internal/dienstplan/1`");
-    assert!(!ended.stderr.lines().any(|line| line.starts_with("verified")), "{}", ended.stderr);
+    assert!(
+        !ended.stderr.lines().any(|line| line.starts_with("verified")),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -109,11 +136,25 @@ fn a_rewritten_log_is_refused_and_the_evidence_kept() {
         world.lies.lock().unwrap().forked = Some(size);
         let ended = world.eval("2");
         ended.check(6, "", "error: the agent's log was rewritten");
-        let evidence = ended.stderr.split_once("are kept in `").unwrap().1.split_once('`').unwrap().0;
+        let evidence = ended
+            .stderr
+            .split_once("are kept in `")
+            .unwrap()
+            .1
+            .split_once('`')
+            .unwrap()
+            .0;
         let evidence = std::fs::read_to_string(evidence).unwrap();
-        assert!(evidence.contains("\"remembered\"") && evidence.contains("\"offered\""), "{evidence}");
+        assert!(
+            evidence.contains("\"remembered\"") && evidence.contains("\"offered\""),
+            "{evidence}"
+        );
     }
-    assert_eq!(world.agent.seen.lock().unwrap().payloads.len(), 1, "nothing was sent to it");
+    assert_eq!(
+        world.agent.seen.lock().unwrap().payloads.len(),
+        1,
+        "nothing was sent to it"
+    );
     world.lies.lock().unwrap().forked = None;
     world.eval("3").check(0, "3\n", "");
 }
@@ -133,7 +174,11 @@ fn the_log_must_hold_what_was_sent() {
             l.no_proof = true;
         },
     ];
-    let messages = ["the payload differs", "does not lead to the signed root hash", "no proof today"];
+    let messages = [
+        "the payload differs",
+        "does not lead to the signed root hash",
+        "no proof today",
+    ];
     for (lie, message) in lies.into_iter().zip(messages) {
         lie(&mut world.lies.lock().unwrap());
         world.eval("1").check(6, "1\n", message);
@@ -147,8 +192,14 @@ fn the_parts_of_a_payload_must_be_what_was_sent() {
     world.lies.lock().unwrap().split = true;
     world.eval("1").check(0, "1\n", "");
     let lies: [(crate::agent::Alter, &str); 7] = [
-        (|parts| parts[1]["text"] = json!(r#"ode":"2"}"#), "the payload differs in record "),
-        (|parts| parts[1]["text"] = json!(r#"ode":"1""#), "the end of the payload is missing"),
+        (
+            |parts| parts[1]["text"] = json!(r#"ode":"2"}"#),
+            "the payload differs in record ",
+        ),
+        (
+            |parts| parts[1]["text"] = json!(r#"ode":"1""#),
+            "the end of the payload is missing",
+        ),
         (|parts| parts.swap(0, 1), "is not part 0 of it"),
         (|parts| parts[1]["part"] = json!(0), "is not part 1 of it"),
         (|parts| parts[1]["session"] = json!(0), "is not part 1 of it"),
@@ -172,10 +223,21 @@ fn a_log_that_begins_anew_is_loud() {
     std::fs::create_dir_all(world.path("agent2/audit")).unwrap();
     let leaf = world.authority.agent();
     let audit = world.path("agent2/audit");
-    world.agent =
-        crate::agent::Agent::start(&world.authority, &leaf, world.key.clone(), &audit, world.lies.clone());
-    world.identity(&world.authority.operator(), AGENT_ID, &world.key.verifier().to_string());
-    world.eval("2").check(0, "2\n", "WARNING: this agent begins another log");
+    world.agent = crate::agent::Agent::start(
+        &world.authority,
+        &leaf,
+        world.key.clone(),
+        &audit,
+        world.lies.clone(),
+    );
+    world.identity(
+        &world.authority.operator(),
+        AGENT_ID,
+        &world.key.verifier().to_string(),
+    );
+    world
+        .eval("2")
+        .check(0, "2\n", "WARNING: this agent begins another log");
     let quiet = world.eval("3");
     assert!(!quiet.stderr.contains("WARNING"), "{}", quiet.stderr);
 }
@@ -205,7 +267,9 @@ fn what_is_not_given_is_named() {
     let world = World::new();
     std::fs::remove_file(world.path("alice/agents.toml")).unwrap();
     world.eval("1").check(2, "", "no agent is pinned");
-    world.run(&["eval", "example.org:7777", "1"]).check(2, "", "names of hosts are not looked up");
+    world
+        .run(&["eval", "example.org:7777", "1"])
+        .check(2, "", "names of hosts are not looked up");
     std::fs::remove_file(world.path("alice/key.pem")).unwrap();
     world.eval("1").check(2, "", "key.pem");
 }

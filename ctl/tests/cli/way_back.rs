@@ -36,14 +36,26 @@ fn check(world: &World, warning: &str, prepare: &dyn Fn(&mut Command)) {
         let ended = run(way, "");
         ended.check(6, &ended.stdout, "WARNING: ");
         ended.check(6, &ended.stdout, warning);
-        assert!(!ended.stdout.is_empty() && !ended.stderr.contains("error: "), "{way:?}: {}", ended.stderr);
+        assert!(
+            !ended.stdout.is_empty() && !ended.stderr.contains("error: "),
+            "{way:?}: {}",
+            ended.stderr
+        );
         let reverts = way.iter().any(|word| word.starts_with("revert"));
-        assert_eq!(world.agent.seen.lock().unwrap().leases.is_empty(), reverts, "{way:?}");
+        assert_eq!(
+            world.agent.seen.lock().unwrap().leases.is_empty(),
+            reverts,
+            "{way:?}"
+        );
     }
     world.agent.seen.lock().unwrap().leases = vec![1];
     let ended = run(&["attach", "TARGET"], ":leases\n:revert 1\n:leases\n");
     ended.check(6, &ended.stdout, warning);
-    ended.check(6, &ended.stdout, "so only these work here: `:leases`, `:revert ID`");
+    ended.check(
+        6,
+        &ended.stdout,
+        "so only these work here: `:leases`, `:revert ID`",
+    );
     assert!(ended.stdout.contains("lease 1: reverted"), "{}", ended.stdout);
 
     let sent = world.agent.seen.lock().unwrap().payloads.len();
@@ -51,7 +63,15 @@ fn check(world: &World, warning: &str, prepare: &dyn Fn(&mut Command)) {
     for other in [
         &["eval", "TARGET", "config.db.host"][..],
         &["eval", "TARGET", "help(x)", "--arg-secret", &secret],
-        &["eval", "TARGET", "patch()", "--change", "--reason", "x", "--persist"],
+        &[
+            "eval",
+            "TARGET",
+            "patch()",
+            "--change",
+            "--reason",
+            "x",
+            "--persist",
+        ],
         &["points", "TARGET"],
         &["confirm", "TARGET", "1", "5m", "--reason", "x"],
     ] {
@@ -63,7 +83,11 @@ fn check(world: &World, warning: &str, prepare: &dyn Fn(&mut Command)) {
             "; nothing was sent, as only changes can be ended and looked at now\nhelp: ",
         );
     }
-    assert_eq!(world.agent.seen.lock().unwrap().payloads.len(), sent, "something was sent");
+    assert_eq!(
+        world.agent.seen.lock().unwrap().payloads.len(),
+        sent,
+        "something was sent"
+    );
 }
 
 #[test]
@@ -82,34 +106,61 @@ fn without_a_home() {
 fn with_a_home_that_cannot_be_written() {
     let world = World::new();
     // Not even root can make a folder there.
-    check(&world, "cannot make the folder `/proc/nowhere/debugctl`", &|command| {
-        command.env("XDG_STATE_HOME", "/proc/nowhere");
-    });
+    check(
+        &world,
+        "cannot make the folder `/proc/nowhere/debugctl`",
+        &|command| {
+            command.env("XDG_STATE_HOME", "/proc/nowhere");
+        },
+    );
     fs::write(world.path("file"), "").unwrap();
     let file = world.path("file");
-    check(&world, "there is no place to remember checkpoints in", &|command| {
-        command.env("XDG_STATE_HOME", &file);
-    });
+    check(
+        &world,
+        "there is no place to remember checkpoints in",
+        &|command| {
+            command.env("XDG_STATE_HOME", &file);
+        },
+    );
 }
 
 /// A full disk allows the empty lock file, and no content. (`ulimit -f` makes each write fail like that, also for root.)
 #[test]
 fn with_a_disk_that_is_full() {
     let world = World::new();
-    check(&world, "cannot remember a checkpoint in ", &|command| limited(command));
-    let left: Vec<_> = fs::read_dir(world.path("state/debugctl")).unwrap().flatten().collect();
-    assert!(left.iter().all(|file| !file.path().to_string_lossy().ends_with(".new")), "{left:?}");
+    check(&world, "cannot remember a checkpoint in ", &|command| {
+        limited(command)
+    });
+    let left: Vec<_> = fs::read_dir(world.path("state/debugctl"))
+        .unwrap()
+        .flatten()
+        .collect();
+    assert!(
+        left.iter()
+            .all(|file| !file.path().to_string_lossy().ends_with(".new")),
+        "{left:?}"
+    );
 }
 
 /// Makes the command run with a file size limit of 0.
 fn limited(command: &mut Command) {
     let mut shell = Command::new("sh");
-    shell.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"]).arg(command.get_program());
+    shell
+        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"])
+        .arg(command.get_program());
     shell.args(command.get_args());
-    shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    shell.envs(
+        command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
     shell.stdin(std::process::Stdio::piped());
-    shell.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    shell
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
     *command = shell;
 }
 
@@ -117,7 +168,9 @@ fn limited(command: &mut Command) {
 fn remembered(world: &World) -> std::path::PathBuf {
     let files = fs::read_dir(world.path("state/debugctl")).unwrap().flatten();
     let mut paths = files.map(|file| file.path());
-    paths.find(|path| path.extension().is_some_and(|end| end == "checkpoint")).unwrap()
+    paths
+        .find(|path| path.extension().is_some_and(|end| end == "checkpoint"))
+        .unwrap()
 }
 
 #[test]
@@ -159,11 +212,18 @@ fn with_a_memory_that_would_be_waited_for() {
 fn while_another_debugctl_was_stopped_amid_its_writing() {
     let world = World::new();
     world.eval("1").check(0, "1\n", "");
-    let lock = fs::OpenOptions::new().append(true).open(world.path("state/debugctl/lock")).unwrap();
+    let lock = fs::OpenOptions::new()
+        .append(true)
+        .open(world.path("state/debugctl/lock"))
+        .unwrap();
     lock.lock().unwrap();
     world.agent.seen.lock().unwrap().leases = vec![1];
     let ended = world.run(&["revert", "TARGET", "1"]);
-    ended.check(6, "lease 1: reverted\n", "another debugctl has held its lock for 2 s");
+    ended.check(
+        6,
+        "lease 1: reverted\n",
+        "another debugctl has held its lock for 2 s",
+    );
 }
 
 /// The evidence is kept, and the remembered checkpoint is not overwritten.
@@ -176,7 +236,11 @@ fn with_a_log_that_is_not_the_one_it_was() {
     world.agent.seen.lock().unwrap().leases = vec![1];
     let ended = world.run(&["revert", "TARGET", "1"]);
     ended.check(6, "lease 1: reverted\n", "WARNING: the agent's log was rewritten");
-    ended.check(6, "lease 1: reverted\n", "both checkpoints and the proof are kept in `");
+    ended.check(
+        6,
+        "lease 1: reverted\n",
+        "both checkpoints and the proof are kept in `",
+    );
     assert_eq!(fs::read(remembered(&world)).unwrap(), before);
 }
 
@@ -184,8 +248,16 @@ fn with_a_log_that_is_not_the_one_it_was() {
 fn with_a_log_of_another_key() {
     let world = World::new();
     let other = SigningKey::generate(KEY_NAME).unwrap();
-    world.identity(&world.authority.operator(), AGENT_ID, &other.verifier().to_string());
-    check(&world, "the agent's checkpoint does not hold: the note is not signed by the key", &|_| ());
+    world.identity(
+        &world.authority.operator(),
+        AGENT_ID,
+        &other.verifier().to_string(),
+    );
+    check(
+        &world,
+        "the agent's checkpoint does not hold: the note is not signed by the key",
+        &|_| (),
+    );
 }
 
 /// To a clock far ahead, the certificate has expired.
@@ -212,11 +284,19 @@ fn with_a_clock_by_which_the_agents_certificate_is_not_valid_yet() {
 fn a_certificate_that_is_over_and_not_the_agents_is_trusted_for_nothing() {
     let stranger = Authority::new().leaf(AGENT_ID, 5, &PKCS_ECDSA_P256_SHA256);
     let world = World::with(Authority::new(), &stranger);
-    world.run(&["revert", "TARGET", "1"]).check(5, "", "is not vouched for by the CA");
+    world
+        .run(&["revert", "TARGET", "1"])
+        .check(5, "", "is not vouched for by the CA");
     let authority = Authority::new();
-    let other = authority.leaf("spiffe://example.internal/agent/other/1", 5, &PKCS_ECDSA_P256_SHA256);
+    let other = authority.leaf(
+        "spiffe://example.internal/agent/other/1",
+        5,
+        &PKCS_ECDSA_P256_SHA256,
+    );
     let world = World::with(authority, &other);
-    world.run(&["revert", "TARGET", "1"]).check(5, "", "the other end is `");
+    world
+        .run(&["revert", "TARGET", "1"])
+        .check(5, "", "the other end is `");
     assert!(world.agent.seen.lock().unwrap().payloads.is_empty());
 }
 
@@ -224,17 +304,30 @@ fn a_certificate_that_is_over_and_not_the_agents_is_trusted_for_nothing() {
 #[test]
 fn with_streams_that_are_closed_and_no_terminal() {
     let world = World::new();
-    for (redirects, stdout) in
-        [("<&-", "lease 1: reverted\n"), (">&-", ""), ("2>&-", "lease 1: reverted\n"), ("<&- >&- 2>&-", "")]
-    {
+    for (redirects, stdout) in [
+        ("<&-", "lease 1: reverted\n"),
+        (">&-", ""),
+        ("2>&-", "lease 1: reverted\n"),
+        ("<&- >&- 2>&-", ""),
+    ] {
         world.agent.seen.lock().unwrap().leases = vec![1];
         let mut command = world.command(&["revert", "TARGET", "1"]);
         let script = format!("exec \"$@\" {redirects}");
         let mut shell = Command::new("sh");
-        shell.args(["-c", &script, "sh"]).arg(command.get_program()).args(command.get_args()).env_clear();
-        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell
+            .args(["-c", &script, "sh"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env_clear();
+        shell.envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
         shell.stdin(std::process::Stdio::null());
-        shell.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        shell
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
         command = shell;
         let ended = Ended::of(command.spawn().unwrap());
         ended.check(0, stdout, "");
@@ -251,5 +344,9 @@ fn with_a_memory_that_may_not_be_read() {
     world.agent.seen.lock().unwrap().leases = vec![1];
     let ended = world.run(&["revert", "TARGET", "1"]);
     let readable = fs::read(remembered(&world)).is_ok();
-    ended.check(if readable { 0 } else { 6 }, "lease 1: reverted\n", if readable { "" } else { "WARNING" });
+    ended.check(
+        if readable { 0 } else { 6 },
+        "lease 1: reverted\n",
+        if readable { "" } else { "WARNING" },
+    );
 }

@@ -43,7 +43,13 @@ impl World {
         let audit = folder.path().join("agent/audit");
         std::fs::create_dir_all(&audit).unwrap();
         let agent = Agent::start(&authority, leaf, key.clone(), &audit, lies.clone());
-        let world = Self { folder, authority, key, agent, lies };
+        let world = Self {
+            folder,
+            authority,
+            key,
+            agent,
+            lies,
+        };
         let operator = world.authority.operator();
         world.identity(&operator, AGENT_ID, &world.key.verifier().to_string());
         world
@@ -64,8 +70,10 @@ impl World {
         write(&dir.join("cert.pem"), &operator.pem);
         write(&dir.join("key.pem"), &operator.key.serialize_pem());
         write(&dir.join("ca.pem"), &self.authority.pem());
-        let agents =
-            format!("[[agent]]\naddress = \"{}\"\nid = \"{id}\"\nvkey = \"{vkey}\"\n", self.agent.address);
+        let agents = format!(
+            "[[agent]]\naddress = \"{}\"\nid = \"{id}\"\nvkey = \"{vkey}\"\n",
+            self.agent.address
+        );
         write(&dir.join("agents.toml"), &agents);
     }
 
@@ -78,7 +86,10 @@ impl World {
             "DIR" => self.audit().display().to_string(),
             other => other.to_owned(),
         }));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -126,7 +137,11 @@ impl Ended {
 
     #[track_caller]
     pub(crate) fn check(&self, code: i32, stdout: &str, in_stderr: &str) {
-        let Self { stdout: out, stderr: err, .. } = self;
+        let Self {
+            stdout: out,
+            stderr: err,
+            ..
+        } = self;
         assert_eq!(self.code, code, "stdout: {out}\nstderr: {err}");
         assert_eq!(out, stdout, "stderr: {err}");
         assert!(err.contains(in_stderr), "`{in_stderr}` is not in stderr: {err}");
@@ -138,6 +153,11 @@ impl Ended {
 pub(crate) fn write(path: &Path, text: &str) {
     let _ = std::fs::remove_file(path);
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(path).unwrap();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .unwrap();
     file.write_all(text.as_bytes()).unwrap();
 }

@@ -26,7 +26,9 @@ async fn run() -> Result<(), StartError> {
     let (port, level) = (config.server.port, LevelFilter::from(config.server.loglevel));
     let config = Arc::new(RwLock::new(config));
     let rota = Arc::new(RwLock::new(Rota::example(Timestamp::now())));
-    let level = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let level = EnvFilter::builder()
+        .with_default_directive(level.into())
+        .from_env_lossy();
     let log = tracing_subscriber::fmt::layer().with_ansi(io::stdout().is_terminal());
     tracing_subscriber::registry().with(log.with_filter(level)).init();
 

@@ -3,7 +3,11 @@ use std::os::unix::ffi::OsStringExt;
 use super::*;
 
 fn read(vars: &[(&str, &str)]) -> Result<Config, String> {
-    let lookup = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value));
+    let lookup = |name: &str| {
+        vars.iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, value)| OsString::from(value))
+    };
     Config::from_lookup(lookup).map_err(|mistakes| mistakes.to_string())
 }
 
@@ -14,7 +18,10 @@ fn mistakes(vars: &[(&str, &str)]) -> String {
 #[test]
 fn an_empty_environment_gives_the_defaults() {
     let config = read(&[]).unwrap();
-    assert_eq!((config.server.port, config.server.loglevel), (8080, LogLevel::Info));
+    assert_eq!(
+        (config.server.port, config.server.loglevel),
+        (8080, LogLevel::Info)
+    );
     assert_eq!(
         (config.db.host.as_str(), config.db.port, config.db.dbname.as_str()),
         ("localhost", 5432, "dienstplan")
@@ -39,14 +46,20 @@ fn every_variable_arrives_at_its_path() {
     ])
     .unwrap();
     assert!(config.application.debug);
-    assert_eq!((expose(&config.slack.token), expose(&config.slack.sign)), ("a token", "a signing secret"));
+    assert_eq!(
+        (expose(&config.slack.token), expose(&config.slack.sign)),
+        ("a token", "a signing secret")
+    );
     assert_eq!(expose(&config.alerts.sentry), "an address");
     assert_eq!((config.server.port, config.server.loglevel), (0, LogLevel::Debug));
     assert_eq!(
         (config.db.host.as_str(), config.db.port, config.db.dbname.as_str()),
         ("db.example", 15432, "rotas")
     );
-    assert_eq!((config.db.username.as_str(), expose(&config.db.password)), ("writer", "a password"));
+    assert_eq!(
+        (config.db.username.as_str(), expose(&config.db.password)),
+        ("writer", "a password")
+    );
 }
 
 #[test]
@@ -76,7 +89,10 @@ fn a_secret_that_is_not_utf8_is_not_shown() {
 fn the_second_name_of_the_database_works_too() {
     assert_eq!(read(&[("DB__DATABASE", "rotas")]).unwrap().db.dbname, "rotas");
     assert_eq!(
-        read(&[("DB__DATABASE", "rotas"), ("DB__DATABASE_NAME", "rotas")]).unwrap().db.dbname,
+        read(&[("DB__DATABASE", "rotas"), ("DB__DATABASE_NAME", "rotas")])
+            .unwrap()
+            .db
+            .dbname,
         "rotas"
     );
 }
@@ -88,7 +104,11 @@ fn set_to_nothing_counts_as_unset() {
 
 #[test]
 fn a_serialized_configuration_shows_no_secret() {
-    let config = read(&[("SLACK__TOKEN", "nobodys-token"), ("DB__PASSWORD", "nobodys-password")]).unwrap();
+    let config = read(&[
+        ("SLACK__TOKEN", "nobodys-token"),
+        ("DB__PASSWORD", "nobodys-password"),
+    ])
+    .unwrap();
     let tree = serde_json::to_value(&config).unwrap();
     assert_eq!(tree["server"]["loglevel"], "INFO");
     assert!(!tree.to_string().contains("nobodys"), "{tree}");

@@ -8,7 +8,10 @@ const RULE: &str = "[[rule]]\nid = \"r\"\nwhy = \"w\"\n";
 fn refused(text: &str, place: (usize, usize), words: &str) {
     let error = Policy::parse(text).unwrap_err();
     let shown = error.to_string();
-    assert!(format!("{} {}", error.message, error.help).contains(words), "expected `{words}` in:\n{shown}");
+    assert!(
+        format!("{} {}", error.message, error.help).contains(words),
+        "expected `{words}` in:\n{shown}"
+    );
     assert_eq!((error.line, error.column), place, "{shown}");
 }
 
@@ -33,7 +36,11 @@ fn a_text_that_is_no_policy_is_refused() {
     refused("", (1, 1), "the policy is empty");
     refused(" \n\n", (1, 1), "the policy is empty");
     refused("# only a comment\n", (1, 1), "`version` is missing");
-    refused(&format!("{RULE}allow = [\"read\"]"), (1, 1), "`version` is missing");
+    refused(
+        &format!("{RULE}allow = [\"read\"]"),
+        (1, 1),
+        "`version` is missing",
+    );
     refused("version = 1\n", (1, 1), "has no rule");
     refused("version = 2\n", (1, 11), "expected `1`");
     refused("version = \"1\"\n", (1, 11), "expected `1`");
@@ -57,7 +64,11 @@ fn characters_that_readers_cannot_see_are_refused() {
 #[test]
 fn an_unknown_key_is_refused_with_the_nearest_known_one() {
     refused("version = 1\nrules = 3\n", (2, 1), "did you mean `rule`?");
-    rule_refused("rolse = [\"lead\"]", (5, 1), "unknown key `rolse`, did you mean `roles`?");
+    rule_refused(
+        "rolse = [\"lead\"]",
+        (5, 1),
+        "unknown key `rolse`, did you mean `roles`?",
+    );
     rule_refused("enviroment = [\"x\"]", (5, 1), "did you mean `environments`?");
     rule_refused("banana = 1", (5, 1), "`max_ttl`");
     for key in ["approvals", "hours", "peers", "break_glass"] {
@@ -72,11 +83,19 @@ fn an_unknown_key_is_refused_with_the_nearest_known_one() {
 #[test]
 fn a_rule_allows_or_denies() {
     rule_refused("", (2, 1), "neither `allow` nor `deny`");
-    rule_refused("allow = [\"read\"]\ndeny = [\"read\"]", (6, 1), "both `allow` and `deny`");
+    rule_refused(
+        "allow = [\"read\"]\ndeny = [\"read\"]",
+        (6, 1),
+        "both `allow` and `deny`",
+    );
     rule_refused("allow = []", (5, 9), "`allow` is empty");
     rule_refused("deny = []", (5, 8), "`deny` is empty");
     rule_refused("allow = \"read\"", (5, 9), "expected a list");
-    rule_refused("allow = [\"pach\"]", (5, 10), "unknown action `pach`, did you mean `patch`?");
+    rule_refused(
+        "allow = [\"pach\"]",
+        (5, 10),
+        "unknown action `pach`, did you mean `patch`?",
+    );
     rule_refused("allow = [\"Read\"]", (5, 10), "the actions are `attach`, `read`");
     rule_refused("allow = [\"*\"]", (5, 10), "unknown action");
     rule_refused("allow = [3]", (5, 10), "a number, expected text");
@@ -89,7 +108,11 @@ fn an_action_of_a_later_version_is_said_to_be_one() {
         assert!(action.parse::<Action>().is_err(), "`{action}` is there now");
         for effect in ["allow", "deny"] {
             let told = format!("the action `{action}` is not part of this version");
-            rule_refused(&format!("{effect} = [\"{action}\"]"), (5, effect.len() + 5), &told);
+            rule_refused(
+                &format!("{effect} = [\"{action}\"]"),
+                (5, effect.len() + 5),
+                &told,
+            );
         }
     }
 }
@@ -97,9 +120,21 @@ fn an_action_of_a_later_version_is_said_to_be_one() {
 #[test]
 fn bounds_stand_only_where_they_bind() {
     for key in ["max_ttl", "max_life"] {
-        rule_refused(&format!("deny = [\"patch\"]\n{key} = \"5m\""), (6, 1), "on a rule that denies");
-        rule_refused(&format!("allow = [\"read\"]\n{key} = \"5m\""), (6, 1), "bounds nothing");
-        rule_refused(&format!("allow = [\"patch\"]\n{key} = 300"), (6, key.len() + 4), "expected text");
+        rule_refused(
+            &format!("deny = [\"patch\"]\n{key} = \"5m\""),
+            (6, 1),
+            "on a rule that denies",
+        );
+        rule_refused(
+            &format!("allow = [\"read\"]\n{key} = \"5m\""),
+            (6, 1),
+            "bounds nothing",
+        );
+        rule_refused(
+            &format!("allow = [\"patch\"]\n{key} = 300"),
+            (6, key.len() + 4),
+            "expected text",
+        );
         for wrong in ["10", "0s", "-5m", "1.5h", "NaN", "18446744073709551616s"] {
             rule_refused(
                 &format!("allow = [\"patch\"]\n{key} = \"{wrong}\""),
@@ -108,33 +143,73 @@ fn bounds_stand_only_where_they_bind() {
             );
         }
     }
-    rule_refused("deny = [\"patch\"]\nreason = \"*\"", (6, 1), "on a rule that denies");
+    rule_refused(
+        "deny = [\"patch\"]\nreason = \"*\"",
+        (6, 1),
+        "on a rule that denies",
+    );
     rule_refused("allow = [\"patch\"]\nreason = \"\"", (6, 10), "one line");
 }
 
 #[test]
 fn a_reason_is_not_asked_of_attach() {
-    rule_refused("allow = [\"attach\", \"patch\"]\nreason = \"INC-*\"", (6, 1), "`attach`, which has none");
+    rule_refused(
+        "allow = [\"attach\", \"patch\"]\nreason = \"INC-*\"",
+        (6, 1),
+        "`attach`, which has none",
+    );
 }
 
 #[test]
 fn lists_of_names_hold_names() {
     for key in ["roles", "operators", "environments", "on", "except"] {
-        rule_refused(&format!("allow = [\"read\"]\n{key} = []"), (6, key.len() + 4), "is empty");
-        rule_refused(&format!("allow = [\"read\"]\n{key} = [\"\"]"), (6, key.len() + 5), "expected");
-        rule_refused(&format!("allow = [\"read\"]\n{key} = [\"*\"]"), (6, key.len() + 5), "expected");
+        rule_refused(
+            &format!("allow = [\"read\"]\n{key} = []"),
+            (6, key.len() + 4),
+            "is empty",
+        );
+        rule_refused(
+            &format!("allow = [\"read\"]\n{key} = [\"\"]"),
+            (6, key.len() + 5),
+            "expected",
+        );
+        rule_refused(
+            &format!("allow = [\"read\"]\n{key} = [\"*\"]"),
+            (6, key.len() + 5),
+            "expected",
+        );
         let many = vec!["\"x\""; MAX_LIST + 1].join(",");
-        rule_refused(&format!("allow = [\"read\"]\n{key} = [{many}]"), (6, key.len() + 4), "at most 256");
+        rule_refused(
+            &format!("allow = [\"read\"]\n{key} = [{many}]"),
+            (6, key.len() + 4),
+            "at most 256",
+        );
     }
-    rule_refused("allow = [\"read\"]\nroles = [\"*\"]", (6, 10), "names are no patterns");
-    rule_refused("allow = [\"read\"]\non = [\"config.**\"]", (6, 7), "names no kind");
+    rule_refused(
+        "allow = [\"read\"]\nroles = [\"*\"]",
+        (6, 10),
+        "names are no patterns",
+    );
+    rule_refused(
+        "allow = [\"read\"]\non = [\"config.**\"]",
+        (6, 7),
+        "names no kind",
+    );
     rule_refused("allow = [\"patch\"]\non = [\"point:*\"]", (6, 7), "point:**");
 }
 
 #[test]
 fn a_rule_has_a_name_of_its_own_and_says_why() {
-    refused("version = 1\n[[rule]]\nwhy = \"w\"\nallow = [\"read\"]\n", (2, 1), "has no `id`");
-    refused("version = 1\n[[rule]]\nid = \"r\"\nallow = [\"read\"]\n", (2, 1), "has no `why`");
+    refused(
+        "version = 1\n[[rule]]\nwhy = \"w\"\nallow = [\"read\"]\n",
+        (2, 1),
+        "has no `id`",
+    );
+    refused(
+        "version = 1\n[[rule]]\nid = \"r\"\nallow = [\"read\"]\n",
+        (2, 1),
+        "has no `why`",
+    );
     for id in ["", "R", "a b", "ä", &"a".repeat(65)] {
         refused(
             &format!("version = 1\n[[rule]]\nid = \"{id}\"\nwhy = \"w\"\nallow = [\"read\"]\n"),
@@ -166,7 +241,11 @@ fn sizes_are_bounded() {
     Policy::parse(&long).unwrap();
     long.push('#');
     refused(&long, (1, 1), "at most 262144");
-    refused(&format!("version = {}1{}", "[".repeat(50_000), "]".repeat(50_000)), (1, 91), "TOML");
+    refused(
+        &format!("version = {}1{}", "[".repeat(50_000), "]".repeat(50_000)),
+        (1, 91),
+        "TOML",
+    );
 }
 
 #[test]
@@ -178,7 +257,10 @@ fn an_error_shows_the_line_with_a_mark_below_it() {
   |                  ^^^^^^
 help: the actions are `attach`, `read`, `list`, `reveal`, `write`, `patch`, `set_level`, `revert`, `confirm`, `extend`, `adopt`, `guard`, `settle`, `change`, `log`";
     assert_eq!(error.to_string(), expected);
-    let long = format!("version = 1\n{RULE}allow = [{}\"pach\"]\n", "\"read\", ".repeat(100));
+    let long = format!(
+        "version = 1\n{RULE}allow = [{}\"pach\"]\n",
+        "\"read\", ".repeat(100)
+    );
     let error = Policy::parse(&long).unwrap_err();
     let lines: Vec<String> = error.to_string().lines().map(str::to_owned).collect();
     assert!(lines[2].len() < 130 && lines[2].contains("\"pach\""), "{error}");

@@ -8,16 +8,35 @@ fn covers_all(pattern: &str, covered: &[&str], others: &[&str]) {
     for (texts, expected) in [(covered, true), (others, false)] {
         for text in texts {
             let resource: Resource = text.parse().unwrap();
-            assert_eq!(compiled.covers(&Target::new(&resource)), expected, "{pattern} on {text}");
+            assert_eq!(
+                compiled.covers(&Target::new(&resource)),
+                expected,
+                "{pattern} on {text}"
+            );
         }
     }
 }
 
 #[test]
 fn a_pattern_covers_its_kind_only() {
-    let one_each = ["agent", "state:a", "point:a", "point:GET /a", "lease:a", "target:a"];
-    for (at, pattern) in
-        ["agent", "state:**", "point:**", "point:* /**", "lease:*", "target:**"].iter().enumerate()
+    let one_each = [
+        "agent",
+        "state:a",
+        "point:a",
+        "point:GET /a",
+        "lease:a",
+        "target:a",
+    ];
+    for (at, pattern) in [
+        "agent",
+        "state:**",
+        "point:**",
+        "point:* /**",
+        "lease:*",
+        "target:**",
+    ]
+    .iter()
+    .enumerate()
     {
         let covered: Vec<_> = match at {
             2 => vec!["point:a", "point:GET /a"],
@@ -26,7 +45,11 @@ fn a_pattern_covers_its_kind_only() {
             5 => vec!["target:a"],
             _ => vec![one_each[at]],
         };
-        let others: Vec<_> = one_each.iter().copied().filter(|r| !covered.contains(r)).collect();
+        let others: Vec<_> = one_each
+            .iter()
+            .copied()
+            .filter(|r| !covered.contains(r))
+            .collect();
         covers_all(pattern, &covered, &others);
     }
 }
@@ -38,7 +61,11 @@ fn two_stars_cover_any_number_of_segments_and_none() {
         &["state:config", "state:config.a", "state:config.a.b"],
         &["state:configs", "state:a.config"],
     );
-    covers_all("state:**.port", &["state:port", "state:a.port", "state:a.b.port"], &["state:port.a"]);
+    covers_all(
+        "state:**.port",
+        &["state:port", "state:a.port", "state:a.b.port"],
+        &["state:port.a"],
+    );
     covers_all(
         "state:a.**.z",
         &["state:a.z", "state:a.b.z", "state:a.z.z", "state:a.b.c.z"],
@@ -62,9 +89,17 @@ fn two_stars_cover_any_number_of_segments_and_none() {
     covers_all(
         "target:dienstplan::**",
         &["target:dienstplan", "target:dienstplan::a::b"],
-        &["target:dienstplans", "target:a::dienstplan", "point:dienstplan::a"],
+        &[
+            "target:dienstplans",
+            "target:a::dienstplan",
+            "point:dienstplan::a",
+        ],
     );
-    covers_all("target:**", &["target:a", "target:a::b", "target:a b::c"], &["point:a::b"]);
+    covers_all(
+        "target:**",
+        &["target:a", "target:a::b", "target:a b::c"],
+        &["point:a::b"],
+    );
     covers_all("point:* /**", &["point:GET /", "point:GET /a/b"], &["point:a::b"]);
 }
 
@@ -80,16 +115,32 @@ fn one_star_stays_inside_one_segment() {
         &["state:a.pass", "state:a.password"],
         &["state:a.b.pass", "state:a.compass"],
     );
-    covers_all("state:a*b*c", &["state:abc", "state:axbxc", "state:abcbc"], &["state:ab", "state:acb"]);
+    covers_all(
+        "state:a*b*c",
+        &["state:abc", "state:axbxc", "state:abcbc"],
+        &["state:ab", "state:acb"],
+    );
     covers_all("state:ab*ba", &["state:abba", "state:abxba"], &["state:aba"]);
     covers_all(
         "point:GET /users/*/edit",
         &["point:GET /users/{id}/edit"],
         &["point:GET /users/a/b/edit", "point:PUT /users/a/edit"],
     );
-    covers_all("point:a::*::c", &["point:a::b::c"], &["point:a::c", "point:a::b::b::c"]);
-    covers_all("target:a::*::c", &["target:a::b::c"], &["target:a::c", "target:a::b::b::c"]);
-    covers_all("target:hyper*", &["target:hyper", "target:hyper_util"], &["target:hyper::client"]);
+    covers_all(
+        "point:a::*::c",
+        &["point:a::b::c"],
+        &["point:a::c", "point:a::b::b::c"],
+    );
+    covers_all(
+        "target:a::*::c",
+        &["target:a::b::c"],
+        &["target:a::c", "target:a::b::b::c"],
+    );
+    covers_all(
+        "target:hyper*",
+        &["target:hyper", "target:hyper_util"],
+        &["target:hyper::client"],
+    );
     covers_all("lease:al*", &["lease:alice", "lease:al"], &["lease:bob"]);
 }
 
@@ -108,13 +159,21 @@ fn names_are_compared_exactly() {
         ],
     );
     // The letter ö in one and in two code points: two names, never folded into one.
-    covers_all("point:GET /\u{f6}", &["point:GET /\u{f6}"], &["point:GET /o\u{308}"]);
+    covers_all(
+        "point:GET /\u{f6}",
+        &["point:GET /\u{f6}"],
+        &["point:GET /o\u{308}"],
+    );
 }
 
 #[test]
 fn inside_brackets_a_star_is_a_star() {
     covers_all(r#"state:a["*"].b"#, &[r#"state:a["*"].b"#], &["state:a.x.b"]);
-    covers_all(r#"state:a["**"]"#, &[r#"state:a["**"]"#], &["state:a", "state:a.x"]);
+    covers_all(
+        r#"state:a["**"]"#,
+        &[r#"state:a["**"]"#],
+        &["state:a", "state:a.x"],
+    );
 }
 
 #[test]
@@ -196,7 +255,14 @@ fn a_pattern_touches_a_target_if_it_covers_any_below_it() {
     ] {
         assert!(touches(pattern, "target:a"), "{pattern}");
     }
-    for pattern in ["target:b", "target:b::a", "target:ab::**", "target:b::**::a", "point:a", "state:a.b"] {
+    for pattern in [
+        "target:b",
+        "target:b::a",
+        "target:ab::**",
+        "target:b::**::a",
+        "point:a",
+        "state:a.b",
+    ] {
         assert!(!touches(pattern, "target:a"), "{pattern}");
     }
     for (pattern, expected) in [("target:a", false), ("target:a::b", true), ("target:a::c", false)] {

@@ -32,7 +32,10 @@ fn verdict(policy: &Policy, request: &Request) -> String {
     match policy.decide(request) {
         Decision::Allow(allowed) => format!("allowed: {}", allowed.rule),
         Decision::Deny(denial) => {
-            assert_eq!((denial.action, &denial.resource), (request.action, &request.resource));
+            assert_eq!(
+                (denial.action, &denial.resource),
+                (request.action, &request.resource)
+            );
             let rules: Vec<_> = denial.rules.iter().map(|rule| rule.id.as_str()).collect();
             format!("denied by {}: {}", rules.join(" "), denial.help)
         }
@@ -84,7 +87,11 @@ fn the_default_policy_gives_each_role_what_it_says() {
         for (role, allowed) in ["viewer", "oncall", "lead"].into_iter().zip(expected) {
             let request = request(&[role], action, resource);
             let seen = verdict(&policy, &request);
-            assert_eq!(seen.starts_with("allowed"), allowed, "{role} {action} {resource}: {seen}");
+            assert_eq!(
+                seen.starts_with("allowed"),
+                allowed,
+                "{role} {action} {resource}: {seen}"
+            );
         }
         check(
             &policy,
@@ -97,7 +104,10 @@ fn the_default_policy_gives_each_role_what_it_says() {
 
 #[test]
 fn a_policy_tells_which_roles_its_rules_name() {
-    assert_eq!(Policy::parse(DEFAULT).unwrap().roles(), ["lead", "oncall", "viewer"].into());
+    assert_eq!(
+        Policy::parse(DEFAULT).unwrap().roles(),
+        ["lead", "oncall", "viewer"].into()
+    );
     let policy = policy(
         "[[rule]]\nid = \"a\"\nwhy = \"w\"\nallow = [\"read\"]\n\
          [[rule]]\nid = \"b\"\nwhy = \"w\"\ndeny = [\"read\"]\nroles = [\"guest\"]\n",
@@ -121,14 +131,44 @@ fn the_default_policy_bounds_changes() {
     level.mode = Mode::Observe;
     check(&policy, &level, "denied by : needs mode change: `:change REASON`");
     check(&policy, &with(|r| r.ttl = Some(30 * MINUTE)), "allowed: change");
-    check(&policy, &with(|r| r.ttl = Some(31 * MINUTE)), "denied by change: allowed up to 30m");
-    check(&policy, &with(|r| r.ttl = None), "denied by change: allowed up to 30m");
-    check(&policy, &with(|r| r.life = Some(241 * MINUTE)), "denied by change: may live 4h in total");
-    check(&policy, &with(|r| r.life = None), "denied by change: may live 4h in total");
-    check(&policy, &with(|r| r.reason = None), "denied by change: needs a reason");
-    check(&policy, &with(|r| r.reason = Some(" \u{200b}".to_owned())), "denied by change: needs a reason");
-    check(&policy, &with(|r| r.mode = Mode::Observe), "denied by : needs mode change: `:change REASON`");
-    let Decision::Allow(allowed) = policy.decide(&patch) else { panic!("refused") };
+    check(
+        &policy,
+        &with(|r| r.ttl = Some(31 * MINUTE)),
+        "denied by change: allowed up to 30m",
+    );
+    check(
+        &policy,
+        &with(|r| r.ttl = None),
+        "denied by change: allowed up to 30m",
+    );
+    check(
+        &policy,
+        &with(|r| r.life = Some(241 * MINUTE)),
+        "denied by change: may live 4h in total",
+    );
+    check(
+        &policy,
+        &with(|r| r.life = None),
+        "denied by change: may live 4h in total",
+    );
+    check(
+        &policy,
+        &with(|r| r.reason = None),
+        "denied by change: needs a reason",
+    );
+    check(
+        &policy,
+        &with(|r| r.reason = Some(" \u{200b}".to_owned())),
+        "denied by change: needs a reason",
+    );
+    check(
+        &policy,
+        &with(|r| r.mode = Mode::Observe),
+        "denied by : needs mode change: `:change REASON`",
+    );
+    let Decision::Allow(allowed) = policy.decide(&patch) else {
+        panic!("refused")
+    };
     assert_eq!(allowed.max_life, Some(240 * MINUTE));
 }
 
@@ -165,7 +205,12 @@ fn an_exception_below_a_target_counts_for_the_target() {
     let allow = "[[rule]]\nid = \"levels\"\nwhy = \"w\"\nallow = [\"set_level\"]\non = [\"target:a::**\", \"target:b\"]\n";
     let set = |target: &str| request(&[], Action::SetLevel, target);
     let excepting = policy(&format!("{allow}except = [\"target:a::keys::**\"]\n"));
-    for target in ["target:a", "target:a::keys", "target:a::keys::inner", "target:b::c"] {
+    for target in [
+        "target:a",
+        "target:a::keys",
+        "target:a::keys::inner",
+        "target:b::c",
+    ] {
         check(&excepting, &set(target), &no_rule(NO_ROLE));
     }
     for target in ["target:a::other", "target:b"] {
@@ -190,7 +235,11 @@ fn conditions_of_different_rules_are_never_mixed() {
     let mut patch = request(&[], Action::Patch, "point:a");
     check(&policy, &patch, "allowed: long");
     patch.reason = Some("because".to_owned());
-    check(&policy, &patch, "denied by short long: allowed up to 1m; or needs a reason like `INC-*`");
+    check(
+        &policy,
+        &patch,
+        "denied by short long: allowed up to 1m; or needs a reason like `INC-*`",
+    );
     let wanted = |patch: &Request| match policy.decide(patch) {
         Decision::Deny(denial) => denial.wanted_reason,
         Decision::Allow(_) => None,
@@ -216,7 +265,11 @@ fn a_denial_tells_nothing_of_rules_for_others() {
          [[rule]]\nid = \"elsewhere\"\nwhy = \"w\"\nallow = [\"patch\"]\non = [\"point:b\"]\nmax_ttl = \"1m\"\n\
          [[rule]]\nid = \"no-leads\"\nwhy = \"w\"\ndeny = [\"patch\"]\nroles = [\"lead\"]\n",
     );
-    check(&policy, &request(&["oncall"], Action::Patch, "point:a"), &no_rule("your roles: oncall"));
+    check(
+        &policy,
+        &request(&["oncall"], Action::Patch, "point:a"),
+        &no_rule("your roles: oncall"),
+    );
 }
 
 #[test]
@@ -225,18 +278,32 @@ fn a_rule_without_on_does_not_speak_of_leases() {
     for resource in ["agent", "state:a", "point:a", "point:GET /a"] {
         check(&policy, &request(&[], Action::Revert, resource), "allowed: all");
     }
-    check(&policy, &request(&[], Action::Revert, "lease:bob"), &no_rule(NO_ROLE));
+    check(
+        &policy,
+        &request(&[], Action::Revert, "lease:bob"),
+        &no_rule(NO_ROLE),
+    );
 }
 
 #[test]
 fn what_only_changes_need_mode_change() {
-    let everything = Action::ALL.iter().map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(", ");
-    let policy = policy(&format!("[[rule]]\nid = \"all\"\nwhy = \"w\"\nallow = [{everything}]\n"));
+    let everything = Action::ALL
+        .iter()
+        .map(|a| format!("\"{a}\""))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let policy = policy(&format!(
+        "[[rule]]\nid = \"all\"\nwhy = \"w\"\nallow = [{everything}]\n"
+    ));
     for action in Action::ALL {
         let mut request = request(&[], *action, "state:a");
         check(&policy, &request, "allowed: all");
         request.mode = Mode::Observe;
-        assert_eq!(verdict(&policy, &request).starts_with("allowed"), !action.needs_change(), "{action}");
+        assert_eq!(
+            verdict(&policy, &request).starts_with("allowed"),
+            !action.needs_change(),
+            "{action}"
+        );
     }
 }
 
@@ -285,7 +352,10 @@ fn a_resource_outside_its_bounds_is_denied() {
         (Action::Read, Resource::State(Vec::new())),
         (Action::Read, Resource::State(vec!["a".to_owned(); 33])),
     ] {
-        let request = Request { resource, ..request(&[], action, "agent") };
+        let request = Request {
+            resource,
+            ..request(&[], action, "agent")
+        };
         assert!(matches!(policy.decide(&request), Decision::Deny(_)));
     }
 }
@@ -295,9 +365,18 @@ fn text_of_an_operator_never_becomes_a_pattern() {
     let policy = policy(
         "[[rule]]\nid = \"all\"\nwhy = \"w\"\nallow = [\"read\"]\nroles = [\"lead\"]\noperators = [\"carol\"]\nenvironments = [\"staging\"]\n",
     );
-    for hostile in
-        ["*", "**", "", "carol\"]", "carol\n", "Carol", "lead", "staging", "$(carol)", "\u{200b}carol"]
-    {
+    for hostile in [
+        "*",
+        "**",
+        "",
+        "carol\"]",
+        "carol\n",
+        "Carol",
+        "lead",
+        "staging",
+        "$(carol)",
+        "\u{200b}carol",
+    ] {
         let mut request = request(&[hostile, "*"], Action::Read, "state:a");
         request.operator = hostile.to_owned();
         request.environment = hostile.to_owned();
@@ -337,13 +416,25 @@ const RESOURCES: &[&str] = &[
     "point:m::f",
     "lease:bob",
 ];
-const PATTERNS: &[&str] =
-    &["agent", "state:a.**", "state:*", "state:**.c", "point:* /a/**", "point:**", "point:m::*", "lease:*"];
+const PATTERNS: &[&str] = &[
+    "agent",
+    "state:a.**",
+    "state:*",
+    "state:**.c",
+    "point:* /a/**",
+    "point:**",
+    "point:m::*",
+    "lease:*",
+];
 
 fn requests() -> impl Strategy<Value = Request> {
     let times = || proptest::option::of((0..40_u64).prop_map(|m| u32::try_from(m).unwrap() * MINUTE));
     (
-        (select(Action::ALL), select(RESOURCES), select(vec!["alice", "bob"])),
+        (
+            select(Action::ALL),
+            select(RESOURCES),
+            select(vec!["alice", "bob"]),
+        ),
         (
             subsequence(vec!["viewer", "oncall", "lead"], 0..=3),
             select(vec!["production", "staging"]),
@@ -351,8 +442,8 @@ fn requests() -> impl Strategy<Value = Request> {
         ),
         (times(), times(), proptest::option::of("(INC-)?[a-z]{0,3}")),
     )
-        .prop_map(|((action, resource, operator), (roles, environment, change), (ttl, life, reason))| {
-            Request {
+        .prop_map(
+            |((action, resource, operator), (roles, environment, change), (ttl, life, reason))| Request {
                 action,
                 resource: resource.parse().unwrap(),
                 operator: operator.to_owned(),
@@ -362,13 +453,16 @@ fn requests() -> impl Strategy<Value = Request> {
                 ttl,
                 life,
                 reason,
-            }
-        })
+            },
+        )
 }
 
 fn some(key: &'static str, names: &'static [&'static str]) -> impl Strategy<Value = String> {
-    proptest::option::of(subsequence(names, 1..=names.len()))
-        .prop_map(move |chosen| chosen.map(|names| format!("{key} = {names:?}\n")).unwrap_or_default())
+    proptest::option::of(subsequence(names, 1..=names.len())).prop_map(move |chosen| {
+        chosen
+            .map(|names| format!("{key} = {names:?}\n"))
+            .unwrap_or_default()
+    })
 }
 
 /// A rule without its `id`, and whether it denies.
@@ -376,8 +470,15 @@ fn rules() -> impl Strategy<Value = (String, bool)> {
     let actions: Vec<&'static str> = Action::ALL.iter().map(|a| a.name()).collect();
     (
         (subsequence(actions, 1..=4), prop::bool::weighted(0.2)),
-        (some("roles", &["viewer", "oncall", "lead"]), some("operators", &["alice", "bob"])),
-        (some("on", PATTERNS), some("except", PATTERNS), some("environments", &["production", "staging"])),
+        (
+            some("roles", &["viewer", "oncall", "lead"]),
+            some("operators", &["alice", "bob"]),
+        ),
+        (
+            some("on", PATTERNS),
+            some("except", PATTERNS),
+            some("environments", &["production", "staging"]),
+        ),
         (
             proptest::option::of(1..30_u32),
             proptest::option::of(1..30_u32),
@@ -401,7 +502,10 @@ fn rules() -> impl Strategy<Value = (String, bool)> {
                     text.extend(life.map(|m| format!("max_life = \"{m}m\"\n")));
                     text.extend(reason.map(|r| format!("reason = \"{r}\"\n")));
                 }
-                (format!("{} = {actions:?}\n{text}", if deny { "deny" } else { "allow" }), deny)
+                (
+                    format!("{} = {actions:?}\n{text}", if deny { "deny" } else { "allow" }),
+                    deny,
+                )
             },
         )
 }
@@ -413,19 +517,31 @@ fn state_rules() -> impl Strategy<Value = (String, bool)> {
         let path =
             proptest::collection::vec(segment, 1..5).prop_map(|path| format!("\"state:{}\"", path.join(".")));
         proptest::option::of(proptest::collection::vec(path, 1..3)).prop_map(move |paths| {
-            paths.map(|paths| format!("{key} = [{}]\n", paths.join(", "))).unwrap_or_default()
+            paths
+                .map(|paths| format!("{key} = [{}]\n", paths.join(", ")))
+                .unwrap_or_default()
         })
     };
-    (prop::bool::weighted(0.3), on("on"), on("except"), some("roles", &["viewer", "oncall", "lead"]))
+    (
+        prop::bool::weighted(0.3),
+        on("on"),
+        on("except"),
+        some("roles", &["viewer", "oncall", "lead"]),
+    )
         .prop_map(|(deny, on, except, roles)| {
             let effect = if deny { "deny" } else { "allow" };
-            (format!("{effect} = [\"read\", \"write\"]\nwhy = \"w\"\n{on}{except}{roles}"), deny)
+            (
+                format!("{effect} = [\"read\", \"write\"]\nwhy = \"w\"\n{on}{except}{roles}"),
+                deny,
+            )
         })
 }
 
 fn numbered(rules: &[(String, bool)], keep: impl Fn(usize, bool) -> bool) -> Policy {
     let kept = rules.iter().enumerate().filter(|(i, (_, deny))| keep(*i, *deny));
-    let text: String = kept.map(|(i, (text, _))| format!("[[rule]]\nid = \"r{i}\"\n{text}")).collect();
+    let text: String = kept
+        .map(|(i, (text, _))| format!("[[rule]]\nid = \"r{i}\"\n{text}"))
+        .collect();
     // A rule that never matters, as a policy needs at least one.
     policy(&format!(
         "{text}[[rule]]\nid = \"nobody\"\nwhy = \"w\"\nallow = [\"log\"]\nroles = [\"nobody\"]\n"

@@ -7,7 +7,10 @@ fn one_spelling(text: &str, expected: Resource) {
     let read: Resource = text.parse().unwrap();
     assert_eq!(read, expected);
     assert_eq!(read.to_string(), text);
-    assert_eq!(serde_json::from_str::<Resource>(&serde_json::to_string(&read).unwrap()).unwrap(), read);
+    assert_eq!(
+        serde_json::from_str::<Resource>(&serde_json::to_string(&read).unwrap()).unwrap(),
+        read
+    );
 }
 
 fn path(segments: &[&str]) -> Resource {
@@ -22,14 +25,23 @@ fn each_kind_has_one_spelling() {
     one_spelling("state:config.hosts.0", path(&["config", "hosts", "0"]));
     one_spelling(r#"state:config["a b"].x"#, path(&["config", "a b", "x"]));
     one_spelling(r#"state:["a b"]["größe"].x"#, path(&["a b", "größe", "x"]));
-    one_spelling(r#"state:config["a\"b\\c\n\u200b"]"#, path(&["config", "a\"b\\c\n\u{200b}"]));
+    one_spelling(
+        r#"state:config["a\"b\\c\n\u200b"]"#,
+        path(&["config", "a\"b\\c\n\u{200b}"]),
+    );
     one_spelling(r#"state:config["\udb40\udc41"]"#, path(&["config", "\u{e0041}"]));
     one_spelling(r#"state:config["a]b"]["*"]"#, path(&["config", "a]b", "*"]));
     one_spelling(r#"state:config[""]"#, path(&["config", ""]));
     one_spelling("point:GET /api/x", Resource::Point("GET /api/x".to_owned()));
-    one_spelling("point:dienstplan::rota::next", Resource::Point("dienstplan::rota::next".to_owned()));
+    one_spelling(
+        "point:dienstplan::rota::next",
+        Resource::Point("dienstplan::rota::next".to_owned()),
+    );
     one_spelling("target:hyper", Resource::Target("hyper".to_owned()));
-    one_spelling("target:hyper::client", Resource::Target("hyper::client".to_owned()));
+    one_spelling(
+        "target:hyper::client",
+        Resource::Target("hyper::client".to_owned()),
+    );
     one_spelling("lease:alice", Resource::Lease("alice".to_owned()));
 }
 
@@ -104,28 +116,75 @@ fn hidden_characters_are_refused_in_points_targets_and_operators() {
     for name in ["", "a b", "a/b", "ä", "a\n", "*"] {
         assert!(format!("lease:{name}").parse::<Resource>().is_err(), "{name:?}");
     }
-    assert!(!Resource::Point("a\n\u{202e}b".to_owned()).to_string().contains(['\n', '\u{202e}']));
+    assert!(
+        !Resource::Point("a\n\u{202e}b".to_owned())
+            .to_string()
+            .contains(['\n', '\u{202e}'])
+    );
 }
 
 #[test]
 fn lengths_are_bounded() {
     let deep = |n| format!("state:{}", vec!["a"; n].join("."));
     assert!(deep(MAX_SEGMENTS).parse::<Resource>().is_ok());
-    assert_eq!(deep(MAX_SEGMENTS + 1).parse::<Resource>(), Err(InvalidResource::TooDeep));
-    assert!(format!("state:{}", "a".repeat(MAX_SEGMENT)).parse::<Resource>().is_ok());
-    assert!(format!("state:{}", "a".repeat(MAX_SEGMENT + 1)).parse::<Resource>().is_err());
-    assert!(format!("point:{}", "a".repeat(MAX_POINT)).parse::<Resource>().is_ok());
-    assert!(format!("point:{}", "a".repeat(MAX_POINT + 1)).parse::<Resource>().is_err());
-    assert!(format!("target:{}", "a".repeat(MAX_TARGET)).parse::<Resource>().is_ok());
-    assert!(format!("target:{}", "a".repeat(MAX_TARGET + 1)).parse::<Resource>().is_err());
-    assert!(format!("lease:{}", "a".repeat(MAX_OPERATOR + 1)).parse::<Resource>().is_err());
+    assert_eq!(
+        deep(MAX_SEGMENTS + 1).parse::<Resource>(),
+        Err(InvalidResource::TooDeep)
+    );
+    assert!(
+        format!("state:{}", "a".repeat(MAX_SEGMENT))
+            .parse::<Resource>()
+            .is_ok()
+    );
+    assert!(
+        format!("state:{}", "a".repeat(MAX_SEGMENT + 1))
+            .parse::<Resource>()
+            .is_err()
+    );
+    assert!(
+        format!("point:{}", "a".repeat(MAX_POINT))
+            .parse::<Resource>()
+            .is_ok()
+    );
+    assert!(
+        format!("point:{}", "a".repeat(MAX_POINT + 1))
+            .parse::<Resource>()
+            .is_err()
+    );
+    assert!(
+        format!("target:{}", "a".repeat(MAX_TARGET))
+            .parse::<Resource>()
+            .is_ok()
+    );
+    assert!(
+        format!("target:{}", "a".repeat(MAX_TARGET + 1))
+            .parse::<Resource>()
+            .is_err()
+    );
+    assert!(
+        format!("lease:{}", "a".repeat(MAX_OPERATOR + 1))
+            .parse::<Resource>()
+            .is_err()
+    );
 }
 
 #[test]
 fn another_kind_is_refused() {
-    for text in ["", "Agent", "agent:", "agent ", "states:a", "STATE:a", "config.db", "targets:x", "level:x"]
-    {
-        assert!(matches!(text.parse::<Resource>(), Err(InvalidResource::Kind(_))), "{text}");
+    for text in [
+        "",
+        "Agent",
+        "agent:",
+        "agent ",
+        "states:a",
+        "STATE:a",
+        "config.db",
+        "targets:x",
+        "level:x",
+    ] {
+        assert!(
+            matches!(text.parse::<Resource>(), Err(InvalidResource::Kind(_))),
+            "{text}"
+        );
     }
 }
 

@@ -2,7 +2,11 @@
 //!
 //! HTTP on a port that the system chooses: `GET /count` returns the number of calls of `Serialize`, `Deserialize`, `PartialEq`,
 //! `Clone` and of the check of a state so far; `GET /healthcheck` is answered by a function that can be patched.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a program for tests: what fails here fails the test"
+)]
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,9 +85,14 @@ fn healthcheck() -> u32 {
 
 fn main() -> io::Result<()> {
     let config = Config {
-        db: Counted(Db { host: "localhost".to_owned(), port: 1 }),
+        db: Counted(Db {
+            host: "localhost".to_owned(),
+            port: 1,
+        }),
         server: Counted(Server { port: 2 }),
-        slack: Counted(Slack { token: "nothing secret here".to_owned() }),
+        slack: Counted(Slack {
+            token: "nothing secret here".to_owned(),
+        }),
     };
     let agent = Agent::builder("dienstplan")
         .state_mut("config", Arc::new(RwLock::new(config.clone())))
@@ -105,7 +114,10 @@ fn main() -> io::Result<()> {
         )
         .start_from_env();
     let log = tracing_subscriber::fmt::layer().with_ansi(false);
-    tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
+    tracing_subscriber::registry()
+        .with(log)
+        .with(agent.tracing_layer())
+        .init();
     serve(|path| match path {
         "/healthcheck" => healthcheck().to_string(),
         _ => CALLS.load(Ordering::SeqCst).to_string(),

@@ -2,7 +2,11 @@
 //!
 //! HTTP on a port that the system chooses: `GET /states` shows the writable states as the service itself sees them, and `GET
 //! /bring` gives `opt` the name that `brought` makes of the password, as a client or a patch could guess it.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a program for tests: what fails here fails the test"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -80,7 +84,10 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let wrong = || de::Error::custom("no span such as PT1M30S");
-        let rest = text.strip_prefix("PT").and_then(|rest| rest.strip_suffix('S')).ok_or_else(wrong)?;
+        let rest = text
+            .strip_prefix("PT")
+            .and_then(|rest| rest.strip_suffix('S'))
+            .ok_or_else(wrong)?;
         let (minutes, seconds) = rest.split_once('M').unwrap_or(("0", rest));
         let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
         Ok(Self(number(minutes)? * 60 + number(seconds)?))
@@ -171,9 +178,20 @@ fn shared<T>(value: T) -> Arc<RwLock<T>> {
 
 impl States {
     fn new() -> Self {
-        let job = |id: u64| (id, Backend { name: format!("job {id}"), weight: 1 });
+        let job = |id: u64| {
+            (
+                id,
+                Backend {
+                    name: format!("job {id}"),
+                    weight: 1,
+                },
+            )
+        };
         Self {
-            wide: shared(Wide { limit: 1, id: u128::MAX }),
+            wide: shared(Wide {
+                limit: 1,
+                id: u128::MAX,
+            }),
             broken: shared(Broken {
                 limit: 1,
                 refuses: Refuses,
@@ -188,11 +206,22 @@ impl States {
                 proxy: None,
                 on: BTreeMap::new(),
             }),
-            flat: shared(Flat { limit: 1, inner: Inner { by_id: [(7, "seven".to_owned())].into() } }),
-            dd: shared(Nested { limit: 1, dd: Some(None) }),
+            flat: shared(Flat {
+                limit: 1,
+                inner: Inner {
+                    by_id: [(7, "seven".to_owned())].into(),
+                },
+            }),
+            dd: shared(Nested {
+                limit: 1,
+                dd: Some(None),
+            }),
             wants: shared(Wants { limit: 1, hits: 7 }),
             defaults: shared(Defaults { limit: 1, hits: 7 }),
-            guesses: shared(Guesses { limit: 1, one: Guess::Integer(3) }),
+            guesses: shared(Guesses {
+                limit: 1,
+                one: Guess::Integer(3),
+            }),
             renamed: shared(Renamed { limit: 1, field: 7 }),
             login: shared(Login {
                 host: "not-a-real-host".to_owned(),
@@ -256,7 +285,10 @@ fn main() -> io::Result<()> {
     let states = States::new();
     let agent = states.agent();
     let log = tracing_subscriber::fmt::layer().with_ansi(false);
-    tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
+    tracing_subscriber::registry()
+        .with(log)
+        .with(agent.tracing_layer())
+        .init();
     serve(move |path| {
         if path == "/bring" {
             let name = brought(states.login.read().unwrap().password.clone());

@@ -4,7 +4,11 @@
 //! function that can be patched, `/hold` takes the lock of `mutex` and keeps it until `/release`. `/refuse`, `/panic`, `/ignore`
 //! and `/hang` decide what happens to the next values of the field `limits.mail.rate`, until `/heal`. `/moody` makes the
 //! subscriber and the gauge panic until `/calm`. `/stop` drops the agent.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a program for tests: what fails here fails the test"
+)]
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -29,7 +33,10 @@ static FIELD: AtomicU32 = AtomicU32::new(1);
 static BURST: AtomicU32 = AtomicU32::new(1);
 /// Whether the service's subscriber, gauge and refusal text panic.
 static MOODY: AtomicBool = AtomicBool::new(false);
-static SETTING: Setting = Setting { how: Mutex::new(Set::Stores), changed: Condvar::new() };
+static SETTING: Setting = Setting {
+    how: Mutex::new(Set::Stores),
+    changed: Condvar::new(),
+};
 
 /// What happens to a value that is written to the field.
 #[derive(Clone, Copy, PartialEq)]
@@ -214,9 +221,17 @@ fn forked(states: &States, agent: &Mutex<Option<Agent>>) -> io::Result<String> {
     let (mut report, mut child) = io::pipe()?;
     match fork::fork()? {
         fork::Fork::Child => {
-            let status = agent.lock().unwrap().as_ref().map(|agent| agent.status().to_string());
+            let status = agent
+                .lock()
+                .unwrap()
+                .as_ref()
+                .map(|agent| agent.status().to_string());
             drop(agent.lock().unwrap().take());
-            let seen = format!("doubled={} live={} then {status:?}", doubled(4), states.live.load().most);
+            let seen = format!(
+                "doubled={} live={} then {status:?}",
+                doubled(4),
+                states.live.load().most
+            );
             let told = child.write_all(seen.as_bytes());
             std::process::exit(i32::from(told.is_err()));
         }
@@ -233,7 +248,11 @@ fn forked(states: &States, agent: &Mutex<Option<Agent>>) -> io::Result<String> {
 fn main() -> io::Result<()> {
     let (states, agent) = States::new();
     let log = tracing_subscriber::fmt::layer().with_ansi(false);
-    tracing_subscriber::registry().with(log).with(Moody).with(agent.tracing_layer()).init();
+    tracing_subscriber::registry()
+        .with(log)
+        .with(Moody)
+        .with(agent.tracing_layer())
+        .init();
     let (holding, agent) = (Mutex::new(None), Mutex::new(Some(agent)));
     let set = |how, word: &str| {
         SETTING.change(how);
@@ -262,7 +281,9 @@ fn main() -> io::Result<()> {
         "/stop" => {
             let stopping = agent.lock().unwrap().take();
             let left = stopping.map(Agent::shutdown).unwrap_or_default();
-            let left = left.iter().map(|left| format!("; lease {} stays at {}", left.lease, left.target));
+            let left = left
+                .iter()
+                .map(|left| format!("; lease {} stays at {}", left.lease, left.target));
             left.fold("stopped".to_owned(), |text, left| text + &*left)
         }
         "/status" => agent.lock().unwrap().as_ref().unwrap().status().to_string(),

@@ -1,7 +1,11 @@
 //! A service with states of every kind of value. Tests start it as a program.
 //!
 //! HTTP on a port that the system chooses: every path shows the states as the service itself sees them.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a program for tests: what fails here fails the test"
+)]
 
 use std::collections::BTreeMap;
 use std::io;
@@ -48,7 +52,10 @@ struct Row {
 }
 
 fn kinds() -> Kinds {
-    let row = |name: &str, weight| Row { name: name.to_owned(), weight };
+    let row = |name: &str, weight| Row {
+        name: name.to_owned(),
+        weight,
+    };
     Kinds {
         text: " some Text ".to_owned(),
         integer: 7,
@@ -84,7 +91,10 @@ fn main() -> io::Result<()> {
         .state_mut("hosts", hosts.clone())
         .start_from_env();
     let log = tracing_subscriber::fmt::layer().with_ansi(false);
-    tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
+    tracing_subscriber::registry()
+        .with(log)
+        .with(agent.tracing_layer())
+        .init();
     serve(move |_| {
         let (kinds, pause_ms) = (kinds.read().unwrap(), pause_ms.read().unwrap());
         format!("{kinds:?} pause_ms={pause_ms} hosts={:?}", hosts.read().unwrap())

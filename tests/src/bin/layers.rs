@@ -54,8 +54,14 @@ fn routes(agent: &Agent) -> Router {
     };
     let open = Router::new()
         .route("/health", get(async || "well"))
-        .route("/panic", get(async || if true { panic!("as it does") } else { "never" }))
-        .route("/grpc", get(async || [("content-type", "application/grpc"), ("grpc-status", "14")]))
+        .route(
+            "/panic",
+            get(async || if true { panic!("as it does") } else { "never" }),
+        )
+        .route(
+            "/grpc",
+            get(async || [("content-type", "application/grpc"), ("grpc-status", "14")]),
+        )
         .layer(agent.http_layer().beside("auth"));
     open.merge(admin)
 }
@@ -64,7 +70,10 @@ fn routes(agent: &Agent) -> Router {
 async fn main() -> io::Result<()> {
     let agent = Agent::builder("layers").start_from_env();
     let log = tracing_subscriber::fmt::layer().with_ansi(false);
-    tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
+    tracing_subscriber::registry()
+        .with(log)
+        .with(agent.tracing_layer())
+        .init();
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     tracing::info!("listening on {}", listener.local_addr()?);
     axum::serve(listener, routes(&agent)).await

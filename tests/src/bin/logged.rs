@@ -4,7 +4,10 @@
 //! HTTP on a port that the system chooses: each request emits an event of level DEBUG below `logged::old` and one below
 //! `logged::other`, and answers with the maximum level of `log`. With `LOGGER=own` the logger is the service's own, which prints
 //! everything.
-#![allow(clippy::unwrap_used, reason = "a program for tests: what fails here fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a program for tests: what fails here fails the test"
+)]
 
 use std::io;
 
@@ -38,8 +41,12 @@ fn main() -> io::Result<()> {
         }
         _ => tracing_log::LogTracer::init_with_filter(LevelFilter::Info).unwrap(),
     }
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_filter(agent.log_filter(Most::INFO));
-    let subscriber = tracing_subscriber::registry().with(lines).with(agent.tracing_layer());
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_filter(agent.log_filter(Most::INFO));
+    let subscriber = tracing_subscriber::registry()
+        .with(lines)
+        .with(agent.tracing_layer());
     tracing::subscriber::set_global_default(subscriber).unwrap();
     serve(|path| {
         log::debug!(target: "logged::old", "old {path}");

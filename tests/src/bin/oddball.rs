@@ -3,7 +3,11 @@
 //! HTTP on a port that the system chooses: `GET /states` shows the states as the service itself sees them, `/doubled/N` and
 //! `/greeting/NAME` call a function, and `/deep/KIB` calls `doubled(21)` on a thread of 2 MiB after using up that many KiB of its
 //! stack.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a program for tests: what fails here fails the test"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::hint::black_box;
@@ -126,7 +130,10 @@ impl States {
             }),
             skips: shared(Skips { limit: 1, hits: 7 }),
             forgets: shared(Forgets { limit: 1, hits: 7 }),
-            unequal: shared(Unequal { limit: 1, ratio: f64::NAN }),
+            unequal: shared(Unequal {
+                limit: 1,
+                ratio: f64::NAN,
+            }),
             fragile: shared(Fragile { level: Level(1) }),
             slow: shared(vec![Slow(1); 1_000]),
             huge: shared("x".repeat((1 << 20) + 1)),
@@ -135,7 +142,11 @@ impl States {
                 api_keys: [("sk_live_not_a_real_key".to_owned(), "acme".to_owned())].into(),
                 by_token: [("not-a-real-secret-1".to_owned(), 7)].into(),
                 known: debug_agent::Secret::new("not-a-real-secret-1".to_owned()),
-                users: [("bob@example.org".to_owned(), 1), ("eve@example.org".to_owned(), 2)].into(),
+                users: [
+                    ("bob@example.org".to_owned(), 1),
+                    ("eve@example.org".to_owned(), 2),
+                ]
+                .into(),
             }),
         }
     }
@@ -157,9 +168,23 @@ impl States {
 
     /// The states as the service sees them. Every lock is taken, so that a poisoned one is noticed.
     fn show(&self) -> String {
-        let Numbers { big, small, ratio, mode, sealed, by_id } = self.numbers.read().unwrap().clone();
+        let Numbers {
+            big,
+            small,
+            ratio,
+            mode,
+            sealed,
+            by_id,
+        } = self.numbers.read().unwrap().clone();
         let by_id: BTreeMap<_, _> = by_id.into_iter().collect();
-        let slow: Vec<_> = self.slow.read().unwrap().iter().filter(|one| one.0 != 1).cloned().collect();
+        let slow: Vec<_> = self
+            .slow
+            .read()
+            .unwrap()
+            .iter()
+            .filter(|one| one.0 != 1)
+            .cloned()
+            .collect();
         format!(
             "big={big} small={small} ratio={ratio} mode={mode:?} sealed={sealed} by_id={by_id:?}\n{:?}\n{:?}\n{:?}\n{:?}\n\
              slow={slow:?} huge={} fixed={}\n",
@@ -184,7 +209,11 @@ async fn greeting(name: String) -> String {
     let mut waited = false;
     std::future::poll_fn(|context| {
         context.waker().wake_by_ref();
-        if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }
+        if std::mem::replace(&mut waited, true) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await;
     format!("hello {name}")
@@ -199,7 +228,12 @@ fn deep(bytes: usize) -> i64 {
         let top = 0_u8;
         descend((&raw const top).addr(), bytes)
     };
-    thread::Builder::new().stack_size(STACK).spawn(run).unwrap().join().unwrap()
+    thread::Builder::new()
+        .stack_size(STACK)
+        .spawn(run)
+        .unwrap()
+        .join()
+        .unwrap()
 }
 
 fn descend(top: usize, bytes: usize) -> i64 {
@@ -226,6 +260,9 @@ fn main() -> io::Result<()> {
     let states = States::new();
     let agent = states.agent();
     let log = tracing_subscriber::fmt::layer().with_ansi(false);
-    tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
+    tracing_subscriber::registry()
+        .with(log)
+        .with(agent.tracing_layer())
+        .init();
     serve(move |path| answer(&states, path))
 }

@@ -3,7 +3,11 @@
 //! HTTP on a port that the system chooses: `GET /call/NAME` calls the function with the arguments in [`called`]. It shows the
 //! result and, where it matters, the arguments or the service after the call.
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a program for tests: what fails here fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a program for tests: what fails here fails the test"
+)]
 
 use std::borrow::Cow;
 use std::fmt;
@@ -79,7 +83,11 @@ fn on_duty(rota: &Rota, week: usize) -> Option<String> {
 #[patchable(name = "prices.quote", skip(pool))]
 async fn quote(pool: &Pool, article: u64) -> Result<f64, NotSerde> {
     std::future::ready(()).await;
-    if article == 0 { Err(NotSerde(1)) } else { Ok(pool.rate) }
+    if article == 0 {
+        Err(NotSerde(1))
+    } else {
+        Ok(pool.rate)
+    }
 }
 
 #[patchable]
@@ -96,7 +104,11 @@ fn checked(text: &str) -> Result<u8, String> {
 /// The error is the system's, and the `Ok` value cannot be deserialized.
 #[patchable]
 fn connected(host: &str) -> io::Result<NotSerde> {
-    if host.is_empty() { Err(io::Error::other("no host")) } else { Ok(NotSerde(3)) }
+    if host.is_empty() {
+        Err(io::Error::other("no host"))
+    } else {
+        Ok(NotSerde(3))
+    }
 }
 
 /// Fails by `?`, before its end.
@@ -256,7 +268,9 @@ fn line_of_the_caller() -> u32 {
 }
 
 fn rota() -> Rota {
-    Rota { names: vec!["ada".to_owned(), "bob".to_owned()] }
+    Rota {
+        names: vec!["ada".to_owned(), "bob".to_owned()],
+    }
 }
 
 fn called(name: &str) -> String {
@@ -312,7 +326,11 @@ fn called(name: &str) -> String {
         "panics_when_made" => format!("level {}", panics_when_made().0),
         "line_of_the_caller" => {
             let (line, here) = (line_of_the_caller(), line!());
-            if line == here { "here".to_owned() } else { format!("line {line}") }
+            if line == here {
+                "here".to_owned()
+            } else {
+                format!("line {line}")
+            }
         }
         other => panic!("there is no function `{other}`"),
     }
@@ -324,6 +342,9 @@ fn main() -> io::Result<()> {
         .routes(["no route"])
         .start_from_env();
     let log = tracing_subscriber::fmt::layer().with_ansi(false);
-    tracing_subscriber::registry().with(log).with(agent.tracing_layer()).init();
+    tracing_subscriber::registry()
+        .with(log)
+        .with(agent.tracing_layer())
+        .init();
     serve(|path| called(path.strip_prefix("/call/").unwrap()))
 }

@@ -5,7 +5,14 @@ use super::*;
 
 #[track_caller]
 fn refused(text: &str, offset: usize, problem: &Problem) {
-    assert_eq!(from_str::<Value>(text), Err(JsonError { offset, problem: problem.clone() }), "{text}");
+    assert_eq!(
+        from_str::<Value>(text),
+        Err(JsonError {
+            offset,
+            problem: problem.clone()
+        }),
+        "{text}"
+    );
     // A type that ignores the value must not make the text acceptable.
     assert!(from_str::<serde::de::IgnoredAny>(text).is_err(), "{text}");
 }
@@ -63,12 +70,23 @@ fn half_a_surrogate_pair_is_refused() {
 
 #[test]
 fn numbers_that_would_change_are_refused() {
-    for text in
-        ["1e999", "-1e999", "18446744073709551616", "-9223372036854775809", "100000000000000000000000"]
-    {
+    for text in [
+        "1e999",
+        "-1e999",
+        "18446744073709551616",
+        "-9223372036854775809",
+        "100000000000000000000000",
+    ] {
         refused(text, 0, &Problem::Number);
     }
-    for text in ["18446744073709551615", "-9223372036854775808", "1e308", "0", "-0", "1.5e-300"] {
+    for text in [
+        "18446744073709551615",
+        "-9223372036854775808",
+        "1e308",
+        "0",
+        "-0",
+        "1.5e-300",
+    ] {
         assert!(from_str::<Value>(text).is_ok(), "{text}");
     }
 }
@@ -76,7 +94,11 @@ fn numbers_that_would_change_are_refused() {
 #[test]
 fn names_that_serde_json_keeps_for_itself_are_refused() {
     let key = "$serde_json::private::Number";
-    refused(&format!(r#"{{"{key}":"1"}}"#), 1, &Problem::Reserved(key.to_owned()));
+    refused(
+        &format!(r#"{{"{key}":"1"}}"#),
+        1,
+        &Problem::Reserved(key.to_owned()),
+    );
     refused(
         r#"{"a":{"\u0024serde_json::private::RawValue":"1"}}"#,
         6,
@@ -144,7 +166,10 @@ fn an_error_tells_the_place_and_never_a_value() {
         number: u64,
     }
     let message = |text: &str| from_str::<Sample>(text).unwrap_err().to_string();
-    assert_eq!(message("{\n\"nmber\": 1}"), "unknown member `nmber`, expected `number` at byte 8");
+    assert_eq!(
+        message("{\n\"nmber\": 1}"),
+        "unknown member `nmber`, expected `number` at byte 8"
+    );
     assert_eq!(message("{}"), "missing member `number` at byte 1");
     let secret = message(r#"{"number": "hunter2\", expected nothing"}"#);
     assert!(

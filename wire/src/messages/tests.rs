@@ -30,7 +30,12 @@ fn lease() -> LeaseSummary {
 }
 
 fn range() -> AuditRange {
-    AuditRange { eval: 7, first: 7, last: 9, checkpoint: "note".to_owned() }
+    AuditRange {
+        eval: 7,
+        first: 7,
+        last: 9,
+        checkpoint: "note".to_owned(),
+    }
 }
 
 const LEASE: &str = r#"{"id":1,"target":"point:GET /","state":"provisional","remaining_ms":300000}"#;
@@ -51,11 +56,19 @@ fn what_opens_a_session_is_written_as_documented() {
         r#"{"protocol":1,"version":"0.1.0","service":"shop","instance":"one","environment":"production","origin":"example.org/shop/one/0123456789abcdef"}"#,
     );
     golden(
-        &HelloParams { version: "0.1.0".to_owned(), checkpoint: 12, attach: false },
+        &HelloParams {
+            version: "0.1.0".to_owned(),
+            checkpoint: 12,
+            attach: false,
+        },
         r#"{"version":"0.1.0","checkpoint":12}"#,
     );
     golden(
-        &HelloParams { version: "0.1.0".to_owned(), checkpoint: 12, attach: true },
+        &HelloParams {
+            version: "0.1.0".to_owned(),
+            checkpoint: 12,
+            attach: true,
+        },
         r#"{"version":"0.1.0","checkpoint":12,"attach":true}"#,
     );
     let result = HelloResult {
@@ -65,7 +78,10 @@ fn what_opens_a_session_is_written_as_documented() {
         roles: vec!["oncall".to_owned()],
         session: 3,
         resumed: vec![lease()],
-        in_force: InForce { count: 2, shortest_ms: Some(1_500) },
+        in_force: InForce {
+            count: 2,
+            shortest_ms: Some(1_500),
+        },
         process: Process { pid: 17, began: 5 },
     };
     golden(
@@ -75,12 +91,29 @@ fn what_opens_a_session_is_written_as_documented() {
         ),
     );
     golden(&NoParams {}, "{}");
-    let ping = PingResult { in_force: InForce::default(), ended: Vec::new(), failing: Vec::new() };
+    let ping = PingResult {
+        in_force: InForce::default(),
+        ended: Vec::new(),
+        failing: Vec::new(),
+    };
     golden(&ping, r#"{"in_force":{"count":0,"shortest_ms":null}}"#);
     let (target, how) = ("state:config.db.port".to_owned(), "expired".to_owned());
-    let ended = EndedLease { id: 3, target, how, why: String::new() };
-    let ping =
-        PingResult { ended: vec![ended.clone(), EndedLease { why: "late".to_owned(), ..ended }], ..ping };
+    let ended = EndedLease {
+        id: 3,
+        target,
+        how,
+        why: String::new(),
+    };
+    let ping = PingResult {
+        ended: vec![
+            ended.clone(),
+            EndedLease {
+                why: "late".to_owned(),
+                ..ended
+            },
+        ],
+        ..ping
+    };
     golden(
         &ping,
         r#"{"in_force":{"count":0,"shortest_ms":null},"ended":[{"id":3,"target":"state:config.db.port","how":"expired"},{"id":3,"target":"state:config.db.port","how":"expired","why":"late"}]}"#,
@@ -120,14 +153,23 @@ fn an_eval_is_written_as_documented() {
         secrets: BTreeMap::new(),
     };
     golden(&params, r#"{"payload":"{\"code\":\"1\"}","sig":"c2ln"}"#);
-    let secret = SecretArgument { value: "v".to_owned(), salt: "s".to_owned() };
+    let secret = SecretArgument {
+        value: "v".to_owned(),
+        salt: "s".to_owned(),
+    };
     golden(&secret, r#"{"value":"v","salt":"s"}"#);
-    let params = EvalParams { secrets: BTreeMap::from([("token".to_owned(), secret)]), ..params };
+    let params = EvalParams {
+        secrets: BTreeMap::from([("token".to_owned(), secret)]),
+        ..params
+    };
     golden(
         &params,
         r#"{"payload":"{\"code\":\"1\"}","sig":"c2ln","secrets":{"token":{"value":"v","salt":"s"}}}"#,
     );
-    assert!(!format!("{params:?}").contains("\"v\""), "the value of a secret is not shown");
+    assert!(
+        !format!("{params:?}").contains("\"v\""),
+        "the value of a secret is not shown"
+    );
     let result = EvalResult {
         value: json!(2),
         display: "2".to_owned(),
@@ -145,26 +187,66 @@ fn an_eval_is_written_as_documented() {
     );
     golden(&lease(), LEASE);
     golden(&range(), RANGE);
-    golden(&Output { id: 4, text: "hi\n".to_owned() }, r#"{"id":4,"text":"hi\n"}"#);
+    golden(
+        &Output {
+            id: 4,
+            text: "hi\n".to_owned(),
+        },
+        r#"{"id":4,"text":"hi\n"}"#,
+    );
     golden(&CancelParams { id: 4 }, r#"{"id":4}"#);
 }
 
 #[test]
 fn proofs_are_written_as_documented() {
-    golden(&ProofParams { index: Some(3), from: None, size: 9 }, r#"{"index":3,"size":9}"#);
-    golden(&ProofParams { index: None, from: Some(4), size: 9 }, r#"{"from":4,"size":9}"#);
-    golden(&ProofResult { hashes: vec!["aA==".to_owned()], record: None }, r#"{"hashes":["aA=="]}"#);
     golden(
-        &ProofResult { hashes: Vec::new(), record: Some("{}".to_owned()) },
+        &ProofParams {
+            index: Some(3),
+            from: None,
+            size: 9,
+        },
+        r#"{"index":3,"size":9}"#,
+    );
+    golden(
+        &ProofParams {
+            index: None,
+            from: Some(4),
+            size: 9,
+        },
+        r#"{"from":4,"size":9}"#,
+    );
+    golden(
+        &ProofResult {
+            hashes: vec!["aA==".to_owned()],
+            record: None,
+        },
+        r#"{"hashes":["aA=="]}"#,
+    );
+    golden(
+        &ProofResult {
+            hashes: Vec::new(),
+            record: Some("{}".to_owned()),
+        },
         r#"{"hashes":[],"record":"{}"}"#,
     );
-    golden(&CheckpointResult { checkpoint: "note".to_owned() }, r#"{"checkpoint":"note"}"#);
+    golden(
+        &CheckpointResult {
+            checkpoint: "note".to_owned(),
+        },
+        r#"{"checkpoint":"note"}"#,
+    );
 }
 
 #[test]
 fn what_the_agent_sends_is_written_as_documented() {
-    golden(&FromAgent::success(1, &json!({"a": 1})), r#"{"jsonrpc":"2.0","id":1,"result":{"a":1}}"#);
-    golden(&FromAgent::success(1, &()), r#"{"jsonrpc":"2.0","id":1,"result":null}"#);
+    golden(
+        &FromAgent::success(1, &json!({"a": 1})),
+        r#"{"jsonrpc":"2.0","id":1,"result":{"a":1}}"#,
+    );
+    golden(
+        &FromAgent::success(1, &()),
+        r#"{"jsonrpc":"2.0","id":1,"result":null}"#,
+    );
     golden(
         &FromAgent::failure(2, Code::Denied, "denied", "ask"),
         r#"{"jsonrpc":"2.0","id":2,"error":{"code":-32003,"message":"denied","data":{"code":"denied","help":"ask"}}}"#,
@@ -174,7 +256,14 @@ fn what_the_agent_sends_is_written_as_documented() {
         r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"no","data":{"code":"parse"}}}"#,
     );
     golden(
-        &FromAgent::notification("output", &Output { id: 1, text: "x".to_owned() }).unwrap(),
+        &FromAgent::notification(
+            "output",
+            &Output {
+                id: 1,
+                text: "x".to_owned(),
+            },
+        )
+        .unwrap(),
         r#"{"jsonrpc":"2.0","method":"output","params":{"id":1,"text":"x"}}"#,
     );
     let mut failure = Failure::new(Code::Eval, "no", "");
@@ -185,7 +274,10 @@ fn what_the_agent_sends_is_written_as_documented() {
     );
     golden(&failure.data, &format!(r#"{{"code":"eval","audit":{RANGE}}}"#));
     let no_json = BTreeMap::from([((1, 2), 3)]);
-    assert!(matches!(FromAgent::success(1, &no_json), FromAgent::Failure { id: Some(1), .. }));
+    assert!(matches!(
+        FromAgent::success(1, &no_json),
+        FromAgent::Failure { id: Some(1), .. }
+    ));
     assert!(FromAgent::notification("output", &no_json).is_err());
 }
 
@@ -217,7 +309,10 @@ fn a_client_takes_exactly_one_form() {
     assert_eq!(FromAgent::parse(b"{\"\xff\"").unwrap_err().offset, 2);
     let deep = format!("{}{}", "[".repeat(64), "]".repeat(64));
     let reply = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"value":{deep}}}}}"#);
-    assert!(FromAgent::parse(reply.as_bytes()).is_ok(), "values of a service nest deeper than calls");
+    assert!(
+        FromAgent::parse(reply.as_bytes()).is_ok(),
+        "values of a service nest deeper than calls"
+    );
 }
 
 #[test]
@@ -249,19 +344,32 @@ fn a_call_is_read_and_its_parameters_are() {
     let call = Call::parse(br#"{"jsonrpc":"2.0","id":5,"method":"cancel","params":{"id":4}}"#).unwrap();
     assert_eq!(call.params::<CancelParams>().unwrap(), CancelParams { id: 4 });
     assert_eq!(call, Call::new(5, "cancel", &CancelParams { id: 4 }).unwrap());
-    golden(&call, r#"{"jsonrpc":"2.0","id":5,"method":"cancel","params":{"id":4}}"#);
+    golden(
+        &call,
+        r#"{"jsonrpc":"2.0","id":5,"method":"cancel","params":{"id":4}}"#,
+    );
     let ping = Call::parse(br#"{"jsonrpc":"2.0","id":18446744073709551615,"method":"ping"}"#).unwrap();
     assert_eq!(ping, Call::new(u64::MAX, "ping", &()).unwrap());
     assert_eq!(ping.params::<NoParams>().unwrap(), NoParams {});
-    golden(&ping, r#"{"jsonrpc":"2.0","id":18446744073709551615,"method":"ping"}"#);
+    golden(
+        &ping,
+        r#"{"jsonrpc":"2.0","id":18446744073709551615,"method":"ping"}"#,
+    );
     assert_eq!(Call::parse(&encode(&ping).unwrap()).unwrap(), ping);
 }
 
 #[track_caller]
 fn refused(line: &str, code: Code, words: &str) {
     let failure = Call::parse(line.as_bytes()).unwrap_err();
-    assert_eq!((failure.data.code, failure.code), (code, code.number()), "{failure:?}");
-    assert!(format!("{} {}", failure.message, failure.data.help).contains(words), "{failure:?}");
+    assert_eq!(
+        (failure.data.code, failure.code),
+        (code, code.number()),
+        "{failure:?}"
+    );
+    assert!(
+        format!("{} {}", failure.message, failure.data.help).contains(words),
+        "{failure:?}"
+    );
 }
 
 #[test]
@@ -269,10 +377,22 @@ fn what_is_no_call_gets_its_answer() {
     refused("", Code::Parse, "no JSON");
     refused("GET / HTTP/1.1", Code::Parse, "no JSON");
     refused("1", Code::Parse, "not an object");
-    refused(r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, Code::Parse, "batches are not supported");
+    refused(
+        r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#,
+        Code::Parse,
+        "batches are not supported",
+    );
     refused("[]", Code::Parse, "a line of its own");
-    refused(r#"{"id":1,"method":"ping"}"#, Code::Parse, "`jsonrpc` is not `\"2.0\"`");
-    refused(r#"{"jsonrpc":2.0,"id":1,"method":"ping"}"#, Code::Parse, "`jsonrpc`");
+    refused(
+        r#"{"id":1,"method":"ping"}"#,
+        Code::Parse,
+        "`jsonrpc` is not `\"2.0\"`",
+    );
+    refused(
+        r#"{"jsonrpc":2.0,"id":1,"method":"ping"}"#,
+        Code::Parse,
+        "`jsonrpc`",
+    );
     for id in ["-1", "1.5", "\"1\"", "null", "1.0", "[]"] {
         refused(
             &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#),
@@ -281,24 +401,57 @@ fn what_is_no_call_gets_its_answer() {
         );
     }
     refused(r#"{"jsonrpc":"2.0","method":"ping"}"#, Code::Parse, "`id`");
-    refused(r#"{"jsonrpc":"2.0","id":1}"#, Code::Parse, "`method` is not a string");
-    refused(r#"{"jsonrpc":"2.0","id":1,"method":"ping","dry":true}"#, Code::Parse, "unknown member `dry`");
-    refused(r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, Code::Parse, "`id` is there twice");
-    refused(r#"{"jsonrpc":"2.0","id":1,"method":"ping"} {}"#, Code::Parse, "no JSON");
-    refused(r#"{"jsonrpc":"2.0","id":1,"method":"shutdown"}"#, Code::Method, "audit.proof");
-    refused(r#"{"jsonrpc":"2.0","id":1,"method":"Ping"}"#, Code::Method, "unknown method `Ping`");
+    refused(
+        r#"{"jsonrpc":"2.0","id":1}"#,
+        Code::Parse,
+        "`method` is not a string",
+    );
+    refused(
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","dry":true}"#,
+        Code::Parse,
+        "unknown member `dry`",
+    );
+    refused(
+        r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#,
+        Code::Parse,
+        "`id` is there twice",
+    );
+    refused(
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping"} {}"#,
+        Code::Parse,
+        "no JSON",
+    );
+    refused(
+        r#"{"jsonrpc":"2.0","id":1,"method":"shutdown"}"#,
+        Code::Method,
+        "audit.proof",
+    );
+    refused(
+        r#"{"jsonrpc":"2.0","id":1,"method":"Ping"}"#,
+        Code::Method,
+        "unknown method `Ping`",
+    );
     for params in ["null", "[]", "1", "\"x\""] {
         let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{params}}}"#);
         refused(&line, Code::Params, "not an object");
     }
-    assert_eq!(Call::parse(b"\xff").unwrap_err().message, "the message is not UTF-8");
+    assert_eq!(
+        Call::parse(b"\xff").unwrap_err().message,
+        "the message is not UTF-8"
+    );
 }
 
 #[test]
 fn the_answer_to_a_refused_call_finds_its_id() {
     assert_eq!(Call::id_of(br#"{"jsonrpc":"2.0","id":9,"method":"x"}"#), Some(9));
     assert_eq!(Call::id_of(br#"{"id":9,"surplus":[]}"#), Some(9));
-    for line in ["{", "[]", r#"{"id":"9"}"#, r#"{"id":1,"id":2}"#, r#"{"jsonrpc":"2.0"}"#] {
+    for line in [
+        "{",
+        "[]",
+        r#"{"id":"9"}"#,
+        r#"{"id":1,"id":2}"#,
+        r#"{"jsonrpc":"2.0"}"#,
+    ] {
         assert_eq!(Call::id_of(line.as_bytes()), None, "{line}");
     }
 }
@@ -315,16 +468,31 @@ fn wrong_parameters_are_named_and_never_shown() {
         assert_eq!(failure.data.code, Code::Params);
         failure.message
     };
-    assert_eq!(message("hello", json!({})), "parameters of `hello`: missing member `version`");
-    assert_eq!(message("hello", Value::Null), "parameters of `hello`: missing member `version`");
+    assert_eq!(
+        message("hello", json!({})),
+        "parameters of `hello`: missing member `version`"
+    );
+    assert_eq!(
+        message("hello", Value::Null),
+        "parameters of `hello`: missing member `version`"
+    );
     assert_eq!(
         message("ping", json!({"a": 1})),
         "parameters of `ping`: unknown member `a`, there are no fields"
     );
     let text = message("hello", json!({"version": "1", "checkpoint": "hunter2"}));
-    assert_eq!(text, "parameters of `hello`: invalid type: a string, expected a whole number");
-    let text = message("eval", json!({"payload": "", "sig": "", "secrets": {"token": "hunter2"}}));
-    assert_eq!(text, "parameters of `eval`: invalid type: a string, expected an object");
+    assert_eq!(
+        text,
+        "parameters of `hello`: invalid type: a string, expected a whole number"
+    );
+    let text = message(
+        "eval",
+        json!({"payload": "", "sig": "", "secrets": {"token": "hunter2"}}),
+    );
+    assert_eq!(
+        text,
+        "parameters of `eval`: invalid type: a string, expected an object"
+    );
 }
 
 #[test]
@@ -344,7 +512,10 @@ fn a_payload_is_strict_and_bounded() {
     }
     let code = |n: usize| format!(r#"{{"code":"{}","args":{{"ab":[1]}}}}"#, "x".repeat(n));
     assert!(EvalPayload::parse(&code(MAX_CODE - 5)).is_ok());
-    assert_eq!(EvalPayload::parse(&code(MAX_CODE - 4)).unwrap_err().data.code, Code::Limit);
+    assert_eq!(
+        EvalPayload::parse(&code(MAX_CODE - 4)).unwrap_err().data.code,
+        Code::Limit
+    );
 }
 
 proptest! {

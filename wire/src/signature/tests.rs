@@ -14,10 +14,17 @@ struct Signer {
 impl Signer {
     fn new(algorithm: &'static SignatureAlgorithm) -> Self {
         let key = KeyPair::generate_for(algorithm).unwrap();
-        let certificate =
-            CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().der().to_vec();
+        let certificate = CertificateParams::new(Vec::new())
+            .unwrap()
+            .self_signed(&key)
+            .unwrap()
+            .der()
+            .to_vec();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        Self { certificate, key: aws_lc_rs::sign::any_supported_type(&key).unwrap() }
+        Self {
+            certificate,
+            key: aws_lc_rs::sign::any_supported_type(&key).unwrap(),
+        }
     }
 
     fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Vec<u8> {
@@ -26,7 +33,12 @@ impl Signer {
 
     fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureError> {
         let provider = aws_lc_rs::default_provider();
-        verify(&self.certificate, provider.signature_verification_algorithms.all, message, signature)
+        verify(
+            &self.certificate,
+            provider.signature_verification_algorithms.all,
+            message,
+            signature,
+        )
     }
 }
 
@@ -37,8 +49,14 @@ const PAYLOAD: &[u8] = br#"{"code":"1 + 1"}"#;
 fn kinds() -> [(&'static SignatureAlgorithm, SignatureScheme); 4] {
     [
         (&rcgen::PKCS_ED25519, SignatureScheme::ED25519),
-        (&rcgen::PKCS_ECDSA_P256_SHA256, SignatureScheme::ECDSA_NISTP256_SHA256),
-        (&rcgen::PKCS_ECDSA_P384_SHA384, SignatureScheme::ECDSA_NISTP384_SHA384),
+        (
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+        ),
+        (
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+        ),
         (&rcgen::PKCS_RSA_SHA256, SignatureScheme::RSA_PSS_SHA256),
     ]
 }
@@ -65,15 +83,28 @@ fn every_kind_of_key_signs_an_eval_and_nothing_else() {
         let signature = signer.sign(scheme, &good);
         assert_eq!(signer.verify(&good, &signature), Ok(()), "{scheme:?}");
         for other in &others {
-            assert_eq!(signer.verify(other, &signature), Err(SignatureError::Wrong), "{scheme:?}");
+            assert_eq!(
+                signer.verify(other, &signature),
+                Err(SignatureError::Wrong),
+                "{scheme:?}"
+            );
         }
         assert_eq!(
             Signer::new(algorithm).verify(&good, &signature),
             Err(SignatureError::Wrong),
             "{scheme:?}"
         );
-        for bad in [&[] as &[u8], &signature[1..], &[signature.clone(), vec![0]].concat(), &[0; 64]] {
-            assert_eq!(signer.verify(&good, bad), Err(SignatureError::Wrong), "{scheme:?}");
+        for bad in [
+            &[] as &[u8],
+            &signature[1..],
+            &[signature.clone(), vec![0]].concat(),
+            &[0; 64],
+        ] {
+            assert_eq!(
+                signer.verify(&good, bad),
+                Err(SignatureError::Wrong),
+                "{scheme:?}"
+            );
         }
     }
 }
@@ -82,9 +113,11 @@ fn every_kind_of_key_signs_an_eval_and_nothing_else() {
 fn the_key_decides_the_algorithm() {
     let message = eval_message(ORIGIN, EXPORTER, 1, PAYLOAD);
     let rsa = Signer::new(&rcgen::PKCS_RSA_SHA256);
-    for scheme in
-        [SignatureScheme::RSA_PKCS1_SHA256, SignatureScheme::RSA_PSS_SHA384, SignatureScheme::RSA_PSS_SHA512]
-    {
+    for scheme in [
+        SignatureScheme::RSA_PKCS1_SHA256,
+        SignatureScheme::RSA_PSS_SHA384,
+        SignatureScheme::RSA_PSS_SHA512,
+    ] {
         assert_eq!(
             rsa.verify(&message, &rsa.sign(scheme, &message)),
             Err(SignatureError::Wrong),
@@ -92,11 +125,22 @@ fn the_key_decides_the_algorithm() {
         );
     }
     let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
-    let certificate = CertificateParams::new(Vec::new()).unwrap().self_signed(&p521).unwrap();
-    let all = aws_lc_rs::default_provider().signature_verification_algorithms.all;
-    assert_eq!(verify(certificate.der(), all, &message, &[0; 64]), Err(SignatureError::Algorithm));
+    let certificate = CertificateParams::new(Vec::new())
+        .unwrap()
+        .self_signed(&p521)
+        .unwrap();
+    let all = aws_lc_rs::default_provider()
+        .signature_verification_algorithms
+        .all;
+    assert_eq!(
+        verify(certificate.der(), all, &message, &[0; 64]),
+        Err(SignatureError::Algorithm)
+    );
     let p256 = Signer::new(&rcgen::PKCS_ECDSA_P256_SHA256);
-    assert_eq!(verify(&p256.certificate, &[], &message, &[0; 64]), Err(SignatureError::Algorithm));
+    assert_eq!(
+        verify(&p256.certificate, &[], &message, &[0; 64]),
+        Err(SignatureError::Algorithm)
+    );
     for no_certificate in [&[] as &[u8], &[0x30, 0], &p256.certificate[1..]] {
         assert!(matches!(
             verify(no_certificate, all, &message, &[0; 64]),
@@ -109,8 +153,12 @@ fn the_key_decides_the_algorithm() {
 #[test]
 fn the_signed_bytes_are_as_specified() {
     let exporter: [u8; 32] = std::array::from_fn(|i| u8::try_from(i).unwrap());
-    let bytes =
-        eval_message("example.org/shop/one/0123456789abcdef", &exporter, 0x0102_0304_0506_0708, PAYLOAD);
+    let bytes = eval_message(
+        "example.org/shop/one/0123456789abcdef",
+        &exporter,
+        0x0102_0304_0506_0708,
+        PAYLOAD,
+    );
     assert_eq!(hex(&bytes), VECTOR);
     assert_eq!(hex(&secret_commitment(&exporter, b"hunter2")), COMMITMENT);
 }
@@ -118,8 +166,14 @@ fn the_signed_bytes_are_as_specified() {
 #[test]
 fn different_inputs_never_give_the_same_bytes() {
     let long = "x".repeat(70_000);
-    assert_ne!(eval_message(&long, EXPORTER, 1, b""), eval_message(&long[1..], EXPORTER, 1, b""));
-    assert_ne!(eval_message("ab", EXPORTER, 1, b""), eval_message("a", EXPORTER, 1, b"b"));
+    assert_ne!(
+        eval_message(&long, EXPORTER, 1, b""),
+        eval_message(&long[1..], EXPORTER, 1, b"")
+    );
+    assert_ne!(
+        eval_message("ab", EXPORTER, 1, b""),
+        eval_message("a", EXPORTER, 1, b"b")
+    );
     assert_eq!(EXPORTER_LABEL, b"EXPORTER-Channel-Binding");
 }
 

@@ -10,7 +10,11 @@ fn names_are_unique_and_found() {
     assert_eq!(methods.len(), METHODS.len());
     for f in FUNCTIONS {
         assert_eq!(function(f.name), Some(f));
-        assert!(f.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", f.name);
+        assert!(
+            f.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+            "{}",
+            f.name
+        );
     }
     for m in METHODS {
         assert_eq!(method(m.name), Some(m));
@@ -34,7 +38,10 @@ fn each_function_and_method_has_its_row() {
 #[test]
 fn what_ends_or_keeps_changes_has_a_thread_of_its_own() {
     let reserved: HashSet<_> = FUNCTIONS.iter().filter(|f| f.reserved).map(|f| f.name).collect();
-    assert_eq!(reserved, HashSet::from(["revert", "revert_all", "leases", "confirm", "extend"]));
+    assert_eq!(
+        reserved,
+        HashSet::from(["revert", "revert_all", "leases", "confirm", "extend"])
+    );
 }
 
 #[test]
@@ -45,19 +52,33 @@ fn usage_about_and_example_are_of_the_function() {
             .strip_prefix(f.name)
             .and_then(|rest| rest.strip_prefix('('))
             .and_then(|r| r.strip_suffix(')'));
-        let args: Vec<_> = inside.expect(f.usage).split(", ").filter(|a| !a.is_empty()).collect();
+        let args: Vec<_> = inside
+            .expect(f.usage)
+            .split(", ")
+            .filter(|a| !a.is_empty())
+            .collect();
         let names: Vec<_> = args.iter().map(|a| a.trim_end_matches('?')).collect();
         assert!(
-            names.iter().all(|a| !a.is_empty() && a.bytes().all(|b| b.is_ascii_lowercase())),
+            names
+                .iter()
+                .all(|a| !a.is_empty() && a.bytes().all(|b| b.is_ascii_lowercase())),
             "{}",
             f.usage
         );
-        assert!(args.is_sorted_by_key(|a| a.ends_with('?')), "{}: what may be left out comes last", f.usage);
+        assert!(
+            args.is_sorted_by_key(|a| a.ends_with('?')),
+            "{}: what may be left out comes last",
+            f.usage
+        );
         let optional = args.iter().filter(|a| a.ends_with('?')).count();
         assert_eq!(f.arities(), args.len() - optional..=args.len(), "{}", f.usage);
         assert!(f.example.starts_with(&format!("{}(", f.name)), "{}", f.example);
     }
-    for text in FUNCTIONS.iter().flat_map(|f| [f.about, f.example]).chain(METHODS.iter().map(|m| m.about)) {
+    for text in FUNCTIONS
+        .iter()
+        .flat_map(|f| [f.about, f.example])
+        .chain(METHODS.iter().map(|m| m.about))
+    {
         assert!(
             !text.is_empty() && text.len() <= 120 && !text.contains('\n') && !text.ends_with('.'),
             "{text}"
@@ -67,9 +88,13 @@ fn usage_about_and_example_are_of_the_function() {
 
 #[test]
 fn arities_count_what_may_be_left_out() {
-    for (name, arities) in
-        [("help", 0..=1), ("patch", 2..=3), ("set", 2..=3), ("get", 1..=1), ("leases", 0..=0)]
-    {
+    for (name, arities) in [
+        ("help", 0..=1),
+        ("patch", 2..=3),
+        ("set", 2..=3),
+        ("get", 1..=1),
+        ("leases", 0..=0),
+    ] {
         assert_eq!(function(name).unwrap().arities(), arities, "{name}");
     }
 }
@@ -87,7 +112,10 @@ fn every_action_is_asked_for_by_some_function() {
     for action in Action::ALL {
         assert!(FUNCTIONS.iter().any(|f| f.action == *action), "{action}");
     }
-    assert!(METHODS.iter().all(|m| m.action == Action::Attach), "a method has no effect of its own");
+    assert!(
+        METHODS.iter().all(|m| m.action == Action::Attach),
+        "a method has no effect of its own"
+    );
 }
 
 #[test]
@@ -127,11 +155,18 @@ fn what_is_decided_fits_what_is_done() {
 #[test]
 fn while_the_log_is_lost_only_what_ends_or_shows_changes_works() {
     let emergency: HashSet<_> = FUNCTIONS.iter().filter(|f| f.emergency).map(|f| f.name).collect();
-    assert_eq!(emergency, HashSet::from(["revert", "revert_all", "leases", "info", "sessions", "help"]));
+    assert_eq!(
+        emergency,
+        HashSet::from(["revert", "revert_all", "leases", "info", "sessions", "help"])
+    );
 }
 
 #[test]
 fn frozen_code_reads_and_logs_only() {
-    let frozen: HashSet<_> = FUNCTIONS.iter().filter(|f| f.in_patches).map(|f| f.name).collect();
+    let frozen: HashSet<_> = FUNCTIONS
+        .iter()
+        .filter(|f| f.in_patches)
+        .map(|f| f.name)
+        .collect();
     assert_eq!(frozen, HashSet::from(["get", "log_info", "log_warn"]));
 }

@@ -41,14 +41,21 @@ enum Budget {
 /// # Errors
 /// A row is over its budget or cannot be measured, a name is unknown, or there is no row: then nothing was shown.
 pub(crate) fn run(names: &[String], runs: usize) -> Result<(), String> {
-    if let Some(name) = names.iter().find(|name| !rows::ROWS.iter().any(|row| row.name == *name)) {
+    if let Some(name) = names
+        .iter()
+        .find(|name| !rows::ROWS.iter().any(|row| row.name == *name))
+    {
         let known: Vec<_> = rows::ROWS.iter().map(|row| row.name).collect();
-        return Err(format!("bench failed: no row is named `{name}`; there are {}", known.join(", ")));
+        return Err(format!(
+            "bench failed: no row is named `{name}`; there are {}",
+            known.join(", ")
+        ));
     }
     let programs = Programs::build().map_err(|e| format!("bench failed: {e}"))?;
     warn_if_busy();
-    let chosen =
-        rows::ROWS.iter().filter(|row| names.is_empty() || names.iter().any(|name| name == row.name));
+    let chosen = rows::ROWS
+        .iter()
+        .filter(|row| names.is_empty() || names.iter().any(|name| name == row.name));
     play(chosen, &programs, runs)
 }
 
@@ -105,7 +112,11 @@ impl Medians {
     }
 
     fn line(&self, budget: Budget) -> String {
-        let verdict = if self.is_within(budget) { "ok" } else { "OVER BUDGET" };
+        let verdict = if self.is_within(budget) {
+            "ok"
+        } else {
+            "OVER BUDGET"
+        };
         let Self { measured, limit } = self;
         let compared = match budget {
             Budget::Times(times) => format!("ratio {:.3}, budget {times:.3}", measured / limit),
@@ -123,7 +134,10 @@ fn measure(row: &Row, programs: &Programs, runs: usize) -> Result<Medians, Strin
         limit.push((row.limit)(programs)?);
     }
     let median = |values| median(values).ok_or("expected at least one run of each side, saw none");
-    Ok(Medians { measured: median(measured)?, limit: median(limit)? })
+    Ok(Medians {
+        measured: median(measured)?,
+        limit: median(limit)?,
+    })
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -144,9 +158,22 @@ mod tests {
         limit: |_| Ok(1.0),
         budget: Budget::Times(2.0),
     };
-    const OVER: Row = Row { name: "over", measured: |_| Ok(2.1), ..EVEN };
-    const BROKEN: Row = Row { name: "broken", limit: |_| Err("no disk".into()), ..EVEN };
-    const NOTHING: Row = Row { name: "nothing", measured: |_| Ok(0.0), limit: |_| Ok(0.0), ..EVEN };
+    const OVER: Row = Row {
+        name: "over",
+        measured: |_| Ok(2.1),
+        ..EVEN
+    };
+    const BROKEN: Row = Row {
+        name: "broken",
+        limit: |_| Err("no disk".into()),
+        ..EVEN
+    };
+    const NOTHING: Row = Row {
+        name: "nothing",
+        measured: |_| Ok(0.0),
+        limit: |_| Ok(0.0),
+        ..EVEN
+    };
 
     fn check(rows: &[Row], runs: usize) -> Result<(), String> {
         play(rows.iter(), &Programs::default(), runs)
@@ -162,7 +189,10 @@ mod tests {
     #[test]
     fn a_row_at_its_budget_is_in_order_and_above_it_is_not() {
         assert_eq!(check(&[EVEN], 3), Ok(()));
-        assert_eq!(check(&[EVEN, OVER], 3), Err("bench failed: over budget: over".into()));
+        assert_eq!(
+            check(&[EVEN, OVER], 3),
+            Err("bench failed: over budget: over".into())
+        );
         assert_eq!(
             measure(&OVER, &Programs::default(), 1).unwrap().line(OVER.budget),
             "measured 2.1, limit 1.0, ratio 2.100, budget 2.000: OVER BUDGET"
@@ -172,9 +202,22 @@ mod tests {
     #[test]
     fn a_row_may_take_so_much_more_or_not() {
         let (within, over) = (Budget::More(1.0), Budget::More(0.9));
-        assert_eq!(check(&[Row { budget: within, ..EVEN }], 1), Ok(()));
         assert_eq!(
-            Medians { measured: 2.0, limit: 1.0 }.line(over),
+            check(
+                &[Row {
+                    budget: within,
+                    ..EVEN
+                }],
+                1
+            ),
+            Ok(())
+        );
+        assert_eq!(
+            Medians {
+                measured: 2.0,
+                limit: 1.0
+            }
+            .line(over),
             "measured 2.0, limit 1.0, 1.0 more, budget 0.9 more: OVER BUDGET"
         );
     }
@@ -193,31 +236,61 @@ mod tests {
 
     #[test]
     fn nothing_measured_is_a_failure() {
-        assert_eq!(check(&[], 3), Err("bench failed: this version has no rows to measure".into()));
+        assert_eq!(
+            check(&[], 3),
+            Err("bench failed: this version has no rows to measure".into())
+        );
         assert!(check(&[EVEN], 0).is_err());
-        assert_eq!(check(&[NOTHING], 3), Err("bench failed: over budget: nothing".into()));
+        assert_eq!(
+            check(&[NOTHING], 3),
+            Err("bench failed: over budget: nothing".into())
+        );
     }
 
     #[test]
     fn a_side_that_cannot_be_measured_names_its_row() {
-        assert_eq!(check(&[BROKEN], 3), Err("bench failed at row \"broken\": no disk".into()));
+        assert_eq!(
+            check(&[BROKEN], 3),
+            Err("bench failed at row \"broken\": no disk".into())
+        );
     }
 
     #[test]
     fn the_sides_take_turns() {
         static TURN: AtomicU32 = AtomicU32::new(0);
         let measured: Side = |_| {
-            if TURN.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { Ok(1.0) } else { Err("twice".into()) }
+            if TURN.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+                Ok(1.0)
+            } else {
+                Err("twice".into())
+            }
         };
         let limit: Side = |_| {
-            if TURN.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { Err("twice".into()) } else { Ok(1.0) }
+            if TURN.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+                Err("twice".into())
+            } else {
+                Ok(1.0)
+            }
         };
-        assert_eq!(check(&[Row { measured, limit, ..EVEN }], 5), Ok(()));
+        assert_eq!(
+            check(
+                &[Row {
+                    measured,
+                    limit,
+                    ..EVEN
+                }],
+                5
+            ),
+            Ok(())
+        );
     }
 
     #[test]
     fn an_unknown_row_is_named() {
         let error = run(&["speed".into()], 1).unwrap_err();
-        assert!(error.starts_with("bench failed: no row is named `speed`; there are "), "{error}");
+        assert!(
+            error.starts_with("bench failed: no row is named `speed`; there are "),
+            "{error}"
+        );
     }
 }

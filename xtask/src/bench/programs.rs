@@ -35,9 +35,20 @@ impl Programs {
         let root = process::root()?;
         let scratch = process::target(&root)?.join("bench");
         fs::create_dir_all(&scratch).map_err(|e| format!("cannot make {}: {e}", scratch.display()))?;
-        let services = ["build", "--release", "--locked", "-p", "dienstplan", "-p", "debugctl"];
+        let services = [
+            "build",
+            "--release",
+            "--locked",
+            "-p",
+            "dienstplan",
+            "-p",
+            "debugctl",
+        ];
         pass_through(cargo().args(services).current_dir(&root))?;
-        Ok(Self { executables: build_benches(&root)?, scratch })
+        Ok(Self {
+            executables: build_benches(&root)?,
+            scratch,
+        })
     }
 
     /// The number on the last line of a program's output.
@@ -70,9 +81,14 @@ impl Programs {
 fn build_benches(root: &Path) -> Result<BTreeMap<String, PathBuf>, String> {
     let mut command = cargo();
     command.args(["bench", "--no-run", "--locked", "-p", "debug-bench"]);
-    command.args(["--message-format", "json-render-diagnostics"]).current_dir(root).stderr(Stdio::inherit());
+    command
+        .args(["--message-format", "json-render-diagnostics"])
+        .current_dir(root)
+        .stderr(Stdio::inherit());
     println!("$ {}", shown(&command));
-    let output = command.output().map_err(|e| format!("cannot start {}: {e}", shown(&command)))?;
+    let output = command
+        .output()
+        .map_err(|e| format!("cannot start {}: {e}", shown(&command)))?;
     if !output.status.success() {
         return Err(format!("{} ended with {}", shown(&command), output.status));
     }
@@ -81,7 +97,9 @@ fn build_benches(root: &Path) -> Result<BTreeMap<String, PathBuf>, String> {
 
 /// The benches among the artifacts that cargo reports, one JSON object a line.
 fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let messages = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let bench = |message: Value| {
         let is_bench = message["target"]["kind"][0] == "bench";
         let name = message["target"]["name"].as_str().filter(|_| is_bench)?;
@@ -92,7 +110,9 @@ fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
 
 fn instructions_of(executable: &Path, calls: u32) -> Result<f64, String> {
     let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(executable);
+    command
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(executable);
     let said = finish(command.arg(calls.to_string()), RUN_LIMIT)?;
     let count = collected(&said.err).filter(|_| said.code == Some(0));
     count.ok_or_else(|| format!("expected valgrind to tell what it collected, saw: {}", said.all()))
@@ -107,9 +127,21 @@ fn collected(said: &str) -> Option<f64> {
 /// Runs a program and parses the last line of its output as the number.
 fn number_of(command: &mut Command) -> Result<f64, String> {
     let said = finish(command, RUN_LIMIT)?;
-    let number = said.out.lines().last().and_then(|line| line.trim().parse::<f64>().ok());
-    let expected = || format!("expected {} to end with a number, saw: {}", shown(command), said.all());
-    number.filter(|n| said.code == Some(0) && n.is_finite()).ok_or_else(expected)
+    let number = said
+        .out
+        .lines()
+        .last()
+        .and_then(|line| line.trim().parse::<f64>().ok());
+    let expected = || {
+        format!(
+            "expected {} to end with a number, saw: {}",
+            shown(command),
+            said.all()
+        )
+    };
+    number
+        .filter(|n| said.code == Some(0) && n.is_finite())
+        .ok_or_else(expected)
 }
 
 #[cfg(test)]
@@ -141,7 +173,10 @@ mod tests {
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        assert_eq!(executables(messages), BTreeMap::from([("a".to_owned(), PathBuf::from("/t/a-1"))]));
+        assert_eq!(
+            executables(messages),
+            BTreeMap::from([("a".to_owned(), PathBuf::from("/t/a-1"))])
+        );
     }
 
     #[test]

@@ -29,7 +29,10 @@ pub(super) struct Unexpected {
 
 /// Makes the failure of a step.
 pub(super) fn expected(expected: impl Into<String>, saw: impl Into<String>) -> Unexpected {
-    Unexpected { expected: expected.into(), saw: saw.into() }
+    Unexpected {
+        expected: expected.into(),
+        saw: saw.into(),
+    }
 }
 
 /// A step that could not be tried.
@@ -41,7 +44,11 @@ impl From<String> for Unexpected {
 
 /// Fails the step unless the outcome is as expected; `saw` is only called then.
 pub(super) fn check(holds: bool, wanted: &str, saw: impl FnOnce() -> String) -> Result<(), Unexpected> {
-    if holds { Ok(()) } else { Err(expected(wanted, saw())) }
+    if holds {
+        Ok(())
+    } else {
+        Err(expected(wanted, saw()))
+    }
 }
 
 /// A step that failed.
@@ -55,8 +62,15 @@ pub(super) struct Failed {
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { step, unexpected: Unexpected { expected, saw } } = self;
-        write!(f, "demo failed at step \"{step}\": expected {expected}, saw {}", one_line(saw))
+        let Self {
+            step,
+            unexpected: Unexpected { expected, saw },
+        } = self;
+        write!(
+            f,
+            "demo failed at step \"{step}\": expected {expected}, saw {}",
+            one_line(saw)
+        )
     }
 }
 
@@ -66,7 +80,11 @@ const MAX_SAW: usize = 600;
 /// The observed text on one line, bounded and without control characters: it comes from programs under test.
 fn one_line(text: &str) -> String {
     let text = text.trim();
-    let mut shown: String = text.chars().take(MAX_SAW).collect::<String>().replace('\n', " / ");
+    let mut shown: String = text
+        .chars()
+        .take(MAX_SAW)
+        .collect::<String>()
+        .replace('\n', " / ");
     shown.retain(|c| !c.is_control());
     match text.chars().count() {
         0 => "nothing".into(),
@@ -79,7 +97,10 @@ fn one_line(text: &str) -> String {
 pub(super) fn play<W>(steps: &[Step<W>], world: &mut W) -> Result<(), Failed> {
     for (index, Step { name, about, run }) in steps.iter().enumerate() {
         println!("\n[{}/{}] {name}: {about}", index + 1, steps.len());
-        run(world).map_err(|unexpected| Failed { step: name, unexpected })?;
+        run(world).map_err(|unexpected| Failed {
+            step: name,
+            unexpected,
+        })?;
     }
     Ok(())
 }
@@ -100,8 +121,23 @@ mod tests {
     #[test]
     fn the_first_step_that_fails_ends_the_demo() {
         let mut world = 0;
-        let failed = play(&[COUNT, COUNT, Step { name: "third", ..COUNT }, COUNT], &mut world).unwrap_err();
-        assert_eq!(failed.to_string(), "demo failed at step \"third\": expected fewer than three, saw 3");
+        let failed = play(
+            &[
+                COUNT,
+                COUNT,
+                Step {
+                    name: "third",
+                    ..COUNT
+                },
+                COUNT,
+            ],
+            &mut world,
+        )
+        .unwrap_err();
+        assert_eq!(
+            failed.to_string(),
+            "demo failed at step \"third\": expected fewer than three, saw 3"
+        );
         assert_eq!(world, 3);
     }
 

@@ -58,12 +58,17 @@ pub(super) fn request(
 fn parse(answer: &str) -> Result<Answer, String> {
     let told = || format!("not an HTTP answer: {answer:?}");
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(told)?;
-    let status =
-        head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
+    let status = head
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3))
+        .and_then(|code| code.parse().ok());
     if head.to_ascii_lowercase().contains("\r\ntransfer-encoding:") {
         return Err("an answer in chunks, which this client does not read".into());
     }
-    Ok(Answer { status: status.ok_or_else(told)?, body: body.into() })
+    Ok(Answer {
+        status: status.ok_or_else(told)?,
+        body: body.into(),
+    })
 }
 
 #[cfg(test)]
@@ -76,7 +81,13 @@ mod tests {
     #[test]
     fn an_answer_is_its_status_and_its_body() {
         let answer = parse("HTTP/1.1 418 I'm a teapot\r\ncontent-length: 2\r\n\r\n{}").unwrap();
-        assert_eq!(answer, Answer { status: 418, body: "{}".into() });
+        assert_eq!(
+            answer,
+            Answer {
+                status: 418,
+                body: "{}".into()
+            }
+        );
         assert_eq!(answer.shown(), "HTTP 418: {}");
     }
 
@@ -103,7 +114,10 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").unwrap();
             String::from_utf8(request).unwrap()
         });
-        assert_eq!(request(address, "POST", "/a", "x: y\r\n", "{}").unwrap().body, "hello");
+        assert_eq!(
+            request(address, "POST", "/a", "x: y\r\n", "{}").unwrap().body,
+            "hello"
+        );
         let head = format!(
             "POST /a HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: 2\r\nx: y\r\n"
         );
@@ -114,6 +128,9 @@ mod tests {
     fn nobody_there_is_said_with_the_address() {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let error = request(address, "GET", "/", "", "").unwrap_err();
-        assert!(error.starts_with(&format!("no answer from {address}: ")), "{error}");
+        assert!(
+            error.starts_with(&format!("no answer from {address}: ")),
+            "{error}"
+        );
     }
 }

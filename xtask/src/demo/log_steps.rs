@@ -10,9 +10,21 @@ use crate::scratch::free_address;
 
 /// The steps, in order.
 pub(super) const STEPS: &[Step<World>] = &[
-    Step { name: "audit-list", about: "who did what, the denied included", run: list },
-    Step { name: "audit-verify", about: "the log is whole, and the agent's key vouches for it", run: verify },
-    Step { name: "tamper-found", about: "one byte changed in a copy is found", run: tamper },
+    Step {
+        name: "audit-list",
+        about: "who did what, the denied included",
+        run: list,
+    },
+    Step {
+        name: "audit-verify",
+        about: "the log is whole, and the agent's key vouches for it",
+        run: verify,
+    },
+    Step {
+        name: "tamper-found",
+        about: "one byte changed in a copy is found",
+        run: tamper,
+    },
 ];
 
 /// `debugctl audit verify`: the log does not verify.
@@ -32,8 +44,14 @@ fn list(world: &mut World) -> Result<(), Unexpected> {
     }
     let mut command = world.debugctl("alice");
     let said = world.show(command.args(["audit", "list"]).arg(folder))?;
-    let told = ["alice", "vera", "patch"].iter().all(|word| said.out.contains(word));
-    check(said.code == Some(0) && told, "what alice and vera did and tried", || said.all())
+    let told = ["alice", "vera", "patch"]
+        .iter()
+        .all(|word| said.out.contains(word));
+    check(
+        said.code == Some(0) && told,
+        "what alice and vera did and tried",
+        || said.all(),
+    )
 }
 
 fn verify(world: &mut World) -> Result<(), Unexpected> {
@@ -41,7 +59,10 @@ fn verify(world: &mut World) -> Result<(), Unexpected> {
     if world.is(Sabotage::SignatureWrong) {
         let other = world.scratch("other");
         let mut command = world.program("debugctl");
-        command.args(["certs", "init"]).arg(&other).args(["--service", "dienstplan", "--operator", "alice"]);
+        command
+            .args(["certs", "init"])
+            .arg(&other)
+            .args(["--service", "dienstplan", "--operator", "alice"]);
         let said =
             world.show(command.args(["--role", "oncall", "--listen", &free_address()?.to_string()]))?;
         check(said.code == Some(0), "another set of certificates", || said.all())?;
@@ -49,7 +70,13 @@ fn verify(world: &mut World) -> Result<(), Unexpected> {
     }
     let folder = folder(world);
     let mut command = world.debugctl("alice");
-    let said = world.show(command.args(["audit", "verify"]).arg(folder).arg("--inventory").arg(inventory))?;
+    let said = world.show(
+        command
+            .args(["audit", "verify"])
+            .arg(folder)
+            .arg("--inventory")
+            .arg(inventory),
+    )?;
     let verified = said.code == Some(0) && said.out.contains("verified");
     check(verified, "`verified`, exit code 0", || said.all())
 }
@@ -60,9 +87,17 @@ fn tamper(world: &mut World) -> Result<(), Unexpected> {
     println!("record {number} of the copy now says INC-43 where it said INC-42");
     let inventory = world.set().join("inventory.json");
     let mut command = world.debugctl("alice");
-    let said = world.show(command.args(["audit", "verify"]).arg(copied).arg("--inventory").arg(inventory))?;
+    let said = world.show(
+        command
+            .args(["audit", "verify"])
+            .arg(copied)
+            .arg("--inventory")
+            .arg(inventory),
+    )?;
     let found = said.code == Some(EXIT_BROKEN) && names_record(&format!("{}{}", said.out, said.err), number);
-    check(found, &format!("record {number} named, exit code 6"), || said.all())
+    check(found, &format!("record {number} named, exit code 6"), || {
+        said.all()
+    })
 }
 
 fn names_record(text: &str, number: u64) -> bool {
@@ -76,27 +111,39 @@ fn names_record(text: &str, number: u64) -> bool {
 fn tampered(folder: &Path, left_alone: bool) -> Result<u64, String> {
     for file in records(folder)? {
         let text = fs::read_to_string(&file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
-        let Some(line) = text.lines().position(|line| line.contains("INC-42")) else { continue };
+        let Some(line) = text.lines().position(|line| line.contains("INC-42")) else {
+            continue;
+        };
         if !left_alone {
             // The first occurrence in the text is in that record.
             fs::write(&file, text.replacen("INC-42", "INC-43", 1)).map_err(|e| e.to_string())?;
         }
         let first = first_number(&file).ok_or_else(|| format!("{} names no record", file.display()))?;
-        return u64::try_from(line).map(|line| first + line).map_err(|e| e.to_string());
+        return u64::try_from(line)
+            .map(|line| first + line)
+            .map_err(|e| e.to_string());
     }
     Err(format!("no record in {} names INC-42", folder.display()))
 }
 
 /// The files of records, the oldest first.
 fn records(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let mut files: Vec<_> = files(folder)?.into_iter().filter(|file| first_number(file).is_some()).collect();
+    let mut files: Vec<_> = files(folder)?
+        .into_iter()
+        .filter(|file| first_number(file).is_some())
+        .collect();
     files.sort_by_key(|file| first_number(file));
     Ok(files)
 }
 
 /// The number in `records-17.jsonl`: that of its first record.
 fn first_number(file: &Path) -> Option<u64> {
-    file.file_name()?.to_str()?.strip_prefix("records-")?.strip_suffix(".jsonl")?.parse().ok()
+    file.file_name()?
+        .to_str()?
+        .strip_prefix("records-")?
+        .strip_suffix(".jsonl")?
+        .parse()
+        .ok()
 }
 
 fn copy(from: &Path, to: &Path) -> Result<PathBuf, String> {
@@ -111,7 +158,11 @@ fn copy(from: &Path, to: &Path) -> Result<PathBuf, String> {
 fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let entries = entries.map_err(|e| format!("cannot read {}: {e}", folder.display()))?;
-    Ok(entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_file()).collect())
+    Ok(entries
+        .into_iter()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect())
 }
 
 #[cfg(test)]
@@ -137,8 +188,11 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("xtask-tamper-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("records-0.jsonl"), "{\"seq\":0}\n").unwrap();
-        fs::write(folder.join("records-1.jsonl"), "{}\n{\"why\":\"INC-42\"}\n{\"why\":\"INC-42\"}\n")
-            .unwrap();
+        fs::write(
+            folder.join("records-1.jsonl"),
+            "{}\n{\"why\":\"INC-42\"}\n{\"why\":\"INC-42\"}\n",
+        )
+        .unwrap();
         let copied = copy(&folder, &folder.join("copy")).unwrap();
         assert_eq!(tampered(&copied, true), Ok(2));
         assert_eq!(tampered(&copied, false), Ok(2));

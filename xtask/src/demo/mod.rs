@@ -41,7 +41,11 @@ fn scenario() -> Vec<Step<World>> {
 /// Names the failed step, what it expected and what it saw.
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let world = play(options)?;
-    if io::stdin().is_terminal() { world.hand_over() } else { Ok(()) }
+    if io::stdin().is_terminal() {
+        world.hand_over()
+    } else {
+        Ok(())
+    }
 }
 
 /// Plays the scenario and returns its world.
@@ -55,12 +59,18 @@ fn play(options: &Options) -> Result<World, String> {
 
 /// Judges the outcome of the scenario, given the sabotage.
 fn judge(sabotage: Option<Sabotage>, result: Result<(), Failed>) -> Result<(), String> {
-    let Some(sabotage) = sabotage else { return result.map_err(|failed| failed.to_string()) };
+    let Some(sabotage) = sabotage else {
+        return result.map_err(|failed| failed.to_string());
+    };
     let noticed_by = sabotage.noticed_by();
     match result {
-        Ok(()) => Err(format!("nothing noticed the sabotage; expected step \"{noticed_by}\" to fail")),
+        Ok(()) => Err(format!(
+            "nothing noticed the sabotage; expected step \"{noticed_by}\" to fail"
+        )),
         Err(failed) if failed.step == noticed_by => Err(failed.to_string()),
-        Err(failed) => Err(format!("{failed}\nthe sabotage was to be noticed by step \"{noticed_by}\"")),
+        Err(failed) => Err(format!(
+            "{failed}\nthe sabotage was to be noticed by step \"{noticed_by}\""
+        )),
     }
 }
 
@@ -73,8 +83,9 @@ mod tests {
     #[test]
     fn each_step_has_a_sabotage_that_it_notices() {
         for step in scenario() {
-            let noticed =
-                Sabotage::value_variants().iter().any(|sabotage| sabotage.noticed_by() == step.name);
+            let noticed = Sabotage::value_variants()
+                .iter()
+                .any(|sabotage| sabotage.noticed_by() == step.name);
             assert!(noticed, "no sabotage shows that step {} can fail", step.name);
         }
     }
@@ -82,7 +93,10 @@ mod tests {
     #[test]
     fn each_sabotage_is_noticed_by_a_step_that_there_is() {
         for sabotage in Sabotage::value_variants() {
-            assert!(scenario().iter().any(|step| step.name == sabotage.noticed_by()), "{sabotage:?}");
+            assert!(
+                scenario().iter().any(|step| step.name == sabotage.noticed_by()),
+                "{sabotage:?}"
+            );
         }
     }
 
@@ -97,7 +111,12 @@ mod tests {
     /// The demo without sabotage and without a person at a terminal.
     #[test]
     fn without_sabotage_every_step_passes() {
-        play(&Options { sabotage: None, keep: false }).map(drop).unwrap();
+        play(&Options {
+            sabotage: None,
+            keep: false,
+        })
+        .map(drop)
+        .unwrap();
     }
 
     /// Plays the demo once for each sabotage, with the real service and the real client.
@@ -114,7 +133,12 @@ mod tests {
 
     #[test]
     fn a_sabotage_never_ends_in_success() {
-        let failed = |step| Err(Failed { step, unexpected: engine::expected("200", "418") });
+        let failed = |step| {
+            Err(Failed {
+                step,
+                unexpected: engine::expected("200", "418"),
+            })
+        };
         let agent_off = Some(Sabotage::AgentOff);
         assert_eq!(judge(None, Ok(())), Ok(()));
         assert_eq!(

@@ -31,11 +31,22 @@ impl Service {
     /// Contains the log if the service ends or logs no address.
     pub(super) fn start(command: &mut Command, log: PathBuf) -> Result<Self, String> {
         let told = |e: std::io::Error| format!("cannot start the service: {e}");
-        let file = OpenOptions::new().create(true).append(true).open(&log).map_err(told)?;
-        command.stdin(Stdio::null()).stdout(file.try_clone().map_err(told)?).stderr(file);
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .map_err(told)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().map_err(told)?)
+            .stderr(file);
         // A process group of its own: Ctrl-C at the terminal is for the person's session, not for the service.
         let child = command.process_group(0).spawn().map_err(told)?;
-        let mut service = Self { child, log, http: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let mut service = Self {
+            child,
+            log,
+            http: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
         let start = Instant::now();
         while start.elapsed() < LOG_LIMIT && service.is_alive() {
             if let Some(address) = listening_on(&service.log()) {
@@ -59,7 +70,9 @@ impl Service {
 
     /// Its output so far; empty if it cannot be read.
     pub(super) fn log(&self) -> String {
-        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(&self.log)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// Waits for a line that contains the text.
@@ -82,7 +95,9 @@ impl Drop for Service {
     fn drop(&mut self) {
         if self.is_alive() {
             // Errors are ignored: the kill follows in any case.
-            let _ = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
+            let _ = Command::new("kill")
+                .args(["-TERM", &self.pid().to_string()])
+                .status();
             let _ = end_of(&mut self.child, STOP_LIMIT);
         }
         let _ = self.child.kill();
@@ -93,7 +108,8 @@ impl Drop for Service {
 /// The address in the service's line `listening on 127.0.0.1:40123`, once that line is complete.
 fn listening_on(log: &str) -> Option<SocketAddr> {
     let (_, rest) = log.split_once("listening on ")?;
-    rest.split_once('\n').and_then(|(address, _)| address.trim().parse().ok())
+    rest.split_once('\n')
+        .and_then(|(address, _)| address.trim().parse().ok())
 }
 
 /// The path of a log in the folder.
@@ -121,7 +137,10 @@ mod tests {
 
     #[test]
     fn a_service_that_ends_shows_its_log() {
-        assert_eq!(start("echo no port >&2; exit 1", "ends").unwrap_err(), "no port\n");
+        assert_eq!(
+            start("echo no port >&2; exit 1", "ends").unwrap_err(),
+            "no port\n"
+        );
     }
 
     #[test]

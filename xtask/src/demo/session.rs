@@ -23,12 +23,21 @@ pub(super) struct Session {
 impl Session {
     /// Starts the client.
     pub(super) fn start(command: &mut Command) -> Result<Self, String> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|e| format!("cannot start debugctl: {e}"))?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .map_err(|e| format!("cannot start debugctl: {e}"))?;
         let seen = Arc::new(Mutex::new(String::new()));
         collect(child.stdout.take(), seen.clone());
         collect(child.stderr.take(), seen.clone());
-        Ok(Self { stdin: child.stdin.take(), child, seen })
+        Ok(Self {
+            stdin: child.stdin.take(),
+            child,
+            seen,
+        })
     }
 
     /// Types a line, then waits until the output since then satisfies `wanted`. Prints both.
@@ -105,14 +114,23 @@ mod tests {
     #[test]
     fn an_answer_is_what_was_said_after_the_question() {
         let mut session = sh("while read line; do echo got $line; done");
-        assert_eq!(session.ask("one", |said| said.contains("got")), Ok("got one\n".into()));
-        assert_eq!(session.ask("two", |said| said.contains("got")), Ok("got two\n".into()));
+        assert_eq!(
+            session.ask("one", |said| said.contains("got")),
+            Ok("got one\n".into())
+        );
+        assert_eq!(
+            session.ask("two", |said| said.contains("got")),
+            Ok("got two\n".into())
+        );
     }
 
     #[test]
     fn a_client_that_leaves_gives_what_it_said() {
         let mut session = sh("read line; echo denied >&2");
-        assert_eq!(session.ask("one", |said| said.contains("lease")), Err("denied\n".into()));
+        assert_eq!(
+            session.ask("one", |said| said.contains("lease")),
+            Err("denied\n".into())
+        );
     }
 
     #[test]

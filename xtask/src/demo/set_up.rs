@@ -7,37 +7,74 @@ use crate::process::{cargo, pass_through};
 
 /// The steps, in order.
 pub(super) const STEPS: &[Step<World>] = &[
-    Step { name: "build", about: "the service and the client", run: build },
+    Step {
+        name: "build",
+        about: "the service and the client",
+        run: build,
+    },
     Step {
         name: "certificates",
         about: "one command makes a working set; a second operator only looks on",
         run: certificates,
     },
-    Step { name: "start", about: "the service, with the agent switched on by its environment", run: start },
+    Step {
+        name: "start",
+        about: "the service, with the agent switched on by its environment",
+        run: start,
+    },
 ];
 
 fn build(world: &mut World) -> Result<(), Unexpected> {
     let mut command = cargo();
     command
-        .args(["build", "--quiet", "--locked", "-p", "dienstplan", "-p", "debugctl"])
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "-p",
+            "dienstplan",
+            "-p",
+            "debugctl",
+        ])
         .current_dir(&world.root);
-    command.args(["--bin", "dienstplan", "--bin", "debugctl", "--example", "slack-sign"]);
+    command.args([
+        "--bin",
+        "dienstplan",
+        "--bin",
+        "debugctl",
+        "--example",
+        "slack-sign",
+    ]);
     if world.is(Sabotage::ProgramMissing) {
         command.args(["--bin", "no-such-program"]);
     }
     let built = pass_through(&mut command);
-    check(built.is_ok(), "both programs to build", || built.err().unwrap_or_default())
+    check(built.is_ok(), "both programs to build", || {
+        built.err().unwrap_or_default()
+    })
 }
 
 fn certificates(world: &mut World) -> Result<(), Unexpected> {
     let set = world.set();
-    let role = if world.is(Sabotage::RoleMisspelt) { "on call!" } else { "oncall" };
+    let role = if world.is(Sabotage::RoleMisspelt) {
+        "on call!"
+    } else {
+        "oncall"
+    };
     let listen = world.agent.to_string();
     let mut init = world.program("debugctl");
-    init.args(["certs", "init"]).arg(&set).args(["--service", "dienstplan", "--operator", "alice"]);
+    init.args(["certs", "init"])
+        .arg(&set)
+        .args(["--service", "dienstplan", "--operator", "alice"]);
     let said = world.show(init.args(["--role", role, "--listen", &listen]))?;
-    check(said.code == Some(0), "a working set of certificates", || said.all())?;
-    let viewer = if world.is(Sabotage::ViewerAllowed) { "oncall" } else { "viewer" };
+    check(said.code == Some(0), "a working set of certificates", || {
+        said.all()
+    })?;
+    let viewer = if world.is(Sabotage::ViewerAllowed) {
+        "oncall"
+    } else {
+        "viewer"
+    };
     issue(world, "vera", viewer)?;
     if world.is(Sabotage::SecretShown) {
         issue(world, "lea", "lead")?;
@@ -47,16 +84,21 @@ fn certificates(world: &mut World) -> Result<(), Unexpected> {
 
 fn issue(world: &World, operator: &str, role: &str) -> Result<(), Unexpected> {
     let mut command = world.program("debugctl");
-    command.args(["certs", "issue"]).arg(world.set()).args(["--operator", operator, "--role", role]);
+    command
+        .args(["certs", "issue"])
+        .arg(world.set())
+        .args(["--operator", operator, "--role", role]);
     let said = world.show(&mut command)?;
     check(said.code == Some(0), "a certificate", || said.all())
 }
 
 fn start(world: &mut World) -> Result<(), Unexpected> {
     let started = world.start_service(!world.is(Sabotage::AgentOff));
-    check(started.is_ok(), "the line `listening on` in the service's log", || {
-        started.err().unwrap_or_default()
-    })?;
+    check(
+        started.is_ok(),
+        "the line `listening on` in the service's log",
+        || started.err().unwrap_or_default(),
+    )?;
     world.pid = world.service()?.pid();
     Ok(())
 }

@@ -13,10 +13,26 @@ use crate::scratch::free_address;
 
 /// The steps, in order.
 pub(super) const STEPS: &[Step<World>] = &[
-    Step { name: "healthcheck-ok", about: "the service is well", run: healthcheck_ok },
-    Step { name: "attach", about: "alice attaches over mutual TLS", run: attach },
-    Step { name: "read-config", about: "the configuration of the running process", run: read_config },
-    Step { name: "secret-opaque", about: "a secret is not printed", run: secret_opaque },
+    Step {
+        name: "healthcheck-ok",
+        about: "the service is well",
+        run: healthcheck_ok,
+    },
+    Step {
+        name: "attach",
+        about: "alice attaches over mutual TLS",
+        run: attach,
+    },
+    Step {
+        name: "read-config",
+        about: "the configuration of the running process",
+        run: read_config,
+    },
+    Step {
+        name: "secret-opaque",
+        about: "a secret is not printed",
+        run: secret_opaque,
+    },
     Step {
         name: "patch-refused-in-observe",
         about: "a session changes nothing at first",
@@ -27,14 +43,26 @@ pub(super) const STEPS: &[Step<World>] = &[
         about: "the health check becomes a teapot, for 5 seconds",
         run: change_and_patch,
     },
-    Step { name: "teapot-418", about: "the patch answers", run: teapot },
+    Step {
+        name: "teapot-418",
+        about: "the patch answers",
+        run: teapot,
+    },
     Step {
         name: "teapot-warning-in-service-log",
         about: "the patch's warning is in the service's log",
         run: warning,
     },
-    Step { name: "other-route-unaffected", about: "another route answers as before", run: other_route },
-    Step { name: "same-process", about: "nothing was restarted", run: same_process },
+    Step {
+        name: "other-route-unaffected",
+        about: "another route answers as before",
+        run: other_route,
+    },
+    Step {
+        name: "same-process",
+        about: "nothing was restarted",
+        run: same_process,
+    },
     Step {
         name: "deadline-reverts",
         about: "nobody confirms, so the original is back in time",
@@ -45,7 +73,11 @@ pub(super) const STEPS: &[Step<World>] = &[
         about: "a function is patched, and reverted by hand",
         run: function_point,
     },
-    Step { name: "viewer-denied", about: "vera may look, and change nothing", run: viewer_denied },
+    Step {
+        name: "viewer-denied",
+        about: "vera may look, and change nothing",
+        run: viewer_denied,
+    },
 ];
 
 /// The deadline of the health check's patch.
@@ -66,8 +98,12 @@ fn healthcheck_ok(world: &mut World) -> Result<(), Unexpected> {
         world.service()?.http = free_address()?;
     }
     let answer = world.healthcheck();
-    let well = answer.as_ref().is_ok_and(|a| a.status == 200 && a.body == r#"{"status":"ok"}"#);
-    check(well, "200 and {\"status\":\"ok\"}", || answer.map_or_else(|e| e, |a| a.shown()))
+    let well = answer
+        .as_ref()
+        .is_ok_and(|a| a.status == 200 && a.body == r#"{"status":"ok"}"#);
+    check(well, "200 and {\"status\":\"ok\"}", || {
+        answer.map_or_else(|e| e, |a| a.shown())
+    })
 }
 
 fn attach(world: &mut World) -> Result<(), Unexpected> {
@@ -80,7 +116,11 @@ fn attach(world: &mut World) -> Result<(), Unexpected> {
 
 fn read_config(world: &mut World) -> Result<(), Unexpected> {
     let said = world.eval("alice", "config.db.host", &[])?;
-    check(said.code == Some(0) && said.out.trim() == "\"localhost\"", "\"localhost\"", || said.all())
+    check(
+        said.code == Some(0) && said.out.trim() == "\"localhost\"",
+        "\"localhost\"",
+        || said.all(),
+    )
 }
 
 fn secret_opaque(world: &mut World) -> Result<(), Unexpected> {
@@ -96,17 +136,31 @@ fn secret_opaque(world: &mut World) -> Result<(), Unexpected> {
 }
 
 fn refused_in_observe(world: &mut World) -> Result<(), Unexpected> {
-    let options = if world.is(Sabotage::ModeChanged) { CHANGE } else { &[] };
+    let options = if world.is(Sabotage::ModeChanged) {
+        CHANGE
+    } else {
+        &[]
+    };
     let code = teapot_patch(world);
     let said = world.eval("alice", &code, options)?;
-    check(said.code == Some(EXIT_DENIED), "a denial, exit code 3", || said.all())
+    check(said.code == Some(EXIT_DENIED), "a denial, exit code 3", || {
+        said.all()
+    })
 }
 
 /// The README's patch.
 fn teapot_patch(world: &World) -> String {
     let warning = r#"log_warn("a china teapot revolving about the sun"); "#;
-    let warning = if world.is(Sabotage::WarningLeftOut) { "" } else { warning };
-    let ttl = if world.is(Sabotage::RevertOff) { "10m".into() } else { format!("{}s", TTL.as_secs()) };
+    let warning = if world.is(Sabotage::WarningLeftOut) {
+        ""
+    } else {
+        warning
+    };
+    let ttl = if world.is(Sabotage::RevertOff) {
+        "10m".into()
+    } else {
+        format!("{}s", TTL.as_secs())
+    };
     let body = format!(r##"{{ {warning}#{{ status: 418, body: #{{ status: "I'm a teapot" }} }} }}"##);
     format!(r##"patch("GET /api/healthcheck", |req| {body}, #{{ ttl: "{ttl}" }})"##)
 }
@@ -122,7 +176,11 @@ fn change_and_patch(world: &mut World) -> Result<(), Unexpected> {
     }
     let asked = Instant::now();
     let id = patch(&mut session, &teapot_patch(world))?;
-    world.teapot = Some(Lease { id, asked, seen: Instant::now() });
+    world.teapot = Some(Lease {
+        id,
+        asked,
+        seen: Instant::now(),
+    });
     world.session = Some(session);
     if world.is(Sabotage::PatchIgnored) {
         world.start_service(false)?;
@@ -132,7 +190,9 @@ fn change_and_patch(world: &mut World) -> Result<(), Unexpected> {
 
 /// Patches in a session. Returns the number of the lease.
 fn patch(session: &mut Session, code: &str) -> Result<u64, Unexpected> {
-    let answered = session.ask(code, |said| lease_number(said).is_some() || said.contains("denied"));
+    let answered = session.ask(code, |said| {
+        lease_number(said).is_some() || said.contains("denied")
+    });
     let said = answered.unwrap_or_else(|said| said);
     lease_number(&said).ok_or_else(|| expected("a line `lease N: …`", said))
 }
@@ -148,11 +208,17 @@ fn warning(world: &mut World) -> Result<(), Unexpected> {
     let line = service.wait_for_line("a china teapot revolving about the sun");
     println!("{}", line.as_deref().unwrap_or_default());
     let warned = line.as_ref().is_some_and(|line| line.contains("WARN"));
-    check(warned, "a line WARN with the teapot", || line.unwrap_or_else(|| service.log()))
+    check(warned, "a line WARN with the teapot", || {
+        line.unwrap_or_else(|| service.log())
+    })
 }
 
 fn other_route(world: &mut World) -> Result<(), Unexpected> {
-    let secret = if world.is(Sabotage::SignedByAnother) { "another secret" } else { SLACK_SIGN };
+    let secret = if world.is(Sabotage::SignedByAnother) {
+        "another secret"
+    } else {
+        SLACK_SIGN
+    };
     let answer = world.event(r#"{"type":"url_verification","challenge":"3eZbrw1a"}"#, secret)?;
     let right = answer.status == 200 && answer.body == r#"{"challenge":"3eZbrw1a"}"#;
     check(right, "the challenge", || answer.shown())
@@ -167,15 +233,23 @@ fn same_process(world: &mut World) -> Result<(), Unexpected> {
     let service = world.service()?;
     let (now, alive) = (service.pid(), service.is_alive());
     println!("process {now}, started as process {before}");
-    check(alive && now == before, &format!("process {before}, alive"), || {
-        format!("process {now}, alive: {alive}")
-    })
+    check(
+        alive && now == before,
+        &format!("process {before}, alive"),
+        || format!("process {now}, alive: {alive}"),
+    )
 }
 
 fn deadline(world: &mut World) -> Result<(), Unexpected> {
-    let lease = world.teapot.take().ok_or_else(|| String::from("there is no patch"))?;
+    let lease = world
+        .teapot
+        .take()
+        .ok_or_else(|| String::from("there is no patch"))?;
     if world.is(Sabotage::RevertEarly) {
-        let session = world.session.as_mut().ok_or_else(|| String::from("there is no session"))?;
+        let session = world
+            .session
+            .as_mut()
+            .ok_or_else(|| String::from("there is no session"))?;
         session.ask(&format!("revert({})", lease.id), |said| !said.is_empty())?;
     }
     let address = world.service()?.http;
@@ -184,10 +258,15 @@ fn deadline(world: &mut World) -> Result<(), Unexpected> {
         let age = lease.asked.elapsed();
         if answer.status == 200 {
             println!("{} after {:.1} s", answer.shown(), age.as_secs_f64());
-            return check(TTL <= age, "the patch to last for 5 s", || format!("it gone after {age:?}"));
+            return check(TTL <= age, "the patch to last for 5 s", || {
+                format!("it gone after {age:?}")
+            });
         }
         if TTL + LATE <= lease.seen.elapsed() {
-            return Err(expected("200 again after 5 s", format!("{} after {age:?}", answer.shown())));
+            return Err(expected(
+                "200 again after 5 s",
+                format!("{} after {age:?}", answer.shown()),
+            ));
         }
         thread::sleep(POLL);
     }
@@ -198,7 +277,10 @@ const WHO: &str =
     r#"{"type":"event_callback","event":{"type":"app_mention","channel":"C1","text":"<@U0LAN0Z89> who"}}"#;
 
 fn function_point(world: &mut World) -> Result<(), Unexpected> {
-    let mut session = world.session.take().ok_or_else(|| String::from("there is no session"))?;
+    let mut session = world
+        .session
+        .take()
+        .ok_or_else(|| String::from("there is no session"))?;
     check_next(world, "ben")?;
     let mut lease = None;
     if !world.is(Sabotage::FunctionNotPatched) {
@@ -208,7 +290,9 @@ fn function_point(world: &mut World) -> Result<(), Unexpected> {
     check_next(world, "grace")?;
     if let Some(id) = lease {
         let reverted = session.ask(&format!("revert({id})"), |said| !said.is_empty());
-        check(reverted.is_ok(), "an answer to revert", || reverted.err().unwrap_or_default())?;
+        check(reverted.is_ok(), "an answer to revert", || {
+            reverted.err().unwrap_or_default()
+        })?;
     }
     check_next(world, "ben")?;
     world.session = Some(session);

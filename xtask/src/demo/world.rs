@@ -89,9 +89,11 @@ impl World {
     pub(super) fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
         let ours = |name: &str| {
-            ["DEBUG", "APP__", "SLACK__", "ALERTS__", "SERVER__", "DB__", "XDG_"]
-                .iter()
-                .any(|p| name.starts_with(p))
+            [
+                "DEBUG", "APP__", "SLACK__", "ALERTS__", "SERVER__", "DB__", "XDG_",
+            ]
+            .iter()
+            .any(|p| name.starts_with(p))
         };
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
             command.env_remove(name);
@@ -159,8 +161,16 @@ impl World {
     /// Starts the service with its variables. A second service gets a log of its own.
     pub(super) fn start_service(&mut self, agent: bool) -> Result<(), String> {
         let mut command = self.program("dienstplan");
-        let port = if self.is(Sabotage::PortMisspelt) { "eighty-eighty" } else { "0" };
-        let database = if self.is(Sabotage::OtherDatabase) { "elsewhere" } else { "localhost" };
+        let port = if self.is(Sabotage::PortMisspelt) {
+            "eighty-eighty"
+        } else {
+            "0"
+        };
+        let database = if self.is(Sabotage::OtherDatabase) {
+            "elsewhere"
+        } else {
+            "localhost"
+        };
         let mut variables = vec![
             ("APP__DEBUG", "false"),
             ("SLACK__TOKEN", SLACK_TOKEN),
@@ -182,7 +192,10 @@ impl World {
             println!("$ export {name}={}", quoted(value.as_ref()));
         }
         println!("$ {} &", shown(&command));
-        let log = log_in(&self.folder.path, &format!("dienstplan-{}", self.services.len() + 1));
+        let log = log_in(
+            &self.folder.path,
+            &format!("dienstplan-{}", self.services.len() + 1),
+        );
         let service = Service::start(command.envs(variables), log)?;
         print!("{}", service.log());
         self.services.push(service);
@@ -191,7 +204,9 @@ impl World {
 
     /// The service that was started last.
     pub(super) fn service(&mut self) -> Result<&mut Service, String> {
-        self.services.last_mut().ok_or_else(|| "the service is not running".into())
+        self.services
+            .last_mut()
+            .ok_or_else(|| "the service is not running".into())
     }
 
     /// Requests the health check; prints the request as a command line.
@@ -206,12 +221,19 @@ impl World {
     /// Sends an event as Slack would, signed with `secret`.
     pub(super) fn event(&mut self, body: &str, secret: &str) -> Result<Answer, String> {
         let address = self.service()?.http;
-        println!("$ curl -H @signature --data {} http://{address}/api/events", quoted(body.as_ref()));
+        println!(
+            "$ curl -H @signature --data {} http://{address}/api/events",
+            quoted(body.as_ref())
+        );
         let file = self.scratch("event.json");
         fs::write(&file, body).map_err(|e| e.to_string())?;
         let input = fs::File::open(&file).map_err(|e| e.to_string())?;
         let mut signer = self.program("examples/slack-sign");
-        let output = signer.env("SLACK__SIGN", secret).stdin(input).output().map_err(|e| e.to_string())?;
+        let output = signer
+            .env("SLACK__SIGN", secret)
+            .stdin(input)
+            .output()
+            .map_err(|e| e.to_string())?;
         let headers = String::from_utf8_lossy(&output.stdout).replace('\n', "\r\n");
         let answer = http::request(address, "POST", "/api/events", &headers, body)?;
         println!("{}", answer.shown());
@@ -233,7 +255,11 @@ impl World {
         println!("\nthe service goes on at http://{address}; Ctrl-D leaves the session and stops it");
         let debugctl = self.debugctl("alice");
         let mut shell = Command::new("sh");
-        shell.args(["-c", SCRIPT, "demo"]).arg(debugctl.get_program()).arg(target).arg(self.pid.to_string());
+        shell
+            .args(["-c", SCRIPT, "demo"])
+            .arg(debugctl.get_program())
+            .arg(target)
+            .arg(self.pid.to_string());
         shell.arg(self.folder.removed_at_the_end().unwrap_or(Path::new("")));
         // The environment that `debugctl` and `program` chose for the client.
         for (name, value) in debugctl.get_envs() {

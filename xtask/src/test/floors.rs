@@ -25,7 +25,10 @@ pub(super) fn check(place: &Place) -> Result<(), String> {
         let Some(module) = module_of(below) else { continue };
         *modules.entry(module.clone()).or_default() += 1;
         let Some(own) = floors.get(&module) else {
-            found.push(format!("agent/src/{}: ARCHITECTURE.md has no floor for `{module}`", below.display()));
+            found.push(format!(
+                "agent/src/{}: ARCHITECTURE.md has no floor for `{module}`",
+                below.display()
+            ));
             continue;
         };
         for (line, used) in imports(&read(&file)?, below.components().count() == 1) {
@@ -39,22 +42,41 @@ pub(super) fn check(place: &Place) -> Result<(), String> {
         }
     }
     found.extend(
-        floors.keys().filter(|name| !modules.contains_key(*name)).map(|name| {
-            format!("ARCHITECTURE.md has a floor for `{name}`, and agent/src has no such module")
-        }),
+        floors
+            .keys()
+            .filter(|name| !modules.contains_key(*name))
+            .map(|name| {
+                format!("ARCHITECTURE.md has a floor for `{name}`, and agent/src has no such module")
+            }),
     );
     if MAX_MODULES < modules.len() {
-        found.push(format!("agent/src has {} modules, at most {MAX_MODULES} are allowed", modules.len()));
+        found.push(format!(
+            "agent/src has {} modules, at most {MAX_MODULES} are allowed",
+            modules.len()
+        ));
     }
-    println!("{} modules, {} files, each import goes down", modules.len(), modules.values().sum::<usize>());
-    if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
+    println!(
+        "{} modules, {} files, each import goes down",
+        modules.len(),
+        modules.values().sum::<usize>()
+    );
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(found.join("\n"))
+    }
 }
 
 /// The floor of each module: rows `| 5 | `gate` | … |` below the heading.
 fn floors(text: &str) -> Result<BTreeMap<String, u32>, String> {
-    let table = text.split_once(HEADING).ok_or_else(|| format!("ARCHITECTURE.md lacks `{HEADING}`"))?.1;
-    let rows =
-        table.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let table = text
+        .split_once(HEADING)
+        .ok_or_else(|| format!("ARCHITECTURE.md lacks `{HEADING}`"))?
+        .1;
+    let rows = table
+        .lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'));
     let mut floors = BTreeMap::new();
     for row in rows {
         let mut cells = row.trim_matches('|').split('|').map(str::trim);
@@ -63,7 +85,11 @@ fn floors(text: &str) -> Result<BTreeMap<String, u32>, String> {
         };
         floors.insert(name.trim_matches('`').to_owned(), floor);
     }
-    if floors.is_empty() { Err(format!("the table below `{HEADING}` is empty")) } else { Ok(floors) }
+    if floors.is_empty() {
+        Err(format!("the table below `{HEADING}` is empty"))
+    } else {
+        Ok(floors)
+    }
 }
 
 /// The top-level module of a source file; `None` for the root and for tests, which may use everything.
@@ -74,7 +100,11 @@ fn module_of(below: &Path) -> Option<String> {
     if stems.clone().any(is_test) || below.extension().is_none_or(|end| end != "rs") {
         return None;
     }
-    stems.into_iter().next().filter(|name| *name != "lib").map(str::to_owned)
+    stems
+        .into_iter()
+        .next()
+        .filter(|name| *name != "lib")
+        .map(str::to_owned)
 }
 
 /// The top-level modules that a file names, with the lines. Tests inside the file are left out.
@@ -109,14 +139,20 @@ mod tests {
     #[test]
     fn the_table_is_read_up_to_its_end() {
         let floors = floors(TABLE).unwrap();
-        assert_eq!(floors, BTreeMap::from([("gate".to_owned(), 2), ("effect".to_owned(), 1)]));
+        assert_eq!(
+            floors,
+            BTreeMap::from([("gate".to_owned(), 2), ("effect".to_owned(), 1)])
+        );
         assert!(super::floors("# A\n").is_err());
     }
 
     #[test]
     fn an_import_is_found_with_its_line_and_not_in_comments_or_tests() {
         let source = "// crate::comment\nuse crate::gate::pass;\nlet x = crate::core::y();\n#[cfg(test)]\nmod tests {\n    use crate::host;\n}\n";
-        assert_eq!(imports(source, false), [(2, "gate".to_owned()), (3, "core".to_owned())]);
+        assert_eq!(
+            imports(source, false),
+            [(2, "gate".to_owned()), (3, "core".to_owned())]
+        );
         assert_eq!(imports("use super::gate;\n", true), [(1, "gate".to_owned())]);
         assert!(imports("use super::gate;\n", false).is_empty());
     }
@@ -127,7 +163,11 @@ mod tests {
         assert_eq!(module("gate/stack.rs").as_deref(), Some("gate"));
         assert_eq!(module("gate.rs").as_deref(), Some("gate"));
         assert_eq!(
-            (module("lib.rs"), module("gate/tests.rs"), module("changes/model/things.rs")),
+            (
+                module("lib.rs"),
+                module("gate/tests.rs"),
+                module("changes/model/things.rs")
+            ),
             (None, None, None)
         );
     }

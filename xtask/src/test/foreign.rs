@@ -18,8 +18,16 @@ struct Tool {
 }
 
 const TOOLS: &[Tool] = &[
-    Tool { program: "strace", package: "strace", shows: "which system calls linking the agent adds" },
-    Tool { program: "c++", package: "g++", shows: "what a fuzzer finds, whose library is C++" },
+    Tool {
+        program: "strace",
+        package: "strace",
+        shows: "which system calls linking the agent adds",
+    },
+    Tool {
+        program: "c++",
+        package: "g++",
+        shows: "what a fuzzer finds, whose library is C++",
+    },
 ];
 
 /// The system programs that the end-to-end tests start, all of util-linux: for a disk that fills up, in a namespace of its own.
@@ -30,11 +38,18 @@ const OF_THE_SYSTEM: &[&str] = &["unshare", "nsenter", "mount"];
 /// # Errors
 /// Names the missing ones.
 pub(super) fn check_system() -> Result<(), String> {
-    let missing: Vec<_> = OF_THE_SYSTEM.iter().copied().filter(|program| !in_path(program)).collect();
+    let missing: Vec<_> = OF_THE_SYSTEM
+        .iter()
+        .copied()
+        .filter(|program| !in_path(program))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    Err(format!("missing {}; install the package util-linux", missing.join(", ")))
+    Err(format!(
+        "missing {}; install the package util-linux",
+        missing.join(", ")
+    ))
 }
 
 /// Makes sure that every tool is there; installs missing ones if it may.
@@ -77,8 +92,16 @@ fn is_root() -> bool {
 }
 
 /// The system calls that would reveal a thread, a socket or an opened file.
-const WATCHED: &[&str] =
-    &["openat", "socket", "bind", "listen", "clone", "clone3", "epoll_create1", "eventfd2"];
+const WATCHED: &[&str] = &[
+    "openat",
+    "socket",
+    "bind",
+    "listen",
+    "clone",
+    "clone3",
+    "epoll_create1",
+    "eventfd2",
+];
 /// The time limit of the host under strace.
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 
@@ -91,7 +114,9 @@ pub(super) fn check_system_calls(place: &Place) -> Result<(), String> {
     let with = traced(place, name)?;
     println!("{without:?}");
     if without.get("socket").is_none_or(|count| *count == 0) {
-        return Err(format!("expected strace to see the host's own socket, saw {without:?}"));
+        return Err(format!(
+            "expected strace to see the host's own socket, saw {without:?}"
+        ));
     }
     if with == without {
         Ok(())
@@ -128,11 +153,16 @@ fn read(file: &Path) -> Result<String, String> {
 /// Counts the watched calls in a trace; its lines begin with thread and call: `4711 socket(AF_INET, …) = 3`.
 fn count(trace: &str) -> BTreeMap<&'static str, usize> {
     let calls = |call: &str| {
-        let is_call =
-            |line: &&str| line.split_once(' ').is_some_and(|(_, rest)| rest.trim_start().starts_with(call));
+        let is_call = |line: &&str| {
+            line.split_once(' ')
+                .is_some_and(|(_, rest)| rest.trim_start().starts_with(call))
+        };
         trace.lines().filter(is_call).count()
     };
-    WATCHED.iter().map(|call| (*call, calls(&format!("{call}(")))).collect()
+    WATCHED
+        .iter()
+        .map(|call| (*call, calls(&format!("{call}("))))
+        .collect()
 }
 
 #[cfg(test)]
@@ -146,7 +176,15 @@ mod tests {
             4711 openat(AT_FDCWD, \"/lib/libm.so.6\", O_RDONLY) = 3\n\
             4711 socket(AF_INET, SOCK_STREAM, 0) = 4\n4711 +++ exited with 0 +++\n";
         let counts = count(trace);
-        assert_eq!((counts["clone3"], counts["clone"], counts["openat"], counts["socket"]), (1, 0, 2, 1));
+        assert_eq!(
+            (
+                counts["clone3"],
+                counts["clone"],
+                counts["openat"],
+                counts["socket"]
+            ),
+            (1, 0, 2, 1)
+        );
         assert_eq!(counts.len(), WATCHED.len());
     }
 }

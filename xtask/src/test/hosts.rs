@@ -20,14 +20,26 @@ struct Host {
 }
 
 const HOSTS: &[Host] = &[
-    Host { name: "ring-only", about: "rustls finds its only provider", lingers: true },
+    Host {
+        name: "ring-only",
+        about: "rustls finds its only provider",
+        lingers: true,
+    },
     Host {
         name: "forbid-unsafe",
         about: "points compile under forbid(unsafe_code) and behave",
         lingers: false,
     },
-    Host { name: "sorted-json", about: "serde_json keeps its order and its numbers", lingers: false },
-    Host { name: "single-thread", about: "a service without a runtime answers", lingers: true },
+    Host {
+        name: "sorted-json",
+        about: "serde_json keeps its order and its numbers",
+        lingers: false,
+    },
+    Host {
+        name: "single-thread",
+        about: "a service without a runtime answers",
+        lingers: true,
+    },
 ];
 
 /// The time limit of a host: it answers one request or none.
@@ -35,13 +47,23 @@ const RUN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Checks the named hosts, or all; with `lock`, writes their lock files instead.
 pub(crate) fn run_named(names: &[String], lock: bool) -> Result<(), String> {
-    if let Some(name) = names.iter().find(|name| !HOSTS.iter().any(|host| host.name == *name)) {
+    if let Some(name) = names
+        .iter()
+        .find(|name| !HOSTS.iter().any(|host| host.name == *name))
+    {
         return Err(format!("no host is named `{name}`"));
     }
     let place = Place::find()?;
-    let mut chosen =
-        HOSTS.iter().filter(|host| names.is_empty() || names.iter().any(|name| name == host.name));
-    chosen.try_for_each(|host| if lock { write_lock(&place, host) } else { check(&place, host) })
+    let mut chosen = HOSTS
+        .iter()
+        .filter(|host| names.is_empty() || names.iter().any(|name| name == host.name));
+    chosen.try_for_each(|host| {
+        if lock {
+            write_lock(&place, host)
+        } else {
+            check(&place, host)
+        }
+    })
 }
 
 pub(super) fn run_all(place: &Place) -> Result<(), String> {
@@ -58,18 +80,32 @@ fn check(place: &Place, host: &Host) -> Result<(), String> {
     build(place, host.name, true)?;
     let inert = run(place, host.name, |_| ())?;
     let refused = run(place, host.name, |command| {
-        command.env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", "does-not-exist.toml");
+        command
+            .env("DEBUG_AGENT", "1")
+            .env("DEBUG_AGENT_CONFIG", "does-not-exist.toml");
     })?;
     let Host { name, .. } = host;
     let same = |what: &str, said: &Said| {
-        let differs =
-            || format!("{name} {what}: expected {:?} as without the agent, saw {:?}", without.out, said.out);
-        if said.out == without.out { Ok(()) } else { Err(differs()) }
+        let differs = || {
+            format!(
+                "{name} {what}: expected {:?} as without the agent, saw {:?}",
+                without.out, said.out
+            )
+        };
+        if said.out == without.out {
+            Ok(())
+        } else {
+            Err(differs())
+        }
     };
     same("with the agent inert", &inert)?;
     same("with the agent refused", &refused)?;
     println!("  the same without the agent, with the agent inert, and with one that refuses to start");
-    if host.lingers { answers(place, host) } else { Ok(()) }
+    if host.lingers {
+        answers(place, host)
+    } else {
+        Ok(())
+    }
 }
 
 /// The deadline for a host's agent to answer.
@@ -85,19 +121,34 @@ fn answers(place: &Place, host: &Host) -> Result<(), String> {
     let (set, address) = (folder.path.join("set"), free_address()?.to_string());
     let debugctl = |args: &[&str]| {
         let mut command = Command::new(place.target.join("debug/debugctl"));
-        command.args(args).env("HOME", &folder.path).env_remove("XDG_STATE_HOME").env("NO_COLOR", "1");
+        command
+            .args(args)
+            .env("HOME", &folder.path)
+            .env_remove("XDG_STATE_HOME")
+            .env("NO_COLOR", "1");
         command.env("DEBUGCTL_IDENTITY", set.join("operators/alice"));
         finish(&mut command, RUN_LIMIT)
     };
     let set_text = set.display().to_string();
-    let init =
-        ["certs", "init", &set_text, "--service", host.name, "--operator", "alice", "--role", "oncall"];
+    let init = [
+        "certs",
+        "init",
+        &set_text,
+        "--service",
+        host.name,
+        "--operator",
+        "alice",
+        "--role",
+        "oncall",
+    ];
     let said = debugctl(&[&init[..], &["--listen", &address]].concat())?;
     if said.code != Some(0) {
         return Err(said.all());
     }
     let mut command = program(place, host.name);
-    command.env("DEBUG_AGENT", "1").env("DEBUG_AGENT_CONFIG", set.join("agent/agent.toml"));
+    command
+        .env("DEBUG_AGENT", "1")
+        .env("DEBUG_AGENT_CONFIG", set.join("agent/agent.toml"));
     let mut running = Running(command.stdin(Stdio::piped()).spawn().map_err(|e| e.to_string())?);
     let start = Instant::now();
     loop {
@@ -106,14 +157,22 @@ fn answers(place: &Place, host: &Host) -> Result<(), String> {
             break;
         }
         if ANSWER_LIMIT <= start.elapsed() {
-            return Err(format!("expected {} to answer `{}`, saw: {}", host.name, EVAL.0, said.all()));
+            return Err(format!(
+                "expected {} to answer `{}`, saw: {}",
+                host.name,
+                EVAL.0,
+                said.all()
+            ));
         }
         thread::sleep(POLL);
     }
     drop(running.0.stdin.take());
     let code = end_of(&mut running.0, RUN_LIMIT).map_err(|e| e.to_string())?;
     if code != Some(Some(0)) {
-        return Err(format!("expected {} to end with exit code 0, saw {code:?}", host.name));
+        return Err(format!(
+            "expected {} to end with exit code 0, saw {code:?}",
+            host.name
+        ));
     }
     println!("  the agent in it shook hands and answered `{}`", EVAL.0);
     Ok(())
@@ -136,13 +195,20 @@ fn write_lock(place: &Place, host: &Host) -> Result<(), String> {
     fs::copy(place.root.join("Cargo.lock"), &lock)
         .map_err(|e| format!("cannot write {}: {e}", lock.display()))?;
     // Drops the packages that the host does not use.
-    pass_through(&mut cargo_for(place, host.name, &["update", "--quiet", "--workspace"]))
+    pass_through(&mut cargo_for(
+        place,
+        host.name,
+        &["update", "--quiet", "--workspace"],
+    ))
 }
 
 /// Builds a host into a folder shared by all hosts, so that common packages are built once.
 pub(super) fn build(place: &Place, name: &str, agent: bool) -> Result<(), String> {
-    let mut command =
-        cargo_for(place, name, &["build", "--quiet", "--locked", "--target-dir", "target/hosts"]);
+    let mut command = cargo_for(
+        place,
+        name,
+        &["build", "--quiet", "--locked", "--target-dir", "target/hosts"],
+    );
     if agent {
         command.args(["--features", "agent"]);
     }
@@ -153,7 +219,11 @@ pub(super) fn build(place: &Place, name: &str, agent: bool) -> Result<(), String
 fn cargo_for(place: &Place, name: &str, args: &[&str]) -> Command {
     let mut command = cargo();
     let manifest = Path::new("tests/hosts").join(name).join("Cargo.toml");
-    command.args(args).arg("--manifest-path").arg(manifest).current_dir(&place.root);
+    command
+        .args(args)
+        .arg("--manifest-path")
+        .arg(manifest)
+        .current_dir(&place.root);
     command
 }
 
@@ -170,7 +240,11 @@ fn run(place: &Place, name: &str, prepare: impl FnOnce(&mut Command)) -> Result<
     prepare(&mut command);
     let said = finish(&mut command, RUN_LIMIT)?;
     is_ok(name, &said).then_some(()).ok_or_else(|| {
-        format!("expected {} to end with `ok {name}` and exit code 0, saw: {}", shown(&command), said.all())
+        format!(
+            "expected {} to end with `ok {name}` and exit code 0, saw: {}",
+            shown(&command),
+            said.all()
+        )
     })?;
     Ok(said)
 }
@@ -196,7 +270,11 @@ mod tests {
 
     #[test]
     fn only_ok_as_the_last_line_and_exit_code_0_pass() {
-        let said = |code, out: &str| Said { code, out: out.into(), err: String::new() };
+        let said = |code, out: &str| Said {
+            code,
+            out: out.into(),
+            err: String::new(),
+        };
         assert!(is_ok("a", &said(Some(0), "more\nok a\n")));
         assert!(!is_ok("a", &said(Some(0), "ok a\nmore\n")));
         assert!(!is_ok("a", &said(Some(0), "")));
@@ -206,6 +284,9 @@ mod tests {
 
     #[test]
     fn an_unknown_host_is_named() {
-        assert_eq!(run_named(&["nobody".into()], false), Err("no host is named `nobody`".into()));
+        assert_eq!(
+            run_named(&["nobody".into()], false),
+            Err("no host is named `nobody`".into())
+        );
     }
 }

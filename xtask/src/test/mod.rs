@@ -33,7 +33,11 @@ const LONG: (&str, &str) = ("DEBUG_TESTS_HISTORIES", "10000");
 impl Place {
     pub(crate) fn find() -> Result<Self, String> {
         let root = process::root()?;
-        Ok(Self { target: process::target(&root)?, root, long: false })
+        Ok(Self {
+            target: process::target(&root)?,
+            root,
+            long: false,
+        })
     }
 
     fn cargo(&self, args: &[&str]) -> Command {
@@ -48,19 +52,45 @@ impl Place {
 
 /// The checks that need only cargo, a C compiler and the programs of every Linux.
 const CORE: &[Step] = &[
-    Step { name: "system", run: |_| foreign::check_system() },
-    Step { name: "fmt", run: |place| pass_through(&mut place.cargo(&["fmt", "--all", "--check"])) },
-    Step { name: "source", run: source::check_words },
-    Step { name: "floors", run: floors::check },
-    Step { name: "features", run: source::check_features },
+    Step {
+        name: "system",
+        run: |_| foreign::check_system(),
+    },
+    Step {
+        name: "fmt",
+        run: |place| pass_through(&mut place.cargo(&["fmt", "--all", "--check"])),
+    },
+    Step {
+        name: "source",
+        run: source::check_words,
+    },
+    Step {
+        name: "floors",
+        run: floors::check,
+    },
+    Step {
+        name: "features",
+        run: source::check_features,
+    },
     Step {
         name: "clippy",
         run: |place| {
-            let args = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+            let args = [
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ];
             pass_through(&mut place.cargo(&args))
         },
     },
-    Step { name: "without", run: check_without_features },
+    Step {
+        name: "without",
+        run: check_without_features,
+    },
     Step {
         name: "doc",
         run: |place| {
@@ -68,18 +98,35 @@ const CORE: &[Step] = &[
             pass_through(command.env("RUSTDOCFLAGS", "-D warnings"))
         },
     },
-    Step { name: "test", run: |place| pass_through(&mut place.cargo(&["test", "--workspace", "--locked"])) },
-    Step { name: "hosts", run: hosts::run_all },
+    Step {
+        name: "test",
+        run: |place| pass_through(&mut place.cargo(&["test", "--workspace", "--locked"])),
+    },
+    Step {
+        name: "hosts",
+        run: hosts::run_all,
+    },
 ];
 
 /// Feature sets of the library: with single features off, and with all optional ones off.
-const FEWER: [&str; 4] =
-    ["aws-lc-rs,macros,tracing", "aws-lc-rs,http,macros", "aws-lc-rs,macros", "aws-lc-rs"];
+const FEWER: [&str; 4] = [
+    "aws-lc-rs,macros,tracing",
+    "aws-lc-rs,http,macros",
+    "aws-lc-rs,macros",
+    "aws-lc-rs",
+];
 
 /// Checks the library with fewer features than the workspace uses: a disabled feature may cause no warning.
 fn check_without_features(place: &Place) -> Result<(), String> {
     FEWER.iter().try_for_each(|features| {
-        let package = ["clippy", "-p", "debug-agent", "--lib", "--locked", "--no-default-features"];
+        let package = [
+            "clippy",
+            "-p",
+            "debug-agent",
+            "--lib",
+            "--locked",
+            "--no-default-features",
+        ];
         let mut command = place.cargo(&package);
         pass_through(command.args(["--features", features, "--", "-D", "warnings"]))
     })
@@ -87,10 +134,19 @@ fn check_without_features(place: &Place) -> Result<(), String> {
 
 /// The checks with tools besides cargo's.
 const FOREIGN: &[Step] = &[
-    Step { name: "tools", run: |_| foreign::provide_tools() },
-    Step { name: "strace", run: foreign::check_system_calls },
+    Step {
+        name: "tools",
+        run: |_| foreign::provide_tools(),
+    },
+    Step {
+        name: "strace",
+        run: foreign::check_system_calls,
+    },
     // A short run: it checks that the targets pass on known inputs. A search for new faults takes longer.
-    Step { name: "fuzz", run: |_| crate::fuzz::run(&[], 5) },
+    Step {
+        name: "fuzz",
+        run: |_| crate::fuzz::run(&[], 5),
+    },
 ];
 
 /// Runs the steps in order, up to the first failure: all, without the foreign part, or only the named ones.
@@ -102,11 +158,18 @@ pub(crate) fn run(names: &[String], core: bool, long: bool) -> Result<(), String
     if let Some(name) = names.iter().find(|name| !all().any(|step| step.name == *name)) {
         return Err(format!("no step is named `{name}`"));
     }
-    let place = Place { long, ..Place::find()? };
+    let place = Place {
+        long,
+        ..Place::find()?
+    };
     let chosen = CORE.iter().chain(FOREIGN.iter().filter(|_| !core));
     let chosen = chosen.filter(|step| names.is_empty() || names.iter().any(|name| name == step.name));
     let times = play(chosen, &place)?;
-    let partly = if core || !names.is_empty() { "; others were left out" } else { "" };
+    let partly = if core || !names.is_empty() {
+        "; others were left out"
+    } else {
+        ""
+    };
     println!("\n{times}these steps passed{partly}");
     Ok(())
 }
@@ -133,12 +196,28 @@ fn seconds(duration: Duration) -> String {
 mod tests {
     use super::*;
 
-    const GOOD: Step = Step { name: "good", run: |_| Ok(()) };
-    const BAD: Step = Step { name: "bad", run: |_| Err("expected 1, saw 2".into()) };
-    const UNREACHED: Step = Step { name: "unreached", run: |_| Err("reached".into()) };
+    const GOOD: Step = Step {
+        name: "good",
+        run: |_| Ok(()),
+    };
+    const BAD: Step = Step {
+        name: "bad",
+        run: |_| Err("expected 1, saw 2".into()),
+    };
+    const UNREACHED: Step = Step {
+        name: "unreached",
+        run: |_| Err("reached".into()),
+    };
 
     fn check(steps: &[Step]) -> Result<String, String> {
-        play(steps.iter(), &Place { root: PathBuf::new(), target: PathBuf::new(), long: false })
+        play(
+            steps.iter(),
+            &Place {
+                root: PathBuf::new(),
+                target: PathBuf::new(),
+                long: false,
+            },
+        )
     }
 
     #[test]
@@ -156,7 +235,10 @@ mod tests {
 
     #[test]
     fn an_unknown_step_is_named() {
-        assert_eq!(run(&["everything".into()], false, false), Err("no step is named `everything`".into()));
+        assert_eq!(
+            run(&["everything".into()], false, false),
+            Err("no step is named `everything`".into())
+        );
     }
 
     #[test]

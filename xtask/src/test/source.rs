@@ -24,7 +24,10 @@ const WORDS: &[Word] = &[
         word: "allow_unknown_revocation_status",
         why: "a certificate that no CRL speaks about would pass as not revoked",
     },
-    Word { word: "tls12", why: "TLS 1.3 only: 1.2 would bring renegotiation, resumption and weaker suites" },
+    Word {
+        word: "tls12",
+        why: "TLS 1.3 only: 1.2 would bring renegotiation, resumption and weaker suites",
+    },
 ];
 
 /// A feature of a dependency that must be off in a build of our workspace.
@@ -45,7 +48,11 @@ const FEATURES: &[Feature] = &[
         feature: "arbitrary_precision",
         why: "it would change how a service that links the agent reads and writes numbers",
     },
-    Feature { package: "rustls", feature: "tls12", why: "as for the word" },
+    Feature {
+        package: "rustls",
+        feature: "tls12",
+        why: "as for the word",
+    },
 ];
 
 /// Our crates to check.
@@ -84,7 +91,10 @@ pub(super) fn check_words(place: &Place) -> Result<(), String> {
         let folder = place.root.join(name);
         let mut files = files_below(&folder.join("src"))?;
         files.push(folder.join("Cargo.toml"));
-        for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "rs" || e == "toml")) {
+        for file in files
+            .iter()
+            .filter(|f| f.extension().is_some_and(|e| e == "rs" || e == "toml"))
+        {
             count += 1;
             let is_rust = file.extension().is_some_and(|e| e == "rs");
             let words = forbidden_words(&read(file)?, if is_rust { rust_code } else { toml_code });
@@ -92,7 +102,11 @@ pub(super) fn check_words(place: &Place) -> Result<(), String> {
         }
     }
     for file in files_below(&place.root)? {
-        found.extend(machine_paths(place, &read(&file)?).into_iter().map(|told| at(place, &file, &told)));
+        found.extend(
+            machine_paths(place, &read(&file)?)
+                .into_iter()
+                .map(|told| at(place, &file, &told)),
+        );
     }
     println!("{count} files of ours, {} words", WORDS.len());
     // A check of no files has shown nothing.
@@ -102,7 +116,11 @@ pub(super) fn check_words(place: &Place) -> Result<(), String> {
             CRATES.len()
         ));
     }
-    if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(found.join("\n"))
+    }
 }
 
 /// Asks cargo which features of our dependencies are on, for all targets and all dependencies.
@@ -111,7 +129,12 @@ pub(super) fn check_words(place: &Place) -> Result<(), String> {
 /// Names each feature that is on, and why it must be off.
 pub(super) fn check_features(place: &Place) -> Result<(), String> {
     let mut found = Vec::new();
-    for Feature { package, feature, why } in FEATURES {
+    for Feature {
+        package,
+        feature,
+        why,
+    } in FEATURES
+    {
         let mut command = cargo();
         command.args([
             "tree",
@@ -124,7 +147,10 @@ pub(super) fn check_features(place: &Place) -> Result<(), String> {
             "--prefix",
             "none",
         ]);
-        let said = finish(command.args(["-i", package]).current_dir(&place.root), std::time::Duration::MAX)?;
+        let said = finish(
+            command.args(["-i", package]).current_dir(&place.root),
+            std::time::Duration::MAX,
+        )?;
         // If nothing uses the package, cargo exits with another code: then the table is out of date.
         if said.code != Some(0) {
             return Err(format!("{}: {}", shown(&command), said.all()));
@@ -134,7 +160,11 @@ pub(super) fn check_features(place: &Place) -> Result<(), String> {
             found.push(format!("{package} has the feature {feature} on: {why}"));
         }
     }
-    if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(found.join("\n"))
+    }
 }
 
 fn has_feature(tree: &str, package: &str, feature: &str) -> bool {
@@ -143,7 +173,10 @@ fn has_feature(tree: &str, package: &str, feature: &str) -> bool {
 }
 
 fn at(place: &Place, file: &Path, told: &str) -> String {
-    format!("{}: {told}", file.strip_prefix(&place.root).unwrap_or(file).display())
+    format!(
+        "{}: {told}",
+        file.strip_prefix(&place.root).unwrap_or(file).display()
+    )
 }
 
 fn forbidden_words(source: &str, code_of: fn(&str) -> String) -> Vec<String> {
@@ -163,7 +196,9 @@ pub(super) fn rust_code(line: &str) -> String {
     let line = line.replace("\\\"", "");
     let outside: Vec<_> = line.split('"').step_by(2).collect();
     let code = outside.join(" ");
-    code.split_once("//").map_or(code.as_str(), |(code, _)| code).to_owned()
+    code.split_once("//")
+        .map_or(code.as_str(), |(code, _)| code)
+        .to_owned()
 }
 
 /// The line without its comment.
@@ -178,7 +213,9 @@ fn has_word(code: &str, word: &str) -> bool {
 
 /// Occurrences of paths that only exist on this machine: those of the workspace and of the home folder.
 fn machine_paths(place: &Place, text: &str) -> Vec<String> {
-    let home = env::var_os("HOME").map(PathBuf::from).filter(|home| home.components().count() > 1);
+    let home = env::var_os("HOME")
+        .map(PathBuf::from)
+        .filter(|home| home.components().count() > 1);
     let paths = [Some(place.root.clone()), home].into_iter().flatten();
     let mut found = Vec::new();
     for path in paths.map(|path| format!("{}/", path.display())) {
@@ -192,7 +229,8 @@ fn machine_paths(place: &Place, text: &str) -> Vec<String> {
 /// Whether a line contains the path from its root, and not as the end of a longer one such as `spiffe://a/root/`.
 fn has_path(line: &str, path: &str) -> bool {
     let inside = |c: char| c.is_alphanumeric() || "._-".contains(c);
-    line.match_indices(path).any(|(index, _)| !line[..index].ends_with(inside))
+    line.match_indices(path)
+        .any(|(index, _)| !line[..index].ends_with(inside))
 }
 
 /// All our files below a folder.
@@ -228,9 +266,15 @@ mod tests {
         let found = forbidden_words("fn a() {}\nlet b = unsafe { c(\"d\") };\n", rust_code);
         let why = "nothing we do needs it, and a service that forbids it can use all of the agent";
         assert_eq!(found, [format!("line 2: `unsafe`: {why}")]);
-        assert_eq!(forbidden_words("    .allow_unknown_revocation_status()\n", rust_code).len(), 1);
+        assert_eq!(
+            forbidden_words("    .allow_unknown_revocation_status()\n", rust_code).len(),
+            1
+        );
         assert_eq!(forbidden_words(r#"a("b\"", unsafe { c })"#, rust_code).len(), 1);
-        assert_eq!(forbidden_words(r#"rustls = { features = ["std", "tls12"] }"#, toml_code).len(), 1);
+        assert_eq!(
+            forbidden_words(r#"rustls = { features = ["std", "tls12"] }"#, toml_code).len(),
+            1
+        );
     }
 
     #[test]
@@ -257,7 +301,11 @@ mod tests {
 
     #[test]
     fn a_path_of_this_machine_is_found() {
-        let place = Place { root: "/somewhere/else".into(), target: PathBuf::new(), long: false };
+        let place = Place {
+            root: "/somewhere/else".into(),
+            target: PathBuf::new(),
+            long: false,
+        };
         assert_eq!(
             machine_paths(&place, "a\nsee /somewhere/else/agent\n"),
             ["line 2: a path of this machine"]

@@ -21,7 +21,9 @@ struct Checked<T>(T);
 
 fn checked<E: de::Error>(text: &str) -> Result<(), E> {
     if text == PLACEHOLDER {
-        return Err(E::custom("the placeholder for a secret cannot be stored; write the secret itself"));
+        return Err(E::custom(
+            "the placeholder for a secret cannot be stored; write the secret itself",
+        ));
     }
     Ok(())
 }

@@ -22,8 +22,14 @@ fn login() -> Login {
 fn a_secret_prints_and_serializes_as_the_placeholder() {
     let shown = format!("{:?} {}", login(), login().password);
     let json = serde_json::to_string(&login()).unwrap();
-    assert!(!shown.contains("horse") && !json.contains("horse"), "{shown} {json}");
-    assert!(!shown.contains("123456") && !json.contains("123456"), "{shown} {json}");
+    assert!(
+        !shown.contains("horse") && !json.contains("horse"),
+        "{shown} {json}"
+    );
+    assert!(
+        !shown.contains("123456") && !json.contains("123456"),
+        "{shown} {json}"
+    );
     assert_eq!(serde_json::to_value(login().pin).unwrap(), "‹secret›");
 }
 
@@ -52,6 +58,9 @@ fn the_placeholder_is_refused_wherever_text_stands_in_a_secret() {
 #[test]
 fn a_scope_on_this_thread_opens_no_other_serializer() {
     let _scope = crate::SecretScope::enter();
-    assert_eq!(serde_json::to_value(Secret::new("correct horse")).unwrap(), "‹secret›");
+    assert_eq!(
+        serde_json::to_value(Secret::new("correct horse")).unwrap(),
+        "‹secret›"
+    );
     assert!(serde_json::from_str::<Secret<String>>("\"typed by someone\"").is_err());
 }

@@ -74,25 +74,46 @@ proptest! {
 #[test]
 fn only_what_exists_is_replaced() {
     let tree = Tree::Map(vec![
-        ("db".into(), Tree::Map(vec![("host".into(), text("a")), ("port".into(), Tree::I64(1))])),
+        (
+            "db".into(),
+            Tree::Map(vec![("host".into(), text("a")), ("port".into(), Tree::I64(1))]),
+        ),
         ("hosts".into(), Tree::Seq(vec![text("x"), text("y")])),
-        ("token".into(), Tree::Secret(Box::new(Tree::Map(vec![("inner".into(), text("z"))])))),
+        (
+            "token".into(),
+            Tree::Secret(Box::new(Tree::Map(vec![("inner".into(), text("z"))]))),
+        ),
     ]);
     let replaced = tree.clone().replaced(&segments("hosts.1"), text("z")).unwrap();
     assert_eq!(replaced.at(&segments("hosts.1")), Some(&text("z")));
     assert_eq!(tree.clone().replaced(&[], Tree::Null).unwrap(), Tree::Null);
     for (path, expected) in [
-        ("db.hots", "no such path `db.hots`; did you mean `host`? known: host, port"),
+        (
+            "db.hots",
+            "no such path `db.hots`; did you mean `host`? known: host, port",
+        ),
         ("db.user", "no such path `db.user`; known: host, port"),
-        ("hosts.2", "no such path `hosts.2`; the list has the elements 0 to 1"),
-        ("hosts.01", "no such path `hosts.01`; the list has the elements 0 to 1"),
+        (
+            "hosts.2",
+            "no such path `hosts.2`; the list has the elements 0 to 1",
+        ),
+        (
+            "hosts.01",
+            "no such path `hosts.01`; the list has the elements 0 to 1",
+        ),
         ("db.host.x", "no such path `db.host.x`; text stands above it"),
         (
             "token.inner",
             "no such path `token.inner`; a secret stands above it, which is read and written as a whole",
         ),
     ] {
-        assert_eq!(tree.clone().replaced(&segments(path), Tree::Null).unwrap_err().to_string(), expected);
+        assert_eq!(
+            tree.clone()
+                .replaced(&segments(path), Tree::Null)
+                .unwrap_err()
+                .to_string(),
+            expected
+        );
         assert_eq!(tree.known_at(&segments(path)).unwrap_err().to_string(), expected);
         assert_eq!(tree.at(&segments(path)), None);
     }
@@ -103,7 +124,10 @@ fn an_empty_container_and_a_secret_are_leaves() {
     let tree = Tree::Map(vec![
         ("none".into(), Tree::Seq(vec![])),
         ("list".into(), Tree::Seq(vec![Tree::Null, Tree::Map(vec![])])),
-        ("secret".into(), Tree::Secret(Box::new(Tree::Seq(vec![Tree::Null])))),
+        (
+            "secret".into(),
+            Tree::Secret(Box::new(Tree::Seq(vec![Tree::Null]))),
+        ),
     ]);
     let leaves: Vec<_> = tree.leaves().map(|(path, _)| path.to_string()).collect();
     assert_eq!(leaves, ["none", "list.0", "list.1", "secret"]);

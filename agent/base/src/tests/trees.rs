@@ -55,11 +55,15 @@ fn shape() -> impl Strategy<Value = Shape> {
 }
 
 fn finite_f32() -> impl Strategy<Value = f32> {
-    any::<u32>().prop_map(f32::from_bits).prop_filter("finite", |value| value.is_finite())
+    any::<u32>()
+        .prop_map(f32::from_bits)
+        .prop_filter("finite", |value| value.is_finite())
 }
 
 fn finite_f64() -> impl Strategy<Value = f64> {
-    any::<u64>().prop_map(f64::from_bits).prop_filter("finite", |value| value.is_finite())
+    any::<u64>()
+        .prop_map(f64::from_bits)
+        .prop_filter("finite", |value| value.is_finite())
 }
 
 fn color() -> impl Strategy<Value = Color> {
@@ -67,7 +71,12 @@ fn color() -> impl Strategy<Value = Color> {
 }
 
 fn model() -> impl Strategy<Value = Model> {
-    let scalars = (any::<(String, char, i8, u64, i64)>(), finite_f64(), finite_f32(), any::<(bool, u16)>());
+    let scalars = (
+        any::<(String, char, i8, u64, i64)>(),
+        finite_f64(),
+        finite_f32(),
+        any::<(bool, u16)>(),
+    );
     let shapes = (prop::option::of(shape()), prop::collection::vec(shape(), 0..4));
     let maps = (
         any::<BTreeMap<String, i32>>(),
@@ -76,7 +85,10 @@ fn model() -> impl Strategy<Value = Model> {
         prop::collection::btree_map(color(), any::<char>(), 0..2),
         prop::collection::hash_map(any::<char>(), any::<String>(), 0..4),
     );
-    let secrets = (any::<String>(), prop::collection::vec(prop::option::of(any::<u64>()), 0..3));
+    let secrets = (
+        any::<String>(),
+        prop::collection::vec(prop::option::of(any::<u64>()), 0..3),
+    );
     let leaf = (scalars, shapes, maps, secrets).prop_map(|(scalars, shapes, maps, secrets)| {
         let ((text, char, small, wide, negative), float, short, tuple) = scalars;
         let (option, list) = shapes;
@@ -99,13 +111,19 @@ fn model() -> impl Strategy<Value = Model> {
             by_color,
             by_char,
             secret: Secret::new(secrets.0),
-            secrets: secrets.1.into_iter().map(|secret| secret.map(Secret::new)).collect(),
+            secrets: secrets
+                .1
+                .into_iter()
+                .map(|secret| secret.map(Secret::new))
+                .collect(),
             nested: None,
         }
     });
     let leaf = leaf.boxed();
-    (leaf.clone(), prop::option::of(leaf))
-        .prop_map(|(outer, inner)| Model { nested: inner.map(Box::new), ..outer })
+    (leaf.clone(), prop::option::of(leaf)).prop_map(|(outer, inner)| Model {
+        nested: inner.map(Box::new),
+        ..outer
+    })
 }
 
 /// The oracle: the tree as serde_json would write it, with secrets in the clear.
@@ -118,7 +136,10 @@ fn as_json(tree: &Tree) -> serde_json::Value {
         Tree::F64(value) => (*value).into(),
         Tree::Str(value) => value.as_str().into(),
         Tree::Seq(items) => items.iter().map(as_json).collect(),
-        Tree::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), as_json(value))).collect(),
+        Tree::Map(entries) => entries
+            .iter()
+            .map(|(key, value)| (key.clone(), as_json(value)))
+            .collect(),
         Tree::Secret(_) => PLACEHOLDER.into(),
         Tree::Unreadable(leaf) => leaf.to_string().into(),
     }
@@ -203,9 +224,20 @@ fn common_types_and_serde_attributes_survive() {
     round_trip("127.0.0.1".parse::<IpAddr>().unwrap());
     round_trip(Duration::new(3, 5));
     round_trip((i128::from(i64::MIN), u128::from(u64::MAX), vec![Some(1), None]));
-    round_trip(Flat { inner: config().slack, rest: BTreeMap::from([("a".into(), 1)]) });
-    round_trip(vec![Untagged::Number(u64::MAX), Untagged::Token { token: Secret::new("x".into()) }]);
-    round_trip(Tagged::Basic { user: "a".into(), password: Secret::new("x".into()) });
+    round_trip(Flat {
+        inner: config().slack,
+        rest: BTreeMap::from([("a".into(), 1)]),
+    });
+    round_trip(vec![
+        Untagged::Number(u64::MAX),
+        Untagged::Token {
+            token: Secret::new("x".into()),
+        },
+    ]);
+    round_trip(Tagged::Basic {
+        user: "a".into(),
+        password: Secret::new("x".into()),
+    });
     round_trip(Tagged::Slack(config().slack));
     round_trip(Secret::new(config()));
     round_trip(Secret::new(Secret::new(1)));
@@ -217,7 +249,10 @@ fn numbers_show_as_they_were_written() {
     assert_eq!(tree(&u64::MAX), Tree::U64(u64::MAX));
     assert_eq!(tree(&5_u64), Tree::I64(5));
     assert_eq!(from_tree::<f64>(Tree::I64(5)).unwrap(), 5.0);
-    assert_eq!(from_tree::<Vec<u8>>(Tree::Seq(vec![Tree::I64(1), Tree::I64(255)])).unwrap(), [1, 255]);
+    assert_eq!(
+        from_tree::<Vec<u8>>(Tree::Seq(vec![Tree::I64(1), Tree::I64(255)])).unwrap(),
+        [1, 255]
+    );
 }
 
 #[test]
@@ -237,13 +272,21 @@ impl Serialize for Pairs {
 
 #[test]
 fn each_limit_is_an_error_and_never_a_part() {
-    let small = Limits { bytes: 100, leaves: 3, depth: 2, time: None };
+    let small = Limits {
+        bytes: 100,
+        leaves: 3,
+        depth: 2,
+        time: None,
+    };
     let message = |result: Result<Tree, TreeError>| result.unwrap_err().to_string();
     assert!(message(to_tree(&"x".repeat(101), &small)).contains("larger than 100 bytes"));
     assert!(message(to_tree(&[1, 2, 3, 4], &small)).contains("more than 3 values"));
     let deep = format!("{:?}", to_tree(&[[[1]]], &small).unwrap());
     assert_eq!(deep, "[[‹unreadable: nested deeper than 2 levels›]]");
-    let late = Limits { time: Some(Duration::ZERO), ..Limits::STATE };
+    let late = Limits {
+        time: Some(Duration::ZERO),
+        ..Limits::STATE
+    };
     assert!(message(to_tree(&vec![0_u8; 1000], &late)).contains("held up"));
     assert!(to_tree(&vec![0_u8; 10_000], &Limits::COPY).is_ok());
     assert!(to_tree(&vec![0_u8; 10_001], &Limits::COPY).is_err());
@@ -252,22 +295,42 @@ fn each_limit_is_an_error_and_never_a_part() {
 #[test]
 fn an_error_names_the_path_and_never_the_value() {
     let cases = [
-        ("server.port", text("CANARY"), "`server.port`: invalid type: string, expected u16"),
+        (
+            "server.port",
+            text("CANARY"),
+            "`server.port`: invalid type: string, expected u16",
+        ),
         (
             "server.port",
             Tree::I64(70_000),
             "`server.port`: invalid value: integer, expected u16 (0 to 65535)",
         ),
-        ("app.debug", text("CANARY"), "`app.debug`: invalid type: string, expected a boolean"),
+        (
+            "app.debug",
+            text("CANARY"),
+            "`app.debug`: invalid type: string, expected a boolean",
+        ),
         ("db", Tree::Map(vec![]), "`db`: missing field `host`"),
-        ("db", text("CANARY"), "`db`: invalid type: string, expected struct Db"),
-        ("slack.token", text("CANARY"), "`slack.token`: only a secret can be stored here"),
+        (
+            "db",
+            text("CANARY"),
+            "`db`: invalid type: string, expected struct Db",
+        ),
+        (
+            "slack.token",
+            text("CANARY"),
+            "`slack.token`: only a secret can be stored here",
+        ),
         (
             "slack.token",
             Tree::Secret(Box::new(Tree::I64(123_456))),
             "`slack.token`: refused by the service's type",
         ),
-        ("db.host", text(PLACEHOLDER), "`db.host`: the placeholder for a secret cannot be stored"),
+        (
+            "db.host",
+            text(PLACEHOLDER),
+            "`db.host`: the placeholder for a secret cannot be stored",
+        ),
     ];
     for (path, value, expected) in cases {
         let edited = tree(&config()).replaced(&segments(path), value).unwrap();
@@ -285,7 +348,11 @@ struct Telltale(String);
 impl TryFrom<String> for Telltale {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        if text.starts_with("bad") { Err(format!("`{text}` is bad")) } else { Ok(Self(text)) }
+        if text.starts_with("bad") {
+            Err(format!("`{text}` is bad"))
+        } else {
+            Ok(Self(text))
+        }
     }
 }
 
@@ -302,7 +369,10 @@ fn the_words_of_the_services_type_are_told_but_not_inside_a_secret() {
     let marked = || Tree::Secret(Box::new(text("bad one")));
     let secret = from_tree::<Secret<Telltale>>(marked()).unwrap_err().to_string();
     assert_eq!(secret, "refused by the service's type");
-    assert_eq!(from_tree::<Telltale>(marked()).unwrap_err().to_string(), "refused by the service's type");
+    assert_eq!(
+        from_tree::<Telltale>(marked()).unwrap_err().to_string(),
+        "refused by the service's type"
+    );
 }
 
 /// Writes JSON inside its own `Serialize`, on a thread in the agent's scope.
@@ -324,7 +394,10 @@ fn a_secret_is_marked_for_our_serializer_only() {
 
 #[test]
 fn a_secret_takes_only_a_marked_secret_also_in_flattened_and_untagged_types() {
-    let flat = Flat { inner: config().slack, rest: BTreeMap::new() };
+    let flat = Flat {
+        inner: config().slack,
+        rest: BTreeMap::new(),
+    };
     let edited = tree(&flat).replaced(&segments("token"), text("typed")).unwrap();
     assert!(from_tree::<Flat>(edited).is_err());
     let plain = Tree::Map(vec![("token".into(), text("typed"))]);
@@ -345,6 +418,8 @@ impl TryFrom<Slack> for Judged {
 
 #[test]
 fn the_words_of_a_type_that_holds_a_secret_are_not_told() {
-    let error = from_tree::<(u8, Judged)>(tree(&(1, config().slack))).unwrap_err().to_string();
+    let error = from_tree::<(u8, Judged)>(tree(&(1, config().slack)))
+        .unwrap_err()
+        .to_string();
     assert_eq!(error, "`1`: refused by the service's type");
 }

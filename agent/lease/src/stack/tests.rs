@@ -15,20 +15,42 @@ impl Orders for Lists {
 }
 
 fn merged(ours: &Tree, live: &Tree, target: &Tree, otherwise: Otherwise) -> (Tree, Vec<Vec<String>>) {
-    let here = Here { whole: live, path: &[], orders: &Lists };
+    let here = Here {
+        whole: live,
+        path: &[],
+        orders: &Lists,
+    };
     let merged = merge(Some(ours), Some(live), Some(target), otherwise, here);
-    (merged.value.unwrap(), merged.left.into_iter().map(|left| left.place).collect())
+    (
+        merged.value.unwrap(),
+        merged.left.into_iter().map(|left| left.place).collect(),
+    )
 }
 
 fn tree(a: i64, b: i64, c: i64, d: i64) -> Tree {
     Tree::Map(vec![
-        ("m".to_owned(), Tree::Map(vec![("x".to_owned(), Tree::I64(a)), ("y".to_owned(), Tree::I64(b))])),
-        ("n".to_owned(), Tree::Map(vec![("x".to_owned(), Tree::I64(c)), ("y".to_owned(), Tree::I64(d))])),
+        (
+            "m".to_owned(),
+            Tree::Map(vec![
+                ("x".to_owned(), Tree::I64(a)),
+                ("y".to_owned(), Tree::I64(b)),
+            ]),
+        ),
+        (
+            "n".to_owned(),
+            Tree::Map(vec![
+                ("x".to_owned(), Tree::I64(c)),
+                ("y".to_owned(), Tree::I64(d)),
+            ]),
+        ),
     ])
 }
 
 fn path(text: &str) -> Vec<String> {
-    text.split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect()
+    text.split('.')
+        .filter(|s| !s.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The leaves of the tree above, and the places where a write covers some of them.
@@ -60,7 +82,10 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        let leaf = |base| Leaf { base, above: Vec::new() };
+        let leaf = |base| Leaf {
+            base,
+            above: Vec::new(),
+        };
         Self {
             live: tree(0, 1, 2, 3),
             layers: Vec::new(),
@@ -80,7 +105,13 @@ impl Play {
         self.live = before.clone().replaced(&path, after.clone()).unwrap();
         let deadline = BootTime(0).after(Duration::from_secs(deadline));
         let pair = (Some(base), Some(after));
-        self.layers.push(Layer::new(self.next, &path, pair, (&before, &self.live), deadline));
+        self.layers.push(Layer::new(
+            self.next,
+            &path,
+            pair,
+            (&before, &self.live),
+            deadline,
+        ));
         for (leaf, value) in covered(place).map(|leaf| (leaf, values[leaf])) {
             self.leaves[leaf].above.push((Some(self.next), value));
         }
@@ -88,7 +119,11 @@ impl Play {
     }
 
     fn foreign(&mut self, leaf: usize, value: i64) {
-        self.live = self.live.clone().replaced(&path(LEAVES[leaf]), Tree::I64(value)).unwrap();
+        self.live = self
+            .live
+            .clone()
+            .replaced(&path(LEAVES[leaf]), Tree::I64(value))
+            .unwrap();
         self.leaves[leaf].foreign(value);
     }
 
@@ -97,7 +132,11 @@ impl Play {
         let ending = end(&mut self.layers, lease, &self.live, Otherwise::Keep, &Lists).unwrap();
         self.live = ending.tree;
         let conflicts = ending.left.len();
-        let modelled = self.leaves.iter_mut().map(|leaf| leaf.end(lease)).fold(false, |any, one| any | one);
+        let modelled = self
+            .leaves
+            .iter_mut()
+            .map(|leaf| leaf.end(lease))
+            .fold(false, |any, one| any | one);
         (conflicts > 0, modelled)
     }
 
@@ -124,7 +163,11 @@ impl Play {
 
 fn covered(place: usize) -> impl Iterator<Item = usize> {
     let place = path(PLACES[place]);
-    LEAVES.iter().enumerate().filter(move |(_, leaf)| path(leaf).starts_with(&place)).map(|(leaf, _)| leaf)
+    LEAVES
+        .iter()
+        .enumerate()
+        .filter(move |(_, leaf)| path(leaf).starts_with(&place))
+        .map(|(leaf, _)| leaf)
 }
 
 proptest! {
@@ -170,7 +213,13 @@ proptest! {
 /// T80: four layers end in every order, on one path and on paths around it.
 #[test]
 fn four_layers_end_in_every_order() {
-    for places in [[3, 3, 3, 3], [1, 3, 1, 3], [0, 1, 3, 4], [3, 1, 0, 5], [1, 3, 0, 4]] {
+    for places in [
+        [3, 3, 3, 3],
+        [1, 3, 1, 3],
+        [0, 1, 3, 4],
+        [3, 1, 0, 5],
+        [1, 3, 0, 4],
+    ] {
         for order in orders(&[1, 2, 3, 4]) {
             let mut play = Play::new();
             for (number, place) in (10..).zip(places) {
@@ -191,13 +240,20 @@ fn orders(ids: &[u64]) -> Vec<Vec<u64>> {
     }
     let each = ids.iter().flat_map(|first| {
         let rest: Vec<u64> = ids.iter().copied().filter(|id| id != first).collect();
-        orders(&rest).into_iter().map(|rest| [vec![*first], rest].concat())
+        orders(&rest)
+            .into_iter()
+            .map(|rest| [vec![*first], rest].concat())
     });
     each.collect()
 }
 
 fn map(entries: &[(&str, i64)]) -> Tree {
-    Tree::Map(entries.iter().map(|(key, value)| ((*key).to_owned(), Tree::I64(*value))).collect())
+    Tree::Map(
+        entries
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), Tree::I64(*value)))
+            .collect(),
+    )
 }
 
 /// T76.
@@ -207,7 +263,10 @@ fn what_the_service_changed_meanwhile_is_left_and_the_rest_is_undone() {
     let live = map(&[("a", 2), ("b", 3)]);
     let kept = merged(&ours, &live, &target, Otherwise::Keep);
     assert_eq!(kept, (map(&[("a", 1), ("b", 3)]), vec![path("b")]));
-    assert_eq!(merged(&ours, &live, &target, Otherwise::Force), (target, Vec::new()));
+    assert_eq!(
+        merged(&ours, &live, &target, Otherwise::Force),
+        (target, Vec::new())
+    );
 }
 
 #[test]
@@ -234,7 +293,13 @@ fn what_only_a_lease_brought_cannot_be_changed_by_another() {
     let (after, base) = (map(&[("x", 1), ("new", 2)]), map(&[("x", 0)]));
     let whole = |value: &Tree| Tree::Map(vec![("m".to_owned(), value.clone())]);
     let wholes = (&whole(&base), &whole(&after));
-    let layer = Layer::new(7, &path("m"), (Some(base.clone()), Some(after.clone())), wholes, BootTime(1));
+    let layer = Layer::new(
+        7,
+        &path("m"),
+        (Some(base.clone()), Some(after.clone())),
+        wholes,
+        BootTime(1),
+    );
     assert_eq!(outlives(std::slice::from_ref(&layer), &path("m.new")), Err(7));
     assert_eq!(outlives(std::slice::from_ref(&layer), &path("m.x")), Ok(()));
     assert_eq!(outlives(&[layer], &path("m")), Ok(()));

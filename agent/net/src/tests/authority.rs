@@ -53,7 +53,9 @@ impl Ca {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         (params.not_before, params.not_after) = (moment!(from), moment!(to));
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
+        Self {
+            issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
+        }
     }
 
     pub(super) fn pem(&self) -> String {
@@ -78,8 +80,10 @@ impl Ca {
         params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "oncall");
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         (params.not_before, params.not_after) = (moment!(-HOUR), moment!(8 * HOUR));
         let mut serial = [0; 16];
@@ -90,7 +94,12 @@ impl Ca {
         let serial = params.serial_number.clone().unwrap();
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Leaf { certificate: certificate.der().clone(), pem: certificate.pem(), key, serial }
+        Leaf {
+            certificate: certificate.der().clone(),
+            pem: certificate.pem(),
+            key,
+            serial,
+        }
     }
 
     pub(super) fn crl(&self, revoked: &[&Leaf]) -> String {
@@ -167,7 +176,12 @@ impl Files {
 pub(super) fn write(path: &Path, text: &[u8], mode: u32) -> PathBuf {
     let _ = std::fs::remove_file(path);
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(mode).open(path).unwrap();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .unwrap();
     std::io::Write::write_all(&mut file, text).unwrap();
     path.to_owned()
 }
@@ -185,13 +199,22 @@ pub(super) fn identify() -> Identify {
             let name = id
                 .strip_prefix("spiffe://demo.internal/operator/")
                 .ok_or_else(|| format!("`{id}` is no operator of `{DOMAIN}`"))?;
-            Ok(Operator { name: name.to_owned(), id: id.clone(), roles: vec!["oncall".into()] })
+            Ok(Operator {
+                name: name.to_owned(),
+                id: id.clone(),
+                roles: vec!["oncall".into()],
+            })
         }),
         agent: Arc::new(|certificate| {
             let id = single_uri(certificate)?;
-            let name = id.strip_prefix("spiffe://demo.internal/agent/").and_then(|n| n.split_once('/'));
+            let name = id
+                .strip_prefix("spiffe://demo.internal/agent/")
+                .and_then(|n| n.split_once('/'));
             let (service, instance) = name.ok_or_else(|| format!("`{id}` is no agent of `{DOMAIN}`"))?;
-            Ok(AgentName { service: service.into(), instance: instance.into() })
+            Ok(AgentName {
+                service: service.into(),
+                instance: instance.into(),
+            })
         }),
     }
 }

@@ -26,7 +26,11 @@ fn what_is_no_call_is_refused() {
 #[test]
 fn an_answer_that_is_too_long_becomes_a_failure_with_its_id() {
     let result = json!("x".repeat(MAX_MESSAGE));
-    let line = encode(&FromAgent::Success { jsonrpc: Default::default(), id: 5, result });
+    let line = encode(&FromAgent::Success {
+        jsonrpc: Default::default(),
+        id: 5,
+        result,
+    });
     let failure: serde_json::Value = serde_json::from_slice(&line).unwrap();
     assert_eq!(failure["id"], 5);
     assert_eq!(failure["error"]["data"]["code"], "limit");

@@ -42,7 +42,10 @@ fn refused_leaf(change: impl FnOnce(&mut rcgen::CertificateParams)) -> Refused {
 #[test]
 fn a_verified_operator_is_greeted_first() {
     let ca = Ca::new("ca");
-    let (agent, alice) = (Agent::start(&Files::new(&ca), Bounds::default()), ca.operator("alice"));
+    let (agent, alice) = (
+        Agent::start(&Files::new(&ca), Bounds::default()),
+        ca.operator("alice"),
+    );
     let mut peer = agent.connect(client_config(&alice));
     let ready = peer.message().unwrap();
     assert_eq!(ready["method"], "ready");
@@ -55,7 +58,9 @@ fn a_verified_operator_is_greeted_first() {
     assert_eq!(client.peer, peer.stream.sock.local_addr().unwrap());
     assert_eq!(client.certificate, alice.certificate);
     assert_eq!(client.not_after / 60, now_and(8 * HOUR).as_secs() / 60);
-    let exporter = conn.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")).unwrap();
+    let exporter = conn
+        .export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b""))
+        .unwrap();
     assert_eq!(client.exporter, exporter);
     assert_eq!(conn.protocol_version(), Some(ProtocolVersion::TLSv1_3));
     assert_eq!(conn.alpn_protocol(), Some(debug_wire::ALPN));
@@ -66,7 +71,10 @@ fn a_verified_operator_is_greeted_first() {
 #[test]
 fn the_hybrid_key_exchange_is_used_with_a_client_that_offers_it_and_x25519_with_one_that_does_not() {
     let ca = Ca::new("ca");
-    let (agent, alice) = (Agent::start(&Files::new(&ca), Bounds::default()), ca.operator("alice"));
+    let (agent, alice) = (
+        Agent::start(&Files::new(&ca), Bounds::default()),
+        ca.operator("alice"),
+    );
     let group = |config| {
         let mut peer = agent.connect(config);
         peer.message().unwrap();
@@ -86,11 +94,17 @@ fn a_client_without_a_certificate_is_refused() {
 #[test]
 fn a_certificate_of_another_ca_is_refused() {
     let stranger = Ca::new("other").operator("alice");
-    assert_eq!(refusal(&Ca::new("ca"), client_config(&stranger)), Refused::UnknownIssuer);
+    assert_eq!(
+        refusal(&Ca::new("ca"), client_config(&stranger)),
+        Refused::UnknownIssuer
+    );
     // A CA with the same name but another key.
     let impostor = Ca::new("ca").operator("alice");
     let why = refusal(&Ca::new("ca"), client_config(&impostor));
-    assert!(matches!(why, Refused::UnknownIssuer | Refused::Certificate(_)), "{why:?}");
+    assert!(
+        matches!(why, Refused::UnknownIssuer | Refused::Certificate(_)),
+        "{why:?}"
+    );
 }
 
 #[test]
@@ -118,7 +132,10 @@ fn a_certificate_may_be_made_for_a_day_and_no_longer() {
     agent.attach(&ca.leaf(id, |p| p.not_after = moment!(24 * HOUR - 60)));
     agent.opened();
     let long = refused_leaf(|p| p.not_after = moment!(24 * HOUR + 60));
-    assert!(matches!(&long, Refused::Identity(why) if why.contains("24 h at most")), "{long:?}");
+    assert!(
+        matches!(&long, Refused::Identity(why) if why.contains("24 h at most")),
+        "{long:?}"
+    );
 }
 
 #[test]
@@ -134,7 +151,10 @@ fn a_certificate_for_another_purpose_is_refused() {
 #[test]
 fn a_certificate_that_does_not_name_exactly_one_operator_is_refused() {
     let uri = |id: &str| SanType::URI(id.try_into().unwrap());
-    let two = refused_leaf(|p| p.subject_alt_names.push(uri("spiffe://demo.internal/operator/bob")));
+    let two = refused_leaf(|p| {
+        p.subject_alt_names
+            .push(uri("spiffe://demo.internal/operator/bob"))
+    });
     assert_eq!(two, Refused::Identity("not exactly one name, a URI".into()));
     let none = refused_leaf(|p| p.subject_alt_names.clear());
     assert_eq!(none, Refused::Identity("not exactly one name, a URI".into()));
@@ -171,7 +191,11 @@ fn a_revoked_certificate_is_refused_as_the_first_connection_and_another_is_not()
 #[test]
 fn nobody_gets_in_once_the_revocation_list_has_expired() {
     let ca = Ca::new("ca");
-    let files = Files::with(&ca.pem(), &ca.crl_until(-HOUR, &[]), &ca.leaf_agent_since(-2 * DAY));
+    let files = Files::with(
+        &ca.pem(),
+        &ca.crl_until(-HOUR, &[]),
+        &ca.leaf_agent_since(-2 * DAY),
+    );
     let agent = Agent::start_at(&files, Bounds::default(), now_and(-HOUR - 60));
     let why = refusal_by(&agent, client_config(&ca.operator("alice")));
     assert_eq!((why.code(), why), ("crl-expired", Refused::CrlExpired));
@@ -183,7 +207,10 @@ fn nobody_gets_in_once_the_ca_has_expired() {
     let files = Files::with(&ca.pem(), &ca.crl(&[]), &ca.leaf_agent_since(-2 * DAY));
     let agent = Agent::start_at(&files, Bounds::default(), now_and(-HOUR - 60));
     let why = refusal_by(&agent, client_config(&ca.operator("alice")));
-    assert_eq!(why, Refused::Identity("the CA's own certificate has expired".into()));
+    assert_eq!(
+        why,
+        Refused::Identity("the CA's own certificate has expired".into())
+    );
 }
 
 #[test]
@@ -191,15 +218,22 @@ fn what_is_not_tls_gets_no_answer_but_an_alert() {
     let ca = Ca::new("ca");
     let agent = Agent::start(&Files::new(&ca), Bounds::default());
     let json = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n";
-    for bytes in
-        [&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], json, &[0; 64], &[0xff; 4096], b"PRI * HTTP/2.0"]
-    {
+    for bytes in [
+        &b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..],
+        json,
+        &[0; 64],
+        &[0xff; 4096],
+        b"PRI * HTTP/2.0",
+    ] {
         let mut tcp = agent.tcp();
         tcp.write_all(bytes).unwrap();
         let mut answer = Vec::new();
         let _ = tcp.read_to_end(&mut answer);
         // An alert is a record of type 21 with two bytes; a reset may overtake it.
-        assert!(answer.is_empty() || (answer[0] == 21 && answer.len() == 7), "{answer:?}");
+        assert!(
+            answer.is_empty() || (answer[0] == 21 && answer.len() == 7),
+            "{answer:?}"
+        );
         let why = agent.refused();
         assert!(matches!(why, Refused::NotTls(_)), "{why:?}");
     }
@@ -249,7 +283,17 @@ fn tls_1_2_hello() -> Vec<u8> {
     let extensions = extensions.concat();
     let mut body = vec![3, 3];
     body.extend([7; 32]);
-    body.extend([0, 0, 2, 0xc0, 0x2b, 1, 0, 0, u8::try_from(extensions.len()).unwrap()]);
+    body.extend([
+        0,
+        0,
+        2,
+        0xc0,
+        0x2b,
+        1,
+        0,
+        0,
+        u8::try_from(extensions.len()).unwrap(),
+    ]);
     body.extend(extensions);
     let length = u8::try_from(body.len()).unwrap();
     [vec![22, 3, 1, 0, length + 4, 1, 0, 0, length], body].concat()
@@ -275,7 +319,10 @@ fn a_client_hello_in_single_bytes_and_tiny_records_meets_the_same_demand() {
 #[test]
 fn no_ticket_is_ever_sent_and_every_handshake_is_a_full_one() {
     let ca = Ca::new("ca");
-    let (agent, alice) = (Agent::start(&Files::new(&ca), Bounds::default()), ca.operator("alice"));
+    let (agent, alice) = (
+        Agent::start(&Files::new(&ca), Bounds::default()),
+        ca.operator("alice"),
+    );
     let tickets = Arc::new(Tickets::default());
     let mut config = client_config(&alice);
     config.enable_early_data = true;
@@ -328,7 +375,10 @@ fn who_says_nothing_displaces_nobody_who_has_begun() {
 #[test]
 fn a_handshake_that_is_not_finished_in_time_is_refused() {
     let ca = Ca::new("ca");
-    let bounds = Bounds { handshake: Duration::from_millis(50), ..Bounds::default() };
+    let bounds = Bounds {
+        handshake: Duration::from_millis(50),
+        ..Bounds::default()
+    };
     let agent = Agent::start(&Files::new(&ca), bounds);
     let _silent = agent.tcp();
     assert_eq!(agent.refused(), Refused::Timeout);
@@ -339,7 +389,14 @@ fn peers_outside_loopback_are_dropped() {
     for local in ["127.0.0.1:1", "127.255.0.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
         assert!(is_local(local.parse().unwrap()), "{local}");
     }
-    for other in ["10.0.0.1:1", "0.0.0.0:1", "[::]:1", "[fe80::1]:1", "[::ffff:10.0.0.1]:1", "128.0.0.1:1"] {
+    for other in [
+        "10.0.0.1:1",
+        "0.0.0.0:1",
+        "[::]:1",
+        "[fe80::1]:1",
+        "[::ffff:10.0.0.1]:1",
+        "128.0.0.1:1",
+    ] {
         assert!(!is_local(other.parse().unwrap()), "{other}");
     }
 }
@@ -347,6 +404,8 @@ fn peers_outside_loopback_are_dropped() {
 impl Ca {
     /// The agent's certificate, valid from that time.
     fn leaf_agent_since(&self, since: i64) -> Leaf {
-        self.leaf("spiffe://demo.internal/agent/dienstplan/1", |p| p.not_before = moment!(since))
+        self.leaf("spiffe://demo.internal/agent/dienstplan/1", |p| {
+            p.not_before = moment!(since)
+        })
     }
 }

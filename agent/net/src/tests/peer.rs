@@ -63,7 +63,10 @@ impl Dispatch for Recorder {
 
     fn open(&self, client: Client, outbox: Outbox) -> (Arc<Session>, Ready) {
         assert!(!self.greeting_panics.load(Ordering::SeqCst), "planted");
-        let session = Session { operator: client.operator.name.clone(), outbox: outbox.clone() };
+        let session = Session {
+            operator: client.operator.name.clone(),
+            outbox: outbox.clone(),
+        };
         self.outboxes.lock().unwrap().push(outbox);
         self.tell(Event::Opened(Box::new(client)));
         let ready = Ready {
@@ -83,7 +86,12 @@ impl Dispatch for Recorder {
 
     fn call(&self, session: &Arc<Session>, call: Call) -> Flow {
         // The parameters say what the test wants: a call with an unknown method does not get here.
-        let wanted = call.params.get("do").and_then(Value::as_str).unwrap_or(&call.method).to_owned();
+        let wanted = call
+            .params
+            .get("do")
+            .and_then(Value::as_str)
+            .unwrap_or(&call.method)
+            .to_owned();
         self.tell(Event::Called);
         match wanted.as_str() {
             "flood" => {
@@ -96,8 +104,16 @@ impl Dispatch for Recorder {
         }
         let size = call.params.get("size").and_then(Value::as_u64).unwrap_or(0);
         let result = json!({ "method": wanted, "filler": "x".repeat(usize::try_from(size).unwrap()) });
-        let _ = session.outbox.send(FromAgent::Success { jsonrpc: Version::V2, id: call.id, result });
-        if wanted == "close" { Flow::Close } else { Flow::Continue }
+        let _ = session.outbox.send(FromAgent::Success {
+            jsonrpc: Version::V2,
+            id: call.id,
+            result,
+        });
+        if wanted == "close" {
+            Flow::Close
+        } else {
+            Flow::Continue
+        }
     }
 
     fn closed(&self, session: &Arc<Session>, why: Closed) {
@@ -117,7 +133,11 @@ impl Dispatch for Recorder {
 
 pub(super) fn output(bytes: usize) -> FromAgent {
     let params = json!({ "id": 1, "text": "x".repeat(bytes) });
-    FromAgent::Notification { jsonrpc: Version::V2, method: "output".into(), params }
+    FromAgent::Notification {
+        jsonrpc: Version::V2,
+        method: "output".into(),
+        params,
+    }
 }
 
 /// A running agent.
@@ -147,11 +167,17 @@ impl Agent {
         let tls = files.load_at(loaded).unwrap();
         let listen = "127.0.0.1:0".parse().unwrap();
         let net = start(listen, tls, Arc::clone(&recorder), bounds).unwrap();
-        Self { net, recorder, events }
+        Self {
+            net,
+            recorder,
+            events,
+        }
     }
 
     pub(super) fn next(&self) -> Event {
-        self.events.recv_timeout(PATIENCE).expect("something was to happen in the agent")
+        self.events
+            .recv_timeout(PATIENCE)
+            .expect("something was to happen in the agent")
     }
 
     #[track_caller]
@@ -217,7 +243,10 @@ impl<S: Read + Write> Peer<S> {
     pub(super) fn new(config: ClientConfig, socket: S) -> Self {
         let name = ServerName::try_from("agent.invalid").unwrap();
         let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-        Self { stream: StreamOwned::new(connection, socket), line: Vec::new() }
+        Self {
+            stream: StreamOwned::new(connection, socket),
+            line: Vec::new(),
+        }
     }
 
     pub(super) fn send(&mut self, bytes: &[u8]) {

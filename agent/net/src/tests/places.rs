@@ -28,7 +28,13 @@ fn a_seventeenth_session_is_told_that_all_places_are_in_use() {
     let mut late = agent.connect(client_config(&ca.operator("late")));
     let failure = late.message().unwrap();
     assert_eq!(failure["error"]["data"]["code"], "limit");
-    assert!(failure["error"]["message"].as_str().unwrap().starts_with("there are 16 sessions"), "{failure}");
+    assert!(
+        failure["error"]["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("there are 16 sessions"),
+        "{failure}"
+    );
     assert!(late.message().is_err());
     let operator = "spiffe://demo.internal/operator/late".to_owned();
     assert_eq!(agent.refused(), Refused::AgentFull { operator, limit: 16 });
@@ -52,7 +58,10 @@ fn a_seventeenth_session_displaces_the_longest_idle_of_those_that_hold_nothing()
     let mut late = agent.attach(&ca.operator("late"));
     assert_eq!(agent.closed_of(), ("operator-1".into(), Closed::Displaced));
     let farewell = peers[1].message().unwrap();
-    assert_eq!(farewell["error"]["message"], "a newer session took the place of this one");
+    assert_eq!(
+        farewell["error"]["message"],
+        "a newer session took the place of this one"
+    );
     assert!(peers[1].message().is_err());
     assert_eq!(late.call("hello")["id"], 7);
 }

@@ -24,12 +24,18 @@ fn attached(bounds: Bounds) -> (Agent, Peer<TcpStream>) {
 #[track_caller]
 fn refused_message(bytes: &[u8], reason: &str) {
     // Enough time to read what the client still sends, also on a busy host.
-    let (agent, mut peer) = attached(Bounds { farewell: PATIENCE, ..Bounds::default() });
+    let (agent, mut peer) = attached(Bounds {
+        farewell: PATIENCE,
+        ..Bounds::default()
+    });
     peer.send(bytes);
     let failure = peer.message().unwrap();
     assert_eq!(failure["id"], serde_json::Value::Null, "{failure}");
     assert_eq!(failure["error"]["data"]["code"], "parse");
-    assert!(failure["error"]["message"].as_str().unwrap().contains(reason), "{failure}");
+    assert!(
+        failure["error"]["message"].as_str().unwrap().contains(reason),
+        "{failure}"
+    );
     assert!(!failure["error"]["data"]["help"].as_str().unwrap().is_empty());
     assert_eq!(peer.message().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     match agent.closed() {
@@ -43,7 +49,11 @@ fn calls_are_answered_in_order_however_they_are_cut() {
     let (_agent, mut peer) = attached(Bounds::default());
     let one =
         |method: &str, id: u64| format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\"}}\n");
-    peer.send([&*one("ping", 1), &*one("hello", 2), "{\"jsonrpc\":\"2.0\","].concat().as_bytes());
+    peer.send(
+        [&*one("ping", 1), &*one("hello", 2), "{\"jsonrpc\":\"2.0\","]
+            .concat()
+            .as_bytes(),
+    );
     assert_eq!(peer.message().unwrap()["result"]["method"], "ping");
     assert_eq!(peer.message().unwrap()["result"]["method"], "hello");
     peer.send(b"\"id\":3,\"method\":\"cancel\"}\n");
@@ -99,7 +109,10 @@ fn an_end_inside_a_message_is_a_protocol_error_and_one_between_messages_is_clean
     let (agent, mut peer) = attached(Bounds::default());
     peer.send(b"{\"jsonrpc\":");
     peer.close_notify();
-    assert_eq!(agent.closed(), Closed::Protocol("the client closed inside a message".into()));
+    assert_eq!(
+        agent.closed(),
+        Closed::Protocol("the client closed inside a message".into())
+    );
 
     let (agent, mut peer) = attached(Bounds::default());
     peer.call("hello");
@@ -158,7 +171,10 @@ fn output_that_waits_for_room_reaches_a_client_that_reads() {
         Ok::<(), Closed>(())
     });
     for _ in 0..128 {
-        assert_eq!(peer.message().unwrap()["params"]["text"].as_str().unwrap().len(), 64 << 10);
+        assert_eq!(
+            peer.message().unwrap()["params"]["text"].as_str().unwrap().len(),
+            64 << 10
+        );
     }
     writer.join().unwrap().unwrap();
 }
@@ -176,7 +192,10 @@ fn output_does_not_wait_for_ever() {
 
 #[test]
 fn a_silent_client_is_lost() {
-    let bounds = Bounds { silence: Duration::from_millis(100), ..Bounds::default() };
+    let bounds = Bounds {
+        silence: Duration::from_millis(100),
+        ..Bounds::default()
+    };
     let (agent, _peer) = attached(bounds);
     assert_eq!(agent.closed(), Closed::Lost("nothing came for 0 s".into()));
 }
@@ -184,7 +203,11 @@ fn a_silent_client_is_lost() {
 #[test]
 fn pings_keep_a_session_alive_but_not_in_use() {
     let (silence, idle) = (Duration::from_secs(1), Duration::from_secs(2));
-    let (agent, mut peer) = attached(Bounds { silence, idle, ..Bounds::default() });
+    let (agent, mut peer) = attached(Bounds {
+        silence,
+        idle,
+        ..Bounds::default()
+    });
     let begin = Instant::now();
     let last = loop {
         let message = peer.call("ping");
@@ -203,25 +226,45 @@ fn pings_keep_a_session_alive_but_not_in_use() {
 fn a_session_ends_with_its_certificate() {
     let ca = Ca::new("ca");
     let agent = Agent::start(&Files::new(&ca), Bounds::default());
-    let brief = ca.leaf("spiffe://demo.internal/operator/alice", |p| p.not_after = moment!(3));
+    let brief = ca.leaf("spiffe://demo.internal/operator/alice", |p| {
+        p.not_after = moment!(3)
+    });
     let mut peer = agent.attach(&brief);
-    assert_eq!(peer.message().unwrap()["error"]["message"], "the certificate expired");
+    assert_eq!(
+        peer.message().unwrap()["error"]["message"],
+        "the certificate expired"
+    );
     assert_eq!(agent.closed(), Closed::Lost("the certificate expired".into()));
     // An operator with a valid certificate is still accepted.
-    agent.attach(&ca.leaf("spiffe://demo.internal/operator/bob", |p| p.not_after = moment!(HOUR)));
+    agent.attach(&ca.leaf("spiffe://demo.internal/operator/bob", |p| {
+        p.not_after = moment!(HOUR)
+    }));
 }
 
 #[test]
 fn a_failure_in_the_agent_ends_one_session_only() {
     let ca = Ca::new("ca");
     let agent = Agent::start(&Files::new(&ca), Bounds::default());
-    let (mut alice, mut bob) = (agent.attach(&ca.operator("alice")), agent.attach(&ca.operator("bob")));
+    let (mut alice, mut bob) = (
+        agent.attach(&ca.operator("alice")),
+        agent.attach(&ca.operator("bob")),
+    );
     alice.ask("panic");
-    assert_eq!(agent.closed_of(), ("alice".into(), Closed::Lost("the agent failed while serving it".into())));
+    assert_eq!(
+        agent.closed_of(),
+        (
+            "alice".into(),
+            Closed::Lost("the agent failed while serving it".into())
+        )
+    );
     assert!(alice.message().is_err());
     assert_eq!(bob.call("hello")["id"], 7);
     assert_eq!(agent.attach(&ca.operator("carol")).call("hello")["id"], 7);
-    assert_eq!(agent.recorder.panicked.load(Ordering::SeqCst), 1, "and it is told");
+    assert_eq!(
+        agent.recorder.panicked.load(Ordering::SeqCst),
+        1,
+        "and it is told"
+    );
 }
 
 /// `refused` and `closed` panic on the net thread; neither panic may end it.
@@ -246,10 +289,18 @@ fn a_failure_in_the_agent_while_a_connection_comes_or_goes_keeps_nobody_out() {
 #[test]
 fn a_failure_in_the_agent_while_a_client_is_greeted_costs_that_connection() {
     let ca = Ca::new("ca");
-    let bounds = Bounds { sessions: 1, ..Bounds::default() };
+    let bounds = Bounds {
+        sessions: 1,
+        ..Bounds::default()
+    };
     let agent = Agent::start(&Files::new(&ca), bounds);
     agent.recorder.greeting_panics.store(true, Ordering::SeqCst);
-    assert!(agent.connect(client_config(&ca.operator("alice"))).message().is_err());
+    assert!(
+        agent
+            .connect(client_config(&ca.operator("alice")))
+            .message()
+            .is_err()
+    );
     wait_until(|| agent.recorder.panicked.load(Ordering::SeqCst) == 1);
     agent.recorder.greeting_panics.store(false, Ordering::SeqCst);
     assert_eq!(agent.attach(&ca.operator("bob")).call("hello")["id"], 7);
@@ -258,7 +309,10 @@ fn a_failure_in_the_agent_while_a_client_is_greeted_costs_that_connection() {
 fn wait_until(holds: impl Fn() -> bool) {
     let begin = Instant::now();
     while !holds() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "it does not come to that");
+        assert!(
+            begin.elapsed() < Duration::from_secs(30),
+            "it does not come to that"
+        );
         std::thread::yield_now();
     }
 }
@@ -290,7 +344,12 @@ fn an_address_in_use_is_told_from_one_that_is_refused() {
     let agent = Agent::start(&files, Bounds::default());
     let again = |address: &str| {
         let recorder = std::sync::Arc::clone(&agent.recorder);
-        start(address.parse().unwrap(), files.load().unwrap(), recorder, Bounds::default())
+        start(
+            address.parse().unwrap(),
+            files.load().unwrap(),
+            recorder,
+            Bounds::default(),
+        )
     };
     assert!(
         matches!(again(&agent.net.address.to_string()), Err(StartError::InUse(a)) if a == agent.net.address)

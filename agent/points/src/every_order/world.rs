@@ -44,7 +44,10 @@ pub(crate) struct AtomicBool {
 
 impl AtomicBool {
     pub(crate) const fn new(first: bool) -> Self {
-        Self { first, inner: OnceLock::new() }
+        Self {
+            first,
+            inner: OnceLock::new(),
+        }
     }
 }
 
@@ -52,7 +55,8 @@ impl Deref for AtomicBool {
     type Target = loom::sync::atomic::AtomicBool;
 
     fn deref(&self) -> &Self::Target {
-        self.inner.get_or_init(|| loom::sync::atomic::AtomicBool::new(self.first))
+        self.inner
+            .get_or_init(|| loom::sync::atomic::AtomicBool::new(self.first))
     }
 }
 
@@ -78,7 +82,10 @@ pub(crate) struct ArcSwapOption<T> {
 
 impl<T> ArcSwapOption<T> {
     pub(crate) const fn const_empty() -> Self {
-        Self { seen: Store::new(Vec::new()), newest: OnceLock::new() }
+        Self {
+            seen: Store::new(Vec::new()),
+            newest: OnceLock::new(),
+        }
     }
 
     fn newest(&self) -> &AtomicUsize {

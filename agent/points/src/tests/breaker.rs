@@ -36,7 +36,11 @@ fn time_older_than_the_window_does_not_count() {
     assert_eq!(breaker.book(100, 400 * MS, false), None);
     assert_eq!(breaker.book(109, 100 * MS, false), None);
     assert_eq!(breaker.book(110, 400 * MS, false), None, "the second 100 is out");
-    assert_eq!(breaker.book(119, 101 * MS, false), Some(Tripped::Time), "the second 110 is in");
+    assert_eq!(
+        breaker.book(119, 101 * MS, false),
+        Some(Tripped::Time),
+        "the second 110 is in"
+    );
 }
 
 #[test]
@@ -49,12 +53,18 @@ fn a_window_before_the_tenth_second_after_boot_counts_once() {
 
 #[test]
 fn one_call_longer_than_the_counter_is_counted_as_its_most() {
-    assert_eq!(Breaker::default().book(5, Duration::from_secs(1_000_000), false), Some(Tripped::Time));
+    assert_eq!(
+        Breaker::default().book(5, Duration::from_secs(1_000_000), false),
+        Some(Tripped::Time)
+    );
 }
 
 #[test]
 fn very_short_calls_are_not_forgotten() {
     let breaker = Breaker::default();
     let tripped = (0..6_000_000).any(|_| breaker.book(5, Duration::from_nanos(90), false).is_some());
-    assert!(tripped, "6,000,000 calls of 90 ns, counted as 100 ns each, are 600 ms");
+    assert!(
+        tripped,
+        "6,000,000 calls of 90 ns, counted as 100 ns each, are 600 ms"
+    );
 }

@@ -59,7 +59,10 @@ fn check_failure(answer: Result<Tree, PatchFailure>, expected: &str) {
 
 #[test]
 fn a_patch_that_throws_leaves_the_call_to_the_original() {
-    check_failure(Err(PatchFailure::Threw("teapot".into())), "the patch threw `teapot`");
+    check_failure(
+        Err(PatchFailure::Threw("teapot".into())),
+        "the patch threw `teapot`",
+    );
 }
 
 #[test]
@@ -74,7 +77,10 @@ fn an_answer_of_the_wrong_shape_leaves_the_call_to_the_original() {
 
 #[test]
 fn a_secret_cannot_become_a_result() {
-    check_failure(Ok(Tree::Secret(Box::new(Tree::I64(3)))), "a secret cannot become a result");
+    check_failure(
+        Ok(Tree::Secret(Box::new(Tree::I64(3)))),
+        "a secret cannot become a result",
+    );
 }
 
 #[test]
@@ -112,7 +118,8 @@ fn an_expired_patch_never_runs() {
     let slot = slot();
     let heard = Arc::new(Heard::default());
     let past = BootTime(BootTime::now().0 - 1);
-    slot.push(Arc::new(Layer::new(1, past, answering(5), heard.clone()))).unwrap();
+    slot.push(Arc::new(Layer::new(1, past, answering(5), heard.clone())))
+        .unwrap();
     assert_eq!(twice(&slot, 4), 8);
     assert!(heard.lines().is_empty(), "that is no failure of the patch");
     assert!(slot.is_armed(), "callers leave the flag to the owner");
@@ -140,7 +147,8 @@ fn the_moment_of_the_deadline_is_too_late() {
 fn a_patch_made_before_a_fork_does_not_run_in_the_child() {
     let slot = slot();
     let layer = Layer::new(1, in_a_minute(), answering(5), Arc::new(Heard::default()));
-    slot.push(Arc::new(layer.in_process_for_test(std::process::id() + 1))).unwrap();
+    slot.push(Arc::new(layer.in_process_for_test(std::process::id() + 1)))
+        .unwrap();
     assert_eq!(twice(&slot, 4), 8);
 }
 
@@ -165,7 +173,13 @@ fn ending_a_lower_layer_changes_nothing_live() {
     patch(&slot, 2, answering(6));
     slot.end(1);
     assert_eq!(twice(&slot, 4), 6);
-    assert_eq!(slot.layers().iter().map(|layer| layer.lease()).collect::<Vec<_>>(), [2]);
+    assert_eq!(
+        slot.layers()
+            .iter()
+            .map(|layer| layer.lease())
+            .collect::<Vec<_>>(),
+        [2]
+    );
 }
 
 #[test]
@@ -188,7 +202,14 @@ fn the_fifth_failure_in_a_row_ends_the_layer_and_is_told_once() {
     let failed = "1 failed: the patch met a limit: operations";
     assert_eq!(
         heard.lines(),
-        [failed, failed, failed, failed, failed, "1 tripped: the patch failed 5 times in a row"]
+        [
+            failed,
+            failed,
+            failed,
+            failed,
+            failed,
+            "1 tripped: the patch failed 5 times in a row"
+        ]
     );
     let layers = slot.layers();
     assert!(layers[0].has_ended());
@@ -218,7 +239,13 @@ fn an_observer_that_panics_does_not_reach_the_caller() {
         fn tripped(&self, _: u64, _: crate::Tripped) {}
     }
     let slot = slot();
-    slot.push(Arc::new(Layer::new(1, in_a_minute(), answering(5), Arc::new(Broken)))).unwrap();
+    slot.push(Arc::new(Layer::new(
+        1,
+        in_a_minute(),
+        answering(5),
+        Arc::new(Broken),
+    )))
+    .unwrap();
     assert_eq!(twice(&slot, 4), 5);
 }
 
@@ -237,10 +264,34 @@ fn the_observer_hears_of_every_call_of_a_point_that_has_layers() {
     }
     let slot = slot();
     let (expired, lasting) = (Arc::new(Counting::default()), Arc::new(Counting::default()));
-    slot.push(Arc::new(Layer::new(1, BootTime(1), answering(5), expired.clone()))).unwrap();
-    assert_eq!((twice(&slot, 4), expired.0.load(std::sync::atomic::Ordering::Relaxed)), (8, 1));
-    slot.push(Arc::new(Layer::new(2, in_a_minute(), answering(5), lasting.clone()))).unwrap();
-    assert_eq!((twice(&slot, 4), lasting.0.load(std::sync::atomic::Ordering::Relaxed)), (5, 1));
+    slot.push(Arc::new(Layer::new(
+        1,
+        BootTime(1),
+        answering(5),
+        expired.clone(),
+    )))
+    .unwrap();
+    assert_eq!(
+        (
+            twice(&slot, 4),
+            expired.0.load(std::sync::atomic::Ordering::Relaxed)
+        ),
+        (8, 1)
+    );
+    slot.push(Arc::new(Layer::new(
+        2,
+        in_a_minute(),
+        answering(5),
+        lasting.clone(),
+    )))
+    .unwrap();
+    assert_eq!(
+        (
+            twice(&slot, 4),
+            lasting.0.load(std::sync::atomic::Ordering::Relaxed)
+        ),
+        (5, 1)
+    );
     slot.end(1);
     slot.end(2);
     twice(&slot, 4);
@@ -260,15 +311,23 @@ fn with_little_stack_left_the_original_runs() {
     });
     let (answer, heard) = thread.unwrap().join().unwrap();
     assert_eq!(answer, 8);
-    assert_eq!(heard, ["1 failed: too little of the thread's stack is left to run the patch"]);
+    assert_eq!(
+        heard,
+        ["1 failed: too little of the thread's stack is left to run the patch"]
+    );
 }
 
 #[test]
 fn a_point_that_cannot_be_patched_refuses_the_layer() {
-    let slot = Slot::new("borrowed", file!(), line!(), || Facts::new(&[], Some("its result is borrowed")));
+    let slot = Slot::new("borrowed", file!(), line!(), || {
+        Facts::new(&[], Some("its result is borrowed"))
+    });
     let layer = Layer::new(1, in_a_minute(), answering(5), Arc::new(Heard::default()));
     let refusal = slot.push(Arc::new(layer)).unwrap_err();
-    assert_eq!(refusal.to_string(), "`borrowed` cannot be patched: its result is borrowed");
+    assert_eq!(
+        refusal.to_string(),
+        "`borrowed` cannot be patched: its result is borrowed"
+    );
     assert!(!slot.is_armed());
 }
 
@@ -320,7 +379,13 @@ fn a_slow_note_is_no_time_of_the_patch() {
         }
     }
     let slot = slot();
-    slot.push(Arc::new(Layer::new(1, in_a_minute(), answering(5), Arc::new(Slow)))).unwrap();
+    slot.push(Arc::new(Layer::new(
+        1,
+        in_a_minute(),
+        answering(5),
+        Arc::new(Slow),
+    )))
+    .unwrap();
     assert_eq!(twice(&slot, 4), 5);
     assert!(!slot.layers()[0].has_ended());
     assert!(slot.stats(1).unwrap().p99 < Duration::from_millis(600));

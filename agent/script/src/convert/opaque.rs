@@ -99,7 +99,9 @@ pub fn tell_alike(value: &mut Dynamic, why: &dyn Fn(&Path) -> Option<String>) {
 
 /// The call that reveals a value in a state; `None` for other origins.
 fn reveal(origin: &Origin) -> Option<String> {
-    origin.path().map(|path| format!("reveal({})", serde_json::Value::from(path.to_string())))
+    origin
+        .path()
+        .map(|path| format!("reveal({})", serde_json::Value::from(path.to_string())))
 }
 
 /// Operators that Rhai would evaluate for values of different types (`secret == "a"` would be `false`), or refuse without
@@ -162,10 +164,16 @@ pub fn register_types(module: &mut Module) {
 
 fn register_equality(module: &mut Module) {
     module.set_native_fn("==", |a: OpaqueSecret, b: OpaqueSecret| compare(&a, &b));
-    module.set_native_fn("!=", |a: OpaqueSecret, b: OpaqueSecret| compare(&a, &b).map(|same| !same));
+    module.set_native_fn("!=", |a: OpaqueSecret, b: OpaqueSecret| {
+        compare(&a, &b).map(|same| !same)
+    });
     for name in ["==", "!="] {
-        module.set_native_fn(name, |a: OpaqueSecret, _: Dynamic| -> Answer<bool> { Err(a.refuse()) });
-        module.set_native_fn(name, |_: Dynamic, b: OpaqueSecret| -> Answer<bool> { Err(b.refuse()) });
+        module.set_native_fn(name, |a: OpaqueSecret, _: Dynamic| -> Answer<bool> {
+            Err(a.refuse())
+        });
+        module.set_native_fn(name, |_: Dynamic, b: OpaqueSecret| -> Answer<bool> {
+            Err(b.refuse())
+        });
     }
     module.set_native_fn("==", |a: BigInteger, b: BigInteger| Answer::Ok(a == b));
     module.set_native_fn("!=", |a: BigInteger, b: BigInteger| Answer::Ok(a != b));
@@ -187,10 +195,15 @@ fn register_unreadable(module: &mut Module) {
     module.set_custom_type::<UnreadableLeaf>("unreadable");
     register_refusals::<UnreadableLeaf>(module);
     for name in ["==", "!="] {
-        module
-            .set_native_fn(name, |a: UnreadableLeaf, _: UnreadableLeaf| -> Answer<bool> { Err(a.refuse()) });
-        module.set_native_fn(name, |a: UnreadableLeaf, _: Dynamic| -> Answer<bool> { Err(a.refuse()) });
-        module.set_native_fn(name, |_: Dynamic, b: UnreadableLeaf| -> Answer<bool> { Err(b.refuse()) });
+        module.set_native_fn(name, |a: UnreadableLeaf, _: UnreadableLeaf| -> Answer<bool> {
+            Err(a.refuse())
+        });
+        module.set_native_fn(name, |a: UnreadableLeaf, _: Dynamic| -> Answer<bool> {
+            Err(a.refuse())
+        });
+        module.set_native_fn(name, |_: Dynamic, b: UnreadableLeaf| -> Answer<bool> {
+            Err(b.refuse())
+        });
     }
 }
 
@@ -215,11 +228,17 @@ fn refuse_operator<T: Opaque>(module: &mut Module, name: &str) {
     module.set_native_fn(name, |a: T, _: Dynamic| -> Answer<Dynamic> { Err(a.refuse()) });
     module.set_native_fn(name, |_: Dynamic, b: T| -> Answer<Dynamic> { Err(b.refuse()) });
     // Text concatenation would otherwise use the placeholder as if it were the value.
-    module.set_native_fn(name, |_: ImmutableString, b: T| -> Answer<Dynamic> { Err(b.refuse()) });
-    module.set_native_fn(name, |a: T, _: ImmutableString| -> Answer<Dynamic> { Err(a.refuse()) });
+    module.set_native_fn(name, |_: ImmutableString, b: T| -> Answer<Dynamic> {
+        Err(b.refuse())
+    });
+    module.set_native_fn(name, |a: T, _: ImmutableString| -> Answer<Dynamic> {
+        Err(a.refuse())
+    });
 }
 
 fn shown<T: fmt::Display + Clone + Send + Sync + 'static>(module: &mut Module, name: &str) {
     let show = |value: &mut T| -> ImmutableString { value.to_string().into() };
-    FuncRegistration::new(name).with_purity(true).set_into_module(module, show);
+    FuncRegistration::new(name)
+        .with_purity(true)
+        .set_into_module(module, show);
 }

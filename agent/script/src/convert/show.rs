@@ -20,7 +20,11 @@ const WIDTH: usize = 100;
 /// The text that the REPL shows for a value. Text is in JSON quotes, lists and maps in Rhai's notation, on one line if they
 /// fit, and opaque secrets as fingerprints. Text beyond 256 KiB is cut, with a note of its size.
 pub fn display(value: &Dynamic) -> String {
-    let mut out = Out { text: String::new(), cut: 0, values: 0 };
+    let mut out = Out {
+        text: String::new(),
+        cut: 0,
+        values: 0,
+    };
     out.value(value, 0);
     if 0 < out.cut {
         out.text.push_str(&format!("\n… {} more bytes cut", out.cut));
@@ -46,21 +50,28 @@ fn json(value: &Dynamic, values: &mut usize, depth: usize) -> serde_json::Value 
     }
     if let Ok(bytes) = value.as_blob_ref() {
         *values = values.saturating_add(bytes.len());
-        return if MAX_VALUES < *values { "…".into() } else { bytes.iter().copied().collect() };
+        return if MAX_VALUES < *values {
+            "…".into()
+        } else {
+            bytes.iter().copied().collect()
+        };
     }
     if let Ok(items) = value.as_array_ref() {
         return items.iter().map(|item| json(item, values, depth + 1)).collect();
     }
     if let Ok(entries) = value.as_map_ref() {
         let entries = entries.iter();
-        return entries.map(|(key, value)| (key.to_string(), json(value, values, depth + 1))).collect();
+        return entries
+            .map(|(key, value)| (key.to_string(), json(value, values, depth + 1)))
+            .collect();
     }
     if let Some(big) = value.read_lock::<BigInteger>() {
         return big.0.into();
     }
     let unit = value.as_unit().map(|()| serde_json::Value::Null);
-    let number =
-        unit.or_else(|_| value.as_int().map(Into::into)).or_else(|_| value.as_float().map(Into::into));
+    let number = unit
+        .or_else(|_| value.as_int().map(Into::into))
+        .or_else(|_| value.as_float().map(Into::into));
     let plain = number.or_else(|_| value.as_bool().map(Into::into));
     plain
         .or_else(|_| value.as_char().map(|char| char.to_string().into()))
@@ -80,8 +91,15 @@ impl Out {
             self.text.push_str(part);
             return;
         }
-        let left = if self.cut == 0 { MAX_SHOWN.saturating_sub(self.text.len()) } else { 0 };
-        let end = (0..=left.min(part.len())).rev().find(|end| part.is_char_boundary(*end)).unwrap_or(0);
+        let left = if self.cut == 0 {
+            MAX_SHOWN.saturating_sub(self.text.len())
+        } else {
+            0
+        };
+        let end = (0..=left.min(part.len()))
+            .rev()
+            .find(|end| part.is_char_boundary(*end))
+            .unwrap_or(0);
         let (shown, cut) = part.split_at(end);
         self.text.push_str(shown);
         self.cut += cut.len();
@@ -92,14 +110,22 @@ impl Out {
         if MAX_VALUES < self.values || MAX_DEPTH < depth || value.is_locked() {
             return self.push("…");
         }
-        let mut line = Line { text: String::new(), columns: WIDTH.saturating_sub(depth * 2) };
+        let mut line = Line {
+            text: String::new(),
+            columns: WIDTH.saturating_sub(depth * 2),
+        };
         if line.value(value, depth).is_some() {
             return self.push(&line.text);
         }
         if let Ok(items) = value.as_array_ref() {
             self.lines("[", items.iter().map(|item| (None, item)), "]", depth);
         } else if let Ok(entries) = value.as_map_ref() {
-            self.lines("#{", entries.iter().map(|(key, value)| (Some(key.as_str()), value)), "}", depth);
+            self.lines(
+                "#{",
+                entries.iter().map(|(key, value)| (Some(key.as_str()), value)),
+                "}",
+                depth,
+            );
         } else {
             let text = leaf(value);
             self.push(&text);
@@ -139,8 +165,11 @@ struct Line {
 impl Line {
     fn push(&mut self, part: &str) -> Option<()> {
         // A character has at least one byte, so a longer text need not be counted.
-        self.columns =
-            self.columns.checked_sub(if part.len() <= WIDTH { part.chars().count() } else { WIDTH + 1 })?;
+        self.columns = self.columns.checked_sub(if part.len() <= WIDTH {
+            part.chars().count()
+        } else {
+            WIDTH + 1
+        })?;
         self.text.push_str(part);
         Some(())
     }
@@ -187,7 +216,11 @@ fn leaf(value: &Dynamic) -> String {
     }
     if let Ok(bytes) = value.as_blob_ref() {
         let first: Vec<_> = bytes.iter().take(MAX_BYTES_SHOWN).collect();
-        let more = if first.len() < bytes.len() { ", of which the first are" } else { "" };
+        let more = if first.len() < bytes.len() {
+            ", of which the first are"
+        } else {
+            ""
+        };
         return format!("{} bytes{more} {first:?}", bytes.len());
     }
     if value.is_unit() {

@@ -34,8 +34,14 @@ fn run(code: &str) -> Result<Dynamic, Box<EvalAltResult>> {
     let mut scope = Scope::new();
     scope.push_dynamic("s", to_dynamic(&secret("CANARY"), &path("config.token"), &keyed));
     scope.push_dynamic("t", to_dynamic(&secret("CANARY"), &path("config.other"), &keyed));
-    scope.push_dynamic("u", to_dynamic(&secret("CANARY-2"), &path("config.other"), &keyed));
-    scope.push_dynamic("big", to_dynamic(&Tree::U64(u64::MAX), &path("config.big"), &keyed));
+    scope.push_dynamic(
+        "u",
+        to_dynamic(&secret("CANARY-2"), &path("config.other"), &keyed),
+    );
+    scope.push_dynamic(
+        "big",
+        to_dynamic(&Tree::U64(u64::MAX), &path("config.big"), &keyed),
+    );
     engine().eval_with_scope(&mut scope, code)
 }
 
@@ -45,7 +51,9 @@ fn tree() -> impl Strategy<Value = Tree> {
         any::<bool>().prop_map(Tree::Bool),
         any::<i64>().prop_map(Tree::I64),
         (i64::MAX as u64 + 1..).prop_map(Tree::U64),
-        any::<f64>().prop_filter("finite", |value| value.is_finite()).prop_map(Tree::F64),
+        any::<f64>()
+            .prop_filter("finite", |value| value.is_finite())
+            .prop_map(Tree::F64),
         any::<String>().prop_map(Tree::Str),
         any::<String>().prop_map(|value| Tree::Secret(Box::new(Tree::Str(value)))),
     ];
@@ -83,7 +91,10 @@ fn a_secret_goes_nowhere_but_to_its_own_path() {
     for target in [None, Some(path("config.slack.sign")), Some(path("config.slack"))] {
         let error = from_dynamic(value(), target.as_ref()).unwrap_err();
         assert_eq!(error, ConvertError::SecretMoved(at.clone()));
-        assert!(error.to_string().contains("the secret of `config.slack.token`"), "{error}");
+        assert!(
+            error.to_string().contains("the secret of `config.slack.token`"),
+            "{error}"
+        );
     }
     let inside = Dynamic::from_map(Map::from([("token".into(), value())]));
     assert!(from_dynamic(inside.clone(), Some(&path("config.slack"))).is_ok());
@@ -97,7 +108,10 @@ fn what_is_no_data_is_refused_with_its_place() {
         ("#{a: Fn(\"f\")}", "at `a`: a function cannot be stored"),
         ("0..5", "a range cannot be stored"),
         ("timestamp()", "a moment in time cannot be stored"),
-        ("[0.0 / 0.0]", "at `0`: a number that is not finite cannot be stored"),
+        (
+            "[0.0 / 0.0]",
+            "at `0`: a number that is not finite cannot be stored",
+        ),
         ("1.0 / 0.0", "a number that is not finite cannot be stored"),
     ] {
         let error = from_dynamic(run(code).unwrap(), None).unwrap_err().to_string();
@@ -110,8 +124,10 @@ fn what_is_no_data_is_refused_with_its_place() {
 fn shared_variables_blobs_and_characters_become_data() {
     let shared = run("let k = [1]; let f = || k; k.push('x'); #{k: k, b: blob(2, 7)}").unwrap();
     let list = Tree::Seq(vec![Tree::I64(1), text("x")]);
-    let expected =
-        Tree::Map(vec![("b".into(), Tree::Seq(vec![Tree::I64(7), Tree::I64(7)])), ("k".into(), list)]);
+    let expected = Tree::Map(vec![
+        ("b".into(), Tree::Seq(vec![Tree::I64(7), Tree::I64(7)])),
+        ("k".into(), list),
+    ]);
     assert_eq!(from_dynamic(shared, None).unwrap(), expected);
 }
 
@@ -121,7 +137,10 @@ fn what_exceeds_a_bound_is_refused_and_shown_within_bounds() {
     let wide = Dynamic::from_array(vec![Dynamic::ONE; MAX_ENTRIES + 1]);
     let long = Dynamic::from_array(vec!["x".repeat(1000).into(); 2000]);
     for value in [deep, wide, long.clone(), Dynamic::from_blob(vec![0; MAX_ENTRIES])] {
-        assert!(matches!(from_dynamic(value.clone(), None), Err(ConvertError::TooLarge(_))));
+        assert!(matches!(
+            from_dynamic(value.clone(), None),
+            Err(ConvertError::TooLarge(_))
+        ));
         assert!(display(&value).len() < 300_000);
     }
     let shown = display(&long);
@@ -133,9 +152,13 @@ fn what_exceeds_a_bound_is_refused_and_shown_within_bounds() {
 
 #[test]
 fn a_list_that_holds_itself_is_refused_and_shown_within_bounds() {
-    let list = run("let a = []; let f = || a; a.push(1); a").unwrap().into_shared();
+    let list = run("let a = []; let f = || a; a.push(1); a")
+        .unwrap()
+        .into_shared();
     let mut cell = list.clone();
-    cell.write_lock::<rhai::Array>().unwrap().extend([list.clone(), list.clone()]);
+    cell.write_lock::<rhai::Array>()
+        .unwrap()
+        .extend([list.clone(), list.clone()]);
     assert!(from_dynamic(list.clone(), None).is_err());
     assert!(display(&list).len() < 600_000);
     assert!(to_json(&list).is_array());
@@ -152,7 +175,10 @@ fn values_are_shown_as_they_could_be_written() {
         ("\"a\\n\\\"ä\"", r#""a\n\"ä""#),
         ("'x'", "'x'"),
         ("[1, [], #{}]", "[1, [], #{}]"),
-        ("#{b: 1, a: \"x\", \"c d\": ()}", r##"#{a: "x", b: 1, "c d": ()}"##),
+        (
+            "#{b: 1, a: \"x\", \"c d\": ()}",
+            r##"#{a: "x", b: 1, "c d": ()}"##,
+        ),
         ("0..5", "0..5"),
         ("|x| x", "‹function›"),
         ("big", "18446744073709551615"),
@@ -161,7 +187,10 @@ fn values_are_shown_as_they_could_be_written() {
         assert_eq!(display(&run(code).unwrap()), expected, "{code}");
     }
     let lines = display(&run("let a = []; for i in 0..40 { a.push(1000 + i) } #{list: a, x: 1}").unwrap());
-    assert!(lines.starts_with("#{\n  list: [\n    1000,\n    1001,\n"), "{lines}");
+    assert!(
+        lines.starts_with("#{\n  list: [\n    1000,\n    1001,\n"),
+        "{lines}"
+    );
     assert!(lines.ends_with("    1039,\n  ],\n  x: 1,\n}"), "{lines}");
 }
 
@@ -258,12 +287,26 @@ fn every_other_use_of_a_secret_is_an_error_that_names_it() {
         "s.value",
         "s.fingerprint",
     ] {
-        let error = run(code).map(|value| value.to_string()).expect_err(code).to_string();
-        assert!(error.contains("secret") && !error.contains("CANARY"), "{code}: {error}");
+        let error = run(code)
+            .map(|value| value.to_string())
+            .expect_err(code)
+            .to_string();
+        assert!(
+            error.contains("secret") && !error.contains("CANARY"),
+            "{code}: {error}"
+        );
     }
     // Rhai's own checks, which name no value: they must not show one.
-    for code in ["for c in s { c }", "if s { 1 }", "[s, u].sort()", "#{CANARY: 1}[s]"] {
-        let error = run(code).map(|value| value.to_string()).expect_err(code).to_string();
+    for code in [
+        "for c in s { c }",
+        "if s { 1 }",
+        "[s, u].sort()",
+        "#{CANARY: 1}[s]",
+    ] {
+        let error = run(code)
+            .map(|value| value.to_string())
+            .expect_err(code)
+            .to_string();
         assert!(!error.contains("CANARY"), "{code}: {error}");
     }
 }
@@ -282,7 +325,10 @@ fn a_secret_in_text_is_the_fingerprint() {
         "let a = []; a += s; a.to_string()",
     ] {
         let shown = run(code).map(|value| value.to_string()).unwrap_or_default();
-        assert!(!shown.contains("CANARY") && !shown.contains("guessed"), "{code}: {shown}");
+        assert!(
+            !shown.contains("CANARY") && !shown.contains("guessed"),
+            "{code}: {shown}"
+        );
     }
     assert!(run("`a ${s}`").unwrap().to_string().starts_with("a ‹secret "));
 }

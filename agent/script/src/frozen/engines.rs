@@ -42,8 +42,10 @@ pub(super) static TELLING: Engines = Engines {
 };
 
 /// For patches that assign a name that they read: a missing name is `()`.
-pub(super) static OPEN: Engines =
-    Engines { plain: LazyLock::new(engine), watching: LazyLock::new(|| watching(engine())) };
+pub(super) static OPEN: Engines = Engines {
+    plain: LazyLock::new(engine),
+    watching: LazyLock::new(|| watching(engine())),
+};
 
 /// For guards that do: a missing name is an error in every map.
 pub(super) static STRICT: Engines = Engines {
@@ -52,7 +54,10 @@ pub(super) static STRICT: Engines = Engines {
 };
 
 fn watching(mut engine: Engine) -> Engine {
-    #[expect(deprecated, reason = "Rhai marks it so because it may change; the version is pinned")]
+    #[expect(
+        deprecated,
+        reason = "Rhai marks it so because it may change; the version is pinned"
+    )]
     engine.on_var(|name, _, context| memory::check_variable(name, true, &context).map(|()| None));
     engine
 }
@@ -72,9 +77,13 @@ fn engine() -> Engine {
     let mut module = Module::new();
     FuncRegistration::new("get").set_into_module(&mut module, read);
     FuncRegistration::new("log_info")
-        .set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| log(&ctx, false, text));
+        .set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| {
+            log(&ctx, false, text)
+        });
     FuncRegistration::new("log_warn")
-        .set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| log(&ctx, true, text));
+        .set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| {
+            log(&ctx, true, text)
+        });
     FuncRegistration::new(OK).set_into_module(&mut module, |value: Dynamic| value);
     FuncRegistration::new(ERR).set_into_module(&mut module, |value: Dynamic| Dynamic::from(Fault(value)));
     module.set_custom_type::<Fault>("Err");
@@ -115,7 +124,10 @@ fn read(ctx: NativeCallContext<'_>, path: ImmutableString) -> Result<Dynamic, Bo
         return Err("a patch reads only the literal paths that it was made with".into());
     }
     let value = call.common.host.read(&path).map_err(Box::<EvalAltResult>::from)?;
-    call.handed_out.lock().unwrap_or_else(PoisonError::into_inner).note(&value);
+    call.handed_out
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .note(&value);
     Ok(value)
 }
 

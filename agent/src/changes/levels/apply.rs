@@ -122,13 +122,25 @@ impl Levels {
 fn on_own_thread(work: impl FnOnce(&Dispatch) + Send + 'static) -> bool {
     let dispatch = dispatcher::get_default(Dispatch::clone);
     let run = move || dispatcher::with_default(&dispatch, || work(&dispatch));
-    std::thread::Builder::new().name("debug-levels".to_owned()).spawn(run).is_ok()
+    std::thread::Builder::new()
+        .name("debug-levels".to_owned())
+        .spawn(run)
+        .is_ok()
 }
 
 /// Whether the filters of the whole subscriber would let an event pass. Filters of single layers have no say here.
 fn passes(dispatch: &Dispatch, target: &str, level: Level) -> bool {
     let fields = FieldSet::new(&[], Identifier(&Asking));
-    let event = Metadata::new("level", target, level, None, None, Some(target), fields, Kind::EVENT);
+    let event = Metadata::new(
+        "level",
+        target,
+        level,
+        None,
+        None,
+        Some(target),
+        fields,
+        Kind::EVENT,
+    );
     dispatch.enabled(&event)
 }
 

@@ -27,7 +27,9 @@ impl Levels {
     /// Records whether events of the `log` crate under a level's target reach the service's subscriber, and raises the
     /// maximum if they do. It runs the service's logger, so call it on a short-lived thread.
     pub(super) fn raise_ceiling(&self, level: &SetLevel) {
-        level.through_log.store(self.comes_through(log::logger(), level), Ordering::Relaxed);
+        level
+            .through_log
+            .store(self.comes_through(log::logger(), level), Ordering::Relaxed);
         self.follow_ceiling();
     }
 
@@ -35,7 +37,9 @@ impl Levels {
     pub(super) fn follow_ceiling(&self) {
         let mut raised = self.ceiling.lock().unwrap_or_else(PoisonError::into_inner);
         let set = self.set.load();
-        let through = set.iter().filter(|level| level.through_log.load(Ordering::Relaxed));
+        let through = set
+            .iter()
+            .filter(|level| level.through_log.load(Ordering::Relaxed));
         let wanted = through.map(|level| most(level.level)).max().unwrap_or(Most::Off);
         let now = log::max_level();
         let (ceiling, remembered) = next(*raised, now, wanted.min(log::STATIC_MAX_LEVEL));
@@ -53,9 +57,16 @@ impl Levels {
     /// If each layer has its own filter, `tracing-subscriber` reports every event as enabled. Then one of the agent's
     /// filters must have been asked, and nothing else may take events of so verbose a level.
     fn comes_through(&self, logger: &dyn log::Log, level: &SetLevel) -> bool {
-        let Some(lowest) = level.level.into_level() else { return false };
+        let Some(lowest) = level.level.into_level() else {
+            return false;
+        };
         let enabled = |target: &str| {
-            logger.enabled(&log::Metadata::builder().level(as_log(lowest)).target(target).build())
+            logger.enabled(
+                &log::Metadata::builder()
+                    .level(as_log(lowest))
+                    .target(target)
+                    .build(),
+            )
         };
         let before = DECIDED.get();
         let is_shown = enabled(&level.target);
@@ -74,7 +85,9 @@ impl Levels {
 /// The new maximum, and what to remember of it. A value that the service has set in between wins, and then there is
 /// nothing to restore. Without a logger the maximum is `Off`, and stays.
 fn next(raised: Option<Raised>, now: Most, wanted: Most) -> (Most, Option<Raised>) {
-    let before = raised.filter(|raised| raised.ours == now).map_or(now, |raised| raised.before);
+    let before = raised
+        .filter(|raised| raised.ours == now)
+        .map_or(now, |raised| raised.before);
     if before == Most::Off || wanted <= before {
         return (before, None);
     }
@@ -82,7 +95,9 @@ fn next(raised: Option<Raised>, now: Most, wanted: Most) -> (Most, Option<Raised
 }
 
 fn most(level: LevelFilter) -> Most {
-    level.into_level().map_or(Most::Off, |level| as_log(level).to_level_filter())
+    level
+        .into_level()
+        .map_or(Most::Off, |level| as_log(level).to_level_filter())
 }
 
 #[cfg(test)]
@@ -106,7 +121,12 @@ mod tests {
             // The service has set another value in between.
             (raised(info, debug), Most::Warn, Most::Off, (Most::Warn, None)),
             (raised(info, debug), trace, Most::Off, (trace, None)),
-            (raised(info, debug), Most::Warn, debug, (debug, raised(Most::Warn, debug))),
+            (
+                raised(info, debug),
+                Most::Warn,
+                debug,
+                (debug, raised(Most::Warn, debug)),
+            ),
         ] {
             assert_eq!(next(before, now, wanted), expected, "{before:?} {now} {wanted}");
         }
@@ -137,7 +157,13 @@ mod tests {
             through_log: AtomicBool::new(false),
         };
         assert!(levels.comes_through(&Logger(|target| target == "a::b"), &level));
-        assert!(!levels.comes_through(&Logger(|_| true), &level), "it would show every crate");
-        assert!(!levels.comes_through(&Logger(|_| false), &level), "it would show nothing");
+        assert!(
+            !levels.comes_through(&Logger(|_| true), &level),
+            "it would show every crate"
+        );
+        assert!(
+            !levels.comes_through(&Logger(|_| false), &level),
+            "it would show nothing"
+        );
     }
 }

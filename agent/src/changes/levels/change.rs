@@ -32,11 +32,21 @@ pub(crate) struct LevelChange {
 impl LevelChange {
     /// `level` for `target` and everything below it.
     pub(crate) fn new(levels: Arc<Levels>, target: String, level: LevelFilter) -> Self {
-        Self { resource: Resource::Target(target.clone()), target, level, levels, made: Mutex::default() }
+        Self {
+            resource: Resource::Target(target.clone()),
+            target,
+            level,
+            levels,
+            made: Mutex::default(),
+        }
     }
 
     fn refused(&self, hidden: Hidden) -> ChangeError {
-        ChangeError::Refused(format!("`{}` was not set to {}: {hidden}", self.target, name(self.level)))
+        ChangeError::Refused(format!(
+            "`{}` was not set to {}: {hidden}",
+            self.target,
+            name(self.level)
+        ))
     }
 
     /// Removes the level, restores the maximum of the `log` crate and rebuilds the caches.
@@ -90,7 +100,11 @@ impl Change for LevelChange {
     fn undo(&self, lease: u64, _wait: Wait) -> Result<Undone, ChangeError> {
         let covered_by = self.take(lease);
         let stands = Some(Stands::Layers(self.levels.layers(&self.target)));
-        Ok(Undone { covered_by, stands, ..Undone::default() })
+        Ok(Undone {
+            covered_by,
+            stands,
+            ..Undone::default()
+        })
     }
 
     fn force(&self, _wait: Wait) -> Result<bool, ChangeError> {
@@ -104,9 +118,15 @@ impl Change for LevelChange {
     fn warning(&self) -> Option<String> {
         let secrets = (self.level == LevelFilter::TRACE).then(|| WARNING.to_owned());
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let unseen = made.as_ref().is_some_and(|level| !level.seen.load(Ordering::Relaxed));
+        let unseen = made
+            .as_ref()
+            .is_some_and(|level| !level.seen.load(Ordering::Relaxed));
         let unseen = unseen.then(|| UNSEEN.to_owned());
-        let said: Vec<String> = unseen.into_iter().chain(secrets).chain(through_log(self.level)).collect();
+        let said: Vec<String> = unseen
+            .into_iter()
+            .chain(secrets)
+            .chain(through_log(self.level))
+            .collect();
         (!said.is_empty()).then(|| said.join("; "))
     }
 }

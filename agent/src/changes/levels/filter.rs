@@ -38,7 +38,10 @@ impl<F> LogFilter<F> {
             levels.filters.fetch_add(1, Ordering::Relaxed);
             Share(levels)
         };
-        Self { inner, levels: levels.map(share) }
+        Self {
+            inner,
+            levels: levels.map(share),
+        }
     }
 
     #[inline]
@@ -49,7 +52,9 @@ impl<F> LogFilter<F> {
 
 impl<F: fmt::Debug> fmt::Debug for LogFilter<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogFilter").field("inner", &self.inner).finish_non_exhaustive()
+        f.debug_struct("LogFilter")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
     }
 }
 
@@ -67,7 +72,10 @@ impl<S, F: Filter<S>> Filter<S> for LogFilter<F> {
         // Always called: a filter may register the callsite.
         let own = self.inner.callsite_enabled(metadata);
         // A level may expire at any time, so the callsites that it covers are evaluated for each event.
-        let mentioned = self.levels.as_ref().is_some_and(|levels| levels.0.mentions(metadata));
+        let mentioned = self
+            .levels
+            .as_ref()
+            .is_some_and(|levels| levels.0.mentions(metadata));
         if mentioned { Interest::sometimes() } else { own }
     }
 
@@ -80,7 +88,9 @@ impl<S, F: Filter<S>> Filter<S> for LogFilter<F> {
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
         let own = self.inner.max_level_hint();
-        let Some(Share(levels)) = &self.levels else { return own };
+        let Some(Share(levels)) = &self.levels else {
+            return own;
+        };
         levels.asked.fetch_add(1, Ordering::Relaxed);
         own.map(|own| own.max(levels.most()))
     }

@@ -22,7 +22,10 @@ struct Log(Arc<Mutex<Vec<String>>>);
 impl<S: Subscriber> Layer<S> for Log {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
-        self.0.lock().unwrap().push(format!("{} {}", metadata.level(), metadata.target()));
+        self.0
+            .lock()
+            .unwrap()
+            .push(format!("{} {}", metadata.level(), metadata.target()));
     }
 }
 
@@ -50,7 +53,13 @@ fn everything() {
     at_each_level!("a" "a::b" "a::b::c" "a::bc" "debug_agent");
 }
 
-const INFO: [&str; 5] = ["INFO a", "INFO a::b", "INFO a::b::c", "INFO a::bc", "INFO debug_agent"];
+const INFO: [&str; 5] = [
+    "INFO a",
+    "INFO a::b",
+    "INFO a::b::c",
+    "INFO a::bc",
+    "INFO debug_agent",
+];
 
 /// The events that reach the log without a level, and `others`.
 fn info_and(others: &[&str]) -> Vec<String> {
@@ -68,14 +77,20 @@ fn sorted(mut lines: Vec<String>) -> Vec<String> {
 /// thread.
 fn within<T>(subscriber: impl Subscriber + Send + Sync + 'static, run: impl FnOnce() -> T) -> T {
     let _one_at_a_time = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let _others = [Dispatch::new(NoSubscriber::new()), Dispatch::new(NoSubscriber::new())];
+    let _others = [
+        Dispatch::new(NoSubscriber::new()),
+        Dispatch::new(NoSubscriber::new()),
+    ];
     dispatcher::with_default(&Dispatch::new(subscriber), run)
 }
 
 fn with_log<F>(
     levels: &Arc<Levels>,
     inner: F,
-) -> (Log, impl Subscriber + for<'span> LookupSpan<'span> + Send + Sync + 'static)
+) -> (
+    Log,
+    impl Subscriber + for<'span> LookupSpan<'span> + Send + Sync + 'static,
+)
 where
     F: Filter<Registry> + Send + Sync + 'static,
 {
@@ -106,7 +121,10 @@ fn a_level_that_is_raised_holds_for_its_target_and_all_below_until_it_is_undone(
         let change = set(&levels, 1, "a::b", LevelFilter::DEBUG);
         assert_eq!(sorted(log.of_all()), info_and(&["DEBUG a::b", "DEBUG a::b::c"]));
         let undone = change.undo(1, Wait::AGENT).unwrap();
-        assert_eq!((undone.covered_by, undone.stands), (None, Some(Stands::Layers(0))));
+        assert_eq!(
+            (undone.covered_by, undone.stands),
+            (None, Some(Stands::Layers(0)))
+        );
         assert_eq!(sorted(log.of_all()), info_and(&[]));
         // A second time changes nothing.
         assert!(change.undo(1, Wait::AGENT).is_ok());
@@ -136,7 +154,13 @@ fn the_longest_target_decides_and_of_one_target_the_newest() {
         let wide = set(&levels, 2, "a", LevelFilter::OFF);
         assert_eq!(
             sorted(log.of_all()),
-            ["DEBUG a::b", "DEBUG a::b::c", "INFO a::b", "INFO a::b::c", "INFO debug_agent"]
+            [
+                "DEBUG a::b",
+                "DEBUG a::b::c",
+                "INFO a::b",
+                "INFO a::b::c",
+                "INFO debug_agent"
+            ]
         );
         wide.undo(2, Wait::AGENT).unwrap();
         let newer = set(&levels, 3, "a::b", LevelFilter::TRACE);
@@ -155,10 +179,16 @@ fn ending_a_level_below_another_changes_nothing_live() {
         let below = set(&levels, 1, "a::b", LevelFilter::TRACE);
         let above = set(&levels, 2, "a::b", LevelFilter::DEBUG);
         let undone = below.undo(1, Wait::AGENT).unwrap();
-        assert_eq!((undone.covered_by, undone.stands), (Some(2), Some(Stands::Layers(1))));
+        assert_eq!(
+            (undone.covered_by, undone.stands),
+            (Some(2), Some(Stands::Layers(1)))
+        );
         assert_eq!(sorted(log.of_all()), info_and(&["DEBUG a::b", "DEBUG a::b::c"]));
         let undone = above.undo(2, Wait::AGENT).unwrap();
-        assert_eq!((undone.covered_by, undone.stands), (None, Some(Stands::Layers(0))));
+        assert_eq!(
+            (undone.covered_by, undone.stands),
+            (None, Some(Stands::Layers(0)))
+        );
         assert_eq!(sorted(log.of_all()), info_and(&[]));
     });
 }
@@ -172,7 +202,11 @@ fn an_expired_level_holds_no_longer_even_if_the_agent_is_dead() {
         set(&levels, 1, "a::b", LevelFilter::DEBUG);
         let change = set(&levels, 2, "a::b", LevelFilter::OFF);
         change.set_deadline(2, BootTime::now());
-        assert_eq!(sorted(log.of_all()), info_and(&["DEBUG a::b", "DEBUG a::b::c"]), "the older one stands");
+        assert_eq!(
+            sorted(log.of_all()),
+            info_and(&["DEBUG a::b", "DEBUG a::b::c"]),
+            "the older one stands"
+        );
         change.set_deadline(2, later());
         assert!(!log.of_all().iter().any(|line| line.ends_with("a::b")));
         let past = LevelChange::new(levels.clone(), "a::bc".to_owned(), LevelFilter::DEBUG);
@@ -219,7 +253,10 @@ fn several_layers_share_the_levels_of_one_agent() {
         let change = set(&levels, 1, "a::b", LevelFilter::DEBUG);
         everything();
         assert_eq!(sorted(one.take()), info_and(&["DEBUG a::b", "DEBUG a::b::c"]));
-        assert_eq!(sorted(other.take()), ["DEBUG a::b", "DEBUG a::b::c", "INFO a::b", "INFO a::b::c"]);
+        assert_eq!(
+            sorted(other.take()),
+            ["DEBUG a::b", "DEBUG a::b::c", "INFO a::b", "INFO a::b::c"]
+        );
         change.undo(1, Wait::AGENT).unwrap();
         everything();
         assert_eq!(sorted(one.take()), info_and(&[]));
@@ -239,7 +276,13 @@ fn a_layer_without_the_filter_sees_what_it_saw() {
         set(&levels, 1, "a", LevelFilter::DEBUG);
         everything();
         assert_eq!(sorted(theirs.take()), info_and(&[]));
-        assert_eq!(ours.take().iter().filter(|line| line.starts_with("DEBUG")).count(), 4);
+        assert_eq!(
+            ours.take()
+                .iter()
+                .filter(|line| line.starts_with("DEBUG"))
+                .count(),
+            4
+        );
     });
 }
 
@@ -257,18 +300,29 @@ fn a_filter_of_the_whole_subscriber_that_hides_it_is_said() {
     for outside in [true, false] {
         let levels = Arc::new(Levels::default());
         let log = Log::default();
-        let (ours, filter) = (log.clone(), LogFilter::new(LevelFilter::INFO, Some(levels.clone())));
+        let (ours, filter) = (
+            log.clone(),
+            LogFilter::new(LevelFilter::INFO, Some(levels.clone())),
+        );
         let subscriber: Box<dyn Subscriber + Send + Sync> = if outside {
             Box::new(
-                tracing_subscriber::registry().with(ours.with_filter(filter)).with(EnvFilter::new("info")),
+                tracing_subscriber::registry()
+                    .with(ours.with_filter(filter))
+                    .with(EnvFilter::new("info")),
             )
         } else {
             Box::new(
-                tracing_subscriber::registry().with(EnvFilter::new("info")).with(ours.with_filter(filter)),
+                tracing_subscriber::registry()
+                    .with(EnvFilter::new("info"))
+                    .with(ours.with_filter(filter)),
             )
         };
         within(subscriber, || {
-            refused(&levels, LevelFilter::DEBUG, "a filter of the whole subscriber hides");
+            refused(
+                &levels,
+                LevelFilter::DEBUG,
+                "a filter of the whole subscriber hides",
+            );
             assert_eq!(sorted(log.of_all()), info_and(&[]));
             // Events that it admits can be lowered.
             set(&levels, 2, "a", LevelFilter::INFO);
@@ -283,14 +337,21 @@ fn a_filter_that_is_installed_nowhere_is_said() {
     let levels = Arc::new(Levels::default());
     let unused = LogFilter::new(LevelFilter::INFO, Some(levels.clone()));
     within(tracing_subscriber::registry().with(Log::default()), || {
-        refused(&levels, LevelFilter::DEBUG, "no filter of this agent is installed");
+        refused(
+            &levels,
+            LevelFilter::DEBUG,
+            "no filter of this agent is installed",
+        );
     });
     within(NoSubscriber::new(), || {
         refused(&levels, LevelFilter::DEBUG, "no `tracing` subscriber");
         // A plan finds the same error, and sets nothing.
         let change = LevelChange::new(levels.clone(), "a".to_owned(), LevelFilter::DEBUG);
         let made = change.make(9, BootTime::now().after(Duration::from_secs(60)), &[]);
-        assert_eq!(change.could_be_made().unwrap_err().to_string(), made.unwrap_err().to_string());
+        assert_eq!(
+            change.could_be_made().unwrap_err().to_string(),
+            made.unwrap_err().to_string()
+        );
         assert_eq!(levels.layers("a"), 0);
     });
     within(tracing_subscriber::registry(), || {
@@ -378,13 +439,23 @@ fn the_agents_layer_wants_no_event() {
         change.undo(1, Wait::AGENT).unwrap();
     });
     let (log, alone) = (Log::default(), tracing_subscriber::registry());
-    within(alone.with(log.clone()).with(crate::TracingLayer::wanting_nothing()), || {
-        assert_eq!(log.of_all().len(), 15, "a layer without a filter gets everything");
-    });
+    within(
+        alone
+            .with(log.clone())
+            .with(crate::TracingLayer::wanting_nothing()),
+        || {
+            assert_eq!(log.of_all().len(), 15, "a layer without a filter gets everything");
+        },
+    );
     let (log, alone) = (Log::default(), tracing_subscriber::registry());
-    within(alone.with(crate::TracingLayer::wanting_nothing()).with(log.clone()), || {
-        assert_eq!(log.of_all().len(), 15);
-    });
+    within(
+        alone
+            .with(crate::TracingLayer::wanting_nothing())
+            .with(log.clone()),
+        || {
+            assert_eq!(log.of_all().len(), 15);
+        },
+    );
 }
 
 /// No event is ever logged under a misspelt target.
@@ -394,12 +465,23 @@ fn a_target_of_which_no_event_was_seen_is_said() {
     let (log, subscriber) = with_log(&levels, EnvFilter::new("info"));
     within(subscriber, || {
         log.of_all();
-        let unseen =
-            |change: &LevelChange| change.warning().is_some_and(|w| w.contains("no event of this target"));
-        for (lease, target, expected) in
-            [(1, "a", false), (2, "a::b", false), (3, "a::x", true), (4, "aa", true), (5, "a::bc", false)]
-        {
-            assert_eq!(unseen(&set(&levels, lease, target, LevelFilter::DEBUG)), expected, "{target}");
+        let unseen = |change: &LevelChange| {
+            change
+                .warning()
+                .is_some_and(|w| w.contains("no event of this target"))
+        };
+        for (lease, target, expected) in [
+            (1, "a", false),
+            (2, "a::b", false),
+            (3, "a::x", true),
+            (4, "aa", true),
+            (5, "a::bc", false),
+        ] {
+            assert_eq!(
+                unseen(&set(&levels, lease, target, LevelFilter::DEBUG)),
+                expected,
+                "{target}"
+            );
         }
         let late = set(&levels, 6, "late", LevelFilter::DEBUG);
         assert!(unseen(&late));
@@ -445,10 +527,17 @@ fn the_hint_is_that_of_the_service_unless_more_is_raised() {
     let levels = Arc::new(Levels::default());
     let filter = LogFilter::new(LevelFilter::INFO, Some(levels.clone()));
     let open = LogFilter::new(NoInfoOfB, Some(levels.clone()));
-    let hints = || (Filter::<Registry>::max_level_hint(&filter), Filter::<Registry>::max_level_hint(&open));
+    let hints = || {
+        (
+            Filter::<Registry>::max_level_hint(&filter),
+            Filter::<Registry>::max_level_hint(&open),
+        )
+    };
     assert_eq!(hints(), (Some(LevelFilter::INFO), None));
-    for (level, expected) in [(LevelFilter::OFF, LevelFilter::INFO), (LevelFilter::DEBUG, LevelFilter::DEBUG)]
-    {
+    for (level, expected) in [
+        (LevelFilter::OFF, LevelFilter::INFO),
+        (LevelFilter::DEBUG, LevelFilter::DEBUG),
+    ] {
         levels.put(Arc::new(SetLevel {
             lease: 1,
             target: "a".to_owned(),

@@ -105,7 +105,13 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
         read: impl Fn() -> T + 'static,
         change: impl Fn(&mut dyn FnMut(&mut T)) + 'static,
     ) -> (Arc<dyn State>, Self) {
-        (state, Self { read: Box::new(read), change: Box::new(change) })
+        (
+            state,
+            Self {
+                read: Box::new(read),
+                change: Box::new(change),
+            },
+        )
     }
 
     /// As the service sees it.

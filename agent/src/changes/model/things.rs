@@ -114,10 +114,20 @@ struct World {
 
 impl World {
     fn new(kind: usize, twins: bool) -> Self {
-        let names = if twins { ["x", "x", "y", "x"] } else { ["a", "b", "c", "d"] };
+        let names = if twins {
+            ["x", "x", "y", "x"]
+        } else {
+            ["a", "b", "c", "d"]
+        };
         let things = |weights: [i64; 4]| -> Vec<Thing> {
             let things = names.iter().zip(weights);
-            things.map(|(name, weight)| Thing { name: (*name).to_owned(), weight, note: None }).collect()
+            things
+                .map(|(name, weight)| Thing {
+                    name: (*name).to_owned(),
+                    weight,
+                    note: None,
+                })
+                .collect()
         };
         let mut keyed = things([50, 51, 52, 53]);
         for (thing, name) in keyed.iter_mut().zip(["a", "b", "c", "d"]) {
@@ -134,7 +144,10 @@ impl World {
         };
         let (state, live) = Shared::new(kind, "shop", own.clone());
         let mut states = vec![state];
-        let (keys, redactor) = ([("shop.ring".to_owned(), "name".to_owned())], Arc::new(Redactor::new(&[])));
+        let (keys, redactor) = (
+            [("shop.ring".to_owned(), "name".to_owned())],
+            Arc::new(Redactor::new(&[])),
+        );
         assert!(add_keys(&mut states, &keys, &redactor).is_empty());
         let states = Arc::new(States::new(states, Vec::new(), redactor).unwrap());
         let ids = [vec![1, 2, 3, 4], vec![5, 6, 7, 8]];
@@ -195,7 +208,11 @@ impl World {
     fn names(&self, id: u64) -> BTreeSet<u64> {
         let mut names = BTreeSet::from([id]);
         loop {
-            let more = self.alike.iter().filter(|(one, _)| names.contains(one)).map(|(_, other)| *other);
+            let more = self
+                .alike
+                .iter()
+                .filter(|(one, _)| names.contains(one))
+                .map(|(_, other)| *other);
             let all: BTreeSet<u64> = more.chain(names.iter().copied()).collect();
             if all.len() == names.len() {
                 return names;
@@ -222,7 +239,10 @@ impl World {
         for (place, (id, own)) in then.iter().enumerate() {
             if self.own.things[place].name == own.name {
                 self.may_be(self.ids[0][place], *id);
-                self.as_then.entry(self.ids[0][place]).or_default().push(own.clone());
+                self.as_then
+                    .entry(self.ids[0][place])
+                    .or_default()
+                    .push(own.clone());
             }
         }
     }
@@ -241,13 +261,25 @@ impl World {
             0..=2 => {
                 let Some(at) = at(&live.things) else { return Ok(()) };
                 let leaf = Leaf::Weight(self.ids[0][at]);
-                (format!("shop.things.{at}.weight"), number(value), vec![(leaf, Some(value))])
+                (
+                    format!("shop.things.{at}.weight"),
+                    number(value),
+                    vec![(leaf, Some(value))],
+                )
             }
             3 => {
                 let Some(at) = at(&live.things) else { return Ok(()) };
-                let after = if live.things[at].note.is_some() { None } else { Some(value) };
+                let after = if live.things[at].note.is_some() {
+                    None
+                } else {
+                    Some(value)
+                };
                 let leaf = Leaf::Note(self.ids[0][at]);
-                (format!("shop.things.{at}.note"), after.and_then(number), vec![(leaf, after)])
+                (
+                    format!("shop.things.{at}.note"),
+                    after.and_then(number),
+                    vec![(leaf, after)],
+                )
             }
             // All weights in one write.
             4 => {
@@ -263,7 +295,11 @@ impl World {
                 let leaves = ids.flat_map(|(id, thing)| {
                     [(Leaf::Weight(*id), Some(value)), (Leaf::Note(*id), thing.note)]
                 });
-                ("shop.things".to_owned(), Some(Tree::Seq(things.collect())), leaves.collect())
+                (
+                    "shop.things".to_owned(),
+                    Some(Tree::Seq(things.collect())),
+                    leaves.collect(),
+                )
             }
             5 => {
                 let Some(at) = at(&live.ring) else { return Ok(()) };
@@ -284,17 +320,40 @@ impl World {
                 (
                     path.to_owned(),
                     set(names),
-                    vec![(if which.is_multiple_of(2) { Leaf::Names } else { Leaf::ActiveMarker }, None)],
+                    vec![(
+                        if which.is_multiple_of(2) {
+                            Leaf::Names
+                        } else {
+                            Leaf::ActiveMarker
+                        },
+                        None,
+                    )],
                 )
             }
             7 => {
                 let name = SWITCHES[which % 3];
-                let after = if value == 0 && live.on.contains_key(name) { None } else { Some(value) };
-                (format!("shop.on.{name}"), after.and_then(number), vec![(Leaf::On(which % 3), after)])
+                let after = if value == 0 && live.on.contains_key(name) {
+                    None
+                } else {
+                    Some(value)
+                };
+                (
+                    format!("shop.on.{name}"),
+                    after.and_then(number),
+                    vec![(Leaf::On(which % 3), after)],
+                )
             }
             _ => {
-                let after = if live.proxy.is_some() && value == 0 { None } else { Some(value) };
-                ("shop.proxy".to_owned(), after.and_then(number), vec![(Leaf::Proxy, after)])
+                let after = if live.proxy.is_some() && value == 0 {
+                    None
+                } else {
+                    Some(value)
+                };
+                (
+                    "shop.proxy".to_owned(),
+                    after.and_then(number),
+                    vec![(Leaf::Proxy, after)],
+                )
             }
         };
         let path: Path = path.parse().unwrap();
@@ -302,13 +361,25 @@ impl World {
         let value = after.clone().unwrap_or(Tree::Null);
         let checked = patiently(|| states.check_write(&path, &value, Wait::AGENT));
         let checked = checked.map_err(|error| format!("{path} <- {after:?}: {error}"))?;
-        let change =
-            Arc::new(WriteChange::new(self.writes.clone(), path.clone(), checked.before, checked.after));
+        let change = Arc::new(WriteChange::new(
+            self.writes.clone(),
+            path.clone(),
+            checked.before,
+            checked.after,
+        ));
         // A place that only another lease created is not written.
-        if change.make(self.next, BootTime(u64::MAX), &(0..self.next).collect::<Vec<_>>()).is_ok() {
+        if change
+            .make(self.next, BootTime(u64::MAX), &(0..self.next).collect::<Vec<_>>())
+            .is_ok()
+        {
             let things = self.ids[0].iter().copied().zip(self.own.things.iter().cloned());
             let list = (kind == 4).then(|| things.collect());
-            self.held.push(Held { lease: self.next, change, leaves, list });
+            self.held.push(Held {
+                lease: self.next,
+                change,
+                leaves,
+                list,
+            });
         }
         self.next += 1;
         self.looked();
@@ -324,7 +395,11 @@ impl World {
         let undone = patiently(|| held.change.undo(held.lease, Wait::AGENT));
         let undone = undone.map_err(|error| format!("lease {}: {error}", held.lease))?;
         if let Some(conflict) = &undone.conflict {
-            if held.leaves.iter().any(|(leaf, _)| matches!(leaf, Leaf::Names | Leaf::ActiveMarker)) {
+            if held
+                .leaves
+                .iter()
+                .any(|(leaf, _)| matches!(leaf, Leaf::Names | Leaf::ActiveMarker))
+            {
                 return Err(format!("a set ended as a conflict: {}", conflict.why));
             }
             self.left.extend(held.leaves);
@@ -337,8 +412,10 @@ impl World {
         // If the service fills an emptied place and empties it again, this cannot be detected. A place that a lease has
         // emptied is therefore only filled.
         let held = self.held.iter().flat_map(|held| &held.leaves);
-        let emptied: BTreeSet<Leaf> =
-            held.filter(|(_, value)| value.is_none()).map(|(leaf, _)| *leaf).collect();
+        let emptied: BTreeSet<Leaf> = held
+            .filter(|(_, value)| value.is_none())
+            .map(|(leaf, _)| *leaf)
+            .collect();
         let mut live = self.live.read();
         let own = &mut self.own;
         self.fresh += 1;
@@ -412,8 +489,16 @@ impl World {
                     true => "x".to_owned(),
                     false => format!("n{}", self.fresh),
                 };
-                let weight = if self.twins { (which % 2) as i64 } else { self.fresh };
-                let thing = Thing { name, weight, note: None };
+                let weight = if self.twins {
+                    (which % 2) as i64
+                } else {
+                    self.fresh
+                };
+                let thing = Thing {
+                    name,
+                    weight,
+                    note: None,
+                };
                 live.push(thing.clone());
                 own.push(thing);
                 ids.push(self.fresh.unsigned_abs());
@@ -426,14 +511,22 @@ impl World {
     /// Each leaf is the service's own, or was written by a lease in force or by one that ended with a conflict.
     fn check(&self) -> Result<(), String> {
         let live = self.live.read();
-        let held: BTreeSet<(Leaf, Option<i64>)> =
-            self.held.iter().flat_map(|held| held.leaves.iter().copied()).collect();
+        let held: BTreeSet<(Leaf, Option<i64>)> = self
+            .held
+            .iter()
+            .flat_map(|held| held.leaves.iter().copied())
+            .collect();
         let check = |leaf: Leaf, live: Option<i64>, own: Option<i64>| {
             let explained = live == own || held.contains(&(leaf, live)) || self.left.contains(&(leaf, live));
-            if explained { Ok(()) } else { Err(format!("{leaf:?} is {live:?}, the service has {own:?}")) }
+            if explained {
+                Ok(())
+            } else {
+                Err(format!("{leaf:?} is {live:?}, the service has {own:?}"))
+            }
         };
-        for (at, (live, own)) in
-            [(&live.things, &self.own.things), (&live.ring, &self.own.ring)].into_iter().enumerate()
+        for (at, (live, own)) in [(&live.things, &self.own.things), (&live.ring, &self.own.ring)]
+            .into_iter()
+            .enumerate()
         {
             if live.len() != own.len() {
                 return Err(format!("{} things, the service has {}", live.len(), own.len()));
@@ -453,20 +546,35 @@ impl World {
                 };
                 let weight = any(Leaf::Weight, Some(live.weight), |thing| Some(thing.weight));
                 let note = any(Leaf::Note, live.note, |thing| thing.note);
-                weight.and(note).map_err(|leaf| format!("{leaf:?} of {live:?}, the service has {own:?}"))?;
+                weight
+                    .and(note)
+                    .map_err(|leaf| format!("{leaf:?} of {live:?}, the service has {own:?}"))?;
             }
         }
         for (at, name) in SWITCHES.iter().enumerate() {
-            check(Leaf::On(at), live.on.get(*name).copied(), self.own.on.get(*name).copied())?;
+            check(
+                Leaf::On(at),
+                live.on.get(*name).copied(),
+                self.own.on.get(*name).copied(),
+            )?;
         }
         check(Leaf::Proxy, live.proxy, self.own.proxy)?;
-        let is_held =
-            |leaf: Leaf| self.held.iter().any(|held| held.leaves.iter().any(|(other, _)| *other == leaf));
+        let is_held = |leaf: Leaf| {
+            self.held
+                .iter()
+                .any(|held| held.leaves.iter().any(|(other, _)| *other == leaf))
+        };
         if !is_held(Leaf::Names) && live.names != self.own.names {
-            return Err(format!("the names are {:?}, the service has {:?}", live.names, self.own.names));
+            return Err(format!(
+                "the names are {:?}, the service has {:?}",
+                live.names, self.own.names
+            ));
         }
         if !is_held(Leaf::ActiveMarker) && live.marks != self.own.marks {
-            return Err(format!("the marks are {:?}, the service has {:?}", live.marks, self.own.marks));
+            return Err(format!(
+                "the marks are {:?}, the service has {:?}",
+                live.marks, self.own.marks
+            ));
         }
         Ok(())
     }
@@ -499,8 +607,11 @@ fn play((kind, twins, acts): &(usize, bool, Vec<Act>)) -> Result<(), String> {
 
 #[test]
 fn each_thing_holds_what_the_service_last_wrote_or_a_conflict_names_it() {
-    let config =
-        ProptestConfig { cases: histories(), failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases: histories(),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     // The normal run plays the same histories each time; the long run plays others.
     let rng = match histories() {
         0..=500 => TestRng::deterministic_rng(RngAlgorithm::ChaCha),

@@ -17,8 +17,17 @@ fn parser() -> Engine {
 }
 
 /// Beginnings of code in other languages (Rust, configuration, shell), which is for other readers.
-const FOR_OTHERS: [&str; 9] =
-    ["#[", ".with_filter(", "agent.", "panic = ", "version = ", "key = ", "allow = ", "x1 = [", "(umask "];
+const FOR_OTHERS: [&str; 9] = [
+    "#[",
+    ".with_filter(",
+    "agent.",
+    "panic = ",
+    "version = ",
+    "key = ",
+    "allow = ",
+    "x1 = [",
+    "(umask ",
+];
 
 /// All texts in the code of a folder, without tests and comments, as operators see them.
 fn texts(folder: &Path, all: &mut Vec<(String, String)>) {
@@ -30,8 +39,15 @@ fn texts(folder: &Path, all: &mut Vec<(String, String)>) {
         } else if name.ends_with(".rs") && name != "tests.rs" {
             let source = std::fs::read_to_string(&path).unwrap();
             let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
-            let code: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-            all.extend(literals(&code.join("\n")).into_iter().map(|text| (name.clone(), text)));
+            let code: Vec<&str> = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .collect();
+            all.extend(
+                literals(&code.join("\n"))
+                    .into_iter()
+                    .map(|text| (name.clone(), text)),
+            );
         }
     }
 }
@@ -45,8 +61,16 @@ fn literals(code: &str) -> Vec<String> {
         if rest[at..].starts_with('\'') {
             // A character literal may be a quote; a lifetime has no closing one.
             let escaped = behind.starts_with('\\');
-            let width = behind.chars().take(if escaped { 2 } else { 1 }).map(char::len_utf8).sum::<usize>();
-            rest = if behind[width..].starts_with('\'') { &behind[width + 1..] } else { behind };
+            let width = behind
+                .chars()
+                .take(if escaped { 2 } else { 1 })
+                .map(char::len_utf8)
+                .sum::<usize>();
+            rest = if behind[width..].starts_with('\'') {
+                &behind[width + 1..]
+            } else {
+                behind
+            };
             continue;
         }
         let hashes = before.len() - before.trim_end_matches('#').len();
@@ -75,7 +99,10 @@ fn unescaped(text: &str) -> String {
     let mut lines = text.split("\\\n");
     let first = lines.next().unwrap_or_default().to_owned();
     let joined = lines.fold(first, |joined, line| joined + line.trim_start());
-    joined.replace("\\\"", "\"").replace("\\n", "\n").replace("\\\\", "\\")
+    joined
+        .replace("\\\"", "\"")
+        .replace("\\n", "\n")
+        .replace("\\\\", "\\")
 }
 
 /// A text with a word in place of each placeholder: `{}`, `{0}`, `{name}`, `{ids:?}`.
@@ -84,7 +111,10 @@ fn filled(text: &str) -> String {
     while let Some(letter) = rest.chars().next() {
         let behind = &rest[letter.len_utf8()..];
         let placeholder = behind.split_once('}').filter(|(inside, _)| {
-            letter == '{' && inside.chars().all(|c| c.is_ascii_alphanumeric() || "_:?".contains(c))
+            letter == '{'
+                && inside
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_:?".contains(c))
         });
         let is_doubled = "{}".contains(letter) && behind.starts_with(letter);
         rest = match placeholder {
@@ -106,14 +136,22 @@ fn code_in(text: &str) -> impl Iterator<Item = String> {
     let parts: Vec<&str> = text.split('`').collect();
     // A backtick without its partner begins no span.
     let pairs = (parts.len() - 1) / 2;
-    let spans: Vec<String> = parts.iter().skip(1).step_by(2).take(pairs).map(|part| filled(part)).collect();
+    let spans: Vec<String> = parts
+        .iter()
+        .skip(1)
+        .step_by(2)
+        .take(pairs)
+        .map(|part| filled(part))
+        .collect();
     let is_code = |span: &String| span.contains(['(', '|']) || span.contains(" = ") || span.starts_with("#{");
     let is_other = |span: &String| {
         span.starts_with("debugctl")
             || FOR_OTHERS.iter().any(|begins| span.starts_with(begins))
             || span.starts_with("| ")
     };
-    spans.into_iter().filter(move |span| is_code(span) && !is_other(span))
+    spans
+        .into_iter()
+        .filter(move |span| is_code(span) && !is_other(span))
 }
 
 #[test]
@@ -154,7 +192,10 @@ fn code_in_every_text_that_an_operator_reads_parses() {
 #[test]
 fn usages_and_examples_of_the_help_parse() {
     let engine = parser();
-    let usages = WORDS.iter().map(|word| word.usage).filter(|usage| *usage != "throw x");
+    let usages = WORDS
+        .iter()
+        .map(|word| word.usage)
+        .filter(|usage| *usage != "throw x");
     for code in usages.chain(FUNCTIONS.iter().map(|function| function.example)) {
         assert!(engine.compile(code).is_ok(), "{code}");
     }

@@ -27,8 +27,17 @@ impl PatchHost for Slow {
 fn frozen(code: &str) -> Frozen {
     let engine = engine::for_eval();
     let ast = engine.compile(code).unwrap();
-    let pointer = engine.eval_ast_with_scope::<FnPtr>(&mut Scope::new(), &ast).unwrap();
-    Frozen::new(&ast.clone_functions_only(), &pointer, Some(1), Takes::Counts, Arc::new(Slow)).unwrap()
+    let pointer = engine
+        .eval_ast_with_scope::<FnPtr>(&mut Scope::new(), &ast)
+        .unwrap();
+    Frozen::new(
+        &ast.clone_functions_only(),
+        &pointer,
+        Some(1),
+        Takes::Counts,
+        Arc::new(Slow),
+    )
+    .unwrap()
 }
 
 /// The guard is asked on a thread of its own.
@@ -39,7 +48,12 @@ fn what_a_guard_reads_first_is_charged_to_the_eval_that_made_it() {
     take_asked();
     let answer = first(&core, 1, &frozen(r#"|s| get("list") == 1"#), &Counts::of(&[]));
     assert_eq!((answer, take_asked()), (Answer::Holds, LOCKED));
-    let answer = first(&core, 1, &frozen(r#"|s| get("list") + get("list") > 2"#), &Counts::of(&[]));
+    let answer = first(
+        &core,
+        1,
+        &frozen(r#"|s| get("list") + get("list") > 2"#),
+        &Counts::of(&[]),
+    );
     assert!(matches!(answer, Answer::Broken(_)), "{answer:?}");
     // Twice by its code, and once for the words of what it saw.
     assert_eq!(take_asked(), LOCKED * 3);

@@ -30,7 +30,9 @@ fn points(core: &Core, run: &EvalContext) -> Vec<PointInfo> {
             points.extend(core.exposed.points.sketched(name));
         }
     }
-    points.iter_mut().for_each(|point| point.layers = planned_layers(&leases, point));
+    points
+        .iter_mut()
+        .for_each(|point| point.layers = planned_layers(&leases, point));
     // Functions first, in their order, then routes by name.
     points.sort_by_key(|point| (point.kind == Kind::Route).then(|| point.name.clone()));
     points
@@ -61,14 +63,21 @@ pub(super) fn one(core: &Core, run: &EvalContext, name: &str) -> Option<Dynamic>
     };
     match found.len() {
         0 => None,
-        1 => found.pop().and_then(|point| rows([whole(point)]).into_array().ok()?.pop()),
+        1 => found
+            .pop()
+            .and_then(|point| rows([whole(point)]).into_array().ok()?.pop()),
         _ => Some(rows(found.into_iter().map(whole))),
     }
 }
 
 /// What a patch of a point would run before, for the operator who is about to make it.
 pub(crate) fn answers_before(point: &PointInfo) -> String {
-    let behind = point.behind.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let behind = point
+        .behind
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
     match (point.kind, behind.is_empty()) {
         (Kind::Function, _) => "answers in place of the function's body".to_owned(),
         (Kind::Route, true) => {
@@ -83,7 +92,9 @@ pub(crate) fn answers_before(point: &PointInfo) -> String {
 
 /// The last failure of a patch, for its row in `leases()`.
 pub(super) fn failing(core: &Core, run: &EvalContext, lease: &Lease) -> Option<String> {
-    let Resource::Point(name) = lease.target() else { return None };
+    let Resource::Point(name) = lease.target() else {
+        return None;
+    };
     let layers = core.exposed.points.find(name)?.layers();
     let layer = layers.iter().find(|layer| layer.lease() == lease.id)?;
     let last = layer.last_failure()?;
@@ -110,7 +121,12 @@ fn row(core: &Core, run: &EvalContext, point: &PointInfo) -> Vec<(&'static str, 
         .arguments
         .iter()
         .map(|a| {
-            if a.given { a.name.to_owned() } else { format!("{} (not given to patches)", a.name) }.into()
+            if a.given {
+                a.name.to_owned()
+            } else {
+                format!("{} (not given to patches)", a.name)
+            }
+            .into()
         })
         .collect();
     let owner = top_owner(core, run, point);
@@ -122,8 +138,9 @@ fn row(core: &Core, run: &EvalContext, point: &PointInfo) -> Vec<(&'static str, 
         (None, Some(false)) => "has matched 0 requests".to_owned(),
         (None, _) => last.unwrap_or_default(),
     };
-    let (calls, failures) =
-        top.map_or((Dynamic::UNIT, Dynamic::UNIT), |l| (count(l.calls), count(l.failures)));
+    let (calls, failures) = top.map_or((Dynamic::UNIT, Dynamic::UNIT), |l| {
+        (count(l.calls), count(l.failures))
+    });
     vec![
         ("name", point.name.clone().into()),
         (
@@ -134,7 +151,14 @@ fn row(core: &Core, run: &EvalContext, point: &PointInfo) -> Vec<(&'static str, 
             }
             .into(),
         ),
-        ("where", point.place.map(|(file, line)| format!("{file}:{line}")).unwrap_or_default().into()),
+        (
+            "where",
+            point
+                .place
+                .map(|(file, line)| format!("{file}:{line}"))
+                .unwrap_or_default()
+                .into(),
+        ),
         ("arguments", arguments.into()),
         ("patched", layers.into()),
         ("owner", owner.into()),
@@ -146,7 +170,9 @@ fn row(core: &Core, run: &EvalContext, point: &PointInfo) -> Vec<(&'static str, 
 
 fn top_owner(core: &Core, run: &EvalContext, point: &PointInfo) -> String {
     let top = point.layers.last().map(|layer| layer.lease);
-    top.and_then(|id| run.lease(&core.changes, id).ok()).map(|lease| lease.owner).unwrap_or_default()
+    top.and_then(|id| run.lease(&core.changes, id).ok())
+        .map(|lease| lease.owner)
+        .unwrap_or_default()
 }
 
 /// What a patch of a point may answer.
@@ -156,9 +182,18 @@ fn answers(point: &PointInfo) -> &'static str {
     }
     match point.makes {
         None => "nothing: it takes no patches",
-        Some(Makes { value: true, error: None | Some(false) }) => "the value",
-        Some(Makes { value: true, error: Some(true) }) => "the value, or `Err(..)` to make it fail",
-        Some(Makes { value: false, error: Some(true) }) => "`Err(..)`, to make it fail",
+        Some(Makes {
+            value: true,
+            error: None | Some(false),
+        }) => "the value",
+        Some(Makes {
+            value: true,
+            error: Some(true),
+        }) => "the value, or `Err(..)` to make it fail",
+        Some(Makes {
+            value: false,
+            error: Some(true),
+        }) => "`Err(..)`, to make it fail",
         Some(Makes { value: false, .. }) => "nothing",
     }
 }

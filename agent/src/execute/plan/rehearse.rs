@@ -22,7 +22,12 @@ pub(super) fn effect(core: &Core, run: &EvalContext, effect: &Effect, now: BootT
     match effect {
         Effect::Change(proposal) => make(core, run, proposal, now),
         Effect::Revert { lease } => revert(core, run, lease),
-        Effect::Renew { confirm, lease, ttl, asked } => {
+        Effect::Renew {
+            confirm,
+            lease,
+            ttl,
+            asked,
+        } => {
             let mut renewed = run.lease(&core.changes, lease.id).map_err(|e| ended(&e))?;
             renewed.alive(&lease.owner, now).map_err(|e| ended(&e))?;
             if *confirm && renewed.phase == Phase::Confirmed {
@@ -60,7 +65,8 @@ pub(super) fn effect(core: &Core, run: &EvalContext, effect: &Effect, now: BootT
             let taken = snapshot_of(core, run, name.clone(), parts.iter().cloned().collect(), now);
             let kept =
                 with(run, |planning| planning.snapshots(&core.changes).keep(taken)).unwrap_or(Ok(Vec::new()));
-            kept.map(drop).map_err(|error: SnapshotError| crate::execute::not_kept(&error))
+            kept.map(drop)
+                .map_err(|error: SnapshotError| crate::execute::not_kept(&error))
         }
         Effect::Impossible { why, .. } => Err(why.clone()),
         Effect::See(..)
@@ -87,7 +93,10 @@ fn make(core: &Core, run: &EvalContext, proposal: &Proposal, now: BootTime) -> R
     if let Some(guard) = &proposal.guard {
         holds_now(core, id, guard)?;
     }
-    proposal.change.could_be_made().map_err(|error| not_made(&error))?;
+    proposal
+        .change
+        .could_be_made()
+        .map_err(|error| not_made(&error))?;
     put(core, run, proposal, id, now)?;
     if proposal.guard.is_some() {
         run.planning(|planning| {
@@ -112,10 +121,14 @@ fn put(core: &Core, run: &EvalContext, proposal: &Proposal, id: u64, now: BootTi
         {
             let path = Path(path.clone());
             let (eval, by) = (run.record_number(), &run.session.operator.name);
-            planning.snapshots(&core.changes).before_change(eval, by, &others, &path, before.clone());
+            planning
+                .snapshots(&core.changes)
+                .before_change(eval, by, &others, &path, before.clone());
         }
         if let Some((path, values)) = proposal.change.write() {
-            planning.overlay.write(&core.changes, &core.exposed, id, &path, &values, lease.deadline)?;
+            planning
+                .overlay
+                .write(&core.changes, &core.exposed, id, &path, &values, lease.deadline)?;
         }
         planning.leases.make(lease);
         Ok::<_, ChangeError>(())
@@ -140,13 +153,18 @@ fn revert(core: &Core, run: &EvalContext, lease: &Lease) -> Result<(), Refusal> 
         return Err(ended(&EndError::Owner(lease.id)));
     }
     let conflict = match found.change.write() {
-        Some((path, _)) => {
-            with(run, |planning| planning.overlay.end(&core.changes, &core.exposed, lease.id, &path))
-        }
+        Some((path, _)) => with(run, |planning| {
+            planning
+                .overlay
+                .end(&core.changes, &core.exposed, lease.id, &path)
+        }),
         None => None,
     };
     let conflict = conflict.unwrap_or(Ok(None)).map_err(|error| {
-        Refusal::state(format!("lease {} could not be undone: {error}", lease.id), "nothing was changed")
+        Refusal::state(
+            format!("lease {} could not be undone: {error}", lease.id),
+            "nothing was changed",
+        )
     })?;
     run.planning(|planning| planning.leases.end(&found, "reverted", conflict));
     Ok(())
@@ -156,8 +174,11 @@ fn settle(core: &Core, run: &EvalContext, lease: &Lease, force: bool) -> Result<
     crate::execute::not_own_above(core, run, lease.id, force)?;
     if force && let Some((path, _)) = lease.change.write() {
         let left = lease.change.left();
-        let forced =
-            with(run, |planning| planning.overlay.force(&core.changes, &core.exposed, lease.id, &path, left));
+        let forced = with(run, |planning| {
+            planning
+                .overlay
+                .force(&core.changes, &core.exposed, lease.id, &path, left)
+        });
         if let Some(Err(error)) = forced {
             return Err(crate::execute::not_forced(lease.id, &error));
         }
@@ -177,5 +198,12 @@ fn snapshot_of(
 ) -> Snapshot {
     let leases = run.leases(&core.changes).iter().map(|lease| lease.id).collect();
     let by = run.session.operator.name.clone();
-    Snapshot { name, by, automatic: false, taken: now, leases, parts }
+    Snapshot {
+        name,
+        by,
+        automatic: false,
+        taken: now,
+        leases,
+        parts,
+    }
 }

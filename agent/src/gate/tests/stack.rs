@@ -22,7 +22,12 @@ struct Named {
 }
 
 fn named(names: [&str; 2]) -> Vec<Named> {
-    names.map(|name| Named { name: name.to_owned(), weight: 5 }).to_vec()
+    names
+        .map(|name| Named {
+            name: name.to_owned(),
+            weight: 5,
+        })
+        .to_vec()
 }
 
 /// A core with one state, `list`, behind a lock of the service.
@@ -37,8 +42,11 @@ fn with_list(folder: &tempfile::TempDir) -> (Core, Arc<Mutex<Vec<Named>>>) {
 }
 
 fn run(core: &Core, name: &str, role: &str) -> EvalContext {
-    let who =
-        Who { spiffe: format!("spiffe://test/operator/{name}"), name: name.into(), roles: vec![role.into()] };
+    let who = Who {
+        spiffe: format!("spiffe://test/operator/{name}"),
+        name: name.into(),
+        roles: vec![role.into()],
+    };
     let peer = "127.0.0.1:1".parse().unwrap();
     let session = Session::new(
         core.next_session(),
@@ -49,12 +57,24 @@ fn run(core: &Core, name: &str, role: &str) -> EvalContext {
         Outbox::new(1 << 20),
         "development".into(),
     );
-    EvalContext::new(Arc::new(session), 1, Arc::new(AtomicBool::new(false)), 7, Some(After::Revert), false)
+    EvalContext::new(
+        Arc::new(session),
+        1,
+        Arc::new(AtomicBool::new(false)),
+        7,
+        Some(After::Revert),
+        false,
+    )
 }
 
 fn write(core: &Core, path: &str, value: i64) -> Arc<WriteChange> {
     let values = (Some(Tree::I64(5)), Some(Tree::I64(value)));
-    Arc::new(WriteChange::new(core.changes.writes.clone(), path.parse().unwrap(), values.0, values.1))
+    Arc::new(WriteChange::new(
+        core.changes.writes.clone(),
+        path.parse().unwrap(),
+        values.0,
+        values.1,
+    ))
 }
 
 fn proposal(change: Arc<WriteChange>) -> Proposal {
@@ -104,17 +124,28 @@ fn nothing_is_covered_while_it_is_unknown_what_stands_there() {
         grace: None,
         failing: None,
     };
-    drop(core.changes.leases.open(lease).unwrap_or_else(|_| panic!("closed")));
+    drop(
+        core.changes
+            .leases
+            .open(lease)
+            .unwrap_or_else(|_| panic!("closed")),
+    );
     below.make(id, now.after(Duration::from_secs(600)), &[]).unwrap();
     let proposal = proposal(write(&core, "list.0.weight", 7));
     assert_eq!(refused(&core, &run, &proposal), None);
     list.lock().unwrap().swap(0, 1);
     let held = list.lock().unwrap();
     let why = refused(&core, &run, &proposal).unwrap();
-    assert!(why.contains("is not known at this moment") && why.contains("busy"), "{why}");
+    assert!(
+        why.contains("is not known at this moment") && why.contains("busy"),
+        "{why}"
+    );
     drop(held);
     let why = refused(&core, &run, &proposal).unwrap();
-    assert!(why.contains(&format!("is already changed by lease {id} of bob")), "{why}");
+    assert!(
+        why.contains(&format!("is already changed by lease {id} of bob")),
+        "{why}"
+    );
     assert_eq!(list.lock().unwrap()[0].weight, 0);
 }
 
@@ -123,12 +154,23 @@ fn who_changes_a_place_at_this_moment_is_told_to_those_who_may_list() {
     let folder = tempfile::tempdir().unwrap();
     let (core, _list) = with_list(&folder);
     let proposal = proposal(write(&core, "list.0.weight", 7));
-    let (other, _) = claim(core.door(), &run(&core, "bob", "oncall"), &proposal, BootTime::now())
-        .unwrap_or_else(|refusal| panic!("{}", refusal.message()));
+    let (other, _) = claim(
+        core.door(),
+        &run(&core, "bob", "oncall"),
+        &proposal,
+        BootTime::now(),
+    )
+    .unwrap_or_else(|refusal| panic!("{}", refusal.message()));
     let told = |role: &str| refused(&core, &run(&core, "alice", role), &proposal).unwrap();
-    assert_eq!(told("viewer"), "`state:list.0.weight` is being changed by eval 7 of bob at this moment");
+    assert_eq!(
+        told("viewer"),
+        "`state:list.0.weight` is being changed by eval 7 of bob at this moment"
+    );
     // The policy knows no such role.
-    assert_eq!(told("guest"), "`state:list.0.weight` is being changed by another eval at this moment");
+    assert_eq!(
+        told("guest"),
+        "`state:list.0.weight` is being changed by another eval at this moment"
+    );
     drop(other);
     assert_eq!(refused(&core, &run(&core, "alice", "guest"), &proposal), None);
 }
@@ -142,7 +184,10 @@ fn an_eval_that_has_ended_leaves_the_service_alone() {
     let path = "list.0.weight".parse().unwrap();
     assert_eq!(run.look(&core.exposed, &path), Ok(Tree::I64(5)));
     run.cancelled.store(true, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(run.look(&core.exposed, &path), Err(debug_state::StateError::Busy("list.0.weight".into())));
+    assert_eq!(
+        run.look(&core.exposed, &path),
+        Err(debug_state::StateError::Busy("list.0.weight".into()))
+    );
     assert!(run.check_write(&core.exposed, &path, &Tree::I64(6)).is_err());
     assert!(run.places(&core.changes, &core.exposed, &path).is_err());
 }

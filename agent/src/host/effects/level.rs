@@ -56,8 +56,15 @@ fn parse(function: &Function, text: &str) -> Result<LevelFilter, Refusal> {
     let found = LEVELS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
     found.map(|(_, level)| *level).ok_or_else(|| {
         let names = LEVELS.map(|(name, _)| name).join(", ");
-        let shown: String = text.chars().take(20).map(|c| if is_hidden(c) { '?' } else { c }).collect();
-        usage(function, &format!("there is no level `{shown}`; the levels are {names}"))
+        let shown: String = text
+            .chars()
+            .take(20)
+            .map(|c| if is_hidden(c) { '?' } else { c })
+            .collect();
+        usage(
+            function,
+            &format!("there is no level `{shown}`; the levels are {names}"),
+        )
     })
 }
 
@@ -70,8 +77,11 @@ fn form(
     options: Options,
 ) -> Result<Effect, Refusal> {
     possible_at_all(core.changes.levels.filters(), STATIC_MAX_LEVEL, &target, level)?;
-    let layers =
-        run.layers(&core.changes, &Resource::Target(target.clone()), core.changes.levels.layers(&target));
+    let layers = run.layers(
+        &core.changes,
+        &Resource::Target(target.clone()),
+        core.changes.levels.layers(&target),
+    );
     let proposal = Proposal {
         function,
         targets: NonEmpty::one(Resource::Target(target.clone())),
@@ -80,7 +90,11 @@ fn form(
         after: serde_json::json!({ "level": level_name(level) }),
         after_digest: serde_json::Value::Null,
         shown: None,
-        guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
+        guard: options
+            .guard
+            .as_ref()
+            .map(|guard| guarding(core, run, function, guard))
+            .transpose()?,
         change: Arc::new(LevelChange::new(core.changes.levels.clone(), target, level)),
         options,
     };
@@ -156,7 +170,13 @@ mod tests {
 
     #[test]
     fn without_a_filter_nothing_is_possible() {
-        check(0, "trace", "a::b", "debug", Some("no filter of this agent is installed"));
+        check(
+            0,
+            "trace",
+            "a::b",
+            "debug",
+            Some("no filter of this agent is installed"),
+        );
     }
 
     #[test]
@@ -180,14 +200,21 @@ mod tests {
     #[test]
     fn levels_go_by_their_names_in_any_case() {
         let function = debug_wire::table::HostFunction::LogLevel.row();
-        for (text, level) in
-            [("off", LevelFilter::OFF), ("WARN", LevelFilter::WARN), ("Trace", LevelFilter::TRACE)]
-        {
+        for (text, level) in [
+            ("off", LevelFilter::OFF),
+            ("WARN", LevelFilter::WARN),
+            ("Trace", LevelFilter::TRACE),
+        ] {
             assert_eq!(parse(function, text).unwrap(), level);
         }
         for text in ["", "warning", "3", "de\nbug", &"x".repeat(10_000)] {
-            let Err(Refusal::State { message, .. }) = parse(function, text) else { panic!("{text}") };
-            assert!(message.contains("the levels are off, error, warn, info, debug, trace"), "{message}");
+            let Err(Refusal::State { message, .. }) = parse(function, text) else {
+                panic!("{text}")
+            };
+            assert!(
+                message.contains("the levels are off, error, warn, info, debug, trace"),
+                "{message}"
+            );
             assert!(message.len() < 200 && !message.contains('\n'), "{message}");
         }
     }

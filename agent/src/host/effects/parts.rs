@@ -29,7 +29,12 @@ pub(super) fn possible(
     target: Resource,
     options: Options,
 ) -> Effect {
-    formed.unwrap_or_else(|why| Effect::Impossible { function, target, options, why })
+    formed.unwrap_or_else(|why| Effect::Impossible {
+        function,
+        target,
+        options,
+        why,
+    })
 }
 
 pub(super) fn state(path: &Path) -> Resource {
@@ -56,8 +61,14 @@ pub(super) fn guarding(
         .collect::<Result<Vec<_>, _>>()?;
     let reads = paths.iter().flat_map(|p| readable(core, run, p)).collect();
     answers::check_guard(&frozen)?;
-    let points: Vec<Point> = frozen.words().filter_map(|word| core.exposed.points.find(word)).collect();
-    if let Some(point) = points.iter().find(|point| core.exposed.points.is_shared(point.name())) {
+    let points: Vec<Point> = frozen
+        .words()
+        .filter_map(|word| core.exposed.points.find(word))
+        .collect();
+    if let Some(point) = points
+        .iter()
+        .find(|point| core.exposed.points.is_shared(point.name()))
+    {
         return Err(Refusal::state(
             format!(
                 "calls of `{}` cannot be counted for a guard: several functions have this name",
@@ -68,7 +79,10 @@ pub(super) fn guarding(
     }
     if let Some(point) = points.iter().find(|point| !point.is_countable()) {
         return Err(Refusal::state(
-            format!("calls of `{}` cannot be counted for a guard: it is only listed", point.name()),
+            format!(
+                "calls of `{}` cannot be counted for a guard: it is only listed",
+                point.name()
+            ),
             "`describe(name)` says why; name another point, a state or a gauge",
         ));
     }
@@ -77,7 +91,12 @@ pub(super) fn guarding(
     if !points.is_empty() {
         record["counts"] = points.iter().map(|point| point.name()).collect();
     }
-    Ok(Guarding { code: Arc::new(frozen), reads, points, record })
+    Ok(Guarding {
+        code: Arc::new(frozen),
+        reads,
+        points,
+        record,
+    })
 }
 
 /// The record of frozen code; the code itself is in the eval's record.
@@ -91,8 +110,10 @@ pub(super) fn frozen_record(frozen: &Frozen) -> serde_json::Value {
 /// Finds a text that contains one of the placeholders that the agent shows instead of a value; returns its meaning, and
 /// advice.
 pub(super) fn stands_for(tree: &Tree) -> Option<(&'static str, &'static str)> {
-    let shows =
-        |what: &str| tree.leaves().any(|(_, leaf)| matches!(leaf, Tree::Str(text) if text.contains(what)));
+    let shows = |what: &str| {
+        tree.leaves()
+            .any(|(_, leaf)| matches!(leaf, Tree::Str(text) if text.contains(what)))
+    };
     if shows("‹secret") {
         let help = "assign the secret itself, to its own path; `--arg-secret` gives a new one";
         return Some(("a secret is shown, not the secret", help));
@@ -106,7 +127,8 @@ pub(super) fn readable(core: &Core, run: &EvalContext, path: &Path) -> Vec<Path>
     if !gate::could_read(core.door(), run, path) {
         return vec![path.clone()];
     }
-    run.look(&core.exposed, path).map_or_else(|_| vec![path.clone()], |tree| leaves(path, &tree).into_vec())
+    run.look(&core.exposed, path)
+        .map_or_else(|_| vec![path.clone()], |tree| leaves(path, &tree).into_vec())
 }
 
 /// The leases that this operator may end: their own, and those that policy lets them revert.

@@ -39,7 +39,9 @@ pub(super) fn patch(
         ));
     };
     let point = find_point(core, run, name, &options)?;
-    point.patchable().map_err(|e| Refusal::state(e.to_string(), "`points()` says which can be patched"))?;
+    point
+        .patchable()
+        .map_err(|e| Refusal::state(e.to_string(), "`points()` says which can be patched"))?;
     if point.kind() == Kind::Function && debug_points::PANIC_ABORTS {
         return Err(Refusal::state(
             format!(
@@ -49,7 +51,10 @@ pub(super) fn patch(
         ));
     }
     let Some(observer) = core.observer() else {
-        return Err(Refusal::state("the agent is stopping", "nothing can be changed any more"));
+        return Err(Refusal::state(
+            "the agent is stopping",
+            "nothing can be changed any more",
+        ));
     };
     let gives = point.arguments().len();
     let takes = match point.kind() {
@@ -72,7 +77,11 @@ pub(super) fn patch(
         .collect::<Result<Vec<_>, _>>()?;
     let reads = reads.iter().flat_map(|p| readable(core, run, p)).collect();
     let record = frozen_record(&frozen);
-    let layers = run.layers(&core.changes, &Resource::Point(point.name().to_owned()), point.layers().len());
+    let layers = run.layers(
+        &core.changes,
+        &Resource::Point(point.name().to_owned()),
+        point.layers().len(),
+    );
     let proposal = Proposal {
         function,
         targets: NonEmpty::one(Resource::Point(point.name().to_owned())),
@@ -85,7 +94,11 @@ pub(super) fn patch(
             PatchChange::new(point, Arc::new(frozen), observer, warning)
                 .declaring(core.exposed.points.clone()),
         ),
-        guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
+        guard: options
+            .guard
+            .as_ref()
+            .map(|guard| guarding(core, run, function, guard))
+            .transpose()?,
         options,
     };
     Ok(Effect::Change(Box::new(proposal)))
@@ -119,8 +132,12 @@ pub(super) fn find_point(
             .map_err(|e| Refusal::state(e.to_string(), "as in `GET /api/healthcheck`"))?;
         return Ok(Point::Route(slot));
     }
-    let nearest =
-        core.exposed.points.nearest(name).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    let nearest = core
+        .exposed
+        .points
+        .nearest(name)
+        .map(|near| format!("; did you mean `{near}`?"))
+        .unwrap_or_default();
     Err(Refusal::state(
         format!("there is no point `{name}`{nearest}"),
         "`points()` lists them; a route is one once it was called, or with `#{ unseen: true }`",

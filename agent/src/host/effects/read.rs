@@ -29,13 +29,19 @@ pub(crate) fn read_found(
     found: Result<Tree, StateError>,
 ) -> Effect {
     let formed = found
-        .map(|value| Effect::Read { path: path.clone(), leaves: leaves(path, &value), value })
+        .map(|value| Effect::Read {
+            path: path.clone(),
+            leaves: leaves(path, &value),
+            value,
+        })
         .map_err(|error| state_refusal(core, run, &error));
     possible(formed, HostFunction::Get.row(), state(path), Options::default())
 }
 
 pub(super) fn reveal(core: &Core, run: &EvalContext, path: Path) -> Result<Effect, Refusal> {
-    let value = run.look(&core.exposed, &path).map_err(|e| state_refusal(core, run, &e))?;
+    let value = run
+        .look(&core.exposed, &path)
+        .map_err(|e| state_refusal(core, run, &e))?;
     if is_container(&value) {
         return Err(Refusal::state(
             format!("`{path}` is no single value; a secret is revealed by its own path"),

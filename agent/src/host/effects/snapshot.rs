@@ -37,17 +37,27 @@ pub(super) fn snapshot(
     }
     let named = paths.is_some();
     let paths = match paths {
-        None => core.exposed.states.list().map(|(name, _)| Path(vec![name.to_owned()])).collect(),
+        None => core
+            .exposed
+            .states
+            .list()
+            .map(|(name, _)| Path(vec![name.to_owned()]))
+            .collect(),
         Some(list) => {
             let list = list
                 .into_array()
                 .map_err(|kind| usage(function, &format!("the paths must be a list, not {kind}")))?;
-            list.into_iter().map(|one| path(function, Some(one))).collect::<Result<Vec<_>, _>>()?
+            list.into_iter()
+                .map(|one| path(function, Some(one)))
+                .collect::<Result<Vec<_>, _>>()?
         }
     };
     // Policy decides about every path before the first one is read.
     for path in &paths {
-        let barred = Barred { named, ..Barred::read(function, path) };
+        let barred = Barred {
+            named,
+            ..Barred::read(function, path)
+        };
         if let Some(barred) = barred.unless_allowed(core.door(), run) {
             return Ok(barred);
         }
@@ -61,7 +71,12 @@ pub(super) fn snapshot(
             Err(error) => {
                 let why = state_refusal(core, run, &error);
                 let (target, options) = (state(&path), Options::default());
-                return Ok(Effect::Impossible { function, target, options, why });
+                return Ok(Effect::Impossible {
+                    function,
+                    target,
+                    options,
+                    why,
+                });
             }
         }
     }
@@ -115,13 +130,19 @@ pub(super) fn diff(
             return barred;
         }
     }
-    let kept = snapshot.parts.iter().flat_map(|(path, then)| leaves(path, then).into_vec());
+    let kept = snapshot
+        .parts
+        .iter()
+        .flat_map(|(path, then)| leaves(path, then).into_vec());
     let Some(mut asked) = NonEmpty::of(kept) else {
         return Effect::Impossible {
             function,
             target: Resource::Agent,
             options: Options::default(),
-            why: Refusal::state(format!("the snapshot `{}` holds nothing", snapshot.name), "take another"),
+            why: Refusal::state(
+                format!("the snapshot `{}` holds nothing", snapshot.name),
+                "take another",
+            ),
         };
     };
     let mut rows = Vec::new();
@@ -150,7 +171,11 @@ pub(super) fn diff(
             }
         }
     }
-    Effect::Diff { name: snapshot.name.clone(), leaves: asked.sorted(), rows }
+    Effect::Diff {
+        name: snapshot.name.clone(),
+        leaves: asked.sorted(),
+        rows,
+    }
 }
 
 /// One change for each part that differs, at the deepest path that contains all its differences.
@@ -162,11 +187,15 @@ pub(super) fn restore(
     options: Options,
 ) -> Result<Vec<Effect>, Refusal> {
     let parts = snapshot.parts.iter();
-    let unreadable =
-        parts.filter(|(path, _)| !gate::could_read(core.door(), run, path)).map(|(path, _)| path);
+    let unreadable = parts
+        .filter(|(path, _)| !gate::could_read(core.door(), run, path))
+        .map(|(path, _)| path);
     if let Some(path) = unreadable.into_iter().next() {
         // Check the write first: it is what the operator requested.
-        let write = Barred { named: false, ..Barred::named(function, state(path), options.clone()) };
+        let write = Barred {
+            named: false,
+            ..Barred::named(function, state(path), options.clone())
+        };
         let barred = write.unless_allowed(core.door(), run);
         return Ok(barred
             .or_else(|| Barred::read(function, path).unless_allowed(core.door(), run))
@@ -181,18 +210,31 @@ pub(super) fn restore(
             Ok(now) => now,
             Err(error) => {
                 let (target, why) = (state(path), state_refusal(core, run, &error));
-                return Ok(vec![Effect::Impossible { function, target, options, why }]);
+                return Ok(vec![Effect::Impossible {
+                    function,
+                    target,
+                    options,
+                    why,
+                }]);
             }
         };
-        if let Err(why) =
-            [then, &now].into_iter().try_for_each(|tree| gate::must_see(core.door(), run, path, tree))
+        if let Err(why) = [then, &now]
+            .into_iter()
+            .try_for_each(|tree| gate::must_see(core.door(), run, path, tree))
         {
-            return Ok(vec![Effect::Impossible { function, target: Resource::Agent, options, why }]);
+            return Ok(vec![Effect::Impossible {
+                function,
+                target: Resource::Agent,
+                options,
+                why,
+            }]);
         }
         let mut differing = then.differences(&now);
         // A part that was unreadable then and still is has nothing to restore.
         differing.retain(|(_, then, now)| !matches!((then, now), (Some(Tree::Unreadable(a)), Some(Tree::Unreadable(b))) if a == b));
-        let Some((first, ..)) = differing.first() else { continue };
+        let Some((first, ..)) = differing.first() else {
+            continue;
+        };
         let mut common = first.clone();
         for (below, ..) in &differing {
             let same = common.iter().zip(below).take_while(|(a, b)| a == b).count();
@@ -204,7 +246,9 @@ pub(super) fn restore(
         }
         let places: Vec<Vec<String>> = differing.iter().map(|(below, ..)| below.clone()).collect();
         let common = above_moved(common, &places, then, &now);
-        let Some(value) = then.at(&common).cloned() else { continue };
+        let Some(value) = then.at(&common).cloned() else {
+            continue;
+        };
         changes.push((path.join(&common), value));
     }
     let stacked = stacked(core, run, &changes, &options)?;
@@ -243,14 +287,20 @@ pub(super) fn stacked(
 ) -> Result<Vec<Options>, Refusal> {
     let targets: Vec<Resource> = changes.iter().map(|(path, _)| state(path)).collect();
     let standing: Vec<Vec<Standing>> = gate::standing_at(core.door(), run, &targets)?;
-    let below = standing.iter().filter_map(|at| gate::unagreed(run, at).map(|lease| lease.id));
+    let below = standing
+        .iter()
+        .filter_map(|at| gate::unagreed(run, at).map(|lease| lease.id));
     let below: BTreeSet<u64> = below.collect();
     let stands = |id: u64, at: usize| standing[at].iter().any(|one| one.lease.id == id);
     let is_nowhere = |id: u64| !(0..targets.len()).any(|at| stands(id, at));
     let of = |at: usize| {
         let is_meant = |id: &&u64| stands(**id, at) || (at == 0 && is_nowhere(**id));
         let over = options.over.iter().filter(is_meant).copied().collect();
-        Options { over, below: below.iter().copied().collect(), ..options.clone() }
+        Options {
+            over,
+            below: below.iter().copied().collect(),
+            ..options.clone()
+        }
     };
     Ok((0..targets.len()).map(of).collect())
 }

@@ -37,7 +37,12 @@ pub(crate) fn set(
     if let Some(barred) = barred.unless_allowed(core.door(), run) {
         return barred;
     }
-    possible(write(core, run, function, path, value, options.clone()), function, target, options)
+    possible(
+        write(core, run, function, path, value, options.clone()),
+        function,
+        target,
+        options,
+    )
 }
 
 /// The id of the lease that a change at `target` must name in `over`.
@@ -90,10 +95,22 @@ pub(super) fn write_tree(
         Err(error) => return Err(state_refusal(core, run, &error)),
     };
     let (checked, after, spelling) = checked(core, run, &path, after)?;
-    let Checked { before, after: stored } = checked;
-    let after = stored.map(|stored| if stored.same_unordered(&after) { after } else { stored });
+    let Checked {
+        before,
+        after: stored,
+    } = checked;
+    let after = stored.map(|stored| {
+        if stored.same_unordered(&after) {
+            after
+        } else {
+            stored
+        }
+    });
     if let Some((lease, above)) = outlived(core, run, &path)? {
-        if !run.lease(&core.changes, lease).is_ok_and(|lease| run.is_own(&lease)) {
+        if !run
+            .lease(&core.changes, lease)
+            .is_ok_and(|lease| run.is_own(&lease))
+        {
             let target = state(&Path(path.0.iter().take(1).cloned().collect()).join(&above));
             let top = stacked_at(core, run, &target).unwrap_or(lease);
             let whole = gate::on_top(function.id, &target, &top.to_string());
@@ -103,16 +120,21 @@ pub(super) fn write_tree(
         // The path exists only because of this eval's own write: write it as a part of that, so that both revert
         // together.
         let above = Path(path.0.iter().take(1).cloned().collect()).join(&above);
-        let whole = run.look(&core.exposed, &above).map_err(|e| state_refusal(core, run, &e))?;
+        let whole = run
+            .look(&core.exposed, &above)
+            .map_err(|e| state_refusal(core, run, &e))?;
         let whole = whole.with(&path.0[above.0.len()..], after, &[]);
         let whole = whole.map_err(|e| state_refusal(core, run, &e.below(&above).into()))?;
         return write_tree(core, run, function, above, whole, options);
     }
     let warning = empty.filter(|_| function.id == HostFunction::Set && after.is_some());
     let warning = warning.and_then(|error| filled(core, run, &path, &error));
-    let marked = after.clone().map(|after| core.exposed.redactor.mark(&path, after));
+    let marked = after
+        .clone()
+        .map(|after| core.exposed.redactor.mark(&path, after));
     let of = |tree: &Option<Tree>| {
-        tree.as_ref().map_or_else(|| NonEmpty::one(path.clone()), |tree| leaves(&path, tree))
+        tree.as_ref()
+            .map_or_else(|| NonEmpty::one(path.clone()), |tree| leaves(&path, tree))
     };
     let targets = of(&before).and(of(&after).into_vec()).sorted();
     let after_record = match &marked {
@@ -132,7 +154,11 @@ pub(super) fn write_tree(
                 .spelled(spelling)
                 .warning_of(warning),
         ),
-        guard: options.guard.as_ref().map(|guard| guarding(core, run, function, guard)).transpose()?,
+        guard: options
+            .guard
+            .as_ref()
+            .map(|guard| guarding(core, run, function, guard))
+            .transpose()?,
         options,
     };
     Ok(Effect::Change(Box::new(proposal)))
@@ -151,7 +177,9 @@ pub(super) fn checked(
         Ok(live) => return Ok((live, after, None)),
         Err(error) => error,
     };
-    let StateError::NotStored(_) = &error else { return Err(refusal(&error)) };
+    let StateError::NotStored(_) = &error else {
+        return Err(refusal(&error));
+    };
     let Some((becomes, is_same)) = core.exposed.states.spelled(path, &after, Wait::AGENT) else {
         return Err(refusal(&error));
     };

@@ -18,10 +18,12 @@ pub(super) fn register(module: &mut Module) {
         .set_into_module(module, |a: PathHandle, b: Dynamic| same(Dynamic::from(a), b));
     FuncRegistration::new("==")
         .set_into_module(module, |a: Dynamic, b: PathHandle| same(a, Dynamic::from(b)));
-    FuncRegistration::new("!=")
-        .set_into_module(module, |a: PathHandle, b: Dynamic| same(Dynamic::from(a), b).map(|same| !same));
-    FuncRegistration::new("!=")
-        .set_into_module(module, |a: Dynamic, b: PathHandle| same(a, Dynamic::from(b)).map(|same| !same));
+    FuncRegistration::new("!=").set_into_module(module, |a: PathHandle, b: Dynamic| {
+        same(Dynamic::from(a), b).map(|same| !same)
+    });
+    FuncRegistration::new("!=").set_into_module(module, |a: Dynamic, b: PathHandle| {
+        same(a, Dynamic::from(b)).map(|same| !same)
+    });
     for name in ["<", "<=", ">", ">="] {
         FuncRegistration::new(name)
             .set_into_module(module, move |a: PathHandle, _: Dynamic| no_order(name, &a.path));
@@ -41,7 +43,9 @@ fn same(a: Dynamic, b: Dynamic) -> Fallible<bool> {
 }
 
 fn no_order(operator: &str, path: &Path) -> Fallible<bool> {
-    Err(error(format!("`{operator}` is not there for lists and maps, and `{path}` is one")))
+    Err(error(format!(
+        "`{operator}` is not there for lists and maps, and `{path}` is one"
+    )))
 }
 
 /// `config.hosts += ["x"]`.
@@ -49,7 +53,9 @@ pub(crate) fn add(tag: &EvalTag, path: &Path, more: Dynamic) -> Fallible<()> {
     let code = path.as_code().unwrap_or_else(|| "state".to_owned());
     let Ok(mut items) = contents(tag, &PathHandle { path: path.clone() })?.into_array() else {
         let what = format!("`+=` is not there for maps, and `{path}` is one");
-        return Err(error(format!("{what}; write an entry of it: `{code}[\"name\"] = value`")));
+        return Err(error(format!(
+            "{what}; write an entry of it: `{code}[\"name\"] = value`"
+        )));
     };
     let Ok(more) = whole(more)?.into_array() else {
         return Err(error(format!(
@@ -78,7 +84,10 @@ pub(crate) fn missing_function(
     }
     let tag = host::current()?;
     let receiver = args.first().and_then(|first| path_of(first));
-    let mut values = args.iter().map(|argument| whole((**argument).clone())).collect::<Fallible<Vec<_>>>()?;
+    let mut values = args
+        .iter()
+        .map(|argument| whole((**argument).clone()))
+        .collect::<Fallible<Vec<_>>>()?;
     let changed = receiver.filter(|_| CHANGERS.contains(&name));
     let before = changed.zip(values.first().cloned());
     let mut given: Vec<&mut Dynamic> = values.iter_mut().collect();

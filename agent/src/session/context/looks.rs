@@ -65,7 +65,10 @@ mod tests {
         let members = looks.members(str::to_owned);
         let named = members["looked"].as_array().unwrap();
         assert_eq!(named.len(), MAX_PATHS);
-        assert_eq!(named[0], json!({ "path": "config.0", "times": 3 * MAX_PATHS + 1 }));
+        assert_eq!(
+            named[0],
+            json!({ "path": "config.0", "times": 3 * MAX_PATHS + 1 })
+        );
         assert_eq!(members["looked_elsewhere"], json!(2 * MAX_PATHS));
     }
 

@@ -62,7 +62,9 @@ impl Serialize for Any {
             }
             Any::Map(entries) => {
                 let mut map = serializer.serialize_map(None)?;
-                entries.iter().try_for_each(|(name, value)| map.serialize_entry(name, value))?;
+                entries
+                    .iter()
+                    .try_for_each(|(name, value)| map.serialize_entry(name, value))?;
                 map.end()
             }
             Any::Variant(name, inner) => serializer.serialize_newtype_variant("Any", 0, name, inner),
@@ -121,15 +123,27 @@ fn values() -> impl Strategy<Value = Any> {
 fn redactors() -> Vec<Redactor> {
     let visible = || vec!["s.a".parse().unwrap(), "s.0".parse().unwrap()];
     let own = || Redactor::new(&["own".to_owned()]);
-    vec![Redactor::new(&[]), own(), own().redact_all(visible()), Redactor::new(&[]).redact_all(Vec::new())]
+    vec![
+        Redactor::new(&[]),
+        own(),
+        own().redact_all(visible()),
+        Redactor::new(&[]).redact_all(Vec::new()),
+    ]
 }
 
 /// Each path of a value, including those below its secrets, and one that does not exist.
 fn paths(value: &Any) -> Vec<Vec<String>> {
     fn below(tree: &Tree, path: &[String], found: &mut Vec<Vec<String>>) {
         let parts: Vec<(String, &Tree)> = match tree {
-            Tree::Map(entries) => entries.iter().map(|(name, value)| (name.clone(), value)).collect(),
-            Tree::Seq(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
+            Tree::Map(entries) => entries
+                .iter()
+                .map(|(name, value)| (name.clone(), value))
+                .collect(),
+            Tree::Seq(items) => items
+                .iter()
+                .enumerate()
+                .map(|(at, item)| (at.to_string(), item))
+                .collect(),
             Tree::Secret(inner) => return below(inner, path, found),
             _ => return,
         };
@@ -151,7 +165,9 @@ fn both(value: &Any, path: &[String], redactor: &Redactor) -> Option<(Tree, Opti
     let root = Path(vec!["s".to_owned()]);
     let found = found_along(value, path, &Limits::COPY).ok().flatten()?;
     let along = redactor.mark_found(&root.join(path), found)?;
-    let whole = to_tree(value, &Limits::COPY).ok().map(|tree| redactor.mark(&root, tree));
+    let whole = to_tree(value, &Limits::COPY)
+        .ok()
+        .map(|tree| redactor.mark(&root, tree));
     Some((along, whole.and_then(|whole| whole.at(path).cloned())))
 }
 
@@ -175,10 +191,21 @@ proptest! {
 fn a_name_behind_the_one_wanted_makes_the_map_a_secret_all_the_same() {
     let token = Name::Text(concat!("xoxb", "-1234567890ab").to_owned());
     for wanted in [Name::Number(1), Name::Truth(true), Name::Text("1".to_owned())] {
-        let path = [if matches!(wanted, Name::Truth(_)) { "true" } else { "1" }.to_owned()];
-        let map = Any::Map(vec![(wanted.clone(), Any::Number(7)), (token.clone(), Any::Nothing)]);
+        let path = [if matches!(wanted, Name::Truth(_)) {
+            "true"
+        } else {
+            "1"
+        }
+        .to_owned()];
+        let map = Any::Map(vec![
+            (wanted.clone(), Any::Number(7)),
+            (token.clone(), Any::Nothing),
+        ]);
         assert!(both(&map, &path, &Redactor::new(&[])).is_none(), "{wanted:?}");
-        let plain = Any::Map(vec![(wanted, Any::Number(7)), (Name::Text("a".to_owned()), Any::Nothing)]);
+        let plain = Any::Map(vec![
+            (wanted, Any::Number(7)),
+            (Name::Text("a".to_owned()), Any::Nothing),
+        ]);
         let shown = both(&plain, &path, &Redactor::new(&[]));
         assert_eq!(shown, Some((Tree::I64(7), Some(Tree::I64(7)))), "{path:?}");
     }

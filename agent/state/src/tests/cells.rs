@@ -26,19 +26,31 @@ const IN_DROP: u8 = 5;
 impl<'de> Deserialize<'de> for Touchy {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = u8::deserialize(deserializer)?;
-        if value == IN_DESERIALIZE { panic!("deserialize") } else { Ok(Self(value)) }
+        if value == IN_DESERIALIZE {
+            panic!("deserialize")
+        } else {
+            Ok(Self(value))
+        }
     }
 }
 
 impl Serialize for Touchy {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0 == IN_SERIALIZE { panic!("serialize") } else { serializer.serialize_u8(self.0) }
+        if self.0 == IN_SERIALIZE {
+            panic!("serialize")
+        } else {
+            serializer.serialize_u8(self.0)
+        }
     }
 }
 
 impl PartialEq for Touchy {
     fn eq(&self, other: &Self) -> bool {
-        if self.0 == IN_EQ { panic!("eq") } else { self.0 == other.0 }
+        if self.0 == IN_EQ {
+            panic!("eq")
+        } else {
+            self.0 == other.0
+        }
     }
 }
 
@@ -52,7 +64,13 @@ impl Drop for Touchy {
 
 /// A state over `handle` with a check that panics too.
 fn touchy<H: StateHandle<Value = Touchy>>(handle: H) -> Arc<dyn State> {
-    let check: Check<Touchy> = Arc::new(|value| if value.0 == IN_CHECK { panic!("check") } else { Ok(()) });
+    let check: Check<Touchy> = Arc::new(|value| {
+        if value.0 == IN_CHECK {
+            panic!("check")
+        } else {
+            Ok(())
+        }
+    });
     let mut states = vec![writable("s", handle)];
     assert!(add_checks(&mut states, &[("s".to_owned(), Box::new(check))]).is_empty());
     states.remove(0)
@@ -102,12 +120,23 @@ fn reads_and_writes<H: StateHandle<Value = Config> + Clone>(
     let state = writable("config", handle.clone());
     let port = segments("server.port");
     assert_eq!(state.read(WAIT).unwrap().at(&port), Some(&Tree::I64(8080)));
-    assert_eq!(state.check_write(&port, &Tree::I64(9090), WAIT).unwrap().before, Some(Tree::I64(8080)));
+    assert_eq!(
+        state.check_write(&port, &Tree::I64(9090), WAIT).unwrap().before,
+        Some(Tree::I64(8080))
+    );
     assert_eq!(peek(&handle), config());
-    let conflict = state.set(&port, &Tree::I64(1), &Tree::I64(9090), WAIT).unwrap_err();
+    let conflict = state
+        .set(&port, &Tree::I64(1), &Tree::I64(9090), WAIT)
+        .unwrap_err();
     assert_eq!(conflict, StateError::Conflict(path("config.server.port")));
-    let refused = state.set(&port, &Tree::I64(8080), &Tree::I64(70_000), WAIT).unwrap_err().to_string();
-    assert!(refused.starts_with("cannot write `config.server.port`: "), "{refused}");
+    let refused = state
+        .set(&port, &Tree::I64(8080), &Tree::I64(70_000), WAIT)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.starts_with("cannot write `config.server.port`: "),
+        "{refused}"
+    );
     assert_eq!(peek(&handle), config());
     for (wait, from, to) in [(WAIT, 8080, 1), (Wait::Try, 1, 2), (Wait::Until, 2, 3)] {
         state.set(&port, &Tree::I64(from), &Tree::I64(to), wait).unwrap();
@@ -314,7 +343,9 @@ fn a_revert_may_wait_on_a_thread_of_a_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let lock = Arc::new(tokio::sync::RwLock::new(0));
     let state = writable("s", lock.clone());
-    runtime.block_on(async { state.set(&[], &Tree::I64(0), &Tree::I64(1), Wait::Until) }).unwrap();
+    runtime
+        .block_on(async { state.set(&[], &Tree::I64(0), &Tree::I64(1), Wait::Until) })
+        .unwrap();
     assert_eq!(*lock.try_read().unwrap(), 1);
 }
 
@@ -402,10 +433,15 @@ impl Drop for Looking {
 
 #[test]
 fn the_old_value_drops_outside_the_lock() {
-    let lock = Arc::new(RwLock::new(Looking { number: 0, lock: None }));
+    let lock = Arc::new(RwLock::new(Looking {
+        number: 0,
+        lock: None,
+    }));
     lock.write().unwrap().lock = Some(Arc::downgrade(&lock));
     let state = writable("s", lock);
-    state.set(&segments("number"), &Tree::I64(0), &Tree::I64(1), WAIT).unwrap();
+    state
+        .set(&segments("number"), &Tree::I64(0), &Tree::I64(1), WAIT)
+        .unwrap();
     assert_eq!(FREE_DROPS.load(Ordering::SeqCst), 1);
 }
 
@@ -414,18 +450,27 @@ fn an_atomic_is_written_if_it_is_what_is_expected() {
     static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
     let state = writable("limit", &LIMIT);
     assert_eq!(state.read(Wait::Try).unwrap(), Tree::U64(u64::MAX));
-    state.set(&[], &Tree::U64(u64::MAX), &Tree::I64(5), Wait::Try).unwrap();
+    state
+        .set(&[], &Tree::U64(u64::MAX), &Tree::I64(5), Wait::Try)
+        .unwrap();
     assert_eq!(LIMIT.load(Ordering::SeqCst), 5);
-    let conflict = state.set(&[], &Tree::I64(4), &Tree::I64(6), Wait::Try).unwrap_err();
+    let conflict = state
+        .set(&[], &Tree::I64(4), &Tree::I64(6), Wait::Try)
+        .unwrap_err();
     assert_eq!(conflict, StateError::Conflict(path("limit")));
     assert_eq!(
-        state.check_write(&[], &Tree::I64(-1), WAIT).unwrap_err().to_string(),
+        state
+            .check_write(&[], &Tree::I64(-1), WAIT)
+            .unwrap_err()
+            .to_string(),
         "cannot write `limit`: invalid value: integer, expected u64 (0 to 18446744073709551615)"
     );
 
     let flag = Arc::new(AtomicBool::new(false));
     let state = writable("flag", flag.clone());
-    state.set(&[], &Tree::Bool(false), &Tree::Bool(true), WAIT).unwrap();
+    state
+        .set(&[], &Tree::Bool(false), &Tree::Bool(true), WAIT)
+        .unwrap();
     assert!(flag.load(Ordering::SeqCst));
     let small = Arc::new(AtomicI8::new(-1));
     let state = writable("small", small.clone());
@@ -455,7 +500,9 @@ fn of_two_that_swap_an_arc_at_once_one_wins_each_time() {
     let thread = std::thread::spawn(move || (0..rounds).for_each(|_| drop(service.rcu(|n| **n + 1))));
     let mut ours = 0;
     while ours < rounds {
-        let Tree::I64(n) = state.read(WAIT).unwrap() else { panic!("no number") };
+        let Tree::I64(n) = state.read(WAIT).unwrap() else {
+            panic!("no number")
+        };
         match state.set(&[], &Tree::I64(n), &Tree::I64(n + 1), WAIT) {
             Ok(()) => ours += 1,
             Err(StateError::Conflict(_) | StateError::Busy(_)) => {}

@@ -4,16 +4,24 @@ use super::*;
 fn a_digest_is_hmac_sha256_over_the_canonical_bytes() {
     let keyed = Keyed::new([7; 32]).unwrap();
     // Computed independently: HMAC-SHA256 with a key of 32 bytes `07` over the bytes documented at `feed`.
-    let value =
-        Tree::Map(vec![("b".into(), Tree::I64(1)), ("a".into(), Tree::Seq(vec![text("x"), Tree::Null]))]);
-    assert_eq!(keyed.digest(&value), "29cd4ba51ff8aff85cea463bfb6147454334ca789a406315b7fd507a5e4a710e");
+    let value = Tree::Map(vec![
+        ("b".into(), Tree::I64(1)),
+        ("a".into(), Tree::Seq(vec![text("x"), Tree::Null])),
+    ]);
+    assert_eq!(
+        keyed.digest(&value),
+        "29cd4ba51ff8aff85cea463bfb6147454334ca789a406315b7fd507a5e4a710e"
+    );
 }
 
 #[test]
 fn a_value_has_one_digest_whatever_its_marks_and_order() {
     let keyed = Keyed::new([7; 32]).unwrap();
     let one = Tree::Map(vec![("a".into(), Tree::I64(1)), ("b".into(), text("x"))]);
-    let other = Tree::Map(vec![("b".into(), Tree::Secret(Box::new(text("x")))), ("a".into(), Tree::I64(1))]);
+    let other = Tree::Map(vec![
+        ("b".into(), Tree::Secret(Box::new(text("x")))),
+        ("a".into(), Tree::I64(1)),
+    ]);
     assert_eq!(keyed.digest(&one), keyed.digest(&other));
     assert_eq!(keyed.fingerprint(&one), keyed.fingerprint(&other));
     assert_eq!(keyed.fingerprint(&one).len(), 8);
@@ -47,6 +55,12 @@ fn values_that_differ_have_digests_that_differ() {
 fn another_key_gives_another_digest_and_each_start_another_fingerprint() {
     let (one, other) = (Keyed::new([7; 32]).unwrap(), Keyed::new([8; 32]).unwrap());
     assert_ne!(one.digest(&Tree::Null), other.digest(&Tree::Null));
-    assert_eq!(one.digest(&Tree::Null), Keyed::new([7; 32]).unwrap().digest(&Tree::Null));
-    assert_ne!(one.fingerprint(&Tree::Null), Keyed::new([7; 32]).unwrap().fingerprint(&Tree::Null));
+    assert_eq!(
+        one.digest(&Tree::Null),
+        Keyed::new([7; 32]).unwrap().digest(&Tree::Null)
+    );
+    assert_ne!(
+        one.fingerprint(&Tree::Null),
+        Keyed::new([7; 32]).unwrap().fingerprint(&Tree::Null)
+    );
 }

@@ -19,7 +19,9 @@ fn future() -> BootTime {
 fn write(state: &Arc<dyn State>, from: i64, to: i64, then: &[(BootTime, i64)]) -> Result<(), StateError> {
     let later = |live: &Tree, _: &dyn Orders| {
         assert_eq!(live, &Tree::I64(to), "asked about the state as it will be");
-        then.iter().map(|(deadline, value)| (*deadline, Tree::I64(*value))).collect()
+        then.iter()
+            .map(|(deadline, value)| (*deadline, Tree::I64(*value)))
+            .collect()
     };
     state.compare_and_set(&[], &Tree::I64(from), &Tree::I64(to), &later, WAIT)
 }
@@ -32,7 +34,11 @@ fn a_value_is_answered_until_its_deadline_and_not_after() {
     assert_eq!(*live.load(), 2);
     write(&state, 2, 3, &[(past(), 1)]).unwrap();
     assert_eq!(*live.load(), 1, "an expired value was answered");
-    assert_eq!(state.read(WAIT).unwrap(), Tree::I64(1), "the agent sees what the service sees");
+    assert_eq!(
+        state.read(WAIT).unwrap(),
+        Tree::I64(1),
+        "the agent sees what the service sees"
+    );
 }
 
 #[test]
@@ -56,7 +62,10 @@ fn what_the_service_stores_wins_and_needs_no_clock() {
     live.store(9);
     assert_eq!(*live.load(), 9);
     assert!(!live.has_schedule_for_test());
-    assert_eq!(write(&state, 2, 1, &[]).unwrap_err(), StateError::Conflict(path("s")));
+    assert_eq!(
+        write(&state, 2, 1, &[]).unwrap_err(),
+        StateError::Conflict(path("s"))
+    );
 }
 
 #[test]
@@ -89,13 +98,23 @@ fn another_deadline_keeps_what_is_in_force() {
     let rearm = |deadline: BootTime| {
         state.rearm(
             &|live: &Tree, _: &dyn Orders| {
-                vec![(deadline, if live == &Tree::I64(2) { Tree::I64(1) } else { live.clone() })]
+                vec![(
+                    deadline,
+                    if live == &Tree::I64(2) {
+                        Tree::I64(1)
+                    } else {
+                        live.clone()
+                    },
+                )]
             },
             WAIT,
         )
     };
     rearm(future()).unwrap();
-    assert!(Arc::ptr_eq(&before, &live.load()), "the value itself was replaced");
+    assert!(
+        Arc::ptr_eq(&before, &live.load()),
+        "the value itself was replaced"
+    );
     rearm(past()).unwrap();
     assert_eq!(*live.load(), 1);
     // An expired change stays expired under any later deadline.

@@ -5,13 +5,19 @@ fn mark(redactor: &Redactor, tree: Tree) -> Tree {
 }
 
 fn secret_paths(tree: &Tree) -> Vec<String> {
-    tree.leaves().filter(|(_, leaf)| leaf.holds_secret()).map(|(path, _)| path.to_string()).collect()
+    tree.leaves()
+        .filter(|(_, leaf)| leaf.holds_secret())
+        .map(|(path, _)| path.to_string())
+        .collect()
 }
 
 #[test]
 fn types_names_and_shapes_make_a_value_secret() {
     let marked = mark(&Redactor::new(&[]), tree(&config()));
-    assert_eq!(secret_paths(&marked), ["slack.token", "slack.sign", "db.password"]);
+    assert_eq!(
+        secret_paths(&marked),
+        ["slack.token", "slack.sign", "db.password"]
+    );
     assert!(!format!("{marked:?}").contains("CANARY"));
     let again = mark(&Redactor::new(&[]), marked.clone());
     assert_eq!(again, marked);
@@ -22,7 +28,16 @@ fn a_secret_name_covers_all_below_it_but_nothing_that_is_empty() {
     let value = Tree::Map(vec![(
         "X-API-Keys".into(),
         Tree::Map(vec![
-            ("list".into(), Tree::Seq(vec![text("a"), Tree::I64(1), Tree::Bool(true), Tree::Null, text("")])),
+            (
+                "list".into(),
+                Tree::Seq(vec![
+                    text("a"),
+                    Tree::I64(1),
+                    Tree::Bool(true),
+                    Tree::Null,
+                    text(""),
+                ]),
+            ),
             ("none".into(), Tree::Seq(vec![])),
         ]),
     )]);
@@ -30,7 +45,10 @@ fn a_secret_name_covers_all_below_it_but_nothing_that_is_empty() {
     let expected = ["X-API-Keys.list.0", "X-API-Keys.list.1", "X-API-Keys.list.2"];
     assert_eq!(secret_paths(&marked), expected);
     assert!(marked.same(&value));
-    assert_eq!(secret_paths(&Redactor::new(&[]).mark(&path("config.secrets"), text("x"))), [""]);
+    assert_eq!(
+        secret_paths(&Redactor::new(&[]).mark(&path("config.secrets"), text("x"))),
+        [""]
+    );
 }
 
 #[test]
@@ -87,7 +105,10 @@ fn texts_of_a_secret_shape_are_secret_wherever_they_stand() {
         "hf_x",
         "a://b:80/@",
     ] {
-        assert!(secret_paths(&mark(&Redactor::new(&[]), text(open))).is_empty(), "{open}");
+        assert!(
+            secret_paths(&mark(&Redactor::new(&[]), text(open))).is_empty(),
+            "{open}"
+        );
     }
 }
 
@@ -95,7 +116,10 @@ fn texts_of_a_secret_shape_are_secret_wherever_they_stand() {
 fn redact_all_leaves_only_the_listed_paths() {
     let redactor = Redactor::new(&[]).redact_all(vec![path("config.server"), path("config.db.password")]);
     let marked = mark(&redactor, tree(&config()));
-    assert_eq!(secret_paths(&marked), ["slack.token", "slack.sign", "db.host", "db.password"]);
+    assert_eq!(
+        secret_paths(&marked),
+        ["slack.token", "slack.sign", "db.host", "db.password"]
+    );
 }
 
 fn scrubber() -> Scrubber {
@@ -112,21 +136,31 @@ fn a_known_secret_is_scrubbed_in_every_form() {
     use base64::Engine;
     use base64::engine::general_purpose as engines;
     let mut forms = vec![secret.to_owned(), serde_json::to_string(secret).unwrap()];
-    for engine in
-        [&engines::STANDARD, &engines::STANDARD_NO_PAD, &engines::URL_SAFE, &engines::URL_SAFE_NO_PAD]
-    {
+    for engine in [
+        &engines::STANDARD,
+        &engines::STANDARD_NO_PAD,
+        &engines::URL_SAFE,
+        &engines::URL_SAFE_NO_PAD,
+    ] {
         forms.push(engine.encode(secret));
         forms.extend(["", "x", "xy", "user:"].map(|before| engine.encode(format!("{before}{secret}..."))));
     }
     forms.extend(
-        ["p%22%C3%A4%2Fss%2Bw%20ord%25", "p%22%c3%a4%2fss%2bw%20ord%25", "p%22%C3%A4%2Fss%2Bw+ord%25"]
-            .map(Into::into),
+        [
+            "p%22%C3%A4%2Fss%2Bw%20ord%25",
+            "p%22%c3%a4%2fss%2bw%20ord%25",
+            "p%22%C3%A4%2Fss%2Bw+ord%25",
+        ]
+        .map(Into::into),
     );
     for form in forms {
         let scrubbed = scrubber.scrub(&format!("before {form} after")).into_owned();
         assert!(scrubber.find(&form), "{form}");
         assert!(scrubbed.contains(PLACEHOLDER), "{form}: {scrubbed}");
-        assert!(scrubbed.starts_with("before ") && scrubbed.ends_with(" after"), "{scrubbed}");
+        assert!(
+            scrubbed.starts_with("before ") && scrubbed.ends_with(" after"),
+            "{scrubbed}"
+        );
     }
 }
 
@@ -148,7 +182,10 @@ fn what_was_revealed_stays_and_nothing_else() {
     shown.add(&text("CANARY-token"));
     // The shown secret in base64 and verbatim; the other one in neither form.
     let said = "CANARY-token Q0FOQVJZLXRva2Vu CANARY-sign Q0FOQVJZLXNpZ24=";
-    assert_eq!(scrubber.scrub_but(said, &shown), "CANARY-token Q0FOQVJZLXRva2Vu ‹secret› ‹secret›");
+    assert_eq!(
+        scrubber.scrub_but(said, &shown),
+        "CANARY-token Q0FOQVJZLXRva2Vu ‹secret› ‹secret›"
+    );
 }
 
 #[test]
@@ -160,7 +197,10 @@ fn a_part_adds_to_what_is_known_and_the_whole_state_replaces_it() {
         &Tree::Map(vec![("token".into(), Tree::Secret(Box::new(text("another"))))]),
     );
     // The service may have moved the secret that stood there to another element of the same state.
-    assert_eq!(scrubber.scrub("CANARY-token another CANARY-password"), "‹secret› ‹secret› ‹secret›");
+    assert_eq!(
+        scrubber.scrub("CANARY-token another CANARY-password"),
+        "‹secret› ‹secret› ‹secret›"
+    );
     for number in 0..100 {
         let token = Tree::Secret(Box::new(text(&format!("rotated-{number}"))));
         scrubber.learn(&path("config.slack"), &Tree::Map(vec![("token".into(), token)]));
@@ -181,7 +221,10 @@ fn short_secrets_and_those_equal_to_an_identifier_are_not_searched_for() {
     ]);
     scrubber.protect_identifiers(["dienstplan::rota::next", "GET /api/healthcheck"]);
     scrubber.learn(&path("config"), &secrets);
-    assert_eq!(scrubber.scrub("12345 dienstplan dienstplaner"), "12345 dienstplan ‹secret›");
+    assert_eq!(
+        scrubber.scrub("12345 dienstplan dienstplaner"),
+        "12345 dienstplan ‹secret›"
+    );
     assert_eq!(scrubber.unsearched(), [Origin::from(&path("config.named"))]);
 }
 
@@ -189,7 +232,10 @@ fn short_secrets_and_those_equal_to_an_identifier_are_not_searched_for() {
 fn of_secrets_that_begin_alike_the_longest_is_replaced() {
     let scrubber = Scrubber::default();
     let list = ["abcdef", "abcdefgh", "abcdefghij", "abcdex", "defghijk"];
-    let secrets = list.iter().map(|secret| Tree::Secret(Box::new(text(secret)))).collect();
+    let secrets = list
+        .iter()
+        .map(|secret| Tree::Secret(Box::new(text(secret))))
+        .collect();
     scrubber.learn(&path("a"), &Tree::Seq(secrets));
     for (text, expected) in [
         ("abcdefghijk", "‹secret›k"),

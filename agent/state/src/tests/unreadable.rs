@@ -51,7 +51,14 @@ struct Beside<T> {
 }
 
 fn beside<T: Serialize>(part: T) -> String {
-    let whole = format!("{:?}", tree(&Beside { limit: 1, part, last: "z" }));
+    let whole = format!(
+        "{:?}",
+        tree(&Beside {
+            limit: 1,
+            part,
+            last: "z"
+        })
+    );
     let part = whole
         .strip_prefix(r#"{"limit": 1, "part": "#)
         .and_then(|rest| rest.strip_suffix(r#", "last": "z"}"#));
@@ -72,24 +79,51 @@ fn what_cannot_be_shown_costs_itself() {
     assert_eq!(beside(Some(i128::MIN)), WIDE);
     assert_eq!(beside((1, u128::MAX)), format!("[1, {WIDE}]"));
     assert_eq!(beside(Variant::One(u128::MAX)), format!(r#"{{"One": {WIDE}}}"#));
-    assert_eq!(beside(Variant::Two(1, u128::MAX)), format!(r#"{{"Two": [1, {WIDE}]}}"#));
-    assert_eq!(beside(Variant::Three { wide: i128::MIN }), format!(r#"{{"Three": {{"wide": {WIDE}}}}}"#));
-    assert_eq!(beside(Faulty::Refuses), "‹unreadable: its type refuses to write it out›");
-    assert_eq!(beside(Faulty::Panics), "‹unreadable: its type panics where it writes itself out›");
-    assert_eq!(beside(Secret::new(Faulty::Refuses)), "‹unreadable: a secret that its type cannot write out›");
+    assert_eq!(
+        beside(Variant::Two(1, u128::MAX)),
+        format!(r#"{{"Two": [1, {WIDE}]}}"#)
+    );
+    assert_eq!(
+        beside(Variant::Three { wide: i128::MIN }),
+        format!(r#"{{"Three": {{"wide": {WIDE}}}}}"#)
+    );
+    assert_eq!(
+        beside(Faulty::Refuses),
+        "‹unreadable: its type refuses to write it out›"
+    );
+    assert_eq!(
+        beside(Faulty::Panics),
+        "‹unreadable: its type panics where it writes itself out›"
+    );
+    assert_eq!(
+        beside(Secret::new(Faulty::Refuses)),
+        "‹unreadable: a secret that its type cannot write out›"
+    );
     assert_eq!(
         beside(Secret::new((1, Faulty::Panics))),
         "‹unreadable: a secret that its type cannot write out›"
     );
-    assert_eq!(beside(Twice), r#"{"a": ‹unreadable: two values have this name›, "b": 2}"#);
+    assert_eq!(
+        beside(Twice),
+        r#"{"a": ‹unreadable: two values have this name›, "b": 2}"#
+    );
     let name = "a key that is neither text, an integer, a truth value, a character nor a plain variant";
-    assert_eq!(beside(BTreeMap::from([((1, 2), 3)])), format!("‹unreadable: {name}›"));
+    assert_eq!(
+        beside(BTreeMap::from([((1, 2), 3)])),
+        format!("‹unreadable: {name}›")
+    );
     let some = beside(ByFloat(&[Some(1), None]));
     assert!(some.contains(&format!("‹unreadable: {name}›")), "{some}");
     let long = beside(BTreeMap::from([("x".repeat(300), 1), ("a".to_owned(), 2)]));
-    assert!(long.starts_with(r#"{"a": 2, "‹entry 1›": ‹unreadable: its name has 300 bytes"#), "{long}");
+    assert!(
+        long.starts_with(r#"{"a": 2, "‹entry 1›": ‹unreadable: its name has 300 bytes"#),
+        "{long}"
+    );
     let large = beside(vec![0_u8; 20_000]);
-    assert_eq!(large, "‹unreadable: more than 10000 values; it has 20000 entries›");
+    assert_eq!(
+        large,
+        "‹unreadable: more than 10000 values; it has 20000 entries›"
+    );
     let text = beside("x".repeat(2_000_000));
     assert_eq!(text, "‹unreadable: larger than 1048576 bytes›");
 }
@@ -123,8 +157,13 @@ fn what_is_unreadable_is_stored_nowhere_unless_the_value_was_kept() {
     let wide = tree(&(1, u128::MAX));
     assert_eq!(from_tree::<(u8, u128)>(wide).unwrap(), (1, u128::MAX));
     assert_eq!(from_tree::<i128>(tree(&i128::MIN)).unwrap(), i128::MIN);
-    let error = from_tree::<(u8, u8)>(tree(&(1, Faulty::Refuses))).unwrap_err().to_string();
-    assert_eq!(error, "`1`: it cannot be read (its type refuses to write it out), so it would be lost");
+    let error = from_tree::<(u8, u8)>(tree(&(1, Faulty::Refuses)))
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error,
+        "`1`: it cannot be read (its type refuses to write it out), so it would be lost"
+    );
 }
 
 #[test]
@@ -137,7 +176,9 @@ fn of_what_cannot_be_read_it_is_not_said_that_nothing_changed() {
 }
 
 fn along<T: Serialize>(value: &T, path: &str) -> Option<Tree> {
-    found_along(value, &segments(path), &Limits::COPY).unwrap().map(|found| found.tree)
+    found_along(value, &segments(path), &Limits::COPY)
+        .unwrap()
+        .map(|found| found.tree)
 }
 
 #[test]
@@ -148,13 +189,24 @@ fn one_entry_of_a_large_map_is_read_alone() {
     assert_eq!(along(&jobs, "05"), None);
     let list: Vec<u32> = (0..100_000).collect();
     assert_eq!(along(&list, "77777"), Some(Tree::I64(77_777)));
-    let faulty = Beside { limit: 7, part: (Faulty::Panics, Faulty::Refuses), last: "z" };
+    let faulty = Beside {
+        limit: 7,
+        part: (Faulty::Panics, Faulty::Refuses),
+        last: "z",
+    };
     assert_eq!(along(&faulty, "limit"), Some(Tree::I64(7)));
     assert!(matches!(along(&faulty, "part.0"), Some(Tree::Unreadable(_))));
     assert_eq!(along(&Twice, "b"), Some(Tree::I64(2)));
     assert!(matches!(along(&Twice, "a"), Some(Tree::Unreadable(_))));
-    let late = Limits { time: Some(Duration::ZERO), ..Limits::STATE };
-    assert!(found_along(&list, &segments("99999"), &late).unwrap_err().is_bound());
+    let late = Limits {
+        time: Some(Duration::ZERO),
+        ..Limits::STATE
+    };
+    assert!(
+        found_along(&list, &segments("99999"), &late)
+            .unwrap_err()
+            .is_bound()
+    );
 }
 
 /// Names that make the map above secret do so in a partial read too.
@@ -162,15 +214,29 @@ fn one_entry_of_a_large_map_is_read_alone() {
 fn a_map_that_is_a_secret_by_its_names_is_one_along_a_path_too() {
     let states = |names: [&str; 2]| {
         let map: BTreeMap<String, u8> = names.into_iter().map(|name| (name.to_owned(), 1)).collect();
-        States::new(vec![read_only("s", shared(map))], vec![], Arc::new(Redactor::new(&[])))
+        States::new(
+            vec![read_only("s", shared(map))],
+            vec![],
+            Arc::new(Redactor::new(&[])),
+        )
     };
     let read = |states: &States| states.read(&path("s.plain"), Wait::AGENT);
     assert_eq!(read(&states(["plain", "other"]).unwrap()).unwrap(), Tree::I64(1));
-    let secret = read(&states(["plain", concat!("xoxb", "-1234567890ab")]).unwrap()).unwrap_err().to_string();
+    let secret = read(&states(["plain", concat!("xoxb", "-1234567890ab")]).unwrap())
+        .unwrap_err()
+        .to_string();
     assert!(secret.contains("a secret stands above it"), "{secret}");
     let numbered = shared(BTreeMap::from([("tokens", BTreeMap::from([(17_u64, 1)]))]));
-    let states = States::new(vec![read_only("s", numbered)], vec![], Arc::new(Redactor::new(&[]))).unwrap();
-    let secret = states.read(&path("s.tokens.17"), Wait::AGENT).unwrap_err().to_string();
+    let states = States::new(
+        vec![read_only("s", numbered)],
+        vec![],
+        Arc::new(Redactor::new(&[])),
+    )
+    .unwrap();
+    let secret = states
+        .read(&path("s.tokens.17"), Wait::AGENT)
+        .unwrap_err()
+        .to_string();
     assert!(secret.contains("a secret stands above it"), "{secret}");
 }
 
@@ -206,7 +272,10 @@ proptest! {
 #[test]
 fn the_parts_of_a_secret_that_can_be_read_are_searched_for_beside_one_that_cannot() {
     let long = "k".repeat(300);
-    let entries = BTreeMap::from([("first", "a-secret-of-a-peer"), (long.as_str(), "another-secret-of-it")]);
+    let entries = BTreeMap::from([
+        ("first", "a-secret-of-a-peer"),
+        (long.as_str(), "another-secret-of-it"),
+    ]);
     let sessions = BTreeMap::from([("auth_sessions", entries)]);
     let root: Path = "web".parse().unwrap();
     let marked = Redactor::new(&["*auth*"].map(str::to_owned)).mark(&root, tree(&sessions));

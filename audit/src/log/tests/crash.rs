@@ -27,7 +27,10 @@ fn tell(told: &Shared<Told>, log: &Log, key: &SigningKey, receipt: &Receipt) {
         told.records.push((seq, log.record(seq).unwrap().unwrap()));
     }
     let count = told.records.len();
-    told.heads.push((count, Checkpoint::open(&receipt.checkpoint, key.verifier()).unwrap()));
+    told.heads.push((
+        count,
+        Checkpoint::open(&receipt.checkpoint, key.verifier()).unwrap(),
+    ));
 }
 
 /// Opens the files after a crash, as the next start would, and checks them against what was acknowledged before it.
@@ -39,7 +42,12 @@ fn check_crash(crash: &Crash, told: &Told, key: &SigningKey) {
     let opened = Log::open_with(Box::new(Sim::new(dir.path())), key.clone());
     let (log, opened) = opened.unwrap_or_else(|error| panic!("{error:?} in {:?}", names(dir.path())));
     for (seq, line) in &told.records[..crash.acknowledged] {
-        assert_eq!(log.record(*seq).unwrap().as_ref(), Some(line), "record {seq} of {}", opened.size);
+        assert_eq!(
+            log.record(*seq).unwrap().as_ref(),
+            Some(line),
+            "record {seq} of {}",
+            opened.size
+        );
     }
     check_heads(&log, told, crash.acknowledged);
     if opened.fresh {
@@ -81,16 +89,25 @@ fn acknowledged_records_survive_a_crash_at_every_step() {
         let mut left = 2;
         sim.plan(move |_, op, name| {
             let hit = name.starts_with("records-")
-                && if matches!(fault, Fault::Fail(_)) { op == Op::Sync } else { op == Op::Write };
+                && if matches!(fault, Fault::Fail(_)) {
+                    op == Op::Sync
+                } else {
+                    op == Op::Write
+                };
             if hit && left > 0 {
                 left -= 1;
                 return fault;
             }
             Fault::None
         });
-        log.append(vec![entry("eval", "written")], Until::Written).written().unwrap();
+        log.append(vec![entry("eval", "written")], Until::Written)
+            .written()
+            .unwrap();
         let receipt = log
-            .append(vec![entry("effect", "one"), entry("effect", "two")], Until::Durable)
+            .append(
+                vec![entry("effect", "one"), entry("effect", "two")],
+                Until::Durable,
+            )
             .durable()
             .unwrap();
         tell(&told, &log, &key, &receipt);
@@ -121,20 +138,47 @@ fn a_crash_while_recovering_loses_nothing() {
     };
     fs::write(dir.path().join("checkpoint"), stored).unwrap();
     let records = fs::read_to_string(dir.path().join("records-0.jsonl")).unwrap();
-    fs::write(dir.path().join("records-0.jsonl"), format!("{records}{{\"v\":1,\"se")).unwrap();
-    let records: Vec<_> = (0..).zip(records.lines().map(|line| line.as_bytes().to_vec())).collect();
-    let told = Told { records, heads: Vec::new() };
+    fs::write(
+        dir.path().join("records-0.jsonl"),
+        format!("{records}{{\"v\":1,\"se"),
+    )
+    .unwrap();
+    let records: Vec<_> = (0..)
+        .zip(records.lines().map(|line| line.as_bytes().to_vec()))
+        .collect();
+    let told = Told {
+        records,
+        heads: Vec::new(),
+    };
     let (sim, crashes) = (Sim::new(dir.path()), Shared::<Vec<Crash>>::default());
     let saved = Arc::clone(&crashes);
     sim.watch(move |world: &World| {
-        for image in [world.killed(), world.power_lost(false, 0, false), world.power_lost(true, 9, false)] {
-            lock(&saved).push(Crash { image, acknowledged: 4 });
+        for image in [
+            world.killed(),
+            world.power_lost(false, 0, false),
+            world.power_lost(true, 9, false),
+        ] {
+            lock(&saved).push(Crash {
+                image,
+                acknowledged: 4,
+            });
         }
     });
     let (log, opened) = Log::open_with(Box::new(sim), key.clone()).unwrap();
-    let torn =
-        Torn { file: "records-0.jsonl".to_owned(), moved_to: "torn-4-0".to_owned(), seq: 4, bytes: 10 };
-    assert_eq!(opened.recovered, Some(Recovered { torn: Some(torn), covered: 3, adopted: 1 }));
+    let torn = Torn {
+        file: "records-0.jsonl".to_owned(),
+        moved_to: "torn-4-0".to_owned(),
+        seq: 4,
+        bytes: 10,
+    };
+    assert_eq!(
+        opened.recovered,
+        Some(Recovered {
+            torn: Some(torn),
+            covered: 3,
+            adopted: 1
+        })
+    );
     assert_eq!(fs::read(dir.path().join("torn-4-0")).unwrap(), b"{\"v\":1,\"se");
     log.close(LONG).unwrap();
     for crash in lock(&crashes).iter() {
@@ -153,8 +197,15 @@ struct Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let until = prop_oneof![Just(Until::Written), Just(Until::Durable)];
-    let step = (1usize..4, until, any::<bool>(), any::<bool>(), any::<bool>())
-        .prop_map(|(count, until, keep, terminal, wait)| Step { count, until, keep, terminal, wait });
+    let step = (1usize..4, until, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(count, until, keep, terminal, wait)| Step {
+            count,
+            until,
+            keep,
+            terminal,
+            wait,
+        },
+    );
     prop::collection::vec(step, 1..16)
 }
 

@@ -4,7 +4,10 @@ use super::*;
 use crate::read::Place;
 
 fn folder(dir: &Path) -> Vec<(String, Vec<u8>)> {
-    names(dir).into_iter().map(|name| (name.clone(), fs::read(dir.join(name)).unwrap())).collect()
+    names(dir)
+        .into_iter()
+        .map(|name| (name.clone(), fs::read(dir.join(name)).unwrap()))
+        .collect()
 }
 
 /// Alters an example of 5 records; opening must refuse it and leave it unchanged.
@@ -29,7 +32,11 @@ fn edit(dir: &Path, change: impl FnOnce(String) -> String) {
 }
 
 fn at(seq: u64) -> Place {
-    Place { file: "records-0.jsonl".into(), line: seq + 1, seq }
+    Place {
+        file: "records-0.jsonl".into(),
+        line: seq + 1,
+        seq,
+    }
 }
 
 #[test]
@@ -52,13 +59,22 @@ fn an_altered_record_is_named() {
 /// T51.
 #[test]
 fn a_log_shorter_than_its_checkpoint_is_refused() {
-    let error =
-        refused(|dir| edit(dir, |text| text.lines().take(3).map(|line| format!("{line}\n")).collect()));
-    assert!(matches!(error, VerifyError::Missing { first: 3, last: 4 }), "{error}");
+    let error = refused(|dir| {
+        edit(dir, |text| {
+            text.lines().take(3).map(|line| format!("{line}\n")).collect()
+        })
+    });
+    assert!(
+        matches!(error, VerifyError::Missing { first: 3, last: 4 }),
+        "{error}"
+    );
     let error = refused(|dir| edit(dir, |text| text[..text.len() - 4].to_owned()));
     assert!(matches!(error, VerifyError::Torn { place, covered: 5 } if place == at(4)));
     let error = refused(|dir| fs::remove_file(dir.join("records-0.jsonl")).unwrap());
-    assert!(matches!(error, VerifyError::Missing { first: 0, last: 4 }), "{error}");
+    assert!(
+        matches!(error, VerifyError::Missing { first: 0, last: 4 }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -80,7 +96,9 @@ fn a_missing_spoilt_or_foreign_checkpoint_is_refused() {
     example(other.path(), &key, 5);
     example(dir.path(), &key, 5);
     fs::copy(other.path().join("checkpoint"), dir.path().join("checkpoint")).unwrap();
-    let Err(OpenError::Broken { source, .. }) = Log::open(dir.path(), key) else { panic!() };
+    let Err(OpenError::Broken { source, .. }) = Log::open(dir.path(), key) else {
+        panic!()
+    };
     assert!(matches!(source, VerifyError::Origin { place, .. } if place == at(0)));
 }
 
@@ -93,15 +111,25 @@ fn a_line_that_no_log_writes_is_refused_where_it_stands_even_after_the_checkpoin
     let error = refused(|dir| {
         fs::write(dir.join("records-9.jsonl"), "").unwrap();
     });
-    assert!(matches!(error, VerifyError::Missing { first: 5, last: 8 }), "{error}");
+    assert!(
+        matches!(error, VerifyError::Missing { first: 5, last: 8 }),
+        "{error}"
+    );
 }
 
 #[test]
 fn whole_records_after_the_checkpoint_are_adopted_and_a_torn_end_is_moved_aside() {
-    for (end, torn) in [("", None), ("{\"v\":1,", Some(7)), ("\0\0\n{}\n\0", Some(7)), ("x\n\0", None)] {
+    for (end, torn) in [
+        ("", None),
+        ("{\"v\":1,", Some(7)),
+        ("\0\0\n{}\n\0", Some(7)),
+        ("x\n\0", None),
+    ] {
         let (dir, key) = (tempfile::tempdir().unwrap(), key());
         example(dir.path(), &key, 2);
-        edit(dir.path(), |text| text + "{\"v\":1,\"seq\":2,\"kind\":\"eval\"}\n" + end);
+        edit(dir.path(), |text| {
+            text + "{\"v\":1,\"seq\":2,\"kind\":\"eval\"}\n" + end
+        });
         let before = folder(dir.path());
         let Ok((log, opened)) = Log::open(dir.path(), key.clone()) else {
             assert!(end.starts_with('x'), "{end:?}");
@@ -145,5 +173,8 @@ fn left_over_temporary_files_do_no_harm() {
     assert_eq!((opened.size, opened.recovered), (3, None));
     durable(&log, entry("eval", "x")).unwrap();
     log.close(LONG).unwrap();
-    assert_eq!(names(dir.path()), ["checkpoint", "leaves", "lock", "records-0.jsonl", "reserve"]);
+    assert_eq!(
+        names(dir.path()),
+        ["checkpoint", "leaves", "lock", "records-0.jsonl", "reserve"]
+    );
 }

@@ -59,13 +59,20 @@ pub(super) struct World {
 impl World {
     /// What is there when the process is killed.
     pub(super) fn killed(&self) -> Image {
-        self.names.iter().map(|(name, node)| (name.clone(), self.nodes[*node].content.clone())).collect()
+        self.names
+            .iter()
+            .map(|(name, node)| (name.clone(), self.nodes[*node].content.clone()))
+            .collect()
     }
 
     /// What is there after a power loss: the names at the last sync or now, and `kept` of the bytes appended since the last sync,
     /// or as many zeros. File systems order a replaced file before its new name (ext4, btrfs, XFS).
     pub(super) fn power_lost(&self, new_names: bool, kept: usize, zeros: bool) -> Image {
-        let names = if new_names { &self.names } else { &self.synced_names };
+        let names = if new_names {
+            &self.names
+        } else {
+            &self.synced_names
+        };
         let content = |name: &str, node: &Node| {
             if name == "checkpoint" || !node.content.starts_with(&node.synced) {
                 return node.content.clone();
@@ -77,7 +84,10 @@ impl World {
             }
             content
         };
-        names.iter().map(|(name, node)| (name.clone(), content(name, &self.nodes[*node]))).collect()
+        names
+            .iter()
+            .map(|(name, node)| (name.clone(), content(name, &self.nodes[*node])))
+            .collect()
     }
 }
 
@@ -103,12 +113,24 @@ impl Sim {
         for name in names(dir) {
             let content = fs::read(dir.join(&name)).unwrap();
             world.names.insert(name, world.nodes.len());
-            world.nodes.push(Node { synced: content.clone(), content });
+            world.nodes.push(Node {
+                synced: content.clone(),
+                content,
+            });
         }
         world.synced_names = world.names.clone();
         let disk = Disk::new(dir);
-        let inner = Inner { disk, world, step: 0, plan: no_faults(), watch: Box::new(|_| ()) };
-        Self { dir: dir.to_owned(), inner: Arc::new(Mutex::new(inner)) }
+        let inner = Inner {
+            disk,
+            world,
+            step: 0,
+            plan: no_faults(),
+            watch: Box::new(|_| ()),
+        };
+        Self {
+            dir: dir.to_owned(),
+            inner: Arc::new(Mutex::new(inner)),
+        }
     }
 
     /// From now on, `plan` decides the fault of each step, operation and file.
@@ -138,7 +160,11 @@ impl Sim {
     }
 
     fn opened(&self, file: Box<dyn Appender>, node: usize) -> Box<dyn Appender> {
-        Box::new(SimFile { sim: self.clone(), file, node })
+        Box::new(SimFile {
+            sim: self.clone(),
+            file,
+            node,
+        })
     }
 }
 
@@ -187,7 +213,10 @@ impl Files for Sim {
         let (mut inner, _) = self.step(Op::Exchange, other)?;
         inner.disk.exchange(one, other)?;
         let (a, b) = (inner.world.names[one], inner.world.names[other]);
-        inner.world.names.extend([(one.to_owned(), b), (other.to_owned(), a)]);
+        inner
+            .world
+            .names
+            .extend([(one.to_owned(), b), (other.to_owned(), a)]);
         Ok(())
     }
 

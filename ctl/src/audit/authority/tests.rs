@@ -12,8 +12,10 @@ const ALICE: &str = "spiffe://example.internal/operator/alice";
 /// When certificates become valid, in seconds since 1970; they live 8 hours.
 const BEGIN: i64 = 1_800_000_000;
 const LIFE: i64 = 8 * 3600;
-const BOTH: &[ExtendedKeyUsagePurpose] =
-    &[ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+const BOTH: &[ExtendedKeyUsagePurpose] = &[
+    ExtendedKeyUsagePurpose::ServerAuth,
+    ExtendedKeyUsagePurpose::ClientAuth,
+];
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
@@ -34,7 +36,11 @@ fn leaf(ca: &Ca, id: &str, usages: &[ExtendedKeyUsagePurpose]) -> Vec<u8> {
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = usages.to_vec();
     (params.not_before, params.not_after) = (date(BEGIN), date(BEGIN + LIFE));
-    params.signed_by(&KeyPair::generate().unwrap(), ca).unwrap().der().to_vec()
+    params
+        .signed_by(&KeyPair::generate().unwrap(), ca)
+        .unwrap()
+        .der()
+        .to_vec()
 }
 
 fn authority(pems: &[String]) -> Authority {
@@ -60,15 +66,28 @@ fn an_operator_of_the_ca_is_vouched_for_while_the_certificate_is_valid() {
     for at in [BEGIN - 1, BEGIN + LIFE + 1, -1] {
         refused(&one, &certificate, at, "it was not valid at the record's time");
     }
-    assert_eq!(authority(&[other.pem(), ca.pem()]).vouches(&certificate, BEGIN), Ok(()));
+    assert_eq!(
+        authority(&[other.pem(), ca.pem()]).vouches(&certificate, BEGIN),
+        Ok(())
+    );
 }
 
 #[test]
 fn whom_the_ca_did_not_certify_for_tls_clients_is_refused() {
     let ca = ca();
     let authority = authority(&[ca.pem()]);
-    refused(&authority, &leaf(&self::ca(), ALICE, BOTH), BEGIN, "did not issue it");
-    refused(&authority, &leaf(&ca, ALICE, &BOTH[..1]), BEGIN, "it is not for TLS clients");
+    refused(
+        &authority,
+        &leaf(&self::ca(), ALICE, BOTH),
+        BEGIN,
+        "did not issue it",
+    );
+    refused(
+        &authority,
+        &leaf(&ca, ALICE, &BOTH[..1]),
+        BEGIN,
+        "it is not for TLS clients",
+    );
     refused(&authority, ca.der(), BEGIN, "does not verify with the CA");
     refused(&authority, b"none", BEGIN, "does not verify with the CA");
 }
@@ -76,7 +95,10 @@ fn whom_the_ca_did_not_certify_for_tls_clients_is_refused() {
 #[test]
 fn only_an_operator_of_the_logs_trust_domain_is_one() {
     let ca = ca();
-    assert_eq!(operator(&leaf(&ca, ALICE, BOTH), ORIGIN).unwrap().to_string(), ALICE);
+    assert_eq!(
+        operator(&leaf(&ca, ALICE, BOTH), ORIGIN).unwrap().to_string(),
+        ALICE
+    );
     for (certificate, why) in [
         (leaf(&ca, ALICE, &[]), "no extended key usage"),
         (leaf(&ca, ALICE, &BOTH[1..]), "are not serverAuth and clientAuth"),
@@ -84,14 +106,21 @@ fn only_an_operator_of_the_logs_trust_domain_is_one() {
             leaf(&ca, "spiffe://example.internal/agent/dienstplan/1", BOTH),
             "is an agent, expected an operator",
         ),
-        (leaf(&ca, "spiffe://example.org/operator/alice", BOTH), "is of the trust domain `example.org`"),
+        (
+            leaf(&ca, "spiffe://example.org/operator/alice", BOTH),
+            "is of the trust domain `example.org`",
+        ),
         (ca.der().to_vec(), "key usage is not digital signature alone"),
         (b"none".to_vec(), "cannot be read"),
     ] {
         let error = operator(&certificate, ORIGIN).unwrap_err();
         assert!(error.contains(why), "{error}");
     }
-    assert!(operator(&leaf(&ca, ALICE, BOTH), "Example/x").unwrap_err().contains("no trust domain"));
+    assert!(
+        operator(&leaf(&ca, ALICE, BOTH), "Example/x")
+            .unwrap_err()
+            .contains("no trust domain")
+    );
 }
 
 #[test]
@@ -100,7 +129,12 @@ fn a_ca_in_the_folder_of_the_log_is_not_found() {
     let (log, inventory) = (set.path().join("agent/audit"), set.path().join("inventory.json"));
     std::fs::create_dir_all(log.join("ca")).unwrap();
     std::fs::create_dir(set.path().join("ca")).unwrap();
-    for file in ["ca/ca.pem", "ca.pem", "agent/audit/ca.pem", "agent/audit/ca/ca.pem"] {
+    for file in [
+        "ca/ca.pem",
+        "ca.pem",
+        "agent/audit/ca.pem",
+        "agent/audit/ca/ca.pem",
+    ] {
         std::fs::write(set.path().join(file), "").unwrap();
     }
     assert_eq!(beside(&inventory, &log), Some(set.path().join("ca/ca.pem")));

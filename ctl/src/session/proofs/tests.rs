@@ -18,11 +18,20 @@ fn proofs(log: &str) -> Proofs {
 
 fn params(code: &str) -> EvalParams {
     let payload = json!({ "code": code }).to_string();
-    EvalParams { payload, sig: String::new(), secrets: BTreeMap::new() }
+    EvalParams {
+        payload,
+        sig: String::new(),
+        secrets: BTreeMap::new(),
+    }
 }
 
 fn at(eval: u64) -> Option<AuditRange> {
-    Some(AuditRange { eval, first: eval, last: eval, checkpoint: String::new() })
+    Some(AuditRange {
+        eval,
+        first: eval,
+        last: eval,
+        checkpoint: String::new(),
+    })
 }
 
 #[track_caller]
@@ -40,10 +49,16 @@ fn what_is_left_to_prove_is_counted() {
     proofs.failed(params("1"), Code::Denied, None);
     assert_eq!(proofs.complete(None), Ok(()));
     proofs.answered(params("1"), at(1));
-    open(&proofs, &["(it was cut) before the agent proved that the last eval is in its log"]);
+    open(
+        &proofs,
+        &["(it was cut) before the agent proved that the last eval is in its log"],
+    );
     proofs.failed(params("1"), Code::Denied, at(2));
     proofs.failed(params("1"), Code::Eval, None);
-    open(&proofs, &["proved that 2 evals are in its log; the agent did not say where in its log an eval is"]);
+    open(
+        &proofs,
+        &["proved that 2 evals are in its log; the agent did not say where in its log an eval is"],
+    );
 }
 
 #[test]

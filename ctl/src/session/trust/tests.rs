@@ -10,8 +10,18 @@ fn head(key: &SigningKey, log: &str, leaves: u64, salt: &str) -> (Signed, tree::
     for leaf in 0..leaves {
         tree.append(tree::leaf_hash(format!("{salt}{leaf}").as_bytes()));
     }
-    let head = Checkpoint { origin: format!("{NAME}/{log}"), size: leaves, root: tree.root() };
-    (Signed { note: head.sign(key), head }, tree)
+    let head = Checkpoint {
+        origin: format!("{NAME}/{log}"),
+        size: leaves,
+        root: tree.root(),
+    };
+    (
+        Signed {
+            note: head.sign(key),
+            head,
+        },
+        tree,
+    )
 }
 
 fn key() -> SigningKey {
@@ -45,12 +55,24 @@ fn a_remembered_checkpoint_never_shrinks_and_is_private() {
     let store = Store::at(folder.path().join("state"));
     let (small, _) = head(&key, "00", 3, "a");
     let (large, _) = head(&key, "00", 5, "a");
-    assert_eq!(store.remembered(&small.head.origin, key.verifier()).unwrap(), None);
+    assert_eq!(
+        store.remembered(&small.head.origin, key.verifier()).unwrap(),
+        None
+    );
     for (kept, left) in [(&small, &small), (&large, &large), (&small, &large)] {
         store.keep(kept, key.verifier()).unwrap();
-        assert_eq!(store.remembered(&small.head.origin, key.verifier()).unwrap().as_ref(), Some(left));
+        assert_eq!(
+            store
+                .remembered(&small.head.origin, key.verifier())
+                .unwrap()
+                .as_ref(),
+            Some(left)
+        );
     }
-    let mode = fs::metadata(store.path(&small.head.origin).unwrap()).unwrap().permissions().mode();
+    let mode = fs::metadata(store.path(&small.head.origin).unwrap())
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -62,7 +84,10 @@ fn another_log_of_a_known_instance_is_noticed() {
     let (known, _) = head(&key, "00", 3, "a");
     store.keep(&known, key.verifier()).unwrap();
     assert!(store.other_logs(&known.head.origin, key.verifier()).is_empty());
-    assert_eq!(store.other_logs(&format!("{NAME}/01"), key.verifier()), [known.head.origin]);
+    assert_eq!(
+        store.other_logs(&format!("{NAME}/01"), key.verifier()),
+        [known.head.origin]
+    );
 }
 
 #[test]
@@ -90,7 +115,10 @@ fn heads_that_do_not_continue_each_other_are_refused() {
     let proof = tree.consistency(3, 7).unwrap();
     assert_eq!(new.grew_from(&old, &proof), Ok(()));
     assert!(new.grew_from(&old, &[]).is_err());
-    assert!(fork.grew_from(&old, &fork_tree.consistency(3, 7).unwrap()).is_err());
+    assert!(
+        fork.grew_from(&old, &fork_tree.consistency(3, 7).unwrap())
+            .is_err()
+    );
     assert!(fork.grew_from(&new, &[]).is_err());
     assert!(old.grew_from(&new, &proof).is_err());
     assert!(other.grew_from(&old, &proof).is_err());

@@ -33,9 +33,13 @@ fn long_text_is_cut_between_characters_and_says_so() {
 
 #[test]
 fn spans_take_two_units() {
-    for (ms, text) in
-        [(0, "0ms"), (950, "950ms"), (299_000, "4m59s"), (28_800_000, "8h"), (270_000_000, "3d3h")]
-    {
+    for (ms, text) in [
+        (0, "0ms"),
+        (950, "950ms"),
+        (299_000, "4m59s"),
+        (28_800_000, "8h"),
+        (270_000_000, "3d3h"),
+    ] {
         assert_eq!(span(ms), text);
     }
 }
@@ -59,9 +63,14 @@ proptest! {
 #[test]
 fn seconds_are_whole_and_rounded_up() {
     use std::time::Duration;
-    for (ms, text) in
-        [(0, "0s"), (1, "1s"), (1_000, "1s"), (298_001, "4m59s"), (300_000, "5m"), (7_261_000, "2h1m")]
-    {
+    for (ms, text) in [
+        (0, "0s"),
+        (1, "1s"),
+        (1_000, "1s"),
+        (298_001, "4m59s"),
+        (300_000, "5m"),
+        (7_261_000, "2h1m"),
+    ] {
         assert_eq!(in_seconds(Duration::from_millis(ms)), text);
     }
     assert!(!in_seconds(Duration::MAX).is_empty());
@@ -71,9 +80,15 @@ fn seconds_are_whole_and_rounded_up() {
 #[test]
 fn what_is_drawn_in_place_stays_in_its_place() {
     let (text, drawn) = drawing("one\ntwo\u{1b}[9A", 3, 24);
-    assert_eq!(text, "\r\x1b[3A\x1b[?7lone\x1b[K\r\ntwo\\u{1b}[9A\x1b[K\r\n\x1b[?7h\x1b[J");
+    assert_eq!(
+        text,
+        "\r\x1b[3A\x1b[?7lone\x1b[K\r\ntwo\\u{1b}[9A\x1b[K\r\n\x1b[?7h\x1b[J"
+    );
     assert_eq!(drawn, 2);
     let (text, drawn) = drawing(&"line\n".repeat(40).replacen("line", "first", 1), 0, 10);
     assert_eq!(drawn, 9);
-    assert!(text.starts_with("\r\x1b[?7lfirst") && text.contains("… 32 more lines"), "{text}");
+    assert!(
+        text.starts_with("\r\x1b[?7lfirst") && text.contains("… 32 more lines"),
+        "{text}"
+    );
 }

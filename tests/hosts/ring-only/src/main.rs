@@ -11,9 +11,18 @@ fn main() {
     #[cfg(feature = "agent")]
     let _agent = debug_agent::Agent::builder("ring-only").start_from_env();
 
-    let config = ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth();
-    let groups: Vec<_> = config.crypto_provider().kx_groups.iter().map(|group| group.name()).collect();
+    let config = ClientConfig::builder()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let groups: Vec<_> = config
+        .crypto_provider()
+        .kx_groups
+        .iter()
+        .map(|group| group.name())
+        .collect();
     println!("key exchange: {groups:?}");
-    stdin().read_to_end(&mut Vec::new()).expect("standard input can be read");
+    stdin()
+        .read_to_end(&mut Vec::new())
+        .expect("standard input can be read");
     println!("ok ring-only");
 }

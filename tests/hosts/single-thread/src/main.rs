@@ -46,5 +46,9 @@ fn answer(listener: &TcpListener) -> io::Result<()> {
         }
     }
     let body = format!("{{\"status\":\"{}\"}}", status());
-    write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }

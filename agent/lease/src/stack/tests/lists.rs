@@ -4,11 +4,17 @@ use super::*;
 use debug_base::Path;
 
 fn backend(name: &str, weight: i64) -> Tree {
-    Tree::Map(vec![("name".to_owned(), Tree::Str(name.to_owned())), ("weight".to_owned(), Tree::I64(weight))])
+    Tree::Map(vec![
+        ("name".to_owned(), Tree::Str(name.to_owned())),
+        ("weight".to_owned(), Tree::I64(weight)),
+    ])
 }
 
 fn pool(backends: &[(&str, i64)]) -> Tree {
-    let backends = backends.iter().map(|(name, weight)| backend(name, *weight)).collect();
+    let backends = backends
+        .iter()
+        .map(|(name, weight)| backend(name, *weight))
+        .collect();
     Tree::Map(vec![("backends".to_owned(), Tree::Seq(backends))])
 }
 
@@ -23,16 +29,30 @@ fn undone(before: &Tree, at: &str, value: Tree, service: &Tree) -> Ending {
 
 #[track_caller]
 fn is_undone(before: &[(&str, i64)], at: usize, service: &[(&str, i64)], expected: &[(&str, i64)]) {
-    let ending = undone(&pool(before), &format!("backends.{at}.weight"), Tree::I64(0), &pool(service));
+    let ending = undone(
+        &pool(before),
+        &format!("backends.{at}.weight"),
+        Tree::I64(0),
+        &pool(service),
+    );
     assert_eq!((ending.left, ending.tree), (Vec::new(), pool(expected)));
 }
 
 #[track_caller]
 fn is_a_conflict(before: &[(&str, i64)], at: usize, service: &[(&str, i64)], words: &str) {
-    let ending = undone(&pool(before), &format!("backends.{at}.weight"), Tree::I64(0), &pool(service));
+    let ending = undone(
+        &pool(before),
+        &format!("backends.{at}.weight"),
+        Tree::I64(0),
+        &pool(service),
+    );
     assert_eq!(ending.tree, pool(service), "something was written");
     let root = Path(vec!["pool".to_owned()]);
-    let why: Vec<String> = ending.left.iter().map(|left| left.why.words(&left.place, &root)).collect();
+    let why: Vec<String> = ending
+        .left
+        .iter()
+        .map(|left| left.why.words(&left.place, &root))
+        .collect();
     assert!(why.join("; ").contains(words), "{why:?}");
 }
 
@@ -42,10 +62,25 @@ const POOL: [(&str, i64); 3] = [("a", 1), ("b", 1), ("c", 0)];
 fn an_element_that_moved_is_found_by_what_it_is() {
     // The first element removed; the list reversed; an element added in front.
     is_undone(&POOL, 1, &[("b", 0), ("c", 0)], &[("b", 1), ("c", 0)]);
-    is_undone(&POOL, 1, &[("b", 0), ("c", 0), ("a", 1)], &[("b", 1), ("c", 0), ("a", 1)]);
-    is_undone(&POOL, 1, &[("z", 0), ("a", 1), ("b", 0), ("c", 0)], &[("z", 0), ("a", 1), ("b", 1), ("c", 0)]);
+    is_undone(
+        &POOL,
+        1,
+        &[("b", 0), ("c", 0), ("a", 1)],
+        &[("b", 1), ("c", 0), ("a", 1)],
+    );
+    is_undone(
+        &POOL,
+        1,
+        &[("z", 0), ("a", 1), ("b", 0), ("c", 0)],
+        &[("z", 0), ("a", 1), ("b", 1), ("c", 0)],
+    );
     // In its place, between neighbours that have changed.
-    is_undone(&POOL, 1, &[("a", 7), ("b", 0), ("c", 9)], &[("a", 7), ("b", 1), ("c", 9)]);
+    is_undone(
+        &POOL,
+        1,
+        &[("a", 7), ("b", 0), ("c", 9)],
+        &[("a", 7), ("b", 1), ("c", 9)],
+    );
 }
 
 /// A list at the root, a list in an element of a list, and elements that are lists.
@@ -54,25 +89,47 @@ fn lists_lie_at_the_root_and_in_each_other() {
     let at = |tree: &Tree| tree.at(&path("backends")).unwrap().clone();
     let (root, turned) = (at(&pool(&POOL)), at(&pool(&[("b", 0), ("c", 0), ("a", 1)])));
     let ending = undone(&root, "1.weight", Tree::I64(0), &turned);
-    assert_eq!((ending.left.len(), ending.tree), (0, at(&pool(&[("b", 1), ("c", 0), ("a", 1)]))));
+    assert_eq!(
+        (ending.left.len(), ending.tree),
+        (0, at(&pool(&[("b", 1), ("c", 0), ("a", 1)])))
+    );
     let zone = |name: &str, backends: &[(&str, i64)]| {
-        Tree::Map(vec![("zone".to_owned(), Tree::Str(name.to_owned())), ("pool".to_owned(), pool(backends))])
+        Tree::Map(vec![
+            ("zone".to_owned(), Tree::Str(name.to_owned())),
+            ("pool".to_owned(), pool(backends)),
+        ])
     };
     let zones = |of: Vec<Tree>| Tree::Map(vec![("zones".to_owned(), Tree::Seq(of))]);
     let before = zones(vec![zone("north", &[("z", 1)]), zone("south", &POOL)]);
     let leaf = "zones.1.pool.backends.1.weight";
-    let turned = zones(vec![zone("south", &[("c", 0), ("b", 0)]), zone("north", &[("z", 1)])]);
+    let turned = zones(vec![
+        zone("south", &[("c", 0), ("b", 0)]),
+        zone("north", &[("z", 1)]),
+    ]);
     let ending = undone(&before, leaf, Tree::I64(0), &turned);
-    let expected = zones(vec![zone("south", &[("c", 0), ("b", 1)]), zone("north", &[("z", 1)])]);
+    let expected = zones(vec![
+        zone("south", &[("c", 0), ("b", 1)]),
+        zone("north", &[("z", 1)]),
+    ]);
     assert_eq!((ending.left.len(), ending.tree), (0, expected));
     let gone = zones(vec![zone("south", &[("c", 0)]), zone("north", &[("z", 1)])]);
     let ending = undone(&before, leaf, Tree::I64(0), &gone);
     assert_eq!((ending.left.len(), ending.tree), (1, gone));
     // Rows of a matrix are identified by position only.
     let rows = |of: &[&[i64]]| Tree::Seq(of.iter().map(|row| list(row)).collect());
-    let ending = undone(&rows(&[&[1, 2], &[3, 4]]), "1.0", Tree::I64(9), &rows(&[&[1, 2], &[9, 4]]));
+    let ending = undone(
+        &rows(&[&[1, 2], &[3, 4]]),
+        "1.0",
+        Tree::I64(9),
+        &rows(&[&[1, 2], &[9, 4]]),
+    );
     assert_eq!((ending.left.len(), ending.tree), (0, rows(&[&[1, 2], &[3, 4]])));
-    let ending = undone(&rows(&[&[1, 2], &[3, 4]]), "1.0", Tree::I64(9), &rows(&[&[9, 4], &[1, 2]]));
+    let ending = undone(
+        &rows(&[&[1, 2], &[3, 4]]),
+        "1.0",
+        Tree::I64(9),
+        &rows(&[&[9, 4], &[1, 2]]),
+    );
     assert_eq!((ending.left.len(), ending.tree), (1, rows(&[&[9, 4], &[1, 2]])));
 }
 
@@ -103,7 +160,12 @@ fn an_enum_that_is_another_variant_by_now_is_left() {
 }
 
 fn map_of(entries: &[(&str, Tree)]) -> Tree {
-    Tree::Map(entries.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+    Tree::Map(
+        entries
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect(),
+    )
 }
 
 #[test]
@@ -122,17 +184,39 @@ fn an_element_that_went_or_was_replaced_leaves_a_conflict() {
 #[test]
 fn elements_that_look_alike_are_told_apart_by_nothing_but_an_untouched_list() {
     let twins = [("x", 1), ("x", 0), ("y", 0)];
-    is_undone(&twins, 0, &[("x", 0), ("x", 0), ("y", 0)], &[("x", 1), ("x", 0), ("y", 0)]);
+    is_undone(
+        &twins,
+        0,
+        &[("x", 0), ("x", 0), ("y", 0)],
+        &[("x", 1), ("x", 0), ("y", 0)],
+    );
     is_a_conflict(&twins, 0, &[("x", 0), ("y", 0)], "cannot be told from others");
-    is_a_conflict(&twins, 0, &[("y", 0), ("x", 0), ("x", 0)], "cannot be told from others");
-    is_a_conflict(&[("x", 1), ("x", 0), ("x", 0)], 0, &[("x", 0), ("x", 0)], "cannot be told from others");
+    is_a_conflict(
+        &twins,
+        0,
+        &[("y", 0), ("x", 0), ("x", 0)],
+        "cannot be told from others",
+    );
+    is_a_conflict(
+        &[("x", 1), ("x", 0), ("x", 0)],
+        0,
+        &[("x", 0), ("x", 0)],
+        "cannot be told from others",
+    );
     // An equal element was added.
-    is_a_conflict(&POOL, 1, &[("b", 0), ("b", 0), ("c", 0)], "cannot be told from others");
+    is_a_conflict(
+        &POOL,
+        1,
+        &[("b", 0), ("b", 0), ("c", 0)],
+        "cannot be told from others",
+    );
 }
 
 fn ports(of: &[(&str, i64, i64)]) -> Tree {
     let items = of.iter().map(|(name, port, weight)| {
-        let Tree::Map(mut entries) = backend(name, *weight) else { unreachable!() };
+        let Tree::Map(mut entries) = backend(name, *weight) else {
+            unreachable!()
+        };
         entries.push(("port".to_owned(), Tree::I64(*port)));
         Tree::Map(entries)
     });
@@ -150,11 +234,17 @@ fn of_those_that_are_called_the_same_one_is_found_only_where_it_was() {
         (ending.left.len(), written)
     };
     assert_eq!(end(&[("x", 1, 5), ("y", 2, 5), ("x", 3, 0)]), (0, true));
-    assert_eq!(end(&[("x", 1, 5), ("y", 2, 5), ("x", 3, 0), ("x", 4, 0)]), (0, true));
+    assert_eq!(
+        end(&[("x", 1, 5), ("y", 2, 5), ("x", 3, 0), ("x", 4, 0)]),
+        (0, true)
+    );
     // An element before it changed; its own neighbours did not.
     assert_eq!(end(&[("x", 9, 5), ("y", 2, 5), ("x", 3, 0)]), (0, true));
     // Ambiguous: its value changed and a similar element came, or another element now looks like it, or it only moved.
-    assert_eq!(end(&[("x", 1, 5), ("y", 2, 5), ("x", 9, 0), ("x", 3, 0)]), (1, false));
+    assert_eq!(
+        end(&[("x", 1, 5), ("y", 2, 5), ("x", 9, 0), ("x", 3, 0)]),
+        (1, false)
+    );
     assert_eq!(end(&[("y", 2, 5), ("x", 9, 0), ("x", 3, 0)]), (1, false));
     assert_eq!(end(&[("y", 2, 5), ("x", 3, 0), ("x", 1, 5)]), (1, false));
 }
@@ -166,8 +256,13 @@ fn an_element_that_was_lost_is_found_again_by_its_name_only() {
         let before = pool(&[("x", 5), ("y", 5), (name, 5)]);
         let at = path("backends.2.weight");
         let whole = before.clone().replaced(&at, Tree::I64(0)).unwrap();
-        let layer =
-            Layer::new(1, &at, (Some(Tree::I64(5)), Some(Tree::I64(0))), (&before, &whole), BootTime(1));
+        let layer = Layer::new(
+            1,
+            &at,
+            (Some(Tree::I64(5)), Some(Tree::I64(0))),
+            (&before, &whole),
+            BootTime(1),
+        );
         let mut layers = vec![layer];
         look(&mut layers, &pool(&[("x", 5), ("y", 5)]), &Lists);
         let ending = end(&mut layers, 1, &whole, Otherwise::Keep, &Lists).unwrap();
@@ -190,7 +285,10 @@ fn what_an_upper_layer_left_is_not_what_a_lower_one_put_there() {
     write(&mut live, &mut layers, 1, "backends.0.weight", Tree::I64(1));
     // The service changes the leaf. Then the list is written with the same value that the first layer wrote.
     live = pool(&[("a", 30), ("b", 8)]);
-    let whole = pool(&[("c", 1), ("b", 1), ("a", 1)]).at(&path("backends")).unwrap().clone();
+    let whole = pool(&[("c", 1), ("b", 1), ("a", 1)])
+        .at(&path("backends"))
+        .unwrap()
+        .clone();
     write(&mut live, &mut layers, 2, "backends", whole);
     live = pool(&[("d", 4), ("b", 1), ("a", 1)]);
     let upper = end(&mut layers, 2, &live, Otherwise::Keep, &Lists).unwrap();
@@ -198,20 +296,35 @@ fn what_an_upper_layer_left_is_not_what_a_lower_one_put_there() {
     let lower = end(&mut layers, 1, &upper.tree, Otherwise::Keep, &Lists).unwrap();
     assert_eq!(lower.tree, live, "something was written");
     let root = Path(vec!["pool".to_owned()]);
-    let why: Vec<String> = lower.left.iter().map(|left| left.why.words(&left.place, &root)).collect();
-    assert_eq!(why, ["what stands at `pool.backends.2.weight` is what lease 2 left there"]);
+    let why: Vec<String> = lower
+        .left
+        .iter()
+        .map(|left| left.why.words(&left.place, &root))
+        .collect();
+    assert_eq!(
+        why,
+        ["what stands at `pool.backends.2.weight` is what lease 2 left there"]
+    );
 }
 
 #[test]
 fn numbers_that_count_up_do_not_make_one_element_another() {
     let hits = |of: &[(i64, i64)]| {
         let items = of.iter().map(|(hits, weight)| {
-            Tree::Map(vec![("hits".to_owned(), Tree::I64(*hits)), ("weight".to_owned(), Tree::I64(*weight))])
+            Tree::Map(vec![
+                ("hits".to_owned(), Tree::I64(*hits)),
+                ("weight".to_owned(), Tree::I64(*weight)),
+            ])
         });
         Tree::Map(vec![("backends".to_owned(), Tree::Seq(items.collect()))])
     };
     let service = hits(&[(4, 0), (5, 0)]);
-    let ending = undone(&hits(&[(3, 0), (4, 7)]), "backends.1.weight", Tree::I64(0), &service);
+    let ending = undone(
+        &hits(&[(3, 0), (4, 7)]),
+        "backends.1.weight",
+        Tree::I64(0),
+        &service,
+    );
     assert_eq!((ending.left.len(), ending.tree), (1, service));
 }
 
@@ -232,13 +345,29 @@ fn a_value_of_its_own_has_a_place_only_where_length_and_neighbours_say_so() {
 #[test]
 fn a_whole_list_is_undone_element_by_element() {
     let before = pool(&POOL);
-    let value = pool(&[("a", 1), ("b", 0), ("c", 5)]).at(&path("backends")).unwrap().clone();
+    let value = pool(&[("a", 1), ("b", 0), ("c", 5)])
+        .at(&path("backends"))
+        .unwrap()
+        .clone();
     let end = |service: &[(&str, i64)]| {
         let ending = undone(&before, "backends", value.clone(), &pool(service));
-        (ending.tree, ending.left.iter().map(|left| left.place.join(".")).collect::<Vec<_>>())
+        (
+            ending.tree,
+            ending
+                .left
+                .iter()
+                .map(|left| left.place.join("."))
+                .collect::<Vec<_>>(),
+        )
     };
-    assert_eq!(end(&[("c", 5), ("a", 3), ("b", 0)]), (pool(&[("c", 0), ("a", 3), ("b", 1)]), Vec::new()));
-    assert_eq!(end(&[("b", 0), ("d", 0)]), (pool(&[("b", 1), ("d", 0)]), vec!["backends".to_owned()]));
+    assert_eq!(
+        end(&[("c", 5), ("a", 3), ("b", 0)]),
+        (pool(&[("c", 0), ("a", 3), ("b", 1)]), Vec::new())
+    );
+    assert_eq!(
+        end(&[("b", 0), ("d", 0)]),
+        (pool(&[("b", 1), ("d", 0)]), vec!["backends".to_owned()])
+    );
     assert_eq!(
         end(&[("b", 8), ("c", 5)]),
         (pool(&[("b", 8), ("c", 0)]), vec!["backends.0.weight".to_owned()])
@@ -261,7 +390,10 @@ fn stacks_over_elements_that_move_end_in_every_order() {
         write(&mut live, &mut layers, 1, "backends.1.weight", Tree::I64(0));
         // The first element moves to the end.
         live = pool(&[("b", 0), ("c", 0), ("a", 10)]);
-        let whole = pool(&[("b", 1), ("c", 1), ("a", 1)]).at(&path("backends")).unwrap().clone();
+        let whole = pool(&[("b", 1), ("c", 1), ("a", 1)])
+            .at(&path("backends"))
+            .unwrap()
+            .clone();
         write(&mut live, &mut layers, 2, "backends", whole);
         live = pool(&[("c", 1), ("a", 1), ("b", 1)]);
         write(&mut live, &mut layers, 3, "backends.2.weight", Tree::I64(2));
@@ -284,7 +416,10 @@ fn a_place_that_was_empty_is_empty_again_and_the_other_way_round() {
         let values = (before.at(&path).cloned(), value);
         let layer = Layer::new(1, &path, values, (before, after), BootTime(1));
         let ending = end(&mut vec![layer.clone()], 1, after, Otherwise::Keep, &Lists).unwrap();
-        assert_eq!((ending.as_before, ending.left.len(), &ending.tree), (true, 0, before));
+        assert_eq!(
+            (ending.as_before, ending.left.len(), &ending.tree),
+            (true, 0, before)
+        );
         // The service itself filled or emptied the place.
         let service = map(&[("a", 1), ("b", 9), ("c", 3)]);
         let ending = end(&mut vec![layer], 1, &service, Otherwise::Keep, &Lists).unwrap();

@@ -7,7 +7,10 @@ use crate::disputed::Claim;
 fn pool(of: &[(&str, i64, i64)]) -> Tree {
     let items = of.iter().map(|(name, port, weight)| {
         let name = (!name.is_empty()).then(|| ("name".to_owned(), Tree::Str((*name).to_owned())));
-        let numbers = [("port".to_owned(), Tree::I64(*port)), ("weight".to_owned(), Tree::I64(*weight))];
+        let numbers = [
+            ("port".to_owned(), Tree::I64(*port)),
+            ("weight".to_owned(), Tree::I64(*weight)),
+        ];
         Tree::Map(name.into_iter().chain(numbers).collect())
     });
     Tree::Map(vec![("backends".to_owned(), Tree::Seq(items.collect()))])
@@ -22,7 +25,10 @@ fn write(lease: u64, before: &Tree, at: &str, value: Tree) -> (Layer, Tree) {
     let path = path(at);
     let whole = before.clone().replaced(&path, value.clone()).unwrap();
     let values = (before.at(&path).cloned(), Some(value));
-    (Layer::new(lease, &path, values, (before, &whole), BootTime(1)), whole)
+    (
+        Layer::new(lease, &path, values, (before, &whole), BootTime(1)),
+        whole,
+    )
 }
 
 #[track_caller]
@@ -30,14 +36,21 @@ fn ends(before: &[(&str, i64, i64)], at: usize, service: &[(&str, i64, i64)]) ->
     let (layer, _) = layer(1, &pool(before), at);
     let service = pool(service);
     let ending = end(&mut vec![layer], 1, &service, Otherwise::Keep, &Lists).unwrap();
-    assert!(ending.left.is_empty() || ending.tree == service, "a conflict has written something");
+    assert!(
+        ending.left.is_empty() || ending.tree == service,
+        "a conflict has written something"
+    );
     ending.left.is_empty()
 }
 
 #[test]
 fn a_twin_that_stands_where_it_stood_is_not_it() {
     // The one between went, and a new one came behind: what holds our value stands before its old position now.
-    assert!(!ends(&[("y", 1, 5), ("x", 2, 0), ("x", 2, 5)], 2, &[("y", 1, 5), ("x", 2, 0), ("x", 2, 5)]));
+    assert!(!ends(
+        &[("y", 1, 5), ("x", 2, 0), ("x", 2, 5)],
+        2,
+        &[("y", 1, 5), ("x", 2, 0), ("x", 2, 5)]
+    ));
 }
 
 #[test]
@@ -106,11 +119,17 @@ fn what_was_lost_and_found_is_found_as_before() {
     assert_eq!(layers[0].known_path(), path("backends.1.weight"));
     let service = pool(&[("a", 1, 5), ("b", 2, 0), ("b", 3, 7)]);
     let ending = end(&mut layers, 1, &service, Otherwise::Keep, &Lists).unwrap();
-    assert_eq!((ending.left.len(), ending.tree), (0, pool(&[("a", 1, 5), ("b", 2, 5), ("b", 3, 7)])));
+    assert_eq!(
+        (ending.left.len(), ending.tree),
+        (0, pool(&[("a", 1, 5), ("b", 2, 5), ("b", 3, 7)]))
+    );
 }
 
 fn left_at(place: &str) -> Left {
-    Left { place: path(place), why: Why::Inside(9) }
+    Left {
+        place: path(place),
+        why: Why::Inside(9),
+    }
 }
 
 #[test]
@@ -132,7 +151,13 @@ fn a_dispute_goes_with_its_layer_and_covers_no_more_than_its_place() {
     let service = pool(&[("b", 8, 0), ("a", 1, 5)]);
     let mut layers = vec![layer];
     let ending = end(&mut layers, 1, &service, Otherwise::Keep, &Lists).unwrap();
-    assert_eq!(ending.left, [Left { place: path("backends.0.weight"), why: Why::Below(2) }]);
+    assert_eq!(
+        ending.left,
+        [Left {
+            place: path("backends.0.weight"),
+            why: Why::Below(2)
+        }]
+    );
     assert_eq!(ending.tree, pool(&[("b", 2, 0), ("a", 1, 5)]));
 }
 
@@ -179,7 +204,14 @@ fn what_a_layer_wrote_as_it_was_is_not_disputed() {
     let element = pool(&[("a", 8, 5)]).at(&path("backends.0")).unwrap().clone();
     let (mut layer, _) = write(1, &before, "backends.0", element);
     layer.dispute(2, &[left_at("backends.0.weight")], true);
-    let ending = end(&mut vec![layer], 1, &pool(&[("a", 8, 7)]), Otherwise::Keep, &Lists).unwrap();
+    let ending = end(
+        &mut vec![layer],
+        1,
+        &pool(&[("a", 8, 7)]),
+        Otherwise::Keep,
+        &Lists,
+    )
+    .unwrap();
     assert_eq!((ending.left.len(), ending.tree), (0, pool(&[("a", 1, 7)])));
 }
 
@@ -189,10 +221,25 @@ fn what_stays_whole_for_a_disputed_part_is_told_and_forced_whole() {
     let nothing = Tree::Map(Vec::new());
     let entry = map(&[("a", 2), ("b", 2)]);
     let whole = Tree::Map(vec![("m".to_owned(), entry.clone())]);
-    let mut layer = Layer::new(1, &path("m"), (None, Some(entry)), (&nothing, &whole), BootTime(1));
+    let mut layer = Layer::new(
+        1,
+        &path("m"),
+        (None, Some(entry)),
+        (&nothing, &whole),
+        BootTime(1),
+    );
     layer.dispute(2, &[left_at("m.b")], true);
     let ending = end(&mut vec![layer], 1, &whole, Otherwise::Keep, &Lists).unwrap();
-    assert_eq!((ending.left, &ending.tree), (vec![Left { place: path("m"), why: Why::Below(2) }], &whole));
+    assert_eq!(
+        (ending.left, &ending.tree),
+        (
+            vec![Left {
+                place: path("m"),
+                why: Why::Below(2)
+            }],
+            &whole
+        )
+    );
     let mut forced = end(&mut vec![ending.layer], 1, &whole, Otherwise::Force, &Lists).unwrap();
     forced.keep_to_conflict(&whole);
     assert_eq!((forced.left.len(), forced.tree), (0, nothing));
@@ -201,11 +248,20 @@ fn what_stays_whole_for_a_disputed_part_is_told_and_forced_whole() {
 #[test]
 fn positions_in_a_disputed_list_are_not_followed() {
     let before = pool(&[("a", 1, 5), ("b", 2, 5)]);
-    let list = pool(&[("a", 1, 0), ("b", 2, 0)]).at(&path("backends")).unwrap().clone();
+    let list = pool(&[("a", 1, 0), ("b", 2, 0)])
+        .at(&path("backends"))
+        .unwrap()
+        .clone();
     let (mut layer, whole) = write(1, &before, "backends", list);
     layer.dispute(2, &[left_at("backends.0.weight")], true);
     let ending = end(&mut vec![layer], 1, &whole, Otherwise::Keep, &Lists).unwrap();
-    assert_eq!(ending.left, [Left { place: path("backends"), why: Why::Below(2) }]);
+    assert_eq!(
+        ending.left,
+        [Left {
+            place: path("backends"),
+            why: Why::Below(2)
+        }]
+    );
     assert_eq!(ending.tree, whole);
 }
 
@@ -215,19 +271,35 @@ fn a_place_that_only_one_value_has_makes_the_whole_disputed() {
     let entry = |name: &str| map(&[(name, 1)]);
     let live = Tree::Map(vec![("b".to_owned(), map(&[("c", 2)]))]);
     let dispute = {
-        let (mut layer, _) = write(1, &Tree::Map(vec![("m".to_owned(), entry("a"))]), "m", live.clone());
+        let (mut layer, _) = write(
+            1,
+            &Tree::Map(vec![("m".to_owned(), entry("a"))]),
+            "m",
+            live.clone(),
+        );
         layer.dispute(2, &[left_at("m.b.c")], true);
         layer.disputed
     };
-    let mut claim = Claim::new(Some(Tree::Map(vec![("b".to_owned(), entry("c"))])), Some(Tree::I64(1)));
+    let mut claim = Claim::new(
+        Some(Tree::Map(vec![("b".to_owned(), entry("c"))])),
+        Some(Tree::I64(1)),
+    );
     claim.yield_to(&dispute, &path("m"), Some(&live));
-    assert_eq!((claim.ours, claim.target, claim.left.len()), (Some(live.clone()), Some(live), 1));
+    assert_eq!(
+        (claim.ours, claim.target, claim.left.len()),
+        (Some(live.clone()), Some(live), 1)
+    );
 }
 
 /// The service wrote an element that looks like the one below a layer that is lost.
 #[test]
 fn below_a_lost_layer_nothing_is_found() {
-    let (below, whole) = write(1, &pool(&[("a", 1, 5), ("b", 2, 7)]), "backends.0.weight", Tree::I64(6));
+    let (below, whole) = write(
+        1,
+        &pool(&[("a", 1, 5), ("b", 2, 7)]),
+        "backends.0.weight",
+        Tree::I64(6),
+    );
     let element = pool(&[("z", 9, 9)]).at(&path("backends.0")).unwrap().clone();
     let (above, _) = write(2, &whole, "backends.0", element);
     let service = pool(&[("b", 2, 7), ("a", 1, 6)]);
@@ -239,16 +311,31 @@ fn below_a_lost_layer_nothing_is_found() {
 #[test]
 fn a_layer_goes_where_the_layer_goes_that_it_stands_on() {
     let before = pool(&[("x", 3, 5), ("a", 1, 5), ("b", 2, 5)]);
-    let list = pool(&[("a", 1, 5), ("b", 2, 5)]).at(&path("backends")).unwrap().clone();
+    let list = pool(&[("a", 1, 5), ("b", 2, 5)])
+        .at(&path("backends"))
+        .unwrap()
+        .clone();
     let (list, whole) = write(1, &before, "backends", list);
     let tags = |second: i64| Tree::Seq(vec![Tree::I64(1), Tree::I64(second)]);
-    let tagged = whole.clone().with(&path("backends.0.tags"), Some(tags(2)), &[]).unwrap();
+    let tagged = whole
+        .clone()
+        .with(&path("backends.0.tags"), Some(tags(2)), &[])
+        .unwrap();
     let values = (None, Some(tags(2)));
-    let element = Layer::new(2, &path("backends.0.tags"), values, (&whole, &tagged), BootTime(1));
+    let element = Layer::new(
+        2,
+        &path("backends.0.tags"),
+        values,
+        (&whole, &tagged),
+        BootTime(1),
+    );
     let (tag, live) = write(3, &tagged, "backends.0.tags.1", Tree::I64(3));
     let mut layers = vec![list, element, tag];
     let ending = end(&mut layers, 1, &live, Otherwise::Keep, &Lists).unwrap();
-    let expected = before.clone().with(&path("backends.1.tags"), Some(tags(3)), &[]).unwrap();
+    let expected = before
+        .clone()
+        .with(&path("backends.1.tags"), Some(tags(3)), &[])
+        .unwrap();
     assert_eq!((ending.left, &ending.tree), (Vec::new(), &expected));
     assert_eq!(layers[1].path, path("backends.1.tags.1"));
 }
@@ -268,8 +355,12 @@ fn what_another_layer_of_a_timed_state_changed_is_no_evidence() {
     }
     let element =
         |size: i64, port: i64, weight: i64| map(&[("size", size), ("port", port), ("weight", weight)]);
-    let pool =
-        |first: Tree| Tree::Map(vec![("backends".to_owned(), Tree::Seq(vec![first, element(2, 2, 5)]))]);
+    let pool = |first: Tree| {
+        Tree::Map(vec![(
+            "backends".to_owned(),
+            Tree::Seq(vec![first, element(2, 2, 5)]),
+        )])
+    };
     let before = pool(element(1, 1, 5));
     let (port, whole) = write(1, &before, "backends.0.port", Tree::I64(9));
     let (weight, _) = write(2, &whole, "backends.0.weight", Tree::I64(0));

@@ -61,8 +61,12 @@ fn play(writes: &[Write], ends: &[usize]) -> Result<(), TestCaseError> {
     let original = Tree::Map(vec![("items".to_owned(), Tree::Seq(items))]);
     let (mut live, mut layers) = (original.clone(), Vec::new());
     for (lease, write) in (1..).zip(writes) {
-        let Some(Tree::Seq(items)) = live.at(&path("items")).cloned() else { unreachable!() };
-        let Some((path, value)) = chosen(write, &items, &mut fresh) else { continue };
+        let Some(Tree::Seq(items)) = live.at(&path("items")).cloned() else {
+            unreachable!()
+        };
+        let Some((path, value)) = chosen(write, &items, &mut fresh) else {
+            continue;
+        };
         look(&mut layers, &live, &Lists);
         if outlives(&layers, &path).is_err() {
             continue;
@@ -109,7 +113,12 @@ proptest! {
 #[test]
 fn what_stands_on_a_newer_list_stays_there_when_an_older_one_ends() {
     let writes = [Write::Rotate, Write::Replace(1), Write::Leaf(1)];
-    for ends in [[0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0], [2, 1, 0, 0, 0, 0]] {
+    for ends in [
+        [0, 0, 0, 0, 0, 0],
+        [0, 1, 0, 0, 0, 0],
+        [1, 0, 0, 0, 0, 0],
+        [2, 1, 0, 0, 0, 0],
+    ] {
         play(&writes, &ends).unwrap();
     }
 }
