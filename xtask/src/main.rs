@@ -1,4 +1,5 @@
-//! The project's tasks: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`, `cargo xtask fuzz`.
+//! The project's tasks: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`, `cargo xtask fuzz`,
+//! `cargo xtask mutants`.
 //!
 //! It is built before anything else, so it has few dependencies; the programs that it starts do the cryptography.
 
@@ -11,6 +12,7 @@
 mod bench;
 mod demo;
 mod fuzz;
+mod mutants;
 mod process;
 mod scratch;
 mod test;
@@ -62,6 +64,11 @@ enum Task {
         #[arg(long, default_value_t = fuzz::DEFAULT_SECONDS)]
         seconds: u64,
     },
+    /// Changes the code that decides, one place at a time, and tells which changes no test notices; takes hours.
+    Mutants {
+        /// Only these areas: lease, gate, policy, audit.
+        areas: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -71,6 +78,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Bench { rows, runs } => bench::run(&rows, runs),
         Task::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
+        Task::Mutants { areas } => mutants::run(&areas),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
