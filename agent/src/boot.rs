@@ -389,7 +389,7 @@ fn boot_records(
         boot["ended_inside"] = json!(found.leases);
         let leases: Vec<String> = found.leases.iter().map(u64::to_string).collect();
         tell(format!(
-            "the process before this one ended inside a patched call, of lease {}",
+            "the process before this one ended inside a patched call, or less than a second after it, of lease {}",
             leases.join(", ")
         ));
     }
@@ -423,7 +423,9 @@ fn boot_records(
     ));
     for (lease, target) in &history.open {
         let how = match found.leases.contains(lease) {
-            true => "the process that held it ended inside a call of this patch",
+            true => {
+                "the process that held it ended inside a call of this patch, or less than a second after it"
+            }
             false => "the process that held it ended",
         };
         entries.push(record(

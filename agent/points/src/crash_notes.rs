@@ -1,17 +1,18 @@
 //! Detects that a process ended inside a patched call: notes in a file survive the process, and the next process
 //! reports them.
 //!
-//! A patch that overflows the stack or aborts ends the process, which then cannot report it. Each patched call
-//! therefore writes the number of its lease into a slot of a small file before it runs, and zero afterwards. The file
-//! is not synced: the page cache survives the process, though not a host that loses power. In memory (tmpfs) a note
-//! takes a microsecond. A disk can delay the caller; then notes pause, and the pause is noted, too.
+//! A patch that overflows the stack or aborts ends the process, which then cannot report it. The first patched call of
+//! a lease therefore writes the lease's number into a slot of a small file before it runs. Later calls find it there
+//! and write nothing. A thread of the agent clears the slot once no call of the lease runs, so a note may be up to
+//! [`SWEEP_EVERY`] older than its last call. The file is not synced: the page cache survives the process, though not a
+//! host that loses power. A disk can delay the caller; then notes pause, and the pause is noted, too.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
@@ -20,8 +21,8 @@ use debug_base::BootTime;
 
 /// The file, in the folder of `active.json`, which belongs to one process at a time.
 const NAME: &str = "calls";
-/// The most concurrent calls that are noted.
-const PLACES: usize = u64::BITS as usize;
+/// The most leases that are noted at a time.
+const PLACES: usize = 64;
 /// The bytes of a slot: the number of a lease, little-endian.
 const PLACE: usize = size_of::<u64>();
 /// The value in the slot after the last one while notes are paused.
@@ -32,11 +33,13 @@ const SLOW: Duration = Duration::from_millis(5);
 const MAX_SLOW: u64 = 3;
 const PAUSE: Duration = Duration::from_secs(10);
 
+/// How often notes of finished calls are cleared.
+pub const SWEEP_EVERY: Duration = Duration::from_millis(250);
+
 /// The notes of this process.
 pub struct CrashNotes {
     file: Option<File>,
-    /// One bit for each slot in use.
-    taken: AtomicU64,
+    slots: [Slot; PLACES],
     /// The first slow note of the current window, in nanoseconds on the boot-time clock; and the number of slow notes
     /// since.
     slow_since: AtomicU64,
@@ -45,14 +48,32 @@ pub struct CrashNotes {
     paused: AtomicU64,
 }
 
-/// A written note, to be cleared.
+/// The slot of a lease.
+#[derive(Default)]
+struct Slot {
+    /// 0 if no lease has it.
+    lease: AtomicU64,
+    /// The number of its calls that run, with [`WRITTEN`] and [`CLEARING`].
+    state: AtomicU32,
+}
+
+/// The note is in the file.
+const WRITTEN: u32 = 1 << 31;
+/// The note is being cleared.
+const CLEARING: u32 = 1 << 30;
+
+/// A noted call, to be ended.
 #[derive(Debug)]
-pub struct Note(usize);
+pub struct Note {
+    slot: usize,
+    /// Whether the call wrote the note, so that it must be cleared later.
+    pub is_new: bool,
+}
 
 /// The notes that the previous process left.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub struct Found {
-    /// The leases of the calls that it ended in.
+    /// The leases of the calls that it ended in, or shortly after.
     pub leases: BTreeSet<u64>,
     /// Its notes were paused, so there may be more leases.
     pub unknown: bool,
@@ -69,7 +90,7 @@ impl CrashNotes {
         (
             Self {
                 file,
-                taken: zero(),
+                slots: std::array::from_fn(|_| Slot::default()),
                 slow_since: zero(),
                 slow: zero(),
                 paused: zero(),
@@ -94,25 +115,70 @@ impl CrashNotes {
         if !self.resumed(file) {
             return None;
         }
-        let free = |taken: u64| (taken != u64::MAX).then(|| taken | 1 << taken.trailing_ones());
-        let Ok(before) = self
-            .taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, free)
-        else {
+        let Some(slot) = self.slot_of(lease) else {
             self.pause(file, BootTime::now());
             return None;
         };
-        let place = Note(before.trailing_ones() as usize);
-        self.note(file, &place, lease);
-        Some(place)
+        let state = &self.slots[slot].state;
+        let is_new = state.fetch_add(1, Ordering::AcqRel) & WRITTEN == 0 && self.note(file, slot, lease);
+        if is_new {
+            state.fetch_or(WRITTEN, Ordering::AcqRel);
+        }
+        Some(Note { slot, is_new })
     }
 
-    /// Clears the note.
-    pub fn ends(&self, place: Note) {
-        if let Some(file) = &self.file {
-            self.note(file, &place, 0);
+    /// Ends a noted call.
+    pub fn ends(&self, note: Note) {
+        self.slots[note.slot].state.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Clears the notes of leases of which no call runs. Returns whether others stand.
+    pub fn sweep(&self) -> bool {
+        let Some(file) = &self.file else { return false };
+        for slot in 0..PLACES {
+            self.clear_slot(file, slot);
         }
-        self.taken.fetch_and(!(1 << place.0), Ordering::Relaxed);
+        let stands = |slot: &Slot| slot.state.load(Ordering::Acquire) & WRITTEN != 0;
+        self.slots.iter().any(stands)
+    }
+
+    /// Frees the slot of a lease of which no call will begin any more.
+    pub fn forget(&self, lease: u64) {
+        let Some(file) = &self.file else { return };
+        let has = |slot: &Slot| slot.lease.load(Ordering::Acquire) == lease;
+        if let Some(slot) = self.slots.iter().position(has) {
+            self.clear_slot(file, slot);
+            self.slots[slot].lease.store(0, Ordering::Release);
+        }
+    }
+
+    /// The slot of a lease; takes a free one if it has none.
+    fn slot_of(&self, lease: u64) -> Option<usize> {
+        let has = |slot: &Slot| slot.lease.load(Ordering::Acquire) == lease;
+        let take = |slot: &Slot| {
+            let taken = slot
+                .lease
+                .compare_exchange(0, lease, Ordering::AcqRel, Ordering::Acquire);
+            // Another call of the same lease may have been first.
+            taken.is_ok() || taken == Err(lease)
+        };
+        let known = self.slots.iter().position(has);
+        known.or_else(|| self.slots.iter().position(take))
+    }
+
+    fn clear_slot(&self, file: &File, slot: usize) {
+        let Slot { lease, state } = &self.slots[slot];
+        let idle = state.compare_exchange(WRITTEN, CLEARING, Ordering::AcqRel, Ordering::Acquire);
+        if idle.is_err() {
+            return;
+        }
+        self.note(file, slot, 0);
+        // A call that began since may have written its note before it was cleared here.
+        if state.fetch_and(!CLEARING, Ordering::AcqRel) != CLEARING
+            && self.note(file, slot, lease.load(Ordering::Acquire))
+        {
+            state.fetch_or(WRITTEN, Ordering::AcqRel);
+        }
     }
 
     /// Whether notes are written.
@@ -120,13 +186,18 @@ impl CrashNotes {
         self.file.is_some() && self.paused.load(Ordering::Relaxed) == 0
     }
 
-    fn note(&self, file: &File, place: &Note, lease: u64) {
+    /// Writes a note; returns whether it is in the file.
+    fn note(&self, file: &File, slot: usize, lease: u64) -> bool {
         let began = Instant::now();
         // A failed write counts as a slow one: either leads to a pause.
-        let written = write(file, place.0, lease).is_ok();
-        if written && began.elapsed() <= SLOW {
-            return;
+        let written = write(file, slot, lease).is_ok();
+        if !written || SLOW < began.elapsed() {
+            self.was_slow(file);
         }
+        written
+    }
+
+    fn was_slow(&self, file: &File) {
         let now = BootTime::now();
         let since = self.slow_since.load(Ordering::Relaxed);
         if PAUSE < now.since(BootTime(since)) {
@@ -203,37 +274,86 @@ mod tests {
         found.unwrap()
     }
 
+    fn leases(folder: &Path) -> Vec<u64> {
+        let (_, found) = CrashNotes::begin(folder);
+        found.unwrap().leases.into_iter().collect()
+    }
+
     #[test]
     fn the_next_process_learns_inside_which_calls_the_last_one_ended() {
         let folder = tempfile::tempdir().unwrap();
         let (inside, before) = CrashNotes::begin(folder.path());
         assert_eq!(before.unwrap(), Found::default());
-        let (first, _second) = (inside.begins(7).unwrap(), inside.begins(9).unwrap());
+        let (first, second) = (inside.begins(7).unwrap(), inside.begins(9).unwrap());
         inside.ends(first);
+        assert!(inside.sweep(), "a call of lease 9 runs");
         // As if the process had ended here. Notes stay until they are cleared.
-        for _ in 0..2 {
-            let (_, found) = CrashNotes::begin(folder.path());
-            assert_eq!(
-                found.unwrap(),
-                Found {
-                    leases: BTreeSet::from([9]),
-                    unknown: false
-                }
-            );
-        }
-        assert_eq!(found(folder.path()).leases.len(), 1);
+        assert_eq!(leases(folder.path()), [9]);
+        assert_eq!(leases(folder.path()), [9]);
+        inside.ends(second);
+        assert!(!inside.sweep());
         assert_eq!(found(folder.path()), Found::default());
     }
 
     #[test]
-    fn calls_beyond_the_places_are_not_noted_which_is_noted() {
+    fn a_hot_call_writes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let (inside, _) = CrashNotes::begin(folder.path());
-        let mut places: Vec<Note> = (1..=64).map(|lease| inside.begins(lease).unwrap()).collect();
+        let outer = inside.begins(7).unwrap();
+        assert!(outer.is_new);
+        std::fs::write(folder.path().join(NAME), []).unwrap();
+        for _ in 0..1_000 {
+            let note = inside.begins(7).unwrap();
+            assert!(!note.is_new);
+            inside.ends(note);
+        }
+        inside.ends(outer);
+        assert_eq!(std::fs::metadata(folder.path().join(NAME)).unwrap().len(), 0);
+        // Also if no call runs at times, until the notes are swept.
+        let note = inside.begins(7).unwrap();
+        assert!(!note.is_new);
+        inside.ends(note);
+        assert!(!inside.sweep());
+        assert!(inside.begins(7).unwrap().is_new);
+        assert_eq!(leases(folder.path()), [7]);
+    }
+
+    /// A call of the lease runs whenever the process could end.
+    #[test]
+    fn a_note_stands_while_a_call_runs_however_often_notes_are_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inside, _) = CrashNotes::begin(folder.path());
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    inside.sweep();
+                }
+            });
+            for _ in 0..2_000 {
+                let note = inside.begins(7).unwrap();
+                std::thread::yield_now();
+                // A sweep that had begun before the call may restore the note a moment later.
+                let stands = (0..1_000_000).any(|_| leases(folder.path()) == [7]);
+                assert!(stands);
+                inside.ends(note);
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        inside.sweep();
+        assert_eq!(found(folder.path()), Found::default());
+    }
+
+    #[test]
+    fn leases_beyond_the_places_are_not_noted_which_is_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inside, _) = CrashNotes::begin(folder.path());
+        let places: Vec<Note> = (1..=64).map(|lease| inside.begins(lease).unwrap()).collect();
         assert!(inside.works());
         assert!(inside.begins(65).is_none());
         assert!(!inside.works(), "for a while");
-        places.drain(..).for_each(|place| inside.ends(place));
+        places.into_iter().for_each(|place| inside.ends(place));
+        inside.sweep();
         assert_eq!(
             found(folder.path()),
             Found {
@@ -241,9 +361,12 @@ mod tests {
                 unknown: true
             }
         );
-        // The pause is over.
+        // The pause is over, and a lease is gone.
         inside.paused.store(1, Ordering::Relaxed);
+        inside.forget(3);
         inside.ends(inside.begins(66).unwrap());
+        assert_eq!(leases(folder.path()), [66]);
+        inside.forget(66);
         assert_eq!(found(folder.path()), Found::default());
     }
 
@@ -258,7 +381,8 @@ mod tests {
             file: Some(file),
             ..inside
         };
-        inside.ends(inside.begins(1).unwrap());
+        assert!(!inside.begins(1).unwrap().is_new);
+        assert!(!inside.begins(1).unwrap().is_new);
         assert!(inside.works());
         assert!(inside.begins(1).is_some());
         assert!(!inside.works());

@@ -70,6 +70,8 @@ pub trait Observer: Send + Sync {
     }
     /// The call has ended, with any outcome.
     fn ends(&self, _place: Note) {}
+    /// The layer is gone: no call of it runs or will begin.
+    fn gone(&self, _lease: u64) {}
     /// A call was answered by the patch.
     fn ran(&self, lease: u64, took: Duration);
     /// The original answered because the patch failed. `call`: number of the call, from 1.
@@ -94,6 +96,12 @@ pub struct Layer {
     errors: AtomicU64,
     last_failure: ArcSwapOption<Failed>,
     timing: Timing,
+}
+
+impl Drop for Layer {
+    fn drop(&mut self) {
+        self.observer.gone(self.lease);
+    }
 }
 
 /// Statistics of a layer since it was made, or of a point since a watch began.
@@ -180,8 +188,9 @@ impl Layer {
 
     /// The same layer, as if made by another process.
     #[cfg(test)]
-    pub fn in_process_for_test(self, process: u32) -> Self {
-        Self { process, ..self }
+    pub fn in_process_for_test(mut self, process: u32) -> Self {
+        self.process = process;
+        self
     }
 
     /// The lease that the layer belongs to.

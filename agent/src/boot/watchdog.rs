@@ -21,7 +21,7 @@ use debug_base::threads::Next;
 use debug_base::{BootTime, Wait, threads};
 use debug_lease::Cause;
 use debug_net::expiry::{Left, Told};
-use debug_points::Failed;
+use debug_points::{Failed, SWEEP_EVERY};
 
 /// How long after a lease is due this thread checks whether the revert thread has missed it: the revert thread goes
 /// first.
@@ -49,6 +49,9 @@ pub(crate) fn start(core: &Arc<Core>, events: Events, keeping: Arc<ActiveMarker>
         };
         if let Some(due) = core.upgrade().and_then(|core| core.changes.leases.next_due()) {
             wait = wait.min(due.remaining(BootTime::now()) + SLACK);
+        }
+        if core.upgrade().is_some_and(|core| sweep_notes(&core)) {
+            wait = wait.min(SWEEP_EVERY);
         }
         let now = Instant::now();
         if guarding {
@@ -96,6 +99,11 @@ pub(crate) fn start(core: &Arc<Core>, events: Events, keeping: Arc<ActiveMarker>
         Next::Turn
     };
     threads::spawn("debug-guard", None, faults, turn).map(drop)
+}
+
+/// Clears the notes of finished patched calls; returns whether others stand.
+fn sweep_notes(core: &Core) -> bool {
+    core.observer().is_some_and(|observer| observer.sweep_notes())
 }
 
 /// Logs new warnings about expiring certificates and lists; returns the time until the next one can be due.

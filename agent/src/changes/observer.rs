@@ -100,6 +100,11 @@ impl PatchObserver {
         self.crash_notes.works()
     }
 
+    /// Clears the notes of finished calls; returns whether others stand.
+    pub(crate) fn sweep_notes(&self) -> bool {
+        self.crash_notes.sweep()
+    }
+
     /// The marks that the thread writes.
     pub(crate) fn marks(&self) -> &Arc<ActiveMarker> {
         &self.marks
@@ -146,11 +151,20 @@ impl Observer for PatchObserver {
     }
 
     fn begins(&self, lease: u64) -> Option<Note> {
-        self.crash_notes.begins(lease)
+        let note = self.crash_notes.begins(lease)?;
+        // The thread clears the note.
+        if note.is_new {
+            self.news();
+        }
+        Some(note)
     }
 
     fn ends(&self, place: Note) {
         self.crash_notes.ends(place);
+    }
+
+    fn gone(&self, lease: u64) {
+        self.crash_notes.forget(lease);
     }
 
     fn ran(&self, _lease: u64, _took: Duration) {}
