@@ -3,21 +3,21 @@
 
 mod barred;
 mod refusal;
+mod reply;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use debug_policy::{Action, Resource};
 use debug_wire::table::{Function, HostFunction};
-use rhai::FnPtr;
 
 pub(crate) use barred::Barred;
 use debug_base::NonEmpty;
 use debug_base::{BootTime, Path, Tree};
 use debug_lease::{Change, Lease};
-use debug_points::Point;
-use debug_script::frozen::Frozen;
+use debug_points::{PatchCode, Point};
 pub(crate) use refusal::Refusal;
+pub(crate) use reply::{Reply, Row};
 
 /// An effect requested through a host function.
 pub(crate) enum Effect {
@@ -181,13 +181,19 @@ pub(crate) struct Proposal {
 /// A condition for a lease.
 pub(crate) struct Guarding {
     /// The frozen closure.
-    pub(crate) code: Arc<Frozen>,
+    pub(crate) code: Arc<dyn GuardCode>,
     /// The leaves that it reads; each must be readable to its author.
     pub(crate) reads: Vec<Path>,
     /// The points that it names; their calls are counted for it.
     pub(crate) points: Vec<Point>,
     /// For the record: the functions and captures that were frozen.
     pub(crate) record: serde_json::Value,
+}
+
+/// The code of a guard.
+pub(crate) trait GuardCode: PatchCode {
+    /// What it reads of the service now, as `path = value`, without what its author may not read.
+    fn reads_now(&self) -> Vec<String>;
 }
 
 /// The options of a change: `#{ ttl: "5m", reason: "INC-42", over: 3, persist: true, unseen: true }`.
@@ -203,8 +209,6 @@ pub(crate) struct Options {
     pub(crate) below: Vec<u64>,
     /// Whether the lease keeps its deadline when its session is lost.
     pub(crate) persist: bool,
-    /// The condition for staying in force.
-    pub(crate) guard: Option<FnPtr>,
     /// Whether a route without any request so far may be patched.
     pub(crate) unseen: bool,
 }

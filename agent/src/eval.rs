@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::core::Core;
 use crate::host::output::{self, PATIENCE};
+use crate::host::planned;
 use crate::host::{self, EvalTag};
 use crate::recorder::records;
 use crate::session::context::EvalContext;
@@ -156,7 +157,10 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Resul
         }
         if let Some(planned) = run.end_plan() {
             // A plan keeps no variables.
-            let (display, value) = (planned.to_text(), convert::to_json(&planned.into_value()));
+            let (display, value) = (
+                planned::text(core, &planned),
+                convert::to_json(&planned::rows(core, planned)),
+            );
             return Ok(succeed(core, &run, display, value, started).unwrap_or_else(|failed| *failed));
         }
         memory::keep(&kept.scope);
@@ -174,7 +178,10 @@ fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Resul
 
 /// Prints what a plan listed before its code failed.
 fn tell_planned(core: &Core, run: &EvalContext) {
-    if let Some(text) = run.end_plan().and_then(|planned| planned.up_to_failure()) {
+    if let Some(text) = run
+        .end_plan()
+        .and_then(|planned| planned::up_to_failure(core, &planned))
+    {
         output::print(core, run, &text);
     }
 }

@@ -2,46 +2,41 @@
 
 pub(crate) mod guard;
 pub(crate) mod listing;
-mod meter;
 pub(crate) mod missing;
-mod patch_view;
 pub(crate) mod plan;
 mod refusals;
 mod rollback;
 mod rows;
+mod script_log;
 
 use debug_policy::{Mode, Resource, format_duration};
 use debug_wire::messages::Standing;
 use debug_wire::table::HostFunction;
-use rhai::Dynamic;
 use serde_json::Value;
 
-pub(crate) use self::meter::{EFFECT, charge};
-pub(crate) use self::patch_view::{PatchView, script_log};
 use self::refusals::not_all;
 pub(crate) use self::refusals::{broken, ended, guarded_already, not_forced, not_kept, settled_before};
 use self::rollback::record_renewal;
 pub(crate) use self::rollback::undo;
-pub(crate) use self::rows::{count, difference_rows, rows};
+use self::rows::difference_rows;
+pub(crate) use self::script_log::script_log;
 use crate::changes::guards::{self, Counts};
 use crate::changes::snapshot::Snapshot;
 use crate::core::Core;
-use crate::effect::Refusal;
-use crate::effect::{Effect, Guarding, Proposal};
+use crate::effect::{Effect, Guarding, Proposal, Refusal, Reply};
 use crate::gate::{self, Opened, Permit};
 use crate::recorder::records;
 use crate::session::context::{EvalContext, Step};
 use debug_base::NonEmpty;
 use debug_base::{BootTime, Path, Tree, Wait, roughly};
 use debug_lease::{Cause, EndError, Lease, overlaps};
-use debug_script::{convert, values};
 use debug_state::Origin;
 
 /// Executes the effect of `permit` and uses the permit up.
 ///
 /// # Errors
 /// Why the effect did not happen.
-pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Result<Dynamic, Refusal> {
+pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Result<Reply, Refusal> {
     let now = BootTime::now();
     let (effect, lease) = permit.spend();
     if effect.acts() {
@@ -50,15 +45,17 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
     match effect {
         Effect::See(listing, about) => listing::list(core, run, listing, about.as_deref(), now),
         Effect::Read { path, value, .. } => {
-            let mut shown = convert::to_dynamic(&value, &path, &core.recorder.keyed);
-            if value.holds_secret() {
-                convert::tell_alike(&mut shown, &|path| alike(core, run, path));
-            }
-            Ok(shown)
+            let told = |at: Path| alike(core, run, &at).map(|why| (at, why));
+            let alike = secrets(&path, &value).into_iter().filter_map(told).collect();
+            Ok(Reply::Value {
+                tree: value,
+                path,
+                alike,
+            })
         }
         Effect::Reveal { value, .. } => {
             run.reveal(&value);
-            Ok(values::revealed(&value))
+            Ok(Reply::Revealed(value))
         }
         Effect::Impossible { why, .. } => Err(why),
         Effect::Change(proposal) => match lease {
@@ -101,10 +98,10 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
                 },
                 None,
             );
-            Ok(values::message(renewed(&lease, confirm, asked, sooner)))
+            Ok(Reply::message(renewed(&lease, confirm, asked, sooner)))
         }
         Effect::Snapshot { name, parts } => snapshot(core, run, name, parts, now),
-        Effect::Diff { rows, .. } => Ok(difference_rows(core, &rows)),
+        Effect::Diff { rows, .. } => Ok(difference_rows(&rows)),
         Effect::Adopt { lease } => {
             let before = core.changes.leases.find(lease.id).map_err(|e| ended(&e))?;
             let (owner, session) = (&run.session.operator.name, run.session.id);
@@ -123,7 +120,7 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
                 after: Box::new(lease.clone()),
             });
             record_renewal(core, run, &lease, "lease.adopted", None);
-            Ok(values::message(said))
+            Ok(Reply::message(said))
         }
         Effect::Guard { lease, guard } => {
             let id = lease.id;
@@ -137,7 +134,7 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
                 return Err(guarded_already(id));
             }
             run.step(Step::Guarded(id));
-            Ok(values::message(format!(
+            Ok(Reply::message(format!(
                 "lease {id}: ends when its guard is false, or cannot tell twice in a row"
             )))
         }
@@ -146,7 +143,7 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
             let (mode, before) = run.session.mode();
             run.step(Step::Mode(mode, before));
             run.session.set_mode(Mode::Change, Some(reason));
-            Ok(values::message(
+            Ok(Reply::message(
                 "mode change: changes are possible, each with a deadline; `observe()` leaves it",
             ))
         }
@@ -154,7 +151,7 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
             let (mode, before) = run.session.mode();
             run.step(Step::Mode(mode, before));
             run.session.set_mode(Mode::Observe, None);
-            Ok(values::message("mode observe: nothing can be changed"))
+            Ok(Reply::message("mode observe: nothing can be changed"))
         }
         Effect::Log { warn, text } => {
             let line = run.clean(&core.exposed, &text);
@@ -162,7 +159,7 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
             // Runs the service's subscriber on this thread.
             let write = || script_log(operator, None, Some(run.record_number()), warn, &line);
             core.guarded("the service's subscriber", write)
-                .map(Dynamic::from)
+                .map(|()| Reply::Nothing)
                 .ok_or_else(|| {
                     Refusal::state(
                         "the service's subscriber panicked when it took the line",
@@ -170,6 +167,24 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
                     )
                 })
         }
+    }
+}
+
+/// The paths of the secrets in a value.
+fn secrets(path: &Path, value: &Tree) -> Vec<Path> {
+    match value {
+        Tree::Secret(_) => vec![path.clone()],
+        Tree::Seq(items) => {
+            let each = items.iter().enumerate();
+            each.flat_map(|(at, item)| secrets(&path.child(&at.to_string()), item))
+                .collect()
+        }
+        Tree::Map(entries) => {
+            let each = entries.iter();
+            each.flat_map(|(name, entry)| secrets(&path.child(name), entry))
+                .collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -209,7 +224,7 @@ fn make(
     run: &EvalContext,
     proposal: &Proposal,
     mut opened: Opened<'_>,
-) -> Result<Dynamic, Refusal> {
+) -> Result<Reply, Refusal> {
     let lease = opened.lease().clone();
     let id = lease.id;
     let counts = proposal
@@ -294,7 +309,7 @@ fn make(
         true => String::new(),
         false => format!("; it answers before the handler, behind {}", behind.join(", ")),
     };
-    Ok(values::message(format!(
+    Ok(Reply::message(format!(
         "lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}{behind}{warning}",
         plain(&lease)
     )))
@@ -321,7 +336,7 @@ pub(crate) fn not_own_above(core: &Core, run: &EvalContext, id: u64, force: bool
 /// Checks that a guard holds now; one that does not must not be attached. Its counts start here.
 pub(crate) fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<Counts, String> {
     let counts = Counts::of(&guard.points);
-    match guard::first(core, lease, &guard.code, &counts) {
+    match guard::first(core, lease, guard.code.as_ref(), &counts) {
         guards::Answer::Holds => Ok(counts),
         guards::Answer::Broken(seen) => Err(format!("the guard does not hold now: {seen}")),
         guards::Answer::Silent(why) => Err(format!("the guard cannot tell: {why}")),
@@ -365,13 +380,13 @@ fn plain(lease: &Lease) -> String {
         .map_or(text.clone(), |(_, rest)| rest.to_owned())
 }
 
-fn revert(core: &Core, run: &EvalContext, lease: &Lease) -> Result<Dynamic, Refusal> {
+fn revert(core: &Core, run: &EvalContext, lease: &Lease) -> Result<Reply, Refusal> {
     let (id, by) = (lease.id, &run.session.operator.name);
     let done = core
         .end_lease_of(id, Some(&lease.owner), &Cause::Reverted, by, Wait::AGENT)
         .map_err(|e| ended(&e))?;
     run.step(Step::Reverted(id));
-    Ok(values::message(done))
+    Ok(Reply::message(done))
 }
 
 /// Ends each of these leases separately, each behind the gate; returns what happened to each.
@@ -382,7 +397,7 @@ pub(crate) fn end_each(core: &Core, run: &EvalContext, leases: Vec<Lease>) -> Re
     let (mut done, mut standing) = (Vec::new(), Vec::new());
     for lease in leases {
         let (id, target) = (lease.id, lease.target().to_string());
-        let end = || -> Result<Dynamic, Refusal> {
+        let end = || -> Result<Reply, Refusal> {
             execute(
                 core,
                 run,
@@ -399,10 +414,11 @@ pub(crate) fn end_each(core: &Core, run: &EvalContext, leases: Vec<Lease>) -> Re
         let ended = core.guarded("ending a lease", end);
         let ended = ended.unwrap_or_else(|| Err(Refusal::state("ending it panicked inside the agent", "")));
         let why = match (ended, core.changes.leases.find(id)) {
-            (Ok(said), _) => {
-                done.extend(values::message_text(&said));
+            (Ok(Reply::Message(said)), _) => {
+                done.push(said);
                 continue;
             }
+            (Ok(_), _) => continue,
             // The lease ended in another way first.
             (Err(_), Err(error @ EndError::Ended { .. })) => {
                 done.push(error.to_string());
@@ -434,7 +450,7 @@ fn snapshot(
     name: String,
     parts: NonEmpty<(Path, Tree)>,
     now: BootTime,
-) -> Result<Dynamic, Refusal> {
+) -> Result<Reply, Refusal> {
     let parts = parts.into_vec();
     let leases = core.changes.leases.list().iter().map(|lease| lease.id).collect();
     let by = run.session.operator.name.clone();
@@ -460,11 +476,11 @@ fn snapshot(
     } else {
         format!("; to make room, {} went", gone.join(", "))
     };
-    Ok(values::message(format!("snapshot {name}: {bytes} bytes{gone}")))
+    Ok(Reply::message(format!("snapshot {name}: {bytes} bytes{gone}")))
 }
 
 /// Settles a conflict. A failed eval does not undo this: it keeps the current value or restores the old one.
-fn settle(core: &Core, run: &EvalContext, id: u64, force: bool) -> Result<Dynamic, Refusal> {
+fn settle(core: &Core, run: &EvalContext, id: u64, force: bool) -> Result<Reply, Refusal> {
     not_own_above(core, run, id, force)?;
     // Take the conflict out first: if two operators settle it, one wins.
     let Some((lease, conflict)) = core.changes.leases.take_conflict(id) else {
@@ -494,7 +510,7 @@ fn settle(core: &Core, run: &EvalContext, id: u64, force: bool) -> Result<Dynami
         &stands,
         Value::Null,
     )]);
-    Ok(values::message(match force {
+    Ok(Reply::message(match force {
         true if as_before => format!("lease {}: {at} is as it was before", lease.id),
         true => format!("lease {}: what it changed at {at} is undone", lease.id),
         false => format!("lease {}: {at} stays as the service made it", lease.id),

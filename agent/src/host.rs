@@ -5,7 +5,12 @@ mod arguments;
 pub(crate) mod handle;
 
 mod effects;
+pub(crate) mod help;
+mod meter;
 pub(crate) mod output;
+mod patch_view;
+pub(crate) mod planned;
+mod reply;
 
 use std::cell::RefCell;
 use std::sync::{Arc, LazyLock};
@@ -24,7 +29,7 @@ use crate::session::context::{EvalContext, charged};
 use crate::session::planning::Planning;
 use debug_base::Path;
 use debug_script::library::terminated;
-use debug_script::meter::{self, End};
+use debug_script::meter::{End, end, ended};
 use debug_script::{convert, memory, nesting, values};
 
 pub(crate) use arguments::is_option;
@@ -140,11 +145,11 @@ fn plan(
     );
     let result = function.call_within_context::<Dynamic>(ctx, ());
     let planned = run.end_plan().unwrap_or_default();
-    if let (Err(_), Some(text)) = (&result, planned.up_to_failure()) {
+    if let (Err(_), Some(text)) = (&result, planned::up_to_failure(core, &planned)) {
         output::print(core, run, &text);
     }
     drop(result?);
-    let rows = planned.into_value();
+    let rows = planned::rows(core, planned);
     run.session.shapes().note(&rows);
     Ok(rows)
 }
@@ -159,7 +164,7 @@ fn print(ctx: NativeCallContext<'_>, value: Dynamic) -> Fallible<()> {
         convert::display(&value)
     };
     output::print(&tag.core, &tag.run, &text);
-    if meter::ended().is_some() {
+    if ended().is_some() {
         Err(terminated())
     } else {
         Ok(())
@@ -236,20 +241,17 @@ pub(crate) fn perform(
 /// One call may want hundreds of effects; the eval may end after each.
 fn pass_each(tag: &EvalTag, effects: Vec<Effect>) -> Result<Vec<Dynamic>, Refusal> {
     let (core, run) = (&tag.core, &tag.run);
-    if run.is_planning() {
-        let results = plan::perform(core, run, effects)?;
-        results
-            .iter()
-            .for_each(|result| run.session.shapes().note(result));
-        return Ok(results);
-    }
     let mut results = Vec::new();
     for effect in effects {
         if run.is_over() {
             break;
         }
-        execute::charge(&effect);
-        let result = charged(|| execute::execute(core, run, gate::pass(core.door(), run, effect)?))?;
+        meter::charge_effect(&effect);
+        let reply = charged(|| match run.is_planning() {
+            true => plan::one(core, run, effect),
+            false => execute::execute(core, run, gate::pass(core.door(), run, effect)?),
+        })?;
+        let result = reply::value(core, reply)?;
         run.session.shapes().note(&result);
         // If the result is too large, the run ends after this effect.
         drop(memory::made(values::size_at_most(&result)));
@@ -260,18 +262,18 @@ fn pass_each(tag: &EvalTag, effects: Vec<Effect>) -> Result<Vec<Dynamic>, Refusa
 
 /// Charges a look at a container as a read, and records it: it takes the service's lock, but is no effect of its own.
 pub(crate) fn looked(tag: &EvalTag, path: &Path) {
-    meter::charge(execute::EFFECT);
+    debug_script::meter::charge(meter::EFFECT);
     tag.run.looked_at(path);
 }
 
 /// Refuses to go on after the run has ended, also in what the unwinding of a closure calls.
 pub(crate) fn may_go_on(tag: &EvalTag) -> Fallible<()> {
     if tag.run.is_over() {
-        meter::end(End::Cancelled);
+        end(End::Cancelled);
         return Err(terminated());
     }
     if tag.run.exhausted() {
-        meter::end(End::Operations);
+        end(End::Operations);
         return Err(terminated());
     }
     Ok(())
@@ -279,7 +281,7 @@ pub(crate) fn may_go_on(tag: &EvalTag) -> Fallible<()> {
 
 fn refuse(tag: &EvalTag, refusal: Refusal) -> Fallible<Dynamic> {
     tag.run.refuse(refusal);
-    meter::end(End::Refused);
+    end(End::Refused);
     Err(terminated())
 }
 
@@ -288,7 +290,7 @@ fn refuse(tag: &EvalTag, refusal: Refusal) -> Fallible<Dynamic> {
 fn revert_all(tag: &EvalTag) -> Fallible<Dynamic> {
     may_go_on(tag)?;
     let (core, run) = (&tag.core, &tag.run);
-    meter::charge(execute::EFFECT);
+    debug_script::meter::charge(meter::EFFECT);
     match execute::end_each(core, run, effects::parts::revertible(core, run)) {
         Ok(ended) if ended.is_empty() => Ok(values::message("nothing to do")),
         Ok(ended) => Ok(values::message(ended.join("\n"))),

@@ -9,7 +9,6 @@ pub(crate) mod tracing_layer;
 
 use debug_audit::{Entry, Log, Until};
 use debug_base::Tree;
-use debug_script::values;
 use debug_state::Keyed;
 use serde_json::{Value, json};
 
@@ -33,7 +32,7 @@ impl Recorder {
 
     /// Keyed digest and length of a value, for records.
     pub(crate) fn digest(&self, value: &Tree) -> Value {
-        json!({ "hmac": self.keyed.digest(value), "bytes": values::size_of(value) })
+        json!({ "hmac": self.keyed.digest(value), "bytes": value.size() })
     }
 
     /// Keyed digest and length of the value at a path; `{"absent": true}` if there is none.

@@ -32,6 +32,57 @@ pub enum Tree {
 }
 
 impl Tree {
+    /// The bytes of its leaves and names.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Null => 0,
+            Self::Bool(_) => 1,
+            Self::I64(_) | Self::U64(_) | Self::F64(_) => 8,
+            Self::Str(text) => text.len(),
+            Self::Seq(items) => items.iter().map(Self::size).sum(),
+            Self::Map(entries) => entries.iter().map(|(k, v)| k.len() + v.size()).sum(),
+            Self::Secret(inner) => inner.size(),
+            Self::Unreadable(_) => 16,
+        }
+    }
+
+    /// As JSON for a record; secrets as their placeholder.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Null => serde_json::Value::Null,
+            Self::Bool(value) => (*value).into(),
+            Self::I64(value) => (*value).into(),
+            Self::U64(value) => (*value).into(),
+            Self::F64(value) => (*value).into(),
+            Self::Str(text) => text.as_str().into(),
+            Self::Seq(items) => items.iter().map(Self::to_json).collect(),
+            Self::Map(entries) => entries.iter().map(|(k, v)| (k.clone(), v.to_json())).collect(),
+            Self::Secret(_) => crate::PLACEHOLDER.into(),
+            Self::Unreadable(leaf) => leaf.to_string().into(),
+        }
+    }
+
+    /// A JSON value as a tree.
+    pub fn from_json(value: &serde_json::Value) -> Self {
+        match value {
+            serde_json::Value::Null => Self::Null,
+            serde_json::Value::Bool(value) => Self::Bool(*value),
+            serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(integer), _) => Self::I64(integer),
+                (None, Some(integer)) => Self::U64(integer),
+                (None, None) => Self::F64(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            serde_json::Value::String(text) => Self::Str(text.clone()),
+            serde_json::Value::Array(items) => Self::Seq(items.iter().map(Self::from_json).collect()),
+            serde_json::Value::Object(entries) => Self::Map(
+                entries
+                    .iter()
+                    .map(|(k, v)| (k.clone(), Self::from_json(v)))
+                    .collect(),
+            ),
+        }
+    }
+
     /// The value at `path`, relative to this one. A secret is a leaf: no path leads into it.
     pub fn at(&self, path: &[String]) -> Option<&Tree> {
         let mut here = self;

@@ -6,9 +6,9 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::effect::GuardCode;
 use debug_base::{Tree, fenced};
 use debug_points::{Point, Stats, Watch};
-use debug_script::frozen::Frozen;
 
 /// A number of the service that guards can read.
 pub(crate) type Gauge = Box<dyn Fn() -> f64 + Send + Sync>;
@@ -42,7 +42,7 @@ impl Drop for Counts {
 
 /// A guard in force.
 pub(crate) struct Guard {
-    pub(crate) code: Arc<Frozen>,
+    pub(crate) code: Arc<dyn GuardCode>,
     pub(crate) counts: Arc<Counts>,
     /// Evaluations without an answer, in a row.
     pub(crate) silent: u32,
@@ -129,7 +129,7 @@ impl Guards {
     }
 
     /// Adds a guard to a lease; false if it has one.
-    pub(crate) fn add(&self, lease: u64, code: Arc<Frozen>, counts: Counts) -> bool {
+    pub(crate) fn add(&self, lease: u64, code: Arc<dyn GuardCode>, counts: Counts) -> bool {
         let mut guards = self.lock();
         let free = !guards.contains_key(&lease);
         if free {

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use debug_base::{BootTime, Path, Tree};
-use debug_script::values;
 
 /// The most bytes of all snapshots of the process: 16 MiB.
 const MAX_BYTES: usize = 16 << 20;
@@ -46,7 +45,7 @@ impl Snapshot {
 
 /// The approximate size of a tree: its contents, and 64 bytes for each leaf.
 fn weight(tree: &Tree) -> usize {
-    values::size_of(tree) + tree.leaves().count() * 64
+    tree.size() + tree.leaves().count() * 64
 }
 
 /// All snapshots, oldest first.

@@ -271,7 +271,7 @@ fn bind(
     let mut scope = Scope::new();
     for (name, value) in &payload.args {
         check_argument(name)?;
-        scope.push_dynamic(name.clone(), values::argument(values::from_json(value)));
+        scope.push_dynamic(name.clone(), values::argument(Tree::from_json(value)));
     }
     if payload.secret_args.len() != params.secrets.len() {
         return Err(Failed::new(

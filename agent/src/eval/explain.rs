@@ -1,6 +1,6 @@
 //! Errors of a script, explained: what failed, where, and what to do next.
 
-use crate::execute::listing;
+use crate::host::help;
 use debug_wire::table::{self, FUNCTIONS, LATER};
 use rhai::{EvalAltResult, ParseError, ParseErrorType, Position};
 
@@ -31,7 +31,7 @@ pub(crate) fn script_error(
             advised(what, to_call(name))
         }
         EvalAltResult::ErrorVariableNotFound(name, position) if LATER.contains(&name.as_str()) => {
-            let (what, help) = listing::later(name);
+            let (what, help) = help::later(name);
             advised(format!("{what}{}", at(*position)), help)
         }
         EvalAltResult::ErrorVariableNotFound(name, position) => {
@@ -44,7 +44,7 @@ pub(crate) fn script_error(
         }
         // Rhai takes `call(x)` for a call of a closure, even if `x` is none.
         EvalAltResult::ErrorMismatchDataType(expected, _, position) if expected == "Fn" => {
-            let (what, help) = listing::later("call");
+            let (what, help) = help::later("call");
             advised(format!("{what}, except for closures{}", at(*position)), help)
         }
         EvalAltResult::ErrorMismatchDataType(expected, seen, position) => {
@@ -371,7 +371,7 @@ fn no_function(signature: &str) -> (String, String) {
     }
     // `f.call(x)` calls a closure in every version.
     if LATER.contains(&name) && !is_closure_called {
-        return listing::later(name);
+        return help::later(name);
     }
     if let Some(help) = leaving(name) {
         return (format!("there is no function `{name}`"), help);

@@ -8,11 +8,10 @@ use debug_policy::Resource;
 
 use crate::changes::guards::{Answer, Counts, Guard};
 use crate::core::Core;
+use crate::effect::GuardCode;
 use debug_base::{BootTime, Tree, Wait, nearest};
 use debug_lease::Cause;
-use debug_points::{PatchCode, PatchFailure, Stats};
-use debug_script::frozen::Frozen;
-use debug_script::{convert, values};
+use debug_points::{PatchFailure, Stats};
 use debug_state::{add_asked, take_asked};
 
 /// The interval between two evaluations of a guard: shorter than the reaction of an operator who watches a graph, long
@@ -39,7 +38,7 @@ pub(crate) fn round(core: &Core) {
         if found.failing.is_some() {
             continue;
         }
-        let answer = core.guarded("a guard", || ask(core, lease, &code, &counts));
+        let answer = core.guarded("a guard", || ask(core, lease, code.as_ref(), &counts));
         let answer = answer.unwrap_or_else(|| Answer::Silent("asking it panicked".to_owned()));
         let broken = match answer {
             Answer::Holds => {
@@ -71,7 +70,7 @@ fn silent(core: &Core, lease: u64, change: impl FnOnce(&mut u32)) -> u32 {
 
 /// Evaluates a guard for the first time, before its change is made. It uses a separate thread: the current one runs a
 /// script with a budget and variables that the guard must not share.
-pub(crate) fn first(core: &Core, lease: u64, code: &Frozen, counts: &Counts) -> Answer {
+pub(crate) fn first(core: &Core, lease: u64, code: &dyn GuardCode, counts: &Counts) -> Answer {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("debug-guard-new".to_owned());
         let asking = thread.spawn_scoped(scope, || (ask(core, lease, code, counts), take_asked()));
@@ -87,7 +86,7 @@ pub(crate) fn first(core: &Core, lease: u64, code: &Frozen, counts: &Counts) -> 
 }
 
 /// Evaluates a guard.
-fn ask(core: &Core, lease: u64, code: &Frozen, counts: &Counts) -> Answer {
+fn ask(core: &Core, lease: u64, code: &dyn GuardCode, counts: &Counts) -> Answer {
     let sight = sight(core, lease, counts);
     match code.call(lease, BootTime::now(), vec![sight.clone()]) {
         Ok(Tree::Bool(true)) => Answer::Holds,
@@ -183,14 +182,10 @@ fn numbers(stats: &Stats) -> Vec<(String, Tree)> {
 }
 
 /// The values that the guard read, in one line, without secrets.
-fn seen(core: &Core, sight: &Tree, code: &Frozen) -> String {
-    let reads = code.reads().filter_map(|path| {
-        // Reads as the guard does: only what its author may read.
-        Some(format!("{path} = {}", convert::display(&code.look(path)?)))
-    });
-    let text = [values::json(sight).to_string()]
+fn seen(core: &Core, sight: &Tree, code: &dyn GuardCode) -> String {
+    let text = [sight.to_json().to_string()]
         .into_iter()
-        .chain(reads)
+        .chain(code.reads_now())
         .collect::<Vec<_>>()
         .join(", ");
     let text = core.exposed.scrub(&text);

@@ -1,38 +1,23 @@
 //! The output of `help`, `info`, `ls`, `points`, `describe`, `leases`, `sessions` and `snapshots`.
 
 use debug_policy::{Resource, format_duration};
-use debug_wire::table::{self, FUNCTIONS, Function, Undo};
 use pki_types::UnixTime;
-use rhai::Dynamic;
 
 use crate::changes::levels::level_name;
 use crate::core::Core;
-use crate::effect::Listing;
-use crate::effect::Refusal;
-use crate::execute::{count, rows};
+use crate::effect::{Listing, Refusal, Reply, Row};
 use crate::gate::{self};
 use crate::recorder::notes::Note;
 use crate::session::context::{EvalContext, MAX_EFFECTS};
-use crate::session::limits::{MAX_OUTPUT, MAX_RESULT};
-use debug_base::{BootTime, Path, Tree, nearest, roughly};
+use crate::session::limits::{EVAL, MAX_OUTPUT, MAX_RESULT, PATCH};
+use debug_base::{BootTime, Path, Tree, roughly};
 use debug_lease::{Conflict, DEFAULT_TTL, GRACE, Lease};
 use debug_net::Bounds;
-use debug_script::engine::{EVAL, PATCH};
-use debug_script::handle;
-use debug_script::{values, words};
 use debug_state::Origin;
 
 mod points;
 
 pub(crate) use points::answers_before;
-
-/// The subject of a listing, from its first argument.
-pub(crate) fn subject(argument: Option<&Dynamic>) -> Option<String> {
-    let argument = argument?;
-    handle::path_of(argument)
-        .map(|path| path.to_string())
-        .or_else(|| argument.clone().into_string().ok())
-}
 
 /// Makes a listing; its permit was spent by the caller.
 pub(crate) fn list(
@@ -41,9 +26,9 @@ pub(crate) fn list(
     listing: Listing,
     subject: Option<&str>,
     now: BootTime,
-) -> Result<Dynamic, Refusal> {
+) -> Result<Reply, Refusal> {
     match listing {
-        Listing::Help => help(subject),
+        Listing::Help => Ok(Reply::Help(subject.map(str::to_owned))),
         Listing::Info => Ok(info(core, run, now)),
         Listing::Ls => ls(core, run, subject),
         Listing::Points => Ok(points::all(core, run)),
@@ -54,149 +39,28 @@ pub(crate) fn list(
     }
 }
 
-/// A fact that the list of functions does not show: a path is not a copy.
-const LIVE: &str = "a list or map of a state is live: `let db = config.db` goes on showing what stands there, and writes there; a single value, such as `config.db.port`, is read where it is named; `get(\"config.db\")` is a copy";
-
-fn help(subject: Option<&str>) -> Result<Dynamic, Refusal> {
-    let Some(name) = subject else {
-        let width = FUNCTIONS.iter().map(|f| f.usage.len()).max().unwrap_or(0);
-        let lines = FUNCTIONS
-            .iter()
-            .map(|f| format!("{:width$}  {}", f.usage, f.about));
-        let language: Vec<&str> = words::WORDS.iter().map(|word| word.name).collect();
-        let language = format!(
-            "of the language, explained by name as in `help(\"map\")`: {}",
-            language.join(", ")
-        );
-        return Ok(values::message(
-            lines
-                .chain([String::new(), LIVE.to_owned(), language])
-                .collect::<Vec<_>>()
-                .join("\n"),
-        ));
-    };
-    let word = words::find(name).map(|word| format!("{}\n{}", word.usage, word.about));
-    let said = match (table::function(name).map(explain), word) {
-        (Some(function), Some(word)) => format!("{function}\n\nof the language: {word}"),
-        // Also tell that the name is a function of a later version: the operator may mean that one.
-        (None, Some(word)) if table::LATER.contains(&name) => {
-            let (message, _) = later(name);
-            format!("{word}\n\nas a function of the agent: {message}")
-        }
-        (Some(said), None) | (None, Some(said)) => said,
-        (None, None) if table::LATER.contains(&name) => {
-            let (message, help) = later(name);
-            return Err(Refusal::state(message, &help));
-        }
-        (None, None) => {
-            let known = FUNCTIONS
-                .iter()
-                .map(|f| f.name)
-                .chain(words::WORDS.iter().map(|word| word.name));
-            let near = nearest(name, known)
-                .map(|near| format!("did you mean `{near}`? "))
-                .unwrap_or_default();
-            let name = debug_base::shortened(name);
-            return Err(Refusal::state(
-                format!("there is no function `{name}`"),
-                format!("{near}`help()` lists all"),
-            ));
-        }
-    };
-    Ok(values::message(match name {
-        "get" => format!("{said}\n{LIVE}"),
-        _ => said,
-    }))
-}
-
-fn explain(function: &Function) -> String {
-    let mode = if function.action.needs_change() {
-        "change, entered with `change(reason)`"
-    } else {
-        "any"
-    };
-    let undone = match function.undo {
-        Undo::Nothing if function.action.needs_change() => "acts on a change, which is undone by itself",
-        Undo::Nothing => "changes nothing",
-        Undo::Lease => "a lease: undone at its deadline, by `revert(id)`, or when the session is lost",
-        Undo::Session => "the end of the session",
-        Undo::Cannot => "cannot be undone",
-    };
-    let inside = if function.in_patches {
-        "\npatches   may call it"
-    } else {
-        ""
-    };
-    let options = options(function);
-    format!(
-        "{}\n{}\naction    {}\nmode      {mode}\nundo      {undone}{inside}{options}\nexample   {}",
-        function.usage, function.about, function.action, function.example
-    )
-}
-
-/// The options of a change, explained.
-const OPTIONS: [(&str, &str); 6] = [
-    ("ttl", "how long it stands: \"90s\", \"5m\", \"1h30m\""),
-    (
-        "reason",
-        "why, for the log; otherwise the reason of `change(reason)`",
-    ),
-    (
-        "over",
-        "the lease at the same place that it may cover, or a list of them: 1, [1, 2]",
-    ),
-    (
-        "persist",
-        "true: it stays until its deadline if the session is lost",
-    ),
-    (
-        "guard",
-        "a condition that ends it once it is false: |s| s.errors < 10",
-    ),
-    ("unseen", "true: also for a route that had no request yet"),
-];
-
-/// The lines about the options of a function; empty if it has none.
-fn options(function: &Function) -> String {
-    let Some((_, names)) = function.about.split_once("opts: ") else {
-        return String::new();
-    };
-    let is_known = |name: &str| names.split([',', ' ', '(']).any(|known| known == name);
-    let lines = OPTIONS.iter().filter(|(name, _)| is_known(name));
-    lines
-        .map(|(name, about)| format!("\n{name:8}  {about}"))
-        .collect()
-}
-
-fn info(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
+fn info(core: &Core, run: &EvalContext, now: BootTime) -> Reply {
     let in_force = run.leases(&core.changes);
     let next = in_force.iter().map(|lease| lease.until().remaining(now)).min();
-    rows([vec![
+    Reply::Row(vec![
         ("service", core.service.clone().into()),
         ("instance", core.instance.clone().into()),
         ("environment", core.rules.environment.clone().into()),
         ("agent", env!("CARGO_PKG_VERSION").into()),
-        ("pid", count(std::process::id().into())),
+        ("pid", Reply::Count(std::process::id().into())),
         ("up", roughly(now.since(core.started)).into()),
         ("origin", core.origin.clone().into()),
         (
             "permits",
-            count(core.rules.permits.load(std::sync::atomic::Ordering::Relaxed)),
+            Reply::Count(core.rules.permits.load(std::sync::atomic::Ordering::Relaxed)),
         ),
-        ("records", count(core.recorder.log.size())),
+        ("records", Reply::Count(core.recorder.log.size())),
         ("log", health(&core.recorder.log.health()).into()),
         ("policy", core.rules.policy_digest.clone().into()),
-        ("leases", count(in_force.len() as u64)),
-        (
-            "limits",
-            limits()
-                .into_iter()
-                .map(Dynamic::from)
-                .collect::<rhai::Array>()
-                .into(),
-        ),
+        ("leases", Reply::Count(in_force.len() as u64)),
+        ("limits", limits().into_iter().collect()),
         ("levels", levels(core, run)),
-        ("next_revert", next.map_or(Dynamic::UNIT, |d| roughly(d).into())),
+        ("next_revert", next.map_or(Reply::Nothing, |d| roughly(d).into())),
         (
             "panic",
             if debug_points::PANIC_ABORTS {
@@ -211,15 +75,10 @@ fn info(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
             notes(core)
                 .into_iter()
                 .filter(|note| gate::may_see_note(core.door(), run, note))
-                .map(|note| Dynamic::from(note.text))
-                .collect::<rhai::Array>()
-                .into(),
+                .map(|note| note.text)
+                .collect(),
         ),
-    ]])
-    .into_array()
-    .ok()
-    .and_then(|mut one| one.pop())
-    .unwrap_or(Dynamic::UNIT)
+    ])
 }
 
 /// All notes, each with the paths that an operator must know of to see it.
@@ -289,7 +148,7 @@ fn limits() -> Vec<String> {
 }
 
 /// The levels set for targets of the service's log.
-fn levels(core: &Core, run: &EvalContext) -> Dynamic {
+fn levels(core: &Core, run: &EvalContext) -> Reply {
     if run.is_planning() {
         let line = |lease: Lease| match lease.target() {
             Resource::Target(target) => {
@@ -297,23 +156,10 @@ fn levels(core: &Core, run: &EvalContext) -> Dynamic {
             }
             _ => None,
         };
-        return run
-            .leases(&core.changes)
-            .into_iter()
-            .filter_map(line)
-            .map(Dynamic::from)
-            .collect::<rhai::Array>()
-            .into();
+        return run.leases(&core.changes).into_iter().filter_map(line).collect();
     }
     let line = |(lease, target, level)| format!("{target} at {} by lease {lease}", level_name(level));
-    core.changes
-        .levels
-        .list()
-        .into_iter()
-        .map(line)
-        .map(Dynamic::from)
-        .collect::<rhai::Array>()
-        .into()
+    core.changes.levels.list().into_iter().map(line).collect()
 }
 
 /// Secrets that output is not searched for, because they equal a name that is shown everywhere.
@@ -339,13 +185,13 @@ fn health(health: &debug_audit::Health) -> String {
     }
 }
 
-fn ls(core: &Core, run: &EvalContext, subject: Option<&str>) -> Result<Dynamic, Refusal> {
+fn ls(core: &Core, run: &EvalContext, subject: Option<&str>) -> Result<Reply, Refusal> {
     let Some(subject) = subject else {
         let states = core.exposed.states.list();
         let shown = states
             .into_iter()
             .filter(|(name, _)| knows(core, run, &Path(vec![(*name).to_owned()])));
-        return Ok(rows(shown.map(|(name, writable)| {
+        return Ok(Reply::table(shown.map(|(name, writable)| {
             vec![("name", name.into()), ("writable", writable.into())]
         })));
     };
@@ -382,15 +228,13 @@ fn knows(core: &Core, run: &EvalContext, state: &Path) -> bool {
         .is_ok()
 }
 
-fn names(core: &Core, run: &EvalContext, path: &Path, tree: &Tree) -> Dynamic {
+fn names(core: &Core, run: &EvalContext, path: &Path, tree: &Tree) -> Reply {
     gate::known_below(core.door(), run, path, tree)
         .into_iter()
-        .map(Dynamic::from)
-        .collect::<rhai::Array>()
-        .into()
+        .collect()
 }
 
-fn describe(core: &Core, run: &EvalContext, subject: &str) -> Result<Dynamic, Refusal> {
+fn describe(core: &Core, run: &EvalContext, subject: &str) -> Result<Reply, Refusal> {
     if let Some(one) = points::one(core, run, subject) {
         return Ok(one);
     }
@@ -413,25 +257,20 @@ fn describe(core: &Core, run: &EvalContext, subject: &str) -> Result<Dynamic, Re
     }
     let (path, tree) = at(core, run, subject)?;
     let writable = core.exposed.states.is_writable(&path);
-    let one = rows([vec![
+    Ok(Reply::Row(vec![
         ("path", path.to_string().into()),
         ("kind", tree.kind().into()),
         ("writable", writable.into()),
         ("names", names(core, run, &path, &tree)),
-    ]]);
-    Ok(one
-        .into_array()
-        .ok()
-        .and_then(|mut one| one.pop())
-        .unwrap_or(Dynamic::UNIT))
+    ]))
 }
 
-fn leases(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
+fn leases(core: &Core, run: &EvalContext, now: BootTime) -> Reply {
     let conflicts = run.conflicts(&core.changes);
     let conflicts = conflicts
         .into_iter()
         .map(|(lease, conflict)| conflict_row(&lease, &conflict));
-    rows(
+    Reply::table(
         conflicts.chain(
             run.leases(&core.changes)
                 .into_iter()
@@ -441,28 +280,28 @@ fn leases(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
 }
 
 /// The row of a lease that ended in a conflict.
-fn conflict_row(lease: &Lease, conflict: &Conflict) -> Vec<(&'static str, Dynamic)> {
+fn conflict_row(lease: &Lease, conflict: &Conflict) -> Row {
     let note = format!(
         "{}; `settle({}, \"keep\")` or `settle({}, \"force\")`",
         conflict.why, lease.id, lease.id
     );
     vec![
-        ("id", count(lease.id)),
+        ("id", Reply::Count(lease.id)),
         ("target", lease.target().to_string().into()),
         ("owner", lease.owner.clone().into()),
         ("state", "conflict".into()),
         // It has no deadline, but all rows have the same columns.
-        ("reverts_in", Dynamic::UNIT),
-        ("reverts_in_ms", Dynamic::UNIT),
+        ("reverts_in", Reply::Nothing),
+        ("reverts_in_ms", Reply::Nothing),
         ("guard", "".into()),
-        ("session", count(lease.session)),
-        ("eval", count(lease.eval)),
+        ("session", Reply::Count(lease.session)),
+        ("eval", Reply::Count(lease.eval)),
         ("reason", lease.reason.clone().into()),
         ("note", note.into()),
     ]
 }
 
-fn lease_row(core: &Core, run: &EvalContext, lease: &Lease, now: BootTime) -> Vec<(&'static str, Dynamic)> {
+fn lease_row(core: &Core, run: &EvalContext, lease: &Lease, now: BootTime) -> Row {
     let left = lease.due().0.remaining(now);
     let guard = if run.plans_guard(lease.id) {
         Some("holds".to_owned())
@@ -482,29 +321,29 @@ fn lease_row(core: &Core, run: &EvalContext, lease: &Lease, now: BootTime) -> Ve
         }
     };
     vec![
-        ("id", count(lease.id)),
+        ("id", Reply::Count(lease.id)),
         ("target", lease.target().to_string().into()),
         ("owner", lease.owner.clone().into()),
         ("state", lease.phase.name().into()),
         ("reverts_in", roughly(left).into()),
         (
             "reverts_in_ms",
-            count(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            Reply::Count(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
         ),
         ("guard", guard.unwrap_or_default().into()),
-        ("session", count(lease.session)),
-        ("eval", count(lease.eval)),
+        ("session", Reply::Count(lease.session)),
+        ("eval", Reply::Count(lease.eval)),
         ("reason", lease.reason.clone().into()),
         ("note", note.into()),
     ]
 }
 
-fn sessions(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
+fn sessions(core: &Core, run: &EvalContext, now: BootTime) -> Reply {
     let sessions: Vec<_> = core.sessions().values().cloned().collect();
     let leases = run.leases(&core.changes);
-    rows(sessions.into_iter().map(|session| {
+    Reply::table(sessions.into_iter().map(|session| {
         vec![
-            ("id", count(session.id)),
+            ("id", Reply::Count(session.id)),
             ("operator", session.operator.name.clone().into()),
             ("roles", session.operator.roles.join(",").into()),
             ("mode", mode_name(run, &session).into()),
@@ -512,22 +351,22 @@ fn sessions(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
             ("peer", session.peer.to_string().into()),
             (
                 "leases",
-                count(leases.iter().filter(|lease| lease.session == session.id).count() as u64),
+                Reply::Count(leases.iter().filter(|lease| lease.session == session.id).count() as u64),
             ),
             ("you", (session.id == run.session.id).into()),
         ]
     }))
 }
 
-fn snapshots(core: &Core, run: &EvalContext, now: BootTime) -> Dynamic {
-    rows(run.snapshots(&core.changes).into_iter().map(|snapshot| {
+fn snapshots(core: &Core, run: &EvalContext, now: BootTime) -> Reply {
+    Reply::table(run.snapshots(&core.changes).into_iter().map(|snapshot| {
         let leases: Vec<String> = snapshot.leases.iter().map(u64::to_string).collect();
         vec![
             ("name", snapshot.name.clone().into()),
             ("by", snapshot.by.clone().into()),
             ("automatic", snapshot.automatic.into()),
             ("ago", roughly(now.since(snapshot.taken)).into()),
-            ("bytes", count(snapshot.bytes() as u64)),
+            ("bytes", Reply::Count(snapshot.bytes() as u64)),
             ("leases", leases.join(", ").into()),
         ]
     }))
@@ -543,12 +382,4 @@ fn mode_name(run: &EvalContext, session: &crate::session::Session) -> &'static s
         debug_policy::Mode::Observe => "observe",
         debug_policy::Mode::Change => "change",
     }
-}
-
-/// The error for a function of a later version.
-pub(crate) fn later(name: &str) -> (String, String) {
-    (
-        format!("`{name}` is not part of this version"),
-        "`help()` lists the functions".to_owned(),
-    )
 }

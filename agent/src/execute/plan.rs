@@ -8,40 +8,22 @@ mod rehearse;
 
 use debug_policy::{ENTER_CHANGE, Mode, Resource, format_duration};
 use debug_wire::table::{HostFunction, Undo};
-use rhai::Dynamic;
 
 use crate::core::Core;
-use crate::effect::{Barred, Refusal};
-use crate::effect::{Effect, Proposal};
-use crate::execute;
-use crate::execute::charge;
+use crate::effect::{Barred, Effect, Proposal, Refusal, Reply};
+use crate::execute::difference_rows;
 use crate::execute::listing;
 use crate::gate::{self, Considered};
-use crate::session::context::{EvalContext, charged};
+use crate::session::context::EvalContext;
 use debug_base::{BootTime, Path, Tree, roughly};
-use debug_script::{convert, memory, values};
 
 use crate::session::planning::Line;
 
-/// Performs effects in a plan: each is considered and listed.
+/// Considers an effect in a plan, and lists it.
 ///
 /// # Errors
-/// The first refused effect if the code needs its result. A denied change is listed, and the plan goes on.
-pub(crate) fn perform(core: &Core, run: &EvalContext, effects: Vec<Effect>) -> Result<Vec<Dynamic>, Refusal> {
-    let mut results = Vec::new();
-    for effect in effects {
-        if run.is_over() {
-            break;
-        }
-        charge(&effect);
-        let result = charged(|| one(core, run, effect))?;
-        drop(memory::made(values::size_at_most(&result)));
-        results.push(result);
-    }
-    Ok(results)
-}
-
-fn one(core: &Core, run: &EvalContext, effect: Effect) -> Result<Dynamic, Refusal> {
+/// It is refused and the code needs its result. A denied change is listed, and the plan goes on.
+pub(crate) fn one(core: &Core, run: &EvalContext, effect: Effect) -> Result<Reply, Refusal> {
     let now = BootTime::now();
     let mut line = described(core, &effect, now);
     let Considered {
@@ -88,29 +70,25 @@ fn one(core: &Core, run: &EvalContext, effect: Effect) -> Result<Dynamic, Refusa
         }
         Effect::Read { path, value, .. } => {
             verdict?;
-            Ok(convert::to_dynamic(&value, &path, &core.recorder.keyed))
+            Ok(Reply::value(value, path))
         }
         Effect::Diff { rows, .. } => {
             verdict?;
-            Ok(execute::difference_rows(core, &rows))
+            Ok(difference_rows(&rows))
         }
         // A plan reveals nothing, even if policy would allow it: the placeholder holds no value.
-        Effect::Reveal { path, .. } => Ok(convert::to_dynamic(
-            &Tree::Secret(Box::new(Tree::Null)),
-            &path,
-            &core.recorder.keyed,
-        )),
+        Effect::Reveal { path, .. } => Ok(Reply::value(Tree::Secret(Box::new(Tree::Null)), path)),
         Effect::EnterChange { reason } => {
             run.planning(|planning| planning.mode = Some((Mode::Change, Some(reason))));
-            Ok(values::message(said))
+            Ok(Reply::message(said))
         }
         Effect::Observe => {
             run.planning(|planning| planning.mode = Some((Mode::Observe, None)));
-            Ok(values::message(said))
+            Ok(Reply::message(said))
         }
         // While the reason is missing, other obstacles are not told. The plan goes on as after any denied change.
         Effect::Impossible { function, .. } if wants.is_some() && function.undo == Undo::Lease => {
-            Ok(values::message(said))
+            Ok(Reply::message(said))
         }
         Effect::Impossible { why, .. } => Err(verdict.err().unwrap_or(why)),
         // A barred change is denied like one that was formed, and the plan goes on.
@@ -120,11 +98,11 @@ fn one(core: &Core, run: &EvalContext, effect: Effect) -> Result<Dynamic, Refusa
             ..
         }) if function.id == HostFunction::Reveal => {
             let hidden = Tree::Secret(Box::new(Tree::Null));
-            Ok(convert::to_dynamic(&hidden, &Path(path), &core.recorder.keyed))
+            Ok(Reply::value(hidden, Path(path)))
         }
         Effect::Barred(barred) => match verdict {
             Err(refusal) if barred.function.undo != Undo::Lease => Err(refusal),
-            _ => Ok(values::message(said)),
+            _ => Ok(Reply::message(said)),
         },
         Effect::Change(_)
         | Effect::Revert { .. }
@@ -133,7 +111,7 @@ fn one(core: &Core, run: &EvalContext, effect: Effect) -> Result<Dynamic, Refusa
         | Effect::Settle { .. }
         | Effect::Guard { .. }
         | Effect::Snapshot { .. }
-        | Effect::Log { .. } => Ok(values::message(said)),
+        | Effect::Log { .. } => Ok(Reply::message(said)),
     }
 }
 
@@ -225,17 +203,13 @@ fn described(core: &Core, effect: &Effect, now: BootTime) -> Line {
     }
 }
 
-fn change_shown(core: &Core, proposal: &Proposal) -> (Option<Dynamic>, Option<Dynamic>) {
+fn change_shown(core: &Core, proposal: &Proposal) -> (Option<Reply>, Option<Reply>) {
     match (proposal.change.target(), &proposal.shown) {
         (Resource::State(path), Some((before, after))) => {
             let path = Path(path.clone());
             let shown = |tree: &Option<Tree>| match tree {
-                Some(tree) => convert::to_dynamic(
-                    &core.exposed.redactor.mark(&path, tree.clone()),
-                    &path,
-                    &core.recorder.keyed,
-                ),
-                None => values::message("(nothing)"),
+                Some(tree) => Reply::value(core.exposed.redactor.mark(&path, tree.clone()), path.clone()),
+                None => Reply::message("(nothing)"),
             };
             (Some(shown(before)), Some(shown(after)))
         }

@@ -127,9 +127,17 @@ pub(crate) fn is_option(name: &str) -> bool {
     OPTIONS.contains(&name)
 }
 
-pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Options, Refusal> {
-    let mut options = Options::default();
-    let Some(value) = value else { return Ok(options) };
+/// The options of a change, and the function that is to become its guard.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Given {
+    pub(crate) options: Options,
+    pub(crate) guard: Option<FnPtr>,
+}
+
+pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Given, Refusal> {
+    let mut given = Given::default();
+    let options = &mut given.options;
+    let Some(value) = value else { return Ok(given) };
     let kind = convert::kind(&value);
     let Some(map) = value.try_cast::<Map>() else {
         return Err(usage(
@@ -142,7 +150,7 @@ pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Opt
             "ttl" => options.ttl = Some(ttl(function, Some(value))?),
             "reason" => options.reason = Some(reason(function, Some(value))?),
             "over" => options.over = over(function, value)?,
-            "guard" => options.guard = Some(pointer(function, "the guard", Some(value))?),
+            "guard" => given.guard = Some(pointer(function, "the guard", Some(value))?),
             "persist" => options.persist = truth(function, "persist", &value)?,
             "unseen" if function.id == HostFunction::Patch => {
                 options.unseen = truth(function, "unseen", &value)?
@@ -165,5 +173,5 @@ pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Opt
             }
         }
     }
-    Ok(options)
+    Ok(given)
 }

@@ -26,6 +26,14 @@ use crate::host::EvalTag;
 use crate::host::arguments::{MAX_POINT, how, id, options, path, pointer, reason, text, ttl, usage};
 use debug_base::BootTime;
 
+/// The subject of a listing, from its first argument.
+fn subject(argument: Option<&Dynamic>) -> Option<String> {
+    let argument = argument?;
+    debug_script::handle::path_of(argument)
+        .map(|path| path.to_string())
+        .or_else(|| argument.clone().into_string().ok())
+}
+
 /// The effects of a call. Only `revert_all` and `restore` can have several.
 pub(super) fn form(
     function: &'static Function,
@@ -35,7 +43,7 @@ pub(super) fn form(
     c: Option<Dynamic>,
 ) -> Result<Vec<Effect>, Refusal> {
     let (core, run) = (&tag.core, &tag.run);
-    let see = |listing| Effect::See(listing, crate::execute::listing::subject(a.as_ref()));
+    let see = |listing| Effect::See(listing, subject(a.as_ref()));
     let effect = match function.id {
         HostFunction::Help => see(Listing::Help),
         HostFunction::Info => see(Listing::Info),
@@ -62,8 +70,8 @@ pub(super) fn form(
         }
         HostFunction::Set => {
             let path = path(function, a)?;
-            let options = options(function, c)?;
-            set(core, run, function, path, b.unwrap_or(Dynamic::UNIT), options)
+            let given = options(function, c)?;
+            set(core, run, function, path, b.unwrap_or(Dynamic::UNIT), given)
         }
         HostFunction::Snapshot => snapshot(core, run, function, a, b)?,
         HostFunction::Diff => diff(core, run, function, &find_snapshot(core, run, function, a)?),
@@ -85,11 +93,11 @@ pub(super) fn form(
                 );
                 return Err(usage(function, &what));
             }
-            let options = options(function, c)?;
-            let barred = Barred::named(function, Resource::Point(name.clone()), options.clone());
+            let given = options(function, c)?;
+            let barred = Barred::named(function, Resource::Point(name.clone()), given.options.clone());
             barred.unless_allowed(core.door(), run).unwrap_or_else(|| {
-                let patch = patch(core, run, function, &name, b, options.clone());
-                possible(patch, function, Resource::Point(name), options)
+                let patch = patch(core, run, function, &name, b, given.clone());
+                possible(patch, function, Resource::Point(name), given.options)
             })
         }
         HostFunction::Guard => {

@@ -16,8 +16,8 @@ use rhai::{
     Position, Scope,
 };
 
-use crate::effect::Options;
 use crate::gate;
+use crate::host::arguments::Given;
 use crate::host::{self, EvalTag};
 use debug_base::{Path, Tree};
 use debug_script::convert;
@@ -289,7 +289,7 @@ pub(crate) fn write(tag: &EvalTag, path: Path, value: Dynamic) -> Fallible<()> {
             HostFunction::Set.row(),
             path,
             value,
-            Options::default(),
+            Given::default(),
         )])
     })
     .map(drop)

@@ -1,13 +1,12 @@
 //! A plan in progress: what it has changed so far, and the effects that it lists.
 
 use debug_policy::Mode;
-use debug_script::convert;
-use rhai::{Dynamic, Map};
 
 use super::overlay::Overlay;
 use super::planned::PlannedLeases;
 use crate::changes::Changes;
 use crate::changes::snapshot::Snapshots;
+use crate::effect::Reply;
 
 /// A plan in progress.
 #[derive(Default)]
@@ -26,8 +25,8 @@ pub(crate) struct Planning {
 pub(crate) struct Line {
     pub(crate) function: &'static str,
     pub(crate) target: String,
-    pub(crate) before: Option<Dynamic>,
-    pub(crate) after: Option<Dynamic>,
+    pub(crate) before: Option<Reply>,
+    pub(crate) after: Option<Reply>,
     pub(crate) allowed: bool,
     /// Whether it would fail or be denied, for more than a missing mode or reason.
     pub(crate) refused: bool,
@@ -66,69 +65,5 @@ impl Planning {
     /// The snapshots, to change.
     pub(crate) fn snapshots(&mut self, changes: &Changes) -> &mut Snapshots {
         self.snapshots.get_or_insert_with(|| changes.snapshots.copy())
-    }
-
-    /// The plan as a script sees it: a list of maps.
-    pub(crate) fn into_value(self) -> Dynamic {
-        Dynamic::from_array(
-            self.lines
-                .into_iter()
-                .map(|line| Dynamic::from_map(line.into_map()))
-                .collect(),
-        )
-    }
-
-    /// The effects listed before the code failed; `None` if there are none.
-    pub(crate) fn up_to_failure(&self) -> Option<String> {
-        let heading = "a plan up to where the code failed:".to_owned();
-        (!self.lines.is_empty()).then(|| [heading, self.to_text()].join("\n"))
-    }
-
-    /// The plan as text for people.
-    pub(crate) fn to_text(&self) -> String {
-        let lines = self
-            .lines
-            .iter()
-            .zip(1..)
-            .map(|(line, number)| format!("{number}. {}", line.to_text()));
-        // What is refused would not happen, so it is no effect.
-        let refused = self.lines.iter().filter(|line| line.refused).count();
-        let effects = match self.lines.len() - refused {
-            1 => "1 effect".to_owned(),
-            count => format!("{count} effects"),
-        };
-        let refused = if refused == 0 {
-            String::new()
-        } else {
-            format!(", {refused} refused")
-        };
-        lines
-            .chain([format!("a plan: {effects}{refused}; nothing was changed")])
-            .collect::<Vec<_>>()
-            .join("\n")
-    }
-}
-
-impl Line {
-    fn into_map(self) -> Map {
-        let mut map = Map::new();
-        map.insert("function".into(), self.function.into());
-        map.insert("target".into(), self.target.into());
-        for (name, value) in [("before", self.before), ("after", self.after)] {
-            map.extend(value.map(|value| (name.into(), value)));
-        }
-        map.insert("allowed".into(), self.allowed.into());
-        map.insert("verdict".into(), self.verdict.into());
-        map
-    }
-
-    fn to_text(&self) -> String {
-        let change = match (&self.before, &self.after) {
-            (Some(before), Some(after)) => {
-                format!("  {} -> {}", convert::display(before), convert::display(after))
-            }
-            _ => String::new(),
-        };
-        format!("{} {}{change}  {}", self.function, self.target, self.verdict)
     }
 }

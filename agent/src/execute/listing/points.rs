@@ -1,19 +1,17 @@
 //! What `points`, `describe` and `leases` show about points and their patches.
 
 use debug_policy::Resource;
-use rhai::Dynamic;
 
 use crate::core::Core;
-use crate::effect::Options;
-use crate::execute::{count, rows};
+use crate::effect::{Options, Reply, Row};
 use crate::gate;
 use crate::session::context::EvalContext;
 use debug_lease::Lease;
 use debug_points::{Failed, Kind, LayerInfo, Makes, PointInfo};
 
 /// All points.
-pub(super) fn all(core: &Core, run: &EvalContext) -> Dynamic {
-    rows(points(core, run).iter().map(|point| row(core, run, point)))
+pub(super) fn all(core: &Core, run: &EvalContext) -> Reply {
+    Reply::table(points(core, run).iter().map(|point| row(core, run, point)))
 }
 
 /// All points; in a plan with the layers that they would have.
@@ -48,7 +46,7 @@ fn planned_layers(leases: &[Lease], point: &PointInfo) -> Vec<LayerInfo> {
 }
 
 /// The point of that name; a list of points if several functions share the name.
-pub(super) fn one(core: &Core, run: &EvalContext, name: &str) -> Option<Dynamic> {
+pub(super) fn one(core: &Core, run: &EvalContext, name: &str) -> Option<Reply> {
     let points = points(core, run);
     let mut found: Vec<&PointInfo> = points.iter().filter(|point| point.name == name).collect();
     let whole = |point: &PointInfo| {
@@ -56,17 +54,15 @@ pub(super) fn one(core: &Core, run: &EvalContext, name: &str) -> Option<Dynamic>
         members.push(("answers", answers(point).into()));
         members.push(("leaves_out", leaves_out(point).into()));
         if point.kind == Kind::Route {
-            let behind = point.behind.iter().map(|name| Dynamic::from(name.to_string()));
-            members.push(("behind", behind.collect::<rhai::Array>().into()));
+            let behind = point.behind.iter().map(|name| name.to_string());
+            members.push(("behind", behind.collect()));
         }
         members
     };
     match found.len() {
         0 => None,
-        1 => found
-            .pop()
-            .and_then(|point| rows([whole(point)]).into_array().ok()?.pop()),
-        _ => Some(rows(found.into_iter().map(whole))),
+        1 => found.pop().map(|point| Reply::Row(whole(point))),
+        _ => Some(Reply::table(found.into_iter().map(whole))),
     }
 }
 
@@ -115,9 +111,13 @@ fn shown(core: &Core, run: &EvalContext, point: &str, owner: &str, last: &Failed
     format!("in call {} (why is told to its owner)", last.call)
 }
 
-fn row(core: &Core, run: &EvalContext, point: &PointInfo) -> Vec<(&'static str, Dynamic)> {
-    let layers: rhai::Array = point.layers.iter().map(|layer| count(layer.lease)).collect();
-    let arguments: rhai::Array = point
+fn row(core: &Core, run: &EvalContext, point: &PointInfo) -> Row {
+    let layers: Reply = point
+        .layers
+        .iter()
+        .map(|layer| Reply::Count(layer.lease))
+        .collect();
+    let arguments: Reply = point
         .arguments
         .iter()
         .map(|a| {
@@ -126,7 +126,6 @@ fn row(core: &Core, run: &EvalContext, point: &PointInfo) -> Vec<(&'static str, 
             } else {
                 format!("{} (not given to patches)", a.name)
             }
-            .into()
         })
         .collect();
     let owner = top_owner(core, run, point);
@@ -138,8 +137,8 @@ fn row(core: &Core, run: &EvalContext, point: &PointInfo) -> Vec<(&'static str, 
         (None, Some(false)) => "has matched 0 requests".to_owned(),
         (None, _) => last.unwrap_or_default(),
     };
-    let (calls, failures) = top.map_or((Dynamic::UNIT, Dynamic::UNIT), |l| {
-        (count(l.calls), count(l.failures))
+    let (calls, failures) = top.map_or((Reply::Nothing, Reply::Nothing), |l| {
+        (Reply::Count(l.calls), Reply::Count(l.failures))
     });
     vec![
         ("name", point.name.clone().into()),
@@ -159,8 +158,8 @@ fn row(core: &Core, run: &EvalContext, point: &PointInfo) -> Vec<(&'static str, 
                 .unwrap_or_default()
                 .into(),
         ),
-        ("arguments", arguments.into()),
-        ("patched", layers.into()),
+        ("arguments", arguments),
+        ("patched", layers),
         ("owner", owner.into()),
         ("patched_calls", calls),
         ("failures", failures),

@@ -7,12 +7,12 @@ use debug_wire::table::Function;
 use rhai::Dynamic;
 use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
 
-use super::parts::{guarding, possible};
+use super::parts::{guard_of, possible};
 use crate::changes::levels::{LevelChange, OWN, is_inside, level_name};
 use crate::core::Core;
 use crate::effect::{Barred, Refusal};
-use crate::effect::{Effect, Options, Proposal};
-use crate::host::arguments::{options, text, usage};
+use crate::effect::{Effect, Proposal};
+use crate::host::arguments::{Given, options, text, usage};
 use debug_base::NonEmpty;
 
 use crate::session::context::EvalContext;
@@ -43,13 +43,13 @@ pub(super) fn log_level(
     let resource = Resource::Target(target.clone());
     resource.check().map_err(|e| usage(function, &e.to_string()))?;
     let level = parse(function, &text(function, "the level", level)?)?;
-    let options = options(function, opts)?;
-    let barred = Barred::named(function, resource.clone(), options.clone());
+    let given = options(function, opts)?;
+    let barred = Barred::named(function, resource.clone(), given.options.clone());
     if let Some(barred) = barred.unless_allowed(core.door(), run) {
         return Ok(barred);
     }
-    let formed = form(core, run, function, target, level, options.clone());
-    Ok(possible(formed, function, resource, options))
+    let formed = form(core, run, function, target, level, given.clone());
+    Ok(possible(formed, function, resource, given.options))
 }
 
 fn parse(function: &Function, text: &str) -> Result<LevelFilter, Refusal> {
@@ -74,7 +74,7 @@ fn form(
     function: &'static Function,
     target: String,
     level: LevelFilter,
-    options: Options,
+    given: Given,
 ) -> Result<Effect, Refusal> {
     possible_at_all(core.changes.levels.filters(), STATIC_MAX_LEVEL, &target, level)?;
     let layers = run.layers(
@@ -90,13 +90,9 @@ fn form(
         after: serde_json::json!({ "level": level_name(level) }),
         after_digest: serde_json::Value::Null,
         shown: None,
-        guard: options
-            .guard
-            .as_ref()
-            .map(|guard| guarding(core, run, function, guard))
-            .transpose()?,
+        guard: guard_of(core, run, function, &given)?,
         change: Arc::new(LevelChange::new(core.changes.levels.clone(), target, level)),
-        options,
+        options: given.options,
     };
     Ok(Effect::Change(Box::new(proposal)))
 }

@@ -8,19 +8,19 @@ use rhai::FnPtr;
 
 use crate::core::Core;
 use crate::effect::Refusal;
-use crate::effect::{Effect, Guarding, Options};
-use crate::execute::PatchView;
+use crate::effect::{Effect, GuardCode, Guarding, Options};
 use crate::gate::{self};
 use crate::host::answers;
-use crate::host::arguments::usage;
+use crate::host::arguments::{Given, usage};
+use crate::host::patch_view::PatchView;
 use crate::session::context::EvalContext;
 use debug_base::leaves;
-use debug_base::{Path, Tree};
+use debug_base::{BootTime, Path, Tree};
 use debug_lease::Lease;
-use debug_points::Point;
+use debug_points::{PatchCode, PatchFailure, Point};
+use debug_script::convert;
 use debug_script::frozen::{Frozen, Takes};
 use debug_script::unfrozen::Purpose;
-use debug_script::values;
 
 /// A formed effect, or why it is impossible; the reason goes only to operators who would be allowed to have the effect.
 pub(super) fn possible(
@@ -39,6 +39,19 @@ pub(super) fn possible(
 
 pub(super) fn state(path: &Path) -> Resource {
     Resource::State(path.0.clone())
+}
+
+/// The guard among the options of a change.
+pub(super) fn guard_of(
+    core: &Arc<Core>,
+    run: &EvalContext,
+    function: &'static Function,
+    given: &Given,
+) -> Result<Option<Guarding>, Refusal> {
+    let guard = given.guard.as_ref();
+    guard
+        .map(|guard| guarding(core, run, function, guard))
+        .transpose()
 }
 
 /// Freezes the condition for a lease.
@@ -92,7 +105,7 @@ pub(super) fn guarding(
         record["counts"] = points.iter().map(|point| point.name()).collect();
     }
     Ok(Guarding {
-        code: Arc::new(frozen),
+        code: Arc::new(Guard(frozen)),
         reads,
         points,
         record,
@@ -103,7 +116,7 @@ pub(super) fn guarding(
 pub(super) fn frozen_record(frozen: &Frozen) -> serde_json::Value {
     serde_json::json!({
         "code": "as in the eval", "functions": frozen.reached,
-        "captures": frozen.captures.iter().map(values::json).collect::<Vec<_>>(),
+        "captures": frozen.captures.iter().map(Tree::to_json).collect::<Vec<_>>(),
     })
 }
 
@@ -147,4 +160,24 @@ pub(crate) fn revertible(core: &Core, run: &EvalContext) -> Vec<Lease> {
     leases.reverse();
     leases.retain(may);
     leases
+}
+
+/// A guard's code.
+struct Guard(Frozen);
+
+impl PatchCode for Guard {
+    fn call(&self, lease: u64, now: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure> {
+        self.0.call(lease, now, arguments)
+    }
+
+    fn mentions_body(&self) -> bool {
+        self.0.mentions_body()
+    }
+}
+
+impl GuardCode for Guard {
+    fn reads_now(&self) -> Vec<String> {
+        let read = |path| Some(format!("{path} = {}", convert::display(&self.0.look(path)?)));
+        self.0.reads().filter_map(read).collect()
+    }
 }

@@ -6,14 +6,14 @@ use debug_policy::Resource;
 use debug_wire::table::Function;
 use rhai::{Dynamic, FnPtr};
 
-use super::parts::{frozen_record, guarding, readable};
+use super::parts::{frozen_record, guard_of, readable};
 use crate::changes::PatchChange;
 use crate::core::Core;
 use crate::effect::Refusal;
 use crate::effect::{Effect, Options, Proposal};
-use crate::execute::PatchView;
 use crate::host::answers;
-use crate::host::arguments::usage;
+use crate::host::arguments::{Given, usage};
+use crate::host::patch_view::PatchView;
 use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
 use debug_base::Path;
@@ -28,7 +28,7 @@ pub(super) fn patch(
     function: &'static Function,
     name: &str,
     code: Option<Dynamic>,
-    options: Options,
+    given: Given,
 ) -> Result<Effect, Refusal> {
     let code = code.unwrap_or(Dynamic::UNIT);
     let kind = convert::kind(&code);
@@ -38,7 +38,7 @@ pub(super) fn patch(
             &format!("the patch must be a function such as `|req| #{{ status: 503 }}`, not {kind}"),
         ));
     };
-    let point = find_point(core, run, name, &options)?;
+    let point = find_point(core, run, name, &given.options)?;
     point
         .patchable()
         .map_err(|e| Refusal::state(e.to_string(), "`points()` says which can be patched"))?;
@@ -94,12 +94,8 @@ pub(super) fn patch(
             PatchChange::new(point, Arc::new(frozen), observer, warning)
                 .declaring(core.exposed.points.clone()),
         ),
-        guard: options
-            .guard
-            .as_ref()
-            .map(|guard| guarding(core, run, function, guard))
-            .transpose()?,
-        options,
+        guard: guard_of(core, run, function, &given)?,
+        options: given.options,
     };
     Ok(Effect::Change(Box::new(proposal)))
 }

@@ -15,7 +15,7 @@ use crate::effect::{Barred, Refusal};
 use crate::effect::{Effect, Options};
 use crate::execute::missing::state_refusal;
 use crate::gate::{self, Standing};
-use crate::host::arguments::{path, text, usage};
+use crate::host::arguments::{Given, path, text, usage};
 use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
 use debug_base::leaves;
@@ -184,7 +184,7 @@ pub(super) fn restore(
     run: &EvalContext,
     function: &'static Function,
     snapshot: &Snapshot,
-    options: Options,
+    given: Given,
 ) -> Result<Vec<Effect>, Refusal> {
     let parts = snapshot.parts.iter();
     let unreadable = parts
@@ -194,7 +194,7 @@ pub(super) fn restore(
         // Check the write first: it is what the operator requested.
         let write = Barred {
             named: false,
-            ..Barred::named(function, state(path), options.clone())
+            ..Barred::named(function, state(path), given.options.clone())
         };
         let barred = write.unless_allowed(core.door(), run);
         return Ok(barred
@@ -213,7 +213,7 @@ pub(super) fn restore(
                 return Ok(vec![Effect::Impossible {
                     function,
                     target,
-                    options,
+                    options: given.options,
                     why,
                 }]);
             }
@@ -225,7 +225,7 @@ pub(super) fn restore(
             return Ok(vec![Effect::Impossible {
                 function,
                 target: Resource::Agent,
-                options,
+                options: given.options,
                 why,
             }]);
         }
@@ -251,14 +251,18 @@ pub(super) fn restore(
         };
         changes.push((path.join(&common), value));
     }
-    let stacked = stacked(core, run, &changes, &options)?;
+    let stacked = stacked(core, run, &changes, &given.options)?;
     let effects = changes.into_iter().zip(stacked).map(|((path, value), options)| {
         let target = state(&path);
         let barred = Barred::named(function, target.clone(), options.clone());
         if let Some(barred) = barred.unless_allowed(core.door(), run) {
             return barred;
         }
-        let effect = write_tree(core, run, function, path, value, options.clone());
+        let given = Given {
+            options: options.clone(),
+            guard: given.guard.clone(),
+        };
+        let effect = write_tree(core, run, function, path, value, given);
         possible(effect, function, target, options)
     });
     Ok(effects.collect())

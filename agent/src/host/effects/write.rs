@@ -6,14 +6,15 @@ use debug_policy::Resource;
 use debug_wire::table::{Function, HostFunction};
 use rhai::Dynamic;
 
-use super::parts::{guarding, possible, stands_for, state};
+use super::parts::{guard_of, possible, stands_for, state};
 use crate::changes::{WriteChange, only_because_of};
 use crate::core::Core;
 use crate::effect::{Barred, Refusal};
-use crate::effect::{Effect, Options, Proposal};
+use crate::effect::{Effect, Proposal};
 use crate::execute::missing::BIND_SECRET;
 use crate::execute::missing::{filled, state_refusal};
 use crate::gate::{self};
+use crate::host::arguments::Given;
 use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
 use debug_base::leaves;
@@ -30,18 +31,18 @@ pub(crate) fn set(
     function: &'static Function,
     path: Path,
     value: Dynamic,
-    options: Options,
+    given: Given,
 ) -> Effect {
     let target = state(&path);
-    let barred = Barred::named(function, target.clone(), options.clone());
+    let barred = Barred::named(function, target.clone(), given.options.clone());
     if let Some(barred) = barred.unless_allowed(core.door(), run) {
         return barred;
     }
     possible(
-        write(core, run, function, path, value, options.clone()),
+        write(core, run, function, path, value, given.clone()),
         function,
         target,
-        options,
+        given.options,
     )
 }
 
@@ -56,7 +57,7 @@ pub(super) fn write(
     function: &'static Function,
     path: Path,
     value: Dynamic,
-    options: Options,
+    given: Given,
 ) -> Result<Effect, Refusal> {
     let after = match values::bound(&value) {
         Some(secret) => secret,
@@ -74,7 +75,7 @@ pub(super) fn write(
             help,
         ));
     }
-    write_tree(core, run, function, path, after, options)
+    write_tree(core, run, function, path, after, given)
 }
 
 pub(super) fn write_tree(
@@ -83,7 +84,7 @@ pub(super) fn write_tree(
     function: &'static Function,
     path: Path,
     after: Tree,
-    options: Options,
+    given: Given,
 ) -> Result<Effect, Refusal> {
     // Checked before the read: a state that fails to revert is often unreadable.
     gate::not_failing(core.door(), run, &state(&path))?;
@@ -125,7 +126,7 @@ pub(super) fn write_tree(
             .map_err(|e| state_refusal(core, run, &e))?;
         let whole = whole.with(&path.0[above.0.len()..], after, &[]);
         let whole = whole.map_err(|e| state_refusal(core, run, &e.below(&above).into()))?;
-        return write_tree(core, run, function, above, whole, options);
+        return write_tree(core, run, function, above, whole, given);
     }
     let warning = empty.filter(|_| function.id == HostFunction::Set && after.is_some());
     let warning = warning.and_then(|error| filled(core, run, &path, &error));
@@ -139,7 +140,7 @@ pub(super) fn write_tree(
     let targets = of(&before).and(of(&after).into_vec()).sorted();
     let after_record = match &marked {
         Some(marked) if marked.holds_secret() => core.recorder.digest_of(after.as_ref()),
-        marked => marked.as_ref().map_or(serde_json::Value::Null, values::json),
+        marked => marked.as_ref().map_or(serde_json::Value::Null, Tree::to_json),
     };
     let proposal = Proposal {
         function,
@@ -154,12 +155,8 @@ pub(super) fn write_tree(
                 .spelled(spelling)
                 .warning_of(warning),
         ),
-        guard: options
-            .guard
-            .as_ref()
-            .map(|guard| guarding(core, run, function, guard))
-            .transpose()?,
-        options,
+        guard: guard_of(core, run, function, &given)?,
+        options: given.options,
     };
     Ok(Effect::Change(Box::new(proposal)))
 }
@@ -198,7 +195,7 @@ pub(super) fn checked(
 /// A value as text on one line, unless it holds a secret or is too long.
 pub(super) fn spelled(core: &Core, path: &Path, value: &Tree) -> Option<String> {
     const MAX: usize = 200;
-    let text = values::json(value).to_string();
+    let text = value.to_json().to_string();
     let is_open =
         !core.exposed.redactor.mark(path, value.clone()).holds_secret() && !core.exposed.holds_secret(&text);
     (is_open && text.len() <= MAX).then_some(text)

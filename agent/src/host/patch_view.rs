@@ -7,23 +7,13 @@ use debug_policy::{Action, Request, Resource};
 use rhai::Dynamic;
 
 use crate::core::Core;
+use crate::execute::script_log;
 use crate::gate::{self};
 use crate::session::context::EvalContext;
 use crate::session::overlay::Overlay;
 use debug_base::{Path, Wait};
 use debug_script::convert;
 use debug_script::frozen::PatchHost;
-
-/// Writes one line to the service's log that cannot pose as the service's: with its own target, escaped, with its
-/// author.
-pub(crate) fn script_log(operator: &str, lease: Option<u64>, eval: Option<u64>, warn: bool, text: &str) {
-    let line = debug_base::escape(text);
-    if warn {
-        tracing::warn!(target: "debug_agent::script", operator, lease, eval, "{line}");
-    } else {
-        tracing::info!(target: "debug_agent::script", operator, lease, eval, "{line}");
-    }
-}
 
 /// What a patch sees of the service. The gate decides about its literal reads when the patch is made. Leaves may appear
 /// later, so every leaf that it reads is decided again, by its author's request of that time.
