@@ -288,6 +288,13 @@ impl Core {
                 .append(vec![records::kept("alarm", json!({ "log": alarm }))]);
             self.recorder.emitter.alarm(&format!("audit log: {alarm}"));
         }
+        for fault in self.changes.leases.faults() {
+            self.recorder
+                .append(vec![records::kept("alarm", json!({ "fault": fault }))]);
+            self.recorder
+                .emitter
+                .alarm(&format!("a fault of the agent: {fault}"));
+        }
         for (id, cause) in self.changes.leases.overdue(BootTime::now()) {
             // Losing the race against the revert thread is the normal case.
             self.see_to_end(id, &cause, Wait::AGENT);

@@ -263,7 +263,7 @@ fn make(
         }
     }
     let made = undoable(core, lease.target()).and_then(|()| {
-        opened.begin();
+        opened.begin()?;
         proposal
             .change
             .make(id, lease.deadline, opened.covers())

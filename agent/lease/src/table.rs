@@ -1,3 +1,8 @@
+//! The table of all leases.
+
+mod ending;
+mod steps;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -6,8 +11,9 @@ use std::time::{Duration, Instant};
 use debug_policy::Resource;
 use debug_wire::messages::{After, InForce};
 
-use crate::{Cause, ChangeError, Conflict, Failing, GRACE, Lease, Phase, Rearmed, Undone};
-use debug_base::{BootTime, Panicked, Wait, fenced};
+use self::steps::{Fault, State};
+use crate::{Cause, Conflict, Failing, GRACE, Lease, Phase, Rearmed, Undone};
+use debug_base::BootTime;
 
 /// Bounds of the delay between two attempts to undo a change. The delay is a quarter of the time for which the undo has
 /// failed. The lower bound keeps a setter that always panics from filling the service's log.
@@ -44,6 +50,8 @@ struct Inner {
     /// Set at shutdown: `open` refuses new leases.
     closed: bool,
     stopped: bool,
+    /// Faults of the agent that were not reported yet.
+    faults: Vec<String>,
 }
 
 /// Limit on ended leases remembered by id, and on unsettled conflicts.
@@ -105,6 +113,9 @@ pub enum EndError {
     /// It is already confirmed.
     #[error("lease {0} was confirmed before")]
     Confirmed(u64),
+    /// The agent lost track of it.
+    #[error("lease {0} is in no state from which this is possible; this is a fault of the agent")]
+    Fault(u64),
 }
 
 /// Reserves a target for the next lease. Dropping it releases the target.
@@ -130,7 +141,16 @@ pub struct Making<'a> {
 
 impl Drop for Making<'_> {
     fn drop(&mut self) {
-        self.leases.lock().making.remove(&self.id);
+        let mut inner = self.leases.lock();
+        // A change that failed was withdrawn before.
+        if inner.state(self.id) != State::Ended {
+            drop(
+                inner.step("made", self.id, &[State::Making], &[State::Open], |inner| {
+                    inner.making.remove(&self.id)
+                }),
+            );
+        }
+        drop(inner);
         self.leases.changed.notify_all();
     }
 }
@@ -156,6 +176,7 @@ impl Leases {
             making: BTreeSet::new(),
             closed: false,
             stopped: false,
+            faults: Vec::new(),
         };
         Self {
             inner: Mutex::new(inner),
@@ -197,12 +218,17 @@ impl Leases {
         if inner.closed {
             return Err(Box::new(lease));
         }
-        let id = lease.id;
-        inner.making.insert(id);
-        inner.open.insert(id, lease);
+        let (id, refused) = (lease.id, lease.clone());
+        let opened = inner.step("opened", id, &[State::None], &[State::Making], |inner| {
+            inner.making.insert(id);
+            inner.open.insert(id, lease);
+        });
         drop(inner);
         self.changed.notify_all();
-        Ok(Making { leases: self, id })
+        match opened {
+            Ok(()) => Ok(Making { leases: self, id }),
+            Err(Fault) => Err(Box::new(refused)),
+        }
     }
 
     /// Id that the next claim will get.
@@ -218,8 +244,13 @@ impl Leases {
     /// Removes a lease after its change failed to apply.
     pub fn withdraw(&self, id: u64) {
         let mut inner = self.lock();
-        inner.open.remove(&id);
-        inner.remember(id, "never made");
+        // `None`: the table is closed, so the lease was never in it.
+        let from = [State::Making, State::None];
+        drop(inner.step("withdrawn", id, &from, &[State::Ended], |inner| {
+            inner.making.remove(&id);
+            inner.open.remove(&id);
+            inner.remember(id, "never made");
+        }));
     }
 
     /// Leases in force, oldest first, including those being ended.
@@ -420,106 +451,6 @@ impl Leases {
         Some(restored)
     }
 
-    /// Ends a lease and undoes its change. The caller that gets `Ok` writes the one terminal record.
-    ///
-    /// # Errors
-    /// The lease is not in force or is being ended, or the undo failed; after a failed undo the lease stays and the undo is
-    /// retried.
-    #[cfg(any(test, feature = "test-util"))]
-    pub fn end(&self, id: u64, cause: &Cause, wait: Wait) -> Result<Ended, EndError> {
-        self.end_of(id, None, cause, wait)
-    }
-
-    /// Ends a lease and undoes its change, if `owner` is unset or still owns it. The caller that gets `Ok` writes the one
-    /// terminal record.
-    ///
-    /// # Errors
-    /// As for `end`; `Owner` if the lease was adopted by another operator after the policy decision.
-    pub fn end_of(&self, id: u64, owner: Option<&str>, cause: &Cause, wait: Wait) -> Result<Ended, EndError> {
-        let lease = {
-            let mut inner = self.lock();
-            let found = inner.find(id)?;
-            if owner.is_some_and(|owner| owner != found.owner) {
-                return Err(EndError::Owner(id));
-            }
-            let target = found.target().clone();
-            let other = inner
-                .ending
-                .values()
-                .find(|l| l.id != id && overlaps(l.target(), &target));
-            // If two overlapping layers ended at once, each would treat the other as still in force. This one waits.
-            let later = other.map(|other| format!("lease {} of the same target is being ended", other.id));
-            let making = inner
-                .making
-                .contains(&id)
-                .then(|| "its change is just being made".to_owned());
-            if let Some(why) = making.or(later) {
-                let since = BootTime::now();
-                let again = again(since, since);
-                if let Some(lease) = inner.open.get_mut(&id) {
-                    let first = Failing {
-                        why,
-                        since,
-                        again,
-                        cause: cause.clone(),
-                        tried: false,
-                    };
-                    let failing = lease.failing.get_or_insert(first);
-                    // Without this delay the revert thread would find the lease due again at once and spin.
-                    failing.again = failing.again.max(again);
-                }
-                drop(inner);
-                self.changed.notify_all();
-                return Err(EndError::Ending(id));
-            }
-            let Some(lease) = inner.open.remove(&id) else {
-                return Err(EndError::Ending(id));
-            };
-            inner.ending.insert(id, lease.clone());
-            lease
-        };
-        // Service code runs here (serialization, comparison, drop), so no agent lock is held. The fence keeps a panic from
-        // leaving the lease in `ending` for ever.
-        let undone = fenced(|| lease.change.undo(id, wait));
-        let undone =
-            undone.unwrap_or_else(|Panicked| Err(ChangeError::Refused("undoing it panicked".to_owned())));
-        let mut inner = self.lock();
-        inner.ending.remove(&id);
-        match undone {
-            Ok(undone) => {
-                inner.remember(id, "ended");
-                if let Some(conflict) = &undone.conflict {
-                    inner.conflicts.insert(id, (lease.clone(), conflict.clone()));
-                }
-                Ok(Ended { lease, undone })
-            }
-            Err(error) => {
-                let why = error.to_string();
-                let now = BootTime::now();
-                let since = lease.failing.as_ref().map_or(now, |failing| failing.since);
-                let first = !lease.failing.as_ref().is_some_and(|before| before.tried);
-                let (again, cause) = (again(since, now), cause.clone());
-                let failing = Failing {
-                    why: why.clone(),
-                    since,
-                    again,
-                    cause,
-                    tried: true,
-                };
-                inner.open.insert(
-                    id,
-                    Lease {
-                        failing: Some(failing),
-                        ..lease
-                    },
-                );
-                drop(inner);
-                self.changed.notify_all();
-                Err(EndError::Failing { id, why, first })
-            }
-        }
-    }
-
     /// Records how a lease ended, for later error messages.
     pub fn ended(&self, id: u64, how: &'static str) {
         self.lock().remember(id, how);
@@ -602,12 +533,28 @@ impl Leases {
 
     /// Removes a conflict in order to settle it; `None` if another thread has removed it.
     pub fn take_conflict(&self, id: u64) -> Option<(Lease, Conflict)> {
-        self.lock().conflicts.remove(&id)
+        let mut inner = self.lock();
+        if !inner.conflicts.contains_key(&id) {
+            return None;
+        }
+        // `None`: how it ended was forgotten.
+        let to = [State::Ended, State::None];
+        let taken = inner.step("settled", id, &[State::Conflict], &to, |inner| {
+            inner.conflicts.remove(&id)
+        });
+        taken.ok().flatten()
     }
 
     /// Puts back a conflict that could not be settled.
     pub fn put_conflict_back(&self, lease: Lease, conflict: Conflict) {
-        self.lock().conflicts.insert(lease.id, (lease, conflict));
+        let id = lease.id;
+        let from = [State::Ended, State::None];
+        drop(
+            self.lock()
+                .step("put back", id, &from, &[State::Conflict], |inner| {
+                    inner.conflicts.insert(id, (lease, conflict));
+                }),
+        );
     }
 
     /// The oldest conflict, if there are more than `REMEMBERED`.
@@ -699,6 +646,11 @@ impl Leases {
     /// Leases due at `now`. Another thread calls this to find what the revert thread missed.
     pub fn overdue(&self, now: BootTime) -> Vec<(u64, Cause)> {
         self.lock().due(now)
+    }
+
+    /// Takes the faults of the agent that the table has noticed.
+    pub fn faults(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().faults)
     }
 
     /// Stops the revert thread.

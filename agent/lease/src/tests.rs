@@ -207,11 +207,11 @@ fn a_lease_that_cannot_be_undone_stays_until_it_can() {
 #[test]
 fn the_first_failure_is_told_from_waiting_before_it_and_from_failures_after_it() {
     let (leases, change) = (Leases::after(0), Fake::at(STATE));
-    change.failures.store(2, Ordering::SeqCst);
     let id = open(&leases, change.clone(), 1, After::Revert);
     let lease = leases.find(id).unwrap();
-    leases.withdraw(id);
-    let Ok(making) = leases.open(lease) else {
+    leases.end(id, &Cause::Reverted, Wait::AGENT).unwrap();
+    let id = id + 1;
+    let Ok(making) = leases.open(Lease { id, ..lease }) else {
         panic!("closed")
     };
     assert_eq!(
@@ -219,6 +219,7 @@ fn the_first_failure_is_told_from_waiting_before_it_and_from_failures_after_it()
         Some(EndError::Ending(id))
     );
     drop(making);
+    change.failures.store(2, Ordering::SeqCst);
     for expected in [true, false] {
         let failed = leases.end(id, &Cause::Expired, Wait::AGENT).err().unwrap();
         assert!(
@@ -411,19 +412,21 @@ fn a_change_that_is_being_made_is_ended_when_it_is_made() {
     let (leases, change) = (Leases::after(0), Fake::at(STATE));
     let id = open(&leases, change.clone(), 1, After::Revert);
     let lease = leases.find(id).unwrap();
-    leases.withdraw(id);
-    let Ok(making) = leases.open(lease) else {
+    leases.end(id, &Cause::Reverted, Wait::AGENT).unwrap();
+    let id = id + 1;
+    let Ok(making) = leases.open(Lease { id, ..lease }) else {
         panic!("closed")
     };
     assert_eq!(
         leases.end(id, &Cause::SessionLost, Wait::AGENT).err(),
         Some(EndError::Ending(id))
     );
-    assert_eq!(change.undone(), 0);
+    assert_eq!(change.undone(), 1, "only the lease before");
     drop(making);
     assert_eq!(leases.wait_due(), Some(vec![(id, Cause::SessionLost)]));
     assert!(leases.end(id, &Cause::SessionLost, Wait::AGENT).is_ok());
-    assert_eq!(change.undone(), 1);
+    assert_eq!(change.undone(), 2);
+    assert_eq!(leases.faults(), [] as [String; 0]);
 }
 
 /// The author renewed it in an eval that then failed, after a lead had shortened it.

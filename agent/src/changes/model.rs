@@ -385,6 +385,11 @@ impl World {
             self.leaves.each_ref().map(Leaf::live),
             "the state"
         );
+        demand!(
+            self.real.leases.faults(),
+            Vec::<String>::new(),
+            "steps out of order"
+        );
         let told = |lease: &Lease| {
             (
                 lease.id,

@@ -92,6 +92,7 @@ pub(crate) fn ended(error: &EndError) -> Refusal {
         EndError::Busy(_) => "nothing was changed",
         EndError::Owner(_) => "look at `leases()` and decide anew",
         EndError::InForce(_) => "`revert(id)` ends it; only what ended as a conflict is settled",
+        EndError::Fault(_) => "restart the service to be sure that nothing of it is left",
         EndError::Confirmed(_) => "`extend(id, ttl)` sets another deadline",
     };
     Refusal::state(error.to_string(), help)

@@ -90,13 +90,36 @@ impl<'a> Opened<'a> {
     }
 
     /// The change is being applied: from here on it may be in force, and a drop reverts it.
-    pub(crate) fn begin(&mut self) {
-        self.stage = Stage::Begun;
+    ///
+    /// # Errors
+    /// A fault of the agent: the change has begun before.
+    pub(crate) fn begin(&mut self) -> Result<(), String> {
+        self.step(Stage::Waits, Stage::Begun)
     }
 
-    /// The change is in force, and its eval has noted it.
+    /// The change is in force, and its eval has noted it. If that was not to be, the change is taken back.
     pub(crate) fn kept(mut self) {
-        self.stage = Stage::Told;
+        // The fault is an alarm already, and the drop reverts the change.
+        drop(self.step(Stage::Begun, Stage::Told));
+    }
+
+    /// Goes from one stage to the next. A permit in another stage is a fault of the agent: an alarm and a refusal.
+    fn step(&mut self, from: Stage, to: Stage) -> Result<(), String> {
+        if self.stage == from {
+            self.stage = to;
+            return Ok(());
+        }
+        let id = self.lease.id;
+        let fault = format!(
+            "lease {id} was to go from {from:?} to {to:?}, and is {:?}",
+            self.stage
+        );
+        let recorder = &self.door.recorder;
+        recorder.append(vec![records::kept("alarm", json!({ "fault": fault }))]);
+        recorder.emitter.alarm(&format!("a fault of the agent: {fault}"));
+        Err(format!(
+            "lease {id} is not at this step; this is a fault of the agent"
+        ))
     }
 
     /// The change failed to apply and is not in force.

@@ -192,7 +192,7 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
                 "told" => opened.never_made("it could not be made"),
                 "before" => panic!("a fault"),
                 _ => {
-                    opened.begin();
+                    opened.begin().unwrap();
                     drop(made.make(id, BootTime::now(), &[]));
                 }
             }
@@ -224,12 +224,33 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
     let lease = lease(&core, made.clone());
     let id = lease.id;
     let mut opened = Opened::open(core.door(), lease, Vec::new()).unwrap();
-    opened.begin();
+    opened.begin().unwrap();
     opened.kept();
     assert!(core.changes.leases.find(id).is_ok() && made.undone.load(Ordering::SeqCst) == 0);
     core.end_lease(id, &Cause::Reverted, "alice", Wait::AGENT)
         .unwrap();
     assert_eq!(ends(&core, &folder, id), ["lease.reverted"]);
+    // A step out of order is a fault: it is refused, and the change is taken back.
+    let made = change(0);
+    let lease = self::lease(&core, made.clone());
+    let id = lease.id;
+    let mut opened = Opened::open(core.door(), lease, Vec::new()).unwrap();
+    opened.begin().unwrap();
+    let refused = opened.begin().unwrap_err();
+    assert!(refused.contains("fault of the agent"), "{refused}");
+    drop(opened);
+    assert_eq!(ends(&core, &folder, id), ["lease.undone"]);
+    assert_eq!(made.undone.load(Ordering::SeqCst), 1);
+    let lease = self::lease(&core, made.clone());
+    let id = lease.id;
+    Opened::open(core.door(), lease, Vec::new()).unwrap().kept();
+    assert_eq!(ends(&core, &folder, id), ["lease.undone"]);
+    assert_eq!(
+        made.undone.load(Ordering::SeqCst),
+        1,
+        "the change was never begun"
+    );
+    assert_eq!(core.changes.leases.faults(), [] as [String; 0]);
     // When the agent stops, no lease is opened.
     core.changes.leases.close();
     let refused = self::lease(&core, made);
