@@ -28,7 +28,7 @@ pub(super) enum State {
 const MAX_FAULTS: usize = 100;
 
 /// A step was refused.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Eq, PartialEq)]
 pub(super) struct Fault;
 
 impl Inner {
