@@ -19,7 +19,10 @@ use std::time::{Duration, Instant};
 use debug_audit::kinds::LEASE_RESTART;
 use debug_audit::{Log, OpenError, Opened, Until};
 use debug_policy::Resource;
-use serde_json::{Value, json};
+use debug_wire::records::{
+    Armed, Boot, ConfigLoaded, LeaseRestarted, List, ListsLoaded, PolicyLoaded, Recovered, Shutdown, Torn,
+};
+use serde_json::json;
 
 pub use self::error::{Mistake, StartError};
 pub(crate) use self::prepare::{Prepared, prepare};
@@ -373,20 +376,22 @@ fn boot_records(
     found: &Found,
     tls: &Tls,
 ) -> Result<(), String> {
-    let mut boot = json!({
-        "service": core.service, "instance": core.instance, "environment": core.rules.environment,
-        "agent": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "from_environment": config.from_environment,
-    });
-    let notices = core.at_start();
-    if !notices.is_empty() {
-        boot["notices"] = notices.iter().map(|note| note.text.as_str()).collect();
-    }
+    let boot = Boot {
+        service: core.service.clone(),
+        instance: core.instance.clone(),
+        environment: core.rules.environment.clone(),
+        agent: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        from_environment: json!(config.from_environment),
+        notices: core.at_start().iter().map(|note| note.text.clone()).collect(),
+        ended_inside: found.leases.iter().copied().collect(),
+        ended_inside_unknown: found.unknown,
+    };
     let tell = |what: String| {
         core.recorder.emitter.alarm(&what);
         core.note(what);
     };
     if !found.leases.is_empty() {
-        boot["ended_inside"] = json!(found.leases);
         let leases: Vec<String> = found.leases.iter().map(u64::to_string).collect();
         tell(format!(
             "the process before this one ended inside a patched call, or less than a second after it, of lease {}",
@@ -394,33 +399,32 @@ fn boot_records(
         ));
     }
     if found.unknown {
-        boot["ended_inside_unknown"] = true.into();
         tell(
             "the process before this one may have ended inside a patched call: it noted none at the time"
                 .to_owned(),
         );
     }
-    let mut entries = vec![record("boot", boot)];
+    let mut entries = vec![record(&boot)];
     if let Some(recovered) = &opened.recovered {
-        entries.push(record("recovered", recovery(recovered)));
+        entries.push(record(&recovery(recovered)));
     }
-    entries.push(record(
-        "config.loaded",
-        json!({ "file": config.file.display().to_string(), "listen": config.listen.to_string() }),
-    ));
-    entries.push(record(
-        "policy.loaded",
-        json!({ "file": config.policy.display().to_string(), "sha256": core.rules.policy_digest }),
-    ));
-    let lists: Vec<Value> = tls
-        .authorities
-        .iter()
-        .map(|a| json!({ "ca": digest(&a.subject), "number": a.crl_number, "next_update": a.next_update }))
-        .collect();
-    entries.push(record(
-        "crl.loaded",
-        json!({ "file": config.trust.crl.display().to_string(), "lists": lists }),
-    ));
+    entries.push(record(&ConfigLoaded {
+        file: config.file.display().to_string(),
+        listen: config.listen.to_string(),
+    }));
+    entries.push(record(&PolicyLoaded {
+        file: config.policy.display().to_string(),
+        sha256: core.rules.policy_digest.clone(),
+    }));
+    let list = |authority: &debug_net::Authority| List {
+        ca: digest(&authority.subject),
+        number: authority.crl_number.clone(),
+        next_update: json!(authority.next_update),
+    };
+    entries.push(record(&ListsLoaded {
+        file: config.trust.crl.display().to_string(),
+        lists: tls.authorities.iter().map(list).collect(),
+    }));
     for (lease, target) in &history.open {
         let how = match found.leases.contains(lease) {
             true => {
@@ -428,10 +432,13 @@ fn boot_records(
             }
             false => "the process that held it ended",
         };
-        entries.push(record(
-            LEASE_RESTART,
-            json!({ "lease": lease, "target": target, "by": "agent", "detail": how }),
-        ));
+        let body = LeaseRestarted {
+            lease: *lease,
+            target: target.clone(),
+            by: "agent".to_owned(),
+            detail: how.to_owned(),
+        };
+        entries.push(records::entry(LEASE_RESTART, &body));
     }
     core.recorder
         .log
@@ -442,11 +449,18 @@ fn boot_records(
 }
 
 /// What a crash left behind, and how it was repaired.
-fn recovery(recovered: &debug_audit::Recovered) -> Value {
-    let torn = recovered.torn.as_ref().map(
-        |torn| json!({ "file": torn.file, "moved_to": torn.moved_to, "seq": torn.seq, "bytes": torn.bytes }),
-    );
-    json!({ "covered": recovered.covered, "adopted": recovered.adopted, "torn": torn })
+fn recovery(recovered: &debug_audit::Recovered) -> Recovered {
+    let torn = recovered.torn.as_ref().map(|torn| Torn {
+        file: torn.file.clone(),
+        moved_to: torn.moved_to.clone(),
+        seq: torn.seq,
+        bytes: torn.bytes,
+    });
+    Recovered {
+        covered: recovered.covered,
+        adopted: recovered.adopted,
+        torn,
+    }
 }
 
 /// The key of the log's digests, stored beside the log: 32 random bytes, generated with it.
@@ -523,10 +537,9 @@ fn listen_and_serve(
         queue.stop();
         return None;
     }
-    core.recorder.append(vec![record(
-        "armed",
-        json!({ "listen": net.address.to_string() }),
-    )]);
+    core.recorder.append(vec![record(&Armed {
+        listen: net.address.to_string(),
+    })]);
     core.recorder.emitter.info(&format!(
         "the debug agent listens on {}; log {}",
         net.address, core.origin
@@ -642,7 +655,7 @@ impl Running {
                 .end(core.changes.leases.in_force(BootTime::now()));
         }
         core.changes.leases.stop();
-        core.recorder.append(vec![records::kept("shutdown", json!({}))]);
+        core.recorder.append(vec![records::kept(&Shutdown {})]);
         if let Err(error) = core
             .recorder
             .log

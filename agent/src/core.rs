@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use serde_json::json;
+use debug_wire::records::{Alarm, SessionClose};
 
 use crate::changes::exposed::Exposed;
 use crate::changes::observer::PatchObserver;
@@ -98,10 +98,11 @@ impl Core {
 
     /// Reports a panic in both logs.
     pub(crate) fn tell_panic(&self, what: &str, times: u64) {
-        self.recorder.append(vec![records::kept(
-            "alarm",
-            json!({ "panicked": what, "times": times }),
-        )]);
+        self.recorder.append(vec![records::kept(&Alarm {
+            panicked: Some(what.to_owned()),
+            times: Some(times),
+            ..Alarm::default()
+        })]);
         self.recorder.emitter.alarm(&format!(
             "{what} panicked inside the agent ({times} times by now) and goes on"
         ));
@@ -131,13 +132,17 @@ impl Core {
             self.panicked(WRITER);
         }
         for alarm in self.recorder.log.alarms() {
-            self.recorder
-                .append(vec![records::kept("alarm", json!({ "log": alarm }))]);
+            self.recorder.append(vec![records::kept(&Alarm {
+                log: Some(alarm.to_string()),
+                ..Alarm::default()
+            })]);
             self.recorder.emitter.alarm(&format!("audit log: {alarm}"));
         }
         for fault in self.changes.leases.faults() {
-            self.recorder
-                .append(vec![records::kept("alarm", json!({ "fault": fault }))]);
+            self.recorder.append(vec![records::kept(&Alarm {
+                fault: Some(fault.clone()),
+                ..Alarm::default()
+            })]);
             self.recorder
                 .emitter
                 .alarm(&format!("a fault of the agent: {fault}"));
@@ -156,8 +161,11 @@ impl Core {
             self.mark();
         }
         if let Some(why) = session.detach() {
-            let body = json!({ "session": session.id, "operator": session.operator.spiffe, "why": why });
-            self.recorder.append(vec![records::kept("session.close", body)]);
+            self.recorder.append(vec![records::kept(&SessionClose {
+                session: session.id,
+                operator: session.operator.spiffe.clone(),
+                why,
+            })]);
         }
     }
 

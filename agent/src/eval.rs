@@ -10,8 +10,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use debug_wire::messages::{Code, EvalParams, FromAgent};
+use debug_wire::records::Alarm;
 use rhai::{AST, Dynamic, Engine, FnPtr, Scope};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::core::Core;
 use crate::host::output::{self, PATIENCE};
@@ -83,10 +84,11 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
 /// Cleans up after an eval that panicked. The panic's text is not shown: it may come from the service's code and may
 /// hold a secret.
 fn panicked(core: &Core, session: &Session, run: Option<&EvalContext>) -> Failed {
-    core.recorder.append(vec![records::kept(
-        "alarm",
-        json!({ "session": session.id, "panicked": "an eval" }),
-    )]);
+    core.recorder.append(vec![records::kept(&Alarm {
+        session: Some(session.id),
+        panicked: Some("an eval".to_owned()),
+        ..Alarm::default()
+    })]);
     core.faults.panicked("an eval");
     core.recorder
         .emitter

@@ -11,6 +11,7 @@ mod script_log;
 
 use debug_policy::{Mode, Resource, format_duration};
 use debug_wire::messages::Standing;
+use debug_wire::records::{LEASE_ADOPTED, LEASE_CONFIRMED, LEASE_EXTENDED};
 use debug_wire::table::HostFunction;
 use serde_json::Value;
 
@@ -91,11 +92,7 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
                 core,
                 run,
                 &lease,
-                if confirm {
-                    "lease.confirmed"
-                } else {
-                    "lease.extended"
-                },
+                if confirm { LEASE_CONFIRMED } else { LEASE_EXTENDED },
                 None,
             );
             Ok(Reply::message(renewed(&lease, confirm, asked, sooner)))
@@ -119,7 +116,7 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
                 before: Box::new(before),
                 after: Box::new(lease.clone()),
             });
-            record_renewal(core, run, &lease, "lease.adopted", None);
+            record_renewal(core, run, &lease, LEASE_ADOPTED, None);
             Ok(Reply::message(said))
         }
         Effect::Guard { lease, guard } => {

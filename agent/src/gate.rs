@@ -16,6 +16,7 @@ use std::time::Duration;
 use debug_audit::Until;
 use debug_policy::{Action, Decision, Denial, Policy, Request, Resource};
 use debug_wire::messages::After;
+use debug_wire::records::{LeaseMade, Terms};
 use debug_wire::table::Method;
 use serde_json::{Map, Value, json};
 
@@ -329,8 +330,12 @@ pub(crate) fn pass_method(
         Decision::Deny(denial) => {
             let asked = [(request, Decision::Deny(denial.clone()))];
             let (mut entries, gate) = records::decisions(&asked, &door.rules.policy_digest);
-            let body = json!({ "session": session.id, "method": method.name, "gate": gate });
-            entries.push(records::record("effect", body));
+            entries.push(records::record(&records::Effect {
+                session: Some(session.id),
+                method: Some(method.name.to_owned()),
+                gate: Some(gate),
+                ..records::Effect::default()
+            }));
             door.recorder.append(entries);
             Err(Refusal::Denied(Box::new(denial)))
         }
@@ -447,34 +452,62 @@ fn intent(
             records::decisions(&answers, &door.rules.policy_digest)
         }
     };
-    let mut body = json!({
-        "eval": run.record_number(), "session": run.session.id, "operator": run.session.operator.spiffe,
-        "function": effect.function().name(), "gate": gate,
-    });
+    let mut members = Map::new();
     for (name, value) in detail(door, run, effect) {
-        let text = value.to_string();
-        if text.len() > records::MAX_INLINE {
-            let (parts, members) = records::parted("effect.part", name, &text, &Map::new());
-            entries.extend(parts);
-            body[name] = Value::Object(members);
-        } else {
-            body[name] = value;
-        }
+        let value = match records::parted(name, &value.to_string()) {
+            Some(parts) => {
+                let (parts, member) = records::effect_parts(parts);
+                entries.extend(parts);
+                member
+            }
+            None => value,
+        };
+        members.insert(name.to_owned(), value);
     }
-    if let Some(lease) = lease {
-        body["lease"] = json!({
-            "id": lease.id, "target": lease.target(), "reason": lease.reason, "after": lease.after,
-            "ttl_ms": millis(lease.deadline.remaining(lease.made)), "deadline_boot_ns": lease.deadline.0,
-        });
-    }
-    let kind = if lease.is_some() { "lease.made" } else { "effect" };
-    entries.push(records::record(kind, body));
+    let (eval, session) = (Some(run.record_number()), Some(run.session.id));
+    let (operator, function) = (
+        run.session.operator.spiffe.clone(),
+        effect.function().name().to_owned(),
+    );
+    entries.push(match lease {
+        None => records::record(&records::Effect {
+            eval,
+            session,
+            operator: Some(operator),
+            function: Some(function),
+            gate: Some(gate),
+            detail: members,
+            ..records::Effect::default()
+        }),
+        Some(lease) => records::record(&LeaseMade {
+            eval,
+            session,
+            operator,
+            function,
+            gate,
+            lease: terms(lease),
+            before: members.remove("before"),
+            after: members.remove("after"),
+            detail: members,
+        }),
+    });
     if run.emergency() || matches!(effect, Effect::Revert { .. }) {
         for entry in &mut entries {
             entry.keep = true;
         }
     }
     entries
+}
+
+fn terms(lease: &Lease) -> Terms {
+    Terms {
+        id: lease.id,
+        target: lease.target().to_string(),
+        reason: lease.reason.clone(),
+        after: lease.after,
+        ttl_ms: millis(lease.deadline.remaining(lease.made)),
+        deadline_boot_ns: lease.deadline.0,
+    }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -8,6 +8,7 @@ use debug_wire::messages::{
     Call, CancelParams, CheckpointResult, Code, EvalParams, Failure, FromAgent, HelloParams, HelloResult,
     PingResult, Process, ProofParams, ProofResult, Ready,
 };
+use debug_wire::records::{Alarm, SessionOpen, SessionRefused};
 use debug_wire::table::{self, Method, MethodId};
 use serde_json::{Value, json};
 
@@ -210,8 +211,13 @@ impl Methods {
 
     /// Ends the session after a wrong, missing, replayed or skipped signature: its counter can no longer be trusted.
     fn bad_signature(&self, session: &Session, counter: u64, why: &str) -> Failure {
-        let body = json!({ "session": session.id, "operator": session.operator.spiffe, "counter": counter, "bad_signature": why });
-        self.core.recorder.append(vec![records::record("alarm", body)]);
+        self.core.recorder.append(vec![records::record(&Alarm {
+            session: Some(session.id),
+            operator: Some(session.operator.spiffe.clone()),
+            counter: Some(counter),
+            bad_signature: Some(why.to_owned()),
+            ..Alarm::default()
+        })]);
         self.core.recorder.emitter.alarm(&format!(
             "an eval of {} was not signed by its certificate",
             session.operator.name
@@ -329,18 +335,23 @@ fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams,
         Vec::new()
     };
     core.mark();
-    let body = json!({
-        "session": session.id, "operator": session.operator.spiffe, "roles": session.operator.roles,
-        "certificate": base64(&session.certificate), "exporter": hex(&session.exporter), "peer": session.peer.to_string(),
-        "client": version.chars().take(64).collect::<String>(), "policy": core.rules.policy_digest,
-        "resumed": resumed.iter().map(|lease| lease.id).collect::<Vec<_>>(),
-    });
+    let body = SessionOpen {
+        session: session.id,
+        operator: session.operator.spiffe.clone(),
+        roles: session.operator.roles.clone(),
+        certificate: base64(&session.certificate),
+        exporter: hex(&session.exporter),
+        peer: session.peer.to_string(),
+        client: version.chars().take(64).collect(),
+        policy: core.rules.policy_digest.clone(),
+        resumed: resumed.iter().map(|lease| lease.id).collect(),
+    };
     // A record that waits in memory if it must: attaching has to work while the disk is full, because that is how an
     // operator reverts changes.
     let opened = core
         .recorder
         .log
-        .append(vec![records::kept("session.open", body)], Until::Durable);
+        .append(vec![records::kept(&body)], Until::Durable);
     // Records are in the order in which they are appended: from here on the log has the session that evals refer to.
     session.attach();
     let receipt = opened.durable();
@@ -456,12 +467,12 @@ impl Dispatch for Methods {
             &self.core.noise
         };
         if let Some(unrecorded) = limit.allow() {
-            let body = json!({
-                "peer": peer.to_string(), "code": why.code(), "why": why.to_string(), "unrecorded": unrecorded,
-            });
-            self.core
-                .recorder
-                .append(vec![records::record("session.refused", body)]);
+            self.core.recorder.append(vec![records::record(&SessionRefused {
+                peer: peer.to_string(),
+                code: why.code().to_owned(),
+                why: why.to_string(),
+                unrecorded,
+            })]);
         }
     }
 

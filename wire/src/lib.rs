@@ -15,6 +15,7 @@
 pub mod frame;
 pub mod json;
 pub mod messages;
+pub mod records;
 mod rpc;
 pub mod signature;
 pub mod table;

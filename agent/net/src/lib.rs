@@ -33,7 +33,7 @@ pub use listener::{NetHandle, StartError, start};
 pub use outbox::Outbox;
 pub use refused::Refused;
 pub use session::{Closed, Flow};
-pub use tls::{Tls, provider};
+pub use tls::{Authority, Tls, provider};
 
 /// The interface of the rest of the agent to the socket. Every method runs on `debug-net` and must not block it.
 pub trait Dispatch: Send + Sync + 'static {

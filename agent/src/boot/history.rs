@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use debug_audit::kinds::LEASE_ENDS;
-use serde_json::Value;
+use debug_wire::records::{LeaseEnded, LeaseMade, ListsLoaded, Record as _, SessionOpen};
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use debug_config::Config;
@@ -17,7 +18,7 @@ pub(super) struct History {
     /// The highest session id so far.
     pub(super) sessions: u64,
     /// Leases without a terminal record: id and target.
-    pub(super) open: BTreeMap<u64, Value>,
+    pub(super) open: BTreeMap<u64, String>,
     /// The revocation lists used last: the CA's digest and the list's number, hex.
     lists: BTreeMap<String, String>,
 }
@@ -46,6 +47,44 @@ impl History {
     }
 }
 
+impl History {
+    /// Takes in one record.
+    fn read(&mut self, text: &str) -> Result<(), String> {
+        let Kind { kind } = parse(text)?;
+        match kind.as_str() {
+            SessionOpen::KIND => {
+                let SessionOpen { session, .. } = parse(text)?;
+                self.sessions = self.sessions.max(session);
+            }
+            ListsLoaded::KIND => {
+                let ListsLoaded { lists, .. } = parse(text)?;
+                self.lists
+                    .extend(lists.into_iter().map(|list| (list.ca, list.number)));
+            }
+            LeaseMade::KIND => {
+                let LeaseMade { lease, .. } = parse(text)?;
+                self.highest = self.highest.max(lease.id);
+                self.open.insert(lease.id, lease.target);
+            }
+            kind if LEASE_ENDS.contains(&kind) => {
+                let LeaseEnded { lease, .. } = parse(text)?;
+                self.open.remove(&lease);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Kind {
+    kind: String,
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|e| format!("a record is not of its kind: {e}"))
+}
+
 /// Names a CA by the SHA-256 of its subject's DER, hex.
 pub(super) fn digest(subject: &[u8]) -> String {
     debug_base::hex(&Sha256::digest(subject))
@@ -70,30 +109,7 @@ pub(super) fn history(config: &Config) -> Result<History, String> {
         if !kinds.iter().any(|kind| text.contains(kind)) {
             continue;
         }
-        let record: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-        match record["kind"].as_str() {
-            Some("session.open") => {
-                history.sessions = history.sessions.max(record["session"].as_u64().unwrap_or(0))
-            }
-            Some("crl.loaded") => {
-                let lists = record["lists"].as_array().into_iter().flatten();
-                history.lists.extend(lists.filter_map(|list| {
-                    Some((
-                        list["ca"].as_str()?.to_owned(),
-                        list["number"].as_str()?.to_owned(),
-                    ))
-                }));
-            }
-            Some("lease.made") => {
-                let id = record["lease"]["id"].as_u64().unwrap_or(0);
-                history.highest = history.highest.max(id);
-                history.open.insert(id, record["lease"]["target"].clone());
-            }
-            Some(kind) if LEASE_ENDS.contains(&kind) => {
-                history.open.remove(&record["lease"].as_u64().unwrap_or(0));
-            }
-            _ => {}
-        }
+        history.read(&text)?;
     }
     Ok(history)
 }

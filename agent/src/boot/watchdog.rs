@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use debug_audit::Until;
 use debug_policy::Resource;
 use debug_wire::messages::FailingPatch;
+use debug_wire::records::{Alarm, Effect};
 use pki_types::UnixTime;
-use serde_json::json;
 
 use crate::changes::observer::{Event, Events};
 use crate::core::{Core, RateLimit};
@@ -136,8 +136,10 @@ fn show(core: &Core, marks: &ActiveMarker) {
 /// `info()`.
 fn tell(core: &Core) {
     for news in core.exposed.points.news() {
-        core.recorder
-            .append(vec![record("alarm", json!({ "points": news }))]);
+        core.recorder.append(vec![record(&Alarm {
+            points: Some(news.clone()),
+            ..Alarm::default()
+        })]);
         core.recorder.emitter.alarm(&news);
         super::complain::complain(&news);
         core.note(news);
@@ -173,11 +175,13 @@ fn take(core: &Core, failures: &mut Failures, event: Event) {
             if found.is_none() && failures.limit.allow().is_none() {
                 return;
             }
-            let body = json!({ "lease": lease, "call": call, "patch_failed": why });
-            let recorded = core
-                .recorder
-                .log
-                .append(vec![record("effect", body)], Until::Written);
+            let body = Effect {
+                lease: Some(lease),
+                call: Some(call),
+                patch_failed: Some(why.clone()),
+                ..Effect::default()
+            };
+            let recorded = core.recorder.log.append(vec![record(&body)], Until::Written);
             core.recorder.emitter.alarm(&format!(
                 "the patch of lease {lease} failed in call {call}: {why}"
             ));

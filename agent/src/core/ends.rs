@@ -3,6 +3,7 @@
 use debug_audit::Until;
 use debug_policy::Resource;
 use debug_wire::messages::EndedLease;
+use debug_wire::records::Alarm;
 use serde_json::{Value, json};
 
 use super::Core;
@@ -119,10 +120,11 @@ impl Core {
     /// Raises an alarm for the first failure to undo a change.
     fn alarm_if_first(&self, error: &EndError) {
         if let EndError::Failing { id, why, first: true } = error {
-            self.recorder.append(vec![records::kept(
-                "alarm",
-                json!({ "lease": id, "revert_failed": why }),
-            )]);
+            self.recorder.append(vec![records::kept(&Alarm {
+                lease: Some(*id),
+                revert_failed: Some(why.clone()),
+                ..Alarm::default()
+            })]);
             self.recorder
                 .emitter
                 .alarm(&format!("lease {id} could not be undone: {why}"));

@@ -6,9 +6,10 @@ use std::time::Instant;
 use debug_audit::{AppendError, Until};
 use debug_policy::Mode;
 use debug_wire::messages::{After, Code, EvalParams, EvalPayload};
+use debug_wire::records::{Eval, EvalPart, EvalRefused};
 use debug_wire::table;
 use rhai::{AST, Dynamic, Engine, ParseError, Scope};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::Submission;
 use super::outcome::{self, Failed, HELD, unwritable};
@@ -54,11 +55,8 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         // Nothing ran. The log may hold the close record of the session already, so this is not recorded as an eval of
         // it.
         let digest = core.recorder.digest(&Tree::Str(params.payload.clone()));
-        core.recorder.append(vec![records::record(
-            "eval.refused",
-            json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe,
-                "refused": "cancelled before it ran", "payload": digest }),
-        )]);
+        let body = refused(&session, counter, "cancelled before it ran", digest);
+        core.recorder.append(vec![records::record(&body)]);
         return Err(Failed::new(
             Code::Cancelled,
             "the eval was cancelled",
@@ -70,8 +68,8 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     let reserved = is_reserved_call(&params.payload);
     if holds_secret(core, &payload, reserved) {
         let digest = core.recorder.digest(&Tree::Str(params.payload.clone()));
-        let body = json!({ "session": session.id, "counter": counter, "operator": session.operator.spiffe, "refused": "holds a secret", "payload": digest });
-        durable(core, vec![records::record("eval.refused", body)])?;
+        let body = refused(&session, counter, "holds a secret", digest);
+        durable(core, vec![records::record(&body)])?;
         return Err(Failed::new(
             Code::Denied,
             "the code or its arguments hold what is or looks like a secret; it was neither run nor recorded",
@@ -208,6 +206,16 @@ pub(super) fn tell_missing(
     }
 }
 
+fn refused(session: &Session, counter: u64, why: &str, payload: Value) -> EvalRefused {
+    EvalRefused {
+        session: session.id,
+        operator: session.operator.spiffe.clone(),
+        counter,
+        refused: why.to_owned(),
+        payload,
+    }
+}
+
 /// Writes the eval's record before anything runs, so that it survives the death of the process.
 fn record_eval(
     core: &Core,
@@ -216,17 +224,27 @@ fn record_eval(
     counter: u64,
     emergency: bool,
 ) -> Result<u64, Failed> {
-    let mut body = Map::from_iter([
-        ("session".to_owned(), session.id.into()),
-        ("operator".to_owned(), session.operator.spiffe.as_str().into()),
-    ]);
+    let operator = &session.operator.spiffe;
+    let parts = records::parted("payload", &params.payload);
     // The parts carry session and operator as well: an operator may see only their own records, and must be able to
     // compare the parts.
-    let (mut entries, members) = records::parted("eval.part", "payload", &params.payload, &body);
-    body.insert("counter".to_owned(), counter.into());
-    body.insert("sig".to_owned(), params.sig.as_str().into());
-    body.extend(members);
-    entries.push(records::record("eval", Value::Object(body)));
+    let part = |part| {
+        records::record(&EvalPart {
+            session: Some(session.id),
+            operator: operator.clone(),
+            part,
+        })
+    };
+    let body = Eval {
+        session: session.id,
+        operator: operator.clone(),
+        counter,
+        sig: params.sig.clone(),
+        payload: parts.is_none().then(|| params.payload.clone()),
+        parts: parts.as_ref().map(|parts| parts.len() as u64),
+    };
+    let parts = parts.into_iter().flatten().map(part);
+    let mut entries: Vec<_> = parts.chain([records::record(&body)]).collect();
     for part in &mut entries {
         part.keep = emergency;
     }

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use debug_audit::{AppendError, Until};
 use debug_wire::messages::{AuditRange, Code, Ends, EvalResult, Failure, FromAgent, LeaseSummary};
+use debug_wire::records::{Outcome, OutcomeError};
 use rhai::EvalAltResult;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::core::Core;
 use crate::effect::Refusal;
@@ -144,11 +145,11 @@ pub(super) fn finish_failed(core: &Core, run: &EvalContext, failed: Failed, star
         ..failed
     };
     let message = debug_base::cut(&run.clean(&core.exposed, &failed.message));
-    body.insert(
-        "error".to_owned(),
-        json!({ "code": failed.code, "message": message }),
-    );
-    body.insert("undone".to_owned(), undone.into());
+    body.error = Some(OutcomeError {
+        code: failed.code,
+        message,
+    });
+    body.undone = Some(undone);
     match record_outcome(core, run, body) {
         Ok(audit) => Failed { audit, ..failed },
         Err(error) => {
@@ -164,25 +165,24 @@ pub(super) fn finish_failed(core: &Core, run: &EvalContext, failed: Failed, star
     }
 }
 
-fn outcome_body(core: &Core, run: &EvalContext, started: Instant) -> Map<String, Value> {
+fn outcome_body(core: &Core, run: &EvalContext, started: Instant) -> Outcome {
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let members = [
-        ("eval".to_owned(), run.record_number().into()),
-        ("session".to_owned(), run.session.id.into()),
-        ("operator".to_owned(), run.session.operator.spiffe.as_str().into()),
-        ("micros".to_owned(), micros.into()),
-    ];
-    members.into_iter().chain(run.looks(&core.exposed)).collect()
+    let (looked, looked_elsewhere) = run.looks(&core.exposed);
+    Outcome {
+        eval: Some(run.record_number()),
+        session: run.session.id,
+        operator: run.session.operator.spiffe.clone(),
+        micros,
+        looked,
+        looked_elsewhere,
+        ..Outcome::default()
+    }
 }
 
 /// Appends the outcome and blocks until it is on disk; no reply leaves before.
-fn record_outcome(
-    core: &Core,
-    run: &EvalContext,
-    body: Map<String, Value>,
-) -> Result<Option<AuditRange>, AppendError> {
-    let outcome = if body.contains_key("error") { "error" } else { "ok" };
-    let mut entry = records::record("outcome", Value::Object(body));
+fn record_outcome(core: &Core, run: &EvalContext, body: Outcome) -> Result<Option<AuditRange>, AppendError> {
+    let outcome = if body.error.is_some() { "error" } else { "ok" };
+    let mut entry = records::record(&body);
     entry.keep = run.emergency();
     match core.recorder.log.append(vec![entry], Until::Durable).durable() {
         Ok(receipt) => {
@@ -235,10 +235,7 @@ pub(super) fn succeed(
         scrub_value(core, run, value),
     );
     let mut body = outcome_body(core, run, started);
-    body.insert(
-        "result".to_owned(),
-        core.recorder.digest(&Tree::Str(display.clone())),
-    );
+    body.result = Some(core.recorder.digest(&Tree::Str(display.clone())));
     let audit = match record_outcome(core, run, body) {
         Ok(audit) => audit,
         Err(error) => {

@@ -1,5 +1,7 @@
 //! Undoing the effects of a failed eval.
 
+use debug_wire::records::{LEASE_EXTENDED, LeaseRenewed};
+
 use crate::core::Core;
 use crate::recorder::records;
 use crate::session::context::{EvalContext, Step};
@@ -19,11 +21,16 @@ pub(super) fn record_renewal(
     } else {
         &run.session.operator.name
     };
-    let body = serde_json::json!({
-        "lease": lease.id, "target": lease.target(), "owner": lease.owner, "by": by,
-        "eval": run.record_number(), "deadline_boot_ns": lease.deadline.0, "undone": undone,
-    });
-    core.recorder.append(vec![records::record(kind, body)]);
+    let body = LeaseRenewed {
+        lease: lease.id,
+        target: lease.target().clone(),
+        owner: lease.owner.clone(),
+        by: by.to_owned(),
+        eval: run.record_number(),
+        deadline_boot_ns: lease.deadline.0,
+        undone: undone.map(str::to_owned),
+    };
+    core.recorder.append(vec![records::entry(kind, &body)]);
     core.mark();
 }
 
@@ -47,7 +54,7 @@ pub(crate) fn undo(core: &Core, run: &EvalContext) -> Vec<u64> {
                     .leases
                     .restore(&before, &after, lost, BootTime::now())
                 {
-                    record_renewal(core, run, &restored, "lease.extended", Some("its eval failed"));
+                    record_renewal(core, run, &restored, LEASE_EXTENDED, Some("its eval failed"));
                     undone.push(before.id);
                 }
             }

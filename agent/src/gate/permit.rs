@@ -2,7 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use serde_json::{Value, json};
+use debug_wire::records::Alarm;
+use serde_json::json;
 
 use super::Door;
 use crate::effect::{Effect, Refusal};
@@ -115,7 +116,10 @@ impl<'a> Opened<'a> {
             self.stage
         );
         let recorder = &self.door.recorder;
-        recorder.append(vec![records::kept("alarm", json!({ "fault": fault }))]);
+        recorder.append(vec![records::kept(&Alarm {
+            fault: Some(fault.clone()),
+            ..Alarm::default()
+        })]);
         recorder.emitter.alarm(&format!("a fault of the agent: {fault}"));
         Err(format!(
             "lease {id} is not at this step; this is a fault of the agent"
@@ -176,8 +180,11 @@ impl Drop for Opened<'_> {
         {
             drop(catch_unwind(AssertUnwindSafe(|| drop(panic))));
             let id = self.lease.id;
-            let body = json!({ "lease": id, "revert_failed": "a fault of the agent", "detail": Value::Null });
-            self.door.recorder.append(vec![records::kept("alarm", body)]);
+            self.door.recorder.append(vec![records::kept(&Alarm {
+                lease: Some(id),
+                revert_failed: Some("a fault of the agent".to_owned()),
+                ..Alarm::default()
+            })]);
             self.door.recorder.emitter.alarm(&format!(
                 "lease {id} could not be taken back after a fault of the agent"
             ));

@@ -32,7 +32,7 @@ use debug_state::{Keyed, Redactor, Scrubber, States};
 pub(crate) fn core(folder: &tempfile::TempDir) -> Core {
     let (log, opened) = Log::open(folder.path(), SigningKey::generate("test/test/1").unwrap()).unwrap();
     // A log must begin with this record.
-    let boot = crate::recorder::records::record("boot", serde_json::json!({}));
+    let boot = crate::recorder::records::record(&debug_wire::records::Boot::default());
     log.append(vec![boot], debug_audit::Until::Durable)
         .durable()
         .unwrap();

@@ -3,6 +3,9 @@
 use debug_audit::Entry;
 use debug_audit::kinds::LEASE_CONFLICT;
 use debug_policy::{Decision, Request, Resource};
+pub(crate) use debug_wire::records::Effect;
+use debug_wire::records::{Conflict, EffectPart, LeaseEnded, LeaseSettled, Part, Record};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use debug_base::BootTime;
@@ -12,10 +15,25 @@ use debug_lease::Lease;
 const PART: usize = 9_000;
 
 /// A record with the two times of every record.
-pub(crate) fn record(kind: &'static str, body: Value) -> Entry {
-    let mut members = match body {
-        Value::Object(members) => members,
-        other => Map::from_iter([("body".to_owned(), other)]),
+pub(crate) fn record<R: Record>(body: &R) -> Entry {
+    entry(R::KIND, body)
+}
+
+/// A record that waits in memory while the disk is full or gone.
+pub(crate) fn kept<R: Record>(body: &R) -> Entry {
+    Entry {
+        keep: true,
+        ..record(body)
+    }
+}
+
+/// A record whose kind does not follow from its body.
+pub(crate) fn entry(kind: &'static str, body: &impl Serialize) -> Entry {
+    let mut members = match serde_json::to_value(body) {
+        Ok(Value::Object(members)) => members,
+        // No body of a record is so; a record that says less is better than none.
+        Ok(other) => Map::from_iter([("body".to_owned(), other)]),
+        Err(error) => Map::from_iter([("body".to_owned(), error.to_string().into())]),
     };
     members.insert("time".to_owned(), wall_clock().into());
     members.insert("boot_ns".to_owned(), BootTime::now().0.into());
@@ -27,15 +45,7 @@ pub(crate) fn record(kind: &'static str, body: Value) -> Entry {
     }
 }
 
-/// A record that waits in memory while the disk is full or gone.
-pub(crate) fn kept(kind: &'static str, body: Value) -> Entry {
-    Entry {
-        keep: true,
-        ..record(kind, body)
-    }
-}
-
-/// ActiveMarker the record of a planned effect, which did not happen.
+/// Marks the record of a planned effect, which did not happen.
 pub(crate) fn planned(entry: Entry) -> Entry {
     let body = match serde_json::from_str::<Value>(&entry.body) {
         Ok(Value::Object(mut members)) => {
@@ -52,30 +62,25 @@ fn wall_clock() -> String {
     format!("{:.6}", jiff::Timestamp::now())
 }
 
-/// Splits a long text into records of their own, which precede the record that it belongs to; a short text stays in
-/// place.
-///
-/// Each part also has the members `common`. Returns the parts, and the members for the record: `{name: text}` or
-/// `{"parts": n}`.
-pub(crate) fn parted(
-    kind: &'static str,
-    name: &str,
-    text: &str,
-    common: &Map<String, Value>,
-) -> (Vec<Entry>, Map<String, Value>) {
+/// Splits a long text into parts for records of their own, which precede the record that it belongs to; `None` if the
+/// text is short enough for the record itself.
+pub(crate) fn parted(member: &str, text: &str) -> Option<Vec<Part>> {
     if text.len() <= PART {
-        return (Vec::new(), Map::from_iter([(name.to_owned(), text.into())]));
+        return None;
     }
-    let pieces = pieces(text);
-    let members = Map::from_iter([("parts".to_owned(), pieces.len().into())]);
-    let entry = |(part, text): (usize, &str)| {
-        let mut members = common.clone();
-        members.insert("part".to_owned(), part.into());
-        members.insert("text".to_owned(), text.into());
-        members.insert("member".to_owned(), name.into());
-        record(kind, Value::Object(members))
+    let part = |(part, text): (u64, &str)| Part {
+        part,
+        text: text.to_owned(),
+        member: member.to_owned(),
     };
-    (pieces.into_iter().enumerate().map(entry).collect(), members)
+    Some((0..).zip(pieces(text)).map(part).collect())
+}
+
+/// The records of the parts of an effect's long member, and what the member itself holds then.
+pub(crate) fn effect_parts(parts: Vec<Part>) -> (Vec<Entry>, Value) {
+    let count = parts.len();
+    let entries = parts.into_iter().map(|part| record(&EffectPart { part }));
+    (entries.collect(), json!({ "parts": count }))
 }
 
 /// Splits a text at character boundaries.
@@ -124,10 +129,8 @@ pub(crate) fn decisions(asked: &[(Request, Decision)], policy: &str) -> (Vec<Ent
         gate["decisions"] = decisions.into();
         return (Vec::new(), gate);
     }
-    let (parts, members) = parted("effect.part", "decisions", &text, &Map::new());
-    if let Value::Object(gate) = &mut gate {
-        gate.extend(members);
-    }
+    let (parts, _) = effect_parts(parted("decisions", &text).unwrap_or_default());
+    gate["parts"] = parts.len().into();
     (parts, gate)
 }
 
@@ -183,27 +186,42 @@ pub(crate) struct Told {
 
 /// The terminal record of a lease.
 pub(crate) fn lease_ended(kind: &'static str, lease: &Lease, by: &str, told: &Told, detail: Value) -> Entry {
-    let (kind, conflict) = match &told.conflict {
-        None => (kind, Value::Null),
-        Some(why) => (LEASE_CONFLICT, json!({ "why": why, "ended_as": kind })),
-    };
-    let body = json!({
-        "lease": lease.id, "target": lease.target(), "owner": lease.owner, "session": lease.session,
-        "by": by, "conflict": conflict, "covered_by": told.covered_by, "restored": told.restored,
-        "base": told.base, "foreign": told.foreign, "found": told.found, "compared": told.compared,
-        "detail": detail,
+    let conflict = told.conflict.as_ref().map(|why| Conflict {
+        why: why.clone(),
+        ended_as: kind.to_owned(),
     });
+    let kind = if conflict.is_some() { LEASE_CONFLICT } else { kind };
+    let body = LeaseEnded {
+        lease: lease.id,
+        target: lease.target().to_string(),
+        owner: lease.owner.clone(),
+        session: Some(lease.session),
+        by: by.to_owned(),
+        conflict,
+        covered_by: told.covered_by,
+        restored: Some(told.restored.clone()),
+        base: Some(told.base.clone()),
+        foreign: told.foreign,
+        found: told.found.clone(),
+        compared: told.compared.iter().map(|what| (*what).to_owned()).collect(),
+        detail: Some(detail),
+    };
     Entry {
         terminal: true,
-        ..kept(kind, body)
+        keep: true,
+        ..entry(kind, &body)
     }
 }
 
 /// The record of a settled conflict. It is not terminal: the lease had ended before.
 pub(crate) fn lease_settled(lease: &Lease, by: &str, how: &str, restored: &Value, detail: Value) -> Entry {
-    let body = json!({
-        "lease": lease.id, "target": lease.target(), "owner": lease.owner, "by": by, "how": how,
-        "restored": restored, "detail": detail,
-    });
-    kept("lease.settled", body)
+    kept(&LeaseSettled {
+        lease: lease.id,
+        target: lease.target().to_string(),
+        owner: lease.owner.clone(),
+        by: by.to_owned(),
+        how: how.to_owned(),
+        restored: Some(restored.clone()),
+        detail: Some(detail),
+    })
 }

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use debug_audit::{AppendError, Entry, Until};
 use debug_policy::{Action, Mode, Request, Resource};
 use debug_wire::messages::{After, Ends, Standing};
+use debug_wire::records::{Alarm, Looked};
 use rhai::{AST, Dynamic, Position, Scope};
-use serde_json::{Map, Value, json};
 
 use self::looks::Looks;
 use crate::changes::Changes;
@@ -227,8 +227,8 @@ impl EvalContext {
     }
 
     /// These looks, for the record of the outcome.
-    pub(crate) fn looks(&self, exposed: &Exposed) -> Map<String, Value> {
-        self.done().looks.members(|path| self.clean(exposed, path))
+    pub(crate) fn looks(&self, exposed: &Exposed) -> (Vec<Looked>, Option<u64>) {
+        self.done().looks.told(|path| self.clean(exposed, path))
     }
 
     /// The current place of each write in a path's state, by lease; in a plan, with the plan's own writes.
@@ -463,9 +463,13 @@ impl EvalContext {
             Cow::Owned(clean) => clean,
         };
         if !std::mem::replace(&mut self.done().hit, true) {
-            let body = json!({ "session": self.session.id, "operator": self.session.operator.spiffe, "eval": self.record,
-                "secret_in": "output" });
-            recorder.append(vec![crate::recorder::records::kept("alarm", body)]);
+            recorder.append(vec![crate::recorder::records::kept(&Alarm {
+                session: Some(self.session.id),
+                operator: Some(self.session.operator.spiffe.clone()),
+                eval: Some(self.record),
+                secret_in: Some("output".to_owned()),
+                ..Alarm::default()
+            })]);
             let operator = &self.session.operator.name;
             recorder.emitter.alarm(&format!(
                 "an eval of {operator} put out a secret that it had not revealed; it was replaced"

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
-
 use debug_base::Path;
+use debug_wire::records::Looked;
 
 /// The most paths that are named, and the most bytes of their text: with every byte escaped they fit a line of the log
 /// beside an error's text. Further looks are only counted.
@@ -36,17 +35,14 @@ impl Looks {
         }
     }
 
-    /// The members for the record; each path is passed through `clean`.
-    pub(super) fn members(&self, clean: impl Fn(&str) -> String) -> Map<String, Value> {
-        let one = |(path, times): (&Path, &u64)| json!({ "path": clean(&path.to_string()), "times": times });
-        let mut members = Map::new();
-        if !self.times.is_empty() {
-            members.insert("looked".to_owned(), self.times.iter().map(one).collect());
-        }
-        if 0 < self.elsewhere {
-            members.insert("looked_elsewhere".to_owned(), self.elsewhere.into());
-        }
-        members
+    /// The paths for the record, each passed through `clean`, and the number of looks at others.
+    pub(super) fn told(&self, clean: impl Fn(&str) -> String) -> (Vec<Looked>, Option<u64>) {
+        let one = |(path, times): (&Path, &u64)| Looked {
+            path: clean(&path.to_string()),
+            times: *times,
+        };
+        let elsewhere = (0 < self.elsewhere).then_some(self.elsewhere);
+        (self.times.iter().map(one).collect(), elsewhere)
     }
 }
 
@@ -57,19 +53,19 @@ mod tests {
     #[test]
     fn looks_at_a_path_are_counted_and_so_are_those_at_more_paths_than_are_named() {
         let mut looks = Looks::default();
-        assert!(looks.members(str::to_owned).is_empty());
+        assert_eq!(looks.told(str::to_owned), (Vec::new(), None));
         for at in 0..3 * MAX_PATHS {
             looks.add(&Path(vec!["config".to_owned(), at.to_string()]));
             looks.add(&Path(vec!["config".to_owned(), "0".to_owned()]));
         }
-        let members = looks.members(str::to_owned);
-        let named = members["looked"].as_array().unwrap();
+        let (named, elsewhere) = looks.told(str::to_owned);
         assert_eq!(named.len(), MAX_PATHS);
-        assert_eq!(
-            named[0],
-            json!({ "path": "config.0", "times": 3 * MAX_PATHS + 1 })
-        );
-        assert_eq!(members["looked_elsewhere"], json!(2 * MAX_PATHS));
+        let first = Looked {
+            path: "config.0".to_owned(),
+            times: 3 * MAX_PATHS as u64 + 1,
+        };
+        assert_eq!(named[0], first);
+        assert_eq!(elsewhere, Some(2 * MAX_PATHS as u64));
     }
 
     #[test]
@@ -78,6 +74,6 @@ mod tests {
         for at in 0..MAX_PATHS {
             looks.add(&Path(vec![format!("{at}{}", "\u{1}".repeat(200))]));
         }
-        assert!(json!(looks.members(str::to_owned)).to_string().len() < 32_000);
+        assert!(serde_json::to_string(&looks.told(str::to_owned)).unwrap().len() < 32_000);
     }
 }
