@@ -8,6 +8,7 @@ mod keys;
 mod lexer;
 mod lines;
 mod prompt;
+mod source;
 
 use std::time::Duration;
 
@@ -20,15 +21,16 @@ use crate::args::{Attach, confirm};
 use crate::commands::eval::{enter_change, tell_changes, warn};
 use crate::net::interrupts::{Ends, Interrupts};
 use crate::net::link::{GRACE, Loss};
-use crate::session::identity::now;
 use crate::session::{EvalError, Session, Submission, Target};
+use crate::trust::identity::now;
 use crate::ui::failure::{Failure, ended};
 use crate::ui::tables;
 use crate::ui::term;
 use commands::Command;
-use input::{Input, Source};
+use input::Input;
 use keys::KeptKeys;
 use prompt::SessionPrompt;
+use source::Source;
 
 /// How many leases are listed with the command that confirms them.
 const MAX_SHOWN: usize = 20;
@@ -494,6 +496,6 @@ fn print(result: &EvalResult) -> Result<(), Failure> {
     if result.display.is_empty() {
         Ok(())
     } else {
-        term::out(&result.display)
+        Ok(term::out(&result.display)?)
     }
 }

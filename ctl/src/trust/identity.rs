@@ -11,9 +11,9 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use serde::Deserialize;
 
 use crate::args::Connection;
-use crate::net::connect;
-use crate::net::pem::{self, Facts};
-use crate::session::trust::Pin;
+use crate::trust::address::address;
+use crate::trust::pem::{self, Facts};
+use crate::trust::pin::Pin;
 use crate::ui::failure::Failure;
 use crate::ui::term;
 
@@ -198,7 +198,7 @@ impl Identity {
 
 /// Whether two spellings mean the same address; `localhost` is 127.0.0.1, and no port is the default port.
 fn same_address(one: &str, other: &str) -> bool {
-    match (connect::address(one), connect::address(other)) {
+    match (address(one), address(other)) {
         (Ok(one), Ok(other)) => one == other,
         _ => one == other,
     }
@@ -346,6 +346,7 @@ fn unreadable(path: &Path, why: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trust::provider::provider;
 
     #[test]
     fn warnings_begin_in_the_last_quarter() {
@@ -377,7 +378,7 @@ mod tests {
         )
         .unwrap();
         let why = |bits| {
-            signing_key(&path, bits, &connect::provider())
+            signing_key(&path, bits, &provider())
                 .map(drop)
                 .unwrap_err()
                 .message
