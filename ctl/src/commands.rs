@@ -2,7 +2,6 @@
 
 pub(crate) mod eval;
 pub(crate) mod found;
-pub(crate) mod later;
 pub(crate) mod watch;
 
 use debug_wire::messages::EvalResult;

@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{At, Cli, Command};
-use crate::commands::{eval, found, later, watch};
+use crate::commands::{eval, found, watch};
 use crate::session::Target;
 use crate::trust::address::address;
 use crate::trust::identity::Identity;
@@ -43,7 +43,8 @@ use crate::ui::failure::Failure;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+        // What is wrong with the command line, or the requested help.
+        Err(error) => error.exit(),
     };
     let json = cli.command.wants_json();
     match run(cli.command) {
@@ -55,18 +56,6 @@ fn main() -> ExitCode {
             failure.print();
             failure.exit_code()
         }
-    }
-}
-
-/// Prints what is wrong with the command line, or the requested help.
-fn refuse(error: &clap::Error) -> ExitCode {
-    let command = std::env::args_os().nth(1).unwrap_or_default();
-    match later::of(error, &command.to_string_lossy()) {
-        Some(failure) => {
-            failure.print();
-            failure.exit_code()
-        }
-        None => error.exit(),
     }
 }
 

@@ -182,17 +182,13 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
 }
 
 fn unknown(name: &str) -> Failure {
-    crate::commands::later::colon(name).unwrap_or_else(|| {
-        let near = COLONS
-            .iter()
-            .map(|colon| colon.name)
-            .find(|known| is_near(name, known));
-        let near = near
-            .map(|known| format!("; did you mean `:{known}`?"))
-            .unwrap_or_default();
-        Failure::usage(format!("there is no command `:{name}`{near}"))
-            .help("`:help` lists them; code has no `:` before it; Ctrl-D leaves")
-    })
+    let mut known = COLONS.iter().map(|colon| colon.name);
+    let near = known
+        .find(|known| is_near(name, known))
+        .map(|known| format!("; did you mean `:{known}`?"))
+        .unwrap_or_default();
+    Failure::usage(format!("there is no command `:{name}`{near}"))
+        .help("`:help` lists them; code has no `:` before it; Ctrl-D leaves")
 }
 
 /// Whether a word may be a typo of another: one letter added, missing, wrong or swapped for every five.
@@ -331,7 +327,7 @@ mod tests {
             (":banana", "there is no command `:banana`"),
             (":x", "there is no command `:x`"),
             (":", "there is no command `:`"),
-            (":watch x", "`:watch` is not part of this version"),
+            (":watch x", "there is no command `:watch`"),
         ] {
             assert_eq!(parse(line).unwrap_err().message, message);
         }
