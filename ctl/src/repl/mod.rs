@@ -280,19 +280,22 @@ impl Repl<'_> {
     /// Runs a submission, shows its result, and requests the proof of its record.
     async fn submit(
         &mut self,
-        mut submission: Submission,
+        submission: Submission,
         show: &dyn Fn(&EvalResult) -> Result<(), Failure>,
     ) -> Result<Flow, Failure> {
+        let result = self.eval(submission).await;
+        self.answer(result, show).await
+    }
+
+    async fn eval(&mut self, mut submission: Submission) -> Result<EvalResult, EvalError> {
         submission.after = Some(After::Revert);
         if self.source.is_interactive() {
             // A Ctrl-C after the last answer was not meant for this submission.
             self.interrupts.forget().await;
         }
-        let result = self
-            .session
+        self.session
             .eval(submission, &mut self.interrupts, &mut term::stream)
-            .await;
-        self.answer(result, show).await
+            .await
     }
 
     async fn answer(
@@ -402,8 +405,7 @@ impl Repl<'_> {
     /// Some could not be reverted.
     async fn revert(&mut self, held: &[u64]) -> Result<Flow, Failure> {
         for id in held.iter().rev() {
-            let submission = Submission::code("revert(id)").bind("id", *id);
-            self.submit(submission, &print).await?;
+            self.revert_one(*id).await?;
         }
         let left = self.in_force().await?;
         if left.is_empty() {
@@ -415,6 +417,25 @@ impl Repl<'_> {
             self.target.given
         );
         Err(Failure::not_done(message).help(help))
+    }
+
+    /// Reverts a lease. One that has ended by itself since it was shown needs no revert, and its refusal is no news.
+    async fn revert_one(&mut self, id: u64) -> Result<Flow, Failure> {
+        let result = self.eval(Submission::code("revert(id)").bind("id", id)).await;
+        if matches!(result, Err(EvalError::Failed(_))) && self.is_gone(id).await? {
+            return self.proven().await;
+        }
+        self.answer(result, &print).await
+    }
+
+    /// Whether the agent lists no lease with that id, not even as a conflict.
+    async fn is_gone(&mut self, id: u64) -> Result<bool, Failure> {
+        match self.session.quietly(Submission::code("leases()")).await {
+            Ok(result) => Ok(result.value.is_array() && only(&result.value, &[id]).is_empty()),
+            // It is not known, so the refusal is told.
+            Err(EvalError::Failed(_)) => Ok(false),
+            Err(other) => Err(other.into()),
+        }
     }
 
     /// The leases of this session that are in force. Prints them as a table to stderr, as it answers no submission.
