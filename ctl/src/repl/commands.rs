@@ -133,7 +133,7 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
         .iter()
         .find(|colon| colon.name == plain)
         .ok_or_else(|| unknown(name))?;
-    let wrong = || Failure::usage(format!("expected `{}`", colon.usage));
+    let wrong = || wrong_use(colon);
     let without = |command| {
         if rest.is_empty() {
             Ok(command)
@@ -143,7 +143,7 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
     };
     let id = |text: &str| text.parse::<u64>().map_err(|_| wrong());
     match colon.name {
-        "change" if rest.is_empty() => Err(wrong().help("say why, for the audit log")),
+        "change" if rest.is_empty() => Err(wrong()),
         "change" => Ok(Command::Run(
             Submission::code("change(reason)").bind("reason", rest),
         )),
@@ -179,6 +179,17 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
         "help" => Ok(Command::Run(Submission::code("help(name)").bind("name", rest))),
         _ => without(Command::Quit),
     }
+}
+
+/// The failure for a command whose arguments are missing or wrong.
+fn wrong_use(colon: &Colon) -> Failure {
+    let Colon { name, usage, about } = colon;
+    let how = match *name {
+        "change" => "; REASON says why, for the audit log",
+        _ if usage.contains(" ID") => "; `:leases` lists the ids",
+        _ => "",
+    };
+    Failure::usage(format!("expected `{usage}`")).help(format!("usage: `{usage}`: {about}{how}"))
 }
 
 fn unknown(name: &str) -> Failure {
@@ -331,6 +342,27 @@ mod tests {
         ] {
             assert_eq!(parse(line).unwrap_err().message, message);
         }
+    }
+
+    #[test]
+    fn a_command_typed_alone_is_told_its_usage() {
+        for colon in COLONS {
+            let Err(failure) = parse(&format!(":{}", colon.name)) else {
+                continue;
+            };
+            let usage = format!("usage: `{}`: {}", colon.usage, colon.about);
+            assert!(
+                failure.help.starts_with(&usage),
+                "{}: {}",
+                colon.name,
+                failure.help
+            );
+        }
+        let help = |line| parse(line).unwrap_err().help;
+        assert!(help(":revert").starts_with("usage: `:revert ID`"));
+        assert!(help(":plan").starts_with("usage: `:plan CODE`"));
+        assert!(help(":change").ends_with("REASON says why, for the audit log"));
+        assert!(help(":confirm x 5m").ends_with("`:leases` lists the ids"));
     }
 
     #[test]
