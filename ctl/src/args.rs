@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod certs;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -114,7 +116,7 @@ Examples:
     Audit(Audit),
     /// Make the CA, and certificates for agents and operators
     #[command(subcommand)]
-    Certs(crate::certs::Certs),
+    Certs(certs::Certs),
 }
 
 /// The usage of `eval`, with all flags that belong together: the one made by the parser leaves out `--persist` and `--hold`.

@@ -2,7 +2,7 @@
 
 pub(crate) mod eval;
 pub(crate) mod found;
-pub(crate) mod later;
+pub(crate) mod watch;
 
 use debug_wire::messages::EvalResult;
 
@@ -21,7 +21,7 @@ use crate::ui::term;
 pub(crate) async fn show(target: &Target, args: &Show, name: &str) -> Result<(), Failure> {
     let print = |result: &EvalResult| {
         if args.json {
-            term::json(&result.value)
+            Ok(term::json(&result.value)?)
         } else {
             tables::print(name, &result.value)
         }
@@ -101,7 +101,7 @@ fn display(result: &EvalResult) -> Result<(), Failure> {
     if result.display.is_empty() {
         Ok(())
     } else {
-        term::out(&result.display)
+        Ok(term::out(&result.display)?)
     }
 }
 

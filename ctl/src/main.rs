@@ -3,6 +3,18 @@
 //! Deliberately absent: trust in anything an agent says beyond what its certificate, its log's key and the remembered checkpoints
 //! prove; host names; a way to run unsigned code. Nothing that an agent sends is executed, and all of it is escaped before it is
 //! shown ([`ui::term`]).
+//!
+//! The rooms, lowest first; each imports only from rooms before it (ARCHITECTURE.md: the floors of the client):
+//! - [`ui`]: what is shown: the terminal, tables, failures and exit codes
+//! - [`args`]: the command line
+//! - [`trust`]: the operator's identity, the agents that it pins, what is remembered of their logs
+//! - [`net`]: TLS to the pinned agent, messages, news, interrupts
+//! - [`session`]: calls and signed evals over a connection, and the proofs that each is in the log as it was sent
+//! - [`certs`]: certificates are made and renewed, without an agent
+//! - [`audit`]: a log's folder is read and verified, without an agent
+//! - [`commands`]: each other subcommand that asks an agent
+//! - [`repl`]: `debugctl attach`
+//! - this file, which picks the room for a subcommand
 
 mod args;
 mod audit;
@@ -11,6 +23,7 @@ mod commands;
 mod net;
 mod repl;
 mod session;
+mod trust;
 mod ui;
 
 use std::path::Path;
@@ -19,18 +32,19 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{At, Cli, Command};
-use crate::commands::{eval, found, later};
-use crate::net::connect;
+use crate::commands::{eval, found, watch};
 use crate::session::Target;
-use crate::session::identity::Identity;
-use crate::session::trust::Store;
+use crate::trust::address::address;
+use crate::trust::identity::Identity;
+use crate::trust::provider::provider;
+use crate::trust::store::Store;
 use crate::ui::failure::Failure;
-use crate::ui::watch;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+        // What is wrong with the command line, or the requested help.
+        Err(error) => error.exit(),
     };
     let json = cli.command.wants_json();
     match run(cli.command) {
@@ -42,18 +56,6 @@ fn main() -> ExitCode {
             failure.print();
             failure.exit_code()
         }
-    }
-}
-
-/// Prints what is wrong with the command line, or the requested help.
-fn refuse(error: &clap::Error) -> ExitCode {
-    let command = std::env::args_os().nth(1).unwrap_or_default();
-    match later::of(error, &command.to_string_lossy()) {
-        Some(failure) => {
-            failure.print();
-            failure.exit_code()
-        }
-        None => error.exit(),
     }
 }
 
@@ -124,11 +126,11 @@ impl Command {
 
 /// Resolves target, identity and pin, then runs `act`.
 fn online(at: &At, act: impl AsyncFnOnce(Target) -> Result<(), Failure>) -> Result<(), Failure> {
-    let address = connect::address(&at.target)?;
+    let address = address(&at.target)?;
     let given = at.words();
     let mut connection = at.connection.clone();
     found::complete(&mut connection, Path::new("."))?;
-    let identity = Identity::load(&connection, &connect::provider())?;
+    let identity = Identity::load(&connection, &provider())?;
     let pin = identity.pin(&at.target, &connection)?;
     let store = Store::open();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

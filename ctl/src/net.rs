@@ -3,5 +3,5 @@
 pub(crate) mod connect;
 pub(crate) mod interrupts;
 pub(crate) mod link;
-pub(crate) mod pem;
+pub(crate) mod news;
 mod verifier;

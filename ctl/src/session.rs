@@ -1,40 +1,39 @@
 //! A session with an agent: opened with proofs, every eval signed, and the record of every eval verified.
 
-pub(crate) mod emergency;
-pub(crate) mod identity;
-pub(crate) mod proofs;
-pub(crate) mod trust;
+mod call;
+mod emergency;
+mod proofs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use debug_policy::Mode;
 use debug_wire::messages::{
     After, AuditRange, CancelParams, EvalParams, EvalPayload, EvalResult, FailingPatch, HelloParams,
-    HelloResult, InForce, LeaseSummary, NoParams, PingResult, Process, Ready, SecretArgument,
+    HelloResult, LeaseSummary, NoParams, PingResult, Process, Ready, SecretArgument,
 };
 use debug_wire::signature::{eval_message, secret_commitment};
 use rustls::sign::SigningKey;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::time::timeout;
 
 use crate::net::connect::connect;
 use crate::net::interrupts::Interrupts;
-use crate::net::link::{CallError, Link, Loss, News};
-use crate::session::identity::{Identity, SCHEMES};
+use crate::net::link::{Link, Loss};
+use crate::net::news::{News, Standing};
+pub(crate) use crate::session::call::EvalError;
+use crate::session::call::{call, unexpected};
 use crate::session::proofs::Proofs;
-use crate::session::trust::{Pin, Store, hex};
+use crate::trust::identity::{Identity, SCHEMES};
+use crate::trust::pin::Pin;
+use crate::trust::store::{Store, hex};
 use crate::ui::failure::Failure;
 use crate::ui::tables;
-use crate::ui::term;
+use crate::ui::term::{self, Unwritten};
 
-/// The deadline of a call other than an eval.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// The limit on an eval's output, in bytes: the agent's own limit, so only a broken agent exceeds it.
 const MAX_OUTPUT: usize = 1 << 20;
 
@@ -72,32 +71,6 @@ pub(crate) struct Session {
     exporter: [u8; 32],
     counter: u64,
     proofs: Proofs,
-}
-
-/// The changes in force in a process at some moment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
-    told: InForce,
-    at: Instant,
-}
-
-impl Standing {
-    /// The changes in force, as reported at a moment.
-    pub(crate) fn told(told: InForce, at: Instant) -> Self {
-        Self { told, at }
-    }
-
-    /// The number of changes, and the time until the first reverts, at a later moment. The time is `None` once it has passed:
-    /// from then on the number is not known.
-    pub(crate) fn at(&self, moment: Instant) -> (u64, Option<Duration>) {
-        let left = self.told.shortest_ms.map(Duration::from_millis);
-        let passed = moment.saturating_duration_since(self.at);
-        (
-            self.told.count,
-            left.and_then(|left| left.checked_sub(passed))
-                .filter(|left| !left.is_zero()),
-        )
-    }
 }
 
 /// Code to run, with the values bound to names in it.
@@ -140,47 +113,11 @@ impl Submission {
     }
 }
 
-/// Why an eval has no result.
-#[derive(Debug)]
-pub(crate) enum EvalError {
-    /// It failed, in the agent or in this client; the session continues.
-    Failed(Failure),
-    /// The connection is lost; whether the eval continued is unknown.
-    Lost(Loss),
-    /// The operator stopped waiting for a cancelled eval.
-    Abandoned,
-}
-
-impl From<Failure> for EvalError {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<EvalError> for Failure {
-    fn from(error: EvalError) -> Self {
-        match error {
-            EvalError::Failed(failure) => failure,
-            EvalError::Lost(loss) => loss.into(),
-            EvalError::Abandoned => Self::connection("detached while an eval was running").help(
-                "its end and its changes are in the audit log; `debugctl leases` shows what is in force",
-            ),
-        }
-    }
-}
-
-impl From<Loss> for Failure {
-    fn from(loss: Loss) -> Self {
-        Self::connection(format!("the connection was lost: {}", loss.0)).help(loss.outlook())
-    }
-}
-
 impl Session {
     /// Connects, opens a session and checks that the log continues the remembered one. If the log was rewritten, cut or replaced,
     /// or if the store is unusable, an alarm is printed and the session sends only calls that end changes or list them.
     ///
     /// # Errors
-    /// As [`connect`]; also if the agent does not answer `hello`.
     /// As [`connect`]; and the agent does not greet.
     pub(crate) async fn open(target: &Target) -> Result<Self, Failure> {
         let connected = connect(target.address, &target.identity, &target.pin).await?;
@@ -224,7 +161,7 @@ impl Session {
         &mut self,
         submission: Submission,
         interrupts: &mut Interrupts,
-        output: &mut dyn FnMut(&str) -> Result<(), Failure>,
+        output: &mut dyn FnMut(&str) -> Result<(), Unwritten>,
     ) -> Result<EvalResult, EvalError> {
         self.must_be_sound(&submission)?;
         let params = self.sign(submission)?;
@@ -358,7 +295,7 @@ impl Session {
     /// own.
     pub(crate) fn take_news(&mut self) -> News {
         let mut news = self.link.take_news();
-        if let Some(newer) = news.in_force.filter(|told| self.in_force.at < told.at) {
+        if let Some(newer) = news.in_force.filter(|told| told.is_newer(&self.in_force)) {
             self.in_force = newer;
         }
         news.ended.retain(|lease| self.ended.insert(lease.id));
@@ -460,21 +397,6 @@ pub(crate) fn is_in_force(lease: &LeaseSummary) -> bool {
     matches!(lease.state.as_str(), "provisional" | "confirmed")
 }
 
-/// Calls a method other than `eval`.
-pub(crate) async fn call<T: DeserializeOwned>(
-    link: &Link,
-    method: &str,
-    params: &impl serde::Serialize,
-) -> Result<T, EvalError> {
-    let reply = timeout(PATIENCE, link.call(method, params)).await;
-    let reply = reply.map_err(|_| EvalError::Lost(Loss(format!("no answer to `{method}` within 10 s"))))?;
-    match reply {
-        Ok(value) => serde_json::from_value(value).map_err(|error| unexpected(method, &error).into()),
-        Err(CallError::Failed(failure)) => Err(EvalError::Failed(failure.into())),
-        Err(CallError::Lost(loss)) => Err(EvalError::Lost(loss)),
-    }
-}
-
 /// The line about a patch that fails, and why.
 pub(crate) fn failing_text(failing: &FailingPatch) -> String {
     let FailingPatch {
@@ -486,13 +408,6 @@ pub(crate) fn failing_text(failing: &FailingPatch) -> String {
     let plain = target.split_once(':').map_or(target.as_str(), |(_, plain)| plain);
     let (plain, why) = (term::line(plain), term::line(why));
     format!("lease {id}, {plain}, fails: the original answered call {call}, because {why}")
-}
-
-fn unexpected(method: &str, error: &serde_json::Error) -> Failure {
-    Failure::connection(format!(
-        "the agent's answer to `{method}` is not what it should be: {error}"
-    ))
-    .help("does the agent have the same version as this client?")
 }
 
 /// A secret's commitment in hex, and the secret with its 32 random bytes; without them the log would allow guessing it.
@@ -514,7 +429,7 @@ fn committed(value: String) -> Result<(String, SecretArgument), Failure> {
 fn show(
     text: &str,
     left: &mut usize,
-    output: &mut dyn FnMut(&str) -> Result<(), Failure>,
+    output: &mut dyn FnMut(&str) -> Result<(), Unwritten>,
 ) -> Result<(), Failure> {
     if *left == 0 {
         return Ok(());
@@ -528,7 +443,7 @@ fn show(
     if *left == 0 {
         term::alarm("the eval printed more than 1 MiB; the rest is not shown");
     }
-    output(shown)
+    Ok(output(shown)?)
 }
 
 /// The position of an eval's records, in words.

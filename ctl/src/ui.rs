@@ -1,6 +1,5 @@
-//! What is shown: the terminal, tables, failures, and what an agent tells while nothing is asked.
+//! What is shown: the terminal, tables, and how a command fails.
 
 pub(crate) mod failure;
 pub(crate) mod tables;
 pub(crate) mod term;
-pub(crate) mod watch;

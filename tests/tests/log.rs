@@ -192,15 +192,6 @@ fn a_log_is_not_read_through_the_agent_and_that_is_said() {
             ctl.err
         );
     }
-    for args in [
-        &["audit", "tail", &target][..],
-        &["watch", &target, "x"],
-        &["eval", &target, "1", "--request"],
-    ] {
-        let ctl = Ctl::run(&certificates, "alice", args);
-        assert_eq!((ctl.code, ctl.out.as_str()), (2, ""), "{}", ctl.err);
-        assert!(ctl.err.contains("is not part of this version"), "{}", ctl.err);
-    }
     let gone = certificates.scratch().join("gone");
     let ctl = Ctl::run(&certificates, "alice", &["audit", "list", gone.to_str().unwrap()]);
     assert!(

@@ -177,6 +177,23 @@ fn what_belongs_together_is_demanded_together() {
     }
 }
 
+#[test]
+fn what_is_misspelt_or_not_there_is_named_with_what_is_near_it() {
+    for (line, named, near) in [
+        ("debugctl atach t:1", "'atach'", "'attach'"),
+        ("debugctl audit lst d", "'lst'", "'list'"),
+        ("debugctl certs ini d", "'ini'", "'init'"),
+        ("debugctl eval t:1 1 --jsn", "'--jsn'", "'--json'"),
+        ("debugctl audit tail t:1", "'tail'", "--help"),
+        ("debugctl eval t:1 1 --request", "'--request'", "--help"),
+    ] {
+        let error = Cli::try_parse_from(words(line)).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(text.contains(named) && text.contains(near), "{line}: {text}");
+    }
+}
+
 /// What the error names suffices, also for who gave the first flag alone.
 #[test]
 fn a_change_without_its_other_flags_is_told_all_of_them() {

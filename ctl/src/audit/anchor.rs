@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::authority::{self, Authority};
 use crate::args::Anchor;
-use crate::session::identity;
+use crate::trust::identity;
 use crate::ui::failure::Failure;
 
 /// Where the key of a log came from.

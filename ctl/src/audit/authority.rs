@@ -10,7 +10,7 @@ use debug_certs::{Operator, TrustDomain};
 use pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage};
 
-use crate::session::identity;
+use crate::trust::identity;
 use crate::ui::failure::Failure;
 use crate::ui::term;
 
@@ -39,7 +39,7 @@ impl Authority {
                 "cannot use `{source}`: it holds no certificate of a CA: {error}"
             ))
         })?;
-        let algorithms = crate::net::connect::provider()
+        let algorithms = crate::trust::provider::provider()
             .signature_verification_algorithms
             .all
             .to_vec();

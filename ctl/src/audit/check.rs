@@ -11,7 +11,7 @@ use super::anchor::{self, Anchors, Vouched};
 use super::leases::{Leases, Tally};
 use super::signatures::{Signatures, Wrong};
 use crate::args::Anchor;
-use crate::session::trust::Store;
+use crate::trust::store::Store;
 use crate::ui::failure::Failure;
 
 /// A record, as the check hands it out.

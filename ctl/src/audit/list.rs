@@ -29,7 +29,7 @@ pub(super) fn run(args: &List) -> Result<(), Failure> {
     let shown = rows.len();
     // A log that does not verify outweighs a failed write to stdout, or a reader such as `head` that closed the pipe.
     let written = if shown > 0 {
-        term::out(&tables::aligned(&rows))
+        term::out(&tables::aligned(&rows)).map_err(Failure::from)
     } else {
         Ok(())
     };

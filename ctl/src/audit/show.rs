@@ -34,5 +34,6 @@ pub(super) fn run(args: &ShowRecord) -> Result<(), Failure> {
     let value: Value = serde_json::from_str(&line)
         .map_err(|error| Failure::verification(format!("record {} is no JSON: {error}", args.seq)))?;
     let pretty = serde_json::to_string_pretty(&value).unwrap_or(line);
-    ended(term::out(&term::escape_json(&pretty)), checked)
+    let printed = term::out(&term::escape_json(&pretty)).map_err(Failure::from);
+    ended(printed, checked)
 }

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::authority::{self, Authority};
-use crate::session::identity::Validity;
-use crate::session::trust::hex;
+use crate::trust::identity::Validity;
+use crate::trust::store::hex;
 use crate::ui::term;
 
 /// The limit of the payload parts held until their `eval` record, in bytes: a payload is at most one message long, and no more
@@ -108,7 +108,7 @@ pub(super) struct Signatures<'a> {
 impl<'a> Signatures<'a> {
     /// A checker that begins with record 0 of the log with that origin.
     pub(super) fn new(origin: String, authority: Option<&'a Authority>) -> Self {
-        let algorithms = crate::net::connect::provider()
+        let algorithms = crate::trust::provider::provider()
             .signature_verification_algorithms
             .all
             .to_vec();

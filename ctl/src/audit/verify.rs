@@ -12,13 +12,13 @@ use crate::ui::term;
 pub(super) fn run(args: &Verify) -> Result<(), Failure> {
     let report = check(&args.anchor, &mut |_| ())?;
     match vouched(&report) {
-        Ok(()) => term::out(&text(&report)),
+        Ok(()) => Ok(term::out(&text(&report))?),
         Err(failure) => {
             // T55: stdout holds the word `verified` only if the exit code is 0.
             match term::out(&format!("consistent in itself: {}", counts(&report))) {
                 Ok(()) => Err(failure),
                 // A finding outweighs a failed write to stdout.
-                written => ended(written, Err(failure)),
+                Err(unwritten) => ended(Err(unwritten.into()), Err(failure)),
             }
         }
     }

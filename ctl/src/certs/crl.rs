@@ -4,9 +4,9 @@ use debug_certs::issue::{CRL_LIFE, Ca, read_list};
 use debug_policy::format_duration;
 use jiff::Timestamp;
 
-use super::Renew;
 use super::files;
 use super::issue::{inventory, issuing};
+use crate::args::certs::Renew;
 use crate::ui::failure::Failure;
 
 /// Replaces the revocation list with a fresh one under a higher number. Returns the text to print.

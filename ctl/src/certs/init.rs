@@ -8,10 +8,10 @@ use debug_certs::{AgentId, InvalidId, Operator, TrustDomain};
 use debug_policy::format_duration;
 use jiff::Timestamp;
 
-use super::Init;
 use super::files::{self, private, public};
 use super::inventory::{Agent, Crl, Inventory, OperatorCertificate};
 use super::issue::{issuing, operator_folder, unknown_roles};
+use crate::args::certs::Init;
 use crate::ui::failure::Failure;
 
 /// The names in the arguments, checked before anything is written.

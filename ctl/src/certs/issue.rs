@@ -7,9 +7,9 @@ use debug_certs::{InvalidId, Operator, TrustDomain};
 use debug_policy::{Policy, format_duration};
 use jiff::Timestamp;
 
-use super::Issue;
 use super::files;
 use super::inventory::{Inventory, OperatorCertificate};
+use crate::args::certs::Issue;
 use crate::ui::failure::Failure;
 
 /// The inventory version that this program reads.

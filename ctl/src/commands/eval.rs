@@ -13,8 +13,8 @@ use tokio::time::sleep;
 
 use crate::args::Eval;
 use crate::net::interrupts::Interrupts;
-use crate::session::identity;
 use crate::session::{EvalError, Session, Submission, Target, is_in_force, recorded};
+use crate::trust::identity;
 use crate::ui::failure::{Failure, ended};
 use crate::ui::tables;
 use crate::ui::term;
@@ -199,13 +199,14 @@ fn print(result: &EvalResult, output: &str, json: bool) -> Result<(), Failure> {
             audit,
             ..
         } = result;
-        return term::json(&Report {
+        term::json(&Report {
             value,
             display,
             output,
             leases,
             audit: audit.as_ref(),
-        });
+        })?;
+        return Ok(());
     }
     if !result.display.is_empty() {
         term::out(&result.display)?;

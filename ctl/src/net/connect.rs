@@ -1,7 +1,7 @@
 //! From a target to a stream on which the pinned agent has sent `ready`.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,6 @@ use debug_wire::messages::{FromAgent, Ready};
 use debug_wire::signature::EXPORTER_LABEL;
 use pki_types::ServerName;
 use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::sign::SingleCertAndKey;
 use rustls::{AlertDescription, CertificateError, ClientConfig, OtherError};
 use tokio::net::TcpStream;
@@ -19,8 +18,9 @@ use tokio_rustls::client::TlsStream;
 
 use crate::net::link::Stream;
 use crate::net::verifier::{OnlyAgent, Untrusted};
-use crate::session::identity::{Identity, now};
-use crate::session::trust::Pin;
+use crate::trust::identity::{Identity, now};
+use crate::trust::pin::Pin;
+use crate::trust::provider::provider;
 use crate::ui::failure::Failure;
 use crate::ui::term;
 
@@ -35,47 +35,6 @@ pub(crate) struct Connected {
     pub(crate) exporter: [u8; 32],
     /// What is wrong with the agent's certificate, if only its validity period is.
     pub(crate) out_of_time: Option<Failure>,
-}
-
-/// The cryptography of this client: the post-quantum key exchange first, independent of what other crates prefer.
-pub(crate) fn provider() -> CryptoProvider {
-    use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
-    let kx_groups = vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1];
-    CryptoProvider {
-        kx_groups,
-        ..aws_lc_rs::default_provider()
-    }
-}
-
-/// The port of an agent if none is given; also the default of `debugctl certs init`.
-pub(crate) const PORT: u16 = 7777;
-
-/// Parses a target: an IP address or `localhost`, and a port, by default [`PORT`]. No name is looked up.
-///
-/// # Errors
-/// The target is neither.
-pub(crate) fn address(target: &str) -> Result<SocketAddr, Failure> {
-    let (host, port) = match target.strip_prefix("localhost") {
-        Some("") => (Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), Some(PORT)),
-        Some(rest) => {
-            let port = rest.strip_prefix(':').and_then(|port| port.parse().ok());
-            (Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port)
-        }
-        None => {
-            let bare = target
-                .strip_prefix('[')
-                .and_then(|rest| rest.strip_suffix(']'))
-                .unwrap_or(target);
-            (bare.parse().ok(), Some(PORT))
-        }
-    };
-    let address = host.zip(port).map(|(host, port)| SocketAddr::new(host, port));
-    address.or_else(|| target.parse().ok()).filter(|address| address.port() != 0).ok_or_else(|| {
-        Failure::usage(format!("`{target}` is not a target")).help(
-            "give an address such as `localhost`, `127.0.0.1:7777` or `[::1]:7777`; without a port it is 7777, and names of \
-             hosts are not looked up",
-        )
-    })
 }
 
 /// Connects and waits until the agent is ready.
@@ -292,51 +251,5 @@ fn alert_text(alert: AlertDescription) -> &'static str {
         AlertDescription::NoApplicationProtocol => "it does not speak `debug-agent/1`",
         AlertDescription::ProtocolVersion => "it does not speak TLS 1.3",
         _ => "it ended the handshake with a TLS alert",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_are_addresses_and_never_looked_up() {
-        for (target, expected) in [
-            ("127.0.0.1:7777", "127.0.0.1:7777"),
-            ("localhost:7777", "127.0.0.1:7777"),
-            ("[::1]:1", "[::1]:1"),
-            ("localhost", "127.0.0.1:7777"),
-            ("127.0.0.1", "127.0.0.1:7777"),
-            ("::1", "[::1]:7777"),
-            ("[::1]", "[::1]:7777"),
-            ("10.8.0.2", "10.8.0.2:7777"),
-        ] {
-            assert_eq!(address(target).unwrap().to_string(), expected);
-        }
-        for target in [
-            "",
-            "localhost:0",
-            "localhost:",
-            "localhost:x",
-            "localhosts",
-            "127.0.0.1:",
-            "127.0.0.1:0",
-            "[127.0.0.1]:1",
-            "[::1",
-            "example.org",
-            "example.org:7777",
-            "127.0.0.1:99999",
-            ":1",
-            "7777",
-        ] {
-            let failure = address(target).unwrap_err();
-            assert_eq!(failure.exit as u8, 2, "{target}");
-        }
-    }
-
-    #[test]
-    fn the_post_quantum_exchange_comes_first() {
-        let first = provider().kx_groups.first().map(|group| group.name());
-        assert_eq!(first, Some(rustls::NamedGroup::X25519MLKEM768));
     }
 }

@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use debug_wire::frame::{self, Decoder, FrameError};
-use debug_wire::messages::{
-    self, AGENT_STOPS, Call, EndedLease, FailingPatch, FromAgent, NoParams, Output, PingResult,
-};
+use debug_wire::messages::{self, AGENT_STOPS, Call, FromAgent, NoParams, Output, PingResult};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -19,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::client::TlsStream;
 
-use crate::session::Standing;
+use crate::net::news::{News, Standing};
 
 /// How often the client pings the agent. The agent drops a client after 30 s of silence.
 const PING: Duration = Duration::from_secs(10);
@@ -139,24 +137,6 @@ struct Pending {
     output: Option<(u64, mpsc::Sender<String>)>,
     /// The news since the last [`Link::take_news`].
     news: News,
-}
-
-/// What answers to pings have reported since the last lookup.
-#[derive(Debug, Default)]
-pub(crate) struct News {
-    /// The changes in force in the process.
-    pub(crate) in_force: Option<Standing>,
-    /// The leases that ended.
-    pub(crate) ended: Vec<EndedLease>,
-    /// The patches that fail.
-    pub(crate) failing: Vec<FailingPatch>,
-}
-
-impl News {
-    /// Whether nothing is to be reported.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ended.is_empty() && self.failing.is_empty()
-    }
 }
 
 /// The limit on news kept until they are taken.

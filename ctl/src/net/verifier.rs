@@ -10,7 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
 
-use crate::session::identity::Validity;
+use crate::trust::identity::Validity;
 
 /// Accepts exactly one agent, at any address: host names mean nothing here.
 pub(crate) struct OnlyAgent {

@@ -133,7 +133,7 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
         .iter()
         .find(|colon| colon.name == plain)
         .ok_or_else(|| unknown(name))?;
-    let wrong = || Failure::usage(format!("expected `{}`", colon.usage));
+    let wrong = || wrong_use(colon);
     let without = |command| {
         if rest.is_empty() {
             Ok(command)
@@ -143,7 +143,7 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
     };
     let id = |text: &str| text.parse::<u64>().map_err(|_| wrong());
     match colon.name {
-        "change" if rest.is_empty() => Err(wrong().help("say why, for the audit log")),
+        "change" if rest.is_empty() => Err(wrong()),
         "change" => Ok(Command::Run(
             Submission::code("change(reason)").bind("reason", rest),
         )),
@@ -181,18 +181,25 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
     }
 }
 
+/// The failure for a command whose arguments are missing or wrong.
+fn wrong_use(colon: &Colon) -> Failure {
+    let Colon { name, usage, about } = colon;
+    let how = match *name {
+        "change" => "; REASON says why, for the audit log",
+        _ if usage.contains(" ID") => "; `:leases` lists the ids",
+        _ => "",
+    };
+    Failure::usage(format!("expected `{usage}`")).help(format!("usage: `{usage}`: {about}{how}"))
+}
+
 fn unknown(name: &str) -> Failure {
-    crate::commands::later::colon(name).unwrap_or_else(|| {
-        let near = COLONS
-            .iter()
-            .map(|colon| colon.name)
-            .find(|known| is_near(name, known));
-        let near = near
-            .map(|known| format!("; did you mean `:{known}`?"))
-            .unwrap_or_default();
-        Failure::usage(format!("there is no command `:{name}`{near}"))
-            .help("`:help` lists them; code has no `:` before it; Ctrl-D leaves")
-    })
+    let mut known = COLONS.iter().map(|colon| colon.name);
+    let near = known
+        .find(|known| is_near(name, known))
+        .map(|known| format!("; did you mean `:{known}`?"))
+        .unwrap_or_default();
+    Failure::usage(format!("there is no command `:{name}`{near}"))
+        .help("`:help` lists them; code has no `:` before it; Ctrl-D leaves")
 }
 
 /// Whether a word may be a typo of another: one letter added, missing, wrong or swapped for every five.
@@ -331,10 +338,31 @@ mod tests {
             (":banana", "there is no command `:banana`"),
             (":x", "there is no command `:x`"),
             (":", "there is no command `:`"),
-            (":watch x", "`:watch` is not part of this version"),
+            (":watch x", "there is no command `:watch`"),
         ] {
             assert_eq!(parse(line).unwrap_err().message, message);
         }
+    }
+
+    #[test]
+    fn a_command_typed_alone_is_told_its_usage() {
+        for colon in COLONS {
+            let Err(failure) = parse(&format!(":{}", colon.name)) else {
+                continue;
+            };
+            let usage = format!("usage: `{}`: {}", colon.usage, colon.about);
+            assert!(
+                failure.help.starts_with(&usage),
+                "{}: {}",
+                colon.name,
+                failure.help
+            );
+        }
+        let help = |line| parse(line).unwrap_err().help;
+        assert!(help(":revert").starts_with("usage: `:revert ID`"));
+        assert!(help(":plan").starts_with("usage: `:plan CODE`"));
+        assert!(help(":change").ends_with("REASON says why, for the audit log"));
+        assert!(help(":confirm x 5m").ends_with("`:leases` lists the ids"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use reedline::{
     ColumnarMenu, Completer, CompletionResult, EditCommand, Emacs, KeyCode, KeyModifiers, MenuBuilder,
@@ -15,18 +15,16 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::commands::{self, completions};
 use super::history::{Dimmed, Submitted};
-use super::input::{Input, tell};
+use super::input::{Input, LOOK, tell};
 use super::lexer::is_open;
 use super::prompt::{Question, SessionPrompt};
-use crate::net::link::{Loss, News};
+use crate::net::link::Loss;
+use crate::net::news::News;
 use crate::session::Session;
-use crate::session::trust::Store;
+use crate::trust::store::Store;
 use crate::ui::failure::Failure;
 use crate::ui::term;
 
-/// How often the agent is asked for news while a line is typed, and how often the prompt counts down: news are shown within about
-/// a second.
-pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// The name of the completion menu, for its key binding.
 const MENU: &str = "completions";
 

@@ -6,8 +6,7 @@ use debug_wire::MAX_CODE;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::editor::LOOK;
-use super::input::{Input, tell};
+use super::input::{Input, LOOK, tell};
 use super::lexer::is_open;
 use super::prompt::SessionPrompt;
 use crate::net::interrupts::Interrupts;

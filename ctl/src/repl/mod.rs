@@ -8,6 +8,7 @@ mod keys;
 mod lexer;
 mod lines;
 mod prompt;
+mod source;
 
 use std::time::Duration;
 
@@ -20,15 +21,16 @@ use crate::args::{Attach, confirm};
 use crate::commands::eval::{enter_change, tell_changes, warn};
 use crate::net::interrupts::{Ends, Interrupts};
 use crate::net::link::{GRACE, Loss};
-use crate::session::identity::now;
 use crate::session::{EvalError, Session, Submission, Target};
+use crate::trust::identity::now;
 use crate::ui::failure::{Failure, ended};
 use crate::ui::tables;
 use crate::ui::term;
 use commands::Command;
-use input::{Input, Source};
+use input::Input;
 use keys::KeptKeys;
 use prompt::SessionPrompt;
+use source::Source;
 
 /// How many leases are listed with the command that confirms them.
 const MAX_SHOWN: usize = 20;
@@ -278,19 +280,22 @@ impl Repl<'_> {
     /// Runs a submission, shows its result, and requests the proof of its record.
     async fn submit(
         &mut self,
-        mut submission: Submission,
+        submission: Submission,
         show: &dyn Fn(&EvalResult) -> Result<(), Failure>,
     ) -> Result<Flow, Failure> {
+        let result = self.eval(submission).await;
+        self.answer(result, show).await
+    }
+
+    async fn eval(&mut self, mut submission: Submission) -> Result<EvalResult, EvalError> {
         submission.after = Some(After::Revert);
         if self.source.is_interactive() {
             // A Ctrl-C after the last answer was not meant for this submission.
             self.interrupts.forget().await;
         }
-        let result = self
-            .session
+        self.session
             .eval(submission, &mut self.interrupts, &mut term::stream)
-            .await;
-        self.answer(result, show).await
+            .await
     }
 
     async fn answer(
@@ -400,8 +405,7 @@ impl Repl<'_> {
     /// Some could not be reverted.
     async fn revert(&mut self, held: &[u64]) -> Result<Flow, Failure> {
         for id in held.iter().rev() {
-            let submission = Submission::code("revert(id)").bind("id", *id);
-            self.submit(submission, &print).await?;
+            self.revert_one(*id).await?;
         }
         let left = self.in_force().await?;
         if left.is_empty() {
@@ -413,6 +417,25 @@ impl Repl<'_> {
             self.target.given
         );
         Err(Failure::not_done(message).help(help))
+    }
+
+    /// Reverts a lease. One that has ended by itself since it was shown needs no revert, and its refusal is no news.
+    async fn revert_one(&mut self, id: u64) -> Result<Flow, Failure> {
+        let result = self.eval(Submission::code("revert(id)").bind("id", id)).await;
+        if matches!(result, Err(EvalError::Failed(_))) && self.is_gone(id).await? {
+            return self.proven().await;
+        }
+        self.answer(result, &print).await
+    }
+
+    /// Whether the agent lists no lease with that id, not even as a conflict.
+    async fn is_gone(&mut self, id: u64) -> Result<bool, Failure> {
+        match self.session.quietly(Submission::code("leases()")).await {
+            Ok(result) => Ok(result.value.is_array() && only(&result.value, &[id]).is_empty()),
+            // It is not known, so the refusal is told.
+            Err(EvalError::Failed(_)) => Ok(false),
+            Err(other) => Err(other.into()),
+        }
     }
 
     /// The leases of this session that are in force. Prints them as a table to stderr, as it answers no submission.
@@ -494,6 +517,6 @@ fn print(result: &EvalResult) -> Result<(), Failure> {
     if result.display.is_empty() {
         Ok(())
     } else {
-        term::out(&result.display)
+        Ok(term::out(&result.display)?)
     }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use debug_policy::Mode;
 use reedline::{Color, Prompt, PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus};
 
-use crate::session::{Session, Standing};
+use crate::net::news::Standing;
+use crate::session::Session;
 use crate::ui::term;
 
 /// The prompt of a session. Its clones share one text, which is updated while a line is typed after it.

@@ -6,9 +6,10 @@ use debug_wire::messages::{AuditRange, Code, EvalParams, HelloResult, ProofParam
 use serde::Deserialize;
 
 use crate::net::link::Link;
+use crate::session::call::{EvalError, call};
 use crate::session::emergency;
-use crate::session::trust::{Pin, Signed, Store, hashes};
-use crate::session::{EvalError, call};
+use crate::trust::pin::Pin;
+use crate::trust::store::{Signed, Store, hashes};
 use crate::ui::failure::{Exit, Failure};
 use crate::ui::term;
 

@@ -1,11 +1,12 @@
 //! How a failed command ends: message, advice, exit code.
 
+use std::io;
 use std::process::ExitCode;
 
 use debug_wire::messages::{self, Code, Ends};
 use serde::Serialize;
 
-use crate::ui::term;
+use crate::ui::term::{self, Unwritten};
 
 /// The exit codes, a promise to scripts: each has one meaning, decided by what failed. 0 is success.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -233,6 +234,17 @@ pub(crate) fn ended(done: Result<(), Failure>, closed: Result<(), Failure>) -> R
             Err(worse)
         }
         (done, closed) => done.and(closed),
+    }
+}
+
+impl From<Unwritten> for Failure {
+    fn from(unwritten: Unwritten) -> Self {
+        match unwritten {
+            Unwritten::Json(error) => Self::local(format!("the result cannot be written as JSON: {error}")),
+            Unwritten::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe => Self::pipe(),
+            Unwritten::Stdout(error) => Self::local(format!("cannot write to stdout: {error}"))
+                .help("what was asked for may have been done all the same: the audit log tells"),
+        }
     }
 }
 

@@ -41,9 +41,9 @@ pub(crate) fn print(name: &str, value: &Value) -> Result<(), Failure> {
             term::note(&format!("no {name}"));
             Ok(())
         }
-        Some(rows) if rows.iter().all(Value::is_object) => term::out(&text(name, rows)),
+        Some(rows) if rows.iter().all(Value::is_object) => Ok(term::out(&text(name, rows))?),
         // Not a list of maps: an agent of another version. Its answer is still worth showing.
-        _ => term::json(value),
+        _ => Ok(term::json(value)?),
     }
 }
 

@@ -10,8 +10,6 @@ use std::io::{self, IsTerminal, Write};
 use debug_policy::is_hidden;
 use serde::Serialize;
 
-use crate::ui::failure::Failure;
-
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +17,15 @@ mod tests;
 pub(crate) const MAX_TEXT: usize = debug_wire::MAX_MESSAGE;
 /// The limit on a warning or an error, in bytes: a screen or two, so that the important part does not scroll away.
 pub(crate) const MAX_NOTE: usize = 8 << 10;
+
+/// Why a result did not get to stdout.
+#[derive(Debug)]
+pub(crate) enum Unwritten {
+    /// It cannot be written as JSON.
+    Json(serde_json::Error),
+    /// Stdout refuses it.
+    Stdout(io::Error),
+}
 
 /// Whether line breaks and tabs are kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,8 +94,8 @@ pub(crate) fn escape_json(json: &str) -> String {
 /// Writes a result to stdout, escaped, with a final newline.
 ///
 /// # Errors
-/// Stdout cannot be written. If its reader has closed it, as `head` does, the failure is [quiet](Failure::pipe).
-pub(crate) fn out(text: &str) -> Result<(), Failure> {
+/// Stdout cannot be written, or its reader has closed it, as `head` does.
+pub(crate) fn out(text: &str) -> Result<(), Unwritten> {
     let mut text = escape(text, Lines::Keep, MAX_TEXT).into_owned();
     text.push('\n');
     write_out(&text)
@@ -98,7 +105,7 @@ pub(crate) fn out(text: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Stdout cannot be written.
-pub(crate) fn stream(text: &str) -> Result<(), Failure> {
+pub(crate) fn stream(text: &str) -> Result<(), Unwritten> {
     write_out(&escape(text, Lines::Keep, MAX_TEXT))
 }
 
@@ -106,22 +113,17 @@ pub(crate) fn stream(text: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Stdout cannot be written.
-pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(value)
-        .map_err(|error| Failure::local(format!("the result cannot be written as JSON: {error}")))?;
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Unwritten> {
+    let text = serde_json::to_string(value).map_err(Unwritten::Json)?;
     write_out(&(escape_json(&text) + "\n"))
 }
 
-fn write_out(text: &str) -> Result<(), Failure> {
+fn write_out(text: &str) -> Result<(), Unwritten> {
     let mut stdout = io::stdout().lock();
     stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::pipe(),
-            _ => Failure::local(format!("cannot write to stdout: {error}"))
-                .help("what was asked for may have been done all the same: the audit log tells"),
-        })
+        .map_err(Unwritten::Stdout)
 }
 
 /// Writes a warning, an explanation or progress to stderr, escaped. A failure is ignored: there is nowhere left to report it.
@@ -169,7 +171,7 @@ pub(crate) fn alarm(text: &str) {
 ///
 /// # Errors
 /// Stdout cannot be written.
-pub(crate) fn redraw(text: &str, above: usize) -> Result<usize, Failure> {
+pub(crate) fn redraw(text: &str, above: usize) -> Result<usize, Unwritten> {
     let rows = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
     let (text, drawn) = drawing(text, above, if rows < 2 { 24 } else { rows });
     write_out(&text).map(|()| drawn)

@@ -60,6 +60,8 @@ pub(crate) struct Seen {
     pub(crate) secrets: Vec<Value>,
     /// The leases in force.
     pub(crate) leases: Vec<u64>,
+    /// The leases that a revert does not find.
+    pub(crate) unknown: Vec<u64>,
     pub(crate) sessions: u64,
 }
 
@@ -414,6 +416,9 @@ impl Session<'_> {
             }
             "revert(id)" => {
                 let id = payload.args["id"].as_u64().unwrap();
+                if self.shared.seen.lock().unwrap().unknown.contains(&id) {
+                    return fail(Code::State, &format!("there is no lease {id}"));
+                }
                 self.shared
                     .seen
                     .lock()

@@ -53,7 +53,7 @@ fn the_first_failure_ends_a_pipe_with_its_exit_code() {
         ("throw", 1, "error: line 1: thrown"),
         (":nosuch", 2, "error: there is no command `:nosuch`"),
         (":revert x", 2, "error: expected `:revert ID`"),
-        (":watch x", 2, "is not part of this version"),
+        (":watch x", 2, "error: there is no command `:watch`"),
     ] {
         let world = World::new();
         let script = format!(":change INC-42\nf(\n1)\n{failing}\npatch()\n");

@@ -180,7 +180,7 @@ fn files_that_were_taken_for_one_another_are_told() {
     says(&world, "--key", "nosuch.pem", "No such file", "is the path right");
     let folder = world.path("alice/cert.pem").display().to_string();
     let ended = world.run(&["eval", "TARGET", "1", "--identity", &folder]);
-    ended.check(2, "", "Not a directory");
+    ended.check(2, "", "cert.pem` is no folder");
     ended.check(2, "", "help: `--identity` (DEBUGCTL_IDENTITY) names a folder");
 }
 
@@ -217,7 +217,7 @@ fn the_only_operator_of_a_working_set_in_the_current_folder_is_used_and_named() 
     }
     run(&["eval", "TARGET", "1"]).check(0, "1\n", "as `alice`, with `operators/alice` of this folder");
     // A given identity is never replaced, even if it is wrong.
-    run(&["eval", "TARGET", "1", "--identity", "nowhere"]).check(2, "", "cannot use `nowhere/cert.pem`");
+    run(&["eval", "TARGET", "1", "--identity", "nowhere"]).check(2, "", "there is no folder `nowhere`");
     fs::create_dir(world.path("set/operators/bob")).unwrap();
     for file in ["cert.pem", "key.pem"] {
         fs::copy(

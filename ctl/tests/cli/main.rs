@@ -8,6 +8,7 @@ mod audit;
 mod authority;
 mod evals;
 mod keys;
+mod leaving;
 mod trust;
 mod way_back;
 mod world;

@@ -1,4 +1,5 @@
-//! The floors of `agent/src`: a module imports only from floors below its own. The table in ARCHITECTURE.md is the rule.
+//! The floors of `agent/src` and `ctl/src`: a module imports only from floors below its own. The tables in ARCHITECTURE.md are the
+//! rule.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,60 +7,27 @@ use std::path::Path;
 use super::Place;
 use super::source::{files_below, read, rust_code};
 
-/// The heading of the table.
-const HEADING: &str = "## The floors of the agent";
+/// The folders, and the headings of their tables.
+const FLOORED: [(&str, &str); 2] = [
+    ("agent/src", "## The floors of the agent"),
+    ("ctl/src", "## The floors of the client"),
+];
 /// Maximum number of modules at the top level.
 const MAX_MODULES: usize = 12;
 
-/// Compares the imports of each file with the table.
+/// The floor of each module.
+type Floors = BTreeMap<String, u32>;
+
+/// Compares the imports of each file with the table of its folder.
 ///
 /// # Errors
 /// Names each import that goes up or sideways: file, line, and the two floors.
 pub(super) fn check(place: &Place) -> Result<(), String> {
-    let floors = floors(&read(&place.root.join("ARCHITECTURE.md"))?)?;
-    let source = place.root.join("agent/src");
+    let rules = read(&place.root.join("ARCHITECTURE.md"))?;
     let mut found = Vec::new();
-    let mut modules: BTreeMap<String, usize> = BTreeMap::new();
-    for file in files_below(&source)? {
-        let below = file.strip_prefix(&source).map_err(|e| e.to_string())?;
-        let Some(module) = module_of(below) else { continue };
-        *modules.entry(module.clone()).or_default() += 1;
-        let Some(own) = floors.get(&module) else {
-            found.push(format!(
-                "agent/src/{}: ARCHITECTURE.md has no floor for `{module}`",
-                below.display()
-            ));
-            continue;
-        };
-        for (line, used) in imports(&read(&file)?, below.components().count() == 1) {
-            let Some(floor) = floors.get(&used) else { continue };
-            if used != module && floor >= own {
-                found.push(format!(
-                    "agent/src/{}:{line}: `{module}` (floor {own}) imports `{used}` (floor {floor})",
-                    below.display()
-                ));
-            }
-        }
+    for (folder, heading) in FLOORED {
+        found.extend(wrong_in(&place.root, folder, &floors(&rules, heading)?)?);
     }
-    found.extend(
-        floors
-            .keys()
-            .filter(|name| !modules.contains_key(*name))
-            .map(|name| {
-                format!("ARCHITECTURE.md has a floor for `{name}`, and agent/src has no such module")
-            }),
-    );
-    if MAX_MODULES < modules.len() {
-        found.push(format!(
-            "agent/src has {} modules, at most {MAX_MODULES} are allowed",
-            modules.len()
-        ));
-    }
-    println!(
-        "{} modules, {} files, each import goes down",
-        modules.len(),
-        modules.values().sum::<usize>()
-    );
     if found.is_empty() {
         Ok(())
     } else {
@@ -67,17 +35,76 @@ pub(super) fn check(place: &Place) -> Result<(), String> {
     }
 }
 
-/// The floor of each module: rows `| 5 | `gate` | … |` below the heading.
-fn floors(text: &str) -> Result<BTreeMap<String, u32>, String> {
+/// What goes against the floors in a folder.
+fn wrong_in(root: &Path, folder: &str, floors: &Floors) -> Result<Vec<String>, String> {
+    let source = root.join(folder);
+    let mut found = Vec::new();
+    let mut modules: BTreeMap<String, usize> = BTreeMap::new();
+    for file in files_below(&source)? {
+        let below = file.strip_prefix(&source).map_err(|e| e.to_string())?;
+        let Some(module) = module_of(below) else { continue };
+        let at = format!("{folder}/{}", below.display());
+        found.extend(wrong_imports(&at, &module, &read(&file)?, is_top(below), floors));
+        *modules.entry(module).or_default() += 1;
+    }
+    let missing = floors.keys().filter(|name| !modules.contains_key(*name));
+    found
+        .extend(missing.map(|name| {
+            format!("ARCHITECTURE.md has a floor for `{name}`, and {folder} has no such module")
+        }));
+    if MAX_MODULES < modules.len() {
+        found.push(format!(
+            "{folder} has {} modules, at most {MAX_MODULES} are allowed",
+            modules.len()
+        ));
+    }
+    println!(
+        "{folder}: {} modules, {} files, {}",
+        modules.len(),
+        modules.values().sum::<usize>(),
+        if found.is_empty() {
+            "each import goes down"
+        } else {
+            "not each import goes down"
+        }
+    );
+    Ok(found)
+}
+
+/// The imports of a file that go up or sideways. `at` names the file.
+fn wrong_imports(at: &str, module: &str, source: &str, is_top: bool, floors: &Floors) -> Vec<String> {
+    let Some(own) = floors.get(module) else {
+        return vec![format!("{at}: ARCHITECTURE.md has no floor for `{module}`")];
+    };
+    let used = imports(source, is_top).into_iter();
+    let up = used.filter_map(|(line, used)| {
+        // `{` or `*` right after the root hides which modules are meant.
+        if used.is_empty() {
+            return Some(format!(
+                "{at}:{line}: an import names its module: `use crate::module::…`"
+            ));
+        }
+        let floor = floors
+            .get(&used)
+            .filter(|floor| used != module && *floor >= own)?;
+        Some(format!(
+            "{at}:{line}: `{module}` (floor {own}) imports `{used}` (floor {floor})"
+        ))
+    });
+    up.collect()
+}
+
+/// The floors of a table: rows `| 5 | `gate` | … |` below the heading.
+fn floors(text: &str, heading: &str) -> Result<Floors, String> {
     let table = text
-        .split_once(HEADING)
-        .ok_or_else(|| format!("ARCHITECTURE.md lacks `{HEADING}`"))?
+        .split_once(heading)
+        .ok_or_else(|| format!("ARCHITECTURE.md lacks `{heading}`"))?
         .1;
     let rows = table
         .lines()
         .skip_while(|line| !line.starts_with('|'))
         .take_while(|line| line.starts_with('|'));
-    let mut floors = BTreeMap::new();
+    let mut floors = Floors::new();
     for row in rows {
         let mut cells = row.trim_matches('|').split('|').map(str::trim);
         let (Some(Ok(floor)), Some(name)) = (cells.next().map(str::parse::<u32>), cells.next()) else {
@@ -86,7 +113,7 @@ fn floors(text: &str) -> Result<BTreeMap<String, u32>, String> {
         floors.insert(name.trim_matches('`').to_owned(), floor);
     }
     if floors.is_empty() {
-        Err(format!("the table below `{HEADING}` is empty"))
+        Err(format!("the table below `{heading}` is empty"))
     } else {
         Ok(floors)
     }
@@ -103,8 +130,17 @@ fn module_of(below: &Path) -> Option<String> {
     stems
         .into_iter()
         .next()
-        .filter(|name| *name != "lib")
+        .filter(|name| !["lib", "main"].contains(name))
         .map(str::to_owned)
+}
+
+/// Whether `super` is the root in a file: it is a top-level module itself.
+fn is_top(below: &Path) -> bool {
+    match below.components().count() {
+        1 => true,
+        2 => below.ends_with("mod.rs"),
+        _ => false,
+    }
 }
 
 /// The top-level modules that a file names, with the lines. Tests inside the file are left out.
@@ -134,16 +170,37 @@ mod tests {
     use super::*;
 
     const TABLE: &str = "# A\n\n## The floors of the agent\n\ntext\n\n| floor | module | what |\n| --- | --- | --- |\n\
-                         | 2 | `gate` | decides |\n| 1 | `effect` | words |\n\n| 9 | `other` | table |\n";
+                         | 2 | `gate` | decides |\n| 1 | `effect` | words |\n\n| 9 | `other` | table |\n\n\
+                         ## The floors of the client\n\n| 1 | `ui` | words |\n";
+
+    fn table(heading: &str) -> Floors {
+        floors(TABLE, heading).unwrap()
+    }
 
     #[test]
     fn the_table_is_read_up_to_its_end() {
-        let floors = floors(TABLE).unwrap();
+        let [(_, agent), (_, client)] = FLOORED;
         assert_eq!(
-            floors,
-            BTreeMap::from([("gate".to_owned(), 2), ("effect".to_owned(), 1)])
+            table(agent),
+            Floors::from([("gate".to_owned(), 2), ("effect".to_owned(), 1)])
         );
-        assert!(super::floors("# A\n").is_err());
+        assert_eq!(table(client), Floors::from([("ui".to_owned(), 1)]));
+        assert!(floors("# A\n", agent).is_err());
+    }
+
+    #[test]
+    fn an_import_that_goes_up_is_named_and_one_that_goes_down_is_not() {
+        let floors = table(FLOORED[0].1);
+        let wrong = |module, source| wrong_imports("a.rs", module, source, false, &floors);
+        let up = wrong("effect", "\nuse crate::gate::pass;\n");
+        assert_eq!(up, ["a.rs:2: `effect` (floor 1) imports `gate` (floor 2)"]);
+        assert!(wrong("gate", "use crate::effect::Effect;\nuse crate::gate::x;\n").is_empty());
+        let hidden = wrong("gate", "use crate::{effect, gate};\n");
+        assert_eq!(
+            hidden,
+            ["a.rs:1: an import names its module: `use crate::module::…`"]
+        );
+        assert_eq!(wrong("new", ""), ["a.rs: ARCHITECTURE.md has no floor for `new`"]);
     }
 
     #[test]
@@ -162,13 +219,11 @@ mod tests {
         let module = |path: &str| module_of(Path::new(path));
         assert_eq!(module("gate/stack.rs").as_deref(), Some("gate"));
         assert_eq!(module("gate.rs").as_deref(), Some("gate"));
-        assert_eq!(
-            (
-                module("lib.rs"),
-                module("gate/tests.rs"),
-                module("changes/model/things.rs")
-            ),
-            (None, None, None)
-        );
+        for none in ["lib.rs", "main.rs", "gate/tests.rs", "changes/model/things.rs"] {
+            assert_eq!(module(none), None, "{none}");
+        }
+        let top = |path: &str| is_top(Path::new(path));
+        assert!(top("gate.rs") && top("gate/mod.rs"));
+        assert!(!top("gate/stack.rs") && !top("gate/stack/mod.rs"));
     }
 }

@@ -3,7 +3,6 @@ use debug_audit::SigningKey;
 use super::*;
 
 const NAME: &str = "example.internal/dienstplan/1";
-const ID: &str = "spiffe://example.internal/agent/dienstplan/1";
 
 fn head(key: &SigningKey, log: &str, leaves: u64, salt: &str) -> (Signed, tree::Tree) {
     let mut tree = tree::Tree::new();
@@ -26,26 +25,6 @@ fn head(key: &SigningKey, log: &str, leaves: u64, salt: &str) -> (Signed, tree::
 
 fn key() -> SigningKey {
     SigningKey::generate(NAME).unwrap()
-}
-
-/// T22.
-#[test]
-fn only_agents_can_be_pinned_and_only_with_the_key_of_the_same_instance() {
-    let vkey = key().verifier().to_string();
-    assert!(Pin::new(ID, &vkey).is_ok());
-    for id in [
-        "spiffe://example.internal/operator/alice",
-        "spiffe://example.internal/agent/dienstplan",
-        "spiffe://example.internal/agent/dienstplan/1/2",
-        "spiffe://example.internal/agent//1",
-        "spiffe://example.internal/agent/dienstplan/2",
-        "spiffe://example.org/agent/dienstplan/1",
-        "https://example.internal/agent/dienstplan/1",
-        "",
-    ] {
-        assert!(Pin::new(id, &vkey).is_err(), "{id}");
-    }
-    assert!(Pin::new(ID, "example.internal/dienstplan/1+00000000+AAAA").is_err());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What this client knows of an agent: its pinned identity and log key, and the remembered checkpoints.
+//! What this client remembers of an agent: the checkpoints of its log, and the evidence if one does not continue another.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use debug_audit::{Checkpoint, Hash, VerifierKey, note, tree};
-use debug_certs::AgentId;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::trust::pin::Pin;
 use crate::ui::failure::Failure;
 
 #[cfg(test)]
@@ -27,40 +27,6 @@ const MAX_REMEMBERED: usize = 10_000;
 const LOCK_LIMIT: Duration = Duration::from_secs(2);
 /// How often the lock is tried.
 const LOCK_EVERY: Duration = Duration::from_millis(20);
-
-/// The id that the agent must have, and the key that must sign its log.
-#[derive(Clone, Debug)]
-pub(crate) struct Pin {
-    /// `spiffe://<trust domain>/agent/<service>/<instance>`.
-    pub(crate) id: AgentId,
-    /// The log's key; its name is `<trust domain>/<service>/<instance>`.
-    pub(crate) vkey: VerifierKey,
-}
-
-impl Pin {
-    /// Parses both texts.
-    ///
-    /// # Errors
-    /// The id is not an agent's (T22: a person's or another service's certificate must never be taken for an agent's), the vkey
-    /// is invalid, or it is of another instance than the id.
-    pub(crate) fn new(id: &str, vkey: &str) -> Result<Self, Failure> {
-        let id: AgentId = id.parse().map_err(|error| {
-            Failure::usage(format!("`{id}` is not the id of an agent: {error}"))
-                .help("an agent's id is `spiffe://<trust domain>/agent/<service>/<instance>`")
-        })?;
-        let name = format!("{}/{}/{}", id.trust_domain, id.service, id.instance);
-        let vkey = VerifierKey::parse(vkey)
-            .map_err(|error| Failure::usage(format!("`{vkey}` is no key of a log: {error}")))?;
-        if vkey.name() != name {
-            let message = format!(
-                "the pinned log key `{}` is not of the pinned agent `{id}`",
-                vkey.name()
-            );
-            return Err(Failure::usage(message).help(format!("the key's name must be `{name}`")));
-        }
-        Ok(Self { id, vkey })
-    }
-}
 
 /// A checkpoint that the pinned key signed, with its note.
 #[derive(Clone, Debug, Eq, PartialEq)]

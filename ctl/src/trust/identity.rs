@@ -11,9 +11,9 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use serde::Deserialize;
 
 use crate::args::Connection;
-use crate::net::connect;
-use crate::net::pem::{self, Facts};
-use crate::session::trust::Pin;
+use crate::trust::address::address;
+use crate::trust::pem::{self, Facts};
+use crate::trust::pin::Pin;
 use crate::ui::failure::Failure;
 use crate::ui::term;
 
@@ -115,12 +115,10 @@ impl Identity {
     /// # Errors
     /// A file is not named, cannot be read, or does not hold what it should.
     pub(crate) fn load(args: &Connection, provider: &CryptoProvider) -> Result<Self, Failure> {
-        let file = |given: &Option<PathBuf>, name: &str, named: &str| {
-            let in_folder = || args.identity.as_ref().map(|dir| dir.join(name));
-            given
-                .clone()
-                .or_else(in_folder)
-                .ok_or_else(|| no_identity(args, named))
+        let file = |given: &Option<PathBuf>, name: &str, named: &str| match (given, &args.identity) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, Some(dir)) => in_folder(dir, name),
+            (None, None) => Err(no_identity(args, named)),
         };
         let certificate = file(&args.cert, "cert.pem", "`--cert` (DEBUGCTL_CERT)")?;
         let key_file = file(&args.key, "key.pem", "`--key` (DEBUGCTL_KEY)")?;
@@ -198,7 +196,7 @@ impl Identity {
 
 /// Whether two spellings mean the same address; `localhost` is 127.0.0.1, and no port is the default port.
 fn same_address(one: &str, other: &str) -> bool {
-    match (connect::address(one), connect::address(other)) {
+    match (address(one), address(other)) {
         (Ok(one), Ok(other)) => one == other,
         _ => one == other,
     }
@@ -270,6 +268,34 @@ fn must_be_cas(path: &Path, anchors: &[CertificateDer<'static>]) -> Result<(), F
     ))
 }
 
+/// The path of a file in the folder of an identity.
+///
+/// # Errors
+/// The folder is none or does not hold the file: what is looked for there, and how such a folder comes to be.
+fn in_folder(dir: &Path, name: &str) -> Result<PathBuf, Failure> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let path = dir.join(name);
+    let is_missing = |error: &std::io::Error| matches!(error.kind(), NotFound | NotADirectory);
+    if !std::fs::metadata(&path).is_err_and(|error| is_missing(&error)) {
+        return Ok(path);
+    }
+    let shown = dir.display();
+    let why = match std::fs::metadata(dir) {
+        Ok(meta) if meta.is_dir() => format!("the folder `{shown}` holds no identity: it lacks `{name}`"),
+        Ok(_) => format!("`{shown}` is no folder"),
+        Err(_) => format!("there is no folder `{shown}`"),
+    };
+    // A whole working set is easily taken for the folder of one of its operators.
+    let which = match dir.join("operators").is_dir() {
+        true => format!("the identities of this set are the folders in `{shown}/operators`; "),
+        false => String::new(),
+    };
+    Err(Failure::usage(why).help(format!(
+        "{which}`--identity` (DEBUGCTL_IDENTITY) names a folder with `cert.pem`, `key.pem` and `ca.pem`: `debugctl certs init` \
+         writes one, `operators/NAME` in its set, and `debugctl certs issue` one for each further operator"
+    )))
+}
+
 /// The failure for a missing identity. `named` is the missing file, if others of the identity are given one by one.
 fn no_identity(args: &Connection, named: &str) -> Failure {
     let one_by_one = args.cert.is_some() || args.key.is_some() || args.ca.is_some();
@@ -319,7 +345,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let file = std::fs::File::open(path).map_err(|error| not_opened(path, &error))?;
     file.take(MAX_FILE + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| unreadable(path, &error.to_string()))?;
+        .map_err(|error| not_read(path, &error))?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(unreadable(path, "it is longer than 1 MiB"));
     }
@@ -331,11 +357,18 @@ fn not_opened(path: &Path, error: &std::io::Error) -> Failure {
     match error.kind() {
         std::io::ErrorKind::PermissionDenied => failure
             .help("`ls -l` shows whose it is: run as its owner, or have it given to you; do not open it to everyone"),
-        std::io::ErrorKind::NotADirectory => {
-            failure.help("`--identity` (DEBUGCTL_IDENTITY) names a folder; single files are given with `--cert`, `--key` and `--ca`")
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+            failure.help("is the path right, seen from this folder?")
         }
-        std::io::ErrorKind::NotFound => failure.help("is the path right, seen from this folder?"),
         _ => failure,
+    }
+}
+
+fn not_read(path: &Path, error: &std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::IsADirectory => unreadable(path, "it is a folder, and a file is meant")
+            .help("give a file in it; the folder of an identity is given with `--identity`"),
+        _ => unreadable(path, &error.to_string()),
     }
 }
 
@@ -346,6 +379,7 @@ fn unreadable(path: &Path, why: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trust::provider::provider;
 
     #[test]
     fn warnings_begin_in_the_last_quarter() {
@@ -377,7 +411,7 @@ mod tests {
         )
         .unwrap();
         let why = |bits| {
-            signing_key(&path, bits, &connect::provider())
+            signing_key(&path, bits, &provider())
                 .map(drop)
                 .unwrap_err()
                 .message
@@ -385,6 +419,31 @@ mod tests {
         assert!(why(Some(1024)).ends_with("its RSA key has 1024 bits"));
         assert!(why(Some(2048)).contains("its private key cannot be used: "));
         assert!(why(None).contains("its private key cannot be used: "));
+    }
+
+    #[test]
+    fn a_folder_without_an_identity_is_told_what_belongs_there_and_who_writes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("file"), "").unwrap();
+        std::fs::create_dir_all(path("set/operators/alice")).unwrap();
+        for (dir, why) in [
+            ("nowhere", "there is no folder `"),
+            ("file", "` is no folder"),
+            ("set", "` holds no identity: it lacks `cert.pem`"),
+        ] {
+            let Failure { message, help, .. } = in_folder(&path(dir), "cert.pem").unwrap_err();
+            assert!(message.contains(why), "{message}");
+            for part in ["`cert.pem`, `key.pem` and `ca.pem`", "`debugctl certs init`"] {
+                assert!(help.contains(part), "{help}");
+            }
+            assert_eq!(help.contains("/operators`;"), dir == "set", "{help}");
+        }
+        std::fs::write(path("set/operators/alice/cert.pem"), "").unwrap();
+        let alice = path("set/operators/alice");
+        assert_eq!(in_folder(&alice, "cert.pem"), Ok(alice.join("cert.pem")));
+        let failure = certificates(&alice, "--cert").unwrap_err();
+        assert!(failure.message.contains("it is a folder") && failure.help.contains("`--identity`"));
     }
 
     #[test]

@@ -1,0 +1,71 @@
+//! A single call, and why it or an eval has no result.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use crate::net::link::{CallError, Link, Loss};
+use crate::ui::failure::Failure;
+
+/// The deadline of a call other than an eval.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why an eval has no result.
+#[derive(Debug)]
+pub(crate) enum EvalError {
+    /// It failed, in the agent or in this client; the session continues.
+    Failed(Failure),
+    /// The connection is lost; whether the eval continued is unknown.
+    Lost(Loss),
+    /// The operator stopped waiting for a cancelled eval.
+    Abandoned,
+}
+
+impl From<Failure> for EvalError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<EvalError> for Failure {
+    fn from(error: EvalError) -> Self {
+        match error {
+            EvalError::Failed(failure) => failure,
+            EvalError::Lost(loss) => loss.into(),
+            EvalError::Abandoned => Self::connection("detached while an eval was running").help(
+                "its end and its changes are in the audit log; `debugctl leases` shows what is in force",
+            ),
+        }
+    }
+}
+
+impl From<Loss> for Failure {
+    fn from(loss: Loss) -> Self {
+        Self::connection(format!("the connection was lost: {}", loss.0)).help(loss.outlook())
+    }
+}
+
+/// Calls a method other than `eval`.
+pub(super) async fn call<T: DeserializeOwned>(
+    link: &Link,
+    method: &str,
+    params: &impl Serialize,
+) -> Result<T, EvalError> {
+    let reply = timeout(PATIENCE, link.call(method, params)).await;
+    let reply = reply.map_err(|_| EvalError::Lost(Loss(format!("no answer to `{method}` within 10 s"))))?;
+    match reply {
+        Ok(value) => serde_json::from_value(value).map_err(|error| unexpected(method, &error).into()),
+        Err(CallError::Failed(failure)) => Err(EvalError::Failed(failure.into())),
+        Err(CallError::Lost(loss)) => Err(EvalError::Lost(loss)),
+    }
+}
+
+/// The failure for an answer of another form.
+pub(super) fn unexpected(method: &str, error: &serde_json::Error) -> Failure {
+    Failure::connection(format!(
+        "the agent's answer to `{method}` is not what it should be: {error}"
+    ))
+    .help("does the agent have the same version as this client?")
+}
