@@ -12,6 +12,7 @@ mod bench;
 mod demo;
 mod fuzz;
 mod process;
+mod progress;
 mod scratch;
 mod test;
 
