@@ -160,7 +160,7 @@ fn tests_of(program: &Program, place: &Place) -> Result<Vec<String>, String> {
     Ok(tests.map(str::to_owned).collect())
 }
 
-/// Runs all tests, as many at a time as there are processors, and says how each program went when its last test ends.
+/// Runs all tests, some at a time, and says how each program went when its last test ends.
 fn run_all(place: &Place, programs: &[Program], scratch: &Path) -> Vec<Outcome> {
     let tests: Vec<(usize, &str)> = programs
         .iter()
@@ -195,14 +195,15 @@ fn run_all(place: &Place, programs: &[Program], scratch: &Path) -> Vec<Outcome> 
         .concat()
 }
 
-/// As libtest chooses it.
+/// How many tests run at a time: two for each processor, since most of a test is waiting for deadlines and other processes. As
+/// with libtest, the environment may say otherwise.
 fn threads() -> usize {
     let chosen = env::var("RUST_TEST_THREADS")
         .ok()
         .and_then(|text| text.parse().ok());
     chosen
         .filter(|count| *count != 0)
-        .unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into))
+        .unwrap_or_else(|| 2 * thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// Runs a test. What it says goes to a file: a program that it left behind would keep a pipe open.
