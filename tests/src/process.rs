@@ -15,10 +15,16 @@ use crate::certificates::Certificates;
 use crate::http;
 use crate::wait;
 
-/// The folder of the programs, built once per test process.
+/// Names the folder of the programs if they are built: `cargo xtask test` builds them once for all tests.
+const BUILT: &str = "DEBUG_TESTS_PROGRAMS";
+
+/// The folder of the programs, built once per test process unless that is done.
 pub fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
+        if let Some(folder) = std::env::var_os(BUILT) {
+            return folder.into();
+        }
         let this = std::env::current_exe().unwrap();
         let folder = this
             .ancestors()
@@ -26,6 +32,7 @@ pub fn programs() -> &'static Path {
             .unwrap()
             .parent()
             .unwrap();
+        // As the demo builds them: with the same features of everything.
         let mut build = Command::new(env!("CARGO"));
         build.args([
             "build",
@@ -35,6 +42,9 @@ pub fn programs() -> &'static Path {
             "dienstplan",
             "-p",
             "debugctl",
+            "--bins",
+            "--example",
+            "slack-sign",
         ]);
         if folder.ends_with("release") {
             build.arg("--release");

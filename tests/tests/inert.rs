@@ -104,6 +104,17 @@ fn without_agent(certificates: &Certificates) -> Service {
     Service::start_program("dienstplan-without-agent", certificates, &[])
 }
 
+/// The trace once each thread has its name: until a new one runs, it has that of the program.
+#[track_caller]
+fn named(service: &Service) -> Trace {
+    let program = fs::read_to_string(format!("/proc/{}/comm", service.pid())).unwrap();
+    wait::until("each thread has its name", || {
+        let trace = Trace::of(service);
+        let is_named = |name: &String| name != program.trim_end();
+        trace.threads.iter().all(is_named).then_some(trace)
+    })
+}
+
 /// Compares both until they are equal: a request just answered may still hold a descriptor.
 #[track_caller]
 fn same(one: &Service, other: &Service) {
@@ -166,7 +177,7 @@ fn documented_threads() -> Vec<String> {
 #[test]
 fn with_the_flag_there_are_the_documented_threads_and_one_listener_on_loopback_more() {
     let certificates = Certificates::new();
-    let without = Trace::of(&without_agent(&certificates));
+    let without = named(&without_agent(&certificates));
     let service = Service::start(&certificates);
     let documented = documented_threads();
     assert!(documented.len() > 4, "{documented:?}");
@@ -180,7 +191,7 @@ fn with_the_flag_there_are_the_documented_threads_and_one_listener_on_loopback_m
         &format!("the threads are {documented:?}, seen {:?}", names()),
         || names() == documented,
     );
-    let with = Trace::of(&service);
+    let with = named(&service);
     let mut rest = with.threads.clone();
     rest.retain(|name| !name.starts_with("debug-"));
     assert_eq!(

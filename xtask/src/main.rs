@@ -14,6 +14,7 @@ mod demo;
 mod fuzz;
 mod mutants;
 mod process;
+mod progress;
 mod scratch;
 mod test;
 

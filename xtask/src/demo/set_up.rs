@@ -3,7 +3,8 @@
 use super::engine::{Step, Unexpected, check};
 use super::sabotage::Sabotage;
 use super::world::World;
-use crate::process::{cargo, pass_through};
+use crate::process::{PROGRAMS, cargo};
+use crate::progress;
 
 /// The steps, in order.
 pub(super) const STEPS: &[Step<World>] = &[
@@ -26,29 +27,11 @@ pub(super) const STEPS: &[Step<World>] = &[
 
 fn build(world: &mut World) -> Result<(), Unexpected> {
     let mut command = cargo();
-    command
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "-p",
-            "dienstplan",
-            "-p",
-            "debugctl",
-        ])
-        .current_dir(&world.root);
-    command.args([
-        "--bin",
-        "dienstplan",
-        "--bin",
-        "debugctl",
-        "--example",
-        "slack-sign",
-    ]);
+    command.args(PROGRAMS).current_dir(&world.root);
     if world.is(Sabotage::ProgramMissing) {
         command.args(["--bin", "no-such-program"]);
     }
-    let built = pass_through(&mut command);
+    let built = progress::build(&mut command);
     check(built.is_ok(), "both programs to build", || {
         built.err().unwrap_or_default()
     })

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Place;
-use crate::process::{POLL, Said, cargo, end_of, finish, pass_through, shown};
+use crate::process::{POLL, PROGRAMS, Said, cargo, end_of, finish, pass_through, shown};
 use crate::scratch::{Folder, free_address};
 
 /// A service to which linking the agent must make no difference.
@@ -116,7 +116,7 @@ const EVAL: (&str, &str) = ("6 * 7", "42\n");
 /// Starts the agent in the last built host, with a set that `debugctl certs init` wrote, and evaluates code, so that the host's
 /// TLS provider makes the handshake.
 fn answers(place: &Place, host: &Host) -> Result<(), String> {
-    pass_through(&mut place.cargo(&["build", "--quiet", "--locked", "-p", "debugctl"]))?;
+    pass_through(place.cargo(PROGRAMS).arg("--quiet"))?;
     let folder = Folder::new(false)?;
     let (set, address) = (folder.path.join("set"), free_address()?.to_string());
     let debugctl = |args: &[&str]| {
@@ -202,13 +202,11 @@ fn write_lock(place: &Place, host: &Host) -> Result<(), String> {
     ))
 }
 
-/// Builds a host into a folder shared by all hosts, so that common packages are built once.
+/// Builds a host into the folder of our workspace. Its profile is ours, too, which `.cargo/config.toml` has: so a package that both
+/// use with the same features is built once.
 pub(super) fn build(place: &Place, name: &str, agent: bool) -> Result<(), String> {
-    let mut command = cargo_for(
-        place,
-        name,
-        &["build", "--quiet", "--locked", "--target-dir", "target/hosts"],
-    );
+    let mut command = cargo_for(place, name, &["build", "--quiet", "--locked"]);
+    command.arg("--target-dir").arg(&place.target);
     if agent {
         command.args(["--features", "agent"]);
     }
@@ -229,7 +227,7 @@ fn cargo_for(place: &Place, name: &str, args: &[&str]) -> Command {
 
 /// The program that was built last.
 pub(super) fn program(place: &Place, name: &str) -> Command {
-    let mut command = Command::new(place.root.join("target/hosts/debug").join(name));
+    let mut command = Command::new(place.target.join("debug").join(name));
     command.env_remove("DEBUG_AGENT").env_remove("DEBUG_AGENT_CONFIG");
     command
 }

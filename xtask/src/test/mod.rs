@@ -4,6 +4,7 @@ mod floors;
 mod foreign;
 pub(crate) mod hosts;
 mod source;
+mod suite;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -100,7 +101,7 @@ const CORE: &[Step] = &[
     },
     Step {
         name: "test",
-        run: |place| pass_through(&mut place.cargo(&["test", "--workspace", "--locked"])),
+        run: suite::run,
     },
     Step {
         name: "hosts",
