@@ -504,7 +504,7 @@ fn terms(lease: &Lease) -> Terms {
         id: lease.id,
         target: lease.target().to_string(),
         reason: lease.reason.clone(),
-        after: lease.after,
+        after: lease.after.into(),
         ttl_ms: millis(lease.deadline.remaining(lease.made)),
         deadline_boot_ns: lease.deadline.0,
     }

@@ -28,7 +28,7 @@ use crate::gate::{self};
 use crate::session::context::{EvalContext, charged};
 use crate::session::planning::Planning;
 use debug_base::Path;
-use debug_script::library::terminated;
+use debug_script::meter::terminated;
 use debug_script::meter::{End, end, ended};
 use debug_script::{convert, memory, nesting, values};
 

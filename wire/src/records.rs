@@ -1,9 +1,11 @@
 //! The bodies of the records in the audit log: the agent writes them, clients and the next process read them. FORMAT.md,
 //! section 9, describes each kind.
 //!
-//! Readers ignore members that they do not know, so that a log of a later version can be read.
+//! Readers ignore members that they do not know, and take words that they do not know as text, so that a log of a later version
+//! can be read.
 
-use debug_policy::Resource;
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -53,6 +55,50 @@ pub const LEASE_CONFIRMED: &str = "lease.confirmed";
 pub const LEASE_EXTENDED: &str = "lease.extended";
 /// The kind of a record that gives a lease another owner.
 pub const LEASE_ADOPTED: &str = "lease.adopted";
+
+/// A word of a list that later versions may extend.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Word<T> {
+    /// This version knows it.
+    Known(T),
+    /// A word of a later version.
+    Later(String),
+}
+
+impl<T> From<T> for Word<T> {
+    fn from(word: T) -> Self {
+        Self::Known(word)
+    }
+}
+
+impl<T: Serialize> fmt::Display for Word<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(word) => word.serialize(f),
+            Self::Later(text) => f.write_str(text),
+        }
+    }
+}
+
+/// When a record was made. Each record has this member beside its body.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Made {
+    /// The wall-clock time in UTC (RFC 3339).
+    #[serde(default)]
+    pub time: String,
+}
+
+/// To whom a record belongs. Members of many bodies, for readers of all kinds.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Belongs {
+    /// The session.
+    #[serde(default)]
+    pub session: Option<u64>,
+    /// The SPIFFE id of the operator.
+    #[serde(default)]
+    pub operator: Option<String>,
+}
 
 /// A process began.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -349,7 +395,7 @@ pub struct Terms {
     pub reason: String,
     /// What happens to it when its session is lost.
     #[serde(default = "reverts")]
-    pub after: After,
+    pub after: Word<After>,
     /// Its time to live in milliseconds.
     #[serde(default)]
     pub ttl_ms: u64,
@@ -364,14 +410,19 @@ pub struct LeaseRenewed {
     /// The lease.
     pub lease: u64,
     /// What it changes.
-    pub target: Resource,
+    #[serde(default)]
+    pub target: String,
     /// The name of its owner.
+    #[serde(default)]
     pub owner: String,
-    /// Who renewed it.
+    /// Who gave them.
+    #[serde(default)]
     pub by: String,
     /// The number of the eval's record.
-    pub eval: u64,
+    #[serde(default)]
+    pub eval: Option<u64>,
     /// Its deadline, in nanoseconds on the boot-time clock.
+    #[serde(default)]
     pub deadline_boot_ns: u64,
     /// Why it has its former terms again.
     pub undone: Option<String>,
@@ -502,7 +553,7 @@ pub struct Outcome {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct OutcomeError {
     /// As a word.
-    pub code: Code,
+    pub code: Word<Code>,
     /// As a sentence, without secrets.
     pub message: String,
 }
@@ -568,8 +619,8 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn reverts() -> After {
-    After::Revert
+fn reverts() -> Word<After> {
+    After::Revert.into()
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::bounds::Bounds;
+use super::closed::Closed;
 use super::identity::Operator;
 use super::outbox::Outbox;
 use super::refused::Refused;
-use super::session::Closed;
 use super::tls::Tls;
 use super::{Client, Dispatch};
 use debug_base::{Panicked, fenced};

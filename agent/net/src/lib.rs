@@ -5,6 +5,7 @@
 //! decision uses a host name, SNI or DNS.
 
 mod bounds;
+mod closed;
 mod codec;
 mod connection;
 pub mod expiry;
@@ -27,13 +28,15 @@ use std::sync::Arc;
 use debug_wire::messages::{Call, Ready};
 
 pub use bounds::Bounds;
+pub use closed::Closed;
 pub use connection::Client;
 pub use identity::{AgentName, Identify, Operator};
 pub use listener::{NetHandle, StartError, start};
 pub use outbox::Outbox;
 pub use refused::Refused;
-pub use session::{Closed, Flow};
-pub use tls::{Authority, Tls, provider};
+pub use session::Flow;
+pub use tls::{Tls, provider};
+pub use verifier::Authority;
 
 /// The interface of the rest of the agent to the socket. Every method runs on `debug-net` and must not block it.
 pub trait Dispatch: Send + Sync + 'static {

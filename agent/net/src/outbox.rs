@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use debug_wire::messages::FromAgent;
 use tokio::sync::Notify;
 
+use super::closed::Closed;
 use super::codec;
-use super::session::Closed;
 
 /// The queue of a session's client. Usable from any thread, cheap to clone, bounded in bytes.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::identity::Identify;
 use super::pem;
-use super::verifier::OperatorVerifier;
+use super::verifier::{Authority, OperatorVerifier};
 use crate::expiry::{Lifetime, What};
 use debug_config::{FileError, Trust, private_file, trusted_file};
 
@@ -52,19 +52,6 @@ impl TlsError {
             Self::Content { help, .. } => help.clone(),
         }
     }
-}
-
-/// A trusted authority and its revocation list.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Authority {
-    /// Its subject, DER.
-    pub subject: Vec<u8>,
-    /// When its certificate expires, in seconds since 1970.
-    pub not_after: u64,
-    /// The number of its revocation list, hex.
-    pub crl_number: String,
-    /// The expiry of that list, in seconds since 1970; afterwards no client is accepted.
-    pub next_update: u64,
 }
 
 /// What the listener needs for handshakes.

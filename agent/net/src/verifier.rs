@@ -11,11 +11,23 @@ use rustls::{
 use x509_parser::parse_x509_certificate;
 
 use super::identity::Identify;
-use super::tls::Authority;
 
 /// The longest validity of an operator's certificate, in seconds: a day, and an hour by which a CA may backdate it for
 /// hosts with slow clocks. A stolen certificate is useless the next day.
 const MAX_LIFETIME: i64 = 25 * 3600;
+
+/// A trusted authority and its revocation list.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Authority {
+    /// Its subject, DER.
+    pub subject: Vec<u8>,
+    /// When its certificate expires, in seconds since 1970.
+    pub not_after: u64,
+    /// The number of its revocation list, hex.
+    pub crl_number: String,
+    /// The expiry of that list, in seconds since 1970; afterwards no client is accepted.
+    pub next_update: u64,
+}
 
 /// A certificate of the CA that names no operator. The reason is in the handshake's error; the peer gets only an alert.
 #[derive(Debug, thiserror::Error)]

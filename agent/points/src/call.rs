@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::layer::{Layer, PatchFailure};
 use super::probe::Decode;
 use super::slot::Slot;
+use super::values::{Answer, Encoded};
 use super::world::{self, of_each_thread};
 use debug_base::{BootTime, Tree};
 
@@ -24,15 +25,6 @@ const MIN_STACK: usize = if cfg!(debug_assertions) {
 of_each_thread! {
     static RUNNING: Cell<bool> = Cell::new(false);
 }
-
-/// An argument to be encoded for a patch.
-pub struct Argument<'a, T>(pub &'a T);
-
-/// An encoded argument, or the error of its own serde code.
-pub struct Encoded(pub(crate) Result<Tree, String>);
-
-/// The answer of a patch.
-pub struct Answer(pub(crate) Tree);
 
 /// The arguments of one call, in order.
 #[derive(Default)]

@@ -8,8 +8,8 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::call::{Answer, Argument, Encoded};
 use super::values;
+use super::values::{Answer, Argument, Encoded};
 use debug_base::Tree;
 
 /// Stands for a type without a value.

@@ -149,7 +149,7 @@ impl Slot {
 
     /// Starts counting a call if the point is watched.
     pub fn count(&self) -> Option<Counted> {
-        Counted::begin(self)
+        self.watches().map(Counted::begin)
     }
 
     pub(crate) fn watches(&self) -> Option<Arc<Vec<Arc<Watch>>>> {

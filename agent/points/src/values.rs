@@ -8,6 +8,15 @@ use serde::de::DeserializeOwned;
 
 use debug_base::{Limits, Tree, from_tree, to_tree};
 
+/// An argument to be encoded for a patch.
+pub struct Argument<'a, T>(pub &'a T);
+
+/// An encoded argument, or the error of its own serde code.
+pub struct Encoded(pub(crate) Result<Tree, String>);
+
+/// The answer of a patch.
+pub struct Answer(pub(crate) Tree);
+
 /// Encodes a value as a tree. The content of a `Secret<T>` is marked, and opaque to the patch.
 ///
 /// # Errors

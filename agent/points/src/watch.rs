@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::layer::{Stats, Timing};
-use super::slot::Slot;
 use super::world::{self, AtomicU64};
 use debug_base::BootTime;
 
@@ -51,15 +50,14 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// Starts counting a call. `None` if the point is not watched.
-    pub(crate) fn begin(slot: &Slot) -> Option<Self> {
-        let watches = slot.watches()?;
-        Some(Self {
+    /// Starts counting a call of a point with these watches.
+    pub(crate) fn begin(watches: Arc<Vec<Arc<Watch>>>) -> Self {
+        Self {
             watches,
             began: world::now(),
             error: false,
             panicking: std::thread::panicking(),
-        })
+        }
     }
 
     /// Ends the call. `error`: whether its answer is an error of the service.

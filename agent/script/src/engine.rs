@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rhai::{Dynamic, Engine, Module, OptimizationLevel};
 
-use super::library::{self, MAX_ITEMS, MAX_STRING};
-use super::meter::{self, Bounds};
+use super::library;
+use super::meter::{self, Bounds, MAX_ITEMS, MAX_STRING};
 use debug_base::BootTime;
 
 /// Bounds of an eval: a million operations, 5 s.

@@ -385,12 +385,13 @@ impl Frozen {
             )
         });
         if let Some(end) = end {
-            return Err(PatchFailure::Limit(match end {
-                End::Operations => "100,000 operations",
-                End::Time => "10 ms",
-                End::Size => "size of a value",
-                End::Cancelled | End::Refused => "ended",
-            }));
+            return Err(match end {
+                End::Operations => PatchFailure::Limit("100,000 operations"),
+                End::Time => PatchFailure::Limit("10 ms"),
+                End::Size => PatchFailure::Limit("size of a value"),
+                End::Stack => PatchFailure::Stack,
+                End::Cancelled | End::Refused => PatchFailure::Limit("ended"),
+            });
         }
         let value = result.map_err(|e| failed(&e))?;
         if value.is::<Fault>() {

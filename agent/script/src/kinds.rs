@@ -48,6 +48,14 @@ pub fn signature(text: &str) -> (&str, Vec<String>) {
     (name, words.collect())
 }
 
+/// Name of `type_of` in parsed code. Rhai's own `type_of` cannot be overridden and does not know handles.
+pub const TYPE_OF: &str = "type_of=";
+
+/// The name of a function as typed in code.
+pub fn typed(name: &str) -> &str {
+    if name == TYPE_OF { "type_of" } else { name }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

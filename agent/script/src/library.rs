@@ -9,12 +9,12 @@ use std::sync::Arc;
 use rhai::packages::{ArithmeticPackage, BasicIteratorPackage, BasicMathPackage, LogicPackage, Package};
 use rhai::{
     Array, Dynamic, Engine, EvalAltResult, FnPtr, FuncRegistration, INT, ImmutableString, Map, Module,
-    NativeCallContext, Position,
+    NativeCallContext,
 };
 
+use super::kinds;
 use super::memory;
-use super::meter::{self, End};
-use super::roots;
+use super::meter::{self, End, MAX_ITEMS, MAX_STRING, terminated};
 use crate::convert;
 use crate::handle;
 use crate::kinds::in_words;
@@ -24,10 +24,6 @@ use crate::values;
 const BYTES_PER_OPERATION: usize = 64;
 /// Size of a list item in bytes, with a short text.
 const ITEM: usize = 64;
-/// The longest string that a function of this library creates, in bytes.
-pub const MAX_STRING: usize = 64 << 10;
-/// Maximum number of items in an array or map.
-pub const MAX_ITEMS: usize = 10_000;
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
@@ -76,11 +72,6 @@ fn charge_operations(cost: u64) -> Fallible<()> {
         None => Ok(()),
         Some(_) => Err(terminated()),
     }
-}
-
-/// The error that ends a run in Rhai; the meter has the actual reason.
-pub fn terminated() -> Box<EvalAltResult> {
-    EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE).into()
 }
 
 /// Refuses a size before memory is allocated.
@@ -450,7 +441,7 @@ fn any(module: &mut Module) {
             Ok(text)
         };
     }
-    FuncRegistration::new(roots::TYPE_OF)
+    FuncRegistration::new(kinds::TYPE_OF)
         .in_global_namespace()
         .set_into_module(
             module,

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use rhai::{Array, Dynamic, EvalAltResult, EvalContext, FnPtr, Map, Scope};
 
-use super::library::terminated;
+use super::meter::terminated;
 use super::meter::{self, End};
 use super::nesting;
 use crate::values;

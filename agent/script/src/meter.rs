@@ -1,4 +1,4 @@
-//! Bounds on a run of Rhai: operations, time, cancellation, refusals.
+//! Bounds on a run of Rhai: operations, time, stack, cancellation, refusals.
 //!
 //! Rhai's own operation limit does not hold: native functions call closures with a copy of the counter, and `try` can catch
 //! the end of a closure under `map` or `filter`. So operations are counted here, and an end is sticky: once a run has ended,
@@ -10,6 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use debug_base::BootTime;
+use rhai::{Dynamic, EvalAltResult, Position};
+
+/// The longest string that a function of this library creates, in bytes.
+pub const MAX_STRING: usize = 64 << 10;
+/// Maximum number of items in an array or map.
+pub const MAX_ITEMS: usize = 10_000;
 
 /// Operations between two checks of time and cancellation: a clock read per operation would cost a third of the run.
 const LOOK_EVERY: u64 = 256;
@@ -27,6 +33,8 @@ pub enum End {
     Refused,
     /// Values exceeded their bound.
     Size,
+    /// Too little of the thread's stack is left to go on.
+    Stack,
 }
 
 /// The bounds of one run.
@@ -41,6 +49,15 @@ pub struct Bounds {
     pub patient: bool,
 }
 
+/// Stack that a run leaves free. How much a frame of Rhai takes depends on how the service is built, so the depths of calls and
+/// expressions alone do not bound it. The rest must hold what runs between two operations: a few of Rhai's frames, one function
+/// of the library, and the drop of the deepest value.
+const SPARE_STACK: usize = if cfg!(debug_assertions) {
+    512 * 1024
+} else {
+    96 * 1024
+};
+
 /// Limit on the elapsed time of a patient run, as a multiple of its bound.
 const PATIENCE: u32 = 10;
 
@@ -50,6 +67,8 @@ struct Count {
     /// Count from which `look` must run: for time and cancellation, the limit, or an end.
     look_at: Cell<u64>,
     limit: Cell<u64>,
+    /// Lowest address of a frame at which the run goes on; stacks grow downwards on each platform that the agent supports.
+    stack_end: Cell<usize>,
     deadline: Cell<BootTime>,
     patience: Cell<Option<Patience>>,
     ended: Cell<Option<End>>,
@@ -70,6 +89,7 @@ struct Saved {
     used: u64,
     look_at: u64,
     limit: u64,
+    stack_end: usize,
     deadline: BootTime,
     patience: Option<Patience>,
     ended: Option<End>,
@@ -84,6 +104,7 @@ thread_local! {
             used: Cell::new(0),
             look_at: Cell::new(u64::MAX),
             limit: Cell::new(u64::MAX),
+            stack_end: Cell::new(0),
             deadline: Cell::new(BootTime(u64::MAX)),
             patience: Cell::new(None),
             ended: Cell::new(None),
@@ -99,6 +120,7 @@ impl Count {
             used: self.used.replace(new.used),
             look_at: self.look_at.replace(new.look_at),
             limit: self.limit.replace(new.limit),
+            stack_end: self.stack_end.replace(new.stack_end),
             deadline: self.deadline.replace(new.deadline),
             patience: self.patience.replace(new.patience),
             ended: self.ended.replace(new.ended),
@@ -113,6 +135,8 @@ impl Count {
         if self.ended.get().is_some() {
         } else if used > self.limit.get() {
             self.end(End::Operations);
+        } else if address_of_frame() < self.stack_end.get() {
+            self.end(End::Stack);
         } else if CANCELLED.with(|c| c.borrow().as_ref().is_some_and(|c| c.load(Ordering::Relaxed))) {
             self.end(End::Cancelled);
         } else if self.is_late(BootTime::now()) {
@@ -142,6 +166,24 @@ impl Count {
         self.ended.set(Some(why));
         self.look_at.set(0);
     }
+}
+
+/// An address in the caller's frame.
+#[inline(always)]
+fn address_of_frame() -> usize {
+    let local = 0_u8;
+    std::ptr::from_ref(std::hint::black_box(&local)).addr()
+}
+
+/// Lowest address of a frame at which a run that begins here goes on. 0 where the size of the stack is unknown: points run no
+/// patch there, and the threads of evals have a known one.
+fn stack_end() -> usize {
+    let end = |left| {
+        address_of_frame()
+            .saturating_sub(left)
+            .saturating_add(SPARE_STACK)
+    };
+    stacker::remaining_stack().map_or(0, end)
 }
 
 /// Processor time of this thread.
@@ -181,6 +223,7 @@ pub fn metered<T>(
         used: 0,
         look_at: next_look(0, bounds.operations),
         limit: bounds.operations,
+        stack_end: stack_end(),
         deadline: now.after(if bounds.patient {
             bounds.time / 2
         } else {
@@ -206,7 +249,7 @@ pub fn charge(cost: u64) -> Option<End> {
     COUNT.with(|count| {
         let used = count.used.get().saturating_add(cost);
         count.used.set(used);
-        if used < count.look_at.get() {
+        if used < count.look_at.get() && count.stack_end.get() <= address_of_frame() {
             None
         } else {
             count.look()
@@ -226,4 +269,9 @@ pub fn end(why: End) {
 /// Why the run on this thread was ended, if it was.
 pub fn ended() -> Option<End> {
     COUNT.with(|count| count.ended.get())
+}
+
+/// The error that ends a run in Rhai; the meter has the actual reason.
+pub fn terminated() -> Box<EvalAltResult> {
+    EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE).into()
 }

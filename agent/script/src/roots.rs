@@ -10,6 +10,7 @@ use rhai::{Dynamic, Engine, EvalAltResult, EvalContext, Expression, Position, Sc
 
 use crate::engine;
 use crate::handle::whole;
+use crate::kinds::TYPE_OF;
 use debug_base::Path;
 
 /// Assigns a value to a whole state, or the result of an operator (`+` for `+=`; empty for `=`) on the state's value and
@@ -53,14 +54,6 @@ pub fn teach(engine: &mut Engine, code: &str, is_state: impl Fn(&str) -> bool, t
         }
         _ => token,
     });
-}
-
-/// Name of `type_of` in parsed code. Rhai's own `type_of` cannot be overridden and does not know handles.
-pub const TYPE_OF: &str = "type_of=";
-
-/// The name of a function as typed in code.
-pub fn typed(name: &str) -> &str {
-    if name == TYPE_OF { "type_of" } else { name }
 }
 
 /// A token that cannot be typed in code.

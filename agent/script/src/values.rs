@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rhai::{Dynamic, EvalAltResult, Map};
 
 use crate::convert::{self, BigInteger, Opaque as _, OpaqueSecret, UnreadableLeaf, display};
-use crate::library::MAX_ITEMS;
+use crate::meter::MAX_ITEMS;
 use debug_base::Tree;
 use debug_state::{Keyed, Origin};
 

@@ -205,7 +205,7 @@ impl Visitor<'_> {
     }
 
     fn called(&mut self, name: &str, args: usize, position: Position) {
-        let name = super::roots::typed(name);
+        let name = super::kinds::typed(name);
         self.mentions
             .calls
             .entry((name.to_owned(), args))

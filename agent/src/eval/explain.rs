@@ -10,8 +10,8 @@ use crate::session::context::EvalContext;
 use debug_base::{Path, Wait, nearest};
 use debug_script::frozen::explain;
 use debug_script::frozen::thrown;
+use debug_script::kinds::typed;
 use debug_script::kinds::{self, in_words};
-use debug_script::roots::typed;
 use debug_script::words::{self, WORDS};
 
 /// The message and the advice for a script's error. `code` is the submitted source; `is_closure` tells whether a name

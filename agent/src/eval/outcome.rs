@@ -81,6 +81,7 @@ pub(super) fn ended(run: &EvalContext, end: End) -> Failed {
         End::Operations => limit(format!("the eval used more than {} operations", EVAL.operations)),
         End::Time => limit(format!("the eval took longer than {} s", EVAL.time.as_secs())),
         End::Size => limit("the eval made something larger than allowed".to_owned()),
+        End::Stack => limit("the eval nested deeper than the stack of its thread allows".to_owned()),
         End::Cancelled => cancelled(run),
         End::Refused => Failed::new(
             Code::Audit,
@@ -146,7 +147,7 @@ pub(super) fn finish_failed(core: &Core, run: &EvalContext, failed: Failed, star
     };
     let message = debug_base::cut(&run.clean(&core.exposed, &failed.message));
     body.error = Some(OutcomeError {
-        code: failed.code,
+        code: failed.code.into(),
         message,
     });
     body.undone = Some(undone);

@@ -23,10 +23,10 @@ pub(super) fn record_renewal(
     };
     let body = LeaseRenewed {
         lease: lease.id,
-        target: lease.target().clone(),
+        target: lease.target().to_string(),
         owner: lease.owner.clone(),
         by: by.to_owned(),
-        eval: run.record_number(),
+        eval: Some(run.record_number()),
         deadline_boot_ns: lease.deadline.0,
         undone: undone.map(str::to_owned),
     };

@@ -9,7 +9,6 @@ use rhai::{Dynamic, FnPtr, Map};
 
 use crate::effect::Options;
 use crate::effect::Refusal;
-use crate::host::handle;
 use debug_base::Path;
 use debug_script::convert;
 
@@ -43,7 +42,7 @@ pub(super) const MAX_POINT: usize = 1_000;
 const MAX_REASON: usize = 500;
 
 pub(super) fn path(function: &Function, value: Option<Dynamic>) -> Result<Path, Refusal> {
-    if let Some(path) = value.as_ref().and_then(handle::path_of) {
+    if let Some(path) = value.as_ref().and_then(debug_script::handle::path_of) {
         return Ok(path);
     }
     let spelled = text(function, "the path", value)?;

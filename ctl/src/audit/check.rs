@@ -6,6 +6,7 @@ use std::path::Path;
 
 use debug_audit::tree::{Tree, leaf_hash};
 use debug_audit::{Line, Reader, Verified};
+use debug_wire::records::Belongs;
 
 use super::anchor::{self, Anchors, Vouched};
 use super::leases::{Leases, Tally};
@@ -221,11 +222,7 @@ fn kind(text: &str) -> &str {
 }
 
 fn session(text: &str) -> Option<u64> {
-    #[derive(serde::Deserialize)]
-    struct Member {
-        session: Option<u64>,
-    }
-    serde_json::from_str::<Member>(text).ok()?.session
+    serde_json::from_str::<Belongs>(text).ok()?.session
 }
 
 fn unreadable(error: &debug_audit::ReadError) -> Failure {

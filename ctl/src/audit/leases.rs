@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use debug_audit::kinds::{LEASE_CONFLICT, LEASE_ENDS, LEASE_RESTART};
 use debug_policy::Resource;
-use serde::Deserialize;
+use debug_wire::records::{
+    Armed, Boot, Eval, LEASE_ADOPTED, LEASE_CONFIRMED, LEASE_EXTENDED, LeaseEnded, LeaseMade, LeaseRenewed,
+    LeaseSettled, Outcome, Record, SessionOpen, Shutdown,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -20,47 +23,6 @@ mod tests;
 
 const HELP: &str = "keep the folder as evidence: what this lease changed may not have been undone; \
                     `debugctl audit list DIR --kind lease.` shows what became of each";
-
-/// A record that makes a lease.
-#[derive(Deserialize)]
-struct Made {
-    lease: MadeLease,
-    before: Option<Value>,
-    after: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct MadeLease {
-    id: u64,
-    target: String,
-}
-
-/// A record about an existing lease.
-#[derive(Deserialize)]
-struct About {
-    lease: u64,
-    eval: Option<u64>,
-}
-
-/// A record that ends a lease.
-#[derive(Deserialize)]
-struct End {
-    lease: u64,
-    covered_by: Option<u64>,
-    restored: Option<Value>,
-    base: Option<Value>,
-    /// Whether the service itself wrote there while the lease stood.
-    #[serde(default)]
-    foreign: bool,
-    /// The path at which the changed element was found, if it is not the target.
-    found: Option<String>,
-    detail: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct Outcome {
-    eval: Option<u64>,
-}
 
 /// A lease that stands.
 struct Standing {
@@ -121,7 +83,7 @@ struct Ended {
 /// they happened.
 struct Waiting {
     standing: Standing,
-    end: End,
+    end: LeaseEnded,
     by: u64,
 }
 
@@ -176,7 +138,7 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Counts the end of a lease by what its digests tell.
-    fn ended_so(&mut self, lease: &Standing, end: &End, verdict: &Verdict) {
+    fn ended_so(&mut self, lease: &Standing, end: &LeaseEnded, verdict: &Verdict) {
         if !lease.counted || matches!(lease.target, Target::Other(_)) {
             return;
         }
@@ -236,28 +198,28 @@ impl Leases {
     /// The check that failed, in words.
     pub(super) fn take(&mut self, seq: u64, kind: &str, line: &str) -> Result<(), Wrong> {
         let taken = match kind {
-            "boot" => {
+            Boot::KIND => {
                 self.boot();
                 Ok(())
             }
-            "armed" | "session.open" => self.former_have_ended(),
-            "shutdown" => {
+            Armed::KIND | SessionOpen::KIND => self.former_have_ended(),
+            Shutdown::KIND => {
                 self.stopped = Some(seq);
                 self.former_have_ended()
             }
-            "eval" => {
+            Eval::KIND => {
                 self.running.insert(seq);
                 Ok(())
             }
-            "outcome" => {
+            Outcome::KIND => {
                 if let Some(eval) = read::<Outcome>(line)?.eval {
                     self.running.remove(&eval);
                 }
                 Ok(())
             }
-            "lease.made" => self.former_have_ended().and(self.made(seq, read(line)?)),
-            "lease.confirmed" | "lease.extended" | "lease.adopted" => self.renewed(read(line)?),
-            "lease.settled" => self.settled(&read(line)?),
+            LeaseMade::KIND => self.former_have_ended().and(self.made(seq, read(line)?)),
+            LEASE_CONFIRMED | LEASE_EXTENDED | LEASE_ADOPTED => self.renewed(&read(line)?),
+            LeaseSettled::KIND => self.settled(&read(line)?),
             kind if LEASE_ENDS.contains(&kind) => self.end(seq, kind, read(line)?),
             _ => Ok(()),
         };
@@ -296,16 +258,15 @@ impl Leases {
         }
     }
 
-    fn made(&mut self, seq: u64, made: Made) -> Result<(), String> {
-        let Made {
-            lease: MadeLease { id, target },
-            before,
-            after,
+    fn made(&mut self, seq: u64, made: LeaseMade) -> Result<(), String> {
+        let LeaseMade {
+            lease, before, after, ..
         } = made;
+        let id = lease.id;
         if self.open.contains_key(&id) || self.ended.contains_key(&id) {
             return Err(format!("lease {id} was made before"));
         }
-        let target = Target::of(&target);
+        let target = Target::of(&lease.target);
         let mut others = 0;
         for other in self
             .open
@@ -329,8 +290,8 @@ impl Leases {
         Ok(())
     }
 
-    fn renewed(&self, about: About) -> Result<(), String> {
-        let id = about.lease;
+    fn renewed(&self, renewed: &LeaseRenewed) -> Result<(), String> {
+        let id = renewed.lease;
         if self.open.contains_key(&id) {
             return Ok(());
         }
@@ -338,7 +299,7 @@ impl Leases {
             return Err(unknown(id));
         };
         // The eval and the end ran concurrently, and the end was recorded first.
-        if about
+        if renewed
             .eval
             .is_some_and(|eval| eval < *by && self.running.contains(&eval))
         {
@@ -347,8 +308,8 @@ impl Leases {
         Err(format!("lease {id} had ended with record {by}"))
     }
 
-    fn settled(&mut self, about: &About) -> Result<(), String> {
-        let id = about.lease;
+    fn settled(&mut self, settled: &LeaseSettled) -> Result<(), String> {
+        let id = settled.lease;
         if self.open.contains_key(&id) {
             return Err(format!("lease {id} has not ended, so there is nothing to settle"));
         }
@@ -367,7 +328,7 @@ impl Leases {
         }
     }
 
-    fn end(&mut self, seq: u64, kind: &str, end: End) -> Result<(), String> {
+    fn end(&mut self, seq: u64, kind: &str, end: LeaseEnded) -> Result<(), String> {
         let id = end.lease;
         let Some(standing) = self.open.remove(&id) else {
             return Err(match self.ended.get(&id) {
@@ -409,7 +370,7 @@ impl Leases {
     }
 
     /// Judges the end of a lease, then judges again the ends that waited for one below them.
-    fn undone(&mut self, standing: Standing, end: End, conflict: bool, by: u64) -> Result<(), String> {
+    fn undone(&mut self, standing: Standing, end: LeaseEnded, conflict: bool, by: u64) -> Result<(), String> {
         let mut verdict = if conflict {
             Verdict::Conflict
         } else {
@@ -464,7 +425,7 @@ impl Leases {
             .collect()
     }
 
-    fn judge(&mut self, lease: &Standing, end: &End) -> Verdict {
+    fn judge(&mut self, lease: &Standing, end: &LeaseEnded) -> Verdict {
         if matches!(lease.target, Target::Other(_)) {
             return layers(lease, end);
         }
@@ -475,7 +436,7 @@ impl Leases {
     }
 
     /// Judges the end of a lease below another: it changes nothing live, and the one above restores what it would have.
-    fn judge_covered(&mut self, above: u64, lease: &Standing, end: &End) -> Verdict {
+    fn judge_covered(&mut self, above: u64, lease: &Standing, end: &LeaseEnded) -> Verdict {
         let id = end.lease;
         let known = above > id && (self.open.contains_key(&above) || self.ended.contains_key(&above));
         if !known {
@@ -510,7 +471,7 @@ impl Leases {
         }
     }
 
-    fn judge_top(&mut self, lease: &Standing, end: &End) -> Verdict {
+    fn judge_top(&mut self, lease: &Standing, end: &LeaseEnded) -> Verdict {
         let id = end.lease;
         let (Some(before), Some(restored)) = (&lease.before, digest(end.restored.as_ref())) else {
             return Verdict::Untold;
@@ -545,7 +506,7 @@ impl Leases {
     }
 
     /// Updates what the leases above will restore, from the end of the one below.
-    fn hand_down(&mut self, lease: &Standing, end: &End) {
+    fn hand_down(&mut self, lease: &Standing, end: &LeaseEnded) {
         let found = end
             .found
             .as_ref()
@@ -571,7 +532,7 @@ impl Leases {
 }
 
 /// Checks that a point has no more layers left than there are leases that could be there.
-fn layers(lease: &Standing, end: &End) -> Verdict {
+fn layers(lease: &Standing, end: &LeaseEnded) -> Verdict {
     let left = end
         .restored
         .as_ref()

@@ -1,6 +1,13 @@
 //! `debugctl audit list`.
 
-use serde_json::{Map, Value};
+use debug_audit::kinds::LEASE_ENDS;
+use debug_wire::records::{
+    self, Alarm, Armed, Belongs, Boot, ConfigLoaded, Effect, Eval, EvalRefused, LEASE_ADOPTED,
+    LEASE_CONFIRMED, LEASE_EXTENDED, LeaseEnded, LeaseMade, LeaseRenewed, LeaseSettled, ListsLoaded, Outcome,
+    PolicyLoaded, Record as _, Recovered, SessionClose, SessionOpen, SessionRefused,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::check::{Record, check};
 use super::verify::{counts, operators, vouched};
@@ -72,139 +79,222 @@ fn is_asked_for(record: &Record<'_>, args: &List) -> bool {
 
 /// The operator that a record names, else the operator of its session.
 fn operator(record: &Record<'_>) -> Option<String> {
-    let own = serde_json::from_str::<Value>(record.text).ok();
-    let own = own
-        .as_ref()
-        .and_then(|value| value.get("operator"))
-        .and_then(Value::as_str)
-        .map(str::to_owned);
-    own.or_else(|| record.operator.map(str::to_owned))
+    let own = serde_json::from_str::<Belongs>(record.text).ok();
+    own.and_then(|own| own.operator)
+        .or_else(|| record.operator.map(str::to_owned))
 }
 
 /// The columns: number, time, kind, operator, subject, outcome.
 fn row(record: &Record<'_>) -> Vec<String> {
-    let members: Map<String, Value> = serde_json::from_str(record.text).unwrap_or_default();
+    let made: records::Made = serde_json::from_str(record.text).unwrap_or_default();
     let who = operator(record).unwrap_or_default();
     let who = who.rsplit('/').next().unwrap_or_default().to_owned();
+    let Told { subject, outcome } =
+        told(record.kind, record.text).unwrap_or_else(|_| vec!["(not of its kind)".to_owned()].into());
+    let subject: Vec<&str> = subject
+        .iter()
+        .map(String::as_str)
+        .filter(|part| !part.is_empty())
+        .collect();
+    let outcome = term::line(&outcome).into_owned();
     vec![
         record.seq.to_string(),
-        word(members.get("time")),
+        term::line(&made.time).into_owned(),
         term::line(record.kind).into_owned(),
         if who.is_empty() {
             "-".to_owned()
         } else {
             term::line(&who).into_owned()
         },
-        what(record.kind, &members),
-        match (record.covered, outcome(record.kind, &members)) {
-            (true, outcome) => term::line(&outcome).into_owned(),
-            (false, outcome) => format!("{} unproven", term::line(&outcome))
-                .trim_start()
-                .to_owned(),
+        cut(&subject.join(" ")),
+        if record.covered {
+            outcome
+        } else {
+            format!("{outcome} unproven").trim_start().to_owned()
         },
     ]
 }
 
-/// The subject of a record, from the members of its kind (`FORMAT.md` and the agent's records).
-fn what(kind: &str, members: &Map<String, Value>) -> String {
-    let text = |name: &str| members.get(name).map(shown).unwrap_or_default();
-    let named = |name: &str, value: String| {
-        if value.is_empty() {
-            value
-        } else {
-            format!("{name} {value}")
+/// What a line tells of a record.
+struct Told {
+    /// Words about its subject; empty ones are left out.
+    subject: Vec<String>,
+    /// The result of an eval, or the decision of the policy.
+    outcome: String,
+}
+
+impl From<Vec<String>> for Told {
+    fn from(subject: Vec<String>) -> Self {
+        Self {
+            subject,
+            outcome: String::new(),
         }
-    };
-    let parts = match kind {
-        "eval" | "eval.refused" => vec![code(members).unwrap_or_else(|| text("refused"))],
-        "effect" => vec![
-            text("function"),
-            text("method"),
-            text("target"),
-            text("path"),
-            text("about"),
-            text("reason"),
-            text("text"),
-            text("patch_failed"),
-            text("revert"),
-            text("renew"),
-            text("adopt"),
-            text("settle"),
-        ],
-        "outcome" => vec![named("eval", text("eval")), text("micros") + " µs"],
-        "lease.made" => {
-            let lease = members
-                .get("lease")
-                .and_then(Value::as_object)
-                .cloned()
-                .unwrap_or_default();
-            let part = |name: &str| lease.get(name).map(shown).unwrap_or_default();
-            let ttl = lease
-                .get("ttl_ms")
-                .and_then(Value::as_u64)
-                .map(term::span)
-                .unwrap_or_default();
-            vec![
-                named("lease", part("id")),
-                part("target"),
-                named("for", ttl),
-                named("because", part("reason")),
-            ]
+    }
+}
+
+/// What a line tells of a record of this kind.
+///
+/// # Errors
+/// The record does not have the members of its kind.
+fn told(kind: &str, text: &str) -> serde_json::Result<Told> {
+    Ok(match kind {
+        Boot::KIND => {
+            let boot: Boot = read(text)?;
+            let agent = named("agent", boot.agent);
+            vec![boot.service, boot.instance, boot.environment, agent].into()
         }
-        kind if kind.starts_with("lease.") => {
-            vec![
-                named("lease", text("lease")),
-                text("target"),
-                named("by", text("by")),
-                text("detail"),
-            ]
+        Recovered::KIND => vec![read::<Recovered>(text)?.covered.to_string()].into(),
+        ConfigLoaded::KIND => {
+            let config: ConfigLoaded = read(text)?;
+            vec![config.file, config.listen].into()
         }
-        "session.open" => vec![text("roles"), named("from", text("peer"))],
-        "session.close" | "session.refused" => vec![text("why"), named("from", text("peer"))],
-        "boot" => vec![
-            text("service"),
-            text("instance"),
-            text("environment"),
-            named("agent", text("agent")),
-        ],
-        _ => [
-            "file",
-            "listen",
-            "log",
-            "revert_failed",
-            "bad_signature",
-            "covered",
+        PolicyLoaded::KIND => vec![read::<PolicyLoaded>(text)?.file].into(),
+        ListsLoaded::KIND => vec![read::<ListsLoaded>(text)?.file].into(),
+        Armed::KIND => vec![read::<Armed>(text)?.listen].into(),
+        SessionOpen::KIND => {
+            let open: SessionOpen = read(text)?;
+            vec![open.roles.join(","), named("from", open.peer)].into()
+        }
+        SessionRefused::KIND => {
+            let refused: SessionRefused = read(text)?;
+            vec![refused.why, named("from", refused.peer)].into()
+        }
+        SessionClose::KIND => vec![read::<SessionClose>(text)?.why].into(),
+        Eval::KIND => vec![
+            read::<Eval>(text)?
+                .payload
+                .and_then(|payload| code(&payload))
+                .unwrap_or_default(),
         ]
-        .iter()
-        .map(|name| text(name))
-        .collect(),
-    };
-    cut(&parts
-        .iter()
-        .filter(|part| !part.is_empty())
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(" "))
+        .into(),
+        EvalRefused::KIND => vec![read::<EvalRefused>(text)?.refused].into(),
+        Effect::KIND => effect(read(text)?),
+        LeaseMade::KIND => lease_made(read(text)?),
+        LEASE_CONFIRMED | LEASE_EXTENDED | LEASE_ADOPTED => {
+            let renewed: LeaseRenewed = read(text)?;
+            of_lease(renewed.lease, renewed.target, renewed.by, renewed.undone)
+        }
+        LeaseSettled::KIND => {
+            let settled: LeaseSettled = read(text)?;
+            of_lease(
+                settled.lease,
+                settled.target,
+                settled.by,
+                settled.detail.as_ref().map(shown),
+            )
+        }
+        Outcome::KIND => outcome(read(text)?),
+        Alarm::KIND => alarm(read(text)?),
+        kind if LEASE_ENDS.contains(&kind) => {
+            let ended: LeaseEnded = read(text)?;
+            of_lease(
+                ended.lease,
+                ended.target,
+                ended.by,
+                ended.detail.as_ref().map(shown),
+            )
+        }
+        _ => Vec::new().into(),
+    })
+}
+
+fn effect(effect: Effect) -> Told {
+    const DETAIL: [&str; 9] = [
+        "target", "path", "about", "reason", "text", "revert", "renew", "adopt", "settle",
+    ];
+    let mut subject = vec![
+        effect.function.unwrap_or_default(),
+        effect.method.unwrap_or_default(),
+        effect.patch_failed.unwrap_or_default(),
+    ];
+    subject.extend(
+        DETAIL
+            .iter()
+            .filter_map(|name| effect.detail.get(*name))
+            .map(shown),
+    );
+    Told {
+        subject,
+        outcome: decision(effect.gate.as_ref()),
+    }
+}
+
+fn lease_made(made: LeaseMade) -> Told {
+    let lease = made.lease;
+    Told {
+        subject: vec![
+            named("lease", lease.id.to_string()),
+            lease.target,
+            named("for", term::span(lease.ttl_ms)),
+            named("because", lease.reason),
+        ],
+        outcome: decision(Some(&made.gate)),
+    }
+}
+
+fn of_lease(id: u64, target: String, by: String, detail: Option<String>) -> Told {
+    vec![
+        named("lease", id.to_string()),
+        target,
+        named("by", by),
+        detail.unwrap_or_default(),
+    ]
+    .into()
+}
+
+fn outcome(outcome: Outcome) -> Told {
+    let eval = outcome.eval.map(|eval| eval.to_string()).unwrap_or_default();
+    Told {
+        subject: vec![named("eval", eval), format!("{} µs", outcome.micros)],
+        outcome: match outcome.error {
+            None => "ok".to_owned(),
+            Some(error) => error.code.to_string(),
+        },
+    }
+}
+
+fn alarm(alarm: Alarm) -> Told {
+    let lease = alarm.lease.map(|lease| lease.to_string()).unwrap_or_default();
+    let told = [
+        alarm.log,
+        alarm.revert_failed,
+        alarm.bad_signature,
+        alarm.secret_in,
+        alarm.panicked,
+        alarm.points,
+        alarm.fault,
+    ];
+    let mut subject = vec![named("lease", lease)];
+    subject.extend(told.into_iter().flatten());
+    subject.into()
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    serde_json::from_str(text)
+}
+
+fn named(name: &str, value: String) -> String {
+    if value.is_empty() {
+        value
+    } else {
+        format!("{name} {value}")
+    }
 }
 
 /// The code of an eval, unless it is recorded in parts.
-fn code(members: &Map<String, Value>) -> Option<String> {
-    let payload = members.get("payload")?.as_str()?;
-    let payload: Value = serde_json::from_str(payload).ok()?;
-    payload.get("code")?.as_str().map(|code| code.trim().to_owned())
+fn code(payload: &str) -> Option<String> {
+    /// The one member that is shown; payloads of a later version may have others than this one's.
+    #[derive(serde::Deserialize)]
+    struct Payload {
+        code: String,
+    }
+    let payload: Payload = serde_json::from_str(payload).ok()?;
+    Some(payload.code.trim().to_owned())
 }
 
-/// The result of an outcome, or the decision of the policy.
-fn outcome(kind: &str, members: &Map<String, Value>) -> String {
-    if kind == "outcome" {
-        let error = members.get("error").and_then(|error| error.get("code"));
-        return error.map_or_else(|| "ok".to_owned(), shown);
-    }
-    match members
-        .get("gate")
-        .and_then(|gate| gate.get("allowed"))
-        .and_then(Value::as_bool)
-    {
+/// The decision of the policy.
+fn decision(gate: Option<&Value>) -> String {
+    match gate.and_then(|gate| gate.get("allowed")).and_then(Value::as_bool) {
         Some(true) => "allowed".to_owned(),
         Some(false) => "denied".to_owned(),
         None => String::new(),
@@ -219,14 +309,6 @@ fn shown(value: &Value) -> String {
         Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
-}
-
-/// A string of a record, escaped onto one line.
-fn word(value: Option<&Value>) -> String {
-    value
-        .and_then(Value::as_str)
-        .map(|text| term::line(text).into_owned())
-        .unwrap_or_default()
 }
 
 fn cut(text: &str) -> String {

@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use debug_wire::records::{self, Boot, Eval, EvalPart, Part, Record, SessionClose, SessionOpen};
 use debug_wire::signature::{eval_message, verify};
 use pki_types::SignatureVerificationAlgorithm;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
@@ -22,39 +22,6 @@ const MAX_PARTS: usize = 16 << 20;
 /// How long a session may still write records after its certificate expired, in seconds: the agent checks once a second whether
 /// to end it, and what was requested before that is still queued to be written.
 const LATE: i64 = 5;
-
-/// A record that opens a session.
-#[derive(Deserialize)]
-struct SessionOpen {
-    session: u64,
-    time: String,
-    operator: String,
-    certificate: String,
-    exporter: String,
-}
-
-#[derive(Deserialize)]
-struct SessionClose {
-    session: u64,
-}
-
-/// A part of a payload that does not fit into one record.
-#[derive(Deserialize)]
-struct EvalPart {
-    session: Option<u64>,
-    part: u64,
-    text: String,
-}
-
-#[derive(Deserialize)]
-struct Eval {
-    session: u64,
-    counter: u64,
-    time: String,
-    sig: String,
-    payload: Option<String>,
-    parts: Option<u64>,
-}
 
 /// An open session.
 struct Session {
@@ -93,7 +60,7 @@ pub(super) struct Signatures<'a> {
     authority: Option<&'a Authority>,
     algorithms: Vec<&'static dyn SignatureVerificationAlgorithm>,
     sessions: HashMap<u64, Session>,
-    parts: HashMap<Option<u64>, Vec<EvalPart>>,
+    parts: HashMap<Option<u64>, Vec<Part>>,
     held: usize,
     /// The exporters of all sessions: the exporter binds a signature to one connection.
     exporters: HashSet<[u8; 32]>,
@@ -140,30 +107,29 @@ impl<'a> Signatures<'a> {
     pub(super) fn take(&mut self, kind: &str, line: &str) -> Result<(), Wrong> {
         match kind {
             // Sessions do not outlive the process.
-            "boot" => {
+            Boot::KIND => {
                 self.sessions.clear();
                 self.drop_parts();
                 Ok(())
             }
-            "session.open" => self.open(read(line)?),
-            "session.close" => {
-                let SessionClose { session } = read(line)?;
-                self.sessions.remove(&session);
+            SessionOpen::KIND => self.open(read(line)?, &time(line)?),
+            SessionClose::KIND => {
+                self.sessions.remove(&read::<SessionClose>(line)?.session);
                 Ok(())
             }
-            "eval.part" => Ok(self.part(read(line)?)?),
-            "eval" => Ok(self.eval(read(line)?)?),
+            EvalPart::KIND => Ok(self.part(read(line)?)?),
+            Eval::KIND => Ok(self.eval(read(line)?, &time(line)?)?),
             _ => Ok(()),
         }
     }
 
-    fn open(&mut self, open: SessionOpen) -> Result<(), Wrong> {
+    fn open(&mut self, open: SessionOpen, time: &str) -> Result<(), Wrong> {
         let SessionOpen {
             session,
-            time,
             operator,
             certificate,
             exporter,
+            ..
         } = open;
         let certificate = BASE64_STANDARD
             .decode(certificate)
@@ -181,7 +147,7 @@ impl<'a> Signatures<'a> {
                 "its exporter is that of an earlier session: evals of that one could be replayed".into(),
             );
         }
-        let vouched = self.vouched(&operator, &certificate, validity, &time);
+        let vouched = self.vouched(&operator, &certificate, validity, time);
         let opened = Session {
             operator,
             certificate,
@@ -213,13 +179,13 @@ impl<'a> Signatures<'a> {
         })
     }
 
-    fn part(&mut self, part: EvalPart) -> Result<(), String> {
+    fn part(&mut self, EvalPart { session, part, .. }: EvalPart) -> Result<(), String> {
         self.held += part.text.len();
         if self.held > MAX_PARTS {
             self.drop_parts();
             return Err("the parts of evals before it belong to no eval".to_owned());
         }
-        self.parts.entry(part.session).or_default().push(part);
+        self.parts.entry(session).or_default().push(part);
         Ok(())
     }
 
@@ -228,7 +194,7 @@ impl<'a> Signatures<'a> {
         self.held = 0;
     }
 
-    fn eval(&mut self, eval: Eval) -> Result<(), String> {
+    fn eval(&mut self, eval: Eval, time: &str) -> Result<(), String> {
         let payload = self.payload(&eval)?;
         let session = self
             .sessions
@@ -241,7 +207,7 @@ impl<'a> Signatures<'a> {
             ));
         }
         session.counter = eval.counter;
-        if !session.validity.covers(moment(&eval.time, session.validity)?) {
+        if !session.validity.covers(moment(time, session.validity)?) {
             return Err("the operator's certificate was not valid at its time".to_owned());
         }
         let signature = BASE64_STANDARD
@@ -303,6 +269,11 @@ fn moment(time: &str, Validity { not_after, .. }: Validity) -> Result<i64, Strin
 
 fn read<T: DeserializeOwned>(line: &str) -> Result<T, String> {
     serde_json::from_str(line).map_err(|error| format!("it is not of its kind: {error}"))
+}
+
+/// When a record was made.
+fn time(line: &str) -> Result<String, String> {
+    read::<records::Made>(line).map(|made| made.time)
 }
 
 fn from_hex(text: &str) -> Option<[u8; 32]> {

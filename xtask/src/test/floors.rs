@@ -4,14 +4,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::Place;
-use super::source::{files_below, read, rust_code};
+use super::source::{files_below, has_word, read, rust_code};
+use super::{Place, circles};
 
 /// The folders, and the headings of their tables.
 const FLOORED: [(&str, &str); 2] = [
     ("agent/src", "## The floors of the agent"),
     ("ctl/src", "## The floors of the client"),
 ];
+/// The modules of the agent that know no script language: what is decided and done does not depend on what asked for it.
+const WITHOUT_SCRIPT: [&str; 6] = ["recorder", "effect", "changes", "gate", "core", "execute"];
+/// The crates that are a script language.
+const SCRIPT: [&str; 2] = ["rhai", "debug_script"];
 /// Maximum number of modules at the top level.
 const MAX_MODULES: usize = 12;
 
@@ -21,13 +25,15 @@ type Floors = BTreeMap<String, u32>;
 /// Compares the imports of each file with the table of its folder.
 ///
 /// # Errors
-/// Names each import that goes up or sideways: file, line, and the two floors.
+/// Names each import that goes up or sideways: file, line, and the two floors; each use of a script language below it; and each
+/// circle of files.
 pub(super) fn check(place: &Place) -> Result<(), String> {
     let rules = read(&place.root.join("ARCHITECTURE.md"))?;
     let mut found = Vec::new();
     for (folder, heading) in FLOORED {
         found.extend(wrong_in(&place.root, folder, &floors(&rules, heading)?)?);
     }
+    found.extend(circles::check(place).err());
     if found.is_empty() {
         Ok(())
     } else {
@@ -44,7 +50,11 @@ fn wrong_in(root: &Path, folder: &str, floors: &Floors) -> Result<Vec<String>, S
         let below = file.strip_prefix(&source).map_err(|e| e.to_string())?;
         let Some(module) = module_of(below) else { continue };
         let at = format!("{folder}/{}", below.display());
-        found.extend(wrong_imports(&at, &module, &read(&file)?, is_top(below), floors));
+        let source = read(&file)?;
+        found.extend(wrong_imports(&at, &module, &source, is_top(below), floors));
+        if folder == FLOORED[0].0 && WITHOUT_SCRIPT.contains(&module.as_str()) {
+            found.extend(uses_of_script(&at, &module, &source));
+        }
         *modules.entry(module).or_default() += 1;
     }
     let missing = floors.keys().filter(|name| !modules.contains_key(*name));
@@ -92,6 +102,21 @@ fn wrong_imports(at: &str, module: &str, source: &str, is_top: bool, floors: &Fl
         ))
     });
     up.collect()
+}
+
+/// The lines that name a script language, in a module that must not know one.
+fn uses_of_script(at: &str, module: &str, source: &str) -> Vec<String> {
+    let product = (1..).zip(source.lines().take_while(|line| *line != "mod tests {"));
+    let named = product.flat_map(|(number, line)| {
+        let code = rust_code(line);
+        SCRIPT
+            .into_iter()
+            .filter(move |word| has_word(&code, word))
+            .map(move |word| {
+                format!("{at}:{number}: `{module}` knows no script language, and names `{word}`")
+            })
+    });
+    named.collect()
 }
 
 /// The floors of a table: rows `| 5 | `gate` | … |` below the heading.
@@ -201,6 +226,17 @@ mod tests {
             ["a.rs:1: an import names its module: `use crate::module::…`"]
         );
         assert_eq!(wrong("new", ""), ["a.rs: ARCHITECTURE.md has no floor for `new`"]);
+    }
+
+    #[test]
+    fn a_script_language_is_named_where_there_must_be_none() {
+        let source =
+            "// rhai\nuse rhai::Dynamic;\nlet x = \"rhai\";\nmod tests {\n    use debug_script::x;\n}\n";
+        let named = uses_of_script("a.rs", "gate", source);
+        assert_eq!(
+            named,
+            ["a.rs:2: `gate` knows no script language, and names `rhai`"]
+        );
     }
 
     #[test]

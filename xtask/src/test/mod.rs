@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the only check.
 
+mod circles;
 mod floors;
 mod foreign;
 pub(crate) mod hosts;

@@ -206,7 +206,7 @@ fn toml_code(line: &str) -> String {
     line.split_once("# ").map_or(line, |(code, _)| code).to_owned()
 }
 
-fn has_word(code: &str, word: &str) -> bool {
+pub(super) fn has_word(code: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     code.split(|c| !is_part(c)).any(|w| w == word)
 }

@@ -135,7 +135,7 @@ fn log(ctx: &NativeCallContext<'_>, warn: bool, text: &str) -> Result<(), Box<Ev
     let call = Call::of(ctx.tag())?;
     // A line is charged what it costs to write: a patch in a loop would otherwise flood the service's log.
     if meter::charge(1_000 + text.len() as u64).is_some() {
-        return Err(crate::library::terminated());
+        return Err(crate::meter::terminated());
     }
     call.common.host.log(call.common.lease, warn, text);
     Ok(())
