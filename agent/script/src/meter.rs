@@ -52,7 +52,7 @@ pub struct Bounds {
 /// Stack that a run leaves free. How much a frame of Rhai takes depends on how the service is built, so the depths of calls and
 /// expressions alone do not bound it. The rest must hold what runs between two operations: a few of Rhai's frames, one function
 /// of the library, and the drop of the deepest value.
-const SPARE_STACK: usize = if cfg!(debug_assertions) {
+pub(crate) const SPARE_STACK: usize = if cfg!(debug_assertions) {
     512 * 1024
 } else {
     96 * 1024

@@ -344,6 +344,29 @@ fn the_deepest_patch_fits_the_smallest_stack() {
     }
 }
 
+/// Frames may take more stack than in any build that was measured: a run ends before the stack does, and no `catch` helps.
+#[test]
+fn a_run_ends_before_the_stack_does() {
+    let on_stack = |left: usize, code: &'static str| {
+        let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e:?}"));
+        let run = move || frozen.call(1, BootTime::now(), vec![Tree::I64(0)]);
+        let thread = std::thread::Builder::new().stack_size(left).spawn(run).unwrap();
+        thread.join().unwrap()
+    };
+    let nested = "fn f(n) { if n == 0 { 7 } else { (((f(n - 1)))) } } |x| f(6)";
+    let caught = "fn f(n) { try { f(n + 1) } catch { 0 } } |x| f(0)";
+    for left in (0..10).map(|more| meter::SPARE_STACK + (more << 12)) {
+        for code in [nested, caught] {
+            let answer = on_stack(left, code);
+            assert!(
+                matches!(answer, Err(PatchFailure::Stack)),
+                "{left} {code}: {answer:?}"
+            );
+        }
+    }
+    assert_eq!(on_stack(2 << 20, nested), Ok(Tree::I64(7)));
+}
+
 #[test]
 fn a_patch_nests_as_deep_as_a_service_thread_bears_and_no_deeper() {
     let chain = |n: usize| format!("|x| x{}", ".a".repeat(n));
