@@ -163,7 +163,7 @@ impl Core {
         if let Some(why) = session.detach() {
             self.recorder.append(vec![records::kept(&SessionClose {
                 session: session.id,
-                operator: session.operator.spiffe.clone(),
+                operator: session.operator.to_string(),
                 why,
             })]);
         }

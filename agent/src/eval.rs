@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use debug_wire::messages::{Code, EvalParams, FromAgent};
+use debug_wire::messages::{Code, EvalParams, EvalPayload, Failure, FromAgent};
 use debug_wire::records::Alarm;
+use debug_wire::table::Function;
 use rhai::{AST, Dynamic, Engine, FnPtr, Scope};
 use serde_json::Value;
 
@@ -32,7 +33,6 @@ use debug_script::{convert, memory, values, walk};
 use debug_state as state;
 use outcome::{Failed, failure, finish_failed, succeed};
 
-pub(crate) use accept::is_reserved_call;
 pub(crate) use outcome::{failed, summary};
 
 /// An eval with a verified signature, queued to run.
@@ -43,10 +43,39 @@ pub(crate) struct Submission {
     pub(crate) call: u64,
     /// The parameters as received.
     pub(crate) params: EvalParams,
+    /// The payload, if it is short; longer ones are parsed on the thread of evals.
+    pub(crate) payload: Option<Result<EvalPayload, Failure>>,
+    /// The function, if the payload is a single call of it.
+    pub(crate) single: Option<&'static Function>,
     /// The counter that it was signed with.
     pub(crate) counter: u64,
     /// Set when it is cancelled.
     pub(crate) cancelled: Arc<AtomicBool>,
+}
+
+impl Submission {
+    /// An eval of a session, to run on the thread that its payload allows.
+    pub(crate) fn new(
+        session: &Arc<Session>,
+        call: u64,
+        params: EvalParams,
+        counter: u64,
+        cancelled: Arc<AtomicBool>,
+    ) -> Self {
+        let payload = EvalPayload::parse_short(&params.payload);
+        let single = payload
+            .as_ref()
+            .and_then(|payload| payload.as_ref().ok()?.single_call());
+        Self {
+            session: session.clone(),
+            call,
+            params,
+            payload,
+            single,
+            counter,
+            cancelled,
+        }
+    }
 }
 
 /// Evaluates a submission and replies. A panic ends this eval and its session; the thread and the rest of this function

@@ -466,7 +466,7 @@ fn intent(
     }
     let (eval, session) = (Some(run.record_number()), Some(run.session.id));
     let (operator, function) = (
-        run.session.operator.spiffe.clone(),
+        run.session.operator.to_string(),
         effect.function().name().to_owned(),
     );
     entries.push(match lease {

@@ -19,7 +19,7 @@ use crate::eval::queue::Queue;
 use crate::eval::{self, Submission};
 use crate::gate::{self, MethodPermit};
 use crate::recorder::records;
-use crate::session::{Session, Who};
+use crate::session::Session;
 use debug_base::{BootTime, base64, hex};
 use debug_net::{Client, Closed, Dispatch, Flow, Outbox, Refused};
 
@@ -186,15 +186,8 @@ impl Methods {
         if session.pending() >= MAX_PENDING {
             return Err(too_many());
         }
-        let reserved = eval::is_reserved_call(&params.payload);
-        let cancelled = session.begin(id);
-        let submission = Submission {
-            session: session.clone(),
-            call: id,
-            params,
-            counter,
-            cancelled,
-        };
+        let submission = Submission::new(session, id, params, counter, session.begin(id));
+        let reserved = submission.single.is_some_and(|function| function.reserved);
         let core = self.core.clone();
         let job: crate::eval::queue::Job = Box::new(move || eval::evaluate(&core, submission));
         let queued = if reserved {
@@ -213,7 +206,7 @@ impl Methods {
     fn bad_signature(&self, session: &Session, counter: u64, why: &str) -> Failure {
         self.core.recorder.append(vec![records::record(&Alarm {
             session: Some(session.id),
-            operator: Some(session.operator.spiffe.clone()),
+            operator: Some(session.operator.to_string()),
             counter: Some(counter),
             bad_signature: Some(why.to_owned()),
             ..Alarm::default()
@@ -260,7 +253,7 @@ fn proof(core: &Core, session: &Session, params: ProofParams) -> Result<ProofRes
     let record = index
         .and_then(|index| core.recorder.log.record(index).ok().flatten())
         .and_then(|line| String::from_utf8(line).ok())
-        .filter(|line| own_record(line, &session.operator.spiffe));
+        .filter(|line| own_record(line, &session.operator.to_string()));
     Ok(ProofResult {
         hashes: hashes.iter().map(|hash| base64(hash)).collect(),
         record,
@@ -337,7 +330,7 @@ fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams,
     core.mark();
     let body = SessionOpen {
         session: session.id,
-        operator: session.operator.spiffe.clone(),
+        operator: session.operator.to_string(),
         roles: session.operator.roles.clone(),
         certificate: base64(&session.certificate),
         exporter: hex(&session.exporter),
@@ -376,7 +369,7 @@ fn welcome(_: MethodPermit, core: &Core, session: &Session, hello: &HelloParams,
             .iter()
             .map(|hash| base64(hash))
             .collect(),
-        operator: session.operator.spiffe.clone(),
+        operator: session.operator.to_string(),
         roles: session.operator.roles.clone(),
         session: session.id,
         resumed: resumed
@@ -403,15 +396,10 @@ impl Dispatch for Methods {
     type Session = Session;
 
     fn open(&self, client: Client, outbox: Outbox) -> (Arc<Session>, Ready) {
-        let who = Who {
-            spiffe: client.operator.id,
-            name: client.operator.name,
-            roles: client.operator.roles,
-        };
         let id = self.core.next_session();
         let session = Arc::new(Session::new(
             id,
-            who,
+            client.operator,
             client.peer,
             client.certificate.to_vec(),
             client.exporter,

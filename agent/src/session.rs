@@ -19,18 +19,8 @@ use rhai::{AST, Scope};
 
 use crate::session::shapes::Shapes;
 use debug_base::BootTime;
+use debug_certs::Operator;
 use debug_net::Outbox;
-
-/// The operator, as the certificate names them.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Who {
-    /// The SPIFFE id.
-    pub(crate) spiffe: String,
-    /// The operator's name, the last segment of the id.
-    pub(crate) name: String,
-    /// The roles, from the subject's `O`.
-    pub(crate) roles: Vec<String>,
-}
 
 /// One attached client.
 pub(crate) struct Session {
@@ -38,7 +28,7 @@ pub(crate) struct Session {
     /// Unique in the instance's log: it continues from the highest session there.
     pub(crate) id: u64,
     /// The operator.
-    pub(crate) operator: Who,
+    pub(crate) operator: Operator,
     /// The client's address.
     pub(crate) peer: SocketAddr,
     /// The client's certificate, DER.
@@ -88,7 +78,7 @@ impl Session {
     /// A session in the mode `observe`, before its first eval.
     pub(crate) fn new(
         id: u64,
-        operator: Who,
+        operator: Operator,
         peer: SocketAddr,
         certificate: Vec<u8>,
         exporter: [u8; 32],

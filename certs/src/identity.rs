@@ -69,19 +69,38 @@ pub enum IdentityError {
     Subject,
 }
 
-/// The operator that a verified certificate identifies, in `trust_domain`.
+/// What a verified certificate of an operator says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Presented {
+    /// Whom it identifies.
+    pub operator: Operator,
+    /// The name of its issuer, DER.
+    pub issuer: Vec<u8>,
+    /// When it begins to be valid, in seconds since 1970.
+    pub not_before: i64,
+    /// When it expires, in seconds since 1970.
+    pub not_after: i64,
+}
+
+/// Reads a verified certificate of an operator of `trust_domain`, once for all that is asked of it.
 ///
 /// Roles are the values of `O` in the subject; one value may hold several, separated by `+`.
 ///
 /// # Errors
 /// The first rule that the certificate breaks.
-pub fn operator(der: &[u8], trust_domain: &TrustDomain) -> Result<Operator, IdentityError> {
+pub fn operator(der: &[u8], trust_domain: &TrustDomain) -> Result<Presented, IdentityError> {
     let certificate = read(der)?;
     match subject(&certificate, trust_domain)? {
         Subject::Agent(agent) => Err(IdentityError::IsAgent(agent)),
         Subject::Operator(domain, name) => {
             let roles = roles(&certificate)?;
-            Ok(Operator::new(domain, &name, roles.iter().map(String::as_str))?)
+            let validity = certificate.validity();
+            Ok(Presented {
+                operator: Operator::new(domain, &name, roles.iter().map(String::as_str))?,
+                issuer: certificate.issuer().as_raw().to_vec(),
+                not_before: validity.not_before.timestamp(),
+                not_after: validity.not_after.timestamp(),
+            })
         }
     }
 }

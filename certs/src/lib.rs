@@ -8,5 +8,5 @@ mod identity;
 pub mod issue;
 mod spiffe;
 
-pub use identity::{IdentityError, agent, operator};
+pub use identity::{IdentityError, Presented, agent, operator};
 pub use spiffe::{AgentId, InvalidId, Operator, TrustDomain};

@@ -151,14 +151,15 @@ impl EvalPayload {
         Ok(read)
     }
 
-    /// The function that an eval's payload calls, if the payload is a single call and nothing else. Decided before anything is
-    /// compiled: other code must not run on the thread on which changes are ended. Payloads over 4 KiB are not parsed.
-    pub fn single_call_in(payload: &str) -> Option<&'static Function> {
-        let short = (payload.len() <= MAX_SINGLE).then_some(payload)?;
-        json::from_str::<Self>(short).ok()?.single_call()
+    /// Parses a payload of at most 4 KiB, which is all that a single call takes; `None` for longer ones. So the thread that only
+    /// has to know whether a payload is a single call spends no time on one that is none.
+    pub fn parse_short(payload: &str) -> Option<Result<Self, Failure>> {
+        (payload.len() <= MAX_SINGLE).then(|| Self::parse(payload))
     }
 
-    /// The function, if the code is a single call of it with words, numbers and plain texts as arguments, and is no plan.
+    /// The function, if the code is a single call of it with words, numbers and plain texts as arguments, and is no plan. Agent and
+    /// client decide by this rule alone, and before anything is compiled: other code must not run on the thread on which changes
+    /// are ended, nor without a record.
     pub fn single_call(&self) -> Option<&'static Function> {
         // A plan ends nothing, so it waits for the workspace like any other code.
         if self.dry {

@@ -2,17 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use x509_parser::parse_x509_certificate;
 
-use super::identity::Operator;
 use super::refused::Refused;
 use super::tls::Tls;
+use super::verifier::OperatorVerifier;
+use debug_certs::Operator;
 
 /// The exporter's label, RFC 9266; its context is empty.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
@@ -70,24 +71,31 @@ impl Accepted {
         within: Duration,
         begun: impl FnOnce(),
     ) -> Result<Authenticated, Refused> {
+        let (config, verifier) = tls
+            .handshake()
+            .map_err(|e| Refused::Incompatible(e.to_string()))?;
         let handshake = async {
             // An error of the stream comes up again when it is read.
             drop(self.stream.peek(&mut [0]).await);
             begun();
-            TlsAcceptor::from(tls.config.clone()).accept(self.stream).await
+            TlsAcceptor::from(Arc::new(config)).accept(self.stream).await
         };
         let stream = match tokio::time::timeout(within, handshake).await {
             Err(_) => return Err(Refused::Timeout),
             Ok(Err(e)) => return Err(Refused::from_handshake(&e)),
             Ok(Ok(stream)) => stream,
         };
-        let client = client(&stream, self.peer, tls)?;
+        let client = client(&stream, self.peer, &verifier)?;
         Ok(Authenticated { stream, client })
     }
 }
 
 /// The client of a finished handshake.
-fn client(stream: &TlsStream<TcpStream>, peer: SocketAddr, tls: &Tls) -> Result<Client, Refused> {
+fn client(
+    stream: &TlsStream<TcpStream>,
+    peer: SocketAddr,
+    verifier: &OperatorVerifier,
+) -> Result<Client, Refused> {
     let (_, connection) = stream.get_ref();
     // A client that offers no protocol at all passes the handshake.
     if connection.alpn_protocol() != Some(debug_wire::ALPN) {
@@ -97,25 +105,18 @@ fn client(stream: &TlsStream<TcpStream>, peer: SocketAddr, tls: &Tls) -> Result<
         .peer_certificates()
         .and_then(<[_]>::first)
         .ok_or(Refused::NoCertificate)?;
-    let operator = (tls.identify.operator)(certificate).map_err(Refused::Identity)?;
-    let not_after = not_after(certificate)
-        .ok_or_else(|| Refused::Certificate("it does not say until when it is valid".to_owned()))?;
+    let presented = verifier.verified().ok_or(Refused::NoCertificate)?;
     let exporter = connection
         .export_keying_material([0; 32], EXPORTER_LABEL, Some(b""))
         .map_err(|e| Refused::Incompatible(e.to_string()))?;
     Ok(Client {
-        operator,
+        operator: presented.operator.clone(),
         peer,
         certificate: certificate.clone().into_owned(),
         exporter,
-        not_after,
+        // Before 1970 nothing was valid.
+        not_after: u64::try_from(presented.not_after).unwrap_or_default(),
     })
-}
-
-/// The expiry of a certificate in seconds since 1970; `None` if it does not parse.
-pub(crate) fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
-    let (_, parsed) = parse_x509_certificate(certificate).ok()?;
-    u64::try_from(parsed.validity().not_after.timestamp()).ok()
 }
 
 pub(crate) fn is_local(peer: SocketAddr) -> bool {

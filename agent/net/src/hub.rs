@@ -13,12 +13,12 @@ use tokio::time::Instant;
 
 use super::bounds::Bounds;
 use super::closed::Closed;
-use super::identity::Operator;
 use super::outbox::Outbox;
 use super::refused::Refused;
 use super::tls::Tls;
 use super::{Client, Dispatch};
 use debug_base::{Panicked, fenced};
+use debug_certs::Operator;
 
 /// The state that all connections share.
 pub(crate) struct Hub<D: Dispatch> {
@@ -117,7 +117,7 @@ impl<D: Dispatch> Hub<D> {
     /// All places are taken by sessions that are in use.
     pub(crate) fn open(self: &Rc<Self>, client: Client) -> Result<Open<D>, Refused> {
         self.make_room(&client.operator)?;
-        let operator = client.operator.id.clone();
+        let operator = client.operator.to_string();
         let outbox = Outbox::new(self.bounds.outgoing);
         let (session, ready) = self.dispatch.open(client, outbox.clone());
         // The message fits: the queue is empty. If the session is closed already, it needs no greeting.
@@ -157,7 +157,7 @@ impl<D: Dispatch> Hub<D> {
                 sessions,
                 ..
             },
-        ) = (&operator.id, self.bounds);
+        ) = (&operator.to_string(), self.bounds);
         let own = self
             .sessions
             .borrow()

@@ -14,10 +14,10 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use super::identity::Identify;
 use super::pem;
 use super::verifier::{Authority, OperatorVerifier};
 use crate::expiry::{Lifetime, What};
+use debug_certs::TrustDomain;
 use debug_config::{FileError, Trust, private_file, trusted_file};
 
 const REISSUE: &str = "let your CA issue the agent a certificate, or make a new set with `debugctl certs init`, and point \
@@ -57,10 +57,12 @@ impl TlsError {
 /// What the listener needs for handshakes.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    pub(crate) config: Arc<ServerConfig>,
-    pub(crate) identify: Identify,
+    provider: Arc<CryptoProvider>,
+    resolver: Arc<SingleCertAndKey>,
+    webpki: Arc<dyn ClientCertVerifier>,
+    domain: TrustDomain,
     /// The trusted authorities, in the order of the file.
-    pub authorities: Vec<Authority>,
+    pub authorities: Arc<[Authority]>,
     /// Everything that expires: the agent's certificate, and each authority's certificate and revocation list.
     pub lifetimes: Vec<Lifetime>,
 }
@@ -76,7 +78,7 @@ impl Tls {
         trust: &Trust,
         service: &str,
         instance: &str,
-        identify: Identify,
+        domain: TrustDomain,
         now: UnixTime,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
@@ -86,21 +88,32 @@ impl Tls {
         let webpki = webpki(trust, &provider, certificates, lists)?;
         let own = own_certificate(trust, &*webpki, now)?;
         lifetimes.insert(0, lifetime(&trust.certificate, &own)?);
-        check_name(trust, &own, service, instance, &identify)?;
+        check_name(trust, &own, service, instance, &domain)?;
         let key = own_key(trust, own, &provider)?;
-        let verifier = OperatorVerifier {
+        let tls = Self {
+            provider,
+            resolver: Arc::new(SingleCertAndKey::from(key)),
             webpki,
-            authorities: authorities.clone(),
-            identify: identify.clone(),
-        };
-        let config = server_config(provider, verifier, key)
-            .map_err(|e| error(&trust.certificate, format!("TLS cannot use it: {e}"), REISSUE))?;
-        Ok(Self {
-            config: Arc::new(config),
-            identify,
-            authorities,
+            domain,
+            authorities: authorities.into(),
             lifetimes,
-        })
+        };
+        // Whatever would make each handshake fail makes the start fail.
+        tls.handshake()
+            .map_err(|e| error(&trust.certificate, format!("TLS cannot use it: {e}"), REISSUE))?;
+        Ok(tls)
+    }
+
+    /// The configuration of one handshake. What its verifier reads in the client's certificate is the identity of the session, so
+    /// each handshake has a verifier of its own.
+    pub(crate) fn handshake(&self) -> Result<(ServerConfig, Arc<OperatorVerifier>), Error> {
+        let verifier = Arc::new(OperatorVerifier::new(
+            self.webpki.clone(),
+            self.authorities.clone(),
+            self.domain.clone(),
+        ));
+        let config = server_config(self.provider.clone(), verifier.clone(), self.resolver.clone())?;
+        Ok((config, verifier))
     }
 }
 
@@ -137,13 +150,13 @@ pub fn provider() -> CryptoProvider {
 
 fn server_config(
     provider: Arc<CryptoProvider>,
-    verifier: OperatorVerifier,
-    key: CertifiedKey,
+    verifier: Arc<OperatorVerifier>,
+    resolver: Arc<SingleCertAndKey>,
 ) -> Result<ServerConfig, Error> {
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(Arc::new(verifier))
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(resolver);
     config.alpn_protocols = vec![debug_wire::ALPN.to_vec()];
     // Every connection does a full handshake: a resumed one would skip the verifier and the revocation list.
     config.send_tls13_tickets = 0;
@@ -402,9 +415,9 @@ fn check_name(
     own: &CertificateDer<'_>,
     service: &str,
     instance: &str,
-    identify: &Identify,
+    domain: &TrustDomain,
 ) -> Result<(), TlsError> {
-    let name = (identify.agent)(own).map_err(|why| {
+    let name = debug_certs::agent(own, domain).map_err(|why| {
         error(
             &trust.certificate,
             format!("it is no agent's certificate: {why}"),

@@ -1,6 +1,6 @@
 //! Decides who may finish a handshake.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use pki_types::{CertificateDer, UnixTime};
 use rustls::client::danger::HandshakeSignatureValid;
@@ -8,9 +8,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
-use x509_parser::parse_x509_certificate;
 
-use super::identity::Identify;
+use debug_certs::{Presented, TrustDomain};
 
 /// The longest validity of an operator's certificate, in seconds: a day, and an hour by which a CA may backdate it for
 /// hosts with slow clocks. A stolen certificate is useless the next day.
@@ -34,13 +33,14 @@ pub struct Authority {
 #[error("{0}")]
 pub(crate) struct IdentityRefused(pub(crate) String);
 
-/// Applies webpki's checks (chain, times, purpose, revocation), then the agent's own: a single certificate, an
-/// authority that is still valid, and exactly one operator's identity.
+/// Decides about the client of one handshake. Applies webpki's checks (chain, times, purpose, revocation), then the agent's own:
+/// a single certificate, an authority that is still valid, and exactly one operator's identity.
 #[derive(Debug)]
 pub(crate) struct OperatorVerifier {
-    pub(crate) webpki: Arc<dyn ClientCertVerifier>,
-    pub(crate) authorities: Vec<Authority>,
-    pub(crate) identify: Identify,
+    webpki: Arc<dyn ClientCertVerifier>,
+    authorities: Arc<[Authority]>,
+    domain: TrustDomain,
+    verified: OnceLock<Presented>,
 }
 
 impl ClientCertVerifier for OperatorVerifier {
@@ -58,8 +58,12 @@ impl ClientCertVerifier for OperatorVerifier {
         }
         let verified = self.webpki.verify_client_cert(end_entity, &[], now)?;
         // Check the identity before the lifetime: an agent's certificate must be refused for its name.
-        (self.identify.operator)(end_entity).map_err(refuse)?;
-        self.times(end_entity, now).map_err(refuse)?;
+        let presented = debug_certs::operator(end_entity, &self.domain).map_err(|e| refuse(e.to_string()))?;
+        self.times(&presented, now).map_err(refuse)?;
+        // TLS 1.3 verifies a client's certificate once in a handshake.
+        self.verified
+            .set(presented)
+            .map_err(|_| refuse("a second certificate was sent".to_owned()))?;
         Ok(verified)
     }
 
@@ -101,23 +105,33 @@ impl ClientCertVerifier for OperatorVerifier {
 }
 
 impl OperatorVerifier {
+    pub(crate) fn new(
+        webpki: Arc<dyn ClientCertVerifier>,
+        authorities: Arc<[Authority]>,
+        domain: TrustDomain,
+    ) -> Self {
+        Self {
+            webpki,
+            authorities,
+            domain,
+            verified: OnceLock::new(),
+        }
+    }
+
+    /// What the certificate of the client says, once it was accepted.
+    pub(crate) fn verified(&self) -> Option<&Presented> {
+        self.verified.get()
+    }
+
     /// Checks what webpki does not: that the authority has not expired, and the length of the validity.
-    fn times(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), String> {
-        let (_, parsed) =
-            parse_x509_certificate(certificate).map_err(|_| "the certificate cannot be parsed".to_owned())?;
-        let issuer = parsed.issuer().as_raw();
-        if self
-            .authorities
-            .iter()
-            .any(|a| a.subject == issuer && a.not_after < now.as_secs())
-        {
+    fn times(&self, presented: &Presented, now: UnixTime) -> Result<(), String> {
+        let expired = |authority: &Authority| {
+            authority.subject == presented.issuer && authority.not_after < now.as_secs()
+        };
+        if self.authorities.iter().any(expired) {
             return Err("the CA's own certificate has expired".to_owned());
         }
-        let validity = parsed.validity();
-        let lifetime = validity
-            .not_after
-            .timestamp()
-            .saturating_sub(validity.not_before.timestamp());
+        let lifetime = presented.not_after.saturating_sub(presented.not_before);
         if lifetime > MAX_LIFETIME {
             return Err(format!(
                 "the certificate is made for {} h, and operators get 24 h at most",

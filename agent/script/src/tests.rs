@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rhai::{AST, Dynamic, FnPtr, Scope};
+use rhai::{Dynamic, FnPtr, Scope};
 
 use super::engine::{self, EVAL, PATCH};
 use super::frozen::{Frozen, PatchHost, Takes};
@@ -9,7 +9,6 @@ use super::handed_out::HandedOut;
 use super::memory;
 use super::meter::{self, Bounds, End};
 use super::unfrozen::{FreezeError, Purpose};
-use super::walk;
 use debug_base::{BootTime, Tree};
 use debug_points::{PatchCode, PatchFailure};
 
@@ -646,28 +645,6 @@ fn every_name_of_the_library_is_one() {
             !result.is_err_and(|e| e.to_string().contains("Function not found"))
         });
         assert!(known || syntax.iter().any(|s| s.contains(name)), "{name}");
-    }
-}
-
-#[test]
-fn a_single_call_is_recognised() {
-    let single = |code: &str| walk::single_call(&engine::for_eval().compile(code).unwrap());
-    assert_eq!(single("revert(3)").as_deref(), Some("revert"));
-    assert_eq!(single("revert(id)").as_deref(), Some("revert"));
-    assert_eq!(single("revert(3);").as_deref(), Some("revert"));
-    for code in [
-        "revert(3); 1",
-        "revert(f())",
-        "let x = 1",
-        "fn f() {} revert(3)",
-        "revert(|x| x)",
-        "",
-    ] {
-        let ast: AST = engine::for_eval().compile(code).unwrap();
-        assert!(
-            walk::single_call(&ast).is_none() || code.contains("|x|"),
-            "{code}"
-        );
     }
 }
 

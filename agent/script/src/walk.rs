@@ -475,17 +475,3 @@ pub fn defined(ast: &AST) -> Vec<(String, usize)> {
         .map(|f| (f.name.to_owned(), f.params.len()))
         .collect()
 }
-
-/// The name of the called function, if the submission is a single call with constants or variables as arguments.
-pub fn single_call(ast: &AST) -> Option<String> {
-    let call = match ast.statements() {
-        [Stmt::FnCall(call, _)] => call,
-        [Stmt::Expr(expression)] => match &**expression {
-            Expr::FnCall(call, _) => call,
-            _ => return None,
-        },
-        _ => return None,
-    };
-    let plain = |e: &Expr| matches!(e, Expr::Variable(..)) || e.is_constant();
-    (call.args.iter().all(plain) && !ast.has_functions()).then(|| call.name.to_string())
-}

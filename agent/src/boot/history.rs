@@ -29,7 +29,7 @@ impl History {
     /// # Errors
     /// The list and what to do.
     pub(super) fn check_lists(&self, config: &Config, tls: &Tls) -> Result<(), String> {
-        for authority in &tls.authorities {
+        for authority in tls.authorities.iter() {
             let Some(seen) = self.lists.get(&digest(&authority.subject)) else {
                 continue;
             };

@@ -7,8 +7,7 @@ use debug_audit::note::SigningKey;
 use debug_base::Path;
 use debug_config as config;
 use debug_config::Config;
-use debug_net as net;
-use debug_net::{Identify, Tls};
+use debug_net::Tls;
 use debug_points::Registry;
 use debug_policy::Policy;
 use debug_script::engine;
@@ -86,12 +85,14 @@ pub(crate) fn prepare(mut registration: Registration) -> Result<Prepared, StartE
         .map_err(|_| policy(format!("`{}` is not UTF-8", config.policy.display()), ""))?;
     let policy =
         Policy::parse(&text).map_err(|e| policy(format!("policy `{}`: {e}", config.policy.display()), ""))?;
-    let identify = identify(&config.trust.domain)?;
+    let domain = config.trust.domain.parse().map_err(|e: debug_certs::InvalidId| {
+        StartError::Config(Mistake::new(format!("trust domain: {e}"), ""))
+    })?;
     let tls = Tls::load(
         &config.trust,
         &config.service,
         &config.instance,
-        identify,
+        domain,
         UnixTime::now(),
     )
     .map_err(|e| StartError::Trust(Mistake::new(whole(&e), &e.advice())))?;
@@ -225,31 +226,6 @@ fn paths(texts: &[String], what: &str) -> Result<Vec<Path>, StartError> {
                 .map_err(|e| StartError::Config(Mistake::new(format!("`{what}`: {e}"), "")))
         })
         .collect()
-}
-
-/// The identity rules of a trust domain, for the socket.
-fn identify(domain: &str) -> Result<Identify, StartError> {
-    let domain: debug_certs::TrustDomain = domain.parse().map_err(|e: debug_certs::InvalidId| {
-        StartError::Config(Mistake::new(format!("trust domain: {e}"), ""))
-    })?;
-    let other = domain.clone();
-    Ok(Identify {
-        operator: Arc::new(move |certificate| {
-            let operator = debug_certs::operator(certificate, &domain).map_err(|e| e.to_string())?;
-            Ok(net::Operator {
-                id: operator.to_string(),
-                name: operator.name,
-                roles: operator.roles,
-            })
-        }),
-        agent: Arc::new(move |certificate| {
-            let agent = debug_certs::agent(certificate, &other).map_err(|e| e.to_string())?;
-            Ok(net::AgentName {
-                service: agent.service,
-                instance: agent.instance,
-            })
-        }),
-    })
 }
 
 /// The key that signs checkpoints; its name must be that of this instance's log.

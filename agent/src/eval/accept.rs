@@ -7,7 +7,6 @@ use debug_audit::{AppendError, Until};
 use debug_policy::Mode;
 use debug_wire::messages::{After, Code, EvalParams, EvalPayload};
 use debug_wire::records::{Eval, EvalPart, EvalRefused};
-use debug_wire::table;
 use rhai::{AST, Dynamic, Engine, ParseError, Scope};
 use serde_json::Value;
 
@@ -27,11 +26,6 @@ use debug_base::{Path, Tree};
 use debug_script::copies::{self, Lost};
 use debug_script::{engine, memory, roots, values, walk};
 
-/// Whether a payload is one call that runs on the reserved thread. Checked before the payload is compiled.
-pub(crate) fn is_reserved_call(payload: &str) -> bool {
-    EvalPayload::single_call_in(payload).is_some_and(|function| function.reserved)
-}
-
 /// An eval that is recorded and may run.
 pub(super) struct Accepted {
     pub(super) run: Arc<EvalContext>,
@@ -48,6 +42,8 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         session,
         call,
         params,
+        payload,
+        single,
         counter,
         cancelled,
     } = submission;
@@ -63,9 +59,11 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
             "nothing was changed",
         ));
     }
-    let payload =
-        EvalPayload::parse(&params.payload).map_err(|f| Failed::new(f.data.code, f.message, f.data.help))?;
-    let reserved = is_reserved_call(&params.payload);
+    let payload = payload
+        .unwrap_or_else(|| EvalPayload::parse(&params.payload))
+        .map_err(|f| Failed::new(f.data.code, f.message, f.data.help))?;
+    let reserved = single.is_some_and(|function| function.reserved);
+    let emergency = single.is_some_and(|function| function.emergency);
     if holds_secret(core, &payload, reserved) {
         let digest = core.recorder.digest(&Tree::Str(params.payload.clone()));
         let body = refused(&session, counter, "holds a secret", digest);
@@ -84,13 +82,6 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         handle::assign,
     );
     let compiled = engine.compile(&payload.code);
-    let single = compiled.as_ref().ok().and_then(walk::single_call);
-    // A plan ends nothing, so it is not exempt from its records.
-    let single = single.filter(|_| !payload.dry);
-    let emergency = single
-        .as_deref()
-        .and_then(table::function)
-        .is_some_and(|f| f.emergency);
     let record = record_eval(core, &session, &params, counter, emergency)?;
     // A plan runs as an eval that declares what happens to its changes afterwards.
     let after = payload.after.or(payload.dry.then_some(After::Revert));
@@ -209,7 +200,7 @@ pub(super) fn tell_missing(
 fn refused(session: &Session, counter: u64, why: &str, payload: Value) -> EvalRefused {
     EvalRefused {
         session: session.id,
-        operator: session.operator.spiffe.clone(),
+        operator: session.operator.to_string(),
         counter,
         refused: why.to_owned(),
         payload,
@@ -224,7 +215,7 @@ fn record_eval(
     counter: u64,
     emergency: bool,
 ) -> Result<u64, Failed> {
-    let operator = &session.operator.spiffe;
+    let operator = &session.operator.to_string();
     let parts = records::parted("payload", &params.payload);
     // The parts carry session and operator as well: an operator may see only their own records, and must be able to
     // compare the parts.

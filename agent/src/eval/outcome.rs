@@ -172,7 +172,7 @@ fn outcome_body(core: &Core, run: &EvalContext, started: Instant) -> Outcome {
     Outcome {
         eval: Some(run.record_number()),
         session: run.session.id,
-        operator: run.session.operator.spiffe.clone(),
+        operator: run.session.operator.to_string(),
         micros,
         looked,
         looked_elsewhere,

@@ -23,11 +23,7 @@ impl Set {
     }
 
     fn session(&self) -> Arc<Session> {
-        let who = Who {
-            spiffe: "spiffe://test/operator/alice".into(),
-            name: "alice".into(),
-            roles: vec![],
-        };
+        let who = debug_certs::Operator::new("test".parse().unwrap(), "alice", ["oncall"]).unwrap();
         let peer = "127.0.0.1:1".parse().unwrap();
         let outbox = Outbox::new(1 << 20);
         Arc::new(Session::new(
@@ -60,17 +56,8 @@ impl Set {
     /// Evaluates code without a signature, with everything that the eval thread does before and after it.
     fn evaluate(&self, session: &Arc<Session>) {
         let params: EvalParams = serde_json::from_value(json!({ "payload": "{}", "sig": "" })).unwrap();
-        let (session, cancelled) = (session.clone(), Arc::new(AtomicBool::new(false)));
-        eval::evaluate(
-            &self.core,
-            Submission {
-                session,
-                call: 2,
-                params,
-                counter: 1,
-                cancelled,
-            },
-        );
+        let submission = Submission::new(session, 2, params, 1, Arc::new(AtomicBool::new(false)));
+        eval::evaluate(&self.core, submission);
     }
 
     #[track_caller]

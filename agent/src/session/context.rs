@@ -465,7 +465,7 @@ impl EvalContext {
         if !std::mem::replace(&mut self.done().hit, true) {
             recorder.append(vec![crate::recorder::records::kept(&Alarm {
                 session: Some(self.session.id),
-                operator: Some(self.session.operator.spiffe.clone()),
+                operator: Some(self.session.operator.to_string()),
                 eval: Some(self.record),
                 secret_in: Some("output".to_owned()),
                 ..Alarm::default()

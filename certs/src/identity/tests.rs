@@ -45,7 +45,10 @@ fn refused(change: impl FnOnce(&mut CertificateParams), expected: IdentityError)
 
 #[test]
 fn an_operator_is_read_with_roles() {
-    let operator = operator(&certificate(|_| {}), &domain()).unwrap();
+    let presented = operator(&certificate(|_| {}), &domain()).unwrap();
+    let lifetime = presented.not_after - presented.not_before;
+    assert!(0 < lifetime, "{presented:?}");
+    let operator = presented.operator;
     assert_eq!(
         (operator.name.as_str(), operator.roles),
         ("alice", vec!["lead".to_owned(), "oncall".to_owned()])
@@ -147,7 +150,7 @@ fn the_common_name_means_nothing() {
         p.distinguished_name
             .push(DnType::CommonName, "spiffe://a.internal/operator/root")
     });
-    assert_eq!(operator(&der, &domain()).unwrap().name, "alice");
+    assert_eq!(operator(&der, &domain()).unwrap().operator.name, "alice");
 }
 
 #[test]
@@ -183,8 +186,8 @@ fn no_damaged_certificate_makes_it_panic_or_become_somebody_else() {
             damaged[at] ^= 1 << bit;
             // The signature is not verified here, so a damaged name in the same form may pass; webpki refuses it. Here it only
             // matters that nothing panics and that names keep their form.
-            if let Ok(operator) = operator(&damaged, &domain()) {
-                prop_check(&operator);
+            if let Ok(presented) = operator(&damaged, &domain()) {
+                prop_check(&presented.operator);
             }
         }
     }

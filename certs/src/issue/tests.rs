@@ -15,7 +15,9 @@ fn what_is_issued_reads_back_as_who_it_is_for() {
     let issued = ca().operator(&alice(), OPERATOR_LIFE, Timestamp::now()).unwrap();
     let der = pem(&issued.certificate);
     assert_eq!(
-        crate::operator(&der, &"a.internal".parse().unwrap()).unwrap(),
+        crate::operator(&der, &"a.internal".parse().unwrap())
+            .unwrap()
+            .operator,
         alice()
     );
 }

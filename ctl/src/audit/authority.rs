@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use debug_certs::{Operator, TrustDomain};
+use debug_certs::{Presented, TrustDomain};
 use pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage};
 
@@ -87,12 +87,12 @@ fn anchor(certificate: &CertificateDer<'static>) -> Result<TrustAnchor<'static>,
     webpki::anchor_from_trusted_cert(certificate).map(|anchor| anchor.to_owned())
 }
 
-/// The operator that a certificate names, in the trust domain of the log with that origin. This matters because the log's host
+/// What the certificate of an operator says, in the trust domain of the log with that origin. This matters because the log's host
 /// holds an agent's certificate of the same CA, which must not pass for an operator's.
 ///
 /// # Errors
 /// In words: the certificate names no operator of that trust domain, or the origin does not begin with a trust domain.
-pub(super) fn operator(certificate: &[u8], origin: &str) -> Result<Operator, String> {
+pub(super) fn operator(certificate: &[u8], origin: &str) -> Result<Presented, String> {
     let domain: TrustDomain = origin
         .split('/')
         .next()

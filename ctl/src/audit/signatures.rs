@@ -134,13 +134,16 @@ impl<'a> Signatures<'a> {
         let certificate = BASE64_STANDARD
             .decode(certificate)
             .map_err(|_| "the certificate is not base64")?;
-        let id = authority::operator(&certificate, &self.origin)
-            .map_err(|why| format!("the certificate is not an operator's: {why}"))?
-            .to_string();
+        let presented = authority::operator(&certificate, &self.origin)
+            .map_err(|why| format!("the certificate is not an operator's: {why}"))?;
+        let id = presented.operator.to_string();
         if id != operator {
             return Err(format!("the operator is `{operator}`, but the certificate is `{id}`'s").into());
         }
-        let validity = Validity::of(&certificate)?;
+        let validity = Validity {
+            not_before: presented.not_before,
+            not_after: presented.not_after,
+        };
         let exporter = from_hex(&exporter).ok_or("the exporter is not 32 bytes in hex")?;
         if !self.exporters.insert(exporter) {
             return Err(

@@ -8,10 +8,12 @@ use debug_wire::messages::EvalPayload;
 /// Whether a payload may be answered without the position of its records: its code is one call of a function that the table marks
 /// as `emergency`, with words, numbers and plain texts as arguments. Any other payload has its record before it runs.
 ///
-/// The agent chooses a thread for it by the same rule. The rule by which it runs code without a log is wider, since it parses the
-/// code; this one exempts an eval from a proof, so it is stricter.
+/// The agent decides by the same rule on which thread it runs, and whether it runs while the log cannot be written.
 pub(crate) fn may_wait(payload: &str) -> bool {
-    EvalPayload::single_call_in(payload).is_some_and(|function| function.emergency)
+    let payload = EvalPayload::parse_short(payload).and_then(Result::ok);
+    payload
+        .and_then(|payload| payload.single_call())
+        .is_some_and(|function| function.emergency)
 }
 
 /// Whether the code is one call of a function marked as `emergency`.

@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -11,10 +10,9 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
     RevokedCertParams, SanType, SerialNumber,
 };
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::Tls;
 use crate::tls::TlsError;
-use crate::{AgentName, Identify, Operator, Tls};
 use debug_config::Trust;
 
 pub(super) const DOMAIN: &str = "demo.internal";
@@ -169,7 +167,7 @@ impl Files {
     }
 
     pub(super) fn load_at(&self, now: UnixTime) -> Result<Tls, TlsError> {
-        Tls::load(&self.trust, "dienstplan", "1", identify(), now)
+        Tls::load(&self.trust, "dienstplan", "1", DOMAIN.parse().unwrap(), now)
     }
 }
 
@@ -189,45 +187,4 @@ pub(super) fn write(path: &Path, text: &[u8], mode: u32) -> PathBuf {
 pub(super) fn now_and(seconds: i64) -> UnixTime {
     let now = i64::try_from(UnixTime::now().as_secs()).unwrap();
     UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now + seconds).unwrap()))
-}
-
-/// Identity rules that are strict enough for these tests.
-pub(super) fn identify() -> Identify {
-    Identify {
-        operator: Arc::new(|certificate| {
-            let id = single_uri(certificate)?;
-            let name = id
-                .strip_prefix("spiffe://demo.internal/operator/")
-                .ok_or_else(|| format!("`{id}` is no operator of `{DOMAIN}`"))?;
-            Ok(Operator {
-                name: name.to_owned(),
-                id: id.clone(),
-                roles: vec!["oncall".into()],
-            })
-        }),
-        agent: Arc::new(|certificate| {
-            let id = single_uri(certificate)?;
-            let name = id
-                .strip_prefix("spiffe://demo.internal/agent/")
-                .and_then(|n| n.split_once('/'));
-            let (service, instance) = name.ok_or_else(|| format!("`{id}` is no agent of `{DOMAIN}`"))?;
-            Ok(AgentName {
-                service: service.into(),
-                instance: instance.into(),
-            })
-        }),
-    }
-}
-
-fn single_uri(certificate: &CertificateDer<'_>) -> Result<String, String> {
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|e| e.to_string())?;
-    let usage = parsed.extended_key_usage().map_err(|e| e.to_string())?;
-    if !usage.is_some_and(|u| u.value.client_auth && u.value.server_auth && !u.value.any) {
-        return Err("the extended key usage is not clientAuth and serverAuth".into());
-    }
-    let names = parsed.subject_alternative_name().map_err(|e| e.to_string())?;
-    match names.map(|n| n.value.general_names.as_slice()) {
-        Some([GeneralName::URI(id)]) => Ok((*id).to_owned()),
-        _ => Err("not exactly one name, a URI".into()),
-    }
 }

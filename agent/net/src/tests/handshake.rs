@@ -53,7 +53,10 @@ fn a_verified_operator_is_greeted_first() {
 
     let client = agent.opened();
     let conn = &peer.stream.conn;
-    assert_eq!(client.operator.id, "spiffe://demo.internal/operator/alice");
+    assert_eq!(
+        client.operator.to_string(),
+        "spiffe://demo.internal/operator/alice"
+    );
     assert_eq!(client.operator.roles, ["oncall"]);
     assert_eq!(client.peer, peer.stream.sock.local_addr().unwrap());
     assert_eq!(client.certificate, alice.certificate);
@@ -155,9 +158,10 @@ fn a_certificate_that_does_not_name_exactly_one_operator_is_refused() {
         p.subject_alt_names
             .push(uri("spiffe://demo.internal/operator/bob"))
     });
-    assert_eq!(two, Refused::Identity("not exactly one name, a URI".into()));
+    let names = |n| format!("the certificate has {n} subject alternative names; expected one URI");
+    assert_eq!(two, Refused::Identity(names(2)));
     let none = refused_leaf(|p| p.subject_alt_names.clear());
-    assert_eq!(none, Refused::Identity("not exactly one name, a URI".into()));
+    assert_eq!(none, Refused::Identity(names(0)));
     let elsewhere =
         refused_leaf(|p| p.subject_alt_names = vec![uri("spiffe://other.internal/operator/alice")]);
     assert!(matches!(elsewhere, Refused::Identity(_)), "{elsewhere:?}");

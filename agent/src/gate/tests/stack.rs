@@ -8,8 +8,8 @@ use super::super::{Refusal, claim};
 use super::*;
 use crate::changes::WriteChange;
 use crate::effect::{Options, Proposal};
+use crate::session::Session;
 use crate::session::context::EvalContext;
-use crate::session::{Session, Who};
 use debug_base::NonEmpty;
 use debug_base::Tree;
 use debug_net::Outbox;
@@ -42,11 +42,7 @@ fn with_list(folder: &tempfile::TempDir) -> (Core, Arc<Mutex<Vec<Named>>>) {
 }
 
 fn run(core: &Core, name: &str, role: &str) -> EvalContext {
-    let who = Who {
-        spiffe: format!("spiffe://test/operator/{name}"),
-        name: name.into(),
-        roles: vec![role.into()],
-    };
+    let who = debug_certs::Operator::new("test".parse().unwrap(), name, [role]).unwrap();
     let peer = "127.0.0.1:1".parse().unwrap();
     let session = Session::new(
         core.next_session(),

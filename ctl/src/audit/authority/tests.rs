@@ -96,7 +96,10 @@ fn whom_the_ca_did_not_certify_for_tls_clients_is_refused() {
 fn only_an_operator_of_the_logs_trust_domain_is_one() {
     let ca = ca();
     assert_eq!(
-        operator(&leaf(&ca, ALICE, BOTH), ORIGIN).unwrap().to_string(),
+        operator(&leaf(&ca, ALICE, BOTH), ORIGIN)
+            .unwrap()
+            .operator
+            .to_string(),
         ALICE
     );
     for (certificate, why) in [
