@@ -1,4 +1,4 @@
-//! The kinds of changes in force: patches of points and writes of states.
+//! What is in force: patches of points, writes of states, levels of the log; guards and snapshots.
 
 mod errors;
 pub(crate) mod exposed;

@@ -125,7 +125,8 @@ impl Core {
         })
     }
 
-    /// Ends overdue leases in case the revert thread is dead or late, and reports the alarms of the audit log.
+    /// Ends overdue leases in case the revert thread is dead or late. Reports a dead writer of the log, the log's alarms, and faults of
+    /// the lease table.
     pub(crate) fn sweep(&self) {
         const WRITER: &str = "debug-audit";
         if self.recorder.log.is_broken() && !self.faults.knows(WRITER) {

@@ -48,7 +48,7 @@ pub(crate) struct Rules {
     pub(crate) permits: AtomicU64,
 }
 
-/// All that the gate may touch.
+/// All that the gate may touch, besides the context of the eval that asks.
 #[derive(Clone, Copy)]
 pub(crate) struct Door<'a> {
     pub(crate) rules: &'a Rules,
@@ -111,8 +111,7 @@ pub(crate) struct Considered {
     pub(crate) effect: Effect,
     /// The rules that allow it, or why it is refused.
     pub(crate) verdict: Result<String, Refusal>,
-    /// The pattern of the reason that is all it lacks: a plan has no reason before the mode `change` is entered with
-    /// one.
+    /// If a reason is all that is missing: the pattern that it must match.
     pub(crate) wants: Option<String>,
 }
 
@@ -251,8 +250,8 @@ fn nameless(denial: Denial) -> Denial {
     }
 }
 
-/// Whether policy lets the author of a patch read a leaf now; leaves may appear after the patch was made. There is no
-/// permit: the reads of a patch are part of the permit to make it.
+/// Whether policy lets the author of a patch read a leaf now; leaves may appear after the patch was made. It makes no permit: the
+/// permit for the patch includes its reads.
 pub(crate) fn may_read(door: Door<'_>, author: &Request, leaf: &Path) -> bool {
     let request = Request {
         resource: resource(leaf),
@@ -315,7 +314,7 @@ fn written(effect: &Effect) -> Vec<String> {
     }
 }
 
-/// Decides about a method other than `eval`. A denial is recorded; an allowed method is not.
+/// Decides about a method. A denial is recorded; an allowed method is not.
 ///
 /// # Errors
 /// The denial.
@@ -359,7 +358,16 @@ fn denial(effect: &Effect, decided: &Decided) -> Option<Denial> {
         Effect::Settle { lease, .. } => Some(lease.target().clone()),
         Effect::Barred(barred) if barred.named => Some(barred.resource.clone()),
         Effect::Barred(_) => return Some(nameless(denied)),
-        _ => None,
+        Effect::See(..)
+        | Effect::Revert { .. }
+        | Effect::Renew { .. }
+        | Effect::Snapshot { .. }
+        | Effect::Diff { .. }
+        | Effect::Adopt { .. }
+        | Effect::Guard { .. }
+        | Effect::EnterChange { .. }
+        | Effect::Observe
+        | Effect::Log { .. } => None,
     };
     match whole {
         Some(whole @ Resource::State(_)) if matches!(denied.resource, Resource::State(_)) => Some(Denial {
@@ -375,7 +383,8 @@ fn denial(effect: &Effect, decided: &Decided) -> Option<Denial> {
     }
 }
 
-/// Claims the target and checks the stack on it; returns the leases that the change covers, too. While the claim is held, no other eval changes that stack.
+/// Claims the target and checks the stack on it; returns the leases that the change covers, too. While the claim is held, no other
+/// eval changes that stack.
 fn claim<'a>(
     door: Door<'a>,
     run: &EvalContext,

@@ -28,8 +28,8 @@ pub trait Change: Send + Sync {
     /// Sets another deadline. Called under the lease table's lock: must not block or run service code.
     fn set_deadline(&self, lease: u64, deadline: BootTime);
 
-    /// Completes [`Change::set_deadline`] for changes that keep a schedule; called without locks. The caller reports the new
-    /// deadline only after `InForce`.
+    /// Applies the deadline given to [`Change::set_deadline`] to a schedule that the change keeps; called without locks. The caller
+    /// reports the new deadline only after `InForce`.
     fn rearm(&self, _lease: u64) -> Rearmed {
         Rearmed::InForce
     }

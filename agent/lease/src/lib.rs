@@ -87,7 +87,7 @@ impl Cause {
         self.kind().trim_start_matches("lease.")
     }
 
-    /// Details that the cause alone does not carry, if any.
+    /// The text that came with the cause, if any.
     pub fn detail(&self) -> Option<&str> {
         match self {
             Self::GuardFailed(seen) | Self::Breaker(seen) | Self::Revoked(seen) => Some(seen),
@@ -101,7 +101,7 @@ impl Cause {
 pub struct Failing {
     /// Error text of the last attempt.
     pub why: String,
-    /// When the undo was first due.
+    /// When its undo became due.
     pub since: BootTime,
     /// Time of the next attempt.
     pub again: BootTime,

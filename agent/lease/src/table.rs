@@ -209,7 +209,7 @@ impl Leases {
         Ok(Claim { leases: self, id })
     }
 
-    /// Adds a lease before its change is applied. The lease cannot be ended while the guard lives.
+    /// Adds a lease before its change is applied. The lease cannot be ended while the returned [`Making`] lives.
     ///
     /// # Errors
     /// The lease itself, if the table is closed.
@@ -407,8 +407,8 @@ impl Leases {
         })
     }
 
-    /// Passes the end set by [`Lease::tell`] to a change that enforces deadlines without the revert thread. The lease becomes
-    /// due if its previous end passed first, or if `must` is set and the change cannot be rearmed.
+    /// Rearms a change after [`Lease::tell`], if it enforces deadlines without the revert thread. Makes the lease due if its previous
+    /// end passed first, or if `must` is set and the change cannot be rearmed.
     fn rearm(&self, before: &Lease, must: bool) {
         /// A state is locked for milliseconds only.
         const TRIES: usize = 3;
@@ -599,7 +599,7 @@ impl Leases {
         }
     }
 
-    /// Another thread was asked to end the lease. Delays the next attempt of the revert thread, which retries if that fails.
+    /// Notes that another thread is undoing the lease: the revert thread looks again after a delay, in case that fails.
     pub fn postpone(&self, id: u64, cause: &Cause) {
         let now = BootTime::now();
         if let Some(lease) = self.lock().open.get_mut(&id) {

@@ -13,7 +13,7 @@ use debug_lease::{Cause, EndError, Ended, Lease, Stands, Undone};
 use debug_state::Origin;
 
 impl Core {
-    /// Ends a lease and writes its one terminal record. Every way to end a lease goes through here.
+    /// Ends a lease and writes its one terminal record.
     ///
     /// # Errors
     /// What happened to the lease instead, or why it could not be reverted. In the latter case an alarm is recorded and
@@ -31,7 +31,8 @@ impl Core {
         }
     }
 
-    /// As [`end_lease`](Self::end_lease), if the lease still belongs to `owner`.
+    /// As [`end_lease`](Self::end_lease), if the lease still belongs to `owner`. Every end of a change that was in force goes through
+    /// here; a lease whose change never was in force is ended by the gate (`Opened`).
     ///
     /// # Errors
     /// As there; and if another operator has adopted the lease.
@@ -71,6 +72,7 @@ impl Core {
         // elsewhere by now, so the whole state is read; if that fails, nothing is forgotten.
         let whole = Path(path.0.iter().take(1).cloned().collect());
         if self.exposed.read(&whole, Wait::AGENT).is_ok() {
+            // Learning nothing under an origin forgets what was learnt there.
             scrubber.learn(Origin::replaced(lease.id), &Tree::Null);
         }
         // Layers above may have inherited the value below the lease as their base: it can come back, so the scrubber must

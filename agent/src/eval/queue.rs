@@ -123,7 +123,7 @@ impl Queue {
     }
 }
 
-/// ActiveMarker an operator as having a running eval.
+/// Marks an operator as having a running eval.
 struct Busy<'a> {
     queue: &'a Queue,
     operator: String,

@@ -141,10 +141,22 @@ fn lacks_mode(run: &EvalContext, effect: &Effect) -> bool {
 
 /// Whether an effect only reads.
 fn is_look(effect: &Effect) -> bool {
-    matches!(
-        effect,
-        Effect::See(..) | Effect::Read { .. } | Effect::Diff { .. }
-    )
+    match effect {
+        Effect::See(..) | Effect::Read { .. } | Effect::Diff { .. } => true,
+        Effect::Reveal { .. }
+        | Effect::Impossible { .. }
+        | Effect::Barred(_)
+        | Effect::Change(_)
+        | Effect::Revert { .. }
+        | Effect::Renew { .. }
+        | Effect::Snapshot { .. }
+        | Effect::Adopt { .. }
+        | Effect::Settle { .. }
+        | Effect::Guard { .. }
+        | Effect::EnterChange { .. }
+        | Effect::Observe
+        | Effect::Log { .. } => false,
+    }
 }
 
 fn told(refusal: &Refusal) -> String {

@@ -26,7 +26,7 @@ impl<'a> Permit<'a> {
     }
 }
 
-/// The permission to answer one call of a method other than `eval`.
+/// The permission to answer one call of a method.
 #[must_use = "only who has leave answers"]
 pub(crate) struct MethodPermit(pub(super) ());
 
@@ -50,7 +50,7 @@ enum Stage {
     Waits,
     /// The change may be in force.
     Begun,
-    /// The outcome is recorded.
+    /// Nothing is left to take back.
     Told,
 }
 

@@ -54,7 +54,7 @@ impl Barred {
     }
 }
 
-/// Whether a rule of the policy applies to this operator: a denial by it would name it.
+/// Whether a rule of the policy applies to this operator, so that a denial may name it to them.
 pub(crate) fn speaks_of(door: Door<'_>, run: &EvalContext, rule: &str) -> bool {
     door.rules
         .policy

@@ -15,7 +15,7 @@ use debug_lease::{Lease, overlaps};
 /// Checks that no lease at the point or state is failing to revert (invariant 12).
 ///
 /// # Errors
-/// A lease is; it is named if the operator may list leases.
+/// Such a lease exists; it is named if the operator may list leases.
 pub(crate) fn not_failing(door: Door<'_>, run: &EvalContext, target: &Resource) -> Result<(), Refusal> {
     match door.changes.leases.failing_at(target) {
         None => Ok(()),
@@ -46,7 +46,7 @@ pub(super) fn check_stack(
     let Options { over, below, .. } = &proposal.options;
     let standing = match standing(door, run, target) {
         Ok(standing) => standing,
-        // Where the changes are now is not known, so this one is refused; what was changed there before is named.
+        // It is unknown where the changes are now: refuse, and name the newest that was made here.
         Err(unknown) => {
             let leases = run.leases(door.changes).into_iter();
             let before = leases.filter(|lease| overlaps(lease.target(), target) && !run.is_own(lease));
@@ -91,8 +91,8 @@ pub(super) fn check_stack(
     }
 }
 
-/// The newest lease that the eval has not covered yet, of those that overlap one place. Where the eval has already put
-/// a change, that change was checked against the leases below it.
+/// Of the leases that overlap one place, the newest that is neither the eval's own nor below one of its own: the eval's own change
+/// was checked against those below it.
 pub(crate) fn unagreed<'l>(run: &EvalContext, standing: &'l [Standing]) -> Option<&'l Lease> {
     let agreed = |one: &Standing| {
         let on_top = |own: &&Standing| one.lease.id < own.lease.id && overlaps(&own.at, &one.at);
@@ -116,7 +116,7 @@ pub(crate) struct Standing {
 /// The leases that overlap a target. One whose element is lost may be at any element of its list.
 ///
 /// # Errors
-/// It is unknown at this moment where the changes of the state are: none is covered by mistake.
+/// It is unknown at this moment where the changes of the state are; refusing keeps any from being covered unseen.
 pub(crate) fn standing(
     door: Door<'_>,
     run: &EvalContext,
@@ -246,7 +246,7 @@ pub(crate) fn on_top(function: HostFunction, target: &Resource, over: &str) -> S
 
 /// What an operator may learn about a lease that is in the way.
 struct Seen {
-    /// Where it stands; the requested target, if it stands at a part of that which the operator may not know.
+    /// Its place, or `a part of <target>` if the operator may not know it.
     place: String,
     lease: String,
     whose: String,

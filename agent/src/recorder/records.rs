@@ -1,4 +1,4 @@
-//! The records of the audit log: one function per kind. Values are recorded as keyed digests unless they may be read.
+//! Bodies of `debug_wire::records` become entries of the audit log. Values are recorded as keyed digests unless they may be read.
 
 use debug_audit::Entry;
 use debug_audit::kinds::LEASE_CONFLICT;
