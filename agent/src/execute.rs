@@ -260,10 +260,10 @@ fn make(
         }
     }
     let made = undoable(core, lease.target()).and_then(|()| {
-        opened.begin()?;
+        let begun = opened.begin()?;
         proposal
             .change
-            .make(id, lease.deadline, opened.covers())
+            .make(begun, lease.deadline, opened.covers())
             .map_err(|error| error.to_string())
     });
     if let Err(error) = made {

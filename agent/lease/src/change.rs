@@ -10,12 +10,12 @@ pub trait Change: Send + Sync {
     /// Target of the change.
     fn target(&self) -> &Resource;
 
-    /// Applies the change. Called once, with a permit. `covers` are the leases that its author agreed to cover; the service
+    /// Applies the change for the lease that was opened for it. `covers` are the leases that its author agreed to cover; the service
     /// may have moved another one to its place since then.
     ///
     /// # Errors
     /// The change is not in force.
-    fn make(&self, lease: u64, deadline: BootTime, covers: &[u64]) -> Result<(), ChangeError>;
+    fn make(&self, begun: Begun, deadline: BootTime, covers: &[u64]) -> Result<(), ChangeError>;
 
     /// Checks, for a plan, whether the change could be applied; applies nothing.
     ///
@@ -70,6 +70,23 @@ pub trait Change: Send + Sync {
     /// Warning to show while the change is in force.
     fn warning(&self) -> Option<String> {
         None
+    }
+}
+
+/// That a lease is in the table and its change is to be applied now. Only an opened lease makes one, and only once: without a lease
+/// nothing can be changed.
+#[derive(Debug)]
+#[must_use = "it stands for one change"]
+pub struct Begun(u64);
+
+impl Begun {
+    pub(crate) fn of(lease: u64) -> Self {
+        Self(lease)
+    }
+
+    /// The lease.
+    pub fn lease(&self) -> u64 {
+        self.0
     }
 }
 

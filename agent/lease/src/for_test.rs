@@ -1,4 +1,11 @@
-//! A model of one leaf for tests.
+//! A model of one leaf for tests, and changes without a table of leases.
+
+use crate::Begun;
+
+/// As if a table had this lease.
+pub fn begun(lease: u64) -> Begun {
+    Begun::of(lease)
+}
 
 /// History of one leaf, oldest first, kept independently of the code under test.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ use debug_base::BootTime;
 use debug_policy::Resource;
 use debug_wire::messages::After;
 
-pub use change::{BeforeAfter, Change, ChangeError, Conflict, Rearmed, Stands, Undone};
+pub use change::{BeforeAfter, Begun, Change, ChangeError, Conflict, Rearmed, Stands, Undone};
 pub use merge::{Left, Otherwise, Why};
 pub use table::{Claim, EndError, Ended, Leases, Making, Overdue, Stuck, lock_soon, overlaps};
 

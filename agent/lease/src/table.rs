@@ -12,7 +12,7 @@ use debug_policy::Resource;
 use debug_wire::messages::{After, InForce};
 
 use self::steps::{Fault, State};
-use crate::{Cause, Conflict, Failing, GRACE, Lease, Phase, Rearmed, Undone};
+use crate::{Begun, Cause, Conflict, Failing, GRACE, Lease, Phase, Rearmed, Undone};
 use debug_base::BootTime;
 
 /// Bounds of the delay between two attempts to undo a change. The delay is a quarter of the time for which the undo has
@@ -137,6 +137,15 @@ impl Drop for Claim<'_> {
 pub struct Making<'a> {
     leases: &'a Leases,
     id: u64,
+    begun: bool,
+}
+
+impl Making<'_> {
+    /// Begins to apply the change. `None` after the first call.
+    pub fn begin(&mut self) -> Option<Begun> {
+        let first = !std::mem::replace(&mut self.begun, true);
+        first.then(|| Begun::of(self.id))
+    }
 }
 
 impl Drop for Making<'_> {
@@ -226,7 +235,11 @@ impl Leases {
         drop(inner);
         self.changed.notify_all();
         match opened {
-            Ok(()) => Ok(Making { leases: self, id }),
+            Ok(()) => Ok(Making {
+                leases: self,
+                id,
+                begun: false,
+            }),
             Err(Fault) => Err(Box::new(refused)),
         }
     }

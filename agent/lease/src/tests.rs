@@ -6,6 +6,7 @@ use debug_policy::Resource;
 use debug_wire::messages::After;
 
 use super::*;
+use crate::Begun;
 use debug_base::Wait;
 
 /// A change that counts its undos, and fails as many as it is told to.
@@ -40,7 +41,7 @@ impl Change for Fake {
         &self.target
     }
 
-    fn make(&self, _: u64, _: BootTime, _: &[u64]) -> Result<(), change::ChangeError> {
+    fn make(&self, _: Begun, _: BootTime, _: &[u64]) -> Result<(), change::ChangeError> {
         Ok(())
     }
 
@@ -373,7 +374,7 @@ impl Change for Panics {
         &self.0
     }
 
-    fn make(&self, _: u64, _: BootTime, _: &[u64]) -> Result<(), change::ChangeError> {
+    fn make(&self, _: Begun, _: BootTime, _: &[u64]) -> Result<(), change::ChangeError> {
         Ok(())
     }
 

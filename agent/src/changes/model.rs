@@ -269,9 +269,10 @@ impl World {
             grace: None,
             failing: None,
         };
-        let making = self.real.leases.open(lease).map_err(|_| "closed".to_owned())?;
+        let mut making = self.real.leases.open(lease).map_err(|_| "closed".to_owned())?;
+        let begun = making.begin().ok_or("a lease begins once")?;
         change
-            .make(id, deadline, &(0..id).collect::<Vec<_>>())
+            .make(begun, deadline, &(0..id).collect::<Vec<_>>())
             .map_err(|error| error.to_string())?;
         drop((making, claim));
         self.highest = id;

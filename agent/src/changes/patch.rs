@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use debug_base::{BootTime, Wait};
-use debug_lease::{Change, ChangeError, Stands, Undone};
+use debug_lease::{Begun, Change, ChangeError, Stands, Undone};
 use debug_points as points;
 use debug_points::{Observer, PatchCode, Point, Registry};
 use debug_policy::Resource;
@@ -58,14 +58,14 @@ impl Change for PatchChange {
         &self.target
     }
 
-    fn make(&self, lease: u64, deadline: BootTime, _: &[u64]) -> Result<(), ChangeError> {
+    fn make(&self, begun: Begun, deadline: BootTime, _: &[u64]) -> Result<(), ChangeError> {
         if let (Some(routes), Some((method, template))) = (&self.routes, self.point.name().split_once(' ')) {
             let slot = routes
                 .declare(method, template)
                 .map_err(|e| ChangeError::Refused(e.to_string()))?;
             drop(self.declared.set(Point::Route(slot)));
         }
-        let layer = points::Layer::new(lease, deadline, self.code.clone(), self.observer.clone());
+        let layer = points::Layer::new(begun.lease(), deadline, self.code.clone(), self.observer.clone());
         self.point()
             .push(Arc::new(layer))
             .map_err(|e| ChangeError::Refused(e.to_string()))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use debug_base::{BootTime, Tree, Wait};
+use debug_lease::for_test::begun;
 use debug_lease::{Cause, Change, EndError, Lease, Leases, Phase};
 use debug_state::{Live, Place, Redactor, States, writable};
 use debug_wire::messages::After;
@@ -51,7 +52,7 @@ fn a_live_value_is_extended_before_its_deadline_or_not_at_all() {
         let leases = Leases::after(0);
         let id = open_until(&leases, change.clone(), BootTime::now().after(TTL));
         let first = leases.find(id).unwrap().deadline;
-        change.make(id, first, &[]).unwrap();
+        change.make(begun(id), first, &[]).unwrap();
         // From well before the deadline to well after it.
         let moment = BootTime(first.0 - 100_000 + race % 200 * 1_000);
         while BootTime::now() < moment {
@@ -104,19 +105,19 @@ fn a_change_covers_no_lease_that_came_to_its_place_after_it_was_allowed() {
         WriteChange::new(writes.clone(), path.parse().unwrap(), values.0, values.1)
     };
     let never = BootTime(u64::MAX);
-    write("list.1.weight", 5).make(1, never, &[]).unwrap();
+    write("list.1.weight", 5).make(begun(1), never, &[]).unwrap();
     // It was decided while lease 1 stood at the second element.
     let second = write("list.0.weight", 7);
     live.store(vec![named("b"), named("a")]);
-    let refused = second.make(2, never, &[]).unwrap_err().to_string();
+    let refused = second.make(begun(2), never, &[]).unwrap_err().to_string();
     assert!(
         refused.contains("moved an element to `list.0.weight`"),
         "{refused}"
     );
     assert_eq!(*live.load(), vec![named("b"), named("a")]);
-    second.make(2, never, &[1]).unwrap();
+    second.make(begun(2), never, &[1]).unwrap();
     assert_eq!(live.load()[0].weight, 7);
-    write("list.1.weight", 9).make(3, never, &[]).unwrap();
+    write("list.1.weight", 9).make(begun(3), never, &[]).unwrap();
 }
 
 /// A conflict is forced where it was told to be, or not at all: the service may move what was changed afterwards.
@@ -132,7 +133,7 @@ fn what_moved_since_its_conflict_is_not_forced() {
     let writes = Arc::new(Writes::new(states));
     let values = (Some(Tree::I64(1)), Some(Tree::I64(5)));
     let change = WriteChange::new(writes, "list.0.weight".parse().unwrap(), values.0, values.1);
-    change.make(1, BootTime(u64::MAX), &[]).unwrap();
+    change.make(begun(1), BootTime(u64::MAX), &[]).unwrap();
     live.store(vec![named("a", 70), named("b", 1)]);
     let conflict = change.undo(1, Wait::AGENT).unwrap().conflict.unwrap();
     assert_eq!(conflict.places, ["list.0.weight".parse().unwrap()]);
@@ -161,11 +162,11 @@ fn a_conflict_is_not_forced_below_another_lease() {
     };
     let never = BootTime(u64::MAX);
     let first = write(1, 2);
-    first.make(1, never, &[]).unwrap();
+    first.make(begun(1), never, &[]).unwrap();
     live.store(70);
     assert!(first.undo(1, Wait::AGENT).unwrap().conflict.is_some());
     let second = write(70, 5);
-    second.make(2, never, &[]).unwrap();
+    second.make(begun(2), never, &[]).unwrap();
     let refused = first.force(Wait::AGENT).unwrap_err().to_string();
     assert!(refused.contains("lease 2"), "{refused}");
     assert_eq!(*live.load(), 5);
@@ -192,8 +193,8 @@ fn a_settled_conflict_is_in_no_ones_way() {
     };
     let never = BootTime(u64::MAX);
     let (below, above) = (write("list.1.weight"), write("list.0.weight"));
-    below.make(1, never, &[]).unwrap();
-    above.make(2, never, &[]).unwrap();
+    below.make(begun(1), never, &[]).unwrap();
+    above.make(begun(2), never, &[]).unwrap();
     live.store(vec![named("c", 9), named("b", 6)]);
     assert!(above.undo(2, Wait::AGENT).unwrap().conflict.is_some());
     live.store(vec![named("a", 6), named("b", 6)]);

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use debug_base::{BootTime, Orders, Path, Tree, Wait};
+use debug_lease::Begun;
 use debug_lease::stack::{self as stack, Layer};
 use debug_lease::{BeforeAfter, Change, ChangeError, Otherwise, Rearmed, Stands, Undone};
 use debug_policy::Resource;
@@ -188,12 +189,12 @@ impl Change for WriteChange {
         &self.target
     }
 
-    fn make(&self, lease: u64, deadline: BootTime, covers: &[u64]) -> Result<(), ChangeError> {
+    fn make(&self, begun: Begun, deadline: BootTime, covers: &[u64]) -> Result<(), ChangeError> {
         let mut layers = self.writes.stack(&self.path, Wait::AGENT)?;
         self.deadline.store(deadline.0, Ordering::Relaxed);
         let update = |change: &Edited<'_>, later: &Later<'_>| self.update(change, later, Wait::AGENT);
         let write = layers::Write {
-            lease,
+            lease: begun.lease(),
             at: &self.path,
             values: &self.values,
             deadline,

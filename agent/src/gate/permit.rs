@@ -9,7 +9,7 @@ use super::Door;
 use crate::effect::{Effect, Refusal};
 use crate::recorder::records;
 use debug_base::Wait;
-use debug_lease::{Cause, Lease, Making};
+use debug_lease::{Begun, Cause, Lease, Making};
 
 /// The permission to execute one effect once. It is neither `Clone` nor `Default`; only [`super::pass`] makes one.
 /// Dropping it unspent ends the lease that was opened for it.
@@ -90,12 +90,14 @@ impl<'a> Opened<'a> {
         &self.covers
     }
 
-    /// The change is being applied: from here on it may be in force, and a drop reverts it.
+    /// The change is to be applied now: from here on it may be in force, and a drop reverts it.
     ///
     /// # Errors
     /// A fault of the agent: the change has begun before.
-    pub(crate) fn begin(&mut self) -> Result<(), String> {
-        self.step(Stage::Waits, Stage::Begun)
+    pub(crate) fn begin(&mut self) -> Result<Begun, String> {
+        self.step(Stage::Waits, Stage::Begun)?;
+        let begun = self.making.as_mut().and_then(Making::begin);
+        begun.ok_or_else(|| self.fault("is not in the table"))
     }
 
     /// The change is in force, and its eval has noted it. If that was not to be, the change is taken back.
@@ -110,20 +112,23 @@ impl<'a> Opened<'a> {
             self.stage = to;
             return Ok(());
         }
-        let id = self.lease.id;
-        let fault = format!(
-            "lease {id} was to go from {from:?} to {to:?}, and is {:?}",
+        Err(self.fault(&format!(
+            "was to go from {from:?} to {to:?}, and is {:?}",
             self.stage
-        );
+        )))
+    }
+
+    /// Records a fault of the agent about this lease; returns what the operator is told.
+    fn fault(&self, what: &str) -> String {
+        let id = self.lease.id;
+        let fault = format!("lease {id} {what}");
         let recorder = &self.door.recorder;
         recorder.append(vec![records::kept(&Alarm {
             fault: Some(fault.clone()),
             ..Alarm::default()
         })]);
         recorder.emitter.alarm(&format!("a fault of the agent: {fault}"));
-        Err(format!(
-            "lease {id} is not at this step; this is a fault of the agent"
-        ))
+        format!("lease {id} is not at this step; this is a fault of the agent")
     }
 
     /// The change failed to apply and is not in force.

@@ -98,7 +98,7 @@ impl Change for Counts {
         &self.target
     }
 
-    fn make(&self, _: u64, _: BootTime, _: &[u64]) -> Result<(), ChangeError> {
+    fn make(&self, _: debug_lease::Begun, _: BootTime, _: &[u64]) -> Result<(), ChangeError> {
         panic!("nobody expected this");
     }
 
@@ -192,8 +192,9 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
                 "told" => opened.never_made("it could not be made"),
                 "before" => panic!("a fault"),
                 _ => {
-                    opened.begin().unwrap();
-                    drop(made.make(id, BootTime::now(), &[]));
+                    let begun = opened.begin().unwrap();
+                    assert_eq!(begun.lease(), id);
+                    drop(made.make(begun, BootTime::now(), &[]));
                 }
             }
         }));
@@ -224,7 +225,7 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
     let lease = lease(&core, made.clone());
     let id = lease.id;
     let mut opened = Opened::open(core.door(), lease, Vec::new()).unwrap();
-    opened.begin().unwrap();
+    drop(opened.begin().unwrap());
     opened.kept();
     assert!(core.changes.leases.find(id).is_ok() && made.undone.load(Ordering::SeqCst) == 0);
     core.end_lease(id, &Cause::Reverted, "alice", Wait::AGENT)
@@ -235,7 +236,7 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
     let lease = self::lease(&core, made.clone());
     let id = lease.id;
     let mut opened = Opened::open(core.door(), lease, Vec::new()).unwrap();
-    opened.begin().unwrap();
+    drop(opened.begin().unwrap());
     let refused = opened.begin().unwrap_err();
     assert!(refused.contains("fault of the agent"), "{refused}");
     drop(opened);

@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use super::apply::Hidden;
 use super::{Levels, SetLevel};
 use debug_base::{BootTime, Wait};
-use debug_lease::{Change, ChangeError, Stands, Undone};
+use debug_lease::{Begun, Change, ChangeError, Stands, Undone};
 
 /// Usually a sign of a misspelt target. An event is known to exist if its callsite was reached and not disabled for all
 /// subscribers.
@@ -64,9 +64,9 @@ impl Change for LevelChange {
         &self.resource
     }
 
-    fn make(&self, lease: u64, deadline: BootTime, _: &[u64]) -> Result<(), ChangeError> {
+    fn make(&self, begun: Begun, deadline: BootTime, _: &[u64]) -> Result<(), ChangeError> {
         let level = Arc::new(SetLevel {
-            lease,
+            lease: begun.lease(),
             target: self.target.clone(),
             level: self.level,
             deadline: AtomicU64::new(deadline.0),
@@ -78,7 +78,7 @@ impl Change for LevelChange {
         *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(level.clone());
         self.levels.put(level.clone());
         self.levels.apply(level).map_err(|hidden| {
-            self.take(lease);
+            self.take(begun.lease());
             self.refused(hidden)
         })
     }

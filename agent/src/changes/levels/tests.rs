@@ -10,6 +10,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::*;
 use debug_base::Wait;
+use debug_lease::for_test::begun;
 use debug_lease::{Change, Stands};
 
 /// All tests share the callsites, and the interest of subscribers in them is cached.
@@ -108,7 +109,7 @@ fn later() -> BootTime {
 #[track_caller]
 fn set(levels: &Arc<Levels>, lease: u64, target: &str, level: LevelFilter) -> LevelChange {
     let change = LevelChange::new(levels.clone(), target.to_owned(), level);
-    change.make(lease, later(), &[]).unwrap();
+    change.make(begun(lease), later(), &[]).unwrap();
     change
 }
 
@@ -210,7 +211,7 @@ fn an_expired_level_holds_no_longer_even_if_the_agent_is_dead() {
         change.set_deadline(2, later());
         assert!(!log.of_all().iter().any(|line| line.ends_with("a::b")));
         let past = LevelChange::new(levels.clone(), "a::bc".to_owned(), LevelFilter::DEBUG);
-        past.make(3, BootTime::now(), &[]).unwrap();
+        past.make(begun(3), BootTime::now(), &[]).unwrap();
         assert!(!log.of_all().contains(&"DEBUG a::bc".to_owned()));
         assert_eq!(levels.list().len(), 2);
     });
@@ -290,7 +291,7 @@ fn a_layer_without_the_filter_sees_what_it_saw() {
 #[track_caller]
 fn refused(levels: &Arc<Levels>, level: LevelFilter, why: &str) {
     let change = LevelChange::new(levels.clone(), "a::b".to_owned(), level);
-    let error = change.make(1, later(), &[]).unwrap_err().to_string();
+    let error = change.make(begun(1), later(), &[]).unwrap_err().to_string();
     assert!(error.contains(why), "{error}");
     assert_eq!(levels.list(), []);
 }
@@ -347,7 +348,7 @@ fn a_filter_that_is_installed_nowhere_is_said() {
         refused(&levels, LevelFilter::DEBUG, "no `tracing` subscriber");
         // A plan finds the same error, and sets nothing.
         let change = LevelChange::new(levels.clone(), "a".to_owned(), LevelFilter::DEBUG);
-        let made = change.make(9, BootTime::now().after(Duration::from_secs(60)), &[]);
+        let made = change.make(begun(9), BootTime::now().after(Duration::from_secs(60)), &[]);
         assert_eq!(
             change.could_be_made().unwrap_err().to_string(),
             made.unwrap_err().to_string()

@@ -16,6 +16,7 @@ use super::histories;
 use crate::changes::{WriteChange, Writes};
 use debug_base::{BootTime, Path, Tree, Wait};
 use debug_lease::Change as _;
+use debug_lease::for_test::begun;
 use debug_state::{Redactor, States, add_keys};
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -369,7 +370,11 @@ impl World {
         ));
         // A place that only another lease created is not written.
         if change
-            .make(self.next, BootTime(u64::MAX), &(0..self.next).collect::<Vec<_>>())
+            .make(
+                begun(self.next),
+                BootTime(u64::MAX),
+                &(0..self.next).collect::<Vec<_>>(),
+            )
             .is_ok()
         {
             let things = self.ids[0].iter().copied().zip(self.own.things.iter().cloned());

@@ -12,6 +12,7 @@ use crate::session::Session;
 use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
 use debug_base::Tree;
+use debug_lease::for_test::begun;
 use debug_net::Outbox;
 use debug_state::{Place, writable};
 
@@ -126,7 +127,9 @@ fn nothing_is_covered_while_it_is_unknown_what_stands_there() {
             .open(lease)
             .unwrap_or_else(|_| panic!("closed")),
     );
-    below.make(id, now.after(Duration::from_secs(600)), &[]).unwrap();
+    below
+        .make(begun(id), now.after(Duration::from_secs(600)), &[])
+        .unwrap();
     let proposal = proposal(write(&core, "list.0.weight", 7));
     assert_eq!(refused(&core, &run, &proposal), None);
     list.lock().unwrap().swap(0, 1);
