@@ -442,9 +442,8 @@ impl Builder {
         match self.try_start_from_env() {
             Ok(agent) => agent,
             Err(error) => {
-                let why = error.why();
-                boot::refuse_start(&why);
-                Agent::without(Status::Refused(why))
+                boot::refuse_start(&error.why());
+                Agent::without(Status::Refused(error))
             }
         }
     }

@@ -62,8 +62,7 @@ mod recorder;
 mod session;
 
 pub use crate::agent::{Agent, Builder};
-pub use crate::boot::status::Status;
-pub use crate::boot::{Mistake, NotUndone, StartError};
+pub use crate::boot::{Late, Mistake, NotUndone, Occupied, Panics, StartError, Status};
 #[cfg(feature = "tracing")]
 pub use crate::changes::levels::LogFilter;
 #[cfg(feature = "tracing")]

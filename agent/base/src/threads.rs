@@ -72,15 +72,26 @@ impl Faults {
             .contains_key(what)
     }
 
-    /// The panics in one sentence, for `status()` and `info()`; `None` without any.
-    pub fn sentence(&self) -> Option<String> {
-        let seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let each: Vec<String> = seen
-            .iter()
-            .map(|(what, times)| format!("{what} ({times} times)"))
-            .collect();
-        (!each.is_empty()).then(|| format!("the agent panicked inside and goes on: {}", each.join(", ")))
+    /// What has panicked, and how often.
+    pub fn seen(&self) -> BTreeMap<String, u64> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// The panics in one sentence; `None` without any.
+    pub fn sentence(&self) -> Option<String> {
+        let seen = self.seen();
+        let each: Vec<(&str, u64)> = seen.iter().map(|(what, times)| (what.as_str(), *times)).collect();
+        (!each.is_empty()).then(|| sentence(&each))
+    }
+}
+
+/// Panics in one sentence, for `status()` and `info()`: what, and how often.
+pub fn sentence(seen: &[(&str, u64)]) -> String {
+    let each: Vec<String> = seen
+        .iter()
+        .map(|(what, times)| format!("{what} ({times} times)"))
+        .collect();
+    format!("the agent panicked inside and goes on: {}", each.join(", "))
 }
 
 /// Starts a thread that takes turns until one returns [`Next::End`]. A panic in a turn is reported, and the next turn

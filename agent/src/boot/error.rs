@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Why the agent did not start. The service runs on without it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// `DEBUG_AGENT` is set to a text that means neither on nor off.
@@ -24,13 +24,22 @@ pub enum StartError {
     /// A limit on scripts does not hold in this build of the service.
     #[error("the debug agent does not start: {0}")]
     Build(Mistake),
-    /// The system starts no thread.
+    /// The audit log cannot be opened or written, or goes on from another state of the files than there is.
     #[error("the debug agent does not start: {0}")]
-    Thread(Mistake),
+    Log(Mistake),
+    /// The address cannot be listened on.
+    #[error("the debug agent does not start: {0}")]
+    Listen(Mistake),
+    /// The system gives no thread or no randomness.
+    #[error("the debug agent does not start: {0}")]
+    System(Mistake),
+    /// The agent panicked while it started; this is a fault of the agent.
+    #[error("the debug agent does not start: it panicked while it started")]
+    Panicked,
 }
 
 impl StartError {
-    fn mistake(&self) -> &Mistake {
+    fn mistake(&self) -> Option<&Mistake> {
         match self {
             Self::Flag(mistake)
             | Self::Config(mistake)
@@ -38,18 +47,26 @@ impl StartError {
             | Self::Trust(mistake)
             | Self::LogKey(mistake)
             | Self::Build(mistake)
-            | Self::Thread(mistake) => mistake,
+            | Self::Log(mistake)
+            | Self::Listen(mistake)
+            | Self::System(mistake) => Some(mistake),
+            Self::Panicked => None,
         }
     }
 
     /// What to do about it, if there is more to say than the error does.
     pub fn advice(&self) -> Option<&str> {
-        Some(self.mistake().help.as_str()).filter(|help| !help.is_empty())
+        self.mistake()
+            .map(|mistake| mistake.help.as_str())
+            .filter(|help| !help.is_empty())
     }
 
     /// What is wrong and what to do, for stderr and the service's log.
     pub(crate) fn why(&self) -> String {
-        self.mistake().to_string()
+        self.mistake().map_or_else(
+            || "the agent panicked while it started".to_owned(),
+            Mistake::to_string,
+        )
     }
 }
 

@@ -7,6 +7,7 @@ use debug_wire::records::{LeaseEnded, LeaseMade, ListsLoaded, Record as _, Sessi
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use super::error::{Mistake, StartError};
 use debug_config::Config;
 use debug_net::Tls;
 
@@ -28,7 +29,7 @@ impl History {
     ///
     /// # Errors
     /// The list and what to do.
-    pub(super) fn check_lists(&self, config: &Config, tls: &Tls) -> Result<(), String> {
+    pub(super) fn check_lists(&self, config: &Config, tls: &Tls) -> Result<(), StartError> {
         for authority in tls.authorities.iter() {
             let Some(seen) = self.lists.get(&digest(&authority.subject)) else {
                 continue;
@@ -36,11 +37,12 @@ impl History {
             let now = &authority.crl_number;
             // Hex numbers without leading zeros: compare the length first.
             if (now.len(), now) < (seen.len(), seen) {
-                return Err(format!(
-                    "the revocation list in `{}` has the number {now} (hex), the audit log has seen {seen} in force\n\
-                     help: put the newest list back; with an older one whoever was revoked since would get in again",
+                let what = format!(
+                    "the revocation list in `{}` has the number {now} (hex), the audit log has seen {seen} in force",
                     config.trust.crl.display()
-                ));
+                );
+                let help = "put the newest list back; with an older one an operator revoked since would get in again";
+                return Err(StartError::Trust(Mistake::new(what, help)));
             }
         }
         Ok(())
@@ -94,7 +96,11 @@ pub(super) fn digest(subject: &[u8]) -> String {
 ///
 /// # Errors
 /// The log cannot be read.
-pub(super) fn history(config: &Config) -> Result<History, String> {
+pub(super) fn history(config: &Config) -> Result<History, StartError> {
+    read(config).map_err(|what| StartError::Log(Mistake::new(what, "")))
+}
+
+fn read(config: &Config) -> Result<History, String> {
     let mut history = History::default();
     let reader = debug_audit::Reader::open(&config.audit.folder).map_err(|e| e.to_string())?;
     for line in reader {

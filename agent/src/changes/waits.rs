@@ -25,24 +25,16 @@ impl Waits {
         }
     }
 
-    /// The waits of more than 1 s: state and sentence, the longest last.
-    pub(crate) fn long(&self) -> Vec<(String, String)> {
-        let mut long: Vec<(Duration, String)> = self
+    /// The states whose waits take more than 1 s, and how long each has waited; the longest last.
+    pub(crate) fn long(&self) -> Vec<(String, Duration)> {
+        let mut long: Vec<(String, Duration)> = self
             .lock()
             .iter()
-            .map(|(state, since)| (since.elapsed(), state.clone()))
-            .filter(|(waited, _)| LONG_WAIT < *waited)
+            .map(|(state, since)| (state.clone(), since.elapsed()))
+            .filter(|(_, waited)| LONG_WAIT < *waited)
             .collect();
-        long.sort();
-        long.into_iter()
-            .map(|(waited, state)| {
-                let waited = waited.as_secs();
-                let what = format!(
-                    "undoing a change has waited {waited} s for the lock or setter of state `{state}`"
-                );
-                (state, what)
-            })
-            .collect()
+        long.sort_by_key(|(_, waited)| *waited);
+        long
     }
 
     /// Moves the start of every wait back by `by`.
@@ -52,6 +44,12 @@ impl Waits {
             .values_mut()
             .for_each(|since| *since = since.checked_sub(by).unwrap_or(*since));
     }
+}
+
+/// A long wait, in words.
+pub(crate) fn sentence(state: &str, waited: Duration) -> String {
+    let waited = waited.as_secs();
+    format!("undoing a change has waited {waited} s for the lock or setter of state `{state}`")
 }
 
 /// A wait in progress.

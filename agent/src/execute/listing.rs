@@ -4,6 +4,7 @@ use debug_policy::{Resource, format_duration};
 use pki_types::UnixTime;
 
 use crate::changes::levels::level_name;
+use crate::changes::waits;
 use crate::core::Core;
 use crate::effect::{Listing, Refusal, Reply, Row};
 use crate::gate::{self};
@@ -100,7 +101,10 @@ fn notes(core: &Core) -> Vec<Note> {
             .cloned(),
     );
     let long = core.changes.waits.long().into_iter();
-    notes.extend(long.map(|(state, what)| Note::about([Path(vec![state])], what)));
+    notes.extend(long.map(|(state, waited)| {
+        let what = waits::sentence(&state, waited);
+        Note::about([Path(vec![state])], what)
+    }));
     notes.extend(core.faults.sentence().map(Note::for_all));
     notes.extend(
         core.exposed
