@@ -25,12 +25,9 @@ pub trait Change: Send + Sync {
         Ok(())
     }
 
-    /// Sets another deadline. Called under the lease table's lock: must not block or run service code.
-    fn set_deadline(&self, lease: u64, deadline: BootTime);
-
-    /// Applies the deadline given to [`Change::set_deadline`] to a schedule that the change keeps; called without locks. The caller
-    /// reports the new deadline only after `InForce`.
-    fn rearm(&self, _lease: u64) -> Rearmed {
+    /// Has the change stop at another moment, if it stops without an undo. Called without locks; may wait for a state for
+    /// milliseconds. The caller reports the new deadline only after `InForce`.
+    fn rearm(&self, _lease: u64, _until: BootTime) -> Rearmed {
         Rearmed::InForce
     }
 

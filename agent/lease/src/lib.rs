@@ -167,10 +167,9 @@ impl Lease {
         }
     }
 
-    /// Passes the current end of the lease (deadline or end of grace) to its change; returns a copy of the lease.
-    fn tell(&mut self) -> Self {
-        self.change.set_deadline(self.id, self.until());
-        self.clone()
+    /// What operators agree on when they renew or adopt it.
+    fn terms(&self) -> (BootTime, Phase, &str) {
+        (self.deadline, self.phase, &self.owner)
     }
 
     /// End of the lease: its deadline, or the end of its grace period if that comes first.

@@ -354,7 +354,6 @@ impl Leases {
         if confirm {
             lease.phase = Phase::Confirmed;
         }
-        lease.tell();
         self.renewed(inner, before)
     }
 
@@ -375,7 +374,6 @@ impl Leases {
         let before = lease.clone();
         lease.owner = owner.to_owned();
         (lease.session, lease.grace) = (session, None);
-        lease.tell();
         self.renewed(inner, before)
     }
 
@@ -385,31 +383,31 @@ impl Leases {
     /// `Ended` if the previous end of the lease passed first, `Busy` if the change cannot be rearmed now.
     fn renewed(&self, inner: MutexGuard<'_, Inner>, before: Lease) -> Result<Lease, EndError> {
         let id = before.id;
-        // Checked again after the deadline was set: this thread may have been preempted between any two steps.
-        let over = before.until() <= BootTime::now();
         let Some(renewed) = inner.open.get(&id).cloned() else {
             return Err(EndError::Unknown(id));
         };
         drop(inner);
-        let rearmed = if over {
-            Rearmed::Over
-        } else {
-            renewed.change.rearm(id)
-        };
+        let rearmed = self.rearm(&before);
         if rearmed == Rearmed::InForce {
             self.changed.notify_all();
             return Ok(renewed);
         }
         let mut inner = self.lock();
-        if let Some(lease) = inner.open.get_mut(&id) {
+        // Terms that another thread gave meanwhile stay.
+        if let Some(lease) = inner
+            .open
+            .get_mut(&id)
+            .filter(|lease| lease.terms() == renewed.terms())
+        {
             (lease.owner, lease.session) = (before.owner.clone(), before.session);
             (lease.deadline, lease.phase, lease.grace) = (before.deadline, before.phase, before.grace);
-            lease.tell();
         }
         if rearmed == Rearmed::Over {
             inner.is_over(&before, OVER);
         }
         drop(inner);
+        // Back to the end that it had; if that fails, it never got the new one.
+        self.rearm(&before);
         self.changed.notify_all();
         Err(match rearmed {
             Rearmed::Over => EndError::Ended {
@@ -420,12 +418,32 @@ impl Leases {
         })
     }
 
-    /// Rearms a change after [`Lease::tell`], if it enforces deadlines without the revert thread. Makes the lease due if its previous
-    /// end passed first, or if `must` is set and the change cannot be rearmed.
-    fn rearm(&self, before: &Lease, must: bool) {
+    /// Has the change of a lease stop at the lease's present end. `before` is the lease with its previous end.
+    fn rearm(&self, before: &Lease) -> Rearmed {
+        let end = || self.lock().open.get(&before.id).map(Lease::until);
+        let mut until = end();
+        while let Some(wanted) = until {
+            let rearmed = before.change.rearm(before.id, wanted);
+            // Checked last: this thread may have been preempted between any two steps.
+            if before.until() <= BootTime::now() {
+                return Rearmed::Over;
+            }
+            // Another thread may have given it another end meanwhile.
+            until = end();
+            if until == Some(wanted) {
+                return rearmed;
+            }
+        }
+        // It is being ended, or has ended.
+        Rearmed::InForce
+    }
+
+    /// As [`rearm`](Self::rearm), for a lease whose new terms stand. Makes it due if its previous end passed first, or if `must` is
+    /// set and the change cannot be rearmed.
+    fn see_to_rearm(&self, before: &Lease, must: bool) {
         /// A state is locked for milliseconds only.
         const TRIES: usize = 3;
-        let mut tries = (0..TRIES).map(|_| before.change.rearm(before.id));
+        let mut tries = (0..TRIES).map(|_| self.rearm(before));
         let last = tries
             .find(|rearmed| *rearmed != Rearmed::NotYet)
             .unwrap_or(Rearmed::NotYet);
@@ -447,8 +465,7 @@ impl Leases {
         let mut inner = self.lock();
         let lease = inner.open.get_mut(&before.id)?;
         let was = lease.clone();
-        let told = |lease: &Lease| (lease.deadline, lease.phase, lease.owner.clone());
-        if told(lease) != told(renewed) {
+        if lease.terms() != renewed.terms() {
             return None;
         }
         if (&lease.owner, lease.session) != (&before.owner, before.session)
@@ -458,9 +475,9 @@ impl Leases {
             lease.grace = before.grace.or_else(|| lost.then(|| now.after(GRACE)));
         }
         (lease.deadline, lease.phase) = (before.deadline, before.phase);
-        let restored = lease.tell();
+        let restored = lease.clone();
         drop(inner);
-        self.rearm(&was, restored.until() > was.until());
+        self.see_to_rearm(&was, restored.until() > was.until());
         Some(restored)
     }
 
@@ -489,12 +506,12 @@ impl Leases {
         for lease in inner.open.values_mut() {
             let before = lease.clone();
             if change(lease) {
-                told.push((before, lease.tell()));
+                told.push((before, lease.clone()));
             }
         }
         drop(inner);
         for (before, lease) in &told {
-            self.rearm(before, lease.until() > before.until());
+            self.see_to_rearm(before, lease.until() > before.until());
         }
         self.changed.notify_all();
         told.into_iter().map(|(_, lease)| lease).collect()

@@ -45,9 +45,7 @@ impl Change for Fake {
         Ok(())
     }
 
-    fn set_deadline(&self, _: u64, _: BootTime) {}
-
-    fn rearm(&self, _: u64) -> Rearmed {
+    fn rearm(&self, _: u64, _: BootTime) -> Rearmed {
         *self.rearmed.lock().unwrap()
     }
 
@@ -377,8 +375,6 @@ impl Change for Panics {
     fn make(&self, _: Begun, _: BootTime, _: &[u64]) -> Result<(), change::ChangeError> {
         Ok(())
     }
-
-    fn set_deadline(&self, _: u64, _: BootTime) {}
 
     fn undo(&self, _: u64, _: Wait) -> Result<Undone, change::ChangeError> {
         assert!(!self.1.swap(false, Ordering::SeqCst), "nobody expected this");

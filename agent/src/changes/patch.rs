@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use debug_base::{BootTime, Wait};
-use debug_lease::{Begun, Change, ChangeError, Stands, Undone};
+use debug_lease::{Begun, Change, ChangeError, Rearmed, Stands, Undone};
 use debug_points as points;
 use debug_points::{Observer, PatchCode, Point, Registry};
 use debug_policy::Resource;
@@ -71,8 +71,9 @@ impl Change for PatchChange {
             .map_err(|e| ChangeError::Refused(e.to_string()))
     }
 
-    fn set_deadline(&self, lease: u64, deadline: BootTime) {
-        self.point().set_deadline(lease, deadline);
+    fn rearm(&self, lease: u64, until: BootTime) -> Rearmed {
+        self.point().set_deadline(lease, until);
+        Rearmed::InForce
     }
 
     fn undo(&self, lease: u64, _wait: Wait) -> Result<Undone, ChangeError> {

@@ -1,7 +1,6 @@
 //! Writes of states, and the stack of writes of each state.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -132,8 +131,6 @@ pub(crate) struct WriteChange {
     path: Path,
     /// The value before and the value it writes.
     values: (Option<Tree>, Option<Tree>),
-    /// Nanoseconds on the boot-time clock.
-    deadline: AtomicU64,
     /// The value as its type spells it, if that differs from the given one.
     spelling: Option<String>,
     warning: Option<String>,
@@ -145,17 +142,15 @@ impl WriteChange {
     /// A write of `after` at `path` in place of `before`; `None` is an empty place.
     pub(crate) fn new(writes: Arc<Writes>, path: Path, before: Option<Tree>, after: Option<Tree>) -> Self {
         let target = Resource::State(path.0.clone());
-        let (deadline, left) = (AtomicU64::new(0), Mutex::new(None));
         let values = (before, after);
         Self {
             target,
             writes,
             path,
             values,
-            deadline,
             spelling: None,
             warning: None,
-            left,
+            left: Mutex::new(None),
         }
     }
 
@@ -191,7 +186,6 @@ impl Change for WriteChange {
 
     fn make(&self, begun: Begun, deadline: BootTime, covers: &[u64]) -> Result<(), ChangeError> {
         let mut layers = self.writes.stack(&self.path, Wait::AGENT)?;
-        self.deadline.store(deadline.0, Ordering::Relaxed);
         let update = |change: &Edited<'_>, later: &Later<'_>| self.update(change, later, Wait::AGENT);
         let write = layers::Write {
             lease: begun.lease(),
@@ -204,11 +198,7 @@ impl Change for WriteChange {
         Ok(())
     }
 
-    fn set_deadline(&self, _lease: u64, deadline: BootTime) {
-        self.deadline.store(deadline.0, Ordering::Relaxed);
-    }
-
-    fn rearm(&self, lease: u64) -> Rearmed {
+    fn rearm(&self, lease: u64, until: BootTime) -> Rearmed {
         if !self.ends_by_itself() {
             return Rearmed::InForce;
         }
@@ -226,7 +216,7 @@ impl Change for WriteChange {
                 self.states().rearm(&self.path, &later, Wait::AGENT).is_ok(),
             )
         };
-        let (before, armed) = arm(&mut layers, BootTime(self.deadline.load(Ordering::Relaxed)));
+        let (before, armed) = arm(&mut layers, until);
         // Checked last: if the previous deadline has not passed by now, it had not when the new one took effect.
         if before <= BootTime::now() {
             arm(&mut layers, before);

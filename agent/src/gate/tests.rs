@@ -102,8 +102,6 @@ impl Change for Counts {
         panic!("nobody expected this");
     }
 
-    fn set_deadline(&self, _: u64, _: BootTime) {}
-
     fn undo(&self, _: u64, _: Wait) -> Result<Undone, ChangeError> {
         if self.panics.load(Ordering::SeqCst) > 0 {
             self.panics.fetch_sub(1, Ordering::SeqCst);

@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use super::apply::Hidden;
 use super::{Levels, SetLevel};
 use debug_base::{BootTime, Wait};
-use debug_lease::{Begun, Change, ChangeError, Stands, Undone};
+use debug_lease::{Begun, Change, ChangeError, Rearmed, Stands, Undone};
 
 /// Usually a sign of a misspelt target. An event is known to exist if its callsite was reached and not disabled for all
 /// subscribers.
@@ -91,10 +91,11 @@ impl Change for LevelChange {
         true
     }
 
-    fn set_deadline(&self, _lease: u64, deadline: BootTime) {
+    fn rearm(&self, _lease: u64, until: BootTime) -> Rearmed {
         if let Some(level) = &*self.made.lock().unwrap_or_else(PoisonError::into_inner) {
-            level.deadline.store(deadline.0, Ordering::Relaxed);
+            level.deadline.store(until.0, Ordering::Relaxed);
         }
+        Rearmed::InForce
     }
 
     fn undo(&self, lease: u64, _wait: Wait) -> Result<Undone, ChangeError> {

@@ -11,7 +11,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 use super::*;
 use debug_base::Wait;
 use debug_lease::for_test::begun;
-use debug_lease::{Change, Stands};
+use debug_lease::{Change, Rearmed, Stands};
 
 /// All tests share the callsites, and the interest of subscribers in them is cached.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -202,13 +202,13 @@ fn an_expired_level_holds_no_longer_even_if_the_agent_is_dead() {
     within(subscriber, || {
         set(&levels, 1, "a::b", LevelFilter::DEBUG);
         let change = set(&levels, 2, "a::b", LevelFilter::OFF);
-        change.set_deadline(2, BootTime::now());
+        assert_eq!(change.rearm(2, BootTime::now()), Rearmed::InForce);
         assert_eq!(
             sorted(log.of_all()),
             info_and(&["DEBUG a::b", "DEBUG a::b::c"]),
             "the older one stands"
         );
-        change.set_deadline(2, later());
+        assert_eq!(change.rearm(2, later()), Rearmed::InForce);
         assert!(!log.of_all().iter().any(|line| line.ends_with("a::b")));
         let past = LevelChange::new(levels.clone(), "a::bc".to_owned(), LevelFilter::DEBUG);
         past.make(begun(3), BootTime::now(), &[]).unwrap();
