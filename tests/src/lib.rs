@@ -12,7 +12,6 @@ pub mod certificates;
 pub mod client;
 pub mod dice;
 pub mod halt;
-pub mod http;
 pub mod process;
 pub mod proxy;
 pub mod serve;
@@ -22,6 +21,7 @@ pub mod wait;
 
 pub use certificates::Certificates;
 pub use client::{Client, Reply};
+pub use debug_kit::http;
 pub use dice::Dice;
 pub use halt::Halted;
 pub use process::{Ctl, Running, Service};

@@ -1,14 +1,14 @@
 //! `dienstplan` and `debugctl` as processes.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
 
+use debug_kit::{Program, listening_on};
+pub use debug_kit::{SLACK_SIGN, SLACK_TOKEN};
 use rustix::process::{Pid, Signal};
 
 use crate::certificates::Certificates;
@@ -64,8 +64,7 @@ pub fn programs() -> &'static Path {
 /// A running `dienstplan`. Killed when dropped.
 #[derive(Debug)]
 pub struct Service {
-    child: Child,
-    log: Arc<Mutex<String>>,
+    program: Program,
     /// Its HTTP address.
     pub http: SocketAddr,
 }
@@ -107,36 +106,15 @@ impl Service {
 
     /// Starts a command that logs as `dienstplan` does.
     pub fn spawn(mut command: Command) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().unwrap(), log.clone());
-        collect(child.stderr.take().unwrap(), log.clone());
-        let mut service = Self {
-            child,
-            log,
-            http: SocketAddr::from(([127, 0, 0, 1], 0)),
-        };
-        service.http = wait::until("dienstplan listens", || {
-            let log = service.log();
-            let address = log
-                .lines()
-                .find_map(|line| line.split_once("listening on ").map(|(_, rest)| rest.to_owned()));
-            address.and_then(|a| {
-                a.split_whitespace()
-                    .next()
-                    .and_then(|a| a.trim_end_matches(',').parse().ok())
-            })
-        });
-        service
+        let mut program = Program::start(&mut command).unwrap();
+        let http = program.wait_for(listening_on);
+        let http = http.unwrap_or_else(|log| panic!("the service does not listen:\n{log}"));
+        Self { program, http }
     }
 
     /// Its output so far.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.program.said()
     }
 
     /// Waits for a text in its log and returns the line.
@@ -162,12 +140,12 @@ impl Service {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.program.id()
     }
 
     /// Whether it still runs.
     pub fn is_alive(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+        self.program.is_alive()
     }
 
     /// `GET /api/healthcheck`.
@@ -177,104 +155,53 @@ impl Service {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        self::signal(&self.child, signal);
+        self::signal(&self.program, signal);
     }
 
     /// Ends it as an operator would, and waits.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
-        self.child.wait().unwrap()
+        self.program.wait().unwrap()
     }
 
     /// Ends it as a crash would.
     pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.program.kill().unwrap();
     }
 }
 
-/// The Slack token of the test service; not a real one.
-pub const SLACK_TOKEN: &str = "not-a-real-slack-token";
-/// The Slack signing secret of the test service; not a real one.
-pub const SLACK_SIGN: &str = "not-a-real-signing-secret";
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn collect(stream: impl Read + Send + 'static, log: Arc<Mutex<String>>) {
-    std::thread::spawn(move || {
-        for line in BufReader::new(stream).lines() {
-            let Ok(line) = line else { return };
-            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            writeln!(log, "{line}").unwrap();
-        }
-    });
-}
-
-/// Sends a child a signal.
-fn signal(child: &Child, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+/// Sends a program a signal.
+fn signal(program: &Program, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(program.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
 /// A running `debugctl`. Killed when dropped.
 #[derive(Debug)]
-pub struct Running {
-    child: Child,
-    said: Arc<Mutex<String>>,
-}
+pub struct Running(Program);
 
 impl Running {
     /// Starts it without a terminal.
     pub fn start(certificates: &Certificates, operator: &str, args: &[&str]) -> Self {
-        let mut command = Ctl::command(certificates, operator);
-        command
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let said = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().unwrap(), said.clone());
-        collect(child.stderr.take().unwrap(), said.clone());
-        Self { child, said }
+        Self(Program::start(Ctl::command(certificates, operator).args(args)).unwrap())
     }
 
     /// Waits for a text in its output.
     #[track_caller]
-    pub fn wait_for(&self, text: &str) {
-        let end = Instant::now() + wait::LIMIT;
-        wait::until(&format!("debugctl says `{text}`"), || {
-            let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let found = said.contains(text);
-            assert!(
-                found || Instant::now() < end,
-                "waited in vain until debugctl says `{text}`:\n{said}"
-            );
-            found.then_some(())
-        });
+    pub fn wait_for(&mut self, text: &str) {
+        let found = self.0.wait_for(|said| said.contains(text).then_some(()));
+        found.unwrap_or_else(|said| panic!("waited in vain until debugctl says `{text}`:\n{said}"));
     }
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        self::signal(&self.child, signal);
+        self::signal(&self.0, signal);
     }
 
     /// Waits until it has ended; returns its exit code, unless a signal ended it.
     #[track_caller]
     pub fn exit_code(&mut self) -> Option<i32> {
-        wait::until("debugctl has ended", || self.child.try_wait().unwrap()).code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+        wait::until("debugctl has ended", || self.0.ended().unwrap()).code()
     }
 }
 

@@ -82,7 +82,7 @@ impl Set {
         let args = [
             "eval", &target, CHANGES, "--change", "--reason", "INC-42", "--hold",
         ];
-        let held = Running::start(&self.certificates, "alice", &args);
+        let mut held = Running::start(&self.certificates, "alice", &args);
         held.wait_for("holding leases 1, 2, 3, 4");
         held
     }

@@ -1,15 +1,14 @@
 //! Starting other programs: their command lines are printed, and each has a time limit unless it is cargo.
 
+use std::env;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
-use std::{env, io};
+use std::time::Duration;
 
-/// The interval of polling: short enough not to delay, long enough to cost nothing.
-pub(crate) const POLL: Duration = Duration::from_millis(20);
+pub(crate) use debug_kit::{POLL, end_of};
 
 /// The output of a finished program.
 #[derive(Debug)]
@@ -138,25 +137,6 @@ pub(crate) fn finish(command: &mut Command, limit: Duration) -> Result<Said, Str
         out: text(out),
         err: text(err),
     })
-}
-
-/// Waits for the end, at most `limit`. Returns the exit code, unless a signal ended it.
-#[expect(
-    clippy::option_option,
-    reason = "not ended, ended by a signal, ended with a code"
-)]
-pub(crate) fn end_of(child: &mut Child, limit: Duration) -> io::Result<Option<Option<i32>>> {
-    let start = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status.code()));
-        }
-        if limit <= start.elapsed() {
-            return Ok(None);
-        }
-        // What ends soon is not waited for long: the tests are a thousand short programs.
-        thread::sleep((start.elapsed() / 8).clamp(Duration::from_millis(1), POLL));
-    }
 }
 
 fn collect(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {

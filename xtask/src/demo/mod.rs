@@ -4,10 +4,8 @@
 //! it: a demo that cannot fail shows nothing.
 
 mod engine;
-mod http;
 mod log_steps;
 mod sabotage;
-mod service;
 mod session;
 mod set_up;
 mod steps;

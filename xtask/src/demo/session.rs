@@ -1,12 +1,9 @@
 //! A `debugctl attach` with an open standard input, as if a person typed into it.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use crate::process::{POLL, end_of};
+use debug_kit::Program;
 
 /// The deadline of an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
@@ -14,30 +11,13 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// An attached client, detached when dropped.
-pub(super) struct Session {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    seen: Arc<Mutex<String>>,
-}
+pub(super) struct Session(Program);
 
 impl Session {
     /// Starts the client.
     pub(super) fn start(command: &mut Command) -> Result<Self, String> {
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .map_err(|e| format!("cannot start debugctl: {e}"))?;
-        let seen = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take(), seen.clone());
-        collect(child.stderr.take(), seen.clone());
-        Ok(Self {
-            stdin: child.stdin.take(),
-            child,
-            seen,
-        })
+        let client = Program::start_typing(command).map_err(|e| format!("cannot start debugctl: {e}"))?;
+        Ok(Self(client.ends_within(LEAVE_LIMIT)))
     }
 
     /// Types a line, then waits until the output since then satisfies `wanted`. Prints both.
@@ -46,52 +26,18 @@ impl Session {
     /// The output since then, if the client has left or the deadline has passed.
     pub(super) fn ask(&mut self, line: &str, wanted: impl Fn(&str) -> bool) -> Result<String, String> {
         println!("› {line}");
-        let before = self.seen().len();
-        let stdin = self.stdin.as_mut().ok_or("the session's input has ended")?;
-        writeln!(stdin, "{line}")
-            .and_then(|()| stdin.flush())
-            .map_err(|e| format!("{e}: {}", self.seen()))?;
-        let start = Instant::now();
-        loop {
-            let gone = !matches!(self.child.try_wait(), Ok(None));
-            let said = self.seen().split_off(before);
-            if wanted(&said) {
-                print!("{said}");
-                return Ok(said);
-            }
-            if gone || ANSWER_LIMIT <= start.elapsed() {
-                return Err(said);
-            }
-            thread::sleep(POLL);
-        }
+        let before = self.0.said().len();
+        self.0
+            .type_line(line)
+            .map_err(|e| format!("{e}: {}", self.0.said()))?;
+        let since = |said: &str| said.get(before..).unwrap_or_default().to_owned();
+        let answer = self
+            .0
+            .wait_within(ANSWER_LIMIT, |said| Some(since(said)).filter(|said| wanted(said)));
+        let answer = answer.map_err(|said| since(&said))?;
+        print!("{answer}");
+        Ok(answer)
     }
-
-    fn seen(&self) -> String {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        // The end of its input makes the client leave in order.
-        drop(self.stdin.take());
-        let _ = end_of(&mut self.child, LEAVE_LIMIT);
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Collects complete lines, so that a partial answer never passes for a complete one.
-fn collect(stream: Option<impl Read + Send + 'static>, seen: Arc<Mutex<String>>) {
-    thread::spawn(move || {
-        let Some(stream) = stream else { return };
-        for line in BufReader::new(stream).lines() {
-            let Ok(line) = line else { return };
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.push_str(&line);
-            seen.push('\n');
-        }
-    });
 }
 
 /// The number in the first `lease 12:` of a text.

@@ -82,6 +82,6 @@ fn start(world: &mut World) -> Result<(), Unexpected> {
         "the line `listening on` in the service's log",
         || started.err().unwrap_or_default(),
     )?;
-    world.pid = world.service()?.pid();
+    world.pid = world.service()?.program.id();
     Ok(())
 }

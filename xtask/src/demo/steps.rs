@@ -4,12 +4,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::engine::{Step, Unexpected, check, expected};
-use super::http;
 use super::sabotage::Sabotage;
 use super::session::{Session, lease_number};
-use super::world::{Lease, SLACK_SIGN, SLACK_TOKEN, World};
+use super::world::{Lease, World};
 use crate::process::{POLL, Said, shown};
 use crate::scratch::free_address;
+use debug_kit::{SLACK_SIGN, SLACK_TOKEN, http};
 
 /// The steps, in order.
 pub(super) const STEPS: &[Step<World>] = &[
@@ -92,6 +92,9 @@ const EXIT_CONNECT: i32 = 5;
 const EXIT_DENIED: i32 = 3;
 /// The reason and options of alice's and vera's changes.
 const CHANGE: &[&str] = &["--change", "--reason", "INC-42 healthcheck flaps", "--persist"];
+
+/// The deadline for a line to reach the log of the service.
+const LOG_LIMIT: Duration = Duration::from_secs(15);
 
 fn healthcheck_ok(world: &mut World) -> Result<(), Unexpected> {
     if world.is(Sabotage::NobodyListens) {
@@ -205,11 +208,14 @@ fn teapot(world: &mut World) -> Result<(), Unexpected> {
 
 fn warning(world: &mut World) -> Result<(), Unexpected> {
     let service = world.service()?;
-    let line = service.wait_for_line("a china teapot revolving about the sun");
+    let teapot = |line: &&str| line.contains("a china teapot revolving about the sun");
+    let line = service
+        .program
+        .wait_within(LOG_LIMIT, |log| log.lines().find(teapot).map(str::to_owned));
     println!("{}", line.as_deref().unwrap_or_default());
-    let warned = line.as_ref().is_some_and(|line| line.contains("WARN"));
+    let warned = line.as_ref().is_ok_and(|line| line.contains("WARN"));
     check(warned, "a line WARN with the teapot", || {
-        line.unwrap_or_else(|| service.log())
+        line.unwrap_or_else(|log| log)
     })
 }
 
@@ -231,7 +237,7 @@ fn same_process(world: &mut World) -> Result<(), Unexpected> {
     }
     let before = world.pid;
     let service = world.service()?;
-    let (now, alive) = (service.pid(), service.is_alive());
+    let (now, alive) = (service.program.id(), service.program.is_alive());
     println!("process {now}, started as process {before}");
     check(
         alive && now == before,
@@ -254,7 +260,7 @@ fn deadline(world: &mut World) -> Result<(), Unexpected> {
     }
     let address = world.service()?.http;
     loop {
-        let answer = http::request(address, "GET", "/api/healthcheck", "", "")?;
+        let answer = http::get(address, "/api/healthcheck").map_err(|e| e.to_string())?;
         let age = lease.asked.elapsed();
         if answer.status == 200 {
             println!("{} after {:.1} s", answer.shown(), age.as_secs_f64());

@@ -8,19 +8,25 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::http::{self, Answer};
 use super::sabotage::Sabotage;
-use super::service::{Service, log_in};
 use super::session::Session;
 use crate::process::{self, POLL, Said, finish, quoted, shown};
 use crate::scratch::{Folder, free_address};
+use debug_kit::http::{self, Answer};
+use debug_kit::{Program, SLACK_SIGN, SLACK_TOKEN, listening_on};
 
-/// The Slack token of the demo; not a real one.
-pub(super) const SLACK_TOKEN: &str = "not-a-real-slack-token";
-/// The Slack signing secret of the demo; not a real one.
-pub(super) const SLACK_SIGN: &str = "not-a-real-signing-secret";
 /// The deadline of a single command of the client.
 pub(super) const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+
+/// The deadline for the service to stop before it is killed: longer than its own drain.
+const STOP_LIMIT: Duration = Duration::from_secs(12);
+
+/// The running service, stopped when dropped.
+pub(super) struct Service {
+    pub(super) program: Program,
+    /// Its HTTP address.
+    pub(super) http: SocketAddr,
+}
 
 /// A change that the demo has made.
 pub(super) struct Lease {
@@ -192,13 +198,17 @@ impl World {
             println!("$ export {name}={}", quoted(value.as_ref()));
         }
         println!("$ {} &", shown(&command));
-        let log = log_in(
-            &self.folder.path,
-            &format!("dienstplan-{}", self.services.len() + 1),
-        );
-        let service = Service::start(command.envs(variables), log)?;
-        print!("{}", service.log());
-        self.services.push(service);
+        let log = self
+            .folder
+            .path
+            .join(format!("dienstplan-{}.log", self.services.len() + 1));
+        let program = Program::start_into(command.envs(variables), log);
+        let mut program = program
+            .map_err(|e| format!("cannot start the service: {e}"))?
+            .ends_within(STOP_LIMIT);
+        let http = program.wait_for(listening_on)?;
+        print!("{}", program.said());
+        self.services.push(Service { program, http });
         Ok(())
     }
 
@@ -213,7 +223,7 @@ impl World {
     pub(super) fn healthcheck(&mut self) -> Result<Answer, String> {
         let address = self.service()?.http;
         println!("$ curl -i http://{address}/api/healthcheck");
-        let answer = http::request(address, "GET", "/api/healthcheck", "", "")?;
+        let answer = http::get(address, "/api/healthcheck").map_err(|e| e.to_string())?;
         println!("{}", answer.shown());
         Ok(answer)
     }
@@ -234,8 +244,10 @@ impl World {
             .stdin(input)
             .output()
             .map_err(|e| e.to_string())?;
-        let headers = String::from_utf8_lossy(&output.stdout).replace('\n', "\r\n");
-        let answer = http::request(address, "POST", "/api/events", &headers, body)?;
+        let headers = String::from_utf8_lossy(&output.stdout);
+        let headers: Vec<(&str, &str)> = headers.lines().filter_map(|line| line.split_once(": ")).collect();
+        let answer =
+            http::request(address, "POST", "/api/events", &headers, body).map_err(|e| e.to_string())?;
         println!("{}", answer.shown());
         Ok(answer)
     }
