@@ -1,5 +1,6 @@
 //! Executes effects. Nothing else does, and each effect needs its permit.
 
+mod alike;
 pub(crate) mod guard;
 pub(crate) mod listing;
 pub(crate) mod missing;
@@ -8,12 +9,13 @@ mod refusals;
 mod rollback;
 mod rows;
 mod script_log;
+mod settle;
+mod snapshots;
+mod words;
 
-use debug_policy::{Mode, Resource, format_duration};
+use debug_policy::{Mode, Resource};
 use debug_wire::messages::Standing;
 use debug_wire::records::{LEASE_ADOPTED, LEASE_CONFIRMED, LEASE_EXTENDED};
-use debug_wire::table::HostFunction;
-use serde_json::Value;
 
 use self::refusals::not_all;
 pub(crate) use self::refusals::{broken, ended, guarded_already, not_forced, not_kept, settled_before};
@@ -21,16 +23,14 @@ use self::rollback::record_renewal;
 pub(crate) use self::rollback::undo;
 use self::rows::difference_rows;
 pub(crate) use self::script_log::script_log;
+pub(crate) use self::settle::not_own_above;
 use crate::changes::guards::{self, Counts};
-use crate::changes::snapshot::Snapshot;
 use crate::core::Core;
 use crate::effect::{Effect, Guarding, Proposal, Refusal, Reply};
 use crate::gate::{self, Opened, Permit};
-use crate::recorder::records;
 use crate::session::context::{EvalContext, Step};
-use debug_base::NonEmpty;
-use debug_base::{BootTime, Path, Tree, Wait, roughly};
-use debug_lease::{Cause, EndError, Lease, overlaps};
+use debug_base::{BootTime, Path, Tree, Wait};
+use debug_lease::{Cause, EndError, Lease};
 use debug_state::Origin;
 
 /// Executes the effect of `permit` and uses the permit up.
@@ -46,8 +46,7 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
     match effect {
         Effect::See(listing, about) => listing::list(core, run, listing, about.as_deref(), now),
         Effect::Read { path, value, .. } => {
-            let told = |at: Path| alike(core, run, &at).map(|why| (at, why));
-            let alike = secrets(&path, &value).into_iter().filter_map(told).collect();
+            let alike = alike::alike(core, run, &path, &value);
             Ok(Reply::Value {
                 tree: value,
                 path,
@@ -95,9 +94,9 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
                 if confirm { LEASE_CONFIRMED } else { LEASE_EXTENDED },
                 None,
             );
-            Ok(Reply::message(renewed(&lease, confirm, asked, sooner)))
+            Ok(Reply::message(words::renewed(&lease, confirm, asked, sooner)))
         }
-        Effect::Snapshot { name, parts } => snapshot(core, run, name, parts, now),
+        Effect::Snapshot { name, parts } => snapshots::take(core, run, name, parts, now),
         Effect::Diff { rows, .. } => Ok(difference_rows(&rows)),
         Effect::Adopt { lease } => {
             let before = core.changes.leases.find(lease.id).map_err(|e| ended(&e))?;
@@ -135,7 +134,7 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
                 "lease {id}: ends when its guard is false, or cannot tell twice in a row"
             )))
         }
-        Effect::Settle { lease, force, .. } => settle(core, run, lease.id, force),
+        Effect::Settle { lease, force, .. } => settle::settle(core, run, lease.id, force),
         Effect::EnterChange { reason } => {
             let (mode, before) = run.session.mode();
             run.step(Step::Mode(mode, before));
@@ -167,54 +166,6 @@ pub(crate) fn execute(core: &Core, run: &EvalContext, permit: Permit<'_>) -> Res
     }
 }
 
-/// The paths of the secrets in a value.
-fn secrets(path: &Path, value: &Tree) -> Vec<Path> {
-    match value {
-        Tree::Secret(_) => vec![path.clone()],
-        Tree::Seq(items) => {
-            let each = items.iter().enumerate();
-            each.flat_map(|(at, item)| secrets(&path.child(&at.to_string()), item))
-                .collect()
-        }
-        Tree::Map(entries) => {
-            let each = entries.iter();
-            each.flat_map(|(name, entry)| secrets(&path.child(name), entry))
-                .collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Why a text of the service is opaque although its path is no secret: it contains a secret. The secret's path is named
-/// to operators who may know of it.
-///
-/// Only what was found at start is told, even if the text has changed since, and nothing while a lease is in force
-/// there. Otherwise an operator could plant a text, by a patch or as a client of the service, and learn whether it was
-/// a correct guess of a secret.
-fn alike(core: &Core, run: &EvalContext, path: &Path) -> Option<String> {
-    let is_there =
-        |lease: &Lease| matches!(lease.target(), Resource::State(at) if Path(at.clone()).overlaps(path));
-    if run.leases(&core.changes).iter().any(is_there) {
-        return None;
-    }
-    let alike = core.exposed.alike(path);
-    let known = alike.iter().find(|(origin, _)| {
-        origin
-            .path()
-            .is_some_and(|at| gate::may_know(core.door(), run, at, None).is_ok())
-    });
-    let (of, is_whole) = match known.or(alike.first())? {
-        (at, is_whole) if known.is_some() => (format!("the secret {at}"), is_whole),
-        (_, is_whole) => ("a secret".to_owned(), is_whole),
-    };
-    let what = if *is_whole {
-        "its text is that of"
-    } else {
-        "it holds the text of"
-    };
-    Some(format!("{what} {of}, as found at start"))
-}
-
 /// Applies a change under its lease; cancels the lease if anything fails.
 fn make(
     core: &Core,
@@ -237,27 +188,8 @@ fn make(
         }
     };
     let stands = stands(core, lease.target());
-    if let (Resource::State(path), Some(stands)) = (lease.target(), &stands) {
-        let leases: Vec<u64> = core
-            .changes
-            .leases
-            .list()
-            .iter()
-            .map(|l| l.id)
-            .filter(|other| *other != id)
-            .collect();
-        let (eval, by, path) = (
-            run.record_number(),
-            &run.session.operator.name,
-            Path(path.clone()),
-        );
-        for gone in core
-            .changes
-            .snapshots
-            .before_change(eval, by, &leases, &path, stands.clone())
-        {
-            core.note(format!("the snapshot {gone} went to make room for another"));
-        }
+    if let Some(stands) = &stands {
+        snapshots::before_change(core, run, &lease, stands);
     }
     let made = undoable(core, lease.target()).and_then(|()| {
         let begun = opened.begin()?;
@@ -280,54 +212,7 @@ fn make(
     if let (Some(guard), Some(counts)) = (&proposal.guard, counts) {
         put_guard(core, id, guard, counts);
     }
-    let verb = match proposal.function.id == HostFunction::Restore {
-        true => "put back".to_owned(),
-        false => proposal.change.done(),
-    };
-    let left = format_duration(lease.deadline.remaining(lease.made));
-    let unseen = if core.exposed.points.is_unseen(lease.target()) {
-        "; it has matched 0 requests so far"
-    } else {
-        ""
-    };
-    let warning = proposal
-        .change
-        .warning()
-        .map(|warning| format!("; {warning}"))
-        .unwrap_or_default();
-    let behind = core
-        .exposed
-        .points
-        .behind(lease.target())
-        .iter()
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>();
-    let behind = match behind.is_empty() {
-        true => String::new(),
-        false => format!("; it answers before the handler, behind {}", behind.join(", ")),
-    };
-    Ok(Reply::message(format!(
-        "lease {id}: {} {verb}, reverts in {left} unless confirmed{unseen}{behind}{warning}",
-        plain(&lease)
-    )))
-}
-
-/// Refuses to force a conflict at a place that the same eval has changed: its own change is undone if the eval fails,
-/// so the operator is not told to end that lease first.
-pub(crate) fn not_own_above(core: &Core, run: &EvalContext, id: u64, force: bool) -> Result<(), Refusal> {
-    let conflict = run.conflict(&core.changes, id).ok().filter(|_| force);
-    let Some((lease, _)) = conflict else { return Ok(()) };
-    let own = run
-        .leases(&core.changes)
-        .into_iter()
-        .find(|own| run.is_own(own) && overlaps(own.target(), lease.target()));
-    match own {
-        None => Ok(()),
-        Some(_) => Err(Refusal::state(
-            format!("this eval has itself changed the place of lease {id} before"),
-            "settle the lease first, or in an eval of its own",
-        )),
-    }
+    Ok(Reply::message(words::made(core, proposal, &lease)))
 }
 
 /// Checks that a guard holds now; one that does not must not be attached. Its counts start here.
@@ -368,13 +253,6 @@ fn stands(core: &Core, target: &Resource) -> Option<Tree> {
         return None;
     };
     core.exposed.read(&Path(path.clone()), Wait::AGENT).ok()
-}
-
-/// The target without its kind, as operators write it.
-fn plain(lease: &Lease) -> String {
-    let text = lease.target().to_string();
-    text.split_once(':')
-        .map_or(text.clone(), |(_, rest)| rest.to_owned())
 }
 
 fn revert(core: &Core, run: &EvalContext, lease: &Lease) -> Result<Reply, Refusal> {
@@ -439,101 +317,4 @@ pub(crate) fn end_each(core: &Core, run: &EvalContext, leases: Vec<Lease>) -> Re
     let refusal = not_all(&done, &standing);
     run.stand(standing);
     Err(refusal)
-}
-
-fn snapshot(
-    core: &Core,
-    run: &EvalContext,
-    name: String,
-    parts: NonEmpty<(Path, Tree)>,
-    now: BootTime,
-) -> Result<Reply, Refusal> {
-    let parts = parts.into_vec();
-    let leases = core.changes.leases.list().iter().map(|lease| lease.id).collect();
-    let by = run.session.operator.name.clone();
-    let taken = Snapshot {
-        name: name.clone(),
-        by,
-        automatic: false,
-        taken: now,
-        leases,
-        parts,
-    };
-    let bytes = taken.bytes();
-    let gone = core
-        .changes
-        .snapshots
-        .keep(taken)
-        .map_err(|error| not_kept(&error))?;
-    for gone in &gone {
-        core.note(format!("the snapshot {gone} went to make room for {name}"));
-    }
-    let gone = if gone.is_empty() {
-        String::new()
-    } else {
-        format!("; to make room, {} went", gone.join(", "))
-    };
-    Ok(Reply::message(format!("snapshot {name}: {bytes} bytes{gone}")))
-}
-
-/// Settles a conflict. A failed eval does not undo this: it keeps the current value or restores the old one.
-fn settle(core: &Core, run: &EvalContext, id: u64, force: bool) -> Result<Reply, Refusal> {
-    not_own_above(core, run, id, force)?;
-    // Take the conflict out first: if two operators settle it, one wins.
-    let Some((lease, conflict)) = core.changes.leases.take_conflict(id) else {
-        return Err(settled_before(id));
-    };
-    let mut as_before = false;
-    let at = lease
-        .change
-        .left()
-        .map_or_else(|| lease.target().clone(), |left| found_at(&lease, &left.path));
-    if force {
-        match lease.change.force(Wait::AGENT) {
-            Ok(seen) => as_before = seen,
-            Err(error) => {
-                core.changes.leases.put_conflict_back(lease, conflict);
-                return Err(not_forced(id, &error));
-            }
-        }
-    }
-    core.changes.leases.ended(id, "conflict, settled");
-    let stands = stands(core, &at).map_or(Value::Null, |value| core.recorder.digest(&value));
-    let (by, how) = (&run.session.operator.name, gate::settled_as(force));
-    core.recorder.append(vec![records::lease_settled(
-        &lease,
-        by,
-        how,
-        &stands,
-        Value::Null,
-    )]);
-    Ok(Reply::message(match force {
-        true if as_before => format!("lease {}: {at} is as it was before", lease.id),
-        true => format!("lease {}: what it changed at {at} is undone", lease.id),
-        false => format!("lease {}: {at} stays as the service made it", lease.id),
-    }))
-}
-
-/// The place of a write as its end found it, from the path below its state.
-fn found_at(lease: &Lease, below: &[String]) -> Resource {
-    match lease.target() {
-        Resource::State(target) => Resource::State([target.get(..1).unwrap_or_default(), below].concat()),
-        other => other.clone(),
-    }
-}
-
-fn renewed(lease: &Lease, confirm: bool, now: BootTime, sooner: bool) -> String {
-    let word = if confirm { "confirmed" } else { "extended" };
-    let left = roughly(lease.due().0.remaining(now));
-    let lost = if lease.revertible_grace().is_some() {
-        ", unless its operator attaches again: its session is lost"
-    } else {
-        ""
-    };
-    let sooner = if sooner { ", sooner than before" } else { "" };
-    format!(
-        "lease {} {word}: {} reverts in {left}{sooner}{lost}",
-        lease.id,
-        lease.target()
-    )
 }

@@ -2,39 +2,42 @@
 //! Only then is there a permit, and executing the effect consumes it.
 
 mod asked;
+mod intent;
 mod permit;
 mod preview;
 mod requests;
 mod stack;
 #[cfg(test)]
 pub(crate) mod tests;
+mod visibility;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use debug_audit::Until;
-use debug_policy::{Action, Decision, Denial, Policy, Request, Resource};
+use debug_policy::{Action, Decision, Denial, Policy, Resource};
 use debug_wire::messages::After;
-use debug_wire::records::{LeaseMade, Terms};
 use debug_wire::table::Method;
-use serde_json::{Map, Value, json};
 
 use crate::changes::exposed::Exposed;
 use crate::changes::{Changes, Ends};
-use crate::effect::{Effect, Options, Proposal, Refusal};
+use crate::effect::{Effect, Proposal, Refusal};
 use crate::recorder::{Recorder, records};
 use crate::session::Session;
 use crate::session::context::EvalContext;
 use asked::Decided;
-use debug_base::{BootTime, Path, Tree};
+use debug_base::BootTime;
 use debug_lease::{Claim, DEFAULT_TTL, Lease, Phase};
+use intent::{intent, written};
 use requests::{requests, resource};
 use stack::{called, check_stack};
+use visibility::nameless;
 
+pub(crate) use intent::settled_as;
 pub(crate) use permit::{MethodPermit, Opened, Permit};
 pub(crate) use preview::{could_read, may_see_note};
 pub(crate) use stack::{Standing, not_failing, on_top, standing, standing_at, unagreed};
+pub(crate) use visibility::{known_below, may_know, may_patch, may_read, might_read, must_see};
 
 /// The policy and its surroundings.
 pub(crate) struct Rules {
@@ -177,143 +180,6 @@ fn refuse_secrets(door: Door<'_>, run: &EvalContext, effect: &Effect) -> Result<
     Ok(())
 }
 
-/// Checks that the operator may read at least one leaf at a path. Otherwise the denial names only that path: what an
-/// operator may not read looks the same whether it exists or not.
-pub(crate) fn may_know(
-    door: Door<'_>,
-    run: &EvalContext,
-    path: &Path,
-    tree: Option<&Tree>,
-) -> Result<(), Refusal> {
-    let mut refusal = None;
-    let whole = vec![path.clone()];
-    let leaves = tree.map_or(whole, |tree| {
-        tree.leaves().map(|(below, _)| path.join(&below.0)).collect()
-    });
-    for leaf in leaves.iter().chain(leaves.is_empty().then_some(path)) {
-        match door
-            .rules
-            .policy
-            .decide(&run.request(Action::Read, resource(leaf)))
-        {
-            Decision::Allow(_) => return Ok(()),
-            Decision::Deny(denial) => {
-                refusal = Some(Denial {
-                    resource: resource(path),
-                    ..denial
-                })
-            }
-        }
-    }
-    refusal.map_or(Ok(()), |denial| Err(Refusal::Denied(Box::new(denial))))
-}
-
-/// Checks that this operator may read all leaves at a path.
-///
-/// # Errors
-/// A denial that names no path.
-pub(crate) fn must_see(door: Door<'_>, run: &EvalContext, path: &Path, tree: &Tree) -> Result<(), Refusal> {
-    for leaf in debug_base::leaves(path, tree).iter() {
-        if let Decision::Deny(denial) = door
-            .rules
-            .policy
-            .decide(&run.request(Action::Read, resource(leaf)))
-        {
-            return Err(Refusal::Denied(Box::new(nameless(denial))));
-        }
-    }
-    Ok(())
-}
-
-/// The names below a value that this operator may know of; empty for a leaf.
-pub(crate) fn known_below(door: Door<'_>, run: &EvalContext, path: &Path, tree: &Tree) -> Vec<String> {
-    let below: Vec<(String, &Tree)> = match tree {
-        Tree::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value)).collect(),
-        Tree::Seq(items) => items
-            .iter()
-            .enumerate()
-            .map(|(at, item)| (at.to_string(), item))
-            .collect(),
-        _ => Vec::new(),
-    };
-    let known = |(name, value): &(String, &Tree)| may_know(door, run, &path.child(name), Some(value)).is_ok();
-    below.into_iter().filter(known).map(|(name, _)| name).collect()
-}
-
-/// The denial without its path, which the operator need not know.
-fn nameless(denial: Denial) -> Denial {
-    let help = format!("all or a part of what it reads: {}", denial.help);
-    Denial {
-        resource: Resource::Agent,
-        help,
-        ..denial
-    }
-}
-
-/// Whether policy lets the author of a patch read a leaf now; leaves may appear after the patch was made. It makes no permit: the
-/// permit for the patch includes its reads.
-pub(crate) fn may_read(door: Door<'_>, author: &Request, leaf: &Path) -> bool {
-    let request = Request {
-        resource: resource(leaf),
-        ..author.clone()
-    };
-    matches!(door.rules.policy.decide(&request), Decision::Allow(_))
-}
-
-/// Whether policy might let the author of a patch read something at a path. Checked before the service's state is read.
-pub(crate) fn might_read(door: Door<'_>, author: &Request, path: &Path) -> bool {
-    door.rules
-        .policy
-        .could_allow(&Request {
-            resource: resource(path),
-            ..author.clone()
-        })
-        .is_ok()
-}
-
-/// Whether policy would let this operator patch a point with these options. It issues no permit.
-pub(crate) fn may_patch(door: Door<'_>, run: &EvalContext, point: &str, options: &Options) -> bool {
-    let request = run.request(Action::Patch, Resource::Point(point.to_owned()));
-    matches!(
-        door.rules
-            .policy
-            .decide(&requests::with_options(run, options, request)),
-        Decision::Allow(_)
-    )
-}
-
-/// Texts of an effect that are recorded verbatim.
-fn written(effect: &Effect) -> Vec<String> {
-    let reason = |options: &Options| options.reason.clone();
-    match effect {
-        Effect::EnterChange { reason } => vec![reason.clone()],
-        Effect::Change(proposal) => {
-            let target = proposal.change.target().to_string();
-            let guard = proposal.guard.as_ref().map(|guard| guard.record.to_string());
-            let options = reason(&proposal.options).into_iter().chain(guard);
-            options.chain([proposal.after.to_string(), target]).collect()
-        }
-        Effect::Impossible { target, options, .. } => {
-            reason(options).into_iter().chain([target.to_string()]).collect()
-        }
-        Effect::Read { path, .. } | Effect::Reveal { path, .. } => vec![path.to_string()],
-        Effect::Snapshot { name, .. } | Effect::Diff { name, .. } => vec![name.clone()],
-        Effect::Barred(barred) => reason(&barred.options)
-            .into_iter()
-            .chain([barred.resource.to_string()])
-            .collect(),
-        // The texts of these are scrubbed, or they have none.
-        Effect::See(..)
-        | Effect::Log { .. }
-        | Effect::Revert { .. }
-        | Effect::Renew { .. }
-        | Effect::Adopt { .. }
-        | Effect::Settle { .. }
-        | Effect::Observe => Vec::new(),
-        Effect::Guard { guard, .. } => vec![guard.record.to_string()],
-    }
-}
-
 /// Decides about a method. A denial is recorded; an allowed method is not.
 ///
 /// # Errors
@@ -444,155 +310,6 @@ pub(crate) fn lease_of(
         grace: None,
         failing: None,
     })
-}
-
-/// The records of an effect: parts of long members first, then the effect or the lease with its undo.
-fn intent(
-    door: Door<'_>,
-    run: &EvalContext,
-    effect: &Effect,
-    decided: &Decided,
-    lease: Option<&Lease>,
-) -> Vec<debug_audit::Entry> {
-    let (mut entries, gate) = match decided {
-        Decided::Own(lease) => (Vec::new(), records::own(*lease, &door.rules.policy_digest)),
-        Decided::Policy(_) => {
-            let answers: Vec<_> = decided.answers().cloned().collect();
-            records::decisions(&answers, &door.rules.policy_digest)
-        }
-    };
-    let mut members = Map::new();
-    for (name, value) in detail(door, run, effect) {
-        let value = match records::parted(name, &value.to_string()) {
-            Some(parts) => {
-                let (parts, member) = records::effect_parts(parts);
-                entries.extend(parts);
-                member
-            }
-            None => value,
-        };
-        members.insert(name.to_owned(), value);
-    }
-    let (eval, session) = (Some(run.record_number()), Some(run.session.id));
-    let (operator, function) = (
-        run.session.operator.to_string(),
-        effect.function().name().to_owned(),
-    );
-    entries.push(match lease {
-        None => records::record(&records::Effect {
-            eval,
-            session,
-            operator: Some(operator),
-            function: Some(function),
-            gate: Some(gate),
-            detail: members,
-            ..records::Effect::default()
-        }),
-        Some(lease) => records::record(&LeaseMade {
-            eval,
-            session,
-            operator,
-            function,
-            gate,
-            lease: terms(lease),
-            before: members.remove("before"),
-            after: members.remove("after"),
-            detail: members,
-        }),
-    });
-    if run.emergency() || matches!(effect, Effect::Revert { .. }) {
-        for entry in &mut entries {
-            entry.keep = true;
-        }
-    }
-    entries
-}
-
-fn terms(lease: &Lease) -> Terms {
-    Terms {
-        id: lease.id,
-        target: lease.target().to_string(),
-        reason: lease.reason.clone(),
-        after: lease.after.into(),
-        ttl_ms: millis(lease.deadline.remaining(lease.made)),
-        deadline_boot_ns: lease.deadline.0,
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The members of an effect's record; never a secret in the clear.
-fn detail(door: Door<'_>, run: &EvalContext, effect: &Effect) -> Vec<(&'static str, Value)> {
-    match effect {
-        Effect::Observe => Vec::new(),
-        Effect::See(_, about) => about
-            .iter()
-            .map(|a| ("about", run.clean(door.exposed, a).into()))
-            .collect(),
-        Effect::Read { path, value, .. } => {
-            vec![
-                ("path", path.to_string().into()),
-                ("value", door.recorder.digest(value)),
-            ]
-        }
-        Effect::Reveal { path, value } => {
-            vec![
-                ("path", path.to_string().into()),
-                ("value", door.recorder.digest(value)),
-            ]
-        }
-        Effect::Snapshot { name, parts } => {
-            let digests = parts
-                .iter()
-                .map(|(path, tree)| json!({ "path": path.to_string(), "value": door.recorder.digest(tree) }));
-            vec![
-                ("snapshot", name.as_str().into()),
-                ("parts_kept", digests.collect()),
-            ]
-        }
-        Effect::Diff { name, rows, .. } => {
-            let paths = rows.iter().map(|(path, ..)| path.to_string());
-            vec![("snapshot", name.as_str().into()), ("differing", paths.collect())]
-        }
-        Effect::Impossible { target, .. } => vec![("target", target.to_string().into())],
-        Effect::Barred(barred) => vec![("target", barred.resource.to_string().into())],
-        Effect::Change(proposal) => {
-            let target = proposal.change.target().to_string().into();
-            let guard = proposal
-                .guard
-                .as_ref()
-                .map(|guard| ("guard", guard.record.clone()));
-            [
-                ("target", target),
-                ("before", proposal.before.clone()),
-                ("after", proposal.after_digest.clone()),
-                ("value", proposal.after.clone()),
-            ]
-            .into_iter()
-            .chain(guard)
-            .collect()
-        }
-        Effect::Revert { lease } => vec![("revert", lease.id.into())],
-        Effect::Renew { lease, ttl, .. } => {
-            vec![("renew", lease.id.into()), ("ttl_ms", millis(*ttl).into())]
-        }
-        Effect::Adopt { lease } => vec![("adopt", lease.id.into())],
-        Effect::Guard { lease, guard } => {
-            vec![("guarded", lease.id.into()), ("guard", guard.record.clone())]
-        }
-        Effect::Settle { lease, force, .. } => {
-            vec![("settle", lease.id.into()), ("how", settled_as(*force).into())]
-        }
-        Effect::EnterChange { reason } => vec![("reason", reason.as_str().into())],
-        Effect::Log { text, .. } => vec![("text", run.clean(door.exposed, text).into())],
-    }
-}
-
-/// The word for how a conflict is settled.
-pub(crate) fn settled_as(force: bool) -> &'static str {
-    if force { "force" } else { "keep" }
 }
 
 /// The policy's digest in hex, as the log has it.

@@ -19,6 +19,10 @@ const SCRIPT: [&str; 2] = ["rhai", "debug_script"];
 /// Maximum number of modules at the top level.
 const MAX_MODULES: usize = 12;
 
+/// What begins the list of files that an auditor reads, and the limit on their lines.
+const READING_LIST: &str = "To audit this project, read in this order";
+const MAX_READ: usize = 2_500;
+
 /// The floor of each module.
 type Floors = BTreeMap<String, u32>;
 
@@ -34,11 +38,45 @@ pub(super) fn check(place: &Place) -> Result<(), String> {
         found.extend(wrong_in(&place.root, folder, &floors(&rules, heading)?)?);
     }
     found.extend(circles::check(place).err());
+    found.extend(reading(&place.root, &rules).err());
     if found.is_empty() {
         Ok(())
     } else {
         Err(found.join("\n"))
     }
+}
+
+/// Counts the lines of the files that an auditor reads.
+fn reading(root: &Path, text: &str) -> Result<(), String> {
+    let mut lines = 0;
+    let files = reading_list(text)?;
+    for file in &files {
+        lines += read(&root.join(file))?.lines().count();
+    }
+    println!("to audit: {} files, {lines} lines", files.len());
+    if lines <= MAX_READ {
+        return Ok(());
+    }
+    Err(format!(
+        "ARCHITECTURE.md: the files to read for an audit have {lines} lines, at most {MAX_READ} are allowed"
+    ))
+}
+
+/// The source files that the items of the reading list name.
+fn reading_list(text: &str) -> Result<Vec<&str>, String> {
+    let (_, list) = text
+        .split_once(READING_LIST)
+        .ok_or_else(|| format!("ARCHITECTURE.md lacks `{READING_LIST}`"))?;
+    let items = list
+        .lines()
+        .skip_while(|line| !line.starts_with("1. "))
+        .take_while(|line| !line.is_empty());
+    let named = items.flat_map(|line| line.split('`').skip(1).step_by(2));
+    let files: Vec<&str> = named.filter(|name| name.ends_with(".rs")).collect();
+    if files.is_empty() {
+        return Err("ARCHITECTURE.md: the reading list names no file".to_owned());
+    }
+    Ok(files)
 }
 
 /// What goes against the floors in a folder.
@@ -211,6 +249,20 @@ mod tests {
         );
         assert_eq!(table(client), Floors::from([("ui".to_owned(), 1)]));
         assert!(floors("# A\n", agent).is_err());
+    }
+
+    #[test]
+    fn the_files_of_the_reading_list_are_those_of_its_items() {
+        let text = format!(
+            "{READING_LIST}, 9 lines:\n\n1. `a/b.rs`: x, `pass`.\n2. `c.rs`,\n   `d.rs`: y\n\nAlso `e.rs`.\n"
+        );
+        assert_eq!(reading_list(&text).unwrap(), ["a/b.rs", "c.rs", "d.rs"]);
+        assert!(reading_list("nothing").is_err());
+        assert!(reading_list(&format!("{READING_LIST}:\n\nnothing\n")).is_err());
+        assert!(
+            reading(Path::new("/nowhere"), &text).is_err(),
+            "a file that is not there"
+        );
     }
 
     #[test]
