@@ -29,8 +29,8 @@ type Floors = BTreeMap<String, u32>;
 /// Compares the imports of each file with the table of its folder.
 ///
 /// # Errors
-/// Names each import that goes up or sideways: file, line, and the two floors; each use of a script language below it; and each
-/// circle of files.
+/// Names each import that goes up or sideways: file, line, and the two floors; each use of a script language below it; each circle of
+/// files; and a reading list that is too long.
 pub(super) fn check(place: &Place) -> Result<(), String> {
     let rules = read(&place.root.join("ARCHITECTURE.md"))?;
     let mut found = Vec::new();
