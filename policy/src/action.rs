@@ -146,3 +146,22 @@ impl FromStr for Action {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("unknown action `{0}`")]
 pub struct UnknownAction(pub String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What only looks, and what ends a change, is possible in every mode.
+    #[test]
+    fn the_mode_is_asked_of_what_changes_something() {
+        let free: Vec<&str> = Action::ALL
+            .iter()
+            .filter(|action| !action.needs_change())
+            .map(|action| action.name())
+            .collect();
+        assert_eq!(
+            free,
+            ["attach", "read", "list", "reveal", "revert", "change", "log"]
+        );
+    }
+}

@@ -111,6 +111,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_error_shows_the_text_so_that_it_can_be_printed() {
+        let shown = |text: &str| parse_duration(text).unwrap_err().to_string();
+        assert!(
+            shown("soon").starts_with("`soon` is no duration"),
+            "{}",
+            shown("soon")
+        );
+        assert!(shown("5\n").contains("`5\\n`"), "{}", shown("5\n"));
+    }
+
+    #[test]
     fn durations_with_a_unit_are_read() {
         let cases = [
             ("500ms", 500),

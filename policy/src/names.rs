@@ -194,6 +194,38 @@ mod tests {
         }
         assert_eq!(named.state_path(), Some(vec!["config", "db"]));
         assert!(named.covers(&Resource::State(path("config.db.a.port"))));
+        assert!(!named.covers(&Resource::State(path("config.db.a.host"))));
         assert!(!named.is_of_routes() && !named.is_of_functions());
+    }
+
+    #[test]
+    fn a_pattern_of_points_says_of_which_kind() {
+        let policy = policy(&["point:* /api/**", "point:billing::**", "point:**"]);
+        let kinds: Vec<(bool, bool)> = policy
+            .named_resources()
+            .map(|named| (named.is_of_routes(), named.is_of_functions()))
+            .collect();
+        assert_eq!(kinds, [(true, false), (false, true), (false, false)]);
+    }
+
+    #[test]
+    fn a_rule_speaks_of_the_operators_in_its_audience() {
+        let text =
+            "version = 1\n[[rule]]\nid = \"a\"\nwhy = \"b\"\nallow = [\"read\"]\nroles = [\"oncall\"]\n";
+        let policy = Policy::parse(text).unwrap();
+        let request = |role: &str| Request {
+            action: crate::Action::List,
+            resource: Resource::Agent,
+            operator: "alice".into(),
+            roles: vec![role.into()],
+            environment: "e".into(),
+            mode: crate::Mode::Observe,
+            ttl: None,
+            life: None,
+            reason: None,
+        };
+        assert!(policy.speaks_of("a", &request("oncall")));
+        assert!(!policy.speaks_of("a", &request("viewer")), "of another role");
+        assert!(!policy.speaks_of("b", &request("oncall")), "no such rule");
     }
 }

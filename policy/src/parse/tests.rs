@@ -59,6 +59,14 @@ fn characters_that_readers_cannot_see_are_refused() {
     refused("version = 1 # \u{200b}\n", (1, 15), "U+200B");
     refused("version = 1\r[[rule]]\n", (1, 12), "U+000D");
     rule_refused("allow = [\"read\"]\nreason = \"a\\u200bb\"", (6, 10), "one line");
+    let error = Policy::parse("version = 1 \u{200b}# x\n")
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error.matches('^').count(),
+        1,
+        "the mark is below the character: {error}"
+    );
 }
 
 #[test]
@@ -246,6 +254,46 @@ fn sizes_are_bounded() {
         (1, 91),
         "TOML",
     );
+}
+
+#[test]
+fn what_is_as_long_as_it_may_be_is_read() {
+    let names: Vec<String> = (0..MAX_LIST).map(|n| format!("\"o{n}\"")).collect();
+    let longest = "n".repeat(64);
+    let line = "w".repeat(200);
+    let text = |name: &str, line: &str, operators: &str| {
+        format!(
+            "version = 1\n[[rule]]\nid = \"{name}\"\nwhy = \"{line}\"\nallow = [\"read\"]\noperators = [{operators}]\n"
+        )
+    };
+    Policy::parse(&text(&longest, &line, &names.join(", "))).unwrap();
+    let more = format!("{}, \"more\"", names.join(", "));
+    for wrong in [
+        text(&format!("{longest}n"), &line, "\"a\""),
+        text(&longest, &format!("{line}w"), "\"a\""),
+        text(&longest, &line, &more),
+    ] {
+        assert!(Policy::parse(&wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn an_action_that_is_named_twice_counts_once() {
+    let text = format!("version = 1\n{RULE}allow = [\"read\", \"read\"]\n");
+    if let Ok(policy) = Policy::parse(&text) {
+        let request = crate::Request {
+            action: Action::Read,
+            resource: "state:a".parse().unwrap(),
+            operator: "alice".into(),
+            roles: vec![],
+            environment: "e".into(),
+            mode: crate::Mode::Observe,
+            ttl: None,
+            life: None,
+            reason: None,
+        };
+        assert!(matches!(policy.decide(&request), crate::Decision::Allow(_)));
+    }
 }
 
 #[test]

@@ -334,3 +334,33 @@ proptest! {
         let _ = Pattern::parse(&text);
     }
 }
+
+#[test]
+fn a_pattern_reaches_a_path_if_it_covers_something_there() {
+    let reaches = |pattern: &str, text: &str| {
+        let resource: Resource = text.parse().unwrap();
+        Pattern::parse(pattern).unwrap().reaches(&Target::new(&resource))
+    };
+    for (pattern, text, expected) in [
+        ("state:config.db.port", "state:config", true),
+        ("state:config.db.port", "state:config.db.port", true),
+        ("state:config.db.port", "state:config.db.host", false),
+        ("state:config.db.port", "state:other", false),
+        ("state:config.**", "state:config.db", true),
+        ("state:config.**", "point:config", false),
+        ("target:a::b", "target:a", true),
+        ("target:a::b", "target:b", false),
+        ("agent", "agent", true),
+        ("agent", "lease:a", false),
+    ] {
+        assert_eq!(reaches(pattern, text), expected, "{pattern} on {text}");
+    }
+}
+
+#[test]
+fn the_parts_between_stars_follow_each_other() {
+    let covers = |glob: &str, text: &str| Glob::new(glob).covers(text);
+    assert!(covers("*ab*b*", "xabb") && covers("*ab*b*", "ab-b"));
+    assert!(!covers("*ab*b*", "xab"), "the `b` is part of `ab`");
+    assert!(!covers("*ab*ab*", "xaba"));
+}
