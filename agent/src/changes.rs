@@ -6,7 +6,7 @@ pub(crate) mod guards;
 mod layers;
 #[cfg_attr(
     not(feature = "tracing"),
-    allow(dead_code, reason = "without the filter nobody asks for levels")
+    allow(dead_code, reason = "without the filter there is no caller")
 )]
 pub(crate) mod levels;
 #[cfg(test)]

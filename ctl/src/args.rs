@@ -33,7 +33,7 @@ Something is on fire:
   debugctl revert 127.0.0.1:7777 3        end change 3 now; one's own may always be reverted
   debugctl revert-all 127.0.0.1:7777      end all of them that are yours
 
-These three work whatever is wrong on this side: no HOME, a full disk, a clock that is off. What could
+These three work with anything wrong on this side: no HOME, a full disk, a clock that is off. What could
 not be remembered or checked is a warning and exit code 6.
 TARGET is an address; without a port it is 7777. Where a working set is in the current folder and has one
 operator, it is used and named.";
@@ -346,7 +346,7 @@ Examples:
 The key of the log comes from --vkey, from --inventory, or from an inventory.json beside the folder,
 which is then named. Without a key the log is only consistent in itself, and the exit code is 6.
 The operators' CA comes from --ca, or from ca/ca.pem or ca.pem beside the inventory. Without it,
-whoever has the log's key could have made up operators, and the report says so.
+a holder of the log's key could have made up operators, and the report says so.
 Exit code 0 comes with the word `verified` on stdout, and never without it.")]
     Verify(Verify),
 }

@@ -279,7 +279,7 @@ impl Parser<'_> {
                 }
                 if fields.get("reason").is_some() && actions.contains(&Action::Attach) {
                     let help =
-                        "nobody can give one before being attached; put `attach` into a rule of its own";
+                        "no operator can give one before being attached; put `attach` into a rule of its own";
                     return Err(self.error(
                         &fields.key("reason"),
                         "`reason` asks one of `attach`, which has none",

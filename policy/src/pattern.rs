@@ -350,7 +350,9 @@ pub(crate) enum InvalidPattern {
     PointStar,
     #[error("`target:*` would cover only targets without `::`: write `target:**` for every target")]
     TargetStar,
-    #[error("`**` in `lease:`: an operator's name is one segment; write `lease:*` for everybody's")]
+    #[error(
+        "`**` in `lease:`: an operator's name is one segment; write `lease:*` for the leases of all operators"
+    )]
     LeaseDepth,
     #[error("`{0}` is no method: expected `*` or one in upper case, such as `GET`")]
     Method(String),

@@ -44,7 +44,7 @@ pub struct Request {
 }
 
 /// The decision of a policy on a request.
-#[must_use = "a decision that nobody reads protects nothing"]
+#[must_use = "a decision that is not read protects nothing"]
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {

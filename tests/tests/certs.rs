@@ -294,7 +294,7 @@ fn the_end_of_a_revocation_list_is_announced() {
     for (told, level) in [
         ("less than half of its life", "WARN"),
         ("less than a quarter of its life", "WARN"),
-        ("is over: nobody", "ERROR"),
+        ("is over: no operator", "ERROR"),
     ] {
         let line = service.wait_for_log(told);
         assert!(

@@ -133,7 +133,7 @@ impl Drop for Claim<'_> {
 }
 
 /// A lease in the table with a change not yet applied. The lease cannot be ended until this is dropped.
-#[must_use = "while it lives, nobody ends the lease"]
+#[must_use = "while it lives, the lease cannot be ended"]
 pub struct Making<'a> {
     leases: &'a Leases,
     id: u64,
@@ -393,7 +393,7 @@ impl Leases {
             return Ok(renewed);
         }
         let mut inner = self.lock();
-        // Terms that another thread gave meanwhile stay.
+        // Terms that another thread gave since then stay.
         if let Some(lease) = inner
             .open
             .get_mut(&id)
@@ -428,7 +428,7 @@ impl Leases {
             if before.until() <= BootTime::now() {
                 return Rearmed::Over;
             }
-            // Another thread may have given it another end meanwhile.
+            // Another thread may have given it another end since then.
             until = end();
             if until == Some(wanted) {
                 return rearmed;

@@ -66,7 +66,7 @@ impl Lifetime {
             Left::Plenty => return None,
             Left::Half => format!("ends in {}, less than half of its life", self.remaining(now)),
             Left::Quarter => format!("ends in {}, less than a quarter of its life", self.remaining(now)),
-            Left::Nothing => "is over: nobody can attach".to_owned(),
+            Left::Nothing => "is over: no operator can attach".to_owned(),
         };
         Some(format!(
             "{} `{}` {left}; {}",
@@ -199,7 +199,7 @@ mod tests {
             .map(|what| Lifetime { what, ..list() }.warning(31 * DAY).unwrap())
             .concat();
         assert!(
-            whole.contains("the agent's certificate `crl.pem` is over: nobody can attach; "),
+            whole.contains("the agent's certificate `crl.pem` is over: no operator can attach; "),
             "{whole}"
         );
         assert!(

@@ -98,7 +98,7 @@ impl Tls {
             authorities: authorities.into(),
             lifetimes,
         };
-        // Whatever would make each handshake fail makes the start fail.
+        // What would make each handshake fail makes the start fail.
         tls.handshake()
             .map_err(|e| error(&trust.certificate, format!("TLS cannot use it: {e}"), REISSUE))?;
         Ok(tls)

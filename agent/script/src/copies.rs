@@ -271,7 +271,7 @@ impl Switched {
             names.insert(name.to_owned());
         });
         switched.names = names;
-        // Each function by itself: the parameter of one may have the name of a state that another reads.
+        // Each function alone: the parameter of one may have the name of a state that another reads.
         for function in functions.iter_functions() {
             let alone = walk::only(&functions, |name, params| {
                 name == function.name && params == function.params.len()

@@ -70,7 +70,9 @@ fn explain(function: &Function) -> String {
         "any"
     };
     let undone = match function.undo {
-        Undo::Nothing if function.action.needs_change() => "acts on a change, which is undone by itself",
+        Undo::Nothing if function.action.needs_change() => {
+            "acts on a change, which is undone at its deadline"
+        }
         Undo::Nothing => "changes nothing",
         Undo::Lease => "a lease: undone at its deadline, by `revert(id)`, or when the session is lost",
         Undo::Session => "the end of the session",

@@ -171,7 +171,7 @@ impl Store {
         if let Some(current) = &mut self.current {
             current.handle = None;
             self.shared.alarm(format!(
-                "`{}` was closed for good: {}",
+                "`{}` was closed and is not written again: {}",
                 current.name, failure.reason
             ));
         }
@@ -251,7 +251,7 @@ impl Store {
             return Ok(());
         }
         let name = current.name.clone();
-        let changed = format!("`{name}` was changed by somebody else");
+        let changed = format!("`{name}` was changed by another program");
         if self.refused != Some(seen) && self.is_intact() {
             self.give_up(&Failure {
                 reason: format!("{changed}; the signed records in it are intact"),

@@ -410,7 +410,7 @@ fn a_failed_sync_closes_the_file_and_writes_the_lines_again_byte_for_byte() {
     assert!(
         log.alarms()
             .iter()
-            .any(|alarm| alarm.contains("`records-0.jsonl` was closed for good"))
+            .any(|alarm| alarm.contains("`records-0.jsonl` was closed and is not written again"))
     );
     durable(&log, entry("eval", "after")).unwrap();
     let text = |name| fs::read_to_string(dir.path().join(name)).unwrap();
@@ -617,7 +617,7 @@ fn a_file_replaced_by_its_copy_or_extended_is_left_behind_intact() {
     for change in changes {
         let (dir, key, log) = tampered(change);
         assert_eq!(durable(&log, entry("eval", "y")).unwrap().first, 2);
-        assert!(log.alarms()[0].contains("changed by somebody else"));
+        assert!(log.alarms()[0].contains("changed by another program"));
         log.close(LONG).unwrap();
         assert_eq!((lines(dir.path()).len(), checked(dir.path(), &key).total), (3, 3));
         assert!(names(dir.path()).contains(&"records-2.jsonl".to_owned()));

@@ -59,7 +59,7 @@ pub struct Receipt {
 ///
 /// A waiting caller does the work of the thread `debug-audit`, for all waiting callers, if the thread is idle: waking it and
 /// being woken by it takes longer than the write.
-#[must_use = "a record that nobody waits for may never be on disk"]
+#[must_use = "a record without a wait may never be on disk"]
 pub struct Ticket {
     pub(super) promise: Arc<Promise>,
     pub(super) shared: Arc<Shared>,

@@ -16,7 +16,7 @@ pub(crate) enum Certs {
     Init(Init),
     /// Issue, or renew, an operator's certificate
     Issue(Issue),
-    /// Renew the revocation list: it is current for 30 days, and once it is over nobody can attach
+    /// Renew the revocation list: it is current for 30 days, and once it is over no operator can attach
     ///
     /// DIR/agent/crl.pem gets a list with a higher number that names whom the last one names.
     Crl(Renew),

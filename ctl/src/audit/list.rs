@@ -53,7 +53,7 @@ pub(super) fn run(args: &List) -> Result<(), Failure> {
             }
             if unproven > 0 {
                 term::alarm(&format!(
-                    "{unproven} of those shown follow the checkpoint (`unproven`): whoever can write the folder may have made them"
+                    "{unproven} of those shown follow the checkpoint (`unproven`): a program that can write the folder may have made them"
                 ));
             }
             Ok(())

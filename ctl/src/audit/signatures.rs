@@ -176,9 +176,9 @@ impl<'a> Signatures<'a> {
         };
         let at = moment(time, validity)?;
         authority.vouches(certificate, at).map_err(|why| Wrong {
-            why: format!("nobody vouches for the certificate of `{}`: {why}", term::line(operator)),
-            help: "keep the folder as evidence: whoever has the log's key may have made up this operator. If the CA was \
-                   replaced meanwhile, give both with `--ca`, in one file",
+            why: format!("no CA vouches for the certificate of `{}`: {why}", term::line(operator)),
+            help: "keep the folder as evidence: a holder of the log's key may have made up this operator. If the CA was \
+                   replaced since, give both with `--ca`, in one file",
         })
     }
 

@@ -36,7 +36,7 @@ pub(super) fn vouched(report: &Report) -> Result<(), Failure> {
             if count == 1 { "" } else { "s" }
         ))
         .help(
-            "use the inventory of the CA as it is now; if it does not hold them either, whoever has the log's key made \
+            "use the inventory of the CA as it is now; if it does not hold them either, a holder of the log's key made \
              up the operators",
         ));
     }
@@ -46,7 +46,7 @@ pub(super) fn vouched(report: &Report) -> Result<(), Failure> {
     Err(
         Failure::verification("the log is consistent in itself; nobody vouches for it").help(
             "give the key of the log with `--vkey`, or the inventory of the CA with `--inventory`: \
-         whoever can write the folder can also sign it with a key of their own",
+         a program that can write the folder can also sign it with a key of its own",
         ),
     )
 }

@@ -137,7 +137,7 @@ address = "{listen}"    # loopback only
 [trust]
 domain = "{domain}"
 ca = "ca.pem"
-crl = "crl.pem"                     # required: without it nobody could be kept out
+crl = "crl.pem"                     # required: without it no certificate could be revoked
 certificate = "agent.pem"
 key = "agent.key"
 
@@ -166,7 +166,7 @@ fn report(args: &Init, plan: &Plan) -> String {
          certificate for {} as {}, valid for 8h\n\
          start the service with  DEBUG_AGENT=1 DEBUG_AGENT_CONFIG={dir}/agent/agent.toml\n\
          then attach with        debugctl attach {} --identity {dir}/operators/{}\n\
-         within {} renew the revocation list with `debugctl certs crl {dir}`: once it is over nobody can attach{}",
+         within {} renew the revocation list with `debugctl certs crl {dir}`: once it is over no operator can attach{}",
         plan.operator.name,
         plan.operator.roles.join(" and "),
         args.listen,

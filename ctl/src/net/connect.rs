@@ -216,7 +216,7 @@ fn refused(error: &io::Error, identity: &Identity, pin: &Pin) -> Failure {
             let message = format!("this is not the agent `{}`: {other}", pin.id);
             let help = match other.downcast_ref::<Untrusted>() {
                 Some(Untrusted::Other { .. }) => "check the address, or name the agent that is meant",
-                _ => "check the CA file; if both are right, somebody else answers at this address",
+                _ => "check the CA file; if both are right, another agent answers at this address",
             };
             Failure::trust(message).help(help)
         }

@@ -419,7 +419,7 @@ impl Repl<'_> {
         Err(Failure::not_done(message).help(help))
     }
 
-    /// Reverts a lease. One that has ended by itself since it was shown needs no revert, and its refusal is no news.
+    /// Reverts a lease. One that has ended since it was shown needs no revert, and its refusal is no news.
     async fn revert_one(&mut self, id: u64) -> Result<Flow, Failure> {
         let result = self.eval(Submission::code("revert(id)").bind("id", id)).await;
         if matches!(result, Err(EvalError::Failed(_))) && self.is_gone(id).await? {

@@ -294,7 +294,7 @@ fn operators_that_the_ca_did_not_certify_are_named_with_their_record() {
         ended.stdout
     );
     let ended = verify(&other);
-    let finding = "record 1 (`records-0.jsonl`, line 2) does not verify: nobody vouches for the certificate of \
+    let finding = "record 1 (`records-0.jsonl`, line 2) does not verify: no CA vouches for the certificate of \
                    `spiffe://example.internal/operator/alice`: the CA `";
     ended.check(6, "", finding);
     ended.check(6, "", "` did not issue it\nhelp: keep the folder as evidence");
@@ -420,7 +420,7 @@ fn a_certificate_is_judged_at_the_time_of_its_record() {
     let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
     let validity = certificate.validity();
     let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-    let opened = "record 1 (`records-0.jsonl`, line 2) does not verify: nobody vouches for the certificate of \
+    let opened = "record 1 (`records-0.jsonl`, line 2) does not verify: no CA vouches for the certificate of \
                   `spiffe://example.internal/operator/alice`: it was not valid at the record's time";
     let signed = "record 2 (`records-0.jsonl`, line 3) does not verify: the operator's certificate was not valid at its";
     for (kind, finding) in [("session.open", opened), ("eval", signed)] {

@@ -153,7 +153,7 @@ pub(super) fn hidden_in_log(most: log::LevelFilter, level: LevelFilter) -> Optio
     hidden.then(|| {
         format!(
             "events of the `log` crate stay hidden above {most}, which the service fixed at its start; its author lets them in \
-             with `tracing_log::LogTracer` as the logger, or with `log::set_max_level` behind one that filters by itself"
+             with `tracing_log::LogTracer` as the logger, or with `log::set_max_level` behind one that has a filter of its own"
         )
     })
 }

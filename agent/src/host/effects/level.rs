@@ -122,7 +122,7 @@ fn possible_at_all(
     }
     if is_inside(target, OWN) && level < LevelFilter::INFO {
         return Err(Refusal::state(
-            format!("`{target}` is what the agent itself says; nobody silences it"),
+            format!("`{target}` is what the agent itself says; it cannot be silenced"),
             "`info`, `debug` and `trace` are possible",
         ));
     }
@@ -186,7 +186,7 @@ mod tests {
     fn what_the_agent_says_is_not_lowered() {
         for target in ["debug_agent", "debug_agent::script"] {
             for level in ["off", "error", "warn"] {
-                check(1, "trace", target, level, Some("nobody silences it"));
+                check(1, "trace", target, level, Some("it cannot be silenced"));
             }
             check(1, "trace", target, "debug", None);
         }
