@@ -346,7 +346,7 @@ fn the_ca_is_found_beside_the_inventory_and_never_in_the_logs_folder() {
     verify(&[]).check(
         6,
         "",
-        "record 1 (`records-0.jsonl`, line 2) does not verify: nobody vouches",
+        "record 1 (`records-0.jsonl`, line 2) does not verify: no CA vouches",
     );
     write(&world.path("own.pem"), &world.authority.pem());
     said(&["--ca", world.path("own.pem").to_str().unwrap()], "/own.pem`\n");
