@@ -60,6 +60,8 @@ pub(crate) struct Seen {
     pub(crate) secrets: Vec<Value>,
     /// The leases in force.
     pub(crate) leases: Vec<u64>,
+    /// Whether the leases end once they have been listed.
+    pub(crate) ends_once_listed: bool,
     /// The leases that a revert does not find.
     pub(crate) unknown: Vec<u64>,
     pub(crate) sessions: u64,
@@ -408,6 +410,10 @@ impl Session<'_> {
                 Ok(result)
             }
             "leases()" => {
+                let mut seen = self.shared.seen.lock().unwrap();
+                if seen.ends_once_listed {
+                    seen.leases.clear();
+                }
                 let row = |id: &u64| {
                     json!({ "id": id, "target": "point:GET /api/healthcheck", "owner": "alice",
                         "state": "provisional", "reverts_in_ms": 300_000, "reason": "INC-42" })
@@ -482,6 +488,7 @@ fn result(value: Value, display: &str) -> EvalResult {
         value,
         display: display.into(),
         leases: Vec::new(),
+        ends_once_listed: false,
         in_force: InForce::default(),
         mode: Mode::Observe,
         audit: None,
