@@ -488,7 +488,6 @@ fn result(value: Value, display: &str) -> EvalResult {
         value,
         display: display.into(),
         leases: Vec::new(),
-        ends_once_listed: false,
         in_force: InForce::default(),
         mode: Mode::Observe,
         audit: None,
